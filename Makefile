@@ -9,6 +9,7 @@
 #   make bench-guest          a Linux guest on our NIC beside QEMU's own e1000 (needs root)
 #   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
 #   TESTS=... PYTEST=...      what to test, further options for pytest
+#   E1000EMU_EXAMPLES=0.2     a fifth of the examples for each property (10: for a long night)
 #   DEMO=... BENCH=...        further options for the commands
 
 SHELL := /bin/bash
@@ -36,13 +37,16 @@ BUILT := $(VENV)/.built-$(MODE)
 SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h scripts/stackc/*) \
 	$(shell find stack -name '*.py')
 FLAGS := setup.py scripts/stackc/build.py scripts/stackc/compiled.txt
+# Hundreds of tests start the command, each by the bytecode of the one before it.
+export PYTHONDONTWRITEBYTECODE :=
 # What Cython wrote is kept: another interpreter, a sanitizer and the packages take it from there.
 export E1000EMU_CYTHON_CACHE ?= $(CURDIR)/.cache/cython
 JOBS ?= 2
+GUESTS ?= $(shell echo $$(( 2 * $(JOBS) )))
 TESTS ?= tests
 PYTEST ?=
-# The stack's tests run twice, first with its sources uncompiled; `make test UNCOMPILED=` leaves
-# that out.
+# The stack's tests run twice, first with its sources uncompiled and a third of the examples;
+# `make test UNCOMPILED=` leaves that out.
 UNCOMPILED ?= tests/stack
 # Options of pytest-xdist; `make test XDIST=` runs in one process, as a debugger wants it.
 XDIST ?= -n $(JOBS) --dist loadgroup
@@ -111,15 +115,17 @@ bench-guest: build
 test: build $(VENV)/.packages-test
 	@scripts/system-packages test
 	@$(if $(filter tests,$(TESTS)),$(if $(UNCOMPILED),E1000EMU_UNCOMPILED=1 \
+	    E1000EMU_EXAMPLES=$${E1000EMU_EXAMPLES:-0.3} \
 	    $(PY) -m pytest $(XDIST) $(PYTEST) $(UNCOMPILED)))
 	@$(PY) -m pytest $(XDIST) $(PYTEST) $(APART) $(TESTS)
 
-# Without what a guest needs the tests say so themselves: skipped, or failed in CI. The tests of a
-# file share a guest.
+# Without what a guest needs the tests say so themselves: skipped, or failed in CI. Guests sleep for
+# much of their time, so twice as many workers as elsewhere keep the processors busy.
 test-guest: build $(VENV)/.packages-test
 	@scripts/system-packages guest
-	@$(VENV)/bin/e1000emu guest --prepare-only || true
-	@$(PY) -m pytest $(subst loadgroup,loadfile,$(XDIST)) $(PYTEST) tests/guest
+	@for kernel in bookworm trixie trixie-backports; do \
+	    $(VENV)/bin/e1000emu guest --prepare-only --kernel $$kernel || true; done
+	@$(PY) -m pytest $(subst -n $(JOBS),-n $(GUESTS),$(XDIST)) $(PYTEST) tests/guest
 
 test-dist: build $(VENV)/.packages-test $(VENV)/.packages-dist
 	@$(PY) -m pytest $(PYTEST) tests/dist

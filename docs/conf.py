@@ -48,14 +48,25 @@ NAV = {
         "xtp",
         "netfilter",
         "embed",
-        "qemu",
+        "drivers",
+        "misuse",
         "record",
         "capi",
         "unicorn",
         "passt",
     ],
     "Measure": ["measure", "performance"],
-    "Reference": ["registers", "knobs", "rfcs", "cpython", "api/index"],
+    "Reference": [
+        "registers",
+        "82540EM",
+        "82545EM",
+        "82544GC",
+        "hardware",
+        "knobs",
+        "rfcs",
+        "cpython",
+        "api/index",
+    ],
 }
 
 autodoc_default_options = {"members": True, "undoc-members": True}

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 import cpython
+import hardware
+import misuses
 import packets
+import parts
 import rates
 import rfcs
-import rulings
 
 from e1000emu.cli import COMMANDS, cli
 from e1000emu.cli.trace import KINDS, record
@@ -116,14 +119,16 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "cpython.md": cpython.markdown,
     "differences.md": known.markdown,
+    "hardware.md": hardware.markdown,
     "knobs.md": knobs,
+    "misuse.md": misuses.markdown,
     "packets.md": packets.markdown,
     "performance.md": lambda: rates.filled(DOCS / "performance.md"),
-    "qemu.md": rulings.markdown,
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,
     "udp-recv.svg": lambda: chain_picture("udp-recv"),
     "vlan-send.svg": lambda: chain_picture("vlan-send"),
+    **{name: partial(parts.markdown, part) for name, part in parts.PAGES.items()},
 }
 """Each file of docs/ that is generated, or has generated blocks, and what makes its text."""
 

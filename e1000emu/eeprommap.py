@@ -2,7 +2,7 @@
 
 The image of a new card (`models.eeprom_image`) and what the device loads after a reset
 (`Nic.load_eeprom`, `PciFunction.load_ids`) are made of these rows. Section numbers are the SDM's
-chapter 5.6. A field with a gap (``todo``) is there for drivers and tools; the device ignores it.
+chapter 5.6. What has the access SW is for drivers and tools: the device makes no use of it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from e1000emu.fields import Access, Field, Reg, bit, check_fields, field, whole
 
 __all__ = ["EEPROM_CHECKSUM", "EEPROM_MAP", "check_eeprom_map", "eeprom_word"]
 
-RW = Access.RW
+RW, SW = Access.RW, Access.SW
 
 INTEL = 0x8086
 EEPROM_CHECKSUM = 0xBABA
 """All words to 3Fh sum to it (SDM 5.6.35)."""
 MAPPED_WORDS = 64
-
-_SOFTWARE = "for software"
-_UNUSED = "not used by the device"
 
 
 def _word(
@@ -30,8 +27,8 @@ def _word(
     return Reg(name, address, title, sdm, fields, count=count, step=1, group="eeprom")
 
 
-def _blank(name: str, todo: str) -> Field:
-    return whole(name, "", RW, 0xFFFF, todo, bits=16)
+def _blank(name: str, doc: str = "") -> Field:
+    return whole(name, doc, SW, 0xFFFF, bits=16)
 
 
 # fmt: off
@@ -40,27 +37,27 @@ EEPROM_MAP: tuple[Reg, ...] = (
         field("EVEN", 7, 0, RW, 0, "the byte of the address that comes first on the wire"),
         field("ODD", 15, 8, RW, 0, "the next one; loaded into RAL[0] and RAH[0]"), count=3),
     _word(0x03, "COMPAT", "Software Compatibility",
-        whole("FLAGS", "0 = a client's card", RW, 0, _SOFTWARE, bits=16)),
-    _word(0x04, "ID_LED", "Identification by LEDs", _blank("SETTINGS", _SOFTWARE)),
-    _word(0x05, "VERSION", "Image Version", whole("VERSION", "", RW, 1, _SOFTWARE, bits=16)),
-    _word(0x06, "OEM", "Manufacturer", _blank("DATA", _SOFTWARE), count=2),
+        whole("FLAGS", "0 = a client's card", SW, 0, bits=16)),
+    _word(0x04, "ID_LED", "Identification by LEDs", _blank("SETTINGS")),
+    _word(0x05, "VERSION", "Image Version", whole("VERSION", "", SW, 1, bits=16)),
+    _word(0x06, "OEM", "Manufacturer", _blank("DATA"), count=2),
     _word(0x08, "PBA_HIGH", "Printed Board Assembly, first digits",
-        whole("DIGITS", "in BCD", RW, 0xE100, _SOFTWARE, bits=16)),
+        whole("DIGITS", "in BCD", SW, 0xE100, bits=16)),
     _word(0x09, "PBA_LOW", "Printed Board Assembly, last digits",
-        whole("DIGITS", "in BCD", RW, 0x0EAE, _SOFTWARE, bits=16)),
+        whole("DIGITS", "in BCD", SW, 0x0EAE, bits=16)),
     _word(0x0A, "ICW1", "Initialization Control Word 1",
         bit("LOAD_VENDOR", 0, RW, 1, "load words 0Dh and 0Eh into PCI configuration"),
         bit("LOAD_SUBSYSTEM", 1, RW, 1, "load words 0Bh and 0Ch into PCI configuration"),
-        bit("RSV2", 2, RW, 0, todo=_UNUSED),
-        bit("POWER_MANAGEMENT", 3, RW, 1, "offer PCI power management", todo="always offered"),
+        bit("RSV2", 2, SW, 0),
+        bit("POWER_MANAGEMENT", 3, RW, 1, "offer PCI power management"),
         bit("ILOS", 4, RW, 0, "into CTRL.ILOS"),
-        field("SWDPIO", 8, 5, RW, 0, "directions of the software definable pins",
-            todo="the pins are inputs after a reset"),
-        bit("LRST", 9, RW, 0, "into CTRL.LRST", todo="TBI and internal SerDes parts only"),
+        field("SWDPIO", 8, 5, RW, 0, "bits 0 and 1 into CTRL.SDP0_IODIR and SDP1_IODIR"),
+        bit("LRST", 9, RW, 0, "into CTRL.LRST"),
         bit("FD", 10, RW, 1, "into CTRL.FD"),
         bit("FRCSPD", 11, RW, 0, "into CTRL.FRCSPD"),
-        bit("RSV12", 12, RW, 0, todo=_UNUSED),
-        bit("BAR32", 13, RW, 1, "the memory BAR has 32 bits", todo="it always has"),
+        bit("RSV12", 12, SW, 0),
+        bit("BAR32", 13, RW, 1, "the memory BAR has 32 bits",
+            todo="windows of 64 bits are not offered"),
         field("SIGNATURE", 15, 14, RW, 1, "1 = the image is valid; else nothing is loaded"),
         sdm="5.6.9"),
     _word(0x0B, "SUBSYSTEM_ID", "PCI Subsystem Id",
@@ -72,26 +69,25 @@ EEPROM_MAP: tuple[Reg, ...] = (
     _word(0x0E, "VENDOR_ID", "PCI Vendor Id",
         whole("ID", "into PCI configuration at 00h", RW, INTEL, bits=16)),
     _word(0x0F, "ICW2", "Initialization Control Word 2",
-        field("RSV5_0", 5, 0, RW, 0, todo=_UNUSED),
-        bit("PHY_POWER", 6, RW, 1, "power management of the PHY", todo="no power model"),
-        bit("RSV7", 7, RW, 0, todo=_UNUSED),
-        field("FLASH_SIZE", 10, 8, RW, 0, "of the boot ROM", todo="there is none"),
-        bit("ANE", 11, RW, 0, "into TXCW.ANE", todo="TBI parts only"),
-        field("PAUSE", 13, 12, RW, 3, "what flow control a driver offers unless told otherwise",
-            todo=_SOFTWARE),
+        field("RSV5_0", 5, 0, SW, 0),
+        bit("PHY_POWER", 6, RW, 1, "power management of the PHY", todo="analogue"),
+        bit("RSV7", 7, SW, 0),
+        field("FLASH_SIZE", 10, 8, RW, 0, "64 KiB << n: of the windows to the boot flash, if any"),
+        bit("ANE", 11, RW, 0, "into TXCW.ANE"),
+        field("PAUSE", 13, 12, SW, 3, "what flow control a driver offers unless told otherwise"),
         bit("ASDE", 14, RW, 0, "into CTRL.ASDE"),
         bit("APM_PME", 15, RW, 0, "into WUC.APMPME"),
         sdm="5.6.14"),
-    _word(0x10, "R10", "Words 10h to 23h", _blank("DATA", _UNUSED), count=0x14),
+    _word(0x10, "R10", "Words 10h to 23h", _blank("DATA"), count=0x14),
     _word(0x24, "ICW3", "Initialization Control Word 3",
-        field("RSV9_0", 9, 0, RW, 0, todo=_UNUSED),
+        field("RSV9_0", 9, 0, SW, 0),
         bit("APM_ENABLE", 10, RW, 0, "into WUC.APME; on the 82544 bit 2 of word 0Fh does that"),
-        field("RSV15_11", 15, 11, RW, 0, todo=_UNUSED)),
-    _word(0x25, "R25", "Words 25h to 2Fh", _blank("DATA", _UNUSED), count=0x0B),
-    _word(0x30, "BOOT", "Boot Agent", _blank("SETTINGS", "there is no boot ROM"), count=0x0F),
+        field("RSV15_11", 15, 11, SW, 0)),
+    _word(0x25, "R25", "Words 25h to 2Fh", _blank("DATA"), count=0x0B),
+    _word(0x30, "BOOT", "Boot Agent", _blank("SETTINGS", "of the boot ROM"), count=0x0F),
     _word(0x3F, "CHECKSUM", "Checksum",
-        whole("SUM", f"makes words 0 to 3Fh sum to {EEPROM_CHECKSUM:04X}", RW, 0, _SOFTWARE,
-            bits=16), sdm="5.6.35"),
+        whole("SUM", f"makes words 0 to 3Fh sum to {EEPROM_CHECKSUM:04X}", SW, 0, bits=16),
+        sdm="5.6.35"),
 )
 """Every word of a 93C46; a 93C66 has 192 more, all ones."""
 # fmt: on

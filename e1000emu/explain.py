@@ -54,7 +54,7 @@ def idle(nic: Nic) -> list[Reason]:
     """Return what a device that could work waits for its driver to do: nothing is posted."""
     out = []
     e = nic.tx.engine
-    if e.tctl & TCTL_EN and e.head == e.tail:
+    if nic.regs["TCTL"] & TCTL_EN and e.head == e.tail:
         out.append(
             Reason(
                 f"Transmit: TDH = TDT = {e.tail}: nothing is posted.",
@@ -151,7 +151,7 @@ def _transmit(nic: Nic) -> Iterator[Reason]:
         return
     count = e.len >> 4
     where = f"Transmit: TDH={e.head} TDT={e.tail} of {count} descriptors"
-    if not e.tctl & TCTL_EN:
+    if not nic.regs["TCTL"] & TCTL_EN:
         yield Reason(f"{where}; they wait for TCTL.EN.", reg("TCTL").sdm, "set TCTL.EN")
     elif count < MIN_RING or e.head >= count or e.tail > count:
         yield Reason(
@@ -197,7 +197,7 @@ def _transmit(nic: Nic) -> Iterator[Reason]:
 
 def _receive(nic: Nic) -> Iterator[Reason]:
     e = nic.rx.engine
-    if not e.rctl & RCTL_EN:
+    if not nic.regs["RCTL"] & RCTL_EN:
         yield Reason(
             "Receive: RCTL.EN is 0; frames are dropped.",
             reg("RCTL").sdm,
@@ -225,7 +225,7 @@ def _receive(nic: Nic) -> Iterator[Reason]:
             "give descriptors: RDT one past the last free one; a full ring is one less than its "
             "size",
         )
-    if not e.rctl & RCTL_ANY and not nic.filters.any_address():
+    if not nic.regs["RCTL"] & RCTL_ANY and not nic.filters.any_address():
         yield Reason(
             "Receive: no RAH has AV and no promiscuous bit is set; no frame passes the filter.",
             reg("RAH").sdm,

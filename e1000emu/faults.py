@@ -188,14 +188,26 @@ class Injector:
 
     def line(self, line: InterruptLine) -> InterruptLine:
         """Return `line` as the Nic is to drive it."""
-        if self.what.irq_lost or self.what.irq_late:
-            return FaultyLine(self, line)
-        return line
+        return FaultyLine(self, line)
 
     def start(self) -> None:
         """Begin: every block exists, nothing is powered on yet."""
+        self._nic.tx.deferred = self._nic.rx.deferred = True
+        self._begin()
+
+    def change(self, what: Faults) -> None:
+        """Inject `what` from now on, and nothing else; times and runs count from here.
+
+        What has gone wrong stays so, but a link that flaps comes back.
+        """
+        self.stop()
+        self.what = what
+        self._runs.clear()
+        self._streams.clear()
+        self._begin()
+
+    def _begin(self) -> None:
         nic, what = self._nic, self.what
-        nic.tx.deferred = nic.rx.deferred = True
         for _ in range(what.eeprom_bits):
             self.count("eeprom_bits")
             at = self.stream("eeprom_bits").randrange(64 * 16)
@@ -283,11 +295,10 @@ class Injector:
                 place, (int.from_bytes(data, "little") | NOWHERE).to_bytes(8, "little")
             )
         if f"{which}-descriptor" in due:
-            engine.base = base | NOWHERE
+            engine.misdirect = NOWHERE
         try:
             return fn()
         finally:
-            if engine.base == base | NOWHERE:
-                engine.base = base
+            engine.misdirect = 0
             if data:
                 nic.memory.write(place, data)

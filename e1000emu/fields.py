@@ -8,7 +8,7 @@ fields claim each bit exactly once (`check_fields`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 __all__ = ["Access", "Field", "Reg", "RegAt", "bit", "check_fields", "field", "rsv", "whole"]
@@ -19,6 +19,8 @@ class Access(Enum):
 
     RW = "RW"
     """Reads what was written."""
+    SW = "SW"
+    """Reads what was written; for software alone, the device makes no use of it."""
     RO = "RO"
     """Set by the device; writes change nothing."""
     RC = "RC"
@@ -41,7 +43,7 @@ RW, RSV = Access.RW, Access.RSV
 
 _READABLE = frozenset(Access) - {Access.WO, Access.RSV}
 _WRITABLE = frozenset(Access) - {Access.RO, Access.RC, Access.RSV}
-_STORED = frozenset({RW})
+_STORED = frozenset({RW, Access.SW})
 _CLEARED_BY_1 = frozenset({Access.W1C, Access.RC_W1C})
 _SET_BY_1 = frozenset({Access.W1S})
 _CLEARED_BY_READ = frozenset({Access.RC, Access.RC_W1C})
@@ -60,6 +62,8 @@ class Field:
     doc: str = ""
     todo: str = ""
     """What is not modelled; empty when the field does what the SDM says."""
+    needs: str = ""
+    """What a part must have (`Model.features`), or the bits are reserved; empty: all have them."""
 
     @property
     def mask(self) -> int:
@@ -80,6 +84,7 @@ class Field:
             "reset": self.reset,
             "doc": self.doc,
             "todo": self.todo,
+            "needs": self.needs,
         }
 
     def put(self, value: int) -> int:
@@ -106,6 +111,8 @@ class Reg:
     """Who acts on accesses: a method of a block ("rx.write_rctl") or a compiled block ("tx")."""
     hot: bool = False
     """The block serves it without Python too, in the thread that reads a guest's messages."""
+    decoded: bool = False
+    """An engine keeps it in another form, and makes that anew at the first run after a change."""
     survives: str = ""
     """Which resets leave the register alone: "rst" = CTRL.RST (all but power-good keep it)."""
     alias_of: str = ""
@@ -170,6 +177,13 @@ class Reg:
         """Return the bits of the named fields together."""
         return sum(self.field(name).mask for name in names)
 
+    def on(self, features: frozenset[str]) -> Reg:
+        """Return the row as a part with these features has it."""
+        if all(not f.needs or f.needs in features for f in self.fields):
+            return self
+        fields = (f if not f.needs or f.needs in features else rsv(f.hi, f.lo) for f in self.fields)
+        return replace(self, fields=tuple(fields))
+
     def describe(self, name: str = "", offset: int | None = None) -> dict[str, object]:
         """Return everything the row says as plain data, of the element `name` at `offset`."""
         return {
@@ -204,10 +218,17 @@ class RegAt:
 
 
 def bit(
-    name: str, n: int, access: Access = RW, reset: int = 0, doc: str = "", todo: str = ""
+    name: str,
+    n: int,
+    access: Access = RW,
+    reset: int = 0,
+    doc: str = "",
+    todo: str = "",
+    *,
+    needs: str = "",
 ) -> Field:
     """Name one bit."""
-    return Field(name, n, n, access, reset, doc, todo)
+    return Field(name, n, n, access, reset, doc, todo, needs)
 
 
 def field(

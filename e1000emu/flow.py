@@ -46,9 +46,6 @@ class FlowControl:
     def __init__(self, nic: Nic) -> None:
         self._nic = nic
         self._regs = nic.regs
-        self._low = self._high = 0
-        self.obey = False
-        """CTRL.RFCE."""
 
     @property
     def xoff_sent(self) -> bool:
@@ -63,25 +60,20 @@ class FlowControl:
         """CTRL, FCRTL or FCRTH has changed."""
         nic, peek = self._nic, self._regs.peek
         ctrl = peek(CTRL.offset)
-        self._low, self._high = peek(FCRTL.offset) & RTL, peek(FCRTH.offset) & RTH
-        watching = bool(ctrl & CTRL_TFCE and self._high)
-        nic.rx.watch_fifo(watching)
-        if watching:
+        if ctrl & CTRL_TFCE and peek(FCRTH.offset) & RTH:
             self.fifo_changed()  # what waits may be over the new threshold already
-        self.obey = bool(ctrl & CTRL_RFCE)
-        nic.rx.watch_control(self.obey)
-        if not self.obey and nic.tx.paused:
+        if not ctrl & CTRL_RFCE and nic.tx.paused:
             nic.tx.pause(0)
 
     def fifo_changed(self) -> None:
         """Compare the receive FIFO with the thresholds; send XOFF or XON on a crossing."""
-        used = self._nic.rx.engine.fifo_used
-        if not self.xoff_sent and used > self._high:
+        used, peek = self._nic.rx.engine.fifo_used, self._regs.peek
+        if not self.xoff_sent and used > peek(FCRTH.offset) & RTH:
             self.xoff_sent = True
             self.send_xoff()
-        elif self.xoff_sent and used <= self._low:
+        elif self.xoff_sent and used <= peek(FCRTL.offset) & RTL:
             self.xoff_sent = False
-            if self._regs.peek(FCRTL.offset) & XONE:
+            if peek(FCRTL.offset) & XONE:
                 self._send(0)
                 self._nic.stats.add("XONTXC")
 

@@ -36,6 +36,8 @@ class Model:
     """Word and bit of the EEPROM that become WUC.APME."""
     lacks: frozenset[str] = frozenset()
     """Registers of the table that this part does not have."""
+    features: frozenset[str] = frozenset()
+    """What `Field.needs` of the register table can name."""
     txd_low: bool = True
     """TXDCTL.LWTHRESH raises TXD_LOW (not on the 82544)."""
     reset_overrides: dict[str, int] = field(default_factory=dict)
@@ -70,6 +72,7 @@ MODELS: dict[str, Model] = {
             apm_enable=(eeprom_word("ICW2").offset, 0x0004),
             rps=True,
             lacks=frozenset({"ITR", "RADV", "TADV", "RSRPD", "LEDCTL", "MANC"}),
+            features=frozenset({"SDP4"}),
             txd_low=False,
         ),
     )
@@ -93,8 +96,10 @@ def checksum_word(words: list[int]) -> int:
     return (EEPROM_CHECKSUM - sum(words[: eeprom_word("CHECKSUM").offset])) & 0xFFFF
 
 
-def eeprom_image(part: Model, mac: bytes) -> list[int]:
+def eeprom_image(part: Model, mac: bytes, flash_code: int = 0) -> list[int]:
     """Return the EEPROM of a fresh board as 16-bit words: `mac`, ids, control words, checksum.
+
+    `flash_code` is the size of its boot flash, 64 KiB << `flash_code`.
 
     Raises: E1000Error when `mac` is not six bytes or a group address.
     """
@@ -110,6 +115,8 @@ def eeprom_image(part: Model, mac: bytes) -> list[int]:
         words[address] = mac[2 * i] | mac[2 * i + 1] << 8
     words[eeprom_word("SUBSYSTEM_ID").offset] = part.subsystem_id
     words[eeprom_word("DEVICE_ID").offset] = part.device_id
+    icw2 = eeprom_word("ICW2")
+    words[icw2.offset] |= icw2.field("FLASH_SIZE").put(flash_code)
     words[eeprom_word("CHECKSUM").offset] = checksum_word(words)
     return words
 

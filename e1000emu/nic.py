@@ -15,7 +15,9 @@ from e1000emu.eeprommap import eeprom_word
 from e1000emu.explain import explain
 from e1000emu.faults import Faults, Injector
 from e1000emu.filters import Filters
+from e1000emu.flash import FlashPort, flash_size_code
 from e1000emu.flow import FlowControl
+from e1000emu.halfduplex import HalfDuplex
 from e1000emu.interrupts import Interrupts
 from e1000emu.leds import Led, leds
 from e1000emu.misuse import Misuse
@@ -34,7 +36,7 @@ from e1000emu.wakeup import PmeCallback, Wakeup
 from e1000emu.watch import Watch
 from fastpath.dma import DmaTable
 from fastpath.errors import whole_number
-from fastpath.macpath import MacState, RxSink
+from fastpath.macpath import HeldBack, MacState, RxSink
 from fastpath.pktbuf import PacketBuffer
 
 if TYPE_CHECKING:
@@ -48,28 +50,38 @@ CTRL, STATUS, CTRL_EXT = reg("CTRL"), reg("STATUS"), reg("CTRL_EXT")
 CTRL_FD, CTRL_SLU, CTRL_ASDE = CTRL.mask("FD"), CTRL.mask("SLU"), CTRL.mask("ASDE")
 CTRL_ILOS, CTRL_SPEED = CTRL.mask("ILOS"), CTRL.mask("SPEED")
 CTRL_FRCSPD, CTRL_FRCDPLX = CTRL.mask("FRCSPD"), CTRL.mask("FRCDPLX")
-CTRL_RST, CTRL_PHY_RST, CTRL_VME = CTRL.mask("RST"), CTRL.mask("PHY_RST"), CTRL.mask("VME")
+CTRL_RST, CTRL_PHY_RST = CTRL.mask("RST"), CTRL.mask("PHY_RST")
+CTRL_LRST = CTRL.mask("LRST")
+CTRL_SDP0_IODIR, CTRL_SDP1_IODIR = CTRL.mask("SDP0_IODIR"), CTRL.mask("SDP1_IODIR")
 CTRL_PINS = CTRL.mask("SDP0_DATA", "SDP1_DATA", "SDP0_IODIR", "SDP1_IODIR")
+CTRL_LOADED = CTRL_FD | CTRL_ILOS | CTRL_FRCSPD | CTRL_ASDE
+CTRL_LOADED |= CTRL_LRST | CTRL_SDP0_IODIR | CTRL_SDP1_IODIR
+TXCW, TXCW_ANE = reg("TXCW"), reg("TXCW").mask("ANE")
 CTRL_FLOW = CTRL.mask("RFCE", "TFCE")
 EEPROM_MAC, ICW1, ICW2 = eeprom_word("IA"), eeprom_word("ICW1"), eeprom_word("ICW2")
+ICW2_FLASH_SIZE = ICW2.field("FLASH_SIZE")
+ICW1_SWDPIO, ICW1_LRST, ICW2_ANE = ICW1.field("SWDPIO"), ICW1.mask("LRST"), ICW2.mask("ANE")
 ICW1_SIGNATURE, ICW2_ASDE = ICW1.field("SIGNATURE"), ICW2.mask("ASDE")
 ICW1_FD, ICW1_ILOS, ICW1_FRCSPD = ICW1.mask("FD"), ICW1.mask("ILOS"), ICW1.mask("FRCSPD")
+ICW1_POWER = ICW1.mask("POWER_MANAGEMENT")
 ICW1_LOAD_VENDOR, ICW1_LOAD_SUBSYSTEM = ICW1.mask("LOAD_VENDOR"), ICW1.mask("LOAD_SUBSYSTEM")
 STATUS_FD, STATUS_LU = STATUS.mask("FD"), STATUS.mask("LU")
 STATUS_SPEED_SHIFT, STATUS_ASDV_SHIFT = 6, 8
 EXT_ASDCHK, EXT_EE_RST = CTRL_EXT.mask("ASDCHK"), CTRL_EXT.mask("EE_RST")
-EXT_PINS = CTRL_EXT.mask("SDP6_DATA", "SDP7_DATA", "SDP6_IODIR", "SDP7_IODIR")
-EXT_PINS |= CTRL_EXT.mask("GPI2_EN", "GPI3_EN")
+EXT_PINS = CTRL_EXT.mask("SDP4_DATA", "SDP6_DATA", "SDP7_DATA", "GPI0_EN", "GPI2_EN", "GPI3_EN")
+EXT_PINS |= CTRL_EXT.mask("SDP4_IODIR", "SDP6_IODIR", "SDP7_IODIR")
+EXT_SPD_BYPS = CTRL_EXT.mask("SPD_BYPS")
 EXT_PHYINT_EN, EXT_PHYINT = CTRL_EXT.mask("PHYINT_EN"), CTRL_EXT.mask("PHYINT")
 ICR_LSC, ICR_PHYINT = reg("ICR").mask("LSC"), reg("ICR").mask("PHYINT")
 TIPG, AIT = reg("TIPG"), reg("AIT")
 IPGT, AIFS, GAP_CLOCKS = TIPG.field("IPGT"), AIT.field("AIFS"), 4
-RCTL, VET = reg("RCTL").offset, reg("VET").offset
+RCTL = reg("RCTL").offset
 LBM_MAC, LBM_TRANSCEIVER = 1, 3
 SPEED_CODE = {10: 0, 100: 1, 1000: 2}
 CODE_SPEED = {0: 10, 1: 100, 2: 1000, 3: 1000}
 IOADDR, IODATA = 0, 4
 IOADDR_MASK = 0x000FFFFF
+IOADDR_FLASH = 0x80000
 ACTIVITY_NS = 100_000_000
 
 
@@ -96,6 +108,8 @@ class Nic:
         faults: Faults | None = None,
         record: Recording | None = None,
         on_pin: PinCallback | None = None,
+        flash: bytes | None = None,
+        pad_runts: bool = True,
     ) -> None:
         """Power the part on, plugged into `link`.
 
@@ -107,16 +121,29 @@ class Nic:
         at any time in `interrupts.moderation`: by the datasheet's timers alone, or `adaptive`, for
         a guest.  `faults` are what its hardware does wrong.  `record` writes down all that crosses
         the ports (`e1000emu.record.Recorder`).  `on_pin(number, level)` hears of the software
-        definable pins that are outputs (`drive_pin` is for inputs).
-        Raises: E1000Error for a bad `model`, `mac` or `moderation`.
+        definable pins that are outputs (`drive_pin` is for inputs).  `flash` is what the board's
+        boot flash holds, an option ROM: its BARs are there then.  A link that
+        carries no FCS carries no padding either, so frames under 60 bytes are padded on the way in;
+        without `pad_runts` they are runts, dropped and counted in RUC.
+        Raises: E1000Error for a bad `model`, `mac`, `moderation` or `flash`.
         """
         self.model = _model(model)
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
-        words = eeprom_image(self.model, mac)
+        words = eeprom_image(self.model, mac, flash_size_code(flash))
         if record is not None:
             words = record.eeprom(words)
             ports = Ports(memory, irq, link, clock, on_message, on_pme, on_pin)
-            setup = Setup(self.model.name, mac, words, autoneg_ns, moderation, strict, faults)
+            setup = Setup(
+                self.model.name,
+                mac,
+                words,
+                autoneg_ns,
+                moderation,
+                strict,
+                faults,
+                flash,
+                pad_runts,
+            )
             ports = record.ports(ports, setup)
             memory, irq, link, clock = ports.memory, ports.irq, ports.link, ports.clock
             on_message, on_pme, on_pin = ports.on_message, ports.on_pme, ports.on_pin
@@ -140,10 +167,12 @@ class Nic:
         self.stats = Stats()
         self.interrupts = Interrupts(self, irq, moderation)
         self.eeprom = EepromPort(self, words)
+        self.flash = FlashPort(self, flash)
         self.filters = Filters(self)
         self.buffer = PacketBuffer()
         self.tx = Tx(self)
         self.rx = Rx(self)
+        self.rx.engine.pad_runts = pad_runts
         self.flow = FlowControl(self)
         self.phy = Phy(
             clock=clock,
@@ -164,16 +193,22 @@ class Nic:
         self._write32 = self.regs.write32
         self.receive = self.rx.receive
         self.sink = RxSink(self.rx)
+        self.interrupts.hold_descriptors(HeldBack(self.tx, self.rx))
         if self.faults is not None:
             self.receive = self.faults.receive  # frames may get lost before they are seen
             self.faults.start()
         link.attach(self)
+        if hasattr(link, "station"):
+            link.station = HalfDuplex(self)
         self.power_on_reset()
         if record is not None:
             record.made(self)
 
     def drive_pin(self, number: int, level: bool) -> None:
-        """Drive software definable pin 0, 1, 6 or 7 from the board.  Raises: ArgumentError."""
+        """Drive a software definable pin from the board: 0, 1, 6 or 7, of the 82544 also 4.
+
+        Raises: ArgumentError.
+        """
         self.pins.drive(number, level)
 
     def defer_doorbells(self) -> None:
@@ -249,7 +284,9 @@ class Nic:
     # --- I/O BAR ---------------------------------------------------------------------------------
 
     def io_read(self, off: int, size: int = 4) -> int:
-        """Read IOADDR or the register it selects (SDM p213)."""
+        """Read IOADDR or what it selects: a register, or bytes of the flash (SDM 13.2.2)."""
+        if self._io_flash(off, size):
+            return self.flash.read(self.io_address - IOADDR_FLASH + off - IODATA, size)
         if size != 4 or off not in (IOADDR, IODATA):
             self.misuse.note("io-size", *_plain(size, off))
             if off & ~3 != IOADDR or size > 4 or size <= 0:
@@ -263,8 +300,13 @@ class Nic:
         return self.mmio_read(self.io_address, 4)
 
     def io_write(self, off: int, value: int, size: int = 4) -> None:
-        """Write IOADDR or the register it selects; narrower writes are ignored (SDM p213)."""
-        if size != 4 or off not in (IOADDR, IODATA):
+        """Write IOADDR or what it selects: a register, or bytes of the flash (SDM 13.2.2).
+
+        Writes of fewer than 32 bits are ignored, but those to the flash.
+        """
+        if self._io_flash(off, size):
+            self.flash.write(self.io_address - IOADDR_FLASH + off - IODATA, value, size)
+        elif size != 4 or off not in (IOADDR, IODATA):
             self.misuse.note("io-size", *_plain(size, off))
         elif off == IOADDR:
             self.io_address = value & IOADDR_MASK
@@ -272,6 +314,12 @@ class Nic:
             self.misuse.note("io-address", self.io_address)
         else:
             self.mmio_write(self.io_address, value, 4)
+
+    def _io_flash(self, off: int, size: int) -> bool:
+        """Return whether an access to the I/O BAR is one to the flash."""
+        if self.io_address < IOADDR_FLASH or not self.pci.flash_bytes:
+            return False
+        return off >= IODATA and size > 0 and off + size <= IODATA + 4
 
     # --- general registers -----------------------------------------------------------------------
 
@@ -281,8 +329,6 @@ class Nic:
             self._request_reset()
             return
         changed = old ^ new
-        if changed & CTRL_VME:
-            self.tx.engine.vme = self.rx.engine.vme = bool(new & CTRL_VME)
         if changed & CTRL_PHY_RST:
             self.phy.hold(bool(new & CTRL_PHY_RST))
         if changed & CTRL_FLOW:
@@ -292,7 +338,7 @@ class Nic:
         self.update_status()
 
     def write_ctrl_ext(self, old: int, new: int) -> None:
-        """CTRL_EXT: speed detection and EEPROM reload (SDM 13.4.6)."""
+        """CTRL_EXT: pins, speed detection and bypass, EEPROM reload (SDM 13.4.6)."""
         if new & EXT_ASDCHK:
             code = SPEED_CODE[self.phy.link.speed_mbps] if self.phy.link.up else 0
             self.regs.clear_bits(STATUS.offset, STATUS.mask("ASDV"))
@@ -301,10 +347,13 @@ class Nic:
             self.load_eeprom()
         if (old ^ new) & EXT_PINS:
             self.pins.update()
+        if (old ^ new) & EXT_SPD_BYPS:
+            self.update_status()
 
-    def write_vet(self, old: int, new: int) -> None:
-        """VET: the tag type that both engines use."""
-        self.tx.engine.vet = self.rx.engine.vet = new & 0xFFFF
+    def update_write_back(self) -> None:
+        """The thresholds of write-back, or the size of a cache line, have changed."""
+        self.tx.update_write_back()
+        self.rx.update_write_back()
 
     def write_gap(self, old: int, new: int) -> None:
         """TIPG or AIT has changed."""
@@ -338,6 +387,10 @@ class Nic:
             return
         self.phy.cable(up, speed_mbps, full_duplex)
 
+    def _look_at_cable(self) -> None:
+        link = self.link
+        self.phy.cable(link.carrier, link.speed_mbps, getattr(link, "full_duplex", True))
+
     def tx_ready(self) -> None:
         """The link has room again (LinkPort)."""
         self.tx.pump()
@@ -357,9 +410,10 @@ class Nic:
         """Compute STATUS from the PHY and CTRL; a change of LU raises LSC (SDM 13.4.2)."""
         regs, link = self.regs, self.phy.link
         ctrl, old = regs.peek(CTRL.offset), regs.peek(STATUS.offset)
-        up = (link.up or self.phy.loopback) and bool(ctrl & CTRL_SLU)
+        seen = link.up and not self.phy.isolated
+        up = (seen or self.phy.loopback) and bool(ctrl & CTRL_SLU)
         full = bool(ctrl & CTRL_FD) if ctrl & CTRL_FRCDPLX else link.full_duplex
-        if ctrl & CTRL_FRCSPD:
+        if ctrl & CTRL_FRCSPD or regs.peek(CTRL_EXT.offset) & EXT_SPD_BYPS:
             speed = (ctrl & CTRL_SPEED) >> 8
         else:
             speed = SPEED_CODE[link.speed_mbps]
@@ -413,7 +467,7 @@ class Nic:
         self.load_eeprom()
         self.pci.apply()
         self.phy.hard_reset()
-        self.phy.cable(self.link.carrier, self.link.speed_mbps, True)
+        self._look_at_cable()
 
     def reset(self) -> None:
         """RST# of the bus: configuration space and MAC; the PHY negotiates anew."""
@@ -462,8 +516,7 @@ class Nic:
         self.filters.reset()
         tx.reset()
         rx.reset()
-        tx.engine.vme = rx.engine.vme = False
-        self.write_vet(0, regs.peek(VET))
+        self.update_write_back()
         self.flow.reset()
         self.phy.hold(False)
         self.pins.update()
@@ -472,15 +525,26 @@ class Nic:
         """Read address 0, CTRL defaults and PCI ids (SDM 5.6); a blank EEPROM changes none."""
         words = self.eeprom.words
         icw1, icw2 = words[ICW1.offset], words[ICW2.offset]
-        if ICW1_SIGNATURE.get(icw1) == ICW1_SIGNATURE.reset:
+        valid = ICW1_SIGNATURE.get(icw1) == ICW1_SIGNATURE.reset
+        if ids:
+            self.pci.set_flash_window(self.flash.window(ICW2_FLASH_SIZE.get(icw2) if valid else 0))
+            self.pci.offer_power_management(not valid or bool(icw1 & ICW1_POWER))
+        if valid:
             mac = b"".join(words[at].to_bytes(2, "little") for at in EEPROM_MAC.offsets)
             self.filters.set_mac(mac)
             set_bits = CTRL_FD if icw1 & ICW1_FD else 0
             set_bits |= CTRL_ILOS if icw1 & ICW1_ILOS else 0
             set_bits |= CTRL_FRCSPD if icw1 & ICW1_FRCSPD else 0
             set_bits |= CTRL_ASDE if icw2 & ICW2_ASDE else 0
-            self.regs.clear_bits(CTRL.offset, CTRL_FD | CTRL_ILOS | CTRL_FRCSPD | CTRL_ASDE)
+            set_bits |= CTRL_LRST if icw1 & ICW1_LRST else 0
+            directions = ICW1_SWDPIO.get(icw1)
+            set_bits |= CTRL_SDP0_IODIR if directions & 1 else 0
+            set_bits |= CTRL_SDP1_IODIR if directions & 2 else 0
+            self.regs.clear_bits(CTRL.offset, CTRL_LOADED)
             self.regs.set_bits(CTRL.offset, set_bits)
+            self.regs.clear_bits(TXCW.offset, TXCW_ANE)
+            self.regs.set_bits(TXCW.offset, TXCW_ANE if icw2 & ICW2_ANE else 0)
+            self.pins.update()
             self.wakeup.load_eeprom(words)
             if ids:
                 self.pci.load_ids(
@@ -535,9 +599,8 @@ class Nic:
         """Put every block into `state`; the link's carrier is what it is now."""
         self._mac_reset(LEVEL_POWER_ON)
         self.regs.file.load(state.regs)
-        load_statistics(self.stats, state.stats)
         self.eeprom.load(state.eeprom)
-        self.filters.sync()
+        self.flash.load(state.flash)
         self.phy.load(state.phy)
         self.io_address = state.io_address
         self.rx.load(state.rx)
@@ -548,9 +611,11 @@ class Nic:
         self.flow.update()
         self.interrupts.load(state.interrupts)
         self.pci.load(state.pci)
+        self.update_write_back()
         self.update_gap()
         self.update_loopback()
-        self.phy.cable(self.link.carrier, self.link.speed_mbps, True)
+        self._look_at_cable()
+        load_statistics(self.stats, state.stats)
         self.misuse.load(state.misuse)
         self.pins.load(state.pins)
         self.tx.loaded()

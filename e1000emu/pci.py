@@ -1,7 +1,8 @@
 """The PCI function: configuration space, BARs, power states, and the slot a host drives (SDM 4).
 
 `PciFunction` is the 256 bytes, by the rows of `pciregs`; `Slot` is what the host's PCI layer gets
-(`ports.PciSlot`).  BAR 0 is 128 KiB of memory, BAR 2 the eight I/O bytes IOADDR and IODATA.
+(`ports.PciSlot`).  BAR 0 is 128 KiB of memory, BAR 1 the flash, BAR 2 the eight I/O bytes IOADDR
+and IODATA; the expansion ROM's window, to the flash as well, counts as BAR 6.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ if TYPE_CHECKING:
     from e1000emu.models import Model
     from e1000emu.nic import Nic
 
-__all__ = ["CONFIG_BYTES", "IO_BAR", "IO_BAR_BYTES", "Message", "PciFunction", "Slot"]
+__all__ = [
+    "CONFIG_BYTES",
+    "FLASH_BAR",
+    "IO_BAR",
+    "IO_BAR_BYTES",
+    "ROM_BAR",
+    "Message",
+    "PciFunction",
+    "Slot",
+]
 
 Message = Callable[[int, int], None]
 """Takes a message signalled interrupt: its address, its data."""
@@ -26,6 +36,7 @@ Message = Callable[[int, int], None]
 IO_BAR = 2
 """Index of the I/O base address register (SDM p74: memory, flash, I/O)."""
 IO_BAR_BYTES = 8
+FLASH_BAR, ROM_BAR = 1, 6
 
 _ROWS = {r.name: r for r in PCI_TABLE}
 
@@ -39,6 +50,9 @@ def _bit(name: str, *fields: str) -> int:
 
 
 COMMAND, STATUS, PMCSR = _at("COMMAND"), _at("STATUS"), _at("PMCSR")
+CACHE_LINE = _at("CACHE_LINE")
+CAP_POINTER, PM_ID, PM_BYTES = _at("CAP_POINTER"), _at("PM_ID"), 8
+BAR1, ROM, ROM_ENABLE = _at("BAR1"), _at("ROM"), _bit("ROM", "ENABLE")
 SUBSYSTEM_VENDOR, SUBSYSTEM_ID = _at("SUBSYSTEM_VENDOR"), _at("SUBSYSTEM_ID")
 MSI_CONTROL, MSI_ADDRESS, MSI_DATA = _at("MSI_CONTROL"), _at("MSI_ADDRESS"), _at("MSI_DATA")
 COMMAND_IO, COMMAND_MEMORY = _bit("COMMAND", "IO"), _bit("COMMAND", "MEMORY")
@@ -56,10 +70,11 @@ class ConfigSpace:
 
     __slots__ = ("clear", "reset", "write")
 
-    def __init__(self, part: Model) -> None:
+    def __init__(self, part: Model, flash_bytes: int, power_management: bool) -> None:
         reset, write, clear = (bytearray(CONFIG_BYTES) for _ in range(3))
         own = {"DEVICE_ID": part.device_id, "REVISION": part.revision}
-        for r in config_rows(part.capabilities):
+        capabilities = tuple(n for n in part.capabilities if power_management or n != "PM")
+        for r in config_rows(capabilities, flash_bytes):
             place = slice(r.offset, r.offset + r.step)
             reset[place] = own.get(r.name, r.reset).to_bytes(r.step, "little")
             write[place] = r.stored_mask.to_bytes(r.step, "little")
@@ -86,7 +101,10 @@ class PciFunction:
 
     def __init__(self, nic: Nic, on_message: Message | None = None) -> None:
         self._nic = nic
-        self._space = ConfigSpace(nic.model)
+        self.flash_bytes = 0
+        """Bytes of the windows to the flash, 0: it has none."""
+        self._power_management = True
+        self._space = ConfigSpace(nic.model, 0, True)
         self.config = bytearray(self._space.reset)
         self._message = on_message or self._write_message
         self._message_line = MessageLine(self)
@@ -150,6 +168,8 @@ class PciFunction:
             self.config[i] = kept | byte & mask
         if (off < STATUS and off + size > COMMAND) or off + size > MSI_CONTROL:
             self.apply()
+        if off <= CACHE_LINE < off + size:
+            self._nic.update_write_back()
         if off < PMCSR + 2 and off + size > PMCSR:
             self._power(state)
 
@@ -195,6 +215,7 @@ class PciFunction:
         """RST#, power-on: command 0, BARs 0, D0; ids as the part's until the EEPROM is read."""
         self.config = bytearray(self._space.reset)
         self._aborts_seen = self._nic.memory.aborts
+        self._nic.update_write_back()
 
     # --- message signalled interrupts ------------------------------------------------------------
 
@@ -208,6 +229,36 @@ class PciFunction:
 
     def _write_message(self, address: int, data: int) -> None:
         self._nic.memory.write(address, data.to_bytes(4, "little"))
+
+    def set_flash_window(self, size: int) -> None:
+        """Give BAR 1 and the expansion ROM BAR so many bytes; 0: they are not there (SDM 4.1)."""
+        if size == self.flash_bytes:
+            return
+        self.flash_bytes = size
+        self._reshape(*range(BAR1, BAR1 + 4), *range(ROM, ROM + 4))
+
+    def offer_power_management(self, on: bool) -> None:
+        """Have the PM capability, or do not (SDM 5.6.9); other capabilities stay."""
+        if on == self._power_management:
+            return
+        self._power_management = on
+        self._reshape(CAP_POINTER, *range(PM_ID, PM_ID + PM_BYTES))
+
+    def _reshape(self, *changed: int) -> None:
+        """Make the space anew; the `changed` bytes become what they are after a reset."""
+        self._space = ConfigSpace(self._nic.model, self.flash_bytes, self._power_management)
+        for at in changed:
+            self.config[at] = self._space.reset[at]
+
+    @property
+    def cache_line_dwords(self) -> int:
+        """What the host has said of its cache lines; 0: nothing."""
+        return self.config[CACHE_LINE]
+
+    @property
+    def rom_on(self) -> bool:
+        """The expansion ROM's window answers."""
+        return self.memory_on and bool(self.get(ROM, 4) & ROM_ENABLE)
 
     def load_ids(self, words: list[int], *, vendor: bool, subsystem: bool) -> None:
         """Take the ids that the EEPROM's control word 1 says to load (SDM 5.6.9)."""
@@ -229,6 +280,8 @@ class PciFunction:
 
     def set_wuc_bits(self, value: int) -> None:
         """Take the two bits as WUC was written (PME_STATUS is write-1-clear)."""
+        if not self._power_management:
+            return
         pmcsr = self.get(PMCSR, 2) & ~PMCSR_PME_EN
         if value & WUC_PME_EN:
             pmcsr |= PMCSR_PME_EN
@@ -238,7 +291,8 @@ class PciFunction:
 
     def set_pme_status(self) -> None:
         """Something woke the host up."""
-        self.put(PMCSR, 2, self.get(PMCSR, 2) | PMCSR_PME_STATUS)
+        if self._power_management:
+            self.put(PMCSR, 2, self.get(PMCSR, 2) | PMCSR_PME_STATUS)
 
     def pull(self) -> None:
         """Nothing is in the slot any more: it reads as ones."""
@@ -257,6 +311,7 @@ class PciFunction:
 
     def load(self, state: bytes) -> None:
         """Take back what `state` returned."""
+        self.offer_power_management(bool(state[PM_ID]))
         self.config = bytearray(state)
         self._aborts_seen = self._nic.memory.aborts
         self.apply()
@@ -290,6 +345,8 @@ class Slot(BarWindow):
             return self._nic.mmio_read(off, size)
         if bar == IO_BAR and self._pci.io_on:
             return self._nic.io_read(off, size)
+        if self._reaches_flash(bar, off, size):
+            return self._nic.flash.read(off, size)
         self._refuse(bar, off)
         return (1 << 8 * size) - 1
 
@@ -298,8 +355,14 @@ class Slot(BarWindow):
             self._nic.mmio_write(off, value, size)
         elif bar == IO_BAR and self._pci.io_on:
             self._nic.io_write(off, value, size)
+        elif self._reaches_flash(bar, off, size):
+            self._nic.flash.write(off, value, size)
         else:
             self._refuse(bar, off)
+
+    def _reaches_flash(self, bar: int, off: int, size: int) -> bool:
+        on = {FLASH_BAR: self._pci.memory_on, ROM_BAR: self._pci.rom_on}.get(bar, False)
+        return on and 0 <= off <= self._pci.flash_bytes - size and size > 0
 
     def _refuse(self, bar: int, off: int) -> None:
         if self._pci.gone:
@@ -309,4 +372,6 @@ class Slot(BarWindow):
 
     def bar_size(self, bar: int) -> int:
         """Return the size of `bar` in bytes, 0 when there is none."""
-        return {0: BAR0_BYTES, IO_BAR: IO_BAR_BYTES}.get(bar, 0)
+        flash = self._pci.flash_bytes
+        sizes = {0: BAR0_BYTES, IO_BAR: IO_BAR_BYTES, FLASH_BAR: flash, ROM_BAR: flash}
+        return sizes.get(bar, 0)

@@ -17,9 +17,10 @@ __all__ = ["CAPABILITIES", "CONFIG_BYTES", "HEADER", "PCI_TABLE", "check_pci_tab
 RW, RO, W1C = Access.RW, Access.RO, Access.W1C
 
 CONFIG_BYTES = 256
-_PARITY = "no bus, so no parity error"
-_SPLIT = "no bus, so no split transactions"
-_LATENCY = "accesses take no bus time"
+FLASH_WINDOWS = ("BAR1", "ROM")
+_PARITY = "parity is the bus's, outside the chip"
+_SPLIT = "split transactions are the bus's, outside the chip"
+_LATENCY = "bus time is outside the chip: accesses take none"
 
 
 def _row(offset: int, size: int, name: str, title: str, *fields: Field, sdm: str = "4.1") -> Reg:
@@ -28,6 +29,13 @@ def _row(offset: int, size: int, name: str, title: str, *fields: Field, sdm: str
 
 def _value(doc: str, reset: int = 0, bits: int = 16, access: Access = RO, todo: str = "") -> Field:
     return whole("VALUE", doc, access, reset, todo, bits=bits)
+
+
+def _memory_window(what: str) -> tuple[Field, ...]:
+    return (
+        field("SIZE", 15, 4, RO, 0, "64 KiB; a larger flash takes one to three bits of ADDRESS"),
+        field("ADDRESS", 31, 16, RW, 0, f"where {what}; reads 0 without a flash"),
+    )
 
 
 def _empty_bar(offset: int, name: str) -> Reg:
@@ -68,7 +76,7 @@ HEADER: tuple[Reg, ...] = (
     _row(0x08, 1, "REVISION", "Revision", _value("the model's", bits=8)),
     _row(0x09, 3, "CLASS", "Class", _value("an Ethernet controller", 0x020000, bits=24)),
     _row(0x0C, 1, "CACHE_LINE", "Cache Line Size",
-        _value("in dwords", bits=8, access=RW, todo=_LATENCY)),
+        _value("in dwords; TXDCTL and RXDCTL count in lines without GRAN", bits=8, access=RW)),
     _row(0x0D, 1, "LATENCY", "Latency Timer",
         field("LOW", 1, 0, RO, 0, "granularity of 4 clocks"),
         field("CLOCKS", 7, 2, RW, 0, "of the bus that a transfer may take", todo=_LATENCY)),
@@ -80,7 +88,11 @@ HEADER: tuple[Reg, ...] = (
         bit("PREFETCH", 3, RO, 0, "reads have side effects"),
         field("SIZE", 16, 4, RO, 0, "128 KiB"),
         field("ADDRESS", 31, 17, RW, 0, "where the registers are")),
-    _empty_bar(0x14, "BAR1"),
+    _row(0x14, 4, "BAR1", "Flash Base Address",
+        bit("SPACE", 0, RO, 0, "0 = memory"),
+        field("TYPE", 2, 1, RO, 0, "anywhere below 4 GiB"),
+        bit("PREFETCH", 3, RO, 0, "a chip that is busy answers otherwise"),
+        *_memory_window("the flash is")),
     _row(0x18, 4, "BAR2", "I/O Base Address",
         bit("SPACE", 0, RO, 1, "1 = I/O"),
         field("SIZE", 2, 1, RO, 0, "8 bytes"),
@@ -93,7 +105,10 @@ HEADER: tuple[Reg, ...] = (
         _value("from the EEPROM's word 0Ch", 0x8086)),
     _row(0x2E, 2, "SUBSYSTEM_ID", "Subsystem Id",
         _value("from the EEPROM's word 0Bh")),
-    _row(0x30, 4, "ROM", "Expansion ROM Base Address", _value("no boot ROM", bits=32)),
+    _row(0x30, 4, "ROM", "Expansion ROM Base Address",
+        bit("ENABLE", 0, RW, 0, "the window answers, with COMMAND.MEMORY; 0 without a flash"),
+        rsv(3, 1),
+        *_memory_window("the flash is too")),
     _row(0x34, 1, "CAP_POINTER", "Capabilities Pointer", _value("the first one", bits=8)),
     _row(0x3C, 1, "INTERRUPT_LINE", "Interrupt Line", _value("for software", bits=8, access=RW)),
     _row(0x3D, 1, "INTERRUPT_PIN", "Interrupt Pin", _value("INTA#", 1, bits=8)),
@@ -155,8 +170,7 @@ CAPABILITIES: dict[str, tuple[Reg, ...]] = {
         _row(0xF2, 2, "MSI_CONTROL", "Message Control",
             bit("ENABLE", 0, RW, 0, "a message instead of INTA#"),
             field("CAPABLE", 3, 1, RO, 0, "one message"),
-            field("ALLOCATED", 6, 4, RW, 0, "log2 of the messages granted",
-                todo="there is one, so the data's low bits never change"),
+            field("ALLOCATED", 6, 4, RW, 0, "log2 of the messages granted; one is asked for"),
             bit("64BIT", 7, RO, 1, "MSI_ADDRESS_HIGH is there"),
             rsv(15, 8)),
         _row(0xF4, 4, "MSI_ADDRESS", "Message Address",
@@ -173,11 +187,15 @@ CAPABILITIES: dict[str, tuple[Reg, ...]] = {
 PCI_TABLE: tuple[Reg, ...] = (*HEADER, *(r for rows in CAPABILITIES.values() for r in rows))
 
 
-def config_rows(capabilities: tuple[str, ...]) -> tuple[Reg, ...]:
-    """Return the rows of a function with these capabilities, each leading to the next."""
+def config_rows(capabilities: tuple[str, ...], flash_bytes: int = 0) -> tuple[Reg, ...]:
+    """Return the rows of a function with these capabilities, each leading to the next.
+
+    The windows to the flash are of `flash_bytes`, a power of two from 64 KiB on; 0: there are none.
+    """
     chain = [CAPABILITIES[name] for name in capabilities]
     starts = [rows[0].offset for rows in chain] + [0]
     header = tuple(_with_value(r, starts[0]) if r.name == "CAP_POINTER" else r for r in HEADER)
+    header = tuple(_sized(r, flash_bytes) if r.name in FLASH_WINDOWS else r for r in header)
     linked = [
         (rows[0], _with_value(rows[1], after), *rows[2:])
         for rows, after in zip(chain, starts[1:], strict=True)
@@ -187,6 +205,16 @@ def config_rows(capabilities: tuple[str, ...]) -> tuple[Reg, ...]:
 
 def _with_value(r: Reg, value: int) -> Reg:
     return replace(r, fields=(replace(r.fields[0], reset=value),))
+
+
+def _sized(r: Reg, size: int) -> Reg:
+    """Return the row of a window of `size` bytes, 0 for none."""
+    if not size:
+        return replace(r, fields=(_value("no flash: reads 0", bits=32),))
+    lowest = size.bit_length() - 1
+    hi, lo = {"SIZE": lowest - 1}, {"ADDRESS": lowest}
+    fields = (replace(f, hi=hi.get(f.name, f.hi), lo=lo.get(f.name, f.lo)) for f in r.fields)
+    return replace(r, fields=tuple(fields))
 
 
 def check_pci_table() -> Iterator[str]:

@@ -28,7 +28,7 @@ FORCED_LINK_NS = 10_000_000
 PHY_ADDRESS = 1
 
 _BMCR, _BMSR, _ANAR, _ANLPAR, _ANER = map(phy_reg, ("BMCR", "BMSR", "ANAR", "ANLPAR", "ANER"))
-_GTCR, _GTSR, _PSSR, _PISR = map(phy_reg, ("GTCR", "GTSR", "PSSR", "PISR"))
+_GTCR, _GTSR, _PSCR, _PSSR, _PISR = map(phy_reg, ("GTCR", "GTSR", "PSCR", "PSSR", "PISR"))
 
 BMCR, ANAR, ANER, GTCR, PISR = _BMCR.offset, _ANAR.offset, _ANER.offset, _GTCR.offset, _PISR.offset
 PHYID1, PHYID2 = phy_reg("PHYID1").offset, phy_reg("PHYID2").offset
@@ -38,6 +38,7 @@ PAGE, PAGE_DATA = phy_reg("PAGE").offset, phy_reg("PAGE_DATA").offset
 BMCR_RESET, BMCR_LOOPBACK = _BMCR.mask("RESET"), _BMCR.mask("LOOPBACK")
 BMCR_SPEED_LSB, BMCR_SPEED_MSB = _BMCR.mask("SPEED_LSB"), _BMCR.mask("SPEED_MSB")
 BMCR_ANENABLE, BMCR_ANRESTART = _BMCR.mask("ANENABLE"), _BMCR.mask("ANRESTART")
+BMCR_ISOLATE = _BMCR.mask("ISOLATE")
 BMCR_PDOWN, BMCR_FULLDPLX = _BMCR.mask("PDOWN"), _BMCR.mask("FULLDPLX")
 
 BMSR_CAPABILITIES = _BMSR.reset
@@ -52,12 +53,19 @@ GTCR_1000HD, GTCR_1000FD = _GTCR.mask("1000HD"), _GTCR.mask("1000FD")
 # What the register says of every far end that negotiates, and of one that offers 100 and 1000 Mb/s.
 ANLPAR_NEGOTIATES = _ANLPAR.mask("ACK", "PAUSE", "10HD", "10FD") | _ANLPAR.field("SELECTOR").put(1)
 ANLPAR_100 = _ANLPAR.mask("100HD", "100FD")
+ANLPAR_FULL = _ANLPAR.mask("10FD", "100FD", "PAUSE")
 GTSR_1000 = _GTSR.mask("LP_1000FD", "LOCAL_OK", "REMOTE_OK")
 
+GTSR_MASTER = _GTSR.mask("MS_MASTER")
+GTCR_REPEATER, GTCR_MS_VALUE = _GTCR.mask("REPEATER"), _GTCR.mask("MS_VALUE")
+GTCR_MS_MANUAL = _GTCR.mask("MS_MANUAL")
+PSCR, PSCR_MDI, PSCR_SLEEP = _PSCR.offset, _PSCR.field("MDI_MODE"), _PSCR.field("ENERGY_DETECT")
+PSSR_ASLEEP, PSSR_PAGE_RCVD = _PSSR.mask("ENERGY_DETECT"), _PSSR.mask("PAGE_RCVD")
 PSSR_SPEED, PSSR_SPEEDS = _PSSR.field("SPEED"), {10: 0, 100: 1, 1000: 2}
 PSSR_DPLX, PSSR_RESOLVED, PSSR_LINK = (_PSSR.mask(n) for n in ("DPLX", "RESOLVED", "LINK"))
 PSSR_MDIX, PSSR_TX_PAUSE, PSSR_RX_PAUSE = (_PSSR.mask(n) for n in ("MDIX", "TX_PAUSE", "RX_PAUSE"))
 
+PISR_ENERGY, PISR_CROSSOVER = _PISR.mask("ENERGY"), _PISR.mask("MDI_CROSSOVER")
 PISR_AN_ERROR, PISR_LINK = _PISR.mask("AN_ERROR"), _PISR.mask("LINK")
 PISR_NEGOTIATED = _PISR.mask("AN_DONE", "PAGE", "SPEED", "DUPLEX")
 
@@ -104,6 +112,10 @@ class Phy:
         self.cable_full_duplex = True
         self.held_in_reset = False
         self._an_done = False
+        self._master = True
+        """What autonegotiation made of us at 1000 Mb/s."""
+        self._crossed = True
+        """The pairs are crossed over (MDI-X)."""
         self._applied = 0  # the BMCR bits that are in force
         self._latched_down = True
         self._interrupt_level = False
@@ -130,6 +142,16 @@ class Phy:
     def powered_down(self) -> bool:
         """BMCR bit 11."""
         return bool(self.regs[BMCR] & BMCR_PDOWN)
+
+    @property
+    def isolated(self) -> bool:
+        """The MAC sees nothing of the cable (BMCR bit 10)."""
+        return bool(self.regs[BMCR] & BMCR_ISOLATE)
+
+    @property
+    def asleep(self) -> bool:
+        """Nothing is on the wire, and the PHY looks for that (PSCR bits 9:8)."""
+        return not self.cable_up and PSCR_SLEEP.get(self.regs[PSCR]) >= 2
 
     def read(self, n: int) -> int:
         """Read register `n` (0 to 31) with its side effects (latches, read-clear counters)."""
@@ -173,7 +195,7 @@ class Phy:
                 self._update_interrupt()
 
     def _write_bmcr(self, value: int) -> None:
-        was_down, was_loop = self.powered_down, self.loopback
+        was_down, was_loop, was_isolated = self.powered_down, self.loopback, self.isolated
         self.regs[BMCR] = value & WRITE_MASKS[BMCR]
         if value & BMCR_RESET:
             # A software reset keeps the registers and puts them in force (SDM p184).
@@ -181,22 +203,26 @@ class Phy:
             self._restart()
         elif self.powered_down != was_down or (value & BMCR_ANRESTART and value & BMCR_ANENABLE):
             self._restart()
-        elif self.loopback != was_loop:
+        elif self.loopback != was_loop or self.isolated != was_isolated:
             self._on_link(self.link)
 
     def _partner_ability(self) -> int:
         if not self._applied & BMCR_ANENABLE:
             return 0
-        return ANLPAR_NEGOTIATES | (ANLPAR_100 if self.cable_speed_mbps >= 100 else 0)
+        ability = ANLPAR_NEGOTIATES | (ANLPAR_100 if self.cable_speed_mbps >= 100 else 0)
+        return ability if self.cable_full_duplex else ability & ~ANLPAR_FULL
 
     def _gigabit_status(self) -> int:
         if not (self._an_done and self.cable_speed_mbps >= 1000):
             return 0
-        return GTSR_1000
+        return GTSR_1000 | (GTSR_MASTER if self._master else 0)
 
     def _specific_status(self) -> int:
         link = self.link
-        value = PSSR_MDIX | PSSR_SPEED.put(PSSR_SPEEDS[link.speed_mbps])
+        value = PSSR_SPEED.put(PSSR_SPEEDS[link.speed_mbps])
+        value |= PSSR_MDIX if self._crossed else 0
+        value |= PSSR_ASLEEP if self.asleep else 0
+        value |= PSSR_PAGE_RCVD if self.regs[ANER] & ANER_PAGE_RX else 0
         value |= PSSR_DPLX if link.full_duplex else 0
         if self._an_done or not self._applied & BMCR_ANENABLE:
             value |= PSSR_RESOLVED
@@ -215,7 +241,10 @@ class Phy:
             self.cable_speed_mbps,
             self.cable_full_duplex,
         )
+        slept = self.asleep
         self.cable_up = up
+        if self.asleep != slept:
+            self._event(PISR_ENERGY)
         self.cable_speed_mbps = speed_mbps
         self.cable_full_duplex = full_duplex
         if changed or (up and not self.link.up and self._timer is None):
@@ -226,6 +255,10 @@ class Phy:
         self._cancel()
         self._applied = self.regs[BMCR]
         self._an_done = False
+        crossed = bool(PSCR_MDI.get(self.regs[PSCR]))
+        if crossed != self._crossed:
+            self._crossed = crossed
+            self._event(PISR_CROSSOVER)
         self._set_link(DOWN)
         if self.cable_up and not self.powered_down and not self.held_in_reset:
             wait = self.autoneg_ns if self._applied & BMCR_ANENABLE else FORCED_LINK_NS
@@ -249,6 +282,7 @@ class Phy:
             link = self._negotiate()
             self._an_done = link.up
             if link.up:
+                self._master = self._wants_master()
                 self.regs[ANER] |= ANER_PAGE_RX
                 self._event(PISR_NEGOTIATED)
             else:
@@ -276,6 +310,11 @@ class Phy:
                 pause = bool(ours & ANAR_PAUSE) and duplex
                 return LinkState(True, speed, duplex, pause, pause)
         return DOWN
+
+    def _wants_master(self) -> bool:
+        """By hand, or as a port of many prefers; the far end takes what is left (40.5.2)."""
+        gtcr = self.regs[GTCR]
+        return bool(gtcr & (GTCR_MS_VALUE if gtcr & GTCR_MS_MANUAL else GTCR_REPEATER))
 
     def _set_link(self, link: LinkState) -> None:
         was_up = self.link.up
@@ -329,6 +368,8 @@ class Phy:
             "latched_down": self._latched_down,
             "interrupt_level": self._interrupt_level,
             "due_ns": self._due_ns if self._timer is not None else -1,
+            "master": self._master,
+            "crossed": self._crossed,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -342,6 +383,8 @@ class Phy:
         self._applied = int(state["applied"])
         self._latched_down = bool(state["latched_down"])
         self._interrupt_level = bool(state["interrupt_level"])
+        self._master = bool(state.get("master", True))
+        self._crossed = bool(state.get("crossed", True))
         due = int(state["due_ns"])
         if due >= 0:
             self._arm(due)

@@ -1,9 +1,10 @@
-"""Software definable pins (SDM 13.4.1 and 13.4.6): CTRL has SDP0 and SDP1, CTRL_EXT SDP6 and SDP7.
+"""Software definable pins (SDM 13.4.1 and 13.4.6): CTRL has SDP0 and SDP1, CTRL_EXT SDP6 and SDP7,
+on the 82544 SDP4 too.
 
 A pin is an input after each reset.  Its data bit is then the level that the board drives, whatever
-is written; of an output it is the level that the part drives.  An input of SDP6 and SDP7 raises its
-cause in ICR when it is, or becomes, high with its GPI_EN bit set: at the change, not for as long as
-it stays high.
+is written; of an output it is the level that the part drives.  An input of SDP4, SDP6 and SDP7
+raises its cause in ICR when it is, or becomes, high with its GPI_EN bit set: at the change, not for
+as long as it stays high.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ class Pin(NamedTuple):
     """GPI_EN in CTRL_EXT,"""
     cause: int
     """and the cause in ICR; 0: the pin has none."""
+    needs: str
+    """What a part must have to have the pin (`Model.features`); empty: all have it."""
 
 
-def _pin(number: int, register: str, enable: str = "") -> Pin:
+def _pin(number: int, register: str, enable: str = "", cause: str = "") -> Pin:
     row = reg(register)
     return Pin(
         number,
@@ -44,7 +47,8 @@ def _pin(number: int, register: str, enable: str = "") -> Pin:
         row.mask(f"SDP{number}_DATA"),
         row.mask(f"SDP{number}_IODIR"),
         row.mask(enable) if enable else 0,
-        reg("ICR").mask(f"GPI_SDP{number}") if enable else 0,
+        reg("ICR").mask(cause) if cause else 0,
+        row.field(f"SDP{number}_DATA").needs,
     )
 
 
@@ -53,11 +57,12 @@ PINS: dict[int, Pin] = {
     for pin in (
         _pin(0, "CTRL"),
         _pin(1, "CTRL"),
-        _pin(6, "CTRL_EXT", "GPI2_EN"),
-        _pin(7, "CTRL_EXT", "GPI3_EN"),
+        _pin(4, "CTRL_EXT", "GPI0_EN", "RSV11"),
+        _pin(6, "CTRL_EXT", "GPI2_EN", "GPI_SDP6"),
+        _pin(7, "CTRL_EXT", "GPI3_EN", "GPI_SDP7"),
     )
 }
-"""The pins by number."""
+"""The pins of all parts by number."""
 
 CTRL_EXT = reg("CTRL_EXT").offset
 
@@ -68,6 +73,8 @@ class Pins:
     def __init__(self, nic: Nic, on_pin: PinCallback | None) -> None:
         self._nic = nic
         self._on_pin = on_pin
+        features = nic.model.features
+        self._pins = {n: pin for n, pin in PINS.items() if not pin.needs or pin.needs in features}
         self.driven = 0
         """Bit n: the board drives SDPn high."""
         self._raising = 0
@@ -77,15 +84,15 @@ class Pins:
 
     def drive(self, number: int, level: bool) -> None:
         """The board drives pin `number`; an output takes no notice.  Raises: ArgumentError."""
-        if number not in PINS:
-            known = ", ".join(map(str, PINS))
+        if number not in self._pins:
+            known = ", ".join(map(str, self._pins))
             raise ArgumentError(f"pin {number!r}: the part has SDP {known}")
         self.driven = self.driven & ~(1 << number) | bool(level) << number
         self.update()
 
     def level(self, number: int) -> bool:
         """Return the level of pin `number`, whoever drives it.  Raises: KeyError."""
-        pin = PINS[number]
+        pin = self._pins[number]
         return bool(self._nic.regs.peek(pin.register) & pin.data)
 
     def update(self) -> None:
@@ -93,7 +100,7 @@ class Pins:
         nic, regs = self._nic, self._nic.regs
         raising = causes = 0
         enabled = regs.peek(CTRL_EXT)
-        for pin in PINS.values():
+        for pin in self._pins.values():
             value = regs.peek(pin.register)
             if value & pin.direction:
                 level = bool(value & pin.data)
@@ -116,10 +123,10 @@ class Pins:
 
     def load(self, driven: int) -> None:
         """Take back what the board drove; the registers are loaded: nothing changes by that."""
-        self.driven = driven & sum(1 << number for number in PINS)
+        self.driven = driven & sum(1 << number for number in self._pins)
         self._raising = 0
         enabled = self._nic.regs.peek(CTRL_EXT)
-        for pin in PINS.values():
+        for pin in self._pins.values():
             value = self._nic.regs.peek(pin.register)
             if value & pin.direction:
                 self._out[pin.number] = bool(value & pin.data)

@@ -60,6 +60,8 @@ class Setup(msgspec.Struct):
     strict: bool
     faults: Any
     """`Faults`, or None."""
+    flash: bytes | None = None
+    pad_runts: bool = True
 
 
 def program() -> str:
@@ -136,6 +138,8 @@ class Recorder:
                 strict=setup.strict,
                 messages=ports.on_message is not None,
                 faults=None if setup.faults is None else asdict(setup.faults),
+                flash=setup.flash,
+                pad_runts=setup.pad_runts,
             )
         )
         self._begin(Kind.CALL, "create", [])

@@ -212,6 +212,10 @@ class Header(msgspec.Struct, kw_only=True):
     """MSI goes its own way, not through memory."""
     faults: dict[str, Any] | None = None
     """What its hardware does wrong (`Faults`)."""
+    flash: bytes | None = None
+    """What its boot flash holds at power-on."""
+    pad_runts: bool = True
+    """Short frames are padded on the way in."""
 
 
 class Event(NamedTuple):

@@ -50,12 +50,12 @@ RC_W1C, W1S = Access.RC_W1C, Access.W1S
 _CTRL = (
     bit("FD", 0, RW, 1, "full duplex, when FRCDPLX forces it; loaded from EEPROM word 0Ah"),
     rsv(2, 1),
-    bit("LRST", 3, RW, 0, "link reset", todo="TBI and internal SerDes parts only"),
+    bit("LRST", 3, RW, 0, "link reset, of TBI and SerDes alone: stores; from EEPROM word 0Ah"),
     rsv(4),
     bit("ASDE", 5, RW, 0, "take the speed by auto-detection rather than from the PHY"),
     bit("SLU", 6, RW, 0, "set link up: the MAC believes the PHY's link"),
     bit("ILOS", 7, RW, 0, "invert the loss-of-signal input; loaded from EEPROM word 0Ah",
-        todo="the internal PHY's link never needs inverting"),
+        todo="the polarity of a wire on boards with an external transceiver"),
     field("SPEED", 9, 8, RW, 2, "0 = 10, 1 = 100, 2 = 1000 Mb/s, when FRCSPD forces it"),
     rsv(10),
     bit("FRCSPD", 11, RW, 0, "force the MAC's speed to SPEED"),
@@ -63,8 +63,9 @@ _CTRL = (
     rsv(17, 13),
     bit("SDP0_DATA", 18, RW, 0, "software definable pin 0: its level, as input the board's"),
     bit("SDP1_DATA", 19, RW, 0, "software definable pin 1: its level, as input the board's"),
-    bit("ADVD3WUC", 20, RW, 0, "advertise wake-up from D3cold", todo="no auxiliary power model"),
-    bit("EN_PHY_PWR_MGMT", 21, RW, 0, "PHY power management", todo="no power model"),
+    bit("ADVD3WUC", 20, RW, 0, "advertise wake-up from D3cold",
+        todo="the board's auxiliary supply, outside the chip"),
+    bit("EN_PHY_PWR_MGMT", 21, RW, 0, "PHY power management", todo="analogue"),
     bit("SDP0_IODIR", 22, RW, 0, "pin 0 is an output"),
     bit("SDP1_IODIR", 23, RW, 0, "pin 1 is an output"),
     rsv(25, 24),
@@ -77,7 +78,7 @@ _CTRL = (
 )
 # fmt: on
 
-_TXCW_RSV_DOC = "stores; the 82540 has a copper PHY, so TBI autonegotiation never runs"
+_TXCW_RSV_DOC = "a board with fibre has another device id; on copper TBI never runs"
 
 _INTERRUPT_BITS = (
     ("TXDW", 0, "transmit descriptor written back"),
@@ -91,7 +92,7 @@ _INTERRUPT_BITS = (
     ("RSV8", 8, "reserved, but ICS sets it and it interrupts (ethtool -t)"),
     ("MDAC", 9, "MDIO access complete"),
     ("RXCFG", 10, "receiving /C/ ordered sets"),
-    ("RSV11", 11, "reserved, but ICS sets it and it interrupts"),
+    ("RSV11", 11, "SDP4 of the 82544; elsewhere reserved, but ICS sets it and it interrupts"),
     ("PHYINT", 12, "PHY interrupt"),
     ("GPI_SDP6", 13, "general purpose interrupt on SDP6"),
     ("GPI_SDP7", 14, "general purpose interrupt on SDP7"),
@@ -124,7 +125,8 @@ def _led(n: int, mode: int, blink: int) -> tuple[Field, ...]:
 
 # fmt: off
 _GENERAL = (
-    Reg("CTRL", 0x0000, "Device Control", "13.4.1", _CTRL, on_write="write_ctrl"),
+    Reg("CTRL", 0x0000, "Device Control", "13.4.1", _CTRL, on_write="write_ctrl",
+        decoded=True),
     Reg("CTRL_DUP", 0x0004, "Device Control (shadow)", "13.4.1", _CTRL, alias_of="CTRL"),
     Reg("STATUS", 0x0008, "Device Status", "13.4.2", (
         bit("FD", 0, RO, 0, "the link is full duplex"),
@@ -146,7 +148,7 @@ _GENERAL = (
         bit("CS", 1, RW, 0, "chip select"),
         bit("DI", 2, RW, 0, "data to the EEPROM"),
         bit("DO", 3, RO, 1, "data from the EEPROM; ready when CS is high after a write"),
-        field("FWE", 5, 4, RW, 1, "flash writes: 1 = off, 2 = on", todo="no flash"),
+        field("FWE", 5, 4, RW, 1, "writes to the flash: 1 = lost, 2 = go through"),
         bit("EE_REQ", 6, RW, 0, "software asks for the EEPROM"),
         bit("EE_GNT", 7, RO, 0, "software has the EEPROM"),
         bit("EE_PRES", 8, RO, 1, "an EEPROM is there"),
@@ -162,28 +164,32 @@ _GENERAL = (
         field("DATA", 31, 16, RO, 0, "the word"),
     ), on_write="eeprom.write_eerd"),
     Reg("CTRL_EXT", 0x0018, "Extended Device Control", "13.4.6", (
-        bit("GPI0_EN", 0, RW, 0, "interrupt on SDP4", todo="these parts have no such pin"),
+        bit("GPI0_EN", 0, RW, 0, "SDP4, when it is an input, raises ICR bit 11", needs="SDP4"),
         bit("PHYINT_EN", 1, RW, 0, "PHY interrupt raises ICR.PHYINT"),
         bit("GPI2_EN", 2, RW, 0, "SDP6, when it is an input, raises ICR.GPI_SDP6"),
         bit("GPI3_EN", 3, RW, 0, "SDP7, when it is an input, raises ICR.GPI_SDP7"),
-        rsv(4),
+        bit("SDP4_DATA", 4, RW, 0, "software definable pin 4, of the 82544 alone", needs="SDP4"),
         bit("PHYINT", 5, RO, 0, "level of the PHY's interrupt"),
         bit("SDP6_DATA", 6, RW, 0, "software definable pin 6: its level, as input the board's"),
         bit("SDP7_DATA", 7, RW, 0, "software definable pin 7: its level, as input the board's"),
-        rsv(9, 8),
+        bit("SDP4_IODIR", 8, RW, 0, "pin 4 is an output", needs="SDP4"),
+        rsv(9),
         bit("SDP6_IODIR", 10, RW, 0, "pin 6 is an output"),
         bit("SDP7_IODIR", 11, RW, 0, "pin 7 is an output"),
         bit("ASDCHK", 12, SC, 0, "measure the speed into STATUS.ASDV"),
         bit("EE_RST", 13, SC, 0, "reset and load the EEPROM again"),
         rsv(14),
-        bit("SPD_BYPS", 15, RW, 0, "bypass the speed selection", todo="a board option"),
+        bit("SPD_BYPS", 15, RW, 0, "take CTRL.SPEED at once, whatever the PHY says"),
         rsv(16),
-        bit("RO_DIS", 17, RW, 0, "no relaxed ordering", todo="PCI-X attribute"),
+        bit("RO_DIS", 17, RW, 0, "no relaxed ordering",
+            todo="an attribute of transactions on a PCI-X bus"),
         rsv(20, 18),
-        bit("VREG_PD", 21, RW, 0, "voltage regulator off", todo="no power model"),
-        field("LINK_MODE", 23, 22, RW, 0, "0 = copper PHY", todo="82545/46 SerDes"),
+        bit("VREG_PD", 21, RW, 0, "voltage regulator off", todo="analogue"),
+        field("LINK_MODE", 23, 22, RW, 0, "0 = copper PHY",
+            todo="a board with fibre has another device id; these have copper"),
         rsv(31, 24),
     ), on_write="write_ctrl_ext"),
+    # The serial flash of the 82541 and 82547; these parts have a parallel one (flash.py).
     Reg("FLA", 0x001C, "Flash Access", "13.4.5",
         (rsv(31, 0),)),
     Reg("MDIC", 0x0020, "MDI Control", "13.4.7", (
@@ -206,11 +212,11 @@ _GENERAL = (
     Reg("FCT", 0x0030, "Flow Control Type", "13.4.10", (
         field("FCT", 15, 0, RW, 0x8808, "EtherType of MAC control frames"),
         rsv(31, 16),
-    ), on_write="rx.write_control_type", group="flow control"),
+    ), group="flow control"),
     Reg("VET", 0x0038, "VLAN Ether Type", "13.4.11", (
         field("VET", 15, 0, RW, 0x8100, "tag type recognised and inserted"),
         rsv(31, 16),
-    ), on_write="write_vet"),
+    ), decoded=True),
     Reg("FCTTV", 0x0170, "Flow Control Transmit Timer Value", "13.4.12", (
         field("TTV", 15, 0, RW, 0, "pause time sent, in 64-byte times"),
         rsv(31, 16),
@@ -265,9 +271,7 @@ _INTERRUPTS = (
 
 # --- receive ------------------------------------------------------------------------------------
 
-_THRESHOLDS = (
-    "prefetch and write-back batching of real silicon; descriptors are always current here"
-)
+_THRESHOLDS = "when a descriptor is fetched is bus time, outside the chip: fetching takes none"
 
 # fmt: off
 _RECEIVE = (
@@ -295,7 +299,7 @@ _RECEIVE = (
         bit("BSEX", 25, RW, 0, "buffer size times 16"),
         bit("SECRC", 26, RW, 0, "strip the CRC"),
         rsv(31, 27),
-    ), on_write="rx.write_rctl", group="receive"),
+    ), on_write="rx.write_rctl", decoded=True, group="receive"),
     Reg("FCRTL", 0x2160, "Flow Control Receive Threshold Low", "13.4.23", (
         rsv(2, 0),
         field("RTL", 15, 3, RW, 0, "XON when the FIFO falls below, 8 bytes"),
@@ -322,7 +326,7 @@ _RECEIVE = (
     Reg("RDH", 0x2810, "Receive Descriptor Head", "13.4.28", (
         field("RDH", 15, 0),
         rsv(31, 16),
-    ), on_read="rx.read_rdh", on_write="rx.write_rdh", group="receive"),
+    ), on_write="rx.write_rdh", group="receive"),
     Reg("RDT", 0x2818, "Receive Descriptor Tail", "13.4.29", (
         field("RDT", 15, 0, RW, 0, "doorbell: one past the last free descriptor"),
         rsv(31, 16),
@@ -337,11 +341,11 @@ _RECEIVE = (
         rsv(7, 6),
         field("HTHRESH", 13, 8, RW, 0, "host threshold", todo=_THRESHOLDS),
         rsv(15, 14),
-        field("WTHRESH", 21, 16, RW, 1, "write-back threshold", todo=_THRESHOLDS),
+        field("WTHRESH", 21, 16, RW, 1, "descriptors written back together, or by RDTR and RADV"),
         rsv(23, 22),
-        bit("GRAN", 24, RW, 1, "thresholds count descriptors", todo=_THRESHOLDS),
+        bit("GRAN", 24, RW, 1, "WTHRESH counts descriptors, else cache lines"),
         rsv(31, 25),
-    ), group="receive"),
+    ), on_write="rx.write_rxdctl", group="receive"),
     Reg("RADV", 0x282C, "Receive Interrupt Absolute Delay Timer", "13.4.31", (
         field("DELAY", 15, 0, RW, 0, "longest wait for RXT0, 1.024 us; 0 = off"),
         rsv(31, 16),
@@ -349,35 +353,33 @@ _RECEIVE = (
     Reg("RSRPD", 0x2C00, "Receive Small Packet Detect", "13.4.32", (
         field("SIZE", 11, 0, RW, 0, "frames up to this size raise SRPD; 0 = off"),
         rsv(31, 12),
-    ), on_write="rx.write_rsrpd", group="receive"),
+    ), decoded=True, group="receive"),
     Reg("RXCSUM", 0x5000, "Receive Checksum Control", "13.4.47", (
         field("PCSS", 7, 0, RW, 0, "where the packet checksum starts"),
         bit("IPOFL", 8, RW, 0, "check IPv4 header checksums"),
         bit("TUOFL", 9, RW, 0, "check TCP and UDP checksums"),
         bit("IPV6OFL", 10, RW, 0, "also over IPv6"),
         rsv(31, 11),
-    ), on_write="rx.write_rxcsum", group="receive"),
+    ), decoded=True, group="receive"),
     Reg("MTA", 0x5200, "Multicast Table Array", "13.5.1", (
         whole("BITS", "accepted hash values, 32 of 4096"),
-    ), count=128, on_write="filters.write_mta", group="filters", survives="rst"),
+    ), count=128, group="filters", survives="rst"),
     Reg("RAL", 0x5400, "Receive Address Low", "13.5.2", (
         whole("RAL", "first four bytes, the first in bits 7:0"),
-    ), count=16, step=8, on_write="filters.write_ral", group="filters", survives="rst"),
+    ), count=16, step=8, decoded=True, group="filters", survives="rst"),
     Reg("RAH", 0x5404, "Receive Address High", "13.5.3", (
         field("RAH", 15, 0, RW, 0, "last two bytes"),
         field("AS", 17, 16, RW, 0, "0 = compare the destination, 1 = the source address"),
         rsv(30, 18),
         bit("AV", 31, RW, 0, "entry valid; cleared by every reset but entry 0's EEPROM load"),
-    ), count=16, step=8, on_write="filters.write_rah", group="filters", survives="rst"),
+    ), count=16, step=8, decoded=True, group="filters", survives="rst"),
     Reg("VFTA", 0x5600, "VLAN Filter Table Array", "13.5.4", (
         whole("BITS", "accepted VLAN ids, 32 of 4096"),
-    ), count=128, on_write="filters.write_vfta", group="filters", survives="rst"),
+    ), count=128, group="filters", survives="rst"),
 )
 # fmt: on
 
 # --- transmit -----------------------------------------------------------------------------------
-
-_HALF = "no collisions on our links"
 
 # fmt: off
 _TRANSMIT = (
@@ -386,17 +388,18 @@ _TRANSMIT = (
         bit("EN", 1, RW, 0, "transmitter on"),
         rsv(2),
         bit("PSP", 3, RW, 0, "pad short packets to 64 bytes"),
-        field("CT", 11, 4, RW, 0, "collision threshold", todo="no collisions on our links"),
-        field("COLD", 21, 12, RW, 0, "collision distance", todo="no collisions on our links"),
+        field("CT", 11, 4, RW, 0, "collisions after which a frame is tried again, half duplex"),
+        field("COLD", 21, 12, RW, 0, "collision distance",
+            todo="symbols that extend a frame on the wire, outside the chip"),
         bit("SWXOFF", 22, SC, 0, "send one XOFF now"),
         rsv(23),
-        bit("RTLC", 24, RW, 0, "retransmit on late collision", todo="no collisions"),
+        bit("RTLC", 24, RW, 0, "send again after a late collision, half duplex"),
         rsv(31, 25),
-    ), on_write="tx.write_tctl", group="transmit"),
+    ), on_write="tx.write_tctl", decoded=True, group="transmit"),
     Reg("TIPG", 0x0410, "Transmit Inter-Packet Gap", "13.4.34", (
         field("IPGT", 9, 0, RW, 8, "gap between frames, 4 less than its byte times"),
-        field("IPGR1", 19, 10, RW, 8, "gap part 1, half duplex", todo=_HALF),
-        field("IPGR2", 29, 20, RW, 6, "gap, half duplex", todo=_HALF),
+        field("IPGR1", 19, 10, RW, 8, "part of that gap in which a carrier starts it anew"),
+        field("IPGR2", 29, 20, RW, 6, "gap after others' frames, half duplex, less 6 byte times"),
         rsv(31, 30),
     ), on_write="write_gap", group="transmit"),
     Reg("AIT", 0x0458, "Adaptive IFS Throttle", "13.4.35",
@@ -420,7 +423,7 @@ _TRANSMIT = (
     Reg("TDH", 0x3810, "Transmit Descriptor Head", "13.4.39", (
         field("TDH", 15, 0),
         rsv(31, 16),
-    ), on_read="tx.read_tdh", on_write="tx.write_tdh", group="transmit"),
+    ), on_write="tx.write_tdh", group="transmit"),
     Reg("TDT", 0x3818, "Transmit Descriptor Tail", "13.4.40", (
         field("TDT", 15, 0, RW, 0, "doorbell: one past the last descriptor"),
         rsv(31, 16),
@@ -435,12 +438,12 @@ _TRANSMIT = (
         rsv(7, 6),
         field("HTHRESH", 13, 8, RW, 0, "host threshold", todo=_THRESHOLDS),
         rsv(15, 14),
-        field("WTHRESH", 21, 16, RW, 0, "not 0: descriptors without RS are written back too",
-            todo="never batched"),
+        field("WTHRESH", 21, 16, RW, 0, "descriptors written back together, from one with RS on, "
+            "or by TIDV and TADV; 0: each with RS"),
         rsv(23, 22),
-        bit("GRAN", 24, RW, 0, "thresholds count descriptors", todo=_THRESHOLDS),
+        bit("GRAN", 24, RW, 0, "WTHRESH counts descriptors, else cache lines"),
         field("LWTHRESH", 31, 25, RW, 0, "TXD_LOW below 8 times this many descriptors"),
-    ), on_write="tx.write_txdctl", group="transmit"),
+    ), on_write="tx.write_txdctl", decoded=True, group="transmit"),
     Reg("TADV", 0x382C, "Transmit Absolute Interrupt Delay Value", "13.4.44", (
         field("IDV", 15, 0, RW, 0, "longest wait for TXDW, 1.024 us; 0 = off"),
         rsv(31, 16),
@@ -451,6 +454,8 @@ _TRANSMIT = (
     ), group="transmit"),
 )
 # fmt: on
+
+_NO_TCO = "SMBUS_EN and ASF_EN are 0: firmware of a management controller on the board is missing"
 
 # --- wake-up, management ------------------------------------------------------------------------
 
@@ -480,7 +485,7 @@ _WAKEUP = (
             )
         ),
         rsv(14, 8),
-        bit("IGNORE_TCO", 15, RW, 0, "not on management packets", todo="there are none"),
+        bit("IGNORE_TCO", 15, RW, 0, "not on management packets", todo=_NO_TCO),
         *(bit(f"FLX{n}", 16 + n, RW, 0, f"flexible filter {n}") for n in range(4)),
         rsv(31, 20),
     ), group="wake-up", survives="rst"),
@@ -499,7 +504,7 @@ _WAKEUP = (
         bit("R_ON_FORCE", 2, RO, 0, "reset by force TCO"),
         rsv(7, 3),
         *(
-            bit(name, 8 + n, RW, 0, doc, todo="no management controller")
+            bit(name, 8 + n, RW, 0, doc, todo=_NO_TCO)
             for n, (name, doc) in enumerate(
                 (
                     ("RMCP_EN", "filter RMCP 026Fh"),
@@ -514,7 +519,7 @@ _WAKEUP = (
             )
         ),
         bit("TCO_RESET", 16, RO, 0, "TCO reset seen"),
-        bit("RCV_TCO_EN", 17, RW, 0, "receive TCO packets", todo="no management controller"),
+        bit("RCV_TCO_EN", 17, RW, 0, "receive TCO packets", todo=_NO_TCO),
         bit("REPORT_STATUS", 18, RO, 0, "status reporting"),
         rsv(31, 19),
     ), group="management"),
@@ -559,20 +564,20 @@ _WAKEUP = (
 
 # --- statistics: name, what it counts; they lie 4 bytes apart from 4000h where no gap is named ---
 
-_NO_COLLISION = "our links are full duplex and never collide: stays 0"
+_NO_CARRIER = "the PHY's carrier sense never fails: stays 0"
 _STATISTICS: tuple[tuple[str, int, str, str], ...] = (
     ("CRCERRS", 0x4000, "frames with a wrong CRC, 64 bytes or more", ""),
     ("ALGNERRC", 0x4004, "frames with an alignment error (10/100 only)", ""),
     ("SYMERRS", 0x4008, "symbol errors between frames' start and end", ""),
     ("RXERRC", 0x400C, "frames with RX_ER from the PHY", ""),
     ("MPC", 0x4010, "frames missed: the receive FIFO was full", ""),
-    ("SCC", 0x4014, "frames sent after one collision", _NO_COLLISION),
-    ("ECOL", 0x4018, "frames given up after 16 collisions", _NO_COLLISION),
-    ("MCC", 0x401C, "frames sent after several collisions", _NO_COLLISION),
-    ("LATECOL", 0x4020, "late collisions", _NO_COLLISION),
-    ("COLC", 0x4028, "collisions", _NO_COLLISION),
-    ("DC", 0x4030, "transmissions deferred", _NO_COLLISION),
-    ("TNCRS", 0x4034, "transmissions without carrier sense", _NO_COLLISION),
+    ("SCC", 0x4014, "frames sent after one collision", ""),
+    ("ECOL", 0x4018, "frames that collided 16 times", ""),
+    ("MCC", 0x401C, "frames sent after several collisions", ""),
+    ("LATECOL", 0x4020, "late collisions", ""),
+    ("COLC", 0x4028, "collisions that were not late", ""),
+    ("DC", 0x4030, "transmissions deferred by others, a PAUSE or a link that is down", ""),
+    ("TNCRS", 0x4034, "transmissions without carrier sense", _NO_CARRIER),
     ("SEC", 0x4038, "sequence errors", ""),
     ("CEXTERR", 0x403C, "carrier extension errors", ""),
     ("RLEC", 0x4040, "length errors: undersize or oversize", ""),
@@ -600,9 +605,9 @@ _STATISTICS: tuple[tuple[str, int, str, str], ...] = (
     ("RFC", 0x40A8, "frames under 64 bytes with a wrong CRC", ""),
     ("ROC", 0x40AC, "frames over the limit with a good CRC", ""),
     ("RJC", 0x40B0, "frames over the limit with a wrong CRC", ""),
-    ("MGTPRC", 0x40B4, "management frames received", "no management controller: stays 0"),
-    ("MGTPDC", 0x40B8, "management frames dropped", "no management controller: stays 0"),
-    ("MGTPTC", 0x40BC, "management frames sent", "no management controller: stays 0"),
+    ("MGTPRC", 0x40B4, "management frames received", _NO_TCO),
+    ("MGTPDC", 0x40B8, "management frames dropped", _NO_TCO),
+    ("MGTPTC", 0x40BC, "management frames sent", _NO_TCO),
     ("TORL", 0x40C0, "octets received, good or bad, low half", ""),
     ("TORH", 0x40C4, "octets received, good or bad, high half; clears both", ""),
     ("TOTL", 0x40C8, "octets sent, good or bad, low half", ""),

@@ -7,13 +7,12 @@ never enters Python.  Hooks are looked up by the names that the table holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from e1000emu import regs as table
 from e1000emu.models import Model
 from e1000emu.regs import BAR0_BYTES, TABLE, Reg, at_offset, decode, reg
-from fastpath.regfile import RegFile, RegHook, Stats
+from fastpath.regfile import RegFile, Stats
 
 __all__ = ["Registers"]
 
@@ -41,6 +40,7 @@ class Registers:
         for r in TABLE:
             if r.name in self._part.lacks:
                 continue
+            r = r.on(self._part.features)
             if r.group == "statistics":
                 self.file.define_stat(r.offset // 4, stats, r.name)
             elif r.alias_of:
@@ -56,8 +56,7 @@ class Registers:
         define = self.file.define
         rmask, rw, w1c, w1s = r.rmask, r.stored_mask, r.w1c_mask, r.w1s_mask
         rc, act = r.rc_mask, r.act_mask
-        indexed = on_write and r.count > 1 and not isinstance(on_write, RegHook)
-        for i, offset in enumerate(r.offsets):
+        for offset in r.offsets:
             define(
                 offset // 4,
                 reset,
@@ -68,8 +67,9 @@ class Registers:
                 rc=rc,
                 act=act,
                 on_read=on_read,
-                on_write=partial(on_write, i) if indexed else on_write,
+                on_write=on_write,
                 hot=r.hot,
+                decoded=r.decoded,
                 reset_level=level,
             )
 

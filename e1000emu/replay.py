@@ -264,6 +264,8 @@ class _Player:
                 autoneg_ns=header.autoneg_ns,
                 moderation=header.moderation,
                 faults=faults,
+                flash=header.flash,
+                pad_runts=header.pad_runts,
                 record=self,
             )
         except _Diverged:

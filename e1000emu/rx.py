@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from e1000emu.enginestate import RX
 from e1000emu.flow import Verdict
 from e1000emu.links import pool
 from e1000emu.regs import reg
+from e1000emu.tx import held_back
 from fastpath.batch import (
     FB_ALIGN_ERR,
     FB_BAD_CRC,
@@ -29,13 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["Rx"]
 
 FB_ERRORS = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR | FB_CARRIER_EXT
-RDBAL, RDBAH, RDLEN = (reg(name).offset for name in ("RDBAL", "RDBAH", "RDLEN"))
 RCTL = reg("RCTL")
 RCTL_EN, RCTL_LBM = RCTL.mask("EN"), RCTL.mask("LBM")
-RCTL_PROMISCUOUS = RCTL.mask("UPE", "MPE")
 RCTL_ANY = RCTL.mask("UPE", "MPE", "BAM")
-RXCSUM_IPV6OFL = reg("RXCSUM").mask("IPV6OFL")
 RDT = reg("RDT").offset
+RXDCTL = reg("RXDCTL").offset
 PBA, FCT = reg("PBA").offset, reg("FCT").offset
 PACKET_BUFFER_KIB = 64
 
@@ -59,7 +57,6 @@ class Rx(RxPort):
 
     def write_rctl(self, old: int, new: int) -> None:
         """Turn the receiver on or off; filters and buffer size take effect at once."""
-        self.engine.rctl = new
         if (old ^ new) & RCTL_LBM:
             self._nic.update_loopback()
         if new & ~old & RCTL_EN:
@@ -69,13 +66,9 @@ class Rx(RxPort):
         elif old & ~new & RCTL_EN:
             self._release()
 
-    def read_rdh(self, value: int) -> int:
-        """Return the head as the engine has it."""
-        return self.engine.head
-
     def write_rdh(self, old: int, new: int) -> None:
-        """Move the head; software does so only after a reset (SDM 13.4.28)."""
-        self.engine.head = new
+        """Software has moved the head, which it does only after a reset (SDM 13.4.28)."""
+        self.engine.ring_moved()
         if self.stage is not None:
             self.stage.forget()
         self.kick()
@@ -86,22 +79,19 @@ class Rx(RxPort):
         self._nic.misuse.note("rx-ring", tail, engine.len, engine.head)
 
     def write_ring(self, old: int, new: int) -> None:
-        """Take base and length, also while the receiver is on."""
-        peek = self._regs.peek
-        self.engine.base = peek(RDBAH) << 32 | peek(RDBAL)
-        self.engine.len = peek(RDLEN)
+        """Base or length is another one, also while the receiver is on."""
+        self.engine.ring_moved()
         if self.stage is not None:
             self.stage.forget()
         self.kick()
 
-    def write_rsrpd(self, old: int, new: int) -> None:
-        """Take the small packet size."""
-        self.engine.rsrpd = new
+    def write_rxdctl(self, old: int, new: int) -> None:
+        """Take the threshold of write-back."""
+        self.update_write_back()
 
-    def write_rxcsum(self, old: int, new: int) -> None:
-        """Take the checksum offload settings."""
-        self.engine.rxcsum = new
-        self.engine.ipv6_csum = bool(new & RXCSUM_IPV6OFL)
+    def update_write_back(self) -> None:
+        """RXDCTL or the size of a cache line has changed."""
+        self.engine.hold = held_back(self._nic, self._regs.peek(RXDCTL))
 
     def write_pba(self, old: int, new: int) -> None:
         """Divide the packet buffer; the FIFO takes its size at the next reset (SDM 13.4.16)."""
@@ -111,19 +101,6 @@ class Rx(RxPort):
     def write_thresholds(self, old: int, new: int) -> None:
         """FCRTL or FCRTH has changed."""
         self._nic.flow.update()
-
-    def write_control_type(self, old: int, new: int) -> None:
-        """FCT: the type of MAC control frames."""
-        self._control_type = new
-
-    def watch_fifo(self, on: bool) -> None:
-        """Look at the FIFO level after each batch (CTRL.TFCE with a threshold)."""
-        self._watch_fifo = on
-
-    def watch_control(self, on: bool) -> None:
-        """Look for MAC control frames in each batch (CTRL.RFCE)."""
-        self._watch_control = on
-        self._control_type = self._regs.peek(FCT)
 
     def watch_wake(self, on: bool) -> None:
         """Show the wake-up filters each batch (D3hot, WUC.APME)."""
@@ -144,7 +121,7 @@ class Rx(RxPort):
 
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
         """Take a batch that has a MAC control frame at `first`: the rare way, frame by frame."""
-        nic, fct, total = self._nic, self._control_type, len(batch)
+        nic, total = self._nic, len(batch)
         part = pool.get()
         while True:
             part.extend(batch, start, first)
@@ -161,14 +138,13 @@ class Rx(RxPort):
             if verdict is not Verdict.DROP:
                 part.append(batch[first], batch.flags(first))
                 engine = self.engine
-                if verdict is Verdict.PASS:
-                    engine.rctl |= RCTL_PROMISCUOUS
+                engine.promiscuous = verdict is Verdict.PASS
                 # Not held back: the link would offer it, and we would obey it, twice.
                 self._run(part, False)
-                engine.rctl = self._regs.peek(RCTL.offset)
+                engine.promiscuous = False
                 part.clear()
             start = first + 1
-            first = find_mac_control(batch, start, fct)
+            first = find_mac_control(batch, start, self._regs.peek(FCT) & 0xFFFF)
         pool.put(part)
         self._after()
         return start
@@ -229,12 +205,12 @@ class Rx(RxPort):
 
     def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
-        return {"engine": RX.unpack(self.engine.state()), "held": self._held}
+        return {"engine": self.engine.state(), "held": self._held}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned; the registers are loaded already."""
         self.reset()
-        self.engine.load(RX.pack(state["engine"], self.engine.state()))
+        self.engine.load(state["engine"])
         self._held = bool(state.get("held", False))
         if self.stage is not None:
             self.stage.forget()

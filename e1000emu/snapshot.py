@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from e1000emu import oldstates
 from e1000emu.eeprom import Phase
 from e1000emu.errors import SnapshotError
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "NicState", "load", "load_file", "read_file", "save", "save_file"]
 
-VERSION = 2
-"""1 had the engines' structures and the statistics as bytes; it is still read."""
+VERSION = 3
+"""2 had ring registers a second time, with the engines; 1 had the engines' structures and the
+statistics as bytes. Both are still read (`e1000emu.oldstates`)."""
 FILE_KIND = "e1000emu-nic-state"
 FILE_VERSION = 1
 MAX_FILE_BYTES = 64 << 20
@@ -59,6 +61,8 @@ class NicState(msgspec.Struct, kw_only=True):
     pins: int = 0
     """Bit n: the board drives SDPn high."""
     misuse: dict[str, list[int]] = {}
+    flash: dict[str, Any] = {}
+    """The boot flash; empty when there is none."""
 
 
 def save(nic: Nic) -> bytes:
@@ -81,6 +85,7 @@ def save(nic: Nic) -> bytes:
             buffer=nic.buffer.state(),
             pins=nic.pins.driven,
             misuse=nic.misuse.state(),
+            flash=nic.flash.state(),
         )
     )
 
@@ -104,6 +109,8 @@ def load(nic: Nic, data: bytes, *, rebase: bool = False) -> None:
             f"snapshot of a {state.model}, this is a {nic.model.name}; make a Nic of that model"
         )
     try:
+        if state.version < VERSION:
+            oldstates.upgrade(state)
         _check(nic, state)
         if rebase:
             _shift(state, nic.clock.now_ns() - state.now_ns)
@@ -165,6 +172,9 @@ def _check(nic: Nic, state: NicState) -> None:
     need(pending is not None or not shifts_in, "eeprom.pending")
     bits = {Phase.COMMAND: 1 + nic.eeprom.chip.address_bits, Phase.ARMED: 16}.get(phase, 15)
     need(number(state.eeprom["bits"], 0, bits), "eeprom.bits")
+    if state.flash:
+        need(number(state.flash["busy_until_ns"], 0, eternity), "flash.busy_until_ns")
+        need(isinstance(state.flash["data"], bytes), "flash.data")
     irq = state.interrupts
     need(number(irq["last_ns"], -eternity, eternity), "interrupts.last_ns")
     need(number(irq["assertions"], 0, eternity), "interrupts.assertions")
@@ -181,6 +191,8 @@ def _shift(state: NicState, ns: int) -> None:
         state.tx["paused_until_ns"] += ns
     if state.eeprom["busy_until_ns"] > 0:
         state.eeprom["busy_until_ns"] += ns
+    if state.flash and state.flash["busy_until_ns"] > 0:
+        state.flash["busy_until_ns"] += ns
     irq = state.interrupts
     if irq["last_ns"] > NEVER_NS:
         irq["last_ns"] += ns

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from e1000emu.enginestate import TX
 from e1000emu.regs import reg
 from fastpath.macpath import BATCH_FRAMES, CREDIT_MAX, ROUNDS, TxPort
 from fastpath.txring import (
@@ -29,18 +28,34 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH_FRAMES", "ROUNDS", "Tx"]
 
-TDBAL, TDBAH, TDLEN = (reg(name).offset for name in ("TDBAL", "TDBAH", "TDLEN"))
 PBA = reg("PBA").offset
 PACKET_BUFFER_KIB, FIFO_HEADER = 64, 16
 MIN_FRAME, MAX_FRAME = 60, 16384
 """Bytes of frames, FCS not counted; what the transmit FIFO cannot hold is dropped too."""
-TCTL_EN = reg("TCTL").mask("EN")
-TCTL_SWXOFF = reg("TCTL").mask("SWXOFF")
+TXDCTL = reg("TXDCTL").offset
+WTHRESH, GRAN = reg("TXDCTL").field("WTHRESH"), reg("TXDCTL").mask("GRAN")
+"""The same bits in RXDCTL."""
+DESCRIPTOR_DWORDS = 4
+TCTL = reg("TCTL")
+TCTL_EN, TCTL_SWXOFF = TCTL.mask("EN"), TCTL.mask("SWXOFF")
 TXOFF = reg("STATUS").mask("TXOFF")
 STATUS = reg("STATUS").offset
 REST_NS, REST_FRAMES = 1_000_000, 1 << 14
 """How long the transmitter rests when its credit is used up, and the frames it may send then:
 ten times what a gigabit wire carries."""
+
+
+def held_back(nic: Nic, control: int) -> int:
+    """Return how many descriptors a write-back waits for, by TXDCTL or RXDCTL (SDM 13.4.43).
+
+    WTHRESH counts descriptors with GRAN, else cache lines.  Threads, and memory that answers by
+    messages, write each one back at once: nobody else sees when.
+    """
+    count = WTHRESH.get(control)
+    if not control & GRAN:
+        count = min(count * nic.pci.cache_line_dwords // DESCRIPTOR_DWORDS, WTHRESH.get(-1))
+    at_once = nic.interrupts.threaded or nic.tx.stage is not None
+    return min(count, 1) if at_once else count
 
 
 class Tx(TxPort):
@@ -51,11 +66,12 @@ class Tx(TxPort):
     """
 
     def __init__(self, nic: Nic) -> None:
-        self._bind(nic, TxEngine(nic.memory, nic.stats, nic.buffer), nic.shared, nic.interrupts)
+        engine = TxEngine(nic.memory, nic.stats, nic.regs.file, nic.buffer)
+        self._bind(nic, engine, nic.shared, nic.interrupts)
         self._regs = nic.regs
         self._use(nic.link)
-        self.engine.rps = nic.model.rps
-        self.engine.low_cause = TXD_LOW if nic.model.txd_low else 0
+        engine.rps = nic.model.rps
+        engine.low_cause = TXD_LOW if nic.model.txd_low else 0
         self._scheduled = False
         self._pause_timer: TimerHandle | None = None
         self._rest_timer: TimerHandle | None = None
@@ -63,44 +79,38 @@ class Tx(TxPort):
         """A state is being loaded in which nobody had rung for what the ring holds."""
         self.stage: Stage | None = None
         """Fetches what a run reads before it, when memory is reached by messages."""
-        engine = self.engine
         nic.misuse.derive("tx-tso", lambda: engine.tso_fails)
         nic.misuse.derive("tx-dropped", lambda: engine.mixed_drops + engine.oversize_drops)
 
     # --- registers -------------------------------------------------------------------------------
 
-    def read_tdh(self, value: int) -> int:
-        """Return the head as the engine has it."""
-        return self.engine.head
-
     def write_tdh(self, old: int, new: int) -> None:
-        """Move the head; software does so only after a reset (SDM 13.4.39)."""
-        self.engine.abort_frame()
-        self.engine.head = new
+        """Software has moved the head, which it does only after a reset (SDM 13.4.39)."""
+        self.engine.ring_moved()
         if self.stage is not None:
             self.stage.forget()
 
     def write_ring(self, old: int, new: int) -> None:
-        """Take base and length, whenever they are written."""
-        peek = self._regs.peek
-        self.engine.abort_frame()
-        self.engine.base = peek(TDBAH) << 32 | peek(TDBAL)
-        self.engine.len = peek(TDLEN)
+        """Base or length is another one, whenever it is written."""
+        self.engine.ring_moved()
 
     def write_tctl(self, old: int, new: int) -> None:
         """Turn the transmitter on or off; SWXOFF sends one XOFF (SDM 13.4.33).
 
         What was fetched of a frame waits in the FIFO until the transmitter is on again.
         """
-        self.engine.tctl = new & ~TCTL_SWXOFF
         if new & TCTL_SWXOFF:
             self._nic.flow.send_xoff()
         if new & ~old & TCTL_EN:
             self.pump()
 
     def write_txdctl(self, old: int, new: int) -> None:
-        """Take the low threshold (LWTHRESH); descriptors are always fetched when needed."""
-        self.engine.txdctl = new
+        """Take the threshold of write-back; fetching takes no time here."""
+        self.update_write_back()
+
+    def update_write_back(self) -> None:
+        """TXDCTL or the size of a cache line has changed."""
+        self.engine.hold = held_back(self._nic, self._regs.peek(TXDCTL))
 
     # --- the work --------------------------------------------------------------------------------
 
@@ -133,7 +143,7 @@ class Tx(TxPort):
         if engine.head == engine.tail:
             return
         where = engine.head, engine.tail, engine.len
-        if not engine.tctl & TCTL_EN:
+        if not self._regs.peek(TCTL.offset) & TCTL_EN:
             note("tx-disabled", *where)
         elif not self._nic.memory.enabled:
             if not self._nic.pci.held:
@@ -142,6 +152,13 @@ class Tx(TxPort):
             note("tx-ring", *where)
         elif not self.open:
             note("tx-link-down", *where)
+            self._defer()
+        elif self.paused:
+            self._defer()
+
+    def _defer(self) -> None:
+        """A PAUSE or the lack of a link holds frames back: count DC (SDM 13.7.11)."""
+        self._nic.stats["DC"] += 1
 
     def _later(self) -> None:
         if not self._scheduled:
@@ -215,9 +232,8 @@ class Tx(TxPort):
 
     def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
-        engine = TX.unpack(self.engine.state())
         return {
-            "engine": engine,
+            "engine": self.engine.state(),
             "paused_until_ns": self._paused_until_ns,
             "unasked": self._waits_for_doorbell(),
         }
@@ -225,7 +241,7 @@ class Tx(TxPort):
     def _waits_for_doorbell(self) -> bool:
         """Registers have put descriptors between head and tail, and nobody has asked to send."""
         able = self.open and not self.paused and not self.resting and not self.deferred
-        able = able and bool(self.engine.tctl & TCTL_EN) and self._nic.memory.enabled
+        able = able and bool(self._regs.peek(TCTL.offset) & TCTL_EN) and self._nic.memory.enabled
         if not able or not self.engine.pending():
             return False
         return self.loop is not None or self._nic.link.tx_room() > 0
@@ -233,7 +249,7 @@ class Tx(TxPort):
     def load(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
         self.reset()
-        self.engine.load(TX.pack(state["engine"], self.engine.state()))
+        self.engine.load(state["engine"])
         self._unasked = bool(state.get("unasked", False))
         until = int(state["paused_until_ns"])
         if until:

@@ -38,7 +38,6 @@ ICW2_APM_PME = ICW2.mask("APM_PME")
 CTRL, CTRL_SLU = reg("CTRL"), reg("CTRL").mask("SLU")
 RCTL, VET = reg("RCTL"), reg("VET").offset
 RCTL_EN = RCTL.mask("EN")
-RAH_AV = reg("RAH").mask("AV")
 ACCEPT, BROADCAST, MULTICAST = 1, 4, 8  # of RxFilter.verdict
 KEPT_BYTES = 128
 """Of the frame that wakes: WUPM has 32 dwords."""
@@ -173,8 +172,7 @@ class Wakeup:
     def _exact(self, address: bytes) -> bool:
         filters = self._nic.filters
         return any(
-            filters.engine.rah(i) & RAH_AV and filters.mac(i) == address
-            for i in range(filters.engine.n_rar)
+            filters.valid(i) and filters.mac(i) == address for i in range(filters.engine.n_rar)
         )
 
     def _protocol(self, frame: bytes, at: int) -> int:

@@ -59,13 +59,14 @@ class _Row(NamedTuple):
 
 
 @cache
-def _rows(lacks: frozenset[str], checked: frozenset[str]) -> list[_Row]:
+def _rows(lacks: frozenset[str], features: frozenset[str], checked: frozenset[str]) -> list[_Row]:
     """The registers of a part without those named `lacks` whose writes can be wrong, or that are
     named in `checked`: the same for all NICs of a model."""
     rows = []
     for r in TABLE:
         if r.name in lacks or r.alias_of:
             continue
+        r = r.on(features)
         reserved = sum(f.mask for f in r.fields if not f.name)
         read_only = not r.wmask and reserved != ALL_ONES and any(f.name for f in r.fields)
         if r.name in RESERVED_ELSEWHERE or r.wmask == 0:
@@ -98,9 +99,9 @@ class Rings:
 
     def doorbell(self, which: str, tail: int) -> None:
         """The tail is about to be written: compare what is owned, look at what is given."""
-        nic, note = self._nic, self._nic.misuse.note
+        nic, note, peek = self._nic, self._nic.misuse.note, self._nic.regs.peek
         engine = nic.tx.engine if which == "tx" else nic.rx.engine
-        enabled = nic.tx.engine.tctl & TCTL_EN if which == "tx" else nic.rx.engine.rctl & RCTL_EN
+        enabled = peek(TCTL.offset) & TCTL_EN if which == "tx" else peek(RCTL.offset) & RCTL_EN
         count, head, old = engine.len >> 4, engine.head, engine.tail
         given = self._given[which]
         ring = peek_memory(nic, engine.base, count * DESCRIPTOR_BYTES)
@@ -147,7 +148,7 @@ class Watch:
         }  # fmt: skip
         for name in ("TDBAL", "TDBAH", "TDLEN", "RDBAL", "RDBAH", "RDLEN"):
             named[name] = self._ring_check(name)
-        rows = _rows(nic.model.lacks, frozenset(named) | {"RAH"})
+        rows = _rows(nic.model.lacks, nic.model.features, frozenset(named) | {"RAH"})
         self._reserved = {row.offset: row.reserved for row in rows}
         self._read_only = {row.offset for row in rows if row.read_only}
         for row in rows:
@@ -226,12 +227,12 @@ class Watch:
 
     def _rdh(self, old: int, new: int) -> None:
         head = self._nic.rx.engine.head
-        if self._nic.rx.engine.rctl & RCTL_EN and new != head:
+        if self._regs["RCTL"] & RCTL_EN and new != head:
             self._note("rx-head-written", new, head)
 
     def _tdh(self, old: int, new: int) -> None:
         head = self._nic.tx.engine.head
-        if self._nic.tx.engine.tctl & TCTL_EN and new != head:
+        if self._regs["TCTL"] & TCTL_EN and new != head:
             self._note("tx-head-written", new, head)
 
     def _ring_check(self, name: str) -> Callable[[int, int], None]:
@@ -240,8 +241,8 @@ class Watch:
         odd = "ring-length" if name.endswith("LEN") else "ring-align"
 
         def check(old: int, new: int) -> None:
-            tx, rx = self._nic.tx.engine, self._nic.rx.engine
-            enabled = tx.tctl & TCTL_EN if which == "TD" else rx.rctl & RCTL_EN
+            tx, rx, peek = self._nic.tx.engine, self._nic.rx.engine, self._regs.peek
+            enabled = peek(TCTL.offset) & TCTL_EN if which == "TD" else peek(RCTL.offset) & RCTL_EN
             if enabled and new & stored != old:
                 moved, head = ("tx", tx.head) if which == "TD" else ("rx", rx.head)
                 self.rings.forget(moved)

@@ -25,13 +25,14 @@ from libc.stdint cimport uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
+from fastpath.e1000_hw cimport RDLEN, TDH, TDLEN, TDT, ring_span
 from fastpath.irqblock cimport EventLine
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
 from fastpath.threads cimport (
     e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
     e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
 )
-from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, ring_span
+from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF
 
 import os
 
@@ -350,7 +351,7 @@ cdef class DataPath(Worker):
         e1k_event(self.wake_fd)         # it may be asleep, by deadlines of long ago
 
     cdef bint may_send(self) noexcept nogil:
-        return (self.tx.engine.s.head != self.tx.engine.s.tail and self.tx.may()
+        return (self.tx.engine.v[TDH >> 2] != self.tx.engine.v[TDT >> 2] and self.tx.may()
                 and not e1k_get(&self.parked) and self.tx.loop is None and not self.tx_stuck)
 
     cdef bint turn(self, int64_t now) noexcept nogil:
@@ -380,14 +381,14 @@ cdef class DataPath(Worker):
             if not self.may_send():
                 e1k_unlock(&self.mutex)
                 return False
-            tail = self.tx.engine.s.tail
+            tail = self.tx.engine.v[TDT >> 2]
             flags = self.tx.step(self.txb, self.tx_room)
             if flags & RUN_OFF or (not self.txb.n and not flags & RUN_MORE
-                                   and self.tx.engine.s.head != self.tx.engine.s.tail):
+                                   and self.tx.engine.v[TDH >> 2] != self.tx.engine.v[TDT >> 2]):
                 # until someone has changed something, and that may be by now
                 self.tx_stuck = True
                 e1k_fence()
-                if self.tx.engine.s.tail != tail:
+                if self.tx.engine.v[TDT >> 2] != tail:
                     self.tx_stuck = False
             self.tx.tell(flags, self.txb.n, now)
             if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
@@ -482,9 +483,9 @@ cdef class DataPath(Worker):
             if causes & (RX_ABORT | RX_DATA_ABORT):
                 self.rx_causes |= causes
                 self.notice(_RX_RARE)
-            if self.rx._watch_fifo and (self.rx.xoff_sent or self.rx.engine.fifo.count):
+            if self.rx.crosses():
                 self.notice(_FIFO)
-            self.rx_burst = self.rx.engine.s.len >> 5
+            self.rx_burst = self.rx.engine.v[RDLEN >> 2] >> 5
         self.left()
         did = self.rx_at > start
         e1k_unlock(&self.mutex)
@@ -753,8 +754,8 @@ cdef class BusPump:
     cdef void ring(self) noexcept nogil:
         """Doorbells were rung: a frame or two go out here, which costs no more than waking the
         other thread; more are its work, so that the next access does not wait for them."""
-        cdef uint32_t n = self.tx.engine.s.len >> 4
-        cdef uint32_t head = self.tx.engine.s.head, tail = self.tx.engine.s.tail
+        cdef const uint32_t *v = self.tx.engine.v
+        cdef uint32_t n = v[TDLEN >> 2] >> 4, head = v[TDH >> 2], tail = v[TDT >> 2]
         self.path.bell = False
         if tail < n and head < n:
             if ring_span(head, tail, n) <= self.small_send and self.path.take():

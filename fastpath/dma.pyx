@@ -153,6 +153,20 @@ cdef int dma_write_half(dma_table *t, uint64_t addr, uint64_t half) noexcept nog
     return dma_write_status(t, addr + STATUS_AT, status)
 
 
+cdef int dma_report(dma_table *t, uint64_t base, uint32_t n, uint32_t head, uint32_t count,
+                    uint8_t keep) noexcept nogil:
+    cdef uint32_t at = head + n - count if head < count else head - count
+    cdef uint64_t addr
+    cdef uint8_t status
+    while count:
+        addr = base + <uint64_t>at * 16 + 8 + STATUS_AT
+        if dma_read(t, addr, &status, 1) or dma_write_status(t, addr, status & keep | RXD_DD):
+            return -1
+        at = at + 1 if at + 1 < n else 0
+        count -= 1
+    return 0
+
+
 cdef int _cb_read(void *ctx, uint64_t addr, uint8_t *dst, size_t n) noexcept with gil:
     cdef bytes data
     try:

@@ -13,6 +13,10 @@ cdef class Worker:
     cdef void rung(self) noexcept nogil
     cdef void refilled(self) noexcept nogil
 
+# Who holds descriptors back until a delay ends (WTHRESH): RXT0 and TXDW flush them.
+cdef class WriteBack:
+    cdef void write_back(self, uint32_t bits) noexcept nogil
+
 # An interrupt line that is an eventfd, masked from each edge until its holder unmasks it.
 cdef class EventLine:
     cdef readonly int fd
@@ -25,13 +29,13 @@ cdef class EventLine:
 
 cdef class IrqBlock(RegHook):
     cdef RegFile regs
-    cdef reg *icr
-    cdef reg *ims
-    cdef reg *itr
-    cdef reg *rdtr
-    cdef reg *radv
-    cdef reg *tidv
-    cdef reg *tadv
+    cdef uint32_t *icr
+    cdef uint32_t *ims
+    cdef uint32_t *itr
+    cdef uint32_t *rdtr
+    cdef uint32_t *radv
+    cdef uint32_t *tidv
+    cdef uint32_t *tadv
     cdef readonly bint asserted
     cdef readonly bint disabled
     cdef public uint64_t assertions
@@ -39,6 +43,7 @@ cdef class IrqBlock(RegHook):
     cdef int64_t last_ns        # when the line last rose
     cdef int64_t throttle_due, rx_due, rx_abs, tx_due, tx_abs   # 0 = idle
     cdef readonly Moderation policy
+    cdef WriteBack owed
     # On a clock: the line and the timer are Python's.
     cdef public object _line, _clock, _timer
     cdef int64_t armed          # when `_timer` looks

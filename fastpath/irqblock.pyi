@@ -11,6 +11,9 @@ REGISTERS: dict[str, int]
 class Worker:
     """A thread that works the rings beside the one that serves registers."""
 
+class WriteBack:
+    """Descriptors that wait for a delay to end (WTHRESH)."""
+
 class EventLine:
     """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
 
@@ -61,6 +64,8 @@ class IrqBlock(RegHook):
     def masks(self) -> int:
         """IMS: the causes that interrupt."""
     def _bind(self, regs: RegFile, clock: Any, line: Any) -> None: ...
+    def hold_descriptors(self, owed: WriteBack) -> None:
+        """Let `owed` write descriptors back when a delay ends."""
     def _go_threaded(self, line: EventLine, worker: Worker) -> None:
         """From now on several threads call: drive `line`, wake `worker` for deadlines."""
     def _set_policy(self, policy: Moderation) -> None:

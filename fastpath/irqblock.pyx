@@ -21,6 +21,7 @@ The plain-Python twin is ``_ref/irqblock.py``.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from fastpath.e1000_hw cimport ICR, ICS, IMC, IMS, ITR, RADV, RDTR, TADV, TIDV
 from fastpath.eventq cimport clock_ns
 from fastpath.moderation cimport Moderation
 from fastpath.regfile cimport RegFile, RegHook, reg
@@ -29,15 +30,6 @@ from fastpath.threads cimport (
 )
 
 cdef enum:
-    ICR = 0x00C0
-    ITR = 0x00C4
-    ICS = 0x00C8
-    IMS = 0x00D0
-    IMC = 0x00D8
-    RDTR = 0x2820
-    RADV = 0x282C
-    TIDV = 0x3820
-    TADV = 0x382C
     TXDW = 0x01
     RXT0 = 0x80
     FIELD = 0xFFFF              # of ITR and the delays
@@ -67,6 +59,14 @@ cdef class Worker:
 
     cdef void refilled(self) noexcept nogil:
         """The receive ring has free descriptors."""
+        pass
+
+
+cdef class WriteBack:
+    """Descriptors that wait for a delay to end."""
+
+    cdef void write_back(self, uint32_t bits) noexcept nogil:
+        """The delay of RXT0, or of TXDW, has ended: write back what waits."""
         pass
 
 
@@ -125,6 +125,12 @@ cdef inline int64_t _earlier(int64_t a, int64_t b) noexcept nogil:
     return a
 
 
+cdef inline void _repay(WriteBack owed, uint32_t bits) noexcept nogil:
+    """The delays of `bits` have ended."""
+    if bits & (RXT0 | TXDW) and owed is not None:
+        owed.write_back(bits)
+
+
 cdef class IrqBlock(RegHook):
     """ICR, ICS, IMS, IMC, ITR and the delays, up to the level of the interrupt line."""
 
@@ -139,20 +145,25 @@ cdef class IrqBlock(RegHook):
     def _bind(self, RegFile regs not None, clock, line):
         """Read `regs`, take the time of `clock`, drive `line`."""
         self.regs = regs
-        self.icr = regs._at(ICR)
-        self.ims = regs._at(IMS)
-        self.itr = regs._at(ITR)
-        self.rdtr = regs._at(RDTR)
-        self.radv = regs._at(RADV)
-        self.tidv = regs._at(TIDV)
-        self.tadv = regs._at(TADV)
+        self.icr = regs.value(ICR)
+        self.ims = regs.value(IMS)
+        self.itr = regs.value(ITR)
+        self.rdtr = regs.value(RDTR)
+        self.radv = regs.value(RADV)
+        self.tidv = regs.value(TIDV)
+        self.tadv = regs.value(TADV)
         self._clock = clock
         self._line = line
+
+    def hold_descriptors(self, WriteBack owed):
+        """Let `owed` write descriptors back when a delay ends."""
+        self.owed = owed
 
     def _go_threaded(self, EventLine line not None, Worker worker not None):
         """From now on several threads call: drive `line`, wake `worker`. Nothing may be running."""
         self.line = line
         self.worker = worker
+        self.owed = None            # threads write back at once
         self.threaded = True
         self.settle(self.now())
         self.level()
@@ -160,19 +171,19 @@ cdef class IrqBlock(RegHook):
     @property
     def causes(self):
         """ICR, without the side effect of reading it."""
-        return self.icr.value
+        return self.icr[0]
 
     @property
     def masks(self):
         """IMS: the causes that interrupt."""
-        return self.ims.value
+        return self.ims[0]
 
     def _set_policy(self, Moderation policy not None):
         """Use another moderation; what waits is looked at anew."""
         cdef int64_t now = self.now()
         self.lock()
         self.policy = policy
-        policy.masks(False, self.ims.value != 0, now)
+        policy.masks(False, self.ims[0] != 0, now)
         self.settle(now)
         self.unlock()
         self.follow()
@@ -203,10 +214,10 @@ cdef class IrqBlock(RegHook):
 
     cdef void settle(self, int64_t now) noexcept nogil:
         """Assert or not, by ICR, IMS, ITR and the policy; nothing else does."""
-        cdef uint32_t causes = self.icr.value & self.ims.value
+        cdef uint32_t causes = self.icr[0] & self.ims[0]
         cdef int64_t due, wait
         if causes and not self.asserted:
-            due = self.last_ns + (self.itr.value & FIELD) * <int64_t>ITR_UNIT_NS
+            due = self.last_ns + (self.itr[0] & FIELD) * <int64_t>ITR_UNIT_NS
             wait = self.policy.hold_back(causes, self.last_ns, now)
             if wait > due:
                 due = wait
@@ -234,7 +245,7 @@ cdef class IrqBlock(RegHook):
     cdef void set_causes(self, uint32_t bits, int64_t now) noexcept nogil:
         """Set causes in ICR."""
         self.lock()
-        self.icr.value |= bits
+        self.icr[0] |= bits
         self.settle(now)
         self.unlock()
 
@@ -245,15 +256,16 @@ cdef class IrqBlock(RegHook):
         cdef int64_t delay, absolute
         self.lock()
         self.policy.received(frames, descs, ring, now)
-        delay = (self.rdtr.value & FIELD) * <int64_t>DELAY_UNIT_NS
+        delay = (self.rdtr[0] & FIELD) * <int64_t>DELAY_UNIT_NS
         if delay and bits & RXT0:
             bits &= ~<uint32_t>RXT0
             self.rx_due = now + delay
-            absolute = (self.radv.value & FIELD) * <int64_t>DELAY_UNIT_NS
+            absolute = (self.radv[0] & FIELD) * <int64_t>DELAY_UNIT_NS
             if absolute and not self.rx_abs:
                 self.rx_abs = now + absolute
             self.wake()
-        self.icr.value |= bits
+        _repay(self.owed, bits & RXT0)
+        self.icr[0] |= bits
         self.settle(now)
         self.unlock()
 
@@ -267,22 +279,24 @@ cdef class IrqBlock(RegHook):
         if bits & TXDW:
             self.tx_due = self.tx_abs = 0
         elif delayed:
-            delay = (self.tidv.value & FIELD) * <int64_t>DELAY_UNIT_NS
+            delay = (self.tidv[0] & FIELD) * <int64_t>DELAY_UNIT_NS
             if delay:
                 self.tx_due = now + delay
-                absolute = (self.tadv.value & FIELD) * <int64_t>DELAY_UNIT_NS
+                absolute = (self.tadv[0] & FIELD) * <int64_t>DELAY_UNIT_NS
                 if absolute and not self.tx_abs:
                     self.tx_abs = now + absolute
                 self.wake()
             else:
+                _repay(self.owed, TXDW)
                 bits |= TXDW
-        self.icr.value |= bits
+        self.icr[0] |= bits
         self.settle(now)
         self.unlock()
 
     cdef void flush(self, uint32_t bits, int64_t now) noexcept nogil:
         """FPD: the receive (RXT0) or transmit (TXDW) delay ends now, when it runs."""
         self.lock()
+        _repay(self.owed, bits)
         if bits & RXT0:
             if not self.rx_due:
                 bits = 0
@@ -291,7 +305,7 @@ cdef class IrqBlock(RegHook):
             if not self.tx_due:
                 bits = 0
             self.tx_due = self.tx_abs = 0
-        self.icr.value |= bits
+        self.icr[0] |= bits
         self.settle(now)
         self.unlock()
 
@@ -305,10 +319,11 @@ cdef class IrqBlock(RegHook):
         if (self.tx_due and now >= self.tx_due) or (self.tx_abs and now >= self.tx_abs):
             self.tx_due = self.tx_abs = 0
             bits |= TXDW
+        _repay(self.owed, bits)
         self.policy.tick(now)
         if now >= self.throttle_due:
             self.throttle_due = 0
-        self.icr.value |= bits
+        self.icr[0] |= bits
         self.settle(now)
         self.unlock()
 
@@ -323,8 +338,8 @@ cdef class IrqBlock(RegHook):
     cdef bint hot_read(self, reg *r, uint32_t *value, int64_t now) noexcept nogil:
         """ICR: return all causes and clear them (SDM 13.4.17)."""
         self.lock()
-        value[0] = self.icr.value
-        self.icr.value = 0
+        value[0] = self.icr[0]
+        self.icr[0] = 0
         if self.asserted:
             self.policy.handler(now)
         self.settle(now)
@@ -336,22 +351,22 @@ cdef class IrqBlock(RegHook):
             # the reserved bits among them (ethtool -t sets 5 and 8)
             self.set_causes(value, now)
         elif r.which == RDTR or r.which == TIDV:
-            r.value = value & r.rw
+            (self.rdtr if r.which == RDTR else self.tidv)[0] = value & r.rw
             if value & FPD:
                 self.flush(RXT0 if r.which == RDTR else TXDW, now)
         else:
             self.lock()
             if r.which == ICR:
-                r.value &= ~value
+                self.icr[0] &= ~value
             elif r.which == IMS:
-                r.value |= value
-                if self.policy.masks(True, r.value != 0, now):
+                self.ims[0] |= value
+                if self.policy.masks(True, self.ims[0] != 0, now):
                     self.wake()
             elif r.which == IMC:
-                self.ims.value &= ~value
-                self.policy.masks(False, self.ims.value != 0, now)
+                self.ims[0] &= ~value
+                self.policy.masks(False, self.ims[0] != 0, now)
             else:
-                r.value = value     # ITR, which counts from the last assertion
+                self.itr[0] = value     # which counts from the last assertion
             self.settle(now)
             self.unlock()
         return True
@@ -451,7 +466,7 @@ cdef class IrqBlock(RegHook):
         self.last_ns = NEVER_NS
         self.asserted = self.sooner = False
         self.policy.forget()
-        self.policy.masks(False, self.ims.value != 0, 0)
+        self.policy.masks(False, self.ims[0] != 0, 0)
         self.level()
         self.unlock()
         if self._timer is not None:
@@ -471,7 +486,7 @@ cdef class IrqBlock(RegHook):
         self.lock()
         self.last_ns, self.asserted = last_ns, asserted
         self.rx_due, self.rx_abs, self.tx_due, self.tx_abs = rx, rx_abs, tx, tx_abs
-        self.policy.masks(False, self.ims.value != 0, now)
+        self.policy.masks(False, self.ims[0] != 0, now)
         self.wake()
         self.settle(now)
         self.level()

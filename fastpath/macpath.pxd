@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
 from fastpath.cable cimport BatchPool, CableEnd, FrameSink
-from fastpath.irqblock cimport IrqBlock, Worker
+from fastpath.irqblock cimport IrqBlock, WriteBack, Worker
 from fastpath.regfile cimport RegFile, RegHook
 from fastpath.rxring cimport RxEngine
 from fastpath.txring cimport TxEngine
@@ -56,15 +56,16 @@ cdef class RxPort(RegHook):
     cdef MacState mac
     cdef IrqBlock irq
     cdef Worker worker          # a thread that works the rings, or None
-    cdef public bint open, deferred, _held, _watch_fifo, _watch_control, _watch_wake, xoff_sent
-    cdef public int _control_type
+    cdef public bint open, deferred, _held, _watch_wake, xoff_sent
     cdef public uint64_t doorbells, batches
     cdef public object stage    # what fetches descriptors before a run, by messages, or None
     cdef uint64_t frames        # stored since `tell`
     cdef uint32_t descs
     cdef bint odd(self, uint32_t tail) noexcept nogil
     cdef bint waits(self) noexcept nogil
+    cdef int control(self, FrameBatch batch, int start) noexcept nogil
     cdef bint special(self, FrameBatch batch, int start) noexcept nogil
+    cdef bint crosses(self) noexcept nogil
     cdef void enter(self) noexcept nogil
     cdef void leave(self) noexcept nogil
     cdef int store(self, FrameBatch batch, int start, bint hold) noexcept nogil
@@ -75,6 +76,10 @@ cdef class RxPort(RegHook):
     cdef int finish(self, uint32_t causes) except -1
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1
     cdef int after(self) except -1
+
+cdef class HeldBack(WriteBack):
+    cdef TxEngine tx
+    cdef RxEngine rx
 
 cdef class RxSink(FrameSink):
     cdef RxPort rx

@@ -2,7 +2,7 @@ from typing import Any
 
 from fastpath.batch import FrameBatch
 from fastpath.cable import FrameSink
-from fastpath.irqblock import IrqBlock
+from fastpath.irqblock import IrqBlock, WriteBack
 from fastpath.regfile import RegFile, RegHook
 from fastpath.rxring import RxEngine
 from fastpath.txring import TxEngine
@@ -64,8 +64,9 @@ class TxPort(RegHook):
     second: Second | None
     def _share(self, second: Second | None) -> None:
         """Let `second` store what is sent into a cable without delay; None: nobody."""
-    def _run(self, batch: FrameBatch, room: int) -> int:
-        """Run the engine once; `settle` is to follow with the flags and the frames."""
+    def _run(self, batch: FrameBatch, room: int, end: int) -> int:
+        """Run the engine once, up to descriptor `end`; `settle` is to follow with the flags and the
+        frames."""
     def settle(self, flags: int, frames: int) -> None:
         """Raise the causes of `flags`: what the run wrote is in memory."""
     def pump(self) -> None:
@@ -93,11 +94,8 @@ class RxPort(RegHook):
     _nic: Any
     _link: Any
     _held: bool
-    _watch_fifo: bool
-    _watch_control: bool
     _watch_wake: bool
     """Every batch is shown to the subclass's `_asleep`, which says whether it ends there."""
-    _control_type: int
     def _bind(self, nic: Any, engine: RxEngine, mac: MacState, irq: IrqBlock) -> None: ...
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
@@ -111,6 +109,11 @@ class RxPort(RegHook):
         """Raise `causes`: what the run wrote is in memory."""
     def kick(self) -> None:
         """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
+
+class HeldBack(WriteBack):
+    """The descriptors of both rings that WTHRESH holds (SDM 13.4.43, 13.4.46)."""
+
+    def __init__(self, tx: TxPort, rx: RxPort) -> None: ...
 
 class RxSink(FrameSink):
     """The receive side as a cable uses it: frames into memory at once, the causes by an event."""

@@ -19,12 +19,16 @@ from fastpath.batch cimport FrameBatch
 from fastpath.cable cimport BatchPool, CableEnd, FrameSink, fb_bytes
 from fastpath.cable import shared as _shared_pool
 from fastpath.dma cimport dma_resolve
-from fastpath.irqblock cimport IrqBlock
+from fastpath.e1000_hw cimport (
+    CMD_DEXT, CMD_EOP, CTRL, CTRL_RFCE, CTRL_TFCE, FCRTH, FCRTH_RTH, FCT, MIN_RING, RDH, RDLEN, RDT,
+    TCTL, TCTL_EN, TDH, TDLEN, TDT, ring_span,
+)
+from fastpath.irqblock cimport IrqBlock, WriteBack
 from fastpath.macctrl cimport mac_control
 from fastpath.regfile cimport RegFile, RegHook, reg
-from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RxEngine
+from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXT0, RxEngine
 from fastpath.threads cimport e1k_fence
-from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, TxEngine, ring_span
+from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, TXDW, TxEngine
 
 cdef extern from "bytes.h" nogil:
     uint64_t ld64le(const void *p)
@@ -37,16 +41,12 @@ cdef enum:
     _CREDIT_MAX = 1 << 18
     _CREDIT_DOORBELL = 1 << 13
     CAUSES = 0x1FFFF
-    MIN_RING = 8                # descriptors: RDLEN counts 128 bytes (SDM 13.4.27)
-    TCTL_EN = 0x2
     # Of frames that go straight into the peer's memory, so many bytes at a time: they are to be in
     # the cache still when they are copied.
     DIRECT_BYTES = 64 << 10
     # The same for each piece that a second thread stores.
     PIECE_BYTES = 16 << 10
     PIECES = 8                  # of one run; it makes five
-    CMD_EOP = 0x01              # of a data descriptor (SDM 3.3.7.1)
-    CMD_DEXT = 0x20
     PH_TSO = 3
     NOGIL_FROM = 8              # descriptors from which releasing the GIL (50 ns) pays
     NOGIL_BYTES = 16 << 10      # and bytes of received frames: 64 small ones are stored in 1 us
@@ -139,10 +139,9 @@ cdef class TxPort(RegHook):
     cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
         # A doorbell that sends nothing wants its reason told: `on_write` does that.
         if (self.worker is None or self.loop is not None or not self.may()
-                or not self.engine.s.tctl & TCTL_EN or not self.engine.dma.t.enabled):
+                or not self.engine.v[TCTL >> 2] & TCTL_EN or not self.engine.dma.t.enabled):
             return False
-        r.value = value
-        self.engine.s.tail = value
+        self.engine.v[TDT >> 2] = value
         e1k_fence()
         self.doorbells += 1
         self.worker.rung()
@@ -150,7 +149,6 @@ cdef class TxPort(RegHook):
 
     cdef int on_write(self, reg *r, uint32_t old, uint32_t new) except -1:
         self.doorbells += 1
-        self.engine.s.tail = new
         self.credit = min(self.credit + _CREDIT_DOORBELL, <int64_t>_CREDIT_MAX)
         if self.worker is not None and self.loop is None:
             self.worker.wake()
@@ -201,7 +199,7 @@ cdef class TxPort(RegHook):
         """Run the engine once: at most `room` frames of the ring go to `batch`; RUN_* and causes.
 
         Whoever calls gives the frames to the wire and the flags to `tell`."""
-        cdef uint32_t flags, head = self.engine.s.head
+        cdef uint32_t flags, head = self.engine.v[TDH >> 2]
         if self.engine.running:     # from inside a message-DMA callback
             return RUN_OFF
         self.engine.running = self.mac.in_engine = True
@@ -209,14 +207,14 @@ cdef class TxPort(RegHook):
         flags = self.engine._run(batch, room)
         self.engine.dma.busy -= 1
         self.engine.running = self.mac.in_engine = False
-        self.descs += ring_span(head, self.engine.s.head, self.engine.s.len >> 4)
+        self.descs += ring_span(head, self.engine.v[TDH >> 2], self.engine.v[TDLEN >> 2] >> 4)
         return flags
 
     cdef void tell(self, uint32_t flags, uint64_t frames, int64_t now) noexcept nogil:
         """Frames were sent: give the causes of `flags` to the interrupt block."""
         if flags & (CAUSES | RUN_DELAYED):
             self.irq.sent(flags & CAUSES, flags & RUN_DELAYED != 0, frames, self.descs,
-                          self.engine.s.len >> 4, now)
+                          self.engine.v[TDLEN >> 2] >> 4, now)
             self.descs = 0
 
     cdef int finish(self, uint32_t flags, uint64_t frames) except -1:
@@ -234,16 +232,21 @@ cdef class TxPort(RegHook):
     cdef uint32_t run(self, FrameBatch batch, int room) except? 0xFFFFFFFF:
         """`step`, without the GIL when that pays."""
         cdef uint32_t flags
-        if self.engine.s.tail - self.engine.s.head >= NOGIL_FROM:
+        if self.engine.v[TDT >> 2] - self.engine.v[TDH >> 2] >= NOGIL_FROM:
             with nogil:
                 flags = self.step(batch, room)
         else:
             flags = self.step(batch, room)
         return flags
 
-    def _run(self, FrameBatch batch not None, int room):
-        """Run the engine once; `settle` is to follow with the flags and the frames."""
-        return self.run(batch, room)
+    def _run(self, FrameBatch batch not None, int room, int end):
+        """Run the engine once, up to descriptor `end`; `settle` is to follow with the flags and the
+        frames."""
+        self.engine.prefetched = end
+        try:
+            return self.run(batch, room)
+        finally:
+            self.engine.prefetched = -1
 
     def settle(self, uint32_t flags, uint64_t frames):
         """Raise the causes of `flags`: what the run wrote is in memory."""
@@ -311,15 +314,17 @@ cdef class TxPort(RegHook):
     cdef bint foreseen(self, FrameBatch batch, RxPort rx, int room) noexcept:
         """Whether no MAC control frame for `rx` can follow what is in `batch` within its run."""
         cdef TxEngine engine = self.engine
-        cdef uint32_t n = engine.s.len >> 4, at = engine.s.head
-        cdef uint32_t tail = engine.s.tail if engine.s.tail < n else 0
+        cdef uint32_t n = engine.v[TDLEN >> 2] >> 4, at = engine.v[TDH >> 2]
+        cdef uint32_t tail = engine.v[TDT >> 2]
         cdef uint64_t q, have = 0
         cdef uint8_t *ring
-        if not rx._watch_control:
+        if not rx.engine.v[CTRL >> 2] & CTRL_RFCE:
             return True
+        if tail >= n:
+            tail = 0
         if engine.s.phase != PH_TSO or engine.s.tso_bad:
             return False
-        ring = dma_resolve(&engine.dma.t, engine.s.base & ~<uint64_t>15, <uint64_t>n * 16, False)
+        ring = dma_resolve(&engine.dma.t, engine._base(), <uint64_t>n * 16, False)
         if ring == NULL:
             return False
         while at != tail:
@@ -404,8 +409,7 @@ cdef class RxPort(RegHook):
     cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
         if self.worker is None or self.odd(value) or self.waits():
             return False
-        r.value = value
-        self.engine.s.tail = value
+        self.engine.v[RDT >> 2] = value
         self.doorbells += 1
         e1k_fence()             # it looks at the tail after it has said that it waits
         self.worker.refilled()
@@ -416,9 +420,8 @@ cdef class RxPort(RegHook):
         if self.odd(new):
             self._odd_tail()
         if self.stage is not None:
-            self._later()           # it fetches the descriptors, and gives them to the engine then
+            self._later()           # it fetches the descriptors before the engine may use them
             return 0
-        self.engine.s.tail = new
         if self.worker is not None:
             self.worker.wake()
         if self.waits():
@@ -427,18 +430,29 @@ cdef class RxPort(RegHook):
 
     cdef bint odd(self, uint32_t tail) noexcept nogil:
         """The tail is no index of the ring, or the ring is too short for any."""
-        cdef uint32_t count = self.engine.s.len >> 4
+        cdef uint32_t count = self.engine.v[RDLEN >> 2] >> 4
         return tail and (tail > count or count < MIN_RING)
 
     cdef bint waits(self) noexcept nogil:
         """Frames wait for descriptors, here or with a link that holds."""
         return self._held or self.engine.fifo.count
 
+    cdef int control(self, FrameBatch batch, int start) noexcept nogil:
+        """The first frame from `start` on that is a MAC control frame (FCT) while CTRL.RFCE says to
+        obey them, or `batch.n`."""
+        if not self.engine.v[CTRL >> 2] & CTRL_RFCE:
+            return batch.n
+        return mac_control(batch, start, self.engine.v[FCT >> 2] & 0xFFFF)
+
     cdef bint special(self, FrameBatch batch, int start) noexcept nogil:
         """Python looks first: wake-up filters are on, or there is a MAC control frame to obey."""
-        return self._watch_wake or (
-            self._watch_control
-            and mac_control(batch, start, self._control_type) < batch.n)
+        return self._watch_wake or self.control(batch, start) < batch.n
+
+    cdef bint crosses(self) noexcept nogil:
+        """The FIFO may have crossed a threshold that sends PAUSE frames (CTRL.TFCE, FCRTH)."""
+        return ((self.xoff_sent or self.engine.fifo.count)
+                and self.engine.v[CTRL >> 2] & CTRL_TFCE
+                and self.engine.v[FCRTH >> 2] & FCRTH_RTH)
 
     cdef void enter(self) noexcept nogil:
         """From now on the engine is at work, until `leave`."""
@@ -453,7 +467,7 @@ cdef class RxPort(RegHook):
         """Store frames of `batch` from `start` on, within `enter`; the index after the last.
 
         Whoever calls gives the engine's causes to `tell`."""
-        cdef uint32_t head = self.engine.s.head
+        cdef uint32_t head = self.engine.v[RDH >> 2]
         cdef int end = self.engine._receive(batch, start, hold)
         self.took(end - start, head)
         return end
@@ -471,7 +485,7 @@ cdef class RxPort(RegHook):
     cdef void took(self, int frames, uint32_t head) noexcept nogil:
         """An engine run that began at `head` has stored `frames`."""
         self.frames += frames
-        self.descs += ring_span(head, self.engine.s.head, self.engine.s.len >> 4)
+        self.descs += ring_span(head, self.engine.v[RDH >> 2], self.engine.v[RDLEN >> 2] >> 4)
 
     cdef uint32_t causes(self) noexcept nogil:
         """What the runs since the last call left in the engine's causes."""
@@ -482,8 +496,8 @@ cdef class RxPort(RegHook):
     cdef void tell(self, uint32_t causes, int64_t now) noexcept nogil:
         """Frames were stored: give `causes` to the interrupt block."""
         if causes & CAUSES:
-            self.irq.received(causes & CAUSES, self.frames, self.descs, self.engine.s.len >> 4,
-                              now)
+            self.irq.received(causes & CAUSES, self.frames, self.descs,
+                              self.engine.v[RDLEN >> 2] >> 4, now)
             self.frames = 0
             self.descs = 0
 
@@ -491,7 +505,7 @@ cdef class RxPort(RegHook):
         """`tell`, and what takes Python."""
         if causes & (RX_ABORT | RX_DATA_ABORT):
             self._unusual(causes)
-        if self._watch_fifo and (self.xoff_sent or self.engine.fifo.count):
+        if self.crosses():
             self._nic.flow.fifo_changed()
         if causes & CAUSES:
             self.tell(causes, self.irq.now())
@@ -531,10 +545,9 @@ cdef class RxPort(RegHook):
         self.batches += 1
         if self._watch_wake and self._asleep(batch, start):
             return batch.n
-        if self._watch_control:
-            end = mac_control(batch, start, self._control_type)
-            if end < batch.n:
-                return self._with_control(batch, start, end, hold)
+        end = self.control(batch, start)
+        if end < batch.n:
+            return self._with_control(batch, start, end, hold)
         end = self.run(batch, start, hold)
         if end < batch.n:
             self._held = True
@@ -557,7 +570,7 @@ cdef class RxPort(RegHook):
             return
         waiting = self.engine.fifo.count
         if waiting > 0:
-            head = self.engine.s.head
+            head = self.engine.v[RDH >> 2]
             self.mac.in_engine = True
             self.engine.kick()
             self.mac.in_engine = False
@@ -567,6 +580,24 @@ cdef class RxPort(RegHook):
             self._release()
         if self.worker is not None:
             self.worker.wake()
+
+
+cdef class HeldBack(WriteBack):
+    """The descriptors of both rings that WTHRESH holds (SDM 13.4.43, 13.4.46)."""
+
+    def __init__(self, TxPort tx not None, RxPort rx not None):
+        self.tx = tx.engine
+        self.rx = rx.engine
+
+    cdef void write_back(self, uint32_t bits) noexcept nogil:
+        if bits & TXDW and self.tx.s.owed and not self.tx.running:
+            self.tx.dma.busy += 1
+            self.tx._repay(self.tx.v[TDH >> 2])
+            self.tx.dma.busy -= 1
+        if bits & RXT0 and self.rx.s.owed and not self.rx.running:
+            self.rx.dma.busy += 1
+            self.rx._repay(self.rx.v[RDH >> 2])
+            self.rx.dma.busy -= 1
 
 
 cdef class RxSink(FrameSink):

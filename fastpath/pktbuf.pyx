@@ -20,6 +20,9 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from fastpath.e1000_hw cimport (
+    PBM, RDFH, RDFHS, RDFPC, RDFT, RDFTS, TDFH, TDFPC, TDFT,
+)
 from fastpath.regfile cimport RegHook, reg
 
 cdef extern from "bytes.h" nogil:
@@ -28,18 +31,6 @@ cdef extern from "bytes.h" nogil:
 
 cdef enum:
     STATE_VERSION = 1
-    # registers (SDM 13.8); PBM is the upper half of BAR 0
-    RDFH = 0x2410
-    RDFT = 0x2418
-    RDFHS = 0x2420
-    RDFTS = 0x2428
-    RDFPC = 0x2430
-    TDFH = 0x3410
-    TDFT = 0x3418
-    TDFHS = 0x3420
-    TDFTS = 0x3428
-    TDFPC = 0x3430
-    PBM = 0x10000
     DEFAULT_RX = 48 << 10       # PBA.RXA at power-on
 
 

@@ -12,6 +12,9 @@ from libc.string cimport memset
 
 from fastpath.batch cimport FrameBatch
 from fastpath.dma cimport HostMemory
+from fastpath.e1000_hw cimport (
+    CMD_DEXT, CMD_EOP, CMD_IFCS, CMD_RS, RDBAL, RDT, TDBAH, TDBAL, TDH, TDLEN, TDT,
+)
 from fastpath.rxring cimport RxEngine
 from fastpath.txring cimport TxEngine
 
@@ -20,10 +23,6 @@ cdef extern from "bytes.h" nogil:
     void st64le(void *p, uint64_t v)
 
 cdef enum:
-    CMD_EOP = 0x01
-    CMD_IFCS = 0x02
-    CMD_RS = 0x08
-    CMD_DEXT = 0x20
     POPTS_BOTH = 0x03
 
 
@@ -99,7 +98,7 @@ cdef class TxGen:
         st64le(d, a)
         st64le(d + 8, q)
         self.next = (self.next + 1) % self.n
-        tx.tail = self.next
+        tx.v[TDT >> 2] = self.next
         tx.run(FrameBatch())
         self._reap()
 
@@ -221,9 +220,18 @@ cdef class RxSink:
 def attach(TxGen gen, TxEngine tx, RxSink sink, RxEngine rx):
     """Program the rings of `gen` and `sink` into the engines (either pair may be None)."""
     if gen is not None and tx is not None:
-        tx.base, tx.len, tx.head, tx.tail = gen.ring_addr, gen.n * 16, gen.clean, gen.next
+        _ring(tx.v + (TDBAL >> 2), gen.ring_addr, gen.n, gen.clean, gen.next)
     if sink is not None and rx is not None:
-        rx.base, rx.len, rx.head, rx.tail = sink.ring_addr, sink.n * 16, sink.next, sink.tail_
+        _ring(rx.v + (RDBAL >> 2), sink.ring_addr, sink.n, sink.next, sink.tail_)
+
+
+cdef void _ring(uint32_t *v, uint64_t base, uint32_t n, uint32_t head, uint32_t tail) noexcept:
+    """Write the five registers of a ring, which stand alike from TDBAL and from RDBAL on."""
+    v[0] = <uint32_t>base
+    v[(TDBAH - TDBAL) >> 2] = <uint32_t>(base >> 32)
+    v[(TDLEN - TDBAL) >> 2] = n * 16
+    v[(TDH - TDBAL) >> 2] = head
+    v[(TDT - TDBAL) >> 2] = tail
 
 
 def pump(TxGen gen not None, TxEngine tx not None, FrameBatch batch not None, RxEngine rx not None,
@@ -238,14 +246,14 @@ def pump(TxGen gen not None, TxEngine tx not None, FrameBatch batch not None, Rx
     with nogil:
         for _i in range(rounds):
             gen._post(burst)
-            tx.s.tail = gen.next
+            tx.v[TDT >> 2] = gen.next
             tx._run(batch, burst)
             moved += batch.n
             rx._receive(batch, 0, False)
             batch.n = 0
             batch.used = 0
             sink._reap(0xFFFFFFFFU)
-            rx.s.tail = sink.tail_
+            rx.v[RDT >> 2] = sink.tail_
             gen._reap()
     tx.dma.busy -= 1
     rx.dma.busy -= 1

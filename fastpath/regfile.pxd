@@ -13,6 +13,7 @@ cdef enum:
     HOOK_DIRECT = 4             # a RegHook serves reads and writes
     HOOK_HOT = 8                # without the GIL too
     HOOK_WATCH = 16             # every write is told to on_watched
+    HOOK_DECODED = 32           # a write counts in `changes`
 
 # Statistics slots in the order of the SDM's list (13.7); GORC, GOTC, TOR and TOT are 64-bit pairs.
 cdef enum:
@@ -97,8 +98,8 @@ cdef class Stats:
     cdef uint64_t v[64]         # ST_COUNT used
     cdef uint32_t read_slot(self, int slot, int part, bint clear) noexcept nogil
 
+# How one register answers; its value stands in `RegFile.v`.
 cdef struct reg:
-    uint32_t value
     uint32_t reset
     uint32_t rmask              # can be read
     uint32_t rw                 # store what is written
@@ -118,9 +119,9 @@ cdef struct reg:
     uint32_t which              # byte offset of the register
     void *hook                  # HOOK_DIRECT: the RegHook
 
-# The write of `value` is one that `RegFile.watch` asks to be told of.
-cdef inline bint reg_watched(const reg *r, uint32_t value) noexcept nogil:
-    return r.hooks & HOOK_WATCH or value & r.told or value & r.absent & ~r.value
+# The write of `value` to what holds `old` is one that `RegFile.watch` asks to be told of.
+cdef inline bint reg_watched(const reg *r, uint32_t old, uint32_t value) noexcept nogil:
+    return r.hooks & HOOK_WATCH or value & r.told or value & r.absent & ~old
 
 # What a compiled block derives from to be called without Python in between.
 cdef class RegHook:
@@ -131,11 +132,16 @@ cdef class RegHook:
 
 cdef class RegFile:
     cdef reg *r
+    cdef char *block
+    cdef uint32_t *v            # the values, dword by dword: the state of the device
     cdef uint32_t n
+    cdef uint32_t changes       # of what somebody keeps in a decoded form
     cdef list _read_hooks, _write_hooks, _stats
     cdef public object on_unknown, on_watched
     cdef public uint64_t unknown_reads, unknown_writes
     cdef reg *_at(self, object off) except NULL
+    cdef uint32_t *value(self, object off) except NULL
+    cdef int need(self, uint32_t nbytes) except -1
     cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF
     cpdef int write32(self, uint64_t off, uint32_t value) except -1
     cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil

@@ -1,5 +1,9 @@
 from collections.abc import Callable, Iterator
 
+REGISTERS: dict[str, int]
+"""Byte offsets of the registers that compiled blocks look into, by name (fastpath/e1000_hw.pxd)."""
+FIELDS: dict[str, int]
+"""Bits of the fields that they look at: "RCTL.EN"."""
 STAT_REGISTERS: tuple[str, ...]
 """The 58 statistics registers (SDM 13.7), halves of the 64-bit ones apart: GORCL, GORCH, …"""
 
@@ -60,6 +64,7 @@ class RegFile:
         on_read: Callable[[int], int] | RegHook | None = None,
         on_write: Callable[[int, int], object] | RegHook | None = None,
         hot: bool = False,
+        decoded: bool = False,
         reset_level: int = 0,
     ) -> None:
         """Define dword `index` by what reads and writes do to each of its bits.
@@ -70,9 +75,11 @@ class RegFile:
         bits stay. The write hook runs after the store as ``on_write(old, new)``, with `new` as
         stored, but the bits of `w1c` and of `act` (write-only and self-clearing ones, never
         stored) as they were written. A hook may be a compiled block; with `hot` that serves the
-        register without the GIL too (`fastpath.datapath`). `reset_level`: `reset(level)` restores
-        registers whose reset_level <= level. Raises: ValueError, a bit is in two of `rw`, `w1c`,
-        `w1s`, `act`; the hooks are of two kinds; `hot` without a compiled one.
+        register without the GIL too (`fastpath.datapath`). `decoded`: somebody keeps the value in
+        another form and makes it anew after a change (`fastpath.rxfilter`). `reset_level`:
+        `reset(level)` restores registers whose reset_level <= level. Raises: ValueError, a bit is
+        in two of `rw`, `w1c`, `w1s`, `act`; the hooks are of two kinds; `hot` without a compiled
+        one.
         """
     def watch(self, index: int, told: int = 0, absent: int = 0, *, every: bool = False) -> None:
         """Call `on_watched` before a write to dword `index` takes effect, if it writes 1 to a bit

@@ -3,17 +3,49 @@
 
 The generic file applies width, masks and access kind; a hook sees whole registers and only the
 legal bits. A register without a hook is served from C arrays and never enters Python.
+
+The values are the state of the device: engines and blocks read them where they stand (`v`). What is
+too costly to look at in that form, such as valid addresses, is decoded by whoever needs it when
+`changes` is another than it was; the table says which registers count there (`decoded`).
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from fastpath cimport e1000_hw as hw
 from fastpath.threads cimport e1k_now_ns
 
 cdef extern from "bytes.h" nogil:
     uint32_t ld32le(const void *p)
+
+cdef enum:
+    PAGE = 4096
+    # The ring registers stand at multiples of half a page, as frames in a driver's buffers do. So
+    # much further on, a first-level cache keeps them in other sets than the frames.
+    COLOUR = 26 * 64
+
+REGISTERS = {
+    "CTRL": hw.CTRL, "FCT": hw.FCT, "VET": hw.VET, "ICR": hw.ICR, "ITR": hw.ITR, "ICS": hw.ICS,
+    "IMS": hw.IMS, "IMC": hw.IMC, "RCTL": hw.RCTL, "TCTL": hw.TCTL, "FCRTH": hw.FCRTH,
+    "RDFH": hw.RDFH, "RDFT": hw.RDFT, "RDFHS": hw.RDFHS, "RDFTS": hw.RDFTS, "RDFPC": hw.RDFPC,
+    "RDBAL": hw.RDBAL, "RDBAH": hw.RDBAH, "RDLEN": hw.RDLEN, "RDH": hw.RDH, "RDT": hw.RDT,
+    "RDTR": hw.RDTR, "RADV": hw.RADV, "RSRPD": hw.RSRPD, "TDFH": hw.TDFH, "TDFT": hw.TDFT,
+    "TDFHS": hw.TDFHS, "TDFTS": hw.TDFTS, "TDFPC": hw.TDFPC, "TDBAL": hw.TDBAL, "TDBAH": hw.TDBAH,
+    "TDLEN": hw.TDLEN, "TDH": hw.TDH, "TDT": hw.TDT, "TIDV": hw.TIDV, "TXDCTL": hw.TXDCTL,
+    "TADV": hw.TADV, "RXCSUM": hw.RXCSUM, "MTA": hw.MTA, "RAL": hw.RAL, "VFTA": hw.VFTA,
+    "PBM": hw.PBM,
+}
+FIELDS = {
+    "CTRL.RFCE": hw.CTRL_RFCE, "CTRL.TFCE": hw.CTRL_TFCE, "CTRL.VME": hw.CTRL_VME,
+    "FCRTH.RTH": hw.FCRTH_RTH, "RCTL.EN": hw.RCTL_EN, "RCTL.SBP": hw.RCTL_SBP,
+    "RCTL.UPE": hw.RCTL_UPE, "RCTL.MPE": hw.RCTL_MPE, "RCTL.LPE": hw.RCTL_LPE,
+    "RCTL.BAM": hw.RCTL_BAM, "RCTL.VFE": hw.RCTL_VFE, "RCTL.CFIEN": hw.RCTL_CFIEN,
+    "RCTL.CFI": hw.RCTL_CFI, "RCTL.BSEX": hw.RCTL_BSEX, "RCTL.SECRC": hw.RCTL_SECRC,
+    "RXCSUM.IPOFL": hw.RXCSUM_IPOFL, "RXCSUM.TUOFL": hw.RXCSUM_TUOFL,
+    "RXCSUM.IPV6OFL": hw.RXCSUM_IPV6OFL, "TCTL.EN": hw.TCTL_EN, "TCTL.PSP": hw.TCTL_PSP,
+}
 
 cdef tuple _BASE = (
     "CRCERRS", "ALGNERRC", "SYMERRS", "RXERRC", "MPC", "SCC", "ECOL", "MCC", "LATECOL", "COLC",
@@ -139,8 +171,10 @@ cdef class RegFile:
         if n_dwords <= 0 or n_dwords > 1 << 20:
             raise ValueError(f"RegFile: {n_dwords} dwords is not in 1..2^20")
         self.r = <reg *>calloc(n_dwords, sizeof(reg))
-        if self.r == NULL:
+        self.block = <char *>calloc(n_dwords * sizeof(uint32_t) + 2 * PAGE, 1)
+        if self.r == NULL or self.block == NULL:
             raise MemoryError
+        self.v = <uint32_t *>(self.block + (-<uintptr_t>self.block & (PAGE - 1)) + COLOUR)
         self.n = n_dwords
         for i in range(n_dwords):
             self.r[i].kind = K_UNDEFINED
@@ -152,6 +186,7 @@ cdef class RegFile:
 
     def __dealloc__(self):
         free(self.r)
+        free(self.block)
 
     def __len__(self):
         return self.n
@@ -162,6 +197,16 @@ cdef class RegFile:
             raise IndexError(f"RegFile: offset {off:#x} is beyond {self.n * 4:#x}")
         return &self.r[self.r[<uint32_t>index].target]
 
+    cdef uint32_t *value(self, object off) except NULL:
+        """Where the value of the register at byte `off` stands, as long as the file lives."""
+        return &self.v[self._at(off).which >> 2]
+
+    cdef int need(self, uint32_t nbytes) except -1:
+        """Raise ValueError unless there are so many bytes of registers."""
+        if self.n * 4 < nbytes:
+            raise ValueError(f"RegFile of {self.n * 4:#x} bytes: {nbytes:#x} are needed")
+        return 0
+
     def _index(self, index):
         if not 0 <= index < self.n:
             raise IndexError(f"RegFile: index {index} is beyond {self.n}")
@@ -169,7 +214,8 @@ cdef class RegFile:
 
     def define(self, index, uint32_t reset=0, *, uint32_t rmask=0xFFFFFFFF, uint32_t rw=0,
                uint32_t w1c=0, uint32_t w1s=0, uint32_t rc=0, uint32_t act=0,
-               on_read=None, on_write=None, bint hot=False, int reset_level=0):
+               on_read=None, on_write=None, bint hot=False, bint decoded=False,
+               int reset_level=0):
         """Define dword `index`; see the stub for what each argument means."""
         cdef reg *r = &self.r[<uint32_t>self._index(index)]
         hook = on_read if on_read is not None else on_write
@@ -182,7 +228,7 @@ cdef class RegFile:
             raise ValueError(f"RegFile.define: dword {index} has a bit in two of rw, w1c, w1s, act")
         r.kind = K_MASKS
         r.reset = reset
-        r.value = reset
+        self.v[<uint32_t>index] = reset
         r.rmask = rmask
         r.rw = rw
         r.w1c = w1c
@@ -195,7 +241,9 @@ cdef class RegFile:
         r.reset_level = reset_level
         r.hooks = ((HOOK_READ if on_read is not None else 0)
                    | (HOOK_WRITE if on_write is not None else 0)
-                   | (HOOK_DIRECT if direct else 0) | (HOOK_HOT if hot else 0))
+                   | (HOOK_DIRECT if direct else 0) | (HOOK_HOT if hot else 0)
+                   | (HOOK_DECODED if decoded else 0))
+        self.changes += 1
         r.hook = <void *>hook           # borrowed of the lists
         self._read_hooks[index] = on_read
         self._write_hooks[index] = on_write
@@ -243,14 +291,14 @@ cdef class RegFile:
             return (<Stats>self._stats[i]).read_slot(r.slot, r.part, True)
         if r.kind == K_UNDEFINED:
             return self._unknown_read(off)
-        v = r.value
+        v = self.v[i]
         if r.hooks & HOOK_READ:         # it does what a read does
             if r.hooks & HOOK_DIRECT:
                 v = (<RegHook>r.hook).on_read(r, v)
             else:
                 v = self._read_hooks[i](v)
         else:
-            r.value = v & ~r.rc
+            self.v[i] = v & ~r.rc
         return v & r.rmask
 
     cdef uint32_t _unknown_read(self, uint64_t off) except? 0xFFFFFFFF:
@@ -267,14 +315,16 @@ cdef class RegFile:
             return self._unknown_write(off, value)
         i = self.r[off >> 2].target
         r = &self.r[i]
-        if reg_watched(r, value):
-            self.on_watched(i * 4, r.value, value)
+        if reg_watched(r, self.v[i], value):
+            self.on_watched(i * 4, self.v[i], value)
         if r.kind == K_STAT:
             return 0
         if r.kind == K_UNDEFINED:
             return self._unknown_write(off, value)
-        old = r.value
-        r.value = new = (old & ~(r.rw | value & r.w1c)) | value & (r.rw | r.w1s)
+        old = self.v[i]
+        self.v[i] = new = (old & ~(r.rw | value & r.w1c)) | value & (r.rw | r.w1s)
+        if r.hooks & HOOK_DECODED:
+            self.changes += 1
         if r.hooks & HOOK_WRITE:
             new = new & ~r.w1c | value & (r.w1c | r.act)
             if r.hooks & HOOK_DIRECT:
@@ -286,9 +336,11 @@ cdef class RegFile:
     cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil:
         """Read without the GIL, when the register has no side effect or a hot one."""
         cdef reg *r
+        cdef uint32_t i
         if off & 3 or off >= <uint64_t>self.n * 4:
             return False
-        r = &self.r[self.r[off >> 2].target]
+        i = self.r[off >> 2].target
+        r = &self.r[i]
         if r.kind != K_MASKS:
             return False
         if r.hooks & HOOK_READ:
@@ -297,17 +349,19 @@ cdef class RegFile:
         elif r.rc:
             return False
         else:
-            value[0] = r.value
+            value[0] = self.v[i]
         value[0] &= r.rmask
         return True
 
     cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil:
         """Write without the GIL, when the register is hot and nobody is to be told."""
         cdef reg *r
+        cdef uint32_t i
         if off & 3 or off >= <uint64_t>self.n * 4:
             return False
-        r = &self.r[self.r[off >> 2].target]
-        if reg_watched(r, value):
+        i = self.r[off >> 2].target
+        r = &self.r[i]
+        if reg_watched(r, self.v[i], value):
             return False
         return (r.hooks & HOOK_HOT and r.hooks & HOOK_WRITE
                 and (<RegHook>r.hook).hot_write(r, value & r.wmask, e1k_now_ns()))
@@ -320,32 +374,34 @@ cdef class RegFile:
 
     def peek(self, off):
         """Stored value without masks or side effects."""
-        cdef reg *r = self._at(off)
-        return r.value
+        return self.value(off)[0]
 
     def poke(self, off, uint32_t value):
         """Store without masks or side effects."""
-        cdef reg *r = self._at(off)
-        r.value = value
+        self.value(off)[0] = value
+        self.changes += 1
 
     def set_bits(self, off, uint32_t mask):
         """Raw OR; returns the new value."""
-        cdef reg *r = self._at(off)
-        r.value |= mask
-        return r.value
+        cdef uint32_t *v = self.value(off)
+        v[0] |= mask
+        self.changes += 1
+        return v[0]
 
     def clear_bits(self, off, uint32_t mask):
         """Raw AND NOT; returns the new value."""
-        cdef reg *r = self._at(off)
-        r.value &= ~mask
-        return r.value
+        cdef uint32_t *v = self.value(off)
+        v[0] &= ~mask
+        self.changes += 1
+        return v[0]
 
     def reset(self, int level=0):
         """Restore reset values of registers whose reset_level is at most `level`; runs no hook."""
         cdef uint32_t i
         for i in range(self.n):
             if self.r[i].kind == K_MASKS and self.r[i].reset_level <= level:
-                self.r[i].value = self.r[i].reset
+                self.v[i] = self.r[i].reset
+        self.changes += 1
 
     def state(self):
         """Values of all dwords, little-endian, as bytes."""
@@ -353,7 +409,7 @@ cdef class RegFile:
         cdef unsigned char[::1] view = out
         cdef uint32_t i, v
         for i in range(self.n):
-            v = self.r[i].value
+            v = self.v[i]
             view[i * 4] = v & 0xFF
             view[i * 4 + 1] = (v >> 8) & 0xFF
             view[i * 4 + 2] = (v >> 16) & 0xFF
@@ -367,4 +423,5 @@ cdef class RegFile:
         if len(data) != self.n * 4:
             raise ValueError(f"RegFile.load: {len(data)} bytes, need {self.n * 4}")
         for i in range(self.n):
-            self.r[i].value = ld32le(p + i * 4)
+            self.v[i] = ld32le(p + i * 4)
+        self.changes += 1

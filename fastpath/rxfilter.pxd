@@ -5,6 +5,11 @@ cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from fastpath.e1000_hw cimport (
+    RCTL_BAM, RCTL_CFI, RCTL_CFIEN, RCTL_MPE, RCTL_UPE, RCTL_VFE,
+)
+from fastpath.regfile cimport RegFile
+
 cdef extern from "bytes.h" nogil:
     uint16_t ld16be(const void *p)
     uint64_t ld64le(const void *p)
@@ -16,29 +21,14 @@ cpdef enum:
     MULTICAST = 8
     VLAN = 16                   # EtherType is VET
 
-cdef enum:
-    RCTL_EN = 0x2
-    RCTL_SBP = 0x4
-    RCTL_UPE = 0x8
-    RCTL_MPE = 0x10
-    RCTL_LPE = 0x20
-    RCTL_BAM = 0x8000
-    RCTL_VFE = 0x40000
-    RCTL_CFIEN = 0x80000
-    RCTL_CFI = 0x100000
-    RCTL_BSEX = 0x2000000
-    RCTL_SECRC = 0x4000000
-
+# What is made of the registers for each frame.
 cdef struct rx_filter:
     uint64_t exact[16]          # valid destination addresses, first byte in the low bits
     uint64_t source[16]
     int n_exact
     int n_source
-    int n_rar
-    uint32_t ral[16]
-    uint32_t rah[16]
-    uint32_t mta[128]
-    uint32_t vfta[128]
+    const uint32_t *mta         # the registers themselves
+    const uint32_t *vfta
 
 cdef inline int rxf_verdict(const rx_filter *f, const uint8_t *p, uint32_t rctl,
                             uint32_t vet) noexcept nogil:
@@ -93,4 +83,12 @@ cdef inline int rxf_verdict(const rx_filter *f, const uint8_t *p, uint32_t rctl,
 @cython.final
 cdef class RxFilter:
     cdef rx_filter f
-    cdef void _rebuild(self) noexcept nogil
+    cdef readonly RegFile regs
+    cdef uint32_t seen          # `regs.changes` when `f` was made
+    cdef int n
+    cdef void _decode(self) noexcept nogil
+    cdef inline rx_filter *now(self) noexcept nogil:
+        """The filter by the registers as they are."""
+        if self.seen != self.regs.changes:
+            self._decode()
+        return &self.f

@@ -7,8 +7,8 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.batch cimport FrameBatch
 from fastpath.dma cimport DmaTable
 from fastpath.pktbuf cimport PacketBuffer, pb_fifo
-from fastpath.regfile cimport Stats
-from fastpath.rxfilter cimport RxFilter
+from fastpath.regfile cimport RegFile, Stats
+from fastpath.rxfilter cimport RxFilter, rx_filter
 
 cpdef enum:
     RXSEQ = 0x8
@@ -23,12 +23,12 @@ cdef enum:
     RX_MAX_IMAGE = 16384 + 64
     RX_MAX_WAIT = 2048          # frames of the smallest size that the packet buffer holds
 
+# What a queue remembers beside its registers and the FIFO.
 cdef struct rx_state:
-    uint64_t base
-    uint32_t len, head, tail, rctl, rxdctl, rxcsum, rsrpd, vet, vme
-    uint32_t fifo_bytes, pad_runts, ipv6_csum
-    uint32_t causes
+    uint32_t fifo_bytes         # what PBA had at the last reset
+    uint32_t causes             # since the control plane last took them
     uint32_t fifo_off           # bytes of the FIFO's first frame that are in host memory already
+    uint32_t owed               # WTHRESH: descriptors behind head that have no DD yet
 
 # What the last descriptor of a frame will say.
 cdef struct rx_meta:
@@ -53,6 +53,8 @@ cdef struct rx_acc:
 @cython.final
 cdef class RxEngine:
     cdef rx_state s
+    cdef readonly RegFile regs
+    cdef uint32_t *v            # its values: ring, RCTL, RXCSUM, RSRPD, VET and CTRL.VME
     cdef readonly DmaTable dma
     cdef readonly Stats stats
     cdef readonly RxFilter filter
@@ -65,15 +67,28 @@ cdef class RxEngine:
     cdef public uint64_t frames_dropped_disabled, frames_filtered, frames_bad, frames_missed
     cdef public uint64_t ring_errors, desc_aborts, data_aborts
     cdef bint running           # inside receive() or kick(): a second one does nothing
+    cdef public bint pad_runts  # a frame without FCS is padded; else it is a runt
+    cdef public bint promiscuous        # runs take every address: a control frame that PMCF passes
+    cdef public uint32_t hold   # descriptors that a write-back waits for (WTHRESH)
+    cdef public int prefetched  # descriptors up to here can be read now; -1: all up to the tail
+    cdef public uint64_t misdirect      # bits of the ring's address that a fault turns over
+    # what was made of registers when `regs.changes` was `seen`
+    cdef uint32_t seen
+    cdef uint32_t rctl, rxcsum, rsrpd, vet, bsize
+    cdef bint vme
+    cdef const rx_filter *accept
     # valid inside one run only
     cdef uint8_t *ring
     cdef uint64_t ring_base
-    cdef uint32_t n, free, bsize, low
+    cdef uint32_t n, head, free, low
     cdef uint32_t whole         # bytes of a frame that goes into one buffer by way of `ring`
     cdef uint32_t passed        # words of frames that did not wait, not yet told the FIFO
     cdef bint record            # they leave their bytes in it
     cdef rx_acc acc
+    cdef uint64_t _base(self) noexcept nogil
+    cdef uint32_t _tail(self) noexcept nogil
     cdef uint32_t _free_now(self) noexcept nogil
+    cdef void _decode(self) noexcept nogil
     cdef void _begin(self) noexcept nogil
     cdef void _end(self) noexcept nogil
     cdef int _receive(self, FrameBatch b, int start, bint hold) noexcept nogil
@@ -83,6 +98,7 @@ cdef class RxEngine:
                      rx_meta *m) noexcept nogil
     cdef uint32_t _store(self, const uint8_t *image, const rx_meta *m, uint32_t off) noexcept nogil
     cdef bint _writeback(self, uint64_t q) noexcept nogil
+    cdef bint _repay(self, uint32_t head) noexcept nogil
     cdef void _errors_of(self, uint32_t fflags, rx_meta *m) noexcept nogil
     cdef void _record(self, const uint8_t *p, uint32_t n, const uint8_t *fcs,
                       uint32_t fflags) noexcept nogil

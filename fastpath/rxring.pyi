@@ -1,7 +1,9 @@
+from typing import Any
+
 from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable
 from fastpath.pktbuf import PacketBuffer
-from fastpath.regfile import Stats
+from fastpath.regfile import RegFile, Stats
 from fastpath.rxfilter import RxFilter
 
 # ICR causes collected in RxEngine.causes.
@@ -29,29 +31,33 @@ def crc32_set_level(level: int = -1) -> int:
     use."""
 
 class RxEngine:
-    """One receive queue of the 8254x with MAC filter, FIFO and statistics (SDM 3.2, 13.4.22)."""
+    """One receive queue of the 8254x with MAC filter, FIFO and statistics (SDM 3.2, 13.4.22). Its
+    registers stand in `filter.regs`: RDBAL to RDT, RCTL, RXCSUM, RSRPD, VET and CTRL.VME are read
+    there at the start of each run, RDH is written there at its end."""
 
-    base: int
-    """RDBAH:RDBAL (bits 3:0 ignored)."""
-    len: int
-    """RDLEN in bytes."""
-    head: int
-    tail: int
-    rctl: int
-    rxdctl: int
-    rxcsum: int
-    rsrpd: int
-    vet: int
-    vme: bool
-    """CTRL.VME: strip tags."""
+    @property
+    def base(self) -> int:
+        """RDBAH:RDBAL, bits 3:0 being 0: where the ring begins."""
+    @property
+    def len(self) -> int:
+        """RDLEN in bytes."""
+    @property
+    def head(self) -> int: ...
+    @property
+    def tail(self) -> int: ...
+    prefetched: int
+    """Descriptors up to this index can be read now, since memory answers by messages; -1: all up
+    to the tail."""
+    misdirect: int
+    """Bits of the ring's address that are the other way round on the bus (fault injection)."""
+    promiscuous: bool
+    """Runs take every address, whatever RCTL says: for MAC control frames that RCTL.PMCF passes."""
     fifo_bytes: int
     """Size of the receive FIFO: PBA.RXA * 1024. Setting it divides the packet buffer anew: what
     waits is forgotten."""
     pad_runts: bool
     """True (default): frames that came without FCS are padded to 60 bytes. False: they are runts
     (RUC)."""
-    ipv6_csum: bool
-    """TCP/UDP checksums of IPv6 frames are verified."""
     causes: int
     """Causes since the control plane last took them."""
     # Counters beside the registers; cleared by reset().
@@ -63,6 +69,7 @@ class RxEngine:
     desc_aborts: int
     data_aborts: int
     buffer: PacketBuffer
+    regs: RegFile
     def __init__(
         self,
         dma: DmaTable,
@@ -80,6 +87,13 @@ class RxEngine:
         for 8 or more frames. Called again while it runs it takes nothing; `reset`, `load` and
         `flush_fifo` then raise BufferError.
         """
+    hold: int
+    """Descriptors that a write-back waits for: RXDCTL.WTHRESH in descriptors; up to 1: none.
+    reset() keeps it."""
+    def ring_moved(self) -> None:
+        """Software has moved the ring: forget what WTHRESH has held."""
+    def repay(self) -> None:
+        """Set DD where WTHRESH has held it: a delay has ended."""
     def kick(self) -> int:
         """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
     def take_causes(self) -> int:
@@ -98,6 +112,14 @@ class RxEngine:
     @property
     def fifo_frames(self) -> int: ...
     def reset(self) -> None:
-        """CTRL.RST / power-on: ring registers, FIFO, causes go; RCTL=0. The filter stays."""
-    def state(self) -> bytes: ...
-    def load(self, data: bytes) -> None: ...
+        """CTRL.RST / power-on: FIFO, causes and counters go; the registers are reset by whoever has
+        them."""
+    def state(self) -> dict[str, Any]:
+        """What the queue remembers beside its registers, by the names of `rx_state`
+        (fastpath/rxring.pxd); `at`, the FIFO's word of the first frame, and `waiting`, (flags,
+        verdict, bytes with FCS) of each."""
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore what `state` gave, the registers being loaded; a field that is missing is as now,
+        one too many is ignored.
+
+        Raises: ValueError, OverflowError, TypeError or KeyError for impossible values."""

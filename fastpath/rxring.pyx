@@ -19,15 +19,27 @@ from libc.string cimport memcpy, memset
 from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR,
                              FrameBatch)
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
-from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write, dma_write_half
+from fastpath.dma cimport (
+    DmaTable,
+    dma_read,
+    dma_report,
+    dma_resolve,
+    dma_write,
+    dma_write_half,
+)
+from fastpath.e1000_hw cimport (
+    CTRL, CTRL_VME, MIN_RING, RCTL, RCTL_BSEX, RCTL_EN, RCTL_LPE, RCTL_MPE,
+    RCTL_SBP, RCTL_SECRC, RCTL_UPE, RDBAH, RDBAL, RDH, RDLEN, RDT, RSRPD, RXCSUM, RXCSUM_IPOFL,
+    RXCSUM_IPV6OFL, RXCSUM_TUOFL, VET, WTHRESH_MAX, ring_span,
+)
 from fastpath.pktbuf cimport PB_FEW, PB_HEADER, PB_WORDS, PacketBuffer, pb_fifo, pb_pass, pb_words
 from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_GORC, ST_GPRC,
                                ST_MPC, ST_MPRC, ST_PRC64, ST_RFC, ST_RJC, ST_RLEC, ST_RNBC, ST_ROC,
-                               ST_RUC, ST_RXERRC, ST_SYMERRS, ST_TOR, ST_TPR, Stats, st_add,
-                               st_bucket)
-from fastpath.rxfilter cimport (ACCEPT, BROADCAST, MULTICAST, PIF, RCTL_BSEX, RCTL_EN, RCTL_LPE,
-                                RCTL_SBP, RCTL_SECRC,
-                                VLAN, RxFilter, rxf_verdict)
+                               ST_RUC, ST_RXERRC, ST_SYMERRS, ST_TOR, ST_TPR, Stats,
+                               st_add, st_bucket)
+from fastpath.rxfilter cimport (
+    ACCEPT, BROADCAST, MULTICAST, PIF, VLAN, RxFilter, rxf_verdict,
+)
 
 
 cdef extern from "bytes.h" nogil:
@@ -67,11 +79,7 @@ cdef enum:
     RXE_TCPE = 0x20
     RXE_IPE = 0x40
     RXE_RXE = 0x80
-    RXCSUM_IPOFL = 0x100
-    RXCSUM_TUOFL = 0x200
     FB_ERRORS = 2 | 4 | 8 | 16
-    STATE_VERSION = 2
-    STATE_IMAGES = 1            # what waited was kept as images
     SHORT = 1522                # bytes on the wire of a frame that is not long (SDM 13.4.22, LPE)
     SMALL = 128                 # frames up to here are summed without a call
     NOGIL_FROM = 8
@@ -97,11 +105,13 @@ def crc32_set_level(int level=-1):
 
 
 cdef class RxEngine:
-    """One receive queue with MAC filter, FIFO and statistics. Registers are plain fields. Host's
-    lock held."""
+    """One receive queue with MAC filter, FIFO and statistics. Its registers are those that the
+    filter looks at, in the register file. Host's lock held."""
 
     def __cinit__(self, DmaTable dma not None, Stats stats not None, RxFilter filter not None,
                   PacketBuffer buffer=None):
+        self.regs = filter.regs
+        self.v = self.regs.v
         self.dma = dma
         self.stats = stats
         self.filter = filter
@@ -113,8 +123,8 @@ cdef class RxEngine:
         self.linear = <uint8_t *>calloc(RX_MAX_IMAGE + 64, 1)
         if self.waits == NULL or self.scratch == NULL or self.linear == NULL:
             raise MemoryError
-        self.s.pad_runts = 1
-        self.s.ipv6_csum = 1
+        self.pad_runts = True
+        self.seen = self.regs.changes - 1
         self.reset()
 
     def __dealloc__(self):
@@ -123,13 +133,11 @@ cdef class RxEngine:
         free(self.linear)
 
     def reset(self):
-        """CTRL.RST or power-on: ring registers, FIFO, causes, counters go; the filter stays."""
-        cdef uint32_t pad = self.s.pad_runts, v6 = self.s.ipv6_csum
+        """CTRL.RST or power-on: FIFO, causes, counters go. The registers are reset by whoever has
+        them."""
         self.flush_fifo()
         memset(&self.s, 0, sizeof(self.s))
-        self.s.pad_runts = pad
-        self.s.ipv6_csum = v6
-        self.s.vet = 0x8100
+        self.prefetched = -1
         self.fifo_bytes = 48 << 10              # PBA.RXA at power-on: 48 KB
         self.frames_dropped_disabled = self.frames_filtered = 0
         self.frames_bad = self.frames_missed = 0
@@ -176,9 +184,10 @@ cdef class RxEngine:
     def kick(self):
         """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
         cdef int out = 0
-        if self.s.rctl & RCTL_EN and self.fifo.count and not self.running:
+        if self.v[RCTL >> 2] & RCTL_EN and self.fifo.count and not self.running:
             self.running = True
             self.dma.busy += 1
+            self._decode()
             self._begin()
             out = self._drain()
             self._end()
@@ -198,7 +207,7 @@ cdef class RxEngine:
 
     def ready(self):
         """Half of the FIFO is empty, or the receiver drops anyway: a link that holds goes on."""
-        return not self.s.rctl & RCTL_EN or 2 * self.fifo.fill <= self.fifo.size
+        return not self.v[RCTL >> 2] & RCTL_EN or 2 * self.fifo.fill <= self.fifo.size
 
     def takes(self, uint32_t n):
         """Whether a link that holds gets rid of a frame of `n` bytes now."""
@@ -207,47 +216,67 @@ cdef class RxEngine:
     cdef bint _takes(self, uint32_t n) noexcept nogil:
         cdef uint32_t words = pb_words((n if n > 60 else 60) + 4)
         return (words > self.fifo.size or self.fifo.fill + words <= self.fifo.size
-                or not self.s.rctl & RCTL_EN or self._free_now() > 0)
+                or not self.v[RCTL >> 2] & RCTL_EN or self._free_now() > 0)
+
+    cdef uint64_t _base(self) noexcept nogil:
+        return <uint64_t>self.v[RDBAH >> 2] << 32 | self.v[RDBAL >> 2] & ~<uint32_t>15
+
+    cdef uint32_t _tail(self) noexcept nogil:
+        return self.v[RDT >> 2] if self.prefetched < 0 else <uint32_t>self.prefetched
 
     cdef uint32_t _free_now(self) noexcept nogil:
-        cdef rx_state *s = &self.s
-        cdef uint32_t n = s.len >> 4
-        cdef uint64_t base = s.base & ~<uint64_t>15
-        if not self.dma.t.enabled or n < 8 or s.head >= n or s.tail > n:
+        cdef uint32_t n = self.v[RDLEN >> 2] >> 4, head = self.v[RDH >> 2], tail = self._tail()
+        cdef uint64_t base = self._base() ^ self.misdirect
+        if not self.dma.t.enabled or n < MIN_RING or head >= n or tail > n:
             return 0
         if base + <uint64_t>n * 16 < base:
             return 0
         # RDT == RDH means no free descriptor (SDM 3.2.6); RDT == size is reached by no index: the
         # rest of the ring
-        return s.tail - s.head if s.tail >= s.head else n - s.head + s.tail
+        return ring_span(head, tail, n)
 
-    cdef void _begin(self) noexcept nogil:
-        """Look the ring up once per run: pointer, size, free descriptors, buffer size,
-        threshold."""
-        cdef rx_state *s = &self.s
+    cdef void _decode(self) noexcept nogil:
+        """Take what is asked of each frame from the registers, when one of them has changed."""
+        cdef uint32_t *v = self.v
         cdef uint32_t size
-        self.n = s.len >> 4
-        self.ring_base = s.base & ~<uint64_t>15
-        self.ring = NULL
-        self.free = self.whole = 0
+        self.seen = self.regs.changes
+        self.rctl = v[RCTL >> 2]
+        self.rxcsum = v[RXCSUM >> 2]
+        self.rsrpd = v[RSRPD >> 2]
+        self.vet = v[VET >> 2]
+        self.vme = v[CTRL >> 2] & CTRL_VME
+        self.accept = self.filter.now()
         # BSIZE 00/01/10/11: 2048 1024 512 256; with BSEX times 16, 00 reserved (taken as 2048, SDM
         # 13.4.22)
-        size = s.rctl >> 16 & 3
+        size = self.rctl >> 16 & 3
         self.bsize = 2048 >> size
-        if s.rctl & RCTL_BSEX and size:
+        if self.rctl & RCTL_BSEX and size:
             self.bsize <<= 4
+        if self.promiscuous:
+            self.rctl |= RCTL_UPE | RCTL_MPE
+            self.seen -= 1              # for these runs only
+
+    cdef void _begin(self) noexcept nogil:
+        """Look the ring up once per run: pointer, size, free descriptors, threshold."""
+        self.n = self.v[RDLEN >> 2] >> 4
+        self.head = self.v[RDH >> 2]
+        self.ring_base = self._base() ^ self.misdirect
+        self.ring = NULL
+        self.free = self.whole = 0
         self.free = self._free_now()
-        self.low = self.n >> (1 + (s.rctl >> 8 & 3))
+        self.low = self.n >> (1 + (self.rctl >> 8 & 3))
         if self.free:
             if not self.dma.t.ordered:
                 self.ring = dma_resolve(&self.dma.t, self.ring_base, <uint64_t>self.n * 16, True)
-            if self.ring != NULL and self.fifo.size >= pb_words(SHORT):
+            if self.ring != NULL and self.fifo.size >= pb_words(SHORT) and self.hold <= 1:
                 self.whole = self.bsize
-        elif self.n >= 8 and self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
+        elif self.n >= MIN_RING and self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
             self.ring_errors += 1
 
     cdef void _end(self) noexcept nogil:
-        """Forget the run's pointers, so that nothing dangles when regions change."""
+        """Show how far the run has come, and forget its pointers, so that nothing dangles when
+        regions change."""
+        self.v[RDH >> 2] = self.head
         self.ring = NULL
         pb_pass(self.fifo, self.passed)
         self.passed = 0
@@ -256,7 +285,9 @@ cdef class RxEngine:
     cdef int _receive(self, FrameBatch b, int start, bint hold) noexcept nogil:
         cdef int i = start, k
         cdef uint64_t *v = self.stats.v
-        if not self.s.rctl & RCTL_EN:
+        if self.seen != self.regs.changes or self.promiscuous:
+            self._decode()
+        if not self.rctl & RCTL_EN:
             if b.n > start:
                 self.frames_dropped_disabled += b.n - start
                 return b.n
@@ -310,17 +341,17 @@ cdef class RxEngine:
             if fcs != NULL:
                 memcpy(small + n, fcs, 4)
                 fcs = small + n
-            elif s.pad_runts and not fflags & FB_ERRORS and n:
+            elif self.pad_runts and not fflags & FB_ERRORS and n:
                 n = 60
             p = small
         wire = n + 4
-        verdict = rxf_verdict(&self.filter.f, p, s.rctl, s.vet)
+        verdict = rxf_verdict(self.accept, p, self.rctl, self.vet)
         bad = fflags & FB_ERRORS
         if verdict & ACCEPT and not bad and wire - 64 <= SHORT - 64:
             # the common case: stored where it came, or not at all
-            need = n if s.rctl & RCTL_SECRC else wire
+            need = n if self.rctl & RCTL_SECRC else wire
             if not self.fifo.count and self.free and need <= self.whole:
-                d = self.ring + <uint64_t>s.head * 16
+                d = self.ring + <uint64_t>self.head * 16
                 addr = ld64le(d)
                 dst = dma_resolve(&self.dma.t, addr, need, True) if addr else NULL
                 if dst != NULL:
@@ -328,12 +359,12 @@ cdef class RxEngine:
                     store_release_half(d + 8, m.len | <uint64_t>m.csum << 16
                                        | <uint64_t>m.status << 32 | <uint64_t>m.errors << 40
                                        | <uint64_t>m.special << 48)
-                    s.head = s.head + 1 if s.head + 1 < self.n else 0
+                    self.head = self.head + 1 if self.head + 1 < self.n else 0
                     self.free -= 1
                     if self.free == self.low:
                         s.causes |= RXDMT0
                     s.causes |= RXT0
-                    if m.len <= s.rsrpd:
+                    if m.len <= self.rsrpd:
                         s.causes |= SRPD
                     if self.record:
                         self._record(p, n, fcs, fflags)
@@ -349,9 +380,9 @@ cdef class RxEngine:
                 s.causes |= RXSEQ
             return True
         else:
-            wrong_size = wire < 64 or wire > (16384 if s.rctl & RCTL_LPE else 1522)
+            wrong_size = wire < 64 or wire > (16384 if self.rctl & RCTL_LPE else 1522)
             if bad or wrong_size:
-                if not s.rctl & RCTL_SBP or n > RX_MAX_IMAGE - 8 or n == 0:
+                if not self.rctl & RCTL_SBP or n > RX_MAX_IMAGE - 8 or n == 0:
                     self._total(wire)
                     self._errors(wire, fflags, wrong_size)
                     self.frames_bad += 1
@@ -456,10 +487,9 @@ cdef class RxEngine:
                      rx_meta *m) noexcept nogil:
         """Copy the frame's stored bytes to `dst` while summing them, and fill in what the
         descriptor says."""
-        cdef rx_state *s = &self.s
         cdef const uint8_t *w = p               # image[i] == w[i] from byte 12 on
         cdef const uint8_t *r = p               # image[i] == r[i]: sums read what is long written
-        cdef uint32_t size = n, l4 = 0, l4len = 0, pcss = s.rxcsum & 0xFF, cut, part
+        cdef uint32_t size = n, l4 = 0, l4len = 0, pcss = self.rxcsum & 0xFF, cut, part
         cdef uint64_t acc, pseudo = 0, ip = 0       # in the order of raw sums
         cdef uint32_t status = RXD_DD | RXD_EOP, errors = 0
         cdef bint check_l4 = False
@@ -467,14 +497,15 @@ cdef class RxEngine:
         m.reserved = 0
         if verdict & PIF:
             status |= RXD_PIF
-        if verdict & VLAN and s.vme and n >= 18:
+        if verdict & VLAN and self.vme and n >= 18:
             status |= RXD_VP
             m.special = ld16be(p + 14)
             w = p + 4
             r = dst
             size -= 4
-        if s.rxcsum & (RXCSUM_IPOFL | RXCSUM_TUOFL):
-            check_l4 = _parse(w, size, s, &status, &errors, &l4, &l4len, &pseudo, &ip)
+        if self.rxcsum & (RXCSUM_IPOFL | RXCSUM_TUOFL):
+            check_l4 = _parse(w, size, self.rxcsum, self.vet, &status, &errors, &l4, &l4len,
+                              &pseudo, &ip)
         if check_l4:
             cut = l4
         else:
@@ -508,7 +539,7 @@ cdef class RxEngine:
         if cut + l4len < size:                      # padding behind the datagram
             part = fold16(csum_ptr(r + cut + l4len, size - cut - l4len, 0))
             acc += raw16(sum_at(part, l4len))
-        if not s.rctl & RCTL_SECRC:
+        if not self.rctl & RCTL_SECRC:
             if fcs != NULL:
                 memcpy(dst + size, fcs, 4)
             else:
@@ -545,10 +576,10 @@ cdef class RxEngine:
         cdef uint32_t chunk, left
         while off < m.len and self.free:
             if self.ring != NULL:
-                d = self.ring + <uint64_t>s.head * 16
+                d = self.ring + <uint64_t>self.head * 16
             else:
                 d = local
-                if dma_read(&self.dma.t, self.ring_base + <uint64_t>s.head * 16, local, 16):
+                if dma_read(&self.dma.t, self.ring_base + <uint64_t>self.head * 16, local, 16):
                     self.desc_aborts += 1
                     s.causes |= RX_ABORT
                     self.free = 0
@@ -582,14 +613,16 @@ cdef class RxEngine:
             off += chunk
         if off >= m.len:
             s.causes |= RXT0
-            if m.len <= s.rsrpd:
+            if m.len <= self.rsrpd:
                 s.causes |= SRPD
         return off
 
     cdef bint _writeback(self, uint64_t q) noexcept nogil:
         """Write the second half of the descriptor at head and advance. False: master abort, nothing
         advanced."""
-        cdef uint64_t at = <uint64_t>self.s.head * 16 + 8
+        cdef uint64_t at = <uint64_t>self.head * 16 + 8
+        if self.hold > 1:
+            q &= ~(RXD_DD * <uint64_t>0x100000000U)
         if self.ring != NULL:
             store_release_half(self.ring + at, q)
         elif dma_write_half(&self.dma.t, self.ring_base + at, q):
@@ -597,11 +630,36 @@ cdef class RxEngine:
             self.s.causes |= RX_ABORT
             self.free = 0
             return False
-        self.s.head = self.s.head + 1 if self.s.head + 1 < self.n else 0
+        self.head = self.head + 1 if self.head + 1 < self.n else 0
         self.free -= 1
         if self.free == self.low:
             self.s.causes |= RXDMT0
+        if self.hold > 1:
+            self.s.owed += 1
+            if self.s.owed >= self.hold:
+                return self._repay(self.head)
         return True
+
+    cdef bint _repay(self, uint32_t head) noexcept nogil:
+        """Set DD where WTHRESH has held it behind `head`, the oldest first. False: master abort."""
+        cdef uint32_t n = self.v[RDLEN >> 2] >> 4, owed = self.s.owed
+        if not owed or n < MIN_RING or owed >= n or head >= n or not self.dma.t.enabled:
+            return True
+        self.s.owed = 0
+        if dma_report(&self.dma.t, self._base() ^ self.misdirect, n, head, owed, 0xFF):
+            self.desc_aborts += 1
+            self.s.causes |= RX_ABORT
+            self.free = 0
+            return False
+        return True
+
+    def repay(self):
+        """Set DD where WTHRESH has held it: a delay has ended."""
+        self._repay(self.v[RDH >> 2])
+
+    def ring_moved(self):
+        """Software has moved the ring: forget what WTHRESH has held."""
+        self.s.owed = 0
 
     cdef void _push(self, const uint8_t *p, uint32_t n, const uint8_t *fcs, uint32_t fflags,
                     int verdict) noexcept nogil:
@@ -660,130 +718,82 @@ cdef class RxEngine:
         return self.fifo.count
 
     def state(self):
-        """Registers and FIFO as bytes (this build's layout, versioned)."""
+        """What the queue remembers beside its registers, field by field (`rx_state`); `at`, the
+        FIFO's word where the first frame lies, and `waiting`, (flags, verdict, bytes with FCS) of
+        each."""
         cdef uint32_t i, n, at = self.fifo.head
         cdef rx_waiting *w
-        out = [int(STATE_VERSION).to_bytes(4, "little"), (<char *>&self.s)[:sizeof(rx_state)],
-               int(at).to_bytes(4, "little")]
+        cdef list waiting = []
+        cdef dict state = self.s
+        state["at"] = at
+        state["waiting"] = waiting
         for i in range(self.fifo.count):
             w = &self.waits[(self.waits_at + i) % RX_MAX_WAIT]
             n = w.len + 4
             self.buffer.get(self.fifo, (at << 3) + PB_HEADER, self.linear, n)
-            out.append((<char *>w)[:sizeof(rx_waiting)])
-            out.append((<char *>self.linear)[:n])
+            waiting.append((w.flags, w.verdict, (<char *>self.linear)[:n]))
             at = (at + pb_words(n)) % self.fifo.size
-        return b"".join(out)
+        return state
 
-    def load(self, bytes data not None):
-        """Restore what `state` gave. ValueError: another version, size or impossible values."""
+    def load(self, dict state not None):
+        """Restore what `state` gave; a field that is missing is as now, one too many is ignored.
+
+        The registers are loaded already. Raises: ValueError, OverflowError or TypeError for
+        impossible values."""
         cdef rx_state s
-        cdef uint32_t fill = 0, version, head = 0
-        cdef const uint8_t *p = <const uint8_t *><const char *>data
-        cdef rx_waiting w
-        cdef Py_ssize_t at = 4 + sizeof(rx_state)
-        version = int.from_bytes(data[:4], "little")
-        if len(data) < at or version not in (STATE_IMAGES, STATE_VERSION):
-            raise ValueError("RxEngine.load: not a receive engine state of this version")
-        memcpy(&s, p + 4, sizeof(rx_state))
-        if version == STATE_IMAGES:
-            waiting = _images(data, at, &s)
-        else:
-            if len(data) >= at + 4:
-                head = ld32le(p + at)
-            elif len(data) > at:
+        cdef uint32_t fill = 0, head, n, flags
+        cdef int verdict
+        cdef bytes frame
+        cdef const uint8_t *p
+        cdef list waiting = []
+        cdef dict fields = self.state()
+        fields["waiting"] = ()
+        fields.update({name: value for name, value in state.items() if name in fields})
+        head = fields.pop("at")
+        for flags, verdict, frame in fields.pop("waiting"):
+            n = <uint32_t>len(frame)
+            if n < 5 or n > RX_MAX_IMAGE - 4:
                 raise ValueError("RxEngine.load: damaged FIFO")
-            waiting = _frames(data, at + 4)
-        if s.fifo_bytes > PB_WORDS << 3 or (waiting and s.fifo_off > RX_MAX_IMAGE):
-            raise ValueError("RxEngine.load: damaged FIFO")
-        for _, _, frame in waiting:
-            fill += pb_words(len(frame))
-        if fill > s.fifo_bytes >> 3 or len(waiting) > RX_MAX_WAIT:
+            fill += pb_words(n)
+            waiting.append((flags, verdict, frame))
+        s = fields
+        if (s.fifo_bytes > PB_WORDS << 3 or fill > s.fifo_bytes >> 3 or len(waiting) > RX_MAX_WAIT
+                or (waiting and s.fifo_off > RX_MAX_IMAGE)):
             raise ValueError("RxEngine.load: damaged FIFO")
         self.fifo_bytes = s.fifo_bytes
         self.s = s
-        if not waiting:
-            self.s.fifo_off = 0
+        if s.owed > WTHRESH_MAX:
+            self.s.owed = 0
         if self.fifo.size:
             self.fifo.tail = self.fifo.saved_tail = head % self.fifo.size
         self._empty()
         self.s.fifo_off = s.fifo_off if waiting else 0
         for flags, verdict, frame in waiting:
-            p = <const uint8_t *><const char *>(<bytes>frame)
-            w.len = len(frame) - 4
-            self._push(p, w.len, p + w.len, flags, verdict)
+            p = <const uint8_t *><const char *>frame
+            n = <uint32_t>len(frame) - 4
+            self._push(p, n, p + n, flags, verdict)
+        self.head = self.v[RDH >> 2]
         self._end()
 
     @property
     def base(self):
-        """RDBAH:RDBAL."""
-        return self.s.base
-
-    @base.setter
-    def base(self, uint64_t value):
-        self.s.base = value
+        """RDBAH:RDBAL: where the ring begins."""
+        return self._base()
 
     @property
     def len(self):
         """RDLEN, bytes."""
-        return self.s.len
-
-    @len.setter
-    def len(self, uint32_t value):
-        self.s.len = value
+        return self.v[RDLEN >> 2]
 
     @property
     def head(self):
         """RDH."""
-        return self.s.head
-
-    @head.setter
-    def head(self, uint32_t value):
-        self.s.head = value
+        return self.v[RDH >> 2]
 
     @property
     def tail(self):
         """RDT."""
-        return self.s.tail
-
-    @tail.setter
-    def tail(self, uint32_t value):
-        self.s.tail = value
-
-    @property
-    def rctl(self):
-        """RCTL."""
-        return self.s.rctl
-
-    @rctl.setter
-    def rctl(self, uint32_t value):
-        self.s.rctl = value
-
-    @property
-    def rxdctl(self):
-        """RXDCTL."""
-        return self.s.rxdctl
-
-    @rxdctl.setter
-    def rxdctl(self, uint32_t value):
-        self.s.rxdctl = value
-
-    @property
-    def rxcsum(self):
-        """RXCSUM."""
-        return self.s.rxcsum
-
-    @rxcsum.setter
-    def rxcsum(self, uint32_t value):
-        self.s.rxcsum = value
-
-    @property
-    def rsrpd(self):
-        """RSRPD: frames up to this size raise SRPD; 0 = none."""
-        return self.s.rsrpd
-
-    @rsrpd.setter
-    def rsrpd(self, uint32_t value):
-        self.s.rsrpd = value
+        return self.v[RDT >> 2]
 
     @property
     def causes(self):
@@ -806,46 +816,10 @@ cdef class RxEngine:
         self.s.fifo_bytes = min(value, <uint32_t>(PB_WORDS << 3))
         self.buffer.divide(self.s.fifo_bytes)
 
-    @property
-    def vet(self):
-        """VET: EtherType of tags."""
-        return self.s.vet
 
-    @vet.setter
-    def vet(self, uint32_t value):
-        self.s.vet = value & 0xFFFF
-
-    @property
-    def vme(self):
-        """CTRL.VME."""
-        return bool(self.s.vme)
-
-    @vme.setter
-    def vme(self, bint value):
-        self.s.vme = value
-
-    @property
-    def pad_runts(self):
-        """Frames that came without FCS are padded to 60 bytes (True) or runts (False)."""
-        return bool(self.s.pad_runts)
-
-    @pad_runts.setter
-    def pad_runts(self, bint value):
-        self.s.pad_runts = value
-
-    @property
-    def ipv6_csum(self):
-        """TCP/UDP checksums of IPv6 frames are verified."""
-        return bool(self.s.ipv6_csum)
-
-    @ipv6_csum.setter
-    def ipv6_csum(self, bint value):
-        self.s.ipv6_csum = value
-
-
-cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *status,
-                 uint32_t *errors, uint32_t *l4,
-                 uint32_t *l4len, uint64_t *pseudo, uint64_t *ip) noexcept nogil:
+cdef bint _parse(const uint8_t *w, uint32_t n, uint32_t rxcsum, uint32_t vet, uint32_t *status,
+                 uint32_t *errors, uint32_t *l4, uint32_t *l4len, uint64_t *pseudo,
+                 uint64_t *ip) noexcept nogil:
     """Find what RXCSUM asks to verify in the frame `w` (bytes from 12 on are looked at). SDM 3.2.9.
 
     Sets IPCS/IPE itself; True: a TCP or UDP segment of `l4len` bytes stands at `l4`, sum it with
@@ -854,7 +828,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
     """
     cdef uint64_t acc = 0
     cdef uint32_t l3 = 14, et = ld16be(w + 12), ihl, tot, proto, _i
-    if et == s.vet and n >= 18:
+    if et == vet and n >= 18:
         et = ld16be(w + 16)
         l3 = 18
     if et <= 1500 and n >= l3 + 8 and ld32be(w + l3) == 0xAAAA0300U and ld16be(w + l3 + 4) == 0:
@@ -867,12 +841,12 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
         tot = ld16be(w + l3 + 2)
         if ihl < 20 or tot < ihl or l3 + tot > n:
             return False
-        if s.rxcsum & RXCSUM_IPOFL:
+        if rxcsum & RXCSUM_IPOFL:
             status[0] |= RXD_IPCS
             acc = sum_raw(w + l3, ihl)
             if fold16(acc) != 0xFFFF:
                 errors[0] |= RXE_IPE
-        if not s.rxcsum & RXCSUM_TUOFL or ld16be(w + l3 + 6) & 0x3FFF:
+        if not rxcsum & RXCSUM_TUOFL or ld16be(w + l3 + 6) & 0x3FFF:
             return False
         proto = w[l3 + 9]
         l4[0] = l3 + ihl
@@ -883,7 +857,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, const rx_state *s, uint32_t *stat
             ip[0] = acc
         pseudo[0] = sum_raw(w + l3 + 12, 8) + raw16(<uint16_t>l4len[0]) + raw16(<uint16_t>proto)
         return True
-    if et != 0x86DD or not s.ipv6_csum or not s.rxcsum & RXCSUM_TUOFL:
+    if et != 0x86DD or not rxcsum & RXCSUM_IPV6OFL or not rxcsum & RXCSUM_TUOFL:
         return False
     if n < l3 + 40 or w[l3] >> 4 != 6:
         return False
@@ -918,55 +892,3 @@ cdef inline bint _l4_ok(const uint8_t *p, uint32_t proto, uint32_t n) noexcept n
     if proto == 6:
         return n >= 20
     return proto == 17 and n >= 8 and ld16be(p + 4) == n and ld16be(p + 6) != 0
-
-
-cdef list _frames(bytes data, Py_ssize_t at):
-    """(flags, verdict, bytes with FCS) of what waits, from a state. ValueError: damage."""
-    cdef const uint8_t *p = <const uint8_t *><const char *>data
-    cdef rx_waiting w
-    cdef list out = []
-    while at < len(data):
-        if len(data) - at < <Py_ssize_t>sizeof(rx_waiting):
-            raise ValueError("RxEngine.load: damaged FIFO")
-        memcpy(&w, p + at, sizeof(rx_waiting))
-        at += sizeof(rx_waiting)
-        if w.len == 0 or w.len > RX_MAX_IMAGE - 8 or len(data) - at < <Py_ssize_t>w.len + 4:
-            raise ValueError("RxEngine.load: damaged FIFO")
-        out.append((w.flags, w.verdict, data[at:at + w.len + 4]))
-        at += w.len + 4
-    return out
-
-
-cdef list _images(bytes data, Py_ssize_t at, const rx_state *s):
-    """The same from a state that has images, rx_meta before each: back to frames of the wire."""
-    cdef const uint8_t *p = <const uint8_t *><const char *>data
-    cdef rx_meta m
-    cdef uint32_t flags
-    cdef list out = []
-    while at < len(data):
-        size = int.from_bytes(data[at:at + 4], "little")
-        frame = data[at + 4 + sizeof(rx_meta):at + 4 + size]
-        if size < sizeof(rx_meta) or size > RX_MAX_IMAGE + sizeof(rx_meta) \
-                or len(data) - at < <Py_ssize_t>(4 + size):
-            raise ValueError("RxEngine.load: damaged FIFO")
-        memcpy(&m, p + at + 4, sizeof(rx_meta))
-        at += 4 + size
-        if m.len != len(frame) or m.len == 0 or (not out and s.fifo_off >= m.len):
-            raise ValueError("RxEngine.load: damaged FIFO")
-        fcs = b""
-        if not s.rctl & RCTL_SECRC:
-            cut = max(<Py_ssize_t>len(frame) - 4, 0)
-            frame, fcs = frame[:cut], frame[cut:]
-        if m.status & RXD_VP:
-            tag = s.vet << 16 | m.special
-            frame = frame[:12] + tag.to_bytes(4, "big") + frame[12:]
-        if len(fcs) < 4:
-            fcs = crc32(frame).to_bytes(4, "little")
-        if not frame or len(frame) > RX_MAX_IMAGE - 8:
-            raise ValueError("RxEngine.load: damaged FIFO")
-        flags = FB_BAD_CRC if m.errors & RXE_CE else 0
-        flags |= FB_SYMBOL_ERR if m.errors & RXE_SE else 0
-        flags |= FB_CARRIER_EXT if m.errors & RXE_CXE else 0
-        out.append((flags, ACCEPT | (PIF if m.status & RXD_PIF else 0)
-                    | (VLAN if m.status & RXD_VP else 0), frame + fcs))
-    return out

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.batch cimport FrameBatch
 from fastpath.dma cimport DmaTable
 from fastpath.pktbuf cimport PacketBuffer, pb_fifo
-from fastpath.regfile cimport Stats
+from fastpath.regfile cimport RegFile, Stats
 
 cpdef enum:
     TXDW = 0x1
@@ -21,6 +21,7 @@ cpdef enum:
 
 cdef enum:
     TX_MAX_FRAME = 16384        # bytes without FCS
+    TX_OWED_NOW = 0x10000
 
 cdef struct tx_context:
     uint8_t ipcss, ipcso, tucss, tucso
@@ -30,10 +31,9 @@ cdef struct tx_context:
     uint8_t hdrlen
     uint8_t tucmd
 
+# What a queue remembers beside its registers.
 cdef struct tx_state:
-    # registers
-    uint64_t base
-    uint32_t len, head, tail, tctl, txdctl, vet, vme, rps, max_frame
+    uint32_t max_frame          # bytes without FCS: what PBA left for the FIFO at the last reset
     tx_context ctx[2]           # [0] normal, [1] TCP segmentation
     # the frame between its first descriptor and EOP
     uint32_t phase              # PH_*
@@ -53,20 +53,20 @@ cdef struct tx_state:
     uint32_t pay_left           # TSO: of PAYLEN
     uint32_t tso_bad            # TSO: terminated abnormally
     uint8_t hdr[256]
+    # WTHRESH: descriptors behind head that are done and not written back yet; TX_OWED_NOW: one of
+    # them interrupts without delay
+    uint32_t owed
 
 cdef struct tx_acc:
     uint64_t frames, bytes, total, mcast, bcast
     uint64_t bucket[6]
 
 
-# How many descriptors of a ring of `n` lie from `first` up to `end`.
-cdef inline uint32_t ring_span(uint32_t first, uint32_t end, uint32_t n) noexcept nogil:
-    return end - first if end >= first else n - first + end
-
-
 @cython.final
 cdef class TxEngine:
     cdef tx_state s
+    cdef readonly RegFile regs
+    cdef uint32_t *v            # its values: ring, TCTL, TXDCTL, VET and CTRL.VME
     cdef uint8_t *partial       # bytes of the unfinished frame between runs
     cdef readonly DmaTable dma
     cdef readonly Stats stats
@@ -75,19 +75,30 @@ cdef class TxEngine:
     cdef public uint64_t mixed_drops, oversize_drops, tso_fails, empty_frames, csum_skips
     cdef public uint64_t ring_errors, desc_aborts, data_aborts
     cdef public uint32_t low_cause
+    cdef public bint rps        # 82544: RPS reports status as RS does
+    cdef public uint32_t hold   # descriptors that a write-back waits for (WTHRESH)
+    cdef public int prefetched  # descriptors up to here can be read now; -1: all up to the tail
+    cdef public uint64_t misdirect      # bits of the ring's address that a fault turns over
     # derived from hdr and fctx: header sums of the running segmentation context
     cdef int template           # 0 not yet, 1 in ip_base and l4_base, 2 sum each segment
     cdef uint32_t ip_base, l4_base
     cdef bint running           # inside run(): a second one does nothing
+    # what was made of registers when `regs.changes` was `seen`
+    cdef uint32_t seen
+    cdef uint32_t tctl, txdctl, vet
+    cdef bint vme, pad          # CTRL.VME, TCTL.PSP
+    cdef uint32_t front         # bytes kept free before a frame for a VLAN tag
     # valid inside one run only
     cdef uint8_t *cur           # where the open frame is being put together (in the batch's arena)
-    cdef uint32_t front         # bytes kept free before it for a VLAN tag
     cdef uint32_t flags
     cdef int stop_at            # frames in the batch at which the run pauses
     cdef tx_acc acc
     cdef uint32_t passed        # words of frames that went out, not yet told the FIFO
     cdef int record             # frames yet that leave their bytes in it
+    cdef uint64_t _base(self) noexcept nogil
+    cdef void _decode(self) noexcept nogil
     cdef uint32_t _run(self, FrameBatch b, int max_frames) noexcept nogil
+    cdef uint32_t _repay(self, uint32_t head) noexcept nogil
     cdef bint _open(self, FrameBatch b) noexcept nogil
     cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle,
                     uint32_t special) noexcept nogil

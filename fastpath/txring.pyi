@@ -1,7 +1,9 @@
+from typing import Any
+
 from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable
 from fastpath.pktbuf import PacketBuffer
-from fastpath.regfile import Stats
+from fastpath.regfile import RegFile, Stats
 
 # Bits of what run() returns: ICR causes in place, then the run's own flags.
 TXDW: int
@@ -24,24 +26,29 @@ RUN_OFF: int
 beyond it."""
 
 class TxEngine:
-    """One transmit queue of the 8254x (SDM 3.3-3.5). Fields are registers: set them whenever
-    written."""
+    """One transmit queue of the 8254x (SDM 3.3-3.5). Its registers stand in `regs`: TDBAL to TDT,
+    TCTL, TXDCTL, VET and CTRL.VME are read there at the start of each run, TDH is written there at
+    its end."""
 
-    base: int
-    """TDBAH:TDBAL (bits 3:0 ignored)."""
-    len: int
-    """TDLEN in bytes."""
-    head: int
-    tail: int
-    tctl: int
-    txdctl: int
-    vet: int
-    vme: bool
-    """CTRL.VME: VLE inserts tags."""
+    @property
+    def base(self) -> int:
+        """TDBAH:TDBAL, bits 3:0 being 0: where the ring begins."""
+    @property
+    def len(self) -> int:
+        """TDLEN in bytes."""
+    @property
+    def head(self) -> int: ...
+    @property
+    def tail(self) -> int: ...
+    prefetched: int
+    """Descriptors up to this index can be read now, since memory answers by messages; -1: all up
+    to the tail."""
+    misdirect: int
+    """Bits of the ring's address that are the other way round on the bus (fault injection)."""
     low_cause: int
     """The cause of LWTHRESH: TXD_LOW, or 0 for a part without. reset() keeps it."""
     rps: bool
-    """82544: the RPS bit reports status as RS does."""
+    """82544: the RPS bit reports status as RS does. reset() keeps it."""
     max_frame: int
     """Frames longer than this (FCS not counted) are dropped; at most 16384."""
     gso_max_bytes: int
@@ -64,7 +71,15 @@ class TxEngine:
     desc_aborts: int
     data_aborts: int
     buffer: PacketBuffer
-    def __init__(self, dma: DmaTable, stats: Stats, buffer: PacketBuffer | None = None) -> None: ...
+    regs: RegFile
+    hold: int
+    """Descriptors that a write-back waits for: TXDCTL.WTHRESH in descriptors; 1: each is written
+    back, 0: those that ask for it. reset() keeps it."""
+    def __init__(
+        self, dma: DmaTable, stats: Stats, regs: RegFile, buffer: PacketBuffer | None = None
+    ) -> None: ...
+    def repay(self) -> int:
+        """Write back what WTHRESH has held: a delay has ended. TXDW or RUN_DELAYED, 0 for none."""
     def run(self, batch: FrameBatch, max_frames: int = 256) -> int:
         """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
         back.
@@ -78,9 +93,15 @@ class TxEngine:
         """Descriptors between head and tail (0 when the ring is off)."""
     def mid_frame(self) -> bool:
         """A frame is begun and not yet ended by EOP."""
-    def abort_frame(self) -> None:
-        """Forget the unfinished frame (TCTL.EN cleared, ring moved); contexts stay."""
+    def ring_moved(self) -> None:
+        """Forget the unfinished frame, and what WTHRESH has held; contexts stay."""
     def reset(self) -> None:
-        """CTRL.RST / power-on: ring registers, contexts and the unfinished frame go; TCTL=0."""
-    def state(self) -> bytes: ...
-    def load(self, data: bytes) -> None: ...
+        """CTRL.RST / power-on: contexts, the unfinished frame and counters go; the registers are
+        reset by whoever has them."""
+    def state(self) -> dict[str, Any]:
+        """What the queue remembers beside its registers, by the names of `tx_state`
+        (fastpath/txring.pxd), and the unfinished frame's bytes as `partial`."""
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore what `state` gave; a field that is missing is as now, one too many is ignored.
+
+        Raises: ValueError, OverflowError, TypeError or KeyError for impossible values."""

@@ -22,10 +22,15 @@ from fastpath.batch cimport (
     frame_meta,
 )
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
-from fastpath.dma cimport DmaTable, dma_read, dma_resolve, dma_write_status
+from fastpath.dma cimport DmaTable, dma_read, dma_report, dma_resolve, dma_write_status
+from fastpath.e1000_hw cimport (
+    CMD_DEXT, CMD_EOP, CMD_IC, CMD_IDE, CMD_IFCS, CMD_RPS, CMD_RS, CMD_TSE, CMD_VLE, CTRL, CTRL_VME,
+    ENGINE_REGISTERS, MIN_RING, TCTL, TCTL_EN, TCTL_PSP, TDBAH, TDBAL, TDH, TDLEN, TDT, TXDCTL, VET,
+    WTHRESH_MAX, ring_span,
+)
 from fastpath.pktbuf cimport PB_FEW, PB_HEADER, PacketBuffer, pb_pass, pb_words
 from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT,
-                               ST_TSCTC, ST_TSCTFC, Stats,
+                               ST_TSCTC, ST_TSCTFC, RegFile, Stats,
                                st_add, st_bucket)
 
 
@@ -42,23 +47,10 @@ cdef extern from "bytes.h" nogil:
     void store_release8(uint8_t *p, uint8_t v)
 
 cdef enum:
-    # descriptor command bits, as they stand in bits 31:24 of the second quadword (SDM 3.3.3.1,
-    # 3.3.7.1)
-    CMD_EOP = 0x01
-    CMD_IFCS = 0x02
-    CMD_IC = 0x04               # legacy
-    CMD_TSE = 0x04              # data, context
-    CMD_RS = 0x08
-    CMD_RPS = 0x10
-    CMD_DEXT = 0x20
-    CMD_VLE = 0x40
-    CMD_IDE = 0x80
     TUCMD_TCP = 0x01
     TUCMD_IP = 0x02
     POPTS_IXSM = 0x01
     POPTS_TXSM = 0x02
-    TCTL_EN = 0x2
-    TCTL_PSP = 0x8
     TCP_FIN = 0x01
     TCP_SYN = 0x02
     TCP_RST = 0x04
@@ -72,7 +64,6 @@ cdef enum:
     PH_DATA = 2
     PH_TSO = 3
     PH_DROP = 4                 # discard until EOP
-    STATE_VERSION = 1
     SMALL = 128                 # ranges up to here are summed without a call
     GSO_IP_MAX = 65535          # IP bytes of a super-frame: tot_len has 16 bits
     GSO_UDP_SEGMENTS = 64       # of a UDP super-frame, as many as a Linux sender makes at most
@@ -81,15 +72,19 @@ cdef enum:
 
 
 cdef class TxEngine:
-    """One transmit queue. Registers are plain fields; set them whenever they are written. Host's
-    lock held."""
+    """One transmit queue. Its registers stand in the register file. Host's lock held."""
 
-    def __cinit__(self, DmaTable dma not None, Stats stats not None, PacketBuffer buffer=None):
+    def __cinit__(self, DmaTable dma not None, Stats stats not None, RegFile regs not None,
+                  PacketBuffer buffer=None):
+        regs.need(ENGINE_REGISTERS)
         self.dma = dma
         self.stats = stats
+        self.regs = regs
+        self.v = regs.v
         self.buffer = PacketBuffer() if buffer is None else buffer
         self.fifo = &self.buffer.tx
         self.low_cause = TXD_LOW
+        self.seen = regs.changes - 1
         self.partial = <uint8_t *>malloc(TX_MAX_FRAME + 64)
         if self.partial == NULL:
             raise MemoryError
@@ -99,13 +94,13 @@ cdef class TxEngine:
         free(self.partial)
 
     def reset(self):
-        """CTRL.RST or power-on: ring registers, contexts, unfinished frame and counters go; TCTL is
-        0."""
+        """CTRL.RST or power-on: contexts, unfinished frame and counters go. The registers are reset
+        by whoever has them."""
         if self.running:
             raise BufferError("TxEngine: the engine is running")
         memset(&self.s, 0, sizeof(self.s))
         self.s.max_frame = TX_MAX_FRAME
-        self.s.vet = 0x8100
+        self.prefetched = -1
         self.mixed_drops = self.oversize_drops = self.tso_fails = 0
         self.empty_frames = self.csum_skips = 0
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
@@ -114,7 +109,7 @@ cdef class TxEngine:
     def run(self, FrameBatch batch not None, int max_frames=256):
         """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
         back; see the stub."""
-        cdef uint32_t todo = self.s.tail - self.s.head
+        cdef uint32_t todo = self.v[TDT >> 2] - self.v[TDH >> 2]
         cdef uint32_t out
         if self.running:            # from another thread, or from inside a message-DMA callback
             return RUN_OFF
@@ -129,52 +124,69 @@ cdef class TxEngine:
         self.running = False
         return out
 
-    def abort_frame(self):
-        """Forget the unfinished frame (TCTL.EN cleared, ring moved); contexts and registers
-        stay."""
+    def ring_moved(self):
+        """Software has moved the ring: forget the unfinished frame, and what WTHRESH has held."""
         if self.running:
             raise BufferError("TxEngine: the engine is running")
         self.s.phase = PH_IDLE
         self.s.have = 0
-        self.s.desc_off = 0
+        self.s.desc_off = self.s.owed = 0
         self._begun()
 
     def pending(self):
         """Descriptors between head and tail, 0 when the ring is off."""
-        cdef uint32_t n = self.s.len >> 4
-        cdef uint32_t tail = 0 if self.s.tail == n else self.s.tail
-        if n < 8 or self.s.head >= n or tail > n:
+        cdef uint32_t n = self.v[TDLEN >> 2] >> 4, head = self.v[TDH >> 2], tail = self.v[TDT >> 2]
+        if tail == n:
+            tail = 0
+        if n < MIN_RING or head >= n or tail > n:
             return 0
-        return ring_span(self.s.head, tail, n)
+        return ring_span(head, tail, n)
 
     def mid_frame(self):
         """Whether a frame is begun and not yet ended by EOP."""
         return self.s.phase != PH_IDLE
 
+    cdef uint64_t _base(self) noexcept nogil:
+        return (<uint64_t>self.v[TDBAH >> 2] << 32 | self.v[TDBAL >> 2] & ~<uint32_t>15)
+
+    cdef void _decode(self) noexcept nogil:
+        """Take what is asked of each frame from the registers, when one of them has changed."""
+        self.seen = self.regs.changes
+        self.tctl = self.v[TCTL >> 2]
+        self.txdctl = self.v[TXDCTL >> 2]
+        self.vet = self.v[VET >> 2]
+        self.vme = self.v[CTRL >> 2] & CTRL_VME
+        self.pad = self.tctl & TCTL_PSP
+        self.front = 4 if self.vme else 0
+
     cdef uint32_t _run(self, FrameBatch b, int max_frames) noexcept nogil:
         cdef tx_state *s = &self.s
-        cdef uint32_t n = s.len >> 4
-        cdef uint32_t head = s.head, tail = s.tail, budget = n, before, after, low
-        cdef uint64_t base = s.base & ~<uint64_t>15
+        cdef uint32_t *v = self.v
+        cdef uint32_t n = v[TDLEN >> 2] >> 4
+        cdef uint32_t head = v[TDH >> 2], budget = n, before, after, low
+        cdef uint32_t tail = v[TDT >> 2] if self.prefetched < 0 else <uint32_t>self.prefetched
+        cdef uint64_t base = self._base() ^ self.misdirect
         cdef uint64_t addr, q
         cdef uint8_t *ring
         cdef uint8_t *d
         cdef uint8_t local[16]
         cdef uint32_t cmd
-        # WTHRESH: every descriptor is written back
-        cdef bint all_back = (s.txdctl >> 16 & 0x3F) != 0
-        cdef uint32_t rs_mask = CMD_RS | (CMD_RPS if s.rps else 0)
+        # WTHRESH: every descriptor is written back, so many at a time
+        cdef uint32_t hold = self.hold
+        cdef bint all_back = hold == 1
+        cdef uint32_t rs_mask = CMD_RS | (CMD_RPS if self.rps else 0)
         self.flags = 0
         self.cur = NULL
         self.sup_max = self.sup_pay = 0
         self.used_before = b.used
         self.stop_bytes = b.used + self.run_bytes if self.run_bytes else <size_t>-1
-        self.front = 4 if s.vme else 0
         if tail == n:
             tail = 0
-        if not s.tctl & TCTL_EN or not self.dma.t.enabled or max_frames <= 0:
+        if self.seen != self.regs.changes:
+            self._decode()
+        if not self.tctl & TCTL_EN or not self.dma.t.enabled or max_frames <= 0:
             return RUN_OFF
-        if n < 8 or head >= n or tail > n:
+        if n < MIN_RING or head >= n or tail > n:
             # TDLEN below one cache line of descriptors, or an index beyond the ring: no ring to
             # walk
             if head != tail:
@@ -219,7 +231,7 @@ cdef class TxEngine:
             else:
                 # DTYP 2..15 are not defined: consumed without effect
                 self.mixed_drops += 1
-            if cmd & rs_mask or all_back:
+            if all_back or (hold == 0 and cmd & rs_mask):
                 if ring != NULL:
                     store_release8(d + 12, (d[12] & 0xF0) | 1)
                 elif dma_write_status(&self.dma.t, base + <uint64_t>head * 16 + 12,
@@ -232,7 +244,16 @@ cdef class TxEngine:
             if head == n:
                 head = 0
             budget -= 1
-        s.head = head
+            if hold > 1 and (s.owed or cmd & rs_mask):
+                s.owed += 1
+                if cmd & rs_mask:
+                    if cmd & CMD_IDE:
+                        self.flags |= RUN_DELAYED
+                    else:
+                        s.owed |= TX_OWED_NOW
+                if s.owed & 0xFFFF >= hold:
+                    self.flags |= self._repay(head)
+        v[TDH >> 2] = head
         if self.sup_max:
             # What is whole goes out now, the begun segment waits for its rest.
             memcpy(self.partial, s.hdr, s.fctx.hdrlen)
@@ -250,11 +271,28 @@ cdef class TxEngine:
         if head == tail:
             self.flags |= TXQE
             self.flags &= ~<uint32_t>RUN_MORE
-        low = (s.txdctl >> 25) * 8
+        low = (self.txdctl >> 25) * 8
         after = ring_span(head, tail, n)
         if before > low and after <= low:  # LWTHRESH 0: when none is left
             self.flags |= self.low_cause
         return self.flags
+
+    cdef uint32_t _repay(self, uint32_t head) noexcept nogil:
+        """Write back what WTHRESH has held behind `head`, the oldest first; TXDW, RUN_DELAYED and
+        RUN_ABORT."""
+        cdef uint32_t n = self.v[TDLEN >> 2] >> 4, owed = self.s.owed & 0xFFFF
+        cdef uint32_t flags = TXDW if self.s.owed & TX_OWED_NOW else RUN_DELAYED
+        if not owed or n < MIN_RING or owed >= n or head >= n or not self.dma.t.enabled:
+            return 0
+        self.s.owed = 0
+        if dma_report(&self.dma.t, self._base() ^ self.misdirect, n, head, owed, 0xF0):
+            self.desc_aborts += 1
+            return flags | RUN_ABORT
+        return flags
+
+    def repay(self):
+        """Write back what WTHRESH has held: a delay has ended. TXDW or RUN_DELAYED, 0 for none."""
+        return self._repay(self.v[TDH >> 2])
 
     cdef bint _open(self, FrameBatch b) noexcept nogil:
         """Point `cur` at room for the largest frame, with what an earlier run gathered; False when
@@ -288,13 +326,13 @@ cdef class TxEngine:
         cdef frame_meta *m
         self.cur = NULL
         self.s.have = 0
-        if vle and self.s.vme and n >= 12:
+        if vle and self.vme and n >= 12:
             p -= 4
             memmove(p, p + 4, 12)
-            st16be(p + 12, <uint16_t>self.s.vet)
+            st16be(p + 12, <uint16_t>self.vet)
             st16be(p + 14, <uint16_t>special)
             n += 4
-        if ifcs and n < 60 and self.s.tctl & TCTL_PSP:
+        if ifcs and n < 60 and self.pad:
             memset(p + n, 0, 60 - n)
             n = 60
         m = &b.f[b.n]
@@ -724,7 +762,7 @@ cdef class TxEngine:
         cdef uint32_t l3len = <uint32_t>c.tucss - c.ipcss, seed, pseudo
         cdef uint8_t proto = PROTO_TCP if c.tucmd & TUCMD_TCP else PROTO_UDP
         if (not s.popts & POPTS_TXSM or not s.dcmd & CMD_IFCS
-                or (s.dcmd & CMD_VLE and s.vme) or c.ipcss != 14 or c.tucss < 34):
+                or (s.dcmd & CMD_VLE and self.vme) or c.ipcss != 14 or c.tucss < 34):
             return False
         if proto == PROTO_UDP:
             if not self.gso_udp or c.tucso != c.tucss + 6 or c.hdrlen != c.tucss + 8:
@@ -837,121 +875,68 @@ cdef class TxEngine:
 
     cdef void _count_cut(self, const uint8_t *p, uint32_t n, uint32_t frames) noexcept nogil:
         """Count segments of `n` bytes, padded and with FCS as they are on the wire."""
-        if n < 60 and self.s.tctl & TCTL_PSP:
+        if n < 60 and self.pad:
             n = 60
         self.passed += pb_words(n) * frames
         self._count(p, n + 4, frames)
 
     def state(self):
-        """Registers, contexts and the unfinished frame as bytes (this build's layout,
-        versioned)."""
+        """What the queue remembers beside its registers, field by field (`tx_state`), and the bytes
+        of the unfinished frame as `partial`."""
         cdef uint32_t have = self.s.have if self.s.phase != PH_IDLE else 0
-        head = int(STATE_VERSION).to_bytes(4, "little")
-        return head + (<char *>&self.s)[:sizeof(tx_state)] + (<char *>self.partial)[:have]
+        cdef dict state = self.s
+        state["hdr"] = (<char *>self.s.hdr)[:sizeof(self.s.hdr)]
+        state["partial"] = (<char *>self.partial)[:have]
+        return state
 
-    def load(self, bytes data not None):
-        """Restore what `state` gave. ValueError: another version, size or impossible values."""
+    def load(self, dict state not None):
+        """Restore what `state` gave; a field that is missing is as now, one too many is ignored.
+
+        Raises: ValueError, OverflowError or TypeError for impossible values."""
         cdef tx_state s
-        cdef const char *p = data
+        cdef bytes partial
+        cdef dict fields = self.state()
         if self.running:
             raise BufferError("TxEngine: the engine is running")
-        if len(data) < 4 + sizeof(tx_state) or int.from_bytes(data[:4], "little") != STATE_VERSION:
-            raise ValueError("TxEngine.load: not a transmit engine state of this version")
-        memcpy(&s, p + 4, sizeof(tx_state))
+        fields["partial"] = b""
+        fields.update({name: value for name, value in state.items() if name in fields})
+        partial = fields.pop("partial")
+        fields["hdr"] = list(<bytes?>fields["hdr"])
+        s = fields
         if s.phase == PH_IDLE or s.phase == PH_DROP:
             s.have = 0
+        if s.owed & 0xFFFF > WTHRESH_MAX:
+            s.owed = 0
         if s.phase != PH_TSO:
             s.desc_off = 0
         if (s.phase > PH_DROP or s.max_frame > TX_MAX_FRAME or s.have > TX_MAX_FRAME
-                or len(data) != 4 + sizeof(tx_state) + s.have
+                or <uint32_t>len(partial) != s.have
                 or (s.phase == PH_TSO and not _tso_plausible(&s))):
             raise ValueError("TxEngine.load: inconsistent state")
         self.s = s
         self.template = self.gso_shape = 0
-        memcpy(self.partial, p + 4 + sizeof(tx_state), s.have)
+        memcpy(self.partial, <const char *>partial, s.have)
         self._begun()
 
     @property
     def base(self):
-        """TDBAH:TDBAL."""
-        return self.s.base
-
-    @base.setter
-    def base(self, uint64_t value):
-        self.s.base = value
+        """TDBAH:TDBAL: where the ring begins."""
+        return self._base()
 
     @property
     def len(self):
         """TDLEN, bytes."""
-        return self.s.len
-
-    @len.setter
-    def len(self, uint32_t value):
-        self.s.len = value
+        return self.v[TDLEN >> 2]
 
     @property
     def head(self):
         """TDH."""
-        return self.s.head
-
-    @head.setter
-    def head(self, uint32_t value):
-        self.s.head = value
-        self.s.desc_off = 0
+        return self.v[TDH >> 2]
 
     @property
     def tail(self):
         """TDT."""
-        return self.s.tail
-
-    @tail.setter
-    def tail(self, uint32_t value):
-        self.s.tail = value
-
-    @property
-    def tctl(self):
-        """TCTL: EN and PSP are looked at."""
-        return self.s.tctl
-
-    @tctl.setter
-    def tctl(self, uint32_t value):
-        self.s.tctl = value
-
-    @property
-    def txdctl(self):
-        """TXDCTL: WTHRESH and LWTHRESH are looked at."""
-        return self.s.txdctl
-
-    @txdctl.setter
-    def txdctl(self, uint32_t value):
-        self.s.txdctl = value
-
-    @property
-    def vet(self):
-        """VET: EtherType of inserted tags."""
-        return self.s.vet
-
-    @vet.setter
-    def vet(self, uint32_t value):
-        self.s.vet = value & 0xFFFF
-
-    @property
-    def vme(self):
-        """CTRL.VME."""
-        return bool(self.s.vme)
-
-    @vme.setter
-    def vme(self, bint value):
-        self.s.vme = value
-
-    @property
-    def rps(self):
-        """82544: RPS reports status as RS does."""
-        return bool(self.s.rps)
-
-    @rps.setter
-    def rps(self, bint value):
-        self.s.rps = value
+        return self.v[TDT >> 2]
 
     @property
     def max_frame(self):

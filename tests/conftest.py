@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stack import COMPILED
-from tests.support import in_ci
+from tests.support import examples, in_ci
 
 # A wall clock decides no test here, so hypothesis gets no deadline. CI repeats the same examples: a
 # red run can be run again.
 settings.register_profile(
-    "local", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "local",
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
 )
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if in_ci() else "local")
@@ -54,6 +59,10 @@ FUZZ = frozenset(
 )
 
 
+# Groups of tests that take minutes: begun first.
+LONG = ("netns", "docs ", "cpython/", "scripts/test_stackc.py", "qemu/")
+
+
 def pytest_sessionstart() -> None:
     """Refuse to test what was compiled of other sources."""
     sys.path.insert(0, str(ROOT.parent / "scripts"))
@@ -79,5 +88,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fastpath")
         if where in FUZZ:
             item.add_marker("fuzz")
-        group = "netns" if item.get_closest_marker("netns") else where
-        item.add_marker(pytest.mark.xdist_group(group))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(_group(item, where)))
+    items.sort(key=_is_short)
+
+
+def _group(item: pytest.Item, where: str) -> str:
+    """Return the group of a test. Guests have names of their own for all that they make of a
+    machine's network; tests that share one are kept together."""
+    if where.startswith("guest/"):
+        shared = isinstance(item, pytest.Function) and "on_tap" in item.fixturenames
+        return f"guest {item.callspec.params['model']}" if shared else where
+    return "netns" if item.get_closest_marker("netns") else where
+
+
+def _is_short(item: pytest.Item) -> bool:
+    """Tell whether the group of a test takes no minutes: a long one at the end has one worker."""
+    group = item.get_closest_marker("xdist_group").args[0]
+    return not group.startswith(LONG)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take what was collected out of the collector's sight: ten thousand tests and what they
+    import stay to the end, and a test that collects garbage would look through all of it.
+
+    Refuse to run where xdist cannot name its groups, as 3.8 cannot with pytest 9.2: then tests
+    that share the machine's network, or a guest, would meet.
+    """
+    grouped = getattr(session.config.option, "loadgroup", False)
+    if grouped and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist groups no tests under this pytest; take pytest 9.1")
+    gc.collect()
+    gc.freeze()

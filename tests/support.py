@@ -31,6 +31,15 @@ def missing(what: str, remedy: str) -> NoReturn:
     pytest.skip(text)
 
 
+def examples(count: int) -> int:
+    """Return how many examples a property gets here: `count`, or the part of it that is asked for.
+
+    `E1000EMU_EXAMPLES=0.2` is for a run that repeats what another has tried with all of them, 10
+    for a long night. Raises ValueError when that is no number.
+    """
+    return max(2, round(count * float(os.environ.get("E1000EMU_EXAMPLES") or 1)))
+
+
 @functools.cache
 def _netns_error() -> str:
     name = f"e1k-probe-{os.getpid()}"

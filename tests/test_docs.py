@@ -59,7 +59,8 @@ def blocks(*, guest: bool = False) -> list:
             commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
             name = f"{path.name}-{number}" + f"-{needs}" * bool(needs)
             if guest == (needs == GUEST):
-                found.append(pytest.param(needs, commands, id=name))
+                page = pytest.mark.xdist_group(f"docs {path.name}")
+                found.append(pytest.param(needs, commands, id=name, marks=page))
     return found
 
 
@@ -124,6 +125,7 @@ def own_network() -> Iterator[list[str]]:
         subprocess.run(["ip", "netns", "del", name], check=False)
 
 
+@pytest.mark.timeout(900)  # some measure for half a minute, and machines are busy
 @pytest.mark.parametrize(("needs", "commands"), blocks())
 def test_commands_shown_work(needs, commands, tmp_path):
     match needs:
@@ -145,7 +147,7 @@ def test_commands_shown_work(needs, commands, tmp_path):
 
 
 def run(
-    commands: list[str], directory: Path, timeout_s: float = 110, inside: Sequence[str] = ()
+    commands: list[str], directory: Path, timeout_s: float = 600, inside: Sequence[str] = ()
 ) -> None:
     """Run a block's commands beside copies of the examples and the benchmarks; each must end with
     status 0. The words `inside` stand before each."""

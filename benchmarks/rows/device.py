@@ -16,11 +16,11 @@ from typing import Any
 from e1000emu.clock import VirtualClock
 from e1000emu.links import pair
 from e1000emu.nic import Nic
-from e1000emu.regs import reg
+from e1000emu.regs import BAR0_BYTES, reg
 from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable, HostMemory
 from fastpath.pktgen import RxSink, TxGen, attach, pump
-from fastpath.regfile import Stats
+from fastpath.regfile import RegFile, Stats
 from fastpath.rxfilter import RxFilter
 from fastpath.rxring import RxEngine
 from fastpath.txring import TxEngine
@@ -59,16 +59,17 @@ class Engines:
         dma_a, dma_b = DmaTable(), DmaTable()
         dma_a.add(a.base, a.buffer)
         dma_b.add(b.base, b.buffer)
-        address = RxFilter()
-        address.set_ral(0, int.from_bytes(MAC[:4], "little"))
-        address.set_rah(0, 1 << 31 | int.from_bytes(MAC[4:], "little"))
-        self.tx, self.rx = TxEngine(dma_a, Stats()), RxEngine(dma_b, Stats(), address)
+        sender, receiver = RegFile(BAR0_BYTES // 4), RegFile(BAR0_BYTES // 4)
+        self.tx = TxEngine(dma_a, Stats(), sender)
+        self.rx = RxEngine(dma_b, Stats(), RxFilter(receiver))
+        receiver.poke(reg("RAL").offset, int.from_bytes(MAC[:4], "little"))
+        receiver.poke(reg("RAH").offset, 1 << 31 | int.from_bytes(MAC[4:], "little"))
         self.gen, self.sink = TxGen(a), RxSink(b)
         self.batch, self.burst, self.offload = FrameBatch(), burst, offload
         self.gen.load([udp_frame(size)])
-        self.tx.tctl = TCTL_EN_PSP
-        self.rx.rctl = RCTL_EN | RCTL_BAM | (0 if fcs else RCTL_SECRC)
-        self.rx.rxcsum = RXCSUM_BOTH if offload else 0
+        sender.poke(reg("TCTL").offset, TCTL_EN_PSP)
+        receiver.poke(reg("RCTL").offset, RCTL_EN | RCTL_BAM | (0 if fcs else RCTL_SECRC))
+        receiver.poke(reg("RXCSUM").offset, RXCSUM_BOTH if offload else 0)
         attach(self.gen, self.tx, self.sink, self.rx)
         if offload:
             self.gen.set_context(self.tx)

@@ -33,6 +33,7 @@ from e1000emu.cli.plugs import DEFAULT_MAC, model_option, open_links, parse_mac,
 from e1000emu.cli.up import Failure
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
+from e1000emu.guest.image import KERNELS, SUITE
 from e1000emu.phy import AUTONEG_NS
 
 if TYPE_CHECKING:
@@ -125,6 +126,13 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 @click.option(
     "--prepare-only", is_flag=True, help="Make what a guest is booted from, and do not boot."
 )
+@click.option(
+    "--kernel",
+    type=click.Choice(KERNELS),
+    default=SUITE,
+    show_default=True,
+    help="Whose kernel to boot: the Debian suite's.",
+)
 @click.option("--refresh", is_flag=True, help="Fetch the packages anew, also when they are cached.")
 @click.option(
     "--qemu",
@@ -147,6 +155,7 @@ def command(
     text: str | None,
     timeout_s: float,
     prepare_only: bool,
+    kernel: str,
     refresh: bool,
     qemu: str | None,
     model: str,
@@ -175,7 +184,7 @@ def command(
     if text is None and not prepare_only and not (sys.stdin and sys.stdin.isatty()):
         raise ArgumentError("standard input is no terminal for a shell; give a command by --run")
     started = time.monotonic()
-    image = prepare(qemu=qemu, refresh=refresh, say=say)
+    image = prepare(qemu=qemu, kernel=kernel, refresh=refresh, say=say)
     report: dict[str, Any] = describe(image, time.monotonic() - started)
     if prepare_only:
         if as_json:

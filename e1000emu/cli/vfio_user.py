@@ -33,6 +33,7 @@ from e1000emu.cli.plugs import DEFAULT_MAC, Plug, model_option, nic_macs, open_l
 from e1000emu.cli.up import Failure
 from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
 from e1000emu.faults import Faults
+from e1000emu.flash import flash_size_code
 from e1000emu.interrupts import MODERATIONS
 from e1000emu.phy import AUTONEG_NS
 
@@ -74,6 +75,16 @@ def parse_cpus(text: str) -> frozenset[int]:
         have = ",".join(str(cpu) for cpu in sorted(allowed))
         raise ArgumentError(f"--cpus {text!r}: give one or more of {have}, with commas between")
     return cpus
+
+
+def read_flash(path: Path) -> bytes:
+    """Return what a file holds, to go into a boot flash.  Raises: E1000Error."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArgumentError(f"--flash {path}: cannot be read: {error.strerror}") from None
+    flash_size_code(data)
+    return data
 
 
 def greet(plugs: Sequence[Plug], model: str, spec: str, say: Callable[[str], None]) -> None:
@@ -187,6 +198,14 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     "has no threads of its own then.",
 )
 @click.option(
+    "--flash",
+    "flash_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="What the boot flash of each NIC holds, an option ROM; the guest's writes to it go into "
+    "--state, not into the file. [default: no flash]",
+)
+@click.option(
     "--busy-poll",
     type=click.IntRange(0, 1_000_000),
     default=BUSY_POLL_NS // 1000,
@@ -220,6 +239,7 @@ def command(
     mac_texts: tuple[str, ...],
     states: tuple[Path, ...],
     records: tuple[Path, ...],
+    flash_path: Path | None,
     busy_poll: int,
     moderation: str,
     cpus: str | None,
@@ -268,6 +288,7 @@ def command(
             report=say,
             states=states,
             records=records,
+            flash=None if flash_path is None else read_flash(flash_path),
             threads=True,
             busy_poll_ns=busy_poll * 1000,
             moderation=moderation,

@@ -23,7 +23,7 @@ import socket
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -374,6 +374,8 @@ class QtestMachine:
         ram_bytes: what `ram` gets, the part above the first MiB.
         framing: "stream" or "dgram", the netdev between card and `link`.
         qemu: the program.
+        qemu_arguments: put behind ours: `-icount shift=0,sleep=off` has QEMU's timers expire at
+            once, for programs that do not look at the time.
 
     Raises:
         QtestError: QEMU is missing, or ends at once; the text has its words.
@@ -391,6 +393,7 @@ class QtestMachine:
         ram_bytes: int = 64 << 20,
         framing: str = "stream",
         qemu: str = QEMU,
+        qemu_arguments: Sequence[str] = (),
     ) -> None:
         program = shutil.which(qemu)
         if program is None:
@@ -433,6 +436,7 @@ class QtestMachine:
                 *("-netdev", f"{framing},id=n0,{where}={card.fileno()}"),
                 "-device",
                 f"{device},netdev=n0,mac={mac.hex(':')},addr={SLOT:02x}.0,romfile=",
+                *qemu_arguments,
             ]
             self._process = subprocess.Popen(
                 self.args,

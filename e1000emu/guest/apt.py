@@ -113,12 +113,15 @@ class PrivateApt:
         """Fetch the lists of packages."""
         self._run("apt-get", "update", "--error-on=any", what="the list of packages")
 
-    def current(self, package: str) -> str:
-        """Return the name of the package that the meta package `package` depends on first."""
-        found = self.depends(package)
+    def named(self, package: str, prefix: str) -> list[str]:
+        """Return what `package` depends on whose name begins with `prefix`.
+
+        Raises: E1000Error for none.
+        """
+        found = [name for name in self.depends(package) if name.startswith(prefix)]
         if not found:
-            raise E1000Error(f"guest: Debian's package {package} depends on none")
-        return found[0]
+            raise E1000Error(f"guest: Debian's package {package} depends on no {prefix}…")
+        return found
 
     def depends(self, package: str) -> list[str]:
         """Return the names of the packages that `package` depends on, of choices all."""

@@ -7,13 +7,16 @@ the `.modinfo` strings that the kernel's scripts/mod/modpost.c writes.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
-__all__ = ["module_depends", "needed"]
+__all__ = ["module_depends", "needed", "notes"]
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
 DYN = struct.Struct("<qQ")
-PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
+NHDR = struct.Struct("<III")
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
+NOTE_ALIGN = 4
 DT_NULL, DT_NEEDED, DT_STRTAB = 0, 1, 5
 
 
@@ -56,6 +59,31 @@ def _needed(image: bytes) -> tuple[str, list[str]]:
     if names and strings is None:
         raise ValueError("ELF file names libraries and has no strings for them")
     return interpreter, [_text(image, (strings or 0) + name) for name in names]
+
+
+def notes(image: bytes) -> set[tuple[str, int]]:
+    """Return owner and type of each note of a 64-bit ELF file; none of any other.
+
+    Raises: ValueError when the file ends before its own tables.
+    """
+    if image[:6] != b"\x7fELF\x02\x01":
+        return set()
+    try:
+        return set(_notes(image))
+    except (struct.error, OverflowError):
+        raise ValueError("ELF file is cut short") from None
+
+
+def _notes(image: bytes) -> Iterator[tuple[str, int]]:
+    _, _, _, _, _, phoff, _, _, _, phentsize, phnum, *_ = EHDR.unpack_from(image)
+    for i in range(phnum):
+        kind, _, at, _, _, filesz, _, _ = PHDR.unpack_from(image, phoff + i * phentsize)
+        end = min(at + filesz, len(image)) if kind == PT_NOTE else 0
+        while at + NHDR.size <= end:
+            name_bytes, size, number = NHDR.unpack_from(image, at)
+            at += NHDR.size
+            yield _text(image, at), number
+            at += name_bytes + -name_bytes % NOTE_ALIGN + size + -size % NOTE_ALIGN
 
 
 def module_depends(image: bytes) -> list[str]:

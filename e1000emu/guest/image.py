@@ -26,11 +26,13 @@ from pathlib import Path
 from e1000emu.errors import E1000Error
 from e1000emu.guest import elf
 from e1000emu.guest.apt import PrivateApt, debian_architecture, extract
+from e1000emu.guest.bzimage import vmlinux
 from e1000emu.guest.cpio import Initramfs
 from e1000emu.guest.init import AGENT, INIT, PASSWD, PROFILE
 
 __all__ = [
     "CACHE_VARIABLE",
+    "KERNELS",
     "QEMU_VARIABLE",
     "Extra",
     "GuestImage",
@@ -50,7 +52,11 @@ SUITE = "trixie"
 BACKPORTS = "trixie-backports"
 GUEST_ARCHITECTURE = "amd64"
 KERNEL = "linux-image-amd64"
-"""The meta package whose dependency is the current kernel."""
+"""The meta package that depends on the current kernel."""
+KERNEL_PARTS = ("linux-binary-", "linux-modules-")
+"""Newer kernels' packages are empty, and these have the files."""
+KERNELS = ("bookworm", SUITE, BACKPORTS)
+"""Suites whose kernel can be booted: 6.1, 6.12 and Debian's newest."""
 TOOLS = (
     "bash",
     "busybox-static",
@@ -65,11 +71,15 @@ PROGRAMS = ("bash", "bridge", "busybox", "ethtool", "ip", "iperf3", "ping", "ss"
 LOADED_AT_RUN_TIME = ("libgcc_s.so.1",)
 """Libraries no file names: glibc opens this one when iperf3 ends a thread."""
 MODULES = ("e1000", "e1000e", "8021q", "pktgen", "uio_pci_generic")
+AGENT_MODULES = ("virtio_pci", "virtio_console")
+"""What the agent's port needs; newer kernels have them built in."""
 MODULE_PATHS = (
+    "kernel/drivers/char/virtio_console",
     "kernel/drivers/net/ethernet/intel/e1000",
     "kernel/drivers/pps/",
     "kernel/drivers/ptp/",
     "kernel/drivers/uio/",
+    "kernel/drivers/virtio/",
     "kernel/lib/",
     "kernel/net/",
 )
@@ -113,7 +123,11 @@ class Extra:
 
 @dataclass(frozen=True, slots=True)
 class GuestImage:
-    """What `GuestLinux` boots."""
+    """What `GuestLinux` boots.
+
+    `kernel` is unpacked where that can be, which boots sooner. QEMU puts such a kernel into memory
+    again at each reset, and waking from S3 is one; a guest that is to sleep takes `packed`.
+    """
 
     kernel: Path
     initrd: Path
@@ -122,6 +136,8 @@ class GuestImage:
     """The kernel's `uname -r`."""
     packages: tuple[str, ...]
     """name=version of everything in the guest."""
+    packed: Path | None = None
+    """The kernel as Debian has it."""
 
 
 def cache_directory() -> Path:
@@ -137,16 +153,19 @@ def prepare(
     qemu: str | os.PathLike[str] | None = None,
     cache: Path | None = None,
     refresh: bool = False,
+    kernel: str = SUITE,
     extra: Extra | None = None,
     say: Say = lambda text: None,
 ) -> GuestImage:
     """Return an image to boot, made now if the cache has none; `refresh` fetches it anew.
 
     `qemu` (or $E1000EMU_QEMU) names the QEMU to use; without, the installed one is taken if it can
-    attach to vfio-user servers, else Debian's newest is fetched. `extra` adds programs. `say` hears
-    what is being done.
+    attach to vfio-user servers, else Debian's newest is fetched. `kernel` is the suite that the
+    kernel is from, one of `KERNELS`. `extra` adds programs. `say` hears what is being done.
     Raises: E1000Error naming what is missing, and the remedy.
     """
+    if kernel not in KERNELS:
+        raise E1000Error(f"guest: kernel {kernel!r}; give one of {', '.join(KERNELS)}")
     cache = cache_directory() if cache is None else cache.absolute()
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -154,19 +173,22 @@ def prepare(
             for left in cache.glob(".guest-*"):  # of a preparer that was killed
                 shutil.rmtree(left, ignore_errors=True)
             found = find_qemu(qemu) or _fetched_qemu(cache, refresh, say)
-            tree = _linux_tree(cache, refresh, say)
-            kernel, initrd = _initramfs(cache, tree, say)
+            tools = _tools_tree(cache, refresh, say)
+            linux = _linux_tree(cache, kernel, refresh, say)
+            kernel_file = _unpacked_kernel(cache, linux, say)
+            initrd = _initramfs(cache, tools, linux, say)
             if extra is not None:
                 initrd = _with_extra(cache, initrd, extra, refresh, say)
     except OSError as error:
         raise _no_room(error, cache) from None
-    stamp = json.loads((tree / "stamp.json").read_text())
+    stamps = [json.loads((tree / "stamp.json").read_text()) for tree in (linux, tools)]
     return GuestImage(
-        kernel=kernel,
+        kernel=kernel_file,
         initrd=initrd,
         qemu=found,
-        release=_release(tree),
-        packages=tuple(stamp["packages"]),
+        release=_release(linux),
+        packages=tuple(name for stamp in stamps for name in stamp["packages"]),
+        packed=_kernel(linux),
     )
 
 
@@ -367,15 +389,13 @@ def _tree(
     return tree
 
 
-def _linux_tree(cache: Path, refresh: bool, say: Say) -> Path:
-    recipe = ["linux", SUITE, GUEST_ARCHITECTURE, KERNEL, *TOOLS, "|", *MODULE_PATHS]
+def _tools_tree(cache: Path, refresh: bool, say: Say) -> Path:
+    recipe = ["tools", SUITE, GUEST_ARCHITECTURE, *TOOLS]
 
     def make(directory: Path, apt: PrivateApt) -> list[str]:
-        kernel = apt.download_only(apt.current(KERNEL))
         packages = apt.download(TOOLS)
-        say(f"unpacking the kernel and {len(packages)} packages")
-        stamps = [extract(kernel, directory, _of_kernel)]
-        return stamps + [extract(package, directory, _of_tools) for package in packages]
+        say(f"unpacking {len(packages)} packages")
+        return [extract(package, directory, _of_tools) for package in packages]
 
     return _tree(
         cache,
@@ -388,11 +408,32 @@ def _linux_tree(cache: Path, refresh: bool, say: Say) -> Path:
     )
 
 
+def _linux_tree(cache: Path, suite: str, refresh: bool, say: Say) -> Path:
+    recipe = [f"linux-{suite}", GUEST_ARCHITECTURE, KERNEL, *KERNEL_PARTS, "|", *MODULE_PATHS]
+
+    def make(directory: Path, apt: PrivateApt) -> list[str]:
+        image = apt.named(KERNEL, "linux-image-")[0]
+        parts = [name for name in apt.depends(image) if name.startswith(KERNEL_PARTS)]
+        packages = [apt.download_only(name) for name in (image, *parts)]
+        say(f"unpacking {image}")
+        return [extract(package, directory, _of_kernel) for package in packages]
+
+    return _tree(
+        cache,
+        recipe,
+        make,
+        suites=(suite,),
+        architecture=GUEST_ARCHITECTURE,
+        refresh=refresh,
+        say=say,
+    )
+
+
 def _of_kernel(path: str) -> bool:
     if path.startswith("boot/vmlinuz-"):
         return True
     found = re.match(r"(?:usr/)?lib/modules/[^/]+/(.*)", path)
-    return found is not None and found[1].startswith(MODULE_PATHS)
+    return found is not None and (found[1] == "vmlinuz" or found[1].startswith(MODULE_PATHS))
 
 
 def _of_tools(path: str) -> bool:
@@ -400,26 +441,44 @@ def _of_tools(path: str) -> bool:
 
 
 def _kernel(tree: Path) -> Path:
-    return next(tree.glob("boot/vmlinuz-*"))
+    """Return the kernel's file: in /boot, or since Linux 7 beside its modules."""
+    return next(found for name in ("boot/vmlinuz-*", "**/vmlinuz") for found in tree.glob(name))
+
+
+def _unpacked_kernel(cache: Path, linux: Path, say: Say) -> Path:
+    """Return a kernel that the guest need not unpack, or the one that came where there is none."""
+    packed, unpacked = _kernel(linux), linux / "vmlinux"
+    if not unpacked.is_file():
+        say("unpacking the kernel")
+        content = vmlinux(packed.read_bytes())
+        if content is None:
+            return packed
+        with tempfile.TemporaryDirectory(prefix=".guest-", dir=cache) as temporary:
+            made = Path(temporary) / "vmlinux"
+            made.write_bytes(content)
+            made.rename(unpacked)
+    return unpacked
 
 
 def _release(tree: Path) -> str:
-    return _kernel(tree).name.removeprefix("vmlinuz-")
+    path = _kernel(tree)
+    return path.parent.name if path.name == "vmlinuz" else path.name.removeprefix("vmlinuz-")
 
 
-def _initramfs(cache: Path, tree: Path, say: Say) -> tuple[Path, Path]:
-    """Return kernel and initramfs; the latter is named by all that goes into it."""
+def _initramfs(cache: Path, tools: Path, linux: Path, say: Say) -> Path:
+    """Return the initramfs, which is named by all that goes into it."""
     sources = (Path(__file__).with_name(f"{name}.py") for name in ("image", "init", "cpio", "elf"))
-    parts = [(tree / "stamp.json").read_text(), *(path.read_text() for path in sources)]
+    parts = [(tree / "stamp.json").read_text() for tree in (linux, tools)]
+    parts += [path.read_text() for path in sources]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-    initrd = tree / f"initrd-{digest}.gz"
+    initrd = linux / f"initrd-{digest}.cpio"
     if not initrd.is_file():
         say("making the initramfs")
         archive = Initramfs()
-        _add_programs(archive, tree, PROGRAMS, LOADED_AT_RUN_TIME)
+        _add_programs(archive, tools, PROGRAMS, LOADED_AT_RUN_TIME)
         archive.symlink("bin/sh", "/usr/bin/bash")
         archive.symlink("bin/bash", "/usr/bin/bash")
-        _add_modules(archive, tree)
+        _add_modules(archive, linux)
         for name in ("dev", "proc", "root", "run", "sys", "tmp", "sbin", "var/log"):
             archive.directory(name)
         archive.char_device("dev/console", 5, 1)
@@ -435,7 +494,7 @@ def _initramfs(cache: Path, tree: Path, say: Say) -> tuple[Path, Path]:
             made = Path(temporary) / "initrd"
             archive.write(made)
             made.rename(initrd)
-    return _kernel(tree), initrd
+    return initrd
 
 
 def _with_extra(cache: Path, initrd: Path, extra: Extra, refresh: bool, say: Say) -> Path:
@@ -460,7 +519,7 @@ def _with_extra(cache: Path, initrd: Path, extra: Extra, refresh: bool, say: Say
     sources = (Path(__file__).with_name(f"{name}.py") for name in ("image", "cpio", "elf"))
     parts = [initrd.name, repr(extra), (tree / "stamp.json").read_text()]
     parts += [path.read_text() for path in sources]
-    made = tree / f"initrd-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}.gz"
+    made = tree / f"initrd-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}.cpio"
     if not made.is_file():
         say(f"making the initramfs with {extra.name}")
         archive = Initramfs()
@@ -516,7 +575,7 @@ def _add_modules(archive: Initramfs, tree: Path) -> None:
     for path in tree.glob(f"**/lib/modules/{release}/**/*.ko*"):
         found[path.name.partition(".")[0].replace("-", "_")] = path
     depends: dict[str, list[str]] = {}
-    wanted = list(MODULES)
+    wanted = [*MODULES, *(name for name in AGENT_MODULES if name in found)]
     while wanted:
         name = wanted.pop().replace("-", "_")
         if name in depends:

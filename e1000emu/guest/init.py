@@ -51,6 +51,7 @@ for word in $(</proc/cmdline); do
     e1000emu.setup=*) commands=$(echo "${word#*=}" | base64 -d) ;;
     esac
 done
+for module in virtio_pci virtio_console; do modprobe "$module" 2>/dev/null; done
 for module in ${modules//,/ }; do modprobe "$module"; done
 eval "$commands"
 if [ "$console" = shell ]; then

@@ -11,6 +11,7 @@ from fastpath.cable import LinkStats
 from fastpath.errors import whole_number
 
 if TYPE_CHECKING:
+    from e1000emu.links.hub import Station
     from e1000emu.ports import Clock, Link, LinkPort
     from fastpath.batch import FrameBatch
 
@@ -203,6 +204,21 @@ class Middleware:
     def gap_bytes(self, value: int) -> None:
         if hasattr(self.link, "gap_bytes"):
             self.link.gap_bytes = value
+
+    @property
+    def station(self) -> Station | None:
+        """What the NIC does about a shared wire below (`links.hub`); None: there is none."""
+        return getattr(self.link, "station", None)
+
+    @station.setter
+    def station(self, station: Station) -> None:
+        if hasattr(self.link, "station"):
+            self.link.station = station
+
+    @property
+    def full_duplex(self) -> bool:
+        """The link below lets both ends send at once."""
+        return getattr(self.link, "full_duplex", True)
 
     def attach(self, port: LinkPort) -> None:
         """Plug `port` in, and this into the link below."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastpath._ref.e1000_hw import CTRL_RFCE, CTRL_TFCE, FCRTH_RTH, Registers
 from fastpath.cable import shared
 from fastpath.macctrl import find_mac_control
 from fastpath.rxring import RX_ABORT, RX_DATA_ABORT
@@ -64,6 +65,7 @@ class TxPort:
 
     def _bind(self, nic: Any, engine: Any, mac: MacState, irq: Any) -> None:
         self._nic, self.engine, self._mac, self._irq = nic, engine, mac, irq
+        self._regs = Registers(engine.regs)
 
     def _use(self, link: Any) -> None:
         """Send to `link` from now on."""
@@ -72,7 +74,7 @@ class TxPort:
     def on_write(self, new: int) -> None:
         """TDT was written."""
         self.doorbells += 1
-        self.engine.tail = new
+        self._regs["TDT"] = new
         self.credit = min(self.credit + CREDIT_DOORBELL, CREDIT_MAX)
         if self.deferred and not self._pumping:
             self._later()  # type: ignore[attr-defined]
@@ -108,7 +110,7 @@ class TxPort:
                 return False
             batch = shared.get()
             self._mac.in_engine = True
-            head, count = self.engine.head, self.engine.len >> 4
+            head, count = self.engine.head, self._regs["TDLEN"] >> 4
             flags = self.engine.run(batch, room)
             self._descs += _span(head, self.engine.head, count)
             self._mac.in_engine = False
@@ -140,23 +142,24 @@ class RxPort:
 
     def __init__(self) -> None:
         self.open = self.deferred = self._held = self.xoff_sent = False
-        self._watch_fifo = self._watch_control = self._watch_wake = False
-        self._control_type = self.doorbells = self.batches = self._frames = self._descs = 0
+        self._watch_wake = False
+        self.doorbells = self.batches = self._frames = self._descs = 0
         self.stage: Any = None
 
     def _bind(self, nic: Any, engine: Any, mac: MacState, irq: Any) -> None:
         self._nic, self.engine, self._mac, self._irq = nic, engine, mac, irq
+        self._regs = Registers(engine.regs)
 
     def on_write(self, new: int) -> None:
         """RDT was written."""
         self.doorbells += 1
-        count = self.engine.len >> 4
+        count = self._regs["RDLEN"] >> 4
         if new and (new > count or count < MIN_RING):
             self._odd_tail()  # type: ignore[attr-defined]
+        self._regs["RDT"] = new
         if self.stage is not None:
             self._later()  # type: ignore[attr-defined]
             return
-        self.engine.tail = new
         if self._held or self.engine.fifo_frames:
             self.kick()
 
@@ -167,8 +170,9 @@ class RxPort:
         self.batches += 1
         if self._watch_wake and self._asleep(batch, start):  # type: ignore[attr-defined]
             return len(batch)
-        if self._watch_control:
-            first = find_mac_control(batch, start, self._control_type)
+        regs = self._regs
+        if regs["CTRL"] & CTRL_RFCE:
+            first = find_mac_control(batch, start, regs["FCT"] & 0xFFFF)
             if first < len(batch):
                 return int(self._with_control(batch, start, first, hold))  # type: ignore[attr-defined]
         self._mac.in_engine = True
@@ -183,7 +187,7 @@ class RxPort:
 
     def _took(self, frames: int, head: int) -> None:
         self._frames += frames
-        self._descs += _span(head, self.engine.head, self.engine.len >> 4)
+        self._descs += _span(head, self.engine.head, self._regs["RDLEN"] >> 4)
 
     def _after(self) -> None:
         causes = self.engine.take_causes()
@@ -196,10 +200,12 @@ class RxPort:
         """Raise `causes`."""
         if causes & (RX_ABORT | RX_DATA_ABORT):
             self._unusual(causes)  # type: ignore[attr-defined]
-        if self._watch_fifo and (self.xoff_sent or self.engine.fifo_frames):
+        regs = self._regs
+        thresholds = regs["CTRL"] & CTRL_TFCE and regs["FCRTH"] & FCRTH_RTH
+        if thresholds and (self.xoff_sent or self.engine.fifo_frames):
             self._nic.flow.fifo_changed()
         if causes & CAUSES:
-            self._irq.received(causes & CAUSES, self._frames, self._descs, self.engine.len >> 4)
+            self._irq.received(causes & CAUSES, self._frames, self._descs, regs["RDLEN"] >> 4)
             self._frames = self._descs = 0
         if self._mac.reset_pending:
             self._nic.finish_reset()

@@ -98,9 +98,11 @@ class RxSink:
 def attach(gen: Any, tx: Any, sink: Any, rx: Any) -> None:
     """Program the rings into engines."""
     if gen is not None and tx is not None:
-        tx.base, tx.len, tx.tail = gen.dma, gen.size_bytes, gen.tail
+        tx.regs["TDBAL"], tx.regs["TDBAH"] = gen.dma & 0xFFFFFFFF, gen.dma >> 32
+        tx.regs["TDLEN"], tx.regs["TDT"] = gen.size_bytes, gen.tail
     if sink is not None and rx is not None:
-        rx.base, rx.len, rx.tail = sink.dma, sink.size_bytes, sink.tail
+        rx.regs["RDBAL"], rx.regs["RDBAH"] = sink.dma & 0xFFFFFFFF, sink.dma >> 32
+        rx.regs["RDLEN"], rx.regs["RDT"] = sink.size_bytes, sink.tail
 
 
 def pump(gen: Any, tx: Any, batch: Any, rx: Any, sink: Any, rounds: int, burst: int) -> int:
@@ -109,12 +111,12 @@ def pump(gen: Any, tx: Any, batch: Any, rx: Any, sink: Any, rounds: int, burst: 
     for _ in range(rounds):
         batch.clear()
         gen.post(burst)
-        tx.tail = gen.tail
+        tx.regs["TDT"] = gen.tail
         tx.run(batch)
         moved += len(batch)
         rx.receive(batch, 0, False)
         sink.reap()
-        rx.tail = sink.tail
+        rx.regs["RDT"] = sink.tail
         gen.reap()
     batch.clear()
     return moved

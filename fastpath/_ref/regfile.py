@@ -174,6 +174,7 @@ class RegFile:
         act: int = 0,
         on_read: Callable[[int], int] | None = None,
         on_write: Callable[[int, int], object] | None = None,
+        decoded: bool = False,
         reset_level: int = 0,
     ) -> None:
         """Define dword `index`."""

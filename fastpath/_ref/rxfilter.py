@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from fastpath._ref.e1000_hw import Registers
+
 ACCEPT, PIF, BROADCAST, MULTICAST, VLAN = 1, 2, 4, 8, 16
 
 RCTL_UPE = 1 << 3
@@ -19,41 +23,17 @@ _MO_SHIFT = (4, 3, 2, 0)
 class RxFilter:
     """RAL/RAH, MTA and VFTA."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: Any) -> None:
+        self.regs = Registers(file)
         self.n_rar = 16
-        self.reset()
-
-    def reset(self) -> None:
-        """Power-on: all zero."""
-        self._ral = [0] * 16
-        self._rah = [0] * 16
-        self._mta = [0] * 128
-        self._vfta = [0] * 128
-
-    def set_ral(self, i: int, value: int) -> None:
-        """Receive Address Low."""
-        self._ral[i] = value
-
-    def set_rah(self, i: int, value: int) -> None:
-        """Receive Address High."""
-        self._rah[i] = value
-
-    def set_mta(self, i: int, value: int) -> None:
-        """Multicast table word."""
-        self._mta[i] = value
-
-    def set_vfta(self, i: int, value: int) -> None:
-        """VLAN table word."""
-        self._vfta[i] = value
-
-    def clear_valid(self) -> None:
-        """Clear every AV."""
-        self._rah = [value & ~RAH_AV for value in self._rah]
 
     def _addresses(self, select: int) -> list[bytes]:
+        entries = [
+            (self.regs.array("RAL", i, 8), self.regs.array("RAH", i, 8)) for i in range(self.n_rar)
+        ]
         return [
             ral.to_bytes(4, "little") + (rah & 0xFFFF).to_bytes(2, "little")
-            for ral, rah in zip(self._ral[: self.n_rar], self._rah, strict=False)
+            for ral, rah in entries
             if rah & RAH_AV and rah >> 16 & 3 == select
         ]
 
@@ -73,7 +53,7 @@ class RxFilter:
             out = ACCEPT
         elif kind:
             index = int.from_bytes(da[4:6], "little") >> _MO_SHIFT[rctl >> 12 & 3] & 0xFFF
-            if rctl & RCTL_MPE or self._mta[index >> 5] >> (index & 31) & 1:
+            if rctl & RCTL_MPE or self.regs.array("MTA", index >> 5) >> (index & 31) & 1:
                 out = ACCEPT | PIF
         elif rctl & RCTL_UPE:
             out = ACCEPT | PIF
@@ -85,7 +65,7 @@ class RxFilter:
             tci = int.from_bytes(head[14:16], "big")
             vid = tci & 0xFFF
             kind |= VLAN
-            unknown = rctl & RCTL_VFE and not self._vfta[vid >> 5] >> (vid & 31) & 1
+            unknown = rctl & RCTL_VFE and not self.regs.array("VFTA", vid >> 5) >> (vid & 31) & 1
             wrong_cfi = rctl & RCTL_CFIEN and (tci >> 12 & 1) != bool(rctl & RCTL_CFI)
             if unknown or wrong_cfi:
                 out &= ~ACCEPT

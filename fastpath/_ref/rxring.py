@@ -15,6 +15,7 @@ from fastpath._ref.batch import (
     FB_SYMBOL_ERR,
 )
 from fastpath._ref.csum import csum_fold, csum_partial
+from fastpath._ref.e1000_hw import CTRL_VME, Registers
 from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
 from fastpath._ref.rxfilter import ACCEPT, BROADCAST, MULTICAST, PIF, VLAN
 from fastpath._ref.txring import bucket
@@ -24,7 +25,7 @@ RX_ABORT, RX_DATA_ABORT = 1 << 26, 1 << 27
 
 RCTL_EN, RCTL_SBP, RCTL_LPE = 1 << 1, 1 << 2, 1 << 5
 RCTL_BSEX, RCTL_SECRC = 1 << 25, 1 << 26
-RXCSUM_IPOFL, RXCSUM_TUOFL = 1 << 8, 1 << 9
+RXCSUM_IPOFL, RXCSUM_TUOFL, RXCSUM_IPV6OFL = 1 << 8, 1 << 9, 1 << 10
 
 # Status and error bits of the descriptor (SDM 3.2.3.1, 3.2.3.2)
 DD, END, IXSM, VP, TCPCS, IPCS, ST_PIF = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40, 0x80
@@ -73,16 +74,13 @@ class RxEngine:
         self.dma = dma
         self.stats = stats
         self.filter = filter
+        self.regs: Registers = filter.regs
         self.pad_runts = True
-        self.ipv6_csum = True
         self.reset()
 
     def reset(self) -> None:
         """CTRL.RST or power-on."""
-        self.base = self.len = self.head = self.tail = 0
-        self.rctl = self.rxdctl = self.rxcsum = self.rsrpd = self.causes = 0
-        self.vet = 0x8100
-        self.vme = False
+        self.causes = 0
         self._left = 0  # free descriptors, counted at the start of a run
         self._record = False
         self.fifo_bytes = 48 << 10
@@ -125,28 +123,40 @@ class RxEngine:
         return causes
 
     @property
+    def head(self) -> int:
+        """RDH."""
+        return self.regs["RDH"]
+
+    @property
+    def _base(self) -> int:
+        return self.regs["RDBAH"] << 32 | self.regs["RDBAL"] & ~15
+
+    @property
     def _n(self) -> int:
-        return self.len >> 4
+        return self.regs["RDLEN"] >> 4
+
+    @property
+    def _rctl(self) -> int:
+        return self.regs["RCTL"]
 
     @property
     def _bsize(self) -> int:
-        code = self.rctl >> 16 & 3
+        code = self._rctl >> 16 & 3
         size = 2048 >> code
-        return size * 16 if self.rctl & RCTL_BSEX and code else size
+        return size * 16 if self._rctl & RCTL_BSEX and code else size
 
     def free_descriptors(self) -> int:
         """Descriptors that the device may fill."""
-        if not self.dma.enabled or self._n < 8 or self.head >= self._n or self.tail > self._n:
+        tail = self.regs["RDT"]
+        if not self.dma.enabled or self._n < 8 or self.head >= self._n or tail > self._n:
             return 0
-        if (self.base & ~15) + self._n * 16 >= 1 << 64:
+        if self._base + self._n * 16 >= 1 << 64:
             return 0
-        if self.tail >= self.head:
-            return self.tail - self.head
-        return self._n - self.head + self.tail
+        return tail - self.head if tail >= self.head else self._n - self.head + tail
 
     def receive(self, batch: Any, start: int = 0, hold: bool = False) -> int:
         """Take frames [start, len); index after the last one consumed."""
-        if not self.rctl & RCTL_EN:
+        if not self._rctl & RCTL_EN:
             self.frames_dropped_disabled += max(len(batch) - start, 0)
             return max(len(batch), start)
         self._left = self.free_descriptors()
@@ -163,7 +173,7 @@ class RxEngine:
     def kick(self) -> int:
         """Drain the FIFO; frames stored."""
         self._left = self.free_descriptors()
-        done = self._drain() if self.rctl & RCTL_EN else 0
+        done = self._drain() if self._rctl & RCTL_EN else 0
         self._taken()
         return done
 
@@ -183,7 +193,9 @@ class RxEngine:
             frame = frame.ljust(60, b"\0")
         wire = len(frame) + 4
         # the filter looks at bytes as they come, those of a runt's FCS among them
-        verdict = self.filter.verdict((frame + (fcs or b"")).ljust(18, b"\0"), self.rctl, self.vet)
+        verdict = self.filter.verdict(
+            (frame + (fcs or b"")).ljust(18, b"\0"), self._rctl, self.regs["VET"]
+        )
         if not verdict & ACCEPT:
             self._total(wire)
             self.frames_filtered += 1
@@ -191,9 +203,9 @@ class RxEngine:
                 self.stats.add("SYMERRS")
                 self.causes |= RXSEQ
             return True
-        wrong_size = wire < 64 or wire > (16384 if self.rctl & RCTL_LPE else 1522)
+        wrong_size = wire < 64 or wire > (16384 if self._rctl & RCTL_LPE else 1522)
         bad = bool(fflags & FB_ERRORS) or wrong_size
-        if bad and (not self.rctl & RCTL_SBP or not 0 < len(frame) <= MAX_IMAGE - 8):
+        if bad and (not self._rctl & RCTL_SBP or not 0 < len(frame) <= MAX_IMAGE - 8):
             self._total(wire)
             self._errors(wire, fflags, wrong_size)
             return True
@@ -277,16 +289,16 @@ class RxEngine:
         if verdict & PIF:
             status |= ST_PIF
         stored = frame
-        if verdict & VLAN and self.vme and len(frame) >= 18:
+        if verdict & VLAN and self.regs["CTRL"] & CTRL_VME and len(frame) >= 18:
             status |= VP
             special = int.from_bytes(frame[14:16], "big")
             stored = frame[:12] + frame[16:]
         checked, wrong = self._checksums(stored)
         status |= checked or IXSM
         errors |= wrong
-        if not self.rctl & RCTL_SECRC:
+        if not self._rctl & RCTL_SECRC:
             stored += fcs if fcs is not None else zlib.crc32(frame).to_bytes(4, "little")
-        csum = csum_fold(csum_partial(stored[self.rxcsum & 0xFF :]))
+        csum = csum_fold(csum_partial(stored[self.regs["RXCSUM"] & 0xFF :]))
         if fflags & (FB_BAD_CRC | FB_ALIGN_ERR):
             errors |= CE
         if fflags & FB_SYMBOL_ERR:
@@ -299,7 +311,7 @@ class RxEngine:
         """Status and error bits that RXCSUM asks for (SDM 3.2.9)."""
         at = 14
         kind = int.from_bytes(frame[12:14], "big")
-        if kind == self.vet and len(frame) >= 18:
+        if kind == self.regs["VET"] and len(frame) >= 18:
             kind = int.from_bytes(frame[16:18], "big")
             at = 18
         if (
@@ -312,7 +324,8 @@ class RxEngine:
         packet = frame[at:]
         if kind == 0x0800:
             return self._ipv4(packet)
-        if kind == 0x86DD and self.ipv6_csum and self.rxcsum & RXCSUM_TUOFL:
+        both = RXCSUM_IPV6OFL | RXCSUM_TUOFL
+        if kind == 0x86DD and self.regs["RXCSUM"] & both == both:
             return self._ipv6(packet)
         return 0, 0
 
@@ -324,12 +337,12 @@ class RxEngine:
         if ihl < 20 or total < ihl or total > len(packet):
             return 0, 0
         status = errors = 0
-        if self.rxcsum & RXCSUM_IPOFL:
+        if self.regs["RXCSUM"] & RXCSUM_IPOFL:
             status |= IPCS
             if csum_fold(csum_partial(packet[:ihl])):
                 errors |= IPE
         fragment = int.from_bytes(packet[6:8], "big") & 0x3FFF
-        if self.rxcsum & RXCSUM_TUOFL and not fragment:
+        if self.regs["RXCSUM"] & RXCSUM_TUOFL and not fragment:
             checked, wrong = _segment(packet[12:20], packet[9], packet[ihl:total])
             status |= checked
             errors |= wrong
@@ -350,7 +363,7 @@ class RxEngine:
         return _segment(packet[8:40], proto, payload)
 
     def _store(self, image: _Image, off: int) -> int:
-        ring = self.base & ~15
+        ring = self._base
         size = len(image.data)
         while off < size and self._left:
             at = ring + self.head * 16
@@ -379,7 +392,7 @@ class RxEngine:
             off += len(piece)
         if off >= size:
             self.causes |= RXT0
-            if size <= self.rsrpd:
+            if size <= self.regs["RSRPD"]:
                 self.causes |= SRPD
         return off
 
@@ -398,9 +411,9 @@ class RxEngine:
         if self.dma.aborts != aborts:
             self._stall()
             return False
-        self.head = (self.head + 1) % self._n
+        self.regs["RDH"] = (self.head + 1) % self._n
         self._left -= 1
-        if self._left == self._n >> (1 + (self.rctl >> 8 & 3)):
+        if self._left == self._n >> (1 + (self._rctl >> 8 & 3)):
             self.causes |= RXDMT0
         return True
 

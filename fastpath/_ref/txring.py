@@ -12,6 +12,7 @@ from typing import Any
 
 from fastpath._ref.batch import FB_HAS_FCS
 from fastpath._ref.csum import csum_fold, csum_partial
+from fastpath._ref.e1000_hw import CTRL_VME, Registers
 from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
 
 TXDW, TXQE, TXD_LOW = 0x1, 0x2, 0x8000
@@ -78,7 +79,9 @@ def insert_checksum(frame: bytearray, css: int, cse: int, cso: int, udp: bool = 
 class TxEngine:
     """One transmit queue over any memory with read(addr, n) and write(addr, data)."""
 
-    def __init__(self, dma: Any, stats: Any, buffer: PacketBuffer | None = None) -> None:
+    def __init__(self, dma: Any, stats: Any, file: Any, buffer: PacketBuffer | None = None) -> None:
+        self.regs = Registers(file)
+        self.rps = False
         self.buffer = buffer or PacketBuffer()
         self.dma = dma
         self.stats = stats
@@ -87,10 +90,9 @@ class TxEngine:
 
     def reset(self) -> None:
         """CTRL.RST or power-on."""
-        self.base = self.len = self.head = self.tail = self.tctl = self.txdctl = 0
-        self.vet = 0x8100
-        self.vme = self.rps = False
         self.max_frame = 16384
+        self.hold = 0
+        self._owed: list[tuple[int, int]] = []
         self.mixed_drops = self.oversize_drops = self.tso_fails = 0
         self.empty_frames = self.csum_skips = 0
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
@@ -99,36 +101,43 @@ class TxEngine:
         self._flags = self._record = 0
         self._begun()
 
+    @property
+    def head(self) -> int:
+        """TDH."""
+        return self.regs["TDH"]
+
     def mid_frame(self) -> bool:
         """A frame is begun and not ended."""
         return self._open is not None
 
-    def abort_frame(self) -> None:
-        """Forget the unfinished frame."""
+    def ring_moved(self) -> None:
+        """Forget the unfinished frame, and what is held back."""
         self._open = None
+        self._owed.clear()
         self._begun()
 
     def run(self, batch: Any) -> int:
         """Take descriptors until tail; frames go to `batch`, causes come back."""
-        n = self.len >> 4
-        tail = 0 if self.tail == n else self.tail
-        if not self.tctl & TCTL_EN or not self.dma.enabled:
+        regs = self.regs
+        n, head, tail, txdctl = regs["TDLEN"] >> 4, regs["TDH"], regs["TDT"], regs["TXDCTL"]
+        tail = 0 if tail == n else tail
+        if not regs["TCTL"] & TCTL_EN or not self.dma.enabled:
             return RUN_OFF
-        if n < 8 or self.head >= n or tail > n:
-            self.ring_errors += self.head != tail
+        if n < 8 or head >= n or tail > n:
+            self.ring_errors += head != tail
             return RUN_OFF
-        base = self.base & ~15
+        base = regs["TDBAH"] << 32 | regs["TDBAL"] & ~15
         if base + n * 16 >= 1 << 64:
             self.ring_errors += 1
             self.dma.aborts += 1
             return RUN_OFF | RUN_ABORT
-        if self.head == tail:
+        if head == tail:
             return 0
         self._flags = 0
-        before = (tail - self.head) % n
+        before = (tail - head) % n
         self._record = FEW if before <= FEW else 0
-        while self.head != tail:
-            at = base + self.head * 16
+        while head != tail:
+            at = base + head * 16
             aborts = self.dma.aborts
             raw = self.dma.read(at, 16)
             if self.dma.aborts != aborts:
@@ -145,7 +154,15 @@ class TxEngine:
                 self.contexts[bool(cmd & TSE)] = Context.parse(raw)
             else:
                 self.mixed_drops += 1
-            if cmd & RS or (self.rps and cmd & RPS) or self.txdctl >> 16 & 0x3F:
+            hold = self.hold
+            reports = bool(cmd & RS or (self.rps and cmd & RPS))
+            if hold > 1:
+                if reports or self._owed:
+                    self._owed.append((head, cmd if reports else IDE))
+                    self._flags |= RUN_DELAYED if reports and cmd & IDE else 0
+                if len(self._owed) >= hold:
+                    self._flags |= self.repay()
+            elif reports or hold:
                 aborts = self.dma.aborts
                 self.dma.write(at + 12, bytes([raw[12] & 0xF0 | 1]))
                 if self.dma.aborts != aborts:
@@ -153,14 +170,26 @@ class TxEngine:
                     self._flags |= RUN_ABORT
                     break
                 self._flags |= RUN_DELAYED if cmd & IDE else TXDW
-            self.head = (self.head + 1) % n
-        if self.head == tail:
+            head = (head + 1) % n
+        regs["TDH"] = head
+        if head == tail:
             self._flags |= TXQE
-        low = (self.txdctl >> 25) * 8
-        if before > low >= (tail - self.head) % n:
+        low = (txdctl >> 25) * 8
+        if before > low >= (tail - head) % n:
             self._flags |= self.low_cause
         self._begun()
         return self._flags
+
+    def repay(self) -> int:
+        """Write back what WTHRESH has held."""
+        flags = 0
+        for index, cmd in self._owed:
+            at = (self.regs["TDBAH"] << 32 | self.regs["TDBAL"] & ~15) + index * 16 + 12
+            self.dma.write(at, bytes([self.dma.read(at, 1)[0] & 0xF0 | 1]))
+            flags |= 0 if cmd & IDE else TXDW
+        delayed = RUN_DELAYED if self._owed and not flags else 0
+        self._owed.clear()
+        return flags | delayed
 
     def _begun(self) -> None:
         """Show in the FIFO what there is of a frame that is not whole yet."""
@@ -352,9 +381,9 @@ class TxEngine:
 
     def _emit(self, batch: Any, frame: bytearray, cmd: int, special: int) -> None:
         ifcs = bool(cmd & IFCS)
-        if cmd & VLE and self.vme and len(frame) >= 12:
-            frame[12:12] = self.vet.to_bytes(2, "big") + special.to_bytes(2, "big")
-        if ifcs and self.tctl & TCTL_PSP and len(frame) < 60:
+        if cmd & VLE and self.regs["CTRL"] & CTRL_VME and len(frame) >= 12:
+            frame[12:12] = self.regs["VET"].to_bytes(2, "big") + special.to_bytes(2, "big")
+        if ifcs and self.regs["TCTL"] & TCTL_PSP and len(frame) < 60:
             frame += bytes(60 - len(frame))
         batch.append(bytes(frame), 0 if ifcs else FB_HAS_FCS)
         if self._record or self.buffer.exact:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, PcapngWriter, Record, read_capture
 from e1000emu.errors import LinkError
 from fastpath.batch import FrameBatch
-from tests.support import require
+from tests.support import examples, require
 
 frames = st.lists(st.binary(min_size=1, max_size=200), max_size=10)
 
@@ -38,7 +38,7 @@ def write(path: Path, *batches: list[bytes], when: int = 0, snap: int = 262144) 
 
 
 @given(st.lists(frames, max_size=4), st.integers(0, 2**63))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 def test_what_is_written_is_read_back(
     tmp_path: Path, batches: list[list[bytes]], when: int
 ) -> None:
@@ -205,7 +205,7 @@ def test_damage_is_named_with_its_place(tmp_path: Path, data: bytes, text: str) 
 
 @pytest.mark.fuzz
 @given(st.binary(max_size=300), st.integers(0, 400), st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(150))
 def test_any_bytes_give_records_or_a_link_error(
     tmp_path: Path, noise: bytes, at: int, data: st.DataObject
 ) -> None:

@@ -22,6 +22,7 @@ from e1000emu.clock import (
     SimulationDeadlock,
     VirtualClock,
 )
+from tests.support import examples
 
 MS = 1_000_000
 
@@ -320,7 +321,7 @@ def test_close_ends_tasks_that_still_wait():
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_the_same_seed_gives_the_same_run(seed):
     def run():
         rng = random.Random(seed)

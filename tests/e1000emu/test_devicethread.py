@@ -20,6 +20,7 @@ from e1000emu.testing.guest import GuestRings, Popts, Rctl, Reg, Tucmd, TxCmd
 from e1000emu.testing.recorders import RecordingLine
 from fastpath.dma import DmaTable, HostMemory
 from fastpath.secondcore import SecondCore
+from tests.support import examples
 
 MACS = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
 EVER = 1 << 30
@@ -171,7 +172,7 @@ steps = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(steps, min_size=1, max_size=14), st.sampled_from([16, 64, 256]), st.booleans())
 def test_two_nics_are_the_same_with_and_without(
     todo: list[tuple[Any, ...]], rx_count: int, runs: bool

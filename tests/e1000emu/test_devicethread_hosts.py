@@ -29,6 +29,7 @@ from stack.socket import (
     Socket,
 )
 from tests.e1000emu.test_devicethread import EVER
+from tests.support import examples
 
 ADDRESS = {AF_INET: "10.0.0.2", AF_INET6: "2001:db8::2"}
 
@@ -130,7 +131,7 @@ deeds = st.one_of(
 )
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(
     st.lists(deeds, min_size=1, max_size=4),
     st.sampled_from([

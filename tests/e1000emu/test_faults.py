@@ -76,6 +76,25 @@ def test_a_flap_takes_the_link_and_gives_it_back() -> None:
     assert injected(bench)["flap"] >= 1
 
 
+def test_what_fails_can_be_changed_while_it_runs() -> None:
+    bench = failing(phy_busy=1.0)
+    faults = bench.nic.faults
+    assert faults is not None
+    faults.change(Faults(abort=(("tx-descriptor", 2),), flap_ns=SECOND, down_ns=100 * MS))
+    wr(bench.nic, "MDIC", 0x0822_0000)
+    assert rd(bench.nic, "MDIC") & READY
+    for n in (1, 2):
+        send(bench)
+        assert bench.nic.misuse.count("tx-abort") == n - 1
+    bench.clock.run_for(2 * SECOND)
+    assert injected(bench)["flap"] >= 1
+    faults.change(Faults())
+    flaps = injected(bench)["flap"]
+    bench.clock.run_for(10 * SECOND)
+    assert bench.nic.link_up
+    assert injected(bench)["flap"] == flaps
+
+
 def test_mdio_is_ready_late() -> None:
     bench = failing(phy_busy=1.0, phy_busy_ns=MS)
     wr(bench.nic, "MDIC", 0x0822_0000)

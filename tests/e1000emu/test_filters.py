@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from e1000emu.regs import reg
 from e1000emu.testing.fixtures import make_bench
-from tests.e1000emu.common import PEER
+from tests.e1000emu.common import PEER, frame, running
 
 
-def test_filter_copies_equal_the_registers() -> None:
-    nic = make_bench().nic
-    for name, get in (("MTA", nic.filters.engine.mta), ("VFTA", nic.filters.engine.vfta)):
-        for i, offset in enumerate(reg(name).offsets):
-            nic.mmio_write(offset, 0x01010101 * i & 0xFFFFFFFF)
-            assert get(i) == nic.mmio_read(offset)
-    for i in range(16):
-        nic.mmio_write(reg("RAL").offsets[i], 0xDDCCBB00 + i)
-        nic.mmio_write(reg("RAH").offsets[i], 0xFFFFFFFF)
-        assert nic.filters.engine.ral(i) == 0xDDCCBB00 + i
-        assert nic.filters.engine.rah(i) == 0x8003FFFF
+def test_what_is_written_counts_from_the_next_frame_on() -> None:
+    bench = running()
+    nic = bench.nic
+    to = bytes.fromhex("02 77 cc dd ff ff")
+
+    def taken(frame_of: bytes) -> bool:
+        bench.link.inject(frame(60, frame_of))
+        return bool(bench.guest.receive())
+
+    assert not taken(to)
+    nic.mmio_write(reg("RAL").offsets[2], int.from_bytes(b"\x02\x00\xcc\xdd", "little"))
+    nic.mmio_write(reg("RAH").offsets[2], 0x8000FFFF)
+    assert not taken(to)
     nic.mmio_write(reg("RAL").offsets[2] + 1, 0x77, 1)
-    assert nic.filters.engine.ral(2) == 0xDDCC7702
+    assert taken(to)
+    nic.mmio_write(reg("RAH").offsets[2], 0x0000FFFF)
+    assert not taken(to)
+    group = bytes.fromhex("01005e000001")  # hash 010h with RCTL.MO 0
+    assert not taken(group)
+    index = int.from_bytes(group[4:], "little") >> 4
+    nic.mmio_write(reg("MTA").offsets[index >> 5], 1 << (index & 31))
+    assert taken(group)
 
 
 def test_set_mac_is_entry_0_and_valid() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from e1000emu.regs import BAR0_BYTES, TABLE
 from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
 from tests.e1000emu.common import RX_ON, frame, off, wr
+from tests.support import examples
 
 BASE, RAM = 0x10_0000, 1 << 20
 GUARD = 0xA5
@@ -96,7 +97,7 @@ def works(bench: Bench) -> None:
     assert [f.data for f in bench.guest.receive()] == [frame(88)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(STEPS, max_size=60))
 def test_any_sequence_leaves_a_device_that_works(steps: list[tuple[object, ...]]) -> None:
     bench = make_bench(ram_bytes=RAM + 0x40000)
@@ -115,7 +116,7 @@ def test_any_sequence_leaves_a_device_that_works(steps: list[tuple[object, ...]]
     works(bench)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(STEPS, max_size=30), st.lists(STEPS, max_size=15))
 def test_snapshot_anywhere_restores_the_same_state(
     before: list[tuple[object, ...]], after: list[tuple[object, ...]]
@@ -132,7 +133,7 @@ def test_snapshot_anywhere_restores_the_same_state(
     works(bench)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.binary(min_size=16, max_size=16), min_size=8, max_size=64),
     st.integers(0, 70),

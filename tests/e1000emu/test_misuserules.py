@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from e1000emu import MisuseError
+from e1000emu.flash import FlashPort
 from e1000emu.misuserules import RULE_NUMBER, RULES
 from e1000emu.regs import check_table
 from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
@@ -226,6 +227,7 @@ CASES: dict[str, Callable[[Bench], object]] = {
     "eeprom-not-granted": _w("EECD", 2),
     "eerd-while-granted": _eerd_while_granted,
     "eerd-range": _w("EERD", 0xFF01),
+    "flash-write": lambda b: FlashPort(b.nic, b"x").write(0x5555, 0xAA, 1),
     "phy-address": _w("MDIC", 0x0840_0000),
     "phy-in-reset": _phy_in_reset,
     "phy-op": _w("MDIC", 0x0C20_0000),

@@ -7,6 +7,7 @@ import pytest
 from e1000emu.nic import Nic
 from e1000emu.phy import AUTONEG_NS, FORCED_LINK_NS
 from e1000emu.testing.fixtures import Bench, make_bench
+from tests.e1000emu.witness import witness
 
 MDIC, STATUS, CTRL, ICR, CTRL_EXT = 0x20, 0x08, 0x00, 0xC0, 0x18
 READY, ERROR, INT = 1 << 28, 1 << 30, 1 << 29
@@ -51,6 +52,11 @@ def test_unknown_operation_is_an_error(bench: Bench) -> None:
         assert bench.nic.mmio_read(MDIC) & (READY | ERROR) == READY | ERROR
 
 
+@witness(
+    "MDIC.I",
+    "ICR.MDAC",
+    "MDIC.OP",
+)
 def test_mdic_interrupt_bit_raises_mdac(bench: Bench) -> None:
     bench.nic.mmio_read(ICR)
     bench.nic.mmio_write(MDIC, 2 << 26 | 1 << 21 | INT)
@@ -175,6 +181,108 @@ def test_power_down_drops_the_link_and_power_up_negotiates(bench: Bench) -> None
     assert nic.link_up
 
 
+@witness(
+    "PHY:BMCR.ISOLATE",
+    "STATUS.LU",
+)
+def test_isolated_the_mac_sees_no_link(bench: Bench) -> None:
+    nic = bench.nic
+    settle(bench)
+    phy_write(nic, 0, phy_read(nic, 0) | 1 << 10)
+    assert not nic.mmio_read(STATUS) & LU
+    phy_read(nic, 1)
+    assert phy_read(nic, 1) & 4, "the PHY has its link"
+    phy_write(nic, 0, phy_read(nic, 0) & ~(1 << 10))
+    assert nic.mmio_read(STATUS) & LU
+
+
+@pytest.mark.parametrize(
+    ("gtcr", "master"), [(0x0E00, 1), (0x0A00, 0), (0x1E00, 1), (0x1600, 0), (0x1A00, 1)]
+)
+@witness(
+    "PHY:GTCR.REPEATER",
+    "PHY:GTCR.MS_VALUE",
+    "PHY:GTCR.MS_MANUAL",
+    "PHY:GTSR.MS_MASTER",
+)
+def test_master_by_hand_or_by_preference(bench: Bench, gtcr: int, master: int) -> None:
+    """IEEE 802.3 table 40-5; the far end takes what is left."""
+    nic = bench.nic
+    phy_write(nic, 9, gtcr)
+    phy_write(nic, 0, 0x1340)
+    settle(bench)
+    assert phy_read(nic, 10) >> 14 == master
+    phy_write(nic, 9, gtcr ^ 0x1C00)
+    assert phy_read(nic, 10) >> 14 == master, "settled when it was negotiated"
+    state = nic.state()
+    phy_write(nic, 0, 0x1340)
+    settle(bench)
+    nic.load_state(state)
+    assert phy_read(nic, 10) >> 14 == master
+
+
+@witness(
+    "PHY:PSCR.MDI_MODE",
+    "PHY:PSSR.MDIX",
+    "PHY:PISR.MDI_CROSSOVER",
+    "PHY:BMCR.RESET",
+)
+def test_mdi_mode_crosses_the_pairs_at_a_reset(bench: Bench) -> None:
+    nic = bench.nic
+    settle(bench)
+    assert phy_read(nic, 17) & 0x40
+    phy_read(nic, 19)
+    phy_write(nic, 16, phy_read(nic, 16) & ~0x60)
+    assert phy_read(nic, 17) & 0x40
+    phy_write(nic, 0, phy_read(nic, 0) | 0x8000)
+    assert not phy_read(nic, 17) & 0x40
+    assert phy_read(nic, 19) & 0x0040
+    settle(bench)
+    phy_write(nic, 0, phy_read(nic, 0) | 0x8000)
+    assert not phy_read(nic, 19) & 0x0040, "it has not changed"
+    phy_write(nic, 16, phy_read(nic, 16) | 0x20)
+    phy_write(nic, 0, phy_read(nic, 0) | 0x8000)
+    assert phy_read(nic, 17) & 0x40
+
+
+@witness(
+    "PHY:PSCR.ENERGY_DETECT",
+    "PHY:PSSR.ENERGY_DETECT",
+    "PHY:PISR.ENERGY",
+    "PHY:PIER.ENERGY",
+    "CTRL_EXT.PHYINT",
+)
+def test_a_silent_wire_puts_the_phy_to_sleep(bench: Bench) -> None:
+    nic = bench.nic
+    settle(bench)
+    phy_read(nic, 19)
+    phy_write(nic, 18, 0x0010)
+    bench.link.set_carrier(False)
+    assert phy_read(nic, 17) & 0x10
+    assert nic.mmio_read(CTRL_EXT) & 0x20, "the PHY's interrupt line"
+    assert phy_read(nic, 19) & 0x10
+    bench.link.set_carrier(True)
+    assert not phy_read(nic, 17) & 0x10
+    assert phy_read(nic, 19) & 0x10
+    phy_write(nic, 16, phy_read(nic, 16) & ~0x0300)  # not to look for that
+    bench.link.set_carrier(False)
+    assert not phy_read(nic, 17) & 0x10
+    assert not phy_read(nic, 19) & 0x10
+
+
+@witness(
+    "PHY:PSSR.PAGE_RCVD",
+    "PHY:ANER.PAGE_RX",
+)
+def test_a_page_received_shows_in_both_registers(bench: Bench) -> None:
+    nic = bench.nic
+    assert not phy_read(nic, 17) & 0x1000
+    settle(bench)
+    assert phy_read(nic, 17) & 0x1000
+    assert phy_read(nic, 6) & 2
+    assert not phy_read(nic, 17) & 0x1000
+
+
 def test_phy_rst_pin_restores_defaults(bench: Bench) -> None:
     nic = bench.nic
     settle(bench)
@@ -207,6 +315,10 @@ def test_page_window_keeps_what_is_written(bench: Bench) -> None:
     assert phy_read(nic, 30) == 0x8FFC
 
 
+@witness(
+    "CTRL_EXT.PHYINT_EN",
+    "ICR.PHYINT",
+)
 def test_phy_interrupt_reaches_icr_when_enabled(bench: Bench) -> None:
     nic = bench.nic
     nic.mmio_write(CTRL_EXT, 2)

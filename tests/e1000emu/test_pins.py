@@ -14,21 +14,29 @@ from e1000emu.replay import replay
 from e1000emu.testing.fixtures import Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import rd, running, wr
+from tests.e1000emu.witness import witness
 
-ROWS = {0: ("CTRL", 18, 22), 1: ("CTRL", 19, 23), 6: ("CTRL_EXT", 6, 10), 7: ("CTRL_EXT", 7, 11)}
-"""Register, data bit and direction bit of each pin."""
-GPI = {6: (2, 13), 7: (3, 14)}
+ROWS = {
+    0: ("CTRL", 18, 22),
+    1: ("CTRL", 19, 23),
+    4: ("CTRL_EXT", 4, 8),
+    6: ("CTRL_EXT", 6, 10),
+    7: ("CTRL_EXT", 7, 11),
+}
+"""Register, data bit and direction bit of each pin; the 82544 has them all."""
+GPI = {4: (0, 11), 6: (2, 13), 7: (3, 14)}
 """Enable in CTRL_EXT, cause in ICR."""
 
 
 def wired(bench: Bench | None = None, **options: object) -> tuple[Nic, list[tuple[int, bool]]]:
     told: list[tuple[int, bool]] = []
-    bench = bench or make_bench()
+    bench = bench or make_bench(model="82544GC")
     nic = Nic(
         memory=bench.dma,
         irq=RecordingLine(),
         link=RecordingLink(),
         clock=bench.clock,
+        model=bench.nic.model,
         on_pin=lambda number, level: told.append((number, level)),
         **options,  # type: ignore[arg-type]
     )
@@ -43,10 +51,26 @@ def test_the_pins_are_those_of_the_part() -> None:
     assert sorted(PINS) == sorted(ROWS)
     nic, _ = wired()
     for bad in (2, 5, -1, 8):
-        with pytest.raises(ArgumentError, match="SDP 0, 1, 6, 7"):
+        with pytest.raises(ArgumentError, match="SDP 0, 1, 4, 6, 7"):
             nic.drive_pin(bad, True)
 
 
+@pytest.mark.parametrize("model", ["82540EM", "82545EM"])
+def test_pin_4_is_the_82544s_alone(model: str) -> None:
+    nic, _ = wired(make_bench(model=model))
+    with pytest.raises(ArgumentError, match="SDP 0, 1, 6, 7"):
+        nic.drive_pin(4, True)
+    put(nic, "CTRL_EXT", 0, 1 << 0 | 1 << 4 | 1 << 8)
+    assert not rd(nic, "CTRL_EXT") & (1 << 0 | 1 << 4 | 1 << 8)
+
+
+@witness(
+    "CTRL.SDP0_DATA",
+    "CTRL.SDP1_DATA",
+    "CTRL_EXT.SDP4_DATA",
+    "CTRL_EXT.SDP6_DATA",
+    "CTRL_EXT.SDP7_DATA",
+)
 @pytest.mark.parametrize("number", ROWS)
 def test_an_input_reads_what_the_board_drives(number: int) -> None:
     name, data, _ = ROWS[number]
@@ -63,6 +87,13 @@ def test_an_input_reads_what_the_board_drives(number: int) -> None:
     assert told == []
 
 
+@witness(
+    "CTRL.SDP0_IODIR",
+    "CTRL.SDP1_IODIR",
+    "CTRL_EXT.SDP4_IODIR",
+    "CTRL_EXT.SDP6_IODIR",
+    "CTRL_EXT.SDP7_IODIR",
+)
 @pytest.mark.parametrize("number", ROWS)
 def test_an_output_is_what_software_writes(number: int) -> None:
     name, data, direction = ROWS[number]
@@ -94,11 +125,19 @@ def test_a_reset_makes_inputs_of_them() -> None:
 
 def interrupting(number: int) -> tuple[Bench, int]:
     enable, cause = GPI[number]
-    bench = running(ims=1 << cause)
+    bench = running(ims=1 << cause, model="82544GC")
     put(bench.nic, "CTRL_EXT", 0, 1 << enable)
     return bench, 1 << cause
 
 
+@witness(
+    "CTRL_EXT.GPI0_EN",
+    "CTRL_EXT.GPI2_EN",
+    "CTRL_EXT.GPI3_EN",
+    "ICR.RSV11",
+    "ICR.GPI_SDP6",
+    "ICR.GPI_SDP7",
+)
 @pytest.mark.parametrize("number", GPI)
 def test_a_rising_input_interrupts(number: int) -> None:
     bench, cause = interrupting(number)
@@ -133,7 +172,7 @@ def test_without_enable_or_as_output_it_does_not(number: int) -> None:
 
 def test_pins_of_the_other_register_do_not_interrupt() -> None:
     bench, _ = interrupting(6)
-    for number in (0, 1, 7):
+    for number in (0, 1, 4, 7):
         bench.nic.drive_pin(number, True)
     assert rd(bench.nic, "ICR") == 0
 
@@ -149,7 +188,7 @@ def test_a_restored_device_has_its_pins() -> None:
     copy.load_state(nic.state())
     assert copy.state() == nic.state()
     assert rd(copy, "ICR") == 0
-    assert [copy.pins.level(n) for n in ROWS] == [True, True, True, False]
+    assert [copy.pins.level(n) for n in ROWS] == [True, True, False, True, False]
     put(copy, "CTRL", 1 << ROWS[0][1], 0)
     assert told[-1] == (0, False)
 

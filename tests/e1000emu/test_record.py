@@ -32,6 +32,7 @@ from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.dma import DmaTable, HostMemory
 from tests.e1000emu.common import RX_ON, frame, rd, wr
 from tests.e1000emu.embed.fakeclient import FakeClient
+from tests.support import examples
 
 
 def recorded(path: Path, **options: Any) -> tuple[Bench, Recorder]:
@@ -213,7 +214,7 @@ def test_memory_that_is_not_there(tmp_path: Path) -> None:
     same(recording(tmp_path / "x", act))
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     st.lists(
         st.one_of(
@@ -386,7 +387,7 @@ def judge(path: Path, *, partial: bool = False) -> None:
     assert not said or f"{path}: at offset" in said or "the header asks for" in said
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_no_file_harms(
     tmp_path_factory: pytest.TempPathFactory, busy: Path, data: st.DataObject
@@ -410,7 +411,7 @@ def scalars() -> st.SearchStrategy[Any]:
     )  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(number=st.integers(0, 1 << 16), at=st.integers(0, 5), value=scalars())
 def test_no_value_harms(
     tmp_path_factory: pytest.TempPathFactory, busy: Path, number: int, at: int, value: Any
@@ -425,7 +426,7 @@ def test_no_value_harms(
     judge(path)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.text(alphabet="e1000mu-rcdig {}:\n", max_size=60), st.binary(max_size=200))
 def test_noise_is_refused(
     tmp_path_factory: pytest.TempPathFactory, text: str, noise: bytes

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from e1000emu import regs
-from e1000emu.regs import BAR0_BYTES, STATISTICS, TABLE, Access, Reg
+from e1000emu.regs import BAR0_BYTES, STATISTICS, TABLE, Access, Reg, reg
 from e1000emu.testing.fixtures import Bench, make_bench
-from fastpath.regfile import STAT_REGISTERS, RegHook
+from fastpath._ref import e1000_hw as ref_hw
+from fastpath.regfile import FIELDS, REGISTERS, STAT_REGISTERS, RegHook
 
 ONES = 0xFFFFFFFF
 # Registers in which the device itself moves bits that the row calls stored: each has its own test.
@@ -53,6 +54,16 @@ def test_table_covers_the_list_of_the_manual() -> None:
     assert set(names.split()) <= {r.name for r in TABLE}
 
 
+def test_a_field_that_a_part_lacks_is_reserved_there() -> None:
+    row = regs.reg("CTRL_EXT")
+    own = {f.name for f in row.fields if f.needs}
+    assert own == {"GPI0_EN", "SDP4_DATA", "SDP4_IODIR"}
+    other = row.on(frozenset())
+    assert list(regs.check_fields(row.name, other.fields, 32)) == []
+    assert row.wmask & ~other.wmask == row.mask(*own)
+    assert row.on(frozenset({"SDP4"})) == row
+
+
 def test_every_hook_exists(bench: Bench) -> None:
     for r in TABLE:
         for hook in (r.on_read, r.on_write):
@@ -95,6 +106,7 @@ def _fresh() -> Bench:
 @pytest.mark.parametrize("value", [0, ONES, 0x5A5A5A5A, 0xA5A5A5A5])
 def test_write_changes_stored_bits_only(bench: Bench, r: Reg, value: int) -> None:
     nic = bench.nic
+    r = r.on(nic.model.features)
     for offset in (r.offsets[0], r.offsets[-1]):
         before = nic.regs.peek(offset)
         nic.mmio_write(offset, value)
@@ -213,3 +225,12 @@ def test_counters_cite_their_section() -> None:
     }
     assert {name: sections[name] for name in known} == known
     assert set(sections.values()) == set(range(1, 55))
+
+
+def test_compiled_blocks_look_where_the_table_says() -> None:
+    assert {name: reg(name).offset for name in REGISTERS} == REGISTERS
+    assert {name: reg(name).offset for name in ref_hw.REGISTERS} == ref_hw.REGISTERS
+    for name, mask in FIELDS.items():
+        register, field = name.split(".")
+        assert reg(register).mask(field) == mask, name
+    assert (reg("RAL").step, reg("RAH").step, reg("RAH").offset) == (8, 8, reg("RAL").offset + 4)

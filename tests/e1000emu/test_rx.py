@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from e1000emu.nic import Nic
 from e1000emu.testing.fixtures import BENCH_MAC, Bench
 from e1000emu.testing.guest import RCTL_BSIZE, Rctl
+from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, rd, running, until_held, wr
 from tests.e1000emu.test_tx import usable
 
@@ -300,3 +302,15 @@ def test_a_deferred_tail_leaves_a_held_frame_to_the_clock(bench: Bench) -> None:
     assert rd(bench.nic, "RDH") == before, "the access did not wait for the frame"
     bench.clock.run_for(0)
     assert rd(bench.nic, "RDH") == before + 1
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_short_frames_are_padded_or_runts_that_are_counted(bench: Bench, pad: bool) -> None:
+    """`Nic(pad_runts=…)`; SDM 13.7.34."""
+    link = RecordingLink()
+    nic = Nic(memory=bench.dma, irq=RecordingLine(), link=link, clock=bench.clock, pad_runts=pad)
+    wr(nic, "CTRL", 1 << 6)
+    bench.clock.run_for(5_000_000_000)
+    wr(nic, "RCTL", RX_ON)
+    link.inject(frame(40, BROADCAST))
+    assert (rd(nic, "RUC"), rd(nic, "TPR")) == ((0, 1) if pad else (1, 1))

@@ -19,6 +19,7 @@ from e1000emu.snapshot import VERSION, NicState
 from e1000emu.testing.fixtures import Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import frame, rd, running, wr
+from tests.support import examples
 
 
 def twin(bench: Bench) -> Nic:
@@ -165,7 +166,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(
         st.tuples(
@@ -209,7 +210,7 @@ def test_a_state_with_any_value_is_taken_or_refused(
     assert nic.state()
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.binary(max_size=400), st.integers(0, 400))
 def test_no_file_harms(tmp_path_factory: pytest.TempPathFactory, data: bytes, cut: int) -> None:
     """A file of anything, or a real one with a piece exchanged, is loaded or refused by name."""

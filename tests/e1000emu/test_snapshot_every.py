@@ -19,6 +19,7 @@ from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable, HostMemory
 from tests.e1000emu.common import frame
 from tests.e1000emu.test_flow import pause
+from tests.support import examples
 
 DESCRIPTORS = 16
 
@@ -281,7 +282,7 @@ def clocked(bits: str) -> list[tuple[Any, ...]]:
     return [("eeprom", [2 | level]) for level in (0, *levels)] + [("eeprom", [0])]
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.sampled_from(["82540EM", "82545EM", "82544GC"]),
     st.lists(EVENTS, min_size=1, max_size=40),

@@ -6,13 +6,15 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastpath._ref import regfile as ref_regfile
 from fastpath._ref import rxfilter as ref_rxfilter
 from fastpath._ref import rxring as ref_rxring
 from fastpath._ref import txring as ref_txring
 from fastpath._ref.csum import csum_fold, csum_partial
+from fastpath._ref.e1000_hw import CTRL_VME, REGISTERS, Registers
 from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable, HostMemory
-from fastpath.regfile import Stats
+from fastpath.regfile import RegFile, Stats
 from fastpath.rxfilter import RxFilter
 from fastpath.rxring import RxEngine
 from fastpath.txring import RUN_MORE, TxEngine
@@ -21,6 +23,10 @@ EOP, IFCS, IC, RS, RPS, DEXT, VLE, IDE = (1 << bit for bit in range(8))
 TSE = IC
 IXSM, TXSM = 1, 2
 TCP, IPV4 = 1, 2
+
+ENGINE_REGISTERS = 0x5800
+"""Bytes of BAR 0 that engines look into."""
+ONES = 0xFFFFFFFF
 
 MAC = bytes.fromhex("525400123456")
 PEER = bytes.fromhex("020000000001")
@@ -111,9 +117,50 @@ def tagged(frame: bytes, tci: int, vet: int = 0x8100) -> bytes:
     return frame[:12] + struct.pack(">HH", vet, tci) + frame[12:]
 
 
+def set_address(regs: Registers, i: int, mac: bytes, top: int = 0, *, valid: bool = True) -> None:
+    """Write RAL and RAH of entry `i`; `top` is AS."""
+    regs.file.poke(REGISTERS["RAL"] + 8 * i, int.from_bytes(mac[:4], "little"))
+    high = int.from_bytes(mac[4:], "little") | top << 16 | valid << 31
+    regs.file.poke(REGISTERS["RAH"] + 8 * i, high)
+
+
+def registers(*, reference: bool = False) -> Registers:
+    """The registers of an engine, in a file of their own, compiled or reference."""
+    regs = Registers((ref_regfile.RegFile if reference else RegFile)(ENGINE_REGISTERS // 4))
+    regs["VET"] = 0x8100
+    return regs
+
+
+class Queue:
+    """What is common to both directions."""
+
+    regs: Registers
+    side: str
+
+    @property
+    def base(self) -> int:
+        """Where the ring begins."""
+        return self.regs[f"{self.side}DBAH"] << 32 | self.regs[f"{self.side}DBAL"]
+
+    @base.setter
+    def base(self, value: int) -> None:
+        self.regs[f"{self.side}DBAL"], self.regs[f"{self.side}DBAH"] = value & ONES, value >> 32
+
+    @property
+    def vme(self) -> bool:
+        """CTRL.VME."""
+        return bool(self.regs["CTRL"] & CTRL_VME)
+
+    @vme.setter
+    def vme(self, on: bool) -> None:
+        self.regs["CTRL"] = CTRL_VME if on else 0
+
+
 @dataclass
-class Tx:
+class Tx(Queue):
     """Host memory, a transmit ring and an engine (compiled or reference) on it."""
+
+    side = "T"
 
     reference: bool = False
     count: int = 16
@@ -128,13 +175,13 @@ class Tx:
         self.dma = DmaTable()
         self.dma.add(self.ram.base, self.ram.buffer)
         self.stats = Stats()
+        self.regs = registers(reference=self.reference)
         make = ref_txring.TxEngine if self.reference else TxEngine
-        self.engine = make(self.dma, self.stats)
+        self.engine = make(self.dma, self.stats, self.regs.file)
         self.ring = self.ram.alloc(self.count * 16, 4096)
         self.bufs = self.ram.alloc(1 << 18, 4096)
         self.batch = FrameBatch()
-        e = self.engine
-        e.base, e.len, e.tctl = self.ring, self.count * 16, 0x2
+        self.base, self.regs["TDLEN"], self.regs["TCTL"] = self.ring, self.count * 16, 0x2
         self._room = self.bufs
 
     def put(self, payload: bytes) -> int:
@@ -149,8 +196,8 @@ class Tx:
     def post(self, *descriptors: bytes) -> None:
         """Write descriptors at the tail and move it."""
         for raw in descriptors:
-            self.ram.write(self.ring + self.engine.tail * 16, raw)
-            self.engine.tail = (self.engine.tail + 1) % self.count
+            self.ram.write(self.ring + self.regs["TDT"] * 16, raw)
+            self.regs["TDT"] = (self.regs["TDT"] + 1) % self.count
 
     def send(self, *descriptors: bytes) -> list[bytes]:
         """Post, run to the end, and return the frames."""
@@ -192,8 +239,10 @@ class Received:
 
 
 @dataclass
-class Rx:
+class Rx(Queue):
     """Host memory, a receive ring and an engine (compiled or reference) on it."""
+
+    side = "R"
 
     reference: bool = False
     count: int = 16
@@ -207,17 +256,21 @@ class Rx:
         self.dma = DmaTable()
         self.dma.add(self.ram.base, self.ram.buffer)
         self.stats = Stats()
-        self.filter = ref_rxfilter.RxFilter() if self.reference else RxFilter()
+        self.regs = registers(reference=self.reference)
+        self.filter = (ref_rxfilter.RxFilter if self.reference else RxFilter)(self.regs.file)
         make = ref_rxring.RxEngine if self.reference else RxEngine
         self.engine = make(self.dma, self.stats, self.filter)
         self.ring = self.ram.alloc(self.count * 16, 4096)
         self.bufs = self.ram.alloc(self.count * 16384, 4096)
         self.next = 0
-        e = self.engine
-        e.base, e.len, e.rctl = self.ring, self.count * 16, 0x2 | 0x8000 | 1 << 26
-        self.filter.set_ral(0, int.from_bytes(MAC[:4], "little"))
-        self.filter.set_rah(0, 1 << 31 | int.from_bytes(MAC[4:], "little"))
+        self.base, self.regs["RDLEN"] = self.ring, self.count * 16
+        self.regs["RCTL"], self.regs["RXCSUM"] = 0x2 | 0x8000 | 1 << 26, 1 << 10
+        self.set_address(0, MAC)
         self.refill(self.count - 1)
+
+    def set_address(self, i: int, mac: bytes, top: int = 0, *, valid: bool = True) -> None:
+        """Write RAL and RAH of entry `i`; `top` is AS."""
+        set_address(self.regs, i, mac, top, valid=valid)
 
     def buffer(self, index: int) -> int:
         """Address of the buffer of descriptor `index`."""
@@ -226,9 +279,9 @@ class Rx:
     def refill(self, n: int) -> None:
         """Give `n` more descriptors."""
         for _ in range(n):
-            at = self.engine.tail
+            at = self.regs["RDT"]
             self.ram.write(self.ring + at * 16, struct.pack("<QQ", self.buffer(at), 0))
-            self.engine.tail = (at + 1) % self.count
+            self.regs["RDT"] = (at + 1) % self.count
 
     def receive(self, *frames: bytes, flags: int = 0, hold: bool = False) -> int:
         """Let frames arrive; how many were consumed."""

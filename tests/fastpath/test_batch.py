@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fastpath._ref.batch import FrameBatch as RefBatch
 from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
 from fastpath.cable import BatchPool
+from tests.support import examples
 
 ROW = struct.Struct("=IIIIQ")
 frames = st.binary(min_size=1, max_size=200)
@@ -95,7 +96,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.looks.clear()
 
 
-BatchMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
+BatchMachine.TestCase.settings = settings(max_examples=examples(40), stateful_step_count=25)
 TestBatch = BatchMachine.TestCase
 
 

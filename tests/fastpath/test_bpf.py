@@ -27,6 +27,7 @@ from fastpath.skbuff import (
     skb_set_network_header,
 )
 from tests.fastpath.bpfprogs import Insn, attach_to_kernel, broken, programs, u32
+from tests.support import examples
 
 ALL_AD = tuple(range(0, 64, 4))
 
@@ -237,7 +238,7 @@ def kernel_verdict(link: tuple[socket.socket, socket.socket], data: bytes) -> in
         return -1
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(prog=st.one_of(programs(), programs(), broken()), data=st.lists(frames(), max_size=3))
 def test_kernel_gives_the_same_verdicts(link: Any, pools: Any, prog: list[Insn],
                                         data: list[bytes]) -> None:  # fmt: skip

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fastpath import csum
 from fastpath._ref import csum as ref
+from tests.support import examples
 
 u16 = st.integers(0, 0xFFFF)
 u32 = st.integers(0, 0xFFFFFFFF)
@@ -65,7 +66,7 @@ def test_extreme_bytes_do_not_overflow_a_lane(level: str, fill: int, n: int) -> 
 
 
 @given(st.binary(max_size=2000), u32)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_csum_partial_equals_reference(data: bytes, acc: int) -> None:
     assert csum.csum_partial(data, acc) == ref.csum_partial(data, acc)
 

@@ -30,6 +30,7 @@ from fastpath.skbuff import (
     skb_push_data,
     skb_to_bytes,
 )
+from tests.support import examples
 
 DD, EOP, IXSM, VP, TCPCS, IPCS = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 
@@ -230,7 +231,7 @@ def test_tx_destructor_may_map_again_during_clean() -> None:
     assert h.idle()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["runs", "runs", "other", ""]), st.integers(0, 1))),
     st.integers(0, 9),
@@ -295,7 +296,7 @@ def test_tx_who_holds_a_sent_packet_keeps_it_charged() -> None:
     assert h.idle()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(1, 300), st.integers(0, 70000), st.booleans()),
@@ -629,7 +630,7 @@ def pieces_of(skb: S.sk_buff) -> list[tuple[int, int]]:
     return linear + [skb.frag(i) for i in range(skb.nr_frags)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_tx_descriptors_equal_the_twins(data: st.DataObject) -> None:
     h = Host()
@@ -674,7 +675,7 @@ def test_tx_descriptors_equal_the_twins(data: st.DataObject) -> None:
     assert h.idle()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.data())
 def test_rx_of_any_descriptor_contents_equals_the_twin(data: st.DataObject) -> None:
     h = Host()

@@ -13,6 +13,7 @@ from fastpath._ref import flow as ref
 from fastpath.dma import HostMemory
 from tests.fastpath.frames import ETH, ipv6, tcp, udp
 from tests.fastpath.test_gro import mix
+from tests.support import examples
 
 u32 = st.integers(0, 0xFFFFFFFF)
 
@@ -31,7 +32,7 @@ def test_jhash_known_value() -> None:
     assert len({flow.jhash_3words(i, 0, 0, 0) for i in range(1000)}) == 1000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, 1 << 30))
 def test_keys_of_mixed_frames_equal_the_twin(seed: int) -> None:
     rnd = random.Random(seed)
@@ -43,7 +44,7 @@ def test_keys_of_mixed_frames_equal_the_twin(seed: int) -> None:
         assert flow.flow_key(f) == ref.flow_key(f)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0, 43, 44, 60, 6, 17, 132, 59]), st.integers(0, 3)), max_size=10
@@ -102,7 +103,7 @@ def test_hash_of_paged_and_merged_packets_is_the_flows() -> None:
         flow.skb_get_hash(skb)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([0, 43, 60, 44]), st.integers(0, 2)), max_size=4),
     st.integers(0, 70),

@@ -15,6 +15,7 @@ from fastpath.gso import skb_gso_segment
 from tests.fastpath.frames import ETH, ipv4, tcp, udp
 from tests.fastpath.test_drvring import Host as RingHost
 from tests.fastpath.test_drvring import RxDevice
+from tests.support import examples
 
 TS = b"\x01\x01\x08\x0a\0\0\0\1\0\0\0\2"
 
@@ -294,7 +295,7 @@ def same(a: S.sk_buff, b: ref.Packet) -> None:
     assert (a.gso_size, a.gso_segs, a.gso_type) == (b.gso_size, b.gso_segs, b.gso_type)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.integers(0, 1 << 30),
     st.sampled_from([524288, 3000, 70000]),
@@ -327,7 +328,7 @@ def test_random_mix_equals_the_twin_and_is_reversible(
     assert h.pool.in_use == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.integers(0, 1 << 30), st.booleans(), st.integers(1, 64))
 def test_merging_from_descriptors_equals_the_twin(seed: int, with_udp: bool, budget: int) -> None:
     h = RingHost(count=512)
@@ -352,7 +353,7 @@ def test_merging_from_descriptors_equals_the_twin(seed: int, with_udp: bool, bud
     assert h.idle()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=100), st.sampled_from([0x800, 0x86DD, 0x806]), st.booleans())
 def test_garbage_passes_unchanged(data: bytes, proto: int, head: bool) -> None:
     h = Host()

@@ -17,6 +17,7 @@ from fastpath.gso import (
     udp_rcv_segment,
 )
 from tests.fastpath.frames import tcp, udp
+from tests.support import examples
 
 TS = b"\x01\x01\x08\x0a\0\0\0\1\0\0\0\2"
 
@@ -49,7 +50,7 @@ def cut(h: Host, skb: S.sk_buff, **kw: bool) -> list[bytes]:
     return out
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     n=st.integers(0, 9000),
     size=st.integers(1, 3000),
@@ -188,7 +189,7 @@ def test_exhaustion_leaks_nothing() -> None:
     assert (h.small.in_use, h.pages.in_use) == (0, 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.binary(min_size=0, max_size=120),
     st.integers(0, 130),

@@ -11,6 +11,7 @@ from fastpath import skbuff as S
 from fastpath._ref import hdr as ref
 from fastpath.dma import HostMemory
 from tests.fastpath.frames import ipv4, tcp, udp
+from tests.support import examples
 
 MEM = HostMemory(4 << 20)
 POOL = S.SkbPool(MEM, 2048, 64)
@@ -43,7 +44,7 @@ def test_views_offer_exactly_the_table(header: str) -> None:
     assert repr(view).startswith(f"<{header} ")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.sampled_from(CASES), st.binary(min_size=60, max_size=60), st.integers(0, (1 << 128) - 1))
 def test_members_read_and_write_as_the_twin(case: tuple[str, str], data: bytes, value: int) -> None:
     header, name = case
@@ -102,7 +103,7 @@ def test_wrong_values_raise() -> None:
     assert view.ttl == 255
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.binary(min_size=20, max_size=80), st.integers(20, 80))
 def test_options_never_reach_past_the_data(data: bytes, cut: int) -> None:
     for header, at, high in (("iphdr", 0, False), ("tcphdr", 12, True)):
@@ -134,7 +135,7 @@ u8, u16, u32 = st.integers(0, 255), st.integers(0, 0xFFFF), st.integers(0, 0xFFF
 opts = st.integers(0, 10).flatmap(lambda n: st.binary(min_size=4 * n, max_size=4 * n))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(u8, st.integers(0, 100000), u16, u16, u8, u8, u32, u32, opts)
 def test_ip_push(
     tos: int, length: int, ident: int, frag: int, ttl: int, proto: int, s: int, d: int, o: bytes
@@ -158,7 +159,7 @@ def test_ip_push(
 u128 = st.integers(0, (1 << 128) - 1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(u8, st.integers(0, 0xFFFFF), st.integers(0, 100000), u8, u8, u128, u128)
 def test_ipv6_push(
     tclass: int, label: int, length: int, nexthdr: int, hops: int, s: int, d: int
@@ -171,7 +172,7 @@ def test_ipv6_push(
     S.kfree_skb(skb)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(u16, u16, u32, u32, u8, u16, u16, opts, st.binary(max_size=50))
 @example(1, 2, 0xFFFFFFFF, 3, 0x11, 4, 0, b"", b"xyz")
 def test_tcp_and_udp_push(
@@ -284,7 +285,7 @@ def test_scapy_agrees_on_whole_packets() -> None:
     assert H.arp_hdr(skb).ar_sip == 0x0A000001
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(min_size=1, max_size=40), st.booleans(), st.booleans(), st.data())
 def test_super_packets_are_made_ready_as_by_the_twin(
     body: bytes, v6: bool, is_udp: bool, data: st.DataObject
@@ -326,7 +327,7 @@ def test_partial_checks_end_up_the_same() -> None:
         assert results[0] == results[1]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.binary(max_size=80), st.booleans(), st.integers(0, 79), u8, st.booleans(), st.booleans())
 def test_ip_hdr_validate_equals_the_twin(
     data: bytes, plausible: bool, at: int, value: int, paged: bool, gso: bool

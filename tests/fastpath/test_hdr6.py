@@ -12,6 +12,7 @@ from fastpath import hdr6 as H
 from fastpath import skbuff as S
 from fastpath._ref import hdr6 as ref
 from fastpath.dma import HostMemory
+from tests.support import examples
 
 POOL = S.SkbPool(HostMemory(4 << 20), 2048, 64)
 CASES = [(h, m) for h, members in ref.MEMBERS.items() for m in members]
@@ -42,7 +43,7 @@ def test_views_offer_exactly_the_table(header: str) -> None:
     S.kfree_skb(skb)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.sampled_from(CASES), st.binary(min_size=60, max_size=60), st.integers(0, (1 << 128) - 1))
 def test_members_read_and_write_as_the_twin(case: tuple[str, str], data: bytes, value: int) -> None:
     header, name = case
@@ -81,7 +82,7 @@ def test_short_and_freed_headers_raise(case: tuple[str, str]) -> None:
     S.kfree_skb(other)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(min_size=28, max_size=120), st.integers(0, 15))
 def test_what_has_a_length_never_reaches_past_the_data(data: bytes, units: int) -> None:
     plain = bytearray(data)
@@ -102,7 +103,7 @@ addresses = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.binary(max_size=60),
     addresses,
@@ -146,7 +147,7 @@ def test_ipv6_hdr_validate_equals_the_twin(
 headers = st.sampled_from((0, 43, 44, 51, 59, 60, 60, 6))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.lists(
         st.tuples(headers, st.integers(0, 3), st.sampled_from((0, 1, 6, 8, 0xFFF8))), max_size=6
@@ -177,7 +178,7 @@ def test_skipping_extension_headers_equals_the_twin(
 u128 = st.integers(0, (1 << 128) - 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.integers(0, 255), st.integers(0, 255), st.integers(0, 0xFFFFFFFF), u128, u128,
     st.binary(max_size=80), st.booleans(),

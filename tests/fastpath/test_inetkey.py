@@ -12,6 +12,7 @@ from fastpath._ref import inetkey as ref
 from fastpath.dma import HostMemory
 from fastpath.sockaddr import sockaddr
 from tests.fastpath.frames import ipv4, ipv6, tcp, udp
+from tests.support import examples
 
 POOL = S.SkbPool(HostMemory(4 << 20), 2048, 64)
 STEPS = (
@@ -35,7 +36,7 @@ def outcome(step: object, *args: object, **kind: object) -> object:
         return type(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.binary(max_size=100),
     st.integers(0, 100),
@@ -55,7 +56,7 @@ def test_keys_of_any_bytes_are_the_twins(data: bytes, net: int, l4: int, first: 
     S.kfree_skb(skb)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=40), st.booleans(), st.booleans(), st.integers(-3, 3), st.integers(0, 70))
 def test_usual_datagrams_are_the_twins(
     body: bytes, v6: bool, check: bool, longer: int, cut: int
@@ -119,7 +120,7 @@ def test_scapys_packets_with_wide_addresses() -> None:
     S.kfree_skb(skb)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.binary(max_size=9),
     st.one_of(st.integers(0, (1 << 128) - 1), st.integers(0x3FA << 118, (0x3FB << 118) - 1)),

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from fastpath import macpath
 from fastpath._ref import irqblock as ref_irq
 from fastpath._ref import macpath as ref
+from fastpath._ref.e1000_hw import CTRL_RFCE, CTRL_TFCE
+from fastpath._ref.e1000_hw import REGISTERS as OFFSETS
 from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable, HostMemory
 from fastpath.irqblock import REGISTERS, IrqBlock
@@ -18,6 +20,7 @@ from fastpath.regfile import RegFile, Stats
 from fastpath.rxfilter import RxFilter
 from fastpath.rxring import RxEngine
 from fastpath.txring import TxEngine
+from tests.fastpath.rings import registers
 
 ICR, IMS, RDTR, TIDV = (REGISTERS[name] for name in ("ICR", "IMS", "RDTR", "TIDV"))
 
@@ -120,12 +123,13 @@ def tx_of(kind: Any) -> tuple[Any, HostMemory, Link, list[Any]]:
     dma.enabled = True
     mac, tx, link = kind.MacState(), Tx(), Link(log)
     irq = irq_of(kind, log)
-    engine = TxEngine(dma, Stats())
-    engine.base, engine.len, engine.tctl = memory.alloc(16 * 64), 16 * 64, 2
+    regs = registers()
+    engine = TxEngine(dma, Stats(), regs.file)
+    regs["TDBAL"], regs["TDLEN"], regs["TCTL"] = memory.alloc(16 * 64), 16 * 64, 2
     tx._bind(Nic(), engine, mac, irq)
     tx._use(link)
     link.port, tx.open = tx, True
-    tx.shared, tx.irq_ = mac, irq
+    tx.shared, tx.irq_, tx.regs = mac, irq, regs
     return tx, memory, link, log
 
 
@@ -155,7 +159,7 @@ def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
                 desc = struct.pack("<QHBBBBH", where, 60 + i % 10, 0, cmd, 0, 0, 0)
                 memory.write(tx.engine.base + 16 * tail, desc)
                 tail = (tail + 1) % 64
-            tx.engine.tail = tail
+            tx.regs["TDT"] = tail
             tx.pump()
         elif name == "room":
             link.room += value
@@ -173,7 +177,7 @@ def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         elif name == "rest":
             tx.resting = bool(value % 2)
         elif name == "tctl":
-            tx.engine.tctl = 2 if value % 5 else 0
+            tx.regs["TCTL"] = 2 if value % 5 else 0
         else:
             tx.pump()
         log.append((tx.engine.head, tx.batches, tx.credit, tx._pumping, tx.shared.in_engine))
@@ -224,13 +228,14 @@ def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
     dma.enabled = True
     mac, rx = kind.MacState(), Rx()
     irq = irq_of(kind, log)
-    engine = RxEngine(dma, Stats(), RxFilter())
-    engine.base, engine.len, engine.rctl = memory.alloc(16 * 32), 16 * 32, 0x2 | 0x8
+    regs = registers()
+    engine = RxEngine(dma, Stats(), RxFilter(regs.file))
+    regs["RDBAL"], regs["RDLEN"], regs["RCTL"] = memory.alloc(16 * 32), 16 * 32, 0x2 | 0x8
     where = memory.alloc(2048)
     for i in range(32):
         memory.write64(engine.base + 16 * i, where)
     rx._bind(Nic(), engine, mac, irq)
-    rx.open, rx.shared, rx.irq_ = True, mac, irq
+    rx.open, rx.shared, rx.irq_, rx.regs = True, mac, irq, regs
     return rx, memory, log
 
 
@@ -254,9 +259,8 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
             log.append(rx.receive(batch, min(value, 2), name == "held"))
         elif name == "tail":
             if kind is macpath:
-                file = RegFile(1)
-                file.define(0, rw=0xFFFFFFFF, on_write=rx)
-                file.write32(0, value)
+                rx.regs.file.define(OFFSETS["RDT"] // 4, rw=0xFFFFFFFF, on_write=rx)
+                rx.regs.file.write32(OFFSETS["RDT"], value)
             else:
                 rx.on_write(value)
         elif name == "open":
@@ -264,13 +268,15 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         elif name == "reset":
             rx.shared.reset_pending = value > 30
         elif name == "watch":
-            rx._watch_fifo = bool(value % 2)
+            rx.regs["CTRL"] ^= CTRL_TFCE * (value % 2)
+            rx.regs["FCRTH"] = value << 3
         elif name == "wake":
             rx._watch_wake = bool(value % 2)
         elif name == "xoff":
             rx.xoff_sent = bool(value % 2)
         else:
-            rx._watch_control, rx._control_type = bool(value % 2), 0x8808 + value
+            rx.regs["CTRL"] ^= CTRL_RFCE * (value % 2)
+            rx.regs["FCT"] = 0x8808 + value
         log.append((rx._held, rx.engine.head, rx.engine.fifo_frames, rx.batches, rx.doorbells))
         log.append(rx.irq_.state())
     return log

@@ -13,6 +13,7 @@ from fastpath.gso import skb_gso_segment
 from fastpath.inet import UdpFlow
 from fastpath.mmsg import mmsg_recv, mmsg_send, udp_carve, udp_carve_all, udp_charge_split
 from fastpath.sockaddr import sockaddr
+from tests.support import examples
 
 MEM = HostMemory(8 << 20)
 POOL, SMALL, PAGES = S.SkbPool(MEM, 2048, 512), S.SkbPool(MEM, 256, 1024), S.SkbPool(MEM, 4096, 64)
@@ -41,7 +42,7 @@ rows_of = st.lists(
 ) | st.tuples(payloads, st.integers(1, 200)).map(lambda p: [(p[0], ("h", 1))] * p[1])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     rows=rows_of,
     start=st.integers(0, 3),
@@ -150,7 +151,7 @@ single = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     packets=st.lists(merged | single, max_size=6),
     steps=st.lists(st.integers(0, 30), max_size=8),

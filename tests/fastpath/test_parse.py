@@ -15,6 +15,7 @@ from fastpath.drvring import RxRing
 from fastpath.gro import GroTable
 from tests.fastpath import frames
 from tests.fastpath.test_drvring import IPCS, TCPCS, VP, Host, RxDevice
+from tests.support import examples
 
 HOST = Host()
 RING = RxRing(HOST.mem, 16, HOST.rx, 2048)
@@ -106,7 +107,7 @@ def hdr_len(skb: S.sk_buff) -> int:
     return hdr.ip_hdr(skb).ihl * 4 if skb.inet_family == 2 else 40
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(packets(), st.booleans(), st.booleans(), st.booleans())
 def test_the_receive_kernel_parses_as_the_twin(
     frame: bytes, gro: bool, verified: bool, tagged: bool
@@ -140,7 +141,7 @@ def lazily(packet: bytes) -> S.sk_buff:
     return skb
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(packets())
 def test_a_packet_from_elsewhere_is_parsed_when_somebody_asks(frame: bytes) -> None:
     skb = lazily(frame[14:])
@@ -167,7 +168,7 @@ def test_a_packet_from_elsewhere_is_parsed_when_somebody_asks(frame: bytes) -> N
     S.kfree_skb(skb)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.booleans(), st.lists(st.integers(0, 9), max_size=12), st.randoms(use_true_random=False))
 def test_a_change_of_the_headers_is_seen(v6: bool, steps: list[int], rng: random.Random) -> None:
     frame = frames.tcp(b"payload", v6=v6, options=STAMPS)

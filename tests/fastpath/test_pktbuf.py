@@ -49,11 +49,11 @@ def test_frames_move_the_pointers_and_the_first_look_makes_all_leave_their_bytes
 def test_software_that_changes_a_waiting_frame_changes_what_is_delivered() -> None:
     rx = Rx()
     file = registers(rx.engine.buffer)
-    rx.engine.tail = rx.engine.head
+    rx.regs["RDT"] = rx.regs["RDH"]
     rx.receive(eth(BODY[:100]))
     assert file.read32(RDFPC) == 1
     file.write32(PBM + 16 + 16, 0xEEEEEEEE)
-    rx.engine.tail = 8
+    rx.regs["RDT"] = 8
     assert rx.engine.kick() == 1
     assert rx.reap()[0].data[14:20] == BODY[:2] + b"\xee" * 4
 
@@ -61,7 +61,7 @@ def test_software_that_changes_a_waiting_frame_changes_what_is_delivered() -> No
 def test_a_pointer_that_software_moves_is_where_the_fifo_goes_on() -> None:
     rx = Rx()
     file = registers(rx.engine.buffer)
-    rx.engine.tail = rx.engine.head
+    rx.regs["RDT"] = rx.regs["RDH"]
     rx.receive(eth(BODY[:100]), eth(BODY[:100]))
     file.write32(RDFT, 0x5FF + 6144)
     assert (file.read32(RDFPC), rx.engine.fifo_frames, rx.engine.fifo_used) == (0, 0, 0)
@@ -70,7 +70,7 @@ def test_a_pointer_that_software_moves_is_where_the_fifo_goes_on() -> None:
     assert file.read32(RDFPC) == 0
     rx.receive(eth(BODY[:100]))
     assert [file.read32(at) for at in (RDFH, RDFT, RDFPC)] == [0x5FF, 0x5FF + 18, 1]
-    rx.engine.tail = 8
+    rx.regs["RDT"] = 8
     assert rx.engine.kick() == 1
     assert rx.reap()[0].data == eth(BODY[:100])
 
@@ -80,7 +80,7 @@ def test_frames_lie_round_the_end_of_the_share() -> None:
     file = registers(rx.engine.buffer)
     size = rx.engine.fifo_bytes // 8
     for start in range(size - 140, size):
-        rx.engine.tail = rx.engine.head
+        rx.regs["RDT"] = rx.regs["RDH"]
         file.write32(RDFT, start)
         rx.receive(eth(BODY[:1000]))
         rx.refill(1)
@@ -100,7 +100,7 @@ def test_any_pointer_is_survived(writes: list[tuple[int, int, int]], fifo_bytes:
     rx = Rx()
     file = registers(rx.engine.buffer)
     rx.engine.fifo_bytes = fifo_bytes
-    rx.engine.tail = rx.engine.head
+    rx.regs["RDT"] = rx.regs["RDH"]
     for at, value, size in writes:
         file.write32(at, value)
         rx.receive(eth(BODY[:size]), hold=True)

@@ -21,10 +21,11 @@ from fastpath.regfile import Stats
 from fastpath.rxfilter import RxFilter
 from fastpath.rxring import RxEngine
 from fastpath.txring import TxEngine
-from tests.fastpath.rings import MAC
+from tests.fastpath.rings import MAC, registers, set_address
+from tests.support import examples
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     st.lists(st.binary(min_size=60, max_size=300), min_size=1, max_size=5),
     st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=12),
@@ -54,20 +55,18 @@ def path(reference: bool, frames: list[bytes]) -> tuple:
     mem = HostMemory(1 << 20)
     dma = DmaTable()
     dma.add(mem.base, mem.buffer)
+    regs = registers(reference=reference)
     if reference:
         gen, sink = ref.TxGen(mem, 16), ref.RxSink(mem, 16)
-        tx = ref_txring.TxEngine(dma, Stats())
-        address = RefFilter()
-        rx = ref_rxring.RxEngine(dma, Stats(), address)
+        tx = ref_txring.TxEngine(dma, Stats(), regs.file)
+        rx = ref_rxring.RxEngine(dma, Stats(), RefFilter(regs.file))
     else:
         gen, sink = TxGen(mem, 16), RxSink(mem, 16)
-        tx = TxEngine(dma, Stats())
-        address = RxFilter()
-        rx = RxEngine(dma, Stats(), address)
-    address.set_ral(0, int.from_bytes(MAC[:4], "little"))
-    address.set_rah(0, 1 << 31 | int.from_bytes(MAC[4:], "little"))
+        tx = TxEngine(dma, Stats(), regs.file)
+        rx = RxEngine(dma, Stats(), RxFilter(regs.file))
+    set_address(regs, 0, MAC)
     gen.load(frames)
-    tx.tctl, rx.rctl, rx.rxcsum = 2, 2 | 1 << 15, 0x300
+    regs["TCTL"], regs["RCTL"], regs["RXCSUM"] = 2, 2 | 1 << 15, 0x300
     (ref.attach if reference else attach)(gen, tx, sink, rx)
     moved = (ref.pump if reference else pump)(gen, tx, FrameBatch(), rx, sink, 7, 5)
     return (

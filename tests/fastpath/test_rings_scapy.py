@@ -28,6 +28,7 @@ from tests.fastpath.rings import (
 from tests.fastpath.rings import (
     TCP as TUCMD_TCP,
 )
+from tests.support import examples
 
 MAC, PEER = "52:54:00:12:34:56", "02:00:00:00:00:01"
 TCPCS, IPCS, TCPE = 0x20, 0x40, 0x20
@@ -64,7 +65,7 @@ def offloaded(packet: Packet, v6: bool, tcp: bool, *, whole: bool) -> bytes:
     return bytes(raw)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.booleans(), st.booleans(), st.integers(1, 5000), st.integers(1, 1460), st.booleans(),
     st.integers(1, 200),
@@ -78,7 +79,7 @@ def test_segments_are_what_scapy_would_send(v6, tcp, size, mss, tag, cut) -> Non
     l4 = 54 if v6 else 34
     hdrlen = l4 + (20 if tcp else 8)
     cmd = TSE | (TUCMD_TCP if tcp else 0) | (0 if v6 else IPV4)
-    tx.engine.vme = tag
+    tx.vme = tag
     tx.post(
         context(tu=(l4, l4 + (16 if tcp else 6), 0), paylen=size, hdrlen=hdrlen, mss=mss, cmd=cmd)
     )
@@ -108,7 +109,7 @@ def test_segments_are_what_scapy_would_send(v6, tcp, size, mss, tag, cut) -> Non
 @pytest.mark.parametrize("size", [0, 1, 18, 100, 101, 1400, 1439])
 def test_checksum_offload_both_ways(v6: bool, tcp: bool, size: int) -> None:
     tx, rx = Tx(), Rx()
-    rx.engine.rxcsum = 0x300
+    rx.regs["RXCSUM"] = 0x700
     packet = build(v6, tcp, (bytes(range(256)) * 6)[:size])
     raw = offloaded(packet, v6, tcp, whole=True)
     l4 = 54 if v6 else 34

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from fastpath._ref.e1000_hw import REGISTERS
 from fastpath.batch import FrameBatch
 from fastpath.txring import RUN_MORE, RUN_OFF
 from tests.fastpath.rings import (
@@ -28,6 +29,7 @@ from tests.fastpath.rings import (
     tcp,
     udp,
 )
+from tests.support import examples
 
 pytestmark = pytest.mark.fuzz
 
@@ -120,22 +122,25 @@ class TxMachine(RuleBasedStateMachine):
 
     @rule(items=st.lists(descriptor, min_size=1, max_size=12))
     def post(self, items: list[tuple[str, Any]]) -> None:
-        free = (self.ours.engine.head - self.ours.engine.tail - 1) % 32
+        free = (self.ours.regs["TDH"] - self.ours.regs["TDT"] - 1) % 32
         for tx in self.both():
             tx.post(*[build(tx, *item) for item in items[:free]])
 
     @rule(
         tctl=st.sampled_from([2, 2, 10]),
-        txdctl=st.sampled_from([0, 1 << 16, 1 << 25, 2 << 25]),
+        txdctl=st.sampled_from([0, 1 << 16, 1 << 25, 2 << 25, 3 << 16, 9 << 16]),
         vme=st.booleans(),
         vet=st.sampled_from([0x8100, 0x88A8]),
         rps=st.booleans(),
         max_frame=st.sampled_from([16384, 1514]),
     )
-    def registers(self, **values: Any) -> None:
+    def registers(
+        self, tctl: int, txdctl: int, vme: bool, vet: int, rps: bool, max_frame: int
+    ) -> None:
         for tx in self.both():
-            for name, value in values.items():
-                setattr(tx.engine, name, value)
+            tx.regs["TCTL"], tx.regs["TXDCTL"], tx.regs["VET"] = tctl, txdctl, vet
+            tx.engine.hold = txdctl >> 16 & 0x3F
+            tx.vme, tx.engine.rps, tx.engine.max_frame = vme, rps, max_frame
 
     @rule(limit=st.sampled_from([1, 3, 1000]), snapshot=st.booleans())
     def doorbell(self, limit: int, snapshot: bool) -> None:
@@ -164,22 +169,26 @@ class TxMachine(RuleBasedStateMachine):
         assert self.frames[0] == self.frames[1]
         self.frames = [[], []]
 
+    @rule()
+    def delay_ends(self) -> None:
+        assert self.ours.engine.repay() == self.twin.engine.repay()
+
     @rule(
         head=st.integers(0, 31), tail=st.integers(0, 33), size=st.sampled_from([512, 512, 128, 64])
     )
     def move_ring(self, head: int, tail: int, size: int) -> None:
         for tx in self.both():
-            tx.engine.len = size
-            tx.engine.head, tx.engine.tail = head, tail
+            tx.regs["TDLEN"] = size
+            tx.regs["TDH"], tx.regs["TDT"] = head, tail
         self.doorbell(100, False)
         for tx in self.both():
-            tx.engine.len = 512
-            tx.engine.tail = tx.engine.head = head
+            tx.regs["TDLEN"] = 512
+            tx.regs["TDT"] = tx.regs["TDH"] = head
 
     @rule()
     def abort(self) -> None:
         for tx in self.both():
-            tx.engine.abort_frame()
+            tx.engine.ring_moved()
 
     @invariant()
     def same(self) -> None:
@@ -197,16 +206,16 @@ class TxMachine(RuleBasedStateMachine):
             assert a.engine.buffer.memory() == b.engine.buffer.memory()
 
 
-TxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=20)
+TxMachine.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=20)
 TestTransmit = TxMachine.TestCase
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=31), st.integers(1, 40))
 def test_random_bytes_as_transmit_ring(ring: list[bytes], limit: int) -> None:
     """Any bytes at all: bounded, inside memory, and the ring ends at tail or with an abort."""
     tx = Tx(count=32)
-    tx.engine.vme = True
+    tx.vme = True
     fixed = [raw[:4] + b"\0\0\0\0" + raw[8:] for raw in ring]
     tx.post(*fixed)
     for _ in range(3):
@@ -258,22 +267,24 @@ class RxMachine(RuleBasedStateMachine):
     @rule(bits=rctl_bits, enabled=st.sampled_from([2, 2, 2, 0]))
     def rctl(self, bits: set[int], enabled: int) -> None:
         for rx in self.both():
-            rx.engine.rctl = enabled | sum(1 << b for b in bits)
+            rx.regs["RCTL"] = enabled | sum(1 << b for b in bits)
 
     @rule(
-        rxcsum=st.builds(lambda o, p: o | p, st.sampled_from([0, 0x100, 0x200, 0x300]),
+        rxcsum=st.builds(lambda o, v6, p: o | v6 << 10 | p,
+                         st.sampled_from([0, 0x100, 0x200, 0x300]), st.booleans(),
                          st.integers(0, 255)),
         vme=st.booleans(),
         vet=st.sampled_from([0x8100, 0x88A8]),
         rsrpd=st.sampled_from([0, 64, 200]),
         fifo_bytes=st.sampled_from([0, 2000, 49152]),
         pad_runts=st.booleans(),
-        ipv6_csum=st.booleans(),
     )  # fmt: skip
-    def registers(self, **values: Any) -> None:
+    def registers(
+        self, rxcsum: int, vme: bool, vet: int, rsrpd: int, fifo_bytes: int, pad_runts: bool
+    ) -> None:
         for rx in self.both():
-            for name, value in values.items():
-                setattr(rx.engine, name, value)
+            rx.regs["RXCSUM"], rx.regs["VET"], rx.regs["RSRPD"] = rxcsum, vet, rsrpd
+            rx.vme, rx.engine.fifo_bytes, rx.engine.pad_runts = vme, fifo_bytes, pad_runts
 
     @rule(
         i=st.integers(0, 3), mac=st.sampled_from([MAC, PEER, GROUP]), top=st.integers(0, 3),
@@ -281,10 +292,9 @@ class RxMachine(RuleBasedStateMachine):
     )  # fmt: skip
     def filters(self, i: int, mac: bytes, top: int, valid: bool, word: int, value: int) -> None:
         for rx in self.both():
-            rx.filter.set_ral(i, int.from_bytes(mac[:4], "little"))
-            rx.filter.set_rah(i, int.from_bytes(mac[4:], "little") | top << 16 | valid << 31)
-            rx.filter.set_mta(word, value)
-            rx.filter.set_vfta(word, ~value & 0xFFFFFFFF)
+            rx.set_address(i, mac, top, valid=valid)
+            rx.regs.file.poke(REGISTERS["MTA"] + 4 * word, value)
+            rx.regs.file.poke(REGISTERS["VFTA"] + 4 * word, ~value & 0xFFFFFFFF)
 
     @rule(items=st.lists(flagged, min_size=1, max_size=12), hold=st.booleans())
     def receive(self, items: list[Any], hold: bool) -> None:
@@ -301,8 +311,8 @@ class RxMachine(RuleBasedStateMachine):
     def refill(self, n: int, null: int | None) -> None:
         for rx in self.both():
             rx.reap()
-            free = (rx.engine.head - rx.engine.tail - 1) % rx.count
-            at = rx.engine.tail
+            free = (rx.regs["RDH"] - rx.regs["RDT"] - 1) % rx.count
+            at = rx.regs["RDT"]
             rx.refill(min(n, free))
             if null is not None and free:
                 rx.ram.write64(rx.ring + 16 * at, null)
@@ -327,8 +337,8 @@ class RxMachine(RuleBasedStateMachine):
     @rule(head=st.integers(0, 17), tail=st.integers(0, 17), size=st.sampled_from([256, 128, 64]))
     def move_ring(self, head: int, tail: int, size: int) -> None:
         for rx in self.both():
-            rx.engine.len = size
-            rx.engine.head, rx.engine.tail = head, tail
+            rx.regs["RDLEN"] = size
+            rx.regs["RDH"], rx.regs["RDT"] = head, tail
             rx.next = head % 16
 
     @invariant()
@@ -354,11 +364,11 @@ class RxMachine(RuleBasedStateMachine):
             assert a.ram.read(a.buffer(i), 16384) == b.ram.read(b.buffer(i), 16384)
 
 
-RxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=20)
+RxMachine.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=20)
 TestReceive = RxMachine.TestCase
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.lists(st.binary(min_size=16, max_size=16), min_size=16, max_size=16),
     st.integers(0, 0xFFFFFFFF),
@@ -370,13 +380,13 @@ def test_random_bytes_as_receive_ring(ring, rctl, head, tail, items) -> None:
     """Any ring, any RCTL, any index: bounded, and nothing outside memory is touched."""
     rx = Rx()
     rx.ram.write(rx.ring, b"".join(raw[:3] + bytes(5) + raw[8:] for raw in ring))
-    rx.engine.rctl = rctl | 2
-    rx.engine.head, rx.engine.tail = head & 31, tail & 31
+    rx.regs["RCTL"] = rctl | 2
+    rx.regs["RDH"], rx.regs["RDT"] = head & 31, tail & 31
     batch = FrameBatch()
     for frame, flags in items:
         batch.append(frame, flags)
     assert rx.engine.receive(batch) == len(batch)
-    rx.engine.tail = 5
+    rx.regs["RDT"] = 5
     rx.engine.kick()
 
 

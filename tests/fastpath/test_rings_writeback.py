@@ -15,7 +15,7 @@ from fastpath.dma import DmaTable
 from fastpath.regfile import Stats
 from fastpath.rxfilter import RxFilter
 from fastpath.rxring import RxEngine
-from tests.fastpath.rings import MAC, Rx, Tx, eth, legacy
+from tests.fastpath.rings import MAC, Rx, Tx, eth, legacy, registers, set_address
 
 DD, END, LPE = 0x01, 0x02, 1 << 5
 both = pytest.mark.parametrize("reference", [False, True], ids=["compiled", "reference"])
@@ -37,7 +37,7 @@ def by_messages(ring: Rx | Tx) -> list[tuple[int, bytes]]:
 @both
 def test_receive_stores_dd_last_and_by_itself(reference: bool) -> None:
     rx = Rx(reference=reference)
-    rx.engine.rctl |= LPE
+    rx.regs["RCTL"] |= LPE
     writes = by_messages(rx)
     body = bytes(range(256)) * 10
     rx.receive(eth(body))
@@ -82,13 +82,13 @@ def test_rings_at_odd_addresses_of_this_process(skip: int) -> None:
     ram = bytearray(1 << 16)
     table = DmaTable()
     table.add(0x1000, memoryview(ram)[skip:])
-    engine = RxEngine(table, Stats(), RxFilter())
-    engine.filter.set_ral(0, int.from_bytes(MAC[:4], "little"))
-    engine.filter.set_rah(0, 1 << 31 | int.from_bytes(MAC[4:], "little"))
-    engine.base, engine.len, engine.rctl = 0x1000, 128, 0x2 | 1 << 26
+    regs = registers()
+    engine = RxEngine(table, Stats(), RxFilter(regs.file))
+    set_address(regs, 0, MAC)
+    regs["RDBAL"], regs["RDLEN"], regs["RCTL"] = 0x1000, 128, 0x2 | 1 << 26
     for i in range(8):
         table.write(0x1000 + 16 * i, struct.pack("<QQ", 0x2000 + 2048 * i, 0))
-    engine.tail = 7
+    regs["RDT"] = 7
     frames = [eth(bytes([i]) * 60) for i in range(5)]
     assert engine.receive(FrameBatch(frames)) == 5
     for i, frame in enumerate(frames):

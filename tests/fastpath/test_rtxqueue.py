@@ -16,6 +16,7 @@ from fastpath import skbuff as S
 from fastpath._ref.rtxqueue import rtx_queue as Twin
 from fastpath.dma import HostMemory
 from fastpath.rtxqueue import rtx_queue
+from tests.support import examples
 
 M32 = 0xFFFFFFFF
 
@@ -229,4 +230,6 @@ class AgainstTwin(RuleBasedStateMachine):
 
 
 TestAgainstTwin = AgainstTwin.TestCase
-TestAgainstTwin.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestAgainstTwin.settings = settings(
+    max_examples=examples(60), stateful_step_count=60, deadline=None
+)

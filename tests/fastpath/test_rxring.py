@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ from tests.fastpath.rings import (
 )
 
 EN, SBP, UPE, LPE, BAM, SECRC, BSEX = 1 << 1, 1 << 2, 1 << 3, 1 << 5, 1 << 15, 1 << 26, 1 << 25
-IPOFL, TUOFL = 1 << 8, 1 << 9
+IPOFL, TUOFL, IPV6OFL = 1 << 8, 1 << 9, 1 << 10
 DD, END, IXSM, VP, TCPCS, IPCS, PIF = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40, 0x80
 CE, SE, CXE, TCPE, IPE, RXE = 0x01, 0x02, 0x10, 0x20, 0x40, 0x80
 BODY = bytes(range(256)) * 80
@@ -79,12 +80,12 @@ def test_frame_arrives_with_length_and_status(rx: Rx) -> None:
 def test_fcs_bytes_are_written_unless_secrc(rx: Rx) -> None:
     frame = eth(BODY[:100])
     assert rx.one(frame).data == frame
-    rx.engine.rctl &= ~SECRC
+    rx.regs["RCTL"] &= ~SECRC
     assert rx.one(frame).data == frame + zlib.crc32(frame).to_bytes(4, "little")
 
 
 def test_given_fcs_is_checked_and_kept(rx: Rx) -> None:
-    rx.engine.rctl &= ~SECRC
+    rx.regs["RCTL"] &= ~SECRC
     frame = eth(BODY[:100])
     fcs = zlib.crc32(frame).to_bytes(4, "little")
     assert rx.one(frame + fcs, FB_HAS_FCS).data == frame + fcs
@@ -94,7 +95,7 @@ def test_given_fcs_is_checked_and_kept(rx: Rx) -> None:
 
 
 def test_disabled_receiver_drops(rx: Rx) -> None:
-    rx.engine.rctl &= ~EN
+    rx.regs["RCTL"] &= ~EN
     assert rx.receive(eth(BODY[:60]), eth(BODY[:60])) == 2
     assert rx.reap() == []
     assert rx.engine.frames_dropped_disabled == 2
@@ -106,7 +107,7 @@ def test_filtered_frames_count_in_the_totals_only(rx: Rx) -> None:
     assert rx.reap() == []
     assert {k: v for k, v in rx.stats.as_dict().items() if v} == {"TPR": 1, "TOR": 78}
     assert rx.engine.frames_filtered == 1
-    rx.engine.rctl |= UPE
+    rx.regs["RCTL"] |= UPE
     assert rx.one(eth(BODY[:60], dst=PEER)).status & PIF
 
 
@@ -119,7 +120,7 @@ SIZES = {0: 2048, 1: 1024, 2: 512, 3: 256}
 @pytest.mark.parametrize("code", SIZES)
 def test_buffer_sizes(code: int, bsex: int) -> None:
     rx = Rx(count=128)
-    rx.engine.rctl |= code << 16 | bsex | LPE
+    rx.regs["RCTL"] |= code << 16 | bsex | LPE
     size = SIZES[code] * (16 if bsex and code else 1)
     frame = eth(BODY[: 16384 - 18])
     rx.receive(frame)
@@ -129,9 +130,9 @@ def test_buffer_sizes(code: int, bsex: int) -> None:
 
 
 def test_multi_descriptor_frame_has_status_in_the_last(rx: Rx) -> None:
-    rx.engine.rctl |= 3 << 16
+    rx.regs["RCTL"] |= 3 << 16
     frame = tagged(eth(BODY[:600]), 5)
-    rx.engine.vme = True
+    rx.vme = True
     rx.receive(frame)
     first, second, third = rx.reap()
     stored = frame[:12] + frame[16:]
@@ -143,7 +144,7 @@ def test_multi_descriptor_frame_has_status_in_the_last(rx: Rx) -> None:
 def test_null_descriptor_is_given_back_empty(rx: Rx) -> None:
     for i in (0, 2):
         rx.ram.write(rx.ring + 16 * i, bytes(16))
-    rx.engine.rctl |= 3 << 16
+    rx.regs["RCTL"] |= 3 << 16
     rx.receive(eth(BODY[:300]))
     assert [(len(d.data), d.status & END) for d in rx.reap()] == [(0, 0), (256, 0), (0, 0), (58, 2)]
 
@@ -159,7 +160,7 @@ def test_null_descriptor_is_given_back_empty(rx: Rx) -> None:
     ],
 )
 def test_length_limits(rx: Rx, size: int, lpe: int, counter: str | None) -> None:
-    rx.engine.rctl |= lpe
+    rx.regs["RCTL"] |= lpe
     frame = eth(BODY[: size - 14])
     rx.receive(frame)
     got = b"".join(d.data for d in rx.reap())
@@ -169,7 +170,7 @@ def test_length_limits(rx: Rx, size: int, lpe: int, counter: str | None) -> None
     else:
         assert got == b""
         assert (rx.stats[counter], rx.stats["RLEC"], rx.stats["GPRC"]) == (1, 1, 0)
-        rx.engine.rctl |= SBP
+        rx.regs["RCTL"] |= SBP
         rx.receive(frame)
         assert b"".join(d.data for d in rx.reap()) == frame
 
@@ -192,14 +193,14 @@ def test_runts_are_counted_and_dropped_when_told(rx: Rx) -> None:
     assert (rx.stats["RUC"], rx.stats["RLEC"]) == (1, 1)
     rx.receive(eth(b"hi"), flags=FB_BAD_CRC)
     assert rx.stats["RFC"] == 1
-    rx.engine.rctl |= SBP
+    rx.regs["RCTL"] |= SBP
     assert rx.one(eth(b"hi")).data == eth(b"hi")
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 13, 14, 17])
 def test_row_5_tiny_frames_with_tag_stripping(rx: Rx, size: int) -> None:
-    rx.engine.vme = True
-    rx.engine.rctl |= SBP | UPE | 1 << 18
+    rx.vme = True
+    rx.regs["RCTL"] |= SBP | UPE | 1 << 18
     frame = (MAC + PEER + b"\x81\0\0\1\x08\0")[:size]
     rx.receive(frame, flags=FB_HAS_FCS)
     rx.engine.pad_runts = False
@@ -215,18 +216,18 @@ def test_vme_strips_the_tag(rx: Rx) -> None:
     frame = eth(BODY[:100])
     got = rx.one(tagged(frame, 0xABCD))
     assert (got.data, got.status & VP, got.special) == (tagged(frame, 0xABCD), 0, 0)
-    rx.engine.vme = True
+    rx.vme = True
     got = rx.one(tagged(frame, 0xABCD))
     assert (got.data, got.status & VP, got.special) == (frame, VP, 0xABCD)
     assert rx.one(frame).status & VP == 0
-    rx.engine.rctl &= ~SECRC
+    rx.regs["RCTL"] &= ~SECRC
     got = rx.one(tagged(frame, 1))
     assert got.data == frame + zlib.crc32(tagged(frame, 1)).to_bytes(4, "little")
 
 
 def test_vet_chooses_the_tag_type(rx: Rx) -> None:
-    rx.engine.vme = True
-    rx.engine.vet = 0x88A8
+    rx.vme = True
+    rx.regs["VET"] = 0x88A8
     frame = eth(BODY[:100])
     assert rx.one(tagged(frame, 1)).data == tagged(frame, 1)
     assert rx.one(tagged(frame, 1, 0x88A8)).data == frame
@@ -249,8 +250,8 @@ GOOD = {
 @pytest.mark.parametrize("vme", [False, True])
 @pytest.mark.parametrize("name", GOOD)
 def test_right_checksums_are_reported(rx: Rx, name: str, vme: bool) -> None:
-    rx.engine.rxcsum = IPOFL | TUOFL
-    rx.engine.vme = vme
+    rx.regs["RXCSUM"] = IPOFL | TUOFL | IPV6OFL
+    rx.vme = vme
     got = rx.one(GOOD[name])
     assert got.errors == 0
     assert got.status & (IPCS | TCPCS | IXSM) == (TCPCS if name.endswith("6") else IPCS | TCPCS)
@@ -258,7 +259,7 @@ def test_right_checksums_are_reported(rx: Rx, name: str, vme: bool) -> None:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_every_flipped_bit_of_the_segment_is_seen(rx: Rx, name: str) -> None:
-    rx.engine.rxcsum = TUOFL
+    rx.regs["RXCSUM"] = TUOFL | IPV6OFL
     frame = GOOD[name]
     for at in (len(frame) - 1, len(frame) - 2):
         bad = bytearray(frame)
@@ -269,11 +270,16 @@ def test_every_flipped_bit_of_the_segment_is_seen(rx: Rx, name: str) -> None:
 
 
 def test_bad_ip_header_is_seen(rx: Rx) -> None:
-    rx.engine.rxcsum = IPOFL
+    rx.regs["RXCSUM"] = IPOFL
     bad = bytearray(GOOD["tcp4"])
     bad[22] ^= 1  # TTL
     got = rx.one(bytes(bad))
     assert (got.errors, got.status & (IPCS | TCPCS | IXSM)) == (IPE, IPCS)
+
+
+def test_ipv6_is_summed_only_with_its_bit(rx: Rx) -> None:
+    rx.regs["RXCSUM"] = TUOFL
+    assert rx.one(GOOD["tcp6"]).status & (IXSM | TCPCS) == IXSM
 
 
 def test_offload_off_sets_ixsm(rx: Rx) -> None:
@@ -301,14 +307,14 @@ UNCHECKED = {
 
 @pytest.mark.parametrize("name", UNCHECKED)
 def test_what_hardware_does_not_check_is_left_to_software(rx: Rx, name: str) -> None:
-    rx.engine.rxcsum = IPOFL | TUOFL
+    rx.regs["RXCSUM"] = IPOFL | TUOFL | IPV6OFL
     got = rx.one(UNCHECKED[name])
     assert got.status & TCPCS == 0
     assert got.errors & TCPE == 0
 
 
 def test_padding_is_not_part_of_the_segment(rx: Rx) -> None:
-    rx.engine.rxcsum = IPOFL | TUOFL
+    rx.regs["RXCSUM"] = IPOFL | TUOFL | IPV6OFL
     frame = eth(ipv4(udp(b"odd"), 17)) + b"\xde\xad\xbe\xef" * 4
     got = rx.one(frame)
     assert (got.errors, got.status & TCPCS, got.data) == (0, TCPCS, frame)
@@ -320,9 +326,9 @@ def test_padding_is_not_part_of_the_segment(rx: Rx) -> None:
 @pytest.mark.parametrize("offload", [0, TUOFL])
 @pytest.mark.parametrize("pcss", [0, 1, 11, 12, 13, 14, 15, 16, 33, 34, 35, 61, 117, 118, 119, 255])
 def test_packet_checksum(rx: Rx, pcss: int, offload: int, vme: bool, secrc: int) -> None:
-    rx.engine.rctl = rx.engine.rctl & ~SECRC | secrc
-    rx.engine.rxcsum = pcss | offload
-    rx.engine.vme = vme
+    rx.regs["RCTL"] = rx.regs["RCTL"] & ~SECRC | secrc
+    rx.regs["RXCSUM"] = pcss | offload
+    rx.vme = vme
     for frame in (eth(ipv4(udp(BODY[:76]), 17)), tagged(eth(ipv4(udp(BODY[:75]), 17)), 3)):
         got = rx.one(frame)
         assert got.csum == 0xFFFF ^ sum16(got.data[pcss:])
@@ -333,7 +339,7 @@ def test_packet_checksum(rx: Rx, pcss: int, offload: int, vme: bool, secrc: int)
 
 
 def test_rdt_equal_rdh_means_no_descriptor(rx: Rx) -> None:
-    rx.engine.tail = rx.engine.head
+    rx.regs["RDT"] = rx.regs["RDH"]
     assert rx.engine.free_descriptors() == 0
     assert rx.receive(eth(BODY[:60])) == 1
     assert rx.reap() == []
@@ -356,7 +362,7 @@ def test_fifo_waits_then_drains_in_order(rx: Rx) -> None:
 
 def test_full_fifo_loses_frames_with_mpc_and_rxo(rx: Rx) -> None:
     rx.engine.fifo_bytes = 3000
-    rx.engine.tail = rx.engine.head
+    rx.regs["RDT"] = rx.regs["RDH"]
     assert rx.receive(*[eth(BODY[:1000])] * 5) == 5
     assert (rx.stats["RNBC"], rx.stats["MPC"], rx.stats["GPRC"]) == (5, 3, 2)
     assert rx.engine.take_causes() == RXO
@@ -412,20 +418,20 @@ def test_no_fifo_no_frames(rx: Rx) -> None:
 
 
 def test_part_of_a_frame_is_in_memory_while_the_rest_waits(rx: Rx) -> None:
-    rx.engine.rctl |= 3 << 16
-    rx.engine.tail = 3
+    rx.regs["RCTL"] |= 3 << 16
+    rx.regs["RDT"] = 3
     assert rx.receive(eth(BODY[:1000]), hold=True) == 1
     head, tail, saved_head, saved_tail, frames = rx.engine.buffer.pointers()
     assert (head, saved_head, frames) == ((16 + 768) // 8, 0, 1)
     assert tail == saved_tail == 2 * ((1018 + 16 + 15) // 16)
-    rx.engine.tail = 4
+    rx.regs["RDT"] = 4
     assert rx.engine.kick() == 1
     assert b"".join(d.data for d in rx.reap()) == eth(BODY[:1000])
     assert rx.engine.buffer.pointers() == (tail,) * 4 + (0,)
 
 
 def test_what_waits_is_in_the_packet_buffer(rx: Rx) -> None:
-    rx.engine.tail = rx.engine.head
+    rx.regs["RDT"] = rx.regs["RDH"]
     frames = [eth(BODY[:100]), tagged(eth(BODY[:61]), 7)]
     rx.receive(*frames)
     memory = rx.engine.buffer.memory()
@@ -437,7 +443,7 @@ def test_what_waits_is_in_the_packet_buffer(rx: Rx) -> None:
 
 def test_holding_link_may_lose_what_is_filtered(rx: Rx) -> None:
     rx.engine.fifo_bytes = 96
-    rx.engine.tail = rx.engine.head
+    rx.regs["RDT"] = rx.regs["RDH"]
     assert rx.receive(eth(BODY[:60]), hold=True) == 1
     assert rx.receive(eth(BODY[:60], dst=PEER), eth(BODY[:60]), hold=True) == 1
 
@@ -445,7 +451,7 @@ def test_holding_link_may_lose_what_is_filtered(rx: Rx) -> None:
 @pytest.mark.parametrize("hold", [False, True])
 def test_frame_larger_than_the_ring_goes_piece_by_piece(hold: bool) -> None:
     rx = Rx(count=8)
-    rx.engine.rctl |= 3 << 16 | LPE
+    rx.regs["RCTL"] |= 3 << 16 | LPE
     frame = eth(BODY[:6000])
     assert rx.receive(frame, hold=hold) == 1
     got = b""
@@ -462,14 +468,14 @@ def test_frame_larger_than_the_ring_goes_piece_by_piece(hold: bool) -> None:
 
 @pytest.mark.parametrize(("rdmts", "left"), [(0, 8), (1, 4), (2, 2)])
 def test_rxdmt0_at_the_threshold(rx: Rx, rdmts: int, left: int) -> None:
-    rx.engine.rctl |= rdmts << 8
+    rx.regs["RCTL"] |= rdmts << 8
     for i in range(15):
         rx.receive(eth(BODY[:60]))
         assert bool(rx.engine.take_causes() & RXDMT0) is (15 - i - 1 == left)
 
 
 def test_srpd_for_small_packets(rx: Rx) -> None:
-    rx.engine.rsrpd = 100
+    rx.regs["RSRPD"] = 100
     rx.receive(eth(BODY[:86]))
     assert rx.engine.take_causes() == RXT0 | SRPD
     rx.receive(eth(BODY[:87]))
@@ -483,16 +489,16 @@ def test_ring_wraps(rx: Rx) -> None:
 
 
 def test_row_23_tail_equal_to_size_is_the_rest_of_the_ring(rx: Rx) -> None:
-    rx.engine.tail = 16
+    rx.regs["RDT"] = 16
     rx.ram.write(rx.ring + 15 * 16, struct.pack("<QQ", rx.buffer(15), 0))
     assert rx.receive(*[eth(BODY[:60])] * 20) == 20
     assert len(rx.reap()) == 16
-    assert rx.engine.head == 0
+    assert rx.regs["RDH"] == 0
 
 
 @pytest.mark.parametrize("size", [0, 16, 112])
 def test_row_16_small_ring_is_off(rx: Rx, size: int) -> None:
-    rx.engine.len = size
+    rx.regs["RDLEN"] = size
     assert rx.receive(eth(BODY[:60])) == 1
     assert rx.reap() == []
     assert rx.stats["RNBC"] == 1
@@ -500,33 +506,33 @@ def test_row_16_small_ring_is_off(rx: Rx, size: int) -> None:
 
 def test_row_2_head_or_tail_beyond_the_ring(rx: Rx) -> None:
     for head, tail in ((16, 3), (0xFFFF, 0xFFFF), (0, 17)):
-        rx.engine.head, rx.engine.tail = head, tail
+        rx.regs["RDH"], rx.regs["RDT"] = head, tail
         assert rx.receive(eth(BODY[:60])) == 1
     assert rx.reap() == []
 
 
 def test_row_21_all_ones_in_rctl(rx: Rx) -> None:
-    rx.engine.rctl = 0xFFFFFFFF
-    rx.engine.head = rx.engine.tail = 0xFFFF
-    rx.engine.len = 0xFFF80
+    rx.regs["RCTL"] = 0xFFFFFFFF
+    rx.regs["RDH"] = rx.regs["RDT"] = 0xFFFF
+    rx.regs["RDLEN"] = 0xFFF80
     assert rx.receive(eth(BODY[:60])) == 1
-    rx.engine.head, rx.engine.tail, rx.engine.len = 0, 15, 256
-    rx.engine.rctl &= ~BSEX & ~(1 << 18)
+    rx.regs["RDH"], rx.regs["RDT"], rx.regs["RDLEN"] = 0, 15, 256
+    rx.regs["RCTL"] &= ~BSEX & ~(1 << 18)
     rx.engine.kick()
     assert len(rx.reap()) == 1
 
 
 def test_row_22_ring_at_the_top_of_the_address_space(rx: Rx) -> None:
-    rx.engine.base = (1 << 64) - 32
+    rx.base = (1 << 64) - 32
     assert rx.receive(eth(BODY[:60])) == 1
     assert rx.engine.free_descriptors() == 0
 
 
 def test_row_13_ring_moves_while_receiving(rx: Rx) -> None:
     rx.receive(eth(BODY[:60]))
-    rx.engine.base = rx.ring + 128
-    rx.engine.len = 128
-    rx.engine.head, rx.engine.tail = 0, 7
+    rx.base = rx.ring + 128
+    rx.regs["RDLEN"] = 128
+    rx.regs["RDH"], rx.regs["RDT"] = 0, 7
     assert rx.receive(*[eth(BODY[:60])] * 3) == 3
     rx.reap()
     rx.next = 8
@@ -543,7 +549,7 @@ def test_row_24_bus_master_off_means_no_dma(rx: Rx) -> None:
 
 
 def test_ring_outside_memory_is_an_abort(rx: Rx) -> None:
-    rx.engine.base = 1 << 40
+    rx.base = 1 << 40
     assert rx.receive(eth(BODY[:60]), eth(BODY[:60])) == 2
     assert rx.engine.take_causes() & RX_ABORT
     assert rx.dma.aborts == 1
@@ -599,7 +605,7 @@ def test_line_errors(rx: Rx, flag: int, counters: set[str], errors: int) -> None
     assert rx.reap() == []
     assert {k for k, v in rx.stats.as_dict().items() if v} == counters | {"TPR", "TOR"}
     assert bool(rx.engine.take_causes() & RXSEQ) is (flag == FB_SYMBOL_ERR)
-    rx.engine.rctl |= SBP
+    rx.regs["RCTL"] |= SBP
     got = rx.one(frame, flag)
     assert (got.data, got.errors) == (frame, errors)
     assert rx.stats["GPRC"] == 0
@@ -607,7 +613,7 @@ def test_line_errors(rx: Rx, flag: int, counters: set[str], errors: int) -> None
 
 def test_statistics_of_good_frames(rx: Rx) -> None:
     group = b"\x01\0\x5e\0\0\1"
-    rx.engine.rctl |= 1 << 4
+    rx.regs["RCTL"] |= 1 << 4
     sizes = [60, 61, 124, 252, 508, 1020, 1518]
     for size in sizes:
         rx.one(eth(BODY[: size - 14]))
@@ -627,8 +633,8 @@ def test_statistics_of_good_frames(rx: Rx) -> None:
 
 
 def test_state_carries_the_fifo(rx: Rx) -> None:
-    rx.engine.rctl |= 3 << 16
-    rx.engine.tail = 2
+    rx.regs["RCTL"] |= 3 << 16
+    rx.regs["RDT"] = 2
     frames = [eth(BODY[:1000]), eth(BODY[:60])]
     rx.receive(*frames)
     first = rx.reap()
@@ -642,21 +648,37 @@ def test_state_carries_the_fifo(rx: Rx) -> None:
     assert b"".join(d.data for d in first + rx.reap()) == b"".join(frames)
 
 
-def test_reset_keeps_filter_and_options(rx: Rx) -> None:
+def test_reset_keeps_registers_and_options(rx: Rx) -> None:
     rx.engine.pad_runts = False
+    rx.receive(eth(BODY[:60]))
     rx.engine.reset()
     e = rx.engine
-    assert (e.base, e.len, e.head, e.tail, e.rctl, e.causes) == (0, 0, 0, 0, 0, 0)
-    assert (e.pad_runts, e.fifo_bytes, e.vet) == (False, 48 << 10, 0x8100)
+    assert (e.base, e.len, e.head, e.tail, e.causes) == (rx.ring, 256, 1, 15, 0)
+    assert (e.pad_runts, e.fifo_bytes) == (False, 48 << 10)
     assert rx.filter.verdict(eth(b""), 0)
 
 
-@pytest.mark.parametrize("cut", [0, 3, 10, -1])
-def test_damaged_state_is_refused(rx: Rx, cut: int) -> None:
-    rx.engine.tail = 0
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        ({"waiting": [(0, 1, b"fcs")]}, ValueError),
+        ({"waiting": [(0, 1, bytes(1 << 15))]}, ValueError),
+        ({"waiting": [(0, 1, bytes(1500))] * 40}, ValueError),
+        ({"waiting": [(0, 1)]}, ValueError),
+        ({"waiting": 5}, TypeError),
+        ({"fifo_bytes": 1 << 17}, ValueError),
+        ({"fifo_off": 1 << 20}, ValueError),
+        ({"causes": -1}, OverflowError),
+        ({"at": "here"}, TypeError),
+    ],
+)
+def test_damaged_state_is_refused(rx: Rx, damage: dict[str, Any], error: type[Exception]) -> None:
+    rx.regs["RDT"] = 0
     rx.receive(eth(BODY[:60]))
-    with pytest.raises(ValueError, match="load"):
-        rx.engine.load(rx.engine.state()[:cut])
+    state = rx.engine.state()
+    with pytest.raises(error):
+        rx.engine.load(state | damage)
+    assert rx.engine.state() == state
 
 
 def test_start_index_is_honoured(rx: Rx) -> None:
@@ -669,6 +691,6 @@ def test_start_index_is_honoured(rx: Rx) -> None:
 
 
 def test_causes_of_broadcast_without_bam(rx: Rx) -> None:
-    rx.engine.rctl &= ~BAM
+    rx.regs["RCTL"] &= ~BAM
     rx.receive(eth(BODY[:60], dst=b"\xff" * 6))
     assert rx.engine.causes == 0

@@ -17,6 +17,7 @@ from fastpath._ref import skbuff as R
 from fastpath.csum import csum_fold, csum_partial, csum_tcpudp_nofold
 from fastpath.dma import HostMemory
 from fastpath.drvring import TxRing
+from tests.support import examples
 
 
 @pytest.fixture
@@ -774,7 +775,9 @@ class AgainstTwin(RuleBasedStateMachine):
         assert all(p.in_use == 0 for p in getattr(self, "pools", ()))
 
 
-AgainstTwin.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AgainstTwin.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None
+)
 TestAgainstTwin = AgainstTwin.TestCase
 
 

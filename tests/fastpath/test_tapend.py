@@ -17,6 +17,7 @@ from fastpath._ref import tapend as ref
 from fastpath.batch import FrameBatch
 from fastpath.cable import LinkStats
 from fastpath.vnet import TapQueue
+from tests.support import examples
 
 
 def link(base: type[Any]) -> type[Any]:
@@ -104,7 +105,7 @@ def run(base: type[Any], steps: list[Any]) -> Any:
                 return log, got
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(steps=STEPS)
 def test_the_compiled_end_does_what_its_twin_does(steps: list[Any]) -> None:
     assert run(tapend.TapEnd, steps) == run(ref.TapEnd, steps)

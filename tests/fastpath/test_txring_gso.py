@@ -37,6 +37,7 @@ from tests.fastpath.rings import (
     legacy,
     pseudo4,
 )
+from tests.support import examples
 
 GSO = FB_GSO_TCPV4 | FB_GSO_TCPV6 | FB_GSO_UDP
 BODY = bytes((i * 7 + (i >> 8) * 13) & 0xFF for i in range(1 << 17))
@@ -122,14 +123,15 @@ def tso_context(v6: bool, paylen: int, mss: int, opt: int = 0, **kw: Any) -> byt
 class Pair:
     """The compiled engine with a link that takes super-frames, and its twin that segments."""
 
-    def __init__(self, gso_max_bytes: int = 65535, gso_udp: bool = True, **registers: Any) -> None:
+    def __init__(
+        self, gso_max_bytes: int = 65535, gso_udp: bool = True, tctl: int = 2, vme: bool = False
+    ) -> None:
         self.ours, self.twin = Tx(count=64), Tx(reference=True, count=64)
         self.ours.engine.gso_max_bytes = gso_max_bytes
         self.ours.engine.gso_udp = gso_udp
-        self.psp = bool(registers.get("tctl", 2) & 8)
+        self.psp = bool(tctl & 8)
         for tx in (self.ours, self.twin):
-            for name, value in registers.items():
-                setattr(tx.engine, name, value)
+            tx.regs["TCTL"], tx.vme = tctl, vme
         self.supers = 0
 
     def post(self, *items: Any) -> None:
@@ -391,7 +393,7 @@ def test_contexts_that_only_the_device_can_cut(
     assert pair.supers == 0
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @given(
     packets=st.lists(
         st.fixed_dictionaries(

@@ -23,6 +23,7 @@ from fastpath._ref.csum import csum_fold, csum_partial
 from fastpath._ref.gso import pseudo_header
 from fastpath.batch import FB_GSO_TCPV4, FB_GSO_TCPV6, FrameBatch
 from tests.fastpath.frames import tcp, udp
+from tests.support import examples
 
 TS = b"\x01\x01\x08\x0a\0\0\0\1\0\0\0\2"
 NONE, TCPV4, TCPV6, UDP_L4, ECN = 0, 1, 4, 5, 0x80
@@ -63,7 +64,7 @@ def both(packet: bytes, min_bytes: int = 60) -> tuple[list[bytes], str]:
     return list(batch), reason
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     n=st.integers(0, 9000),
     size=st.integers(1, 3000),
@@ -135,7 +136,7 @@ def test_udp_check_of_zero_becomes_ones() -> None:
     assert both(header(1, NONE, 0, 0, 34, 16) + bytes(frame))[0][0][50:52] == b"\0\0"
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     base=st.sampled_from(
         [super_packet(3000, 1000, v6, is_udp) for v6 in (False, True) for is_udp in (False, True)]
@@ -157,7 +158,7 @@ def test_hostile_packets_are_cut_or_dropped_alike(
     both(bytes(packet))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.binary(min_size=11, max_size=300))
 def test_random_bytes_are_cut_or_dropped_alike(packet: bytes) -> None:
     both(packet)

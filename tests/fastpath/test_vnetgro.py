@@ -17,6 +17,7 @@ from fastpath._ref import vnetgro as ref
 from fastpath.batch import FB_BAD_CRC, FB_GSO_TCPV4, FB_HAS_FCS, FrameBatch
 from tests.fastpath.frames import tcp
 from tests.fastpath.test_vnet import TCPV4, TCPV6, TS, header, super_packet
+from tests.support import examples
 
 modules = pytest.mark.parametrize("module", [vnet, ref_vnet], ids=["compiled", "twin"])
 
@@ -47,7 +48,7 @@ def again(found: Any, v6: bool) -> list[bytes]:
     return frames
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     n=st.integers(200, 9000),
     size=st.integers(100, 1500),
@@ -67,7 +68,7 @@ def test_what_was_cut_is_merged_and_cut_again_the_same(
         assert again(found, v6) == frames
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     v6=st.booleans(),
     where=st.integers(0, 5),

@@ -18,6 +18,7 @@ from fastpath._ref import batch as ref_batch
 from fastpath._ref import wire as ref
 from fastpath.batch import FrameBatch
 from fastpath.wire import FrameQueue, HandoverQueue
+from tests.support import examples
 
 
 @given(
@@ -124,7 +125,9 @@ class Handover(RuleBasedStateMachine):
             self.queue.close()
 
 
-Handover.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Handover.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None
+)
 TestHandover = Handover.TestCase
 
 

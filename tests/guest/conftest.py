@@ -6,42 +6,54 @@ In CI a guest that cannot be prepared fails the tests; elsewhere they are skippe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from e1000emu.errors import E1000Error
-from e1000emu.guest import GuestImage, prepare
+from e1000emu.guest import GuestImage
 from e1000emu.models import MODELS
-from tests.support import in_ci, require
+from tests.support import require
 
 pytest.register_assert_rewrite("tests.guest.setup")
 
-from tests.guest.setup import OnTap  # noqa: E402
+from tests.guest.setup import OnTap, prepared  # noqa: E402
+
+KERNELS = {"82540EM": "trixie", "82545EM": "bookworm", "82544GC": "trixie"}
+"""Whose kernel drives which part: 6.12 and 6.1; test_command.py has the newest."""
 
 
 @pytest.fixture(scope="session")
 def image() -> GuestImage:
-    """Kernel, initramfs and QEMU, from the cache or made now."""
-    try:
-        return prepare()
-    except E1000Error as error:
-        if in_ci():
-            pytest.fail(f"CI is set, but {error}", pytrace=False)
-        pytest.skip(str(error))
+    """Kernel, initramfs and QEMU."""
+    return prepared()
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="session", params=list(MODELS))
 def model(request: pytest.FixtureRequest) -> str:
     """Return each part that the emulator knows."""
     name: str = request.param
     return name
 
 
-@pytest.fixture(scope="module")
-def on_tap(image: GuestImage, model: str) -> Iterator[OnTap]:
-    """One booted guest for a file: its NIC is here, in front of a TAP with a Linux behind it."""
+@pytest.fixture(scope="session")
+def on_tap(model: str) -> Iterator[OnTap]:
+    """One booted guest for all tests of a part: its NIC is here, in front of a TAP with a Linux
+    behind it."""
     require.netns()
     require.tun()
     require.tool("tshark")
-    with OnTap(image, model) as made:
+    image = prepared(kernel=KERNELS[model])
+    with OnTap(replace(image, kernel=image.packed or image.kernel), model) as made:  # it will sleep
         yield made
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a guest are together, those that end it last."""
+
+    def turn(item: pytest.Item) -> tuple[str, bool]:
+        if not isinstance(item, pytest.Function) or "on_tap" not in item.fixturenames:
+            return "", False
+        return item.callspec.params["model"], item.path.name == "test_wake.py"
+
+    items.sort(key=turn)

@@ -10,21 +10,26 @@ import hashlib
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from e1000emu.capture import PcapngWriter
 from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user.server import VfioUserServer
-from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic
+from e1000emu.errors import E1000Error
+from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic, prepare
 from e1000emu.links import Capture, Tap
 from e1000emu.links.base import Middleware
 from e1000emu.regs import reg
 from fastpath.batch import FrameBatch
 from tests.linux.peer import DATA_PORT, LINUX, Peer, Worker, judged
-from tests.support import quiet_ipv6
+from tests.support import in_ci, quiet_ipv6
 
 GUEST = "10.9.0.2"
 VLAN_ID, VLAN_LINUX, VLAN_GUEST = 7, "10.9.7.1", "10.9.7.2"
@@ -38,9 +43,12 @@ AUTONEG_NS = 1_000_000
 """Done before the driver looks, which it does every two seconds: for the many times that a test
 takes the link down. The tests of the command line have the PHY's real time."""
 
-NUMBERS = 600_000
-"""Lines of content: 4 MB."""
+NUMBERS = 200_000
+"""Lines of content: 1.3 MB."""
 DATAGRAMS, DATAGRAM_BYTES = 200, 1400
+
+NO_WAKE_IN_LINUX = {"82545EM"}
+"""Parts that e1000_wol_exclusion of Linux's driver names: it offers no wake-up on them."""
 
 DRIVERS = {"82574L": "e1000e"}
 """Parts that Linux's e1000 leaves to another driver."""
@@ -144,9 +152,8 @@ class _Access:
 class OnTap:
     """`guest` is up at 10.9.0.2, the namespace `peer` at 10.9.0.1; the server runs here."""
 
-    def __init__(self, image: GuestImage, model: str) -> None:
-        import tempfile
-
+    def __init__(self, image: GuestImage, model: str, **options: Any) -> None:
+        """`options` are the server's."""
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="e1000emu-")))
             self.model = model
@@ -165,8 +172,20 @@ class OnTap:
             self.recorder = Recorder(self.trunk, directory)
             stack.callback(self.recorder.writer.close)
             self.said: list[str] = []
+            self.monitor = directory / "monitor"
+            self.woken = threading.Event()
+            """PME# was asserted."""
             self.server, self.guest = serve_and_boot(
-                stack, image, model, directory, self.recorder, self.clock, report=self.said.append
+                stack,
+                image,
+                model,
+                directory,
+                self.recorder,
+                self.clock,
+                ("-qmp", f"unix:{self.monitor},server=on,wait=off"),
+                report=self.said.append,
+                on_pme=self._pme,
+                **options,
             )
             self._stack = stack.pop_all()
 
@@ -175,6 +194,10 @@ class OnTap:
         quiet_ipv6(tap, self.peer.name)
         self.peer.ip("addr", "add", f"{address}/24", "dev", tap)
         self.peer.ip("link", "set", tap, "up")
+
+    def _pme(self, level: bool) -> None:
+        if level:
+            self.woken.set()
 
     @property
     def nic(self) -> Any:
@@ -219,6 +242,23 @@ def frame(to: bytes, number: int, *, tag: int | None = None) -> bytes:
     return to + bytes.fromhex("020000000001") + vlan + b"\x88\xb5" + number.to_bytes(50, "big")
 
 
+def on_parts(names: tuple[str, ...], *rows: tuple[Any, ...]) -> pytest.MarkDecorator:
+    """Run a test with `on_tap` once for each row: a part, then what `names` name."""
+    return pytest.mark.parametrize(
+        ("model", *names), rows, indirect=["model"], ids=["-".join(map(str, row)) for row in rows]
+    )
+
+
+def prepared(**options: Any) -> GuestImage:
+    """Return an image, from the cache or made now; `options` are those of `prepare`."""
+    try:
+        return prepare(**options)
+    except E1000Error as error:
+        if in_ci():
+            pytest.fail(f"CI is set, but {error}", pytrace=False)
+        pytest.skip(str(error))
+
+
 # --- in the guest --------------------------------------------------------------------------------
 
 
@@ -228,10 +268,20 @@ def driver_of(model: str) -> str:
 
 
 def boot(
-    image: GuestImage, path: Path, model: str, options: dict[str, Any] | None = None
+    image: GuestImage,
+    path: Path,
+    model: str,
+    options: dict[str, Any] | None = None,
+    arguments: Sequence[str] = (),
 ) -> GuestLinux:
-    """Boot a guest with the card at the socket `path`; `options` are QEMU's."""
-    return GuestLinux(image, nic=VfioUserNic(path, options or {}), modules=(driver_of(model),))
+    """Boot a guest with the card at the socket `path`; `options` are of QEMU's device, `arguments`
+    of QEMU."""
+    return GuestLinux(
+        image,
+        nic=VfioUserNic(path, options or {}),
+        modules=(driver_of(model),),
+        qemu_arguments=arguments,
+    )
 
 
 @contextmanager
@@ -256,12 +306,15 @@ def serve_and_boot(
     directory: Path,
     link: Any,
     clock: RealClock,
+    arguments: Sequence[str] = (),
     **options: Any,
 ) -> tuple[VfioUserServer, GuestLinux]:
     """Start a server on `link` and a configured guest on it; `stack` ends both, and the clock."""
-    serving = offered(directory / "nic", link, clock, model=model, threads=True, **options)
+    serving = offered(
+        directory / "nic", link, clock, **({"model": model, "threads": True} | options)
+    )
     server = stack.enter_context(serving)
-    guest = boot(image, server.path, model)
+    guest = boot(image, server.path, model, arguments=arguments)
     stack.callback(guest.close)
     configure(guest)
     return server, guest

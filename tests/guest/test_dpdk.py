@@ -15,13 +15,11 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import RealClock
-from e1000emu.errors import E1000Error
-from e1000emu.guest import Extra, GuestImage, GuestLinux, VfioUserNic, prepare
+from e1000emu.guest import Extra, GuestImage, GuestLinux, VfioUserNic
 from e1000emu.links import pair
 from e1000emu.regs import reg
 from fastpath.batch import FrameBatch
-from tests.guest.setup import MAC, offered, trouble
-from tests.support import in_ci
+from tests.guest.setup import MAC, offered, prepared, trouble
 
 pytestmark = pytest.mark.slow
 
@@ -145,12 +143,7 @@ class OnTestpmd:
 @pytest.fixture(scope="module")
 def dpdk_image() -> GuestImage:
     """The usual image with testpmd in it."""
-    try:
-        return prepare(extra=DPDK)
-    except E1000Error as error:
-        if in_ci():
-            pytest.fail(f"CI is set, but {error}", pytrace=False)
-        pytest.skip(str(error))
+    return prepared(extra=DPDK)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["shared", "messages"])

@@ -1,4 +1,4 @@
-"""The stock driver of a guest's Linux: probe, ethtool, filters, up and down, reload, reboot."""
+"""The stock driver of a guest's Linux: probe, ethtool, filters, up and down, reload."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from e1000emu.regs import reg
 from tests.guest.setup import (
     GUEST,
     MAC,
+    NO_WAKE_IN_LINUX,
     OnTap,
     configure,
     frame,
+    on_parts,
     ping,
     statistics,
     tcp_from_peer,
@@ -24,8 +26,6 @@ from tests.guest.setup import (
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
 SELF_TESTS = ("Register", "Eeprom", "Interrupt", "Loopback", "Link")
-NO_WAKE_IN_LINUX = {"82545EM"}
-"""Parts that e1000_wol_exclusion of Linux's driver names: it offers no wake-up on them."""
 MULTICAST = bytes.fromhex("01005e0a0b0c")
 STRANGER = bytes.fromhex("525400aabbcc")
 
@@ -69,6 +69,7 @@ def test_probe_finds_the_part(on_tap, guest, model):
     assert MAC.hex(":") in guest.run("ip link show eth0").stdout
 
 
+@on_parts((), ("82540EM",))  # what it tries, the other does too
 def test_self_test_online(on_tap, guest):
     self_test(guest, "online")
     ping(guest)
@@ -354,33 +355,3 @@ def test_wrong_checksum_is_seen_by_the_hardware(on_tap, guest):
     wrong = MAC + bytes.fromhex("020000000001") + b"\x08\x00" + bytes(ip) + udp
     good = received(on_tap, [wrong] * 10, "rx_csum_offload_errors", "rx_errors")
     assert good == [10, 0]
-
-
-# --- last, for they end what the others share ----------------------------------------------------
-
-
-def test_suspend_and_resume_of_the_device(on_tap, guest):
-    """The kernel's own test of suspending: D3hot and back, with the state saved by the driver."""
-    guest.run("echo devices >/sys/power/pm_test; echo mem >/sys/power/state").check()
-    wait_carrier(guest)
-    assert "suspend exit" in guest.dmesg()
-    ping(guest)
-    tcp_to_peer(guest, on_tap.peer)
-
-
-def test_reboot(on_tap, guest):
-    guest.reboot()
-    assert guest.boots == 2
-    configure(guest)
-    ping(guest)
-    tcp_from_peer(guest, on_tap.peer)
-    assert on_tap.server.clients == 1  # the same client all the time
-
-
-def test_magic_packets_are_armed_at_shutdown(on_tap, guest):
-    wakes = on_tap.model not in NO_WAKE_IN_LINUX
-    if wakes:
-        guest.run("ethtool -s eth0 wol g").check()
-    guest.shutdown()
-    wufc = on_tap.registers("WUFC")[0]
-    assert wufc == (reg("WUFC").mask("MAG") if wakes else 0)

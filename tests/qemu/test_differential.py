@@ -1,4 +1,4 @@
-"""The same programs on QEMU's e1000 and on our 82540EM: each disagreement has a ruling.
+"""The same programs on QEMU's e1000, of each model, and on ours: each disagreement has a ruling.
 
 The rulings are in rulings.toml, by Intel's manual; the programs are those of programs.py, and what
 hypothesis makes of the same kinds.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from e1000emu.testing import GuestRings, Popts, Rctl, TxCmd
-from tests.qemu.cards import Ours, Qemus
+from tests.qemu.cards import DEVICES, Ours, Qemus
 from tests.qemu.programs import (
     MAC,
     OTHER,
@@ -30,21 +32,33 @@ from tests.qemu.programs import (
     transmit_program,
     udp,
 )
-from tests.support import require
+from tests.support import examples, require
 
 RULINGS: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "rulings.toml").read_text())[
     "ruling"
 ]
 
 
+@dataclass(frozen=True)
+class Cards:
+    """A model as both have it."""
+
+    model: str
+    ours: Ours
+    qemus: Qemus
+
+
 @pytest.fixture(scope="module")
-def cards() -> Iterator[tuple[Ours, Qemus]]:
-    """Both cards, for all programs of this file."""
+def models() -> Iterator[list[Cards]]:
+    """The cards of every model, for all programs of this file."""
     require.tool("qemu-system-x86_64", "qemu-system-x86")
-    ours, qemus = Ours(), Qemus()
-    yield ours, qemus
-    qemus.close()
-    ours.close()
+    with ExitStack() as stack:
+        made = []
+        for model in DEVICES:
+            made.append(Cards(model, Ours(model), Qemus(model)))
+            stack.callback(made[-1].ours.close)
+            stack.callback(made[-1].qemus.close)
+        yield made
 
 
 def _zero_sums(ours: object, theirs: object) -> bool:
@@ -58,8 +72,11 @@ def _zero_sums(ours: object, theirs: object) -> bool:
     return True
 
 
-def _ruled(ruling: dict[str, Any], program: str, place: str, ours: object, theirs: object) -> bool:
-    if not re.fullmatch(ruling["program"], program) or not re.fullmatch(ruling["place"], place):
+def _ruled(
+    ruling: dict[str, Any], model: str, program: str, place: str, ours: object, theirs: object
+) -> bool:
+    names = {"model": model, "program": program, "place": place}
+    if not all(re.fullmatch(ruling.get(key, ".*"), name) for key, name in names.items()):
         return False
     if ruling.get("bytes") == "zero":
         return _zero_sums(ours, theirs)
@@ -70,28 +87,28 @@ def _ruled(ruling: dict[str, Any], program: str, place: str, ours: object, their
     return True
 
 
-def _compare(name: str, ours: Seen, theirs: Seen, used: set[int]) -> list[str]:
+def _compare(model: str, name: str, ours: Seen, theirs: Seen, used: set[int]) -> list[str]:
     """Return the disagreements without a ruling; note in `used` which rulings there were."""
     open_ = []
     for place in ours | theirs:
         mine, other = ours.get(place), theirs.get(place)
         if mine == other:
             continue
-        found = [i for i, r in enumerate(RULINGS) if _ruled(r, name, place, mine, other)]
+        found = [i for i, r in enumerate(RULINGS) if _ruled(r, model, name, place, mine, other)]
         used.update(found)
         if not found:
-            open_.append(f"{name}, {place}: ours {mine!r}, QEMU's {other!r}")
+            open_.append(f"{model}: {name}, {place}: ours {mine!r}, QEMU's {other!r}")
     return open_
 
 
 @pytest.mark.parametrize("kind", sorted({name.split()[0] for name in PROGRAMS}))
-def test_each_disagreement_has_a_ruling(cards: tuple[Ours, Qemus], kind: str) -> None:
-    ours, qemus = cards
+def test_each_disagreement_has_a_ruling(models: list[Cards], kind: str) -> None:
     used: set[int] = set()
     wrong = []
-    for name, program in PROGRAMS.items():
-        if name.split()[0] == kind:
-            wrong += _compare(name, program(ours), program(qemus), used)
+    for cards in models:
+        for name, program in PROGRAMS.items():
+            if name.split()[0] == kind:
+                wrong += _both(cards, name, program, used)
     assert not wrong, "\n".join(wrong[:20])
     idle = [
         ruling["program"]
@@ -106,11 +123,15 @@ def test_there_are_programs_enough_and_every_ruling_is_one() -> None:
     for ruling in RULINGS:
         assert ruling["right"] in ("ours", "qemu", "either")
         assert re.fullmatch(r"[\d., ]+", ruling["sdm"])
+        assert not {"program", "place"} - set(ruling)
+        assert "model" not in ruling or any(re.fullmatch(ruling["model"], m) for m in DEVICES)
         assert ruling["why"].endswith(".")
 
 
 GENERATED = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    max_examples=examples(40),
 )
 SIZES = st.integers(14, 1514)
 ADDRESSES = st.sampled_from([MAC, OTHER, b"\xff" * 6, bytes.fromhex("01005e000001")])
@@ -129,13 +150,14 @@ def _frames() -> st.SearchStrategy[bytes]:
     broadcast=st.booleans(),
 )
 def test_generated_frames_are_received_alike(
-    cards: tuple[Ours, Qemus], frames: list[bytes], extra: set[Rctl], broadcast: bool
+    models: list[Cards], frames: list[bytes], extra: set[Rctl], broadcast: bool
 ) -> None:
     rctl = int(Rctl.EN | Rctl.SECRC | (Rctl.BAM if broadcast else 0))
     for bit in sorted(extra):
         rctl = rctl & ~int(Rctl.BSIZE_256) | bit if bit & Rctl.BSIZE_256 else rctl | bit
     program = receive_program(tuple(frames), rctl=rctl)
-    assert not _both(cards, "receive generated", program)
+    for cards in models:
+        assert not _both(cards, "receive generated", program, set())
 
 
 @GENERATED
@@ -153,7 +175,7 @@ def test_generated_frames_are_received_alike(
     )
 )
 def test_generated_descriptors_are_sent_alike(
-    cards: tuple[Ours, Qemus], posts: list[tuple[str, int, int, bool, int]]
+    models: list[Cards], posts: list[tuple[str, int, int, bool, int]]
 ) -> None:
     def send(r: GuestRings) -> None:
         for how, size, popts, fcs, report in posts:
@@ -172,17 +194,17 @@ def test_generated_descriptors_are_sent_alike(
                 r.post_data(packet, dcmd=flags | TxCmd.DEXT, popts=popts)
         r.kick()
 
-    assert not _both(cards, "transmit generated frames", transmit_program(send))
+    for cards in models:
+        assert not _both(cards, "transmit generated frames", transmit_program(send), set())
 
 
-def _both(cards: tuple[Ours, Qemus], name: str, program: Program) -> list[str]:
-    ours, qemus = cards
-    return _compare(name, program(ours), program(qemus), set())
+def _both(cards: Cards, name: str, program: Program, used: set[int]) -> list[str]:
+    return _compare(cards.model, name, program(cards.ours), program(cards.qemus), used)
 
 
 def test_a_difference_would_be_seen() -> None:
     used: set[int] = set()
     same: Seen = {"RDTR := 0x1": 1, "level": True}
-    assert not _compare("register RDTR", same, dict(same), used)
-    assert len(_compare("register RDTR", same, {"RDTR := 0x1": 3}, used)) == 2
+    assert not _compare("82540EM", "register RDTR", same, dict(same), used)
+    assert len(_compare("82540EM", "register RDTR", same, {"RDTR := 0x1": 3}, used)) == 2
     assert not used

@@ -37,7 +37,7 @@ sys.path.insert(0, sys.argv[1] + "/scripts")
 from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from stackc.build import COMPILE_FLAGS, directives
+from stackc.build import COMPILE_FLAGS, OPTIMIZE, directives
 from stackc.translate import translate
 from stackc.tree import generate
 out = Path("build/stackc")
@@ -52,7 +52,7 @@ setup(
                 name,
                 [str(path)],
                 include_dirs=["fastpath/_c", sys.path[0] + "/stackc"],
-                extra_compile_args=COMPILE_FLAGS,
+                extra_compile_args=[*COMPILE_FLAGS, OPTIMIZE["cold"], "-g0"],
             )
             for name, path in modules.items()
         ],

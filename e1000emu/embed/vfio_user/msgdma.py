@@ -65,7 +65,7 @@ TXD_DEXT = 0x20
 TXD_DATA = 1
 DMA_READ, DMA_WRITE = int(Command.DMA_READ), int(Command.DMA_WRITE)
 TDT, RDT = reg("TDT").offset, reg("RDT").offset
-TCTL_EN = reg("TCTL").mask("EN")
+TCTL, TCTL_EN = reg("TCTL").offset, reg("TCTL").mask("EN")
 TXQE, TXD_LOW = reg("ICR").mask("TXQE"), reg("ICR").mask("TXD_LOW")
 RXDMT0 = reg("ICR").mask("RXDMT0")
 CAUSES = 0x1FFFF
@@ -525,7 +525,8 @@ class TxStage:
         count, head = engine.len >> 4, engine.head
         tail = nic.regs.peek(TDT)
         tail = 0 if tail == count else tail
-        able = tx.open and not tx.paused and engine.tctl & TCTL_EN and nic.memory.enabled
+        able = tx.open and not tx.paused and nic.memory.enabled
+        able = able and bool(nic.regs.peek(TCTL) & TCTL_EN)
         if not able or count < 8 or max(head, tail) >= count or head == tail:
             tx.pump_now()  # says why, or has nothing to do
             return
@@ -618,9 +619,7 @@ class TxStage:
         if room <= 0:
             return  # tx_ready goes on
         batch = pool.get()
-        engine.tail = end
-        flags = tx._run(batch, room)
-        engine.tail = nic.regs.peek(TDT)
+        flags = tx._run(batch, room, end)
         if engine.head == end:
             self._frames = self._end = None
             if end == self._known:
@@ -666,7 +665,7 @@ class RxStage:
             self.forget()
         else:
             rx.stage = None
-            rx.engine.tail = nic.regs.peek(RDT)
+            rx.engine.prefetched = -1
             rx.kick()
 
     def forget(self) -> None:
@@ -676,7 +675,7 @@ class RxStage:
         self._busy = False
         self._have.clear()
         if rx.stage is self:
-            rx.engine.tail = rx.engine.head
+            rx.engine.prefetched = rx.engine.head
             rx.kick()
 
     def get(self, addr: int, n: int) -> bytes | None:
@@ -691,13 +690,13 @@ class RxStage:
         """Fetch the descriptors that the guest has given since, or go on with those there are."""
         nic, rx = self._nic, self._nic.rx
         engine = rx.engine
-        count, head, have = engine.len >> 4, engine.head, engine.tail
+        count, head, have = engine.len >> 4, engine.head, engine.prefetched
         tail = nic.regs.peek(RDT)
         if self._busy:
             return
         base = engine.base & ~(DESC_BYTES - 1)
         if count < 8 or head >= count or tail > count or base + count * DESC_BYTES > 1 << 64:
-            engine.tail = tail
+            engine.prefetched = tail
             rx.kick_now()
             return
         if not nic.memory.enabled:
@@ -717,7 +716,7 @@ class RxStage:
             if wanted:
                 self._fetch(wanted, tail, spans)
                 return
-            engine.tail = tail
+            engine.prefetched = tail
         rx.kick_now()
 
     def _fetch(
@@ -738,7 +737,7 @@ class RxStage:
                         self._have[at] = desc
                     else:
                         self._have.pop(at, None)
-            rx.engine.tail = tail
+            rx.engine.prefetched = tail
             self.run()
 
         self._busy = True
@@ -747,7 +746,7 @@ class RxStage:
     def after(self, causes: int) -> None:
         """Raise `causes` when all that the run wrote is in memory."""
         rx = self._nic.rx
-        if rx.engine.tail != self._nic.regs.peek(RDT):
+        if rx.engine.prefetched != self._nic.regs.peek(RDT):
             causes &= ~RXDMT0  # more are free than the engine knows
         self._dma.barrier(lambda: rx.settle(causes))
 

@@ -51,10 +51,11 @@ from e1000emu.links.tap import Tap
 from e1000emu.models import Model
 from e1000emu.models import model as find_model
 from e1000emu.nic import Nic
-from e1000emu.pci import CONFIG_BYTES, IO_BAR
+from e1000emu.pci import CONFIG_BYTES
 from e1000emu.phy import AUTONEG_NS
 from e1000emu.ports import Clock, Link
 from e1000emu.record import Recorder
+from e1000emu.wakeup import PmeCallback
 from fastpath.datapath import (
     NOTICE_CONTROL,
     NOTICE_FIFO,
@@ -110,10 +111,13 @@ class VfioUserServer:
     over.  The default (None) has threads with a `Tap` only: no other link needs real time.
     `moderation` is `Nic`'s: `adaptive` spares the guest interrupts, `datasheet` none but by ITR.
     `faults` are what the NIC's hardware does wrong, and `record` names a file that takes what
-    crosses its ports (docs/record.md); both keep the NIC on the clock, without `threads`.
+    crosses its ports (docs/record.md); both keep the NIC on the clock, without `threads`.  `flash`
+    is `Nic`'s: an option ROM, for a client that has none of its own to give the guest.
+    `on_pme(level)` hears of PME#, for which vfio-user has no message: whoever runs the machine
+    wakes it (QEMU: `system_wakeup`).  It may come from another thread.
     Call everything with the clock's lock held.
-    Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac`, state or
-    `moderation`.
+    Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac`, state,
+    `moderation` or `flash`.
     """
 
     def __init__(
@@ -134,6 +138,8 @@ class VfioUserServer:
         moderation: str = "adaptive",
         faults: Faults | None = None,
         record: str | os.PathLike[str] | None = None,
+        flash: bytes | None = None,
+        on_pme: PmeCallback | None = None,
     ) -> None:
         if faults is not None or record is not None:
             threads = False
@@ -171,11 +177,13 @@ class VfioUserServer:
                 clock=guarded,
                 model=part,
                 on_message=self.irqs.message,
+                on_pme=on_pme,
                 mac=mac,
                 autoneg_ns=autoneg_ns,
                 moderation=moderation,
                 faults=faults,
                 record=self.record,
+                flash=flash,
             )
             if wire is not None:
                 self._start_data(wire)
@@ -196,11 +204,8 @@ class VfioUserServer:
                 self.record.close("the NIC was not made")
             raise
         self._client: _Client | None = None
-        self._regions = {
-            vu.VFIO_PCI_CONFIG_REGION_INDEX: CONFIG_BYTES,
-            0: self.nic.slot.bar_size(0),
-            IO_BAR: self.nic.slot.bar_size(IO_BAR),
-        }
+        self._regions: dict[int, int] = {}
+        self._find_regions()
         self._handlers: dict[int, Callable[[Message], bytes]] = {
             Command.VERSION: self._version,
             Command.DMA_MAP: self._dma_map,
@@ -523,6 +528,8 @@ class VfioUserServer:
         size = self._regions.get(index, 0)
         # No region is for mmap: registers have side effects, and QEMU would post no write then.
         flags = READ_WRITE if size else 0
+        if index == vu.VFIO_PCI_ROM_REGION_INDEX:
+            flags &= vu.VFIO_REGION_INFO_FLAG_READ
         return vu.REGION_INFO.pack(vu.REGION_INFO.size, flags, index, 0, size, 0)
 
     def _get_irq_info(self, message: Message) -> bytes:
@@ -543,8 +550,15 @@ class VfioUserServer:
             self._hold(False)
         return b""
 
+    def _find_regions(self) -> None:
+        """Take the sizes of the BARs, which the EEPROM decides at a reset."""
+        bars = range(vu.VFIO_PCI_CONFIG_REGION_INDEX)
+        self._regions = {bar: self.nic.slot.bar_size(bar) for bar in bars}
+        self._regions[vu.VFIO_PCI_CONFIG_REGION_INDEX] = CONFIG_BYTES
+
     def _device_reset(self, message: Message) -> bytes:
         self.nic.reset()
+        self._find_regions()
         if self.held:
             self._hold(False)
         return b""
@@ -560,6 +574,9 @@ class VfioUserServer:
             config_read = self.nic.slot.config_read
             parts = [config_read(at, n).to_bytes(n, "little") for at, n in _pieces(offset, size)]
             return access.head() + b"".join(parts)
+        if region == vu.VFIO_PCI_ROM_REGION_INDEX:
+            # A client copies the option ROM before the guest has enabled anything.
+            return access.head() + self.nic.flash.contents(offset, size)
         if self.held:
             self._hold(False)  # the guest runs, so its memory is there
         bar_read = self.nic.slot.bar_read

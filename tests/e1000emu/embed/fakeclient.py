@@ -25,6 +25,7 @@ from e1000emu.testing.recorders import RecordingLink
 from fastpath.dma import HostMemory
 
 TIMEOUT_NS = 10_000_000_000
+LOOK_NS, LONGEST_LOOK_NS = 200_000, 20_000_000
 QEMU_VERSION = (
     b'{"capabilities": {"pgsizes": 4096, "max_msg_fds": 16, "max_dma_maps": 65535, '
     b'"max_data_xfer_size": 1048576, "migration": {"max_bitmap_size": 268435456, '
@@ -77,12 +78,15 @@ class FakeClient:
     def run(self, until: Callable[[], bool]) -> None:
         """Let the server work until `until()`."""
         end = time.monotonic_ns() + TIMEOUT_NS
-        # A server with threads answers without waking the clock: look again and again.
+        # A server with threads answers without waking the clock: look again and again, each time
+        # for longer. Where looking alone takes that long the clock would never get its turn.
+        pause_ns = LOOK_NS if self.threaded else TIMEOUT_NS
         while True:
             with self.clock.lock:
-                if self.clock.wait(until, 200_000 if self.threaded else TIMEOUT_NS):
+                if self.clock.wait(until, pause_ns):
                     return
             assert time.monotonic_ns() < end
+            pause_ns = min(2 * pause_ns, LONGEST_LOOK_NS)
 
     def gather(self, wanted: int) -> None:
         """Let the server work until `wanted` messages are there, however long, while some come."""

@@ -35,6 +35,7 @@ from tests.e1000emu.embed.fakeclient import (
     error_of,
     u32,
 )
+from tests.support import examples
 
 CFG = vu.VFIO_PCI_CONFIG_REGION_INDEX
 FRAME = b"\xff" * 6 + b"\x52\x54\x00\x12\x34\x56" + b"\x08\x00" + bytes(range(50))
@@ -795,7 +796,9 @@ def test_server_close_ends_the_client(rig: Rig) -> None:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     st.lists(

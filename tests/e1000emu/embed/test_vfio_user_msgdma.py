@@ -25,6 +25,7 @@ from tests.e1000emu.embed.fakeclient import (
     Rig,
     error_of,
 )
+from tests.support import examples
 
 FRAME = b"\xff" * 6 + b"\x52\x54\x00\x12\x34\x56" + b"\x08\x00" + bytes(range(50))
 READ, WRITE = Command.DMA_READ, Command.DMA_WRITE
@@ -672,7 +673,9 @@ def test_server_close_with_dma_under_way(rig: Rig) -> None:
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     st.lists(

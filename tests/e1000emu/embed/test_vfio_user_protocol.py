@@ -25,6 +25,7 @@ from e1000emu.embed.vfio_user.protocol import (
     SetIrqs,
     Version,
 )
+from tests.support import examples
 
 PARSERS = (
     Version.parse,
@@ -47,7 +48,7 @@ def refused(parse: object, payload: bytes) -> Refused:
     return caught.value
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(headers, max_size=8), st.data())
 def test_messages_do_not_depend_on_how_the_stream_is_cut(
     parts: list[tuple[int, int, bytes, int]], data: st.DataObject
@@ -64,7 +65,7 @@ def test_messages_do_not_depend_on_how_the_stream_is_cut(
     assert got == [Message(i, c, f, 0, p) for i, c, p, f in parts]
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(st.lists(st.binary(max_size=80), max_size=10))
 def test_reader_survives_any_bytes(chunks: list[bytes]) -> None:
     reader = MessageReader(max_bytes=256)
@@ -76,7 +77,7 @@ def test_reader_survives_any_bytes(chunks: list[bytes]) -> None:
         assert reader.feed(vu.pack(1, 1)) == []
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.sampled_from(PARSERS), st.binary(max_size=80))
 def test_parsers_refuse_or_accept_any_payload(parse: object, payload: bytes) -> None:
     try:

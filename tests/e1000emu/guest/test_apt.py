@@ -84,7 +84,10 @@ def test_mirror_is_a_setting(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("keyring")
 def test_current_kernel_is_what_the_meta_package_depends_on(tmp_path, monkeypatch):
     programs(tmp_path, monkeypatch)
-    assert make(tmp_path / "apt").current("linux-image-amd64") == "linux-image-6.12-amd64"
+    made = make(tmp_path / "apt")
+    assert made.named("linux-image-amd64", "linux-image-") == ["linux-image-6.12-amd64"]
+    with pytest.raises(E1000Error, match="depends on no linux-modules-"):
+        made.named("linux-image-amd64", "linux-modules-")
 
 
 @pytest.mark.parametrize(

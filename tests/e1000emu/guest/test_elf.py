@@ -35,6 +35,12 @@ def test_what_is_no_elf_file_needs_nothing():
     assert elf.needed(b"\x7fELF\x01\x01" + bytes(100)) == ("", [])  # 32 bits
 
 
+def test_notes_are_those_that_readelf_shows():
+    program = Path(shutil.which("sleep") or sys.executable).resolve()
+    assert ("GNU", 3) in elf.notes(program.read_bytes())  # NT_GNU_BUILD_ID
+    assert elf.notes(b"#!/bin/sh\n") == set()
+
+
 def test_module_names_what_it_depends_on():
     head = b"\x7fELF" + bytes(60) + b"license=GPL\0"
     assert elf.module_depends(head + b"depends=mrp,garp\0retpoline=Y\0") == ["mrp", "garp"]
@@ -49,6 +55,8 @@ def test_damaged_file_is_a_value_error_or_read(data: st.DataObject):
         image[data.draw(st.integers(6, 4095))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(ValueError):
         elf.needed(bytes(image[: data.draw(st.integers(0, len(image)))]))
+    with contextlib.suppress(ValueError):
+        elf.notes(bytes(image[: data.draw(st.integers(0, len(image)))]))
 
 
 def test_string_that_never_ends_is_a_value_error():

@@ -161,12 +161,17 @@ def test_errors_of_the_disk_are_one_line(monkeypatch, tmp_path, number, text):
     def fail(*args: object) -> None:
         raise OSError(number, os.strerror(number), str(tmp_path / "x"))
 
-    monkeypatch.setattr(image, "_linux_tree", fail)
+    monkeypatch.setattr(image, "_tools_tree", fail)
     monkeypatch.setattr(image, "find_qemu", lambda given: Qemu(("true",), "11.0.0", "test"))
     with pytest.raises(E1000Error, match=text) as error:
         image.prepare(cache=tmp_path)
     assert image.CACHE_VARIABLE in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_kernel_of_no_suite_is_refused(tmp_path):
+    with pytest.raises(E1000Error, match="'sarge'; give one of bookworm, trixie"):
+        image.prepare(cache=tmp_path, kernel="sarge")
 
 
 def test_cache_that_is_a_file_is_named(tmp_path):
@@ -215,8 +220,17 @@ def test_lock_of_a_cache_that_is_read_only(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("path", ["boot/vmlinuz-7.3-amd64", "usr/lib/modules/7.3-amd64/vmlinuz"])
+def test_a_kernels_release_is_known_by_its_file(tmp_path, path):
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    assert image._kernel(tmp_path) == tmp_path / path
+    assert image._release(tmp_path) == "7.3-amd64"
+
+
 def test_which_files_of_the_packages_are_kept():
     assert image._of_kernel("boot/vmlinuz-6.12.1-amd64")
+    assert image._of_kernel("usr/lib/modules/7.3.4-amd64/vmlinuz")
     assert image._of_kernel(
         "usr/lib/modules/6.12.1/kernel/drivers/net/ethernet/intel/e1000/e1000.ko.xz"
     )

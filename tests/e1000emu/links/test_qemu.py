@@ -18,6 +18,7 @@ from e1000emu.links import pool
 from e1000emu.links.qemu import BATCH_FRAMES, MAX_FRAME_BYTES, QemuDgram, QemuStream
 from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS
 from tests.e1000emu.links.ports import RecordingPort, frame, number
+from tests.support import examples
 
 SECOND_NS = 1_000_000_000
 
@@ -99,7 +100,7 @@ def test_stream_sends_no_fcs_and_no_damaged_frame(clock) -> None:
     qemu.close()
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=20), st.data())
 def test_stream_is_read_wherever_it_is_cut(sizes, data) -> None:
     clock = VirtualClock()

@@ -31,6 +31,7 @@ from stack.clients.resolver import Finished
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.sockaddr import show
+from tests.support import examples
 
 LO = {"lo": 1}
 
@@ -123,7 +124,7 @@ FLAGS = st.sets(
 ).map(lambda flags: AI_NUMERICHOST | sum(flags))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     HOSTS,
     PORTS,

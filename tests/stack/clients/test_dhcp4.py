@@ -17,6 +17,7 @@ from stack.clients.dhcp4_state import HAS_ADDRESS, TRANSITIONS, Event, State
 from stack.clients.dhcp4_wire import Dhcp4Message, MessageType
 from tests.stack.clients.dhcp4_server import SERVER, Client, Server, kind, option
 from tests.stack.clients.simulation import SECOND, Simulation
+from tests.support import examples
 
 MAC = bytes.fromhex("525400123456")
 OTHER = bytes.fromhex("525400aaaaaa")
@@ -396,7 +397,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(EVENTS, max_size=30))
 def test_no_order_of_events_breaks_the_client(events: list[tuple[str, Any]]) -> None:
     client = Dhcp4Client(mac=MAC, random=Random(1))

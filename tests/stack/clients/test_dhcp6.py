@@ -24,6 +24,7 @@ from stack.clients.dhcp6_wire import (
 )
 from tests.stack.clients.dhcp6_server import Client, Server, addresses
 from tests.stack.clients.simulation import SECOND, Simulation
+from tests.support import examples
 
 MAC = bytes.fromhex("525400123456")
 BASE = 0x20010DB8 << 96
@@ -391,7 +392,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(EVENTS, max_size=30))
 def test_no_order_of_events_breaks_the_client(events: list[tuple[Any, ...]]) -> None:
     client = Dhcp6Client(duid=duid_ll(MAC), iaid=IAID, random=Random(1), rapid_commit=True)

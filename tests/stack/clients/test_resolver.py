@@ -19,6 +19,7 @@ from stack.clients.resolvconf import ResolvConf
 from stack.clients.resolver import Finished, Lookup, SendDatagram, candidates
 from tests.stack.clients.dns_server import Server, World, address, found
 from tests.stack.clients.simulation import SECOND, Simulation
+from tests.support import examples
 
 WWW = {"www.example.org.": [("A", "192.0.2.1"), ("A", "192.0.2.2"), ("AAAA", "2001:db8::1")]}
 A1, A2, A6 = 0xC0000201, 0xC0000202, 0x20010DB8 << 96 | 1
@@ -377,7 +378,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(EVENTS, max_size=40), st.booleans())
 def test_no_order_of_events_breaks_the_resolver(
     events: list[tuple[Any, ...]], use_vc: bool

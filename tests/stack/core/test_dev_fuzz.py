@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from stack.ipv4.devinet import inet_addr_add
 from tests.stack.core.wire import assert_no_leak, wired_pair
+from tests.support import examples
 
 MAC_A = b"\x02\x00\x00\x00\x00\x01"
 macs = st.sampled_from([MAC_A, b"\xff" * 6, b"\x01\x00\x5e\x00\x00\x01", b"\x02" * 6, bytes(6)])
@@ -30,7 +31,7 @@ def frames(draw):
 
 
 @given(st.lists(frames(), max_size=12))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_arbitrary_frames(batch):
     clock, a, b, wa, _wb = wired_pair(inet=True)
     inet_addr_add(wa.dev, 0x0A000001, 24)

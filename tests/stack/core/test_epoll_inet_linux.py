@@ -25,6 +25,7 @@ from stack.core.uapi import SIOCINQ
 from stack.host import Host
 from stack.socket import Socket
 from tests.stack.core.test_files_linux import linux_ctl, linux_wait, outcome
+from tests.support import examples
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
 
@@ -214,7 +215,7 @@ class Inet(RuleBasedStateMachine):
 
 TestInet = Inet.TestCase
 TestInet.settings = settings(
-    max_examples=30,
+    max_examples=examples(30),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

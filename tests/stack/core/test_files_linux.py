@@ -29,6 +29,7 @@ from stack.core.socket import sys_close, sys_shutdown, sys_socketpair
 from stack.core.splice import sys_splice, sys_tee
 from stack.core.uapi import FIONREAD
 from stack.host import Host
+from tests.support import examples
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
 
@@ -362,7 +363,7 @@ class Calls(RuleBasedStateMachine):
 
 TestCalls = Calls.TestCase
 TestCalls.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),

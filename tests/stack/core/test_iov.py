@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fastpath.dma import HostMemory
 from fastpath.skbuff import SkbPool, alloc_skb, skb_from_bytes, skb_to_bytes
 from stack.core.iov import as_buffer, iov_iter, msghdr, skb_copy_datagram_iter
+from tests.support import examples
 
 MEM = HostMemory(8 << 20)
 SMALL = SkbPool(MEM, 2048, 64)
@@ -19,7 +20,7 @@ PAGES = SkbPool(MEM, 4096, 64)
 pieces = st.lists(st.binary(max_size=700), max_size=6)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(pieces, st.integers(0, 1500))
 def test_data_go_into_an_skb_in_order(bufs: list[bytes], linear: int) -> None:
     whole = b"".join(bufs)
@@ -33,7 +34,7 @@ def test_data_go_into_an_skb_in_order(bufs: list[bytes], linear: int) -> None:
     assert (msg.count, msg.msg_done) == (0, len(whole))
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(st.binary(max_size=1800), st.lists(st.integers(0, 500), max_size=8), st.integers(0, 50))
 def test_data_come_out_in_order(data: bytes, sizes: list[int], offset: int) -> None:
     skb = skb_from_bytes(SMALL, data, 0)

@@ -53,6 +53,7 @@ from stack.ipv6.if_inet6 import IFA_F_NODAD
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, Socket
 from tests.stack.ipv4.net import ME, PEER, PEER_MAC, Net, mac, one_host
 from tests.stack.ipv4.test_mutated import SEEDS
+from tests.support import examples
 
 ME6, PEER6, FAR6 = "2001:db8::1", "2001:db8::2", "2001:db8:1::9"
 ME_MAC = "02:00:00:00:00:01"
@@ -320,7 +321,7 @@ def run(program: list[Any], batch: int, gro: bool, watch: str) -> list[Any]:
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     program=st.lists(steps, min_size=1, max_size=6),
     gro=st.booleans(),

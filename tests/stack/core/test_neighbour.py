@@ -51,6 +51,7 @@ from stack.ipv4.devinet import devinet_net_ops, inet_addr_add, register_inetaddr
 from stack.ipv4.fib import fib_inetaddr_event, netns_fib
 from stack.ipv4.neigh import ip_neigh_gw4
 from tests.stack.core.wire import assert_no_leak, wired_pair
+from tests.support import examples
 
 A = 0x0A000001
 B = 0x0A000002
@@ -351,7 +352,7 @@ def test_a_truncated_arp_is_dropped(pair):
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_no_arp_payload_crashes(data):
     clock, a, b, wa, wb = wired_pair()
     add_ipv4(a, wa, A)

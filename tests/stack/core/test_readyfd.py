@@ -34,7 +34,7 @@ from stack.socket import (
     create_connection,
     create_server,
 )
-from tests.support import missing
+from tests.support import examples, missing
 
 ALL = POLLIN | POLLOUT | POLLERR | POLLHUP | POLLRDHUP
 MS = 1_000_000
@@ -183,7 +183,7 @@ ACTIONS = (
 
 
 @given(st.lists(st.sampled_from(ACTIONS), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_it_shows_what_the_kernel_shows_of_a_connection(hosts, actions):
     ours, kernels = Ours(hosts), Kernels()
     try:

@@ -13,6 +13,7 @@ from stack.core.iov import msghdr
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import IPPROTO_ICMP, SOL_IP, SOL_SOCKET, SOL_UDP
 from tests.stack.ipv4.net import GW, ME, PEER, at, ip4, one_host
+from tests.support import examples
 
 LO = 0x7F000001
 
@@ -133,7 +134,7 @@ def connected(host) -> None:
     calls.sys_connect(host, one, calls.sys_getsockname(host, two))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.sampled_from([fresh, fresh6, connected]), st.lists(steps, max_size=40))
 def test_any_calls_in_any_order(start, sequence: list[tuple]) -> None:
     net = one_host()

@@ -19,6 +19,7 @@ from stack.core.timer import (
     timer_shutdown,
 )
 from stack.host import Host
+from tests.support import examples
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ def test_the_heap_does_not_keep_what_nothing_can_come_of(host):
     ),
     st.integers(0, 300),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_throwing_dead_entries_out_changes_neither_order_nor_times(ops, crowd):
     """Two hosts do the same; on one the passing timers are shut down, on the other only deleted."""
     logs = []
@@ -207,7 +208,7 @@ operations = st.lists(
 
 
 @given(operations)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_timers_behave_as_a_plain_dict_of_deadlines(ops):
     clock = VirtualClock()
     host = Host(clock=clock, inet=False, drivers=False)

@@ -35,6 +35,7 @@ from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_sockopt import tcp_info_dict
 from stack.proc.ss import ss
 from tests.stack.inet.tcpnet import MS, A, S, Sock, TcpNet, transfer
+from tests.support import examples
 
 HOST = Host("host", clock=VirtualClock())
 GOLDEN = Path(__file__).parent / "golden_congestion.txt"
@@ -137,7 +138,7 @@ class Model:
             self.cwnd += (target - self.cwnd) / self.cwnd * segments
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(12, 8000), st.sampled_from([2, 10, 35, 80, 200, 400]))
 def test_window_over_time_is_that_of_the_model(w_max: int, rtt_ms: int) -> None:
     """Through the concave region, the plateau and as far beyond: within 3 % and two segments."""
@@ -483,7 +484,7 @@ def test_spurious_timeout_gives_the_window_and_the_curve_back() -> None:
 
 
 @pytest.mark.uncompiled
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.integers(0, 1 << 30),
     st.sampled_from(["cubic", "reno"]),

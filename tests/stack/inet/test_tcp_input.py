@@ -27,6 +27,7 @@ from tests.stack.inet.tcpnet import (
     transfer,
 )
 from tests.stack.inet.test_tcp_states import Peer
+from tests.support import examples
 
 M32 = 0xFFFFFFFF
 seqs = st.integers(0, M32)
@@ -77,7 +78,7 @@ def test_out_of_order_segments_are_joined() -> None:
     end(peer)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.integers(1, 120)), min_size=1, max_size=25),
     st.integers(0, M32),
@@ -262,7 +263,7 @@ def test_malformed_data_offset_is_counted(doff: int) -> None:
     end(peer)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=40), st.sampled_from([SYN, SYN | ACK, ACK, ACK | PSH, FIN | ACK, RST]))
 def test_any_options_are_survived(options: bytes, flags: int) -> None:
     """Garbage in the option area never crashes and never opens a hole."""
@@ -279,7 +280,7 @@ def test_any_options_are_survived(options: bytes, flags: int) -> None:
     end(peer)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stack.inet import tcp_sock as opt
 from stack.inet.tcp_cong import tcp_congestion_ops, tcp_register_congestion_control, tcp_reno
 from tests.stack.inet.tcpnet import MS, A, S, Sock, TcpNet, transfer
+from tests.support import examples
 
 MSS = 1448
 GOLDEN = Path(__file__).parent / "golden_goodput.txt"
@@ -293,7 +294,7 @@ def test_congestion_control_is_a_table() -> None:
 # --- any wire -----------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1 << 30),
     loss=st.sampled_from([0.0, 0.01, 0.05, 0.15]),
@@ -341,7 +342,7 @@ def test_no_byte_is_lost_doubled_or_moved(  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.uncompiled
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 1 << 30), st.sampled_from([0.0, 0.1]))
 def test_books_of_the_scoreboard_balance(seed: int, reorder: float) -> None:
     """packets_out, sacked_out, lost_out, retrans_out equal what the queue says at each ACK."""

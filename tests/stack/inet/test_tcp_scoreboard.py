@@ -32,6 +32,7 @@ from stack.inet.tcp_sock import (
     s32,
 )
 from tests.stack.inet.tcpnet import ACK, MS, B, S, TcpNet, build_segment, transfer
+from tests.support import examples
 
 M32 = 0xFFFFFFFF
 INET = str(Path(next(iter(stack.inet.__path__))))
@@ -231,7 +232,7 @@ def watched(checked: dict[str, int]) -> Iterator[None]:
 
 
 @pytest.mark.uncompiled
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1 << 30),
     loss=st.sampled_from([0.01, 0.05, 0.2]),

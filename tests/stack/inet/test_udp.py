@@ -72,6 +72,7 @@ from stack.core.uapi import (
     UDP_SEGMENT,
 )
 from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, at, ip4, one_host, show, udp_socket
+from tests.support import examples
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_sendto_emits_a_datagram_scapy_accepts(net: Net) -> None:
     assert net.host.mib.udp.OutDatagrams == 1
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(size=st.integers(0, 9000), port=st.integers(1, 65535), ttl=st.integers(1, 255))
 def test_any_size_port_and_ttl_is_well_formed(size: int, port: int, ttl: int) -> None:
     net = one_host()
@@ -670,7 +671,7 @@ def test_merged_datagrams_are_split_unless_the_reader_wants_them_whole() -> None
     assert b.skb_small.in_use == b.skb_pages.in_use == 0
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.binary(max_size=120), st.integers(0, 65535))
 def test_no_bytes_after_the_ip_header_crash_udp(data: bytes, dport: int) -> None:
     net = _fuzz_net()

@@ -60,6 +60,7 @@ from stack.ipv6.addr import parse_addr6
 from stack.ipv6.addrconf import inet6_addr_add
 from stack.ipv6.if_inet6 import IFA_F_NODAD
 from stack.socket import AF_INET, AF_INET6, IPPROTO_UDP, SOCK_DGRAM, Socket
+from tests.support import examples
 
 A, B, A6, B6 = "10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2"
 OFF = {"tx-udp-segmentation": False, "gro": False}
@@ -306,7 +307,7 @@ steps = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(program=st.lists(steps, min_size=3, max_size=25), loss=st.sampled_from([0.0, 0.0, 0.1]))
 def test_nobody_can_tell(program: list[tuple[Any, ...]], loss: float) -> None:
     on, off = run(program, True, loss), run(program, False, loss)

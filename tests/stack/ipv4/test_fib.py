@@ -45,6 +45,7 @@ from stack.ipv4.fib import (
     parse_prefix,
 )
 from tests.stack.ipv4.net import GW, ME, PEER, Net, ip4, one_host
+from tests.support import examples
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ prefixes = st.tuples(st.integers(0, 0xFFFFFFFF), st.integers(0, 32)).map(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.sets(prefixes, max_size=30), st.lists(st.integers(0, 0xFFFFFFFF), max_size=20))
 def test_lookup_is_longest_prefix_match(routes: set, addrs: list[int]) -> None:
     table = fib_table(RT_TABLE_MAIN)

@@ -12,6 +12,7 @@ from stack.core.drop_reason import drop_names
 from stack.ipv4.icmp import guess_mtu
 from stack.ipv4.icmp_codes import icmp_err_convert
 from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host
+from tests.support import examples
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def net() -> Net:
     return one_host()
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(size=st.integers(0, 3000), ident=st.integers(0, 65535), seq=st.integers(0, 65535))
 def test_echo_is_answered_with_its_data(size: int, ident: int, seq: int) -> None:
     net = one_host()
@@ -171,7 +172,7 @@ def test_every_unreachable_code_has_an_errno() -> None:
     assert all(e.errno > 0 for e in icmp_err_convert)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(kind=st.integers(0, 40), code=st.integers(0, 20), data=st.binary(max_size=80))
 def test_no_message_crashes_the_receiver(kind: int, code: int, data: bytes) -> None:
     net = _fuzz_net()

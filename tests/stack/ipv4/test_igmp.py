@@ -35,6 +35,7 @@ from stack.core.uapi import (
 )
 from stack.ipv4.igmp import igmpv3_code
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, at, ip4, mac, one_host, udp_socket
+from tests.support import examples
 
 GROUP = "239.1.2.3"
 
@@ -307,7 +308,7 @@ def test_response_codes() -> None:
     assert [igmpv3_code(c) for c in (0, 100, 127, 128, 255)] == [0, 100, 127, 128, 31744]
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.binary(max_size=60), st.sampled_from([0x11, 0x12, 0x16, 0x17, 0x22, 0x99]))
 def test_no_igmp_message_crashes(data: bytes, kind: int) -> None:
     from fastpath.csum import ip_compute_csum

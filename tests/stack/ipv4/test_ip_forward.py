@@ -14,6 +14,7 @@ from stack.ipv4.arp import arp_req_set
 from stack.ipv4.fib import RTN_PROHIBIT, RTN_UNREACHABLE
 from stack.ipv4.ip_forward import rt_tos2priority
 from tests.stack.ipv4.net import GW, ME, PEER, Net, ip4, one_host
+from tests.support import examples
 
 OUT = "10.1.0.1"
 BEYOND = "10.1.0.2"
@@ -30,7 +31,7 @@ def router(**sysctl: int) -> Net:
     return net
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(ttl=st.integers(2, 255), size=st.integers(0, 1400), tos=st.integers(0, 255))
 def test_packets_cross_with_ttl_less_one(ttl: int, size: int, tos: int) -> None:
     net = router()

@@ -14,6 +14,7 @@ from stack.core.socket import sys_recvfrom
 from stack.core.uapi import MSG_DONTWAIT
 from stack.inet.inet_fragment import ip_frag_ecn
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host, udp_socket
+from tests.support import examples
 
 
 def pieces(payload: bytes, cuts: list[int], ident: int = 7, **kw) -> list[bytes]:
@@ -56,7 +57,7 @@ def settled(net: Net) -> None:
     assert net.host.skb_pages.in_use == 0
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     size=st.integers(1, 4000),
     cuts=st.lists(st.integers(1, 500), max_size=12),
@@ -81,7 +82,7 @@ def test_any_order_and_repeats_give_the_datagram_once(size: int, cuts: list[int]
     settled(net)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     size=st.integers(64, 2000),
     cuts=st.lists(st.integers(1, 250), min_size=1, max_size=8),

@@ -22,6 +22,7 @@ from stack.core.netfilter import (
 from stack.core.socket import sys_recvfrom
 from stack.core.uapi import MSG_DONTWAIT
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host, udp_socket
+from tests.support import examples
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_hooks_see_drop_and_steal(net: Net) -> None:
 _FUZZ: list[Net] = []
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=200), st.booleans())
 def test_arbitrary_packets_never_crash_or_leak(data: bytes, plausible: bool) -> None:
     if not _FUZZ:

@@ -26,6 +26,7 @@ from stack.ipv4.ip_options import (
 )
 from stack.ipv4.route import ip_route_output
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, at, ip4, one_host, udp_socket
+from tests.support import examples
 
 A = bytes([10, 0, 0, 2])
 B = bytes([10, 9, 9, 9])
@@ -169,7 +170,7 @@ def test_fragments_of_a_packet_with_options(net: Net) -> None:
     assert sum(len(p.payload) for p in packets) == 4008
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.binary(max_size=40), st.booleans())
 def test_parser_accepts_or_refuses_any_bytes(data: bytes, received: bool) -> None:
     net = _net()
@@ -190,7 +191,7 @@ def test_parser_accepts_or_refuses_any_bytes(data: bytes, received: bool) -> Non
         assert echo is None or (len(echo.data) <= 40 and len(echo.data) % 4 == 0)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.binary(min_size=1, max_size=40))
 def test_packets_with_any_options_never_crash(data: bytes) -> None:
     net = _net()

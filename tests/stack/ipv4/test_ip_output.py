@@ -40,6 +40,7 @@ from stack.ipv4.ip_output import (
 )
 from stack.ipv4.route import ip_route_output
 from tests.stack.ipv4.net import GW, ME, PEER, Net, at, ip4, one_host, udp_socket
+from tests.support import examples
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def net() -> Net:
     return one_host()
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.integers(0, 20000), st.integers(68, 9000), st.integers(0, 255), st.booleans())
 def test_fragments_fit_the_mtu_and_join_to_the_original(
     size: int, mtu: int, seed: int, gather: bool

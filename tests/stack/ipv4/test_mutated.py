@@ -31,6 +31,7 @@ from stack.core.uapi import (
     SOL_IP,
 )
 from tests.stack.ipv4.net import ME, PEER, Net, at, ip4, one_host
+from tests.support import examples
 
 INNER_UDP = bytes(IP(src=ME, dst=PEER) / UDP(sport=5000, dport=9) / b"12345678")
 INNER_TCP = bytes(IP(src=ME, dst=PEER) / TCP(sport=80, dport=9) / b"12345678")
@@ -94,7 +95,7 @@ def busy() -> Net:
     return net
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(
     st.lists(
         st.tuples(st.sampled_from(SEEDS), changes, st.integers(0, 60), st.booleans()), max_size=8

@@ -32,6 +32,7 @@ from stack.ipv6.route_learned import (
     rt6_route_rcv,
 )
 from tests.stack.ipv6.net import FAR, GW, ME, OUT, PEER, SEC, Net6, ip6, neighbour_of, one_host6
+from tests.support import examples
 
 R1, R2, R3 = "fe80::a1", "fe80::a2", "fe80::a3"
 
@@ -184,7 +185,7 @@ def test_a_bound_interface_is_kept_to() -> None:
     assert way(net, flowi_oif=99) == "ENETUNREACH"  # as Linux
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     routes=st.dictionaries(
         st.tuples(st.integers(0, 255), st.integers(0, 128)), st.integers(1, 5), max_size=12

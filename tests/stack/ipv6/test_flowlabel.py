@@ -28,6 +28,7 @@ from stack.ipv6.ip6_flowlabel import (
 from stack.ipv6.pinfo import ipv6_pinfo
 from tests.stack.ipv6.conformance import ICMPV6, echo, v6
 from tests.stack.ipv6.net import PEER, SEC, Net6, ip6, one_host6
+from tests.support import examples
 
 
 def sock_of(net: Net6) -> inet_sock:
@@ -165,7 +166,7 @@ def test_requests_there_and_back_and_cut_off(request: in6_flowlabel_req, size: i
         in6_flowlabel_req.parse(packed[:size])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_request_or_an_error(data: bytes) -> None:
     sk = sock_of(one_host6())

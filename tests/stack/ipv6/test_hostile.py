@@ -28,6 +28,7 @@ from tests.stack.ipv6.conformance import (
     v6,
 )
 from tests.stack.ipv6.net import FAR, GW, ME, PEER, SEC, Net6, ip6, one_host6
+from tests.support import examples
 
 BIG = echo(data=bytes(i * 7 & 255 for i in range(1200)))
 
@@ -85,7 +86,7 @@ def test_teardrop_and_every_other_overlap_drop_the_packet() -> None:
     assert net.host.ipv6.frags.mem == 0
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(data=st.data())
 def test_fragments_in_any_order_with_repeats_give_the_packet_once(data: Any) -> None:
     net = one_host6()
@@ -105,7 +106,7 @@ def test_fragments_in_any_order_with_repeats_give_the_packet_once(data: Any) -> 
     assert in_use(net) == before
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(data=st.data())
 def test_an_overlap_never_delivers_wrong_bytes(data: Any) -> None:
     net = one_host6()
@@ -217,7 +218,7 @@ def test_errors_that_echo_make_no_storm() -> None:
 # --- anything ------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     nexthdr=st.sampled_from([0, 43, 44, 50, 51, 58, 59, 60, 135, 253]),
     body=st.binary(max_size=200),
@@ -234,7 +235,7 @@ def test_any_bytes_behind_the_header(nexthdr: int, body: bytes, dst: str, plen: 
     assert in_use(net) == before
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_any_chain_of_headers(data: Any) -> None:
     """Headers of every kind, well formed and not, in any order."""

@@ -40,6 +40,7 @@ from stack.ipv6.route import ip6_route_output_flow
 from stack.ipv6.txoptions import fl6_update_dst, ipv6_txoptions
 from tests.stack.ipv6.conformance import ICMPV6, echo, opt, options, routing, v6
 from tests.stack.ipv6.net import BEYOND, GW, ME, PEER, Net6, ip6, one_host6
+from tests.support import examples
 
 HOPS = options(0, opt(0x1E, b"hop"))
 DST0 = options(0, opt(0x1E, b"on the way"))
@@ -111,7 +112,7 @@ def test_each_fragment_has_the_headers_for_the_way_and_the_first_those_for_the_e
     assert len({p[IPv6ExtHdrFragment].id for p in sent}) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(size=st.integers(0, 65507), mtu=st.integers(1280, 1500))
 def test_scapy_puts_our_fragments_together(size: int, mtu: int) -> None:
     net = one_host6()

@@ -36,6 +36,7 @@ from tests.stack.ipv6.conformance_nd import (
     sent,
 )
 from tests.stack.ipv6.test_rfc4862 import CONF, at_once
+from tests.support import examples
 
 MANY = 2000
 
@@ -217,7 +218,7 @@ def test_lifetime_zero_from_a_stranger_takes_no_router_away() -> None:
 MESSAGES = (ns(), na(), ra(prefix()), rs(), redirect("fe80::5", "2001:db8:9::1"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -39,6 +39,7 @@ from tests.stack.links.switch import (
     sent_by,
     station,
 )
+from tests.support import examples
 
 GROUP = b"\x01\x80\xc2\x00\x00"
 
@@ -104,7 +105,7 @@ class Model:
         return others if known is None else [known] if known != port else []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(ports=st.integers(1, 5), events=EVENTS)
 def test_frames_go_where_a_plain_model_says(ports, events):
     switch = Switch(ports, ageing_time=AGEING)

@@ -17,6 +17,7 @@ from stack.links import bridge_fdb, bridge_link, ip_link
 from stack.netns import Namespace
 from stack.socket import AF_INET, SOCK_DGRAM
 from tests.stack.core.wire import add_wire_device, assert_no_leak
+from tests.support import examples
 
 NAMES = [f"d{i}" for i in range(5)]
 name = st.sampled_from([*NAMES, "eth0", "eth1"])
@@ -122,7 +123,7 @@ def devices() -> int:
     return sum(isinstance(one, net_device) for one in gc.get_objects())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(steps=st.lists(STEP, min_size=3, max_size=25))
 def test_no_order_of_steps_leaves_a_reference(steps):
     play = Play()

@@ -13,6 +13,7 @@ from e1000emu.capture import read_capture
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic
 from e1000emu.links import Capture, pair
+from e1000emu.regs import reg
 from stack import ethtool, proc
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
 from stack.core.dev_receive import dev_add_pack
@@ -146,7 +147,7 @@ def test_the_filter_of_the_nic_knows_the_ids(cable):
     nic = cable.b.nics["eth0"]
 
     def vfta() -> set[int]:
-        words = [nic.filters.engine.vfta(i) for i in range(128)]
+        words = [nic.regs.peek(offset) for offset in reg("VFTA").offsets]
         return {number for number in range(4096) if words[number >> 5] >> (number & 31) & 1}
 
     assert vfta() == set()

@@ -12,11 +12,12 @@ from scapy.packet import Raw
 from stack.ipv4.arp import arp_req_set
 from stack.netfilter import firewall, nat
 from tests.stack.ipv4.net import ME, PEER, Net, ip4, one_host
+from tests.support import examples
 
 OUT, BEYOND = "10.1.0.1", "10.1.0.2"
 SERVERS = ["10.1.0.2", "10.1.0.3"]
 CLIENTS = ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
-FEW = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=40)
+FEW = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=examples(40))
 
 
 def router() -> Net:

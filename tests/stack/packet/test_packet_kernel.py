@@ -22,7 +22,7 @@ from stack.core.dev import dev_close, dev_open, dev_set_promiscuity
 from stack.host import Host
 from tests.fastpath.bpfprogs import Insn, broken, fprog, programs
 from tests.stack.packet.kernelnet import KernelNet, two_nets
-from tests.support import require
+from tests.support import examples, require
 
 pytestmark = [pytest.mark.netns, pytest.mark.sends_bad_frames]
 
@@ -146,7 +146,7 @@ def attach(sock: Any, prog: list[Insn]) -> Any:
     return result
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(kind=st.sampled_from([2, 3]), prog=st.one_of(programs(FILTER_AD), broken()),
        data=st.lists(frames(), min_size=1, max_size=4), outgoing=st.booleans())  # fmt: skip
 def test_filters_and_addresses_as_the_kernels(kernel: World, ours: World, kind: int,
@@ -303,7 +303,7 @@ def do(world: World, socks: list[Any], step: tuple[Any, ...]) -> Any:
             return call()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @example(  # an empty datagram has nothing that a socket without filter wants
     kinds=[(3, 0), (2, 0), (2, 3)], program=[("send", 1, b"", ("lo", 0x800, 0, 0, A))]
 )

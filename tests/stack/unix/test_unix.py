@@ -46,6 +46,7 @@ from stack.socket import (
     send_fds,
     wait_any,
 )
+from tests.support import examples
 
 KINDS = (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET)
 
@@ -512,7 +513,7 @@ DATA = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(st.tuples(LEVELS, TYPES, DATA), max_size=4),
     st.integers(0, 200),

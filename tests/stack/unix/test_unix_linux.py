@@ -26,6 +26,7 @@ from stack.core.ioctl import sys_ioctl
 from stack.core.uapi import SIOCATMARK, SIOCINQ, SIOCOUTQ, SO_PEEK_OFF
 from stack.host import Host
 from stack.socket import Socket
+from tests.support import examples
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
 
@@ -395,7 +396,7 @@ class Calls(RuleBasedStateMachine):
 
 
 Calls.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=examples(100),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -43,6 +43,7 @@ from stack.xtp.packet import (
     xtp_parse,
 )
 from tests.stack.xtp.net import KEY, Wire
+from tests.support import examples
 
 SEC = 1_000_000_000
 
@@ -70,7 +71,7 @@ def packet(
     return found
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1 << 32),
     loss=st.sampled_from([0.0, 0.01, 0.2]),
@@ -461,7 +462,7 @@ PACKETS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.booleans(), st.lists(PACKETS, max_size=30), st.integers(0, 1 << 20))
 def test_whatever_a_peer_sends_the_context_lives_or_ends_in_order(
     initiator: bool, packets: list[tuple[int, int, int, int, bytes, int, int]], seed: int

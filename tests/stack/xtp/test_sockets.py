@@ -40,7 +40,7 @@ from stack.xtp.sockopt import (
     XTP_SERVICE,
     XTP_SORT,
 )
-from tests.support import missing
+from tests.support import examples, missing
 
 SERVER = ("10.0.0.2", 7)
 SEC = 1_000_000_000
@@ -133,7 +133,9 @@ def test_a_stream_both_ways() -> None:
 
 
 @settings(
-    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=examples(10),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     st.integers(0, 1 << 30),

@@ -27,6 +27,7 @@ from tests.stack.drivers.e1000.machine import (
     ipv4_super_packet,
     recorded,
 )
+from tests.support import examples
 
 
 class DriverMachine(RuleBasedStateMachine):
@@ -182,7 +183,7 @@ class DriverMachine(RuleBasedStateMachine):
 
 
 TestDriver = DriverMachine.TestCase
-TestDriver.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestDriver.settings = settings(max_examples=examples(25), stateful_step_count=30, deadline=None)
 
 
 def test_two_drivers_on_one_host_do_not_mix() -> None:

@@ -1,0 +1,142 @@
+"""The page that says where our device leaves silicon, and where QEMU's e1000 leaves ours.
+
+The gaps are declared in the tables (e1000emu/coverage.py), the rulings in tests/qemu/rulings.toml.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from e1000emu.coverage import gaps, shares
+
+RULINGS = Path(__file__).resolve().parent.parent / "tests" / "qemu" / "rulings.toml"
+SPACES = {
+    "bar0": "registers",
+    "phy": "PHY",
+    "pci": "PCI configuration space",
+    "eeprom": "EEPROM words",
+}
+
+INTRO = """# Where we differ from silicon and from QEMU, and why
+
+Written by `docs/generate.py` from the tables that the device works by and from
+`tests/qemu/rulings.toml`.
+
+## From silicon
+
+The manual (Intel's 317453) is what the device is built by. It leaves it in these ways.
+
+### By design
+
+"""
+
+DESIGN = (
+    (
+        "time",
+        "each access takes clocks of the bus, each descriptor a fetch",
+        "accesses and DMA take no time; delays that the manual gives (PHY, EEPROM writes, "
+        "moderation, the pacing of a link with a rate) do",
+        "a bus's traffic is no property of the part; runs are the same each time",
+    ),
+    (
+        "a full receive FIFO",
+        "the frame is lost (MPC, RXO)",
+        "so on links that cannot wait; a link that can holds its frames until there is room",
+        "a cable within a process, or a TAP, need not lose what it can keep",
+    ),
+    (
+        "a link's rate",
+        "10, 100 or 1000 Mbit/s",
+        "as fast as the machine goes, unless the link is given a rate (`pair(rate_bps=…)`): then "
+        "to the nanosecond, with TIPG and AIT",
+        "who emulates mostly wants frames, not their spacing",
+    ),
+    (
+        "autonegotiation",
+        "one to three seconds, by the cable",
+        "what `autoneg_ns` says: a second for a guest, none for a host of ours",
+        "a host of ours need not wait for what is not there",
+    ),
+    (
+        "interrupts of a guest",
+        "by ITR and the delay registers",
+        '`moderation="adaptive"` also gathers them while frames come thick; `"datasheet"` does '
+        "not, and is the default in process",
+        "an interrupt costs a guest [four round trips](embed.md#what-an-access-costs)",
+    ),
+    (
+        "runts from the link",
+        "dropped, RUC",
+        "padded to 60 bytes; `Nic(pad_runts=False)` drops and counts them",
+        "virtual links leave the padding away",
+    ),
+    (
+        "SWSM (5B50h)",
+        "no such register",
+        "stores: the semaphore of later parts, always granted",
+        "U-Boot takes it on every part, and gives up without",
+    ),
+    (
+        "what the manual leaves open, or forbids",
+        "anything",
+        "nothing bad, and an event with the remedy: [rules of misuse](misuse.md)",
+        "a driver's author wants to know",
+    ),
+)
+"""What, on silicon, here, why."""
+
+
+QEMU = """
+## From QEMU's e1000
+
+`tests/qemu/test_differential.py` runs the same programs (each register, interrupts, PHY and EEPROM,
+descriptors of every kind, filters, checksums, and more that hypothesis makes) on our three parts
+and, through its qtest socket, on the e1000, e1000-82545em and e1000-82544gc of QEMU 7.2. Every
+disagreement has a ruling by Intel's manual here, and a ruling that nothing needs any more fails the
+test. What that means for a driver is in [Embed](embed.md#our-driver-on-qemus-card).
+
+| part | in | what | right | SDM | why |
+|---|---|---|---|---|---|
+"""
+
+
+def _design() -> Iterator[str]:
+    yield "| what | silicon | here | why |\n|---|---|---|---|\n"
+    for row in DESIGN:
+        yield f"| {' | '.join(row)} |\n"
+
+
+def _shares() -> Iterator[str]:
+    yield "\n### Not modelled\n\n| | named bits | modelled |\n|---|---|---|\n"
+    for share in shares():
+        yield f"| {SPACES[share.space]} | {share.named:,} | {share.percent:.0f} % |\n"
+
+
+def _gaps() -> Iterator[str]:
+    """Yield a row for each reason, in the order of the tables."""
+    by_reason: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for gap in gaps():
+        by_reason[gap.space, gap.why].append(f"{gap.register}.{gap.name}")
+    yield "\nNamed bits that store and do no more (`e1000emu regs --coverage`):\n\n"
+    yield "| where | bits | why |\n|---|---|---|\n"
+    for (space, why), names in by_reason.items():
+        yield f"| {SPACES[space]} | {', '.join(names)} | {why} |\n"
+
+
+def _rulings() -> Iterator[str]:
+    for ruling in tomllib.loads(RULINGS.read_text())["ruling"]:
+        part, where, what = (
+            re.sub(r"\.[*+]|\\d\+", "…", ruling.get(key, "all")).replace("|", ", ")
+            for key in ("model", "program", "place")
+        )
+        cells = (part, where, what, ruling["right"], ruling["sdm"], ruling["why"])
+        yield f"| {' | '.join(cells)} |\n"
+
+
+def markdown() -> str:
+    """Return docs/hardware.md."""
+    return "".join([INTRO, *_design(), *_shares(), *_gaps(), QEMU, *_rulings()])

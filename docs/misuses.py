@@ -1,0 +1,43 @@
+"""The page of the rules of misuse (e1000emu/misuserules.py)."""
+
+from __future__ import annotations
+
+from e1000emu.misuserules import RULES, cited
+
+INTRO = """# What a driver can do wrong
+
+Written by `docs/generate.py` from `e1000emu/misuserules.py`. A real card says nothing when its
+driver is wrong: frames do not move, or only on this board. Here each mistake is an event with its
+register or descriptor, the section of Intel's manual and the remedy.
+
+* In a program `nic.misuse.events()` has kinds and counts, `nic.misuse.cases()` the latest cases
+  with time and values, and `nic.explain()` says why nothing moves.
+* `Nic(strict=True)` raises `MisuseError` at the first mistake, for a test; it also compares the
+  descriptors that it owns at each doorbell.
+* `e1000emu vfio-user` says at SIGUSR2 what `nic.explain()` does.
+* `e1000emu explain hang FILE` says it of a state file (`vfio-user --state`).
+
+```console
+$ e1000emu explain rules
+```
+
+*Found* says when a rule is looked at: at the **access** that breaks it; by a **run** of a ring;
+when somebody has **asked**; by the **audit** of the descriptors that belong to the device, which
+a strict device makes at each doorbell.
+
+| rule | about | found | source | remedy |
+|---|---|---|---|---|
+"""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def markdown() -> str:
+    """Return docs/misuse.md."""
+    lines = [INTRO]
+    for rule in RULES:
+        cells = (f"`{rule.name}`", rule.where, rule.when, cited(rule.sdm), _cell(rule.remedy))
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)

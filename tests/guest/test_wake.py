@@ -1,0 +1,140 @@
+"""What ends or stops a guest: sleep and wake-up, reboot, power off. Last of its tests, by name."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e1000emu.regs import reg
+from tests.guest.setup import (
+    MAC,
+    NO_WAKE_IN_LINUX,
+    WAIT_S,
+    OnTap,
+    configure,
+    frame,
+    on_parts,
+    ping,
+    tcp_from_peer,
+    tcp_to_peer,
+    wait_carrier,
+)
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow]
+
+MAGIC_PACKET = b"\xff" * 6 + bytes.fromhex("020000000001") + b"\x08\x42" + b"\xff" * 6 + MAC * 16
+
+
+@pytest.fixture(autouse=True)
+def no_trouble(on_tap: OnTap) -> Iterator[None]:
+    """After each test the guest's log is clean, and its driver has done nothing wrong."""
+    yield
+    if on_tap.guest.running:
+        on_tap.assert_no_trouble()
+
+
+@pytest.fixture
+def guest(on_tap: OnTap):
+    return on_tap.guest
+
+
+class Monitor:
+    """QEMU's own, by QMP (QEMU's docs/interop/qmp-spec.rst)."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._lines = sock.makefile("rwb")
+        self._events: list[str] = []
+        assert "QMP" in self._read()
+        self.command("qmp_capabilities")
+
+    def _read(self) -> dict[str, Any]:
+        line: dict[str, Any] = json.loads(self._lines.readline())
+        if "event" in line:
+            self._events.append(line["event"])
+        return line
+
+    def command(self, name: str) -> None:
+        """Let QEMU do something; wait until it has."""
+        self._lines.write(json.dumps({"execute": name}).encode() + b"\n")
+        self._lines.flush()
+        while "return" not in (answer := self._read()):
+            assert "error" not in answer, answer
+
+    def wait(self, event: str) -> None:
+        """Wait until QEMU has told of an event."""
+        while event not in self._events:
+            self._read()
+        self._events.remove(event)
+
+
+@contextmanager
+def monitor(path: Path) -> Iterator[Monitor]:
+    """Talk to QEMU."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(WAIT_S)
+        sock.connect(str(path))
+        yield Monitor(sock)
+
+
+@on_parts((), ("82540EM",), ("82545EM",))
+def test_suspend_and_resume_of_the_device(on_tap, guest):
+    """The kernel's own test of suspending: D3hot and back, with the state saved by the driver."""
+    guest.run("echo devices >/sys/power/pm_test; echo mem >/sys/power/state").check()
+    guest.run("echo none >/sys/power/pm_test").check()
+    wait_carrier(guest)
+    assert "suspend exit" in guest.dmesg()
+    ping(guest)
+    tcp_to_peer(guest, on_tap.peer)
+
+
+@on_parts((), ("82540EM",))
+def test_a_magic_packet_wakes_the_machine_from_s3(on_tap, guest):
+    """The whole machine sleeps, its processor is off, and PME# is all that is left."""
+    guest.run("ethtool -s eth0 wol g").check()
+    assert "[deep]" in guest.run("cat /sys/power/mem_sleep").check().stdout
+    with monitor(on_tap.monitor) as qemu:
+        job = guest.spawn("echo mem >/sys/power/state")
+        qemu.wait("SUSPEND")
+        assert on_tap.registers("WUFC") == [reg("WUFC").mask("MAG")]
+        on_tap.send([frame(MAC, n) for n in range(10)])
+        assert not on_tap.woken.wait(0.3)
+        on_tap.send([MAGIC_PACKET])
+        assert on_tap.woken.wait(WAIT_S), "no PME#"
+        assert on_tap.registers("WUS")[0] & reg("WUS").mask("MAG")
+        qemu.command("system_wakeup")
+        qemu.wait("WAKEUP")
+        job.wait(WAIT_S).check()
+    assert "Waking up from system sleep state S3" in guest.dmesg()
+    wait_carrier(guest)
+    with on_tap.clock.lock:
+        assert not on_tap.nic.wakeup.pme
+    guest.run("ethtool -s eth0 wol d").check()
+    ping(guest)
+    tcp_to_peer(guest, on_tap.peer)
+    tcp_from_peer(guest, on_tap.peer)
+    on_tap.assert_no_trouble("rx-early")  # e1000_suspend enables the receiver as it was
+
+
+def test_reboot(on_tap, guest):
+    boots = guest.boots
+    guest.reboot()
+    assert guest.boots == boots + 1
+    configure(guest)
+    ping(guest)
+    tcp_from_peer(guest, on_tap.peer)
+    assert on_tap.server.clients == 1  # the same client all the time
+
+
+def test_magic_packets_are_armed_at_shutdown(on_tap, guest):
+    wakes = on_tap.model not in NO_WAKE_IN_LINUX
+    if wakes:
+        guest.run("ethtool -s eth0 wol g").check()
+    guest.shutdown()
+    wufc = on_tap.registers("WUFC")[0]
+    assert wufc == (reg("WUFC").mask("MAG") if wakes else 0)
