@@ -90,6 +90,8 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
         flags = [optimize, "-g0", "-w", "-fno-semantic-interposition"]
         # Cython's name for what runs once, when a module is loaded: half of a small module.
         flags += ['-DCYTHON_SMALL_CODE=__attribute__((cold,optimize("Og")))']
+        # Nothing unwinds through a module but a debugger, and the tables are a fifteenth of it.
+        flags += ["-fno-asynchronous-unwind-tables"]
     flags += ["-fno-strict-aliasing"]
     # A wheel is for use: without the table of symbols, which is for perf and debuggers.
     link = ["-s"] if "bdist_wheel" in sys.argv and sys.platform == "linux" else []

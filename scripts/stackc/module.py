@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .constants import Constants
 from .slots import MODULE as SLOTS_MODULE
-from .slots import Key, Slots, shapes_line
+from .slots import Caller, Key, Slots, shapes_line
 from .types import OBJECT, ExtensionTypes, alias_of, cimport
 
 _C_INT_MAX = (1 << 31) - 1
@@ -191,6 +191,7 @@ class Translator:
         self.packets: set[str] = set()
         self.checked: set[str] = set()
         self.slots = slots
+        self.callers: dict[str, Caller] = {}
         self.kinds: dict[str, Key] = {}
         self.held: dict[str, tuple[Key, str]] = {}
         lines = module.text.splitlines(keepends=True)
@@ -238,7 +239,14 @@ class Translator:
             )
         text = b"".join([*out, source[at:]]).replace(first, first + known.encode(), 1)
         shapes = [(s.name, s.result, s.params) for s in self.module.signatures.values()]
-        return text + shapes_line(shapes).encode()
+        ends = [shapes_line(shapes)]
+        if self.callers:
+            names = "slot_find, slot_takes, slot_way"
+            ends += [f"from {SLOTS_MODULE} cimport {names}\n"]
+            ends += sorted({f"{caller.pointer}\n" for caller in self.callers.values()})
+        for _, caller in sorted(self.callers.items()):
+            ends += [f"{line}\n" for line in caller.text]
+        return text + "".join(ends).encode()
 
     def _pxd(self) -> str:
         lines = ["# What other compiled modules see; written by scripts/stackc."]
@@ -392,10 +400,11 @@ class Translator:
         if caller is None:
             return False
         start, end = self._at(node), self._at(node.func, end=True)
-        self.edits.append((start, start, f"{alias_of(SLOTS_MODULE)}.{caller}("))
+        self.edits.append((start, start, f"{caller.name}("))
         paren = self.module.text.index(b"(", end)
         self.edits.append((paren, paren + 1, ", "))
-        self.module.modules.add(SLOTS_MODULE)
+        self.callers[caller.name] = caller
+        self.module.modules |= caller.modules
         return True
 
     # --- expressions ---

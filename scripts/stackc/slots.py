@@ -2,16 +2,18 @@
 
 A slot whose annotation names its arguments, `Callable[[sock, msghdr, int], int]`, is called through
 a C pointer when it holds a compiled function that takes just that; by Python when it holds anything
-else. The functions that do so stand in `stack/_slots.pxd`, `slots.h` finds the pointers.
+else. The functions that do so stand at the end of each module that calls (in a .pxd, all of them
+would be in the C of every module), `slots.h` finds the pointers.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from .state import StateClass
-from .types import OBJECT, ExtensionTypes, cimport
+from .types import OBJECT, ExtensionTypes
 
 MODULE = "stack._slots"
 MAX_ARGS = 6
@@ -19,6 +21,14 @@ _LETTERS = {"long long": "L", "bint": "B", "double": "D"}
 _BUILTINS = ("list", "dict")
 _RETURN = {"long long": " except? -1", "bint": " except? -1", "double": " except? -1"}
 Key = tuple[str, str]
+
+PXD = """# What finds the C pointer of a slot; written by scripts/stackc.
+cdef extern from "slots.h":
+    ctypedef struct slot_way:
+        void *call
+    const slot_way *slot_find(object fn, const char *shape) noexcept
+    bint slot_takes(const slot_way *way, int i, object arg) noexcept
+"""
 
 
 def shape_of(params: Iterable[str], result: str) -> str | None:
@@ -29,8 +39,18 @@ def shape_of(params: Iterable[str], result: str) -> str | None:
     return "".join(_LETTERS.get(kind, "O") for kind in kinds)
 
 
+class Caller(NamedTuple):
+    """The function that calls a slot: its name, the type of its pointer, its text, and the modules
+    that declare its types."""
+
+    name: str
+    pointer: str
+    text: list[str]
+    modules: set[str]
+
+
 class Slots:
-    """The slots of all state classes, and the text of `stack/_slots.pxd`."""
+    """The slots of all state classes."""
 
     def __init__(
         self,
@@ -41,8 +61,6 @@ class Slots:
         self.classes = classes
         self.types = types
         self.origins = origins
-        self.modules: set[str] = set()
-        self._callers: dict[str, tuple[str, list[str]]] = {}
 
     def field_type(self, key: Key, name: str) -> Key | ast.expr | None:
         """What a field of a state class is: another such class, or its annotation."""
@@ -67,8 +85,8 @@ class Slots:
                 return self.state_class(left, module)
         return None
 
-    def caller(self, key: Key, name: str, given: int) -> str | None:
-        """The function of `stack/_slots.pxd` that calls slot `name` of class `key`."""
+    def caller(self, key: Key, name: str, given: int) -> Caller | None:
+        """The function that calls slot `name` of class `key` with `given` arguments."""
         annotation = self.field_type(key, name)
         match annotation:
             case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
@@ -93,27 +111,9 @@ class Slots:
         shape = shape_of(kinds, back)
         if shape is None:
             return None
-        self.modules |= modules
         called = f"_call_{cls.name}__{name}"
-        self._callers.setdefault(called, _caller(called, kinds, back, shape))
-        return called
-
-    def pxd(self) -> str:
-        """The text of `stack/_slots.pxd`; after all modules are written."""
-        lines = ["# Calls through slots; written by scripts/stackc."]
-        lines += [cimport(m) for m in sorted(self.modules)]
-        lines += [
-            'cdef extern from "slots.h":',
-            "    ctypedef struct slot_way:",
-            "        void *call",
-            "    const slot_way *slot_find(object fn, const char *shape) noexcept",
-            "    bint slot_takes(const slot_way *way, int i, object arg) noexcept",
-            "",
-        ]
-        lines += [*sorted({pointer for pointer, _ in self._callers.values()}), ""]
-        for name in sorted(self._callers):
-            lines += self._callers[name][1]
-        return "\n".join(lines) + "\n"
+        pointer, text = _caller(called, kinds, back, shape)
+        return Caller(called, pointer, text, modules)
 
 
 def _caller(name: str, kinds: list[str], back: str, shape: str) -> tuple[str, list[str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from .constants import Constants
 from .module import CHECKED, Module, Translator, checked_types, declare, own_names
 from .slots import MODULE as SLOTS_MODULE
-from .slots import Slots
+from .slots import PXD, Slots
 from .state import MODULE as STATE_MODULE
 from .state import StateClass, StateModule, state_classes
 from .types import ExtensionTypes
@@ -65,7 +65,7 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
     for name, module in chosen.items():
         text, declarations = Translator(module, chosen, types, constants, state, slots).write()
         written[name] = _write(out, name, text, declarations)
-    _write_if_changed(out / (SLOTS_MODULE.replace(".", "/") + ".pxd"), slots.pxd().encode())
+    _write_if_changed(out / (SLOTS_MODULE.replace(".", "/") + ".pxd"), PXD.encode())
     sums = {f"{n.replace('.', '/')}.py": sha256(m.text).hexdigest() for n, m in chosen.items()}
     _write_if_changed(out / SUMS, json.dumps(sums, indent=0).encode())
     return written
