@@ -1,7 +1,7 @@
 """Half duplex: what TCTL and TIPG say about a shared wire, and what is counted of it (SDM 13.7).
 
 The wire itself, with its collisions and the back-off, is the link's (links/hub.py). Frames are
-counted as sent when they leave the FIFO, also those that the wire then gives up.
+counted as sent when they are over, and those that the wire gives up never (13.7.30, 13.7.44).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class HalfDuplex(Station):
 
     def __init__(self, nic: Nic) -> None:
         self._stats = nic.stats
+        self._engine = nic.tx.engine
         self._peek = nic.regs.peek
 
     @property
@@ -73,8 +74,9 @@ class HalfDuplex(Station):
         """Count ECOL, whatever CT is (13.7.7)."""
         self._count("ECOL")
 
-    def sent(self, collisions: int) -> None:
-        """Count SCC and MCC (13.7.6, 13.7.8)."""
+    def sent(self, collisions: int, frame: bytes) -> None:
+        """Count the frame, and in SCC or MCC (13.7.6, 13.7.8)."""
+        self._engine.count(frame)
         if collisions == ONE:
             self._count("SCC")
         elif collisions in SEVERAL:

@@ -38,6 +38,8 @@ class Model:
     """Registers of the table that this part does not have."""
     features: frozenset[str] = frozenset()
     """What `Field.needs` of the register table can name."""
+    ait_adds: bool = False
+    """AIT is added to TIPG.IPGT (82544 only); elsewhere the longer gap counts."""
     txd_low: bool = True
     """TXDCTL.LWTHRESH raises TXD_LOW (not on the 82544)."""
     reset_overrides: dict[str, int] = field(default_factory=dict)
@@ -71,6 +73,7 @@ MODELS: dict[str, Model] = {
             eeprom_granted=False,
             apm_enable=(eeprom_word("ICW2").offset, 0x0004),
             rps=True,
+            ait_adds=True,
             lacks=frozenset({"ITR", "RADV", "TADV", "RSRPD", "LEDCTL", "MANC"}),
             features=frozenset({"SDP4"}),
             txd_low=False,

@@ -364,11 +364,13 @@ class Nic:
     def update_gap(self) -> None:
         """Tell a link that counts time the gap between frames (SDM 13.4.34, 13.4.35).
 
-        A MAC clock is the time of a byte; four are added, and the longer one of the two counts.
+        A MAC clock is the time of a byte; four are added. AIT is more of it on the 82544, and
+        elsewhere a gap of its own: the longer one of the two counts.
         """
         if hasattr(self.link, "gap_bytes"):
             throttle = AIFS.get(self.regs.peek(AIT.offset)) * self.link_speed_mbps // 1000
-            clocks = max(IPGT.get(self.regs.peek(TIPG.offset)), throttle)
+            gap = IPGT.get(self.regs.peek(TIPG.offset))
+            clocks = gap + throttle if self.model.ait_adds else max(gap, throttle)
             self.link.gap_bytes = clocks + GAP_CLOCKS
 
     @property
@@ -435,6 +437,7 @@ class Nic:
             self.misuse.note("lbm-without-phy", self.regs.peek(RCTL))
         tx, rx = self.tx, self.rx
         tx.loop = rx.loop if loop else None
+        tx.engine.uncounted = not loop and hasattr(self.link, "station")
         tx.engine.gso_max_bytes = 0 if loop else getattr(self.link, "gso_max_bytes", 0)
         tx.engine.gso_udp = getattr(self.link, "gso_udp", False)
         was, tx.open = tx.open, loop or self.link_up
@@ -611,7 +614,8 @@ class Nic:
         self.flow.update()
         self.interrupts.load(state.interrupts)
         self.pci.load(state.pci)
-        self.update_write_back()
+        self.tx.take_threshold()
+        self.rx.take_threshold()
         self.update_gap()
         self.update_loopback()
         self._look_at_cable()

@@ -14,7 +14,7 @@ from e1000emu.fields import Access, Field, Reg, bit, check_fields, field, rsv, w
 
 __all__ = ["CAPABILITIES", "CONFIG_BYTES", "HEADER", "PCI_TABLE", "check_pci_table", "config_rows"]
 
-RW, RO, W1C = Access.RW, Access.RO, Access.W1C
+RW, RO, W1C, SW = Access.RW, Access.RO, Access.W1C, Access.SW
 
 CONFIG_BYTES = 256
 FLASH_WINDOWS = ("BAR1", "ROM")
@@ -110,7 +110,7 @@ HEADER: tuple[Reg, ...] = (
         rsv(3, 1),
         *_memory_window("the flash is too")),
     _row(0x34, 1, "CAP_POINTER", "Capabilities Pointer", _value("the first one", bits=8)),
-    _row(0x3C, 1, "INTERRUPT_LINE", "Interrupt Line", _value("for software", bits=8, access=RW)),
+    _row(0x3C, 1, "INTERRUPT_LINE", "Interrupt Line", _value("for software", bits=8, access=SW)),
     _row(0x3D, 1, "INTERRUPT_PIN", "Interrupt Pin", _value("INTA#", 1, bits=8)),
     _row(0x3E, 1, "MIN_GRANT", "Minimum Grant", _value("in 250 ns", 0xFF, bits=8)),
     _row(0x3F, 1, "MAX_LATENCY", "Maximum Latency", _value("in 250 ns", bits=8)),
@@ -170,7 +170,7 @@ CAPABILITIES: dict[str, tuple[Reg, ...]] = {
         _row(0xF2, 2, "MSI_CONTROL", "Message Control",
             bit("ENABLE", 0, RW, 0, "a message instead of INTA#"),
             field("CAPABLE", 3, 1, RO, 0, "one message"),
-            field("ALLOCATED", 6, 4, RW, 0, "log2 of the messages granted; one is asked for"),
+            field("ALLOCATED", 6, 4, SW, 0, "log2 of the messages granted; one is asked for"),
             bit("64BIT", 7, RO, 1, "MSI_ADDRESS_HIGH is there"),
             rsv(15, 8)),
         _row(0xF4, 4, "MSI_ADDRESS", "Message Address",

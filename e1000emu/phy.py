@@ -54,7 +54,7 @@ GTCR_1000HD, GTCR_1000FD = _GTCR.mask("1000HD"), _GTCR.mask("1000FD")
 ANLPAR_NEGOTIATES = _ANLPAR.mask("ACK", "PAUSE", "10HD", "10FD") | _ANLPAR.field("SELECTOR").put(1)
 ANLPAR_100 = _ANLPAR.mask("100HD", "100FD")
 ANLPAR_FULL = _ANLPAR.mask("10FD", "100FD", "PAUSE")
-GTSR_1000 = _GTSR.mask("LP_1000FD", "LOCAL_OK", "REMOTE_OK")
+GTSR_1000, GTSR_FULL = _GTSR.mask("LP_1000HD", "LOCAL_OK", "REMOTE_OK"), _GTSR.mask("LP_1000FD")
 
 GTSR_MASTER = _GTSR.mask("MS_MASTER")
 GTCR_REPEATER, GTCR_MS_VALUE = _GTCR.mask("REPEATER"), _GTCR.mask("MS_VALUE")
@@ -215,7 +215,8 @@ class Phy:
     def _gigabit_status(self) -> int:
         if not (self._an_done and self.cable_speed_mbps >= 1000):
             return 0
-        return GTSR_1000 | (GTSR_MASTER if self._master else 0)
+        full = GTSR_FULL if self.cable_full_duplex else 0
+        return GTSR_1000 | full | (GTSR_MASTER if self._master else 0)
 
     def _specific_status(self) -> int:
         link = self.link

@@ -89,7 +89,7 @@ PHY_TABLE: tuple[Reg, ...] = (
         field("MODEL", 9, 4, RO, 2, "model: the 88E1011 inside the 82540"),
         field("OUI_LSB", 15, 10, RO, 3, "bits 19 to 24 of the OUI")),
     _row(4, "ANAR", "Autonegotiation Advertisement",
-        field("SELECTOR", 4, 0, RW, 1, "1 = IEEE 802.3"),
+        field("SELECTOR", 4, 0, RW, 1, "1 = IEEE 802.3", todo=_FAR_END),
         *(bit(name, n, RW, 1, f"offer {doc}") for name, n, doc in _ABILITIES),
         bit("100T4", 9, RW, 0, "offer 100BASE-T4", todo=_FAR_END),
         bit("PAUSE", 10, RW, 1, "offer PAUSE, obeyed and sent"),

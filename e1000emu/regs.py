@@ -42,17 +42,20 @@ RW, RO, RC, W1C, WO, SC = (
     Access.WO,
     Access.SC,
 )
-RC_W1C, W1S = Access.RC_W1C, Access.W1S
+RC_W1C, W1S, SW = Access.RC_W1C, Access.W1S, Access.SW
 
 # --- general ------------------------------------------------------------------------------------
+
+_TBI = "a board with fibre has another device id; on copper TBI never runs"
 
 # fmt: off
 _CTRL = (
     bit("FD", 0, RW, 1, "full duplex, when FRCDPLX forces it; loaded from EEPROM word 0Ah"),
     rsv(2, 1),
-    bit("LRST", 3, RW, 0, "link reset, of TBI and SerDes alone: stores; from EEPROM word 0Ah"),
+    bit("LRST", 3, RW, 0, "link reset, of TBI and SerDes alone; from EEPROM word 0Ah", todo=_TBI),
     rsv(4),
-    bit("ASDE", 5, RW, 0, "take the speed by auto-detection rather than from the PHY"),
+    bit("ASDE", 5, RW, 0, "take the speed by auto-detection rather than from the PHY",
+        todo="what is detected is the clock of the PHY, whose speed the MAC has anyway"),
     bit("SLU", 6, RW, 0, "set link up: the MAC believes the PHY's link"),
     bit("ILOS", 7, RW, 0, "invert the loss-of-signal input; loaded from EEPROM word 0Ah",
         todo="the polarity of a wire on boards with an external transceiver"),
@@ -77,8 +80,6 @@ _CTRL = (
     bit("PHY_RST", 31, RW, 0, "hold the PHY in reset while 1"),
 )
 # fmt: on
-
-_TXCW_RSV_DOC = "a board with fibre has another device id; on copper TBI never runs"
 
 _INTERRUPT_BITS = (
     ("TXDW", 0, "transmit descriptor written back"),
@@ -222,20 +223,20 @@ _GENERAL = (
         rsv(31, 16),
     ), group="flow control"),
     Reg("TXCW", 0x0178, "Transmit Configuration Word", "13.4.13", (
-        field("TXCONFIG", 15, 0, RW, 0, "/C/ word sent", todo=_TXCW_RSV_DOC),
+        field("TXCONFIG", 15, 0, RW, 0, "/C/ word sent", todo=_TBI),
         rsv(29, 16),
-        bit("TXC", 30, RW, 0, "send /C/ ordered sets", todo=_TXCW_RSV_DOC),
-        bit("ANE", 31, RW, 0, "hardware autonegotiation", todo=_TXCW_RSV_DOC),
+        bit("TXC", 30, RW, 0, "send /C/ ordered sets", todo=_TBI),
+        bit("ANE", 31, RW, 0, "hardware autonegotiation", todo=_TBI),
     )),
     Reg("RXCW", 0x0180, "Receive Configuration Word", "13.4.14", (
-        field("RXCONFIG", 15, 0, RO, 0, "/C/ word received"),
+        field("RXCONFIG", 15, 0, RO, 0, "/C/ word received", todo=_TBI),
         rsv(25, 16),
-        bit("RXNOCARRIER", 26, RO, 0, "no carrier"),
-        bit("RXINVALID", 27, RC, 0, "invalid symbol"),
-        bit("RXCHANGE", 28, RC, 0, "the word has changed"),
-        bit("RXC", 29, RO, 0, "receiving /C/ ordered sets"),
-        bit("RXSYNCH", 30, RO, 0, "the receiver is in step"),
-        bit("ANC", 31, RO, 0, "autonegotiation complete"),
+        bit("RXNOCARRIER", 26, RO, 0, "no carrier", todo=_TBI),
+        bit("RXINVALID", 27, RC, 0, "invalid symbol", todo=_TBI),
+        bit("RXCHANGE", 28, RC, 0, "the word has changed", todo=_TBI),
+        bit("RXC", 29, RO, 0, "receiving /C/ ordered sets", todo=_TBI),
+        bit("RXSYNCH", 30, RO, 0, "the receiver is in step", todo=_TBI),
+        bit("ANC", 31, RO, 0, "autonegotiation complete", todo=_TBI),
     )),
     Reg("LEDCTL", 0x0E00, "LED Control", "13.4.15", (
         *_led(0, 2, 0),
@@ -403,8 +404,9 @@ _TRANSMIT = (
         rsv(31, 30),
     ), on_write="write_gap", group="transmit"),
     Reg("AIT", 0x0458, "Adaptive IFS Throttle", "13.4.35",
-        (field("AIFS", 15, 0, RW, 0, "gap in 8 ns, where it is more than IPGT"), rsv(31, 16)),
-        on_write="write_gap", group="transmit"),
+        (field("AIFS", 15, 0, RW, 0,
+            "gap in 8 ns: the longer one of it and IPGT counts, on the 82544 their sum"),
+         rsv(31, 16)), on_write="write_gap", group="transmit"),
     Reg("TXDMAC", 0x3000, "TX DMA Control", "13.4.42", (
         bit("DPP", 0, RW, 0, "disable packet prefetching", todo=_THRESHOLDS),
         rsv(31, 1),
@@ -526,8 +528,8 @@ _WAKEUP = (
     # Not of these parts: U-Boot takes the 82571's semaphore from every one before it reads the
     # EEPROM, and gives up when the bit does not stay. Nothing else shares the EEPROM here.
     Reg("SWSM", 0x5B50, "Software Semaphore", "none: 82571 and later", (
-        bit("SMBI", 0, RW, 0, "for drivers among themselves"),
-        bit("SWESMBI", 1, RW, 0, "software holds the EEPROM; always granted"),
+        bit("SMBI", 0, SW, 0, "for drivers among themselves"),
+        bit("SWESMBI", 1, SW, 0, "software holds the EEPROM; always granted"),
         rsv(31, 2),
     ), group="management"),
     Reg("IPAV", 0x5838, "IP Address Valid", "13.6.4", (
@@ -565,10 +567,11 @@ _WAKEUP = (
 # --- statistics: name, what it counts; they lie 4 bytes apart from 4000h where no gap is named ---
 
 _NO_CARRIER = "the PHY's carrier sense never fails: stays 0"
+_NO_SERDES = "with TBI or SerDes alone, and these have copper: stays 0"
 _STATISTICS: tuple[tuple[str, int, str, str], ...] = (
     ("CRCERRS", 0x4000, "frames with a wrong CRC, 64 bytes or more", ""),
     ("ALGNERRC", 0x4004, "frames with an alignment error (10/100 only)", ""),
-    ("SYMERRS", 0x4008, "symbol errors between frames' start and end", ""),
+    ("SYMERRS", 0x4008, "symbol errors between frames' start and end", _NO_SERDES),
     ("RXERRC", 0x400C, "frames with RX_ER from the PHY", ""),
     ("MPC", 0x4010, "frames missed: the receive FIFO was full", ""),
     ("SCC", 0x4014, "frames sent after one collision", ""),
@@ -578,7 +581,7 @@ _STATISTICS: tuple[tuple[str, int, str, str], ...] = (
     ("COLC", 0x4028, "collisions that were not late", ""),
     ("DC", 0x4030, "transmissions deferred by others, a PAUSE or a link that is down", ""),
     ("TNCRS", 0x4034, "transmissions without carrier sense", _NO_CARRIER),
-    ("SEC", 0x4038, "sequence errors", ""),
+    ("SEC", 0x4038, "sequence errors", _NO_SERDES),
     ("CEXTERR", 0x403C, "carrier extension errors", ""),
     ("RLEC", 0x4040, "length errors: undersize or oversize", ""),
     ("XONRXC", 0x4048, "XON frames received", ""),

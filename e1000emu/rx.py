@@ -91,6 +91,12 @@ class Rx(RxPort):
 
     def update_write_back(self) -> None:
         """RXDCTL or the size of a cache line has changed."""
+        if held_back(self._nic, self._regs.peek(RXDCTL)) != self.engine.hold:
+            self.engine.repay()  # what is held would not be counted any more
+        self.take_threshold()
+
+    def take_threshold(self) -> None:
+        """Tell the engine how many descriptors a write-back waits for."""
         self.engine.hold = held_back(self._nic, self._regs.peek(RXDCTL))
 
     def write_pba(self, old: int, new: int) -> None:

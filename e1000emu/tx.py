@@ -19,6 +19,7 @@ from fastpath.txring import (
     RUN_DATA_ABORT,
     RUN_OFF,
     TXD_LOW,
+    TXDW,
     TxEngine,
 )
 
@@ -110,6 +111,13 @@ class Tx(TxPort):
 
     def update_write_back(self) -> None:
         """TXDCTL or the size of a cache line has changed."""
+        changed = held_back(self._nic, self._regs.peek(TXDCTL)) != self.engine.hold
+        if changed and self.engine.repay() & TXDW:  # what is held would not be counted any more
+            self._nic.interrupts.cause(TXDW)
+        self.take_threshold()
+
+    def take_threshold(self) -> None:
+        """Tell the engine how many descriptors a write-back waits for."""
         self.engine.hold = held_back(self._nic, self._regs.peek(TXDCTL))
 
     # --- the work --------------------------------------------------------------------------------

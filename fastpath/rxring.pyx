@@ -35,7 +35,7 @@ from fastpath.e1000_hw cimport (
 from fastpath.pktbuf cimport PB_FEW, PB_HEADER, PB_WORDS, PacketBuffer, pb_fifo, pb_pass, pb_words
 from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_GORC, ST_GPRC,
                                ST_MPC, ST_MPRC, ST_PRC64, ST_RFC, ST_RJC, ST_RLEC, ST_RNBC, ST_ROC,
-                               ST_RUC, ST_RXERRC, ST_SYMERRS, ST_TOR, ST_TPR, Stats,
+                               ST_RUC, ST_RXERRC, ST_TOR, ST_TPR, Stats,
                                st_add, st_bucket)
 from fastpath.rxfilter cimport (
     ACCEPT, BROADCAST, MULTICAST, PIF, VLAN, RxFilter, rxf_verdict,
@@ -376,7 +376,6 @@ cdef class RxEngine:
             self._total(wire)
             self.frames_filtered += 1
             if fflags & FB_SYMBOL_ERR:
-                st_add(v, ST_SYMERRS, 1)
                 s.causes |= RXSEQ
             return True
         else:
@@ -477,7 +476,6 @@ cdef class RxEngine:
             if fflags & FB_SYMBOL_ERR:
                 st_add(v, ST_RXERRC, 1)
         if fflags & FB_SYMBOL_ERR:
-            st_add(v, ST_SYMERRS, 1)
             self.s.causes |= RXSEQ
         if fflags & FB_CARRIER_EXT:
             st_add(v, ST_CEXTERR, 1)

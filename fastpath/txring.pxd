@@ -77,6 +77,7 @@ cdef class TxEngine:
     cdef public uint32_t low_cause
     cdef public bint rps        # 82544: RPS reports status as RS does
     cdef public uint32_t hold   # descriptors that a write-back waits for (WTHRESH)
+    cdef public bint uncounted  # frames are counted by `count`, when the wire has had them
     cdef public int prefetched  # descriptors up to here can be read now; -1: all up to the tail
     cdef public uint64_t misdirect      # bits of the ring's address that a fault turns over
     # derived from hdr and fctx: header sums of the running segmentation context

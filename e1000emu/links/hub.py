@@ -40,7 +40,7 @@ class Station:
     retries = 15
     """Collisions after which a frame is tried again; one more, and it is given up."""
     retry_late = False
-    """A late collision is tried again too; else the frame counts as sent."""
+    """A late collision is tried again too; else the frame is over with it."""
     defer_bytes = GAP_BYTES
     """The gap after others' frames, in byte times,"""
     sense_bytes = SENSE_BYTES
@@ -58,7 +58,7 @@ class Station:
     def excessive(self) -> None:
         """The sixteenth collision of a frame."""
 
-    def sent(self, collisions: int) -> None:
+    def sent(self, collisions: int, frame: bytes) -> None:
         """A frame went through after so many collisions."""
 
 
@@ -214,7 +214,7 @@ class HubPort(BaseLink):
         """Our frame is over, whole or not."""
         self._sending = None
         if not sending.stopped and self._queue:
-            self.station.sent(self._collisions)
+            self.station.sent(self._collisions, self._queue[0])
             self._done()
         gap_ns = self.hub.bytes_ns(self.gap_bytes)
         self._ready_ns = max(self._ready_ns, sending.end_ns + gap_ns)

@@ -76,11 +76,13 @@ class RxEngine:
         self.filter = filter
         self.regs: Registers = filter.regs
         self.pad_runts = True
+        self.hold = 0
         self.reset()
 
     def reset(self) -> None:
         """CTRL.RST or power-on."""
         self.causes = 0
+        self._owed: list[int] = []  # descriptors that WTHRESH holds: all but their DD is written
         self._left = 0  # free descriptors, counted at the start of a run
         self._record = False
         self.fifo_bytes = 48 << 10
@@ -200,7 +202,6 @@ class RxEngine:
             self._total(wire)
             self.frames_filtered += 1
             if fflags & FB_SYMBOL_ERR:
-                self.stats.add("SYMERRS")
                 self.causes |= RXSEQ
             return True
         wrong_size = wire < 64 or wire > (16384 if self._rctl & RCTL_LPE else 1522)
@@ -279,7 +280,6 @@ class RxEngine:
                 if fflags & flag:
                     self.stats.add(name)
         if fflags & FB_SYMBOL_ERR:
-            self.stats.add("SYMERRS")
             self.causes |= RXSEQ
         if fflags & FB_CARRIER_EXT:
             self.stats.add("CEXTERR")
@@ -406,16 +406,32 @@ class RxEngine:
         status = half[4:5]
         # DD last and by itself: the driver owns the descriptor from then on.
         self.dma.write(at + 8, half[:4] + bytes([status[0] & ~DD]) + half[5:])
-        if self.dma.aborts == aborts:
+        if self.dma.aborts == aborts and self.hold <= 1:
             self.dma.write(at + 12, status)
         if self.dma.aborts != aborts:
             self._stall()
             return False
+        if self.hold > 1:
+            self._owed.append(at + 12)
         self.regs["RDH"] = (self.head + 1) % self._n
         self._left -= 1
         if self._left == self._n >> (1 + (self._rctl >> 8 & 3)):
             self.causes |= RXDMT0
+        if self.hold > 1 and len(self._owed) >= self.hold:
+            self.repay()
         return True
+
+    def repay(self) -> None:
+        """Set DD where WTHRESH has held it; not without bus mastering."""
+        if not self.dma.enabled:
+            return
+        for at in self._owed:
+            self.dma.write(at, bytes([self.dma.read(at, 1)[0] | DD]))
+        self._owed.clear()
+
+    def ring_moved(self) -> None:
+        """Software has moved the ring: forget what WTHRESH has held."""
+        self._owed.clear()
 
     def _drain(self) -> int:
         done, fifo = 0, self.buffer.rx

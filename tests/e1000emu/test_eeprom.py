@@ -12,6 +12,7 @@ from e1000emu.eeprom import WRITE_NS, Microwire
 from e1000emu.models import MODELS
 from e1000emu.nic import Nic
 from e1000emu.testing.fixtures import make_bench
+from tests.e1000emu.witness import witness
 
 EECD, EERD = 0x10, 0x14
 SK, CS, DI, DO, REQ, GNT = 1, 2, 4, 8, 0x40, 0x80
@@ -87,11 +88,14 @@ class Bitbang:
         return bool(self.nic.mmio_read(EECD) & DO)
 
 
-@pytest.mark.parametrize("words", [64, 256])
+@witness("EECD.EE_PRES")
+@witness("EECD.SK", "EECD.CS", "EECD.DI", "EECD.DO", "EECD.EE_REQ", "EECD.EE_GNT")
+@pytest.mark.parametrize("words", [64, pytest.param(256, marks=witness("EECD.EE_SIZE"))])
 def test_bitbang_reads_every_word(words: int) -> None:
     bench = make_bench(model=replace(MODELS["82540EM"], eeprom_words=words))
     bus = Bitbang(bench.nic, 6 if words == 64 else 8)
     assert bool(bench.nic.mmio_read(EECD) & 0x200) == (words == 256)
+    assert bench.nic.mmio_read(EECD) & 0x100
     got = [bus.read(i)[0] for i in range(words)]
     assert got == bench.nic.eeprom.words
     assert sum(got[:64]) & 0xFFFF == 0xBABA
@@ -165,6 +169,7 @@ def test_erased_eeprom_loads_no_address() -> None:
     assert bench.nic.pci.config_read(0, 4) == 0x100E8086
 
 
+@witness("CTRL_EXT.EE_RST")
 def test_new_address_comes_with_ee_rst() -> None:
     bench = make_bench()
     bench.nic.eeprom.words[:3] = [0x2211, 0x4433, 0x6655]
@@ -197,6 +202,7 @@ def test_the_82544_has_no_grant() -> None:
     assert nic.misuse.count("eeprom-not-granted") == 0
 
 
+@witness("EERD.START", "EERD.ADDR", "EERD.DONE", "EERD.DATA")
 def test_eerd_reads_every_word_and_wraps_past_the_end() -> None:
     nic = make_bench().nic
     for i in range(64):

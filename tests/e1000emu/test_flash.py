@@ -146,7 +146,8 @@ def test_a_locked_boot_block_stays() -> None:
 # --- the windows --------------------------------------------------------------------------------
 
 
-@witness("PCI:BAR1.ADDRESS", "PCI:ROM.ADDRESS")
+@witness("PCI:BAR1.ADDRESS", "PCI:ROM.ADDRESS", "PCI:ROM.SIZE", "PCI:BAR1.SIZE")
+@witness("PCI:BAR1.SPACE", "PCI:BAR1.TYPE", "PCI:BAR1.PREFETCH")
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("code", range(4))
 def test_the_bars_have_the_size_that_the_eeprom_tells(model: str, code: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 from e1000emu.testing.fixtures import BENCH_MAC, Bench
 from e1000emu.testing.guest import Rctl
 from tests.e1000emu.common import PEER, RX_ON, frame, rd, running, wr
+from tests.e1000emu.witness import witness
 
 PAUSE_ADDRESS = bytes.fromhex("0180c2000001")
 RFCE, TFCE = 1 << 27, 1 << 28
@@ -31,6 +32,7 @@ def send(bench: Bench) -> int:
     return len(bench.link.take())
 
 
+@witness("CTRL.RFCE", "STATUS.TXOFF", "XOFFRXC.COUNT")
 def test_pause_stops_for_its_time_exactly(bench: Bench) -> None:
     nic, clock = bench.nic, bench.clock
     bench.link.inject(pause(100))
@@ -44,6 +46,7 @@ def test_pause_stops_for_its_time_exactly(bench: Bench) -> None:
     assert rd(nic, "XOFFRXC") == 1
 
 
+@witness("XONRXC.COUNT")
 def test_xon_ends_a_pause(bench: Bench) -> None:
     bench.link.inject(pause(0xFFFF))
     assert send(bench) == 0
@@ -106,17 +109,15 @@ def test_held_batch_does_not_count_a_control_frame_twice(bench: Bench) -> None:
 OTHER = bytes.fromhex("02000000aa01")
 STORED = [
     # destination, opcode, RCTL, CTRL.RFCE: does the host get it (SDM 8.7.4)?
-    *(
-        (BENCH_MAC, 1, rctl, True, not rctl & Rctl.DPF)
-        for rctl in (0, Rctl.PMCF, Rctl.DPF, Rctl.UPE)
-    ),
+    *((BENCH_MAC, 1, rctl, True, True) for rctl in (0, Rctl.PMCF, Rctl.UPE)),
+    pytest.param(BENCH_MAC, 1, Rctl.DPF, True, False, marks=witness("RCTL.DPF")),
     (PAUSE_ADDRESS, 1, 0, True, False),
     (PAUSE_ADDRESS, 1, Rctl.PMCF, True, False),
     (PAUSE_ADDRESS, 1, Rctl.MPE, True, True),
     (PAUSE_ADDRESS, 1, Rctl.MPE | Rctl.DPF, True, True),
     (PAUSE_ADDRESS, 2, 0, True, False),
     (PAUSE_ADDRESS, 2, Rctl.DPF, True, False),
-    (PAUSE_ADDRESS, 2, Rctl.PMCF, True, True),
+    pytest.param(PAUSE_ADDRESS, 2, Rctl.PMCF, True, True, marks=witness("RCTL.PMCF")),
     (PAUSE_ADDRESS, 2, Rctl.PMCF, False, False),
     (BENCH_MAC, 2, 0, True, True),
     (OTHER, 2, Rctl.PMCF, True, False),
@@ -142,6 +143,7 @@ def test_which_control_frames_the_host_gets(
     assert bench.nic.stats["TPR"] == 2
 
 
+@witness("FCRUC.COUNT")
 def test_other_control_frames_are_unsupported(bench: Bench) -> None:
     bench.link.inject(pause(1, opcode=2))
     assert rd(bench.nic, "FCRUC") == 1
@@ -153,6 +155,7 @@ def test_damaged_pause_is_an_error_not_an_order(bench: Bench) -> None:
     assert not bench.nic.tx.paused
 
 
+@witness("CTRL.TFCE", "FCRTH.RTH", "FCRTL.XONE", "FCTTV.TTV", "XOFFTXC.COUNT", "XONTXC.COUNT")
 def test_xoff_over_the_high_mark_and_xon_under_the_low() -> None:
     bench = running()
     nic, guest = bench.nic, bench.guest
@@ -172,9 +175,44 @@ def test_xoff_over_the_high_mark_and_xon_under_the_low() -> None:
     assert rd(nic, "XONTXC") == 1
 
 
+@witness("TCTL.SWXOFF")
 def test_swxoff_sends_one_and_clears_itself(bench: Bench) -> None:
     nic = bench.nic
     wr(nic, "FCTTV", 7)
     wr(nic, "TCTL", rd(nic, "TCTL") | 1 << 22)
     assert not rd(nic, "TCTL") & 1 << 22
     assert bench.link.take() == [pause(7).replace(PEER, BENCH_MAC)]
+
+
+@witness("FCRTL.RTL")
+def test_xon_comes_when_the_fifo_is_under_the_low_mark_not_when_it_is_empty() -> None:
+    bench = running()
+    nic, guest = bench.nic, bench.guest
+    wr(nic, "FCRTH", 0x2000)
+    wr(nic, "FCRTL", 0x80001000)
+    wr(nic, "CTRL", rd(nic, "CTRL") | TFCE)
+    guest.setup_rx(RX_ON, fill=0)
+    for _ in range(12):
+        bench.link.inject(frame(1000))
+    bench.link.take()
+    wr(nic, "RDT", 7)
+    assert bench.link.take() == []
+    wr(nic, "RDT", 9)
+    assert len(bench.link.take()) == 1
+    assert nic.rx.engine.fifo_frames == 3
+
+
+@witness("FCAL.FCAL", "FCAH.FCAH", "FCT.FCT")
+def test_address_and_type_of_pause_frames_are_what_software_says(bench: Bench) -> None:
+    """SDM 13.4.8 to 13.4.10, both ways."""
+    nic, address, kind = bench.nic, bytes.fromhex("0390a0b0c0d0"), bytes.fromhex("8809")
+    wr(nic, "FCAL", int.from_bytes(address[:4], "little"))
+    wr(nic, "FCAH", int.from_bytes(address[4:], "little"))
+    wr(nic, "FCT", int.from_bytes(kind, "big"))
+    wr(nic, "TCTL", rd(nic, "TCTL") | 1 << 22)
+    assert bench.link.take() == [address + BENCH_MAC + kind + bytes.fromhex("0001") + bytes(44)]
+    bench.link.inject(pause(100))
+    assert send(bench) == 1, "the standard's is another frame now"
+    bench.link.inject(address + PEER + kind + bytes.fromhex("00010064") + bytes(42))
+    assert send(bench) == 0
+    assert rd(nic, "XOFFRXC") == 1

@@ -16,6 +16,7 @@ from e1000emu.testing.recorders import RecordingLine
 from fastpath.dma import DmaTable, HostMemory
 from tests.e1000emu.common import frame, rd, wr
 from tests.e1000emu.links.ports import RecordingPort
+from tests.e1000emu.witness import witness
 
 FRAMES, SIZE = 10, 60
 PREAMBLE_AND_FCS = 12
@@ -27,12 +28,15 @@ TIPG = 0x00602008
 class Sender:
     """A device on a cable of 1 Gbit/s, and who hears it."""
 
-    def __init__(self, wrap: Callable[[object], object] = lambda link: link) -> None:
+    def __init__(
+        self, wrap: Callable[[object], object] = lambda link: link, model: str = "82540EM"
+    ) -> None:
         self.clock = VirtualClock()
         near, far = pair(self.clock, rate_bps=1_000_000_000)
         memory, dma = HostMemory(1 << 20), DmaTable()
         dma.add(memory.base, memory.buffer)
-        self.nic = Nic(memory=dma, irq=RecordingLine(self.clock), link=wrap(near), clock=self.clock)
+        line = RecordingLine(self.clock)
+        self.nic = Nic(memory=dma, irq=line, link=wrap(near), clock=self.clock, model=model)
         self.far = RecordingPort(far)
         enable_bus_master(self.nic)
         self.guest = GuestRings(self.nic.slot, memory)
@@ -67,13 +71,16 @@ def test_reset_value_is_the_gap_of_the_standard(sender: Sender) -> None:
     assert sender.nic.link.gap_bytes == 12
 
 
+@witness("TIPG.IPGT")
 @pytest.mark.parametrize("ipgt", [0, 6, 10, 1023])
 def test_four_clocks_are_added(sender: Sender, ipgt: int) -> None:
     wr(sender.nic, "TIPG", 0x00602000 | ipgt)
     assert sender.gap() == ipgt + 4
 
 
-@pytest.mark.parametrize(("ait", "gap"), [(7, 12), (9, 13), (60_000, 60_004)])
+@pytest.mark.parametrize(
+    ("ait", "gap"), [(7, 12), pytest.param(9, 13, marks=witness("AIT.AIFS")), (60_000, 60_004)]
+)
 def test_the_longer_one_counts(sender: Sender, ait: int, gap: int) -> None:
     wr(sender.nic, "AIT", ait)
     assert sender.gap() == gap
@@ -109,3 +116,10 @@ def test_the_next_port_has_the_standard_gap(sender: Sender) -> None:
     link = sender.nic.link
     sender.nic.close()
     assert link.gap_bytes == 12
+
+
+@pytest.mark.parametrize(("ait", "gap"), [(0, 12), (7, 19), (9, 21)])
+def test_the_82544_adds_them(ait: int, gap: int) -> None:
+    sender = Sender(model="82544GC")
+    wr(sender.nic, "AIT", ait)
+    assert sender.gap() == gap

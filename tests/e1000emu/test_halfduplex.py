@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from e1000emu.clock import VirtualClock
 from e1000emu.links import Hub
+from e1000emu.links.hub import HubPort
 from e1000emu.nic import Nic
 from e1000emu.testing.fixtures import enable_bus_master
 from e1000emu.testing.guest import GuestRings
@@ -62,7 +63,7 @@ def two(*, seed: int = 0, delay_bytes: int = 0, tctl: int = 0x0F << CT | TCTL_ON
     return Two(hub, nics, guests, clock)
 
 
-@witness("STATUS.FD", "STATUS.SPEED")
+@witness("STATUS.SPEED")
 def test_a_hub_is_negotiated_to_half_duplex() -> None:
     both = two()
     for nic in both.nics:
@@ -71,7 +72,7 @@ def test_a_hub_is_negotiated_to_half_duplex() -> None:
         assert nic.phy.read(5) & 0x0140 == 0  # the far end offers no full duplex
 
 
-@witness("SCC.COUNT", "MCC.COUNT", "COLC.COUNT", "DC.COUNT", "GPRC.COUNT")
+@witness("TCTL.CT", "SCC.COUNT", "MCC.COUNT", "COLC.COUNT", "DC.COUNT", "GPRC.COUNT")
 def test_collisions_are_counted_and_everything_arrives() -> None:
     total = dict.fromkeys(COUNTERS, 0)
     for seed in (1, 2):
@@ -161,7 +162,7 @@ def test_ipgr1_is_the_part_of_it_in_which_a_carrier_counts() -> None:
     assert collided == [True, False]
 
 
-@witness("CTRL.FRCDPLX", "CTRL.FD")
+@witness("CTRL.FRCDPLX")
 def test_forced_full_duplex_does_not_listen() -> None:
     both = two()
     wr(both.nics[1], "CTRL", rd(both.nics[1], "CTRL") | FRCDPLX | CTRL_FD)
@@ -198,3 +199,46 @@ def test_a_pause_and_a_link_that_is_down_defer_too() -> None:
     guest.post_legacy(frame())
     wr(nic, "TDT", guest.tx.next_to_use)
     assert rd(nic, "DC") == 1
+
+
+def jammed(hub: Hub) -> None:
+    """Let somebody begin together with every frame of the first NIC."""
+    start = hub.start
+
+    def together(port: HubPort, data: bytes, now_ns: int) -> object:
+        sending = start(port, data, now_ns)
+        if port is hub.ports[0]:
+            start(hub.ports[1], frame(), now_ns)
+        return sending
+
+    hub.start = together  # type: ignore[method-assign, assignment]
+
+
+SENT = ("TPT", "GPTC", "GOTCL", "TOTL", "PTC64", "BPTC")
+
+
+@witness("ECOL.COUNT")
+def test_a_frame_that_is_given_up_is_no_frame_sent() -> None:
+    """SDM 13.7.7, 13.7.30, 13.7.44: sixteen collisions."""
+    both = two()
+    nic, guest = both.nics[0], both.guests[0]
+    both.nics[1].close()
+    guest.post_legacy(frame(60, b"\xff" * 6))
+    wr(nic, "TDT", guest.tx.next_to_use)
+    both.clock.run_for(1_000_000)
+    assert [rd(nic, name) for name in SENT] == [1, 1, 64, 64, 1, 1]
+    assert (rd(nic, "GOTCH"), rd(nic, "TOTH")) == (0, 0)
+    jammed(both.hub)
+    guest.post_legacy(frame(60, b"\xff" * 6))
+    wr(nic, "TDT", guest.tx.next_to_use)
+    both.clock.run_for(1_000_000_000)
+    assert both.counters(0) == dict.fromkeys(COUNTERS, 0) | {"ECOL": 1, "COLC": 16}
+    assert [rd(nic, name) for name in SENT] == [0] * 6
+
+
+def test_a_looped_frame_counts_at_a_hub_too() -> None:
+    both = two()
+    nic = both.nics[0]
+    wr(nic, "RCTL", rd(nic, "RCTL") | 1 << 6)
+    both.post(0, 3)
+    assert rd(nic, "GPTC") == 3

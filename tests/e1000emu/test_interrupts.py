@@ -10,9 +10,30 @@ from e1000emu.errors import E1000Error
 from e1000emu.testing.fixtures import Bench, make_bench
 from e1000emu.testing.guest import TxCmd
 from tests.e1000emu.common import frame, off, rd, running, wr
+from tests.e1000emu.witness import witness
 
 RXT0, TXDW, LSC = 0x80, 1, 4
 ALL = 0x1FFFF
+CAUSES = [
+    "TXDW",
+    "TXQE",
+    "LSC",
+    "RXSEQ",
+    "RXDMT0",
+    "RSV5",
+    "RXO",
+    "RXT0",
+    "RSV8",
+    "MDAC",
+    "RXCFG",
+    "RSV11",
+    "PHYINT",
+    "GPI_SDP6",
+    "GPI_SDP7",
+    "TXD_LOW",
+    "SRPD",
+]
+"""By the number of their bit."""
 
 
 @pytest.fixture
@@ -64,8 +85,9 @@ def test_writing_ones_to_icr_clears_those(bench: Bench) -> None:
     assert rd(nic, "ICR") == 0
 
 
-@pytest.mark.parametrize("bit", range(17))
-def test_every_cause_interrupts_also_the_reserved_ones(bench: Bench, bit: int) -> None:
+@witness("IMS.{cause}", "ICS.{cause}", "ICR.{cause}")
+@pytest.mark.parametrize(("bit", "cause"), list(enumerate(CAUSES)))
+def test_every_cause_interrupts_also_the_reserved_ones(bench: Bench, bit: int, cause: str) -> None:
     nic = bench.nic
     wr(nic, "IMS", 1 << bit)
     wr(nic, "ICS", 1 << bit)
@@ -73,6 +95,19 @@ def test_every_cause_interrupts_also_the_reserved_ones(bench: Bench, bit: int) -
     assert rd(nic, "ICR") == 1 << bit
     wr(nic, "ICS", ALL & ~(1 << bit))
     assert not bench.line.level
+
+
+@witness("IMC.{cause}")
+@pytest.mark.parametrize(("bit", "cause"), list(enumerate(CAUSES)))
+def test_every_cause_is_masked_by_its_own_bit(bench: Bench, bit: int, cause: str) -> None:
+    nic = bench.nic
+    wr(nic, "IMS", ALL)
+    wr(nic, "IMC", 1 << bit)
+    assert rd(nic, "IMS") == ALL & ~(1 << bit)
+    wr(nic, "ICS", 1 << bit)
+    assert not bench.line.level
+    wr(nic, "ICS", ALL)
+    assert bench.line.level
 
 
 def test_bits_above_16_do_nothing(bench: Bench) -> None:
@@ -125,6 +160,7 @@ def test_itr_zero_never_waits(bench: Bench) -> None:
     assert bench.line.rises == 5
 
 
+@witness("ITR.INTERVAL")
 def test_clearing_the_cause_while_throttled_leaves_no_interrupt(bench: Bench) -> None:
     nic = bench.nic
     wr(nic, "ITR", 1000)

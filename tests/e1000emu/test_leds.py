@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from e1000emu.leds import MODES
+from e1000emu.leds import MODES, Led
 from tests.e1000emu.common import frame, running, wr
+from tests.e1000emu.witness import witness
 
 
 def test_reset_modes_follow_link_and_activity() -> None:
@@ -51,3 +52,25 @@ def test_every_mode_has_a_name_and_a_state(mode: int) -> None:
     bench = running()
     wr(bench.nic, "LEDCTL", mode)
     assert bench.nic.leds()[0].mode == MODES[mode]
+
+
+@witness(
+    "LEDCTL.LED{n}_MODE", "LEDCTL.LED{n}_BLINK", "LEDCTL.LED{n}_BLINK_RATE", "LEDCTL.LED{n}_IVRT"
+)
+@pytest.mark.parametrize("n", range(4))
+def test_each_led_has_its_byte(n: int) -> None:
+    bench = running()
+
+    def led(byte: int) -> Led:
+        wr(bench.nic, "LEDCTL", byte << 8 * n)
+        return bench.nic.leds()[n]
+
+    on, off, invert, fast, blink = 14, 15, 1 << 6, 1 << 5, 1 << 7
+    assert led(on).lit
+    assert not led(off).lit
+    assert not led(on | invert).high
+    assert led(off | invert).high
+    assert not led(on).blinking
+    assert led(on | blink).blinking
+    assert led(on | blink).period_ns == 200_000_000
+    assert led(on | blink | fast).period_ns == 83_000_000

@@ -10,6 +10,7 @@ from e1000emu.nic import Nic
 from e1000emu.testing.fixtures import Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import rd, wr
+from tests.e1000emu.witness import witness
 
 CONTROL, ADDRESS, DATA = 0xF2, 0xF4, 0xFC
 LSC, RXT0 = 4, 0x80
@@ -41,6 +42,7 @@ def enable(bench: Bench, on: int = 1) -> None:
     bench.nic.slot.config_write(CONTROL, on, 2)
 
 
+@witness("PCI:MSI_CONTROL.ENABLE", "PCI:MSI_ADDRESS.ADDRESS", "PCI:MSI_DATA.VALUE")
 def test_a_message_is_written_at_each_rise(bench: Bench) -> None:
     enable(bench)
     for _ in range(3):
@@ -97,6 +99,7 @@ def test_a_restored_nic_sends_messages(bench: Bench) -> None:
     assert not other.line.level
 
 
+@witness("PCI:MSI_ADDRESS_HIGH.VALUE")
 def test_an_embedder_takes_messages_itself() -> None:
     seen: list[tuple[int, int]] = []
     _, dma = host_memory(1 << 16)

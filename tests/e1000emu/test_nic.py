@@ -239,6 +239,7 @@ def test_bad_model_and_mac_are_refused() -> None:
 # --- loopback, VLAN mode
 
 
+@witness("RCTL.LBM")
 def test_mac_loopback_needs_no_link_and_sends_nothing(bench: Bench) -> None:
     nic = bench.nic
     bench.link.set_carrier(False)
@@ -265,6 +266,7 @@ def test_transceiver_loopback_without_phy_stays_on_the_wire(bench: Bench) -> Non
     assert len(bench.link.take()) == 1
 
 
+@witness("CTRL.VME", "VET.VET")
 def test_vme_and_vet_reach_both_engines(bench: Bench) -> None:
     nic = bench.nic
     wr(nic, "VET", 0x88A8)
@@ -314,7 +316,7 @@ def test_link_gone_while_frames_wait_explains_itself(bench: Bench) -> None:
     assert len(bench.link.take()) == 1
 
 
-@witness("CTRL.FRCSPD")
+@witness("CTRL.FRCSPD", "CTRL.FD")
 def test_forced_speed_and_duplex_show_in_status() -> None:
     bench = make_bench()
     nic = bench.nic

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from e1000emu.clock import VirtualClock
 from e1000emu.memory import host_memory
 from e1000emu.nic import Nic
+from e1000emu.testing.fixtures import make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import frame, off, rd, running, wr
+from tests.e1000emu.witness import witness
 
 
 @pytest.fixture
@@ -33,6 +35,19 @@ def test_identity(nic: Nic) -> None:
     assert read(0xDE, 2) & 7 == 2
 
 
+@witness(
+    "PCI:BAR0.ADDRESS",
+    "PCI:BAR2.ADDRESS",
+    "PCI:BAR0.SPACE",
+    "PCI:BAR0.TYPE",
+    "PCI:BAR0.PREFETCH",
+    "PCI:BAR0.SIZE",
+    "PCI:BAR2.SPACE",
+    "PCI:BAR2.SIZE",
+    "PCI:BAR3.VALUE",
+    "PCI:BAR4.VALUE",
+    "PCI:BAR5.VALUE",
+)
 def test_bars_size_themselves(nic: Nic) -> None:
     slot = nic.slot
     sizes = []
@@ -55,6 +70,7 @@ def test_byte_and_word_writes_reach_their_bytes(nic: Nic) -> None:
     assert slot.config_read(0x0C, 2) == 0xFCFF
 
 
+@witness("PCI:COMMAND.IO")
 def test_registers_answer_only_when_decoding_is_on(nic: Nic) -> None:
     slot = nic.slot
     assert slot.bar_read(0, 8, 4) == 0xFFFFFFFF
@@ -67,6 +83,7 @@ def test_registers_answer_only_when_decoding_is_on(nic: Nic) -> None:
     assert slot.bar_read(1, 0, 2) == 0xFFFF
 
 
+@witness("PCI:COMMAND.MASTER")
 def test_bus_master_gates_dma() -> None:
     bench = running()
     nic, guest = bench.nic, bench.guest
@@ -81,6 +98,7 @@ def test_bus_master_gates_dma() -> None:
     assert len(bench.link.take()) == 1
 
 
+@witness("PCI:COMMAND.INTX_OFF", "PCI:STATUS.INTERRUPT")
 def test_intx_disable_and_interrupt_status() -> None:
     bench = running(ims=4)
     nic, slot = bench.nic, bench.nic.slot
@@ -96,6 +114,7 @@ def test_intx_disable_and_interrupt_status() -> None:
     assert not slot.config_read(6, 2) & 8
 
 
+@witness("PCI:STATUS.MASTER_ABORT")
 def test_master_abort_sets_status_and_clears_by_one() -> None:
     bench = running()
     nic, slot = bench.nic, bench.nic.slot
@@ -109,6 +128,7 @@ def test_master_abort_sets_status_and_clears_by_one() -> None:
     assert not slot.config_read(6, 2) & 0x2000
 
 
+@witness("PCI:PMCSR.STATE")
 def test_d3hot_silences_the_function_and_d0_resets_it() -> None:
     bench = running(ims=4)
     nic, slot = bench.nic, bench.nic.slot
@@ -169,3 +189,100 @@ def test_any_configuration_cycle_is_harmless(steps: list[tuple[bool, int, int, i
             assert nic.slot.config_read(offset, size) >= 0
     assert nic.slot.config_read(0, 4) == 0x100E8086
     assert len(nic.pci.config) == 256
+
+
+@witness(
+    "STATUS.FUNC_ID",
+    "STATUS.TBIMODE",
+    "STATUS.PCI66",
+    "STATUS.BUS64",
+    "STATUS.PCIX_MODE",
+    "STATUS.PCIXSPD",
+    "MANC.SMBUS_EN",
+    "MANC.ASF_EN",
+    "MANC.R_ON_FORCE",
+    "MANC.TCO_RESET",
+    "MANC.REPORT_STATUS",
+)
+def test_the_bus_and_the_management_that_are_not_there() -> None:
+    nic = running().nic
+    wr(nic, "STATUS", 0xFFFFFFFF)
+    wr(nic, "MANC", 0xFFFFFFFF)
+    assert rd(nic, "STATUS") == 0x83
+    assert rd(nic, "MANC") & 0x500F7 == 0
+
+
+HEADER_BYTES = {
+    # offset, size: value of an 82540EM that has been reset; every row that nothing changes
+    ("COMMAND", 4, 2): (0, "SPECIAL VGA STEPPING FAST_B2B"),
+    ("STATUS", 6, 2): (0x0230, "CAPABILITIES 66MHZ FAST_B2B DEVSEL"),
+    ("REVISION", 8, 1): (2, "VALUE"),
+    ("CLASS", 9, 3): (0x020000, "VALUE"),
+    ("LATENCY", 0x0D, 1): (0, "LOW"),
+    ("HEADER_TYPE", 0x0E, 1): (0, "VALUE"),
+    ("BIST", 0x0F, 1): (0, "VALUE"),
+    ("CARDBUS", 0x28, 4): (0, "VALUE"),
+    ("CAP_POINTER", 0x34, 1): (0xDC, "VALUE"),
+    ("INTERRUPT_PIN", 0x3D, 1): (1, "VALUE"),
+    ("MIN_GRANT", 0x3E, 1): (0xFF, "VALUE"),
+    ("MAX_LATENCY", 0x3F, 1): (0, "VALUE"),
+    ("PM_ID", 0xDC, 1): (1, "VALUE"),
+    ("PMC", 0xDE, 2): (0xC822, "VERSION CLOCK DSI AUX D1 D2 PME"),
+    ("PMCSR", 0xE0, 2): (0, "DATA_SCALE"),
+    ("PM_BRIDGE", 0xE2, 1): (0, "VALUE"),
+    ("PM_DATA", 0xE3, 1): (0, "VALUE"),
+}
+CAPABILITY_BYTES = {
+    # of the 82545EM, which has all three
+    ("PM_NEXT", 0xDD, 1): (0xE4, "VALUE"),
+    ("PCIX_ID", 0xE4, 1): (7, "VALUE"),
+    ("PCIX_NEXT", 0xE5, 1): (0xF0, "VALUE"),
+    ("PCIX_STATUS", 0xE8, 4): (0x0443FFF8, "FUNCTION 64BIT 133MHZ BRIDGE DMMRBC DMOST DMCRS"),
+    ("MSI_ID", 0xF0, 1): (5, "VALUE"),
+    ("MSI_NEXT", 0xF1, 1): (0, "VALUE"),
+    ("MSI_CONTROL", 0xF2, 2): (0x80, "CAPABLE 64BIT"),
+    ("MSI_ADDRESS", 0xF4, 4): (0, "DWORD"),
+}
+FIXED = [
+    (model, *place, value, fields)
+    for model, rows in (("82540EM", HEADER_BYTES), ("82545EM", CAPABILITY_BYTES))
+    for place, (value, fields) in rows.items()
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "offset", "size", "value"),
+    [
+        pytest.param(*row[:5], marks=witness(*(f"PCI:{row[1]}.{f}" for f in row[5].split())))
+        for row in FIXED
+    ],
+)
+def test_what_the_part_is_stays_whatever_a_host_writes(
+    model: str, name: str, offset: int, size: int, value: int
+) -> None:
+    slot = make_bench(model=model).nic.slot
+    constant = {"COMMAND": 0x02A8, "STATUS": 0x06B0, "LATENCY": 3, "PMCSR": 0x6000}.get(name)
+    constant = {"MSI_CONTROL": 0x8E, "MSI_ADDRESS": 3}.get(name, constant)
+    mask = (1 << 8 * size) - 1 if constant is None else constant
+    for i in range(size):
+        slot.config_write(offset + i, 0xFF, 1)
+    got = sum(slot.config_read(offset + i, 1) << 8 * i for i in range(size))
+    assert got & mask == value & mask
+
+
+@witness(
+    "PCI:VENDOR_ID.VALUE",
+    "PCI:DEVICE_ID.VALUE",
+    "PCI:SUBSYSTEM_VENDOR.VALUE",
+    "PCI:SUBSYSTEM_ID.VALUE",
+)
+def test_ids_come_from_the_eeprom_of_the_board(nic: Nic) -> None:
+    """SDM 5.6.9: words 0Bh to 0Eh, as word 0Ah says."""
+    nic.eeprom.words[0x0B:0x0F] = [0x1111, 0x2222, 0x3333, 0x4444]
+    nic.eeprom.words[0x0A] |= 3
+    nic.power_on_reset()
+    read = nic.slot.config_read
+    assert (read(0, 4), read(0x2C, 4)) == (0x33334444, 0x11112222)
+    nic.eeprom.words[0x0A] &= ~3
+    nic.power_on_reset()
+    assert (read(0, 4), read(0x2C, 4)) == (0x100E8086, 0x00008086)

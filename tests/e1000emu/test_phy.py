@@ -12,6 +12,19 @@ from tests.e1000emu.witness import witness
 MDIC, STATUS, CTRL, ICR, CTRL_EXT = 0x20, 0x08, 0x00, 0xC0, 0x18
 READY, ERROR, INT = 1 << 28, 1 << 30, 1 << 29
 LU, SLU = 2, 0x40
+BMSR_ABILITIES = [
+    "ERCAP",
+    "ANEGCAPABLE",
+    "NOPREAMBLE",
+    "ESTATEN",
+    "100T2_HD",
+    "100T2_FD",
+    "10HD",
+    "10FD",
+    "100HD",
+    "100FD",
+    "100T4",
+]
 
 
 def phy_read(nic: Nic, n: int, phy: int = 1) -> int:
@@ -39,6 +52,18 @@ def settle(bench: Bench) -> None:
     bench.clock.run_for(AUTONEG_NS + 1)
 
 
+@witness(
+    "MDIC.DATA",
+    "MDIC.REGADD",
+    "MDIC.PHYADD",
+    "MDIC.OP",
+    "MDIC.R",
+    "MDIC.E",
+    "PHY:PHYID1.OUI_MSB",
+    "PHY:PHYID2.OUI_LSB",
+    "PHY:PHYID2.MODEL",
+    "PHY:PHYID2.REVISION",
+)
 def test_identity_at_address_1_only(bench: Bench) -> None:
     assert (phy_read(bench.nic, 2), phy_read(bench.nic, 3)) == (0x0141, 0x0C20)
     for address in (0, 2, 31):
@@ -52,11 +77,7 @@ def test_unknown_operation_is_an_error(bench: Bench) -> None:
         assert bench.nic.mmio_read(MDIC) & (READY | ERROR) == READY | ERROR
 
 
-@witness(
-    "MDIC.I",
-    "ICR.MDAC",
-    "MDIC.OP",
-)
+@witness("MDIC.I", "ICR.MDAC")
 def test_mdic_interrupt_bit_raises_mdac(bench: Bench) -> None:
     bench.nic.mmio_read(ICR)
     bench.nic.mmio_write(MDIC, 2 << 26 | 1 << 21 | INT)
@@ -65,6 +86,20 @@ def test_mdic_interrupt_bit_raises_mdac(bench: Bench) -> None:
     assert not bench.nic.mmio_read(ICR) & 0x200
 
 
+@witness(
+    "ICR.LSC",
+    "PHY:BMSR.LSTATUS",
+    "PHY:BMSR.ANEGCOMPLETE",
+    "PHY:PSSR.LINK",
+    "PHY:PSSR.RESOLVED",
+    "PHY:ANER.LP_ANABLE",
+    "PHY:GTSR.REMOTE_OK",
+    "PHY:GTSR.LOCAL_OK",
+    "PHY:ESTATUS.1000T_HD",
+    "PHY:ESTATUS.1000T_FD",
+    "PHY:ESTATUS.1000X_HD",
+    "PHY:ESTATUS.1000X_FD",
+)
 def test_link_comes_after_autonegotiation(bench: Bench) -> None:
     nic = bench.nic
     bench.clock.run_for(AUTONEG_NS - 1)
@@ -83,6 +118,7 @@ def test_link_comes_after_autonegotiation(bench: Bench) -> None:
     assert phy_read(nic, 15) == 0x3000
 
 
+@witness("CTRL.SLU")
 def test_without_slu_the_mac_sees_no_link() -> None:
     bench = make_bench()
     settle(bench)
@@ -125,7 +161,14 @@ def test_no_cable_no_link() -> None:
     assert not bench.nic.link_up
 
 
-@pytest.mark.parametrize(("speed", "code"), [(10, 0), (100, 1), (1000, 2)])
+@pytest.mark.parametrize(
+    ("speed", "code"),
+    [
+        pytest.param(10, 0, marks=witness("PHY:PSSR.SPEED")),
+        pytest.param(100, 1, marks=witness("PHY:PSSR.SPEED", "CTRL_EXT.ASDCHK", "STATUS.ASDV")),
+        (1000, 2),
+    ],
+)
 def test_negotiates_the_best_common_speed(bench: Bench, speed: int, code: int) -> None:
     bench.link.set_carrier(True, speed_mbps=speed)
     settle(bench)
@@ -135,6 +178,7 @@ def test_negotiates_the_best_common_speed(bench: Bench, speed: int, code: int) -
     assert bench.nic.mmio_read(STATUS) >> 8 & 3 == code
 
 
+@witness("PHY:PSSR.DPLX")
 def test_negotiates_what_is_advertised(bench: Bench) -> None:
     nic = bench.nic
     phy_write(nic, 9, 0)
@@ -169,6 +213,7 @@ def test_forced_speed_acts_on_reset_only(bench: Bench) -> None:
     assert phy_read(nic, 0) == 0x2100
 
 
+@witness("PHY:BMCR.PDOWN")
 def test_power_down_drops_the_link_and_power_up_negotiates(bench: Bench) -> None:
     nic = bench.nic
     settle(bench)
@@ -197,13 +242,14 @@ def test_isolated_the_mac_sees_no_link(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gtcr", "master"), [(0x0E00, 1), (0x0A00, 0), (0x1E00, 1), (0x1600, 0), (0x1A00, 1)]
-)
-@witness(
-    "PHY:GTCR.REPEATER",
-    "PHY:GTCR.MS_VALUE",
-    "PHY:GTCR.MS_MANUAL",
-    "PHY:GTSR.MS_MASTER",
+    ("gtcr", "master"),
+    [
+        pytest.param(0x0E00, 1, marks=witness("PHY:GTSR.MS_MASTER")),
+        pytest.param(0x0A00, 0, marks=witness("PHY:GTCR.REPEATER")),
+        (0x1E00, 1),
+        pytest.param(0x1600, 0, marks=witness("PHY:GTCR.MS_VALUE", "PHY:GTCR.MS_MANUAL")),
+        (0x1A00, 1),
+    ],
 )
 def test_master_by_hand_or_by_preference(bench: Bench, gtcr: int, master: int) -> None:
     """IEEE 802.3 table 40-5; the far end takes what is left."""
@@ -283,6 +329,7 @@ def test_a_page_received_shows_in_both_registers(bench: Bench) -> None:
     assert not phy_read(nic, 17) & 0x1000
 
 
+@witness("CTRL.PHY_RST")
 def test_phy_rst_pin_restores_defaults(bench: Bench) -> None:
     nic = bench.nic
     settle(bench)
@@ -297,6 +344,7 @@ def test_phy_rst_pin_restores_defaults(bench: Bench) -> None:
     assert nic.link_up
 
 
+@witness("PHY:BMCR.LOOPBACK")
 def test_loopback_needs_no_carrier(bench: Bench) -> None:
     nic = bench.nic
     bench.link.set_carrier(False)
@@ -306,6 +354,7 @@ def test_loopback_needs_no_carrier(bench: Bench) -> None:
     assert not nic.link_up
 
 
+@witness("PHY:PAGE.NUMBER")
 def test_page_window_keeps_what_is_written(bench: Bench) -> None:
     nic = bench.nic
     for page, value in ((0x1F, 0x8FFC), (0x1A, 0x8FF0)):
@@ -345,3 +394,144 @@ def test_register_file_reads_31_registers_after_reset(bench: Bench) -> None:
     assert phy_read(bench.nic, 16) == 0x0360
     assert phy_read(bench.nic, 21) == 0
     assert phy_read(bench.nic, 31) == 0
+
+
+PARTNERS = [
+    # speed, full duplex: ANLPAR, GTSR (with us as master)
+    (1000, True, 0x45E1, 0x7C00),
+    (100, True, 0x45E1, 0),
+    (10, True, 0x4461, 0),
+    (100, False, 0x40A1, 0),
+    (10, False, 0x4021, 0),
+]
+
+
+@witness(
+    "PHY:ANLPAR.SELECTOR",
+    "PHY:ANLPAR.10HD",
+    "PHY:ANLPAR.ACK",
+    "PHY:ANLPAR.100T4",
+    "PHY:ANLPAR.ASM_DIR",
+    "PHY:BMSR.LSTATUS",
+    *(f"PHY:BMSR.{name}" for name in BMSR_ABILITIES),
+    "PHY:ANER.NP_ABLE",
+    "PHY:PSSR.CABLE_LENGTH",
+)
+@pytest.mark.parametrize(
+    ("speed", "full", "anlpar", "gtsr"),
+    [
+        pytest.param(
+            *PARTNERS[0],
+            marks=witness(
+                "PHY:ANLPAR.10FD",
+                "PHY:ANLPAR.100HD",
+                "PHY:ANLPAR.100FD",
+                "PHY:ANLPAR.PAUSE",
+                "PHY:GTSR.LP_1000HD",
+                "PHY:GTSR.LP_1000FD",
+            ),
+        ),
+        *PARTNERS[1:],
+    ],
+)
+def test_what_both_ends_can(bench: Bench, speed: int, full: bool, anlpar: int, gtsr: int) -> None:
+    """IEEE 802.3 22.2.4.2, 28.2.4.1.4, 40.5.1.1."""
+    nic = bench.nic
+    bench.link.set_carrier(True, speed_mbps=speed, full_duplex=full)
+    settle(bench)
+    phy_read(nic, 1)
+    assert phy_read(nic, 1) == 0x796D
+    assert phy_read(nic, 5) == anlpar
+    assert phy_read(nic, 10) == gtsr
+    assert phy_read(nic, 6) == 7
+    assert not phy_read(nic, 17) >> 7 & 7
+
+
+MODES = {
+    # register, bit: speed, full duplex
+    "ANAR.10HD": (4, 5, 10, False),
+    "ANAR.10FD": (4, 6, 10, True),
+    "ANAR.100HD": (4, 7, 100, False),
+    "ANAR.100FD": (4, 8, 100, True),
+    "GTCR.1000HD": (9, 8, 1000, False),
+    "GTCR.1000FD": (9, 9, 1000, True),
+}
+
+
+@witness("PHY:{mode}", "PHY:BMCR.ANRESTART")
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_is_agreed_on_when_it_alone_is_offered(bench: Bench, mode: str) -> None:
+    number, bit, speed, full = MODES[mode]
+    nic = bench.nic
+    settle(bench)
+    for n in (4, 9):
+        phy_write(nic, n, (n == 4) | (1 << bit if n == number else 0))
+    phy_write(nic, 0, 0x1340)
+    assert not nic.mmio_read(STATUS) & LU
+    settle(bench)
+    status = nic.mmio_read(STATUS)
+    code = {10: 0, 100: 1, 1000: 2}[speed]
+    assert status & 0xC3 == LU | full | code << 6
+    # and without it the far end takes nothing
+    phy_write(nic, number, 1 if number == 4 else 0)
+    phy_write(nic, 0, 0x1340)
+    settle(bench)
+    assert not nic.mmio_read(STATUS) & LU
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        pytest.param(1 << 10, marks=witness("PHY:PSSR.RX_PAUSE", "PHY:PSSR.TX_PAUSE")),
+        pytest.param(0, marks=witness("PHY:ANAR.PAUSE")),
+    ],
+)
+def test_pause_is_agreed_on_when_it_is_offered(bench: Bench, offer: int) -> None:
+    phy_write(bench.nic, 4, 0x09E1 | offer)
+    phy_write(bench.nic, 0, 0x1340)
+    settle(bench)
+    assert phy_read(bench.nic, 17) & 0xC == (0xC if offer else 0)
+
+
+@pytest.mark.parametrize(
+    ("bmcr", "status"),
+    [
+        pytest.param(0x0100, 0x03, marks=witness("PHY:BMCR.ANENABLE", "PHY:BMCR.SPEED_MSB")),
+        pytest.param(0x2100, 0x43, marks=witness("PHY:BMCR.SPEED_LSB")),
+        pytest.param(0x2000, 0x42, marks=witness("PHY:BMCR.FULLDPLX")),
+        pytest.param(0x0140, 0x83, marks=witness("STATUS.FD")),
+        (0x0040, 0x82),
+    ],
+)
+def test_without_negotiation_speed_and_duplex_are_what_software_says(
+    bench: Bench, bmcr: int, status: int
+) -> None:
+    phy_write(bench.nic, 0, bmcr | 0x8000)
+    bench.clock.run_for(FORCED_LINK_NS)
+    assert bench.nic.mmio_read(STATUS) & 0xC3 == status
+
+
+PHY_EVENTS = {
+    "LINK": 10, "AN_DONE": 11, "PAGE": 12, "DUPLEX": 13, "SPEED": 14, "AN_ERROR": 15,
+    "MDI_CROSSOVER": 6,
+}  # fmt: skip
+
+
+@witness("PHY:PIER.{event}", "PHY:PISR.{event}")
+@pytest.mark.parametrize("event", PHY_EVENTS)
+def test_each_event_of_the_phy_interrupts(bench: Bench, event: str) -> None:
+    nic, bit = bench.nic, 1 << PHY_EVENTS[event]
+    phy_read(nic, 19)
+    phy_write(nic, 18, bit)
+    if event == "MDI_CROSSOVER":
+        phy_write(nic, 16, phy_read(nic, 16) & ~0x60)
+        phy_write(nic, 0, 0x9140)
+    else:
+        if event == "AN_ERROR":
+            phy_write(nic, 4, 1)
+            phy_write(nic, 9, 0)
+        assert not nic.mmio_read(CTRL_EXT) & 0x20
+        settle(bench)
+    assert nic.mmio_read(CTRL_EXT) & 0x20
+    assert phy_read(nic, 19) & bit
+    assert not nic.mmio_read(CTRL_EXT) & 0x20

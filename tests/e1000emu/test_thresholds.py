@@ -62,8 +62,13 @@ def test_they_gather_from_one_with_rs_on() -> None:
     assert tx_done(bench)[4:] == [0] * 4
 
 
-@witness("TIDV.IDV", "TADV.IDV")
-@pytest.mark.parametrize(("tadv", "after"), [(0, 100), (40, 40)])
+@pytest.mark.parametrize(
+    ("tadv", "after"),
+    [
+        pytest.param(0, 100, marks=witness("TIDV.IDV")),
+        pytest.param(40, 40, marks=witness("TADV.IDV")),
+    ],
+)
 def test_the_transmit_delay_writes_back(tadv: int, after: int) -> None:
     bench = transmitter(GRAN | 8 << WTHRESH)
     wr(bench.nic, "TIDV", 100)
@@ -94,7 +99,7 @@ def test_tidv_0_delays_nothing() -> None:
     assert rd(bench.nic, "ICR") & TXDW
 
 
-@witness("TIDV.FPD", "RDTR.FPD")
+@witness("{register}.FPD")
 @pytest.mark.parametrize("register", ["TIDV", "RDTR"])
 def test_a_flush_writes_back(register: str) -> None:
     bench = transmitter(GRAN | 8 << WTHRESH)
@@ -138,7 +143,7 @@ def receiver(rdtr: int, wthresh: int) -> Bench:
     return bench
 
 
-@witness("RXDCTL.WTHRESH", "RXDCTL.GRAN")
+@witness("RXDCTL.WTHRESH")
 def test_receive_descriptors_are_written_back_together() -> None:
     bench = receiver(1000, 3)
     for n in range(1, 5):
@@ -149,8 +154,13 @@ def test_receive_descriptors_are_written_back_together() -> None:
     assert [len(f.data) for f in bench.guest.receive()] == [64]
 
 
-@witness("RDTR.DELAY", "RADV.DELAY")
-@pytest.mark.parametrize(("radv", "after"), [(0, 100), (40, 40)])
+@pytest.mark.parametrize(
+    ("radv", "after"),
+    [
+        pytest.param(0, 100, marks=witness("RDTR.DELAY")),
+        pytest.param(40, 40, marks=witness("RADV.DELAY")),
+    ],
+)
 def test_the_receive_delay_writes_back(radv: int, after: int) -> None:
     bench = receiver(100, 8)
     wr(bench.nic, "RADV", radv)
@@ -161,6 +171,35 @@ def test_the_receive_delay_writes_back(radv: int, after: int) -> None:
     bench.clock.run_for(1)
     assert rx_done(bench)[0] == 1
     assert rd(bench.nic, "ICR") & RXT0
+
+
+@witness("RXDCTL.GRAN")
+def test_without_gran_the_receiver_counts_cache_lines() -> None:
+    """Eight dwords are two descriptors."""
+    bench = running()
+    bench.nic.slot.config_write(CACHE_LINE, 8, 1)
+    wr(bench.nic, "RXDCTL", 1 << WTHRESH)
+    wr(bench.nic, "RDTR", 1000)
+    bench.link.inject(frame())
+    assert rx_done(bench)[:2] == [0, 0]
+    bench.link.inject(frame())
+    assert rx_done(bench)[:2] == [1, 1]
+
+
+@pytest.mark.parametrize("wthresh", [0, 1, 2])
+def test_a_lower_threshold_leaves_no_descriptor_behind(wthresh: int) -> None:
+    bench = receiver(1000, 5)
+    nic = bench.nic
+    wr(nic, "TXDCTL", GRAN | 5 << WTHRESH)
+    wr(nic, "TIDV", 1000)
+    bench.link.inject(frame(), frame(), frame())
+    send(bench, RS | IDE, RS, RS | IDE)
+    assert tx_done(bench)[0] == rx_done(bench)[0] == 0
+    assert not rd(nic, "ICR") & TXDW
+    for name in ("RXDCTL", "TXDCTL"):
+        wr(nic, name, GRAN | wthresh << WTHRESH)
+    assert rd(nic, "ICR") & TXDW
+    assert tx_done(bench)[:4] == rx_done(bench)[:4] == [1, 1, 1, 0]
 
 
 def test_an_interrupt_at_once_writes_back_at_once() -> None:

@@ -10,6 +10,7 @@ from e1000emu.testing.fixtures import Bench
 from e1000emu.testing.guest import Popts, Tucmd, TxCmd
 from e1000emu.tx import BATCH_FRAMES, ROUNDS
 from tests.e1000emu.common import RX_ON, frame, off, rd, running, wr
+from tests.e1000emu.witness import witness
 
 CMD = TxCmd.EOP | TxCmd.IFCS | TxCmd.RS
 
@@ -35,6 +36,16 @@ def usable(bench: Bench) -> None:
     assert bench.guest.receive()[0].data == frame(88)
 
 
+@witness(
+    "TDBAL.TDBAL",
+    "TDLEN.LEN",
+    "TDH.TDH",
+    "TDT.TDT",
+    "TCTL.EN",
+    "ICR.TXDW",
+    "ICR.TXQE",
+    "ICR.TXD_LOW",
+)
 def test_frame_leaves_at_the_doorbell_and_dd_is_written(bench: Bench) -> None:
     index = bench.guest.post_legacy(frame(100))
     assert bench.link.frames == []
@@ -184,6 +195,7 @@ def test_txd_low_at_the_threshold(bench: Bench) -> None:
     assert rd(nic, "ICR") & 0x8000
 
 
+@witness("TSCTC.COUNT")
 def test_tso_through_the_doorbell(bench: Bench) -> None:
     """A TCP super-packet leaves as segments of MSS and no empty tail (device.md fact 4)."""
     ip = bytes.fromhex("45000000000140004006000001020304050607 08".replace(" ", ""))
@@ -420,3 +432,49 @@ def test_deferred_work_ends_after_each_run(bench: Bench) -> None:
     ring(bench)
     bench.clock.run_for(0)
     assert order == "run answer " * 4
+
+
+@pytest.mark.parametrize("psp", [0, pytest.param(8, marks=witness("TCTL.PSP"))])
+def test_short_frames_are_padded_with_psp(bench: Bench, psp: int) -> None:
+    wr(bench.nic, "TCTL", 2 | psp)
+    bench.guest.post_legacy(frame(40))
+    ring(bench)
+    assert bench.link.take() == [frame(40).ljust(60 if psp else 40, b"\0")]
+
+
+@witness("TXDCTL.LWTHRESH")
+def test_txd_low_comes_when_less_than_lwthresh_wait(bench: Bench) -> None:
+    """SDM 13.4.43: in units of eight descriptors."""
+    nic = bench.nic
+    wr(nic, "TXDCTL", 2 << 25)
+    bench.link.room = 0
+    for _ in range(20):
+        bench.guest.post_legacy(frame())
+    ring(bench)
+    rd(nic, "ICR")
+    bench.link.open_room(3)
+    assert not rd(nic, "ICR") & 0x8000
+    bench.link.open_room(2)
+    assert rd(nic, "ICR") & 0x8000
+    assert (rd(nic, "TDT") - rd(nic, "TDH")) == 15
+
+
+@witness("{name}.{name}")
+@pytest.mark.parametrize("name", ["RDFPC", "TDFPC"])
+def test_the_hardware_counts_what_waits_in_a_fifo(bench: Bench, name: str) -> None:
+    """SDM 13.8.5, 13.8.10; frames to send wait in the ring, and none in the FIFO."""
+    wr(bench.nic, name, 9)
+    bench.link.room = 0
+    bench.guest.post_legacy(frame())
+    ring(bench)
+    assert rd(bench.nic, name) == 0
+
+
+@witness("{name}.{name}")
+@pytest.mark.parametrize("name", ["TDFH", "TDFT", "TDFHS", "TDFTS"])
+def test_the_transmit_fifos_pointers_move(bench: Bench, name: str) -> None:
+    """SDM 13.8.6 to 13.8.9: two frames have gone through, 10 words each."""
+    bench.guest.post_legacy(frame(60))
+    bench.guest.post_legacy(frame(60))
+    ring(bench)
+    assert rd(bench.nic, name) == 20

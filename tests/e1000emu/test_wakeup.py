@@ -12,6 +12,7 @@ from e1000emu.regs import reg
 from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import Rctl
 from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, rd, running, wr
+from tests.e1000emu.witness import witness
 
 PMCSR = 0xE0
 D0, D3, PME_EN, PME_STATUS = 0, 3, 0x100, 0x8000
@@ -71,6 +72,20 @@ FRAMES = {
 }
 
 
+WITNESSES = {
+    name: witness(*words.split())
+    for name, words in {
+        "magic to us": "WUFC.MAG WUS.MAG",
+        "to us": "WUFC.EX WUS.EX",
+        "to a group of ours": "WUFC.MC WUS.MC",
+        "to all": "WUFC.BC WUS.BC",
+        "ARP for us": "WUFC.ARP WUS.ARP",
+        "IPv4 to us": "WUFC.IPV4 WUS.IPV4",
+        "IPv6 to us": "WUFC.IPV6 WUS.IPV6 IPAV.V60 IP6AT.IPADD",
+    }.items()
+}
+
+
 def pme_of(bench: Bench) -> list[bool]:
     levels: list[bool] = []
     bench.nic.wakeup._on_pme = levels.append
@@ -103,10 +118,12 @@ def sleep(bench: Bench, filters: int, *, pme: bool = True) -> None:
 
 
 def woken(nic: Nic) -> int:
-    return nic.regs["WUS"]
+    return rd(nic, "WUS")
 
 
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=WITNESSES.get(name, ())) for name in FRAMES]
+)
 def test_each_filter_takes_its_frames(bench: Bench, name: str) -> None:
     data, events = FRAMES[name]
     sleep(bench, ALL)
@@ -148,13 +165,14 @@ def test_frames_that_wake_are_not_stored(bench: Bench) -> None:
     assert bench.guest.receive() == []
 
 
+@witness("WUPL.LEN", "WUPM.WUPD")
 def test_the_first_frame_that_wakes_is_kept_until_wus_is_cleared(bench: Bench) -> None:
     nic = bench.nic
     first, second = ether(BENCH_MAC, 0x88B5, bytes(range(200))), frame(61, dst=BROADCAST)
     sleep(bench, EX | BC)
 
     def kept() -> bytes:
-        return b"".join(nic.regs.peek(at).to_bytes(4, "little") for at in reg("WUPM").offsets)
+        return b"".join(nic.mmio_read(at).to_bytes(4, "little") for at in reg("WUPM").offsets)
 
     bench.link.inject(frame(dst=OTHER), first, second)
     assert (nic.regs["WUPL"], kept()) == (len(first), first[:128])
@@ -172,6 +190,7 @@ def test_the_first_frame_that_wakes_is_kept_until_wus_is_cleared(bench: Bench) -
     assert (nic.regs["WUPL"], kept()) == (len(second), second.ljust(128, b"\0"))
 
 
+@witness("PCI:PMCSR.PME_STATUS")
 def test_pme_falls_when_software_clears_its_status(bench: Bench) -> None:
     levels = pme_of(bench)
     sleep(bench, MAG)
@@ -180,6 +199,7 @@ def test_pme_falls_when_software_clears_its_status(bench: Bench) -> None:
     assert levels == [True, False]
 
 
+@witness("PCI:PMCSR.PME_EN")
 def test_without_pme_enable_there_is_a_status_and_no_signal(bench: Bench) -> None:
     levels = pme_of(bench)
     sleep(bench, MAG, pme=False)
@@ -196,7 +216,7 @@ def test_a_damaged_frame_wakes_nobody(bench: Bench) -> None:
     assert woken(bench.nic) == 0
 
 
-@pytest.mark.parametrize("wanted", [0, LNKC])
+@pytest.mark.parametrize("wanted", [0, pytest.param(LNKC, marks=witness("WUFC.LNKC", "WUS.LNKC"))])
 def test_a_change_of_the_link_wakes(bench: Bench, wanted: int) -> None:
     sleep(bench, wanted)
     bench.link.set_carrier(False)
@@ -226,6 +246,7 @@ def test_apm_wakes_by_a_magic_packet_before_any_driver(model: str) -> None:
     assert (woken(bench.nic), levels) == (MAG, [True])
 
 
+@witness("WUC.PME_EN")
 def test_apm_without_apmpme_asks_for_pme_enable() -> None:
     def enable(nic: Nic) -> None:
         nic.eeprom.words[0x24] |= 0x0400
@@ -238,6 +259,7 @@ def test_apm_without_apmpme_asks_for_pme_enable() -> None:
     assert levels == [True]
 
 
+@witness("WUC.APME")
 def test_apm_lets_frames_through_in_d0() -> None:
     bench = running(rctl=RX_ON)
     wr(bench.nic, "WUC", 1)
@@ -263,3 +285,47 @@ def test_promiscuous_frames_wake_by_exact_match_only_when_they_are_ours(bench: B
     assert woken(bench.nic) == 0
     bench.link.inject(frame())
     assert woken(bench.nic) == EX
+
+
+@witness("WUFC.FLX{n}", "WUS.FLX{n}", "FFLT.LEN", "FFMT.MASK", "FFVT.VALUES")
+@pytest.mark.parametrize("n", range(4))
+def test_each_flexible_filter_has_its_length_mask_and_bytes(n: int) -> None:
+    bench = running(rctl=RX_ON)
+    nic, at = bench.nic, {name: reg(name).offsets for name in ("FFLT", "FFMT", "FFVT")}
+    nic.mmio_write(at["FFLT"][n], 14 + len(PATTERN))
+    for i, byte in enumerate(PATTERN, 14):
+        nic.mmio_write(at["FFMT"][i], 1 << n)
+        nic.mmio_write(at["FFVT"][i], byte << 8 * n)
+    sleep(bench, sum(FLX))
+    bench.link.inject(FRAMES["a pattern, one byte off"][0])
+    assert woken(nic) == 0
+    bench.link.inject(FRAMES["a pattern"][0])
+    assert woken(nic) == FLX[n]
+
+
+@witness("IPAV.V4{n}", "IP4AT.IPADD")
+@pytest.mark.parametrize("n", range(4))
+def test_each_ipv4_address_counts_when_it_is_valid(n: int) -> None:
+    bench = running(rctl=RX_ON)
+    nic = bench.nic
+    nic.mmio_write(reg("IP4AT").offsets[n], int.from_bytes(IP4, "little"))
+    wr(nic, "IPAV", 0xF & ~(1 << n))
+    sleep(bench, ARP)
+    bench.link.inject(arp())
+    assert woken(nic) == 0
+    wr(nic, "IPAV", 1 << n)
+    bench.link.inject(arp())
+    assert woken(nic) == ARP
+
+
+@witness("WUC.APMPME", "WUC.PME_STATUS")
+def test_apmpme_asserts_and_the_status_in_wuc_takes_it_back() -> None:
+    bench = running(rctl=RX_ON)
+    nic, levels = bench.nic, pme_of(bench)
+    wr(nic, "WUC", 1 | 8)
+    bench.link.inject(FRAMES["magic to us"][0])
+    assert levels == [True]
+    assert rd(nic, "WUC") == 1 | 4 | 8
+    wr(nic, "WUC", 1 | 4 | 8)
+    assert levels == [True, False]
+    assert rd(nic, "WUC") == 1 | 8

@@ -1,14 +1,20 @@
 """Witnesses: tests that see a field of a register act, named by `@witness("RCTL.LPE")`.
 
-A name is REGISTER.FIELD, of the PHY with PHY: and of configuration space with PCI: before it. While
-such a test runs, each access to registers is noted; it fails when none of them had the field other
-than all zeros, or than its reset value.  A parametrized test needs one of its fields a time.
+A name is REGISTER.FIELD, of the PHY with PHY: and of configuration space with PCI: before it; what
+stands in braces in it comes from the test's parameters (`@witness("PRC{bucket}.COUNT")`). One case
+of a parametrized test has its own by `pytest.param(..., marks=witness("RCTL.UPE"))`.
+
+Every witness runs once more for each of its fields, with a field that does nothing: the device
+never gets what software writes there, and software never sees what the device puts there
+(`Blinder`). The witness has to fail then (`conftest.py`).
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,17 +25,60 @@ from e1000emu.fields import Access, Field, Reg
 from e1000emu.nic import Nic
 from e1000emu.pci import PciFunction, Slot
 from e1000emu.phy import Phy
-from e1000emu.regs import at_offset
 from fastpath.macpath import BarWindow
 
-__all__ = ["Touched", "fields_to_witness", "registered", "watched", "witness"]
+__all__ = ["Blinder", "Place", "fields_to_witness", "names_of", "registered", "witness"]
 
 HERE = Path(__file__).parent
 PREFIX = {"bar0": "", "phy": "PHY:", "pci": "PCI:"}
 """Of a name by the space; the EEPROM's fields have their test all together (test_eeprommap.py)."""
 
+WINDOWS = frozenset({"BAR0", "BAR1", "BAR2", "ROM"})
+"""A host sizes and places them by what they read, and decodes their addresses itself."""
 
-def witness(*names: str) -> Callable[[Any], Any]:
+_ABILITIES = [
+    "ERCAP",
+    "ANEGCAPABLE",
+    "NOPREAMBLE",
+    "ESTATEN",
+    "100T2_HD",
+    "100T2_FD",
+    "10HD",
+    "10FD",
+    "100HD",
+    "100FD",
+    "100T4",
+]
+CONSTANT = frozenset(
+    (
+        *(f"PHY:BMSR.{name}" for name in _ABILITIES),
+        *(f"PHY:ESTATUS.1000{kind}_{duplex}" for kind in "TX" for duplex in ("HD", "FD")),
+        *("PHY:PHYID1.OUI_MSB", "PHY:PHYID2.OUI_LSB", "PHY:PHYID2.MODEL", "PHY:PHYID2.REVISION"),
+        *("PHY:ANER.NP_ABLE", "PHY:ANLPAR.100T4", "PHY:ANLPAR.ASM_DIR", "PHY:PSSR.CABLE_LENGTH"),
+        *("STATUS.FUNC_ID", "STATUS.TBIMODE", "STATUS.PCI66", "STATUS.BUS64"),
+        *("STATUS.PCIX_MODE", "STATUS.PCIXSPD", "EECD.EE_PRES"),
+        *(
+            f"MANC.{name}"
+            for name in ["SMBUS_EN", "ASF_EN", "R_ON_FORCE", "TCO_RESET", "REPORT_STATUS"]
+        ),
+        *(f"PCI:COMMAND.{name}" for name in ["SPECIAL", "VGA", "STEPPING", "FAST_B2B"]),
+        *(f"PCI:STATUS.{name}" for name in ["CAPABILITIES", "66MHZ", "FAST_B2B", "DEVSEL"]),
+        *(f"PCI:BAR{n}.{name}" for n in (0, 1) for name in ("SPACE", "TYPE", "PREFETCH", "SIZE")),
+        *("PCI:BAR2.SPACE", "PCI:BAR2.SIZE", "PCI:ROM.SIZE", "PCI:LATENCY.LOW", "PCI:CLASS.VALUE"),
+        *(f"PCI:{name}.VALUE" for name in ("BAR3", "BAR4", "BAR5", "CARDBUS", "HEADER_TYPE")),
+        *(f"PCI:{name}.VALUE" for name in ("BIST", "REVISION", "CAP_POINTER", "INTERRUPT_PIN")),
+        *(f"PCI:{name}.VALUE" for name in ("MIN_GRANT", "MAX_LATENCY", "PM_BRIDGE", "PM_DATA")),
+        *(f"PCI:{name}_{what}.VALUE" for name in ("PM", "MSI", "PCIX") for what in ("ID", "NEXT")),
+        *(f"PCI:PMC.{name}" for name in ("VERSION", "CLOCK", "DSI", "AUX", "D1", "D2", "PME")),
+        *("PCI:PMCSR.DATA_SCALE", "PCI:MSI_CONTROL.CAPABLE", "PCI:MSI_CONTROL.64BIT"),
+        *("PCI:MSI_ADDRESS.DWORD", "PCI:PCIX_STATUS.FUNCTION", "PCI:PCIX_STATUS.64BIT"),
+        *(f"PCI:PCIX_STATUS.{name}" for name in ["133MHZ", "BRIDGE", "DMMRBC", "DMOST", "DMCRS"]),
+    )
+)
+"""Read-only fields that say what the part is. To do nothing, for them, is to say the contrary."""
+
+
+def witness(*names: str) -> pytest.MarkDecorator:
     """Register a test as witness of these fields."""
     return pytest.mark.witness(*names)
 
@@ -37,6 +86,7 @@ def witness(*names: str) -> Callable[[Any], Any]:
 class Place(NamedTuple):
     """A field and where it is."""
 
+    name: str
     space: str
     reg: Reg
     field: Field
@@ -45,89 +95,177 @@ class Place(NamedTuple):
 def fields_to_witness() -> dict[str, Place]:
     """Return every field that claims to act, by name."""
     return {
-        f"{prefix}{r.name}.{f.name}": Place(space, r, f)
+        name: Place(name, space, r, f)
         for space, prefix in PREFIX.items()
         for r in SPACES[space]
         for f in r.fields
         if f.name and not f.todo and f.access is not Access.SW
+        for name in (f"{prefix}{r.name}.{f.name}",)
     }
 
 
+def names_of(marks: list[pytest.Mark], params: dict[str, Any]) -> list[str]:
+    """Return the fields that a case of a test is a witness of."""
+    return [str(name).format(**params) for mark in marks for name in mark.args]
+
+
 def registered() -> Iterator[tuple[str, str]]:
-    """Return (test, field) of every decorator in the tests of the device."""
+    """Return (test, field) of every witness in the tests of the device."""
     for path in sorted(HERE.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                for mark in node.decorator_list:
-                    if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "witness":
-                        for arg in mark.args:
-                            assert isinstance(arg, ast.Constant), f"{node.name}: name it"
-                            yield f"{path.name}::{node.name}", str(arg.value)
+        text = path.read_text()
+        if "witness(" not in text or path.name == "test_witnesses.py":
+            continue
+        where = ".".join(path.relative_to(HERE).with_suffix("").parts)
+        module = import_module(f"tests.e1000emu.{where}")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                test = getattr(module, node.name)
+                for name in _names_of_test(getattr(test, "pytestmark", [])):
+                    yield f"{path.name}::{node.name}", name
 
 
-class Touched:
-    """The values that went by, by space and register."""
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, str], list[int]] = {}
-
-    def bar0(self, offset: int, value: int) -> None:
-        """Note an access to BAR 0."""
-        found = at_offset(offset)
-        if found is not None:
-            self.values.setdefault(("bar0", found.reg.name), []).append(value)
-
-    def phy(self, number: int, value: int) -> None:
-        """Note an access to the PHY."""
-        for r in SPACES["phy"]:
-            if r.offset == number:
-                self.values.setdefault(("phy", r.name), []).append(value)
-
-    def pci(self, offset: int, value: int, size: int) -> None:
-        """Note an access to configuration space."""
-        for r in SPACES["pci"]:
-            if offset <= r.offset < offset + size:
-                own = value >> 8 * (r.offset - offset)
-                self.values.setdefault(("pci", r.name), []).append(own)
-
-    def saw(self, place: Place) -> bool:
-        """Return whether the field was seen set, or off its reset value."""
-        values = self.values.get((place.space, place.reg.name), [])
-        return any(place.field.get(v) or place.field.reset for v in values)
+def _names_of_test(marks: list[pytest.Mark]) -> Iterator[str]:
+    own = [mark for mark in marks if mark.name == "witness"]
+    axes = [_cases(mark) for mark in marks if mark.name == "parametrize"]
+    for combination in product(*axes):
+        params = {name: value for case, _ in combination for name, value in case.items()}
+        extra = [mark for _, more in combination for mark in more if mark.name == "witness"]
+        yield from names_of([*own, *extra], params)
 
 
-def watched(monkeypatch: pytest.MonkeyPatch) -> Touched:
-    """Note every access from now on."""
-    touched = Touched()
+def _cases(mark: pytest.Mark) -> list[tuple[dict[str, Any], list[pytest.Mark]]]:
+    """Return the parameters and the marks of each case of one `parametrize`."""
+    names, rows = mark.args[0], mark.args[1]
+    names = [n.strip() for n in names.split(",")] if isinstance(names, str) else list(names)
+    found = []
+    for row in rows:
+        values, marks = (row, []) if not hasattr(row, "marks") else (row.values, list(row.marks))
+        if not hasattr(row, "marks") and len(names) == 1:
+            values = (row,)
+        plain = [getattr(m, "mark", m) for m in marks]
+        found.append((dict(zip(names, values, strict=True)), plain))
+    return found
 
-    def wrap(owner: type, name: str, note: Callable[..., None]) -> None:
-        real = getattr(owner, name)
 
-        def call(self: Any, *args: Any) -> Any:
-            result = real(self, *args)
-            note(result, *args)
-            return result
+class Blinder:
+    """Accesses to the registers, one field of which does nothing."""
 
-        monkeypatch.setattr(owner, name, call)
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._kept: dict[tuple[int, int], int] = {}
+        """What software wrote to the field, by device and offset."""
 
-    wrap(Nic, "mmio_read", lambda got, off, size=4: touched.bar0(off, got))
-    wrap(Nic, "mmio_write", lambda _, off, value, size=4: touched.bar0(off, value))
-    wrap(Phy, "read", lambda got, n: touched.phy(n, got))
-    wrap(Phy, "write", lambda _, n, value: touched.phy(n, value))
-    wrap(PciFunction, "config_read", lambda got, off, size: touched.pci(off, got, size))
-    wrap(PciFunction, "config_write", lambda _, off, value, size: touched.pci(off, value, size))
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Come between software and every device, from now on."""
+        space, kept = self.place.space, []
 
-    def bar_read(self: Slot, bar: int, off: int, size: int) -> int:
-        got = BarWindow.bar_read(self, bar, off, size)
-        if bar == 0:
-            touched.bar0(off, got)
+        def wrap(owner: type, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
+            real = getattr(owner, name)
+            kept.append(real)
+            patch.setattr(owner, name, make(real), raising=False)
+
+        if space == "bar0":
+            wrap(
+                Nic,
+                "mmio_read",
+                lambda real: lambda n, off, size=4: self.read(n, off, size, real(n, off, size)),
+            )
+            wrap(
+                Nic,
+                "mmio_write",
+                lambda real: (
+                    lambda n, off, value, size=4: real(
+                        n, off, self.write(n, off, size, value), size
+                    )
+                ),
+            )
+            self._install_window(patch)
+        elif space == "phy":
+            wrap(Phy, "read", lambda real: lambda p, n: self.read(p, n, 1, real(p, n)))
+            wrap(
+                Phy,
+                "write",
+                lambda real: lambda p, n, value: real(p, n, self.write(p, n, 1, value)),
+            )
+        else:
+            wrap(
+                PciFunction,
+                "config_read",
+                lambda real: lambda f, off, size: self.read(f, off, size, real(f, off, size)),
+            )
+            wrap(
+                PciFunction,
+                "config_write",
+                lambda real: (
+                    lambda f, off, value, size: real(f, off, self.write(f, off, size, value), size)
+                ),
+            )
+
+    def _install_window(self, patch: pytest.MonkeyPatch) -> None:
+        """BAR 0 of a slot: aligned dwords are served by compiled code, beside `Nic`."""
+
+        def bar_read(slot: Slot, bar: int, off: int, size: int) -> int:
+            got = BarWindow.bar_read(slot, bar, off, size)
+            direct = bar == 0 and size == 4 and not off & 3 and slot._pci.memory_on
+            return self.read(slot._nic, off, size, got) if direct else got
+
+        def bar_write(slot: Slot, bar: int, off: int, value: int, size: int) -> None:
+            if bar == 0 and size == 4 and not off & 3:
+                value = self.write(slot._nic, off, size, value)
+            BarWindow.bar_write(slot, bar, off, value, size)
+
+        patch.setattr(Slot, "bar_read", bar_read, raising=False)
+        patch.setattr(Slot, "bar_write", bar_write, raising=False)
+
+    def _bits(self, off: int, size: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (offset of the element, mask, shift) of the field in an access."""
+        reg, unit = self.place.reg, 1 if self.place.space == "phy" else 8
+        width = 16 if self.place.space == "phy" else 8 * size
+        for at in reg.offsets:
+            length = {"bar0": 4, "phy": 1, "pci": reg.step}[self.place.space]
+            if off < at + length and at < off + size:
+                shift = unit * (at - off)
+                mask = self.place.field.mask
+                yield (
+                    at,
+                    (mask << shift if shift >= 0 else mask >> -shift) & (1 << width) - 1,
+                    shift,
+                )
+
+    def write(self, device: object, off: int, size: int, value: int) -> int:
+        """Return what the device gets of what software writes."""
+        access = self.place.field.access
+        if access in (Access.RO, Access.RC):
+            return value
+        for at, mask, shift in self._bits(off, size):
+            self._keep(device, at, value & mask, shift, mask)
+            still = self.place.field.put(self.place.field.reset) if access is Access.RW else 0
+            value = value & ~mask | (still << shift if shift >= 0 else still >> -shift) & mask
+        return value
+
+    def _keep(self, device: object, at: int, value: int, shift: int, mask: int) -> None:
+        def moved(bits: int) -> int:
+            return bits >> shift if shift >= 0 else bits << -shift
+
+        key = id(device), at
+        before = self._kept.get(key, self.place.field.put(self.place.field.reset))
+        if self.place.field.access is Access.W1S:
+            self._kept[key] = before | moved(value)
+        else:
+            self._kept[key] = before & ~moved(mask) | moved(value)
+
+    def read(self, device: object, off: int, size: int, got: int) -> int:
+        """Return what software gets of what the device says."""
+        place, access = self.place, self.place.field.access
+        if access in (Access.WO, Access.SC) or (place.reg.name in WINDOWS and access is Access.RW):
+            return got
+        still = place.field.put(place.field.reset)
+        for at, mask, shift in self._bits(off, size):
+            if place.name in CONSTANT:
+                got ^= mask
+                continue
+            bits = still
+            if access in (Access.RW, Access.W1S):
+                bits = self._kept.get((id(device), at), still)
+            got = got & ~mask | (bits << shift if shift >= 0 else bits >> -shift) & mask
         return got
-
-    def bar_write(self: Slot, bar: int, off: int, value: int, size: int) -> None:
-        BarWindow.bar_write(self, bar, off, value, size)
-        if bar == 0:
-            touched.bar0(off, value)
-
-    monkeypatch.setattr(Slot, "bar_read", bar_read, raising=False)
-    monkeypatch.setattr(Slot, "bar_write", bar_write, raising=False)
-    return touched

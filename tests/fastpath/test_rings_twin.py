@@ -139,6 +139,7 @@ class TxMachine(RuleBasedStateMachine):
     ) -> None:
         for tx in self.both():
             tx.regs["TCTL"], tx.regs["TXDCTL"], tx.regs["VET"] = tctl, txdctl, vet
+            tx.engine.repay()  # as the device does, or what was held is counted wrongly
             tx.engine.hold = txdctl >> 16 & 0x3F
             tx.vme, tx.engine.rps, tx.engine.max_frame = vme, rps, max_frame
 
@@ -286,6 +287,17 @@ class RxMachine(RuleBasedStateMachine):
             rx.regs["RXCSUM"], rx.regs["VET"], rx.regs["RSRPD"] = rxcsum, vet, rsrpd
             rx.vme, rx.engine.fifo_bytes, rx.engine.pad_runts = vme, fifo_bytes, pad_runts
 
+    @rule(hold=st.sampled_from([0, 1, 2, 3, 9]))
+    def threshold(self, hold: int) -> None:
+        for rx in self.both():
+            rx.engine.repay()
+            rx.engine.hold = hold
+
+    @rule()
+    def delay_ends(self) -> None:
+        for rx in self.both():
+            rx.engine.repay()
+
     @rule(
         i=st.integers(0, 3), mac=st.sampled_from([MAC, PEER, GROUP]), top=st.integers(0, 3),
         valid=st.booleans(), word=st.integers(0, 127), value=st.integers(0, 0xFFFFFFFF),
@@ -339,6 +351,7 @@ class RxMachine(RuleBasedStateMachine):
         for rx in self.both():
             rx.regs["RDLEN"] = size
             rx.regs["RDH"], rx.regs["RDT"] = head, tail
+            rx.engine.ring_moved()
             rx.next = head % 16
 
     @invariant()

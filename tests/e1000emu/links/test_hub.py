@@ -37,7 +37,7 @@ class Count(Station):
     def excessive(self) -> None:
         self.said.append("excessive")
 
-    def sent(self, collisions: int) -> None:
+    def sent(self, collisions: int, frame: bytes) -> None:
         self.said.append(f"sent {collisions}")
 
 
