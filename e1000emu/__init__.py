@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from e1000emu.clock import AsyncioClock, RealClock, SimulationDeadlock, VirtualClock
-    from e1000emu.errors import E1000Error, LinkError, SnapshotError
+    from e1000emu.errors import E1000Error, LifecycleError, LinkError, SnapshotError
     from e1000emu.links import pair
     from e1000emu.memory import DmaTable, FrameBatch, HostMemory, host_memory
     from e1000emu.misuse import MisuseError
@@ -20,6 +20,7 @@ __all__ = [
     "E1000Error",
     "FrameBatch",
     "HostMemory",
+    "LifecycleError",
     "LinkError",
     "MisuseError",
     "Model",
@@ -36,7 +37,7 @@ __all__ = [
 # modules the command line can say that they are missing.
 _MODULES = {
     "clock": ("AsyncioClock", "RealClock", "SimulationDeadlock", "VirtualClock"),
-    "errors": ("E1000Error", "LinkError", "SnapshotError"),
+    "errors": ("E1000Error", "LifecycleError", "LinkError", "SnapshotError"),
     "links": ("pair",),
     "memory": ("DmaTable", "FrameBatch", "HostMemory", "host_memory"),
     "misuse": ("MisuseError",),

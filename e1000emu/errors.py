@@ -5,9 +5,9 @@ A guest's or a wire's mistakes never raise; they are counted (`e1000emu.misuse`,
 
 from __future__ import annotations
 
-from fastpath.errors import ArgumentError, E1000Error
+from fastpath.errors import ArgumentError, E1000Error, LifecycleError
 
-__all__ = ["ArgumentError", "E1000Error", "LinkError", "SnapshotError"]
+__all__ = ["ArgumentError", "E1000Error", "LifecycleError", "LinkError", "SnapshotError"]
 
 
 class LinkError(E1000Error):

@@ -36,7 +36,7 @@ class _NoLine:
 def nic_of_file(path: Path) -> Nic:
     """Return a Nic in the state that `snapshot.save_file` wrote.
 
-    Nothing of it moves: its clock is nobody's, it has no memory, and its rings wait. The cable is
+    Nothing of it moves: its clock is nobody's, it has no memory, and it is paused. The cable is
     plugged in if the state has anything that needs one. Raises: SnapshotError.
     """
     facts, data = read_file(path)
@@ -56,7 +56,7 @@ def nic_of_file(path: Path) -> Nic:
         model=facts["model"],
         mac=bytes.fromhex(facts["mac"].replace(":", "")),
     )
-    nic.tx.deferred = nic.rx.deferred = True
+    nic.pause()
     try:
         load(nic, data, rebase=True)
     except SnapshotError as error:

@@ -86,11 +86,11 @@ def _bus(nic: Nic) -> Iterator[Reason]:
             "6.3.3",
             "write 0 to the low two bits of PMCSR and set the device up anew",
         )
-    elif nic.pci.held:
+    elif nic.paused_because:
         yield Reason(
-            "Bus mastering waits: the client has mapped no memory yet.",
+            f"The device is paused: {nic.paused_because}.",
             "4.1",
-            "let the client of the server map its memory (VFIO_USER_DMA_MAP)",
+            "let whoever paused it resume it (Nic.resume)",
         )
     elif not nic.memory.enabled:
         yield Reason(

@@ -192,7 +192,7 @@ class Injector:
 
     def start(self) -> None:
         """Begin: every block exists, nothing is powered on yet."""
-        self._nic.tx.deferred = self._nic.rx.deferred = True
+        self._nic.defer_doorbells()
         self._begin()
 
     def change(self, what: Faults) -> None:
@@ -268,7 +268,7 @@ class Injector:
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Take frames for the Nic, or lose them."""
         nic = self._nic
-        if nic.rx.open and self.hit("overrun", self.what.overrun):
+        if nic.rx.open and not nic.shared.still and self.hit("overrun", self.what.overrun):
             nic.stats.add("MPC", len(batch) - start)
             nic.interrupts.cause(RXO)
             return len(batch)
@@ -279,7 +279,11 @@ class Injector:
         """Run an engine; one access of it ends in a master abort when its number has come."""
         nic = self._nic
         engine = nic.tx.engine if which == "tx" else nic.rx.engine
-        if not self.what.abort or (which == "tx" and engine.head == engine.tail):
+        if (
+            not self.what.abort
+            or nic.shared.still
+            or (which == "tx" and engine.head == engine.tail)
+        ):
             return fn()
         self._runs[which] += 1
         base, n = engine.base, self._runs[which]

@@ -46,6 +46,8 @@ class FlowControl:
     def __init__(self, nic: Nic) -> None:
         self._nic = nic
         self._regs = nic.regs
+        self.put_off = False
+        """SWXOFF was written while the device was paused."""
 
     @property
     def xoff_sent(self) -> bool:
@@ -67,6 +69,8 @@ class FlowControl:
 
     def fifo_changed(self) -> None:
         """Compare the receive FIFO with the thresholds; send XOFF or XON on a crossing."""
+        if self._nic.shared.still:
+            return  # `go_on` looks
         used, peek = self._nic.rx.engine.fifo_used, self._regs.peek
         if not self.xoff_sent and used > peek(FCRTH.offset) & RTH:
             self.xoff_sent = True
@@ -79,8 +83,18 @@ class FlowControl:
 
     def send_xoff(self) -> None:
         """Send one PAUSE frame with the time in FCTTV."""
+        if self._nic.shared.still:
+            self.put_off = True
+            return
         self._send(self._regs.peek(FCTTV.offset) & 0xFFFF)
         self._nic.stats.add("XOFFTXC")
+
+    def go_on(self) -> None:
+        """The device runs again: do what was asked for meanwhile."""
+        if self.put_off:
+            self.put_off = False
+            self.send_xoff()
+        self.update()
 
     def _send(self, quanta: int) -> None:
         nic, peek = self._nic, self._regs.peek
@@ -128,5 +142,5 @@ class FlowControl:
 
     def reset(self) -> None:
         """CTRL.RST: nothing is paused, nothing was sent."""
-        self.xoff_sent = False
+        self.xoff_sent = self.put_off = False
         self.update()

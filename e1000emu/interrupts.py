@@ -62,24 +62,29 @@ class Interrupts(IrqBlock):
         wanted = line or self._intx
         if wanted is self._line or self.threaded:
             return
-        high = self.asserted and not self.disabled
-        if high:
+        if self.out:
             self._line.set_level(False)
         self._line = wanted
-        if high:
-            wanted.set_level(True)
+        self._again()
 
-    # --- reset, snapshot -------------------------------------------------------------------------
+    # --- life, reset, snapshot --------------------------------------------------------------------
 
     def reset(self) -> None:
         """CTRL.RST and above: no cause, no mask, no timer, line low (the registers are reset)."""
         self._stop()
 
+    def halt(self) -> None:
+        """Nothing comes any more: line low, no timer, whatever the device was before."""
+        self._stop()
+        self.thaw()
+        self.freeze()
+
     def state(self) -> dict[str, Any]:
         """Return what a snapshot needs beyond the registers; what a policy has learned is not."""
         last, *delays = self._times()
         due = [at or -1 for at in delays]
-        return {
+        flushed = {"flushed": self.flushed} if self.flushed else {}
+        return flushed | {
             "asserted": self.asserted,
             "assertions": self.assertions,
             "disabled": self.disabled,

@@ -2,6 +2,9 @@
 
 Each block is a file that can be read alone; this one holds what concerns them all: CTRL and STATUS,
 the resets, loopback, and the widths of accesses.  Call everything with the clock's lock held.
+
+Its life (`pause`, `resume`, the resets, `halt`) is a table, `fastpath.lifecycle.TABLE`; the
+contract of each call is its docstring.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from e1000emu.wakeup import PmeCallback, Wakeup
 from e1000emu.watch import Watch
 from fastpath.dma import DmaTable
 from fastpath.errors import whole_number
+from fastpath.lifecycle import Call, Lifecycle, RunState
 from fastpath.macpath import HeldBack, MacState, RxSink
 from fastpath.pktbuf import PacketBuffer
 
@@ -83,6 +87,8 @@ IOADDR, IODATA = 0, 4
 IOADDR_MASK = 0x000FFFFF
 IOADDR_FLASH = 0x80000
 ACTIVITY_NS = 100_000_000
+SOFTWARE_RESET, INTERNAL_RESET, BUS_RESET = range(3)
+"""CTRL.RST, D3hot to D0, RST#: each does what those before it do."""
 
 
 class Nic:
@@ -153,6 +159,10 @@ class Nic:
         self.misuse = Misuse(strict=strict, now_ns=clock.now_ns)
         self.shared = MacState()
         """What the compiled parts of all blocks look at."""
+        self._life = Lifecycle("Nic", self._busy)
+        self.paused_because = ""
+        self._pending_reset = SOFTWARE_RESET
+        """The reset that waits for the engine that is at work."""
         self.resets = 0
         self.io_address = 0
         self._last_activity = (0, 0, 0)
@@ -213,13 +223,70 @@ class Nic:
 
     def defer_doorbells(self) -> None:
         """Work the rings after the event that asks for it, not within it, from now on."""
-        self.tx.deferred = self.rx.deferred = True
+        self.shared.bottom_half = True
 
-    def close(self) -> None:
-        """Unplug from the link and take every event back from the clock."""
+    # --- life ------------------------------------------------------------------------------------
+
+    @property
+    def run_state(self) -> RunState:
+        """RUNNING, PAUSING (something is under way still), PAUSED or HALTED."""
+        return self._life.state
+
+    def _busy(self) -> bool:
+        """An engine is at work, frames are between ring and link, or memory owes an answer."""
+        stages = (self.tx.stage, self.rx.stage)
+        return (
+            self.shared.in_engine or self.tx.busy or any(s is not None and s.busy for s in stages)
+        )
+
+    def pause(self, why: str = "") -> None:
+        """Let nothing begin any more: no engine run, no DMA, no frame in or out, no interrupt edge.
+
+        Call with the clock's lock held, and with the `DataPath` if one works for the device; from a
+        callback of the device's too.  PAUSED after return, or PAUSING while something is under way
+        (an engine that called out, frames that a worker has taken from the ring, memory that
+        answers by messages); that ends as if nobody had paused, and then `run_state` is PAUSED.
+
+        Kept: registers, rings, FIFO and unfinished frames; frames of a link that holds, which gets
+        `rx_ready` after `resume`; doorbells, flushes and whatever else asks for work, done then.
+        The interrupt line keeps its level.  Frames of a link that does not hold wait in the FIFO;
+        lost is what finds no room there (MPC, RXO).
+        Registers answer, and time goes on for what needs none of that: PHY, EEPROM, flash and pins.
+        `why` is for `explain`.  Raises: LifecycleError, it does not run.
+        """
+        self._life.enter(Call.PAUSE)
+        self.paused_because = why
+        self.shared.still = True
+        self.interrupts.freeze()
+
+    def resume(self) -> None:
+        """Go on: what was asked for meanwhile is done now, and what has become due.
+
+        Call as `pause`.  A pause during which nothing happened leaves no trace.
+        Raises: LifecycleError, it is not paused.
+        """
+        self._life.enter(Call.RESUME)
+        self.paused_because = ""
+        self.shared.still = False
+        self.interrupts.thaw()
+        self.flow.go_on()
+        self.tx.go_on()
+        self.rx.go_on()
+
+    def halt(self) -> None:
+        """Unplug from the link and take every event back from the clock; it does not come back.
+
+        Call as `pause`, but not from a callback of the device's; safe to call twice.  A worker is
+        halted and joined first.  After return the device calls nobody and reaches no memory, its
+        line is low, and what the link gave back or the rings held is lost.  Registers and counters
+        can be read.
+        """
+        if self._life.enter(Call.HALT) is RunState.HALTED:
+            return
+        self.shared.still = self.shared.halted = True
         if self.faults is not None:
             self.faults.stop()
-        self.interrupts.reset()
+        self.interrupts.halt()
         self.tx.reset()
         self.phy.cable(False, self.phy.cable_speed_mbps, True)
         self.link.detach()
@@ -463,8 +530,15 @@ class Nic:
 
     # --- resets ----------------------------------------------------------------------------------
 
+    # Every reset leaves `run_state` as it is: a paused device is paused afterwards.  Registers,
+    # rings, the FIFO and the frame that was under way go; what a link holds is asked for again.
+
     def power_on_reset(self) -> None:
-        """LAN_PWR_GOOD: everything, the PHY and the wake-up registers too."""
+        """LAN_PWR_GOOD: everything, the PHY and the wake-up registers too.
+
+        Call as `halt`.  Raises: LifecycleError, the device is halted.
+        """
+        self._life.enter(Call.RESET)
         self._mac_reset(LEVEL_POWER_ON)
         self.pci.reset()
         self.load_eeprom()
@@ -473,7 +547,15 @@ class Nic:
         self._look_at_cable()
 
     def reset(self) -> None:
-        """RST# of the bus: configuration space and MAC; the PHY negotiates anew."""
+        """RST# of the bus: configuration space and MAC; the PHY negotiates anew.
+
+        Call as `pause`; from inside an engine run it happens when the engine returns.
+        Raises: LifecycleError, the device is halted.
+        """
+        self._life.enter(Call.RESET)
+        self._when_idle(BUS_RESET)
+
+    def _bus_reset(self) -> None:
         self._mac_reset(LEVEL_RST)
         self.pci.reset()
         self.load_eeprom()
@@ -482,11 +564,19 @@ class Nic:
 
     def internal_reset(self) -> None:
         """D3hot to D0: the MAC as after RST#; the caller has reset configuration space."""
+        self._when_idle(INTERNAL_RESET)
+
+    def _internal_reset(self) -> None:
         self._mac_reset(LEVEL_RST)
         self.load_eeprom()
 
     def _request_reset(self) -> None:
         """CTRL.RST: now, or when the engine that is at work returns (SDM 13.4.1: within 1 us)."""
+        self._when_idle(SOFTWARE_RESET)
+
+    def _when_idle(self, which: int) -> None:
+        """Do this reset, after the engine that is at work; of several the strongest."""
+        self._pending_reset = max(self._pending_reset, which)
         if self.shared.in_engine:
             self.shared.reset_pending = True
         else:
@@ -502,6 +592,11 @@ class Nic:
         self.phy.cable(False, self.phy.cable_speed_mbps, True)
 
     def finish_reset(self) -> None:
+        """The engine has returned: do the reset that waited for it."""
+        which, self._pending_reset = self._pending_reset, SOFTWARE_RESET
+        (self._software_reset, self._internal_reset, self._bus_reset)[which]()
+
+    def _software_reset(self) -> None:
         """CTRL.RST: MAC, DMA and link units; PCI configuration and the PHY stay."""
         self._mac_reset(LEVEL_RST)
         self.load_eeprom(ids=False)
@@ -591,15 +686,24 @@ class Nic:
         return explain(self)
 
     def state(self) -> bytes:
-        """Return a snapshot (versioned); memory, link and clock are not in it."""
+        """Return a snapshot (versioned); memory, link and clock are not in it.
+
+        Call as `pause`.  Raises: LifecycleError, unless the device is paused, or runs and nothing
+        is under way.
+        """
+        self._life.enter(Call.SAVE)
         return snapshot.save(self)
 
     def load_state(self, data: bytes) -> None:
-        """Take back a snapshot of a Nic of the same model.  Raises: SnapshotError."""
+        """Take back a snapshot of a Nic of the same model; `run_state` stays as it is.
+
+        Call as `pause`.  Raises: SnapshotError; LifecycleError, as `state`.
+        """
         snapshot.load(self, data)
 
     def restore(self, state: snapshot.NicState) -> None:
-        """Put every block into `state`; the link's carrier is what it is now."""
+        """Put every block into `state`; the link's carrier is what it is now.  See `load_state`."""
+        self._life.enter(Call.RESTORE)
         self._mac_reset(LEVEL_POWER_ON)
         self.regs.file.load(state.regs)
         self.eeprom.load(state.eeprom)
@@ -611,6 +715,7 @@ class Nic:
         if state.buffer:  # older snapshots have none: what waits is in the engine's state
             self.buffer.load(state.buffer)
         self.flow.xoff_sent = state.xoff_sent
+        self.flow.put_off = state.xoff_put_off
         self.flow.update()
         self.interrupts.load(state.interrupts)
         self.pci.load(state.pci)
@@ -623,6 +728,8 @@ class Nic:
         self.misuse.load(state.misuse)
         self.pins.load(state.pins)
         self.tx.loaded()
+        self.rx.kick()
+        self.interrupts._flush(int(state.interrupts.get("flushed", 0)))
 
     def __repr__(self) -> str:
         up = "up" if self.link_up else "down"

@@ -109,8 +109,6 @@ class PciFunction:
         self._message = on_message or self._write_message
         self._message_line = MessageLine(self)
         self.io_on = False
-        self.held = False
-        """Bus mastering waits, whatever the command register says: nobody has mapped memory yet."""
         self._aborts_seen = 0
         self.gone = False
         """The device was pulled out of its slot."""
@@ -196,7 +194,7 @@ class PciFunction:
         awake = self.power_state == D0 and not self.gone
         self._nic.shared.memory_on = awake and bool(command & COMMAND_MEMORY)
         self.io_on = awake and bool(command & COMMAND_IO)
-        master = awake and bool(command & COMMAND_MASTER) and not self.held
+        master = awake and bool(command & COMMAND_MASTER)
         started = master and not nic.memory.enabled
         nic.memory.enabled = master
         messages = bool(self.get(MSI_CONTROL, 2) & MSI_ENABLE)
@@ -297,11 +295,6 @@ class PciFunction:
     def pull(self) -> None:
         """Nothing is in the slot any more: it reads as ones."""
         self.gone = True
-        self.apply()
-
-    def hold(self, held: bool) -> None:
-        """Hold bus mastering back, or let the command register decide again."""
-        self.held = held
         self.apply()
 
     def state(self) -> bytes:

@@ -111,6 +111,10 @@ class Stage(Protocol):
     wrote has arrived.
     """
 
+    @property
+    def busy(self) -> bool:
+        """Something was asked for, or written, and memory has not answered yet."""
+
     def run(self) -> None:
         """The ring or the link has changed: fetch, or let the engine run."""
 

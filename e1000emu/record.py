@@ -33,7 +33,8 @@ QUAD = (1 << 64) - 1
 FAR = 1 << 62
 METHODS = ("mmio_read", "mmio_write", "io_read", "io_write")
 CALLS = (
-    "close", "defer_doorbells", "drive_pin", "glitch", "power_on_reset", "pull", "reset", "restore",
+    "defer_doorbells", "drive_pin", "glitch", "halt", "pause", "power_on_reset", "pull", "reset",
+    "restore", "resume",
 )  # fmt: skip
 
 
@@ -177,7 +178,6 @@ class Recorder:
             setattr(nic, name, self._access(kind, bar, getattr(nic, name)))
         for name in CALLS:
             setattr(nic, name, self._call(name, getattr(nic, name)))
-        nic.pci.hold = self._call("hold", nic.pci.hold)  # type: ignore[method-assign]
 
     # --- the border ------------------------------------------------------------------------------
 

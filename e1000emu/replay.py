@@ -238,8 +238,10 @@ class _Player:
         return port.tx_ready()
 
     def _call(self, event: Event, nic: Nic, name: str, args: list[Any]) -> Any:
+        # Recordings of releases before `Nic.halt` and `Nic.pause`.
         if name == "hold":
-            return nic.pci.hold(*args)
+            return nic.pause() if args[0] else nic.resume()
+        name = "halt" if name == "close" else name
         if name not in CALLS:
             raise self._differ(event, f"call of {name}", "the device has no such function")
         if name == "restore":

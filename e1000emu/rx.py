@@ -115,8 +115,8 @@ class Rx(RxPort):
     # --- the work --------------------------------------------------------------------------------
 
     def kick(self) -> None:
-        """Drain the FIFO, let a holding link go on; when `deferred`, soon."""
-        if self.deferred:
+        """Drain the FIFO, let a holding link go on; in a bottom half, soon."""
+        if self._nic.shared.bottom_half:
             self._later()
         else:
             super().kick()
@@ -168,12 +168,12 @@ class Rx(RxPort):
         self._after()
 
     def _later(self) -> None:
-        """Descriptors were given while doorbells are deferred: look at them after this event."""
+        """Descriptors were given: look at them after this event."""
         if not self._scheduled:
             self._scheduled = True
-            self._nic.soon(self._resume)
+            self._nic.soon(self._bottom_half)
 
-    def _resume(self) -> None:
+    def _bottom_half(self) -> None:
         self._scheduled = False
         if self.stage is None:
             self.kick_now()
@@ -217,6 +217,6 @@ class Rx(RxPort):
         """Take back what `state` returned; the registers are loaded already."""
         self.reset()
         self.engine.load(state["engine"])
-        self._held = bool(state.get("held", False))
+        self._held = self._held or bool(state.get("held", False))
         if self.stage is not None:
             self.stage.forget()

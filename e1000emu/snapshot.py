@@ -57,6 +57,8 @@ class NicState(msgspec.Struct, kw_only=True):
     io_address: int
     now_ns: int = 0
     xoff_sent: bool = False
+    xoff_put_off: bool = False
+    """SWXOFF was written while the device was paused."""
     buffer: bytes = b""
     pins: int = 0
     """Bit n: the board drives SDPn high."""
@@ -82,6 +84,7 @@ def save(nic: Nic) -> bytes:
             io_address=nic.io_address,
             now_ns=nic.clock.now_ns(),
             xoff_sent=nic.flow.xoff_sent,
+            xoff_put_off=nic.flow.put_off,
             buffer=nic.buffer.state(),
             pins=nic.pins.driven,
             misuse=nic.misuse.state(),
@@ -212,7 +215,7 @@ def save_file(nic: Nic, path: Path) -> None:
     Raises: SnapshotError.
     """
     facts = {"model": nic.model.name, "mac": _address(nic), "pci": nic.pci.state().hex()}
-    body = json.dumps(facts, separators=(",", ":")).encode() + b"\n" + save(nic)
+    body = json.dumps(facts, separators=(",", ":")).encode() + b"\n" + nic.state()
     head = f"{FILE_KIND} {FILE_VERSION} {hashlib.sha256(body).hexdigest()}\n".encode()
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:

@@ -123,10 +123,10 @@ class Tx(TxPort):
     # --- the work --------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Send what the ring holds, as far as the link takes it; when `deferred`, soon."""
+        """Send what the ring holds, as far as the link takes it; in a bottom half, soon."""
         if self._unasked:
             return
-        if self.deferred:
+        if self._nic.shared.bottom_half:
             self._later()
         else:
             super().pump()
@@ -154,8 +154,7 @@ class Tx(TxPort):
         if not self._regs.peek(TCTL.offset) & TCTL_EN:
             note("tx-disabled", *where)
         elif not self._nic.memory.enabled:
-            if not self._nic.pci.held:
-                note("bus-master-off", *where)
+            note("bus-master-off", *where)
         elif engine.len < 128 or max(engine.head, engine.tail - 1) >= engine.len // 16:
             note("tx-ring", *where)
         elif not self.open:
@@ -171,9 +170,9 @@ class Tx(TxPort):
     def _later(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._nic.soon(self._resume)
+            self._nic.soon(self._bottom_half)
 
-    def _resume(self) -> None:
+    def _bottom_half(self) -> None:
         self._scheduled = False
         if self.stage is None:
             self.pump_now()
@@ -230,7 +229,7 @@ class Tx(TxPort):
         if self._rest_timer is not None:
             self._rest_timer.cancel()
             self._rest_timer = None
-        self.resting = self._unasked = False
+        self.resting = self._unasked = self.put_off = False
         self.credit = CREDIT_MAX
         self._again = False
 
@@ -248,7 +247,8 @@ class Tx(TxPort):
 
     def _waits_for_doorbell(self) -> bool:
         """Registers have put descriptors between head and tail, and nobody has asked to send."""
-        able = self.open and not self.paused and not self.resting and not self.deferred
+        able = self.open and not self.paused and not self.resting and not self.put_off
+        able = able and not self._nic.shared.bottom_half
         able = able and bool(self._regs.peek(TCTL.offset) & TCTL_EN) and self._nic.memory.enabled
         if not able or not self.engine.pending():
             return False

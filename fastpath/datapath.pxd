@@ -21,6 +21,7 @@ cdef class DataPath(Worker):
     cdef readonly RxPort rx
     cdef readonly IrqBlock irq
     cdef readonly FrameQueue queue
+    cdef object lifecycle
     cdef MacState mac
     cdef FrameBatch txb, rxb
     cdef int tx_at, rx_at       # frames of the batches that are done
@@ -28,15 +29,16 @@ cdef class DataPath(Worker):
     cdef int wake_fd, notice_fd
     cdef e1k_mutex drive        # held by the thread that turns
     cdef e1k_mutex gate         # held from `enter` to `leave`
-    cdef int asleep, stopping, driven, wanted
-    cdef bint tx_full, tx_stuck, rx_paused
+    cdef int asleep, driven, wanted
+    cdef int still              # RUNS, PAUSED: rings and wire are someone else's for now, HALTED
+    cdef bint tx_stuck, rx_paused
     cdef bint bell              # a doorbell was served; for the thread that did
+    cdef int tx_left            # frames of txb that the wire has not taken yet
     cdef int rx_left            # frames of rxb that are not done
     cdef int rx_size            # bytes of the first of them
     cdef int rx_wait            # Python has the next one first
     cdef int reading            # the thread is about rxb without the lock
     cdef uint32_t rx_burst      # half of the receive ring when it was last used
-    cdef readonly int parked    # the rings and the wire are someone else's for now
     cdef uint32_t notices, tx_flags, rx_causes
     cdef int link_errno
     cdef uint64_t refused       # frames that the wire did not take
@@ -44,6 +46,7 @@ cdef class DataPath(Worker):
     cdef int64_t rx_next        # not before then is the wire looked at
     cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches
     cdef int tx_room, tx_frames, tx_super, rx_frames
+    cdef int hand_over(self, Worker worker) except -1
     cdef bint may_send(self) noexcept nogil
     cdef bint turn(self, int64_t now) noexcept nogil
     cdef bint send(self, int64_t now) noexcept nogil

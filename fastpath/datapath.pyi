@@ -2,6 +2,7 @@ from types import TracebackType
 
 from fastpath.batch import FrameBatch
 from fastpath.irqblock import EventLine, IrqBlock
+from fastpath.lifecycle import RunState
 from fastpath.macpath import RxPort, TxPort
 from fastpath.regfile import RegFile
 from fastpath.wire import FrameQueue
@@ -42,14 +43,19 @@ class DataPath:
         """The eventfd that is readable when there are notices."""
     def attach(self, line: EventLine) -> None:
         """Take the rings over, with interrupts on `line`.  Call before `run`."""
-    parked: bool
-    """The rings and the TAP are Python's for now."""
-    def park(self, on: bool) -> tuple[FrameBatch, int] | None:
-        """Leave the rings and the TAP to Python (True), or take them back.  Hold the path.
+    @property
+    def run_state(self) -> RunState:
+        """RUNNING, PAUSED or HALTED."""
+    def pause(self) -> tuple[FrameBatch, int] | None:
+        """Leave the rings and the wire to the clock.  Hold the path.
 
-        Interrupts stay here.  Returns (batch, index) of frames that were read and not yet stored,
-        or None.
+        Returns (batch, index) of frames that were read and not yet stored, or None.
+        Raises: LifecycleError.
         """
+    def resume(self) -> None:
+        """Take the rings and the wire back.  Hold the path.  Raises: LifecycleError."""
+    def halt(self) -> None:
+        """Let `run` return; frames that wait for the wire are lost.  Safe to call twice."""
     def __enter__(self) -> DataPath: ...
     def __exit__(
         self,
@@ -58,11 +64,9 @@ class DataPath:
         trace: TracebackType | None,
     ) -> None: ...
     def run(self) -> None:
-        """Work until `stop`.  Call from a thread of its own; releases the GIL all the time."""
+        """Work until `halt`.  Call from a thread of its own; releases the GIL all the time."""
     def step(self) -> bool:
         """One turn in the calling thread, after `run` has returned: whether it did anything."""
-    def stop(self) -> None:
-        """Let `run` return; frames that wait for the TAP are lost."""
     def close(self) -> None:
         """Give back the descriptors, after `run` has returned; safe to call twice."""
     def take_notices(self) -> tuple[int, int, int, int]:

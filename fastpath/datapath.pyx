@@ -36,6 +36,8 @@ from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF
 
 import os
 
+from fastpath.lifecycle import Call, Lifecycle
+
 cdef extern from "bytes.h" nogil:
     uint16_t ld16le(const void *p)
     uint32_t ld32le(const void *p)
@@ -129,6 +131,10 @@ cdef enum:
     LARGE = 8192                # bytes of an average frame from which it is one
     FULL_RETRY_NS = 200_000     # how soon a wire without room is tried again, should it not say
     RX_PACE_NS = 200_000        # how long frames come together on the wire at most
+    # `DataPath.still`
+    RUNS = 0
+    PAUSED = 1
+    HALTED = 2
     # notices
     _TX_RARE = 1
     _RX_RARE = 2
@@ -155,6 +161,10 @@ cdef class DataPath(Worker):
     `with path:` keeps the engines still: hold it around everything that reaches the NIC from
     another thread. What the thread cannot do itself it writes down and makes `notice_fd` readable;
     the holder of the NIC then calls `take_notices`.
+
+    `pause`, `resume` and `halt` are the worker's; the device's are `Nic.pause` and its kin, which a
+    worker obeys. A call that `fastpath.lifecycle.TABLE` has not for `run_state` raises
+    LifecycleError.
     """
 
     def __cinit__(self, TxPort tx not None, RxPort rx not None, IrqBlock irq not None,
@@ -167,6 +177,7 @@ cdef class DataPath(Worker):
         self.txb = FrameBatch()
         self.rxb = FrameBatch()
         self.wake_fd = self.notice_fd = -1
+        self.lifecycle = Lifecycle("DataPath", lambda: False)
         self.tx_room = self.tx_frames = TX_FRAMES
         self.tx_super = TX_SUPER
         self.rx_frames = RX_FRAMES
@@ -193,27 +204,66 @@ cdef class DataPath(Worker):
         self.tx.worker = self.rx.worker = self
         self.irq._go_threaded(line, self)
 
-    def park(self, bint on):
-        """Leave the rings and the wire to Python (True), or take them back. Hold the path.
+    # --- life ------------------------------------------------------------------------------------
 
-        Interrupts stay here. Returns (batch, index) of frames that were read and not yet stored, or
-        None.
+    @property
+    def run_state(self):
+        """RUNNING, PAUSED or HALTED (`fastpath.lifecycle.RunState`)."""
+        return self.lifecycle.state
+
+    def pause(self):
+        """Leave the rings and the wire to the clock. Hold the path; any thread with the GIL may.
+
+        After return the thread runs no engine, reads nothing from the wire, and doorbells do not
+        wake it. Kept: interrupts and their delays, which stay here; frames that it has taken from
+        the ring, which it goes on giving to the wire. Returned, for the caller to store: (batch,
+        index) of frames that were read and not yet stored, or None. Nothing is lost.
+        Raises: LifecycleError, it does not run.
         """
+        self.lifecycle.enter(Call.PAUSE)
         left = None
-        if on:
-            e1k_put(&self.parked, 1)
-            with nogil:
-                while e1k_get(&self.reading):
-                    sched_yield()
-            if self.rx_at < self.rxb.n:
-                left = self.rxb, self.rx_at
-                self.rxb = FrameBatch()
-        self.tx.worker = self.rx.worker = None if on else self
+        e1k_put(&self.still, PAUSED)
+        with nogil:
+            while e1k_get(&self.reading):
+                sched_yield()
+        if self.rx_at < self.rxb.n:
+            left = self.rxb, self.rx_at
+            self.rxb = FrameBatch()
+        self.hand_over(None)
+        return left
+
+    def resume(self):
+        """Take the rings and the wire back. Hold the path; any thread with the GIL may.
+
+        What was asked of the rings meanwhile is looked at when the path is let go. Raises:
+        LifecycleError, it is not paused.
+        """
+        self.lifecycle.enter(Call.RESUME)
+        self.hand_over(self)
+        e1k_put(&self.still, RUNS)
+
+    cdef int hand_over(self, Worker worker) except -1:
+        """Let `worker` have the rings, or the clock (None); nothing of the wire's is left here."""
+        self.tx.worker = self.rx.worker = worker
         self.rx_at = self.rxb.n
         e1k_put(&self.rx_left, 0)
         e1k_put(&self.rx_wait, 0)
-        e1k_put(&self.parked, on)
-        return left
+        return 0
+
+    def halt(self):
+        """Let `run` return, soon; join its thread then. Any thread may, without the path; safe to
+        call twice.
+
+        No engine run begins any more. Lost: frames read from the wire and not stored; and frames
+        that wait for the wire, but for what `step` gives it, called by hand after `run` has
+        returned. The ring, its registers and the interrupt block are as the last run left them.
+        """
+        self.lifecycle.enter(Call.HALT)
+        e1k_put(&self.still, HALTED)
+        e1k_event(self.wake_fd)
+
+    cdef bint busy(self) noexcept nogil:
+        return e1k_get(&self.tx_left) and e1k_get(&self.still) != HALTED
 
     # --- for other threads -------------------------------------------------------------------
 
@@ -242,11 +292,6 @@ cdef class DataPath(Worker):
         if e1k_get(&self.rx_left):
             self.wake()
 
-    def stop(self):
-        """Let `run` return; frames that wait for the wire are lost."""
-        e1k_put(&self.stopping, 1)
-        e1k_event(self.wake_fd)
-
     def close(self):
         """Give back the descriptors, after `run` has returned; safe to call twice."""
         e1k_close(&self.wake_fd)
@@ -268,7 +313,10 @@ cdef class DataPath(Worker):
     def receive_control(self):
         """Give the batch with a MAC control frame in it to `RxPort.receive`. Hold the path."""
         if not e1k_get(&self.rx_wait):
-            return              # `park` has taken it
+            return              # `pause` has taken it
+        if e1k_get(&self.mac.stopped):
+            e1k_put(&self.rx_wait, 0)   # the thread asks again when the device runs
+            return
         if self.rx_at < self.rxb.n:
             self.rx_at = self.rx.receive(self.rxb, self.rx_at, True)
             self.left()
@@ -289,11 +337,11 @@ cdef class DataPath(Worker):
     # --- the thread --------------------------------------------------------------------------
 
     def run(self):
-        """Work until `stop`. Call from a thread of its own; releases the GIL all the time."""
+        """Work until `halt`. Call from a thread of its own; releases the GIL all the time."""
         cdef int64_t now
         with nogil:
             e1k_lock(&self.drive)
-            while not e1k_get(&self.stopping):
+            while e1k_get(&self.still) != HALTED:
                 if e1k_get(&self.wanted):
                     e1k_unlock(&self.drive)
                     e1k_lock(&self.gate)
@@ -323,7 +371,7 @@ cdef class DataPath(Worker):
     cdef void give(self) noexcept nogil:
         """Let the thread of `run` turn again; wake it if it has something to do earlier."""
         cdef int64_t due = self.irq.next_due(), until = self.sleeps_until
-        cdef bint more = (self.may_send() or self.tx_full or e1k_get(&self.rx_left)
+        cdef bint more = (self.may_send() or e1k_get(&self.tx_left) or e1k_get(&self.rx_left)
                           or (due and (not until or due < until)))
         e1k_put(&self.driven, 0)
         e1k_unlock(&self.drive)
@@ -352,7 +400,7 @@ cdef class DataPath(Worker):
 
     cdef bint may_send(self) noexcept nogil:
         return (self.tx.engine.v[TDH >> 2] != self.tx.engine.v[TDT >> 2] and self.tx.may()
-                and not e1k_get(&self.parked) and self.tx.loop is None and not self.tx_stuck)
+                and not e1k_get(&self.still) and self.tx.loop is None and not self.tx_stuck)
 
     cdef bint turn(self, int64_t now) noexcept nogil:
         cdef int64_t due = self.irq.next_due()
@@ -390,6 +438,7 @@ cdef class DataPath(Worker):
                 e1k_fence()
                 if self.tx.engine.v[TDT >> 2] != tail:
                     self.tx_stuck = False
+            e1k_put(&self.tx_left, self.txb.n)
             self.tx.tell(flags, self.txb.n, now)
             if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
                 self.tx_flags |= flags
@@ -402,13 +451,14 @@ cdef class DataPath(Worker):
                             else self.tx_frames)
         was = self.tx_at
         self.tx_at = self.queue.write_batch(self.txb, was, &dropped, &error)
-        self.tx_full = self.tx_at < self.txb.n
+        e1k_put(&self.tx_left, self.txb.n - self.tx_at)
         if dropped:
             self.refused += dropped
         return self.tx_at > was
 
     cdef bint may_store(self) noexcept nogil:
         return (e1k_get(&self.rx_left) and not e1k_get(&self.rx_wait)
+                and not e1k_get(&self.mac.stopped)
                 and (not self.rx.open
                      or self.rx.engine._takes(e1k_get(&self.rx_size))))
 
@@ -419,7 +469,7 @@ cdef class DataPath(Worker):
         e1k_put(&self.rx_left, self.rxb.n - self.rx_at)
 
     cdef bint fetch(self, int64_t now, int *error) noexcept nogil:
-        """Read a batch from the wire: whether there is one now. `park` waits for the end of it."""
+        """Read a batch from the wire: whether there is one now. `pause` waits for the end of it."""
         cdef int64_t apart
         cdef uint32_t room
         if e1k_get(&self.link_errno) or now < self.rx_next:
@@ -450,11 +500,11 @@ cdef class DataPath(Worker):
         cdef uint32_t causes
         cdef int error = 0, start
         cdef bint there, did
-        if e1k_get(&self.rx_wait):
+        if e1k_get(&self.rx_wait) or e1k_get(&self.mac.stopped):
             return False
         e1k_put(&self.reading, 1)
-        there = not e1k_get(&self.parked) and (e1k_get(&self.rx_left) > 0
-                                               or self.fetch(now, &error))
+        there = not e1k_get(&self.still) and (e1k_get(&self.rx_left) > 0
+                                              or self.fetch(now, &error))
         e1k_put(&self.reading, 0)
         if error and error != EAGAIN:
             e1k_lock(&self.mutex)
@@ -464,8 +514,8 @@ cdef class DataPath(Worker):
         if not there:
             return False
         e1k_lock(&self.mutex)
-        if e1k_get(&self.parked) or not e1k_get(&self.rx_left):
-            e1k_unlock(&self.mutex)     # someone has just taken them
+        if e1k_get(&self.still) or e1k_get(&self.mac.stopped) or not e1k_get(&self.rx_left):
+            e1k_unlock(&self.mutex)     # someone has just paused us
             return False
         start = self.rx_at
         if not self.rx.open:
@@ -499,7 +549,7 @@ cdef class DataPath(Worker):
         e1k_put(&self.asleep, 1)
         e1k_fence()
         # What came between the last look and `asleep` has woken nobody.
-        if (e1k_get(&self.stopping) or (self.may_send() and not self.tx_full)
+        if (e1k_get(&self.still) == HALTED or (self.may_send() and not e1k_get(&self.tx_left))
                 or self.may_store()):
             e1k_put(&self.asleep, 0)
             return
@@ -513,16 +563,16 @@ cdef class DataPath(Worker):
             wait = due - now
             if wait < 0:
                 wait = 0
-        if self.tx_full and (wait < 0 or wait > FULL_RETRY_NS):
+        if e1k_get(&self.tx_left) and (wait < 0 or wait > FULL_RETRY_NS):
             wait = FULL_RETRY_NS
         fds[0].fd = self.wake_fd
         fds[0].events = POLLIN
         fds[1].fd = self.queue.fd
         fds[1].events = 0
-        if not (blocked or e1k_get(&self.link_errno) or e1k_get(&self.parked) or self.rx_paused
-                or paced):
+        if not (blocked or e1k_get(&self.link_errno) or e1k_get(&self.still)
+                or e1k_get(&self.mac.stopped) or self.rx_paused or paced):
             fds[1].events |= POLLIN
-        if self.tx_full and self.queue.polls_out:
+        if e1k_get(&self.tx_left) and self.queue.polls_out:
             fds[1].events |= POLLOUT
         if not fds[1].events:
             fds[1].fd = -1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-__all__ = ["ArgumentError", "E1000Error", "real_number", "whole_number"]
+__all__ = ["ArgumentError", "E1000Error", "LifecycleError", "real_number", "whole_number"]
 
 
 class E1000Error(Exception):
@@ -17,6 +17,10 @@ class E1000Error(Exception):
 
 class ArgumentError(E1000Error, ValueError):
     """An argument that cannot be right; the text names it, its value and the remedy."""
+
+
+class LifecycleError(E1000Error):
+    """A device or its worker is in a state in which this call means nothing."""
 
 
 def whole_number(

@@ -12,6 +12,7 @@ cdef class Worker:
     cdef void wake(self) noexcept nogil
     cdef void rung(self) noexcept nogil
     cdef void refilled(self) noexcept nogil
+    cdef bint busy(self) noexcept nogil
 
 # Who holds descriptors back until a delay ends (WTHRESH): RXT0 and TXDW flush them.
 cdef class WriteBack:
@@ -39,7 +40,9 @@ cdef class IrqBlock(RegHook):
     cdef readonly bint asserted
     cdef readonly bint disabled
     cdef public uint64_t assertions
-    cdef bint out               # what the line was told last
+    cdef readonly bint out      # what the line was told last
+    cdef bint frozen            # paused: no delay ends, nothing is written back, the line stays
+    cdef readonly uint32_t flushed  # RXT0, TXDW: a flush that waits for the end of that
     cdef int64_t last_ns        # when the line last rose
     cdef int64_t throttle_due, rx_due, rx_abs, tx_due, tx_abs   # 0 = idle
     cdef readonly Moderation policy
@@ -57,6 +60,7 @@ cdef class IrqBlock(RegHook):
     cdef void unlock(self) noexcept nogil
     cdef void settle(self, int64_t now) noexcept nogil
     cdef void level(self) noexcept nogil
+    cdef void repay(self, uint32_t bits) noexcept nogil
     cdef void wake(self) noexcept nogil
     cdef int64_t earliest(self) noexcept nogil
     # Each takes the lock.

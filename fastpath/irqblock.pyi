@@ -49,6 +49,8 @@ class IrqBlock(RegHook):
     """What the device asks for, before the PCI interrupt-disable bit."""
     assertions: int
     """Rising edges of the line since the Nic was made."""
+    out: bool
+    """The level of the line."""
     disabled: bool
     """PCI command bit 10, or the function is not in D0: the line stays low."""
     threaded: bool
@@ -74,8 +76,21 @@ class IrqBlock(RegHook):
         """Set causes (ICR bits) and let the line follow."""
     def _set_disabled(self, disabled: bool) -> None:
         """The line stays low while `disabled`."""
+    def freeze(self) -> None:
+        """The device is paused: the line keeps its level, and delays do not end before `thaw`.
+
+        Registers answer and causes are noted meanwhile.  Safe to call twice.
+        """
+    def thaw(self) -> None:
+        """What has become due meanwhile happens now, and the line follows."""
     def _stop(self) -> None:
         """No timer, no assertion, no memory of either (the registers are the caller's)."""
+    flushed: int
+    """RXT0, TXDW: a flush that waits for `thaw`."""
+    def _again(self) -> None:
+        """`_line` is another one, whose level is low: let it follow."""
+    def _flush(self, bits: int) -> None:
+        """Write back what a flush that was put off has asked for."""
     def _times(self) -> tuple[int, int, int, int, int]:
         """(last assertion, receive, absolute receive, transmit, absolute transmit); 0 = idle."""
     def _go_on(

@@ -61,6 +61,10 @@ cdef class Worker:
         """The receive ring has free descriptors."""
         pass
 
+    cdef bint busy(self) noexcept nogil:
+        """Frames that were taken from the ring are not on the wire yet."""
+        return False
+
 
 cdef class WriteBack:
     """Descriptors that wait for a delay to end."""
@@ -123,12 +127,6 @@ cdef inline int64_t _earlier(int64_t a, int64_t b) noexcept nogil:
     if not a or (b and b < a):
         return b
     return a
-
-
-cdef inline void _repay(WriteBack owed, uint32_t bits) noexcept nogil:
-    """The delays of `bits` have ended."""
-    if bits & (RXT0 | TXDW) and owed is not None:
-        owed.write_back(bits)
 
 
 cdef class IrqBlock(RegHook):
@@ -208,9 +206,17 @@ cdef class IrqBlock(RegHook):
     cdef void level(self) noexcept nogil:
         """Let the line be what `asserted` and `disabled` say; on a clock `follow` does."""
         cdef bint out = self.asserted and not self.disabled
-        if self.threaded and out != self.out:
+        if self.threaded and out != self.out and not self.frozen:
             self.out = out
             self.line.set(out)
+
+    cdef void repay(self, uint32_t bits) noexcept nogil:
+        """The delays of `bits` have ended: write back what waited for that."""
+        if bits & (RXT0 | TXDW) and self.owed is not None:
+            if self.frozen:
+                self.flushed |= bits & (RXT0 | TXDW)
+            else:
+                self.owed.write_back(bits)
 
     cdef void settle(self, int64_t now) noexcept nogil:
         """Assert or not, by ICR, IMS, ITR and the policy; nothing else does."""
@@ -264,7 +270,7 @@ cdef class IrqBlock(RegHook):
             if absolute and not self.rx_abs:
                 self.rx_abs = now + absolute
             self.wake()
-        _repay(self.owed, bits & RXT0)
+        self.repay(bits & RXT0)
         self.icr[0] |= bits
         self.settle(now)
         self.unlock()
@@ -287,7 +293,7 @@ cdef class IrqBlock(RegHook):
                     self.tx_abs = now + absolute
                 self.wake()
             else:
-                _repay(self.owed, TXDW)
+                self.repay(TXDW)
                 bits |= TXDW
         self.icr[0] |= bits
         self.settle(now)
@@ -296,7 +302,7 @@ cdef class IrqBlock(RegHook):
     cdef void flush(self, uint32_t bits, int64_t now) noexcept nogil:
         """FPD: the receive (RXT0) or transmit (TXDW) delay ends now, when it runs."""
         self.lock()
-        _repay(self.owed, bits)
+        self.repay(bits)
         if bits & RXT0:
             if not self.rx_due:
                 bits = 0
@@ -313,13 +319,16 @@ cdef class IrqBlock(RegHook):
         """Do what is due."""
         cdef uint32_t bits = 0
         self.lock()
+        if self.frozen:
+            self.unlock()
+            return
         if (self.rx_due and now >= self.rx_due) or (self.rx_abs and now >= self.rx_abs):
             self.rx_due = self.rx_abs = 0
             bits |= RXT0
         if (self.tx_due and now >= self.tx_due) or (self.tx_abs and now >= self.tx_abs):
             self.tx_due = self.tx_abs = 0
             bits |= TXDW
-        _repay(self.owed, bits)
+        self.repay(bits)
         self.policy.tick(now)
         if now >= self.throttle_due:
             self.throttle_due = 0
@@ -331,7 +340,7 @@ cdef class IrqBlock(RegHook):
         """The earliest deadline in ns, 0 for none."""
         cdef int64_t out
         self.lock()
-        out = self.earliest()
+        out = 0 if self.frozen else self.earliest()
         self.unlock()
         return out
 
@@ -410,7 +419,7 @@ cdef class IrqBlock(RegHook):
         """On a clock: ask for the next deadline, and give the line its level."""
         cdef int64_t due
         cdef bint out
-        if self.threaded:
+        if self.threaded or self.frozen:
             return 0
         if self.sooner:
             self.sooner = False
@@ -459,9 +468,36 @@ cdef class IrqBlock(RegHook):
         self.unlock()
         self.follow()
 
+    def freeze(self):
+        """The device is paused: the line keeps its level, and delays do not end before `thaw`.
+
+        Registers answer and causes are noted meanwhile. On a clock call with its lock held, with
+        threads from any; safe to call twice."""
+        self.lock()
+        self.frozen = True
+        self.unlock()
+
+    def thaw(self):
+        """What has become due meanwhile happens now, and the line follows."""
+        cdef int64_t now = self.now(), due
+        self.lock()
+        self.frozen = False
+        self.repay(self.flushed)
+        self.flushed = 0
+        due = self.earliest()
+        self.unlock()
+        if due and now >= due:
+            self.tick(now)
+        self.lock()
+        self.level()
+        self.wake()
+        self.unlock()
+        self.follow()
+
     def _stop(self):
         """No timer, no assertion, no memory of either; the registers are another's business."""
         self.lock()
+        self.flushed = 0
         self.throttle_due = self.rx_due = self.rx_abs = self.tx_due = self.tx_abs = 0
         self.last_ns = NEVER_NS
         self.asserted = self.sooner = False
@@ -473,6 +509,17 @@ cdef class IrqBlock(RegHook):
             self._timer.cancel()
             self._timer = None
         self.follow()
+
+    def _again(self):
+        """`_line` is another one, whose level is low: let it follow."""
+        self.out = False
+        self.follow()
+
+    def _flush(self, uint32_t bits):
+        """Write back what a flush that was put off has asked for."""
+        self.lock()
+        self.repay(bits)
+        self.unlock()
 
     def _times(self):
         """(last assertion, receive, absolute receive, transmit, absolute transmit) in ns;

@@ -11,7 +11,9 @@ from fastpath.rxring cimport RxEngine
 from fastpath.txring cimport TxEngine
 
 cdef class MacState:
-    cdef public bint in_engine, reset_pending, memory_on
+    cdef public bint in_engine, reset_pending, memory_on, halted
+    cdef public bint bottom_half    # rings run after the event that asks for it, not within it
+    cdef int stopped                # nothing begins: the device is paused or halted
 
 cdef class BarWindow:
     cdef RegFile regs
@@ -33,7 +35,8 @@ cdef class TxPort(RegHook):
     cdef IrqBlock irq
     cdef Worker worker          # a thread that works the rings, or None
     cdef BatchPool pool
-    cdef public bint open, deferred, resting, _pumping, _again
+    cdef public bint open, resting, _pumping, _again
+    cdef public bint put_off    # somebody asked to send while the device was paused
     cdef public int64_t _paused_until_ns, credit
     cdef public uint64_t doorbells, batches
     cdef CableEnd cable         # the link, when it is a cable that nothing overrides
@@ -56,7 +59,8 @@ cdef class RxPort(RegHook):
     cdef MacState mac
     cdef IrqBlock irq
     cdef Worker worker          # a thread that works the rings, or None
-    cdef public bint open, deferred, _held, _watch_wake, xoff_sent
+    cdef public bint open, _held, _watch_wake, xoff_sent
+    cdef public bint put_off    # somebody asked to go on while the device was paused
     cdef public uint64_t doorbells, batches
     cdef public object stage    # what fetches descriptors before a run, by messages, or None
     cdef uint64_t frames        # stored since `tell`
@@ -74,6 +78,8 @@ cdef class RxPort(RegHook):
     cdef uint32_t causes(self) noexcept nogil
     cdef void tell(self, uint32_t causes, int64_t now) noexcept nogil
     cdef int finish(self, uint32_t causes) except -1
+    cdef int stalled(self, FrameBatch batch, int start, bint hold) except -1
+    cdef int take(self, FrameBatch batch, int start, bint hold) except -1
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1
     cdef int after(self) except -1
 

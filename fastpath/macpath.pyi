@@ -20,6 +20,12 @@ class MacState:
     in_engine: bool
     reset_pending: bool
     memory_on: bool
+    halted: bool
+    """What comes over the link is lost."""
+    bottom_half: bool
+    """Rings run after the event that asks for it (`_later`); a bus access never waits for one."""
+    still: bool
+    """The device is paused or halted: no engine runs, no frame comes in or goes out."""
 
 class Second:
     """A second thread that stores what one engine run has cut while the run goes on."""
@@ -43,8 +49,13 @@ class TxPort(RegHook):
     engine: TxEngine
     open: bool
     """The MAC may send: link up, or loopback."""
-    deferred: bool
-    """A doorbell only asks the clock for `_later`; the bus access never waits for the engine."""
+    put_off: bool
+    """Somebody asked to send while the device was paused."""
+    @property
+    def busy(self) -> bool:
+        """Frames of the ring are under way: between engine and link, or in the worker's hands."""
+    def go_on(self) -> None:
+        """The device runs again: do what was asked for meanwhile."""
     loop: Any
     """Where frames go instead of the link (MAC or PHY loopback)."""
     credit: int
@@ -85,8 +96,10 @@ class RxPort(RegHook):
     engine: RxEngine
     open: bool
     """Frames from the link reach the MAC: link up and no loopback."""
-    deferred: bool
-    """RDT only asks the clock for `_later`."""
+    put_off: bool
+    """Somebody asked to go on while the device was paused."""
+    def go_on(self) -> None:
+        """The device runs again: do what was asked for meanwhile."""
     xoff_sent: bool
     """The far end was told to stop and not yet to go on."""
     doorbells: int

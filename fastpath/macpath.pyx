@@ -27,7 +27,7 @@ from fastpath.irqblock cimport IrqBlock, WriteBack
 from fastpath.macctrl cimport mac_control
 from fastpath.regfile cimport RegFile, RegHook, reg
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXT0, RxEngine
-from fastpath.threads cimport e1k_fence
+from fastpath.threads cimport e1k_fence, e1k_get, e1k_put
 from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, TXDW, TxEngine
 
 cdef extern from "bytes.h" nogil:
@@ -61,7 +61,17 @@ ROUNDS = _ROUNDS
 
 
 cdef class MacState:
-    """What the blocks of one Nic share: an engine at work, a reset that waits for it, decoding."""
+    """What the blocks of one Nic share: an engine at work, a reset that waits for it, decoding, and
+    whether anything may begin."""
+
+    @property
+    def still(self):
+        """The device is paused or halted: no engine runs, no frame comes in or goes out."""
+        return e1k_get(&self.stopped) != 0
+
+    @still.setter
+    def still(self, bint on):
+        e1k_put(&self.stopped, on)
 
 
 cdef class BarWindow:
@@ -154,15 +164,28 @@ cdef class TxPort(RegHook):
             self.worker.wake()
         elif self._pumping:
             self._again = True
-        elif self.deferred:
+        elif self.mac.bottom_half:
             self._later()
         else:
             self.send()
         return 0
 
     cdef bint may(self) noexcept nogil:
-        """The wire, or the loopback, may have frames: it is there, and no PAUSE holds them."""
-        return self.open and not self._paused_until_ns
+        """The wire, or the loopback, may have frames: it is there, no PAUSE holds them, and the
+        device runs."""
+        return self.open and not self._paused_until_ns and not e1k_get(&self.mac.stopped)
+
+    @property
+    def busy(self):
+        """Frames of the ring are under way: between engine and link, or in the worker's hands."""
+        return self._pumping or self.engine.running or (
+            self.worker is not None and self.worker.busy())
+
+    def go_on(self):
+        """The device runs again: do what was asked for meanwhile."""
+        if self.put_off:
+            self.put_off = False
+            self.pump()
 
     def pump(self):
         """Send what the ring holds, as far as the link takes it.
@@ -173,6 +196,9 @@ cdef class TxPort(RegHook):
 
     cdef int send(self) except -1:
         cdef int later
+        if e1k_get(&self.mac.stopped):
+            self.put_off = True
+            return 0
         if self.worker is not None and self.loop is None:
             self.worker.wake()
             return 0
@@ -343,8 +369,9 @@ cdef class TxPort(RegHook):
     cdef int rounds(self) except -1:
         """Run the engine until the ring or the link ends it: 0. 1 = there is more, and other events
         are to come first."""
-        # Deferred: messages that came meanwhile are served after each run.
-        cdef int left = (1 if self.deferred else _ROUNDS) * _BATCH_FRAMES, room, sent, n
+        # In a bottom half messages that came meanwhile are served after each run.
+        cdef bint soft = self.mac.bottom_half
+        cdef int left = (1 if soft else _ROUNDS) * _BATCH_FRAMES, room, sent, n
         cdef uint32_t flags
         cdef FrameBatch batch
         cdef CableEnd cable = self.cable if self.cable is self._link else None
@@ -357,7 +384,7 @@ cdef class TxPort(RegHook):
             if loop is None:
                 if cable is not None:
                     room = min(cable.room(), <int64_t>_BATCH_FRAMES)
-                    if not self.deferred and cable.direct():
+                    if not soft and cable.direct():
                         self.engine.run_bytes = DIRECT_BYTES
                 else:
                     room = min(<int64_t>self._link.tx_room(), <int64_t>_BATCH_FRAMES)
@@ -391,6 +418,7 @@ cdef class TxPort(RegHook):
             if not (flags & RUN_MORE or self._again):
                 return 0
             if not self.may():
+                self.put_off = e1k_get(&self.mac.stopped) != 0
                 return 0
             if self.credit <= 0:
                 return 1
@@ -537,9 +565,31 @@ cdef class RxPort(RegHook):
 
     def receive(self, FrameBatch batch not None, int start, bint hold):
         """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
-        cdef int end
         if start < 0:
             raise IndexError(f"receive: start {start} is negative")
+        if e1k_get(&self.mac.stopped):
+            return self.stalled(batch, start, hold)
+        return self.take(batch, start, hold)
+
+    cdef int stalled(self, FrameBatch batch, int start, bint hold) except -1:
+        """Frames come while the device is paused: they stay with the link, or wait in the FIFO as
+        long as there is room."""
+        cdef bint master = self.engine.dma.t.enabled
+        if start >= batch.n or self.mac.halted:
+            return batch.n
+        self.put_off = True
+        if hold:
+            self._held = True
+            return start
+        self.engine.dma.t.enabled = False       # so no descriptor is free
+        try:
+            return self.take(batch, start, False)
+        finally:
+            self.engine.dma.t.enabled = master
+
+    cdef int take(self, FrameBatch batch, int start, bint hold) except -1:
+        """`receive`, when the device runs."""
+        cdef int end
         if not self.open:
             return batch.n
         self.batches += 1
@@ -554,6 +604,12 @@ cdef class RxPort(RegHook):
         self.after()
         return end
 
+    def go_on(self):
+        """The device runs again: do what was asked for meanwhile."""
+        if self.put_off:
+            self.put_off = False
+            self.kick()
+
     def _run(self, FrameBatch batch not None, bint hold):
         """Run the engine on all of `batch`: how many frames it took. `_after` is to follow."""
         return self.run(batch, 0, hold)
@@ -567,6 +623,9 @@ cdef class RxPort(RegHook):
         cdef uint32_t head
         cdef int waiting
         if self.mac.in_engine:
+            return
+        if e1k_get(&self.mac.stopped):
+            self.put_off = True
             return
         waiting = self.engine.fifo.count
         if waiting > 0:
@@ -609,8 +668,8 @@ cdef class RxSink(FrameSink):
     cdef bint can_store(self, FrameBatch batch) noexcept:
         """Whether the engine is to see the batch now; else `receive` gets it, by an event."""
         cdef RxPort rx = self.rx
-        if (not rx.open or rx.worker is not None or rx.stage is not None or rx.deferred
-                or rx._held or rx.mac.in_engine):
+        if (not rx.open or rx.worker is not None or rx.stage is not None or rx.mac.bottom_half
+                or rx._held or rx.mac.in_engine or e1k_get(&rx.mac.stopped)):
             return False
         return not rx.special(batch, 0)
 

@@ -87,7 +87,7 @@ def live(
                 raise
         passed, _ = ethtool_self_test(a.dev("eth0"))
         a.ifconfig("eth0", up=False)
-        nic.close()
+        nic.halt()
     return {"events": recorder.events, "self_test": passed, "tcp_bytes": moved, "file": str(path)}
 
 

@@ -86,7 +86,7 @@ class UnicornMachine:
         try:
             self._map(self.uc.mmio_map, bar0, BAR0_BYTES, *accesses)
         except UnicornError:
-            nic.close()
+            nic.halt()
             raise
         self._irqs.append(irq)
         return nic

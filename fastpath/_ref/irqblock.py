@@ -33,7 +33,7 @@ class IrqBlock:
         self._line = line
         self.policy = policy or Moderation()
         self.regs = dict.fromkeys(REGISTERS, 0)
-        self.asserted = self.disabled = self.out = False
+        self.asserted = self.disabled = self.out = self.frozen = False
         self.assertions = 0
         self.last_ns = NEVER_NS
         self.throttle_due = 0
@@ -41,7 +41,7 @@ class IrqBlock:
 
     def _level(self) -> None:
         out = self.asserted and not self.disabled
-        if out != self.out:
+        if out != self.out and not self.frozen:
             self.out = out
             self._line(out)
 
@@ -131,6 +131,8 @@ class IrqBlock:
 
     def tick(self, now: int) -> None:
         """Do what is due."""
+        if self.frozen:
+            return
         bits = 0
         for bit, due in self.delays.items():
             if any(at and now >= at for at in due):
@@ -143,5 +145,19 @@ class IrqBlock:
 
     def next_due(self) -> int:
         """The earliest deadline, 0 for none."""
+        if self.frozen:
+            return 0
         every = (self.throttle_due, self.policy.due(), *self.delays[RXT0], *self.delays[TXDW])
         return min((at for at in every if at), default=0)
+
+    def freeze(self) -> None:
+        """The line keeps its level and delays do not end."""
+        self.frozen = True
+
+    def thaw(self, now: int) -> None:
+        """What has become due meanwhile happens."""
+        self.frozen = False
+        due = self.next_due()
+        if due and now >= due:
+            self.tick(now)
+        self._level()

@@ -23,7 +23,7 @@ MIN_RING = 8
 class MacState:
     """What the blocks of one Nic share."""
 
-    in_engine = reset_pending = memory_on = False
+    in_engine = reset_pending = memory_on = halted = bottom_half = still = False
 
 
 class BarWindow:
@@ -57,7 +57,7 @@ class TxPort:
     """Doorbell, engine runs, hand-over to the link."""
 
     def __init__(self) -> None:
-        self.open = self.deferred = self.resting = self._pumping = self._again = False
+        self.open = self.resting = self._pumping = self._again = self.put_off = False
         self.credit = CREDIT_MAX
         self.loop: Any = None
         self._link: Any = None
@@ -76,13 +76,16 @@ class TxPort:
         self.doorbells += 1
         self._regs["TDT"] = new
         self.credit = min(self.credit + CREDIT_DOORBELL, CREDIT_MAX)
-        if self.deferred and not self._pumping:
+        if self._mac.bottom_half and not self._pumping:
             self._later()  # type: ignore[attr-defined]
         else:
             self.pump()
 
     def pump(self) -> None:
         """Send what the ring holds, as far as the link takes it."""
+        if self._mac.still:
+            self.put_off = True
+            return
         if self._pumping:
             self._again = True
             return
@@ -101,8 +104,14 @@ class TxPort:
         elif later:
             self._later()  # type: ignore[attr-defined]
 
+    def go_on(self) -> None:
+        """The device runs again."""
+        if self.put_off:
+            self.put_off = False
+            self.pump()
+
     def _rounds(self) -> bool:
-        for _ in range(1 if self.deferred else ROUNDS):
+        for _ in range(1 if self._mac.bottom_half else ROUNDS):
             self._again = False
             send = self.loop or self._link.transmit
             room = BATCH_FRAMES if self.loop else min(self._link.tx_room(), BATCH_FRAMES)
@@ -130,7 +139,10 @@ class TxPort:
             if self._mac.reset_pending:
                 self._nic.finish_reset()
                 return False
-            if not (flags & RUN_MORE or self._again) or not self.open or self._paused_until_ns:
+            if not (flags & RUN_MORE or self._again):
+                return False
+            if not self.open or self._paused_until_ns or self._mac.still:
+                self.put_off = self._mac.still
                 return False
             if self.credit <= 0:
                 return True
@@ -141,7 +153,7 @@ class RxPort:
     """Frames of a link to the engine, causes to the interrupt."""
 
     def __init__(self) -> None:
-        self.open = self.deferred = self._held = self.xoff_sent = False
+        self.open = self._held = self.xoff_sent = self.put_off = False
         self._watch_wake = False
         self.doorbells = self.batches = self._frames = self._descs = 0
         self.stage: Any = None
@@ -165,6 +177,22 @@ class RxPort:
 
     def receive(self, batch: Any, start: int, hold: bool) -> int:
         """Take frames from the link."""
+        if self._mac.still:
+            if start >= len(batch) or self._mac.halted:
+                return len(batch)
+            self.put_off = True
+            if hold:
+                self._held = True
+                return start
+            master = self.engine.dma.enabled
+            self.engine.dma.enabled = False
+            try:
+                return self._take(batch, start, False)
+            finally:
+                self.engine.dma.enabled = master
+        return self._take(batch, start, hold)
+
+    def _take(self, batch: Any, start: int, hold: bool) -> int:
         if not self.open:
             return len(batch)
         self.batches += 1
@@ -214,6 +242,9 @@ class RxPort:
         """Descriptors are free, or the receiver is on."""
         if self._mac.in_engine:
             return
+        if self._mac.still:
+            self.put_off = True
+            return
         if self.engine.fifo_frames:
             self._mac.in_engine = True
             head, waiting = self.engine.head, self.engine.fifo_frames
@@ -223,3 +254,9 @@ class RxPort:
             self._after()
         if self._held and self.engine.ready():
             self._release()  # type: ignore[attr-defined]
+
+    def go_on(self) -> None:
+        """The device runs again."""
+        if self.put_off:
+            self.put_off = False
+            self.kick()

@@ -290,5 +290,5 @@ def test_a_recording_has_the_flash(tmp_path: Path) -> None:
         nic = writable(plugged(record=recorder))
         erase_by_bar(nic)
         assert nic.slot.bar_read(FLASH_BAR, 5, 1) & 0x80 == 0
-        nic.close()
+        nic.halt()
     assert replay(path).divergence is None

@@ -114,7 +114,7 @@ def test_a_capture_between_them_changes_nothing(tmp_path) -> None:
 def test_the_next_port_has_the_standard_gap(sender: Sender) -> None:
     wr(sender.nic, "TIPG", 20)
     link = sender.nic.link
-    sender.nic.close()
+    sender.nic.halt()
     assert link.gap_bytes == 12
 
 

@@ -302,7 +302,7 @@ def test_repr_tells_model_address_and_link(bench: Bench) -> None:
 
 
 def test_close_unplugs(bench: Bench) -> None:
-    bench.nic.close()
+    bench.nic.halt()
     assert bench.link.port is None
     bench.clock.run_for(10_000_000_000)
 
@@ -394,7 +394,7 @@ def test_a_running_real_clock_carries_frames_too() -> None:
             wr(one, "TDT", sender.tx.next_to_use)
             assert clock.wait(lambda: two.stats["GPRC"] == 1, 20_000_000_000)
             assert receiver.receive()[0].data == frame(100)
-            one.close()
-            two.close()
+            one.halt()
+            two.halt()
     finally:
         clock.stop()

@@ -407,7 +407,8 @@ def scalars() -> st.SearchStrategy[Any]:
     return st.one_of(
         st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 64) - 1), st.text(max_size=8),
         st.binary(max_size=40), st.lists(st.binary(max_size=70), max_size=3),
-        st.sampled_from(["create", "restore", "close", "hold", "reset", "_mac_reset"]),
+        st.sampled_from(["create", "restore", "close", "hold", "halt", "pause", "resume"]),
+        st.sampled_from(["reset", "_mac_reset"]),
     )  # fmt: skip
 
 

@@ -315,7 +315,7 @@ def test_small_buffers_split_a_frame_over_80_descriptors(bench: Bench) -> None:
 
 
 def test_a_deferred_tail_leaves_a_held_frame_to_the_clock(bench: Bench) -> None:
-    bench.nic.rx.deferred = True
+    bench.nic.defer_doorbells()
     wr(bench.nic, "RDT", rd(bench.nic, "RDH"))
     bench.link.inject(frame(99))
     before = rd(bench.nic, "RDH")

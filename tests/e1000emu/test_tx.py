@@ -400,7 +400,7 @@ def test_paylen_that_differs_from_the_data_is_bounded(bench: Bench, paylen: int)
 
 
 def test_a_deferred_doorbell_leaves_the_work_to_the_clock(bench: Bench) -> None:
-    bench.nic.tx.deferred = True
+    bench.nic.defer_doorbells()
     bench.guest.post_legacy(frame(100))
     ring(bench)
     ring(bench)
@@ -426,7 +426,7 @@ def test_deferred_work_ends_after_each_run(bench: Bench) -> None:
 
     link.transmit = record  # type: ignore[method-assign]
     link.tx_room = lambda: 1  # type: ignore[method-assign]
-    bench.nic.tx.deferred = True
+    bench.nic.defer_doorbells()
     for _ in range(4):
         bench.guest.post_legacy(frame(100))
     ring(bench)

@@ -149,7 +149,7 @@ OPS = st.lists(
         st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)),
         st.tuples(st.sampled_from(("rx", "tx", "ide")), st.integers(0, 40)),
         st.tuples(st.just("wait"), st.integers(0, 400)),
-        st.tuples(st.sampled_from(("read", "disable", "room")), st.integers(0, 1)),
+        st.tuples(st.sampled_from(("read", "disable", "room", "pause")), st.integers(0, 1)),
     ),
     max_size=50,
 )
@@ -168,6 +168,11 @@ def play(made: Any, ops: list[tuple[str, int]]) -> tuple[list[Any], list[tuple[i
             log.append(made.read_icr())
         elif name == "disable":
             (irq.disable if twin else irq._set_disabled)(bool(value))
+        elif name == "pause":
+            if value:
+                irq.freeze()
+            else:
+                irq.thaw(made.now) if twin else irq.thaw()
         elif name == "room":
             log.append(irq.policy.room(64, made.now) if twin else irq._room_at(64, made.now))
         elif name == "rx":

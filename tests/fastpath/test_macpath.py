@@ -138,13 +138,20 @@ TX_OPS = st.lists(
         st.sampled_from(
             (
                 *("post", "room", "pump", "again", "open"),
-                *("pause", "reset", "tctl", "credit", "rest"),
+                *("pause", "reset", "tctl", "credit", "rest", "still"),
             )
         ),
         st.integers(0, 20),
     ),
     max_size=30,
 )
+
+
+def still(port: Any, value: int) -> None:
+    """Pause the device, or let it go on."""
+    port.shared.still = bool(value % 2)
+    if not value % 2:
+        port.go_on()
 
 
 def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
@@ -176,11 +183,14 @@ def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
             tx.credit = value
         elif name == "rest":
             tx.resting = bool(value % 2)
+        elif name == "still":
+            still(tx, value)
         elif name == "tctl":
             tx.regs["TCTL"] = 2 if value % 5 else 0
         else:
             tx.pump()
         log.append((tx.engine.head, tx.batches, tx.credit, tx._pumping, tx.shared.in_engine))
+        log.append(tx.put_off)
         log.append(tx.irq_.state())
     return log
 
@@ -242,7 +252,7 @@ def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
 RX_OPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ("frames", "held", "tail", "open", "reset", "watch", "wake", "xoff", "control")
+            ("frames", "held", "tail", "open", "reset", "watch", "wake", "xoff", "control", "still")
         ),
         st.integers(0, 40),
     ),
@@ -270,6 +280,8 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         elif name == "watch":
             rx.regs["CTRL"] ^= CTRL_TFCE * (value % 2)
             rx.regs["FCRTH"] = value << 3
+        elif name == "still":
+            still(rx, value)
         elif name == "wake":
             rx._watch_wake = bool(value % 2)
         elif name == "xoff":
@@ -277,7 +289,9 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         else:
             rx.regs["CTRL"] ^= CTRL_RFCE * (value % 2)
             rx.regs["FCT"] = 0x8808 + value
-        log.append((rx._held, rx.engine.head, rx.engine.fifo_frames, rx.batches, rx.doorbells))
+        log.append(
+            (rx.put_off, rx._held, rx.engine.head, rx.engine.fifo_frames, rx.batches, rx.doorbells)
+        )
         log.append(rx.irq_.state())
     return log
 

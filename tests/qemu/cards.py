@@ -89,7 +89,7 @@ class Ours(_Card):
         return self.line.level
 
     def close(self) -> None:
-        self.nic.close()
+        self.nic.halt()
 
 
 class Qemus(_Card):

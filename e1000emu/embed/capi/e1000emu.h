@@ -23,9 +23,9 @@
  *
  * THREADS. Any thread may make any call; the library serves one call at a time. Callbacks run in the
  * thread that made the call they come from, before it returns. A callback may call the library again,
- * but for e1000emu_destroy, e1000emu_reset, e1000emu_advance, e1000emu_state_load and what changes
- * DMA on the NIC that called it: these return E1000EMU_EBUSY, as does any call that is the hundredth
- * inside another. A callback must not wait for another
+ * but for e1000emu_destroy, e1000emu_reset, e1000emu_pause, e1000emu_resume, e1000emu_advance,
+ * e1000emu_state_save, e1000emu_state_load and what changes DMA on the NIC that called it: these return
+ * E1000EMU_EBUSY, as does any call that is the hundredth inside another. A callback must not wait for another
  * thread that may be inside the library, and must not be left by longjmp or a C++ exception.
  *
  * FORK. A child has its own copy of every NIC and goes on with it.
@@ -62,7 +62,7 @@ enum e1000emu_error {
     E1000EMU_EINVAL = -2,    /* an argument is wrong */
     E1000EMU_EHANDLE = -3,   /* no NIC: NULL, destroyed, or never one */
     E1000EMU_ERANGE = -4,    /* an offset is outside the region, a time after the end of time */
-    E1000EMU_EBUSY = -5,     /* not from inside a callback */
+    E1000EMU_EBUSY = -5,     /* not from inside a callback; not in this state (paused, or not) */
     E1000EMU_ENOENT = -6,    /* no such DMA region, counter or event */
     E1000EMU_ENOSPC = -7,    /* the buffer is too small; the size needed is stored */
     E1000EMU_ESTATE = -8,    /* these bytes are no state that this NIC can load */
@@ -125,6 +125,13 @@ E1000EMU_API int e1000emu_destroy(e1000emu_nic *nic);
 
 /* RST# of the bus: configuration space and the MAC as after power-on; the PHY negotiates anew. */
 E1000EMU_API int e1000emu_reset(e1000emu_nic *nic);
+
+/* Stop: after return the NIC reaches no memory, no frame comes in or goes out, and INTA# keeps its level,
+ * whatever is called, until e1000emu_resume. e1000emu_rx_push takes nothing. Nothing is lost: doorbells
+ * and deadlines that come meanwhile are seen to by e1000emu_resume. Registers answer and time can move;
+ * a reset and e1000emu_state_load leave the NIC paused. E1000EMU_EBUSY when it is paused already, or not. */
+E1000EMU_API int e1000emu_pause(e1000emu_nic *nic);
+E1000EMU_API int e1000emu_resume(e1000emu_nic *nic);
 
 /* --- PCI ---------------------------------------------------------------------------------------- */
 

@@ -8,6 +8,7 @@ int py_create(uint32_t slot, const char *model, const uint8_t *mac, uint32_t fla
               uint64_t autoneg_ns, uint64_t start_ns);
 int py_destroy(uint32_t slot);
 int py_reset(uint32_t slot);
+int py_pause(uint32_t slot, int on);
 int py_connect(uint32_t slot, int what, void *fn, void *second, void *opaque);
 int py_irq_level(uint32_t slot, int *level);
 int py_dma_add(uint32_t slot, uint64_t base, void *memory, uint64_t size, uint32_t flags);

@@ -15,7 +15,7 @@ import msgspec
 
 from e1000emu.clock import VirtualClock
 from e1000emu.embed.capi.build import fingerprint
-from e1000emu.errors import E1000Error, SnapshotError
+from e1000emu.errors import E1000Error, LifecycleError, SnapshotError
 from e1000emu.misuse import MisuseError
 from e1000emu.nic import Nic
 from e1000emu.pci import IO_BAR
@@ -129,7 +129,7 @@ class Device:
         self.link.connect_tx(0, 0)
         self.link.connect_ready(0, 0)
         cabi.connect_dma(self.memory, 0, 0, 0)
-        self.nic.close()
+        self.nic.halt()
 
     def load(self, data: bytes) -> None:
         """Take a snapshot and its time."""
@@ -174,7 +174,7 @@ def code_of(error: BaseException) -> int:
             return ENOSPC
         case LookupError():
             return ENOENT
-        case BufferError():
+        case BufferError() | LifecycleError():
             return EBUSY
         case MemoryError():
             return ENOMEM
@@ -232,6 +232,14 @@ class Host:
     def py_reset(self, slot: int) -> None:
         """RST#."""
         self._devices[slot].nic.reset()
+
+    def py_pause(self, slot: int, on: int) -> None:
+        """Pause, or go on."""
+        nic = self._devices[slot].nic
+        if on:
+            nic.pause()
+        else:
+            nic.resume()
 
     def py_connect(self, slot: int, what: int, fn: Any, second: Any, opaque: Any) -> None:
         """Let the NIC call a function of the program."""

@@ -621,6 +621,20 @@ int e1000emu_reset(e1000emu_nic *nic)
     return leave(slot, py_reset(index));
 }
 
+int e1000emu_pause(e1000emu_nic *nic)
+{
+    ENTER(nic);
+    OUTERMOST(slot);
+    return leave(slot, py_pause(index, 1));
+}
+
+int e1000emu_resume(e1000emu_nic *nic)
+{
+    ENTER(nic);
+    OUTERMOST(slot);
+    return leave(slot, py_pause(index, 0));
+}
+
 /* --- PCI ------------------------------------------------------------------------------------------ */
 
 static int check_access(const char *function, uint64_t offset, unsigned size, unsigned widest,

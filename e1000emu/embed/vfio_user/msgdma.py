@@ -208,8 +208,13 @@ class MessageDma:
 
     @property
     def idle(self) -> bool:
-        """Every write has been answered."""
-        return not self._writes
+        """Everything that was written has been answered."""
+        return not (self._writes or self._data or self._descs)
+
+    @property
+    def may_fetch(self) -> bool:
+        """The device is bus master and not paused: rings may be looked at."""
+        return self.nic.memory.enabled and not self.nic.shared.still
 
     def _memory_changed(self) -> None:
         nic, memory = self.nic, self.memory
@@ -509,6 +514,11 @@ class TxStage:
                     return data
         return None
 
+    @property
+    def busy(self) -> bool:
+        """Something was asked for, or written, and the client has not answered yet."""
+        return self._busy or not self._dma.idle
+
     def descriptor(self, addr: int) -> bytes | None:
         """Return the descriptor at `addr` as it was fetched."""
         return None if self._descs is None else self._descs.get(addr, DESC_BYTES)
@@ -525,7 +535,7 @@ class TxStage:
         count, head = engine.len >> 4, engine.head
         tail = nic.regs.peek(TDT)
         tail = 0 if tail == count else tail
-        able = tx.open and not tx.paused and nic.memory.enabled
+        able = tx.open and not tx.paused and self._dma.may_fetch
         able = able and bool(nic.regs.peek(TCTL) & TCTL_EN)
         if not able or count < 8 or max(head, tail) >= count or head == tail:
             tx.pump_now()  # says why, or has nothing to do
@@ -562,10 +572,10 @@ class TxStage:
         def done(got: Fetched) -> None:
             if epoch == self._epoch:
                 self._busy = False
-                if self._nic.memory.enabled:
+                if self._dma.may_fetch:
                     then(got)
                 else:
-                    self._clear()  # bus mastering went off meanwhile: fetch again when it is on
+                    self._clear()  # bus mastering went off meanwhile, or a pause came: fetch again
                 self.run()
 
         self._busy = True
@@ -678,6 +688,11 @@ class RxStage:
             rx.engine.prefetched = rx.engine.head
             rx.kick()
 
+    @property
+    def busy(self) -> bool:
+        """Something was asked for, or written, and the client has not answered yet."""
+        return self._busy or not self._dma.idle
+
     def get(self, addr: int, n: int) -> bytes | None:
         """Return part of a descriptor that was fetched."""
         at = addr & ~(DESC_BYTES - 1)
@@ -699,7 +714,7 @@ class RxStage:
             engine.prefetched = tail
             rx.kick_now()
             return
-        if not nic.memory.enabled:
+        if not self._dma.may_fetch:
             rx.kick_now()
             return
         # An index of `count` is none of the ring's: its rest is meant.
@@ -728,8 +743,9 @@ class RxStage:
             if epoch != self._epoch:
                 return
             self._busy = False
-            if not self._nic.memory.enabled:
-                return  # bus mastering went off meanwhile: fetch again when it is on
+            if not self._dma.may_fetch:
+                self.run()  # bus mastering went off meanwhile, or a pause came: fetch again then
+                return
             for start, n in spans:
                 for at in range(start, start + n, DESC_BYTES):
                     desc = got.get(at, DESC_BYTES)

@@ -65,6 +65,7 @@ from fastpath.datapath import (
     BusPump,
     DataPath,
 )
+from fastpath.lifecycle import RunState
 
 __all__ = ["VfioUserServer"]
 
@@ -88,6 +89,7 @@ COMPLAINTS = 10
 DRAIN_NS = 1_000_000_000
 """How long a client may take to answer DMA before the state is saved."""
 FLUSH_TURNS = 8
+NO_CLIENT = "the server's client has mapped no memory yet"
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
 READ_WRITE = vu.VFIO_REGION_INFO_FLAG_READ | vu.VFIO_REGION_INFO_FLAG_WRITE
 
@@ -146,8 +148,7 @@ class VfioUserServer:
         self.path = Path(path)
         self.state_path = None if state is None else Path(state)
         self._waited = False
-        self.held = False
-        """The NIC's DMA waits for a client that has mapped its memory."""
+        self._closing = False
         self.caretaker = caretaker
         self.clock = clock
         self.report = report if report is not None else logger.info
@@ -264,10 +265,10 @@ class VfioUserServer:
     def _ram_moved(self, by_message: bool) -> None:
         """Guest RAM is out of the data thread's reach, or in it again.  Call with the guard."""
         if self.data is not None:
-            left = self.data.park(by_message)
             if by_message:
-                self._wire.reclaim(left)
+                self._wire.reclaim(self.data.pause())
             else:
+                self.data.resume()
                 self._wire.lend()
 
     def _report_dma(self, text: str) -> None:
@@ -285,6 +286,7 @@ class VfioUserServer:
         """
         if self._listener.fileno() < 0:
             return
+        self._closing = True
         if self.state_path is not None:
             self._drain()
         self.disconnect()
@@ -297,11 +299,10 @@ class VfioUserServer:
 
     def _end_nic(self, save: Path | None = None) -> None:
         """Stop the data thread, write the state, unplug the NIC."""
+        self._pause()
         if self.data is not None:
-            self.data.stop()
+            self.data.halt()
             self._data_thread.join()
-            with self.guard:
-                self.nic.pci.hold(True)
             # What was taken from the ring goes out.
             for _ in range(FLUSH_TURNS):
                 if not self.data.step():
@@ -315,7 +316,7 @@ class VfioUserServer:
                 self.report(f"{self.path}: state saved to {save}")
         finally:
             with self.guard:
-                self.nic.close()
+                self.nic.halt()
             if self.data is not None:
                 self.data.close()
             if self.record is not None:
@@ -331,8 +332,8 @@ class VfioUserServer:
         path = self.state_path
         if path is None or not path.exists():
             return
+        self._pause()
         with self.guard:
-            self._hold(True)
             snapshot.load_file(self.nic, path)
         try:
             path.unlink()
@@ -343,20 +344,29 @@ class VfioUserServer:
             ) from None
         self.report(f"{self.path}: state loaded from {path}; the NIC waits for its client")
 
-    def _hold(self, held: bool) -> None:
-        """Stop DMA until a client is ready for it, or let it go on.  Call with the guard."""
-        self.held = held
-        self.nic.pci.hold(held)
+    def _pause(self) -> None:
+        """Let the NIC wait until a client is ready for it."""
+        with self.guard:
+            if self.nic.run_state is RunState.RUNNING:
+                self.nic.pause(NO_CLIENT)
+
+    def _resume(self) -> None:
+        """A client is ready.  Call with the guard."""
+        if self.nic.shared.still and not self._closing:
+            self.nic.resume()
 
     def _drain(self) -> None:
         """Let the client answer what was written: its interrupts belong to the state."""
-        with self.guard:
-            self._hold(True)
+        self._pause()
         # Inside a running asyncio loop nobody can wait.
         with suppress(ClockError), self.clock.lock:
-            self.clock.wait(lambda: self._client is None or self.dma.idle, DRAIN_NS)
+            self.clock.wait(lambda: self._client is None or self._paused, DRAIN_NS)
         if not self.dma.idle:
             self.report(f"{self.path}: DMA without an answer: the guest may miss frames")
+
+    @property
+    def _paused(self) -> bool:
+        return self.nic.run_state is RunState.PAUSED
 
     def __enter__(self) -> VfioUserServer:
         return self
@@ -442,8 +452,8 @@ class VfioUserServer:
         with self.guard:
             if self.state_path is None:
                 self.nic.reset()
-            else:
-                self._hold(True)
+            elif not self.nic.shared.still:
+                self.nic.pause(NO_CLIENT)
             self.irqs.disable()
             self.dma.disconnect()
             faults = self.memory.faults
@@ -546,8 +556,8 @@ class VfioUserServer:
 
     def _set_irqs(self, message: Message) -> bytes:
         self.irqs.apply(SetIrqs.parse(message.payload), message.fds)
-        if self.held and self.irqs.line.fd >= 0 and len(self.memory):
-            self._hold(False)
+        if self.irqs.line.fd >= 0 and len(self.memory):
+            self._resume()
         return b""
 
     def _find_regions(self) -> None:
@@ -559,8 +569,7 @@ class VfioUserServer:
     def _device_reset(self, message: Message) -> bytes:
         self.nic.reset()
         self._find_regions()
-        if self.held:
-            self._hold(False)
+        self._resume()
         return b""
 
     # --- regions ---------------------------------------------------------------------------------
@@ -577,8 +586,7 @@ class VfioUserServer:
         if region == vu.VFIO_PCI_ROM_REGION_INDEX:
             # A client copies the option ROM before the guest has enabled anything.
             return access.head() + self.nic.flash.contents(offset, size)
-        if self.held:
-            self._hold(False)  # the guest runs, so its memory is there
+        self._resume()  # the guest runs, so its memory is there
         bar_read = self.nic.slot.bar_read
         if size == 4 and not offset & 3:
             return access.head() + bar_read(region, offset, 4).to_bytes(4, "little")
@@ -598,8 +606,7 @@ class VfioUserServer:
                 value = int.from_bytes(data[at - offset : at - offset + n], "little")
                 slot.config_write(at, value, n)
             return access.head()
-        if self.held:
-            self._hold(False)  # the guest runs, so its memory is there
+        self._resume()  # the guest runs, so its memory is there
         if size == 4 and not offset & 3:
             slot.bar_write(region, offset, int.from_bytes(data, "little"), 4)
         else:

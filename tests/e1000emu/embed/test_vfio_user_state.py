@@ -25,6 +25,7 @@ from e1000emu.errors import E1000Error
 from e1000emu.testing.guest import GuestRings, Int, Reg
 from e1000emu.testing.recorders import RecordingLink
 from fastpath.dma import HostMemory
+from fastpath.lifecycle import RunState
 from tests.e1000emu.embed.fakeclient import RAM_BASE, RAM_BYTES, FakeClient
 
 WAIT_S = 60.0
@@ -163,11 +164,11 @@ def test_a_client_that_breaks_off_comes_back_to_its_nic(tmp_path: Path, clock: R
         assert guest.send(frame(1)) == 1
         machine.client.close()
         clock.run(lambda: not made.connected, timeout_ns=10_000_000_000)
-        assert made.held
+        assert made.nic.run_state is RunState.PAUSED
         link.inject(frame(2))
         guest.post_legacy(frame(3))
         client = machine.resume()
-        assert not made.held
+        assert made.nic.run_state is RunState.RUNNING
         guest.kick()
         client.settle()
         assert link.take() == [frame(1), frame(3)]
@@ -186,7 +187,7 @@ def test_dma_waits_for_memory_and_interrupt(tmp_path: Path, clock: RealClock) ->
         machine.client = machine.guest.slot = client = machine.connect()
         client.config_read(0, 4)
         client.settle()
-        assert made.held
+        assert made.nic.run_state is RunState.PAUSED
         assert machine.guest.receive() == []
         assert client.bar_read(0, Reg.STATUS, 4)  # a guest that polls: it runs
         client.settle()
@@ -204,7 +205,7 @@ def test_a_reset_by_the_client_ends_the_wait(tmp_path: Path, clock: RealClock) -
         client = FakeClient(tmp_path / "nic", clock)
         client.version()
         client.request(Command.DEVICE_RESET)
-        assert not made.held
+        assert made.nic.run_state is RunState.RUNNING
         assert client.config_read(4, 2) == 0
         client.close()
         machine.close()

@@ -31,6 +31,7 @@ from e1000emu.links.handover import Handover
 from e1000emu.links.tap import Tap
 from e1000emu.testing.guest import Ctrl, GuestRings, Int, Rctl, Reg
 from fastpath._ref import datapath as ref
+from fastpath.lifecycle import RunState
 from tests.e1000emu.embed.fakeclient import TIMEOUT_NS, FakeClient
 from tests.support import examples
 
@@ -388,7 +389,7 @@ def test_ram_by_messages_leaves_the_rings_to_the_clock_and_the_next_client_has_t
     assert rig.server.data is not None
     for by_message in (True, False, True):
         client, rings = rig.up(by_message=by_message)
-        assert rig.server.data.parked == by_message
+        assert (rig.server.data.run_state is RunState.PAUSED) == by_message
         for n in range(40):
             rings.send(frame(n))
             rings.reap()
@@ -699,7 +700,7 @@ def test_the_threads_leave_rings_and_tap_while_memory_is_reached_by_messages(rig
         rig.until(client, lambda: bool(rings.read(Reg.STATUS) & 2))  # noqa: B023
         client.settle()
         assert rig.server.data is not None
-        assert rig.server.data.parked == by_message
+        assert (rig.server.data.run_state is RunState.PAUSED) == by_message
         frames = [frame(n, 60 + n) for n in range(12)]
         for one in frames:
             rings.post_legacy(one)

@@ -374,11 +374,15 @@ static void look_around(struct dma *d)
 {
     uint64_t value;
     uint8_t byte;
+    size_t size = 0;
     OK(e1000emu_mmio_read(d->m->nic, STATUS, 4, &value));
     OK(e1000emu_now(d->m->nic, &value));
     FAILS(e1000emu_advance(d->m->nic, 1), E1000EMU_EBUSY, "inside a callback");
     FAILS(e1000emu_destroy(d->m->nic), E1000EMU_EBUSY, "inside a callback");
     FAILS(e1000emu_reset(d->m->nic), E1000EMU_EBUSY, "inside a callback");
+    FAILS(e1000emu_pause(d->m->nic), E1000EMU_EBUSY, "inside a callback");
+    FAILS(e1000emu_resume(d->m->nic), E1000EMU_EBUSY, "inside a callback");
+    FAILS(e1000emu_state_save(d->m->nic, NULL, &size), E1000EMU_EBUSY, "engine is at work");
     FAILS(e1000emu_state_load(d->m->nic, &byte, 1), E1000EMU_EBUSY, "inside a callback");
     FAILS(e1000emu_dma_add(d->m->nic, 0, &byte, 1, RW), E1000EMU_EBUSY, "engine");
     FAILS(e1000emu_set_dma(d->m->nic, NULL, NULL, NULL), E1000EMU_EBUSY, "engine");

@@ -1,0 +1,88 @@
+"""The life of a device and of the worker thread that may run its rings: what may be called when.
+
+`Nic` and `fastpath.datapath.DataPath` each have a `Lifecycle`; the contract of a call stands in its
+docstring there. `TABLE` is the whole machine: a call that is not in it for a state is refused. A
+pause is over when nothing is under way any more: PAUSING becomes PAUSED by itself, at once where
+nothing was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from fastpath.errors import LifecycleError
+
+__all__ = ["REMEDIES", "TABLE", "Call", "Lifecycle", "RunState"]
+
+
+class RunState(Enum):
+    """What a device or its worker may do."""
+
+    RUNNING = "running"
+    PAUSING = "pausing"
+    """Nothing new begins; what was under way has not ended yet."""
+    PAUSED = "paused"
+    HALTED = "halted"
+
+
+class Call(Enum):
+    """What can be asked of it."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    RESET = "reset"
+    SAVE = "state"
+    RESTORE = "restore"
+    HALT = "halt"
+
+
+_RUNNING, _PAUSING, _PAUSED, _HALTED = RunState
+TABLE: dict[Call, dict[RunState, RunState]] = {
+    Call.PAUSE: {_RUNNING: _PAUSING},
+    Call.RESUME: {_PAUSING: _RUNNING, _PAUSED: _RUNNING},
+    Call.RESET: {_RUNNING: _RUNNING, _PAUSING: _PAUSING, _PAUSED: _PAUSED},
+    Call.SAVE: {_RUNNING: _RUNNING, _PAUSED: _PAUSED},
+    Call.RESTORE: {_RUNNING: _RUNNING, _PAUSED: _PAUSED},
+    Call.HALT: {_RUNNING: _HALTED, _PAUSING: _HALTED, _PAUSED: _HALTED, _HALTED: _HALTED},
+}
+"""The state after each call that is allowed. SAVE and RESTORE are refused while anything is under
+way, whatever the state."""
+
+REMEDIES = {
+    _RUNNING: "pause() comes first",
+    _PAUSING: "wait until run_state is PAUSED, or resume()",
+    _PAUSED: "resume() comes first",
+    _HALTED: "it has ended: make another one",
+}
+UNDER_WAY = "call it from outside, or pause() and wait until run_state is PAUSED"
+QUIET = (Call.SAVE, Call.RESTORE)
+
+
+class Lifecycle:
+    """The state of `who`; `busy()` tells whether anything of it is under way."""
+
+    __slots__ = ("_busy", "_state", "_who")
+
+    def __init__(self, who: str, busy: Callable[[], bool]) -> None:
+        self._who = who
+        self._busy = busy
+        self._state = RunState.RUNNING
+
+    @property
+    def state(self) -> RunState:
+        """What it is now."""
+        if self._state is RunState.PAUSING and not self._busy():
+            self._state = RunState.PAUSED
+        return self._state
+
+    def enter(self, call: Call) -> RunState:
+        """Let `call` happen; return the state before it.  Raises: LifecycleError, it must not."""
+        was = self.state
+        now = TABLE[call].get(was)
+        if now is None:
+            raise LifecycleError(f"{self._who}.{call.value}: it is {was.value}; {REMEDIES[was]}")
+        if call in QUIET and self._busy():
+            raise LifecycleError(f"{self._who}.{call.value}: an engine is at work; {UNDER_WAY}")
+        self._state = now
+        return was
