@@ -269,6 +269,7 @@ class Nic:
         self.paused_because = ""
         self.shared.still = False
         self.interrupts.thaw()
+        self.update_write_back()
         self.flow.go_on()
         self.tx.go_on()
         self.rx.go_on()

@@ -91,6 +91,8 @@ class Rx(RxPort):
 
     def update_write_back(self) -> None:
         """RXDCTL or the size of a cache line has changed."""
+        if self._nic.shared.still:
+            return  # `Nic.resume` asks again
         if held_back(self._nic, self._regs.peek(RXDCTL)) != self.engine.hold:
             self.engine.repay()  # what is held would not be counted any more
         self.take_threshold()

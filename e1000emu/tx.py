@@ -111,6 +111,8 @@ class Tx(TxPort):
 
     def update_write_back(self) -> None:
         """TXDCTL or the size of a cache line has changed."""
+        if self._nic.shared.still:
+            return  # `Nic.resume` asks again
         changed = held_back(self._nic, self._regs.peek(TXDCTL)) != self.engine.hold
         if changed and self.engine.repay() & TXDW:  # what is held would not be counted any more
             self._nic.interrupts.cause(TXDW)

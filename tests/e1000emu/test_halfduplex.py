@@ -222,7 +222,7 @@ def test_a_frame_that_is_given_up_is_no_frame_sent() -> None:
     """SDM 13.7.7, 13.7.30, 13.7.44: sixteen collisions."""
     both = two()
     nic, guest = both.nics[0], both.guests[0]
-    both.nics[1].close()
+    both.nics[1].halt()
     guest.post_legacy(frame(60, b"\xff" * 6))
     wr(nic, "TDT", guest.tx.next_to_use)
     both.clock.run_for(1_000_000)

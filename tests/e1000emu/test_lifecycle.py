@@ -21,7 +21,7 @@ from e1000emu.errors import LifecycleError
 from e1000emu.links.handover import Handover
 from e1000emu.nic import Nic
 from e1000emu.testing.fixtures import BENCH_MAC, Bench, enable_bus_master
-from e1000emu.testing.guest import Ctrl, GuestRings, Int, Reg
+from e1000emu.testing.guest import Ctrl, GuestRings, Int, Reg, TxCmd
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.batch import FrameBatch
 from fastpath.datapath import DataPath
@@ -242,6 +242,27 @@ def test_a_flush_while_paused_writes_back_at_the_resume(bench: Bench) -> None:
     nic.pause()
     nic.load_state(state)
     assert nic.interrupts.flushed == Int.RXT0
+
+
+@pytest.mark.parametrize("name", ["RXDCTL", "TXDCTL"])
+def test_a_threshold_that_changes_while_paused_writes_back_at_the_resume(
+    bench: Bench, name: str
+) -> None:
+    nic, guest = bench.nic, bench.guest
+    wr(nic, name, 4 << 16 | 1 << 24)  # WTHRESH 4, GRAN
+    for delay in ("RDTR", "TIDV"):
+        wr(nic, delay, 0xFFFF)
+    bench.link.inject(frame(80))
+    guest.post_legacy(frame(80), cmd=TxCmd.EOP | TxCmd.IFCS | TxCmd.RS | TxCmd.IDE)
+    guest.kick()
+    nic.pause()
+    image = bytes(bench.memory.buffer)
+    wr(nic, name, 1 << 24)
+    assert bytes(bench.memory.buffer) == image
+    nic.resume()
+    assert bytes(bench.memory.buffer) != image
+    assert guest.tx_done(0)
+    assert len(guest.receive()) == 1
 
 
 def test_xoff_waits_for_the_resume(bench: Bench) -> None:
