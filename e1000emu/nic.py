@@ -505,7 +505,7 @@ class Nic:
             self.misuse.note("lbm-without-phy", self.regs.peek(RCTL))
         tx, rx = self.tx, self.rx
         tx.loop = rx.loop if loop else None
-        tx.engine.uncounted = not loop and hasattr(self.link, "station")
+        tx.engine.uncounted = not loop and getattr(self.link, "station", None) is not None
         tx.engine.gso_max_bytes = 0 if loop else getattr(self.link, "gso_max_bytes", 0)
         tx.engine.gso_udp = getattr(self.link, "gso_udp", False)
         was, tx.open = tx.open, loop or self.link_up

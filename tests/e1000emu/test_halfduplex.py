@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
+
 from e1000emu.clock import VirtualClock
 from e1000emu.links import Hub
+from e1000emu.links.base import Middleware
 from e1000emu.links.hub import HubPort
 from e1000emu.nic import Nic
 from e1000emu.testing.fixtures import enable_bus_master
 from e1000emu.testing.guest import GuestRings
-from e1000emu.testing.recorders import RecordingLine
+from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.dma import DmaTable, HostMemory
 from tests.e1000emu.common import PEER, frame, rd, running, wr
 from tests.e1000emu.witness import witness
@@ -242,3 +245,19 @@ def test_a_looped_frame_counts_at_a_hub_too() -> None:
     wr(nic, "RCTL", rd(nic, "RCTL") | 1 << 6)
     both.post(0, 3)
     assert rd(nic, "GPTC") == 3
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_frames_are_counted_once_through_a_layer_before_the_link(shared: bool) -> None:
+    clock = VirtualClock()
+    wire = Hub(clock).ports[0] if shared else RecordingLink()
+    memory, dma = HostMemory(4 << 20, base=0x10_0000), DmaTable()
+    dma.add(memory.base, memory.buffer)
+    nic = Nic(memory=dma, irq=RecordingLine(), link=Middleware(wire), clock=clock)
+    enable_bus_master(nic)
+    guest = GuestRings(nic.slot, memory)
+    guest.up()
+    clock.run_for(5_000_000_000)
+    guest.send(*[frame()] * 3)
+    clock.run_for(1_000_000)
+    assert [rd(nic, name) for name in ("GPTC", "TPT", "TOTL")] == [3, 3, 3 * 64]
