@@ -253,7 +253,7 @@ def test_frames_are_counted_once_through_a_layer_before_the_link(shared: bool) -
     wire = Hub(clock).ports[0] if shared else RecordingLink()
     memory, dma = HostMemory(4 << 20, base=0x10_0000), DmaTable()
     dma.add(memory.base, memory.buffer)
-    nic = Nic(memory=dma, irq=RecordingLine(), link=Middleware(wire), clock=clock)
+    nic = Nic(memory=dma, irq=RecordingLine(), link=Middleware(wire, clock=clock), clock=clock)
     enable_bus_master(nic)
     guest = GuestRings(nic.slot, memory)
     guest.up()
