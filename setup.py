@@ -92,6 +92,8 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
         flags += ['-DCYTHON_SMALL_CODE=__attribute__((cold,optimize("Og")))']
         # Nothing unwinds through a module but a debugger, and the tables are a fifteenth of it.
         flags += ["-fno-asynchronous-unwind-tables"]
+        # Calls of CPython go through the table of addresses, not by a stub in another cache line.
+        flags += ["-fno-plt"]
     flags += ["-fno-strict-aliasing"]
     # A wheel is for use: without the table of symbols, which is for perf and debuggers.
     link = ["-s"] if "bdist_wheel" in sys.argv and sys.platform == "linux" else []

@@ -31,14 +31,9 @@ def directives(debug: bool = False) -> dict[str, object]:
 # classes wait for memory however they were made.
 OPTIMIZE = {"hot": "-O2", "": "-O1", "cold": "-Og", "state": "-Og"}
 
-# The C compiler's options, beside those of all modules. A tenth of -O2's time goes into three
-# passes that find nothing in calls of calls (fastpath's loops do want them: a quarter of the
-# 60-byte row).
-# The last two: names of fields, and macros of some compilers.
+# The C compiler's options, beside those of all modules. The last two: names of fields, and macros
+# of some compilers.
 COMPILE_FLAGS = [
-    "-fno-gcse",
-    "-fno-tree-vrp",
-    "-fno-schedule-insns2",
     "-fwrapv",
     "-Wno-unused-variable",
     "-Wno-unused-but-set-variable",
