@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -33,6 +34,7 @@ from tests.support import in_ci, require
 pytestmark = [pytest.mark.slow, pytest.mark.netns]
 
 PACKAGES = ("u-boot-qemu",)
+UEFI_PACKAGES = ("ovmf", "ipxe")
 MIB = 1 << 20
 LOAD_ADDRESS = 0x4000000
 BOOT_S, COMMAND_S = 120.0, 240.0
@@ -43,9 +45,19 @@ SW_FW_SYNC = "unknown-register offset 0x5b5c, written 0x0"
 
 @pytest.fixture(scope="module")
 def firmware() -> Path:
-    """The unpacked packages."""
+    """U-Boot."""
+    return _unpacked("firmware", PACKAGES)
+
+
+@pytest.fixture(scope="module")
+def ovmf() -> Path:
+    """UEFI for a PC, and iPXE as a program for it."""
+    return _unpacked("uefi", UEFI_PACKAGES)
+
+
+def _unpacked(name: str, packages: tuple[str, ...]) -> Path:
     try:
-        return unpacked("firmware", PACKAGES)
+        return unpacked(name, packages)
     except E1000Error as error:
         if in_ci():
             pytest.fail(f"CI is set, but {error}", pytrace=False)
@@ -74,7 +86,8 @@ class Server:
             f"--interface={self.tap.name}",
             f"--dhcp-leasefile={directory / 'leases'}",
             "--dhcp-range=10.9.0.50,10.9.0.59,255.255.255.0,3600",
-            "--dhcp-boot=boot.ipxe",
+            *("--dhcp-userclass=set:ipxe,iPXE", "--dhcp-match=set:uefi,option:client-arch,7"),
+            *("--dhcp-boot=tag:ipxe,boot.ipxe", "--dhcp-boot=tag:uefi,tag:!ipxe,snponly.efi"),
             *("--enable-tftp", f"--tftp-root={self.root}"),
         )
 
@@ -85,12 +98,15 @@ class Firmware:
     def __init__(self, image: GuestImage, directory: Path, nic: Path, **device: Any) -> None:
         path = directory / "serial"
         self.text = b""
-        machine = "pc,memory-backend=mem,graphics=off"  # the BIOS's screen is the serial line
+        machine, memory = "pc,graphics=off", []  # the BIOS's screen is the serial line
+        if device.pop("shared_memory", True):
+            machine += ",memory-backend=mem"
+            memory = ["-object", "memory-backend-memfd,id=mem,share=on,size=512M"]
         words = [
             *image.qemu.command,
             *("-no-user-config", "-nodefaults", "-display", "none", "-accel", "tcg"),
             *("-m", "512M", "-machine", machine, "-boot", "n"),
-            *("-object", "memory-backend-memfd,id=mem,share=on,size=512M"),
+            *memory,
             *("-chardev", f"socket,id=s,path={path},server=on,wait=off", "-serial", "chardev:s"),
             *device.pop("arguments", ()),
             *("-device", json.dumps({
@@ -192,6 +208,42 @@ def test_ipxe_runs_the_script_that_the_server_gives(
     with offered(tmp_path / "nic", server.tap, server.clock) as nic:
         machine = Firmware(image, tmp_path, nic.path, bootindex=1, romfile="pxe-e1000.rom")
         try:
+            printed = machine.until(b"script of the server runs", BOOT_S)
+            assert MAC.hex(":").encode() in printed
+        finally:
+            machine.close()
+        assert wrong(nic.nic) == []
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_uefi_boots_ipxe_which_runs_the_script_that_the_server_gives(
+    image: GuestImage, ovmf: Path, server: Server, shared: bool, tmp_path: Path
+) -> None:
+    """OVMF takes iPXE's driver out of the option ROM, gets by it the program iPXE, and that the
+    script; over memory that the device reaches itself, and by messages."""
+    (server.root / "boot.ipxe").write_text(SCRIPT)
+    shutil.copy(ovmf / "usr/lib/ipxe/snponly.efi", server.root)
+    code, variables = ovmf / "usr/share/OVMF/OVMF_CODE_4M.fd", tmp_path / "variables"
+    shutil.copy(ovmf / "usr/share/OVMF/OVMF_VARS_4M.fd", variables)
+    arguments = (
+        *("-drive", f"if=pflash,format=raw,readonly=on,file={code}"),
+        *("-drive", f"if=pflash,format=raw,file={variables}"),
+        *("-cpu", "max"),  # RDRAND: OVMF's network stack asks for random numbers
+    )
+    with offered(tmp_path / "nic", server.tap, server.clock) as nic:
+        machine = Firmware(
+            image,
+            tmp_path,
+            nic.path,
+            shared_memory=shared,
+            arguments=arguments,
+            bootindex=1,
+            romfile="efi-e1000.rom",
+        )
+        try:
+            machine.until(b"Start PXE over IPv4", BOOT_S)
+            machine.until(b"NBP file downloaded successfully", BOOT_S)
+            assert bool(nic.memory.mapped_bytes) == shared
             printed = machine.until(b"script of the server runs", BOOT_S)
             assert MAC.hex(":").encode() in printed
         finally:
