@@ -27,6 +27,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from fastpath.e1000_hw cimport RDLEN, TDH, TDLEN, TDT, ring_span
 from fastpath.irqblock cimport EventLine
+from fastpath.macpath cimport RX_LEVEL, RX_LOOK
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
 from fastpath.threads cimport (
     e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
@@ -497,7 +498,7 @@ cdef class DataPath(Worker):
         return True
 
     cdef bint receive(self, int64_t now) noexcept nogil:
-        cdef uint32_t causes
+        cdef uint32_t events
         cdef int error = 0, start
         cdef bint there, did
         if e1k_get(&self.rx_wait) or e1k_get(&self.mac.stopped):
@@ -518,22 +519,17 @@ cdef class DataPath(Worker):
             e1k_unlock(&self.mutex)     # someone has just paused us
             return False
         start = self.rx_at
-        if not self.rx.open:
-            self.rx_at = self.rxb.n
-        elif self.rx.special(self.rxb, start):
-            e1k_put(&self.rx_wait, 1)
-            self.notice(_CONTROL)
-        elif not self.rx.engine._takes(self.rx_size):
-            pass
-        else:
-            self.rx.batches += 1
-            self.rx_at = self.rx.step(self.rxb, start, True)
-            causes = self.rx.causes()
-            self.rx.tell(causes, now)
-            if causes & (RX_ABORT | RX_DATA_ABORT):
-                self.rx_causes |= causes
+        # A frame that finds no room waits here, unless nobody wants it or Python has it first.
+        if (self.rx.engine._takes(self.rx_size) or not self.rx.open
+                or self.rx.special(self.rxb, start)):
+            self.rx_at = self.rx.step(self.rxb, start, True, now, &events)
+            if events & RX_LOOK:
+                e1k_put(&self.rx_wait, 1)
+                self.notice(_CONTROL)
+            if events & (RX_ABORT | RX_DATA_ABORT):
+                self.rx_causes |= events
                 self.notice(_RX_RARE)
-            if self.rx.crosses():
+            if events & RX_LEVEL:
                 self.notice(_FIFO)
             self.rx_burst = self.rx.engine.v[RDLEN >> 2] >> 5
         self.left()

@@ -20,6 +20,11 @@ cdef class BarWindow:
     cdef MacState mac
     cdef bint plain(self, int64_t off) noexcept
 
+# What a step of the receive side leaves for its caller, beside causes and RX_ABORT, RX_DATA_ABORT.
+cdef enum:
+    RX_LOOK = 0x10000000        # nothing was stored: Python has the frames first (`special`)
+    RX_LEVEL = 0x20000000       # the FIFO may have crossed a threshold that sends PAUSE frames
+
 # A second thread that stores what one engine run has cut while the run goes on
 # (`fastpath.secondcore`).
 cdef class Second:
@@ -73,14 +78,18 @@ cdef class RxPort(RegHook):
     cdef void enter(self) noexcept nogil
     cdef void leave(self) noexcept nogil
     cdef int store(self, FrameBatch batch, int start, bint hold) noexcept nogil
-    cdef int step(self, FrameBatch batch, int start, bint hold) noexcept nogil
+    cdef int step(self, FrameBatch batch, int start, bint hold, int64_t now,
+                  uint32_t *events) noexcept nogil
+    cdef uint32_t drain(self, int64_t now) noexcept nogil
+    cdef uint32_t events(self, int64_t now) noexcept nogil
     cdef void took(self, int frames, uint32_t head) noexcept nogil
-    cdef uint32_t causes(self) noexcept nogil
     cdef void tell(self, uint32_t causes, int64_t now) noexcept nogil
-    cdef int finish(self, uint32_t causes) except -1
+    cdef int finish(self, uint32_t events) except -1
     cdef int stalled(self, FrameBatch batch, int start, bint hold) except -1
     cdef int take(self, FrameBatch batch, int start, bint hold) except -1
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1
+    cdef int act(self, uint32_t events) except -1
+    cdef int look(self, FrameBatch batch, int start, bint hold) except -1
     cdef int after(self) except -1
 
 cdef class HeldBack(WriteBack):

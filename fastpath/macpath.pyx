@@ -5,9 +5,11 @@ These are the bases of the blocks in ``e1000emu`` (`Tx`, `Rx`, the PCI slot), wh
 plane. What happens seldom is a method of the subclass, called by its name: ``_rare``, ``_explain``,
 ``_later``, ``_with_control``, ``_asleep``, ``_unusual``.
 
-`TxPort.step` and `RxPort.step` run an engine, and `tell` gives what a run brought to the interrupt
-block. They need no GIL, and nothing else in a device runs an engine: the clock calls them from
-`TxPort.send` and `RxPort.receive`, a thread from `DataPath.turn` (fastpath/datapath.pyx).
+`TxPort.step` and `RxPort.step` (and `drain`, for what waits in the FIFO) run an engine within a
+budget, and `tell` gives what the run brought to the interrupt block; what is left is a word of
+events. They need no GIL, and nothing else in a device runs an engine: the clock calls them from
+`TxPort.send` and `RxPort.receive`, a thread from `DataPath.turn` (fastpath/datapath.pyx), and the
+events become calls of Python there, notices here.
 
 The plain-Python twin is ``_ref/macpath.py``. Call everything with the clock's lock held.
 """
@@ -500,26 +502,55 @@ cdef class RxPort(RegHook):
         self.took(end - start, head)
         return end
 
-    cdef int step(self, FrameBatch batch, int start, bint hold) noexcept nogil:
-        """Run the engine once: `store`."""
+    cdef int step(self, FrameBatch batch, int start, bint hold, int64_t now,
+                  uint32_t *events) noexcept nogil:
+        """Take frames of `batch` from `start` on: the index after the last one that is done.
+
+        All that happens to received frames without Python, for the clock and for a worker alike.
+        `events` is what is left to do for whoever has the GIL (`finish`): RX_LOOK, or as `events`.
+        """
         cdef int end
-        if self.engine.running:     # from inside a message-DMA callback
+        events[0] = 0
+        if not self.open:
+            return batch.n              # nobody is at this end of the wire
+        if self.special(batch, start):
+            events[0] = RX_LOOK
+            return start
+        self.batches += 1
+        if self.engine.running:         # from inside a message-DMA callback
             return start
         self.enter()
         end = self.store(batch, start, hold)
         self.leave()
+        events[0] = self.events(now)
         return end
+
+    cdef uint32_t drain(self, int64_t now) noexcept nogil:
+        """Store what waits in the FIFO, as far as descriptors are free; RX_* as `step`."""
+        cdef uint32_t head = self.engine.v[RDH >> 2]
+        cdef int waiting = self.engine.fifo.count
+        if self.mac.in_engine or not waiting:
+            return 0
+        self.enter()
+        self.engine._kick()
+        self.leave()
+        self.took(waiting - <int>self.engine.fifo.count, head)
+        return self.events(now)
+
+    cdef uint32_t events(self, int64_t now) noexcept nogil:
+        """What engine runs have left: tell their causes, unless memory has not got it all yet.
+
+        Returns causes, RX_ABORT, RX_DATA_ABORT and RX_LEVEL."""
+        cdef uint32_t out = self.engine.s.causes
+        self.engine.s.causes = 0
+        if self.stage is None:
+            self.tell(out, now)
+        return out | RX_LEVEL if self.crosses() else out
 
     cdef void took(self, int frames, uint32_t head) noexcept nogil:
         """An engine run that began at `head` has stored `frames`."""
         self.frames += frames
         self.descs += ring_span(head, self.engine.v[RDH >> 2], self.engine.v[RDLEN >> 2] >> 4)
-
-    cdef uint32_t causes(self) noexcept nogil:
-        """What the runs since the last call left in the engine's causes."""
-        cdef uint32_t causes = self.engine.s.causes
-        self.engine.s.causes = 0
-        return causes
 
     cdef void tell(self, uint32_t causes, int64_t now) noexcept nogil:
         """Frames were stored: give `causes` to the interrupt block."""
@@ -529,38 +560,46 @@ cdef class RxPort(RegHook):
             self.frames = 0
             self.descs = 0
 
-    cdef int finish(self, uint32_t causes) except -1:
-        """`tell`, and what takes Python."""
-        if causes & (RX_ABORT | RX_DATA_ABORT):
-            self._unusual(causes)
-        if self.crosses():
+    cdef int finish(self, uint32_t events) except -1:
+        """Do what a step has left, once memory has what it wrote."""
+        if self.stage is not None:
+            self.stage.after(events & ~<uint32_t>RX_LEVEL)
+            return 0
+        return self.act(events)
+
+    cdef int act(self, uint32_t events) except -1:
+        """What takes Python: causes are told already."""
+        if events & (RX_ABORT | RX_DATA_ABORT):
+            self._unusual(events)
+        if events & RX_LEVEL:
             self._nic.flow.fifo_changed()
-        if causes & CAUSES:
-            self.tell(causes, self.irq.now())
+        if events & CAUSES:
             self.irq.follow()
         if self.mac.reset_pending:
             self._nic.finish_reset()
         return 0
 
     cdef int after(self) except -1:
-        """An engine has run: `finish`, once memory has what it wrote."""
-        if self.stage is not None:
-            self.stage.after(self.causes())
-            return 0
-        return self.finish(self.causes())
+        """Engines have run (`store`) and nobody was told of it."""
+        return self.finish(self.events(self.irq.now()))
 
     def settle(self, uint32_t causes):
         """Raise `causes`: what the run wrote is in memory."""
-        self.finish(causes)
+        self.tell(causes, self.irq.now())
+        self.act(causes | RX_LEVEL if self.crosses() else causes)
 
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1:
-        """`step`, without the GIL when that pays."""
+        """`store` without the GIL when that pays; `after` is to follow."""
         cdef int end
+        if self.engine.running:
+            return start
+        self.enter()
         if batch.used >= NOGIL_BYTES:
             with nogil:
-                end = self.step(batch, start, hold)
+                end = self.store(batch, start, hold)
         else:
-            end = self.step(batch, start, hold)
+            end = self.store(batch, start, hold)
+        self.leave()
         return end
 
     def receive(self, FrameBatch batch not None, int start, bint hold):
@@ -590,8 +629,26 @@ cdef class RxPort(RegHook):
     cdef int take(self, FrameBatch batch, int start, bint hold) except -1:
         """`receive`, when the device runs."""
         cdef int end
+        cdef uint32_t events
+        cdef int64_t now
         if not self.open:
             return batch.n
+        now = self.irq.now()
+        if batch.used >= NOGIL_BYTES:
+            with nogil:
+                end = self.step(batch, start, hold, now, &events)
+        else:
+            end = self.step(batch, start, hold, now, &events)
+        if events & RX_LOOK:
+            return self.look(batch, start, hold)
+        if end < batch.n:
+            self._held = True
+        self.finish(events)
+        return end
+
+    cdef int look(self, FrameBatch batch, int start, bint hold) except -1:
+        """Frames that Python has first: wake-up filters are on, or there is a MAC control frame."""
+        cdef int end
         self.batches += 1
         if self._watch_wake and self._asleep(batch, start):
             return batch.n
@@ -620,21 +677,13 @@ cdef class RxPort(RegHook):
 
     def kick(self):
         """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
-        cdef uint32_t head
-        cdef int waiting
         if self.mac.in_engine:
             return
         if e1k_get(&self.mac.stopped):
             self.put_off = True
             return
-        waiting = self.engine.fifo.count
-        if waiting > 0:
-            head = self.engine.v[RDH >> 2]
-            self.mac.in_engine = True
-            self.engine.kick()
-            self.mac.in_engine = False
-            self.took(waiting - <int>self.engine.fifo.count, head)
-            self.after()
+        if self.engine.fifo.count > 0:
+            self.finish(self.drain(self.irq.now()))
         if self._held and self.engine.ready():
             self._release()
         if self.worker is not None:

@@ -108,6 +108,7 @@ cdef class RxEngine:
                     int verdict) noexcept nogil
     cdef bint _takes(self, uint32_t n) noexcept nogil
     cdef int _drain(self) noexcept nogil
+    cdef int _kick(self) noexcept nogil
     cdef void _empty(self) noexcept nogil
     cdef void _total(self, uint32_t wire) noexcept nogil
     cdef void _good(self, uint32_t wire, int verdict) noexcept nogil

@@ -183,16 +183,24 @@ cdef class RxEngine:
 
     def kick(self):
         """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
+        cdef int out
+        if self.running:
+            return 0
+        self.running = True
+        self.dma.busy += 1
+        out = self._kick()
+        self.dma.busy -= 1
+        self.running = False
+        return out
+
+    cdef int _kick(self) noexcept nogil:
+        """`kick`, for who has said that the engine is at work."""
         cdef int out = 0
-        if self.v[RCTL >> 2] & RCTL_EN and self.fifo.count and not self.running:
-            self.running = True
-            self.dma.busy += 1
+        if self.v[RCTL >> 2] & RCTL_EN and self.fifo.count:
             self._decode()
             self._begin()
             out = self._drain()
             self._end()
-            self.dma.busy -= 1
-            self.running = False
         return out
 
     def take_causes(self):
