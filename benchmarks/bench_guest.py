@@ -50,6 +50,8 @@ from e1000emu.errors import E1000Error
 __all__ = ["MEASUREMENTS", "Measurement", "Settings", "collect", "row"]
 
 DATAGRAM_BYTES = 1400
+SMALL_BYTES = 18
+"""Of UDP's payload, in a frame of 64 bytes: the least that Ethernet has."""
 LEAST_PPS, MOST_PPS = 1_000, 85_000
 """Where the load without loss is looked for: a gigabit wire carries 85,266 such frames a second
 (1400 bytes, 46 of headers and FCS, 20 of preamble and gap)."""
@@ -131,14 +133,16 @@ def _tcp(*options: str) -> Callable[[Side, Settings], Run]:
     return run
 
 
-def _udp(counted: str, *options: str) -> Callable[[Side, Settings], Run]:
+def _udp(
+    counted: str, *options: str, size: int = DATAGRAM_BYTES
+) -> Callable[[Side, Settings], Run]:
     def run(side: Side, settings: Settings) -> Run:
-        words = ["-u", "-l", str(DATAGRAM_BYTES), *options]
+        words = ["-u", "-l", str(size), *options]
         end = _iperf(side, settings.seconds, *words)
         sent, got = end["sum_sent"], end["sum_received"]
         extra = {
             # Two releases of iperf3 agree on bytes, not on what they call packets and lost.
-            "offered_pps": sent["bytes"] / DATAGRAM_BYTES / sent["seconds"],
+            "offered_pps": sent["bytes"] / size / sent["seconds"],
             "lost": max(0.0, 1 - got["bytes"] / max(1, sent["bytes"])),
         }
         return Run(got["seconds"], counted=counted, extra=extra)
@@ -245,6 +249,7 @@ def _round_trips(side: Side, settings: Settings) -> Run:
 
 
 FROM_GUEST, INTO_GUEST = "host_udp_received", "guest_udp_received"
+FRAMES_INTO_GUEST = "guest_frames_received"
 PPS = "packets/s"
 MEASUREMENTS = (
     Measurement("tcp_guest_host", "TCP, guest to host", "Mbit/s", _tcp()),
@@ -260,6 +265,24 @@ MEASUREMENTS = (
         _udp_at(LEAST_PPS),
         search=_lossless,
     ),
+    Measurement(
+        "udp_guest_host_64B",
+        "UDP in 64 B, guest to host",
+        PPS,
+        _udp(FROM_GUEST, "-b", "0", size=SMALL_BYTES),
+    ),
+    Measurement(
+        "udp_host_guest_64B",
+        "UDP in 64 B, flood to guest",
+        PPS,
+        _udp(INTO_GUEST, "-R", "-b", "0", size=SMALL_BYTES),
+    ),
+    Measurement(
+        "flood_frames_64B",
+        "the same, frames in the guest",
+        "frames/s",
+        _udp(FRAMES_INTO_GUEST, "-R", "-b", "0", size=SMALL_BYTES),
+    ),
     Measurement("pktgen_64B", "pktgen 64 B, guest to host", PPS, _pktgen),
     Measurement("ping_guest_host", "ping from guest, median", "us RTT", _ping_from_guest, True),
     Measurement("ping_host_guest", "ping from host, median", "us RTT", _ping_from_host, True),
@@ -270,7 +293,7 @@ MEASUREMENTS = (
 # --- rounds --------------------------------------------------------------------------------------
 
 CPU = ("qemu_cpu_s", "server_cpu_s")
-NOT_SHOWN = (*CPU, "host_udp_received", "guest_udp_received")
+NOT_SHOWN = (*CPU, FROM_GUEST, INTO_GUEST, FRAMES_INTO_GUEST)
 
 
 @dataclass(slots=True)
@@ -358,6 +381,7 @@ def collect(
     *,
     rounds: int = 5,
     settings: Settings | None = None,
+    default_buffers: bool = False,
     qemu: str | None = None,
     qemu_arguments: Sequence[str] = (),
     server_arguments: Sequence[str] = (),
@@ -376,7 +400,7 @@ def collect(
         peer = builtin_side(image, stack, list(qemu_arguments))
         sides = (peer, ours)
         for side in sides:
-            side.wait_ready()
+            side.wait_ready(default_buffers=default_buffers)
         for label, busy in idle_cpu(sides, IDLE_S).items():
             if busy > IDLE_MOST:
                 who = f"{label} at rest takes" if label else "other programs here take"
@@ -400,8 +424,9 @@ def collect(
             ratio = side.clock_ratio()
             if abs(ratio - 1) > CLOCK_MOST:
                 say(f"{side.label}: the guest's clock runs at {ratio:.3f} of ours, as do figures")
+        setups = {"setup": ours.setup(), "peer_setup": peer.setup()}
     return [
-        row(m, peer.label, records[m.name, ours.label], records[m.name, peer.label])
+        row(m, peer.label, records[m.name, ours.label], records[m.name, peer.label]) | setups
         for m in measurements
     ]
 
@@ -485,6 +510,11 @@ def _interrupted(number: int, frame: object) -> None:
     type=click.Choice([m.name for m in MEASUREMENTS]),
     help="One measurement alone; can be repeated.",
 )
+@click.option(
+    "--default-buffers",
+    is_flag=True,
+    help="The guests' sockets keep Linux's buffers (208 KiB), in place of 8 MiB.",
+)
 @click.option("--qemu", default=None, help="Which qemu-system-x86_64 to use (10.1 or newer).")
 @click.option("--qemu-args", default="", help="More options for both QEMUs.")
 @click.option("--server-args", default="", help="More options for `e1000emu vfio-user`.")
@@ -494,6 +524,7 @@ def command(
     rounds: int | None,
     seconds: int | None,
     only: tuple[str, ...],
+    default_buffers: bool,
     qemu: str | None,
     qemu_args: str,
     server_args: str,
@@ -511,6 +542,7 @@ def command(
             [m for m in MEASUREMENTS if not only or m.name in only],
             rounds=rounds if rounds is not None else 2 if quick else 5,
             settings=settings,
+            default_buffers=default_buffers,
             qemu=qemu,
             qemu_arguments=_words(qemu_args, "--qemu-args"),
             server_arguments=_words(server_args, "--server-args"),

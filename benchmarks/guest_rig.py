@@ -60,9 +60,9 @@ TOOLS = (
 PREPARE = "`e1000emu guest --prepare-only` makes it"
 
 # A socket's usual buffer is full before the receiver's turn comes on a processor that is emulated:
-# then it is the scheduler that is measured.
+# then the guest's scheduler is measured, too.
+LARGE_BUFFERS = "echo 8388608 >/proc/sys/net/core/rmem_default"
 SETUP = f"""
-echo 8388608 >/proc/sys/net/core/rmem_default
 echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6
 ip addr add {GUEST}/24 dev eth0
 ip link set eth0 up
@@ -285,10 +285,15 @@ class Side:
     server: Server | None
     _clocks: tuple[float, float] = (0.0, 0.0)
 
-    def wait_ready(self) -> None:
-        """Wait until the guest reaches its far end.  Raises: BenchError, GuestError."""
+    def wait_ready(self, *, default_buffers: bool = False) -> None:
+        """Wait until the guest reaches its far end.  Raises: BenchError, GuestError.
+
+        default_buffers: its sockets keep Linux's buffers, else they get large ones.
+        """
         self.far.wait_iperf()
         self.guest.wait_boot()
+        if not default_buffers:
+            self.guest.run(LARGE_BUFFERS).check()
         self.guest.run(SETUP).check()
         self._clocks = self._now()
 
@@ -296,6 +301,12 @@ class Side:
         """Return the guest's time and ours, in seconds."""
         text = self.guest.run("cat /proc/uptime").check().stdout
         return float(text.split()[0]), time.monotonic()
+
+    def setup(self) -> dict[str, int]:
+        """Return what the guest itself says of its processors and of a socket's buffer."""
+        made = self.guest.run("nproc; cat /proc/sys/net/core/rmem_default").check()
+        cpus, buffer_bytes = map(int, made.stdout.split())
+        return {"cpus": cpus, "receive_buffer_bytes": buffer_bytes}
 
     def clock_ratio(self) -> float:
         """Return how fast the guest's clock has run, which times what arrives there; 1 is right."""
@@ -315,9 +326,11 @@ class Side:
 
     def _guest_counters(self) -> dict[str, float]:
         text = self.guest.run(GUEST_COUNTERS).check().stdout
+        received, sent = net_dev(text, "eth0")
         return {
             "interrupts": interrupts(text, "eth0"),
-            "frames": sum(net_dev(text, "eth0")),
+            "frames": received + sent,
+            "guest_frames_received": received,
             "guest_udp_received": udp_received(text),
         }
 
