@@ -225,6 +225,18 @@ class Nic:
         """Work the rings after the event that asks for it, not within it, from now on."""
         self.shared.bottom_half = True
 
+    def noticed(self, tx_flags: int, rx_causes: int, fifo: bool) -> None:
+        """Do what a worker's steps have left: RUN_* and RX_* flags, the FIFO's level has changed.
+
+        Call with the clock's lock and the `DataPath`.
+        """
+        if tx_flags:
+            self.tx._rare(tx_flags)
+        if rx_causes:
+            self.rx._unusual(rx_causes)
+        if fifo:
+            self.flow.fifo_changed()
+
     # --- life ------------------------------------------------------------------------------------
 
     @property

@@ -4,6 +4,10 @@ The recorder stands in each port: memory, interrupt line, link, clock, and the s
 drives.  It writes down what passes, in the order in which the device took it, and changes nothing
 but this: time stands still for the device while it deals with one event, and each access to memory
 is a call.  `e1000emu.replay` puts the same device between the same events.
+
+Where a worker works the rings (`DataPath`), each of its steps is an event too, and so is each
+register access that the message thread serves.  All of it happens with the path held, so the
+threads come one after the other, and that order is the record.
 """
 
 from __future__ import annotations
@@ -25,16 +29,22 @@ if TYPE_CHECKING:
     from e1000emu.nic import Nic
     from e1000emu.pci import Slot
     from e1000emu.ports import Clock, InterruptLine, Link, LinkPort, TimerHandle
+    from e1000emu.snapshot import NicState
     from fastpath.batch import FrameBatch
+    from fastpath.datapath import DataPath
+    from fastpath.irqblock import EventLine
+    from fastpath.regfile import RegFile
 
 __all__ = ["Ports", "Recorder", "Recording", "Setup"]
 
 QUAD = (1 << 64) - 1
+EVENTS = 1 << 32
+"""What a STORE returns has the frames that are done below, its events above."""
 FAR = 1 << 62
 METHODS = ("mmio_read", "mmio_write", "io_read", "io_write")
 CALLS = (
-    "defer_doorbells", "drive_pin", "glitch", "halt", "pause", "power_on_reset", "pull", "reset",
-    "restore", "resume",
+    "defer_doorbells", "drive_pin", "glitch", "halt", "noticed", "pause", "power_on_reset", "pull",
+    "reset", "restore", "resume",
 )  # fmt: skip
 
 
@@ -100,6 +110,7 @@ class Recorder:
         self._now_ns = 0
         self._numbers = 0
         self._clock: Clock | None = None
+        self._tape: _Tape | None = None
 
     @property
     def events(self) -> int:
@@ -178,6 +189,21 @@ class Recorder:
             setattr(nic, name, self._access(kind, bar, getattr(nic, name)))
         for name in CALLS:
             setattr(nic, name, self._call(name, getattr(nic, name)))
+        # A worker's frames may be under way: that refusal is not the device's, and no event.
+        restore, plain = nic.restore, type(nic).restore
+
+        def unless_busy(state: NicState) -> None:
+            return plain(nic, state) if nic.tx.busy else restore(state)
+
+        nic.restore = unless_busy  # type: ignore[method-assign]
+
+    def attach_worker(self, path: DataPath, line: EventLine) -> None:
+        """`path.attach(line)`; what `path` does is written down from now on.
+
+        From here on each call of the Nic's holds the path, and so does `close` while it works.
+        """
+        self._tape = _Tape(self, path, line)
+        self.enter(lambda: path.attach(line, self._tape), Kind.CALL, "attach_worker", [])
 
     # --- the border ------------------------------------------------------------------------------
 
@@ -211,11 +237,37 @@ class Recorder:
         try:
             result = fn()
         except Exception as error:
+            self._edges()
             self._inside = False
             self._put(Kind.RETURN, None, type(error).__name__)
             raise
+        self._edges()
         self._inside = False
         self._put(Kind.RETURN, result if isinstance(result, int) else None, None)
+        return result
+
+    def _edges(self) -> None:
+        """Write what a line that is driven without Python has done since the last time."""
+        if self._tape is not None:
+            for level in self._tape.line.take():
+                self.leave(_nobody, Kind.LEVEL, level)
+
+    def hot(self, kind: Kind, fn: Callable[[int], Any], *args: Any) -> Any:
+        """Let the message thread serve a register; nothing is written when it cannot (None).
+
+        `fn` takes the time, and returns what was read, or True.
+        """
+        assert self._clock is not None
+        if self._stopped:
+            return fn(self._clock.now_ns())
+        self._now_ns = max(self._now_ns, self._clock.now_ns())
+        result = fn(self._now_ns)
+        if result is not None:
+            self._put(kind, self._now_ns, *args)
+            self._inside = True
+            self._edges()
+            self._inside = False
+            self._put(Kind.RETURN, None if result is True else result, None)
         return result
 
     def leave(self, fn: Callable[[], Any], kind: Kind, *args: Any) -> Any:
@@ -289,6 +341,98 @@ def _size(size: int) -> int:
 
 def _plain(arg: Any) -> Any:
     return msgspec.msgpack.encode(arg) if isinstance(arg, msgspec.Struct) else arg
+
+
+class Edges:
+    """The edges of a line that is driven without Python."""
+
+    def __init__(self, line: EventLine) -> None:
+        self._line = line
+        self._seen = line.edges
+
+    def take(self) -> list[bool]:
+        """Return the levels since the last time.  Call with the path held."""
+        count, self._seen = self._line.edges - self._seen, self._line.edges
+        last = self._line.level
+        return [last == (not (count - i) % 2) for i in range(1, count + 1)]
+
+
+class _Tape:
+    """Writes down what a worker does (`DataPath.attach`): with the path held, and the GIL.
+
+    The time of a step is the recorder's, so that no step is before another that went first.
+    """
+
+    def __init__(self, recorder: Recorder, path: DataPath, line: EventLine) -> None:
+        self._recorder = recorder
+        self._path = path
+        self.line = Edges(line)
+
+    def send(self, batch: FrameBatch, room: int) -> int:
+        """Run the transmit engine."""
+        recorder = self._recorder
+
+        def run() -> int:
+            flags = self._path.run_tx(batch, room, recorder.now_ns())
+            if batch:
+                marks = [batch.flags(i) for i in range(len(batch))]
+                recorder.leave(_nobody, Kind.TRANSMIT, list(batch), marks)
+            return flags
+
+        return int(recorder.enter(run, Kind.SEND, room))
+
+    def store(self, batch: FrameBatch, start: int) -> tuple[int, int]:
+        """Give frames to the receive side."""
+        recorder = self._recorder
+        which = range(start, len(batch))
+        frames, flags = [batch[i] for i in which], [batch.flags(i) for i in which]
+
+        def run() -> int:
+            end, events = self._path.run_rx(batch, start, recorder.now_ns())
+            return stored(end - start, events)
+
+        result = int(recorder.enter(run, Kind.STORE, frames, flags))
+        return start + result % EVENTS, result // EVENTS
+
+    def tick(self) -> None:
+        """Let the interrupt block do what is due."""
+        recorder = self._recorder
+        recorder.enter(lambda: self._path.run_tick(recorder.now_ns()), Kind.TICK)
+
+    def read(self, regs: RegFile, off: int) -> int | None:
+        """Read a register in the message thread."""
+        value = self._recorder.hot(
+            Kind.HOT_READ, lambda now: self._path.run_read(regs, off, now), off
+        )
+        return None if value is None else int(value)
+
+    def write(self, regs: RegFile, off: int, value: int) -> bool:
+        """Write a register in the message thread."""
+
+        def run(now: int) -> bool | None:
+            return self._path.run_write(regs, off, value, now) or None
+
+        return self._recorder.hot(Kind.HOT_WRITE, run, off, value) is not None
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Let Python have the frames first."""
+        recorder = self._recorder
+        which = range(start, len(batch))
+        frames, flags = [batch[i] for i in which], [batch.flags(i) for i in which]
+
+        def take() -> int:
+            return int(self._path.rx.receive(batch, start, hold)) - start
+
+        return start + int(recorder.enter(take, Kind.RECEIVE, hold, frames, flags))
+
+    def call(self, name: str, fn: Callable[[], Any]) -> Any:
+        """Let something happen to the worker."""
+        return self._recorder.enter(fn, Kind.CALL, name, [])
+
+
+def stored(frames: int, events: int) -> int:
+    """Return what a STORE returns: the frames that are done, and the events above."""
+    return frames + events * EVENTS
 
 
 class _Line:

@@ -21,7 +21,8 @@ from e1000emu.regs import at_offset
 __all__ = ["VERSION", "Event", "Header", "Kind", "Reader", "RecordingError", "Writer", "describe"]
 
 FILE_KIND = "e1000emu-recording"
-VERSION = 1
+VERSION = 2
+"""What is written. Version 1 has no devices with a worker; it is read all the same."""
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20
 FLUSH_BYTES = 256 << 10
@@ -36,7 +37,7 @@ class RecordingError(E1000Error):
 
 
 class Kind(IntEnum):
-    """What crossed a port.  The first ten come to the device, with the time in ns first."""
+    """What crossed a port.  Those below RETURN come to the device, with the time in ns first."""
 
     READ = 1
     """A read of a BAR: time, BAR, offset, bytes."""
@@ -58,6 +59,16 @@ class Kind(IntEnum):
     """What was to be done after an event: time, its number (`LATER`)."""
     CALL = 10
     """A function of the device's: time, name, arguments."""
+    HOT_READ = 11
+    """A read of BAR 0 that the message thread served: time, offset."""
+    HOT_WRITE = 12
+    """A write to BAR 0 that the message thread served: time, offset, value."""
+    SEND = 13
+    """A worker ran the transmit engine: time, frames at most."""
+    STORE = 14
+    """A worker gave frames to the receive side: time, the frames, their FB_* flags."""
+    TICK = 15
+    """A worker let the interrupt block do what was due: time."""
     RETURN = 16
     """What came to the device has been dealt with: result, name of an exception."""
     DMA_READ = 32
@@ -120,6 +131,7 @@ NESTING = frozenset(
     )
 )
 """Outputs during which the world may come back to the device: `DONE` follows."""
+SINCE_2 = frozenset((Kind.HOT_READ, Kind.HOT_WRITE, Kind.SEND, Kind.STORE, Kind.TICK))
 
 
 def _number(low: int, high: int) -> Callable[[Any], bool]:
@@ -175,6 +187,11 @@ _SHAPES: dict[Kind, tuple[Callable[[Any], bool], ...]] = {
     Kind.TIMER: (_TIME, _QUAD),
     Kind.SOON: (_TIME, _QUAD),
     Kind.CALL: (_TIME, _text, _any),
+    Kind.HOT_READ: (_TIME, _QUAD),
+    Kind.HOT_WRITE: (_TIME, _QUAD, _WORD),
+    Kind.SEND: (_TIME, _number(0, MAX_BATCH)),
+    Kind.STORE: (_TIME, _frames, _flags),
+    Kind.TICK: (_TIME,),
     Kind.RETURN: (_maybe(_QUAD), _maybe(_text)),
     Kind.DMA_READ: (_ADDRESS, _WORD, _maybe(_bytes(MAX_RECORD_BYTES))),
     Kind.DMA_WRITE: (_ADDRESS, _bytes(MAX_RECORD_BYTES), _flag),
@@ -319,8 +336,9 @@ class Reader:
         kind, _, version = first.decode("ascii", "replace").rstrip("\n").partition(" ")
         if kind != FILE_KIND or not version.isascii() or not version.isdigit():
             raise self._bad(0, "this is no recording of a NIC; name another file")
-        if int(version[:9]) != VERSION:
-            raise self._bad(0, f"version {version[:9]}; this e1000emu reads {VERSION}")
+        self._version = int(version[:9])
+        if not 1 <= self._version <= VERSION:
+            raise self._bad(0, f"version {version[:9]}; this e1000emu reads up to {VERSION}")
         at = len(first)
         line = self._file.readline(MAX_HEADER_BYTES)
         if not line.endswith(b"\n"):
@@ -371,12 +389,14 @@ class Reader:
     def _check(self, offset: int, number: int, kind: Kind, args: tuple[Any, ...]) -> None:
         shape = _SHAPES[kind]
         name = f"event {number} ({kind.name})"
+        if self._version == 1 and kind in SINCE_2:
+            raise self._bad(offset, f"{name} is not of version 1")
         if len(args) != len(shape):
             raise self._bad(offset, f"{name} has {len(args)} arguments, not {len(shape)}")
         for i, (value, fits) in enumerate(zip(args, shape, strict=True)):
             if not fits(value):
                 raise self._bad(offset, f"{name}: argument {i + 1} cannot be {_short(value)}")
-        if kind in (Kind.RECEIVE, Kind.TRANSMIT) and len(args[-1]) != len(args[-2]):
+        if kind in (Kind.RECEIVE, Kind.STORE, Kind.TRANSMIT) and len(args[-1]) != len(args[-2]):
             raise self._bad(offset, f"{name}: {len(args[-2])} frames, {len(args[-1])} flags")
 
     def close(self) -> None:
@@ -413,6 +433,10 @@ def describe(kind: Kind, args: tuple[Any, ...]) -> str:
             return f"read {_register(args[1], args[2])}, {args[3]} bytes"
         case Kind.WRITE:
             return f"write {_register(args[1], args[2])} = {args[3]:0{max(args[4], 0) * 2}X}"
+        case Kind.HOT_READ:
+            return f"hot read {_register(0, args[1])}"
+        case Kind.HOT_WRITE:
+            return f"hot write {_register(0, args[1])} = {args[2]:08X}"
         case Kind.CONFIG_READ:
             return f"configuration read {args[1]:02X}, {args[2]} bytes"
         case Kind.CONFIG_WRITE:

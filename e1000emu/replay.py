@@ -20,10 +20,11 @@ import msgspec
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
 from e1000emu.nic import Nic
-from e1000emu.record import CALLS, Ports, Setup
+from e1000emu.record import CALLS, Edges, Ports, Setup, stored
 from e1000emu.recording import (
     INPUTS,
     NESTING,
+    SINCE_2,
     Event,
     Header,
     Kind,
@@ -33,7 +34,10 @@ from e1000emu.recording import (
 )
 from e1000emu.snapshot import NicState
 from fastpath.batch import FrameBatch
+from fastpath.datapath import DataPath
 from fastpath.dma import DmaTable
+from fastpath.irqblock import EventLine
+from fastpath.wire import FrameQueue
 
 if TYPE_CHECKING:
     from e1000emu.ports import LinkPort
@@ -114,6 +118,8 @@ class _Player:
         self._numbers = 0
         self._nic: Nic | None = None
         self._port: LinkPort | None = None
+        self._worker: DataPath | None = None
+        self._edges: Edges | None = None
 
     def result(self) -> Replay:
         """Return what was found."""
@@ -195,6 +201,9 @@ class _Player:
             raise
         except Exception as raised:  # also what only a damaged recording brings about, by name
             error = type(raised).__name__
+        if self._edges is not None:
+            for level in self._edges.take():
+                self.said(Kind.LEVEL, level)
         if self.over:
             raise _Diverged
         self._expect(Kind.RETURN, result if isinstance(result, int) else None, error)
@@ -224,24 +233,58 @@ class _Player:
             return call()
         if kind is Kind.CALL:
             return self._call(event, nic, *args)
+        if kind in SINCE_2:
+            return self._work(event, nic, args)
         port = self._port
         if port is None:
             raise self._differ(event, describe(kind, event.args), "the device is not plugged in")
         if kind is Kind.RECEIVE:
             hold, frames, flags = args
-            batch = FrameBatch()
-            for frame, mark in zip(frames, flags, strict=True):
-                batch.append(frame, mark)
-            return port.receive(batch, 0, hold)
+            return port.receive(_batch(frames, flags), 0, hold)
         if kind is Kind.LINK:
             return port.link_changed(*args)
         return port.tx_ready()
+
+    def _work(self, event: Event, nic: Nic, args: list[Any]) -> Any:
+        """Do what a worker, or the message thread beside it, has done."""
+        worker, kind, now = self._worker, event.kind, self.now
+        if worker is None:
+            raise self._differ(event, describe(kind, event.args), "the device has no worker")
+        if kind is Kind.SEND:
+            batch = FrameBatch()
+            flags = worker.run_tx(batch, args[0], now)
+            if batch:
+                marks = [batch.flags(i) for i in range(len(batch))]
+                self.said(Kind.TRANSMIT, list(batch), marks)
+            return flags
+        if kind is Kind.STORE:
+            return stored(*worker.run_rx(_batch(*args), 0, now))
+        if kind is Kind.TICK:
+            return worker.run_tick(now)
+        if kind is Kind.HOT_READ:
+            value = worker.run_read(nic.regs.file, args[0], now)
+            if value is not None:
+                return value
+        elif worker.run_write(nic.regs.file, args[0], args[1], now):
+            return None
+        raise self._differ(event, describe(kind, event.args), "an access that takes Python")
+
+    def _attach_worker(self, nic: Nic) -> None:
+        """Give the device its worker; the replay does what its thread did."""
+        line = EventLine()
+        self._edges = Edges(line)
+        self._worker = DataPath(nic.tx, nic.rx, nic.interrupts, FrameQueue())
+        self._worker.attach(line)
 
     def _call(self, event: Event, nic: Nic, name: str, args: list[Any]) -> Any:
         # Recordings of releases before `Nic.halt` and `Nic.pause`.
         if name == "hold":
             return nic.pause() if args[0] else nic.resume()
         name = "halt" if name == "close" else name
+        if name == "attach_worker" and self._worker is None:
+            return self._attach_worker(nic)
+        if name in ("pause_worker", "resume_worker") and self._worker is not None:
+            return self._worker.pause() if name == "pause_worker" else self._worker.resume()
         if name not in CALLS:
             raise self._differ(event, f"call of {name}", "the device has no such function")
         if name == "restore":
@@ -464,6 +507,13 @@ class _Link:
     def rx_ready(self) -> None:
         """The Nic has room."""
         self._player.said(Kind.RX_READY)
+
+
+def _batch(frames: list[bytes], flags: list[int]) -> FrameBatch:
+    batch = FrameBatch()
+    for frame, mark in zip(frames, flags, strict=True):
+        batch.append(frame, mark)
+    return batch
 
 
 def _difference(event: Event, kind: Kind, args: tuple[Any, ...]) -> tuple[str, str]:

@@ -46,6 +46,8 @@ cdef class DataPath(Worker):
     cdef int64_t rx_next        # not before then is the wire looked at
     cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches
     cdef int tx_room, tx_frames, tx_super, rx_frames
+    cdef bint taped             # someone writes down what is done (`attach`)
+    cdef object tape
     cdef int hand_over(self, Worker worker) except -1
     cdef bint may_send(self) noexcept nogil
     cdef bint turn(self, int64_t now) noexcept nogil
@@ -60,6 +62,16 @@ cdef class DataPath(Worker):
     cdef bint take(self) noexcept nogil
     cdef void give(self) noexcept nogil
     cdef void notice(self, uint32_t what) noexcept nogil
+    cdef uint32_t step_tx(self) noexcept nogil
+    cdef int step_rx(self, int64_t now, uint32_t *events) noexcept nogil
+    cdef void tick(self, int64_t now) noexcept nogil
+    cdef bint read(self, RegFile regs, uint64_t off, uint32_t *value) noexcept nogil
+    cdef bint write(self, RegFile regs, uint64_t off, uint32_t value) noexcept nogil
+    cdef uint32_t tape_tx(self) noexcept with gil
+    cdef int tape_rx(self, uint32_t *events) noexcept with gil
+    cdef void tape_tick(self) noexcept with gil
+    cdef bint tape_read(self, RegFile regs, uint64_t off, uint32_t *value) noexcept with gil
+    cdef bint tape_write(self, RegFile regs, uint64_t off, uint32_t value) noexcept with gil
 
 cdef class BusPump:
     cdef int fd, stop_fd, stopping

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any, Protocol
 
 from fastpath.batch import FrameBatch
 from fastpath.irqblock import EventLine, IrqBlock
@@ -21,6 +23,24 @@ NOTICE_FIFO: int
 def short_slice() -> None:
     """Let this thread run soon whenever it wakes, for a short time (Linux 6.12 and newer)."""
 
+class _Tape(Protocol):
+    """Writes down what a `DataPath` does.  Everything is called with the path held."""
+
+    def send(self, batch: FrameBatch, room: int) -> int:
+        """Do `run_tx`."""
+    def store(self, batch: FrameBatch, start: int) -> tuple[int, int]:
+        """Do `run_rx`."""
+    def tick(self) -> None:
+        """Do `run_tick`."""
+    def read(self, regs: RegFile, off: int) -> int | None:
+        """Do `run_read`."""
+    def write(self, regs: RegFile, off: int, value: int) -> bool:
+        """Do `run_write`."""
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Do `RxPort.receive`."""
+    def call(self, name: str, fn: Callable[[], Any]) -> Any:
+        """Do `fn`, which is called so."""
+
 class DataPath:
     """Transmit and receive between one NIC's rings and one TAP, in the thread that calls `run`.
 
@@ -41,8 +61,23 @@ class DataPath:
     def __init__(self, tx: TxPort, rx: RxPort, irq: IrqBlock, queue: FrameQueue) -> None: ...
     def fileno(self) -> int:
         """The eventfd that is readable when there are notices."""
-    def attach(self, line: EventLine) -> None:
-        """Take the rings over, with interrupts on `line`.  Call before `run`."""
+    def attach(self, line: EventLine, tape: _Tape | None = None) -> None:
+        """Take the rings over, with interrupts on `line`.  Call before `run`.
+
+        With a `tape` each step and each register access goes through it, in a thread that has the
+        GIL and holds the path.
+        """
+    # What a tape does with the path held, and a replay again: each at the time `now`.
+    def run_tx(self, batch: FrameBatch, room: int, now: int) -> int:
+        """Run the transmit engine once, at most `room` frames into `batch`: RUN_* and causes."""
+    def run_rx(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]:
+        """Store frames from `start` on: index after the last that is done, causes and RX_*."""
+    def run_tick(self, now: int) -> None:
+        """Let the interrupt block do what is due."""
+    def run_read(self, regs: RegFile, off: int, now: int) -> int | None:
+        """Read a register as the message thread does; None: that cannot, and nothing is done."""
+    def run_write(self, regs: RegFile, off: int, value: int, now: int) -> bool:
+        """Write a register as the message thread does; False: that cannot, and nothing is done."""
     @property
     def run_state(self) -> RunState:
         """RUNNING, PAUSED or HALTED."""

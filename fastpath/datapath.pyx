@@ -199,9 +199,15 @@ cdef class DataPath(Worker):
         """The eventfd that is readable when there are notices."""
         return self.notice_fd
 
-    def attach(self, EventLine line not None):
+    def attach(self, EventLine line not None, tape=None):
         """Take the rings over, with interrupts on `line`. Call before `run`, with nothing
-        running."""
+        running.
+
+        `tape` (`e1000emu.record`) is to write down what is done. Then each step and each register
+        access goes through it, with the path held, the GIL, and the time that the tape says.
+        """
+        self.tape = tape
+        self.taped = tape is not None
         self.tx.worker = self.rx.worker = self
         self.irq._go_threaded(line, self)
 
@@ -221,6 +227,9 @@ cdef class DataPath(Worker):
         index) of frames that were read and not yet stored, or None. Nothing is lost.
         Raises: LifecycleError, it does not run.
         """
+        return self._pause() if self.tape is None else self.tape.call("pause_worker", self._pause)
+
+    def _pause(self):
         self.lifecycle.enter(Call.PAUSE)
         left = None
         e1k_put(&self.still, PAUSED)
@@ -239,6 +248,12 @@ cdef class DataPath(Worker):
         What was asked of the rings meanwhile is looked at when the path is let go. Raises:
         LifecycleError, it is not paused.
         """
+        if self.tape is None:
+            self._resume()
+        else:
+            self.tape.call("resume_worker", self._resume)
+
+    def _resume(self):
         self.lifecycle.enter(Call.RESUME)
         self.hand_over(self)
         e1k_put(&self.still, RUNS)
@@ -319,7 +334,8 @@ cdef class DataPath(Worker):
             e1k_put(&self.rx_wait, 0)   # the thread asks again when the device runs
             return
         if self.rx_at < self.rxb.n:
-            self.rx_at = self.rx.receive(self.rxb, self.rx_at, True)
+            receive = self.rx.receive if self.tape is None else self.tape.receive
+            self.rx_at = receive(self.rxb, self.rx_at, True)
             self.left()
         e1k_put(&self.rx_wait, 0)
 
@@ -334,6 +350,99 @@ cdef class DataPath(Worker):
             "tx_batches": self.tx_batches, "rx_batches": self.rx_batches,
             "refused": self.refused,
         }
+
+    # --- what is written down --------------------------------------------------------------------
+
+    def run_tx(self, FrameBatch batch not None, int room, int64_t now):
+        """Run the transmit engine once: RUN_* and causes. Hold the path."""
+        cdef uint32_t flags = self.tx.step(batch, room)
+        self.tx.tell(flags, batch.n, now)
+        return flags
+
+    def run_rx(self, FrameBatch batch not None, int start, int64_t now):
+        """Store frames of `batch` from `start` on: (index after the last, causes and RX_*). Hold
+        the path."""
+        cdef uint32_t events
+        cdef int end
+        if not 0 <= start <= batch.n:
+            raise IndexError(f"DataPath.run_rx: frame {start} of a batch of {batch.n}")
+        end = self.rx.step(batch, start, True, now, &events)
+        return end, events
+
+    def run_tick(self, int64_t now):
+        """Let the interrupt block do what is due. Hold the path."""
+        self.irq.tick(now)
+
+    def run_read(self, RegFile regs not None, uint64_t off, int64_t now):
+        """Read a register as the message thread does, None when that cannot. Hold the path."""
+        cdef uint32_t value
+        return value if regs.hot_read(off, &value, now) else None
+
+    def run_write(self, RegFile regs not None, uint64_t off, uint32_t value, int64_t now):
+        """Write a register as the message thread does; False when that cannot. Hold the path."""
+        return regs.hot_write(off, value, now)
+
+    # A tape writes down all that it does within the GIL, which a thread takes here while it holds
+    # the path: no thread with the GIL waits for the path without giving it up (`e1k_lock_gil`).
+
+    cdef uint32_t tape_tx(self) noexcept with gil:
+        return self.tape.send(self.txb, self.tx_room)
+
+    cdef int tape_rx(self, uint32_t *events) noexcept with gil:
+        events[0] = 0
+        end, events[0] = self.tape.store(self.rxb, self.rx_at)
+        return end
+
+    cdef void tape_tick(self) noexcept with gil:
+        self.tape.tick()
+
+    cdef bint tape_read(self, RegFile regs, uint64_t off, uint32_t *value) noexcept with gil:
+        read = self.tape.read(regs, off)
+        if read is None:
+            return False
+        value[0] = read
+        return True
+
+    cdef bint tape_write(self, RegFile regs, uint64_t off, uint32_t value) noexcept with gil:
+        return self.tape.write(regs, off, value)
+
+    cdef uint32_t step_tx(self) noexcept nogil:
+        """Run the transmit engine into `txb`; `tell` is to follow unless someone writes it down."""
+        return self.tape_tx() if self.taped else self.tx.step(self.txb, self.tx_room)
+
+    cdef int step_rx(self, int64_t now, uint32_t *events) noexcept nogil:
+        """Store frames of `rxb`: the index of the first that is left."""
+        if self.taped:
+            return self.tape_rx(events)
+        return self.rx.step(self.rxb, self.rx_at, True, now, events)
+
+    cdef void tick(self, int64_t now) noexcept nogil:
+        e1k_lock(&self.mutex)
+        if self.taped:
+            self.tape_tick()
+        else:
+            self.irq.tick(now)
+        e1k_unlock(&self.mutex)
+
+    cdef bint read(self, RegFile regs, uint64_t off, uint32_t *value) noexcept nogil:
+        """Read a register without Python: False when that cannot be."""
+        cdef bint out
+        if not self.taped:
+            return regs.hot_read(off, value, 0)
+        e1k_lock(&self.mutex)
+        out = self.tape_read(regs, off, value)
+        e1k_unlock(&self.mutex)
+        return out
+
+    cdef bint write(self, RegFile regs, uint64_t off, uint32_t value) noexcept nogil:
+        """Write a register without Python: False when that cannot be."""
+        cdef bint out
+        if not self.taped:
+            return regs.hot_write(off, value, 0)
+        e1k_lock(&self.mutex)
+        out = self.tape_write(regs, off, value)
+        e1k_unlock(&self.mutex)
+        return out
 
     # --- the thread --------------------------------------------------------------------------
 
@@ -407,9 +516,7 @@ cdef class DataPath(Worker):
         cdef int64_t due = self.irq.next_due()
         cdef bint did = False
         if due and now >= due:
-            e1k_lock(&self.mutex)
-            self.irq.tick(now)
-            e1k_unlock(&self.mutex)
+            self.tick(now)
             did = True
         if self.send(now):
             did = True
@@ -431,7 +538,7 @@ cdef class DataPath(Worker):
                 e1k_unlock(&self.mutex)
                 return False
             tail = self.tx.engine.v[TDT >> 2]
-            flags = self.tx.step(self.txb, self.tx_room)
+            flags = self.step_tx()
             if flags & RUN_OFF or (not self.txb.n and not flags & RUN_MORE
                                    and self.tx.engine.v[TDH >> 2] != self.tx.engine.v[TDT >> 2]):
                 # until someone has changed something, and that may be by now
@@ -440,7 +547,8 @@ cdef class DataPath(Worker):
                 if self.tx.engine.v[TDT >> 2] != tail:
                     self.tx_stuck = False
             e1k_put(&self.tx_left, self.txb.n)
-            self.tx.tell(flags, self.txb.n, now)
+            if not self.taped:
+                self.tx.tell(flags, self.txb.n, now)
             if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
                 self.tx_flags |= flags
                 self.notice(_TX_RARE)
@@ -522,7 +630,7 @@ cdef class DataPath(Worker):
         # A frame that finds no room waits here, unless nobody wants it or Python has it first.
         if (self.rx.engine._takes(self.rx_size) or not self.rx.open
                 or self.rx.special(self.rxb, start)):
-            self.rx_at = self.rx.step(self.rxb, start, True, now, &events)
+            self.rx_at = self.step_rx(now, &events)
             if events & RX_LOOK:
                 e1k_put(&self.rx_wait, 1)
                 self.notice(_CONTROL)
@@ -824,7 +932,7 @@ cdef class BusPump:
             return COLD
         if command == CMD_REGION_READ and size == HEADER + 16:
             if ld32le(p + 8) != 0 or ld32le(p + 12) != 4 or not (
-                    self.mac.memory_on and self.regs.hot_read(ld64le(p), &value)):
+                    self.mac.memory_on and self.path.read(self.regs, ld64le(p), &value)):
                 return COLD
             self.reads += 1
             memcpy(out + HEADER, p, 16)
@@ -833,7 +941,8 @@ cdef class BusPump:
         elif command == CMD_REGION_WRITE and size == HEADER + 20:
             if ld32le(p + 8) != 0 or ld32le(p + 12) != 4:
                 return COLD
-            if not (self.mac.memory_on and self.regs.hot_write(ld64le(p), ld32le(p + 16))):
+            if not (self.mac.memory_on
+                    and self.path.write(self.regs, ld64le(p), ld32le(p + 16))):
                 return COLD
             self.writes += 1
             if flags & NO_REPLY:

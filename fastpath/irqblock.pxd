@@ -24,6 +24,7 @@ cdef class EventLine:
     cdef public bint masked, automask
     cdef readonly bint level
     cdef public uint64_t fired, unmasks
+    cdef readonly uint64_t edges    # how often the level has changed
     cdef void set(self, bint level) noexcept nogil
     cdef void unmask(self) noexcept nogil
     cdef void fire(self) noexcept nogil
@@ -63,6 +64,7 @@ cdef class IrqBlock(RegHook):
     cdef void repay(self, uint32_t bits) noexcept nogil
     cdef void wake(self) noexcept nogil
     cdef int64_t earliest(self) noexcept nogil
+    cdef int64_t ends(self) noexcept nogil
     # Each takes the lock.
     cdef void set_causes(self, uint32_t bits, int64_t now) noexcept nogil
     cdef void received(self, uint32_t bits, uint64_t frames, uint32_t descs, uint32_t ring,

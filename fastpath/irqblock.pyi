@@ -28,6 +28,8 @@ class EventLine:
     automask: bool
     fired: int
     unmasks: int
+    edges: int
+    """How often the level has changed."""
     def set_level(self, level: bool) -> None:
         """Take the NIC's level."""
     def attach(self, fd: int) -> None:

@@ -92,6 +92,7 @@ cdef class EventLine:
             e1k_event(self.fd)
 
     cdef void set(self, bint level) noexcept nogil:
+        self.edges += level != self.level
         self.level = level
         if level and not self.masked:
             self.fire()
@@ -243,7 +244,11 @@ cdef class IrqBlock(RegHook):
             self.level()
 
     cdef int64_t earliest(self) noexcept nogil:
-        cdef int64_t out = _earlier(_earlier(self.throttle_due, self.policy.due()), self.rx_due)
+        return _earlier(self.ends(), self.policy.due())
+
+    cdef int64_t ends(self) noexcept nogil:
+        """When the first delay ends, or a cause is let through."""
+        cdef int64_t out = _earlier(self.throttle_due, self.rx_due)
         return _earlier(_earlier(out, self.rx_abs), _earlier(self.tx_due, self.tx_abs))
 
     # --- what happens, and when ------------------------------------------------------------------
@@ -484,7 +489,7 @@ cdef class IrqBlock(RegHook):
         self.frozen = False
         self.repay(self.flushed)
         self.flushed = 0
-        due = self.earliest()
+        due = self.ends()
         self.unlock()
         if due and now >= due:
             self.tick(now)

@@ -144,7 +144,7 @@ cdef class RegFile:
     cdef int need(self, uint32_t nbytes) except -1
     cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF
     cpdef int write32(self, uint64_t off, uint32_t value) except -1
-    cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil
-    cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil
+    cdef bint hot_read(self, uint64_t off, uint32_t *value, int64_t now) noexcept nogil
+    cdef bint hot_write(self, uint64_t off, uint32_t value, int64_t now) noexcept nogil
     cdef uint32_t _unknown_read(self, uint64_t off) except? 0xFFFFFFFF
     cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1

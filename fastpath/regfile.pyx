@@ -333,8 +333,9 @@ cdef class RegFile:
                 self._write_hooks[i](old, new)
         return 0
 
-    cdef bint hot_read(self, uint64_t off, uint32_t *value) noexcept nogil:
-        """Read without the GIL, when the register has no side effect or a hot one."""
+    cdef bint hot_read(self, uint64_t off, uint32_t *value, int64_t now) noexcept nogil:
+        """Read without the GIL, when the register has no side effect or a hot one. `now` 0: take
+        the time."""
         cdef reg *r
         cdef uint32_t i
         if off & 3 or off >= <uint64_t>self.n * 4:
@@ -344,7 +345,8 @@ cdef class RegFile:
         if r.kind != K_MASKS:
             return False
         if r.hooks & HOOK_READ:
-            if not r.hooks & HOOK_HOT or not (<RegHook>r.hook).hot_read(r, value, e1k_now_ns()):
+            if (not r.hooks & HOOK_HOT
+                    or not (<RegHook>r.hook).hot_read(r, value, now or e1k_now_ns())):
                 return False
         elif r.rc:
             return False
@@ -353,8 +355,9 @@ cdef class RegFile:
         value[0] &= r.rmask
         return True
 
-    cdef bint hot_write(self, uint64_t off, uint32_t value) noexcept nogil:
-        """Write without the GIL, when the register is hot and nobody is to be told."""
+    cdef bint hot_write(self, uint64_t off, uint32_t value, int64_t now) noexcept nogil:
+        """Write without the GIL, when the register is hot and nobody is to be told. `now` as
+        `hot_read`."""
         cdef reg *r
         cdef uint32_t i
         if off & 3 or off >= <uint64_t>self.n * 4:
@@ -364,7 +367,7 @@ cdef class RegFile:
         if reg_watched(r, self.v[i], value):
             return False
         return (r.hooks & HOOK_HOT and r.hooks & HOOK_WRITE
-                and (<RegHook>r.hook).hot_write(r, value & r.wmask, e1k_now_ns()))
+                and (<RegHook>r.hook).hot_write(r, value & r.wmask, now or e1k_now_ns()))
 
     cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1:
         self.unknown_writes += 1

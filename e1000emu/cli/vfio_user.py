@@ -194,8 +194,7 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     "records",
     type=OUT_FILE,
     multiple=True,
-    help="Write all that crosses the NIC's ports here, for `e1000emu replay`; one for each NIC. It "
-    "has no threads of its own then.",
+    help="Write all that crosses the NIC's ports here, for `e1000emu replay`; one for each NIC.",
 )
 @click.option(
     "--flash",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -191,6 +192,15 @@ def test_a_snapshot_is_an_event(tmp_path: Path) -> None:
     same(recording(tmp_path / "x", act))
 
 
+def test_a_recording_of_version_1_is_the_same_still(tmp_path: Path) -> None:
+    """Of release 0.1.0: probe, frames both ways, a link that goes, pause, reset, a state."""
+    old = Path(__file__).parent / "recordings" / "version-1.gz"
+    (tmp_path / "x").write_bytes(gzip.decompress(old.read_bytes()))
+    done = same(tmp_path / "x")
+    assert done.complete
+    assert done.events == 205
+
+
 def test_a_strict_device_s_refusal_is_an_event(tmp_path: Path) -> None:
     def act(bench: Bench) -> None:
         with pytest.raises(MisuseError):
@@ -349,7 +359,9 @@ def test_another_device_is_found(busy: Path, tmp_path: Path) -> None:
     [
         (b"", "offset 0: this is no recording"),
         (b"e1000emu-recording x\n", "offset 0: this is no recording"),
-        (b"e1000emu-recording 2\n{}\n", "offset 0: version 2"),
+        (b"e1000emu-recording 3\n{}\n", "offset 0: version 3"),
+        (b"e1000emu-recording 0\n{}\n", "offset 0: version 0"),
+        (b"e1000emu-recording 2\n{}\n", "offset 21: the header is damaged"),
         (b"e1000emu-recording 1\n{}\n", "offset 21: the header is damaged"),
         (b"e1000emu-recording 1\n{}", "offset 21: the header has no end"),
     ],

@@ -112,9 +112,9 @@ class VfioUserServer:
     likes).  A `Tap` is worked there too; any other link stays on the clock, and frames are handed
     over.  The default (None) has threads with a `Tap` only: no other link needs real time.
     `moderation` is `Nic`'s: `adaptive` spares the guest interrupts, `datasheet` none but by ITR.
-    `faults` are what the NIC's hardware does wrong, and `record` names a file that takes what
-    crosses its ports (docs/record.md); both keep the NIC on the clock, without `threads`.  `flash`
-    is `Nic`'s: an option ROM, for a client that has none of its own to give the guest.
+    `faults` are what the NIC's hardware does wrong, which keeps it on the clock, without `threads`.
+    `record` names a file that takes what crosses its ports (docs/record.md).  `flash` is `Nic`'s:
+    an option ROM, for a client that has none of its own to give the guest.
     `on_pme(level)` hears of PME#, for which vfio-user has no message: whoever runs the machine
     wakes it (QEMU: `system_wakeup`).  It may come from another thread.
     Call everything with the clock's lock held.
@@ -143,7 +143,7 @@ class VfioUserServer:
         flash: bytes | None = None,
         on_pme: PmeCallback | None = None,
     ) -> None:
-        if faults is not None or record is not None:
+        if faults is not None:
             threads = False
         self.path = Path(path)
         self.state_path = None if state is None else Path(state)
@@ -190,7 +190,8 @@ class VfioUserServer:
                 self._start_data(wire)
                 guarded.guard = self.guard
             # A message is answered before frames are copied: the guest's processor waits for it.
-            self.nic.defer_doorbells()
+            with self.guard:
+                self.nic.defer_doorbells()
             self.dma = MessageDma(self.nic, self.memory, guarded, self._report_dma)
             self.dma.ram_moved = self._ram_moved
             self.dma.staged = record is None
@@ -236,7 +237,10 @@ class VfioUserServer:
         self.data = self.guard = DataPath(nic.tx, nic.rx, nic.interrupts, wire.lend())
         if isinstance(wire, Handover):
             wire.guard = self.data
-        self.data.attach(self.irqs.line)
+        if self.record is None:
+            self.data.attach(self.irqs.line)
+        else:
+            self.record.attach_worker(self.data, self.irqs.line)
         self.clock.add_reader(self.data.fileno(), self._notices)
         self._data_thread = start_thread(self.data.run, "vfio-user data", self.cpus)
 
@@ -246,12 +250,8 @@ class VfioUserServer:
         assert data is not None
         with data:
             what, tx_flags, rx_causes, error = data.take_notices()
-            if what & NOTICE_TX:
-                nic.tx._rare(tx_flags)
-            if what & NOTICE_RX:
-                nic.rx._unusual(rx_causes)
-            if what & NOTICE_FIFO:
-                nic.flow.fifo_changed()
+            if what & (NOTICE_TX | NOTICE_RX | NOTICE_FIFO):
+                nic.noticed(tx_flags, rx_causes, bool(what & NOTICE_FIFO))
             if what & NOTICE_CONTROL:
                 data.receive_control()
             if what & NOTICE_LINK and self._wire.failed(error):

@@ -1,0 +1,372 @@
+"""A NIC with a worker thread is recorded too, and does the same again without the thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import e1000emu.embed.vfio_user.server as server_module
+import e1000emu.links.tap as tap_module
+from e1000emu.clock import RealClock
+from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.links.tap import Tap
+from e1000emu.record import Edges
+from e1000emu.recording import Kind, RecordingError
+from e1000emu.replay import Replay, replay
+from e1000emu.testing.fixtures import BENCH_MAC
+from e1000emu.testing.guest import Ctrl, GuestRings, Int, Rctl, Reg
+from e1000emu.testing.recorders import RecordingLink
+from fastpath.irqblock import EventLine
+from tests.e1000emu.common import frame
+from tests.e1000emu.embed.fakeclient import TIMEOUT_NS, FakeClient
+from tests.e1000emu.test_record import changed, events, first, flip
+from tests.support import examples
+
+RX_ON = Rctl.EN | Rctl.BAM | Rctl.SECRC
+CAUSES = Int.RXT0 | Int.TXDW | Int.LSC
+PAUSE = bytes.fromhex("0180c200000102000000000188080001ffff").ljust(60, b"\0")
+
+
+class Rig:
+    """A recorded server with threads, and a client whose driver is up."""
+
+    def __init__(self, path: Path, link: Any, clock: RealClock, far: socket.socket | None) -> None:
+        self.clock, self.link, self.far = clock, link, far
+        self._got = 0
+        self.server = VfioUserServer(
+            path.with_name("socket"), link=link, clock=clock, mac=BENCH_MAC, autoneg_ns=0,
+            threads=True, record=path, report=lambda _: None,
+        )  # fmt: skip
+        assert self.server.data is not None
+        self.client = FakeClient(self.server.path, clock)
+        self.client.threaded = True
+        self.rings: GuestRings = self.client.start()
+        self.rings.up(mac=BENCH_MAC, rctl=RX_ON, ims=CAUSES)
+        self.until(lambda: bool(self.rings.read(Reg.STATUS) & 2))
+
+    def until(self, done: Callable[[], bool]) -> None:
+        end = time.monotonic_ns() + TIMEOUT_NS
+        while not done():
+            assert time.monotonic_ns() < end
+            self.wait(200_000)
+
+    def wait(self, ns: int) -> None:
+        with self.clock.lock:
+            self.clock.run(timeout_ns=ns)
+
+    def give(self, *frames: bytes) -> None:
+        """Frames come over the wire."""
+        if self.far is not None:
+            for one in frames:
+                self.far.send(one)
+            return
+        with self.clock.lock:
+            self.link.inject(*frames)
+
+    def sent(self) -> int:
+        """How many frames the wire has had."""
+        if self.far is None:
+            return len(self.link.frames)
+        with suppress(BlockingIOError):
+            while self.far.recv(1 << 16):
+                self._got += 1
+        return self._got
+
+    def close(self) -> None:
+        self.client.close()
+        with self.clock.lock:
+            self.server.close()
+        self.state = self.server.nic.regs.file.state(), self.server.nic.stats.state()
+
+
+@contextmanager
+def rig(path: Path, *, solo: bool = False, tap: bool = False) -> Iterator[Rig]:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    near.setblocking(False)
+    far.setblocking(False)
+    clock = RealClock()
+    opened = os.dup(near.fileno())
+    with (
+        near, far,
+        mock.patch.object(server_module, "one_for_all", return_value=solo),
+        mock.patch.object(tap_module, "_open", lambda name, offload: (opened, name, 0, ())),
+    ):  # fmt: skip
+        link: Any = Tap("fake0", clock) if tap else RecordingLink()
+        made = Rig(path, link, clock, far if tap else None)
+        try:
+            yield made
+        finally:
+            made.close()
+            with clock.lock:
+                if tap:
+                    link.close()
+                else:
+                    os.close(opened)
+            clock.close()
+
+
+def same(path: Path, state: tuple[bytes, bytes] | None = None) -> Replay:
+    threads = threading.active_count()
+    done = replay(path)
+    assert done.divergence is None, str(done.divergence)
+    assert done.complete
+    assert done.events == len(events(path)) - 1, "all but END"
+    assert threading.active_count() == threads
+    if state is not None:
+        assert done.nic is not None
+        assert (done.nic.regs.file.state(), done.nic.stats.state()) == state
+    return done
+
+
+def traffic(rig: Rig) -> None:
+    """Frames both ways, delays that end, a handler for each interrupt."""
+    rings = rig.rings
+    for reg, value in ((Reg.RDTR, 100), (Reg.RADV, 300), (Reg.TIDV, 50), (Reg.ITR, 200)):
+        rings.write(reg, value)
+    for round_, size in enumerate((60, 300, 1514)):
+        rings.post_legacy(frame(size), cmd=0x8B)  # IDE
+        rings.post_legacy(frame(size))
+        rings.kick()
+        rig.give(frame(size), frame(size, b"\xff" * 6))
+        rig.until(lambda want=2 * round_ + 2: rig.sent() >= want)  # type: ignore[misc]
+        rig.until(lambda want=2 * round_ + 2: rings.read(Reg.RDH) >= want)  # type: ignore[misc]
+        rig.until(lambda: rig.client.interrupts() > 0)
+        assert rings.read(Reg.ICR)
+        rig.client.unmask()
+        rings.reap()
+        assert [len(one.data) for one in rings.receive()] == [size, size]
+
+
+KINDS = [(solo, tap) for solo in (False, True) for tap in (False, True)]
+
+
+@pytest.mark.parametrize(("solo", "tap"), KINDS)
+def test_a_worker_does_the_same_again(tmp_path: Path, solo: bool, tap: bool) -> None:
+    path = tmp_path / "x"
+    with rig(path, solo=solo, tap=tap) as made:
+        traffic(made)
+        assert made.server.data is not None
+        assert made.server.data.tx_batches
+        assert made.server.data.rx_batches
+    kinds = Counter(kind for _, _, kind, _ in events(path))
+    for kind in (Kind.SEND, Kind.STORE, Kind.HOT_READ, Kind.HOT_WRITE, Kind.TICK, Kind.LEVEL):
+        assert kinds[kind], kind
+    assert not kinds[Kind.RECEIVE]
+    same(path, made.state)
+
+
+def test_what_a_worker_leaves_for_python(tmp_path: Path) -> None:
+    """A PAUSE frame, a ring where no memory is, a FIFO that crosses its threshold."""
+    path = tmp_path / "x"
+    with rig(path) as made:
+        rings = made.rings
+        for reg, value in ((0x28, 0x00C28001), (0x2C, 0x100), (0x30, 0x8808), (0x2168, 0x100)):
+            rings.write(reg, value)  # FCAL, FCAH, FCT, FCRTH
+        rings.write(Reg.CTRL, rings.read(Reg.CTRL) | Ctrl.RFCE | Ctrl.TFCE)
+        rings.read(Reg.STATUS)
+        made.give(PAUSE)
+        made.until(lambda: bool(rings.read(Reg.STATUS) & 0x10))
+        made.until(lambda: not rings.read(Reg.STATUS) & 0x10)
+        rings.write(Reg.RDBAH, 5)
+        rings.read(Reg.STATUS)
+        made.give(frame(60))
+        made.until(lambda: made.server.nic.misuse.count("rx-abort") > 0)
+        rings.write(Reg.RDBAH, 0)
+        rings.read(Reg.STATUS)
+        made.give(*[frame(1514)] * 300)
+        made.until(lambda: made.sent() > 0)  # XOFF
+    left = [args[2] for _, _, kind, args in events(path) if kind is Kind.CALL]
+    noticed = [args for args in left if len(args) == 3]
+    assert any(causes for _, causes, _ in noticed)
+    assert any(fifo for _, _, fifo in noticed)
+    kinds = Counter(kind for _, _, kind, _ in events(path))
+    assert kinds[Kind.RECEIVE] == 1, "Python had the PAUSE frame first"
+    same(path, made.state)
+
+
+def test_the_command_records_its_threads(tmp_path: Path) -> None:
+    path, where = tmp_path / "x", tmp_path / "socket"
+    command = [sys.executable, "-m", "e1000emu", "vfio-user", "--link", "null", "--autoneg", "0"]
+    command += ["--mac", BENCH_MAC.hex(":"), "--socket", str(where), "--record", str(path)]
+    server = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        assert json.loads(server.stdout.readline())["event"] == "ready"
+        clock = RealClock()
+        client = FakeClient(where, clock)
+        client.threaded = True
+        rings = client.start()
+        rings.up(mac=BENCH_MAC, rctl=RX_ON, ims=CAUSES)
+        rings.post_legacy(frame(100))
+        rings.kick()
+        while rings.read(Reg.TDH) != rings.read(Reg.TDT):
+            pass
+        client.close()
+        clock.close()
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=60)
+    assert server.returncode == 0
+    kinds = Counter(kind for _, _, kind, _ in events(path))
+    assert kinds[Kind.SEND]
+    assert kinds[Kind.HOT_READ]
+    again = subprocess.run(
+        [sys.executable, "-m", "e1000emu", "replay", str(path)], capture_output=True, text=True
+    )
+    assert (again.returncode, "all the same" in again.stdout) == (0, True), again.stdout
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 0x5900), st.integers(0, 0xFFFFFFFF)),
+        st.tuples(
+            st.just("write"),
+            st.sampled_from([Reg.RDTR, Reg.TIDV, Reg.ITR, Reg.IMC, Reg.IMS, Reg.ICS, Reg.RDT]),
+            st.integers(0, 0x1FF),
+        ),
+        st.tuples(st.just("read"), st.integers(0, 0x5900), st.just(0)),
+        st.tuples(st.just("read"), st.just(int(Reg.ICR)), st.just(0)),
+        st.tuples(st.just("frames"), st.integers(1, 1600), st.integers(1, 40)),
+        st.tuples(st.just("send"), st.integers(1, 1600), st.integers(1, 20)),
+        st.tuples(st.just("pause"), st.just(0), st.just(0)),
+        st.tuples(st.just("wait"), st.integers(1, 2_000_000), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=STEPS, solo=st.booleans())
+def test_any_run_of_a_worker_is_the_same_again(
+    steps: list[tuple[str, int, int]], solo: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "x"
+        with rig(path, solo=solo) as made:
+            for what, a, b in steps:
+                match what:
+                    case "write":
+                        made.client.bar_write(0, a & ~3, b, 4)
+                    case "read":
+                        made.client.bar_read(0, a & ~3, 4)
+                    case "frames":
+                        made.give(*[frame(a)] * b)
+                    case "send":
+                        made.rings.reap()
+                        for _ in range(min(b, made.rings.tx_unused())):
+                            made.rings.post_legacy(frame(a))
+                        made.client.bar_write(0, Reg.TDT, made.rings.tx.next_to_use, 4)
+                    case "pause":
+                        with made.clock.lock, made.server.guard:
+                            made.server.nic.pause()
+                            made.server.nic.resume()
+                    case _:
+                        made.wait(a)
+        same(path, made.state)
+
+
+# --- different -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("threads") / "x"
+    with rig(path) as made:
+        traffic(made)
+    same(path, made.state)
+    return path
+
+
+def nth(kind: Kind) -> Callable[[tuple[Any, ...]], bool]:
+    return lambda args: kind is not Kind.DMA_WRITE or len(args[1]) > 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (Kind.TRANSMIT, lambda body: body[1].__setitem__(0, flip(body[1][0], 30))),
+        (Kind.DMA_WRITE, lambda body: body.__setitem__(2, flip(body[2], 50))),
+        (Kind.LEVEL, lambda body: body.__setitem__(1, not body[1])),
+    ],
+)
+def test_a_byte_that_differs_is_named(
+    busy: Path, tmp_path: Path, kind: Kind, change: Callable[[list[Any]], None]
+) -> None:
+    number = first(busy, kind, nth(kind))
+    found = replay(changed(busy, tmp_path / "x", number, change)).divergence
+    assert found is not None
+    assert found.number == number
+    assert found.expected != found.came
+
+
+@pytest.mark.parametrize("kind", [Kind.HOT_READ, Kind.SEND, Kind.STORE])
+def test_what_a_step_gives_back_is_compared(busy: Path, tmp_path: Path, kind: Kind) -> None:
+    depth, at = 0, first(busy, kind) - 1
+    for _, _, what, _ in events(busy)[at:]:
+        depth += what.opens - what.closes
+        at += 1
+        if not depth:
+            break
+    assert what is Kind.RETURN
+
+    def change(body: list[Any]) -> None:
+        body[1] ^= 1
+
+    found = replay(changed(busy, tmp_path / "x", at, change)).divergence
+    assert found is not None
+    assert found.number == at
+    assert "returns" in found.came
+
+
+def test_a_byte_of_a_stored_frame_shows_in_memory(busy: Path, tmp_path: Path) -> None:
+    number = first(busy, Kind.STORE, lambda args: len(args[1][0]) > 100)
+
+    def change(body: list[Any]) -> None:
+        body[2][0] = flip(body[2][0], 90)
+
+    found = replay(changed(busy, tmp_path / "x", number, change)).divergence
+    assert found is not None
+    assert number < found.number < number + 20
+    assert "DMA write" in found.came
+
+
+def test_a_register_that_needs_python_is_not_hot(busy: Path, tmp_path: Path) -> None:
+    number = first(busy, Kind.HOT_READ)
+    bad = changed(busy, tmp_path / "x", number, lambda body: body.__setitem__(2, 0x10))  # EECD
+    found = replay(bad).divergence
+    assert found is not None
+    assert (found.number, found.came) == (number, "an access that takes Python")
+
+
+def test_a_recording_of_version_1_has_no_workers(busy: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(busy.read_bytes().replace(b"recording 2\n", b"recording 1\n", 1))
+    with pytest.raises(RecordingError, match=r"\(HOT_READ\) is not of version 1|\(HOT_WRITE\)"):
+        replay(tmp_path / "x")
+
+
+def test_edges_are_counted() -> None:
+    line = EventLine()
+    edges = Edges(line)
+    for level in (True, True, False, True, False, False, True):
+        line.set_level(level)
+    assert edges.take() == [True, False, True, False, True]
+    assert edges.take() == []
+    line.set_level(False)
+    assert edges.take() == [False]
