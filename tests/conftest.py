@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent
 FUZZ = frozenset(
     [
         "e1000emu/test_fuzz.py",
+        "e1000emu/test_fuzzer.py",
         "e1000emu/test_snapshot.py",
         "e1000emu/test_eeprom.py",
         "e1000emu/embed/test_hostile.py",

@@ -1,12 +1,9 @@
 """AF_UNIX, AF_PACKET and XTP against random bytes: addresses, control messages, options, ioctls,
 programs and packets. OSError is the only way to say no, and nothing leaks.
-
-`make test-asan` runs it with what `E1000EMU_FUZZ` says: how many times as many examples as here.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from contextlib import suppress
 from typing import Any
@@ -40,7 +37,6 @@ from stack.xtp.packet import (
 from tests.stack.ipv4.net import ME, PEER, at, ip4, one_host
 from tests.support import examples
 
-TIMES = int(os.environ.get("E1000EMU_FUZZ", "1"))
 AF_UNIX, AF_PACKET, AF_INET = 1, 17, 2
 SOL_PACKET, SOL_XTP = 263, 36
 
@@ -169,7 +165,7 @@ def step(net: Any, name: str, args: tuple[Any, ...]) -> None:
             getattr(calls, f"sys_{name}")(host, *args)
 
 
-@settings(max_examples=examples(100 * TIMES))
+@settings(max_examples=examples(200))
 @given(st.lists(steps, max_size=40))
 def test_any_calls_of_three_families(sequence: list[tuple[Any, ...]]) -> None:
     net = one_host()
@@ -215,7 +211,7 @@ packets = st.one_of(
 bent = st.lists(st.tuples(st.integers(0, 70), st.integers(0, 255)), max_size=2)
 
 
-@settings(max_examples=examples(100 * TIMES))
+@settings(max_examples=examples(200))
 @given(st.lists(st.tuples(packets, bent, st.integers(0, 40_000_000)), max_size=25))
 def test_any_packets_of_xtp(sequence: list[tuple[bytes, list[tuple[int, int]], int]]) -> None:
     net = one_host()
