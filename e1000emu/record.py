@@ -152,6 +152,7 @@ class Recorder:
                 faults=None if setup.faults is None else asdict(setup.faults),
                 flash=setup.flash,
                 pad_runts=setup.pad_runts,
+                full_duplex=bool(getattr(ports.link, "full_duplex", True)),
             )
         )
         self._begin(Kind.CALL, "create", [])
@@ -488,6 +489,8 @@ class _Link:
 
     gso_max_bytes = 0
     gso_udp = False
+    station = property(lambda self: None, lambda self, station: None)
+    """Nobody: a shared wire below does without the NIC's part in CSMA/CD."""
 
     def __init__(self, recorder: Recorder, link: Link) -> None:
         self._recorder = recorder

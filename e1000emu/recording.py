@@ -233,6 +233,8 @@ class Header(msgspec.Struct, kw_only=True):
     """What its boot flash holds at power-on."""
     pad_runts: bool = True
     """Short frames are padded on the way in."""
+    full_duplex: bool = True
+    """Its link is no shared wire."""
 
 
 class Event(NamedTuple):

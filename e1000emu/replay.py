@@ -368,7 +368,7 @@ class _Player:
         return Ports(
             memory=table,
             irq=self,
-            link=_Link(self),
+            link=_Link(self, header.full_duplex),
             clock=_Clock(self),
             on_message=self._message if header.messages else None,
             on_pme=self._pme,
@@ -463,8 +463,9 @@ class _Link:
     gso_max_bytes = 0
     gso_udp = False
 
-    def __init__(self, player: _Player) -> None:
+    def __init__(self, player: _Player, full_duplex: bool) -> None:
         self._player = player
+        self.full_duplex = full_duplex
 
     @property
     def carrier(self) -> bool:

@@ -22,6 +22,7 @@ from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
+from e1000emu.links import Hub
 from e1000emu.misuse import MisuseError
 from e1000emu.nic import Nic
 from e1000emu.record import Recorder
@@ -30,6 +31,7 @@ from e1000emu.replay import Replay, replay
 from e1000emu.testing.fixtures import BENCH_MAC, POISON, Bench, enable_bus_master
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
+from fastpath.batch import FrameBatch
 from fastpath.dma import DmaTable, HostMemory
 from tests.e1000emu.common import RX_ON, frame, rd, wr
 from tests.e1000emu.embed.fakeclient import FakeClient
@@ -190,6 +192,43 @@ def test_a_snapshot_is_an_event(tmp_path: Path) -> None:
         rd(bench.nic, "ICR")
 
     same(recording(tmp_path / "x", act))
+
+
+def test_a_nic_at_a_shared_wire(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    hub = Hub(clock)
+    memory = HostMemory(1 << 20, base=0x10_0000)
+    dma = DmaTable()
+    dma.add(memory.base, memory.buffer)
+    got: list[bytes] = []
+
+    class Far:
+        def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+            got.extend(batch[i] for i in range(start, len(batch)))
+            return len(batch)
+
+        def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+            pass
+
+        def tx_ready(self) -> None:
+            pass
+
+    hub.ports[1].attach(Far())
+    with Recorder(tmp_path / "x") as recorder:
+        nic = Nic(
+            memory=dma, irq=RecordingLine(clock), link=hub.ports[0], clock=clock, record=recorder
+        )
+        enable_bus_master(nic)
+        guest = GuestRings(nic.slot, memory)
+        guest.up(mac=BENCH_MAC)
+        clock.run_for(5_000_000_000)
+        guest.post_legacy(frame(100))
+        wr(nic, "TDT", guest.tx.next_to_use)
+        clock.run_for(1_000_000)
+        assert rd(nic, "STATUS") & 1 == 0, "half duplex"
+        assert rd(nic, "GPTC") == 1
+    assert [len(one) for one in got] == [100]
+    same(tmp_path / "x")
 
 
 def test_a_recording_of_version_1_is_the_same_still(tmp_path: Path) -> None:
@@ -420,7 +459,7 @@ def scalars() -> st.SearchStrategy[Any]:
         st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 64) - 1), st.text(max_size=8),
         st.binary(max_size=40), st.lists(st.binary(max_size=70), max_size=3),
         st.sampled_from(["create", "restore", "close", "hold", "halt", "pause", "resume"]),
-        st.sampled_from(["reset", "_mac_reset"]),
+        st.sampled_from(["reset", "_mac_reset", "noticed", "attach_worker", "pause_worker"]),
     )  # fmt: skip
 
 

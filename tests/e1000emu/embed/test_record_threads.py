@@ -36,11 +36,12 @@ from e1000emu.testing.recorders import RecordingLink
 from fastpath.irqblock import EventLine
 from tests.e1000emu.common import frame
 from tests.e1000emu.embed.fakeclient import TIMEOUT_NS, FakeClient
-from tests.e1000emu.test_record import changed, events, first, flip
+from tests.e1000emu.test_record import changed, events, first, flip, judge, scalars
 from tests.support import examples
 
 RX_ON = Rctl.EN | Rctl.BAM | Rctl.SECRC
 CAUSES = Int.RXT0 | Int.TXDW | Int.LSC
+GPRC, GPTC = 0x4074, 0x4080
 PAUSE = bytes.fromhex("0180c200000102000000000188080001ffff").ljust(60, b"\0")
 
 
@@ -152,6 +153,8 @@ def traffic(rig: Rig) -> None:
         rig.client.unmask()
         rings.reap()
         assert [len(one.data) for one in rings.receive()] == [size, size]
+    assert rings.read(GPTC) == 6
+    assert rings.read(GPRC) == 6
 
 
 KINDS = [(solo, tap) for solo in (False, True) for tap in (False, True)]
@@ -359,6 +362,21 @@ def test_a_recording_of_version_1_has_no_workers(busy: Path, tmp_path: Path) -> 
     (tmp_path / "x").write_bytes(busy.read_bytes().replace(b"recording 2\n", b"recording 1\n", 1))
     with pytest.raises(RecordingError, match=r"\(HOT_READ\) is not of version 1|\(HOT_WRITE\)"):
         replay(tmp_path / "x")
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(number=st.integers(0, 1 << 16), at=st.integers(0, 5), value=scalars())
+def test_no_value_harms(
+    tmp_path_factory: pytest.TempPathFactory, busy: Path, number: int, at: int, value: Any
+) -> None:
+    """Any argument of any event exchanged."""
+    path = tmp_path_factory.mktemp("bad") / "x"
+
+    def change(body: list[Any]) -> None:
+        body[min(at, len(body) - 1)] = value
+
+    changed(busy, path, 1 + number % len(events(busy)), change)
+    judge(path)
 
 
 def test_edges_are_counted() -> None:
