@@ -28,8 +28,8 @@ cdef class DataPath(Worker):
     cdef e1k_mutex mutex        # held in an engine, and by whoever changes what engines look at
     cdef int wake_fd, notice_fd
     cdef e1k_mutex drive        # held by the thread that turns
-    cdef e1k_mutex gate         # held from `enter` to `leave`
-    cdef int asleep, driven, wanted
+    cdef int asleep             # the thread of `run`: AWAKE, ASLEEP or TAKEN
+    cdef int wanted             # from `enter` to `leave` it does not turn
     cdef int still              # RUNS, PAUSED: rings and wire are someone else's for now, HALTED
     cdef bint tx_stuck, rx_paused
     cdef bint bell              # a doorbell was served; for the thread that did
@@ -61,6 +61,7 @@ cdef class DataPath(Worker):
     cdef void leave(self) noexcept nogil
     cdef bint take(self) noexcept nogil
     cdef void give(self) noexcept nogil
+    cdef void look_again(self) noexcept nogil
     cdef void notice(self, uint32_t what) noexcept nogil
     cdef uint32_t step_tx(self) noexcept nogil
     cdef int step_rx(self, int64_t now, uint32_t *events) noexcept nogil

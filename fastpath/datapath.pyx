@@ -30,8 +30,9 @@ from fastpath.irqblock cimport EventLine
 from fastpath.macpath cimport RX_LEVEL, RX_LOOK
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT
 from fastpath.threads cimport (
-    e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
+    e1k_changed, e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
     e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
+    e1k_wait_while,
 )
 from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF
 
@@ -132,6 +133,10 @@ cdef enum:
     LARGE = 8192                # bytes of an average frame from which it is one
     FULL_RETRY_NS = 200_000     # how soon a wire without room is tried again, should it not say
     RX_PACE_NS = 200_000        # how long frames come together on the wire at most
+    # `DataPath.asleep`
+    AWAKE = 0                   # it looks at everything before it sleeps
+    ASLEEP = 1
+    TAKEN = 2                   # asleep, and another turns, who looks at everything but settings
     # `DataPath.still`
     RUNS = 0
     PAUSED = 1
@@ -184,14 +189,12 @@ cdef class DataPath(Worker):
         self.rx_frames = RX_FRAMES
         e1k_mutex_init(&self.mutex)
         e1k_mutex_init(&self.drive)
-        e1k_mutex_init(&self.gate)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.notice_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __dealloc__(self):
         e1k_mutex_destroy(&self.mutex)
         e1k_mutex_destroy(&self.drive)
-        e1k_mutex_destroy(&self.gate)
         e1k_close(&self.wake_fd)
         e1k_close(&self.notice_fd)
 
@@ -290,13 +293,17 @@ cdef class DataPath(Worker):
     def __exit__(self, *exc):
         self.tx_stuck = False
         e1k_unlock(&self.mutex)
-        self.wake()
+        self.look_again()
 
     cdef void wake(self) noexcept nogil:
         e1k_fence()
-        if e1k_get(&self.driven):
-            return              # whoever turns looks at everything before it lets go
-        if e1k_get(&self.asleep) and e1k_swap(&self.asleep, 0):
+        if e1k_get(&self.asleep) == ASLEEP:
+            self.look_again()
+
+    cdef void look_again(self) noexcept nogil:
+        """Whatever the thread sleeps by may be another."""
+        e1k_fence()
+        if e1k_get(&self.asleep) and e1k_swap(&self.asleep, AWAKE) == ASLEEP:
             self.wakes += 1
             e1k_event(self.wake_fd)
 
@@ -454,8 +461,7 @@ cdef class DataPath(Worker):
             while e1k_get(&self.still) != HALTED:
                 if e1k_get(&self.wanted):
                     e1k_unlock(&self.drive)
-                    e1k_lock(&self.gate)
-                    e1k_unlock(&self.gate)
+                    e1k_wait_while(&self.wanted, 1)
                     e1k_lock(&self.drive)
                     continue
                 now = e1k_now_ns()
@@ -475,15 +481,18 @@ cdef class DataPath(Worker):
         """Let the calling thread turn, unless the other one is at it."""
         if not e1k_trylock(&self.drive):
             return False
-        e1k_put(&self.driven, 1)
+        e1k_put(&self.asleep, TAKEN)
         return True
 
     cdef void give(self) noexcept nogil:
         """Let the thread of `run` turn again; wake it if it has something to do earlier."""
-        cdef int64_t due = self.irq.next_due(), until = self.sleeps_until
-        cdef bint more = (self.may_send() or e1k_get(&self.tx_left) or e1k_get(&self.rx_left)
-                          or (due and (not until or due < until)))
-        e1k_put(&self.driven, 0)
+        cdef int64_t due, until = self.sleeps_until
+        cdef bint more = e1k_swap(&self.asleep, ASLEEP) == AWAKE    # by `look_again`
+        # What comes from here on wakes it.
+        due = self.irq.next_due()
+        if (self.may_send() or e1k_get(&self.tx_left) or e1k_get(&self.rx_left)
+                or (due and (not until or due < until))):
+            more = True
         e1k_unlock(&self.drive)
         if more:
             self.wake()
@@ -491,9 +500,8 @@ cdef class DataPath(Worker):
     cdef void enter(self) noexcept nogil:
         """Let the calling thread turn until it leaves; the thread of `run` waits."""
         e1k_put(&self.wanted, 1)
-        e1k_lock(&self.gate)
         e1k_lock(&self.drive)
-        e1k_put(&self.asleep, 0)
+        e1k_put(&self.asleep, AWAKE)
         self.tx_frames = SOLO_TX_FRAMES
         self.tx_super = SOLO_TX_SUPER
         self.rx_frames = SOLO_RX_FRAMES
@@ -504,8 +512,8 @@ cdef class DataPath(Worker):
         self.tx_super = TX_SUPER
         self.rx_frames = RX_FRAMES
         e1k_put(&self.wanted, 0)
+        e1k_changed(&self.wanted)
         e1k_unlock(&self.drive)
-        e1k_unlock(&self.gate)
         e1k_event(self.wake_fd)         # it may be asleep, by deadlines of long ago
 
     cdef bint may_send(self) noexcept nogil:
@@ -650,12 +658,12 @@ cdef class DataPath(Worker):
         cdef pollfd fds[4]
         cdef int64_t due, now, wait = -1
         cdef bint blocked, paced
-        e1k_put(&self.asleep, 1)
+        e1k_put(&self.asleep, ASLEEP)
         e1k_fence()
         # What came between the last look and `asleep` has woken nobody.
         if (e1k_get(&self.still) == HALTED or (self.may_send() and not e1k_get(&self.tx_left))
                 or self.may_store()):
-            e1k_put(&self.asleep, 0)
+            e1k_put(&self.asleep, AWAKE)
             return
         blocked = e1k_get(&self.rx_left) > 0
         due = self.irq.next_due()
@@ -691,7 +699,7 @@ cdef class DataPath(Worker):
             e1k_unlock(&self.drive)
             e1k_poll(fds, 2, wait)
             e1k_lock(&self.drive)
-        e1k_put(&self.asleep, 0)
+        e1k_put(&self.asleep, AWAKE)
         if fds[0].revents:
             e1k_event_clear(self.wake_fd)
 

@@ -16,6 +16,8 @@ cdef extern from "beside.h" nogil:
     void e1k_put(int *p, int v)
     int e1k_swap(int *p, int v)
     void e1k_fence()
+    void e1k_wait_while(int *p, int v)
+    void e1k_changed(int *p)
     void e1k_event(int fd)
     void e1k_event_clear(int fd)
     void e1k_close(int *fd)

@@ -2,6 +2,8 @@
 #ifndef E1000EMU_BESIDE_H
 #define E1000EMU_BESIDE_H
 
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -37,6 +39,18 @@ static inline int e1k_get(const int *p) { return __atomic_load_n(p, __ATOMIC_SEQ
 static inline void e1k_put(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
 static inline int e1k_swap(int *p, int v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
 static inline void e1k_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+
+/* Sleep as long as *p is v; whoever changes it calls e1k_changed(). */
+static inline void e1k_wait_while(int *p, int v)
+{
+    while (e1k_get(p) == v)
+        syscall(SYS_futex, p, FUTEX_WAIT_PRIVATE, v, NULL, NULL, 0);
+}
+
+static inline void e1k_changed(int *p)
+{
+    syscall(SYS_futex, p, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
 
 /* Between two looks at what another processor writes. */
 static inline void e1k_pause(void)
