@@ -90,8 +90,6 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
         flags = [optimize, "-g0", "-w", "-fno-semantic-interposition"]
         # Cython's name for what runs once, when a module is loaded: half of a small module.
         flags += ['-DCYTHON_SMALL_CODE=__attribute__((cold,optimize("Og")))']
-        # Nothing unwinds through a module but a debugger, and the tables are a fifteenth of it.
-        flags += ["-fno-asynchronous-unwind-tables"]
         # Calls of CPython go through the table of addresses, not by a stub in another cache line.
         flags += ["-fno-plt"]
     flags += ["-fno-strict-aliasing"]

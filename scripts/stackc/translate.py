@@ -20,6 +20,8 @@ from Cython.Compiler.Main import Context, compile_single
 from Cython.Compiler.Options import CompilationOptions
 from Cython.Utils import file_generated_by_this_cython
 
+from stackc import needed
+
 
 def translate(
     modules: dict[str, Path],
@@ -108,6 +110,7 @@ def _translate_and_exit(
             fingerprint = store.transitive_fingerprint(
                 pyx, dependencies, settings, FingerprintFlags("c", False, False)
             )
+        needed.install()
         result = compile_single(
             pyx, settings, name, cache=store, context=context, fingerprint=fingerprint
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,97 @@ def test_each_module_is_translated_when_it_is_older_than_what_it_reads(tmp_path:
     later = (tmp_path / "uses.c").stat().st_mtime + 5
     os.utime(tmp_path / "common.pxd", (later, later))
     assert run()[:2] == (0, ["common", "uses"])
+
+
+NEEDED = {
+    "common.pxd": """
+cdef class Base:
+    cdef public int b
+cdef class Followed:
+    cdef public int x
+cdef class Thing(Base):
+    cdef public Followed other
+    cdef public Unused unused
+cdef class Methods:
+    cdef int call(self)
+    cdef int refuse(self, Unused unused)
+cdef class Parent:
+    cdef public int p
+cdef class Late:
+    cdef public int q
+cdef class Unused:
+    cdef public Thing thing
+""",
+    "common.pyx": """
+cdef class Base:
+    pass
+cdef class Followed:
+    pass
+cdef class Thing(Base):
+    pass
+cdef class Methods:
+    cdef int call(self):
+        return 7
+    cdef int refuse(self, Unused unused):
+        return 8
+cdef class Parent:
+    pass
+cdef class Late:
+    pass
+cdef class Unused:
+    pass
+""",
+    "uses.pyx": """
+from common cimport Base, Late, Methods, Parent, Thing, Unused
+cdef class Own(Parent):
+    pass
+def follow(Thing t):
+    return t.other.x + t.b
+def call(Methods m):
+    return m.call()
+made = Late()
+""",
+    "check.py": """
+import common, uses
+t = common.Thing()
+t.other = common.Followed()
+t.other.x, t.b = 40, 2
+assert uses.follow(t) == 42
+assert uses.call(common.Methods()) == 7
+own = uses.Own()
+own.p = 3
+assert isinstance(own, common.Parent) and own.p == 3
+assert type(uses.made) is common.Late
+""",
+    "build.py": """
+import sys
+sys.path.insert(0, sys.argv[1] + "/scripts")
+from pathlib import Path
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from stackc.translate import translate
+options = {"include_path": ["."]}
+modules = {name: Path(f"{name}.pyx") for name in ("common", "uses")}
+translate(modules, ["common"], 2, **options)
+sys.argv[1:] = ["-q", "build_ext", "--inplace"]
+setup(ext_modules=cythonize([Extension(n, [str(p)]) for n, p in modules.items()], **options))
+""",
+}
+
+
+def test_a_module_has_the_classes_that_it_uses_and_no_others(tmp_path: Path) -> None:
+    for name, text in NEEDED.items():
+        (tmp_path / name).write_text(text)
+    for words in (["build.py", str(ROOT)], ["check.py"]):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    written = (tmp_path / "uses.c").read_text()
+    imported = set(re.findall(r'__Pyx_ImportType\w*\(\w+, "common", "(\w+)"', written))
+    assert imported == {"Base", "Followed", "Late", "Methods", "Parent", "Thing"}
+    assert "struct __pyx_obj_6common_Unused;" in written
+    assert "struct __pyx_obj_6common_Unused {" not in written
 
 
 def translated(text: str, tmp_path: Path, **others: str) -> tuple[str, str]:

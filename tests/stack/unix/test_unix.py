@@ -274,18 +274,18 @@ def test_asyncio(host):
 def test_names_are_the_nets_own(host):
     other = host.netns_add("other")
     for net in (host, other):
-        for name in ("/tmp/x", b"\0x"):
+        for name in ("/tmp/of-the-net", b"\0x"):
             net.socket(AF_UNIX).bind(name)
-    assert not os.path.exists("/tmp/x")
-    fails(errno.EADDRINUSE, host.socket(AF_UNIX).bind, "/tmp//./x")
+    assert not os.path.exists("/tmp/of-the-net")
+    fails(errno.EADDRINUSE, host.socket(AF_UNIX).bind, "/tmp//./of-the-net")
     fails(errno.EADDRINUSE, host.socket(AF_UNIX).bind, b"\0x")
     fails(errno.EADDRINUSE, host.socket(AF_UNIX).bind, "/tmp")
     fails(errno.ECONNREFUSED, host.socket(AF_UNIX).connect, "/tmp")
-    fails(errno.ENOTDIR, host.socket(AF_UNIX).connect, "/tmp/x/y")
+    fails(errno.ENOTDIR, host.socket(AF_UNIX).connect, "/tmp/of-the-net/y")
     fails(errno.EISDIR, host.unlink, "/tmp")
-    host.unlink("tmp/../tmp/x")
-    fails(errno.ENOENT, host.unlink, "/tmp/x")
-    fails(errno.ENOENT, host.socket(AF_UNIX).connect, "/tmp/x")
+    host.unlink("tmp/../tmp/of-the-net")
+    fails(errno.ENOENT, host.unlink, "/tmp/of-the-net")
+    fails(errno.ENOENT, host.socket(AF_UNIX).connect, "/tmp/of-the-net")
     assert not host.unx.folders
     other.close()
 

@@ -1,0 +1,98 @@
+"""Leave out of a module's C the classes of other modules that it does nothing with.
+
+Cython declares and imports every class of a module that is cimported. Of the stack's two hundred a
+module touches ten to fifty; the others were a third of the C of a small one, 14 KB of its machine
+code, and of thirty thousand imports with which a program began.
+
+What the C touches is known when all else is written: Cython writes the imports, each at a place of
+its own, and the declarations last. A class stays when its struct, type or table of methods is
+named, or a field that points to it is followed; so the sizes of all structs that the code relies on
+are compared at import, as before. A class too few would be an error of the C compiler.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from Cython.Compiler import Naming
+from Cython.Compiler.ModuleNode import ModuleImportGenerator, ModuleNode
+
+NAMED = re.compile(r"\b__pyx_(?:obj|ptype|vtabptr|vtabstruct)_\w+")
+FOLLOWED = re.compile(r"\b(\w+)\)*->")
+
+_declare = ModuleNode.generate_declarations_for_modules
+
+
+def install() -> None:
+    """Make Cython, in this process, leave them out. It can write one module then, no more."""
+    ModuleNode.generate_type_import_code_for_module = _import_types
+    ModuleNode.generate_declarations_for_modules = _declare_needed
+
+
+def _import_types(self: Any, module: Any, env: Any, code: Any) -> None:
+    """As Cython's, but that each type's import can be taken back (`_declare_needed`)."""
+    imports = self.__dict__.setdefault("stackc_imports", {})
+    with ModuleImportGenerator(code) as generator:
+        for entry in module.c_class_entries:
+            if entry.defined_in_pxd and entry.type not in env.types_imported:
+                place = code
+                if _elsewhere(entry):
+                    # The module is imported before the place, for those that stay.
+                    name = entry.type.module_name.as_c_string_literal()
+                    generator.imported_module(name, code.error_goto(entry.pos))
+                    place = imports[entry.type] = code.insertion_point()
+                self.generate_type_import_code(env, entry.type, entry.pos, place, generator)
+
+
+def _declare_needed(self: Any, env: Any, modules: Any, globalstate: Any) -> None:
+    imports = self.__dict__.get("stackc_imports", {})
+    written = {type_: place.getvalue() for type_, place in imports.items()}
+    for place in imports.values():
+        place.buffer.reset()
+    text = globalstate.rootwriter.getvalue()
+    named = set(NAMED.findall(text))
+    followed = set(FOLLOWED.findall(text))
+    entries = [e for m in modules if m is not env for e in m.c_class_entries if _elsewhere(e)]
+    needed = {e.type for e in entries if named & _names(e.type)}
+    needed |= {e.type.base_type for e in env.c_class_entries}
+    waiting = [t for t in needed if t]
+    while waiting:
+        one = waiting.pop()
+        reached = [one.base_type] if one.base_type else []
+        if one.scope:
+            reached += [a.type for a in one.scope.var_entries if a.cname in followed]
+        for type_ in reached:
+            if type_.is_extension_type and type_ not in needed:
+                needed.add(type_)
+                waiting.append(type_)
+    out = [e for e in entries if e.type not in needed]
+    for entry in out:
+        self.generate_objstruct_predeclaration(entry.type, globalstate["type_declarations"])
+    for type_ in imports.keys() - {entry.type for entry in out}:
+        imports[type_].buffer.write(written[type_])
+    for module in modules:
+        module.c_class_entries = [e for e in module.c_class_entries if e not in out]
+        module.type_entries = [e for e in module.type_entries if e not in out]
+    _declare(self, env, modules, globalstate)
+
+
+def _elsewhere(entry: Any) -> bool:
+    """Whether the class is of another module, and its struct is for Cython to declare."""
+    return bool(
+        entry.defined_in_pxd
+        and not entry.in_cinclude
+        and entry.type.scope
+        and not entry.type.typedef_flag
+        and entry.type.objstruct_cname.startswith(Naming.objstruct_prefix)
+    )
+
+
+def _names(type_: Any) -> set[str]:
+    names = (
+        type_.objstruct_cname,
+        type_.typeptr_cname,
+        type_.vtabptr_cname,
+        type_.vtabstruct_cname,
+    )
+    return {name for name in names if name}
