@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.netns]
 
 PACKAGES = ("u-boot-qemu",)
 UEFI_PACKAGES = ("ovmf", "ipxe")
+ROM_PACKAGES = ("ipxe-qemu",)
 MIB = 1 << 20
 LOAD_ADDRESS = 0x4000000
 BOOT_S, COMMAND_S = 120.0, 240.0
@@ -53,6 +54,12 @@ def firmware() -> Path:
 def ovmf() -> Path:
     """UEFI for a PC, and iPXE as a program for it."""
     return _unpacked("uefi", UEFI_PACKAGES)
+
+
+@pytest.fixture(scope="module")
+def rom() -> bytes:
+    """iPXE as an option ROM for the 82540EM, for a BIOS."""
+    return (_unpacked("roms", ROM_PACKAGES) / "usr/share/qemu/pxe-e1000.rom").read_bytes()
 
 
 def _unpacked(name: str, packages: tuple[str, ...]) -> Path:
@@ -210,6 +217,24 @@ def test_ipxe_runs_the_script_that_the_server_gives(
         try:
             printed = machine.until(b"script of the server runs", BOOT_S)
             assert MAC.hex(":").encode() in printed
+        finally:
+            machine.close()
+        assert wrong(nic.nic) == []
+
+
+def test_a_bios_boots_from_the_flash_of_the_card(
+    image: GuestImage, rom: bytes, server: Server, tmp_path: Path
+) -> None:
+    """QEMU has no ROM of its own here: it copies what the card's boot flash holds, and the BIOS
+    runs iPXE out of that."""
+    (server.root / "boot.ipxe").write_text(SCRIPT)
+    with offered(tmp_path / "nic", server.tap, server.clock, flash=rom) as nic:
+        machine = Firmware(image, tmp_path, nic.path, bootindex=1)
+        try:
+            printed = machine.until(b"script of the server runs", BOOT_S)
+            assert MAC.hex(":").encode() in printed
+            machine.type(b"ifstat\n")
+            machine.until(b"net0: " + MAC.hex(":").encode() + b" using 82540em", COMMAND_S)
         finally:
             machine.close()
         assert wrong(nic.nic) == []

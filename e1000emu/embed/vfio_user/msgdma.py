@@ -158,7 +158,7 @@ class MessageDma:
         self.errors = 0
         """Requests that the client refused, or did not answer in time."""
         self._send: Callable[[bytes], None] | None = None
-        self._max_xfer = vu.MAX_DATA_XFER_BYTES
+        self._max_xfer = vu.MAX_DMA_BYTES
         self._serial = 0
         self._ident = 0
         self._waiting: deque[_Request] = deque()

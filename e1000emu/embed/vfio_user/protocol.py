@@ -39,8 +39,11 @@ TYPE_MASK, TYPE_COMMAND, TYPE_REPLY = 0xF, 0x0, 0x1
 NO_REPLY, ERROR = 0x10, 0x20
 
 HEADER_BYTES = 16
-MAX_DATA_XFER_BYTES = 65536
-"""The most data of one region access that we take or give."""
+MAX_DATA_XFER_BYTES = 1 << 20
+"""The most data of one region access that we take or give: QEMU reads an option ROM at once, and a
+flash has up to 512 KiB."""
+MAX_DMA_BYTES = 1 << 16
+"""The most data of one DMA request of ours."""
 MAX_MESSAGE_BYTES = HEADER_BYTES + 16 + MAX_DATA_XFER_BYTES
 DEFAULT_DATA_XFER_BYTES = 1 << 20
 """What a client takes that does not say."""
@@ -271,7 +274,7 @@ class Version(NamedTuple):
                 errno.EINVAL,
                 f"VERSION: max_data_xfer_size {size!r}: a number from {MIN_DATA_XFER_BYTES} up",
             )
-        return min(size, MAX_DATA_XFER_BYTES)
+        return min(size, MAX_DMA_BYTES)
 
     def emit(self, room: int) -> bytes:
         """Return the payload in at most `room` bytes, the last capabilities left out as need be.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import mmap
 import os
 import resource
@@ -932,6 +933,35 @@ def test_socket_of_a_dead_server_is_replaced(tmp_path: Path) -> None:
         client = FakeClient(path, clock)
         client.version()
         client.close()
+    clock.close()
+
+
+@pytest.mark.parametrize("kib", [64, 128, 512])
+def test_an_option_rom_is_read_at_once_from_the_flash(kib: int, tmp_path: Path) -> None:
+    """As QEMU does, whatever the guest has enabled; at most what the server says it takes."""
+    image = bytes(range(251)) * (kib * 1024 // 251)
+    clock = RealClock()
+    with VfioUserServer(
+        tmp_path / "s", link=RecordingLink(), clock=clock, autoneg_ns=0, flash=image
+    ) as server:
+        client = FakeClient(tmp_path / "s", clock)
+        capabilities = json.loads(client.version()[4:].rstrip(b"\0"))["capabilities"]
+        assert capabilities["max_data_xfer_size"] >= kib * 1024
+        sizes = {}
+        for index in (1, vu.VFIO_PCI_ROM_REGION_INDEX):
+            asked = vu.REGION_INFO.pack(32, 0, index, 0, 0, 0)
+            answer = client.request(Command.DEVICE_GET_REGION_INFO, asked)
+            _, flags, _, _, size, _ = vu.REGION_INFO.unpack(answer)
+            sizes[index] = flags, size
+        assert sizes == {1: (3, kib * 1024), vu.VFIO_PCI_ROM_REGION_INDEX: (1, kib * 1024)}
+        whole = client.region_read(vu.VFIO_PCI_ROM_REGION_INDEX, 0, kib * 1024)
+        assert whole == image.ljust(kib * 1024, b"\xff")
+        rom = vu.VFIO_PCI_ROM_REGION_INDEX
+        assert error_of(client.region_read, rom, 1, kib * 1024) == errno.EINVAL
+        client.config_write(4, 2, 2)
+        assert client.region_read(1, 7, 300) == image[7:307]
+        client.close()
+        assert server.refusals == 1
     clock.close()
 
 

@@ -438,7 +438,7 @@ def header_only(client: FakeClient, request: Message) -> bytes:
 
 
 def too_large(client: FakeClient, request: Message) -> bytes:
-    return vu.reply(request, bytes(200_000))
+    return vu.reply(request, bytes(vu.MAX_MESSAGE_BYTES))
 
 
 @pytest.mark.parametrize(
