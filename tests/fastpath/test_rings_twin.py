@@ -178,10 +178,12 @@ class TxMachine(RuleBasedStateMachine):
         head=st.integers(0, 31), tail=st.integers(0, 33), size=st.sampled_from([512, 512, 128, 64])
     )
     def move_ring(self, head: int, tail: int, size: int) -> None:
+        self.abort()  # as each write to TDLEN or TDH does
         for tx in self.both():
             tx.regs["TDLEN"] = size
             tx.regs["TDH"], tx.regs["TDT"] = head, tail
         self.doorbell(100, False)
+        self.abort()
         for tx in self.both():
             tx.regs["TDLEN"] = 512
             tx.regs["TDT"] = tx.regs["TDH"] = head
