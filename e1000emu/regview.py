@@ -53,24 +53,23 @@ class Registers:
         on_write = _hook(owner, r.on_write)
         reset = self._part.reset_overrides.get(r.name, r.reset)
         level = LEVEL_POWER_ON if r.survives else LEVEL_RST
-        define = self.file.define
-        rmask, rw, w1c, w1s = r.rmask, r.stored_mask, r.w1c_mask, r.w1s_mask
-        rc, act = r.rc_mask, r.act_mask
-        for offset in r.offsets:
-            define(
+        together = r.step == 4  # the packet buffer alone has 16,384
+        for offset in (r.offset,) if together else r.offsets:
+            self.file.define(
                 offset // 4,
                 reset,
-                rmask=rmask,
-                rw=rw,
-                w1c=w1c,
-                w1s=w1s,
-                rc=rc,
-                act=act,
+                rmask=r.rmask,
+                rw=r.stored_mask,
+                w1c=r.w1c_mask,
+                w1s=r.w1s_mask,
+                rc=r.rc_mask,
+                act=r.act_mask,
                 on_read=on_read,
                 on_write=on_write,
                 hot=r.hot,
                 decoded=r.decoded,
                 reset_level=level,
+                count=r.count if together else 1,
             )
 
     def __getitem__(self, key: str | int) -> int:

@@ -66,8 +66,9 @@ class RegFile:
         hot: bool = False,
         decoded: bool = False,
         reset_level: int = 0,
+        count: int = 1,
     ) -> None:
-        """Define dword `index` by what reads and writes do to each of its bits.
+        """Define `count` dwords from `index` on by what reads and writes do to each of their bits.
 
         Reading gives ``value & rmask`` and clears the bits of `rc`; where there is a read hook,
         ``on_read(value)`` does that and returns what the read gives (then masked). Writing stores
@@ -79,7 +80,7 @@ class RegFile:
         another form and makes it anew after a change (`fastpath.rxfilter`). `reset_level`:
         `reset(level)` restores registers whose reset_level <= level. Raises: ValueError, a bit is
         in two of `rw`, `w1c`, `w1s`, `act`; the hooks are of two kinds; `hot` without a compiled
-        one.
+        one; not all of `count` are in the file.
         """
     def watch(self, index: int, told: int = 0, absent: int = 0, *, every: bool = False) -> None:
         """Call `on_watched` before a write to dword `index` takes effect, if it writes 1 to a bit

@@ -215,9 +215,12 @@ cdef class RegFile:
     def define(self, index, uint32_t reset=0, *, uint32_t rmask=0xFFFFFFFF, uint32_t rw=0,
                uint32_t w1c=0, uint32_t w1s=0, uint32_t rc=0, uint32_t act=0,
                on_read=None, on_write=None, bint hot=False, bint decoded=False,
-               int reset_level=0):
-        """Define dword `index`; see the stub for what each argument means."""
-        cdef reg *r = &self.r[<uint32_t>self._index(index)]
+               int reset_level=0, int count=1):
+        """Define `count` dwords from `index` on; see the stub for what each argument means."""
+        cdef uint32_t first = self._index(index), i
+        cdef reg one
+        if not 1 <= count <= self.n - first:
+            raise ValueError(f"RegFile.define: {count} dwords from {index} on of {self.n}")
         hook = on_read if on_read is not None else on_write
         direct = isinstance(hook, RegHook)
         if direct and (on_write is not None and on_write is not hook):
@@ -226,28 +229,32 @@ cdef class RegFile:
             raise ValueError(f"RegFile.define: dword {index} is hot and has no compiled hook")
         if (rw & w1c) | (rw & w1s) | (rw & act) | (w1c & w1s) | (w1c & act) | (w1s & act):
             raise ValueError(f"RegFile.define: dword {index} has a bit in two of rw, w1c, w1s, act")
-        r.kind = K_MASKS
-        r.reset = reset
-        self.v[<uint32_t>index] = reset
-        r.rmask = rmask
-        r.rw = rw
-        r.w1c = w1c
-        r.w1s = w1s
-        r.rc = rc
-        r.act = act
-        r.wmask = rw | w1c | w1s | act
-        r.told = r.absent = 0
-        r.target = index
-        r.reset_level = reset_level
-        r.hooks = ((HOOK_READ if on_read is not None else 0)
-                   | (HOOK_WRITE if on_write is not None else 0)
-                   | (HOOK_DIRECT if direct else 0) | (HOOK_HOT if hot else 0)
-                   | (HOOK_DECODED if decoded else 0))
+        one = self.r[first]
+        one.kind = K_MASKS
+        one.reset = reset
+        one.rmask = rmask
+        one.rw = rw
+        one.w1c = w1c
+        one.w1s = w1s
+        one.rc = rc
+        one.act = act
+        one.wmask = rw | w1c | w1s | act
+        one.told = one.absent = 0
+        one.reset_level = reset_level
+        one.hooks = ((HOOK_READ if on_read is not None else 0)
+                     | (HOOK_WRITE if on_write is not None else 0)
+                     | (HOOK_DIRECT if direct else 0) | (HOOK_HOT if hot else 0)
+                     | (HOOK_DECODED if decoded else 0))
+        one.hook = <void *>hook         # borrowed of the lists
+        for i in range(first, first + <uint32_t>count):
+            one.target = i
+            one.which = i * 4
+            self.r[i] = one
+            self.v[i] = reset
+            self._read_hooks[i] = on_read
+            self._write_hooks[i] = on_write
+            self._stats[i] = None
         self.changes += 1
-        r.hook = <void *>hook           # borrowed of the lists
-        self._read_hooks[index] = on_read
-        self._write_hooks[index] = on_write
-        self._stats[index] = None
 
     def watch(self, index, uint32_t told=0, uint32_t absent=0, *, bint every=False):
         """Tell `on_watched` of writes to dword `index`; see the stub."""

@@ -176,15 +176,17 @@ class RegFile:
         on_write: Callable[[int, int], object] | None = None,
         decoded: bool = False,
         reset_level: int = 0,
+        count: int = 1,
     ) -> None:
-        """Define dword `index`."""
+        """Define `count` dwords from `index` on."""
         if not 0 <= index < len(self._regs):
             raise IndexError(index)
-        self._regs[index] = _Reg(
-            reset, reset, rmask, rw, w1c, w1s, rc, act, reset_level, on_read, on_write
-        )
-        self._target[index] = index
-        self._watched.pop(index, None)
+        for i in range(index, index + count):
+            self._regs[i] = _Reg(
+                reset, reset, rmask, rw, w1c, w1s, rc, act, reset_level, on_read, on_write
+            )
+            self._target[i] = i
+            self._watched.pop(i, None)
 
     def watch(self, index: int, told: int = 0, absent: int = 0, *, every: bool = False) -> None:
         """Tell `on_watched` of writes to dword `index`."""

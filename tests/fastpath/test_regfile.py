@@ -17,7 +17,7 @@ ACCESSES = ("ro", "rw", "w1c", "w1s", "act")
 definition = st.tuples(
     st.integers(0, SIZE - 1), u32, u32,
     st.lists(st.sampled_from(ACCESSES), min_size=32, max_size=32),
-    u32, st.booleans(), st.booleans(),
+    u32, st.booleans(), st.booleans(), st.integers(1, 3),
 )  # fmt: skip
 access = st.tuples(
     st.sampled_from(["read", "write", "poke", "set", "clear", "reset"]),
@@ -48,7 +48,7 @@ def test_access_rules_equal_reference(definitions, watched, accesses) -> None:
     files: list[Any] = [RegFile(SIZE), ref.RegFile(SIZE)]
     logs = [Seen(), Seen()]
     for file, log in zip(files, logs, strict=True):
-        for index, reset, rmask, bits, rc, read, write in definitions:
+        for index, reset, rmask, bits, rc, read, write, count in definitions:
             on_read, on_write = log.hook(index, read, write)
             masks = {
                 name: sum(1 << i for i, b in enumerate(bits) if b == name) for name in ACCESSES
@@ -56,7 +56,7 @@ def test_access_rules_equal_reference(definitions, watched, accesses) -> None:
             del masks["ro"]
             file.define(
                 index, reset, rmask=rmask, rc=rc, on_read=on_read, on_write=on_write,
-                reset_level=index & 1, **masks,
+                reset_level=index & 1, count=min(count, SIZE - index), **masks,
             )  # fmt: skip
         file.on_unknown = lambda *args, log=log: log.append(("?", *args))
         file.on_watched = lambda *args, log=log: log.append(("!", *args))
@@ -156,6 +156,9 @@ def test_bad_arguments_are_refused() -> None:
     regs = RegFile(2)
     with pytest.raises(IndexError):
         regs.define(2)
+    for count in (-1, 0, 2, 1 << 30):
+        with pytest.raises(ValueError, match=f"{count} dwords from 1 on of 2"):
+            regs.define(1, count=count)
     with pytest.raises(IndexError):
         regs.peek(8)
     with pytest.raises(ValueError, match="two of"):
