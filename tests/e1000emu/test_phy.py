@@ -7,24 +7,11 @@ import pytest
 from e1000emu.nic import Nic
 from e1000emu.phy import AUTONEG_NS, FORCED_LINK_NS
 from e1000emu.testing.fixtures import Bench, make_bench
-from tests.e1000emu.witness import witness
+from tests.e1000emu.witness import BMSR_ABILITIES, witness
 
 MDIC, STATUS, CTRL, ICR, CTRL_EXT = 0x20, 0x08, 0x00, 0xC0, 0x18
 READY, ERROR, INT = 1 << 28, 1 << 30, 1 << 29
 LU, SLU = 2, 0x40
-BMSR_ABILITIES = [
-    "ERCAP",
-    "ANEGCAPABLE",
-    "NOPREAMBLE",
-    "ESTATEN",
-    "100T2_HD",
-    "100T2_FD",
-    "10HD",
-    "10FD",
-    "100HD",
-    "100FD",
-    "100T4",
-]
 
 
 def phy_read(nic: Nic, n: int, phy: int = 1) -> int:

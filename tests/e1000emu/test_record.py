@@ -438,6 +438,15 @@ def judge(path: Path, *, partial: bool = False) -> None:
     assert not said or f"{path}: at offset" in said or "the header asks for" in said
 
 
+def judge_exchanged(path: Path, to: Path, number: int, at: int, value: Any) -> None:
+    """`judge` a recording in which argument `at` (the last, beyond) of an event is `value`."""
+
+    def change(body: list[Any]) -> None:
+        body[min(at, len(body) - 1)] = value
+
+    judge(changed(path, to, 1 + number % len(events(path)), change))
+
+
 @settings(max_examples=examples(300))
 @given(st.data())
 def test_no_file_harms(
@@ -469,13 +478,7 @@ def test_no_value_harms(
     tmp_path_factory: pytest.TempPathFactory, busy: Path, number: int, at: int, value: Any
 ) -> None:
     """Any argument of any event exchanged."""
-    path = tmp_path_factory.mktemp("bad") / "x"
-
-    def change(body: list[Any]) -> None:
-        body[min(at, len(body) - 1)] = value
-
-    changed(busy, path, 1 + number % len(events(busy)), change)
-    judge(path)
+    judge_exchanged(busy, tmp_path_factory.mktemp("bad") / "x", number, at, value)
 
 
 @settings(max_examples=examples(100))

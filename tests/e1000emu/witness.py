@@ -27,7 +27,15 @@ from e1000emu.pci import PciFunction, Slot
 from e1000emu.phy import Phy
 from fastpath.macpath import BarWindow
 
-__all__ = ["Blinder", "Place", "fields_to_witness", "names_of", "registered", "witness"]
+__all__ = [
+    "BMSR_ABILITIES",
+    "Blinder",
+    "Place",
+    "fields_to_witness",
+    "names_of",
+    "registered",
+    "witness",
+]
 
 HERE = Path(__file__).parent
 PREFIX = {"bar0": "", "phy": "PHY:", "pci": "PCI:"}
@@ -36,7 +44,7 @@ PREFIX = {"bar0": "", "phy": "PHY:", "pci": "PCI:"}
 WINDOWS = frozenset({"BAR0", "BAR1", "BAR2", "ROM"})
 """A host sizes and places them by what they read, and decodes their addresses itself."""
 
-_ABILITIES = [
+BMSR_ABILITIES = [
     "ERCAP",
     "ANEGCAPABLE",
     "NOPREAMBLE",
@@ -51,7 +59,7 @@ _ABILITIES = [
 ]
 CONSTANT = frozenset(
     (
-        *(f"PHY:BMSR.{name}" for name in _ABILITIES),
+        *(f"PHY:BMSR.{name}" for name in BMSR_ABILITIES),
         *(f"PHY:ESTATUS.1000{kind}_{duplex}" for kind in "TX" for duplex in ("HD", "FD")),
         *("PHY:PHYID1.OUI_MSB", "PHY:PHYID2.OUI_LSB", "PHY:PHYID2.MODEL", "PHY:PHYID2.REVISION"),
         *("PHY:ANER.NP_ABLE", "PHY:ANLPAR.100T4", "PHY:ANLPAR.ASM_DIR", "PHY:PSSR.CABLE_LENGTH"),

@@ -36,7 +36,7 @@ from e1000emu.testing.recorders import RecordingLink
 from fastpath.irqblock import EventLine
 from tests.e1000emu.common import frame
 from tests.e1000emu.embed.fakeclient import TIMEOUT_NS, FakeClient
-from tests.e1000emu.test_record import changed, events, first, flip, judge, scalars
+from tests.e1000emu.test_record import changed, events, first, flip, judge_exchanged, scalars
 from tests.support import examples
 
 RX_ON = Rctl.EN | Rctl.BAM | Rctl.SECRC
@@ -370,13 +370,7 @@ def test_no_value_harms(
     tmp_path_factory: pytest.TempPathFactory, busy: Path, number: int, at: int, value: Any
 ) -> None:
     """Any argument of any event exchanged."""
-    path = tmp_path_factory.mktemp("bad") / "x"
-
-    def change(body: list[Any]) -> None:
-        body[min(at, len(body) - 1)] = value
-
-    changed(busy, path, 1 + number % len(events(busy)), change)
-    judge(path)
+    judge_exchanged(busy, tmp_path_factory.mktemp("bad") / "x", number, at, value)
 
 
 def test_edges_are_counted() -> None:
