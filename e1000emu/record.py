@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from e1000emu.errors import ArgumentError
+from e1000emu.links.hub import RelayedStation, Station
 from e1000emu.recording import Header, Kind, Writer
 from fastpath.dma import DmaTable
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
     from e1000emu.pci import Slot
-    from e1000emu.ports import Clock, InterruptLine, Link, LinkPort, TimerHandle
+    from e1000emu.ports import Clock, InterruptLine, Link, LinkPort, Stage, TimerHandle
     from e1000emu.snapshot import NicState
     from fastpath.batch import FrameBatch
     from fastpath.datapath import DataPath
@@ -46,6 +47,14 @@ CALLS = (
     "defer_doorbells", "drive_pin", "glitch", "halt", "noticed", "pause", "power_on_reset", "pull",
     "reset", "restore", "resume",
 )  # fmt: skip
+
+STAGE_CALLS = {
+    "tx": ("pump", "pump_now", "run_to", "settle"),
+    "rx": ("fetched", "kick", "kick_now", "settle"),
+}
+"""What a stage (`ports.Stage`) does to either side of the device."""
+STATION_CALLS = ("collided", "collided_late", "deferred", "excessive", "sent")
+"""What a shared wire tells the device of its frames (`links.hub.Station`)."""
 
 
 class Ports(msgspec.Struct):
@@ -153,6 +162,7 @@ class Recorder:
                 flash=setup.flash,
                 pad_runts=setup.pad_runts,
                 full_duplex=bool(getattr(ports.link, "full_duplex", True)),
+                station=getattr(ports.link, "station", None) is not None,
             )
         )
         self._begin(Kind.CALL, "create", [])
@@ -190,6 +200,11 @@ class Recorder:
             setattr(nic, name, self._access(kind, bar, getattr(nic, name)))
         for name in CALLS:
             setattr(nic, name, self._call(name, getattr(nic, name)))
+        for side, names in STAGE_CALLS.items():
+            port = getattr(nic, side)
+            for name in names:
+                setattr(port, name, self._call(f"{side}.{name}", getattr(port, name)))
+            port.use_stage = self._use_stage(side, port.use_stage)
         # A worker's frames may be under way: that refusal is not the device's, and no event.
         restore, plain = nic.restore, type(nic).restore
 
@@ -309,6 +324,15 @@ class Recorder:
         return lambda *args: self.enter(
             lambda: fn(*args), Kind.CALL, name, [_plain(arg) for arg in args]
         )
+
+    def _use_stage(
+        self, side: str, fn: Callable[[Stage | None], None]
+    ) -> Callable[[Stage | None], None]:
+        def use(stage: Stage | None) -> None:
+            shown = None if stage is None else _Stage(self, side, stage)
+            self.enter(lambda: fn(shown), Kind.CALL, f"{side}.use_stage", [stage is not None])
+
+        return use
 
     # --- memory ----------------------------------------------------------------------------------
 
@@ -489,8 +513,6 @@ class _Link:
 
     gso_max_bytes = 0
     gso_udp = False
-    station = property(lambda self: None, lambda self, station: None)
-    """Nobody: a shared wire below does without the NIC's part in CSMA/CD."""
 
     def __init__(self, recorder: Recorder, link: Link) -> None:
         self._recorder = recorder
@@ -524,6 +546,21 @@ class _Link:
         self._recorder.saw(Kind.GAP, value)
         if hasattr(self._link, "gap_bytes"):
             self._link.gap_bytes = value
+
+    @property
+    def station(self) -> Station | None:
+        """What hears of a shared wire; None: the link is none."""
+        return getattr(self._link, "station", None)
+
+    @station.setter
+    def station(self, station: Station) -> None:
+        if self.station is not None:
+            told = RelayedStation(station, self._told)
+            self._link.station = told  # type: ignore[attr-defined]
+
+    def _told(self, name: str, fn: Callable[..., None], *args: Any) -> None:
+        # What it is asked (TCTL, TIPG) changes nothing and is not written down.
+        self._recorder.enter(lambda: fn(*args), Kind.CALL, f"station.{name}", list(args))
 
     def attach(self, port: LinkPort) -> None:
         """Plug the Nic in."""
@@ -578,6 +615,36 @@ class _Link:
     def tx_ready(self) -> None:
         """Tell the Nic that the link has room."""
         self._recorder.enter(lambda: self._port.tx_ready(), Kind.ROOM)
+
+
+class _Stage:
+    """What stands before an engine while memory answers by messages: outside of the device."""
+
+    def __init__(self, recorder: Recorder, side: str, stage: Stage) -> None:
+        self._recorder = recorder
+        self._side = side
+        self._stage = stage
+
+    @property
+    def busy(self) -> bool:
+        """Whether it waits for memory."""
+        busy = bool(self._stage.busy)
+        self._recorder.saw(Kind.STAGE_BUSY, self._side, busy)
+        return busy
+
+    def run(self) -> None:
+        """The ring or the link has changed."""
+        self._recorder.leave(self._stage.run, Kind.STAGE, self._side, "run", 0)
+
+    def forget(self) -> None:
+        """The ring is another one."""
+        self._recorder.leave(self._stage.forget, Kind.STAGE, self._side, "forget", 0)
+
+    def after(self, causes: int) -> None:
+        """The engine has run."""
+        self._recorder.leave(
+            lambda: self._stage.after(causes), Kind.STAGE, self._side, "after", causes
+        )
 
 
 class _Slot:

@@ -21,8 +21,9 @@ from e1000emu.regs import at_offset
 __all__ = ["VERSION", "Event", "Header", "Kind", "Reader", "RecordingError", "Writer", "describe"]
 
 FILE_KIND = "e1000emu-recording"
-VERSION = 2
-"""What is written. Version 1 has no devices with a worker; it is read all the same."""
+VERSION = 3
+"""What is written. Version 1 has no devices with a worker, 2 no stage before an engine; both are
+read all the same."""
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20
 FLUSH_BYTES = 256 << 10
@@ -103,6 +104,10 @@ class Kind(IntEnum):
     """The gap between frames that the device wants on its link: bytes."""
     DONE = 48
     """What went out has returned; what came in meanwhile stands between."""
+    STAGE = 49
+    """The device tells what stands before an engine (`ports.Stage`): tx or rx, what, causes."""
+    STAGE_BUSY = 50
+    """The device asked whether that waits for memory: tx or rx, answer."""
     END = 63
     """The recording ends: how many records were before, why."""
 
@@ -128,10 +133,13 @@ NESTING = frozenset(
         Kind.PIN,
         Kind.ATTACH,
         Kind.DETACH,
+        Kind.STAGE,
     )
 )
 """Outputs during which the world may come back to the device: `DONE` follows."""
 SINCE_2 = frozenset((Kind.HOT_READ, Kind.HOT_WRITE, Kind.SEND, Kind.STORE, Kind.TICK))
+SINCE = dict.fromkeys(SINCE_2, 2) | dict.fromkeys((Kind.STAGE, Kind.STAGE_BUSY), 3)
+"""The version in which kinds came."""
 
 
 def _number(low: int, high: int) -> Callable[[Any], bool]:
@@ -209,6 +217,8 @@ _SHAPES: dict[Kind, tuple[Callable[[Any], bool], ...]] = {
     Kind.PIN: (_WORD, _flag),
     Kind.GAP: (_WORD,),
     Kind.DONE: (),
+    Kind.STAGE: (_text, _text, _WORD),
+    Kind.STAGE_BUSY: (_text, _flag),
     Kind.END: (_QUAD, _text),
 }
 
@@ -235,6 +245,8 @@ class Header(msgspec.Struct, kw_only=True):
     """Short frames are padded on the way in."""
     full_duplex: bool = True
     """Its link is no shared wire."""
+    station: bool = False
+    """It hears of a shared wire what becomes of its frames."""
 
 
 class Event(NamedTuple):
@@ -391,8 +403,8 @@ class Reader:
     def _check(self, offset: int, number: int, kind: Kind, args: tuple[Any, ...]) -> None:
         shape = _SHAPES[kind]
         name = f"event {number} ({kind.name})"
-        if self._version == 1 and kind in SINCE_2:
-            raise self._bad(offset, f"{name} is not of version 1")
+        if self._version < SINCE.get(kind, 1):
+            raise self._bad(offset, f"{name} is not of version {self._version}")
         if len(args) != len(shape):
             raise self._bad(offset, f"{name} has {len(args)} arguments, not {len(shape)}")
         for i, (value, fits) in enumerate(zip(args, shape, strict=True)):

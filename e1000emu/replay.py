@@ -19,8 +19,17 @@ import msgspec
 
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
+from e1000emu.links.hub import Station
 from e1000emu.nic import Nic
-from e1000emu.record import CALLS, Edges, Ports, Setup, stored
+from e1000emu.record import (
+    CALLS,
+    STAGE_CALLS,
+    STATION_CALLS,
+    Edges,
+    Ports,
+    Setup,
+    stored,
+)
 from e1000emu.recording import (
     INPUTS,
     NESTING,
@@ -118,6 +127,8 @@ class _Player:
         self._numbers = 0
         self._nic: Nic | None = None
         self._port: LinkPort | None = None
+        self.station: Station | None = None
+        """What the device does about a shared wire."""
         self._worker: DataPath | None = None
         self._edges: Edges | None = None
 
@@ -285,6 +296,13 @@ class _Player:
             return self._attach_worker(nic)
         if name in ("pause_worker", "resume_worker") and self._worker is not None:
             return self._worker.pause() if name == "pause_worker" else self._worker.resume()
+        side, _, part = name.partition(".")
+        if side == "station" and part in STATION_CALLS and self.station is not None:
+            return getattr(self.station, part)(*args)
+        if side in STAGE_CALLS and part == "use_stage":
+            return getattr(nic, side).use_stage(_Stage(self, side) if args[0] else None)
+        if part in STAGE_CALLS.get(side, ()):
+            return getattr(getattr(nic, side), part)(*args)
         if name not in CALLS:
             raise self._differ(event, f"call of {name}", "the device has no such function")
         if name == "restore":
@@ -368,7 +386,7 @@ class _Player:
         return Ports(
             memory=table,
             irq=self,
-            link=_Link(self, header.full_duplex),
+            link=(_SharedLink if header.station else _Link)(self, header.full_duplex),
             clock=_Clock(self),
             on_message=self._message if header.messages else None,
             on_pme=self._pme,
@@ -508,6 +526,44 @@ class _Link:
     def rx_ready(self) -> None:
         """The Nic has room."""
         self._player.said(Kind.RX_READY)
+
+
+class _SharedLink(_Link):
+    """The same, where the stations share a wire."""
+
+    @property
+    def station(self) -> Station:
+        """Who hears of it."""
+        return self._player.station or Station()
+
+    @station.setter
+    def station(self, station: Station) -> None:
+        self._player.station = station
+
+
+class _Stage:
+    """What stood before an engine."""
+
+    def __init__(self, player: _Player, side: str) -> None:
+        self._player = player
+        self._side = side
+
+    @property
+    def busy(self) -> bool:
+        """Whether it waited for memory."""
+        return bool(self._player.asked(Kind.STAGE_BUSY, (self._side,), (False,))[0])
+
+    def run(self) -> None:
+        """The ring or the link has changed."""
+        self._player.said(Kind.STAGE, self._side, "run", 0)
+
+    def forget(self) -> None:
+        """The ring is another one."""
+        self._player.said(Kind.STAGE, self._side, "forget", 0)
+
+    def after(self, causes: int) -> None:
+        """The engine has run."""
+        self._player.said(Kind.STAGE, self._side, "after", causes)
 
 
 def _batch(frames: list[bytes], flags: list[int]) -> FrameBatch:

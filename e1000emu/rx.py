@@ -127,6 +127,20 @@ class Rx(RxPort):
         """Do what `kick` asks for, now."""
         super().kick()
 
+    # --- what a stage does -----------------------------------------------------------------------
+
+    def use_stage(self, stage: Stage | None) -> None:
+        """Let `stage` stand before the engine, or nobody; which uses no descriptor then that the
+        stage has not `fetched`."""
+        self._nic.memory.ordered = stage is not None
+        self.stage = stage
+        self.engine.prefetched = -1 if stage is None else self.engine.head
+        self.kick()
+
+    def fetched(self, tail: int) -> None:
+        """Let the engine use descriptors up to `tail`."""
+        self.engine.prefetched = tail
+
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
         """Take a batch that has a MAC control frame at `first`: the rare way, frame by frame."""
         nic, total = self._nic, len(batch)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from e1000emu.links import pool
 from e1000emu.regs import reg
 from fastpath.macpath import BATCH_FRAMES, CREDIT_MAX, ROUNDS, TxPort
 from fastpath.txring import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from e1000emu.nic import Nic
     from e1000emu.ports import Stage, TimerHandle
 
-__all__ = ["BATCH_FRAMES", "ROUNDS", "Tx"]
+__all__ = ["BATCH_FRAMES", "NO_ROOM", "ROUNDS", "Tx"]
 
 PBA = reg("PBA").offset
 PACKET_BUFFER_KIB, FIFO_HEADER = 64, 16
@@ -37,6 +38,7 @@ TXDCTL = reg("TXDCTL").offset
 WTHRESH, GRAN = reg("TXDCTL").field("WTHRESH"), reg("TXDCTL").mask("GRAN")
 """The same bits in RXDCTL."""
 DESCRIPTOR_DWORDS = 4
+NO_ROOM = (1 << 64) - 1
 TCTL = reg("TCTL")
 TCTL_EN, TCTL_SWXOFF = TCTL.mask("EN"), TCTL.mask("SWXOFF")
 TXOFF = reg("STATUS").mask("TXOFF")
@@ -136,6 +138,35 @@ class Tx(TxPort):
     def pump_now(self) -> None:
         """Send now, with what is in memory or fetched already."""
         super().pump()
+
+    # --- what a stage does -----------------------------------------------------------------------
+
+    def use_stage(self, stage: Stage | None) -> None:
+        """Let `stage` stand before the engine, or nobody."""
+        self.stage = stage
+
+    def run_to(self, end: int) -> int:
+        """Send what memory has been read for, up to descriptor `end`; `settle` is to follow.
+
+        RUN_* flags and causes, and above them (from bit 32 on) the frames; NO_ROOM: the link takes
+        none, and will say when it does.
+        """
+        nic, loop = self._nic, self.loop
+        room = BATCH_FRAMES if loop is not None else min(nic.link.tx_room(), BATCH_FRAMES)
+        if room <= 0:
+            return NO_ROOM
+        batch = pool.get()
+        flags: int = self._run(batch, room, end)
+        frames = len(batch)
+        if not frames:
+            pool.put(batch)
+        else:
+            self.batches += 1
+            if loop is not None:
+                loop(batch)
+            else:
+                nic.link.transmit(batch)
+        return frames << 32 | flags
 
     def _rare(self, flags: int) -> None:
         """Deal with what went wrong."""

@@ -7,11 +7,13 @@ of the wire, and this puts what it sends on the real one, and the other way roun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from e1000emu.links import pool
 from e1000emu.links.base import Middleware
+from e1000emu.links.hub import RelayedStation, Station
 from fastpath.wire import HandoverQueue
 
 if TYPE_CHECKING:
@@ -129,6 +131,20 @@ class Handover(Middleware):
         """Pass a change of carrier up."""
         with self.guard:
             super().link_changed(up, speed_mbps, full_duplex)
+
+    @property
+    def station(self) -> Station | None:
+        """What the port does about a shared wire below, told with the guard held."""
+        return super().station
+
+    @station.setter
+    def station(self, station: Station) -> None:
+        if hasattr(self.link, "station"):
+            self.link.station = RelayedStation(station, self._told)
+
+    def _told(self, name: str, fn: Callable[..., None], *args: Any) -> None:
+        with self.guard:
+            fn(*args)
 
     def tx_ready(self) -> None:
         """The link below takes frames again, or may find some here."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, TimerHandle
     from fastpath.batch import FrameBatch
 
-__all__ = ["Hub", "HubPort", "Station"]
+__all__ = ["Hub", "HubPort", "RelayedStation", "Station"]
 
 PREAMBLE_BYTES, FCS_BYTES, JAM_BYTES = 8, 4, 4
 SLOT_BYTES = 64
@@ -60,6 +61,59 @@ class Station:
 
     def sent(self, collisions: int, frame: bytes) -> None:
         """A frame went through after so many collisions."""
+
+
+class RelayedStation(Station):
+    """Says what `station` says; what it is told goes by `tell(name, fn, *arguments)`."""
+
+    def __init__(self, station: Station, tell: Callable[..., object]) -> None:
+        self._station = station
+        self._tell = tell
+
+    @property
+    def full_duplex(self) -> bool:  # type: ignore[override]
+        """As there."""
+        return self._station.full_duplex
+
+    @property
+    def retries(self) -> int:  # type: ignore[override]
+        """As there."""
+        return self._station.retries
+
+    @property
+    def retry_late(self) -> bool:  # type: ignore[override]
+        """As there."""
+        return self._station.retry_late
+
+    @property
+    def defer_bytes(self) -> int:  # type: ignore[override]
+        """As there."""
+        return self._station.defer_bytes
+
+    @property
+    def sense_bytes(self) -> int:  # type: ignore[override]
+        """As there."""
+        return self._station.sense_bytes
+
+    def deferred(self) -> None:
+        """A frame has to wait."""
+        self._tell("deferred", self._station.deferred)
+
+    def collided(self) -> None:
+        """A collision in time."""
+        self._tell("collided", self._station.collided)
+
+    def collided_late(self) -> None:
+        """A late one."""
+        self._tell("collided_late", self._station.collided_late)
+
+    def excessive(self) -> None:
+        """The sixteenth."""
+        self._tell("excessive", self._station.excessive)
+
+    def sent(self, collisions: int, frame: bytes) -> None:
+        """A frame went through."""
+        self._tell("sent", self._station.sent, collisions, frame)
 
 
 class _Sending:

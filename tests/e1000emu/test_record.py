@@ -231,6 +231,57 @@ def test_a_nic_at_a_shared_wire(tmp_path: Path) -> None:
     same(tmp_path / "x")
 
 
+def at_one_wire(path: Path | None, seed: int, delay_bytes: int) -> tuple[Nic, Nic, dict[str, int]]:
+    """Two NICs at a Hub with frames at the same time; the first is recorded into `path`."""
+    clock = VirtualClock()
+    hub = Hub(clock, delay_ns=delay_bytes * 800, seed=seed)
+    recorder = None if path is None else Recorder(path)
+    nics = []
+    for n, port in enumerate(hub.ports):
+        memory = HostMemory(1 << 20, base=0x10_0000)
+        dma = DmaTable()
+        dma.add(memory.base, memory.buffer)
+        mac = bytes([2, 0, 0, 0, 0, n])
+        nic = Nic(
+            memory=dma, irq=RecordingLine(clock), link=port, clock=clock, mac=mac,
+            record=None if n else recorder,
+        )  # fmt: skip
+        enable_bus_master(nic)
+        guest = GuestRings(nic.slot, memory)
+        guest.up(mac=mac, rctl=0x0400800A)  # EN, UPE, BAM, SECRC
+        nics.append((nic, guest))
+    clock.run_for(5_000_000_000)
+    for nic, guest in nics:
+        wr(nic, "TCTL", 0x010000FA)  # RTLC, CT=15, PSP, EN
+        for _ in range(20):
+            guest.post_legacy(frame(600))
+        wr(nic, "TDT", guest.tx.next_to_use)
+    clock.run_for(1_000_000_000)
+    names = ("GPTC", "GPRC", "SCC", "MCC", "ECOL", "COLC", "LATECOL", "DC")
+    seen = {name: rd(nics[0][0], name) for name in names}
+    if recorder is not None:
+        recorder.close()
+    return nics[0][0], nics[1][0], seen
+
+
+@pytest.mark.parametrize("delay_bytes", [0, 70])
+def test_collisions_come_again(tmp_path: Path, delay_bytes: int) -> None:
+    """What the wire does to frames is counted as without a recorder, and in a replay."""
+    nic, _, seen = at_one_wire(tmp_path / "x", 1, delay_bytes)
+    plain, _, expected = at_one_wire(None, 1, delay_bytes)
+    assert seen == expected
+    assert seen["COLC"]
+    assert seen["DC"]
+    assert bool(seen["LATECOL"]) == bool(delay_bytes)
+    assert nic.state() == plain.state()
+    done = same(tmp_path / "x")
+    assert done.nic is not None
+    assert done.nic.regs.file.state() == plain.regs.file.state()
+    assert done.nic.stats.state() == plain.stats.state()
+    told = {args[1] for _, _, kind, args in events(tmp_path / "x") if kind is Kind.CALL}
+    assert told >= {"station.deferred", "station.collided", "station.sent"}
+
+
 def test_a_recording_of_version_1_is_the_same_still(tmp_path: Path) -> None:
     """Of release 0.1.0: probe, frames both ways, a link that goes, pause, reset, a state."""
     old = Path(__file__).parent / "recordings" / "version-1.gz"
@@ -398,7 +449,7 @@ def test_another_device_is_found(busy: Path, tmp_path: Path) -> None:
     [
         (b"", "offset 0: this is no recording"),
         (b"e1000emu-recording x\n", "offset 0: this is no recording"),
-        (b"e1000emu-recording 3\n{}\n", "offset 0: version 3"),
+        (b"e1000emu-recording 4\n{}\n", "offset 0: version 4"),
         (b"e1000emu-recording 0\n{}\n", "offset 0: version 0"),
         (b"e1000emu-recording 2\n{}\n", "offset 21: the header is damaged"),
         (b"e1000emu-recording 1\n{}\n", "offset 21: the header is damaged"),

@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.guestmem import GuestMemory
 from e1000emu.embed.vfio_user.protocol import Command, Message
-from e1000emu.links import pool
 from e1000emu.pci import COMMAND, COMMAND_MASTER
 from e1000emu.ports import Clock, TimerHandle
 from e1000emu.regs import reg
-from fastpath.macpath import BATCH_FRAMES
+from e1000emu.tx import NO_ROOM
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -175,8 +174,6 @@ class MessageDma:
         self._complaints = 0
         self.ram_moved: Callable[[bool], None] = _nothing
         """Called when guest RAM is (not) reached by messages; before anything is fetched."""
-        self.staged = True
-        """Rings that are reached by messages work, through the stages (not in a recorded NIC)."""
         memory.table.set_message_dma(self._read, self._write)
         memory.changed = self._memory_changed
 
@@ -224,15 +221,13 @@ class MessageDma:
                 "guest RAM comes without a file descriptor: DMA goes by messages, which is slow; "
                 "for speed start QEMU with -object memory-backend-memfd,id=mem,share=on,size=… "
                 "and -machine memory-backend=mem"
-                + ("" if self.staged else "; a NIC that is recorded reads such memory as ones")
             )
-        if not self.staged:
-            return
         self.tx.forget()
         self.rx.forget()
         if memory.ram_by_message != (nic.rx.stage is not None):
             self.ram_moved(memory.ram_by_message)
-        nic.tx.stage = self.tx if memory.any_by_message else None
+        if memory.any_by_message != (nic.tx.stage is not None):
+            nic.tx.use_stage(self.tx if memory.any_by_message else None)
         self.rx.use(memory.ram_by_message)
 
     # --- what the engines ask for ----------------------------------------------------------------
@@ -431,7 +426,7 @@ class MessageDma:
         if request.job is None:
             del self._writes[request.serial]
             if data is None and request.resets == self.nic.resets:
-                self.memory.table.aborts += 1
+                self.nic.memory.aborts += 1
             self._pass()
             return
         job = request.job
@@ -622,14 +617,12 @@ class TxStage:
 
     def _run(self, end: int, tail: int) -> None:
         """Let the engine send up to `end`, as far as the link takes it."""
-        nic, tx, dma = self._nic, self._nic.tx, self._dma
-        engine, link = tx.engine, nic.link
-        loop = tx.loop
-        room = BATCH_FRAMES if loop is not None else min(link.tx_room(), BATCH_FRAMES)
-        if room <= 0:
+        tx, dma = self._nic.tx, self._dma
+        result = tx.run_to(end)
+        if result == NO_ROOM:
             return  # tx_ready goes on
-        batch = pool.get()
-        flags = tx._run(batch, room, end)
+        frames, flags = result >> 32, result & 0xFFFFFFFF
+        engine = tx.engine
         if engine.head == end:
             self._frames = self._end = None
             if end == self._known:
@@ -638,15 +631,6 @@ class TxStage:
             self._clear()
         if end != tail:
             flags &= ~(TXQE | TXD_LOW)  # the ring is not that empty
-        frames = len(batch)
-        if frames:
-            tx.batches += 1
-            if loop is not None:
-                loop(batch)
-            else:
-                link.transmit(batch)
-        else:
-            pool.put(batch)
         dma.barrier(lambda: tx.settle(flags, frames))
         if flags & RUN_MORE or (engine.head == end and end != tail):
             tx.pump()
@@ -661,32 +645,31 @@ class RxStage:
         self._memory = dma.memory
         self._epoch = 0
         self._busy = False
+        self._used = False
         self._have: dict[int, bytes] = {}
-        self._resets = -1
 
     def use(self, on: bool) -> None:
         """Stand before the receive engine, or let it go its direct way."""
-        nic, rx = self._nic, self._nic.rx
-        nic.memory.ordered = on
-        if on == (rx.stage is not None):
+        # Also shared memory beside, and of a recorded NIC another table than its own.
+        self._memory.table.ordered = on
+        if on == self._used:
             return
-        if on:
-            rx.stage = self
-            self.forget()
-        else:
-            rx.stage = None
-            rx.engine.prefetched = -1
-            rx.kick()
+        self._used = on
+        self._drop()
+        self._nic.rx.use_stage(self if on else None)
 
     def forget(self) -> None:
         """The ring or the memory is another one: nothing is fetched."""
         rx = self._nic.rx
+        self._drop()
+        if self._used:
+            rx.fetched(rx.engine.head)
+            rx.kick()
+
+    def _drop(self) -> None:
         self._epoch += 1
         self._busy = False
         self._have.clear()
-        if rx.stage is self:
-            rx.engine.prefetched = rx.engine.head
-            rx.kick()
 
     @property
     def busy(self) -> bool:
@@ -711,7 +694,7 @@ class RxStage:
             return
         base = engine.base & ~(DESC_BYTES - 1)
         if count < 8 or head >= count or tail > count or base + count * DESC_BYTES > 1 << 64:
-            engine.prefetched = tail
+            rx.fetched(tail)
             rx.kick_now()
             return
         if not self._dma.may_fetch:
@@ -731,7 +714,7 @@ class RxStage:
             if wanted:
                 self._fetch(wanted, tail, spans)
                 return
-            engine.prefetched = tail
+            rx.fetched(tail)
         rx.kick_now()
 
     def _fetch(
@@ -753,7 +736,7 @@ class RxStage:
                         self._have[at] = desc
                     else:
                         self._have.pop(at, None)
-            rx.engine.prefetched = tail
+            rx.fetched(tail)
             self.run()
 
         self._busy = True

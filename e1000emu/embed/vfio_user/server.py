@@ -194,7 +194,6 @@ class VfioUserServer:
                 self.nic.defer_doorbells()
             self.dma = MessageDma(self.nic, self.memory, guarded, self._report_dma)
             self.dma.ram_moved = self._ram_moved
-            self.dma.staged = record is None
             self._load_state()
             clock.add_reader(self._listener.fileno(), self._connection)
         except BaseException:

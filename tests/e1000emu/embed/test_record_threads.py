@@ -26,6 +26,7 @@ import e1000emu.embed.vfio_user.server as server_module
 import e1000emu.links.tap as tap_module
 from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.links import Hub
 from e1000emu.links.tap import Tap
 from e1000emu.record import Edges
 from e1000emu.recording import Kind, RecordingError
@@ -33,10 +34,14 @@ from e1000emu.replay import Replay, replay
 from e1000emu.testing.fixtures import BENCH_MAC
 from e1000emu.testing.guest import Ctrl, GuestRings, Int, Rctl, Reg
 from e1000emu.testing.recorders import RecordingLink
+from fastpath.batch import FrameBatch
 from fastpath.irqblock import EventLine
 from tests.e1000emu.common import frame
 from tests.e1000emu.embed.fakeclient import TIMEOUT_NS, FakeClient
-from tests.e1000emu.test_record import changed, events, first, flip, judge_exchanged, scalars
+from tests.e1000emu.fuzzing.fuzzer import corpus
+from tests.e1000emu.fuzzing.program import CLOCK
+from tests.e1000emu.fuzzing.targets import OnThreads
+from tests.e1000emu.test_record import changed, events, first, flip, judge, judge_exchanged, scalars
 from tests.support import examples
 
 RX_ON = Rctl.EN | Rctl.BAM | Rctl.SECRC
@@ -48,17 +53,26 @@ PAUSE = bytes.fromhex("0180c200000102000000000188080001ffff").ljust(60, b"\0")
 class Rig:
     """A recorded server with threads, and a client whose driver is up."""
 
-    def __init__(self, path: Path, link: Any, clock: RealClock, far: socket.socket | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        link: Any,
+        clock: RealClock,
+        far: socket.socket | None,
+        *,
+        threads: bool = True,
+        by_message: bool = False,
+    ) -> None:
         self.clock, self.link, self.far = clock, link, far
         self._got = 0
         self.server = VfioUserServer(
             path.with_name("socket"), link=link, clock=clock, mac=BENCH_MAC, autoneg_ns=0,
-            threads=True, record=path, report=lambda _: None,
+            threads=threads, record=path, report=lambda _: None,
         )  # fmt: skip
-        assert self.server.data is not None
+        assert (self.server.data is not None) == threads
         self.client = FakeClient(self.server.path, clock)
-        self.client.threaded = True
-        self.rings: GuestRings = self.client.start()
+        self.client.threaded = threads
+        self.rings: GuestRings = self.client.start(by_message=by_message)
         self.rings.up(mac=BENCH_MAC, rctl=RX_ON, ims=CAUSES)
         self.until(lambda: bool(self.rings.read(Reg.STATUS) & 2))
 
@@ -66,6 +80,7 @@ class Rig:
         end = time.monotonic_ns() + TIMEOUT_NS
         while not done():
             assert time.monotonic_ns() < end
+            self.client.poll()
             self.wait(200_000)
 
     def wait(self, ns: int) -> None:
@@ -98,7 +113,14 @@ class Rig:
 
 
 @contextmanager
-def rig(path: Path, *, solo: bool = False, tap: bool = False) -> Iterator[Rig]:
+def rig(
+    path: Path,
+    *,
+    solo: bool = False,
+    tap: bool = False,
+    link: Callable[[RealClock], Any] | None = None,
+    **options: Any,
+) -> Iterator[Rig]:
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     near.setblocking(False)
     far.setblocking(False)
@@ -109,15 +131,17 @@ def rig(path: Path, *, solo: bool = False, tap: bool = False) -> Iterator[Rig]:
         mock.patch.object(server_module, "one_for_all", return_value=solo),
         mock.patch.object(tap_module, "_open", lambda name, offload: (opened, name, 0, ())),
     ):  # fmt: skip
-        link: Any = Tap("fake0", clock) if tap else RecordingLink()
-        made = Rig(path, link, clock, far if tap else None)
+        wire: Any = RecordingLink() if link is None else link(clock)
+        if tap:
+            wire = Tap("fake0", clock)
+        made = Rig(path, wire, clock, far if tap else None, **options)
         try:
             yield made
         finally:
             made.close()
             with clock.lock:
                 if tap:
-                    link.close()
+                    wire.close()
                 else:
                     os.close(opened)
             clock.close()
@@ -175,6 +199,134 @@ def test_a_worker_does_the_same_again(tmp_path: Path, solo: bool, tap: bool) -> 
     same(path, made.state)
 
 
+# --- memory that is reached by messages ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("threads", "tap"), [(False, False), (True, False), (True, True)])
+def test_memory_that_is_not_shared(tmp_path: Path, threads: bool, tap: bool) -> None:
+    path = tmp_path / "x"
+    with rig(path, tap=tap, threads=threads, by_message=True) as made:
+        traffic(made)
+        assert made.client.dma_reads
+        assert made.client.dma_writes
+    kinds = Counter(kind for _, _, kind, _ in events(path))
+    assert kinds[Kind.STAGE]
+    assert not kinds[Kind.STORE]
+    called = {args[1] for _, _, kind, args in events(path) if kind is Kind.CALL}
+    assert called >= {
+        "tx.use_stage", "rx.use_stage", "tx.run_to", "tx.settle", "rx.settle", "rx.fetched",
+    }  # fmt: skip
+    same(path, made.state)
+
+
+def comes_up(made: Rig, *, by_message: bool) -> None:
+    """The client maps its memory anew, and a driver sends and receives a frame."""
+    client = made.client
+    assert client.memory is not None
+    client.dma_unmap(client.memory.base, len(client.memory.buffer))
+    client.map_ram(by_message=by_message)
+    assert client.memory is not None
+    rings = made.rings = GuestRings(client, client.memory, tx_count=16, rx_count=16)
+
+    def up() -> None:
+        rings.up(mac=BENCH_MAC, rctl=RX_ON, ims=CAUSES)
+        made.until(lambda: bool(rings.read(Reg.STATUS) & 2))
+
+    up()
+    client.answers_dma = False
+    rings.post_legacy(frame(100))
+    rings.kick()
+    made.wait(1_000_000)
+    client.answers_dma = True
+    rings.write(Reg.CTRL, rings.read(Reg.CTRL) | Ctrl.RST)
+    up()
+    before = made.sent()
+    rings.post_legacy(frame(200))
+    rings.kick()
+    made.give(frame(300))
+    made.until(lambda: made.sent() > before)
+    made.until(lambda: rings.read(Reg.RDH) == 1)
+
+
+def test_memory_that_comes_and_goes(tmp_path: Path) -> None:
+    """Rings in shared memory, then not, then again; a reset while answers are awaited."""
+    path = tmp_path / "x"
+    with rig(path) as made:
+        comes_up(made, by_message=True)
+        comes_up(made, by_message=False)
+    kinds = Counter(kind for _, _, kind, _ in events(path))
+    assert kinds[Kind.STAGE]
+    assert kinds[Kind.SEND]
+    assert kinds[Kind.STORE]
+    same(path, made.state)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_stage_s_answer_is_compared(tmp_path: Path, busy: bool) -> None:
+    path = tmp_path / "x"
+    with rig(path, threads=False, by_message=True) as made:
+        traffic(made)
+        with made.clock.lock:
+            made.server.nic.pause("to look")
+    kind = Kind.STAGE_BUSY if busy else Kind.STAGE
+    number = first(path, kind)
+    found = replay(changed(path, tmp_path / "y", number, lambda body: body.__setitem__(1, "no")))
+    assert found.divergence is not None
+    assert found.divergence.number == number
+
+
+# --- a shared wire -------------------------------------------------------------------------------
+
+
+class Neighbour:
+    """Another station, which says something whenever it may."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        self.got.extend(batch[i] for i in range(start, len(batch)))
+        return len(batch)
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        pass
+
+    def tx_ready(self) -> None:
+        pass
+
+
+def test_a_worker_at_a_shared_wire(tmp_path: Path) -> None:
+    """A carrier that takes 0.2 ms to the other end: both send before they hear each other."""
+    path = tmp_path / "x"
+    neighbour = Neighbour()
+    hubs: list[Hub] = []
+
+    def link(clock: RealClock) -> Any:
+        hubs.append(Hub(clock, speed_mbps=10, delay_ns=200_000, seed=5))
+        hubs[0].ports[1].attach(neighbour)
+        return hubs[0].ports[0]
+
+    with rig(path, link=link) as made:
+        rings, stats = made.rings, made.server.nic.stats
+        for _ in range(10):
+            with made.clock.lock:
+                hubs[0].ports[1].transmit(FrameBatch([frame(1000)] * 2))
+            rings.post_legacy(frame(1000))
+            rings.kick()
+            made.until(lambda: rings.read(Reg.TDH) == rings.read(Reg.TDT))
+        made.until(lambda: stats["GPTC"] + stats["LATECOL"] + stats["ECOL"] == 10)
+        told = stats["COLC"] + stats["LATECOL"]
+        sent = stats["GPTC"]
+    assert told
+    assert sent
+    called = Counter(args[1] for _, _, kind, args in events(path) if kind is Kind.CALL)
+    assert called["station.collided"] + called["station.collided_late"] == told
+    assert called["station.sent"] == sent
+    kinds = Counter(kind for _, _, kind, _ in events(path))
+    assert kinds[Kind.SEND]
+    same(path, made.state)
+
+
 def test_what_a_worker_leaves_for_python(tmp_path: Path) -> None:
     """A PAUSE frame, a ring where no memory is, a FIFO that crosses its threshold."""
     path = tmp_path / "x"
@@ -202,6 +354,25 @@ def test_what_a_worker_leaves_for_python(tmp_path: Path) -> None:
     kinds = Counter(kind for _, _, kind, _ in events(path))
     assert kinds[Kind.RECEIVE] == 1, "Python had the PAUSE frame first"
     same(path, made.state)
+
+
+HOSTILE = {
+    f"{program.kind} {program.name()}": program for program in corpus() if program.kind != CLOCK
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_a_fuzzer_has_found_is_done_again(tmp_path: Path, name: str) -> None:
+    """Programs of the corpus that drive a server with threads, unshared memory among them."""
+    program = HOSTILE[name]
+    target = OnThreads(program.model, program.kind, tmp_path / "x")
+    try:
+        for step in program.steps:
+            target.do(step)
+        target.works()
+    finally:
+        target.close()
+    same(tmp_path / "x", (target.nic.regs.file.state(), target.nic.stats.state()))
 
 
 def test_the_command_records_its_threads(tmp_path: Path) -> None:
@@ -359,18 +530,51 @@ def test_a_register_that_needs_python_is_not_hot(busy: Path, tmp_path: Path) -> 
 
 
 def test_a_recording_of_version_1_has_no_workers(busy: Path, tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(busy.read_bytes().replace(b"recording 2\n", b"recording 1\n", 1))
+    (tmp_path / "x").write_bytes(busy.read_bytes().replace(b"recording 3\n", b"recording 1\n", 1))
     with pytest.raises(RecordingError, match=r"\(HOT_READ\) is not of version 1|\(HOT_WRITE\)"):
         replay(tmp_path / "x")
 
 
+@pytest.fixture(scope="module")
+def unshared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("messages") / "x"
+    with rig(path, by_message=True) as made:
+        traffic(made)
+    return path
+
+
 @settings(max_examples=examples(100), deadline=None)
-@given(number=st.integers(0, 1 << 16), at=st.integers(0, 5), value=scalars())
+@given(
+    number=st.integers(0, 1 << 16), at=st.integers(0, 5), value=scalars(), messages=st.booleans()
+)
 def test_no_value_harms(
-    tmp_path_factory: pytest.TempPathFactory, busy: Path, number: int, at: int, value: Any
+    tmp_path_factory: pytest.TempPathFactory,
+    busy: Path,
+    unshared: Path,
+    number: int,
+    at: int,
+    value: Any,
+    messages: bool,
 ) -> None:
     """Any argument of any event exchanged."""
-    judge_exchanged(busy, tmp_path_factory.mktemp("bad") / "x", number, at, value)
+    path = unshared if messages else busy
+    judge_exchanged(path, tmp_path_factory.mktemp("bad") / "x", number, at, value)
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(data=st.data(), value=st.integers(0, 1 << 33))
+def test_no_value_of_a_stage_harms(
+    tmp_path_factory: pytest.TempPathFactory, unshared: Path, data: st.DataObject, value: int
+) -> None:
+    """The engines are told of descriptors that the ring has not, of frames that nobody sent."""
+    calls = [
+        number
+        for number, (_, _, kind, args) in enumerate(events(unshared), start=1)
+        if kind is Kind.CALL and args[2] and str(args[1]).startswith(("tx.", "rx."))
+    ]
+    path = tmp_path_factory.mktemp("bad") / "x"
+    number = data.draw(st.sampled_from(calls))
+    judge(changed(unshared, path, number, lambda body: body[3].__setitem__(0, value)))
 
 
 def test_edges_are_counted() -> None:

@@ -237,7 +237,7 @@ class OnThreads(Target):
 
     late_frames = True
 
-    def __init__(self, model: str, kind: str) -> None:
+    def __init__(self, model: str, kind: str, record: Path | None = None) -> None:
         with ExitStack() as stack:
             near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
             for sock in (near, far):
@@ -263,6 +263,7 @@ class OnThreads(Target):
                     report=lambda text: None,
                     autoneg_ns=100_000,
                     threads=True,
+                    record=record,
                 )
             stack.callback(self._end)
             self.client = FakeClient(path, self.clock)
@@ -326,7 +327,7 @@ class OnThreads(Target):
         self.client.poll()
 
     def cable(self, plugged: bool) -> None:
-        with self.clock.lock:
+        with self.clock.lock, self.server.guard:
             self.nic.link.port.link_changed(bool(plugged), 1000, True)
 
     def room(self, how: int) -> None:
