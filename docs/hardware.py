@@ -37,10 +37,16 @@ The manual (Intel's 317453) is what the device is built by. It leaves it in thes
 DESIGN = (
     (
         "time",
-        "each access takes clocks of the bus, each descriptor a fetch",
+        "each access takes clocks of the bus",
         "accesses and DMA take no time; delays that the manual gives (PHY, EEPROM writes, "
         "moderation, the pacing of a link with a rate) do",
         "a bus's traffic is no property of the part; runs are the same each time",
+    ),
+    (
+        "fetching descriptors",
+        "an empty cache at once, one below PTHRESH when memory has HTHRESH of them; 64 at most",
+        "the same on a clock; where threads or messages serve a guest, at the next frame",
+        "who gives descriptors there does not wait for the thread that fetches them",
     ),
     (
         "a full receive FIFO",

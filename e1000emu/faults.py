@@ -292,8 +292,10 @@ class Injector:
             return fn()
         for kind in due:
             self.count(f"abort {kind}")
-        place = base + engine.head * DESCRIPTOR_BYTES
-        data = nic.memory.read(place, 8) if f"{which}-data" in due else b""
+        head = engine.head
+        place = base + head * DESCRIPTOR_BYTES
+        turned = f"{which}-data" in due and engine.turn(NOWHERE)
+        data = nic.memory.read(place, 8) if f"{which}-data" in due and not turned else b""
         if data:
             nic.memory.write(
                 place, (int.from_bytes(data, "little") | NOWHERE).to_bytes(8, "little")
@@ -304,5 +306,7 @@ class Injector:
             return fn()
         finally:
             engine.misdirect = 0
+            if turned and engine.head == head:
+                engine.turn(NOWHERE)
             if data:
                 nic.memory.write(place, data)

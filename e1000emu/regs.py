@@ -272,7 +272,7 @@ _INTERRUPTS = (
 
 # --- receive ------------------------------------------------------------------------------------
 
-_THRESHOLDS = "when a descriptor is fetched is bus time, outside the chip: fetching takes none"
+_PACKETS = "when a frame's bytes are fetched is bus time, outside the chip: fetching takes none"
 
 # fmt: off
 _RECEIVE = (
@@ -338,13 +338,13 @@ _RECEIVE = (
         bit("FPD", 31, WO, 0, "flush: raise RXT0 now"),
     ), on_write="interrupts", group="receive"),
     Reg("RXDCTL", 0x2828, "Receive Descriptor Control", "13.4.46", (
-        field("PTHRESH", 5, 0, RW, 0, "prefetch threshold", todo=_THRESHOLDS),
+        field("PTHRESH", 5, 0, RW, 0, "fetch when the chip has fewer descriptors, or none"),
         rsv(7, 6),
-        field("HTHRESH", 13, 8, RW, 0, "host threshold", todo=_THRESHOLDS),
+        field("HTHRESH", 13, 8, RW, 0, "for PTHRESH: memory must have so many"),
         rsv(15, 14),
         field("WTHRESH", 21, 16, RW, 1, "descriptors written back together, or by RDTR and RADV"),
         rsv(23, 22),
-        bit("GRAN", 24, RW, 1, "WTHRESH counts descriptors, else cache lines"),
+        bit("GRAN", 24, RW, 1, "the thresholds count descriptors, else cache lines"),
         rsv(31, 25),
     ), on_write="rx.write_rxdctl", group="receive"),
     Reg("RADV", 0x282C, "Receive Interrupt Absolute Delay Timer", "13.4.31", (
@@ -408,7 +408,7 @@ _TRANSMIT = (
             "gap in 8 ns: the longer one of it and IPGT counts, on the 82544 their sum"),
          rsv(31, 16)), on_write="write_gap", group="transmit"),
     Reg("TXDMAC", 0x3000, "TX DMA Control", "13.4.42", (
-        bit("DPP", 0, RW, 0, "disable packet prefetching", todo=_THRESHOLDS),
+        bit("DPP", 0, RW, 0, "disable packet prefetching", todo=_PACKETS),
         rsv(31, 1),
     ), group="transmit"),
     Reg("TDBAL", 0x3800, "Transmit Descriptor Base Low", "13.4.36", (
@@ -436,14 +436,14 @@ _TRANSMIT = (
         bit("FPD", 31, WO, 0, "flush: raise TXDW now"),
     ), on_write="interrupts", group="transmit"),
     Reg("TXDCTL", 0x3828, "Transmit Descriptor Control", "13.4.43", (
-        field("PTHRESH", 5, 0, RW, 0, "prefetch threshold", todo=_THRESHOLDS),
+        field("PTHRESH", 5, 0, RW, 0, "fetch when the chip has fewer descriptors, or none"),
         rsv(7, 6),
-        field("HTHRESH", 13, 8, RW, 0, "host threshold", todo=_THRESHOLDS),
+        field("HTHRESH", 13, 8, RW, 0, "for PTHRESH: memory must have so many"),
         rsv(15, 14),
         field("WTHRESH", 21, 16, RW, 0, "descriptors written back together, from one with RS on, "
             "or by TIDV and TADV; 0: each with RS"),
         rsv(23, 22),
-        bit("GRAN", 24, RW, 0, "WTHRESH counts descriptors, else cache lines"),
+        bit("GRAN", 24, RW, 0, "the thresholds count descriptors, else cache lines"),
         field("LWTHRESH", 31, 25, RW, 0, "TXD_LOW below 8 times this many descriptors"),
     ), on_write="tx.write_txdctl", decoded=True, group="transmit"),
     Reg("TADV", 0x382C, "Transmit Absolute Interrupt Delay Value", "13.4.44", (
@@ -451,8 +451,8 @@ _TRANSMIT = (
         rsv(31, 16),
     ), group="transmit"),
     Reg("TSPMT", 0x3830, "TCP Segmentation Pad and Minimum Threshold", "13.4.45", (
-        field("TSMT", 15, 0, RW, 0x0400, "data needed before a segment starts", todo=_THRESHOLDS),
-        field("TSPBP", 31, 16, RW, 0x0100, "packet buffer pad", todo=_THRESHOLDS),
+        field("TSMT", 15, 0, RW, 0x0400, "data needed before a segment starts", todo=_PACKETS),
+        field("TSPBP", 31, 16, RW, 0x0100, "packet buffer pad", todo=_PACKETS),
     ), group="transmit"),
 )
 # fmt: on

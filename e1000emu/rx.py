@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from e1000emu.flow import Verdict
 from e1000emu.links import pool
 from e1000emu.regs import reg
-from e1000emu.tx import held_back
+from e1000emu.tx import held_back, prefetched
 from fastpath.batch import (
     FB_ALIGN_ERR,
     FB_BAD_CRC,
@@ -51,6 +51,7 @@ class Rx(RxPort):
         self._regs = nic.regs
         self._link = nic.link
         self._scheduled = False
+        self._prefetched = (0, 0)
         self.stage: Stage | None = None
 
     # --- registers -------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ class Rx(RxPort):
         self.kick()
 
     def write_rxdctl(self, old: int, new: int) -> None:
-        """Take the threshold of write-back."""
+        """Take the thresholds of fetching and of write-back."""
         self.update_write_back()
 
     def update_write_back(self) -> None:
@@ -95,11 +96,17 @@ class Rx(RxPort):
             return  # `Nic.resume` asks again
         if held_back(self._nic, self._regs.peek(RXDCTL)) != self.engine.hold:
             self.engine.repay()  # what is held would not be counted any more
+        before = self._prefetched
         self.take_threshold()
+        if self._prefetched != before:
+            self.kick()
 
     def take_threshold(self) -> None:
-        """Tell the engine how many descriptors a write-back waits for."""
-        self.engine.hold = held_back(self._nic, self._regs.peek(RXDCTL))
+        """Tell the engine how many descriptors a write-back waits for, and when to fetch."""
+        control = self._regs.peek(RXDCTL)
+        self.engine.hold = held_back(self._nic, control)
+        self._prefetched = prefetched(self._nic, control)
+        self.engine.prefetch(*self._prefetched)
 
     def write_pba(self, old: int, new: int) -> None:
         """Divide the packet buffer; the FIFO takes its size at the next reset (SDM 13.4.16)."""

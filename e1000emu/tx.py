@@ -25,6 +25,7 @@ from fastpath.txring import (
 )
 
 if TYPE_CHECKING:
+    from e1000emu.fields import Field
     from e1000emu.nic import Nic
     from e1000emu.ports import Stage, TimerHandle
 
@@ -35,7 +36,8 @@ PACKET_BUFFER_KIB, FIFO_HEADER = 64, 16
 MIN_FRAME, MAX_FRAME = 60, 16384
 """Bytes of frames, FCS not counted; what the transmit FIFO cannot hold is dropped too."""
 TXDCTL = reg("TXDCTL").offset
-WTHRESH, GRAN = reg("TXDCTL").field("WTHRESH"), reg("TXDCTL").mask("GRAN")
+PTHRESH, HTHRESH, WTHRESH = (reg("TXDCTL").field(f"{c}THRESH") for c in "PHW")
+GRAN = reg("TXDCTL").mask("GRAN")
 """The same bits in RXDCTL."""
 DESCRIPTOR_DWORDS = 4
 NO_ROOM = (1 << 64) - 1
@@ -51,14 +53,25 @@ ten times what a gigabit wire carries."""
 def held_back(nic: Nic, control: int) -> int:
     """Return how many descriptors a write-back waits for, by TXDCTL or RXDCTL (SDM 13.4.43).
 
-    WTHRESH counts descriptors with GRAN, else cache lines.  Threads, and memory that answers by
-    messages, write each one back at once: nobody else sees when.
+    Threads, and memory that answers by messages, write each one back at once: nobody else sees
+    when.
     """
-    count = WTHRESH.get(control)
-    if not control & GRAN:
-        count = min(count * nic.pci.cache_line_dwords // DESCRIPTOR_DWORDS, WTHRESH.get(-1))
+    count = _descriptors(nic, control, WTHRESH)
     at_once = nic.interrupts.threaded or nic.tx.stage is not None
     return min(count, 1) if at_once else count
+
+
+def prefetched(nic: Nic, control: int) -> tuple[int, int]:
+    """Return PTHRESH and HTHRESH of TXDCTL or RXDCTL in descriptors (SDM 13.4.43)."""
+    return _descriptors(nic, control, PTHRESH), _descriptors(nic, control, HTHRESH)
+
+
+def _descriptors(nic: Nic, control: int, threshold: Field) -> int:
+    """Return what a threshold means: descriptors with GRAN, else cache lines."""
+    count = threshold.get(control)
+    if not control & GRAN:
+        count = min(count * nic.pci.cache_line_dwords // DESCRIPTOR_DWORDS, threshold.get(-1))
+    return count
 
 
 class Tx(TxPort):
@@ -108,7 +121,7 @@ class Tx(TxPort):
             self.pump()
 
     def write_txdctl(self, old: int, new: int) -> None:
-        """Take the threshold of write-back; fetching takes no time here."""
+        """Take the thresholds of fetching and of write-back."""
         self.update_write_back()
 
     def update_write_back(self) -> None:
@@ -119,10 +132,23 @@ class Tx(TxPort):
         if changed and self.engine.repay() & TXDW:  # what is held would not be counted any more
             self._nic.interrupts.cause(TXDW)
         self.take_threshold()
+        self.fill()
 
     def take_threshold(self) -> None:
-        """Tell the engine how many descriptors a write-back waits for."""
-        self.engine.hold = held_back(self._nic, self._regs.peek(TXDCTL))
+        """Tell the engine how many descriptors a write-back waits for, and when to fetch.
+
+        With threads, or messages, it fetches when it sends.
+        """
+        nic, control = self._nic, self._regs.peek(TXDCTL)
+        self.engine.hold = held_back(nic, control)
+        low, host = prefetched(nic, control)
+        runs_only = nic.interrupts.threaded or self.stage is not None
+        self.engine.prefetch(0 if runs_only else max(low, 1), host)
+
+    def fill(self) -> None:
+        """Fetch descriptors if they wait and nothing is sent."""
+        if not self.busy and self.engine.fill():
+            self._rare(RUN_ABORT)
 
     # --- the work --------------------------------------------------------------------------------
 
@@ -144,6 +170,7 @@ class Tx(TxPort):
     def use_stage(self, stage: Stage | None) -> None:
         """Let `stage` stand before the engine, or nobody."""
         self.stage = stage
+        self.take_threshold()
 
     def run_to(self, end: int) -> int:
         """Send what memory has been read for, up to descriptor `end`; `settle` is to follow.

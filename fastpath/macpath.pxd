@@ -47,6 +47,7 @@ cdef class TxPort(RegHook):
     cdef CableEnd cable         # the link, when it is a cable that nothing overrides
     cdef bint may(self) noexcept nogil
     cdef int send(self) except -1
+    cdef int fill(self) except -1
     cdef readonly Second second
     cdef int rounds(self) except -1
     cdef uint32_t run_beside(self, FrameBatch batch, int room, CableEnd cable,

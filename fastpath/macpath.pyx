@@ -20,6 +20,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from fastpath.batch cimport FrameBatch
 from fastpath.cable cimport BatchPool, CableEnd, FrameSink, fb_bytes
 from fastpath.cable import shared as _shared_pool
+from fastpath.desccache cimport dc_at
 from fastpath.dma cimport dma_resolve
 from fastpath.e1000_hw cimport (
     CMD_DEXT, CMD_EOP, CTRL, CTRL_RFCE, CTRL_TFCE, FCRTH, FCRTH_RTH, FCT, MIN_RING, RDH, RDLEN, RDT,
@@ -30,7 +31,7 @@ from fastpath.macctrl cimport mac_control
 from fastpath.regfile cimport RegFile, RegHook, reg
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXT0, RxEngine
 from fastpath.threads cimport e1k_fence, e1k_get, e1k_put
-from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, TXDW, TxEngine
+from fastpath.txring cimport RUN_ABORT, RUN_DELAYED, RUN_MORE, RUN_OFF, TXDW, TxEngine
 
 cdef extern from "bytes.h" nogil:
     uint64_t ld64le(const void *p)
@@ -209,8 +210,10 @@ cdef class TxPort(RegHook):
             return 0
         if not self.may():
             self._explain()
+            self.fill()
             return 0
         if self.resting:
+            self.fill()
             return 0
         self._pumping = True
         try:
@@ -221,6 +224,12 @@ cdef class TxPort(RegHook):
             self._rest()
         elif later:
             self._later()
+        return 0
+
+    cdef int fill(self) except -1:
+        """The wire takes nothing now: fetch descriptors as far as TXDCTL says."""
+        if self.engine.chip.have < self.engine.chip.low and self.engine._fill():
+            self._rare(RUN_ABORT)
         return 0
 
     cdef uint32_t step(self, FrameBatch batch, int room) noexcept nogil:
@@ -275,6 +284,7 @@ cdef class TxPort(RegHook):
             return self.run(batch, room)
         finally:
             self.engine.prefetched = -1
+            self.engine.chip.have = 0   # messages fetch it again
 
     def settle(self, uint32_t flags, uint64_t frames):
         """Raise the causes of `flags`: what the run wrote is in memory."""
@@ -343,7 +353,7 @@ cdef class TxPort(RegHook):
         """Whether no MAC control frame for `rx` can follow what is in `batch` within its run."""
         cdef TxEngine engine = self.engine
         cdef uint32_t n = engine.v[TDLEN >> 2] >> 4, at = engine.v[TDH >> 2]
-        cdef uint32_t tail = engine.v[TDT >> 2]
+        cdef uint32_t tail = engine.v[TDT >> 2], k = 0
         cdef uint64_t q, have = 0
         cdef uint8_t *ring
         if not rx.engine.v[CTRL >> 2] & CTRL_RFCE:
@@ -356,7 +366,9 @@ cdef class TxPort(RegHook):
         if ring == NULL:
             return False
         while at != tail:
-            q = ld64le(ring + <uint64_t>at * 16 + 8)
+            q = ld64le((ring + <uint64_t>at * 16 if k >= engine.chip.have else
+                        dc_at(&engine.chip, k)) + 8)
+            k += 1
             if not q >> 24 & CMD_DEXT or (q >> 20 & 0xF) != 1:
                 return False
             have += q & 0xFFFFF
@@ -391,6 +403,7 @@ cdef class TxPort(RegHook):
                 else:
                     room = min(<int64_t>self._link.tx_room(), <int64_t>_BATCH_FRAMES)
                 if room <= 0:
+                    self.fill()
                     return 0  # tx_ready goes on
             batch = self.pool.get()
             sent = -1
@@ -454,7 +467,7 @@ cdef class RxPort(RegHook):
             return 0
         if self.worker is not None:
             self.worker.wake()
-        if self.waits():
+        if self.waits() or self.engine._wants():
             self.kick()             # the subclass's, which may put it off
         return 0
 
@@ -526,10 +539,10 @@ cdef class RxPort(RegHook):
         return end
 
     cdef uint32_t drain(self, int64_t now) noexcept nogil:
-        """Store what waits in the FIFO, as far as descriptors are free; RX_* as `step`."""
+        """Fetch descriptors, and store what waits in the FIFO as far as they go; RX_* as `step`."""
         cdef uint32_t head = self.engine.v[RDH >> 2]
         cdef int waiting = self.engine.fifo.count
-        if self.mac.in_engine or not waiting:
+        if self.mac.in_engine or not (waiting or self.engine._wants()):
             return 0
         self.enter()
         self.engine._kick()
@@ -682,7 +695,7 @@ cdef class RxPort(RegHook):
         if e1k_get(&self.mac.stopped):
             self.put_off = True
             return
-        if self.engine.fifo.count > 0:
+        if self.engine.fifo.count > 0 or self.engine._wants():
             self.finish(self.drain(self.irq.now()))
         if self._held and self.engine.ready():
             self._release()

@@ -5,6 +5,7 @@ cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
+from fastpath.desccache cimport desc_cache
 from fastpath.dma cimport DmaTable
 from fastpath.pktbuf cimport PacketBuffer, pb_fifo
 from fastpath.regfile cimport RegFile, Stats
@@ -81,13 +82,19 @@ cdef class RxEngine:
     cdef uint8_t *ring
     cdef uint64_t ring_base
     cdef uint32_t n, head, free, low
+    cdef bint usable            # descriptors in the cache: bus mastering is on, there is a ring
     cdef uint32_t whole         # bytes of a frame that goes into one buffer by way of `ring`
     cdef uint32_t passed        # words of frames that did not wait, not yet told the FIFO
     cdef bint record            # they leave their bytes in it
     cdef rx_acc acc
+    cdef desc_cache chip        # what `prefetch` and `cached` describe
     cdef uint64_t _base(self) noexcept nogil
     cdef uint32_t _tail(self) noexcept nogil
     cdef uint32_t _free_now(self) noexcept nogil
+    cdef bint _wants(self) noexcept nogil
+    cdef void _more(self) noexcept nogil
+    cdef void _next(self) noexcept nogil
+    cdef bint _here(self) noexcept nogil
     cdef void _decode(self) noexcept nogil
     cdef void _begin(self) noexcept nogil
     cdef void _end(self) noexcept nogil

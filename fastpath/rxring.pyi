@@ -90,6 +90,14 @@ class RxEngine:
     hold: int
     """Descriptors that a write-back waits for: RXDCTL.WTHRESH in descriptors; up to 1: none.
     reset() keeps it."""
+    def prefetch(self, low: int, host: int) -> None:
+        """RXDCTL's PTHRESH and HTHRESH, in descriptors."""
+    def wants(self) -> bool:
+        """Whether descriptors are to be fetched now."""
+    def turn(self, bits: int) -> bool:
+        """A fault turns bits of a buffer's address over; whether a descriptor was fetched."""
+    def cached(self) -> int:
+        """Descriptors that were fetched and are not used yet."""
     def ring_moved(self) -> None:
         """Software has moved the ring: forget what WTHRESH has held."""
     def repay(self) -> None:

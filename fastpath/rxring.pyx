@@ -19,9 +19,11 @@ from libc.string cimport memcpy, memset
 from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR,
                              FrameBatch)
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
+from fastpath.desccache cimport (
+    dc_at, dc_bytes, dc_fetch, dc_load, dc_wants,
+)
 from fastpath.dma cimport (
     DmaTable,
-    dma_read,
     dma_report,
     dma_resolve,
     dma_write,
@@ -124,6 +126,7 @@ cdef class RxEngine:
         if self.waits == NULL or self.scratch == NULL or self.linear == NULL:
             raise MemoryError
         self.pad_runts = True
+        self.prefetch(0, 0)
         self.seen = self.regs.changes - 1
         self.reset()
 
@@ -138,6 +141,7 @@ cdef class RxEngine:
         self.flush_fifo()
         memset(&self.s, 0, sizeof(self.s))
         self.prefetched = -1
+        self.chip.end = self.chip.have = 0
         self.fifo_bytes = 48 << 10              # PBA.RXA at power-on: 48 KB
         self.frames_dropped_disabled = self.frames_filtered = 0
         self.frames_bad = self.frames_missed = 0
@@ -196,12 +200,60 @@ cdef class RxEngine:
     cdef int _kick(self) noexcept nogil:
         """`kick`, for who has said that the engine is at work."""
         cdef int out = 0
-        if self.v[RCTL >> 2] & RCTL_EN and self.fifo.count:
+        if self.v[RCTL >> 2] & RCTL_EN and (self.fifo.count or self._wants()):
             self._decode()
             self._begin()
             out = self._drain()
             self._end()
         return out
+
+    def prefetch(self, uint32_t low, uint32_t host):
+        """RXDCTL's PTHRESH and HTHRESH, in descriptors."""
+        self.chip.low = max(low, <uint32_t>1)
+        self.chip.host = host
+
+    def turn(self, uint64_t bits):
+        """A fault turns bits of a buffer's address over, in the first descriptor of those that
+        were fetched; whether there is one."""
+        if self.chip.have:
+            (<uint64_t *>dc_at(&self.chip, 0))[0] ^= bits
+        return self.chip.have > 0
+
+    def cached(self):
+        """Descriptors that were fetched and are not used yet."""
+        return self.chip.have
+
+    def wants(self):
+        """Whether descriptors are to be fetched now."""
+        return self._wants()
+
+    cdef bint _wants(self) noexcept nogil:
+        """Descriptors are to be fetched, as far as RXDCTL and the ring go."""
+        return self.chip.have < self.chip.low and dc_wants(&self.chip, self._free_now())
+
+    cdef void _more(self) noexcept nogil:
+        """Fetch descriptors, if it is time to."""
+        if self.usable and dc_wants(&self.chip, self.free):
+            if dc_fetch(&self.chip, &self.dma.t, self.ring, self.ring_base, self.n, self.head,
+                        self.free):
+                self.desc_aborts += 1
+                self.s.causes |= RX_ABORT
+                self.usable = False
+                self.whole = 0
+
+    cdef inline bint _here(self) noexcept nogil:
+        """There is a descriptor to fill."""
+        return self.usable and self.chip.have
+
+    cdef inline void _next(self) noexcept nogil:
+        """The descriptor at head is written: go on to the one behind."""
+        self.head = self.head + 1 if self.head + 1 < self.n else 0
+        self.free -= 1
+        self.chip.have -= 1
+        if self.chip.have < self.chip.low:
+            self._more()
+        if self.free == self.low:
+            self.s.causes |= RXDMT0
 
     def take_causes(self):
         """Return `causes` and clear it."""
@@ -280,6 +332,13 @@ cdef class RxEngine:
                 self.whole = self.bsize
         elif self.n >= MIN_RING and self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
             self.ring_errors += 1
+        # Without bus mastering the cache rests. A tail that went back takes from it.
+        self.usable = self.free != 0
+        if self.dma.t.enabled and self.chip.have > self.free:
+            self.chip.end -= self.chip.have - self.free
+            self.chip.have = self.free
+        if self.chip.have < self.chip.low:
+            self._more()
 
     cdef void _end(self) noexcept nogil:
         """Show how far the run has come, and forget its pointers, so that nothing dangles when
@@ -358,19 +417,16 @@ cdef class RxEngine:
         if verdict & ACCEPT and not bad and wire - 64 <= SHORT - 64:
             # the common case: stored where it came, or not at all
             need = n if self.rctl & RCTL_SECRC else wire
-            if not self.fifo.count and self.free and need <= self.whole:
+            if not self.fifo.count and self.chip.have and need <= self.whole:
                 d = self.ring + <uint64_t>self.head * 16
-                addr = ld64le(d)
+                addr = ld64le(dc_at(&self.chip, 0))
                 dst = dma_resolve(&self.dma.t, addr, need, True) if addr else NULL
                 if dst != NULL:
                     self._image(dst, p, n, fcs, verdict, &m)
                     store_release_half(d + 8, m.len | <uint64_t>m.csum << 16
                                        | <uint64_t>m.status << 32 | <uint64_t>m.errors << 40
                                        | <uint64_t>m.special << 48)
-                    self.head = self.head + 1 if self.head + 1 < self.n else 0
-                    self.free -= 1
-                    if self.free == self.low:
-                        s.causes |= RXDMT0
+                    self._next()
                     s.causes |= RXT0
                     if m.len <= self.rsrpd:
                         s.causes |= SRPD
@@ -402,7 +458,7 @@ cdef class RxEngine:
         if bad or wrong_size:
             self._errors(wire, fflags, wrong_size)
             self.frames_bad += 1
-        if self.fifo.count or not self.free:
+        if self.fifo.count or not self._here():
             st_add(v, ST_RNBC, 1)
         if self.fifo.fill + words > self.fifo.size:
             # no room to wait, or never enough for so long a frame (SDM 13.7: MPC, RXO)
@@ -411,7 +467,7 @@ cdef class RxEngine:
             self.frames_missed += 1
             return True
         got = 0
-        if not self.fifo.count and self.free:
+        if not self.fifo.count and self._here():
             self._image(self.scratch, p, n, fcs, verdict, &m)
             self._errors_of(fflags, &m)
             got = self._store(self.scratch, &m, 0)
@@ -575,22 +631,11 @@ cdef class RxEngine:
         """Write the image from byte `off` on into descriptors as long as there are free ones; bytes
         stored in all."""
         cdef rx_state *s = &self.s
-        cdef uint8_t local[16]
-        cdef uint8_t *d
         cdef uint8_t *dst
         cdef uint64_t addr, q
         cdef uint32_t chunk, left
-        while off < m.len and self.free:
-            if self.ring != NULL:
-                d = self.ring + <uint64_t>self.head * 16
-            else:
-                d = local
-                if dma_read(&self.dma.t, self.ring_base + <uint64_t>self.head * 16, local, 16):
-                    self.desc_aborts += 1
-                    s.causes |= RX_ABORT
-                    self.free = 0
-                    return off
-            addr = ld64le(d)
+        while off < m.len and self._here():
+            addr = ld64le(dc_at(&self.chip, 0))
             if addr == 0:
                 # no buffer: the descriptor is given back empty and the next one is tried (SDM
                 # 3.2.3)
@@ -634,12 +679,10 @@ cdef class RxEngine:
         elif dma_write_half(&self.dma.t, self.ring_base + at, q):
             self.desc_aborts += 1
             self.s.causes |= RX_ABORT
-            self.free = 0
+            self.usable = False
+            self.whole = 0
             return False
-        self.head = self.head + 1 if self.head + 1 < self.n else 0
-        self.free -= 1
-        if self.free == self.low:
-            self.s.causes |= RXDMT0
+        self._next()
         if self.hold > 1:
             self.s.owed += 1
             if self.s.owed >= self.hold:
@@ -655,7 +698,8 @@ cdef class RxEngine:
         if dma_report(&self.dma.t, self._base() ^ self.misdirect, n, head, owed, 0xFF):
             self.desc_aborts += 1
             self.s.causes |= RX_ABORT
-            self.free = 0
+            self.usable = False
+            self.whole = 0
             return False
         return True
 
@@ -664,8 +708,9 @@ cdef class RxEngine:
         self._repay(self.v[RDH >> 2])
 
     def ring_moved(self):
-        """Software has moved the ring: forget what WTHRESH has held."""
+        """Software has moved the ring: forget what was fetched, and what WTHRESH has held."""
         self.s.owed = 0
+        self.chip.have = 0
 
     cdef void _push(self, const uint8_t *p, uint32_t n, const uint8_t *fcs, uint32_t fflags,
                     int verdict) noexcept nogil:
@@ -693,7 +738,7 @@ cdef class RxEngine:
         cdef rx_meta m
         cdef uint32_t words
         cdef int out = 0
-        while f.count and self.free:
+        while f.count and self._here():
             w = &self.waits[self.waits_at]
             p = self.buffer.whole(f, (f.head << 3) + PB_HEADER, w.len + 4)
             if p == NULL:
@@ -726,13 +771,14 @@ cdef class RxEngine:
     def state(self):
         """What the queue remembers beside its registers, field by field (`rx_state`); `at`, the
         FIFO's word where the first frame lies, and `waiting`, (flags, verdict, bytes with FCS) of
-        each."""
+        each; `chip`, the descriptors that were fetched."""
         cdef uint32_t i, n, at = self.fifo.head
         cdef rx_waiting *w
         cdef list waiting = []
         cdef dict state = self.s
         state["at"] = at
         state["waiting"] = waiting
+        state["chip"] = dc_bytes(&self.chip)
         for i in range(self.fifo.count):
             w = &self.waits[(self.waits_at + i) % RX_MAX_WAIT]
             n = w.len + 4
@@ -754,8 +800,10 @@ cdef class RxEngine:
         cdef list waiting = []
         cdef dict fields = self.state()
         fields["waiting"] = ()
+        fields["chip"] = b""
         fields.update({name: value for name, value in state.items() if name in fields})
         head = fields.pop("at")
+        dc_load(&self.chip, fields.pop("chip"))
         for flags, verdict, frame in fields.pop("waiting"):
             n = <uint32_t>len(frame)
             if n < 5 or n > RX_MAX_IMAGE - 4:

@@ -5,6 +5,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.batch cimport FrameBatch
+from fastpath.desccache cimport desc_cache
 from fastpath.dma cimport DmaTable
 from fastpath.pktbuf cimport PacketBuffer, pb_fifo
 from fastpath.regfile cimport RegFile, Stats
@@ -99,6 +100,7 @@ cdef class TxEngine:
     cdef uint64_t _base(self) noexcept nogil
     cdef void _decode(self) noexcept nogil
     cdef uint32_t _run(self, FrameBatch b, int max_frames) noexcept nogil
+    cdef uint32_t _fill(self) noexcept nogil
     cdef uint32_t _repay(self, uint32_t head) noexcept nogil
     cdef bint _open(self, FrameBatch b) noexcept nogil
     cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle,
@@ -128,6 +130,7 @@ cdef class TxEngine:
     cdef uint32_t sup_max       # payload bytes that the open one may get; 0 = none is open
     cdef uint32_t sup_pay       # payload bytes in its whole segments
     cdef size_t used_before     # bytes in the batch before this run
+    cdef desc_cache chip        # what `prefetch` and `cached` describe
     cdef void _count(self, const uint8_t *p, uint32_t wire, uint32_t frames) noexcept nogil
     cdef void _count_cut(self, const uint8_t *p, uint32_t n, uint32_t frames) noexcept nogil
     cdef bint _gso_fit(self) noexcept nogil

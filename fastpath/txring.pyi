@@ -98,6 +98,14 @@ class TxEngine:
         """Descriptors between head and tail (0 when the ring is off)."""
     def mid_frame(self) -> bool:
         """A frame is begun and not yet ended by EOP."""
+    def prefetch(self, low: int, host: int) -> None:
+        """TXDCTL's PTHRESH (at least 1) and HTHRESH, in descriptors; `low` 0: only runs fetch."""
+    def turn(self, bits: int) -> bool:
+        """A fault turns bits of a buffer's address over; whether a descriptor was fetched."""
+    def cached(self) -> int:
+        """Descriptors that were fetched and are not used yet."""
+    def fill(self) -> int:
+        """Fetch descriptors if TXDCTL says so, while nothing is sent: RUN_ABORT or 0."""
     def ring_moved(self) -> None:
         """Forget the unfinished frame, and what WTHRESH has held; contexts stay."""
     def reset(self) -> None:

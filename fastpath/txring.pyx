@@ -22,6 +22,9 @@ from fastpath.batch cimport (
     frame_meta,
 )
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
+from fastpath.desccache cimport (
+    dc_at, dc_bytes, dc_fetch, dc_load, dc_wants,
+)
 from fastpath.dma cimport DmaTable, dma_read, dma_report, dma_resolve, dma_write_status
 from fastpath.e1000_hw cimport (
     CMD_DEXT, CMD_EOP, CMD_IC, CMD_IDE, CMD_IFCS, CMD_RPS, CMD_RS, CMD_TSE, CMD_VLE, CTRL, CTRL_VME,
@@ -84,6 +87,7 @@ cdef class TxEngine:
         self.buffer = PacketBuffer() if buffer is None else buffer
         self.fifo = &self.buffer.tx
         self.low_cause = TXD_LOW
+        self.prefetch(1, 0)
         self.seen = regs.changes - 1
         self.partial = <uint8_t *>malloc(TX_MAX_FRAME + 64)
         if self.partial == NULL:
@@ -101,6 +105,7 @@ cdef class TxEngine:
         memset(&self.s, 0, sizeof(self.s))
         self.s.max_frame = TX_MAX_FRAME
         self.prefetched = -1
+        self.chip.end = self.chip.have = 0
         self.mixed_drops = self.oversize_drops = self.tso_fails = 0
         self.empty_frames = self.csum_skips = 0
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
@@ -125,13 +130,54 @@ cdef class TxEngine:
         return out
 
     def ring_moved(self):
-        """Software has moved the ring: forget the unfinished frame, and what WTHRESH has held."""
+        """Software has moved the ring: forget the unfinished frame, what was fetched, and what
+        WTHRESH has held."""
         if self.running:
             raise BufferError("TxEngine: the engine is running")
         self.s.phase = PH_IDLE
         self.s.have = 0
         self.s.desc_off = self.s.owed = 0
+        self.chip.have = 0
         self._begun()
+
+    def prefetch(self, uint32_t low, uint32_t host):
+        """TXDCTL's PTHRESH (at least 1) and HTHRESH, in descriptors; with 0 for `low`, descriptors
+        are fetched by runs only."""
+        self.chip.low = low
+        self.chip.host = host
+
+    def turn(self, uint64_t bits):
+        """A fault turns bits of a buffer's address over, in the first descriptor of those that
+        were fetched; whether there is one."""
+        if self.chip.have:
+            (<uint64_t *>dc_at(&self.chip, 0))[0] ^= bits
+        return self.chip.have > 0
+
+    def cached(self):
+        """Descriptors that were fetched and are not used yet."""
+        return self.chip.have
+
+    def fill(self):
+        """Fetch descriptors if TXDCTL says so, while nothing is sent: RUN_ABORT or 0."""
+        return self._fill()
+
+    cdef uint32_t _fill(self) noexcept nogil:
+        cdef uint32_t *v = self.v
+        cdef uint32_t n = v[TDLEN >> 2] >> 4, head = v[TDH >> 2], tail = v[TDT >> 2], waiting
+        cdef uint64_t base = self._base() ^ self.misdirect
+        if self.running or not v[TCTL >> 2] & TCTL_EN or not self.dma.t.enabled:
+            return 0
+        if tail == n:
+            tail = 0
+        if n < MIN_RING or head >= n or tail > n or base + <uint64_t>n * 16 < base:
+            return 0
+        waiting = ring_span(head, tail, n)
+        if self.chip.have < self.chip.low and dc_wants(&self.chip, waiting):
+            if dc_fetch(&self.chip, &self.dma.t, dma_resolve(&self.dma.t, base, <uint64_t>n * 16,
+                        False), base, n, head, waiting):
+                self.desc_aborts += 1
+                return RUN_ABORT
+        return 0
 
     def pending(self):
         """Descriptors between head and tail, 0 when the ring is off."""
@@ -163,14 +209,14 @@ cdef class TxEngine:
         cdef tx_state *s = &self.s
         cdef uint32_t *v = self.v
         cdef uint32_t n = v[TDLEN >> 2] >> 4
-        cdef uint32_t head = v[TDH >> 2], budget = n, before, after, low
+        cdef uint32_t head = v[TDH >> 2], budget = n, before, waiting, low, left, least
         cdef uint32_t tail = v[TDT >> 2] if self.prefetched < 0 else <uint32_t>self.prefetched
         cdef uint64_t base = self._base() ^ self.misdirect
         cdef uint64_t addr, q
         cdef uint8_t *ring
         cdef uint8_t *d
-        cdef uint8_t local[16]
         cdef uint32_t cmd
+        cdef desc_cache *chip = &self.chip
         # WTHRESH: every descriptor is written back, so many at a time
         cdef uint32_t hold = self.hold
         cdef bint all_back = hold == 1
@@ -196,25 +242,32 @@ cdef class TxEngine:
             self.ring_errors += 1
             self.dma.t.aborts += 1
             return RUN_OFF | RUN_ABORT
-        if head == tail:
+        before = waiting = ring_span(head, tail, n)
+        if chip.have > before:      # the tail went back
+            chip.end -= chip.have - before
+            chip.have = before
+        if not before:
             return 0
-        before = ring_span(head, tail, n)
         self.record = 0x7FFFFFFF if self.buffer.exact else PB_FEW if before <= PB_FEW else 0
         self.stop_at = b.n + max_frames if b.n < 0x7FFFFFFF - max_frames else 0x7FFFFFFF
         memset(&self.acc, 0, sizeof(self.acc))
+        least = max(chip.low, <uint32_t>1)
+        left = chip.have
+        d = dc_at(chip, 0)
         ring = dma_resolve(&self.dma.t, base, <uint64_t>n * 16, True)
         while head != tail:
             if budget == 0 or b.n >= self.stop_at or b.used >= self.stop_bytes:
                 self.flags |= RUN_MORE
                 break
-            if ring != NULL:
-                d = ring + <uint64_t>head * 16
-            else:
-                d = local
-                if dma_read(&self.dma.t, base + <uint64_t>head * 16, local, 16):
+            if left < least:
+                chip.have = left
+                if dc_wants(chip, waiting) and dc_fetch(chip, &self.dma.t, ring, base, n, head,
+                                                        waiting):
                     self.desc_aborts += 1
                     self.flags |= RUN_ABORT
                     break
+                d = dc_at(chip, 0)
+                left = chip.have
             addr = ld64le(d)
             q = ld64le(d + 8)
             cmd = <uint32_t>(q >> 24) & 0xFF
@@ -233,13 +286,16 @@ cdef class TxEngine:
                 self.mixed_drops += 1
             if all_back or (hold == 0 and cmd & rs_mask):
                 if ring != NULL:
-                    store_release8(d + 12, (d[12] & 0xF0) | 1)
+                    store_release8(ring + <uint64_t>head * 16 + 12, (d[12] & 0xF0) | 1)
                 elif dma_write_status(&self.dma.t, base + <uint64_t>head * 16 + 12,
-                                      (local[12] & 0xF0) | 1):
+                                      (d[12] & 0xF0) | 1):
                     self.desc_aborts += 1
                     self.flags |= RUN_ABORT
                     break
                 self.flags |= RUN_DELAYED if cmd & CMD_IDE else TXDW
+            d += 16
+            left -= 1
+            waiting -= 1
             head += 1
             if head == n:
                 head = 0
@@ -254,6 +310,11 @@ cdef class TxEngine:
                 if s.owed & 0xFFFF >= hold:
                     self.flags |= self._repay(head)
         v[TDH >> 2] = head
+        chip.have = left
+        if left < chip.low and dc_wants(chip, waiting) and not self.flags & RUN_ABORT:
+            if dc_fetch(chip, &self.dma.t, ring, base, n, head, waiting):
+                self.desc_aborts += 1
+                self.flags |= RUN_ABORT
         if self.sup_max:
             # What is whole goes out now, the begun segment waits for its rest.
             memcpy(self.partial, s.hdr, s.fctx.hdrlen)
@@ -272,8 +333,7 @@ cdef class TxEngine:
             self.flags |= TXQE
             self.flags &= ~<uint32_t>RUN_MORE
         low = (self.txdctl >> 25) * 8
-        after = ring_span(head, tail, n)
-        if before > low and after <= low:  # LWTHRESH 0: when none is left
+        if before > low and waiting <= low:  # LWTHRESH 0: when none is left
             self.flags |= self.low_cause
         return self.flags
 
@@ -896,12 +956,13 @@ cdef class TxEngine:
             self._count(p, n + 4, frames)
 
     def state(self):
-        """What the queue remembers beside its registers, field by field (`tx_state`), and the bytes
-        of the unfinished frame as `partial`."""
+        """What the queue remembers beside its registers, field by field (`tx_state`), the bytes of
+        the unfinished frame as `partial`, and the descriptors that were fetched as `chip`."""
         cdef uint32_t have = self.s.have if self.s.phase != PH_IDLE else 0
         cdef dict state = self.s
         state["hdr"] = (<char *>self.s.hdr)[:sizeof(self.s.hdr)]
         state["partial"] = (<char *>self.partial)[:have]
+        state["chip"] = dc_bytes(&self.chip)
         return state
 
     def load(self, dict state not None):
@@ -909,13 +970,14 @@ cdef class TxEngine:
 
         Raises: ValueError, OverflowError or TypeError for impossible values."""
         cdef tx_state s
-        cdef bytes partial
+        cdef bytes partial, chip
         cdef dict fields = self.state()
         if self.running:
             raise BufferError("TxEngine: the engine is running")
-        fields["partial"] = b""
+        fields["partial"] = fields["chip"] = b""
         fields.update({name: value for name, value in state.items() if name in fields})
         partial = fields.pop("partial")
+        chip = fields.pop("chip")
         fields["hdr"] = list(<bytes?>fields["hdr"])
         s = fields
         if s.phase == PH_IDLE or s.phase == PH_DROP:
@@ -928,6 +990,7 @@ cdef class TxEngine:
                 or <uint32_t>len(partial) != s.have
                 or (s.phase == PH_TSO and not _tso_plausible(&s))):
             raise ValueError("TxEngine.load: inconsistent state")
+        dc_load(&self.chip, chip)
         self.s = s
         self.template = self.gso_shape = 0
         memcpy(self.partial, <const char *>partial, s.have)

@@ -91,8 +91,10 @@ class TxPort:
             return
         if not self.open or self._paused_until_ns:
             self._explain()  # type: ignore[attr-defined]
+            self._fill()
             return
         if self.resting:
+            self._fill()
             return
         self._pumping = True
         try:
@@ -110,12 +112,17 @@ class TxPort:
             self.put_off = False
             self.pump()
 
+    def _fill(self) -> None:
+        if flags := self.engine.fill():
+            self._rare(flags)  # type: ignore[attr-defined]
+
     def _rounds(self) -> bool:
         for _ in range(1 if self._mac.bottom_half else ROUNDS):
             self._again = False
             send = self.loop or self._link.transmit
             room = BATCH_FRAMES if self.loop else min(self._link.tx_room(), BATCH_FRAMES)
             if room <= 0:
+                self._fill()
                 return False
             batch = shared.get()
             self._mac.in_engine = True
@@ -172,7 +179,7 @@ class RxPort:
         if self.stage is not None:
             self._later()  # type: ignore[attr-defined]
             return
-        if self._held or self.engine.fifo_frames:
+        if self._held or self.engine.fifo_frames or self.engine.wants():
             self.kick()
 
     def receive(self, batch: Any, start: int, hold: bool) -> int:
@@ -245,7 +252,7 @@ class RxPort:
         if self._mac.still:
             self.put_off = True
             return
-        if self.engine.fifo_frames:
+        if self.engine.fifo_frames or self.engine.wants():
             self._mac.in_engine = True
             head, waiting = self.engine.head, self.engine.fifo_frames
             self.engine.kick()

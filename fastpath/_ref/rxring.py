@@ -15,6 +15,7 @@ from fastpath._ref.batch import (
     FB_SYMBOL_ERR,
 )
 from fastpath._ref.csum import csum_fold, csum_partial
+from fastpath._ref.desccache import DescCache
 from fastpath._ref.e1000_hw import CTRL_VME, Registers
 from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
 from fastpath._ref.rxfilter import ACCEPT, BROADCAST, MULTICAST, PIF, VLAN
@@ -77,6 +78,7 @@ class RxEngine:
         self.regs: Registers = filter.regs
         self.pad_runts = True
         self.hold = 0
+        self.chip = DescCache(1)
         self.reset()
 
     def reset(self) -> None:
@@ -84,6 +86,8 @@ class RxEngine:
         self.causes = 0
         self._owed: list[int] = []  # descriptors that WTHRESH holds: all but their DD is written
         self._left = 0  # free descriptors, counted at the start of a run
+        self.chip.all.clear()
+        self._usable = False
         self._record = False
         self.fifo_bytes = 48 << 10
         self.frames_dropped_disabled = self.frames_filtered = 0
@@ -156,12 +160,41 @@ class RxEngine:
             return 0
         return tail - self.head if tail >= self.head else self._n - self.head + tail
 
+    def prefetch(self, low: int, host: int) -> None:
+        """PTHRESH and HTHRESH."""
+        self.chip.low, self.chip.host = max(low, 1), host
+
+    def cached(self) -> int:
+        """Descriptors that were fetched and are not used yet."""
+        return len(self.chip.all)
+
+    def wants(self) -> bool:
+        """Descriptors are to be fetched."""
+        return self.chip.wants(self.free_descriptors())
+
+    def _begin(self) -> None:
+        self._left = self.free_descriptors()
+        self._usable = self._left > 0
+        if self.dma.enabled:
+            del self.chip.all[self._left :]
+        self._more()
+
+    @property
+    def _here(self) -> bool:
+        return self._usable and bool(self.chip.all)
+
+    def _more(self) -> None:
+        if self._usable and not self.chip.fetch(
+            self.dma, self._base, self._n, self.head, self._left
+        ):
+            self._stall()
+
     def receive(self, batch: Any, start: int = 0, hold: bool = False) -> int:
         """Take frames [start, len); index after the last one consumed."""
         if not self._rctl & RCTL_EN:
             self.frames_dropped_disabled += max(len(batch) - start, 0)
             return max(len(batch), start)
-        self._left = self.free_descriptors()
+        self._begin()
         self._record = len(batch) - start <= FEW or self.buffer.exact
         self._drain()
         end = max(len(batch), start)
@@ -174,8 +207,10 @@ class RxEngine:
 
     def kick(self) -> int:
         """Drain the FIFO; frames stored."""
-        self._left = self.free_descriptors()
-        done = self._drain() if self._rctl & RCTL_EN else 0
+        if not self._rctl & RCTL_EN or not (self._waits or self.wants()):
+            return 0
+        self._begin()
+        done = self._drain()
         self._taken()
         return done
 
@@ -217,14 +252,14 @@ class RxEngine:
         self._total(wire)
         if bad:
             self._errors(wire, fflags, wrong_size)
-        if self._waits or not self._left:
+        if self._waits or not self._here:
             self.stats.add("RNBC")
         if full:
             self.stats.add("MPC")
             self.causes |= RXO
             self.frames_missed += 1
             return True
-        passes = not self._waits and self._left > 0
+        passes = not self._waits and self._here
         end = fcs if fcs is not None else zlib.crc32(frame).to_bytes(4, "little")
         image = self._image(frame, fcs, verdict, fflags)
         done = self._store(image, 0) if passes else 0
@@ -365,13 +400,9 @@ class RxEngine:
     def _store(self, image: _Image, off: int) -> int:
         ring = self._base
         size = len(image.data)
-        while off < size and self._left:
+        while off < size and self._here:
             at = ring + self.head * 16
-            aborts = self.dma.aborts
-            addr = int.from_bytes(self.dma.read(at, 16)[:8], "little")
-            if self.dma.aborts != aborts:
-                self._stall()
-                return off
+            addr = int.from_bytes(self.chip.all[0][:8], "little")
             if addr == 0:
                 if not self._writeback(at, pack("<HHBBH", 0, 0, DD, 0, 0)):
                     return off
@@ -399,7 +430,7 @@ class RxEngine:
     def _stall(self) -> None:
         self.desc_aborts += 1
         self.causes |= RX_ABORT
-        self._left = 0
+        self._usable = False
 
     def _writeback(self, at: int, half: bytes) -> bool:
         aborts = self.dma.aborts
@@ -415,6 +446,8 @@ class RxEngine:
             self._owed.append(at + 12)
         self.regs["RDH"] = (self.head + 1) % self._n
         self._left -= 1
+        self.chip.all.pop(0)
+        self._more()
         if self._left == self._n >> (1 + (self._rctl >> 8 & 3)):
             self.causes |= RXDMT0
         if self.hold > 1 and len(self._owed) >= self.hold:
@@ -430,12 +463,13 @@ class RxEngine:
         self._owed.clear()
 
     def ring_moved(self) -> None:
-        """Software has moved the ring: forget what WTHRESH has held."""
+        """Software has moved the ring: forget what was fetched, and what WTHRESH has held."""
         self._owed.clear()
+        self.chip.all.clear()
 
     def _drain(self) -> int:
         done, fifo = 0, self.buffer.rx
-        while self._waits and self._left:
+        while self._waits and self._here:
             first = self._waits[0]
             data = self.buffer.get(fifo, fifo.head + HEADER // 8, first.size + 4)
             image = self._image(data[:-4], data[-4:], first.verdict, first.flags)

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastpath._ref.batch import FB_HAS_FCS
 from fastpath._ref.csum import csum_fold, csum_partial
+from fastpath._ref.desccache import DescCache
 from fastpath._ref.e1000_hw import CTRL_VME, Registers
 from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
 
@@ -86,12 +87,14 @@ class TxEngine:
         self.dma = dma
         self.stats = stats
         self.low_cause = TXD_LOW
+        self.chip = DescCache(1)
         self.reset()
 
     def reset(self) -> None:
         """CTRL.RST or power-on."""
         self.max_frame = 16384
         self.hold = 0
+        self.chip.all.clear()
         self._owed: list[tuple[int, int]] = []
         self.mixed_drops = self.oversize_drops = self.tso_fails = 0
         self.empty_frames = self.csum_skips = 0
@@ -111,10 +114,34 @@ class TxEngine:
         return self._open is not None
 
     def ring_moved(self) -> None:
-        """Forget the unfinished frame, and what is held back."""
+        """Forget the unfinished frame, what was fetched, and what is held back."""
+        self.chip.all.clear()
         self._open = None
         self._owed.clear()
         self._begun()
+
+    def prefetch(self, low: int, host: int) -> None:
+        """PTHRESH and HTHRESH; 0 for `low`: runs fetch, nobody else."""
+        self.chip.low, self.chip.host = low, host
+
+    def cached(self) -> int:
+        """Descriptors that were fetched and are not used yet."""
+        return len(self.chip.all)
+
+    def fill(self) -> int:
+        """Fetch descriptors while nothing is sent."""
+        regs = self.regs
+        n, head, tail = regs["TDLEN"] >> 4, regs["TDH"], regs["TDT"]
+        tail = 0 if tail == n else tail
+        if not regs["TCTL"] & TCTL_EN or not self.dma.enabled or n < 8 or head >= n or tail > n:
+            return 0
+        base = regs["TDBAH"] << 32 | regs["TDBAL"] & ~15
+        if base + n * 16 >= 1 << 64 or len(self.chip.all) >= self.chip.low:
+            return 0
+        if self.chip.fetch(self.dma, base, n, head, (tail - head) % n):
+            return 0
+        self.desc_aborts += 1
+        return RUN_ABORT
 
     def run(self, batch: Any) -> int:
         """Take descriptors until tail; frames go to `batch`, causes come back."""
@@ -131,6 +158,7 @@ class TxEngine:
             self.ring_errors += 1
             self.dma.aborts += 1
             return RUN_OFF | RUN_ABORT
+        del self.chip.all[(tail - head) % n :]
         if head == tail:
             return 0
         self._flags = 0
@@ -138,12 +166,11 @@ class TxEngine:
         self._record = FEW if before <= FEW else 0
         while head != tail:
             at = base + head * 16
-            aborts = self.dma.aborts
-            raw = self.dma.read(at, 16)
-            if self.dma.aborts != aborts:
+            if not self.chip.fetch(self.dma, base, n, head, (tail - head) % n):
                 self.desc_aborts += 1
                 self._flags |= RUN_ABORT
                 break
+            raw = self.chip.all[0]
             cmd = raw[11]
             dtyp = raw[10] >> 4
             if not cmd & DEXT:
@@ -170,6 +197,7 @@ class TxEngine:
                     self._flags |= RUN_ABORT
                     break
                 self._flags |= RUN_DELAYED if cmd & IDE else TXDW
+            self.chip.all.pop(0)
             head = (head + 1) % n
         regs["TDH"] = head
         if head == tail:

@@ -245,6 +245,7 @@ def test_descriptors_without_buffers_are_given_back_once() -> None:
     bench = running(rctl=RX_ON)
     for index in range(bench.guest.rx.count):
         bench.memory.write(bench.guest.rx.address(index), bytes(16))
+    wr(bench.nic, "RDH", 0)
     bench.link.inject(frame())
     bench.clock.run_for(10 * MS)
     assert rd(bench.nic, "RDH") == rd(bench.nic, "RDT")

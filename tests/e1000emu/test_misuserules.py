@@ -49,8 +49,11 @@ def _rx_abort_ring(b: Bench) -> None:
 
 
 def _rx_abort_data(b: Bench) -> None:
-    b.memory.write64(b.guest.rx.address(0), 0x55 << 32)
+    last = rd(b.nic, "RDT")
     b.link.inject(frame())
+    b.memory.write64(b.guest.rx.address(last), 0x55 << 32)
+    wr(b.nic, "RDT", 0)
+    b.link.inject(*[frame()] * last)
 
 
 def _d3(b: Bench) -> None:

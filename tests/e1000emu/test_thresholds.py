@@ -1,4 +1,5 @@
-"""WTHRESH and GRAN: descriptors go back together, or when a delay ends (SDM 13.4.43, 13.4.46)."""
+"""Thresholds of both rings: when descriptors are fetched, and when they go back together (SDM
+13.4.43, 13.4.46)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from e1000emu.testing.fixtures import Bench, make_bench
 from tests.e1000emu.common import frame, rd, running, wr
 from tests.e1000emu.witness import witness
 
-GRAN, WTHRESH = 1 << 24, 16
+GRAN, WTHRESH, HTHRESH = 1 << 24, 16, 8
 RS, IDE, EOP_IFCS = 8, 0x80, 3
 FPD = 1 << 31
 TXDW, RXT0 = 1, 0x80
@@ -236,3 +237,107 @@ def test_a_ring_that_moves_leaves_the_old_one_alone() -> None:
     wr(bench.nic, "TDH", 0)
     bench.clock.run_for(200 * UNIT_NS)
     assert tx_done(bench)[0] == 0
+
+
+# Fetching. A descriptor that the chip has is what it was, whatever software does to it in memory.
+
+
+def empty(bench: Bench) -> None:
+    """Take all receive descriptors back."""
+    wr(bench.nic, "RDT", 0)
+    wr(bench.nic, "RDH", 0)
+    assert bench.nic.rx.engine.cached() == 0
+
+
+def given(bench: Bench, first: int, *, prefetch: int = 0) -> list[int]:
+    """Give `first` receive descriptors, then 10 more; which of them are read again when used."""
+    nic, guest = bench.nic, bench.guest
+    empty(bench)
+    wr(nic, "RXDCTL", prefetch | 1 << WTHRESH)
+    wr(nic, "RDT", first)
+    wr(nic, "RDT", first + 10)
+    spare = bench.memory.alloc(2048)
+    for i in range(first + 10):
+        bench.memory.write64(guest.rx.address(i), spare)
+    old = []
+    for i in range(first + 10):
+        bench.memory.write(spare, bytes(60))
+        bench.link.inject(frame(60))
+        assert rd(nic, "RDH") == i + 1
+        old.append(bench.memory.read(spare, 60) == bytes(60))
+    return [i for i, kept in enumerate(old) if not kept]
+
+
+def on_wire(bench: Bench, *, txdctl: int) -> list[int]:
+    """While a PAUSE holds the transmitter, give 2 descriptors, then 10; which are read again."""
+    nic, guest = bench.nic, bench.guest
+    wr(nic, "TXDCTL", txdctl)
+    nic.tx.pause(bench.clock.now_ns() + 1_000_000)
+    send(bench, RS, RS)
+    send(bench, *[RS] * 10)
+    spare = bench.memory.alloc(2048)
+    bench.memory.write(spare, frame(60, src=b"\x02" * 6))
+    for i in range(12):
+        bench.memory.write64(guest.tx.address(i), spare)
+    bench.clock.run_for(2_000_000)
+    return [i for i, f in enumerate(bench.link.take()) if f[6:12] == b"\x02" * 6]
+
+
+@witness("RXDCTL.PTHRESH")
+@witness("RXDCTL.HTHRESH")
+def test_receive_descriptors_are_fetched_by_the_thresholds() -> None:
+    assert given(running(rx_count=64), 4) == list(range(4, 14)), "the cache was not empty"
+    assert given(running(rx_count=64), 4, prefetch=GRAN | 5) == [], "4 are fewer than 5"
+    assert given(running(rx_count=64), 4, prefetch=GRAN | 4) == list(range(4, 14))
+    assert given(running(rx_count=64), 4, prefetch=GRAN | 5 | 10 << HTHRESH) == []
+    assert given(running(rx_count=64), 4, prefetch=GRAN | 5 | 11 << HTHRESH) == list(range(4, 14))
+
+
+@witness("TXDCTL.PTHRESH")
+@witness("TXDCTL.HTHRESH")
+def test_transmit_descriptors_are_fetched_by_the_thresholds() -> None:
+    assert on_wire(running(), txdctl=0) == list(range(2, 12))
+    assert on_wire(running(), txdctl=GRAN | 3) == []
+    assert on_wire(running(), txdctl=GRAN | 2) == list(range(2, 12))
+    assert on_wire(running(), txdctl=GRAN | 3 | 10 << HTHRESH) == []
+    assert on_wire(running(), txdctl=GRAN | 3 | 11 << HTHRESH) == list(range(2, 12))
+
+
+def test_without_gran_fetching_counts_cache_lines() -> None:
+    bench = running(rx_count=64)
+    bench.nic.slot.config_write(CACHE_LINE, 8, 1)
+    assert given(bench, 4, prefetch=3) == [], "two descriptors are a line"
+
+
+def test_the_chip_holds_64_descriptors() -> None:
+    bench = running(rx_count=128)
+    empty(bench)
+    wr(bench.nic, "RDT", 100)
+    assert bench.nic.rx.engine.cached() == 64
+    for _ in range(64):
+        bench.link.inject(frame())
+    assert bench.nic.rx.engine.cached() == 36
+
+
+def test_thresholds_that_are_raised_fetch_at_once() -> None:
+    bench = running(rx_count=64)
+    empty(bench)
+    wr(bench.nic, "RDT", 2)
+    wr(bench.nic, "RDT", 20)
+    assert bench.nic.rx.engine.cached() == 2
+    wr(bench.nic, "RXDCTL", GRAN | 31 | 1 << HTHRESH)
+    assert bench.nic.rx.engine.cached() == 20
+
+
+def test_what_was_fetched_survives_a_snapshot_and_goes_with_a_reset() -> None:
+    bench = running()
+    state = bench.nic.state()
+    bench.nic.power_on_reset()
+    assert bench.nic.rx.engine.cached() == 0
+    spare = bench.memory.alloc(2048)
+    bench.memory.write64(bench.guest.rx.address(0), spare)
+    bench.nic.load_state(state)
+    bench.clock.run_for(6_000_000_000)
+    bench.link.inject(frame())
+    assert bench.memory.read(bench.guest.rx.address(0) + 12, 1)[0] & 1
+    assert bench.memory.read(spare, 60) != frame()

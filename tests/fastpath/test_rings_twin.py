@@ -170,6 +170,20 @@ class TxMachine(RuleBasedStateMachine):
         assert self.frames[0] == self.frames[1]
         self.frames = [[], []]
 
+    @rule(low=st.sampled_from([0, 1, 4, 40]), host=st.sampled_from([0, 1, 4]))
+    def thresholds(self, low: int, host: int) -> None:
+        for tx in self.both():
+            tx.engine.prefetch(low, host)
+
+    @rule()
+    def fill(self) -> None:
+        assert self.ours.engine.fill() == self.twin.engine.fill()
+
+    @rule(at=st.integers(0, 31), item=descriptor)
+    def change_what_is_given(self, at: int, item: tuple[str, Any]) -> None:
+        for tx in self.both():
+            tx.ram.write(tx.ring + at * 16, build(tx, *item))
+
     @rule()
     def delay_ends(self) -> None:
         assert self.ours.engine.repay() == self.twin.engine.repay()
@@ -200,6 +214,7 @@ class TxMachine(RuleBasedStateMachine):
         a, b = self.ours, self.twin
         assert a.stats.as_dict() == b.stats.as_dict()
         assert a.ram.read(a.ring, 512) == b.ram.read(b.ring, 512)
+        assert a.engine.cached() == b.engine.cached()
         assert (a.engine.head, a.engine.mid_frame()) == (b.engine.head, b.engine.mid_frame())
         for name in COUNTERS_TX:
             assert getattr(a.engine, name) == getattr(b.engine, name), name
@@ -295,6 +310,17 @@ class RxMachine(RuleBasedStateMachine):
             rx.engine.repay()
             rx.engine.hold = hold
 
+    @rule(low=st.sampled_from([0, 1, 4, 40]), host=st.sampled_from([0, 1, 4]))
+    def thresholds(self, low: int, host: int) -> None:
+        for rx in self.both():
+            rx.engine.prefetch(low, host)
+            rx.engine.kick()
+
+    @rule(at=st.integers(0, 15), addr=st.sampled_from([0, 1 << 44]))
+    def change_what_is_given(self, at: int, addr: int) -> None:
+        for rx in self.both():
+            rx.ram.write64(rx.ring + 16 * at, addr)
+
     @rule()
     def delay_ends(self) -> None:
         for rx in self.both():
@@ -370,6 +396,7 @@ class RxMachine(RuleBasedStateMachine):
         )
         assert a.engine.buffer.pointers() == b.engine.buffer.pointers()
         assert a.engine.buffer.memory() == b.engine.buffer.memory()
+        assert a.engine.cached() == b.engine.cached()
         assert a.engine.free_descriptors() == b.engine.free_descriptors()
         assert a.dma.aborts == b.dma.aborts
         for name in COUNTERS_RX:

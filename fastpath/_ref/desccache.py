@@ -1,0 +1,34 @@
+"""Descriptors on the chip in plain Python: the twin of ``fastpath.desccache``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SIZE = 64
+
+
+class DescCache:
+    """What was fetched of one ring and is not used yet, the oldest first."""
+
+    def __init__(self, low: int) -> None:
+        self.all: list[bytes] = []
+        self.low, self.host = low, 0
+
+    def wants(self, waiting: int) -> bool:
+        """Whether host memory, with `waiting` descriptors, is to be asked now."""
+        have = len(self.all)
+        if not have:
+            return waiting > 0
+        return have < self.low and waiting > have and waiting - have >= self.host
+
+    def fetch(self, dma: Any, base: int, n: int, head: int, waiting: int) -> bool:
+        """Fetch what fits; False when not even the first one can be read."""
+        if not self.wants(waiting):
+            return True
+        for k in range(len(self.all), min(waiting, SIZE)):
+            aborts = dma.aborts
+            raw = dma.read(base + (head + k) % n * 16, 16)
+            if dma.aborts != aborts:
+                break
+            self.all.append(raw)
+        return bool(self.all)
