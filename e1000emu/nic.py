@@ -467,10 +467,12 @@ class Nic:
         """The cable was plugged, pulled, or the far end changed (LinkPort)."""
         if self.faults is not None and self.faults.cut:
             return
+        self.phy.hear(getattr(self.link, "far_end", None))
         self.phy.cable(up, speed_mbps, full_duplex)
 
     def _look_at_cable(self) -> None:
         link = self.link
+        self.phy.hear(getattr(link, "far_end", None))
         self.phy.cable(link.carrier, link.speed_mbps, getattr(link, "full_duplex", True))
 
     def tx_ready(self) -> None:

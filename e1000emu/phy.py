@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from e1000emu.links.farend import NULL_PAGE, FarEnd
 from e1000emu.phyregs import PHY_TABLE, phy_reg
 from e1000emu.ports import Clock, TimerHandle
 from e1000emu.regs import reg
@@ -24,6 +25,8 @@ AUTONEG_NS = 1_000_000_000
 """Time from start to end of autonegotiation; 1 to 3 s on real cables."""
 FORCED_LINK_NS = 10_000_000
 """Time until a forced link is up."""
+PAGE_NS = 100_000_000
+"""Time that a next page takes, at most as long as all of autonegotiation."""
 
 PHY_ADDRESS = 1
 
@@ -42,24 +45,37 @@ BMCR_ISOLATE = _BMCR.mask("ISOLATE")
 BMCR_PDOWN, BMCR_FULLDPLX = _BMCR.mask("PDOWN"), _BMCR.mask("FULLDPLX")
 
 BMSR_CAPABILITIES = _BMSR.reset
+BMSR_RFAULT = _BMSR.mask("RFAULT")
 BMSR_ANEGCOMPLETE, BMSR_LSTATUS = _BMSR.mask("ANEGCOMPLETE"), _BMSR.mask("LSTATUS")
 
 ANAR_10HD, ANAR_10FD = _ANAR.mask("10HD"), _ANAR.mask("10FD")
 ANAR_100HD, ANAR_100FD = _ANAR.mask("100HD"), _ANAR.mask("100FD")
-ANAR_PAUSE = _ANAR.mask("PAUSE")
+ANAR_PAUSE, ANAR_ASM_DIR, ANAR_NP = (_ANAR.mask(n) for n in ("PAUSE", "ASM_DIR", "NP"))
+ANAR_SELECTOR = _ANAR.field("SELECTOR")
 ANER_LP_ANABLE, ANER_PAGE_RX = _ANER.mask("LP_ANABLE"), _ANER.mask("PAGE_RX")
 GTCR_1000HD, GTCR_1000FD = _GTCR.mask("1000HD"), _GTCR.mask("1000FD")
 
+ANER_LP_NPABLE = _ANER.mask("LP_NPABLE")
+_ANNPTR = phy_reg("ANNPTR")
+ANNPTR, ANLPNP = _ANNPTR.offset, phy_reg("ANLPNP").offset
+PAGE_NP, PAGE_TOGGLE = _ANNPTR.mask("NP"), _ANNPTR.mask("TOGGLE")
+
 # What the register says of every far end that negotiates, and of one that offers 100 and 1000 Mb/s.
-ANLPAR_NEGOTIATES = _ANLPAR.mask("ACK", "PAUSE", "10HD", "10FD") | _ANLPAR.field("SELECTOR").put(1)
+ANLPAR_NEGOTIATES, ANLPAR_SELECTOR = _ANLPAR.mask("ACK", "10HD", "10FD"), _ANLPAR.field("SELECTOR")
+ANLPAR_PAUSE, ANLPAR_ASM_DIR = _ANLPAR.mask("PAUSE"), _ANLPAR.mask("ASM_DIR")
+ANLPAR_RFAULT, ANLPAR_NP = _ANLPAR.mask("RFAULT"), _ANLPAR.mask("NP")
 ANLPAR_100 = _ANLPAR.mask("100HD", "100FD")
-ANLPAR_FULL = _ANLPAR.mask("10FD", "100FD", "PAUSE")
+ANLPAR_FULL = _ANLPAR.mask("10FD", "100FD", "PAUSE", "ASM_DIR")
 GTSR_1000, GTSR_FULL = _GTSR.mask("LP_1000HD", "LOCAL_OK", "REMOTE_OK"), _GTSR.mask("LP_1000FD")
 
-GTSR_MASTER = _GTSR.mask("MS_MASTER")
+GTSR_MASTER, GTSR_FAULT = _GTSR.mask("MS_MASTER"), _GTSR.mask("MS_FAULT")
 GTCR_REPEATER, GTCR_MS_VALUE = _GTCR.mask("REPEATER"), _GTCR.mask("MS_VALUE")
 GTCR_MS_MANUAL = _GTCR.mask("MS_MANUAL")
 PSCR, PSCR_MDI, PSCR_SLEEP = _PSCR.offset, _PSCR.field("MDI_MODE"), _PSCR.field("ENERGY_DETECT")
+PSCR_LINK_GOOD, PSSR_DOWNSHIFT = _PSCR.mask("FORCE_LINK_GOOD"), _PSSR.mask("DOWNSHIFT")
+_EPSCR = phy_reg("EPSCR")
+EPSCR, AS_MASTER = _EPSCR.offset, _EPSCR.field("MASTER_DOWNSHIFT")
+AS_SLAVE = _EPSCR.field("SLAVE_DOWNSHIFT")
 PSSR_ASLEEP, PSSR_PAGE_RCVD = _PSSR.mask("ENERGY_DETECT"), _PSSR.mask("PAGE_RCVD")
 PSSR_SPEED, PSSR_SPEEDS = _PSSR.field("SPEED"), {10: 0, 100: 1, 1000: 2}
 PSSR_DPLX, PSSR_RESOLVED, PSSR_LINK = (_PSSR.mask(n) for n in ("DPLX", "RESOLVED", "LINK"))
@@ -67,6 +83,7 @@ PSSR_MDIX, PSSR_TX_PAUSE, PSSR_RX_PAUSE = (_PSSR.mask(n) for n in ("MDIX", "TX_P
 
 PISR_ENERGY, PISR_CROSSOVER = _PISR.mask("ENERGY"), _PISR.mask("MDI_CROSSOVER")
 PISR_AN_ERROR, PISR_LINK = _PISR.mask("AN_ERROR"), _PISR.mask("LINK")
+PISR_PAGE, PISR_DOWNSHIFT = _PISR.mask("PAGE"), _PISR.mask("DOWNSHIFT")
 PISR_NEGOTIATED = _PISR.mask("AN_DONE", "PAGE", "SPEED", "DUPLEX")
 
 RESET_VALUES = {r.offset: r.reset for r in PHY_TABLE}
@@ -116,6 +133,12 @@ class Phy:
         """What autonegotiation made of us at 1000 Mb/s."""
         self._crossed = True
         """The pairs are crossed over (MDI-X)."""
+        self._far = FarEnd()
+        self._pages = -1
+        """Next pages that went each way; -1: none are exchanged."""
+        self._tries = 0
+        """At 1000 Mb/s over too few pairs."""
+        self._shifted = self._ms_fault = self._told_fault = False
         self._applied = 0  # the BMCR bits that are in force
         self._latched_down = True
         self._interrupt_level = False
@@ -165,11 +188,16 @@ class Phy:
                 if self.link.up and not self._latched_down:
                     value |= BMSR_LSTATUS
                 self._latched_down = not self.link.up
+                value |= BMSR_RFAULT if self._told_fault else 0  # latched too
+                self._told_fault = False
             case 5:
-                value = self._partner_ability() if self._an_done else 0
+                value = self._partner_ability() if self._heard else 0
             case 6:
                 self.regs[ANER] &= ~ANER_PAGE_RX
-                value = value | (ANER_LP_ANABLE if self._an_done else 0)
+                if self._heard:
+                    value |= ANER_LP_ANABLE | (ANER_LP_NPABLE if self._far.next_pages else 0)
+            case 7:
+                value |= self._toggle(self.regs[ANAR] & ANAR_ASM_DIR)
             case 10:
                 value = self._gigabit_status()
             case 17:
@@ -190,9 +218,13 @@ class Phy:
         elif n == PAGE_DATA:
             self.pages[(self.regs[PAGE], PAGE_DATA)] = value & 0xFFFF
         elif n in WRITE_MASKS:
-            self.regs[n] = value & WRITE_MASKS[n]
+            before, self.regs[n] = self.regs[n], value & WRITE_MASKS[n]
             if n == PIER:
                 self._update_interrupt()
+            elif n == ANNPTR and self._pages >= 0 and self._timer is None:
+                self._arm(self._clock.now_ns() + min(PAGE_NS, self.autoneg_ns))
+            elif n == PSCR and (before ^ value) & PSCR_LINK_GOOD and self._forces():
+                self._restart()
 
     def _write_bmcr(self, value: int) -> None:
         was_down, was_loop, was_isolated = self.powered_down, self.loopback, self.isolated
@@ -206,23 +238,51 @@ class Phy:
         elif self.loopback != was_loop or self.isolated != was_isolated:
             self._on_link(self.link)
 
+    def _forces(self) -> bool:
+        """Speed and duplex are what software says, and FORCE_LINK_GOOD has a say."""
+        return not self._applied & (BMCR_ANENABLE | BMCR_SPEED_MSB)
+
+    @property
+    def _called_good(self) -> bool:
+        return bool(self.regs[PSCR] & PSCR_LINK_GOOD) and self._forces()
+
+    @property
+    def _there(self) -> bool:
+        """There is a link to be had: somebody at the other end, or FORCE_LINK_GOOD."""
+        return self.cable_up or self._called_good
+
+    @property
+    def _heard(self) -> bool:
+        """The far end's base page has come."""
+        return self._an_done or self._pages >= 0
+
+    def _toggle(self, base: int) -> int:
+        """The toggle bit of an end's next page: the first one's is not bit 11 of its base page."""
+        return PAGE_TOGGLE if self._pages >= 0 and self._pages % 2 == bool(base) else 0
+
     def _partner_ability(self) -> int:
         if not self._applied & BMCR_ANENABLE:
             return 0
+        far = self._far
         ability = ANLPAR_NEGOTIATES | (ANLPAR_100 if self.cable_speed_mbps >= 100 else 0)
+        ability |= ANLPAR_SELECTOR.put(far.selector)
+        ability |= (ANLPAR_PAUSE if far.pause else 0) | (ANLPAR_ASM_DIR if far.asm_dir else 0)
+        ability |= (ANLPAR_RFAULT if far.remote_fault else 0) | (ANLPAR_NP if far.next_pages else 0)
         return ability if self.cable_full_duplex else ability & ~ANLPAR_FULL
 
     def _gigabit_status(self) -> int:
         if not (self._an_done and self.cable_speed_mbps >= 1000):
             return 0
         full = GTSR_FULL if self.cable_full_duplex else 0
-        return GTSR_1000 | full | (GTSR_MASTER if self._master else 0)
+        fault = GTSR_FAULT if self._ms_fault else 0
+        return GTSR_1000 | full | fault | (GTSR_MASTER if self._master else 0)
 
     def _specific_status(self) -> int:
         link = self.link
         value = PSSR_SPEED.put(PSSR_SPEEDS[link.speed_mbps])
         value |= PSSR_MDIX if self._crossed else 0
         value |= PSSR_ASLEEP if self.asleep else 0
+        value |= PSSR_DOWNSHIFT if self._shifted else 0
         value |= PSSR_PAGE_RCVD if self.regs[ANER] & ANER_PAGE_RX else 0
         value |= PSSR_DPLX if link.full_duplex else 0
         if self._an_done or not self._applied & BMCR_ANENABLE:
@@ -234,6 +294,10 @@ class Phy:
         return value
 
     # --- the link --------------------------------------------------------------------------------
+
+    def hear(self, far_end: FarEnd | None) -> None:
+        """Tell the PHY what the far end says when it negotiates next (None: nothing special)."""
+        self._far = far_end or FarEnd()
 
     def cable(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
         """Tell the PHY what the far end of the cable offers."""
@@ -248,20 +312,24 @@ class Phy:
             self._event(PISR_ENERGY)
         self.cable_speed_mbps = speed_mbps
         self.cable_full_duplex = full_duplex
-        if changed or (up and not self.link.up and self._timer is None):
+        if self._called_good and self.link.up:
+            return
+        waits = self._timer is not None or self._pages >= 0
+        if changed or (up and not self.link.up and not waits):
             self._restart()
 
     def _restart(self) -> None:
         """Put the settings in force and begin to bring the link up."""
         self._cancel()
         self._applied = self.regs[BMCR]
-        self._an_done = False
+        self._an_done = self._shifted = self._ms_fault = self._told_fault = False
+        self._tries, self._pages = 0, -1
         crossed = bool(PSCR_MDI.get(self.regs[PSCR]))
         if crossed != self._crossed:
             self._crossed = crossed
             self._event(PISR_CROSSOVER)
         self._set_link(DOWN)
-        if self.cable_up and not self.powered_down and not self.held_in_reset:
+        if self._there and not self.powered_down and not self.held_in_reset:
             wait = self.autoneg_ns if self._applied & BMCR_ANENABLE else FORCED_LINK_NS
             self._arm(self._clock.now_ns() + wait)
 
@@ -277,27 +345,81 @@ class Phy:
     def _resolve(self) -> None:
         """The time is over: agree on the best common mode, or use the forced one."""
         self._timer = None
-        if not self.cable_up or self.powered_down or self.held_in_reset:
+        if not self._there or self.powered_down or self.held_in_reset:
             return
         if self._applied & BMCR_ANENABLE:
-            link = self._negotiate()
-            self._an_done = link.up
-            if link.up:
-                self._master = self._wants_master()
-                self.regs[ANER] |= ANER_PAGE_RX
-                self._event(PISR_NEGOTIATED)
+            if self._pages < 0 and self._tries == 0:
+                self._base_page()
+            elif self._pages >= 0:
+                self._next_page()
             else:
-                self._event(PISR_AN_ERROR)
+                self._agree()
         else:
             bits = self._applied
             speed = 1000 if bits & BMCR_SPEED_MSB else 100 if bits & BMCR_SPEED_LSB else 10
-            up = speed <= self.cable_speed_mbps
-            link = LinkState(up, speed, bool(bits & BMCR_FULLDPLX)) if up else DOWN
+            top = self.cable_speed_mbps if self._far.pairs == 4 else min(100, self.cable_speed_mbps)
+            up = speed <= top or self._called_good
+            self._set_link(LinkState(up, speed, bool(bits & BMCR_FULLDPLX)) if up else DOWN)
+
+    def _base_page(self) -> None:
+        """The ends have told each other their abilities."""
+        far, ours = self._far, self.regs[ANAR]
+        if far.on_page is not None:
+            far.on_page(ours)
+        self._told_fault = far.remote_fault
+        if ours & ANAR_NP and far.next_pages:
+            self._pages = 0  # and it waits for software's
+            self.regs[ANER] |= ANER_PAGE_RX
+            self._event(PISR_PAGE)
+        else:
+            self._agree()
+
+    def _next_page(self) -> None:
+        """A next page has gone each way; who has no more sends null pages (802.3 28.2.3.4)."""
+        far, k, ours = self._far, self._pages, self.regs[ANNPTR]
+        if far.on_page is not None:
+            far.on_page(ours & ~PAGE_TOGGLE | self._toggle(self.regs[ANAR] & ANAR_ASM_DIR))
+        last = len(far.next_pages) - 1
+        theirs = (far.next_pages[k] if k <= last else NULL_PAGE) & ~(PAGE_TOGGLE | PAGE_NP)
+        more = PAGE_NP if k < last else 0
+        self.regs[ANLPNP] = theirs | more | self._toggle(far.asm_dir)
+        self.regs[ANER] |= ANER_PAGE_RX
+        self._pages = k + 1
+        self._event(PISR_PAGE)
+        if not (ours & PAGE_NP or more):
+            self._pages = -1
+            self._agree()
+
+    def _agree(self) -> None:
+        """All is said: find the best common mode, and see whether it works."""
+        link = self._negotiate(self.cable_speed_mbps)
+        self._master = self._wants_master()
+        if link.speed_mbps == 1000 and link.up and self._far.pairs < 4:
+            # It is tried so often, as EPSCR says, then the best below is taken.
+            limit = (AS_MASTER.get(self.regs[EPSCR]) + 1 if self._master
+                     else AS_SLAVE.get(self.regs[EPSCR]))  # fmt: skip
+            self._tries += 1
+            if self._tries < limit:
+                self._arm(self._clock.now_ns() + self.autoneg_ns)
+                return
+            link = self._negotiate(100) if limit else DOWN
+            self._shifted = link.up
+        self._ms_fault = link.up and link.speed_mbps == 1000 and self._same_part()
+        self._an_done = link.up
+        if self._ms_fault:
+            link = DOWN
+        if link.up:
+            self.regs[ANER] |= ANER_PAGE_RX
+            self._event(PISR_NEGOTIATED | (PISR_DOWNSHIFT if self._shifted else 0))
+        else:
+            self._event(PISR_AN_ERROR)
         self._set_link(link)
 
-    def _negotiate(self) -> LinkState:
-        ours, gigabit = self.regs[ANAR], self.regs[GTCR]
-        top, full = self.cable_speed_mbps, self.cable_full_duplex
+    def _negotiate(self, top: int) -> LinkState:
+        ours, gigabit, far = self.regs[ANAR], self.regs[GTCR], self._far
+        full = self.cable_full_duplex
+        if ANAR_SELECTOR.get(ours) != far.selector:
+            return DOWN
         modes = (
             (1000, True, gigabit & GTCR_1000FD),
             (1000, False, gigabit & GTCR_1000HD),
@@ -308,14 +430,27 @@ class Phy:
         )
         for speed, duplex, offered in modes:
             if offered and speed <= top and (full or not duplex):
-                pause = bool(ours & ANAR_PAUSE) and duplex
-                return LinkState(True, speed, duplex, pause, pause)
+                return LinkState(True, speed, duplex, *(self._pause() if duplex else ()))
         return DOWN
 
-    def _wants_master(self) -> bool:
-        """By hand, or as a port of many prefers; the far end takes what is left (40.5.2)."""
+    def _pause(self) -> tuple[bool, bool]:
+        """Whether PAUSE frames are sent, and obeyed (802.3 table 28B-3)."""
+        pause, asm = self.regs[ANAR] & ANAR_PAUSE, self.regs[ANAR] & ANAR_ASM_DIR
+        far = self._far
+        both, one_way = bool(pause) and far.pause, bool(asm) and far.asm_dir
+        return both or (one_way and far.pause), both or (one_way and bool(pause))
+
+    def _same_part(self) -> bool:
+        """Both ends insist on being master, or slave."""
         gtcr = self.regs[GTCR]
-        return bool(gtcr & (GTCR_MS_VALUE if gtcr & GTCR_MS_MANUAL else GTCR_REPEATER))
+        return bool(gtcr & GTCR_MS_MANUAL) and self._far.master is bool(gtcr & GTCR_MS_VALUE)
+
+    def _wants_master(self) -> bool:
+        """By hand, or what the far end leaves, or as a port of many prefers (40.5.2)."""
+        gtcr = self.regs[GTCR]
+        if gtcr & GTCR_MS_MANUAL:
+            return bool(gtcr & GTCR_MS_VALUE)
+        return bool(gtcr & GTCR_REPEATER) if self._far.master is None else not self._far.master
 
     def _set_link(self, link: LinkState) -> None:
         was_up = self.link.up
@@ -371,6 +506,9 @@ class Phy:
             "due_ns": self._due_ns if self._timer is not None else -1,
             "master": self._master,
             "crossed": self._crossed,
+            "next_pages": self._pages,
+            "tries": self._tries,
+            "flags": [self._shifted, self._ms_fault, self._told_fault],
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -386,10 +524,13 @@ class Phy:
         self._interrupt_level = bool(state["interrupt_level"])
         self._master = bool(state.get("master", True))
         self._crossed = bool(state.get("crossed", True))
+        self._pages, self._tries = int(state.get("next_pages", -1)), int(state.get("tries", 0))
+        flags = map(bool, state.get("flags", (False, False, False)))
+        self._shifted, self._ms_fault, self._told_fault = flags
         due = int(state["due_ns"])
         if due >= 0:
             self._arm(due)
-        if self.link.up and not self.cable_up:
+        if self.link.up and not self._there:
             self._restart()
 
 

@@ -171,7 +171,8 @@ class Link(Protocol):
         true attribute `gso_udp` plain UDP too (FB_GSO_UDP).  A link whose frames take time has an
         attribute `gap_bytes`, which a NIC sets to the gap between them, in byte times; one whose
         stations share a wire has `full_duplex` = False and an attribute `station`, which a NIC sets
-        to what it does about that (`links.hub.Station`).
+        to what it does about that (`links.hub.Station`).  An attribute `far_end` says what a NIC
+        hears in autonegotiation (`links.FarEnd`, or None).
         """
 
     def rx_ready(self) -> None:

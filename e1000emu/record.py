@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from e1000emu.errors import ArgumentError
+from e1000emu.links.farend import said
 from e1000emu.links.hub import RelayedStation, Station
 from e1000emu.recording import Header, Kind, Writer
 from fastpath.dma import DmaTable
@@ -163,6 +164,7 @@ class Recorder:
                 pad_runts=setup.pad_runts,
                 full_duplex=bool(getattr(ports.link, "full_duplex", True)),
                 station=getattr(ports.link, "station", None) is not None,
+                far_end=said(getattr(ports.link, "far_end", None)),
             )
         )
         self._begin(Kind.CALL, "create", [])

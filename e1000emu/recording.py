@@ -247,6 +247,8 @@ class Header(msgspec.Struct, kw_only=True):
     """Its link is no shared wire."""
     station: bool = False
     """It hears of a shared wire what becomes of its frames."""
+    far_end: dict[str, Any] | None = None
+    """What it hears in autonegotiation (`links.FarEnd`)."""
 
 
 class Event(NamedTuple):

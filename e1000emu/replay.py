@@ -19,6 +19,7 @@ import msgspec
 
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
+from e1000emu.links.farend import heard
 from e1000emu.links.hub import Station
 from e1000emu.nic import Nic
 from e1000emu.record import (
@@ -386,7 +387,7 @@ class _Player:
         return Ports(
             memory=table,
             irq=self,
-            link=(_SharedLink if header.station else _Link)(self, header.full_duplex),
+            link=(_SharedLink if header.station else _Link)(self, header),
             clock=_Clock(self),
             on_message=self._message if header.messages else None,
             on_pme=self._pme,
@@ -481,9 +482,10 @@ class _Link:
     gso_max_bytes = 0
     gso_udp = False
 
-    def __init__(self, player: _Player, full_duplex: bool) -> None:
+    def __init__(self, player: _Player, header: Header) -> None:
         self._player = player
-        self.full_duplex = full_duplex
+        self.full_duplex = header.full_duplex
+        self.far_end = heard(header.far_end)
 
     @property
     def carrier(self) -> bool:

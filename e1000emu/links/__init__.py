@@ -3,6 +3,7 @@
 from e1000emu.links.annotate import AnnotatedCapture
 from e1000emu.links.base import LinkStats
 from e1000emu.links.capture import Capture
+from e1000emu.links.farend import FarEnd
 from e1000emu.links.hub import Hub, HubPort
 from e1000emu.links.impair import Impair
 from e1000emu.links.null import Generator, NullLink
@@ -17,6 +18,7 @@ from e1000emu.links.tap import Tap
 __all__ = [
     "AnnotatedCapture",
     "Capture",
+    "FarEnd",
     "Generator",
     "Hub",
     "HubPort",

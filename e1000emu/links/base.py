@@ -11,6 +11,7 @@ from fastpath.cable import LinkStats
 from fastpath.errors import whole_number
 
 if TYPE_CHECKING:
+    from e1000emu.links.farend import FarEnd
     from e1000emu.links.hub import Station
     from e1000emu.ports import Clock, Link, LinkPort
     from fastpath.batch import FrameBatch
@@ -42,6 +43,8 @@ class BaseLink(ABC):
     """IP bytes of the longest super-frame that `transmit` takes (`Link.transmit`); 0: none."""
     gso_udp = False
     """It takes them of UDP too."""
+    far_end: FarEnd | None = None
+    """What the far end says in autonegotiation; None: that it can all that the link can."""
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
         if speed_mbps not in SPEEDS_MBPS:
@@ -214,6 +217,11 @@ class Middleware:
     def station(self, station: Station) -> None:
         if hasattr(self.link, "station"):
             self.link.station = station
+
+    @property
+    def far_end(self) -> FarEnd | None:
+        """What the far end of the link below says."""
+        return getattr(self.link, "far_end", None)
 
     @property
     def full_duplex(self) -> bool:

@@ -9,6 +9,8 @@ from fastpath.batch import FrameBatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from e1000emu.links.farend import FarEnd
+
 
 class RecordingLine:
     """An ``InterruptLine`` that counts its edges.
@@ -59,6 +61,7 @@ class RecordingLink:
         self.carrier = carrier
         self.speed_mbps = speed_mbps
         self.full_duplex = True
+        self.far_end: FarEnd | None = None
         self.room = room
         self.port: Any = None
         self.frames: list[bytes] = []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from e1000emu.errors import LinkError
+from e1000emu.links import FarEnd
 from e1000emu.nic import Nic
-from e1000emu.phy import AUTONEG_NS, FORCED_LINK_NS
+from e1000emu.phy import AUTONEG_NS, FORCED_LINK_NS, PAGE_NS
 from e1000emu.testing.fixtures import Bench, make_bench
 from tests.e1000emu.witness import BMSR_ABILITIES, witness
 
@@ -33,6 +37,13 @@ def bench() -> Bench:
     made = make_bench()
     made.nic.mmio_write(CTRL, SLU)
     return made
+
+
+def far(bench: Bench, **says: Any) -> None:
+    """Let the far end say this, and the PHY negotiate anew."""
+    bench.link.far_end = FarEnd(**says)
+    bench.link.set_carrier(False)
+    bench.link.set_carrier(True)
 
 
 def settle(bench: Bench) -> None:
@@ -398,7 +409,6 @@ PARTNERS = [
     "PHY:ANLPAR.10HD",
     "PHY:ANLPAR.ACK",
     "PHY:ANLPAR.100T4",
-    "PHY:ANLPAR.ASM_DIR",
     "PHY:BMSR.LSTATUS",
     *(f"PHY:BMSR.{name}" for name in BMSR_ABILITIES),
     "PHY:ANER.NP_ABLE",
@@ -500,7 +510,7 @@ def test_without_negotiation_speed_and_duplex_are_what_software_says(
 
 PHY_EVENTS = {
     "LINK": 10, "AN_DONE": 11, "PAGE": 12, "DUPLEX": 13, "SPEED": 14, "AN_ERROR": 15,
-    "MDI_CROSSOVER": 6,
+    "MDI_CROSSOVER": 6, "DOWNSHIFT": 5,
 }  # fmt: skip
 
 
@@ -517,8 +527,213 @@ def test_each_event_of_the_phy_interrupts(bench: Bench, event: str) -> None:
         if event == "AN_ERROR":
             phy_write(nic, 4, 1)
             phy_write(nic, 9, 0)
+        if event == "DOWNSHIFT":
+            phy_write(nic, 20, 0)
+            far(bench, pairs=2)
         assert not nic.mmio_read(CTRL_EXT) & 0x20
         settle(bench)
     assert nic.mmio_read(CTRL_EXT) & 0x20
     assert phy_read(nic, 19) & bit
     assert not nic.mmio_read(CTRL_EXT) & 0x20
+
+
+# What a far end says (`links.FarEnd`).
+
+
+@witness("PHY:BMSR.RFAULT", "PHY:ANLPAR.RFAULT")
+def test_a_far_end_tells_of_a_fault(bench: Bench) -> None:
+    nic = bench.nic
+    far(bench, remote_fault=True)
+    assert not phy_read(nic, 1) & 0x10
+    settle(bench)
+    assert phy_read(nic, 5) & 0x2000
+    assert [phy_read(nic, 1) & 0x10 for _ in range(2)] == [0x10, 0], "until it is read"
+    assert nic.mmio_read(STATUS) & LU
+
+
+@witness("PHY:ANAR.100T4", "PHY:ANAR.RFAULT")
+def test_a_far_end_hears_our_base_page(bench: Bench) -> None:
+    heard: list[int] = []
+    phy_write(bench.nic, 4, 0x2201 | 0x0DE0)
+    far(bench, on_page=heard.append)
+    settle(bench)
+    assert heard == [0x2201 | 0x0DE0]
+
+
+@witness("PHY:ANAR.SELECTOR")
+def test_nothing_is_agreed_on_in_another_tongue(bench: Bench) -> None:
+    nic = bench.nic
+    far(bench, selector=2)
+    settle(bench)
+    assert not nic.mmio_read(STATUS) & LU
+    assert phy_read(nic, 19) & 0x8000
+    phy_write(nic, 4, phy_read(nic, 4) + 1)
+    phy_write(nic, 0, 0x1340)
+    settle(bench)
+    assert nic.mmio_read(STATUS) & LU
+    assert phy_read(nic, 5) & 31 == 2
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "send_obey"),
+    [  # PAUSE + ASM_DIR of each; 802.3 table 28B-3
+        pytest.param((0, 1), (1, 1), (1, 0), marks=witness("PHY:ANLPAR.ASM_DIR")),
+        ((1, 1), (0, 1), (0, 1)),
+        pytest.param((1, 0), (0, 1), (0, 0), marks=witness("PHY:ANAR.ASM_DIR")),
+        ((1, 1), (0, 0), (0, 0)),
+        ((0, 1), (0, 1), (0, 0)),
+        ((0, 1), (1, 0), (0, 0)),
+        ((1, 0), (1, 1), (1, 1)),
+        ((0, 0), (1, 1), (0, 0)),
+    ],
+)  # fmt: skip
+def test_pause_may_be_for_one_direction(
+    bench: Bench, ours: tuple[int, int], theirs: tuple[int, int], send_obey: tuple[int, int]
+) -> None:
+    nic = bench.nic
+    phy_write(nic, 4, 0x01E1 | ours[0] << 10 | ours[1] << 11)
+    assert phy_read(nic, 4) >> 10 & 3 == ours[0] | ours[1] << 1
+    far(bench, pause=bool(theirs[0]), asm_dir=bool(theirs[1]))
+    settle(bench)
+    assert phy_read(nic, 5) >> 10 & 3 == theirs[0] | theirs[1] << 1
+    assert (phy_read(nic, 17) >> 3 & 1, phy_read(nic, 17) >> 2 & 1) == send_obey
+
+
+@witness(
+    "PHY:ANAR.NP",
+    "PHY:ANLPAR.NP",
+    "PHY:ANER.LP_NPABLE",
+    "PHY:ANLPNP.PAGE",
+    *(f"PHY:ANNPTR.{name}" for name in ("MESSAGE", "TOGGLE", "ACK2", "MP", "NP")),
+)
+def test_next_pages_go_both_ways(bench: Bench) -> None:
+    """IEEE 802.3 28.2.3.4: the toggle bit alternates, a null page answers who has more."""
+    nic, heard = bench.nic, list[int]()
+    phy_write(nic, 4, 0x8DE1)
+    far(bench, next_pages=(0x2345, 0x0123), asm_dir=True, on_page=heard.append)
+    settle(bench)
+    assert not nic.mmio_read(STATUS) & LU, "it waits for software's page"
+    assert phy_read(nic, 5) & 0x8000
+    assert phy_read(nic, 6) & 0xB == 0xB
+    assert phy_read(nic, 6) & 2 == 0
+    seen, toggles = [], []
+    for page in (0xB005, 0x9006, 0x2001):
+        toggles.append(phy_read(nic, 7) >> 11 & 1)
+        phy_write(nic, 7, page)
+        assert phy_read(nic, 7) & ~0x800 == page
+        bench.clock.run_for(PAGE_NS - 1)
+        assert not phy_read(nic, 6) & 2
+        bench.clock.run_for(1)
+        assert phy_read(nic, 6) & 2
+        seen.append(phy_read(nic, 8))
+    assert toggles == [0, 1, 0], "base page had bit 11 set"
+    assert heard == [0x8DE1, 0xB005, 0x9806, 0x2001]
+    assert seen == [0xA345, 0x0923, 0x2001]
+    assert nic.mmio_read(STATUS) & LU
+
+
+def test_a_snapshot_between_next_pages(bench: Bench) -> None:
+    nic = bench.nic
+    phy_write(nic, 4, 0x8DE1)
+    far(bench, next_pages=(0x2345, 0x2001))
+    settle(bench)
+    copy = make_bench()
+    copy.clock.run_for(bench.clock.now_ns())
+    copy.link.far_end = bench.link.far_end
+    copy.nic.load_state(nic.state())
+    for made in (bench, copy):
+        phy_write(made.nic, 7, 0xA005)
+    copy.nic.load_state(nic.state())
+    for made in (bench, copy):
+        made.clock.run_for(PAGE_NS)
+        assert phy_read(made.nic, 8) == 0xAB45
+        assert phy_read(made.nic, 7) & 0x800
+        phy_write(made.nic, 7, 0x2001)
+        made.clock.run_for(PAGE_NS)
+        assert made.nic.mmio_read(STATUS) & LU
+
+
+@witness("PHY:GTSR.MS_FAULT")
+@pytest.mark.parametrize("master", [True, False])
+def test_both_ends_insist_on_the_same_part(bench: Bench, master: bool) -> None:
+    nic = bench.nic
+    phy_write(nic, 9, 0x1300 | master << 11)
+    far(bench, master=master)
+    settle(bench)
+    assert phy_read(nic, 10) & 0x8000
+    assert not nic.mmio_read(STATUS) & LU
+    far(bench, master=not master)
+    settle(bench)
+    assert not phy_read(nic, 10) & 0x8000
+    assert nic.mmio_read(STATUS) & LU
+
+
+def test_what_the_far_end_insists_on_leaves_the_other_part(bench: Bench) -> None:
+    for master in (True, False):
+        far(bench, master=master)
+        settle(bench)
+        assert phy_read(bench.nic, 10) >> 14 == (not master)
+
+
+@witness("PHY:PSSR.DOWNSHIFT")
+@pytest.mark.parametrize(
+    ("gtcr", "epscr", "attempts"),
+    [
+        (0x1B00, 0x0160, 1),
+        pytest.param(0x1B00, 0x0560, 2, marks=witness("PHY:EPSCR.MASTER_DOWNSHIFT")),
+        (0x1300, 0x0D60, 1),
+        pytest.param(0x1300, 0x0F60, 3, marks=witness("PHY:EPSCR.SLAVE_DOWNSHIFT")),
+    ],
+)
+def test_over_two_pairs_it_is_tried_and_then_slower(
+    bench: Bench, gtcr: int, epscr: int, attempts: int
+) -> None:
+    nic = bench.nic
+    phy_write(nic, 9, gtcr)
+    phy_write(nic, 20, epscr)
+    far(bench, pairs=2)
+    bench.clock.run_for(attempts * AUTONEG_NS - 1)
+    assert not nic.mmio_read(STATUS) & LU
+    bench.clock.run_for(1)
+    assert nic.mmio_read(STATUS) & 0xC2 == LU | 1 << 6
+    assert phy_read(nic, 17) & 0x20
+    far(bench)
+    settle(bench)
+    assert nic.mmio_read(STATUS) & 0xC2 == LU | 2 << 6
+    assert not phy_read(nic, 17) & 0x20
+
+
+def test_a_slave_that_does_not_shift_has_no_link_over_two_pairs(bench: Bench) -> None:
+    phy_write(bench.nic, 9, 0x1300)
+    phy_write(bench.nic, 20, 0x0C60)
+    far(bench, pairs=2)
+    bench.clock.run_for(10 * AUTONEG_NS)
+    assert not bench.nic.mmio_read(STATUS) & LU
+
+
+@witness("PHY:PSCR.FORCE_LINK_GOOD")
+def test_a_forced_link_is_called_good_without_a_cable(bench: Bench) -> None:
+    nic = bench.nic
+    bench.link.set_carrier(False)
+    phy_write(nic, 0, 0xA100)
+    bench.clock.run_for(AUTONEG_NS)
+    assert not nic.mmio_read(STATUS) & LU
+    phy_write(nic, 16, phy_read(nic, 16) | 0x400)
+    bench.clock.run_for(AUTONEG_NS)
+    assert nic.mmio_read(STATUS) & LU
+    bench.link.set_carrier(True)
+    bench.link.set_carrier(False)
+    assert nic.mmio_read(STATUS) & LU
+    phy_write(nic, 16, phy_read(nic, 16) & ~0x400)
+    bench.clock.run_for(AUTONEG_NS)
+    assert not nic.mmio_read(STATUS) & LU
+    phy_write(nic, 16, phy_read(nic, 16) | 0x400)
+    phy_write(nic, 0, 0x8140)
+    bench.clock.run_for(AUTONEG_NS)
+    assert not nic.mmio_read(STATUS) & LU, "at 1000 Mb/s it says nothing"
+
+
+@pytest.mark.parametrize("wrong", [{"selector": 32}, {"pairs": 3}, {"next_pages": (1 << 16,)}])
+def test_what_no_far_end_says(wrong: dict[str, Any]) -> None:
+    with pytest.raises(LinkError, match=next(iter(wrong))):
+        FarEnd(**wrong)

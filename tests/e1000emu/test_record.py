@@ -22,7 +22,7 @@ from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
-from e1000emu.links import Hub
+from e1000emu.links import FarEnd, Hub
 from e1000emu.misuse import MisuseError
 from e1000emu.nic import Nic
 from e1000emu.record import Recorder
@@ -45,6 +45,7 @@ def recorded(path: Path, **options: Any) -> tuple[Bench, Recorder]:
     dma = DmaTable()
     dma.add(memory.base, memory.buffer)
     line, link = RecordingLine(clock), RecordingLink()
+    link.far_end = options.pop("far_end", None)
     recorder = Recorder(path)
     nic = Nic(
         memory=dma, irq=line, link=link, clock=clock, mac=BENCH_MAC, record=recorder, **options
@@ -280,6 +281,19 @@ def test_collisions_come_again(tmp_path: Path, delay_bytes: int) -> None:
     assert done.nic.stats.state() == plain.stats.state()
     told = {args[1] for _, _, kind, args in events(tmp_path / "x") if kind is Kind.CALL}
     assert told >= {"station.deferred", "station.collided", "station.sent"}
+
+
+def test_a_far_end_that_says_something(tmp_path: Path) -> None:
+    def act(bench: Bench) -> None:
+        bench.nic.mmio_write(0x20, 0x0424_8DE1)  # ANAR.NP
+        bench.clock.run_for(2_000_000_000)
+        bench.nic.mmio_write(0x20, 0x0427_2001)
+        bench.clock.run_for(2_000_000_000)
+        bench.nic.mmio_write(0x20, 0x0828_0000)
+        assert bench.nic.mmio_read(0x20) & 0x7FF == 0x345
+
+    path = recording(tmp_path / "x", act, far_end=FarEnd(next_pages=(0x2345,), on_page=print))
+    same(path)
 
 
 def test_a_recording_of_version_1_is_read_still(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""What a PHY hears from the far end of its cable beside frames (802.3 28, 40.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from e1000emu.errors import LinkError
+
+__all__ = ["NULL_PAGE", "FarEnd", "heard", "said"]
+
+NULL_PAGE = 0x2001
+"""The message page of an end that has nothing more to say while the other has."""
+PAIRS = (2, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FarEnd:
+    """What the far end of a link says, and its cable; a link's attribute `far_end` is one, or None.
+
+    Speeds and half duplex are the link's (`speed_mbps`, `full_duplex`). A NIC looks at it when it
+    begins to negotiate. Raises: LinkError.
+    """
+
+    selector: int = 1
+    """What it speaks of: 1 is IEEE 802.3, and nothing else is agreed on with us."""
+    pause: bool = True
+    asm_dir: bool = False
+    """With `pause` what PAUSE it wants, as in table 28B-2."""
+    remote_fault: bool = False
+    next_pages: tuple[int, ...] = ()
+    """What it sends when we have next pages too, without the toggle bit."""
+    master: bool | None = None
+    """At 1000 Mb/s it insists on being master, or slave; None: it takes what is left."""
+    pairs: int = 4
+    """Of the cable. With 2 there is no 1000 Mb/s, and only trying finds out."""
+    on_page: Callable[[int], object] | None = field(default=None, compare=False)
+    """Hears our base page and our next pages."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.selector < 32:
+            raise LinkError(f"FarEnd: selector={self.selector} has 5 bits")
+        if self.pairs not in PAIRS:
+            raise LinkError(f"FarEnd: pairs={self.pairs}; a cable has 2 or 4")
+        if not all(0 <= page < 1 << 16 for page in self.next_pages):
+            raise LinkError("FarEnd: next_pages: a page has 16 bits")
+
+
+def said(far_end: FarEnd | None) -> dict[str, Any] | None:
+    """Return what it says as plain data, for `heard`."""
+    if far_end is None:
+        return None
+    return {f.name: getattr(far_end, f.name) for f in fields(far_end) if f.name != "on_page"}
+
+
+def heard(data: dict[str, Any] | None) -> FarEnd | None:
+    """Return the far end that `said` this."""
+    if data is None:
+        return None
+    return FarEnd(**{**data, "next_pages": tuple(data["next_pages"])})
