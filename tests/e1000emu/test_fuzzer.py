@@ -59,6 +59,17 @@ def test_the_device_survives_a_search(tmp_path: Path) -> None:
     assert (tally["branches"] > 1000) == Branches().there
 
 
+def test_threads_survive_programs_without_guidance() -> None:
+    """As `make test-tsan` has it, with more programs: most of the time is the threads' then."""
+    words = [word for kind in KINDS if kind != CLOCK for word in ("--kind", kind)]
+    done = run("--blind", "--programs", "16", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tally = json.loads(done.stdout.splitlines()[-1])
+    assert set(tally["programs"]) == set(KINDS) - {CLOCK}
+    assert sum(tally["programs"].values()) >= 16
+    assert not tally["lines"], "nobody looked"
+
+
 def test_the_corpus_is_small_and_reaches_more_than_a_driver_does() -> None:
     programs = corpus()
     assert {program.kind for program in programs} == set(KINDS)

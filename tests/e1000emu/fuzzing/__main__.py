@@ -20,6 +20,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e1000emu.fuzzing", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--programs", type=int, default=1 << 60, help="so many, and no more")
+    parser.add_argument("--blind", action="store_true", help="look not at what programs reach")
     parser.add_argument("--kind", choices=KINDS, action="append", help="one alone; can be repeated")
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="where it begins")
     parser.add_argument("--keep", type=Path, help="a directory for what reached something new")
@@ -37,6 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     search = Fuzzer(
         options.seed,
         kinds=options.kind or KINDS,
+        guided=not options.blind,
         last=options.last,
         keep=options.keep,
         hang_s=options.hang_s,
@@ -48,7 +51,9 @@ def main(words: Sequence[str] | None = None) -> int:
             for program in search.distilled(corpus(options.corpus)):
                 (options.distil / f"{program.name()}.json").write_text(program.text())
         else:
-            search.search(corpus(options.corpus), seconds=options.seconds)
+            search.search(
+                corpus(options.corpus), seconds=options.seconds, programs=options.programs
+            )
     except Found as found:
         traceback.print_exception(found.__cause__)
         print(f"the device does not survive this program (seed {options.seed}):", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -99,7 +100,7 @@ class Fuzzer:
         try:
             self._lines.reached.clear()
             self._branches.take()
-            with self._lines.on():
+            with self._lines.on() if self._guided else nullcontext():
                 for step in program.steps:
                     target.do(step)
             target.finish()
@@ -162,6 +163,8 @@ class Fuzzer:
         if not new or not self._guided:
             if not self._guided and len(self.pool) < NEWEST:
                 self.pool.append(program)
+            elif not self._guided:
+                self.pool[self.rng.randrange(NEWEST)] = program
             return
         if trim and program.kind == CLOCK:
             program = self._trimmed(program, new)

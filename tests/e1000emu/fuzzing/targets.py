@@ -339,7 +339,7 @@ class OnThreads(Target):
         assert self.client.gone is False
 
     def counted(self) -> Iterator[tuple[str, int]]:
-        with self.clock.lock:
+        with self.clock.lock, self.server.guard:
             yield from list(super().counted())
 
     def close(self) -> None:
