@@ -23,7 +23,7 @@ from fastpath.batch cimport (
 )
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.desccache cimport (
-    dc_at, dc_bytes, dc_fetch, dc_load, dc_wants,
+    DC_SIZE, dc_at, dc_bytes, dc_fetch, dc_load, dc_wants,
 )
 from fastpath.dma cimport DmaTable, dma_read, dma_report, dma_resolve, dma_write_status
 from fastpath.e1000_hw cimport (
@@ -209,7 +209,7 @@ cdef class TxEngine:
         cdef tx_state *s = &self.s
         cdef uint32_t *v = self.v
         cdef uint32_t n = v[TDLEN >> 2] >> 4
-        cdef uint32_t head = v[TDH >> 2], budget = n, before, waiting, low, left, least
+        cdef uint32_t head = v[TDH >> 2], budget = n, before, waiting, low, left, least, rest = 0
         cdef uint32_t tail = v[TDT >> 2] if self.prefetched < 0 else <uint32_t>self.prefetched
         cdef uint64_t base = self._base() ^ self.misdirect
         cdef uint64_t addr, q
@@ -217,6 +217,7 @@ cdef class TxEngine:
         cdef uint8_t *d
         cdef uint32_t cmd
         cdef desc_cache *chip = &self.chip
+        cdef bint direct = False
         # WTHRESH: every descriptor is written back, so many at a time
         cdef uint32_t hold = self.hold
         cdef bint all_back = hold == 1
@@ -259,7 +260,16 @@ cdef class TxEngine:
             if budget == 0 or b.n >= self.stop_at or b.used >= self.stop_bytes:
                 self.flags |= RUN_MORE
                 break
-            if left < least:
+            if not left and ring != NULL and least == 1:
+                # A burst, looked at in place: nothing changes it during a run.
+                if not rest:
+                    rest = min(waiting, <uint32_t>DC_SIZE)
+                left = min(rest, n - head)
+                rest -= left
+                d = ring + <uint64_t>head * 16
+                chip.have = 0
+                direct = True
+            elif left < least:
                 chip.have = left
                 if dc_wants(chip, waiting) and dc_fetch(chip, &self.dma.t, ring, base, n, head,
                                                         waiting):
@@ -310,7 +320,11 @@ cdef class TxEngine:
                 if s.owed & 0xFFFF >= hold:
                     self.flags |= self._repay(head)
         v[TDH >> 2] = head
-        chip.have = left
+        if not direct:
+            chip.have = left
+        elif left + rest:
+            dc_fetch(chip, &self.dma.t, ring, base, n, head, left + rest)
+        left = chip.have
         if left < chip.low and dc_wants(chip, waiting) and not self.flags & RUN_ABORT:
             if dc_fetch(chip, &self.dma.t, ring, base, n, head, waiting):
                 self.desc_aborts += 1
