@@ -17,6 +17,10 @@ RW, RO, RC, SC, SW = Access.RW, Access.RO, Access.RC, Access.SC, Access.SW
 
 _ANALOGUE = "stores; the cable's analogue side is outside"
 _NO_CABLE = "the cable's analogue side is outside"
+_JABBER = "begins at 20 ms of talk at 10 Mb/s, 25,000 bytes: no frame is so long"
+_ONE_CLOCK = "evens out two clocks, and here is one"
+_CLOCK_PIN = "the clock of a pin"
+_NOT_LOOKED_AT = "a wire to the MAC, which does not look at it in full duplex"
 _PHY_LEDS = "stores; the PHY's own LED pins lead nowhere: the MAC's LEDs show the link"
 
 # fmt: off
@@ -28,12 +32,12 @@ _ABILITIES = (
 )
 
 _INTERRUPTS = (
-    ("JABBER", 0, "a station talks without end", _NO_CABLE),
+    ("JABBER", 0, "a station talks without end", _JABBER),
     ("POLARITY", 1, "the polarity of a pair changed", _NO_CABLE),
     ("ENERGY", 4, "energy on the wire came or went", ""),
     ("DOWNSHIFT", 5, "the speed was reduced after failed attempts", ""),
     ("MDI_CROSSOVER", 6, "the crossover changed", ""),
-    ("FIFO", 7, "a FIFO ran over or empty", _NO_CABLE),
+    ("FIFO", 7, "a FIFO ran over or empty", _ONE_CLOCK),
     ("FALSE_CARRIER", 8, "a false carrier", _NO_CABLE),
     ("SYMBOL_ERROR", 9, "a symbol error", _NO_CABLE),
     ("LINK", 10, "the link came or went", ""),
@@ -54,7 +58,7 @@ PHY_TABLE: tuple[Reg, ...] = (
         rsv(5, 0),
         bit("SPEED_MSB", 6, RW, 1, "with SPEED_LSB, without autonegotiation: 0 = 10, 1 = 100, "
             "2 = 1000 Mb/s"),
-        bit("CTST", 7, RW, 0, "collision test", todo="tests a wire of the MII, inside the part"),
+        bit("CTST", 7, RW, 0, "collision test", todo=_NOT_LOOKED_AT),
         bit("FULLDPLX", 8, RW, 1, "full duplex, without autonegotiation"),
         bit("ANRESTART", 9, SC, 0, "negotiate anew"),
         bit("ISOLATE", 10, RW, 0, "cut the PHY off from the MAC: it sees no link"),
@@ -65,7 +69,7 @@ PHY_TABLE: tuple[Reg, ...] = (
         bit("RESET", 15, SC, 0, "put the settings in force and bring the link up anew")),
     _row(1, "BMSR", "Status",
         bit("ERCAP", 0, RO, 1, "has the registers above 1"),
-        bit("JCD", 1, RO, 0, "jabber", todo=_NO_CABLE),
+        bit("JCD", 1, RO, 0, "jabber", todo=_JABBER),
         bit("LSTATUS", 2, RO, 0, "the link is up; once it was lost, the next read tells so"),
         bit("ANEGCAPABLE", 3, RO, 1, "can negotiate"),
         bit("RFAULT", 4, RO, 0, "the far end has told of a fault, until read"),
@@ -146,20 +150,20 @@ PHY_TABLE: tuple[Reg, ...] = (
         bit("1000X_HD", 14, RO, 0, "1000BASE-X half duplex"),
         bit("1000X_FD", 15, RO, 0, "1000BASE-X full duplex")),
     _row(16, "PSCR", "PHY Specific Control",
-        bit("JABBER_DISABLE", 0, RW, 0, "do not look for jabber", todo=_ANALOGUE),
+        bit("JABBER_DISABLE", 0, RW, 0, "do not look for jabber", todo=_JABBER),
         bit("POLARITY_REVERSAL", 1, RW, 0, "leave the polarity as it is", todo=_ANALOGUE),
-        bit("SQE_TEST", 2, RW, 0, "test signal quality after each frame", todo=_ANALOGUE),
+        bit("SQE_TEST", 2, RW, 0, "test signal quality after each frame", todo=_NOT_LOOKED_AT),
         bit("RSV3", 3, SW),
-        bit("CLK125_DISABLE", 4, RW, 0, "switch the 125 MHz clock off", todo=_ANALOGUE),
+        bit("CLK125_DISABLE", 4, RW, 0, "switch the 125 MHz clock off", todo=_CLOCK_PIN),
         field("MDI_MODE", 6, 5, RW, 3, "0 = MDI, 1 = MDI-X, 2 = automatic at 1000, 3 = automatic"),
         bit("EXT_DIST", 7, RW, 0, "lower threshold for longer 10BASE-T cables", todo=_ANALOGUE),
         field("ENERGY_DETECT", 9, 8, RW, 3, "2 and 3: sleep while the wire is silent"),
         bit("FORCE_LINK_GOOD", 10, RW, 0, "call a forced link at 10 or 100 Mb/s good"),
-        bit("ASSERT_CRS_ON_TX", 11, RW, 0, "carrier sense while sending", todo=_ANALOGUE),
-        field("RX_FIFO", 13, 12, RW, 0, "depth of the receive FIFO", todo=_ANALOGUE),
-        field("TX_FIFO", 15, 14, RW, 0, "depth of the transmit FIFO", todo=_ANALOGUE)),
+        bit("ASSERT_CRS_ON_TX", 11, RW, 0, "carrier sense while sending", todo=_NOT_LOOKED_AT),
+        field("RX_FIFO", 13, 12, RW, 0, "depth of the receive FIFO", todo=_ONE_CLOCK),
+        field("TX_FIFO", 15, 14, RW, 0, "depth of the transmit FIFO", todo=_ONE_CLOCK)),
     _row(17, "PSSR", "PHY Specific Status",
-        bit("JABBER", 0, RO, 0, "jabber", todo=_NO_CABLE),
+        bit("JABBER", 0, RO, 0, "jabber", todo=_JABBER),
         bit("REV_POLARITY", 1, RO, 0, "a pair is reversed", todo=_NO_CABLE),
         bit("RX_PAUSE", 2, RO, 0, "PAUSE is obeyed"),
         bit("TX_PAUSE", 3, RO, 0, "PAUSE is sent"),
@@ -181,7 +185,7 @@ PHY_TABLE: tuple[Reg, ...] = (
         rsv(3, 2)),
     _row(20, "EPSCR", "Extended PHY Specific Control",
         field("RSV3_0", 3, 0, SW),
-        field("TX_CLK", 6, 4, RW, 6, "clock to the MAC: 6 = 2.5, 7 = 25 MHz", todo=_ANALOGUE),
+        field("TX_CLK", 6, 4, RW, 6, "clock to the MAC: 6 = 2.5, 7 = 25 MHz", todo=_CLOCK_PIN),
         bit("RSV7", 7, SW),
         field("SLAVE_DOWNSHIFT", 9, 8, RW, 1, "attempts as a slave before a lower speed, 0: none"),
         field("MASTER_DOWNSHIFT", 11, 10, RW, 3, "attempts as a master, less one"),
@@ -203,7 +207,7 @@ PHY_TABLE: tuple[Reg, ...] = (
         rsv(15, 8)),
     _row(30, "PAGE_DATA", "Calibration Word",
         whole("DATA", "one word for each PAGE; drivers set some before loopback and tests", RW,
-            todo="the words store", bits=16)),
+            todo="they store; what they calibrate is analogue", bits=16)),
 )
 """All of them; a number that is missing reads 0 and ignores writes."""
 # fmt: on
