@@ -5,7 +5,8 @@ under a VirtualClock a run is the same each time.  What goes wrong is what the b
 can do wrong; the device itself goes on by the datasheet, and `Nic.explain` knows the symptoms only.
 `Injector.log` has what was injected and when.
 
-A NIC with faults runs its rings by the clock, as one whose memory answers by messages does.
+Some kinds hit runs of the rings or the line: a NIC with those runs its rings by the clock, as one
+whose memory answers by messages does.  The others (`Faults.spares_rings`) go with threads too.
 """
 
 from __future__ import annotations
@@ -74,6 +75,14 @@ class Faults:
     """About how often the MAC resets itself, as CTRL.RST does."""
     remove_ns: int = 0
     """When the device is pulled out of its slot, from its start; it does not come back."""
+
+    @property
+    def spares_rings(self) -> bool:
+        """There are faults, and none hits a run of a ring or the interrupt line."""
+        kept = ("seed", "down_ns", "phy_busy_ns", "irq_late_ns")
+        others = ("flap_ns", "phy_busy", "eeprom_bits", "reset_ns", "remove_ns")
+        there = {f.name for f in fields(self) if f.name not in kept and getattr(self, f.name)}
+        return bool(there) and there <= set(others)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -198,8 +207,15 @@ class Injector:
     def change(self, what: Faults) -> None:
         """Inject `what` from now on, and nothing else; times and runs count from here.
 
-        What has gone wrong stays so, but a link that flaps comes back.
+        What has gone wrong stays so, but a link that flaps comes back.  Raises: E1000Error, threads
+        work the rings and `what` hits their runs.
         """
+        hits = what != Faults(seed=what.seed) and not what.spares_rings
+        if hits and self._nic.interrupts.threaded:
+            raise E1000Error(
+                "Faults: abort, irq_lost, irq_late, overrun and writeback_ns need rings on the "
+                "clock, and threads work them here; make the NIC with one of them, or with Faults()"
+            )
         self.stop()
         self.what = what
         self._runs.clear()
