@@ -29,7 +29,13 @@ from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
-from stackc.build import COMPILE_FLAGS, OPTIMIZE, directives  # noqa: E402 - programs of this tree
+from stackc.build import (  # noqa: E402 - programs of this tree
+    CALLED,
+    COMPILE_FLAGS,
+    OPTIMIZE,
+    WRAPPER,
+    directives,
+)
 from stackc.state import MODULE as STATE_MODULE  # noqa: E402
 from stackc.translate import translate  # noqa: E402
 from stackc.tree import compiled_modules, generate  # noqa: E402
@@ -137,6 +143,9 @@ def stack_extensions() -> list[Extension]:
     def extension(module: str, source: Path, **options: Any) -> Extension:
         flags, link = compiler_flags(OPTIMIZE[listed.get(module, "state")])
         flags += COMPILE_FLAGS
+        plain = DEBUG or SANITIZE or module in CALLED
+        wrapper = "" if plain else WRAPPER.get(listed.get(module, ""), "")
+        flags += [f"-DSTACKC_WRAPPER={wrapper}"] if wrapper else []
         return Extension(
             module, [str(source)], extra_compile_args=flags, extra_link_args=link, **options
         )
@@ -153,6 +162,7 @@ def stack_extensions() -> list[Extension]:
                 str(path.with_suffix(".pxd")),
                 "scripts/stackc/state_fields.h",
                 "scripts/stackc/slots.h",
+                "scripts/stackc/atimport.h",
             ],
         )
         for module, path in sources.items()

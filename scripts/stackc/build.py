@@ -27,9 +27,17 @@ def directives(debug: bool = False) -> dict[str, object]:
 
 # By a module's mark in compiled.txt. A packet passes much code once: -O2 lays it out better than
 # -O1 (a twentieth of a datagram's time, were all so), and both inline, which -Og does not (a
-# third). But -O1 takes two thirds of the compiler's time and -Og half. The accessors of all @state
-# classes wait for memory however they were made.
-OPTIMIZE = {"hot": "-O2", "": "-O1", "cold": "-Og", "state": "-Og"}
+# third). But -O1 takes two thirds of the compiler's time and -Og half.
+OPTIMIZE = {"hot": "-O2", "": "-O1", "cold": "-Og", "state": "-O2"}
+
+# What stands before a function that takes a Python caller's arguments apart (atimport.py): a fifth
+# of the compiler's time in a hot module, for what compiled callers pass by.
+WRAPPER = {
+    "hot": '__attribute__((cold,optimize("Og")))',
+    "": '__attribute__((cold,optimize("Og")))',
+    "cold": "__attribute__((cold))",
+}
+CALLED = {"stack.socket"}
 
 # The C compiler's options, beside those of all modules. The last two: names of fields, and macros
 # of some compilers.

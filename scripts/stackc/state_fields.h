@@ -1,169 +1,543 @@
-/* Attributes of the stack's extension types for Python code: one getter and one setter for each C
- * type, with the field's place as their closure. (Cython's `public` would write two functions for
- * each of some thousand fields.)
+/* What the stack's extension types have in common: attributes, constructor, copies. A class is a
+ * table of its fields; stack/core/rows.py says of each how it starts and what a clone gets of it.
+ * (Written out for each of two hundred classes it would be a tenth of the stack's C.)
  */
 #ifndef E1000EMU_STATE_FIELDS_H
 #define E1000EMU_STATE_FIELDS_H
 
 #include <Python.h>
 
+enum { STATE_OBJECT, STATE_INT, STATE_BOOL, STATE_DOUBLE };
+
 /* A field as its class declares it: `of` is the index of its own type among TYPES of _state.pyx, -1
- * for none; `keep` says that a clone gets the original's value. A row without name ends a table.
+ * for none. A row without name ends a table.
  */
 typedef struct {
     const char *name;
     Py_ssize_t offset;
-    int kind, of, keep;
+    int kind, of;
 } state_row;
 
+/* How a new object's field starts, and what a clone's does. */
+enum { STATE_REQUIRED, STATE_VALUE, STATE_NUMBER, STATE_TRUTH, STATE_LIST, STATE_DICT, STATE_MAKE,
+       STATE_FIND };
+enum { STATE_KEEP, STATE_FRESH, STATE_COPY };
+
 typedef struct {
+    PyObject *name;
     Py_ssize_t offset;
-    PyTypeObject *type;
+    int kind;
+    PyTypeObject *type; /* of its objects, or NULL */
+    int start, cloned, parameter;
+    long long number;
+    PyObject *value;  /* STATE_VALUE: it; STATE_MAKE, STATE_FIND: what is called for it */
+    PyObject *copier; /* STATE_COPY */
 } state_field;
 
-#define STATE_AT(self, closure, type) \
-    (*(type *)((char *)(self) + ((const state_field *)(closure))->offset))
+/* A class: all its fields, inherited ones first, and its constructor's parameters among them. */
+typedef struct state_class {
+    PyTypeObject *type;
+    const state_row *rows;
+    state_field *own, *fields;
+    int count, parameters, required;
+    state_field **order; /* parameters, those without default first; then the other fields */
+    struct state_class *next;
+} state_class;
 
-static int state_no_delete(PyObject *value)
+static state_class *state_classes; /* the newest first */
+
+#define STATE_AT(self, field, type) (*(type *)((char *)(self) + (field)->offset))
+
+static PyObject *state_get(PyObject *self, void *closure)
+{
+    const state_field *field = closure;
+    switch (field->kind) {
+    case STATE_INT:
+        return PyLong_FromLongLong(STATE_AT(self, field, long long));
+    case STATE_BOOL:
+        return PyBool_FromLong(STATE_AT(self, field, int));
+    case STATE_DOUBLE:
+        return PyFloat_FromDouble(STATE_AT(self, field, double));
+    default:
+        return Py_NewRef(STATE_AT(self, field, PyObject *));
+    }
+}
+
+static int state_put(PyObject *self, const state_field *field, PyObject *value)
+{
+    if (field->kind == STATE_INT) {
+        long long number = PyLong_AsLongLong(value);
+        if (number == -1 && PyErr_Occurred())
+            return -1;
+        STATE_AT(self, field, long long) = number;
+    } else if (field->kind == STATE_BOOL) {
+        int truth = PyObject_IsTrue(value);
+        if (truth < 0)
+            return -1;
+        STATE_AT(self, field, int) = truth;
+    } else if (field->kind == STATE_DOUBLE) {
+        double number = PyFloat_AsDouble(value);
+        if (number == -1.0 && PyErr_Occurred())
+            return -1;
+        STATE_AT(self, field, double) = number;
+    } else {
+        PyObject *old = STATE_AT(self, field, PyObject *);
+        if (field->type && value != Py_None && !PyObject_TypeCheck(value, field->type)) {
+            PyErr_Format(PyExc_TypeError, "a %.200s is wanted here, not a %.200s",
+                         field->type->tp_name, Py_TYPE(value)->tp_name);
+            return -1;
+        }
+        STATE_AT(self, field, PyObject *) = Py_NewRef(value);
+        Py_DECREF(old);
+    }
+    return 0;
+}
+
+static int state_set(PyObject *self, PyObject *value, void *closure)
 {
     if (value)
-        return 0;
+        return state_put(self, closure, value);
     PyErr_SetString(PyExc_AttributeError, "a field of a state class cannot be deleted");
     return -1;
 }
 
-static PyObject *state_get_object(PyObject *self, void *closure)
+/* Give the field the value that is passed, whose reference is ours. */
+static int state_put_new(PyObject *self, const state_field *field, PyObject *value)
 {
-    PyObject *value = STATE_AT(self, closure, PyObject *);
-    Py_INCREF(value);
-    return value;
+    int err = value ? state_put(self, field, value) : -1;
+    Py_XDECREF(value);
+    return err;
 }
 
-static int state_set_object(PyObject *self, PyObject *value, void *closure)
+static int state_start(PyObject *self, const state_field *field)
 {
-    PyTypeObject *type = ((const state_field *)closure)->type;
-    PyObject **at = &STATE_AT(self, closure, PyObject *), *old = *at;
-    if (state_no_delete(value))
+    switch (field->start) {
+    case STATE_VALUE:
+        return state_put(self, field, field->value);
+    case STATE_NUMBER: /* or the bytes of a double */
+        STATE_AT(self, field, long long) = field->number;
+        return 0;
+    case STATE_TRUTH:
+        STATE_AT(self, field, int) = (int)field->number;
+        return 0;
+    case STATE_LIST:
+        return state_put_new(self, field, PyList_New(0));
+    case STATE_DICT:
+        return state_put_new(self, field, PyDict_New());
+    case STATE_MAKE:
+        return state_put_new(self, field, PyObject_CallNoArgs(field->value));
+    case STATE_FIND:
+        return state_put_new(self, field, PyObject_CallOneArg(field->value, self));
+    default: /* a parameter without default stays as it is */
+        return 0;
+    }
+}
+
+/* Give `made` what `from` has in a field. */
+static void state_keep(PyObject *from, PyObject *made, const state_field *field)
+{
+    if (field->kind == STATE_OBJECT) {
+        PyObject *old = STATE_AT(made, field, PyObject *);
+        STATE_AT(made, field, PyObject *) = Py_NewRef(STATE_AT(from, field, PyObject *));
+        Py_DECREF(old);
+    } else if (field->kind == STATE_BOOL) {
+        STATE_AT(made, field, int) = STATE_AT(from, field, int);
+    } else { /* a long long or a double */
+        memcpy(&STATE_AT(made, field, char), &STATE_AT(from, field, char), 8);
+    }
+}
+
+static int state_is_bound(const state_class *cls)
+{
+    if (cls->fields)
+        return 1;
+    PyErr_Format(PyExc_RuntimeError, "%.200s has not been declared", cls->type->tp_name);
+    return 0;
+}
+
+/* The position of a parameter by its name; -1 for none. */
+static int state_parameter(const state_class *cls, PyObject *name)
+{
+    int i;
+    for (i = 0; i < cls->parameters; i++)
+        if (cls->order[i]->name == name) /* both interned: nearly always */
+            return i;
+    for (i = 0; i < cls->parameters; i++)
+        if (PyUnicode_Compare(cls->order[i]->name, name) == 0)
+            return i;
+    return -1;
+}
+
+enum { STATE_MOST = 512 };
+
+/* The constructor: parameters by position and by name, then all other fields, which may be found in
+ * those. `given` tells which parameters have come.
+ */
+static int state_positional(const state_class *cls, PyObject *self, char *given,
+                            PyObject *const *args, Py_ssize_t count)
+{
+    Py_ssize_t i;
+    if (!state_is_bound(cls))
         return -1;
-    if (type && value != Py_None && !PyObject_TypeCheck(value, type)) {
-        PyErr_Format(PyExc_TypeError, "a %.200s is wanted here, not a %.200s", type->tp_name,
-                     Py_TYPE(value)->tp_name);
+    memset(given, 0, cls->parameters);
+    if (count > cls->parameters) {
+        PyErr_Format(PyExc_TypeError, "%.200s.__init__() takes %d arguments but %zd were given",
+                     cls->type->tp_name, cls->parameters, count);
         return -1;
     }
-    Py_INCREF(value);
-    *at = value;
-    Py_DECREF(old);
+    for (i = 0; i < count; i++) {
+        given[i] = 1;
+        if (state_put(self, cls->order[i], args[i]))
+            return -1;
+    }
     return 0;
 }
 
-static PyObject *state_get_int(PyObject *self, void *closure)
+static int state_named(const state_class *cls, PyObject *self, char *given, PyObject *name,
+                       PyObject *value)
 {
-    return PyLong_FromLongLong(STATE_AT(self, closure, long long));
+    int number = state_parameter(cls, name);
+    if (number < 0 || given[number]) {
+        PyErr_Format(PyExc_TypeError, "%.200s.__init__() got %s argument '%U'", cls->type->tp_name,
+                     number < 0 ? "an unexpected keyword" : "multiple values for", name);
+        return -1;
+    }
+    given[number] = 1;
+    return state_put(self, cls->order[number], value);
 }
 
-static int state_set_int(PyObject *self, PyObject *value, void *closure)
+static int state_rest(const state_class *cls, PyObject *self, const char *given, Py_ssize_t count)
 {
-    long long number;
-    if (state_no_delete(value))
-        return -1;
-    number = PyLong_AsLongLong(value);
-    if (number == -1 && PyErr_Occurred())
-        return -1;
-    STATE_AT(self, closure, long long) = number;
-    return 0;
-}
-
-static PyObject *state_get_bool(PyObject *self, void *closure)
-{
-    return PyBool_FromLong(STATE_AT(self, closure, int));
-}
-
-static int state_set_bool(PyObject *self, PyObject *value, void *closure)
-{
-    int truth;
-    if (state_no_delete(value))
-        return -1;
-    truth = PyObject_IsTrue(value);
-    if (truth < 0)
-        return -1;
-    STATE_AT(self, closure, int) = truth;
-    return 0;
-}
-
-static PyObject *state_get_double(PyObject *self, void *closure)
-{
-    return PyFloat_FromDouble(STATE_AT(self, closure, double));
-}
-
-static int state_set_double(PyObject *self, PyObject *value, void *closure)
-{
-    double number;
-    if (state_no_delete(value))
-        return -1;
-    number = PyFloat_AsDouble(value);
-    if (number == -1.0 && PyErr_Occurred())
-        return -1;
-    STATE_AT(self, closure, double) = number;
-    return 0;
-}
-
-enum { STATE_OBJECT, STATE_INT, STATE_BOOL, STATE_DOUBLE };
-
-/* Add an attribute for each row to `type`; what is made for it lives as long as the type, for ever. */
-static int state_install(PyTypeObject *type, const state_row *rows, PyObject *types)
-{
-    static const getter getters[] = {state_get_object, state_get_int, state_get_bool,
-                                     state_get_double};
-    static const setter setters[] = {state_set_object, state_set_int, state_set_bool,
-                                     state_set_double};
-    for (; rows->name; rows++) {
-        PyGetSetDef *def = PyMem_Calloc(1, sizeof *def);
-        state_field *field = PyMem_Calloc(1, sizeof *field);
-        PyObject *descriptor;
-        int err;
-        if (!def || !field) {
-            PyMem_Free(def);
-            PyMem_Free(field);
-            PyErr_NoMemory();
+    state_field *const *field = cls->order + count, *const *end = cls->order + cls->count;
+    for (; count < cls->parameters; count++, field++) {
+        if (given[count])
+            continue;
+        if (count < cls->required) {
+            PyErr_Format(PyExc_TypeError, "%.200s.__init__() missing required argument: '%U'",
+                         cls->type->tp_name, (*field)->name);
             return -1;
         }
-        field->offset = rows->offset;
-        field->type = rows->of < 0 ? NULL : (PyTypeObject *)PyList_GET_ITEM(types, rows->of);
-        def->name = rows->name;
-        def->get = getters[rows->kind];
-        def->set = setters[rows->kind];
-        def->closure = field;
-        descriptor = PyDescr_NewGetSet(type, def);
-        if (!descriptor)
-            return -1;
-        err = PyDict_SetItemString(type->tp_dict, rows->name, descriptor);
-        Py_DECREF(descriptor);
-        if (err)
+        if (state_start(self, *field))
             return -1;
     }
+    for (; field < end; field++)
+        if (state_start(self, *field))
+            return -1;
+    return 0;
+}
+
+/* `__init__`, when it is called by name or by a subclass. */
+static int state_construct(const state_class *cls, PyObject *self, PyObject *args, PyObject *named)
+{
+    char given[STATE_MOST];
+    Py_ssize_t count = PyTuple_GET_SIZE(args), at = 0;
+    PyObject *key, *value;
+    if (state_positional(cls, self, given, &PyTuple_GET_ITEM(args, 0), count))
+        return -1;
+    while (named && PyDict_Next(named, &at, &key, &value))
+        if (state_named(cls, self, given, key, value))
+            return -1;
+    return state_rest(cls, self, given, count);
+}
+
+/* A new object: the type itself is called. */
+static PyObject *state_call(const state_class *cls, PyObject *const *args, size_t flags,
+                            PyObject *names)
+{
+    char given[STATE_MOST];
+    Py_ssize_t i, count = PyVectorcall_NARGS(flags);
+    PyObject *none = PyTuple_New(0), *self = none ? cls->type->tp_new(cls->type, none, NULL) : NULL;
+    int err;
+    Py_XDECREF(none);
+    if (!self)
+        return NULL;
+    err = state_positional(cls, self, given, args, count);
+    for (i = 0; !err && names && i < PyTuple_GET_SIZE(names); i++)
+        err = state_named(cls, self, given, PyTuple_GET_ITEM(names, i), args[count + i]);
+    if (err || state_rest(cls, self, given, count))
+        Py_CLEAR(self);
+    return self;
+}
+
+static PyObject *state_init_state(const state_class *cls, PyObject *self)
+{
+    int i;
+    if (!state_is_bound(cls))
+        return NULL;
+    for (i = 0; i < cls->count; i++)
+        if (state_start(self, &cls->fields[i]))
+            return NULL;
+    Py_RETURN_NONE;
+}
+
+/* clone_state: what accept() makes of a listener. */
+static PyObject *state_clone_state(const state_class *cls, PyObject *self, PyObject *made)
+{
+    int i;
+    if (!state_is_bound(cls))
+        return NULL;
+    if (!PyObject_TypeCheck(made, cls->type)) {
+        PyErr_Format(PyExc_TypeError, "a clone of a %.200s is wanted, not a %.200s",
+                     cls->type->tp_name, Py_TYPE(made)->tp_name);
+        return NULL;
+    }
+    for (i = 0; i < cls->count; i++) {
+        const state_field *field = &cls->fields[i];
+        if (field->cloned == STATE_KEEP) {
+            state_keep(self, made, field);
+        } else if (field->cloned == STATE_FRESH) {
+            if (state_start(made, field))
+                return NULL;
+        } else {
+            PyObject *value = state_get(self, (void *)field);
+            PyObject *copy = value ? PyObject_CallOneArg(field->copier, value) : NULL;
+            Py_XDECREF(value);
+            if (state_put_new(made, field, copy))
+                return NULL;
+        }
+    }
+    return Py_NewRef(made);
+}
+
+static PyObject *state_copy(const state_class *cls, PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject *none, *made;
+    int i;
+    if (!state_is_bound(cls) || !(none = PyTuple_New(0)))
+        return NULL;
+    made = type->tp_new(type, none, NULL);
+    Py_DECREF(none);
+    for (i = 0; made && i < cls->count; i++)
+        state_keep(self, made, &cls->fields[i]);
+    return made;
+}
+
+static PyObject *state_reduce(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyErr_Format(PyExc_TypeError, "a %.200s cannot be pickled", Py_TYPE(self)->tp_name);
+}
+
+/* The functions of one class, which its type calls with nothing but the object. */
+#define STATE_CLASS(name)                                                                          \
+    static state_class class_##name;                                                               \
+    static int init_##name(PyObject *self, PyObject *args, PyObject *named)                        \
+    {                                                                                              \
+        return state_construct(&class_##name, self, args, named);                                  \
+    }                                                                                              \
+    static PyObject *call_##name(PyObject *type, PyObject *const *args, size_t flags,              \
+                                 PyObject *names)                                                  \
+    {                                                                                              \
+        (void)type;                                                                                \
+        return state_call(&class_##name, args, flags, names);                                      \
+    }                                                                                              \
+    static PyObject *init_state_##name(PyObject *self, PyObject *unused)                           \
+    {                                                                                              \
+        (void)unused;                                                                              \
+        return state_init_state(&class_##name, self);                                              \
+    }                                                                                              \
+    static PyObject *clone_state_##name(PyObject *self, PyObject *made)                            \
+    {                                                                                              \
+        return state_clone_state(&class_##name, self, made);                                       \
+    }                                                                                              \
+    static PyObject *copy_##name(PyObject *self, PyObject *unused)                                 \
+    {                                                                                              \
+        (void)unused;                                                                              \
+        return state_copy(&class_##name, self);                                                    \
+    }                                                                                              \
+    static PyMethodDef methods_##name[] = {                                                        \
+        {"init_state", init_state_##name, METH_NOARGS, NULL},                                      \
+        {"clone_state", clone_state_##name, METH_O, NULL},                                         \
+        {"__copy__", copy_##name, METH_NOARGS, NULL},                                              \
+        {"__reduce__", state_reduce, METH_NOARGS, NULL},                                           \
+        {NULL, NULL, 0, NULL},                                                                     \
+    };
+
+static int state_add(PyTypeObject *type, const char *name, PyObject *made)
+{
+    int err = made ? PyDict_SetItemString(type->tp_dict, name, made) : -1;
+    Py_XDECREF(made);
+    return err;
+}
+
+/* Make a class of `type`: an attribute for each row, the constructor and the methods. What is made
+ * for it lives as long as the type, for ever.
+ */
+static int state_install(state_class *cls, PyTypeObject *type, const state_row *rows,
+                         initproc init, vectorcallfunc call, PyMethodDef *methods, PyObject *types)
+{
+    PyObject *of_all = PyDict_GetItemString(PyBaseObject_Type.tp_dict, "__init__");
+    struct wrapperbase *slot = ((PyWrapperDescrObject *)of_all)->d_base;
+    PyGetSetDef *defs;
+    int i, count = 0;
+    while (rows[count].name)
+        count++;
+    cls->type = type;
+    cls->rows = rows;
+    cls->next = state_classes;
+    state_classes = cls;
+    cls->own = PyMem_Calloc(count + 1, sizeof *cls->own);
+    defs = PyMem_Calloc(count + 1, sizeof *defs);
+    if (!cls->own || !defs) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (i = 0; i < count; i++) {
+        state_field *field = &cls->own[i];
+        field->name = PyUnicode_InternFromString(rows[i].name);
+        if (!field->name)
+            return -1;
+        field->offset = rows[i].offset;
+        field->kind = rows[i].kind;
+        if (rows[i].of >= 0)
+            field->type = (PyTypeObject *)PyList_GET_ITEM(types, rows[i].of);
+        defs[i].name = rows[i].name;
+        defs[i].get = state_get;
+        defs[i].set = state_set;
+        defs[i].closure = field;
+        if (state_add(type, rows[i].name, PyDescr_NewGetSet(type, &defs[i])))
+            return -1;
+    }
+    for (; methods->ml_name; methods++)
+        if (state_add(type, methods->ml_name, PyDescr_NewMethod(type, methods)))
+            return -1;
+    /* As for a type whose `tp_init` was there from the start, so that subclasses call it directly. */
+    type->tp_init = init;
+    type->tp_vectorcall = call;
+    if (state_add(type, "__init__", PyDescr_NewWrapper(type, slot, (void *)init)) ||
+        state_add(type, "__rows__", PyDict_New()))
+        return -1;
     PyType_Modified(type);
     return 0;
 }
 
-/* Give `made` what `from` has in the fields of a table, in all of them or in those that a clone keeps. */
-static int state_copy(PyObject *from, PyObject *made, const state_row *rows, int all)
+/* Take over an attribute of a Row, NULL for None. */
+static int state_ask(PyObject *entry, const char *attribute, PyObject **answer)
 {
-    for (; rows->name; rows++) {
-        void *at = (char *)made + rows->offset;
-        const void *value = (const char *)from + rows->offset;
-        if (!all && !rows->keep)
-            continue;
-        if (rows->kind == STATE_OBJECT) {
-            PyObject *old = *(PyObject **)at;
-            *(PyObject **)at = Py_NewRef(*(PyObject *const *)value);
-            Py_DECREF(old);
-        } else if (rows->kind == STATE_BOOL) {
-            *(int *)at = *(const int *)value;
+    PyObject *value = PyObject_GetAttrString(entry, attribute);
+    if (!value)
+        return -1;
+    *answer = value == Py_None ? NULL : value; /* None lives for ever; the others stay in the row */
+    Py_DECREF(value);
+    return 0;
+}
+
+/* How a field starts and what a clone gets, as its Row says; `policies`: REQUIRED, KEEP, FRESH. */
+static int state_declare(state_field *field, PyObject *entry, PyObject *policies)
+{
+    PyObject *make, *find, *value, *clone, *init;
+    if (state_ask(entry, "make", &make) || state_ask(entry, "of", &find) ||
+        state_ask(entry, "default", &value) || state_ask(entry, "clone", &clone) ||
+        state_ask(entry, "init", &init))
+        return -1;
+    field->parameter = init == Py_True;
+    field->value = make ? make : find ? find : value ? value : Py_None;
+    if (make)
+        field->start = make == (PyObject *)&PyList_Type   ? STATE_LIST
+                       : make == (PyObject *)&PyDict_Type ? STATE_DICT
+                                                          : STATE_MAKE;
+    else if (find)
+        field->start = STATE_FIND;
+    else if (value == PyTuple_GET_ITEM(policies, 0))
+        field->start = STATE_REQUIRED;
+    else if (field->kind == STATE_OBJECT)
+        field->start = STATE_VALUE;
+    else {
+        field->start = field->kind == STATE_BOOL ? STATE_TRUTH : STATE_NUMBER;
+        if (field->kind == STATE_DOUBLE) {
+            double real = value ? PyFloat_AsDouble(value) : 0.0;
+            memcpy(&field->number, &real, sizeof real);
         } else {
-            memcpy(at, value, 8); /* a long long or a double */
+            field->number = value ? PyLong_AsLongLong(value) : 0;
         }
+        if (PyErr_Occurred())
+            return -1;
+    }
+    field->cloned = clone == PyTuple_GET_ITEM(policies, 1)   ? STATE_KEEP
+                    : clone == PyTuple_GET_ITEM(policies, 2) ? STATE_FRESH
+                                                             : STATE_COPY;
+    field->copier = clone;
+    Py_XINCREF(field->value);
+    Py_XINCREF(field->copier);
+    return 0;
+}
+
+static state_class *state_class_of(PyTypeObject *type)
+{
+    state_class *cls = state_classes;
+    while (cls && cls->type != type)
+        cls = cls->next;
+    return cls;
+}
+
+/* Order the fields as the constructor takes them. */
+static int state_order(state_class *cls)
+{
+    int i, turn, number = 0;
+    cls->order = PyMem_Calloc(cls->count + 1, sizeof *cls->order);
+    if (!cls->order) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (turn = 0; turn < 3; turn++) {
+        for (i = 0; i < cls->count; i++) {
+            state_field *field = &cls->fields[i];
+            int mine = !field->parameter ? 2 : field->start == STATE_REQUIRED ? 0 : 1;
+            if (mine == turn)
+                cls->order[number++] = field;
+        }
+        if (turn == 0)
+            cls->required = number;
+        if (turn == 1)
+            cls->parameters = number;
+    }
+    if (cls->parameters > STATE_MOST) {
+        PyErr_Format(PyExc_TypeError, "%.200s has more than %d parameters", cls->type->tp_name,
+                     STATE_MOST);
+        return -1;
     }
     return 0;
+}
+
+/* Bind the rows that a class has beside its bases' (name -> Row) to the type that was made for it.
+ * Its bases have been bound before.
+ */
+static int state_bind(PyTypeObject *type, PyObject *rows, PyObject *policies)
+{
+    state_class *cls = state_class_of(type), *base = state_class_of(type->tp_base);
+    int own = 0, inherited = base ? base->count : 0;
+    PyObject *name, *entry;
+    Py_ssize_t at = 0;
+    state_field *fields;
+    if (!cls || (base && !state_is_bound(base))) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_TypeError, "%.200s is no state class", type->tp_name);
+        return -1;
+    }
+    fields = PyMem_Calloc(inherited + PyDict_GET_SIZE(rows) + 1, sizeof *fields);
+    if (!fields) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (base)
+        memcpy(fields, base->fields, inherited * sizeof *fields);
+    cls->count = inherited;
+    while (PyDict_Next(rows, &at, &name, &entry)) {
+        int i = 0;
+        while (i < inherited && PyUnicode_Compare(fields[i].name, name) != 0)
+            i++;
+        if (i == inherited) { /* the rows come in the order of the table */
+            i = cls->count++;
+            fields[i] = cls->own[own++];
+        }
+        if (state_declare(&fields[i], entry, policies)) {
+            PyMem_Free(fields);
+            return -1;
+        }
+    }
+    cls->fields = fields;
+    return state_order(cls);
 }
 
 #endif

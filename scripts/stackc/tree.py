@@ -52,7 +52,7 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
     constants = Constants(root)
     origins = {name: module.origin for name, module in modules.items()}
     written: dict[str, Path] = {}
-    pyx, pxd = StateModule(classes, types, constants, origins).write()
+    pyx, pxd = StateModule(classes, types, origins).write()
     written[STATE_MODULE] = _write(out, STATE_MODULE, pyx.encode(), pxd)
     _write_if_changed(out / (CHECKED.replace(".", "/") + ".pxd"), checked_types(state).encode())
     unknown = [name for name in wanted if name not in modules]

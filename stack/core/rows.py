@@ -197,7 +197,7 @@ def _on_layout(cls: type[T], namespace: dict[str, Any], own: dict[str, Row]) -> 
             f"{cls.__module__}.{cls.__name__} has changed since it was compiled: run `make build`, "
             "or set E1000EMU_UNCOMPILED=1"
         )
-    STATE.bind(cls.__name__, own)
+    STATE.bind(layout, own, (REQUIRED, KEEP, FRESH))
     rows: dict[str, Row] = layout.__rows__
     for base in reversed(cls.__mro__[1:]):
         rows |= getattr(base, "__rows__", {})
