@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import copy
+import pickle
 import subprocess
 import sys
 import weakref
@@ -15,9 +17,11 @@ import stack.inet.ping
 import stack.inet.raw
 import stack.inet.tcp_minisocks  # noqa: F401
 from e1000emu.clock import VirtualClock
+from stack import COMPILED
 from stack.core.rows import FRESH, KEEP, REQUIRED, clone_state, replace, row, rows_of, state, wide
 from stack.core.sock import sock
 from stack.host import Host
+from stack.inet.flow import flowi
 from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
 from stack.inet.inet_sock import inet_sock
 from stack.inet.tcp_sock import tcp_options_received, tcp_sock
@@ -133,6 +137,68 @@ def test_a_constructor_without_a_required_field_or_with_too_many_is_an_error(
 ) -> None:
     with pytest.raises(TypeError, match="__init__"):
         Point(*args)
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "match"),
+    [
+        ((), {}, "missing .*'family'"),
+        ((2,) * 13, {}, "takes .* arguments but 1[34] were given"),
+        ((2,), {"height": 3}, "an unexpected keyword argument 'height'"),
+        ((2,), {"ident": 3}, "an unexpected keyword argument 'ident'"),  # a row
+        ((2,), {"family": 3}, "multiple values for argument 'family'"),
+    ],
+)
+def test_the_constructor_of_a_compiled_class_says_what_is_wrong(
+    args: tuple[int, ...], named: dict[str, int], match: str
+) -> None:
+    with pytest.raises(TypeError, match=match):
+        flowi(*args, **named)
+
+
+class Wider(flowi):
+    """Not under @state: it has a dict, and the constructor of its base."""
+
+
+def test_a_compiled_class_is_made_by_position_by_name_and_by_a_subclass() -> None:
+    for cls in (flowi, Wider):
+        made = cls(2, 1 << 100, flowi_oif=3)
+        assert type(made) is cls
+        assert (made.family, made.daddr, made.saddr, made.flowi_oif) == (2, 1 << 100, 0, 3)
+        assert (made.ident, made.flowi_iif) == (-1, 0)
+        other = copy.copy(made)
+        assert (type(other), other.daddr, other.ident) == (cls, 1 << 100, -1)
+        made.__init__(10)  # type: ignore[misc]
+        assert (made.family, made.daddr, made.flowi_oif) == (10, 0, 0)
+    wider = Wider(2)
+    wider.note = "more"  # type: ignore[attr-defined]
+    assert flowi.__init__(wider, 3) is None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.skipif(not COMPILED, reason="the sources' attributes take anything")
+def test_a_field_in_c_takes_its_type_alone_and_an_error_keeps_nothing() -> None:
+    wrong = Odd()
+    before = sys.getrefcount(wrong)
+    for _ in range(50):
+        with pytest.raises(TypeError):
+            flowi(2, flowi_oif=wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="unexpected"):
+            flowi(2, daddr=wrong, height=wrong)  # type: ignore[arg-type, call-arg]
+        with pytest.raises(OverflowError):
+            flowi(2, flowi_oif=1 << 63)
+        with pytest.raises(TypeError, match=r"a .*tcp_options_received is wanted here, not a Odd"):
+            tcp_sock.rx_opt.__set__(tcp_sock.__new__(tcp_sock), wrong)  # type: ignore[attr-defined]
+    assert sys.getrefcount(wrong) == before
+    with pytest.raises(AttributeError, match="cannot be deleted"):
+        del flowi(2).family
+    with pytest.raises(TypeError, match=r"a clone of a .*flowi is wanted, not a Odd"):
+        flowi(2).clone_state(wrong)  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(flowi(2))
+
+
+class Odd:
+    pass
 
 
 def test_replace_makes_another_object() -> None:
