@@ -367,10 +367,14 @@ static int state_add(PyTypeObject *type, const char *name, PyObject *made)
 static int state_install(state_class *cls, PyTypeObject *type, const state_row *rows,
                          initproc init, vectorcallfunc call, PyMethodDef *methods, PyObject *types)
 {
-    PyObject *of_all = PyDict_GetItemString(PyBaseObject_Type.tp_dict, "__init__");
-    struct wrapperbase *slot = ((PyWrapperDescrObject *)of_all)->d_base;
+    PyObject *of_all = PyObject_GetAttrString((PyObject *)&PyBaseObject_Type, "__init__");
+    struct wrapperbase *slot;
     PyGetSetDef *defs;
     int i, count = 0;
+    if (!of_all)
+        return -1;
+    slot = ((PyWrapperDescrObject *)of_all)->d_base; /* CPython's own, static */
+    Py_DECREF(of_all);
     while (rows[count].name)
         count++;
     cls->type = type;
