@@ -36,6 +36,7 @@ ROUNDS, FRAMES = 20, 1000
 DESCRIPTORS = 256
 """Of each ring."""
 BUFFER_BYTES = 2048
+PROBE = MAC + b"\x02" + bytes(5) + b"\x88\xb6" + bytes(46)
 UNDER_WAY = 128
 """Descriptors' worth of frames: testpmd drops what finds its transmit ring full."""
 WAIT_NS = 60_000_000_000
@@ -65,10 +66,13 @@ class Mirror:
         self.end = end
         self.clock = clock
         self.got: list[bytes] = []
+        self.answered = False
         end.attach(self)
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        self.got += [bytes(batch[i]) for i in range(start, len(batch))]
+        frames = [bytes(batch[i]) for i in range(start, len(batch))]
+        self.answered |= PROBE in frames
+        self.got += [frame for frame in frames if frame != PROBE]
         self.clock.wake()
         return len(batch)
 
@@ -77,6 +81,12 @@ class Mirror:
 
     def tx_ready(self) -> None:
         self.clock.wake()
+
+    def answers(self) -> bool:
+        """Whether a frame comes back within a second."""
+        with self.clock.lock:
+            self.end.transmit(FrameBatch([PROBE]))
+            return self.clock.wait(lambda: self.answered, 1_000_000_000)
 
     def echo(self, frames: list[bytes]) -> list[bytes]:
         """Send `frames`, never many at once, and return what came back of them."""
@@ -125,13 +135,14 @@ class OnTestpmd:
             self._stack = stack.pop_all()
 
     def _wait_ready(self) -> None:
-        """Until the port runs: what it then receives waits for testpmd to look."""
+        """Until frames come back: a port that runs may still set up its link anew."""
         deadline = time.monotonic_ns() + WAIT_NS
         nic = self.server.nic
         while True:
             with self.clock.lock:
-                if nic.link_up and nic.regs.peek(RCTL) & RCTL_EN and nic.rx.engine.tail:
-                    return
+                runs = nic.link_up and nic.regs.peek(RCTL) & RCTL_EN and nic.rx.engine.tail
+            if runs and self.mirror.answers():
+                return
             assert self.job.completed is None, self.job.completed.stdout
             assert time.monotonic_ns() < deadline, self.job.output().decode()
             time.sleep(0.2)
