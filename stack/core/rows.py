@@ -18,9 +18,10 @@ finds. `row()` is None.
 From the fields come the slots, the constructor, `init_state`, the copy that accept() makes of a
 listener, and what `ss` shows. All of it is generated as straight-line code when the class is made,
 so nothing is looked up by name while packets flow. The compiled stack makes a C structure of each
-such class, for which the class body has to say everything: exact types (`int` is a signed 64-bit
-integer, `bool` a truth value, `wide` an int of any size, everything else an object), one base class
-at most, and defaults that are literals or names of constants.
+such class, and a table of its fields for functions in C that do the same; for that the class body
+has to say everything: exact types (`int` is a signed 64-bit integer, `bool` a truth value, `wide`
+an int of any size, everything else an object), one base class at most, and defaults that are
+literals or names of constants.
 """
 
 from __future__ import annotations
