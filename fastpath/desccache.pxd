@@ -59,6 +59,18 @@ cdef inline int dc_fetch(desc_cache *c, dma_table *t, const uint8_t *ring, uint6
         todo -= part
     return 0
 
+# The tail went back: what lies behind it is not there any more.
+cdef inline void dc_trim(desc_cache *c, uint32_t waiting) noexcept nogil:
+    if c.have > waiting:
+        c.end -= c.have - waiting
+        c.have = waiting
+
+# A fault turns bits of a buffer's address over, in the oldest descriptor; whether there is one.
+cdef inline bint dc_turn(desc_cache *c, uint64_t bits) noexcept nogil:
+    if c.have:
+        (<uint64_t *>dc_at(c, 0))[0] ^= bits
+    return c.have != 0
+
 # For snapshots: what was fetched, the oldest first.
 cdef inline bytes dc_bytes(desc_cache *c):
     return (<char *>dc_at(c, 0))[:c.have * DC_BYTES]

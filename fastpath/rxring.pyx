@@ -20,7 +20,7 @@ from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FC
                              FrameBatch)
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.desccache cimport (
-    dc_at, dc_bytes, dc_fetch, dc_load, dc_wants,
+    dc_at, dc_bytes, dc_fetch, dc_load, dc_trim, dc_turn, dc_wants,
 )
 from fastpath.dma cimport (
     DmaTable,
@@ -215,9 +215,7 @@ cdef class RxEngine:
     def turn(self, uint64_t bits):
         """A fault turns bits of a buffer's address over, in the first descriptor of those that
         were fetched; whether there is one."""
-        if self.chip.have:
-            (<uint64_t *>dc_at(&self.chip, 0))[0] ^= bits
-        return self.chip.have > 0
+        return dc_turn(&self.chip, bits)
 
     def cached(self):
         """Descriptors that were fetched and are not used yet."""
@@ -334,9 +332,8 @@ cdef class RxEngine:
             self.ring_errors += 1
         # Without bus mastering the cache rests. A tail that went back takes from it.
         self.usable = self.free != 0
-        if self.dma.t.enabled and self.chip.have > self.free:
-            self.chip.end -= self.chip.have - self.free
-            self.chip.have = self.free
+        if self.dma.t.enabled:
+            dc_trim(&self.chip, self.free)
         if self.chip.have < self.chip.low:
             self._more()
 

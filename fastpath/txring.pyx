@@ -23,7 +23,7 @@ from fastpath.batch cimport (
 )
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.desccache cimport (
-    DC_SIZE, dc_at, dc_bytes, dc_fetch, dc_load, dc_wants,
+    DC_SIZE, dc_at, dc_bytes, dc_fetch, dc_load, dc_trim, dc_turn, dc_wants,
 )
 from fastpath.dma cimport DmaTable, dma_read, dma_report, dma_resolve, dma_write_status
 from fastpath.e1000_hw cimport (
@@ -149,9 +149,7 @@ cdef class TxEngine:
     def turn(self, uint64_t bits):
         """A fault turns bits of a buffer's address over, in the first descriptor of those that
         were fetched; whether there is one."""
-        if self.chip.have:
-            (<uint64_t *>dc_at(&self.chip, 0))[0] ^= bits
-        return self.chip.have > 0
+        return dc_turn(&self.chip, bits)
 
     def cached(self):
         """Descriptors that were fetched and are not used yet."""
@@ -244,9 +242,7 @@ cdef class TxEngine:
             self.dma.t.aborts += 1
             return RUN_OFF | RUN_ABORT
         before = waiting = ring_span(head, tail, n)
-        if chip.have > before:      # the tail went back
-            chip.end -= chip.have - before
-            chip.have = before
+        dc_trim(chip, before)
         if not before:
             return 0
         self.record = 0x7FFFFFFF if self.buffer.exact else PB_FEW if before <= PB_FEW else 0
