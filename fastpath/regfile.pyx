@@ -364,7 +364,8 @@ cdef class RegFile:
 
     cdef bint hot_write(self, uint64_t off, uint32_t value, int64_t now) noexcept nogil:
         """Write without the GIL, when the register is hot and nobody is to be told. `now` as
-        `hot_read`."""
+        `hot_read`. The thread may change what the register holds meanwhile: who is told looks
+        again."""
         cdef reg *r
         cdef uint32_t i
         if off & 3 or off >= <uint64_t>self.n * 4:
