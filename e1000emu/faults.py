@@ -5,8 +5,10 @@ under a VirtualClock a run is the same each time.  What goes wrong is what the b
 can do wrong; the device itself goes on by the datasheet, and `Nic.explain` knows the symptoms only.
 `Injector.log` has what was injected and when.
 
-Some kinds hit runs of the rings or the line: a NIC with those runs its rings by the clock, as one
-whose memory answers by messages does.  The others (`Faults.spares_rings`) go with threads too.
+With threads (`DataPath.obey`) the same goes wrong, decided by number and not by time: the n-th rise
+of the line, the n-th frame, which is then a run of its engine alone, however frames come together.
+A step of a ring takes the GIL for that, while the path is held; where nothing can hit the rings it
+does not, and the line's fate is compiled (`fastpath.irqblock.LineFaults`) and the clock's too.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from e1000emu.errors import E1000Error
 from e1000emu.regs import reg
+from fastpath.batch import FrameBatch
 from fastpath.errors import whole_number
+from fastpath.irqblock import LineFaults
+from fastpath.lifecycle import RunState
+from fastpath.txring import RUN_MORE
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
-    from e1000emu.ports import InterruptLine, TimerHandle
-    from fastpath.batch import FrameBatch
+    from e1000emu.ports import TimerHandle
+    from fastpath.datapath import DataPath
 
 __all__ = ["ABORTS", "Faults", "Injector"]
 
@@ -33,9 +39,11 @@ ABORTS = ("tx-descriptor", "tx-data", "rx-descriptor", "rx-data")
 NOWHERE = 1 << 62
 """Added to an address: no memory answers there."""
 RXO = reg("ICR").mask("RXO")
-DESCRIPTOR_BYTES = 16
+RCTL, TCTL = reg("RCTL").offset, reg("TCTL").offset
+RCTL_EN, TCTL_EN = reg("RCTL").mask("EN"), reg("TCTL").mask("EN")
 LOGGED = 1024
 MS = 1_000_000
+MAX_LATE_NS = 1 << 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +67,7 @@ class Faults:
     abort: tuple[tuple[str, int], ...] = ()
     """Master aborts: an access of `ABORTS`, and in which run of that ring (from 1).
 
-    A run sends what a doorbell has posted, or stores a batch of frames.
+    A run sends what a doorbell has posted, or stores a batch of frames; with threads, one frame.
     """
     irq_lost: float = 0.0
     """Of rises of the interrupt line: the host does not see it."""
@@ -68,7 +76,10 @@ class Faults:
     irq_late_ns: int = MS
     """by up to this time."""
     overrun: float = 0.0
-    """Of batches of received frames: the FIFO overruns, they are missed (MPC, RXO)."""
+    """Of batches of received frames: the FIFO overruns, they are missed (MPC, RXO).
+
+    With threads each frame is a batch.
+    """
     writeback_ns: int = 0
     """Sent descriptors are written back late, by up to this time."""
     reset_ns: int = 0
@@ -77,12 +88,9 @@ class Faults:
     """When the device is pulled out of its slot, from its start; it does not come back."""
 
     @property
-    def spares_rings(self) -> bool:
-        """There are faults, and none hits a run of a ring or the interrupt line."""
-        kept = ("seed", "down_ns", "phy_busy_ns", "irq_late_ns")
-        others = ("flap_ns", "phy_busy", "eeprom_bits", "reset_ns", "remove_ns")
-        there = {f.name for f in fields(self) if f.name not in kept and getattr(self, f.name)}
-        return bool(there) and there <= set(others)
+    def hits_rings(self) -> bool:
+        """Steps of the rings are to ask the injector."""
+        return bool(self.abort or self.overrun or self.writeback_ns)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -98,55 +106,44 @@ class Faults:
                 raise E1000Error(f"Faults: abort {kind}:{n}: give {known} and a number from 1")
 
 
-class FaultyLine:
-    """An interrupt line that loses rises, or shows them late."""
-
-    def __init__(self, injector: Injector, line: InterruptLine) -> None:
-        self._injector = injector
-        self._line = line
-        self._shown = False
-        self._timer: TimerHandle | None = None
-
-    def set_level(self, level: bool) -> None:
-        """Take the device's level; show it, later or never."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not level:
-            self._show(False)
-            return
-        injector, what = self._injector, self._injector.what
-        if injector.hit("irq_lost", what.irq_lost):
-            return
-        if injector.hit("irq_late", what.irq_late):
-            self._timer = injector.after(injector.upto("irq_late", what.irq_late_ns), self._late)
-            return
-        self._show(True)
-
-    def _late(self) -> None:
-        self._timer = None
-        self._show(True)
-
-    def _show(self, level: bool) -> None:
-        if level != self._shown:
-            self._shown = level
-            self._line.set_level(level)
-
-
 class Injector:
-    """The faults of one Nic.  Made before its blocks; `start` when they exist."""
+    """The faults of one Nic.  Made before its blocks; `start` when they exist.
+
+    Call everything as `Nic.pause`: with the clock's lock, and the `DataPath` if one works.
+    """
 
     def __init__(self, nic: Nic, what: Faults) -> None:
         self._nic = nic
         self.what = what
-        self.counts: Counter[str] = Counter()
-        """How often each kind was injected."""
-        self.log: deque[tuple[int, str]] = deque(maxlen=LOGGED)
-        """When (ns) and what, the latest."""
+        self._counts: Counter[str] = Counter()
+        self._log: deque[tuple[int, str]] = deque(maxlen=LOGGED)
         self._streams: dict[str, Random] = {}
         self._runs: Counter[str] = Counter()
         self._timers: dict[str, TimerHandle] = {}
         self._flapped = False
+        self._path: DataPath | None = None
+        self._late_until = 0
+        """What the ring holds is sent then; 0: it was empty."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often each kind was injected."""
+        self._look_at_line()
+        return self._counts
+
+    @property
+    def log(self) -> list[tuple[int, str]]:
+        """When (ns) and what, the latest, in order of time."""
+        self._look_at_line()
+        return sorted(self._log)
+
+    def _look_at_line(self) -> None:
+        """Take what the interrupt line has noted."""
+        hits, lost, late = self._nic.interrupts._failed()
+        self._log.extend(hits)
+        for kind, n in (("irq_lost", lost), ("irq_late", late)):
+            if n:
+                self._counts[kind] += n
 
     # --- randomness ------------------------------------------------------------------------------
 
@@ -165,8 +162,8 @@ class Injector:
 
     def count(self, kind: str) -> None:
         """Note that `kind` was injected now."""
-        self.counts[kind] += 1
-        self.log.append((self._nic.clock.now_ns(), kind))
+        self._counts[kind] += 1
+        self._log.append((self._nic.clock.now_ns(), kind))
 
     def upto(self, kind: str, ns: int) -> int:
         """Draw a time from 1 to `ns`."""
@@ -195,10 +192,6 @@ class Injector:
 
     # --- the Nic's life --------------------------------------------------------------------------
 
-    def line(self, line: InterruptLine) -> InterruptLine:
-        """Return `line` as the Nic is to drive it."""
-        return FaultyLine(self, line)
-
     def start(self) -> None:
         """Begin: every block exists, nothing is powered on yet."""
         self._nic.defer_doorbells()
@@ -207,23 +200,34 @@ class Injector:
     def change(self, what: Faults) -> None:
         """Inject `what` from now on, and nothing else; times and runs count from here.
 
-        What has gone wrong stays so, but a link that flaps comes back.  Raises: E1000Error, threads
-        work the rings and `what` hits their runs.
+        What has gone wrong stays so, but a link that flaps comes back.
         """
-        hits = what != Faults(seed=what.seed) and not what.spares_rings
-        if hits and self._nic.interrupts.threaded:
-            raise E1000Error(
-                "Faults: abort, irq_lost, irq_late, overrun and writeback_ns need rings on the "
-                "clock, and threads work them here; make the NIC with one of them, or with Faults()"
-            )
         self.stop()
         self.what = what
         self._runs.clear()
         self._streams.clear()
         self._begin()
 
+    def _obey(self) -> None:
+        """Tell line and worker what they are to ask for."""
+        what = self.what
+        self._look_at_line()
+        self._nic.interrupts._fail(
+            LineFaults(
+                self.stream("irq_lost").getrandbits(64),
+                self.stream("irq_late").getrandbits(64),
+                what.irq_lost,
+                what.irq_late,
+                min(what.irq_late_ns, MAX_LATE_NS),
+            )
+        )
+        if self._path is not None:
+            self._path.obey(self if what.hits_rings else None)
+
     def _begin(self) -> None:
         nic, what = self._nic, self.what
+        self._late_until = 0
+        self._obey()
         for _ in range(what.eeprom_bits):
             self.count("eeprom_bits")
             at = self.stream("eeprom_bits").randrange(64 * 16)
@@ -236,6 +240,7 @@ class Injector:
     def stop(self) -> None:
         """Inject nothing more; what has gone wrong stays so, but a link that flaps comes back."""
         self.what = Faults(seed=self.what.seed)
+        self._obey()
         if self._flapped:
             self._plugged()
         for timer in self._timers.values():
@@ -266,13 +271,19 @@ class Injector:
     def soon(self, fn: Callable[[], Any]) -> None:
         """Run a ring after this event, or late."""
         nic, late = self._nic, self.what.writeback_ns
-        if getattr(fn, "__self__", None) is not nic.tx:
+        if getattr(fn, "__self__", None) is not nic.tx or self._worked():
             nic.clock.call_soon(fn)
         elif late:
             self.count("writeback")
-            self.after(self.upto("writeback", late), lambda: self._run("tx", fn))
+            self.after(self.upto("writeback", late), lambda: self._unless_worked(fn))
         else:
-            nic.clock.call_soon(lambda: self._run("tx", fn))
+            nic.clock.call_soon(lambda: self._unless_worked(fn))
+
+    def _unless_worked(self, fn: Callable[[], Any]) -> None:
+        if self._worked() or self._nic.tx.stage is not None:
+            fn()  # the worker's step, or the stage's, is what goes wrong
+        else:
+            self._run("tx", fn)
 
     def mdio(self, operation: Callable[[], None]) -> bool:
         """Return whether `operation` happens late; it is called then."""
@@ -283,40 +294,124 @@ class Injector:
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Take frames for the Nic, or lose them."""
-        nic = self._nic
-        if nic.rx.open and not nic.shared.still and self.hit("overrun", self.what.overrun):
-            nic.stats.add("MPC", len(batch) - start)
-            nic.interrupts.cause(RXO)
+        rx = self._nic.rx
+        if self._path is not None and self.what.hits_rings:
+            return self._one_by_one(batch, start, hold, lambda one: rx.receive(one, 0, hold) > 0)
+        if self._missed(len(batch) - start):
             return len(batch)
-        done: int = self._run("rx", lambda: nic.rx.receive(batch, start, hold))
+        done: int = self._run("rx", lambda: rx.receive(batch, start, hold))
         return done
 
-    def _run(self, which: str, fn: Callable[[], Any]) -> Any:
+    def _missed(self, frames: int) -> bool:
+        """Draw whether the FIFO overruns, and so many frames are missed."""
+        nic = self._nic
+        if not self._at_work("rx") or not self.hit("overrun", self.what.overrun):
+            return False
+        nic.stats.add("MPC", frames)
+        nic.interrupts.cause(RXO)
+        return True
+
+    def _at_work(self, which: str) -> bool:
+        """The engine is on and may have something to do: only then anything can go wrong."""
+        nic, peek = self._nic, self._nic.regs.peek
+        if nic.shared.still:
+            return False
+        if which == "rx":
+            return bool(nic.rx.open and peek(RCTL) & RCTL_EN)
+        tx = nic.tx
+        return bool(tx.engine.pending() and tx.open and peek(TCTL) & TCTL_EN and nic.memory.enabled)
+
+    # --- with threads: `DataPath` calls, holding the path and the GIL ----------------------------
+
+    def work(self, path: DataPath) -> None:
+        """`path` works the rings from now on."""
+        self._path = path
+        self._obey()
+
+    def _worked(self) -> bool:
+        """The worker sends what the ring holds: what the clock asks for only wakes it."""
+        path = self._path
+        running = path is not None and path.run_state is RunState.RUNNING
+        return running and self._nic.tx.loop is None
+
+    def send(self, batch: FrameBatch, room: int, now: int) -> int:
+        """Send the next frame, or put off what the ring holds: RUN_* and causes."""
+        path, late = self._path, self.what.writeback_ns
+        assert path is not None
+        if not self._at_work("tx"):
+            return path.step_sending(batch, room, now)
+        if late and not self._late_until:
+            self.count("writeback")
+            self._late_until = now + self.upto("writeback", late)
+        if now < self._late_until:
+            path.tx_due = self._late_until
+            return 0
+        flags: int = self._run("tx", lambda: path.step_sending(batch, 1, now))
+        if not flags & RUN_MORE:
+            self._late_until = 0
+        return flags
+
+    def store(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]:
+        """Store frames, each a run of its own: (index after the last, causes and RX_*)."""
+        path, events = self._path, 0
+        assert path is not None
+
+        def take(one: FrameBatch) -> bool:
+            nonlocal events
+            end, more = path.step_storing(one, 0, now)
+            events |= more
+            return end > 0
+
+        end = self._one_by_one(batch, start, True, take, path.special)
+        return end, events
+
+    def _one_by_one(
+        self,
+        batch: FrameBatch,
+        start: int,
+        hold: bool,
+        take: Callable[[FrameBatch], bool],
+        look: Callable[[FrameBatch], bool] | None = None,
+    ) -> int:
+        """Give frames to `take`, or lose them, up to one that it does not take: the index of it.
+
+        What `look` wants is for Python: nothing goes wrong with it before that has it.
+        """
+        rx, one = self._nic.rx, FrameBatch()
+        for i in range(start, len(batch)):
+            one.clear()
+            one.extend(batch, i, i + 1)
+            if hold and rx.open and not rx.engine.takes(batch.frame_len(i)):
+                return i  # it is offered again, and its turn comes then
+            if look is not None and look(one):
+                take(one)  # which says so
+                return i
+            if not self._missed(1) and not self._run("rx", lambda: take(one)):
+                return i
+        return len(batch)
+
+    def staged(self, fn: Callable[[], int], end: int) -> int:
+        """Send what memory was asked for, up to descriptor `end`."""
+        flags: int = self._run("tx", fn, end)
+        return flags
+
+    def _run(self, which: str, fn: Callable[[], Any], end: int = -1) -> Any:
         """Run an engine; one access of it ends in a master abort when its number has come."""
         nic = self._nic
         engine = nic.tx.engine if which == "tx" else nic.rx.engine
-        if (
-            not self.what.abort
-            or nic.shared.still
-            or (which == "tx" and engine.head == engine.tail)
-        ):
+        if not self.what.abort or not self._at_work(which) or not nic.memory.enabled:
             return fn()
         self._runs[which] += 1
-        base, n = engine.base, self._runs[which]
+        n = self._runs[which]
         due = [kind for kind, at in self.what.abort if at == n and kind.startswith(which)]
         if not due:
             return fn()
         for kind in due:
             self.count(f"abort {kind}")
         head = engine.head
-        place = base + head * DESCRIPTOR_BYTES
-        turned = f"{which}-data" in due and engine.turn(NOWHERE)
-        data = nic.memory.read(place, 8) if f"{which}-data" in due and not turned else b""
-        if data:
-            nic.memory.write(
-                place, (int.from_bytes(data, "little") | NOWHERE).to_bytes(8, "little")
-            )
+        turned = f"{which}-data" in due and engine.fetch(end) and engine.turn(NOWHERE)
         if f"{which}-descriptor" in due:
+            engine.drop()  # or it would be a descriptor's write-back, if not another's
             engine.misdirect = NOWHERE
         try:
             return fn()
@@ -324,5 +419,3 @@ class Injector:
             engine.misdirect = 0
             if turned and engine.head == head:
                 engine.turn(NOWHERE)
-            if data:
-                nic.memory.write(place, data)

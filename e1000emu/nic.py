@@ -170,7 +170,6 @@ class Nic:
         self.soon: Callable[[Callable[[], Any]], Any] = clock.call_soon
         """Runs a ring after this event."""
         if self.faults is not None:
-            irq = self.faults.line(irq)
             self.soon = self.faults.soon
 
         self.regs = Registers(self.model)

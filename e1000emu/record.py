@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from e1000emu.errors import ArgumentError
+from e1000emu.faults import Faults
 from e1000emu.links.farend import said
 from e1000emu.links.hub import RelayedStation, Station
 from e1000emu.recording import Header, Kind, Writer
@@ -54,6 +55,8 @@ STAGE_CALLS = {
     "rx": ("fetched", "kick", "kick_now", "settle"),
 }
 """What a stage (`ports.Stage`) does to either side of the device."""
+FAULT_CALLS = ("change", "stop")
+"""What changes the faults of a device that is at work."""
 STATION_CALLS = ("collided", "collided_late", "deferred", "excessive", "sent")
 """What a shared wire tells the device of its frames (`links.hub.Station`)."""
 
@@ -202,6 +205,9 @@ class Recorder:
             setattr(nic, name, self._access(kind, bar, getattr(nic, name)))
         for name in CALLS:
             setattr(nic, name, self._call(name, getattr(nic, name)))
+        if nic.faults is not None:
+            for name in FAULT_CALLS:
+                setattr(nic.faults, name, self._call(f"faults.{name}", getattr(nic.faults, name)))
         for side, names in STAGE_CALLS.items():
             port = getattr(nic, side)
             for name in names:
@@ -367,6 +373,8 @@ def _size(size: int) -> int:
 
 
 def _plain(arg: Any) -> Any:
+    if isinstance(arg, Faults):
+        return msgspec.json.encode(arg)
     return msgspec.msgpack.encode(arg) if isinstance(arg, msgspec.Struct) else arg
 
 
@@ -448,7 +456,7 @@ class _Tape:
         frames, flags = [batch[i] for i in which], [batch.flags(i) for i in which]
 
         def take() -> int:
-            return int(self._path.rx.receive(batch, start, hold)) - start
+            return int(self._path.run_receive(batch, start, hold)) - start
 
         return start + int(recorder.enter(take, Kind.RECEIVE, hold, frames, flags))
 

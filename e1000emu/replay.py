@@ -24,6 +24,7 @@ from e1000emu.links.hub import Station
 from e1000emu.nic import Nic
 from e1000emu.record import (
     CALLS,
+    FAULT_CALLS,
     STAGE_CALLS,
     STATION_CALLS,
     Edges,
@@ -300,6 +301,9 @@ class _Player:
         side, _, part = name.partition(".")
         if side == "station" and part in STATION_CALLS and self.station is not None:
             return getattr(self.station, part)(*args)
+        if side == "faults" and part in FAULT_CALLS and nic.faults is not None:
+            what = [msgspec.json.decode(arg, type=Faults) for arg in args]
+            return getattr(nic.faults, part)(*what)
         if side in STAGE_CALLS and part == "use_stage":
             return getattr(nic, side).use_stage(_Stage(self, side) if args[0] else None)
         if part in STAGE_CALLS.get(side, ()):

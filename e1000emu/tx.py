@@ -183,7 +183,10 @@ class Tx(TxPort):
         if room <= 0:
             return NO_ROOM
         batch = pool.get()
-        flags: int = self._run(batch, room, end)
+        if nic.faults is None:
+            flags: int = self._run(batch, room, end)
+        else:
+            flags = nic.faults.staged(lambda: self._run(batch, room, end), end)
         frames = len(batch)
         if not frames:
             pool.put(batch)

@@ -48,6 +48,9 @@ cdef class DataPath(Worker):
     cdef int tx_room, tx_frames, tx_super, rx_frames
     cdef bint taped             # someone writes down what is done (`attach`)
     cdef object tape
+    cdef bint python            # each step of a ring goes through Python: a tape, or faults
+    cdef object faults          # what goes wrong with the rings (`obey`), or None
+    cdef public int64_t tx_due  # not before then is the transmit ring looked at; 0: at any time
     cdef int hand_over(self, Worker worker) except -1
     cdef bint may_send(self) noexcept nogil
     cdef bint turn(self, int64_t now) noexcept nogil
@@ -63,13 +66,13 @@ cdef class DataPath(Worker):
     cdef void give(self) noexcept nogil
     cdef void look_again(self) noexcept nogil
     cdef void notice(self, uint32_t what) noexcept nogil
-    cdef uint32_t step_tx(self) noexcept nogil
+    cdef uint32_t step_tx(self, int64_t now) noexcept nogil
     cdef int step_rx(self, int64_t now, uint32_t *events) noexcept nogil
     cdef void tick(self, int64_t now) noexcept nogil
     cdef bint read(self, RegFile regs, uint64_t off, uint32_t *value) noexcept nogil
     cdef bint write(self, RegFile regs, uint64_t off, uint32_t value) noexcept nogil
-    cdef uint32_t tape_tx(self) noexcept with gil
-    cdef int tape_rx(self, uint32_t *events) noexcept with gil
+    cdef uint32_t python_tx(self, int64_t now) noexcept with gil
+    cdef int python_rx(self, int64_t now, uint32_t *events) noexcept with gil
     cdef void tape_tick(self) noexcept with gil
     cdef bint tape_read(self, RegFile regs, uint64_t off, uint32_t *value) noexcept with gil
     cdef bint tape_write(self, RegFile regs, uint64_t off, uint32_t value) noexcept with gil

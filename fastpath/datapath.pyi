@@ -37,9 +37,17 @@ class _Tape(Protocol):
     def write(self, regs: RegFile, off: int, value: int) -> bool:
         """Do `run_write`."""
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Do `RxPort.receive`."""
+        """Do `run_receive`."""
     def call(self, name: str, fn: Callable[[], Any]) -> Any:
         """Do `fn`, which is called so."""
+
+class _Faults(Protocol):
+    """Says how steps of the rings go wrong.  Called with the path held, and the GIL."""
+
+    def send(self, batch: FrameBatch, room: int, now: int) -> int:
+        """Do `step_sending`, or set `tx_due` and return 0."""
+    def store(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]:
+        """Do `step_storing`."""
 
 class DataPath:
     """Transmit and receive between one NIC's rings and one TAP, in the thread that calls `run`.
@@ -58,6 +66,8 @@ class DataPath:
     wakes: int
     tx_batches: int
     rx_batches: int
+    tx_due: int
+    """Not before then does the ring send, because of a fault; 0: at any time."""
     def __init__(self, tx: TxPort, rx: RxPort, irq: IrqBlock, queue: FrameQueue) -> None: ...
     def fileno(self) -> int:
         """The eventfd that is readable when there are notices."""
@@ -67,11 +77,29 @@ class DataPath:
         With a `tape` each step and each register access goes through it, in a thread that has the
         GIL and holds the path.
         """
+    def obey(self, faults: _Faults | None) -> None:
+        """Let `faults` say from now on how each step of a ring goes; None: nobody.
+
+        Hold the path.
+        """
     # What a tape does with the path held, and a replay again: each at the time `now`.
     def run_tx(self, batch: FrameBatch, room: int, now: int) -> int:
-        """Run the transmit engine once, at most `room` frames into `batch`: RUN_* and causes."""
+        """Run the transmit engine once, at most `room` frames into `batch`: RUN_* and causes.
+
+        As faults have it.
+        """
     def run_rx(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]:
-        """Store frames from `start` on: index after the last that is done, causes and RX_*."""
+        """Store frames from `start` on: index after the last that is done, causes and RX_*.
+
+        As faults have it.
+        """
+    def run_receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Let Python have the frames (`Nic.receive`): index after the last that is done."""
+    # The same for faults themselves, as an engine without any does it.
+    def step_sending(self, batch: FrameBatch, room: int, now: int) -> int: ...
+    def step_storing(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]: ...
+    def special(self, batch: FrameBatch) -> bool:
+        """Whether Python has the frames first: `run_rx` would store none.  Hold the path."""
     def run_tick(self, now: int) -> None:
         """Let the interrupt block do what is due."""
     def run_read(self, regs: RegFile, off: int, now: int) -> int | None:
@@ -110,7 +138,7 @@ class DataPath:
         They are cleared.  Hold the path.
         """
     def receive_control(self) -> None:
-        """Give the batch with a MAC control frame in it to `RxPort.receive`.  Hold the path."""
+        """Give the batch with a MAC control frame in it to `Nic.receive`.  Hold the path."""
     def read_again(self) -> None:
         """Read the TAP again after an error.  Hold the path."""
     def counters(self) -> dict[str, int]:

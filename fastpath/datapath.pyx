@@ -210,9 +210,18 @@ cdef class DataPath(Worker):
         access goes through it, with the path held, the GIL, and the time that the tape says.
         """
         self.tape = tape
-        self.taped = tape is not None
+        self.python = self.taped = tape is not None
         self.tx.worker = self.rx.worker = self
         self.irq._go_threaded(line, self)
+        faults = self.tx._nic.faults
+        if faults is not None:
+            faults.work(self)
+
+    def obey(self, faults):
+        """Let `faults` (`e1000emu.faults`) say from now on how each step of a ring goes; None:
+        nobody. Hold the path."""
+        self.faults = faults
+        self.python = self.taped or faults is not None
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -334,14 +343,14 @@ cdef class DataPath(Worker):
         return out
 
     def receive_control(self):
-        """Give the batch with a MAC control frame in it to `RxPort.receive`. Hold the path."""
+        """Give the batch with a MAC control frame in it to `Nic.receive`. Hold the path."""
         if not e1k_get(&self.rx_wait):
             return              # `pause` has taken it
         if e1k_get(&self.mac.stopped):
             e1k_put(&self.rx_wait, 0)   # the thread asks again when the device runs
             return
         if self.rx_at < self.rxb.n:
-            receive = self.rx.receive if self.tape is None else self.tape.receive
+            receive = self.run_receive if self.tape is None else self.tape.receive
             self.rx_at = receive(self.rxb, self.rx_at, True)
             self.left()
         e1k_put(&self.rx_wait, 0)
@@ -358,15 +367,28 @@ cdef class DataPath(Worker):
             "refused": self.refused,
         }
 
-    # --- what is written down --------------------------------------------------------------------
+    # --- what is written down, and what goes wrong -----------------------------------------------
 
     def run_tx(self, FrameBatch batch not None, int room, int64_t now):
+        """Run the transmit engine once, as faults have it: RUN_* and causes. Hold the path."""
+        if self.faults is not None:
+            return self.faults.send(batch, room, now)
+        return self.step_sending(batch, room, now)
+
+    def run_rx(self, FrameBatch batch not None, int start, int64_t now):
+        """Store frames of `batch` from `start` on, as faults have it: (index after the last,
+        causes and RX_*). Hold the path."""
+        if self.faults is not None:
+            return self.faults.store(batch, start, now)
+        return self.step_storing(batch, start, now)
+
+    def step_sending(self, FrameBatch batch not None, int room, int64_t now):
         """Run the transmit engine once: RUN_* and causes. Hold the path."""
         cdef uint32_t flags = self.tx.step(batch, room)
         self.tx.tell(flags, batch.n, now)
         return flags
 
-    def run_rx(self, FrameBatch batch not None, int start, int64_t now):
+    def step_storing(self, FrameBatch batch not None, int start, int64_t now):
         """Store frames of `batch` from `start` on: (index after the last, causes and RX_*). Hold
         the path."""
         cdef uint32_t events
@@ -375,6 +397,14 @@ cdef class DataPath(Worker):
             raise IndexError(f"DataPath.run_rx: frame {start} of a batch of {batch.n}")
         end = self.rx.step(batch, start, True, now, &events)
         return end, events
+
+    def run_receive(self, FrameBatch batch not None, int start, bint hold):
+        """Let Python have the frames: index after the last that is done. Hold the path."""
+        return self.rx._nic.receive(batch, start, hold)
+
+    def special(self, FrameBatch batch not None):
+        """Whether Python has the frames first: `run_rx` would store none. Hold the path."""
+        return self.rx.special(batch, 0)
 
     def run_tick(self, int64_t now):
         """Let the interrupt block do what is due. Hold the path."""
@@ -391,13 +421,19 @@ cdef class DataPath(Worker):
 
     # A tape writes down all that it does within the GIL, which a thread takes here while it holds
     # the path: no thread with the GIL waits for the path without giving it up (`e1k_lock_gil`).
+    # What goes wrong by a seed is decided there too, between a tape and the engine.
 
-    cdef uint32_t tape_tx(self) noexcept with gil:
-        return self.tape.send(self.txb, self.tx_room)
+    cdef uint32_t python_tx(self, int64_t now) noexcept with gil:
+        if self.taped:
+            return self.tape.send(self.txb, self.tx_room)
+        return self.run_tx(self.txb, self.tx_room, now)
 
-    cdef int tape_rx(self, uint32_t *events) noexcept with gil:
+    cdef int python_rx(self, int64_t now, uint32_t *events) noexcept with gil:
         events[0] = 0
-        end, events[0] = self.tape.store(self.rxb, self.rx_at)
+        if self.taped:
+            end, events[0] = self.tape.store(self.rxb, self.rx_at)
+        else:
+            end, events[0] = self.run_rx(self.rxb, self.rx_at, now)
         return end
 
     cdef void tape_tick(self) noexcept with gil:
@@ -413,14 +449,19 @@ cdef class DataPath(Worker):
     cdef bint tape_write(self, RegFile regs, uint64_t off, uint32_t value) noexcept with gil:
         return self.tape.write(regs, off, value)
 
-    cdef uint32_t step_tx(self) noexcept nogil:
-        """Run the transmit engine into `txb`; `tell` is to follow unless someone writes it down."""
-        return self.tape_tx() if self.taped else self.tx.step(self.txb, self.tx_room)
+    cdef uint32_t step_tx(self, int64_t now) noexcept nogil:
+        """Run the transmit engine into `txb`, and `tell`."""
+        cdef uint32_t flags
+        if self.python:
+            return self.python_tx(now)
+        flags = self.tx.step(self.txb, self.tx_room)
+        self.tx.tell(flags, self.txb.n, now)
+        return flags
 
     cdef int step_rx(self, int64_t now, uint32_t *events) noexcept nogil:
         """Store frames of `rxb`: the index of the first that is left."""
-        if self.taped:
-            return self.tape_rx(events)
+        if self.python:
+            return self.python_rx(now, events)
         return self.rx.step(self.rxb, self.rx_at, True, now, events)
 
     cdef void tick(self, int64_t now) noexcept nogil:
@@ -490,6 +531,8 @@ cdef class DataPath(Worker):
         cdef bint more = e1k_swap(&self.asleep, ASLEEP) == AWAKE    # by `look_again`
         # What comes from here on wakes it.
         due = self.irq.next_due()
+        if self.tx_due and (not due or self.tx_due < due):
+            due = self.tx_due
         if (self.may_send() or e1k_get(&self.tx_left) or e1k_get(&self.rx_left)
                 or (due and (not until or due < until))):
             more = True
@@ -518,7 +561,8 @@ cdef class DataPath(Worker):
 
     cdef bint may_send(self) noexcept nogil:
         return (self.tx.engine.v[TDH >> 2] != self.tx.engine.v[TDT >> 2] and self.tx.may()
-                and not e1k_get(&self.still) and self.tx.loop is None and not self.tx_stuck)
+                and not e1k_get(&self.still) and self.tx.loop is None and not self.tx_stuck
+                and not self.tx_due)
 
     cdef bint turn(self, int64_t now) noexcept nogil:
         cdef int64_t due = self.irq.next_due()
@@ -536,6 +580,8 @@ cdef class DataPath(Worker):
         cdef uint32_t flags, tail
         cdef int dropped = 0, error = 0, was
         if self.tx_at >= self.txb.n:
+            if self.tx_due and now >= self.tx_due:
+                self.tx_due = 0
             if not self.may_send():
                 return False
             self.txb.n = 0
@@ -546,7 +592,10 @@ cdef class DataPath(Worker):
                 e1k_unlock(&self.mutex)
                 return False
             tail = self.tx.engine.v[TDT >> 2]
-            flags = self.step_tx()
+            flags = self.step_tx(now)
+            if self.tx_due:
+                e1k_unlock(&self.mutex)     # a fault: nothing was done, and nothing is until then
+                return False
             if flags & RUN_OFF or (not self.txb.n and not flags & RUN_MORE
                                    and self.tx.engine.v[TDH >> 2] != self.tx.engine.v[TDT >> 2]):
                 # until someone has changed something, and that may be by now
@@ -555,8 +604,6 @@ cdef class DataPath(Worker):
                 if self.tx.engine.v[TDT >> 2] != tail:
                     self.tx_stuck = False
             e1k_put(&self.tx_left, self.txb.n)
-            if not self.taped:
-                self.tx.tell(flags, self.txb.n, now)
             if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
                 self.tx_flags |= flags
                 self.notice(_TX_RARE)
@@ -671,6 +718,8 @@ cdef class DataPath(Worker):
         paced = now < self.rx_next
         if paced and (not due or self.rx_next < due):
             due = self.rx_next
+        if self.tx_due and (not due or self.tx_due < due):
+            due = self.tx_due
         if due:
             wait = due - now
             if wait < 0:

@@ -65,11 +65,9 @@ cdef inline void dc_trim(desc_cache *c, uint32_t waiting) noexcept nogil:
         c.end -= c.have - waiting
         c.have = waiting
 
-# A fault turns bits of a buffer's address over, in the oldest descriptor; whether there is one.
-cdef inline bint dc_turn(desc_cache *c, uint64_t bits) noexcept nogil:
-    if c.have:
-        (<uint64_t *>dc_at(c, 0))[0] ^= bits
-    return c.have != 0
+# A fault turns bits of the buffer's address over in descriptor `k`.
+cdef inline void dc_turn(desc_cache *c, uint32_t k, uint64_t bits) noexcept nogil:
+    (<uint64_t *>dc_at(c, k))[0] ^= bits
 
 # For snapshots: what was fetched, the oldest first.
 cdef inline bytes dc_bytes(desc_cache *c):

@@ -29,6 +29,20 @@ cdef class EventLine:
     cdef void unmask(self) noexcept nogil
     cdef void fire(self) noexcept nogil
 
+cdef enum:
+    FATES = 1024                # that are kept of rises which failed, the latest
+
+# Which rises of a line nobody sees, or sees late: decided by their number.
+cdef class LineFaults:
+    cdef uint64_t seed_lost, seed_late      # how far each stream has come
+    cdef uint64_t lost, late                # probabilities, in 2^-53
+    cdef int64_t late_ns
+    cdef uint64_t hits, taken               # how many failed; were told (`_failed`)
+    cdef uint64_t lates                     # of those that were not told: late
+    cdef int64_t at[FATES]
+    cdef bint kind[FATES]                   # late, not lost
+    cdef int64_t rise(self, int64_t now) noexcept nogil
+
 cdef class IrqBlock(RegHook):
     cdef RegFile regs
     cdef uint32_t *icr
@@ -48,6 +62,9 @@ cdef class IrqBlock(RegHook):
     cdef int64_t throttle_due, rx_due, rx_abs, tx_due, tx_abs   # 0 = idle
     cdef readonly Moderation policy
     cdef WriteBack owed
+    cdef LineFaults faults      # what goes wrong with the line, or None
+    cdef bint wanted, hidden    # with faults: the level that the device wants; nobody sees it
+    cdef int64_t late_due       # when a late rise is seen, 0 = none
     # On a clock: the line and the timer are Python's.
     cdef public object _line, _clock, _timer
     cdef int64_t armed          # when `_timer` looks
@@ -60,7 +77,8 @@ cdef class IrqBlock(RegHook):
     cdef void lock(self) noexcept nogil
     cdef void unlock(self) noexcept nogil
     cdef void settle(self, int64_t now) noexcept nogil
-    cdef void level(self) noexcept nogil
+    cdef void level(self, int64_t now) noexcept nogil
+    cdef bint seen(self, bint wanted, int64_t now) noexcept nogil
     cdef void repay(self, uint32_t bits) noexcept nogil
     cdef void wake(self) noexcept nogil
     cdef int64_t earliest(self) noexcept nogil

@@ -39,6 +39,22 @@ class EventLine:
     def let(self) -> None:
         """Unmask."""
 
+class LineFaults:
+    """What goes wrong with an interrupt line: rises are lost, or are seen late.
+
+    The n-th rise has the same fate whenever it comes and whoever drives the line.
+    """
+
+    def __init__(
+        self,
+        seed_lost: int = 0,
+        seed_late: int = 0,
+        lost: float = 0.0,
+        late: float = 0.0,
+        late_ns: int = 1,
+    ) -> None:
+        """Probabilities, the seeds of their streams, and how late a rise is at most."""
+
 class IrqBlock(RegHook):
     """Causes, masks, delays, throttling and the level of the interrupt line, fed with the time.
 
@@ -72,6 +88,13 @@ class IrqBlock(RegHook):
         """Let `owed` write descriptors back when a delay ends."""
     def _go_threaded(self, line: EventLine, worker: Worker) -> None:
         """From now on several threads call: drive `line`, wake `worker` for deadlines."""
+    def _fail(self, faults: LineFaults) -> None:
+        """Let `faults` say from now on which rises the line shows, and when."""
+    def _failed(self) -> tuple[list[tuple[int, str]], int, int]:
+        """Return what of rises failed since the last call: when (ns) and how, lost, late.
+
+        Of the list, `irq_lost` and `irq_late`, there are the latest 1024.
+        """
     def _set_policy(self, policy: Moderation) -> None:
         """Use another moderation; what waits is looked at anew."""
     def cause(self, bits: int) -> None:

@@ -35,8 +35,10 @@ cdef enum:
     FIELD = 0xFFFF              # of ITR and the delays
     ITR_UNIT_NS = 256
     DELAY_UNIT_NS = 1024
+    LOST = -1                   # of a rise: nobody sees it
 cdef uint32_t FPD = 0x80000000
 
+cdef double SCALE = 1 << 53     # of a probability
 NEVER_NS = -(1 << 40)
 """The last assertion, when there was none."""
 REGISTERS = {
@@ -123,6 +125,41 @@ cdef class EventLine:
         self.unmask()
 
 
+cdef inline uint64_t _mixed(uint64_t *state) noexcept nogil:
+    """The next number of a stream (splitmix64): the n-th is a function of seed and n alone."""
+    cdef uint64_t z
+    state[0] += 0x9E3779B97F4A7C15ULL
+    z = (state[0] ^ state[0] >> 30) * 0xBF58476D1CE4E5B9ULL
+    z = (z ^ z >> 27) * 0x94D049BB133111EBULL
+    return z ^ z >> 31
+
+
+cdef class LineFaults:
+    """What goes wrong with an interrupt line: rises are lost, or are seen late.
+
+    The n-th rise has the same fate whenever it comes and whoever drives the line.
+    """
+
+    def __cinit__(self, uint64_t seed_lost=0, uint64_t seed_late=0, double lost=0.0,
+                  double late=0.0, int64_t late_ns=1):
+        self.seed_lost, self.seed_late = seed_lost, seed_late
+        self.lost, self.late = <uint64_t>(lost * SCALE), <uint64_t>(late * SCALE)
+        self.late_ns = max(late_ns, 1)
+
+    cdef int64_t rise(self, int64_t now) noexcept nogil:
+        """The line is to rise: when that is seen, 0 for at once, LOST for never."""
+        # Both streams go on at each rise, so neither kind changes what the other does.
+        cdef bint lost = _mixed(&self.seed_lost) >> 11 < self.lost
+        cdef bint late = _mixed(&self.seed_late) >> 11 < self.late
+        cdef int64_t wait = 1 + <int64_t>(_mixed(&self.seed_late) % <uint64_t>self.late_ns)
+        if lost or late:
+            self.at[self.hits % FATES] = now
+            self.kind[self.hits % FATES] = not lost
+            self.lates += not lost
+            self.hits += 1
+        return LOST if lost else now + wait if late else 0
+
+
 cdef inline int64_t _earlier(int64_t a, int64_t b) noexcept nogil:
     """The earlier of two deadlines; 0 is none."""
     if not a or (b and b < a):
@@ -165,7 +202,37 @@ cdef class IrqBlock(RegHook):
         self.owed = None            # threads write back at once
         self.threaded = True
         self.settle(self.now())
-        self.level()
+        self.level(self.now())
+
+    def _fail(self, LineFaults faults not None):
+        """Let `faults` say from now on which rises the line shows, and when."""
+        self.lock()
+        if self.faults is None:
+            self.wanted = self.out
+        self.faults = faults
+        self.unlock()
+
+    def _failed(self):
+        """Rises that did not show at once since the last call: when and how the latest of them,
+        how many were lost, how many late."""
+        cdef int64_t at[FATES]
+        cdef bint kind[FATES]
+        cdef uint64_t n, k, first, lost, late
+        cdef LineFaults faults = self.faults
+        if faults is None:
+            return [], 0, 0
+        self.lock()
+        n = faults.hits
+        first = max(faults.taken, n - min(n, <uint64_t>FATES))
+        for k in range(first, n):
+            at[k % FATES] = faults.at[k % FATES]
+            kind[k % FATES] = faults.kind[k % FATES]
+        late, faults.lates = faults.lates, 0
+        lost = n - faults.taken - late
+        faults.taken = n
+        self.unlock()
+        return [(at[k % FATES], "irq_late" if kind[k % FATES] else "irq_lost")
+                for k in range(first, n)], lost, late
 
     @property
     def causes(self):
@@ -204,12 +271,32 @@ cdef class IrqBlock(RegHook):
         else:
             self.sooner = True
 
-    cdef void level(self) noexcept nogil:
+    cdef void level(self, int64_t now) noexcept nogil:
         """Let the line be what `asserted` and `disabled` say; on a clock `follow` does."""
         cdef bint out = self.asserted and not self.disabled
-        if self.threaded and out != self.out and not self.frozen:
+        if not self.threaded or self.frozen:
+            return
+        if self.faults is not None:
+            out = self.seen(out, now)
+        if out != self.out:
             self.out = out
             self.line.set(out)
+
+    cdef bint seen(self, bint wanted, int64_t now) noexcept nogil:
+        """What the line shows of the level that the device wants: faults may hide a rise."""
+        cdef int64_t at
+        if wanted != self.wanted:
+            self.wanted = wanted
+            self.late_due = at = self.faults.rise(now) if wanted else 0
+            self.hidden = at != 0
+            if at == LOST:
+                self.late_due = 0
+            elif at:
+                self.wake()
+        elif self.late_due and now >= self.late_due:
+            self.late_due = 0
+            self.hidden = False
+        return wanted and not self.hidden
 
     cdef void repay(self, uint32_t bits) noexcept nogil:
         """The delays of `bits` have ended: write back what waited for that."""
@@ -238,17 +325,17 @@ cdef class IrqBlock(RegHook):
             self.throttle_due = 0
             self.asserted = True
             self.assertions += 1
-            self.level()
+            self.level(now)
         elif self.asserted and not causes:
             self.asserted = False
-            self.level()
+            self.level(now)
 
     cdef int64_t earliest(self) noexcept nogil:
         return _earlier(self.ends(), self.policy.due())
 
     cdef int64_t ends(self) noexcept nogil:
-        """When the first delay ends, or a cause is let through."""
-        cdef int64_t out = _earlier(self.throttle_due, self.rx_due)
+        """When the first delay ends, a cause is let through, or a late rise is seen."""
+        cdef int64_t out = _earlier(_earlier(self.late_due, self.throttle_due), self.rx_due)
         return _earlier(_earlier(out, self.rx_abs), _earlier(self.tx_due, self.tx_abs))
 
     # --- what happens, and when ------------------------------------------------------------------
@@ -339,6 +426,8 @@ cdef class IrqBlock(RegHook):
             self.throttle_due = 0
         self.icr[0] |= bits
         self.settle(now)
+        if self.late_due and now >= self.late_due:
+            self.level(now)
         self.unlock()
 
     cdef int64_t next_due(self) noexcept nogil:
@@ -426,6 +515,9 @@ cdef class IrqBlock(RegHook):
         cdef bint out
         if self.threaded or self.frozen:
             return 0
+        out = self.asserted and not self.disabled
+        if self.faults is not None:
+            out = self.seen(out, self.now())
         if self.sooner:
             self.sooner = False
             due = self.earliest()
@@ -434,7 +526,6 @@ cdef class IrqBlock(RegHook):
                     self._timer.cancel()
                 self.armed = due
                 self._timer = self._clock.call_at(due, self._tick)
-        out = self.asserted and not self.disabled
         if out != self.out:
             self.out = out
             # Last: the host may run its handler, which comes back here, before this returns.
@@ -467,9 +558,10 @@ cdef class IrqBlock(RegHook):
 
     def _set_disabled(self, bint disabled):
         """The line stays low while `disabled`."""
+        cdef int64_t now = self.now()
         self.lock()
         self.disabled = disabled
-        self.level()
+        self.level(now)
         self.unlock()
         self.follow()
 
@@ -494,13 +586,14 @@ cdef class IrqBlock(RegHook):
         if due and now >= due:
             self.tick(now)
         self.lock()
-        self.level()
+        self.level(now)
         self.wake()
         self.unlock()
         self.follow()
 
     def _stop(self):
         """No timer, no assertion, no memory of either; the registers are another's business."""
+        cdef int64_t now = self.now()
         self.lock()
         self.flushed = 0
         self.throttle_due = self.rx_due = self.rx_abs = self.tx_due = self.tx_abs = 0
@@ -508,7 +601,7 @@ cdef class IrqBlock(RegHook):
         self.asserted = self.sooner = False
         self.policy.forget()
         self.policy.masks(False, self.ims[0] != 0, 0)
-        self.level()
+        self.level(now)
         self.unlock()
         if self._timer is not None:
             self._timer.cancel()
@@ -541,7 +634,7 @@ cdef class IrqBlock(RegHook):
         self.policy.masks(False, self.ims[0] != 0, now)
         self.wake()
         self.settle(now)
-        self.level()
+        self.level(now)
         self.unlock()
         self.follow()
 

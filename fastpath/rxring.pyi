@@ -94,6 +94,10 @@ class RxEngine:
         """RXDCTL's PTHRESH and HTHRESH, in descriptors."""
     def wants(self) -> bool:
         """Whether descriptors are to be fetched now."""
+    def fetch(self, end: int = -1) -> int:
+        """A fault fetches what a run would, up to `end`: how many descriptors are there then."""
+    def drop(self) -> None:
+        """A fault forgets what was fetched: the next run fetches it again."""
     def turn(self, bits: int) -> bool:
         """A fault turns bits of a buffer's address over; whether a descriptor was fetched."""
     def cached(self) -> int:

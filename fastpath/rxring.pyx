@@ -212,10 +212,24 @@ cdef class RxEngine:
         self.chip.low = max(low, <uint32_t>1)
         self.chip.host = host
 
+    def fetch(self, int end=-1):
+        """A fault fetches what a run would: how many descriptors are there then."""
+        cdef uint32_t waiting = self._free_now()
+        if not (self.chip.have or self.running) and waiting:
+            dc_fetch(&self.chip, &self.dma.t, NULL, self._base(), self.v[RDLEN >> 2] >> 4,
+                     self.v[RDH >> 2], waiting)
+        return self.chip.have
+
+    def drop(self):
+        """A fault forgets what was fetched: the next run fetches it again."""
+        self.chip.have = 0
+
     def turn(self, uint64_t bits):
         """A fault turns bits of a buffer's address over, in the first descriptor of those that
         were fetched; whether there is one."""
-        return dc_turn(&self.chip, bits)
+        if self.chip.have:
+            dc_turn(&self.chip, 0, bits)
+        return self.chip.have != 0
 
     def cached(self):
         """Descriptors that were fetched and are not used yet."""

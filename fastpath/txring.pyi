@@ -100,6 +100,10 @@ class TxEngine:
         """A frame is begun and not yet ended by EOP."""
     def prefetch(self, low: int, host: int) -> None:
         """TXDCTL's PTHRESH (at least 1) and HTHRESH, in descriptors; `low` 0: only runs fetch."""
+    def fetch(self, end: int = -1) -> int:
+        """A fault fetches what a run would, up to `end`: how many descriptors are there then."""
+    def drop(self) -> None:
+        """A fault forgets what was fetched: the next run fetches it again."""
     def turn(self, bits: int) -> bool:
         """A fault turns bits of a buffer's address over; whether a descriptor was fetched."""
     def cached(self) -> int:

@@ -146,10 +146,33 @@ cdef class TxEngine:
         self.chip.low = low
         self.chip.host = host
 
+    def fetch(self, int end=-1):
+        """A fault fetches what a run would, up to descriptor `end`: how many are there then."""
+        cdef uint32_t n = self.v[TDLEN >> 2] >> 4, head = self.v[TDH >> 2]
+        cdef uint32_t tail = self.v[TDT >> 2] if end < 0 else <uint32_t>end
+        if tail == n:
+            tail = 0
+        if not (self.chip.have or self.running or n < MIN_RING or head >= n or tail > n
+                or head == tail):
+            dc_fetch(&self.chip, &self.dma.t, NULL, self._base(), n, head,
+                     ring_span(head, tail, n))
+        return self.chip.have
+
+    def drop(self):
+        """A fault forgets what was fetched: the next run fetches it again."""
+        self.chip.have = 0
+
     def turn(self, uint64_t bits):
-        """A fault turns bits of a buffer's address over, in the first descriptor of those that
-        were fetched; whether there is one."""
-        return dc_turn(&self.chip, bits)
+        """A fault turns bits of a buffer's address over, in the first descriptor with a buffer of
+        those that were fetched; whether there is one."""
+        cdef uint32_t k
+        cdef uint64_t q
+        for k in range(self.chip.have):
+            q = ld64le(dc_at(&self.chip, k) + 8)
+            if not q >> 24 & CMD_DEXT or q >> 20 & 0xF:     # no context
+                dc_turn(&self.chip, k, bits)
+                return True
+        return False
 
     def cached(self):
         """Descriptors that were fetched and are not used yet."""

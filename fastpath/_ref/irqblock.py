@@ -26,11 +26,49 @@ LEGAL = {"ICR": 0xFFFFFFFF, "ICS": 0x1FFFF, "IMS": 0x1FFFF, "IMC": 0x1FFFF}
 """Bits that a write can change; of the others 15:0, and FPD."""
 
 
+LOST = -1
+QUAD = (1 << 64) - 1
+SCALE = 1 << 53
+
+
+class LineFaults:
+    """Say of each rise of a line whether it is seen, late, or never."""
+
+    def __init__(
+        self, seed_lost: int, seed_late: int, lost: float, late: float, late_ns: int
+    ) -> None:
+        self._states = [seed_lost, seed_late]
+        self._lost, self._late, self._late_ns = int(lost * SCALE), int(late * SCALE), late_ns
+        self.failed: list[tuple[int, str]] = []
+
+    def _next(self, stream: int) -> int:
+        z = self._states[stream] = self._states[stream] + 0x9E3779B97F4A7C15 & QUAD
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & QUAD
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & QUAD
+        return z ^ z >> 31
+
+    def rise(self, now: int) -> int:
+        """Return when it is seen: 0 at once, LOST never."""
+        lost = self._next(0) >> 11 < self._lost
+        late = self._next(1) >> 11 < self._late
+        wait = 1 + self._next(1) % self._late_ns
+        if lost or late:
+            self.failed.append((now, "irq_lost" if lost else "irq_late"))
+        return LOST if lost else now + wait if late else 0
+
+
 class IrqBlock:
     """The registers by name in `regs`; `line` is told each change of the level."""
 
-    def __init__(self, line: Callable[[bool], object], policy: Moderation | None = None) -> None:
+    def __init__(
+        self,
+        line: Callable[[bool], object],
+        policy: Moderation | None = None,
+        faults: LineFaults | None = None,
+    ) -> None:
         self._line = line
+        self.faults = faults
+        self.wanted, self.seen_from, self.late_due = False, 0, 0
         self.policy = policy or Moderation()
         self.regs = dict.fromkeys(REGISTERS, 0)
         self.asserted = self.disabled = self.out = self.frozen = False
@@ -39,8 +77,16 @@ class IrqBlock:
         self.throttle_due = 0
         self.delays = {RXT0: (0, 0), TXDW: (0, 0)}
 
-    def _level(self) -> None:
+    def _level(self, now: int) -> None:
         out = self.asserted and not self.disabled
+        if self.faults is not None and not self.frozen:
+            if out != self.wanted:
+                self.wanted = out
+                self.seen_from = self.faults.rise(now) if out else 0
+                self.late_due = max(self.seen_from, 0)
+            elif self.late_due and now >= self.late_due:
+                self.seen_from = self.late_due = 0
+            out = out and self.seen_from == 0
         if out != self.out and not self.frozen:
             self.out = out
             self._line(out)
@@ -60,7 +106,7 @@ class IrqBlock:
             self.policy.asserted(self.last_ns, now)
             self.last_ns, self.throttle_due, self.asserted = now, 0, True
             self.assertions += 1
-        self._level()
+        self._level(now)
 
     def _raise(self, bits: int, now: int) -> None:
         self.regs["ICR"] |= bits
@@ -124,10 +170,10 @@ class IrqBlock:
                 self.regs["ICR"] |= bit if was[0] else 0
         self._settle(now)
 
-    def disable(self, disabled: bool) -> None:
+    def disable(self, disabled: bool, now: int) -> None:
         """The line stays low while `disabled`."""
         self.disabled = disabled
-        self._level()
+        self._level(now)
 
     def tick(self, now: int) -> None:
         """Do what is due."""
@@ -147,7 +193,8 @@ class IrqBlock:
         """The earliest deadline, 0 for none."""
         if self.frozen:
             return 0
-        every = (self.throttle_due, self.policy.due(), *self.delays[RXT0], *self.delays[TXDW])
+        delays = (*self.delays[RXT0], *self.delays[TXDW])
+        every = (self.late_due, self.throttle_due, self.policy.due(), *delays)
         return min((at for at in every if at), default=0)
 
     def freeze(self) -> None:
@@ -160,4 +207,4 @@ class IrqBlock:
         due = self.next_due()
         if due and now >= due:
             self.tick(now)
-        self._level()
+        self._level(now)

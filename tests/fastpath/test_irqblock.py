@@ -13,7 +13,14 @@ from e1000emu.clock import VirtualClock
 from e1000emu.regs import reg
 from fastpath._ref import irqblock as ref
 from fastpath._ref import moderation as ref_moderation
-from fastpath.irqblock import NEVER_NS, REGISTERS, EventLine, IrqBlock, Worker
+from fastpath.irqblock import (
+    NEVER_NS,
+    REGISTERS,
+    EventLine,
+    IrqBlock,
+    LineFaults,
+    Worker,
+)
 from fastpath.moderation import POLICIES
 from fastpath.regfile import RegFile
 
@@ -34,7 +41,7 @@ class Line:
 class OnClock:
     """The block on a clock: reads and writes go through the register file, time through it."""
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, policy: str, *faults: Any) -> None:
         self.clock = VirtualClock()
         self.line = Line(self.clock)
         self.irq = IrqBlock()
@@ -55,6 +62,8 @@ class OnClock:
             )
         self.irq._bind(self.file, self.clock, self.line)
         self.irq._set_policy(POLICIES[policy]())
+        if faults:
+            self.irq._fail(LineFaults(*faults))
 
     @property
     def now(self) -> int:
@@ -76,8 +85,8 @@ class OnClock:
 class Threaded(OnClock):
     """The same block as threads have it: fed by hand, with an eventfd that tells of rises."""
 
-    def __init__(self, policy: str) -> None:
-        super().__init__(policy)
+    def __init__(self, policy: str, *faults: Any) -> None:
+        super().__init__(policy, *faults)
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.events = EventLine()
         self.events.automask = False
@@ -118,11 +127,13 @@ class Threaded(OnClock):
 class Twin:
     """The twin, asked by hand whenever something is due."""
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, policy: str, *faults: Any) -> None:
         self.now = 0
         self.seen: list[tuple[int, bool]] = []
         self.irq = ref.IrqBlock(
-            lambda level: self.seen.append((self.now, level)), ref_moderation.POLICIES[policy]()
+            lambda level: self.seen.append((self.now, level)),
+            ref_moderation.POLICIES[policy](),
+            ref.LineFaults(*faults) if faults else None,
         )
 
     def wait(self, ns: int) -> None:
@@ -167,7 +178,7 @@ def play(made: Any, ops: list[tuple[str, int]]) -> tuple[list[Any], list[tuple[i
         elif name == "read":
             log.append(made.read_icr())
         elif name == "disable":
-            (irq.disable if twin else irq._set_disabled)(bool(value))
+            irq.disable(bool(value), made.now) if twin else irq._set_disabled(bool(value))
         elif name == "pause":
             if value:
                 irq.freeze()
@@ -204,6 +215,43 @@ def test_on_a_clock_the_block_equals_its_twin(policy: str, ops: list[tuple[str, 
 @given(ops=OPS)
 def test_threaded_the_block_does_the_same(policy: str, ops: list[tuple[str, int]]) -> None:
     assert play(Threaded(policy), ops) == play(Twin(policy), ops)
+
+
+FAULTS = st.tuples(
+    st.integers(0, (1 << 64) - 1),
+    st.integers(0, (1 << 64) - 1),
+    st.sampled_from([0.0, 0.3, 1.0]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(1, 300 * US),
+)
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@given(ops=OPS, faults=FAULTS)
+def test_a_line_that_fails_fails_the_same_everywhere(
+    policy: str, ops: list[tuple[str, int]], faults: tuple[Any, ...]
+) -> None:
+    twin = Twin(policy, *faults)
+    expected = play(twin, ops)
+    failed = twin.irq.faults
+    assert failed is not None
+    lost = sum(kind == "irq_lost" for _, kind in failed.failed)
+    for made in (OnClock(policy, *faults), Threaded(policy, *faults)):
+        assert play(made, ops) == expected
+        assert made.irq._failed() == (failed.failed, lost, len(failed.failed) - lost)
+        assert made.irq._failed() == ([], 0, 0)
+
+
+def test_only_the_latest_failures_are_kept_and_all_are_counted() -> None:
+    made = OnClock("datasheet", 1, 2, 0.5, 1.0, 1)
+    made.write("IMS", 4)
+    for _ in range(3000):
+        made.write("ICS", 4)
+        made.read_icr()
+    hits, lost, late = made.irq._failed()
+    assert len(hits) == 1024
+    assert lost + late == 3000
+    assert 1300 < lost < 1700
 
 
 def test_the_block_reads_the_registers_of_the_table() -> None:

@@ -112,8 +112,7 @@ class VfioUserServer:
     likes).  A `Tap` is worked there too; any other link stays on the clock, and frames are handed
     over.  The default (None) has threads with a `Tap` only: no other link needs real time.
     `moderation` is `Nic`'s: `adaptive` spares the guest interrupts, `datasheet` none but by ITR.
-    `faults` are what the NIC's hardware does wrong; unless they spare the rings, and with none yet,
-    it stays on the clock, without `threads`.
+    `faults` are what the NIC's hardware does wrong, with threads too (e1000emu/faults.py).
     `record` names a file that takes what crosses its ports (docs/record.md).  `flash` is `Nic`'s:
     an option ROM, for a client that has none of its own to give the guest.
     `on_pme(level)` hears of PME#, for which vfio-user has no message: whoever runs the machine
@@ -144,8 +143,6 @@ class VfioUserServer:
         flash: bytes | None = None,
         on_pme: PmeCallback | None = None,
     ) -> None:
-        if faults is not None and not faults.spares_rings:
-            threads = False
         self.path = Path(path)
         self.state_path = None if state is None else Path(state)
         self._waited = False

@@ -26,7 +26,6 @@ import e1000emu.embed.vfio_user.server as server_module
 import e1000emu.links.tap as tap_module
 from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user.server import VfioUserServer
-from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
 from e1000emu.links import Hub
 from e1000emu.links.tap import Tap
@@ -65,12 +64,13 @@ class Rig:
         threads: bool = True,
         by_message: bool = False,
         faults: Faults | None = None,
+        record: bool = True,
     ) -> None:
         self.clock, self.link, self.far = clock, link, far
         self._got = 0
         self.server = VfioUserServer(
             path.with_name("socket"), link=link, clock=clock, mac=BENCH_MAC, autoneg_ns=0,
-            threads=threads, record=path, report=lambda _: None, faults=faults,
+            threads=threads, record=path if record else None, report=lambda _: None, faults=faults,
         )  # fmt: skip
         assert (self.server.data is not None) == threads
         self.client = FakeClient(self.server.path, clock)
@@ -301,11 +301,9 @@ def test_a_worker_whose_hardware_fails(tmp_path: Path) -> None:
             made.give(frame(200))
             made.wait(500_000)
             if nic.resets > resets:
-                resets = nic.resets
                 rings.up(mac=BENCH_MAC, rctl=RX_ON, ims=CAUSES)
+                resets = nic.resets
         with made.clock.lock, made.server.guard:
-            with pytest.raises(E1000Error, match="irq_lost"):
-                nic.faults.change(Faults(irq_lost=0.5))
             log = list(nic.faults.log)
     kinds = Counter(kind for _, _, kind, _ in events(path))
     assert kinds[Kind.SEND]
@@ -314,13 +312,6 @@ def test_a_worker_whose_hardware_fails(tmp_path: Path) -> None:
     assert done.nic is not None
     assert done.nic.faults is not None
     assert list(done.nic.faults.log)[: len(log)] == log
-
-
-def test_faults_that_hit_the_rings_keep_them_on_the_clock(tmp_path: Path) -> None:
-    for faults in (Faults(), Faults(overrun=0.5), Faults(flap_ns=10**9, irq_late=0.1)):
-        with rig(tmp_path / "x", threads=False, faults=faults) as made:
-            traffic(made) if faults == Faults() else made.wait(1_000_000)
-        same(tmp_path / "x", made.state)
 
 
 # --- a shared wire -------------------------------------------------------------------------------
@@ -428,10 +419,12 @@ def test_what_a_fuzzer_has_found_is_done_again(tmp_path: Path, name: str) -> Non
     same(tmp_path / "x", (target.nic.regs.file.state(), target.nic.stats.state()))
 
 
-def test_the_command_records_its_threads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("faults", [None, "abort=tx-data:1,irq_late=0.5,writeback_ms=1"])
+def test_the_command_records_its_threads(tmp_path: Path, faults: str | None) -> None:
     path, where = tmp_path / "x", tmp_path / "socket"
     command = [sys.executable, "-m", "e1000emu", "vfio-user", "--link", "null", "--autoneg", "0"]
     command += ["--mac", BENCH_MAC.hex(":"), "--socket", str(where), "--record", str(path)]
+    command += [] if faults is None else ["--faults", faults]
     server = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
