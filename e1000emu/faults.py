@@ -390,10 +390,9 @@ class Injector:
                 return i
         return len(batch)
 
-    def staged(self, fn: Callable[[], int], end: int) -> int:
-        """Send what memory was asked for, up to descriptor `end`."""
-        flags: int = self._run("tx", fn, end)
-        return flags
+    def staged(self, fn: Callable[[], Any], end: int = -1) -> Any:
+        """Send what a stage has fetched, up to descriptor `end` (-1: all of it is shared)."""
+        return fn() if self._worked() else self._run("tx", fn, end)
 
     def _run(self, which: str, fn: Callable[[], Any], end: int = -1) -> Any:
         """Run an engine; one access of it ends in a master abort when its number has come."""

@@ -163,7 +163,11 @@ class Tx(TxPort):
 
     def pump_now(self) -> None:
         """Send now, with what is in memory or fetched already."""
-        super().pump()
+        faults = self._nic.faults
+        if faults is None or self.stage is None:
+            super().pump()
+        else:
+            faults.staged(super().pump)
 
     # --- what a stage does -----------------------------------------------------------------------
 
@@ -183,8 +187,9 @@ class Tx(TxPort):
         if room <= 0:
             return NO_ROOM
         batch = pool.get()
+        flags: int
         if nic.faults is None:
-            flags: int = self._run(batch, room, end)
+            flags = self._run(batch, room, end)
         else:
             flags = nic.faults.staged(lambda: self._run(batch, room, end), end)
         frames = len(batch)

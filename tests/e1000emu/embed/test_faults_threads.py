@@ -127,6 +127,31 @@ def test_the_chosen_access_aborts_however_frames_come(
         same(path, made.state)
 
 
+@pytest.mark.parametrize("threads", [False, True], ids=["clock", "threads"])
+@pytest.mark.parametrize("access", ABORTS)
+def test_the_chosen_access_of_memory_that_is_not_shared_aborts(
+    tmp_path: Path, access: str, threads: bool
+) -> None:
+    """A stage has fetched it before the engine runs, on the clock."""
+    path = tmp_path / "x"
+    rule = access.replace("descriptor", "abort").replace("data", "data-abort")
+    faults = Faults(abort=((access, 3),))
+    with rig(path, faults=faults, by_message=True, threads=threads) as made:
+        rings, count = made.rings, made.server.nic.misuse.count
+        for n in range(6):
+            if access == "tx-descriptor" and n == 2:  # it stands still until the next doorbell
+                rings.post_legacy(numbered(n))
+                rings.kick()
+                made.until(lambda: count(rule) > 0)
+                assert rings.read(Reg.TDH) == 2
+            elif access.startswith("tx"):
+                send(made, n, 1, at_once=True)
+            else:
+                arrive(made, [numbered(n)], at_once=True)
+            made.until(lambda want=n >= 2: count(rule) == want)  # type: ignore[misc]
+    same(path, made.state)
+
+
 @every_kind
 def test_the_same_frames_are_missed_however_they_come(tmp_path: Path, kind: dict[str, Any]) -> None:
     arrived = []
