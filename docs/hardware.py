@@ -38,9 +38,35 @@ DESIGN = (
     (
         "time",
         "each access takes clocks of the bus",
-        "accesses and DMA take no time; delays that the manual gives (PHY, EEPROM writes, "
-        "moderation, the pacing of a link with a rate) do",
+        "accesses and DMA take no time, but for what [a bus](measure.md#a-bus-that-takes-time) is "
+        "given; delays that the manual gives (PHY, EEPROM writes, moderation, the pacing of a link "
+        "with a rate) do",
         "a bus's traffic is no property of the part; runs are the same each time",
+    ),
+    (
+        "a bus, `Nic(bus=…)`",
+        "all that the part does crosses it",
+        "what is sent does, with its descriptors; write-backs and received frames take no time. A "
+        "descriptor's bytes are read when its transfer ends, those of a descriptor when it begins",
+        "write-backs are posted; a bus that also receives is slower than this one says",
+    ),
+    (
+        "TSMT above what the FIFO holds",
+        "13.4.45 does not say",
+        "an empty FIFO takes a burst of what it has room for",
+        "the DMA *attempts* so much; that it would wait for ever only TSPBP is said to bring about",
+    ),
+    (
+        "TSPBP too small for the headers",
+        "13.4.45 leaves it to software",
+        "the next segment waits until there is room",
+        "a FIFO is never overfull",
+    ),
+    (
+        "RPS of the 82544",
+        "status when the frame is sent",
+        "status when it is in the FIFO, as with RS",
+        "without a bus the two are one moment",
     ),
     (
         "fetching descriptors",

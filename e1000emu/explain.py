@@ -181,6 +181,19 @@ def _transmit(nic: Nic) -> Iterator[Reason]:
             "3.4",
             "nothing: they leave when the far end reads",
         )
+    elif nic.tx.dma is not None and nic.tx.dma.idle and nic.misuse.count("tx-tso-pad"):
+        yield Reason(
+            f"{where}; they wait: TSPBP leaves a segment no room in the FIFO.",
+            reg("TSPMT").sdm,
+            "make TSPMT.TSPBP smaller, or PBA.RXA",
+        )
+    elif nic.tx.dma is not None:
+        yield Reason(
+            f"{where}; they wait for the bus ({nic.tx.dma.bus.name}), or for room in the FIFO, "
+            f"where {nic.tx.dma.waiting} frames are.",
+            reg("TSPMT").sdm,
+            "nothing: they leave when the bus has brought them and the wire has had those before",
+        )
     elif nic.tx.resting:
         yield Reason(
             f"{where}; they wait for the wire: far more was posted than it carries.",

@@ -32,6 +32,7 @@ class HalfDuplex(Station):
         self._stats = nic.stats
         self._engine = nic.tx.engine
         self._peek = nic.regs.peek
+        self._dma = nic.tx.dma
 
     @property
     def full_duplex(self) -> bool:  # type: ignore[override]
@@ -81,6 +82,11 @@ class HalfDuplex(Station):
             self._count("SCC")
         elif collisions in SEVERAL:
             self._count("MCC")
+
+    def over(self) -> None:
+        """The frame leaves the FIFO, if it was in one (`Nic(bus=...)`)."""
+        if self._dma is not None:
+            self._dma.over()
 
     def _count(self, name: str) -> None:
         if self._peek(TCTL.offset) & EN:

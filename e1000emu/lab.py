@@ -27,6 +27,7 @@ from stack.ipv4.devinet import parse_ifaddr
 from stack.ipv6.addr import parse_ifaddr6
 
 if TYPE_CHECKING:
+    from e1000emu.bus import Bus
     from e1000emu.ports import Clock, Link
     from e1000emu.record import Recorder
     from stack.socket import Socket
@@ -46,6 +47,7 @@ class NicOptions(TypedDict, total=False):
     strict: bool
     autoneg_ns: int
     faults: Faults | None
+    bus: str | Bus | None
 
 
 class LanOptions(NicOptions, total=False):

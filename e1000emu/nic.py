@@ -10,9 +10,12 @@ contract of each call is its docstring.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from e1000emu import snapshot
+from e1000emu.bus import Bus
+from e1000emu.bus import bus as find_bus
 from e1000emu.eeprom import EepromPort
 from e1000emu.eeprommap import eeprom_word
 from e1000emu.explain import explain
@@ -116,6 +119,7 @@ class Nic:
         on_pin: PinCallback | None = None,
         flash: bytes | None = None,
         pad_runts: bool = True,
+        bus: str | Bus | None = None,
     ) -> None:
         """Power the part on, plugged into `link`.
 
@@ -130,10 +134,13 @@ class Nic:
         definable pins that are outputs (`drive_pin` is for inputs).  `flash` is what the board's
         boot flash holds, an option ROM: its BARs are there then.  A link that
         carries no FCS carries no padding either, so frames under 60 bytes are padded on the way in;
-        without `pad_runts` they are runts, dropped and counted in RUC.
-        Raises: E1000Error for a bad `model`, `mac`, `moderation` or `flash`.
+        without `pad_runts` they are runts, dropped and counted in RUC.  `bus` is what the frames to
+        send cross before they are in the transmit FIFO (`e1000emu.bus`): "pci-64-66" and its like,
+        or a `Bus`; without one that takes no time.
+        Raises: E1000Error for a bad `model`, `mac`, `moderation`, `flash` or `bus`.
         """
         self.model = _model(model)
+        self.bus = find_bus(bus, self.model)
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
         words = eeprom_image(self.model, mac, flash_size_code(flash))
         if record is not None:
@@ -149,6 +156,7 @@ class Nic:
                 faults,
                 flash,
                 pad_runts,
+                None if self.bus is None else asdict(self.bus),
             )
             ports = record.ports(ports, setup)
             memory, irq, link, clock = ports.memory, ports.irq, ports.link, ports.clock
@@ -179,7 +187,7 @@ class Nic:
         self.flash = FlashPort(self, flash)
         self.filters = Filters(self)
         self.buffer = PacketBuffer()
-        self.tx = Tx(self)
+        self.tx = Tx(self, self.bus)
         self.rx = Rx(self)
         self.rx.engine.pad_runts = pad_runts
         self.flow = FlowControl(self)
@@ -518,7 +526,8 @@ class Nic:
             self.misuse.note("lbm-without-phy", self.regs.peek(RCTL))
         tx, rx = self.tx, self.rx
         tx.loop = rx.loop if loop else None
-        tx.engine.uncounted = not loop and getattr(self.link, "station", None) is not None
+        shared_wire = not loop and getattr(self.link, "station", None) is not None
+        tx.engine.uncounted = shared_wire or tx.dma is not None
         tx.engine.gso_max_bytes = 0 if loop else getattr(self.link, "gso_max_bytes", 0)
         tx.engine.gso_udp = getattr(self.link, "gso_udp", False)
         was, tx.open = tx.open, loop or self.link_up
@@ -622,6 +631,8 @@ class Nic:
         tx.open = False
         rx.set_open(False)
         regs.file.reset(level)
+        if self.bus is not None:
+            regs.set_bits(STATUS.offset, self.bus.status)
         self.interrupts.reset()
         self.stats.reset()
         self.eeprom.reset()
@@ -747,7 +758,8 @@ class Nic:
 
     def __repr__(self) -> str:
         up = "up" if self.link_up else "down"
-        return f"<Nic {self.model.name} {self.mac.hex(':')} link {up} {self.misuse!r}>"
+        on = "" if self.bus is None else f" bus {self.bus.name}"
+        return f"<Nic {self.model.name} {self.mac.hex(':')}{on} link {up} {self.misuse!r}>"
 
 
 def _plain(size: int, off: int) -> tuple[int, int]:

@@ -55,6 +55,8 @@ CAP_POINTER, PM_ID, PM_BYTES = _at("CAP_POINTER"), _at("PM_ID"), 8
 BAR1, ROM, ROM_ENABLE = _at("BAR1"), _at("ROM"), _bit("ROM", "ENABLE")
 SUBSYSTEM_VENDOR, SUBSYSTEM_ID = _at("SUBSYSTEM_VENDOR"), _at("SUBSYSTEM_ID")
 MSI_CONTROL, MSI_ADDRESS, MSI_DATA = _at("MSI_CONTROL"), _at("MSI_ADDRESS"), _at("MSI_DATA")
+PCIX_COMMAND = _ROWS["PCIX_COMMAND"]
+MMRBC, DMMRBC = PCIX_COMMAND.field("MMRBC"), _ROWS["PCIX_STATUS"].field("DMMRBC")
 COMMAND_IO, COMMAND_MEMORY = _bit("COMMAND", "IO"), _bit("COMMAND", "MEMORY")
 COMMAND_MASTER, COMMAND_INTX_OFF = _bit("COMMAND", "MASTER"), _bit("COMMAND", "INTX_OFF")
 STATUS_INTERRUPT = _bit("STATUS", "INTERRUPT")
@@ -252,6 +254,11 @@ class PciFunction:
     def cache_line_dwords(self) -> int:
         """What the host has said of its cache lines; 0: nothing."""
         return self.config[CACHE_LINE]
+
+    @property
+    def longest_read(self) -> int:
+        """The bytes of a read on PCI-X: MMRBC of a part that has the capability."""
+        return 512 << min(MMRBC.get(self.get(PCIX_COMMAND.offset, 2)), DMMRBC.reset)
 
     @property
     def rom_on(self) -> bool:

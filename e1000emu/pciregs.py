@@ -146,7 +146,7 @@ CAPABILITIES: dict[str, tuple[Reg, ...]] = {
         _row(0xE6, 2, "PCIX_COMMAND", "PCI-X Command",
             bit("DPERE", 0, RW, 0, "recovers from parity errors", todo=_PARITY),
             bit("ERO", 1, RW, 1, "relaxed ordering", todo=_SPLIT),
-            field("MMRBC", 3, 2, RW, 0, "longest read: 512 << n bytes", todo=_SPLIT),
+            field("MMRBC", 3, 2, RW, 0, "longest read: 512 << n bytes"),
             field("OST", 6, 4, RW, 0, "split transactions under way", todo=_SPLIT),
             rsv(15, 7)),
         _row(0xE8, 4, "PCIX_STATUS", "PCI-X Status",

@@ -169,7 +169,8 @@ class Link(Protocol):
         then plain TCP may come as super-frames (FB_GSO_TCPV4, FB_GSO_TCPV6 and a mark, see
         fastpath/batch.pxd) of that many IP bytes, which the link cuts up or has cut up; with a
         true attribute `gso_udp` plain UDP too (FB_GSO_UDP).  A link whose frames take time has an
-        attribute `gap_bytes`, which a NIC sets to the gap between them, in byte times; one whose
+        attribute `gap_bytes`, which a NIC sets to the gap between them, in byte times, and one
+        `busy_ns`: when it has on the wire what it was given so far; one whose
         stations share a wire has `full_duplex` = False and an attribute `station`, which a NIC sets
         to what it does about that (`links.hub.Station`).  An attribute `far_end` says what a NIC
         hears in autonegotiation (`links.FarEnd`, or None).

@@ -57,7 +57,7 @@ STAGE_CALLS = {
 """What a stage (`ports.Stage`) does to either side of the device."""
 FAULT_CALLS = ("change", "stop")
 """What changes the faults of a device that is at work."""
-STATION_CALLS = ("collided", "collided_late", "deferred", "excessive", "sent")
+STATION_CALLS = ("collided", "collided_late", "deferred", "excessive", "over", "sent")
 """What a shared wire tells the device of its frames (`links.hub.Station`)."""
 
 
@@ -86,6 +86,7 @@ class Setup(msgspec.Struct):
     """`Faults`, or None."""
     flash: bytes | None = None
     pad_runts: bool = True
+    bus: dict[str, Any] | None = None
 
 
 def program() -> str:
@@ -165,6 +166,7 @@ class Recorder:
                 faults=None if setup.faults is None else asdict(setup.faults),
                 flash=setup.flash,
                 pad_runts=setup.pad_runts,
+                bus=setup.bus,
                 full_duplex=bool(getattr(ports.link, "full_duplex", True)),
                 station=getattr(ports.link, "station", None) is not None,
                 far_end=said(getattr(ports.link, "far_end", None)),
@@ -556,6 +558,13 @@ class _Link:
         self._recorder.saw(Kind.GAP, value)
         if hasattr(self._link, "gap_bytes"):
             self._link.gap_bytes = value
+
+    @property
+    def busy_ns(self) -> int:
+        """When what it was given is on the wire."""
+        busy_ns = int(getattr(self._link, "busy_ns", 0))
+        self._recorder.saw(Kind.BUSY, busy_ns)
+        return busy_ns
 
     @property
     def station(self) -> Station | None:

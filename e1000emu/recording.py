@@ -21,9 +21,9 @@ from e1000emu.regs import at_offset
 __all__ = ["VERSION", "Event", "Header", "Kind", "Reader", "RecordingError", "Writer", "describe"]
 
 FILE_KIND = "e1000emu-recording"
-VERSION = 3
-"""What is written. Version 1 has no devices with a worker, 2 no stage before an engine; both are
-read all the same."""
+VERSION = 4
+"""What is written. Version 1 has no devices with a worker, 2 no stage before an engine, 3 no bus
+that takes time; all are read."""
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20
 FLUSH_BYTES = 256 << 10
@@ -108,6 +108,8 @@ class Kind(IntEnum):
     """The device tells what stands before an engine (`ports.Stage`): tx or rx, what, causes."""
     STAGE_BUSY = 50
     """The device asked whether that waits for memory: tx or rx, answer."""
+    BUSY = 51
+    """The device asked when the wire has what it was given: then (ns)."""
     END = 63
     """The recording ends: how many records were before, why."""
 
@@ -139,6 +141,7 @@ NESTING = frozenset(
 """Outputs during which the world may come back to the device: `DONE` follows."""
 SINCE_2 = frozenset((Kind.HOT_READ, Kind.HOT_WRITE, Kind.SEND, Kind.STORE, Kind.TICK))
 SINCE = dict.fromkeys(SINCE_2, 2) | dict.fromkeys((Kind.STAGE, Kind.STAGE_BUSY), 3)
+SINCE[Kind.BUSY] = 4
 """The version in which kinds came."""
 
 
@@ -211,6 +214,7 @@ _SHAPES: dict[Kind, tuple[Callable[[Any], bool], ...]] = {
     Kind.AT: (_QUAD, _TIME),
     Kind.LATER: (_QUAD,),
     Kind.TX_ROOM: (_number(-LATEST_NS, LATEST_NS),),
+    Kind.BUSY: (_TIME,),
     Kind.CARRIER: (_flag, _SPEED),
     Kind.ATTACH: (),
     Kind.DETACH: (),
@@ -243,6 +247,8 @@ class Header(msgspec.Struct, kw_only=True):
     """What its boot flash holds at power-on."""
     pad_runts: bool = True
     """Short frames are padded on the way in."""
+    bus: dict[str, Any] | None = None
+    """The bus that it reads memory by (`Bus`)."""
     full_duplex: bool = True
     """Its link is no shared wire."""
     station: bool = False

@@ -272,7 +272,6 @@ _INTERRUPTS = (
 
 # --- receive ------------------------------------------------------------------------------------
 
-_PACKETS = "when a frame's bytes are fetched is bus time, outside the chip: fetching takes none"
 
 # fmt: off
 _RECEIVE = (
@@ -408,7 +407,7 @@ _TRANSMIT = (
             "gap in 8 ns: the longer one of it and IPGT counts, on the 82544 their sum"),
          rsv(31, 16)), on_write="write_gap", group="transmit"),
     Reg("TXDMAC", 0x3000, "TX DMA Control", "13.4.42", (
-        bit("DPP", 0, RW, 0, "disable packet prefetching", todo=_PACKETS),
+        bit("DPP", 0, RW, 0, "disable packet prefetching"),
         rsv(31, 1),
     ), group="transmit"),
     Reg("TDBAL", 0x3800, "Transmit Descriptor Base Low", "13.4.36", (
@@ -451,8 +450,8 @@ _TRANSMIT = (
         rsv(31, 16),
     ), group="transmit"),
     Reg("TSPMT", 0x3830, "TCP Segmentation Pad and Minimum Threshold", "13.4.45", (
-        field("TSMT", 15, 0, RW, 0x0400, "data needed before a segment starts", todo=_PACKETS),
-        field("TSPBP", 31, 16, RW, 0x0100, "packet buffer pad", todo=_PACKETS),
+        field("TSMT", 15, 0, RW, 0x0400, "bytes of a burst, at least"),
+        field("TSPBP", 31, 16, RW, 0x0100, "bytes of the FIFO that bursts leave free, for headers"),
     ), group="transmit"),
 )
 # fmt: on

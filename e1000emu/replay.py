@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from e1000emu.bus import Bus
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
 from e1000emu.links.farend import heard
@@ -334,6 +335,7 @@ class _Player:
                 faults=faults,
                 flash=header.flash,
                 pad_runts=header.pad_runts,
+                bus=None if header.bus is None else Bus(**header.bus),
                 record=self,
             )
         except _Diverged:
@@ -509,6 +511,11 @@ class _Link:
     @gap_bytes.setter
     def gap_bytes(self, value: int) -> None:
         self._player.said(Kind.GAP, value)
+
+    @property
+    def busy_ns(self) -> int:
+        """When the wire had what it was given."""
+        return int(self._player.asked(Kind.BUSY, (), (0,))[0])
 
     def attach(self, port: LinkPort) -> None:
         """Take the Nic's port."""

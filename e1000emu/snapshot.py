@@ -111,6 +111,8 @@ def load(nic: Nic, data: bytes, *, rebase: bool = False) -> None:
         raise SnapshotError(
             f"snapshot of a {state.model}, this is a {nic.model.name}; make a Nic of that model"
         )
+    if nic.bus is None and state.tx.get("bus") is not None:
+        raise SnapshotError("snapshot of a Nic with a bus, this one has none; give it the same bus")
     try:
         if state.version < VERSION:
             oldstates.upgrade(state)
@@ -192,6 +194,12 @@ def _shift(state: NicState, ns: int) -> None:
         state.phy["due_ns"] += ns
     if state.tx["paused_until_ns"] > 0:
         state.tx["paused_until_ns"] += ns
+    if (on_bus := state.tx.get("bus")) is not None:
+        if (on_bus["leaves_ns"] or 0) > 0:
+            on_bus["leaves_ns"] += ns
+        for name in ("free_ps", "until_ps", "data_ps"):
+            if on_bus[name]:
+                on_bus[name] = max(0, on_bus[name] + ns * 1000)
     if state.eeprom["busy_until_ns"] > 0:
         state.eeprom["busy_until_ns"] += ns
     if state.flash and state.flash["busy_until_ns"] > 0:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from e1000emu.errors import ArgumentError
 from e1000emu.links import pool
 from e1000emu.regs import reg
+from e1000emu.txdma import TransmitDma
 from fastpath.macpath import BATCH_FRAMES, CREDIT_MAX, ROUNDS, TxPort
 from fastpath.txring import (
     RUN_ABORT,
@@ -25,6 +27,7 @@ from fastpath.txring import (
 )
 
 if TYPE_CHECKING:
+    from e1000emu.bus import Bus
     from e1000emu.fields import Field
     from e1000emu.nic import Nic
     from e1000emu.ports import Stage, TimerHandle
@@ -81,11 +84,14 @@ class Tx(TxPort):
     instead of the link, in MAC or PHY loopback), `pump`, and the doorbell TDT.
     """
 
-    def __init__(self, nic: Nic) -> None:
+    def __init__(self, nic: Nic, bus: Bus | None = None) -> None:
         engine = TxEngine(nic.memory, nic.stats, nic.regs.file, nic.buffer)
         self._bind(nic, engine, nic.shared, nic.interrupts)
         self._regs = nic.regs
         self._use(nic.link)
+        self.dma: TransmitDma | None = None if bus is None else TransmitDma(nic, self, bus)
+        """What decides when the engine runs, on a bus that takes time."""
+        self.fetch = self.dma
         engine.rps = nic.model.rps
         engine.low_cause = TXD_LOW if nic.model.txd_low else 0
         self._scheduled = False
@@ -102,13 +108,15 @@ class Tx(TxPort):
 
     def write_tdh(self, old: int, new: int) -> None:
         """Software has moved the head, which it does only after a reset (SDM 13.4.39)."""
-        self.engine.ring_moved()
+        self.write_ring(old, new)
         if self.stage is not None:
             self.stage.forget()
 
     def write_ring(self, old: int, new: int) -> None:
         """Base or length is another one, whenever it is written."""
         self.engine.ring_moved()
+        if self.dma is not None:
+            self.dma.forget()
 
     def write_tctl(self, old: int, new: int) -> None:
         """Turn the transmitter on or off; SWXOFF sends one XOFF (SDM 13.4.33).
@@ -172,7 +180,12 @@ class Tx(TxPort):
     # --- what a stage does -----------------------------------------------------------------------
 
     def use_stage(self, stage: Stage | None) -> None:
-        """Let `stage` stand before the engine, or nobody."""
+        """Let `stage` stand before the engine, or nobody.  Raises: ArgumentError, with a bus."""
+        if stage is not None and self.dma is not None:
+            raise ArgumentError(
+                f"bus {self.dma.bus.name!r}: this memory answers by messages, which have their own "
+                "time; share it, or give the NIC no bus"
+            )
         self.stage = stage
         self.take_threshold()
 
@@ -288,6 +301,8 @@ class Tx(TxPort):
     def reset(self) -> None:
         """CTRL.RST: the ring, the contexts and the unfinished frame go."""
         self.engine.reset()
+        if self.dma is not None:
+            self.dma.reset()
         share = (PACKET_BUFFER_KIB - (self._regs.peek(PBA) & 0xFFFF)) * 1024
         self.engine.max_frame = max(MIN_FRAME, min(MAX_FRAME, share - FIFO_HEADER))
         self._paused_until_ns = 0
@@ -304,6 +319,8 @@ class Tx(TxPort):
     def loaded(self) -> None:
         """The whole device is as `load` wanted it: what happens now is news."""
         self._unasked = False
+        if self.dma is not None:
+            self.dma.show(move=False)
 
     def state(self) -> dict[str, Any]:
         """Return what a snapshot needs."""
@@ -311,12 +328,14 @@ class Tx(TxPort):
             "engine": self.engine.state(),
             "paused_until_ns": self._paused_until_ns,
             "unasked": self._waits_for_doorbell(),
+            "bus": None if self.dma is None else self.dma.state(),
         }
 
     def _waits_for_doorbell(self) -> bool:
         """Registers have put descriptors between head and tail, and nobody has asked to send."""
         able = self.open and not self.paused and not self.resting and not self.put_off
         able = able and not self._nic.shared.bottom_half
+        able = able and (self.dma is None or self.dma.idle)
         able = able and bool(self._regs.peek(TCTL.offset) & TCTL_EN) and self._nic.memory.enabled
         if not able or not self.engine.pending():
             return False
@@ -327,6 +346,8 @@ class Tx(TxPort):
         self.reset()
         self.engine.load(state["engine"])
         self._unasked = bool(state.get("unasked", False))
+        if self.dma is not None and state.get("bus") is not None:
+            self.dma.load(state["bus"])
         until = int(state["paused_until_ns"])
         if until:
             self.pause(until)

@@ -30,6 +30,8 @@ MDIC_READY, MDIC_OP = reg("MDIC").mask("R"), reg("MDIC").mask("OP")
 IPGT, RXA = reg("TIPG").field("IPGT"), reg("PBA").field("RXA")
 RTH, RTL = reg("FCRTH").field("RTH"), reg("FCRTL").field("RTL")
 RAH_AV, RAH_ADDRESS = RAH.mask("AV"), RAH.mask("RAH")
+TSPMT, TSPBP = reg("TSPMT"), reg("TSPMT").field("TSPBP")
+FIFO_WORD_BYTES, TSO_MARGIN = 8, 80
 GROUP_BIT = 1
 ALL_ONES = 0xFFFFFFFF
 ITR_LOW, IPGT_LOW, RXA_LOW, RXA_HIGH = 31, 6, 8, 56
@@ -84,6 +86,16 @@ def peek_memory(nic: Nic, address: int, n: int) -> bytes:
         if start <= address and address + n <= start + size:
             return nic.memory.read(address, n)
     return b""
+
+
+def tso_pad(nic: Nic) -> tuple[int, ...]:
+    """Return HDRLEN, MSS, TSPBP and the FIFO's bytes when one of its segments has no room beside
+    the pad (SDM 13.4.45); nothing when it has, or is too long in any case."""
+    engine, fifo = nic.tx.engine, nic.buffer.tx_words * FIFO_WORD_BYTES
+    context = engine.state()["ctx"][1]
+    header, mss, pad = context["hdrlen"], context["mss"], TSPBP.get(nic.regs.peek(TSPMT.offset))
+    fits = mss and header + mss <= engine.max_frame
+    return (header, mss, pad, fifo) if fits and header + mss + pad + TSO_MARGIN >= fifo else ()
 
 
 class Rings:
@@ -322,6 +334,7 @@ class Watch:
             ),
             lambda: (regs["CTRL"], regs["FCT"], regs["FCAL"], regs["FCAH"]),
         )
+        misuse.derive("tx-tso-pad", lambda: int(bool(tso_pad(nic))), lambda: tso_pad(nic))
         misuse.derive(
             "tx-no-eop",
             lambda: int(nic.tx.engine.mid_frame() and nic.tx.engine.head == nic.tx.engine.tail),

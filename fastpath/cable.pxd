@@ -50,7 +50,7 @@ cdef class CableEnd:
     cdef flight *q              # ring of batches towards this end's port
     cdef int q_size, q_head, q_len
     cdef readonly int64_t _queued
-    cdef int64_t busy_ns
+    cdef readonly int64_t busy_ns   # what was sent into this end is on the wire then
     cdef uint64_t flushes       # how often the queue was thrown away
     cdef bint scheduled, delivering, held, starved
     cdef public FrameSink sink  # of the port; None: it takes frames by `receive` only

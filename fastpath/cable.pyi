@@ -65,6 +65,8 @@ class CableEnd:
     latency_ns: int
     rate_bps: int
     queue_frames: int
+    busy_ns: int
+    """What was sent into this end is on the wire then, where there is a rate."""
     gap_bytes: int
     """Between frames sent into this end, where there is a rate; 12 is IEEE 802.3's."""
     _queued: int

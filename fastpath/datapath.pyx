@@ -38,6 +38,7 @@ from fastpath.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF
 
 import os
 
+from fastpath.errors import ArgumentError
 from fastpath.lifecycle import Call, Lifecycle
 
 cdef extern from "bytes.h" nogil:
@@ -208,7 +209,13 @@ cdef class DataPath(Worker):
 
         `tape` (`e1000emu.record`) is to write down what is done. Then each step and each register
         access goes through it, with the path held, the GIL, and the time that the tape says.
+        Raises: ArgumentError, the device has a bus whose time is the clock's.
         """
+        if self.tx.fetch is not None:
+            raise ArgumentError(
+                "DataPath: the NIC's bus takes time of its clock, and a thread works rings in "
+                "none; leave the rings to the clock (threads=False), or give the NIC no bus"
+            )
         self.tape = tape
         self.python = self.taped = tape is not None
         self.tx.worker = self.rx.worker = self

@@ -35,6 +35,7 @@ cdef class Second:
 
 cdef class TxPort(RegHook):
     cdef public object _nic, _link, loop
+    cdef public object fetch    # says when the engine has a descriptor's bytes; None: at once
     cdef readonly TxEngine engine
     cdef MacState mac
     cdef IrqBlock irq

@@ -78,6 +78,11 @@ class TxPort(RegHook):
     def _run(self, batch: FrameBatch, room: int, end: int) -> int:
         """Run the engine once, up to descriptor `end`; `settle` is to follow with the flags and the
         frames."""
+    fetch: Any
+    """Who says by `go()` when the engine has a descriptor's bytes; None: it has them at once."""
+    def run_one(self, batch: FrameBatch) -> int:
+        """Run the engine for one descriptor and one frame at most; `settle` is to follow with the
+        flags and the frames."""
     def settle(self, flags: int, frames: int) -> None:
         """Raise the causes of `flags`: what the run wrote is in memory."""
     def pump(self) -> None:

@@ -208,6 +208,11 @@ cdef class TxPort(RegHook):
         if self._pumping:
             self._again = True
             return 0
+        if self.fetch is not None:
+            if not self.may():
+                self._explain()
+            self.fetch.go()
+            return 0
         if not self.may():
             self._explain()
             self.fill()
@@ -285,6 +290,16 @@ cdef class TxPort(RegHook):
         finally:
             self.engine.prefetched = -1
             self.engine.chip.have = 0   # messages fetch it again
+
+    def run_one(self, FrameBatch batch not None):
+        """Run the engine for one descriptor and one frame at most; `settle` is to follow with the
+        flags and the frames."""
+        self.engine.most = 1
+        self.engine.run_bytes = 0
+        try:
+            return self.run(batch, 1)
+        finally:
+            self.engine.most = 1 << 16
 
     def settle(self, uint32_t flags, uint64_t frames):
         """Raise the causes of `flags`: what the run wrote is in memory."""

@@ -149,6 +149,23 @@ cdef class PacketBuffer(RegHook):
             self.pointer(which)[0] = new % f.size if f.size else 0
         return 0
 
+    # --- frames to send that wait for the wire ---------------------------------------------------
+
+    @property
+    def tx_words(self):
+        """Words of the transmit FIFO."""
+        return self.tx.size
+
+    def tx_wait(self, uint32_t frames, uint32_t words, bint move=True):
+        """So many frames, that have so many words, wait between head and tail. Without `move` the
+        head stays where it is: software has put it there, perhaps."""
+        cdef pb_fifo *f = &self.tx
+        f.count = frames
+        f.fill = words
+        if f.size and move:
+            f.head = (f.tail + f.size - words % f.size) % f.size
+            f.saved_head = f.head
+
     # --- for tests, snapshots --------------------------------------------------------------------
 
     def pointers(self, bint tx=False):

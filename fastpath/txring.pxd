@@ -80,6 +80,7 @@ cdef class TxEngine:
     cdef public uint32_t hold   # descriptors that a write-back waits for (WTHRESH)
     cdef public bint uncounted  # frames are counted by `count`, when the wire has had them
     cdef public int prefetched  # descriptors up to here can be read now; -1: all up to the tail
+    cdef public uint32_t most   # descriptors of one run; no ring has as many as 65536
     cdef public uint64_t misdirect      # bits of the ring's address that a fault turns over
     # derived from hdr and fctx: header sums of the running segmentation context
     cdef int template           # 0 not yet, 1 in ip_base and l4_base, 2 sum each segment
@@ -115,6 +116,7 @@ cdef class TxEngine:
     cdef void _whole(self, const uint8_t *src, uint32_t n, uint32_t popts) noexcept nogil
     cdef void _drop(self, bint eop) noexcept nogil
     cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil
+    cdef bint _tso_cannot(self, const tx_context *c, uint32_t popts) noexcept nogil
     cdef bint _tso(self, FrameBatch b, uint64_t addr, uint32_t n, bint eop) noexcept nogil
     cdef void _tso_segment(self, FrameBatch b, bint last) noexcept nogil
     cdef void _tso_template(self) noexcept nogil

@@ -108,6 +108,15 @@ class TxEngine:
         """A fault turns bits of a buffer's address over; whether a descriptor was fetched."""
     def cached(self) -> int:
         """Descriptors that were fetched and are not used yet."""
+    most: int
+    """Descriptors of one run, at most. reset() keeps it."""
+    def ahead(self) -> tuple[int, int, int, int, int, bool, bool] | None:
+        """What the first descriptor that was fetched asks of the bus, or None: there is none.
+
+        (address, bytes up to the next point at which the engine does something, bytes left of the
+        buffer, words of the FIFO that its frame takes then, bytes that the frame has there, whether
+        it begins with these bytes, whether they are a segmentation context's)
+        """
     def fill(self) -> int:
         """Fetch descriptors if TXDCTL says so, while nothing is sent: RUN_ABORT or 0."""
     def ring_moved(self) -> None:

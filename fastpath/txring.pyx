@@ -88,6 +88,7 @@ cdef class TxEngine:
         self.fifo = &self.buffer.tx
         self.low_cause = TXD_LOW
         self.prefetch(1, 0)
+        self.most = 1 << 16
         self.seen = regs.changes - 1
         self.partial = <uint8_t *>malloc(TX_MAX_FRAME + 64)
         if self.partial == NULL:
@@ -200,6 +201,56 @@ cdef class TxEngine:
                 return RUN_ABORT
         return 0
 
+    def ahead(self):
+        """What the first descriptor that was fetched asks of the bus, or None: there is none.
+
+        (address, bytes up to the next point at which the engine does something, bytes left of the
+        buffer, words of the FIFO that its frame takes then, bytes that the frame has there, whether
+        it begins with these bytes, whether they are a segmentation context's)
+        """
+        cdef tx_state *s = &self.s
+        cdef tx_context *c = &s.fctx
+        cdef uint64_t addr, q
+        cdef uint32_t cmd, n, size, stop, left, mss, tagged, got = s.have, header = s.hdr_have
+        cdef bint tso
+        if not self.chip.have:
+            return None
+        tagged = CMD_VLE if self.v[CTRL >> 2] & CTRL_VME else 0
+        addr = ld64le(dc_at(&self.chip, 0))
+        q = ld64le(dc_at(&self.chip, 0) + 8)
+        cmd = <uint32_t>(q >> 24) & 0xFF
+        if not cmd & CMD_DEXT:
+            n = q & 0xFFFF if s.phase == PH_IDLE or s.phase == PH_LEGACY else 0
+            tso = False
+        elif (q >> 20) & 0xF == 1:
+            n = q & 0xFFFFF if s.phase != PH_LEGACY and s.phase != PH_DROP else 0
+            tso = s.phase == PH_TSO or (s.phase == PH_IDLE and cmd & CMD_TSE)
+        else:
+            return addr, 0, 0, 0, 0, False, False
+        if addr == 0:
+            n = 0
+        if not tso:
+            got = 0 if s.phase == PH_IDLE else s.have
+            if got + n > s.max_frame:
+                n = 0                   # it is dropped as it is
+            size = max(got + n + (4 if cmd & tagged else 0), 60U)
+            return addr, n, n, pb_words(size), got, got == 0, False
+        left = s.pay_left
+        if s.phase == PH_IDLE:
+            c = &s.ctx[1]
+            left = c.paylen
+            header = got = 0
+        if self._tso_cannot(c, <uint32_t>(q >> 40) if s.phase == PH_IDLE else s.popts):
+            return addr, 0, 0, 0, 0, False, True
+        n -= min(s.desc_off, n)
+        mss = c.mss
+        stop = 0 if s.phase == PH_IDLE else s.seg_pay
+        tagged &= cmd if s.phase == PH_IDLE else s.dcmd
+        size = c.hdrlen + min(mss, stop + left) + (4 if tagged else 0)
+        stop = c.hdrlen - header + min(mss - stop, left)
+        return (addr + s.desc_off, min(n, stop) if left else 0, n, pb_words(max(size, 60U)), got,
+                got == 0, True)
+
     def pending(self):
         """Descriptors between head and tail, 0 when the ring is off."""
         cdef uint32_t n = self.v[TDLEN >> 2] >> 4, head = self.v[TDH >> 2], tail = self.v[TDT >> 2]
@@ -230,7 +281,8 @@ cdef class TxEngine:
         cdef tx_state *s = &self.s
         cdef uint32_t *v = self.v
         cdef uint32_t n = v[TDLEN >> 2] >> 4
-        cdef uint32_t head = v[TDH >> 2], budget = n, before, waiting, low, left, least, rest = 0
+        cdef uint32_t head = v[TDH >> 2], budget = self.most, before, waiting, low, left, least
+        cdef uint32_t rest = 0
         cdef uint32_t tail = v[TDT >> 2] if self.prefetched < 0 else <uint32_t>self.prefetched
         cdef uint64_t base = self._base() ^ self.misdirect
         cdef uint64_t addr, q
@@ -652,8 +704,6 @@ cdef class TxEngine:
         """First data descriptor of a segmentation context: freeze the context, check that its
         offsets make sense."""
         cdef tx_state *s = &self.s
-        cdef tx_context *c = &s.fctx
-        cdef uint32_t need_ip, need_l4
         s.phase = PH_TSO
         self.template = self.gso_shape = 0
         s.fctx = s.ctx[1]
@@ -661,15 +711,18 @@ cdef class TxEngine:
         s.popts = popts
         s.special = special
         s.have = s.hdr_have = s.seg_pay = s.seg_sum = s.seg_index = s.pay_sent = s.desc_off = 0
-        s.pay_left = c.paylen
-        need_ip = c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
-        need_l4 = c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
-        # Header shorter than what is to be rewritten in it, nothing to cut, or a segment above the
-        # frame limit
-        s.tso_bad = (c.mss == 0 or c.paylen == 0 or c.hdrlen < need_ip or c.hdrlen < need_l4
-                     or <uint32_t>c.hdrlen + c.mss > s.max_frame
-                     or (popts & POPTS_IXSM and c.ipcso + 2 > c.hdrlen)
-                     or (popts & POPTS_TXSM and c.tucso + 2 > c.hdrlen))
+        s.pay_left = s.fctx.paylen
+        s.tso_bad = self._tso_cannot(&s.fctx, popts)
+
+    cdef bint _tso_cannot(self, const tx_context *c, uint32_t popts) noexcept nogil:
+        """A context's header is shorter than what is to be rewritten in it, there is nothing to
+        cut, or a segment is above the frame limit."""
+        cdef uint32_t need_ip = c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
+        cdef uint32_t need_l4 = c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
+        return (c.mss == 0 or c.paylen == 0 or c.hdrlen < need_ip or c.hdrlen < need_l4
+                or <uint32_t>c.hdrlen + c.mss > self.s.max_frame
+                or (popts & POPTS_IXSM and c.ipcso + 2 > c.hdrlen)
+                or (popts & POPTS_TXSM and c.tucso + 2 > c.hdrlen))
 
     cdef void _tso_fail(self, FrameBatch b, bint eop) noexcept nogil:
         """End the segmentation context abnormally; segments already sent stay sent (SDM

@@ -49,7 +49,8 @@ def run_transfer(
 ) -> tuple[TcpSampler, dict[str, Any]]:
     """Send `total_bytes` over one connection in virtual time; the samples, and what came of it.
 
-    `wire` are arguments of `two_hosts`: rate_bps, latency_ns, impair, mtu, seed, capture, sysctl.
+    `wire` are arguments of `two_hosts`: rate_bps, latency_ns, impair, mtu, seed, capture, sysctl,
+    bus.
     """
     a, b = two_hosts(**wire)
     block = memoryview(bytes(write_bytes))
@@ -104,6 +105,12 @@ def _quartiles(values: Any) -> dict[str, float] | None:
 )
 @click.option("--reorder", type=click.FloatRange(0, 0.5), default=0.0, show_default=True)
 @click.option("--mtu", type=click.IntRange(576, 16110), help="Of both hosts  [default: 1500].")
+@click.option(
+    "--bus",
+    metavar="BUS",
+    help="Of both NICs, which their frames cross first: pci, pci-66, and with ',latency=200' after "
+    "it nanoseconds for each transaction  [default: takes no time].",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what the wire does.")
 @click.option(
     "--every",
@@ -123,6 +130,7 @@ def command(
     loss: float,
     reorder: float,
     mtu: int | None,
+    bus: str | None,
     seed: int,
     every: float,
     csv_file: Path | None,
@@ -146,6 +154,7 @@ def command(
         mtu=mtu,
         seed=seed,
         capture=capture,
+        bus=bus,
     )
     if csv_file is not None:
         sampler.write_csv(csv_file)

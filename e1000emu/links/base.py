@@ -209,6 +209,11 @@ class Middleware:
             self.link.gap_bytes = value
 
     @property
+    def busy_ns(self) -> int:
+        """When the link below has on its wire what it was given; 0 when it counts no time."""
+        return int(getattr(self.link, "busy_ns", 0))
+
+    @property
     def station(self) -> Station | None:
         """What the NIC does about a shared wire below (`links.hub`); None: there is none."""
         return getattr(self.link, "station", None)

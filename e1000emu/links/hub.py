@@ -62,6 +62,9 @@ class Station:
     def sent(self, collisions: int, frame: bytes) -> None:
         """A frame went through after so many collisions."""
 
+    def over(self) -> None:
+        """A frame is no more tried: it went through, or was given up."""
+
 
 class RelayedStation(Station):
     """Says what `station` says; what it is told goes by `tell(name, fn, *arguments)`."""
@@ -114,6 +117,10 @@ class RelayedStation(Station):
     def sent(self, collisions: int, frame: bytes) -> None:
         """A frame went through."""
         self._tell("sent", self._station.sent, collisions, frame)
+
+    def over(self) -> None:
+        """A frame is no more tried."""
+        self._tell("over", self._station.over)
 
 
 class _Sending:
@@ -278,9 +285,10 @@ class HubPort(BaseLink):
         self._go()
 
     def _done(self) -> None:
+        self._collisions = 0
         if self._queue:
             self._queue.popleft()
-        self._collisions = 0
+            self.station.over()
 
 
 class Hub:

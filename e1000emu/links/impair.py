@@ -88,7 +88,7 @@ class _Direction:
         self._delay_ns = delay_ns
         self._jitter_ns = jitter_ns
         self._rate_bps = rate_bps
-        self._busy_ns = 0
+        self.busy_ns = 0
         self._number = 0  # of the next frame that comes in
         # Held back: number of the frame before which it is let go, order, the frame alone.
         self._back: list[tuple[int, int, FrameBatch]] = []
@@ -201,8 +201,8 @@ class _Direction:
         now = when = self._clock.now_ns()
         if self._rate_bps:
             bits = 8 * (batch.nbytes + n * WIRE_OVERHEAD_BYTES)
-            when = max(now, self._busy_ns) + bits * 1_000_000_000 // self._rate_bps
-            self._busy_ns = when
+            when = max(now, self.busy_ns) + bits * 1_000_000_000 // self._rate_bps
+            self.busy_ns = when
         when += self._delay_ns
         if self._jitter_ns:
             for i in range(n):
@@ -356,6 +356,12 @@ class Impair(Middleware):
 
     def _event(self, name: str, frames: int) -> None:
         self.events[name] = self.events.get(name, 0) + frames
+
+    @property
+    def busy_ns(self) -> int:
+        """When what it was given is on the wire, by its own rate or the link's below."""
+        own = 0 if self._tx is None else self._tx.busy_ns
+        return max(own, super().busy_ns)
 
     def tx_room(self) -> int:
         """Return how many frames `transmit` takes now."""

@@ -68,7 +68,7 @@ class CableEnd:
         self._carrier = False
         self._queue: deque[list[Any]] = deque()  # [batch, first frame not taken, arrival]
         self._queued = 0
-        self._busy_ns = 0
+        self.busy_ns = 0
         self._scheduled = self._delivering = self._held = self._starved = False
         self.gap_bytes = GAP_BYTES
         self.sink: Any = None
@@ -110,8 +110,8 @@ class CableEnd:
             when = self.clock.now_ns()
             if self.rate_bps:
                 bits = 8 * (batch.nbytes + n * (WIRE_OVERHEAD_BYTES - GAP_BYTES + self.gap_bytes))
-                when = max(when, self._busy_ns) + bits * 1_000_000_000 // self.rate_bps
-                self._busy_ns = when
+                when = max(when, self.busy_ns) + bits * 1_000_000_000 // self.rate_bps
+                self.busy_ns = when
             when += self.latency_ns
         elif peer.sink is not None and not (peer._queue or peer._held or peer._delivering):
             done = peer.sink.store(batch)

@@ -121,6 +121,12 @@ def _tso(b: Bench) -> None:
     b.guest.kick()
 
 
+def _tso_pad(b: Bench) -> None:
+    wr(b.nic, "TSPMT", 15_000 << 16)
+    b.guest.post_context(tucmd=0x24, paylen=1460, hdrlen=54, mss=1460)
+    b.guest.kick()
+
+
 def _mixed(b: Bench) -> None:
     b.guest.post_legacy(frame(), cmd=2)
     b.guest.post_data(frame())
@@ -260,6 +266,7 @@ CASES: dict[str, Callable[[Bench], object]] = {
     "tx-link-down": lambda b: (b.link.set_carrier(False), post(b)),
     "tx-ring": lambda b: (wr(b.nic, "TDLEN", 0), post(b)),
     "tx-tso": _tso,
+    "tx-tso-pad": _tso_pad,
     "tx-early": lambda b: _early(b, "TDLEN", "TCTL", EN),
     "tx-ring-moved": _w("TDBAL", 0x20_0000),
     "tx-head-written": _w("TDH", 7),

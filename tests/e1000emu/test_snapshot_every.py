@@ -66,11 +66,16 @@ class Life:
     def detach(self) -> None:
         self.port = None
 
+    @property
+    def busy_ns(self) -> int:
+        return self.world.busy_ns
+
     def tx_room(self) -> int:
         return self.world.link.tx_room() if self.alive else 0
 
     def transmit(self, batch: FrameBatch) -> None:
         assert not self.starting
+        self.world.sent(batch)
         self.world.link.transmit(batch)
 
     def rx_ready(self) -> None:
@@ -91,9 +96,10 @@ class Life:
 class World:
     """Memory, clock, wire and a driver around a device, which `reborn` exchanges for its image."""
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    def __init__(self, model: str, bus: str | None = None) -> None:
+        self.model, self.bus = model, bus
         self.clock = VirtualClock()
+        self.busy_ns = 0
         self.memory = HostMemory(4 << 20, base=0x10_0000, poison=POISON)
         self.dma = DmaTable()
         self.dma.add(self.memory.base, self.memory.buffer)
@@ -111,7 +117,7 @@ class World:
         ports: Any = life
         self.nic = Nic(
             memory=self.dma, irq=ports, link=ports, clock=ports, model=self.model, mac=BENCH_MAC,
-            on_pme=life.pme, on_pin=life.pin,
+            on_pme=life.pme, on_pin=life.pin, bus=self.bus,
         )  # fmt: skip
         if state is not None:
             self.nic.load_state(state)
@@ -128,6 +134,13 @@ class World:
         a, b = msgspec.msgpack.decode(state), msgspec.msgpack.decode(got)
         assert got == state, [key for key in a if a[key] != b[key]]
         self.births += 1
+
+    def sent(self, batch: FrameBatch) -> None:
+        """Of a device with a bus: its wire has 1 Gbit/s."""
+        if self.bus is not None:
+            for n in range(len(batch)):
+                self.busy_ns = max(self.busy_ns, self.clock.now_ns()) + 8 * (len(batch[n]) + 24)
+                self.log.append(("sent", self.clock.now_ns(), self.busy_ns))
 
     def line(self, level: bool) -> None:
         self.log.append(("line", self.clock.now_ns(), level))
@@ -246,9 +259,9 @@ EVENTS = st.one_of(
 )  # fmt: skip
 
 
-def compare(model: str, events: list[tuple[Any, ...]]) -> World:
+def compare(model: str, events: list[tuple[Any, ...]], bus: str | None = None) -> World:
     """Run the events twice, once with a device that is exchanged after each."""
-    plain, renewed = World(model), World(model)
+    plain, renewed = World(model, bus), World(model, bus)
     for world in (plain, renewed):
         world.do("wait", 3_000_000_000)
     renewed.reborn()
@@ -300,3 +313,40 @@ def clocked(bits: str) -> list[tuple[Any, ...]]:
 def test_restored_after_every_event(model: str, events: list[tuple[Any, ...]]) -> None:
     world = compare(model, events)
     assert world.births == len(events) + 1
+
+
+FETCHED = [
+    ("send", [1500] * 4, 0x9, True),
+    ("wait", 1024),
+    ("send", [60, 300], 0x8, False),
+    ("wait", 8000),
+    ("pause", 200),
+    ("send", [1000] * 3, 0x9, True),
+    ("wait", 50_000),
+    ("pause", 0),
+]
+
+
+@settings(max_examples=examples(60))
+@given(
+    st.sampled_from(["pci", "pci-66", "pci-66,latency=5000"]),
+    st.lists(
+        st.one_of(
+            EVENTS,
+            st.tuples(st.just("wait"), st.integers(1, 30_000)),
+            st.tuples(
+                st.just("write"),
+                st.sampled_from([reg(name).offset for name in ("TXDMAC", "TDT", "TCTL", "PBA")]),
+                VALUES,
+            ),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+)
+@example("pci", FETCHED)
+@example("pci", [("write", reg("TDFH").offset, 1)])
+@example("pci", [("write", reg("TXDMAC").offset, 1), *FETCHED])
+@example("pci-66", [*FETCHED, ("write", reg("TCTL").offset, 8), ("wait", 1000), *FETCHED])
+def test_restored_in_the_middle_of_a_transfer(bus: str, events: list[tuple[Any, ...]]) -> None:
+    compare("82540EM", events, bus)

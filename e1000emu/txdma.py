@@ -1,0 +1,386 @@
+"""The transmit DMA on a bus that takes time: when the engine has a descriptor's bytes, and when a
+frame that is in the transmit FIFO goes out (SDM 3.5.2.1, 13.4.42, 13.4.45).
+
+The data path is the one that there is without a bus: the engine runs, the link takes frames.  This
+decides when.  The engine runs for a descriptor (or, in a segmentation context, for a segment) when
+its last byte has crossed the bus; the frame it makes then waits in the FIFO, and leaves it when the
+link has it on the wire.
+
+What begins a transfer: room in the FIFO for all of a descriptor's bytes.  For a segmentation
+context, room for a burst: as many bytes as the descriptor has left, or as fit with TSPBP bytes
+beside them, but at least TSMT.  TXDMAC.DPP lets no frame's bytes come before the one ahead is out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from e1000emu.bus import PS, Bus
+from e1000emu.links import pool
+from e1000emu.regs import reg
+from fastpath.batch import FB_HAS_FCS
+from fastpath.txring import RUN_ABORT, RUN_OFF
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+    from e1000emu.ports import TimerHandle
+    from e1000emu.tx import Tx
+
+__all__ = ["TransmitDma"]
+
+TXDMAC, TSPMT, TCTL = reg("TXDMAC"), reg("TSPMT"), reg("TCTL")
+DPP, EN = TXDMAC.mask("DPP"), TCTL.mask("EN")
+TSMT, TSPBP = TSPMT.field("TSMT"), TSPMT.field("TSPBP")
+WORD, HEADER, DESCRIPTOR = 8, 16, 16
+"""Bytes of a word of the FIFO, of what stands before a frame in it, of a descriptor."""
+FCS = 4
+UNLIMITED = 1 << 32
+ON_THE_WIRE = -1
+"""In place of a time: the wire says itself when a frame is over (`links.hub.Station.over`)."""
+
+
+def words_of(count: int) -> int:
+    """Return the words that a frame of `count` bytes takes in the FIFO."""
+    return (count + HEADER + 15) // 16 * 2
+
+
+class TransmitDma:
+    """Fetches for one transmit queue.  Call with the clock's lock held."""
+
+    def __init__(self, nic: Nic, tx: Tx, bus: Bus) -> None:
+        self.bus = bus
+        self._nic = nic
+        self._tx = tx
+        self._engine = tx.engine
+        self._peek = nic.regs.peek
+        self._timers: dict[str, tuple[int, TimerHandle]] = {}
+        self._going = self._again = False
+        self.resets = 0
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        """What is in the FIFO: FB_* flags and bytes; the first may be on the wire."""
+        self.reset()
+
+    # --- state -----------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """The FIFO is empty, and nothing is under way."""
+        self.resets += 1
+        self._waiting.clear()
+        self._words = 0
+        self._leaves_ns: int | None = None
+        """When the first frame is out, or ON_THE_WIRE; None: the wire has not got it."""
+        self._free_ps = 0
+        """The bus was free then."""
+        self.forget()
+        self.show()
+        self.stop()
+
+    def forget(self) -> None:
+        """The ring is another one: what was fetched of a frame is not wanted any more."""
+        self._until_ps = 0
+        """The transfer under way is over then; 0: there is none."""
+        self._step = 0
+        """Its bytes."""
+        self._come = 0
+        """Bytes that the engine has not had yet."""
+        self._burst = 0
+        """Bytes of a burst that are still to be asked for."""
+        self._data_ps = 0
+        """When the transaction's first word came,"""
+        self._at = 0
+        """its address within a word, and the bytes since,"""
+        self._left = 0
+        """and the bytes that it still may have; 0: there is none."""
+        self._cancel("fetch")
+
+    def stop(self) -> None:
+        """Take every event back."""
+        for name in list(self._timers):
+            self._cancel(name)
+
+    def show(self, *, move: bool = True) -> None:
+        """Let TDFH, TDFT, TDFPC and PBM show what waits; each frame leaves its bytes there."""
+        self._nic.buffer.exact = True
+        self._nic.buffer.tx_wait(len(self._waiting), self._words, move)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way, and nothing waits for room or for the wire."""
+        return not (self._waiting or self._until_ps or self._come or self._burst)
+
+    @property
+    def waiting(self) -> int:
+        """Frames in the FIFO."""
+        return len(self._waiting)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a snapshot needs."""
+        return {
+            "frames": [[flags, data] for flags, data in self._waiting],
+            "leaves_ns": self._leaves_ns,
+            "free_ps": self._free_ps,
+            "until_ps": self._until_ps,
+            "step": self._step,
+            "come": self._come,
+            "burst": self._burst,
+            "data_ps": self._data_ps,
+            "at": self._at,
+            "left": self._left,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned.  Raises: KeyError, TypeError or ValueError."""
+        self.reset()
+        for flags, data in state["frames"]:
+            if not (isinstance(data, bytes) and data):
+                raise ValueError("tx.bus.frames")
+            self._waiting.append((int(flags), data))
+            self._words += words_of(len(data))
+        leaves_ns = state["leaves_ns"]
+        if leaves_ns is not None:
+            self._leaves_ns = _number("leaves_ns", leaves_ns, ON_THE_WIRE)
+            if leaves_ns != ON_THE_WIRE and self._waiting:
+                self._arm("wire", leaves_ns)
+        self._free_ps, self._until_ps, self._step, self._come, self._burst = (
+            _number(name, state[name]) for name in ("free_ps", "until_ps", "step", "come", "burst")
+        )
+        self._data_ps, self._at, self._left = (
+            _number(name, state[name]) for name in ("data_ps", "at", "left")
+        )
+        if self._until_ps:
+            self._arm("fetch", -(-self._until_ps // PS))
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """A doorbell, or whatever else asks for frames: begin what can begin."""
+        if self._tx.open and not self._able() and not self._going:
+            batch = pool.get()  # the engine says why it does nothing
+            flags = self._tx.run_one(batch)
+            pool.put(batch)
+            self._tx.settle(flags, 0)
+        self._go()
+
+    def over(self) -> None:
+        """The wire says that a frame is over, sent or given up."""
+        if self._leaves_ns == ON_THE_WIRE:
+            self._leaves_ns = self._nic.clock.now_ns()
+            self._go()
+
+    def _go(self) -> None:
+        """Do what can be done now; called from within, do it again afterwards."""
+        if self._going:
+            self._again = True
+            return
+        self._going = True
+        try:
+            while True:
+                self._again = False
+                if self._nic.shared.still:
+                    self._tx.put_off = True
+                    return
+                sent = self._send()
+                if not (self._fetch() or sent or self._again):
+                    return
+        finally:
+            self._going = False
+
+    def _arm(self, name: str, when_ns: int) -> None:
+        """Go on then."""
+        found = self._timers.get(name)
+        if found is not None:
+            if found[0] == when_ns:
+                return
+            found[1].cancel()
+
+        def due() -> None:
+            del self._timers[name]
+            self._go()
+
+        self._timers[name] = when_ns, self._nic.clock.call_at(when_ns, due)
+
+    def _cancel(self, name: str) -> None:
+        found = self._timers.pop(name, None)
+        if found is not None:
+            found[1].cancel()
+
+    # --- the wire --------------------------------------------------------------------------------
+
+    def _send(self) -> bool:
+        """Let the frame that is out leave the FIFO, and give the wire the next; whether one of the
+        two has happened."""
+        nic, tx = self._nic, self._tx
+        if not self._waiting:
+            return False
+        if self._leaves_ns == ON_THE_WIRE:
+            return False
+        if self._leaves_ns is not None:
+            if self._leaves_ns > nic.clock.now_ns():
+                self._arm("wire", self._leaves_ns)
+                return False
+            self._leave()
+            return True
+        loop, link = tx.loop, nic.link
+        if not tx.open or tx.paused or not self._peek(TCTL.offset) & EN:
+            return False
+        if loop is None and link.tx_room() <= 0:
+            return False  # it says when it has room
+        resets, batch = self.resets, pool.get()
+        flags, data = self._waiting[0]
+        batch.append(data, flags)
+        tx.batches += 1
+        if loop is not None:
+            self._leaves_ns = nic.clock.now_ns()
+            loop(batch)
+            return True
+        shared = getattr(link, "station", None) is not None
+        self._leaves_ns = ON_THE_WIRE
+        link.transmit(batch)
+        if resets == self.resets and not shared:
+            now = nic.clock.now_ns()
+            self._leaves_ns = max(now, getattr(link, "busy_ns", 0))
+        return True
+
+    def _leave(self) -> None:
+        """The first frame has left."""
+        self._leaves_ns = None
+        self._cancel("wire")
+        flags, data = self._waiting.popleft()
+        self._words -= words_of(len(data))
+        self.show()
+        if self._tx.loop is not None or getattr(self._nic.link, "station", None) is None:
+            self._engine.count(data[:-FCS] if flags & FB_HAS_FCS else data)
+
+    # --- the bus ---------------------------------------------------------------------------------
+
+    def _able(self) -> bool:
+        """The ring has descriptors that may be fetched."""
+        return (
+            self._tx.open
+            and bool(self._peek(TCTL.offset) & EN)
+            and bool(self._nic.memory.enabled)
+            and self._engine.pending() > 0
+        )
+
+    def _fetch(self) -> bool:
+        """Go on with what crosses the bus; whether the engine has run, or a transfer has ended."""
+        now_ps = self._nic.clock.now_ns() * PS
+        if self._until_ps:
+            if self._until_ps > now_ps:
+                self._arm("fetch", -(-self._until_ps // PS))
+                return False
+            self._until_ps = 0
+            self._come += self._step
+            self._step = 0
+        if not self._able():
+            return False
+        engine = self._engine
+        cached = engine.cached()
+        self._tx.fill()
+        if engine.cached() > cached:
+            self._descriptors(now_ps, engine.cached() - cached)
+            return True
+        ahead = engine.ahead()
+        if ahead is None:
+            self._come = self._burst = 0
+            return False
+        addr, stop, rest, words, has, begins, tso = ahead
+        free = self._nic.buffer.tx_words - self._words
+        if self._come >= stop:
+            if tso and stop and self._waiting and words > free:
+                return False  # TSPBP was too small for the headers
+            return self._run(now_ps)
+        if not self._burst:
+            lone = bool(self._peek(TXDMAC.offset) & DPP)
+            if lone and begins and not self._come and self._waiting:
+                return False
+            if tso:
+                self._burst = self._burst_of(free * WORD, has, rest, stop if lone else UNLIMITED)
+            elif words <= free or not self._waiting:
+                self._burst = stop
+            if not self._burst:
+                return False
+            self._left = 0
+        self._step = min(stop - self._come, self._burst)
+        self._burst -= self._step
+        self._until_ps = self._transfer(now_ps, addr + self._come, self._step)
+        return True
+
+    def _burst_of(self, room: int, has: int, rest: int, limit: int) -> int:
+        """Return how many bytes a segmentation context's next burst has; 0: it has to wait."""
+        control = self._peek(TSPMT.offset)
+        if has or self._come:
+            room -= has + self._come + HEADER
+        left = min(rest, limit) - self._come
+        count = min(left, room - TSPBP.get(control))
+        if count >= min(left, TSMT.get(control)) or not self._waiting:
+            return max(count, 0)
+        return 0
+
+    def _run(self, now_ps: int) -> bool:
+        """The bytes are there: run the engine; whether it has got anywhere."""
+        tx, engine, resets = self._tx, self._engine, self.resets
+        self._come = 0
+        batch = pool.get()
+        cached, head = engine.cached(), engine.head
+        flags = tx.run_one(batch)
+        frames = len(batch)
+        if frames:
+            data = bytes(batch[0])
+            self._waiting.append((batch.flags(0), data))
+            self._words += words_of(len(data))
+        pool.put(batch)
+        self.show()
+        moved = engine.head != head
+        fetched = engine.cached() - cached + moved
+        if fetched > 0:
+            self._descriptors(now_ps, fetched)
+        if moved:
+            self._burst = 0
+        tx.settle(flags, frames)
+        if resets != self.resets:
+            return False
+        return bool(moved or frames or fetched > 0) and not flags & (RUN_ABORT | RUN_OFF)
+
+    def _descriptors(self, now_ps: int, count: int) -> None:
+        """So many descriptors cross the bus now."""
+        self._left = 0
+        self._until_ps = self._transfer(now_ps, 0, count * DESCRIPTOR)
+        self._left = 0
+
+    def _transfer(self, ps: int, addr: int, count: int) -> int:
+        """Return when `count` bytes from `addr` on have come, asked for at `ps`.
+
+        They go on with the transaction there is (`_left`), or begin one; and there are as many as
+        its length wants.
+        """
+        bus = self.bus
+        if 0 <= ps - self._free_ps < PS:
+            ps = self._free_ps  # events are on whole nanoseconds
+        else:
+            self._left = 0
+        while count:
+            if not self._left:
+                self._data_ps = bus.edge(ps) + bus.lead()
+                self._at = addr % bus.width_bytes
+                self._left = self._longest()
+            part = min(count, self._left)
+            self._left -= part
+            self._at += part
+            addr += part
+            count -= part
+            ps = self._data_ps + bus.words(0, self._at)
+        self._free_ps = ps
+        return ps
+
+    def _longest(self) -> int:
+        """Return how many bytes a transaction may have."""
+        return self._nic.pci.longest_read if self.bus.pci_x else UNLIMITED
+
+
+def _number(name: str, value: Any, low: int = 0) -> int:
+    """Return a number of a snapshot.  Raises: ValueError."""
+    if not isinstance(value, int) or not low <= value < 1 << 73:
+        raise ValueError(f"tx.bus.{name}")
+    return value
