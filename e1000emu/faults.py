@@ -67,7 +67,8 @@ class Faults:
     abort: tuple[tuple[str, int], ...] = ()
     """Master aborts: an access of `ABORTS`, and in which run of that ring (from 1).
 
-    A run sends what a doorbell has posted, or stores a batch of frames; with threads, one frame.
+    A run sends what a doorbell has posted, or stores a batch of frames; with threads, one frame;
+    on a bus that takes time it sends a descriptor, or a segment of one.
     """
     irq_lost: float = 0.0
     """Of rises of the interrupt line: the host does not see it."""
@@ -280,8 +281,9 @@ class Injector:
             nic.clock.call_soon(lambda: self._unless_worked(fn))
 
     def _unless_worked(self, fn: Callable[[], Any]) -> None:
-        if self._worked() or self._nic.tx.stage is not None:
-            fn()  # the worker's step, or the stage's, is what goes wrong
+        tx = self._nic.tx
+        if self._worked() or tx.stage is not None or tx.dma is not None:
+            fn()  # the worker's step, the stage's or the DMA's is what goes wrong
         else:
             self._run("tx", fn)
 
@@ -393,6 +395,10 @@ class Injector:
     def staged(self, fn: Callable[[], Any], end: int = -1) -> Any:
         """Send what a stage has fetched, up to descriptor `end` (-1: all of it is shared)."""
         return fn() if self._worked() else self._run("tx", fn, end)
+
+    def fetched(self, fn: Callable[[], Any]) -> Any:
+        """Run the transmit engine for what a bus has brought: a descriptor, or a segment of it."""
+        return self._run("tx", fn)
 
     def _run(self, which: str, fn: Callable[[], Any], end: int = -1) -> Any:
         """Run an engine; one access of it ends in a master abort when its number has come."""

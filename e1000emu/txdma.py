@@ -92,6 +92,8 @@ class TransmitDma:
         """its address within a word, and the bytes since,"""
         self._left = 0
         """and the bytes that it still may have; 0: there is none."""
+        self._aborted = False
+        """The ring could not be read or written: nothing is fetched before somebody asks again."""
         self._cancel("fetch")
 
     def stop(self) -> None:
@@ -127,6 +129,7 @@ class TransmitDma:
             "data_ps": self._data_ps,
             "at": self._at,
             "left": self._left,
+            "aborted": self._aborted,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -148,6 +151,7 @@ class TransmitDma:
         self._data_ps, self._at, self._left = (
             _number(name, state[name]) for name in ("data_ps", "at", "left")
         )
+        self._aborted = bool(state["aborted"])
         if self._until_ps:
             self._arm("fetch", -(-self._until_ps // PS))
 
@@ -160,6 +164,7 @@ class TransmitDma:
             flags = self._tx.run_one(batch)
             pool.put(batch)
             self._tx.settle(flags, 0)
+        self._aborted = False
         self._go()
 
     def over(self) -> None:
@@ -273,10 +278,10 @@ class TransmitDma:
             self._until_ps = 0
             self._come += self._step
             self._step = 0
-        if not self._able():
+        if self._aborted or not self._able():
             return False
         engine = self._engine
-        cached = engine.cached()
+        cached, aborts = engine.cached(), engine.desc_aborts
         self._tx.fill()
         if engine.cached() > cached:
             self._descriptors(now_ps, engine.cached() - cached)
@@ -284,6 +289,7 @@ class TransmitDma:
         ahead = engine.ahead()
         if ahead is None:
             self._come = self._burst = 0
+            self._aborted = engine.desc_aborts != aborts
             return False
         addr, stop, rest, words, has, begins, tso = ahead
         free = self._nic.buffer.tx_words - self._words
@@ -324,7 +330,8 @@ class TransmitDma:
         self._come = 0
         batch = pool.get()
         cached, head = engine.cached(), engine.head
-        flags = tx.run_one(batch)
+        faults = self._nic.faults
+        flags = tx.run_one(batch) if faults is None else faults.fetched(lambda: tx.run_one(batch))
         frames = len(batch)
         if frames:
             data = bytes(batch[0])
@@ -336,7 +343,8 @@ class TransmitDma:
         fetched = engine.cached() - cached + moved
         if fetched > 0:
             self._descriptors(now_ps, fetched)
-        if moved:
+        self._aborted = bool(flags & RUN_ABORT)
+        if moved or self._aborted:
             self._burst = 0
         tx.settle(flags, frames)
         if resets != self.resets:

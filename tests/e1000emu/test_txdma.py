@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from e1000emu.bus import BUSES, Bus
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import ArgumentError, SnapshotError
+from e1000emu.faults import Faults
 from e1000emu.links import Capture, Hub, Impair
 from e1000emu.links.pair import pair
 from e1000emu.nic import Nic
@@ -702,6 +703,19 @@ def test_halt_leaves_nothing_on_the_clock() -> None:
     sender.clock.run_for(10_000_000)
     assert len(sender.far.frames) <= 1
     assert sender.nic.tx.dma.idle
+
+
+def test_faults_hit_what_the_bus_has_brought() -> None:
+    faults = Faults(abort=(("tx-data", 2), ("tx-descriptor", 3)))
+    sender = Sender("pci", faults=faults)
+    sender.post(*[300] * 4)
+    sender.ring()
+    sender.clock.run_for(10_000_000)
+    assert sender.far.frames == [frame(300), b"\xff" * 300]
+    assert {e.name for e in sender.nic.misuse.events()} == {"tx-data-abort", "tx-abort"}
+    sender.ring()
+    sender.clock.run_for(10_000_000)
+    assert sender.far.frames[2:] == [frame(300)] * 2
 
 
 def test_a_thread_that_works_rings_is_refused() -> None:
