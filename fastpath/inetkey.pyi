@@ -5,7 +5,8 @@ AF_INET, 10 AF_INET6), addresses and ports as host-order ints (32 or 128 bits, 1
 tables of the stack hold sockets under the key of the packets that they receive. The family comes
 from the version in the header at ``network_header``.
 
-The sender of a packet as the application sees it (`udp_name`, `inet_name`) is made here too.
+The sender of a packet as the application sees it (`udp_name`, `inet_name`) is made here too, and
+the hash of two ends that nobody can guess (`inet_siphash`).
 """
 
 from fastpath.skbuff import sk_buff
@@ -61,4 +62,14 @@ def udp_name_consume(skb: sk_buff, family: int, seen: sockaddr | None) -> sockad
     """`udp_name`, then give the reader's reference back (consume_skb).
 
     `seen` is such a name, or None: that object comes back when the sender is the same.
+    """
+
+def siphash(secret: bytes, data: bytes) -> int:
+    """SipHash-2-4 of `data`, 64 bits, under a secret of 16 bytes.  Raises: ValueError, its size."""
+
+def inet_siphash(secret: bytes, saddr: int, daddr: int, ports: int, more: int = 0) -> int:
+    """The low 32 bits of SipHash-2-4 of two ends, as include/linux/siphash.h is used for them.
+
+    Hashed are 40 bytes, big-endian: two addresses of 128 bits, a low one being IPv4's, the ports
+    and `more`, 32 bits each.  Raises as siphash.
     """

@@ -6,10 +6,11 @@ AF_INET, 10 AF_INET6), addresses and ports as host-order ints (32 or 128 bits, 1
 tables of the stack hold sockets under the key of the packets that they receive. The family comes
 from the version in the header at ``network_header``. The twin is ``_ref/inetkey.py``.
 
-The sender of a packet as the application sees it (`udp_name`, `inet_name`) is made here too.
+The sender of a packet as the application sees it (`udp_name`, `inet_name`) is made here too, and
+the hash of two ends that nobody can guess (`inet_siphash`).
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.hdr cimport hdr_ptr
@@ -30,6 +31,9 @@ from fastpath.sockaddr cimport sockaddr, sockaddr_make
 cdef extern from "bytes.h" nogil:
     uint16_t ld16be(const void *p)
     uint32_t ld32be(const void *p)
+
+cdef extern from "siphash.h" nogil:
+    uint64_t siphash24(const uint8_t *key, const uint8_t *data, size_t n)
 
 cdef extern from "addr128.h":
     object addr128_get(const uint8_t *p)
@@ -236,3 +240,28 @@ cpdef sockaddr udp_name_consume(sk_buff skb, int family, sockaddr seen):
         seen = udp_name(skb, family)
     skb_free(skb)
     return seen
+
+
+cdef int secret_error(bytes secret) except -1:
+    raise ValueError(f"a secret of SipHash has 16 bytes, not {len(secret)}")
+
+
+cpdef uint64_t siphash(bytes secret, const uint8_t[::1] data) except? 0:
+    """SipHash-2-4 of `data` under a secret of 16 bytes."""
+    if len(secret) != 16:
+        secret_error(secret)
+    return siphash24(secret, &data[0] if data.shape[0] else NULL, data.shape[0])
+
+
+cpdef uint32_t inet_siphash(bytes secret, saddr, daddr, uint32_t ports, uint32_t more=0) except? 0:
+    """The low half of SipHash-2-4 of two addresses, ports and `more`: 40 bytes, big-endian."""
+    cdef uint8_t data[40]
+    cdef int i
+    if len(secret) != 16:
+        secret_error(secret)
+    addr128_put(data, saddr)
+    addr128_put(data + 16, daddr)
+    for i in range(4):
+        data[32 + i] = <uint8_t>(ports >> (24 - 8 * i))
+        data[36 + i] = <uint8_t>(more >> (24 - 8 * i))
+    return <uint32_t>siphash24(secret, data, 40)

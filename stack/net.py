@@ -128,6 +128,7 @@ class Net:
     ping_rover: int
     ping_table: dict[int, list[ping_sock]]
     raw_hash: dict[tuple[int, int], list[raw_sock]]
+    syncookie_secret: tuple[bytes, bytes]
     tcp_challenge: tuple[int, int]
     tcp_cong_list: dict[str, tcp_congestion_ops]
     tcp_ctl_sk: inet_sock

@@ -59,3 +59,39 @@ def udp_name(packet: bytes, net: int, l4: int, family: int, iif: int) -> Key:
     if wire == AF_INET:
         return AF_INET6, 0xFFFF << 32 | saddr, port, 0, 0
     return AF_INET6, saddr, port, 0, iif if saddr >> 118 == 0x3FA else 0
+
+
+def siphash(secret: bytes, data: bytes) -> int:
+    """SipHash-2-4, the paper's steps one by one."""
+    mask = (1 << 64) - 1
+    k0, k1 = struct.unpack("<QQ", secret)
+    v0, v1 = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D
+    v2, v3 = k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
+
+    def turned(value: int, bits: int) -> int:
+        return (value << bits | value >> (64 - bits)) & mask
+
+    def rounds(count: int) -> None:
+        nonlocal v0, v1, v2, v3
+        for _ in range(count):
+            v0, v2 = (v0 + v1) & mask, (v2 + v3) & mask
+            v1, v3 = turned(v1, 13) ^ v0, turned(v3, 16) ^ v2
+            v0 = turned(v0, 32)
+            v2, v0 = (v2 + v1) & mask, (v0 + v3) & mask
+            v1, v3 = turned(v1, 17) ^ v2, turned(v3, 21) ^ v0
+            v2 = turned(v2, 32)
+
+    padded = data + bytes(-(len(data) + 1) % 8) + bytes([len(data) & 255])
+    for (word,) in struct.iter_unpack("<Q", padded):
+        v3 ^= word
+        rounds(2)
+        v0 ^= word
+    v2 ^= 255
+    rounds(4)
+    return v0 ^ v1 ^ v2 ^ v3
+
+
+def inet_siphash(secret: bytes, saddr: int, daddr: int, ports: int, more: int = 0) -> int:
+    """The low half of the hash of two ends."""
+    ends = saddr.to_bytes(16, "big") + daddr.to_bytes(16, "big")
+    return siphash(secret, ends + struct.pack(">II", ports, more)) & 0xFFFFFFFF

@@ -34,6 +34,21 @@ typedef struct {
     PyObject *copier; /* STATE_COPY */
 } state_field;
 
+/* Numbers that stand side by side. */
+typedef struct {
+    Py_ssize_t offset;
+    size_t size;
+} state_span;
+
+/* How to fill an object: bytes that are copied as they are, objects that are to be None, which in a
+ * new object they are, then fields one by one. A span of no size, a 0 and a NULL end them.
+ */
+typedef struct {
+    state_span *spans;
+    Py_ssize_t *nones;
+    state_field **fields;
+} state_plan;
+
 /* A class: all its fields, inherited ones first, and its constructor's parameters among them. */
 typedef struct state_class {
     PyTypeObject *type;
@@ -41,6 +56,8 @@ typedef struct state_class {
     state_field *own, *fields;
     int count, parameters, required;
     state_field **order; /* parameters, those without default first; then the other fields */
+    char *image;         /* an object with the numbers that its fields start with */
+    state_plan start, again, clone, copy; /* from the image: `start`, without parameters, `again` */
     struct state_class *next;
 } state_class;
 
@@ -63,6 +80,15 @@ static PyObject *state_get(PyObject *self, void *closure)
     }
 }
 
+static int state_check(const state_field *field, PyObject *value)
+{
+    if (!field->type || value == Py_None || PyObject_TypeCheck(value, field->type))
+        return 0;
+    PyErr_Format(PyExc_TypeError, "a %.200s is wanted here, not a %.200s", field->type->tp_name,
+                 Py_TYPE(value)->tp_name);
+    return -1;
+}
+
 static int state_put(PyObject *self, const state_field *field, PyObject *value)
 {
     if (field->kind == STATE_INT) {
@@ -82,11 +108,8 @@ static int state_put(PyObject *self, const state_field *field, PyObject *value)
         STATE_AT(self, field, double) = number;
     } else {
         PyObject *old = STATE_AT(self, field, PyObject *);
-        if (field->type && value != Py_None && !PyObject_TypeCheck(value, field->type)) {
-            PyErr_Format(PyExc_TypeError, "a %.200s is wanted here, not a %.200s",
-                         field->type->tp_name, Py_TYPE(value)->tp_name);
+        if (state_check(field, value))
             return -1;
-        }
         STATE_AT(self, field, PyObject *) = Py_NewRef(value);
         Py_DECREF(old);
     }
@@ -112,8 +135,12 @@ static int state_put_new(PyObject *self, const state_field *field, PyObject *val
 static int state_start(PyObject *self, const state_field *field)
 {
     switch (field->start) {
-    case STATE_VALUE:
-        return state_put(self, field, field->value);
+    case STATE_VALUE: { /* its type was seen to be right when it was declared */
+        PyObject *old = STATE_AT(self, field, PyObject *);
+        STATE_AT(self, field, PyObject *) = Py_NewRef(field->value);
+        Py_DECREF(old);
+        return 0;
+    }
     case STATE_NUMBER: /* or the bytes of a double */
         STATE_AT(self, field, long long) = field->number;
         return 0;
@@ -133,18 +160,28 @@ static int state_start(PyObject *self, const state_field *field)
     }
 }
 
-/* Give `made` what `from` has in a field. */
+/* Do what a plan has before its fields. */
+static void state_fill(PyObject *self, const char *from, const state_plan *plan)
+{
+    const state_span *span;
+    const Py_ssize_t *offset;
+    for (span = plan->spans; span->size; span++)
+        memcpy((char *)self + span->offset, from + span->offset, span->size);
+    for (offset = plan->nones; *offset; offset++) {
+        PyObject **object = (PyObject **)((char *)self + *offset), *old = *object;
+        if (old != Py_None) {
+            *object = Py_NewRef(Py_None);
+            Py_DECREF(old);
+        }
+    }
+}
+
+/* Give `made` the object that `from` has in a field. */
 static void state_keep(PyObject *from, PyObject *made, const state_field *field)
 {
-    if (field->kind == STATE_OBJECT) {
-        PyObject *old = STATE_AT(made, field, PyObject *);
-        STATE_AT(made, field, PyObject *) = Py_NewRef(STATE_AT(from, field, PyObject *));
-        Py_DECREF(old);
-    } else if (field->kind == STATE_BOOL) {
-        STATE_AT(made, field, int) = STATE_AT(from, field, int);
-    } else { /* a long long or a double */
-        memcpy(&STATE_AT(made, field, char), &STATE_AT(from, field, char), 8);
-    }
+    PyObject *old = STATE_AT(made, field, PyObject *);
+    STATE_AT(made, field, PyObject *) = Py_NewRef(STATE_AT(from, field, PyObject *));
+    Py_DECREF(old);
 }
 
 static int state_is_bound(const state_class *cls)
@@ -180,6 +217,7 @@ static int state_positional(const state_class *cls, PyObject *self, char *given,
     if (!state_is_bound(cls))
         return -1;
     memset(given, 0, cls->parameters);
+    state_fill(self, cls->image, &cls->start);
     if (count > cls->parameters) {
         PyErr_Format(PyExc_TypeError, "%.200s.__init__() takes %d arguments but %zd were given",
                      cls->type->tp_name, cls->parameters, count);
@@ -208,19 +246,19 @@ static int state_named(const state_class *cls, PyObject *self, char *given, PyOb
 
 static int state_rest(const state_class *cls, PyObject *self, const char *given, Py_ssize_t count)
 {
-    state_field *const *field = cls->order + count, *const *end = cls->order + cls->count;
-    for (; count < cls->parameters; count++, field++) {
+    state_field *const *field;
+    for (; count < cls->parameters; count++) {
         if (given[count])
             continue;
         if (count < cls->required) {
             PyErr_Format(PyExc_TypeError, "%.200s.__init__() missing required argument: '%U'",
-                         cls->type->tp_name, (*field)->name);
+                         cls->type->tp_name, cls->order[count]->name);
             return -1;
         }
-        if (state_start(self, *field))
+        if (cls->order[count]->kind == STATE_OBJECT && state_start(self, cls->order[count]))
             return -1;
     }
-    for (; field < end; field++)
+    for (field = cls->start.fields; *field; field++)
         if (state_start(self, *field))
             return -1;
     return 0;
@@ -261,11 +299,12 @@ static PyObject *state_call(const state_class *cls, PyObject *const *args, size_
 
 static PyObject *state_init_state(const state_class *cls, PyObject *self)
 {
-    int i;
+    state_field *const *field;
     if (!state_is_bound(cls))
         return NULL;
-    for (i = 0; i < cls->count; i++)
-        if (state_start(self, &cls->fields[i]))
+    state_fill(self, cls->image, &cls->again);
+    for (field = cls->again.fields; *field; field++)
+        if (state_start(self, *field))
             return NULL;
     Py_RETURN_NONE;
 }
@@ -273,7 +312,7 @@ static PyObject *state_init_state(const state_class *cls, PyObject *self)
 /* clone_state: what accept() makes of a listener. */
 static PyObject *state_clone_state(const state_class *cls, PyObject *self, PyObject *made)
 {
-    int i;
+    state_field *const *at;
     if (!state_is_bound(cls))
         return NULL;
     if (!PyObject_TypeCheck(made, cls->type)) {
@@ -281,8 +320,9 @@ static PyObject *state_clone_state(const state_class *cls, PyObject *self, PyObj
                      cls->type->tp_name, Py_TYPE(made)->tp_name);
         return NULL;
     }
-    for (i = 0; i < cls->count; i++) {
-        const state_field *field = &cls->fields[i];
+    state_fill(made, (const char *)self, &cls->clone);
+    for (at = cls->clone.fields; *at; at++) {
+        const state_field *field = *at;
         if (field->cloned == STATE_KEEP) {
             state_keep(self, made, field);
         } else if (field->cloned == STATE_FRESH) {
@@ -303,13 +343,16 @@ static PyObject *state_copy(const state_class *cls, PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject *none, *made;
-    int i;
+    state_field *const *field;
     if (!state_is_bound(cls) || !(none = PyTuple_New(0)))
         return NULL;
     made = type->tp_new(type, none, NULL);
     Py_DECREF(none);
-    for (i = 0; made && i < cls->count; i++)
-        state_keep(self, made, &cls->fields[i]);
+    if (!made)
+        return NULL;
+    state_fill(made, (const char *)self, &cls->copy);
+    for (field = cls->copy.fields; *field; field++)
+        state_keep(self, made, *field);
     return made;
 }
 
@@ -445,8 +488,11 @@ static int state_declare(state_field *field, PyObject *entry, PyObject *policies
         field->start = STATE_FIND;
     else if (value == PyTuple_GET_ITEM(policies, 0))
         field->start = STATE_REQUIRED;
-    else if (field->kind == STATE_OBJECT)
+    else if (field->kind == STATE_OBJECT) {
         field->start = STATE_VALUE;
+        if (state_check(field, field->value))
+            return -1;
+    }
     else {
         field->start = field->kind == STATE_BOOL ? STATE_TRUTH : STATE_NUMBER;
         if (field->kind == STATE_DOUBLE) {
@@ -504,6 +550,79 @@ static int state_order(state_class *cls)
     return 0;
 }
 
+static int state_by_offset(const void *a, const void *b)
+{
+    Py_ssize_t first = (*(state_field *const *)a)->offset, second = (*(state_field *const *)b)->offset;
+    return (first > second) - (first < second);
+}
+
+/* What a plan copies as bytes: numbers, with whatever start or share of a clone. */
+static int state_in_span(const state_class *cls, const state_plan *plan, const state_field *field)
+{
+    if (field->kind == STATE_OBJECT)
+        return 0;
+    if (plan == &cls->start || plan == &cls->again)
+        return field->start == STATE_NUMBER || field->start == STATE_TRUTH;
+    return plan == &cls->copy || field->cloned == STATE_KEEP;
+}
+
+/* Make a plan: numbers side by side are one span, the fields that are left keep their order. */
+static int state_make_plan(state_class *cls, state_plan *plan)
+{
+    state_field **numbers = PyMem_Calloc(cls->count + 1, sizeof *numbers);
+    state_span *span = plan->spans = PyMem_Calloc(cls->count + 1, sizeof *span);
+    Py_ssize_t *none = plan->nones = PyMem_Calloc(cls->count + 1, sizeof *none);
+    state_field **field = plan->fields = PyMem_Calloc(cls->count + 1, sizeof *field);
+    int i, count = 0, starts = plan == &cls->start || plan == &cls->again;
+    if (!numbers || !span || !none || !field) {
+        PyMem_Free(numbers);
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (i = 0; i < cls->count; i++) {
+        state_field *one = plan == &cls->start ? cls->order[i] : &cls->fields[i];
+        if (state_in_span(cls, plan, one))
+            numbers[count++] = one;
+        else if (plan == &cls->start && i < cls->parameters)
+            continue;
+        else if (starts && one->start == STATE_VALUE && one->value == Py_None)
+            *none++ = one->offset;
+        else
+            *field++ = one;
+    }
+    qsort(numbers, count, sizeof *numbers, state_by_offset);
+    for (i = 0; i < count; i++) {
+        Py_ssize_t offset = numbers[i]->offset;
+        size_t size = numbers[i]->kind == STATE_BOOL ? sizeof(int) : sizeof(long long);
+        if (i && (span->offset + (Py_ssize_t)span->size + 7) / 8 * 8 >= offset)
+            span->size = offset + size - span->offset; /* at most padding between them */
+        else {
+            span += i > 0;
+            span->offset = offset;
+            span->size = size;
+        }
+    }
+    PyMem_Free(numbers);
+    return 0;
+}
+
+static int state_make_plans(state_class *cls)
+{
+    int i;
+    cls->image = PyMem_Calloc(1, cls->type->tp_basicsize);
+    if (!cls->image) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (i = 0; i < cls->count; i++)
+        if (state_in_span(cls, &cls->start, &cls->fields[i]))
+            state_start((PyObject *)cls->image, &cls->fields[i]);
+    return state_make_plan(cls, &cls->start) || state_make_plan(cls, &cls->again) ||
+                   state_make_plan(cls, &cls->clone) || state_make_plan(cls, &cls->copy)
+               ? -1
+               : 0;
+}
+
 /* Bind the rows that a class has beside its bases' (name -> Row) to the type that was made for it.
  * Its bases have been bound before.
  */
@@ -541,7 +660,7 @@ static int state_bind(PyTypeObject *type, PyObject *rows, PyObject *policies)
         }
     }
     cls->fields = fields;
-    return state_order(cls);
+    return state_order(cls) || state_make_plans(cls) ? -1 : 0;
 }
 
 #endif

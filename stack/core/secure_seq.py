@@ -5,27 +5,16 @@ An address is an int of either width (32 or 128 bits), so one function serves bo
 
 from __future__ import annotations
 
-from hashlib import blake2s
-from struct import Struct
 from typing import TYPE_CHECKING
 
+from fastpath.inetkey import inet_siphash
 from stack.core.rows import wide
 
 if TYPE_CHECKING:
     from stack.net import Net
 
 
-_WORDS = Struct("!QQQQI")
 M32 = 0xFFFFFFFF
-M64 = 0xFFFFFFFFFFFFFFFF
-
-
-def secure_hash(
-    net: Net, saddr: wide, daddr: wide, ports: int, size: int, more: bytes = b""
-) -> wide:
-    """`size` bytes (as an int) of a hash of the connection, keyed by the net's secret."""
-    data = _WORDS.pack(saddr >> 64, saddr & M64, daddr >> 64, daddr & M64, ports) + more
-    return int.from_bytes(blake2s(data, digest_size=size, key=net.tcp_secret).digest(), "big")
 
 
 def secure_tcp_seq(net: Net, saddr: wide, daddr: wide, sport: int, dport: int) -> int:
@@ -33,7 +22,7 @@ def secure_tcp_seq(net: Net, saddr: wide, daddr: wide, sport: int, dport: int) -
 
     For IPv6 the kernel calls it secure_tcpv6_seq.
     """
-    h = secure_hash(net, saddr, daddr, sport << 16 | dport, 8)
+    h = inet_siphash(net.tcp_secret, saddr, daddr, sport << 16 | dport)
     return (h + (net.now() >> 6)) & M32
 
 
@@ -41,4 +30,4 @@ def secure_tcp_ts_off(net: Net, saddr: wide, daddr: wide) -> int:
     """Offset of our timestamps towards one peer (RFC 7323 5.4); 0 when tcp_timestamps is 2."""
     if net.sysctl.tcp_timestamps != 1:
         return 0
-    return secure_hash(net, saddr, daddr, 0, 8) & M32
+    return inet_siphash(net.tcp_secret, saddr, daddr, 0)

@@ -7,14 +7,12 @@ ride in the low bits of our timestamp. A family brings its table of MSS values a
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING
 
 from fastpath.hdr import tcp_hdr
-from fastpath.inetkey import inet_key
+from fastpath.inetkey import inet_key, inet_siphash
 from fastpath.skbuff import sk_buff
 from stack.core.rows import wide
-from stack.core.secure_seq import secure_hash
 from stack.core.security import security_inet_conn_request
 from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_add, request_sock
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
@@ -44,12 +42,12 @@ TS_OPT_WSCALE_MASK = 0xF
 TS_OPT_SACK = 1 << 4
 TS_OPT_ECN = 1 << 5
 TSBITS = 6
-_COUNT_AND_C = Struct("!II")
 TSMASK = (1 << TSBITS) - 1
 
 
 def cookie_hash(net: Net, saddr: wide, daddr: wide, ports: int, count: int, c: int) -> int:
-    return secure_hash(net, saddr, daddr, ports, 4, _COUNT_AND_C.pack(count & M32, c))
+    """The hash number `c` of a connection, in the minute `count`: each has a key of its own."""
+    return inet_siphash(net.syncookie_secret[c], saddr, daddr, ports, count & M32)
 
 
 def tcp_cookie_time(net: Net) -> int:

@@ -196,3 +196,39 @@ def test_checksum_init_takes_the_addresses_from_the_header(v6: bool) -> None:
     with pytest.raises(ValueError, match="IP version 0"):
         S.inet_checksum_init(other, 17)
     S.kfree_skb(other)
+
+
+@pytest.mark.parametrize(
+    ("size", "value"), [(0, 0x726FDB47DD0E0E31), (15, 0xA129CA6149BE45E5)], ids=["none", "paper"]
+)
+def test_siphash_of_its_authors(size: int, value: int) -> None:
+    secret, data = bytes(range(16)), bytes(range(size))
+    assert inetkey.siphash(secret, data) == ref.siphash(secret, data) == value
+
+
+ADDRESSES = st.one_of(st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 128) - 1))
+WORDS = st.integers(0, (1 << 32) - 1)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(
+    st.binary(min_size=16, max_size=16), st.binary(max_size=80), ADDRESSES, ADDRESSES, WORDS, WORDS
+)
+def test_siphash_as_in_the_twin(
+    secret: bytes, data: bytes, saddr: int, daddr: int, ports: int, more: int
+) -> None:
+    assert inetkey.siphash(secret, data) == ref.siphash(secret, data)
+    ends = saddr, daddr, ports, more
+    assert inetkey.inet_siphash(secret, *ends) == ref.inet_siphash(secret, *ends)
+
+
+@pytest.mark.parametrize("size", [0, 15, 17])
+def test_siphash_wants_a_secret_of_16_bytes(size: int) -> None:
+    with pytest.raises(ValueError, match=f"16 bytes, not {size}"):
+        inetkey.siphash(bytes(size), b"")
+    with pytest.raises(ValueError, match=f"16 bytes, not {size}"):
+        inetkey.inet_siphash(bytes(size), 1, 2, 3)
+    with pytest.raises(TypeError):
+        inetkey.inet_siphash(bytes(16), "1", 2, 3)
+    with pytest.raises(OverflowError):
+        inetkey.inet_siphash(bytes(16), -1, 2, -3)

@@ -21,6 +21,7 @@ from stack.core.socket import sockfd_lookup
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
 from stack.host import Host
 from stack.socket import (
+    IPPROTO_TCP,
     SHUT_RD,
     SHUT_RDWR,
     SHUT_WR,
@@ -30,6 +31,7 @@ from stack.socket import (
     SO_SNDBUF,
     SOCK_DGRAM,
     SOL_SOCKET,
+    TCP_NODELAY,
     Socket,
     create_connection,
     create_server,
@@ -190,6 +192,9 @@ def test_it_shows_what_the_kernel_shows_of_a_connection(hosts, actions):
         for pair in (ours, kernels):
             for sock in (pair.mine, pair.peer):
                 sock.setblocking(False)
+                # what is sent has come when `send` returns: it does not wait for an ACK, which the
+                # kernel delays and our two seconds do not
+                sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
                 for option in (SO_SNDBUF, SO_RCVBUF):  # which then stay as they are
                     sock.setsockopt(SOL_SOCKET, option, 65536)
         done = []
