@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import socket
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -175,3 +176,18 @@ def test_a_rate_that_is_none_is_refused(rate: str) -> None:
 @pytest.mark.parametrize(("text", "bps"), [("10M", 10**7), ("2.5G", 2_500_000_000), ("9600", 9600)])
 def test_rates_count_in_thousands(text: str, bps: int) -> None:
     assert transfer.Rate().convert(text, None, None) == bps
+
+
+@pytest.mark.parametrize(("bus", "mbps"), [("pci", (1000, 1067)), ("pci-66", (2000, 2134))])
+def test_a_bus_is_as_fast_as_its_clock_and_words_say(bus: str, mbps: tuple[int, int]) -> None:
+    result = CliRunner().invoke(transfer.command, ["--bytes", "4M", "--bus", bus, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    assert mbps[0] * 1e6 < found["goodput_bps"] < mbps[1] * 1e6
+    assert found["retransmitted_segments"] == 0
+
+
+def test_a_bus_that_is_none_is_refused() -> None:
+    result = CliRunner().invoke(transfer.command, ["--bytes", "1M", "--bus", "isa"])
+    assert isinstance(result.exception, E1000Error)
+    assert "pci-66" in str(result.exception)

@@ -194,10 +194,6 @@ def test_any_configuration_cycle_is_harmless(steps: list[tuple[bool, int, int, i
 @witness(
     "STATUS.FUNC_ID",
     "STATUS.TBIMODE",
-    "STATUS.PCI66",
-    "STATUS.BUS64",
-    "STATUS.PCIX_MODE",
-    "STATUS.PCIXSPD",
     "MANC.SMBUS_EN",
     "MANC.ASF_EN",
     "MANC.R_ON_FORCE",

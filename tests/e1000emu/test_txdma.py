@@ -206,11 +206,11 @@ def test_latency_and_alignment_take_clocks() -> None:
     [
         (None, 0),
         ("pci", 0),
-        ("pci-66", 0x0800),
-        ("pci-64", 0x1000),
+        pytest.param("pci-66", 0x0800, marks=witness("STATUS.PCI66")),
+        pytest.param("pci-64", 0x1000, marks=witness("STATUS.BUS64")),
         ("pci-64-66", 0x1800),
-        ("pci-x-66", 0x3000),
-        ("pci-x-100", 0x7000),
+        pytest.param("pci-x-66", 0x3000, marks=witness("STATUS.PCIX_MODE")),
+        pytest.param("pci-x-100", 0x7000, marks=witness("STATUS.PCIXSPD")),
         ("pci-x-133", 0xB000),
     ],
 )

@@ -63,8 +63,7 @@ CONSTANT = frozenset(
         *(f"PHY:ESTATUS.1000{kind}_{duplex}" for kind in "TX" for duplex in ("HD", "FD")),
         *("PHY:PHYID1.OUI_MSB", "PHY:PHYID2.OUI_LSB", "PHY:PHYID2.MODEL", "PHY:PHYID2.REVISION"),
         *("PHY:ANER.NP_ABLE", "PHY:ANLPAR.100T4", "PHY:PSSR.CABLE_LENGTH"),
-        *("STATUS.FUNC_ID", "STATUS.TBIMODE", "STATUS.PCI66", "STATUS.BUS64"),
-        *("STATUS.PCIX_MODE", "STATUS.PCIXSPD", "EECD.EE_PRES"),
+        *("STATUS.FUNC_ID", "STATUS.TBIMODE", "EECD.EE_PRES"),
         *(
             f"MANC.{name}"
             for name in ["SMBUS_EN", "ASF_EN", "R_ON_FORCE", "TCO_RESET", "REPORT_STATUS"]
