@@ -456,7 +456,10 @@ _TRANSMIT = (
 )
 # fmt: on
 
-_NO_TCO = "SMBUS_EN and ASF_EN are 0: firmware of a management controller on the board is missing"
+_NO_TCO = (
+    "SMBUS_EN and ASF_EN are 0, the board has no management controller; what its filters pass, and "
+    "what of that the host gets, is told in Intel's TCO application notes alone (13.7.38)"
+)
 
 # --- wake-up, management ------------------------------------------------------------------------
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
 from e1000emu.faults import ABORTS, Faults, Injector
@@ -15,8 +18,19 @@ from e1000emu.recording import Kind
 from e1000emu.testing.fixtures import BENCH_MAC
 from e1000emu.testing.guest import Int, Rctl, Reg
 from tests.e1000emu.common import frame, rd, wr
-from tests.e1000emu.embed.test_record_threads import CAUSES, RX_ON, Rig, events, rig, same, traffic
+from tests.e1000emu.embed.test_record_threads import (
+    CAUSES,
+    RX_ON,
+    STEPS,
+    Rig,
+    act,
+    events,
+    rig,
+    same,
+    traffic,
+)
 from tests.e1000emu.test_faults import failing
+from tests.support import examples
 
 MS = 1_000_000
 MPC = 0x4010
@@ -330,6 +344,50 @@ def test_a_driver_that_polls_survives_all_of_it(
     assert made.server.nic.faults is not None
     assert done.nic.faults.log == made.server.nic.faults.log
     assert done.nic.faults.counts == made.server.nic.faults.counts
+
+
+FAULTS = st.builds(
+    Faults,
+    seed=st.integers(0, 9),
+    irq_lost=st.sampled_from([0.0, 0.3]),
+    irq_late=st.sampled_from([0.0, 0.5]),
+    irq_late_ns=st.sampled_from([1, MS]),
+    overrun=st.sampled_from([0.0, 0.3]),
+    writeback_ns=st.sampled_from([0, MS]),
+    abort=st.lists(st.tuples(st.sampled_from(ABORTS), st.integers(1, 9)), max_size=4).map(tuple),
+)
+
+
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    steps=STEPS,
+    more=STEPS,
+    faults=FAULTS,
+    others=FAULTS,
+    solo=st.booleans(),
+    unshared=st.booleans(),
+)
+def test_any_run_of_a_worker_that_fails_is_the_same_again(
+    steps: list[tuple[str, int, int]],
+    more: list[tuple[str, int, int]],
+    faults: Faults,
+    others: Faults,
+    solo: bool,
+    unshared: bool,
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "x"
+        with rig(path, solo=solo, faults=faults, by_message=unshared) as made:
+            injector = made.server.nic.faults
+            assert injector is not None
+            act(made, steps)
+            with made.clock.lock, made.server.guard:
+                injector.change(others)
+            act(made, more)
+        done = same(path, made.state)
+        assert done.nic is not None
+        assert done.nic.faults is not None
+        assert (done.nic.faults.counts, done.nic.faults.log) == (injector.counts, injector.log)
 
 
 def test_python_has_its_frames_once(tmp_path: Path) -> None:

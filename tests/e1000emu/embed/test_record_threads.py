@@ -472,6 +472,28 @@ STEPS = st.lists(
 )
 
 
+def act(made: Rig, steps: list[tuple[str, int, int]]) -> None:
+    for what, a, b in steps:
+        match what:
+            case "write":
+                made.client.bar_write(0, a & ~3, b, 4)
+            case "read":
+                made.client.bar_read(0, a & ~3, 4)
+            case "frames":
+                made.give(*[frame(a)] * b)
+            case "send":
+                made.rings.reap()
+                for _ in range(min(b, made.rings.tx_unused())):
+                    made.rings.post_legacy(frame(a))
+                made.client.bar_write(0, Reg.TDT, made.rings.tx.next_to_use, 4)
+            case "pause":
+                with made.clock.lock, made.server.guard:
+                    made.server.nic.pause()
+                    made.server.nic.resume()
+            case _:
+                made.wait(a)
+
+
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, solo=st.booleans())
 def test_any_run_of_a_worker_is_the_same_again(
@@ -480,25 +502,7 @@ def test_any_run_of_a_worker_is_the_same_again(
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "x"
         with rig(path, solo=solo) as made:
-            for what, a, b in steps:
-                match what:
-                    case "write":
-                        made.client.bar_write(0, a & ~3, b, 4)
-                    case "read":
-                        made.client.bar_read(0, a & ~3, 4)
-                    case "frames":
-                        made.give(*[frame(a)] * b)
-                    case "send":
-                        made.rings.reap()
-                        for _ in range(min(b, made.rings.tx_unused())):
-                            made.rings.post_legacy(frame(a))
-                        made.client.bar_write(0, Reg.TDT, made.rings.tx.next_to_use, 4)
-                    case "pause":
-                        with made.clock.lock, made.server.guard:
-                            made.server.nic.pause()
-                            made.server.nic.resume()
-                    case _:
-                        made.wait(a)
+            act(made, steps)
         same(path, made.state)
 
 
