@@ -43,14 +43,15 @@ export PYTHONDONTWRITEBYTECODE :=
 # What Cython wrote is kept: another interpreter, a sanitizer and the packages take it from there.
 export E1000EMU_CYTHON_CACHE ?= $(CURDIR)/.cache/cython
 JOBS ?= 2
-GUESTS ?= $(shell echo $$(( 2 * $(JOBS) )))
+# Tests wait for a guest, a child or a clock for much of their time: two for each processor keep it busy.
+WORKERS ?= $(shell echo $$(( 2 * $(JOBS) )))
 TESTS ?= tests
 PYTEST ?=
 # The stack's tests run twice, first with its sources uncompiled and a third of the examples;
 # `make test UNCOMPILED=` leaves that out.
 UNCOMPILED ?= tests/stack
 # Options of pytest-xdist; `make test XDIST=` runs in one process, as a debugger wants it.
-XDIST ?= -n $(JOBS) --dist loadgroup
+XDIST ?= -n $(WORKERS) --dist loadgroup
 DEMO ?=
 BENCH ?=
 # A guest's Linux is fetched and booted by `make test-guest` only, the packages built by
@@ -120,13 +121,12 @@ test: build $(VENV)/.packages-test
 	    $(PY) -m pytest $(XDIST) $(PYTEST) $(UNCOMPILED)))
 	@$(PY) -m pytest $(XDIST) $(PYTEST) $(APART) $(TESTS)
 
-# Without what a guest needs the tests say so themselves: skipped, or failed in CI. Guests sleep for
-# much of their time, so twice as many workers as elsewhere keep the processors busy.
+# Without what a guest needs the tests say so themselves: skipped, or failed in CI.
 test-guest: build $(VENV)/.packages-test
 	@scripts/system-packages guest
 	@for kernel in bookworm trixie trixie-backports; do \
 	    $(VENV)/bin/e1000emu guest --prepare-only --kernel $$kernel || true; done
-	@$(PY) -m pytest $(subst -n $(JOBS),-n $(GUESTS),$(XDIST)) $(PYTEST) tests/guest
+	@$(PY) -m pytest $(XDIST) $(PYTEST) tests/guest
 
 test-dist: build $(VENV)/.packages-test $(VENV)/.packages-dist
 	@$(PY) -m pytest $(PYTEST) tests/dist
@@ -163,7 +163,7 @@ dist: $(VENV)/.packages-build $(VENV)/.packages-dist
 
 # The sanitizers get a copy of the tree, so that their modules never meet the ones in place.
 test-asan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
-	@VENV=$(VENV) JOBS=$(JOBS) scripts/test-asan $(PYTEST)
+	@VENV=$(VENV) WORKERS=$(WORKERS) scripts/test-asan $(PYTEST)
 
 test-tsan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
 	@VENV=$(VENV) JOBS=$(JOBS) scripts/test-tsan $(PYTEST)
