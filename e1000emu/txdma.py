@@ -34,7 +34,6 @@ DPP, EN = TXDMAC.mask("DPP"), TCTL.mask("EN")
 TSMT, TSPBP = TSPMT.field("TSMT"), TSPMT.field("TSPBP")
 WORD, HEADER, DESCRIPTOR = 8, 16, 16
 """Bytes of a word of the FIFO, of what stands before a frame in it, of a descriptor."""
-FCS = 4
 UNLIMITED = 1 << 32
 ON_THE_WIRE = -1
 """In place of a time: the wire says itself when a frame is over (`links.hub.Station.over`)."""
@@ -255,7 +254,7 @@ class TransmitDma:
         self._words -= words_of(len(data))
         self.show()
         if self._tx.loop is not None or getattr(self._nic.link, "station", None) is None:
-            self._engine.count(data[:-FCS] if flags & FB_HAS_FCS else data)
+            self._engine.count(data, bool(flags & FB_HAS_FCS))
 
     # --- the bus ---------------------------------------------------------------------------------
 

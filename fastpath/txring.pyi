@@ -81,8 +81,8 @@ class TxEngine:
     uncounted: bool
     """Frames that leave are not counted: the wire, which may give them up, says so by `count`.
     reset() keeps it."""
-    def count(self, frame: bytes) -> None:
-        """Count a frame (without FCS) that the wire has taken at last."""
+    def count(self, frame: bytes, with_fcs: bool = False) -> None:
+        """Count a frame that the wire has taken at last; its FCS is behind it, or not."""
     def repay(self) -> int:
         """Write back what WTHRESH has held: a delay has ended. TXDW or RUN_DELAYED, 0 for none."""
     def run(self, batch: FrameBatch, max_frames: int = 256) -> int:

@@ -497,10 +497,10 @@ cdef class TxEngine:
         if not self.uncounted:
             self._count(p, n + (4 if ifcs else 0), 1)
 
-    def count(self, bytes frame not None):
-        """Count a frame (without FCS) that the wire has taken at last: see `uncounted`."""
+    def count(self, bytes frame not None, bint with_fcs=False):
+        """Count a frame that the wire has taken at last: see `uncounted`."""
         cdef uint64_t *v = self.stats.v
-        cdef uint32_t wire = <uint32_t>len(frame) + 4
+        cdef uint32_t wire = <uint32_t>len(frame) + (0 if with_fcs else 4)
         st_add(v, ST_TOT, wire)
         if wire >= 64:
             st_add(v, ST_TPT, 1)
