@@ -17,6 +17,7 @@ from tests.guest.setup import (
     frame,
     on_parts,
     ping,
+    self_test,
     statistics,
     tcp_from_peer,
     tcp_to_peer,
@@ -25,7 +26,6 @@ from tests.guest.setup import (
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
-SELF_TESTS = ("Register", "Eeprom", "Interrupt", "Loopback", "Link")
 MULTICAST = bytes.fromhex("01005e0a0b0c")
 STRANGER = bytes.fromhex("525400aabbcc")
 
@@ -46,13 +46,6 @@ def guest(on_tap: OnTap):
 def reload(on_tap: OnTap, parameters: str = "") -> None:
     driver = on_tap.driver
     on_tap.guest.run(f"rmmod {driver} && modprobe {driver} {parameters}").check()
-
-
-def self_test(guest, mode: str) -> None:
-    text = guest.run(f"ethtool -t eth0 {mode}").stdout
-    assert "The test result is PASS" in text
-    results = dict(re.findall(r"^(\w+) test\s+\(\S+\)\s+(\d+)", text, re.M))
-    assert results == dict.fromkeys(SELF_TESTS, "0"), text
 
 
 def test_probe_finds_the_part(on_tap, guest, model):
