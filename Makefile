@@ -102,7 +102,7 @@ bench: build
 bench-record: build
 	@scripts/system-packages peers
 	@$(PIP) "PyTCP>=2.7.6" 2>/dev/null || echo "bench-record: without PyTCP" >&2
-	@$(VENV)/bin/e1000emu bench --quick --all --peers --record benchmarks/recorded.json $(BENCH)
+	@$(VENV)/bin/e1000emu bench --quick --rounds 11 --all --peers --record benchmarks/recorded.json $(BENCH)
 	@$(PY) docs/generate.py
 
 # What `python -m pytest benchmarks --benchmark-only` runs; PYTEST=--benchmark-save=NAME and so on.
