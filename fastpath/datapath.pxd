@@ -31,7 +31,7 @@ cdef class DataPath(Worker):
     cdef int asleep             # the thread of `run`: AWAKE, ASLEEP or TAKEN
     cdef int wanted             # from `enter` to `leave` it does not turn
     cdef int still              # RUNS, PAUSED: rings and wire are someone else's for now, HALTED
-    cdef bint tx_stuck, rx_paused
+    cdef bint tx_stuck, rx_paused, noticing
     cdef bint bell              # a doorbell was served; for the thread that did
     cdef int tx_left            # frames of txb that the wire has not taken yet
     cdef int rx_left            # frames of rxb that are not done

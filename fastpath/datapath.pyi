@@ -135,7 +135,8 @@ class DataPath:
     def take_notices(self) -> tuple[int, int, int, int]:
         """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the TAP).
 
-        They are cleared.  Hold the path.
+        They are cleared.  Hold the path for this alone: a ring that cannot go on, at an address
+        where no memory is perhaps, does not try again after it as after other holders.
         """
     def receive_control(self) -> None:
         """Give the batch with a MAC control frame in it to `Nic.receive`.  Hold the path."""

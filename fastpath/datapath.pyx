@@ -307,7 +307,9 @@ cdef class DataPath(Worker):
         return self
 
     def __exit__(self, *exc):
-        self.tx_stuck = False
+        if not self.noticing:
+            self.tx_stuck = False       # whatever kept the ring from going on may have changed
+        self.noticing = False
         e1k_unlock(&self.mutex)
         self.look_again()
 
@@ -343,7 +345,9 @@ cdef class DataPath(Worker):
 
     def take_notices(self):
         """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the wire) since
-        the last call. Hold the path."""
+        the last call. Hold the path for this alone: a ring that cannot go on does not try
+        again."""
+        self.noticing = True
         e1k_event_clear(self.notice_fd)
         out = self.notices, self.tx_flags, self.rx_causes, self.link_errno
         self.notices = self.tx_flags = self.rx_causes = 0

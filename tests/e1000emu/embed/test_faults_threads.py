@@ -74,12 +74,21 @@ def change(made: Rig, **what: Any) -> None:
 
 def send(made: Rig, first: int, count: int, *, at_once: bool) -> None:
     """Post frames, with one doorbell or one each, and let them leave."""
-    rings = made.rings
+    rings, count_of = made.rings, made.server.nic.misuse.count
+    aborts = count_of("tx-abort")
+
+    def gone() -> bool:
+        nonlocal aborts
+        if count_of("tx-abort") != aborts:  # the ring stands still until the next doorbell
+            aborts = count_of("tx-abort")
+            rings.kick()
+        return rings.read(Reg.TDH) == rings.read(Reg.TDT)
+
     for n in range(first, first + count):
         rings.post_legacy(numbered(n))
         if not at_once or n == first + count - 1:
             rings.kick()
-            made.until(lambda: rings.read(Reg.TDH) == rings.read(Reg.TDT))
+            made.until(gone)
     rings.reap()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -580,7 +581,9 @@ def test_a_register_that_needs_python_is_not_hot(busy: Path, tmp_path: Path) -> 
 
 
 def test_a_recording_of_version_1_has_no_workers(busy: Path, tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(busy.read_bytes().replace(b"recording 3\n", b"recording 1\n", 1))
+    old, count = re.subn(rb"recording \d+\n", b"recording 1\n", busy.read_bytes(), count=1)
+    assert count == 1
+    (tmp_path / "x").write_bytes(old)
     with pytest.raises(RecordingError, match=r"\(HOT_READ\) is not of version 1|\(HOT_WRITE\)"):
         replay(tmp_path / "x")
 

@@ -295,6 +295,20 @@ def test_a_wire_without_room_holds_the_ring_back_and_loses_none(rig: Rig) -> Non
     assert rig.server.data.counters()["refused"] == 0
 
 
+def test_a_ring_where_no_memory_is_waits_for_the_driver(rig: Rig) -> None:
+    client, rings = rig.up()
+    engine = rig.server.nic.tx.engine
+    rings.write(Reg.TDBAH, 0x7FFF)
+    rings.post_legacy(frame(1))
+    rings.kick()
+    rig.until(client, lambda: engine.desc_aborts > 0)
+    end = time.monotonic_ns() + 50_000_000
+    rig.until(client, lambda: time.monotonic_ns() > end)
+    assert engine.desc_aborts <= 2  # once more when the worker had not gone to sleep yet
+    rings.write(Reg.TDBAH, 0)
+    assert rig.wire(client, 1) == [frame(1)]
+
+
 def test_loopback_stays_inside(rig: Rig) -> None:
     client, rings = rig.up()
     rings.write(Reg.RCTL, Rctl.EN | Rctl.BAM | Rctl.SECRC | 1 << 6)  # LBM: MAC
