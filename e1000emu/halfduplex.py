@@ -75,9 +75,9 @@ class HalfDuplex(Station):
         """Count ECOL, whatever CT is (13.7.7)."""
         self._count("ECOL")
 
-    def sent(self, collisions: int, frame: bytes) -> None:
+    def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
         """Count the frame, and in SCC or MCC (13.7.6, 13.7.8)."""
-        self._engine.count(frame)
+        self._engine.count(frame, with_fcs)
         if collisions == ONE:
             self._count("SCC")
         elif collisions in SEVERAL:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import BaseLink, whole
+from fastpath.batch import FB_HAS_FCS
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, TimerHandle
@@ -59,8 +60,8 @@ class Station:
     def excessive(self) -> None:
         """The sixteenth collision of a frame."""
 
-    def sent(self, collisions: int, frame: bytes) -> None:
-        """A frame went through after so many collisions."""
+    def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
+        """A frame went through after so many collisions; `with_fcs`: its own FCS is part of it."""
 
     def over(self) -> None:
         """A frame is no more tried: it went through, or was given up."""
@@ -114,9 +115,9 @@ class RelayedStation(Station):
         """The sixteenth."""
         self._tell("excessive", self._station.excessive)
 
-    def sent(self, collisions: int, frame: bytes) -> None:
+    def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
         """A frame went through."""
-        self._tell("sent", self._station.sent, collisions, frame)
+        self._tell("sent", self._station.sent, collisions, frame, with_fcs)
 
     def over(self) -> None:
         """A frame is no more tried."""
@@ -126,10 +127,10 @@ class RelayedStation(Station):
 class _Sending:
     """A frame on the wire."""
 
-    __slots__ = ("end_ns", "frame", "port", "spoiled", "start_ns", "stopped", "timer")
+    __slots__ = ("end_ns", "flags", "frame", "port", "spoiled", "start_ns", "stopped", "timer")
 
-    def __init__(self, port: HubPort, frame: bytes, start_ns: int, end_ns: int) -> None:
-        self.port, self.frame = port, frame
+    def __init__(self, port: HubPort, frame: bytes, flags: int, start_ns: int, end_ns: int) -> None:
+        self.port, self.frame, self.flags = port, frame, flags
         self.start_ns, self.end_ns = start_ns, end_ns
         self.spoiled = self.stopped = False
         self.timer: TimerHandle | None = None
@@ -149,7 +150,8 @@ class HubPort(BaseLink):
         self.gap_bytes = GAP_BYTES
         """The gap after a frame of one's own; a NIC sets it."""
         self._random = random.Random(f"{seed}/{number}")
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, int]] = deque()
+        """Frames, and their FB_* flags."""
         self._starved = False
         self._sending: _Sending | None = None
         self._timer: TimerHandle | None = None
@@ -186,16 +188,16 @@ class HubPort(BaseLink):
         """Send the frames when the wire lets us. Takes ownership of `batch`."""
         self.stats.tx_frames += len(batch)
         self.stats.tx_bytes += batch.nbytes
-        self._queue.extend(bytes(batch[i]) for i in range(len(batch)))
+        self._queue.extend((bytes(batch[i]), batch.flags(i)) for i in range(len(batch)))
         pool.put(batch)
         self._go()
 
-    def hear(self, frame: bytes) -> None:
+    def hear(self, frame: bytes, flags: int) -> None:
         """A whole frame has come in."""
         if self.port is None:
             return
         batch = pool.get()
-        batch.append(frame)
+        batch.append(frame, flags)
         self.stats.rx_frames += 1
         self.stats.rx_bytes += len(frame)
         self.port.receive(batch, 0, False)
@@ -232,7 +234,7 @@ class HubPort(BaseLink):
         if ready > now:
             self._later(ready)
         else:
-            self._sending = self.hub.start(self, self._queue[0], now)
+            self._sending = self.hub.start(self, *self._queue[0], now)
 
     def ignores(self, begin_ns: int) -> bool:
         """Return whether a carrier from `begin_ns` on comes too late to start the gap anew."""
@@ -275,7 +277,8 @@ class HubPort(BaseLink):
         """Our frame is over, whole or not."""
         self._sending = None
         if not sending.stopped and self._queue:
-            self.station.sent(self._collisions, self._queue[0])
+            frame, flags = self._queue[0]
+            self.station.sent(self._collisions, frame, bool(flags & FB_HAS_FCS))
             self._done()
         gap_ns = self.hub.bytes_ns(self.gap_bytes)
         self._ready_ns = max(self._ready_ns, sending.end_ns + gap_ns)
@@ -333,10 +336,11 @@ class Hub:
                 return True
         return False
 
-    def start(self, port: HubPort, frame: bytes, now_ns: int) -> _Sending:
+    def start(self, port: HubPort, frame: bytes, flags: int, now_ns: int) -> _Sending:
         """Put a frame on the wire; whoever is there already, or on the way, collides with it."""
-        length = self.bytes_ns(PREAMBLE_BYTES + len(frame) + FCS_BYTES)
-        new = _Sending(port, frame, now_ns, now_ns + length)
+        fcs = 0 if flags & FB_HAS_FCS else FCS_BYTES
+        length = self.bytes_ns(PREAMBLE_BYTES + len(frame) + fcs)
+        new = _Sending(port, frame, flags, now_ns, now_ns + length)
         for old in self._wire:
             if old.port is port or now_ns >= old.end_ns + self.delay_ns:
                 continue
@@ -377,4 +381,4 @@ class Hub:
                 continue
             port.silence(now, all_silent=not self.heard(port, now))
             if not sending.spoiled and not sending.stopped:
-                port.hear(sending.frame)
+                port.hear(sending.frame, sending.flags)

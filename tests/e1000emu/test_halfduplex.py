@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zlib import crc32
 
 import pytest
 
@@ -12,7 +13,7 @@ from e1000emu.links.base import Middleware
 from e1000emu.links.hub import HubPort
 from e1000emu.nic import Nic
 from e1000emu.testing.fixtures import enable_bus_master
-from e1000emu.testing.guest import GuestRings
+from e1000emu.testing.guest import GuestRings, TxCmd
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.dma import DmaTable, HostMemory
 from tests.e1000emu.common import PEER, frame, rd, running, wr
@@ -208,10 +209,10 @@ def jammed(hub: Hub) -> None:
     """Let somebody begin together with every frame of the first NIC."""
     start = hub.start
 
-    def together(port: HubPort, data: bytes, now_ns: int) -> object:
-        sending = start(port, data, now_ns)
+    def together(port: HubPort, data: bytes, flags: int, now_ns: int) -> object:
+        sending = start(port, data, flags, now_ns)
         if port is hub.ports[0]:
-            start(hub.ports[1], frame(), now_ns)
+            start(hub.ports[1], frame(), 0, now_ns)
         return sending
 
     hub.start = together  # type: ignore[method-assign, assignment]
@@ -237,6 +238,19 @@ def test_a_frame_that_is_given_up_is_no_frame_sent() -> None:
     both.clock.run_for(1_000_000_000)
     assert both.counters(0) == dict.fromkeys(COUNTERS, 0) | {"ECOL": 1, "COLC": 16}
     assert [rd(nic, name) for name in SENT] == [0] * 6
+
+
+def test_a_frame_with_its_own_fcs_is_as_long_at_a_hub_as_with_the_macs() -> None:
+    both = two()
+    (nic, far), (guest, other) = both.nics, both.guests
+    plain = frame(60, PEER)
+    guest.post_legacy(plain + crc32(plain).to_bytes(4, "little"), cmd=TxCmd.EOP | TxCmd.RS)
+    guest.post_legacy(plain)
+    wr(nic, "TDT", guest.tx.next_to_use)
+    both.clock.run_for(1_000_000)
+    assert (rd(nic, "GPTC"), rd(nic, "GOTCL"), rd(nic, "GOTCH")) == (2, 128, 0)
+    assert [one.data for one in other.receive()] == [plain, plain]
+    assert (rd(far, "GPRC"), rd(far, "GORCL"), rd(far, "CRCERRS")) == (2, 128, 0)
 
 
 def test_a_looped_frame_counts_at_a_hub_too() -> None:
