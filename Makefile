@@ -57,7 +57,7 @@ BENCH ?=
 # A guest's Linux is fetched and booted by `make test-guest` only, the packages built by
 # `make test-dist`; tests/docs wants the built site.
 APART := $(foreach dir,tests/guest tests/dist tests/docs,$(if $(findstring $(dir),$(TESTS)),,--ignore=$(dir)))
-SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -d build/doctrees docs site
+SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -j $(JOBS) -d build/doctrees docs site
 
 .PHONY: build demo test test-guest test-dist bench bench-pytest bench-record bench-guest docs docs-check dist lint types test-asan test-tsan clean format
 
@@ -166,7 +166,7 @@ test-asan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
 	@VENV=$(VENV) WORKERS=$(WORKERS) scripts/test-asan $(PYTEST)
 
 test-tsan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
-	@VENV=$(VENV) JOBS=$(JOBS) scripts/test-tsan $(PYTEST)
+	@VENV=$(VENV) WORKERS=$(WORKERS) scripts/test-tsan $(PYTEST)
 
 clean:
 	rm -rf build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

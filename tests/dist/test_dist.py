@@ -1,7 +1,8 @@
-"""The wheel and the source distribution, each in an empty environment outside the tree.
+"""The wheel, made of the source distribution, in an empty environment outside the tree.
 
-`make test-dist` runs these; `make test` leaves them out, since all is compiled twice. What works in
-the tree proves little for a package: a file that MANIFEST.in or setup.py forgets is still there.
+`make test-dist` runs these; `make test` leaves them out, since all is compiled once more. What
+works in the tree proves little for a package: a file that MANIFEST.in or setup.py forgets is still
+there.
 """
 
 from __future__ import annotations
@@ -61,9 +62,15 @@ def run(*words: str | Path, cwd: Path, path: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the wheel and the source distribution."""
+    """A directory with the source distribution, and the wheel that pip makes of that alone.
+
+    It does so as for who installs the former: in an environment that has what pyproject.toml names.
+    """
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out)
+    words = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", out, ROOT]
+    run(*words, cwd=out)
+    words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", out]
+    run(*words, one(out, "*.tar.gz"), cwd=out)
     return out
 
 
@@ -91,15 +98,12 @@ class Installed:
         return run(self.bin / "python", *words, cwd=cwd)
 
 
-@pytest.fixture(scope="module", params=["wheel", "sdist"])
-def installed(
-    request: pytest.FixtureRequest, packages: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Installed:
-    directory = tmp_path_factory.mktemp(f"env-{request.param}")
+@pytest.fixture(scope="module")
+def installed(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    directory = tmp_path_factory.mktemp("env")
     run(sys.executable, "-m", "venv", directory, cwd=directory)
     made = Installed(directory)
-    package = one(packages, "*.whl" if request.param == "wheel" else "*.tar.gz")
-    made.python("-m", "pip", "install", "-q", package, cwd=directory)
+    made.python("-m", "pip", "install", "-q", one(packages, "*.whl"), cwd=directory)
     return made
 
 
