@@ -31,13 +31,29 @@ def directives(debug: bool = False) -> dict[str, object]:
 OPTIMIZE = {"hot": "-O2", "": "-O1", "cold": "-Og", "state": "-O2"}
 
 # What stands before a function that takes a Python caller's arguments apart (atimport.py): a fifth
-# of the compiler's time in a hot module, for what compiled callers pass by.
+# of the compiler's time in a hot module, for what compiled callers pass by. Not in CALLED, where
+# each packet comes by such functions: handlers that a field holds, a socket's own methods.
 WRAPPER = {
     "hot": '__attribute__((cold,optimize("Og")))',
     "": '__attribute__((cold,optimize("Og")))',
     "cold": "__attribute__((cold))",
 }
-CALLED = {"stack.socket"}
+CALLED = {
+    "stack.core.iov",
+    "stack.core.irq",
+    "stack.core.napi",
+    "stack.core.sock",
+    "stack.core.socket",
+    "stack.core.softirq",
+    "stack.core.wait",
+    "stack.ethernet.eth",
+    "stack.inet.tcp_recvmsg",
+    "stack.inet.tcp_sendmsg",
+    "stack.inet.tcp_timer",
+    "stack.ipv4.tcp_ipv4",
+    "stack.ipv6.tcp_ipv6",
+    "stack.socket",
+}
 
 # The C compiler's options, beside those of all modules. The last two: names of fields, and macros
 # of some compilers.
