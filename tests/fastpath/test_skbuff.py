@@ -3,6 +3,7 @@
 import gc
 import random
 import weakref
+from functools import lru_cache
 from types import BuiltinFunctionType
 from typing import Any
 
@@ -35,6 +36,7 @@ def pages(mem: HostMemory) -> S.SkbPool:
     return S.SkbPool(mem, 4096, 200)
 
 
+@lru_cache(maxsize=8)
 def pattern(n: int, start: int = 0) -> bytes:
     return bytes((start + i * 7 + (i >> 8)) & 0xFF for i in range(n))
 

@@ -37,7 +37,7 @@ class Count(Station):
     def excessive(self) -> None:
         self.said.append("excessive")
 
-    def sent(self, collisions: int, frame: bytes) -> None:
+    def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
         self.said.append(f"sent {collisions}")
 
 
@@ -190,7 +190,7 @@ def test_a_frame_is_given_up_after_its_retries(retries: int) -> None:
     def in_the_way(*args: object) -> object:
         sending = start(*args)  # type: ignore[arg-type]
         if args[0] is port:
-            start(rig.hub.ports[1], b"x" * 10, rig.clock.now_ns())
+            start(rig.hub.ports[1], b"x" * 10, 0, rig.clock.now_ns())
         return sending
 
     port.hub.start = in_the_way  # type: ignore[method-assign, assignment]
