@@ -12,6 +12,7 @@ never gets what software writes there, and software never sees what the device p
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import product
@@ -99,6 +100,7 @@ class Place(NamedTuple):
     field: Field
 
 
+@functools.cache
 def fields_to_witness() -> dict[str, Place]:
     """Return every field that claims to act, by name."""
     return {
