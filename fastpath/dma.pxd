@@ -62,6 +62,13 @@ cdef inline uint8_t *dma_resolve(dma_table *t, uint64_t addr, uint64_t n,
     t.last = lo - 1
     return r.ptr + off
 
+# Where [addr, addr+n) lies in `r`, NULL when it does not or the direction is not allowed: for loops
+# that keep the region at hand.
+cdef inline uint8_t *dma_within(const dma_region *r, uint64_t addr, uint64_t n,
+                                uint32_t need) noexcept nogil:
+    cdef uint64_t off = addr - r.base
+    return r.ptr + off if off < r.len and n <= r.len - off and r.flags & need else NULL
+
 # Gather/scatter over adjacent regions; unmapped bytes read 0xFF, written bytes vanish, aborts += 1,
 # -1.
 cdef int dma_read(dma_table *t, uint64_t addr, uint8_t *dst, size_t n) noexcept nogil

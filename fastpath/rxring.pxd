@@ -31,15 +31,6 @@ cdef struct rx_state:
     uint32_t fifo_off           # bytes of the FIFO's first frame that are in host memory already
     uint32_t owed               # WTHRESH: descriptors behind head that have no DD yet
 
-# What the last descriptor of a frame will say.
-cdef struct rx_meta:
-    uint32_t len                # bytes stored
-    uint16_t csum               # packet checksum, for the first descriptor
-    uint16_t special
-    uint8_t status
-    uint8_t errors
-    uint16_t reserved
-
 # What the receiver knows of a frame that waits in the packet buffer.
 cdef struct rx_waiting:
     uint32_t len                # bytes, the FCS behind them not counted
@@ -93,20 +84,23 @@ cdef class RxEngine:
     cdef uint32_t _free_now(self) noexcept nogil
     cdef bint _wants(self) noexcept nogil
     cdef void _more(self) noexcept nogil
-    cdef void _next(self) noexcept nogil
+    cdef void _advance(self, uint32_t count) noexcept nogil
+    cdef uint32_t _stretch(self) noexcept nogil
     cdef bint _here(self) noexcept nogil
     cdef void _decode(self) noexcept nogil
     cdef void _begin(self) noexcept nogil
     cdef void _end(self) noexcept nogil
     cdef int _receive(self, FrameBatch b, int start, bint hold) noexcept nogil
+    cdef int _straight(self, FrameBatch b, int start) noexcept nogil
     cdef bint _frame(self, const uint8_t *p, uint32_t n, uint32_t fflags, bint hold) noexcept nogil
-    cdef void _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs,
-                     int verdict,
-                     rx_meta *m) noexcept nogil
-    cdef uint32_t _store(self, const uint8_t *image, const rx_meta *m, uint32_t off) noexcept nogil
+    cdef uint64_t _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs,
+                         int verdict) noexcept nogil
+    cdef uint64_t _packet_sum(self, const uint8_t *image, uint32_t size,
+                              uint64_t acc) noexcept nogil
+    cdef uint32_t _store(self, const uint8_t *image, uint64_t last, uint32_t off) noexcept nogil
     cdef bint _writeback(self, uint64_t q) noexcept nogil
     cdef bint _repay(self, uint32_t head) noexcept nogil
-    cdef void _errors_of(self, uint32_t fflags, rx_meta *m) noexcept nogil
+    cdef uint64_t _errors_of(self, uint32_t fflags) noexcept nogil
     cdef void _record(self, const uint8_t *p, uint32_t n, const uint8_t *fcs,
                       uint32_t fflags) noexcept nogil
     cdef void _write(self, const uint8_t *p, uint32_t n, const uint8_t *fcs,
@@ -117,6 +111,5 @@ cdef class RxEngine:
     cdef int _drain(self) noexcept nogil
     cdef int _kick(self) noexcept nogil
     cdef void _empty(self) noexcept nogil
-    cdef void _total(self, uint32_t wire) noexcept nogil
     cdef void _good(self, uint32_t wire, int verdict) noexcept nogil
     cdef void _errors(self, uint32_t wire, uint32_t fflags, bint wrong_size) noexcept nogil

@@ -4,9 +4,10 @@ back, statistics.
 
 A frame that passes goes through the packet buffer (`fastpath.pktbuf`) and is turned into its
 *image*, the bytes that go to host memory (tag stripped, FCS appended) plus what the last descriptor
-will say. An image goes straight into the buffer when one descriptor holds it; otherwise it is split
-over descriptors. A frame that finds none waits in the FIFO, and one that the FIFO has no room for
-is missed, or waits with a link that holds.
+will say. Images that go straight into one buffer each are made in a loop of their own, `_straight`,
+which looks up where `_advance` has more to do than to count. Any other is split over descriptors.
+A frame that finds none waits in the FIFO, and one that the FIFO has no room for is missed, or waits
+with a link that holds.
 
 Sources: SDM 3.2 (reception), 9.2-9.3 (VLAN), 13.4.16 PBA, 13.4.22 RCTL, 13.4.47 RXCSUM, 13.7
 (statistics).
@@ -17,15 +18,18 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastpath.batch cimport (FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR,
-                             FrameBatch)
+                             FrameBatch, frame_meta)
 from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.desccache cimport (
     dc_at, dc_bytes, dc_fetch, dc_load, dc_trim, dc_turn, dc_wants,
 )
 from fastpath.dma cimport (
+    DMA_WRITABLE,
     DmaTable,
+    dma_region,
     dma_report,
     dma_resolve,
+    dma_within,
     dma_write,
     dma_write_half,
 )
@@ -52,6 +56,7 @@ cdef extern from "bytes.h" nogil:
     void st32le(void *p, uint32_t v)
     uint32_t sum16(const uint8_t *p, size_t n)
     uint64_t sum_raw(const uint8_t *p, size_t n)
+    uint64_t sum_less(uint64_t a, uint64_t b)
     uint32_t sum_host(uint64_t raw)
     uint32_t raw16(uint16_t v)
     uint32_t fold16(uint64_t acc)
@@ -257,15 +262,25 @@ cdef class RxEngine:
         """There is a descriptor to fill."""
         return self.usable and self.chip.have
 
-    cdef inline void _next(self) noexcept nogil:
-        """The descriptor at head is written: go on to the one behind."""
-        self.head = self.head + 1 if self.head + 1 < self.n else 0
-        self.free -= 1
-        self.chip.have -= 1
+    cdef inline void _advance(self, uint32_t count) noexcept nogil:
+        """So many descriptors from head on are written: go on to the one behind. `count` is 1, or
+        no more than `_stretch` allows."""
+        self.head = self.head + count if self.head + count < self.n else 0
+        self.free -= count
+        self.chip.have -= count
         if self.chip.have < self.chip.low:
             self._more()
         if self.free == self.low:
             self.s.causes |= RXDMT0
+
+    cdef inline uint32_t _stretch(self) noexcept nogil:
+        """Descriptors before the next one that asks more of `_advance` than to count, with it: the
+        last of the ring, or of those that need no fetch, or the one before RXDMT0."""
+        cdef uint32_t out = self.n - self.head
+        if self.chip.have <= self.chip.low:
+            return 1
+        out = min(out, self.chip.have - self.chip.low + 1)
+        return min(out, self.free - self.low) if self.free > self.low else out
 
     def take_causes(self):
         """Return `causes` and clear it."""
@@ -376,6 +391,10 @@ cdef class RxEngine:
         if self.fifo.count:
             self._drain()
         while i < b.n:
+            if self.whole and not self.fifo.count:
+                i = self._straight(b, i)
+                if i == b.n:
+                    break
             if not self._frame(b.arena + b.f[i].off, b.f[i].len, b.f[i].flags, hold):
                 break
             i += 1
@@ -391,17 +410,80 @@ cdef class RxEngine:
                 st_add(v, ST_PRC64 + k, self.acc.bucket[k])
         return i
 
+    cdef int _straight(self, FrameBatch b, int start) noexcept nogil:
+        """Take frames from `start` on as long as they are good, of the usual size, and go into one
+        buffer each. The index of the first that does not: nothing was done with that one."""
+        cdef const frame_meta *f = &b.f[start]
+        cdef const frame_meta *end = &b.f[b.n]
+        cdef dma_region room = self.dma.t.regions[self.dma.t.last]
+        cdef const uint8_t *p
+        cdef uint8_t *dst
+        cdef uint8_t small[80]
+        cdef uint64_t addr, q, wires
+        cdef uint32_t fcs = 0 if self.rctl & RCTL_SECRC else 4
+        cdef uint32_t n, k, left = 1
+        cdef int verdict
+        while f < end and self._here():
+            left = self._stretch()
+            wires = k = 0
+            while k < left and f < end:
+                n = f.len
+                if f.flags & (FB_HAS_FCS | FB_ERRORS) or n > SHORT - 4 or n + fcs > self.whole:
+                    break
+                p = b.arena + f.off
+                if n < 60:
+                    # a link that carries no FCS carries no padding either
+                    if not n or not self.pad_runts or 60 + fcs > self.whole:
+                        break
+                    memset(small, 0, sizeof(small))
+                    memcpy(small, p, n)
+                    p = small
+                    n = 60
+                verdict = rxf_verdict(self.accept, p, self.rctl, self.vet)
+                if not verdict & ACCEPT:
+                    break
+                addr = ld64le(dc_at(&self.chip, k))
+                if not addr:
+                    break
+                dst = dma_within(&room, addr, n + fcs, DMA_WRITABLE)
+                if dst == NULL:
+                    dst = dma_resolve(&self.dma.t, addr, n + fcs, True)
+                    if dst == NULL:
+                        break
+                    room = self.dma.t.regions[self.dma.t.last]
+                q = self._image(dst, p, n, NULL, verdict)
+                store_release_half(self.ring + <uint64_t>(self.head + k) * 16 + 8, q)
+                if <uint32_t>(q & 0xFFFF) <= self.rsrpd:
+                    self.s.causes |= SRPD
+                if self.record:
+                    self._record(p, n, NULL, f.flags)
+                n += 4
+                self.passed += pb_words(n)
+                wires += n
+                self._good(n, verdict)
+                f += 1
+                k += 1
+            if not k:
+                break
+            self.acc.total += k
+            self.acc.total_bytes += wires
+            self.acc.good += k
+            self.acc.good_bytes += wires
+            self.s.causes |= RXT0
+            self._advance(k)
+            if k < left:
+                break
+        return b.n - <int>(end - f)
+
     cdef bint _frame(self, const uint8_t *p, uint32_t n, uint32_t fflags, bint hold) noexcept nogil:
-        """One frame from the wire. False: held back, nothing was done."""
+        """One frame from the wire that does not go the way of `_straight`. False: held back,
+        nothing was done."""
         cdef rx_state *s = &self.s
         cdef uint64_t *v = self.stats.v
         cdef const uint8_t *fcs = NULL
         cdef uint8_t small[80]
-        cdef rx_meta m
-        cdef uint8_t *dst
-        cdef uint8_t *d
-        cdef uint64_t addr
-        cdef uint32_t wire, need, got, words
+        cdef uint64_t last = 0
+        cdef uint32_t wire, got, words
         cdef int verdict
         cdef bint bad, wrong_size = False
         if fflags & FB_HAS_FCS:
@@ -425,47 +507,28 @@ cdef class RxEngine:
         wire = n + 4
         verdict = rxf_verdict(self.accept, p, self.rctl, self.vet)
         bad = fflags & FB_ERRORS
-        if verdict & ACCEPT and not bad and wire - 64 <= SHORT - 64:
-            # the common case: stored where it came, or not at all
-            need = n if self.rctl & RCTL_SECRC else wire
-            if not self.fifo.count and self.chip.have and need <= self.whole:
-                d = self.ring + <uint64_t>self.head * 16
-                addr = ld64le(dc_at(&self.chip, 0))
-                dst = dma_resolve(&self.dma.t, addr, need, True) if addr else NULL
-                if dst != NULL:
-                    self._image(dst, p, n, fcs, verdict, &m)
-                    store_release_half(d + 8, m.len | <uint64_t>m.csum << 16
-                                       | <uint64_t>m.status << 32 | <uint64_t>m.errors << 40
-                                       | <uint64_t>m.special << 48)
-                    self._next()
-                    s.causes |= RXT0
-                    if m.len <= self.rsrpd:
-                        s.causes |= SRPD
-                    if self.record:
-                        self._record(p, n, fcs, fflags)
-                    self.passed += pb_words(wire)
-                    self._total(wire)
-                    self._good(wire, verdict)
-                    return True
-        elif not verdict & ACCEPT:
-            self._total(wire)
+        if not verdict & ACCEPT:
+            self.acc.total += 1
+            self.acc.total_bytes += wire
             self.frames_filtered += 1
             if fflags & FB_SYMBOL_ERR:
                 s.causes |= RXSEQ
             return True
-        else:
-            wrong_size = wire < 64 or wire > (16384 if self.rctl & RCTL_LPE else 1522)
+        if bad or wire < 64 or wire > SHORT:
+            wrong_size = wire < 64 or wire > (16384 if self.rctl & RCTL_LPE else SHORT)
             if bad or wrong_size:
                 if not self.rctl & RCTL_SBP or n > RX_MAX_IMAGE - 8 or n == 0:
-                    self._total(wire)
+                    self.acc.total += 1
+                    self.acc.total_bytes += wire
                     self._errors(wire, fflags, wrong_size)
                     self.frames_bad += 1
                     return True
-        # the general case: build the image, split it, let the rest wait
+        # build the image, split it, let the rest wait
         words = pb_words(wire)
         if self.fifo.fill + words > self.fifo.size and hold and words <= self.fifo.size:
             return False
-        self._total(wire)
+        self.acc.total += 1
+        self.acc.total_bytes += wire
         if bad or wrong_size:
             self._errors(wire, fflags, wrong_size)
             self.frames_bad += 1
@@ -479,28 +542,31 @@ cdef class RxEngine:
             return True
         got = 0
         if not self.fifo.count and self._here():
-            self._image(self.scratch, p, n, fcs, verdict, &m)
-            self._errors_of(fflags, &m)
-            got = self._store(self.scratch, &m, 0)
-            if got >= m.len:
+            last = self._image(self.scratch, p, n, fcs, verdict) | self._errors_of(fflags)
+            got = self._store(self.scratch, last, 0)
+            if got >= last & 0xFFFF:
                 if self.record:
                     self._record(p, n, fcs, fflags)
                 self.passed += words
-        if not got or got < m.len:
+        if not got or got < last & 0xFFFF:
             self._push(p, n, fcs, fflags, verdict)
             s.fifo_off = got if self.fifo.count == 1 else s.fifo_off
         if not bad and not wrong_size:
+            self.acc.good += 1
+            self.acc.good_bytes += wire
             self._good(wire, verdict)
         return True
 
-    cdef void _errors_of(self, uint32_t fflags, rx_meta *m) noexcept nogil:
+    cdef uint64_t _errors_of(self, uint32_t fflags) noexcept nogil:
         """What the last descriptor says of errors that the wire has shown (SDM 3.2.3.2)."""
+        cdef uint64_t errors = 0
         if fflags & (FB_BAD_CRC | FB_ALIGN_ERR):    # an alignment error shows as CRC error
-            m.errors |= RXE_CE
+            errors |= RXE_CE
         if fflags & FB_SYMBOL_ERR:
-            m.errors |= RXE_SE | RXE_RXE
+            errors |= RXE_SE | RXE_RXE
         if fflags & FB_CARRIER_EXT:
-            m.errors |= RXE_CXE
+            errors |= RXE_CXE
+        return errors << 40
 
     cdef void _record(self, const uint8_t *p, uint32_t n, const uint8_t *fcs,
                       uint32_t fflags) noexcept nogil:
@@ -518,13 +584,7 @@ cdef class RxEngine:
             fcs = made
         self.buffer.frame(self.fifo, self.fifo.tail, p, n, fcs, fflags & FB_ERRORS)
 
-    cdef void _total(self, uint32_t wire) noexcept nogil:
-        self.acc.total += 1
-        self.acc.total_bytes += wire
-
-    cdef void _good(self, uint32_t wire, int verdict) noexcept nogil:
-        self.acc.good += 1
-        self.acc.good_bytes += wire
+    cdef inline void _good(self, uint32_t wire, int verdict) noexcept nogil:
         self.acc.bucket[st_bucket(wire)] += 1
         if verdict & (BROADCAST | MULTICAST):
             if verdict & BROADCAST:
@@ -555,97 +615,78 @@ cdef class RxEngine:
         if fflags & FB_CARRIER_EXT:
             st_add(v, ST_CEXTERR, 1)
 
-    cdef void _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs,
-                     int verdict,
-                     rx_meta *m) noexcept nogil:
-        """Copy the frame's stored bytes to `dst` while summing them, and fill in what the
-        descriptor says."""
+    cdef uint64_t _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs,
+                         int verdict) noexcept nogil:
+        """Copy the frame's stored bytes to `dst` while summing them. What the second half of its
+        last descriptor says: length, packet checksum, status, errors, special."""
         cdef const uint8_t *w = p               # image[i] == w[i] from byte 12 on
-        cdef const uint8_t *r = p               # image[i] == r[i]: sums read what is long written
-        cdef uint32_t size = n, l4 = 0, l4len = 0, pcss = self.rxcsum & 0xFF, cut, part
-        cdef uint64_t acc, pseudo = 0, ip = 0       # in the order of raw sums
+        cdef uint32_t size = n, l4 = 0, l4len = 0
+        cdef uint64_t acc, part, pseudo = 0, ip = 0     # in the order of raw sums
+        cdef uint64_t last = 0
         cdef uint32_t status = RXD_DD | RXD_EOP, errors = 0
-        cdef bint check_l4 = False
-        m.special = 0
-        m.reserved = 0
         if verdict & PIF:
             status |= RXD_PIF
         if verdict & VLAN and self.vme and n >= 18:
             status |= RXD_VP
-            m.special = ld16be(p + 14)
+            last = <uint64_t>ld16be(p + 14) << 48
             w = p + 4
-            r = dst
             size -= 4
+            memcpy(dst, p, 12)
+            acc = sum_raw(p, 12) + raw16(fold16(csum_ptr_copy(dst + 12, w + 12, size - 12, 0)))
+        elif size <= SMALL:
+            copy_bytes(dst, p, size)
+            acc = sum_raw(p, size)
+        else:
+            acc = raw16(fold16(csum_ptr_copy(dst, p, size, 0)))
         if self.rxcsum & (RXCSUM_IPOFL | RXCSUM_TUOFL):
-            check_l4 = _parse(w, size, self.rxcsum, self.vet, &status, &errors, &l4, &l4len,
-                              &pseudo, &ip)
-        if check_l4:
-            cut = l4
-        else:
-            cut = pcss if pcss < size and pcss >= 16 else 0
-            l4len = size - cut
-        if size <= SMALL:
-            # short: copy whole, sum without a call
-            if w != p:
-                memcpy(dst, p, 12)
-                memcpy(dst + 12, w + 12, size - 12)
-            else:
-                copy_bytes(dst, p, size)
-            acc = sum_raw(r + cut, l4len)
-        else:
-            if w != p:
-                memcpy(dst, p, 12)
-                # what is summed while copied begins after the addresses
-                if cut < 12:
-                    cut = 12
-                    l4len = size - 12
-                memcpy(dst + 12, w + 12, cut - 12)
-            elif cut:
-                copy_bytes(dst, p, cut)
-            acc = raw16(fold16(csum_ptr_copy(dst + cut, w + cut, l4len, 0)))
-            if cut + l4len < size:
-                memcpy(dst + cut + l4len, w + cut + l4len, size - cut - l4len)
-        if check_l4:
-            status |= RXD_TCPCS
-            if fold16(acc + pseudo) != 0xFFFF:
-                errors |= RXE_TCPE
-        if cut + l4len < size:                      # padding behind the datagram
-            part = fold16(csum_ptr(r + cut + l4len, size - cut - l4len, 0))
-            acc += raw16(sum_at(part, l4len))
+            if _parse(w, size, self.rxcsum, self.vet, &status, &errors, &l4, &l4len, &pseudo, &ip):
+                # the segment's sum is that of all without what is before it and behind it; both
+                # sums are of what was written long ago, and not of the fresh copy
+                part = sum_raw(p, 12)
+                part += ip + sum_raw(w + 12, 2) if ip else sum_raw(w + 12, l4 - 12)
+                if l4 + l4len < size:
+                    part += raw16(sum_at(fold16(csum_ptr(w + l4 + l4len, size - l4 - l4len, 0)),
+                                         l4len))
+                status |= RXD_TCPCS
+                if fold16(sum_less(acc + pseudo, part)) != 0xFFFF:
+                    errors |= RXE_TCPE
         if not self.rctl & RCTL_SECRC:
             if fcs != NULL:
                 memcpy(dst + size, fcs, 4)
             else:
                 st32le(dst + size, crc32_update(0, p, n))
-            acc += raw16(sum_at(sum16(dst + size, 4), size - cut))
+            acc += raw16(sum_at(sum16(dst + size, 4), size))
             size += 4
         # packet checksum: the complement of the sum from PCSS to the end of what is stored
         # (SDM table 3-1's note, 13.4.47)
-        if pcss >= size:
-            acc = 0
-        elif ip and pcss == 14:                     # the network header, summed already
-            acc += ip
-        elif pcss < cut:
-            if (cut - pcss) & 1:
-                acc = raw16(sum_at(sum_host(acc), 1))
-            acc += sum_raw(r + pcss, cut - pcss)
-        elif pcss > cut:
-            acc = raw16(fold16(csum_ptr(dst + pcss, size - pcss, 0)))
-        m.csum = <uint16_t>~sum_host(acc)
+        if self.rxcsum & 0xFF:
+            acc = self._packet_sum(dst, size, acc)
         if not status & (RXD_IPCS | RXD_TCPCS):
             status |= RXD_IXSM
-        m.len = size
-        m.status = <uint8_t>status
-        m.errors = <uint8_t>errors
+        return (last | size | <uint64_t><uint16_t>~sum_host(acc) << 16 | <uint64_t>status << 32
+                | <uint64_t>errors << 40)
 
-    cdef uint32_t _store(self, const uint8_t *image, const rx_meta *m, uint32_t off) noexcept nogil:
+    cdef uint64_t _packet_sum(self, const uint8_t *image, uint32_t size,
+                              uint64_t acc) noexcept nogil:
+        """The raw sum of an image that sums to `acc`, without its first PCSS bytes."""
+        cdef uint32_t pcss = self.rxcsum & 0xFF
+        if pcss >= size:
+            return 0
+        acc = fold16(sum_less(acc, sum_raw(image, pcss)))
+        if acc == 0xFFFF:                           # or 0, when all these bytes are
+            acc = raw16(fold16(csum_ptr(image + pcss, size - pcss, 0)))
+        elif pcss & 1:
+            acc = sum_at(<uint32_t>acc, 1)
+        return acc
+
+    cdef uint32_t _store(self, const uint8_t *image, uint64_t last, uint32_t off) noexcept nogil:
         """Write the image from byte `off` on into descriptors as long as there are free ones; bytes
-        stored in all."""
+        stored in all. `last`: as `_image` gave it."""
         cdef rx_state *s = &self.s
         cdef uint8_t *dst
         cdef uint64_t addr, q
-        cdef uint32_t chunk, left
-        while off < m.len and self._here():
+        cdef uint32_t chunk, left, size = <uint32_t>(last & 0xFFFF)
+        while off < size and self._here():
             addr = ld64le(dc_at(&self.chip, 0))
             if addr == 0:
                 # no buffer: the descriptor is given back empty and the next one is tried (SDM
@@ -653,7 +694,7 @@ cdef class RxEngine:
                 if not self._writeback(RXD_DD * <uint64_t>0x100000000U):
                     return off
                 continue
-            left = m.len - off
+            left = size - off
             chunk = left if left < self.bsize else self.bsize
             dst = dma_resolve(&self.dma.t, addr, chunk, True)
             if dst != NULL:
@@ -664,18 +705,18 @@ cdef class RxEngine:
             q = chunk
             if off == 0:
                 # packet checksum in the first descriptor (SDM 3.2.3)
-                q |= <uint64_t>m.csum << 16
+                q |= last & 0xFFFF0000U
             if chunk == left:
-                q |= <uint64_t>m.status << 32 | <uint64_t>m.errors << 40 | <uint64_t>m.special << 48
+                q |= last >> 32 << 32
             else:
                 # status, errors and special are valid in the last one only
                 q |= <uint64_t>RXD_DD << 32
             if not self._writeback(q):
                 return off
             off += chunk
-        if off >= m.len:
+        if off >= size:
             s.causes |= RXT0
-            if m.len <= self.rsrpd:
+            if size <= self.rsrpd:
                 s.causes |= SRPD
         return off
 
@@ -693,7 +734,7 @@ cdef class RxEngine:
             self.usable = False
             self.whole = 0
             return False
-        self._next()
+        self._advance(1)
         if self.hold > 1:
             self.s.owed += 1
             if self.s.owed >= self.hold:
@@ -746,7 +787,7 @@ cdef class RxEngine:
         cdef pb_fifo *f = self.fifo
         cdef rx_waiting *w
         cdef const uint8_t *p
-        cdef rx_meta m
+        cdef uint64_t last
         cdef uint32_t words
         cdef int out = 0
         while f.count and self._here():
@@ -755,10 +796,10 @@ cdef class RxEngine:
             if p == NULL:
                 self.buffer.get(f, (f.head << 3) + PB_HEADER, self.linear, w.len + 4)
                 p = self.linear
-            self._image(self.scratch, p, w.len, p + w.len, w.verdict, &m)
-            self._errors_of(w.flags, &m)
-            self.s.fifo_off = self._store(self.scratch, &m, self.s.fifo_off)
-            if self.s.fifo_off < m.len:
+            last = (self._image(self.scratch, p, w.len, p + w.len, w.verdict)
+                    | self._errors_of(w.flags))
+            self.s.fifo_off = self._store(self.scratch, last, self.s.fifo_off)
+            if self.s.fifo_off < last & 0xFFFF:
                 break
             self.s.fifo_off = 0
             words = pb_words(w.len + 4)
@@ -908,7 +949,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, uint32_t rxcsum, uint32_t vet, ui
             return False
         if rxcsum & RXCSUM_IPOFL:
             status[0] |= RXD_IPCS
-            acc = sum_raw(w + l3, ihl)
+            acc = sum_raw(w + l3, 20) if ihl == 20 else sum_raw(w + l3, ihl)
             if fold16(acc) != 0xFFFF:
                 errors[0] |= RXE_IPE
         if not rxcsum & RXCSUM_TUOFL or ld16be(w + l3 + 6) & 0x3FFF:

@@ -25,7 +25,10 @@ from fastpath.csum cimport csum_ptr, csum_ptr_copy
 from fastpath.desccache cimport (
     DC_SIZE, dc_at, dc_bytes, dc_fetch, dc_load, dc_trim, dc_turn, dc_wants,
 )
-from fastpath.dma cimport DmaTable, dma_read, dma_report, dma_resolve, dma_write_status
+from fastpath.dma cimport (
+    DMA_READABLE, DmaTable, dma_read, dma_region, dma_report, dma_resolve, dma_within,
+    dma_write_status,
+)
 from fastpath.e1000_hw cimport (
     CMD_DEXT, CMD_EOP, CMD_IC, CMD_IDE, CMD_IFCS, CMD_RPS, CMD_RS, CMD_TSE, CMD_VLE, CTRL, CTRL_VME,
     ENGINE_REGISTERS, MIN_RING, TCTL, TCTL_EN, TCTL_PSP, TDBAH, TDBAL, TDH, TDLEN, TDT, TXDCTL, VET,
@@ -45,6 +48,10 @@ cdef extern from "bytes.h" nogil:
     void st32be(void *p, uint32_t v)
     uint32_t sum16(const uint8_t *p, size_t n)
     uint32_t fold16(uint64_t acc)
+    uint64_t sum_raw(const uint8_t *p, size_t n)
+    uint64_t sum_less(uint64_t a, uint64_t b)
+    uint32_t sum_host(uint64_t raw)
+    uint32_t raw16(uint16_t v)
     uint32_t sum_at(uint32_t folded, size_t offset)
     void copy_bytes(uint8_t *dst, const uint8_t *src, size_t n)
     void store_release8(uint8_t *p, uint8_t v)
@@ -282,7 +289,7 @@ cdef class TxEngine:
         cdef uint32_t *v = self.v
         cdef uint32_t n = v[TDLEN >> 2] >> 4
         cdef uint32_t head = v[TDH >> 2], budget = self.most, before, waiting, low, left, least
-        cdef uint32_t rest = 0
+        cdef uint32_t rest = 0, sent
         cdef uint32_t tail = v[TDT >> 2] if self.prefetched < 0 else <uint32_t>self.prefetched
         cdef uint64_t base = self._base() ^ self.misdirect
         cdef uint64_t addr, q
@@ -352,6 +359,19 @@ cdef class TxEngine:
             addr = ld64le(d)
             q = ld64le(d + 8)
             cmd = <uint32_t>(q >> 24) & 0xFF
+            if (cmd & (CMD_DEXT | CMD_EOP | CMD_TSE) == CMD_DEXT | CMD_EOP and ring != NULL
+                    and hold <= 1 and s.phase == PH_IDLE):
+                # one after the other, up to the next point at which this loop has to look
+                sent = min(left - least + 1 if left > least else 1, n - head)
+                sent = min(sent, min(budget, <uint32_t>(self.stop_at - b.n)))
+                sent = self._burst(b, d, ring + <uint64_t>head * 16 + 12, sent, all_back)
+                if sent:
+                    d += sent * 16
+                    left -= sent
+                    waiting -= sent
+                    budget -= sent
+                    head = head + sent if head + sent < n else 0
+                    continue
             if not cmd & CMD_DEXT:
                 if not self._legacy(b, addr, q):
                     self.flags |= RUN_MORE
@@ -466,9 +486,8 @@ cdef class TxEngine:
 
     cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle,
                     uint32_t special) noexcept nogil:
-        """Make the `n` bytes at `cur` a frame of the batch: tag, padding, FCS mark, statistics."""
+        """Make the `n` bytes at `cur` a frame of the batch, with a tag if it is to have one."""
         cdef uint8_t *p = self.cur
-        cdef frame_meta *m
         self.cur = NULL
         self.s.have = 0
         if vle and self.vme and n >= 12:
@@ -477,10 +496,15 @@ cdef class TxEngine:
             st16be(p + 12, <uint16_t>self.vet)
             st16be(p + 14, <uint16_t>special)
             n += 4
+        self._append(b, p, n, ifcs)
+
+    cdef inline void _append(self, FrameBatch b, uint8_t *p, uint32_t n, bint ifcs) noexcept nogil:
+        """Make the `n` bytes at `p`, behind the batch's last frame, its next: padding, FCS mark,
+        statistics."""
+        cdef frame_meta *m = &b.f[b.n]
         if ifcs and n < 60 and self.pad:
             memset(p + n, 0, 60 - n)
             n = 60
-        m = &b.f[b.n]
         m.off = <uint32_t>(p - b.arena)
         m.len = n
         m.flags = 0 if ifcs else FB_HAS_FCS
@@ -510,7 +534,8 @@ cdef class TxEngine:
             if frame[0] & 1:
                 st_add(v, ST_BPTC if frame.startswith(b"\xff" * 6) else ST_MPTC, 1)
 
-    cdef void _count(self, const uint8_t *p, uint32_t wire, uint32_t frames) noexcept nogil:
+    cdef inline void _count(self, const uint8_t *p, uint32_t wire,
+                            uint32_t frames) noexcept nogil:
         """Count `frames` frames of `wire` bytes each, FCS included, with the addresses at `p`."""
         self.acc.total += <uint64_t>wire * frames
         if wire >= 64:          # TPT and GPTC count packets of 64 bytes or more (SDM 13.7, p351)
@@ -628,7 +653,7 @@ cdef class TxEngine:
         cdef uint32_t cmd = <uint32_t>(q >> 24) & 0xFF
         cdef uint32_t popts = <uint32_t>(q >> 40) & 0xFF
         cdef bint eop = cmd & CMD_EOP
-        cdef uint8_t *src
+        cdef const uint8_t *src
         if addr == 0:
             n = 0
         if s.phase == PH_DROP:
@@ -648,7 +673,7 @@ cdef class TxEngine:
         if s.phase == PH_IDLE and eop and n and n <= s.max_frame:
             src = dma_resolve(&self.dma.t, addr, n, False)
             if src != NULL:
-                self._whole(src, n, popts)
+                self._whole(self.cur, src, n, popts)
                 self._emit(b, n, cmd & CMD_IFCS, cmd & CMD_VLE, <uint32_t>(q >> 48))
                 return True
         if s.phase == PH_IDLE:
@@ -674,31 +699,80 @@ cdef class TxEngine:
             self._emit(b, s.have, cmd & CMD_IFCS, cmd & CMD_VLE, <uint32_t>(q >> 48))
         return True
 
-    cdef void _whole(self, const uint8_t *src, uint32_t n, uint32_t popts) noexcept nogil:
-        """A frame in one data descriptor: copy and checksum in one pass where the ranges allow."""
+    cdef uint32_t _burst(self, FrameBatch b, const uint8_t *d, uint8_t *status, uint32_t most,
+                         bint all_back) noexcept nogil:
+        """Send frames of one data descriptor each, `most` of them at most, from the descriptors at
+        `d`; how many. Stops before the first that asks for anything else, with nothing done.
+        `status`: the first one's in the ring; it is written after every frame that wants it, or
+        that is one of `all_back`."""
+        cdef dma_region room = self.dma.t.regions[self.dma.t.last]
+        cdef const uint8_t *src
+        cdef uint8_t *p
+        # no TCP segmentation, no tag
+        cdef uint64_t bits = (<uint64_t>(CMD_DEXT | CMD_EOP | CMD_TSE
+                                         | (CMD_VLE if self.vme else 0)) << 24 | 0xF00000)
+        cdef uint64_t plain = <uint64_t>(CMD_DEXT | CMD_EOP) << 24 | 1 << 20
+        cdef uint64_t addr, q
+        cdef uint32_t back = CMD_RS | (CMD_RPS if self.rps else 0)
+        cdef uint32_t n, cmd, sent = 0
+        cdef size_t full = 0
+        self.cur = NULL
+        if b.cap >= TX_MAX_FRAME + 128:
+            full = min(b.cap - (TX_MAX_FRAME + 128) + 1, self.stop_bytes)
+        most = min(most, <uint32_t>(b.maxn - b.n))
+        while sent < most and b.used < full:
+            addr = ld64le(d)
+            q = ld64le(d + 8)
+            n = <uint32_t>q & 0xFFFFF
+            if q & bits != plain or not addr or n - 1 >= self.s.max_frame:
+                break
+            src = dma_within(&room, addr, n, DMA_READABLE)
+            if src == NULL:
+                src = dma_resolve(&self.dma.t, addr, n, False)
+                if src == NULL:
+                    break
+                room = self.dma.t.regions[self.dma.t.last]
+            cmd = <uint32_t>(q >> 24) & 0xFF
+            p = b.arena + b.used + self.front
+            self._whole(p, src, n, <uint32_t>(q >> 40))
+            self._append(b, p, n, cmd & CMD_IFCS)
+            if all_back or cmd & back:
+                store_release8(status, (<uint8_t>(q >> 32) & 0xF0) | 1)
+                self.flags |= RUN_DELAYED if cmd & CMD_IDE else TXDW
+            d += 16
+            status += 16
+            sent += 1
+        return sent
+
+    cdef void _whole(self, uint8_t *p, const uint8_t *src, uint32_t n,
+                     uint32_t popts) noexcept nogil:
+        """Copy a frame to `p` and insert its checks, in one pass where the ranges allow."""
         cdef tx_context *c = &self.s.ctx[0]
-        cdef uint8_t *p = self.cur
         cdef uint32_t css = c.tucss
-        cdef uint16_t check = 0
-        cdef bint fused
+        cdef uint64_t acc = 0
+        cdef bint udp = not c.tucmd & TUCMD_TCP, fused
         if popts & POPTS_TXSM and popts & POPTS_IXSM and c.ipcso + 2 > css:
             # the IP check lands in what the second sum covers: one after the other
             memcpy(p, src, n)
             self._checksum(p, p, n, c.ipcss, c.ipcse, c.ipcso, False)
-            self._checksum(p, p, n, css, c.tucse, c.tucso, not c.tucmd & TUCMD_TCP)
+            self._checksum(p, p, n, css, c.tucse, c.tucso, udp)
             return
         fused = popts & POPTS_TXSM and n > SMALL and css < n and c.tucse == 0 and c.tucso + 2 <= n
-        copy_bytes(p, src, css if fused else n)
         if fused:
-            check = <uint16_t>~fold16(csum_ptr_copy(p + css, src + css, n - css, 0))
+            # all of it is summed while it is copied, where it lies in whole cache lines most
+            # likely, and what is before the range taken off
+            acc = raw16(fold16(csum_ptr_copy(p, src, n, 0)))
+            acc = sum_at(sum_host(sum_less(acc, sum_raw(src, css))), css)
+            if acc == 0xFFFF:                       # or 0, when all bytes of the range are
+                acc = fold16(csum_ptr(src + css, n - css, 0))
+        else:
+            copy_bytes(p, src, n)
         if popts & POPTS_IXSM:
             self._checksum(p, src, n, c.ipcss, c.ipcse, c.ipcso, False)
         if fused:
-            if check == 0 and not c.tucmd & TUCMD_TCP:
-                check = 0xFFFF
-            st16be(p + c.tucso, check)
+            st16be(p + c.tucso, 0xFFFF if udp and acc == 0xFFFF else <uint16_t>~acc)
         elif popts & POPTS_TXSM:
-            self._checksum(p, src, n, css, c.tucse, c.tucso, not c.tucmd & TUCMD_TCP)
+            self._checksum(p, src, n, css, c.tucse, c.tucso, udp)
 
     cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil:
         """First data descriptor of a segmentation context: freeze the context, check that its

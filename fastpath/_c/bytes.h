@@ -43,37 +43,75 @@ static inline uint32_t fold16(uint64_t acc)
     return x >> 16;
 }
 
+/* One's complement sum of two words: the carry comes back in. */
+static inline uint64_t sum_carry(uint64_t a, uint64_t v)
+{
+    a += v;
+    return a + (a < v);
+}
+
 /* Internet checksum of short ranges without a call (headers, small frames). sum_raw adds words in the machine's byte
- * order (RFC 1071 2(B)), unfolded; n below 2^31. Odd tails count as the high half of a word. */
+ * order (RFC 1071 2(B)) to a sum below 2^33 that is 0 only for bytes that all are. Odd tails count as the high half of
+ * a word. */
 static inline uint64_t sum_raw(const uint8_t *p, size_t n)
 {
-    uint64_t a = 0, b = 0, v;
+    uint64_t a = 0, v;
     uint32_t w;
     uint16_t h;
-    while (n >= 8) {
-        memcpy(&v, p, 8);
-        a += v & 0xFFFFFFFFu;
-        b += v >> 32;
-        p += 8;
-        n -= 8;
+    const uint8_t *end = p + n;
+    if (n >= 8) {
+        for (; n >= 32; n -= 32, p += 32) {
+            memcpy(&v, p, 8);
+            a = sum_carry(a, v);
+            memcpy(&v, p + 8, 8);
+            a = sum_carry(a, v);
+            memcpy(&v, p + 16, 8);
+            a = sum_carry(a, v);
+            memcpy(&v, p + 24, 8);
+            a = sum_carry(a, v);
+        }
+        if (n & 16) {
+            memcpy(&v, p, 8);
+            a = sum_carry(a, v);
+            memcpy(&v, p + 8, 8);
+            a = sum_carry(a, v);
+            p += 16;
+        }
+        if (n & 8) {
+            memcpy(&v, p, 8);
+            a = sum_carry(a, v);
+        }
+        if (n & 7) {
+            /* the last word once more, without what was added already */
+            memcpy(&v, end - 8, 8);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+            a = sum_carry(a, v << (64 - (n & 7) * 8));
+#else
+            a = sum_carry(a, v >> (64 - (n & 7) * 8));
+#endif
+        }
+        return (a & 0xffffffffu) + (a >> 32);
     }
     if (n & 4) {
         memcpy(&w, p, 4);
-        a += w;
+        a = w;
         p += 4;
     }
     if (n & 2) {
         memcpy(&h, p, 2);
-        b += h;
+        a += h;
         p += 2;
     }
     if (n & 1) {
         h = 0;
         memcpy(&h, p, 1);
-        b += h;
+        a += h;
     }
-    return a + b;
+    return a;
 }
+
+/* What is left of sum `a` without the part that sums to `b`, both below 2^40: congruent to it, never 0. */
+static inline uint64_t sum_less(uint64_t a, uint64_t b) { return a + (0xffffull << 40) - b; }
 
 /* From a raw sum to a host-order sum of big-endian words. */
 static inline uint32_t sum_host(uint64_t raw) { return E1_BE16((uint16_t)fold16(raw)); }

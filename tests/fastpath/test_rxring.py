@@ -335,6 +335,17 @@ def test_packet_checksum(rx: Rx, pcss: int, offload: int, vme: bool, secrc: int)
         assert got.errors == 0
 
 
+@pytest.mark.parametrize("pcss", [14, 15, 30])
+@pytest.mark.parametrize("size", [60, 128, 129, 1000])
+def test_packet_checksum_of_zeros_is_not_that_of_a_sum_of_ffff(
+    rx: Rx, size: int, pcss: int
+) -> None:
+    rx.regs["RXCSUM"] = pcss
+    rx.regs["RCTL"] |= SECRC
+    assert rx.one(eth(bytes(size - 14), 0)).csum == 0xFFFF
+    assert rx.one(eth(bytes(size - 20) + b"\xff\xff" + bytes(4), 0)).csum == 0
+
+
 # Rings, FIFO, causes
 
 

@@ -252,6 +252,33 @@ def test_udp_check_of_zero_goes_out_as_ffff(tx: Tx) -> None:
     assert tx.send(data(tx.put(frame), 24, popts=TXSM)) == [bytes(20) + b"\0\0\xff\xff"]
 
 
+@pytest.mark.parametrize("css", [20, 21])
+@pytest.mark.parametrize("size", [60, 128, 129, 1000])
+def test_check_of_zeros_is_not_that_of_a_sum_of_ffff(tx: Tx, size: int, css: int) -> None:
+    head = BODY[1 : css + 1]
+    for rest in (bytes(size - css), b"\0\0\xff\xff" + bytes(size - css - 4)):
+        for cmd in (0, TCP):
+            want = 0 if any(rest) and cmd else 0xFFFF
+            tx.post(context(ip=(0, 0, 1), tu=(css, css, 0), cmd=cmd))
+            [got] = tx.send(data(tx.put(head + rest), size, popts=TXSM))
+            assert got == head + want.to_bytes(2, "big") + rest[2:]
+
+
+def test_frames_of_one_descriptor_stop_where_a_run_does(tx: Tx) -> None:
+    sent = [eth(BODY[i : i + size]) for i, size in enumerate((46, 20, 500, 46, 1000, 46))]
+    kinds = [data(tx.put(f), len(f)) for f in sent]
+    kinds[3] = legacy(tx.put(sent[3]), len(sent[3]))
+    tx.post(*kinds[:4], context(), *kinds[4:])
+    got: list[bytes] = []
+    for limit in (2, 1, 2, 9):
+        tx.engine.run(tx.batch, limit)
+        got += tx.take()
+        assert len(got) == min(len(sent), tx.regs["TDH"] - (tx.regs["TDH"] > 4))
+        assert [tx.done(i) for i in range(7)] == [i < tx.regs["TDH"] and i != 4 for i in range(7)]
+    assert got == sent
+    assert tx.stats["GPTC"] == 5
+
+
 @pytest.mark.parametrize("end", [1, 13, 10000])
 def test_checksum_end_before_start_or_past_the_frame(tx: Tx, end: int) -> None:
     tx.post(context(ip=(14, 24, end)))
