@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -77,6 +80,16 @@ def pytest_sessionstart() -> None:
         )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Meanwhile nothing is garbage; to look for it takes a fifth of that time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file on one worker, and all tests that touch the machine's network on one."""
@@ -84,7 +97,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if COMPILED and item.get_closest_marker("uncompiled"):
             item.add_marker(skip)
-        where = item.path.relative_to(ROOT).as_posix() if item.path.is_relative_to(ROOT) else ""
+        where = _where(item.path)
         if where.startswith("fastpath/"):
             item.add_marker("fastpath")
         if where in FUZZ:
@@ -92,6 +105,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(_group(item, where)))
     items.sort(key=_is_short)
+
+
+@functools.cache
+def _where(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
 
 
 def _group(item: pytest.Item, where: str) -> str:

@@ -38,7 +38,7 @@ from tests.stack.ipv6.conformance_nd import (
 from tests.stack.ipv6.test_rfc4862 import CONF, at_once
 from tests.support import examples
 
-MANY = 2000
+MANY = 1200
 
 
 def host6(i: int) -> str:
