@@ -30,11 +30,11 @@ settings.load_profile("ci" if in_ci() else "local")
 ROOT = Path(__file__).parent
 
 # Files that throw random or hostile input at a parser, a register or a state machine: with all of
-# fastpath/ they are what `make test-asan` runs under the sanitizers.
+# fastpath/, and with tests that are marked one by one, they are what `make test-asan` runs under
+# the sanitizers.
 FUZZ = frozenset(
     [
         "e1000emu/test_fuzz.py",
-        "e1000emu/test_fuzzer.py",
         "e1000emu/test_snapshot.py",
         "e1000emu/test_eeprom.py",
         "e1000emu/embed/test_hostile.py",

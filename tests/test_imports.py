@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -159,6 +160,11 @@ def late_imports(path: Path) -> Iterator[str]:
                     yield f"inside {name}: {_target(node)}"
 
 
+@functools.cache
+def late_imports_below(directory: Path) -> frozenset[str]:
+    return frozenset(line for path in directory.rglob("*.py") for line in late_imports(path))
+
+
 def _target(node: ast.Import | ast.ImportFrom) -> str:
     return node.module or "." if isinstance(node, ast.ImportFrom) else node.names[0].name
 
@@ -170,9 +176,7 @@ def offenders(graph: dict[str, set[str]]) -> set[str]:
         allowed = {layer(module), *MAY_IMPORT[layer(module)]}
         below = targets - {"stack"}  # the package itself, which says whether it is compiled
         found |= {f"upward {module} -> {t}" for t in below if layer(t) not in allowed}
-    for path in (ROOT / "stack").rglob("*.py"):
-        found |= set(late_imports(path))
-    return found
+    return found | late_imports_below(ROOT / "stack")
 
 
 @pytest.mark.parametrize("package", ["fastpath", "e1000emu"])

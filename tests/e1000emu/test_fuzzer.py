@@ -41,6 +41,7 @@ def run(*words: str, code: str = "", seconds: float = 60.0) -> subprocess.Comple
     )
 
 
+@pytest.mark.fuzz
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 300)
 def test_the_device_survives_a_search(tmp_path: Path) -> None:
@@ -60,6 +61,7 @@ def test_the_device_survives_a_search(tmp_path: Path) -> None:
     assert (tally["branches"] > 1000) == Branches().there
 
 
+@pytest.mark.fuzz
 def test_threads_survive_programs_without_guidance() -> None:
     """As `make test-tsan` has it, with more programs: most of the time is the threads' then."""
     words = [word for kind in KINDS if kind != CLOCK for word in ("--kind", kind)]
@@ -71,6 +73,7 @@ def test_threads_survive_programs_without_guidance() -> None:
     assert not tally["lines"], "nobody looked"
 
 
+@pytest.mark.fuzz
 def test_the_corpus_is_small_and_reaches_more_than_a_driver_does() -> None:
     programs = corpus()
     assert {program.kind for program in programs} == set(KINDS)
