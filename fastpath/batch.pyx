@@ -12,11 +12,18 @@ move, empty or reorder a block that somebody looks at leaves it to him and takes
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memmove
 
 cdef extern from *:
     """
+    #include <stdlib.h>
+
+    static inline void *block_new(size_t n)
+    {
+        void *head;
+        return posix_memalign(&head, 64, n) ? NULL : head;
+    }
     static inline void block_ref(void *head)
     {
         __atomic_add_fetch((long *)head, 1, __ATOMIC_RELAXED);
@@ -30,6 +37,7 @@ cdef extern from *:
         return __atomic_load_n((const long *)head, __ATOMIC_ACQUIRE) > 1;
     }
     """
+    void *block_new(size_t n) noexcept nogil
     void block_ref(void *head) noexcept nogil
     long block_unref(void *head) noexcept nogil
     bint block_shared(const void *head) noexcept nogil
@@ -42,8 +50,8 @@ cdef enum:
 
 
 cdef uint8_t *_block_new(size_t cap) noexcept nogil:
-    """A block of `cap` bytes with one user, NULL without memory."""
-    cdef uint8_t *p = <uint8_t *>malloc(HEADER + cap + SLACK)
+    """A block of `cap` bytes with one user, at the start of a cache line; NULL without memory."""
+    cdef uint8_t *p = <uint8_t *>block_new(HEADER + cap + SLACK)
     if p == NULL:
         return NULL
     (<long *>p)[0] = 1

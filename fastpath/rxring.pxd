@@ -111,5 +111,5 @@ cdef class RxEngine:
     cdef int _drain(self) noexcept nogil
     cdef int _kick(self) noexcept nogil
     cdef void _empty(self) noexcept nogil
-    cdef void _good(self, uint32_t wire, int verdict) noexcept nogil
+    cdef void _group(self, int verdict) noexcept nogil
     cdef void _errors(self, uint32_t wire, uint32_t fflags, bint wrong_size) noexcept nogil

@@ -44,7 +44,7 @@ from fastpath.regfile cimport (ST_ALGNERRC, ST_BPRC, ST_CEXTERR, ST_CRCERRS, ST_
                                ST_RUC, ST_RXERRC, ST_TOR, ST_TPR, Stats,
                                st_add, st_bucket)
 from fastpath.rxfilter cimport (
-    ACCEPT, BROADCAST, MULTICAST, PIF, VLAN, RxFilter, rxf_verdict,
+    ACCEPT, BROADCAST, MULTICAST, PIF, VLAN, RxFilter, rxf_quick, rxf_verdict,
 )
 
 
@@ -57,6 +57,7 @@ cdef extern from "bytes.h" nogil:
     uint32_t sum16(const uint8_t *p, size_t n)
     uint64_t sum_raw(const uint8_t *p, size_t n)
     uint64_t sum_less(uint64_t a, uint64_t b)
+    bint sum_good(uint64_t a)
     uint32_t sum_host(uint64_t raw)
     uint32_t raw16(uint16_t v)
     uint32_t fold16(uint64_t acc)
@@ -421,28 +422,33 @@ cdef class RxEngine:
         cdef uint8_t small[80]
         cdef uint64_t addr, q, wires
         cdef uint32_t fcs = 0 if self.rctl & RCTL_SECRC else 4
-        cdef uint32_t n, k, left = 1
+        cdef uint32_t longest = min(<uint32_t>(SHORT - 4), self.whole - fcs)    # 252 or more
+        cdef uint32_t n, k, left
         cdef int verdict
+        cdef uint8_t *at
+        cdef const uint8_t *given
         while f < end and self._here():
             left = self._stretch()
             wires = k = 0
+            given = dc_at(&self.chip, 0)
+            at = self.ring + <uint64_t>self.head * 16 + 8
             while k < left and f < end:
                 n = f.len
-                if f.flags & (FB_HAS_FCS | FB_ERRORS) or n > SHORT - 4 or n + fcs > self.whole:
+                if f.flags & (FB_HAS_FCS | FB_ERRORS) or n > longest:
                     break
                 p = b.arena + f.off
                 if n < 60:
                     # a link that carries no FCS carries no padding either
-                    if not n or not self.pad_runts or 60 + fcs > self.whole:
+                    if not n or not self.pad_runts:
                         break
                     memset(small, 0, sizeof(small))
                     memcpy(small, p, n)
                     p = small
                     n = 60
-                verdict = rxf_verdict(self.accept, p, self.rctl, self.vet)
+                verdict = rxf_quick(self.accept, p, self.rctl, self.vet)
                 if not verdict & ACCEPT:
                     break
-                addr = ld64le(dc_at(&self.chip, k))
+                addr = ld64le(given)
                 if not addr:
                     break
                 dst = dma_within(&room, addr, n + fcs, DMA_WRITABLE)
@@ -452,7 +458,7 @@ cdef class RxEngine:
                         break
                     room = self.dma.t.regions[self.dma.t.last]
                 q = self._image(dst, p, n, NULL, verdict)
-                store_release_half(self.ring + <uint64_t>(self.head + k) * 16 + 8, q)
+                store_release_half(at, q)
                 if <uint32_t>(q & 0xFFFF) <= self.rsrpd:
                     self.s.causes |= SRPD
                 if self.record:
@@ -460,9 +466,13 @@ cdef class RxEngine:
                 n += 4
                 self.passed += pb_words(n)
                 wires += n
-                self._good(n, verdict)
+                self.acc.bucket[st_bucket(n)] += 1
+                if verdict & (BROADCAST | MULTICAST):
+                    self._group(verdict)
                 f += 1
                 k += 1
+                given += 16
+                at += 16
             if not k:
                 break
             self.acc.total += k
@@ -554,7 +564,9 @@ cdef class RxEngine:
         if not bad and not wrong_size:
             self.acc.good += 1
             self.acc.good_bytes += wire
-            self._good(wire, verdict)
+            self.acc.bucket[st_bucket(wire)] += 1
+            if verdict & (BROADCAST | MULTICAST):
+                self._group(verdict)
         return True
 
     cdef uint64_t _errors_of(self, uint32_t fflags) noexcept nogil:
@@ -584,13 +596,12 @@ cdef class RxEngine:
             fcs = made
         self.buffer.frame(self.fifo, self.fifo.tail, p, n, fcs, fflags & FB_ERRORS)
 
-    cdef inline void _good(self, uint32_t wire, int verdict) noexcept nogil:
-        self.acc.bucket[st_bucket(wire)] += 1
-        if verdict & (BROADCAST | MULTICAST):
-            if verdict & BROADCAST:
-                self.acc.bcast += 1
-            else:
-                self.acc.mcast += 1
+    cdef void _group(self, int verdict) noexcept nogil:
+        """Count a good frame to a group."""
+        if verdict & BROADCAST:
+            self.acc.bcast += 1
+        else:
+            self.acc.mcast += 1
 
     cdef void _errors(self, uint32_t wire, uint32_t fflags, bint wrong_size) noexcept nogil:
         """Error counters of a frame that passed the address filter (SDM 13.7.1-13.7.4,
@@ -648,7 +659,7 @@ cdef class RxEngine:
                     part += raw16(sum_at(fold16(csum_ptr(w + l4 + l4len, size - l4 - l4len, 0)),
                                          l4len))
                 status |= RXD_TCPCS
-                if fold16(sum_less(acc + pseudo, part)) != 0xFFFF:
+                if not sum_good(sum_less(acc + pseudo, part)):
                     errors |= RXE_TCPE
         if not self.rctl & RCTL_SECRC:
             if fcs != NULL:
@@ -950,7 +961,7 @@ cdef bint _parse(const uint8_t *w, uint32_t n, uint32_t rxcsum, uint32_t vet, ui
         if rxcsum & RXCSUM_IPOFL:
             status[0] |= RXD_IPCS
             acc = sum_raw(w + l3, 20) if ihl == 20 else sum_raw(w + l3, ihl)
-            if fold16(acc) != 0xFFFF:
+            if not sum_good(acc):
                 errors[0] |= RXE_IPE
         if not rxcsum & RXCSUM_TUOFL or ld16be(w + l3 + 6) & 0x3FFF:
             return False

@@ -106,7 +106,7 @@ cdef class TxEngine:
     cdef bint _open(self, FrameBatch b) noexcept nogil
     cdef void _emit(self, FrameBatch b, uint32_t n, bint ifcs, bint vle,
                     uint32_t special) noexcept nogil
-    cdef void _append(self, FrameBatch b, uint8_t *p, uint32_t n, bint ifcs) noexcept nogil
+    cdef void _record(self, const uint8_t *p, uint32_t n) noexcept nogil
     cdef int _fetch(self, uint8_t *dst, uint64_t addr, uint32_t n) noexcept nogil
     cdef bint _legacy(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil
     cdef bint _data(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil
@@ -116,8 +116,6 @@ cdef class TxEngine:
                          bint all_back) noexcept nogil
     cdef void _checksum(self, uint8_t *p, const uint8_t *src, uint32_t n, uint32_t css,
                         uint32_t cse, uint32_t cso, bint udp) noexcept nogil
-    cdef void _whole(self, uint8_t *p, const uint8_t *src, uint32_t n,
-                     uint32_t popts) noexcept nogil
     cdef void _drop(self, bint eop) noexcept nogil
     cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil
     cdef bint _tso_cannot(self, const tx_context *c, uint32_t popts) noexcept nogil
@@ -137,7 +135,6 @@ cdef class TxEngine:
     cdef uint32_t sup_pay       # payload bytes in its whole segments
     cdef size_t used_before     # bytes in the batch before this run
     cdef desc_cache chip        # what `prefetch` and `cached` describe
-    cdef void _count(self, const uint8_t *p, uint32_t wire, uint32_t frames) noexcept nogil
     cdef void _count_cut(self, const uint8_t *p, uint32_t n, uint32_t frames) noexcept nogil
     cdef bint _gso_fit(self) noexcept nogil
     cdef int _super_open(self, FrameBatch b) noexcept nogil

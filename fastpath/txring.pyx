@@ -297,7 +297,7 @@ cdef class TxEngine:
         cdef uint8_t *d
         cdef uint32_t cmd
         cdef desc_cache *chip = &self.chip
-        cdef bint direct = False
+        cdef bint direct = False, direct_back
         # WTHRESH: every descriptor is written back, so many at a time
         cdef uint32_t hold = self.hold
         cdef bint all_back = hold == 1
@@ -359,20 +359,27 @@ cdef class TxEngine:
             addr = ld64le(d)
             q = ld64le(d + 8)
             cmd = <uint32_t>(q >> 24) & 0xFF
-            if (cmd & (CMD_DEXT | CMD_EOP | CMD_TSE) == CMD_DEXT | CMD_EOP and ring != NULL
-                    and hold <= 1 and s.phase == PH_IDLE):
+            sent = 0
+            if (cmd & (CMD_DEXT | CMD_EOP | CMD_TSE) == CMD_DEXT | CMD_EOP
+                    and s.phase == PH_IDLE):
                 # one after the other, up to the next point at which this loop has to look
-                sent = min(left - least + 1 if left > least else 1, n - head)
-                sent = min(sent, min(budget, <uint32_t>(self.stop_at - b.n)))
-                sent = self._burst(b, d, ring + <uint64_t>head * 16 + 12, sent, all_back)
-                if sent:
+                direct_back = ring != NULL and hold <= 1
+                if direct_back:
+                    sent = min(left - least + 1 if left > least else 1, n - head)
+                    sent = min(sent, min(budget, <uint32_t>(self.stop_at - b.n)))
+                    sent = self._burst(b, d, ring + <uint64_t>head * 16 + 12, sent, all_back)
+                else:
+                    sent = self._burst(b, d, NULL, 1, False)
+                if sent and direct_back:
                     d += sent * 16
                     left -= sent
                     waiting -= sent
                     budget -= sent
                     head = head + sent if head + sent < n else 0
                     continue
-            if not cmd & CMD_DEXT:
+            if sent:
+                pass
+            elif not cmd & CMD_DEXT:
                 if not self._legacy(b, addr, q):
                     self.flags |= RUN_MORE
                     break
@@ -496,30 +503,14 @@ cdef class TxEngine:
             st16be(p + 12, <uint16_t>self.vet)
             st16be(p + 14, <uint16_t>special)
             n += 4
-        self._append(b, p, n, ifcs)
+        _append(self, b, p, n, ifcs)
 
-    cdef inline void _append(self, FrameBatch b, uint8_t *p, uint32_t n, bint ifcs) noexcept nogil:
-        """Make the `n` bytes at `p`, behind the batch's last frame, its next: padding, FCS mark,
-        statistics."""
-        cdef frame_meta *m = &b.f[b.n]
-        if ifcs and n < 60 and self.pad:
-            memset(p + n, 0, 60 - n)
-            n = 60
-        m.off = <uint32_t>(p - b.arena)
-        m.len = n
-        m.flags = 0 if ifcs else FB_HAS_FCS
-        m.mark = 0
-        m.tstamp_ns = 0
-        b.used = (m.off + n + 63) & ~<size_t>63
-        b.n += 1
-        if self.record:
-            self.record -= 1
-            pb_pass(self.fifo, self.passed)
-            self.passed = 0
-            self.buffer.frame(self.fifo, self.fifo.tail, p, n, NULL, 0)
-        self.passed += pb_words(n)
-        if not self.uncounted:
-            self._count(p, n + (4 if ifcs else 0), 1)
+    cdef void _record(self, const uint8_t *p, uint32_t n) noexcept nogil:
+        """A frame leaves its bytes in the FIFO."""
+        self.record -= 1
+        pb_pass(self.fifo, self.passed)
+        self.passed = 0
+        self.buffer.frame(self.fifo, self.fifo.tail, p, n, NULL, 0)
 
     def count(self, bytes frame not None, bint with_fcs=False):
         """Count a frame that the wire has taken at last: see `uncounted`."""
@@ -533,20 +524,6 @@ cdef class TxEngine:
             st_add(v, ST_PTC64 + st_bucket(wire), 1)
             if frame[0] & 1:
                 st_add(v, ST_BPTC if frame.startswith(b"\xff" * 6) else ST_MPTC, 1)
-
-    cdef inline void _count(self, const uint8_t *p, uint32_t wire,
-                            uint32_t frames) noexcept nogil:
-        """Count `frames` frames of `wire` bytes each, FCS included, with the addresses at `p`."""
-        self.acc.total += <uint64_t>wire * frames
-        if wire >= 64:          # TPT and GPTC count packets of 64 bytes or more (SDM 13.7, p351)
-            self.acc.frames += frames
-            self.acc.bytes += <uint64_t>wire * frames
-            self.acc.bucket[st_bucket(wire)] += frames
-            if p[0] & 1:
-                if p[0] & p[1] & p[2] & p[3] & p[4] & p[5] == 0xFF:
-                    self.acc.bcast += frames
-                else:
-                    self.acc.mcast += frames
 
     cdef void _flush(self) noexcept nogil:
         """Add the run's sums to the statistics registers."""
@@ -600,12 +577,12 @@ cdef class TxEngine:
             self.csum_skips += 1
             return
         if end - css <= SMALL:
-            check = <uint16_t>~sum16(src + css, end - css)
+            check = <uint16_t>~fold16(sum_raw(src + css, end - css))
         else:
-            check = <uint16_t>~fold16(csum_ptr(src + css, end - css, 0))
+            check = <uint16_t>raw16(<uint16_t>~fold16(csum_ptr(src + css, end - css, 0)))
         if udp and check == 0:
             check = 0xFFFF              # RFC 768: 0 would mean that there is none
-        st16be(p + cso, check)
+        memcpy(p + cso, &check, 2)      # in the machine's order, as it was summed
 
     cdef bint _legacy(self, FrameBatch b, uint64_t addr, uint64_t q) noexcept nogil:
         """One legacy descriptor (SDM 3.3.3). False: no room in the batch, nothing was done."""
@@ -653,7 +630,6 @@ cdef class TxEngine:
         cdef uint32_t cmd = <uint32_t>(q >> 24) & 0xFF
         cdef uint32_t popts = <uint32_t>(q >> 40) & 0xFF
         cdef bint eop = cmd & CMD_EOP
-        cdef const uint8_t *src
         if addr == 0:
             n = 0
         if s.phase == PH_DROP:
@@ -670,12 +646,6 @@ cdef class TxEngine:
             return self._tso(b, addr, n, eop)
         if not self._open(b):
             return False
-        if s.phase == PH_IDLE and eop and n and n <= s.max_frame:
-            src = dma_resolve(&self.dma.t, addr, n, False)
-            if src != NULL:
-                self._whole(self.cur, src, n, popts)
-                self._emit(b, n, cmd & CMD_IFCS, cmd & CMD_VLE, <uint32_t>(q >> 48))
-                return True
         if s.phase == PH_IDLE:
             s.phase = PH_DATA
             # POPTS counts in the first descriptor (SDM 3.3.7)
@@ -704,27 +674,25 @@ cdef class TxEngine:
         """Send frames of one data descriptor each, `most` of them at most, from the descriptors at
         `d`; how many. Stops before the first that asks for anything else, with nothing done.
         `status`: the first one's in the ring; it is written after every frame that wants it, or
-        that is one of `all_back`."""
-        cdef dma_region room = self.dma.t.regions[self.dma.t.last]
+        that is one of `all_back`. NULL: the caller does that."""
+        cdef dma_region room
         cdef const uint8_t *src
         cdef uint8_t *p
-        # no TCP segmentation, no tag
-        cdef uint64_t bits = (<uint64_t>(CMD_DEXT | CMD_EOP | CMD_TSE
-                                         | (CMD_VLE if self.vme else 0)) << 24 | 0xF00000)
-        cdef uint64_t plain = <uint64_t>(CMD_DEXT | CMD_EOP) << 24 | 1 << 20
         cdef uint64_t addr, q
         cdef uint32_t back = CMD_RS | (CMD_RPS if self.rps else 0)
         cdef uint32_t n, cmd, sent = 0
-        cdef size_t full = 0
+        if not self.dma.t.n:            # memory answers by messages only
+            return 0
+        room = self.dma.t.regions[self.dma.t.last]
         self.cur = NULL
-        if b.cap >= TX_MAX_FRAME + 128:
-            full = min(b.cap - (TX_MAX_FRAME + 128) + 1, self.stop_bytes)
-        most = min(most, <uint32_t>(b.maxn - b.n))
-        while sent < most and b.used < full:
+        while sent < most and b.used < self.stop_bytes:
             addr = ld64le(d)
             q = ld64le(d + 8)
             n = <uint32_t>q & 0xFFFFF
-            if q & bits != plain or not addr or n - 1 >= self.s.max_frame:
+            cmd = <uint32_t>(q >> 24)
+            if (q & (<uint64_t>(CMD_DEXT | CMD_EOP | CMD_TSE) << 24 | 0xF00000)
+                    != <uint64_t>(CMD_DEXT | CMD_EOP) << 24 | 1 << 20
+                    or not addr or n - 1 >= self.s.max_frame):
                 break
             src = dma_within(&room, addr, n, DMA_READABLE)
             if src == NULL:
@@ -732,47 +700,24 @@ cdef class TxEngine:
                 if src == NULL:
                     break
                 room = self.dma.t.regions[self.dma.t.last]
-            cmd = <uint32_t>(q >> 24) & 0xFF
-            p = b.arena + b.used + self.front
-            self._whole(p, src, n, <uint32_t>(q >> 40))
-            self._append(b, p, n, cmd & CMD_IFCS)
-            if all_back or cmd & back:
-                store_release8(status, (<uint8_t>(q >> 32) & 0xF0) | 1)
-                self.flags |= RUN_DELAYED if cmd & CMD_IDE else TXDW
+            p = fb_reserve(b, TX_MAX_FRAME + 128)
+            if p == NULL:
+                break
+            p += self.front
+            _whole(self, p, src, n, <uint32_t>(q >> 40))
+            if cmd & CMD_VLE and self.vme:
+                self.cur = p
+                self._emit(b, n, cmd & CMD_IFCS, True, <uint32_t>(q >> 48))
+            else:
+                _append(self, b, p, n, cmd & CMD_IFCS)
+            if status != NULL:
+                if all_back or cmd & back:
+                    store_release8(status, (<uint8_t>(q >> 32) & 0xF0) | 1)
+                    self.flags |= RUN_DELAYED if cmd & CMD_IDE else TXDW
+                status += 16
             d += 16
-            status += 16
             sent += 1
         return sent
-
-    cdef void _whole(self, uint8_t *p, const uint8_t *src, uint32_t n,
-                     uint32_t popts) noexcept nogil:
-        """Copy a frame to `p` and insert its checks, in one pass where the ranges allow."""
-        cdef tx_context *c = &self.s.ctx[0]
-        cdef uint32_t css = c.tucss
-        cdef uint64_t acc = 0
-        cdef bint udp = not c.tucmd & TUCMD_TCP, fused
-        if popts & POPTS_TXSM and popts & POPTS_IXSM and c.ipcso + 2 > css:
-            # the IP check lands in what the second sum covers: one after the other
-            memcpy(p, src, n)
-            self._checksum(p, p, n, c.ipcss, c.ipcse, c.ipcso, False)
-            self._checksum(p, p, n, css, c.tucse, c.tucso, udp)
-            return
-        fused = popts & POPTS_TXSM and n > SMALL and css < n and c.tucse == 0 and c.tucso + 2 <= n
-        if fused:
-            # all of it is summed while it is copied, where it lies in whole cache lines most
-            # likely, and what is before the range taken off
-            acc = raw16(fold16(csum_ptr_copy(p, src, n, 0)))
-            acc = sum_at(sum_host(sum_less(acc, sum_raw(src, css))), css)
-            if acc == 0xFFFF:                       # or 0, when all bytes of the range are
-                acc = fold16(csum_ptr(src + css, n - css, 0))
-        else:
-            copy_bytes(p, src, n)
-        if popts & POPTS_IXSM:
-            self._checksum(p, src, n, c.ipcss, c.ipcse, c.ipcso, False)
-        if fused:
-            st16be(p + c.tucso, 0xFFFF if udp and acc == 0xFFFF else <uint16_t>~acc)
-        elif popts & POPTS_TXSM:
-            self._checksum(p, src, n, css, c.tucse, c.tucso, udp)
 
     cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil:
         """First data descriptor of a segmentation context: freeze the context, check that its
@@ -1113,7 +1058,7 @@ cdef class TxEngine:
             n = 60
         self.passed += pb_words(n) * frames
         if not self.uncounted:
-            self._count(p, n + 4, frames)
+            _count(self, p, n + 4, frames)
 
     def state(self):
         """What the queue remembers beside its registers, field by field (`tx_state`), the bytes of
@@ -1186,6 +1131,74 @@ cdef class TxEngine:
         if not 60 <= value <= TX_MAX_FRAME:
             raise ValueError(f"TxEngine.max_frame: {value} is not in 60..{TX_MAX_FRAME}")
         self.s.max_frame = value
+
+
+cdef inline void _count(TxEngine self, const uint8_t *p, uint32_t wire,
+                        uint32_t frames) noexcept nogil:
+    """Count `frames` frames of `wire` bytes each, FCS included, with the addresses at `p`."""
+    self.acc.total += <uint64_t>wire * frames
+    if wire >= 64:          # TPT and GPTC count packets of 64 bytes or more (SDM 13.7, p351)
+        self.acc.frames += frames
+        self.acc.bytes += <uint64_t>wire * frames
+        self.acc.bucket[st_bucket(wire)] += frames
+        if p[0] & 1:
+            if p[0] & p[1] & p[2] & p[3] & p[4] & p[5] == 0xFF:
+                self.acc.bcast += frames
+            else:
+                self.acc.mcast += frames
+
+
+cdef inline void _append(TxEngine self, FrameBatch b, uint8_t *p, uint32_t n,
+                         bint ifcs) noexcept nogil:
+    """Make the `n` bytes at `p`, behind the batch's last frame, its next: padding, FCS mark,
+    statistics."""
+    cdef frame_meta *m = &b.f[b.n]
+    if ifcs and n < 60 and self.pad:
+        memset(p + n, 0, 60 - n)
+        n = 60
+    m.off = <uint32_t>(p - b.arena)
+    m.len = n
+    m.flags = 0 if ifcs else FB_HAS_FCS
+    m.mark = 0
+    m.tstamp_ns = 0
+    b.used = (m.off + n + 63) & ~<size_t>63
+    b.n += 1
+    if self.record:
+        self._record(p, n)
+    self.passed += pb_words(n)
+    if not self.uncounted:
+        _count(self, p, n + (4 if ifcs else 0), 1)
+
+
+cdef void _whole(TxEngine self, uint8_t *p, const uint8_t *src, uint32_t n,
+                 uint32_t popts) noexcept nogil:
+    """Copy a frame to `p` and insert its checks, in one pass where the ranges allow."""
+    cdef tx_context *c = &self.s.ctx[0]
+    cdef uint32_t css = c.tucss
+    cdef uint64_t acc = 0
+    cdef bint udp = not c.tucmd & TUCMD_TCP, fused
+    if popts & POPTS_TXSM and popts & POPTS_IXSM and c.ipcso + 2 > css:
+        # the IP check lands in what the second sum covers: one after the other
+        memcpy(p, src, n)
+        self._checksum(p, p, n, c.ipcss, c.ipcse, c.ipcso, False)
+        self._checksum(p, p, n, css, c.tucse, c.tucso, udp)
+        return
+    fused = popts & POPTS_TXSM and n > SMALL and css < n and c.tucse == 0 and c.tucso + 2 <= n
+    if fused:
+        # all of it is summed while it is copied, where it lies in whole cache lines most
+        # likely, and what is before the range taken off
+        acc = raw16(fold16(csum_ptr_copy(p, src, n, 0)))
+        acc = sum_at(sum_host(sum_less(acc, sum_raw(src, css))), css)
+        if acc == 0xFFFF:                       # or 0, when all bytes of the range are
+            acc = fold16(csum_ptr(src + css, n - css, 0))
+    else:
+        copy_bytes(p, src, n)
+    if popts & POPTS_IXSM:
+        self._checksum(p, src, n, c.ipcss, c.ipcse, c.ipcso, False)
+    if fused:
+        st16be(p + c.tucso, 0xFFFF if udp and acc == 0xFFFF else <uint16_t>~acc)
+    elif popts & POPTS_TXSM:
+        self._checksum(p, src, n, css, c.tucse, c.tucso, udp)
 
 
 cdef void _load_context(tx_context *c, uint64_t a, uint64_t q) noexcept nogil:

@@ -113,6 +113,9 @@ static inline uint64_t sum_raw(const uint8_t *p, size_t n)
 /* What is left of sum `a` without the part that sums to `b`, both below 2^40: congruent to it, never 0. */
 static inline uint64_t sum_less(uint64_t a, uint64_t b) { return a + (0xffffull << 40) - b; }
 
+/* Whether what a check covers adds up with it: `a`, not 0, folds to FFFF. */
+static inline int sum_good(uint64_t a) { return a % 0xffff == 0; }
+
 /* From a raw sum to a host-order sum of big-endian words. */
 static inline uint32_t sum_host(uint64_t raw) { return E1_BE16((uint16_t)fold16(raw)); }
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastpath.batch import FB_HAS_FCS, FrameBatch
+from fastpath.dma import HostMemory
 from fastpath.txring import (
     RUN_ABORT,
     RUN_DATA_ABORT,
@@ -277,6 +278,19 @@ def test_frames_of_one_descriptor_stop_where_a_run_does(tx: Tx) -> None:
         assert [tx.done(i) for i in range(7)] == [i < tx.regs["TDH"] and i != 4 for i in range(7)]
     assert got == sent
     assert tx.stats["GPTC"] == 5
+
+
+def test_frames_of_memory_that_answers_by_messages(tx: Tx) -> None:
+    frame = eth(ipv4(udp(BODY[:500]), 17))
+    tx.post(context(tu=(34, 40, 0)), *[data(tx.put(frame), len(frame))] * 3)
+    mapped, tx.ram = tx.ram, HostMemory(1 << 20)
+    tx.ram.write(0, mapped.read(0, 1 << 20))
+    tx.dma.remove(mapped.base, 1 << 20)
+    mapped.write(0, bytes(1 << 20))  # nobody is to look there any more
+    tx.dma.set_message_dma(tx.ram.read, tx.ram.write)
+    tx.run()
+    assert tx.take() == [frame] * 3
+    assert [tx.done(i) for i in range(4)] == [False, True, True, True]
 
 
 @pytest.mark.parametrize("end", [1, 13, 10000])
