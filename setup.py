@@ -73,8 +73,9 @@ DIRECTIVES = {
 
 # Modules of fastpath that no frame passes one by one.
 COLD = {"buildinfo", "calltrace", "hdr6", "misuselog", "sampler", "secondcore"}
-# What Cython puts into each module, once for all of them: half of a small module.
-SHARED = "stack._shared"
+# What Cython puts into each module, once for all of them: half of a small module, and of one that
+# takes memoryviews.
+SHARED = "fastpath._shared"
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
 STACK_OPTIONS: dict[str, Any] = {
     "compiler_directives": directives(DEBUG),
@@ -124,8 +125,12 @@ def extensions() -> list[Extension]:
             extra_link_args=link,
         )
 
+    flags, link = compiler_flags(OPTIMIZE["hot"])
+    text = SHARED.replace(".", "/") + ".c"
+    shared = Extension(SHARED, [text], extra_compile_args=flags, extra_link_args=link)
     sources = sorted((ROOT / "fastpath").glob("*.pyx"))
-    return [extension(path) for path in sources if not ONLY or path.stem in ONLY]
+    found = [extension(path) for path in sources if not ONLY or path.stem in ONLY]
+    return found if SOURCES_ONLY else [shared, *found]
 
 
 def stack_extensions() -> list[Extension]:
@@ -137,7 +142,7 @@ def stack_extensions() -> list[Extension]:
     if not ONLY:
         for old in (ROOT / "stack").rglob("*.so"):  # of a module that is not compiled any more
             name = ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0]
-            if name not in {*wanted, STATE_MODULE, SHARED}:
+            if name not in {*wanted, STATE_MODULE}:
                 old.unlink()
 
     def extension(module: str, source: Path, **options: Any) -> Extension:
@@ -151,9 +156,10 @@ def stack_extensions() -> list[Extension]:
         )
 
     sources = generate(ROOT, STACK_BUILD, wanted)
-    translate(sources, [STATE_MODULE], JOBS, cache=CACHE, **STACK_OPTIONS)
-    shared = STACK_BUILD / (SHARED.replace(".", "/") + ".c")
-    return [extension(SHARED, shared)] + [
+    writers = [Path(__file__), *(ROOT / "scripts/stackc").glob("*.py")]
+    since = max(path.stat().st_mtime for path in writers)
+    translate(sources, [STATE_MODULE], JOBS, since=since, cache=CACHE, **STACK_OPTIONS)
+    return [
         extension(
             module,
             path,
@@ -167,6 +173,13 @@ def stack_extensions() -> list[Extension]:
         )
         for module, path in sources.items()
     ]
+
+
+def directives_changed(found: list[Extension]) -> bool:
+    """Whether the C of one of `found` was written before this file was: with other directives."""
+    since = Path(__file__).stat().st_mtime
+    texts = [Path(BUILD_DIR or ".", e.sources[0]).with_suffix(".c") for e in found]
+    return any(text.exists() and text.stat().st_mtime < since for text in texts)
 
 
 # Cython's trees are all circles: looking for garbage among them all the time took 40 % of it.
@@ -198,6 +211,8 @@ SOURCES_ONLY = {"sdist", "egg_info", "dist_info"}.intersection(sys.argv[1:])
 # A wheel carries the benchmarks too, for `e1000emu bench`.
 PACKAGES = find_packages(include=["fastpath*", "e1000emu*", "stack*"])
 
+FASTPATH = extensions()
+
 setup(
     packages=[*PACKAGES, "e1000emu._benchmarks", "e1000emu._benchmarks.rows"],
     package_dir={
@@ -206,15 +221,17 @@ setup(
     },
     long_description=readme(),
     long_description_content_type="text/markdown",
-    ext_modules=extensions()
+    ext_modules=FASTPATH
     if SOURCES_ONLY
     else [
         *cythonize(
-            extensions(),
+            FASTPATH,
             compiler_directives=DIRECTIVES,
+            force=directives_changed(FASTPATH),
             annotate=DEBUG,
             build_dir=BUILD_DIR,
             cache=CACHE,
+            shared_utility_qualified_name=SHARED,
             nthreads=0 if ONLY else JOBS,
         ),
         *cythonize(stack_extensions(), **STACK_OPTIONS),  # only what they share: see translate()

@@ -29,12 +29,13 @@ def translate(
     common: Sequence[str],
     jobs: int,
     *,
+    since: float = 0,
     cache: str | bool = False,
     **options: Any,
 ) -> None:
     """Write the C of each of `modules` (name -> .pyx) that is older than what it is made from.
 
-    `common`: modules whose declarations nearly all of them read. `cache` and `options` are those of
+    `since`: when the programs that write it, or their options, last changed. `common`: modules whose declarations nearly all of them read. `cache` and `options` are those of
     `cythonize()`, which afterwards finds all up to date.
 
     Raises SystemExit naming the modules that Cython refuses; it has printed why.
@@ -42,7 +43,7 @@ def translate(
     settings = CompilationOptions(**options)
     context = Context.from_options(settings)
     tree = create_dependency_tree(context, quiet=True)
-    stale = [name for name, pyx in modules.items() if _out_of_date(str(pyx), tree)]
+    stale = [name for name, pyx in modules.items() if _out_of_date(str(pyx), tree, since)]
     if not stale:
         return
     store = Cache(cache) if cache else None
@@ -78,12 +79,12 @@ def translate(
         raise SystemExit(f"Cython refuses {', '.join(failed)}")
 
 
-def _out_of_date(pyx: str, tree: Any) -> bool:
+def _out_of_date(pyx: str, tree: Any, since: float) -> bool:
     written = pyx.removesuffix(".pyx") + ".c"
     if not file_generated_by_this_cython(written):
         return True
     newest, _ = tree.newest_dependency(pyx)
-    return os.path.getmtime(written) < newest
+    return os.path.getmtime(written) < max(newest, since)
 
 
 def _ended(running: dict[int, str]) -> list[str]:
@@ -104,6 +105,7 @@ def _translate_and_exit(
     """Translate one module in this process, and end it: 0 if that succeeded."""
     status = 1
     try:
+        gc.disable()  # the process ends before its garbage matters
         # An interrupt ends the parent, which waits for us: half a file would look up to date.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         fingerprint = None
