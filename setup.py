@@ -14,6 +14,7 @@ interpreter, sanitizer and package, is translated once (.ci/run).
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import re
 import shlex
@@ -133,46 +134,53 @@ def extensions() -> list[Extension]:
     return found if SOURCES_ONLY else [shared, *found]
 
 
-def stack_extensions() -> list[Extension]:
-    """Return one extension per compiled module of ``stack``, after writing its translation."""
-    listed = compiled_modules()
-    wanted = [m for m in listed if not ONLY or m in ONLY]
-    if (ONLY and not wanted) or SANITIZE == "thread":  # the stack has one thread at a time
+def stack_modules() -> list[str]:
+    """Return the modules of ``stack`` that are compiled now."""
+    wanted = [m for m in compiled_modules() if not ONLY or m in ONLY]
+    if SANITIZE == "thread":  # the stack has one thread at a time
         return []
     if not ONLY:
         for old in (ROOT / "stack").rglob("*.so"):  # of a module that is not compiled any more
             name = ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0]
             if name not in {*wanted, STATE_MODULE}:
                 old.unlink()
+    return wanted
 
-    def extension(module: str, source: Path, **options: Any) -> Extension:
+
+def write_stack(wanted: list[str]) -> None:
+    """Write the C of these modules and of what they share."""
+    sources = generate(ROOT, STACK_BUILD, wanted)
+    writers = [Path(__file__), *(ROOT / "scripts/stackc").glob("*.py")]
+    since = max(path.stat().st_mtime for path in writers)
+    translate(sources, [STATE_MODULE], JOBS, since=since, cache=CACHE, **STACK_OPTIONS)
+
+
+def stack_extensions(wanted: list[str]) -> list[Extension]:
+    """Return one extension per translated module of ``stack``, and one of what they share."""
+    listed = compiled_modules()
+
+    def extension(module: str) -> Extension:
+        source = STACK_BUILD / (module.replace(".", "/") + ".pyx")
         flags, link = compiler_flags(OPTIMIZE[listed.get(module, "state")])
         flags += COMPILE_FLAGS
         plain = DEBUG or SANITIZE or module in CALLED
         wrapper = "" if plain else WRAPPER.get(listed.get(module, ""), "")
         flags += [f"-DSTACKC_WRAPPER={wrapper}"] if wrapper else []
         return Extension(
-            module, [str(source)], extra_compile_args=flags, extra_link_args=link, **options
-        )
-
-    sources = generate(ROOT, STACK_BUILD, wanted)
-    writers = [Path(__file__), *(ROOT / "scripts/stackc").glob("*.py")]
-    since = max(path.stat().st_mtime for path in writers)
-    translate(sources, [STATE_MODULE], JOBS, since=since, cache=CACHE, **STACK_OPTIONS)
-    return [
-        extension(
             module,
-            path,
+            [str(source)],
+            extra_compile_args=flags,
+            extra_link_args=link,
             include_dirs=["fastpath/_c", "scripts/stackc"],
             depends=[
-                str(path.with_suffix(".pxd")),
+                str(source.with_suffix(".pxd")),
                 "scripts/stackc/state_fields.h",
                 "scripts/stackc/slots.h",
                 "scripts/stackc/atimport.h",
             ],
         )
-        for module, path in sources.items()
-    ]
+
+    return [extension(module) for module in [STATE_MODULE, *wanted]]
 
 
 def directives_changed(found: list[Extension]) -> bool:
@@ -211,7 +219,36 @@ SOURCES_ONLY = {"sdist", "egg_info", "dist_info"}.intersection(sys.argv[1:])
 # A wheel carries the benchmarks too, for `e1000emu bench`.
 PACKAGES = find_packages(include=["fastpath*", "e1000emu*", "stack*"])
 
-FASTPATH = extensions()
+
+def translated() -> list[Extension]:
+    """Write the C of all modules, of both packages at once; return what to compile."""
+    found = extensions()
+    stack = stack_modules()
+    # Each has a part that one processor does alone.
+    beside = multiprocessing.get_context("fork").Process(target=write_stack, args=(stack,))
+    if stack:
+        beside.start()
+    try:
+        found = cythonize(
+            found,
+            compiler_directives=DIRECTIVES,
+            annotate=DEBUG,
+            build_dir=BUILD_DIR,
+            cache=CACHE,
+            shared_utility_qualified_name=SHARED,
+            force=directives_changed(found),
+            nthreads=0 if ONLY else JOBS,
+        )
+    finally:
+        if stack:
+            beside.join()
+    if not stack:
+        return found
+    if beside.exitcode:
+        raise SystemExit(beside.exitcode)  # it has said why
+    # All are up to date: what is left is what each is told by the others.
+    return [*found, *cythonize(stack_extensions(stack), **STACK_OPTIONS)]
+
 
 setup(
     packages=[*PACKAGES, "e1000emu._benchmarks", "e1000emu._benchmarks.rows"],
@@ -221,20 +258,6 @@ setup(
     },
     long_description=readme(),
     long_description_content_type="text/markdown",
-    ext_modules=FASTPATH
-    if SOURCES_ONLY
-    else [
-        *cythonize(
-            FASTPATH,
-            compiler_directives=DIRECTIVES,
-            force=directives_changed(FASTPATH),
-            annotate=DEBUG,
-            build_dir=BUILD_DIR,
-            cache=CACHE,
-            shared_utility_qualified_name=SHARED,
-            nthreads=0 if ONLY else JOBS,
-        ),
-        *cythonize(stack_extensions(), **STACK_OPTIONS),  # only what they share: see translate()
-    ],
+    ext_modules=extensions() if SOURCES_ONLY else translated(),
     options=OPTIONS,
 )

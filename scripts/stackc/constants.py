@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from .nodes import walk
 
 _BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -27,10 +29,14 @@ _PYX_CONSTANT = re.compile(r"^([A-Z][A-Z0-9_]*) *= *([^#\n]+)", re.M)
 
 
 class Constants:
-    """`value(module, name)` of integer constants in the modules below `root`."""
+    """`value(module, name)` of integer constants in the modules below `root`.
 
-    def __init__(self, root: Path) -> None:
+    `trees`: of modules that somebody has parsed.
+    """
+
+    def __init__(self, root: Path, trees: Mapping[str, ast.Module]) -> None:
         self.root = root
+        self._trees = trees
         self._modules: dict[str, dict[str, ast.expr | tuple[str, str]]] = {}
         self._known: dict[tuple[str, str], int | None] = {}
 
@@ -83,7 +89,7 @@ class Constants:
         self._modules[module] = names
         path = self.root / module.replace(".", "/")
         if path.with_suffix(".py").exists():
-            tree = ast.parse(path.with_suffix(".py").read_text())
+            tree = self._trees.get(module) or ast.parse(path.with_suffix(".py").read_text())
             twice: set[str] = set()
             for node in tree.body:
                 if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -100,7 +106,7 @@ class Constants:
                     and isinstance(node.target, ast.Name)
                 ):
                     names[node.target.id] = node.value
-            for node in ast.walk(tree):
+            for node in walk(tree):
                 if isinstance(node, ast.Global):
                     twice.update(node.names)
             for name in twice:

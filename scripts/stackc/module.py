@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .constants import Constants
+from .nodes import children, walk
 from .slots import MODULE as SLOTS_MODULE
 from .slots import Caller, Key, Slots, shapes_line
 from .types import OBJECT, ExtensionTypes, alias_of, cimport
@@ -96,8 +97,8 @@ def _bound_again(tree: ast.Module) -> set[str]:
                 again |= {alias.asname or alias.name for alias in names}
             case _:
                 again |= _stored(node)
-                todo += ast.iter_child_nodes(node)
-    for node in ast.walk(tree):
+                todo += children(node)
+    for node in walk(tree):
         if isinstance(node, ast.Global):
             again.update(node.names)
     return again
@@ -107,7 +108,7 @@ def _signature(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> 
     a = node.args
     if node.decorator_list or a.vararg or a.kwarg or a.kwonlyargs or a.posonlyargs:
         return None
-    if any(isinstance(inner, _NO_CPDEF) for stmt in node.body for inner in ast.walk(stmt)):
+    if any(isinstance(inner, _NO_CPDEF) for stmt in node.body for inner in walk(stmt)):
         return None
     first_default = len(a.args) - len(a.defaults)
     params = tuple(
@@ -127,7 +128,7 @@ def _variables(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> 
         inner = todo.pop()
         if isinstance(inner, _INNER):
             # Cython hands the declarations of a function on to those in it
-            captured |= {n.id for n in ast.walk(inner) if isinstance(n, ast.Name)}
+            captured |= {n.id for n in walk(inner) if isinstance(n, ast.Name)}
             continue
         match inner:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
@@ -135,7 +136,7 @@ def _variables(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> 
                 if kind == OBJECT and not _any_number(annotation):
                     kind = ""  # what Cython finds out itself is as good: bytes, tuple ...
                 found[name] = kind if found.get(name, kind) == kind else OBJECT
-        todo += ast.iter_child_nodes(inner)
+        todo += children(inner)
     for name in [*captured, *(p.arg for p in _parameters(node))]:
         found.pop(name, None)
     return {name: kind.replace("long long", "longlong") for name, kind in found.items() if kind}
@@ -143,9 +144,9 @@ def _variables(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> 
 
 def _any_number(annotation: ast.expr) -> bool:
     """Whether a variable holds numbers that C has no type for: Cython must not infer one."""
-    names = {inner.id for inner in ast.walk(annotation) if isinstance(inner, ast.Name)}
+    names = {inner.id for inner in walk(annotation) if isinstance(inner, ast.Name)}
     return bool(names & {"wide", "int", "bool", "float"}) and not any(
-        isinstance(inner, ast.Subscript) for inner in ast.walk(annotation)
+        isinstance(inner, ast.Subscript) for inner in walk(annotation)
     )
 
 
@@ -268,7 +269,7 @@ class Translator:
 
     def _supers(self, method: ast.FunctionDef, owner: str) -> None:
         """Name the class in super(): a decorator may have made another one of it since."""
-        for node in ast.walk(method):
+        for node in walk(method):
             match node:
                 case ast.Call(func=ast.Name(id="super"), args=[], keywords=[]):
                     self._replace(node, f"super({owner}, {method.args.args[0].arg})")
@@ -342,11 +343,11 @@ class Translator:
             own = next((key for key, name in self.state.items() if name == owner), None)
             self._name_kind(node.args.args[0].arg, own)
         stores: dict[str, int] = {}
-        for inner in ast.walk(node):
+        for inner in walk(node):
             if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
                 stores[inner.id] = stores.get(inner.id, 0) + 1
         assigned: list[tuple[int, str, ast.expr]] = []
-        for inner in ast.walk(node):
+        for inner in walk(node):
             match inner:
                 case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
                     self._name_kind(name, self.slots.state_class(annotation, self.module.name))
@@ -518,7 +519,7 @@ class Translator:
                 elif self._may_overflow(left, op, right):
                     power = isinstance(op, ast.Pow)  # binds closer than a cast
                     self._around(left, "(" * power + "<object>(", ")" + ")" * power)
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             self._expressions(child, hidden)
 
     def _constant(self, node: ast.expr) -> str | None:
@@ -574,7 +575,7 @@ def _plain(node: ast.expr) -> bool:
 def _bound_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
     """The names that a function binds, and those in it."""
     names = {p.arg for p in _parameters(node)}
-    for inner in ast.walk(node):
+    for inner in walk(node):
         if inner is not node:
             names |= _stored(inner)
     return names

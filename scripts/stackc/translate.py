@@ -35,8 +35,9 @@ def translate(
 ) -> None:
     """Write the C of each of `modules` (name -> .pyx) that is older than what it is made from.
 
-    `since`: when the programs that write it, or their options, last changed. `common`: modules whose declarations nearly all of them read. `cache` and `options` are those of
-    `cythonize()`, which afterwards finds all up to date.
+    `since`: when the programs that write it, or their options, last changed. `common`: modules
+    whose declarations nearly all of them read. `cache` and `options` are those of `cythonize()`,
+    which afterwards finds all up to date.
 
     Raises SystemExit naming the modules that Cython refuses; it has printed why.
     """

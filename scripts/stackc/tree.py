@@ -49,7 +49,7 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
     if len(set(state.values())) != len(state):
         raise SyntaxError(f"two @state classes of one name: {sorted(state)}")
     types = ExtensionTypes(root, state)
-    constants = Constants(root)
+    constants = Constants(root, {name: module.tree for name, module in modules.items()})
     origins = {name: module.origin for name, module in modules.items()}
     written: dict[str, Path] = {}
     pyx, pxd = StateModule(classes, types, origins).write()

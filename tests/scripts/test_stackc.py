@@ -233,7 +233,7 @@ def translated(text: str, tmp_path: Path, **others: str) -> tuple[str, str]:
     declare(module, types)
     slots = Slots({}, types, {"stack.one": module.origin})
     modules = {"stack.one": module}
-    pyx, pxd = Translator(module, modules, types, Constants(tmp_path), {}, slots).write()
+    pyx, pxd = Translator(module, modules, types, Constants(tmp_path, {}), {}, slots).write()
     text, shapes = pyx.decode().rsplit("_slot_shapes = ", 1)
     assert shapes.count("\n") == 1  # a table behind the last line
     return text, pxd
