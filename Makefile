@@ -30,8 +30,9 @@ endif
 
 PY := $(VENV)/bin/python
 ABS_PY = $(abspath $(PY))
-# One at a time: the commands and packages are installed while the modules are compiled.
-PIP = flock $(VENV)/.pip $(PY) -m pip install -q --disable-pip-version-check
+# One at a time: the commands and packages are installed while the modules are compiled. Python makes
+# the bytecode of what is imported; most of a package never is.
+PIP = flock $(VENV)/.pip $(PY) -m pip install -q --disable-pip-version-check --no-compile
 MAKEFLAGS += -j2
 MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
 BUILT := $(VENV)/.built-$(MODE)

@@ -38,7 +38,7 @@ from stackc.build import (  # noqa: E402 - programs of this tree
     directives,
 )
 from stackc.state import MODULE as STATE_MODULE  # noqa: E402
-from stackc.translate import translate  # noqa: E402
+from stackc.translate import read_utilities, translate  # noqa: E402
 from stackc.tree import compiled_modules, generate  # noqa: E402
 
 DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
@@ -131,7 +131,7 @@ def extensions() -> list[Extension]:
     shared = Extension(SHARED, [text], extra_compile_args=flags, extra_link_args=link)
     sources = sorted((ROOT / "fastpath").glob("*.pyx"))
     found = [extension(path) for path in sources if not ONLY or path.stem in ONLY]
-    return found if SOURCES_ONLY else [shared, *found]
+    return found if SOURCES_ONLY or (ONLY and not found) else [shared, *found]
 
 
 def stack_modules() -> list[str]:
@@ -224,6 +224,7 @@ def translated() -> list[Extension]:
     """Write the C of all modules, of both packages at once; return what to compile."""
     found = extensions()
     stack = stack_modules()
+    read_utilities()
     # Each has a part that one processor does alone.
     beside = multiprocessing.get_context("fork").Process(target=write_stack, args=(stack,))
     if stack:
