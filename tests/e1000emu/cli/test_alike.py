@@ -254,9 +254,18 @@ import functools, json, sys
 from click.testing import CliRunner
 from e1000emu.cli import cli, trace
 
-trace.measure = functools.cache(trace.measure)
 trace.WARM, trace.ROUNDS, trace.TURNS = 1, 1, 1  # the figures do not matter here
 trace.SLOW_KINDS.clear()
+measure = trace.measure
+
+@functools.cache
+def once(kind):
+    measured = measure(kind)
+    for call in measured.calls:  # a busy machine's ten milliseconds are a digit more
+        call.ns, call.self_ns = min(call.ns, 9_999_990), min(call.self_ns, 9_999_990)
+    return measured
+
+trace.measure = once
 
 def shown(*words, columns):
     return CliRunner().invoke(cli, ["trace", *words], env={"COLUMNS": columns}).output
