@@ -631,7 +631,7 @@ class _Client:
         self._sock = sock
         self._reader = MessageReader()
         self._todo: deque[Message] = deque()
-        self._unsent = b""
+        self._unsent = bytearray()
         self._unsent_answers = 0
         self._stuck = False
         """So many answers were not sent that nothing is read until they are."""
@@ -766,16 +766,8 @@ class _Client:
         if self._sock.fileno() < 0:
             return
         if not self._unsent:
-            try:
-                sent = self._sock.send(data)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError as error:
-                # Not from inside: a request of ours is sent by what a disconnect takes down.
-                why = error.strerror or "the connection broke"
-                self._clock.call_soon(lambda: self._broken(why))
-                return
-            if sent == len(data):
+            sent = self._put(data)
+            if sent is None or sent == len(data):
                 return
             data = data[sent:]
             self._clock.call_at(self._clock.now_ns() + RETRY_NS, self._retry)
@@ -789,6 +781,18 @@ class _Client:
             if self._thread is None:
                 self._clock.remove_reader(self._sock.fileno())
 
+    def _put(self, data: bytes | bytearray) -> int | None:
+        """Give the socket what it takes: how many bytes; None when the connection is broken."""
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            # Not from inside: a request of ours is sent by what a disconnect takes down.
+            why = error.strerror or "the connection broke"
+            self._clock.call_soon(lambda: self._broken(why))
+            return None
+
     def _broken(self, why: str) -> None:
         if self._sock.fileno() >= 0:
             self._server.disconnect(why)
@@ -796,9 +800,13 @@ class _Client:
     def _retry(self) -> None:
         if self._sock.fileno() < 0:
             return
-        data, self._unsent = self._unsent, b""
-        self._send(data, answer=False)
-        if self._unsent or self._sock.fileno() < 0:
+        sent = self._put(self._unsent)
+        if sent is None:
+            self._unsent.clear()
+            return
+        del self._unsent[:sent]
+        if self._unsent:
+            self._clock.call_at(self._clock.now_ns() + RETRY_NS, self._retry)
             return
         self._unsent_answers = 0
         stuck, self._stuck = self._stuck, False
