@@ -753,7 +753,7 @@ class Nic:
         self.misuse.load(state.misuse)
         self.pins.load(state.pins)
         self.tx.loaded()
-        self.rx.kick()
+        self.rx.loaded()
         self.interrupts._flush(int(state.interrupts.get("flushed", 0)))
 
     def __repr__(self) -> str:

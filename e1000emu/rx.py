@@ -243,3 +243,12 @@ class Rx(RxPort):
         self._held = self._held or bool(state.get("held", False))
         if self.stage is not None:
             self.stage.forget()
+
+    def loaded(self) -> None:
+        """The whole state is loaded.
+
+        Nothing is under way in it, so no descriptor is asked for that could not be had before. But
+        a link may be told of room, and one that answers by messages begins anew.
+        """
+        if self._held or self._nic.shared.bottom_half:
+            self.kick()

@@ -303,6 +303,7 @@ def clocked(bits: str) -> list[tuple[Any, ...]]:
 @example("82540EM", [("frames", [60] * 20, True), ("frames", [1514] * 20, True), ("give", 5)])
 @example("82540EM", [("room", 0), ("send", [60, 60], 0x8, True), ("room", None)])
 @example("82540EM", [("send", [700], 0x8, False), ("send", [100], 0x9, True)])
+@example("82540EM", [("write", 0x2800, 0)])  # RDBAL: no memory answers there
 @example(
     "82540EM",
     clocked("100110000")
