@@ -186,11 +186,12 @@ def stack_extensions(wanted: list[str]) -> list[Extension]:
     return [extension(module) for module in [STATE_MODULE, *wanted]]
 
 
-def directives_changed(found: list[Extension]) -> bool:
-    """Whether the C of one of `found` was written before this file was: with other directives."""
+def forget_older(found: list[Extension]) -> None:
+    """Remove the C of `found` that was written before this file was: with other directives."""
     since = Path(__file__).stat().st_mtime
-    texts = [Path(BUILD_DIR or ".", e.sources[0]).with_suffix(".c") for e in found]
-    return any(text.exists() and text.stat().st_mtime < since for text in texts)
+    for text in [Path(BUILD_DIR or ".", e.sources[0]).with_suffix(".c") for e in found]:
+        if text.exists() and text.stat().st_mtime < since:
+            text.unlink()
 
 
 # Cython's trees are all circles: looking for garbage among them all the time took 40 % of it.
@@ -227,6 +228,7 @@ def translated() -> list[Extension]:
     """Write the C of all modules, of both packages at once; return what to compile."""
     found = extensions()
     stack = stack_modules()
+    forget_older(found)
     read_utilities()
     # Each has a part that one processor does alone.
     beside = multiprocessing.get_context("fork").Process(target=write_stack, args=(stack,))
@@ -240,7 +242,6 @@ def translated() -> list[Extension]:
             build_dir=BUILD_DIR,
             cache=CACHE,
             shared_utility_qualified_name=SHARED,
-            force=directives_changed(found),
             nthreads=0 if ONLY else JOBS,
         )
     finally:
