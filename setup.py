@@ -8,8 +8,8 @@ Environment switches (all read here and nowhere else):
 ``E1000EMU_CYTHON_CACHE=DIR``  keep the C text that Cython writes there, and take it from there when
 sources, declarations and directives are those it was written of: one tree, built once per
 interpreter, sanitizer and package, is translated once (.ci/run).
-``E1000EMU_OPTIMIZE=-Og``  the C compiler's option for all modules, whatever each is worth: half of its
-time, where a build is only to be tested (.ci/run, the second Python).
+``E1000EMU_OPTIMIZE=-Og``  the C compiler's option for all modules, whatever each is worth: half of
+its time, where a build is only to be tested (.ci/run, the second Python).
 ``E1000EMU_ONLY=csum,dma``  build these modules only (work on one kernel without building the rest).
 """
 
