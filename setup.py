@@ -24,6 +24,7 @@ import shutil
 import sys
 import sysconfig
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +151,20 @@ def stack_modules() -> list[str]:
     return wanted
 
 
+def forget_older(texts: Iterable[Path], *writers: Path) -> None:
+    """Remove the C that is older than one of the programs that write it, or choose directives."""
+    since = max(path.stat().st_mtime for path in writers)
+    for text in texts:
+        if text.exists() and text.stat().st_mtime < since:
+            text.unlink()
+
+
 def write_stack(wanted: list[str]) -> None:
     """Write the C of these modules and of what they share."""
     sources = generate(ROOT, STACK_BUILD, wanted)
-    writers = [Path(__file__), *(ROOT / "scripts/stackc").glob("*.py")]
-    since = max(path.stat().st_mtime for path in writers)
-    translate(sources, [STATE_MODULE], JOBS, since=since, cache=CACHE, **STACK_OPTIONS)
+    texts = [path.with_suffix(".c") for path in sources.values()]
+    forget_older(texts, Path(__file__), *(ROOT / "scripts/stackc").glob("*.py"))
+    translate(sources, [STATE_MODULE], JOBS, cache=CACHE, **STACK_OPTIONS)
 
 
 def stack_extensions(wanted: list[str]) -> list[Extension]:
@@ -184,14 +193,6 @@ def stack_extensions(wanted: list[str]) -> list[Extension]:
         )
 
     return [extension(module) for module in [STATE_MODULE, *wanted]]
-
-
-def forget_older(found: list[Extension]) -> None:
-    """Remove the C of `found` that was written before this file was: with other directives."""
-    since = Path(__file__).stat().st_mtime
-    for text in [Path(BUILD_DIR or ".", e.sources[0]).with_suffix(".c") for e in found]:
-        if text.exists() and text.stat().st_mtime < since:
-            text.unlink()
 
 
 # Cython's trees are all circles: looking for garbage among them all the time took 40 % of it.
@@ -228,7 +229,8 @@ def translated() -> list[Extension]:
     """Write the C of all modules, of both packages at once; return what to compile."""
     found = extensions()
     stack = stack_modules()
-    forget_older(found)
+    texts = [Path(BUILD_DIR or ".", e.sources[0]).with_suffix(".c") for e in found]
+    forget_older(texts, Path(__file__))
     read_utilities()
     # Each has a part that one processor does alone.
     beside = multiprocessing.get_context("fork").Process(target=write_stack, args=(stack,))

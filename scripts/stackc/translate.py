@@ -30,22 +30,20 @@ def translate(
     common: Sequence[str],
     jobs: int,
     *,
-    since: float = 0,
     cache: str | bool = False,
     **options: Any,
 ) -> None:
     """Write the C of each of `modules` (name -> .pyx) that is older than what it is made from.
 
-    `since`: when the programs that write it, or their options, last changed. `common`: modules
-    whose declarations nearly all of them read. `cache` and `options` are those of `cythonize()`,
-    which afterwards finds all up to date.
+    `common`: modules whose declarations nearly all of them read. `cache` and `options` are those of
+    `cythonize()`, which afterwards finds all up to date.
 
     Raises SystemExit naming the modules that Cython refuses; it has printed why.
     """
     settings = CompilationOptions(**options)
     context = Context.from_options(settings)
     tree = create_dependency_tree(context, quiet=True)
-    stale = [name for name, pyx in modules.items() if _out_of_date(str(pyx), tree, since)]
+    stale = [name for name, pyx in modules.items() if _out_of_date(str(pyx), tree)]
     if not stale:
         return
     store = Cache(cache) if cache else None
@@ -91,12 +89,12 @@ def read_utilities() -> None:
             UtilityCode.load_utilities_from_file(name)
 
 
-def _out_of_date(pyx: str, tree: Any, since: float) -> bool:
+def _out_of_date(pyx: str, tree: Any) -> bool:
     written = pyx.removesuffix(".pyx") + ".c"
     if not file_generated_by_this_cython(written):
         return True
     newest, _ = tree.newest_dependency(pyx)
-    return os.path.getmtime(written) < max(newest, since)
+    return os.path.getmtime(written) < newest
 
 
 def _ended(running: dict[int, str]) -> list[str]:

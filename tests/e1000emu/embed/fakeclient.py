@@ -52,8 +52,6 @@ class FakeClient:
         self.sock.connect(str(path))
         self.sock.setblocking(False)
         self.reader = MessageReader()
-        # Used again: recv() makes room for the most that may come, each time anew.
-        self.room = memoryview(bytearray(1 << 16))
         self.got: list[Message] = []
         self.gone = False
         self.ident = 0
@@ -103,7 +101,7 @@ class FakeClient:
         """Read what the server sent; tell whether there is a message, or an end."""
         while not self.gone:
             try:
-                data = bytes(self.room[: self.sock.recv_into(self.room)])
+                data = self.sock.recv(1 << 20)
             except BlockingIOError:
                 break
             except ConnectionResetError:
