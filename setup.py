@@ -7,7 +7,7 @@ Environment switches (all read here and nowhere else):
 `thread` for `make test-tsan`).
 ``E1000EMU_CYTHON_CACHE=DIR``  keep the C text that Cython writes there, and take it from there when
 sources, declarations and directives are those it was written of: one tree, built once per
-interpreter, sanitizer and package, is translated once (.ci/run).
+interpreter, sanitizer and package, is translated once (.ci/run), wherever each finds its Cython.
 ``E1000EMU_OPTIMIZE=-Og``  the C compiler's option for all modules, whatever each is worth: half of
 its time, where a build is only to be tested (.ci/run, the second Python).
 ``E1000EMU_ONLY=csum,dma``  build these modules only (work on one kernel without building the rest).
@@ -33,7 +33,8 @@ from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
-from stackc.build import (  # noqa: E402 - programs of this tree
+from stackc import narrow, paths  # noqa: E402 - programs of this tree
+from stackc.build import (  # noqa: E402
     CALLED,
     COMPILE_FLAGS,
     OPTIMIZE,
@@ -231,9 +232,10 @@ def translated() -> list[Extension]:
     stack = stack_modules()
     texts = [Path(BUILD_DIR or ".", e.sources[0]).with_suffix(".c") for e in found]
     forget_older(texts, Path(__file__))
+    paths.install()
     read_utilities()
     # Each has a part that one processor does alone.
-    beside = multiprocessing.get_context("fork").Process(target=write_stack, args=(stack,))
+    beside = multiprocessing.Process(target=write_stack, args=(stack,))
     if stack:
         beside.start()
     try:
@@ -253,9 +255,15 @@ def translated() -> list[Extension]:
         return found
     if beside.exitcode:
         raise SystemExit(beside.exitcode)  # it has said why
-    # All are up to date: what is left is what each is told by the others.
+    # All are up to date: what is left is what each is told by the others. Should one be older than
+    # Cython thinks right (after a build that was killed), it is written the same way.
+    narrow.install()
     return [*found, *cythonize(stack_extensions(stack), **STACK_OPTIONS)]
 
+
+# Cython's processes are copies of this one, with its paths and its text of utilities: the way that
+# was the default until Python 3.14.
+multiprocessing.set_start_method("fork", force=True)
 
 setup(
     packages=[*PACKAGES, "e1000emu._benchmarks", "e1000emu._benchmarks.rows"],

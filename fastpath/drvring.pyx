@@ -723,7 +723,7 @@ cdef class RxRing(_ring):
         cdef int state = 0
         if self.clean(budget, out, gro, rx_csum, vlan_strip, False, accept_errors) >= budget:
             state = 1
-        elif gro is not None and gro.held:
+        elif gro is not None and gro.n:
             gro.flush(out)
         if self.empty() >= low:
             state |= 2

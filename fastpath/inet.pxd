@@ -3,6 +3,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
+from fastpath.intmap cimport IntMap
 from fastpath.skbuff cimport SkbPool, sk_buff, sk_buff_head
 
 cdef class IpIdents:
@@ -40,7 +41,7 @@ cdef class UdpFlow:
 # Documented in inet.pyi.
 cpdef (int64_t, int64_t, int64_t, int64_t, int64_t) ip_route_fields(sk_buff skb) except *
 cpdef int64_t rth_key(uint32_t daddr, uint8_t tos, int ifindex) except? -1
-cpdef object rth_find(dict routes, dict own, uint32_t daddr, uint32_t saddr, uint8_t tos,
+cpdef object rth_find(IntMap routes, IntMap own, uint32_t daddr, uint32_t saddr, uint8_t tos,
                       int ifindex)
 cpdef int64_t ip_pull_header(sk_buff skb) except? -1
 cpdef bint ip_is_fragment(sk_buff skb) except -1

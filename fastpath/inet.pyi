@@ -3,6 +3,7 @@ from typing import Any, TypeVar, final
 
 from typing_extensions import Buffer
 
+from fastpath.intmap import IntMap
 from fastpath.skbuff import SkbPool, sk_buff, sk_buff_head
 
 _T = TypeVar("_T")
@@ -114,7 +115,7 @@ def rth_key(daddr: int, tos: int, ifindex: int) -> int:
     """The key of a kept input route: interface, destination, type of service in one int."""
 
 def rth_find(
-    routes: dict[int, _T], own: dict[int, Any], daddr: int, saddr: int, tos: int, ifindex: int
+    routes: IntMap[_T], own: IntMap[Any], daddr: int, saddr: int, tos: int, ifindex: int
 ) -> _T | None:
     """Return the kept route of a packet from a usual source, None for any other packet.
 

@@ -8,12 +8,12 @@ Python function that then goes on. The twin is ``_ref/inet.py``.
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.dict cimport PyDict_GetItem
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastpath.csum cimport csum_add, csum_fold, csum_ptr, csum_ptr_ipv6, csum_tcpudp_nofold
+from fastpath.intmap cimport IntMap, intmap_find
 from fastpath.parse cimport L3, PLAIN, WHOLE, parsed
 from fastpath.skbuff cimport (
     GSO_UDP_L4,
@@ -349,7 +349,7 @@ cpdef int64_t rth_key(uint32_t daddr, uint8_t tos, int ifindex) except? -1:
     return <uint64_t>ifindex << 40 | <uint64_t>daddr << 8 | tos
 
 
-cpdef object rth_find(dict routes, dict own, uint32_t daddr, uint32_t saddr, uint8_t tos,
+cpdef object rth_find(IntMap routes, IntMap own, uint32_t daddr, uint32_t saddr, uint8_t tos,
                       int ifindex):
     """Return the kept route of a packet from a usual source, None for any other packet.
 
@@ -362,8 +362,8 @@ cpdef object rth_find(dict routes, dict own, uint32_t daddr, uint32_t saddr, uin
     cdef PyObject *rt
     if top == 0 or top >= 224 or top == 127:
         return None
-    rt = PyDict_GetItem(routes, rth_key(daddr, tos, ifindex))
-    if rt == NULL or PyDict_GetItem(own, saddr) != NULL:
+    rt = intmap_find(routes, rth_key(daddr, tos, ifindex))
+    if rt == NULL or intmap_find(own, saddr) != NULL:
         return None
     return <object>rt
 

@@ -12,7 +12,7 @@ from fastpath.sockaddr cimport sockaddr
 @cython.final
 cdef class mmsg_send:
     cdef list rows
-    cdef object resolve
+    cdef object resolve, owner
     cdef public int64_t went    # rows of a step that an error ended, which went before it
     cdef object last            # the address that `name` is of
     cdef sockaddr name
@@ -31,7 +31,7 @@ cdef class mmsg_recv:
     cdef Py_ssize_t size
     cdef list rows              # of `got`; `pairs` more are alike, each is `pair`
     cdef Py_ssize_t n, pairs
-    cdef object show
+    cdef object show, owner
     cdef sockaddr seen          # the sender whose address is `shown`
     cdef object shown           # the address of the sender in `who`
     cdef object pair            # the last row of `got`
@@ -41,7 +41,7 @@ cdef class mmsg_recv:
     cdef int sender(self, sk_buff skb, int family) except -1
     cdef int settle(self) except -1
     cdef int keep(self, object row) except -1
-    cdef int append(self, Py_ssize_t n, object data) except -1
+    cdef int begin_pairs(self, Py_ssize_t n) except -1
     cpdef object room(self)
     cpdef void put(self, int64_t n, name, room) except *
     cpdef int64_t take(self, sk_buff_head queue, int family, int64_t most) except -1

@@ -16,11 +16,12 @@ class mmsg_send:
     def __init__(
         self,
         rows: Iterable[tuple[Buffer, Any]],
-        resolve: Callable[[Any], sockaddr],
+        resolve: Callable[[Any, Any], sockaddr],
+        owner: Any = None,
         last: Any = None,
         name: sockaddr | None = None,
     ) -> None:
-        """`resolve` makes a sockaddr of an address; that of the very object `last` is `name`."""
+        """`resolve(owner, address)` makes a sockaddr; that of the very object `last` is `name`."""
 
     def __len__(self) -> int: ...
     went: int
@@ -59,7 +60,8 @@ class mmsg_recv:
     released: int
     def __init__(
         self,
-        show: Callable[[sockaddr | None], Any],
+        show: Callable[[Any, sockaddr | None], Any],
+        owner: Any = None,
         buffers: Iterable[Buffer] | None = None,
         flat: Buffer | None = None,
         count: int = 0,
@@ -67,8 +69,8 @@ class mmsg_recv:
         seen: sockaddr | None = None,
         shown: Any = None,
     ) -> None:
-        """`show` makes an address of a sockaddr (or None); when the sender is that of the sockaddr
-        `seen`, that is `shown`.
+        """`show(owner, name)` makes an address of a sockaddr (or None); when the sender is that of
+        the sockaddr `seen`, that is `shown`.
 
         Raises ValueError when the rows do not fit `flat`; TypeError when that cannot be written to.
         """

@@ -35,6 +35,7 @@ from fastpath.skbuff cimport (
     skb_build,
     skb_c,
     skb_check,
+    skb_core,
     skb_core_headlen,
     skb_do_add_data,
     skb_do_carve,
@@ -49,6 +50,10 @@ cdef extern from "Python.h":
     char *PyByteArray_AS_STRING(object array)
     Py_ssize_t PyByteArray_GET_SIZE(object array)
 
+cdef extern from "skb_run.h":
+    uint8_t *skb_core_extend(skb_core *s, uint32_t n)
+    const uint8_t *skb_core_piece(skb_core *s, uint32_t off, uint32_t n)
+
 cdef enum:
     UDP_HLEN = 8
     IP6_HLEN = 40
@@ -57,7 +62,19 @@ cdef enum:
 
 
 # -- sending ---------------------------------------------------------------------------------------
-cdef inline Py_ssize_t row_size(list rows, Py_ssize_t i, object address) except -2:
+cdef inline PyObject *row_bytes(list rows, Py_ssize_t i, PyObject *address) noexcept:
+    """The data of row `i`, borrowed, when that is (bytes, the very `address`), else NULL."""
+    cdef PyObject *row = PyList_GET_ITEM(rows, i)
+    cdef PyObject *data
+    if type(<object>row) is not tuple or PyTuple_GET_SIZE(<object>row) != 2:
+        return NULL
+    data = PyTuple_GET_ITEM(<object>row, 0)
+    if PyTuple_GET_ITEM(<object>row, 1) != address or type(<object>data) is not bytes:
+        return NULL
+    return data
+
+
+cdef Py_ssize_t row_size(list rows, Py_ssize_t i, object address) except -2:
     """Bytes of row `i` when it is (bytes-like, `address`), else -1."""
     cdef object row = <object>PyList_GET_ITEM(rows, i)
     cdef object to
@@ -97,14 +114,15 @@ cdef inline bint rest_equal(tuple a, tuple b) except -1:
 cdef class mmsg_send:
     """What sendmmsg(2) is given: rows (data, address or None).
 
-    `resolve` makes a sockaddr of an address; that of the very object `last` is `name`.
+    `resolve(owner, address)` makes a sockaddr; that of the very object `last` is `name`.
     """
 
-    def __init__(self, rows, resolve, last=None, name=None):
+    def __init__(self, rows, resolve, owner=None, last=None, name=None):
         self.rows = list(rows)      # our own: what a row's buffer protocol runs cannot change it
         if PyList_GET_SIZE(self.rows) > MAX_ROWS:
             del self.rows[MAX_ROWS:]
         self.resolve = resolve
+        self.owner = owner
         if type(last) is tuple and type(name) is sockaddr:
             self.last = last
             self.name = <sockaddr>name
@@ -119,13 +137,13 @@ cdef class mmsg_send:
         return data, (None if address is None else self.resolved(address))
 
     cdef object resolved(self, object address):
-        """resolve(address). What differs from the last one in its port alone is made of that."""
+        """What `resolve` says. What differs from the last one in its port alone is made of that."""
         cdef tuple now
         cdef tuple last = <tuple>self.last
         cdef object port
         cdef object name
         if type(address) is not tuple:
-            return self.resolve(address)
+            return self.resolve(self.owner, address)
         now = <tuple>address
         if now is last:
             return self.name
@@ -136,7 +154,7 @@ cdef class mmsg_send:
                 return sockaddr_make(
                     self.name.family, self.name.addr, port, self.name.flowinfo,
                     self.name.scope_id)
-        name = self.resolve(address)
+        name = self.resolve(self.owner, address)
         if type(name) is sockaddr:
             self.name = <sockaddr>name
             self.last = now
@@ -177,6 +195,7 @@ cdef class mmsg_send:
         cdef uint32_t count = 0
         cdef object address
         cdef object data
+        cdef PyObject *plain
         cdef sk_buff skb
         cdef skb_buf *b
         cdef Py_buffer view
@@ -210,18 +229,17 @@ cdef class mmsg_send:
             return None
         skb = skb_build(b, flow.headroom)
         while count < most and room > 0:
-            if count:
-                n = row_size(rows, i, address)
-                if n <= 0 or n > size:
-                    break
-            else:
-                n = size
-            data = <object>PyTuple_GET_ITEM(<object>PyList_GET_ITEM(rows, i), 0)
-            if type(data) is bytes:
-                if not add(skb, pages, <const uint8_t *>PyBytes_AS_STRING(data), n, linear):
+            plain = row_bytes(rows, i, <PyObject *>address)
+            n = PyBytes_GET_SIZE(<object>plain) if plain != NULL else row_size(rows, i, address)
+            if n <= 0 or n > size:
+                break
+            if plain != NULL:
+                if not add(skb, pages, <const uint8_t *>PyBytes_AS_STRING(<object>plain), n,
+                           linear):
                     skb_free(skb)
                     return None
             else:
+                data = <object>PyTuple_GET_ITEM(<object>PyList_GET_ITEM(rows, i), 0)
                 PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
                 if view.len != n or not add(skb, pages, <const uint8_t *>view.buf, n, linear):
                     PyBuffer_Release(&view)
@@ -249,6 +267,10 @@ cdef class mmsg_send:
 
 cdef inline bint add(sk_buff skb, SkbPool pages, const uint8_t *p, Py_ssize_t n,
                      bint linear) noexcept:
+    cdef uint8_t *end = NULL if linear else skb_core_extend(skb_c(skb), <uint32_t>n)
+    if end != NULL:
+        memcpy(end, p, n)
+        return True
     if linear:
         memcpy(skb.head + skb.tail, p, n)
         skb.tail += <uint32_t>n
@@ -258,6 +280,14 @@ cdef inline bint add(sk_buff skb, SkbPool pages, const uint8_t *p, Py_ssize_t n,
 
 
 # -- receiving -------------------------------------------------------------------------------------
+cdef inline void copy(sk_buff skb, uint32_t off, uint8_t *dst, uint32_t n) noexcept:
+    cdef const uint8_t *piece = skb_core_piece(skb_c(skb), off, n)
+    if piece != NULL:
+        memcpy(dst, piece, n)
+    else:
+        skb_do_copy(skb, off, dst, n)
+
+
 cdef inline bint merged(sk_buff skb) noexcept:
     return 0 < skb.gso_size < skb.len
 
@@ -359,13 +389,14 @@ cdef class mmsg_recv:
 
     Room is a list of writable buffers; or `flat`, a writable buffer with a row of `size` bytes for
     each of `count` datagrams; or neither, then the datagrams become bytes, of at most `size` each.
-    `show` makes an address of a sockaddr (or None); when the sender is that of the sockaddr `seen`,
-    that is `shown`.
+    `show(owner, name)` makes an address of a sockaddr (or None); when the sender is that of the
+    sockaddr `seen`, that is `shown`.
     """
 
-    def __init__(self, show, buffers=None, flat=None, Py_ssize_t count=0, Py_ssize_t size=0,
-                 seen=None, shown=None):
+    def __init__(self, show, owner=None, buffers=None, flat=None, Py_ssize_t count=0,
+                 Py_ssize_t size=0, seen=None, shown=None):
         self.show = show
+        self.owner = owner
         self.rows = []
         self.pair_n = -1
         if type(seen) is sockaddr:
@@ -425,7 +456,7 @@ cdef class mmsg_recv:
 
     cpdef void put(self, int64_t n, name, room) except *:
         """The next datagram came: `n` bytes in `room`, from the sockaddr `name`."""
-        shown = self.show(name)
+        shown = self.show(self.owner, name)
         if self.buffers is None and self.flat is None:
             self.keep((bytes(memoryview(room)[:n]), shown))
         else:
@@ -456,21 +487,17 @@ cdef class mmsg_recv:
         if self.seen is None or not udp_is_from(skb, family, self.seen):
             self.seen = None
             name = udp_name(skb, family)
-            self.shown = self.show(name)
+            self.shown = self.show(self.owner, name)
             self.seen = name
         memcpy(self.who, who, sizeof(who))
         self.who_len = n
         return 0
 
-    cdef inline int append(self, Py_ssize_t n, object data) except -1:
-        if data is not None:
-            return self.keep((data, self.shown))
-        if n != self.pair_n:
-            self.settle()
-            self.pair = (n, self.shown)
-            self.pair_n = n
-        self.pairs += 1
-        self.n += 1
+    cdef int begin_pairs(self, Py_ssize_t n) except -1:
+        """Have (n, the sender's address) in `pair`."""
+        self.settle()
+        self.pair = (n, self.shown)
+        self.pair_n = n
         return 0
 
     cpdef int64_t take(self, sk_buff_head queue, int family, int64_t most) except -1:
@@ -507,12 +534,12 @@ cdef class mmsg_recv:
                     c = <uint32_t>(skb.len - off)
                     if 0 < skb.gso_size < c:
                         c = <uint32_t>skb.gso_size
-                    data = None
+                    made = None
                     if self.buffers is not None:
                         data = <object>PyList_GET_ITEM(self.buffers, i)
                         if type(data) is bytearray:
                             n = <uint32_t>min(<Py_ssize_t>c, PyByteArray_GET_SIZE(data))
-                            skb_do_copy(skb, off, <uint8_t *>PyByteArray_AS_STRING(data), n)
+                            copy(skb, off, <uint8_t *>PyByteArray_AS_STRING(data), n)
                         else:
                             try:
                                 PyObject_GetBuffer(data, &view, PyBUF_WRITABLE)
@@ -525,16 +552,20 @@ cdef class mmsg_recv:
                             n = <uint32_t>min(<Py_ssize_t>c, view.len)
                             skb_do_copy(skb, off, <uint8_t *>view.buf, n)
                             PyBuffer_Release(&view)
-                        data = None
                     elif self.flat is not None:
                         n = <uint32_t>min(<Py_ssize_t>c, self.size)
-                        skb_do_copy(skb, off, <uint8_t *>flat.buf + i * self.size, n)
+                        copy(skb, off, <uint8_t *>flat.buf + i * self.size, n)
                     else:
                         n = <uint32_t>min(<Py_ssize_t>c, self.size)
                         made = PyBytes_FromStringAndSize(NULL, n)
-                        skb_do_copy(skb, off, <uint8_t *>PyBytes_AS_STRING(made), n)
-                        data = made
-                    self.append(n, data)
+                        copy(skb, off, <uint8_t *>PyBytes_AS_STRING(made), n)
+                    if made is not None:
+                        self.keep((made, self.shown))
+                    else:
+                        if n != self.pair_n:
+                            self.begin_pairs(n)
+                        self.pairs += 1
+                        self.n += 1
                     off += c
                     segs += 1
                     i += 1

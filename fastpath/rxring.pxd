@@ -57,6 +57,7 @@ cdef class RxEngine:
     cdef uint8_t *scratch       # an image
     cdef uint8_t *linear        # a frame that lies round the end of the FIFO
     cdef public uint64_t frames_dropped_disabled, frames_filtered, frames_bad, frames_missed
+    cdef readonly uint64_t symbol_errors    # frames with RX_ER, never reset: the PHY's concern
     cdef public uint64_t ring_errors, desc_aborts, data_aborts
     cdef bint running           # inside receive() or kick(): a second one does nothing
     cdef public bint pad_runts  # a frame without FCS is padded; else it is a runt

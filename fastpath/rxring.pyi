@@ -65,6 +65,9 @@ class RxEngine:
     frames_filtered: int
     frames_bad: int
     frames_missed: int
+    @property
+    def symbol_errors(self) -> int:
+        """Frames amid which the PHY saw a symbol error (RX_ER); no reset makes it 0."""
     ring_errors: int
     desc_aborts: int
     data_aborts: int

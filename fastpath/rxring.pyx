@@ -523,6 +523,7 @@ cdef class RxEngine:
             self.frames_filtered += 1
             if fflags & FB_SYMBOL_ERR:
                 s.causes |= RXSEQ
+                self.symbol_errors += 1
             return True
         if bad or wire < 64 or wire > SHORT:
             wrong_size = wire < 64 or wire > (16384 if self.rctl & RCTL_LPE else SHORT)
@@ -623,6 +624,7 @@ cdef class RxEngine:
                 st_add(v, ST_RXERRC, 1)
         if fflags & FB_SYMBOL_ERR:
             self.s.causes |= RXSEQ
+            self.symbol_errors += 1
         if fflags & FB_CARRIER_EXT:
             st_add(v, ST_CEXTERR, 1)
 

@@ -338,7 +338,7 @@ cdef class TapQueue(FrameQueue):
         wire_add(b, first, b.n, &self.rx_frames, &self.rx_bytes)
         return b.n - first
 
-    cdef int write_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil:
+    cdef int put_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil:
         cdef uint8_t header[MAX_HEADER]
         cdef virtio_net_hdr h
         cdef iovec iov[RUN_FRAMES + 2]

@@ -7,7 +7,9 @@ from fastpath.batch cimport FrameBatch
 from fastpath.threads cimport e1k_mutex
 
 
-# What a `DataPath` reads and writes. One thread at a time for each direction; no GIL needed.
+# What a `DataPath` reads and writes. One thread at a time reads; any number write, one after the
+# other: frames that are not of the ring (PAUSE, a management controller's) come from another thread
+# than the data path's. No GIL needed.
 cdef class FrameQueue:
     cdef public int fd          # readable while frames wait, with polls_out writable while there is
     cdef bint polls_out         # room; -1: closed
@@ -15,8 +17,11 @@ cdef class FrameQueue:
     cdef readonly uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes
     # Append what waits, until max_frames (the last super-packet may exceed it) or an errno.
     cdef int read_batch(self, FrameBatch b, int max_frames, int *error) noexcept nogil
+    cdef e1k_mutex writing      # held while frames are written
     # Write frames from `start` on; the index of the first one not written (EAGAIN), or b.n.
     cdef int write_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil
+    # The same with `writing` held: what a subclass is about.
+    cdef int put_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil
 
 
 cdef class HandoverQueue(FrameQueue):

@@ -46,6 +46,10 @@ cdef class FrameQueue:
 
     def __cinit__(self, *args, **kwargs):
         self.fd = -1
+        e1k_mutex_init(&self.writing)
+
+    def __dealloc__(self):
+        e1k_mutex_destroy(&self.writing)
 
     def read(self, FrameBatch batch not None, int max_frames):
         """Append what waits until `batch` got `max_frames` or nothing is left: (frames, errno).
@@ -64,7 +68,7 @@ cdef class FrameQueue:
 
         Stops at EAGAIN with the index of the frame that did not fit. A frame that is refused is
         dropped and its errno returned (the last one's). Borrows `batch` until return; releases the
-        GIL.
+        GIL. Any thread may, beside a data path that has the queue.
         """
         cdef int error = 0, dropped = 0, end
         if not 0 <= start <= batch.n:
@@ -79,6 +83,13 @@ cdef class FrameQueue:
         return 0
 
     cdef int write_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil:
+        cdef int end
+        e1k_lock(&self.writing)
+        end = self.put_batch(b, start, dropped, error)
+        e1k_unlock(&self.writing)
+        return end
+
+    cdef int put_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil:
         error[0] = EAGAIN
         dropped[0] = 0
         return start
@@ -212,7 +223,7 @@ cdef class HandoverQueue(FrameQueue):
         wire_add(b, first, b.n, &self.rx_frames, &self.rx_bytes)
         return b.n - first
 
-    cdef int write_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil:
+    cdef int put_batch(self, FrameBatch b, int start, int *dropped, int *error) noexcept nogil:
         cdef int i = start
         cdef bint wake
         dropped[0] = error[0] = 0

@@ -217,9 +217,10 @@ def show_settings(dev: net_device) -> str:
     duplex += f" ({link.duplex})" if duplex == "Unknown!" else ""
     mdix = MDIX.get(link.eth_tp_mdix, "Unknown")
     mdix += MDIX_CONTROL.get(link.eth_tp_mdix_ctrl, " (auto)")
+    pairs = f"\tMDI-X: {mdix}\n" if link.port == core.PORT_TP else ""
     return (
         f"Settings for {dev.name}:\n"
-        "\tSupported ports: [ TP ]\n"
+        f"\tSupported ports: [ {'FIBRE' if link.port == core.PORT_FIBRE else 'TP'} ]\n"
         + _modes("Supported link modes:   ", link.supported)
         + "\tSupported pause frame use: No\n\tSupports auto-negotiation: Yes\n"
         "\tSupported FEC modes: Not reported\n"
@@ -229,7 +230,7 @@ def show_settings(dev: net_device) -> str:
         "\tAdvertised FEC modes: Not reported\n"
         f"\tSpeed: {speed}\n\tDuplex: {duplex}\n"
         f"\tAuto-negotiation: {_on(link.autoneg)}\n\tPort: {link.port}\n"
-        f"\tPHYAD: {link.phy_address}\n\tTransceiver: internal\n\tMDI-X: {mdix}\n"
+        f"\tPHYAD: {link.phy_address}\n\tTransceiver: internal\n{pairs}"
         f"{rest}\tLink detected: {_yes(core.ethtool_get_link(dev))}\n"
     )
 

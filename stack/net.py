@@ -16,6 +16,7 @@ from fastpath.dma import HostMemory
 from fastpath.errors import whole_number
 from fastpath.skbuff import SkbPool, sk_buff
 from stack.clients.resolvconf import NameService
+from stack.core.clock import Clock, is_threaded
 from stack.core.net_namespace import cleanup_net, setup_net
 from stack.core.rows import state
 from stack.core.snmp import netns_mib
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from stack.core.security import security_net
     from stack.core.signal import signal_struct
     from stack.core.sk_mem import proto_mem
+    from stack.core.wait import wait_queue_entry
     from stack.inet.inet_hashtables import inet_hashinfo
     from stack.inet.inet_sock import inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_death_row
@@ -87,6 +89,8 @@ class Net:
     # The machine's.
     clock: Any
     """A Clock (stack/core/clock.py) with all that the one given can do (`run_for`)."""
+    wake_clock: Clock | None
+    """The clock, when several threads share it: then it has to hear of every wake-up."""
     lock: AbstractContextManager[Any]
     now: Callable[[], int]
     random: Random
@@ -118,6 +122,9 @@ class Net:
     security: security_net | None
     prot_mem: dict[str, proto_mem]
     proto_list: list[proto]
+    rcv_entry: wait_queue_entry | None
+    rcv_ready: Callable[[], bool] | None
+    """Its `ready`, for the next reader that waits; None while one does."""
     ready_hub: ReadyHub | None
     signal: signal_struct
     sock_cookie: int
@@ -184,6 +191,7 @@ class Net:
         self.closing = False
         self.default_timeout = None
         self.clock = machine.clock
+        self.wake_clock = machine.clock if is_threaded(machine.clock) else None
         self.lock = machine.lock
         self.now = machine.now
         self.random = machine.random

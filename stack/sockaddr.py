@@ -11,6 +11,7 @@ import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from stack.core.rows import wide
 from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
 from stack.core.uapi import AF_INET, AF_INET6, AF_PACKET, AF_UNIX
 
@@ -57,13 +58,14 @@ def inet_aton(text: str) -> int:
     raise OSError(errno.EINVAL, f"{text!r} is not a dotted IPv4 address")
 
 
+@lru_cache(CACHED)
 def inet_ntoa(addr: int) -> str:
     """Host-order int to dotted quad."""
     return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
 
 
 @lru_cache(CACHED)
-def inet6_aton(text: str) -> int:
+def inet6_aton(text: str) -> wide:
     """Text of an IPv6 address (RFC 4291 2.2) to host-order int; "" is any address.
 
     Raises:
@@ -79,12 +81,13 @@ def inet6_aton(text: str) -> int:
         raise OSError(errno.EINVAL, f"{text!r} is not an IPv6 address") from None
 
 
-def inet6_ntoa(addr: int) -> str:
+@lru_cache(CACHED)
+def inet6_ntoa(addr: wide) -> str:
     """Host-order int to the text of RFC 5952."""
     return socket.inet_ntop(socket.AF_INET6, addr.to_bytes(16, "big"))
 
 
-def interface_index(net: Net, text: str) -> int:
+def interface_index(net: Net, text: str) -> wide:
     """What is behind the % of an address: an interface's name or index. Raises: OSError ENODEV."""
     dev = net.dev_by_name.get(text)
     if dev is not None:
@@ -140,7 +143,8 @@ def parse_ll(net: Net, address: Any) -> sockaddr_ll:
             f"address {address!r} is not (interface, protocol[, pkttype[, hatype[, addr]]])"
         )
     rest: tuple[Any, ...] = (0, 0, b"")
-    name, proto, pkttype, hatype, addr = (*address, *rest[len(address) - 2 :])
+    given: list[Any] = [*address, *rest[len(address) - 2 :]]
+    name, proto, pkttype, hatype, addr = given
     if not isinstance(name, str):
         raise TypeError(f"interface {name!r} is not a str")
     for number in (proto, pkttype, hatype):
@@ -185,14 +189,13 @@ def parse_un(address: object) -> sockaddr_un:
     return sockaddr_un(path)
 
 
-def _sockaddr(family: int, addr: int, port: int, flowinfo: int, scope_id: int) -> sockaddr:
+def _sockaddr(family: int, addr: wide, port: int, flowinfo: int, scope_id: wide) -> sockaddr:
     try:
         return sockaddr(family, addr, port, flowinfo, scope_id)
     except ValueError as exc:
         raise OSError(errno.EINVAL, str(exc)) from None
 
 
-@lru_cache(CACHED)
 def show(name: sockaddr) -> Any:
     """A sockaddr as an application sees it: two numbers for IPv4, four for IPv6.
 

@@ -16,7 +16,7 @@ import functools
 import operator
 import os
 from collections.abc import Iterable, Sequence
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, cast, overload
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, cast, overload
 
 from fastpath.freshbytes import FreshBytes, first_bytes
 from fastpath.mmsg import mmsg_recv, mmsg_send
@@ -30,15 +30,15 @@ from stack.clients.addrinfo import (
     AI_V4MAPPED,
 )
 from stack.core import socket as sys
-from stack.core.clock import is_threaded, require_running
+from stack.core.clock import require_running
 from stack.core.fcntl import sys_dup
-from stack.core.file import fget
+from stack.core.file import fget, files_struct
 from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
-from stack.core.rows import row, state
+from stack.core.rows import i32, row, state, u16
 from stack.core.select import do_poll
 from stack.core.sockaddr import sockaddr, sockaddr_ll
-from stack.core.socket import sys_recvfrom, sys_recvmmsg, sys_sendmmsg, sys_sendto
+from stack.core.socket import sys_recv, sys_recvfrom, sys_recvmmsg, sys_sendmmsg, sys_sendto
 from stack.core.sockopt import OPTLEN_ANY
 from stack.core.uapi import (
     AF_INET,
@@ -286,6 +286,10 @@ def _control(item: Any) -> tuple[Any, ...]:
     return message
 
 
+NO_ADDRESS: Final = object()
+"""Equal to no address."""
+
+
 @state(weakref=True)
 class Socket:
     """A socket on host `net`; the methods of `socket.socket`.
@@ -298,24 +302,23 @@ class Socket:
 
     net: Net
     family: int
-    type: int
+    type: u16
     proto: int
-    _fd: int = row(-1)
+    _fd: i32 = row(-1, hot=True)
     _timeout: float | None = row()
-    _closed: bool = row(False)
-    _io_refs: int = row(0)
+    _closed: bool = row(False, hot=True)
+    _io_refs: i32 = row(0)
     _ready: ReadyFd | None = row()
-    _os_fd: int = row(-1)
-    _parsed: dict[Any, sockaddr] = row(make=dict)
-    _parsed_last: Any = row(make=object)
+    _os_fd: i32 = row(-1)
+    _parsed: dict[Any, sockaddr] | None = row()
+    """Made with the second address, like `_shown`: most sockets know one."""
+    _parsed_last: Any = row(NO_ADDRESS, shared=True)
     """The key of `_parsed` that was asked for last, and its value: the same object once more."""
     _parsed_name: sockaddr | None = row()
-    _shown: dict[sockaddr | None, tuple[Any, ...]] = row(make=dict)
-    _shown_last: sockaddr | None = row()
+    _shown: dict[sockaddr | None, tuple[Any, ...]] | None = row()
+    _shown_last: sockaddr | None = row(hot=True)
     """As `_parsed_last`, of `_shown`."""
-    _shown_address: Any = row()
-    _scratch: bytearray = row()
-    _scratch_bytes: int = row(-(1 << 62))
+    _shown_address: Any = row(hot=True)
 
     if TYPE_CHECKING:
 
@@ -323,7 +326,7 @@ class Socket:
             """Give every field its start value (generated from the rows)."""
 
     def __new__(cls, net: Net, *args: Any, **kwargs: Any) -> Socket:
-        if cls is Socket and is_threaded(net.clock):
+        if cls is Socket and net.wake_clock is not None:
             cls = _LockedSocket
         return super().__new__(cls)
 
@@ -372,40 +375,6 @@ class Socket:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    # --- addresses ----------------------------------------------------------------------------
-
-    def _addr(self, address: Address) -> sockaddr:
-        """The address as the sys_* calls take it; remembers what it parsed."""
-        try:
-            parsed = self._parsed[address]
-        except (KeyError, TypeError):
-            parsed = resolve(self.net, self.family, self.type, address)
-            if self.family == AF_PACKET or isinstance(address, bytearray | memoryview):
-                return parsed  # an interface's number, or the bytes, may change
-            if len(self._parsed) >= CACHED:
-                self._parsed.clear()
-            self._parsed[address] = parsed
-        self._parsed_last = address
-        self._parsed_name = parsed
-        return parsed
-
-    def _show(self, name: sockaddr | None) -> Any:
-        """An address from a sys_* call as the caller sees it."""
-        if name is None:
-            return None
-        if name is self._shown_last:
-            return self._shown_address
-        if name.family == AF_PACKET:  # an interface may be renamed: nothing to remember
-            return show_ll(self.net, cast("sockaddr_ll", name))
-        shown = self._shown.get(name)
-        if shown is None:
-            if len(self._shown) >= CACHED:
-                self._shown.clear()
-            shown = self._shown[name] = show(name)
-        self._shown_last = name
-        self._shown_address = shown
-        return shown
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -555,15 +524,15 @@ class Socket:
 
     def bind(self, address: Address) -> None:
         """Bind to ("10.0.0.1", port), ("", port) for any address; port 0 picks one."""
-        sys.sys_bind(self.net, self._fd, self._addr(address))
+        sys.sys_bind(self.net, self._fd, _addr(self, address))
 
     def getsockname(self) -> Any:
         """The local address."""
-        return self._show(sys.sys_getsockname(self.net, self._fd))
+        return _show(self, sys.sys_getsockname(self.net, self._fd))
 
     def getpeername(self) -> Any:
         """The remote address."""
-        return self._show(sys.sys_getpeername(self.net, self._fd))
+        return _show(self, sys.sys_getpeername(self.net, self._fd))
 
     # --- connections --------------------------------------------------------------------------
 
@@ -583,12 +552,12 @@ class Socket:
         new = self._of(fd)
         if self.net.default_timeout is not None:
             new.settimeout(self.net.default_timeout)
-        return new, self._show(name)
+        return new, None if name is None else show(name)
 
     def connect(self, address: Address) -> None:
         """Connect a stream; set the peer of a datagram socket."""
         try:
-            sys.sys_connect(self.net, self._fd, self._addr(address))
+            sys.sys_connect(self.net, self._fd, _addr(self, address))
         except BlockingIOError as exc:
             self._would_block(exc)
 
@@ -634,7 +603,7 @@ class Socket:
         if address is NOT_GIVEN:
             address = flags
             flags = 0
-        name = self._parsed_name if address is self._parsed_last else self._addr(address)
+        name = self._parsed_name if address is self._parsed_last else _addr(self, address)
         try:
             return sys_sendto(self.net, self._fd, data, flags, name)
         except BlockingIOError as exc:
@@ -642,24 +611,33 @@ class Socket:
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Up to `bufsize` bytes; b"" at the end of a stream."""
-        return self.recvfrom(bufsize, flags)[0]
+        if bufsize > IN_PLACE_BYTES:
+            return self._recvfrom_in_place(bufsize, flags)[0]
+        files: files_struct = self.net.fdtable
+        room = _room(files, bufsize)
+        try:
+            n = sys_recv(self.net, self._fd, room, flags)
+        except BlockingIOError as exc:
+            files.scratch = room
+            self._would_block(exc)
+        data = first_bytes(room, n)
+        files.scratch = room
+        return data
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, RetAddress]:
         """Data and the sender's address."""
         if bufsize > IN_PLACE_BYTES:
             return self._recvfrom_in_place(bufsize, flags)
-        room = self._scratch
-        if bufsize != self._scratch_bytes:  # the next call will ask for as much
-            if bufsize < 0:
-                raise ValueError("negative buffersize in recvfrom")
-            room = self._scratch = bytearray(bufsize)
-            self._scratch_bytes = bufsize
+        files: files_struct = self.net.fdtable
+        room = _room(files, bufsize)
         try:
             n, name = sys_recvfrom(self.net, self._fd, room, flags)
         except BlockingIOError as exc:
+            files.scratch = room
             self._would_block(exc)
         data = first_bytes(room, n)
-        return data, self._shown_address if name is self._shown_last else self._show(name)
+        files.scratch = room
+        return data, self._shown_address if name is self._shown_last else _show(self, name)
 
     def _recvfrom_in_place(self, bufsize: int, flags: int) -> tuple[bytes, RetAddress]:
         """`recvfrom` that writes into the object it returns."""
@@ -668,14 +646,14 @@ class Socket:
             n, name = sys_recvfrom(self.net, self._fd, memoryview(room), flags)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return room.take(n), self._show(name)
+        return room.take(n), _show(self, name)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into a writable buffer; bytes received."""
         if nbytes:
             buffer = _first(buffer, nbytes)
         try:
-            return sys_recvfrom(self.net, self._fd, buffer, flags)[0]
+            return sys_recv(self.net, self._fd, buffer, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
 
@@ -689,7 +667,7 @@ class Socket:
             n, name = sys_recvfrom(self.net, self._fd, buffer, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return n, self._show(name)
+        return n, _show(self, name)
 
     def sendmsg(
         self,
@@ -700,7 +678,7 @@ class Socket:
     ) -> int:
         """Send several buffers as one message, with control messages."""
         msg = msghdr(
-            None if address is None else self._addr(address),
+            None if address is None else _addr(self, address),
             list(buffers),
             [_control(item) for item in ancdata] or None,
             flags,
@@ -736,7 +714,7 @@ class Socket:
             n = sys.sys_recvmsg(self.net, self._fd, msg, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
-        return n, msg.msg_control or [], msg.msg_flags, self._show(msg.msg_name)
+        return n, msg.msg_control or [], msg.msg_flags, _show(self, msg.msg_name)
 
     def sendmmsg(
         self, messages: Iterable[tuple[ReadableBuffer, Address | None]], flags: int = 0
@@ -745,7 +723,7 @@ class Socket:
 
         Those of one size to one address, behind each other, leave in one step.
         """
-        rows = mmsg_send(messages, self._addr, self._parsed_last, self._parsed_name)
+        rows = mmsg_send(messages, _addr, self, self._parsed_last, self._parsed_name)
         try:
             return sys_sendmmsg(self.net, self._fd, rows, flags)
         except BlockingIOError as exc:
@@ -758,13 +736,13 @@ class Socket:
 
         Waits for every one, or with MSG_WAITFORONE only for the first, as recvmmsg(2).
         """
-        rows = mmsg_recv(self._show, buffers, None, 0, 0, self._shown_last, self._shown_address)
+        rows = mmsg_recv(_show, self, buffers, None, 0, 0, self._shown_last, self._shown_address)
         return _recvmmsg(self, rows, flags)
 
     def recvmfrom(self, count: int, bufsize: int, flags: int = 0) -> list[tuple[bytes, RetAddress]]:
         """`recvmmsg` of up to `count` datagrams: (data, address) of each, as `recvfrom` gives."""
         rows = mmsg_recv(
-            self._show, None, None, count, bufsize, self._shown_last, self._shown_address
+            _show, self, None, None, count, bufsize, self._shown_last, self._shown_address
         )
         return _recvmmsg(self, rows, flags)
 
@@ -779,7 +757,7 @@ class Socket:
             raise ValueError(f"recvmfrom_into: rows of {bufsize} bytes")
         count = memoryview(buffer).nbytes // bufsize
         rows = mmsg_recv(
-            self._show, None, buffer, count, bufsize, self._shown_last, self._shown_address
+            _show, self, None, buffer, count, bufsize, self._shown_last, self._shown_address
         )
         return _recvmmsg(self, rows, flags)
 
@@ -899,6 +877,73 @@ def _locked(name: str) -> Any:
     return call
 
 
+def _room(files: files_struct, size: int) -> bytearray:
+    """A buffer of that size, the host's own until it is given back."""
+    room: bytearray | None = files.scratch
+    files.scratch = None  # who is let run while this one waits has one of its own
+    if room is None or len(room) != size:  # the next call will ask for as much
+        if size < 0:
+            raise ValueError("negative buffersize")
+        room = bytearray(size)
+    return room
+
+
+def _addr(sock: Socket, address: Address) -> sockaddr:
+    """The address as the sys_* calls take it; remembers what it parsed."""
+    known = sock._parsed
+    if known is None:
+        parsed = sock._parsed_name if address == sock._parsed_last else None
+    else:
+        try:
+            parsed = known.get(address)
+        except TypeError:  # what has no hash is no address, or one that may change
+            parsed = None
+    if parsed is None:
+        parsed = resolve(sock.net, sock.family, sock.type, address)
+        if sock.family == AF_PACKET or isinstance(address, bytearray | memoryview):
+            return parsed  # an interface's number, or the bytes, may change
+        hash(address)  # only what cannot change is remembered: a TypeError
+        if sock._parsed_name is not None:
+            sock._parsed = _with(known, sock._parsed_last, sock._parsed_name, address, parsed)
+    sock._parsed_last = address
+    sock._parsed_name = parsed
+    return parsed
+
+
+def _with(
+    known: dict[Any, Any] | None, last: Any, of_last: Any, key: Any, value: Any
+) -> dict[Any, Any]:
+    """`known` with one more; made now, with the one known so far, when there is none."""
+    if known is None:
+        known = {last: of_last}
+    elif len(known) >= CACHED:
+        known.clear()
+    known[key] = value
+    return known
+
+
+def _show(sock: Socket, name: sockaddr | None) -> Any:
+    """An address from a sys_* call as the caller sees it."""
+    if name is None:
+        return None
+    if name is sock._shown_last:
+        return sock._shown_address
+    if name.family == AF_PACKET:  # an interface may be renamed: nothing to remember
+        return show_ll(sock.net, cast("sockaddr_ll", name))
+    known = sock._shown
+    if known is None:
+        shown = sock._shown_address if name == sock._shown_last else None
+    else:
+        shown = known.get(name)
+    if shown is None:
+        shown = show(name)
+        if sock._shown_last is not None:
+            sock._shown = _with(known, sock._shown_last, sock._shown_address, name, shown)
+    sock._shown_last = name
+    sock._shown_address = shown
+    return shown
+
+
 def _recvmmsg(sock: Socket, rows: mmsg_recv, flags: int) -> list[tuple[Any, RetAddress]]:
     """Fill the rows: what came."""
     try:
@@ -929,6 +974,7 @@ class _LockedSocket(Socket):
     connect = _locked("connect")
     send = _locked("send")
     sendto = _locked("sendto")
+    recv = _locked("recv")
     recvfrom = _locked("recvfrom")
     recv_into = _locked("recv_into")
     recvfrom_into = _locked("recvfrom_into")

@@ -4,6 +4,7 @@
 #define E1000EMU_SKB_BODY_H
 
 #include "skb.h"
+#include "skb_run.h"
 #include <stdlib.h>
 
 /* The object of an sk_buff is cleared for every packet. gcc turns that memset into `rep stos`, whose
@@ -431,14 +432,10 @@ static uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *sr
         skb_buf *b;
         uint32_t c;
         if (f != NULL && f->off + f->len == f->buf->used && f->buf->used < f->buf->size) {
-            b = f->buf;
-            c = b->size - b->used;
+            c = f->buf->size - f->buf->used;
             if (c > n - done)
                 c = (uint32_t)(n - done);
-            memcpy(b->ptr + b->used, src + done, c);
-            f->len += c;
-            s->len += c;
-            s->data_len += c;
+            memcpy(skb_core_extend(s, c), src + done, c);
         } else {
             b = pool->cur;
             if (b != NULL && b->refs == 1)
@@ -463,9 +460,9 @@ static uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *sr
                 break;
             }
             memcpy(b->ptr + b->used, src + done, c);
+            s->truesize += c;
+            b->used += c;
         }
-        s->truesize += c;
-        b->used += c;
         done += c;
     }
     return done;

@@ -79,6 +79,7 @@ class RxEngine:
         self.pad_runts = True
         self.hold = 0
         self.chip = DescCache(1)
+        self.symbol_errors = 0
         self.reset()
 
     def reset(self) -> None:
@@ -238,6 +239,7 @@ class RxEngine:
             self.frames_filtered += 1
             if fflags & FB_SYMBOL_ERR:
                 self.causes |= RXSEQ
+                self.symbol_errors += 1
             return True
         wrong_size = wire < 64 or wire > (16384 if self._rctl & RCTL_LPE else 1522)
         bad = bool(fflags & FB_ERRORS) or wrong_size
@@ -316,6 +318,7 @@ class RxEngine:
                     self.stats.add(name)
         if fflags & FB_SYMBOL_ERR:
             self.causes |= RXSEQ
+            self.symbol_errors += 1
         if fflags & FB_CARRIER_EXT:
             self.stats.add("CEXTERR")
 

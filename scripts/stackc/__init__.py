@@ -11,6 +11,7 @@ module, `stack/_state.pyx`. Line numbers stay, so a traceback points into the so
     state.py       stack/_state.pyx: the extension types of the `@state` classes
     module.py      one module's `.pyx` and `.pxd`
     translate.py   Cython over all of them
+    narrow.py      fields of fewer bits than what is computed with
     atimport.py    imports in few words; what stands before wrappers
     needed.py      what a module's C leaves out of the others' classes
     build.py       Cython's directives, the C compiler's options

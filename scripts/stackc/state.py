@@ -13,10 +13,17 @@ from dataclasses import dataclass, field
 
 from Cython.Compiler.Naming import reserved_cnames
 
-from .types import OBJECT, ExtensionTypes, alias_of, cimport
+from .types import NARROW, OBJECT, ExtensionTypes, alias_of, cimport
 
 MODULE = "stack._state"
-_KINDS = {"long long": "STATE_INT", "bint": "STATE_BOOL", "double": "STATE_DOUBLE"}
+_KINDS = {
+    "long long": "STATE_INT",
+    "bint": "STATE_BOOL",
+    "double": "STATE_DOUBLE",
+    **{c_type: f"STATE_{name.upper()}" for name, c_type in NARROW.items()},
+}
+_SIZES = {"unsigned char": 1, "bint": 1, "unsigned short": 2, "unsigned int": 4, "int": 4}
+"""Bytes of a field; 8 of all others."""
 _EXTERN = """from cpython.object cimport PyObject, PyTypeObject
 cdef extern from "state_fields.h":
     ctypedef struct state_row:
@@ -50,6 +57,8 @@ class StateField:
     name: str
     annotation: ast.expr
     module: str
+    hot: bool
+    """Declared so, or a parameter of the constructor that is no 64-bit number."""
 
 
 @dataclass
@@ -84,9 +93,15 @@ def state_classes(module: str, tree: ast.Module) -> list[StateClass]:
         for item in node.body:
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
                 name = item.target.id
-                made.fields[name] = StateField(name, item.annotation, module)
+                made.fields[name] = StateField(name, item.annotation, module, _is_hot(item))
         found.append(made)
     return found
+
+
+def _is_hot(item: ast.AnnAssign) -> bool:
+    if not isinstance(item.value, ast.Call):
+        return item.value is None and getattr(item.annotation, "id", "") != "int"
+    return any(k.arg == "hot" for k in item.value.keywords)
 
 
 def _is_state(node: ast.expr) -> bool:
@@ -133,11 +148,14 @@ class StateModule:
             if base is None and cls.weakref:
                 lines.append("    cdef object __weakref__")
             inherited = self._fields(base) if base else {}
-            lines += [
-                f"    cdef {self._type(entry)} {entry.name}"
+            own = [
+                (self._type(entry), entry.name, entry.hot)
                 for entry in cls.fields.values()
                 if entry.name not in inherited
             ]
+            # Of either kind without padding between them: objects, 64 bits, 32, 16, 8.
+            own.sort(key=lambda one: (not one[2], one[0] in _KINDS, -_SIZES.get(one[0], 8)))
+            lines += [f"    cdef {kind} {field_name}" for kind, field_name, _ in own]
             pxd += [*(lines if len(lines) > 1 else [*lines, "    pass"]), ""]
             body += [head, "    pass", ""]
             tables += self._table(cls)
@@ -194,6 +212,9 @@ class StateModule:
 
     def _type(self, entry: StateField) -> str:
         origin = self.origins[entry.module]
+        match entry.annotation:
+            case ast.Name(id=name) if name in NARROW:
+                return NARROW[name]
         text = self.types.c_type(entry.annotation, origin, self.modules)
         return text.removeprefix(alias_of(MODULE) + ".")
 

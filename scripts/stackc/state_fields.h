@@ -7,7 +7,8 @@
 
 #include <Python.h>
 
-enum { STATE_OBJECT, STATE_INT, STATE_BOOL, STATE_DOUBLE };
+enum { STATE_OBJECT, STATE_INT, STATE_BOOL, STATE_DOUBLE, STATE_U8, STATE_U16, STATE_U32,
+       STATE_I32 };
 
 /* A field as its class declares it: `of` is the index of its own type among TYPES of _state.pyx, -1
  * for none. A row without name ends a table.
@@ -19,8 +20,7 @@ typedef struct {
 } state_row;
 
 /* How a new object's field starts, and what a clone's does. */
-enum { STATE_REQUIRED, STATE_VALUE, STATE_NUMBER, STATE_TRUTH, STATE_LIST, STATE_DICT, STATE_MAKE,
-       STATE_FIND };
+enum { STATE_REQUIRED, STATE_VALUE, STATE_NUMBER, STATE_LIST, STATE_DICT, STATE_MAKE, STATE_FIND };
 enum { STATE_KEEP, STATE_FRESH, STATE_COPY };
 
 typedef struct {
@@ -72,9 +72,17 @@ static PyObject *state_get(PyObject *self, void *closure)
     case STATE_INT:
         return PyLong_FromLongLong(STATE_AT(self, field, long long));
     case STATE_BOOL:
-        return PyBool_FromLong(STATE_AT(self, field, int));
+        return PyBool_FromLong(STATE_AT(self, field, unsigned char));
     case STATE_DOUBLE:
         return PyFloat_FromDouble(STATE_AT(self, field, double));
+    case STATE_U8:
+        return PyLong_FromLong(STATE_AT(self, field, unsigned char));
+    case STATE_U16:
+        return PyLong_FromLong(STATE_AT(self, field, unsigned short));
+    case STATE_U32:
+        return PyLong_FromLongLong(STATE_AT(self, field, unsigned int));
+    case STATE_I32:
+        return PyLong_FromLong(STATE_AT(self, field, int));
     default:
         return Py_NewRef(STATE_AT(self, field, PyObject *));
     }
@@ -89,9 +97,56 @@ static int state_check(const state_field *field, PyObject *value)
     return -1;
 }
 
+static size_t state_size(const state_field *field)
+{
+    switch (field->kind) {
+    case STATE_BOOL:
+    case STATE_U8:
+        return 1;
+    case STATE_U16:
+        return 2;
+    case STATE_U32:
+    case STATE_I32:
+        return 4;
+    default:
+        return 8;
+    }
+}
+
+/* Store a number, -1 with OverflowError if the field has too few bits. (Doubles come as bytes.) */
+static int state_put_number(PyObject *self, const state_field *field, long long number)
+{
+    int bits = 8 * (int)state_size(field), is_signed = field->kind == STATE_I32;
+    if (bits < 64 && (number < (is_signed ? -(1LL << (bits - 1)) : 0) ||
+                      number >= 1LL << (bits - is_signed))) {
+        PyErr_Format(PyExc_OverflowError, "%lld does not fit into %U", number, field->name);
+        return -1;
+    }
+    switch (bits) {
+    case 8:
+        STATE_AT(self, field, unsigned char) = (unsigned char)number;
+        return 0;
+    case 16:
+        STATE_AT(self, field, unsigned short) = (unsigned short)number;
+        return 0;
+    case 32:
+        STATE_AT(self, field, unsigned int) = (unsigned int)number;
+        return 0;
+    default:
+        STATE_AT(self, field, long long) = number;
+        return 0;
+    }
+}
+
 static int state_put(PyObject *self, const state_field *field, PyObject *value)
 {
-    if (field->kind == STATE_INT) {
+    if (field->kind == STATE_OBJECT) {
+        PyObject *old = STATE_AT(self, field, PyObject *);
+        if (state_check(field, value))
+            return -1;
+        STATE_AT(self, field, PyObject *) = Py_NewRef(value);
+        Py_DECREF(old);
+    } else if (field->kind == STATE_INT) {
         long long number = PyLong_AsLongLong(value);
         if (number == -1 && PyErr_Occurred())
             return -1;
@@ -100,18 +155,17 @@ static int state_put(PyObject *self, const state_field *field, PyObject *value)
         int truth = PyObject_IsTrue(value);
         if (truth < 0)
             return -1;
-        STATE_AT(self, field, int) = truth;
+        STATE_AT(self, field, unsigned char) = (unsigned char)truth;
     } else if (field->kind == STATE_DOUBLE) {
         double number = PyFloat_AsDouble(value);
         if (number == -1.0 && PyErr_Occurred())
             return -1;
         STATE_AT(self, field, double) = number;
     } else {
-        PyObject *old = STATE_AT(self, field, PyObject *);
-        if (state_check(field, value))
+        long long number = PyLong_AsLongLong(value);
+        if (number == -1 && PyErr_Occurred())
             return -1;
-        STATE_AT(self, field, PyObject *) = Py_NewRef(value);
-        Py_DECREF(old);
+        return state_put_number(self, field, number);
     }
     return 0;
 }
@@ -141,12 +195,8 @@ static int state_start(PyObject *self, const state_field *field)
         Py_DECREF(old);
         return 0;
     }
-    case STATE_NUMBER: /* or the bytes of a double */
-        STATE_AT(self, field, long long) = field->number;
-        return 0;
-    case STATE_TRUTH:
-        STATE_AT(self, field, int) = (int)field->number;
-        return 0;
+    case STATE_NUMBER: /* or the bytes of a double, or a truth value */
+        return state_put_number(self, field, field->number);
     case STATE_LIST:
         return state_put_new(self, field, PyList_New(0));
     case STATE_DICT:
@@ -494,7 +544,7 @@ static int state_declare(state_field *field, PyObject *entry, PyObject *policies
             return -1;
     }
     else {
-        field->start = field->kind == STATE_BOOL ? STATE_TRUTH : STATE_NUMBER;
+        field->start = STATE_NUMBER;
         if (field->kind == STATE_DOUBLE) {
             double real = value ? PyFloat_AsDouble(value) : 0.0;
             memcpy(&field->number, &real, sizeof real);
@@ -562,7 +612,7 @@ static int state_in_span(const state_class *cls, const state_plan *plan, const s
     if (field->kind == STATE_OBJECT)
         return 0;
     if (plan == &cls->start || plan == &cls->again)
-        return field->start == STATE_NUMBER || field->start == STATE_TRUTH;
+        return field->start == STATE_NUMBER;
     return plan == &cls->copy || field->cloned == STATE_KEEP;
 }
 
@@ -593,8 +643,8 @@ static int state_make_plan(state_class *cls, state_plan *plan)
     qsort(numbers, count, sizeof *numbers, state_by_offset);
     for (i = 0; i < count; i++) {
         Py_ssize_t offset = numbers[i]->offset;
-        size_t size = numbers[i]->kind == STATE_BOOL ? sizeof(int) : sizeof(long long);
-        if (i && (span->offset + (Py_ssize_t)span->size + 7) / 8 * 8 >= offset)
+        Py_ssize_t size = (Py_ssize_t)state_size(numbers[i]);
+        if (i && (span->offset + (Py_ssize_t)span->size + size - 1) / size * size == offset)
             span->size = offset + size - span->offset; /* at most padding between them */
         else {
             span += i > 0;
@@ -615,8 +665,9 @@ static int state_make_plans(state_class *cls)
         return -1;
     }
     for (i = 0; i < cls->count; i++)
-        if (state_in_span(cls, &cls->start, &cls->fields[i]))
-            state_start((PyObject *)cls->image, &cls->fields[i]);
+        if (state_in_span(cls, &cls->start, &cls->fields[i]) &&
+            state_start((PyObject *)cls->image, &cls->fields[i]))
+            return -1;
     return state_make_plan(cls, &cls->start) || state_make_plan(cls, &cls->again) ||
                    state_make_plan(cls, &cls->clone) || state_make_plan(cls, &cls->copy)
                ? -1

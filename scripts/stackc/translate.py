@@ -22,7 +22,7 @@ from Cython.Compiler.Main import Context, compile_single
 from Cython.Compiler.Options import CompilationOptions
 from Cython.Utils import file_generated_by_this_cython
 
-from stackc import atimport, needed
+from stackc import atimport, narrow, needed
 
 
 def translate(
@@ -41,6 +41,7 @@ def translate(
     Raises SystemExit naming the modules that Cython refuses; it has printed why.
     """
     settings = CompilationOptions(**options)
+    narrow.install()
     context = Context.from_options(settings)
     tree = create_dependency_tree(context, quiet=True)
     stale = [name for name, pyx in modules.items() if _out_of_date(str(pyx), tree)]

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _PLAIN = {"int": "long long", "bool": "bint", "float": "double"}
+NARROW = {"u8": "unsigned char", "u16": "unsigned short", "u32": "unsigned int", "i32": "int"}
+"""Fields of fewer bits (narrow.py); everything else of such a type is a `long long`."""
+_PLAIN |= dict.fromkeys(NARROW, "long long")
 _BUILTIN = {"list", "dict"}
 _CDEF_CLASS = re.compile(r"^cdef class (\w+)", re.M)
 _CPDEF = re.compile(r"^cpdef\b(?: \([^)\n]*\))?[^(\n]*?(\w+)\(", re.M)
@@ -68,6 +71,8 @@ class ExtensionTypes:
                 return OBJECT if found in _PLAIN.values() else found
             case ast.Subscript(value=ast.Name(id=name)) if name in _BUILTIN:
                 return name
+            case ast.Subscript(value=ast.Name(id=name)) if origin.get(name) in self.classes:
+                return self._extension(name, origin, modules)
         return OBJECT
 
     def _extension(

@@ -38,6 +38,8 @@ from stack.core.uapi import (
 from stack.core.wait import wait_queue_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stack.core.sock import sock
     from stack.core.socket import socket
 
@@ -125,14 +127,25 @@ def skb_came(sk: sock, queue: sk_buff_head) -> bool:
 
 def skb_wait_forever(sk: sock) -> None:
     """`__skb_wait_for_more_packets` of a reader without time limit that does not own the sock."""
-    cond = sk.sk_rcv_cond
-    if cond is None:
-        cond = sk.sk_rcv_cond = wait_queue_entry(sk, skb_came, sk.sk_receive_queue).ready
+    net = sk.net
+    entry: wait_queue_entry | None = net.rcv_entry
+    ready: Callable[[], bool] | None = net.rcv_ready
+    if entry is None or ready is None:
+        entry = wait_queue_entry(sk, skb_came, sk.sk_receive_queue)
+        ready = entry.ready
+    else:
+        net.rcv_ready = None
+        entry.sk = sk
+        entry.seen = sk.sk_receive_queue
     sk.sk_sleepers += 1
     try:
-        sk.net.clock.wait(cond)
+        net.clock.wait(ready)
     finally:
         sk.sk_sleepers -= 1
+        entry.sk = None
+        entry.seen = None
+        net.rcv_entry = entry
+        net.rcv_ready = ready
     if sk.sk_flags & SOCK_DEAD:
         raise OSError(errno.EBADF, "socket was closed")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import gro_unmerge
 from fastpath.inet import skb_enter_network
+from fastpath.intmap import IntMap
 from fastpath.skbuff import (
     PACKET_OTHERHOST,
     SKB_GSO_UDP_L4,
@@ -57,7 +58,7 @@ def netif_receive_skb(skb: sk_buff) -> int:
     is __netif_receive_skb_core's.
     """
     dev: net_device = skb.dev
-    ptype = dev.rx_fast.get(skb_enter_network(skb, dev.ifindex))
+    ptype = dev.rx_fast.find(skb_enter_network(skb, dev.ifindex))
     if ptype is None:
         return __netif_receive_skb(skb)
     return deliver_skb(skb, ptype, dev)
@@ -65,14 +66,16 @@ def netif_receive_skb(skb: sk_buff) -> int:
 
 def rx_fast_update(net: Net) -> None:
     """Recompute `rx_fast` of every device: handlers, taps or rx_handlers changed."""
-    alone = {
-        proto: handlers[0]
-        for proto, handlers in net.ptype_base.items()
-        if len(handlers) == 1 and proto not in (ETH_P_8021Q, ETH_P_8021AD)
-    }
+    alone = IntMap(
+        {
+            proto: handlers[0]
+            for proto, handlers in net.ptype_base.items()
+            if len(handlers) == 1 and proto not in (ETH_P_8021Q, ETH_P_8021AD)
+        }
+    )
     for dev in net.dev_base_head:
         slow = net.ptype_all or dev.ptype_specific or dev.rx_handler is not None
-        dev.rx_fast = {} if slow else alone
+        dev.rx_fast = IntMap() if slow else alone
 
 
 def __netif_receive_skb(skb: sk_buff) -> int:
@@ -123,7 +126,7 @@ def __netif_receive_skb_list_core(skbs: list[sk_buff]) -> None:
     last: sk_buff | None
     for skb in skbs:
         dev = skb.dev
-        pt_prev = dev.rx_fast.get(skb_enter_network(skb, dev.ifindex))
+        pt_prev = dev.rx_fast.find(skb_enter_network(skb, dev.ifindex))
         if pt_prev is None and skb.gso_type & SKB_GSO_UDP_L4:
             __netif_receive_skb_list_ptype(sublist, pt_curr, od_curr)
             sublist = []

@@ -37,6 +37,10 @@ RTAX_INITRWND = "initrwnd"
 RTAX_RTO_MIN = "rto_min"
 RTAX_CC_ALGO = "congctl"
 
+RTAX_MTU_MAX = 65535 - 15
+RTAX_ADVMSS_MAX = 65535 - 40
+"""What is configured above them counts as that (net/ipv4/metrics.c)."""
+
 
 @state
 class dst_ops:

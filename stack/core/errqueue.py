@@ -8,7 +8,7 @@ import struct
 from fastpath.skbuff import kfree_skb, sk_buff
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.rows import state
-from stack.core.sock import sock
+from stack.core.sock import sk_error_report, sock
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import sock_recv_cmsgs
 from stack.core.uapi import MSG_ERRQUEUE, MSG_TRUNC, SO_EE_ORIGIN_ZEROCOPY
@@ -76,8 +76,8 @@ def sock_next_error(sk: sock, read: object = None) -> None:
         if head is not None:
             if isinstance(serr, sock_exterr_skb) and serr.ee_errno:
                 sk.sk_err = serr.ee_errno
-            sk.sk_error_report()
+            sk_error_report(sk)
         return
     sk.sk_err = serr.ee_errno if isinstance(serr, sock_exterr_skb) else 0
     if sk.sk_err:
-        sk.sk_error_report()
+        sk_error_report(sk)

@@ -120,6 +120,9 @@ class ethtool_regs:
     text: str = ""
 
 
+PORT_TP, PORT_FIBRE = "Twisted Pair", "FIBRE"
+
+
 @dataclass(slots=True)
 class ethtool_link_ksettings:
     """``ethtool DEV``: link modes as Linux names them ("1000baseT/Full")."""
@@ -127,7 +130,7 @@ class ethtool_link_ksettings:
     speed: int = SPEED_UNKNOWN
     duplex: int = DUPLEX_UNKNOWN
     autoneg: bool = True
-    port: str = "Twisted Pair"
+    port: str = PORT_TP
     phy_address: int = 0
     eth_tp_mdix: int = ETH_TP_MDI_INVALID
     eth_tp_mdix_ctrl: int = ETH_TP_MDI_AUTO

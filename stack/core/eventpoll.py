@@ -89,9 +89,9 @@ class eventpoll:
     rdl_len: int = row(0)
     sleepers: int = row(0)
     """How many sleep in epoll_wait."""
-    wq: wait_queue_head = row(of=lambda ep: wait_queue_head(ep.net.clock))
+    wq: wait_queue_head = row(of=lambda ep: wait_queue_head(ep.net.wake_clock))
     """Threads of those; who sleeps on a clock that is not theirs has to be woken."""
-    poll_wait: wait_queue_head = row(of=lambda ep: wait_queue_head(ep.net.clock))
+    poll_wait: wait_queue_head = row(of=lambda ep: wait_queue_head(ep.net.wake_clock))
     """Who watches this set."""
     gen: int = row(0)
     loop_check_depth: int = row(0)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from stack.core.rows import row, state
+from fastpath.intmap import IntMap
+from stack.core.rows import i32, row, state, u32
 
 if TYPE_CHECKING:
     from stack.core.eventpoll import eventpoll
@@ -71,11 +72,11 @@ class struct_file:
     f_op: file_operations
     private_data: Any
     """The socket, eventpoll, pipe or Python file: `f_op` knows which."""
-    f_flags: int
-    sock: socket | None = row()
+    f_flags: u32
+    sock: socket | None = row(hot=True)
     """The same once more with its type, of a socket's file; and below of an epoll's."""
     ep: eventpoll | None = row()
-    f_count: int = row(1)
+    f_count: i32 = row(1)
     f_pos: int = row(0)
     f_owner: fown_struct | None = row()
     f_ep: list[Any] | None = row()
@@ -88,13 +89,15 @@ class struct_file:
 class files_struct:
     """The descriptor table of a host (one process per host). Lowest free number first."""
 
-    fd: dict[int, struct_file] = row(make=dict)
+    fd: IntMap[struct_file] = row(make=IntMap)
     free: list[int] = row(make=list)
     """A heap of numbers below `next_fd` that may be free."""
     next_fd: int = row(FIRST_FD)
     close_on_exec: set[int] = row(make=set)
     msg: msghdr | None = row()
     """One for the next call that needs one; None while a call has it."""
+    scratch: bytearray | None = row()
+    """Where the next recv(2) of a few bytes takes them, the same way; of the length asked for."""
 
     def install(self, file: struct_file) -> int:
         """fs/file.c: get_unused_fd and fd_install. Raises: OSError EMFILE."""
@@ -141,7 +144,7 @@ class files_struct:
 
 def fget(net: Net, fd: int) -> struct_file:
     """fs/file.c: the open file of a descriptor. Raises: OSError EBADF."""
-    file: struct_file | None = net.fdtable.fd.get(fd)
+    file: struct_file | None = net.fdtable.fd.find(fd)
     if file is None:
         raise OSError(errno.EBADF, f"{fd} is not open")
     return file

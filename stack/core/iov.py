@@ -153,6 +153,8 @@ class msghdr(iov_iter):
     msg_control: list[Any] | None = row()
     msg_controllen: int = row(65536)
     msg_flags: int = row(0)
+    msg_noname: bool = row(False)
+    """On receiving: nobody asks for the peer, the kernel's NULL `msg_name`; UDP leaves it out."""
 
     def __init__(
         self,
@@ -183,6 +185,7 @@ def msghdr_init(
     msg.msg_control = control
     msg.msg_controllen = 1 << 16
     msg.msg_flags = flags
+    msg.msg_noname = False
     kind = type(iov)
     if kind is list or kind is tuple:
         if len(iov) > UIO_MAXIOV:

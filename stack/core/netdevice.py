@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from fastpath.gro import GroTable
+from fastpath.intmap import IntMap
 from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head
 from stack.core.rows import row, state
 from stack.core.snmp import rtnl_link_stats64
@@ -472,7 +473,7 @@ class net_device:
     header_ops: header_ops | None = row()
     rx_handler: Callable[[sk_buff], int] | None = row()
     rx_handler_data: Any = row()
-    rx_fast: dict[int, packet_type] = row(make=dict)
+    rx_fast: IntMap[packet_type] = row(make=IntMap)
     """See netif_receive_skb."""
     xmit_simple: bool = row(False)
     """See netdev_xmit_simple."""

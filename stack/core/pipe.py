@@ -69,8 +69,8 @@ class pipe_inode_info:
     max_usage: int = row(PIPE_DEF_BUFFERS)
     readers: int = row(1)
     writers: int = row(1)
-    rd_wait: wait_queue_head = row(of=lambda pipe: wait_queue_head(pipe.net.clock))
-    wr_wait: wait_queue_head = row(of=lambda pipe: wait_queue_head(pipe.net.clock))
+    rd_wait: wait_queue_head = row(of=lambda pipe: wait_queue_head(pipe.net.wake_clock))
+    wr_wait: wait_queue_head = row(of=lambda pipe: wait_queue_head(pipe.net.wake_clock))
     fasync_readers: list[fasync_struct] = row(make=list)
     fasync_writers: list[fasync_struct] = row(make=list)
 

@@ -96,6 +96,7 @@ class ReadyFd:
         "_given",
         "_hub",
         "_net",
+        "_number",
         "_shown",
         "_sink",
         "_sock",
@@ -126,10 +127,14 @@ class ReadyFd:
         end.connect(hub.name)
         hub.users += 1
         self._hub = hub
-        self._unix = end
+        self._has(end)
         self.name = end.getsockname()
         self.pid = os.getpid()
         self._shown = POLLOUT
+
+    def _has(self, end: unix.socket) -> None:
+        self._unix = end
+        self._number = end.fileno()
 
     def _renew(self) -> None:
         """Begin again under the same numbers: after an end, or because a fork shares the old."""
@@ -142,7 +147,7 @@ class ReadyFd:
         for fd in {old.fileno(), *self._fds}:
             os.dup2(new.fileno(), fd, inheritable=False)
         new.close()
-        self._unix = old  # its number means the new socket now
+        self._has(old)  # its number means the new socket now
 
     def open(self) -> int:
         """A number for one more Socket, which gives it back by `close`.
@@ -150,7 +155,7 @@ class ReadyFd:
         Raises:
             OSError: EMFILE.
         """
-        fd = self._unix.fileno()
+        fd = self._number
         if fd in self._fds:
             fd = os.dup(fd)
         self._fds.append(fd)
@@ -159,12 +164,12 @@ class ReadyFd:
     def close(self, fd: int) -> None:
         """The Socket with this number is closed; with the last one the watching ends."""
         self._fds.remove(fd)
-        if fd != self._unix.fileno():
+        if fd != self._number:
             os.close(fd)
         elif self._fds or self._given:
             self._unix.close()
             left = self._fds[0] if self._fds else os.dup(next(iter(self._given)))
-            self._unix = unix.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0, left)
+            self._has(unix.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0, left))
         if not self._fds and not self._given:
             self._unix.close()
             self._drain()
@@ -174,10 +179,10 @@ class ReadyFd:
     def give(self, fd: int) -> None:
         """The Socket gave its number away: whose it is, and whether it is open, is unknown."""
         inode = os.fstat(fd).st_ino
-        if fd == self._unix.fileno():
+        if fd == self._number:
             own = os.dup(fd)
             self._unix.detach()
-            self._unix = unix.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0, own)
+            self._has(unix.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0, own))
         self._fds.remove(fd)
         self._given[fd] = inode
 
@@ -188,7 +193,7 @@ class ReadyFd:
         except OSError:
             same = False
         if same:
-            os.dup2(self._unix.fileno(), fd, inheritable=False)  # the same, unless it was renewed
+            os.dup2(self._number, fd, inheritable=False)  # the same, unless it was renewed
             self._fds.append(fd)
         return same
 
@@ -202,9 +207,10 @@ class ReadyFd:
 
     def __del__(self) -> None:
         # Its Sockets were forgotten, and their host is closed: nobody can watch the numbers.
-        if hasattr(self, "_unix"):
+        # The collector may have been at `_unix` first: its number is closed then, or another's.
+        if hasattr(self, "_number"):
             for fd in self._fds:
-                if fd != self._unix.fileno():
+                if fd != self._number:
                     os.close(fd)
             self._unix.close()
             self._drain()

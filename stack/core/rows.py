@@ -19,8 +19,9 @@ From the fields come the slots, the constructor, `init_state`, the copy that acc
 listener, and what `ss` shows. All of it is generated as straight-line code when the class is made,
 so nothing is looked up by name while packets flow. The compiled stack makes a C structure of each
 such class, and a table of its fields for functions in C that do the same; for that the class body
-has to say everything: exact types (`int` is a signed 64-bit integer, `bool` a truth value, `wide`
-an int of any size, everything else an object), one base class at most, and defaults that are
+has to say everything: exact types (`int` is a signed 64-bit integer, `u8`, `u16`, `u32`, `i32` one
+that is stored in fewer bits, `bool` a truth value, `wide` an int of any size, everything else an
+object), one base class at most, and defaults that are
 literals or names of constants.
 """
 
@@ -39,10 +40,14 @@ __all__ = [
     "REQUIRED",
     "Row",
     "clone_state",
+    "i32",
     "replace",
     "row",
     "rows_of",
     "state",
+    "u8",
+    "u16",
+    "u32",
     "wide",
 ]
 
@@ -56,6 +61,16 @@ wide: TypeAlias = int
 """An int that may need more than 63 bits: an IPv6 address, 2**64 - 1, "no limit".
 
 The compiled stack keeps every other `int` of an annotation in a signed 64-bit C integer.
+"""
+
+u8: TypeAlias = int
+u16: TypeAlias = int
+u32: TypeAlias = int
+i32: TypeAlias = int
+"""An int of a field that needs no more bits than that, as the kernel's structure says.
+
+The compiled stack makes the field so small, and refuses what does not fit with an OverflowError. A
+variable or an argument of such a type is as any other `int`: code computes without a limit.
 """
 
 
@@ -88,12 +103,16 @@ class Row:
     """One field: `name` and `type` (as written) come from the class body.
 
     `default` is the value of a new object, `make()` or `of(self)` make one for each object.
+    With `shared` the default may be one that could change, and stands for "nothing yet": who puts
+    something in gives the object one of its own first.
+    `hot`: each packet touches it. Such fields stand together, before the others of their class, as
+    the kernel groups them (__cacheline_group_begin): beside many sockets, a line of memory is slow.
     `init` says whether the constructor has a parameter for it.
     `clone` is KEEP, FRESH or a function from the original's value to the clone's.
     `ss` is the label under which `ss` shows the field, "" for none.
     """
 
-    __slots__ = ("clone", "default", "init", "make", "name", "of", "ss", "type")
+    __slots__ = ("clone", "default", "hot", "init", "make", "name", "of", "ss", "type")
 
     def __init__(
         self,
@@ -102,10 +121,14 @@ class Row:
         of: Callable[[Any], Any] | None = None,
         clone: _Policy | Callable[[Any], Any] = KEEP,
         ss: str = "",
+        shared: bool = False,
+        hot: bool = False,
     ) -> None:
         parts = default if isinstance(default, tuple) else (default,)
-        if default is not REQUIRED and not all(
-            isinstance(part, _IMMUTABLE) or callable(part) for part in parts
+        if (
+            default is not REQUIRED
+            and not shared
+            and not all(isinstance(part, _IMMUTABLE) or callable(part) for part in parts)
         ):
             raise TypeError(f"a row's default {default!r} would be shared; use make=")
         self.name = ""
@@ -113,6 +136,7 @@ class Row:
         self.default = default
         self.init = False
         self.make = make
+        self.hot = hot
         self.of = of
         self.clone = clone
         self.ss = ss
@@ -128,6 +152,8 @@ def row(
     of: Callable[[Any], Any] | None = None,
     clone: _Policy | Callable[[Any], Any] = KEEP,
     ss: str = "",
+    shared: bool = False,
+    hot: bool = False,
     init: Literal[False] = False,
 ) -> Any:
     """Declare a field of a class under `@state` that the constructor does not take (see Row).
@@ -137,7 +163,7 @@ def row(
     Raises:
         TypeError: a mutable default, which all objects would share: use `make`.
     """
-    return Row(default, make, of, clone, ss)
+    return Row(default, make, of, clone, ss, shared, hot)
 
 
 @overload

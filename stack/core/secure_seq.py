@@ -23,7 +23,8 @@ def secure_tcp_seq(net: Net, saddr: wide, daddr: wide, sport: int, dport: int) -
     For IPv6 the kernel calls it secure_tcpv6_seq.
     """
     h = inet_siphash(net.tcp_secret, saddr, daddr, sport << 16 | dport)
-    return (h + (net.now() >> 6)) & M32
+    now: int = net.clock.now_ns()
+    return (h + (now >> 6)) & M32
 
 
 def secure_tcp_ts_off(net: Net, saddr: wide, daddr: wide) -> int:

@@ -6,22 +6,20 @@ Everything here runs with the host's clock lock held. The "socket lock" is the k
 mark: while a caller owns a sock, packets from softirqs go to `sk_backlog` and `release_sock`
 feeds them to `sk.sk_backlog_rcv`.
 
-Callbacks: `sk.sk_data_ready()` and its three siblings are real methods (so a trace shows them);
-each calls the instance attribute of the same name without `sk_` (`sk.data_ready(sk)`), which
+Callbacks: `sk_data_ready(sk)` and its three siblings are real functions (so a trace shows them);
+each calls the attribute of the same name without `sk_` (`sk.data_ready(sk)`), which
 starts as `sock_def_*` and may be replaced.
 """
 
 from __future__ import annotations
 
 import errno
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from fastpath.bpf import bpf_prog, bpf_prog_run
 from fastpath.skbuff import (
     alloc_skb,
-    kfree_skb,
     pskb_trim,
     sk_buff,
     sk_buff_head,
@@ -45,7 +43,7 @@ from stack.core.fasync import (
     send_sigurg,
     sock_wake_async,
 )
-from stack.core.rows import FRESH, clone_state, row, state, wide
+from stack.core.rows import FRESH, clone_state, i32, row, state, u8, u16, u32
 from stack.core.security import security_sock_rcv_skb
 from stack.core.sk_mem import (
     SK_MEM_QUANTUM,
@@ -78,8 +76,6 @@ if TYPE_CHECKING:
     from stack.core.socket import socket
     from stack.core.timer import timer_list
     from stack.net import Net
-
-S = TypeVar("S", bound="sock")
 
 # enum sock_flags (include/net/sock.h): bit masks in sk.sk_flags
 SOCK_DEAD = 1 << 0
@@ -143,123 +139,134 @@ CAP_NET_ADMIN = 12
 CAP_NET_RAW = 13
 
 
+NO_PACKETS: Final = sk_buff_head()
+"""The error queue and the backlog of a sock in whose queue nothing was yet. It stays empty: see
+`sk_error_queue_of` and `sk_backlog_of`."""
+
+
 @state
 class sock:
     """struct sock. Lengths in bytes, times in ns, addresses and ports in host order."""
 
     net: Net
-    sk_family: int = row(0)
+    sk_family: u16 = row(0, hot=True)
     """AF_* of the socket as it was made: of the addresses that the application sees."""
-    sk_type: int = row(0)
-    sk_protocol: int = row(0)
-    sk_state: int = row(TCP_CLOSE)
-    sk_prot: proto = row()
+    sk_type: u16 = row(0, hot=True)
+    sk_protocol: i32 = row(0, hot=True)
+    sk_state: u8 = row(TCP_CLOSE, hot=True)
+    sk_prot: proto = row(hot=True)
     sk_prot_creator: proto = row()
     sk_kern_sock: bool = row(False)
     sk_cookie: int = row(0, clone=FRESH, ss="sk")
 
     # what the application set
-    sk_flags: int = row(SOCK_ZAPPED, clone=lambda flags: flags & ~(SOCK_DONE | SOCK_DEAD))
-    sk_reuse: int = row(SK_NO_REUSE)
+    sk_flags: u32 = row(SOCK_ZAPPED, hot=True)
+    sk_reuse: u8 = row(SK_NO_REUSE)
     sk_reuseport: bool = row(False)
-    sk_bound_dev_if: int = row(0)
-    sk_mark: int = row(0, ss="fwmark")
-    sk_priority: int = row(0, clone=FRESH)
-    sk_rcvbuf: int = row(of=lambda sk: sk.net.sysctl.rmem_default, ss="rb")
-    sk_sndbuf: int = row(of=lambda sk: sk.net.sysctl.wmem_default, ss="tb")
+    sk_bound_dev_if: int = row(0, hot=True)
+    sk_mark: u32 = row(0, ss="fwmark", hot=True)
+    sk_priority: u32 = row(0, clone=FRESH)
+    sk_rcvbuf: int = row(0, ss="rb", hot=True)
+    sk_sndbuf: int = row(0, ss="tb", hot=True)
     sk_rcvlowat: int = row(1)
-    sk_rcvtimeo_ns: int = row(MAX_SCHEDULE_TIMEOUT)
+    sk_rcvtimeo_ns: int = row(MAX_SCHEDULE_TIMEOUT, hot=True)
     sk_sndtimeo_ns: int = row(MAX_SCHEDULE_TIMEOUT)
     sk_lingertime: int = row(0)
-    sk_peek_off: int = row(-1)
-    sk_no_check_tx: bool = row(False)
-    sk_tsflags: int = row(0)
-    sk_filter: bpf_prog | None = row()
+    sk_peek_off: int = row(-1, hot=True)
+    sk_no_check_tx: bool = row(False, hot=True)
+    sk_tsflags: u32 = row(0, hot=True)
+    sk_filter: bpf_prog | None = row(hot=True)
     """Charged to sk_omem_alloc; see stack/core/filter.py."""
     sk_max_ack_backlog: int = row(0)
-    sk_pacing_rate: wide = row(PACING_UNLIMITED)
+    sk_pacing_rate: int = row(PACING_UNLIMITED)
     sk_pacing_status: bool = row(False)
-    sk_reserved_mem: int = row(0)
+    sk_reserved_mem: i32 = row(0)
 
     # queues and the memory they hold
-    sk_receive_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
-    sk_write_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
-    sk_error_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH)
-    sk_zckey: int = row(0, clone=FRESH)
+    sk_receive_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH, hot=True)
+    sk_write_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH, hot=True)
+    sk_error_queue: sk_buff_head = row(NO_PACKETS, shared=True, clone=FRESH)
+    sk_zckey: u32 = row(0, clone=FRESH)
     """The number of the next call with MSG_ZEROCOPY."""
-    sk_backlog: deque[sk_buff] = row(make=deque, clone=FRESH)
+    sk_backlog: sk_buff_head = row(NO_PACKETS, shared=True, clone=FRESH, hot=True)
     sk_backlog_len: int = row(0, clone=FRESH, ss="bl")
-    sk_mem: proto_mem = row()
+    sk_mem: proto_mem = row(hot=True)
     sk_freed: bool = row(False, clone=FRESH)
-    sk_rmem_alloc: int = row(0, clone=FRESH, ss="r")
-    sk_wmem_alloc: int = row(0, clone=FRESH, ss="t")
-    sk_omem_alloc: int = row(0, clone=FRESH, ss="o")
+    sk_rmem_alloc: int = row(0, clone=FRESH, ss="r", hot=True)
+    sk_wmem_alloc: int = row(0, clone=FRESH, ss="t", hot=True)
+    sk_omem_alloc: i32 = row(0, clone=FRESH, ss="o")
     sk_wmem_queued: int = row(0, clone=FRESH, ss="w")
-    sk_forward_alloc: int = row(0, clone=FRESH, ss="f")
+    sk_forward_alloc: int = row(0, clone=FRESH, ss="f", hot=True)
     sk_drops: int = row(0, clone=FRESH, ss="d")
 
     # who holds it, who waits
-    sk_lock_owned: bool = row(False, clone=lambda _: True)
-    sk_sleepers: int = row(0, clone=FRESH)
-    sk_wq: wait_queue_head = row(of=lambda sk: wait_queue_head(sk.net.clock), clone=FRESH)
-    sk_socket: socket | None = row(None, clone=FRESH)
-    sk_rcv_cond: Callable[[], bool] | None = row(None, clone=FRESH)
-    """What skb_wait_forever waits for."""
-    sk_write_pending: int = row(0, clone=FRESH)
+    sk_lock_owned: bool = row(False, hot=True)
+    sk_sleepers: i32 = row(0, clone=FRESH, hot=True)
+    sk_wq: wait_queue_head = row(
+        of=lambda sk: wait_queue_head(sk.net.wake_clock), clone=FRESH, hot=True
+    )
+    sk_socket: socket | None = row(None, clone=FRESH, hot=True)
+    sk_write_pending: i32 = row(0, clone=FRESH)
     sk_user_data: Any = row(None, clone=FRESH)
     """Whatever who made the socket wants to find again."""
 
     # what became of it
-    sk_err: int = row(0, clone=FRESH)
-    sk_err_soft: int = row(0, clone=FRESH)
-    sk_shutdown: int = row(0, clone=FRESH)
-    sk_ack_backlog: int = row(0, clone=FRESH)
+    sk_err: i32 = row(0, clone=FRESH, hot=True)
+    sk_err_soft: i32 = row(0, clone=FRESH)
+    sk_shutdown: u8 = row(0, clone=FRESH, hot=True)
+    sk_ack_backlog: i32 = row(0, clone=FRESH)
     sk_stamp_ns: int = row(-1)
-    sk_timer: timer_list = row(None, clone=FRESH)
-    """Keepalive; made by the init function of a protocol that has it, else None."""
+    sk_timer: timer_list | None = row(None, clone=FRESH)
+    """Keepalive; None until a protocol that has it arms it."""
 
     # the way to the peer
-    sk_dst_cache: dst_entry | None = row(None, clone=FRESH)
+    sk_dst_cache: dst_entry | None = row(None, clone=FRESH, hot=True)
     sk_rx_dst: dst_entry | None = row(None, clone=FRESH)
     sk_dst_pending_confirm: bool = row(False)
-    sk_txhash: int = row(0)
-    sk_tx_flow: UdpFlow | None = row(None, clone=FRESH)
+    sk_txhash: u32 = row(0)
+    sk_tx_flow: UdpFlow | None = row(None, clone=FRESH, hot=True)
     """Ready headers (UDP); any setsockopt forgets them."""
     sk_route_caps: int = row(0)
-    sk_gso_type: int = row(0)
-    sk_gso_max_size: int = row(65536)
-    sk_gso_max_segs: int = row(65535)
+    sk_gso_type: u32 = row(0)
+    sk_gso_max_size: u32 = row(65536)
+    sk_gso_max_segs: u32 = row(65535)
 
-    # callbacks, see the methods below
-    state_change: Callable[[Any], None] = row(make=lambda: sock_def_wakeup, clone=FRESH)
-    data_ready: Callable[[Any], None] = row(make=lambda: sock_def_readable, clone=FRESH)
-    write_space: Callable[[Any], None] = row(make=lambda: sock_def_write_space)
-    error_report: Callable[[Any], None] = row(make=lambda: sock_def_error_report, clone=FRESH)
-    destruct: Callable[[Any], None] = row(make=lambda: sock_def_destruct)
+    # callbacks, see the methods below; sock_init_data sets them
+    state_change: Callable[[Any], None] = row()
+    data_ready: Callable[[Any], None] = row(hot=True)
+    write_space: Callable[[Any], None] = row(hot=True)
+    error_report: Callable[[Any], None] = row()
+    destruct: Callable[[Any], None] = row()
     sk_backlog_rcv: Callable[[Any, sk_buff], int] = row()
-
-    def sk_data_ready(self) -> None:
-        """Tell readers that `sk_receive_queue` got something."""
-        ready = self.data_ready
-        ready(self)
-
-    def sk_state_change(self) -> None:
-        """Tell waiters that `sk_state` moved."""
-        self.state_change(self)
-
-    def sk_write_space(self) -> None:
-        """Tell writers that there is room again."""
-        self.write_space(self)
-
-    def sk_error_report(self) -> None:
-        """Tell waiters that `sk_err` or the error queue changed."""
-        self.error_report(self)
 
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} family={self.sk_family} type={self.sk_type} "
             f"protocol={self.sk_protocol} state={self.sk_state}>"
         )
+
+
+# --- callbacks -----------------------------------------------------------------------------
+
+
+def sk_data_ready(sk: sock) -> None:
+    """Tell readers that `sk_receive_queue` got something."""
+    sk.data_ready(sk)
+
+
+def sk_state_change(sk: sock) -> None:
+    """Tell waiters that `sk_state` moved."""
+    sk.state_change(sk)
+
+
+def sk_write_space(sk: sock) -> None:
+    """Tell writers that there is room again."""
+    sk.write_space(sk)
+
+
+def sk_error_report(sk: sock) -> None:
+    """Tell waiters that `sk_err` or the error queue changed."""
+    sk.error_report(sk)
 
 
 # --- flags ---------------------------------------------------------------------------------
@@ -308,19 +315,33 @@ def sk_alloc(net: Net, family: int, priority: int, prot: proto, kern: bool = Fal
 
 
 def sock_init_data(sock_: socket | None, sk: sock) -> None:
-    """net/core/sock.c: join a new sock to its socket; its fields are as their rows say."""
+    """net/core/sock.c: join a new sock to its socket; what its rows do not say."""
     net = sk.net
+    sysctl = net.sysctl
+    sk.sk_rcvbuf = sysctl.rmem_default
+    sk.sk_sndbuf = sysctl.wmem_default
     sk.sk_socket = sock_
     if sock_ is not None:
         sk.sk_type = sock_.type
         sock_.sk = sk
     sk.sk_backlog_rcv = sk.sk_prot.backlog_rcv
+    sk.state_change = sock_def_wakeup
+    sk.data_ready = sock_def_readable
+    sk.write_space = sock_def_write_space
+    sk.error_report = sock_def_error_report
+    sk.destruct = sock_def_destruct
     net.sock_cookie = sk.sk_cookie = net.sock_cookie + 1
 
 
-def sk_clone_lock(sk: S, priority: int = 0) -> S:
+def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
     """net/core/sock.c: a locked child with sk's settings and empty queues (accept path)."""
-    newsk = clone_state(sk)
+    newsk: sock = clone_state(sk)
+    newsk.sk_lock_owned = True
+    newsk.sk_flags &= ~(SOCK_DONE | SOCK_DEAD)
+    # What somebody else has hung on the listener hears of the listener only.
+    newsk.state_change = sock_def_wakeup
+    newsk.data_ready = sock_def_readable
+    newsk.error_report = sock_def_error_report
     newsk.sk_mem.sockets_allocated += 1
     if newsk.sk_filter is not None:
         newsk.sk_omem_alloc += newsk.sk_filter.size_bytes
@@ -339,8 +360,7 @@ def sk_free(sk: sock) -> None:
     sk.sk_receive_queue.purge()
     sk.sk_error_queue.purge()
     sk.sk_write_queue.purge()
-    while sk.sk_backlog:
-        kfree_skb(sk.sk_backlog.popleft())
+    sk.sk_backlog.purge()
     sk.sk_backlog_len = 0
     sk.sk_dst_cache = None
     sk.sk_rx_dst = None
@@ -398,7 +418,7 @@ def sk_lock_free(sk: sock, seen: Any) -> bool:
 def release_sock(sk: sock) -> None:
     """net/core/sock.c: drain the backlog, run the protocol's release_cb, give `sk` up."""
     try:
-        if sk.sk_backlog:
+        if sk.sk_backlog.qlen:
             __release_sock(sk)
         release_cb = sk.sk_prot.release_cb
         if release_cb is not None:
@@ -416,10 +436,9 @@ def __release_sock(sk: sock) -> None:
     """
     backlog = sk.sk_backlog
     raised: BaseException | None = None
-    while backlog:
+    while backlog.qlen:
         try:
-            while backlog:
-                skb = backlog.popleft()
+            while (skb := backlog.dequeue()) is not None:
                 sk.sk_backlog_rcv(sk, skb)
         except BaseException as wrong:
             if raised is not None:
@@ -432,7 +451,7 @@ def __release_sock(sk: sock) -> None:
 
 def sk_flush_backlog(sk: sock) -> bool:
     """include/net/sock.h: let packets in during a long sendmsg."""
-    if sk.sk_backlog:
+    if sk.sk_backlog.qlen:
         __release_sock(sk)
         return True
     return False
@@ -455,9 +474,23 @@ def sk_add_backlog(sk: sock, skb: sk_buff, limit: int) -> int:
     """include/net/sock.h: 0, or -ENOBUFS when full. Takes ownership of skb on 0."""
     if sk.sk_backlog_len + sk.sk_rmem_alloc > limit:
         return -errno.ENOBUFS
-    sk.sk_backlog.append(skb)
+    sk_backlog_of(sk).queue_tail(skb)
     sk.sk_backlog_len += skb.truesize
     return 0
+
+
+def sk_backlog_of(sk: sock) -> sk_buff_head:
+    """The backlog, for who puts a packet in: the first makes it."""
+    if sk.sk_backlog is NO_PACKETS:
+        sk.sk_backlog = sk_buff_head()
+    return sk.sk_backlog
+
+
+def sk_error_queue_of(sk: sock) -> sk_buff_head:
+    """The error queue, for who puts a message in: the first makes it."""
+    if sk.sk_error_queue is NO_PACKETS:
+        sk.sk_error_queue = sk_buff_head()
+    return sk.sk_error_queue
 
 
 def sk_backlog_rcv(sk: sock, skb: sk_buff) -> int:
@@ -648,7 +681,7 @@ def sock_wfree(skb: sk_buff) -> None:
         if (
             sk.sk_sleepers or sk.sk_wq.waiters or flags & SOCK_FASYNC
         ) and not flags & SOCK_USE_WRITE_QUEUE:
-            sk.sk_write_space()
+            sk_write_space(sk)
     except (AttributeError, TypeError):  # the collector took sk apart
         return
 
@@ -720,7 +753,7 @@ def __sock_queue_rcv_skb(sk: sock, skb: sk_buff) -> int:
     skb_set_owner_r(skb, sk)
     sk.sk_receive_queue.queue_tail(skb)
     if not sk.sk_flags & SOCK_DEAD:
-        sk.sk_data_ready()
+        sk_data_ready(sk)
     return 0
 
 
@@ -768,9 +801,9 @@ def sock_queue_err_skb(sk: sock, skb: sk_buff) -> int:
     skb.sk = sk
     skb.destructor = sock_rmem_free
     sk.sk_rmem_alloc += truesize
-    sk.sk_error_queue.queue_tail(skb)
+    sk_error_queue_of(sk).queue_tail(skb)
     if not sk.sk_flags & SOCK_DEAD:
-        sk.sk_error_report()
+        sk_error_report(sk)
     return 0
 
 
@@ -837,11 +870,13 @@ def sock_kfree_s(sk: sock, size_bytes: int) -> None:
 def sk_dst_set(sk: sock, dst: dst_entry | None) -> None:
     """include/net/sock.h: cache `dst` (None forgets)."""
     sk.sk_dst_pending_confirm = False
+    sk.sk_tx_flow = None
     sk.sk_dst_cache = dst
 
 
 def sk_dst_reset(sk: sock) -> None:
     """include/net/sock.h: forget the cached dst."""
+    sk.sk_tx_flow = None
     sk.sk_dst_cache = None
 
 

@@ -25,7 +25,7 @@ from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.nf_queue import nf_queue_net
 from stack.core.proto import net_proto_family, proto_ops
-from stack.core.rows import row, state
+from stack.core.rows import row, state, u8, u16, u32
 from stack.core.security import (
     security_socket_accept,
     security_socket_bind,
@@ -94,9 +94,9 @@ class socket:
     """struct socket: what a descriptor refers to."""
 
     net: Net
-    state: int = row(SS_UNCONNECTED)
-    type: int = row(0)
-    flags: int = row(0)
+    state: u8 = row(SS_UNCONNECTED)
+    type: u16 = row(0)
+    flags: u32 = row(0)
     ops: proto_ops = row()
     """NULL (None) until the family has made the sock, and after release; as `sk`."""
     sk: Any = row()
@@ -135,6 +135,7 @@ def sock_init(net: Net) -> None:
     net.flushing_fput = False
     net.signal = signal_struct()
     net.ready_hub = None
+    net.rcv_entry = net.rcv_ready = None
     net.net_families = [None] * NPROTO
     net.proto_list = []
     net.prot_mem = net.machine.prot_mem
@@ -149,7 +150,7 @@ def sock_exit(net: Net) -> None:
     for fd in sorted(net.fdtable.fd):
         sys_close(net, fd)
     net.detached_fds.clear()
-    net.ready_hub = None
+    net.ready_hub = net.rcv_entry = net.rcv_ready = None
 
 
 sock_net_ops = pernet_operations(init=sock_init)
@@ -228,7 +229,7 @@ get_fd = sock_map_fd
 
 def sockfd_lookup(net: Net, fd: int) -> socket:
     """net/socket.c: the socket of a descriptor. Raises: OSError EBADF, ENOTSOCK."""
-    file: struct_file | None = net.fdtable.fd.get(fd)
+    file: struct_file | None = net.fdtable.fd.find(fd)
     if file is None:
         raise OSError(errno.EBADF, f"{fd} is not an open socket")
     sock = file.sock
@@ -571,13 +572,20 @@ def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:
 
 def sys_recv(net: Net, fd: int, buf: Any, flags: int = 0) -> int:
     """recv(2) into `buf`: bytes received. Raises: OSError, BlockingIOError."""
-    return sys_recvfrom(net, fd, buf, flags)[0]
+    n: int = sys_recvfrom(net, fd, buf, flags, False)[0]
+    return n
 
 
-def sys_recvfrom(net: Net, fd: int, buf: Any, flags: int = 0) -> tuple[int, sockaddr | None]:
-    """recvfrom(2) into `buf`: (bytes, sender's address or None). Raises: OSError."""
+def sys_recvfrom(
+    net: Net, fd: int, buf: Any, flags: int = 0, named: bool = True
+) -> tuple[int, sockaddr | None]:
+    """recvfrom(2) into `buf`: (bytes, sender's address or None). Raises: OSError.
+
+    Without `named` nobody wants the address; UDP leaves it out.
+    """
     sock: socket = sockfd_lookup(net, fd)
     msg: msghdr = msghdr_get(net, None, buf, 0)
+    msg.msg_noname = not named
     n = sock_recvmsg(sock, msg, file_flags(sock, flags))
     name = msg.msg_name
     msghdr_put(net, msg)

@@ -47,6 +47,7 @@ from stack.core.sock import (
     SOCK_ZEROCOPY,
     ns_capable,
     sk_dst_reset,
+    sk_write_space,
     sock_valbool_flag,
 )
 from stack.core.sockaddr import sockaddr_bytes
@@ -157,7 +158,7 @@ def __sock_set_sndbuf(sk: sock, val: int) -> None:
     """net/core/sock.c"""
     sk.sk_flags |= SOCK_SNDBUF_LOCK
     sk.sk_sndbuf = max(val * 2, SOCK_MIN_SNDBUF)
-    sk.sk_write_space()
+    sk_write_space(sk)
 
 
 def sock_bindtoindex(sk: sock, ifindex: int) -> None:

@@ -116,6 +116,12 @@ class TcpEvent(Enum):
 
 E = TcpEvent
 
+# What segments bring, looked up once: an attribute of an Enum's class is a call.
+RCV_SYN = E.RCV_SYN
+RCV_ACK_OF_SYN = E.RCV_ACK_OF_SYN
+RCV_FIN = E.RCV_FIN
+RCV_ACK_OF_FIN = E.RCV_ACK_OF_FIN
+
 # RFC 9293 figure 5 and section 3.10, with Linux's NEW_SYN_RECV (a request, not yet a full socket).
 TRANSITIONS: dict[int, dict[TcpEvent, int]] = {
     TCP_CLOSE: {
@@ -216,9 +222,11 @@ def tcp_next_state(state: int, event: TcpEvent) -> int:
     return TRANSITIONS[state].get(event, state)
 
 
-_NEXT: dict[int, frozenset[int]] = {
-    state: frozenset((state, *row.values())) for state, row in TRANSITIONS.items()
-}
+_NEXT: tuple[int, ...] = tuple(
+    sum(1 << new for new in {state, *TRANSITIONS.get(state, {}).values()})
+    for state in range(TCP_MAX_STATES)
+)
+"""By state, bits 1 << state of where it may lead; itself too."""
 
 
 def tcp_check_transition(old: int, new: int) -> None:
@@ -226,7 +234,8 @@ def tcp_check_transition(old: int, new: int) -> None:
 
     That is a defect of this stack: no packet and no call of an application may bring it about.
     """
-    if new not in _NEXT[old]:
+    reached: int = _NEXT[old]
+    if not reached & 1 << (new & 15):
         raise ValueError(f"TCP: no event leads from {STATE_NAMES[old]} to {STATE_NAMES[new]}")
 
 

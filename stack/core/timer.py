@@ -1,20 +1,19 @@
 """kernel/time/timer.c: timers of one machine. They run in TIMER_SOFTIRQ, in order of expiry.
 
 Each machine keeps two heaps, ordinary and deferrable (housekeeping that must not keep a simulation
-alive), and one event on the clock for the earliest entry. Re-arming a pending timer to a later time
-only changes a number: the heap entry found too early is pushed back when it surfaces. Disarming one
-leaves its entry behind for the next time. Entries that nothing can come of (the timer was shut down
-or armed for an earlier time) are thrown out when they are most of the heap.
+alive), and one event on the clock for the earliest entry. A timer knows its place in the heap, so
+it has one entry at most. Re-arming a pending timer to a later time only changes a number: the entry
+found too early is put back when it surfaces. Disarming one leaves its entry behind for the next
+time; shutting it down takes the entry out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from stack.core.clock import TimerHandle, call_in_background
-from stack.core.rows import row, state
+from stack.core.rows import i32, row, state, u32
 from stack.core.softirq import (
     TIMER_SOFTIRQ,
     irq_enter,
@@ -30,8 +29,6 @@ TIMER_DEFERRABLE = 0x00080000
 
 NSEC_PER_MSEC = 1_000_000
 
-FEW_DEAD = 64  # entries that nothing can come of for which a heap is not looked through
-
 
 @state
 class timer_base:
@@ -40,11 +37,10 @@ class timer_base:
     machine: Machine
     background: bool = False
     """Housekeeping, which alone does not keep a simulation going."""
-    heap: list[tuple[int, int, timer_list]] = row(make=list)
+    heap: list[timer_list] = row(make=list)
+    """A binary heap in order of (`queued_at`, `seq`); `heap_at` of a timer is its place in it."""
     seq: int = row(0)
     active: int = row(0)
-    dead: int = row(0)
-    """Entries of the heap that nothing can come of."""
     event: TimerHandle | None = row()
     event_ns: int = row(0)
 
@@ -61,24 +57,11 @@ class timer_base:
     def close(self) -> None:
         """Drop every timer."""
         timer_base_disarm(self)
-        for _, _, timer in self.heap:
+        for timer in self.heap:
             timer.pending = False
-            timer.queued_at = -1
+            timer.heap_at = -1
         self.heap.clear()
-        self.active = self.dead = 0
-
-
-def timer_base_count_dead(base: timer_base) -> None:
-    """One entry of the heap more is dead; throw them out when they are most of it."""
-    base.dead += 1
-    if base.dead > FEW_DEAD and base.dead << 1 > len(base.heap):
-        base.heap[:] = [
-            entry
-            for entry in base.heap
-            if entry[2].seq == entry[1] and entry[2].function is not None
-        ]
-        heapify(base.heap)
-        base.dead = 0
+        self.active = 0
 
 
 def timer_base_arm(base: timer_base, when_ns: int) -> None:
@@ -107,33 +90,91 @@ class timer_list:
     `mod_timer` arms it, `timer_delete` disarms it. `data` is the owner's (container_of).
     """
 
-    base: timer_base = row()
-    function: Callable[[timer_list], Any] | None = row()
-    flags: int = row(0)
-    data: Any = row()
+    machine: Machine
+    function: Callable[[timer_list], Any] | None = None
+    flags: u32 = 0
+    data: Any = None
     expires: int = row(0)
     pending: bool = row(False)
-    queued_at: int = row(-1)
-    """Expiry of its live heap entry, -1: no entry."""
+    heap_at: i32 = row(-1)
+    """Where its entry stands in the heap, -1: it has none."""
+    queued_at: int = row(0)
+    """The expiry that the entry stands there for, and the number of the call that put it there."""
     seq: int = row(0)
 
-    if TYPE_CHECKING:
 
-        def init_state(self) -> None:
-            """Give every field its start value (generated from the rows)."""
+def get_timer_base(timer: timer_list) -> timer_base:
+    """kernel/time/timer.c: the heap of the machine that its flags choose."""
+    machine = timer.machine
+    return machine.timers_deferrable if timer.flags & TIMER_DEFERRABLE else machine.timers
 
-    def __init__(
-        self,
-        machine: Machine,
-        function: Callable[[timer_list], Any] | None = None,
-        flags: int = 0,
-        data: Any = None,
-    ) -> None:
-        self.init_state()
-        self.base = machine.timers_deferrable if flags & TIMER_DEFERRABLE else machine.timers
-        self.function = function
-        self.flags = flags
-        self.data = data
+
+def timer_before(one: timer_list, other: timer_list) -> bool:
+    """The order of the heap."""
+    if one.queued_at == other.queued_at:
+        return one.seq < other.seq
+    return one.queued_at < other.queued_at
+
+
+def timer_sift_up(heap: list[timer_list], timer: timer_list, at: int) -> None:
+    """Put `timer` at `at` or, past those that come after it, nearer to the root."""
+    while at:
+        parent = (at - 1) >> 1
+        above: timer_list = heap[parent]
+        if not timer_before(timer, above):
+            break
+        heap[at] = above
+        above.heap_at = at
+        at = parent
+    heap[at] = timer
+    timer.heap_at = at
+
+
+def timer_sift_down(heap: list[timer_list], timer: timer_list, at: int) -> None:
+    """Put `timer` at `at` or, past those that come before it, farther from the root."""
+    size = len(heap)
+    child = 2 * at + 1
+    while child < size:
+        below: timer_list = heap[child]
+        if child + 1 < size:
+            right: timer_list = heap[child + 1]
+            if timer_before(right, below):
+                child += 1
+                below = right
+        if not timer_before(below, timer):
+            break
+        heap[at] = below
+        below.heap_at = at
+        at = child
+        child = 2 * at + 1
+    heap[at] = timer
+    timer.heap_at = at
+
+
+def enqueue_timer(base: timer_base, timer: timer_list) -> None:
+    """kernel/time/timer.c: an entry for `timer.expires`; an earlier one than it has, if it has."""
+    heap = base.heap
+    base.seq += 1
+    timer.seq = base.seq
+    timer.queued_at = timer.expires
+    at = timer.heap_at
+    if at < 0:
+        at = len(heap)
+        heap.append(timer)
+    timer_sift_up(heap, timer, at)
+
+
+def detach_timer(base: timer_base, timer: timer_list) -> None:
+    """kernel/time/timer.c: take the entry of `timer` out."""
+    heap = base.heap
+    at = timer.heap_at
+    timer.heap_at = -1
+    last: timer_list = heap.pop()
+    if last is timer:
+        return
+    timer_sift_down(heap, last, at)
+    if last.heap_at == at:
+        timer_sift_up(heap, last, at)
 
 
 def timer_setup(timer: timer_list, fn: Callable[[timer_list], Any], flags: int = 0) -> None:
@@ -152,24 +193,18 @@ def mod_timer(timer: timer_list, expires_ns: int) -> int:
     """
     if timer.function is None:
         return 0
-    base = timer.base
+    base = get_timer_base(timer)
     was = timer.pending
     timer.expires = expires_ns
     if not was:
         timer.pending = True
         base.active += 1
-    if 0 <= timer.queued_at <= expires_ns:  # its entry comes up first, and is put back then
-        if base.event is None:
-            timer_base_arm(base, base.heap[0][0])
-        return was
-    base.seq = seq = base.seq + 1
-    timer.seq = seq
-    if timer.queued_at >= 0:
-        timer_base_count_dead(base)
-    timer.queued_at = expires_ns
-    heappush(base.heap, (expires_ns, seq, timer))
-    if base.event is None or expires_ns < base.event_ns:
-        timer_base_arm(base, base.heap[0][0])
+    # An entry for an earlier time comes up first, and is put back then.
+    if timer.heap_at < 0 or timer.queued_at > expires_ns:
+        enqueue_timer(base, timer)
+    first: timer_list = base.heap[0]
+    if base.event is None or first.queued_at < base.event_ns:
+        timer_base_arm(base, first.queued_at)
     return was
 
 
@@ -183,7 +218,7 @@ def timer_delete(timer: timer_list) -> int:
     if not timer.pending:
         return 0
     timer.pending = False
-    base = timer.base
+    base = get_timer_base(timer)
     base.active -= 1
     if not base.active:
         timer_base_disarm(base)
@@ -199,9 +234,8 @@ def timer_shutdown(timer: timer_list) -> int:
     if timer.function is not None:
         timer.function = None
         timer.data = None
-        if timer.queued_at >= 0:
-            timer.queued_at = -1
-            timer_base_count_dead(timer.base)
+        if timer.heap_at >= 0:
+            detach_timer(get_timer_base(timer), timer)
     return was
 
 
@@ -221,32 +255,27 @@ def __run_timers(base: timer_base, now_ns: int) -> None:
     """kernel/time/timer.c: run what expired; then arm the clock for the next one."""
     heap = base.heap
     while heap:
-        when, seq, timer = heap[0]
-        if timer.seq != seq or timer.function is None:
-            heappop(heap)  # armed for an earlier time, for which another entry stands; or shut down
-            base.dead -= 1
-            continue
+        timer: timer_list = heap[0]
         if not timer.pending:
-            heappop(heap)
-            timer.queued_at = -1
+            detach_timer(base, timer)
             continue
+        when = timer.queued_at
         if when > now_ns:
             break
-        heappop(heap)
+        detach_timer(base, timer)
         if timer.expires > when:  # re-armed to a later time meanwhile
-            base.seq = seq = base.seq + 1
-            timer.seq = seq
-            timer.queued_at = timer.expires
-            heappush(heap, (timer.expires, seq, timer))
+            enqueue_timer(base, timer)
             continue
-        timer.queued_at = -1
         timer.pending = False
         base.active -= 1
+        assert timer.function is not None, "mod_timer arms none without"
         timer.function(timer)
     if not base.active:
         timer_base_disarm(base)
-    elif heap and (base.event is None or heap[0][0] < base.event_ns):
-        timer_base_arm(base, heap[0][0])
+    elif heap:
+        first: timer_list = heap[0]
+        if base.event is None or first.queued_at < base.event_ns:
+            timer_base_arm(base, first.queued_at)
 
 
 def timers_init(machine: Machine) -> None:

@@ -6,9 +6,9 @@ A blocking call sleeps through `net.clock.wait`; poll-like callers and asyncio a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from stack.core.clock import Clock, is_threaded
+from stack.core.clock import Clock
 from stack.core.rows import row, state
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class wait_queue_entry:
     begun for nearly every message, and makes no function of its own.
     """
 
-    sk: sock
+    sk: sock | None
     condition: Callable[[Any, Any], bool]
     seen: Any
 
@@ -37,42 +37,38 @@ class wait_queue_entry:
         return self.condition.__name__
 
 
+NOBODY: Final[list[Callable[[], Any]]] = []
+"""`waiters` of a queue on which nobody has waited yet. It stays empty."""
+
+
 @state
 class wait_queue_head:
     """Callbacks `fn()` to run at `wake_up`, each once per wake-up, in the order they were added."""
 
-    clock: Clock | None = row()
+    clock: Clock | None = None
     """None unless it has sleeping threads, which have to hear of wake-ups."""
-    waiters: list[Callable[[], Any]] = row(make=list)
+    waiters: list[Callable[[], Any]] = row(NOBODY, shared=True)
     exclusive: int = row(0)
     """How many at the end of `waiters` are exclusive: one of them that is glad of it is enough."""
     key: int = row(0)
     """During a wake-up: the POLL* bits that it is about; 0, whoever wakes did not say."""
 
-    if TYPE_CHECKING:
-
-        def init_state(self) -> None:
-            """Give every field its start value (generated from the rows)."""
-
-    def __init__(self, clock: Clock | None = None) -> None:
-        self.init_state()
-        if clock is not None and is_threaded(clock):
-            self.clock = clock
-
     def add(self, fn: Callable[[], Any]) -> None:
         """Call `fn()` at every wake-up until `remove(fn)`."""
-        if self.exclusive:
+        if self.waiters is NOBODY:
+            self.waiters = [fn]
+        elif self.exclusive:
             self.waiters.insert(len(self.waiters) - self.exclusive, fn)
         else:
             self.waiters.append(fn)
 
     def add_first(self, fn: Callable[[], Any]) -> None:
         """kernel/sched/wait.c add_wait_queue: the same, before those who are there."""
-        self.waiters.insert(0, fn)
+        self.waiters = [fn, *self.waiters]
 
     def add_exclusive(self, fn: Callable[[], Any]) -> None:
         """kernel/sched/wait.c add_wait_queue_exclusive: one such `fn()` that is true is enough."""
-        self.waiters.append(fn)
+        self.waiters = [*self.waiters, fn]
         self.exclusive += 1
 
     def remove(self, fn: Callable[[], Any]) -> None:

@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING
 from fastpath.skbuff import alloc_skb, consume_skb, sk_buff
 from fastpath.zerocopy import skb_copy_ubufs, skb_zcopy, skb_zcopy_map, ubuf_info, zc_page
 from stack.core.errqueue import sock_exterr_skb
-from stack.core.sock import SOCK_DEAD, sock_wfree
+from stack.core.sock import (
+    SOCK_DEAD,
+    sk_error_queue_of,
+    sk_error_report,
+    sock_wfree,
+)
 from stack.core.softirq import TASKLET_SOFTIRQ, open_softirq, raise_softirq_irqoff
 from stack.core.uapi import SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_ZEROCOPY, SOCK_STREAM
 
@@ -174,7 +179,7 @@ def msg_zerocopy_callback(uarg: ubuf_info) -> None:
         consume_skb(skb)
         return
     low, high = uarg.id, (uarg.id + uarg.len - 1) & M32
-    queue = sk.sk_error_queue
+    queue = sk_error_queue_of(sk)
     tail = queue.peek_tail()
     last = tail.cb if tail is not None else None
     if (
@@ -189,7 +194,7 @@ def msg_zerocopy_callback(uarg: ubuf_info) -> None:
         code = 0 if uarg.zerocopy else SO_EE_CODE_ZEROCOPY_COPIED
         skb.cb = sock_exterr_skb(0, SO_EE_ORIGIN_ZEROCOPY, 0, code, low, None, None, high)
         queue.queue_tail(skb)
-    sk.sk_error_report()
+    sk_error_report(sk)
 
 
 # --- buffers that come back ----------------------------------------------------------------------

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP
@@ -73,13 +72,14 @@ def tcp_early_demux(skb: sk_buff) -> None:
     """net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: find whose segment it is. Borrows skb."""
     dev: net_device = skb.dev
     try:
-        sk = dev.net.tcp_hashinfo.ehash.get(inet_key(skb))
+        sk = dev.net.tcp_hashinfo.ehash.find_skb(skb)
     except IndexError:  # tcp_v4_rcv and tcp_v6_rcv say what is wrong with it
         return
     if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):
         return
     skb.sk = sk
-    if sk.sk_state not in (TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
+    state: int = sk.sk_state
+    if state not in (TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
         dst = sk_rx_dst_of(sk, skb)
         if dst is not None:
             skb.dst = dst

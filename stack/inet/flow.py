@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stack.core.rows import row, state, wide
+from stack.core.rows import row, state, u8, u16, u32, wide
 
 FLOWI_FLAG_ANYSRC = 0x01
 FLOWI_FLAG_KNOWN_NH = 0x02
@@ -16,18 +16,18 @@ class flowi:
     of IP identifications for this flow, once known (else -1), `flowi_scope` RT_SCOPE_* (0: any).
     """
 
-    family: int
+    family: u16
     daddr: wide = 0
     saddr: wide = 0
     flowi_oif: int = 0
-    flowi_tos: int = 0
-    flowi_proto: int = 0
-    fl_dport: int = 0
-    fl_sport: int = 0
-    flowi_flags: int = 0
-    flowi_mark: int = 0
-    flowi_scope: int = 0
-    flowlabel: int = 0
+    flowi_tos: u8 = 0
+    flowi_proto: u16 = 0
+    fl_dport: u16 = 0
+    fl_sport: u16 = 0
+    flowi_flags: u8 = 0
+    flowi_mark: u32 = 0
+    flowi_scope: u8 = 0
+    flowlabel: u32 = 0
     flowi_iif: int = row(0)
     ident: int = row(-1)
 

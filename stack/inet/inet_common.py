@@ -21,6 +21,7 @@ from stack.core.sock import (
     sk_alloc,
     sk_dst_reset,
     sk_free,
+    sk_state_change,
     sk_wait_event,
     sock_error,
     sock_graft,
@@ -42,6 +43,7 @@ from stack.core.tcp_states import (
 )
 from stack.core.uapi import (
     AF_UNSPEC,
+    IP_PMTUDISC_DONT,
     IPPROTO_MAX,
     IPPROTO_RAW,
     O_NONBLOCK,
@@ -91,7 +93,7 @@ def inet_create_sock(
     if sock.type == SOCK_RAW and not kern and not ns_capable(net, CAP_NET_RAW):
         raise PermissionError(errno.EPERM, f"raw sockets: the user is {net.uid}, not root")
     sock.ops = answer.ops
-    sk = sk_alloc(net, family, 0, answer.prot, kern)
+    sk: inet_sock = sk_alloc(net, family, 0, answer.prot, kern)
     sk.sk_af = af_ops_of[family]
     if answer.flags & INET_PROTOSW_REUSE:
         sk.sk_reuse = SK_CAN_REUSE
@@ -100,6 +102,8 @@ def inet_create_sock(
         sk.inet_num = protocol
         sk.hdrincl = protocol == IPPROTO_RAW
     sock_init_data(sock, sk)
+    if net.sysctl.ip_no_pmtu_disc:
+        sk.pmtudisc = IP_PMTUDISC_DONT
     sk.destruct = inet_sock_destruct
     sk.sk_protocol = protocol
     return sk
@@ -385,7 +389,7 @@ def inet_shutdown(sock: socket, how: int) -> int:
             sk.sk_shutdown |= how
             if sk.sk_prot.shutdown is not None:
                 sk.sk_prot.shutdown(sk, how)
-        sk.sk_state_change()
+        sk_state_change(sk)
         if failed:
             raise OSError(errno.ENOTCONN, "the socket is not connected")
         return 0

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from stack.core.rows import FRESH, row, state, wide
+from stack.core.rows import FRESH, i32, row, state, u8, u16, u32, wide
 from stack.core.security import security_inet_csk_clone
 from stack.core.sock import (
     SK_CAN_REUSE,
@@ -38,7 +38,7 @@ from stack.core.tcp_states import (
 )
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import O_NONBLOCK
-from stack.inet.af_ops import af_ops_of, inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.af_ops import InetKey, af_ops_of, inet_rcv_saddr_equal, inet_sk_key
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_hashtables import (
     inet_bind_bucket,
@@ -58,6 +58,7 @@ from stack.inet.tcp_const import (
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
     from stack.inet.af_ops import inet_af_ops
+    from stack.inet.flow import flowi
     from stack.inet.inet_sock import ip_options
     from stack.inet.tcp_cong import tcp_congestion_ops
     from stack.inet.tcp_sock import tcp_sock
@@ -90,51 +91,71 @@ class request_sock_queue:
 
 
 @state
+class icsk_timer_handlers:
+    """What the timers of a protocol's sockets call, one vector for all of them."""
+
+    retransmit: Callable[[timer_list], None]
+    delack: Callable[[timer_list], None]
+    keepalive: Callable[[timer_list], None]
+    pacing: Callable[[timer_list], None]
+
+
+@state
 class inet_connection_sock(inet_sock):
     """struct inet_connection_sock; `icsk_ack.pending` of the kernel is `icsk_ack_pending` here."""
 
-    sk_hashed: int = row(0, clone=FRESH)
+    sk_hashed: u8 = row(0, clone=FRESH)
+    inet_tuple: InetKey = row(None, clone=FRESH)
+    """The key under which it stands, or stood, in ehash: requests, sockets and TIME_WAIT remnants
+    of one connection have the same.
+    """
+    inet_fl: flowi | None = row(None, clone=FRESH)
+    """What its route was asked for: `inet->cork.fl` of the kernel, where a connection has no other
+    use for its cork."""
     icsk_bind_hash: inet_bind_bucket | None = row(None, clone=FRESH)
     icsk_accept_queue: request_sock_queue = row(None, clone=FRESH)
     """None until the socket listens."""
     icsk_af_ops: inet_connection_sock_af_ops = row()
-    icsk_ext_hdr_len: int = row(0)
+    icsk_ext_hdr_len: u16 = row(0)
     icsk_sync_mss: Callable[[tcp_sock, int], int] = row()
-    icsk_pmtu_cookie: int = row(0, ss="pmtu")
+    icsk_pmtu_cookie: u32 = row(0, ss="pmtu")
 
     # congestion control
     icsk_ca_ops: tcp_congestion_ops = row()
     icsk_ca_priv: Any = row(None, clone=FRESH)
     """State of the algorithm, of whatever type it declares."""
     icsk_ca_setsockopt: bool = row(False)
-    icsk_ca_state: int = row(0, clone=FRESH)
+    icsk_ca_state: u8 = row(0, clone=FRESH)
 
     # timers and what they count
     icsk_retransmit_timer: timer_list = row()
-    icsk_delack_timer: timer_list = row()
-    icsk_pending: int = row(0, clone=FRESH)
+    icsk_delack_timer: timer_list = row(None, clone=FRESH)
+    """Made when it is first armed, as `sk_timer`; retransmissions every connection has."""
+    icsk_handlers: icsk_timer_handlers | None = row(None, clone=FRESH)
+    """None of a socket that is destroyed: its timers are not armed any more."""
+    icsk_pending: u8 = row(0, clone=FRESH)
     icsk_timeout: int = row(0, clone=FRESH)
     icsk_rto: int = row(TCP_TIMEOUT_INIT, clone=FRESH, ss="rto")
     icsk_rto_min: int = row(TCP_RTO_MIN)
     icsk_rto_max: int = row(TCP_RTO_MAX)
-    icsk_retransmits: int = row(0, clone=FRESH)
-    icsk_backoff: int = row(0, clone=FRESH, ss="backoff")
-    icsk_probes_out: int = row(0, clone=FRESH)
+    icsk_retransmits: i32 = row(0, clone=FRESH)
+    icsk_backoff: i32 = row(0, clone=FRESH, ss="backoff")
+    icsk_probes_out: i32 = row(0, clone=FRESH)
     icsk_probes_tstamp: int = row(0, clone=FRESH)
-    icsk_syn_retries: int = row(0)
+    icsk_syn_retries: i32 = row(0)
     icsk_user_timeout: int = row(0)
 
     # delayed acknowledgements
     icsk_delack_max: int = row(TCP_DELACK_MAX)
-    icsk_ack_pending: int = row(0, clone=FRESH)
-    icsk_ack_quick: int = row(0, clone=FRESH)
-    icsk_ack_pingpong: int = row(0, clone=FRESH)
-    icsk_ack_retry: int = row(0, clone=FRESH)
+    icsk_ack_pending: u8 = row(0, clone=FRESH)
+    icsk_ack_quick: i32 = row(0, clone=FRESH)
+    icsk_ack_pingpong: i32 = row(0, clone=FRESH)
+    icsk_ack_retry: i32 = row(0, clone=FRESH)
     icsk_ack_ato: int = row(0, clone=FRESH, ss="ato")
     icsk_ack_timeout: int = row(0, clone=FRESH)
     icsk_ack_lrcvtime: int = row(0, clone=FRESH)
-    icsk_ack_last_seg_size: int = row(0, clone=FRESH)
-    icsk_ack_rcv_mss: int = row(TCP_MSS_DEFAULT, clone=lambda _: 0, ss="rcvmss")
+    icsk_ack_last_seg_size: i32 = row(0, clone=FRESH)
+    icsk_ack_rcv_mss: i32 = row(TCP_MSS_DEFAULT, ss="rcvmss")
 
 
 @state
@@ -159,6 +180,7 @@ class request_sock:
     inet_dport: int = row(0)
     inet_rcv_saddr: wide = row(0)
     inet_num: int = row(0)
+    inet_tuple: InetKey = row()
     ir_iif: int = row(0)
     ireq_opt: ip_options | None = row()
     dst: dst_entry | None = row()
@@ -195,28 +217,6 @@ class request_sock:
     rsk_timer: timer_list = row()
     last_oow_ack_time: int = row(0)
 
-    if TYPE_CHECKING:
-
-        def init_state(self) -> None:
-            """Give every field its start value (generated from the rows)."""
-
-    def __init__(
-        self,
-        listener: tcp_sock,
-        ops: request_sock_ops,
-        af_specific: tcp_request_sock_ops,
-    ) -> None:
-        self.init_state()
-        self.net = listener.net
-        self.rsk_ops = ops
-        self.af_specific = af_specific
-        self.rsk_listener = listener
-        self.sk_af = af_ops_of[ops.family]
-        self.sk_family = ops.family
-        self.sk_bound_dev_if = listener.sk_bound_dev_if
-        self.sk_mark = listener.sk_mark
-        self.rsk_timer = timer_list(listener.net.machine, reqsk_timer_handler, data=self)
-
 
 # --- states -------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ def inet_csk_bind_conflict(
     """True when another owner of the port forbids this bind (SO_REUSEADDR, SO_REUSEPORT rules)."""
     reuse = sk.sk_reuse
     reuseport = sk.sk_reuseport and reuseport_ok
-    for sk2 in tb.owners:
+    for sk2 in tb.owners():
         if sk2 is sk:
             continue
         d1, d2 = sk.sk_bound_dev_if, sk2.sk_bound_dev_if
@@ -285,7 +285,7 @@ def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
     reuse = bool(sk.sk_reuse == SK_CAN_REUSE and sk.sk_state != TCP_LISTEN)
     if snum:
         tb = bhash.get(snum)
-        if tb is not None and tb.owners:
+        if tb is not None and not tb.is_free():
             if (
                 not (tb.fastreuse > 0 and reuse)
                 and sk.icsk_bind_hash is not tb
@@ -301,7 +301,7 @@ def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
             return 1
     if tb is None:
         tb = bhash[port] = inet_bind_bucket(port)
-    if not tb.owners:
+    if tb.is_free():
         tb.fastreuse = 1 if reuse else 0
         tb.fastreuseport = 1 if sk.sk_reuseport else 0
     else:
@@ -319,17 +319,10 @@ def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
 # --- timers -------------------------------------------------------------------------------
 
 
-def inet_csk_init_xmit_timers(
-    sk: inet_connection_sock,
-    retransmit_handler: Callable[[timer_list], None],
-    delack_handler: Callable[[timer_list], None],
-    keepalive_handler: Callable[[timer_list], None],
-) -> None:
-    """Give the socket its three timers."""
-    net = sk.net
-    sk.icsk_retransmit_timer = timer_list(net.machine, retransmit_handler, data=sk)
-    sk.icsk_delack_timer = timer_list(net.machine, delack_handler, data=sk)
-    sk.sk_timer = timer_list(net.machine, keepalive_handler, data=sk)
+def inet_csk_init_xmit_timers(sk: inet_connection_sock, handlers: icsk_timer_handlers) -> None:
+    """Say what the socket's three timers call; those that many never need are made when armed."""
+    sk.icsk_retransmit_timer = timer_list(sk.net.machine, handlers.retransmit, 0, sk)
+    sk.icsk_handlers = handlers
     sk.icsk_pending = 0
     sk.icsk_ack_pending = 0
     sk.icsk_timeout = 0
@@ -341,15 +334,19 @@ def inet_csk_clear_xmit_timers(sk: inet_connection_sock) -> None:
     sk.icsk_pending = 0
     sk.icsk_ack_pending = 0
     timer_delete(sk.icsk_retransmit_timer)
-    timer_delete(sk.icsk_delack_timer)
-    timer_delete(sk.sk_timer)
+    if sk.icsk_delack_timer is not None:
+        timer_delete(sk.icsk_delack_timer)
+    inet_csk_delete_keepalive_timer(sk)
 
 
 def inet_csk_shutdown_timers(sk: inet_connection_sock) -> None:
     """The socket is destroyed: nothing arms its timers any more, and they do not hold it."""
     timer_shutdown(sk.icsk_retransmit_timer)
-    timer_shutdown(sk.icsk_delack_timer)
-    timer_shutdown(sk.sk_timer)
+    if sk.icsk_delack_timer is not None:
+        timer_shutdown(sk.icsk_delack_timer)
+    if sk.sk_timer is not None:
+        timer_shutdown(sk.sk_timer)
+    sk.icsk_handlers = None
 
 
 def inet_csk_clear_xmit_timer(sk: inet_connection_sock, what: int) -> None:
@@ -357,7 +354,7 @@ def inet_csk_clear_xmit_timer(sk: inet_connection_sock, what: int) -> None:
     if what == ICSK_TIME_DACK:
         sk.icsk_ack_pending = 0
         sk.icsk_ack_retry = 0
-        if sk.icsk_delack_timer.pending:
+        if sk.icsk_delack_timer is not None and sk.icsk_delack_timer.pending:
             timer_delete(sk.icsk_delack_timer)
     else:
         sk.icsk_pending = 0
@@ -371,11 +368,13 @@ def inet_csk_reset_xmit_timer(
     """Arm the timer `what` to go off `when` ns from now."""
     if when > max_when:
         when = max_when
-    now: int = sk.net.now()
+    now: int = sk.net.clock.now_ns()
     expires: int = now + when
     if what == ICSK_TIME_DACK:
         sk.icsk_ack_pending |= ICSK_ACK_TIMER
         sk.icsk_ack_timeout = expires
+        if sk.icsk_delack_timer is None:
+            inet_csk_make_delack_timer(sk)
         mod_timer(sk.icsk_delack_timer, expires)
     else:
         sk.icsk_pending = what
@@ -383,12 +382,35 @@ def inet_csk_reset_xmit_timer(
         mod_timer(sk.icsk_retransmit_timer, expires)
 
 
+def inet_csk_delack_armed(sk: inet_connection_sock) -> bool:
+    """Whether the timer of delayed acknowledgements is pending."""
+    return sk.icsk_delack_timer is not None and sk.icsk_delack_timer.pending
+
+
+def inet_csk_make_delack_timer(sk: inet_connection_sock) -> None:
+    """Make the timer of delayed acknowledgements; for a destroyed socket one that nothing arms."""
+    handlers = sk.icsk_handlers
+    if handlers is None:
+        sk.icsk_delack_timer = timer_list(sk.net.machine)
+    else:
+        sk.icsk_delack_timer = timer_list(sk.net.machine, handlers.delack, 0, sk)
+
+
 def inet_csk_reset_keepalive_timer(sk: inet_connection_sock, timeout: int) -> None:
-    mod_timer(sk.sk_timer, sk.net.now() + timeout)
+    """Arm it to go off `timeout` ns from now."""
+    timer = sk.sk_timer
+    if timer is None:
+        handlers = sk.icsk_handlers
+        if handlers is None:
+            return
+        timer = sk.sk_timer = timer_list(sk.net.machine, handlers.keepalive, 0, sk)
+    mod_timer(timer, sk.net.clock.now_ns() + timeout)
 
 
 def inet_csk_delete_keepalive_timer(sk: inet_connection_sock) -> None:
-    timer_delete(sk.sk_timer)
+    """Disarm it."""
+    if sk.sk_timer is not None:
+        timer_delete(sk.sk_timer)
 
 
 def inet_csk_schedule_ack(sk: inet_connection_sock) -> None:
@@ -431,6 +453,24 @@ def inet_csk_inc_pingpong_cnt(sk: inet_connection_sock) -> None:
 
 
 # --- requests -----------------------------------------------------------------------------
+
+
+def inet_reqsk_alloc(
+    ops: request_sock_ops, af_specific: tcp_request_sock_ops, sk_listener: tcp_sock
+) -> request_sock:
+    """net/ipv4/tcp_input.c: a request of a listener, in no table yet."""
+    req: request_sock = request_sock()
+    net = sk_listener.net
+    req.net = net
+    req.rsk_ops = ops
+    req.af_specific = af_specific
+    req.rsk_listener = sk_listener
+    req.sk_af = af_ops_of[ops.family]
+    req.sk_family = ops.family
+    req.sk_bound_dev_if = sk_listener.sk_bound_dev_if
+    req.sk_mark = sk_listener.sk_mark
+    req.rsk_timer = timer_list(net.machine, reqsk_timer_handler, 0, req)
+    return req
 
 
 def reqsk_queue_alloc(queue: request_sock_queue) -> None:
@@ -493,7 +533,8 @@ def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
     if key in ehash:
         return False
     ehash[key] = req
-    mod_timer(req.rsk_timer, req.net.now() + timeout)
+    req.inet_tuple = key
+    mod_timer(req.rsk_timer, req.net.clock.now_ns() + timeout)
     return True
 
 
@@ -509,7 +550,7 @@ def inet_csk_reqsk_queue_hash_add(
 def reqsk_queue_unlink(req: request_sock) -> bool:
     """Leave ehash; True when it stood there."""
     ehash = req.net.tcp_hashinfo.ehash
-    key = inet_sk_key(req)
+    key = req.inet_tuple
     found = ehash.get(key) is req
     if found:
         del ehash[key]
@@ -576,7 +617,7 @@ def reqsk_timer_handler(timer: timer_list) -> None:
         req.num_timeout += 1
         mod_timer(
             req.rsk_timer,
-            net.now() + min(req.timeout << req.num_timeout, TCP_RTO_MAX),
+            net.clock.now_ns() + min(req.timeout << req.num_timeout, TCP_RTO_MAX),
         )
         return
     net.mib.linux.TCPTimeouts += 1
@@ -704,6 +745,7 @@ def inet_csk_clone_lock(sk: tcp_sock, req: request_sock, priority: int = 0) -> t
     newsk: tcp_sock = sk_clone_lock(sk, priority)
     newsk.sk_lock_owned = False  # the kernel holds the spinlock only
     newsk.sk_state = TCP_SYN_RECV  # born in it, not moved
+    newsk.icsk_ack_rcv_mss = 0
     newsk.inet_daddr = req.inet_daddr
     newsk.inet_rcv_saddr = req.inet_rcv_saddr
     newsk.inet_saddr = req.inet_rcv_saddr

@@ -9,8 +9,10 @@ the sockets of both families, for one of IPv6 may own the port for IPv4 too.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from fastpath.inethash import InetHash
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
 from stack.core.rows import row, state, wide
@@ -27,16 +29,14 @@ from stack.inet.inet_timewait_sock import (
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
     from stack.inet.inet_sock import inet_sock
-    from stack.inet.inet_timewait_sock import inet_timewait_sock
     from stack.inet.tcp_sock import tcp_sock
     from stack.net import Net
 
 
+BindOwner = Any
+"""An inet_connection_sock, or an inet_timewait_sock in its place."""
 EhashEntry = Any
 """A tcp_sock, a request_sock or an inet_timewait_sock; which one, its sk_state says."""
-
-CHANGED = (TCP_CLOSE, TCP_TIME_WAIT, TCP_NEW_SYN_RECV)
-"""States in which a sock may have left the hash to another since early demux found it there."""
 
 
 @state
@@ -47,15 +47,46 @@ class inet_bind_bucket:
     fastreuse: int = row(-1)
     fastreuseport: int = row(0)
     fastuid: int = row(0)
-    owners: dict[inet_connection_sock | inet_timewait_sock, None] = row(make=dict)
+    owner: BindOwner | None = row()
+    """Its only one; None when there is none, or `others` has them."""
+    others: dict[BindOwner, None] | None = row()
     """A listener's bucket has one for each of its connections: a dict, to leave it in O(1)."""
+
+    def is_free(self) -> bool:
+        """Whether nobody owns it."""
+        return self.owner is None and not self.others
+
+    def owners(self) -> Iterable[BindOwner]:
+        """All of them; not to be changed meanwhile."""
+        if self.owner is not None:
+            return (self.owner,)
+        return self.others or ()
+
+    def add(self, sk: BindOwner) -> None:
+        """Make `sk` an owner, if it is none."""
+        if self.others is not None:
+            self.others[sk] = None
+        elif self.owner is None:
+            self.owner = sk
+        elif self.owner is not sk:
+            self.others = {self.owner: None, sk: None}
+            self.owner = None
+
+    def remove(self, sk: BindOwner) -> None:
+        """`sk`, an owner, leaves."""
+        if self.others is not None:
+            del self.others[sk]
+        elif self.owner is sk:
+            self.owner = None
+        else:
+            raise KeyError(sk)
 
 
 @state
 class inet_hashinfo:
     """The tables of one protocol on one host (kernel: `tcp_hashinfo`)."""
 
-    ehash: dict[InetKey, EhashEntry] = row(make=dict)
+    ehash: InetHash[EhashEntry] = row(make=InetHash)
     bhash: dict[int, inet_bind_bucket] = row(make=dict)
     lhash2: dict[int, list[tcp_sock]] = row(make=dict)
     table_perturb: dict[tuple[int, int, int, int], int] = row(make=dict)
@@ -64,9 +95,14 @@ class inet_hashinfo:
 # --- lookup -------------------------------------------------------------------------------
 
 
-def __inet_lookup_established(hashinfo: inet_hashinfo, key: InetKey, dif: int) -> EhashEntry | None:
-    """Exact match: a connection, a request or a TIME_WAIT socket; else None."""
-    sk = hashinfo.ehash.get(key)
+def __inet_lookup_established(
+    hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey | None, dif: int
+) -> EhashEntry | None:
+    """Exact match: a connection, a request or a TIME_WAIT socket; else None.
+
+    That of a segment, or without one (an ICMP error carries another packet) of `key`.
+    """
+    sk = hashinfo.ehash.get(key) if skb is None else hashinfo.ehash.find_skb(skb)
     if sk is not None and sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif:
         return None
     return sk
@@ -114,14 +150,12 @@ def __inet_lookup_listener(
     return best[0]
 
 
-def __inet_lookup(
-    hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey, dif: int
-) -> EhashEntry | None:
+def __inet_lookup(hashinfo: inet_hashinfo, skb: sk_buff, dif: int) -> EhashEntry | None:
     """Established first, then listeners."""
-    sk = __inet_lookup_established(hashinfo, key, dif)
+    sk = __inet_lookup_established(hashinfo, skb, None, dif)
     if sk is not None:
         return sk
-    return __inet_lookup_listener(hashinfo, skb, key, dif)
+    return __inet_lookup_listener(hashinfo, skb, inet_key(skb), dif)
 
 
 def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | None:
@@ -134,10 +168,12 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | Non
             destructor(skb)
         skb.sk = None
         # Of a list the packets before this one were not delivered yet when it was found: what a
-        # connection then became is looked up again.
-        if sk.sk_state not in CHANGED or hashinfo.ehash.get(inet_key(skb)) is sk:
+        # connection then became is looked up again: in these states it may have left its place.
+        state: int = sk.sk_state
+        changed = state in (TCP_CLOSE, TCP_TIME_WAIT, TCP_NEW_SYN_RECV)
+        if not changed or hashinfo.ehash.find_skb(skb) is sk:
             return sk
-    return __inet_lookup(hashinfo, skb, inet_key(skb), skb.skb_iif)
+    return __inet_lookup(hashinfo, skb, skb.skb_iif)
 
 
 # --- hashing ------------------------------------------------------------------------------
@@ -164,13 +200,14 @@ def __inet_hash(sk: tcp_sock, osk: request_sock | None) -> None:
 def inet_ehash_insert(sk: inet_connection_sock, osk: request_sock | None) -> bool:
     """Insert, replacing `osk` (a request) if it still stands there; False: the place is taken."""
     ehash = sk.net.tcp_hashinfo.ehash
-    key = inet_sk_key(sk)
+    key = inet_sk_key(sk) if osk is None else osk.inet_tuple
     there = ehash.get(key)
     if there is not None and there is not osk:
         return False
     if osk is not None and there is not osk:
         return False  # the request was dropped meanwhile
     ehash[key] = sk
+    sk.inet_tuple = key
     return True
 
 
@@ -195,7 +232,7 @@ def inet_unhash(sk: tcp_sock) -> None:
             if not group:
                 del hashinfo.lhash2[sk.inet_num]
         return
-    key = inet_sk_key(sk)
+    key = sk.inet_tuple
     if hashinfo.ehash.get(key) is sk:
         del hashinfo.ehash[key]
 
@@ -206,7 +243,7 @@ def inet_unhash(sk: tcp_sock) -> None:
 def inet_bind_hash(sk: inet_connection_sock, tb: inet_bind_bucket, port: int) -> None:
     """Make sk an owner of the port."""
     sk.inet_num = port
-    tb.owners[sk] = None
+    tb.add(sk)
     sk.icsk_bind_hash = tb
 
 
@@ -216,8 +253,8 @@ def __inet_put_port(sk: inet_connection_sock) -> None:
         return
     sk.icsk_bind_hash = None
     sk.inet_num = 0
-    del tb.owners[sk]
-    if not tb.owners:
+    tb.remove(sk)
+    if tb.is_free():
         sk.net.tcp_hashinfo.bhash.pop(tb.port, None)
 
 
@@ -257,6 +294,7 @@ def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
         net.mib.linux.TWRecycled += 1
         inet_twsk_deschedule_put(tw)
     ehash[key] = sk
+    sk.inet_tuple = key
     sk.sk_hashed = 1
     return True
 

@@ -5,10 +5,11 @@ Addresses and ports are host-order ints.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from stack.core.rows import FRESH, row, state, wide
+from stack.core.rows import FRESH, i32, row, state, u8, u16, u32, wide
 from stack.core.sock import sock
+from stack.core.uapi import IP_PMTUDISC_WANT
 
 if TYPE_CHECKING:
     from stack.inet.af_ops import inet_af_ops
@@ -92,52 +93,64 @@ class ip_mc_socklist:
     sflist: list[int] = row(make=list)
 
 
+NO_GROUPS: Final[list[ip_mc_socklist]] = []
+"""Of a socket that was no member yet. It stays empty."""
+
+
 @state
 class inet_sock(sock):
     """struct inet_sock: `inet_num` is the local port, `inet_sport`/`inet_dport` the wire's."""
 
-    sk_af: inet_af_ops = row()
+    sk_af: inet_af_ops = row(hot=True)
     """The family of the addresses below."""
     sk_ipv6only: bool = row(False)
     pinet6: ipv6_pinfo | None = row(None, clone=lambda np: np.clone() if np is not None else None)
     """What an AF_INET6 socket has beyond this."""
-    inet_saddr: wide = row(0)
-    inet_rcv_saddr: wide = row(0)
-    inet_daddr: wide = row(0)
-    inet_num: int = row(0)
-    inet_sport: int = row(0)
-    inet_dport: int = row(0)
-    inet_id: int = row(0)
-    rx_dst_ifindex: int = row(0, clone=FRESH)
+    inet_saddr: wide = row(0, hot=True)
+    inet_rcv_saddr: wide = row(0, hot=True)
+    inet_daddr: wide = row(0, hot=True)
+    inet_num: u16 = row(0, hot=True)
+    inet_sport: u16 = row(0, hot=True)
+    inet_dport: u16 = row(0, hot=True)
+    inet_id: u16 = row(0)
+    rx_dst_ifindex: i32 = row(0, clone=FRESH)
     """The device that sk_rx_dst belongs to."""
-    is_icsk: bool = row(False)
+    is_icsk: bool = row(False, hot=True)
     bind_address_no_port: bool = row(False)
     local_port_range: tuple[int, int] = row((0, 0))
     freebind: bool = row(False)
     transparent: bool = row(False)
 
     # what packets out carry
-    inet_opt: ip_options | None = row()
-    tos: int = row(0, ss="tos")
-    uc_ttl: int = row(-1)
-    pmtudisc: int = row(of=lambda sk: int(not sk.net.sysctl.ip_no_pmtu_disc))
+    inet_opt: ip_options | None = row(hot=True)
+    tos: u8 = row(0, ss="tos", hot=True)
+    uc_ttl: i32 = row(-1, hot=True)
+    pmtudisc: u8 = row(IP_PMTUDISC_WANT, hot=True)
     hdrincl: bool = row(False)
-    uc_index: int = row(0)
+    uc_index: i32 = row(0)
 
     # what is asked of packets in
-    min_ttl: int = row(0)
-    recverr: bool = row(False)
-    cmsg_flags: int = row(0)
-    rcv_tos: int = row(0)
+    min_ttl: u8 = row(0)
+    recverr: bool = row(False, hot=True)
+    cmsg_flags: u32 = row(0, hot=True)
+    rcv_tos: u8 = row(0)
 
     # multicast
     mc_loop: bool = row(True)
-    mc_ttl: int = row(1)
+    mc_ttl: i32 = row(1)
     mc_all: bool = row(True)
-    mc_index: int = row(0)
+    mc_index: i32 = row(0)
     mc_addr: wide = row(0)
-    mc_list: list[ip_mc_socklist] = row(make=list, clone=FRESH)
+    mc_list: list[ip_mc_socklist] = row(NO_GROUPS, shared=True, clone=FRESH)
 
     # a datagram that is being put together
-    pending: int = row(0, clone=FRESH)
-    cork: inet_cork = row(make=inet_cork, clone=FRESH)
+    pending: u16 = row(0, clone=FRESH, hot=True)
+    cork: inet_cork | None = row(None, clone=FRESH)
+    """See `inet_cork_of`."""
+
+
+def inet_cork_of(sk: inet_sock) -> inet_cork:
+    """The socket's cork, made for its first datagram: a connection needs none."""
+    if sk.cork is None:
+        sk.cork = inet_cork()
+    return sk.cork

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stack.core.rows import row, state, wide
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_list, timer_shutdown
-from stack.inet.af_ops import inet_sk_key
+from stack.inet.af_ops import InetKey
 
 if TYPE_CHECKING:
     from stack.core.proto import proto
@@ -67,6 +67,7 @@ class inet_timewait_sock:
     inet_dport: int = row(0)
     inet_rcv_saddr: wide = row(0)
     inet_num: int = row(0)
+    inet_tuple: InetKey = row()
     tw_substate: int = row(0)
     """FIN_WAIT2 until the peer's FIN comes."""
     tw_tos: int = row(0)
@@ -87,32 +88,6 @@ class inet_timewait_sock:
     tw_ts_recent_stamp: int = row(0)
     last_oow_ack_time: int = row(0)
 
-    if TYPE_CHECKING:
-
-        def init_state(self) -> None:
-            """Give every field its start value (generated from the rows)."""
-
-    def __init__(self, sk: inet_connection_sock, substate: int) -> None:
-        self.init_state()
-        self.net = sk.net
-        self.sk_af = sk.sk_af
-        self.sk_family = sk.sk_family
-        self.sk_ipv6only = sk.sk_ipv6only
-        self.sk_prot = sk.sk_prot
-        self.tw_substate = substate
-        self.sk_bound_dev_if = sk.sk_bound_dev_if
-        self.sk_reuse = sk.sk_reuse
-        self.sk_reuseport = sk.sk_reuseport
-        self.sk_mark = sk.sk_mark
-        self.inet_daddr = sk.inet_daddr
-        self.inet_dport = sk.inet_dport
-        self.inet_rcv_saddr = sk.inet_rcv_saddr
-        self.inet_num = sk.inet_num
-        self.tw_tos = sk.tos
-        self.tw_ttl = sk.uc_ttl
-        self.tw_priority = sk.sk_priority
-        self.tw_timer = timer_list(sk.net.machine, tw_timer_handler, data=self)
-
 
 def inet_twsk_alloc(
     sk: inet_connection_sock, dr: inet_timewait_death_row, state: int
@@ -121,7 +96,27 @@ def inet_twsk_alloc(
     if dr.tw_refcount >= dr.sysctl_max_tw_buckets:
         return None
     dr.tw_refcount += 1
-    return inet_timewait_sock(sk, state)
+    tw: inet_timewait_sock = inet_timewait_sock()
+    tw.net = sk.net
+    tw.sk_af = sk.sk_af
+    tw.sk_family = sk.sk_family
+    tw.sk_ipv6only = sk.sk_ipv6only
+    tw.sk_prot = sk.sk_prot
+    tw.tw_substate = state
+    tw.sk_bound_dev_if = sk.sk_bound_dev_if
+    tw.sk_reuse = sk.sk_reuse
+    tw.sk_reuseport = sk.sk_reuseport
+    tw.sk_mark = sk.sk_mark
+    tw.inet_daddr = sk.inet_daddr
+    tw.inet_dport = sk.inet_dport
+    tw.inet_rcv_saddr = sk.inet_rcv_saddr
+    tw.inet_num = sk.inet_num
+    tw.inet_tuple = sk.inet_tuple
+    tw.tw_tos = sk.tos
+    tw.tw_ttl = sk.uc_ttl
+    tw.tw_priority = sk.sk_priority
+    tw.tw_timer = timer_list(sk.net.machine, tw_timer_handler, 0, tw)
+    return tw
 
 
 def inet_twsk_hashdance(
@@ -131,8 +126,8 @@ def inet_twsk_hashdance(
     tb = sk.icsk_bind_hash
     tw.tw_bind_hash = tb
     if tb is not None:
-        tb.owners[tw] = None
-    key = inet_sk_key(tw)
+        tb.add(tw)
+    key = tw.inet_tuple
     if hashinfo.ehash.get(key) is sk:
         sk.sk_hashed = 0
     hashinfo.ehash[key] = tw
@@ -151,7 +146,7 @@ def inet_twsk_kill(tw: inet_timewait_sock) -> None:
     """Take tw out of both hashes."""
     timer_shutdown(tw.tw_timer)
     net = tw.net
-    key = inet_sk_key(tw)
+    key = tw.inet_tuple
     ehash = net.tcp_hashinfo.ehash
     if ehash.get(key) is tw:
         del ehash[key]
@@ -165,19 +160,19 @@ def inet_twsk_bind_unhash(tw: inet_timewait_sock, hashinfo: inet_hashinfo) -> No
     tb = tw.tw_bind_hash
     if tb is not None:
         tw.tw_bind_hash = None
-        del tb.owners[tw]
-        if not tb.owners:
+        tb.remove(tw)
+        if tb.is_free():
             hashinfo.bhash.pop(tb.port, None)
 
 
 def inet_twsk_schedule(tw: inet_timewait_sock, timeo_ns: int) -> None:
     """Arm the timer."""
-    mod_timer(tw.tw_timer, tw.net.now() + timeo_ns)
+    mod_timer(tw.tw_timer, tw.net.clock.now_ns() + timeo_ns)
 
 
 def inet_twsk_reschedule(tw: inet_timewait_sock, timeo_ns: int) -> None:
     """Start the wait anew (RFC 9293 3.10.7.4: a retransmitted FIN restarts 2 MSL)."""
-    mod_timer(tw.tw_timer, tw.net.now() + timeo_ns)
+    mod_timer(tw.tw_timer, tw.net.clock.now_ns() + timeo_ns)
 
 
 def inet_twsk_deschedule_put(tw: inet_timewait_sock) -> None:

@@ -26,6 +26,7 @@ from stack.core.stream import sk_stream_is_writeable, sk_stream_write_space
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.timer import timer_shutdown
 from stack.core.uapi import (
+    IP_PMTUDISC_DONT,
     POLLERR,
     POLLHUP,
     POLLIN,
@@ -76,7 +77,7 @@ def tcp_enter_memory_pressure(sk: tcp_sock) -> None:
     """All sockets together are above tcp_mem[1]: buffers stop growing, windows shrink."""
     mem = sk.sk_mem
     if not mem.memory_pressure:
-        mem.memory_pressure = sk.net.now() or 1
+        mem.memory_pressure = sk.net.clock.now_ns() or 1
         sk.net.mib.linux.TCPMemoryPressures += 1
 
 
@@ -84,7 +85,9 @@ def tcp_leave_memory_pressure(sk: tcp_sock) -> None:
     """Below tcp_mem[0] again; the ms that it took are counted."""
     mem = sk.sk_mem
     if mem.memory_pressure:
-        sk.net.mib.linux.TCPMemoryPressuresChrono += (sk.net.now() - mem.memory_pressure) // MSEC
+        sk.net.mib.linux.TCPMemoryPressuresChrono += (
+            sk.net.clock.now_ns() - mem.memory_pressure
+        ) // MSEC
         mem.memory_pressure = 0
 
 
@@ -95,6 +98,7 @@ def tcp_init_sock(sk: tcp_sock) -> None:
     """A socket in CLOSE; what its rows do not say: timers, buffers, congestion control."""
     sysctl = sk.net.sysctl
     tcp_init_xmit_timers(sk)
+    sk.reordering = sysctl.tcp_reordering
     sk.icsk_sync_mss = tcp_sync_mss
     tcp_assign_congestion_control(sk)
     sk.write_space = sk_stream_write_space
@@ -107,7 +111,8 @@ def tcp_destroy_sock(sk: tcp_sock) -> None:
     """What proto.destroy of both families does: timers, queues and port go."""
     tcp_clear_xmit_timers(sk)
     inet_csk_shutdown_timers(sk)
-    timer_shutdown(sk.pacing_timer)
+    if sk.pacing_timer is not None:
+        timer_shutdown(sk.pacing_timer)
     tcp_cleanup_congestion_control(sk)
     tcp_write_queue_purge(sk)
     tcp_ofo_purge(sk)
@@ -228,3 +233,5 @@ def tcp_init(net: Net) -> None:
     ):
         net.sysctl.on_write(knob, partial(written, net))
     net.tcp_ctl_sk = inet_sock(net)
+    if net.sysctl.ip_no_pmtu_disc:
+        net.tcp_ctl_sk.pmtudisc = IP_PMTUDISC_DONT

@@ -214,7 +214,7 @@ def tcp_enter_loss(sk: tcp_sock) -> None:
         tcp_init_undo(sk)
     sk.snd_cwnd = tcp_packets_in_flight(sk) + 1
     sk.snd_cwnd_cnt = 0
-    sk.snd_cwnd_stamp = sk.net.now()
+    sk.snd_cwnd_stamp = sk.net.clock.now_ns()
     reordering = sk.net.sysctl.tcp_reordering
     if sk.icsk_ca_state <= TCP_CA_Disorder and sk.sacked_out >= reordering:
         sk.reordering = min(sk.reordering, reordering)

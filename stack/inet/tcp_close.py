@@ -18,6 +18,7 @@ from stack.core.sock import (
     bh_unlock_sock,
     lock_sock,
     release_sock,
+    sk_error_report,
     sock_orphan,
 )
 from stack.core.stream import sk_stream_wait_close
@@ -142,8 +143,8 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
     sk.sk_mem.orphan_count += 1
     bh_lock_sock(sk)
     # Packets that came while we slept or sent.
-    while sk.sk_backlog:
-        sk.sk_backlog_rcv(sk, sk.sk_backlog.popleft())
+    while (skb := sk.sk_backlog.dequeue()) is not None:
+        sk.sk_backlog_rcv(sk, skb)
     sk.sk_backlog_len = 0
     if state != TCP_CLOSE and sk.sk_state == TCP_CLOSE:
         # It died meanwhile (RST, or the last ACK came).
@@ -251,7 +252,7 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.rcv_ooopack = 0
     sk.ecn_flags = 0
     sk.defer_accept = 0
-    sk.sk_error_report()
+    sk_error_report(sk)
     return 0
 
 

@@ -19,6 +19,7 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_DACK,
     ICSK_TIME_PROBE0,
     ICSK_TIME_RETRANS,
+    inet_csk_make_delack_timer,
     inet_csk_reset_xmit_timer,
     inet_csk_schedule_ack,
     request_sock,
@@ -167,7 +168,7 @@ def tcp_make_synack(
     if skb is None:
         return None
     skb.dst = dst
-    now = sk.net.now()
+    now = sk.net.clock.now_ns()
     mss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
     options = tcp_synack_options(sk, req, mss, now)
     if not req.snt_synack:
@@ -339,7 +340,7 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
         ato = longest
     if ato < TCP_TICK:
         ato = TCP_TICK
-    now = sk.net.now()
+    now = sk.net.clock.now_ns()
     timeout = now + ato
     if sk.icsk_ack_pending & ICSK_ACK_TIMER:
         # An ACK is already blocked or nearly due: send it now.
@@ -350,6 +351,8 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
             timeout = sk.icsk_ack_timeout
     sk.icsk_ack_pending |= ICSK_ACK_SCHED | ICSK_ACK_TIMER
     sk.icsk_ack_timeout = timeout
+    if sk.icsk_delack_timer is None:
+        inet_csk_make_delack_timer(sk)
     mod_timer(sk.icsk_delack_timer, timeout)
 
 
@@ -438,5 +441,5 @@ def tcp_clamp_probe0_to_user_timeout(sk: tcp_sock, when: int) -> int:
     user_timeout = sk.icsk_user_timeout
     if not user_timeout or not sk.icsk_probes_tstamp:
         return when
-    remaining = user_timeout - (sk.net.now() - sk.icsk_probes_tstamp)
+    remaining: int = user_timeout - (sk.net.clock.now_ns() - sk.icsk_probes_tstamp)
     return min(max(remaining, TCP_TIMEOUT_MIN), when)

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastpath.errors import whole_number
-from stack.core.rows import row, state, wide
+from stack.core.rows import i32, row, state, u32, wide
 from stack.inet.tcp_cong import (
     ack_sample,
     tcp_cong_avoid_ai,
@@ -106,21 +106,21 @@ class bictcp:
     """One connection's CUBIC (the kernel's `struct bictcp`). Windows in segments, times in ns."""
 
     params: cubic_params
-    cwnd_prior: int = row(0)
+    cwnd_prior: u32 = row(0)
     """The window before the last reduction."""
     ack_stamp: int = row(0)
     """Of the last ACK."""
     undo: tuple[int, int, int, int, int, int, int] = row((0, 0, 0, 0, 0, 0, 0))
-    end_seq: int = row(0)
+    end_seq: u32 = row(0)
 
     # What a timeout forgets (bictcp_reset).
-    cnt: int = row(0)
+    cnt: u32 = row(0)
     """One segment more for so many ACKed."""
-    last_max_cwnd: int = row(0)
+    last_max_cwnd: u32 = row(0)
     """W_max."""
-    last_cwnd: int = row(0)
+    last_cwnd: u32 = row(0)
     last_time: int = row(0)
-    bic_origin_point: int = row(0)
+    bic_origin_point: u32 = row(0)
     """The plateau of this epoch."""
     bic_K: int = row(0)
     """From the epoch's start to the plateau, 1/1024 s."""
@@ -128,8 +128,8 @@ class bictcp:
     """us"""
     epoch_start: int = row(0)
     """Of this stretch of congestion avoidance; 0: none."""
-    ack_cnt: int = row(0)
-    tcp_cwnd: int = row(0)
+    ack_cnt: i32 = row(0)
+    tcp_cwnd: u32 = row(0)
     """W_est."""
 
     # What a new look at slow start forgets.
@@ -137,8 +137,8 @@ class bictcp:
     """Least of this round, us."""
     last_rtt: int = row(RTT_NEVER)
     """Least of the round before."""
-    sample_cnt: int = row(0)
-    css_round: int = row(0)
+    sample_cnt: i32 = row(0)
+    css_round: i32 = row(0)
     """0: plain slow start; else the round of conservative slow start."""
     css_baseline: int = row(RTT_NEVER)
 
@@ -396,7 +396,7 @@ def cubictcp_get_info(sk: tcp_sock) -> dict[str, int | str]:
         "w_max": ca.last_max_cwnd,
         "w_est": ca.tcp_cwnd,
         "k_ms": ca.bic_K * 1000 >> BICTCP_HZ,
-        "epoch_ms": (sk.net.now() - began) // 1_000_000 if began else 0,
+        "epoch_ms": (sk.net.clock.now_ns() - began) // 1_000_000 if began else 0,
         "delay_min_us": ca.delay_min,
     }
 

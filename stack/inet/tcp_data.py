@@ -41,18 +41,21 @@ from stack.core.sock import (
     SOCK_DONE,
     SOCK_NOSPACE,
     SOCK_URGINLINE,
+    sk_data_ready,
     sk_send_sigurg,
+    sk_state_change,
     sk_wake_async,
+    sk_write_space,
     skb_set_owner_r,
 )
 from stack.core.tcp_states import (
+    RCV_FIN,
     TCP_CLOSE,
     TCP_ESTABLISHED,
     TCP_FIN_WAIT1,
     TCP_FIN_WAIT2,
     TCP_SYN_RECV,
     TCP_TIME_WAIT,
-    TcpEvent,
     tcp_next_state,
 )
 from stack.core.uapi import RCV_SHUTDOWN, SHUTDOWN_MASK
@@ -206,7 +209,7 @@ def tcp_dsack_extend(sk: tcp_sock, seq: int, end_seq: int) -> None:
 
 def tcp_sack_new_ofo_skb(sk: tcp_sock, seq: int, end_seq: int) -> None:
     """Data arrived out of order: its block goes first; the oldest falls out."""
-    blocks = sk.selective_acks
+    blocks = sk.selective_acks = list(sk.selective_acks)
     for i, block in enumerate(blocks):
         merged = tcp_sack_extend(block, seq, end_seq)
         if merged is not None:
@@ -236,7 +239,7 @@ def tcp_sack_remove(sk: tcp_sock) -> None:
         sk.rx_opt.num_sacks = 0
         return
     rcv_nxt = sk.rcv_nxt
-    sk.selective_acks[:] = [b for b in sk.selective_acks if before(rcv_nxt, b[0])]
+    sk.selective_acks = [b for b in sk.selective_acks if before(rcv_nxt, b[0])]
     sk.rx_opt.num_sacks = len(sk.selective_acks)
 
 
@@ -442,7 +445,7 @@ def tcp_data_ready(sk: tcp_sock) -> None:
     """Wake the reader when enough is there (SO_RCVLOWAT), or the queue will not hold more."""
     lowat = sk.sk_rcvlowat
     if lowat <= 1 or tcp_epollin_ready(sk, lowat) or sk.sk_flags & SOCK_DONE:
-        sk.sk_data_ready()
+        sk_data_ready(sk)
 
 
 def tcp_epollin_ready(sk: tcp_sock, target: int) -> bool:
@@ -478,7 +481,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
         tcp_ecn_check_ce(sk, skb)
     if tcp_try_rmem_schedule(sk, skb, skb.truesize):
         linux.TCPOFODrop += 1
-        sk.sk_data_ready()
+        sk_data_ready(sk)
         tcp_drop_reason(sk, skb, SKB_DROP_REASON_PROTO_MEM)
         return
     sk.pred_flags = 0
@@ -494,9 +497,9 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
     sack = sk.rx_opt.sack_ok
     if not queue:
         if sack:
-            sk.selective_acks[:] = [(seq, end_seq)]
+            sk.selective_acks = [(seq, end_seq)]
             sk.rx_opt.num_sacks = 1
-        queue.append(skb)
+        sk.out_of_order_queue = [skb]
         tcp_grow_window(sk, skb)
         skb_set_owner_r(skb, sk)
         return
@@ -598,7 +601,7 @@ def tcp_fin(sk: tcp_sock) -> None:
     sk.sk_shutdown |= RCV_SHUTDOWN
     sk.sk_flags |= SOCK_DONE
     state = sk.sk_state
-    new = tcp_next_state(state, TcpEvent.RCV_FIN)
+    new = tcp_next_state(state, RCV_FIN)
     if state in (TCP_SYN_RECV, TCP_ESTABLISHED):
         tcp_set_state(sk, new)
         inet_csk_enter_pingpong_mode(sk)
@@ -614,7 +617,7 @@ def tcp_fin(sk: tcp_sock) -> None:
     if sk.rx_opt.sack_ok:
         tcp_sack_reset(sk)
     if not sk.sk_flags & SOCK_DEAD:
-        sk.sk_state_change()
+        sk_state_change(sk)
         if sk.sk_shutdown == SHUTDOWN_MASK or sk.sk_state == TCP_CLOSE:
             sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_HUP)
         else:  # not of a half close
@@ -658,7 +661,7 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
         return
     if tcp_try_rmem_schedule(sk, skb, skb.truesize):
         sk.icsk_ack_pending |= ICSK_ACK_NOMEM | ICSK_ACK_NOW | ICSK_ACK_SCHED
-        sk.sk_data_ready()
+        sk_data_ready(sk)
         if sk.sk_receive_queue.qlen and skb.len:
             linux.TCPRcvQDrop += 1
             tcp_drop_reason(sk, skb, SKB_DROP_REASON_PROTO_MEM)
@@ -735,7 +738,7 @@ def tcp_urg(sk: tcp_sock, skb: sk_buff) -> None:
         if th.doff * 4 <= offset < skb.len:
             sk.urg_data = TCP_URG_VALID | skb_copy_bits(skb, offset, 1)[0]
             if not sk.sk_flags & SOCK_DEAD:
-                sk.sk_data_ready()
+                sk_data_ready(sk)
 
 
 # --- after the segment --------------------------------------------------------------------
@@ -753,7 +756,7 @@ def tcp_new_space(sk: tcp_sock) -> None:
     if tcp_should_expand_sndbuf(sk):
         tcp_sndbuf_expand(sk)
         sk.snd_cwnd_stamp = sk.tcp_mstamp
-    sk.sk_write_space()
+    sk_write_space(sk)
 
 
 def tcp_check_space(sk: tcp_sock) -> None:

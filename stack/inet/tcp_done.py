@@ -5,7 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 
-from stack.core.sock import SOCK_BINDPORT_LOCK, SOCK_DBG, SOCK_DEAD
+from stack.core.sock import (
+    SOCK_BINDPORT_LOCK,
+    SOCK_DBG,
+    SOCK_DEAD,
+    sk_error_report,
+    sk_state_change,
+)
 from stack.core.tcp_states import (
     STATE_NAMES,
     TCP_CLOSE,
@@ -65,7 +71,8 @@ def tcp_set_state(sk: tcp_sock, state: int) -> None:
 def tcp_clear_xmit_timers(sk: tcp_sock) -> None:
     """include/net/tcp.h: disarm all timers."""
     inet_csk_clear_xmit_timers(sk)
-    timer_delete(sk.pacing_timer)
+    if sk.pacing_timer is not None:
+        timer_delete(sk.pacing_timer)
 
 
 def tcp_done(sk: tcp_sock) -> None:
@@ -76,7 +83,7 @@ def tcp_done(sk: tcp_sock) -> None:
     tcp_clear_xmit_timers(sk)
     sk.sk_shutdown = SHUTDOWN_MASK
     if not sk.sk_flags & SOCK_DEAD:
-        sk.sk_state_change()
+        sk_state_change(sk)
     else:
         inet_csk_destroy_sock(sk)
 
@@ -94,7 +101,7 @@ def tcp_done_with_error(sk: tcp_sock, err: int) -> None:
     dead = sk.sk_flags & SOCK_DEAD
     tcp_done(sk)
     if not dead:
-        sk.sk_error_report()
+        sk_error_report(sk)
 
 
 def tcp_reset(sk: tcp_sock, skb: object = None) -> None:

@@ -28,10 +28,14 @@ from stack.core.sock import (
     POLL_OUT,
     SOCK_DEAD,
     SOCK_KEEPOPEN,
+    sk_state_change,
     sk_wake_async,
     sock_owned_by_user,
 )
 from stack.core.tcp_states import (
+    RCV_ACK_OF_FIN,
+    RCV_ACK_OF_SYN,
+    RCV_SYN,
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
     TCP_CLOSING,
@@ -42,7 +46,6 @@ from stack.core.tcp_states import (
     TCP_LISTEN,
     TCP_SYN_RECV,
     TCP_SYN_SENT,
-    TcpEvent,
     tcp_next_state,
 )
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
@@ -145,7 +148,7 @@ def tcp_disordered_ack(sk: tcp_sock, skb: sk_buff) -> bool:
 
 def tcp_paws_discard(sk: tcp_sock, skb: sk_buff) -> bool:
     """RFC 7323 5.3 R1."""
-    return not tcp_paws_check(sk.rx_opt, 1, jiffies_s(sk)) and not tcp_disordered_ack(sk, skb)
+    return not tcp_paws_check(sk.rx_opt, 1, jiffies_s(sk.net)) and not tcp_disordered_ack(sk, skb)
 
 
 def tcp_sequence(sk: tcp_sock, seq: int, end_seq: int) -> bool:
@@ -358,7 +361,7 @@ def tcp_init_transfer(sk: tcp_sock) -> None:
         sk.snd_cwnd = 1
     else:
         sk.snd_cwnd = tcp_init_cwnd(sk, sk.sk_dst_cache)
-    sk.snd_cwnd_stamp = sk.net.now()
+    sk.snd_cwnd_stamp = sk.net.clock.now_ns()
     tcp_init_congestion_control(sk)
     tcp_init_buffer_space(sk)
 
@@ -368,7 +371,7 @@ def tcp_finish_connect(sk: tcp_sock, skb: sk_buff) -> None:
     tcp_set_state(sk, TCP_ESTABLISHED)
     sk.icsk_af_ops.sk_rx_dst_set(sk, skb)
     security_inet_conn_established(sk, skb)
-    now = sk.net.now()
+    now = sk.net.clock.now_ns()
     sk.icsk_ack_lrcvtime = now
     tcp_init_transfer(sk)
     sk.lsndtime = now
@@ -418,7 +421,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             and not between(
                 rx_opt.rcv_tsecr,
                 (sk.retrans_stamp // MSEC) & M32,
-                (sk.net.now() // MSEC) & M32,
+                (sk.net.clock.now_ns() // MSEC) & M32,
             )
         ):
             sk.net.mib.linux.PAWSActive += 1
@@ -445,7 +448,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         sk.copied_seq = sk.rcv_nxt
         tcp_finish_connect(sk, skb)
         if not sk.sk_flags & SOCK_DEAD:
-            sk.sk_state_change()
+            sk_state_change(sk)
             sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT)
         if sk.sk_write_pending or sk.defer_accept or inet_csk_in_pingpong_mode(sk):
             # Data will follow at once and carry the ACK.
@@ -461,13 +464,13 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     if (
         rx_opt.ts_recent_stamp
         and rx_opt.saw_tstamp
-        and tcp_paws_reject(rx_opt, False, jiffies_s(sk))
+        and tcp_paws_reject(rx_opt, False, jiffies_s(sk.net))
     ):
         sk.net.mib.linux.PAWSActive += 1
         return _discard_and_undo(sk, skb, saved_clamp)
     if flags & TCPHDR_SYN:
         # Both ends open at once (RFC 9293 3.5 figure 7).
-        tcp_set_state(sk, tcp_next_state(TCP_SYN_SENT, TcpEvent.RCV_SYN))
+        tcp_set_state(sk, tcp_next_state(TCP_SYN_SENT, RCV_SYN))
         _negotiate_timestamps(sk)
         sk.rcv_nxt = sk.copied_seq = sk.rcv_wup = (skb.seq + 1) & M32
         sk.snd_wnd = sk.max_window = skb.th_window
@@ -571,7 +574,7 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             return done
     elif state == TCP_CLOSING:
         if sk.snd_una == sk.write_seq:
-            tcp_time_wait(sk, tcp_next_state(state, TcpEvent.RCV_ACK_OF_FIN), 0)
+            tcp_time_wait(sk, tcp_next_state(state, RCV_ACK_OF_FIN), 0)
             kfree_skb(skb)
             return 0
     elif state == TCP_LAST_ACK and sk.snd_una == sk.write_seq:
@@ -621,8 +624,8 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     sk.retrans_stamp = 0
     tcp_init_transfer(sk)
     sk.copied_seq = sk.rcv_nxt
-    tcp_set_state(sk, tcp_next_state(TCP_SYN_RECV, TcpEvent.RCV_ACK_OF_SYN))
-    sk.sk_state_change()
+    tcp_set_state(sk, tcp_next_state(TCP_SYN_RECV, RCV_ACK_OF_SYN))
+    sk_state_change(sk)
     sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT)
     sk.snd_una = skb.ack_seq
     window = skb.th_window
@@ -630,7 +633,7 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     sk.snd_wl1 = skb.seq
     if sk.rx_opt.tstamp_ok:
         sk.advmss -= 12
-    sk.lsndtime = sk.net.now()
+    sk.lsndtime = sk.net.clock.now_ns()
     tcp_initialize_rcv_mss(sk)
     tcp_fast_path_on(sk)
     if sk.sk_shutdown & SEND_SHUTDOWN:
@@ -641,11 +644,11 @@ def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
     """FIN_WAIT1: is our FIN acknowledged? None: go on; else what tcp_rcv_state_process returns."""
     if sk.snd_una != sk.write_seq:
         return None
-    tcp_set_state(sk, tcp_next_state(TCP_FIN_WAIT1, TcpEvent.RCV_ACK_OF_FIN))
+    tcp_set_state(sk, tcp_next_state(TCP_FIN_WAIT1, RCV_ACK_OF_FIN))
     sk.sk_shutdown |= SEND_SHUTDOWN
     sk.sk_dst_pending_confirm = True
     if not sk.sk_flags & SOCK_DEAD:
-        sk.sk_state_change()
+        sk_state_change(sk)
         return None
     fin = skb.tcp_flags & TCPHDR_FIN
     if sk.linger2 < 0 or (skb.end_seq != skb.seq and after((skb.end_seq - fin) & M32, sk.rcv_nxt)):

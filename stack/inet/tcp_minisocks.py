@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
 from stack.core.dst import dst_metric_advmss
-from stack.core.sock import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK, sock_owned_by_user
+from stack.core.sock import (
+    SOCK_KEEPOPEN,
+    SOCK_RCVBUF_LOCK,
+    sk_backlog_of,
+    sk_data_ready,
+    sock_owned_by_user,
+)
 from stack.core.tcp_states import TCP_LISTEN, TCP_SYN_RECV
 from stack.core.timer import mod_timer
-from stack.inet.af_ops import inet_sk_key
 from stack.inet.inet_connection_sock import (
     inet_csk_clone_lock,
     inet_csk_complete_hashdance,
@@ -18,7 +23,7 @@ from stack.inet.inet_connection_sock import (
     inet_rtx_syn_ack,
     request_sock,
 )
-from stack.inet.tcp_const import TCP_RTO_MAX
+from stack.inet.tcp_const import SEC, TCP_RTO_MAX
 from stack.inet.tcp_ecn import tcp_ecn_openreq_child
 from stack.inet.tcp_input import tcp_rcv_state_process
 from stack.inet.tcp_options import tcp_parse_options
@@ -70,7 +75,7 @@ def tcp_openreq_init_rwin(req: request_sock, sk: tcp_sock, dst: dst_entry) -> No
 def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> tcp_sock:
     """A full socket in SYN_RECV from a listener and a request that was acknowledged."""
     newsk: tcp_sock = inet_csk_clone_lock(sk, req)
-    now = sk.net.now()
+    now = sk.net.clock.now_ns()
     seq = (req.rcv_isn + 1) & M32
     newsk.rcv_nxt = newsk.copied_seq = newsk.rcv_wup = seq
     newsk.segs_in = 1
@@ -86,7 +91,9 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     if sk.sk_flags & SOCK_KEEPOPEN:
         inet_csk_reset_keepalive_timer(newsk, keepalive_time_when(newsk))
     tcp_ecn_openreq_child(newsk, req)
+    newsk.reordering = sk.net.sysctl.tcp_reordering
     rx_opt = newsk.rx_opt
+    rx_opt.user_mss = sk.rx_opt.user_mss
     rx_opt.tstamp_ok = req.tstamp_ok
     rx_opt.sack_ok = 1 if req.sack_ok else 0
     rx_opt.dsack = False
@@ -107,7 +114,7 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     if rx_opt.tstamp_ok:
         newsk.tsoffset = req.ts_off
         rx_opt.ts_recent = req.ts_recent
-        rx_opt.ts_recent_stamp = jiffies_s(sk)
+        rx_opt.ts_recent_stamp = jiffies_s(sk.net)
         newsk.tcp_header_len = 32
     else:
         newsk.tsoffset = 0
@@ -142,13 +149,17 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
             tmp_opt.ts_recent = req.ts_recent
             if tmp_opt.rcv_tsecr:
                 tmp_opt.rcv_tsecr = (tmp_opt.rcv_tsecr - req.ts_off) & M32
-            tmp_opt.ts_recent_stamp = jiffies_s(sk) - (req.timeout << req.num_timeout) // 10**9
-            paws_reject = tcp_paws_reject(tmp_opt, bool(flags & TCPHDR_RST), jiffies_s(sk))
+            tmp_opt.ts_recent_stamp = (
+                jiffies_s(sk.net) - (req.timeout << (req.num_timeout & 31)) // SEC
+            )
+            paws_reject = tcp_paws_reject(tmp_opt, bool(flags & TCPHDR_RST), jiffies_s(sk.net))
     if seq == req.rcv_isn and flg == TCPHDR_SYN and not paws_reject:
         # The SYN again: our SYN-ACK was lost.
         limited = tcp_oow_rate_limited_mini(req, skb, "TCPACKSkippedSynRecv")
         if not limited and not inet_rtx_syn_ack(sk, req):
-            mod_timer(req.rsk_timer, net.now() + min(req.timeout << req.num_timeout, TCP_RTO_MAX))
+            mod_timer(
+                req.rsk_timer, net.clock.now_ns() + min(req.timeout << req.num_timeout, TCP_RTO_MAX)
+            )
         return None
     if flags & TCPHDR_ACK and skb.ack_seq != (req.snt_isn + 1) & M32:
         return sk
@@ -189,7 +200,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
             return None
         req.acked = True
         return None
-    own_req = net.tcp_hashinfo.ehash.get(inet_sk_key(req))
+    own_req = net.tcp_hashinfo.ehash.get(req.inet_tuple)
     return inet_csk_complete_hashdance(sk, child, req, own_req is child)
 
 
@@ -212,8 +223,8 @@ def tcp_child_process(parent: tcp_sock, child: tcp_sock, skb: sk_buff) -> int:
         state = child.sk_state
         ret = tcp_rcv_state_process(child, skb)
         if state == TCP_SYN_RECV and child.sk_state != state and parent.sk_state == TCP_LISTEN:
-            parent.sk_data_ready()
+            sk_data_ready(parent)
     else:
-        child.sk_backlog.append(skb)
+        sk_backlog_of(child).queue_tail(skb)
         child.sk_backlog_len += skb.truesize
     return ret

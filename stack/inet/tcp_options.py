@@ -40,14 +40,15 @@ if TYPE_CHECKING:
 OPTS_NONE = 0
 OPTS_TS = 1
 
-_TS = Struct("!BBBBII")
-_MSS = Struct("!BBH")
-_U32x2 = Struct("!II")
-_NOPS = bytes((TCPOPT_NOP, TCPOPT_NOP))
-_SACK_PERM = bytes((TCPOPT_SACK_PERM, TCPOLEN_SACK_PERM))
-_NOPS_SACK_PERM = _NOPS + _SACK_PERM
-_NOPS_SACK = _NOPS + bytes((TCPOPT_SACK,))
-_TS_HEAD = bytes((TCPOPT_TIMESTAMP, TCPOLEN_TIMESTAMP))
+# Options are written in words of 32 bits.
+_WORDS = tuple(Struct(f"!{count}I") for count in range(MAX_TCP_OPTION_SPACE // 4 + 1))
+_U32x2 = _WORDS[2]
+_NOPS = TCPOPT_NOP << 8 | TCPOPT_NOP
+_MSS = TCPOPT_MSS << 24 | TCPOLEN_MSS << 16
+_WINDOW = TCPOPT_NOP << 24 | TCPOPT_WINDOW << 16 | TCPOLEN_WINDOW << 8
+_SACK_PERM = TCPOPT_SACK_PERM << 8 | TCPOLEN_SACK_PERM
+_TS = TCPOPT_TIMESTAMP << 8 | TCPOLEN_TIMESTAMP
+_SACK = TCPOPT_SACK << 8
 
 
 def tcp_advertise_mss(sk: tcp_sock) -> int:
@@ -65,58 +66,70 @@ def tcp_advertise_mss(sk: tcp_sock) -> int:
 def tcp_syn_options(sk: tcp_sock) -> bytes:
     """Options of our SYN (or of the SYN-ACK of a simultaneous open)."""
     sysctl = sk.net.sysctl
-    out = _MSS.pack(TCPOPT_MSS, TCPOLEN_MSS, tcp_advertise_mss(sk) & 0xFFFF)
     ack = sk.sk_state == TCP_SYN_RECV  # answer only what the peer offered
     rx_opt = sk.rx_opt
-    timestamps = rx_opt.tstamp_ok if ack else sysctl.tcp_timestamps
-    sack = rx_opt.sack_ok if ack else sysctl.tcp_sack
-    wscale = rx_opt.wscale_ok if ack else sysctl.tcp_window_scaling
+    timestamps = bool(rx_opt.tstamp_ok if ack else sysctl.tcp_timestamps)
+    sack = bool(rx_opt.sack_ok if ack else sysctl.tcp_sack)
+    wscale = bool(rx_opt.wscale_ok if ack else sysctl.tcp_window_scaling)
+    tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
+    return tcp_options_of_syn(
+        tcp_advertise_mss(sk),
+        timestamps,
+        sack,
+        rx_opt.rcv_wscale if wscale else -1,
+        tsval,
+        rx_opt.ts_recent,
+    )
+
+
+def tcp_options_of_syn(
+    mss: int, timestamps: bool, sack: bool, wscale: int, tsval: int, tsecr: int
+) -> bytes:
+    """Options of a SYN or SYN-ACK in Linux's order; `wscale` -1: no window scaling."""
+    words = [_MSS | mss & 0xFFFF]
     if timestamps:
-        tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
-        head = _SACK_PERM if sack else _NOPS
-        out += head + _TS_HEAD + _U32x2.pack(tsval, rx_opt.ts_recent)
+        words += ((_SACK_PERM if sack else _NOPS) << 16 | _TS, tsval, tsecr)
     elif sack:
-        out += _NOPS_SACK_PERM
-    if wscale:
-        out += bytes((TCPOPT_NOP, TCPOPT_WINDOW, TCPOLEN_WINDOW, rx_opt.rcv_wscale))
-    return out
+        words.append(_NOPS << 16 | _SACK_PERM)
+    if wscale >= 0:
+        words.append(_WINDOW | wscale)
+    return _WORDS[len(words)].pack(*words)
 
 
 def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> bytes:
     """Options of the SYN-ACK for a request: what the SYN offered and we have."""
-    out = _MSS.pack(TCPOPT_MSS, TCPOLEN_MSS, mss & 0xFFFF)
-    if req.tstamp_ok:
-        tsval = (now // MSEC + req.ts_off) & M32
-        if not req.snt_tsval:
-            req.snt_tsval = tsval or 1
-        head = _SACK_PERM if req.sack_ok else _NOPS
-        out += head + _TS_HEAD + _U32x2.pack(tsval, req.ts_recent)
-    elif req.sack_ok:
-        out += _NOPS_SACK_PERM
-    if req.wscale_ok:
-        out += bytes((TCPOPT_NOP, TCPOPT_WINDOW, TCPOLEN_WINDOW, req.rcv_wscale))
-    return out
+    tsval = (now // MSEC + req.ts_off) & M32
+    if req.tstamp_ok and not req.snt_tsval:
+        req.snt_tsval = tsval or 1
+    return tcp_options_of_syn(
+        mss,
+        req.tstamp_ok,
+        req.sack_ok,
+        req.rcv_wscale if req.wscale_ok else -1,
+        tsval,
+        req.ts_recent,
+    )
 
 
 def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
     """(bytes, options) after the handshake: timestamps, SACK blocks (RFC 2018, 2883)."""
     rx_opt = sk.rx_opt
-    out = b""
+    words: list[int] = []
     if rx_opt.tstamp_ok:
         tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
-        out = _TS.pack(1, 1, 8, 10, tsval, rx_opt.ts_recent)
+        words = [_NOPS << 16 | _TS, tsval, rx_opt.ts_recent]
     eff_sacks = rx_opt.num_sacks + (1 if rx_opt.dsack else 0)
     if eff_sacks:
-        room = (MAX_TCP_OPTION_SPACE - len(out) - 4) // TCPOLEN_SACK_PERBLOCK
+        room = (MAX_TCP_OPTION_SPACE - 4 * len(words) - 4) // TCPOLEN_SACK_PERBLOCK
         blocks = list(sk.selective_acks[: rx_opt.num_sacks])
         if rx_opt.dsack:
             blocks.insert(0, sk.duplicate_sack)
             rx_opt.dsack = False
         blocks = blocks[:room]
-        out += _NOPS_SACK + bytes((2 + 8 * len(blocks),))
-        for start, end in blocks:
-            out += _U32x2.pack(start, end)
-    return len(out), out
+        words.append(_NOPS << 16 | _SACK | 2 + 8 * len(blocks))
+        for block in blocks:
+            words += block
+    return 4 * len(words), _WORDS[len(words)].pack(*words)
 
 
 def tcp_established_options_size(sk: tcp_sock) -> int:
@@ -163,15 +176,15 @@ def tcp_parse_options(
             opt_rx.rcv_tsval, opt_rx.rcv_tsecr = ts
         return []
     th = tcp_hdr(skb)
-    data = th.options
-    syn = th.syn
+    data = bytes(th.options)  # its type is known then
+    syn = bool(th.syn)
     opt_rx.saw_tstamp = False
     sacks: list[tuple[int, int]] = []
     sysctl = net.sysctl
-    i = 0
+    i: int = 0
     end = len(data)
     while i < end:
-        kind = data[i]
+        kind: int = data[i]
         if kind == TCPOPT_EOL:
             break
         if kind == TCPOPT_NOP:
@@ -179,12 +192,12 @@ def tcp_parse_options(
             continue
         if i + 1 >= end:
             break
-        size = data[i + 1]
+        size: int = data[i + 1]
         if size < 2 or i + size > end:
             break
         if kind == TCPOPT_MSS:
             if size == TCPOLEN_MSS and syn and not estab:
-                in_mss = data[i + 2] << 8 | data[i + 3]
+                in_mss: int = data[i + 2] << 8 | data[i + 3]
                 if in_mss:
                     if opt_rx.user_mss and opt_rx.user_mss < in_mss:
                         in_mss = opt_rx.user_mss
@@ -198,7 +211,8 @@ def tcp_parse_options(
                 (estab and opt_rx.tstamp_ok) or (not estab and sysctl.tcp_timestamps)
             ):
                 opt_rx.saw_tstamp = True
-                opt_rx.rcv_tsval, opt_rx.rcv_tsecr = _U32x2.unpack_from(data, i + 2)
+                opt_rx.rcv_tsval = be32(data[i + 2], data[i + 3], data[i + 4], data[i + 5])
+                opt_rx.rcv_tsecr = be32(data[i + 6], data[i + 7], data[i + 8], data[i + 9])
         elif kind == TCPOPT_SACK_PERM:
             if size == TCPOLEN_SACK_PERM and syn and not estab and sysctl.tcp_sack:
                 opt_rx.sack_ok = TCP_SACK_SEEN
@@ -210,13 +224,18 @@ def tcp_parse_options(
     return sacks
 
 
+def be32(b0: int, b1: int, b2: int, b3: int) -> int:
+    """include/linux/unaligned.h (get_unaligned_be32): the word of four bytes."""
+    return b0 << 24 | b1 << 16 | b2 << 8 | b3
+
+
 def tcp_parse_sack_blocks(net: Net, skb: sk_buff) -> list[tuple[int, int]]:
     """The SACK blocks of a segment, in the order of the option; at most 4."""
-    data = tcp_hdr(skb).options
-    i = 0
+    data = bytes(tcp_hdr(skb).options)
+    i: int = 0
     end = len(data)
     while i < end:
-        kind = data[i]
+        kind: int = data[i]
         if kind == TCPOPT_EOL:
             break
         if kind == TCPOPT_NOP:
@@ -224,7 +243,7 @@ def tcp_parse_sack_blocks(net: Net, skb: sk_buff) -> list[tuple[int, int]]:
             continue
         if i + 1 >= end:
             break
-        size = data[i + 1]
+        size: int = data[i + 1]
         if size < 2 or i + size > end:
             break
         if kind == TCPOPT_SACK and size >= 10 and not (size - 2) % 8:

@@ -41,6 +41,7 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_REO_TIMEOUT,
     ICSK_TIME_RETRANS,
     inet_csk_clear_xmit_timer,
+    inet_csk_delack_armed,
     inet_csk_inc_pingpong_cnt,
     inet_csk_reset_xmit_timer,
 )
@@ -54,7 +55,12 @@ from stack.inet.tcp_cong import (
 from stack.inet.tcp_const import SEC, TCP_ATO_MIN, TCP_TIMEOUT_MIN
 from stack.inet.tcp_ecn import tcp_ecn_send
 from stack.inet.tcp_options import tcp_established_options, tcp_syn_options
-from stack.inet.tcp_pacing import tcp_pacing_check, tcp_tso_autosize, tcp_update_skb_after_send
+from stack.inet.tcp_pacing import (
+    tcp_pacing_armed,
+    tcp_pacing_check,
+    tcp_tso_autosize,
+    tcp_update_skb_after_send,
+)
 from stack.inet.tcp_sock import (
     CA_EVENT_CWND_RESTART,
     CA_EVENT_TX_START,
@@ -152,7 +158,7 @@ def tcp_slow_start_after_idle_check(sk: tcp_sock) -> None:
         or sk.icsk_ca_ops.cong_control is not None
     ):
         return
-    now: int = sk.net.now()
+    now: int = sk.net.clock.now_ns()
     if now - sk.lsndtime > sk.icsk_rto:
         tcp_cwnd_restart(sk, now - sk.lsndtime)
 
@@ -172,7 +178,7 @@ def tcp_event_ack_sent(sk: tcp_sock, rcv_nxt: int) -> None:
     if rcv_nxt != sk.rcv_nxt:
         return
     tcp_dec_quickack_mode(sk)
-    if sk.icsk_ack_pending or sk.icsk_delack_timer.pending:
+    if sk.icsk_ack_pending or inet_csk_delack_armed(sk):
         inet_csk_clear_xmit_timer(sk, ICSK_TIME_DACK)
 
 
@@ -312,7 +318,7 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         wstamp = sk.tcp_mstamp
     sk.tcp_wstamp_ns = wstamp
     end_seq = skb.end_seq
-    err = sk.icsk_af_ops.queue_xmit(sk, skb, sk.cork.fl4)
+    err = sk.icsk_af_ops.queue_xmit(sk, skb, sk.inet_fl)
     if err > 0:
         tcp_enter_cwr(sk)
         if err == NET_XMIT_CN:
@@ -617,7 +623,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
         if push_one != 2:
             tcp_schedule_loss_probe(sk, False)
         return False
-    return not sk.packets_out and sk.write_seq != sk.snd_nxt and not sk.pacing_timer.pending
+    return not sk.packets_out and sk.write_seq != sk.snd_nxt and not tcp_pacing_armed(sk)
 
 
 def __tcp_push_pending_frames(sk: tcp_sock, cur_mss: int, nonagle: int) -> None:

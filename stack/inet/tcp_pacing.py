@@ -7,7 +7,7 @@ has passed nothing else goes; then a timer goes on (tcp_timer.py, tcp_pace_kick)
 
 from __future__ import annotations
 
-from stack.core.timer import mod_timer
+from stack.core.timer import mod_timer, timer_list
 from stack.inet.tcp_const import SEC
 from stack.inet.tcp_sock import tcp_sock
 
@@ -22,16 +22,27 @@ def tcp_tso_autosize(sk: tcp_sock, mss_now: int, max_segs: int) -> int:
 
 def tcp_pacing_check(sk: tcp_sock) -> bool:
     """True when what was sent has not had its time yet; the timer is armed then."""
-    if sk.pacing_next_ns <= sk.net.now():
+    if sk.pacing_next_ns <= sk.net.clock.now_ns():
         return False
-    if not sk.pacing_timer.pending:
-        mod_timer(sk.pacing_timer, sk.pacing_next_ns)
+    if not tcp_pacing_armed(sk):
+        timer = sk.pacing_timer
+        if timer is None:
+            handlers = sk.icsk_handlers
+            if handlers is None:
+                return True
+            timer = sk.pacing_timer = timer_list(sk.net.machine, handlers.pacing, 0, sk)
+        mod_timer(timer, sk.pacing_next_ns)
     return True
+
+
+def tcp_pacing_armed(sk: tcp_sock) -> bool:
+    """Whether the socket waits until what it sent has had its time."""
+    return sk.pacing_timer is not None and sk.pacing_timer.pending
 
 
 def tcp_update_skb_after_send(sk: tcp_sock, sent_bytes: int) -> None:
     """`sent_bytes` of payload went out: they take their time. A pause is credited up to half."""
-    now = sk.net.now()
+    now = sk.net.clock.now_ns()
     length_ns = sent_bytes * SEC // max(sk.sk_pacing_rate, 1)
     credit = now - sk.pacing_next_ns
     if credit > 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastpath.skbuff import sk_buff, skb_copy_bits
-from stack.core.sock import sk_add_backlog, sk_filter_trim_cap, sock_owned_by_user
+from stack.core.sock import sk_add_backlog, sk_error_report, sk_filter_trim_cap, sock_owned_by_user
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_drop, request_sock
 from stack.inet.tcp_done import tcp_done_with_error
@@ -47,7 +47,7 @@ def tcp_icmp_error(sk: tcp_sock, err: int, recverr: bool) -> None:
         tcp_done_with_error(sk, err)
     elif recverr and not owned and sk.sk_state not in (TCP_SYN_SENT, TCP_SYN_RECV):
         sk.sk_err = err
-        sk.sk_error_report()
+        sk_error_report(sk)
     else:
         sk.sk_err_soft = err
 

@@ -39,12 +39,15 @@ def tcp_sndbuf_expand(sk: tcp_sock) -> None:
     with 87040 bytes.
     """
     per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + SKB_HEADERS
-    per_mss = (1 << (per_mss - 1).bit_length()) + SIZEOF_SK_BUFF
+    rounded: int = 1
+    while rounded < per_mss:
+        rounded <<= 1
     nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, sk.reordering + 1)
     # Fast recovery (RFC 5681 3.2) needs new data to send beside the window that is out.
-    sndmem = 2 * nr_segs * per_mss
+    sndmem = 2 * nr_segs * (rounded + SIZEOF_SK_BUFF)
     if sk.sk_sndbuf < sndmem:
-        sk.sk_sndbuf = min(sndmem, sk.net.sysctl.tcp_wmem[2])
+        most: int = sk.net.sysctl.tcp_wmem[2]
+        sk.sk_sndbuf = min(sndmem, most)
 
 
 def tcp_set_window_clamp(sk: tcp_sock, val: int) -> None:

@@ -177,7 +177,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
             skb = queue.next(skb)
         if skb is None:
             # Nothing (more) there.
-            if copied >= target and not sk.sk_backlog:
+            if copied >= target and not sk.sk_backlog.qlen:
                 break
             if copied:
                 if (
@@ -197,9 +197,9 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                     break
                 if sk.sk_state == TCP_CLOSE:
                     raise os_error(errno.ENOTCONN)
-                if timeo <= 0 and not sk.sk_backlog:
+                if timeo <= 0 and not sk.sk_backlog.qlen:
                     raise BlockingIOError(errno.EAGAIN, "nothing to read")
-            if sk.sk_backlog:
+            if sk.sk_backlog.qlen:
                 # Do not sleep: work off what came meanwhile.
                 release_sock(sk)
                 lock_sock(sk)

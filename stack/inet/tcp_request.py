@@ -7,6 +7,7 @@ from stack.core.security import security_inet_conn_request
 from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_hash_add,
     inet_csk_reqsk_queue_is_full,
+    inet_reqsk_alloc,
     request_sock,
     sk_acceptq_is_full,
 )
@@ -72,7 +73,7 @@ def tcp_conn_request(
         linux.ListenOverflows += 1
         linux.ListenDrops += 1
         return 0
-    req: request_sock = request_sock(sk, rsk_ops, af_ops)
+    req: request_sock = inet_reqsk_alloc(rsk_ops, af_ops, sk)
     tmp_opt: tcp_options_received = tcp_options_received()
     tmp_opt.mss_clamp = af_ops.mss_clamp
     tmp_opt.user_mss = sk.rx_opt.user_mss

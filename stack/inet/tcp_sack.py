@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastpath.skbuff import sk_buff
 from stack.core.rows import row, state
+from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_options import tcp_parse_sack_blocks
 from stack.inet.tcp_output import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment
 from stack.inet.tcp_recovery import (
@@ -17,6 +18,7 @@ from stack.inet.tcp_sock import (
     FLAG_DSACKING_ACK,
     FLAG_ORIG_SACK_ACKED,
     M32,
+    NO_RANGES,
     TCP_DSACK_SEEN,
     TCPCB_LOST,
     TCPCB_RETRANS,
@@ -243,6 +245,8 @@ def tcp_sacktag_walk(
             tcp_sacktag_one(sk, state, skb, dup_sack)
             if skb.sacked & TCPCB_SACKED_ACKED:
                 at = tcp_stream_pos(sk, skb.seq)
+                if sk.sacked_ranges is NO_RANGES:
+                    sk.sacked_ranges = sack_ranges()
                 sk.sacked_ranges.add(at, at + ((skb.end_seq - skb.seq) & M32))
             skb = tcp_shift_skb_data(sk, skb)
         skb = queue.next(skb)

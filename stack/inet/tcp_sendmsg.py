@@ -232,7 +232,7 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
             tcp_mark_push(sk, skb)
             copy = 0
         if copy <= 0 or (skb is not None and (skb.tcp_flags & TCPHDR_FIN or skb.cb == MSG_EOR)):
-            if filled >= TCP_SMALL_QUEUE_BACKLOG and sk.sk_backlog:
+            if filled >= TCP_SMALL_QUEUE_BACKLOG and sk.sk_backlog.qlen:
                 filled = 0
                 if sk_flush_backlog(sk):
                     if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:

@@ -7,11 +7,11 @@ the name says otherwise. Sequence numbers are host ints below 2**32.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastpath.rtxqueue import rtx_queue
 from fastpath.skbuff import sk_buff
-from stack.core.rows import FRESH, clone_state, row, state
+from stack.core.rows import FRESH, i32, row, state, u8, u16, u32
 from stack.inet.inet_connection_sock import inet_connection_sock
 from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
@@ -19,7 +19,7 @@ from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
 if TYPE_CHECKING:
     from stack.core.timer import timer_list
     from stack.inet.inet_connection_sock import request_sock
-    from stack.inet.inet_timewait_sock import inet_timewait_sock
+    from stack.net import Net
 
 M32 = 0xFFFFFFFF
 HALF = 0x80000000
@@ -197,19 +197,25 @@ class tcp_options_received:
 
     ts_recent_stamp: int = row(0)
     """Seconds of the host's clock; 0 = no timestamp stored."""
-    ts_recent: int = row(0)
-    rcv_tsval: int = row(0)
-    rcv_tsecr: int = row(0)
+    ts_recent: u32 = row(0)
+    rcv_tsval: u32 = row(0)
+    rcv_tsecr: u32 = row(0)
     saw_tstamp: bool = row(False)
     tstamp_ok: bool = row(False)
     dsack: bool = row(False)
     wscale_ok: bool = row(False)
-    sack_ok: int = row(0)
-    snd_wscale: int = row(0)
-    rcv_wscale: int = row(0)
-    num_sacks: int = row(0)
-    user_mss: int = row(0)
-    mss_clamp: int = row(0)
+    sack_ok: u8 = row(0)
+    snd_wscale: u8 = row(0)
+    rcv_wscale: u8 = row(0)
+    num_sacks: u8 = row(0)
+    user_mss: u16 = row(0)
+    mss_clamp: u16 = row(0)
+
+
+NO_SKBS: Final[list[sk_buff]] = []
+NO_BLOCKS: Final[list[tuple[int, int]]] = []
+NO_RANGES: Final = sack_ranges()
+"""Of a connection that never had anything out of order, at either end. They stay empty."""
 
 
 @state
@@ -217,71 +223,72 @@ class tcp_sock(inet_connection_sock):
     """linux/tcp.h `struct tcp_sock`: the state of one connection."""
 
     # what the application set
-    nonagle: int = row(0)
+    nonagle: u8 = row(0)
     notsent_lowat: int = row(0)
     keepalive_time: int = row(0)
     keepalive_intvl: int = row(0)
-    keepalive_probes: int = row(0)
+    keepalive_probes: u8 = row(0)
     linger2: int = row(0)
-    defer_accept: int = row(0)
-    save_syn: int = row(0)
+    defer_accept: i32 = row(0)
+    save_syn: u8 = row(0)
     recvmsg_inq: bool = row(False)
     thin_lto: bool = row(False)
-    user_window_clamp: int = row(0)
+    user_window_clamp: i32 = row(0)
 
     # what was agreed in the handshake
-    rx_opt: tcp_options_received = row(make=tcp_options_received, clone=clone_state)
-    mss_cache: int = row(TCP_MSS_DEFAULT, ss="mss")
-    advmss: int = row(TCP_MSS_DEFAULT, ss="advmss")
-    tcp_header_len: int = row(20)
-    tsoffset: int = row(0)
-    ecn_flags: int = row(0)
+    rx_opt: tcp_options_received = row(make=tcp_options_received, clone=FRESH)
+    mss_cache: i32 = row(TCP_MSS_DEFAULT, ss="mss")
+    advmss: i32 = row(TCP_MSS_DEFAULT, ss="advmss")
+    tcp_header_len: u16 = row(20)
+    tsoffset: u32 = row(0)
+    ecn_flags: u8 = row(0)
     saved_syn: bytes | None = row(None, clone=FRESH)
     synack_req: request_sock | None = row(None, clone=FRESH)
 
     # sending: sequence numbers, window
-    snd_una: int = row(0, clone=FRESH)
-    snd_nxt: int = row(0, clone=FRESH)
-    snd_sml: int = row(0, clone=FRESH)
-    snd_up: int = row(0, clone=FRESH)
-    snd_wl1: int = row(0, clone=FRESH)
-    snd_wnd: int = row(0, clone=FRESH, ss="snd_wnd")
-    max_window: int = row(0, clone=FRESH)
-    write_seq: int = row(0, clone=FRESH)
-    pushed_seq: int = row(0, clone=FRESH)
+    snd_una: u32 = row(0, clone=FRESH)
+    snd_nxt: u32 = row(0, clone=FRESH)
+    snd_sml: u32 = row(0, clone=FRESH)
+    snd_up: u32 = row(0, clone=FRESH)
+    snd_wl1: u32 = row(0, clone=FRESH)
+    snd_wnd: u32 = row(0, clone=FRESH, ss="snd_wnd")
+    max_window: u32 = row(0, clone=FRESH)
+    write_seq: u32 = row(0, clone=FRESH)
+    pushed_seq: u32 = row(0, clone=FRESH)
     tcp_rtx_queue: rtx_queue = row(make=rtx_queue, clone=FRESH)
-    max_gso_segs: int = row(0, clone=FRESH)
+    max_gso_segs: i32 = row(0, clone=FRESH)
     msg_more: bool = row(False, clone=FRESH)
-    mtu_info: int = row(0, clone=FRESH)
-    tsq_flags: int = row(0, clone=FRESH)
+    mtu_info: u32 = row(0, clone=FRESH)
+    tsq_flags: u8 = row(0, clone=FRESH)
     lsndtime: int = row(0, clone=FRESH, ss="lastsnd")
     tcp_mstamp: int = row(0, clone=FRESH)
     tcp_wstamp_ns: int = row(0, clone=FRESH)
     pacing_next_ns: int = row(0, clone=FRESH)
-    pacing_timer: timer_list = row()
+    pacing_timer: timer_list | None = row(None, clone=FRESH)
+    """Made when the socket waits for the first time."""
 
     # receiving
-    rcv_nxt: int = row(0, clone=FRESH)
-    rcv_wup: int = row(0, clone=FRESH)
-    copied_seq: int = row(0, clone=FRESH)
-    rcv_wnd: int = row(0, clone=FRESH, ss="rcv_wnd")
-    rcv_ssthresh: int = row(0, clone=FRESH, ss="rcv_ssthresh")
-    window_clamp: int = row(0)
-    scaling_ratio: int = row(TCP_DEFAULT_SCALING_RATIO)
-    pred_flags: int = row(0, clone=FRESH)
-    out_of_order_queue: list[sk_buff] = row(make=list, clone=FRESH)
-    selective_acks: list[tuple[int, int]] = row(make=list, clone=FRESH)
+    rcv_nxt: u32 = row(0, clone=FRESH)
+    rcv_wup: u32 = row(0, clone=FRESH)
+    copied_seq: u32 = row(0, clone=FRESH)
+    rcv_wnd: u32 = row(0, clone=FRESH, ss="rcv_wnd")
+    rcv_ssthresh: u32 = row(0, clone=FRESH, ss="rcv_ssthresh")
+    window_clamp: u32 = row(0)
+    scaling_ratio: u8 = row(TCP_DEFAULT_SCALING_RATIO)
+    pred_flags: u32 = row(0, clone=FRESH)
+    out_of_order_queue: list[sk_buff] = row(NO_SKBS, shared=True, clone=FRESH)
+    selective_acks: list[tuple[int, int]] = row(NO_BLOCKS, shared=True, clone=FRESH)
     duplicate_sack: tuple[int, int] = row((0, 0), clone=FRESH)
-    dup_acks_due: int = row(0, clone=FRESH)
-    urg_data: int = row(0, clone=FRESH)
-    urg_seq: int = row(0, clone=FRESH)
+    dup_acks_due: i32 = row(0, clone=FRESH)
+    urg_data: u16 = row(0, clone=FRESH)
+    urg_seq: u32 = row(0, clone=FRESH)
     rcv_tstamp: int = row(0, clone=FRESH)
     rcv_rtt_est_rtt_us: int = row(0, clone=FRESH)
-    rcv_rtt_est_seq: int = row(0, clone=FRESH)
+    rcv_rtt_est_seq: u32 = row(0, clone=FRESH)
     rcv_rtt_est_time: int = row(0, clone=FRESH)
-    rcv_rtt_last_tsecr: int = row(0, clone=FRESH)
-    rcvq_space_space: int = row(1, clone=FRESH, ss="rcv_space")
-    rcvq_space_seq: int = row(0, clone=FRESH)
+    rcv_rtt_last_tsecr: u32 = row(0, clone=FRESH)
+    rcvq_space_space: i32 = row(1, clone=FRESH, ss="rcv_space")
+    rcvq_space_seq: u32 = row(0, clone=FRESH)
     rcvq_space_time: int = row(0, clone=FRESH)
     last_oow_ack_time: int = row(0, clone=FRESH)
 
@@ -290,50 +297,50 @@ class tcp_sock(inet_connection_sock):
     mdev_us: int = row(1_000_000, clone=FRESH)
     mdev_max_us: int = row(0, clone=FRESH)
     rttvar_us: int = row(0, clone=FRESH)
-    rtt_seq: int = row(0, clone=FRESH)
+    rtt_seq: u32 = row(0, clone=FRESH)
     min_rtt_us: int = row(M32, clone=FRESH)
     min_rtt_stamp: int = row(0, clone=FRESH)
 
     # what is out, and what became of it
-    packets_out: int = row(0, clone=FRESH, ss="unacked")
-    max_packets_out: int = row(0, clone=FRESH)
-    retrans_out: int = row(0, clone=FRESH)
-    sacked_out: int = row(0, clone=FRESH, ss="sacked")
-    lost_out: int = row(0, clone=FRESH, ss="lost")
-    high_seq: int = row(0, clone=FRESH)
+    packets_out: i32 = row(0, clone=FRESH, ss="unacked")
+    max_packets_out: i32 = row(0, clone=FRESH)
+    retrans_out: i32 = row(0, clone=FRESH)
+    sacked_out: i32 = row(0, clone=FRESH, ss="sacked")
+    lost_out: i32 = row(0, clone=FRESH, ss="lost")
+    high_seq: u32 = row(0, clone=FRESH)
     highest_sack_end: int = row(0, clone=FRESH)
-    sacked_ranges: sack_ranges = row(make=sack_ranges, clone=FRESH)
-    reordering: int = row(of=lambda sk: sk.net.sysctl.tcp_reordering, clone=FRESH, ss="reordering")
+    sacked_ranges: sack_ranges = row(NO_RANGES, shared=True, clone=FRESH)
+    reordering: i32 = row(0, ss="reordering")
     reord_seen: int = row(0, clone=FRESH, ss="reord_seen")
     retrans_stamp: int = row(0, clone=FRESH)
-    undo_marker: int = row(0, clone=FRESH)
-    undo_retrans: int = row(-1, clone=FRESH)
+    undo_marker: u32 = row(0, clone=FRESH)
+    undo_retrans: i32 = row(-1, clone=FRESH)
     frto: bool = row(False, clone=FRESH)
     rto_stamp: int = row(0, clone=FRESH)
-    tlp_high_seq: int = row(0, clone=FRESH)
-    tlp_retrans: int = row(0, clone=FRESH)
+    tlp_high_seq: u32 = row(0, clone=FRESH)
+    tlp_retrans: i32 = row(0, clone=FRESH)
     rack_mstamp: int = row(0, clone=FRESH)
     rack_rtt_us: int = row(0, clone=FRESH)
-    rack_end_seq: int = row(0, clone=FRESH)
+    rack_end_seq: u32 = row(0, clone=FRESH)
     rack_last_delivered: int = row(0, clone=FRESH)
-    rack_reo_wnd_steps: int = row(1, clone=FRESH)
-    rack_reo_wnd_persist: int = row(0, clone=FRESH)
+    rack_reo_wnd_steps: i32 = row(1, clone=FRESH)
+    rack_reo_wnd_persist: i32 = row(0, clone=FRESH)
     rack_advanced: bool = row(False, clone=FRESH)
     rack_dsack_seen: bool = row(False, clone=FRESH)
 
     # congestion window
-    snd_cwnd: int = row(TCP_INIT_CWND, clone=FRESH, ss="cwnd")
-    snd_ssthresh: int = row(TCP_INFINITE_SSTHRESH, clone=FRESH, ss="ssthresh")
-    snd_cwnd_clamp: int = row(M32)
-    snd_cwnd_cnt: int = row(0, clone=FRESH)
-    snd_cwnd_used: int = row(0, clone=FRESH)
+    snd_cwnd: u32 = row(TCP_INIT_CWND, clone=FRESH, ss="cwnd")
+    snd_ssthresh: u32 = row(TCP_INFINITE_SSTHRESH, clone=FRESH, ss="ssthresh")
+    snd_cwnd_clamp: u32 = row(M32)
+    snd_cwnd_cnt: i32 = row(0, clone=FRESH)
+    snd_cwnd_used: i32 = row(0, clone=FRESH)
     snd_cwnd_stamp: int = row(0, clone=FRESH)
-    cwnd_usage_seq: int = row(0, clone=FRESH)
+    cwnd_usage_seq: u32 = row(0, clone=FRESH)
     is_cwnd_limited: bool = row(False, clone=FRESH)
-    prior_cwnd: int = row(0, clone=FRESH)
-    prior_ssthresh: int = row(0, clone=FRESH)
-    prr_delivered: int = row(0, clone=FRESH)
-    prr_out: int = row(0, clone=FRESH)
+    prior_cwnd: u32 = row(0, clone=FRESH)
+    prior_ssthresh: u32 = row(0, clone=FRESH)
+    prr_delivered: i32 = row(0, clone=FRESH)
+    prr_out: i32 = row(0, clone=FRESH)
     app_limited: int = row(0, clone=FRESH)
     delivered_mstamp: int = row(0, clone=FRESH)
     first_tx_mstamp: int = row(0, clone=FRESH)
@@ -360,7 +367,7 @@ class tcp_sock(inet_connection_sock):
 
 def tcp_mstamp_refresh(tp: tcp_sock) -> None:
     """net/ipv4/tcp_output.c: read the host's clock once per event."""
-    tp.tcp_mstamp = tp.net.now()
+    tp.tcp_mstamp = tp.net.clock.now_ns()
 
 
 def tcp_stamp_us_delta(t1: int, t0: int) -> int:
@@ -423,7 +430,7 @@ def tcp_fast_path_on(tp: tcp_sock) -> None:
     tp.pred_flags = (
         (tp.tcp_header_len << 26)
         | (TCPHDR_ACK << 16)
-        | ((tp.snd_wnd >> tp.rx_opt.snd_wscale) & 0xFFFF)
+        | ((tp.snd_wnd >> (tp.rx_opt.snd_wscale & 15)) & 0xFFFF)
     )
 
 
@@ -452,7 +459,7 @@ def keepalive_probes(tp: tcp_sock) -> int:
 
 def keepalive_time_elapsed(tp: tcp_sock) -> int:
     """ns since the last segment came in."""
-    now = tp.net.now()
+    now: int = tp.net.clock.now_ns()
     return min(now - tp.icsk_ack_lrcvtime, now - tp.rcv_tstamp)
 
 
@@ -485,6 +492,7 @@ def tcp_paws_reject(rx_opt: tcp_options_received, rst: bool, now_s: int) -> bool
     return not (rst and now_s >= rx_opt.ts_recent_stamp + TCP_PAWS_MSL_S)
 
 
-def jiffies_s(sk: tcp_sock | inet_timewait_sock) -> int:
+def jiffies_s(net: Net) -> int:
     """The host's clock in whole seconds (ktime_get_seconds), never 0 so that 0 can mean unset."""
-    return sk.net.now() // SEC + 1
+    now: int = net.clock.now_ns()
+    return now // SEC + 1

@@ -6,7 +6,14 @@ import errno
 import struct
 from typing import Any
 
-from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, os_error, release_sock
+from stack.core.sock import (
+    SOCK_KEEPOPEN,
+    SOCK_MIN_RCVBUF,
+    lock_sock,
+    os_error,
+    release_sock,
+    sk_write_space,
+)
 from stack.core.sockopt import opt_bytes, opt_int, pacing_rate
 from stack.core.tcp_states import (
     TCP_CLOSE,
@@ -240,7 +247,7 @@ def _set_int_option(sk: tcp_sock, optname: int, val: int) -> None:
             sk.icsk_user_timeout = val * MSEC
         case x if x == TCP_NOTSENT_LOWAT:
             sk.notsent_lowat = val & M32
-            sk.sk_write_space()
+            sk_write_space(sk)
         case x if x == TCP_INQ:
             if val not in (0, 1):
                 raise os_error(errno.EINVAL)

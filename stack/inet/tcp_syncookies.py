@@ -14,7 +14,11 @@ from fastpath.inetkey import inet_key, inet_siphash
 from fastpath.skbuff import sk_buff
 from stack.core.rows import wide
 from stack.core.security import security_inet_conn_request
-from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_add, request_sock
+from stack.inet.inet_connection_sock import (
+    inet_csk_reqsk_queue_add,
+    inet_reqsk_alloc,
+    request_sock,
+)
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
@@ -157,7 +161,7 @@ def cookie_check(
     net.mib.linux.SyncookiesRecv += 1
     opts = tcp_options_received()
     tcp_parse_options(net, skb, opts, False)
-    req = request_sock(sk, rsk_ops, af_ops)
+    req = inet_reqsk_alloc(rsk_ops, af_ops, sk)
     th = tcp_hdr(skb)
     req.rcv_isn = (skb.seq - 1) & M32
     req.rcv_nxt = skb.seq

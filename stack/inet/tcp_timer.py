@@ -39,6 +39,7 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_PROBE0,
     ICSK_TIME_REO_TIMEOUT,
     ICSK_TIME_RETRANS,
+    icsk_timer_handlers,
     inet_csk_delete_keepalive_timer,
     inet_csk_in_pingpong_mode,
     inet_csk_init_xmit_timers,
@@ -97,8 +98,7 @@ TCP_THIN_LINEAR_RETRIES = 6
 
 def tcp_init_xmit_timers(sk: tcp_sock) -> None:
     """Set what the socket's timers call."""
-    inet_csk_init_xmit_timers(sk, tcp_write_timer, tcp_delack_timer, tcp_keepalive_timer)
-    sk.pacing_timer = timer_list(sk.net.machine, tcp_pace_kick, data=sk)
+    inet_csk_init_xmit_timers(sk, TCP_TIMERS)
 
 
 # --- retransmission -----------------------------------------------------------------------
@@ -109,7 +109,7 @@ def tcp_clamp_rto_to_user_timeout(sk: tcp_sock) -> int:
     user_timeout = sk.icsk_user_timeout
     if not user_timeout:
         return sk.icsk_rto
-    elapsed = sk.net.now() - sk.rto_stamp
+    elapsed: int = sk.net.clock.now_ns() - sk.rto_stamp
     remaining = user_timeout - elapsed
     return min(sk.icsk_rto, max(remaining, 1))
 
@@ -130,7 +130,7 @@ def tcp_out_of_resources(sk: tcp_sock, do_reset: bool) -> bool:
     One whose peer takes nothing for long, or of which ICMP says bad things, goes sooner. The peer
     is told by a RST where something else of the connection might otherwise be believed later.
     """
-    idle = sk.net.now() - sk.lsndtime
+    idle = sk.net.clock.now_ns() - sk.lsndtime
     shift = int(idle > 2 * TCP_RTO_MAX or not do_reset) + bool(sk.sk_err_soft)
     if not tcp_check_oom(sk, shift):
         return False
@@ -157,7 +157,8 @@ def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
     if not timeout:
         rto_base = SEC if (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV) else TCP_RTO_MIN
         timeout = tcp_model_timeout(sk, boundary, rto_base)
-    return sk.net.now() - sk.rto_stamp >= timeout
+    elapsed: int = sk.net.clock.now_ns() - sk.rto_stamp
+    return elapsed >= timeout
 
 
 def dst_negative_advice(sk: tcp_sock) -> None:
@@ -171,7 +172,7 @@ def dst_negative_advice(sk: tcp_sock) -> None:
         return
     learned = dst.expires != 0
     if dst.ops is not None and dst.ops.family == AF_INET6:
-        if learned and sk.net.now() < dst.expires:
+        if learned and sk.net.clock.now_ns() < dst.expires:
             return
         sk_dst_reset(sk)
     elif learned or dst.obsolete > 0:
@@ -212,9 +213,9 @@ def tcp_rtx_probe0_timed_out(sk: tcp_sock, rtx_delta: int) -> bool:
     """The peer shrank its window to 0 over data in flight: how long do we bear that?"""
     user_timeout = sk.icsk_user_timeout
     if user_timeout:
-        return sk.retrans_stamp != 0 and sk.net.now() - sk.retrans_stamp >= user_timeout
+        return sk.retrans_stamp != 0 and sk.net.clock.now_ns() - sk.retrans_stamp >= user_timeout
     timeout = sk.icsk_rto_max * 2
-    return sk.net.now() - sk.rcv_tstamp > timeout and rtx_delta > timeout
+    return sk.net.clock.now_ns() - sk.rcv_tstamp > timeout and rtx_delta > timeout
 
 
 def tcp_retransmit_timer(sk: tcp_sock) -> None:
@@ -230,7 +231,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
         and not sk.sk_flags & SOCK_DEAD
         and not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV)
     ):
-        rtx_delta = sk.net.now() - (sk.retrans_stamp or skb.tx_tstamp_ns)
+        rtx_delta = sk.net.clock.now_ns() - (sk.retrans_stamp or skb.tx_tstamp_ns)
         if tcp_rtx_probe0_timed_out(sk, rtx_delta):
             tcp_write_err(sk)
             return
@@ -258,7 +259,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
         if not sk.icsk_retransmits and sk.sk_state != TCP_SYN_SENT:
             # RFC 9293 3.8.3 counts from the first retransmission without progress; retrans_stamp
             # is older when the recovery as a whole is.
-            sk.rto_stamp = sk.net.now()
+            sk.rto_stamp = sk.net.clock.now_ns()
         sk.icsk_retransmits += 1
         sk.total_rto += 1
         skb = sk.tcp_rtx_queue.peek()
@@ -295,7 +296,7 @@ def tcp_probe_timer(sk: tcp_sock) -> None:
         if not sk.packets_out and sk.sk_state in (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK):
             tcp_send_fin(sk)  # there was no buffer for it
         return
-    now = sk.net.now()
+    now = sk.net.clock.now_ns()
     if not sk.icsk_probes_tstamp:
         sk.icsk_probes_tstamp = now or 1
     elif sk.icsk_user_timeout and now - sk.icsk_probes_tstamp >= sk.icsk_user_timeout:
@@ -320,7 +321,7 @@ def tcp_write_timer_handler(sk: tcp_sock) -> None:
     """Whatever the write timer was armed for."""
     if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN) or not sk.icsk_pending:
         return
-    now = sk.net.now()
+    now = sk.net.clock.now_ns()
     if sk.icsk_timeout > now:
         mod_timer(sk.icsk_retransmit_timer, sk.icsk_timeout)
         return
@@ -357,7 +358,7 @@ def tcp_delack_timer_handler(sk: tcp_sock) -> None:
         return
     if not sk.icsk_ack_pending & ICSK_ACK_TIMER:
         return
-    if sk.icsk_ack_timeout > sk.net.now():
+    if sk.icsk_ack_timeout > sk.net.clock.now_ns():
         mod_timer(sk.icsk_delack_timer, sk.icsk_ack_timeout)
         return
     sk.icsk_ack_pending &= ~ICSK_ACK_TIMER
@@ -476,6 +477,11 @@ def tcp_release_cb(sk: tcp_sock) -> None:
         sk.icsk_af_ops.mtu_reduced(sk)
     if flags & TCPF_ACK_DEFERRED and sk.icsk_ack_pending & ICSK_ACK_SCHED:
         tcp_send_ack(sk)
-    if sk.sk_backlog:
+    if sk.sk_backlog.qlen:
         # What these sent was answered before we return (loopback): nobody else would look.
         __release_sock(sk)
+
+
+TCP_TIMERS = icsk_timer_handlers(
+    tcp_write_timer, tcp_delack_timer, tcp_keepalive_timer, tcp_pace_kick
+)

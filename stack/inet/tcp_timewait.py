@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastpath.skbuff import sk_buff
 from stack.core.tcp_states import (
+    RCV_FIN,
     TCP_FIN_WAIT2,
     TCP_TIME_WAIT,
-    TcpEvent,
     tcp_check_transition,
     tcp_next_state,
 )
@@ -124,7 +124,7 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
                 tmp_opt.rcv_tsecr = (tmp_opt.rcv_tsecr - tw.tw_ts_offset) & M32
             tmp_opt.ts_recent = tw.tw_ts_recent
             tmp_opt.ts_recent_stamp = tw.tw_ts_recent_stamp
-            paws_reject = tcp_paws_reject(tmp_opt, rst, jiffies_s(tw))
+            paws_reject = tcp_paws_reject(tmp_opt, rst, jiffies_s(net))
     if tw.tw_substate == TCP_FIN_WAIT2:
         if paws_reject or not tcp_in_window(
             seq, end_seq, tw.tw_rcv_nxt, (tw.tw_rcv_nxt + tw.tw_rcv_wnd) & M32
@@ -143,10 +143,10 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
         # Data nobody will read, or data after the FIN.
         if not flags & TCPHDR_FIN or end_seq != (tw.tw_rcv_nxt + 1) & M32:
             return TCP_TW_RST
-        tw.tw_substate = tcp_next_state(TCP_FIN_WAIT2, TcpEvent.RCV_FIN)
+        tw.tw_substate = tcp_next_state(TCP_FIN_WAIT2, RCV_FIN)
         tw.tw_rcv_nxt = end_seq
         if tmp_opt.saw_tstamp:
-            tw.tw_ts_recent_stamp = jiffies_s(tw)
+            tw.tw_ts_recent_stamp = jiffies_s(net)
             tw.tw_ts_recent = tmp_opt.rcv_tsval
         inet_twsk_reschedule(tw, TCP_TIMEWAIT_LEN)
         return TCP_TW_ACK
@@ -160,7 +160,7 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
             inet_twsk_reschedule(tw, TCP_TIMEWAIT_LEN)
         if tmp_opt.saw_tstamp:
             tw.tw_ts_recent = tmp_opt.rcv_tsval
-            tw.tw_ts_recent_stamp = jiffies_s(tw)
+            tw.tw_ts_recent_stamp = jiffies_s(net)
         return TCP_TW_SUCCESS
     if (
         flags & TCPHDR_SYN
@@ -196,7 +196,7 @@ def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
         reuse = 0
     if not sktw.tw_ts_recent_stamp or sktw.tw_substate != TCP_TIME_WAIT:
         return False
-    if reuse and jiffies_s(sk) > sktw.tw_ts_recent_stamp:
+    if reuse and jiffies_s(net) > sktw.tw_ts_recent_stamp:
         sk.write_seq = (sktw.tw_snd_nxt + 65535 + 2) & M32 or 1
         sk.rx_opt.ts_recent = sktw.tw_ts_recent
         sk.rx_opt.ts_recent_stamp = sktw.tw_ts_recent_stamp

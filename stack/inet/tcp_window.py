@@ -46,10 +46,13 @@ def tcp_select_initial_window(
     rcv_wscale = 0
     if wscale_ok:
         # Room to grow to what auto-tuning or SO_RCVBUF may give later.
-        space = max(space, sysctl.tcp_rmem[2], sysctl.rmem_max)
+        most: int = sysctl.tcp_rmem[2]
+        space = max(space, most, sysctl.rmem_max)
         space = min(space, window_clamp)
-        rcv_wscale = min(max(space.bit_length() - 1 - 15, 0), 14)
-    window_clamp = min(65535 << rcv_wscale, window_clamp)
+        while space > 65535 and rcv_wscale < MAX_TCP_WSCALE:
+            space >>= 1
+            rcv_wscale += 1
+    window_clamp = min(65535 << (rcv_wscale & 15), window_clamp)
     return rcv_wnd, window_clamp, rcv_wscale
 
 

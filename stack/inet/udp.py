@@ -59,6 +59,8 @@ from stack.core.sock import (
     raise_sock_error,
     release_sock,
     sk_common_release,
+    sk_data_ready,
+    sk_error_report,
     sk_filter_trim_cap,
     sock_rfree,
 )
@@ -81,7 +83,7 @@ from stack.core.uapi import (
 from stack.inet.af_ops import InetKey, af_ops_of, inet_af_ops, inet_sk_takes
 from stack.inet.datagram import udp_disconnect
 from stack.inet.udp_flow import UDP_MAX_SEGMENTS
-from stack.inet.udp_hash import __udp_lib_lookup, udp_table
+from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_table
 
 if TYPE_CHECKING:
     from stack.core.snmp import udp_mib
@@ -215,9 +217,7 @@ def udp_csum_bad(skb: sk_buff) -> bool:
 def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, key: InetKey) -> int:
     """net/ipv{4,6}/udp.c: a group or broadcast: each socket that fits gets one. Takes ownership."""
     dif = skb.dev.ifindex
-    takers = [
-        sk for sk in net.udp_table.ports.get(key[4], ()) if __udp_is_mcast_sock(sk, af, key, dif)
-    ]
+    takers = [sk for sk in udp_port_socks(net, key[4]) if __udp_is_mcast_sock(sk, af, key, dif)]
     if not takers:
         af.udp_mib(net).IgnoredMulti += 1
         consume_skb(skb)
@@ -300,7 +300,7 @@ def udp_queue_rcv_one_skb(sk: udp_sock, skb: sk_buff) -> int:
     sk.sk_rmem_alloc += truesize
     sk.sk_forward_alloc -= truesize
     if not sk.sk_flags & SOCK_DEAD:
-        sk.sk_data_ready()
+        sk_data_ready(sk)
     return 0
 
 
@@ -408,7 +408,10 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
             kfree_skb(skb)
             raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
         sk.udp_mib.InDatagrams += 1
-        sk.udp_from = msg.msg_name = udp_name_consume(skb, sk.sk_family, sk.udp_from)
+        if msg.msg_noname:
+            consume_skb(skb)
+        else:
+            sk.udp_from = msg.msg_name = udp_name_consume(skb, sk.sk_family, sk.udp_from)
         return copied
     off: int = 0 if at is None else at[0]
     ulen = skb.len
@@ -470,7 +473,7 @@ def udp_close(sk: udp_sock, timeout: int) -> None:
 def udp_abort(sk: udp_sock, err: int) -> int:
     """net/ipv4/udp.c: fail every call on the socket with `err`."""
     sk.sk_err = err
-    sk.sk_error_report()
+    sk_error_report(sk)
     udp_disconnect(sk, 0)
     return 0
 

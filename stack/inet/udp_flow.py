@@ -2,7 +2,8 @@
 
 A flow (fastpath.inet.UdpFlow) is what udp_sendmsg's general path found out about plain datagrams to
 one address: route, headers, room. The socket keeps it in sk_tx_flow. It holds until the socket is
-connected or an option set, while the route is the one in sk_dst_cache and not obsolete.
+connected or an option set, while its route is not obsolete, and to the peer while that is the one
+in sk_dst_cache. A flow to another address leaves sk_dst_cache alone: that is the way to the peer.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ def udp_flow_to(sk: udp_sock, name: sockaddr | None) -> UdpFlow | None:
     flow = sk.sk_tx_flow
     if flow is None:
         return None
-    rt = sk.sk_dst_cache
-    if rt is not flow.dst or rt is None or rt.obsolete or sk.sk_err or sk.sk_shutdown:
+    rt: dst_entry = flow.dst
+    if rt.obsolete or sk.sk_err or sk.sk_shutdown:
         return None
     last = sk.udp_name
+    if last is None and rt is not sk.sk_dst_cache:
+        return None
     if name is last or name == last:
         return flow
     if (

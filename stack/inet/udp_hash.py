@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fastpath.inethash import InetHash
 from fastpath.inetkey import udp_rcv_is_to, udp_rcv_key
+from fastpath.intmap import IntMap
 from stack.core import snmp
-from stack.core.rows import row, state
+from stack.core.rows import FRESH, row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.inet.af_ops import InetKey, inet_af_ops, inet_rcv_saddr_equal, inet_sk_key
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 class udp_table:
     """struct udp_table: sockets of both families by local port, connected ones by `inet_sk_key`."""
 
-    ports: dict[int, list[udp_sock]] = row(make=dict)
-    connected: dict[InetKey, udp_sock] = row(make=dict)
+    ports: IntMap[udp_sock] = row(make=IntMap)
+    """The first of each port; `udp_port_next` leads on, in the order of binding."""
+    connected: InetHash[udp_sock] = row(make=InetHash)
     connected_changed: list[Callable[[], None]] = row(make=list)
     """Called when the first socket is connected, and when the last one is no more."""
 
@@ -47,9 +50,21 @@ class udp_sock(inet_sock):
     """Of the flow's family: who sends them."""
     udp_from: sockaddr | None = row()
     """Whom the last datagram that was read is from."""
+    udp_port_next: udp_sock | None = row(None, clone=FRESH)
+    """The next of those that share its port."""
 
 
 # --- ports and look-up -------------------------------------------------------------------
+
+
+def udp_port_socks(net: Net, port: int) -> list[udp_sock]:
+    """The sockets bound to a port, those who came first first."""
+    socks = []
+    sk: udp_sock | None = net.udp_table.ports.find(port)
+    while sk is not None:
+        socks.append(sk)
+        sk = sk.udp_port_next
+    return socks
 
 
 def udp_lib_lport_inuse(sk: udp_sock, others: list[udp_sock]) -> bool:
@@ -83,31 +98,39 @@ def udp_lib_get_port(sk: udp_sock, snum: int) -> int:
             port = low + (start + i) % span
             if port in reserved:
                 continue
-            others = ports.get(port)
-            if others is None or not udp_lib_lport_inuse(sk, others):
+            others = udp_port_socks(net, port)
+            if not udp_lib_lport_inuse(sk, others):
                 snum = port
                 break
         else:
             return 1
     else:
-        others = ports.get(snum)
-        if others is not None and udp_lib_lport_inuse(sk, others):
+        others = udp_port_socks(net, snum)
+        if udp_lib_lport_inuse(sk, others):
             return 1
     sk.inet_num = snum
-    ports.setdefault(snum, []).append(sk)
+    if others:
+        others[-1].udp_port_next = sk
+    else:
+        ports[snum] = sk
     return 0
 
 
 def udp_lib_unhash(sk: udp_sock) -> None:
     """net/ipv4/udp.c: give the port back."""
-    table = sk.net.udp_table
     udp_unhash4(sk)
-    bucket = table.ports.get(sk.inet_num)
-    if bucket is not None and sk in bucket:
-        bucket.remove(sk)
-        if not bucket:
-            del table.ports[sk.inet_num]
-        sk.inet_num = 0
+    ports = sk.net.udp_table.ports
+    others = udp_port_socks(sk.net, sk.inet_num)
+    if sk not in others:
+        return
+    if others[0] is not sk:
+        others[others.index(sk) - 1].udp_port_next = sk.udp_port_next
+    elif sk.udp_port_next is not None:
+        ports[sk.inet_num] = sk.udp_port_next
+    else:
+        del ports[sk.inet_num]
+    sk.udp_port_next = None
+    sk.inet_num = 0
 
 
 def connected_changed(net: Net) -> None:
@@ -178,11 +201,10 @@ def udp_lib_lookup_skb(net: Net, skb: sk_buff, family: int, port: int) -> udp_so
     """net/ipv{4,6}/udp.c (udp4_lib_lookup_skb): the sock a usual datagram to `port` belongs to."""
     table = net.udp_table
     if not table.connected:
-        bucket = table.ports.get(port)
-        if bucket is None:
+        sk: udp_sock | None = table.ports.find(port)
+        if sk is None:
             return None
-        sk: udp_sock = bucket[0]
-        if len(bucket) == 1 and not (
+        if sk.udp_port_next is None and not (
             sk.inet_daddr
             or sk.inet_dport
             or sk.sk_bound_dev_if
@@ -198,19 +220,18 @@ def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> udp_sock | None:
     """net/ipv{4,6}/udp.c (__udp4_lib_lookup): the sock a datagram belongs to, or None."""
     table = net.udp_table
     if table.connected:
-        sk: udp_sock | None = table.connected.get(key)
-        if sk is not None:
-            return sk
-    bucket = table.ports.get(key[4])
-    if bucket is None:
+        connected: udp_sock | None = table.connected.get(key)
+        if connected is not None:
+            return connected
+    sk: udp_sock | None = table.ports.find(key[4])
+    if sk is None:
         return None
-    if len(bucket) == 1:
-        sk = bucket[0]
+    if sk.udp_port_next is None:
         return sk if compute_score(sk, key, dif) >= 0 else None
     best: udp_sock | None = None
     badness = -1
     group: list[udp_sock] | None = None
-    for sk in bucket:
+    for sk in udp_port_socks(net, key[4]):
         score = compute_score(sk, key, dif)
         if score > badness:
             best, badness = sk, score

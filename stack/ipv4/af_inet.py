@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from fastpath.intmap import IntMap
 from stack.core.datagram import datagram_poll
 from stack.core.dev_receive import dev_add_pack
 from stack.core.eventpoll import eventpoll_net_ops
@@ -238,7 +239,7 @@ def ip_early_demux_init(net: Net) -> None:
         found = allowed_early_demux(net.inet_protos, allowed)
         if not net.udp_table.connected:
             found.pop(IPPROTO_UDP, None)
-        net.ipv4.early_demux = found
+        net.ipv4.early_demux = IntMap(found)
 
     follow_early_demux(net, allowed, choose)
     net.udp_table.connected_changed.append(choose)

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.errors import ArgumentError
+from fastpath.intmap import IntMap
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
-from stack.core.dst import RTAX_CC_ALGO
+from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
 from stack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_UP,
@@ -214,10 +215,10 @@ class fib_result:
 
 @state
 class fib_table:
-    """struct fib_table: per-length dicts; `lens` holds the lengths in use, longest first."""
+    """struct fib_table: a map for each length; `lens` holds the lengths in use, longest first."""
 
     tb_id: int
-    maps: list[dict[int, list[fib_alias]]] = row(make=lambda: [{} for _ in range(33)])
+    maps: list[IntMap[list[fib_alias]]] = row(make=lambda: [IntMap() for _ in range(33)])
     lens: list[int] = row(make=list)
     tb_num_default: int = row(0)
 
@@ -296,7 +297,7 @@ def fib_table_lookup(
 ) -> fib_result | int:
     """net/ipv4/fib_trie.c: the longest match, or a negative errno (-EAGAIN: nothing here)."""
     for plen in tb.lens:
-        bucket = tb.maps[plen].get(daddr & MASKS[plen])
+        bucket = tb.maps[plen].find(daddr & MASKS[plen])
         if bucket is None:
             continue
         for fa in bucket:
@@ -450,7 +451,7 @@ def fib_table_insert(
         raise OSError(errno.EINVAL, f"destination has bits outside its /{plen}")
     same = [
         fa
-        for fa in tb.maps[plen].get(dst, ())
+        for fa in tb.maps[plen].find(dst) or ()
         if fa.fa_tos == tos and fa.fa_info.fib_priority == info.fib_priority
     ]
     if same and replace:
@@ -480,7 +481,7 @@ def fib_table_delete(
     scope: int | None = None,
 ) -> None:
     """net/ipv4/fib_trie.c: remove the first route that fits. Raises: OSError ESRCH."""
-    for fa in tb.maps[plen].get(dst, ()):
+    for fa in tb.maps[plen].find(dst) or ():
         fi = fa.fa_info
         if (
             (rtype == RTN_UNSPEC or fa.fa_type == rtype)
@@ -598,7 +599,8 @@ def ip_route_add(
         nh = fib_nh(device, gw, 1, flags)  # type: ignore[arg-type]
         fib_check_nh(net, nh, scope)
         nhs.append(nh)
-    metrics = {k: v for k, v in (("mtu", mtu), ("advmss", advmss)) if v}
+    given = (("mtu", min(mtu, RTAX_MTU_MAX)), ("advmss", min(advmss, RTAX_ADVMSS_MAX)))
+    metrics = {k: v for k, v in given if v}
     if congctl:
         metrics[RTAX_CC_ALGO] = tcp_ca_get_key_by_name(net, congctl)
     info = fib_info(

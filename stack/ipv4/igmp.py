@@ -157,7 +157,7 @@ def ip_mc_join_group(sk: inet_sock, group: int, ifindex: int, mode: int = MCAST_
         raise OSError(errno.ENOBUFS, "igmp_max_memberships reached")
     sock_kmalloc(sk, IP_MC_SOCKLIST_BYTES)
     ml = ip_mc_socklist(group, ifindex, mode)
-    sk.mc_list.append(ml)
+    sk.mc_list = [*sk.mc_list, ml]
     ip_mc_change(dev.ip_ptr, group, None, _state(ml))
 
 

@@ -94,6 +94,7 @@ def ip_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> N
     curr_dev: net_device | None = None
     dev: net_device
     net: Net
+    skb: sk_buff
     sublist: list[sk_buff] = []
     for skb in skbs:
         dev = skb.dev
@@ -254,9 +255,11 @@ def ip_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> int:
     daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
     dev: net_device = skb.dev
     rt: rtable = skb.dst
-    if rt is None and plain == 2 and protocol in net.ipv4.early_demux and skb.sk is None:
-        net.ipv4.early_demux[protocol](skb)
-        rt = skb.dst
+    if rt is None and plain == 2 and skb.sk is None:
+        early_demux = net.ipv4.early_demux.find(protocol)
+        if early_demux is not None:
+            early_demux(skb)
+            rt = skb.dst
     if rt is None:
         reason = ip_route_input(skb, daddr, saddr, tos, dev)
         if reason:

@@ -28,6 +28,7 @@ from fastpath.skbuff import (
     skb_clone,
     skb_copy_bits,
     skb_cow_head,
+    skb_headroom,
     skb_pull,
     skb_push,
     skb_put_data,
@@ -80,7 +81,12 @@ from stack.core.uapi import (
 )
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import IPCORK_OPT, inet_sock, ip_options
+from stack.inet.inet_sock import (
+    IPCORK_OPT,
+    inet_cork_of,
+    inet_sock,
+    ip_options,
+)
 from stack.ipv4.fib import RTN_MULTICAST
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
@@ -468,7 +474,7 @@ def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
         else:
             ipext.OutBcastPkts += 1
             ipext.OutBcastOctets += size
-    if skb.headroom < dev.hard_header_len and not skb_cow_head(
+    if skb_headroom(skb) < dev.hard_header_len and not skb_cow_head(
         skb, dev.hard_header_len + dev.needed_headroom
     ):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
@@ -774,7 +780,7 @@ def ip_append_data(
         return 0
     queue = sk.sk_write_queue
     skb = queue.peek_tail()
-    cork = sk.cork
+    cork = inet_cork_of(sk)
     if skb is None:
         assert ipc is not None
         assert rt is not None
@@ -854,7 +860,7 @@ def ip_finish_skb(sk: inet_sock, fl4: flowi) -> sk_buff | None:
     skb = sk.sk_write_queue.dequeue()
     if skb is None:
         return None
-    return __ip_make_skb(sk, fl4, skb, sk.cork)
+    return __ip_make_skb(sk, fl4, skb, inet_cork_of(sk))
 
 
 def ip_make_skb(
@@ -947,7 +953,7 @@ def ip_push_pending_frames(
         return ip_send_skb(net, skb)
     assert fl4 is not None
     if skb is None:
-        cork = sk.cork
+        cork = inet_cork_of(sk)
         skb = ip_finish_skb(sk, fl4)
         if skb is None:
             return 0
@@ -970,7 +976,8 @@ def ip_cork_release(cork: inet_cork) -> None:
 def ip_flush_pending_frames(sk: inet_sock) -> None:
     """net/ipv4/ip_output.c: throw the collected datagram away."""
     sk.sk_write_queue.purge()
-    ip_cork_release(sk.cork)
+    if sk.cork is not None:
+        ip_cork_release(sk.cork)
 
 
 def ip_send_unicast_reply(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.inet import IpIdents
+from fastpath.intmap import IntMap
 from stack.core.rows import row, state
 from stack.ipv4.sysctl_names import FORWARDING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from stack.inet.inet_fragment import fqdir
     from stack.inet.inet_sock import inet_sock
     from stack.ipv4.devinet import in_device
+    from stack.ipv4.fib import fib_alias
     from stack.ipv4.ip_fragment import ipq
     from stack.ipv4.route import fib_nh_exception, rtable
     from stack.net import Net
@@ -42,15 +44,15 @@ class netns_ipv4:
     net: Net
     steps: ipv4_steps
     rt_cache_out: dict[tuple[int, ...], rtable] = row(make=dict)
-    rth_input: dict[int, rtable] = row(make=dict)
-    rth_checked: dict[int, rtable] = row(make=dict)
+    rth_input: IntMap[rtable] = row(make=IntMap)
+    rth_checked: IntMap[rtable] = row(make=IntMap)
     """By rth_key: input routes of our addresses; here where sources need a closer look."""
     rth_forwards: bool = row(False)
     """Some next hop keeps a route that packets are forwarded by."""
-    own_addresses: dict[int, Any] = row(make=dict)
+    own_addresses: IntMap[list[fib_alias]] = row(make=IntMap)
     rt_by_daddr: dict[int, list[tuple[int, ...]]] = row(make=dict)
     rt_genid: int = row(0)
-    early_demux: dict[int, Callable[[sk_buff], object]] = row(make=dict)
+    early_demux: IntMap[Callable[[sk_buff], object]] = row(make=IntMap)
     """By protocol; what the sysctls *_early_demux leave of inet_protos."""
     fnhe: dict[int, fib_nh_exception] = row(make=dict)
     in_martian_src: int = row(0)

@@ -19,6 +19,7 @@ from stack.core.sock import (
     release_sock,
     sk_dst_check,
     sk_dst_set,
+    sk_error_report,
 )
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
@@ -242,7 +243,7 @@ def ping_err(skb: sk_buff, offset: int, info: int) -> None:
     else:
         ip_icmp_error(sk, skb, err, 0, info, offset)
     sk.sk_err = err
-    sk.sk_error_report()
+    sk_error_report(sk)
 
 
 def icmp_err(skb: sk_buff, info: int) -> int:

@@ -30,6 +30,7 @@ from stack.core.sock import (
     release_sock,
     sk_common_release,
     sk_dst_reset,
+    sk_error_report,
     sock_alloc_send_skb,
 )
 from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_len, sockaddr
@@ -186,7 +187,7 @@ def raw_err(sk: raw_sock, skb: sk_buff, info: int) -> None:
         ip_icmp_error(sk, skb, err, 0, info, 0 if sk.hdrincl else iphdr_at(skb, 0).ihl * 4)
     if sk.recverr or harderr:
         sk.sk_err = err
-        sk.sk_error_report()
+        sk_error_report(sk)
 
 
 # --- sending -----------------------------------------------------------------------------

@@ -148,12 +148,12 @@ def ip_dst_mtu_maybe_forward(dst: rtable, forwarding: bool) -> int:
         pmtu = dst.rt_pmtu
         if pmtu and net.clock.now_ns() < dst.expires:
             return pmtu
-    mtu = dst.metrics.get("mtu") if dst.metrics else 0
+    mtu: int = dst.metrics.get("mtu", 0) if dst.metrics else 0
     if not mtu:
         mtu = dst.dev.mtu
         if dst.rt_mtu_locked and dst.rt_uses_gateway and mtu > 576:
             mtu = 576
-    return min(mtu, IP_MAX_MTU)
+    return mtu if mtu < IP_MAX_MTU else IP_MAX_MTU
 
 
 def ipv4_default_advmss(dst: rtable) -> int:
@@ -255,6 +255,36 @@ def rt_bind_exception(rt: rtable, fnhe: fib_nh_exception) -> None:
 # --- output --------------------------------------------------------------------------------
 
 
+def flowi4_init_output(
+    fl4: flowi,
+    oif: int,
+    mark: int,
+    tos: int,
+    scope: int,
+    proto: int,
+    flags: int,
+    daddr: int,
+    saddr: int,
+    dport: int,
+    sport: int,
+) -> None:
+    """include/net/flow.h: make `fl4` the question of a sender, whatever it was before."""
+    fl4.family = AF_INET
+    fl4.flowi_oif = oif
+    fl4.flowi_mark = mark
+    fl4.flowi_tos = tos
+    fl4.flowi_scope = scope
+    fl4.flowi_proto = proto
+    fl4.flowi_flags = flags
+    fl4.daddr = daddr
+    fl4.saddr = saddr
+    fl4.fl_dport = dport
+    fl4.fl_sport = sport
+    fl4.flowlabel = 0
+    fl4.flowi_iif = 0
+    fl4.ident = -1
+
+
 def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> rtable:
     """net/ipv4/route.c: the route of a flow; fills fl4.saddr and fl4.flowi_oif.
 
@@ -270,7 +300,7 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
     )
     if sk is not None and net.security is not None:
         security_sk_classify_flow(sk, fl4)
-    rt = net.ipv4.rt_cache_out.get(key)
+    rt: rtable | None = net.ipv4.rt_cache_out.get(key)
     if net.xfrm.policy[XFRM_POLICY_OUT]:
         return ip_route_output_policed(net, fl4, rt, key)
     if rt is None:
@@ -320,19 +350,18 @@ def ip_route_output_ports(
     oif: int,
 ) -> rtable:
     """include/net/route.h: fill `fl4` and look it up."""
-    flowi.__init__(
+    flowi4_init_output(
         fl4,
-        AF_INET,
+        oif,
+        sk.sk_mark if sk is not None else 0,
+        tos & IPTOS_RT_MASK,
+        ip_sock_rt_scope(sk) if sk is not None else RT_SCOPE_UNIVERSE,
+        proto,
+        inet_sk_flowi_flags(sk) if sk is not None else 0,
         daddr,
         saddr,
-        oif,
-        tos & IPTOS_RT_MASK,
-        proto,
         dport,
         sport,
-        inet_sk_flowi_flags(sk) if sk is not None else 0,
-        sk.sk_mark if sk is not None else 0,
-        ip_sock_rt_scope(sk) if sk is not None else RT_SCOPE_UNIVERSE,
     )
     return ip_route_output_flow(net, fl4, sk)
 
@@ -512,19 +541,18 @@ def ip_route_connect_init(
     sk: inet_sock,
 ) -> None:
     """include/net/route.h: the flow of a connect."""
-    flowi.__init__(
+    flowi4_init_output(
         fl4,
-        AF_INET,
+        oif,
+        sk.sk_mark,
+        sk.tos & IPTOS_RT_MASK,
+        ip_sock_rt_scope(sk),
+        protocol,
+        inet_sk_flowi_flags(sk),
         dst,
         src,
-        oif,
-        sk.tos & IPTOS_RT_MASK,
-        protocol,
         dport,
         sport,
-        inet_sk_flowi_flags(sk),
-        sk.sk_mark,
-        ip_sock_rt_scope(sk),
     )
 
 

@@ -72,6 +72,7 @@ from stack.ipv4.route import (
 )
 
 if TYPE_CHECKING:
+    from fastpath.intmap import IntMap
     from stack.core.sock import sock
     from stack.ipv4.route import rtable
     from stack.net import Net
@@ -94,7 +95,7 @@ def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_devi
 def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: ip_route_input past the usual packet."""
     if dev.flags & IFF_LOOPBACK and 0 < saddr >> 24 < 224:  # from ourselves: any of our addresses
-        rt = dev.net.ipv4.rth_checked.get(rth_key(daddr, tos, dev.ifindex))
+        rt = dev.net.ipv4.rth_checked.find(rth_key(daddr, tos, dev.ifindex))
         if rt is not None:
             skb.dst = rt
             return 0
@@ -203,7 +204,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
     usual = rtype == RTN_LOCAL and source_is_usual(dev, in_dev)
     cache = ipv4.rth_input if usual else ipv4.rth_checked
     key = rth_key(daddr, tos, dev.ifindex)
-    rt = cache.get(key)
+    rt = cache.find(key)
     if rt is None:
         rt = rt_dst_alloc(net.loopback_dev, flags, rtype)
         rt.output = ip_rt_bug
@@ -224,7 +225,7 @@ def source_is_usual(dev: net_device, in_dev: in_device) -> bool:
     return all(plen == 32 or not _foreign_local(local.maps[plen]) for plen in local.lens)
 
 
-def _foreign_local(routes: dict[int, list[fib_alias]]) -> bool:
+def _foreign_local(routes: IntMap[list[fib_alias]]) -> bool:
     """Somebody made whole networks other than 127.0.0.0/8 local."""
     return any(not ipv4_is_loopback(dst) for dst in routes)
 

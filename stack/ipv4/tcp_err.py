@@ -62,7 +62,7 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
     seq = int.from_bytes(skb_copy_bits(skb, off + 4, 4), "big")
     icmph = icmp_header(skb)
     kind, code = icmph.type, icmph.code
-    sk = __inet_lookup_established(net.tcp_hashinfo, inet_err_key(skb, 0, off), skb.skb_iif)
+    sk = __inet_lookup_established(net.tcp_hashinfo, None, inet_err_key(skb, 0, off), skb.skb_iif)
     if sk is None:
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT

@@ -96,11 +96,13 @@ from stack.inet.tcp_timewait import (
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.datagram import check_sockaddr
+from stack.ipv4.fib import RT_SCOPE_UNIVERSE
 from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
     RTCF_BROADCAST,
     RTCF_MULTICAST,
+    flowi4_init_output,
     ip_route_connect,
     ip_route_newports,
     ip_route_output_flow,
@@ -179,7 +181,7 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     except OSError:
         tcp_connect_failed(sk)
         raise
-    sk.cork.fl4 = fl4
+    sk.inet_fl = fl4
     sk.sk_gso_type = SKB_GSO_TCPV4
     sk_setup_caps(sk, rt)
     if not sk.write_seq:
@@ -206,7 +208,7 @@ def inet_sk_rebuild_header(sk: tcp_sock) -> int:
 def tcp_v4_rebuild_route(sk: tcp_sock) -> dst_entry | None:
     """A fresh route to the peer, cached; None when there is none."""
     fl4: flowi = flowi(AF_INET)
-    sk.cork.fl4 = fl4
+    sk.inet_fl = fl4
     daddr = sk.inet_daddr
     if sk.inet_opt is not None and sk.inet_opt.srr:
         daddr = sk.inet_opt.faddr
@@ -248,17 +250,19 @@ def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry
 
 def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> dst_entry | None:
     """net/ipv4/inet_connection_sock.c"""
-    fl4 = flowi(
-        AF_INET,
+    fl4: flowi = flowi(AF_INET)
+    flowi4_init_output(
+        fl4,
+        sk.sk_bound_dev_if,
+        req.sk_mark,
+        sk.tos & 0x1C,
+        RT_SCOPE_UNIVERSE,
+        IPPROTO_TCP,
+        0,
         req.inet_daddr,
         req.inet_rcv_saddr,
-        sk.sk_bound_dev_if,
-        sk.tos & 0x1C,
-        IPPROTO_TCP,
         req.inet_dport,
         req.inet_num,
-        0,
-        req.sk_mark,
     )
     try:
         return ip_route_output_flow(sk.net, fl4, sk)
@@ -355,7 +359,7 @@ def tcp_v4_syn_recv_sock(
     newsk.synack_req = req
     inet_sk_rx_dst_set(newsk, skb)
     fl4: flowi = flowi(AF_INET)
-    newsk.cork.fl4 = fl4
+    newsk.inet_fl = fl4
     fl4.daddr, fl4.saddr = req.inet_daddr, req.inet_rcv_saddr
     sk_setup_caps(newsk, dst)
     tcp_ca_openreq_child(newsk, dst)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import icmp_hdr, iphdr_at, udp4_send_check, udp_push, udphdr_at
 from fastpath.inet import UdpFlow
-from fastpath.inetkey import inet_key, udp_rcv_port
+from fastpath.inetkey import udp_rcv_port
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     kfree_skb,
@@ -27,6 +27,7 @@ from stack.core.sock import (
     release_sock,
     sk_dst_check,
     sk_dst_set,
+    sk_error_report,
     sock_wfree,
 )
 from stack.core.sockaddr import sockaddr
@@ -50,7 +51,10 @@ from stack.inet.af_ops import af_ops_of
 from stack.inet.datagram import udp_disconnect
 from stack.inet.early_demux import sk_rx_dst_of
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import inet_cork
+from stack.inet.inet_sock import (
+    inet_cork,
+    inet_cork_of,
+)
 from stack.inet.protocol import net_protocol
 from stack.inet.udp import (
     UDP_HLEN,
@@ -253,7 +257,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
             made = udp_make_flow(sk, fl4, rt, ipc, name)
             if made is not None and udp_flow_takes(sk, made, length):
                 return udp_send_flow(sk, made, msg, length)
-        cork = sk.cork
+        cork = inet_cork_of(sk)
         skb = ip_make_skb(sk, fl4, ip_generic_getfrag, msg, ulen, UDP_HLEN, ipc, rt, cork, flags)
         if skb is None:
             return length
@@ -316,7 +320,7 @@ def udp_make_flow(
         small=sk.net.skb_small_head,
         mtu=dev.mtu,  # a new one makes the route obsolete
     )
-    if sk.sk_dst_cache is not rt:
+    if name is None and sk.sk_dst_cache is not rt:
         sk_dst_set(sk, rt)
     sk.sk_tx_flow = flow
     sk.udp_flow_af = af_ops_of[AF_INET]
@@ -370,7 +374,7 @@ def udp_append(
     try:
         first = rt is not None
         if not first:
-            fl4 = sk.cork.fl4
+            fl4 = inet_cork_of(sk).fl4
         assert fl4 is not None
         ulen = length + (UDP_HLEN if first else 0)
         try:
@@ -432,13 +436,14 @@ def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
 
 def udp_push_pending_frames(sk: udp_sock) -> int:
     """net/ipv4/udp.c: send the corked datagram. 0 or a negative errno."""
-    fl4 = sk.cork.fl4
+    cork = inet_cork_of(sk)
+    fl4 = cork.fl4
     assert fl4 is not None
     skb = ip_finish_skb(sk, fl4)
     err = 0
     if skb is not None:
-        err = udp_send_skb(skb, fl4, sk.cork)
-        sk.cork.clear()
+        err = udp_send_skb(skb, fl4, cork)
+        cork.clear()
     sk.len = 0
     sk.pending = 0
     return err
@@ -514,7 +519,7 @@ def udp_err(skb: sk_buff, info: int) -> int:
     else:
         ip_icmp_error(sk, skb, err, uh.dest, info, hlen + UDP_HLEN)
     sk.sk_err = err
-    sk.sk_error_report()
+    sk_error_report(sk)
     return 0
 
 
@@ -580,7 +585,7 @@ udp_prot = proto(
 def udp_v4_early_demux(skb: sk_buff) -> None:
     """net/ipv4/udp.c: a datagram for a connected socket needs no route of its own. Borrows skb."""
     try:
-        sk = skb.dev.net.udp_table.connected.get(inet_key(skb))
+        sk = skb.dev.net.udp_table.connected.find_skb(skb)
     except IndexError:  # udp_rcv says what is wrong with it
         return
     if sk is None:

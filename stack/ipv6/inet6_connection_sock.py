@@ -101,7 +101,7 @@ def inet6_csk_xmit(sk: tcp_sock, skb: sk_buff, fl: flowi | None) -> int:
     skb.dst = dst
     if fl is None or fl.daddr != sk.inet_daddr:
         fl = inet6_csk_flow(sk)
-        sk.cork.fl4 = fl
+        sk.inet_fl = fl
         fl.daddr = sk.inet_daddr  # ip6_xmit puts the first hop of a routing header in its place
     np: ipv6_pinfo | None = sk.pinet6
     opt = None

@@ -28,6 +28,7 @@ from stack.core.uapi import (
 )
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_cork_of
 from stack.ipv4.ip_output import ip_generic_getfrag
 from stack.ipv6.ip6_output import (
     IPV6_HLEN,
@@ -254,7 +255,7 @@ def ip6_append_data(
     assert np is not None
     queue = sk.sk_write_queue
     skb = queue.peek_tail()
-    cork, v6_cork = sk.cork, np.cork
+    cork, v6_cork = inet_cork_of(sk), np.cork
     if skb is None:
         ip6_setup_cork(sk, cork, v6_cork, ipc6, rt, fl6)
         skb = __ip6_append_data(
@@ -349,7 +350,7 @@ def ip6_push_pending_frames(
         if skb is None:
             return 0
     try:
-        ip6_finish_header(sk, fl6, skb, cork or sk.cork, v6_cork or np.cork)
+        ip6_finish_header(sk, fl6, skb, cork or inet_cork_of(sk), v6_cork or np.cork)
     finally:
         if corked:
             ip6_cork_release(sk)
@@ -359,7 +360,7 @@ def ip6_push_pending_frames(
 def ip6_finish_skb(sk: inet_sock) -> sk_buff | None:
     """include/net/ipv6.h: take the collected datagram out of sk_write_queue; None when empty."""
     skb = sk.sk_write_queue.dequeue()
-    return None if skb is None else __ip6_make_skb(sk, skb, sk.cork)
+    return None if skb is None else __ip6_make_skb(sk, skb, inet_cork_of(sk))
 
 
 def ip6_cork_release(sk: inet_sock) -> None:
@@ -367,8 +368,9 @@ def ip6_cork_release(sk: inet_sock) -> None:
     np = sk.pinet6
     assert np is not None
     np.cork.opt = None
-    sk.cork.base_dst = None
-    sk.cork.fl4 = None
+    if sk.cork is not None:
+        sk.cork.base_dst = None
+        sk.cork.fl4 = None
 
 
 def ip6_flush_pending_frames(sk: inet_sock) -> None:

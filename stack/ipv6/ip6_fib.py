@@ -271,7 +271,7 @@ def rt6_select(net: Net, leaf: list[fib6_info], oif: int, strict: int) -> fib6_i
     best = None
     top = -1
     metric = leaf[0].fib6_metric
-    now = net.now()
+    now = net.clock.now_ns()
     probe = strict & RT6_LOOKUP_F_REACHABLE
     for f6i in leaf:
         if f6i.fib6_metric != metric and best is not None:
@@ -448,7 +448,7 @@ def fib6_start_gc(net: Net) -> None:
     """net/ipv6/ip6_fib.c: look for what expired, gc_interval from now."""
     timer = net.ipv6.fib6.gc_timer
     if not timer.pending:
-        mod_timer(timer, net.now() + net.ipv6.sysctl.ip6_rt_gc_interval * 1_000_000_000)
+        mod_timer(timer, net.clock.now_ns() + net.ipv6.sysctl.ip6_rt_gc_interval * 1_000_000_000)
 
 
 def fib6_gc_timer_cb(timer: timer_list) -> None:
@@ -458,7 +458,7 @@ def fib6_gc_timer_cb(timer: timer_list) -> None:
 
 def fib6_run_gc(net: Net) -> None:
     """net/ipv6/ip6_fib.c: remove expired routes and exceptions; again later if any are left."""
-    now = net.now()
+    now = net.clock.now_ns()
     more = False
     for tb in net.ipv6.fib6.tables.values():
         for rt in tuple(tb.routes()):

@@ -17,6 +17,7 @@ from fastpath.skbuff import (
     sk_buff,
     skb_clone,
     skb_cow_head,
+    skb_headroom,
     skb_pull,
     skb_push,
 )
@@ -281,7 +282,7 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
         if daddr >> 120 == 0xFF and not ip6_mc_finish(net, sk, skb, daddr):
             return 0
     mib.OutOctets += skb.len
-    if skb.headroom < dev.hard_header_len and not skb_cow_head(
+    if skb_headroom(skb) < dev.hard_header_len and not skb_cow_head(
         skb, dev.hard_header_len + dev.needed_headroom
     ):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)

@@ -9,7 +9,7 @@ from fastpath.hdr6 import icmp6_hdr, icmp6_push
 from fastpath.skbuff import sk_buff, skb_copy_bits
 from stack.core.iov import msghdr
 from stack.core.proto import proto
-from stack.core.sock import lock_sock, os_error, release_sock
+from stack.core.sock import lock_sock, os_error, release_sock, sk_error_report
 from stack.core.sockaddr import SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT, MSG_OOB
@@ -193,7 +193,7 @@ def ping_v6_err(skb: sk_buff, kind: int, code: int, offset: int, info: int) -> N
     else:
         ipv6_icmp_error(sk, skb, err, 0, info, kind, code, offset)
     sk.sk_err = err
-    sk.sk_error_report()
+    sk_error_report(sk)
 
 
 def ping_v6_err_of(skb: sk_buff, offset: int, info: int) -> None:

@@ -36,6 +36,7 @@ from stack.core.sock import (
     release_sock,
     sk_common_release,
     sk_dst_reset,
+    sk_error_report,
     sock_alloc_send_skb,
 )
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
@@ -184,7 +185,7 @@ def rawv6_err(sk: raw6_sock, skb: sk_buff, kind: int, code: int, offset: int, in
         ipv6_icmp_error(sk, skb, err, 0, info, kind, code, 0 if sk.hdrincl else offset)
     if np.recverr or harderr:
         sk.sk_err = err
-        sk.sk_error_report()
+        sk_error_report(sk)
 
 
 def rawv6_icmp_error(

@@ -72,7 +72,7 @@ def rt6_find_cached_rt(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info | None
     if ex is None:
         return None
     rt = ex.rt6i
-    if rt.expires and net.now() >= rt.expires:
+    if rt.expires and net.clock.now_ns() >= rt.expires:
         rt.kill()
         del f6i.fib6_nh.exceptions[daddr]
         net.ipv6.rt6_exceptions -= 1

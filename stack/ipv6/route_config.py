@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.errors import ArgumentError
 from stack.core.dev import dev_named
-from stack.core.dst import RTAX_CC_ALGO
+from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
@@ -132,7 +132,11 @@ def ip6_route_add(
         raise OSError(errno.EINVAL, f"{src} is not an address of this host")
     metrics = {
         name: value
-        for name, value in (("mtu", mtu), ("advmss", advmss), ("hoplimit", hoplimit))
+        for name, value in (
+            ("mtu", min(mtu, RTAX_MTU_MAX)),
+            ("advmss", min(advmss, RTAX_ADVMSS_MAX)),
+            ("hoplimit", hoplimit),
+        )
         if value
     }
     if congctl:

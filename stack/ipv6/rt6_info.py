@@ -201,7 +201,7 @@ def ip6_dst_check(dst: rt6_info, cookie: int) -> rt6_info | None:
     """net/ipv6/route.c: obsolete and expired routes are looked up again."""
     if dst.obsolete == DST_OBSOLETE_KILL:
         return None
-    if dst.expires and dst.net.now() >= dst.expires:
+    if dst.expires and dst.net.clock.now_ns() >= dst.expires:
         return None
     return dst
 

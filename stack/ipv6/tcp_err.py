@@ -43,7 +43,7 @@ def tcp_v6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
         return 0
     seq = int.from_bytes(skb_copy_bits(skb, offset + 4, 4), "big")
     key = inet_err_key(skb, 0, offset)
-    sk = __inet_lookup_established(net.tcp_hashinfo, key, skb.skb_iif)
+    sk = __inet_lookup_established(net.tcp_hashinfo, None, key, skb.skb_iif)
     if sk is None:
         net.mib.icmp6.InErrors += 1
         return -errno.ENOENT

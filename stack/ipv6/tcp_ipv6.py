@@ -220,7 +220,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
         tcp_connect_failed(sk)
         raise
     fl6 = inet6_csk_flow(sk)
-    sk.cork.fl4 = fl6
+    sk.inet_fl = fl6
     fl6.daddr = daddr
     if not sk.write_seq:
         sk.write_seq = secure_tcp_seq(net, sk.inet_saddr, daddr, sk.inet_sport, dport)
@@ -390,7 +390,7 @@ def tcp_v6_syn_recv_sock(
         np.mcast_oif = skb.skb_iif
         np.mcast_hops = ipv6_hdr(skb).hop_limit
     fl6: flowi = inet6_csk_flow(newsk)
-    newsk.cork.fl4 = fl6
+    newsk.inet_fl = fl6
     fl6.daddr = req.inet_daddr
     sk_setup_caps(newsk, dst)
     tcp_ca_openreq_child(newsk, dst)

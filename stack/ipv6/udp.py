@@ -24,6 +24,7 @@ from stack.core.sock import (
     lock_sock,
     release_sock,
     sk_dst_set,
+    sk_error_report,
     sock_wfree,
 )
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
@@ -40,6 +41,7 @@ from stack.core.uapi import (
 from stack.inet.af_ops import af_ops_of
 from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_cork_of
 from stack.inet.udp import (
     UDP_HLEN,
     __udp_cmsg_send,
@@ -286,7 +288,7 @@ def udpv6_send_one(
     sk: udp_sock, msg: msghdr, length: int, ipc6: ipcm6_cookie, fl6: flowi, rt: rt6_info
 ) -> int:
     """udpv6_sendmsg's lockless path: one datagram, made and sent."""
-    cork, v6_cork = sk.cork, inet6_cork()
+    cork, v6_cork = inet_cork_of(sk), inet6_cork()
     flags = msg.msg_flags
     ulen = length + UDP_HLEN
     skb = ip6_make_skb(
@@ -317,7 +319,7 @@ def udpv6_make_flow(
     ):
         return None
     net = sk.net
-    if sk.sk_dst_cache is not rt:
+    if name is None and sk.sk_dst_cache is not rt:
         sk_dst_set(sk, rt)
     sk.udp_name = name
     sk.udp_flow_af = af_ops_of[AF_INET6]
@@ -368,7 +370,7 @@ def udpv6_append(
             finally:
                 lock_sock(sk)
         if fl6 is None:
-            fl6 = sk.cork.fl4
+            fl6 = inet_cork_of(sk).fl4
         assert fl6 is not None
         ulen = length + (UDP_HLEN if first else 0)
         try:
@@ -405,7 +407,7 @@ def udp_v6_send_skb(skb: sk_buff, sk: udp_sock, fl6: flowi, v6_cork: inet6_cork)
 
     0 or a negative errno. Takes ownership of skb.
     """
-    cork = sk.cork
+    cork = inet_cork_of(sk)
     gso_size = cork.gso_size
     if gso_size and skb.len > gso_size:
         iplen = 40 + (v6_cork.opt.tot_len if v6_cork.opt is not None else 0)
@@ -422,13 +424,14 @@ def udp_v6_send_skb(skb: sk_buff, sk: udp_sock, fl6: flowi, v6_cork: inet6_cork)
 def udp_v6_push_pending_frames(sk: udp_sock) -> int:
     """net/ipv6/udp.c: send the corked datagram. 0 or a negative errno."""
     np = np_of(sk)
-    fl6 = sk.cork.fl4
+    cork = inet_cork_of(sk)
+    fl6 = cork.fl4
     assert fl6 is not None
     skb = ip6_finish_skb(sk)
     err = 0
     if skb is not None:
         err = udp_v6_send_skb(skb, sk, fl6, np.cork)
-        sk.cork.clear()
+        cork.clear()
         np.cork.opt = None
     sk.len = 0
     sk.pending = 0
@@ -498,7 +501,7 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
     else:
         ipv6_icmp_error(sk, skb, err, key[2], info, kind, code, offset + UDP_HLEN)
     sk.sk_err = err
-    sk.sk_error_report()
+    sk_error_report(sk)
     return 0
 
 

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.hdr import ip_hdr, ipv6_hdr
-from fastpath.skbuff import sk_buff, skb_cow_head
+from fastpath.skbuff import sk_buff, skb_cow_head, skb_headroom
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
@@ -41,7 +41,7 @@ def _reroute4(net: Net, sk: sock | None, skb: sk_buff) -> int:
         return -(exc.errno or errno.EHOSTUNREACH)
     skb.dst = rt
     dev = rt.dev
-    if skb.headroom < dev.hard_header_len and not skb_cow_head(
+    if skb_headroom(skb) < dev.hard_header_len and not skb_cow_head(
         skb, dev.hard_header_len + dev.needed_headroom
     ):
         return -errno.ENOMEM

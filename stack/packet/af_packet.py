@@ -56,6 +56,8 @@ from stack.core.sock import (
     lock_sock,
     os_error,
     release_sock,
+    sk_data_ready,
+    sk_error_report,
     skb_set_owner_r,
     sock_alloc_send_skb,
 )
@@ -126,7 +128,7 @@ def packet_down(sk: packet_sock) -> None:
     """The socket's interface is down: ENETDOWN for who reads or writes next."""
     sk.sk_err = errno.ENETDOWN
     if not sk.sk_flags & SOCK_DEAD:
-        sk.sk_error_report()
+        sk_error_report(sk)
 
 
 def packet_do_bind(sk: packet_sock, ifindex: int, proto: int) -> int:
@@ -222,7 +224,7 @@ def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_dev
     skb.dst = None
     sk.tp_packets += 1
     sk.sk_receive_queue.queue_tail(skb)
-    sk.sk_data_ready()
+    sk_data_ready(sk)
     return 0
 
 

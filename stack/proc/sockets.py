@@ -17,6 +17,7 @@ from stack.inet.inet_connection_sock import (
 )
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_sock import M32, TCP_INFINITE_SSTHRESH, tcp_sock
+from stack.inet.udp_hash import udp_port_socks
 from stack.proc.text import TICK_NS, le_word, le_words, text
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def tcp_sockets(net: Net) -> Iterator[AnyTcp]:
 def udp_sockets(net: Net) -> Iterator[inet_sock]:
     """The UDP sockets by port."""
     for port in sorted(net.udp_table.ports):
-        yield from net.udp_table.ports[port]
+        yield from udp_port_socks(net, port)
 
 
 def raw_sockets(net: Net) -> Iterator[inet_sock]:

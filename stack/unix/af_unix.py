@@ -20,7 +20,9 @@ from stack.core.sock import (
     os_error,
     raise_sock_error,
     sk_alloc,
+    sk_data_ready,
     sk_free,
+    sk_state_change,
     sk_wake_async,
     sock_graft,
     sock_init_data,
@@ -158,10 +160,10 @@ def unix_release_sock(sk: unix_sock, embrion: bool) -> None:
             skpair.sk_shutdown = SHUTDOWN_MASK
             if skb is not None or embrion:
                 skpair.sk_err = errno.ECONNRESET
-            skpair.sk_state_change()
+            sk_state_change(skpair)
             sk_wake_async(skpair, SOCK_WAKE_WAITD, POLL_HUP)
         unix_dgram_peer_wake_disconnect(sk, skpair)
-    sk.sk_state_change()
+    sk_state_change(sk)
     while True:
         message: sk_buff | None = sk.sk_receive_queue.dequeue()
         if message is None:
@@ -253,7 +255,7 @@ def unix_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, fla
     sk.sk_state = TCP_ESTABLISHED
     sk.peer = newsk
     other.sk_receive_queue.queue_tail(skb)
-    other.sk_data_ready()
+    sk_data_ready(other)
     return 0
 
 
@@ -318,14 +320,14 @@ def unix_shutdown(sock: socket, mode: int) -> int:
     sk: unix_sock = sock.sk
     sk.sk_shutdown |= mode
     other: unix_sock | None = sk.peer
-    sk.sk_state_change()
+    sk_state_change(sk)
     unix_wake_peers(sk)
     if other is not None and sk.sk_type in (SOCK_STREAM, SOCK_SEQPACKET):
         if mode & RCV_SHUTDOWN:
             other.sk_shutdown |= SEND_SHUTDOWN
         if mode & SEND_SHUTDOWN:
             other.sk_shutdown |= RCV_SHUTDOWN
-        other.sk_state_change()
+        sk_state_change(other)
         if mode == SHUTDOWN_MASK:
             sk_wake_async(other, SOCK_WAKE_WAITD, POLL_HUP)
         elif mode & SEND_SHUTDOWN:

@@ -16,6 +16,8 @@ from stack.core.sock import (
     SOCK_RCVTSTAMP,
     os_error,
     raise_sock_error,
+    sk_data_ready,
+    sk_error_report,
     sk_filter,
 )
 from stack.core.sockaddr import NO_NAME, SA_FAMILY_LEN, need_sa_len, sockaddr_un
@@ -68,7 +70,7 @@ def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:
     unix_wake_peers(sk)
     if not other.sk_flags & SOCK_DEAD and other.peer is sk:
         other.sk_err = errno.ECONNRESET
-        other.sk_error_report()
+        sk_error_report(other)
 
 
 def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int) -> int:
@@ -206,7 +208,7 @@ def unix_dgram_queue(
     if scm is not None:
         unix_update_graph(other)
     other.sk_receive_queue.queue_tail(skb)
-    other.sk_data_ready()
+    sk_data_ready(other)
     return True
 
 

@@ -11,7 +11,7 @@ import errno
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie
-from stack.core.sock import SOCK_DEAD, SOCK_URGINLINE, sk_send_sigurg
+from stack.core.sock import SOCK_DEAD, SOCK_URGINLINE, sk_data_ready, sk_send_sigurg
 from stack.core.uapi import MSG_DONTWAIT, MSG_OOB, MSG_PEEK, RCV_SHUTDOWN
 from stack.unix.unix_scm import unix_maybe_add_creds, unix_scm_to_skb, unix_update_graph
 from stack.unix.unix_skb import sock_alloc_send_pskb
@@ -37,7 +37,7 @@ def queue_oob(
     other.oob_skb = skb
     other.sk_receive_queue.queue_tail(skb)
     sk_send_sigurg(other)
-    other.sk_data_ready()
+    sk_data_ready(other)
 
 
 def unix_stream_recv_urg(sk: unix_sock, msg: msghdr, size: int, flags: int) -> int:

@@ -68,7 +68,7 @@ class unix_sock(sock):
     sk_peer_uid: int = row(NO_ID, clone=FRESH)
     sk_peer_gid: int = row(NO_ID, clone=FRESH)
 
-    peer_wait: wait_queue_head = row(of=lambda sk: wait_queue_head(sk.net.clock), clone=FRESH)
+    peer_wait: wait_queue_head = row(of=lambda sk: wait_queue_head(sk.net.wake_clock), clone=FRESH)
     """Who waits for room in its receive queue."""
     peer_sleepers: int = row(0, clone=FRESH)
     peer_wake: unix_peer_wake | None = row(None, clone=FRESH)

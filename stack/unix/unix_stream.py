@@ -12,6 +12,7 @@ from stack.core.sock import (
     SOCK_DEAD,
     SOCK_PASSCRED,
     raise_sock_error,
+    sk_data_ready,
     wait_event,
 )
 from stack.core.sockaddr import NO_NAME
@@ -130,7 +131,7 @@ def unix_stream_queue(
     if scm is not None and send_fds:
         unix_update_graph(other)
     other.sk_receive_queue.queue_tail(skb)
-    other.sk_data_ready()
+    sk_data_ready(other)
 
 
 def unix_pipe_error() -> OSError:

@@ -17,6 +17,7 @@ from stack.core.sock import (
     os_error,
     raise_sock_error,
     release_sock,
+    sk_data_ready,
     sk_free,
     sk_wait_event,
     sock_orphan,
@@ -163,7 +164,7 @@ def xtp_dgram_acked(
         timeo = sk_wait_event(sk, timeo, xtp_dgram_room, len(data))
         raise_sock_error(sk)
     net = sk.net
-    now = net.now()
+    now = net.clock.now_ns()
     ctx = xtp_context(xtp_new_key(net), True, first, XTP_SERVICE_ACKED_DATAGRAM)
     ctx.mss = XTP_MAX_DATAGRAM
     assoc = xtp_new_assoc(sk, ctx, saddr, daddr)
@@ -179,7 +180,7 @@ def xtp_dgram_acked(
         return
     sk_wait_event(sk, timeo, xtp_dgram_over, assoc)
     if ctx.state != XTP_CLOSED:
-        xtp_abort(ctx, errno.EAGAIN, net.now())
+        xtp_abort(ctx, errno.EAGAIN, net.clock.now_ns())
         xtp_push(assoc)
         raise BlockingIOError(errno.EAGAIN, "SO_SNDTIMEO is over and nothing was acknowledged")
     if ctx.err:
@@ -218,13 +219,13 @@ def xtp_dgram_rcv(sk: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -> None
     if acked is not None:
         xtp_answer_acked(sk, acked)
     if not sk.sk_flags & SOCK_DEAD:
-        sk.sk_data_ready()
+        sk_data_ready(sk)
 
 
 def xtp_remember(net: Net, acked: xtp_acked) -> None:
     """Know the datagram when it comes again, for as long as its sender may try."""
     answered = net.xtp.answered
-    now = net.now()
+    now = net.clock.now_ns()
     for key in list(answered):
         entry = answered[key]
         if entry.expires_ns > now and len(answered) < XTP_ANSWERED_MAX:
@@ -319,7 +320,7 @@ def xtp_dgram_close(sk: xtp_sock, timeout: int) -> None:
     sk.sk_shutdown = SHUTDOWN_MASK
     sock_orphan(sk)
     for assoc in list(sk.pending_acks.values()):
-        xtp_abort(assoc.ctx, 0, sk.net.now())
+        xtp_abort(assoc.ctx, 0, sk.net.clock.now_ns())
         xtp_push(assoc)
     sk.datagrams.clear()
     sk.sk_rmem_alloc = 0

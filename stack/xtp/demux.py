@@ -27,6 +27,7 @@ from stack.core.sock import (
     release_sock,
     sk_add_backlog,
     sk_clone_lock,
+    sk_data_ready,
     sk_setup_caps,
     sock_owned_by_user,
 )
@@ -229,7 +230,7 @@ def xtp_new_child(listener: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -
     net.xtp.mib.PassiveOpens += 1
     xtp_rcv_packet(assoc, pkt)
     release_sock(child)
-    listener.sk_data_ready()
+    sk_data_ready(listener)
 
 
 def xtp_send_diag(net: Net, pkt: xtp_packet, saddr: int, daddr: int, code: int, value: int) -> None:
@@ -294,7 +295,7 @@ def xtp_err(skb: sk_buff, info: int) -> int:
     elif kind != ICMP_TIME_EXCEEDED:
         return 0
     if assoc.ctx.state == XTP_OPENING and not sock_owned_by_user(sk):
-        xtp_end(assoc.ctx, err, net.now(), False)
+        xtp_end(assoc.ctx, err, net.clock.now_ns(), False)
         xtp_push(assoc)
     else:
         sk.sk_err_soft = err

@@ -14,6 +14,8 @@ from stack.core.sock import (
     lock_sock,
     raise_sock_error,
     release_sock,
+    sk_data_ready,
+    sk_error_report,
     sk_free,
     sk_setup_caps,
     sk_wait_event,
@@ -132,7 +134,7 @@ def xtp_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
         sk.sk_state = TCP_ESTABLISHED
         return 0
     sk.sk_state = TCP_SYN_SENT
-    xtp_open(ctx, net.now())
+    xtp_open(ctx, net.clock.now_ns())
     xtp_push(assoc)
     return 0
 
@@ -171,7 +173,7 @@ def xtp_disconnect(sk: xtp_sock, flags: int) -> int:
         xtp_listen_stop(sk)
     assoc = sk.assoc
     if assoc is not None:
-        xtp_abort(assoc.ctx, 0, sk.net.now())
+        xtp_abort(assoc.ctx, 0, sk.net.clock.now_ns())
         xtp_push(assoc)
         sk.assoc = None
     sk.inet_dport = 0
@@ -181,7 +183,7 @@ def xtp_disconnect(sk: xtp_sock, flags: int) -> int:
     sk.sk_wmem_queued = 0
     sk.sk_err = 0
     sk.sk_dst_cache = None
-    sk.sk_error_report()
+    sk_error_report(sk)
     return 0
 
 
@@ -191,7 +193,7 @@ def xtp_shutdown(sk: xtp_sock, how: int) -> None:
     if assoc is None:
         return
     ctx = assoc.ctx
-    now = sk.net.now()
+    now = sk.net.clock.now_ns()
     if how & SEND_SHUTDOWN and not ctx.w_closed:
         xtp_close_write(ctx)
         if ctx.state == XTP_INACTIVE:
@@ -229,7 +231,7 @@ def xtp_close(sk: xtp_sock, timeout: int) -> None:
 def xtp_close_assoc(sk: xtp_sock, assoc: xtp_assoc, timeout: int) -> None:
     """The association of a socket that is closed; lingers for `timeout` ns if asked to."""
     ctx = assoc.ctx
-    now = sk.net.now()
+    now = sk.net.clock.now_ns()
     abortive = sk.sk_flags & SOCK_LINGER and not sk.sk_lingertime
     if ctx.state == XTP_INACTIVE or ctx.state == XTP_OPENING or ctx.queued or abortive:
         if ctx.state == XTP_INACTIVE:
@@ -289,7 +291,7 @@ def xtp_listen_stop(sk: xtp_sock) -> None:
         sock_orphan(child)
         assoc = child.assoc
         if assoc is not None:
-            xtp_abort(assoc.ctx, 0, sk.net.now())
+            xtp_abort(assoc.ctx, 0, sk.net.clock.now_ns())
         release_sock(child)
         if assoc is not None:
             xtp_push(assoc)
@@ -372,9 +374,9 @@ def xtp_sendmsg_locked(sk: xtp_sock, msg: msghdr) -> int:
             xtp_close_write(assoc.ctx)
         if not last or not flags & MSG_MORE:
             if assoc.ctx.state == XTP_INACTIVE:
-                xtp_open(assoc.ctx, sk.net.now())
+                xtp_open(assoc.ctx, sk.net.clock.now_ns())
             else:
-                xtp_xmit(assoc.ctx, sk.net.now())
+                xtp_xmit(assoc.ctx, sk.net.clock.now_ns())
             xtp_push(assoc)
     return copied
 
@@ -412,7 +414,7 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
                 raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
             copied += len(data)
             if not flags & MSG_PEEK:
-                xtp_read(assoc.ctx, len(data), sk.net.now())
+                xtp_read(assoc.ctx, len(data), sk.net.clock.now_ns())
                 xtp_push(assoc)
             if eom:
                 msg.msg_flags |= MSG_EOR
@@ -450,11 +452,11 @@ def xtp_rcv_packet(assoc: xtp_assoc, pkt: xtp_packet) -> None:
     ctx = assoc.ctx
     queued = ctx.queued
     retransmits = ctx.retransmits
-    xtp_input(ctx, pkt, sk.net.now())
+    xtp_input(ctx, pkt, sk.net.clock.now_ns())
     sk.net.xtp.mib.Retransmits += ctx.retransmits - retransmits
     xtp_push(assoc)
     if ctx.queued > queued and not sk.sk_flags & SOCK_DEAD:
-        sk.sk_data_ready()
+        sk_data_ready(sk)
 
 
 # --- options, poll -------------------------------------------------------------------------------

@@ -14,7 +14,15 @@ from fastpath.skbuff import (
     skb_set_transport_header,
 )
 from stack.core.dst import dst_mtu
-from stack.core.sock import SOCK_DEAD, SOCK_NOSPACE, sk_free, sock_owned_by_user
+from stack.core.sock import (
+    SOCK_DEAD,
+    SOCK_NOSPACE,
+    sk_error_report,
+    sk_free,
+    sk_state_change,
+    sk_write_space,
+    sock_owned_by_user,
+)
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_SENT
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import AF_INET, IPPROTO_XTP, RCV_SHUTDOWN, SHUTDOWN_MASK, SOCK_DGRAM
@@ -135,7 +143,7 @@ def xtp_run_timers(assoc: xtp_assoc) -> None:
     """Do what is due. Call when nobody else owns the socket, or as who does."""
     ctx = assoc.ctx
     retransmits = ctx.retransmits
-    xtp_timeout(ctx, assoc.sk.net.now())
+    xtp_timeout(ctx, assoc.sk.net.clock.now_ns())
     assoc.sk.net.xtp.mib.Retransmits += ctx.retransmits - retransmits
     xtp_push(assoc)
 
@@ -180,8 +188,8 @@ def xtp_datagram_over(assoc: xtp_assoc) -> None:
     sk.sk_wmem_queued -= ctx.snd_nxt
     if ctx.err and not assoc.waited and not sk.sk_flags & SOCK_DEAD:
         sk.sk_err = ctx.err  # of one that was sent without waiting
-        sk.sk_error_report()
-    sk.sk_state_change()
+        sk_error_report(sk)
+    sk_state_change(sk)
 
 
 def xtp_tell_socket(assoc: xtp_assoc) -> None:
@@ -200,7 +208,7 @@ def xtp_tell_socket(assoc: xtp_assoc) -> None:
     if queued < sk.sk_wmem_queued:
         sk.sk_wmem_queued = queued
         if sk.sk_flags & SOCK_NOSPACE:
-            sk.sk_write_space()
+            sk_write_space(sk)
     sk.sk_wmem_queued = queued
     if 0 <= ctx.r_fin <= ctx.rcv_nxt and not sk.sk_shutdown & RCV_SHUTDOWN:
         sk.sk_shutdown |= RCV_SHUTDOWN
@@ -208,10 +216,10 @@ def xtp_tell_socket(assoc: xtp_assoc) -> None:
     if ctx.state == XTP_CLOSED:
         changed |= xtp_closed(assoc)
     elif sk.sk_flags & SOCK_DEAD and not ctx.orphan_ns:
-        ctx.orphan_ns = sk.net.now() + XTP_ORPHAN_NS
+        ctx.orphan_ns = sk.net.clock.now_ns() + XTP_ORPHAN_NS
         mod_timer(assoc.timer, xtp_deadline(ctx))
     if changed and not sk.sk_flags & SOCK_DEAD:
-        sk.sk_state_change()
+        sk_state_change(sk)
 
 
 def xtp_closed(assoc: xtp_assoc) -> bool:
@@ -225,7 +233,7 @@ def xtp_closed(assoc: xtp_assoc) -> bool:
         changed = True
         if ctx.err and not sk.sk_flags & SOCK_DEAD:
             sk.sk_err = ctx.err
-            sk.sk_error_report()
+            sk_error_report(sk)
     if not ctx.ctimer_ns:
         xtp_forget_assoc(assoc)
         if sk.sk_flags & SOCK_DEAD:

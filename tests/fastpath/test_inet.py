@@ -13,6 +13,7 @@ from fastpath import inet
 from fastpath._ref import inet as ref
 from fastpath._ref.parse import parse
 from fastpath.dma import HostMemory
+from fastpath.intmap import IntMap
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
     PACKET_OTHERHOST,
@@ -380,8 +381,9 @@ def test_network_layer_starts_at_data() -> None:
 def test_rth_find_equals_reference(kept, own, saddr, tos, ifindex):
     routes = {ref.rth_key(daddr, tos, ifindex): object() for daddr in kept}
     mine = dict.fromkeys(own, 1)
+    routes_map, mine_map = IntMap(routes), IntMap(mine)
     for daddr in (*kept, *own, saddr):
         assert inet.rth_key(daddr, tos, ifindex) == ref.rth_key(daddr, tos, ifindex)
         for source in (saddr, *own):
-            found = inet.rth_find(routes, mine, daddr, source, tos, ifindex)
+            found = inet.rth_find(routes_map, mine_map, daddr, source, tos, ifindex)
             assert found is ref.rth_find(routes, mine, daddr, source, tos, ifindex)

@@ -29,6 +29,11 @@ def a_flow(family: int = 2, small: bool = True, mtu: int = 1500) -> UdpFlow:
     )  # fmt: skip
 
 
+def told(_: object, name: object) -> str:
+    """What stands for a socket's functions that make and show addresses."""
+    return str(name)
+
+
 def spare() -> list[int]:
     return [pool.available for pool in POOLS]
 
@@ -57,7 +62,7 @@ def test_folding_equals_the_twin(
 ) -> None:
     before = spare()
     flow = a_flow(family, small)
-    vec = mmsg_send([(kind(data), to) for data, to in rows], lambda address: address)
+    vec = mmsg_send([(kind(data), to) for data, to in rows], lambda _, address: address)
     skb = vec.fold(flow, start, room, most, PAGES)
     head_len = 20 if family == 2 else 40
     count, size, data, truesize = ref.fold(
@@ -91,17 +96,17 @@ def test_rows_that_are_no_rows_are_left_to_the_caller() -> None:
         [(b"a" * 9, None)],
         [],
     ):
-        vec = mmsg_send(rows, str)
+        vec = mmsg_send(rows, told)
         assert vec.fold(a_flow(), 0, 1 << 20, 128, PAGES) is None
-    assert mmsg_send([(b"b", 1)], str).row(0) == (b"b", "1")
-    rows = mmsg_send([(b"ab", None), (b"a", None), (b"ab", None), (b"ab", ("h", 1))], str)
+    assert mmsg_send([(b"b", 1)], told).row(0) == (b"b", "1")
+    rows = mmsg_send([(b"ab", None), (b"a", None), (b"ab", None), (b"ab", ("h", 1))], told)
     assert [rows.alike(i) for i in range(-1, 5)] == [False, True, False, False, False, False]
     assert spare()[:2] == before
 
 
 def test_a_dry_pool_folds_nothing_and_loses_nothing() -> None:
     pool = S.SkbPool(MEM, 4096, 1)
-    vec = mmsg_send([(b"x" * 1400, None)] * 9, str)
+    vec = mmsg_send([(b"x" * 1400, None)] * 9, told)
     before = spare()[:2]
     assert vec.fold(a_flow(), 0, 1 << 20, 128, pool) is None  # 12600 bytes of 4096
     assert spare()[:2] == before
@@ -171,15 +176,15 @@ def test_reading_equals_the_twin(
         bufs = [memoryview(b) for b in bufs]
     flat = bytearray(size * room)
 
-    def show(name: sockaddr | None) -> tuple[int, int]:
+    def show(_: object, name: sockaddr | None) -> tuple[int, int]:
         assert name is not None
         return name.addr, name.port
 
     vec = {
-        "bytearrays": lambda: mmsg_recv(show, bufs),
-        "views": lambda: mmsg_recv(show, bufs),
-        "flat": lambda: mmsg_recv(show, None, flat, room, size),
-        "bytes": lambda: mmsg_recv(show, None, None, room, size),
+        "bytearrays": lambda: mmsg_recv(show, None, bufs),
+        "views": lambda: mmsg_recv(show, None, bufs),
+        "flat": lambda: mmsg_recv(show, None, None, flat, room, size),
+        "bytes": lambda: mmsg_recv(show, None, None, None, room, size),
     }[kind]()
     done = released = 0
     for most in steps:
@@ -210,17 +215,17 @@ def test_reading_equals_the_twin(
 
 def test_a_buffer_that_cannot_be_written_to_stops_before_its_datagram() -> None:
     queue, _ = queued([ref.Merged(b"abcdef", 2, A)])
-    vec = mmsg_recv(str, [bytearray(2), b"no", bytearray(2)])
+    vec = mmsg_recv(told, None, [bytearray(2), b"no", bytearray(2)])
     assert vec.take(queue, 2, 9) == 1
     assert vec.take(queue, 2, 9) == 0
     assert vec.room() == b"no"
     assert len(queue.peek()) == 4
     with pytest.raises(TypeError, match="cannot be written"):
-        mmsg_recv(str, None, b"abc", 1, 3)
+        mmsg_recv(told, None, None, b"abc", 1, 3)
     with pytest.raises(ValueError, match="do not fit"):
-        mmsg_recv(str, None, bytearray(5), 2, 3)
+        mmsg_recv(told, None, None, bytearray(5), 2, 3)
     with pytest.raises(ValueError, match="negative"):
-        mmsg_recv(str, None, None, -1, 3)
+        mmsg_recv(told, None, None, None, -1, 3)
 
 
 def test_who_was_seen_last_is_not_shown_again() -> None:
@@ -229,7 +234,7 @@ def test_who_was_seen_last_is_not_shown_again() -> None:
         asked: list[sockaddr | None] = []
         queue, _ = queued([ref.Merged(b"abcd", 2, A), ref.Merged(b"ef", 0, A)])
         vec = mmsg_recv(
-            lambda name, asked=asked: asked.append(name) or "asked",
+            lambda owner, name: owner.append(name) or "asked", asked,
             [bytearray(2) for _ in range(3)], None, 0, 0, seen, "seen",
         )  # fmt: skip
         assert vec.take(queue, 2, 9) == 3
@@ -241,20 +246,22 @@ def test_the_address_sent_to_last_is_not_resolved_again() -> None:
     last, asked = ("h", 1), []
     name = sockaddr(2, A, 1)
     for address in (last, tuple(last), ("h", 2), ("i", 1), None):
-        vec = mmsg_send([(b"x", address)], lambda to: asked.append(to) or name, last, name)
+        vec = mmsg_send(
+            [(b"x", address)], lambda to, one: to.append(one) or name, asked, last, name
+        )
         want = None if address is None else sockaddr(2, A, address[1])
         assert vec.row(0) == (b"x", want)
     assert asked == [("i", 1)]
 
 
 def test_rows_filled_one_by_one() -> None:
-    vec = mmsg_recv(lambda name: name, None, None, 2, 4)
+    vec = mmsg_recv(lambda _, name: name, None, None, None, 2, 4)
     room = vec.room()
     room[:2] = b"hi"
     vec.put(2, None, room)
     assert vec.got == [(b"hi", None)]
     flat = bytearray(8)
-    vec = mmsg_recv(lambda name: name, None, flat, 2, 4)
+    vec = mmsg_recv(lambda _, name: name, None, None, flat, 2, 4)
     vec.put(4, None, vec.room())
     vec.room()[:] = b"late"
     assert flat == b"\0\0\0\0late"

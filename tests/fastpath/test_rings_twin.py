@@ -399,7 +399,7 @@ class RxMachine(RuleBasedStateMachine):
         assert a.engine.cached() == b.engine.cached()
         assert a.engine.free_descriptors() == b.engine.free_descriptors()
         assert a.dma.aborts == b.dma.aborts
-        for name in COUNTERS_RX:
+        for name in (*COUNTERS_RX, "symbol_errors"):
             assert getattr(a.engine, name) == getattr(b.engine, name), name
         assert a.ram.read(a.ring, 256) == b.ram.read(b.ring, 256)
         for i in range(16):

@@ -209,3 +209,25 @@ def test_a_queue_of_nothing_has_nothing() -> None:
     queue = FrameQueue()
     assert queue.read(FrameBatch(), 5) == (0, errno.EAGAIN)
     assert queue.write(FrameBatch([b"x"])) == (0, 0, errno.EAGAIN)
+
+
+def test_threads_may_write_beside_each_other() -> None:
+    """Frames that are not of the ring come from another thread than the data path's."""
+    queue, each = HandoverQueue(4096), 500
+
+    def write(first: int) -> None:
+        for i in range(each):
+            batch = FrameBatch()
+            batch.append(bytes([first]) * (60 + i))
+            assert queue.write(batch) == (1, 0, 0)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    frames = list(queue.take(FrameBatch(), 4096))
+    for n in (1, 2):
+        assert [len(f) - 60 for f in frames if f[0] == n] == list(range(each))
+    assert queue.tx_frames == 2 * each
+    queue.close()

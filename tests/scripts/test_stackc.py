@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import Cython
 import pytest
 
 HERE = Path(__file__).parent
@@ -130,6 +131,46 @@ def test_each_module_is_translated_when_it_is_older_than_what_it_reads(tmp_path:
     later = (tmp_path / "uses.c").stat().st_mtime + 5
     os.utime(tmp_path / "common.pxd", (later, later))
     assert run()[:2] == (0, ["common", "uses"])
+
+
+TRANSLATE_BESIDE = """
+import sys
+sys.path.insert(0, sys.argv[1] + "/scripts")
+from pathlib import Path
+from stackc import paths
+from stackc.translate import translate
+paths.install()
+options = {"include_path": ["."], "shared_utility_qualified_name": "shared", "language_level": 3}
+translate({"one": Path("one.pyx")}, ["one"], 1, cache="../cache", **options)
+"""
+
+
+def test_an_environment_elsewhere_takes_what_another_one_wrote(tmp_path: Path) -> None:
+    """As the second interpreter's does, and the one in which pip makes a wheel."""
+    beside = Path(Cython.__file__).parent
+    inside = tmp_path / "first/.venv/Cython"
+    inside.parent.mkdir(parents=True)
+    inside.symlink_to(beside)
+    written = []
+    for tree, cython in (("first", inside), ("second", beside)):
+        where = tmp_path / tree
+        where.mkdir(exist_ok=True)
+        (where / "one.pxd").write_text("from libc.stdint cimport uint8_t\n")
+        # a file of Cython's Includes and one of its Utility, in the table for tracebacks
+        (where / "one.pyx").write_text(
+            "from cpython.type cimport type\ndef first(uint8_t[:] view):\n    return view[0]\n"
+        )
+        subprocess.run(
+            [sys.executable, "-c", TRANSLATE_BESIDE, str(ROOT)],
+            cwd=where,
+            env=os.environ | {"PYTHONPATH": str(cython.parent)},
+            check=True,
+        )
+        written.append((where / "one.c").read_text())
+    assert written[0] == written[1]
+    table = re.findall(r'^  "(.*)",$', written[0], re.M)
+    assert {"Cython/Includes/cpython/type.pxd", "Cython/Utility/MemoryView.pxd"} <= set(table)
+    assert len([*(tmp_path / "cache").iterdir()]) == 1
 
 
 NEEDED = {
@@ -255,6 +296,27 @@ def test_variables_need_a_line_above(tmp_path: Path) -> None:
         translated("class A:\n    def method(self):\n        x: int = 1\n", tmp_path)
     pyx, _ = translated("class A:\n    # why\n    def m(self):\n        x: int = 1\n", tmp_path)
     assert pyx.splitlines()[1] == "    @cython.locals(x=longlong)"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "wanted"),
+    [
+        ("Table", "_c_fastpath_tables.Table"),
+        ("Table | None", "_c_fastpath_tables.Table"),
+        ("Table[list[int]]", "_c_fastpath_tables.Table"),
+        ("Table[int] | None", "_c_fastpath_tables.Table"),
+        ("Chair[int]", "object"),
+        ("list[Table]", "list"),
+    ],
+)
+def test_types_of_fastpath(annotation: str, wanted: str, tmp_path: Path) -> None:
+    (tmp_path / "fastpath").mkdir()
+    (tmp_path / "fastpath/tables.pxd").write_text("cdef class Table:\n    cdef int n\n")
+    origin = {name: ("fastpath.tables", name) for name in ("Table", "Chair")}
+    modules: set[str] = set()
+    node = ast.parse(annotation, mode="eval").body
+    assert ExtensionTypes(tmp_path, {}).c_type(node, origin, modules) == wanted
+    assert modules == ({"fastpath.tables"} if wanted.endswith("Table") else set())
 
 
 def test_a_decorator_stays_between_declaration_and_function(tmp_path: Path) -> None:

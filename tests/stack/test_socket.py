@@ -255,6 +255,17 @@ def test_talking_to_oneself_over_loopback(hosts):
             got += len(conn.recv(65536))
 
 
+def test_a_connected_socket_sends_elsewhere_and_then_to_its_peer(hosts):
+    a, b = hosts
+    with a.socket(AF_INET, SOCK_DGRAM) as one, b.socket(AF_INET, SOCK_DGRAM) as peer:
+        peer.bind(("10.0.0.2", 9000))
+        one.connect(("10.0.0.2", 9000))
+        for data in (b"before", b"after", b"at last"):
+            one.send(data)
+            assert peer.recv(10) == data
+            one.sendto(b"loopback", ("127.0.0.1", 5))  # by another route
+
+
 def test_blocking_calls_from_threads_in_real_time():
     """A RealClock in its own thread; client and server are ordinary blocking threads."""
     clock = RealClock().start()

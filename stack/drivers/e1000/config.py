@@ -143,7 +143,11 @@ def e1000_configure_tx(adapter: e1000_adapter) -> None:
     ew32(hw, d.E1000_TDT, 0)
     ew32(hw, d.E1000_TDH, 0)
     tipg = (
-        d.DEFAULT_82543_TIPG_IPGT_COPPER
+        (
+            d.DEFAULT_82543_TIPG_IPGT_FIBER
+            if hw.media_type == d.e1000_media_type_fiber
+            else d.DEFAULT_82543_TIPG_IPGT_COPPER
+        )
         | d.DEFAULT_82543_TIPG_IPGR1 << d.E1000_TIPG_IPGR1_SHIFT
         | d.DEFAULT_82543_TIPG_IPGR2 << d.E1000_TIPG_IPGR2_SHIFT
     )

@@ -129,6 +129,7 @@ class e1000_hw:
     autoneg: bool = row(True)
     autoneg_advertised: int = row(d.AUTONEG_ADVERTISE_SPEED_DEFAULT)
     autoneg_failed: bool = row(False)
+    txcw: int = row(0)
     wait_autoneg_complete: bool = row(False)
     forced_speed_duplex: int = row(0)
     get_link_status: bool = row(False)

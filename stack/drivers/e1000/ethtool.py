@@ -13,7 +13,7 @@ from stack.drivers.e1000.config import (
     e1000_free_all_rx_resources,
     e1000_free_all_tx_resources,
 )
-from stack.drivers.e1000.e1000 import E1000HwError, e1000_adapter, er32, ew32
+from stack.drivers.e1000.e1000 import E1000HwError, e1000_adapter, e1000_hw, er32, ew32
 from stack.drivers.e1000.eeprom import (
     e1000_read_eeprom,
     e1000_update_eeprom_checksum,
@@ -113,6 +113,8 @@ def e1000_get_link_ksettings(netdev: net_device) -> core.ethtool_link_ksettings:
     """e1000_ethtool.c."""
     adapter = _adapter(netdev)
     hw = adapter.hw
+    if hw.media_type == d.e1000_media_type_fiber:
+        return e1000_get_fiber_ksettings(adapter)
     modes = [name for _, name in LINK_MODES]
     out = core.ethtool_link_ksettings(autoneg=hw.autoneg, phy_address=hw.phy_addr, supported=modes)
     if hw.autoneg:
@@ -130,11 +132,29 @@ def e1000_get_link_ksettings(netdev: net_device) -> core.ethtool_link_ksettings:
     return out
 
 
+def e1000_get_fiber_ksettings(adapter: e1000_adapter) -> core.ethtool_link_ksettings:
+    """The fibre half of e1000_ethtool.c e1000_get_link_ksettings: one mode, which is offered."""
+    netdev = adapter.netdev
+    out = core.ethtool_link_ksettings(
+        port=core.PORT_FIBRE, supported=["1000baseT/Full"], advertising=["1000baseT/Full"]
+    )
+    if netif_running(netdev) and netif_carrier_ok(netdev):
+        full = adapter.link_duplex == d.FULL_DUPLEX
+        out.speed = adapter.link_speed
+        out.duplex = core.DUPLEX_FULL if full else core.DUPLEX_HALF
+    return out
+
+
 def e1000_set_link_ksettings(netdev: net_device, link: core.ethtool_link_ksettings) -> int:
     """e1000_ethtool.c: 0 or -EINVAL."""
     adapter = _adapter(netdev)
     hw = adapter.hw
-    if link.autoneg:
+    if hw.media_type == d.e1000_media_type_fiber:
+        # 1000 Mb/s full duplex is all there is, and it is negotiated.
+        if not link.autoneg and (link.speed, link.duplex) != (d.SPEED_1000, core.DUPLEX_FULL):
+            return -errno.EINVAL
+        hw.autoneg, hw.autoneg_advertised = True, d.ADVERTISE_1000_FULL
+    elif link.autoneg:
         wanted = sum(bit for bit, name in LINK_MODES if name in link.advertising)
         hw.autoneg = True
         hw.autoneg_advertised = wanted or d.AUTONEG_ADVERTISE_SPEED_DEFAULT
@@ -302,6 +322,13 @@ def e1000_get_regs_len(netdev: net_device) -> int:
     return E1000_REGS_LEN * 4
 
 
+def _phy_words(hw: e1000_hw, words: list[int]) -> None:
+    words[13] = words[18] = e1000_read_phy_reg(hw, d.M88E1000_PHY_SPEC_STATUS)
+    words[17] = words[20] = e1000_read_phy_reg(hw, d.M88E1000_PHY_SPEC_CTRL)
+    words[23] = words[18]
+    words[24] = words[25] = e1000_read_phy_reg(hw, d.PHY_1000T_STATUS)
+
+
 def e1000_get_regs(netdev: net_device) -> core.ethtool_regs:
     """e1000_ethtool.c: 32 words in the order that ``ethtool -d`` knows."""
     hw = _adapter(netdev).hw
@@ -314,10 +341,8 @@ def e1000_get_regs(netdev: net_device) -> core.ethtool_regs:
         words[index] = er32(hw, reg)
     words[12] = hw.phy_type
     try:
-        words[13] = words[18] = e1000_read_phy_reg(hw, d.M88E1000_PHY_SPEC_STATUS)
-        words[17] = words[20] = e1000_read_phy_reg(hw, d.M88E1000_PHY_SPEC_CTRL)
-        words[23] = words[18]
-        words[24] = words[25] = e1000_read_phy_reg(hw, d.PHY_1000T_STATUS)
+        if hw.media_type == d.e1000_media_type_copper:
+            _phy_words(hw, words)
     except E1000HwError:
         pass  # the PHY sleeps: its words stay 0
     if hw.mac_type >= d.e1000_82540:
@@ -372,7 +397,11 @@ WOL_BITS = (
     (core.WAKE_BCAST, d.E1000_WUFC_BC),
     (core.WAKE_MAGIC, d.E1000_WUFC_MAG),
 )
-WOL_UNSUPPORTED = (d.E1000_DEV_ID_82545EM_COPPER,)
+WOL_UNSUPPORTED = (
+    d.E1000_DEV_ID_82544EI_FIBER,
+    d.E1000_DEV_ID_82545EM_COPPER,
+    d.E1000_DEV_ID_82545EM_FIBER,
+)
 
 
 def e1000_get_wol(netdev: net_device) -> core.ethtool_wolinfo:

@@ -30,6 +30,7 @@ from stack.drivers.e1000.phy import (
 
 MAC_TYPES = {
     d.E1000_DEV_ID_82544EI_COPPER: d.e1000_82544,
+    d.E1000_DEV_ID_82544EI_FIBER: d.e1000_82544,
     d.E1000_DEV_ID_82544GC_COPPER: d.e1000_82544,
     d.E1000_DEV_ID_82544GC_LOM: d.e1000_82544,
     d.E1000_DEV_ID_82540EM: d.e1000_82540,
@@ -38,6 +39,7 @@ MAC_TYPES = {
     d.E1000_DEV_ID_82540EP_LOM: d.e1000_82540,
     d.E1000_DEV_ID_82540EP_LP: d.e1000_82540,
     d.E1000_DEV_ID_82545EM_COPPER: d.e1000_82545,
+    d.E1000_DEV_ID_82545EM_FIBER: d.e1000_82545,
     d.E1000_DEV_ID_82545GM_COPPER: d.e1000_82545_rev_3,
 }
 
@@ -58,8 +60,9 @@ def e1000_set_mac_type(hw: e1000_hw) -> None:
 
 
 def e1000_set_media_type(hw: e1000_hw) -> None:
-    """e1000_hw.c: every device of the table above is copper."""
-    hw.media_type = d.e1000_media_type_copper
+    """e1000_hw.c: copper, or fibre when STATUS says that the link is behind a ten-bit interface."""
+    fiber = er32(hw, d.E1000_STATUS) & d.E1000_STATUS_TBIMODE
+    hw.media_type = d.e1000_media_type_fiber if fiber else d.e1000_media_type_copper
 
 
 def e1000_get_bus_info(hw: e1000_hw) -> None:
@@ -144,7 +147,10 @@ def e1000_setup_link(hw: e1000_hw) -> None:
         else:
             hw.fc = d.E1000_FC_FULL
     hw.original_fc = hw.fc
-    e1000_setup_copper_link(hw)
+    if hw.media_type == d.e1000_media_type_copper:
+        e1000_setup_copper_link(hw)
+    else:
+        e1000_setup_fiber_serdes_link(hw)
     ew32(hw, d.E1000_FCT, d.FLOW_CONTROL_TYPE)
     ew32(hw, d.E1000_FCAH, d.FLOW_CONTROL_ADDRESS_HIGH)
     ew32(hw, d.E1000_FCAL, d.FLOW_CONTROL_ADDRESS_LOW)
@@ -156,6 +162,45 @@ def e1000_setup_link(hw: e1000_hw) -> None:
         xon = d.E1000_FCRTL_XONE if hw.fc_send_xon else 0
         ew32(hw, d.E1000_FCRTL, hw.fc_low_water | xon)
         ew32(hw, d.E1000_FCRTH, hw.fc_high_water)
+
+
+FIBER_ADVERTISEMENT = {
+    d.E1000_FC_NONE: 0,
+    # Receiving PAUSE only cannot be advertised (IEEE 802.3 table 37-2): offer both.
+    d.E1000_FC_RX_PAUSE: d.E1000_TXCW_PAUSE_MASK,
+    d.E1000_FC_TX_PAUSE: d.E1000_TXCW_ASM_DIR,
+    d.E1000_FC_FULL: d.E1000_TXCW_PAUSE_MASK,
+}
+
+
+def e1000_setup_fiber_serdes_link(hw: e1000_hw) -> None:
+    """e1000_hw.c: take the link unit out of reset, negotiating; wait for it while there is light.
+
+    Raises:
+        E1000HwError: flow control is set to nonsense.
+    """
+    # The optics drive pin 1: high with light, on the 82544 low.
+    signal = d.E1000_CTRL_SWDPIN1 if hw.mac_type > d.e1000_82544 else 0
+    ctrl = er32(hw, d.E1000_CTRL) & ~d.E1000_CTRL_LRST
+    e1000_config_collision_dist(hw)
+    if hw.fc not in FIBER_ADVERTISEMENT:
+        raise E1000HwError("CONFIG", f"flow control {hw.fc} is none of 0..3")
+    hw.txcw = d.E1000_TXCW_ANE | d.E1000_TXCW_FD | FIBER_ADVERTISEMENT[hw.fc]
+    ew32(hw, d.E1000_TXCW, hw.txcw)
+    ew32(hw, d.E1000_CTRL, ctrl)
+    E1000_WRITE_FLUSH(hw)
+    msleep(hw.machine, 1)
+    if er32(hw, d.E1000_CTRL) & d.E1000_CTRL_SWDPIN1 != signal:
+        return
+    for _ in range(d.LINK_UP_TIMEOUT // 10):
+        msleep(hw.machine, 10)
+        if er32(hw, d.E1000_STATUS) & d.E1000_STATUS_LU:
+            break
+    else:
+        # Perhaps the far end does not negotiate: then the link is forced.
+        hw.autoneg_failed = True
+        e1000_check_for_link(hw)
+    hw.autoneg_failed = False
 
 
 def e1000_copper_link_preconfig(hw: e1000_hw) -> None:
@@ -215,7 +260,14 @@ def e1000_force_mac_fc(hw: e1000_hw) -> None:
 
 
 def e1000_config_fc_after_link_up(hw: e1000_hw) -> None:
-    """e1000_hw.c: resolve pause from both sides' advertisements (IEEE 802.3 table 28B-3)."""
+    """e1000_hw.c: resolve pause from both sides' advertisements (IEEE 802.3 table 28B-3).
+
+    On fibre the hardware has put the resolution into CTRL, unless the link had to be forced.
+    """
+    if hw.media_type == d.e1000_media_type_fiber:
+        if hw.autoneg_failed:
+            e1000_force_mac_fc(hw)
+        return
     if not hw.autoneg:
         e1000_force_mac_fc(hw)
         return
@@ -242,12 +294,35 @@ def e1000_config_fc_after_link_up(hw: e1000_hw) -> None:
     e1000_force_mac_fc(hw)
 
 
+def e1000_check_for_serdes_link_generic(hw: e1000_hw) -> None:
+    """e1000_hw.c: force the link of a far end that does not negotiate; stop when it begins to."""
+    ctrl = er32(hw, d.E1000_CTRL)
+    status = er32(hw, d.E1000_STATUS)
+    rxcw = er32(hw, d.E1000_RXCW)
+    if not status & d.E1000_STATUS_LU and not rxcw & d.E1000_RXCW_C:
+        if not hw.autoneg_failed:
+            hw.autoneg_failed = True  # it gets time until the next look
+            return
+        ew32(hw, d.E1000_TXCW, hw.txcw & ~d.E1000_TXCW_ANE)
+        ctrl = er32(hw, d.E1000_CTRL) | d.E1000_CTRL_SLU | d.E1000_CTRL_FD
+        ew32(hw, d.E1000_CTRL, ctrl)
+        e1000_config_fc_after_link_up(hw)
+    elif ctrl & d.E1000_CTRL_SLU and rxcw & d.E1000_RXCW_C:
+        ew32(hw, d.E1000_TXCW, hw.txcw)
+        ew32(hw, d.E1000_CTRL, ctrl & ~d.E1000_CTRL_SLU)
+
+
 def e1000_check_for_link(hw: e1000_hw) -> None:
     """e1000_hw.c: after a link change: look at the PHY and set the MAC; clears get_link_status.
 
     Raises:
         E1000HwError: the PHY does not answer.
     """
+    if hw.media_type == d.e1000_media_type_fiber:
+        if er32(hw, d.E1000_STATUS) & d.E1000_STATUS_LU:
+            hw.get_link_status = False
+        e1000_check_for_serdes_link_generic(hw)
+        return
     if not hw.get_link_status:
         return
     if not e1000_phy_link_up(hw):

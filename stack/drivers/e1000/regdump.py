@@ -59,7 +59,7 @@ CTRL_ROWS = (
 STATUS_ROWS = (
     ("Duplex", _choice(d.E1000_STATUS_FD, "full", "half")),
     ("Link up", _choice(d.E1000_STATUS_LU, "link config", "no link config")),
-    ("TBI mode", lambda value: "disabled"),
+    ("TBI mode", _enabled(d.E1000_STATUS_TBIMODE)),
     ("Link speed", _link_speed),
     ("Bus type", _choice(d.E1000_STATUS_PCIX_MODE, "PCI-X", "PCI")),
     ("Bus speed", _choice(d.E1000_STATUS_PCI66, "66MHz", "33MHz")),

@@ -202,14 +202,15 @@ def e1000_reset(adapter: e1000_adapter) -> None:
 
 
 def e1000_power_up_phy(adapter: e1000_adapter) -> None:
-    """e1000_main.c: wake the PHY."""
-    e1000_power_up_phy_hw(adapter.hw)
+    """e1000_main.c: wake the PHY, if there is one."""
+    if adapter.hw.media_type == d.e1000_media_type_copper:
+        e1000_power_up_phy_hw(adapter.hw)
 
 
 def e1000_power_down_phy(adapter: e1000_adapter) -> None:
     """e1000_main.c: put the PHY to sleep unless it must hear wake-up frames."""
     hw = adapter.hw
-    if adapter.wol:
+    if adapter.wol or hw.media_type != d.e1000_media_type_copper:
         return
     try:
         control = e1000_read_phy_reg(hw, d.PHY_CTRL)

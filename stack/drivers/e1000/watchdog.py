@@ -37,7 +37,10 @@ E1000_DOWN = e.E1000_DOWN
 
 
 def e1000_has_link(adapter: e1000_adapter) -> bool:
-    """e1000_main.c: look at the PHY when something happened, else remember."""
+    """e1000_main.c: look at the PHY when something happened, else remember; fibre always."""
+    if adapter.hw.media_type == d.e1000_media_type_fiber:
+        e1000_check_for_link(adapter.hw)
+        return bool(er32(adapter.hw, d.E1000_STATUS) & d.E1000_STATUS_LU)
     if adapter.hw.get_link_status:
         try:
             e1000_check_for_link(adapter.hw)

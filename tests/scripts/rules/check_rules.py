@@ -18,6 +18,7 @@ from fastpath.skbuff import sk_buff
 from stack import callee, consts, rules
 from stack.core.dst import dst_entry
 from stack.core.netdevice import net_device
+from stack.core.rows import clone_state
 
 
 def sources(name: str) -> types.ModuleType:
@@ -153,6 +154,58 @@ def test_a_field_that_is_a_truth_value() -> None:
     assert p.flag is True
     assert rules.pair(3).flag is True
     assert rules.triple(3).flag is False
+
+
+M32 = 0xFFFFFFFF
+NARROW = {"one": (0, 0xFF), "two": (0, 0xFFFF), "four": (0, M32), "sign": (-(1 << 31), M32 >> 1)}
+
+
+@pytest.mark.parametrize(("name", "bounds"), NARROW.items())
+def test_a_field_of_few_bits_takes_what_fits(name: str, bounds: tuple[int, int]) -> None:
+    p = rules.small(0)
+    least, most = bounds
+    for value in (least, most):
+        rules.store(p, name, value)
+        assert getattr(p, name) == value
+        setattr(p, name, most - value + least)
+        assert getattr(p, name) == most - value + least
+    was = {field: getattr(p, field) for field in rules.small.__rows__}
+    for value in (least - 1, most + 1, 1 << 40, -(1 << 63)):
+        with pytest.raises(OverflowError, match="does not fit"):
+            rules.store(p, name, value)
+        with pytest.raises(OverflowError, match=f"does not fit into {name}"):
+            setattr(p, name, value)
+    assert {field: getattr(p, field) for field in rules.small.__rows__} == was
+
+
+def test_a_sum_that_does_not_fit_is_refused_when_it_is_stored() -> None:
+    p = rules.small(0)
+    assert rules.count_up(p, 254) == 255
+    with pytest.raises(OverflowError, match="256 does not fit"):
+        rules.count_up(p, 1)
+    assert p.one == 255
+
+
+def test_a_clone_gets_of_narrow_fields_side_by_side_what_their_rows_say() -> None:
+    kept = {"full": 9, "one": 10, "four": 11, "name": "x", "flag": False, "last": 12}
+    fresh = {"two": 2, "sign": -4, "other": 5, "fresh": False}
+    for module in (rules, plain):
+        p = module.small(9)
+        for field in fresh:
+            setattr(p, field, 99)
+        for field, value in kept.items():
+            setattr(p, field, value)
+        q = clone_state(p)
+        assert {field: getattr(q, field) for field in kept} == kept
+        assert {field: getattr(q, field) for field in fresh} == fresh
+        r = module.small(1)
+        assert (r.one, r.two, r.four, r.sign, r.other) == (1, 2, 4, -4, 5)
+        assert (r.name, r.flag, r.fresh, r.last) == ("small", True, False, 7)
+
+
+def test_narrow_fields_take_no_more_than_their_bytes() -> None:
+    # head, one object, 8 bytes, two of 4, one of 2, five of 1
+    assert rules.small.__basicsize__ == 16 + 8 + 8 + 2 * 4 + 2 + 5 + 1
 
 
 def test_fields() -> None:

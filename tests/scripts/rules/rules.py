@@ -8,7 +8,7 @@ from stack.callee import half, holds, minus_one, replaced, twice, with_default
 from stack.consts import HOOKED, HUGE, LARGE, LIMIT, MASK, NEGATIVE, SMALL
 from stack.core.dst import dst_entry
 from stack.core.netdevice import net_device
-from stack.core.rows import FRESH, clone_state, replace, row, state, wide
+from stack.core.rows import FRESH, clone_state, i32, replace, row, state, u8, u16, u32, wide
 
 counter = 0
 UNBOUND = 5
@@ -243,6 +243,70 @@ class pair:
 
     def kind(self) -> str:
         return "pair"
+
+
+@state
+class small:
+    """Fields of few bits; those that a clone gets stand beside those that it does not."""
+
+    full: int
+    one: u8 = row(1)
+    two: u16 = row(2, clone=FRESH)
+    four: u32 = row(4)
+    sign: i32 = row(-4, clone=FRESH)
+    other: u8 = row(5, clone=FRESH)
+    name: str = row("small")
+    flag: bool = row(True)
+    fresh: bool = row(False, clone=FRESH)
+    last: u8 = row(7)
+
+
+def fields_of_few_bits(a: int, b: int) -> int:
+    p = small(a)
+    p.four = a & 0xFFFFFFFF
+    p.two = b & 0xFFFF
+    p.one = a & 0xFF
+    p.sign = (b & 0xFFFFFFFF) - 0x80000000
+    p.one ^= 3
+    p.flag = bool(b & 2)
+    return (
+        (p.two - p.four) * 3
+        + (p.four << 4)
+        + ~p.four
+        + p.one * p.two
+        + p.sign * p.four
+        - (p.one - p.other)
+        + p.flag
+    )
+
+
+def fields_to_locals(a: int, b: int) -> int:
+    p = small(0)
+    p.four = a & 0xFFFFFFFF
+    p.two = b & 0xFFFF
+    low = p.two
+    high = p.four
+    low -= high
+    high += high
+    return low * 7 + high
+
+
+def store(p: small, name: str, value: int) -> None:
+    if name == "one":
+        p.one = value
+    elif name == "two":
+        p.two = value
+    elif name == "four":
+        p.four = value
+    elif name == "sign":
+        p.sign = value
+    else:
+        p.full = value
+
+
+def count_up(p: small, by: int) -> int:
+    p.one += by
+    return p.one
 
 
 @state

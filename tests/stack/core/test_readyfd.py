@@ -377,6 +377,20 @@ def test_sockets_forgotten_with_their_host_leave_nothing_open():
     assert open_fds() == before
 
 
+def test_the_collector_may_begin_with_the_kernels_socket(host):
+    ready = ready_fd(host, sockfd_lookup(host, Socket(host, type=SOCK_DGRAM).host_fd))
+    first, second = ready.open(), ready.open()
+    ready._unwatch()
+    ready._unix.close()
+    stranger = os.open(os.devnull, os.O_RDONLY)
+    assert stranger == first
+    ready.__del__()
+    os.close(stranger)  # EBADF if it was taken for one of ours
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(second)
+    ready._fds.clear()
+
+
 def test_dup_has_a_number_of_its_own_and_the_same_readiness(host):
     before = open_fds()
     one = Socket(host, type=SOCK_DGRAM)

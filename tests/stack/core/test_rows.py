@@ -73,6 +73,23 @@ def test_a_row_gives_slot_start_value_and_clone() -> None:
     assert child.friends is not bird.friends
 
 
+NOTHING: list[str] = []
+
+
+@state
+class Nest:
+    eggs: list[str] = row(NOTHING, shared=True, clone=FRESH)
+
+
+def test_a_shared_default_is_that_object_until_it_is_replaced() -> None:
+    one, other = Nest(), Nest()
+    assert one.eggs is other.eggs is NOTHING
+    one.eggs = ["blue"]
+    assert clone_state(one).eggs is NOTHING
+    with pytest.raises(TypeError, match="shared"):
+        row([])
+
+
 def test_a_subclass_overrides_a_row_and_adds_slots_only_for_its_own() -> None:
     assert Bird.__slots__ == ("wings",)  # type: ignore[attr-defined]
     assert rows_of(Bird)["legs"].ss == "feet"

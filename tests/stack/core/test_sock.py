@@ -12,6 +12,7 @@ from fastpath.bpf import bpf_prog
 from fastpath.skbuff import alloc_skb, kfree_skb
 from stack.core import sk_mem as m
 from stack.core import sock as s
+from stack.core.sock import sk_data_ready, sk_error_report, sk_state_change, sk_write_space
 from stack.core.socket import sockfd_lookup, sys_close, sys_socket
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, SEND_SHUTDOWN, SOCK_DGRAM
@@ -112,11 +113,11 @@ def test_wait_data_ends_on_data_error_and_shutdown(host: Host, sk: Any) -> None:
 def test_callbacks_can_be_replaced_and_still_go_through_the_named_method(sk: Any) -> None:
     calls = []
     sk.data_ready = lambda sk: calls.append("ready")
-    sk.sk_data_ready()
+    sk_data_ready(sk)
     sk.sk_wq.add(lambda: calls.append("woken"))
-    sk.sk_state_change()
-    sk.sk_error_report()
-    sk.sk_write_space()
+    sk_state_change(sk)
+    sk_error_report(sk)
+    sk_write_space(sk)
     assert calls == ["ready", "woken", "woken", "woken"]
 
 

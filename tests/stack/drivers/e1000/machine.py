@@ -96,6 +96,7 @@ def plug(
     mac: bytes = MAC_A,
     autoneg_ns: int = SECOND,
     faults: Faults | None = None,
+    model: str = "82540EM",
     **params: int,
 ) -> Machine:
     """Build a machine whose interface exists and is down."""
@@ -107,6 +108,7 @@ def plug(
         irq=host.irq_line(10),
         link=link,
         clock=clock,
+        model=model,
         mac=mac,
         autoneg_ns=autoneg_ns,
         faults=faults,

@@ -1,0 +1,36 @@
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from fastpath.skbuff import sk_buff
+
+V = TypeVar("V")
+
+class InetHash(Generic[V]):
+    """A dict by inet_key (family, saddr, sport, daddr, dport), in the order of coming.
+
+    A key that is none raises TypeError, ValueError or OverflowError.
+    """
+
+    def get(self, key: tuple[int, int, int, int, int] | None) -> V | None:
+        """The value of `key`, or None; of None, too."""
+
+    def find_skb(self, skb: sk_buff) -> V | None:
+        """The value of inet_key(skb), or None. Raises as inet_key."""
+
+    def __getitem__(self, key: tuple[int, int, int, int, int]) -> V: ...
+    def __setitem__(self, key: tuple[int, int, int, int, int], value: V) -> None: ...
+    def __delitem__(self, key: tuple[int, int, int, int, int]) -> None: ...
+    def __contains__(self, key: tuple[int, int, int, int, int]) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[tuple[int, int, int, int, int]]: ...
+    def keys(self) -> list[tuple[int, int, int, int, int]]:
+        """All keys, as a list."""
+
+    def values(self) -> list[V]:
+        """All values, as a list."""
+
+    def items(self) -> list[tuple[tuple[int, int, int, int, int], V]]:
+        """All (key, value), as a list."""
+
+    def clear(self) -> None:
+        """Take everything out."""
