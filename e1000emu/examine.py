@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import SnapshotError
 from e1000emu.links.null import NullLink
+from e1000emu.models import model
 from e1000emu.nic import Nic
 from e1000emu.snapshot import NicState, load, read_file
 from fastpath.dma import DmaTable
@@ -26,11 +28,29 @@ class _Cable(NullLink):
         self._carrier = plugged
 
 
+class _NoController:
+    """A management controller that only is there."""
+
+    reset_on_force = True
+
+    def attach(self, port: object) -> None:
+        """Nothing is done with it."""
+
+    def alert(self) -> None:
+        """Nobody hears it."""
+
+
 class _NoLine:
     """An interrupt line that leads nowhere."""
 
     def set_level(self, level: bool) -> None:
         """Take the level."""
+
+
+def _plugged(phy: dict[str, Any]) -> bool:
+    """A PHY's state needs a cable."""
+    off = bool(phy["regs"][0] & BMCR_POWER_DOWN)
+    return bool(phy["link"][0]) or phy["due_ns"] >= 0 or bool(phy["held"]) or off
 
 
 def nic_of_file(path: Path) -> Nic:
@@ -41,13 +61,13 @@ def nic_of_file(path: Path) -> Nic:
     """
     facts, data = read_file(path)
     try:
-        phy = msgspec.msgpack.decode(data, type=NicState).phy
-        negotiates, held = phy["due_ns"] >= 0, bool(phy["held"])
-        off = bool(phy["regs"][0] & BMCR_POWER_DOWN)
-        plugged = bool(phy["link"][0]) or negotiates or held or off
+        state = msgspec.msgpack.decode(data, type=NicState)
+        phy, managed = state.phy, bool(state.management)
+        plugged = bool(phy["light"]) if "light" in phy else _plugged(phy)
     except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError) as error:
         raise SnapshotError(f"state {path}: is damaged ({error})") from None
     clock = VirtualClock()
+    lacks = model(facts["model"]).lacks
     nic = Nic(
         memory=DmaTable(),
         irq=_NoLine(),
@@ -55,6 +75,7 @@ def nic_of_file(path: Path) -> Nic:
         clock=clock,
         model=facts["model"],
         mac=bytes.fromhex(facts["mac"].replace(":", "")),
+        management=_NoController() if managed and "MANC" not in lacks else None,
     )
     nic.pause()
     try:

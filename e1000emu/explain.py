@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from e1000emu.eeprommap import EEPROM_CHECKSUM
-from e1000emu.regs import decode, reg
+from e1000emu.management import FILTERS
+from e1000emu.regs import LINK_MODE_TBI, decode, reg
+from fastpath.macpath import WATCH_MANAGEMENT
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -20,9 +22,12 @@ __all__ = ["Reason", "explain", "idle", "reasons"]
 
 MIN_RING = 8
 EEPROM_SUMMED = 64
-CTRL_SLU = reg("CTRL").mask("SLU")
+CTRL_SLU, CTRL_LRST = reg("CTRL").mask("SLU"), reg("CTRL").mask("LRST")
+TXCW_ANE = reg("TXCW").mask("ANE")
 RCTL_EN, TCTL_EN = reg("RCTL").mask("EN"), reg("TCTL").mask("EN")
 RCTL_ANY = reg("RCTL").mask("UPE", "MPE", "BAM")
+MANC = reg("MANC")
+FILTER_BITS = MANC.mask(*FILTERS)
 TXDW, RXT0 = reg("ICR").mask("TXDW"), reg("ICR").mask("RXT0")
 
 
@@ -117,7 +122,7 @@ def _eeprom(nic: Nic) -> Iterator[Reason]:
 
 
 def _link(nic: Nic) -> Iterator[Reason]:
-    phy, ctrl = nic.phy, nic.regs["CTRL"]
+    phy, tbi, ctrl = nic.phy, nic.tbi, nic.regs["CTRL"]
     if nic.tx.loop is not None:
         yield Reason(
             "Loopback is on: frames return and the wire is not used.",
@@ -128,6 +133,18 @@ def _link(nic: Nic) -> Iterator[Reason]:
         if not phy.cable_up:
             text = "No link: the cable is unplugged or nothing is at its far end."
             remedy = "plug the cable in; wait for ICR.LSC, then look at STATUS.LU"
+        elif nic.regs.field("CTRL_EXT", "LINK_MODE") != (LINK_MODE_TBI if tbi else 0):
+            text = "No link: CTRL_EXT.LINK_MODE is of another board."
+            remedy = "leave CTRL_EXT.LINK_MODE as the EEPROM has loaded it"
+        elif tbi is not None and ctrl & CTRL_LRST:
+            text = "No link: CTRL.LRST holds the link unit in reset."
+            remedy = "write TXCW, then clear CTRL.LRST"
+        elif tbi is not None and nic.regs["TXCW"] & TXCW_ANE:
+            text = "No link yet: the hardware negotiates (TXCW.ANE)."
+            remedy = "wait; if RXCW.RXC stays 0 the far end does not: clear ANE and set CTRL.SLU"
+        elif tbi is not None:
+            text = "No link: nobody negotiates and CTRL.SLU does not force it, or TXCW.TXC is set."
+            remedy = "set TXCW.ANE, or clear TXCW.TXC and set CTRL.SLU and FD"
         elif phy.held_in_reset:
             text = "No link: CTRL.PHY_RST holds the PHY in reset."
             remedy = "clear CTRL.PHY_RST after 10 ms"
@@ -249,6 +266,13 @@ def _receive(nic: Nic) -> Iterator[Reason]:
             f"Receive: {e.fifo_frames} frames wait in the FIFO for descriptors.",
             "3.2.6",
             "give descriptors (RDT)",
+        )
+    if nic.rx.watching & WATCH_MANAGEMENT and nic.regs["MANC"] & FILTER_BITS:
+        yield Reason(
+            f"Receive: MANC ({decode(MANC, nic.regs['MANC'] & FILTER_BITS)}) gives frames to the "
+            "board's management controller; the driver does not get them.",
+            "13.7.38",
+            "clear the bits of MANC whose frames the driver wants, ARP_EN mostly",
         )
 
 

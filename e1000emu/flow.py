@@ -12,7 +12,6 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from e1000emu.links import pool
 from e1000emu.regs import reg
 
 if TYPE_CHECKING:
@@ -108,9 +107,7 @@ class FlowControl:
             + PAUSE_OPCODE.to_bytes(2, "big")
             + quanta.to_bytes(2, "big")
         )
-        batch = pool.get()
-        batch.append(frame.ljust(MIN_FRAME, b"\0"))
-        nic.link.transmit(batch)
+        nic.tx.send_frame(frame.ljust(MIN_FRAME, b"\0"), flow_control=True)
 
     def control_frame(self, frame: bytes) -> Verdict:
         """Obey a frame of type FCT, CTRL.RFCE being set; return whether the host is to see it."""

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from e1000emu.eeprommap import EEPROM_CHECKSUM, EEPROM_MAP, eeprom_word
 from e1000emu.errors import E1000Error
 from e1000emu.phyregs import phy_reg
+from e1000emu.regs import LINK_MODE_TBI, reg
 
 __all__ = ["MODELS", "Model", "eeprom_image", "fresh_word", "model"]
 
@@ -42,9 +43,43 @@ class Model:
     """AIT is added to TIPG.IPGT (82544 only); elsewhere the longer gap counts."""
     txd_low: bool = True
     """TXDCTL.LWTHRESH raises TXD_LOW (not on the 82544)."""
+    fiber: bool = False
+    """A board with optics behind the ten-bit interface (tbi.py), and no PHY."""
+    signal_high: bool = True
+    """Of a fibre board: the optics drive SDP1 high while there is light (low on the 82544)."""
     reset_overrides: dict[str, int] = field(default_factory=dict)
     """Register name -> power-on value, where it differs from the table."""
 
+
+TBI_RESET = {
+    "CTRL_EXT": reg("CTRL_EXT").field("LINK_MODE").put(LINK_MODE_TBI),
+    "STATUS": reg("STATUS").reset | reg("STATUS").mask("TBIMODE"),
+}
+"""What the strap of a fibre board makes of the registers."""
+
+_82545EM = Model(
+    name="82545EM",
+    device_id=0x100F,
+    revision=0x01,
+    subsystem_id=0x1001,
+    capabilities=("PM", "PCI-X", "MSI"),
+)
+_82544GC = Model(
+    name="82544GC",
+    device_id=0x100C,
+    revision=0x02,
+    subsystem_id=0x1112,
+    phy_id=(phy_reg("PHYID1").reset, 0x0C30),
+    capabilities=("PM", "PCI-X", "MSI"),
+    n_rar=15,
+    eeprom_granted=False,
+    apm_enable=(eeprom_word("ICW2").offset, 0x0004),
+    rps=True,
+    ait_adds=True,
+    lacks=frozenset({"ITR", "RADV", "TADV", "RSRPD", "LEDCTL", "MANC"}),
+    features=frozenset({"SDP4"}),
+    txd_low=False,
+)
 
 MODELS: dict[str, Model] = {
     m.name: m
@@ -55,28 +90,25 @@ MODELS: dict[str, Model] = {
             revision=0x02,
             subsystem_id=0x001E,
         ),
-        Model(
-            name="82545EM",
-            device_id=0x100F,
-            revision=0x01,
-            subsystem_id=0x1001,
-            capabilities=("PM", "PCI-X", "MSI"),
+        _82545EM,
+        _82544GC,
+        replace(
+            _82545EM,
+            name="82545EM-fiber",
+            device_id=0x1011,
+            subsystem_id=0x1002,
+            fiber=True,
+            reset_overrides=TBI_RESET,
         ),
-        Model(
-            name="82544GC",
-            device_id=0x100C,
-            revision=0x02,
-            subsystem_id=0x1112,
-            phy_id=(phy_reg("PHYID1").reset, 0x0C30),
-            capabilities=("PM", "PCI-X", "MSI"),
-            n_rar=15,
-            eeprom_granted=False,
-            apm_enable=(eeprom_word("ICW2").offset, 0x0004),
-            rps=True,
-            ait_adds=True,
-            lacks=frozenset({"ITR", "RADV", "TADV", "RSRPD", "LEDCTL", "MANC"}),
-            features=frozenset({"SDP4"}),
-            txd_low=False,
+        replace(
+            _82544GC,
+            name="82544EI-fiber",
+            device_id=0x1009,
+            subsystem_id=0x1109,
+            phy_id=_82545EM.phy_id,
+            fiber=True,
+            signal_high=False,
+            reset_overrides=TBI_RESET,
         ),
     )
 }
@@ -120,6 +152,8 @@ def eeprom_image(part: Model, mac: bytes, flash_code: int = 0) -> list[int]:
     words[eeprom_word("DEVICE_ID").offset] = part.device_id
     icw2 = eeprom_word("ICW2")
     words[icw2.offset] |= icw2.field("FLASH_SIZE").put(flash_code)
+    if part.fiber:  # the driver takes the link out of reset when it has written TXCW
+        words[eeprom_word("ICW1").offset] |= eeprom_word("ICW1").mask("LRST")
     words[eeprom_word("CHECKSUM").offset] = checksum_word(words)
     return words
 

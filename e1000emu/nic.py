@@ -26,17 +26,19 @@ from e1000emu.flow import FlowControl
 from e1000emu.halfduplex import HalfDuplex
 from e1000emu.interrupts import Interrupts
 from e1000emu.leds import Led, leds
+from e1000emu.management import Management
 from e1000emu.misuse import Misuse
 from e1000emu.models import Model, eeprom_image, model
 from e1000emu.pci import Message, PciFunction, Slot
 from e1000emu.phy import AUTONEG_NS, LinkState, Mdic, Phy
 from e1000emu.pins import Pins
-from e1000emu.ports import Clock, InterruptLine, Link
+from e1000emu.ports import Clock, InterruptLine, Link, ManagementController
 from e1000emu.record import Ports, Setup
-from e1000emu.regs import BAR0_BYTES, at_offset, reg
+from e1000emu.regs import BAR0_BYTES, LINK_MODE_TBI, at_offset, reg
 from e1000emu.regview import LEVEL_POWER_ON, LEVEL_RST, Registers
 from e1000emu.rx import Rx
 from e1000emu.stats import Stats, load_statistics
+from e1000emu.tbi import Tbi
 from e1000emu.tx import Tx
 from e1000emu.wakeup import PmeCallback, Wakeup
 from e1000emu.watch import Watch
@@ -64,7 +66,9 @@ CTRL_PINS = CTRL.mask("SDP0_DATA", "SDP1_DATA", "SDP0_IODIR", "SDP1_IODIR")
 CTRL_LOADED = CTRL_FD | CTRL_ILOS | CTRL_FRCSPD | CTRL_ASDE
 CTRL_LOADED |= CTRL_LRST | CTRL_SDP0_IODIR | CTRL_SDP1_IODIR
 TXCW, TXCW_ANE = reg("TXCW"), reg("TXCW").mask("ANE")
-CTRL_FLOW = CTRL.mask("RFCE", "TFCE")
+RXCW = reg("RXCW")
+CTRL_RFCE, CTRL_TFCE = CTRL.mask("RFCE"), CTRL.mask("TFCE")
+CTRL_FLOW = CTRL_RFCE | CTRL_TFCE
 EEPROM_MAC, ICW1, ICW2 = eeprom_word("IA"), eeprom_word("ICW1"), eeprom_word("ICW2")
 ICW2_FLASH_SIZE = ICW2.field("FLASH_SIZE")
 ICW1_SWDPIO, ICW1_LRST, ICW2_ANE = ICW1.field("SWDPIO"), ICW1.mask("LRST"), ICW2.mask("ANE")
@@ -73,19 +77,24 @@ ICW1_FD, ICW1_ILOS, ICW1_FRCSPD = ICW1.mask("FD"), ICW1.mask("ILOS"), ICW1.mask(
 ICW1_POWER = ICW1.mask("POWER_MANAGEMENT")
 ICW1_LOAD_VENDOR, ICW1_LOAD_SUBSYSTEM = ICW1.mask("LOAD_VENDOR"), ICW1.mask("LOAD_SUBSYSTEM")
 STATUS_FD, STATUS_LU = STATUS.mask("FD"), STATUS.mask("LU")
+STATUS_TBIMODE = STATUS.mask("TBIMODE")
 STATUS_SPEED_SHIFT, STATUS_ASDV_SHIFT = 6, 8
 EXT_ASDCHK, EXT_EE_RST = CTRL_EXT.mask("ASDCHK"), CTRL_EXT.mask("EE_RST")
 EXT_PINS = CTRL_EXT.mask("SDP4_DATA", "SDP6_DATA", "SDP7_DATA", "GPI0_EN", "GPI2_EN", "GPI3_EN")
 EXT_PINS |= CTRL_EXT.mask("SDP4_IODIR", "SDP6_IODIR", "SDP7_IODIR")
 EXT_SPD_BYPS = CTRL_EXT.mask("SPD_BYPS")
 EXT_PHYINT_EN, EXT_PHYINT = CTRL_EXT.mask("PHYINT_EN"), CTRL_EXT.mask("PHYINT")
+EXT_LINK_MODE = CTRL_EXT.field("LINK_MODE")
 ICR_LSC, ICR_PHYINT = reg("ICR").mask("LSC"), reg("ICR").mask("PHYINT")
+ICR_RXCFG, ICR_RXSEQ = reg("ICR").mask("RXCFG"), reg("ICR").mask("RXSEQ")
 TIPG, AIT = reg("TIPG"), reg("AIT")
 IPGT, AIFS, GAP_CLOCKS = TIPG.field("IPGT"), AIT.field("AIFS"), 4
 RCTL = reg("RCTL").offset
 LBM_MAC, LBM_TRANSCEIVER = 1, 3
 SPEED_CODE = {10: 0, 100: 1, 1000: 2}
 CODE_SPEED = {0: 10, 1: 100, 2: 1000, 3: 1000}
+SIGNAL_PIN = 1
+"""The software definable pin that a fibre board's optics drive."""
 IOADDR, IODATA = 0, 4
 IOADDR_MASK = 0x000FFFFF
 IOADDR_FLASH = 0x80000
@@ -120,6 +129,7 @@ class Nic:
         flash: bytes | None = None,
         pad_runts: bool = True,
         bus: str | Bus | None = None,
+        management: ManagementController | None = None,
     ) -> None:
         """Power the part on, plugged into `link`.
 
@@ -136,8 +146,10 @@ class Nic:
         carries no FCS carries no padding either, so frames under 60 bytes are padded on the way in;
         without `pad_runts` they are runts, dropped and counted in RUC.  `bus` is what the frames to
         send cross before they are in the transmit FIFO (`e1000emu.bus`): "pci-64-66" and its like,
-        or a `Bus`; without one that takes no time.
-        Raises: E1000Error for a bad `model`, `mac`, `moderation`, `flash` or `bus`.
+        or a `Bus`; without one that takes no time.  `management` is a controller on the board: the
+        frames that MANC's filters take are its own, and it sends some (`e1000emu.management`).
+        Raises: E1000Error for a bad `model`, `mac`, `moderation`, `flash` or `bus`, or a
+        `management` that the model has no interface for.
         """
         self.model = _model(model)
         self.bus = find_bus(bus, self.model)
@@ -145,7 +157,7 @@ class Nic:
         words = eeprom_image(self.model, mac, flash_size_code(flash))
         if record is not None:
             words = record.eeprom(words)
-            ports = Ports(memory, irq, link, clock, on_message, on_pme, on_pin)
+            ports = Ports(memory, irq, link, clock, on_message, on_pme, on_pin, management)
             setup = Setup(
                 self.model.name,
                 mac,
@@ -157,10 +169,12 @@ class Nic:
                 flash,
                 pad_runts,
                 None if self.bus is None else asdict(self.bus),
+                None if management is None else {"reset_on_force": management.reset_on_force},
             )
             ports = record.ports(ports, setup)
             memory, irq, link, clock = ports.memory, ports.irq, ports.link, ports.clock
             on_message, on_pme, on_pin = ports.on_message, ports.on_pme, ports.on_pin
+            management = ports.management
         self.memory = memory
         self.link = link
         self.clock = clock
@@ -180,6 +194,7 @@ class Nic:
         if self.faults is not None:
             self.soon = self.faults.soon
 
+        self._link_mode = LINK_MODE_TBI if self.model.fiber else 0
         self.regs = Registers(self.model)
         self.stats = Stats()
         self.interrupts = Interrupts(self, irq, moderation)
@@ -191,17 +206,32 @@ class Nic:
         self.rx = Rx(self)
         self.rx.engine.pad_runts = pad_runts
         self.flow = FlowControl(self)
-        self.phy = Phy(
-            clock=clock,
-            phy_id=self.model.phy_id,
-            on_link=self._phy_link,
-            on_interrupt=self._phy_interrupt,
-            autoneg_ns=autoneg_ns,
-        )
-        self.mdic = Mdic(self, self.phy)
+        self.tbi: Tbi | None = None
+        """The ten-bit interface of a fibre board, in the place of the PHY."""
+        self.phy: Phy | Tbi
+        if self.model.fiber:
+            self.phy = self.tbi = Tbi(
+                clock=clock,
+                on_link=self._tbi_link,
+                on_light=self._tbi_light,
+                on_config=self._tbi_config,
+                on_errors=self._tbi_errors,
+                on_send=self._tbi_sends,
+                autoneg_ns=autoneg_ns,
+            )
+        else:
+            self.phy = Phy(
+                clock=clock,
+                phy_id=self.model.phy_id,
+                on_link=self._phy_link,
+                on_interrupt=self._phy_interrupt,
+                autoneg_ns=autoneg_ns,
+            )
+        self.mdic = Mdic(self, None if isinstance(self.phy, Tbi) else self.phy)
         self.pins = Pins(self, on_pin)
         self.pci = PciFunction(self, on_message)
         self.wakeup = Wakeup(self, on_pme)
+        self.management = Management(self, management)
         self.regs.bind(self, self.stats)
         self.regs.file.on_unknown = self._unknown
         self.watch = Watch(self)
@@ -215,6 +245,8 @@ class Nic:
             self.receive = self.faults.receive  # frames may get lost before they are seen
             self.faults.start()
         link.attach(self)
+        if management is not None:
+            management.attach(self.management)
         if hasattr(link, "station"):
             link.station = HalfDuplex(self)
         self.power_on_reset()
@@ -292,6 +324,7 @@ class Nic:
         self.flow.go_on()
         self.tx.go_on()
         self.rx.go_on()
+        self.management.go_on()
 
     def halt(self) -> None:
         """Unplug from the link and take every event back from the clock; it does not come back.
@@ -422,6 +455,8 @@ class Nic:
             self.flow.update()
         if changed & CTRL_PINS:
             self.pins.update()
+        if self.tbi is not None:
+            self.tbi.follow(new, self.regs.peek(TXCW.offset))
         self.update_status()
 
     def write_ctrl_ext(self, old: int, new: int) -> None:
@@ -434,8 +469,22 @@ class Nic:
             self.load_eeprom()
         if (old ^ new) & EXT_PINS:
             self.pins.update()
-        if (old ^ new) & EXT_SPD_BYPS:
+        if (old ^ new) & (EXT_SPD_BYPS | EXT_LINK_MODE.mask):
             self.update_status()
+
+    def write_txcw(self, old: int, new: int) -> None:
+        """TXCW: what is offered, and who negotiates (SDM 13.4.13)."""
+        if self.tbi is not None:
+            self.tbi.follow(self.regs.peek(CTRL.offset), new)
+
+    def read_rxcw(self, value: int) -> int:
+        """RXCW; what is latched in it ends (SDM 13.4.14)."""
+        if self.tbi is None:
+            self.regs.clear_bits(RXCW.offset, RXCW.rc_mask)
+            return value
+        value = self.tbi.read_rxcw()
+        self.regs.poke(RXCW.offset, self.tbi.rxcw)
+        return value
 
     def update_write_back(self) -> None:
         """The thresholds of write-back, or the size of a cache line, have changed."""
@@ -474,20 +523,62 @@ class Nic:
         """The cable was plugged, pulled, or the far end changed (LinkPort)."""
         if self.faults is not None and self.faults.cut:
             return
-        self.phy.hear(getattr(self.link, "far_end", None))
+        self._hear_far_end()
         self.phy.cable(up, speed_mbps, full_duplex)
 
     def _look_at_cable(self) -> None:
         link = self.link
-        self.phy.hear(getattr(link, "far_end", None))
+        self._hear_far_end()
         self.phy.cable(link.carrier, link.speed_mbps, getattr(link, "full_duplex", True))
+
+    def _hear_far_end(self) -> None:
+        self.phy.hear(getattr(self.link, "far_end", None))
+        if self.tbi is not None:
+            self.tbi.attach(getattr(self.link, "rx_config", None))
+
+    def rx_config_changed(self) -> None:
+        """The board at the far end of the fibre sends something else (LinkPort)."""
+        if self.tbi is not None and not (self.faults is not None and self.faults.cut):
+            self.tbi.receive(getattr(self.link, "rx_config", None))
+
+    def _tbi_sends(self, config: int) -> None:
+        if hasattr(self.link, "tx_config"):
+            self.link.tx_config = config
 
     def tx_ready(self) -> None:
         """The link has room again (LinkPort)."""
         self.tx.pump()
+        self.management.pump()
 
     def _phy_link(self, link: LinkState) -> None:
         self.update_status()
+
+    def _tbi_link(self, link: LinkState) -> None:
+        """The link, or what RXCW says, has changed."""
+        tbi = self.tbi
+        assert tbi is not None
+        self.regs.poke(RXCW.offset, tbi.rxcw)
+        if tbi.negotiated and not self.link_up:
+            # Drivers read the resolution here: they set these bits for a forced link alone.
+            flow = (CTRL_RFCE if link.rx_pause else 0) | (CTRL_TFCE if link.tx_pause else 0)
+            self.regs.clear_bits(CTRL.offset, CTRL_FLOW)
+            self.regs.set_bits(CTRL.offset, flow)
+            self.flow.update()
+        self.update_status()
+
+    def _tbi_light(self, light: bool) -> None:
+        """The optics see light, or none: they drive a pin (drivers look at it before RXCW)."""
+        self.pins.drive(SIGNAL_PIN, light is self.model.signal_high)
+
+    def _tbi_config(self, was_up: bool) -> None:
+        """/C/ ordered sets begin to come; within idles and frames they are out of sequence."""
+        self.interrupts.cause(ICR_RXCFG | (ICR_RXSEQ if was_up else 0))
+        if was_up:
+            self.stats["SEC"] += 1
+
+    def _tbi_errors(self, frames: int) -> None:
+        """Symbol errors count, whoever their frames are for (SDM 13.7.3)."""
+        self.stats["SYMERRS"] += frames
 
     def _phy_interrupt(self, level: bool) -> None:
         if level:
@@ -501,14 +592,20 @@ class Nic:
         """Compute STATUS from the PHY and CTRL; a change of LU raises LSC (SDM 13.4.2)."""
         regs, link = self.regs, self.phy.link
         ctrl, old = regs.peek(CTRL.offset), regs.peek(STATUS.offset)
-        seen = link.up and not self.phy.isolated
-        up = (seen or self.phy.loopback) and bool(ctrl & CTRL_SLU)
-        full = bool(ctrl & CTRL_FD) if ctrl & CTRL_FRCDPLX else link.full_duplex
-        if ctrl & CTRL_FRCSPD or regs.peek(CTRL_EXT.offset) & EXT_SPD_BYPS:
-            speed = (ctrl & CTRL_SPEED) >> 8
+        ext = regs.peek(CTRL_EXT.offset)
+        mode = EXT_LINK_MODE.get(ext)
+        # The other interface's pins lead nowhere.
+        seen = link.up and not self.phy.isolated and mode == self._link_mode
+        speed = SPEED_CODE[link.speed_mbps]
+        if self.tbi is not None:
+            up, full = seen, link.full_duplex
         else:
-            speed = SPEED_CODE[link.speed_mbps]
-        new = old & ~(STATUS_LU | STATUS_FD | 3 << STATUS_SPEED_SHIFT)
+            up = (seen or self.phy.loopback) and bool(ctrl & CTRL_SLU)
+            full = bool(ctrl & CTRL_FD) if ctrl & CTRL_FRCDPLX else link.full_duplex
+            if ctrl & CTRL_FRCSPD or ext & EXT_SPD_BYPS:
+                speed = (ctrl & CTRL_SPEED) >> 8
+        new = old & ~(STATUS_LU | STATUS_FD | STATUS_TBIMODE | 3 << STATUS_SPEED_SHIFT)
+        new |= STATUS_TBIMODE if mode else 0
         new |= (STATUS_LU if up else 0) | (STATUS_FD if full else 0) | speed << STATUS_SPEED_SHIFT
         if new != old:
             regs.poke(STATUS.offset, new)
@@ -517,16 +614,23 @@ class Nic:
         if (new ^ old) & STATUS_LU:
             self.interrupts.cause(ICR_LSC)
             self.wakeup.link_changed()
+            self.management.link_changed()
+
+    @property
+    def wire_shared(self) -> bool:
+        """The link is a wire that stations share, and says what becomes of each frame."""
+        return getattr(self.link, "station", None) is not None
 
     def update_loopback(self) -> None:
         """Decide where frames go: the link, back at the MAC (RCTL.LBM=1), or back at the PHY."""
         lbm = self.regs.peek(RCTL) >> 6 & 3
         loop = lbm == LBM_MAC or self.phy.loopback
+        loop = loop or (lbm == LBM_TRANSCEIVER and self.tbi is not None)
         if lbm == LBM_TRANSCEIVER and not loop:
             self.misuse.note("lbm-without-phy", self.regs.peek(RCTL))
         tx, rx = self.tx, self.rx
         tx.loop = rx.loop if loop else None
-        shared_wire = not loop and getattr(self.link, "station", None) is not None
+        shared_wire = not loop and self.wire_shared
         tx.engine.uncounted = shared_wire or tx.dma is not None
         tx.engine.gso_max_bytes = 0 if loop else getattr(self.link, "gso_max_bytes", 0)
         tx.engine.gso_udp = getattr(self.link, "gso_udp", False)
@@ -536,6 +640,7 @@ class Nic:
             rx.set_open(is_open)
         if tx.open and not was:
             tx.pump()
+        self.management.pump()
 
     def active(self) -> bool:
         """Return whether frames moved since the last call or within the last 100 ms (LEDs)."""
@@ -630,7 +735,9 @@ class Nic:
         tx, rx, regs = self.tx, self.rx, self.regs
         tx.open = False
         rx.set_open(False)
+        managed = self.management.before_reset()
         regs.file.reset(level)
+        self.management.reset(managed, level == LEVEL_POWER_ON)
         if self.bus is not None:
             regs.set_bits(STATUS.offset, self.bus.status)
         self.interrupts.reset()
@@ -642,6 +749,8 @@ class Nic:
         self.update_write_back()
         self.flow.reset()
         self.phy.hold(False)
+        if self.tbi is not None:
+            self.tbi.reset()
         self.pins.update()
 
     def load_eeprom(self, *, ids: bool = True) -> None:
@@ -675,6 +784,10 @@ class Nic:
                     vendor=bool(icw1 & ICW1_LOAD_VENDOR),
                     subsystem=bool(icw1 & ICW1_LOAD_SUBSYSTEM),
                 )
+        if self.management.attached:
+            self.regs.set_bits(CTRL.offset, CTRL_SLU)  # its link needs no driver, as with APM
+        if self.tbi is not None:
+            self.tbi.follow(self.regs.peek(CTRL.offset), self.regs.peek(TXCW.offset))
         self.update_status()
         # A change of LU that a reset makes is not news to a driver that asked for it.
         self.regs.clear_bits(reg("ICR").offset, ICR_LSC)
@@ -752,8 +865,12 @@ class Nic:
         load_statistics(self.stats, state.stats)
         self.misuse.load(state.misuse)
         self.pins.load(state.pins)
+        if self.tbi is not None:
+            self._tbi_light(self.tbi.cable_up)
+        self.management.load(state.management)
         self.tx.loaded()
         self.rx.loaded()
+        self.management.loaded()
         self.interrupts._flush(int(state.interrupts.get("flushed", 0)))
 
     def __repr__(self) -> str:

@@ -82,6 +82,7 @@ PSSR_DPLX, PSSR_RESOLVED, PSSR_LINK = (_PSSR.mask(n) for n in ("DPLX", "RESOLVED
 PSSR_MDIX, PSSR_TX_PAUSE, PSSR_RX_PAUSE = (_PSSR.mask(n) for n in ("MDIX", "TX_PAUSE", "RX_PAUSE"))
 
 PISR_ENERGY, PISR_CROSSOVER = _PISR.mask("ENERGY"), _PISR.mask("MDI_CROSSOVER")
+PISR_SYMBOL_ERROR = _PISR.mask("SYMBOL_ERROR")
 PISR_AN_ERROR, PISR_LINK = _PISR.mask("AN_ERROR"), _PISR.mask("LINK")
 PISR_PAGE, PISR_DOWNSHIFT = _PISR.mask("PAGE"), _PISR.mask("DOWNSHIFT")
 PISR_NEGOTIATED = _PISR.mask("AN_DONE", "PAGE", "SPEED", "DUPLEX")
@@ -461,6 +462,12 @@ class Phy:
             self._event(PISR_LINK)
         self._on_link(link)
 
+    def count_errors(self, frames: int) -> None:
+        """So many frames had a symbol error, RX_ER: count them; RXERR sticks at FFFFh."""
+        if frames:
+            self.regs[RXERR] = min(self.regs[RXERR] + frames, 0xFFFF)
+            self._event(PISR_SYMBOL_ERROR)
+
     # --- interrupt, reset, snapshot --------------------------------------------------------------
 
     def _event(self, bits: int) -> None:
@@ -542,9 +549,10 @@ OP_WRITE, OP_READ = 1, 2
 class Mdic:
     """The MAC's end of the management bus (SDM 13.4.7); operations end at once."""
 
-    def __init__(self, nic: Nic, phy: Phy) -> None:
+    def __init__(self, nic: Nic, phy: Phy | None) -> None:
         self._nic = nic
         self.phy = phy
+        """None: the board has none, and nobody answers."""
 
     def write_mdic(self, old: int, new: int) -> None:
         """Start an operation, unless software wrote R itself (then nothing starts)."""
@@ -562,7 +570,7 @@ class Mdic:
             n, address = new >> 16 & 31, new >> 21 & 31
             op = new >> 26 & 3
             value |= MDIC_READY
-            if address != PHY_ADDRESS:
+            if address != PHY_ADDRESS or phy is None:
                 nic.misuse.note("phy-address", new, address)
                 value |= MDIC_ERROR | 0xFFFF
             elif phy.held_in_reset:

@@ -1,4 +1,4 @@
-"""The four borders of the device, as protocols: DMA memory, interrupt line, link and clock.
+"""The borders of the device, as protocols: DMA memory, interrupt line, link, clock, management.
 
 Nothing here has a body: a port says what crosses a border, so that a test, a lab and an embedding
 can each bring their own end.  ``DmaMemory`` is a compiled class (`fastpath.dma.DmaTable`), because
@@ -10,8 +10,9 @@ Threading: everything on one clock is guarded by ``clock.lock``.  Ports are call
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ __all__ = [
     "InterruptLine",
     "Link",
     "LinkPort",
+    "ManagementController",
+    "ManagementPort",
+    "ManagementStatus",
     "PciSlot",
     "Stage",
     "TimerHandle",
@@ -173,11 +177,75 @@ class Link(Protocol):
         `busy_ns`: when it has on the wire what it was given so far; one whose
         stations share a wire has `full_duplex` = False and an attribute `station`, which a NIC sets
         to what it does about that (`links.hub.Station`).  An attribute `far_end` says what a NIC
-        hears in autonegotiation (`links.FarEnd`, or None).
+        hears in autonegotiation (`links.FarEnd`, or None).  A link that carries what fibre boards
+        send beside frames has an attribute `tx_config`, which a NIC with optics sets to a /C/ word,
+        IDLE or DARK (e1000emu/tbi.py), and one `rx_config`: that of the far end, or None when no
+        such NIC is there. It then tells its port of changes: `rx_config_changed()`, if it has that.
         """
 
     def rx_ready(self) -> None:
         """The port has room again after it left frames of a held batch."""
+
+
+class ManagementController(Protocol):
+    """What a board has beside the part to manage the machine by: the host of its SMBus.
+
+    Frames that MANC's filters take wait in a FIFO of the part until it reads them (`Nic.management`
+    is its `ManagementPort`).
+    """
+
+    @property
+    def reset_on_force(self) -> bool:
+        """MANC.R_ON_FORCE: `ManagementPort.force_tco` resets the part."""
+
+    def attach(self, port: ManagementPort) -> None:
+        """Take the port; do nothing with it before the Nic is made."""
+
+    def alert(self) -> None:
+        """SMBALERT#: there is a frame to read, room to send again, or the status has changed.
+
+        The port may be called before this returns, but for `force_tco`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ManagementStatus:
+    """What the part tells its controller of itself."""
+
+    link_up: bool
+    """STATUS.LU."""
+    asleep: bool
+    """The function is not in D0: no driver serves it."""
+    tco_reset: bool
+    """MANC.TCO_RESET: a forced reset was done."""
+
+
+class ManagementPort(Protocol):
+    """The side of the SMBus that a Nic implements (`Nic.management`), a frame at a time."""
+
+    def receive_enable(
+        self, filters: Sequence[str] | None = None, report_status: bool = False, /
+    ) -> None:
+        """Let frames in: MANC.RCV_TCO_EN, its filters, REPORT_STATUS."""
+
+    def receive_disable(self) -> None:
+        """Let no frames in any more."""
+
+    @property
+    def waiting(self) -> int:
+        """Frames that can be read."""
+
+    def read(self) -> bytes | None:
+        """Return the oldest frame that waits, without FCS."""
+
+    def send(self, frame: bytes, /) -> bool:
+        """Send a frame, without FCS; False: one waits still, and `alert` comes when it has gone."""
+
+    def force_tco(self) -> None:
+        """Reset the part, of whose host nothing is heard any more."""
+
+    def status(self) -> ManagementStatus:
+        """Return what the part is doing."""
 
 
 class PciSlot(Protocol):

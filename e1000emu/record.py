@@ -29,9 +29,19 @@ from e1000emu.recording import Header, Kind, Writer
 from fastpath.dma import DmaTable
 
 if TYPE_CHECKING:
+    from e1000emu.links.farend import FarEnd
     from e1000emu.nic import Nic
     from e1000emu.pci import Slot
-    from e1000emu.ports import Clock, InterruptLine, Link, LinkPort, Stage, TimerHandle
+    from e1000emu.ports import (
+        Clock,
+        InterruptLine,
+        Link,
+        LinkPort,
+        ManagementController,
+        ManagementPort,
+        Stage,
+        TimerHandle,
+    )
     from e1000emu.snapshot import NicState
     from fastpath.batch import FrameBatch
     from fastpath.datapath import DataPath
@@ -55,6 +65,8 @@ STAGE_CALLS = {
     "rx": ("fetched", "kick", "kick_now", "settle"),
 }
 """What a stage (`ports.Stage`) does to either side of the device."""
+MANAGEMENT_CALLS = ("force_tco", "receive_disable", "receive_enable", "send")
+"""What a management controller does, beside reading."""
 FAULT_CALLS = ("change", "stop")
 """What changes the faults of a device that is at work."""
 STATION_CALLS = ("collided", "collided_late", "deferred", "excessive", "over", "sent")
@@ -71,6 +83,7 @@ class Ports(msgspec.Struct):
     on_message: Any
     on_pme: Any
     on_pin: Any
+    management: Any
 
 
 class Setup(msgspec.Struct):
@@ -87,6 +100,7 @@ class Setup(msgspec.Struct):
     flash: bytes | None = None
     pad_runts: bool = True
     bus: dict[str, Any] | None = None
+    management: dict[str, Any] | None = None
 
 
 def program() -> str:
@@ -167,6 +181,7 @@ class Recorder:
                 flash=setup.flash,
                 pad_runts=setup.pad_runts,
                 bus=setup.bus,
+                management=setup.management,
                 full_duplex=bool(getattr(ports.link, "full_duplex", True)),
                 station=getattr(ports.link, "station", None) is not None,
                 far_end=said(getattr(ports.link, "far_end", None)),
@@ -190,6 +205,7 @@ class Recorder:
             on_message=on_message and self._out(Kind.MESSAGE, on_message),
             on_pme=self._out(Kind.PME, on_pme or _nobody),
             on_pin=self._out(Kind.PIN, ports.on_pin or _nobody),
+            management=ports.management and _Controller(self, ports.management),
         )
 
     def eeprom(self, words: list[int]) -> list[int]:
@@ -210,6 +226,13 @@ class Recorder:
         if nic.faults is not None:
             for name in FAULT_CALLS:
                 setattr(nic.faults, name, self._call(f"faults.{name}", getattr(nic.faults, name)))
+        management = nic.management
+        if management.attached:
+            for name in MANAGEMENT_CALLS:
+                made = self._call(f"management.{name}", getattr(management, name))
+                setattr(management, name, made)
+            read = management.read
+            management.read = lambda: self._read(read)  # type: ignore[method-assign]
         for side, names in STAGE_CALLS.items():
             port = getattr(nic, side)
             for name in names:
@@ -269,7 +292,7 @@ class Recorder:
             raise
         self._edges()
         self._inside = False
-        self._put(Kind.RETURN, result if isinstance(result, int) else None, None)
+        self._put(Kind.RETURN, int(result) if isinstance(result, int) else None, None)
         return result
 
     def _edges(self) -> None:
@@ -334,6 +357,17 @@ class Recorder:
         return lambda *args: self.enter(
             lambda: fn(*args), Kind.CALL, name, [_plain(arg) for arg in args]
         )
+
+    def _read(self, fn: Callable[[], bytes | None]) -> bytes | None:
+        """Let the management controller read a frame."""
+
+        def read() -> bytes | None:
+            frame = fn()
+            self.saw(Kind.READ_FRAME, frame or b"")
+            return frame
+
+        frame: bytes | None = self.enter(read, Kind.CALL, "management.read", [])
+        return frame
 
     def _use_stage(
         self, side: str, fn: Callable[[Stage | None], None]
@@ -549,6 +583,31 @@ class _Link:
         return self._link.speed_mbps
 
     @property
+    def far_end(self) -> FarEnd | None:
+        """What the far end says; it may change while this records."""
+        far_end: FarEnd | None = getattr(self._link, "far_end", None)
+        self._recorder.saw(Kind.FAR_END, said(far_end))
+        return far_end
+
+    @property
+    def tx_config(self) -> int | None:
+        """What the device's optics send beside frames."""
+        return getattr(self._link, "tx_config", None)
+
+    @tx_config.setter
+    def tx_config(self, value: int) -> None:
+        self._recorder.saw(Kind.TX_CONFIG, value)
+        if hasattr(self._link, "tx_config"):
+            self._link.tx_config = value
+
+    @property
+    def rx_config(self) -> int | None:
+        """What comes to them beside frames."""
+        value: int | None = getattr(self._link, "rx_config", None)
+        self._recorder.saw(Kind.RX_CONFIG, value)
+        return value
+
+    @property
     def gap_bytes(self) -> int:
         """The gap between frames of a link that counts time."""
         return getattr(self._link, "gap_bytes", 0)
@@ -631,6 +690,12 @@ class _Link:
             bool(full_duplex),
         )
 
+    def rx_config_changed(self) -> None:
+        """Tell the Nic of the board at the far end of the fibre."""
+        self._recorder.enter(
+            lambda: self._port.rx_config_changed(), Kind.CALL, "rx_config_changed", []
+        )
+
     def tx_ready(self) -> None:
         """Tell the Nic that the link has room."""
         self._recorder.enter(lambda: self._port.tx_ready(), Kind.ROOM)
@@ -664,6 +729,23 @@ class _Stage:
         self._recorder.leave(
             lambda: self._stage.after(causes), Kind.STAGE, self._side, "after", causes
         )
+
+
+class _Controller:
+    """The management controller, as the device sees it."""
+
+    def __init__(self, recorder: Recorder, controller: ManagementController) -> None:
+        self._recorder = recorder
+        self._controller = controller
+        self.reset_on_force = controller.reset_on_force
+
+    def attach(self, port: ManagementPort) -> None:
+        """Give it the port; the recorder comes between when the Nic is made."""
+        self._controller.attach(port)
+
+    def alert(self) -> None:
+        """Tell it that there is something for it."""
+        self._recorder.leave(self._controller.alert, Kind.ALERT)
 
 
 class _Slot:

@@ -15,15 +15,16 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from e1000emu.errors import E1000Error
+from e1000emu.errors import E1000Error, LinkError
+from e1000emu.links.farend import heard
 from e1000emu.regs import at_offset
 
 __all__ = ["VERSION", "Event", "Header", "Kind", "Reader", "RecordingError", "Writer", "describe"]
 
 FILE_KIND = "e1000emu-recording"
-VERSION = 4
+VERSION = 6
 """What is written. Version 1 has no devices with a worker, 2 no stage before an engine, 3 no bus
-that takes time; all are read."""
+that takes time, 4 no management controller, 5 one far end throughout; all are read."""
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20
 FLUSH_BYTES = 256 << 10
@@ -110,6 +111,16 @@ class Kind(IntEnum):
     """The device asked whether that waits for memory: tx or rx, answer."""
     BUSY = 51
     """The device asked when the wire has what it was given: then (ns)."""
+    ALERT = 52
+    """The device has something for the management controller."""
+    READ_FRAME = 53
+    """The management controller read a frame; empty: there was none."""
+    FAR_END = 54
+    """The device asked what it hears in autonegotiation: the fields of a `links.FarEnd`."""
+    TX_CONFIG = 55
+    """A fibre board sends something else beside frames: a /C/ word, -1 idles, -2 nothing."""
+    RX_CONFIG = 56
+    """It asked what comes beside frames; None: no such board is at the far end."""
     END = 63
     """The recording ends: how many records were before, why."""
 
@@ -136,12 +147,15 @@ NESTING = frozenset(
         Kind.ATTACH,
         Kind.DETACH,
         Kind.STAGE,
+        Kind.ALERT,
     )
 )
 """Outputs during which the world may come back to the device: `DONE` follows."""
 SINCE_2 = frozenset((Kind.HOT_READ, Kind.HOT_WRITE, Kind.SEND, Kind.STORE, Kind.TICK))
 SINCE = dict.fromkeys(SINCE_2, 2) | dict.fromkeys((Kind.STAGE, Kind.STAGE_BUSY), 3)
 SINCE[Kind.BUSY] = 4
+SINCE[Kind.ALERT] = SINCE[Kind.READ_FRAME] = 5
+SINCE[Kind.FAR_END] = SINCE[Kind.TX_CONFIG] = SINCE[Kind.RX_CONFIG] = FAR_END_VERSION = 6
 """The version in which kinds came."""
 
 
@@ -170,6 +184,16 @@ def _text(v: Any) -> bool:
     return type(v) is str and len(v) <= 1 << 10
 
 
+def _far_end(v: Any) -> bool:
+    if not (v is None or (type(v) is dict and "on_page" not in v)):
+        return False
+    try:
+        heard(v)
+    except (LinkError, LookupError, TypeError, ValueError):
+        return False
+    return True
+
+
 def _maybe(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda v: v is None or check(v)
 
@@ -185,6 +209,7 @@ _PLACE = _number(-LATEST_NS, LATEST_NS)
 _SIZE = _number(-16, 16)
 _BAR = _number(-16, 16)
 _ADDRESS = _QUAD
+_CONFIG = _number(-2, 0xFFFF)
 _SPEED = _number(0, 1 << 31)
 
 _SHAPES: dict[Kind, tuple[Callable[[Any], bool], ...]] = {
@@ -223,6 +248,11 @@ _SHAPES: dict[Kind, tuple[Callable[[Any], bool], ...]] = {
     Kind.DONE: (),
     Kind.STAGE: (_text, _text, _WORD),
     Kind.STAGE_BUSY: (_text, _flag),
+    Kind.ALERT: (),
+    Kind.READ_FRAME: (_bytes(MAX_FRAME_BYTES),),
+    Kind.FAR_END: (_far_end,),
+    Kind.TX_CONFIG: (_CONFIG,),
+    Kind.RX_CONFIG: (_maybe(_CONFIG),),
     Kind.END: (_QUAD, _text),
 }
 
@@ -249,12 +279,14 @@ class Header(msgspec.Struct, kw_only=True):
     """Short frames are padded on the way in."""
     bus: dict[str, Any] | None = None
     """The bus that it reads memory by (`Bus`)."""
+    management: dict[str, Any] | None = None
+    """What its board's management controller says of itself (`ports.ManagementController`)."""
     full_duplex: bool = True
     """Its link is no shared wire."""
     station: bool = False
     """It hears of a shared wire what becomes of its frames."""
     far_end: dict[str, Any] | None = None
-    """What it hears in autonegotiation (`links.FarEnd`)."""
+    """What it hears in autonegotiation (`links.FarEnd`); since version 6 `FAR_END` says it."""
 
 
 class Event(NamedTuple):
@@ -358,8 +390,8 @@ class Reader:
         kind, _, version = first.decode("ascii", "replace").rstrip("\n").partition(" ")
         if kind != FILE_KIND or not version.isascii() or not version.isdigit():
             raise self._bad(0, "this is no recording of a NIC; name another file")
-        self._version = int(version[:9])
-        if not 1 <= self._version <= VERSION:
+        self.version = int(version[:9])
+        if not 1 <= self.version <= VERSION:
             raise self._bad(0, f"version {version[:9]}; this e1000emu reads up to {VERSION}")
         at = len(first)
         line = self._file.readline(MAX_HEADER_BYTES)
@@ -411,8 +443,8 @@ class Reader:
     def _check(self, offset: int, number: int, kind: Kind, args: tuple[Any, ...]) -> None:
         shape = _SHAPES[kind]
         name = f"event {number} ({kind.name})"
-        if self._version < SINCE.get(kind, 1):
-            raise self._bad(offset, f"{name} is not of version {self._version}")
+        if self.version < SINCE.get(kind, 1):
+            raise self._bad(offset, f"{name} is not of version {self.version}")
         if len(args) != len(shape):
             raise self._bad(offset, f"{name} has {len(args)} arguments, not {len(shape)}")
         for i, (value, fits) in enumerate(zip(args, shape, strict=True)):

@@ -46,17 +46,19 @@ RC_W1C, W1S, SW = Access.RC_W1C, Access.W1S, Access.SW
 
 # --- general ------------------------------------------------------------------------------------
 
-_TBI = "a board with fibre has another device id; on copper TBI never runs"
+LINK_MODE_TBI = 3
+"""CTRL_EXT.LINK_MODE of a board with optics."""
 
 # fmt: off
 _CTRL = (
     bit("FD", 0, RW, 1, "full duplex, when FRCDPLX forces it; loaded from EEPROM word 0Ah"),
     rsv(2, 1),
-    bit("LRST", 3, RW, 0, "link reset, of TBI and SerDes alone; from EEPROM word 0Ah", todo=_TBI),
+    bit("LRST", 3, RW, 0, "link reset, of TBI and SerDes alone; from EEPROM word 0Ah"),
     rsv(4),
     bit("ASDE", 5, RW, 0, "take the speed by auto-detection rather than from the PHY",
         todo="what is detected is the clock of the PHY, whose speed the MAC has anyway"),
-    bit("SLU", 6, RW, 0, "set link up: the MAC believes the PHY's link"),
+    bit("SLU", 6, RW, 0,
+        "set link up: the MAC believes the PHY's link; of TBI: the link is forced unless TXCW.ANE"),
     bit("ILOS", 7, RW, 0, "invert the loss-of-signal input; loaded from EEPROM word 0Ah",
         todo="the polarity of a wire on boards with an external transceiver"),
     field("SPEED", 9, 8, RW, 2, "0 = 10, 1 = 100, 2 = 1000 Mb/s, when FRCSPD forces it"),
@@ -131,7 +133,8 @@ _GENERAL = (
     Reg("CTRL_DUP", 0x0004, "Device Control (shadow)", "13.4.1", _CTRL, alias_of="CTRL"),
     Reg("STATUS", 0x0008, "Device Status", "13.4.2", (
         bit("FD", 0, RO, 0, "the link is full duplex"),
-        bit("LU", 1, RO, 0, "link up: the PHY has link and CTRL.SLU is set"),
+        bit("LU", 1, RO, 0, "link up: the PHY has link and CTRL.SLU is set; of TBI: negotiated, or "
+            "forced with light"),
         field("FUNC_ID", 3, 2, RO, 0, "which LAN port of a dual device"),
         bit("TXOFF", 4, RO, 0, "transmission is paused by a received PAUSE"),
         bit("TBIMODE", 5, RO, 0, "TBI or SerDes rather than a copper PHY"),
@@ -186,8 +189,7 @@ _GENERAL = (
             todo="an attribute of transactions on a PCI-X bus"),
         rsv(20, 18),
         bit("VREG_PD", 21, RW, 0, "voltage regulator off", todo="analogue"),
-        field("LINK_MODE", 23, 22, RW, 0, "0 = copper PHY",
-            todo="a board with fibre has another device id; these have copper"),
+        field("LINK_MODE", 23, 22, RW, 0, "0 = copper PHY, 3 = TBI; the board's strap sets it"),
         rsv(31, 24),
     ), on_write="write_ctrl_ext"),
     # The serial flash of the 82541 and 82547; these parts have a parallel one (flash.py).
@@ -223,21 +225,21 @@ _GENERAL = (
         rsv(31, 16),
     ), group="flow control"),
     Reg("TXCW", 0x0178, "Transmit Configuration Word", "13.4.13", (
-        field("TXCONFIG", 15, 0, RW, 0, "/C/ word sent", todo=_TBI),
+        field("TXCONFIG", 15, 0, RW, 0, "/C/ word sent"),
         rsv(29, 16),
-        bit("TXC", 30, RW, 0, "send /C/ ordered sets", todo=_TBI),
-        bit("ANE", 31, RW, 0, "hardware autonegotiation", todo=_TBI),
-    )),
+        bit("TXC", 30, RW, 0, "send /C/ ordered sets, when software negotiates (ANE = 0)"),
+        bit("ANE", 31, RW, 0, "hardware autonegotiation"),
+    ), on_write="write_txcw"),
     Reg("RXCW", 0x0180, "Receive Configuration Word", "13.4.14", (
-        field("RXCONFIG", 15, 0, RO, 0, "/C/ word received", todo=_TBI),
+        field("RXCONFIG", 15, 0, RO, 0, "/C/ word received; with ANE what the far end offers"),
         rsv(25, 16),
-        bit("RXNOCARRIER", 26, RO, 0, "no carrier", todo=_TBI),
-        bit("RXINVALID", 27, RC, 0, "invalid symbol", todo=_TBI),
-        bit("RXCHANGE", 28, RC, 0, "the word has changed", todo=_TBI),
-        bit("RXC", 29, RO, 0, "receiving /C/ ordered sets", todo=_TBI),
-        bit("RXSYNCH", 30, RO, 0, "the receiver is in step", todo=_TBI),
-        bit("ANC", 31, RO, 0, "autonegotiation complete", todo=_TBI),
-    )),
+        bit("RXNOCARRIER", 26, RO, 0, "idles or /C/ come, and no frame"),
+        bit("RXINVALID", 27, RC, 0, "invalid symbol"),
+        bit("RXCHANGE", 28, RC, 0, "the word has changed"),
+        bit("RXC", 29, RO, 0, "receiving /C/ ordered sets"),
+        bit("RXSYNCH", 30, RO, 0, "the receiver is in step; a loss shows until it is read"),
+        bit("ANC", 31, RO, 0, "autonegotiation complete"),
+    ), on_read="read_rxcw"),
     Reg("LEDCTL", 0x0E00, "LED Control", "13.4.15", (
         *_led(0, 2, 0),
         *_led(1, 3, 1),
@@ -456,11 +458,6 @@ _TRANSMIT = (
 )
 # fmt: on
 
-_NO_TCO = (
-    "SMBUS_EN and ASF_EN are 0, the board has no management controller; what its filters pass, and "
-    "what of that the host gets, is told in Intel's TCO application notes alone (13.7.38)"
-)
-
 # --- wake-up, management ------------------------------------------------------------------------
 
 # fmt: off
@@ -489,7 +486,7 @@ _WAKEUP = (
             )
         ),
         rsv(14, 8),
-        bit("IGNORE_TCO", 15, RW, 0, "not on management packets", todo=_NO_TCO),
+        bit("IGNORE_TCO", 15, RW, 0, "not on what the management filters take"),
         *(bit(f"FLX{n}", 16 + n, RW, 0, f"flexible filter {n}") for n in range(4)),
         rsv(31, 20),
     ), group="wake-up", survives="rst"),
@@ -503,30 +500,33 @@ _WAKEUP = (
         rsv(31, 20),
     ), group="wake-up", survives="rst"),
     Reg("MANC", 0x5820, "Management Control", "13.4", (
-        bit("SMBUS_EN", 0, RO, 0, "SMBus on"),
-        bit("ASF_EN", 1, RO, 0, "ASF mode"),
-        bit("R_ON_FORCE", 2, RO, 0, "reset by force TCO"),
+        bit("SMBUS_EN", 0, RO, 0, "a controller is at the SMBus; the board says so"),
+        bit("ASF_EN", 1, RO, 0, "the part itself answers alerts: not on these boards"),
+        bit("R_ON_FORCE", 2, RO, 0, "the controller may reset the part; the board says so"),
         rsv(7, 3),
         *(
-            bit(name, 8 + n, RW, 0, doc, todo=_NO_TCO)
+            bit(name, 8 + n, RW, 0, doc)
             for n, (name, doc) in enumerate(
                 (
-                    ("RMCP_EN", "filter RMCP 026Fh"),
-                    ("0298_EN", "filter RMCP 0298h"),
-                    ("IPV4_EN", "filter on IPv4"),
-                    ("IPV6_EN", "filter on IPv6"),
-                    ("SNAP_EN", "accept SNAP"),
-                    ("ARP_EN", "filter ARP requests"),
-                    ("NEIGHBOR_EN", "filter neighbour discovery"),
-                    ("ARP_RES_EN", "filter ARP responses"),
+                    ("RMCP_EN", "take UDP to port 26Fh, over what IPV4_EN and IPV6_EN say"),
+                    ("0298_EN", "take UDP to port 298h, over what IPV4_EN and IPV6_EN say"),
+                    ("IPV4_EN", "the ports are looked for in IPv4"),
+                    ("IPV6_EN", "the ports are looked for in IPv6"),
+                    ("SNAP_EN", "all that may come with an LLC/SNAP header too"),
+                    ("ARP_EN", "take ARP requests, for whatever address"),
+                    ("NEIGHBOR_EN", "take neighbour solicitations, for whatever address"),
+                    ("ARP_RES_EN", "take ARP responses"),
                 )
             )
         ),
-        bit("TCO_RESET", 16, RO, 0, "TCO reset seen"),
-        bit("RCV_TCO_EN", 17, RW, 0, "receive TCO packets", todo=_NO_TCO),
-        bit("REPORT_STATUS", 18, RO, 0, "status reporting"),
+        bit("TCO_RESET", 16, RO, 0, "the controller has reset the part"),
+        bit("RCV_TCO_EN", 17, RW, 0, "what the filters take goes to the controller alone; else "
+            "they take nothing"),
+        bit("REPORT_STATUS", 18, RO, 0, "the controller hears of a change of link"),
+        # Drivers name RCV_ALL, EN_MAC_ADDR_FILTER, EN_MNG2HOST and more here, which came with the
+        # 82541 and the 82571; when these parts were new, e1000_hw.h had nothing up to bit 23.
         rsv(31, 19),
-    ), group="management"),
+    ), on_write="management.write_manc", group="management"),
     # Not of these parts: U-Boot takes the 82571's semaphore from every one before it reads the
     # EEPROM, and gives up when the bit does not stay. Nothing else shares the EEPROM here.
     Reg("SWSM", 0x5B50, "Software Semaphore", "none: 82571 and later", (
@@ -569,11 +569,10 @@ _WAKEUP = (
 # --- statistics: name, what it counts; they lie 4 bytes apart from 4000h where no gap is named ---
 
 _NO_CARRIER = "the PHY's carrier sense never fails: stays 0"
-_NO_SERDES = "with TBI or SerDes alone, and these have copper: stays 0"
 _STATISTICS: tuple[tuple[str, int, str, str], ...] = (
     ("CRCERRS", 0x4000, "frames with a wrong CRC, 64 bytes or more", ""),
     ("ALGNERRC", 0x4004, "frames with an alignment error (10/100 only)", ""),
-    ("SYMERRS", 0x4008, "symbol errors between frames' start and end", _NO_SERDES),
+    ("SYMERRS", 0x4008, "bad symbols, of TBI alone", ""),
     ("RXERRC", 0x400C, "frames with RX_ER from the PHY", ""),
     ("MPC", 0x4010, "frames missed: the receive FIFO was full", ""),
     ("SCC", 0x4014, "frames sent after one collision", ""),
@@ -583,7 +582,7 @@ _STATISTICS: tuple[tuple[str, int, str, str], ...] = (
     ("COLC", 0x4028, "collisions that were not late", ""),
     ("DC", 0x4030, "transmissions deferred by others, a PAUSE or a link that is down", ""),
     ("TNCRS", 0x4034, "transmissions without carrier sense", _NO_CARRIER),
-    ("SEC", 0x4038, "sequence errors", _NO_SERDES),
+    ("SEC", 0x4038, "sequence errors, of TBI alone: /C/ while the link is up", ""),
     ("CEXTERR", 0x403C, "carrier extension errors", ""),
     ("RLEC", 0x4040, "length errors: undersize or oversize", ""),
     ("XONRXC", 0x4048, "XON frames received", ""),
@@ -610,9 +609,9 @@ _STATISTICS: tuple[tuple[str, int, str, str], ...] = (
     ("RFC", 0x40A8, "frames under 64 bytes with a wrong CRC", ""),
     ("ROC", 0x40AC, "frames over the limit with a good CRC", ""),
     ("RJC", 0x40B0, "frames over the limit with a wrong CRC", ""),
-    ("MGTPRC", 0x40B4, "management frames received", _NO_TCO),
-    ("MGTPDC", 0x40B8, "management frames dropped", _NO_TCO),
-    ("MGTPTC", 0x40BC, "management frames sent", _NO_TCO),
+    ("MGTPRC", 0x40B4, "good frames that the management filters took", ""),
+    ("MGTPDC", 0x40B8, "of these, dropped: over 200 bytes, or the controller's FIFO was full", ""),
+    ("MGTPTC", 0x40BC, "frames that the management controller sent", ""),
     ("TORL", 0x40C0, "octets received, good or bad, low half", ""),
     ("TORH", 0x40C4, "octets received, good or bad, high half; clears both", ""),
     ("TOTL", 0x40C8, "octets sent, good or bad, low half", ""),

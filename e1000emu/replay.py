@@ -26,6 +26,7 @@ from e1000emu.nic import Nic
 from e1000emu.record import (
     CALLS,
     FAULT_CALLS,
+    MANAGEMENT_CALLS,
     STAGE_CALLS,
     STATION_CALLS,
     Edges,
@@ -34,6 +35,7 @@ from e1000emu.record import (
     stored,
 )
 from e1000emu.recording import (
+    FAR_END_VERSION,
     INPUTS,
     NESTING,
     SINCE_2,
@@ -52,6 +54,7 @@ from fastpath.irqblock import EventLine
 from fastpath.wire import FrameQueue
 
 if TYPE_CHECKING:
+    from e1000emu.links.farend import FarEnd
     from e1000emu.ports import LinkPort
 
 __all__ = ["Divergence", "Replay", "replay"]
@@ -299,12 +302,20 @@ class _Player:
             return self._attach_worker(nic)
         if name in ("pause_worker", "resume_worker") and self._worker is not None:
             return self._worker.pause() if name == "pause_worker" else self._worker.resume()
+        if name == "rx_config_changed":
+            return nic.rx_config_changed()
         side, _, part = name.partition(".")
         if side == "station" and part in STATION_CALLS and self.station is not None:
             return getattr(self.station, part)(*args)
         if side == "faults" and part in FAULT_CALLS and nic.faults is not None:
             what = [msgspec.json.decode(arg, type=Faults) for arg in args]
             return getattr(nic.faults, part)(*what)
+        if side == "management" and part == "read":
+            frame = nic.management.read()
+            self.said(Kind.READ_FRAME, frame or b"")
+            return None
+        if side == "management" and part in MANAGEMENT_CALLS:
+            return getattr(nic.management, part)(*args)
         if side in STAGE_CALLS and part == "use_stage":
             return getattr(nic, side).use_stage(_Stage(self, side) if args[0] else None)
         if part in STAGE_CALLS.get(side, ()):
@@ -336,6 +347,7 @@ class _Player:
                 flash=header.flash,
                 pad_runts=header.pad_runts,
                 bus=None if header.bus is None else Bus(**header.bus),
+                management=self._controller(),
                 record=self,
             )
         except _Diverged:
@@ -393,11 +405,12 @@ class _Player:
         return Ports(
             memory=table,
             irq=self,
-            link=(_SharedLink if header.station else _Link)(self, header),
+            link=(_SharedLink if header.station else _Link)(self, header, self._reader.version),
             clock=_Clock(self),
             on_message=self._message if header.messages else None,
             on_pme=self._pme,
             on_pin=lambda number, level: self.said(Kind.PIN, number, level),
+            management=ports.management,
         )
 
     def eeprom(self, words: list[int]) -> list[int]:
@@ -416,6 +429,10 @@ class _Player:
         if port is not None:
             self._port = port
         self.said(Kind.DETACH if port is None else Kind.ATTACH)
+
+    def _controller(self) -> _Controller | None:
+        said = self._reader.header.management
+        return None if said is None else _Controller(self, bool(said["reset_on_force"]))
 
     def set_level(self, level: bool) -> None:
         """Take the interrupt line's level."""
@@ -488,10 +505,36 @@ class _Link:
     gso_max_bytes = 0
     gso_udp = False
 
-    def __init__(self, player: _Player, header: Header) -> None:
+    def __init__(self, player: _Player, header: Header, version: int) -> None:
         self._player = player
         self.full_duplex = header.full_duplex
-        self.far_end = heard(header.far_end)
+        self._first = heard(header.far_end)
+        self._tells = version >= FAR_END_VERSION
+
+    @property
+    def far_end(self) -> FarEnd | None:
+        """What the far end said then."""
+        if not self._tells:
+            return self._first
+        return heard(self._player.asked(Kind.FAR_END, (), (None,))[0])
+
+    @property
+    def tx_config(self) -> int | None:
+        """What the optics send; nothing asks for it."""
+        return None
+
+    @tx_config.setter
+    def tx_config(self, value: int) -> None:
+        if self._tells:
+            self._player.said(Kind.TX_CONFIG, value)
+
+    @property
+    def rx_config(self) -> int | None:
+        """What came to them then."""
+        value: int | None = None
+        if self._tells:
+            (value,) = self._player.asked(Kind.RX_CONFIG, (), (None,))
+        return value
 
     @property
     def carrier(self) -> bool:
@@ -552,6 +595,21 @@ class _SharedLink(_Link):
     @station.setter
     def station(self, station: Station) -> None:
         self._player.station = station
+
+
+class _Controller:
+    """The management controller: what it did is in the recording."""
+
+    def __init__(self, player: _Player, reset_on_force: bool) -> None:
+        self._player = player
+        self.reset_on_force = reset_on_force
+
+    def attach(self, port: object) -> None:
+        """Nothing: the replay calls the device itself."""
+
+    def alert(self) -> None:
+        """There is something for it."""
+        self._player.said(Kind.ALERT)
 
 
 class _Stage:

@@ -19,8 +19,8 @@ from fastpath.batch import (
     FrameBatch,
 )
 from fastpath.macctrl import find_mac_control
-from fastpath.macpath import RxPort
-from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RxEngine
+from fastpath.macpath import WATCH_MANAGEMENT, WATCH_WAKE, RxPort
+from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ, RxEngine
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -52,6 +52,8 @@ class Rx(RxPort):
         self._link = nic.link
         self._scheduled = False
         self._prefetched = (0, 0)
+        self._symbol_errors = 0
+        """Of the engine's, those that the PHY has been told of."""
         self.stage: Stage | None = None
 
     # --- registers -------------------------------------------------------------------------------
@@ -119,7 +121,14 @@ class Rx(RxPort):
 
     def watch_wake(self, on: bool) -> None:
         """Show the wake-up filters each batch (D3hot, WUC.APME)."""
-        self._watch_wake = on
+        self._watch(WATCH_WAKE, on)
+
+    def watch_management(self, on: bool) -> None:
+        """Show the management filters each frame (MANC.RCV_TCO_EN)."""
+        self._watch(WATCH_MANAGEMENT, on)
+
+    def _watch(self, who: int, on: bool) -> None:
+        self.watching = self.watching & ~who | (who if on else 0)
 
     # --- the work --------------------------------------------------------------------------------
 
@@ -184,6 +193,24 @@ class Rx(RxPort):
         nic.wakeup.frames(batch, start)
         return bool(nic.pci.power_state)
 
+    def _managed(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take the management controller's frames out of a batch; the others go their way."""
+        asleep = bool(self.watching & WATCH_WAKE) and self._asleep(batch, start)
+        management, total = self._nic.management, len(batch)
+        while start < total:
+            first, frame = management.find(batch, start)
+            if start < first and not asleep:
+                part = pool.get()
+                part.extend(batch, start, first)
+                start += self._others(part, 0, hold)
+                pool.put(part)
+                if start < first:
+                    return start  # held back; those behind are looked at when they come again
+            if frame:
+                management.take(frame)
+            start = first + 1
+        return total
+
     def loop(self, batch: FrameBatch) -> None:
         """Take a batch of our own transmitter.  Takes ownership of `batch`."""
         self._run(batch, False)
@@ -204,8 +231,11 @@ class Rx(RxPort):
             self.stage.run()
 
     def _unusual(self, causes: int) -> None:
-        """The engine met an address that no memory answers."""
+        """The engine met an address that no memory answers, or frames with a symbol error."""
         engine = self.engine
+        if causes & RXSEQ:
+            told, self._symbol_errors = self._symbol_errors, engine.symbol_errors
+            self._nic.phy.count_errors(self._symbol_errors - told)
         if causes & RX_ABORT:
             self._nic.misuse.note("rx-abort", engine.base, engine.head)
         if causes & RX_DATA_ABORT:

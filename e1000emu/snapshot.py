@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ import msgspec
 from e1000emu import oldstates
 from e1000emu.eeprom import Phase
 from e1000emu.errors import SnapshotError
+from e1000emu.management import MIN_FRAME, RECEIVE_BYTES, SEND_BYTES
+from e1000emu.tbi import DARK, AutoNeg
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -65,6 +68,8 @@ class NicState(msgspec.Struct, kw_only=True):
     misuse: dict[str, list[int]] = {}
     flash: dict[str, Any] = {}
     """The boot flash; empty when there is none."""
+    management: dict[str, Any] = {}
+    """Frames of the management controller; empty when there is none."""
 
 
 def save(nic: Nic) -> bytes:
@@ -89,6 +94,7 @@ def save(nic: Nic) -> bytes:
             pins=nic.pins.driven,
             misuse=nic.misuse.state(),
             flash=nic.flash.state(),
+            management=nic.management.state(),
         )
     )
 
@@ -113,6 +119,11 @@ def load(nic: Nic, data: bytes, *, rebase: bool = False) -> None:
         )
     if nic.bus is None and state.tx.get("bus") is not None:
         raise SnapshotError("snapshot of a Nic with a bus, this one has none; give it the same bus")
+    if state.management and not nic.management.attached:
+        raise SnapshotError(
+            "snapshot of a Nic with a management controller, this one has none; "
+            "give it one (management=…)"
+        )
     try:
         if state.version < VERSION:
             oldstates.upgrade(state)
@@ -150,7 +161,30 @@ def _check(nic: Nic, state: NicState) -> None:
     need(number(state.io_address, 0, IO_ADDRESS_MAX), "io_address")
     need(len(state.pci) == PCI_BYTES, "pci")
     need(number(state.tx["paused_until_ns"], 0, eternity), "tx.paused_until_ns")
-    phy = state.phy
+    if nic.model.fiber:
+        _check_tbi(state.phy, need, number)
+    else:
+        _check_phy(state.phy, need, number)
+    _check_blocks(nic, state, need, number)
+
+
+Need = Callable[[bool, str], None]
+Number = Callable[[Any, int, int], bool]
+
+
+def _check_tbi(tbi: dict[str, Any], need: Need, number: Number) -> None:
+    ones = 0xFFFFFFFF
+    need(all(number(tbi[name], 0, ones) for name in ("ctrl", "txcw", "latched")), "tbi")
+    need(number(tbi["config"], 0, 0xFFFF) and number(tbi["heard"], DARK, 0xFFFF), "tbi.config")
+    for end in ("ours", "theirs"):
+        need(len(tbi[end]) == 3, f"tbi.{end}")
+        state, partner, due_ns = tbi[end]
+        need(number(state, 0, len(AutoNeg) - 1) and number(partner, 0, 0xFFFF), f"tbi.{end}")
+        need(number(due_ns, -1, 1 << 62), f"tbi.{end}")
+
+
+def _check_phy(phy: dict[str, Any], need: Need, number: Number) -> None:
+    eternity = 1 << 62
     need(len(phy["regs"]) == PHY_REGISTERS, "phy.regs")
     need(all(number(value, 0, 0xFFFF) for value in phy["regs"]), "phy.regs")
     need(number(phy["due_ns"], -1, eternity), "phy.due_ns")
@@ -161,6 +195,10 @@ def _check(nic: Nic, state: NicState) -> None:
     up, speed, full, *pauses = phy["link"]
     need(len(pauses) == 2 and speed in (10, 100, 1000), "phy.link")
     need(all(isinstance(flag, bool) for flag in (up, full, *pauses)), "phy.link")
+
+
+def _check_blocks(nic: Nic, state: NicState, need: Need, number: Number) -> None:
+    eternity = 1 << 62
     words = state.eeprom["words"]
     need(len(words) == len(nic.eeprom.words), "eeprom.words")
     need(all(number(word, 0, 0xFFFF) for word in words), "eeprom.words")
@@ -180,6 +218,13 @@ def _check(nic: Nic, state: NicState) -> None:
     if state.flash:
         need(number(state.flash["busy_until_ns"], 0, eternity), "flash.busy_until_ns")
         need(isinstance(state.flash["data"], bytes), "flash.data")
+    if state.management:
+        waiting, sending = state.management["waiting"], state.management["sending"]
+        frames = [*waiting, *([] if sending is None else [sending])]
+        sizes = [len(frame) for frame in frames if isinstance(frame, bytes)]
+        need(len(sizes) == len(frames), "management")
+        need(all(MIN_FRAME <= size <= SEND_BYTES for size in sizes), "management")
+        need(sum(sizes[: len(waiting)]) <= RECEIVE_BYTES, "management.waiting")
     irq = state.interrupts
     need(number(irq["last_ns"], -eternity, eternity), "interrupts.last_ns")
     need(number(irq["assertions"], 0, eternity), "interrupts.assertions")
@@ -190,8 +235,11 @@ def _check(nic: Nic, state: NicState) -> None:
 
 def _shift(state: NicState, ns: int) -> None:
     """Move every time by `ns`."""
-    if state.phy["due_ns"] >= 0:
+    if state.phy.get("due_ns", -1) >= 0:
         state.phy["due_ns"] += ns
+    for end in ("ours", "theirs"):  # of a fibre
+        if end in state.phy and state.phy[end][2] >= 0:
+            state.phy[end][2] += ns
     if state.tx["paused_until_ns"] > 0:
         state.tx["paused_until_ns"] += ns
     if (on_bus := state.tx.get("bus")) is not None:

@@ -36,7 +36,7 @@ __all__ = ["BATCH_FRAMES", "NO_ROOM", "ROUNDS", "Tx"]
 
 PBA = reg("PBA").offset
 PACKET_BUFFER_KIB, FIFO_HEADER = 64, 16
-MIN_FRAME, MAX_FRAME = 60, 16384
+MIN_FRAME, MAX_FRAME, FCS_BYTES = 60, 16384, 4
 """Bytes of frames, FCS not counted; what the transmit FIFO cannot hold is dropped too."""
 TXDCTL = reg("TXDCTL").offset
 PTHRESH, HTHRESH, WTHRESH = (reg("TXDCTL").field(f"{c}THRESH") for c in "PHW")
@@ -216,6 +216,22 @@ class Tx(TxPort):
                 nic.link.transmit(batch)
         return frames << 32 | flags
 
+    def send_frame(self, frame: bytes, *, flow_control: bool = False) -> None:
+        """Send a frame that is not of the ring, the link having room for it.
+
+        One of flow control is a packet sent and no good one (SDM 13.7.30, 13.7.44).
+        """
+        if self._nic.wire_shared:
+            pass  # the wire says when it has had it
+        elif flow_control:
+            self._nic.stats.add("TPT")
+            self._nic.stats.add("TOT", len(frame) + FCS_BYTES)
+        else:
+            self.engine.count(frame)
+        batch = pool.get()
+        batch.append(frame)
+        self._nic.link.transmit(batch)
+
     def _rare(self, flags: int) -> None:
         """Deal with what went wrong."""
         engine = self.engine
@@ -291,6 +307,7 @@ class Tx(TxPort):
         else:
             self._regs.clear_bits(STATUS, TXOFF)
             self.pump()
+            self._nic.management.pump()
 
     def _unpause(self) -> None:
         self._pause_timer = None

@@ -31,6 +31,7 @@ APME, APMPME = WUC.mask("APME"), WUC.mask("APMPME")
 PME_STATUS, WUC_SHARED = WUC.mask("PME_STATUS"), WUC.mask("PME_EN", "PME_STATUS")
 LNKC, MAG, EX, MC = (WUFC.mask(name) for name in ("LNKC", "MAG", "EX", "MC"))
 BC, ARP, IPV4, IPV6 = (WUFC.mask(name) for name in ("BC", "ARP", "IPV4", "IPV6"))
+IGNORE_TCO = WUFC.mask("IGNORE_TCO")
 FLEX = tuple(WUFC.mask(f"FLX{n}") for n in range(4))
 IPAV_V60 = IPAV.mask("V60")
 ICW2 = eeprom_word("ICW2")
@@ -107,6 +108,8 @@ class Wakeup:
         """Look at one good frame (without FCS)."""
         peek = self._regs.peek
         woken = 0
+        if peek(WUFC.offset) & IGNORE_TCO and self._nic.management.passes(frame):
+            return
         if peek(WUC.offset) & APME and self._magic(frame):
             woken = MAG
         if self._nic.pci.power_state:

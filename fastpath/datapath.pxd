@@ -67,6 +67,7 @@ cdef class DataPath(Worker):
     cdef void look_again(self) noexcept nogil
     cdef void notice(self, uint32_t what) noexcept nogil
     cdef uint32_t step_tx(self, int64_t now) noexcept nogil
+    cdef void sent(self, FrameBatch batch, uint32_t flags, int64_t now) noexcept nogil
     cdef int step_rx(self, int64_t now, uint32_t *events) noexcept nogil
     cdef void tick(self, int64_t now) noexcept nogil
     cdef bint read(self, RegFile regs, uint64_t off, uint32_t *value) noexcept nogil

@@ -94,6 +94,7 @@ cdef class IrqBlock(RegHook):
     cdef int64_t next_due(self) noexcept nogil
     cdef uint32_t room(self, uint32_t burst, int64_t now) noexcept nogil
     cdef int64_t apart(self) noexcept nogil
+    cdef int64_t gather(self, int64_t now) noexcept nogil
     cdef bint one_way(self, int64_t now) noexcept nogil
     cdef void unmask_line(self) noexcept nogil
     # With the GIL: what follows from one of those.

@@ -35,6 +35,8 @@ cdef enum:
     FIELD = 0xFFFF              # of ITR and the delays
     ITR_UNIT_NS = 256
     DELAY_UNIT_NS = 1024
+    GATHER_NS = 200_000         # how long frames come together on the wire
+    EARLY_NS = 50_000           # how long before an interrupt that is held back they are stored
     LOST = -1                   # of a rise: nobody sees it
 cdef uint32_t FPD = 0x80000000
 
@@ -490,6 +492,17 @@ cdef class IrqBlock(RegHook):
         self.unlock()
         return out
 
+    cdef int64_t gather(self, int64_t now) noexcept nogil:
+        """How long frames may come together on the wire, for nobody looks at them before."""
+        cdef int64_t out, held
+        self.lock()
+        out = min(self.policy.apart() >> 2, <int64_t>GATHER_NS)
+        held = self.throttle_due - EARLY_NS - now
+        if out and held > out and self.policy.one_way(now):
+            out = held          # ...and nothing is learned from when they came
+        self.unlock()
+        return out
+
     cdef bint one_way(self, int64_t now) noexcept nogil:
         """Whether frames come thick and the guest sends nothing."""
         cdef bint out
@@ -671,6 +684,10 @@ cdef class IrqBlock(RegHook):
     def _room_at(self, uint32_t burst, int64_t now):
         """How many frames there is room for, in bursts of `burst`."""
         return self.room(burst, now)
+
+    def _gather_at(self, int64_t now):
+        """How long frames may come together on the wire, in ns."""
+        return self.gather(now)
 
     def _next_due(self):
         """The earliest deadline in ns, 0 for none."""

@@ -66,7 +66,8 @@ cdef class RxPort(RegHook):
     cdef MacState mac
     cdef IrqBlock irq
     cdef Worker worker          # a thread that works the rings, or None
-    cdef public bint open, _held, _watch_wake, xoff_sent
+    cdef public bint open, _held, xoff_sent
+    cdef public int watching    # WATCH_*: whom Python shows the frames first
     cdef public bint put_off    # somebody asked to go on while the device was paused
     cdef public uint64_t doorbells, batches
     cdef public object stage    # what fetches descriptors before a run, by messages, or None
@@ -92,6 +93,7 @@ cdef class RxPort(RegHook):
     cdef int run(self, FrameBatch batch, int start, bint hold) except -1
     cdef int act(self, uint32_t events) except -1
     cdef int look(self, FrameBatch batch, int start, bint hold) except -1
+    cdef int others(self, FrameBatch batch, int start, bint hold) except -1
     cdef int after(self) except -1
 
 cdef class HeldBack(WriteBack):

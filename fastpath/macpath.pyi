@@ -13,6 +13,12 @@ CREDIT_DOORBELL: int
 CREDIT_MAX: int
 ROUNDS: int
 """Engine runs of one `pump`, at most; then the clock's other events come first."""
+WATCH_WAKE: int
+"""In `RxPort.watching`: every batch is shown to the subclass's `_asleep`, which says whether it
+ends there."""
+WATCH_MANAGEMENT: int
+"""Every batch goes to the subclass's `_managed(batch, start, hold)`, which gives what is not for
+the controller to `_others`."""
 
 class MacState:
     """What the compiled parts of one Nic share."""
@@ -112,8 +118,8 @@ class RxPort(RegHook):
     _nic: Any
     _link: Any
     _held: bool
-    _watch_wake: bool
-    """Every batch is shown to the subclass's `_asleep`, which says whether it ends there."""
+    watching: int
+    """WATCH_*: whom Python shows the frames before the engine has them."""
     def _bind(self, nic: Any, engine: RxEngine, mac: MacState, irq: IrqBlock) -> None: ...
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
@@ -121,6 +127,8 @@ class RxPort(RegHook):
     """What fetches descriptors before a run, when memory is reached by messages (`ports.Stage`)."""
     def _run(self, batch: FrameBatch, hold: bool) -> int:
         """Run the engine on all of `batch`: how many frames it took.  `_after` is to follow."""
+    def _others(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames that no filter of Python's keeps: index after the last one that is done."""
     def _after(self) -> None:
         """Act on what engine runs left in the causes."""
     def settle(self, causes: int) -> None:

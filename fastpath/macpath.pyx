@@ -3,7 +3,7 @@
 
 These are the bases of the blocks in ``e1000emu`` (`Tx`, `Rx`, the PCI slot), which add the control
 plane. What happens seldom is a method of the subclass, called by its name: ``_rare``, ``_explain``,
-``_later``, ``_with_control``, ``_asleep``, ``_unusual``.
+``_later``, ``_with_control``, ``_asleep``, ``_managed``, ``_unusual``.
 
 `TxPort.step` and `RxPort.step` (and `drain`, for what waits in the FIFO) run an engine within a
 budget, and `tell` gives what the run brought to the interrupt block; what is left is a word of
@@ -29,7 +29,7 @@ from fastpath.e1000_hw cimport (
 from fastpath.irqblock cimport IrqBlock, WriteBack
 from fastpath.macctrl cimport mac_control
 from fastpath.regfile cimport RegFile, RegHook, reg
-from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXT0, RxEngine
+from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXSEQ, RXT0, RxEngine
 from fastpath.threads cimport e1k_fence, e1k_get, e1k_put
 from fastpath.txring cimport RUN_ABORT, RUN_DELAYED, RUN_MORE, RUN_OFF, TXDW, TxEngine
 
@@ -53,6 +53,8 @@ cdef enum:
     PH_TSO = 3
     NOGIL_FROM = 8              # descriptors from which releasing the GIL (50 ns) pays
     NOGIL_BYTES = 16 << 10      # and bytes of received frames: 64 small ones are stored in 1 us
+    _WATCH_WAKE = 1
+    _WATCH_MANAGEMENT = 2
 
 BATCH_FRAMES = _BATCH_FRAMES
 """Frames of one engine run, at most."""
@@ -61,6 +63,10 @@ CREDIT_MAX = _CREDIT_MAX
 CREDIT_DOORBELL = _CREDIT_DOORBELL
 ROUNDS = _ROUNDS
 """Engine runs of one `pump`, at most; then the clock's other events come first."""
+WATCH_WAKE = _WATCH_WAKE
+"""In `RxPort.watching`: the wake-up filters see each batch (`_asleep`)."""
+WATCH_MANAGEMENT = _WATCH_MANAGEMENT
+"""The management filters do (`_managed`)."""
 
 
 cdef class MacState:
@@ -503,8 +509,9 @@ cdef class RxPort(RegHook):
         return mac_control(batch, start, self.engine.v[FCT >> 2] & 0xFFFF)
 
     cdef bint special(self, FrameBatch batch, int start) noexcept nogil:
-        """Python looks first: wake-up filters are on, or there is a MAC control frame to obey."""
-        return self._watch_wake or self.control(batch, start) < batch.n
+        """Python looks first: wake-up or management filters are on, or there is a MAC control frame
+        to obey."""
+        return self.watching or self.control(batch, start) < batch.n
 
     cdef bint crosses(self) noexcept nogil:
         """The FIFO may have crossed a threshold that sends PAUSE frames (CTRL.TFCE, FCRTH)."""
@@ -597,7 +604,7 @@ cdef class RxPort(RegHook):
 
     cdef int act(self, uint32_t events) except -1:
         """What takes Python: causes are told already."""
-        if events & (RX_ABORT | RX_DATA_ABORT):
+        if events & (RX_ABORT | RX_DATA_ABORT | RXSEQ):
             self._unusual(events)
         if events & RX_LEVEL:
             self._nic.flow.fifo_changed()
@@ -675,12 +682,21 @@ cdef class RxPort(RegHook):
         return end
 
     cdef int look(self, FrameBatch batch, int start, bint hold) except -1:
-        """Frames that Python has first: wake-up filters are on, or there is a MAC control frame."""
-        cdef int end
+        """Frames that Python has first: wake-up or management filters are on, or there is a MAC
+        control frame."""
         self.batches += 1
-        if self._watch_wake and self._asleep(batch, start):
+        if self.watching & _WATCH_MANAGEMENT:
+            return self._managed(batch, start, hold)
+        if self.watching and self._asleep(batch, start):
             return batch.n
-        end = self.control(batch, start)
+        return self.others(batch, start, hold)
+
+    def _others(self, FrameBatch batch not None, int start, bint hold):
+        """Take frames that no filter of Python's keeps: index after the last one that is done."""
+        return self.others(batch, start, hold)
+
+    cdef int others(self, FrameBatch batch, int start, bint hold) except -1:
+        cdef int end = self.control(batch, start)
         if end < batch.n:
             return self._with_control(batch, start, end, hold)
         end = self.run(batch, start, hold)

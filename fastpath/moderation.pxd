@@ -22,9 +22,12 @@ cdef class Moderation:
 cdef class AdaptiveModeration(Moderation):
     cdef public int64_t floor_max_ns
     cdef readonly int64_t floor_ns
+    cdef int patience           # above 0: silences are waited out; else counts up to the next try
+    cdef int probe              # so many silences from one try to the next
     cdef uint64_t work          # frames since the last assertion
     cdef uint32_t tx_done, tx_enough    # descriptors done since then; so many do not wait
     cdef uint32_t rx_done, rx_enough
+    cdef uint32_t tx_late       # descriptors done from an assertion to its handler
     cdef int64_t tx_last, rx_last       # when the last of them was
     cdef int64_t tx_seen        # when the guest last sent anything
     cdef int64_t handler_from   # when it read ICR for an interrupt and has not set IMS since; or 0
@@ -32,3 +35,4 @@ cdef class AdaptiveModeration(Moderation):
     cdef int64_t room_due       # when `room` says something else; 0 = it has room
     cdef uint32_t rx_since      # frames since ICR was read, or IMS set
     cdef bint masked            # IMS is 0
+    cdef void learn(self, int64_t last_ns, int64_t now) noexcept nogil

@@ -17,11 +17,16 @@ cdef enum:
     TX_CAUSES = 0x8003          # TXDW, TXQE, TXD_LOW
     FEW = 3                     # frames an interrupt brings that need no moderation
     MANY = 128                  # frames an interrupt shall bring when they come thick
+    MANY_ONE_WAY = 64           # ...a guest that answers nothing: its socket's 208 KiB hold 92
     THIN_NS = 12_800_000        # and they do not when so many take that long
     FLOOR_MAX_NS = 2_000_000
     TX_WAIT_NS = 2_000_000
     TX_SILENCE_NS = 150_000
     RX_SILENCE_NS = 250_000
+    PATIENCE_MAX = 16
+    PATIENCE_LOST = 8           # of it by a wait in which nothing happened
+    PROBE_FIRST = 16            # interrupts at silences before one is waited out again...
+    PROBE_MOST = 128            # ...and when that was in vain again and again
     ANSWER_NS = 20_000_000      # a guest that has sent nothing for so long answers nothing
     HANDLER_MAX_NS = 10_000_000     # a handler that has not ended by then polls for good
 
@@ -94,6 +99,7 @@ cdef class AdaptiveModeration(Moderation):
 
     def __cinit__(self):
         self.floor_max_ns = FLOOR_MAX_NS
+        self.probe = PROBE_FIRST
 
     cdef int64_t hold_back(self, uint32_t causes, int64_t last_ns, int64_t now) noexcept nogil:
         cdef int64_t wait = LONG_AGO
@@ -101,23 +107,47 @@ cdef class AdaptiveModeration(Moderation):
             # Nobody waits for a frame that is sent, until the ring runs out of room, or the
             # guest falls silent: it may have used up what it may have under way.
             if self.floor_ns and self.tx_done < self.tx_enough:
-                wait = min(last_ns + min(4 * self.floor_ns, <int64_t>TX_WAIT_NS),
-                           self.tx_last + TX_SILENCE_NS)
+                wait = last_ns + min(4 * self.floor_ns, <int64_t>TX_WAIT_NS)
+                if self.patience <= 0:
+                    wait = min(wait, self.tx_last + TX_SILENCE_NS)
         elif not causes & ~<uint32_t>FRAME_CAUSES:
             if self.rx_done < self.rx_enough:
                 wait = last_ns + self.floor_ns
-            if not self.one_way(now):
+            if self.one_way(now):
+                wait = max(wait, self.hold_until)
+            elif self.patience <= 0:
                 # A burst that is over need not wait: what follows it is the guest's answer.
                 wait = min(wait, self.rx_last + RX_SILENCE_NS)
-            else:
-                wait = max(wait, self.hold_until)
         return wait
+
+    cdef void learn(self, int64_t last_ns, int64_t now) noexcept nogil:
+        """Whether a silence is one side's wait for the other, or only a gap.
+
+        Where a packet takes a guest longer than a silence, or the sender has no processor just
+        then, frames go on by themselves, and an interrupt at each gap is one too many. So while
+        frames come thick, a silence is waited out now and then: when something happened before the
+        wait was over, so are those that follow, until waits in which nothing did.
+        """
+        cdef int64_t still = now - max(self.rx_last, self.tx_last)
+        if self.floor_ns < 2 * RX_SILENCE_NS or now >= last_ns + 2 * FLOOR_MAX_NS:
+            return      # a wait is no longer than a silence, or there was none
+        if self.patience <= 0:
+            self.patience += still >= TX_SILENCE_NS
+        elif 2 * still < self.floor_ns:
+            self.patience = min(self.patience + 1, <int>PATIENCE_MAX)
+            self.probe = PROBE_FIRST
+        else:
+            self.patience -= PATIENCE_LOST
+            if self.patience <= 0:
+                self.patience = 1 - self.probe
+                self.probe = min(2 * self.probe, <int>PROBE_MOST)
 
     cdef void asserted(self, int64_t last_ns, int64_t now) noexcept nogil:
         # How thick do frames come?
         cdef int64_t since = now - last_ns, want = THIN_NS
+        self.learn(last_ns, now)
         if self.work > FEW and 0 < since < <int64_t>1 << 40:
-            want = MANY * since // <int64_t>self.work
+            want = (MANY_ONE_WAY if self.one_way(now) else MANY) * since // <int64_t>self.work
         if want >= THIN_NS:
             self.floor_ns >>= 2
         else:
@@ -136,7 +166,7 @@ cdef class AdaptiveModeration(Moderation):
     cdef void sent(self, uint64_t frames, uint32_t descs, uint32_t ring,
                    int64_t now) noexcept nogil:
         # Nearly all: what is left lasts until the interrupt has found its way to the guest.
-        self.tx_enough = ring - (ring >> 3)
+        self.tx_enough = ring - min(max(self.tx_late + (self.tx_late >> 2), ring >> 3), ring >> 1)
         self.work += frames
         self.tx_done += descs
         self.tx_last = self.tx_seen = now
@@ -144,6 +174,7 @@ cdef class AdaptiveModeration(Moderation):
     cdef void handler(self, int64_t now) noexcept nogil:
         self.handler_from = now
         self.rx_since = 0
+        self.tx_late = self.tx_done
 
     cdef bint masks(self, bint unmasked, bint any_left, int64_t now) noexcept nogil:
         cdef bint sooner
@@ -198,8 +229,10 @@ cdef class AdaptiveModeration(Moderation):
 
     cdef void forget(self) noexcept nogil:
         self.floor_ns = 0
+        self.patience = 0
+        self.probe = PROBE_FIRST
         self.work = 0
-        self.tx_done = self.rx_done = self.rx_since = 0
+        self.tx_done = self.rx_done = self.rx_since = self.tx_late = 0
         self.handler_from = self.hold_until = self.room_due = 0
         self.tx_last = self.rx_last = self.tx_seen = 0
         self.masked = True

@@ -117,7 +117,7 @@ cdef struct reg:
     uint8_t part                # K_STAT: 0 32-bit, 1 low half, 2 high half
     uint32_t slot               # K_STAT
     uint32_t which              # byte offset of the register
-    void *hook                  # HOOK_DIRECT: the RegHook
+    void *hook                  # HOOK_DIRECT: the RegHook; K_STAT: the Stats
 
 # The write of `value` to what holds `old` is one that `RegFile.watch` asks to be told of.
 cdef inline bint reg_watched(const reg *r, uint32_t old, uint32_t value) noexcept nogil:
@@ -145,6 +145,7 @@ cdef class RegFile:
     cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF
     cpdef int write32(self, uint64_t off, uint32_t value) except -1
     cdef bint hot_read(self, uint64_t off, uint32_t *value, int64_t now) noexcept nogil
+    cdef const reg *counter(self, uint64_t off) noexcept nogil
     cdef bint hot_write(self, uint64_t off, uint32_t value, int64_t now) noexcept nogil
     cdef uint32_t _unknown_read(self, uint64_t off) except? 0xFFFFFFFF
     cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1

@@ -275,6 +275,7 @@ cdef class RegFile:
         r.target = index
         r.hooks = 0
         r.told = r.absent = 0
+        r.hook = <void *>stats          # borrowed of the list
         self._stats[index] = stats
 
     def alias(self, index, target):
@@ -295,7 +296,7 @@ cdef class RegFile:
         i = self.r[off >> 2].target
         r = &self.r[i]
         if r.kind == K_STAT:
-            return (<Stats>self._stats[i]).read_slot(r.slot, r.part, True)
+            return (<Stats>r.hook).read_slot(r.slot, r.part, True)
         if r.kind == K_UNDEFINED:
             return self._unknown_read(off)
         v = self.v[i]
@@ -361,6 +362,14 @@ cdef class RegFile:
             value[0] = self.v[i]
         value[0] &= r.rmask
         return True
+
+    cdef const reg *counter(self, uint64_t off) noexcept nogil:
+        """The register at byte offset `off` when it is one that the engines count in, else NULL."""
+        cdef const reg *r
+        if off & 3 or off >= <uint64_t>self.n * 4:
+            return NULL
+        r = &self.r[self.r[off >> 2].target]
+        return r if r.kind == K_STAT else NULL
 
     cdef bint hot_write(self, uint64_t off, uint32_t value, int64_t now) noexcept nogil:
         """Write without the GIL, when the register is hot and nobody is to be told. `now` as

@@ -49,6 +49,13 @@ def test_own_driver_sends_and_receives_the_frame():
     assert not [name for name in counters if name.startswith("misuse")]
 
 
+def test_a_management_controller_answers_without_a_driver():
+    printed = labelled(output("management.py"))
+    assert printed["answer to ARP"] == [bytes((10, 0, 0, 2))]
+    assert printed["heard"] == [bytes.fromhex("0600ff06000011be80000000")]
+    assert printed["counters"] == {"mgtprc": 2, "mgtpdc": 0, "mgtptc": 1}
+
+
 def test_two_hosts_exchange_a_datagram_and_a_megabyte():
     text = output("two_hosts.py")
     assert re.search(r"^UDP: \(b'hello', \('10\.0\.0\.1', \d+\)\)$", text, re.MULTILINE)

@@ -21,7 +21,7 @@ from fastpath.calltrace import Classes
 from fastpath.errors import E1000Error
 from stack import COMPILED
 from stack.host import Host
-from stack.sockaddr import inet6_aton, inet_aton, show
+from stack.sockaddr import inet6_aton, inet6_ntoa, inet_aton, inet_ntoa
 from stack.trace import Call, Tracer, alike, calibrate, net_times, typical
 from stack.trace_format import FORMATS, render, render_text
 
@@ -85,7 +85,7 @@ def measure(kind: str, counts: tuple[int, int, int] | None = None) -> Measured:
     `counts` are rounds to warm up, rounds that count, and turns of both.
     """
     warm, rounds, turns = counts or SLOW_KINDS.get(kind, (WARM, ROUNDS, TURNS))
-    for cached in (inet_aton, inet6_aton, show):  # of an earlier trace, whose ports are the same
+    for cached in (inet_aton, inet6_aton, inet_ntoa, inet6_ntoa):  # of an earlier trace
         cached.cache_clear()
     scene = Scene()
     runs: list[list[Call]] = []

@@ -229,6 +229,21 @@ class Middleware:
         return getattr(self.link, "far_end", None)
 
     @property
+    def tx_config(self) -> int | None:
+        """What the port above sends beside frames, when the link below carries it."""
+        return getattr(self.link, "tx_config", None)
+
+    @tx_config.setter
+    def tx_config(self, value: int) -> None:
+        if hasattr(self.link, "tx_config"):
+            self.link.tx_config = value
+
+    @property
+    def rx_config(self) -> int | None:
+        """What the far end of the link below sends beside frames."""
+        return getattr(self.link, "rx_config", None)
+
+    @property
     def full_duplex(self) -> bool:
         """The link below lets both ends send at once."""
         return getattr(self.link, "full_duplex", True)
@@ -269,6 +284,12 @@ class Middleware:
         """Pass a change of carrier up."""
         if self.port is not None:
             self.port.link_changed(up, speed_mbps, full_duplex)
+
+    def rx_config_changed(self) -> None:
+        """Pass up that the far end of a fibre sends something else."""
+        changed = getattr(self.port, "rx_config_changed", None)
+        if changed is not None:
+            changed()
 
     def tx_ready(self) -> None:
         """Pass up that the link below takes frames again."""

@@ -29,6 +29,8 @@ class FarEnd:
     asm_dir: bool = False
     """With `pause` what PAUSE it wants, as in table 28B-2."""
     remote_fault: bool = False
+    negotiates: bool = True
+    """Of a fibre: it sends /C/ ordered sets until both agree; else idles from the beginning."""
     next_pages: tuple[int, ...] = ()
     """What it sends when we have next pages too, without the toggle bit."""
     master: bool | None = None

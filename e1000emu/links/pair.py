@@ -40,6 +40,10 @@ class PairEnd(CableEnd, BaseLink):
             whole("pair", "queue_frames", queue_frames, 1),
         )
         self._cable = True
+        self._latency_ns = latency_ns
+        self._tx_config: int | None = None
+        self.rx_config: int | None = None
+        """What comes from a fibre board at the far end (`ports.Link`); None: there is none."""
 
     def __repr__(self) -> str:
         return f"PairEnd(carrier={self._carrier}, queued={self._queued})"
@@ -52,10 +56,31 @@ class PairEnd(CableEnd, BaseLink):
 
     def _detached(self) -> None:
         self.sink = None
+        self._tx_config = self.peer.rx_config = None
         self.gap_bytes = GAP_BYTES
         self.stats.drop("unplugged", self._flush())
         self._both_carriers()
         self._offer_room()
+
+    @property
+    def tx_config(self) -> int | None:
+        """What the port's fibre board sends beside frames; None: it is none."""
+        return self._tx_config
+
+    @tx_config.setter
+    def tx_config(self, value: int) -> None:
+        if value != self._tx_config:
+            self._tx_config = value
+            arrives = self.clock.now_ns() + self._latency_ns
+            self.clock.call_at(arrives, lambda: self.peer._hear(value))
+
+    def _hear(self, value: int) -> None:
+        if self.peer.port is None:
+            return  # unplugged meanwhile
+        self.rx_config = value
+        changed = getattr(self.port, "rx_config_changed", None)
+        if changed is not None:
+            changed()
 
     def plug(self, connected: bool) -> None:
         """Connect or cut the cable; what is on it when it is cut still arrives."""

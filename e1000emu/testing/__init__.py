@@ -18,13 +18,14 @@ from e1000emu.testing.guest import (
     Tucmd,
     TxCmd,
 )
-from e1000emu.testing.recorders import RecordingLine, RecordingLink
+from e1000emu.testing.recorders import RecordingController, RecordingLine, RecordingLink
 
 __all__ = [
     "GuestRings",
     "Int",
     "Popts",
     "Rctl",
+    "RecordingController",
     "RecordingLine",
     "RecordingLink",
     "Reg",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from e1000emu.nic import Nic
+    from e1000emu.ports import ManagementController
 
 POISON = 0xFF
 """Fresh memory is all ones, so that a descriptor read before it was written shows."""
@@ -39,7 +40,12 @@ class Bench:
 
 
 def make_bench(
-    *, model: str = "82540EM", mac: bytes = BENCH_MAC, ram_bytes: int = 16 << 20, **ring_sizes: Any
+    *,
+    model: str = "82540EM",
+    mac: bytes = BENCH_MAC,
+    ram_bytes: int = 16 << 20,
+    management: ManagementController | None = None,
+    **ring_sizes: Any,
 ) -> Bench:
     """Build a :class:`Bench`; `ring_sizes` go to :class:`GuestRings`."""
     from e1000emu.nic import Nic
@@ -50,7 +56,9 @@ def make_bench(
     dma.add(memory.base, memory.buffer)
     line = RecordingLine(clock)
     link = RecordingLink()
-    nic = Nic(memory=dma, irq=line, link=link, clock=clock, model=model, mac=mac)
+    nic = Nic(
+        memory=dma, irq=line, link=link, clock=clock, model=model, mac=mac, management=management
+    )
     enable_bus_master(nic)
     guest = GuestRings(nic.slot, memory, **ring_sizes)
     return Bench(nic, memory, dma, line, link, clock, guest)

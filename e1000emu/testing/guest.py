@@ -103,6 +103,7 @@ class Ctrl(IntFlag):
     """CTRL (SDM 13.4.1)."""
 
     FD = 1 << 0
+    LRST = 1 << 3
     ASDE = 1 << 5
     SLU = 1 << 6
     RST = 1 << 26
@@ -397,8 +398,8 @@ class GuestRings:
         self.write(Reg.RDT, ring.next_to_use)
 
     def link_up(self) -> None:
-        """Force the link up from the driver's side (CTRL.SLU, SDM 13.4.1)."""
-        self.write(Reg.CTRL, self.read(Reg.CTRL) | Ctrl.SLU | Ctrl.ASDE)
+        """Force the link up from the driver's side (CTRL.SLU, SDM 13.4.1), out of link reset."""
+        self.write(Reg.CTRL, self.read(Reg.CTRL) & ~Ctrl.LRST | Ctrl.SLU | Ctrl.ASDE)
 
     def up(self, *, mac: bytes | None = None, rctl: int | None = None, ims: int = 0) -> None:
         """Enable, reset, set the link, fill the filters and rings, unmask the causes `ims`."""

@@ -1,4 +1,5 @@
-"""Recorders: an interrupt line and a link that only remember what the device did to them."""
+"""Recorders: an interrupt line, a link and a management controller that only remember what the
+device did to them."""
 
 from __future__ import annotations
 
@@ -44,6 +45,33 @@ class RecordingLine:
     def clear(self) -> None:
         """Forget the edges; the level stays."""
         self.edges.clear()
+
+
+class RecordingController:
+    """A management controller: counts alerts, and reads its frames at each when `reads`."""
+
+    def __init__(self, *, reset_on_force: bool = True, reads: bool = True) -> None:
+        self.reset_on_force = reset_on_force
+        self.reads = reads
+        self.port: Any = None
+        self.alerts = 0
+        self.frames: list[bytes] = []
+
+    def attach(self, port: Any) -> None:
+        """Remember the port."""
+        self.port = port
+
+    def alert(self) -> None:
+        """Count the call, and read."""
+        self.alerts += 1
+        if self.reads:
+            self.drain()
+
+    def drain(self) -> list[bytes]:
+        """Read all that waits."""
+        while (frame := self.port.read()) is not None:
+            self.frames.append(frame)
+        return self.frames
 
 
 class RecordingLink:

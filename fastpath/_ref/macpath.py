@@ -10,13 +10,14 @@ from typing import Any
 from fastpath._ref.e1000_hw import CTRL_RFCE, CTRL_TFCE, FCRTH_RTH, Registers
 from fastpath.cable import shared
 from fastpath.macctrl import find_mac_control
-from fastpath.rxring import RX_ABORT, RX_DATA_ABORT
+from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ
 from fastpath.txring import RUN_DELAYED, RUN_MORE
 
 BATCH_FRAMES = 512
 ROUNDS = 16
 CREDIT_MAX, CREDIT_DOORBELL = 1 << 18, 1 << 13
 CAUSES = 0x1FFFF
+WATCH_WAKE, WATCH_MANAGEMENT = 1, 2
 MIN_RING = 8
 
 
@@ -161,7 +162,7 @@ class RxPort:
 
     def __init__(self) -> None:
         self.open = self._held = self.xoff_sent = self.put_off = False
-        self._watch_wake = False
+        self.watching = 0
         self.doorbells = self.batches = self._frames = self._descs = 0
         self.stage: Any = None
 
@@ -203,8 +204,13 @@ class RxPort:
         if not self.open:
             return len(batch)
         self.batches += 1
-        if self._watch_wake and self._asleep(batch, start):  # type: ignore[attr-defined]
+        if self.watching & WATCH_MANAGEMENT:
+            return int(self._managed(batch, start, hold))  # type: ignore[attr-defined]
+        if self.watching and self._asleep(batch, start):  # type: ignore[attr-defined]
             return len(batch)
+        return self._others(batch, start, hold)
+
+    def _others(self, batch: Any, start: int, hold: bool) -> int:
         regs = self._regs
         if regs["CTRL"] & CTRL_RFCE:
             first = find_mac_control(batch, start, regs["FCT"] & 0xFFFF)
@@ -233,7 +239,7 @@ class RxPort:
 
     def settle(self, causes: int) -> None:
         """Raise `causes`."""
-        if causes & (RX_ABORT | RX_DATA_ABORT):
+        if causes & (RX_ABORT | RX_DATA_ABORT | RXSEQ):
             self._unusual(causes)  # type: ignore[attr-defined]
         regs = self._regs
         thresholds = regs["CTRL"] & CTRL_TFCE and regs["FCRTH"] & FCRTH_RTH

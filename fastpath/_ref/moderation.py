@@ -58,6 +58,7 @@ class AdaptiveModeration(Moderation):
         self.tx_last = self.rx_last = self.tx_seen = 0
         self.handler_from = self.hold_until = self.room_due = self.rx_since = 0
         self.masked = False
+        self.patience, self.probe, self.tx_late = 0, 16, 0
 
     def _one_way(self, now: int) -> bool:
         return now - self.tx_seen >= 20_000_000
@@ -67,19 +68,36 @@ class AdaptiveModeration(Moderation):
         if not causes & ~SENT:
             if not self.floor_ns or self.tx_done >= self.tx_enough:
                 return LONG_AGO
-            return min(last_ns + min(4 * self.floor_ns, 2_000_000), self.tx_last + 150_000)
+            wait = last_ns + min(4 * self.floor_ns, 2_000_000)
+            return wait if self.patience > 0 else min(wait, self.tx_last + 150_000)
         if causes & ~FRAMES:
             return LONG_AGO
         wait = last_ns + self.floor_ns if self.rx_done < self.rx_enough else LONG_AGO
         if self._one_way(now):
             return max(wait, self.hold_until)
-        return min(wait, self.rx_last + 250_000)
+        return wait if self.patience > 0 else min(wait, self.rx_last + 250_000)
+
+    def _learn(self, last_ns: int, now: int) -> None:
+        """Whether a silence is one side's wait for the other, or only a gap."""
+        still = now - max(self.rx_last, self.tx_last)
+        if self.floor_ns < 500_000 or now - last_ns >= 4_000_000:
+            return
+        if self.patience <= 0:
+            self.patience += still >= 150_000
+        elif 2 * still < self.floor_ns:
+            self.patience, self.probe = min(self.patience + 1, 16), 16
+        else:
+            self.patience -= 8
+            if self.patience <= 0:
+                self.patience = 1 - self.probe
+                self.probe = min(2 * self.probe, 128)
 
     def asserted(self, last_ns: int, now: int) -> None:
         """The line rises."""
+        self._learn(last_ns, now)
         since, want = now - last_ns, 12_800_000
         if self.work > 3 and 0 < since < 1 << 40:
-            want = 128 * since // self.work
+            want = (64 if self._one_way(now) else 128) * since // self.work
         if want >= 12_800_000:
             self.floor_ns >>= 2
         else:
@@ -95,14 +113,14 @@ class AdaptiveModeration(Moderation):
 
     def sent(self, frames: int, descs: int, ring: int, now: int) -> None:
         """Frames were sent."""
-        self.tx_enough = ring - ring // 8
+        self.tx_enough = ring - min(max(self.tx_late + self.tx_late // 4, ring // 8), ring // 2)
         self.work += frames
         self.tx_done += descs
         self.tx_last = self.tx_seen = now
 
     def handler(self, now: int) -> None:
         """A handler begins."""
-        self.handler_from, self.rx_since = now, 0
+        self.handler_from, self.rx_since, self.tx_late = now, 0, self.tx_done
 
     def masks(self, unmasked: bool, any_left: bool, now: int) -> bool:
         """IMS or IMC was written."""

@@ -169,6 +169,8 @@ def test_xoff_over_the_high_mark_and_xon_under_the_low() -> None:
     (xoff,) = bench.link.take()
     assert xoff == pause(0x1234).replace(PEER, BENCH_MAC)
     assert rd(nic, "XOFFTXC") == 1
+    # A packet, and no good one: those are the ring's.
+    assert [rd(nic, name) for name in ("TPT", "TOTL", "GPTC", "PTC64", "MPTC")] == [1, 64, 0, 0, 0]
     wr(nic, "RDT", 200)
     (xon,) = bench.link.take()
     assert xon == pause(0).replace(PEER, BENCH_MAC)

@@ -9,9 +9,10 @@ import pytest
 from e1000emu import ports
 from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.links import PairEnd
+from e1000emu.management import Management
 from e1000emu.nic import Nic
 from e1000emu.pci import Slot
-from e1000emu.testing.recorders import RecordingLine, RecordingLink
+from e1000emu.testing.recorders import RecordingController, RecordingLine, RecordingLink
 from fastpath.dma import DmaTable
 
 OFFERS = [
@@ -20,6 +21,8 @@ OFFERS = [
     (ports.Link, PairEnd),
     (ports.Link, RecordingLink),
     (ports.InterruptLine, RecordingLine),
+    (ports.ManagementController, RecordingController),
+    (ports.ManagementPort, Management),
     (ports.Clock, VirtualClock),
     (ports.Clock, RealClock),
     (ports.DmaMemory, DmaTable),

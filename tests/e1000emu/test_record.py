@@ -467,7 +467,7 @@ def test_another_device_is_found(busy: Path, tmp_path: Path) -> None:
     [
         (b"", "offset 0: this is no recording"),
         (b"e1000emu-recording x\n", "offset 0: this is no recording"),
-        (b"e1000emu-recording 5\n{}\n", "offset 0: version 5"),
+        (b"e1000emu-recording 7\n{}\n", "offset 0: version 7"),
         (b"e1000emu-recording 0\n{}\n", "offset 0: version 0"),
         (b"e1000emu-recording 2\n{}\n", "offset 21: the header is damaged"),
         (b"e1000emu-recording 1\n{}\n", "offset 21: the header is damaged"),

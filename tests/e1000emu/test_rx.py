@@ -16,6 +16,7 @@ from e1000emu.testing.guest import RCTL_BSIZE, GuestRings, Rctl, RxErrors, RxSta
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.dma import HostMemory
 from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, rd, running, until_held, wr
+from tests.e1000emu.test_phy import phy_read, phy_write
 from tests.e1000emu.test_tx import usable
 from tests.e1000emu.witness import witness
 
@@ -376,6 +377,33 @@ def test_bad_frames_are_stored_with_their_errors_when_sbp_says(bench: Bench) -> 
 def test_a_symbol_error_is_a_sequence_error(bench: Bench) -> None:
     bench.link.inject(frame(), flags=[8])
     assert rd(bench.nic, "ICR") & 8
+
+
+@witness("PHY:RXERR.ERRORS", "PHY:PISR.SYMBOL_ERROR", "PHY:PIER.SYMBOL_ERROR")
+def test_the_phy_counts_symbol_errors_and_interrupts(bench: Bench) -> None:
+    nic = bench.nic
+    phy_read(nic, 19)
+    bench.link.inject(frame(), flags=[2])
+    phy_write(nic, 18, 1 << 9)
+    other = bytes.fromhex("02000000aa01")
+    bench.link.inject(frame(), frame(dst=other), frame(), flags=[8, 8, 0])
+    assert rd(nic, "CTRL_EXT") & 0x20
+    assert phy_read(nic, 19) & 1 << 9
+    assert not rd(nic, "CTRL_EXT") & 0x20
+    bench.link.inject(frame(), flags=[8])
+    wr(nic, "CTRL", rd(nic, "CTRL") | 1 << 26)  # the MAC's reset leaves the PHY alone
+    assert (phy_read(nic, 21), phy_read(nic, 21)) == (3, 0)
+
+
+def test_the_phy_s_counter_sticks(bench: Bench) -> None:
+    bench.nic.phy.count_errors(0xFFFE)
+    state = bench.nic.state()
+    for _ in range(3):
+        bench.link.inject(frame(), flags=[8])
+    assert phy_read(bench.nic, 21) == 0xFFFF
+    bench.nic.load_state(state)
+    bench.link.inject(frame(), flags=[8])
+    assert (phy_read(bench.nic, 21), phy_read(bench.nic, 21)) == (0xFFFF, 0)
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,7 @@ CONSTANT = frozenset(
         *("PHY:PHYID1.OUI_MSB", "PHY:PHYID2.OUI_LSB", "PHY:PHYID2.MODEL", "PHY:PHYID2.REVISION"),
         *("PHY:ANER.NP_ABLE", "PHY:ANLPAR.100T4", "PHY:PSSR.CABLE_LENGTH"),
         *("STATUS.FUNC_ID", "STATUS.TBIMODE", "EECD.EE_PRES"),
-        *(
-            f"MANC.{name}"
-            for name in ["SMBUS_EN", "ASF_EN", "R_ON_FORCE", "TCO_RESET", "REPORT_STATUS"]
-        ),
+        "MANC.ASF_EN",
         *(f"PCI:COMMAND.{name}" for name in ["SPECIAL", "VGA", "STEPPING", "FAST_B2B"]),
         *(f"PCI:STATUS.{name}" for name in ["CAPABILITIES", "66MHZ", "FAST_B2B", "DEVSEL"]),
         *(f"PCI:BAR{n}.{name}" for n in (0, 1) for name in ("SPACE", "TYPE", "PREFETCH", "SIZE")),

@@ -229,6 +229,10 @@ def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
             log.append(("asleep", start, len(batch)))
             return len(batch) % 2 == 0
 
+        def _managed(self, batch: FrameBatch, start: int, hold: bool) -> int:
+            log.append(("managed", start, len(batch)))
+            return start if len(batch) % 3 == 0 else self._others(batch, start, hold)
+
         def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
             log.append(("control", start, first))
             return len(batch)
@@ -283,7 +287,7 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         elif name == "still":
             still(rx, value)
         elif name == "wake":
-            rx._watch_wake = bool(value % 2)
+            rx.watching = value % 4
         elif name == "xoff":
             rx.xoff_sent = bool(value % 2)
         else:

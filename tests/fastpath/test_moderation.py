@@ -156,6 +156,27 @@ def test_the_end_of_a_burst_is_nothing_to_a_guest_that_answers_nothing(rig: Line
     assert rig.irq._next_due() == last + rig.policy.floor_ns
 
 
+def test_frames_gather_on_the_wire_until_someone_looks(rig: Line) -> None:
+    assert rig.irq._gather_at(START) == 0, "while they are few each is stored at once"
+    now = START
+    for _ in range(400):  # 10 frames each 50 us
+        rig.irq._received_at(RXT0, 10, now)
+        rig.irq._tick_at(now)
+        if rig.fired():
+            rig.serve(now)
+        now += 50 * US
+    rig.irq._tick_at(now + 10_000 * US)
+    now += 10_000 * US
+    rig.fired()
+    rig.serve(now)
+    rig.irq._received_at(RXT0, 10, now + US)
+    now += US
+    held = rig.irq._next_due()
+    assert rig.irq._gather_at(now) == held - 50 * US - now > 200 * US, "not long before they look"
+    rig.irq._sent_at(0, False, 1, now)
+    assert rig.irq._gather_at(now) == 200 * US, "whether a burst is over is told by when it came"
+
+
 def test_exchanges_of_a_few_frames_do_not_wait_for_long(rig: Line) -> None:
     """Five frames, an answer 100 us after the interrupt, five frames: a caller and a server."""
     now, waited = START, 0
@@ -170,7 +191,50 @@ def test_exchanges_of_a_few_frames_do_not_wait_for_long(rig: Line) -> None:
             assert rig.fired() == 1
         rig.serve(now)
         now += 100 * US
-    assert waited / 200 <= 250 * US
+    assert waited / 200 <= 300 * US, "a silence, and the few that were waited out to no purpose"
+
+
+def super_frames(rig: Line, gap: int, now: int = START, blocked: bool = False) -> tuple[int, int]:
+    """Send 45 frames every `gap` for 200 ms, each acknowledged 50 us later: (interrupts, end).
+
+    A `blocked` sender waits for the acknowledgement of one before it sends the next.
+    """
+    interrupts, end, send_at, acked_at = 0, now + 200_000 * US, now, 0
+    while now < end:
+        if now == send_at:
+            rig.irq._sent_at(TXDW, False, 45, now, 256)
+            acked_at = now + 50 * US
+            send_at = 0 if blocked else now + gap
+        if now == acked_at:
+            rig.irq._received_at(RXT0, 1, now, 256)
+        rig.irq._tick_at(now)
+        if rig.fired():
+            interrupts += 1
+            if rig.serve(now) & RXT0 and not send_at:
+                send_at = now + 20 * US
+            rig.irq._write_at(IMS, 0x1FFFF, now)
+        now += 10 * US
+    return interrupts, end
+
+
+def test_a_gap_that_ends_by_itself_is_no_silence(rig: Line) -> None:
+    """A guest that makes a super-packet in 700 us goes on without the acknowledgement of it."""
+    interrupts, _ = super_frames(rig, 700 * US)
+    assert interrupts < 150, "one every 2 ms, and those in which that was found out"
+
+
+def test_a_guest_that_waits_for_an_answer_gets_it_in_the_silence(rig: Line) -> None:
+    interrupts, _ = super_frames(rig, 0, blocked=True)
+    assert interrupts > 450, "one each 300 us or so, but for those that were waited out in vain"
+
+
+def test_what_a_silence_is_is_learned_again_and_again(rig: Line) -> None:
+    _, now = super_frames(rig, 700 * US)
+    interrupts, now = super_frames(rig, 0, now, blocked=True)
+    assert interrupts > 450
+    _, now = super_frames(rig, 700 * US, now)
+    interrupts, _ = super_frames(rig, 700 * US, now)
+    assert interrupts < 150
 
 
 def send_thick(rig: Line) -> int:
@@ -212,6 +276,20 @@ def test_sent_frames_wait_longer_until_nearly_all_of_the_ring_is_done(rig: Line)
     assert rig.fired() == 0
     rig.irq._sent_at(TXDW, False, 24, now + floor + 2 * US, 256)
     assert rig.fired() == 1, "224 of 256 are done"
+
+
+def test_what_is_sent_before_the_handler_begins_is_left_in_the_ring(rig: Line) -> None:
+    """An interrupt that takes long to arrive is asserted while more of the ring is free."""
+    now = send_thick(rig)
+    rig.irq._tick_at(now + 10_000 * US)
+    now += 10_000 * US
+    rig.fired()
+    rig.irq._sent_at(TXDW, False, 60, now, 256)
+    rig.serve(now)  # after 60 descriptors: keep 75 for the next
+    rig.irq._sent_at(TXDW, False, 120, now, 256)
+    assert rig.fired() == 0
+    rig.irq._sent_at(TXDW, False, 1, now, 256)
+    assert rig.fired() == 1, "181 = 256 - 75, with the 60 before"
 
 
 def test_a_guest_that_falls_silent_is_told_that_its_frames_are_sent(rig: Line) -> None:

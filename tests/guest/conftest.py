@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 
 from e1000emu.guest import GuestImage
-from e1000emu.models import MODELS
 from tests.support import require
 
 pytest.register_assert_rewrite("tests.guest.setup")
@@ -28,9 +27,9 @@ def image() -> GuestImage:
     return prepared()
 
 
-@pytest.fixture(scope="session", params=list(MODELS))
+@pytest.fixture(scope="session", params=list(KERNELS))
 def model(request: pytest.FixtureRequest) -> str:
-    """Return each part that the emulator knows."""
+    """Return each part with copper; test_fiber.py has the others."""
     name: str = request.param
     return name
 

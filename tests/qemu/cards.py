@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from e1000emu import Nic, VirtualClock
@@ -16,7 +17,12 @@ DEVICES = {"82540EM": "e1000", "82545EM": "e1000-82545em", "82544GC": "e1000-825
 """QEMU's names of the parts."""
 AT_ONCE = ("-icount", "shift=0,sleep=off")
 """QEMU's timers expire at once: after each write to RCTL it holds frames back for a second."""
-TURNS = 40
+DEADLINE_S = 10.0
+PIT_CONTROL, PIT_COUNTER = 0x43, 0x40
+PIT_ONE_SHOT, PIT_READ_STATUS, PIT_OUT = 0x30, 0xE2, 0x80
+"""Of the 8254 (Intel 231164): counter 0 in mode 0, two bytes; latch its status; its output."""
+PIT_HELD = 358
+"""300 µs at 1.193182 MHz."""
 SECOND_NS = 1_000_000_000
 RAM_BYTES = 16 << 20
 CLEARED = (
@@ -146,13 +152,23 @@ class Qemus(_Card):
 
     def level(self) -> bool:
         """For 128 µs after an interrupt QEMU holds the next one back, and its clock goes from timer
-        to timer, one in each turn of its loop: after so many turns what was to come has come."""
-        for _ in range(TURNS):
-            self.machine.qtest.poll()
-            if self.line.level:
-                break
-            self.rings.read(Reg.STATUS)
+        to timer when its processor's thread gets its turn: a timer of the PC's own that is due
+        after that tells when what was to come has come."""
+        q = self.machine.qtest
+        q.poll()
+        if not self.line.level:
+            q.port_out(PIT_CONTROL, PIT_ONE_SHOT, 1)
+            for count in PIT_HELD.to_bytes(2, "little"):
+                q.port_out(PIT_COUNTER, count, 1)
+            late = time.monotonic() + DEADLINE_S
+            while not self.line.level and not self._pit_out():
+                assert time.monotonic() < late, "QEMU's clock stands still"
         return self.line.level
+
+    def _pit_out(self) -> bool:
+        q = self.machine.qtest
+        q.port_out(PIT_CONTROL, PIT_READ_STATUS, 1)
+        return bool(q.port_in(PIT_COUNTER, 1) & PIT_OUT)
 
     def close(self) -> None:
         self.machine.close()

@@ -53,7 +53,7 @@ from e1000emu.models import model as find_model
 from e1000emu.nic import Nic
 from e1000emu.pci import CONFIG_BYTES
 from e1000emu.phy import AUTONEG_NS
-from e1000emu.ports import Clock, Link
+from e1000emu.ports import Clock, Link, ManagementController
 from e1000emu.record import Recorder
 from e1000emu.wakeup import PmeCallback
 from fastpath.datapath import (
@@ -117,6 +117,7 @@ class VfioUserServer:
     an option ROM, for a client that has none of its own to give the guest.
     `on_pme(level)` hears of PME#, for which vfio-user has no message: whoever runs the machine
     wakes it (QEMU: `system_wakeup`).  It may come from another thread.
+    `management` is `Nic`'s; hold `guard` to call `nic.management`, but not within `alert`.
     Call everything with the clock's lock held.
     Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac`, state,
     `moderation` or `flash`.
@@ -142,6 +143,7 @@ class VfioUserServer:
         record: str | os.PathLike[str] | None = None,
         flash: bytes | None = None,
         on_pme: PmeCallback | None = None,
+        management: ManagementController | None = None,
     ) -> None:
         self.path = Path(path)
         self.state_path = None if state is None else Path(state)
@@ -183,6 +185,7 @@ class VfioUserServer:
                 faults=faults,
                 record=self.record,
                 flash=flash,
+                management=management,
             )
             if wire is not None:
                 self._start_data(wire)

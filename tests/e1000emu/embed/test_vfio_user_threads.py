@@ -30,10 +30,13 @@ from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.links.base import Middleware
 from e1000emu.links.handover import Handover
 from e1000emu.links.tap import Tap
+from e1000emu.regs import STATISTICS, reg
 from e1000emu.testing.guest import Ctrl, GuestRings, Int, Rctl, Reg
 from fastpath._ref import datapath as ref
+from fastpath.batch import FrameBatch
 from fastpath.lifecycle import RunState
 from tests.e1000emu.embed.fakeclient import TIMEOUT_NS, FakeClient
+from tests.e1000emu.embed.test_vfio_user_msgdma import post_tso
 from tests.support import examples
 
 MAC = bytes.fromhex("525400123456")
@@ -140,14 +143,15 @@ def only(*, handed_over: bool) -> pytest.MarkDecorator:
 
 @pytest.fixture(params=KINDS.values(), ids=list(KINDS))
 def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    solo, handed_over = request.param
+    solo, handed_over, *offloads = request.param
     monkeypatch.setattr(server_module, "one_for_all", lambda cpus: solo)
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     near.setblocking(False)
     far.setblocking(False)
     fd = os.dup(near.fileno())
     near.close()
-    monkeypatch.setattr(tap_module, "_open", lambda name, offload: (fd, name, 0, ()))
+    opened = (fd, "fake0", 10 if offloads else 0, tuple(offloads))
+    monkeypatch.setattr(tap_module, "_open", lambda name, offload: opened)
     before = set(os.listdir("/proc/self/fd"))
     clock = RealClock()
     log: list[str] = []
@@ -192,6 +196,36 @@ def test_frames_go_both_ways_beside_the_accesses(rig: Rig) -> None:
     assert (rig.tap.stats.tx_frames, rig.tap.stats.rx_frames) == (2, 1)
 
 
+@pytest.mark.parametrize("rig", [(False, False, "csum", "tso4")], ids=["offloads"], indirect=True)
+def test_a_super_frame_is_as_much_work_as_its_frames(rig: Rig) -> None:
+    """One alone is 42 frames, which come thick: their interrupts are kept apart."""
+    client, rings = rig.up(ims=Int.TXDW)
+    header = bytes.fromhex(
+        "525400aabbcc5254001234560800"
+        "4500000000010000400600000a0000010a000002"
+        "1389138900000001000000015010ffff14090000"  # seeded, as a driver does
+    )
+    path, interrupts = rig.server.data, rig.server.nic.interrupts
+    assert path is not None
+    now = time.monotonic_ns()
+    for _ in range(2):
+        now += 1_000_000  # apart, whatever this machine does meanwhile
+        post_tso(rings, header, bytes(60_000))
+        batch = FrameBatch()
+        with path:
+            rings.kick()
+            rig.until(client, lambda: rig.server.nic.regs.peek(Reg.TDT) == rings.tx.next_to_use)
+            path.run_tx(batch, 64, now)
+        assert len(batch) == 1, "it crosses in one piece"
+        assert rings.read(Reg.ICR) & Int.TXDW
+    with rig.clock.lock:
+        assert interrupts.policy.floor_ns > 0
+
+
+COUNTED = {"GPTC": 1, "TPT": 1, "BPTC": 1, "GOTCL": 64, "TOTL": 64, "PTC64": 1}
+"""What a broadcast frame of 60 bytes and its FCS is to a sender."""
+
+
 def test_hot_messages_never_reach_python(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     client, rings = rig.up()
     asked: list[int] = []
@@ -212,6 +246,10 @@ def test_hot_messages_never_reach_python(rig: Rig, monkeypatch: pytest.MonkeyPat
     rings.kick()
     rig.wire(client, 1)
     rig.until(client, lambda: rings.read(Reg.TDH) == rings.read(Reg.TDT))
+    assert {name: rings.read(reg(name).offset) for name in STATISTICS} == {
+        name: COUNTED.get(name, 0) for name in STATISTICS
+    }
+    assert not any(rings.read(reg(name).offset) for name in STATISTICS), "a read clears"
     assert asked == []
     rings.read(Reg.EECD)
     assert asked == [Command.REGION_READ]
@@ -334,8 +372,8 @@ def test_loopback_stays_inside(rig: Rig) -> None:
 
 def test_a_received_pause_holds_the_transmitter(rig: Rig) -> None:
     client, rings = rig.up()
-    for reg, value in ((0x28, 0x00C28001), (0x2C, 0x100), (0x30, 0x8808)):  # FCAL, FCAH, FCT
-        rings.write(reg, value)
+    for offset, value in ((0x28, 0x00C28001), (0x2C, 0x100), (0x30, 0x8808)):  # FCAL, FCAH, FCT
+        rings.write(offset, value)
     rings.write(Reg.CTRL, rings.read(Reg.CTRL) | Ctrl.RFCE)
     rings.read(Reg.STATUS)
     pause = bytes.fromhex("0180c2000001020000000001880800010000").ljust(60, b"\0")

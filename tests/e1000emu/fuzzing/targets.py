@@ -22,9 +22,11 @@ from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.links import Tap
 from e1000emu.links.base import Middleware
+from e1000emu.models import MODELS
 from e1000emu.regs import BAR0_BYTES, reg
 from e1000emu.testing.fixtures import BENCH_MAC, make_bench
 from e1000emu.testing.guest import GuestRings, Reg
+from e1000emu.testing.recorders import RecordingController
 from tests.e1000emu.common import RX_ON, frame
 from tests.e1000emu.embed.fakeclient import FakeClient, VfioError
 from tests.e1000emu.fuzzing.program import BASE, CLOCK, KINDS, Program, Step
@@ -38,6 +40,11 @@ LONGEST_PAUSE_NS = 2_000_000
 MDIC_WRITE = 1 << 26 | 1 << 21
 PM_CAPABILITY = 1
 STATUS_LU = 2
+
+
+def controller_of(model: str) -> RecordingController | None:
+    """Return a management controller, which a program lets frames in for by MANC, where it is."""
+    return None if "MANC" in MODELS[model].lacks else RecordingController()
 
 
 class Target:
@@ -181,7 +188,13 @@ class OnClock(Target):
     """A device in process, on a virtual clock."""
 
     def __init__(self, model: str) -> None:
-        bench = make_bench(model=model, ram_bytes=RAM + GUARD, tx_count=32, rx_count=32)
+        bench = make_bench(
+            model=model,
+            ram_bytes=RAM + GUARD,
+            management=controller_of(model),
+            tx_count=32,
+            rx_count=32,
+        )
         # What the device must never touch: memory behind a region that is not given to it.
         bench.dma.remove(bench.memory.base, bench.memory.size_bytes)
         bench.dma.add(BASE, bench.memory.buffer[:RAM])
@@ -264,6 +277,7 @@ class OnThreads(Target):
                     autoneg_ns=100_000,
                     threads=True,
                     record=record,
+                    management=controller_of(model),
                 )
             stack.callback(self._end)
             self.client = FakeClient(path, self.clock)
