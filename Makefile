@@ -36,7 +36,7 @@ PIP = flock $(VENV)/.pip $(PY) -m pip install -q --disable-pip-version-check --n
 MAKEFLAGS += -j2
 MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
 BUILT := $(VENV)/.built-$(MODE)
-SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h scripts/stackc/*) \
+SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h scripts/stackc/*.*) \
 	$(shell find stack -name '*.py')
 FLAGS := setup.py scripts/stackc/build.py scripts/stackc/compiled.txt
 # Hundreds of tests start the command, each by the bytecode of the one before it.
@@ -60,7 +60,7 @@ BENCH ?=
 APART := $(foreach dir,tests/guest tests/dist tests/docs,$(if $(findstring $(dir),$(TESTS)),,--ignore=$(dir)))
 SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -j $(JOBS) -d build/doctrees docs site
 
-.PHONY: build demo test test-guest test-dist bench bench-pytest bench-record bench-guest docs docs-check dist lint types test-asan test-tsan clean format
+.PHONY: build demo test guest-images test-guest test-dist bench bench-pytest bench-record bench-guest docs docs-check dist lint types test-asan test-tsan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -123,10 +123,12 @@ test: build $(VENV)/.packages-test
 	@$(PY) -m pytest $(XDIST) $(PYTEST) $(APART) $(TESTS)
 
 # Without what a guest needs the tests say so themselves: skipped, or failed in CI.
-test-guest: build $(VENV)/.packages-test
+guest-images: build
 	@scripts/system-packages guest
 	@for kernel in bookworm trixie trixie-backports; do \
 	    $(VENV)/bin/e1000emu guest --prepare-only --kernel $$kernel || true; done
+
+test-guest: guest-images $(VENV)/.packages-test
 	@$(PY) -m pytest $(XDIST) $(PYTEST) tests/guest
 
 test-dist: build $(VENV)/.packages-test $(VENV)/.packages-dist

@@ -61,6 +61,8 @@ NAV = {
         "82540EM",
         "82545EM",
         "82544GC",
+        "82545EM-fiber",
+        "82544EI-fiber",
         "hardware",
         "knobs",
         "rfcs",

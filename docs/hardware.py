@@ -44,6 +44,15 @@ DESIGN = (
         "a bus's traffic is no property of the part; runs are the same each time",
     ),
     (
+        "write-backs of one run of the transmit engine",
+        "each is an event of its own",
+        "one event for all of them, in which a super-frame for a link that takes them (another NIC "
+        "in the process) is one frame",
+        "the run takes no time, so all are at one instant, and ITR, TIDV, TADV and TXD_LOW come to "
+        'the same; frames are counted by `moderation="adaptive"` alone, which is no datasheet\'s. '
+        "With threads it counts them as the wire does",
+    ),
+    (
         "a bus, `Nic(bus=…)`",
         "all that the part does crosses it",
         "what is sent does, with its descriptors; write-backs and received frames take no time. A "
@@ -61,6 +70,27 @@ DESIGN = (
         "13.4.45 leaves it to software",
         "the next segment waits until there is room",
         "a FIFO is never overfull",
+    ),
+    (
+        "the far end of a fibre",
+        "its /C/ ordered sets come by the fibre",
+        "two fibre boards on a `pair` hear each other's base page; on any other link, and beside "
+        "anything else, each NIC has its own model of the far end (clause 37, what `FarEnd` says). "
+        "Next pages (TXCONFIG bit 15) are sent as they are written and followed by none",
+        "frames are all that a TAP or a switch carries; no driver of these boards uses next pages",
+    ),
+    (
+        "CTRL.RFCE and TFCE of a fibre board",
+        "8.7.3: software's; 13.4.23: negotiated, and CTRL's when the link is forced",
+        "set to what was negotiated when TXCW.ANE has brought the link up; software may change "
+        "them then",
+        "Linux's and FreeBSD's drivers say so and write them for a forced link alone",
+    ),
+    (
+        "SEC",
+        "sequence errors of symbols",
+        "/C/ that come while the link is up, with ICR.RXSEQ",
+        "a link's frames have no symbols; this is the one sequence that a far end can break",
     ),
     (
         "RPS of the 82544",
@@ -105,6 +135,35 @@ DESIGN = (
         "dropped, RUC",
         "padded to 60 bytes; `Nic(pad_runts=False)` drops and counts them",
         "virtual links leave the padding away",
+    ),
+    (
+        "management: what MANC's filters take",
+        "told in application notes that the manual refers to (13.7.38)",
+        "by the names in e1000_hw.h: UDP to 26Fh and 298h over IPv4 or IPv6 as IPV4_EN and IPV6_EN "
+        "say, ARP requests and responses and neighbour solicitations for whatever address, through "
+        "a tag, with SNAP_EN an LLC/SNAP header; after the address filters, of which broadcast "
+        "passes whatever BAM says, and without RCTL.EN",
+        "forms of 6.4.3; that RCV_TCO_EN switches all, and address filters come first, is said of "
+        "the 82598 (5.3.10) and the I210 (10.5.9)",
+    ),
+    (
+        "management: whose the frames are",
+        "the manual does not say",
+        "the controller's alone: EN_MNG2HOST is a later part's. All statistics count them",
+        "drivers clear ARP_EN to end the *interception* of ARP; the I210 counts them too (8.18)",
+    ),
+    (
+        "management: MANC after a reset",
+        "the manual does not say",
+        "with a controller kept but at power-on, and the link stays up (SLU); TCO_RESET too. "
+        "Without one MANC is cleared, as ever",
+        "the 82575's management registers are cleared at power-on alone (14.7)",
+    ),
+    (
+        "management: the controller's interface",
+        "SMBus; its buffer's size is not told",
+        "whole frames at once, 1 KiB of them; what it sends does not cross a bus (`Nic(bus=…)`)",
+        "nobody here watches the bytes of an SMBus; ASF, which needs no controller, is left out",
     ),
     (
         "SWSM (5B50h)",

@@ -39,7 +39,10 @@ def _identity(part: Model) -> Iterator[tuple[str, str]]:
     yield "PCI device", f"`8086:{part.device_id:04X}`, revision `{part.revision:02X}`"
     yield "subsystem on a fresh board", f"`8086:{part.subsystem_id:04X}`"
     yield "capabilities", ", ".join(part.capabilities)
-    yield "PHY id (registers 2 and 3)", " ".join(f"`{word:04X}`" for word in part.phy_id)
+    if part.fiber:
+        yield "medium", "fibre: a ten-bit interface (TXCW, RXCW), and no PHY"
+    else:
+        yield "PHY id (registers 2 and 3)", " ".join(f"`{word:04X}`" for word in part.phy_id)
     kind = "93C46" if part.eeprom_words == 64 else "93C66"
     yield "EEPROM", f"{kind}, {part.eeprom_words} words of 16 bits"
     yield "exact receive addresses (RAL, RAH)", str(part.n_rar)
@@ -53,6 +56,9 @@ def _behaviour(part: Model) -> Iterator[tuple[str, str]]:
     yield "APM wake-up is enabled by", f"bit {bit.bit_length() - 1} of EEPROM word {name}"
     report = "reports status, as RS does" if part.rps else "is reserved"
     yield "RPS of a transmit descriptor", report
+    if part.fiber:
+        level = "high" if part.signal_high else "low"
+        yield "SDP1", f"driven by the optics: {level} while there is light"
     low = "raises ICR.TXD_LOW" if part.txd_low else "has no meaning"
     yield "TXDCTL.LWTHRESH", low
     yield "registers it has not", ", ".join(sorted(part.lacks)) or "none"

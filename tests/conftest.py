@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import sys
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,14 @@ FUZZ = frozenset(
 )
 
 
-# Groups of tests that take minutes: begun first.
-LONG = ("netns", "docs ", "cpython/", "scripts/test_stackc.py", "qemu/")
+# Groups of tests that take minutes, however few they are: begun first.
+LONG = ("netns", "guest ", "guest/test_bench.py", "guest/", "docs ", "cpython/")
+LONG += ("scripts/test_stackc.py", "qemu/")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep our order of groups: xdist would begin those of few tests last, however long."""
+    config.option.loadscopereorder = False
 
 
 def pytest_sessionstart() -> None:
@@ -90,9 +97,12 @@ def pytest_collection() -> Generator[None, Any, Any]:
         gc.enable()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file on one worker, and all tests that touch the machine's network on one."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, Any, Any]:
+    """Keep a file on one worker, and all tests that touch the machine's network on one.
+
+    Whatever else orders tests does so within a group.
+    """
     skip = pytest.mark.skip(reason="needs E1000EMU_UNCOMPILED=1; the other half of `make test`")
     for item in items:
         if COMPILED and item.get_closest_marker("uncompiled"):
@@ -104,7 +114,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fuzz")
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(_group(item, where)))
-    items.sort(key=_is_short)
+    result = yield
+    tests = Counter(_name(item) for item in items)
+    items.sort(key=lambda item: _turn(_name(item), tests))
+    return result
 
 
 @functools.cache
@@ -121,10 +134,17 @@ def _group(item: pytest.Item, where: str) -> str:
     return "netns" if item.get_closest_marker("netns") else where
 
 
-def _is_short(item: pytest.Item) -> bool:
-    """Tell whether the group of a test takes no minutes: a long one at the end has one worker."""
-    group = item.get_closest_marker("xdist_group").args[0]
-    return not group.startswith(LONG)
+def _name(item: pytest.Item) -> str:
+    """Return the group that the test has been given."""
+    marker = item.get_closest_marker("xdist_group")
+    assert marker is not None  # from the mark above
+    return str(marker.args[0])
+
+
+def _turn(group: str, tests: Counter[str]) -> tuple[int, int, str]:
+    """Return the place of a group: a long one at the end would have one worker."""
+    long = (place for place, start in enumerate(LONG) if group.startswith(start))
+    return next(long, len(LONG)), -tests[group], group
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
