@@ -141,9 +141,12 @@ class Run:
         )
 
     def _linger_ns(self) -> int:
-        """How long to wait for the last answers: two round trips, where there were any."""
+        """How long to wait for the last answers: two round trips, where there were any, and at
+        least as long as from one request to the next (iputils' `__schedule_exit`)."""
         counts = self.pinger.counts
-        return LINGER_RTTS * counts.max_ns if counts.rtts else self.timeout_ns
+        if not counts.rtts:
+            return self.timeout_ns
+        return max(LINGER_RTTS * counts.max_ns, self.interval_ns or FLOOD_NS)
 
     def _awake(self) -> bool:
         return self.interrupted or self.status_wanted or self.pinger.waiting()
@@ -312,7 +315,8 @@ def find(station: Station, dest: str, version: int) -> Target:
     type=Seconds(above=True),
     default=10.0,
     show_default=True,
-    help="Wait for the last reply, where there was none before; else two round trips.",
+    help="Wait for the last reply, where there was none before; else two round trips, and at "
+    "least --interval.",
 )
 @click.option("-w", "--deadline", type=Seconds(above=True), help="End after this time.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the first lines and the statistics.")

@@ -12,7 +12,7 @@ from pathlib import Path
 import jc
 import pytest
 
-from e1000emu.cli.ping import show_time
+from e1000emu.cli.ping import Run, show_time
 from e1000emu.cli.pinger import Pinger, PingError, source_address
 from e1000emu.cli.pingwords import explain4 as explain
 from e1000emu.clock import RealClock
@@ -227,6 +227,34 @@ def test_a_late_answer_is_not_taken_for_the_next() -> None:
     pinger.close()
     a.close()
     b.close()
+
+
+def test_the_last_answer_is_awaited_for_an_interval_however_fast_the_others_were() -> None:
+    slower = 0
+    for seed in range(20):
+        a, b = two_hosts(impair={"delay_ns": 10_000_000, "jitter_ns": 9_900_000, "seed": seed})
+        known = Pinger(a, "10.0.0.2")
+        known.ping(1.0)  # the neighbour's address
+        known.close()
+        pinger = Pinger(a, "10.0.0.2")
+        run = Run(
+            pinger,
+            count=2,
+            interval_s=0.1,
+            timeout_s=10.0,
+            deadline_s=None,
+            quiet=True,
+            stamps=False,
+            errors_aside=False,
+        )
+        run.run()
+        counts = pinger.counts
+        assert (counts.transmitted, counts.received) == (2, 2)
+        slower += counts.max_ns > 2 * counts.min_ns
+        pinger.close()
+        a.close()
+        b.close()
+    assert slower >= 5
 
 
 def test_an_icmp_error_names_the_request_and_who_sent_it() -> None:
