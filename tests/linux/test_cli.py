@@ -99,7 +99,7 @@ def test_up_serves_until_a_signal_ends_it(
 
 
 def test_ping_status_tells_whether_it_was_answered(peer: Peer, family: Family) -> None:
-    words = (*E1000EMU, "ping", f"-{family.name[-1]}", *link(peer, family), "-i", "0.2")
+    words = (*E1000EMU, "ping", f"-{family.name[-1]}", *link(peer, family), "-i", "1")
     done = peer.run(*words, family.linux, "-c", "3", "-s", "4000")
     assert done.returncode == 0
     assert b"3 received" in done.stdout
