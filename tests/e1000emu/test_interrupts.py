@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e1000emu.errors import E1000Error
-from e1000emu.testing.fixtures import Bench, make_bench
-from e1000emu.testing.guest import TxCmd
+from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.guest import Popts, Tucmd, TxCmd
 from tests.e1000emu.common import frame, off, rd, running, wr
 from tests.e1000emu.witness import witness
 
@@ -337,6 +337,91 @@ def test_the_delays_equal_a_model(events: list[tuple[int, int, int]]) -> None:
     advance(10**6)
     clock.run_until(start + 10**6 * 1024)
     assert [at for at, level in bench.line.edges if level] == expected
+
+
+TCP_HEADERS = (
+    frame(14, kind=0x0800)
+    + bytes.fromhex("4500000000014000400600000102030405060708")
+    + bytes.fromhex("04d2162e000000000000000050181000101a0000")
+)
+"""The checksum of TCP is the pseudo header's, as drivers leave it."""
+
+
+def post_tcp(bench: Bench, flags: int) -> None:
+    """Post a packet of three segments: context and data descriptor, with `flags` of RS and IDE."""
+    tse = TxCmd.TSE | TxCmd.DEXT
+    bench.guest.post_context(
+        ipcss=14,
+        ipcso=24,
+        ipcse=33,
+        tucss=34,
+        tucso=50,
+        paylen=300,
+        tucmd=Tucmd.TCP | Tucmd.IP | Tucmd.TSE | Tucmd.DEXT,
+        hdrlen=54,
+        mss=100,
+    )
+    bench.guest.post_data(
+        TCP_HEADERS + bytes(300),
+        dcmd=tse | TxCmd.EOP | TxCmd.IFCS | flags,
+        popts=Popts.IXSM | Popts.TXSM,
+    )
+
+
+PACKET = st.tuples(st.booleans(), st.sampled_from([0, TxCmd.RS, TxCmd.RS | TxCmd.IDE]))
+RUN = st.tuples(st.integers(1, 400_000), st.booleans(), st.lists(PACKET, min_size=1, max_size=8))
+
+
+@given(
+    st.tuples(*[st.sampled_from([0, 1, 40, 300])] * 3),
+    st.sampled_from([0, 1, 2]),
+    st.lists(RUN, max_size=12),
+)
+def test_a_run_is_one_event_and_comes_to_what_its_packets_do_one_by_one(
+    delays: tuple[int, int, int],
+    lwthresh: int,
+    runs: list[tuple[int, bool, list[tuple[bool, int]]]],
+) -> None:
+    """ICR and the line, by the nanosecond: a doorbell for all, super-frames to a link that takes
+    them, segments to one that does not, and a doorbell for each; whatever ITR, TIDV, TADV and
+    TXD_LOW make of it."""
+    seen = []
+    ways = [(65535, False), (0, False)]
+    if not lwthresh:  # which descriptors given one by one may never reach
+        ways.append((0, True))
+    for gso_max_bytes, one_by_one in ways:
+        bench = make_bench(tx_count=64)
+        bench.link.gso_max_bytes = gso_max_bytes
+        bench.guest.up(mac=BENCH_MAC, ims=0)
+        bench.clock.run_for(5_000_000_000)
+        rd(bench.nic, "ICR")
+        bench.line.clear()
+        for name, value in zip(("ITR", "TIDV", "TADV"), delays, strict=True):
+            wr(bench.nic, name, value)
+        wr(bench.nic, "TXDCTL", lwthresh << 25)
+        wr(bench.nic, "IMS", ALL)
+        told = []
+        for wait_ns, handled, packets in runs:
+            for is_tcp, flags in packets:
+                if is_tcp:
+                    post_tcp(bench, flags)
+                else:
+                    bench.guest.post_legacy(frame(), cmd=TxCmd.EOP | TxCmd.IFCS | flags)
+                if one_by_one:
+                    bench.guest.kick()
+            bench.guest.kick()
+            bench.clock.run_for(wait_ns)
+            if handled:
+                told.append(rd(bench.nic, "ICR"))
+            bench.guest.reap()
+        bench.clock.run_for(10_000_000)
+        told.append(rd(bench.nic, "ICR"))
+        frames = bench.nic.stats["GPTC"]
+        seen.append((bench.line.edges, told, frames))
+        has_tcp = any(is_tcp for *_, packets in runs for is_tcp, _ in packets)
+        super_frames = any(len(sent) > 154 for sent in bench.link.take())
+        assert super_frames == (has_tcp and gso_max_bytes > 0)
+    assert all(other == seen[0] for other in seen)
 
 
 def test_the_moderation_is_chosen_by_name(bench: Bench) -> None:
