@@ -37,6 +37,7 @@ from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
 from stack.core.rows import i32, row, state, u16
 from stack.core.select import do_poll
+from stack.core.sock import sk_sleep
 from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.socket import sys_recv, sys_recvfrom, sys_recvmmsg, sys_sendmmsg, sys_sendto
 from stack.core.sockopt import OPTLEN_ANY
@@ -507,8 +508,7 @@ class Socket:
 
     def wait_queue(self) -> wait_queue_head:
         """The wait queue that is woken when the socket's readiness changes."""
-        wq: wait_queue_head = self.sk.sk_wq
-        return wq
+        return sk_sleep(self.sk)
 
     def waits_for_data(self) -> bool:
         """It is connected, and any byte makes it readable (SO_RCVLOWAT)."""

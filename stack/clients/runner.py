@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stack.clients.action import NEVER
+from stack.core.sock import sk_sleep
 from stack.core.sockaddr import sockaddr
 from stack.core.socket import (
     sockfd_lookup,
@@ -84,7 +85,7 @@ class WatchedSocket:
         self.fd = sys_socket(net, family, type | SOCK_NONBLOCK, 0)
         self._fn = fn
         self._work = work_struct(net.machine, self._run)
-        self._wq = sockfd_lookup(net, self.fd).sk.sk_wq
+        self._wq = sk_sleep(sockfd_lookup(net, self.fd).sk)
         self._wq.add(self._wake)
 
     def _wake(self) -> None:

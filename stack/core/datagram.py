@@ -13,6 +13,7 @@ from stack.core.sock import (
     SOCK_SELECT_ERR_QUEUE,
     raise_sock_error,
     sk_set_bit,
+    sk_sleep,
     sk_wait_event,
     sock_writeable,
     wait_event,
@@ -177,7 +178,7 @@ def datagram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     """net/core/datagram.c: POLL* of a datagram socket. `wait`: callback to add to its queue."""
     sk = sock.sk
     if wait is not None:
-        sk.sk_wq.add(wait)
+        sk_sleep(sk).add(wait)
     mask = 0
     if sk.sk_err or sk.sk_error_queue.qlen:
         mask |= POLLERR

@@ -29,6 +29,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stack.core.rows import replace
+from stack.core.sock import sk_sleep
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class ReadyFd:
         self._sock = sock
         self._sink: unix.socket | None = None
         self._connect()
-        self._wq = sock.sk.sk_wq
+        self._wq = sk_sleep(sock.sk)
         self._wq.add(self.refresh)
         sock.ready = self
         sock.ops = watched_ops(sock.ops)

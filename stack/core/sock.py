@@ -202,9 +202,12 @@ class sock:
     # who holds it, who waits
     sk_lock_owned: bool = row(False, hot=True)
     sk_sleepers: i32 = row(0, clone=FRESH, hot=True)
-    sk_wq: wait_queue_head = row(
-        of=lambda sk: wait_queue_head(sk.net.wake_clock), clone=FRESH, hot=True
+    sk_wq: wait_queue_head | None = row(
+        of=lambda sk: None if sk.net.wake_clock is None else wait_queue_head(sk.net.wake_clock),
+        clone=FRESH,
+        hot=True,
     )
+    """Of a host without sleeping threads: None until somebody asks for it (`sk_sleep`)."""
     sk_socket: socket | None = row(None, clone=FRESH, hot=True)
     sk_write_pending: i32 = row(0, clone=FRESH)
     sk_user_data: Any = row(None, clone=FRESH)
@@ -580,6 +583,14 @@ def sk_data_came(sk: sock, seen: sk_buff | None) -> bool:
 # --- default callbacks ---------------------------------------------------------------------
 
 
+def sk_sleep(sk: sock) -> wait_queue_head:
+    """include/net/sock.h: the queue of who waits for `sk`; the first who asks has it made."""
+    wq = sk.sk_wq
+    if wq is None:
+        wq = sk.sk_wq = wait_queue_head(sk.net.wake_clock)
+    return wq
+
+
 def sock_def_wakeup(sk: sock) -> None:
     """net/core/sock.c: sk_state_change."""
     wake_up(sk.sk_wq)
@@ -595,7 +606,7 @@ def sock_def_error_report(sk: sock) -> None:
 def sock_def_readable(sk: sock) -> None:
     """net/core/sock.c: sk_data_ready."""
     wq = sk.sk_wq
-    if sk.sk_sleepers or wq.waiters:
+    if wq is not None and (sk.sk_sleepers or wq.waiters):
         wake_up_poll(wq, KEY_IN)
     if sk.sk_flags & SOCK_FASYNC:
         sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN)
@@ -605,7 +616,7 @@ def sock_def_write_space(sk: sock) -> None:
     """net/core/sock.c: sk_write_space of datagram protocols: wake at half the buffer."""
     wq = sk.sk_wq
     if sk.sk_wmem_alloc << 1 <= sk.sk_sndbuf:
-        if sk.sk_sleepers or wq.waiters:
+        if wq is not None and (sk.sk_sleepers or wq.waiters):
             wake_up_poll(wq, KEY_OUT)
         if sk.sk_flags & SOCK_FASYNC:
             sk_wake_async(sk, SOCK_WAKE_SPACE, POLL_OUT)
@@ -678,8 +689,9 @@ def sock_wfree(skb: sk_buff) -> None:
     try:
         sk.sk_wmem_alloc -= skb.truesize
         flags = sk.sk_flags
+        wq = sk.sk_wq
         if (
-            sk.sk_sleepers or sk.sk_wq.waiters or flags & SOCK_FASYNC
+            sk.sk_sleepers or (wq is not None and wq.waiters) or flags & SOCK_FASYNC
         ) and not flags & SOCK_USE_WRITE_QUEUE:
             sk_write_space(sk)
     except (AttributeError, TypeError):  # the collector took sk apart

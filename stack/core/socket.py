@@ -46,6 +46,7 @@ from stack.core.signal import signal_struct
 from stack.core.sock import (
     MAX_SCHEDULE_TIMEOUT,
     os_error,
+    sk_sleep,
     sock_kfree_s,
     sock_kmalloc,
 )
@@ -773,8 +774,7 @@ def sock_file_poll(file: struct_file) -> int:
 def sock_file_wait(file: struct_file) -> wait_queue_head:
     """The queue that a poller of a socket's file sleeps on."""
     sock: socket = file.private_data
-    wq: wait_queue_head = sock.sk.sk_wq
-    return wq
+    return sk_sleep(sock.sk)
 
 
 def sys_poll_one(net: Net, fd: int) -> int:

@@ -152,8 +152,9 @@ def inet_release(sock: socket) -> int:
     sk.sk_prot.close(sk, timeout)
     sock.sk = None
     # Whoever still sleeps on or watches the socket must notice that it is gone.
-    for fn in tuple(wq.waiters):
-        fn()
+    if wq is not None:
+        for fn in tuple(wq.waiters):
+            fn()
     sk.net.clock.wake()
     return 0
 

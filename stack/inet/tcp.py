@@ -20,6 +20,7 @@ from stack.core.sock import (
     os_error,
     release_sock,
     sk_set_bit,
+    sk_sleep,
     sock_rcvlowat,
 )
 from stack.core.stream import sk_stream_is_writeable, sk_stream_write_space
@@ -151,7 +152,7 @@ def tcp_poll(file: Any, sock: socket, wait: Any = None) -> int:
     """proto_ops.poll: POLL* of a TCP socket. `wait`: callback to add to its queue."""
     sk: tcp_sock = sock.sk
     if wait is not None:
-        sk.sk_wq.add(wait)
+        sk_sleep(sk).add(wait)
     state = sk.sk_state
     if state == TCP_LISTEN:
         return POLLIN | POLLRDNORM if sk.icsk_accept_queue.rskq_accept_head else 0

@@ -12,6 +12,7 @@ from stack.core.sock import (
     SOCK_DEAD,
     SOCK_SELECT_ERR_QUEUE,
     sk_set_bit,
+    sk_sleep,
     sk_wake_async,
 )
 from stack.core.tcp_states import TCP_CLOSE
@@ -130,7 +131,7 @@ def unix_poll(file: Any, sock: socket, wait: Any = None) -> int:
     """net/unix/af_unix.c: POLL* of a stream."""
     sk: unix_sock = sock.sk
     if wait is not None:
-        sk.sk_wq.add(wait)
+        sk_sleep(sk).add(wait)
     mask = 0
     shutdown = sk.sk_shutdown
     if sk.sk_err:
@@ -157,7 +158,7 @@ def unix_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     """
     sk: unix_sock = sock.sk
     if wait is not None:
-        sk.sk_wq.add(wait)
+        sk_sleep(sk).add(wait)
     mask = 0
     shutdown = sk.sk_shutdown
     if sk.sk_err or sk.sk_error_queue.qlen:

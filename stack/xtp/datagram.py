@@ -19,6 +19,7 @@ from stack.core.sock import (
     release_sock,
     sk_data_ready,
     sk_free,
+    sk_sleep,
     sk_wait_event,
     sock_orphan,
     sock_rcvtimeo,
@@ -333,7 +334,7 @@ def xtp_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     """proto_ops.poll. `wait`: callback to add to its queue."""
     sk: xtp_sock = sock.sk
     if wait is not None:
-        sk.sk_wq.add(wait)
+        sk_sleep(sk).add(wait)
     mask = 0
     if sk.sk_err or sk.sk_error_queue.qlen:
         mask |= POLLERR

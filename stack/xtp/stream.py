@@ -18,6 +18,7 @@ from stack.core.sock import (
     sk_error_report,
     sk_free,
     sk_setup_caps,
+    sk_sleep,
     sk_wait_event,
     sock_orphan,
     sock_rcvlowat,
@@ -466,7 +467,7 @@ def xtp_poll(file: Any, sock: socket, wait: Any = None) -> int:
     """proto_ops.poll: POLL* of a stream. `wait`: callback to add to its queue."""
     sk: xtp_sock = sock.sk
     if wait is not None:
-        sk.sk_wq.add(wait)
+        sk_sleep(sk).add(wait)
     if sk.sk_state == TCP_LISTEN:
         return POLLIN | POLLRDNORM if sk.accept_queue else 0
     mask = 0

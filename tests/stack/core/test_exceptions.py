@@ -30,6 +30,7 @@ from stack.core.netfilter import (
     NFPROTO_IPV6,
     nf_register_net_hook,
 )
+from stack.core.sock import sk_sleep
 from stack.ethtool import ethtool
 from stack.host import Host
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, Socket
@@ -196,7 +197,7 @@ def rx_handler(host: Host, socks: list[Socket], nth: Nth) -> None:
 
 def callback(host: Host, socks: list[Socket], nth: Nth) -> None:
     for sock in socks:
-        sock.sk.sk_wq.add(nth)
+        sk_sleep(sock.sk).add(nth)
 
 
 TOLD = 300

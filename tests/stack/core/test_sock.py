@@ -12,7 +12,13 @@ from fastpath.bpf import bpf_prog
 from fastpath.skbuff import alloc_skb, kfree_skb
 from stack.core import sk_mem as m
 from stack.core import sock as s
-from stack.core.sock import sk_data_ready, sk_error_report, sk_state_change, sk_write_space
+from stack.core.sock import (
+    sk_data_ready,
+    sk_error_report,
+    sk_sleep,
+    sk_state_change,
+    sk_write_space,
+)
 from stack.core.socket import sockfd_lookup, sys_close, sys_socket
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, SEND_SHUTDOWN, SOCK_DGRAM
@@ -114,7 +120,7 @@ def test_callbacks_can_be_replaced_and_still_go_through_the_named_method(sk: Any
     calls = []
     sk.data_ready = lambda sk: calls.append("ready")
     sk_data_ready(sk)
-    sk.sk_wq.add(lambda: calls.append("woken"))
+    sk_sleep(sk).add(lambda: calls.append("woken"))
     sk_state_change(sk)
     sk_error_report(sk)
     sk_write_space(sk)

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from stack.core.sock import sk_sleep
 from stack.core.uapi import (
     MSG_MORE,
     MSG_OOB,
@@ -379,7 +380,7 @@ def test_writer_is_told_when_there_is_room() -> None:
                 client.send(b"x" * 30_000)
         assert not client.writable
         woken = []
-        client.sk.sk_wq.add(lambda: woken.append(net.clock.now_ns()))
+        sk_sleep(client.sk).add(lambda: woken.append(net.clock.now_ns()))
         net.run(100 * MS)
         assert woken
         assert client.writable
