@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import os
+import signal
 import sys
 import types
 import unittest
@@ -61,7 +62,11 @@ class Files:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
+    # The tests' alarms are the main thread's. One that the clock's thread took could be handled
+    # after the test's end: by pytest-timeout's handler, for SIGALRM is its signal too.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     clock = RealClock().start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with Host("cpython", clock=clock) as host:
         yield host
     clock.stop()

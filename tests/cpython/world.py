@@ -20,6 +20,8 @@ from stack.host import Host
 from stack.socket import Socket
 
 ANY = -1
+PATIENCE_S = 60.0
+"""How long CPython's tests wait for what is sure to come, in place of one second or five."""
 
 
 class _SocketType(type):
@@ -121,6 +123,8 @@ def load(host: Host) -> types.ModuleType:
         spec = None
     if spec is None or spec.loader is None:
         pytest.skip("this Python came without its own tests (test.test_socket)")
+    # Classes take it over; regrtest makes it longer in the same way when it is given a --timeout.
+    importlib.import_module("test.support").LOOPBACK_TIMEOUT = PATIENCE_S  # type: ignore[attr-defined]
     name = "tests.cpython.test_socket_copy"
     module = importlib.util.module_from_spec(
         importlib.util.spec_from_file_location(name, spec.origin)  # type: ignore[arg-type]
@@ -142,4 +146,14 @@ def load(host: Host) -> types.ModuleType:
             helper.__dict__[key] = copy
     helper.__dict__["socket"] = fake
     module.socket_helper = helper  # type: ignore[attr-defined]
+    module.select = _patient(module.select)  # type: ignore[attr-defined]
     return module
+
+
+def _patient(select: types.ModuleType) -> types.ModuleType:
+    """`select` for tests that wait with it for what comes: readiness is the clock's thread's to
+    tell, which a busy machine may let run late."""
+    made = types.ModuleType(select.__name__)
+    made.__dict__.update(vars(select))
+    made.select = lambda *args: select.select(*args[:3], PATIENCE_S)  # type: ignore[attr-defined]
+    return made
