@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import json
 import os
 import socket
@@ -251,4 +252,8 @@ def open_output(path: Path | None) -> Any:
         return path.open("wb")
     if sys.stdout is None:
         raise E1000Error("standard output is closed; name a file with -o")
-    return sys.stdout.buffer
+    out: Any = sys.stdout.buffer
+    if isinstance(out, io.RawIOBase):
+        # PYTHONUNBUFFERED: write() leaves the rest to its caller when a signal stops it half-way
+        out = os.fdopen(out.fileno(), "wb", closefd=False)
+    return out

@@ -25,6 +25,7 @@ from e1000emu.cli.common import (
     faults_option,
     impair_option,
     link_option,
+    open_output,
     report_options,
 )
 from e1000emu.cli.errors import ArgumentError
@@ -82,13 +83,14 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
     """Run a command to its end; what it writes is shown as it comes."""
     job = guest.spawn(text)
     deadline = time.monotonic() + timeout_s
+    out = open_output(None) if show else None
     shown = 0
 
     def write(output: bytes) -> None:
         nonlocal shown
-        if show and output:
-            sys.stdout.buffer.write(output)
-            sys.stdout.flush()
+        if out is not None and output:
+            out.write(output)
+            out.flush()
             shown += len(output)
 
     while job.completed is None and not job.lost:

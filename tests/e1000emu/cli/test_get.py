@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -54,7 +62,7 @@ def served() -> Iterator[Fetch]:
         body = io.BytesIO() if out is None else out
         try:
             with clock.lock:
-                fetch(client, parse_url(url), body, 5.0)
+                fetch(client, parse_url(url), body, 60.0)
         finally:
             thread.join()
             get.request = requests[0]  # type: ignore[attr-defined]
@@ -187,6 +195,30 @@ def test_get_can_be_tried_without_a_network(tmp_path: Path) -> None:
     done = run("get", "http://10.9.0.1/none", *link)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "e1000emu: http://10.9.0.1/none: 404 Not Found\n"
+
+
+def test_standard_output_gets_the_rest_when_a_write_is_stopped_half_way(tmp_path: Path) -> None:
+    """PYTHONUNBUFFERED makes standard output a file whose write() may take a part only."""
+    body = random.Random(3).randbytes(1_000_000)
+    (tmp_path / "data").write_bytes(body)
+    words = ("get", "http://10.9.0.1/data", "--addr", "10.9.0.2/24", "--link")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "e1000emu", *words, f"stack:10.9.0.1/24,serve=http:80:{tmp_path}"],
+        stdout=subprocess.PIPE,
+        env=dict(os.environ, PYTHONUNBUFFERED="1"),
+    )
+    assert process.stdout is not None
+    room = fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ)
+    filled = bytes(4)
+    while int.from_bytes(filled, sys.byteorder) < room:
+        assert process.poll() is None
+        time.sleep(0.01)
+        filled = fcntl.ioctl(process.stdout, termios.FIONREAD, filled)
+    process.send_signal(signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    process.send_signal(signal.SIGCONT)
+    assert process.stdout.read() == body
+    assert process.wait() == 0
 
 
 def test_a_redirection_to_what_is_no_url_is_not_the_callers_mistake(served: Fetch) -> None:
