@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import time
 from pathlib import Path
 from types import TracebackType
 
-from tests.linux.peer import Peer
+from tests.linux.peer import Peer, eventually
 from tests.support import require
 
 SERVER4, SERVER6 = "10.9.0.1", "fd09::1"
@@ -68,14 +67,15 @@ class Dnsmasq:
 
     def _wait(self, peer: Peer) -> None:
         """Until it answers: its port for names is open."""
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
+
+        def listens() -> bool:
             assert self.process.poll() is None, self.process.communicate()
             with contextlib.suppress(OSError), peer.socket(socket.SOCK_STREAM) as probe:
                 probe.connect((SERVER4, 53))
-                return
-            time.sleep(0.05)
-        raise AssertionError("dnsmasq does not open its port")
+                return True
+            return False
+
+        eventually(listens, "dnsmasq's port for names")
 
     def log(self) -> str:
         """What it has written so far."""
@@ -117,12 +117,9 @@ class VethPair:
         self.server.ip("addr", "add", f"{SERVER6}/64", "dev", self.inner)
         # The kernel's link watch sees the carrier up to a second later. Until then IPv6 has no
         # routes there, for multicast neither: ENETUNREACH.
-        deadline = time.monotonic() + 30
         for peer, name in ((self.server, self.inner), (self.client, self.outer)):
-            asked = ("ip", "-6", "route", "show", "table", "local", "ff00::/8", "dev", name)
-            while not peer.run(*asked).stdout.strip():
-                assert time.monotonic() < deadline, f"{name} does not come up"
-                time.sleep(0.05)
+            asked = ("-6", "route", "show", "table", "local", "ff00::/8", "dev", name)
+            eventually(lambda peer=peer, asked=asked: peer.ip(*asked).strip(), f"{name} up")
 
     def close(self) -> None:
         self.client.close()

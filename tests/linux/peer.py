@@ -10,9 +10,11 @@ import contextlib
 import ctypes
 import itertools
 import os
+import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from e1000emu.lab import add_nic
 from e1000emu.links import Capture, Impair, Tap
 from stack.host import Host
 from stack.ipv6.if_inet6 import IFA_F_TENTATIVE
-from tests.support import quiet_ipv6
+from tests.support import quiet_ipv6, require
 
 CLONE_NEWNET = 0x40000000
 LINUX, OURS = "10.9.0.1", "10.9.0.2"
@@ -31,6 +33,8 @@ LINUX6, OURS6 = "2001:db8:9::1", "2001:db8:9::2"
 DATA_PORT = 27777
 QUOTES = "icmp.type in {3, 4, 5, 11, 12} or icmpv6.type < 128"
 """tshark's words for an ICMP error."""
+PATIENCE_S = 60.0
+"""How long something may take that is sure to come, however slow the machine is."""
 _serial = itertools.count()
 
 
@@ -126,6 +130,21 @@ class Peer:
             self._command(words), check=check, capture_output=True, timeout=timeout, input=stdin
         )
 
+    def ping(self, to: str, *options: str, size: int = 56, count: int = 3) -> int:
+        """Send echo requests by iputils' ping until `count` answers have come, whole; return how
+        many have: fewer when an ICMP error came instead, more when they came together.
+
+        The deadline makes ping wait for them all. Without one it gives up the last after twice the
+        longest round trip so far or one interval, whatever -W says: a machine may pause for longer.
+        """
+        ping = require.tool("ping", "iputils-ping")
+        words = ("-c", str(count), "-i", "0.05", "-w", f"{PATIENCE_S:.0f}", "-s", str(size))
+        out = self.run(ping, *options, *words, to, check=False).stdout.decode()
+        received = re.search(r"(\d+) received", out)
+        assert received is not None, out
+        assert "wrong" not in out, out
+        return int(received[1])
+
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a program inside the namespace; it is ended with the fixture at the latest."""
         made = subprocess.Popen(
@@ -137,10 +156,15 @@ class Peer:
         self._running.append(made)
         return made
 
+    def wait_for_listener(self, port: int) -> None:
+        """Wait until a program of the namespace listens on a port of TCP."""
+        script = f"until ss -Hltn sport = :{port} | grep -q .; do sleep 0.05; done"
+        self.run("sh", "-c", script, timeout=PATIENCE_S)
+
     def socket(
         self, kind: int = socket.SOCK_STREAM, proto: int = 0, *, family: int = socket.AF_INET
     ) -> socket.socket:
-        """Make a kernel socket that lives inside the namespace, with a timeout of a minute."""
+        """Make a kernel socket that lives inside the namespace, with a timeout of PATIENCE_S."""
         made: list[socket.socket | BaseException] = []
 
         def inside() -> None:
@@ -156,7 +180,7 @@ class Peer:
         (result,) = made
         if isinstance(result, BaseException):
             raise result
-        result.settimeout(60)
+        result.settimeout(PATIENCE_S)
         return result
 
     def close(self) -> None:
@@ -168,6 +192,15 @@ class Peer:
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
 
 
+def eventually(true: Callable[[], Any], what: str) -> Any:
+    """Wait for something to become true, and return what it is then."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (value := true()):
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.02)
+    return value
+
+
 def wait_for_addresses(host: Host) -> None:
     """Wait until no address of the host is being examined for duplicates."""
 
@@ -176,7 +209,7 @@ def wait_for_addresses(host: Host) -> None:
         return not any(ifp.flags & IFA_F_TENTATIVE for idev in devs for ifp in idev.addr_list)
 
     with host.lock:
-        assert host.clock.wait(settled, 10_000_000_000), "addresses stay tentative"
+        assert host.clock.wait(settled, int(PATIENCE_S * 1e9)), "addresses stay tentative"
 
 
 class Wire:
@@ -232,9 +265,9 @@ class Wire:
         return worker
 
     def socket(self, kind: int = socket.SOCK_STREAM, proto: int = 0, *, family: int = 0) -> Any:
-        """Make a socket of our stack, by default of AF_INET, with a timeout of a minute."""
+        """Make a socket of our stack, by default of AF_INET, with a timeout of PATIENCE_S."""
         sock = self.host.socket(family or socket.AF_INET, kind, proto)
-        sock.settimeout(60)
+        sock.settimeout(PATIENCE_S)
         return sock
 
     def listen(self, port: int, family: Family = IPV4) -> Any:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from stack.services.run_dhcp4 import Dhcp4Runner
 from stack.services.run_dhcp6 import Dhcp6Runner
 from stack.socket import SOCK_STREAM, getaddrinfo, gethostbyname, getnameinfo
 from tests.linux.dnsmasq import SERVER4, SERVER6, Dnsmasq
-from tests.linux.peer import Peer, judged
+from tests.linux.peer import Peer, eventually, judged
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -118,13 +117,6 @@ def host(lan: Lan, tmp_path: Path) -> Iterator[Host]:
         assert list(judged(path)) == []
 
 
-def eventually(true: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_dhcp4_then_names_and_ping(lan: Lan, host: Host) -> None:
     client = Dhcp4Runner(host, host.dev("eth0"), config=Dhcp4Config(probes=1, hostname="ours"))
     client.start()
@@ -136,7 +128,7 @@ def test_dhcp4_then_names_and_ping(lan: Lan, host: Host) -> None:
     assert len(getaddrinfo(host, "many.lan", 80, 0, SOCK_STREAM)) == 119  # by TCP
     assert getnameinfo(host, ("10.9.0.7", 80), 0) == ("seven.lan", "http")
     client.stop()
-    eventually(lambda: f"DHCPRELEASE({lan.tap}) {address}" in lan.server.log())
+    eventually(lambda: f"DHCPRELEASE({lan.tap}) {address}" in lan.server.log(), "the release")
 
 
 def test_address_of_the_kernel_is_declined(lan: Lan, host: Host) -> None:
@@ -167,12 +159,13 @@ def test_dhcp6_then_names_over_ipv6(lan: Lan, host: Host) -> None:
     address = str(ipaddress.IPv6Address(client.lease.addresses[0].address))
     assert host.names.current.servers[0].addr == int(ipaddress.IPv6Address(SERVER6))
     # dnsmasq's advertisement makes the way back: the prefix is on the link
-    eventually(lambda: _has_route(host))
+    eventually(lambda: _has_route(host), "dnsmasq's advertisement")
     rows = getaddrinfo(host, "six", 80, 0, SOCK_STREAM)
     assert [row[4][0] for row in rows] == ["fd09::8"]
     assert lan.peer.run("ping", "-6", "-c", "1", "-W", "5", address).returncode == 0
     client.stop()
-    eventually(lambda: "DHCPRELEASE" in lan.server.log() and address in lan.server.log())
+    told = lan.server.log
+    eventually(lambda: "DHCPRELEASE" in told() and address in told(), "the release")
 
 
 def _has_route(host: Host) -> bool:
@@ -211,7 +204,7 @@ def test_up_with_dhcp_and_slaac_is_there_for_others_and_gives_its_lease_back(lan
             _, errors = run.communicate(timeout=60)
     assert errors == ""
     four = next(a for a in ready["addrs"] if ":" not in a).partition("/")[0]
-    eventually(lambda: f"DHCPRELEASE({lan.tap}) {four}" in lan.server.log())
+    eventually(lambda: f"DHCPRELEASE({lan.tap}) {four}" in lan.server.log(), "the release")
 
 
 def test_ping_and_get_by_name(lan: Lan) -> None:
@@ -226,9 +219,8 @@ def test_ping_and_get_by_name(lan: Lan) -> None:
         web = lan.peer.start(
             sys.executable, "-m", "http.server", "8000", "--bind", "::", "-d", "/proc/net"
         )
-        eventually(
-            lambda: lan.peer.run("curl", "-s", "http://[::1]:8000/", check=False).stdout != b""
-        )
+        asked = ("curl", "-s", "http://[::1]:8000/")
+        eventually(lambda: lan.peer.run(*asked, check=False).stdout, "an answer of http.server")
         for url in ("http://seven.lan:8000/", "http://[fd09::7]:8000/", "http://10.9.0.7:8000/"):
             assert "Directory listing" in run(lan, "get", url, *ours).stdout
         web.kill()

@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.linux.peer import DATA_PORT, IPV4, IPV6, Family, Wire, judged, pattern, receive_all
+from tests.linux.peer import (
+    DATA_PORT,
+    IPV4,
+    IPV6,
+    Family,
+    Wire,
+    eventually,
+    judged,
+    pattern,
+    receive_all,
+)
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -172,13 +181,11 @@ def test_zero_window_stops_the_sender_and_ends(wire: Wire, family: Family, reade
     data = pattern(20_000_000, seed=4)
     done = threading.Event()
     sender = wire.spawn(lambda: (fast.sendall(data), done.set(), fast.shutdown(socket.SHUT_WR)))
-    # Long enough for the window to close and for a probe or two.
-    time.sleep(1.5)
-    assert not done.is_set()
     if reader == "ours":
-        assert counters.TCPToZeroWindowAdv > closings
+        eventually(lambda: counters.TCPToZeroWindowAdv > closings, "a closed window of ours")
     else:
-        assert counters.TCPWinProbe > probes
+        eventually(lambda: counters.TCPWinProbe > probes, "a probe of ours")
+    assert not done.is_set()
     assert receive_all(slow) == data
     sender.result()
     slow.close()
@@ -222,15 +229,8 @@ def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire, family: Family) -> None
     port = next(_ports)
     server = wire.peer.start(nc, "-l", "-N", family.linux, str(port))
     ours = wire.socket(family=family.af)
-    for attempt in range(50):
-        try:
-            ours.connect((family.linux, port))
-            break
-        except ConnectionRefusedError:
-            assert attempt < 49, "nc does not listen"
-            time.sleep(0.1)
-            ours.close()
-            ours = wire.socket(family=family.af)
+    wire.peer.wait_for_listener(port)
+    ours.connect((family.linux, port))
     ours.sendall(b"to nc\n")
     ours.shutdown(socket.SHUT_WR)
     out, _ = server.communicate(timeout=30)

@@ -83,12 +83,8 @@ def tagged(
 
 @FAMILY
 def test_linux_pings_us_through_the_vlan(tagged: Tagged, af: int) -> None:
-    ping = require.tool("ping", "iputils-ping")
-    ours = ADDRESSES[af][1]
-    for size in ("56", "1452", "8000"):
-        words = ("-c", "3", "-i", "0.05", "-W", "5", "-s", size, ours)
-        out = tagged.peer.run(ping, *words, check=False)
-        assert b" 3 received" in out.stdout, out.stdout.decode()
+    for size in (56, 1452, 8000):
+        assert tagged.peer.ping(ADDRESSES[af][1], size=size) >= 3
 
 
 @FAMILY
