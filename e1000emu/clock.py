@@ -53,6 +53,10 @@ EPOCH_NS = 1_767_268_800 * SECOND_NS
 # (watchdogs, garbage collection) ran: nothing that they do can end the wait.
 BACKGROUND_GRACE_NS = 300 * SECOND_NS
 
+# A timeout may pass while the process does not run: what has come by then still takes up to so many
+# turns of the loop (a frame, its interrupt, the poll, the socket) before a wait is given up.
+LATE_TURNS = 64
+
 NEVER_NS = (1 << 63) - 1  # after 292 years; what is beyond that does not come
 
 THREADS = (
@@ -430,6 +434,10 @@ def _true() -> bool:
     return True
 
 
+def _never() -> bool:
+    return False
+
+
 def _nothing() -> None:
     return None
 
@@ -531,7 +539,8 @@ class RealClock(EventQueue):
     def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
         """Sleep until `cond()` or the timeout; returns `cond()`. Call with the lock held once.
 
-        The lock is free while asleep. Without a running loop this thread becomes the loop.
+        The lock is free while asleep. Without a running loop this thread becomes the loop; what is
+        there to be done when the timeout passes is done first.
         """
         if cond():
             return True
@@ -541,11 +550,13 @@ class RealClock(EventQueue):
         try:
             while not cond():
                 left = None if deadline is None else deadline - time.monotonic_ns()
+                leads = self._owner == me or (self._owner is None and self._thread is None)
                 if left is not None and left <= 0:
-                    return bool(cond())
+                    led = led or leads
+                    return self._catch_up(cond) if leads else bool(cond())
                 if self.error is not None:
                     raise ClockError("the clock's thread ended by an exception") from self.error
-                if self._owner == me or (self._owner is None and self._thread is None):
+                if leads:
                     led = True
                     self._run_once(left)
                 else:
@@ -558,8 +569,18 @@ class RealClock(EventQueue):
             if led and self._owner is None:
                 self._cond.notify_all()  # another sleeper has to run the loop now
 
-    def _run_once(self, limit_ns: int | None) -> None:
-        """One turn of the loop: run what is due, poll at most `limit_ns`. Lock held on entry."""
+    def _catch_up(self, cond: Callable[[], bool]) -> bool:
+        """Do what is there to be done, without sleep, until `cond()`; returns `cond()`."""
+        for _ in range(LATE_TURNS):
+            if not self._run_once(0) or cond():
+                break
+        return bool(cond())
+
+    def _run_once(self, limit_ns: int | None) -> bool:
+        """One turn of the loop: run what is due, poll at most `limit_ns`. Lock held on entry.
+
+        False when there was nothing to do.
+        """
         outer = self._owner
         self._owner = threading.get_ident()
         try:
@@ -577,7 +598,7 @@ class RealClock(EventQueue):
                 if ran:
                     self._cond.notify_all()
                 self._yield_lock()
-                return
+                return bool(ran or self.waiting_now)
             self._polling = True
             if ran:
                 self._cond.notify_all()
@@ -596,6 +617,7 @@ class RealClock(EventQueue):
                 fn = self._readers.get(key.fd)
                 if fn is not None and fn is key.data:
                     fn()
+            return bool(ran or events or self.waiting_now)
         finally:
             self._owner = outer
 
@@ -679,7 +701,7 @@ class RealClock(EventQueue):
                     return True
                 left = None if deadline is None else deadline - time.monotonic_ns()
                 if left is not None and left <= 0:
-                    return False
+                    return self._catch_up(until or _never)
                 self._run_once(left)
             self._cond.notify_all()
         return until is not None and bool(until())
@@ -853,9 +875,12 @@ class AsyncioClock(EventQueue):
                 "use stack.aio or a non-blocking socket"
             )
         deadline = None if timeout_ns is None else self.now_ns() + timeout_ns
+        late = 0
         while not cond():
             if deadline is not None and self.now_ns() >= deadline:
-                return False
+                if late and (late == LATE_TURNS or not self._poll):
+                    return False
+                late += 1
             step = 0.001 if deadline is None else min(0.001, (deadline - self.now_ns()) / 1e9)
             self.loop.call_later(0.0 if self._poll else max(step, 0.0), self.loop.stop)
             self.loop.run_forever()

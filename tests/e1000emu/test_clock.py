@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import threading
+import time
 from functools import partial
 
 import pytest
@@ -405,6 +406,62 @@ def test_real_clock_runs_timers_in_the_waiting_thread(real):
 def test_real_clock_wait_times_out(real):
     with real.lock:
         assert not real.wait(lambda: False, 2 * MS)
+
+
+@pytest.fixture(params=["virtual", "real", "asyncio"])
+def any_clock(request):
+    if request.param == "virtual":
+        yield VirtualClock()
+        return
+    loop = asyncio.new_event_loop()
+    clock = RealClock() if request.param == "real" else AsyncioClock(loop)
+    yield clock
+    clock.close()
+    loop.close()
+
+
+def test_what_is_there_when_the_timeout_passes_is_done_first(any_clock):
+    """A frame takes turns of the loop to its socket, and the process may not run meanwhile."""
+    came = []
+
+    def hop(left):
+        if left:
+            any_clock.call_soon(lambda: hop(left - 1))
+        else:
+            came.append(True)
+
+    any_clock.call_soon(lambda: (time.sleep(0.002), hop(5)))
+    with any_clock.lock:
+        assert any_clock.wait(lambda: bool(came), MS)
+        any_clock.call_soon(lambda: hop(5))
+        came.clear()
+        assert any_clock.wait(lambda: bool(came), 0)
+        assert not any_clock.wait(lambda: len(came) > 1, 0)
+
+
+@pytest.mark.parametrize("any_clock", ["real", "asyncio"], indirect=True)
+def test_what_a_descriptor_has_when_the_timeout_passes_is_read_first(any_clock):
+    r, w = os.pipe()
+    came = []
+    try:
+        any_clock.add_reader(r, lambda: any_clock.call_soon(lambda: came.append(os.read(r, 9))))
+        any_clock.call_soon(lambda: (os.write(w, b"frame"), time.sleep(0.002)))
+        with any_clock.lock:
+            assert any_clock.wait(lambda: bool(came), MS)
+        assert came == [b"frame"]
+    finally:
+        any_clock.remove_reader(r)
+        os.close(r)
+        os.close(w)
+
+
+def test_work_without_end_does_not_keep_a_wait_beyond_its_timeout(any_clock):
+    def again():
+        any_clock.call_soon(again)
+
+    any_clock.call_soon(again)
+    with any_clock.lock:
+        assert not any_clock.wait(lambda: False, MS)
 
 
 def test_real_clock_readers_are_called_until_removed(real):
