@@ -24,7 +24,7 @@ from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLink
 from fastpath.dma import HostMemory
 
-TIMEOUT_NS = 10_000_000_000
+TIMEOUT_NS = 60_000_000_000
 LOOK_NS, LONGEST_LOOK_NS = 200_000, 20_000_000
 QEMU_VERSION = (
     b'{"capabilities": {"pgsizes": 4096, "max_msg_fds": 16, "max_dma_maps": 65535, '
