@@ -126,13 +126,17 @@ def test_it_goes_on_until_interrupted() -> None:
     process.send_signal(signal.SIGQUIT)
     assert process.stderr.readline() == "\n"  # a carriage return, over the ^\\ of the terminal
     status = process.stderr.readline()
-    form = r"(\d+)/\1 packets, 0% loss, min/avg/ewma/max = ([\d.]+/){3}[\d.]+ ms\n"
-    assert re.fullmatch(form, status), status
+    form = r"(\d+)/(\d+) packets, \d+% loss, min/avg/ewma/max = ([\d.]+/){3}[\d.]+ ms\n"
+    shown = re.fullmatch(form, status)
+    assert shown is not None, status
+    received, transmitted = int(shown[1]), int(shown[2])
+    assert 6 <= received <= transmitted <= received + 1  # one may be under way
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     read = jc.parse("ping", "".join(seen) + out)
-    assert read["packets_transmitted"] == read["packets_received"] >= 6
+    assert 6 <= read["packets_received"] <= read["packets_transmitted"]
+    assert read["packets_transmitted"] <= read["packets_received"] + 1
 
 
 def test_no_reply_is_status_1_and_what_cannot_be_tried_is_2(tmp_path: Path) -> None:
@@ -149,9 +153,9 @@ def test_no_reply_is_status_1_and_what_cannot_be_tried_is_2(tmp_path: Path) -> N
 
 
 def test_a_deadline_with_a_count_wants_them_all() -> None:
-    done = run("ping", "-c", "5", "-i", "0.2", "-w", "0.3", FAR, *OURS)
+    done = run("ping", "-c", "2", "-i", "60", "-w", "2", FAR, *OURS)
     assert done.returncode == 1
-    assert 0 < jc.parse("ping", done.stdout)["packets_received"] < 5
+    assert jc.parse("ping", done.stdout)["packets_received"] == 1
 
 
 def test_doubled_answers_are_told_apart() -> None:
