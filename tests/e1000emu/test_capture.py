@@ -38,7 +38,10 @@ def write(path: Path, *batches: list[bytes], when: int = 0, snap: int = 262144) 
 
 
 @given(st.lists(frames, max_size=4), st.integers(0, 2**63))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=examples(60),
+)
 def test_what_is_written_is_read_back(
     tmp_path: Path, batches: list[list[bytes]], when: int
 ) -> None:
@@ -205,7 +208,10 @@ def test_damage_is_named_with_its_place(tmp_path: Path, data: bytes, text: str) 
 
 @pytest.mark.fuzz
 @given(st.binary(max_size=300), st.integers(0, 400), st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(150))
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=examples(150),
+)
 def test_any_bytes_give_records_or_a_link_error(
     tmp_path: Path, noise: bytes, at: int, data: st.DataObject
 ) -> None:

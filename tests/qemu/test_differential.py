@@ -129,7 +129,7 @@ def test_there_are_programs_enough_and_every_ruling_is_one() -> None:
 
 
 GENERATED = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
     max_examples=examples(40),
 )

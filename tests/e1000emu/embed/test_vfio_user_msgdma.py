@@ -675,7 +675,7 @@ def test_server_close_with_dma_under_way(rig: Rig) -> None:
 @settings(
     max_examples=examples(30),
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.lists(

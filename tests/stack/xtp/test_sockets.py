@@ -135,7 +135,7 @@ def test_a_stream_both_ways() -> None:
 @settings(
     deadline=None,
     max_examples=examples(10),
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.integers(0, 1 << 30),
