@@ -779,6 +779,7 @@ class Nic:
             self.pins.update()
             self.wakeup.load_eeprom(words)
             if ids:
+                self.pci.load_power(words)
                 self.pci.load_ids(
                     words,
                     vendor=bool(icw1 & ICW1_LOAD_VENDOR),
@@ -856,6 +857,7 @@ class Nic:
         self.flow.put_off = state.xoff_put_off
         self.flow.update()
         self.interrupts.load(state.interrupts)
+        self.pci.power_word = state.power_word
         self.pci.load(state.pci)
         self.tx.take_threshold()
         self.rx.take_threshold()

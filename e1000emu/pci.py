@@ -63,6 +63,11 @@ STATUS_INTERRUPT = _bit("STATUS", "INTERRUPT")
 STATUS_MASTER_ABORT = _bit("STATUS", "MASTER_ABORT")
 PMCSR_STATE, PMCSR_PME_EN = _bit("PMCSR", "STATE"), _bit("PMCSR", "PME_EN")
 PMCSR_PME_STATUS = _bit("PMCSR", "PME_STATUS")
+PM_DATA = _at("PM_DATA")
+DATA_SELECT, DATA_SCALE = _ROWS["PMCSR"].field("DATA_SELECT"), _ROWS["PMCSR"].field("DATA_SCALE")
+POWER = eeprom_word("POWER")
+POWER_FIELDS = {0: "D0", 3: "D3", 4: "D0", 7: "D3"}
+"""What each DATA_SELECT shows, consumed and dissipated alike; the others have no data."""
 MSI_ENABLE = _bit("MSI_CONTROL", "ENABLE")
 D0, D3HOT = 0, 3
 
@@ -106,6 +111,8 @@ class PciFunction:
         self.flash_bytes = 0
         """Bytes of the windows to the flash, 0: it has none."""
         self._power_management = True
+        self.power_word = 0
+        """POWER as it was loaded from the EEPROM."""
         self._space = ConfigSpace(nic.model, 0, True)
         self.config = bytearray(self._space.reset)
         self._message = on_message or self._write_message
@@ -188,7 +195,22 @@ class PciFunction:
             self.reset()
             self.put(PMCSR, 2, pme)
             self._nic.internal_reset()
+        self._show_power()
         self.apply()
+
+    def load_power(self, words: list[int]) -> None:
+        """Take what the board consumes from the EEPROM."""
+        self.power_word = words[POWER.offset]
+        self._show_power()
+
+    def _show_power(self) -> None:
+        """Let PM_DATA and DATA_SCALE be what DATA_SELECT asks for (SDM 6.3.3.6)."""
+        if self._power_management:
+            pmcsr = self.get(PMCSR, 2)
+            name = POWER_FIELDS.get(DATA_SELECT.get(pmcsr))
+            scale = DATA_SCALE.put(DATA_SCALE.reset if name is not None else 0)
+            self.put(PMCSR, 2, pmcsr & ~DATA_SCALE.mask | scale)
+            self.put(PM_DATA, 1, 0 if name is None else POWER.field(name).get(self.power_word))
 
     def apply(self) -> None:
         """Let decoding, bus mastering and the interrupt line follow command and power state."""

@@ -63,6 +63,8 @@ class NicState(msgspec.Struct, kw_only=True):
     xoff_put_off: bool = False
     """SWXOFF was written while the device was paused."""
     buffer: bytes = b""
+    power_word: int = 0
+    """What PM_DATA shows two bytes of."""
     pins: int = 0
     """Bit n: the board drives SDPn high."""
     misuse: dict[str, list[int]] = {}
@@ -86,6 +88,7 @@ def save(nic: Nic) -> bytes:
             eeprom=nic.eeprom.state(),
             phy=nic.phy.state(),
             pci=nic.pci.state(),
+            power_word=nic.pci.power_word,
             io_address=nic.io_address,
             now_ns=nic.clock.now_ns(),
             xoff_sent=nic.flow.xoff_sent,
@@ -160,6 +163,7 @@ def _check(nic: Nic, state: NicState) -> None:
     need(number(state.now_ns, -eternity, eternity), "now_ns")
     need(number(state.io_address, 0, IO_ADDRESS_MAX), "io_address")
     need(len(state.pci) == PCI_BYTES, "pci")
+    need(number(state.power_word, 0, 0xFFFF), "power_word")
     need(number(state.tx["paused_until_ns"], 0, eternity), "tx.paused_until_ns")
     if nic.model.fiber:
         _check_tbi(state.phy, need, number)

@@ -371,14 +371,14 @@ cdef class IrqBlock(RegHook):
 
     cdef void sent(self, uint32_t bits, bint delayed, uint64_t frames, uint32_t descs,
                    uint32_t ring, int64_t now) noexcept nogil:
-        """`frames` of `descs` descriptors of a ring of `ring` were sent. `delayed`: with RS and
-        IDE, so that TXDW waits for TIDV (SDM 3.4.3.1), unless it is in `bits` anyhow."""
+        """`frames` of `descs` descriptors of a ring of `ring` were sent. `delayed`: the last that
+        reported had IDE, so TXDW waits for TIDV (SDM 3.4.3.1); in `bits` it is of those before."""
         cdef int64_t delay, absolute
         self.lock()
         self.policy.sent(frames, descs, ring, now)
         if bits & TXDW:
             self.tx_due = self.tx_abs = 0
-        elif delayed:
+        if delayed:
             delay = (self.tidv[0] & FIELD) * <int64_t>DELAY_UNIT_NS
             if delay:
                 self.tx_due = now + delay

@@ -13,8 +13,8 @@ TXQE: int
 TXD_LOW: int
 """ICR bit 15: pending descriptors fell to TXDCTL.LWTHRESH * 8."""
 RUN_DELAYED: int
-"""Bit 24: a descriptor with RS and IDE was written back: (re)start TIDV, start TADV if idle; TXDW
-when they end."""
+"""Bit 24: the last descriptor with RS that was written back had IDE: (re)start TIDV, start TADV if
+idle, after what TXDW does; TXDW when they end."""
 RUN_MORE: int
 """Bit 25: max_frames (or one ring's worth of descriptors) reached with work left: run again."""
 RUN_ABORT: int

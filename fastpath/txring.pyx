@@ -81,6 +81,12 @@ cdef enum:
     NOGIL_FROM = 8              # descriptors from which releasing the GIL (30 ns) pays
 
 
+cdef inline uint32_t _reported(uint32_t flags, bint delayed) noexcept nogil:
+    """A run's flags when a descriptor was written back. RUN_DELAYED: the last one had IDE, so the
+    delay begins; one without, TXDW, ends it."""
+    return flags | RUN_DELAYED if delayed else flags & ~<uint32_t>RUN_DELAYED | TXDW
+
+
 cdef class TxEngine:
     """One transmit queue. Its registers stand in the register file. Host's lock held."""
 
@@ -289,7 +295,7 @@ cdef class TxEngine:
         cdef uint32_t *v = self.v
         cdef uint32_t n = v[TDLEN >> 2] >> 4
         cdef uint32_t head = v[TDH >> 2], budget = self.most, before, waiting, low, left, least
-        cdef uint32_t rest = 0, sent
+        cdef uint32_t rest = 0, sent, back
         cdef uint32_t tail = v[TDT >> 2] if self.prefetched < 0 else <uint32_t>self.prefetched
         cdef uint64_t base = self._base() ^ self.misdirect
         cdef uint64_t addr, q
@@ -400,7 +406,7 @@ cdef class TxEngine:
                     self.desc_aborts += 1
                     self.flags |= RUN_ABORT
                     break
-                self.flags |= RUN_DELAYED if cmd & CMD_IDE else TXDW
+                self.flags = _reported(self.flags, cmd & CMD_IDE != 0)
             d += 16
             left -= 1
             waiting -= 1
@@ -412,11 +418,14 @@ cdef class TxEngine:
                 s.owed += 1
                 if cmd & rs_mask:
                     if cmd & CMD_IDE:
-                        self.flags |= RUN_DELAYED
+                        self.flags = _reported(self.flags, True)
                     else:
                         s.owed |= TX_OWED_NOW
                 if s.owed & 0xFFFF >= hold:
-                    self.flags |= self._repay(head)
+                    back = self._repay(head)
+                    if back & TXDW:
+                        self.flags = _reported(self.flags, False)
+                    self.flags |= back
         v[TDH >> 2] = head
         if not direct:
             chip.have = left
@@ -713,7 +722,7 @@ cdef class TxEngine:
             if status != NULL:
                 if all_back or cmd & back:
                     store_release8(status, (<uint8_t>(q >> 32) & 0xF0) | 1)
-                    self.flags |= RUN_DELAYED if cmd & CMD_IDE else TXDW
+                    self.flags = _reported(self.flags, cmd & CMD_IDE != 0)
                 status += 16
             d += 16
             sent += 1

@@ -138,7 +138,7 @@ class IrqBlock:
         self.policy.sent(frames, descs, ring, now)
         if bits & TXDW:
             self.delays[TXDW] = 0, 0
-        elif delayed and not self._delay(TXDW, "TIDV", "TADV", now):
+        if delayed and not self._delay(TXDW, "TIDV", "TADV", now):
             bits |= TXDW
         self._raise(bits, now)
 

@@ -186,9 +186,13 @@ class TxEngine:
             if hold > 1:
                 if reports or self._owed:
                     self._owed.append((head, cmd if reports else IDE))
-                    self._flags |= RUN_DELAYED if reports and cmd & IDE else 0
+                    if reports and cmd & IDE:
+                        self._report(True)
                 if len(self._owed) >= hold:
-                    self._flags |= self.repay()
+                    back = self.repay()
+                    if back & TXDW:
+                        self._report(False)
+                    self._flags |= back
             elif reports or hold:
                 aborts = self.dma.aborts
                 self.dma.write(at + 12, bytes([raw[12] & 0xF0 | 1]))
@@ -196,7 +200,7 @@ class TxEngine:
                     self.desc_aborts += 1
                     self._flags |= RUN_ABORT
                     break
-                self._flags |= RUN_DELAYED if cmd & IDE else TXDW
+                self._report(bool(cmd & IDE))
             self.chip.all.pop(0)
             head = (head + 1) % n
         regs["TDH"] = head
@@ -207,6 +211,12 @@ class TxEngine:
             self._flags |= self.low_cause
         self._begun()
         return self._flags
+
+    def _report(self, delayed: bool) -> None:
+        """A descriptor was written back; the last one says whether the delay begins or ends."""
+        self._flags |= RUN_DELAYED if delayed else TXDW
+        if not delayed:
+            self._flags &= ~RUN_DELAYED
 
     def repay(self) -> int:
         """Write back what WTHRESH has held."""

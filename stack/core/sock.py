@@ -606,7 +606,7 @@ def sock_def_error_report(sk: sock) -> None:
 def sock_def_readable(sk: sock) -> None:
     """net/core/sock.c: sk_data_ready."""
     wq = sk.sk_wq
-    if wq is not None and (sk.sk_sleepers or wq.waiters):
+    if sk.sk_sleepers or (wq is not None and wq.waiters):
         wake_up_poll(wq, KEY_IN)
     if sk.sk_flags & SOCK_FASYNC:
         sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN)
@@ -616,7 +616,7 @@ def sock_def_write_space(sk: sock) -> None:
     """net/core/sock.c: sk_write_space of datagram protocols: wake at half the buffer."""
     wq = sk.sk_wq
     if sk.sk_wmem_alloc << 1 <= sk.sk_sndbuf:
-        if wq is not None and (sk.sk_sleepers or wq.waiters):
+        if sk.sk_sleepers or (wq is not None and wq.waiters):
             wake_up_poll(wq, KEY_OUT)
         if sk.sk_flags & SOCK_FASYNC:
             sk_wake_async(sk, SOCK_WAKE_SPACE, POLL_OUT)

@@ -41,7 +41,9 @@ def after_reset(name: str, field: str) -> tuple[object, ...]:
     row = eeprom_word(name)
     nic.eeprom.words[row.offset] ^= row.mask(field)
     nic.power_on_reset()
-    config = b"".join(nic.slot.config_read(at, 4).to_bytes(4, "little") for at in range(0, 64, 4))
+    config = b"".join(nic.slot.config_read(at, 4).to_bytes(4, "little") for at in range(0, 256, 4))
+    nic.slot.config_write(0xE0, 3 << 9, 2)
+    config += nic.slot.config_read(0xE0, 4).to_bytes(4, "little")  # and what D3 consumes
     registers = [nic.regs[name] for name in ("CTRL", "WUC", "TXCW")]
     return nic.mac, config, *registers, nic.slot.bar_size(FLASH_BAR)
 

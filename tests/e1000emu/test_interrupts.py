@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from e1000emu.errors import E1000Error
@@ -368,6 +368,8 @@ def post_tcp(bench: Bench, flags: int) -> None:
     )
 
 
+GRAN = 1 << 24
+"""TXDCTL counts descriptors."""
 PACKET = st.tuples(st.booleans(), st.sampled_from([0, TxCmd.RS, TxCmd.RS | TxCmd.IDE]))
 RUN = st.tuples(st.integers(1, 400_000), st.booleans(), st.lists(PACKET, min_size=1, max_size=8))
 
@@ -375,11 +377,19 @@ RUN = st.tuples(st.integers(1, 400_000), st.booleans(), st.lists(PACKET, min_siz
 @given(
     st.tuples(*[st.sampled_from([0, 1, 40, 300])] * 3),
     st.sampled_from([0, 1, 2]),
+    st.sampled_from([0, 2, 3]),
     st.lists(RUN, max_size=12),
+)
+@example(  # the last of a run begins a delay that those before it do not end
+    (0, 1, 0),
+    0,
+    0,
+    [(1, False, [(False, TxCmd.RS), (False, TxCmd.RS | TxCmd.IDE)]), (1, True, [(False, 0)])],
 )
 def test_a_run_is_one_event_and_comes_to_what_its_packets_do_one_by_one(
     delays: tuple[int, int, int],
     lwthresh: int,
+    wthresh: int,
     runs: list[tuple[int, bool, list[tuple[bool, int]]]],
 ) -> None:
     """ICR and the line, by the nanosecond: a doorbell for all, super-frames to a link that takes
@@ -398,7 +408,7 @@ def test_a_run_is_one_event_and_comes_to_what_its_packets_do_one_by_one(
         bench.line.clear()
         for name, value in zip(("ITR", "TIDV", "TADV"), delays, strict=True):
             wr(bench.nic, name, value)
-        wr(bench.nic, "TXDCTL", lwthresh << 25)
+        wr(bench.nic, "TXDCTL", lwthresh << 25 | GRAN | wthresh << 16)
         wr(bench.nic, "IMS", ALL)
         told = []
         for wait_ns, handled, packets in runs:

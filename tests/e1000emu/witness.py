@@ -72,10 +72,10 @@ CONSTANT = frozenset(
         *("PCI:BAR2.SPACE", "PCI:BAR2.SIZE", "PCI:ROM.SIZE", "PCI:LATENCY.LOW", "PCI:CLASS.VALUE"),
         *(f"PCI:{name}.VALUE" for name in ("BAR3", "BAR4", "BAR5", "CARDBUS", "HEADER_TYPE")),
         *(f"PCI:{name}.VALUE" for name in ("BIST", "REVISION", "CAP_POINTER", "INTERRUPT_PIN")),
-        *(f"PCI:{name}.VALUE" for name in ("MIN_GRANT", "MAX_LATENCY", "PM_BRIDGE", "PM_DATA")),
+        *(f"PCI:{name}.VALUE" for name in ("MIN_GRANT", "MAX_LATENCY", "PM_BRIDGE")),
         *(f"PCI:{name}_{what}.VALUE" for name in ("PM", "MSI", "PCIX") for what in ("ID", "NEXT")),
         *(f"PCI:PMC.{name}" for name in ("VERSION", "CLOCK", "DSI", "AUX", "D1", "D2", "PME")),
-        *("PCI:PMCSR.DATA_SCALE", "PCI:MSI_CONTROL.CAPABLE", "PCI:MSI_CONTROL.64BIT"),
+        *("PCI:MSI_CONTROL.CAPABLE", "PCI:MSI_CONTROL.64BIT"),
         *("PCI:MSI_ADDRESS.DWORD", "PCI:PCIX_STATUS.FUNCTION", "PCI:PCIX_STATUS.64BIT"),
         *(f"PCI:PCIX_STATUS.{name}" for name in ["133MHZ", "BRIDGE", "DMMRBC", "DMOST", "DMCRS"]),
     )

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fastpath._ref.e1000_hw import REGISTERS
 from fastpath.batch import FrameBatch
-from fastpath.txring import RUN_MORE, RUN_OFF
+from fastpath.txring import RUN_DELAYED, RUN_MORE, RUN_OFF, TXDW
 from tests.fastpath.rings import (
     MAC,
     PEER,
@@ -151,6 +151,8 @@ class TxMachine(RuleBasedStateMachine):
             before = len(self.ours.batch)
             flags = self.ours.engine.run(self.ours.batch, limit)
             assert len(self.ours.batch) - before <= limit
+            if flags & TXDW:
+                total &= ~RUN_DELAYED  # of the run before: the last descriptor decides
             total |= flags
             rounds += 1
             self.paused |= rounds > 1
