@@ -84,7 +84,7 @@ class Dnsmasq:
     def close(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=100)
 
     def __enter__(self) -> Dnsmasq:
         return self

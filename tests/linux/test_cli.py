@@ -90,7 +90,7 @@ def test_up_serves_until_a_signal_ends_it(
         chargen.connect((family.ours, 19))
         assert chargen.recv(20).startswith(b" !\"#$%&'()*+,-./0123"[:1])
     process.send_signal(stop)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=100)
     assert process.returncode == 0, err.decode()
     assert b"Traceback" not in err
     assert sum(1 for _ in read_capture(capture)) > 1000
@@ -156,7 +156,7 @@ def test_tap_that_is_in_use_is_said_in_one_line(peer: Peer) -> None:
     assert len(lines) == 1
     assert "in use" in lines[0]
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=100)
 
 
 def test_slaac_commands_take_their_addresses_from_radvd(peer: Peer, tmp_path: Path) -> None:
@@ -186,5 +186,5 @@ def test_slaac_commands_take_their_addresses_from_radvd(peer: Peer, tmp_path: Pa
         echo.sendall(b"hello")
         assert receive_all(echo, 5) == b"hello"
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=100)
     assert process.returncode == 0, err.decode()

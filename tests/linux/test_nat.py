@@ -134,7 +134,7 @@ def test_iperf3(lan: Router, path: Route) -> None:
     said = json.loads(lan.near.run(iperf3, *words, check=False).stdout)
     assert "error" not in said, said.get("error")
     assert said["end"]["sum_received"]["bytes"] > 1 << 20
-    server.communicate(timeout=30)
+    server.communicate(timeout=100)
 
 
 def test_datagrams_whole_and_cut(lan: Router, path: Route) -> None:

@@ -115,7 +115,7 @@ def test_iperf3(router: Router, path: Route, way: str) -> None:
     else:
         # It counts until the sender has sent all, when some is still on its way.
         assert said["end"]["sum_received"]["bytes"] > 1 << 20
-    server.communicate(timeout=30)
+    server.communicate(timeout=100)
 
 
 # --- ssh -----------------------------------------------------------------------------------

@@ -223,7 +223,7 @@ def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire, family: Family) -> None
     ours.sendall(b"hello back\n")
     ours.close()
     listener.close()
-    out, _ = client.communicate(timeout=30)
+    out, _ = client.communicate(timeout=100)
     assert out == b"hello back\n"
 
     port = next(_ports)
@@ -233,7 +233,7 @@ def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire, family: Family) -> None
     ours.connect((family.linux, port))
     ours.sendall(b"to nc\n")
     ours.shutdown(socket.SHUT_WR)
-    out, _ = server.communicate(timeout=30)
+    out, _ = server.communicate(timeout=100)
     assert out == b"to nc\n"
     ours.close()
 

@@ -33,7 +33,7 @@ def start(program: str, *netdevs: str) -> subprocess.Popen[bytes]:
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    process.wait(10)
+    process.wait(60)
 
 
 def patiently(make: Any) -> Any:

@@ -81,7 +81,7 @@ def test_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     assert ready["cloud_hypervisor"] == cloud_hypervisor_arguments([path])
     assert talk(path) == bytes.fromhex("86800e10")
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == 0
     counters = json.loads(out)
     assert counters["event"] == "end"
@@ -115,7 +115,7 @@ def test_a_signal_shows_the_counters_and_it_serves_on(tmp_path: Path, as_json: b
         while not (line := process.stdout.readline()).startswith("0 clients, 0 messages"):
             assert line
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     if as_json:
         assert json.loads(out)["event"] == "end"
@@ -166,7 +166,7 @@ def test_a_signal_explains_a_hang_and_it_serves_on(tmp_path: Path, as_json: bool
         client.send(vu.pack(99, 9, vu.REGION_ACCESS.pack(0, 7, 4)))
         assert client.recv(100)[32:] == bytes.fromhex("86800e10")
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     if as_json:
         assert json.loads(out)["event"] == "end"
@@ -181,7 +181,7 @@ def test_serves_one_nic_for_each_socket(tmp_path: Path) -> None:
     assert [nic["mac"][-2:] for nic in ready["nics"]] == ["56", "57"]
     assert [talk(path) for path in sockets] == [bytes.fromhex("86800e10")] * 2
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     counters = json.loads(out)
@@ -199,7 +199,7 @@ def test_a_capture_that_takes_no_more_ends_it_in_one_line(tmp_path: Path) -> Non
     process = run(
         "--socket", str(tmp_path / "s"), "--link", f"pcap:{trace}", "--capture", "/dev/full"
     )
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "Traceback" not in err
     assert err.startswith("e1000emu: capture '/dev/full': No space left on device")
@@ -220,7 +220,7 @@ def test_a_capture_that_takes_no_more_ends_it_in_one_line(tmp_path: Path) -> Non
 )
 def test_what_cannot_be_is_one_line(tmp_path: Path, args: tuple[str, ...]) -> None:
     process = run("--socket", str(tmp_path / "s"), *args)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=100)
     assert process.returncode == 2
     assert err.startswith("e1000emu: --")
     assert err.count("\n") == 1

@@ -585,7 +585,7 @@ def test_a_vfio_user_server_takes_its_passt_along(
             assert any("is gone: killed by signal 9" in line for line in server.stderr)
             assert server.poll() is None
         server.send_signal(signal.SIGINT)
-        _, errors = server.communicate(timeout=20)
+        _, errors = server.communicate(timeout=100)
         assert server.returncode == 0, errors
         assert not alive(pid)
     finally:
