@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.guest.setup import (
     GUEST,
     MAC,
     NO_WAKE_IN_LINUX,
+    WAIT_S,
     OnTap,
     configure,
     frame,
@@ -276,7 +278,11 @@ def test_promiscuous_mode(on_tap, guest):
     strangers = [frame(STRANGER, n) for n in range(50)]
     assert received(on_tap, strangers, "rx_packets")[0] < 50
     job = guest.spawn("tcpdump -i eth0 -c 50 -w /tmp/t.pcap -U ether proto 0x88b5 2>&1")
-    guest.run("until ip -d link show eth0 | grep -q 'promiscuity 1'; do sleep 0.1; done").check()
+    deadline = time.monotonic() + WAIT_S
+    while b"listening on" not in job.output():  # said after its filter is set
+        assert time.monotonic() < deadline, job.output()
+        time.sleep(0.1)
+    guest.run("ip -d link show eth0 | grep -q 'promiscuity 1'").check()
     (rctl,) = on_tap.registers("RCTL")
     assert rctl & reg("RCTL").mask("UPE")
     assert received(on_tap, strangers, "rx_packets")[0] >= 50
