@@ -87,6 +87,9 @@ class Peer:
         self.tap_name = f"e{tag}"
         self._running: list[subprocess.Popen[bytes]] = []
         self._ip("netns", "add", self.name)
+        # Of ICMP errors the kernel sends six at once, then one a second: a test's may be the next.
+        knobs = "/proc/sys/net/ipv4/icmp_ratelimit /proc/sys/net/ipv6/icmp/ratelimit"
+        self.run("sh", "-c", f"for knob in {knobs}; do [ ! -e $knob ] || echo 0 >$knob; done")
 
     def _ip(self, *words: str) -> str:
         return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
