@@ -18,6 +18,7 @@ typedef struct {
     const char *shape; /* that was asked for */
     void *call;        /* NULL: by Python */
     PyTypeObject *types[SLOT_ARGS];
+    PyTypeObject *seen[SLOT_ARGS]; /* of each type the one derived from it that came last; owned */
 } slot_way;
 
 static slot_way slot_ways[SLOT_WAYS];
@@ -27,7 +28,7 @@ static const slot_way slot_python;
 static int slot_learn(slot_way *way, PyObject *fn, const char *shape)
 {
     PyObject *name = NULL, *owner = NULL, *module, *dict, *shapes, *entry, *capi, *capsule, *types;
-    slot_way found = {0};
+    slot_way found = {0}, last;
     int learnt = 0;
     Py_ssize_t i;
     if (PyMethod_Check(fn) || PyCFunction_Check(fn) || PyFunction_Check(fn) || PyType_Check(fn))
@@ -54,8 +55,11 @@ static int slot_learn(slot_way *way, PyObject *fn, const char *shape)
     found.fn = fn;
     found.shape = shape;
     Py_INCREF(fn);
-    Py_XDECREF(way->fn);
+    last = *way;
     *way = found;
+    Py_XDECREF(last.fn);
+    for (i = 0; i < SLOT_ARGS; i++)
+        Py_XDECREF(last.seen[i]);
     learnt = 1;
 end:
     PyErr_Clear();
@@ -76,11 +80,26 @@ static inline const slot_way *slot_find(PyObject *fn, const char *shape)
     return slot_learn(way, fn, shape) ? way : &slot_python;
 }
 
+/* slot_takes() for what is not of the type itself nor of that which came last. */
+static int slot_takes_other(slot_way *way, int i, PyObject *arg)
+{
+    PyTypeObject *type = Py_TYPE(arg), *last = way->seen[i];
+    if (arg == Py_None)
+        return 1;
+    if (!PyType_IsSubtype(type, way->types[i]))
+        return 0;
+    Py_INCREF(type);
+    way->seen[i] = type;
+    Py_XDECREF(last);
+    return 1;
+}
+
 /* Whether argument `i` is of the type that the function declares; None is of every type. */
 static inline int slot_takes(const slot_way *way, int i, PyObject *arg)
 {
     PyTypeObject *type = way->types[i];
-    return !type || Py_TYPE(arg) == type || arg == Py_None || PyType_IsSubtype(Py_TYPE(arg), type);
+    return !type || Py_TYPE(arg) == type || Py_TYPE(arg) == way->seen[i]
+        || slot_takes_other((slot_way *)way, i, arg);
 }
 
 #endif

@@ -13,6 +13,7 @@ from e1000emu.clock import VirtualClock
 from stack import COMPILED
 from stack.core.datagram import skb_came
 from stack.core.iov import msghdr
+from stack.core.napi import net_rx_action
 from stack.core.proto import proto_ops
 from stack.core.rows import replace
 from stack.core.socket import sock_sendmsg, socket
@@ -58,6 +59,7 @@ compiled = pytest.mark.skipif(not COMPILED, reason="the sources themselves run")
         (udp_rcv, "OL"),
         (tcp_v4_rcv, "OL"),
         (skb_came, "OOB"),
+        (net_rx_action, "OO"),
     ],
 )
 def test_functions_of_the_packet_path_have_the_shape_of_their_slots(fn: Any, shape: str) -> None:
@@ -116,8 +118,16 @@ def test_a_compiled_function_gets_no_argument_of_another_type() -> None:
     with Host(clock=VirtualClock()) as host, Socket(host, AF_INET, SOCK_DGRAM) as s:
         sock = s.sk.sk_socket
         plain: proto_ops = sock.ops
-        # udp_sendmsg takes a udp_sock where the slot gives a socket
-        sock.ops = replace(plain, sendmsg=udp_sendmsg)
-        with pytest.raises(TypeError, match="udp_sock"):
-            sock_sendmsg(sock, msghdr(None, b"abc"))
+        for _ in range(3):  # a derived type that was let in before does not let another in
+            derived = type("derived", (socket,), {})(host)
+            derived.sk, derived.type = sock.sk, sock.type
+            derived.ops = sock.ops = plain
+            for right in (sock, derived):
+                with pytest.raises(OSError, match="no destination"):
+                    sock_sendmsg(right, msghdr(None, b"abc"))
+            # udp_sendmsg takes a udp_sock where the slot gives a socket
+            derived.ops = sock.ops = replace(plain, sendmsg=udp_sendmsg)
+            for wrong in (sock, derived):
+                with pytest.raises(TypeError, match="udp_sock"):
+                    sock_sendmsg(wrong, msghdr(None, b"abc"))
         sock.ops = plain
