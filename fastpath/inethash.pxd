@@ -5,12 +5,8 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
+from fastpath.inetkey cimport InetEnds, inet_ends
 from fastpath.skbuff cimport sk_buff
-
-cdef struct inet_ends:
-    uint64_t ports              # family << 32 | source port << 16 | destination port
-    uint64_t saddr_hi, saddr, daddr_hi, daddr
-
 
 cdef struct ends_place:
     inet_ends ends
@@ -30,4 +26,5 @@ cdef class InetHash:
     cdef void _drop(self) noexcept
     cdef list _sorted(self)
     cpdef object get(self, tuple key)
+    cpdef object find(self, InetEnds ends)
     cpdef object find_skb(self, sk_buff skb)

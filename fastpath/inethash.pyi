@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from fastpath.inetkey import InetEnds
 from fastpath.skbuff import sk_buff
 
 V = TypeVar("V")
@@ -13,6 +14,9 @@ class InetHash(Generic[V]):
 
     def get(self, key: tuple[int, int, int, int, int] | None) -> V | None:
         """The value of `key`, or None; of None, too."""
+
+    def find(self, ends: InetEnds) -> V | None:
+        """The value of ends.key(), or None."""
 
     def find_skb(self, skb: sk_buff) -> V | None:
         """The value of inet_key(skb), or None. Raises as inet_key."""

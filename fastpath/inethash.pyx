@@ -1,7 +1,7 @@
 # cython: language_level=3, embedsignature=True
 """Connections by their two ends: a dict whose keys are those of ``fastpath.inetkey``.
 
-`find_skb` asks for the connection of a packet without making its key, a tuple of five ints. Ends
+`find` and `find_skb` ask for the connection of a packet without making its key, five ints. Ends
 are what strangers choose, so the hash has a secret: products of 32-bit words and random numbers
 (Carter and Wegman's multilinear family), of which nobody outside learns anything. The twin is
 ``_ref/inethash.py``.
@@ -11,70 +11,25 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 import os
 
-from fastpath.hdr cimport hdr_ptr
-from fastpath.inetkey cimport inet_key
-from fastpath.parse cimport parsed_l4
-from fastpath.skbuff cimport PyTypeObject, need, sk_buff, visit_fn
-
-cdef extern from "bytes.h" nogil:
-    uint32_t ld32be(const void *p)
-
-cdef extern from "addr128.h":
-    int addr128_put(uint8_t *p, object v) except -1
+from fastpath.inetkey cimport InetEnds, ends_of_key, ends_of_skb, inet_ends, key_of_ends
+from fastpath.skbuff cimport PyTypeObject, sk_buff, visit_fn
 
 cdef enum:
     INET = 2
-    INET6 = 10
-    IP6_HLEN = 40
     FIRST_PLACES = 16
 
 cdef ends_place nothing         # the place of every map without one, always free
 nothing.value = NULL
 
 
-cdef inline uint64_t ld64(const uint8_t *p) noexcept:
-    return <uint64_t>ld32be(p) << 32 | ld32be(p + 4)
-
-
 cdef inline bint same(const inet_ends *a, const inet_ends *b) noexcept:
     return (a.ports == b.ports and a.saddr == b.saddr and a.daddr == b.daddr
             and a.saddr_hi == b.saddr_hi and a.daddr_hi == b.daddr_hi)
-
-
-cdef int ends_of(tuple key, inet_ends *e) except -1:
-    """The ends that a key says. Raises TypeError, ValueError, OverflowError when it is none."""
-    cdef uint8_t addr[16]
-    cdef uint32_t family
-    cdef uint16_t sport, dport
-    if len(key) != 5:
-        raise ValueError(f"{key!r}: a key has five members")
-    family, sport, dport = key[0], key[2], key[4]
-    e.ports = <uint64_t>family << 32 | <uint32_t>sport << 16 | dport
-    e.saddr_hi = e.daddr_hi = 0
-    if family == INET:
-        e.saddr = <uint32_t>key[1]
-        e.daddr = <uint32_t>key[3]
-        return 0
-    addr128_put(addr, key[1])
-    e.saddr_hi, e.saddr = ld64(addr), ld64(addr + 8)
-    addr128_put(addr, key[3])
-    e.daddr_hi, e.daddr = ld64(addr), ld64(addr + 8)
-    return 0
-
-
-cdef object address(uint32_t family, uint64_t hi, uint64_t lo):
-    return lo if family == INET else <object>hi << 64 | lo
-
-
-cdef tuple key_of(const inet_ends *e):
-    cdef uint32_t family = <uint32_t>(e.ports >> 32)
-    return (family, address(family, e.saddr_hi, e.saddr), <uint16_t>(e.ports >> 16),
-            address(family, e.daddr_hi, e.daddr), <uint16_t>e.ports)
 
 
 def first_come(row):
@@ -153,21 +108,18 @@ cdef class InetHash:
 
     cpdef object find_skb(self, sk_buff skb):
         """The value of inet_key(skb), or None. Raises as inet_key."""
-        need(skb)
         cdef inet_ends e
-        cdef const uint8_t *p
         cdef PyObject *value
-        if not parsed_l4(skb):
-            return self.get(inet_key(skb))
-        e.ports = <uint64_t>skb.inet_family << 32 | <uint32_t>skb.sport << 16 | skb.dport
-        if skb.inet_family == INET:
-            e.saddr_hi = e.daddr_hi = 0
-            e.saddr, e.daddr = skb.saddr, skb.daddr
-        else:
-            p = hdr_ptr(skb, skb.network_header, IP6_HLEN)
-            e.saddr_hi, e.saddr = ld64(p + 8), ld64(p + 16)
-            e.daddr_hi, e.daddr = ld64(p + 24), ld64(p + 32)
+        ends_of_skb(skb, &e)
         value = self._places[self._place(&e)].value
+        return None if value == NULL else <object>value
+
+    cpdef object find(self, InetEnds ends):
+        """The value of ends.key(), or None."""
+        cdef PyObject *value
+        if ends is None:
+            raise TypeError("ends are not None")
+        value = self._places[self._place(&ends.ends)].value
         return None if value == NULL else <object>value
 
     cpdef object get(self, tuple key):
@@ -176,7 +128,7 @@ cdef class InetHash:
         cdef PyObject *value
         if key is None:
             return None
-        ends_of(key, &e)
+        ends_of_key(key, &e)
         value = self._places[self._place(&e)].value
         return None if value == NULL else <object>value
 
@@ -190,7 +142,7 @@ cdef class InetHash:
         cdef inet_ends e
         cdef ends_place *place
         cdef object old = None      # what its end runs finds the map as it is to be
-        ends_of(key, &e)
+        ends_of_key(key, &e)
         self._grow()
         place = &self._places[self._place(&e)]
         Py_INCREF(value)
@@ -209,7 +161,7 @@ cdef class InetHash:
         cdef ends_place *places = self._places
         cdef uint64_t i, j, home, mask = self._mask
         cdef object old
-        ends_of(key, &e)
+        ends_of_key(key, &e)
         i = j = self._place(&e)
         if places[i].value == NULL:
             raise KeyError(key)
@@ -228,7 +180,7 @@ cdef class InetHash:
 
     def __contains__(self, tuple key not None):
         cdef inet_ends e
-        ends_of(key, &e)
+        ends_of_key(key, &e)
         return self._places[self._place(&e)].value != NULL
 
     def __len__(self):
@@ -243,7 +195,7 @@ cdef class InetHash:
             place = self._places[i]
             if place.value != NULL:
                 value = <object>place.value
-                rows.append((place.seq, key_of(&place.ends), value))
+                rows.append((place.seq, key_of_ends(&place.ends), value))
             i += 1
         rows.sort(key=first_come)
         return rows

@@ -3,7 +3,8 @@
 A key is ``(family, saddr, sport, daddr, dport)`` as the packet says it: the family of the wire (2
 AF_INET, 10 AF_INET6), addresses and ports as host-order ints (32 or 128 bits, 16 bits). The hash
 tables of the stack hold sockets under the key of the packets that they receive. The family comes
-from the version in the header at ``network_header``.
+from the version in the header at ``network_header``. `InetEnds` says the same to whoever only
+compares: no ints are made of the addresses.
 
 The sender of a packet as the application sees it (`udp_name`, `inet_name`) is made here too, and
 the hash of two ends that nobody can guess (`inet_siphash`).
@@ -15,11 +16,32 @@ from fastpath.sockaddr import sockaddr
 AF_INET: int
 AF_INET6: int
 
+class InetEnds:
+    """The ends of a packet, to be compared with a socket's. Made by the functions below."""
+
+    @property
+    def family(self) -> int: ...
+    @property
+    def sport(self) -> int: ...
+    @property
+    def dport(self) -> int: ...
+    def is_from(self, addr: int) -> bool:
+        """Whether `addr` is the source address."""
+
+    def is_to(self, addr: int) -> bool:
+        """Whether `addr` is the destination address."""
+
+    def key(self) -> tuple[int, int, int, int, int]:
+        """What inet_key says."""
+
 def inet_key(skb: sk_buff) -> tuple[int, int, int, int, int]:
     """The key from network_header and transport_header; the ports are the first four bytes there.
 
     Raises IndexError when a header is not linear, ValueError when it is not of version 4 or 6.
     """
+
+def inet_skb_ends(skb: sk_buff) -> InetEnds:
+    """The ends that inet_key says. Raises as it does."""
 
 def inet_err_key(skb: sk_buff, net: int, l4: int) -> tuple[int, int, int, int, int]:
     """The key of the socket that sent the packet an ICMP error carries.
@@ -28,18 +50,24 @@ def inet_err_key(skb: sk_buff, net: int, l4: int) -> tuple[int, int, int, int, i
     for the tables hold sockets under the key of what they receive. Raises as inet_key.
     """
 
+def inet_err_ends(skb: sk_buff, net: int, l4: int) -> InetEnds:
+    """The ends that inet_err_key says. Raises as it does."""
+
 def icmp_echo_key(skb: sk_buff) -> tuple[int, int, int, int, int]:
     """The key of an ICMP or ICMPv6 echo message: its identifier is the destination port.
 
     The source port is 0: a ping socket has no port at the other side. Raises as inet_key.
     """
 
-def udp_rcv_key(skb: sk_buff) -> tuple[int, int, int, int, int] | None:
-    """The key of a usual datagram, None for any other.
+def udp_rcv_usual(skb: sk_buff) -> bool:
+    """Whether a datagram is a usual one.
 
     Usual: data at the UDP header, its length all there is, the checksum verified; over IPv6 also
     that there is a checksum and that it is not for a group. Merged ones are usual too.
     """
+
+def udp_rcv_ends(skb: sk_buff) -> InetEnds | None:
+    """The ends of a usual datagram (udp_rcv_usual), None for any other."""
 
 def inet_name(skb: sk_buff, family: int, port: int = 0) -> sockaddr:
     """The sender of a packet as a `sockaddr`, for a socket of `family` (2 or 10).
@@ -48,12 +76,6 @@ def inet_name(skb: sk_buff, family: int, port: int = 0) -> sockaddr:
     is the interface it came in by (skb_iif). Raises IndexError without a network header, ValueError
     when that is neither of IPv4 nor, for an AF_INET6 socket, of IPv6.
     """
-
-def udp_rcv_port(skb: sk_buff) -> int:
-    """The destination port of a usual datagram (udp_rcv_key), -1 for any other."""
-
-def udp_rcv_is_to(skb: sk_buff, addr: int) -> bool:
-    """Whether a usual datagram (udp_rcv_key) is for the address `addr` of its family."""
 
 def udp_name(skb: sk_buff, family: int) -> sockaddr:
     """`inet_name` with the source port of a datagram whose headers are still before its data."""

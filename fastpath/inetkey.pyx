@@ -4,12 +4,14 @@
 A key is ``(family, saddr, sport, daddr, dport)`` as the packet says it: the family of the wire (2
 AF_INET, 10 AF_INET6), addresses and ports as host-order ints (32 or 128 bits, 16 bits). The hash
 tables of the stack hold sockets under the key of the packets that they receive. The family comes
-from the version in the header at ``network_header``. The twin is ``_ref/inetkey.py``.
+from the version in the header at ``network_header``. `InetEnds` says the same to whoever only
+compares: no ints are made of the addresses. The twin is ``_ref/inetkey.py``.
 
 The sender of a packet as the application sees it (`udp_name`, `inet_name`) is made here too, and
 the hash of two ends that nobody can guess (`inet_siphash`).
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -38,6 +40,7 @@ cdef extern from "siphash.h" nogil:
 cdef extern from "addr128.h":
     object addr128_get(const uint8_t *p)
     int addr128_put(uint8_t *p, object v) except -1
+    int addr128_is(uint64_t hi, uint64_t lo, object v) except -1
 
 cdef enum:
     INET = 2
@@ -55,20 +58,131 @@ cdef int version_error(sk_buff skb, int version) except -1:
     raise ValueError(f"the network header is of IP version {version}: no key")
 
 
-cdef inline object made(sk_buff skb, uint32_t net, uint32_t sport, uint32_t dport, bint back):
-    """The key of the IP header `net` bytes from head; `back`: of the answer to it."""
+cdef inline uint64_t ld64(const uint8_t *p) noexcept:
+    return <uint64_t>ld32be(p) << 32 | ld32be(p + 4)
+
+
+cdef inline void st64(uint8_t *p, uint64_t v) noexcept:
+    cdef int i
+    for i in range(8):
+        p[i] = <uint8_t>(v >> (56 - 8 * i))
+
+
+cdef inline void ends_at(inet_ends *e, const uint8_t *p, uint16_t sport, uint16_t dport) noexcept:
+    """What the IP header at `p`, whole and of version 4 or 6, and the ports say."""
+    cdef uint64_t family = INET if p[0] >> 4 == 4 else INET6
+    e.ports = family << 32 | <uint32_t>sport << 16 | dport
+    if family == INET:
+        e.saddr_hi = e.daddr_hi = 0
+        e.saddr, e.daddr = ld32be(p + 12), ld32be(p + 16)
+    else:
+        e.saddr_hi, e.saddr = ld64(p + 8), ld64(p + 16)
+        e.daddr_hi, e.daddr = ld64(p + 24), ld64(p + 32)
+
+
+cdef inline int ends_of(sk_buff skb, uint32_t net, uint16_t sport, uint16_t dport,
+                        inet_ends *e) except -1:
+    """The ends of a packet whose IP header is `net` bytes from head."""
     cdef const uint8_t *p = hdr_ptr(skb, net, IP_HLEN)
     cdef int version = p[0] >> 4
-    if version == 4:
-        if back:
-            return INET, ld32be(p + 16), dport, ld32be(p + 12), sport
-        return INET, ld32be(p + 12), sport, ld32be(p + 16), dport
-    if version != 6:
+    if version == 6:
+        p = hdr_ptr(skb, net, IP6_HLEN)
+    elif version != 4:
         version_error(skb, version)
-    p = hdr_ptr(skb, net, IP6_HLEN)
-    if back:
-        return INET6, addr128_get(p + 24), dport, addr128_get(p + 8), sport
-    return INET6, addr128_get(p + 8), sport, addr128_get(p + 24), dport
+    ends_at(e, p, sport, dport)
+    return 0
+
+
+cdef int ends_of_skb(sk_buff skb, inet_ends *e) except -1:
+    """What inet_key says. Raises as it does."""
+    cdef const uint8_t *t
+    need(skb)
+    if parsed_l4(skb):
+        if skb.inet_family == INET:
+            e.ports = <uint64_t>INET << 32 | <uint32_t>skb.sport << 16 | skb.dport
+            e.saddr_hi = e.daddr_hi = 0
+            e.saddr, e.daddr = skb.saddr, skb.daddr
+        else:
+            ends_at(e, hdr_ptr(skb, skb.network_header, IP6_HLEN), skb.sport, skb.dport)
+        return 0
+    t = hdr_ptr(skb, skb.transport_header, 4)
+    return ends_of(skb, skb.network_header, ld16be(t), ld16be(t + 2), e)
+
+
+cdef int ends_of_err(sk_buff skb, uint32_t net, uint32_t l4, inet_ends *e) except -1:
+    """What inet_err_key says. Raises as it does."""
+    cdef inet_ends sent
+    cdef const uint8_t *t
+    skb_check(skb)
+    if net > skb.len or l4 > skb.len:
+        raise IndexError(f"inet_err_key: offsets {net} and {l4} of {skb.len} bytes")
+    t = hdr_ptr(skb, skb.data + l4, 4)
+    ends_of(skb, skb.data + net, ld16be(t + 2), ld16be(t), &sent)
+    e.ports = sent.ports
+    e.saddr_hi, e.saddr = sent.daddr_hi, sent.daddr
+    e.daddr_hi, e.daddr = sent.saddr_hi, sent.saddr
+    return 0
+
+
+cdef int ends_of_key(tuple key, inet_ends *e) except -1:
+    """The ends that a key says. Raises TypeError, ValueError, OverflowError when it is none."""
+    cdef uint8_t addr[16]
+    cdef uint32_t family
+    cdef uint16_t sport, dport
+    if len(key) != 5:
+        raise ValueError(f"{key!r}: a key has five members")
+    family, sport, dport = key[0], key[2], key[4]
+    e.ports = <uint64_t>family << 32 | <uint32_t>sport << 16 | dport
+    e.saddr_hi = e.daddr_hi = 0
+    if family == INET:
+        e.saddr = <uint32_t>key[1]
+        e.daddr = <uint32_t>key[3]
+        return 0
+    addr128_put(addr, key[1])
+    e.saddr_hi, e.saddr = ld64(addr), ld64(addr + 8)
+    addr128_put(addr, key[3])
+    e.daddr_hi, e.daddr = ld64(addr), ld64(addr + 8)
+    return 0
+
+
+cdef object address(uint32_t family, uint64_t hi, uint64_t lo):
+    cdef uint8_t addr[16]
+    if family == INET:
+        return lo
+    st64(addr, hi)
+    st64(addr + 8, lo)
+    return addr128_get(addr)
+
+
+cdef tuple key_of_ends(const inet_ends *e):
+    cdef uint32_t family = <uint32_t>(e.ports >> 32)
+    return (family, address(family, e.saddr_hi, e.saddr), <uint16_t>(e.ports >> 16),
+            address(family, e.daddr_hi, e.daddr), <uint16_t>e.ports)
+
+
+@cython.freelist(4)
+cdef class InetEnds:
+    """The ends of a packet, to be compared with a socket's. Made by the functions below."""
+
+    cpdef bint is_from(self, addr) except -1:
+        """Whether `addr` is the source address."""
+        return addr128_is(self.ends.saddr_hi, self.ends.saddr, addr)
+
+    cpdef bint is_to(self, addr) except -1:
+        """Whether `addr` is the destination address."""
+        return addr128_is(self.ends.daddr_hi, self.ends.daddr, addr)
+
+    cpdef tuple key(self):
+        """What inet_key says."""
+        return key_of_ends(&self.ends)
+
+
+cdef inline InetEnds made(const inet_ends *e):
+    cdef InetEnds ends = InetEnds.__new__(InetEnds)
+    ends.family = <uint32_t>(e.ports >> 32)
+    ends.sport, ends.dport = <uint16_t>(e.ports >> 16), <uint16_t>e.ports
+    ends.ends = e[0]
+    return ends
 
 
 cpdef tuple inet_key(sk_buff skb):
@@ -76,12 +190,16 @@ cpdef tuple inet_key(sk_buff skb):
 
     Raises IndexError when a header is not linear, ValueError when it is not of version 4 or 6.
     """
-    need(skb)
-    cdef const uint8_t *t
-    if parsed_l4(skb) and skb.inet_family == INET:
-        return INET, skb.saddr, skb.sport, skb.daddr, skb.dport
-    t = hdr_ptr(skb, skb.transport_header, 4)
-    return made(skb, skb.network_header, ld16be(t), ld16be(t + 2), False)
+    cdef inet_ends e
+    ends_of_skb(skb, &e)
+    return key_of_ends(&e)
+
+
+cpdef InetEnds inet_skb_ends(sk_buff skb):
+    """The ends that inet_key says. Raises as it does."""
+    cdef inet_ends e
+    ends_of_skb(skb, &e)
+    return made(&e)
 
 
 cpdef tuple inet_err_key(sk_buff skb, uint32_t net, uint32_t l4):
@@ -90,12 +208,16 @@ cpdef tuple inet_err_key(sk_buff skb, uint32_t net, uint32_t l4):
     `net` and `l4` are the offsets of its headers from data. Source and destination change places,
     for the tables hold sockets under the key of what they receive. Raises as inet_key.
     """
-    cdef const uint8_t *t
-    skb_check(skb)
-    if net > skb.len or l4 > skb.len:
-        raise IndexError(f"inet_err_key: offsets {net} and {l4} of {skb.len} bytes")
-    t = hdr_ptr(skb, skb.data + l4, 4)
-    return made(skb, skb.data + net, ld16be(t), ld16be(t + 2), True)
+    cdef inet_ends e
+    ends_of_err(skb, net, l4, &e)
+    return key_of_ends(&e)
+
+
+cpdef InetEnds inet_err_ends(sk_buff skb, uint32_t net, uint32_t l4):
+    """The ends that inet_err_key says. Raises as it does."""
+    cdef inet_ends e
+    ends_of_err(skb, net, l4, &e)
+    return made(&e)
 
 
 cpdef tuple icmp_echo_key(sk_buff skb):
@@ -105,11 +227,13 @@ cpdef tuple icmp_echo_key(sk_buff skb):
     """
     need(skb)
     cdef const uint8_t *t = hdr_ptr(skb, skb.transport_header, ICMP_HLEN)
-    return made(skb, skb.network_header, 0, ld16be(t + 4), False)
+    cdef inet_ends e
+    ends_of(skb, skb.network_header, 0, ld16be(t + 4), &e)
+    return key_of_ends(&e)
 
 
 cdef const uint8_t *usual(sk_buff skb) except? NULL:
-    """The IP header of a usual datagram (udp_rcv_key), NULL of any other."""
+    """The IP header of a usual datagram (udp_rcv_usual), NULL of any other."""
     cdef const uint8_t *ip
     cdef const uint8_t *p
     cdef uint32_t back
@@ -131,39 +255,25 @@ cdef const uint8_t *usual(sk_buff skb) except? NULL:
     return ip
 
 
-cpdef tuple udp_rcv_key(sk_buff skb):
-    """The key of a usual datagram, None for any other.
+cpdef bint udp_rcv_usual(sk_buff skb) except -1:
+    """Whether a datagram is a usual one.
 
     Usual: data at the UDP header, its length all there is, the checksum verified; over IPv6 also
     that there is a checksum and that it is not for a group. Merged ones are usual too.
     """
+    return usual(skb) != NULL
+
+
+cpdef InetEnds udp_rcv_ends(sk_buff skb):
+    """The ends of a usual datagram (udp_rcv_usual), None for any other."""
+    cdef inet_ends e
     cdef const uint8_t *ip = usual(skb)
     cdef const uint8_t *p
     if ip == NULL:
         return None
     p = skb.head + skb.data
-    if ip[0] >> 4 == 4:
-        return INET, ld32be(ip + 12), ld16be(p), ld32be(ip + 16), ld16be(p + 2)
-    return INET6, addr128_get(ip + 8), ld16be(p), addr128_get(ip + 24), ld16be(p + 2)
-
-
-cpdef int udp_rcv_port(sk_buff skb) except -2:
-    """The destination port of a usual datagram (udp_rcv_key), -1 for any other."""
-    if usual(skb) == NULL:
-        return -1
-    return ld16be(skb.head + skb.data + 2)
-
-
-cpdef bint udp_rcv_is_to(sk_buff skb, addr) except -1:
-    """Whether a usual datagram (udp_rcv_key) is for the address `addr` of its family."""
-    cdef const uint8_t *ip = usual(skb)
-    cdef uint8_t want[16]
-    if ip == NULL:
-        return False
-    if ip[0] >> 4 == 4:
-        return ld32be(ip + 16) == addr
-    addr128_put(want, addr)
-    return memcmp(want, ip + 24, 16) == 0
+    ends_at(&e, ip, ld16be(p), ld16be(p + 2))
+    return made(&e)
 
 
 cdef sockaddr sender(sk_buff skb, int family, uint16_t port):

@@ -29,7 +29,7 @@ from stack.core.netdevice import net_device, net_hotdata, softnet_data
 from stack.core.pci import pci_bus, pci_stop_and_remove_bus_device
 from stack.core.ratelimit import ratelimit_state
 from stack.core.rows import state
-from stack.core.softirq import Action, run_ksoftirqd, softirq_init
+from stack.core.softirq import run_ksoftirqd, softirq_action, softirq_init
 from stack.core.timer import timer_base, timers_init
 from stack.core.zerocopy import zerocopy_init
 
@@ -84,8 +84,7 @@ class Machine:
     hardirq_count: int
     softirq_count: int
     softirq_pending: int
-    softirq_vec: list[Action]
-    softirq_stats: list[int]
+    softirq_vec: list[softirq_action]
     ksoftirqd_queued: bool
     raised: list[BaseException]  # softirq.py, raise_later
     run_ksoftirqd: Callable[[], None]

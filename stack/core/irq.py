@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core.rows import row, state
-from stack.core.softirq import __do_softirq, raise_later
+from stack.core.softirq import irq_enter, irq_exit, raise_later
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -30,9 +30,6 @@ class irqaction:
     flags: int
 
 
-run_softirqs = __do_softirq  # a name that a method may use
-
-
 @state
 class irq_desc:
     """One interrupt line; this is the `InterruptLine` that a device gets.
@@ -46,8 +43,7 @@ class irq_desc:
     irq: int = row(0)
     level: bool = row(False)
     depth: int = row(0)
-    actions: list[irqaction] = row()
-    alone: irqaction | None = row()
+    actions: tuple[irqaction, ...] = row()
     count: int = row(0)
     unhandled: int = row(0)
 
@@ -56,8 +52,7 @@ class irq_desc:
         self.irq = irq
         self.level = False
         self.depth = 0  # disable_irq nesting
-        self.actions = []
-        self.alone = None  # the action when there is exactly one
+        self.actions = ()
         self.count = 0
         self.unhandled = 0
 
@@ -71,32 +66,8 @@ class irq_desc:
             machine = self.machine
             if machine.hardirq_count or machine.irqs_disabled_count or self.depth:
                 machine.irq_replay = True
-                return
-            action = self.alone
-            if action is None:
-                if self.actions:
-                    handle_level_irq(machine, self)
-                return
-            # handle_level_irq for one handler, in place
-            machine.hardirq_count += 1  # irq_enter
-            try:
-                self.count += 1
-                handler = action.handler
-                if not handler(self.irq, action.dev_id):
-                    handle_irq_again(self, 0)
-                elif self.level:
-                    handle_irq_again(self, 1)
-            except BaseException as wrong:
-                raise_later(machine, wrong)
-            # irq_exit, in place
-            machine.hardirq_count -= 1
-            if machine.irq_replay:
-                machine.replay_irqs()
-            if machine.softirq_pending and not machine.softirq_count:
-                try:
-                    run_softirqs(machine)
-                except BaseException as wrong:
-                    raise_later(machine, wrong)
+            elif self.actions:
+                handle_level_irq(machine, self)
 
 
 def irq_to_desc(machine: Machine, irq: int) -> irq_desc:
@@ -112,49 +83,33 @@ def handle_level_irq(machine: Machine, desc: irq_desc) -> None:
 
     Then softirqs. Raises nothing (`raise_later`).
     """
-    machine.hardirq_count += 1  # irq_enter
+    irq_enter(machine)
+    rounds = 0
+    handled = IRQ_HANDLED
     try:
-        desc.count += 1
-        action = desc.alone
-        if action is not None:
-            handler = action.handler
-            handled = handler(desc.irq, action.dev_id)
-        else:
+        while handled and desc.level and not desc.depth:
+            desc.count += 1
+            rounds += 1
             handled = handle_irq_event(desc)
-        if desc.level or not handled:
-            handle_irq_again(desc, handled)
+            if rounds == SPURIOUS_LIMIT:
+                desc.depth += 1  # "irq: nobody cared (disabled)"
+        if not handled:
+            # A device that has not been probed shares the line: leave it; the next edge tries
+            # again.
+            desc.unhandled += 1
     except BaseException as wrong:
         raise_later(machine, wrong)
-    # irq_exit, in place
-    machine.hardirq_count -= 1
-    if machine.irq_replay:
-        machine.replay_irqs()
-    if machine.softirq_pending and not machine.softirq_count:
-        try:
-            __do_softirq(machine)
-        except BaseException as wrong:
-            raise_later(machine, wrong)
-
-
-def handle_irq_again(desc: irq_desc, handled: int) -> None:
-    """The level is still up after the handlers ran, or nobody owned the interrupt."""
-    rounds = 1
-    while handled and desc.level and not desc.depth:
-        desc.count += 1
-        rounds += 1
-        handled = handle_irq_event(desc)
-        if rounds == SPURIOUS_LIMIT:
-            desc.depth += 1  # "irq: nobody cared (disabled)"
-            return
-    if not handled:
-        # IRQ_NONE (line shared with a device not yet probed): leave it; the next edge tries again.
-        desc.unhandled += 1
+    try:
+        irq_exit(machine)
+    except BaseException as wrong:
+        raise_later(machine, wrong)
 
 
 def handle_irq_event(desc: irq_desc) -> int:
-    """kernel/irq/handle.c: call every handler of a shared line."""
+    """kernel/irq/handle.c: call every handler of a line that devices may share."""
+    action: irqaction
     ret = IRQ_NONE
-    for action in tuple(desc.actions):
+    for action in desc.actions:
         ret |= action.handler(desc.irq, action.dev_id)
     return ret
 
@@ -182,8 +137,8 @@ def request_irq(
     desc = irq_to_desc(machine, irq)
     if desc.actions and not (flags & IRQF_SHARED and desc.actions[0].flags & IRQF_SHARED):
         return -errno.EBUSY
-    desc.actions.append(irqaction(handler, dev, name or getattr(dev, "name", "irq"), flags))
-    desc.alone = desc.actions[0] if len(desc.actions) == 1 else None
+    name = name or getattr(dev, "name", "irq")
+    desc.actions = (*desc.actions, irqaction(handler, dev, name, flags))
     if desc.level:
         desc.set_level(True)
         replay_irqs(machine)
@@ -193,8 +148,7 @@ def request_irq(
 def free_irq(machine: Machine, irq: int, dev: object) -> None:
     """kernel/irq/manage.c: remove `dev`'s handler; unknown ones are ignored."""
     desc = irq_to_desc(machine, irq)
-    desc.actions = [action for action in desc.actions if action.dev_id is not dev]
-    desc.alone = desc.actions[0] if len(desc.actions) == 1 else None
+    desc.actions = tuple(action for action in desc.actions if action.dev_id is not dev)
 
 
 def disable_irq(machine: Machine, irq: int) -> None:

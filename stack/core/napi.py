@@ -20,7 +20,6 @@ from stack.core.softirq import (
     NET_RX_SOFTIRQ,
     raise_later,
     raise_softirq_irqoff,
-    wakeup_softirqd,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +71,17 @@ def napi_disable(napi: napi_struct) -> None:
     napi_gro_flush(napi)
 
 
+def napi_schedule_prep(napi: napi_struct) -> bool:
+    """net/core/dev.c: claim a context. False when it is claimed or off; then polling goes on."""
+    state = napi.state
+    if state & _BUSY:
+        if not state & NAPI_STATE_DISABLE:
+            napi.state = state | NAPI_STATE_MISSED
+        return False
+    napi.state = state | NAPI_STATE_SCHED
+    return True
+
+
 def __napi_schedule(napi: napi_struct) -> None:
     """net/core/dev.c: queue a claimed context and raise NET_RX_SOFTIRQ. Any context."""
     sd = napi.sd
@@ -81,21 +91,10 @@ def __napi_schedule(napi: napi_struct) -> None:
 
 
 def napi_schedule(napi: napi_struct) -> bool:
-    """include/linux/netdevice.h: have `poll` called soon. True when this call did it.
-
-    The same as napi_schedule_prep and __napi_schedule, in one body: it runs per interrupt.
-    """
-    state = napi.state
-    if state & _BUSY:
-        if not state & NAPI_STATE_DISABLE:
-            napi.state = state | NAPI_STATE_MISSED
+    """include/linux/netdevice.h: have `poll` called soon. True when this call did it."""
+    if not napi_schedule_prep(napi):
         return False
-    napi.state = state | NAPI_STATE_SCHED
-    napi.sd.poll_list.append(napi)
-    machine = napi.machine
-    machine.softirq_pending |= _NET_RX
-    if not machine.hardirq_count and not machine.softirq_count:
-        wakeup_softirqd(machine)
+    __napi_schedule(napi)
     return True
 
 
@@ -141,33 +140,11 @@ def net_rx_action(machine: Machine) -> None:
     """net/core/dev.c: NET_RX_SOFTIRQ: poll what is scheduled, within `netdev_budget` packets."""
     napi: napi_struct
     sd = machine.softnet_data
-    todo = sd.poll_list
-    if len(todo) == 1:
-        # The usual case: one context, polled once; the softirq comes again for what it leaves.
-        napi = todo[0]
-        todo.clear()
-        if napi.state & _BUSY == NAPI_STATE_SCHED:
-            weight = napi.weight
-            poll = napi.poll
-            try:
-                work = poll(napi, weight)
-            except BaseException:
-                poll_again(machine, napi)
-                raise
-            sd.processed += work
-            if work >= weight:
-                if napi.rx_list:
-                    gro_normal_list(napi)
-                if not napi.state & NAPI_STATE_DISABLE:
-                    sd.poll_list.append(napi)
-        if sd.poll_list:
-            machine.softirq_pending |= _NET_RX
-        return
-    sd.poll_list = []
+    todo, sd.poll_list = sd.poll_list, []
+    index = 0
     repoll: list[napi_struct] = []
     budget = machine.net_hotdata.netdev_budget
     sd.in_net_rx_action = True
-    index = 0
     try:
         while True:
             if index == len(todo):
@@ -180,7 +157,6 @@ def net_rx_action(machine: Machine) -> None:
             try:
                 work = napi_poll(napi, repoll)
             except BaseException:
-                sd.poll_list = todo[index:] + sd.poll_list + repoll
                 poll_again(machine, napi)
                 raise
             sd.processed += work
@@ -190,8 +166,9 @@ def net_rx_action(machine: Machine) -> None:
                 break
     finally:
         sd.in_net_rx_action = False
-    if index < len(todo) or repoll or sd.poll_list:
-        sd.poll_list = todo[index:] + sd.poll_list + repoll
+        if index < len(todo) or repoll:
+            sd.poll_list = todo[index:] + sd.poll_list + repoll
+    if sd.poll_list:
         machine.softirq_pending |= _NET_RX
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stack.core.rows import row, state
+
 if TYPE_CHECKING:
     from stack.machine import Machine
-
-Action = Callable[["Machine"], None]
 
 HI_SOFTIRQ = 0
 TIMER_SOFTIRQ = 1
@@ -41,15 +41,18 @@ _NET_RX = 1 << NET_RX_SOFTIRQ
 # on even when a softirq raises itself for ever.
 KSOFTIRQD_LATENCY_NS = 1000
 
-# The raised softirqs of a mask in the order they run; 1024 short tuples make the loop a look-up.
-_ORDER = tuple(
-    tuple(nr for nr in range(NR_SOFTIRQS) if mask & 1 << nr) for mask in range(1 << NR_SOFTIRQS)
-)
+
+@state
+class softirq_action:
+    """struct softirq_action: what a softirq does, and how often it was done."""
+
+    action: Callable[[Machine], None]
+    count: int = row(0)
 
 
-def open_softirq(machine: Machine, nr: int, action: Action) -> None:
+def open_softirq(machine: Machine, nr: int, action: Callable[[Machine], None]) -> None:
     """kernel/softirq.c: `action(machine)` is what softirq `nr` does."""
-    machine.softirq_vec[nr] = action
+    machine.softirq_vec[nr].action = action
 
 
 def local_bh_disable(machine: Machine) -> None:
@@ -74,7 +77,7 @@ def raise_softirq_irqoff(machine: Machine, nr: int) -> None:
 
     In process context nothing would look at the mark, so ksoftirqd is woken, as in the kernel.
     """
-    machine.softirq_pending |= 1 << nr
+    machine.softirq_pending |= 1 << (nr & 15)
     if not machine.softirq_count and not machine.hardirq_count:
         wakeup_softirqd(machine)
 
@@ -109,18 +112,7 @@ def __do_softirq(machine: Machine) -> None:
     """
     machine.softirq_count += 1
     try:
-        if machine.softirq_pending == _NET_RX:  # the usual case
-            machine.softirq_pending = 0
-            machine.softirq_stats[NET_RX_SOFTIRQ] += 1
-            machine.softirq_vec[NET_RX_SOFTIRQ](machine)
-        if machine.softirq_pending:
-            handle_softirqs(machine)
-    except BaseException:
-        # Somebody's own function within a packet: a hook, a callback, the handler of a signal. What
-        # else is raised, and what it left, is ksoftirqd's.
-        machine.softirq_pending |= _NET_RX
-        wakeup_softirqd(machine)
-        raise
+        handle_softirqs(machine)
     finally:
         machine.softirq_count -= 1
     if machine.raised:
@@ -133,20 +125,28 @@ def __do_softirq(machine: Machine) -> None:
 
 def handle_softirqs(machine: Machine) -> None:
     """kernel/softirq.c: the rounds; what is raised after the last is ksoftirqd's."""
-    vec = machine.softirq_vec
-    stats = machine.softirq_stats
-    for _ in range(MAX_SOFTIRQ_RESTART - 1):
-        pending = machine.softirq_pending
-        machine.softirq_pending = 0
-        for nr in _ORDER[pending]:
-            stats[nr] += 1
-            try:
-                vec[nr](machine)
-            except BaseException:
-                machine.softirq_pending |= pending
-                raise
-        if not machine.softirq_pending:
-            return
+    h: softirq_action
+    pending = 0
+    try:
+        for _ in range(MAX_SOFTIRQ_RESTART):
+            left = pending = machine.softirq_pending
+            machine.softirq_pending = 0
+            nr = 0
+            while left:
+                if left & 1:
+                    h = machine.softirq_vec[nr]
+                    h.count += 1
+                    h.action(machine)
+                left >>= 1
+                nr += 1
+            if not machine.softirq_pending:
+                return
+    except BaseException:
+        # Somebody's own function within a packet: a hook, a callback, the handler of a signal. What
+        # else is raised, and what it left, is ksoftirqd's.
+        machine.softirq_pending |= pending | _NET_RX
+        wakeup_softirqd(machine)
+        raise
     if not machine.ksoftirqd_queued and not machine.closed:
         machine.ksoftirqd_queued = True
         clock = machine.clock
@@ -185,8 +185,7 @@ def irq_exit(machine: Machine) -> None:
 
 def softirq_init(machine: Machine) -> None:
     """kernel/softirq.c: every vector does nothing yet."""
-    machine.softirq_vec = [_no_action] * NR_SOFTIRQS
-    machine.softirq_stats = [0] * NR_SOFTIRQS
+    machine.softirq_vec = [softirq_action(_no_action) for _ in range(NR_SOFTIRQS)]
 
 
 def _no_action(machine: Machine) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.gso import udp_rcv_segment
 from fastpath.hdr import udp_hdr
 from fastpath.inet import skb_queue_owned
-from fastpath.inetkey import inet_key, udp_name, udp_name_consume
+from fastpath.inetkey import InetEnds, inet_skb_ends, udp_name_consume
 from fastpath.mmsg import mmsg_recv, udp_carve, udp_carve_all, udp_charge_split
 from fastpath.skbuff import (
     CHECKSUM_PARTIAL,
@@ -80,7 +80,7 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
-from stack.inet.af_ops import InetKey, af_ops_of, inet_af_ops, inet_sk_takes
+from stack.inet.af_ops import af_ops_of, inet_af_ops, inet_sk_takes
 from stack.inet.datagram import udp_disconnect
 from stack.inet.udp_flow import UDP_MAX_SEGMENTS
 from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_table
@@ -149,7 +149,7 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
             if ulen > size or ulen < UDP_HLEN:
                 return udp_drop_short(net, skb, af)
             pskb_trim_rcsum(skb, ulen)
-    key = inet_key(skb)
+    ends = inet_skb_ends(skb)
     summed = skb.ip_summed
     if (
         summed != CHECKSUM_UNNECESSARY
@@ -162,8 +162,8 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_UDP_CSUM)
         return 0
     if many:
-        return __udp_lib_mcast_deliver(net, skb, af, key)
-    sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+        return __udp_lib_mcast_deliver(net, skb, af, ends)
+    sk = __udp_lib_lookup(net, ends, skb.dev.ifindex)
     if sk is not None:
         if sk.udp_tuple is not None:
             udp_sk_rx_dst_set(sk, skb)
@@ -214,10 +214,11 @@ def udp_csum_bad(skb: sk_buff) -> bool:
     return skb.ip_summed != CHECKSUM_UNNECESSARY and bool(skb_checksum_complete(skb))
 
 
-def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, key: InetKey) -> int:
+def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, ends: InetEnds) -> int:
     """net/ipv{4,6}/udp.c: a group or broadcast: each socket that fits gets one. Takes ownership."""
     dif = skb.dev.ifindex
-    takers = [sk for sk in udp_port_socks(net, key[4]) if __udp_is_mcast_sock(sk, af, key, dif)]
+    socks = udp_port_socks(net, ends.dport)
+    takers = [sk for sk in socks if __udp_is_mcast_sock(sk, af, ends, dif)]
     if not takers:
         af.udp_mib(net).IgnoredMulti += 1
         consume_skb(skb)
@@ -236,16 +237,16 @@ def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, key: InetKe
     return 0
 
 
-def __udp_is_mcast_sock(sk: udp_sock, af: inet_af_ops, key: InetKey, dif: int) -> bool:
+def __udp_is_mcast_sock(sk: udp_sock, af: inet_af_ops, ends: InetEnds, dif: int) -> bool:
     """net/ipv{4,6}/udp.c: does a group or broadcast datagram concern this sock?"""
-    family, saddr, sport, daddr, _ = key
-    if not inet_sk_takes(sk, family) or (
-        (sk.inet_daddr and sk.inet_daddr != saddr)
-        or (sk.inet_dport and sk.inet_dport != sport)
-        or (sk.inet_rcv_saddr and sk.inet_rcv_saddr != daddr)
+    if not inet_sk_takes(sk, ends.family) or (
+        (sk.inet_daddr and not ends.is_from(sk.inet_daddr))
+        or (sk.inet_dport and sk.inet_dport != ends.sport)
+        or (sk.inet_rcv_saddr and not ends.is_to(sk.inet_rcv_saddr))
         or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif)
     ):
         return False
+    _, saddr, _, daddr, _ = ends.key()
     return af.mc_sf_allow(sk, daddr, saddr, dif)
 
 
@@ -394,32 +395,12 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
     skb: sk_buff | None = __skb_recv_udp(sk, flags, at)
     if skb is None:
         return 0
-    if not (flags or sk.cmsg_flags or sk.gro_enabled or sk.sk_peek_off > 0) and not (
-        sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL)
-    ):
-        # Nothing was asked for but the data: the rest of this function without its questions.
-        copied: int = skb.len
-        if length < copied:
-            copied = length
-            msg.msg_flags |= MSG_TRUNC
-        try:
-            skb_copy_datagram_iter(skb, 0, msg, copied)
-        except (ValueError, BufferError, TypeError) as exc:
-            kfree_skb(skb)
-            raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
-        sk.udp_mib.InDatagrams += 1
-        if msg.msg_noname:
-            consume_skb(skb)
-        else:
-            sk.udp_from = msg.msg_name = udp_name_consume(skb, sk.sk_family, sk.udp_from)
-        return copied
     off: int = 0 if at is None else at[0]
     ulen = skb.len
     copied = ulen - off
     if length < copied:
         copied = length
-        msg.msg_flags |= MSG_TRUNC
-    elif copied < ulen:
+    if copied < ulen:
         msg.msg_flags |= MSG_TRUNC
     try:
         if copied:
@@ -429,11 +410,12 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
         raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
     if not peeking:
         sk.udp_mib.InDatagrams += 1
+        if sk.sk_peek_off > 0:
+            sk.sk_peek_off = max(sk.sk_peek_off - ulen, 0)
     elif sk.sk_peek_off >= 0:
         sk.sk_peek_off += copied
     if sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL):
         sock_recv_cmsgs(msg, sk, skb)
-    msg.msg_name = udp_name(skb, sk.sk_family)
     if sk.gro_enabled and skb.gso_size:
         if msg.msg_control is None:
             msg.msg_flags |= MSG_CTRUNC
@@ -441,9 +423,10 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
             put_cmsg(msg, SOL_UDP, UDP_GRO, int_bytes(skb.gso_size))
     if sk.cmsg_flags:
         af_ops_of[sk.sk_family].cmsg_recv(msg, sk, skb, UDP_HLEN, off)
-    if sk.sk_peek_off > 0 and not peeking:
-        sk.sk_peek_off = max(sk.sk_peek_off - ulen, 0)
-    consume_skb(skb)
+    if msg.msg_noname:
+        consume_skb(skb)
+    else:
+        sk.udp_from = msg.msg_name = udp_name_consume(skb, sk.sk_family, sk.udp_from)
     return ulen if flags & MSG_TRUNC else copied
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastpath.inethash import InetHash
-from fastpath.inetkey import udp_rcv_is_to, udp_rcv_key
+from fastpath.inetkey import InetEnds, udp_rcv_ends
 from fastpath.intmap import IntMap
 from stack.core import snmp
 from stack.core.rows import FRESH, row, state
@@ -169,25 +169,24 @@ def udp_lib_rehash(sk: udp_sock) -> None:
                 connected_changed(sk.net)
 
 
-def compute_score(sk: udp_sock, key: InetKey, dif: int) -> int:
+def compute_score(sk: udp_sock, ends: InetEnds, dif: int) -> int:
     """net/ipv4/udp.c: how well a sock fits a packet; -1 when not at all."""
-    family, saddr, sport, daddr, _ = key
     af = sk.sk_af
     score = 1
-    if af.family == family:
+    if af.family == ends.family:
         score = 2
-    elif not af.takes(sk, family):
+    elif not af.takes(sk, ends.family):
         return -1
     if sk.inet_rcv_saddr:
-        if sk.inet_rcv_saddr != daddr:
+        if not ends.is_to(sk.inet_rcv_saddr):
             return -1
         score += 64  # the kernel looks for the exact address first
     if sk.inet_daddr:
-        if sk.inet_daddr != saddr:
+        if not ends.is_from(sk.inet_daddr):
             return -1
         score += 4
     if sk.inet_dport:
-        if sk.inet_dport != sport:
+        if sk.inet_dport != ends.sport:
             return -1
         score += 4
     if sk.sk_bound_dev_if:
@@ -197,47 +196,34 @@ def compute_score(sk: udp_sock, key: InetKey, dif: int) -> int:
     return score
 
 
-def udp_lib_lookup_skb(net: Net, skb: sk_buff, family: int, port: int) -> udp_sock | None:
-    """net/ipv{4,6}/udp.c (udp4_lib_lookup_skb): the sock a usual datagram to `port` belongs to."""
-    table = net.udp_table
-    if not table.connected:
-        sk: udp_sock | None = table.ports.find(port)
-        if sk is None:
-            return None
-        if sk.udp_port_next is None and not (
-            sk.inet_daddr
-            or sk.inet_dport
-            or sk.sk_bound_dev_if
-            or sk.sk_af.family != family  # of the wire: it may be bound to ::ffff:0.0.0.0
-            or (sk.inet_rcv_saddr and not udp_rcv_is_to(skb, sk.inet_rcv_saddr))
-        ):
-            return sk  # compute_score, in place, for the usual socket
-    key = udp_rcv_key(skb)
-    return None if key is None else __udp_lib_lookup(net, key, skb.dev.ifindex)
+def udp_lib_lookup_skb(net: Net, skb: sk_buff) -> udp_sock | None:
+    """net/ipv{4,6}/udp.c (udp4_lib_lookup_skb): the sock a usual datagram belongs to, or None."""
+    ends = udp_rcv_ends(skb)
+    return None if ends is None else __udp_lib_lookup(net, ends, skb.dev.ifindex)
 
 
-def __udp_lib_lookup(net: Net, key: InetKey, dif: int) -> udp_sock | None:
+def __udp_lib_lookup(net: Net, ends: InetEnds, dif: int) -> udp_sock | None:
     """net/ipv{4,6}/udp.c (__udp4_lib_lookup): the sock a datagram belongs to, or None."""
     table = net.udp_table
     if table.connected:
-        connected: udp_sock | None = table.connected.get(key)
+        connected: udp_sock | None = table.connected.find(ends)
         if connected is not None:
             return connected
-    sk: udp_sock | None = table.ports.find(key[4])
+    sk: udp_sock | None = table.ports.find(ends.dport)
     if sk is None:
         return None
     if sk.udp_port_next is None:
-        return sk if compute_score(sk, key, dif) >= 0 else None
+        return sk if compute_score(sk, ends, dif) >= 0 else None
     best: udp_sock | None = None
     badness = -1
     group: list[udp_sock] | None = None
-    for sk in udp_port_socks(net, key[4]):
-        score = compute_score(sk, key, dif)
+    for sk in udp_port_socks(net, ends.dport):
+        score = compute_score(sk, ends, dif)
         if score > badness:
             best, badness = sk, score
             group = [sk] if sk.sk_reuseport else None
         elif score == badness and group is not None and score >= 0 and sk.sk_reuseport:
             group.append(sk)
     if group is not None and len(group) > 1 and group[0].sk_state != TCP_ESTABLISHED:
-        return group[hash((key, net.ipv4.secret)) % len(group)]
+        return group[hash((ends.key(), net.ipv4.secret)) % len(group)]
     return best

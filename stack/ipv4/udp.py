@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import icmp_hdr, iphdr_at, udp4_send_check, udp_push, udphdr_at
 from fastpath.inet import UdpFlow
-from fastpath.inetkey import udp_rcv_port
+from fastpath.inetkey import inet_err_ends, udp_rcv_usual
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     kfree_skb,
@@ -457,22 +457,19 @@ def udp_rcv(skb: sk_buff) -> int:
     rt: rtable = skb.dst
     net = rt.net
     many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
-    port = udp_rcv_port(skb)
     sk: udp_sock | None = skb.sk  # type: ignore[assignment]
     if sk is not None:  # early demux
         skb.sk = None
-        if sk.udp_tuple is None:  # no more connected: what a packet before this one called did that
+        # Its peer may have been taken from it since, by what a packet before this one called.
+        if sk.udp_tuple is None or not udp_rcv_usual(skb):
             sk = None
-    if port >= 0 and not many:
+    if not many:
         if sk is None:
-            sk = udp_lib_lookup_skb(net, skb, AF_INET, port)
+            sk = udp_lib_lookup_skb(net, skb)
             if sk is not None and sk.udp_tuple is not None:
                 udp_sk_rx_dst_set(sk, skb)
         if sk is not None:
-            if skb.gso_size:
-                udp_queue_rcv_skb(sk, skb)
-            else:
-                udp_queue_rcv_one_skb(sk, skb)
+            udp_queue_rcv_skb(sk, skb)
             return 0
     return udp_lib_rcv(net, skb, af_ops_of[AF_INET], bool(many))
 
@@ -486,8 +483,7 @@ def udp_err(skb: sk_buff, info: int) -> int:
     iph = iphdr_at(skb, 0)
     hlen = iph.ihl * 4
     uh = udphdr_at(skb, hlen)
-    key = AF_INET, iph.daddr, uh.dest, iph.saddr, uh.source
-    sk = __udp_lib_lookup(net, key, skb.dev.ifindex if skb.dev else 0)
+    sk = __udp_lib_lookup(net, inet_err_ends(skb, 0, hlen), skb.dev.ifindex if skb.dev else 0)
     if sk is None:
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT

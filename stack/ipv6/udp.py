@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr, udp_push
 from fastpath.inet import UdpFlow
-from fastpath.inetkey import inet_err_key, udp_rcv_port
+from fastpath.inetkey import inet_err_ends
 from fastpath.skbuff import kfree_skb, pskb_may_pull, sk_buff
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
@@ -452,16 +452,10 @@ def udp_v6_flush_pending_frames(sk: udp_sock) -> None:
 def udpv6_rcv(skb: sk_buff) -> int:
     """net/ipv6/udp.c: handler of protocol 17. Takes ownership of skb."""
     net = skb.dev.net
-    port = udp_rcv_port(skb)
-    if port >= 0:
-        sk = udp_lib_lookup_skb(net, skb, AF_INET6, port)
-        if sk is not None:
-            if skb.gso_size:
-                udp_queue_rcv_skb(sk, skb)
-            else:
-                udp_queue_rcv_one_skb(sk, skb)
-            return 0
-        return udp_lib_rcv(net, skb, af_ops_of[AF_INET6], False)
+    sk = udp_lib_lookup_skb(net, skb)
+    if sk is not None:
+        udp_queue_rcv_skb(sk, skb)
+        return 0
     if not pskb_may_pull(skb, UDP_HLEN):
         return udp_drop_short(net, skb, af_ops_of[AF_INET6])
     if not udp_hdr(skb).check and not skb.gso_size:
@@ -478,8 +472,8 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
     Data at the embedded IPv6 header, the UDP header `offset` bytes behind it.
     """
     net: Net = skb.dev.net
-    key = inet_err_key(skb, 0, offset)
-    sk = __udp_lib_lookup(net, key, skb.dev.ifindex)
+    ends = inet_err_ends(skb, 0, offset)
+    sk = __udp_lib_lookup(net, ends, skb.dev.ifindex)
     if sk is None:
         net.mib.icmp6.InErrors += 1
         return -errno.ENOENT
@@ -499,7 +493,7 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
         if not harderr or sk.sk_state != TCP_ESTABLISHED:
             return 0
     else:
-        ipv6_icmp_error(sk, skb, err, key[2], info, kind, code, offset + UDP_HLEN)
+        ipv6_icmp_error(sk, skb, err, ends.sport, info, kind, code, offset + UDP_HLEN)
     sk.sk_err = err
     sk_error_report(sk)
     return 0

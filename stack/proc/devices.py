@@ -50,8 +50,8 @@ def softirqs(net: Net) -> str:
     """fs/proc/softirqs.c."""
     lines = ["                    CPU0       "]
     lines += [
-        f"{name:>12}: {count:10d}"
-        for name, count in zip(SOFTIRQ_NAMES, net.machine.softirq_stats, strict=True)
+        f"{name:>12}: {h.count:10d}"
+        for name, h in zip(SOFTIRQ_NAMES, net.machine.softirq_vec, strict=True)
     ]
     return text(lines)
 

@@ -120,27 +120,22 @@ class pfifo_fast_qdisc(Qdisc):
     _by_priority: tuple[sk_buff_head, ...] = row(
         of=lambda qdisc: tuple(qdisc._bands[band] for band in PRIO2BAND)
     )
-    _last: sk_buff_head = row(of=lambda qdisc: qdisc._bands[1])
-    """Where a packet was queued last."""
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_generic.c: pfifo_fast_enqueue. Takes ownership of skb."""
+        band: sk_buff_head
         if self.qlen >= self.limit:
             self.qstats.drops += 1
             kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
             return NET_XMIT_DROP
-        self._last = band = self._by_priority[skb.priority & 15]
+        band = self._by_priority[skb.priority & 15]
         band.queue_tail(skb)
         self.qlen += 1
         return NET_XMIT_SUCCESS
 
     def dequeue(self) -> sk_buff | None:
         """net/sched/sch_generic.c: pfifo_fast_dequeue: the first non-empty band, FIFO within it."""
-        if self.qlen == 1:  # the usual case: what was just queued
-            skb = self._last.dequeue()
-            if skb is not None:
-                self.qlen = 0
-                return skb
+        band: sk_buff_head
         for band in self._bands:
             if band.qlen:
                 self.qlen -= 1

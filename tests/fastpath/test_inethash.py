@@ -14,7 +14,7 @@ from fastpath._ref import inethash as ref
 from fastpath._ref.inetkey import Key
 from fastpath.dma import HostMemory
 from fastpath.inethash import InetHash
-from fastpath.inetkey import inet_key
+from fastpath.inetkey import inet_key, inet_skb_ends
 from fastpath.parse import skb_parse
 from tests.fastpath.frames import tcp, udp
 from tests.support import examples
@@ -85,6 +85,7 @@ def test_a_packet_finds_its_connection(v6: bool, stream: bool, parsed: bool, kno
         ours[near] = twin[near] = "another"
     if known:
         ours[key] = twin[key] = "its own"
+    assert ours.find(inet_skb_ends(skb)) == ours.find_skb(skb)
     assert ours.find_skb(skb) == twin.find_packet(frame, 14, l4) == ("its own" if known else None)
     S.kfree_skb(skb)
 
@@ -101,6 +102,8 @@ def test_a_packet_without_headers() -> None:
     S.kfree_skb(skb)
     with pytest.raises(TypeError):
         table.find_skb(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        table.find(None)  # type: ignore[arg-type]
 
 
 def test_what_is_no_key() -> None:

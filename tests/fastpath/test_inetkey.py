@@ -53,6 +53,15 @@ def test_keys_of_any_bytes_are_the_twins(data: bytes, net: int, l4: int, first: 
         assert outcome(step, skb) == outcome(oracle, data, net, l4)
     want = outcome(ref.inet_key, data, net, l4, back=True)
     assert outcome(inetkey.inet_err_key, skb, net, l4) == want
+    for made, key in (
+        (outcome(inetkey.inet_skb_ends, skb), outcome(ref.inet_key, data, net, l4)),
+        (outcome(inetkey.inet_err_ends, skb, net, l4), want),
+    ):
+        if isinstance(made, inetkey.InetEnds):
+            assert made.key() == key
+            assert (made.family, made.sport, made.dport) == (key[0], key[2], key[4])  # type: ignore[index]
+        else:
+            assert made is key  # what both raise
     S.kfree_skb(skb)
 
 
@@ -70,24 +79,48 @@ def test_usual_datagrams_are_the_twins(
     data = bytes(whole[: max(l4, len(whole) - cut)])
     skb = packet(data, 0, l4)
     S.skb_pull(skb, l4)
-    assert inetkey.udp_rcv_key(skb) is None  # nobody has verified it
-    assert inetkey.udp_rcv_port(skb) == -1
+    assert inetkey.udp_rcv_ends(skb) is None  # nobody has verified it
+    assert not inetkey.udp_rcv_usual(skb)
     skb.ip_summed = S.CHECKSUM_UNNECESSARY
     want = ref.udp_rcv_key(data, 0, l4)
-    assert inetkey.udp_rcv_key(skb) == want
-    daddr = 0 if want is None else want[3]
-    assert inetkey.udp_rcv_port(skb) == (-1 if want is None else want[4])
-    assert inetkey.udp_rcv_is_to(skb, daddr) == (want is not None)
-    assert not inetkey.udp_rcv_is_to(skb, daddr ^ 1)
-    skb.gso_size = 1  # merged datagrams belong to one socket
-    assert inetkey.udp_rcv_key(skb) == want
+    for merged in (0, 1):  # merged datagrams belong to one socket
+        skb.gso_size = merged
+        ends = inetkey.udp_rcv_ends(skb)
+        assert (None if ends is None else ends.key()) == want
+        assert inetkey.udp_rcv_usual(skb) == (want is not None)
     skb.ip_summed = S.CHECKSUM_COMPLETE
-    assert inetkey.udp_rcv_key(skb) is None
-    assert inetkey.udp_rcv_port(skb) == -1
-    assert not inetkey.udp_rcv_is_to(skb, daddr)
+    assert inetkey.udp_rcv_ends(skb) is None
+    assert not inetkey.udp_rcv_usual(skb)
     S.kfree_skb(skb)
-    with pytest.raises(ValueError, match="freed"):
-        inetkey.udp_rcv_key(skb)
+    for step in (inetkey.udp_rcv_ends, inetkey.udp_rcv_usual):
+        with pytest.raises(ValueError, match="freed"):
+            step(skb)
+
+
+NEAR = st.sampled_from([1 << bit for bit in (0, 31, 32, 62, 63, 64, 127)])
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.booleans(), st.lists(st.integers(0, (1 << 128) - 1) | NEAR, min_size=2, max_size=2), NEAR)
+def test_ends_are_compared_with_any_address(v6: bool, addresses: list[int], bit: int) -> None:
+    """Also with one that is longer or shorter than the packet's, or with what is none."""
+    size, at, l4 = (16, 8, 40) if v6 else (4, 12, 20)
+    saddr, daddr = (addr % (1 << 8 * size) for addr in addresses)
+    data = bytearray(udp(b"abc", v6=v6)[14:])
+    data[at : at + 2 * size] = saddr.to_bytes(size, "big") + daddr.to_bytes(size, "big")
+    skb = packet(bytes(data), 0, l4)
+    ends = inetkey.inet_skb_ends(skb)
+    for same, addr in ((ends.is_from, saddr), (ends.is_to, daddr)):
+        assert same(addr)
+        assert not same(addr ^ bit)
+        assert not same(addr - (1 << 64))
+        assert not same(addr + (1 << 128))
+        assert not same(-1)
+        with pytest.raises(TypeError):
+            same("::1")  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            same(None)  # type: ignore[arg-type]
+    S.kfree_skb(skb)
 
 
 def test_keys_have_the_family_of_the_wire_first() -> None:

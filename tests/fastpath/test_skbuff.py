@@ -904,7 +904,7 @@ def test_fields_out_of_range_reach_no_byte_outside_the_packet(
         lambda skb: hdr.tcp_parse_ts(skb),
         lambda skb: inetkey.inet_key(skb),
         lambda skb: inetkey.icmp_echo_key(skb),
-        lambda skb: inetkey.udp_rcv_key(skb),
+        lambda skb: inetkey.udp_rcv_ends(skb),
         lambda skb: inetkey.inet_name(skb, 10),
         lambda skb: inetkey.udp_name(skb, 10),
         lambda skb: flow.skb_get_hash(skb, 1),

@@ -372,7 +372,7 @@ def test_polling_goes_on_while_the_budget_is_used_up(pair):
     wb.receive(frame)
     clock.run_until_idle()
     assert len(got.frames) == 1001
-    assert b.machine.softirq_stats[NET_RX_SOFTIRQ] == 16  # 64 frames each
+    assert b.machine.softirq_vec[NET_RX_SOFTIRQ].count == 16  # 64 frames each
 
 
 def test_softirqs_run_after_the_interrupt_and_never_nest(pair):

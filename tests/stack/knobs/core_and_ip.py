@@ -671,7 +671,7 @@ MIB = 1 << 20
 PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "dev_weight": (dev_weight, {64: False, 2: True}),
     "gro_normal_batch": (gro_normal_batch, {8: [3], 2: [2, 1], 1: [1, 1, 1]}),
-    "netdev_budget": (netdev_budget, {300: 0, 1: 1}),
+    "netdev_budget": (netdev_budget, {300: 0, 1: 2}),
     "netdev_max_backlog": (netdev_max_backlog, {1000: 8, 2: 3}),
     "optmem_max": (optmem_max, {131072: 30, 100: 2}),
     "rmem_default": (rmem_default, {212992: True, 4000: False}),
