@@ -102,7 +102,6 @@ from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
     RTCF_BROADCAST,
     RTCF_MULTICAST,
-    flowi4_init_output,
     ip_route_connect,
     ip_route_newports,
     ip_route_output_flow,
@@ -250,19 +249,18 @@ def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry
 
 def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> dst_entry | None:
     """net/ipv4/inet_connection_sock.c"""
-    fl4: flowi = flowi(AF_INET)
-    flowi4_init_output(
-        fl4,
-        sk.sk_bound_dev_if,
-        req.sk_mark,
-        sk.tos & 0x1C,
-        RT_SCOPE_UNIVERSE,
-        IPPROTO_TCP,
-        0,
+    fl4: flowi = flowi(
+        AF_INET,
         req.inet_daddr,
         req.inet_rcv_saddr,
+        sk.sk_bound_dev_if,
+        sk.tos & 0x1C,
+        IPPROTO_TCP,
         req.inet_dport,
         req.inet_num,
+        0,
+        req.sk_mark,
+        RT_SCOPE_UNIVERSE,
     )
     try:
         return ip_route_output_flow(sk.net, fl4, sk)
