@@ -96,16 +96,17 @@ from stack.inet.tcp_timewait import (
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.datagram import check_sockaddr
-from stack.ipv4.fib import RT_SCOPE_UNIVERSE
 from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
     RTCF_BROADCAST,
     RTCF_MULTICAST,
+    inet_sk_flowi_flags,
     ip_route_connect,
     ip_route_newports,
     ip_route_output_flow,
     ip_route_output_ports,
+    ip_sock_rt_scope,
 )
 from stack.ipv4.tcp_err import tcp_v4_err, tcp_v4_mtu_reduced
 from stack.ipv4.tcp_reply import tcp_v4_reqsk_send_ack, tcp_v4_send_reset, tcp_v4_timewait_ack
@@ -249,18 +250,19 @@ def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry
 
 def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> dst_entry | None:
     """net/ipv4/inet_connection_sock.c"""
+    opt = req.ireq_opt
     fl4: flowi = flowi(
         AF_INET,
-        req.inet_daddr,
+        req.inet_daddr if opt is None or not opt.srr else opt.faddr,
         req.inet_rcv_saddr,
         sk.sk_bound_dev_if,
         sk.tos & 0x1C,
         IPPROTO_TCP,
         req.inet_dport,
         req.inet_num,
-        0,
+        inet_sk_flowi_flags(sk),
         req.sk_mark,
-        RT_SCOPE_UNIVERSE,
+        ip_sock_rt_scope(sk),
     )
     try:
         return ip_route_output_flow(sk.net, fl4, sk)

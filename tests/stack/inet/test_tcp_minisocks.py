@@ -12,13 +12,20 @@ from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from fastpath.csum import ip_compute_csum
 from stack.core.sock import lock_sock, release_sock
-from stack.core.uapi import POLLIN
+from stack.core.uapi import POLLIN, SO_DONTROUTE
 from stack.inet import tcp_sock as opt
 from stack.inet.inet_connection_sock import inet_csk_accept, request_sock
 from stack.inet.tcp import tcp_poll
 from stack.inet.tcp_sock import tcp_sock
 from stack.ipv4.tcp_ipv4 import tcp_prot
-from stack.socket import create_connection, create_server
+from stack.socket import (
+    AF_INET,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    Socket,
+    create_connection,
+    create_server,
+)
 from tests.stack.inet.tcpnet import (
     ACK,
     FIN,
@@ -432,3 +439,24 @@ def test_a_closed_connection_leaves_nothing_to_the_garbage_collector() -> None:
             assert left() == before
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("link_only", [False, True])
+def test_a_listener_that_is_not_to_route_answers_on_its_links_alone(link_only: bool) -> None:
+    """SO_DONTROUTE counts for SYN-ACKs too (inet_csk_route_req: ip_sock_rt_scope)."""
+    a, b = two_hosts()
+    with a, b, Socket(b, AF_INET, SOCK_STREAM) as server, Socket(a, AF_INET, SOCK_STREAM) as client:
+        a.ifconfig("lo", "192.168.5.1/32")
+        b.route_add("192.168.5.0/24", via="10.0.0.1")
+        server.setsockopt(SOL_SOCKET, SO_DONTROUTE, link_only)
+        server.bind(("10.0.0.2", 80))
+        server.listen(1)
+        client.bind(("192.168.5.1", 0))
+        client.settimeout(2.0)
+        if link_only:
+            with pytest.raises(TimeoutError):
+                client.connect(("10.0.0.2", 80))
+            assert b.mib.ip.OutNoRoutes >= 1
+        else:
+            client.connect(("10.0.0.2", 80))
+            assert server.accept()[1][0] == "192.168.5.1"
