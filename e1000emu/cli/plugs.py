@@ -113,6 +113,7 @@ class Plug:
 
     def explain(self) -> dict[str, Any]:
         """Return why the NIC does not move (`e1000emu explain hang`)."""
+        self.server.catch_up()
         with self.server.guard:
             return report(self.server.nic)
 

@@ -257,6 +257,11 @@ class VfioUserServer:
             if what & NOTICE_LINK and self._wire.failed(error):
                 self.clock.call_at(self.clock.now_ns() + READ_RETRY_NS, self._read_again)
 
+    def catch_up(self) -> None:
+        """Deal with what the data thread has left for later: it is news that nobody has heard."""
+        if self.data is not None:
+            self._notices()
+
     def _read_again(self) -> None:
         if self.data is not None:
             with self.data:
