@@ -7,7 +7,7 @@ from typing import Any
 from e1000emu.nic import Nic
 from e1000emu.regs import reg
 from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
-from e1000emu.testing.guest import RCTL_BSIZE, Rctl
+from e1000emu.testing.guest import RCTL_BSIZE, Popts, Rctl, Tucmd, TxCmd
 
 PEER = bytes.fromhex("020000000001")
 BROADCAST = b"\xff" * 6
@@ -32,6 +32,38 @@ def frame(size: int = 60, dst: bytes = BENCH_MAC, src: bytes = PEER, kind: int =
     """Return a frame of `size` bytes without FCS, with a payload that shows shifts."""
     body = bytes(i & 0xFF for i in range(max(0, size - 14)))
     return (dst + src + kind.to_bytes(2, "big") + body)[:size]
+
+
+TCP_HEADERS_BYTES = 54
+"""Ethernet, IPv4 and TCP, none with options."""
+
+
+def post_tso(
+    bench: Bench,
+    data: bytes,
+    *,
+    mss: int,
+    paylen: int | None = None,
+    flags: int = 0,
+    popts: int = Popts.IXSM | Popts.TXSM,
+) -> None:
+    """Post a TCP packet to be cut: its context and one data descriptor, with `flags` of RS and IDE.
+
+    `paylen`: what the context says of the payload; as it is, unless given.
+    """
+    bench.guest.post_context(
+        ipcss=14,
+        ipcso=24,
+        ipcse=33,
+        tucss=34,
+        tucso=50,
+        paylen=len(data) - TCP_HEADERS_BYTES if paylen is None else paylen,
+        tucmd=Tucmd.TCP | Tucmd.IP | Tucmd.TSE | Tucmd.DEXT,
+        hdrlen=TCP_HEADERS_BYTES,
+        mss=mss,
+    )
+    dcmd = TxCmd.TSE | TxCmd.DEXT | TxCmd.EOP | TxCmd.IFCS | flags
+    bench.guest.post_data(data, dcmd=dcmd, popts=popts)
 
 
 def until_held(bench: Bench, size: int = 1000) -> int:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from e1000emu.errors import E1000Error
 from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
-from e1000emu.testing.guest import Popts, Tucmd, TxCmd
-from tests.e1000emu.common import frame, off, rd, running, wr
+from e1000emu.testing.guest import TxCmd
+from tests.e1000emu.common import frame, off, post_tso, rd, running, wr
 from tests.e1000emu.witness import witness
 
 RXT0, TXDW, LSC = 0x80, 1, 4
@@ -347,27 +347,6 @@ TCP_HEADERS = (
 """The checksum of TCP is the pseudo header's, as drivers leave it."""
 
 
-def post_tcp(bench: Bench, flags: int) -> None:
-    """Post a packet of three segments: context and data descriptor, with `flags` of RS and IDE."""
-    tse = TxCmd.TSE | TxCmd.DEXT
-    bench.guest.post_context(
-        ipcss=14,
-        ipcso=24,
-        ipcse=33,
-        tucss=34,
-        tucso=50,
-        paylen=300,
-        tucmd=Tucmd.TCP | Tucmd.IP | Tucmd.TSE | Tucmd.DEXT,
-        hdrlen=54,
-        mss=100,
-    )
-    bench.guest.post_data(
-        TCP_HEADERS + bytes(300),
-        dcmd=tse | TxCmd.EOP | TxCmd.IFCS | flags,
-        popts=Popts.IXSM | Popts.TXSM,
-    )
-
-
 GRAN = 1 << 24
 """TXDCTL counts descriptors."""
 PACKET = st.tuples(st.booleans(), st.sampled_from([0, TxCmd.RS, TxCmd.RS | TxCmd.IDE]))
@@ -414,7 +393,7 @@ def test_a_run_is_one_event_and_comes_to_what_its_packets_do_one_by_one(
         for wait_ns, handled, packets in runs:
             for is_tcp, flags in packets:
                 if is_tcp:
-                    post_tcp(bench, flags)
+                    post_tso(bench, TCP_HEADERS + bytes(300), mss=100, flags=flags)
                 else:
                     bench.guest.post_legacy(frame(), cmd=TxCmd.EOP | TxCmd.IFCS | flags)
                 if one_by_one:

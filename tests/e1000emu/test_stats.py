@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from e1000emu.stats import STATISTICS, describe_statistics
-from e1000emu.testing.guest import Rctl, Tucmd, TxCmd
-from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, rd, running, wr
+from e1000emu.testing.guest import Rctl
+from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, post_tso, rd, running, wr
 from tests.e1000emu.witness import witness
 
 BUCKETS = ((60, "64"), (61, "127"), (124, "255"), (300, "511"), (600, "1023"), (1514, "1522"))
@@ -102,19 +102,7 @@ def test_octets_carry_into_the_high_half() -> None:
 def test_a_segmentation_that_ends_early_has_failed() -> None:
     """SDM 13.7.54: less data than PAYLEN said."""
     bench = running()
-    tse = TxCmd.TSE | TxCmd.DEXT
-    bench.guest.post_context(
-        ipcss=14,
-        ipcso=24,
-        ipcse=33,
-        tucss=34,
-        tucso=50,
-        paylen=5000,
-        tucmd=Tucmd.TCP | Tucmd.IP | Tucmd.TSE | Tucmd.DEXT,
-        hdrlen=54,
-        mss=500,
-    )
-    bench.guest.post_data(frame(54 + 1000, kind=0x0800), dcmd=tse | TxCmd.EOP | TxCmd.IFCS)
+    post_tso(bench, frame(54 + 1000, kind=0x0800), mss=500, paylen=5000, popts=0)
     wr(bench.nic, "TDT", bench.guest.tx.next_to_use)
     assert rd(bench.nic, "TSCTFC") == 1
 

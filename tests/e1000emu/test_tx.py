@@ -9,7 +9,7 @@ import pytest
 from e1000emu.testing.fixtures import Bench
 from e1000emu.testing.guest import Popts, Tucmd, TxCmd
 from e1000emu.tx import BATCH_FRAMES, ROUNDS
-from tests.e1000emu.common import RX_ON, frame, off, rd, running, wr
+from tests.e1000emu.common import RX_ON, frame, off, post_tso, rd, running, wr
 from tests.e1000emu.witness import witness
 
 CMD = TxCmd.EOP | TxCmd.IFCS | TxCmd.RS
@@ -201,26 +201,7 @@ def test_tso_through_the_doorbell(bench: Bench) -> None:
     ip = bytes.fromhex("45000000000140004006000001020304050607 08".replace(" ", ""))
     tcp = bytes.fromhex("04d2162e000000000000000050181000000000 00".replace(" ", ""))
     header = frame(14, kind=0x0800) + ip + tcp
-    payload = bytes(2920)
-    guest = bench.guest
-    tse = TxCmd.TSE | TxCmd.DEXT
-    guest.post_context(
-        ipcss=14,
-        ipcso=24,
-        ipcse=33,
-        tucss=34,
-        tucso=50,
-        tucse=0,
-        paylen=2920,
-        tucmd=Tucmd.TCP | Tucmd.IP | Tucmd.TSE | Tucmd.DEXT,
-        hdrlen=54,
-        mss=1460,
-    )
-    guest.post_data(
-        header + payload,
-        dcmd=tse | TxCmd.EOP | TxCmd.IFCS | TxCmd.RS,
-        popts=Popts.IXSM | Popts.TXSM,
-    )
+    post_tso(bench, header + bytes(2920), mss=1460, flags=TxCmd.RS)
     ring(bench)
     assert [len(f) for f in bench.link.take()] == [1514, 1514]
     assert rd(bench.nic, "TSCTC") == 1
