@@ -387,6 +387,7 @@ cdef class IrqBlock(RegHook):
                     self.tx_abs = now + absolute
                 self.wake()
             else:
+                self.tx_due = self.tx_abs = 0
                 self.repay(TXDW)
                 bits |= TXDW
         self.icr[0] |= bits

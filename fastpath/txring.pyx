@@ -31,8 +31,8 @@ from fastpath.dma cimport (
 )
 from fastpath.e1000_hw cimport (
     CMD_DEXT, CMD_EOP, CMD_IC, CMD_IDE, CMD_IFCS, CMD_RPS, CMD_RS, CMD_TSE, CMD_VLE, CTRL, CTRL_VME,
-    ENGINE_REGISTERS, MIN_RING, TCTL, TCTL_EN, TCTL_PSP, TDBAH, TDBAL, TDH, TDLEN, TDT, TXDCTL, VET,
-    WTHRESH_MAX, ring_span,
+    ENGINE_REGISTERS, MIN_RING, TCTL, TCTL_EN, TCTL_PSP, TDBAH, TDBAL, TDH, TDLEN, TDT, TIDV, TXDCTL,
+    VET, WTHRESH_MAX, ring_span,
 )
 from fastpath.pktbuf cimport PB_FEW, PB_HEADER, PacketBuffer, pb_pass, pb_words
 from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT,
@@ -295,7 +295,7 @@ cdef class TxEngine:
         cdef uint32_t *v = self.v
         cdef uint32_t n = v[TDLEN >> 2] >> 4
         cdef uint32_t head = v[TDH >> 2], budget = self.most, before, waiting, low, left, least
-        cdef uint32_t rest = 0, sent, back
+        cdef uint32_t rest = 0, sent, back, enough
         cdef uint32_t tail = v[TDT >> 2] if self.prefetched < 0 else <uint32_t>self.prefetched
         cdef uint64_t base = self._base() ^ self.misdirect
         cdef uint64_t addr, q
@@ -416,12 +416,16 @@ cdef class TxEngine:
             budget -= 1
             if hold > 1 and (s.owed or cmd & rs_mask):
                 s.owed += 1
+                enough = hold
                 if cmd & rs_mask:
-                    if cmd & CMD_IDE:
+                    if not cmd & CMD_IDE:
+                        s.owed |= TX_OWED_NOW
+                    elif v[TIDV >> 2] & 0xFFFF:
                         self.flags = _reported(self.flags, True)
                     else:
                         s.owed |= TX_OWED_NOW
-                if s.owed & 0xFFFF >= hold:
+                        enough = 1          # its delay is over at once
+                if s.owed & 0xFFFF >= enough:
                     back = self._repay(head)
                     if back & TXDW:
                         self.flags = _reported(self.flags, False)

@@ -20,6 +20,7 @@ REGISTERS = {
     "TDLEN": 0x3808,
     "TDH": 0x3810,
     "TDT": 0x3818,
+    "TIDV": 0x3820,
     "TXDCTL": 0x3828,
     "RXCSUM": 0x5000,
     "MTA": 0x5200,

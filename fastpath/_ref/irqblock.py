@@ -139,6 +139,7 @@ class IrqBlock:
         if bits & TXDW:
             self.delays[TXDW] = 0, 0
         if delayed and not self._delay(TXDW, "TIDV", "TADV", now):
+            self.delays[TXDW] = 0, 0
             bits |= TXDW
         self._raise(bits, now)
 

@@ -184,11 +184,14 @@ class TxEngine:
             hold = self.hold
             reports = bool(cmd & RS or (self.rps and cmd & RPS))
             if hold > 1:
+                over = bool(reports and cmd & IDE and not regs["TIDV"] & 0xFFFF)
+                if over:
+                    cmd &= ~IDE
                 if reports or self._owed:
                     self._owed.append((head, cmd if reports else IDE))
                     if reports and cmd & IDE:
                         self._report(True)
-                if len(self._owed) >= hold:
+                if over or len(self._owed) >= hold:
                     back = self.repay()
                     if back & TXDW:
                         self._report(False)

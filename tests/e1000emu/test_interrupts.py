@@ -365,6 +365,12 @@ RUN = st.tuples(st.integers(1, 400_000), st.booleans(), st.lists(PACKET, min_siz
     0,
     [(1, False, [(False, TxCmd.RS), (False, TxCmd.RS | TxCmd.IDE)]), (1, True, [(False, 0)])],
 )
+@example(  # a delay of 0 ends in the run: what WTHRESH holds by then is written back, no more
+    (0, 0, 0),
+    0,
+    2,
+    [(1, True, [(False, TxCmd.RS | TxCmd.IDE), (False, TxCmd.RS)]), (1, False, [(False, 0)])],
+)
 def test_a_run_is_one_event_and_comes_to_what_its_packets_do_one_by_one(
     delays: tuple[int, int, int],
     lwthresh: int,

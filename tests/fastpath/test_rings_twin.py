@@ -129,16 +129,18 @@ class TxMachine(RuleBasedStateMachine):
     @rule(
         tctl=st.sampled_from([2, 2, 10]),
         txdctl=st.sampled_from([0, 1 << 16, 1 << 25, 2 << 25, 3 << 16, 9 << 16]),
+        tidv=st.sampled_from([0, 5]),
         vme=st.booleans(),
         vet=st.sampled_from([0x8100, 0x88A8]),
         rps=st.booleans(),
         max_frame=st.sampled_from([16384, 1514]),
     )
     def registers(
-        self, tctl: int, txdctl: int, vme: bool, vet: int, rps: bool, max_frame: int
+        self, tctl: int, txdctl: int, tidv: int, vme: bool, vet: int, rps: bool, max_frame: int
     ) -> None:
         for tx in self.both():
             tx.regs["TCTL"], tx.regs["TXDCTL"], tx.regs["VET"] = tctl, txdctl, vet
+            tx.regs["TIDV"] = tidv
             tx.engine.repay()  # as the device does, or what was held is counted wrongly
             tx.engine.hold = txdctl >> 16 & 0x3F
             tx.vme, tx.engine.rps, tx.engine.max_frame = vme, rps, max_frame
