@@ -591,6 +591,12 @@ def sk_sleep(sk: sock) -> wait_queue_head:
     return wq
 
 
+def skwq_has_sleeper(sk: sock) -> bool:
+    """include/net/sock.h: somebody waits for `sk`, in a call or at its queue."""
+    wq = sk.sk_wq
+    return bool(sk.sk_sleepers or (wq is not None and wq.waiters))
+
+
 def sock_def_wakeup(sk: sock) -> None:
     """net/core/sock.c: sk_state_change."""
     wake_up(sk.sk_wq)
@@ -605,19 +611,17 @@ def sock_def_error_report(sk: sock) -> None:
 
 def sock_def_readable(sk: sock) -> None:
     """net/core/sock.c: sk_data_ready."""
-    wq = sk.sk_wq
-    if sk.sk_sleepers or (wq is not None and wq.waiters):
-        wake_up_poll(wq, KEY_IN)
+    if skwq_has_sleeper(sk):
+        wake_up_poll(sk.sk_wq, KEY_IN)
     if sk.sk_flags & SOCK_FASYNC:
         sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN)
 
 
 def sock_def_write_space(sk: sock) -> None:
     """net/core/sock.c: sk_write_space of datagram protocols: wake at half the buffer."""
-    wq = sk.sk_wq
     if sk.sk_wmem_alloc << 1 <= sk.sk_sndbuf:
-        if sk.sk_sleepers or (wq is not None and wq.waiters):
-            wake_up_poll(wq, KEY_OUT)
+        if skwq_has_sleeper(sk):
+            wake_up_poll(sk.sk_wq, KEY_OUT)
         if sk.sk_flags & SOCK_FASYNC:
             sk_wake_async(sk, SOCK_WAKE_SPACE, POLL_OUT)
 
@@ -689,10 +693,7 @@ def sock_wfree(skb: sk_buff) -> None:
     try:
         sk.sk_wmem_alloc -= skb.truesize
         flags = sk.sk_flags
-        wq = sk.sk_wq
-        if (
-            sk.sk_sleepers or (wq is not None and wq.waiters) or flags & SOCK_FASYNC
-        ) and not flags & SOCK_USE_WRITE_QUEUE:
+        if not flags & SOCK_USE_WRITE_QUEUE and (flags & SOCK_FASYNC or skwq_has_sleeper(sk)):
             sk_write_space(sk)
     except (AttributeError, TypeError):  # the collector took sk apart
         return
