@@ -31,8 +31,8 @@ from fastpath.dma cimport (
 )
 from fastpath.e1000_hw cimport (
     CMD_DEXT, CMD_EOP, CMD_IC, CMD_IDE, CMD_IFCS, CMD_RPS, CMD_RS, CMD_TSE, CMD_VLE, CTRL, CTRL_VME,
-    ENGINE_REGISTERS, MIN_RING, TCTL, TCTL_EN, TCTL_PSP, TDBAH, TDBAL, TDH, TDLEN, TDT, TIDV, TXDCTL,
-    VET, WTHRESH_MAX, ring_span,
+    ENGINE_REGISTERS, MIN_RING, TCTL, TCTL_EN, TCTL_PSP, TDBAH, TDBAL, TDH, TDLEN, TDT, TIDV,
+    TXDCTL, VET, WTHRESH_MAX, ring_span,
 )
 from fastpath.pktbuf cimport PB_FEW, PB_HEADER, PacketBuffer, pb_pass, pb_words
 from fastpath.regfile cimport (ST_BPTC, ST_GOTC, ST_GPTC, ST_MPTC, ST_PTC64, ST_TOT, ST_TPT,
