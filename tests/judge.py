@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from e1000emu.capture import DIRECTION_OUT, PcapngWriter
+from e1000emu.capture import DIRECTION_OUT, PcapngWriter, read_capture
 from e1000emu.links.capture import Capture
 from e1000emu.nic import Nic
 from tests.support import in_ci
@@ -33,6 +33,7 @@ BAD = (
     "or ip.bogus_header_length or tcp.bogus_header_length or udp.length.bad "
     "or _ws.expert.severity == 8388608"
 )
+ID = "frame.interface_id"
 
 
 class Tap(Capture):
@@ -55,12 +56,34 @@ class Tap(Capture):
 
 
 def verdict(path: Path, tshark: str) -> str:
-    """Return tshark's summary of the frames it finds wrong; empty when all are well."""
+    """Return tshark's summary of the frames it finds wrong; empty when all are well.
+
+    A NIC with one is judged once more, by its own frames alone: tshark puts fragments of two hosts
+    together when both have the same addresses and count alike, as in each example of a property,
+    and one of them lost the rest, or it was not written down.
+    """
+    wrong = _bad_frames(path, tshark)
+    if not wrong:
+        return ""
+    accused = {int(line) for line in _bad_frames(path, tshark, "-T", "fields", "-e", ID).split()}
+    found = []
+    for interface in sorted(accused):
+        alone = path.with_name(f"{path.stem}-{interface}{path.suffix}")
+        with PcapngWriter(alone) as writer:
+            number = writer.add_interface(f"nic{interface}")
+            for record in read_capture(path):
+                if record.interface == interface:
+                    writer.put_record(record, number)
+        found.append(_bad_frames(alone, tshark))
+    return "\n".join(filter(None, found))
+
+
+def _bad_frames(path: Path, tshark: str, *form: str) -> str:
     checks = [
         part for name in ("ip", "tcp", "udp") for part in ("-o", f"{name}.check_checksum:TRUE")
     ]
     done = subprocess.run(
-        [tshark, "-r", str(path), *checks, *NOT_ON_THESE_PORTS, "-Y", BAD],
+        [tshark, "-r", str(path), *checks, *NOT_ON_THESE_PORTS, "-Y", BAD, *form],
         capture_output=True,
         text=True,
         timeout=100,
@@ -69,7 +92,7 @@ def verdict(path: Path, tshark: str) -> str:
         env={key: value for key, value in os.environ.items() if key != "LD_PRELOAD"},
     )
     if done.returncode:
-        return f"tshark exits with {done.returncode}: {done.stderr.strip()}"
+        raise OSError(f"tshark exits with {done.returncode}: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
