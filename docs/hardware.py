@@ -204,7 +204,7 @@ def _design() -> Iterator[str]:
 def _shares() -> Iterator[str]:
     yield "\n### Not modelled\n\n| | named bits | modelled |\n|---|---|---|\n"
     for share in shares():
-        yield f"| {SPACES[share.space]} | {share.named:,} | {share.percent:.0f} % |\n"
+        yield f"| {SPACES[share.space]} | {share.named:,} | {share.percent:.1f} % |\n"
 
 
 def _gaps() -> Iterator[str]:

@@ -131,10 +131,13 @@ def checksum_word(words: list[int]) -> int:
     return (EEPROM_CHECKSUM - sum(words[: eeprom_word("CHECKSUM").offset])) & 0xFFFF
 
 
-def eeprom_image(part: Model, mac: bytes, flash_code: int = 0) -> list[int]:
+def eeprom_image(
+    part: Model, mac: bytes, flash_code: int = 0, wide_bars: bool = False
+) -> list[int]:
     """Return the EEPROM of a fresh board as 16-bit words: `mac`, ids, control words, checksum.
 
-    `flash_code` is the size of its boot flash, 64 KiB << `flash_code`.
+    `flash_code` is the size of its boot flash, 64 KiB << `flash_code`; with `wide_bars` the image
+    asks for windows of 64 bits.
 
     Raises: E1000Error when `mac` is not six bytes or a group address.
     """
@@ -152,6 +155,8 @@ def eeprom_image(part: Model, mac: bytes, flash_code: int = 0) -> list[int]:
     words[eeprom_word("DEVICE_ID").offset] = part.device_id
     icw2 = eeprom_word("ICW2")
     words[icw2.offset] |= icw2.field("FLASH_SIZE").put(flash_code)
+    if wide_bars:
+        words[eeprom_word("ICW1").offset] &= ~eeprom_word("ICW1").mask("BAR32")
     if part.fiber:  # the driver takes the link out of reset when it has written TXCW
         words[eeprom_word("ICW1").offset] |= eeprom_word("ICW1").mask("LRST")
     words[eeprom_word("CHECKSUM").offset] = checksum_word(words)

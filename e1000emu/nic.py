@@ -73,6 +73,7 @@ EEPROM_MAC, ICW1, ICW2 = eeprom_word("IA"), eeprom_word("ICW1"), eeprom_word("IC
 ICW2_FLASH_SIZE = ICW2.field("FLASH_SIZE")
 ICW1_SWDPIO, ICW1_LRST, ICW2_ANE = ICW1.field("SWDPIO"), ICW1.mask("LRST"), ICW2.mask("ANE")
 ICW1_SIGNATURE, ICW2_ASDE = ICW1.field("SIGNATURE"), ICW2.mask("ASDE")
+ICW1_BAR32 = ICW1.mask("BAR32")
 ICW1_FD, ICW1_ILOS, ICW1_FRCSPD = ICW1.mask("FD"), ICW1.mask("ILOS"), ICW1.mask("FRCSPD")
 ICW1_POWER = ICW1.mask("POWER_MANAGEMENT")
 ICW1_LOAD_VENDOR, ICW1_LOAD_SUBSYSTEM = ICW1.mask("LOAD_VENDOR"), ICW1.mask("LOAD_SUBSYSTEM")
@@ -127,6 +128,7 @@ class Nic:
         record: Recording | None = None,
         on_pin: PinCallback | None = None,
         flash: bytes | None = None,
+        wide_bars: bool = False,
         pad_runts: bool = True,
         bus: str | Bus | None = None,
         management: ManagementController | None = None,
@@ -142,7 +144,8 @@ class Nic:
         a guest.  `faults` are what its hardware does wrong.  `record` writes down all that crosses
         the ports (`e1000emu.record.Recorder`).  `on_pin(number, level)` hears of the software
         definable pins that are outputs (`drive_pin` is for inputs).  `flash` is what the board's
-        boot flash holds, an option ROM: its BARs are there then.  A link that
+        boot flash holds, an option ROM: its BARs are there then.  With `wide_bars` its EEPROM
+        clears ICW1.BAR32, and a host may place memory and flash above 4 GiB.  A link that
         carries no FCS carries no padding either, so frames under 60 bytes are padded on the way in;
         without `pad_runts` they are runts, dropped and counted in RUC.  `bus` is what the frames to
         send cross before they are in the transmit FIFO (`e1000emu.bus`): "pci-64-66" and its like,
@@ -154,7 +157,7 @@ class Nic:
         self.model = _model(model)
         self.bus = find_bus(bus, self.model)
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
-        words = eeprom_image(self.model, mac, flash_size_code(flash))
+        words = eeprom_image(self.model, mac, flash_size_code(flash), wide_bars)
         if record is not None:
             words = record.eeprom(words)
             ports = Ports(memory, irq, link, clock, on_message, on_pme, on_pin, management)
@@ -759,6 +762,9 @@ class Nic:
         icw1, icw2 = words[ICW1.offset], words[ICW2.offset]
         valid = ICW1_SIGNATURE.get(icw1) == ICW1_SIGNATURE.reset
         if ids:
+            # On a PCI-X bus they have 64 bits whatever the EEPROM says (SDM 4.1).
+            pci_x = self.bus is not None and self.bus.pci_x
+            self.pci.set_wide_windows(pci_x or (valid and not icw1 & ICW1_BAR32))
             self.pci.set_flash_window(self.flash.window(ICW2_FLASH_SIZE.get(icw2) if valid else 0))
             self.pci.offer_power_management(not valid or bool(icw1 & ICW1_POWER))
         if valid:

@@ -2,7 +2,8 @@
 
 `PciFunction` is the 256 bytes, by the rows of `pciregs`; `Slot` is what the host's PCI layer gets
 (`ports.PciSlot`).  BAR 0 is 128 KiB of memory, BAR 1 the flash, BAR 2 the eight I/O bytes IOADDR
-and IODATA; the expansion ROM's window, to the flash as well, counts as BAR 6.
+and IODATA; the expansion ROM's window, to the flash as well, counts as BAR 6.  When the windows of
+memory have 64 bits, each takes two BARs: the flash is BAR 2 then, and I/O is BAR 4.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from e1000emu.eeprommap import eeprom_word
-from e1000emu.pciregs import CONFIG_BYTES, PCI_TABLE, config_rows
+from e1000emu.pciregs import CONFIG_BYTES, PCI_TABLE, WIDE_TYPE, config_rows
 from e1000emu.regs import BAR0_BYTES, reg
 from fastpath.macpath import BarWindow
 
@@ -25,6 +26,8 @@ __all__ = [
     "IO_BAR",
     "IO_BAR_BYTES",
     "ROM_BAR",
+    "WIDE_FLASH_BAR",
+    "WIDE_IO_BAR",
     "Message",
     "PciFunction",
     "Slot",
@@ -37,6 +40,8 @@ IO_BAR = 2
 """Index of the I/O base address register (SDM p74: memory, flash, I/O)."""
 IO_BAR_BYTES = 8
 FLASH_BAR, ROM_BAR = 1, 6
+WIDE_FLASH_BAR, WIDE_IO_BAR = 2, 4
+"""The same behind windows of 64 bits, which are of two BARs each."""
 
 _ROWS = {r.name: r for r in PCI_TABLE}
 
@@ -52,7 +57,9 @@ def _bit(name: str, *fields: str) -> int:
 COMMAND, STATUS, PMCSR = _at("COMMAND"), _at("STATUS"), _at("PMCSR")
 CACHE_LINE = _at("CACHE_LINE")
 CAP_POINTER, PM_ID, PM_BYTES = _at("CAP_POINTER"), _at("PM_ID"), 8
-BAR1, ROM, ROM_ENABLE = _at("BAR1"), _at("ROM"), _bit("ROM", "ENABLE")
+BAR0, CARDBUS, BAR_BYTES = _at("BAR0"), _at("CARDBUS"), 4
+BAR_TYPE = _ROWS["BAR0"].field("TYPE")
+ROM, ROM_ENABLE = _at("ROM"), _bit("ROM", "ENABLE")
 SUBSYSTEM_VENDOR, SUBSYSTEM_ID = _at("SUBSYSTEM_VENDOR"), _at("SUBSYSTEM_ID")
 MSI_CONTROL, MSI_ADDRESS, MSI_DATA = _at("MSI_CONTROL"), _at("MSI_ADDRESS"), _at("MSI_DATA")
 PCIX_COMMAND = _ROWS["PCIX_COMMAND"]
@@ -77,11 +84,11 @@ class ConfigSpace:
 
     __slots__ = ("clear", "reset", "write")
 
-    def __init__(self, part: Model, flash_bytes: int, power_management: bool) -> None:
+    def __init__(self, part: Model, flash_bytes: int, power_management: bool, wide: bool) -> None:
         reset, write, clear = (bytearray(CONFIG_BYTES) for _ in range(3))
         own = {"DEVICE_ID": part.device_id, "REVISION": part.revision}
         capabilities = tuple(n for n in part.capabilities if power_management or n != "PM")
-        for r in config_rows(capabilities, flash_bytes):
+        for r in config_rows(capabilities, flash_bytes, wide):
             place = slice(r.offset, r.offset + r.step)
             reset[place] = own.get(r.name, r.reset).to_bytes(r.step, "little")
             write[place] = r.stored_mask.to_bytes(r.step, "little")
@@ -110,10 +117,12 @@ class PciFunction:
         self._nic = nic
         self.flash_bytes = 0
         """Bytes of the windows to the flash, 0: it has none."""
+        self.wide = False
+        """The windows of memory and flash have 64 bits."""
         self._power_management = True
         self.power_word = 0
         """POWER as it was loaded from the EEPROM."""
-        self._space = ConfigSpace(nic.model, 0, True)
+        self._space = ConfigSpace(nic.model, 0, True, False)
         self.config = bytearray(self._space.reset)
         self._message = on_message or self._write_message
         self._message_line = MessageLine(self)
@@ -253,11 +262,35 @@ class PciFunction:
         self._nic.memory.write(address, data.to_bytes(4, "little"))
 
     def set_flash_window(self, size: int) -> None:
-        """Give BAR 1 and the expansion ROM BAR so many bytes; 0: they are not there (SDM 4.1)."""
+        """Give the flash's BAR and that of the expansion ROM so many bytes; 0: there is none.
+
+        SDM 4.1.
+        """
         if size == self.flash_bytes:
             return
         self.flash_bytes = size
-        self._reshape(*range(BAR1, BAR1 + 4), *range(ROM, ROM + 4))
+        first = BAR0 + BAR_BYTES * self.flash_bar
+        self._reshape(*range(first, BAR0 + BAR_BYTES * self.io_bar), *range(ROM, ROM + BAR_BYTES))
+
+    @property
+    def flash_bar(self) -> int:
+        """Index of the flash's base address register."""
+        return WIDE_FLASH_BAR if self.wide else FLASH_BAR
+
+    @property
+    def io_bar(self) -> int:
+        """Index of the I/O base address register."""
+        return WIDE_IO_BAR if self.wide else IO_BAR
+
+    def set_wide_windows(self, on: bool) -> None:
+        """Have addresses of 64 bits for memory and flash, or of 32 (SDM 4.1, 5.6.9).
+
+        The windows are nowhere then, until the host places them.
+        """
+        if on == self.wide:
+            return
+        self.wide = on
+        self._reshape(*range(BAR0, CARDBUS))
 
     def offer_power_management(self, on: bool) -> None:
         """Have the PM capability, or do not (SDM 5.6.9); other capabilities stay."""
@@ -268,7 +301,9 @@ class PciFunction:
 
     def _reshape(self, *changed: int) -> None:
         """Make the space anew; the `changed` bytes become what they are after a reset."""
-        self._space = ConfigSpace(self._nic.model, self.flash_bytes, self._power_management)
+        self._space = ConfigSpace(
+            self._nic.model, self.flash_bytes, self._power_management, self.wide
+        )
         for at in changed:
             self.config[at] = self._space.reset[at]
 
@@ -333,6 +368,7 @@ class PciFunction:
 
     def load(self, state: bytes) -> None:
         """Take back what `state` returned."""
+        self.set_wide_windows(BAR_TYPE.get(state[BAR0]) == WIDE_TYPE)
         self.offer_power_management(bool(state[PM_ID]))
         self.config = bytearray(state)
         self._aborts_seen = self._nic.memory.aborts
@@ -362,10 +398,15 @@ class Slot(BarWindow):
         """What the device reaches by DMA: a driver in this process may map more memory there."""
         return self._nic.memory
 
+    @property
+    def io_bar(self) -> int:
+        """Index of the I/O base address register, which the EEPROM decides at a reset."""
+        return self._pci.io_bar
+
     def _slow_read(self, bar: int, off: int, size: int) -> int:
         if bar == 0 and self._pci.memory_on:
             return self._nic.mmio_read(off, size)
-        if bar == IO_BAR and self._pci.io_on:
+        if bar == self._pci.io_bar and self._pci.io_on:
             return self._nic.io_read(off, size)
         if self._reaches_flash(bar, off, size):
             return self._nic.flash.read(off, size)
@@ -375,7 +416,7 @@ class Slot(BarWindow):
     def _slow_write(self, bar: int, off: int, value: int, size: int) -> None:
         if bar == 0 and self._pci.memory_on:
             self._nic.mmio_write(off, value, size)
-        elif bar == IO_BAR and self._pci.io_on:
+        elif bar == self._pci.io_bar and self._pci.io_on:
             self._nic.io_write(off, value, size)
         elif self._reaches_flash(bar, off, size):
             self._nic.flash.write(off, value, size)
@@ -383,7 +424,7 @@ class Slot(BarWindow):
             self._refuse(bar, off)
 
     def _reaches_flash(self, bar: int, off: int, size: int) -> bool:
-        on = {FLASH_BAR: self._pci.memory_on, ROM_BAR: self._pci.rom_on}.get(bar, False)
+        on = {self._pci.flash_bar: self._pci.memory_on, ROM_BAR: self._pci.rom_on}.get(bar, False)
         return on and 0 <= off <= self._pci.flash_bytes - size and size > 0
 
     def _refuse(self, bar: int, off: int) -> None:
@@ -393,7 +434,8 @@ class Slot(BarWindow):
         self._nic.misuse.note(name, bar & 0xFF, off & 0xFFFFFFFF)
 
     def bar_size(self, bar: int) -> int:
-        """Return the size of `bar` in bytes, 0 when there is none."""
-        flash = self._pci.flash_bytes
-        sizes = {0: BAR0_BYTES, IO_BAR: IO_BAR_BYTES, FLASH_BAR: flash, ROM_BAR: flash}
+        """Return the size of `bar` in bytes; 0 when there is none, or it is an upper half."""
+        pci = self._pci
+        flash = pci.flash_bytes
+        sizes = {0: BAR0_BYTES, pci.io_bar: IO_BAR_BYTES, pci.flash_bar: flash, ROM_BAR: flash}
         return sizes.get(bar, 0)

@@ -12,12 +12,24 @@ from dataclasses import replace
 
 from e1000emu.fields import Access, Field, Reg, bit, check_fields, field, rsv, whole
 
-__all__ = ["CAPABILITIES", "CONFIG_BYTES", "HEADER", "PCI_TABLE", "check_pci_table", "config_rows"]
+__all__ = [
+    "CAPABILITIES",
+    "CONFIG_BYTES",
+    "HEADER",
+    "PCI_TABLE",
+    "WIDE_BARS",
+    "WIDE_TYPE",
+    "check_pci_table",
+    "config_rows",
+]
 
 RW, RO, W1C, SW = Access.RW, Access.RO, Access.W1C, Access.SW
 
 CONFIG_BYTES = 256
 FLASH_WINDOWS = ("BAR1", "ROM")
+WIDE_FLASH_WINDOWS = ("BAR2", "BAR3", "ROM")
+WIDE_TYPE = 2
+"""BAR0.TYPE of a window that may be anywhere: the next BAR is its upper half (PCI 2.3, 6.2.5.1)."""
 _PARITY = "parity is the bus's, outside the chip"
 _SPLIT = "split transactions are the bus's, outside the chip"
 _LATENCY = "bus time is outside the chip: accesses take none"
@@ -36,6 +48,51 @@ def _memory_window(what: str) -> tuple[Field, ...]:
         field("SIZE", 15, 4, RO, 0, "64 KiB; a larger flash takes one to three bits of ADDRESS"),
         field("ADDRESS", 31, 16, RW, 0, f"where {what}; reads 0 without a flash"),
     )
+
+
+def _memory_bar(wide: bool) -> Reg:
+    place = "anywhere; BAR1 goes on" if wide else "anywhere below 4 GiB"
+    return _row(
+        0x10,
+        4,
+        "BAR0",
+        "Memory Base Address",
+        bit("SPACE", 0, RO, 0, "0 = memory"),
+        field("TYPE", 2, 1, RO, WIDE_TYPE if wide else 0, place),
+        bit("PREFETCH", 3, RO, 0, "reads have side effects"),
+        field("SIZE", 16, 4, RO, 0, "128 KiB"),
+        field("ADDRESS", 31, 17, RW, 0, "where the registers are"),
+    )
+
+
+def _flash_bar(wide: bool) -> Reg:
+    place = "anywhere; BAR3 goes on" if wide else "anywhere below 4 GiB"
+    return _row(
+        0x18 if wide else 0x14,
+        4,
+        "BAR2" if wide else "BAR1",
+        "Flash Base Address",
+        bit("SPACE", 0, RO, 0, "0 = memory"),
+        field("TYPE", 2, 1, RO, WIDE_TYPE if wide else 0, place),
+        bit("PREFETCH", 3, RO, 0, "a chip that is busy answers otherwise"),
+        *_memory_window("the flash is"),
+    )
+
+
+def _io_bar(wide: bool) -> Reg:
+    return _row(
+        0x20 if wide else 0x18,
+        4,
+        "BAR4" if wide else "BAR2",
+        "I/O Base Address",
+        bit("SPACE", 0, RO, 1, "1 = I/O"),
+        field("SIZE", 2, 1, RO, 0, "8 bytes"),
+        field("ADDRESS", 31, 3, RW, 0, "where IOADDR and IODATA are"),
+    )
+
+
+def _upper_bar(offset: int, name: str, title: str, doc: str) -> Reg:
+    return _row(offset, 4, name, f"{title}, upper half", _value(doc, bits=32, access=RW))
 
 
 def _empty_bar(offset: int, name: str) -> Reg:
@@ -82,21 +139,9 @@ HEADER: tuple[Reg, ...] = (
         field("CLOCKS", 7, 2, RW, 0, "of the bus that a transfer may take", todo=_LATENCY)),
     _row(0x0E, 1, "HEADER_TYPE", "Header Type", _value("one function, a device", bits=8)),
     _row(0x0F, 1, "BIST", "Built-in Self Test", _value("none", bits=8)),
-    _row(0x10, 4, "BAR0", "Memory Base Address",
-        bit("SPACE", 0, RO, 0, "0 = memory"),
-        field("TYPE", 2, 1, RO, 0, "anywhere below 4 GiB"),
-        bit("PREFETCH", 3, RO, 0, "reads have side effects"),
-        field("SIZE", 16, 4, RO, 0, "128 KiB"),
-        field("ADDRESS", 31, 17, RW, 0, "where the registers are")),
-    _row(0x14, 4, "BAR1", "Flash Base Address",
-        bit("SPACE", 0, RO, 0, "0 = memory"),
-        field("TYPE", 2, 1, RO, 0, "anywhere below 4 GiB"),
-        bit("PREFETCH", 3, RO, 0, "a chip that is busy answers otherwise"),
-        *_memory_window("the flash is")),
-    _row(0x18, 4, "BAR2", "I/O Base Address",
-        bit("SPACE", 0, RO, 1, "1 = I/O"),
-        field("SIZE", 2, 1, RO, 0, "8 bytes"),
-        field("ADDRESS", 31, 3, RW, 0, "where IOADDR and IODATA are")),
+    _memory_bar(wide=False),
+    _flash_bar(wide=False),
+    _io_bar(wide=False),
     _empty_bar(0x1C, "BAR3"),
     _empty_bar(0x20, "BAR4"),
     _empty_bar(0x24, "BAR5"),
@@ -116,6 +161,19 @@ HEADER: tuple[Reg, ...] = (
     _row(0x3F, 1, "MAX_LATENCY", "Maximum Latency", _value("in 250 ns", bits=8)),
 )
 """The 64 bytes that every PCI function begins with."""
+
+WIDE_BARS: tuple[Reg, ...] = (
+    _memory_bar(wide=True),
+    _upper_bar(0x14, "BAR1", "Memory Base Address", "bits 63 to 32 of where the registers are"),
+    _flash_bar(wide=True),
+    _upper_bar(0x1C, "BAR3", "Flash Base Address", "bits 63 to 32 of where the flash is"),
+    _io_bar(wide=True),
+)
+"""What the header has in their places when windows have 64 bits; BAR5 stays empty.
+
+The manual tells the order (SDM 4.1), and so do boards: lspci of an 82545EM in a PCI-X slot shows
+region 0 of 64 bits, I/O ports as region 4, and with a boot flash that as region 2, of 64 bits.
+"""
 
 CAPABILITIES: dict[str, tuple[Reg, ...]] = {
     "PM": (
@@ -188,15 +246,22 @@ CAPABILITIES: dict[str, tuple[Reg, ...]] = {
 PCI_TABLE: tuple[Reg, ...] = (*HEADER, *(r for rows in CAPABILITIES.values() for r in rows))
 
 
-def config_rows(capabilities: tuple[str, ...], flash_bytes: int = 0) -> tuple[Reg, ...]:
+def config_rows(
+    capabilities: tuple[str, ...], flash_bytes: int = 0, wide: bool = False
+) -> tuple[Reg, ...]:
     """Return the rows of a function with these capabilities, each leading to the next.
 
     The windows to the flash are of `flash_bytes`, a power of two from 64 KiB on; 0: there are none.
+    With `wide` those of memory and flash have addresses of 64 bits (`WIDE_BARS`).
     """
     chain = [CAPABILITIES[name] for name in capabilities]
     starts = [rows[0].offset for rows in chain] + [0]
     header = tuple(_with_value(r, starts[0]) if r.name == "CAP_POINTER" else r for r in HEADER)
-    header = tuple(_sized(r, flash_bytes) if r.name in FLASH_WINDOWS else r for r in header)
+    if wide:
+        instead = {r.name: r for r in WIDE_BARS}
+        header = tuple(instead.get(r.name, r) for r in header)
+    windows = WIDE_FLASH_WINDOWS if wide else FLASH_WINDOWS
+    header = tuple(_sized(r, flash_bytes) if r.name in windows else r for r in header)
     linked = [
         (rows[0], _with_value(rows[1], after), *rows[2:])
         for rows, after in zip(chain, starts[1:], strict=True)

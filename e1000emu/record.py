@@ -799,3 +799,8 @@ class _Slot:
     def bar_size(self, bar: int) -> int:
         """Return the size of a BAR."""
         return self._slot.bar_size(bar)
+
+    @property
+    def io_bar(self) -> int:
+        """Index of the I/O BAR."""
+        return self._slot.io_bar

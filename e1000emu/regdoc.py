@@ -9,7 +9,7 @@ from e1000emu.descriptors import LAYOUTS, Layout
 from e1000emu.eeprommap import EEPROM_MAP
 from e1000emu.fields import Access, Field, Reg
 from e1000emu.models import MODELS, fresh_word
-from e1000emu.pciregs import PCI_TABLE
+from e1000emu.pciregs import PCI_TABLE, WIDE_BARS
 from e1000emu.phyregs import PHY_TABLE
 from e1000emu.regs import TABLE
 
@@ -73,6 +73,16 @@ PCI_HEAD = """\
 The header of every function, then the capabilities a model may have:
 
 | model | device id | revision | capabilities | lacks of the registers above |
+|---|---|---|---|---|
+"""
+
+WIDE_HEAD = """\
+### Windows of 64 bits
+
+With [ICW1](#icw1-initialization-control-word-1).BAR32 clear, and on a PCI-X bus whatever that says,
+these rows stand in the places of BAR0 to BAR4. BAR5 stays empty, the expansion ROM's has 32 bits.
+
+| offset | name | | stores | reset |
 |---|---|---|---|---|
 """
 
@@ -189,6 +199,11 @@ def _pci() -> Iterator[str]:
         yield f"offset `{r.offset:02X}`, {bits} bits, SDM {r.sdm}, reset `{r.reset:0{bits // 4}X}`"
         yield ""
         yield from _fields(r.fields)
+    yield WIDE_HEAD.rstrip("\n")
+    for r in WIDE_BARS:
+        stored = f"`{r.stored_mask:08X}`"
+        yield f"| `{r.offset:02X}` | {r.name} | {r.title} | {stored} | `{r.reset:08X}` |"
+    yield ""
 
 
 def _descriptor(layout: Layout) -> Iterator[str]:

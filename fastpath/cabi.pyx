@@ -21,6 +21,7 @@ cdef enum:
     _MAX_FRAME = 65535
     _QUEUE_FRAMES = 4096
     INTERNAL = -1               # e1000emu.h: E1000EMU_EINTERNAL
+    IO_BAR = -1                 # shim.c: the I/O BAR, whose index the EEPROM decides
 
 MAX_FRAME_BYTES = _MAX_FRAME
 """The longest frame that `push` takes."""
@@ -299,7 +300,7 @@ cdef int _bar_read(void *p, int bar, uint64_t off, int size, uint64_t *value) no
         if bar == 0 and size == 4 and nic.window.mac.memory_on and not off & 3:
             value[0] = nic.window.regs.read32(off)
         else:
-            value[0] = nic.slot.bar_read(bar, off, size)
+            value[0] = nic.slot.bar_read(nic.slot.io_bar if bar == IO_BAR else bar, off, size)
         return 0
     except BaseException as error:
         return _failed(nic, error)
@@ -311,7 +312,7 @@ cdef int _bar_write(void *p, int bar, uint64_t off, int size, uint64_t value) no
         if bar == 0 and size == 4 and nic.window.mac.memory_on and not off & 3:
             nic.window.regs.write32(off, <uint32_t>value)
         else:
-            nic.slot.bar_write(bar, off, value, size)
+            nic.slot.bar_write(nic.slot.io_bar if bar == IO_BAR else bar, off, value, size)
         return 0
     except BaseException as error:
         return _failed(nic, error)

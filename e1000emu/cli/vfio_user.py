@@ -205,6 +205,12 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     "--state, not into the file. [default: no flash]",
 )
 @click.option(
+    "--wide-bars",
+    is_flag=True,
+    help="Memory windows of 64 bits, which firmware may place above 4 GiB: the EEPROM of each NIC "
+    "has ICW1.BAR32 clear.",
+)
+@click.option(
     "--busy-poll",
     type=click.IntRange(0, 1_000_000),
     default=BUSY_POLL_NS // 1000,
@@ -239,6 +245,7 @@ def command(
     states: tuple[Path, ...],
     records: tuple[Path, ...],
     flash_path: Path | None,
+    wide_bars: bool,
     busy_poll: int,
     moderation: str,
     cpus: str | None,
@@ -288,6 +295,7 @@ def command(
             states=states,
             records=records,
             flash=None if flash_path is None else read_flash(flash_path),
+            wide_bars=wide_bars,
             threads=True,
             busy_poll_ns=busy_poll * 1000,
             moderation=moderation,

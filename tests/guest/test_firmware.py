@@ -38,6 +38,7 @@ UEFI_PACKAGES = ("ovmf", "ipxe")
 ROM_PACKAGES = ("ipxe-qemu",)
 MIB = 1 << 20
 LOAD_ADDRESS = 0x4000000
+BAR1 = 0x14
 BOOT_S, COMMAND_S = 120.0, 240.0
 SCRIPT = "#!ipxe\necho script of the server runs\nshell\n"
 SW_FW_SYNC = "unknown-register offset 0x5b5c, written 0x0"
@@ -240,12 +241,13 @@ def test_a_bios_boots_from_the_flash_of_the_card(
         assert wrong(nic.nic) == []
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("shared", "wide"), [(True, False), (False, False), (True, True)])
 def test_uefi_boots_ipxe_which_runs_the_script_that_the_server_gives(
-    image: GuestImage, ovmf: Path, server: Server, shared: bool, tmp_path: Path
+    image: GuestImage, ovmf: Path, server: Server, shared: bool, wide: bool, tmp_path: Path
 ) -> None:
     """OVMF takes iPXE's driver out of the option ROM, gets by it the program iPXE, and that the
-    script; over memory that the device reaches itself, and by messages."""
+    script; over memory that the device reaches itself, and by messages, and with windows of 64
+    bits."""
     (server.root / "boot.ipxe").write_text(SCRIPT)
     shutil.copy(ovmf / "usr/lib/ipxe/snponly.efi", server.root)
     code, variables = ovmf / "usr/share/OVMF/OVMF_CODE_4M.fd", tmp_path / "variables"
@@ -255,7 +257,7 @@ def test_uefi_boots_ipxe_which_runs_the_script_that_the_server_gives(
         *("-drive", f"if=pflash,format=raw,file={variables}"),
         *("-cpu", "max"),  # RDRAND: OVMF's network stack asks for random numbers
     )
-    with offered(tmp_path / "nic", server.tap, server.clock) as nic:
+    with offered(tmp_path / "nic", server.tap, server.clock, wide_bars=wide) as nic:
         machine = Firmware(
             image,
             tmp_path,
@@ -269,6 +271,8 @@ def test_uefi_boots_ipxe_which_runs_the_script_that_the_server_gives(
             machine.until(b"Start PXE over IPv4", BOOT_S)
             machine.until(b"NBP file downloaded successfully", BOOT_S)
             assert bool(nic.memory.mapped_bytes) == shared
+            with server.clock.lock:  # it places windows of 64 bits above 4 GiB
+                assert bool(nic.nic.slot.config_read(BAR1, 4)) == wide
             printed = machine.until(b"script of the server runs", BOOT_S)
             assert MAC.hex(":").encode() in printed
         finally:

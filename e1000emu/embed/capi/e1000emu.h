@@ -92,11 +92,12 @@ E1000EMU_API const char *e1000emu_error_name(int code);
 
 #define E1000EMU_STRICT 1u /* an access in which the driver makes a mistake: E1000EMU_EMISUSE */
 #define E1000EMU_PCI_ON 2u /* memory and I/O decoding and bus mastering on, as a BIOS leaves them */
+#define E1000EMU_WIDE_BARS 4u /* memory BARs of 64 bits: the EEPROM has ICW1.BAR32 clear */
 
 /* What a NIC is made of. Zero means the default everywhere; begin with E1000EMU_OPTIONS_INIT. */
 struct e1000emu_options {
     size_t size;         /* sizeof(struct e1000emu_options): the struct may grow */
-    uint32_t flags;      /* E1000EMU_STRICT, E1000EMU_PCI_ON */
+    uint32_t flags;      /* E1000EMU_STRICT, E1000EMU_PCI_ON, E1000EMU_WIDE_BARS */
     uint8_t mac[6];      /* address in the EEPROM; default 52:54:00:12:34:56 */
     uint8_t reserved[6]; /* 0 */
     const char *model;   /* default "82540EM" */
@@ -137,7 +138,7 @@ E1000EMU_API int e1000emu_resume(e1000emu_nic *nic);
 
 #define E1000EMU_CONFIG_BYTES 0x100u
 #define E1000EMU_MMIO_BYTES 0x20000u /* BAR 0, memory */
-#define E1000EMU_IO_BYTES 8u         /* BAR 2, I/O: IOADDR at 0, IODATA at 4 */
+#define E1000EMU_IO_BYTES 8u         /* BAR 2, I/O: IOADDR at 0, IODATA at 4; BAR 4 behind wide BARs */
 
 /* Configuration space: 1, 2 or 4 bytes that do not cross a dword. Values are in host order. */
 E1000EMU_API int e1000emu_config_read(e1000emu_nic *nic, uint64_t offset, unsigned size,
@@ -153,7 +154,7 @@ E1000EMU_API int e1000emu_mmio_read(e1000emu_nic *nic, uint64_t offset, unsigned
 E1000EMU_API int e1000emu_mmio_write(e1000emu_nic *nic, uint64_t offset, unsigned size,
                                      uint64_t value);
 
-/* The same for BAR 2. */
+/* The same for the I/O BAR, wherever it is. */
 E1000EMU_API int e1000emu_io_read(e1000emu_nic *nic, uint64_t offset, unsigned size,
                                   uint64_t *value);
 E1000EMU_API int e1000emu_io_write(e1000emu_nic *nic, uint64_t offset, unsigned size,

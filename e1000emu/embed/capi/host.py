@@ -18,7 +18,6 @@ from e1000emu.embed.capi.build import fingerprint
 from e1000emu.errors import E1000Error, LifecycleError, SnapshotError
 from e1000emu.misuse import MisuseError
 from e1000emu.nic import Nic
-from e1000emu.pci import IO_BAR
 from e1000emu.phy import AUTONEG_NS
 from fastpath import cabi, rebuild_command
 from fastpath.dma import DmaTable
@@ -32,7 +31,7 @@ ENOSPC, ESTATE, EMISUSE, EPYTHON, ENOMEM = -7, -8, -9, -10, -11
 CONNECT_IRQ, CONNECT_TX, CONNECT_RX_READY, CONNECT_DMA = range(4)
 STORE_STATE, STORE_COUNTERS, STORE_EXPLAIN, STORE_MISUSE = range(4)
 # e1000emu.h: flags.
-STRICT, PCI_ON = 1, 2
+STRICT, PCI_ON, WIDE_BARS = 1, 2, 4
 DMA_READ, DMA_WRITE = 1, 2
 
 DEFAULT_MAC = b"\x52\x54\x00\x12\x34\x56"
@@ -115,12 +114,13 @@ class Device:
             mac=mac,
             strict=bool(flags & STRICT),
             autoneg_ns=autoneg_ns or AUTONEG_NS,
+            wide_bars=bool(flags & WIDE_BARS),
         )
         self.compiled = cabi.CNic(self.nic.slot, self.link, self.clock, on_error)
         if flags & PCI_ON:
             config_write = self.nic.slot.config_write
             config_write(PCI_BARS, MMIO_BASE, 4)
-            config_write(PCI_BARS + 4 * IO_BAR, IO_BASE, 4)
+            config_write(PCI_BARS + 4 * self.nic.slot.io_bar, IO_BASE, 4)
             config_write(PCI_COMMAND, COMMAND_ALL_ON, 2)
 
     def close(self) -> None:

@@ -37,6 +37,8 @@ static struct {
     int (*next_event)(void *nic, uint64_t *when);
 } entries;
 
+/* As fastpath.cabi has it: the I/O BAR, whose index the EEPROM decides. */
+enum { IO_BAR = -1 };
 /* As host.py has them. */
 enum { CONNECT_IRQ, CONNECT_TX, CONNECT_RX_READY, CONNECT_DMA };
 enum { STORE_STATE, STORE_COUNTERS, STORE_EXPLAIN, STORE_MISUSE };
@@ -566,7 +568,7 @@ static int check_options(struct e1000emu_options *o, const struct e1000emu_optio
                         "use a newer one",
                         i, sizeof *o);
     memcpy(o, given, sizeof *o);
-    if (o->flags & ~(E1000EMU_STRICT | E1000EMU_PCI_ON))
+    if (o->flags & ~(E1000EMU_STRICT | E1000EMU_PCI_ON | E1000EMU_WIDE_BARS))
         return fail(E1000EMU_EINVAL, "e1000emu_create: flags %#x has bits that mean nothing",
                     (unsigned)o->flags);
     for (i = 0; i < sizeof o->reserved; i++)
@@ -701,7 +703,7 @@ int e1000emu_io_read(e1000emu_nic *nic, uint64_t offset, unsigned size, uint64_t
     NEED(slot, value);
     *value = UINT64_MAX;
     code = check_access(__func__, offset, size, 4, E1000EMU_IO_BYTES);
-    return leave(slot, code ? code : entries.bar_read(slot->cnic, 2, offset, (int)size, value));
+    return leave(slot, code ? code : entries.bar_read(slot->cnic, IO_BAR, offset, (int)size, value));
 }
 
 int e1000emu_io_write(e1000emu_nic *nic, uint64_t offset, unsigned size, uint64_t value)
@@ -709,7 +711,7 @@ int e1000emu_io_write(e1000emu_nic *nic, uint64_t offset, unsigned size, uint64_
     int code;
     ENTER(nic);
     code = check_access(__func__, offset, size, 4, E1000EMU_IO_BYTES);
-    return leave(slot, code ? code : entries.bar_write(slot->cnic, 2, offset, (int)size, value));
+    return leave(slot, code ? code : entries.bar_write(slot->cnic, IO_BAR, offset, (int)size, value));
 }
 
 /* ISO C has no conversion between function and object pointers; POSIX has them alike. */

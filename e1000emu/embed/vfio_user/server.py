@@ -114,7 +114,7 @@ class VfioUserServer:
     `moderation` is `Nic`'s: `adaptive` spares the guest interrupts, `datasheet` none but by ITR.
     `faults` are what the NIC's hardware does wrong, with threads too (e1000emu/faults.py).
     `record` names a file that takes what crosses its ports (docs/record.md).  `flash` is `Nic`'s:
-    an option ROM, for a client that has none of its own to give the guest.
+    an option ROM, for a client that has none of its own to give the guest.  `wide_bars` is `Nic`'s.
     `on_pme(level)` hears of PME#, for which vfio-user has no message: whoever runs the machine
     wakes it (QEMU: `system_wakeup`).  It may come from another thread.
     `management` is `Nic`'s; hold `guard` to call `nic.management`, but not within `alert`.
@@ -142,6 +142,7 @@ class VfioUserServer:
         faults: Faults | None = None,
         record: str | os.PathLike[str] | None = None,
         flash: bytes | None = None,
+        wide_bars: bool = False,
         on_pme: PmeCallback | None = None,
         management: ManagementController | None = None,
     ) -> None:
@@ -185,6 +186,7 @@ class VfioUserServer:
                 faults=faults,
                 record=self.record,
                 flash=flash,
+                wide_bars=wide_bars,
                 management=management,
             )
             if wire is not None:
@@ -457,6 +459,7 @@ class VfioUserServer:
         with self.guard:
             if self.state_path is None:
                 self.nic.reset()
+                self._find_regions()
             elif not self.nic.shared.still:
                 self.nic.pause(NO_CLIENT)
             self.irqs.disable()

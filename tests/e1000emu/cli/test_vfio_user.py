@@ -55,13 +55,13 @@ def test_cloud_hypervisor_line_shares_the_memory() -> None:
     assert words[words.index("--user-device") + 1 :] == ["socket=/run/s", "socket=/run/t"]
 
 
-def talk(path: Path) -> bytes:
+def talk(path: Path, offset: int = 0) -> bytes:
     """Shake hands and return the first four bytes of configuration space."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         client.send(vu.pack(1, 1, bytes(4)))
         assert len(client.recv(100)) == 20
-        client.send(vu.pack(2, 9, vu.REGION_ACCESS.pack(0, 7, 4)))
+        client.send(vu.pack(2, 9, vu.REGION_ACCESS.pack(offset, 7, 4)))
         return client.recv(100)[32:]
 
 
@@ -93,6 +93,18 @@ def test_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     assert shlex.split(lines[4]) == ready["cloud_hypervisor"]
     assert ("chown" in err) == (os.geteuid() == 0)
     assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize(("options", "bar0"), [((), 0), (("--wide-bars",), 4)])
+def test_wide_bars_are_an_option(tmp_path: Path, options: tuple[str, ...], bar0: int) -> None:
+    path = tmp_path / "s"
+    process = run("--socket", str(path), "--link", "null", "--json", *options)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert talk(path, 0x10) == bar0.to_bytes(4, "little")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=100)
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("as_json", [True, False])

@@ -19,11 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from e1000emu.clock import AsyncioClock, RealClock
+from e1000emu.eeprommap import eeprom_word
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.protocol import Command
 from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.errors import E1000Error
 from e1000emu.links import pair
+from e1000emu.regs import reg
 from e1000emu.testing.guest import GuestRings, Int, Reg
 from e1000emu.testing.recorders import RecordingLink
 from fastpath.dma import HostMemory
@@ -962,6 +964,35 @@ def test_an_option_rom_is_read_at_once_from_the_flash(kib: int, tmp_path: Path) 
         assert client.region_read(1, 7, 300) == image[7:307]
         client.close()
         assert server.refusals == 1
+    clock.close()
+
+
+def test_wide_bars_are_other_regions(tmp_path: Path) -> None:
+    clock = RealClock()
+    with VfioUserServer(
+        tmp_path / "s", link=RecordingLink(), clock=clock, autoneg_ns=0, flash=b"!", wide_bars=True
+    ) as server:
+        client = FakeClient(tmp_path / "s", clock)
+        client.version()
+        flash_bytes = 64 << 10
+        assert [client.bar_size(bar) for bar in range(6)] == [0x20000, 0, flash_bytes, 0, 8, 0]
+        client.config_write(0x10, 0xFFFFFFFF, 4)
+        client.config_write(0x14, 0xFFFFFFFF, 4)
+        assert client.config_read(0x10, 4) == 0xFFFE0004
+        assert client.config_read(0x14, 4) == 0xFFFFFFFF
+        client.config_write(4, 3, 2)
+        client.bar_write(4, 0, reg("VET").offset, 4)
+        assert client.bar_read(4, 4, 4) == client.bar_read(0, reg("VET").offset, 4) == 0x8100
+        assert client.bar_read(2, 0, 2) == 0xFF21
+        assert error_of(client.region_read, 1, 0, 4) == errno.EINVAL
+        # what a guest writes into the EEPROM is there for the next client
+        icw1 = eeprom_word("ICW1")
+        server.nic.eeprom.words[icw1.offset] |= icw1.mask("BAR32")
+        client.close()
+        client = FakeClient(tmp_path / "s", clock)
+        client.version()
+        assert [client.bar_size(bar) for bar in range(6)] == [0x20000, flash_bytes, 8, 0, 0, 0]
+        client.close()
     clock.close()
 
 

@@ -213,6 +213,15 @@ static void test_options(void)
     o.reserved[3] = 1;
     refused(&o, E1000EMU_EINVAL, "reserved[3]");
     o = init;
+    o.flags = E1000EMU_WIDE_BARS;
+    nic = e1000emu_create(&o);
+    CHECK(nic != NULL);
+    OK(e1000emu_config_read(nic, 0x10, 4, &value));
+    CHECK(value == 4); /* memory, anywhere in 64 bits */
+    OK(e1000emu_config_read(nic, 0x20, 4, &value));
+    CHECK(value == 1); /* I/O, behind memory and flash */
+    OK(e1000emu_destroy(nic));
+    o = init;
     o.model = "82599";
     refused(&o, E1000EMU_EINVAL, "82540EM");
     o = init;
@@ -1074,10 +1083,14 @@ static void test_misuse(void)
     OK(e1000emu_destroy(nic));
 }
 
-static void test_io(void)
+static void check_io(uint32_t flags)
 {
-    e1000emu_nic *nic = make_nic();
+    struct e1000emu_options options = E1000EMU_OPTIONS_INIT;
+    e1000emu_nic *nic;
     uint64_t direct, value;
+    options.flags = E1000EMU_PCI_ON | flags;
+    nic = e1000emu_create(&options);
+    CHECK(nic != NULL);
     OK(e1000emu_mmio_read(nic, STATUS, 4, &direct));
     OK(e1000emu_io_write(nic, 0, 4, STATUS));
     OK(e1000emu_io_read(nic, 0, 4, &value));
@@ -1092,6 +1105,12 @@ static void test_io(void)
     OK(e1000emu_io_read(nic, 4, 4, &value));
     CHECK(value == 0xFFFFFFFFu);
     OK(e1000emu_destroy(nic));
+}
+
+static void test_io(void)
+{
+    check_io(0);
+    check_io(E1000EMU_WIDE_BARS); /* the I/O BAR is another one then */
 }
 
 static void test_reset(void)

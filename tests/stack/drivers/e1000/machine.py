@@ -97,6 +97,8 @@ def plug(
     autoneg_ns: int = SECOND,
     faults: Faults | None = None,
     model: str = "82540EM",
+    wide_bars: bool = False,
+    flash: bytes | None = None,
     **params: int,
 ) -> Machine:
     """Build a machine whose interface exists and is down."""
@@ -112,6 +114,8 @@ def plug(
         mac=mac,
         autoneg_ns=autoneg_ns,
         faults=faults,
+        wide_bars=wide_bars,
+        flash=flash,
     )
     e1000_init_module(host.machine, **params)
     dev = host.pci_add(nic.slot, irq=10)
@@ -127,7 +131,7 @@ def plug(
     return machine
 
 
-def recorded(*, up: bool = True, **params: int) -> Machine:
+def recorded(*, up: bool = True, **params: Any) -> Machine:
     """One machine on a recording link, with its carrier unless `up` is false."""
     machine = plug(VirtualClock(), RecordingLink(), **params)
     if up:
@@ -140,7 +144,7 @@ def bring_up(machine: Machine) -> None:
     assert machine.host.wait_carrier(machine.dev.name)
 
 
-def cabled(**params: int) -> tuple[Machine, Machine]:
+def cabled(**params: Any) -> tuple[Machine, Machine]:
     """Two machines on a cable, both with carrier."""
     clock = VirtualClock()
     end_a, end_b = pair(clock)

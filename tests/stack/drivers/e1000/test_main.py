@@ -13,6 +13,9 @@ from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
 from stack.core.irq import disable_irq, enable_irq
 from stack.core.netdevice import netif_carrier_ok
 from stack.core.pci import (
+    IORESOURCE_IO,
+    IORESOURCE_MEM,
+    IORESOURCE_MEM_64,
     PCI_COMMAND,
     PCI_COMMAND_MASTER,
     pci_pm_resume,
@@ -70,6 +73,22 @@ def test_probe_resets_the_mac_through_the_io_bar() -> None:
     assert (0, d.E1000_CTRL) in io_writes
     assert any(off == 4 and value & d.E1000_CTRL_RST for off, value in io_writes)
     assert nic.resets > resets
+
+
+@pytest.mark.parametrize("flash", [None, b"!"])
+@pytest.mark.parametrize("model", ["82540EM", "82545EM", "82544GC"])
+def test_windows_of_64_bits_are_found_and_work(model: str, flash: bytes | None) -> None:
+    a, b = cabled(model=model, wide_bars=True, flash=flash)
+    memory, upper, window, _, io, _ = a.pdev.resource
+    assert memory.flags == IORESOURCE_MEM | IORESOURCE_MEM_64
+    assert (memory.size, upper.size, io.size) == (0x20000, 0, 8)
+    assert window.size == (64 << 10 if flash else 0)
+    assert io.flags == IORESOURCE_IO
+    assert a.adapter.hw.io_bar == 4
+    assert a.send(b"above", dst=MAC_B) == 0
+    a.run()
+    assert [payload[:5] for payload in b.received] == [b"above"]
+    assert a.nic.misuse.total == b.nic.misuse.total == 0
 
 
 def test_probe_of_a_bad_eeprom_makes_an_interface_without_an_address() -> None:
