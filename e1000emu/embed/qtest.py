@@ -50,6 +50,8 @@ STEP_NS, IDLE_STEP_NS = 50_000, 1_000_000
 CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 """PCI configuration mechanism 1 (PCI 2.3 section 3.2.2.3.2)."""
 PCI_COMMAND, PCI_BARS, PCI_BAR_END = 0x04, 0x10, 0x28
+PCI_BAR_KIND, PCI_BAR_MEM_64 = 0x7, 0x4
+"""Such a window of memory has its upper half in the next BAR (PCI 2.3 section 6.2.5.1)."""
 COMMAND_IO_MEMORY_MASTER = 0x7
 PIIX3_SLOT, PIIX3_PIRQ = 1, 0x60
 """Interrupt routes of the south bridge: four bytes, the ISA interrupt of each INTx line."""
@@ -265,7 +267,7 @@ class QtestSlot:
     def __init__(self, qtest: Qtest, slot: int, function: int = 0, bus: int = 0) -> None:
         self._qtest = qtest
         self._address = 0x8000_0000 | bus << 16 | slot << 11 | function << 8
-        self._bars: dict[int, int] = {}  # raw register, as last read
+        self._bars: dict[int, int] = {}  # raw register, as last read; of both halves if it has two
         self._pulled = False
 
     def _ask(self, size: int, *lines: str) -> int:
@@ -299,7 +301,8 @@ class QtestSlot:
         """Write `size` (1, 2, 4) bytes of configuration space at `off`."""
         self._check(off, size)
         if off < PCI_BAR_END and off + size > PCI_BARS:
-            self._bars.pop(off - PCI_BARS >> 2, None)
+            for bar in (off - PCI_BARS >> 2, (off - PCI_BARS >> 2) - 1):
+                self._bars.pop(bar, None)
         self._tell(
             f"outl {CONFIG_ADDRESS:#x} {self._address | off & ~3:#x}",
             f"out{_IO_SUFFIX[size]} {CONFIG_DATA + (off & 3):#x} {value:#x}",
@@ -317,8 +320,26 @@ class QtestSlot:
         if raw is None:
             if not 0 <= bar < 6:
                 raise QtestError(f"qtest: there is no BAR {bar}; give 0 to 5")
-            raw = self._bars[bar] = self.config_read(PCI_BARS + 4 * bar, 4)
+            raw = self._bars[bar] = self._read_bar(bar)
         return raw
+
+    def _read_bar(self, bar: int) -> int:
+        where = PCI_BARS + 4 * bar
+        raw = self.config_read(where, 4)
+        if bar < 5 and raw & PCI_BAR_KIND == PCI_BAR_MEM_64:
+            raw |= self.config_read(where + 4, 4) << 32
+        return raw
+
+    def _write_bar(self, bar: int, value: int) -> None:
+        wide = self._bar(bar) & PCI_BAR_KIND == PCI_BAR_MEM_64
+        for half in range(2 if wide else 1):
+            self.config_write(PCI_BARS + 4 * (bar + half), value >> 32 * half & 0xFFFF_FFFF, 4)
+
+    def _is_upper_half(self, bar: int) -> bool:
+        first = 0
+        while first < bar:
+            first += 2 if self._bar(first) & PCI_BAR_KIND == PCI_BAR_MEM_64 else 1
+        return first > bar
 
     def bar_read(self, bar: int, off: int, size: int) -> int:
         """Read `size` bytes at `off` inside base address register `bar`."""
@@ -336,15 +357,19 @@ class QtestSlot:
             self._tell(f"write{_MEMORY_SUFFIX[size]} {(raw & ~15) + off:#x} {value:#x}")
 
     def bar_size(self, bar: int) -> int:
-        """Return the size of `bar` in bytes; 0 when it is not implemented."""
-        where = PCI_BARS + 4 * bar
+        """Return the size of `bar` in bytes; 0 when it is not implemented, or an upper half."""
         old = self._bar(bar)
-        self.config_write(where, 0xFFFF_FFFF, 4)
-        mask = self.config_read(where, 4)
-        self.config_write(where, old, 4)
+        if self._is_upper_half(bar):
+            return 0
+        self._write_bar(bar, (1 << 64) - 1)
+        mask = self._bar(bar)
+        self._write_bar(bar, old)
         if not mask:
             return 0
-        return (~(mask & (~3 if mask & 1 else ~15)) & (0xFFFF if mask & 1 else 0xFFFF_FFFF)) + 1
+        if mask & 1:
+            return (~(mask & ~3) & 0xFFFF) + 1
+        wide = mask & PCI_BAR_KIND == PCI_BAR_MEM_64
+        return (~(mask & ~15) & ((1 << 64) - 1 if wide else 0xFFFF_FFFF)) + 1
 
     def enable(self) -> None:
         """Do what a PCI layer does, for callers without one: place the BARs, enable the device."""
@@ -359,7 +384,7 @@ class QtestSlot:
             else:
                 at = mmio = -(-mmio // size) * size
                 mmio += size
-            self.config_write(PCI_BARS + 4 * bar, at, 4)
+            self._write_bar(bar, at)
         self.config_write(PCI_COMMAND, COMMAND_IO_MEMORY_MASTER, 2)
 
 

@@ -22,7 +22,10 @@ from e1000emu.embed.qtest import (
     QtestMachine,
     QtestSlot,
 )
+from e1000emu.nic import Nic
+from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.batch import FrameBatch
+from fastpath.dma import DmaTable
 
 
 class Server:
@@ -265,6 +268,45 @@ def test_slot_places_bars_and_reaches_through_them(serve) -> None:
     assert card.memory[0xF0000000] == 1
     with pytest.raises(QtestError, match="no BAR 6"):
         slot.bar_read(6, 0, 4)
+
+
+def test_slot_takes_two_bars_for_a_window_of_64_bits(serve) -> None:
+    """The card is our own NIC, whose windows are so when it is made so."""
+    nic = Nic(
+        memory=DmaTable(), irq=RecordingLine(), link=RecordingLink(), clock=VirtualClock(),
+        flash=bytes(range(256)), wide_bars=True,
+    )  # fmt: skip
+    own, address, seen = nic.slot, 0, []
+
+    def answer(line: str) -> str:
+        nonlocal address
+        name, where, *value = line.split()
+        at, size = int(where, 16), {"b": 1, "w": 2, "l": 4, "q": 8}[name[-1]]
+        if at == 0xCF8:
+            address = int(value[0], 16) & 0xFC
+        elif 0xCFC <= at < 0xD00 and value:
+            own.config_write(address + at - 0xCFC, int(value[0], 16), size)
+        elif 0xCFC <= at < 0xD00:
+            return f"OK {own.config_read(address + at - 0xCFC, size):#06x}\n"
+        else:
+            seen.append(at)
+            return "OK 0x0\n"
+        return "OK\n"
+
+    qtest, _ = serve(answer)
+    slot = QtestSlot(qtest, slot=3)
+    assert [slot.bar_size(bar) for bar in range(6)] == [own.bar_size(bar) for bar in range(6)]
+    slot.config_write(0x14, 0xC0, 4)
+    slot.config_write(0x1C, 0x4, 4)  # an upper half that looks like the lower one of a window
+    assert [slot.bar_size(bar) for bar in range(6)] == [own.bar_size(bar) for bar in range(6)]
+    assert own.config_read(0x14, 4) == 0xC0
+    slot.bar_read(0, 8, 4)
+    slot.bar_read(2, 16, 4)
+    slot.enable()
+    slot.bar_read(0, 8, 4)
+    slot.bar_read(2, 16, 4)
+    slot.bar_read(4, 4, 4)
+    assert seen == [0xC0_0000_0008, 0x4_0000_0010, 0xFEB00008, 0xFEB20010, 0xC004]
 
 
 def test_a_slot_without_qemu_is_a_card_pulled_out(serve, caplog) -> None:
