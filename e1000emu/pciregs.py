@@ -32,6 +32,7 @@ WIDE_TYPE = 2
 """BAR0.TYPE of a window that may be anywhere: the next BAR is its upper half (PCI 2.3, 6.2.5.1)."""
 _PARITY = "parity is the bus's, outside the chip"
 _SPLIT = "split transactions are the bus's, outside the chip"
+_NUMBERS = "configuration writes come without the numbers of bus and device, from QEMU too"
 _LATENCY = "bus time is outside the chip: accesses take none"
 
 
@@ -171,8 +172,9 @@ WIDE_BARS: tuple[Reg, ...] = (
 )
 """What the header has in their places when windows have 64 bits; BAR5 stays empty.
 
-The manual tells the order (SDM 4.1), and so do boards: lspci of an 82545EM in a PCI-X slot shows
-region 0 of 64 bits, I/O ports as region 4, and with a boot flash that as region 2, of 64 bits.
+The manual has both widths (SDM 4.1); the order is that of boards. In a PCI-X slot lspci shows of an
+82544EI region 0 of 64 bits, its flash as region 2, of 64 bits, and I/O ports as region 4; of an
+82545EM without a flash 0 and 4, and of an 82546EB the same in a slot for PCI.
 """
 
 CAPABILITIES: dict[str, tuple[Reg, ...]] = {
@@ -210,8 +212,8 @@ CAPABILITIES: dict[str, tuple[Reg, ...]] = {
             rsv(15, 7)),
         _row(0xE8, 4, "PCIX_STATUS", "PCI-X Status",
             field("FUNCTION", 2, 0, RO, 0, "of the last configuration write"),
-            field("DEVICE", 7, 3, RO, 0x1F, "unknown before the first", todo=_SPLIT),
-            field("BUS", 15, 8, RO, 0xFF, "unknown before the first", todo=_SPLIT),
+            field("DEVICE", 7, 3, RO, 0x1F, "unknown before the first", todo=_NUMBERS),
+            field("BUS", 15, 8, RO, 0xFF, "unknown before the first", todo=_NUMBERS),
             bit("64BIT", 16, RO, 1, "a bus of 64 bits"),
             bit("133MHZ", 17, RO, 1, "can run at 133 MHz"),
             bit("DISCARDED", 18, W1C, 0, "a split completion was lost", todo=_SPLIT),

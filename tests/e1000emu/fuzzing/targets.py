@@ -99,7 +99,7 @@ class Target:
         self.wait_link()
 
     def io_bar(self) -> int:
-        return next(bar for bar in (1, 2, 4) if self.slot.config_read(0x10 + 4 * bar, 4) & 1)
+        return next(bar for bar in (4, 2, 1) if self.slot.config_read(0x10 + 4 * bar, 4) & 1)
 
     def works(self) -> None:
         """Check the promise."""
