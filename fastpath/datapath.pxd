@@ -37,6 +37,8 @@ cdef class DataPath(Worker):
     cdef int rx_left            # frames of rxb that are not done
     cdef int rx_size            # bytes of the first of them
     cdef int rx_wait            # Python has the next one first
+    cdef int fifo_left          # frames in the receive FIFO...
+    cdef uint32_t drained_to    # ...after a drain with this tail, which has used up its descriptors
     cdef int reading            # the thread is about rxb without the lock
     cdef uint32_t rx_burst      # half of the receive ring when it was last used
     cdef uint32_t notices, tx_flags, rx_causes
@@ -56,6 +58,10 @@ cdef class DataPath(Worker):
     cdef bint turn(self, int64_t now) noexcept nogil
     cdef bint send(self, int64_t now) noexcept nogil
     cdef bint may_store(self) noexcept nogil
+    cdef bint may_drain(self) noexcept nogil
+    cdef void waiting(self, uint32_t tail) noexcept nogil
+    cdef bint drain(self, int64_t now) noexcept nogil
+    cdef void rare(self, uint32_t events) noexcept nogil
     cdef void left(self) noexcept nogil
     cdef bint fetch(self, int64_t now, int *error) noexcept nogil
     cdef bint receive(self, int64_t now) noexcept nogil

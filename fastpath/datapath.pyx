@@ -149,6 +149,7 @@ cdef enum:
     _CONTROL = 4
     _LINK = 8
     _FIFO = 16
+    NO_TAIL = 1 << 16           # in `drained_to`: none yet
 
 
 def short_slice():
@@ -284,6 +285,7 @@ cdef class DataPath(Worker):
         self.rx_at = self.rxb.n
         e1k_put(&self.rx_left, 0)
         e1k_put(&self.rx_wait, 0)
+        e1k_put(&self.fifo_left, 0)
         return 0
 
     def halt(self):
@@ -311,6 +313,7 @@ cdef class DataPath(Worker):
         if not self.noticing:
             self.tx_stuck = False       # whatever kept the ring from going on may have changed
         self.noticing = False
+        self.waiting(NO_TAIL)
         e1k_unlock(&self.mutex)
         self.look_again()
 
@@ -331,8 +334,11 @@ cdef class DataPath(Worker):
         self.bell = True
 
     cdef void refilled(self) noexcept nogil:
-        if e1k_get(&self.rx_left):
+        if e1k_get(&self.rx_left) or e1k_get(&self.fifo_left):
             self.wake()
+
+    cdef bint drains(self) noexcept nogil:
+        return not self.taped           # a tape has each step done by whom it says
 
     def close(self):
         """Give back the descriptors, after `run` has returned; safe to call twice."""
@@ -561,7 +567,7 @@ cdef class DataPath(Worker):
         due = self.irq.next_due()
         if self.tx_due and (not due or self.tx_due < due):
             due = self.tx_due
-        if (self.may_send() or e1k_get(&self.tx_left) or e1k_get(&self.rx_left)
+        if (self.may_send() or e1k_get(&self.tx_left) or e1k_get(&self.rx_left) or self.may_drain()
                 or (due and (not until or due < until))):
             more = True
         e1k_unlock(&self.drive)
@@ -599,6 +605,8 @@ cdef class DataPath(Worker):
             self.tick(now)
             did = True
         if self.send(now):
+            did = True
+        if self.drain(now):
             did = True
         if self.receive(now):
             did = True
@@ -654,6 +662,38 @@ cdef class DataPath(Worker):
                 and (not self.rx.open
                      or self.rx.engine._takes(e1k_get(&self.rx_size))))
 
+    cdef bint may_drain(self) noexcept nogil:
+        return (e1k_get(&self.fifo_left) and self.rx.engine._tail() != self.drained_to
+                and not e1k_get(&self.mac.stopped))
+
+    cdef void waiting(self, uint32_t tail) noexcept nogil:
+        """With the lock held: write down whether frames wait in the FIFO, for descriptors behind
+        `tail`."""
+        self.drained_to = tail
+        e1k_put(&self.fifo_left, 0 if self.taped or e1k_get(&self.still)
+                else self.rx.engine.fifo.count)
+
+    cdef bint drain(self, int64_t now) noexcept nogil:
+        """Store what waits in the FIFO, when there are descriptors again."""
+        cdef uint32_t tail
+        if not self.may_drain():
+            return False
+        e1k_lock(&self.mutex)
+        if not (e1k_get(&self.still) or e1k_get(&self.mac.stopped)):
+            tail = self.rx.engine._tail()       # before the engine looks: it may have moved since
+            self.rare(self.rx.drain(now))
+            self.waiting(tail)
+        e1k_unlock(&self.mutex)
+        return True
+
+    cdef void rare(self, uint32_t events) noexcept nogil:
+        """With the lock held: tell of what only Python can deal with."""
+        if events & (RX_ABORT | RX_DATA_ABORT | RXSEQ):
+            self.rx_causes |= events
+            self.notice(_RX_RARE)
+        if events & RX_LEVEL:
+            self.notice(_FIFO)
+
     cdef void left(self) noexcept nogil:
         """Write down what is left of `rxb`, for who looks without the lock."""
         if self.rx_at < self.rxb.n:
@@ -689,7 +729,7 @@ cdef class DataPath(Worker):
         return True
 
     cdef bint receive(self, int64_t now) noexcept nogil:
-        cdef uint32_t events
+        cdef uint32_t events, tail
         cdef int error = 0, start
         cdef bint there, did
         if e1k_get(&self.rx_wait) or e1k_get(&self.mac.stopped):
@@ -713,15 +753,13 @@ cdef class DataPath(Worker):
         # A frame that finds no room waits here, unless nobody wants it or Python has it first.
         if (self.rx.engine._takes(self.rx_size) or not self.rx.open
                 or self.rx.special(self.rxb, start)):
+            tail = self.rx.engine._tail()
             self.rx_at = self.step_rx(now, &events)
             if events & RX_LOOK:
                 e1k_put(&self.rx_wait, 1)
                 self.notice(_CONTROL)
-            if events & (RX_ABORT | RX_DATA_ABORT | RXSEQ):
-                self.rx_causes |= events
-                self.notice(_RX_RARE)
-            if events & RX_LEVEL:
-                self.notice(_FIFO)
+            self.rare(events)
+            self.waiting(tail)
             self.rx_burst = self.rx.engine.v[RDLEN >> 2] >> 5
         self.left()
         did = self.rx_at > start
@@ -737,7 +775,7 @@ cdef class DataPath(Worker):
         e1k_fence()
         # What came between the last look and `asleep` has woken nobody.
         if (e1k_get(&self.still) == HALTED or (self.may_send() and not e1k_get(&self.tx_left))
-                or self.may_store()):
+                or self.may_store() or self.may_drain()):
             e1k_put(&self.asleep, AWAKE)
             return
         blocked = e1k_get(&self.rx_left) > 0

@@ -18,6 +18,7 @@ cdef enum:
     IMC = 0x00D8
     RCTL = 0x0100
     TCTL = 0x0400
+    FCRTL = 0x2160
     FCRTH = 0x2168
     RDFH = 0x2410
     RDFT = 0x2418
@@ -55,6 +56,7 @@ cdef enum:
     CTRL_RFCE = 1 << 27
     CTRL_TFCE = 1 << 28
     CTRL_VME = 1 << 30
+    FCRTL_RTL = 0xFFF8
     FCRTH_RTH = 0xFFF8
     RCTL_EN = 0x2
     RCTL_SBP = 0x4

@@ -12,6 +12,7 @@ cdef class Worker:
     cdef void wake(self) noexcept nogil
     cdef void rung(self) noexcept nogil
     cdef void refilled(self) noexcept nogil
+    cdef bint drains(self) noexcept nogil
     cdef bint busy(self) noexcept nogil
 
 # Who holds descriptors back until a delay ends (WTHRESH): RXT0 and TXDW flush them.

@@ -65,6 +65,10 @@ cdef class Worker:
         """The receive ring has free descriptors."""
         pass
 
+    cdef bint drains(self) noexcept nogil:
+        """It stores what waits in the receive FIFO itself, when it is told of descriptors."""
+        return False
+
     cdef bint busy(self) noexcept nogil:
         """Frames that were taken from the ring are not on the wire yet."""
         return False

@@ -23,8 +23,8 @@ from fastpath.cable import shared as _shared_pool
 from fastpath.desccache cimport dc_at
 from fastpath.dma cimport dma_resolve
 from fastpath.e1000_hw cimport (
-    CMD_DEXT, CMD_EOP, CTRL, CTRL_RFCE, CTRL_TFCE, FCRTH, FCRTH_RTH, FCT, MIN_RING, RDH, RDLEN, RDT,
-    TCTL, TCTL_EN, TDH, TDLEN, TDT, ring_span,
+    CMD_DEXT, CMD_EOP, CTRL, CTRL_RFCE, CTRL_TFCE, FCRTH, FCRTH_RTH, FCRTL, FCRTL_RTL, FCT,
+    MIN_RING, RDH, RDLEN, RDT, TCTL, TCTL_EN, TDH, TDLEN, TDT, ring_span,
 )
 from fastpath.irqblock cimport IrqBlock, WriteBack
 from fastpath.macctrl cimport mac_control
@@ -471,7 +471,8 @@ cdef class RxPort(RegHook):
         self.irq = irq
 
     cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
-        if self.worker is None or self.odd(value) or self.waits():
+        if (self.worker is None or self.odd(value) or self._held
+                or (self.waits() and not self.worker.drains())):
             return False
         self.engine.v[RDT >> 2] = value
         self.doorbells += 1
@@ -514,10 +515,12 @@ cdef class RxPort(RegHook):
         return self.watching or self.control(batch, start) < batch.n
 
     cdef bint crosses(self) noexcept nogil:
-        """The FIFO may have crossed a threshold that sends PAUSE frames (CTRL.TFCE, FCRTH)."""
-        return ((self.xoff_sent or self.engine.fifo.count)
-                and self.engine.v[CTRL >> 2] & CTRL_TFCE
-                and self.engine.v[FCRTH >> 2] & FCRTH_RTH)
+        """The FIFO has crossed a threshold that sends PAUSE frames (CTRL.TFCE, SDM 13.4.23)."""
+        cdef uint32_t *v = self.engine.v
+        cdef uint32_t used = self.engine.fifo.fill << 3, high = v[FCRTH >> 2] & FCRTH_RTH
+        if not v[CTRL >> 2] & CTRL_TFCE or not high:
+            return False
+        return used <= v[FCRTL >> 2] & FCRTL_RTL if self.xoff_sent else used > high
 
     cdef void enter(self) noexcept nogil:
         """From now on the engine is at work, until `leave`."""

@@ -28,8 +28,9 @@ cdef enum:
 
 REGISTERS = {
     "CTRL": hw.CTRL, "FCT": hw.FCT, "VET": hw.VET, "ICR": hw.ICR, "ITR": hw.ITR, "ICS": hw.ICS,
-    "IMS": hw.IMS, "IMC": hw.IMC, "RCTL": hw.RCTL, "TCTL": hw.TCTL, "FCRTH": hw.FCRTH,
-    "RDFH": hw.RDFH, "RDFT": hw.RDFT, "RDFHS": hw.RDFHS, "RDFTS": hw.RDFTS, "RDFPC": hw.RDFPC,
+    "IMS": hw.IMS, "IMC": hw.IMC, "RCTL": hw.RCTL, "TCTL": hw.TCTL, "FCRTL": hw.FCRTL,
+    "FCRTH": hw.FCRTH, "RDFH": hw.RDFH, "RDFT": hw.RDFT, "RDFHS": hw.RDFHS, "RDFTS": hw.RDFTS,
+    "RDFPC": hw.RDFPC,
     "RDBAL": hw.RDBAL, "RDBAH": hw.RDBAH, "RDLEN": hw.RDLEN, "RDH": hw.RDH, "RDT": hw.RDT,
     "RDTR": hw.RDTR, "RADV": hw.RADV, "RSRPD": hw.RSRPD, "TDFH": hw.TDFH, "TDFT": hw.TDFT,
     "TDFHS": hw.TDFHS, "TDFTS": hw.TDFTS, "TDFPC": hw.TDFPC, "TDBAL": hw.TDBAL, "TDBAH": hw.TDBAH,
@@ -39,7 +40,8 @@ REGISTERS = {
 }
 FIELDS = {
     "CTRL.RFCE": hw.CTRL_RFCE, "CTRL.TFCE": hw.CTRL_TFCE, "CTRL.VME": hw.CTRL_VME,
-    "FCRTH.RTH": hw.FCRTH_RTH, "RCTL.EN": hw.RCTL_EN, "RCTL.SBP": hw.RCTL_SBP,
+    "FCRTL.RTL": hw.FCRTL_RTL, "FCRTH.RTH": hw.FCRTH_RTH, "RCTL.EN": hw.RCTL_EN,
+    "RCTL.SBP": hw.RCTL_SBP,
     "RCTL.UPE": hw.RCTL_UPE, "RCTL.MPE": hw.RCTL_MPE, "RCTL.LPE": hw.RCTL_LPE,
     "RCTL.BAM": hw.RCTL_BAM, "RCTL.VFE": hw.RCTL_VFE, "RCTL.CFIEN": hw.RCTL_CFIEN,
     "RCTL.CFI": hw.RCTL_CFI, "RCTL.BSEX": hw.RCTL_BSEX, "RCTL.SECRC": hw.RCTL_SECRC,

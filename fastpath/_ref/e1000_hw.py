@@ -8,6 +8,7 @@ REGISTERS = {
     "VET": 0x0038,
     "RCTL": 0x0100,
     "TCTL": 0x0400,
+    "FCRTL": 0x2160,
     "FCRTH": 0x2168,
     "RDBAL": 0x2800,
     "RDBAH": 0x2804,
@@ -30,7 +31,7 @@ REGISTERS = {
 }
 """Byte offsets in BAR 0."""
 CTRL_RFCE, CTRL_TFCE, CTRL_VME = 1 << 27, 1 << 28, 1 << 30
-FCRTH_RTH = 0xFFF8
+FCRTL_RTL = FCRTH_RTH = 0xFFF8
 
 
 class Registers:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastpath._ref.e1000_hw import CTRL_RFCE, CTRL_TFCE, FCRTH_RTH, Registers
+from fastpath._ref.e1000_hw import CTRL_RFCE, CTRL_TFCE, FCRTH_RTH, FCRTL_RTL, Registers
 from fastpath.cable import shared
 from fastpath.macctrl import find_mac_control
 from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ
@@ -242,8 +242,9 @@ class RxPort:
         if causes & (RX_ABORT | RX_DATA_ABORT | RXSEQ):
             self._unusual(causes)  # type: ignore[attr-defined]
         regs = self._regs
-        thresholds = regs["CTRL"] & CTRL_TFCE and regs["FCRTH"] & FCRTH_RTH
-        if thresholds and (self.xoff_sent or self.engine.fifo_frames):
+        used, high = self.engine.fifo_used, regs["FCRTH"] & FCRTH_RTH
+        crossed = used <= regs["FCRTL"] & FCRTL_RTL if self.xoff_sent else used > high
+        if regs["CTRL"] & CTRL_TFCE and high and crossed:
             self._nic.flow.fifo_changed()
         if causes & CAUSES:
             self._irq.received(causes & CAUSES, self._frames, self._descs, regs["RDLEN"] >> 4)

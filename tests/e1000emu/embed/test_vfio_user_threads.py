@@ -255,6 +255,45 @@ def test_hot_messages_never_reach_python(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert asked == [Command.REGION_READ]
 
 
+def test_what_waits_in_the_fifo_is_stored_without_python(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a flood: the ring is full, RDT moves, and the FIFO crosses no threshold of PAUSE."""
+    client, rings = rig.up()
+    rings.write(reg("FCRTL").offset, 0x8000)
+    rings.write(reg("FCRTH").offset, 0x8008)
+    rings.write(Reg.CTRL, rings.read(Reg.CTRL) | Ctrl.TFCE)
+    assert rings.read(Reg.CTRL) & Ctrl.TFCE
+    data, nic = rig.server.data, rig.server.nic
+    assert data is not None
+    asked: list[int] = []
+    monkeypatch.setattr(rig.server, "serve", lambda _, message: asked.append(message.command))
+    monkeypatch.setattr(nic.flow, "fifo_changed", lambda: asked.append(-1))
+
+    def sent(number: int) -> bool:
+        with suppress(BlockingIOError):
+            rig.far.send(frame(number))
+            return True
+        return False
+
+    def waiting() -> int:
+        with data:
+            return nic.rx.engine.fifo_frames
+
+    for number in range(40):
+        rig.until(client, lambda number=number: sent(number))
+    rig.until(client, lambda: waiting() == 40 - 15)
+    got: list[bytes] = []
+
+    def more() -> bool:
+        got.extend(f.data for f in rings.receive())
+        return len(got) == 40
+
+    rig.until(client, more)
+    assert got == [frame(number) for number in range(40)]
+    assert asked == []
+
+
 def test_an_interrupt_masks_itself_and_comes_again_while_the_level_is_high(rig: Rig) -> None:
     client, rings = rig.up()
     rig.far.send(frame(1))
