@@ -186,7 +186,7 @@ cdef class AdaptiveModeration(Moderation):
         if not self.handler_from:
             return False
         if now - self.handler_from < HANDLER_MAX_NS:
-            self.hold_until = now + ((now - self.handler_from) * 5 >> 4)
+            self.hold_until = now + ((now - self.handler_from) >> 2)
         self.handler_from = 0
         self.rx_since = 0
         sooner = self.room_due != 0
@@ -198,8 +198,8 @@ cdef class AdaptiveModeration(Moderation):
 
         Under a flood it would do nothing but take frames from the ring, and whom they are for
         would never run (receive livelock). A guest that answers nothing gets a burst for each run
-        of its handler, and then 5/16 as long without; the wire holds the rest, or drops it, which
-        costs the guest nothing. One that answers has a peer that waits: it is not held up.
+        of its handler, and then a quarter as long without; the wire holds the rest, or drops it,
+        which costs the guest nothing. One that answers has a peer that waits: it is not held up.
         """
         cdef int64_t until = 0
         cdef uint32_t left = burst
