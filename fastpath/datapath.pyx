@@ -663,8 +663,9 @@ cdef class DataPath(Worker):
                      or self.rx.engine._takes(e1k_get(&self.rx_size))))
 
     cdef bint may_drain(self) noexcept nogil:
-        return (e1k_get(&self.fifo_left) and self.rx.engine._tail() != self.drained_to
-                and not e1k_get(&self.mac.stopped))
+        return (e1k_get(&self.fifo_left) and not e1k_get(&self.still)
+                and not e1k_get(&self.mac.stopped)
+                and self.rx.engine._tail() != self.drained_to)
 
     cdef void waiting(self, uint32_t tail) noexcept nogil:
         """With the lock held: write down whether frames wait in the FIFO, for descriptors behind
@@ -676,15 +677,17 @@ cdef class DataPath(Worker):
     cdef bint drain(self, int64_t now) noexcept nogil:
         """Store what waits in the FIFO, when there are descriptors again."""
         cdef uint32_t tail
+        cdef bint did
         if not self.may_drain():
             return False
         e1k_lock(&self.mutex)
-        if not (e1k_get(&self.still) or e1k_get(&self.mac.stopped)):
+        did = self.may_drain()
+        if did:
             tail = self.rx.engine._tail()       # before the engine looks: it may have moved since
             self.rare(self.rx.drain(now))
             self.waiting(tail)
         e1k_unlock(&self.mutex)
-        return True
+        return did
 
     cdef void rare(self, uint32_t events) noexcept nogil:
         """With the lock held: tell of what only Python can deal with."""
