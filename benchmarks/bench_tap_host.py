@@ -37,7 +37,7 @@ from e1000emu.compiler import c_compiler
 HERE = Path(__file__).resolve().parent
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 BLOCK = 1 << 18
-PLAIN = ["--impair", "delay_ms=0"]
+PLAIN = ["--impair", "delay=0s"]
 """With anything between NIC and TAP the frames are those of a wire."""
 SERVICES = "echo:7,discard:9,chargen:19"
 

@@ -70,14 +70,17 @@ $ ip link del tap-e1000emu
   command writes one document.
 * `-o FILE` takes what would go to standard output, text or JSON. `get -o FILE` takes the body, as
   curl has it.
-* Sizes are bytes, or `64K`, `256M`, `1GiB` (in 1024s) and `64KB`, `256MB` (in 1000s). Durations
-  are seconds.
+* Sizes are bytes, or `64K`, `256M`, `1GiB` (in 1024s) and `64KB`, `256MB` (in 1000s).
+* A duration is `20ms`, `1.5s`, `100us`, `2min`, or a number of seconds. A rate is `10Mbit`, `2.5G`,
+  `1e9`: bits per second, in 1000s. A share is `2%` or `0.02`.
+* The keys of `--impair` and `--faults` are the arguments of `Impair` and `Faults` in Python:
+  `delay_ns=5000000`, or without the unit in the name `delay=5ms`.
 * An error is one line that says what was wrong and what to do. The exit status is 2 for arguments
   that cannot be, 1 for what went wrong later, 0 otherwise. `ping` has iputils' statuses: 1 when
   nobody answered, 2 when it could not be tried.
 * `ping` prints what iputils' ping prints, so what reads the one reads the other.
 * Autonegotiation takes no time in `up`, `ping` and `get`, and one second for a guest's driver;
-  `--autoneg SECONDS` says otherwise. In a program `Nic(autoneg_ns=...)` does, and a virtual clock
+  `--autoneg DURATION` says otherwise. In a program `Nic(autoneg_ns=...)` does, and a virtual clock
   does not wait for it anyway.
 
 ## Completion

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from e1000emu.errors import ArgumentError
+from e1000emu.quantities import duration_ns
 from e1000emu.regs import reg
 from fastpath.errors import whole_number
 
@@ -108,7 +109,7 @@ BUSES: dict[str, Bus] = {
 
 
 def bus(spec: str | Bus | None, part: Model) -> Bus | None:
-    """Return the bus that `spec` names, as `pci-66` or `pci-66,latency=200` (nanoseconds).
+    """Return the bus that `spec` names, as `pci-66` or `pci-66,latency=200ns`.
 
     Raises: ArgumentError, for a name that is none, and for a bus that `part` does not fit into.
     """
@@ -119,15 +120,18 @@ def bus(spec: str | Bus | None, part: Model) -> Bus | None:
     elif isinstance(spec, str):
         name, comma, option = spec.partition(",")
         key, _, value = option.partition("=")
-        if name not in BUSES or (comma and (key != "latency" or not value.isdecimal())):
-            known = ", ".join(BUSES)
+        try:
+            found = BUSES[name]
+            if comma and key != "latency":
+                raise ValueError(f"{key!r} is no option")
+            if comma:
+                found = replace(found, name=spec, latency_ns=duration_ns(value))
+        except (KeyError, ValueError) as error:
+            why = "" if isinstance(error, KeyError) else f"{error}: "
             raise ArgumentError(
-                f"bus {spec!r}: not one of {known}; ',latency=200' after it adds nanoseconds to "
-                "each transaction"
-            )
-        found = BUSES[name]
-        if comma:
-            found = replace(found, name=spec, latency_ns=int(value[:12]))
+                f"bus {spec!r}: {why}give one of {', '.join(BUSES)}; ',latency=200ns' after it "
+                "adds that to each transaction"
+            ) from None
     else:
         raise ArgumentError(f"bus {spec!r}: give a name ({', '.join(BUSES)}) or a Bus")
     wide = found.pci_x or found.width_bytes > Bus().width_bytes

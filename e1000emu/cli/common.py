@@ -19,15 +19,14 @@ import click
 
 from e1000emu.cli.addressing import Addressing, configure, no_router_advertisements
 from e1000emu.cli.linkspec import LINKS, Link, needs_loop, open_link
-from e1000emu.cli.params import OUT_FILE, FaultList, Impairment, Seconds
+from e1000emu.cli.params import OUT_FILE, Duration, FaultList, Impairment
 from e1000emu.errors import E1000Error
+from e1000emu.quantities import show_duration
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from stack.host import Host
-
-NANO = 1_000_000_000
 
 _json = click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 _output = click.option(
@@ -89,15 +88,15 @@ def link_option(*, switch: bool = False, default: str | None = None) -> Callable
     )
 
 
-def autoneg_option(default_s: float) -> Callable[..., Any]:
+def autoneg_option(default_ns: int) -> Callable[..., Any]:
     """Return `--autoneg`; our own hosts default to none, a guest's driver to what it knows."""
     return click.option(
         "--autoneg",
-        "autoneg_s",
-        type=Seconds(),
-        default=default_s,
+        "autoneg_ns",
+        type=Duration(),
+        default=show_duration(default_ns),
         show_default=True,
-        help="How long autonegotiation takes; on a real cable 1 to 3.",
+        help="How long autonegotiation takes; on a real cable 1s to 3s.",
     )
 
 
@@ -108,16 +107,17 @@ impair_option = click.option(
     "--impair",
     type=Impairment(),
     default=None,
-    help="Mistreat the wire: loss=0.05, reorder=0.02, duplicate=0.01, corrupt=0.001, delay_ms=5, "
-    "jitter_ms=1, rate_mbps=100, seed=7, with commas between.",
+    help="Mistreat the wire: loss=5%, reorder=2%, duplicate=1%, corrupt=0.1%, delay=5ms, "
+    "jitter=1ms, rate=100Mbit, seed=7 and further arguments of `Impair`, with commas between.",
 )
 faults_option = click.option(
     "--faults",
     type=FaultList(),
     default=None,
-    help="What the NIC's hardware does wrong, by a seed: flap_s=5, down_ms=200, phy_busy=0.1, "
-    "phy_busy_ms=1, eeprom_bits=1, abort=tx-data:3, irq_lost=0.01, irq_late=0.1, irq_late_ms=1, "
-    "overrun=0.01, writeback_ms=1, reset_s=30, remove_s=60, seed=7, with commas between.",
+    help="What the NIC's hardware does wrong, by a seed: flap=5s, down=200ms, phy_busy=10%, "
+    "phy_busy_ns=1ms, eeprom_bits=1, abort=tx-data:3, irq_lost=1%, irq_late=10%, irq_late_ns=1ms, "
+    "overrun=1%, writeback=1ms, reset=30s, remove=60s, seed=7: the arguments of `Faults`, with "
+    "commas between.",
 )
 
 
@@ -156,7 +156,7 @@ def make_station(
     *,
     capture: Path | None = None,
     impair: dict[str, Any] | None = None,
-    autoneg_s: float = 0.0,
+    autoneg_ns: int = 0,
     name: str = "e1000emu",
 ) -> Station:
     """Build link, NIC, host and driver on `clock`, and bring `eth0` up with its addresses."""
@@ -164,7 +164,6 @@ def make_station(
     from e1000emu.links import Capture, Impair
     from stack.host import Host
 
-    autoneg_ns = int(autoneg_s * NANO)
     mac = own.mac(link_spec)
     link = open_link(
         link_spec, clock, mac=mac, addr=own.first(4), gw=own.gateway(4), autoneg_ns=autoneg_ns

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from e1000emu.capture import PcapngWriter
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.output import console, plain_table
-from e1000emu.cli.params import OUT_FILE, Size
+from e1000emu.cli.params import OUT_FILE, Share, Size
 from e1000emu.cli.profile import with_margin
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
@@ -352,8 +352,16 @@ def _show_chain(screen: Console, kind: str, title: str) -> None:
     show_default=True,
     help="UDP exchanges.",
 )
-@click.option("--loss", type=click.FloatRange(0, 0.5), default=0.01, show_default=True)
-@click.option("--reorder", type=click.FloatRange(0, 0.5), default=0.01, show_default=True)
+@click.option(
+    "--loss", type=Share(0.5), default="1%", show_default=True, help="Of the second one's frames."
+)
+@click.option(
+    "--reorder",
+    type=Share(0.5),
+    default="1%",
+    show_default=True,
+    help="Of the second one's frames.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the impaired link.")
 @click.option(
     "--capture",

@@ -25,8 +25,9 @@ from e1000emu.cli.common import (
     open_output,
 )
 from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.params import OUT_FILE, Seconds, not_a_name
+from e1000emu.cli.params import OUT_FILE, Duration, not_a_name
 from e1000emu.errors import E1000Error
+from e1000emu.quantities import show_duration
 
 __all__ = ["StackHTTPConnection", "Target", "command", "fetch", "parse_url"]
 
@@ -174,8 +175,9 @@ def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, An
 @click.option("-o", "--output", type=OUT_FILE, help="Write the body to this file.")
 @click.option(
     "--timeout",
-    type=Seconds(above=True),
-    default=30.0,
+    "timeout_ns",
+    type=Duration(above=True),
+    default="30s",
     show_default=True,
     help="Give up after so much silence.",
 )
@@ -188,8 +190,8 @@ def command(
     link_spec: str,
     own: Addressing,
     output: Path | None,
-    timeout: float,
-    autoneg_s: float,
+    timeout_ns: int,
+    autoneg_ns: int,
     capture: Path | None,
     impair: dict[str, Any] | None,
     as_json: bool,
@@ -206,12 +208,12 @@ def command(
     with contextlib.ExitStack() as stack:
         clock = stack.enter_context(blocking_clock(link_spec))
         station = make_station(
-            clock, link_spec, own, capture=capture, impair=impair, autoneg_s=autoneg_s
+            clock, link_spec, own, capture=capture, impair=impair, autoneg_ns=autoneg_ns
         )
         stack.callback(station.close)
         out = open_output(output)
         try:
-            report = fetch(station.host, target, out, timeout)
+            report = fetch(station.host, target, out, timeout_ns / 1e9)
         except OutputError as error:
             failure = error.__cause__
             if isinstance(failure, OSError) and failure.filename is None and output:
@@ -219,7 +221,8 @@ def command(
             raise (failure or error) from None
         except TimeoutError:
             raise E1000Error(
-                f"{url}: no answer within {timeout:g} s; is it up? --timeout S waits longer"
+                f"{url}: no answer within {show_duration(timeout_ns)}; is it up? "
+                "--timeout waits longer"
             ) from None
         except OSError as error:
             raise E1000Error(f"{url}: {describe(error)}") from None

@@ -18,7 +18,6 @@ import click
 
 from e1000emu.cli.addressing import check_gateways
 from e1000emu.cli.common import (
-    NANO,
     autoneg_option,
     capture_option,
     emit_json,
@@ -29,13 +28,14 @@ from e1000emu.cli.common import (
     report_options,
 )
 from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.params import CIDR, IP, Address, Interface, Seconds
+from e1000emu.cli.params import CIDR, IP, Address, Duration, Interface
 from e1000emu.cli.plugs import DEFAULT_MAC, model_option, open_links, parse_mac, plug_in
 from e1000emu.cli.up import Failure
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
 from e1000emu.guest.image import KERNELS, SUITE
 from e1000emu.phy import AUTONEG_NS
+from e1000emu.quantities import show_duration
 
 if TYPE_CHECKING:
     from e1000emu.guest import Completed, GuestImage, GuestLinux
@@ -79,10 +79,10 @@ def describe(image: GuestImage, seconds: float) -> dict[str, Any]:
     }
 
 
-def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> Completed:
+def _until_done(guest: GuestLinux, text: str, timeout_ns: int, show: bool) -> Completed:
     """Run a command to its end; what it writes is shown as it comes."""
     job = guest.spawn(text)
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_ns / 1e9
     out = open_output(None) if show else None
     shown = 0
 
@@ -96,7 +96,8 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
     while job.completed is None and not job.lost:
         if time.monotonic() > deadline:
             raise E1000Error(
-                f"guest: {text!r} runs for more than {timeout_s:g} s; --timeout-s allows more"
+                f"guest: {text!r} runs for more than {show_duration(timeout_ns)}; "
+                "--timeout allows more"
             )
         time.sleep(POLL_S)
         guest.check()
@@ -124,7 +125,14 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 @click.option(
     "--run", "text", default=None, metavar="COMMAND", help="Run this in the guest, and end with it."
 )
-@click.option("--timeout-s", type=Seconds(1), default=3600, show_default=True, help="For --run.")
+@click.option(
+    "--timeout",
+    "timeout_ns",
+    type=Duration(10**9),
+    default="1h",
+    show_default=True,
+    help="For --run.",
+)
 @click.option(
     "--prepare-only", is_flag=True, help="Make what a guest is booted from, and do not boot."
 )
@@ -145,7 +153,7 @@ def _until_done(guest: GuestLinux, text: str, timeout_s: float, show: bool) -> C
 )
 @model_option
 @click.option("--mac", default=DEFAULT_MAC, show_default=True, help="Address in the EEPROM.")
-@autoneg_option(AUTONEG_NS / NANO)
+@autoneg_option(AUTONEG_NS)
 @capture_option
 @impair_option
 @faults_option
@@ -155,14 +163,14 @@ def command(
     addrs: tuple[Interface, ...],
     gws: tuple[Address, ...],
     text: str | None,
-    timeout_s: float,
+    timeout_ns: int,
     prepare_only: bool,
     kernel: str,
     refresh: bool,
     qemu: str | None,
     model: str,
     mac: str,
-    autoneg_s: float,
+    autoneg_ns: int,
     capture: Path | None,
     impair: dict[str, Any] | None,
     faults: Faults | None,
@@ -180,7 +188,6 @@ def command(
 
     address = parse_mac(mac)
     check_gateways(gws, addrs)
-    autoneg_ns = int(autoneg_s * NANO)
     if qemu is not None and shutil.which(qemu) is None:
         raise ArgumentError(f"--qemu {qemu}: no such program; give a qemu-system-x86_64")
     if text is None and not prepare_only and not (sys.stdin and sys.stdin.isatty()):
@@ -225,7 +232,7 @@ def command(
             plugs[0].server.path,
             setup_commands(addrs, gws),
             text or "",
-            timeout_s,
+            timeout_ns,
             failure,
             say,
             not as_json,
@@ -252,7 +259,7 @@ async def _command(
     path: Path,
     setup: str,
     text: str,
-    timeout_s: float,
+    timeout_ns: int,
     failure: Failure,
     say: Callable[[str], None],
     show: bool,
@@ -267,7 +274,7 @@ async def _command(
         def work() -> Completed:
             guest.wait_boot()
             guest.run(setup).check()
-            completed = _until_done(guest, text, timeout_s, show)
+            completed = _until_done(guest, text, timeout_ns, show)
             guest.shutdown()
             return completed
 
@@ -281,7 +288,7 @@ async def _interactive(
     path: Path,
     setup: str,
     text: str,
-    timeout_s: float,
+    timeout_ns: int,
     failure: Failure,
     say: Callable[[str], None],
     show: bool,

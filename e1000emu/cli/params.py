@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import ipaddress
-import math
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
 
-from e1000emu.cli.errors import ArgumentError
+from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
+from e1000emu.quantities import duration_ns, rate_bps, share, show_duration
 
 __all__ = [
     "CIDR",
@@ -21,12 +24,14 @@ __all__ = [
     "IP",
     "OUT_FILE",
     "Cidr",
+    "Duration",
     "FaultList",
     "HostName",
     "Impairment",
     "Ip",
     "OutFile",
-    "Seconds",
+    "Rate",
+    "Share",
     "Size",
     "not_a_host",
     "not_a_name",
@@ -197,29 +202,77 @@ class OutFile(click.Path):
         return path
 
 
-class Seconds(click.ParamType):
-    """A duration in seconds, `least` or more (`above`: more than that)."""
+class Quantity(click.ParamType):
+    """A number with a unit; a subclass says which, in `read` and `write`."""
 
-    name = "SECONDS"
+    least: Any = None
+    most: Any = None
+    above = False
 
-    def __init__(self, least: float = 0.0, *, above: bool = False) -> None:
-        self.least = least
-        self.above = above
+    def read(self, text: str) -> Any:
+        """Return the value of `text`.  Raises: ValueError that says what to write."""
+        raise NotImplementedError
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the seconds; what is not finite is refused."""
+    def write(self, value: Any) -> str:
+        """Return a bound as it would be typed."""
+        return str(value)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value; what is out of bounds is refused, with the bounds."""
+        if not isinstance(value, str):
+            return value
         try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if not math.isfinite(seconds):
-            self.fail(f"{value!r} is no duration; write seconds, as 0.2", param, ctx)
-        if seconds < self.least or (self.above and seconds == self.least):
-            bound = f"more than {self.least:g}" if self.above else f"{self.least:g} or more"
-            self.fail(f"{value} s is not {bound}", param, ctx)
-        return seconds
+            found = self.read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        least, most = self.least, self.most
+        if least is not None and (found < least or (self.above and found == least)):
+            bound = self.write(least)
+            bound = f"more than {bound}" if self.above else f"{bound} or more"
+            self.fail(f"{value} is not {bound}", param, ctx)
+        if most is not None and found > most:
+            self.fail(f"{value} is more than {self.write(most)}", param, ctx)
+        return found
+
+
+class Duration(Quantity):
+    """`20ms`, `1.5s`, `100us`, a number of seconds; in ns, `least` or more (`above`: more)."""
+
+    name = "DURATION"
+
+    def __init__(self, least: int = 0, most: int | None = None, *, above: bool = False) -> None:
+        self.least, self.most, self.above = least, most, above
+
+    def read(self, text: str) -> int:
+        """Return nanoseconds."""
+        return duration_ns(text)
+
+    def write(self, value: int) -> str:
+        """Return `20ms`."""
+        return show_duration(value)
+
+
+class Rate(Quantity):
+    """`10Mbit`, `2.5G`, `1e9`: bits per second."""
+
+    name = "RATE"
+
+    def read(self, text: str) -> int:
+        """Return bits per second."""
+        return rate_bps(text)
+
+
+class Share(Quantity):
+    """`2%` or `0.02`: a part of 1, `most` at most."""
+
+    name = "SHARE"
+
+    def __init__(self, most: float = 1.0) -> None:
+        self.most = most
+
+    def read(self, text: str) -> float:
+        """Return the part of 1."""
+        return share(text, most=self.most)
 
 
 class Impairment(click.ParamType):
@@ -234,40 +287,6 @@ class Impairment(click.ParamType):
         return value if isinstance(value, dict) else parse_impair(str(value))
 
 
-def parse_impair(text: str) -> dict[str, Any]:
-    """Turn `loss=0.05,delay_ms=5` into keyword arguments of `Impair`; raises ArgumentError naming
-    the bad part."""
-    probabilities = {"loss", "reorder", "duplicate", "corrupt"}
-    out: dict[str, Any] = {}
-    for part in text.split(","):
-        key, equals, value = part.strip().partition("=")
-        try:
-            if not equals:
-                raise ValueError("no '='")
-            if key in probabilities:
-                out[key] = float(value)
-                if not 0 <= out[key] <= 1:
-                    raise ValueError("not between 0 and 1")
-            elif key in ("delay_ms", "jitter_ms"):
-                out[key.removesuffix("_ms") + "_ns"] = int(float(value) * 1e6)
-                if float(value) < 0:
-                    raise ValueError("negative")
-            elif key == "rate_mbps":
-                out["rate_bps"] = int(float(value) * 1e6)
-                if out["rate_bps"] <= 0:
-                    raise ValueError("not above 0")
-            elif key == "seed":
-                out["seed"] = int(value)
-            else:
-                raise ValueError("unknown key")
-        except (ValueError, OverflowError) as error:
-            raise ArgumentError(
-                f"--impair {part.strip()!r}: {error}; keys: loss, reorder, duplicate, "
-                "corrupt (0…1), delay_ms, jitter_ms, rate_mbps, seed"
-            ) from None
-    return out
-
-
 class FaultList(click.ParamType):
     """What `--faults` says, as `Faults`."""
 
@@ -280,37 +299,69 @@ class FaultList(click.ParamType):
         return value if isinstance(value, Faults) else parse_faults(str(value))
 
 
-FAULT_TIMES = {
-    "flap_s": 1e9, "down_ms": 1e6, "phy_busy_ms": 1e6, "irq_late_ms": 1e6, "writeback_ms": 1e6,
-    "reset_s": 1e9, "remove_s": 1e9,
-}  # fmt: skip
-"""Keys that are times, and the nanoseconds of one."""
-FAULT_NUMBERS = {
-    "seed": int, "phy_busy": float, "eeprom_bits": int, "irq_lost": float, "irq_late": float,
-    "overrun": float,
-}  # fmt: skip
+def parse_impair(text: str) -> dict[str, Any]:
+    """Turn `loss=5%,delay=5ms` into arguments of `Impair`; ArgumentError names the bad part."""
+    from e1000emu.clock import VirtualClock
+    from e1000emu.links import Impair, NullLink
+
+    kinds = {
+        name: str(found.annotation)
+        for name, found in inspect.signature(Impair).parameters.items()
+        if name not in ("link", "clock")
+    }
+
+    def check(found: dict[str, Any]) -> None:
+        Impair(NullLink(VirtualClock()), **found)
+
+    return _parse("--impair", text, kinds, check)
 
 
 def parse_faults(text: str) -> Faults:
-    """Turn `flap_s=5,irq_lost=0.01,abort=tx-data:3` into `Faults`; ArgumentError names the part."""
+    """Turn `flap=5s,irq_lost=1%,abort=tx-data:3` into `Faults`; ArgumentError names the part."""
+    kinds = {found.name: str(found.type) for found in fields(Faults)}
+    return Faults(**_parse("--faults", text, kinds, lambda found: Faults(**found)))
+
+
+def _parse(
+    option: str, text: str, kinds: Mapping[str, str], check: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
+    """Read `KEY=VALUE,…`, whose keys are arguments of Python, named with their annotations.
+
+    A key may leave its unit out: `delay=5ms` is `delay_ns`, if no other key is called `delay`.
+    """
     out: dict[str, Any] = {}
     for part in text.split(","):
-        key, _, value = part.strip().partition("=")
+        word, equals, value = part.strip().partition("=")
+        key = next((k for k in (word, f"{word}_ns", f"{word}_bps") if k in kinds), "")
         try:
-            if key == "abort":
-                kind, _, n = value.partition(":")
-                out["abort"] = (*out.get("abort", ()), (kind, int(n)))
-            elif key in FAULT_TIMES:
-                name = key.rpartition("_")[0] + "_ns"
-                out[name] = int(float(value) * FAULT_TIMES[key])
-            else:
-                out[key] = FAULT_NUMBERS[key](value)
-            Faults(**out)
-        except (E1000Error, KeyError, ValueError, OverflowError) as error:
-            known = ", ".join((*FAULT_NUMBERS, *FAULT_TIMES, "abort=KIND:RUN"))
-            why = "unknown key" if isinstance(error, KeyError) else error
-            raise ArgumentError(f"--faults {part.strip()!r}: {why}; keys: {known}") from None
-    return Faults(**out)
+            if not key:
+                raise ValueError(f"unknown key{did_you_mean(word, kinds)}")
+            if not equals:
+                raise ValueError("no '='")
+            found = _read(key, kinds[key], value, "ns" if key == word else "s")
+            out[key] = out[key] + found if isinstance(found, tuple) and key in out else found
+            check(out)
+        except (E1000Error, ValueError, OverflowError) as error:
+            raise ArgumentError(
+                f"{option} {part.strip()!r}: {error}; keys: {', '.join(kinds)}"
+            ) from None
+    return out
+
+
+def _read(key: str, kind: str, text: str, unit: str) -> Any:
+    """Return what `text` says for an argument with the annotation `kind`.  Raises: ValueError."""
+    if key.endswith("_ns"):
+        return duration_ns(text, unit=unit)
+    if key.endswith("_bps"):
+        return rate_bps(text)
+    if kind == "float":
+        return share(text)
+    if kind == "int":
+        return int(text)
+    if kind == "str":
+        return text
+    name, _, number = text.partition(":")  # abort=KIND:RUN
+    return ((name, int(number)),)
 
 
 CIDR = Cidr()

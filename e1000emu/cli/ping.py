@@ -34,7 +34,7 @@ from e1000emu.cli.common import (
     report_options,
 )
 from e1000emu.cli.errors import ArgumentError, CommandError, explain_os_error
-from e1000emu.cli.params import HOST, Seconds, Size
+from e1000emu.cli.params import HOST, Duration, Size
 from e1000emu.cli.pinger import MAX_PAYLOAD_BYTES, Pinger, PingError, Reply, source_address
 from e1000emu.errors import E1000Error
 from stack.socket import AF_INET, AF_INET6, SOCK_RAW, getaddrinfo
@@ -68,9 +68,9 @@ class Run:
         pinger: Pinger,
         *,
         count: int | None,
-        interval_s: float,
-        timeout_s: float,
-        deadline_s: float | None,
+        interval_ns: int,
+        timeout_ns: int,
+        deadline_ns: int | None,
         quiet: bool,
         stamps: bool,
         errors_aside: bool,
@@ -78,9 +78,9 @@ class Run:
         self.pinger = pinger
         self.clock = pinger.host.clock
         self.count = count
-        self.interval_ns = int(interval_s * 1e9)
-        self.timeout_ns = int(timeout_s * 1e9)
-        self.deadline_ns = None if deadline_s is None else int(deadline_s * 1e9)
+        self.interval_ns = interval_ns
+        self.timeout_ns = timeout_ns
+        self.deadline_ns = deadline_ns
         self.quiet = quiet
         self.stamps = stamps
         self.errors_aside = errors_aside
@@ -294,8 +294,9 @@ def find(station: Station, dest: str, version: int) -> Target:
 @click.option(
     "-i",
     "--interval",
-    type=Seconds(),
-    default=1.0,
+    "interval_ns",
+    type=Duration(),
+    default="1s",
     show_default=True,
     help="Between requests; 0: as fast as they are answered.",
 )
@@ -312,13 +313,16 @@ def find(station: Station, dest: str, version: int) -> Target:
 @click.option(
     "-W",
     "--timeout",
-    type=Seconds(above=True),
-    default=10.0,
+    "timeout_ns",
+    type=Duration(above=True),
+    default="10s",
     show_default=True,
     help="Wait for the last reply, where there was none before; else two round trips, and at "
     "least --interval.",
 )
-@click.option("-w", "--deadline", type=Seconds(above=True), help="End after this time.")
+@click.option(
+    "-w", "--deadline", "deadline_ns", type=Duration(above=True), help="End after this time."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only the first lines and the statistics.")
 @click.option("-D", "--timestamps", is_flag=True, help="Begin each line with the time.")
 @autoneg_option(0)
@@ -332,15 +336,15 @@ def command(
     link_spec: str,
     own: Addressing,
     count: int | None,
-    interval: float,
+    interval_ns: int,
     interface: str | None,
     size: int,
     ttl: int | None,
-    timeout: float,
-    deadline: float | None,
+    timeout_ns: int,
+    deadline_ns: int | None,
     quiet: bool,
     timestamps: bool,
-    autoneg_s: float,
+    autoneg_ns: int,
     capture: Path | None,
     impair: dict[str, Any] | None,
     as_json: bool,
@@ -358,7 +362,7 @@ def command(
         try:
             clock = stack.enter_context(blocking_clock(link_spec))
             station = make_station(
-                clock, link_spec, own, capture=capture, impair=impair, autoneg_s=autoneg_s
+                clock, link_spec, own, capture=capture, impair=impair, autoneg_ns=autoneg_ns
             )
             stack.callback(station.close)
             device, source = bind_to(interface, addresses_of(station.host))
@@ -389,9 +393,9 @@ def command(
         run = Run(
             pinger,
             count=count,
-            interval_s=interval,
-            timeout_s=timeout,
-            deadline_s=deadline,
+            interval_ns=interval_ns,
+            timeout_ns=timeout_ns,
+            deadline_ns=deadline_ns,
             quiet=quiet or as_json,
             stamps=timestamps,
             errors_aside=as_json,

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from e1000emu.cli.output import console, plain_table
-from e1000emu.cli.params import OUT_FILE
+from e1000emu.cli.params import OUT_FILE, Duration
 from e1000emu.cli.workloads import WORKLOADS, run
 from e1000emu.errors import E1000Error
 from stack.layers import ROOT
@@ -120,16 +120,18 @@ def _format_of(form: str | None, output: Path | None) -> str:
 )
 @click.option("--workload", type=click.Choice(list(WORKLOADS)), help="Traffic instead of a SCRIPT.")
 @click.option(
-    "--seconds",
-    type=click.FloatRange(0, min_open=True),
-    default=2.0,
+    "--duration",
+    "duration_ns",
+    type=Duration(above=True),
+    default="2s",
     show_default=True,
     help="CPU time a workload runs for.",
 )
 @click.option(
-    "--interval-us",
-    type=click.IntRange(50),
-    default=1000,
+    "--interval",
+    "interval_ns",
+    type=Duration(50_000),
+    default="1ms",
     show_default=True,
     help="Running time between two samples.",
 )
@@ -148,8 +150,8 @@ def _format_of(form: str | None, output: Path | None) -> str:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(
     workload: str | None,
-    seconds: float,
-    interval_us: int,
+    duration_ns: int,
+    interval_ns: int,
     top: int,
     form: str | None,
     as_json: bool,
@@ -175,7 +177,7 @@ def command(
     if not Profile.available():
         raise E1000Error("profile: needs Linux and CPython 3.11 to 3.13")
     form = "json" if as_json else _format_of(form, output)
-    profile = Profile(interval_us / 1e6)
+    profile = Profile(interval_ns / 1e9)
     status = 0
     if script is not None:
         title = script.name
@@ -186,7 +188,7 @@ def command(
     else:
         assert workload is not None
         title = workload
-        _run_workload(workload, seconds, profile)
+        _run_workload(workload, duration_ns / 1e9, profile)
     text = render(profile, form, title) if form != "table" else ""
     if output is None and text:
         click.echo(text)

@@ -147,11 +147,11 @@ def stopped_by_sigterm() -> Iterator[None]:
 
 
 def from_link(
-    link_spec: str, own: Addressing, autoneg_s: float, make: Callable[[Any], Any]
+    link_spec: str, own: Addressing, autoneg_ns: int, make: Callable[[Any], Any]
 ) -> Iterator[tuple[Any, str]]:
     """Yield the frames of a host that we put on a link; `make(host)` opens its Sniffer."""
     with blocking_clock(link_spec) as clock:
-        station = make_station(clock, link_spec, own, autoneg_s=autoneg_s)
+        station = make_station(clock, link_spec, own, autoneg_ns=autoneg_ns)
         try:
             with make(station.host) as sniffer:
                 try:
@@ -205,7 +205,7 @@ def from_link(
 def command(
     link_spec: str | None,
     own: Addressing,
-    autoneg_s: float,
+    autoneg_ns: int,
     source: Path | None,
     interface: str,
     numeric: bool,
@@ -244,7 +244,7 @@ def command(
     frames = (
         from_file(source, text)
         if source is not None
-        else from_link(str(link_spec), own, autoneg_s, make)
+        else from_link(str(link_spec), own, autoneg_ns, make)
     )
     out: Any = None
     seen = 0

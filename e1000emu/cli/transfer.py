@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,17 @@ import numpy as np
 
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.output import console, plain_table
-from e1000emu.cli.params import OUT_FILE, Seconds, Size
+from e1000emu.cli.params import OUT_FILE, Duration, Rate, Share, Size
 from e1000emu.errors import E1000Error
 from e1000emu.lab import pump, two_hosts
 from e1000emu.measure import TcpSampler
 from stack.socket import create_connection, create_server
 
-__all__ = ["Rate", "command", "run_transfer"]
+__all__ = ["command", "run_transfer"]
 
 MIB = 1 << 20
 BLOCK_BYTES = 64 << 10
 PORT = 5001
-
-
-class Rate(click.ParamType):
-    """A rate in bits per second: `10M`, `1G`, `2.5G`; k, M and G count in 1000s."""
-
-    name = "BPS"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return bits per second."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", str(value))
-        bps = float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " ") if match else 0
-        if bps < 1:
-            self.fail(f"{value!r} is no rate; write bits per second, 10M or 1G", param, ctx)
-        return round(bps)
 
 
 def run_transfer(
@@ -96,28 +81,31 @@ def _quartiles(values: Any) -> dict[str, float] | None:
 
 @click.command()
 @click.option("--bytes", "total", type=Size(1), default="64M", show_default=True, help="How much.")
-@click.option("--rate", type=Rate(), help="Bits per second of the wire  [default: no limit].")
+@click.option("--rate", type=Rate(), help="Of the wire, in bits per second  [default: no limit].")
 @click.option(
-    "--delay-ms", type=click.FloatRange(0), default=0.0, show_default=True, help="Each way."
+    "--delay", "delay_ns", type=Duration(), default="0s", show_default=True, help="Each way."
 )
 @click.option(
-    "--loss", type=click.FloatRange(0, 0.5), default=0.0, show_default=True, help="Each way."
+    "--loss", type=Share(0.5), default="0%", show_default=True, help="Of frames, each way."
 )
-@click.option("--reorder", type=click.FloatRange(0, 0.5), default=0.0, show_default=True)
+@click.option(
+    "--reorder", type=Share(0.5), default="0%", show_default=True, help="Of frames, each way."
+)
 @click.option("--mtu", type=click.IntRange(576, 16110), help="Of both hosts  [default: 1500].")
 @click.option(
     "--bus",
     metavar="BUS",
-    help="Of both NICs, which their frames cross first: pci, pci-66, and with ',latency=200' after "
-    "it nanoseconds for each transaction  [default: takes no time].",
+    help="Of both NICs, which their frames cross first: pci, pci-66, and with ',latency=200ns' "
+    "after it more for each transaction  [default: takes no time].",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what the wire does.")
 @click.option(
-    "--every",
-    type=Seconds(above=True),
-    default=0.001,
+    "--interval",
+    "interval_ns",
+    type=Duration(above=True),
+    default="1ms",
     show_default=True,
-    help="Virtual seconds between two samples.",
+    help="Virtual time between two samples.",
 )
 @click.option("--csv", "csv_file", type=OUT_FILE, help="Write the samples to this file.")
 @click.option("--figure", type=OUT_FILE, help="Draw them: .svg, .png or .pdf (needs matplotlib).")
@@ -126,13 +114,13 @@ def _quartiles(values: Any) -> dict[str, float] | None:
 def command(
     total: int,
     rate: int | None,
-    delay_ms: float,
+    delay_ns: int,
     loss: float,
     reorder: float,
     mtu: int | None,
     bus: str | None,
     seed: int,
-    every: float,
+    interval_ns: int,
     csv_file: Path | None,
     figure: Path | None,
     capture: Path | None,
@@ -147,9 +135,9 @@ def command(
     impair = {name: p for name, p in (("loss", loss), ("reorder", reorder)) if p}
     sampler, found = run_transfer(
         total,
-        every_ns=round(every * 1e9),
+        every_ns=interval_ns,
         rate_bps=rate,
-        latency_ns=round(delay_ms * 1e6),
+        latency_ns=delay_ns,
         impair=impair or None,
         mtu=mtu,
         seed=seed,

@@ -25,6 +25,7 @@ from e1000emu.cli.common import (
     report_options,
 )
 from e1000emu.cli.live import Row, live_counters
+from e1000emu.cli.params import Duration
 from e1000emu.cli.servespec import Service, Services
 from e1000emu.cli.services import listen, serve
 from e1000emu.errors import E1000Error
@@ -177,11 +178,10 @@ async def _run(
 @autoneg_option(0)
 @click.option(
     "--busy-poll",
-    "busy_poll_us",
-    type=click.IntRange(0, 1_000_000),
-    default=100,
+    "busy_poll_ns",
+    type=Duration(0, 10**9),
+    default="100us",
     show_default=True,
-    metavar="USEC",
     help="While packets follow each other this closely, look for the next one instead of sleeping.",
 )
 @capture_option
@@ -191,8 +191,8 @@ def command(
     link_spec: str,
     own: Addressing,
     services: list[Service] | None,
-    autoneg_s: float,
-    busy_poll_us: int,
+    autoneg_ns: int,
+    busy_poll_ns: int,
     capture: Path | None,
     impair: dict[str, Any] | None,
     as_json: bool,
@@ -226,9 +226,9 @@ def command(
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         failure = Failure()
         runner.get_loop().set_exception_handler(failure.handle)
-        clock = AsyncioClock(runner.get_loop(), busy_poll_ns=busy_poll_us * 1000)
+        clock = AsyncioClock(runner.get_loop(), busy_poll_ns=busy_poll_ns)
         station = make_station(
-            clock, link_spec, own, capture=capture, impair=impair, autoneg_s=autoneg_s
+            clock, link_spec, own, capture=capture, impair=impair, autoneg_ns=autoneg_ns
         )
         try:
             result = runner.run(_run(station, wanted, failure, ready, show))

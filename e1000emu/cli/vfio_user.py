@@ -16,7 +16,6 @@ from typing import Any
 import click
 
 from e1000emu.cli.common import (
-    NANO,
     autoneg_option,
     capture_option,
     emit_event,
@@ -28,7 +27,7 @@ from e1000emu.cli.common import (
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.explain import lines
 from e1000emu.cli.live import Row, live_counters
-from e1000emu.cli.params import OUT_FILE
+from e1000emu.cli.params import OUT_FILE, Duration
 from e1000emu.cli.plugs import DEFAULT_MAC, Plug, model_option, nic_macs, open_links, plug_in
 from e1000emu.cli.up import Failure
 from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
@@ -36,6 +35,7 @@ from e1000emu.faults import Faults
 from e1000emu.flash import flash_size_code
 from e1000emu.interrupts import MODERATIONS
 from e1000emu.phy import AUTONEG_NS
+from e1000emu.quantities import show_duration
 
 __all__ = [
     "cloud_hypervisor_arguments",
@@ -212,11 +212,11 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
 )
 @click.option(
     "--busy-poll",
-    type=click.IntRange(0, 1_000_000),
-    default=BUSY_POLL_NS // 1000,
+    "busy_poll_ns",
+    type=Duration(0, 10**9),
+    default=show_duration(BUSY_POLL_NS),
     show_default=True,
-    metavar="US",
-    help="Microseconds to look for a guest's next access before sleeping.",
+    help="How long to look for a guest's next access before sleeping.",
 )
 @click.option(
     "--moderation",
@@ -232,7 +232,7 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     help="Processors for the server's threads, 1 or 2,3; with one, a single thread serves accesses "
     "and rings. [default: any]",
 )
-@autoneg_option(AUTONEG_NS / NANO)
+@autoneg_option(AUTONEG_NS)
 @capture_option
 @impair_option
 @faults_option
@@ -246,10 +246,10 @@ def command(
     records: tuple[Path, ...],
     flash_path: Path | None,
     wide_bars: bool,
-    busy_poll: int,
+    busy_poll_ns: int,
     moderation: str,
     cpus: str | None,
-    autoneg_s: float,
+    autoneg_ns: int,
     capture: Path | None,
     impair: dict[str, Any] | None,
     faults: Faults | None,
@@ -270,7 +270,6 @@ def command(
 
     macs = nic_macs(mac_texts, len(sockets))
     processors = None if cpus is None else parse_cpus(cpus)
-    autoneg_ns = int(autoneg_s * NANO)
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)
@@ -297,7 +296,7 @@ def command(
             flash=None if flash_path is None else read_flash(flash_path),
             wide_bars=wide_bars,
             threads=True,
-            busy_poll_ns=busy_poll * 1000,
+            busy_poll_ns=busy_poll_ns,
             moderation=moderation,
             cpus=processors,
             autoneg_ns=autoneg_ns,

@@ -226,7 +226,9 @@ def test_faults_that_cannot_be_are_refused(bad: dict[str, Any]) -> None:
 
 
 def test_the_command_line_makes_them() -> None:
-    text = "seed=7,flap_s=5,down_ms=200,overrun=0.1,abort=tx-data:3,abort=rx-data:4,remove_s=60"
+    text = (
+        "seed=7,flap=5s,down_ns=200000000,overrun=10%,abort=tx-data:3,abort=rx-data:4,remove=1min"
+    )
     assert parse_faults(text) == Faults(
         seed=7, flap_ns=5 * SECOND, down_ns=200 * MS, overrun=0.1, remove_ns=60 * SECOND,
         abort=(("tx-data", 3), ("rx-data", 4)),
@@ -235,10 +237,11 @@ def test_the_command_line_makes_them() -> None:
         "what=1",
         "overrun=2",
         "abort=x:1",
-        "flap_s=-1",
-        "flap_s",
+        "flap=-1s",
+        "flap",
         "seed=x",
-        "flap_s=nan",
+        "flap=nan",
+        "phy_busy=1ms",
     ):
         with pytest.raises(ArgumentError, match="--faults"):
             parse_faults(wrong)

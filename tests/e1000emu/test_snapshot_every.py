@@ -330,7 +330,7 @@ FETCHED = [
 
 @settings(max_examples=examples(60))
 @given(
-    st.sampled_from(["pci", "pci-66", "pci-66,latency=5000"]),
+    st.sampled_from(["pci", "pci-66", "pci-66,latency=5us"]),
     st.lists(
         st.one_of(
             EVENTS,

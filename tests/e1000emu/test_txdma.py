@@ -189,7 +189,7 @@ def test_mmrbc_is_the_longest_read(mmrbc: int, reads: int) -> None:
 
 
 def test_latency_and_alignment_take_clocks() -> None:
-    sender = Sender("pci,latency=700", rate_bps=None)
+    sender = Sender("pci,latency=700ns", rate_bps=None)
     where = sender.memory.alloc(256)
     for offset in (0, 3):
         sender.memory.write(where + offset, frame(60))
@@ -227,9 +227,10 @@ def test_status_says_which_bus_it_is(bus: str | None, bits: int) -> None:
     ("bus", "says"),
     [
         ("isa", "one of pci, pci-66"),
-        ("pci,latency", "not one of"),
-        ("pci,latency=-1", "not one of"),
-        ("pci,speed=1", "not one of"),
+        ("pci,latency", "no duration"),
+        ("pci,latency=-1", "no duration"),
+        ("pci,speed=1", "no option"),
+        ("pci,latency=2s", "latency_ns=2000000000"),
         (33, "give a name"),
         ("pci-64", "'pci' or 'pci-66'"),
         ("pci-x-133", "'pci' or 'pci-66'"),
@@ -649,7 +650,7 @@ def tso(draw: st.DrawFn) -> list[bytes]:
 @settings(max_examples=examples(150), deadline=None)
 @given(
     groups=st.lists(st.one_of(RAW.map(lambda d: [d]), tso()), min_size=1, max_size=30),
-    bus=st.sampled_from(["pci", "pci-x-133", "pci-64,latency=3000"]),
+    bus=st.sampled_from(["pci", "pci-x-133", "pci-64,latency=3us"]),
     rate=st.sampled_from([None, GIGABIT]),
     dpp=st.booleans(),
     tagged=st.booleans(),
@@ -845,7 +846,7 @@ def test_a_snapshot_needs_a_bus_and_an_old_one_none() -> None:
 def test_what_is_recorded_is_done_again(tmp_path: Path) -> None:
     path = tmp_path / "bus"
     recorder = Recorder(path)
-    sender = Sender("pci-66,latency=300", rate_bps=100_000_000, record=recorder)
+    sender = Sender("pci-66,latency=300ns", rate_bps=100_000_000, record=recorder)
     wr(sender.nic, "TXDMAC", 1)
     sender.post(60, 1500, 700)
     sender.ring()

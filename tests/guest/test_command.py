@@ -50,10 +50,10 @@ def test_report_in_json():
 
 
 def test_command_that_does_not_end_is_one_line_after_what_it_wrote():
-    made = guest("--timeout-s", "2", "--run", "echo first; sleep 1000")
+    made = guest("--timeout", "2s", "--run", "echo first; sleep 1000")
     assert made.returncode == 1
     assert made.stdout == "first\n"
-    assert "runs for more than 2 s; --timeout-s allows more" in made.stderr.splitlines()[-1]
+    assert "runs for more than 2s; --timeout allows more" in made.stderr.splitlines()[-1]
 
 
 def test_prepared_is_reported_and_quick():

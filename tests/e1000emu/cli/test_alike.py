@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,8 +20,22 @@ from click.testing import CliRunner
 from e1000emu.cli import COMMANDS, cli
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.linkspec import LINKS, check_link, tap_devices
-from e1000emu.cli.params import OutFile, Seconds, Size, parse_impair, show_size
+from e1000emu.cli.params import (
+    Duration,
+    FaultList,
+    Impairment,
+    OutFile,
+    Quantity,
+    Rate,
+    Share,
+    Size,
+    parse_faults,
+    parse_impair,
+    show_size,
+)
 from e1000emu.cli.trace import KINDS
+from e1000emu.faults import Faults
+from e1000emu.links import Impair
 from e1000emu.reference import titles
 from e1000emu.regs import TABLE
 from tests.e1000emu.cli.test_cli import run
@@ -52,8 +69,10 @@ def test_json_is_a_flag_and_o_names_the_file(command: click.Command) -> None:
             assert isinstance(option.type, OutFile), name
         if name in ("--bytes", "--size"):
             assert isinstance(option.type, Size), name
-        if name in ("--interval", "--timeout", "--deadline", "--autoneg", "--timeout-s"):
-            assert isinstance(option.type, Seconds), name
+        if name in ("--interval", "--timeout", "--deadline", "--autoneg", "--delay", "--duration"):
+            assert isinstance(option.type, Duration), name
+        if name in ("--loss", "--reorder"):
+            assert isinstance(option.type, Share), name
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -97,21 +116,106 @@ def test_sizes_with_a_fraction_are_whole_bytes() -> None:
         Size(1, 4096).convert("5K", None, None)
 
 
-@pytest.mark.parametrize("bad", ["nan", "inf", "-1", "x", ""])
-def test_durations_are_finite(bad: str) -> None:
-    with pytest.raises(click.BadParameter):
-        Seconds().convert(bad, None, None)
+# --- durations, rates, shares --------------------------------------------------------------------
+
+WORDS: dict[type[Quantity], dict[str, float]] = {
+    Duration: {"20ms": 20_000_000, "0.1ms": 100_000, "1.5s": 1_500_000_000, "2e-3": 2_000_000,
+               "3": 3_000_000_000, "100us": 100_000, "70µs": 70_000, "5000000 ns": 5_000_000,
+               "2min": 120_000_000_000, "1h": 3_600_000_000_000, ".5": 500_000_000},
+    Rate: {"10Mbit": 10**7, "10M": 10**7, "1e9": 10**9, "2.5Gbit/s": 2_500_000_000, "9600": 9600,
+           "64 kbit": 64_000, "1T": 10**12, "10mbps": 10**7},
+    Share: {"2%": 0.02, "0.02": 0.02, "1e-3": 0.001, "0": 0.0, "0.1 %": 0.001},
+}  # fmt: skip
+NONE = ("", "x", "nan", "inf", "-1", "-1ms", "1 0", "²", "1e", "5XB", "0x10", "1MB", "1e999")
+"""What none of them is."""
+PARAMETERS = [
+    pytest.param(command, option, id=f"{command.name} {name}")
+    for command in commands()
+    for name, option in options(command).items()
+    if isinstance(option.type, Quantity)
+]
+
+
+@pytest.mark.parametrize(("command", "option"), PARAMETERS)
+def test_a_quantity_takes_the_same_words_everywhere(
+    command: click.Command, option: click.Option
+) -> None:
+    kind = option.type
+    assert isinstance(kind, Quantity)
+    for text, value in WORDS[type(kind)].items():
+        if (kind.least or 0) <= value <= (kind.most or value) and (value or not kind.above):
+            assert kind.convert(text, option, None) == value
+        else:
+            with pytest.raises(click.BadParameter, match="more"):
+                kind.convert(text, option, None)
+    for text in NONE:
+        with pytest.raises(click.BadParameter):
+            kind.convert(text, option, None)
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)
+def test_no_option_has_a_unit_in_its_name_or_a_number_without_one(command: click.Command) -> None:
+    for name, option in options(command).items():
+        assert not re.search(r"[a-z]-(ns|us|ms|s|sec|seconds|bps|mbps|pct)$", name)
+        assert not isinstance(option.type, click.FloatRange | click.types.FloatParamType), name
+        assert not re.fullmatch(r"U?SEC.*|[MU]S|BPS", str(option.metavar)), name
+
+
+def test_durations_may_have_to_be_above_a_bound() -> None:
     with pytest.raises(click.BadParameter, match="more than 0"):
-        Seconds(above=True).convert("0", None, None)
+        Duration(above=True).convert("0", None, None)
+    with pytest.raises(click.BadParameter, match="50us or more"):
+        Duration(50_000).convert("10us", None, None)
+    with pytest.raises(click.BadParameter, match="more than 50%"):
+        Share(0.5).convert("0.6", None, None)
 
 
 @pytest.mark.parametrize(
     "bad",
-    ["delay_ms=-1", "jitter_ms=-5", "rate_mbps=0", "rate_mbps=-1", "delay_ms=inf", "loss=nan"],
-)
+    ["delay=-1ms", "jitter=-5ms", "rate=0", "rate=-1", "delay=inf", "loss=nan", "loss=101%",
+     "delay_ms=1", "direction=up", "reorder_span=0", "queue_frames=x", "clock=1", "link=1"],
+)  # fmt: skip
 def test_an_impairment_that_cannot_be_is_refused(bad: str) -> None:
     with pytest.raises(ArgumentError, match="keys: loss"):
         parse_impair(bad)
+
+
+SAMPLES = {"float": ("2%", 0.02), "int": ("7", 7), "int | None": ("7", 7), "str": ("tx", "tx")}
+"""A value for each annotation, as text and as Python has it."""
+
+
+def test_every_argument_of_impair_and_faults_is_a_key_of_the_command_line() -> None:
+    wanted = inspect.signature(Impair).parameters
+    for name in set(wanted) - {"link", "clock"}:
+        text, value = SAMPLES[str(wanted[name].annotation)]
+        assert parse_impair(f"{name}={text}") == {name: value}
+    for field in dataclasses.fields(Faults):
+        text, value = SAMPLES.get(str(field.type), ("tx-data:3", (("tx-data", 3),)))
+        assert parse_faults(f"{field.name}={text}") == Faults(**{field.name: value})
+
+
+def test_a_key_may_leave_out_its_unit() -> None:
+    assert parse_impair("delay=5ms") == parse_impair("delay_ns=5000000") == {"delay_ns": 5_000_000}
+    assert parse_impair("rate=1e9") == parse_impair("rate_bps=1Gbit") == {"rate_bps": 10**9}
+    assert parse_faults("flap=5,down=1ms") == Faults(flap_ns=5_000_000_000, down_ns=1_000_000)
+    assert parse_faults("irq_late=1%,irq_late_ns=2ms") == Faults(
+        irq_late=0.01, irq_late_ns=2_000_000
+    )
+
+
+@pytest.mark.parametrize(("kind", "parse"), [(Impairment, parse_impair), (FaultList, parse_faults)])
+def test_help_shows_keys_that_work(kind: type, parse: Callable[[str], object]) -> None:
+    shown = {
+        option.help
+        for command in commands()
+        for option in options(command).values()
+        if isinstance(option.type, kind)
+    }
+    assert shown
+    for text in shown:
+        examples = re.findall(r"[a-z_]+=[^,: ]+(?::\d+)?", str(text))
+        assert len(examples) > 7
+        parse(",".join(examples))
 
 
 # --- guesses -------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def test_regs_decodes_a_phy_register_and_a_descriptor():
         (["trace", "socket", "-o", "/nowhere/x"], "not a directory"),
         (["regs", "-o", "/"], "is a directory"),
         (["vfio-user", "--link", "null", "--socket", "/nowhere/s"], "not a directory"),
-        (["ping", "10.9.0.1", "--link", "null", "--addr", "10.9.0.2/24", "-i", "nan"], "0.2"),
+        (["ping", "10.9.0.1", "--link", "null", "--addr", "10.9.0.2/24", "-i", "nan"], "20ms"),
         (["guest", "--run", "true", "--gw", "10.8.0.1"], "not inside 10.9.0.0/24"),
         (["guest", "--run", "true", "--mac", "x"], "52:54:00:12:34:56"),
         (["guest", "--run", "true", "--model", "82574L"], "82540EM"),
@@ -108,7 +108,7 @@ def test_regs_decodes_a_phy_register_and_a_descriptor():
         (["ping", "10.9.0", "--link", "tap:x", "--addr", "10.9.0.2/24"], "10.9.0.1"),
         (["ping", "10.9.0.1", "--link", "tap:x", "--addr", "10.9.0.2/24", "-s", "65508"], "65507"),
         (["trace", "smoke-signal"], "udp-send"),
-        (["demo", "--loss", "2"], "0.5"),
+        (["demo", "--loss", "2"], "50%"),
         (["nonsense"], "nonsense"),
         (["demo", "--nonsense"], "e1000emu demo --help"),
         (["ping"], "DEST"),
@@ -157,11 +157,13 @@ def test_a_closed_standard_output_is_no_traceback():
 
 
 def test_parse_impair_reads_each_key_and_refuses_the_rest():
-    assert parse_impair("loss=0.05, delay_ms=2,seed=9,rate_mbps=10") == {
+    assert parse_impair("loss=5%, delay=2ms,seed=9,rate=10Mbit,jitter_ns=7,crc_error=1e-3") == {
         "loss": 0.05,
         "delay_ns": 2_000_000,
         "seed": 9,
         "rate_bps": 10_000_000,
+        "jitter_ns": 7,
+        "crc_error": 0.001,
     }
     for bad in ("loss", "loss=2", "gain=1", "seed=x", ""):
         with pytest.raises(E1000Error, match="keys: loss"):

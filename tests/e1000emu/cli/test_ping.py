@@ -244,9 +244,9 @@ def test_the_last_answer_is_awaited_for_an_interval_however_fast_the_others_were
         run = Run(
             pinger,
             count=2,
-            interval_s=0.1,
-            timeout_s=10.0,
-            deadline_s=None,
+            interval_ns=100_000_000,
+            timeout_ns=10_000_000_000,
+            deadline_ns=None,
             quiet=True,
             stamps=False,
             errors_aside=False,

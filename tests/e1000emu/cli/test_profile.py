@@ -31,7 +31,7 @@ def profile(*args: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("workload", list(WORKLOADS))
 def test_every_workload_shows_stack_driver_and_nic(workload):
-    done = profile("--workload", workload, "--seconds", "0.1", "--interval-us", "100", "--json")
+    done = profile("--workload", workload, "--duration", "100ms", "--interval", "100us", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     layers = {row["name"] for row in report["layers"] if row["ns"]}
@@ -62,7 +62,7 @@ def script(tmp_path):
 
 
 def test_a_script_gets_its_arguments_and_keeps_its_exit_status(script):
-    done = profile("--interval-us", "100", script, "-x", "--json", "y")
+    done = profile("--interval", "100us", script, "-x", "--json", "y")
     assert done.returncode == 3
     assert f"arguments ['-x', '--json', 'y'] {script.parent}" in done.stdout
     assert "mine.py: " in done.stdout
@@ -71,7 +71,7 @@ def test_a_script_gets_its_arguments_and_keeps_its_exit_status(script):
 
 
 def test_json_stays_json_when_the_script_prints(script):
-    done = profile("--interval-us", "100", "--json", script)
+    done = profile("--interval", "100us", "--json", script)
     assert "arguments" in done.stderr
     report = json.loads(done.stdout)
     assert report["title"] == "mine.py"
@@ -111,7 +111,7 @@ def test_an_exception_of_the_script_is_shown_and_so_is_the_profile(tmp_path):
         ((), "give a SCRIPT or --workload"),
         (("--workload", "udp", "x.py"), "give a SCRIPT or --workload"),
         (("/nonexistent.py",), "/nonexistent.py: no such file"),
-        (("--workload", "udp", "--interval-us", "10"), "--interval-us"),
+        (("--workload", "udp", "--interval", "10us"), "--interval"),
     ],
 )
 def test_wrong_arguments_end_with_one_line_and_status_2(args, message):

@@ -481,7 +481,7 @@ def test_what_a_fuzzer_has_found_is_done_again(tmp_path: Path, name: str) -> Non
     same(tmp_path / "x", (target.nic.regs.file.state(), target.nic.stats.state()))
 
 
-@pytest.mark.parametrize("faults", [None, "abort=tx-data:1,irq_late=0.5,writeback_ms=1"])
+@pytest.mark.parametrize("faults", [None, "abort=tx-data:1,irq_late=50%,writeback=1ms"])
 def test_the_command_records_its_threads(tmp_path: Path, faults: str | None) -> None:
     path, where = tmp_path / "x", tmp_path / "socket"
     command = [sys.executable, "-m", "e1000emu", "vfio-user", "--link", "null", "--autoneg", "0"]
