@@ -12,6 +12,8 @@ import functools
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
 
@@ -68,6 +70,18 @@ def plain_environment() -> dict[str, str]:
     pytest-benchmark, for one, measures nothing when it takes itself for a worker of pytest-xdist.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+def wait_blocked(process: subprocess.Popen[str], signals: Collection[int]) -> None:
+    """Wait until a process that starts blocks these signals.  Fails when it has ended."""
+    wanted = sum(1 << (number - 1) for number in signals)
+    for _ in range(20_000):
+        assert process.poll() is None, f"it ended with {process.returncode}"
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        if int(status.partition("SigBlk:")[2].split()[0], 16) & wanted == wanted:
+            return
+        time.sleep(0.001)
+    pytest.fail(f"it never blocked {signals}")
 
 
 class _Require:

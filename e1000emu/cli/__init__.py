@@ -22,6 +22,7 @@ COMMANDS = {
     "up": "Put a host of this stack on a real network until SIGINT or SIGTERM.",
     "vfio-user": "Offer our NIC to QEMU as a PCI device; a guest's own e1000 driver binds to it.",
     "guest": "Boot a Linux guest in QEMU on our NIC: a shell in it, or one command.",
+    "qemu": "Run a QEMU that can attach to vfio-user: the installed one, or Debian's, fetched.",
     "capi": "Build the NIC as a shared object with a C header, for other emulators.",
     "ping": "Send ICMP echo requests through our own stack and NIC.",
     "get": "Fetch a URL over our own TCP.",

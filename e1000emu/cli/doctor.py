@@ -201,7 +201,7 @@ def check_qemu() -> Finding:
     wanted = os.environ.get(QEMU_VARIABLE) or QEMU
     path = shutil.which(wanted)
     oldest = ".".join(map(str, OLDEST_QEMU))
-    own = "`e1000emu guest --prepare-only` fetches one for guests"
+    own = "`e1000emu qemu` fetches and runs one"
     if path is None:
         return Finding(name, "missing", f"{wanted}: not found", f"apt-get install {QEMU_PACKAGE}, "
                        f"{oldest} or newer; {own}")  # fmt: skip

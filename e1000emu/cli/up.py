@@ -28,6 +28,7 @@ from e1000emu.cli.live import Row, live_counters
 from e1000emu.cli.params import Duration
 from e1000emu.cli.servespec import Service, Services
 from e1000emu.cli.services import listen, serve
+from e1000emu.cli.signals import end_cleanly_before_serving, handle_signals
 from e1000emu.errors import E1000Error
 
 __all__ = ["Failure", "command"]
@@ -145,9 +146,7 @@ async def _run(
     for service in services:
         listen(station.host, service)
     # Before anybody can know of us: a signal ends a process that does not expect it.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, failure.stop.set)
-    loop.add_signal_handler(signal.SIGUSR1, lambda: show(counters()))
+    handle_signals(loop, failure.stop.set, {signal.SIGUSR1: lambda: show(counters())})
     tasks = [asyncio.create_task(serve(station.host, service)) for service in services]
     waiter = asyncio.create_task(failure.stop.wait())
     try:
@@ -197,7 +196,7 @@ def command(
     impair: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
-    """Put a host of this stack on a real network until SIGINT or SIGTERM.
+    """Put a host of this stack on a real network until SIGINT, SIGTERM or SIGHUP.
 
     It answers ARP and ping, and serves what --serve names. On a terminal its counters stay in view.
     With --json standard output has one object a line: first "event": "ready" as soon as the
@@ -206,6 +205,7 @@ def command(
     """
     from e1000emu.clock import AsyncioClock
 
+    end_cleanly_before_serving()
     wanted = services or []
 
     def ready() -> None:

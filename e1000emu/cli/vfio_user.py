@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -29,10 +30,13 @@ from e1000emu.cli.explain import lines
 from e1000emu.cli.live import Row, live_counters
 from e1000emu.cli.params import OUT_FILE, Duration
 from e1000emu.cli.plugs import DEFAULT_MAC, Plug, model_option, nic_macs, open_links, plug_in
+from e1000emu.cli.signals import end_cleanly_before_serving, handle_signals
 from e1000emu.cli.up import Failure
 from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
+from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
 from e1000emu.flash import flash_size_code
+from e1000emu.guest.image import QEMU, find_qemu
 from e1000emu.interrupts import MODERATIONS
 from e1000emu.phy import AUTONEG_NS
 from e1000emu.quantities import show_duration
@@ -44,11 +48,28 @@ __all__ = [
 ]
 
 
-def qemu_arguments(sockets: Sequence[Path], ram: str = "1G") -> list[str]:
-    """Return what QEMU 10.1 or newer needs beside its disks: shared RAM and the devices."""
-    words = ["qemu-system-x86_64", "-m", ram]
+def qemu_program() -> tuple[list[str], str]:
+    """Return the words that start a QEMU with vfio-user-pci, and what to say of it."""
+    try:
+        found = find_qemu()
+    except E1000Error:  # $E1000EMU_QEMU names another
+        found = None
+    if found is not None:
+        return [QEMU if found.origin == shutil.which(QEMU) else found.origin], found.version
+    own = ["e1000emu"] if shutil.which("e1000emu") else [sys.executable, "-m", "e1000emu"]
+    return [*own, "qemu", "--"], ""
+
+
+def qemu_arguments(
+    sockets: Sequence[Path], ram: str = "1G", program: Sequence[str] = (QEMU,)
+) -> list[str]:
+    """Return what QEMU 10.1 or newer needs beside its disks: shared RAM and the devices.
+
+    Without `-nic none` it adds an e1000 of its own, which the guest finds first.
+    """
+    words = [*program, "-m", ram]
     words += ["-object", f"memory-backend-memfd,id=mem,share=on,size={ram}"]
-    words += ["-machine", "pc,memory-backend=mem"]
+    words += ["-machine", "pc,memory-backend=mem", "-nic", "none"]
     for path in sockets:
         device = {
             "driver": "vfio-user-pci",
@@ -87,13 +108,24 @@ def read_flash(path: Path) -> bytes:
     return data
 
 
-def greet(plugs: Sequence[Plug], model: str, spec: str, say: Callable[[str], None]) -> None:
+def greet(
+    plugs: Sequence[Plug],
+    model: str,
+    spec: str,
+    say: Callable[[str], None],
+    program: Sequence[str],
+    version: str,
+) -> None:
     """Say what is offered, and what to paste where."""
     sockets = [plug.server.path for plug in plugs]
     for plug in plugs:
         say(f"{model} {plug.mac.hex(':')} on {spec}, listening at {plug.server.path}")
-    say("QEMU 10.1 or newer, with your disk or kernel added:")
-    say("  " + shlex.join(qemu_arguments(sockets)))
+    if version:
+        say(f"QEMU {version}, with your disk or kernel added:")
+    else:
+        say("No QEMU installed here has vfio-user-pci (10.1 or newer has).")
+        say("`e1000emu qemu` fetches one; with your disk or kernel added:")
+    say("  " + shlex.join(qemu_arguments(sockets, program=program)))
     say("Cloud Hypervisor, tried by its client library only:")
     say("  " + shlex.join(cloud_hypervisor_arguments(sockets)))
     if os.geteuid() == 0:
@@ -102,7 +134,9 @@ def greet(plugs: Sequence[Plug], model: str, spec: str, say: Callable[[str], Non
         say("  " + shlex.join(["chown", user, *(os.fspath(path) for path in sockets)]))
 
 
-def ready_event(plugs: Sequence[Plug], model: str, spec: str) -> dict[str, Any]:
+def ready_event(
+    plugs: Sequence[Plug], model: str, spec: str, program: Sequence[str]
+) -> dict[str, Any]:
     """Return the first line of --json: the sockets listen."""
     sockets = [plug.server.path for plug in plugs]
     return {
@@ -117,7 +151,7 @@ def ready_event(plugs: Sequence[Plug], model: str, spec: str) -> dict[str, Any]:
             }
             for plug in plugs
         ],
-        "qemu": qemu_arguments(sockets),
+        "qemu": qemu_arguments(sockets, program=program),
         "cloud_hypervisor": cloud_hypervisor_arguments(sockets),
     }
 
@@ -255,7 +289,7 @@ def command(
     faults: Faults | None,
     as_json: bool,
 ) -> None:
-    """Offer a NIC over vfio-user until SIGINT or SIGTERM; a guest's own e1000 driver binds to it.
+    """Offer a NIC over vfio-user until SIGINT, SIGTERM or SIGHUP; a guest's own e1000 driver binds.
 
     Prints the command lines to paste. Clients come and go; each finds a NIC after reset.
     --link switch[:LINK] joins the NICs of several --socket, and LINK when given, by a switch.
@@ -268,6 +302,7 @@ def command(
     from e1000emu import AsyncioClock
     from e1000emu.embed.vfio_user.caretaker import Caretaker
 
+    end_cleanly_before_serving()
     macs = nic_macs(mac_texts, len(sockets))
     processors = None if cpus is None else parse_cpus(cpus)
 
@@ -320,13 +355,12 @@ def command(
                     say(line)
 
         # Before anybody can know of us: a signal ends a process that does not expect it.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            runner.get_loop().add_signal_handler(number, failure.stop.set)
-        runner.get_loop().add_signal_handler(signal.SIGUSR1, show)
-        runner.get_loop().add_signal_handler(signal.SIGUSR2, explain)
-        greet(plugs, model, link_spec, say)
+        shows = {signal.SIGUSR1: show, signal.SIGUSR2: explain}
+        handle_signals(runner.get_loop(), failure.stop.set, shows)
+        program, version = qemu_program()
+        greet(plugs, model, link_spec, say, program, version)
         if as_json:
-            emit_event(ready_event(plugs, model, link_spec))
+            emit_event(ready_event(plugs, model, link_spec, program))
         runner.run(_until_signal(failure, lambda: live_rows(plugs)))
         result = counters_event(plugs, "end")
     if as_json:

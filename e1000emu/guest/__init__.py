@@ -4,7 +4,7 @@
 old, a QEMU with a vfio-user client; `GuestLinux` boots them and runs commands in the guest.
 """
 
-from e1000emu.guest.image import Extra, GuestImage, Qemu, prepare, unpacked
+from e1000emu.guest.image import Extra, GuestImage, Qemu, prepare, prepare_qemu, unpacked
 from e1000emu.guest.machine import (
     BuiltinNic,
     Completed,
@@ -27,5 +27,6 @@ __all__ = [
     "Qemu",
     "VfioUserNic",
     "prepare",
+    "prepare_qemu",
     "unpacked",
 ]

@@ -38,7 +38,9 @@ __all__ = [
     "GuestImage",
     "Qemu",
     "cache_directory",
+    "find_qemu",
     "prepare",
+    "prepare_qemu",
     "unpacked",
 ]
 
@@ -190,6 +192,25 @@ def prepare(
         packages=tuple(name for stamp in stamps for name in stamp["packages"]),
         packed=_kernel(linux),
     )
+
+
+def prepare_qemu(
+    *, cache: Path | None = None, refresh: bool = False, say: Say = lambda text: None
+) -> Qemu:
+    """Return the QEMU that `prepare` would take, fetched now when there is none; no guest with it.
+
+    Raises: E1000Error naming what is missing, and the remedy.
+    """
+    found = find_qemu()
+    if found is not None:
+        return found
+    cache = cache_directory() if cache is None else cache.absolute()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / "guest.lock", say):
+            return _fetched_qemu(cache, refresh, say)
+    except OSError as error:
+        raise _no_room(error, cache) from None
 
 
 def unpacked(

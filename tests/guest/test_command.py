@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -84,3 +87,50 @@ def test_what_cannot_be_is_one_line(words, status, text):
     assert len(lines) == 1, made.stderr
     assert lines[0].startswith("e1000emu: ")
     assert text in lines[0]
+
+
+def test_the_line_that_is_printed_boots_a_guest_and_warns_of_nothing(image, tmp_path):
+    """With its display, whose memory has no descriptor: the firmware maps all memory anew."""
+    words = ["--socket", str(tmp_path / "nic"), "--link", "stack:10.9.0.1/24", "--json"]
+    with open(tmp_path / "said", "w") as said:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "e1000emu", "vfio-user", *words],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
+    commands = b"ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; ping -c 9 10.9.0.1"
+    setup = base64.b64encode(commands).decode()
+    kernel = ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append"]
+    kernel += [f"console=ttyS0 e1000emu.modules=e1000 e1000emu.setup={setup}"]
+    line = json.loads(server.stdout.readline())["qemu"]
+    qemu = subprocess.Popen(
+        [*line, *kernel, "-display", "none", "-serial", f"file:{tmp_path / 'console'}"]
+    )
+    try:
+        deadline = time.monotonic() + WAIT_S
+        sent = 0
+        while not sent:
+            assert qemu.poll() is None
+            assert time.monotonic() < deadline, (tmp_path / "console").read_text()[-2000:]
+            time.sleep(0.2)
+            server.send_signal(signal.SIGUSR1)
+            sent = json.loads(server.stdout.readline())["tx_frames"]
+    finally:
+        qemu.terminate()
+        qemu.wait(WAIT_S)
+        server.terminate()
+        server.communicate(timeout=WAIT_S)
+    assert "without a file descriptor" not in (tmp_path / "said").read_text()
+
+
+def test_qemu_is_a_command_of_its_own(image):
+    words = [sys.executable, "-m", "e1000emu", "qemu"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert image.qemu.version in said
+    assert image.qemu.origin in said
+    shown = subprocess.run([*words, "--", "--version"], capture_output=True, text=True, check=True)
+    assert image.qemu.version in shown.stdout
+    wrong = subprocess.run([*words, "-m", "1G"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "stand behind --" in wrong.stderr

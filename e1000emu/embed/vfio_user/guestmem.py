@@ -19,6 +19,8 @@ __all__ = ["GuestMemory"]
 
 RAM_STARTS = (0, 1 << 20, 1 << 32)
 """Where a PC's RAM begins: the low megabyte, above it, above the PCI hole."""
+VGA_WINDOW = range(0xA0000, 0xC0000)
+"""Where a PC shows display memory, with RAM on both sides."""
 
 
 class Piece(NamedTuple):
@@ -50,6 +52,8 @@ class GuestMemory:
         self.ram_by_message = False
         """There is guest RAM without descriptor: rings and buffers may be out of direct reach."""
         self._pieces: dict[int, Piece] = {}
+        self._shared = False
+        """The client has shared RAM. While QEMU maps it anew, display memory is all there is."""
         self._bases: list[int] = []
         self._spans: list[tuple[int, int, bool, bool]] = []
         self._faults = 0
@@ -86,6 +90,7 @@ class GuestMemory:
             raise Refused(errno.ENOSPC, f"DMA_MAP: {MAX_DMA_MAPS} pieces are mapped already")
         area, guard = (None, None) if fd is None else self._add(piece, fd)
         self._pieces[piece.iova] = Piece(piece.size, area, guard, piece.readable, piece.writable)
+        self._shared |= area is not None and piece.writable
         self._sort()
 
     def _add(self, piece: DmaMap, fd: int) -> tuple[mmap.mmap, BusGuard]:
@@ -132,9 +137,7 @@ class GuestMemory:
     def unmap(self, wanted: DmaUnmap) -> int:
         """Take back whole pieces; return how many bytes they were.  Raises: Refused."""
         if wanted.all:
-            size = sum(piece.size for piece in self._pieces.values())
-            self.clear()
-            return size
+            return self._drop_all()
         end = wanted.iova + wanted.size
         inside = []
         for base, piece in self._pieces.items():
@@ -171,13 +174,16 @@ class GuestMemory:
         del self._pieces[base]
         return piece.size
 
-    def clear(self) -> None:
-        """Take everything back."""
+    def _drop_all(self) -> int:
         try:
-            for base in list(self._pieces):
-                self._drop(base)
+            return sum(self._drop(base) for base in list(self._pieces))
         finally:
             self._sort()
+
+    def clear(self) -> None:
+        """Take everything back: the client is gone."""
+        self._shared = False
+        self._drop_all()
 
     # --- what goes by messages -------------------------------------------------------------------
 
@@ -191,7 +197,7 @@ class GuestMemory:
         ]
         self._bases = [span[0] for span in self._spans]
         self.any_by_message = bool(self._spans)
-        self.ram_by_message = _ram_by_message(pieces)
+        self.ram_by_message = _ram_by_message(pieces, self._shared)
         self.changed()
 
     def parts(self, addr: int, n: int) -> list[tuple[int, int]]:
@@ -228,17 +234,19 @@ class GuestMemory:
         )
 
 
-def _ram_by_message(pieces: list[tuple[int, Piece]]) -> bool:
+def _ram_by_message(pieces: list[tuple[int, Piece]], shared: bool) -> bool:
     """Tell whether a writable piece without descriptor is RAM.
 
-    It is when none has one.  Beside RAM that is shared, it is RAM when it touches such a piece or
-    lies where RAM begins; display memory stands alone, in the hole below 4 GiB.
+    It is when the client has `shared` none. Beside shared RAM a piece is RAM when it touches such a
+    piece or lies where RAM begins. Display memory is in the VGA window or in the PCI hole.
     """
-    writable = [(base, piece) for base, piece in pieces if piece.writable]
-    shared = any(piece.area is not None for _, piece in writable)
-    apart = [piece for _, piece in writable if piece.area is None]
-    if not shared or not apart:
-        return bool(apart)
+    writable = [
+        (base, piece)
+        for base, piece in pieces
+        if piece.writable and (piece.area is not None or base not in VGA_WINDOW)
+    ]
+    if not shared:
+        return bool(writable)
     end = -1
     is_ram = by_message = False
     for base, piece in writable:

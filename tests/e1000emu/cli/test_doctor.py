@@ -60,7 +60,7 @@ def test_any_other_qemu_cannot_and_there_is_a_way_out(
     assert row.state == "missing"
     assert str(path) in row.detail
     assert words in row.detail
-    assert "e1000emu guest --prepare-only" in row.remedy
+    assert "e1000emu qemu" in row.remedy
 
 
 def test_a_qemu_that_is_named_is_the_one_that_is_asked(

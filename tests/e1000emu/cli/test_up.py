@@ -20,6 +20,7 @@ from e1000emu.cli.live import human, table
 from e1000emu.cli.stackspec import parse_stack
 from e1000emu.clock import VirtualClock
 from tests.e1000emu.cli.test_cli import run
+from tests.support import wait_blocked
 
 UP = ("up", "--addr", "10.9.0.2/24", "--link", "stack:10.9.0.1/24")
 MS = 1_000_000
@@ -32,6 +33,18 @@ def start(*args: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_a_signal_before_it_is_ready_waits() -> None:
+    process = start(*UP, "--json")
+    assert process.stdout is not None
+    wait_blocked(process, [signal.SIGUSR1])
+    process.send_signal(signal.SIGUSR1)
+    events = [json.loads(process.stdout.readline())["event"] for _ in range(2)]
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert [*events, json.loads(out)["event"]] == ["ready", "counters", "end"]
 
 
 def test_json_tells_when_it_is_ready_and_what_it_did() -> None:

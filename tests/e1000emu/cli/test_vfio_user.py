@@ -15,11 +15,18 @@ import pytest
 
 from e1000emu.capture import PcapngWriter
 from e1000emu.cli.plugs import parse_mac
-from e1000emu.cli.vfio_user import cloud_hypervisor_arguments, parse_cpus, qemu_arguments
+from e1000emu.cli.vfio_user import (
+    cloud_hypervisor_arguments,
+    parse_cpus,
+    qemu_arguments,
+    qemu_program,
+)
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.errors import E1000Error
 from e1000emu.regs import reg
 from fastpath.batch import FrameBatch
+from tests.e1000emu.cli.test_doctor import fake_qemu
+from tests.support import wait_blocked
 
 
 def run(*args: str) -> subprocess.Popen[str]:
@@ -47,6 +54,23 @@ def test_qemu_line_survives_a_shell() -> None:
         for path in ("/run/a b/s", "/run/t")
     ]
     assert "share=on" in words[words.index("-object") + 1]
+
+
+@pytest.mark.parametrize(
+    ("version", "device", "does"),
+    [("7.2.22", "", False), ("10.1.0", "", False), ("11.1.3", "x-no-posted-writes=<bool>", True)],
+)
+def test_the_line_names_a_qemu_that_can_attach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, device: str, does: bool
+) -> None:
+    fake_qemu(tmp_path, f"QEMU emulator version {version}", device)
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("E1000EMU_QEMU", raising=False)
+    own = [sys.executable, "-m", "e1000emu", "qemu", "--"]
+    program, named = qemu_program()
+    assert (program, named) == ((["qemu-system-x86_64"], version) if does else (own, ""))
+    assert qemu_arguments([Path("s")], program=program)[: len(program)] == program
 
 
 def test_cloud_hypervisor_line_shares_the_memory() -> None:
@@ -77,7 +101,7 @@ def test_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     assert ready["nics"] == [
         {"socket": str(path), "model": "82540EM", "mac": "52:54:00:12:34:56"},
     ]
-    assert ready["qemu"] == qemu_arguments([path])
+    assert ready["qemu"] == qemu_arguments([path], program=qemu_program()[0])
     assert ready["cloud_hypervisor"] == cloud_hypervisor_arguments([path])
     assert talk(path) == bytes.fromhex("86800e10")
     process.send_signal(signal.SIGTERM)
@@ -89,8 +113,8 @@ def test_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     assert (counters["tx_frames"], counters["rx_frames"]) == (0, 0)
     lines = err.splitlines()
     assert "82540EM 52:54:00:12:34:56" in lines[0]
-    assert shlex.split(lines[2]) == ready["qemu"]
-    assert shlex.split(lines[4]) == ready["cloud_hypervisor"]
+    shown = [shlex.split(line) for line in lines if line.startswith("  ")]
+    assert shown[:2] == [ready["qemu"], ready["cloud_hypervisor"]]
     assert ("chown" in err) == (os.geteuid() == 0)
     assert not os.path.exists(path)
 
@@ -131,6 +155,45 @@ def test_a_signal_shows_the_counters_and_it_serves_on(tmp_path: Path, as_json: b
     assert process.returncode == 0, err
     if as_json:
         assert json.loads(out)["event"] == "end"
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGUSR2], [signal.SIGUSR1, signal.SIGUSR2]])
+def test_a_signal_before_it_is_ready_waits(tmp_path: Path, signals: list[signal.Signals]) -> None:
+    process = run("--socket", str(tmp_path / "s"), "--link", "null", "--json")
+    assert process.stdout is not None
+    wait_blocked(process, signals)
+    for number in signals:
+        process.send_signal(number)
+    events = [json.loads(process.stdout.readline())["event"] for _ in range(1 + len(signals))]
+    names = {signal.SIGUSR1: "counters", signal.SIGUSR2: "explain"}
+    assert events[0] == "ready"
+    assert sorted(events[1:]) == sorted(names[number] for number in signals)
+    process.send_signal(signal.SIGUSR2)  # it acts at once now
+    assert json.loads(process.stdout.readline())["event"] == "explain"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=100)
+    assert process.returncode == 0
+
+
+def test_sigterm_before_it_is_ready_leaves_nothing(tmp_path: Path) -> None:
+    process = run("--socket", str(tmp_path / "s"), "--link", "null")
+    wait_blocked(process, [signal.SIGUSR1])
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert err == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_terminal_that_is_closed_ends_it_as_sigterm_does(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    process = run("--socket", str(tmp_path / "s"), "--link", "null", "--state", str(state))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert os.listdir(tmp_path) == ["state"]
 
 
 def hang(client: socket.socket) -> None:

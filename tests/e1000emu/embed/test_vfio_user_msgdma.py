@@ -341,6 +341,22 @@ def test_display_memory_beside_shared_ram_is_no_ram(rig: Rig) -> None:
     assert rig.server.memory.ram_by_message
 
 
+def test_display_memory_is_no_ram_while_qemu_maps_the_ram_anew(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    client.map_ram()
+    fd = os.memfd_create("low")
+    os.ftruncate(fd, 0xA0000)
+    client.dma_map(0, 0xA0000, fd)
+    os.close(fd)
+    client.dma_map(0xA0000, 0x1_0000)
+    client.dma_map(0xFD00_0000, 0x100_0000)
+    client.dma_unmap(RAM_BASE, RAM_BYTES)
+    client.dma_unmap(0, 0xA0000)
+    assert not any("without a file descriptor" in line for line in rig.log)
+    assert not rig.server.memory.ram_by_message
+
+
 def test_rom_is_read_by_message_beside_shared_ram(rig: Rig) -> None:
     client = rig.client()
     guest = client.start()

@@ -1,0 +1,35 @@
+"""Signals of the commands that serve until they are told to end (`up`, `vfio-user`)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Mapping
+
+__all__ = ["end_cleanly_before_serving", "handle_signals"]
+
+
+def end_cleanly_before_serving() -> None:
+    """Let SIGTERM unwind while the command starts, so that no socket or lock is left behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def handle_signals(
+    loop: asyncio.AbstractEventLoop,
+    stop: Callable[[], None],
+    shows: Mapping[signal.Signals, Callable[[], None]],
+) -> None:
+    """Let SIGINT, SIGTERM and SIGHUP call `stop`, and the signals of `shows` what is there.
+
+    Signals of `shows` that came before (`e1000emu.__main__` blocks them) act as soon as the loop
+    runs. SIGHUP stays ignored under nohup(1).
+    """
+    stops = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        stops.append(signal.SIGHUP)
+    for number in stops:
+        loop.add_signal_handler(number, stop)
+    for number, show in shows.items():
+        loop.add_signal_handler(number, show)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, shows)
