@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import arguments
 import click
 import cpython
 import hardware
@@ -122,8 +123,10 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "cpython.md": cpython.markdown,
     "differences.md": known.markdown,
+    "drivers.md": lambda: arguments.filled(DOCS / "drivers.md"),
     "hardware.md": hardware.markdown,
     "knobs.md": knobs,
+    "measure.md": lambda: arguments.filled(DOCS / "measure.md"),
     "misuse.md": misuses.markdown,
     "packets.md": packets.markdown,
     "performance.md": lambda: rates.filled(DOCS / "performance.md"),

@@ -8,10 +8,13 @@ so no figure is copied by hand.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import blocks
+from blocks import grid
 
 from e1000emu.cli.bench import benchmarks
 
@@ -81,13 +84,6 @@ SIDE = (
 def cell(value: float) -> str:
     """Return three significant digits, with separators for thousands."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def grid(heads: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    """Return a Markdown table."""
-    heads = list(heads)
-    out = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    return "\n".join([*out, *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def of_rounds(row: dict[str, Any], key: str = "rounds") -> str:
@@ -214,9 +210,4 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
 def filled(path: Path) -> str:
     """Return the file's text with each block made anew. Raises KeyError for an unknown block."""
     document = json.loads(RECORDED.read_text())
-
-    def block(found: re.Match[str]) -> str:
-        return f"{found[1]}\n\n{BLOCKS[found[2]](document)}\n\n{found[3]}"
-
-    pattern = r"(<!-- begin (\w+) -->)\n.*?(<!-- end \2 -->)"
-    return re.sub(pattern, block, path.read_text(), flags=re.DOTALL)
+    return blocks.filled(path, {name: partial(make, document) for name, make in BLOCKS.items()})

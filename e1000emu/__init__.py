@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from e1000emu.clock import AsyncioClock, RealClock, SimulationDeadlock, VirtualClock
     from e1000emu.errors import E1000Error, LifecycleError, LinkError, SnapshotError
+    from e1000emu.faults import Faults
     from e1000emu.links import pair
     from e1000emu.memory import DmaTable, FrameBatch, HostMemory, host_memory
     from e1000emu.misuse import MisuseError
@@ -18,6 +19,7 @@ __all__ = [
     "AsyncioClock",
     "DmaTable",
     "E1000Error",
+    "Faults",
     "FrameBatch",
     "HostMemory",
     "LifecycleError",
@@ -38,6 +40,7 @@ __all__ = [
 _MODULES = {
     "clock": ("AsyncioClock", "RealClock", "SimulationDeadlock", "VirtualClock"),
     "errors": ("E1000Error", "LifecycleError", "LinkError", "SnapshotError"),
+    "faults": ("Faults",),
     "links": ("pair",),
     "memory": ("DmaTable", "FrameBatch", "HostMemory", "host_memory"),
     "misuse": ("MisuseError",),

@@ -48,41 +48,43 @@ MAX_LATE_NS = 1 << 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What goes wrong. Probabilities are 0 to 1; a time of 0 turns its kind off.
+    """What goes wrong. Shares are 0 to 1; a time of 0 turns its kind off.
 
     Times between two faults of a kind are random, between half and one and a half of the given one.
     """
 
     seed: int = 0
+    """Decides what is random, a stream for each kind."""
     flap_ns: int = 0
-    """About how often the link goes,"""
+    """About how often the link goes down."""
     down_ns: int = 200 * MS
-    """and for how long."""
+    """How long a flap lasts."""
     phy_busy: float = 0.0
-    """Of MDIO operations: READY comes late,"""
+    """Share of MDIO operations whose READY comes late."""
     phy_busy_ns: int = MS
-    """by this time."""
+    """How late READY comes then."""
     eeprom_bits: int = 0
     """Bits of the EEPROM that are wrong from the start."""
     abort: tuple[tuple[str, int], ...] = ()
-    """Master aborts: an access of `ABORTS`, and in which run of that ring (from 1).
+    """Master aborts: which access (tx-descriptor, tx-data, rx-descriptor, rx-data), and in which
+    run of that ring, from 1.
 
     A run sends what a doorbell has posted, or stores a batch of frames; with threads, one frame;
     on a bus that takes time it sends a descriptor, or a segment of one.
     """
     irq_lost: float = 0.0
-    """Of rises of the interrupt line: the host does not see it."""
+    """Share of rises of the interrupt line that the host does not see."""
     irq_late: float = 0.0
-    """Of rises: the host sees it late,"""
+    """Share of rises that the host sees late."""
     irq_late_ns: int = MS
-    """by up to this time."""
+    """How late at most."""
     overrun: float = 0.0
-    """Of batches of received frames: the FIFO overruns, they are missed (MPC, RXO).
+    """Share of batches of received frames that overrun the FIFO and are missed (MPC, RXO).
 
     With threads each frame is a batch.
     """
     writeback_ns: int = 0
-    """Sent descriptors are written back late, by up to this time."""
+    """How late, at most, sent descriptors are written back."""
     reset_ns: int = 0
     """About how often the MAC resets itself, as CTRL.RST does."""
     remove_ns: int = 0

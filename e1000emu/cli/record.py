@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from e1000emu.cli.common import emit_json, faults_option, report_options
+from e1000emu.cli.common import describe, emit_json, faults_option, report_options
 from e1000emu.cli.params import OUT_FILE, Size
 from e1000emu.cli.plugs import model_option
 from e1000emu.errors import E1000Error
@@ -31,9 +31,11 @@ def _forget(piece: memoryview) -> None:
 def live(
     path: Path, *, model: str = "82540EM", total_bytes: int = 1 << 20, faults: Faults | None = None
 ) -> dict[str, Any]:
-    """Record a NIC to `path`: probe, link, ping, UDP, TCP both ways, self-test, down, unplugged.
+    """Record a NIC to `path`: probe, link, UDP, TCP both ways, self-test, down, unplugged.
 
-    Returns: the number of events, whether the self-test passed, bytes that TCP moved.
+    Faults may lose datagrams; TCP sends again.
+    Returns: the number of events, whether the self-test passed, UDP echoes that were answered,
+    bytes that TCP moved, and what stopped it, None if nothing did.
     Raises: RecordingError; OSError when a fault keeps the driver from probing.
     """
     from e1000emu.clock import VirtualClock
@@ -62,7 +64,8 @@ def live(
             faults=faults,
         )
         add_nic(b, ends[1], mac=mac_address(2), addr=f"{B}/24", wait=False)
-        moved = 0
+        moved = echoed = 0
+        stopped = None
         try:
             if not (a.wait_carrier("eth0") and b.wait_carrier("eth0")):
                 raise E1000Error("record: there is no link")
@@ -71,10 +74,15 @@ def live(
                 far.settimeout(5)
                 near.settimeout(5)
                 for number in range(ECHOES):
-                    near.sendto(bytes([number]) * (1 + 60 * number), (B, 7))
-                    data, source = far.recvfrom(2048)
-                    far.sendto(data, source)
-                    near.recv(2048)
+                    try:
+                        near.sendto(bytes([number]) * (1 + 60 * number), (B, 7))
+                        data, source = far.recvfrom(2048)
+                        far.sendto(data, source)
+                        near.recv(2048)
+                        echoed += 1
+                    except TimeoutError:
+                        if faults is None:
+                            raise
             listener = create_server(b, (B, 5001))
             client = create_connection(a, (B, 5001))
             server, _ = listener.accept()
@@ -82,13 +90,21 @@ def live(
                 moved += pump(sender, receiver, _pieces(total_bytes).pop, _forget)
             for sock in (client, server, listener):
                 sock.close()
-        except OSError:
+        except OSError as error:
             if faults is None:
                 raise
+            stopped = describe(error)
         passed, _ = ethtool_self_test(a.dev("eth0"))
         a.ifconfig("eth0", up=False)
         nic.halt()
-    return {"events": recorder.events, "self_test": passed, "tcp_bytes": moved, "file": str(path)}
+    return {
+        "events": recorder.events,
+        "self_test": passed,
+        "udp_echoes": echoed,
+        "tcp_bytes": moved,
+        "stopped": stopped,
+        "file": str(path),
+    }
 
 
 @click.command()
@@ -116,6 +132,11 @@ def command(file: Path, total: int, model: str, faults: Faults | None, as_json: 
     else:
         test = "passed" if found["self_test"] else "failed"
         click.echo(
-            f"{file}: {found['events']:,} events, {found['tcp_bytes']:,} bytes by TCP, "
-            f"self-test {test}"
+            f"{file}: {found['events']:,} events, {found['udp_echoes']} of {ECHOES} UDP echoes, "
+            f"{found['tcp_bytes']:,} bytes by TCP, self-test {test}"
+        )
+    if found["stopped"] is not None:
+        raise E1000Error(
+            f"record: the faults stopped TCP after {found['tcp_bytes']:,} of {2 * total:,} bytes: "
+            f"{found['stopped']}; {file} can be replayed all the same"
         )

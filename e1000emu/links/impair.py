@@ -275,13 +275,18 @@ class _Direction:
 class Impair(Middleware):
     """`Impair(link, loss=0.01, reorder=0.02, seed=7)`: `link`, made worse in both directions.
 
-    loss, reorder, duplicate, corrupt, crc_error: probability for a frame, 0 to 1. A frame that is
-    reordered lets the next one to `reorder_span` frames pass. `corrupt` flips one bit and leaves
-    the CRC right, so that only checksums above can tell; `crc_error` is what an adapter notices.
-    delay_ns, jitter_ns: each frame comes delay_ns ± jitter_ns later, and overtakes by jitter.
-    rate_bps: of the wire, with its overhead, in each direction. queue_frames: how many frames wait
-    before the sender is pushed back (nothing is dropped for want of room).
-    direction: "tx" (from the port above), "rx" (to it) or "both".
+    loss: share of frames that do not arrive, 0 to 1
+    delay_ns: how much later each frame arrives
+    jitter_ns: most that a frame's delay differs from `delay_ns`, either way; frames overtake by it
+    reorder: share of frames that let the next ones pass
+    duplicate: share of frames that arrive twice
+    corrupt: share of frames with one bit flipped under a right CRC: only checksums above can tell
+    crc_error: share of frames with a wrong CRC, which the adapter notices
+    rate_bps: bits per second of the wire, its overhead included, in each direction
+    seed: decides which frames; the same seed, the same fates
+    reorder_span: most frames that pass a reordered one
+    queue_frames: frames that wait before the sender is pushed back; none is dropped
+    direction: "tx" (from the port above), "rx" (to it) or "both"
     """
 
     def __init__(

@@ -636,6 +636,23 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_recording_whose_traffic_faults_stopped_says_so_and_fails(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    done = run("record", str(path), "--bytes", "10K", "--faults", "overrun=100%")
+    assert done.returncode == 1
+    assert "0 of 20 UDP echoes, 0 bytes by TCP" in done.stdout
+    assert "stopped TCP after 0 of 20,480 bytes" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert run("replay", str(path)).returncode == 0
+
+
+def test_a_lost_datagram_stops_no_recording(tmp_path: Path) -> None:
+    faults = Faults(seed=7, irq_lost=0.01, overrun=0.05, abort=(("tx-data", 2),))
+    found = live(tmp_path / "x", total_bytes=65536, faults=faults)
+    assert (found["tcp_bytes"], found["stopped"]) == (131072, None)
+    assert found["udp_echoes"] < 20
+
+
 def test_commands(tmp_path: Path) -> None:
     path = tmp_path / "x"
     done = run("record", str(path), "--bytes", "10K", "--json")
