@@ -19,7 +19,7 @@ from e1000emu.faults import Faults
 from e1000emu.links import AnnotatedCapture, Capture, Impair, Switch, pair
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
 from e1000emu.nic import Nic
-from fastpath.errors import whole_number
+from fastpath.errors import known_words, whole_number
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.drop_reason import SKB_DROP_REASON_NAMES
 from stack.host import Host
@@ -88,6 +88,7 @@ def add_nic(
     Raises:
         OSError: the driver refused the device, or the interface its configuration.
     """
+    known_words("add_nic", nic_options, NicOptions.__annotations__)
     if addr is not None:
         parse_ifaddr6(addr) if ":" in addr else parse_ifaddr(addr)
     nics: dict[str, Nic] = host.nics

@@ -6,9 +6,17 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["ArgumentError", "E1000Error", "LifecycleError", "real_number", "whole_number"]
+__all__ = [
+    "ArgumentError",
+    "E1000Error",
+    "LifecycleError",
+    "known_words",
+    "real_number",
+    "whole_number",
+]
 
 
 class E1000Error(Exception):
@@ -59,6 +67,24 @@ def whole_number(
     if (low is not None and number < low) or (high is not None and number > high):
         raise error(f"{where}: {name}={number} is out of range; give {range_}")
     return number
+
+
+def known_words(
+    where: str,
+    given: Mapping[str, object],
+    known: Iterable[str],
+    meant: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse a keyword that is not `known`, before an inner function does in its own words.
+
+    `meant` has the right word for wrong ones that other programs use. Raises ArgumentError.
+    """
+    for word, value in given.items():
+        if word not in known:
+            right = (meant or {}).get(word)
+            all_of_them = ", ".join(sorted(known))
+            remedy = f"write {right}={value!r}" if right else f"there are: {all_of_them}"
+            raise ArgumentError(f"{where}: no argument {word}={value!r}; {remedy}")
 
 
 def real_number(

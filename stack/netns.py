@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 from typing import Any
 
-from fastpath.errors import whole_number
+from fastpath.errors import known_words, whole_number
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.link_watch import linkwatch_pending
@@ -104,23 +106,25 @@ class Namespace(Links):
         """`ip route add PREFIX [via GW] [dev DEV]`, of either family.
 
         `prefix`: "10.0.0.0/8", "2001:db8::/32", "::/0" or "default", which is of the gateway's
-        family. Raises: OSError with the kernel's errno; ArgumentError for bad text.
+        family. `kw` are arguments of `ip_route_add` (stack.ipv4.fib) or `ip6_route_add`
+        (stack.ipv6.route_config): src, metric, mtu, advmss, congctl, rtype, onlink, replace ...
+
+        Raises:
+            OSError: with the kernel's errno.
+            ArgumentError: bad text, an argument that the family's routes have not, or a table that
+                no rule leads to.
         """
         with self.lock:
-            if _is_ipv6(prefix, via):
-                ip6_route_add(self, prefix, via=via, dev=dev, **kw)
-            else:
-                ip_route_add(self, prefix, via=via, dev=dev, **kw)
+            call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, kw)
+            call(self, prefix, via=via, dev=dev, **kw)
 
     def route_del(
         self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
     ) -> None:
-        """`ip route del`."""
+        """`ip route del`; `kw`: metric, table, and of IPv4 tos. Raises: as route_add."""
         with self.lock:
-            if _is_ipv6(prefix, via):
-                ip6_route_del(self, prefix, via=via, dev=dev, **kw)
-            else:
-                ip_route_del(self, prefix, via=via, dev=dev, **kw)
+            call = _route_call("route_del", ip_route_del, ip6_route_del, prefix, via, kw)
+            call(self, prefix, via=via, dev=dev, **kw)
 
     def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
         """Wait until the interface's link is up (and its queue active). False after the timeout."""
@@ -164,8 +168,30 @@ class Namespace(Links):
         return dev
 
 
-def _is_ipv6(prefix: str, via: str | None) -> bool:
-    return ":" in prefix or (via is not None and ":" in via)
+ROUTE_WORDS = {
+    **dict.fromkeys(("gateway", "gw", "nexthop"), "via"),
+    **dict.fromkeys(("device", "interface", "iface", "oif"), "dev"),
+    **dict.fromkeys(("source", "prefsrc"), "src"),
+    **dict.fromkeys(("priority", "preference"), "metric"),
+}
+"""What other programs call an argument of `route_add`."""
+
+
+def _route_call(
+    where: str,
+    ip: Callable[..., None],
+    ip6: Callable[..., None],
+    prefix: str,
+    via: str | None,
+    words: Mapping[str, Any],
+) -> Callable[..., None]:
+    """The family's function, once it is known to take `words`. Raises: ArgumentError."""
+    six = ":" in prefix or (via is not None and ":" in via)
+    call = ip6 if six else ip
+    taken = signature(call).parameters.values()
+    known = [p.name for p in taken if p.kind is Parameter.KEYWORD_ONLY]
+    known_words(f"{where} of IPv{6 if six else 4}", words, known, ROUTE_WORDS)
+    return call
 
 
 def _check(err: int, what: str) -> None:

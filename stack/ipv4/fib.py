@@ -270,11 +270,18 @@ class netns_fib:
 
 
 def fib_get_table(net: Net, tb_id: int) -> fib_table:
-    """include/net/ip_fib.h: the table `tb_id`; made when new (not among the rules then)."""
-    tables = net.fib.tables
-    if tb_id not in tables:
-        tables[tb_id] = fib_table(tb_id)
-    return tables[tb_id]
+    """include/net/ip_fib.h: the table `tb_id`, which is one that the rules lead to.
+
+    Raises:
+        ArgumentError: it is another one. Without policy routing nothing would look there.
+    """
+    table = net.fib.tables.get(tb_id)
+    if table is None:
+        raise ArgumentError(
+            f"table={tb_id!r}: no rule leads there, for there is no policy routing; "
+            "give 254 (main), 253 (default) or 255 (local)"
+        )
+    return table
 
 
 def fib_info_nh_uses_dev(fi: fib_info, dev: net_device) -> bool:

@@ -11,6 +11,7 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
+from fastpath.errors import ArgumentError
 from stack.core.neigh_table import NUD_FAILED, NUD_VALID
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import row, state, wide
@@ -221,11 +222,18 @@ class netns_fib6:
 
 
 def fib6_get_table(net: Net, tb_id: int) -> fib6_table:
-    """net/ipv6/ip6_fib.c fib6_new_table: the table, made when new (not among the rules then)."""
-    tables = net.ipv6.fib6.tables
-    if tb_id not in tables:
-        tables[tb_id] = fib6_table(tb_id)
-    return tables[tb_id]
+    """net/ipv6/ip6_fib.c: the table `tb_id`, which is one that the rules lead to.
+
+    Raises:
+        ArgumentError: it is another one. Without policy routing nothing would look there.
+    """
+    table = net.ipv6.fib6.tables.get(tb_id)
+    if table is None:
+        raise ArgumentError(
+            f"table={tb_id!r}: no rule leads there, for there is no policy routing; "
+            "give 254 (main) or 255 (local)"
+        )
+    return table
 
 
 # --- look-up -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from e1000emu import VirtualClock, pair
+from e1000emu.errors import ArgumentError
 from e1000emu.lab import add_nic, two_hosts
 from stack import aio, ethtool, proc
 from stack.core.dev import alloc_netdev_mqs, dev_open, register_netdev
@@ -350,3 +351,41 @@ def test_sysctls_are_a_namespaces_own_except_those_of_the_machine(hosts):
     assert "netdev_budget" not in dict(blue.sysctl.items())
     assert "netdev_budget" in dict(a.sysctl.items())
     assert blue.prot_mem is a.prot_mem  # as in Linux: memory is the machine's
+
+
+@pytest.mark.parametrize(
+    ("call", "prefix", "words", "told"),
+    [
+        ("route_add", "10.9.0.0/16", {"gateway": "10.0.0.2"}, "IPv4: .*; write via='10.0.0.2'"),
+        ("route_add", "fd00::/8", {"gateway": "fe80::1"}, "IPv6: .*; write via='fe80::1'"),
+        ("route_add", "10.9.0.0/16", {"device": "lo"}, "device='lo'; write dev='lo'"),
+        ("route_add", "10.9.0.0/16", {"hoplimit": 3}, "IPv4: no argument hoplimit=3; there are"),
+        ("route_add", "fd00::/8", {"tos": 3}, "IPv6: no argument tos=3; there are: advmss, "),
+        ("route_del", "10.9.0.0/16", {"gw": "10.0.0.2"}, "route_del of IPv4: no argument gw="),
+        ("route_add", "10.9.0.0/16", {"dev": "lo", "table": 100}, "table=100: no rule leads"),
+        ("route_del", "10.9.0.0/16", {"table": 100}, "table=100: no rule leads there"),
+        ("route_add", "fd00::/8", {"dev": "lo", "table": 100}, "table=100: no rule leads"),
+        ("route_del", "fd00::/8", {"table": 100}, "table=100: no rule leads there"),
+    ],
+)
+def test_a_wrong_word_for_a_route_is_told_the_right_one(call, prefix, words, told):
+    with Host("h", clock=VirtualClock()) as host:
+        host.ifconfig("lo", up=True)
+        with pytest.raises(ArgumentError, match=told):
+            getattr(host, call)(prefix, **words)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "tables"), [("10.9.0.0/16", (253, 254, 255)), ("fd00::/8", (254, 255))]
+)
+def test_the_tables_that_rules_lead_to_take_routes(prefix, tables):
+    with Host("h", clock=VirtualClock()) as host:
+        host.ifconfig("lo", up=True)
+        for table in tables:
+            host.route_add(prefix, dev="lo", table=table)
+            host.route_del(prefix, table=table)
+
+
+def test_a_wrong_word_for_a_nic_is_told_the_right_ones():
+    with pytest.raises(ArgumentError, match="no argument colour='red'; there are: autoneg_ns, bus"):
+        two_hosts(colour="red")
