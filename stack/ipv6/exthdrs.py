@@ -19,11 +19,11 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_DROP_REASON_IP_INHDR,
     SKB_DROP_REASON_IPV6_BAD_EXTHDR,
+    SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,
 )
-from stack.core.dst import dst_discard
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_HOPBYHOP, IP6SKB_JUMBOGRAM, IP6SKB_ROUTERALERT
 from stack.ipv6.ip6_icmp import ICMPV6_HDR_FIELD, ICMPV6_UNK_OPTION, icmpv6_param_prob
@@ -219,7 +219,8 @@ def ipv6_rthdr_rcv(skb: sk_buff) -> int:
 
 def ipv6_nodata_rcv(skb: sk_buff) -> int:
     """net/ipv6/exthdrs.c nodata_protocol: no next header: nothing follows (RFC 8200 4.7)."""
-    return dst_discard(skb)
+    kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    return 0
 
 
 rthdr_protocol = inet6_protocol(handler=ipv6_rthdr_rcv, flags=INET6_PROTO_NOPOLICY)

@@ -184,6 +184,7 @@ ERRORS = [
         "a black hole says nothing",
         [far()],
         [],
+        ["IP_INNOROUTES"],
         router=True,
         prepare=add("2001:db8:ffff::/48", rtype=RTN_BLACKHOLE),
     ),
