@@ -44,9 +44,11 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_SOCKET_FILTER,
     SKB_DROP_REASON_SOCKET_RCVBUFF,
     SKB_DROP_REASON_UDP_CSUM,
+    SKB_DROP_REASON_XFRM_POLICY,
     kfree_skb_reason,
 )
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.netdevice import ETH_P_IPV6
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
 from stack.core.sock import (
     MAX_SCHEDULE_TIMEOUT,
@@ -84,6 +86,7 @@ from stack.inet.af_ops import af_ops_of, inet_af_ops, inet_sk_takes
 from stack.inet.datagram import udp_disconnect
 from stack.inet.udp_flow import UDP_MAX_SEGMENTS
 from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_table
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check, xfrm6_policy_check
 
 if TYPE_CHECKING:
     from stack.core.snmp import udp_mib
@@ -169,12 +172,22 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
             udp_sk_rx_dst_set(sk, skb)
         udp_queue_rcv_skb(sk, skb)
         return 0
-    if skb.gso_size:
+    if not udp_policy_check(None, skb):
+        mib.InErrors += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+    elif skb.gso_size:
         for seg in udp_split(net, mib, skb):
             udp_no_port(net, seg, af)
     else:
         udp_no_port(net, skb, af)
     return 0
+
+
+def udp_policy_check(sk: udp_sock | None, skb: sk_buff) -> bool:
+    """xfrm4_policy_check or xfrm6_policy_check: a socket of IPv6 may receive over either."""
+    if skb.protocol == ETH_P_IPV6:
+        return xfrm6_policy_check(sk, XFRM_POLICY_IN, skb)
+    return xfrm4_policy_check(sk, XFRM_POLICY_IN, skb)
 
 
 def udp_no_port(net: Net, skb: sk_buff, af: inet_af_ops) -> None:
@@ -275,7 +288,15 @@ def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
 
 
 def udp_queue_rcv_one_skb(sk: udp_sock, skb: sk_buff) -> int:
-    """net/ipv4/udp.c (with __udp_enqueue_schedule_skb): filter, queue, wake. Takes ownership."""
+    """net/ipv4/udp.c (with __udp_enqueue_schedule_skb): ask policy and filter, queue, wake.
+
+    Takes ownership of skb.
+    """
+    if not udp_policy_check(sk, skb):
+        sk.udp_mib.InErrors += 1
+        sk.sk_drops += 1
+        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        return -1
     if (sk.sk_filter is not None or sk.net.security is not None) and sk_filter_trim_cap(
         sk, skb, UDP_HLEN
     ):

@@ -24,6 +24,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_UNHANDLED_PROTO,
+    SKB_DROP_REASON_XFRM_POLICY,
     kfree_skb_reason,
 )
 from stack.core.netdevice import IFF_LOOPBACK
@@ -35,6 +36,7 @@ from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow
 from stack.inet.ping import ping_rcv
 from stack.inet.raw import raw_icmp_error
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
     RTN_BROADCAST,
@@ -363,6 +365,9 @@ def icmp_rcv(skb: sk_buff) -> int:
     """net/ipv4/icmp.c: an ICMP message, data at its header. Takes ownership of skb."""
     rt = skb.dst
     net = rt.net
+    if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        return 0
     mib = net.mib.icmp
     mib.InMsgs += 1
     if skb.ip_summed != CHECKSUM_UNNECESSARY and icmp_csum(skb):

@@ -332,7 +332,7 @@ def ip_local_deliver_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
                 icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0)
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_NOPROTO)
             return NET_RX_SUCCESS
-        if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
+        if not ipprot.no_policy and not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
             kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
             return NET_RX_SUCCESS
         net.mib.ip.InDelivers += skb.gso_segs if skb.gso_type & SKB_GSO_UDP_L4 else 1

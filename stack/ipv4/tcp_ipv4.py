@@ -430,6 +430,9 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
             return tcp_v4_no_socket(net, skb)
         state = sk.sk_state
         if state == TCP_TIME_WAIT:
+            if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+                return 0
             tcp_v4_fill_cb(skb)
             sk = tcp_v4_do_time_wait(net, sk, skb)
             if sk is None:
@@ -438,6 +441,10 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
         if state == TCP_NEW_SYN_RECV:
             req = sk
             sk = req.rsk_listener
+            if not xfrm4_policy_check(sk, XFRM_POLICY_IN, skb):
+                sk.sk_drops += 1
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+                return 0
             if sk.sk_state != TCP_LISTEN:
                 inet_csk_reqsk_queue_drop_and_put(sk, req)
                 sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
@@ -456,6 +463,7 @@ def tcp_v4_rcv(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
         return 0
     if not xfrm4_policy_check(tp, XFRM_POLICY_IN, skb):
+        tp.sk_drops += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
         return 0
     if tcp_filter(tp, skb):

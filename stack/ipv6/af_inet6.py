@@ -60,7 +60,6 @@ from stack.inet.protosw import (
     INET_PROTOSW_PERMANENT,
     INET_PROTOSW_REUSE,
     inet_protosw,
-    inet_register_protosw,
     new_inetsw,
 )
 from stack.inet.tcp import tcp_poll, tcp_set_rcvlowat
@@ -82,9 +81,9 @@ from stack.ipv6.ip6_cmsg import iface_scope_id
 from stack.ipv6.ipv6_sockglue import ipv6_families
 from stack.ipv6.pinfo import ipv6_pinfo, np_of
 from stack.ipv6.ping import ping_v6_err_of, pingv6_prot
-from stack.ipv6.protocol import inet6_add_protocol
+from stack.ipv6.protocol import inet6_add_protocol, inet6_register_protosw
 from stack.ipv6.raw import raw6_local_deliver, rawv6_icmp_error, rawv6_prot, rawv6_rcv
-from stack.ipv6.tcp_ipv6 import tcpv6_prot
+from stack.ipv6.tcp_ipv6 import tcpv6_init, tcpv6_prot
 from stack.ipv6.udp import udpv6_prot, udpv6_protocol
 
 if TYPE_CHECKING:
@@ -244,28 +243,23 @@ tcpv6_protosw = inet_protosw(
     INET_PROTOSW_PERMANENT | INET_PROTOSW_ICSK,
 )
 inetsw6_array = (
-    tcpv6_protosw,
     inet_protosw(SOCK_DGRAM, IPPROTO_UDP, udpv6_prot, inet6_dgram_ops, INET_PROTOSW_PERMANENT),
     inet_protosw(SOCK_DGRAM, IPPROTO_ICMPV6, pingv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE),
     inet_protosw(SOCK_RAW, IPPROTO_IP, rawv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE),
 )
 
 
-def inet6_register_protosw(net: Net, row: inet_protosw) -> None:
-    """net/ipv6/af_inet6.c: link a row into inetsw6. Raises: OSError as inet_register_protosw."""
-    inet_register_protosw(net.ipv6.inetsw6, row)
-
-
 def inet6_net_init(net: Net) -> None:
     """net/ipv6/af_inet6.c: the sockets of one namespace, above its network layer."""
     ipv6 = net.ipv6
     ipv6.inetsw6 = new_inetsw()
-    for row in inetsw6_array:
-        inet6_register_protosw(net, row)
     for prot in (tcpv6_prot, udpv6_prot, rawv6_prot, pingv6_prot):
         proto_register(net, prot)
     sock_register(net, inet6_family_ops)
+    for row in inetsw6_array:
+        inet6_register_protosw(net, row)
     inet6_add_protocol(net, udpv6_protocol, IPPROTO_UDP)
+    tcpv6_init(net, tcpv6_protosw)
     slots = ipv6.sockets
     slots.raw6_local_deliver = raw6_local_deliver
     slots.rawv6_rcv = rawv6_rcv

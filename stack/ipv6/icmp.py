@@ -20,6 +20,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_ICMP_CSUM,
     SKB_DROP_REASON_IPV6_BAD_EXTHDR,
     SKB_DROP_REASON_PKT_TOO_SMALL,
+    SKB_DROP_REASON_XFRM_POLICY,
     SKB_NOT_DROPPED_YET,
     kfree_skb_reason,
 )
@@ -27,6 +28,7 @@ from stack.core.proto import proto
 from stack.core.sock import SOCK_USE_WRITE_QUEUE, sk_alloc, sock_init_data
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv6.icmp_send import (
     icmp6_send,
     icmpv6_echo_reply,
@@ -72,6 +74,9 @@ FLOWLABEL_REFLECT_ICMPV6_ECHO_REPLIES = 4
 def icmpv6_rcv(skb: sk_buff) -> int:
     """net/ipv6/icmp.c: an ICMPv6 message, data at its header. Takes ownership of skb."""
     net = skb.dev.net
+    if not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        return 0
     mib = net.mib.icmp6
     mib.InMsgs += 1
     iph = ipv6_hdr(skb)

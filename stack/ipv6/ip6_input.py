@@ -50,7 +50,12 @@ from stack.ipv6.exthdrs import ipv6_parse_hopopts
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import NHOFF_FIRST, ip6cb_nhoff
 from stack.ipv6.ip6_icmp import ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, icmpv6_send
-from stack.ipv6.protocol import INET6_PROTO_FINAL, NEXTHDR_HOP, NEXTHDR_ICMP
+from stack.ipv6.protocol import (
+    INET6_PROTO_FINAL,
+    INET6_PROTO_NOPOLICY,
+    NEXTHDR_HOP,
+    NEXTHDR_ICMP,
+)
 from stack.ipv6.route import ip6_route_input
 
 if TYPE_CHECKING:
@@ -334,7 +339,9 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
             have_final = True
             if ip6_to_group(skb) and not ip6_mc_for_us(skb, ipv6_hdr(skb).daddr, nexthdr):
                 return _discard(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
-        if final and not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
+        if not ipprot.flags & INET6_PROTO_NOPOLICY and not xfrm6_policy_check(
+            None, XFRM_POLICY_IN, skb
+        ):
             return _discard(net, skb, SKB_DROP_REASON_XFRM_POLICY)
         handler = ipprot.handler
         delivered = skb.gso_segs if skb.gso_type & SKB_GSO_UDP_L4 else 1

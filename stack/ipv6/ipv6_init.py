@@ -29,7 +29,6 @@ from stack.ipv6.netns import netns_ipv6
 from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol, ip6_early_demux_init
 from stack.ipv6.reassembly import ipv6_frag_exit, ipv6_frag_init
 from stack.ipv6.route_learned import ip6_route_net_init
-from stack.ipv6.tcp_ipv6 import tcpv6_init
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -54,7 +53,6 @@ def ipv6_net_init(net: Net) -> None:
     ip6_flowlabel_init(net)
     ipv6_exthdrs_init(net)
     ipv6_frag_init(net)
-    tcpv6_init(net)
     ipv6.ip6_packet_type = packet_type(ETH_P_IPV6, ipv6_rcv, list_func=ipv6_list_rcv)
     dev_add_pack(net, ipv6.ip6_packet_type)
 

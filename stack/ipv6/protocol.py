@@ -9,11 +9,12 @@ from fastpath.skbuff import sk_buff
 from stack.core.rows import state
 from stack.core.uapi import MAX_INET_PROTOS
 from stack.inet.early_demux import allowed_early_demux, follow_early_demux
+from stack.inet.protosw import inet_protosw, inet_register_protosw
 
 if TYPE_CHECKING:
     from stack.net import Net
 
-INET6_PROTO_NOPOLICY = 0x1
+INET6_PROTO_NOPOLICY = 0x1  # an extension header, or the handler asks xfrm6_policy_check itself
 INET6_PROTO_FINAL = 0x2  # a transport, not an extension header
 
 NEXTHDR_HOP = 0
@@ -89,3 +90,8 @@ def inet6_del_protocol(net: Net, prot: inet6_protocol, protocol: int) -> int:
     if prot.early_demux is not None:
         _find_early_demux(net)
     return 0
+
+
+def inet6_register_protosw(net: Net, row: inet_protosw) -> None:
+    """net/ipv6/af_inet6.c: link a row into inetsw6. Raises: OSError as inet_register_protosw."""
+    inet_register_protosw(net.ipv6.inetsw6, row)

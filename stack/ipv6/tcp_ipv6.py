@@ -30,6 +30,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_SOCKET_FILTER,
     SKB_DROP_REASON_TCP_CSUM,
     SKB_DROP_REASON_TCP_MINTTL,
+    SKB_DROP_REASON_XFRM_POLICY,
     kfree_skb_reason,
 )
 from stack.core.dst import dst_metric_advmss, dst_mtu
@@ -100,6 +101,7 @@ from stack.inet.tcp_timewait import (
     tcp_timewait_state_process,
 )
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv4.ip_output import ip_queue_xmit
 from stack.ipv4.tcp_err import tcp_v4_mtu_reduced
 from stack.ipv4.tcp_ipv4 import (
@@ -127,6 +129,7 @@ from stack.ipv6.protocol import (
     NEXTHDR_TCP,
     inet6_add_protocol,
     inet6_protocol,
+    inet6_register_protosw,
 )
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.rt6_info import IPV6_MIN_MTU
@@ -142,6 +145,7 @@ from stack.ipv6.tcp_reply import (
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
     from stack.core.netdevice import net_device
+    from stack.inet.protosw import inet_protosw
     from stack.net import Net
 
 IPV6_HLEN = 40
@@ -458,6 +462,9 @@ def tcp_v6_rcv(skb: sk_buff) -> int:
             return tcp_v6_no_socket(net, skb)
         state = sk.sk_state
         if state == TCP_TIME_WAIT:
+            if not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+                return 0
             tcp_v6_fill_cb(skb)
             sk = tcp_v6_do_time_wait(net, sk, skb)
             if sk is None:
@@ -466,6 +473,10 @@ def tcp_v6_rcv(skb: sk_buff) -> int:
         if state == TCP_NEW_SYN_RECV:
             req = sk
             sk = req.rsk_listener
+            if not xfrm6_policy_check(sk, XFRM_POLICY_IN, skb):
+                sk.sk_drops += 1
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+                return 0
             if sk.sk_state != TCP_LISTEN:
                 inet_csk_reqsk_queue_drop_and_put(sk, req)
                 sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
@@ -483,6 +494,10 @@ def tcp_v6_rcv(skb: sk_buff) -> int:
     if np is not None and np.min_hopcount and ipv6_hdr(skb).hop_limit < np.min_hopcount:
         net.mib.linux.TCPMinTTLDrop += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
+        return 0
+    if not xfrm6_policy_check(tp, XFRM_POLICY_IN, skb):
+        tp.sk_drops += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
         return 0
     if tcp_filter(tp, skb):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
@@ -519,8 +534,9 @@ def tcp_v6_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:
 
 def tcp_v6_no_socket(net: Net, skb: sk_buff) -> int:
     """Nobody has this port: RST (RFC 9293 3.10.7.1)."""
-    tcp_v6_fill_cb(skb)
-    tcp_v6_send_reset(None, skb)
+    if xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
+        tcp_v6_fill_cb(skb)
+        tcp_v6_send_reset(None, skb)
     kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
     return 0
 
@@ -649,11 +665,15 @@ tcp_v6_ctl_prot = proto(name="TCPv6 control", sock_class=inet_sock)
 """Of net.ipv6.tcp_sk: it only sends, and no limit of TCP's counts it."""
 
 
-def tcpv6_init(net: Net) -> None:
-    """TCP over IPv6 in a namespace: who answers what nobody else does, and the handler."""
+def tcpv6_init(net: Net, tcpv6_protosw: inet_protosw) -> None:
+    """net/ipv6/tcp_ipv6.c (with tcpv6_net_init): handler, sockets, who answers for no socket.
+
+    `tcpv6_protosw` is given, since its proto_ops are of af_inet6, which knows this module.
+    """
+    inet6_add_protocol(net, tcpv6_protocol, NEXTHDR_TCP)
+    inet6_register_protosw(net, tcpv6_protosw)
     sk: inet_sock = sk_alloc(net, AF_INET6, 0, tcp_v6_ctl_prot, True)
     sock_init_data(None, sk)
     sk.sk_type = SOCK_RAW
     sk.sk_protocol = IPPROTO_TCP
     net.ipv6.tcp_sk = sk
-    inet6_add_protocol(net, tcpv6_protocol, NEXTHDR_TCP)

@@ -83,7 +83,7 @@ inetsw_array = (
     inet_protosw(SOCK_DGRAM, IPPROTO_XTP, xtp_dgram_prot, xtp_dgram_ops),
 )
 
-xtp_protocol = net_protocol(handler=xtp_rcv, err_handler=xtp_err, no_policy=True)
+xtp_protocol = net_protocol(handler=xtp_rcv, err_handler=xtp_err)
 
 
 def xtp_init_net(net: Net) -> None:

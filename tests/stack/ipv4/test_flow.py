@@ -94,7 +94,7 @@ def test_udp_receive() -> None:
         names,
         "net_rx_action netif_receive_skb deliver_skb ip_rcv ip_rcv_finish ip_route_input "
         "ip_local_deliver ip_local_deliver_finish raw_local_deliver raw_rcv sk_data_ready "
-        "xfrm4_policy_check udp_rcv udp_queue_rcv_skb sk_data_ready sock_def_readable",
+        "udp_rcv udp_queue_rcv_skb xfrm4_policy_check sk_data_ready sock_def_readable",
     )
     names = trace(lambda: sys_recvfrom(net.host, fd, bytearray(9), MSG_DONTWAIT))
     assert_order(

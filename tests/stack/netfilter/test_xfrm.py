@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from stack import proc
+from stack.core.drop_reason import drop_names
 from stack.inet.xfrm_policy import (
     DIRECTIONS,
     XFRM_POLICY_ALLOW,
@@ -175,3 +177,90 @@ def test_misuse_is_named() -> None:
             xfrm_policy_insert(net.inner, xfrm_policy(selector(), 9))
         with pytest.raises(ValueError, match="action 9"):
             xfrm_policy_insert(net.inner, xfrm_policy(selector(), 0, 9))
+
+
+def test_a_segment_asks_the_policy_once(path: Path) -> None:
+    """From SYN to TIME_WAIT, and to a port that nobody has: Linux asks in tcp_v4_rcv alone."""
+    outer = path.net.outer
+    server = path.socket(outer, socket.SOCK_STREAM)
+    server.bind((path.far, 80))
+    server.listen(1)
+    made = path.insert(outer, XFRM_POLICY_IN, XFRM_POLICY_ALLOW, proto=6)
+    client = path.socket(path.net.inner, socket.SOCK_STREAM)
+    client.connect((path.far, 80))
+    conn, _ = server.accept()
+    client.send(b"x")
+    assert conn.recv(10) == b"x"
+    conn.close()
+    assert client.recv(1) == b""
+    client.close()
+    server.close()
+    with path.socket(path.net.inner, socket.SOCK_STREAM) as late:
+        assert late.connect_ex((path.far, 80)) == errno.ECONNREFUSED
+    assert outer.mib.tcp.InSegs >= 5
+    assert made.packets == outer.mib.tcp.InSegs
+
+
+@pytest.mark.parametrize("when", ["syn", "request", "connection", "time wait"])
+def test_a_blocked_segment_counts_once(path: Path, when: str) -> None:
+    outer, clock = path.net.outer, path.net.clock
+    server = path.socket(outer, socket.SOCK_STREAM)
+    server.bind((path.far, 80))
+    server.listen(1)
+    client = path.socket(path.net.inner, socket.SOCK_STREAM)
+    client.setblocking(False)
+
+    def block() -> None:
+        path.insert(outer, XFRM_POLICY_IN, XFRM_POLICY_BLOCK, proto=6)
+        outer.mib.tcp.InSegs = 0
+        outer.drop_reasons.clear()
+
+    if when == "syn":
+        block()
+    client.connect_ex((path.far, 80))
+    if when == "request":
+        assert clock.wait(lambda: outer.mib.tcp.InSegs == 1, 10**9)
+        block()
+    elif when != "syn":
+        conn, _ = server.accept()
+        if when == "time wait":
+            conn.close()
+            clock.run_for(10**8)
+            block()
+            client.close()
+        else:
+            block()
+            client.send(b"x")
+    clock.run_for(5 * 10**8)
+    assert outer.mib.tcp.InSegs
+    assert outer.mib.xfrm.XfrmInPolBlock == outer.mib.tcp.InSegs
+    assert drop_names(outer) == {"SKB_DROP_REASON_XFRM_POLICY": outer.mib.tcp.InSegs}
+    client.close()
+
+
+def test_datagrams_and_echoes_ask_once(path: Path) -> None:
+    outer = path.net.outer
+    made = path.insert(outer, XFRM_POLICY_IN, XFRM_POLICY_ALLOW, proto=17)
+    assert path.arrives()
+    assert made.packets == 1
+    path.client.sendto(b"x", (path.far, 9))  # nobody there: port unreachable
+    path.net.clock.run_for(10**8)
+    assert made.packets == 2
+    icmp = 1 if path.af == socket.AF_INET else 58
+    made = path.insert(outer, XFRM_POLICY_IN, XFRM_POLICY_BLOCK, proto=icmp)
+    with path.net.inner.socket(path.af, socket.SOCK_DGRAM, icmp) as ping:
+        ping.sendto(bytes((8 if icmp == 1 else 128, *7 * [0])), (path.far, 0))
+        path.net.clock.run_for(10**8)
+    assert made.packets == outer.mib.xfrm.XfrmInPolBlock == 1
+
+
+def test_a_blocked_datagram_is_an_error_of_its_socket(path: Path) -> None:
+    outer = path.net.outer
+    path.insert(outer, XFRM_POLICY_IN, XFRM_POLICY_BLOCK, proto=17)
+    mib = outer.mib.udp if path.af == socket.AF_INET else outer.mib.udp6
+    assert not path.arrives()
+    assert mib.InErrors == 1
+    path.client.sendto(b"x", (path.far, 9))
+    path.net.clock.run_for(10**8)
+    assert (mib.InErrors, mib.NoPorts) == (2, 0)
+    assert drop_names(outer) == {"SKB_DROP_REASON_XFRM_POLICY": 2}
