@@ -172,6 +172,16 @@ DESIGN = (
         "U-Boot takes it on every part, and gives up without",
     ),
     (
+        "accesses of 1, 2, 3 or 8 bytes, or not aligned",
+        "13.2.1 specifies 32 bits alone, aligned",
+        "a write changes the bytes that it enables, as on PCI: the others keep what they store, "
+        "and clear, set or start nothing. A read is of each whole register that it touches, with "
+        "its effect: one byte of ICR clears all causes. IODATA ignores writes under 32 bits "
+        "(13.2.2). Each is the misuse `access-size`",
+        "a driver that writes a byte means that byte; a read on PCI gives all bytes of a dword, and "
+        "that reading has effects is the driver's to know",
+    ),
+    (
         "what the manual leaves open, or forbids",
         "anything",
         "nothing bad, and an event with the remedy: [rules of misuse](misuse.md)",

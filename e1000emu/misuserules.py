@@ -70,7 +70,7 @@ _BUS = (
     _rule("access-size", "BAR 0", ACCESS, "access of {0} bytes at {1:#x}",
         "access registers with 32 bits at addresses divisible by 4", sdm="13.2.1"),
     _rule("table-size", "VFTA", ACCESS, "access of {0} bytes at {1:#x}",
-        "access MTA, RAL, RAH and VFTA with 32 bits: the other bits of the entry change"),
+        "access MTA, RAL, RAH and VFTA with 32 bits: on silicon the other bytes may change"),
     _rule("unknown-register", "BAR 0", ACCESS, "offset {0:#x}, written {1:#x}",
         "no such register on this part; reads gave 0, writes were ignored", sdm="13.3"),
     _rule("reserved-bits", "BAR 0", ACCESS, "{0:#x} written {1:#x}: reserved bits {2:#x}",

@@ -9,7 +9,7 @@ contract of each call is its docstring.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,8 @@ SPEED_CODE = {10: 0, 100: 1, 1000: 2}
 CODE_SPEED = {0: 10, 1: 100, 2: 1000, 3: 1000}
 SIGNAL_PIN = 1
 """The software definable pin that a fibre board's optics drive."""
+MAX_ACCESS_BYTES = 8
+"""The most that a bus moves in one clock."""
 IOADDR, IODATA = 0, 4
 IOADDR_MASK = 0x000FFFFF
 IOADDR_FLASH = 0x80000
@@ -241,6 +243,7 @@ class Nic:
         self.slot = Slot(self)
         self._read32 = self.regs.read32
         self._write32 = self.regs.write32
+        self._write_part = self.regs.file.write_part
         self.receive = self.rx.receive
         self.sink = RxSink(self.rx)
         self.interrupts.hold_descriptors(HeldBack(self.tx, self.rx))
@@ -364,13 +367,20 @@ class Nic:
     # --- BAR 0 -----------------------------------------------------------------------------------
 
     def mmio_read(self, off: int, size: int = 4) -> int:
-        """Read BAR 0.  The part is specified for aligned 32-bit accesses; others are tolerated."""
+        """Read BAR 0.  The part is specified for aligned 32-bit accesses.
+
+        One of other bytes, up to 8 of them, reads each register that it touches as a whole, with
+        its effect: a byte of ICR clears all causes.
+        """
         if size == 4 and not off & 3:
             return self._read32(off)
         return self._odd_read(off, size)
 
     def mmio_write(self, off: int, value: int, size: int = 4) -> None:
-        """Write BAR 0.  Narrow writes merge with the stored value, as byte enables do."""
+        """Write BAR 0.  Of registers that are written in part the other bytes are not enabled.
+
+        They stay as they are, and clear, set and start nothing.
+        """
         if size == 4 and not off & 3:
             self._write32(off, value & 0xFFFFFFFF)
         else:
@@ -378,28 +388,19 @@ class Nic:
 
     def _odd_read(self, off: int, size: int) -> int:
         self.misuse.note("access-size", *_plain(size, off))
-        if size <= 0 or off < 0:
-            return 0
-        low = self._read32(off & ~3)
-        if size <= 4:
-            return low >> 8 * (off & 3) & (1 << 8 * size) - 1
-        return low | self._read32((off & ~3) + 4) << 32
+        data = b"".join(
+            self._read32(at).to_bytes(4, "little")[skip : skip + count]
+            for at, skip, count in _dwords(off, size)
+        )
+        return int.from_bytes(data, "little")
 
     def _odd_write(self, off: int, value: int, size: int) -> None:
         found = at_offset(off) if size > 0 else None
         narrow = found is not None and found.reg.group == "filters"
         self.misuse.note("table-size" if narrow else "access-size", *_plain(size, off))
-        if size <= 0 or not 0 <= off < BAR0_BYTES:
-            return
-        base = off & ~3
-        if size > 4:
-            self._write32(base, value & 0xFFFFFFFF)
-            self._write32(base + 4, value >> 32 & 0xFFFFFFFF)
-            return
-        shift = 8 * (off & 3)
-        mask = ((1 << 8 * size) - 1) << shift & 0xFFFFFFFF
-        merged = self.regs.peek(base) & ~mask | value << shift & mask
-        self._write32(base, merged)
+        for at, skip, count in _dwords(off, size):
+            part = value >> 8 * (at + skip - off) & (1 << 8 * count) - 1
+            self._write_part(at, part << 8 * skip, (1 << 8 * count) - 1 << 8 * skip)
 
     def _unknown(self, off: int, is_write: bool, value: int) -> None:
         self.misuse.note("unknown-register", off, value)
@@ -885,6 +886,16 @@ class Nic:
         up = "up" if self.link_up else "down"
         on = "" if self.bus is None else f" bus {self.bus.name}"
         return f"<Nic {self.model.name} {self.mac.hex(':')}{on} link {up} {self.misuse!r}>"
+
+
+def _dwords(off: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """Cut an access into registers: offset, bytes left out, bytes; none unless it has 1 to 8."""
+    end = off + size if 0 < size <= MAX_ACCESS_BYTES and 0 <= off < BAR0_BYTES else off
+    while off < end:
+        skip = off & 3
+        count = min(4 - skip, end - off)
+        yield off - skip, skip, count
+        off += count
 
 
 def _plain(size: int, off: int) -> tuple[int, int]:

@@ -97,6 +97,12 @@ class RegFile:
     def defined(self, index: int) -> bool: ...
     def read32(self, off: int) -> int: ...
     def write32(self, off: int, value: int) -> None: ...
+    def write_part(self, off: int, value: int, mask: int) -> None:
+        """Write those bytes of the register that `mask` covers (a bus's byte enables).
+
+        It is the write of 32 bits whose other bytes change nothing: they are what the register
+        stores, and 0 where writing 1 clears, sets or acts.
+        """
     def peek(self, off: int) -> int:
         """Stored value without masks or side effects."""
     def poke(self, off: int, value: int) -> None:

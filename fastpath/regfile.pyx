@@ -332,7 +332,9 @@ cdef class RegFile:
         if r.kind == K_UNDEFINED:
             return self._unknown_write(off, value)
         old = self.v[i]
-        self.v[i] = new = (old & ~(r.rw | value & r.w1c)) | value & (r.rw | r.w1s)
+        new = (old & ~(r.rw | value & r.w1c)) | value & (r.rw | r.w1s)
+        if r.rw or not r.hooks & HOOK_DIRECT:
+            self.v[i] = new     # causes a thread may set meanwhile: their block stores by its lock
         if r.hooks & HOOK_DECODED:
             self.changes += 1
         if r.hooks & HOOK_WRITE:
@@ -342,6 +344,26 @@ cdef class RegFile:
             else:
                 self._write_hooks[i](old, new)
         return 0
+
+    def write_part(self, uint64_t off, uint32_t value, uint32_t mask):
+        """Write those bytes of the register at byte offset `off` that `mask` covers; see the
+        stub."""
+        cdef uint32_t i, stored
+        cdef reg *r
+        if off < <uint64_t>self.n * 4:
+            i = self.r[off >> 2].target
+            r = &self.r[i]
+            stored = self.v[i]
+            if r.hooks & HOOK_READ and r.rw & ~mask and not r.rc:
+                # it keeps some of the bits elsewhere, and reading has no effect
+                if r.hooks & HOOK_DIRECT:
+                    stored = (<RegHook>r.hook).on_read(r, stored)
+                else:
+                    stored = self._read_hooks[i](stored)
+            value = value & mask | stored & r.rw & ~mask
+        else:
+            value &= mask
+        self.write32(off, value)
 
     cdef bint hot_read(self, uint64_t off, uint32_t *value, int64_t now) noexcept nogil:
         """Read without the GIL, when the register has no side effect or a hot one. `now` 0: take

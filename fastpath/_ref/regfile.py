@@ -255,6 +255,17 @@ class RegFile:
         if reg.on_write is not None:
             reg.on_write(old, (new & ~reg.w1c) | (value & (reg.w1c | reg.act)))
 
+    def write_part(self, off: int, value: int, mask: int) -> None:
+        """Write the bytes that `mask` covers."""
+        value &= mask
+        reg = self._regs[self._target[off >> 2]] if off >> 2 < len(self._regs) else None
+        if isinstance(reg, _Reg):
+            stored = reg.value
+            if reg.on_read is not None and reg.rw & ~mask and not reg.rc:
+                stored = reg.on_read(stored)
+            value |= stored & reg.rw & ~mask
+        self.write32(off, value)
+
     def _value(self, off: int) -> int:
         index = self._target[off >> 2]
         reg = self._regs[index]

@@ -20,9 +20,10 @@ definition = st.tuples(
     u32, st.booleans(), st.booleans(), st.integers(1, 3),
 )  # fmt: skip
 access = st.tuples(
-    st.sampled_from(["read", "write", "poke", "set", "clear", "reset"]),
+    st.sampled_from(["read", "write", "part", "poke", "set", "clear", "reset"]),
     st.integers(0, 4 * SIZE + 8),
     u32,
+    st.integers(0, 15),
 )
 
 
@@ -62,7 +63,8 @@ def test_access_rules_equal_reference(definitions, watched, accesses) -> None:
         file.on_watched = lambda *args, log=log: log.append(("!", *args))
         for index, told, absent, every in watched:
             file.watch(index, told, absent, every=every)
-    for what, off, value in accesses:
+    for what, off, value, enabled in accesses:
+        mask = sum(0xFF << 8 * i for i in range(4) if enabled >> i & 1)
         results = []
         for file in files:
             match what:
@@ -70,6 +72,8 @@ def test_access_rules_equal_reference(definitions, watched, accesses) -> None:
                     results.append(file.read32(off))
                 case "write":
                     file.write32(off, value)
+                case "part":
+                    file.write_part(off, value, mask)
                 case "reset":
                     results.append(file.reset(value & 1))
                 case _ if off < 4 * SIZE:
@@ -114,6 +118,24 @@ def test_each_access_in_one_register() -> None:
     regs.write32(0, 0x5555555)
     assert regs.peek(0) == 0x5F0FA5
     assert seen == [(0xF0FFF, 0x55F0F55)]  # w1c and act as written, the rest as stored
+
+
+def test_a_part_is_written_and_the_rest_stays() -> None:
+    for file in (RegFile(2), ref.RegFile(2)):
+        seen: list[tuple[int, int]] = []
+        file.define(
+            0, 0xFFFF0000, rw=0x000F000F, w1c=0x00F000F0, w1s=0x0F000F00, act=0xF000F000,
+            on_write=lambda old, new, seen=seen: seen.append((old, new)),
+        )  # fmt: skip
+        file.write_part(0, 0xFFFFFFFF, 0xFF)
+        assert (file.peek(0), seen) == (0xFFFF000F, [(0xFFFF0000, 0xFF0F00FF)])
+        file.write_part(0, 0xFFFFFFFF, 0xFF00)
+        assert (file.peek(0), seen[1]) == (0xFFFF0F0F, (0xFFFF000F, 0xFF0FFF0F))
+        file.write_part(0, 0, 0xFF0000)
+        assert file.peek(0) == 0xFFF00F0F
+        file.define(1, 0, rw=0xFFFF, on_read=lambda value: 0x1234)
+        file.write_part(4, 0xAB00, 0xFF00)
+        assert file.peek(4) == 0xAB34  # it is another's, who says what it holds
 
 
 def test_self_clearing_bits_reach_the_hook_only() -> None:

@@ -598,7 +598,7 @@ class VfioUserServer:
         bar_read = self.nic.slot.bar_read
         if size == 4 and not offset & 3:
             return access.head() + bar_read(region, offset, 4).to_bytes(4, "little")
-        parts = [bar_read(region, at, n).to_bytes(n, "little") for at, n in _pieces(offset, size)]
+        parts = [bar_read(region, at, n).to_bytes(n, "little") for at, n in _dwords(offset, size)]
         return access.head() + b"".join(parts)
 
     def _region_write(self, message: Message) -> bytes:
@@ -618,7 +618,7 @@ class VfioUserServer:
         if size == 4 and not offset & 3:
             slot.bar_write(region, offset, int.from_bytes(data, "little"), 4)
         else:
-            for at, n in _pieces(offset, size):
+            for at, n in _dwords(offset, size):
                 value = int.from_bytes(data[at - offset : at - offset + n], "little")
                 slot.bar_write(region, at, value, n)
         return access.head()
@@ -842,6 +842,17 @@ def _pieces(offset: int, size: int) -> list[tuple[int, int]]:
     out = []
     while size:
         n = 4 if size >= 4 and not offset & 3 else 2 if size >= 2 and not offset & 1 else 1
+        out.append((offset, n))
+        offset += n
+        size -= n
+    return out
+
+
+def _dwords(offset: int, size: int) -> list[tuple[int, int]]:
+    """Cut an access where a register ends: one that is read in part is read, and cleared, once."""
+    out = []
+    while size:
+        n = min(size, 4 - (offset & 3))
         out.append((offset, n))
         offset += n
         size -= n

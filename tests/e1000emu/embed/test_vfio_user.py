@@ -154,6 +154,22 @@ def test_accesses_of_every_size(rig: Rig) -> None:
     assert len(client.region_read(0, Reg.MTA, 512)) == 512
 
 
+def test_an_access_in_part_leaves_other_bytes_and_clears_once(rig: Rig) -> None:
+    client = rig.client()
+    client.start()
+    client.run(lambda: True)
+    client.region_read(0, Reg.ICR, 4)
+    client.bar_write(0, Reg.ICS, 0x204, 4)
+    client.region_write(0, Reg.ICR + 1, b"\x02")
+    assert client.region_read(0, Reg.ICR, 4) == b"\x04\0\0\0"
+    client.bar_write(0, Reg.ICS, 0x01_0200, 4)
+    assert client.region_read(0, Reg.ICR + 1, 3) == b"\x02\x01\0"
+    assert client.region_read(0, Reg.ICR, 4) == bytes(4)
+    client.bar_write(0, Reg.ICS, 0x01_0204, 4)
+    client.region_write(0, Reg.ICR, b"\x04\0\x01\0\0\0\0\0")
+    assert client.region_read(0, Reg.ICR, 4) == b"\0\x02\0\0"
+
+
 def test_io_bar_reaches_the_registers(rig: Rig) -> None:
     client = rig.client()
     client.start()

@@ -270,6 +270,18 @@ static void test_handles(void)
     OK(e1000emu_destroy(next));
 }
 
+static void test_bytes_of_a_register(void)
+{
+    e1000emu_nic *nic = make_nic();
+    uint64_t value;
+
+    OK(e1000emu_mmio_write(nic, ICS, 4, 0x204));
+    OK(e1000emu_mmio_write(nic, 0x00C1, 1, 0x02)); /* the second byte of ICR */
+    OK(e1000emu_mmio_read(nic, 0x00C0, 4, &value));
+    CHECK(value == 0x4);
+    OK(e1000emu_destroy(nic));
+}
+
 static void test_arguments(void)
 {
     e1000emu_nic *nic = make_nic();
@@ -1287,6 +1299,7 @@ static const struct {
     {"versions", test_versions},
     {"options", test_options},
     {"handles", test_handles},
+    {"bytes", test_bytes_of_a_register},
     {"arguments", test_arguments},
     {"regions", test_regions},
     {"callbacks", test_callbacks},
