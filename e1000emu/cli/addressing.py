@@ -18,6 +18,7 @@ import click
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.params import CIDR, IP
 from e1000emu.cli.stackspec import mac_for
+from e1000emu.cli.waiting import Wait
 from e1000emu.errors import E1000Error
 
 if TYPE_CHECKING:
@@ -107,9 +108,7 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
         own = Addressing(addr, gw, dns, dhcp, slaac)
         on_link = options.get("link_spec", "") is not None  # a command may do without a host
         if on_link and not (addr or dhcp or slaac):
-            raise click.MissingParameter(
-                param_hint="--addr", param_type="option", message="or --dhcp, or --slaac"
-            )
+            raise click.UsageError("the host has no address; give --addr, --dhcp or --slaac")
         if dhcp and own.first(4) is not None:
             raise ArgumentError(f"--dhcp: IPv4 has --addr {own.first(4)} already; give one of them")
         check_gateways(gw, addr)
@@ -168,23 +167,47 @@ def configure(host: Host, own: Addressing) -> list[Client]:
 
 def _dhcp(host: Host) -> Dhcp4Runner:
     from stack.clients.dhcp4_request import Dhcp4Config
+    from stack.clients.dhcp4_state import State
     from stack.services.run_dhcp4 import Dhcp4Runner
 
     config = Dhcp4Config(probes=1, hostname=host.hostname)
     client = Dhcp4Runner(host, host.dev(DEVICE), config=config)
     client.start()
-    if not client.wait(WAIT_NS):
+    awaits = {
+        State.SELECTING: "a DHCP server's offer",
+        State.REQUESTING: "the server to grant its offer",
+        State.CHECKING: "the check that no other host has the address",
+        State.HELD_OFF: "another try, after an address that could not be used",
+    }
+    wait = Wait(host.clock, "--dhcp", WAIT_NS)
+    if not wait.until(
+        lambda: client.lease is not None,
+        lambda: awaits.get(client.core.state, f"DHCP ({client.core.state.value})"),
+    ):
         client.stop(release=False)
         raise E1000Error(
             f"--dhcp: no server gave an address within {WAIT_NS // SECOND_NS} s; is one on this "
             "link? --addr sets an address by hand"
         )
+    wait.end(lambda: _has(host, 4))
     return client
+
+
+def _has(host: Host, version: int) -> str:
+    """Say what addresses of IP version 4 or 6 the interface has."""
+    found = [a for a in addresses_of(host) if ipaddress.ip_interface(a).version == version]
+    return f"{DEVICE} has {' '.join(found)}"
 
 
 def _slaac(host: Host) -> list[Dhcp6Runner]:
     """Wait for an address from a router's prefix, or ask DHCPv6 where the router says so."""
-    from stack.ipv6.if_inet6 import IF_RA_MANAGED, IF_RA_OTHERCONF, IFA_F_TENTATIVE
+    from stack.ipv6.if_inet6 import (
+        IF_RA_MANAGED,
+        IF_RA_OTHERCONF,
+        IF_RA_RCVD,
+        IF_READY,
+        IFA_F_TENTATIVE,
+    )
     from stack.services.run_dhcp6 import Dhcp6Runner
 
     idev = host.dev(DEVICE).ip6_ptr
@@ -196,22 +219,41 @@ def _slaac(host: Host) -> list[Dhcp6Runner]:
             for ifp in idev.addr_list
         )
 
-    if not host.clock.wait(usable, WAIT_NS):
+    def awaited() -> str:
+        if not idev.if_flags & IF_READY or not any(
+            not ifp.flags & IFA_F_TENTATIVE for ifp in idev.addr_list
+        ):
+            return "the check that no other host has our link-local address"
+        if not idev.if_flags & IF_RA_RCVD:
+            return "a router's advertisement"
+        return "the check that no other host has our address"
+
+    wait = Wait(host.clock, "--slaac", WAIT_NS)
+    if not wait.until(usable, awaited):
         raise E1000Error(
             f"--slaac: no router gave a prefix within {WAIT_NS // SECOND_NS} s; does one advertise "
             "on this link? --addr sets an address by hand"
         )
     if not idev.if_flags & (IF_RA_MANAGED | IF_RA_OTHERCONF):
+        wait.end(lambda: _has(host, 6))
         return []
     stateless = not idev.if_flags & IF_RA_MANAGED
     client = Dhcp6Runner(host, host.dev(DEVICE), stateless=stateless)
     client.start()
+    what = "name servers" if stateless else "an address"
+    wait = Wait(host.clock, "--slaac", WAIT_NS)
+    answered = wait.until(
+        client.ready, lambda: f"{what} by DHCPv6, to which the router sends its hosts"
+    )
     # without an answer the addresses of the router's prefixes are still good
-    if not client.wait(WAIT_NS) and not stateless:
+    if not answered and not stateless:
         client.stop(release=False)
         raise E1000Error(
-            "--slaac: the router sends its hosts to DHCPv6 (M flag), and no server answers"
+            "--slaac: the router sends its hosts to DHCPv6 (M flag), and no server answered within "
+            f"{WAIT_NS // SECOND_NS} s; --addr sets an address by hand"
         )
+    said = "" if answered else "; no DHCPv6 server answered"
+    wait.end(lambda: _has(host, 6) + said)
     return [client]
 
 

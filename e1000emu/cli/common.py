@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,14 +236,35 @@ NET_REMEDIES = {
 }
 
 
-def describe(error: OSError) -> str:
-    """Return what a socket of our stack reports, with what it means or what to do."""
+SOURCES = {"dhcp4": "DHCP", "dhcp6": "DHCPv6"}
+"""Who told of a name server; others have their own name, as --dns."""
+
+
+def describe(error: OSError, host: Host | None = None) -> str:
+    """Return what a socket of our stack reports, with what it means or what to do.
+
+    `host` is whose socket it is: for a name that it could not look up, which servers it asked.
+    """
     number = error.errno or 0
     if isinstance(error, socket.gaierror):
-        remedy = "; --dns names a server" if number == socket.EAI_AGAIN else ""
-        return f"{error.strerror}{remedy}"
+        return f"{error.strerror}{_asked(host) if number == socket.EAI_AGAIN else ''}"
     text = os.strerror(number) if number else str(error)
     return f"{text}; {NET_REMEDIES[number]}" if number in NET_REMEDIES else text
+
+
+def _asked(host: Host | None) -> str:
+    """Say which name servers a host has, and of whom."""
+    if host is None:
+        return ""
+    known = []
+    for source, (servers, _) in host.names.learned.items():
+        of = SOURCES.get(source.partition(" ")[0], source)
+        for server in servers:
+            kind = IPv4Address if server.family == socket.AF_INET else IPv6Address
+            known.append(f"{kind(server.addr)} (from {of})")
+    if not known:
+        return "; --dns names one"
+    return f"; no answer from {', '.join(known)}"
 
 
 def open_output(path: Path | None) -> Any:

@@ -225,7 +225,7 @@ def command(
                 "--timeout waits longer"
             ) from None
         except OSError as error:
-            raise E1000Error(f"{url}: {describe(error)}") from None
+            raise E1000Error(f"{url}: {describe(error, station.host)}") from None
         finally:
             if output is not None:
                 with contextlib.suppress(OSError):

@@ -274,7 +274,7 @@ def find(station: Station, dest: str, version: int) -> Target:
     try:
         rows = getaddrinfo(station.host, dest, None, family, SOCK_RAW)
     except OSError as error:
-        raise CommandError(f"{dest}: {describe(error)}", FAILED) from None
+        raise CommandError(f"{dest}: {describe(error, station.host)}", FAILED) from None
     found, _, _, _, address = rows[0]
     text = str(address[0])
     if found == AF_INET6 and address[3]:
@@ -423,4 +423,4 @@ def route(station: Station, target: Target, device: str | None) -> str:
     try:
         return source_address(station.host, target.text, device)
     except OSError as error:
-        raise CommandError(f"{target.text}: {describe(error)}", FAILED) from None
+        raise CommandError(f"{target.text}: {describe(error, station.host)}", FAILED) from None

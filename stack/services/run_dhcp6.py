@@ -106,9 +106,10 @@ class Dhcp6Runner:
     def wait(self, timeout_ns: int | None = None) -> bool:
         """Wait until a lease (or the information) has come and its addresses may be used."""
         with self.net.lock:
-            return bool(self.net.clock.wait(self._ready_to_use, timeout_ns))
+            return bool(self.net.clock.wait(self.ready, timeout_ns))
 
-    def _ready_to_use(self) -> bool:
+    def ready(self) -> bool:
+        """A lease (or the information) has come, and its addresses may be used."""
         if self.lease is None:
             return False
         return self._stateless or not any(

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
 
 import pytest
 
+from e1000emu.cli import common
 from e1000emu.cli.addressing import Addressing, addresses_of, check_gateways
-from e1000emu.cli.common import make_station
+from e1000emu.cli.common import describe, make_station
 from e1000emu.cli.params import not_a_host, not_a_name
+from e1000emu.cli.waiting import Wait
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
+from e1000emu.lab import add_nic
+from e1000emu.links import pair
+from stack.core.sockaddr import sockaddr
+from stack.host import Host
+from stack.services.radvd import Radvd
 from stack.socket import SOCK_DGRAM, getaddrinfo
 from tests.e1000emu.cli.test_cli import run
 
@@ -25,7 +34,7 @@ def interfaces(*texts: str) -> tuple[ipaddress.IPv4Interface | ipaddress.IPv6Int
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ((), "--dhcp, or --slaac"),
+        ((), "give --addr, --dhcp or --slaac; see "),
         (("--addr", "2001:db8::2"), "write for instance 2001:db8::2/64"),
         (("--addr", "2001:db8::2/129"), "write for instance 2001:db8::2/64"),
         (("--addr", "ff02::1/64"), "multicast"),
@@ -118,12 +127,70 @@ def test_an_address_that_the_other_end_has_is_refused() -> None:
         make_station(clock, "stack:2001:db8::1/64", own)
 
 
-@pytest.mark.parametrize(("flag", "words"), [("dhcp", "no server gave"), ("slaac", "no router")])
-def test_nobody_answers(flag: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("flag", "words", "awaited"),
+    [
+        ("dhcp", "no server gave", ["a DHCP server's offer"] * 6),
+        ("slaac", "no router", ["the check that no other host has our link-local address",
+                                *["a router's advertisement"] * 5]),
+    ],
+)  # fmt: skip
+def test_nobody_answers(
+    flag: str, words: str, awaited: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = VirtualClock()
     with pytest.raises(E1000Error, match=words):
         make_station(clock, "null", Addressing(**{flag: True}))
     assert clock.now_ns() >= 30_000_000_000
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        f"e1000emu: --{flag}: waiting for {what} ({seconds}s of 30s)"
+        for what, seconds in zip(awaited, (1, 5, 10, 15, 20, 25), strict=True)
+    ]
+
+
+def test_a_wait_that_ends_well_ends_with_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = VirtualClock()
+    near, far = pair(clock)
+    router = Host(name="router", clock=clock, sysctl={"net.ipv6.conf.all.forwarding": 1})
+    add_nic(router, far, addr="2001:db8::1/64", wait=False)
+    radvd = Radvd(router, "eth0")
+    monkeypatch.setattr(common, "open_link", lambda *words, **how: near)
+    station = make_station(clock, "null", Addressing(slaac=True))
+    (addr,) = addresses_of(station.host)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        "e1000emu: --slaac: waiting for the check that no other host has our link-local address "
+        "(1s of 30s)"
+    )
+    assert re.fullmatch(rf"e1000emu: --slaac: eth0 has {re.escape(addr)} \(\ds\)", said[-1])
+    station.close()
+    radvd.stop()
+    router.close()
+
+
+def test_what_is_there_at_once_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    wait = Wait(VirtualClock(), "--dhcp", 30_000_000_000)
+    assert wait.until(lambda: True, lambda: "nothing")
+    wait.end(lambda: "done")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_name_that_is_not_found_says_who_was_asked() -> None:
+    link = ("get", "http://nowhere.example/", "--link", "stack:10.9.0.1/24", *V4)
+    for dns, words in (((), "--dns names one"), (("--dns", "10.9.0.1"), "10.9.0.1 (from --dns)")):
+        done = run(*link, *dns)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.endswith(f"{words}\n")
+        assert ("--dns names" in done.stderr) == (not dns)
+    host = Host(name="a", clock=VirtualClock())
+    host.names.learn("dhcp4 eth0", [sockaddr(socket.AF_INET, 0x0A090001, 53)], ())
+    error = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    assert describe(error, host).endswith("; no answer from 10.9.0.1 (from DHCP)")
+    host.close()
 
 
 def test_ping_of_both_families_without_a_network() -> None:

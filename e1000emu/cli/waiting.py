@@ -1,0 +1,52 @@
+"""A wait that tells on standard error what it is for, so that nobody takes it for a hang."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from e1000emu.quantities import show_duration
+
+__all__ = ["Wait"]
+
+SECOND_NS = 1_000_000_000
+QUIET_NS = SECOND_NS
+"""What takes no longer is not worth a line."""
+EVERY_NS = 5 * SECOND_NS
+
+
+class Wait:
+    """Waits on `clock`, at most `limit_ns` in all; `option` is what asked for it."""
+
+    def __init__(self, clock: Any, option: str, limit_ns: int) -> None:
+        self._clock = clock
+        self._option = option
+        self._limit_ns = limit_ns
+        self._started_ns = clock.now_ns()
+        self._told = False
+
+    def until(self, done: Callable[[], bool], what: Callable[[], str]) -> bool:
+        """Wait until `done()`; say after a second, then every five, what is awaited."""
+        while (left := self._limit_ns - self._elapsed_ns()) > 0:
+            tell_ns = EVERY_NS if self._told else QUIET_NS
+            if self._clock.wait(done, min(left, tell_ns - self._elapsed_ns() % tell_ns)):
+                return True
+            if self._elapsed_ns() < self._limit_ns:
+                self._say(f"waiting for {what()}")
+        return bool(done())
+
+    def end(self, found: Callable[[], str]) -> None:
+        """Say what came of it, if anything was said before."""
+        if self._told:
+            self._say(found())
+
+    def _elapsed_ns(self) -> int:
+        return int(self._clock.now_ns() - self._started_ns)
+
+    def _say(self, text: str) -> None:
+        elapsed = show_duration(self._elapsed_ns() // SECOND_NS * SECOND_NS)
+        of = f" of {show_duration(self._limit_ns)}" if text.startswith("waiting") else ""
+        click.echo(f"e1000emu: {self._option}: {text} ({elapsed}{of})", err=True)
+        self._told = True
