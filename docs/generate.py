@@ -35,6 +35,9 @@ INTRO = """# Command line
 
 Written by `docs/generate.py` from the commands' own help.
 
+Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
+The examples with a TAP device need root and `apt-get install iproute2`.
+
 ## Try it
 
 ```console

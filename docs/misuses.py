@@ -17,6 +17,8 @@ register or descriptor, the section of Intel's manual and the remedy.
 * `e1000emu vfio-user` says at SIGUSR2 what `nic.explain()` does.
 * `e1000emu explain hang FILE` says it of a state file (`vfio-user --state`).
 
+Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
+
 ```console
 $ e1000emu explain rules
 ```

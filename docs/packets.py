@@ -60,6 +60,8 @@ Written by `docs/generate.py` from traces of the running stack, one for each kin
 the name that it has in Linux; names that only the stack has are its own helpers. Compiled kernels
 (`fastpath`) are not shown.
 
+Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
+
 ```console
 $ e1000emu trace udp-recv
 ```

@@ -17,11 +17,8 @@ Written by `docs/generate.py` from the part's row in `e1000emu/models.py` and th
 device works by. What all parts share is in [Registers](registers.md), where a part leaves the
 manual in [Where we differ](hardware.md).
 
-```python
-nic = Nic(model="{name}", memory=memory, irq=line, link=link, clock=clock)
-```
-
-`--model {name}` chooses it for `e1000emu vfio-user`, `guest` and `record`.
+`Nic(model="{name}", …)` makes one; `--model {name}` chooses it for `e1000emu vfio-user`,
+`guest` and `record`.
 
 ## Identity
 

@@ -12,8 +12,7 @@ try:
     from matplotlib.figure import Figure
 except ImportError as error:
     raise E1000Error(
-        "figures need matplotlib, which is not installed; run: pip install matplotlib "
-        "(the extra 'report' of e1000emu)"
+        "figures need matplotlib, which is not installed; run: pip install 'e1000emu[plot]'"
     ) from error
 
 __all__ = ["new_figure", "save", "svg"]

@@ -26,6 +26,8 @@ is not here answers as in a kernel without it: `SysctlError` ENOENT, or ENOPROTO
 
 ## Setting them
 
+Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
+
 ```python
 from e1000emu.lab import two_hosts
 

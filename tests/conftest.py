@@ -6,7 +6,7 @@ import functools
 import gc
 import sys
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stack import COMPILED
+from tests import environment
 from tests.support import examples, in_ci
 
 # A wall clock decides no test here, so hypothesis gets no deadline. CI repeats the same examples: a
@@ -29,6 +30,17 @@ settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if in_ci() else "local")
 
 ROOT = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def environments(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[frozenset[str]], Path]:
+    """Return the programs of an environment with e1000emu and these packages alone."""
+    return functools.cache(
+        lambda wanted: environment.make(tmp_path_factory.mktemp("environment"), wanted)
+    )
+
 
 # Files that throw random or hostile input at a parser, a register or a state machine: with all of
 # fastpath/, and with tests that are marked one by one, they are what `make test-asan` runs under

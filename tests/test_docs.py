@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,8 +25,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
-# what `make demo` and `make test` do is run by .ci/run itself
-ELSEWHERE = ("make ", "git ", "pip ")
+# What `make demo` and `make test` do is run by .ci/run itself; what is activated and installed, the
+# environment has that the commands run in.
+ELSEWHERE = ("make ", "git ", "pip ", ". .venv/bin/activate")
+ACTIVATE = ". .venv/bin/activate"
+PIP = re.compile(r"\bpip install ([^`\n]+)")
+PROGRAMS = {
+    "curl": "curl",
+    "ip": "iproute2",
+    "ping": "iputils-ping",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "tshark": "tshark",
+}
+"""Programs that a page names the Debian package of, when it shows a command of theirs."""
 
 GUEST = "guest"
 """The condition of commands that boot a guest: tests/guest/test_docs.py runs them."""
@@ -49,9 +61,15 @@ def fences(path: Path) -> list[tuple[str, str, str]]:
     return found
 
 
+def packages(path: Path) -> frozenset[str]:
+    """Return what a page says to install beside the project itself."""
+    words = [word for line in PIP.findall(path.read_text()) for word in shlex.split(line)]
+    return frozenset(words) - {"."}
+
+
 def blocks(*, guest: bool = False) -> list:
-    """Return (needs, commands) for each console block of README and docs; with `guest` those that
-    boot a guest, else the others."""
+    """Return (page, needs, commands) for each console block of README and docs; with `guest` those
+    that boot a guest, else the others."""
     found = []
     for path in PAGES:
         consoles = [fence for fence in fences(path) if fence[0] == "console"]
@@ -60,7 +78,7 @@ def blocks(*, guest: bool = False) -> list:
             name = f"{path.name}-{number}" + f"-{needs}" * bool(needs)
             if guest == (needs == GUEST):
                 page = pytest.mark.xdist_group(f"docs {path.name}")
-                found.append(pytest.param(needs, commands, id=name, marks=page))
+                found.append(pytest.param(path, needs, commands, id=name, marks=page))
     return found
 
 
@@ -125,9 +143,28 @@ def own_network() -> Iterator[list[str]]:
         subprocess.run(["ip", "netns", "del", name], check=False)
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_says_how_what_it_needs_comes_to_be_there(path):
+    text = path.read_text()
+    lines = [
+        line
+        for language, _, body in fences(path)
+        for line in body.splitlines()
+        if language == "python" or (language == "console" and line.startswith("$ "))
+    ]
+    needing = next((line for line in lines if not line.startswith("$ make ")), None)
+    if needing is not None:
+        assert ACTIVATE in text[: text.index(needing)] + needing, f"{needing!r} stands before it"
+    commands = "\n".join(line for line in lines if line.startswith("$ "))
+    for program, package in PROGRAMS.items():
+        if re.search(rf"^\$ (sudo )?{program} ", commands, re.M):
+            assert re.search(rf"apt-get install [\w -]*\b{package}\b", text), package
+
+
 @pytest.mark.timeout(900)  # some measure for half a minute, and machines are busy
-@pytest.mark.parametrize(("needs", "commands"), blocks())
-def test_commands_shown_work(needs, commands, tmp_path):
+@pytest.mark.parametrize(("path", "needs", "commands"), blocks())
+def test_commands_shown_work(path, needs, commands, tmp_path, environments):
+    programs = environments(packages(path))
     match needs:
         case "":
             pass
@@ -135,7 +172,7 @@ def test_commands_shown_work(needs, commands, tmp_path):
             require.netns()
             require.tun()
             with own_network() as inside:
-                run(commands, tmp_path, inside=inside)
+                run(commands, tmp_path, programs, inside=inside)
             return
         case "qemu":
             require.tool("qemu-system-x86_64", "qemu-system-x86")
@@ -143,22 +180,32 @@ def test_commands_shown_work(needs, commands, tmp_path):
             require.tool("passt")
         case _:
             pytest.fail(f"{needs!r} is no condition of a console fence")
-    run(commands, tmp_path)
+    run(commands, tmp_path, programs)
+
+
+def only(programs: Path) -> dict[str, str]:
+    """Return what is in the environment of somebody who has activated that of `programs`."""
+    env = plain_environment()
+    own = str(Path(sys.executable).parent)
+    paths = [path for path in env["PATH"].split(":") if path != own]
+    return env | {"PATH": ":".join([str(programs), *paths]), "VIRTUAL_ENV": str(programs.parent)}
 
 
 def run(
-    commands: list[str], directory: Path, timeout_s: float = 600, inside: Sequence[str] = ()
+    commands: list[str],
+    directory: Path,
+    programs: Path,
+    timeout_s: float = 600,
+    inside: Sequence[str] = (),
 ) -> None:
     """Run a block's commands beside copies of the examples and the benchmarks; each must end with
-    status 0. The words `inside` stand before each."""
-    env = plain_environment()
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    status 0. The words `inside` stand before each; Python's programs are those of `programs`."""
+    env = only(programs)
     for name in ("examples", "benchmarks"):
         shutil.copytree(ROOT / name, directory / name)
     for line in commands:
         if line.startswith(ELSEWHERE):
             continue
-        line = line.replace(".venv/bin/", "")  # the environment that runs this test is on PATH
         done = subprocess.run(
             [*inside, "bash", "-c", line],
             cwd=directory,
@@ -172,7 +219,31 @@ def run(
 
 
 def test_there_are_commands_to_run():
-    assert sum(len(p.values[1]) for p in blocks()) >= 5
+    assert sum(len(p.values[2]) for p in blocks()) >= 5
+
+
+def test_the_program_of_the_readme_prints_what_the_readme_says(environments, tmp_path):
+    readme = fences(ROOT / "README.md")
+    (program,) = [text for language, _, text in readme if language == "python"]
+    (printed,) = [text for language, _, text in readme if language == "text"]
+    (tmp_path / "program.py").write_text(program)
+    run(["python program.py >printed"], tmp_path, environments(frozenset()))
+    assert (tmp_path / "printed").read_text() == printed
+    assert (ROOT / "README.md").read_text().index(program) < 2000, "it stands at the beginning"
+
+
+def test_the_example_tests_run_in_the_tree(environments):
+    """The tree's own settings name plugins that only its tests need."""
+    done = subprocess.run(
+        ["python", "-m", "pytest", "examples/test_own_driver.py"],
+        cwd=ROOT,
+        env=only(environments(frozenset({"e1000emu[pytest]"}))),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in done.stdout.lower(), done.stdout
 
 
 def test_generated_pages_are_current():

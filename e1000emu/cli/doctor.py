@@ -283,7 +283,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     tool("nc.openbsd", "netcat-openbsd", "a peer in the tests"),
     tool("ping", "iputils-ping", "a peer in the tests"),
     tool("passt", "passt", "the way to the real network without privileges"),
-    module("unicorn", "unicorn", "our NIC in a Unicorn guest"),
+    module("unicorn", "'e1000emu[embed]'", "our NIC in a Unicorn guest"),
     check_kvm,
     check_qemu,
     check_guest,

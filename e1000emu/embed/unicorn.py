@@ -14,7 +14,7 @@ try:
     from unicorn import UC_PROT_ALL, Uc, UcError
     from unicorn.x86_const import UC_X86_REG_RIP
 except ImportError as error:
-    raise ImportError(f"{error}; pip install unicorn") from None
+    raise ImportError(f"{error}; pip install 'e1000emu[embed]'") from None
 
 from e1000emu import DmaTable, E1000Error, HostMemory, Nic
 from e1000emu.ports import Clock, Link

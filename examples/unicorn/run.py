@@ -1,6 +1,6 @@
 """A bare-metal x86-64 program in Unicorn drives our NIC and answers a host of our own stack.
 
-Needs `pip install unicorn` and a gcc for x86-64. Everything runs on one virtual clock,
+Needs `pip install 'e1000emu[embed]'` and a gcc for x86-64. Everything runs on one virtual clock,
 so the figures below are the same on every machine.
 """
 

@@ -294,4 +294,4 @@ def test_report_without_matplotlib_names_the_remedy_before_it_measures(
     monkeypatch.setattr(bench, "rows", lambda **options: pytest.fail("measured first"))
     out = CliRunner().invoke(bench.command, ["--report", str(tmp_path / "out.html")])
     assert isinstance(out.exception, E1000Error)
-    assert "pip install matplotlib" in str(out.exception)
+    assert "pip install 'e1000emu[plot]'" in str(out.exception)

@@ -334,4 +334,4 @@ def test_without_unicorn_the_extra_is_named() -> None:
     code = "import sys; sys.modules['unicorn'] = None; import e1000emu.embed.unicorn"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "pip install unicorn" in done.stderr.splitlines()[-1]
+    assert "pip install 'e1000emu[embed]'" in done.stderr.splitlines()[-1]
