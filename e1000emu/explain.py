@@ -287,7 +287,7 @@ def _interrupts(nic: Nic) -> Iterator[Reason]:
         )
     elif i.causes and not i.causes & i.masks:
         yield Reason(
-            f"Interrupt: {causes} wait behind their masks; write IMS.",
+            f"Interrupt: {causes} is set in ICR, but IMS does not enable it.",
             reg("IMS").sdm,
             "write IMS; a driver that masks in its handler unmasks when it is done",
         )

@@ -104,7 +104,7 @@ CASES: dict[str, tuple[Callable[[Bench], object], str]] = {
     "no descriptor": (_fifo, "none is free"),
     "fifo": (_fifo, "1 frames wait in the FIFO"),
     "no address": (_no_address, "no RAH has AV"),
-    "masked": (lambda b: wr(b.nic, "ICS", 4), "LSC wait behind their masks"),
+    "masked": (lambda b: wr(b.nic, "ICS", 4), "LSC is set in ICR, but IMS does not enable it"),
     "itr": (_throttled, "throttling"),
     "intx": (_intx_off, "keeps its line low"),
     "misuse": (lambda b: b.nic.mmio_read(0x5818), "Misuse: unknown-register x1"),
