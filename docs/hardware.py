@@ -178,8 +178,8 @@ DESIGN = (
         "and clear, set or start nothing. A read is of each whole register that it touches, with "
         "its effect: one byte of ICR clears all causes. IODATA ignores writes under 32 bits "
         "(13.2.2). Each is the misuse `access-size`",
-        "a driver that writes a byte means that byte; a read on PCI gives all bytes of a dword, and "
-        "that reading has effects is the driver's to know",
+        "a driver that writes a byte means that byte; a read on PCI gives all bytes of a dword, "
+        "and that reading has effects is the driver's to know",
     ),
     (
         "what the manual leaves open, or forbids",

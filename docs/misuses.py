@@ -14,6 +14,8 @@ register or descriptor, the section of Intel's manual and the remedy.
   with time and values, and `nic.explain()` says why nothing moves.
 * `Nic(strict=True)` raises `MisuseError` at the first mistake, for a test; it also compares the
   descriptors that it owns at each doorbell.
+* `Bench(writeback_ns=2000)` (`e1000emu.testing.fixtures`) shows what the device has written, and
+  interrupts, so much later: a driver that does not wait for DD reads old content, and is told so.
 * `e1000emu vfio-user` says at SIGUSR2 what `nic.explain()` does.
 * `e1000emu explain hang FILE` says it of a state file (`vfio-user --state`).
 
@@ -25,10 +27,11 @@ $ e1000emu explain rules
 
 *Found* says when a rule is looked at: at the **access** that breaks it; by a **run** of a ring;
 when somebody has **asked**; by the **audit** of the descriptors that belong to the device, which
-a strict device makes at each doorbell.
+a strict device makes at each doorbell. *Noted when* is its condition. An event that follows from
+another one, as a frame without end does from a ring that is not aligned, is shown below it.
 
-| rule | about | found | source | remedy |
-|---|---|---|---|---|
+| rule | about | found | noted when | source | remedy |
+|---|---|---|---|---|---|
 """
 
 
@@ -40,6 +43,7 @@ def markdown() -> str:
     """Return docs/misuse.md."""
     lines = [INTRO]
     for rule in RULES:
-        cells = (f"`{rule.name}`", rule.where, rule.when, cited(rule.sdm), _cell(rule.remedy))
+        condition, remedy = _cell(rule.condition), _cell(rule.remedy)
+        cells = (f"`{rule.name}`", rule.where, rule.when, condition, cited(rule.sdm), remedy)
         lines.append(f"| {' | '.join(cells)} |\n")
     return "".join(lines)

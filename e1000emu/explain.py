@@ -18,7 +18,7 @@ from fastpath.macpath import WATCH_MANAGEMENT
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
 
-__all__ = ["Reason", "explain", "idle", "reasons"]
+__all__ = ["Reason", "explain", "idle", "mark", "reasons"]
 
 MIN_RING = 8
 EEPROM_SUMMED = 64
@@ -46,7 +46,12 @@ class Reason:
 def explain(nic: Nic) -> list[str]:
     """Return one sentence for each thing that keeps frames or interrupts back, and each misuse."""
     said = [reason.text for reason in reasons(nic)]
-    return said + [f"Misuse: {event}." for event in nic.misuse.events()]
+    return said + [f"{mark(e.because)}{e}." for e in nic.misuse.events()]
+
+
+def mark(because: str) -> str:
+    """Return what stands before an event: one that follows from another is indented below it."""
+    return "  and so: " if because else "Misuse: "
 
 
 def reasons(nic: Nic) -> list[Reason]:
@@ -165,6 +170,14 @@ def _link(nic: Nic) -> Iterator[Reason]:
 def _transmit(nic: Nic) -> Iterator[Reason]:
     e = nic.tx.engine
     if e.head == e.tail:
+        n = nic.watch.without_rs()
+        if n and not nic.misuse.count("tx-no-rs"):
+            yield Reason(
+                f"Transmit: none of the {n} descriptors sent so far has RS: no DD was written, "
+                "TXDW stays 0.",
+                "3.3.3.1",
+                "set RS in the descriptor whose DD or TXDW is waited for",
+            )
         return
     count = e.len >> 4
     where = f"Transmit: TDH={e.head} TDT={e.tail} of {count} descriptors"
@@ -175,6 +188,12 @@ def _transmit(nic: Nic) -> Iterator[Reason]:
             f"{where}; the ring is off: TDLEN is too short, or TDH or TDT is outside the ring.",
             reg("TDLEN").sdm,
             "TDLEN is in bytes: 16 for each descriptor, in steps of 128; TDT counts descriptors",
+        )
+    elif e.tail == count:
+        yield Reason(
+            f"{where}; TDT is the ring's size, which is no index: the device takes it for 0.",
+            reg("TDT").sdm,
+            "wrap TDT to 0 when it reaches the ring's size",
         )
     elif nic.tx.paused:
         yield Reason(
@@ -242,6 +261,12 @@ def _receive(nic: Nic) -> Iterator[Reason]:
             reg("RDLEN").sdm,
             "RDLEN is in bytes: 16 for each descriptor, in steps of 128; RDT counts descriptors",
         )
+    elif e.tail == count:
+        yield Reason(
+            f"{where}; RDT is the ring's size, which is no index: the device takes it for the end.",
+            reg("RDT").sdm,
+            "wrap RDT to 0 when it reaches the ring's size",
+        )
     elif aborts := nic.misuse.count("rx-abort"):
         yield Reason(
             f"{where}; the ring at {e.base:#x} could not be read {aborts} times.",
@@ -298,10 +323,14 @@ def _interrupts(nic: Nic) -> Iterator[Reason]:
             "nothing; a smaller ITR interrupts sooner, in units of 256 ns",
         )
     elif i.asserted:
+        again = nic.watch.ics_answers()
         yield Reason(
-            f"Interrupt: the line is high for {causes}; nobody has read ICR since.",
+            f"Interrupt: the line is high for {causes}; nobody has read ICR since."
+            + " ICS got what ICR had given, which sets it again." * again,
             reg("ICR").sdm,
-            "read ICR in the handler; if it never runs, look at the host's interrupt routing",
+            "leave ICS alone: the read of ICR has acknowledged"
+            if again
+            else "read ICR in the handler; if it never runs, look at the host's interrupt routing",
         )
     _, rx, rx_absolute, tx, tx_absolute = i._times()
     for name, register, waits in (

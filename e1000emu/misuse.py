@@ -11,16 +11,20 @@ The rules are data (misuserules.py), the log is compiled and of a fixed size
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from e1000emu.errors import E1000Error
 from e1000emu.misuserules import REMEDIES, RULE_NUMBER, RULES, Rule, cited
+from e1000emu.regs import at_offset
 from fastpath.misuselog import MisuseLog
 
 __all__ = ["REMEDIES", "Misuse", "MisuseError", "MisuseEvent"]
 
 CASES = 256
 """How many of the latest cases are kept."""
+
+BOTH_SIDES = frozenset({"ring-align", "ring-length"})
+"""Rules about the registers of either ring; a case begins with the offset."""
 
 Values = tuple[int, ...]
 
@@ -43,9 +47,12 @@ class MisuseEvent:
     descriptor: int | None = None
     """Index in its ring, where the rule is about one."""
     when_ns: int = 0
+    because: str = ""
+    """A rule that was broken too, from which this follows: it stands before."""
 
     def __str__(self) -> str:
-        return f"{self.name} x{self.count}: {self.last}; {self.remedy} ({cited(self.section)})"
+        said = f"{self.name} x{self.count}: {self.last}; {self.remedy} ({cited(self.section)})"
+        return f"{said}; follows from {self.because}" if self.because else said
 
 
 class Misuse:
@@ -104,7 +111,7 @@ class Misuse:
         return sum(e.count for e in self.events())
 
     def events(self) -> list[MisuseEvent]:
-        """Return what has happened, the commonest first."""
+        """Return what has happened, the commonest first, and behind each what follows from it."""
         rows = []
         for number, rule in enumerate(RULES):
             if last := self._log.last(number):
@@ -113,7 +120,37 @@ class Misuse:
         for name, (count, values) in self._sources.items():
             if n := count():
                 rows.append(_event(RULES[RULE_NUMBER[name]], n, self._now_ns(), list(values())))
-        return sorted(rows, key=lambda e: (-e.count, e.name))
+        rows.sort(key=lambda e: (-e.count, e.name))
+        names = [e.name for e in rows]
+        because = {name: self._because(name, names) for name in names}
+        out: list[MisuseEvent] = []
+
+        def put(event: MisuseEvent) -> None:
+            out.append(replace(event, because=because[event.name]))
+            for other in rows:
+                if because[other.name] == event.name:
+                    put(other)
+
+        for event in rows:
+            if not because[event.name]:
+                put(event)
+        return out
+
+    def _because(self, name: str, happened: list[str]) -> str:
+        """Return the rule of those that have `happened` from which `name` follows, or nothing."""
+        side = "transmit" if name.startswith("tx-") else "receive"
+        for cause in RULES[RULE_NUMBER[name]].follows:
+            if cause in happened and (cause not in BOTH_SIDES or side in self._sides(cause)):
+                return cause
+        return ""
+
+    def _sides(self, name: str) -> set[str]:
+        """Return the sides of the registers that the cases of `name` are about."""
+        number = RULE_NUMBER[name]
+        last = self._log.last(number)
+        offsets = [case[2] for case in self._log.cases() if case[1] == number]
+        offsets += [last[2]] if last else []
+        return {found.reg.group for at in offsets if (found := at_offset(at)) is not None}
 
     def cases(self) -> list[MisuseEvent]:
         """Return the latest cases (up to 256) that were noted, the oldest first."""

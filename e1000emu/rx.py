@@ -36,6 +36,8 @@ RDT = reg("RDT").offset
 RXDCTL = reg("RXDCTL").offset
 PBA, FCT = reg("PBA").offset, reg("FCT").offset
 PACKET_BUFFER_KIB = 64
+MIN_RING = 8
+"""Descriptors: RDLEN counts 128 bytes (SDM 13.4.27)."""
 
 
 class Rx(RxPort):
@@ -79,7 +81,10 @@ class Rx(RxPort):
     def _odd_tail(self) -> None:
         """RDT is no index of the ring, or the ring is too short."""
         engine, tail = self.engine, self._regs.peek(RDT)
-        self._nic.misuse.note("rx-ring", tail, engine.len, engine.head)
+        if tail == engine.len >> 4 and tail >= MIN_RING:
+            self._nic.misuse.note("rx-tail-size", tail, engine.head)
+        else:
+            self._nic.misuse.note("rx-ring", tail, engine.len, engine.head)
 
     def write_ring(self, old: int, new: int) -> None:
         """Base or length is another one, also while the receiver is on."""

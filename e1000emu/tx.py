@@ -158,6 +158,10 @@ class Tx(TxPort):
         if not self.busy and self.engine.fill():
             self._rare(RUN_ABORT)
 
+    def _odd_tail(self) -> None:
+        """TDT is the ring's size, which is no index."""
+        self._nic.misuse.note("tx-tail-size", self.engine.tail, self.engine.head)
+
     # --- the work --------------------------------------------------------------------------------
 
     def pump(self) -> None:

@@ -57,6 +57,9 @@ cdef class IrqBlock(RegHook):
     cdef readonly bint disabled
     cdef public uint64_t assertions
     cdef readonly bint out      # what the line was told last
+    cdef readonly uint64_t reads            # of ICR that gave causes
+    cdef readonly uint32_t last_read        # what the latest of them gave
+    cdef readonly int64_t last_read_ns      # and when
     cdef bint frozen            # paused: no delay ends, nothing is written back, the line stays
     cdef readonly uint32_t flushed  # RXT0, TXDW: a flush that waits for the end of that
     cdef int64_t last_ns        # when the line last rose

@@ -67,6 +67,11 @@ class IrqBlock(RegHook):
     """What the device asks for, before the PCI interrupt-disable bit."""
     assertions: int
     """Rising edges of the line since the Nic was made."""
+    reads: int
+    """Reads of ICR that gave causes, since the Nic was made."""
+    last_read: int
+    """What the latest of them gave."""
+    last_read_ns: int
     out: bool
     """The level of the line."""
     disabled: bool

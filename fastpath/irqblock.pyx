@@ -450,6 +450,10 @@ cdef class IrqBlock(RegHook):
         self.lock()
         value[0] = self.icr[0]
         self.icr[0] = 0
+        if value[0]:
+            self.reads += 1
+            self.last_read = value[0]
+            self.last_read_ns = now
         if self.asserted:
             self.policy.handler(now)
         self.settle(now)

@@ -46,6 +46,7 @@ cdef class TxPort(RegHook):
     cdef public int64_t _paused_until_ns, credit
     cdef public uint64_t doorbells, batches
     cdef CableEnd cable         # the link, when it is a cable that nothing overrides
+    cdef bint odd(self, uint32_t tail) noexcept nogil
     cdef bint may(self) noexcept nogil
     cdef int send(self) except -1
     cdef int fill(self) except -1

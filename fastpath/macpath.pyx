@@ -157,7 +157,7 @@ cdef class TxPort(RegHook):
 
     cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
         # A doorbell that sends nothing wants its reason told: `on_write` does that.
-        if (self.worker is None or self.loop is not None or not self.may()
+        if (self.worker is None or self.loop is not None or not self.may() or self.odd(value)
                 or not self.engine.v[TCTL >> 2] & TCTL_EN or not self.engine.dma.t.enabled):
             return False
         self.engine.v[TDT >> 2] = value
@@ -169,6 +169,8 @@ cdef class TxPort(RegHook):
     cdef int on_write(self, reg *r, uint32_t old, uint32_t new) except -1:
         self.doorbells += 1
         self.credit = min(self.credit + _CREDIT_DOORBELL, <int64_t>_CREDIT_MAX)
+        if self.odd(new):
+            self._odd_tail()
         if self.worker is not None and self.loop is None:
             self.worker.wake()
         elif self._pumping:
@@ -178,6 +180,10 @@ cdef class TxPort(RegHook):
         else:
             self.send()
         return 0
+
+    cdef bint odd(self, uint32_t tail) noexcept nogil:
+        """The tail is the ring's size, which is no index: the engine takes it for 0."""
+        return tail >= MIN_RING and tail == self.engine.v[TDLEN >> 2] >> 4
 
     cdef bint may(self) noexcept nogil:
         """The wire, or the loopback, may have frames: it is there, no PAUSE holds them, and the
@@ -496,7 +502,7 @@ cdef class RxPort(RegHook):
     cdef bint odd(self, uint32_t tail) noexcept nogil:
         """The tail is no index of the ring, or the ring is too short for any."""
         cdef uint32_t count = self.engine.v[RDLEN >> 2] >> 4
-        return tail and (tail > count or count < MIN_RING)
+        return tail and (tail >= count or count < MIN_RING)
 
     cdef bint waits(self) noexcept nogil:
         """Frames wait for descriptors, here or with a link that holds."""

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
 
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.output import console, plain_table
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -19,6 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["command", "report"]
 
 HANG, RULES = "hang", "rules"
+FOUND = {
+    "access": "the access",
+    "run": "a run of the ring",
+    "asked": "who asks",
+    "audit": "the audit of a strict device",
+}
 
 
 def report(nic: Nic) -> dict[str, Any]:
@@ -40,19 +44,27 @@ def _rows() -> list[dict[str, str]]:
     from e1000emu.misuserules import RULES
 
     return [
-        {"name": r.name, "register": r.where, "sdm": r.sdm, "when": r.when, "remedy": r.remedy}
+        {
+            "name": r.name,
+            "register": r.where,
+            "sdm": r.sdm,
+            "when": r.when,
+            "condition": r.condition,
+            "remedy": r.remedy,
+        }
         for r in RULES
     ]
 
 
 def lines(found: dict[str, Any]) -> list[str]:
     """Return a report as lines: what is wrong, then what is only idle."""
+    from e1000emu.explain import mark
     from e1000emu.misuserules import cited
 
     out = [f"{found['model']} {found['mac']}, link {'up' if found['link_up'] else 'down'}"]
     wrong = [(r["text"], r["sdm"], r["remedy"]) for r in found["reasons"]]
     wrong += [
-        (f"Misuse: {e['name']} x{e['count']}: {e['last']}.", e["section"], e["remedy"])
+        (f"{mark(e['because'])}{e['name']} x{e['count']}: {e['last']}.", e["section"], e["remedy"])
         for e in found["misuse"]
     ]
     if not wrong:
@@ -83,10 +95,12 @@ def command(what: str, state: Path | None, as_json: bool) -> None:
         if as_json:
             emit_json(_rows())
             return
-        table = plain_table("rule", "register", "SDM", "found", "remedy", folded="remedy")
+        from e1000emu.misuserules import cited
+
         for row in _rows():
-            table.add_row(*(escape(row[k]) for k in ("name", "register", "sdm", "when", "remedy")))
-        console().print(table)
+            click.echo(f"{row['name']}: {row['register']} ({cited(row['sdm'])})")
+            click.echo(f"    noted by {FOUND[row['when']]}, when {row['condition']}")
+            click.echo(f"    {row['remedy']}")
         return
     if state is None:
         raise ArgumentError("hang: name the device's state file (vfio-user --state FILE)")

@@ -13,7 +13,9 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
+from e1000emu.testing.writeback import SlowWriteBack, WatchedMemory
 from fastpath.dma import DmaTable, HostMemory
+from fastpath.errors import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
 
 POISON = 0xFF
 """Fresh memory is all ones, so that a descriptor read before it was written shows."""
+RAM_BASE = 0x10_0000
 BENCH_MAC = b"\x52\x54\x00\x12\x34\x56"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Bench:
     """One NIC, its memory, interrupt line, link and clock, and the fake driver on top."""
 
@@ -38,30 +41,76 @@ class Bench:
     clock: VirtualClock
     guest: GuestRings
 
+    def __init__(
+        self,
+        *,
+        model: str = "82540EM",
+        mac: bytes = BENCH_MAC,
+        ram_bytes: int = 16 << 20,
+        management: ManagementController | None = None,
+        writeback_ns: int = 0,
+        **ring_sizes: Any,
+    ) -> None:
+        """Build all of it; `ring_sizes` go to `GuestRings`.
 
-def make_bench(
-    *,
-    model: str = "82540EM",
-    mac: bytes = BENCH_MAC,
-    ram_bytes: int = 16 << 20,
-    management: ManagementController | None = None,
-    **ring_sizes: Any,
-) -> Bench:
-    """Build a :class:`Bench`; `ring_sizes` go to :class:`GuestRings`."""
-    from e1000emu.nic import Nic
+        With `writeback_ns` what the device writes, and the interrupt that tells of it, comes so
+        many nanoseconds of the bench's clock after the device has used a descriptor: until then
+        length, data and status are what was there before, and a driver that does not wait for DD
+        is told so (`rx-before-dd`, `tx-before-dd`). Let time pass with `clock.run_for`; `guest`
+        does where it waits for descriptors. Rules that compare the rings (found by *audit*) need
+        write-backs that take no time.
+        """
+        from e1000emu.nic import Nic
 
-    clock = VirtualClock()
-    memory = HostMemory(ram_bytes, base=0x10_0000, poison=POISON)
-    dma = DmaTable()
-    dma.add(memory.base, memory.buffer)
-    line = RecordingLine(clock)
-    link = RecordingLink()
-    nic = Nic(
-        memory=dma, irq=line, link=link, clock=clock, model=model, mac=mac, management=management
-    )
-    enable_bus_master(nic)
-    guest = GuestRings(nic.slot, memory, **ring_sizes)
-    return Bench(nic, memory, dma, line, link, clock, guest)
+        writeback_ns = whole_number("Bench", "writeback_ns", writeback_ns, 0, unit="ns")
+        self.clock = clock = VirtualClock()
+        self.dma = DmaTable()
+        slow = None
+        if writeback_ns:
+            watched = WatchedMemory(ram_bytes, base=RAM_BASE, poison=POISON)
+            slow = SlowWriteBack(watched, self.dma, clock, writeback_ns)
+            self.memory = watched
+            ring_sizes.setdefault("step", lambda: clock.run_for(writeback_ns))
+        else:
+            self.memory = HostMemory(ram_bytes, base=RAM_BASE, poison=POISON)
+            self.dma.add(self.memory.base, self.memory.buffer)
+        self.line = RecordingLine(clock)
+        self.link = RecordingLink()
+        self.nic = Nic(
+            memory=self.dma,
+            irq=self.line,
+            link=self.link,
+            clock=clock,
+            model=model,
+            mac=mac,
+            management=management,
+        )
+        if slow is not None:
+            slow.stand_before(self.nic)
+        enable_bus_master(self.nic)
+        self.guest = GuestRings(self.nic.slot, self.memory, **ring_sizes)
+
+    @classmethod
+    def of(
+        cls,
+        nic: Nic,
+        memory: HostMemory,
+        dma: DmaTable,
+        line: RecordingLine,
+        link: RecordingLink,
+        clock: VirtualClock,
+        guest: GuestRings,
+    ) -> Bench:
+        """Return a bench of parts that are there."""
+        bench = cls.__new__(cls)
+        bench.nic, bench.memory, bench.dma, bench.line = nic, memory, dma, line
+        bench.link, bench.clock, bench.guest = link, clock, guest
+        return bench
+
+
+def make_bench(**options: Any) -> Bench:
+    """Build a :class:`Bench`, which says what the `options` are."""
+    return Bench(**options)
 
 
 def enable_bus_master(nic: Nic) -> None:

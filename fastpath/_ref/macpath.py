@@ -77,6 +77,8 @@ class TxPort:
         self.doorbells += 1
         self._regs["TDT"] = new
         self.credit = min(self.credit + CREDIT_DOORBELL, CREDIT_MAX)
+        if new >= MIN_RING and new == self._regs["TDLEN"] >> 4:
+            self._odd_tail()  # type: ignore[attr-defined]
         if self._mac.bottom_half and not self._pumping:
             self._later()  # type: ignore[attr-defined]
         else:
@@ -174,7 +176,7 @@ class RxPort:
         """RDT was written."""
         self.doorbells += 1
         count = self._regs["RDLEN"] >> 4
-        if new and (new > count or count < MIN_RING):
+        if new and (new >= count or count < MIN_RING):
             self._odd_tail()  # type: ignore[attr-defined]
         self._regs["RDT"] = new
         if self.stage is not None:

@@ -61,7 +61,7 @@ def device_on(link: Any, clock: VirtualClock, *, rctl: int = RX_ON, tx_count: in
     guest = GuestRings(nic.slot, memory, tx_count=tx_count)
     guest.up(mac=BENCH_MAC, rctl=rctl)
     clock.run_for(5_000 * MS)
-    return Bench(nic, memory, dma, line, link, clock, guest)
+    return Bench.of(nic, memory, dma, line, link, clock, guest)
 
 
 def hostile_ring(link: Any, clock: VirtualClock) -> Bench:

@@ -31,7 +31,7 @@ def failing(**faults: Any) -> Bench:
     line, link = RecordingLine(clock), RecordingLink()
     nic = Nic(memory=dma, irq=line, link=link, clock=clock, faults=Faults(**faults))
     enable_bus_master(nic)
-    bench = Bench(nic, memory, dma, line, link, clock, GuestRings(nic.slot, memory))
+    bench = Bench.of(nic, memory, dma, line, link, clock, GuestRings(nic.slot, memory))
     bench.guest.up(mac=BENCH_MAC, ims=0)
     clock.run_for(5 * SECOND)
     rd(nic, "ICR")

@@ -50,6 +50,7 @@ def test_every_noted_name_has_a_remedy() -> None:
     by_other_words = {
         "power-state", "decode-off", "ring-length", "ring-align", "tx-ring-moved", "rx-ring-moved",
         "tx-owned", "rx-owned", "tx-dd-left", "rx-dd-left", "tx-tail-overrun", "rx-tail-overrun",
+        "tx-before-dd", "rx-before-dd",
     }  # fmt: skip
     assert set(REMEDIES) - used == by_other_words
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -215,6 +216,20 @@ def _table(b: Bench) -> None:
     b.nic.slot.bar_write(0, off("VFTA") + 1, 1, 1)
 
 
+def _rx_before_dd(b: Bench) -> None:
+    b.link.inject(frame())
+    b.memory.read(b.guest.rx.address(0) + 8, 2)
+
+
+def _tx_before_dd(b: Bench) -> None:
+    post(b)
+    b.clock.run_for(0)
+    wr(b.nic, "TDT", 0)
+    b.clock.run_for(0)
+    wr(b.nic, "TDT", 1)
+    b.clock.run_for(0)
+
+
 def _w(register: str, value: int) -> Callable[[Bench], object]:
     return lambda b: wr(b.nic, register, value)
 
@@ -259,6 +274,8 @@ CASES: dict[str, Callable[[Bench], object]] = {
     "rx-owned": _rx_owned,
     "rx-dd-left": _rx_dd_left,
     "rx-tail-overrun": _rx_overrun,
+    "rx-tail-size": _w("RDT", 256),
+    "rx-before-dd": _rx_before_dd,
     "tx-abort": _abort_ring,
     "tx-data-abort": lambda b: post_at(b, 9 << 32),
     "tx-disabled": lambda b: (wr(b.nic, "TCTL", 0), post(b)),
@@ -279,6 +296,8 @@ CASES: dict[str, Callable[[Bench], object]] = {
     "tx-owned": _tx_owned,
     "tx-dd-left": _tx_dd_left,
     "tx-tail-overrun": _tx_overrun,
+    "tx-tail-size": _w("TDT", 256),
+    "tx-before-dd": _tx_before_dd,
     "icr-not-pending": _not_pending,
     "ics-as-ack": _ics_as_ack,
     "irq-unacknowledged": _irq_stays,
@@ -286,11 +305,15 @@ CASES: dict[str, Callable[[Bench], object]] = {
     "tadv-alone": _w("TADV", 64),
 }  # fmt: skip
 
-MODEL = {"msi-address": "82545EM"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "msi-address": {"model": "82545EM"},
+    "rx-before-dd": {"writeback_ns": 1000},
+    "tx-before-dd": {"writeback_ns": 1000},
+}
 
 
 def bench_for(name: str) -> Bench:
-    bench = running(model=MODEL.get(name, "82540EM"))
+    bench = running(**OPTIONS.get(name, {}))
     bench.nic.watch.audit(True)
     assert bench.nic.misuse.events() == []
     return bench
@@ -310,6 +333,8 @@ def test_each_rule_is_broken_by_its_case(name: str) -> None:
     rule = RULES[RULE_NUMBER[name]]
     assert event.count >= 1
     assert (event.section, event.register) == (rule.sdm, rule.where)
+    assert rule.condition
+    assert set(rule.follows) <= set(RULE_NUMBER)
     assert (event.descriptor is None) == (rule.told.descriptor < 0)
     assert "{" not in event.last
 
@@ -369,3 +394,152 @@ def test_a_ring_that_nobody_can_read_is_left_alone() -> None:
     bench.nic.watch.rings.doorbell("tx", 4)
     assert bench.nic.misuse.events() == []
     assert bench.dma.aborts == aborts
+
+
+# --- the ring's size as a tail ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tail", "rule"), [("TDT", "tx-tail-size"), ("RDT", "rx-tail-size")])
+def test_a_tail_of_the_rings_size_is_named(tail: str, rule: str) -> None:
+    bench = running(tx_count=16, rx_count=16)
+    assert bench.nic.explain() == []
+    wr(bench.nic, tail, 16)
+    assert rd(bench.nic, tail) == 16
+    (event,) = bench.nic.misuse.events()
+    assert (event.name, event.count, event.descriptor) == (rule, 1, rd(bench.nic, tail[0] + "DH"))
+    said = bench.nic.explain()
+    assert any(f"{tail} is the ring's size, which is no index" in line for line in said)
+    assert any(line.startswith(f"Misuse: {rule} x1: {tail}=16 of 16 descriptors") for line in said)
+    bench.nic.misuse.strict = True
+    with pytest.raises(MisuseError, match="wrap"):
+        wr(bench.nic, tail, 16)
+
+
+def test_a_tail_of_the_rings_size_works_as_it_does_on_silicon() -> None:
+    """OS/2 writes RDT = RDLEN / 16; what lies between head and the ring's end is meant."""
+    bench = running(tx_count=16, rx_count=16)
+    for _ in range(5):
+        post(bench)
+    bench.guest.reap()
+    for _ in range(11):
+        bench.guest.post_legacy(frame())
+    wr(bench.nic, "TDT", 16)
+    assert (len(bench.link.take()), rd(bench.nic, "TDH")) == (16, 0)
+    wr(bench.nic, "RDT", 16)
+    assert bench.link.inject(*[frame()] * 16) == 16
+    assert len(bench.guest.receive(refill=False)) == 16
+
+
+def test_a_tail_set_before_the_ring_is_none_of_its_size() -> None:
+    bench = make_bench()
+    for name in ("TDT", "RDT"):
+        wr(bench.nic, name, 0)
+        wr(bench.nic, name, 7)
+    assert not {"tx-tail-size", "rx-tail-size"} & {e.name for e in bench.nic.misuse.events()}
+
+
+# --- RS, ICS --------------------------------------------------------------------------------------
+
+
+def test_one_descriptor_without_rs_is_told_to_who_asks() -> None:
+    bench = running()
+    post(bench, cmd=3)
+    assert bench.nic.misuse.events() == []  # a driver may set it on each 32nd
+    said = "Transmit: none of the 1 descriptors sent so far has RS: no DD was written, TXDW stays"
+    assert any(line.startswith(said) for line in bench.nic.explain())
+    post(bench, cmd=0xB)
+    assert not any("RS" in line for line in bench.nic.explain())
+
+
+def _handle(b: Bench, mask: int = 0xFFFFFFFF) -> int:
+    causes = rd(b.nic, "ICR")
+    wr(b.nic, "ICS", causes & mask)
+    return causes
+
+
+def test_ics_as_the_acknowledge_of_icr_is_named() -> None:
+    bench = running()
+    wr(bench.nic, "IMS", 1)
+    post(bench)
+    assert _handle(bench) & 1
+    assert bench.line.level
+    assert "ICS got what ICR had given" in "".join(bench.nic.explain())
+    assert bench.nic.misuse.count("ics-as-ack") == 0
+    assert _handle(bench) & 1
+    assert bench.nic.misuse.count("ics-as-ack") == 1
+    rd(bench.nic, "ICR")
+    assert "ICS got" not in "".join(bench.nic.explain()[:1])
+    bench.nic.misuse.strict = True
+    post(bench)
+    _handle(bench)
+    with pytest.raises(MisuseError, match="ICS sets causes"):
+        _handle(bench)
+
+
+def test_drivers_that_ask_for_an_interrupt_are_left_alone() -> None:
+    """Linux's watchdog writes ICS each 2 s; `ethtool -t` sets each cause, and reads it, twice."""
+    bench = running()
+    wr(bench.nic, "IMS", 0x10)
+    for _ in range(5):
+        bench.clock.run_for(2_000_000_000)
+        wr(bench.nic, "ICS", 0x10)
+        assert rd(bench.nic, "ICR") == 0x10
+    for n in range(10):
+        bit = 1 << n
+        wr(bench.nic, "IMC", 0xFFFFFFFF)
+        wr(bench.nic, "ICS", bit)
+        wr(bench.nic, "IMS", bit)
+        assert rd(bench.nic, "ICR") & bit
+        wr(bench.nic, "ICS", bit)
+        assert rd(bench.nic, "ICR") & bit
+        wr(bench.nic, "IMC", 0xFFFFFFFF)
+        wr(bench.nic, "ICS", ~bit & 0x7FFF)
+        rd(bench.nic, "ICR")
+    assert bench.nic.misuse.count("ics-as-ack") == 0
+
+
+# --- causes and consequences ----------------------------------------------------------------------
+
+
+def _misaligned(b: Bench, register: str) -> None:
+    wr(b.nic, "TCTL", 0)
+    wr(b.nic, "RCTL", 0)
+    wr(b.nic, register, rd(b.nic, register) + 8)
+    wr(b.nic, "TCTL", EN)
+
+
+def test_what_follows_from_a_misaligned_ring_stands_below_it() -> None:
+    bench = running()
+    _misaligned(bench, "TDBAL")
+    wr(bench.nic, "TDT", 256)
+    wr(bench.nic, "TDT", 0)
+    post(bench, cmd=8)
+    events = bench.nic.misuse.events()
+    order = [(event.name, event.because) for event in events]
+    at = order.index(("ring-align", ""))
+    assert order[at + 1] == ("tx-no-eop", "ring-align")
+    said = bench.nic.explain()
+    at = next(i for i, line in enumerate(said) if "ring-align" in line)
+    assert said[at].startswith("Misuse: ring-align")
+    assert said[at + 1].startswith("  and so: tx-no-eop x1: TDH=TDT=1 inside a frame")
+    assert str(events[1 + [e.name for e in events].index("ring-align")]).endswith(
+        "follows from ring-align"
+    )
+
+
+def test_the_other_ring_is_no_cause() -> None:
+    bench = running()
+    _misaligned(bench, "RDBAL")
+    post(bench, cmd=8)
+    assert {(e.name, e.because) for e in bench.nic.misuse.events()} == {
+        ("ring-align", ""),
+        ("tx-no-eop", ""),
+    }
+
+
+def test_no_rule_follows_from_itself() -> None:
+    def behind(name: str) -> set[str]:
+        causes = set(RULES[RULE_NUMBER[name]].follows)
+        return causes.union(*map(behind, causes))
+
+    assert all(rule.name not in behind(rule.name) for rule in RULES)

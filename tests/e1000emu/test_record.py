@@ -51,7 +51,7 @@ def recorded(path: Path, **options: Any) -> tuple[Bench, Recorder]:
         memory=dma, irq=line, link=link, clock=clock, mac=BENCH_MAC, record=recorder, **options
     )
     enable_bus_master(nic)
-    return Bench(nic, memory, dma, line, link, clock, GuestRings(nic.slot, memory)), recorder
+    return Bench.of(nic, memory, dma, line, link, clock, GuestRings(nic.slot, memory)), recorder
 
 
 def up(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,6 +110,9 @@ def tx_of(kind: Any) -> tuple[Any, HostMemory, Link, list[Any]]:
         def _explain(self) -> None:
             log.append("explain")
 
+        def _odd_tail(self) -> None:
+            log.append("odd tail")
+
         def _later(self) -> None:
             log.append("later")
 
@@ -145,6 +149,19 @@ TX_OPS = st.lists(
     ),
     max_size=30,
 )
+
+
+@pytest.mark.parametrize("kind", [macpath, ref])
+def test_a_tail_of_the_rings_size_is_told(kind: Any) -> None:
+    tx, _, _, log = tx_of(kind)
+    for value in (0, 63, 64, 65):
+        if kind is macpath:
+            tx.regs.file.define(OFFSETS["TDT"] // 4, rw=0xFFFFFFFF, on_write=tx)
+            tx.regs.file.write32(OFFSETS["TDT"], value)
+        else:
+            tx.on_write(value)
+    assert log.count("odd tail") == 1
+    assert tx.doorbells == 4
 
 
 def still(port: Any, value: int) -> None:

@@ -103,7 +103,9 @@ def test_rules_are_listed() -> None:
     assert [row["name"] for row in rows] == [rule.name for rule in RULES]
     assert all(row["sdm"] and row["remedy"] and row["register"] for row in rows)
     output = explain("rules").output
-    assert "tx-ring-moved" in output
+    for rule in RULES:
+        assert f"{rule.name}: {rule.where}" in output
+        assert f", when {rule.condition}\n" in output
 
 
 @pytest.mark.parametrize(
