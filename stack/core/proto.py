@@ -84,6 +84,8 @@ class proto:
     memory: str = ""
     """Whose account of memory it shares: a protocol's name ("" is its own)."""
     no_autobind: bool = False
+    no_sockopts: frozenset[int] = frozenset()
+    """Options of SOL_SOCKET that could have no effect here: ENOPROTOOPT. Ours."""
     sock_class: type[sock] = sock
 
     def __repr__(self) -> str:

@@ -245,6 +245,8 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
     sk = sock.sk
     net = sk.net
     sk.sk_tx_flow = None
+    if optname in sk.sk_prot.no_sockopts:
+        raise OSError(errno.ENOPROTOOPT, f"option {optname} means nothing to {sk.sk_prot.name}")
     flag = FLAG_OPTIONS.get(optname)
     if flag is not None:
         on = bool(opt_int(optval))
@@ -381,6 +383,8 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN
     `optlen` is the size of the caller's buffer, OPTLEN_ANY when it takes what there is.
     """
     sk = sock.sk
+    if optname in sk.sk_prot.no_sockopts:
+        raise OSError(errno.ENOPROTOOPT, f"option {optname} means nothing to {sk.sk_prot.name}")
     flag = FLAG_OPTIONS.get(optname)
     if flag is not None:
         return int(bool(sk.sk_flags & flag))

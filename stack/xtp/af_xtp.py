@@ -8,7 +8,22 @@ from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import proto, proto_register
 from stack.core.rows import replace
 from stack.core.socket import sock_create_kern
-from stack.core.uapi import IPPROTO_XTP, PF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM
+from stack.core.uapi import (
+    IPPROTO_XTP,
+    PF_INET,
+    SO_BROADCAST,
+    SO_BUF_LOCK,
+    SO_DEBUG,
+    SO_KEEPALIVE,
+    SO_LINGER,
+    SO_NO_CHECK,
+    SO_OOBINLINE,
+    SO_RCVLOWAT,
+    SO_RXQ_OVFL,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_STREAM,
+)
 from stack.inet.protocol import inet_add_protocol, net_protocol
 from stack.inet.protosw import inet_protosw, inet_register_protosw
 from stack.ipv4.af_inet import inet_dgram_ops, inet_stream_ops
@@ -43,6 +58,12 @@ if TYPE_CHECKING:
     from stack.machine import Machine
     from stack.net import Net
 
+NO_SOCKOPTS = frozenset(
+    (SO_BROADCAST, SO_BUF_LOCK, SO_DEBUG, SO_KEEPALIVE, SO_NO_CHECK, SO_OOBINLINE)
+)
+"""XTP sends to one peer, asks it by itself whether it lives, has XTP_NOCHECK and no urgent data;
+buffers have the size that was set, and no log tells of states."""
+
 xtp_prot = proto(
     name="XTP",
     close=xtp_close,
@@ -61,6 +82,7 @@ xtp_prot = proto(
     unhash=xtp_put_port,
     get_port=xtp_get_port,
     no_autobind=True,
+    no_sockopts=NO_SOCKOPTS | {SO_RXQ_OVFL},
     sock_class=xtp_sock,
 )
 xtp_dgram_prot = replace(
@@ -74,6 +96,7 @@ xtp_dgram_prot = replace(
     sendmsg=xtp_dgram_sendmsg,
     recvmsg=xtp_dgram_recvmsg,
     no_autobind=False,
+    no_sockopts=NO_SOCKOPTS | {SO_LINGER, SO_RCVLOWAT},
 )
 xtp_stream_ops = replace(inet_stream_ops, listen=xtp_listen, poll=xtp_poll, set_rcvlowat=None)
 xtp_dgram_ops = replace(inet_dgram_ops, poll=xtp_dgram_poll)

@@ -4,9 +4,10 @@ A context has two directions, each with a sequence of bytes from 0. Who opened i
 chose its key; the responder answers with the same key and RTN. Both ends are the same otherwise.
 
 The sender asks for the receiver's state: a packet with SREQ carries a new `sync`, the answer echoes
-it and so tells how much arrived of what was sent before (a CNTL, or with gaps an ECNTL). At most
-times one request is under way; it rides on data where there is some. WTIMER asks again when no
-answer comes. Times are ns. What is not in the specification's public facts but ours is named here:
+it and so tells how much arrived of what was sent before (a CNTL, or with gaps an ECNTL). Requests
+ride on data where there is some: on every eighth of the window, the end of a burst, and what is
+sent again. So a lost request or answer is made good by the next one, and WTIMER asks only when all
+were lost. Times are ns. What is not in the specification's public facts but ours is named here:
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ XTP_WTIMER_INIT_NS = SEC
 XTP_WTIMER_MIN_NS = 20 * MSEC
 XTP_WTIMER_MAX_NS = 4 * SEC
 """Also the limit of its doubling."""
+XTP_WTIMER_LINEAR = 3
+"""Expiries of WTIMER in a row before it doubles: a request is small and congests nothing."""
+XTP_REQUESTS = 8
+"""Requests under way at most times; also the parts of a window that ask."""
 XTP_CTIMER_NS = 60 * SEC
 """A context that heard nothing for so long asks whether the peer lives."""
 XTP_CTIMEOUT_NS = 60 * SEC
@@ -70,6 +75,9 @@ class xtp_segment:
     """Of the first request that left with it or after it: its answer tells whether it arrived."""
     sends: int = row(0)
     lost: bool = row(False)
+    """It is among the context's `lost`."""
+    arrived: bool = row(False)
+    """A span told so; what lies before it is missing."""
 
 
 @state
@@ -78,6 +86,8 @@ class xtp_request:
 
     sync: int
     sent_ns: int
+    rough: bool = False
+    """Of an association that is being opened: addresses may have had to be resolved first."""
 
 
 @state
@@ -129,8 +139,9 @@ class xtp_context:
     since_request: int = row(0)
     srtt_ns: int = row(0)
     rttvar_ns: int = row(0)
+    rtt_rough: bool = row(False)
+    """Only rough requests were answered so far; the first other one begins the estimate anew."""
     backoff: int = row(0)
-    heard_ns: int = row(0)
     wtimer_ns: int = row(0)
     """Deadlines; 0: not running."""
     asking_ns: int = row(0)
@@ -150,11 +161,11 @@ class xtp_context:
 
     # in
     rcv_nxt: int = row(0)
-    pieces: deque[tuple[bytes, bool]] = row(make=deque)
-    """For the reader: bytes, and whether a message ends with them."""
+    pieces: deque[tuple[bytes, bool, int]] = row(make=deque)
+    """For the reader: bytes, whether a message ends with them, when the last of them arrived."""
     queued: int = row(0)
-    early: list[tuple[int, bytes, bool]] = row(make=list)
-    """Beyond a gap: (seq, bytes, end of message), ascending, apart."""
+    early: list[tuple[int, bytes, bool, int]] = row(make=list)
+    """Beyond a gap: (seq, bytes, end of message, time of arrival), ascending, apart."""
     told_alloc: int = row(0)
     """The window's edge as the peer knows it."""
     rcv_sync: int = row(0)
@@ -172,7 +183,6 @@ class xtp_context:
     packets_in: int = row(0)
     retransmits: int = row(0)
     requests_out: int = row(0)
-    naks_in: int = row(0)
 
 
 # --- questions -------------------------------------------------------------------------------
@@ -202,7 +212,7 @@ def xtp_backlog(ctx: xtp_context) -> int:
 def xtp_spans(ctx: xtp_context, most: int) -> list[tuple[int, int]]:
     """What arrived beyond the first gap: up to `most` runs [left, right)."""
     spans: list[tuple[int, int]] = []
-    for seq, data, _ in ctx.early:
+    for seq, data, _, _ in ctx.early:
         end = seq + len(data)
         if spans and spans[-1][1] == seq:
             spans[-1] = (spans[-1][0], end)
@@ -228,15 +238,17 @@ def xtp_rto_ns(ctx: xtp_context) -> int:
         rto = max(ctx.srtt_ns + 4 * ctx.rttvar_ns, XTP_WTIMER_MIN_NS)
     else:
         rto = XTP_WTIMER_INIT_NS
-    return min(rto << min(ctx.backoff, 8), XTP_WTIMER_MAX_NS)
+    doublings = min(max(ctx.backoff - XTP_WTIMER_LINEAR, 0), 8)
+    return min(rto << doublings, XTP_WTIMER_MAX_NS)
 
 
-def xtp_rtt_sample(ctx: xtp_context, rtt_ns: int) -> None:
-    """RFC 6298."""
-    rtt_ns = max(rtt_ns, 1)
-    if not ctx.srtt_ns:
+def xtp_rtt_sample(ctx: xtp_context, request: xtp_request, now: int) -> None:
+    """RFC 6298, with the time that `request` took to be answered."""
+    rtt_ns = max(now - request.sent_ns, 1)
+    if not ctx.srtt_ns or ctx.rtt_rough:
         ctx.srtt_ns = rtt_ns
         ctx.rttvar_ns = rtt_ns >> 1
+        ctx.rtt_rough = request.rough
         return
     error = rtt_ns - ctx.srtt_ns
     ctx.rttvar_ns += (max(error, -error) - ctx.rttvar_ns) >> 2

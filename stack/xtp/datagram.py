@@ -10,9 +10,11 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, skb_copy_bits, skb_get
 from stack.core.iov import msghdr
 from stack.core.sock import (
     SOCK_DEAD,
+    SOCK_SELECT_ERR_QUEUE,
     lock_sock,
     os_error,
     raise_sock_error,
@@ -27,6 +29,7 @@ from stack.core.sock import (
 )
 from stack.core.sockaddr import sockaddr
 from stack.core.socket import socket
+from stack.core.sockopt import sock_recv_cmsgs
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET,
@@ -39,6 +42,7 @@ from stack.core.uapi import (
     POLLHUP,
     POLLIN,
     POLLOUT,
+    POLLPRI,
     POLLRDHUP,
     POLLRDNORM,
     POLLWRNORM,
@@ -49,6 +53,7 @@ from stack.core.uapi import (
 from stack.inet.af_ops import af_ops_of
 from stack.ipv4.datagram import check_sockaddr
 from stack.ipv4.fib import ipv4_is_multicast
+from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ipv4_pktinfo_prepare
 from stack.ipv4.route import RTCF_BROADCAST, RTCF_MULTICAST
 from stack.xtp.context import XTP_CLOSED, XTP_LINGER_NS, xtp_context
 from stack.xtp.output import xtp_abort, xtp_close_read, xtp_close_write, xtp_open, xtp_write
@@ -201,8 +206,8 @@ def xtp_dgram_room(sk: xtp_sock, size: int) -> bool:
 # --- receiving -----------------------------------------------------------------------------------
 
 
-def xtp_dgram_rcv(sk: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -> None:
-    """A FIRST of service 1 or 2 for this socket."""
+def xtp_dgram_rcv(sk: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int, skb: sk_buff) -> None:
+    """A FIRST of service 1 or 2 for this socket, whose filter may have cut it. Borrows skb."""
     net = sk.net
     xtp = net.xtp
     if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
@@ -214,8 +219,14 @@ def xtp_dgram_rcv(sk: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -> None
         delivered = not pkt.options & DREQ
         acked = xtp_acked(pkt.key, saddr, daddr, len(pkt.data), pkt.sync, delivered, 0)
         xtp_remember(net, acked)
-    sk.datagrams.append(xtp_datagram(pkt.data, sockaddr(AF_INET, saddr, pkt.sport), acked))
-    sk.sk_rmem_alloc += len(pkt.data) + XTP_HLEN
+    if sk.cmsg_flags:
+        ipv4_pktinfo_prepare(sk, skb)
+    dlen = int.from_bytes(skb_copy_bits(skb, 12, 4), "big")
+    offset = XTP_HLEN + dlen - len(pkt.data)
+    size = min(len(pkt.data), skb.len - offset)
+    name = sockaddr(AF_INET, saddr, pkt.sport)
+    sk.datagrams.append(xtp_datagram(skb_get(skb), offset, size, name, acked))
+    sk.sk_rmem_alloc += size + XTP_HLEN
     xtp.mib.InDatagrams += 1
     if acked is not None:
         xtp_answer_acked(sk, acked)
@@ -264,16 +275,21 @@ def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
                 raise BlockingIOError(errno.EAGAIN, "nothing to read")
             timeo = sk_wait_event(sk, timeo, xtp_dgram_came)
         datagram = sk.datagrams[0]
-        full = len(datagram.data)
+        skb = datagram.skb
+        full = datagram.size
         try:
-            done = msg.put(datagram.data[:size])
+            done = msg.put(skb_copy_bits(skb, datagram.offset, min(full, size)))
         except (ValueError, BufferError, TypeError) as exc:
             raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
         msg.msg_name = datagram.name
         if done < full:
             msg.msg_flags |= MSG_TRUNC
+        sock_recv_cmsgs(msg, sk, skb)
+        if sk.cmsg_flags:
+            ip_cmsg_recv_offset(msg, sk, skb, 0, 0)
         if not flags & MSG_PEEK:
             sk.datagrams.popleft()
+            consume_skb(skb)
             sk.sk_rmem_alloc -= full + XTP_HLEN
             if datagram.acked is not None and not datagram.acked.delivered:
                 datagram.acked.delivered = True
@@ -323,7 +339,8 @@ def xtp_dgram_close(sk: xtp_sock, timeout: int) -> None:
     for assoc in list(sk.pending_acks.values()):
         xtp_abort(assoc.ctx, 0, sk.net.clock.now_ns())
         xtp_push(assoc)
-    sk.datagrams.clear()
+    while sk.datagrams:
+        kfree_skb(sk.datagrams.popleft().skb)
     sk.sk_rmem_alloc = 0
     xtp_put_port(sk)
     release_sock(sk)
@@ -338,6 +355,8 @@ def xtp_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     mask = 0
     if sk.sk_err or sk.sk_error_queue.qlen:
         mask |= POLLERR
+        if sk.sk_flags & SOCK_SELECT_ERR_QUEUE:
+            mask |= POLLPRI
     if sk.sk_shutdown & RCV_SHUTDOWN:
         mask |= POLLRDHUP | POLLIN | POLLRDNORM
     if sk.sk_shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK:

@@ -20,6 +20,8 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_SKB_CSUM,
     SKB_DROP_REASON_SOCKET_BACKLOG,
+    SKB_DROP_REASON_SOCKET_FILTER,
+    SKB_NOT_DROPPED_YET,
     kfree_skb_reason,
 )
 from stack.core.dst import dst_mtu
@@ -28,6 +30,7 @@ from stack.core.sock import (
     sk_add_backlog,
     sk_clone_lock,
     sk_data_ready,
+    sk_filter_trim_cap,
     sk_setup_caps,
     sock_owned_by_user,
 )
@@ -54,6 +57,7 @@ from stack.xtp.packet import (
     XTP_DIAG_INVALID,
     XTP_DIAG_REFUSED,
     XTP_FIRST,
+    XTP_FIRST_BYTES,
     XTP_HLEN,
     XTP_KEY_MASK,
     XTP_RTN,
@@ -103,6 +107,9 @@ def xtp_rcv(skb: sk_buff) -> int:
         mib.InErrors += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
+    if not skb.tstamp_ns:
+        skb.tstamp_ns = net.clock.now_ns()
+    pkt.arrived_ns = skb.tstamp_ns
     if pkt.format == XTP_DIAG:
         mib.InDiags += 1
     iph = ip_hdr(skb)
@@ -111,6 +118,9 @@ def xtp_rcv(skb: sk_buff) -> int:
     assoc = xtp_find(net, pkt, saddr)
     if assoc is not None:
         sk = assoc.sk
+        if xtp_filter(sk, skb, skb.len):
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+            return 0
         if sock_owned_by_user(sk):
             if sk_add_backlog(sk, skb, sk.sk_rcvbuf + sk.sk_sndbuf):
                 kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
@@ -118,11 +128,25 @@ def xtp_rcv(skb: sk_buff) -> int:
         xtp_rcv_packet(assoc, pkt)
         consume_skb(skb)
         return 0
-    if xtp_rcv_first(net, pkt, saddr, daddr, skb.dev.ifindex, skb):
+    reason = xtp_rcv_first(net, pkt, saddr, daddr, skb)
+    if reason == SKB_NOT_DROPPED_YET:
         consume_skb(skb)
     else:
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
+        kfree_skb_reason(net, skb, reason)
     return 0
+
+
+def xtp_filter(sk: xtp_sock, skb: sk_buff, cap: int) -> bool:
+    """Does the socket's filter (or a security module) refuse the packet, data at its header?
+
+    What it leaves of a packet is at least `cap` bytes. Counted. Borrows skb.
+    """
+    if sk.sk_filter is None and sk.net.security is None:
+        return False
+    if not sk_filter_trim_cap(sk, skb, cap):
+        return False
+    sk.sk_drops += 1
+    return True
 
 
 def xtp_bytes(skb: sk_buff) -> bytes | None:
@@ -150,31 +174,33 @@ def xtp_backlog_rcv(sk: xtp_sock, skb: sk_buff) -> int:
     packet = xtp_bytes(skb)
     pkt = xtp_parse(packet) if packet is not None else None
     saddr = ip_hdr(skb).saddr
+    arrived_ns = skb.tstamp_ns
     kfree_skb(skb)
     if pkt is not None:
+        pkt.arrived_ns = arrived_ns
         assoc = xtp_find(sk.net, pkt, saddr)
         if assoc is not None and assoc.sk is sk:
             xtp_rcv_packet(assoc, pkt)
     return 0
 
 
-def xtp_rcv_first(
-    net: Net, pkt: xtp_packet, saddr: int, daddr: int, dif: int, skb: sk_buff
-) -> bool:
-    """A packet of no association: a FIRST may begin one. True when somebody wanted it."""
+def xtp_rcv_first(net: Net, pkt: xtp_packet, saddr: int, daddr: int, skb: sk_buff) -> int:
+    """A packet of no association: a FIRST may begin one. SKB_NOT_DROPPED_YET, or why nobody took
+    it. Borrows skb.
+    """
     known = net.xtp.answered.get((saddr, pkt.key)) if not pkt.rtn else None
     if known is not None:
         net.xtp.mib.DupDatagrams += 1
         if pkt.options & (SREQ | DREQ):
             known.sync = pkt.sync
             xtp_answer_acked(net.xtp.ctl_sk, known)
-        return True
+        return SKB_NOT_DROPPED_YET
     if pkt.format == XTP_DIAG:
-        return False
+        return SKB_DROP_REASON_NO_SOCKET
     if pkt.format != XTP_FIRST or pkt.rtn or pkt.tspec is None:
         if not pkt.options & END:
             xtp_send_diag(net, pkt, saddr, daddr, XTP_DIAG_INVALID, XTP_VAL_BAD_STATE)
-        return False
+        return SKB_DROP_REASON_NO_SOCKET
     service = pkt.tspec.service
     if service in (XTP_SERVICE_DATAGRAM, XTP_SERVICE_ACKED_DATAGRAM):
         kind = SOCK_DGRAM
@@ -182,18 +208,22 @@ def xtp_rcv_first(
         kind = SOCK_STREAM
     else:
         xtp_send_diag(net, pkt, saddr, daddr, XTP_DIAG_REFUSED, XTP_VAL_NO_PROVIDER)
-        return False
-    sk = xtp_lookup(net, kind, saddr, pkt.sport, daddr, pkt.dport, dif)
+        return SKB_DROP_REASON_NO_SOCKET
+    sk = xtp_lookup(net, kind, saddr, pkt.sport, daddr, pkt.dport, skb.dev.ifindex)
     if sk is None:
         net.xtp.mib.NoPorts += 1
         if service != XTP_SERVICE_DATAGRAM:
             xtp_send_diag(net, pkt, saddr, daddr, XTP_DIAG_REFUSED, XTP_VAL_NO_LISTENER)
-        return False
+        return SKB_DROP_REASON_NO_SOCKET
     if kind == SOCK_DGRAM:
-        xtp_dgram_rcv(sk, pkt, saddr, daddr)
+        if xtp_filter(sk, skb, XTP_HLEN + XTP_FIRST_BYTES):
+            return SKB_DROP_REASON_SOCKET_FILTER
+        xtp_dgram_rcv(sk, pkt, saddr, daddr, skb)
     else:
+        if xtp_filter(sk, skb, skb.len):
+            return SKB_DROP_REASON_SOCKET_FILTER
         xtp_new_child(sk, pkt, saddr, daddr)
-    return True
+    return SKB_NOT_DROPPED_YET
 
 
 def xtp_new_child(listener: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -> None:
@@ -219,7 +249,6 @@ def xtp_new_child(listener: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -
     child.inet_dport = pkt.sport
     child.inet_id = net.random.getrandbits(16)
     child.sk_state = TCP_ESTABLISHED
-    child.listener = listener
     sk_setup_caps(child, rt)
     ctx = xtp_context(pkt.key, False, b"", child.service)
     ctx.mss = xtp_mss(dst_mtu(rt))

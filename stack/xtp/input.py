@@ -18,6 +18,7 @@ from stack.xtp.context import (
     xtp_limit_rate,
     xtp_r_done,
     xtp_rtt_sample,
+    xtp_segment,
     xtp_spans,
     xtp_w_done,
 )
@@ -47,6 +48,7 @@ from stack.xtp.packet import (
     XTP_DIAG_REFUSED,
     XTP_DIAG_TOO_BIG,
     XTP_FIRST,
+    XTP_MAX_SPANS,
     xtp_packet,
 )
 
@@ -71,7 +73,6 @@ def xtp_input(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
         return
     if ctx.state == XTP_OPENING:
         ctx.state = XTP_ACTIVE
-    ctx.heard_ns = now
     ctx.ctimer_ns = now + XTP_CTIMER_NS
     gap = False
     if pkt.format == XTP_DATA or pkt.format == XTP_FIRST:
@@ -151,41 +152,41 @@ def xtp_rcv_data(ctx: xtp_context, pkt: xtp_packet) -> bool:
         if not data:
             return False
         before = xtp_spans(ctx, 1 << 20)
-        xtp_keep_early(ctx, seq, data, eom)
+        xtp_keep_early(ctx, seq, data, eom, pkt.arrived_ns)
         return len(xtp_spans(ctx, 1 << 20)) > len(before)
     if end > ctx.rcv_nxt:
-        xtp_deliver(ctx, data[ctx.rcv_nxt - seq :], eom)
+        xtp_deliver(ctx, data[ctx.rcv_nxt - seq :], eom, pkt.arrived_ns)
         xtp_early_in_order(ctx)
     return False
 
 
-def xtp_deliver(ctx: xtp_context, data: bytes, eom: bool) -> None:
+def xtp_deliver(ctx: xtp_context, data: bytes, eom: bool, arrived_ns: int) -> None:
     """The next bytes of the peer's direction, for the reader."""
     ctx.rcv_nxt += len(data)
     ctx.queued += len(data)
     pieces = ctx.pieces
     if pieces and not pieces[-1][1] and len(pieces[-1][0]) + len(data) <= XTP_PIECE_BYTES:
         data = pieces.pop()[0] + data
-    pieces.append((data, eom))
+    pieces.append((data, eom, arrived_ns))
 
 
 def xtp_skip(ctx: xtp_context, seq: int) -> None:
     """NOERR: what is missing before `seq` will not come."""
     while ctx.early and ctx.early[0][0] < seq:
-        at, data, eom = ctx.early.pop(0)
+        at, data, eom, arrived_ns = ctx.early.pop(0)
         if at + len(data) > ctx.rcv_nxt:
             ctx.rcv_nxt = max(ctx.rcv_nxt, at)
-            xtp_deliver(ctx, data[ctx.rcv_nxt - at :], eom)
+            xtp_deliver(ctx, data[ctx.rcv_nxt - at :], eom, arrived_ns)
     ctx.rcv_nxt = max(ctx.rcv_nxt, seq)
 
 
-def xtp_keep_early(ctx: xtp_context, seq: int, data: bytes, eom: bool) -> None:
+def xtp_keep_early(ctx: xtp_context, seq: int, data: bytes, eom: bool, arrived_ns: int) -> None:
     """Keep data beyond a gap: the parts of it that are not there yet."""
     early = ctx.early
     if len(early) >= XTP_MAX_PIECES:
         return
     end = seq + len(data)
-    at = bisect_left(early, (seq, b"", False))
+    at = bisect_left(early, (seq, b"", False, 0))
     if at and early[at - 1][0] + len(early[at - 1][1]) > seq:
         at -= 1
     position = seq
@@ -196,7 +197,7 @@ def xtp_keep_early(ctx: xtp_context, seq: int, data: bytes, eom: bool) -> None:
             continue
         limit = min(early[at][0], end) if at < len(early) else end
         part = data[position - seq : limit - seq]
-        early.insert(at, (position, part, eom and limit == end))
+        early.insert(at, (position, part, eom and limit == end, arrived_ns))
         position = limit
         at += 1
 
@@ -205,24 +206,24 @@ def xtp_early_in_order(ctx: xtp_context) -> None:
     """A gap was filled: what lay beyond it follows."""
     early = ctx.early
     taken = 0
-    for seq, data, eom in early:
+    for seq, data, eom, arrived_ns in early:
         if seq > ctx.rcv_nxt:
             break
         taken += 1
         if seq + len(data) > ctx.rcv_nxt:
-            xtp_deliver(ctx, data[ctx.rcv_nxt - seq :], eom)
+            xtp_deliver(ctx, data[ctx.rcv_nxt - seq :], eom, arrived_ns)
     if taken:
         del early[:taken]
 
 
 def xtp_read(ctx: xtp_context, most: int, now: int) -> tuple[bytes, bool]:
     """Take up to `most` bytes for the application, and whether a message ends with them."""
-    taken, eom = xtp_peek(ctx, most)
+    taken, eom, _ = xtp_peek(ctx, most)
     left = len(taken)
     while left:
-        data, end = ctx.pieces.popleft()
+        data, end, arrived_ns = ctx.pieces.popleft()
         if len(data) > left:
-            ctx.pieces.appendleft((data[left:], end))
+            ctx.pieces.appendleft((data[left:], end, arrived_ns))
             break
         left -= len(data)
     ctx.queued -= len(taken)
@@ -234,19 +235,21 @@ def xtp_read(ctx: xtp_context, most: int, now: int) -> tuple[bytes, bool]:
     return taken, eom
 
 
-def xtp_peek(ctx: xtp_context, most: int) -> tuple[bytes, bool]:
-    """What `xtp_read` would take: no more than to the end of a message."""
+def xtp_peek(ctx: xtp_context, most: int) -> tuple[bytes, bool, int]:
+    """What `xtp_read` would take: no more than to the end of a message; and when it arrived."""
     parts: list[bytes] = []
     size = 0
-    for data, end in ctx.pieces:
+    arrived_ns = 0
+    for data, end, when in ctx.pieces:
         if size >= most:
             break
         part = data[: most - size]
         parts.append(part)
         size += len(part)
+        arrived_ns = when
         if end and len(part) == len(data):
-            return b"".join(parts), True
-    return b"".join(parts), False
+            return b"".join(parts), True, arrived_ns
+    return b"".join(parts), False, arrived_ns
 
 
 # --- answers in ----------------------------------------------------------------------------------
@@ -272,12 +275,12 @@ def xtp_acknowledged(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
     while ctx.requests and ctx.requests[0].sync <= echo:
         request = ctx.requests.popleft()
         if request.sync == echo:
-            xtp_rtt_sample(ctx, now - request.sent_ns)
+            xtp_rtt_sample(ctx, request, now)
         answered = True
         ctx.asking_ns = now
     waits = ctx.unsent or xtp_waits_for_delivery(ctx) or xtp_waits_for_rclose(ctx)
-    if progress or (answered and not waits):
-        ctx.backoff = 0
+    if progress or (answered and (ctx.sent or not waits)):
+        ctx.backoff = 0  # but a reader who takes nothing is asked ever more rarely
     if answered or progress:
         ctx.wtimer_ns = 0
         if ctx.requests:
@@ -297,29 +300,39 @@ def xtp_echo(ctx: xtp_context, low: int) -> int:
 def xtp_find_lost(ctx: xtp_context, pkt: xtp_packet, echo: int) -> None:
     """What the peer should have by now and has not: it is sent again.
 
-    The answer to a request tells of everything that left before it. An ECNTL that nobody asked for
-    (FASTNAK) tells of what left before the bytes that it has; only of first attempts, for it cannot
-    know of the second.
+    The answer to a request tells of everything that left before it, unless there were more spans
+    than it could hold. An ECNTL that nobody asked for (FASTNAK) tells of what left before the bytes
+    that it has; only of first attempts, for it cannot know of the second.
     """
     spans = pkt.spans
     high = spans[-1][1] if spans else pkt.rseq
-    found = 0
+    complete = len(spans) < XTP_MAX_SPANS
     at = 0
     for segment in ctx.sent:
-        if segment.lost:
+        if segment.arrived:
             continue
         seq = segment.seq
         end = seq + len(segment.data)
         while at < len(spans) and spans[at][1] <= seq:
             at += 1
         if at < len(spans) and spans[at][0] <= seq and end <= spans[at][1]:
+            segment.arrived = True
+            if segment.lost:
+                segment.lost = False
+                ctx.lost.remove(segment)
+        elif segment.lost:
             continue
-        if segment.sync <= echo or (segment.sends == 1 and end <= high):
-            segment.lost = True
-            ctx.lost.append(segment)
-            found += 1
-    if found:
-        ctx.naks_in += 1
+        elif end <= high:
+            if segment.sync <= echo or segment.sends == 1:
+                xtp_mark_lost(ctx, segment)
+        elif complete and segment.sync <= echo:
+            xtp_mark_lost(ctx, segment)
+
+
+def xtp_mark_lost(ctx: xtp_context, segment: xtp_segment) -> None:
+    """It is sent again before anything new."""
+    segment.lost = True
+    ctx.lost.append(segment)
 
 
 def xtp_peer_reads_no_more(ctx: xtp_context) -> None:

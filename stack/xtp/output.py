@@ -7,6 +7,7 @@ from collections import deque
 from stack.xtp.context import (
     XTP_ACTIVE,
     XTP_OPENING,
+    XTP_REQUESTS,
     xtp_alloc,
     xtp_context,
     xtp_emit,
@@ -127,7 +128,7 @@ def xtp_request_now(ctx: xtp_context, now: int) -> None:
     ctx.sync += 1
     if not ctx.requests:
         ctx.asking_ns = now
-    ctx.requests.append(xtp_request(ctx.sync, now))
+    ctx.requests.append(xtp_request(ctx.sync, now, ctx.state == XTP_OPENING))
     ctx.since_request = 0
     ctx.requests_out += 1
     xtp_arm_wtimer(ctx, now)
@@ -179,7 +180,6 @@ def xtp_arm_wtimer(ctx: xtp_context, now: int) -> None:
 def xtp_open(ctx: xtp_context, now: int) -> None:
     """The initiator's FIRST, with the first data if there is some; the answer makes it active."""
     ctx.state = XTP_OPENING
-    ctx.heard_ns = now
     xtp_send_first(ctx, now)
     xtp_xmit(ctx, now)
 
@@ -208,17 +208,23 @@ def xtp_send_first(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_xmit(ctx: xtp_context, now: int) -> None:
-    """Send what may be sent now: what was lost, then what is new. The last packet asks."""
+    """Send what may be sent now: what was lost, then what is new. The last packet asks.
+
+    So does each eighth of the window, and what is sent again, which no report without a request
+    behind it can tell from the first attempt.
+    """
     if ctx.state not in (XTP_OPENING, XTP_ACTIVE):
         return
     batch = xtp_may_send(ctx, now)
-    quarter = max((ctx.snd_alloc - ctx.snd_una) >> 2, ctx.mss)
+    part = max((ctx.snd_alloc - ctx.snd_una) // XTP_REQUESTS, ctx.mss)
     left = len(batch)
     for segment in batch:
         left -= 1
         ctx.since_request += len(segment.data)
-        last = not left and (not ctx.requests or (ctx.w_closed and not ctx.unsent))
-        ask = last or ctx.since_request >= quarter
+        last = not left and ctx.w_closed and not ctx.unsent
+        ask = last or ctx.since_request >= part
+        if not left or segment.sends:
+            ask |= len(ctx.requests) < XTP_REQUESTS
         xtp_send_segment(ctx, segment, now, ask)
     if xtp_waits_for_rclose(ctx):
         if not ctx.w_told:

@@ -104,8 +104,9 @@ class xtp_packet:
     format: int
     seq: int
     sync: int
-    sort: int
     data: bytes = b""
+    arrived_ns: int = row(0)
+    """By the host's clock."""
     rseq: int = row(0)
     alloc: int = row(0)
     echo: int = row(-1)
@@ -115,8 +116,7 @@ class xtp_packet:
     dport: int = row(0)
     sport: int = row(0)
     code: int = row(0)
-    value: int = row(0)
-    text: str = row("")
+    """Of a DIAG, whose value and text are for people."""
 
     def __repr__(self) -> str:
         return (
@@ -217,14 +217,14 @@ def xtp_parse(packet: bytes) -> xtp_packet | None:
     """
     if len(packet) < XTP_HLEN:
         return None
-    key, cmd, dlen, _, sort, sync, seq = _header.unpack_from(packet)
+    key, cmd, dlen, _, _, sync, seq = _header.unpack_from(packet)
     kind: int = cmd & 0xFF
     form: int = kind & 0x1F
     if kind >> 5 != XTP_VERSION or not _KNOWN >> form & 1 or seq > XTP_KEY_MASK:
         return None
     if dlen > len(packet) - XTP_HLEN:
         return None
-    found = xtp_packet(key & XTP_KEY_MASK, key > XTP_KEY_MASK, cmd >> 8, form, seq, sync, sort)
+    found = xtp_packet(key & XTP_KEY_MASK, key > XTP_KEY_MASK, cmd >> 8, form, seq, sync)
     body = packet[XTP_HLEN : XTP_HLEN + dlen]
     if form == XTP_DATA:
         return found if xtp_parse_data(found, body) else None
@@ -233,8 +233,7 @@ def xtp_parse(packet: bytes) -> xtp_packet | None:
     if form == XTP_DIAG:
         if dlen < 8:
             return None
-        found.code, found.value = _diag.unpack_from(body)
-        found.text = body[8:].decode("ascii", "replace")
+        found.code, _ = _diag.unpack_from(body)
         return found
     return found if xtp_parse_control(found, form, body) else None
 

@@ -11,6 +11,8 @@ from stack.core.sock import (
     SOCK_DEAD,
     SOCK_LINGER,
     SOCK_NOSPACE,
+    SOCK_RCVTSTAMP,
+    SOCK_SELECT_ERR_QUEUE,
     lock_sock,
     raise_sock_error,
     release_sock,
@@ -27,6 +29,7 @@ from stack.core.sock import (
 )
 from stack.core.sockaddr import sockaddr
 from stack.core.socket import socket
+from stack.core.sockopt import sock_put_stamp
 from stack.core.stream import (
     sk_stream_error,
     sk_stream_is_writeable,
@@ -51,6 +54,7 @@ from stack.core.uapi import (
     POLLHUP,
     POLLIN,
     POLLOUT,
+    POLLPRI,
     POLLRDHUP,
     POLLRDNORM,
     POLLWRNORM,
@@ -286,7 +290,6 @@ def xtp_listen_stop(sk: xtp_sock) -> None:
     """A listener ends: so do the associations that nobody accepted."""
     while sk.accept_queue:
         child = sk.accept_queue.popleft()
-        child.listener = None
         sk.sk_ack_backlog -= 1
         lock_sock(child)
         sock_orphan(child)
@@ -310,7 +313,6 @@ def xtp_accept(sk: xtp_sock, flags: int) -> xtp_sock:
                 raise BlockingIOError(errno.EAGAIN, "nobody connects")
             timeo = sk_wait_event(sk, timeo, xtp_accept_ready)
         child = sk.accept_queue.popleft()
-        child.listener = None
         sk.sk_ack_backlog -= 1
         return child
     finally:
@@ -395,7 +397,10 @@ def xtp_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
     try:
         if sk.sk_state == TCP_LISTEN or (sk.assoc is None and not sk.sk_err):
             raise OSError(errno.ENOTCONN, "the socket is not connected")
-        return xtp_recvmsg_locked(sk, msg, size, flags)
+        copied = xtp_recvmsg_locked(sk, msg, size, flags)
+        if copied and sk.sk_flags & SOCK_RCVTSTAMP:
+            sock_put_stamp(msg, sk, sk.sk_stamp_ns)
+        return copied
     finally:
         release_sock(sk)
 
@@ -408,13 +413,16 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
     while copied < size:
         assoc = sk.assoc
         if assoc is not None and assoc.ctx.pieces:
-            data, eom = xtp_peek(assoc.ctx, size - copied)
+            data, eom, arrived_ns = xtp_peek(assoc.ctx, size - copied)
             try:
                 msg.put(data)
             except (ValueError, BufferError, TypeError) as exc:
                 raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
             copied += len(data)
+            if sk.sk_flags & SOCK_RCVTSTAMP:
+                sk.sk_stamp_ns = sk.net.machine.realtime_ns(arrived_ns)
             if not flags & MSG_PEEK:
+                assoc.ctx.rcvbuf = sk.sk_rcvbuf
                 xtp_read(assoc.ctx, len(data), sk.net.clock.now_ns())
                 xtp_push(assoc)
             if eom:
@@ -453,6 +461,7 @@ def xtp_rcv_packet(assoc: xtp_assoc, pkt: xtp_packet) -> None:
     ctx = assoc.ctx
     queued = ctx.queued
     retransmits = ctx.retransmits
+    ctx.rcvbuf = sk.sk_rcvbuf
     xtp_input(ctx, pkt, sk.net.clock.now_ns())
     sk.net.xtp.mib.Retransmits += ctx.retransmits - retransmits
     xtp_push(assoc)
@@ -476,7 +485,7 @@ def xtp_poll(file: Any, sock: socket, wait: Any = None) -> int:
     if sk.sk_shutdown & RCV_SHUTDOWN:
         mask |= POLLIN | POLLRDNORM | POLLRDHUP
     if sk.sk_state != TCP_SYN_SENT:
-        if sk.assoc is not None and sk.assoc.ctx.queued:
+        if sk.assoc is not None and xtp_readable(sk, sk.assoc.ctx):
             mask |= POLLIN | POLLRDNORM
         if sk.sk_shutdown & SEND_SHUTDOWN or sk_stream_is_writeable(sk):
             mask |= POLLOUT | POLLWRNORM
@@ -484,7 +493,16 @@ def xtp_poll(file: Any, sock: socket, wait: Any = None) -> int:
             sk.sk_flags |= SOCK_NOSPACE
     if sk.sk_err or sk.sk_error_queue.qlen:
         mask |= POLLERR
+        if sk.sk_flags & SOCK_SELECT_ERR_QUEUE:
+            mask |= POLLPRI
     return mask
+
+
+def xtp_readable(sk: xtp_sock, ctx: xtp_context) -> bool:
+    """Is there as much as SO_RCVLOWAT asks for, or a whole message, or more than will ever come?"""
+    if ctx.queued >= sock_rcvlowat(sk, 0, ctx.rcvbuf >> 1):
+        return bool(ctx.queued)
+    return any(eom for _, eom, _ in ctx.pieces)
 
 
 def xtp_ioctl(sk: xtp_sock, cmd: int, arg: Any = None) -> int:
@@ -493,7 +511,7 @@ def xtp_ioctl(sk: xtp_sock, cmd: int, arg: Any = None) -> int:
         raise OSError(errno.EINVAL, "a listener has no data")
     if cmd == SIOCINQ:
         if sk.sk_type == SOCK_DGRAM:
-            return len(sk.datagrams[0].data) if sk.datagrams else 0
+            return sk.datagrams[0].size if sk.datagrams else 0
         return sk.assoc.ctx.queued if sk.assoc is not None else 0
     if cmd == SIOCOUTQ:
         return sk.sk_wmem_queued

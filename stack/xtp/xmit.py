@@ -29,7 +29,7 @@ from stack.core.uapi import AF_INET, IPPROTO_XTP, RCV_SHUTDOWN, SHUTDOWN_MASK, S
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_output import LL_MAX_HEADER, ip_build_and_send_pkt, ip_queue_xmit
-from stack.ipv4.route import ip_route_output_flow, rtable
+from stack.ipv4.route import ip_route_output_flow, ip_sock_rt_scope, rtable
 from stack.xtp.context import (
     XTP_ACTIVE,
     XTP_CLOSED,
@@ -87,6 +87,8 @@ def xtp_transmit(assoc: xtp_assoc, packet: bytes) -> None:
 def xtp_route(sk: inet_sock, saddr: int, daddr: int) -> rtable:
     """The way to daddr. Raises: OSError as ip_route_output_flow."""
     fl4 = flowi(AF_INET, daddr, saddr, sk.sk_bound_dev_if, sk.tos & 0x1C, IPPROTO_XTP)
+    fl4.flowi_mark = sk.sk_mark
+    fl4.flowi_scope = ip_sock_rt_scope(sk)
     return ip_route_output_flow(sk.net, fl4, sk)
 
 

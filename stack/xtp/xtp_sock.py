@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from fastpath.skbuff import sk_buff
 from stack.core.rows import FRESH, row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
@@ -16,7 +17,6 @@ from stack.xtp.context import xtp_context
 from stack.xtp.packet import XTP_KEY_MASK, XTP_SERVICE_STREAM
 
 if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
     from stack.net import Net
 
 XTP_ANSWERED_MAX = 4096
@@ -25,9 +25,11 @@ XTP_ANSWERED_MAX = 4096
 
 @state
 class xtp_datagram:
-    """A datagram that waits for its reader."""
+    """A datagram that waits for its reader: `size` bytes of `skb` from `offset`."""
 
-    data: bytes
+    skb: sk_buff
+    offset: int
+    size: int
     name: sockaddr
     acked: xtp_acked | None = None
 
@@ -63,8 +65,6 @@ class xtp_sock(inet_sock):
     inburst: int = row(0)
     sort: int = row(0)
     accept_queue: deque[xtp_sock] = row(make=deque, clone=FRESH)
-    listener: xtp_sock | None = row(None, clone=FRESH)
-    """Until it is accepted."""
     datagrams: deque[xtp_datagram] = row(make=deque, clone=FRESH)
     pending_acks: dict[int, xtp_assoc] = row(make=dict, clone=FRESH)
     """Acknowledged datagrams under way, by key."""
@@ -79,7 +79,6 @@ class xtp_assoc:
     saddr: int
     daddr: int
     timer: timer_list = row()
-    dst: dst_entry | None = row()
     timer_missed: bool = row(False)
     """The timer ran out while the socket was owned."""
     waited: bool = row(False)
@@ -147,6 +146,8 @@ def xtp_port_conflict(sk: xtp_sock, others: list[xtp_sock]) -> bool:
             continue
         if sk.sk_reuse and sk2.sk_reuse and sk2.sk_state != TCP_LISTEN:
             continue
+        if sk.sk_reuseport and sk2.sk_reuseport:
+            continue
         return True
     return False
 
@@ -190,15 +191,22 @@ def xtp_put_port(sk: xtp_sock) -> None:
 def xtp_lookup(
     net: Net, kind: int, saddr: int, sport: int, daddr: int, dport: int, dif: int
 ) -> xtp_sock | None:
-    """Who takes a FIRST: the listener, or the datagram socket, that fits best."""
-    best = None
+    """Who takes a FIRST: the listener, or the datagram socket, that fits best.
+
+    Among those of SO_REUSEPORT that fit alike the sender's address and port choose.
+    """
+    best: list[xtp_sock] = []
     score = -1
     for sk in net.xtp.ports.get((kind, dport), ()):
         points = xtp_score(sk, saddr, sport, daddr, dif)
         if points > score:
-            best = sk
+            best = [sk]
             score = points
-    return best
+        elif points == score >= 0 and sk.sk_reuseport:
+            best.append(sk)
+    if not best:
+        return None
+    return best[hash((saddr, sport)) % len(best)] if best[0].sk_reuseport else best[0]
 
 
 def xtp_score(sk: xtp_sock, saddr: int, sport: int, daddr: int, dif: int) -> int:

@@ -496,10 +496,10 @@ def test_whatever_a_peer_sends_the_context_lives_or_ends_in_order(
         window = max(window, xtp_alloc(ctx))
         xtp_input(ctx, parsed, now)
         assert ctx.rcv_nxt >= before
-        assert ctx.queued == sum(len(piece) for piece, _ in ctx.pieces)
+        assert ctx.queued == sum(len(piece) for piece, _, _ in ctx.pieces)
         assert 0 <= ctx.snd_una <= ctx.snd_nxt
         edge = ctx.rcv_nxt
-        for at, piece, _ in ctx.early:
+        for at, piece, _, _ in ctx.early:
             assert at >= edge
             edge = at + len(piece)
         assert edge <= max(window, ctx.rcv_nxt)
