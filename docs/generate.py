@@ -22,7 +22,7 @@ import rates
 import rfcs
 
 from e1000emu.cli import COMMANDS, cli
-from e1000emu.cli.trace import KINDS, record
+from e1000emu.cli.trace import record, title_of
 from e1000emu.regdoc import markdown
 from stack.knobdoc import markdown as knobs
 from stack.trace_format import render_svg
@@ -117,7 +117,7 @@ def cli_page() -> str:
 
 def chain_picture(kind: str) -> str:
     """Return the picture of a packet's calls, without times: those differ from run to run."""
-    return render_svg(record(kind), f"{kind}: {KINDS[kind][0]}", times=False) + "\n"
+    return render_svg(record(kind), title_of(kind), times=False) + "\n"
 
 
 GENERATED: dict[str, Callable[[], str]] = {

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 
-from e1000emu.cli.trace import KINDS, measure
+from e1000emu.cli.trace import KINDS, STAGED, measure
 from stack import COMPILED
 from stack.trace import Call
 
@@ -58,7 +58,7 @@ INTRO = """# A packet's way
 Written by `docs/generate.py` from traces of the running stack, one for each kind of
 `e1000emu trace`, which also shows the times. A function stands below the one that calls it, under
 the name that it has in Linux; names that only the stack has are its own helpers. Compiled kernels
-(`fastpath`) are not shown.
+(`fastpath`) and the heap of the timers are not shown.
 
 Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
 
@@ -72,7 +72,7 @@ $ e1000emu trace udp-recv
 def chains() -> dict[str, list[Call]]:
     """The calls of each kind."""
     if not COMPILED:
-        return {kind: measure(kind, (1, 3, 1)).calls for kind in KINDS}
+        return {kind: measure(kind).calls for kind in KINDS}
     environment = os.environ | {"E1000EMU_UNCOMPILED": "1"}
     said = subprocess.run(
         [sys.executable, __file__], env=environment, stdout=subprocess.PIPE, text=True, check=True
@@ -90,6 +90,15 @@ def tree(calls: list[Call]) -> str:
     return "\n".join(lines)
 
 
+def words(kind: str) -> str:
+    """What is said above a chain; first, how it was staged and what shows it unstaged."""
+    said = f"{KINDS[kind][0]}."
+    if kind in STAGED:
+        offer = f"as it ordinarily is: `e1000emu trace {kind} --ordinary`."
+        said = f"Staged: {STAGED[kind]}; {offer}\n\n{said}"
+    return said
+
+
 def markdown() -> str:
     """The page."""
     grouped = [kind for kinds in GROUPS.values() for kind in kinds]
@@ -100,7 +109,7 @@ def markdown() -> str:
     for title, kinds in GROUPS.items():
         parts.append(f"## {title}")
         for kind in kinds:
-            parts.append(f"### {kind}\n\n{KINDS[kind][0]}.\n\n```text\n{tree(found[kind])}\n```")
+            parts.append(f"### {kind}\n\n{words(kind)}\n\n```text\n{tree(found[kind])}\n```")
     return "\n\n".join(parts) + "\n"
 
 

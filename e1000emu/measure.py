@@ -15,7 +15,17 @@ import numpy as np
 from e1000emu.arrays import TCP_INFO, Array, Series
 from e1000emu.errors import E1000Error
 
-__all__ = ["COLUMNS", "PING", "SAMPLE", "CounterSampler", "Sampler", "TcpSampler", "ping"]
+__all__ = [
+    "COLUMNS",
+    "PING",
+    "SAMPLE",
+    "CounterSampler",
+    "Sampler",
+    "TcpSampler",
+    "ping",
+    "write_csv",
+    "write_figure",
+]
 
 AF_INET, SOCK_DGRAM = 2, 2
 IPPROTO_ICMP, IPPROTO_TCP, OPT_TCP_INFO = 1, 6, 11
@@ -185,49 +195,69 @@ class TcpSampler(Sampler):
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the columns with a line of headings; a value that does not exist is empty."""
-        columns = self.columns()
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            for row in zip(*(column.tolist() for column in columns.values()), strict=True):
-                writer.writerow(["" if value != value else _plain(value) for value in row])
+        write_csv(path, {"": self})
 
     def write_figure(self, path: str | os.PathLike[str], *, title: str = "") -> None:
         """Draw cwnd, RTT and throughput over time; the suffix (.svg, .png, .pdf) is the format.
 
         Raises E1000Error without samples, for an unknown suffix, and without matplotlib.
         """
-        from e1000emu.figures import new_figure, save
+        write_figure(path, {"": self}, title=title)
 
-        columns = self.columns()
-        if not len(self.samples):
+
+def write_csv(path: str | os.PathLike[str], runs: Mapping[str, TcpSampler]) -> None:
+    """Write what was sampled in `runs`, by name, which is the first column of several runs."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*(["run"] if len(runs) > 1 else []), *COLUMNS])
+        for name, sampler in runs.items():
+            first = [name] if len(runs) > 1 else []
+            columns = sampler.columns().values()
+            for row in zip(*(column.tolist() for column in columns), strict=True):
+                writer.writerow(first + ["" if value != value else _plain(value) for value in row])
+
+
+def write_figure(
+    path: str | os.PathLike[str], runs: Mapping[str, TcpSampler], *, title: str = ""
+) -> None:
+    """Draw cwnd, RTT and throughput over time of `runs`, by name: a colour for each of several.
+
+    Raises E1000Error without samples, for an unknown suffix, and without matplotlib.
+    """
+    from e1000emu.figures import new_figure, save
+
+    figure, (windows, trips, rates) = new_figure(3, height=7.0)
+    largest, one = 1.0, len(runs) == 1
+    for number, (name, sampler) in enumerate(runs.items()):
+        columns = sampler.columns()
+        if not len(sampler.samples):
             raise E1000Error("TcpSampler: no samples to draw; start it while the socket is open")
-        figure, (windows, trips, rates) = new_figure(3, height=7.0)
+        blue, orange, green, red = ("C0", "C1", "C2", "C3") if one else (f"C{number % 10}",) * 4
         time_s = columns["time_s"]
-        windows.plot(time_s, columns["cwnd_segments"], label="cwnd")
-        windows.plot(time_s, columns["ssthresh_segments"], "--", label="ssthresh")
-        windows.set_ylabel("segments")
-        # A threshold that nothing has lowered yet would flatten the window.
-        windows.set_ylim(0, 1.2 * max(float(np.max(columns["cwnd_segments"], initial=1)), 1.0))
-        windows.legend(loc="upper right")
-        trips.plot(time_s, columns["rtt_ms"], color="C2", label="smoothed RTT")
-        trips.set_ylabel("ms")
-        trips.set_ylim(bottom=0)
-        trips.legend(loc="upper right")
+        windows.plot(time_s, columns["cwnd_segments"], color=blue, label="cwnd" if one else name)
+        threshold = "ssthresh" if one else "_ssthresh"
+        windows.plot(time_s, columns["ssthresh_segments"], "--", color=orange, label=threshold)
+        largest = max(largest, float(np.max(columns["cwnd_segments"], initial=1)))
+        trips.plot(time_s, columns["rtt_ms"], color=green, label="smoothed RTT" if one else name)
         # Acknowledgements come in bursts of a window: an average shows what the path carries.
         edges = np.linspace(time_s[0], time_s[-1], FIGURE_BINS + 1)
         acked = np.interp(edges, time_s, columns["acked_bytes"].astype(float))
         mbps = 8e-6 * np.diff(acked) / max(edges[1] - edges[0], 1e-9)
-        rates.stairs(mbps, edges, color="C3", label="throughput")
-        rates.set_ylabel("Mbit/s")
-        rates.set_ylim(bottom=0)
-        rates.set_xlabel("s")
-        rates.legend(loc="upper right")
-        for axis in (windows, trips, rates):
-            axis.grid(alpha=0.3)
-        if title:
-            figure.suptitle(title)
-        save(figure, os.fspath(path))
+        rates.stairs(mbps, edges, color=red, label="throughput" if one else name)
+    windows.set_ylabel("segments" if one else "cwnd, dashed ssthresh")
+    # A threshold that nothing has lowered yet would flatten the window.
+    windows.set_ylim(0, 1.2 * largest)
+    trips.set_ylabel("ms" if one else "smoothed RTT: ms")
+    rates.set_ylabel("Mbit/s" if one else "throughput: Mbit/s")
+    rates.set_xlabel("s")
+    for axis in (trips, rates):
+        axis.set_ylim(bottom=0)
+    for axis in (windows, trips, rates):
+        axis.legend(loc="upper right")
+        axis.grid(alpha=0.3)
+    if title:
+        figure.suptitle(title)
+    save(figure, os.fspath(path))
 
 
 def _plain(value: float) -> float | str:

@@ -98,6 +98,12 @@ class Cost:
         return Cost(self.inner_ns * factor, self.outer_ns * factor, self.skipped_ns * factor)
 
 
+TIMER_HEAP = frozenset(
+    {"timer_base_arm", "timer_base_disarm", "timer_before", "timer_sift_down", "timer_sift_up"}
+)
+"""Left out: how many of them run depends on the timers of other packets (stack/core/timer.py)."""
+
+
 def _of_the_kernel(name: str) -> bool:
     """Tell whether a function is one of the kernel's: no dunder, lambda or helper of ours."""
     if name.startswith("__"):
@@ -133,7 +139,9 @@ class Tracer:
 
     def _wanted(self, code: CodeType) -> bool:
         file = code.co_filename
-        return file.startswith(self._prefixes) and file != __file__ and _of_the_kernel(code.co_name)
+        name = code.co_name
+        own = file.startswith(self._prefixes) and file != __file__
+        return own and _of_the_kernel(name) and name not in TIMER_HEAP
 
     def __enter__(self) -> Tracer:
         self._recorder.__enter__()

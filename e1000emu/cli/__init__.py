@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import textwrap
 
 import click
 from click.shell_completion import CompletionItem
@@ -38,6 +39,39 @@ COMMANDS = {
     "doctor": "Say what works on this machine, why not, and how to mend it.",
 }
 
+EXIT_STATUS: dict[int | str, str] = {
+    0: "All went well.",
+    1: "Something went wrong; a line on standard error says what and what to do.",
+    2: "The arguments cannot be what was meant, and nothing was done.",
+}
+"""Of a command that is not in `EXIT_STATUSES`, or where that says nothing of a status."""
+ENDED: dict[int | str, str] = {0: "SIGINT or SIGTERM ended it."}
+EXIT_STATUSES: dict[str, dict[int | str, str]] = {
+    "up": ENDED,
+    "vfio-user": ENDED,
+    "guest": {"other": "The status of the command that --run gives."},
+    "qemu": {"other": "QEMU's own."},
+    "ping": {
+        0: "An answer came; with -c and -w, all of them.",
+        1: "No answer came.",
+        2: "It could not be tried, or the arguments cannot be what was meant.",
+    },
+    "profile": {"other": "The status of the SCRIPT."},
+    "bench": {0: "It was measured, whatever was found."},
+    "record": {1: "There is no link, faults stopped TCP, or the file cannot be written."},
+    "replay": {1: "An event differs, or the file is damaged."},
+    "doctor": {1: "Something that is needed is broken."},
+}
+
+
+def exit_status(name: str) -> str:
+    """Return the part of a command's help that says what its exit status means."""
+    lines = ["\b", "Exit status:"]
+    for status, text in (EXIT_STATUS | EXIT_STATUSES.get(name, {})).items():
+        head = f"  {status:<5}  "
+        lines += textwrap.wrap(text, 74, initial_indent=head, subsequent_indent=" " * len(head))
+    return "\n".join(lines)
+
 
 class Commands(click.Group):
     """A click group whose commands live in modules of the same name, `-` written `_`."""
@@ -55,6 +89,7 @@ class Commands(click.Group):
             raise click.UsageError(f"No such command {cmd_name!r}{guess}", ctx)
         module = importlib.import_module(f"e1000emu.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
+        command.epilog = exit_status(cmd_name)
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

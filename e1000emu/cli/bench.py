@@ -271,7 +271,7 @@ def command(
     """Measure rates per CPU second, each with the ratio to a peer measured in the same run.
 
     Ours and the peer take turns, so that both meet the same machine; a ratio above 1 is to our
-    advantage, for times as well. The exit status does not depend on what was found.
+    advantage, for times as well.
     """
     draw = None if report is None else importlib.import_module("e1000emu.cli.bench_report").page
     progress = console(stderr=True)

@@ -351,9 +351,8 @@ def command(
 ) -> None:
     """Ping DEST through our own stack until interrupted, or -c replies have come.
 
-    Options, lines and exit status are iputils': 0 when a reply came, 1 when none did, 2 when it
-    could not be tried. SIGQUIT (Ctrl-\\) shows the statistics so far. DEST is an address or a name,
-    which is asked of the servers that --dns or --dhcp gives.
+    Options, lines and exit status are iputils'. SIGQUIT (Ctrl-\\) shows the statistics so far. DEST
+    is an address or a name, which is asked of the servers that --dns or --dhcp gives.
     """
     if only4 and only6:
         raise ArgumentError("-4 -6: only one family can be the only one; give one of them")

@@ -163,7 +163,6 @@ def command(
     kernels, the emulated NIC's among them.
 
     The script runs as `python SCRIPT ARGUMENTS` would; options of this command stand before it.
-    The exit status is the script's.
 
     \b
     e1000emu profile examples/two_hosts.py

@@ -46,7 +46,7 @@ def command(file: Path, partial: bool, listed: bool, as_json: bool) -> None:
 
     Values read, memory written, frames, interrupt edges, timers: each is compared, to the byte and
     in order, so the first event that differs is where the device went another way. It is named with
-    number, time, what was expected and what came, and the exit status is 1.
+    number, time, what was expected and what came.
     """
     if listed:
         show(file, partial=partial, as_json=as_json)

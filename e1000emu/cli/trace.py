@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from e1000emu.cli.common import report_options
+from e1000emu.cli.errors import did_you_mean
 from e1000emu.cli.output import console
 from e1000emu.cli.trace_calls import CALL_KINDS
 from e1000emu.cli.trace_kinds import KINDS as SOCKET_KINDS
@@ -25,9 +26,31 @@ from stack.sockaddr import inet6_aton, inet6_ntoa, inet_aton, inet_ntoa
 from stack.trace import Call, Tracer, alike, calibrate, net_times, typical
 from stack.trace_format import FORMATS, render, render_text
 
-__all__ = ["KINDS", "Measured", "command", "measure", "record"]
+__all__ = ["KINDS", "STAGED", "Measured", "command", "measure", "record", "title_of"]
 
 KINDS = SOCKET_KINDS | LINK_KINDS | CALL_KINDS
+
+QUEUED = "no packet passes an empty queue by"
+FIRST = "queued, no early demux, a first segment"
+STAGED = dict.fromkeys(
+    (
+        *(
+            "udp-send",
+            "tcp-send",
+            "tcp-connect",
+            "arp",
+            "tcp-close",
+            "forward",
+            "icmp-error",
+            "raw",
+        ),
+        *("packet-recv", "packet-send", "icmp", "xtp", "udp6-send", "tcp6-send", "tcp6-connect"),
+        *("nd", "icmp6", "icmp6-error", "forward6", "raw-send", "raw6-send", "bridge"),
+        *("bridge-send", "vlan-send", "calls", "calls6", "message", "backlog"),
+    ),
+    QUEUED,
+) | {"tcp-recv": FIRST, "tcp6-recv": FIRST, "completion": "no NAPI, queued"}
+"""What is arranged so that a kind shows more than a packet ordinarily meets."""
 
 # What makes one figure: rounds that are thrown away, rounds that count, and how often both are
 # done, with the recorder and without it in turns.
@@ -79,7 +102,9 @@ def _record(one: Round, classes: Classes, *, roots_only: bool) -> list[Call]:
     return [call for part in parts for call in part.calls]
 
 
-def measure(kind: str, counts: tuple[int, int, int] | None = None) -> Measured:
+def measure(
+    kind: str, counts: tuple[int, int, int] | None = None, *, staged: bool = True
+) -> Measured:
     """Record one of `KINDS` many times: medians, with the recorder's cost subtracted.
 
     `counts` are rounds to warm up, rounds that count, and turns of both.
@@ -87,7 +112,7 @@ def measure(kind: str, counts: tuple[int, int, int] | None = None) -> Measured:
     warm, rounds, turns = counts or SLOW_KINDS.get(kind, (WARM, ROUNDS, TURNS))
     for cached in (inet_aton, inet6_aton, inet_ntoa, inet6_ntoa):  # of an earlier trace
         cached.cache_clear()
-    scene = Scene()
+    scene = Scene(staged=staged)
     runs: list[list[Call]] = []
     untraced: list[int] = []
     try:
@@ -110,6 +135,25 @@ def measure(kind: str, counts: tuple[int, int, int] | None = None) -> Measured:
     return Measured(chain, round(median(untraced)), cost.inner_ns + cost.outer_ns, len(runs))
 
 
+def title_of(kind: str, *, staged: bool = True) -> str:
+    """Return the title of a trace in one line."""
+    arranged = f" (staged: {STAGED[kind]})" if staged and kind in STAGED else ""
+    return f"{kind}: {KINDS[kind][0]}{arranged}"
+
+
+class Kind(click.Choice[str]):
+    """A kind of packet; a word that is none is answered with one that is like it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the kind."""
+        if value not in self.choices:
+            guess = did_you_mean(str(value), self.choices)
+            self.fail(
+                f"{value!r} is no kind{guess or '; choose one that the help lists'}", param, ctx
+            )
+        return value
+
+
 def record(kind: str) -> list[Call]:
     """Record the chain of one of `KINDS`, warmed up, for its structure: times are of a few runs."""
     if COMPILED:
@@ -121,7 +165,7 @@ def record(kind: str) -> list[Call]:
 
 
 @click.command(cls=UncompiledCommand)
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("kind", type=Kind(list(KINDS)), metavar="KIND")
 @click.option(
     "--format",
     "form",
@@ -129,10 +173,18 @@ def record(kind: str) -> list[Call]:
     default="text",
     show_default=True,
 )
+@click.option(
+    "--ordinary",
+    is_flag=True,
+    help="Arrange nothing: packets pass an empty queue by, early demux finds its socket, "
+    "connections have been in use.",
+)
 @report_options
-def command(kind: str, form: str, as_json: bool) -> None:
+def command(kind: str, form: str, ordinary: bool, as_json: bool) -> None:
     """Print the chain of calls that a packet of this KIND takes, each with its own time and the
     time with its callees: medians of many packets, without what recording costs.
+
+    Many kinds are staged to show more, and say so in their first line.
 
     \b
     udp-send udp-recv tcp-send tcp-recv tcp-connect tcp-close socket
@@ -145,12 +197,15 @@ def command(kind: str, form: str, as_json: bool) -> None:
     raw-send raw6-send ping-recv ping6-recv loopback loopback6
     unix-send unix-recv unix-dgram xtp
     """
-    measured = measure(kind)
+    measured = measure(kind, staged=not ordinary)
     form = "json" if as_json else form
-    title = f"{kind}: {KINDS[kind][0]}"
+    title = title_of(kind, staged=not ordinary)
     if form != "text":
         click.echo(render(measured.calls, form, title))
         return
+    if kind in STAGED and not ordinary:
+        click.echo(f"{kind}, staged (--ordinary is not): {STAGED[kind]}")
+        title = KINDS[kind][0]
     click.echo(render_text(measured.calls, title, console().width))
     click.echo(
         f"\nSelf times together {measured.self_ns / 1000:.1f} us, the same packet untraced "

@@ -12,11 +12,15 @@ from typing import Any, Protocol
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import pair
+from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE, NUD_PERMANENT
+from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.uapi import IPPROTO_XTP
 from stack.drivers.e1000.main import e1000_init_module
 from stack.host import Host
+from stack.ipv4.arp import arp_req_set
 from stack.sched.sch_api import qdisc_graft
 from stack.sched.sch_tbf import tbf_qdisc
+from stack.sockaddr import inet6_aton, inet_aton
 from stack.socket import (
     AF_INET,
     AF_INET6,
@@ -60,11 +64,14 @@ V4 = Family(AF_INET, "10.0.0.1", "10.0.0.2", 24, IPPROTO_ICMP, ECHO)
 V6 = Family(AF_INET6, "2001:db8::1", "2001:db8::2", 64, IPPROTO_ICMPV6, b"\x80" + ECHO[1:])
 
 
-def queue_every_packet(host: Host) -> None:
-    """Have the disciplines of `host` take each packet, which else passes an empty queue by
-    (TCQ_F_CAN_BYPASS): so a trace shows where packets wait when there are more."""
-    for dev in host.dev_base_head:
-        dev.qdisc.can_bypass = False
+def introduce(host: Host, addr: str, addr6: str, mac: bytes) -> None:
+    """Have `host` know a neighbour for good, as `ip neigh add … nud permanent` does."""
+    dev = host.dev("eth0")
+    arp_req_set(dev, inet_aton(addr), mac)
+    assert host.ipv6.nd_tbl is not None
+    neigh = __neigh_lookup(host.ipv6.nd_tbl, inet6_aton(addr6), dev, True)
+    assert neigh is not None
+    neigh_update(neigh, mac, NUD_PERMANENT, NEIGH_UPDATE_F_ADMIN | NEIGH_UPDATE_F_OVERRIDE)
 
 
 class SupportsClose(Protocol):
@@ -75,10 +82,16 @@ class SupportsClose(Protocol):
 
 
 class Scene:
-    """Two hosts on a wire, warmed up (addresses resolved, connection made) so that a trace shows
-    one packet only. With `napi` False their drivers work in the hard interrupt."""
+    """Two hosts on a wire, so warmed up that a trace shows one packet, the same each time.
 
-    def __init__(self, *, napi: bool = True) -> None:
+    Args:
+        staged: no packet passes an empty queue by, and a kind's own arrangements are made.
+        napi: False: the drivers work in the hard interrupt.
+        acquainted: each host knows the other's address, for longer than any trace lasts.
+    """
+
+    def __init__(self, *, staged: bool = True, napi: bool = True, acquainted: bool = True) -> None:
+        self.staged = staged
         self.clock = VirtualClock()
         ends = pair(self.clock)
         hosts = []
@@ -93,10 +106,19 @@ class Scene:
         self.a, self.b = hosts
         for host in hosts:
             host.wait_carrier("eth0")
-            queue_every_packet(host)
+            self.queue_every_packet(host)
         self.clock.run_for(DAD_NS)
         self.others: list[SupportsClose] = []
         """What a kind needs besides."""
+        if acquainted:
+            introduce(self.a, V4.b, V6.b, mac_address(0x3456 + 1))
+            introduce(self.b, V4.a, V6.a, mac_address(0x3456))
+
+    def queue_every_packet(self, host: Host) -> None:
+        """Have the disciplines of `host` take each packet, which else passes an empty queue by
+        (TCQ_F_CAN_BYPASS): so a trace shows where packets wait when there are more."""
+        for dev in host.dev_base_head if self.staged else ():
+            dev.qdisc.can_bypass = False
 
     def close(self) -> None:
         """Close both hosts, and what belongs to a kind."""
@@ -151,7 +173,7 @@ class Router:
             end.wait_carrier("eth0")
             end.route_add("0.0.0.0/0", via=far[0])
             end.route_add("::/0", via=far[1])
-        queue_every_packet(self.host)
+        scene.queue_every_packet(self.host)
         clock.run_for(DAD_NS)
         scene.others.append(self)
         self.to = ("10.1.0.1" if family is V4 else "2001:db8:1::1"), 9000
@@ -204,6 +226,8 @@ def _tcp_send(scene: Scene, family: Family = V4) -> Round:
 
 
 def _tcp_recv(scene: Scene, family: Family = V4) -> Round:
+    if not scene.staged:
+        return _tcp_recv_later(scene, family)
     # The first segment that a connecting side gets finds header prediction not armed yet (with a
     # window scale it is set by the first segment), so it takes the slow path, which shows more. So
     # does routing, which a connection's packets skip where early demux finds their socket.
@@ -221,6 +245,20 @@ def _tcp_recv(scene: Scene, family: Family = V4) -> Round:
             receiver.recv(100)
         sender.close()
         receiver.close()
+        scene.settle()
+
+    return one
+
+
+def _tcp_recv_later(scene: Scene, family: Family) -> Round:
+    client, server = scene.tcp(family)
+
+    def one(trace: Trace) -> None:
+        client.send(b"x" * 64)
+        with trace(scene.b):
+            scene.settle(0.001)
+        with trace(None):
+            server.recv(100)
         scene.settle()
 
     return one
@@ -264,7 +302,7 @@ def _xtp(scene: Scene) -> Round:
 def _first(scene: Scene, family: Family = V4) -> Round:
     def one(trace: Trace) -> None:
         # neighbours that know each other cannot be asked again: two new ones each time
-        fresh = Scene()
+        fresh = Scene(staged=scene.staged, acquainted=False)
         try:
             sender = Socket(fresh.a, family.af, SOCK_DGRAM)
             with trace(None):
@@ -399,7 +437,7 @@ def _blocked_qdisc(scene: Scene) -> Round:
 
 def _completion(scene: Scene) -> Round:
     # The driver of the time before NAPI frees in the hard interrupt what was sent.
-    fresh = Scene(napi=False)
+    fresh = Scene(staged=scene.staged, napi=not scene.staged)
     scene.others.append(fresh)
     sender, receiver = fresh.udp()
 

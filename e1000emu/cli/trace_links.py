@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from e1000emu.cli.trace_kinds import DAD_NS, Round, Scene, Trace, queue_every_packet
+from e1000emu.cli.trace_kinds import DAD_NS, Round, Scene, Trace
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import pair
 from stack.host import Host
@@ -29,7 +29,7 @@ class Switch:
         self.host.ifconfig("br0", "10.7.0.3/24")
         for end in self.ends:
             end.wait_carrier("eth0")
-        queue_every_packet(self.host)
+        scene.queue_every_packet(self.host)
         clock.run_for(DAD_NS)
         scene.others.append(self)
         self.sender = Socket(self.ends[0], AF_INET, SOCK_DGRAM)

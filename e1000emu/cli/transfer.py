@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,14 @@ import click
 import numpy as np
 
 from e1000emu.cli.common import emit_json, report_options
+from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.output import console, plain_table
 from e1000emu.cli.params import OUT_FILE, Duration, Rate, Share, Size
 from e1000emu.errors import E1000Error
 from e1000emu.lab import pump, two_hosts
-from e1000emu.measure import TcpSampler
+from e1000emu.measure import TcpSampler, write_csv, write_figure
+from e1000emu.quantities import show_duration, show_rate
+from stack.core.sysctl import SysctlError
 from stack.socket import create_connection, create_server
 
 __all__ = ["command", "run_transfer"]
@@ -79,17 +85,105 @@ def _quartiles(values: Any) -> dict[str, float] | None:
     return {"min": float(low), "median": float(middle), "max": float(high)}
 
 
+class Setting(click.ParamType):
+    """A sysctl and its value, `tcp_sack=0`."""
+
+    name = "NAME=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return both."""
+        name, equals, text = str(value).partition("=")
+        if not equals or not name or not text:
+            self.fail(f"{value!r} is no setting; write for instance tcp_sack=0", param, ctx)
+        return name.strip(), text.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What distinguishes one run from the others."""
+
+    congestion: str | None
+    rate_bps: int | None
+    delay_ns: int
+    loss: float
+    reorder: float
+
+    def words(self) -> tuple[str, ...]:
+        """Return each of its options as it is told."""
+        return (
+            self.congestion or "",
+            show_rate(self.rate_bps) if self.rate_bps else "no limit",
+            f"delay {show_duration(self.delay_ns)}",
+            f"loss {self.loss * 100:g}%",
+            f"reorder {self.reorder * 100:g}%",
+        )
+
+
+def named(runs: Sequence[Run]) -> dict[str, Run]:
+    """Return the runs by name: the options in which they differ."""
+    words = [run.words() for run in runs]
+    differ = [i for i in range(len(words[0])) if len({word[i] for word in words}) > 1]
+    return {", ".join(word[i] for i in differ): run for word, run in zip(words, runs, strict=True)}
+
+
+def _several(*names: str, **options: Any) -> Callable[..., Any]:
+    """Return an option that may be repeated: a run for each value."""
+    help_ = options.pop("help")
+    return click.option(*names, multiple=True, help=f"{help_} Repeated: a run each.", **options)
+
+
+def _measures(found: dict[str, Any]) -> dict[str, str]:
+    """Return what came of a run, in words."""
+    rtt, goodput = found["rtt_ms"], found["goodput_bps"]
+    return {
+        "bytes": f"{found['bytes']:,}",
+        "virtual time": f"{found['seconds']:.6g} s",
+        "goodput": show_rate(goodput) if goodput else "",
+        "retransmitted": f"{found['retransmitted_segments']:,} segments",
+        "largest window": f"{found['cwnd_max_segments']:,} segments",
+        "RTT": "" if rtt is None else "{min:.3g} / {median:.3g} / {max:.3g} ms".format(**rtt),
+        "samples": f"{found['samples']:,}",
+        "CPU time": f"{found['cpu_seconds']:.2f} s",
+    }
+
+
+def _show(found: dict[str, dict[str, Any]]) -> None:
+    """Print a run's measures below each other, or several runs' side by side."""
+    runs = [_measures(one) for one in found.values()]
+    if len(runs) == 1:
+        table = plain_table("", "value", right=("value",))
+        for label, value in runs[0].items():
+            table.add_row(label, value)
+    else:
+        labels = ("goodput", "retransmitted", "largest window", "RTT")
+        table = plain_table("run", *labels, right=labels, folded="run")
+        for name, run in zip(found, runs, strict=True):
+            table.add_row(name, *(run[label].removesuffix(" segments") for label in labels))
+    console().print(table)
+
+
 @click.command()
 @click.option("--bytes", "total", type=Size(1), default="64M", show_default=True, help="How much.")
-@click.option("--rate", type=Rate(), help="Of the wire, in bits per second  [default: no limit].")
-@click.option(
-    "--delay", "delay_ns", type=Duration(), default="0s", show_default=True, help="Each way."
+@_several("--rate", "rates", type=Rate(), help="Of the wire  [default: no limit].")
+@_several("--delay", "delays", type=Duration(), default=["0s"], show_default=True, help="Each way.")
+@_several("--loss", "losses", type=Share(0.5), default=["0%"], show_default=True, help="Of frames.")
+@_several(
+    "--reorder", "reorders", type=Share(0.5), default=["0%"], show_default=True, help="Of frames."
+)
+@_several(
+    "--congestion",
+    "congestions",
+    metavar="NAME",
+    help="Congestion control of both hosts, as cubic or reno  [default: cubic].",
 )
 @click.option(
-    "--loss", type=Share(0.5), default="0%", show_default=True, help="Of frames, each way."
-)
-@click.option(
-    "--reorder", type=Share(0.5), default="0%", show_default=True, help="Of frames, each way."
+    "--sysctl",
+    "settings",
+    type=Setting(),
+    multiple=True,
+    help="Of both hosts, as tcp_sack=0; may be repeated.",
 )
 @click.option("--mtu", type=click.IntRange(576, 16110), help="Of both hosts  [default: 1500].")
 @click.option(
@@ -108,15 +202,21 @@ def _quartiles(values: Any) -> dict[str, float] | None:
     help="Virtual time between two samples.",
 )
 @click.option("--csv", "csv_file", type=OUT_FILE, help="Write the samples to this file.")
-@click.option("--figure", type=OUT_FILE, help="Draw them: .svg, .png or .pdf (needs matplotlib).")
-@click.option("--capture", type=OUT_FILE, help="Write every frame to this pcapng file.")
+@click.option(
+    "--figure",
+    type=OUT_FILE,
+    help="Draw them, all runs in one figure: .svg, .png or .pdf (needs matplotlib).",
+)
+@click.option("--capture", type=OUT_FILE, help="Write every frame of the run to this pcapng file.")
 @report_options
 def command(
     total: int,
-    rate: int | None,
-    delay_ns: int,
-    loss: float,
-    reorder: float,
+    rates: tuple[int, ...],
+    delays: tuple[int, ...],
+    losses: tuple[float, ...],
+    reorders: tuple[float, ...],
+    congestions: tuple[str, ...],
+    settings: tuple[tuple[str, str], ...],
     mtu: int | None,
     bus: str | None,
     seed: int,
@@ -128,43 +228,45 @@ def command(
 ) -> None:
     """Send one TCP stream over a wire of your making, in virtual time; sample cwnd, RTT and rate.
 
-    The same options give the same samples, to the last digit.
+    The same options give the same samples, to the last digit. An option that is repeated makes a
+    run for each of its values, several such options one for each combination; they come into one
+    table, figure and CSV file.
     """
     if figure is not None:
         importlib.import_module("e1000emu.figures")  # says now what would be missing at the end
-    impair = {name: p for name, p in (("loss", loss), ("reorder", reorder)) if p}
-    sampler, found = run_transfer(
-        total,
-        every_ns=interval_ns,
-        rate_bps=rate,
-        latency_ns=delay_ns,
-        impair=impair or None,
-        mtu=mtu,
-        seed=seed,
-        capture=capture,
-        bus=bus,
-    )
+    combined = product(congestions or (None,), rates or (None,), delays, losses, reorders)
+    runs = named([Run(*values) for values in dict.fromkeys(combined)])
+    if capture is not None and len(runs) > 1:
+        raise ArgumentError(f"--capture: holds one run, and these are {len(runs)}")
+    samplers: dict[str, TcpSampler] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for name, run in runs.items():
+        sysctl = dict(settings)
+        if run.congestion is not None:
+            sysctl["tcp_congestion_control"] = run.congestion
+        impair = {key: p for key, p in (("loss", run.loss), ("reorder", run.reorder)) if p}
+        try:
+            samplers[name], found[name] = run_transfer(
+                total,
+                every_ns=interval_ns,
+                rate_bps=run.rate_bps,
+                latency_ns=run.delay_ns,
+                impair=impair or None,
+                mtu=mtu,
+                seed=seed,
+                capture=capture,
+                sysctl=sysctl,
+                bus=bus,
+            )
+        except SysctlError as error:
+            raise ArgumentError(f"--congestion, --sysctl: {error.strerror}") from None
     if csv_file is not None:
-        sampler.write_csv(csv_file)
+        write_csv(csv_file, samplers)
     if figure is not None:
-        sampler.write_figure(figure)
-    if as_json:
-        emit_json(found)
-        return
-    table = plain_table("", "value", right=("value",))
-    rtt = found["rtt_ms"]
-    for label, value in (
-        ("bytes", f"{found['bytes']:,}"),
-        ("virtual time", f"{found['seconds']:.6g} s"),
-        (
-            "goodput",
-            "" if not found["goodput_bps"] else f"{found['goodput_bps'] / 1e6:,.4g} Mbit/s",
-        ),
-        ("retransmitted", f"{found['retransmitted_segments']:,} segments"),
-        ("largest window", f"{found['cwnd_max_segments']:,} segments"),
-        ("RTT", "" if rtt is None else "{min:.3g} / {median:.3g} / {max:.3g} ms".format(**rtt)),
-        ("samples", f"{found['samples']:,}"),
-        ("CPU time", f"{found['cpu_seconds']:.2f} s"),
-    ):
-        table.add_row(label, value)
-    console().print(table)
+        write_figure(figure, samplers)
+    if not as_json:
+        _show(found)
+    elif len(runs) == 1:
+        emit_json(*found.values())
+    else:
+        emit_json([asdict(run) | found[name] for name, run in runs.items()])

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from e1000emu.arrays import TCP_INFO
 from e1000emu.cli import transfer
+from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.transfer import run_transfer
 from e1000emu.errors import E1000Error
 from e1000emu.lab import pump, two_hosts
@@ -164,6 +165,50 @@ def test_command_writes_csv_and_figure_and_is_reproducible(tmp_path: Path) -> No
     picture = ElementTree.fromstring(texts[0][1])
     words = {"".join(node.itertext()).strip() for node in picture.findall(".//{*}text")}
     assert {"cwnd", "ssthresh", "smoothed RTT", "throughput"} <= words
+
+
+def test_a_repeated_option_is_a_run_each_in_one_figure_and_file(tmp_path: Path) -> None:
+    path, picture = tmp_path / "x.csv", tmp_path / "x.svg"
+    words = ["--bytes", "300K", "--rate", "100Mbit", "--delay", "5ms", "--loss", "0.5%"]
+    both = ["--congestion", "reno", "--congestion", "cubic", "--loss", "2%"]
+    done = CliRunner().invoke(
+        transfer.command,
+        [*words, *both, "--csv", str(path), "--figure", str(picture)],
+        env={"COLUMNS": "200"},
+    )
+    assert done.exit_code == 0, done.output
+    names = [f"{name}, loss {loss}%" for name in ("reno", "cubic") for loss in ("0.5", "2")]
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(dict.fromkeys(row["run"] for row in rows)) == names
+    texts = {
+        "".join(node.itertext()).strip()
+        for node in ElementTree.fromstring(picture.read_text()).findall(".//{*}text")
+    }
+    assert set(names) <= texts
+    assert all(name in done.stdout for name in names)
+    alone = CliRunner().invoke(transfer.command, [*words, "--congestion", "reno", "--json"])
+    together = CliRunner().invoke(transfer.command, [*words, *both, "--json"])
+    first, *others = json.loads(together.stdout)
+    assert len(others) == 3
+    same = ("goodput_bps", "retransmitted_segments", "samples")
+    assert [first[key] for key in same] == [json.loads(alone.stdout)[key] for key in same]
+
+
+def test_sysctls_are_of_both_hosts(tmp_path: Path) -> None:
+    words = ["--bytes", "300K", "--rate", "100Mbit", "--delay", "5ms"]
+    found = [
+        json.loads(CliRunner().invoke(transfer.command, [*words, *more, "--json"]).stdout)
+        for more in ((), ("--sysctl", "tcp_rmem=4096 8192 8192"))
+    ]
+    assert found[1]["goodput_bps"] < found[0]["goodput_bps"] / 2
+    for wrong in ("tcp_sack=9", "tcp_bogus=1", "tcp_sack"):
+        result = CliRunner().invoke(transfer.command, ["--sysctl", wrong])
+        assert result.exit_code == 2 or isinstance(result.exception, ArgumentError)
+    many = CliRunner().invoke(
+        transfer.command, ["--loss", "0", "--loss", "1%", "--capture", str(tmp_path / "x")]
+    )
+    assert "holds one run" in str(many.exception)
 
 
 @pytest.mark.parametrize(("bus", "mbps"), [("pci", (1000, 1067)), ("pci-66", (2000, 2134))])

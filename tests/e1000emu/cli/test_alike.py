@@ -17,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from e1000emu.cli import COMMANDS, cli
+from e1000emu.cli import COMMANDS, EXIT_STATUSES, cli
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.linkspec import LINKS, check_link, tap_devices
 from e1000emu.cli.params import (
@@ -33,7 +33,7 @@ from e1000emu.cli.params import (
     parse_impair,
     show_size,
 )
-from e1000emu.cli.trace import KINDS
+from e1000emu.cli.trace import KINDS, STAGED
 from e1000emu.faults import Faults
 from e1000emu.links import Impair
 from e1000emu.reference import titles
@@ -358,13 +358,11 @@ import functools, json, sys
 from click.testing import CliRunner
 from e1000emu.cli import cli, trace
 
-trace.WARM, trace.ROUNDS, trace.TURNS = 1, 1, 1  # the figures do not matter here
-trace.SLOW_KINDS.clear()
 measure = trace.measure
 
 @functools.cache
-def once(kind):
-    measured = measure(kind)
+def once(kind, staged):
+    measured = measure(kind, staged=staged)
     for call in measured.calls:  # a busy machine's ten milliseconds are a digit more
         call.ns, call.self_ns = min(call.ns, 9_999_990), min(call.self_ns, 9_999_990)
     return measured
@@ -385,7 +383,7 @@ def traces() -> dict[str, list[str]]:
     done = subprocess.run(
         [sys.executable, "-c", TRACES, *KINDS],
         env=dict(os.environ, E1000EMU_UNCOMPILED="1"),
-        stdout=subprocess.PIPE, timeout=280, check=True,
+        stdout=subprocess.PIPE, timeout=580, check=True,
     )  # fmt: skip
     return json.loads(done.stdout)
 
@@ -394,13 +392,49 @@ def traces() -> dict[str, list[str]]:
 def test_every_trace_fits_80_columns(kind: str, traces: dict[str, list[str]]) -> None:
     narrow, wide, as_json = traces[kind]
     lines = {80: narrow.splitlines(), 300: wide.splitlines()}
-    assert all(".py" in line for line in lines[300][2:-3])  # the sum is below
+    head = 3 if kind in STAGED else 2
+    assert (", staged (--ordinary is not): " in lines[80][0]) == (kind in STAGED)
+    assert all(".py" in line for line in lines[300][head:-3])  # the sum is below
     called = [(row["name"], row["layer"]) for row in json.loads(as_json)]
     for columns, text in lines.items():
         assert max(map(len, text)) <= columns
-        assert len(text) == len(called) + 5
-        for (name, layer), line in zip(called, text[2:-3], strict=True):
+        assert len(text) == len(called) + head + 3
+        for (name, layer), line in zip(called, text[head:-3], strict=True):
             assert {name, layer} <= set(line.split())
+
+
+ORDINARY = """
+import json, sys
+from e1000emu.cli.trace import measure
+
+def names(kind, staged):
+    return [(call.depth, call.name) for call in measure(kind, (2, 3, 1), staged=staged).calls]
+
+json.dump([kind for kind in sys.argv[1:] if names(kind, True) != names(kind, False)], sys.stdout)
+"""
+
+
+def test_a_kind_is_called_staged_if_its_ordinary_way_differs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ORDINARY, *KINDS],
+        env=dict(os.environ, E1000EMU_UNCOMPILED="1"),
+        stdout=subprocess.PIPE, timeout=580, check=True,
+    )  # fmt: skip
+    assert set(json.loads(done.stdout)) == set(STAGED)
+
+
+PACKETS = (Path(__file__).resolve().parents[3] / "docs" / "packets.md").read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_shows_what_the_command_shows(kind: str, traces: dict[str, list[str]]) -> None:
+    """docs/packets.md, whoever wrote it last: the same calls in the same order."""
+    section = PACKETS.split(f"\n### {kind}\n")[1]
+    chain = section.split("```text\n")[1].split("\n```")[0]
+    shown = [line.partition("  (")[0] for line in chain.splitlines()]
+    called = [" " * row["depth"] + row["name"] for row in json.loads(traces[kind][2])]
+    assert shown == called
+    assert section.split("```text")[0].strip().startswith("Staged: ") == (kind in STAGED)
 
 
 def test_trace_of_the_compiled_stack_fits_80_columns() -> None:
@@ -430,6 +464,18 @@ def test_help_fits_80_columns(name: str) -> None:
     done = CliRunner().invoke(cli, [name, "--help"], env={"COLUMNS": "80"})
     assert done.exit_code == 0
     assert max(map(len, done.output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_the_exit_status_means(name: str) -> None:
+    done = CliRunner().invoke(cli, [name, "--help"])
+    section = (
+        done.output.partition("\nExit status:\n")[2] or done.output.partition("Exit status:")[2]
+    )
+    statuses = re.findall(r"^ +(\d|other)  +[A-Z]", section, re.MULTILINE)
+    assert statuses[:3] == ["0", "1", "2"]
+    assert statuses[3:] in ([], ["other"])
+    assert set(EXIT_STATUSES) <= set(COMMANDS)
 
 
 # --- quick to start ------------------------------------------------------------------------------
