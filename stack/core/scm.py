@@ -44,6 +44,12 @@ class scm_fp_list:
     """struct scm_fp_list: open files on their way; each is held (f_count)."""
 
     fp: list[struct_file] = row(make=list)
+    edges: list[Any] = row(make=list)
+    """The unix_edges of the AF_UNIX sockets among them, while `inflight`."""
+    inflight: bool = row(False)
+    """They are in a message that waits to be received."""
+    dead: bool = row(False)
+    """The collector frees the message."""
 
 
 @state

@@ -111,6 +111,8 @@ SOCK_PASSCRED = 1 << 26
 # SOCKWQ_ASYNC_WAITDATA, a reader sleeps, who needs none about data.
 
 SOCK_TSTAMP_NEW = 1 << 30
+SOCK_PASSRIGHTS = 1 << 31
+"""sk_scm_rights: others may send it descriptors."""
 
 # si_code of SIGIO (asm-generic/siginfo.h)
 POLL_IN = 1

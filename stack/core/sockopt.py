@@ -36,6 +36,7 @@ from stack.core.sock import (
     SOCK_MIN_RCVBUF,
     SOCK_NO_CHECK_TX,
     SOCK_PASSCRED,
+    SOCK_PASSRIGHTS,
     SOCK_RCVBUF_LOCK,
     SOCK_RCVTSTAMP,
     SOCK_RCVTSTAMPNS,
@@ -367,6 +368,10 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             if sk.sk_family != uapi.AF_UNIX:
                 raise OSError(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
             sock_valbool_flag(sk, SOCK_PASSCRED, bool(val))
+        case uapi.SO_PASSRIGHTS:
+            if sk.sk_family != uapi.AF_UNIX:
+                raise OSError(errno.EOPNOTSUPP, "SO_PASSRIGHTS: only AF_UNIX passes descriptors")
+            sock_valbool_flag(sk, SOCK_PASSRIGHTS, bool(val))
         case uapi.SO_PEERCRED:
             raise OSError(errno.ENOPROTOOPT, "this option can only be read")
         case uapi.SO_BINDTOIFINDEX:
@@ -464,6 +469,10 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN
             return int(bool(sk.sk_flags & SOCK_PASSCRED))
         case uapi.SO_PASSCRED:
             raise OSError(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
+        case uapi.SO_PASSRIGHTS if sk.sk_family == uapi.AF_UNIX:
+            return int(bool(sk.sk_flags & SOCK_PASSRIGHTS))
+        case uapi.SO_PASSRIGHTS:
+            raise OSError(errno.EOPNOTSUPP, "SO_PASSRIGHTS: only AF_UNIX passes descriptors")
         case uapi.SO_PEERCRED:
             return UCRED.pack(*peercred(sk))
         case uapi.SO_PEERGROUPS:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastpath.hdr import ipv6_hdr
 from fastpath.skbuff import (
     PACKET_HOST,
+    consume_skb,
     pskb_may_pull,
     pskb_trim,
     sk_buff,
@@ -19,7 +20,6 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_DROP_REASON_IP_INHDR,
     SKB_DROP_REASON_IPV6_BAD_EXTHDR,
-    SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,
@@ -219,7 +219,7 @@ def ipv6_rthdr_rcv(skb: sk_buff) -> int:
 
 def ipv6_nodata_rcv(skb: sk_buff) -> int:
     """net/ipv6/exthdrs.c nodata_protocol: no next header: nothing follows (RFC 8200 4.7)."""
-    kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    consume_skb(skb)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff
@@ -17,6 +18,7 @@ from stack.core.sock import (
     POLL_IN,
     SOCK_DEAD,
     SOCK_PASSCRED,
+    SOCK_PASSRIGHTS,
     os_error,
     raise_sock_error,
     sk_alloc,
@@ -54,7 +56,8 @@ from stack.core.uapi import (
     SS_CONNECTED,
     SS_UNCONNECTED,
 )
-from stack.unix.garbage import unix_gc
+from stack.core.workqueue import cancel_delayed_work, work_struct
+from stack.unix.garbage import unix_gc, unix_schedule_gc, unix_update_edges
 from stack.unix.unix_dgram import (
     unix_dgram_connect,
     unix_dgram_recvmsg,
@@ -121,6 +124,7 @@ def unix_create1(net: Net, sock: socket | None, kern: bool, kind: int) -> unix_s
     sk: unix_sock = sk_alloc(net, PF_UNIX, 0, prot, kern)
     sock_init_data(sock, sk)
     sk.sk_type = kind
+    sk.sk_flags |= SOCK_PASSRIGHTS
     sk.sk_max_ack_backlog = net.sysctl.max_dgram_qlen
     sk.write_space = unix_write_space
     net.unx.sockets[sk.sk_cookie] = sk
@@ -133,10 +137,7 @@ def unix_release(sock: socket) -> int:
     if sk is None:
         return 0
     sock.sk = None
-    net = sk.net
     unix_release_sock(sk, False)
-    if net.unx.gc_maybe_cyclic:
-        unix_gc(net)
     return 0
 
 
@@ -173,6 +174,7 @@ def unix_release_sock(sk: unix_sock, embrion: bool) -> None:
             unix_release_sock(embryo, True)
         kfree_skb(message)
     sk_free(sk)
+    unix_schedule_gc(sk.net, False)
 
 
 # --- names and connections -----------------------------------------------------------------
@@ -247,7 +249,9 @@ def unix_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, fla
     skb.sk = newsk
     newsk.peer = sk
     newsk.sk_state = TCP_ESTABLISHED
-    newsk.sk_flags |= other.sk_flags & SOCK_PASSCRED
+    passed = SOCK_PASSCRED | SOCK_PASSRIGHTS
+    newsk.sk_flags = newsk.sk_flags & ~passed | other.sk_flags & passed
+    newsk.listener = other
     init_peercred(newsk)
     newsk.addr = other.addr
     copy_peercred(sk, other)
@@ -292,6 +296,7 @@ def unix_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -
     tsk: unix_sock = skb.sk  # type: ignore[assignment]  # who connected
     kfree_skb(skb)
     unix_wake_peers(sk)
+    unix_update_edges(tsk)
     newsock.state = SS_CONNECTED
     sock_graft(tsk, newsock)
 
@@ -424,7 +429,8 @@ unix_family_ops = net_proto_family(family=AF_UNIX, create=unix_create)
 
 def unix_net_init(net: Net) -> None:
     """net/unix/af_unix.c: names and sockets of one namespace."""
-    net.unx = netns_unix()
+    net.unx = unx = netns_unix()
+    unx.gc_work = work_struct(net.machine, partial(unix_gc, net))
     proto_register(net, unix_dgram_proto)
     proto_register(net, unix_stream_proto)
     sock_register(net, unix_family_ops)
@@ -432,6 +438,8 @@ def unix_net_init(net: Net) -> None:
 
 def unix_net_pre_exit(net: Net) -> None:
     """The namespace ends; every descriptor is closed: what is left is in circles of messages."""
+    unx: netns_unix = net.unx
+    cancel_delayed_work(unx.gc_work)
     unix_gc(net)
 
 

@@ -1,113 +1,266 @@
-"""Descriptors that nobody can reach any more (net/unix/garbage.c, as of Linux 6.9).
+"""Descriptors that nobody can receive any more (net/unix/garbage.c, as of Linux 6.10).
 
-A socket whose only holders are messages in queues that are read through sockets of that kind alone
-cannot be received by anybody. The collector finds such circles and frees the messages.
+A socket whose descriptor is in a message is a vertex of a graph; each such message is an edge to
+the socket that would receive it. Sockets that only messages in each other's queues hold are a
+strongly connected component without a way out. `unix_gc` finds those by Tarjan's algorithm and
+gives their queues up, plain messages too. It is work in process context, queued when a socket ends.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import kfree_skb, sk_buff
+from fastpath.skbuff import sk_buff, sk_buff_head
+from stack.core.drop_reason import SKB_DROP_REASON_SOCKET_CLOSE, kfree_skb_reason
+from stack.core.file import struct_file
+from stack.core.scm import SCM_MAX_FD
 from stack.core.tcp_states import TCP_LISTEN
-from stack.unix.unix_scm import unix_get_socket
-from stack.unix.unix_sock import unix_skb_parms, unix_sock
+from stack.core.workqueue import cancel_delayed_work, schedule_work
+from stack.unix.unix_sock import unix_edge, unix_skb_parms, unix_sock, unix_vertex
 
 if TYPE_CHECKING:
     from stack.core.scm import scm_fp_list
     from stack.net import Net
     from stack.unix.unix_sock import netns_unix
 
-UNIX_INFLIGHT_TRIGGER_GC = 16000
+UNIX_INFLIGHT_SANE_USER = SCM_MAX_FD * 8
+"""Whoever has more descriptors in messages waits for the collector before sending another."""
+
+UNIX_VERTEX_UNVISITED = 0
+UNIX_VERTEX_GROUPED = -1
+UNIX_VERTEX_INDEX_START = 1
 
 
-def wait_for_unix_gc(net: Net) -> None:
-    """net/unix/garbage.c: too much is on its way: look whether it can be freed."""
-    if net.unx.tot_inflight > UNIX_INFLIGHT_TRIGGER_GC:
-        unix_gc(net)
+def unix_get_socket(file: struct_file) -> unix_sock | None:
+    """net/unix/garbage.c: the AF_UNIX sock behind an open file, if it is one."""
+    sock = file.sock
+    if sock is None or sock.ops is None or sock.ops.family != 1:
+        return None
+    sk: unix_sock = sock.sk
+    return sk
 
 
-def scan_messages(sk: unix_sock) -> list[sk_buff]:
-    """net/unix/garbage.c (scan_inflight): the messages with descriptors that wait for `sk`."""
-    found: list[sk_buff] = []
-    for skb in sk.sk_receive_queue:
-        parms = skb.cb
-        if parms.__class__ is unix_skb_parms and parms.fp is not None:
-            found.append(skb)
-    return found
+# --- the graph -----------------------------------------------------------------------------
 
 
-def scan_children(sk: unix_sock) -> list[sk_buff]:
-    """net/unix/garbage.c: the same, and for a listener what waits for its connections."""
-    if sk.sk_state != TCP_LISTEN:
-        return scan_messages(sk)
-    found: list[sk_buff] = []
-    for skb in sk.sk_receive_queue:
-        embryo: unix_sock = skb.sk  # type: ignore[assignment]  # who connects
-        found += scan_messages(embryo)
-    return found
+def unix_edge_successor(edge: unix_edge) -> unix_vertex | None:
+    """net/unix/garbage.c: the receiver's vertex; its listener's while nobody has accepted it."""
+    receiver: unix_sock = edge.successor
+    listener: unix_sock | None = receiver.listener
+    return receiver.vertex if listener is None else listener.vertex
 
 
-def in_message(skb: sk_buff) -> list[unix_sock]:
-    """The AF_UNIX sockets whose descriptors a message carries."""
-    parms: unix_skb_parms = skb.cb
-    fpl: scm_fp_list | None = parms.fp
-    found: list[unix_sock] = []
-    if fpl is not None:
-        for file in fpl.fp:
-            sk = unix_get_socket(file)
-            if sk is not None:
-                found.append(sk)
-    return found
+def unix_update_graph(net: Net, vertex: unix_vertex | None) -> None:
+    """net/unix/garbage.c: an edge to a socket that is in a message itself may close a circle."""
+    if vertex is not None:
+        unx: netns_unix = net.unx
+        unx.graph_maybe_cyclic = True
+
+
+def unix_add_edges(net: Net, fpl: scm_fp_list, receiver: unix_sock) -> None:
+    """net/unix/garbage.c: a message with these files is queued for `receiver`."""
+    unx: netns_unix = net.unx
+    for file in fpl.fp:
+        sk: unix_sock | None = unix_get_socket(file)
+        if sk is None:
+            continue
+        vertex: unix_vertex | None = sk.vertex
+        if vertex is None:
+            vertex = sk.vertex = unix_vertex(sk)
+            unx.vertices[sk.sk_cookie] = vertex
+        edge = unix_edge(sk, receiver)
+        vertex.edges.append(edge)
+        fpl.edges.append(edge)
+        unix_update_graph(net, unix_edge_successor(edge))
+    unx.user_inflight += len(fpl.fp)
+    fpl.inflight = True
+
+
+def unix_del_edges(net: Net, fpl: scm_fp_list) -> None:
+    """net/unix/garbage.c: the message was received, or freed."""
+    unx: netns_unix = net.unx
+    edge: unix_edge
+    for edge in fpl.edges:
+        if not fpl.dead:
+            unix_update_graph(net, unix_edge_successor(edge))
+        sk: unix_sock = edge.predecessor
+        vertex: unix_vertex | None = sk.vertex
+        if vertex is None:
+            continue
+        edges = vertex.edges
+        for at in range(len(edges)):  # messages are received in order: it is one of the first
+            if edges[at] is edge:
+                del edges[at]
+                break
+        if not edges:
+            sk.vertex = None
+            del unx.vertices[sk.sk_cookie]
+    fpl.edges.clear()
+    unx.user_inflight -= len(fpl.fp)
+    fpl.inflight = False
+
+
+def unix_update_edges(receiver: unix_sock) -> None:
+    """net/unix/garbage.c: somebody accepts `receiver`, which is no longer read by its listener."""
+    listener: unix_sock | None = receiver.listener
+    if listener is not None:
+        unix_update_graph(receiver.net, listener.vertex)
+        receiver.listener = None
+
+
+# --- the collector -------------------------------------------------------------------------
+
+
+def unix_vertex_dead(vertex: unix_vertex) -> bool:
+    """net/unix/garbage.c: only messages hold the socket, all in queues of its own component."""
+    for edge in vertex.edges:
+        successor: unix_vertex | None = unix_edge_successor(edge)
+        if successor is None or successor.scc_index != vertex.scc_index:
+            return False
+    sk: unix_sock = vertex.sk
+    sock = sk.sk_socket
+    file = sock.file if sock is not None else None
+    return file is not None and file.f_count == len(vertex.edges)
+
+
+def unix_scc_dead(scc: list[unix_vertex]) -> bool:
+    """net/unix/garbage.c: nobody outside can receive any of them."""
+    dead = True
+    for vertex in scc:
+        dead = dead and unix_vertex_dead(vertex)
+    return dead
+
+
+def unix_scc_cyclic(scc: list[unix_vertex]) -> bool:
+    """net/unix/garbage.c: there is a circle in it, which can be closed off later."""
+    cyclic = len(scc) > 1
+    vertex: unix_vertex = scc[0]
+    for edge in vertex.edges:
+        cyclic = cyclic or unix_edge_successor(edge) is vertex
+    return cyclic
+
+
+def unix_collect_queue(sk: unix_sock, hitlist: list[sk_buff]) -> None:
+    """Move all messages that wait for `sk` to the hitlist."""
+    queue: sk_buff_head = sk.sk_receive_queue
+    sk.oob_skb = None
+    while True:
+        skb: sk_buff | None = queue.dequeue()
+        if skb is None:
+            return
+        hitlist.append(skb)
+
+
+def unix_collect_skb(scc: list[unix_vertex], hitlist: list[sk_buff]) -> None:
+    """net/unix/garbage.c: all messages of the component, of listeners what waits for embryos."""
+    for vertex in scc:
+        sk: unix_sock = vertex.sk
+        if sk.sk_state != TCP_LISTEN:
+            unix_collect_queue(sk, hitlist)
+            continue
+        for skb in sk.sk_receive_queue:
+            embryo: unix_sock = skb.sk  # type: ignore[assignment]  # who connects
+            unix_collect_queue(embryo, hitlist)
+
+
+def unix_visit(vertex: unix_vertex, index: int) -> None:
+    """Number a vertex that __unix_walk_scc comes to."""
+    vertex.index = vertex.scc_index = index
+    vertex.next_edge = 0
+
+
+def __unix_walk_scc(first: unix_vertex, last_index: int, hitlist: list[sk_buff]) -> int:
+    """net/unix/garbage.c: Tarjan's algorithm from `first`; how many living components are cyclic.
+
+    `last_index` numbers the vertices on the way.
+    """
+    cyclic_sccs = 0
+    vertex_stack: list[unix_vertex] = [first]
+    path: list[unix_vertex] = [first]
+    unix_visit(first, last_index)
+    while path:
+        vertex: unix_vertex = path[len(path) - 1]
+        if vertex.next_edge < len(vertex.edges):
+            edge: unix_edge = vertex.edges[vertex.next_edge]
+            vertex.next_edge += 1
+            successor: unix_vertex | None = unix_edge_successor(edge)
+            if successor is None:
+                continue
+            if successor.index == UNIX_VERTEX_UNVISITED:
+                last_index += 1
+                unix_visit(successor, last_index)
+                vertex_stack.append(successor)
+                path.append(successor)
+            elif successor.index != UNIX_VERTEX_GROUPED and successor.index < vertex.scc_index:
+                vertex.scc_index = successor.index
+            continue
+        path.pop()
+        if path:
+            parent: unix_vertex = path[len(path) - 1]
+            if vertex.scc_index < parent.scc_index:
+                parent.scc_index = vertex.scc_index
+        if vertex.index != vertex.scc_index:
+            continue
+        scc: list[unix_vertex] = []
+        while True:
+            member: unix_vertex = vertex_stack.pop()
+            scc.append(member)
+            member.index = UNIX_VERTEX_GROUPED
+            member.scc_index = vertex.scc_index
+            if member is vertex:
+                break
+        if unix_scc_dead(scc):
+            unix_collect_skb(scc, hitlist)
+        elif unix_scc_cyclic(scc):
+            cyclic_sccs += 1
+    return cyclic_sccs
+
+
+def unix_walk_scc(unx: netns_unix) -> list[sk_buff]:
+    """net/unix/garbage.c: the messages of components that are dead."""
+    hitlist: list[sk_buff] = []
+    vertex: unix_vertex
+    vertices = list(unx.vertices.values())
+    for vertex in vertices:
+        vertex.index = UNIX_VERTEX_UNVISITED
+    cyclic_sccs = 0
+    last_index = UNIX_VERTEX_INDEX_START
+    for vertex in vertices:
+        if vertex.index == UNIX_VERTEX_UNVISITED:
+            cyclic_sccs += __unix_walk_scc(vertex, last_index, hitlist)
+            last_index += len(vertices)
+    unx.graph_cyclic_sccs = cyclic_sccs
+    unx.graph_maybe_cyclic = bool(cyclic_sccs)
+    return hitlist
 
 
 def unix_gc(net: Net) -> None:
-    """net/unix/garbage.c: free the messages of which nobody can receive the descriptors."""
+    """net/unix/garbage.c: free the messages that nobody can receive."""
     unx: netns_unix = net.unx
-    if not unx.tot_inflight:
-        unx.gc_maybe_cyclic = False
-    if unx.gc_in_progress or not unx.gc_maybe_cyclic:
+    if not unx.graph_maybe_cyclic:
         return
-    unx.gc_in_progress = True
-    try:
-        hitlist = unix_garbage(unx)
-        for skb in hitlist:
-            queue = skb.list
-            if queue is not None:
-                queue.unlink(skb)
-                kfree_skb(skb)
-    finally:
-        unx.gc_in_progress = False
+    hitlist = unix_walk_scc(unx)
+    for skb in hitlist:
+        parms = skb.cb
+        if parms.__class__ is unix_skb_parms and parms.fp is not None:
+            parms.fp.dead = True
+    for skb in hitlist:
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_CLOSE)
 
 
-def unix_garbage(unx: netns_unix) -> list[sk_buff]:
-    """The messages in circles. Candidates are the sockets that only messages hold.
+def unix_schedule_gc(net: Net, sending: bool) -> None:
+    """net/unix/garbage.c: have the collector run when there may be something for it.
 
-    References from candidates to candidates are taken away; who has one left is reachable from
-    outside, and so is what can be received through it.
+    Who is `sending` asks only with too many descriptors in messages, and waits for it then, if
+    there were circles when it ran last.
     """
-    left: dict[int, int] = {}
-    candidates: dict[int, unix_sock] = {}
-    for cookie, sk in unx.gc_inflight.items():
-        sock = sk.sk_socket
-        file = sock.file if sock is not None else None
-        if file is not None and file.f_count == sk.inflight:
-            candidates[cookie] = sk
-            left[cookie] = sk.inflight
-    if not candidates:
-        return []
-    messages = {cookie: scan_children(sk) for cookie, sk in candidates.items()}
-    for mine in messages.values():
-        for skb in mine:
-            for child in in_message(skb):
-                if child.sk_cookie in left:
-                    left[child.sk_cookie] -= 1
-    reachable = [cookie for cookie, count in left.items() if count]
-    while reachable:
-        cookie = reachable.pop()
-        if cookie not in candidates:
-            continue
-        del candidates[cookie]
-        for skb in messages[cookie]:
-            reachable += [child.sk_cookie for child in in_message(skb)]
-    return [skb for cookie in candidates for skb in messages[cookie] if in_message(skb)]
+    unx: netns_unix = net.unx
+    if not unx.graph_maybe_cyclic:
+        return
+    if sending and unx.user_inflight < UNIX_INFLIGHT_SANE_USER:
+        return
+    if sending and unx.graph_cyclic_sccs:
+        cancel_delayed_work(unx.gc_work)
+        unix_gc(net)
+    else:
+        schedule_work(unx.gc_work)

@@ -32,7 +32,6 @@ from stack.core.uapi import (
     RCV_SHUTDOWN,
     SOCK_SEQPACKET,
 )
-from stack.unix.garbage import wait_for_unix_gc
 from stack.unix.unix_names import unix_autobind, unix_find_other, unix_validate_addr
 from stack.unix.unix_poll import (
     unix_dgram_peer_wake_disconnect_wakeup,
@@ -42,12 +41,13 @@ from stack.unix.unix_poll import (
     unix_wake_peers,
 )
 from stack.unix.unix_scm import (
+    scm_stat_add,
+    unix_check_rights,
     unix_detach_fds,
     unix_maybe_add_creds,
     unix_peek_fds,
     unix_scm_to_skb,
     unix_skb_to_scm,
-    unix_update_graph,
 )
 from stack.unix.unix_skb import (
     MAX_FRAGS_BYTES,
@@ -124,7 +124,6 @@ def unix_dgram_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
     sk: unix_sock = sock.sk
     if not msg.msg_control:
         return unix_dgram_send(sk, msg, size, None)
-    wait_for_unix_gc(sk.net)
     scm = scm_send(sock, msg)
     try:
         return unix_dgram_send(sk, msg, size, scm)
@@ -191,6 +190,8 @@ def unix_dgram_queue(
             raise unix_dgram_dead(sk, other)
         if other.sk_shutdown & RCV_SHUTDOWN:
             raise BrokenPipeError(errno.EPIPE, "the receiver does not read any more")
+        if scm is not None:
+            unix_check_rights(other, skb)
         if other is sk or other.peer is sk or not unix_recvq_full_lockless(other):
             break
         if timeo_ns > 0:
@@ -206,7 +207,7 @@ def unix_dgram_queue(
     if other.sk_flags & SOCK_RCVTSTAMP:
         skb.tstamp_ns = sk.net.clock.now_ns()
     if scm is not None:
-        unix_update_graph(other)
+        scm_stat_add(other, skb)
     other.sk_receive_queue.queue_tail(skb)
     sk_data_ready(other)
     return True

@@ -13,7 +13,12 @@ from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie
 from stack.core.sock import SOCK_DEAD, SOCK_URGINLINE, sk_data_ready, sk_send_sigurg
 from stack.core.uapi import MSG_DONTWAIT, MSG_OOB, MSG_PEEK, RCV_SHUTDOWN
-from stack.unix.unix_scm import unix_maybe_add_creds, unix_scm_to_skb, unix_update_graph
+from stack.unix.unix_scm import (
+    scm_stat_add,
+    unix_check_rights,
+    unix_maybe_add_creds,
+    unix_scm_to_skb,
+)
 from stack.unix.unix_skb import sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_skb_len, unix_sock
 
@@ -28,12 +33,14 @@ def queue_oob(
             unix_scm_to_skb(scm, skb, send_fds, sk.net)
         if other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN:
             raise BrokenPipeError(errno.EPIPE, "the peer does not read any more")
+        if scm is not None and send_fds:
+            unix_check_rights(other, skb)
     except OSError:
         kfree_skb(skb)
         raise
     unix_maybe_add_creds(skb, sk, other)
     if scm is not None and send_fds:
-        unix_update_graph(other)
+        scm_stat_add(other, skb)
     other.oob_skb = skb
     other.sk_receive_queue.queue_tail(skb)
     sk_send_sigurg(other)

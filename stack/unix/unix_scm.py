@@ -6,55 +6,22 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
-from stack.core.file import NR_OPEN, fput, struct_file
+from stack.core.file import NR_OPEN, fput
 from stack.core.scm import NO_ID, PID, scm_cookie, scm_fp_dup
-from stack.core.sock import SOCK_PASSCRED, ns_capable, sock_wfree
+from stack.core.sock import SOCK_PASSCRED, SOCK_PASSRIGHTS, ns_capable, sock_wfree
+from stack.unix.garbage import unix_add_edges, unix_del_edges, unix_schedule_gc
 from stack.unix.unix_sock import UNIXCB, unix_skb_parms, unix_sock
 
 if TYPE_CHECKING:
     from stack.core.scm import scm_fp_list
     from stack.net import Net
-    from stack.unix.unix_sock import netns_unix
 
 CAP_SYS_ADMIN = 21
 CAP_SYS_RESOURCE = 24
 
 
-def unix_get_socket(file: struct_file) -> unix_sock | None:
-    """net/unix/garbage.c: the AF_UNIX sock behind an open file, if it is one."""
-    sock = file.sock
-    if sock is None or sock.ops is None or sock.ops.family != 1:
-        return None
-    sk: unix_sock = sock.sk
-    return sk
-
-
-def unix_inflight(net: Net, file: struct_file) -> None:
-    """net/unix/garbage.c: a descriptor of `file` is in a message."""
-    unx: netns_unix = net.unx
-    sk: unix_sock | None = unix_get_socket(file)
-    if sk is not None:
-        if not sk.inflight:
-            unx.gc_inflight[sk.sk_cookie] = sk
-        sk.inflight += 1
-        unx.tot_inflight += 1
-    unx.user_inflight += 1
-
-
-def unix_notinflight(net: Net, file: struct_file) -> None:
-    """net/unix/garbage.c: one has left its message."""
-    unx: netns_unix = net.unx
-    sk: unix_sock | None = unix_get_socket(file)
-    if sk is not None:
-        sk.inflight -= 1
-        unx.tot_inflight -= 1
-        if not sk.inflight:
-            unx.gc_inflight.pop(sk.sk_cookie, None)
-    unx.user_inflight -= 1
-
-
 def too_many_unix_fds(net: Net) -> bool:
-    """net/unix/garbage.c: more are in messages than one program could have open.
+    """net/unix/af_unix.c: more are in messages than one program could have open.
 
     The limit (RLIMIT_NOFILE) is the size of a host's table; root has none.
     """
@@ -64,7 +31,10 @@ def too_many_unix_fds(net: Net) -> bool:
 
 
 def unix_attach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
-    """net/unix/garbage.c: the message takes the files over. Raises: OSError ETOOMANYREFS."""
+    """net/unix/af_unix.c (with unix_prepare_fpl): the message takes the files over.
+
+    Raises: OSError ETOOMANYREFS.
+    """
     if too_many_unix_fds(net):
         raise OSError(errno.ETOOMANYREFS, f"more than {NR_OPEN} descriptors are in messages")
     fpl: scm_fp_list | None = scm.fp
@@ -73,32 +43,39 @@ def unix_attach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
     UNIXCB(skb).fp = fpl
     scm.fp = None
     skb.destructor = unix_destruct_scm
-    for file in fpl.fp:
-        unix_inflight(net, file)
+    unix_schedule_gc(net, True)
 
 
-def unix_update_graph(other: unix_sock) -> None:
-    """net/unix/garbage.c: a message with descriptors was queued for `other`: maybe in a circle.
+def unix_check_rights(other: unix_sock, skb: sk_buff) -> None:
+    """net/unix/af_unix.c (where a message is queued): does `other` take descriptors?
 
-    What waits for a connection that nobody accepted is read through its listener.
+    Raises: OSError EPERM.
     """
-    if other.inflight or other.sk_socket is None:
-        other.net.unx.gc_maybe_cyclic = True
+    if not other.sk_flags & SOCK_PASSRIGHTS and UNIXCB(skb).fp is not None:
+        raise PermissionError(errno.EPERM, "the receiver takes no descriptors (SO_PASSRIGHTS)")
+
+
+def scm_stat_add(other: unix_sock, skb: sk_buff) -> None:
+    """net/unix/af_unix.c: the message is queued for `other`."""
+    if skb.cb is None:
+        return
+    fpl: scm_fp_list | None = UNIXCB(skb).fp
+    if fpl is not None:
+        unix_add_edges(other.net, fpl, other)
 
 
 def unix_detach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
-    """net/unix/garbage.c: the reader takes the files over."""
+    """net/unix/af_unix.c: the reader takes the files over."""
     parms: unix_skb_parms = UNIXCB(skb)
     fpl: scm_fp_list | None = parms.fp
     if fpl is not None:
         parms.fp = None
         scm.fp = fpl
-        for file in fpl.fp:
-            unix_notinflight(net, file)
+        unix_del_edges(net, fpl)
 
 
 def unix_peek_fds(scm: scm_cookie, skb: sk_buff) -> None:
-    """net/unix/garbage.c: a peeking reader gets descriptors of its own."""
+    """net/unix/af_unix.c: a peeking reader gets descriptors of its own."""
     fpl: scm_fp_list | None = UNIXCB(skb).fp
     if fpl is not None:
         scm.fp = scm_fp_dup(fpl)
@@ -115,8 +92,8 @@ def unix_destruct_scm(skb: sk_buff) -> None:
         if fpl is None or net.closed:
             return
         parms.fp = None
-        for file in fpl.fp:
-            unix_notinflight(net, file)
+        if fpl.inflight:
+            unix_del_edges(net, fpl)
         while fpl.fp:
             fput(fpl.fp.pop())
     except (AttributeError, TypeError):  # the collector took sk apart

@@ -17,6 +17,7 @@ from stack.core.wait import wait_queue_head, wake_up_poll
 
 if TYPE_CHECKING:
     from stack.core.sockaddr import sockaddr_un
+    from stack.core.workqueue import work_struct
 
 UNIX_PATH_MAX = 108  # sizeof(sun_path)
 FAMILY_BYTES = 2  # offsetof(struct sockaddr_un, sun_path)
@@ -61,8 +62,10 @@ class unix_sock(sock):
     """What `unix_peer` tells."""
     oob_skb: sk_buff | None = row(None, clone=FRESH)
     """The message of one byte that was sent with MSG_OOB and not read."""
-    inflight: int = row(0, clone=FRESH)
-    """In how many messages a descriptor of it is on its way."""
+    vertex: unix_vertex | None = row(None, clone=FRESH)
+    """Its place in the collector's graph while descriptors of it are in messages."""
+    listener: unix_sock | None = row(None, clone=FRESH)
+    """Who would accept it, while nobody has."""
 
     sk_peer_pid: int = row(0, clone=FRESH)
     sk_peer_uid: int = row(NO_ID, clone=FRESH)
@@ -73,6 +76,28 @@ class unix_sock(sock):
     peer_sleepers: int = row(0, clone=FRESH)
     peer_wake: unix_peer_wake | None = row(None, clone=FRESH)
     """How it hears of room in its peer's."""
+
+
+@state
+class unix_edge:
+    """struct unix_edge: a message with a descriptor of `predecessor` waits for `successor`."""
+
+    predecessor: unix_sock
+    successor: unix_sock
+
+
+@state
+class unix_vertex:
+    """struct unix_vertex: a socket whose descriptors are in messages, and the graph's numbers."""
+
+    sk: unix_sock
+    edges: list[unix_edge] = row(make=list)
+    index: int = row(0)
+    """When the collector came to it: 0 is not yet, -1 says that its component is known."""
+    scc_index: int = row(0)
+    """The lowest index that can be reached; at last the number of its component."""
+    next_edge: int = row(0)
+    """Where among its edges the collector is."""
 
 
 @state
@@ -103,16 +128,15 @@ class netns_unix:
     """Names in the name space of files; None when the socket is closed and the name stays."""
     folders: dict[bytes, int] = row(make=dict)
     """How many names lie in and below each folder."""
-    gc_inflight: dict[int, unix_sock] = row(make=dict)
-    """gc_inflight_list: the sockets whose descriptors are in messages, by sk_cookie."""
-    tot_inflight: int = row(0)
-    """unix_tot_inflight."""
+    vertices: dict[int, unix_vertex] = row(make=dict)
+    """The sockets whose descriptors are in messages, by sk_cookie."""
     user_inflight: int = row(0)
     """Descriptors in messages, of sockets of any family (user_struct.unix_inflight)."""
-    gc_in_progress: bool = row(False)
-    gc_maybe_cyclic: bool = row(False)
-    """A message with descriptors went to a socket that is in a message itself: only so circles come
-    about, and only then there is something to collect (unix_graph_state of Linux 6.10)."""
+    graph_maybe_cyclic: bool = row(False)
+    """There may be something to collect (unix_graph_state is not UNIX_GRAPH_NOT_CYCLIC)."""
+    graph_cyclic_sccs: int = row(0)
+    """Components with a circle that were alive when the collector ran last."""
+    gc_work: work_struct = row()
 
 
 def unix_peer(sk: unix_sock) -> unix_sock | None:

@@ -25,16 +25,16 @@ from stack.core.uapi import (
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
 )
-from stack.unix.garbage import wait_for_unix_gc
 from stack.unix.unix_oob import manage_oob, queue_oob, unix_stream_recv_urg
 from stack.unix.unix_scm import (
+    scm_stat_add,
+    unix_check_rights,
     unix_detach_fds,
     unix_maybe_add_creds,
     unix_peek_fds,
     unix_scm_to_skb,
     unix_skb_scm_eq,
     unix_skb_to_scm,
-    unix_update_graph,
 )
 from stack.unix.unix_skb import PAGE_SIZE, SKB_MAX_HEAD, sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_skb_parms, unix_sock
@@ -55,7 +55,6 @@ def unix_stream_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
     sk: unix_sock = sock.sk
     scm: scm_cookie | None = None
     if msg.msg_control:
-        wait_for_unix_gc(sk.net)
         scm = scm_send(sock, msg)
     if scm is None:
         return unix_stream_send(sk, msg, size, None)
@@ -126,10 +125,16 @@ def unix_stream_queue(
     if other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN:
         kfree_skb(skb)
         raise unix_pipe_error()
+    if scm is not None and send_fds:
+        try:
+            unix_check_rights(other, skb)
+        except OSError:
+            kfree_skb(skb)
+            raise
     if (sk.sk_flags | other.sk_flags) & SOCK_PASSCRED or other.sk_socket is None:
         unix_maybe_add_creds(skb, sk, other)
     if scm is not None and send_fds:
-        unix_update_graph(other)
+        scm_stat_add(other, skb)
     other.sk_receive_queue.queue_tail(skb)
     sk_data_ready(other)
 

@@ -21,6 +21,7 @@ LEVELS = {
     "NONE": 99,
 }
 NUMBERS = (*range(81), 100, 101, 102, 103, 104, 105)
+ALSO = {"SOCKET": (83,)}  # SO_PASSRIGHTS; of IP it is iptables'
 TCP_QUICKACK = 12
 GET_SIZES = (64, 0, 1, 2, 3, 4, 5, 7, 8, 12, 16)
 
@@ -150,7 +151,7 @@ def options(w: World) -> None:
         for level in LEVELS:
             with w.case(f"{kind}/{level}"):
                 one = fresh(w, kind)
-                for name in NUMBERS:
+                for name in (*NUMBERS, *ALSO.get(level, ())):
                     with w.case(f"{name}"):
                         # A kernel takes long to close a packet socket: one must do.
                         fd = one if kind.startswith("packet") else fresh(w, kind)
@@ -178,6 +179,6 @@ def options_in_states(w: World) -> None:
                 w.raw.rest()
             for level in LEVELS:
                 with w.case(level):
-                    for name in NUMBERS:
+                    for name in (*NUMBERS, *ALSO.get(level, ())):
                         if (level, name) != ("TCP", TCP_QUICKACK):  # a matter of jiffies
                             w.row(f"get {name}", get, w, fd, level, name, 64)
