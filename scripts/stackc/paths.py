@@ -1,29 +1,70 @@
-"""Name Cython's own files by their place in Cython, wherever that is installed.
+"""Name files in the C by their place: sources by that in this tree, Cython's own by that in Cython.
 
-Their paths are in the C, for tracebacks, and in the key by which Cython's cache finds it. With an
+They are in the C for tracebacks, and Cython's in the key by which its cache finds that C. With an
 environment's path there, each environment (another interpreter's, the one in which pip makes a
 wheel) translated all modules anew, and had C of its own, which ccache had to compile anew.
+
+A frame of a traceback names the source as the interpreter would: absolute where the file is
+(tracefile.h), by its place in the tree where it is not, and once for each function of the source.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import Cython
 from Cython.Build import Cache
+from Cython.Compiler.Code import CCodeWriter, UtilityCode
+from Cython.Compiler.Nodes import FuncDefNode, ReraiseStatNode
 from Cython.Compiler.Scanning import FileSourceDescriptor
 
+from .module import CHECKED
+from .slots import CALLER
+
 _CYTHON = Path(Cython.__file__).parent
+_FRAME = "PyCode_NewEmpty(filename, funcname, py_line)"
+_FRAME_AT = "tracefile_code(filename, funcname, py_line, NAMED_CGLOBAL(moddict_cname))"
+_BODY = "    PyObject *ptype, *pvalue, *ptraceback;\n"
+_HEADER = '#include "traceback.h"\n'
 
 _hash = Cache.file_hash
+_version = Cache.__version__
 _relative_path = FileSourceDescriptor.get_relative_path
+_add_traceback = CCodeWriter.put_add_traceback
+_function = FuncDefNode.generate_function_definitions
+_reraise = ReraiseStatNode.generate_execution_code
+_error_goto = CCodeWriter.error_goto
+_unseen: list[bool] = [False]
+_again = False
 
 
 def install() -> None:
     """Make Cython, in this process and those that fork from it, name them so."""
     Cache.file_hash = _file_hash
+    Cache.__version__ = f"{_version} {_writers()}"
     FileSourceDescriptor.get_relative_path = _get_relative_path
+    CCodeWriter.put_add_traceback = _put_add_traceback
+    CCodeWriter.error_goto = _goto_error
+    FuncDefNode.generate_function_definitions = _generate_function
+    ReraiseStatNode.generate_execution_code = _generate_reraise
+    frames = UtilityCode.load_cached("AddTraceback", "Exceptions.c")
+    if _FRAME_AT not in frames.impl:
+        assert (
+            frames.impl.count(_FRAME) == frames.impl.count(_HEADER) == frames.impl.count(_BODY) == 1
+        )
+        text = frames.impl.replace(_FRAME, _FRAME_AT)
+        text = text.replace(_HEADER, f'{_HEADER}#include "tracefile.h"\n')
+        frames.impl = text.replace(_BODY, f"{_BODY}    if (!py_line) return;\n")
+
+
+def _writers() -> str:
+    """What C was written by, for the key: these programs change what Cython writes."""
+    sums = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        sums.update(path.read_bytes())
+    return sums.hexdigest()
 
 
 def _own(filename: str) -> Path | None:
@@ -38,4 +79,40 @@ def _file_hash(filename: str) -> str:
 
 
 def _get_relative_path(self: Any) -> Path:
-    return _own(self.filename) or Path(_relative_path(self))
+    own = _own(self.filename)
+    if own:
+        return own
+    path = Path(_relative_path(self))
+    if path.parts[0] == "build":  # build/stackc/stack/inet/tcp.pyx, whose lines are the source's
+        source = Path(*path.parts[2:]).with_suffix(".py")
+        return source if source.exists() else path
+    return path
+
+
+def _generate_function(self: Any, env: Any, code: Any) -> None:
+    """A function that the source has not, and the one by which Python calls a cpdef function."""
+    name = str(self.entry.name)
+    _unseen.append(self.is_wrapper or name.startswith(CALLER) or env.qualified_name == CHECKED)
+    try:
+        _function(self, env, code)
+    finally:
+        _unseen.pop()
+
+
+def _put_add_traceback(self: Any, qualified_name: Any, include_cline: bool = True) -> None:
+    if not _unseen[-1]:
+        _add_traceback(self, qualified_name, include_cline)
+
+
+def _generate_reraise(self: Any, code: Any) -> None:
+    """A bare `raise`, to which the traceback was there already: of no line."""
+    global _again
+    _again = True
+    try:
+        _reraise(self, code)
+    finally:
+        _again = False
+
+
+def _goto_error(self: Any, pos: Any, used: bool = True) -> str:
+    return str(_error_goto(self, (pos[0], 0, pos[2]) if _again and pos else pos, used))

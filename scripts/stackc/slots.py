@@ -16,6 +16,7 @@ from .state import StateClass
 from .types import OBJECT, ExtensionTypes
 
 MODULE = "stack._slots"
+CALLER = "_slot_call_"
 MAX_ARGS = 6
 _LETTERS = {"long long": "L", "bint": "B", "double": "D"}
 _BUILTINS = ("list", "dict")
@@ -111,7 +112,7 @@ class Slots:
         shape = shape_of(kinds, back)
         if shape is None:
             return None
-        called = f"_call_{cls.name}__{name}"
+        called = f"{CALLER}{cls.name}__{name}"
         pointer, text = _caller(called, kinds, back, shape)
         return Caller(called, pointer, text, modules)
 

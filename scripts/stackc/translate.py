@@ -22,7 +22,7 @@ from Cython.Compiler.Main import Context, compile_single
 from Cython.Compiler.Options import CompilationOptions
 from Cython.Utils import file_generated_by_this_cython
 
-from stackc import atimport, narrow, needed
+from stackc import atimport, narrow, needed, paths
 
 
 def translate(
@@ -42,6 +42,7 @@ def translate(
     """
     settings = CompilationOptions(**options)
     narrow.install()
+    paths.install()
     context = Context.from_options(settings)
     tree = create_dependency_tree(context, quiet=True)
     stale = [name for name, pyx in modules.items() if _out_of_date(str(pyx), tree)]
