@@ -55,19 +55,26 @@ UNCOMPILED ?= tests/stack
 XDIST ?= -n $(WORKERS) --dist loadgroup
 DEMO ?=
 BENCH ?=
+# What the stamps do not tell. stale: compiled of other sources than those here, however old these are;
+# moved: an environment of another place, which came with a copy of its tree; unlinked: one of another tree.
+FOUND := $(if $(wildcard $(VENV)/.made),$(shell $(PY) -I fastpath/built.py))
+ifneq ($(filter moved unlinked,$(FOUND)),)
+  $(info $(VENV) belongs to another tree: it is made anew)
+  $(shell rm -f $(VENV)/.installed $(VENV)/.built-* $(if $(filter moved,$(FOUND)),$(VENV)/.made $(VENV)/.packages-*))
+endif
 # A guest's Linux is fetched and booted by `make test-guest` only, the packages built by
 # `make test-dist`; tests/docs wants the built site.
 APART := $(foreach dir,tests/guest tests/dist tests/docs,$(if $(findstring $(dir),$(TESTS)),,--ignore=$(dir)))
 SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -j $(JOBS) -d build/doctrees docs site
 
-.PHONY: build demo test guest-images test-guest test-dist bench bench-pytest bench-record bench-guest docs docs-check dist lint types test-asan test-tsan clean format
+.PHONY: build demo test stale guest-images test-guest test-dist bench bench-pytest bench-record bench-guest docs docs-check dist lint types test-asan test-tsan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
 $(VENV)/.made:
 	@python=$${PYTHON:-$$(scripts/python-for)}; \
 	scripts/system-packages build "$$python"; \
-	$(PY) -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
+	[ -z "$(filter moved,$(FOUND))" ] && $(PY) -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
 	touch $@
 $(VENV)/.made: export PYTHON := $(PYTHON)
 
@@ -82,7 +89,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.packages-build $(VENV)/.packages-r
 	@E1000EMU_ONLY=nothing $(PIP) --no-deps --no-build-isolation -e .; \
 	touch $@
 
-$(BUILT): setup.py $(SOURCES) | $(VENV)/.packages-build
+$(BUILT): setup.py $(SOURCES) $(filter stale,$(FOUND)) | $(VENV)/.packages-build
 	@force=$(if $(filter $(FLAGS),$?),--force); : "new directives or flags: compile everything"; \
 	if [ "$$(cat $(VENV)/.mode 2>/dev/null || echo $(MODE))" != $(MODE) ]; then \
 	    force=--force; \
@@ -90,7 +97,7 @@ $(BUILT): setup.py $(SOURCES) | $(VENV)/.packages-build
 	fi; \
 	rm -f $(filter-out $@,$(wildcard $(VENV)/.built-*)); \
 	export E1000EMU_CYTHON_DEBUG=$(if $(filter debug,$(MODE)),1,0); \
-	$(ABS_PY) setup.py -q build_ext --inplace $$force; \
+	flock $(VENV)/.build $(ABS_PY) setup.py -q build_ext --inplace $$force; \
 	echo $(MODE) >$(VENV)/.mode; \
 	touch $@
 
@@ -173,5 +180,5 @@ test-tsan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
 
 clean:
 	rm -rf build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	rm -f fastpath/*.c fastpath/*.so fastpath/*.html .venv*/.built-*
+	rm -f fastpath/*.c fastpath/*.so fastpath/*.html fastpath/.built.* stack/.built.* .venv*/.built-*
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

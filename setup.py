@@ -16,6 +16,7 @@ its time, where a build is only to be tested (.ci/run, the second Python).
 from __future__ import annotations
 
 import gc
+import importlib.util
 import multiprocessing
 import os
 import re
@@ -30,6 +31,7 @@ from typing import Any
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -133,7 +135,13 @@ def extensions() -> list[Extension]:
 
     flags, link = compiler_flags(OPTIMIZE["hot"])
     text = SHARED.replace(".", "/") + ".c"
-    shared = Extension(SHARED, [text], extra_compile_args=flags, extra_link_args=link)
+    shared = Extension(
+        SHARED,
+        [text],
+        include_dirs=["fastpath/_c"],
+        extra_compile_args=flags,
+        extra_link_args=link,
+    )
     sources = sorted((ROOT / "fastpath").glob("*.pyx"))
     found = [extension(path) for path in sources if not ONLY or path.stem in ONLY]
     return found if SOURCES_ONLY or (ONLY and not found) else [shared, *found]
@@ -226,12 +234,73 @@ SOURCES_ONLY = {"sdist", "egg_info", "dist_info"}.intersection(sys.argv[1:])
 PACKAGES = find_packages(include=["fastpath*", "e1000emu*", "stack*"])
 
 
+def read_built() -> Any:
+    """Return fastpath/built.py, whose package cannot be imported before it is compiled."""
+    spec = importlib.util.spec_from_file_location("built", ROOT / "fastpath/built.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+built = read_built()
+
+
+def read_sources() -> dict[str, list[str]]:
+    """Return what the record of each package will say (fastpath/built.py).
+
+    A changed source that is not newer than what was made of it, as another one's copy, becomes so.
+    """
+    headers = [p for end in ("*.pyx", "*.pxd", "_c/*.h") for p in (ROOT / "fastpath").glob(end)]
+    sources = {"fastpath": {str(path.relative_to(ROOT)): built.WHOLE for path in headers}}
+    compiled = {name.replace(".", "/") + ".py" for name in compiled_modules()}
+    names = [str(path.relative_to(ROOT)) for path in (ROOT / "stack").rglob("*.py")]
+    kinds = {name: built.WHOLE if name in compiled else built.DECLARED for name in names}
+    sources["stack"] = {} if SANITIZE == "thread" else kinds
+    for package in sources:
+        record = ROOT / package / built.RECORD
+        for name in built.changed(str(ROOT), package) or []:
+            path = ROOT / name
+            if path.exists() and path.stat().st_mtime < record.stat().st_mtime:
+                os.utime(path)
+    return {package: built.examine(str(ROOT), names) for package, names in sources.items()}
+
+
+class BuildInPlace(build_ext):
+    """Record what the modules beside their sources are made of, if this build ends."""
+
+    def run(self) -> None:
+        """Compile; without its record a build that was broken off is refused by its package."""
+        if not self.inplace or not self.extensions:
+            super().run()
+            return
+        lines = dict(MADE_OF)
+        for package, now in lines.items():
+            path = ROOT / package / built.RECORD
+            if ONLY and path.exists():  # of all others, what they were made of before
+                mine = {f"fastpath/{name}.pyx" for name in ONLY}
+                mine |= {name.replace(".", "/") + ".py" for name in ONLY}
+                new = {line.split(" ", 4)[4]: line for line in now}
+                old = path.read_text().splitlines()
+                by_name = {line.split(" ", 4)[4]: line for line in old}
+                lines[package] = [new[n] if n in mine & new.keys() else by_name[n] for n in by_name]
+            elif ONLY:
+                lines[package] = []
+            if built.changed(str(ROOT), package):  # modules of old and new sources lie here now
+                built.drop_record(str(ROOT), package)
+        super().run()
+        for package, now in lines.items():
+            if now:
+                built.write_record(str(ROOT), package, now)
+
+
 def translated() -> list[Extension]:
     """Write the C of all modules, of both packages at once; return what to compile."""
     found = extensions()
     stack = stack_modules()
     texts = [Path(BUILD_DIR or ".", e.sources[0]).with_suffix(".c") for e in found]
-    forget_older(texts, Path(__file__))
+    forget_older(texts, Path(__file__), ROOT / "scripts/stackc/paths.py")
     paths.install()
     read_utilities()
     # Each has a part that one processor does alone.
@@ -265,6 +334,8 @@ def translated() -> list[Extension]:
 # was the default until Python 3.14.
 multiprocessing.set_start_method("fork", force=True)
 
+MADE_OF = {} if SOURCES_ONLY else read_sources()
+
 setup(
     packages=[*PACKAGES, "e1000emu._benchmarks", "e1000emu._benchmarks.rows"],
     package_dir={
@@ -275,4 +346,5 @@ setup(
     long_description_content_type="text/markdown",
     ext_modules=extensions() if SOURCES_ONLY else translated(),
     options=OPTIONS,
+    cmdclass={"build_ext": BuildInPlace},
 )

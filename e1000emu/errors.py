@@ -5,9 +5,25 @@ A guest's or a wire's mistakes never raise; they are counted (`e1000emu.misuse`,
 
 from __future__ import annotations
 
-from fastpath.errors import ArgumentError, E1000Error, LifecycleError
+from fastpath.errors import (
+    ArgumentError,
+    ArgumentRangeError,
+    ArgumentTypeError,
+    E1000Error,
+    LifecycleError,
+    StaleBuild,
+)
 
-__all__ = ["ArgumentError", "E1000Error", "LifecycleError", "LinkError", "SnapshotError"]
+__all__ = [
+    "ArgumentError",
+    "ArgumentRangeError",
+    "ArgumentTypeError",
+    "E1000Error",
+    "LifecycleError",
+    "LinkError",
+    "SnapshotError",
+    "StaleBuild",
+]
 
 
 class LinkError(E1000Error):

@@ -1,15 +1,20 @@
 """Bytes and descriptors: the compiled kernels under the device and the stack.
 
 There is one implementation of each: when a compiled module is missing, importing this package fails
-with the command that mends it. The plain-Python twins in ``_ref`` are for tests only.
+with the command that mends it. So it does when one was made of other sources (``built.py``). The
+plain-Python twins in ``_ref`` are for tests only.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
+
+from fastpath.built import make_command, other_tree, refusal
+from fastpath.errors import StaleBuild
 
 __all__ = [
     "BUILD",
@@ -17,8 +22,8 @@ __all__ = [
     "BuildInfo",
     "check_modules",
     "rebuild_command",
+    "refuse_stale",
     "self_test",
-    "stale_modules",
 ]
 
 # Every compiled module; tests/fastpath/test_init.py compares it with the sources.
@@ -80,8 +85,9 @@ def rebuild_command(directory: str = _HERE) -> str:
 
     Beside their sources that is make; an installed package has none, so pip needs them first.
     """
-    if os.path.exists(os.path.join(directory, os.pardir, "setup.py")):
-        return "make build"
+    root = os.path.dirname(directory)
+    if os.path.exists(f"{root}/setup.py"):
+        return make_command(root)
     return (
         f"{sys.executable} -m pip install --force-reinstall --no-deps DIRECTORY, with e1000emu's "
         "source distribution or a checkout of its repository as the DIRECTORY"
@@ -101,7 +107,18 @@ def check_modules(directory: str = _HERE, names: tuple[str, ...] = MODULES) -> N
         )
 
 
+def refuse_stale(package: str, remedy: str = "") -> None:
+    """Raise StaleBuild, naming source and remedy, if modules of `package` were made of others."""
+    why = refusal(os.path.dirname(_HERE), package, remedy)
+    if why:
+        raise StaleBuild(why, name=package)
+
+
 check_modules()
+
+refuse_stale("fastpath")
+if _other := other_tree():
+    warnings.warn(_other, RuntimeWarning, stacklevel=2)
 
 from fastpath import buildinfo, csum  # noqa: E402
 
@@ -124,22 +141,6 @@ BUILD = BuildInfo(
     simd=csum.level(),
     simd_levels=csum.levels(),
 )
-
-
-def stale_modules() -> list[str]:
-    """Return the modules whose source is newer than what was compiled from it.
-
-    Always empty for an installed wheel, which has no sources.
-    """
-    stale = []
-    for name in MODULES:
-        built = next(p for s in EXTENSION_SUFFIXES if os.path.exists(p := f"{_HERE}/{name}{s}"))
-        sources = [f"{_HERE}/{name}.pyx", f"{_HERE}/{name}.pxd"]
-        if os.path.exists(sources[0]) and any(
-            os.path.exists(s) and os.path.getmtime(s) > os.path.getmtime(built) for s in sources
-        ):
-            stale.append(name)
-    return stale
 
 
 def self_test() -> list[str]:

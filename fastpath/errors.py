@@ -11,8 +11,15 @@ from typing import Any
 
 __all__ = [
     "ArgumentError",
+    "ArgumentRangeError",
+    "ArgumentTypeError",
     "E1000Error",
     "LifecycleError",
+    "StaleBuild",
+    "check_clock",
+    "check_methods",
+    "check_type",
+    "did_you_mean",
     "known_words",
     "real_number",
     "whole_number",
@@ -27,8 +34,55 @@ class ArgumentError(E1000Error, ValueError):
     """An argument that cannot be right; the text names it, its value and the remedy."""
 
 
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument of a type that cannot be: also what the standard library raises for it."""
+
+
+class ArgumentRangeError(ArgumentError, OverflowError):
+    """A number that there is no room for: also what the standard library raises for it."""
+
+
 class LifecycleError(E1000Error):
     """A device or its worker is in a state in which this call means nothing."""
+
+
+class StaleBuild(E1000Error, ImportError):
+    """The compiled modules were made of other sources; the text names these and the command."""
+
+
+def check_type(
+    where: str, name: str, value: Any, kinds: type | tuple[type, ...], takes: str
+) -> None:
+    """Raise ArgumentTypeError unless `value` is of `kinds`; `takes` says in words what to give."""
+    if not isinstance(value, kinds):
+        raise ArgumentTypeError(
+            f"{where}: {name}={value!r} is of type {type(value).__name__}; give {takes}"
+        )
+
+
+def check_methods(where: str, name: str, value: Any, methods: Iterable[str], takes: str) -> None:
+    """Raise ArgumentTypeError unless `value` has these methods: ports are of any class.
+
+    `takes` says in words what to give.
+    """
+    if not all(hasattr(value, method) for method in methods):
+        raise ArgumentTypeError(
+            f"{where}: {name}={value!r} is of type {type(value).__name__}; give {takes}"
+        )
+
+
+def check_clock(where: str, clock: Any) -> None:
+    """Raise ArgumentTypeError unless `clock` can be asked and tells the time."""
+    takes = "a clock, such as e1000emu.VirtualClock()"
+    check_methods(where, "clock", clock, ("now_ns", "call_at"), takes)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean ping?` for a word close to some that are known, or ""."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def whole_number(
@@ -61,7 +115,8 @@ def whole_number(
         else:
             remedy = f"give {range_}"
         kind = type(value).__name__
-        raise error(f"{where}: {name}={value!r} is a {kind}, not an int; {remedy}") from None
+        wrong = ArgumentTypeError if error is ArgumentError else error
+        raise wrong(f"{where}: {name}={value!r} is a {kind}, not an int; {remedy}") from None
     if isinstance(value, bool):
         raise error(f"{where}: {name}={value!r} is a bool; give {range_}")
     if (low is not None and number < low) or (high is not None and number > high):
@@ -83,7 +138,8 @@ def known_words(
         if word not in known:
             right = (meant or {}).get(word)
             all_of_them = ", ".join(sorted(known))
-            remedy = f"write {right}={value!r}" if right else f"there are: {all_of_them}"
+            near = did_you_mean(word, known)
+            remedy = f"write {right}={value!r}" if right else f"there are: {all_of_them}{near}"
             raise ArgumentError(f"{where}: no argument {word}={value!r}; {remedy}")
 
 

@@ -1,7 +1,8 @@
 """The host: driver, device layer, IP, transports and sockets, with Linux's names.
 
 The protocol path is compiled from its sources (scripts/stackc). With E1000EMU_UNCOMPILED=1 in the
-environment the same sources run as plain Python, for tracers, coverage and debuggers.
+environment the same sources run as plain Python, for tracers, coverage and debuggers. Without it,
+modules that were compiled of other sources are refused (fastpath/built.py).
 """
 
 import os
@@ -17,3 +18,7 @@ if os.environ.get("E1000EMU_UNCOMPILED", "0") not in ("", "0"):
     sys.meta_path.insert(0, SourcesOnly())
 else:
     COMPILED = find_spec("stack._state") is not None
+    if COMPILED:
+        from fastpath import refuse_stale
+
+        refuse_stale("stack", ", or run the sources with E1000EMU_UNCOMPILED=1")

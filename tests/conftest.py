@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import sys
 from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -84,19 +83,6 @@ LONG += ("scripts/test_stackc.py", "qemu/")
 def pytest_configure(config: pytest.Config) -> None:
     """Keep our order of groups: xdist would begin those of few tests last, however long."""
     config.option.loadscopereorder = False
-
-
-def pytest_sessionstart() -> None:
-    """Refuse to test what was compiled of other sources."""
-    sys.path.insert(0, str(ROOT.parent / "scripts"))
-    from stackc.tree import changed
-
-    stale = changed(ROOT.parent, ROOT.parent / "build/stackc") if COMPILED else []
-    if stale:
-        raise pytest.UsageError(
-            f"changed since they were compiled: {', '.join(stale)}; run `make build`, or test the "
-            "sources with E1000EMU_UNCOMPILED=1"
-        )
 
 
 @pytest.hookimpl(wrapper=True)

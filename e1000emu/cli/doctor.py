@@ -20,10 +20,12 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+import e1000emu
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.output import console
 from e1000emu.compiler import c_compiler
 from e1000emu.errors import E1000Error
+from fastpath.built import other_tree
 
 __all__ = ["CHECKS", "Finding", "command", "examine"]
 
@@ -53,9 +55,10 @@ def check_python() -> Finding:
 
 
 def check_compiled() -> Finding:
-    """The compiled modules, loaded and self-tested."""
+    """The compiled modules: made of the sources beside them, loaded and self-tested."""
     try:
         fastpath = importlib.import_module("fastpath")
+        importlib.import_module("stack")
     except Exception as error:
         detail, _, remedy = f"{type(error).__name__}: {error}".partition("; ")
         return Finding("compiled modules", "broken", detail, remedy)
@@ -66,6 +69,13 @@ def check_compiled() -> Finding:
     from fastpath import csum
 
     return Finding("compiled modules", "ok", f"{fastpath.BUILD}; checksum by {csum.level()}")
+
+
+def check_tree() -> Finding:
+    """Whose code runs, where an environment or a directory belongs to another source tree."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(e1000emu.__file__)))
+    detail, _, remedy = other_tree(os.curdir).partition("; ")
+    return Finding("source tree", "broken" if detail else "ok", detail or root, remedy)
 
 
 def check_compiler() -> Finding:
@@ -272,6 +282,7 @@ def module(name: str, extra: str, use: str) -> Callable[[], Finding]:
 CHECKS: tuple[Callable[[], Finding], ...] = (
     check_python,
     check_compiled,
+    check_tree,
     check_compiler,
     check_capi,
     check_tap,

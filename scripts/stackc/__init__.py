@@ -15,5 +15,5 @@ module, `stack/_state.pyx`. Line numbers stay, so a traceback points into the so
     atimport.py    imports in few words; what stands before wrappers
     needed.py      what a module's C leaves out of the others' classes
     build.py       Cython's directives, the C compiler's options
-    tree.py        all of them; which modules, where to, what changed
+    tree.py        all of them; which modules, where to
 """

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
-from hashlib import sha256
 from pathlib import Path
 
 from .constants import Constants
@@ -14,8 +12,6 @@ from .slots import PXD, Slots
 from .state import MODULE as STATE_MODULE
 from .state import StateClass, StateModule, state_classes
 from .types import ExtensionTypes
-
-SUMS = "sources.json"
 
 
 def compiled_modules() -> dict[str, str]:
@@ -66,21 +62,7 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
         text, declarations = Translator(module, chosen, types, constants, state, slots).write()
         written[name] = _write(out, name, text, declarations)
     _write_if_changed(out / (SLOTS_MODULE.replace(".", "/") + ".pxd"), PXD.encode())
-    sums = {f"{n.replace('.', '/')}.py": sha256(m.text).hexdigest() for n, m in chosen.items()}
-    _write_if_changed(out / SUMS, json.dumps(sums, indent=0).encode())
     return written
-
-
-def changed(root: Path, out: Path) -> list[str]:
-    """Return the sources that are not as they were when `generate` saw them last."""
-    if not (out / SUMS).exists():
-        return []
-    sums: dict[str, str] = json.loads((out / SUMS).read_text())
-    return [
-        name
-        for name, seen in sums.items()
-        if not (root / name).exists() or sha256((root / name).read_bytes()).hexdigest() != seen
-    ]
 
 
 def _resolve(modules: dict[str, Module]) -> None:
