@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from e1000emu.errors import LinkError
+from fastpath.errors import check_methods
 from fastpath.linkops import epb_encode
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class PcapngWriter:
     def __init__(self, path: str | os.PathLike[str] | BinaryIO) -> None:
         self._file: BinaryIO
         if not isinstance(path, str | os.PathLike):
+            check_methods("capture", "path", path, ("write", "flush"), "a path or a binary file")
             self.path = Path(str(getattr(path, "name", "-")))
             self._file = path
             self._begin()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 import msgspec
@@ -53,7 +53,7 @@ def _plugged(phy: dict[str, Any]) -> bool:
     return bool(phy["link"][0]) or phy["due_ns"] >= 0 or bool(phy["held"]) or off
 
 
-def nic_of_file(path: Path) -> Nic:
+def nic_of_file(path: str | os.PathLike[str]) -> Nic:
     """Return a Nic in the state that `snapshot.save_file` wrote.
 
     Nothing of it moves: its clock is nobody's, it has no memory, and it is paused. The cable is

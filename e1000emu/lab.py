@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
@@ -19,7 +20,7 @@ from e1000emu.faults import Faults
 from e1000emu.links import AnnotatedCapture, Capture, Impair, Switch, pair
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
 from e1000emu.nic import Nic
-from fastpath.errors import known_words, whole_number
+from fastpath.errors import check_clock, check_type, known_words, whole_number
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.drop_reason import SKB_DROP_REASON_NAMES
 from stack.host import Host
@@ -38,6 +39,7 @@ AnyNetwork = IPv4Network | IPv6Network
 
 DEFAULT_MODEL = "82540EM"
 FIRST_IRQ = 10
+IMPAIRMENTS = sorted(signature(Impair).parameters.keys() - {"link", "clock"})
 FORWARDING = {"ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
 
 
@@ -88,8 +90,10 @@ def add_nic(
     Raises:
         OSError: the driver refused the device, or the interface its configuration.
     """
+    check_type("add_nic", "host", host, Host, "the Host first: add_nic(host, link)")
     known_words("add_nic", nic_options, NicOptions.__annotations__)
     if addr is not None:
+        check_type("add_nic", "addr", addr, str, "text such as 10.0.0.1/24")
         parse_ifaddr6(addr) if ":" in addr else parse_ifaddr(addr)
     nics: dict[str, Nic] = host.nics
     irq = FIRST_IRQ + len(nics)
@@ -155,10 +159,15 @@ def two_hosts(
     (they are context managers).
     """
     for what, given in (("names", names), ("addrs", addrs), ("models", models)):
-        if isinstance(given, str) or len(given) != 2:
+        if not isinstance(given, tuple | list) or len(given) != 2:
             raise ArgumentError(f"two_hosts: {what}={given!r}; give one for each of two hosts")
     for addr in addrs:
         parse_ifaddr(addr)
+    if impair is not None:
+        check_type("two_hosts", "impair", impair, Mapping, 'a mapping such as {"loss": 0.01}')
+        known_words("two_hosts: impair", impair, IMPAIRMENTS)
+    if sysctl is not None:
+        check_type("two_hosts", "sysctl", sysctl, Mapping, 'a mapping such as {"tcp_sack": 0}')
     clock = VirtualClock() if clock is None else clock
     ends = pair(clock, latency_ns=latency_ns, rate_bps=rate_bps, queue_frames=queue_frames)
     links: list[Link] = list(ends)
@@ -231,6 +240,7 @@ def lan(
     count = whole_number("lan", "count", count, 1, 254)
     parse_ifaddr(f"{network}.1/24")
     clock = VirtualClock() if clock is None else clock
+    check_clock("lan", clock)
     switch = Switch(clock)
     hosts = []
     for number in range(1, count + 1):
@@ -306,6 +316,9 @@ class Lab:
         ram_bytes: int = 128 << 20,
     ) -> None:
         self.clock: Clock = VirtualClock() if clock is None else clock
+        check_clock("Lab", self.clock)
+        if sysctl is not None:
+            check_type("Lab", "sysctl", sysctl, Mapping, 'a mapping such as {"tcp_sack": 0}')
         self.seed = seed
         self.sysctl = dict(sysctl or {})
         self.ram_bytes = ram_bytes
@@ -365,6 +378,10 @@ class Lab:
         Raises:
             ArgumentError: no network, more members than addresses, a gateway that is no member.
         """
+        takes = "a network such as 10.0.0.0/24, or a list of them"
+        check_type("Lab.lan", "network", network, (str, tuple, list), takes)
+        for member in members:
+            check_type("Lab.lan", "member", member, Host, "the Hosts behind the network")
         names = [network] if isinstance(network, str) else list(network)
         try:
             networks = [ip_network(name) for name in names]

@@ -43,7 +43,7 @@ from e1000emu.tx import Tx
 from e1000emu.wakeup import PmeCallback, Wakeup
 from e1000emu.watch import Watch
 from fastpath.dma import DmaTable
-from fastpath.errors import whole_number
+from fastpath.errors import check_clock, check_methods, check_type, whole_number
 from fastpath.lifecycle import Call, Lifecycle, RunState
 from fastpath.macpath import HeldBack, MacState, RxSink
 from fastpath.pktbuf import PacketBuffer
@@ -156,6 +156,17 @@ class Nic:
         Raises: E1000Error for a bad `model`, `mac`, `moderation`, `flash` or `bus`, or a
         `management` that the model has no interface for.
         """
+        check_clock("Nic", clock)
+        check_methods(
+            "Nic", "link", link, ("attach", "transmit"), "a link, such as one end of pair()"
+        )
+        takes = "an interrupt line, such as Host.irq_line(10)"
+        check_methods("Nic", "irq", irq, ("set_level",), takes)
+        takes = "a DmaTable, such as Host.dma_table()"
+        check_methods("Nic", "memory", memory, ("read", "write", "aborts"), takes)
+        if faults is not None:
+            check_type("Nic", "faults", faults, Faults, "Faults(...), or None")
+        check_type("Nic", "mac", mac, (bytes, bytearray), "six bytes")
         self.model = _model(model)
         self.bus = find_bus(bus, self.model)
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")

@@ -18,6 +18,7 @@ import msgspec
 from e1000emu.errors import E1000Error, LinkError
 from e1000emu.links.farend import heard
 from e1000emu.regs import at_offset
+from fastpath.errors import check_type
 
 __all__ = ["VERSION", "Event", "Header", "Kind", "Reader", "RecordingError", "Writer", "describe"]
 
@@ -301,9 +302,10 @@ class Event(NamedTuple):
 class Writer:
     """Writes a recording.  What fails later is told by `close`: a device goes on without it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open `path`, for its owner's eyes only.  Raises: RecordingError."""
-        self.path = path
+        check_type("Writer", "path", path, (str, os.PathLike), "the path of a file")
+        self.path = path = Path(path)
         self.events = 0
         self.error: OSError | None = None
         self._encode = msgspec.msgpack.Encoder().encode
@@ -367,8 +369,9 @@ class Reader:
     file that was cut off end where it was.
     """
 
-    def __init__(self, path: Path, *, partial: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], *, partial: bool = False) -> None:
+        check_type("Reader", "path", path, (str, os.PathLike), "the path of a file")
+        self.path = path = Path(path)
         self.partial = partial
         try:
             self._file = path.open("rb")

@@ -25,6 +25,7 @@ from e1000emu.eeprom import Phase
 from e1000emu.errors import SnapshotError
 from e1000emu.management import MIN_FRAME, RECEIVE_BYTES, SEND_BYTES
 from e1000emu.tbi import DARK, AutoNeg
+from fastpath.errors import check_type
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -269,11 +270,12 @@ def _address(nic: Nic) -> str:
     return b"".join(word.to_bytes(2, "little") for word in nic.eeprom.words[:3]).hex(":")
 
 
-def save_file(nic: Nic, path: Path) -> None:
+def save_file(nic: Nic, path: str | os.PathLike[str]) -> None:
     """Write the state of `nic` to `path`: all of it or nothing, for its owner's eyes only.
 
     Raises: SnapshotError.
     """
+    path = _path("save_file", path)
     facts = {"model": nic.model.name, "mac": _address(nic), "pci": nic.pci.state().hex()}
     body = json.dumps(facts, separators=(",", ":")).encode() + b"\n" + nic.state()
     head = f"{FILE_KIND} {FILE_VERSION} {hashlib.sha256(body).hexdigest()}\n".encode()
@@ -296,7 +298,7 @@ def save_file(nic: Nic, path: Path) -> None:
         raise SnapshotError(f"state {path}: cannot be written: {error.strerror}") from None
 
 
-def load_file(nic: Nic, path: Path) -> None:
+def load_file(nic: Nic, path: str | os.PathLike[str]) -> None:
     """Put `nic` into the state that `save_file` wrote; for it no time has passed.
 
     Raises: SnapshotError, and then the Nic is as at power-on: damage, a newer version, another
@@ -314,8 +316,14 @@ def load_file(nic: Nic, path: Path) -> None:
         raise SnapshotError(f"state {path}: {error}") from None
 
 
-def read_file(path: Path) -> tuple[dict[str, Any], bytes]:
+def _path(where: str, path: str | os.PathLike[str]) -> Path:
+    check_type(where, "path", path, (str, os.PathLike), "the path of a file")
+    return Path(path)
+
+
+def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
     """Return a file's facts and snapshot, its checksum being right.  Raises: SnapshotError."""
+    path = _path("read_file", path)
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)

@@ -15,7 +15,6 @@ import asyncio
 import errno
 import functools
 import math
-import os
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stack.aio_netdb import getaddrinfo, getnameinfo, resolved
 from stack.clients.addrinfo import AI_PASSIVE
 from stack.core.clock import is_threaded, require_running
+from stack.core.errors import os_error
 from stack.socket import (
     AF_INET,
     AF_INET6,
@@ -220,13 +220,13 @@ async def sock_connect(sock: Socket, addr: Address) -> None:
         def established() -> None:
             again = sock.getsockopt(SOL_SOCKET, SO_ERROR)
             if again:
-                raise OSError(again, os.strerror(again))
+                raise os_error(again)
             if not sock.connected():
-                raise BlockingIOError(errno.EAGAIN, "connecting")
+                raise os_error(errno.EAGAIN, "connecting")
 
         await _retry(sock, established)
     elif err:
-        raise OSError(err, f"connect to {addr!r}: {os.strerror(err)}")
+        raise os_error(err, f"connect to {addr!r}")
 
 
 # --- transports --------------------------------------------------------------------------------

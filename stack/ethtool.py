@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from stack.core import ethtool as core
+from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device
 
 if TYPE_CHECKING:
@@ -420,9 +421,9 @@ def ethtool(net: Net, args: Sequence[str]) -> str:
         raise ValueError(f"ethtool {command}: which interface?")
     dev = net.dev_by_name.get(rest[0])
     if dev is None:
-        raise OSError(errno.ENODEV, f"no interface {rest[0]!r}")
+        raise os_error(errno.ENODEV, f"no interface {rest[0]!r}")
     if dev.ethtool_ops is None and command not in ("-k", "-K"):
-        raise OSError(errno.EOPNOTSUPP, f"{dev.name} has no ethtool operations")
+        raise os_error(errno.EOPNOTSUPP, f"{dev.name} has no ethtool operations")
     if not command:
         return _page(show_settings)(dev, rest[1:])
     return COMMANDS[command](dev, rest[1:])

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastpath.dma import DmaTable, HostMemory
+from fastpath.errors import check_methods, check_type, whole_number
 from stack.core.clock import Clock, watch
 from stack.core.dev import dev_open
+from stack.core.errors import os_error
 from stack.core.irq import irq_desc, irq_to_desc
 from stack.core.netdevice import net_device
 from stack.core.pci import PciSlot, pci_device_add
@@ -95,7 +97,7 @@ class Host(Namespace):
 
     def irq_line(self, irq: int) -> irq_desc:
         """The interrupt line `irq`: give it to a device as its InterruptLine."""
-        return irq_to_desc(self.machine, irq)
+        return irq_to_desc(self.machine, whole_number("irq_line", "irq", irq, 0))
 
     def dma_table(self) -> DmaTable:
         """A new DMA table through which a device reaches this host's memory."""
@@ -103,6 +105,7 @@ class Host(Namespace):
 
     def pci_add(self, slot: PciSlot, irq: int) -> net_device | None:
         """Plug a PCI device in; its driver probes it. The interface it made, or None."""
+        check_methods("pci_add", "slot", slot, ("config_read",), "a PCI device, such as Nic.slot")
         with self.lock:
             before = set(self.dev_by_name)
             pci_device_add(self.machine, slot, irq=irq)
@@ -121,9 +124,10 @@ class Host(Namespace):
         Raises:
             OSError: EEXIST, there is one of that name. SysctlError: see Namespace.
         """
+        check_type("netns_add", "name", name, str, "text")
         with self.lock:
             if name == self.name or any(n.name == name for n in self.machine.net_namespace_list):
-                raise OSError(errno.EEXIST, f"{self.name}: there is a namespace {name!r} already")
+                raise os_error(errno.EEXIST, f"{self.name}: there is a namespace {name!r} already")
             uid = self.uid if uid is None else uid
             return Namespace(self.machine, name, uid=uid, gid=self.gid, sysctl=sysctl)
 
@@ -137,7 +141,7 @@ class Host(Namespace):
             if net.name == name and isinstance(net, Namespace):
                 return net
         known = ", ".join(net.name for net in self.machine.net_namespace_list)
-        raise OSError(errno.ENOENT, f"{self.name}: no namespace {name!r}; there are: {known}")
+        raise os_error(errno.ENOENT, f"{self.name}: no namespace {name!r}; there are: {known}")
 
     # --- end ------------------------------------------------------------------------------------
 

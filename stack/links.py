@@ -6,7 +6,6 @@ The devices themselves: stack/drivers/veth.py and dummy.py, stack/vlan, stack/br
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterable
 
 from fastpath.errors import whole_number
@@ -34,6 +33,7 @@ from stack.bridge.br_private import (
 )
 from stack.bridge.br_stp import br_set_port_state
 from stack.core.dev import dev_open, dev_set_mtu
+from stack.core.errors import os_error
 from stack.core.netdevice import (
     ETH_P_8021AD,
     ETH_P_8021Q,
@@ -83,7 +83,7 @@ class Links(Net):
         dev = self.dev_by_name.get(name)
         if dev is None:
             known = ", ".join(self.dev_by_name)
-            raise OSError(errno.ENODEV, f"{self.name}: no interface {name!r}; there are: {known}")
+            raise os_error(errno.ENODEV, f"{self.name}: no interface {name!r}; there are: {known}")
         return dev
 
     def add_dummy(self, name: str = "dummy%d", *, up: bool = False) -> net_device:
@@ -168,9 +168,9 @@ class Links(Net):
         Raises: OSError: EEXIST; ERANGE, a mask with bits 0 to 2; what `set_master` raises.
         """
         if group_fwd_mask & BR_GROUPFWD_RESTRICTED or group_fwd_mask >> 16:
-            raise OSError(errno.ERANGE, f"{name}: group_fwd_mask {group_fwd_mask:#x}")
+            raise os_error(errno.ERANGE, f"{name}: group_fwd_mask {group_fwd_mask:#x}")
         if ageing_time < 0:
-            raise OSError(errno.ERANGE, f"{name}: ageing_time {ageing_time}")
+            raise os_error(errno.ERANGE, f"{name}: ageing_time {ageing_time}")
         with self.lock:
             devs = [self._dev(port) for port in ports]
             dev = br_add_bridge(self, name, mac)
@@ -216,7 +216,7 @@ class Links(Net):
                 bit = PORT_FLAGS.get(word)
                 if bit is None:
                     known = ", ".join(PORT_FLAGS)
-                    raise OSError(errno.EINVAL, f"{name}: no flag {word!r}; there are: {known}")
+                    raise os_error(errno.EINVAL, f"{name}: no flag {word!r}; there are: {known}")
                 p.flags = p.flags | bit if value else p.flags & ~bit
             if state is not None:
                 number = BR_STATE_NAMES.index(state) if state in BR_STATE_NAMES else state
@@ -252,20 +252,20 @@ class Links(Net):
     def _bridge(self, name: str) -> net_bridge:
         dev = self._dev(name)
         if not netif_is_bridge_master(dev):
-            raise OSError(errno.EOPNOTSUPP, f"{self.name}: {name} is no bridge")
+            raise os_error(errno.EOPNOTSUPP, f"{self.name}: {name} is no bridge")
         br: net_bridge = dev.priv
         return br
 
     def _port(self, name: str) -> net_bridge_port:
         p = br_port_get(self._dev(name))
         if p is None:
-            raise OSError(errno.EINVAL, f"{self.name}: {name} is no port of a bridge")
+            raise os_error(errno.EINVAL, f"{self.name}: {name} is no port of a bridge")
         return p
 
 
 def _check(err: int, what: str) -> None:
     if err:
-        raise OSError(-err, f"{what}: {os.strerror(-err)}")
+        raise os_error(-err, what)
 
 
 def _with_mtu(dev: net_device, mtu: int | None) -> None:
@@ -283,7 +283,7 @@ def _mac(addr: str | bytes) -> bytes:
     try:
         return bytes.fromhex(addr.replace(":", "")) if isinstance(addr, str) else bytes(addr)
     except ValueError:
-        raise OSError(errno.EINVAL, f"no Ethernet address: {addr!r}") from None
+        raise os_error(errno.EINVAL, f"no Ethernet address: {addr!r}") from None
 
 
 # --- what `ip` and `bridge` print ---------------------------------------------------------------

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from random import Random
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from fastpath.dma import DmaTable, HostMemory
-from fastpath.errors import whole_number
+from fastpath.errors import check_clock, check_type, whole_number
 from fastpath.skbuff import SkbPool
 from stack.core.clock import Clock, realtime_ns
 from stack.core.dev_netns import net_dev_init
@@ -122,6 +123,10 @@ class Machine:
         seed: int | str | None = None,
     ) -> None:
         ram_bytes = whole_number("Host", "ram_bytes", ram_bytes, MIN_RAM_BYTES, unit="bytes")
+        check_type("Host", "name", name, str, "text")
+        check_clock("Host", clock)
+        check_type("Host", "seed", seed, (int, str, NoneType), "an int or text")
+        check_type("Host", "ram", ram, (HostMemory, NoneType), "host_memory(), or None")
         self.name = name
         self.closed = False
         self.clock = clock

@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from fastpath.dma import HostMemory
-from fastpath.errors import whole_number
+from fastpath.errors import check_type, whole_number
 from fastpath.skbuff import SkbPool, sk_buff
 from stack.clients.resolvconf import NameService
 from stack.core.clock import Clock, is_threaded
@@ -221,3 +221,8 @@ class Net:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def check_net(where: str, net: object) -> None:
+    """Raise ArgumentTypeError unless `net` is one: the first argument of whatever is on a host."""
+    check_type(where, "net", net, Net, "the Host first, or one of its namespaces")

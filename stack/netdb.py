@@ -24,6 +24,7 @@ from stack.clients.services import service_name
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM
 from stack.destinations import sort_destinations
+from stack.net import check_net
 from stack.sockaddr import Address, inet_ntoa, interface_index, parse, show
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def getaddrinfo(
 
     Raises: socket.gaierror, with glibc's codes.
     """
+    check_net("getaddrinfo", net)
     with net.lock:
         asked = address_info(net, host, port, family, type, proto, flags)
         if asked.lookup is None:
@@ -176,6 +178,7 @@ def gethostbyname_ex(net: Net, name: str) -> tuple[str, list[str], list[str]]:
 
     Raises: socket.gaierror.
     """
+    check_net("gethostbyname_ex", net)
     with net.lock:
         asked = address_info(net, name, None, AF_INET, SOCK_STREAM, 0, AI_CANONNAME)
         aliases: list[str] = []
@@ -261,6 +264,7 @@ def getnameinfo(net: Net, address: Address, flags: int) -> tuple[str, str]:
 
     Raises: socket.gaierror: NI_NAMEREQD and there is none, or a host that is no address.
     """
+    check_net("getnameinfo", net)
     with net.lock:
         question = reverse_question(net, address, flags)
         return names_of(net, address, flags, None if question is None else _wait(net, *question))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
+from types import NoneType
 from typing import Any
 
-from fastpath.errors import known_words, whole_number
+from fastpath.errors import check_type, known_words, whole_number
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.dev_netns import dev_change_net_namespace
+from stack.core.errors import os_error
 from stack.core.link_watch import linkwatch_pending
 from stack.core.netdevice import net_device
 from stack.ipv4.devinet import inet_addr_add, inet_addr_del, parse_ifaddr
@@ -19,7 +20,7 @@ from stack.ipv6.addr import parse_ifaddr6
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
 from stack.links import Links
-from stack.net import Net
+from stack.net import Net, check_net
 from stack.services.radvd import Radvd
 from stack.services.router_advertiser import AdvertiserConfig
 from stack.socket import Socket, socketpair, unlink
@@ -43,7 +44,7 @@ class Namespace(Links):
         dev = self.dev_by_name.get(name)
         if dev is None:
             known = ", ".join(self.dev_by_name)
-            raise OSError(errno.ENODEV, f"{self.name}: no interface {name!r}; there are: {known}")
+            raise os_error(errno.ENODEV, f"{self.name}: no interface {name!r}; there are: {known}")
         return dev
 
     def ifconfig(
@@ -74,6 +75,7 @@ class Namespace(Links):
                 else:
                     inet_addr_add(dev, *parse_ifaddr(addr))
             if up is not None:
+                check_type("ifconfig", "up", up, int, "True or False")
                 if up:
                     _check(dev_open(dev), f"{name}: open")
                 else:
@@ -85,6 +87,7 @@ class Namespace(Links):
         Raises:
             OSError: EADDRNOTAVAIL when the interface does not have it.
         """
+        check_type("addr_del", "addr", addr, str, "text such as 10.0.0.1/24")
         with self.lock:
             if ":" in addr:
                 inet6_addr_del(self.dev(name), *parse_ifaddr6(addr))
@@ -162,6 +165,7 @@ class Namespace(Links):
         Raises:
             OSError: ENODEV; EINVAL for `lo`; EEXIST, the name is taken; EXDEV, another machine's.
         """
+        check_net(f"{self.name}.set_netns", net)
         with self.lock:
             dev = self.dev(name)
             _check(dev_change_net_namespace(dev, net, pattern), f"{name}: netns {net.name}")
@@ -186,6 +190,8 @@ def _route_call(
     words: Mapping[str, Any],
 ) -> Callable[..., None]:
     """The family's function, once it is known to take `words`. Raises: ArgumentError."""
+    check_type(where, "prefix", prefix, str, "text such as 10.0.0.0/8, or default")
+    check_type(where, "via", via, (str, NoneType), "text such as 10.0.0.1")
     six = ":" in prefix or (via is not None and ":" in via)
     call = ip6 if six else ip
     taken = signature(call).parameters.values()
@@ -196,4 +202,4 @@ def _route_call(
 
 def _check(err: int, what: str) -> None:
     if err:
-        raise OSError(-err, f"{what}: {os.strerror(-err)}")
+        raise os_error(-err, what)

@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
+from stack.core.errors import os_error
 from stack.core.eventpoll import (
     EPOLL_CLOEXEC,
     EPOLL_CTL_ADD,
@@ -163,7 +164,7 @@ class poll:
         """Change what it is watched for. Raises: OSError ENOENT: it is not watched."""
         number = host_fd(fd)
         if number not in self._wanted:
-            raise FileNotFoundError(errno.ENOENT, f"{number} is not registered")
+            raise os_error(errno.ENOENT, f"{number} is not registered")
         self._wanted[number] = _events16(eventmask)
 
     def unregister(self, fd: Any) -> None:
@@ -280,5 +281,5 @@ class epoll:
         with self.net.lock:
             ep = ep_eventpoll_of(fget(self.net, self.fileno()))
         if ep is None:
-            raise OSError(errno.EINVAL, f"{self._fd} is no epoll")
+            raise os_error(errno.EINVAL, f"{self._fd} is no epoll")
         return ep.poll_wait

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fastpath.errors import ArgumentRangeError, ArgumentTypeError
+from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
 from stack.core.uapi import AF_INET, AF_INET6, AF_PACKET, AF_UNIX
@@ -55,7 +58,7 @@ def inet_aton(text: str) -> int:
         a, b, c, d = map(int, parts)
         if a | b | c | d < 256:
             return a << 24 | b << 16 | c << 8 | d
-    raise OSError(errno.EINVAL, f"{text!r} is not a dotted IPv4 address")
+    raise os_error(errno.EINVAL, f"{text!r} is not a dotted IPv4 address")
 
 
 @lru_cache(CACHED)
@@ -78,7 +81,7 @@ def inet6_aton(text: str) -> wide:
     try:
         return int.from_bytes(socket.inet_pton(socket.AF_INET6, text), "big")
     except (OSError, ValueError):  # ValueError: a NUL in the text
-        raise OSError(errno.EINVAL, f"{text!r} is not an IPv6 address") from None
+        raise os_error(errno.EINVAL, f"{text!r} is not an IPv6 address") from None
 
 
 @lru_cache(CACHED)
@@ -94,15 +97,15 @@ def interface_index(net: Net, text: str) -> wide:
         return int(dev.ifindex)
     if text.isascii() and text.isdigit():
         return int(text)
-    raise OSError(errno.ENODEV, f"no interface {text!r}")
+    raise os_error(errno.ENODEV, f"no interface {text!r}")
 
 
 def parse(net: Net, family: int, address: Address) -> sockaddr:
     """An application's address, of a socket of `family`, as the sys_* calls take it.
 
     Raises:
-        TypeError: not a tuple of the right length. OverflowError: no port, flow or scope.
-        OSError: not an address of that family.
+        ArgumentTypeError: not a tuple of the right length, a port that is no int.
+        ArgumentRangeError: no such port, flow or scope. OSError: not an address of that family.
     """
     if family == AF_PACKET:
         return parse_ll(net, address)
@@ -110,21 +113,24 @@ def parse(net: Net, family: int, address: Address) -> sockaddr:
         return parse_un(address)
     most = 4 if family == AF_INET6 else 2
     if not isinstance(address, tuple | list) or not 2 <= len(address) <= most:
-        raise TypeError(
-            f"address {address!r} is not a (host, port) pair"
+        raise ArgumentTypeError(
+            f'address {address!r} is not a (host, port) pair; give one such as ("10.0.0.1", 80)'
             if most == 2
-            else f"address {address!r} is not (host, port[, flowinfo[, scope_id]])"
+            else f"address {address!r} is not (host, port[, flowinfo[, scope_id]]); give one such "
+            'as ("fe80::1", 80, 0, 2)'
         )
-    host, port, flowinfo, scope_id = (*address, 0, 0)[:4]
-    if not isinstance(port, int) or not 0 <= port <= 65535:
-        raise OverflowError(f"port {port!r} must be 0-65535")
+    given: list[Any] = [*address, 0, 0]
+    host = given[0]
+    if not isinstance(host, str | int):
+        raise ArgumentTypeError(
+            f"address {address!r}: host {host!r} is a {type(host).__name__}; give text"
+        )
+    port = _number(address, "port", given[1], 65535)
     if family != AF_INET6:
         addr = host if isinstance(host, int) else inet_aton(host)
         return _sockaddr(AF_INET, addr, port, 0, 0)
-    if not isinstance(flowinfo, int) or not 0 <= flowinfo <= 0xFFFFF:
-        raise OverflowError(f"flowinfo {flowinfo!r} must be 0-1048575")
-    if not isinstance(scope_id, int) or not 0 <= scope_id <= 0xFFFFFFFF:
-        raise OverflowError(f"scope_id {scope_id!r} must have 32 bits")
+    flowinfo = _number(address, "flowinfo", given[2], 0xFFFFF)
+    scope_id = _number(address, "scope_id", given[3], 0xFFFFFFFF)
     if isinstance(host, int):
         return _sockaddr(AF_INET6, host, port, flowinfo, scope_id)
     text, percent, zone = host.partition("%")
@@ -133,30 +139,44 @@ def parse(net: Net, family: int, address: Address) -> sockaddr:
     return _sockaddr(AF_INET6, inet6_aton(text), port, flowinfo, scope_id)
 
 
+def _number(address: Any, name: str, value: Any, most: int) -> wide:
+    """A number of an address, as an int. Raises: ArgumentTypeError, ArgumentRangeError."""
+    try:
+        number: wide = operator.index(value)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"address {address!r}: {name} {value!r} is a {type(value).__name__}; give an int"
+        ) from None
+    if not 0 <= number <= most:
+        raise ArgumentRangeError(f"address {address!r}: {name} must be 0-{most}, not {number}")
+    return number
+
+
 def parse_ll(net: Net, address: Any) -> sockaddr_ll:
     """(interface, protocol[, packet type[, hardware type[, address]]]) of AF_PACKET.
 
     Raises: TypeError, OverflowError, ValueError as Python's own sockets do; OSError ENODEV.
     """
     if not isinstance(address, tuple) or not 2 <= len(address) <= 5:
-        raise TypeError(
-            f"address {address!r} is not (interface, protocol[, pkttype[, hatype[, addr]]])"
+        raise ArgumentTypeError(
+            f"address {address!r} is not (interface, protocol[, pkttype[, hatype[, addr]]]); give "
+            'one such as ("eth0", 0x0800)'
         )
     rest: tuple[Any, ...] = (0, 0, b"")
     given: list[Any] = [*address, *rest[len(address) - 2 :]]
     name, proto, pkttype, hatype, addr = given
     if not isinstance(name, str):
-        raise TypeError(f"interface {name!r} is not a str")
+        raise ArgumentTypeError(f"address {address!r}: interface {name!r} is no name; give text")
     for number in (proto, pkttype, hatype):
         if not isinstance(number, int):
-            raise TypeError(f"{number!r} in the address {address!r} is not an int")
+            raise ArgumentTypeError(f"address {address!r}: {number!r} is no number; give an int")
     dev = net.dev_by_name.get(name)
     if dev is None:
-        raise OSError(errno.ENODEV, f"no interface {name!r}")
+        raise os_error(errno.ENODEV, f"no interface {name!r}")
     if len(memoryview(addr)) > 8:
         raise ValueError("hardware address must be 8 bytes or less")
     if not 0 <= proto <= 0xFFFF:
-        raise OverflowError(f"protocol {proto} must be 0-65535")
+        raise ArgumentRangeError(f"address {address!r}: protocol must be 0-65535, not {proto}")
     return sockaddr_ll(proto, dev.ifindex, hatype & 0xFFFF, pkttype & 0xFF, bytes(addr))
 
 
@@ -182,10 +202,12 @@ def parse_un(address: object) -> sockaddr_un:
     try:
         path = bytes(memoryview(address))  # type: ignore[arg-type]  # TypeError says that it is not
     except TypeError:
-        raise TypeError(f"AF_UNIX address must be str or bytes, not {address!r}") from None
+        raise ArgumentTypeError(
+            f"AF_UNIX address must be str or bytes, not {address!r}; give a path"
+        ) from None
     # A path ends with a NUL, an abstract name with its length.
     if len(path) >= UNIX_PATH_BYTES + (not path or not path[0]):
-        raise OSError(errno.ENAMETOOLONG, "AF_UNIX path too long")
+        raise os_error(errno.ENAMETOOLONG, "AF_UNIX path too long")
     return sockaddr_un(path)
 
 
@@ -193,7 +215,7 @@ def _sockaddr(family: int, addr: wide, port: int, flowinfo: int, scope_id: wide)
     try:
         return sockaddr(family, addr, port, flowinfo, scope_id)
     except ValueError as exc:
-        raise OSError(errno.EINVAL, str(exc)) from None
+        raise os_error(errno.EINVAL, str(exc)) from None
 
 
 def show(name: sockaddr) -> Any:

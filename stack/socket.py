@@ -18,6 +18,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, cast, overload
 
+from fastpath.errors import ArgumentError, ArgumentTypeError, check_type, whole_number
 from fastpath.freshbytes import FreshBytes, first_bytes
 from fastpath.mmsg import mmsg_recv, mmsg_send
 from stack.clients.addrinfo import (
@@ -31,11 +32,12 @@ from stack.clients.addrinfo import (
 )
 from stack.core import socket as sys
 from stack.core.clock import require_running
+from stack.core.errors import os_error
 from stack.core.fcntl import sys_dup
 from stack.core.file import fget, files_struct
 from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
-from stack.core.rows import i32, row, state, u16
+from stack.core.rows import i32, row, state, u16, wide
 from stack.core.select import do_poll
 from stack.core.sock import sk_sleep
 from stack.core.sockaddr import sockaddr, sockaddr_ll
@@ -103,6 +105,7 @@ from stack.core.uapi import (
     UDP_SEGMENT,
 )
 from stack.inet.tcp_sock import TCP_CORK, TCP_NODELAY
+from stack.net import check_net
 from stack.netdb import (
     NI_DGRAM,
     NI_NAMEREQD,
@@ -234,6 +237,10 @@ __all__ = [
     "unlink",
 ]
 
+if TYPE_CHECKING:
+    AnyNet: TypeAlias = Net
+    """What `check_net` says is none: compiled, Cython would, in words of its own."""
+
 BpfInsn: TypeAlias = tuple[int, int, int, int]
 """(code, jt, jf, k) of struct sock_filter."""
 
@@ -252,17 +259,23 @@ def _c_int(value: int) -> int:
     return value
 
 
-def getdefaulttimeout(net: Net) -> float | None:
+def _check_timeout(where: str, timeout: Any) -> None:
+    if timeout is not None:
+        check_type(where, "timeout", timeout, (int, float), "seconds, or None for no limit")
+        if not timeout >= 0:
+            raise ArgumentError(f"{where}: Timeout value out of range: {timeout}; give 0 or more")
+
+
+def getdefaulttimeout(net: AnyNet) -> float | None:
     """What `settimeout` new sockets of `net` start with: seconds, None waits without limit."""
+    check_net("getdefaulttimeout", net)
     return net.default_timeout
 
 
-def setdefaulttimeout(net: Net, timeout: float | None) -> None:
+def setdefaulttimeout(net: AnyNet, timeout: float | None) -> None:
     """Set that, as `socket.setdefaulttimeout` does the kernel's. Raises: TypeError, ValueError."""
-    if timeout is not None and not isinstance(timeout, int | float):
-        raise TypeError(f"a timeout is a number of seconds, not {type(timeout).__name__}")
-    if timeout is not None and timeout < 0:
-        raise ValueError("Timeout value out of range")
+    check_net("setdefaulttimeout", net)
+    _check_timeout("setdefaulttimeout", timeout)
     net.default_timeout = None if timeout is None else float(timeout)
 
 
@@ -328,7 +341,11 @@ class Socket:
         def init_state(self) -> None:
             """Give every field its start value (generated from the rows)."""
 
-    def __new__(cls, net: Net, *args: Any, **kwargs: Any) -> Socket:
+    def __new__(cls, net: AnyNet, *args: Any, **kwargs: Any) -> Socket:
+        check_net("Socket", net)
+        for name, value in [*zip(("family", "type", "proto"), args, strict=False), *kwargs.items()]:
+            if name != "fileno":
+                whole_number("Socket", name, value)
         if cls is Socket and net.wake_clock is not None:
             cls = _LockedSocket
         return super().__new__(cls)
@@ -454,7 +471,7 @@ class Socket:
                 code = errno.ENOTSOCK
             except OSError:
                 code = errno.EBADF
-            raise OSError(
+            raise os_error(
                 code,
                 f"{number} is no descriptor that a Socket of host {self.net.name} gave away",
             )
@@ -783,8 +800,7 @@ class Socket:
 
     def settimeout(self, value: float | None) -> None:
         """None blocks, 0 never blocks, else seconds until TimeoutError."""
-        if value is not None and value < 0:
-            raise ValueError("Timeout value out of range")
+        _check_timeout("settimeout", value)
         self._timeout = value
         sys.sys_set_nonblocking(self.net, self._fd, value == 0)
         sys.sys_set_timeout(self.net, self._fd, int(value * 1e9) if value else None)
@@ -993,12 +1009,15 @@ class _LockedSocket(Socket):
 
 
 def socketpair(
-    net: Net,
-    family: int = AF_UNIX,
-    type: int = SOCK_STREAM,  # noqa: A002 -- as in the standard library
-    proto: int = 0,
+    net: AnyNet,
+    family: wide = AF_UNIX,
+    type: wide = SOCK_STREAM,  # noqa: A002 -- as in the standard library
+    proto: wide = 0,
 ) -> tuple[Socket, Socket]:
     """Two sockets of host `net` that are connected with each other, as `socket.socketpair`."""
+    check_net("socketpair", net)
+    for name, value in (("family", family), ("type", type), ("proto", proto)):
+        whole_number("socketpair", name, value)
     with net.lock:
         one, two = sys.sys_socketpair(net, family, type, proto)
         pair = Socket.from_host_fd(net, one), Socket.from_host_fd(net, two)
@@ -1055,17 +1074,19 @@ def recv_fds(
     return data, list(fds), msg_flags, address
 
 
-def unlink(net: Net, path: str | bytes) -> None:
+def unlink(net: AnyNet, path: str | bytes | os.PathLike[str]) -> None:
     """Take the name of an AF_UNIX socket out of the net's name space, as `os.unlink`.
 
     Raises: OSError ENOENT, EISDIR, ENOTDIR.
     """
+    check_net("unlink", net)
+    check_type("unlink", "path", path, (str, bytes, os.PathLike), "a path")
     with net.lock:
         sys_unlink(net, os.fsencode(path))
 
 
 def create_connection(
-    net: Net,
+    net: AnyNet,
     address: Address,
     timeout: float | object | None = NOT_GIVEN,
     source_address: Address | None = None,
@@ -1079,8 +1100,13 @@ def create_connection(
     `timeout` None waits without limit. Without one, or with the sentinel by which the standard
     library (http.client) says so, it is `setdefaulttimeout`'s.
     """
-    if isinstance(address, str | bytes | bytearray):
-        raise TypeError(f"address {address!r} is not a (host, port) pair")
+    check_net("create_connection", net)
+    if not isinstance(address, tuple | list) or len(address) < 2:
+        raise ArgumentTypeError(
+            f'address {address!r} is not a (host, port) pair; give one such as ("10.0.0.1", 80)'
+        )
+    if isinstance(timeout, str | bytes):
+        _check_timeout("create_connection", timeout)
     if isinstance(address[0], int):
         rows: list[Any] = [(AF_INET, SOCK_STREAM, 0, "", address)]
     else:
@@ -1110,17 +1136,18 @@ def create_connection(
     raise failures[0]  # getaddrinfo never returns nothing
 
 
-def has_dualstack_ipv6(net: Net) -> bool:
+def has_dualstack_ipv6(net: AnyNet) -> bool:
     """Whether one socket of the host can take IPv4 and IPv6, as `socket.has_dualstack_ipv6`."""
+    check_net("has_dualstack_ipv6", net)
     return net.net_families[AF_INET6] is not None
 
 
 def create_server(
-    net: Net,
+    net: AnyNet,
     address: Address,
     *,
     family: int = AF_INET,
-    backlog: int = SOMAXCONN,
+    backlog: wide = SOMAXCONN,
     reuse_port: bool = False,
     dualstack_ipv6: bool = False,
 ) -> Socket:
@@ -1128,6 +1155,8 @@ def create_server(
 
     Raises: ValueError: `dualstack_ipv6` without AF_INET6. OSError.
     """
+    check_net("create_server", net)
+    whole_number("create_server", "backlog", backlog)
     if dualstack_ipv6 and not has_dualstack_ipv6(net):
         raise ValueError("dualstack_ipv6 not supported on this platform")
     if dualstack_ipv6 and family != AF_INET6:

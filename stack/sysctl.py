@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fastpath.errors import check_type
 from stack.core.rows import state
 from stack.core.sysctl import Sysctl, SysctlError
 from stack.ipv4.sysctl_names import SYSCTLS, find
@@ -40,6 +41,8 @@ class sysctl_table(sysctl_fields):
         self, ram_bytes: int, overrides: Mapping[str, Any] | None = None, *, first: bool = True
     ) -> None:
         """Start from the defaults. The machine's own knobs are in its `first` namespace alone."""
+        if overrides is not None:
+            check_type("Host", "sysctl", overrides, Mapping, 'a mapping such as {"tcp_sack": 0}')
         store = object.__setattr__
         store(self, "_first", first)
         store(self, "ipv6", netns_sysctl_ipv6(ram_bytes))

@@ -12,7 +12,7 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
-from e1000emu.lab import add_nic, lan, two_hosts
+from e1000emu.lab import Lab, add_nic, lan, two_hosts
 from e1000emu.links import (
     Capture,
     Generator,
@@ -25,11 +25,24 @@ from e1000emu.links import (
     pair,
 )
 from e1000emu.nic import Nic
+from e1000emu.snapshot import load_file, save_file
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
+from stack.socket import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    Socket,
+    create_connection,
+    create_server,
+    getaddrinfo,
+)
 
 CLOCK = VirtualClock()
 NAN = float("nan")
+ADDR = ("10.0.0.1", 80)
 
 
 def host(**options: Any) -> Host:
@@ -38,17 +51,16 @@ def host(**options: Any) -> Host:
 
 def nic(**options: Any) -> Nic:
     h = Host(name="h", clock=VirtualClock())
-    return Nic(
-        memory=h.dma_table(),
-        irq=h.irq_line(1),
-        link=NullLink(h.clock),
-        clock=h.clock,
-        **options,
-    )
+    ports = {"memory": h.dma_table(), "irq": h.irq_line(1), "link": NullLink(h.clock)}
+    return Nic(**{**ports, "clock": h.clock, **options})
 
 
 def impair(**options: Any) -> Impair:
     return Impair(NullLink(VirtualClock()), **options)
+
+
+def udp(family: int = AF_INET) -> Socket:
+    return host().socket(family, SOCK_DGRAM)
 
 
 def arp(**given: Any) -> None:
@@ -129,10 +141,95 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: lan(300), "count=300", "1 to 254"),
     (lambda: lan(2, network="10.0"), "10.0.1/24", "10.0.0.1/24"),
     (lambda: add_nic(host(), NullLink(CLOCK), addr="10.0.0.1"), "'10.0.0.1'", "10.0.0.1/24"),
+    # of a wrong type, in a wrong order, by a wrong name
+    (lambda: Socket(None), "net=None is of type NoneType", "give the Host first"),
+    (lambda: Socket(AF_INET, SOCK_STREAM), "net=2 is of type int", "give the Host first"),
+    (lambda: Socket(host(), "inet"), "family='inet' is a str", "give a whole number"),
+    (lambda: Socket(host(), AF_INET, None), "type=None", "give a whole number"),
+    (lambda: host().socket(AF_INET, SOCK_STREAM, "tcp"), "proto='tcp'", "a whole number"),
+    (lambda: host().socketpair("unix"), "family='unix'", "give a whole number"),
+    (lambda: create_connection(ADDR, host()), "net=('10.0.0.1', 80)", "give the Host first"),
+    (lambda: create_connection(host(), None), "address None", "(host, port) pair; give one"),
+    (lambda: create_connection(host(), "10.0.0.1:80"), "'10.0.0.1:80'", "(host, port) pair"),
+    (lambda: create_connection(host(), ADDR, timeout="5"), "timeout='5'", "give seconds"),
+    (lambda: create_server(ADDR, host()), "net=('10.0.0.1', 80)", "give the Host first"),
+    (lambda: create_server(host(), 80), "address 80", "(host, port) pair; give one such"),
+    (lambda: create_server(host(), ADDR, backlog="x"), "backlog='x'", "give a whole number"),
+    (lambda: getaddrinfo(None, "a", 80), "net=None", "give the Host first"),
+    (lambda: udp().bind(("", "80")), "port '80' is a str", "give an int"),
+    (lambda: udp().bind(("", 80.0)), "port 80.0 is a float", "give an int"),
+    (lambda: udp().bind(("", 99999)), "not 99999", "port must be 0-65535"),
+    (lambda: udp().bind((None, 80)), "host None is a NoneType", "give text"),
+    (lambda: udp().connect(("10.0.0.1", "80")), "port '80' is a str", "give an int"),
+    (lambda: udp().sendto(b"", ("10.0.0.1", "80")), "port '80' is a str", "give an int"),
+    (lambda: udp().sendto(ADDR, b""), "address b''", "(host, port) pair; give one such"),
+    (lambda: udp(AF_INET6).connect(("::1", "80")), "port '80' is a str", "give an int"),
+    (lambda: udp(AF_INET6).connect(("::1", 80, "x")), "flowinfo 'x'", "give an int"),
+    (lambda: host().socket(AF_UNIX).connect(5), "not 5", "give a path"),
+    (lambda: udp().settimeout("5"), "timeout='5'", "give seconds"),
+    (lambda: udp().settimeout(-1), "-1", "give 0 or more"),
+    (lambda: Host("a", clock=None), "clock=None is of type NoneType", "VirtualClock()"),
+    (lambda: Host(CLOCK, clock=CLOCK), "is of type VirtualClock", "give text"),
+    (lambda: Host("a", clock=CLOCK, seed=1.5), "seed=1.5", "give an int or text"),
+    (lambda: Host("a", clock=CLOCK, ram="1M"), "ram='1M'", "give host_memory()"),
+    (lambda: host(sysctl="tcp_sack=0"), "sysctl='tcp_sack=0'", 'give a mapping such as {"tcp_'),
+    (lambda: host().ifconfig("lo", up="no"), "up='no'", "give True or False"),
+    (lambda: host().addr_del("lo", None), "addr=None", "give text such as 10.0.0.1/24"),
+    (lambda: host().route_add(None), "prefix=None", "give text such as 10.0.0.0/8"),
+    (lambda: host().route_add("default", via=5), "via=5", "give text such as 10.0.0.1"),
+    (lambda: host().route_del(5), "prefix=5", "give text such as 10.0.0.0/8"),
+    (lambda: host().netns_add(5), "name=5", "give text"),
+    (lambda: host().irq_line("x"), "irq='x'", "give 0 or more"),
+    (lambda: host().pci_add(None, 1), "slot=None", "such as Nic.slot"),
+    (lambda: host().set_netns("lo", "ns"), "net='ns'", "give the Host first"),
+    (lambda: two_hosts("a"), "clock='a' is of type str", "VirtualClock()"),
+    (
+        lambda: two_hosts(impair={"delay": 5}),
+        "impair: no argument delay=5",
+        "did you mean delay_ns?",
+    ),
+    (lambda: two_hosts(impair={"los": 0.1}), "impair: no argument los=0.1", "did you mean loss"),
+    (lambda: two_hosts(impair="loss=1"), "impair='loss=1'", "give a mapping such as"),
+    (lambda: two_hosts(sysctl="x"), "sysctl='x'", 'give a mapping such as {"tcp_sack"'),
+    (lambda: two_hosts(faults={"x": 1}), "faults={'x': 1}", "give Faults(...)"),
+    (lambda: two_hosts(addrs=5), "addrs=5", "each of two hosts"),
+    (lambda: two_hosts(names=(1, 2)), "name=1", "give text"),
+    (lambda: lan(2, "a"), "clock='a'", "VirtualClock()"),
+    (lambda: add_nic(NullLink(CLOCK), host()), "host=NullLink(", "add_nic(host, link)"),
+    (lambda: add_nic(host(), None), "link=None", "such as one end of pair()"),
+    (lambda: add_nic(host(), NullLink(CLOCK), addr=5), "addr=5", "such as 10.0.0.1/24"),
+    (lambda: Lab(5), "clock=5", "VirtualClock()"),
+    (lambda: Lab().lan(5), "network=5", "such as 10.0.0.0/24"),
+    (lambda: Lab().lan("10.0.0.0/24", "a"), "member='a'", "give the Hosts"),
+    (lambda: Lab(sysctl=[1]), "sysctl=[1]", "give a mapping"),
+    (lambda: Impair(5), "5 has no clock", "pass clock="),
+    (lambda: Impair(5, clock=CLOCK), "link=5", "give a link"),
+    (lambda: Impair(NullLink(CLOCK), clock=5), "clock=5", "VirtualClock()"),
+    (lambda: pair(None), "clock=None", "VirtualClock()"),
+    (lambda: NullLink("x"), "clock='x'", "VirtualClock()"),
+    (lambda: Switch(None), "clock=None", "VirtualClock()"),
+    (lambda: Capture("x.pcapng", NullLink(CLOCK)), "'x.pcapng' has no clock", "pass clock="),
+    (lambda: Capture(NullLink(CLOCK), 5), "path=5", "give a path"),
+    (lambda: Generator([bytes(60)], CLOCK), "clock=[", "VirtualClock()"),
+    (lambda: Generator(CLOCK, bytes(60)), "frames[0]=0", "a list of frames"),
+    (lambda: Generator(CLOCK, 5), "frames=5", "a list of frames"),
+    (lambda: PcapReplay(CLOCK, "x"), "is of type VirtualClock", "the path of a capture"),
+    (lambda: nic(memory=None), "memory=None", "Host.dma_table()"),
+    (lambda: nic(irq=5), "irq=5", "Host.irq_line("),
+    (lambda: nic(link=None), "link=None", "such as one end of pair()"),
+    (lambda: nic(clock=5), "clock=5", "VirtualClock()"),
+    (lambda: nic(mac="52:54:00:12:34:56"), "mac='52:54:00:12:34:56'", "six bytes"),
+    (lambda: nic(faults=5), "faults=5", "give Faults(...)"),
+    (lambda: save_file(nic(), 5), "path=5", "give the path of a file"),
+    (lambda: load_file(nic(), 5), "path=5", "give the path of a file"),
 ]
 
 
-@pytest.mark.parametrize(("call", "names", "remedy"), WRONG, ids=[n for _, n, _ in WRONG])
+@pytest.mark.parametrize(
+    ("call", "names", "remedy"),
+    WRONG,
+    ids=[f"{i} {names}" for i, (_, names, _) in enumerate(WRONG)],
+)
 def test_the_error_names_the_argument_the_value_and_the_remedy(
     call: Callable[[], Any],
     names: str,
@@ -155,3 +252,29 @@ def test_integers_of_other_libraries_are_integers() -> None:
     pair(clock, latency_ns=numpy.int32(5), rate_bps=numpy.int64(10**9))
     assert clock.now_ns() == 5
     assert type(clock.now_ns()) is int
+
+
+def test_what_the_standard_library_raises_for_it_is_raised_too() -> None:
+    """A program that was written for its sockets catches TypeError and OverflowError."""
+    for call in (
+        lambda: Socket(host(), "inet"),
+        lambda: udp().bind(("", "80")),
+        lambda: udp().bind(5),
+        lambda: udp().settimeout("5"),
+        lambda: host().socket(AF_UNIX).connect(5),
+    ):
+        with pytest.raises(TypeError):
+            call()
+    with pytest.raises(OverflowError):
+        udp().bind(("", 65536))
+    with pytest.raises(ValueError, match="Timeout value out of range"):
+        udp().settimeout(-1)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_state_file_is_named_by_text_or_path(tmp_path: Path, kind: type) -> None:
+    path = kind(tmp_path / "state")
+    one = nic()
+    save_file(one, path)
+    load_file(one, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["state"]

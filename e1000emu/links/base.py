@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from fastpath.cable import LinkStats
-from fastpath.errors import whole_number
+from fastpath.errors import check_clock, check_methods, whole_number
 
 if TYPE_CHECKING:
     from e1000emu.links.farend import FarEnd
@@ -47,6 +47,7 @@ class BaseLink(ABC):
     """What the far end says in autonegotiation; None: that it can all that the link can."""
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
+        check_clock(type(self).__name__, clock)
         if speed_mbps not in SPEEDS_MBPS:
             raise LinkError(
                 f"{type(self).__name__}: speed_mbps={speed_mbps!r}; an 8254x knows 10, 100 and 1000"
@@ -183,6 +184,11 @@ class Middleware:
         found = clock if clock is not None else getattr(link, "clock", None)
         if found is None:
             raise LinkError(f"{type(self).__name__}: {link!r} has no clock; pass clock=...")
+        where = type(self).__name__
+        check_methods(
+            where, "link", link, ("attach", "transmit"), "a link, such as an end of pair()"
+        )
+        check_clock(where, found)
         self.link = link
         self.clock: Clock = found
         self.port: LinkPort | None = None

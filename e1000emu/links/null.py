@@ -9,7 +9,7 @@ from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import BaseLink, whole
 from fastpath.batch import FrameBatch
-from fastpath.errors import real_number
+from fastpath.errors import check_methods, check_type, real_number
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
@@ -52,9 +52,14 @@ class Generator(NullLink):
         speed_mbps: int = 1000,
     ) -> None:
         super().__init__(clock, speed_mbps=speed_mbps)
+        takes = "a list of frames, each of bytes"
+        check_methods("Generator", "frames", frames, ("__iter__",), takes)
         once = list(frames)
         if not once:
             raise LinkError("Generator: frames is empty; give at least one frame")
+        for number, frame in enumerate(once):
+            kinds = (bytes, bytearray, memoryview)
+            check_type("Generator", f"frames[{number}]", frame, kinds, takes)
         if rate_pps is not None:
             rate_pps = real_number(
                 "Generator",

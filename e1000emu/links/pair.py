@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, optional_rate, whole
 from fastpath.cable import GAP_BYTES, WIRE_OVERHEAD_BYTES, CableEnd
+from fastpath.errors import check_clock
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
@@ -105,6 +106,7 @@ def pair(
     With `rate_bps` a batch arrives when its last bit does, `latency_ns` later; None is without
     limit. Raises: LinkError for what is negative or no whole number.
     """
+    check_clock("pair", clock)
     a, b = (
         PairEnd(clock, latency_ns=latency_ns, rate_bps=rate_bps, queue_frames=queue_frames)
         for _ in range(2)

@@ -9,7 +9,7 @@ from e1000emu.capture import LINKTYPE_ETHERNET, Record, read_capture
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.null import NullLink
-from fastpath.errors import real_number
+from fastpath.errors import check_type, real_number
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
@@ -32,6 +32,7 @@ class PcapReplay(NullLink):
     def __init__(
         self, path: str | os.PathLike[str], clock: Clock, *, speed: float | None = 1.0
     ) -> None:
+        check_type("PcapReplay", "path", path, (str, os.PathLike), "the path of a capture file")
         super().__init__(clock)
         if speed is not None:
             speed = real_number(

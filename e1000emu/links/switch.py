@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from e1000emu.links import pool
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, LinkStats, whole
+from fastpath.errors import check_clock
 from fastpath.linkops import address_runs
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Switch:
         queue_frames: int = DEFAULT_QUEUE_FRAMES,
         table_entries: int = 8192,
     ) -> None:
+        check_clock("Switch", clock)
         self.clock = clock
         self.aging_ns = whole(self, "aging_ns", aging_ns, 0, unit="ns")
         self.queue_frames = whole(self, "queue_frames", queue_frames, 1)

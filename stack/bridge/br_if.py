@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING
 
 from stack.bridge.br_device import br_dev_setup, br_dev_xmit, br_priv
@@ -38,6 +37,7 @@ from stack.core.dev_notifier import (
 )
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
+from stack.core.errors import os_error
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import (
     ARPHRD_ETHER,
@@ -84,14 +84,14 @@ def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
     """
     br_init(net.machine)
     if mac is not None and not is_valid_ether_addr(mac):
-        raise OSError(errno.EADDRNOTAVAIL, f"bridge {name}: {bytes(mac).hex(':')}")
+        raise os_error(errno.EADDRNOTAVAIL, f"bridge {name}: {bytes(mac).hex(':')}")
     dev = rtnl_create_link(net, name, br_link_ops, br_dev_setup, br_priv)
     dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
     dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET
     dev.state |= LINK_STATE_NOCARRIER
     err = register_netdevice(dev)
     if err:
-        raise OSError(-err, f"bridge {name}: {os.strerror(-err)}")
+        raise os_error(-err, f"bridge {name}")
     br_fdb_add_local(dev.priv, None, dev.dev_addr)
     return dev
 

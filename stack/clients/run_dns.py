@@ -16,6 +16,7 @@ from stack.clients.resolver import (
     SendDatagram,
 )
 from stack.clients.runner import CoreTimer, WatchedSocket
+from stack.core.errors import os_error
 from stack.core.uapi import SOCK_DGRAM, SOCK_STREAM
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class LookupRunner:
             try:
                 if peer.left:
                     if error := peer.sock.error():
-                        raise OSError(error, "connect")
+                        raise os_error(error, "connect")
                     peer.left = peer.left[peer.sock.send(peer.left) :]
                 got = peer.sock.receive()
             except OSError:

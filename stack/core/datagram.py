@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head, skb_get
+from stack.core.errors import os_error
 from stack.core.fasync import SOCKWQ_ASYNC_NOSPACE
 from stack.core.iov import skb_copy_datagram_iter, skb_copy_datagram_msg
 from stack.core.sock import (
@@ -99,11 +100,11 @@ def __skb_recv_datagram(
         if skb is not None:
             return skb
         if timeo_ns <= 0:  # who does not wait does not see that nothing can come
-            raise BlockingIOError(errno.EAGAIN, "no packet is waiting")
+            raise os_error(errno.EAGAIN, "no packet is waiting")
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return None
         if connection_based(sk) and sk.sk_state not in (TCP_ESTABLISHED, TCP_LISTEN):
-            raise OSError(errno.ENOTCONN, "socket is not connected")
+            raise os_error(errno.ENOTCONN, "socket is not connected")
         timeo_ns = __skb_wait_for_more_packets(sk, queue, timeo_ns)
 
 
@@ -117,7 +118,7 @@ def __skb_wait_for_more_packets(sk: sock, queue: sk_buff_head, timeo_ns: int) ->
     else:
         left = wait_event(sk, timeo_ns, skb_came, queue)
     if sk.sk_flags & SOCK_DEAD:
-        raise OSError(errno.EBADF, "socket was closed")
+        raise os_error(errno.EBADF, "socket was closed")
     return left
 
 
@@ -148,7 +149,7 @@ def skb_wait_forever(sk: sock) -> None:
         net.rcv_entry = entry
         net.rcv_ready = ready
     if sk.sk_flags & SOCK_DEAD:
-        raise OSError(errno.EBADF, "socket was closed")
+        raise os_error(errno.EBADF, "socket was closed")
 
 
 def skb_recv_datagram(sk: sock, flags: int) -> sk_buff | None:

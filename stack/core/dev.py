@@ -24,6 +24,7 @@ from stack.core.dev_receive import (
 from stack.core.dev_xmit import (
     _CSUM_SG,
 )
+from stack.core.errors import os_error
 from stack.core.link_watch import (
     dev_activate,
     dev_deactivate,
@@ -505,6 +506,6 @@ def dev_named(net: Net, dev: net_device | str | None) -> net_device | None:
     if isinstance(dev, str):
         found = net.dev_by_name.get(dev)
         if found is None:
-            raise OSError(errno.ENODEV, f"no device {dev!r}")
+            raise os_error(errno.ENODEV, f"no device {dev!r}")
         return found
     return dev

@@ -20,6 +20,7 @@ from stack.core.dev import (
     dev_set_mtu,
 )
 from stack.core.dev_notifier import call_netdevice_notifiers
+from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, copy_to_user, write_address
 from stack.core.netdevice import (
     IFNAMSIZ,
@@ -107,7 +108,7 @@ def ifr_dev(net: Net, ifr: bytearray) -> net_device:
     name = ifr_name(ifr).partition(b":")[0]
     dev = net.dev_by_name.get(os.fsdecode(name))
     if dev is None:
-        raise OSError(errno.ENODEV, f"{net.name} has no interface {os.fsdecode(name)!r}")
+        raise os_error(errno.ENODEV, f"{net.name} has no interface {os.fsdecode(name)!r}")
     return dev
 
 
@@ -126,13 +127,13 @@ def ifr_family(ifr: bytearray) -> int:
 def check(err: int, dev: net_device) -> None:
     """Raise what a function of the device layer returns."""
     if err:
-        raise OSError(-err, f"{dev.name}: {os.strerror(-err)}")
+        raise os_error(-err, dev.name)
 
 
 def need_admin(net: Net) -> None:
     """Raises: OSError EPERM."""
     if not ns_capable(net, CAP_NET_ADMIN):
-        raise PermissionError(errno.EPERM, f"{net.name}: the user is {net.uid}, not root")
+        raise os_error(errno.EPERM, f"{net.name}: the user is {net.uid}, not root")
 
 
 # --- requests ------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ def dev_ifname(net: Net, ifr: bytearray) -> None:
     """net/core/dev_ioctl.c: SIOCGIFNAME, a number to its name. Raises: OSError ENODEV."""
     dev = net.dev_by_index.get(ifr_int(ifr))
     if dev is None:
-        raise OSError(errno.ENODEV, f"{net.name} has no interface {ifr_int(ifr)}")
+        raise os_error(errno.ENODEV, f"{net.name} has no interface {ifr_int(ifr)}")
     ifr[:IFNAMSIZ] = os.fsencode(dev.name).ljust(IFNAMSIZ, b"\0")
 
 
@@ -182,7 +183,7 @@ def dev_ifsioc_locked(net: Net, ifr: bytearray, cmd: int) -> None:
     elif cmd == SIOCGIFTXQLEN:
         S32.pack_into(ifr, IFNAMSIZ, dev.tx_queue_len)
     else:
-        raise OSError(errno.EINVAL, f"request {cmd:#x} is not for {dev.name}")
+        raise os_error(errno.EINVAL, f"request {cmd:#x} is not for {dev.name}")
 
 
 def netif_get_mac_address(net: Net, ifr: bytearray) -> None:
@@ -200,11 +201,11 @@ def netif_get_mac_address(net: Net, ifr: bytearray) -> None:
 def dev_set_mac_address_user(dev: net_device, ifr: bytearray) -> None:
     """net/core/dev.c: SIOCSIFHWADDR. Raises: OSError EOPNOTSUPP, EINVAL, ENODEV."""
     if dev.netdev_ops.ndo_set_mac_address is None:
-        raise OSError(errno.EOPNOTSUPP, f"{dev.name} has no address to change")
+        raise os_error(errno.EOPNOTSUPP, f"{dev.name} has no address to change")
     if ifr_family(ifr) != dev.type:
-        raise OSError(errno.EINVAL, f"{dev.name} is of type {dev.type}, not {ifr_family(ifr)}")
+        raise os_error(errno.EINVAL, f"{dev.name} is of type {dev.type}, not {ifr_family(ifr)}")
     if not netif_device_present(dev):
-        raise OSError(errno.ENODEV, f"{dev.name} is not there")
+        raise os_error(errno.ENODEV, f"{dev.name} is not there")
     check(dev_set_mac_address(dev, hw_data(dev, ifr)), dev)
 
 
@@ -228,14 +229,14 @@ def dev_ifsioc(net: Net, ifr: bytearray, cmd: int) -> None:
         dev_set_mac_address_user(dev, ifr)
     elif cmd == SIOCSIFHWBROADCAST:
         if ifr_family(ifr) != dev.type:
-            raise OSError(errno.EINVAL, f"{dev.name} is of type {dev.type}")
+            raise os_error(errno.EINVAL, f"{dev.name} is of type {dev.type}")
         dev.broadcast = hw_data(dev, ifr)
         call_netdevice_notifiers(NETDEV_CHANGEADDR, dev)
     elif cmd in (SIOCADDMULTI, SIOCDELMULTI):
         if dev.netdev_ops.ndo_set_rx_mode is None or ifr_family(ifr):
-            raise OSError(errno.EINVAL, f"{dev.name}: no multicast, or sa_family is not AF_UNSPEC")
+            raise os_error(errno.EINVAL, f"{dev.name}: no multicast, or sa_family is not AF_UNSPEC")
         if not netif_device_present(dev):
-            raise OSError(errno.ENODEV, f"{dev.name} is not there")
+            raise os_error(errno.ENODEV, f"{dev.name} is not there")
         addr = hw_data(dev, ifr)
         if cmd == SIOCADDMULTI:
             check(dev_mc_add_global(dev, addr), dev)
@@ -243,14 +244,14 @@ def dev_ifsioc(net: Net, ifr: bytearray, cmd: int) -> None:
             check(dev_mc_del_global(dev, addr), dev)
     elif cmd == SIOCSIFTXQLEN:
         if ifr_int(ifr) < 0:
-            raise OSError(errno.EINVAL, f"{dev.name}: a queue of {ifr_int(ifr)}")
+            raise os_error(errno.EINVAL, f"{dev.name}: a queue of {ifr_int(ifr)}")
         dev.tx_queue_len = ifr_int(ifr)
     elif cmd == SIOCSIFNAME:
         ifr[2 * IFNAMSIZ - 1] = 0
         name = bytes(ifr[IFNAMSIZ : 2 * IFNAMSIZ]).partition(b"\0")[0]
         check(dev_change_name(dev, os.fsdecode(name)), dev)
     else:
-        raise OSError(errno.EOPNOTSUPP, f"{dev.name} does not offer request {cmd:#x}")
+        raise os_error(errno.EOPNOTSUPP, f"{dev.name} does not offer request {cmd:#x}")
 
 
 ASKING = (
@@ -281,6 +282,6 @@ def dev_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
         dev_ifsioc(net, ifr, cmd)
     elif cmd == SIOCETHTOOL or SIOCDEVPRIVATE <= cmd <= SIOCDEVPRIVATE + 15:
         dev = ifr_dev(net, ifr)
-        raise OSError(errno.EOPNOTSUPP, f"{dev.name} does not offer request {cmd:#x}")
+        raise os_error(errno.EOPNOTSUPP, f"{dev.name} does not offer request {cmd:#x}")
     else:
-        raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+        raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")

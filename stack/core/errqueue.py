@@ -6,6 +6,7 @@ import errno
 import struct
 
 from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.rows import state
 from stack.core.sock import sk_error_report, sock
@@ -49,7 +50,7 @@ def sock_recv_errqueue(sk: sock, msg: msghdr, length: int) -> tuple[int, sk_buff
     """
     skb = sk.sk_error_queue.dequeue()
     if skb is None:
-        raise BlockingIOError(errno.EAGAIN, "the error queue is empty")
+        raise os_error(errno.EAGAIN, "the error queue is empty")
     copied: int = skb.len
     if copied > length:
         msg.msg_flags |= MSG_TRUNC
@@ -59,7 +60,7 @@ def sock_recv_errqueue(sk: sock, msg: msghdr, length: int) -> tuple[int, sk_buff
             skb_copy_datagram_iter(skb, 0, msg, copied)
     except (ValueError, BufferError, TypeError) as exc:
         kfree_skb(skb)
-        raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+        raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
     sock_recv_cmsgs(msg, sk, skb)
     msg.msg_flags |= MSG_ERRQUEUE
     return copied, skb

@@ -7,12 +7,12 @@ How ``ethtool`` prints the results is in stack/ethtool.py.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from stack.core.dev import __netdev_update_features, netdev_features_change
+from stack.core.errors import os_error
 from stack.core.netdevice import (
     NETDEV_FEATURE_STRINGS,
     NETIF_F_ALL_TSO,
@@ -180,13 +180,13 @@ def _ops(dev: net_device) -> ethtool_ops:
 def _op(dev: net_device, op: F | None, name: str) -> F:
     """The driver's function `op`; OSError(EOPNOTSUPP) when it has none."""
     if op is None:
-        raise OSError(errno.EOPNOTSUPP, f"{dev.name}: {os.strerror(errno.EOPNOTSUPP)} ({name})")
+        raise os_error(errno.EOPNOTSUPP, f"{dev.name}: {name}")
     return op
 
 
 def _check(dev: net_device, what: str, err: int | None) -> None:
     if err and err < 0:
-        raise OSError(-err, f"{dev.name}: cannot {what}: {os.strerror(-err)}")
+        raise os_error(-err, f"{dev.name}: cannot {what}")
 
 
 def ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
@@ -399,10 +399,10 @@ def ethtool_set_features(dev: net_device, changes: dict[str, bool]) -> int:
     for name, on in changes.items():
         bits = FEATURE_BITS.get(name)
         if bits is None:
-            raise OSError(errno.EINVAL, f"{dev.name}: no feature {name!r}; see ethtool -k")
+            raise os_error(errno.EINVAL, f"{dev.name}: no feature {name!r}; see ethtool -k")
         usable = bits & dev.hw_features
         if not usable and bool(dev.features & bits) != on:
-            raise OSError(errno.EOPNOTSUPP, f"{dev.name}: {name} is fixed")
+            raise os_error(errno.EOPNOTSUPP, f"{dev.name}: {name} is fixed")
         wanted = wanted | usable if on else wanted & ~usable
     before = dev.features
     dev.wanted_features = wanted

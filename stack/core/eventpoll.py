@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.file import (
     O_CLOEXEC,
     O_RDWR,
@@ -269,7 +270,7 @@ def ep_insert(
     """fs/eventpoll.c: watch `tfile`. Raises: OSError ENOSPC, EINVAL (too many wake-up paths)."""
     shared: ep_globals = ep.net.epoll
     if shared.watches >= EP_MAX_WATCHES:
-        raise OSError(errno.ENOSPC, f"{shared.watches} files are watched by epolls")
+        raise os_error(errno.ENOSPC, f"{shared.watches} files are watched by epolls")
     epi = epitem(ep, tfile, fd, events, data)
     if tfile.f_ep is None:
         tfile.f_ep = []
@@ -282,7 +283,7 @@ def ep_insert(
             list_file(shared, tfile)
         if reverse_path_check(shared):
             ep_remove(ep, epi)
-            raise OSError(errno.EINVAL, "too many paths from a file through epolls")
+            raise os_error(errno.EINVAL, "too many paths from a file through epolls")
     queue = tfile.f_op.poll_wait
     if queue is not None:
         whead = epi.whead = queue(tfile)
@@ -433,7 +434,7 @@ eventpoll_net_ops = pernet_operations(init=eventpoll_init)
 def sys_epoll_create1(net: Net, flags: int = 0) -> int:
     """epoll_create1(2): a descriptor; EPOLL_CLOEXEC. Raises: OSError EINVAL, EMFILE."""
     if flags & ~EPOLL_CLOEXEC:
-        raise OSError(errno.EINVAL, f"epoll_create1: flags {flags:#x}")
+        raise os_error(errno.EINVAL, f"epoll_create1: flags {flags:#x}")
     ep = eventpoll(net)
     ep.file = file = struct_file(net, eventpoll_fops, ep, O_RDWR)
     file.ep = ep
@@ -443,7 +444,7 @@ def sys_epoll_create1(net: Net, flags: int = 0) -> int:
 def sys_epoll_create(net: Net, size: int) -> int:
     """epoll_create(2). Raises: OSError EINVAL, EMFILE."""
     if size <= 0:
-        raise OSError(errno.EINVAL, f"epoll_create: size {size}")
+        raise os_error(errno.EINVAL, f"epoll_create: size {size}")
     return sys_epoll_create1(net, 0)
 
 
@@ -461,10 +462,10 @@ def do_epoll_ctl(net: Net, epfd: int, op: int, fd: int, events: int, data: Any) 
     file: struct_file = fget(net, epfd)
     tfile: struct_file = fget(net, fd)
     if not file_can_poll(tfile):
-        raise PermissionError(errno.EPERM, f"{fd} cannot be polled")
+        raise os_error(errno.EPERM, f"{fd} cannot be polled")
     ep = ep_eventpoll_of(file)
     if file is tfile or ep is None:
-        raise OSError(errno.EINVAL, f"{epfd} is no epoll, or {fd} the same")
+        raise os_error(errno.EINVAL, f"{epfd} is no epoll, or {fd} the same")
     events &= ~EPOLLWAKEUP  # a host does not fall asleep
     inner = ep_eventpoll_of(tfile)
     if (
@@ -475,7 +476,7 @@ def do_epoll_ctl(net: Net, epfd: int, op: int, fd: int, events: int, data: Any) 
             or (op == EPOLL_CTL_ADD and (inner is not None or events & ~EPOLLEXCLUSIVE_OK_BITS))
         )
     ):
-        raise OSError(errno.EINVAL, "EPOLLEXCLUSIVE does not go with that")
+        raise os_error(errno.EINVAL, "EPOLLEXCLUSIVE does not go with that")
     shared: ep_globals = net.epoll
     full_check = False
     if op == EPOLL_CTL_ADD and (file.f_ep or inner is not None):
@@ -484,7 +485,7 @@ def do_epoll_ctl(net: Net, epfd: int, op: int, fd: int, events: int, data: Any) 
         shared.tfile_check_list = []
         if inner is not None and ep_loop_check(shared, ep, inner):
             shared.tfile_check_list = []
-            raise OSError(errno.ELOOP, "epolls watch each other in a circle, or more than 5 deep")
+            raise os_error(errno.ELOOP, "epolls watch each other in a circle, or more than 5 deep")
     epi = ep_find(ep, tfile, fd)
     if op == EPOLL_CTL_ADD:
         if epi is not None:
@@ -495,13 +496,13 @@ def do_epoll_ctl(net: Net, epfd: int, op: int, fd: int, events: int, data: Any) 
             shared.tfile_check_list = []
         return
     if op != EPOLL_CTL_DEL and op != EPOLL_CTL_MOD:
-        raise OSError(errno.EINVAL, f"epoll_ctl: unknown operation {op}")
+        raise os_error(errno.EINVAL, f"epoll_ctl: unknown operation {op}")
     if epi is None:
-        raise FileNotFoundError(errno.ENOENT, f"{fd} is not watched")
+        raise os_error(errno.ENOENT, f"{fd} is not watched")
     if op == EPOLL_CTL_DEL:
         ep_remove(ep, epi)
     elif epi.events & EPOLLEXCLUSIVE:
-        raise OSError(errno.EINVAL, "what is watched with EPOLLEXCLUSIVE cannot be modified")
+        raise os_error(errno.EINVAL, "what is watched with EPOLLEXCLUSIVE cannot be modified")
     else:
         ep_modify(ep, epi, events | POLLERR | POLLHUP, data)
 
@@ -561,10 +562,10 @@ def do_epoll_wait(
     """fs/eventpoll.c"""
     file: struct_file = fget(net, epfd)
     if not 0 < maxevents <= EP_MAX_EVENTS:
-        raise OSError(errno.EINVAL, f"epoll_wait: maxevents is {maxevents}")
+        raise os_error(errno.EINVAL, f"epoll_wait: maxevents is {maxevents}")
     ep = ep_eventpoll_of(file)
     if ep is None:
-        raise OSError(errno.EINVAL, f"{epfd} is no epoll")
+        raise os_error(errno.EINVAL, f"{epfd} is no epoll")
     get_file(file)
     try:
         return ep_poll(ep, maxevents, timeout_ns)
@@ -600,6 +601,6 @@ def sys_epoll_pwait2(
 ) -> list[tuple[int, Any]]:
     """epoll_pwait2(2): `timeout` (seconds, ns), None for ever. Raises: OSError EBADF, EINVAL."""
     if timeout is not None and (timeout[0] < 0 or not 0 <= timeout[1] < 1_000_000_000):
-        raise OSError(errno.EINVAL, f"{timeout} is no time")
+        raise os_error(errno.EINVAL, f"{timeout} is no time")
     ns = None if timeout is None else timeout[0] * 1_000_000_000 + timeout[1]
     return do_epoll_wait(net, epfd, maxevents, ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core.errors import os_error
 from stack.core.file import FASYNC, fown_struct, struct_file
 from stack.core.rows import state
 from stack.core.signal import (
@@ -93,11 +94,11 @@ def f_setown(file: struct_file, who: int) -> None:
     kind = PIDTYPE_TGID
     if who < 0:
         if who == -0x80000000:
-            raise OSError(errno.EINVAL, f"{who} is no process group")
+            raise os_error(errno.EINVAL, f"{who} is no process group")
         kind = PIDTYPE_PGID
         who = -who
     if who and who != PID:
-        raise OSError(errno.ESRCH, f"no process {who}: a host's programs are process {PID}")
+        raise os_error(errno.ESRCH, f"no process {who}: a host's programs are process {PID}")
     __f_setown(file, who, kind)
 
 
@@ -154,7 +155,7 @@ def sock_fasync(fd: int, file: struct_file, on: bool) -> None:
     sock: socket = file.private_data
     sk = sock.sk
     if sk is None:
-        raise OSError(errno.EINVAL, "the socket has ended")
+        raise os_error(errno.EINVAL, "the socket has ended")
     fapp = sock.fasync_list
     if fapp is None:
         fapp = sock.fasync_list = []

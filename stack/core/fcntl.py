@@ -6,6 +6,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.fasync import (
     PID,
     PIDTYPE_PGID,
@@ -84,11 +85,11 @@ def sys_dup3(net: Net, oldfd: int, newfd: int, flags: int) -> int:
 def ksys_dup3(net: Net, oldfd: int, newfd: int, flags: int) -> int:
     """fs/file.c"""
     if flags & ~O_CLOEXEC:
-        raise OSError(errno.EINVAL, f"dup3: flags {flags:#o}")
+        raise os_error(errno.EINVAL, f"dup3: flags {flags:#o}")
     if oldfd == newfd:
-        raise OSError(errno.EINVAL, "dup3 to the same descriptor")
+        raise os_error(errno.EINVAL, "dup3 to the same descriptor")
     if not 0 <= newfd < NR_OPEN:
-        raise OSError(errno.EBADF, f"no descriptor may have the number {newfd}")
+        raise os_error(errno.EBADF, f"no descriptor may have the number {newfd}")
     file: struct_file = fget(net, oldfd)
     get_file(file)
     table = net.fdtable
@@ -104,7 +105,7 @@ def ksys_dup3(net: Net, oldfd: int, newfd: int, flags: int) -> int:
 def f_dupfd(net: Net, file: struct_file, start: int, cloexec: bool) -> int:
     """fs/file.c: the lowest free number from `start` on. Raises: OSError EINVAL, EMFILE."""
     if not 0 <= start < NR_OPEN:
-        raise OSError(errno.EINVAL, f"no descriptor may have the number {start}")
+        raise os_error(errno.EINVAL, f"no descriptor may have the number {start}")
     fd = net.fdtable.install_from(file, start)
     get_file(file)
     if cloexec:
@@ -115,7 +116,7 @@ def f_dupfd(net: Net, file: struct_file, start: int, cloexec: bool) -> int:
 def setfl(fd: int, file: struct_file, arg: int) -> None:
     """fs/fcntl.c: O_NONBLOCK, O_ASYNC, O_APPEND ... of an open file. Raises: OSError EINVAL."""
     if arg & O_DIRECT and get_pipe_info(file) is None:
-        raise OSError(errno.EINVAL, "O_DIRECT is for files of a disk")
+        raise os_error(errno.EINVAL, "O_DIRECT is for files of a disk")
     if (arg ^ file.f_flags) & FASYNC and file.f_op.fasync is not None:
         file.f_op.fasync(fd, file, bool(arg & FASYNC))
     file.f_flags = (arg & SETFL_MASK) | (file.f_flags & ~SETFL_MASK)
@@ -158,7 +159,7 @@ def do_fcntl(net: Net, fd: int, cmd: int, arg: Any, file: struct_file) -> Any:
         return file.f_owner.signum if file.f_owner is not None else 0
     if cmd == F_SETSIG:
         if not valid_signal(number):
-            raise OSError(errno.EINVAL, f"there is no signal {number}")
+            raise os_error(errno.EINVAL, f"there is no signal {number}")
         fown = file.f_owner
         if fown is None:
             fown = file.f_owner = fown_struct()
@@ -166,19 +167,19 @@ def do_fcntl(net: Net, fd: int, cmd: int, arg: Any, file: struct_file) -> Any:
         return 0
     if cmd in (F_GETPIPE_SZ, F_SETPIPE_SZ):
         return pipe_fcntl(file, cmd == F_SETPIPE_SZ, number)
-    raise OSError(errno.EINVAL, f"fcntl: unknown command {cmd}")
+    raise os_error(errno.EINVAL, f"fcntl: unknown command {cmd}")
 
 
 def f_setown_ex(file: struct_file, arg: Any) -> None:
     """fs/fcntl.c: the owner by kind and number. Raises: OSError EINVAL, ESRCH, EFAULT."""
     data = bytes(arg)
     if len(data) < OWNER_EX.size:
-        raise OSError(errno.EFAULT, f"struct f_owner_ex has {OWNER_EX.size} bytes")
+        raise os_error(errno.EFAULT, f"struct f_owner_ex has {OWNER_EX.size} bytes")
     kind, pid = OWNER_EX.unpack_from(data)
     if kind not in (F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP):
-        raise OSError(errno.EINVAL, f"f_owner_ex: unknown kind {kind}")
+        raise os_error(errno.EINVAL, f"f_owner_ex: unknown kind {kind}")
     if pid and pid != PID:
-        raise OSError(errno.ESRCH, f"no process {pid}: a host's programs are process {PID}")
+        raise os_error(errno.ESRCH, f"no process {pid}: a host's programs are process {PID}")
     __f_setown(file, pid, (PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID)[kind])
 
 

@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from fastpath.intmap import IntMap
+from stack.core.errors import os_error
 from stack.core.rows import i32, row, state, u32
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class files_struct:
                 return fd
         fd = self.next_fd
         if fd >= NR_OPEN:
-            raise OSError(errno.EMFILE, "too many open files")
+            raise os_error(errno.EMFILE)
         self.next_fd = fd + 1
         table[fd] = file
         return fd
@@ -121,7 +122,7 @@ class files_struct:
         while fd in self.fd:
             fd += 1
         if fd >= NR_OPEN:
-            raise OSError(errno.EMFILE, "too many open files")
+            raise os_error(errno.EMFILE)
         self.install_at(file, fd)
         return fd
 
@@ -146,7 +147,7 @@ def fget(net: Net, fd: int) -> struct_file:
     """fs/file.c: the open file of a descriptor. Raises: OSError EBADF."""
     file: struct_file | None = net.fdtable.fd.find(fd)
     if file is None:
-        raise OSError(errno.EBADF, f"{fd} is not open")
+        raise os_error(errno.EBADF, f"{fd} is not open")
     return file
 
 

@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from fastpath.bpf import BPF_MAXINSNS, bpf_prog
+from stack.core.errors import os_error
 from stack.core.sock import SOCK_FILTER_LOCKED
 
 if TYPE_CHECKING:
@@ -28,17 +29,17 @@ def copy_bpf_fprog_from_user(optval: Any) -> bytes | list[Any]:
     """
     if isinstance(optval, list | tuple):
         if not 0 < len(optval) <= BPF_MAXINSNS:
-            raise OSError(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
+            raise os_error(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
         return list(optval)
     try:
         data = bytes(memoryview(optval))
     except TypeError:
         data = b""
     if len(data) != SOCK_FPROG.size:
-        raise OSError(errno.EINVAL, f"a filter is a struct sock_fprog of {SOCK_FPROG.size} bytes")
+        raise os_error(errno.EINVAL, f"a filter is a struct sock_fprog of {SOCK_FPROG.size} bytes")
     count, address = SOCK_FPROG.unpack(data)
     if not address or not 0 < count <= BPF_MAXINSNS:
-        raise OSError(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
+        raise os_error(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
     return copy_from_user(address, count * INSN_BYTES)
 
 
@@ -54,7 +55,7 @@ def copy_from_user(address: int, size: int) -> bytes:
     except (OSError, OverflowError):
         pass
     if len(data) != size:
-        raise OSError(errno.EFAULT, f"no {size} bytes can be read at {address:#x}")
+        raise os_error(errno.EFAULT, f"no {size} bytes can be read at {address:#x}")
     return data
 
 
@@ -64,11 +65,11 @@ def sk_attach_filter(sk: sock, optval: Any) -> None:
     Raises: OSError EPERM when locked, EINVAL, EFAULT, ENOMEM above sysctl optmem_max.
     """
     if sk.sk_flags & SOCK_FILTER_LOCKED:
-        raise PermissionError(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
+        raise os_error(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
     try:
         prog = bpf_prog(copy_bpf_fprog_from_user(optval), sk.net.random.getrandbits(64))
     except ValueError as error:
-        raise OSError(errno.EINVAL, str(error)) from None
+        raise os_error(errno.EINVAL, str(error)) from None
     sk_filter_charge(sk, prog)
     if sk.sk_filter is not None:
         sk.sk_omem_alloc -= sk.sk_filter.size_bytes
@@ -79,23 +80,23 @@ def sk_filter_charge(sk: sock, prog: bpf_prog) -> None:
     """net/core/filter.c: count a program as option memory. Raises: OSError ENOMEM."""
     limit = sk.net.sysctl.optmem_max
     if prog.size_bytes > limit or sk.sk_omem_alloc + prog.size_bytes >= limit:
-        raise OSError(errno.ENOMEM, f"option memory: sysctl optmem_max is {limit}")
+        raise os_error(errno.ENOMEM, f"option memory: sysctl optmem_max is {limit}")
     sk.sk_omem_alloc += prog.size_bytes
 
 
 def sk_attach_bpf(sk: sock, fd: int) -> None:
     """net/core/filter.c: there are no extended BPF programs here. Raises: OSError EPERM, EBADF."""
     if sk.sk_flags & SOCK_FILTER_LOCKED:
-        raise PermissionError(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
-    raise OSError(errno.EBADF, f"{fd} is no BPF program")
+        raise os_error(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
+    raise os_error(errno.EBADF, f"{fd} is no BPF program")
 
 
 def sk_detach_filter(sk: sock) -> None:
     """net/core/filter.c. Raises: OSError EPERM when locked, ENOENT without one."""
     if sk.sk_flags & SOCK_FILTER_LOCKED:
-        raise PermissionError(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
+        raise os_error(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
     if sk.sk_filter is None:
-        raise OSError(errno.ENOENT, "the socket has no filter")
+        raise os_error(errno.ENOENT, "the socket has no filter")
     sk.sk_omem_alloc -= sk.sk_filter.size_bytes
     sk.sk_filter = None
 
@@ -111,13 +112,13 @@ def sk_get_filter(sk: sock, count: int) -> int | bytes:
     if not count:
         return prog.len
     if count < prog.len:
-        raise OSError(errno.EINVAL, f"the filter has {prog.len} instructions")
+        raise os_error(errno.EINVAL, f"the filter has {prog.len} instructions")
     return prog.filter
 
 
 def sk_lock_filter(sk: sock, on: bool) -> None:
     """net/core/sock.c: the filter stays as it is, for ever. Raises: OSError EPERM to unlock."""
     if sk.sk_flags & SOCK_FILTER_LOCKED and not on:
-        raise PermissionError(errno.EPERM, "a filter stays locked")
+        raise os_error(errno.EPERM, "a filter stays locked")
     if on:
         sk.sk_flags |= SOCK_FILTER_LOCKED

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.file import (
     O_ACCMODE,
     O_RDONLY,
@@ -73,7 +74,7 @@ hostfile_fops = file_operations(
 def open_hostfile(net: Net, python: Any) -> struct_file:
     """An open file of a Python file, at its position. Raises: OSError EINVAL, not seekable."""
     if not python.seekable():
-        raise OSError(errno.EINVAL, f"{python!r} has no positions")
+        raise os_error(errno.EINVAL, f"{python!r} has no positions")
     reads, writes = python.readable(), python.writable()
     mode = O_RDWR if reads and writes else O_WRONLY if writes else O_RDONLY
     file = struct_file(net, hostfile_fops, hostfile(python), mode)

@@ -19,6 +19,7 @@ from stack.core.dev_ioctl import (
     dev_ifconf,
     dev_ioctl,
 )
+from stack.core.errors import os_error
 from stack.core.fasync import f_getown, f_setown
 from stack.core.file import FASYNC, fget, struct_file
 from stack.core.memory import copy_from_user, copy_to_user, get_user_int, put_user_int
@@ -65,7 +66,7 @@ def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
         return sock_ioctl(file, file.sock, cmd, arg)
     handler = file.f_op.unlocked_ioctl
     if handler is None:
-        raise OSError(errno.ENOTTY, f"request {cmd:#x} is not for what is open")
+        raise os_error(errno.ENOTTY, f"request {cmd:#x} is not for what is open")
     return handler(file, cmd, arg)
 
 
@@ -83,7 +84,7 @@ def ioctl_fioasync(fd: int, file: struct_file, on: int) -> None:
     if (flag ^ file.f_flags) & FASYNC:
         fasync = file.f_op.fasync
         if fasync is None:
-            raise OSError(errno.ENOTTY, "what is open sends no signals")
+            raise os_error(errno.ENOTTY, "what is open sends no signals")
         fasync(fd, file, bool(on))
 
 
@@ -110,7 +111,7 @@ def sock_gettstamp(sock: socket, micro: bool, arg: Any) -> Any:
         sk.sk_flags |= SOCK_TIMESTAMP  # as on Linux, stamps are kept from the first request on
         stamp = -1
     if stamp < 0:
-        raise OSError(errno.ENOENT, "no packet was received yet")
+        raise os_error(errno.ENOENT, "no packet was received yet")
     sec, nsec = divmod(stamp, 1_000_000_000)
     found = sec, nsec // 1000 if micro else nsec
     if arg is None:

@@ -14,6 +14,7 @@ from typing import Any
 from fastpath.skbuff import SkbPool, sk_buff, skb_add_data, skb_append_linear
 from fastpath.skbuff import skb_copy_datagram_iter as _copy_datagram
 from fastpath.zerocopy import ubuf_info
+from stack.core.errors import os_error
 from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
 
@@ -189,7 +190,7 @@ def msghdr_init(
     kind = type(iov)
     if kind is list or kind is tuple:
         if len(iov) > UIO_MAXIOV:
-            raise OSError(errno.EMSGSIZE, f"{len(iov)} buffers; {UIO_MAXIOV} at most")
+            raise os_error(errno.EMSGSIZE, f"{len(iov)} buffers; {UIO_MAXIOV} at most")
         msg.set_bufs(iov)
         return
     view = iov if kind is bytes or kind is bytearray else as_buffer(iov)

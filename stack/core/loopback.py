@@ -8,6 +8,7 @@ from fastpath.skbuff import sk_buff, skb_orphan
 from stack.core.backlog import netif_rx
 from stack.core.dev import alloc_netdev_mqs, register_netdev
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import (
     ARPHRD_LOOPBACK,
@@ -91,7 +92,7 @@ def loopback_net_init(net: Net) -> None:
     dev = alloc_netdev_mqs(net, None, "lo", loopback_setup)
     err = register_netdev(dev)
     if err:
-        raise OSError(-err, "cannot register lo")
+        raise os_error(-err, "cannot register lo")
     net.loopback_dev = dev
 
 

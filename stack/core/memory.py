@@ -15,6 +15,8 @@ import struct
 import sys
 from typing import Any
 
+from stack.core.errors import os_error
+
 INT = struct.Struct("=i")
 STRING_MAX = 4096
 
@@ -33,27 +35,27 @@ def user_memory(arg: Any) -> bool:
 def copy_from_user(arg: Any, size: int) -> bytearray:
     """The first `size` bytes. Raises: OSError EFAULT, there are not as many."""
     if not user_memory(arg):
-        raise OSError(errno.EFAULT, f"the request takes a buffer of {size} bytes")
+        raise os_error(errno.EFAULT, f"the request takes a buffer of {size} bytes")
     data = bytearray(memoryview(arg).cast("B")[:size])
     if len(data) < size:
-        raise OSError(errno.EFAULT, f"the request takes {size} bytes, not {len(data)}")
+        raise os_error(errno.EFAULT, f"the request takes {size} bytes, not {len(data)}")
     return data
 
 
 def copy_to_user(arg: Any, data: bytes | bytearray) -> None:
     """Write `data` at the beginning. Raises: OSError EFAULT: no buffer, too small, read-only."""
     if not user_memory(arg):
-        raise OSError(errno.EFAULT, f"the request writes a buffer of {len(data)} bytes")
+        raise os_error(errno.EFAULT, f"the request writes a buffer of {len(data)} bytes")
     view = memoryview(arg).cast("B")
     if view.readonly or len(view) < len(data):
-        raise OSError(errno.EFAULT, f"the request writes {len(data)} bytes, of {len(view)}")
+        raise os_error(errno.EFAULT, f"the request writes {len(data)} bytes, of {len(view)}")
     view[: len(data)] = data
 
 
 def get_user_int(arg: Any) -> int:
     """An int from memory, or the number that was given itself. Raises: OSError EFAULT."""
     if arg is None:
-        raise OSError(errno.EFAULT, "the request takes an int")
+        raise os_error(errno.EFAULT, "the request takes an int")
     if isinstance(arg, int):
         return arg
     number: int = INT.unpack(copy_from_user(arg, INT.size))[0]
@@ -71,15 +73,14 @@ def put_user_int(value: int, arg: Any) -> int:
 def _process_vm(call: str, address: int, local: Any, size: int) -> int:
     """process_vm_readv(2) or _writev(2) on this process: bytes moved. Raises: OSError EFAULT."""
     if sys.platform != "linux":
-        raise OSError(errno.EFAULT, "memory by its address needs Linux's process_vm_readv")
+        raise os_error(errno.EFAULT, "memory by its address needs Linux's process_vm_readv")
     function = getattr(ctypes.CDLL(None, use_errno=True), call)
     here = iovec(ctypes.addressof(local), size)
     there = iovec(address, size)
     function.restype = ctypes.c_ssize_t
     done = function(os.getpid(), ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
     if done < 0:
-        number = ctypes.get_errno()
-        raise OSError(errno.EFAULT, f"memory at {address:#x}: {os.strerror(number)}")
+        raise os_error(errno.EFAULT, f"memory at {address:#x}")
     return int(done)
 
 
@@ -88,7 +89,7 @@ def write_address(address: int, data: bytes) -> None:
     if data:
         local = ctypes.create_string_buffer(data, len(data))
         if _process_vm("process_vm_writev", address, local, len(data)) < len(data):
-            raise OSError(errno.EFAULT, f"memory at {address:#x} ends too early")
+            raise os_error(errno.EFAULT, f"memory at {address:#x} ends too early")
 
 
 def read_string(address: int, size: int) -> bytes:

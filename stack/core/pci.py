@@ -11,6 +11,7 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stack.core.errors import os_error
 from stack.core.workqueue import NSEC_PER_USEC, UDELAY_DEBT_NS, mdelay, msleep, sleep_ns
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def pci_device_add(machine: Machine, slot: PciSlot, *, irq: int) -> pci_dev:
     """
     bus = machine.pci
     if slot.config_read(PCI_VENDOR_ID, 2) in (0, 0xFFFF):
-        raise OSError(errno.ENODEV, "pci: no device answers in this slot")
+        raise os_error(errno.ENODEV, "pci: no device answers in this slot")
     pdev = pci_dev(machine, slot, irq, devfn=(3 + len(bus.devices)) << 3)
     pci_read_bases(pdev)
     pci_assign_resources(pdev)
@@ -303,7 +304,7 @@ def pci_register_driver(machine: Machine, driver: pci_driver) -> None:
     """drivers/pci/pci-driver.c __pci_register_driver: probe every device that the driver knows."""
     bus = machine.pci
     if driver in bus.drivers:
-        raise OSError(errno.EBUSY, f"pci: driver {driver.name!r} is registered already")
+        raise os_error(errno.EBUSY, f"pci: driver {driver.name!r} is registered already")
     bus.drivers.append(driver)
     for pdev in list(bus.devices):
         pci_bus_add_device(pdev, driver)
@@ -398,7 +399,7 @@ def pci_request_selected_regions(pdev: pci_dev, bars: int, name: str) -> None:
     """
     wanted = {index for index in range(PCI_STD_NUM_BARS) if bars >> index & 1}
     if wanted & pdev.regions:
-        raise OSError(errno.EBUSY, f"{name}: BARs {sorted(wanted & pdev.regions)} are in use")
+        raise os_error(errno.EBUSY, f"{name}: BARs {sorted(wanted & pdev.regions)} are in use")
     pdev.regions |= wanted
 
 

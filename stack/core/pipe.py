@@ -11,6 +11,7 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.fasync import fasync_helper, kill_fasync
 from stack.core.file import (
     O_CLOEXEC,
@@ -141,7 +142,7 @@ def pipe_read(file: struct_file, to: msghdr) -> int:
         if not to.count or ret or not pipe.writers:
             break
         if file.f_flags & O_NONBLOCK:
-            raise BlockingIOError(errno.EAGAIN, "the pipe is empty")
+            raise os_error(errno.EAGAIN, "the pipe is empty")
         pipe_wait_readable(pipe)
         was_full = pipe_full(pipe)
     if was_full:
@@ -155,7 +156,7 @@ def pipe_write(file: struct_file, source: msghdr) -> int:
     if not source.count:
         return 0
     if not pipe.readers:
-        raise BrokenPipeError(errno.EPIPE, "nobody reads the pipe")
+        raise os_error(errno.EPIPE, "nobody reads the pipe")
     was_empty = not pipe.bufs
     ret = 0
     chars = source.count & (PAGE_SIZE - 1)
@@ -169,7 +170,7 @@ def pipe_write(file: struct_file, source: msghdr) -> int:
     while source.count:
         if not pipe.readers:
             if not ret:
-                raise BrokenPipeError(errno.EPIPE, "nobody reads the pipe")
+                raise os_error(errno.EPIPE, "nobody reads the pipe")
             break
         if not pipe_full(pipe):
             data = source.take(min(PAGE_SIZE, source.count))
@@ -180,7 +181,7 @@ def pipe_write(file: struct_file, source: msghdr) -> int:
             continue
         if file.f_flags & O_NONBLOCK:
             if not ret:
-                raise BlockingIOError(errno.EAGAIN, "the pipe is full")
+                raise os_error(errno.EAGAIN, "the pipe is full")
             break
         if was_empty:
             pipe_wake_readers(pipe)
@@ -243,7 +244,7 @@ def pipe_ioctl(file: struct_file, cmd: int, arg: Any) -> int:
     """fs/pipe.c: FIONREAD. Raises: OSError ENOTTY."""
     pipe: pipe_inode_info = file.private_data
     if cmd != FIONREAD:
-        raise OSError(errno.ENOTTY, f"request {cmd:#x} is not for pipes")
+        raise os_error(errno.ENOTTY, f"request {cmd:#x} is not for pipes")
     count = 0
     for buf in pipe.bufs:
         count += buf.len
@@ -254,17 +255,17 @@ def pipe_fcntl(file: struct_file, setting: bool, arg: int) -> int:
     """fs/pipe.c: F_GETPIPE_SZ, F_SETPIPE_SZ: bytes. Raises: OSError EBADF, EINVAL, EPERM, EBUSY."""
     pipe = get_pipe_info(file)
     if pipe is None:
-        raise OSError(errno.EBADF, "not a pipe")
+        raise os_error(errno.EBADF, "not a pipe")
     if setting:
         if not 0 <= arg <= 1 << 31:
-            raise OSError(errno.EINVAL, f"a pipe of {arg} bytes")
+            raise os_error(errno.EINVAL, f"a pipe of {arg} bytes")
         slots = 1
         while slots * PAGE_SIZE < arg:
             slots *= 2
         if slots > pipe.max_usage and slots * PAGE_SIZE > PIPE_MAX_SIZE and pipe.net.uid:
-            raise PermissionError(errno.EPERM, f"pipe-max-size is {PIPE_MAX_SIZE}")
+            raise os_error(errno.EPERM, f"pipe-max-size is {PIPE_MAX_SIZE}")
         if slots < len(pipe.bufs):
-            raise OSError(errno.EBUSY, f"{len(pipe.bufs)} pages are in the pipe")
+            raise os_error(errno.EBUSY, f"{len(pipe.bufs)} pages are in the pipe")
         pipe.max_usage = slots
         pipe_wake_writers(pipe)
     return pipe.max_usage * PAGE_SIZE
@@ -287,7 +288,7 @@ def sys_pipe2(net: Net, flags: int = 0) -> tuple[int, int]:
     Raises: OSError EINVAL, EMFILE.
     """
     if flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT):
-        raise OSError(errno.EINVAL, f"pipe2: flags {flags:#o}")
+        raise os_error(errno.EINVAL, f"pipe2: flags {flags:#o}")
     pipe = pipe_inode_info(net)
     kept = flags & (O_NONBLOCK | O_DIRECT)
     reading = struct_file(net, pipefifo_fops, pipe, O_RDONLY | kept)

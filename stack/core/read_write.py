@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.file import O_ACCMODE, O_RDONLY, O_WRONLY, fget, struct_file
 from stack.core.iov import UIO_MAXIOV, msghdr
 from stack.core.socket import msghdr_get, msghdr_put
@@ -49,7 +50,7 @@ def sys_writev(net: Net, fd: int, vec: Any) -> int:
 def import_iovec(vec: Any) -> None:
     """lib/iov_iter.c: as many buffers as a vector may have. Raises: OSError EINVAL."""
     if len(vec) > UIO_MAXIOV:
-        raise OSError(errno.EINVAL, f"{len(vec)} buffers; UIO_MAXIOV is {UIO_MAXIOV}")
+        raise os_error(errno.EINVAL, f"{len(vec)} buffers; UIO_MAXIOV is {UIO_MAXIOV}")
 
 
 def vec_bytes(vec: Any) -> int:
@@ -63,17 +64,17 @@ def vec_bytes(vec: Any) -> int:
 def reader(file: struct_file) -> None:
     """FMODE_READ and FMODE_CAN_READ. Raises: OSError EBADF, EINVAL."""
     if file.f_flags & O_ACCMODE == O_WRONLY:
-        raise OSError(errno.EBADF, "not open for reading")
+        raise os_error(errno.EBADF, "not open for reading")
     if file.f_op.read_iter is None:
-        raise OSError(errno.EINVAL, "what is open cannot be read")
+        raise os_error(errno.EINVAL, "what is open cannot be read")
 
 
 def writer(file: struct_file) -> None:
     """FMODE_WRITE and FMODE_CAN_WRITE. Raises: OSError EBADF, EINVAL."""
     if file.f_flags & O_ACCMODE == O_RDONLY:
-        raise OSError(errno.EBADF, "not open for writing")
+        raise os_error(errno.EBADF, "not open for writing")
     if file.f_op.write_iter is None:
-        raise OSError(errno.EINVAL, "what is open cannot be written")
+        raise os_error(errno.EINVAL, "what is open cannot be written")
 
 
 def vfs_iter_read(net: Net, file: struct_file, bufs: Any) -> int:

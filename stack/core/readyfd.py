@@ -28,6 +28,7 @@ import socket as unix
 import sys
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.rows import replace
 from stack.core.sock import sk_sleep
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
@@ -309,7 +310,7 @@ def ready_fd(net: Net, sock: socket) -> ReadyFd:
     if sock.ready is not None:
         return sock.ready
     if sys.platform != "linux":
-        raise OSError(
+        raise os_error(
             errno.ENOTSUP,
             "fileno() needs Linux's AF_UNIX sockets; use sock.poll(), stack.socket.wait_any or "
             "stack.aio",

@@ -9,6 +9,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.file import fput, get_file, struct_file
 from stack.core.rows import row, state
 from stack.core.sock import ns_capable
@@ -85,12 +86,12 @@ def __scm_send(sock: socket, msg: msghdr) -> scm_cookie:
                 continue
             if kind == SCM_RIGHTS:
                 if sock.ops.family != 1:
-                    raise OSError(errno.EINVAL, "SCM_RIGHTS is AF_UNIX's")
+                    raise os_error(errno.EINVAL, "SCM_RIGHTS is AF_UNIX's")
                 scm_fp_copy(sock.net, opt_bytes(data), scm)
             elif kind == SCM_CREDENTIALS:
                 scm_creds_copy(sock.net, opt_bytes(data), scm)
             else:
-                raise OSError(errno.EINVAL, f"control message {kind} cannot be sent")
+                raise os_error(errno.EINVAL, f"control message {kind} cannot be sent")
     except BaseException:
         scm_destroy(scm)
         raise
@@ -103,31 +104,31 @@ def scm_fp_copy(net: Net, data: bytes, scm: scm_cookie) -> None:
     if not num:
         return
     if num > SCM_MAX_FD:
-        raise OSError(errno.EINVAL, f"{num} descriptors; SCM_MAX_FD is {SCM_MAX_FD}")
+        raise os_error(errno.EINVAL, f"{num} descriptors; SCM_MAX_FD is {SCM_MAX_FD}")
     fpl: scm_fp_list | None = scm.fp
     if fpl is None:
         fpl = scm.fp = scm_fp_list()
     if len(fpl.fp) + num > SCM_MAX_FD:
-        raise OSError(errno.EINVAL, f"more than SCM_MAX_FD ({SCM_MAX_FD}) descriptors")
+        raise os_error(errno.EINVAL, f"more than SCM_MAX_FD ({SCM_MAX_FD}) descriptors")
     for at in range(num):
         (fd,) = FD.unpack_from(data, at * 4)
         found: struct_file | None = net.fdtable.fd.get(fd)
         if found is None:
-            raise OSError(errno.EBADF, f"SCM_RIGHTS: {fd} is not open on {net.name}")
+            raise os_error(errno.EBADF, f"SCM_RIGHTS: {fd} is not open on {net.name}")
         fpl.fp.append(get_file(found))
 
 
 def scm_creds_copy(net: Net, data: bytes, scm: scm_cookie) -> None:
     """net/core/scm.c: SCM_CREDENTIALS. Raises: OSError EINVAL, EPERM, ESRCH."""
     if len(data) != UCRED.size:
-        raise OSError(errno.EINVAL, f"struct ucred has {UCRED.size} bytes, not {len(data)}")
+        raise os_error(errno.EINVAL, f"struct ucred has {UCRED.size} bytes, not {len(data)}")
     pid: int
     uid: int
     gid: int
     pid, uid, gid = UCRED.unpack(data)
     scm_check_creds(net, pid, uid, gid)
     if pid != PID:
-        raise OSError(errno.ESRCH, f"no process {pid}: a host's programs are process {PID}")
+        raise os_error(errno.ESRCH, f"no process {pid}: a host's programs are process {PID}")
     scm.pid = pid
     scm.uid = uid
     scm.gid = gid
@@ -136,13 +137,13 @@ def scm_creds_copy(net: Net, data: bytes, scm: scm_cookie) -> None:
 def scm_check_creds(net: Net, pid: int, uid: int, gid: int) -> None:
     """net/core/scm.c: may the caller say that it is this? Raises: OSError EINVAL, EPERM."""
     if uid == NO_ID or gid == NO_ID:
-        raise OSError(errno.EINVAL, "no user, or no group, has the number -1")
+        raise os_error(errno.EINVAL, "no user, or no group, has the number -1")
     if (
         (pid != PID and not ns_capable(net, CAP_SYS_ADMIN))
         or (uid != net.uid and not ns_capable(net, CAP_SETUID))
         or (gid != net.gid and not ns_capable(net, CAP_SETGID))
     ):
-        raise PermissionError(
+        raise os_error(
             errno.EPERM, f"the host's user is {net.uid} of group {net.gid}, process {PID}"
         )
 

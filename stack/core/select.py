@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from stack.core.clock import Clock
+from stack.core.errors import os_error
 from stack.core.file import NR_OPEN, fput, get_file, struct_file, vfs_poll
 from stack.core.uapi import (
     POLLERR,
@@ -80,7 +81,7 @@ def sys_poll(
     A negative fd is left out. Raises: OSError EINVAL, more than RLIMIT_NOFILE.
     """
     if len(fds) > NR_OPEN:
-        raise OSError(errno.EINVAL, f"poll: {len(fds)} descriptors, a host has {NR_OPEN}")
+        raise os_error(errno.EINVAL, f"poll: {len(fds)} descriptors, a host has {NR_OPEN}")
     asked = [(fd, wanted) for fd, wanted in fds if fd >= 0]
     waits = [(net.fdtable.fd.get(fd), wanted) for fd, wanted in asked]
     found = do_poll(net.clock, waits, timeout_ns)
@@ -106,7 +107,7 @@ def timespec_ns(timeout: tuple[int, int] | None) -> int | None:
         return None
     sec, nsec = timeout
     if sec < 0 or not 0 <= nsec < NSEC_PER_SEC:
-        raise OSError(errno.EINVAL, f"{timeout} is no time")
+        raise os_error(errno.EINVAL, f"{timeout} is no time")
     return sec * NSEC_PER_SEC + nsec
 
 
@@ -129,7 +130,7 @@ def do_select(
     for fd in wanted:
         file = net.fdtable.fd.get(fd)
         if file is None:
-            raise OSError(errno.EBADF, f"select: {fd} is not open")
+            raise os_error(errno.EBADF, f"select: {fd} is not open")
         waits.append((file, wanted[fd]))
     answers = wait_files(net.clock, waits, timeout_ns)
     found = dict(zip(wanted, answers, strict=True))
@@ -150,7 +151,7 @@ def core_sys_select(
 ) -> tuple[list[int], list[int], list[int]]:
     """fs/select.c: descriptors below `n` count. Raises: OSError EINVAL, EBADF."""
     if n < 0:
-        raise OSError(errno.EINVAL, f"select: n is {n}")
+        raise os_error(errno.EINVAL, f"select: n is {n}")
 
     def below(fds: Collection[int] | None) -> list[int]:
         return [] if fds is None else sorted({fd for fd in fds if 0 <= fd < n})
@@ -174,7 +175,7 @@ def sys_select(
     if timeout is not None:
         sec, usec = timeout
         if usec < 0:
-            raise OSError(errno.EINVAL, f"{timeout} is no time")
+            raise os_error(errno.EINVAL, f"{timeout} is no time")
         timeout_ns = timespec_ns((sec + usec // 1_000_000, usec % 1_000_000 * 1000))
     return core_sys_select(net, n, inp, outp, exp, timeout_ns)
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.rows import row, state
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def sys_rt_sigaction(net: Net, sig: int, handler: Callable[[int, siginfo], Any] 
     It runs with the host's lock held and must not sleep. Raises: OSError EINVAL.
     """
     if not 0 < sig <= _NSIG or sig in (SIGKILL, SIGSTOP):
-        raise OSError(errno.EINVAL, f"signal {sig} cannot be handled")
+        raise os_error(errno.EINVAL, f"signal {sig} cannot be handled")
     actions = net.signal.action
     before = actions.pop(sig, None)
     if handler is not None:

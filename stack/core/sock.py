@@ -32,6 +32,7 @@ from stack.core.drop_reason import (
     SKB_NOT_DROPPED_YET,
 )
 from stack.core.dst import dst_check
+from stack.core.errors import os_error
 from stack.core.fasync import (
     SOCK_FASYNC,
     SOCK_WAKE_IO,
@@ -676,12 +677,6 @@ def raise_sock_error(sk: sock) -> None:
         raise os_error(err)
 
 
-def os_error(err: int) -> OSError:
-    """An OSError of errno `err` (either sign) with the platform's text."""
-    err = abs(err)
-    return OSError(err, errno.errorcode.get(err, str(err)))
-
-
 # --- memory: datagram side -----------------------------------------------------------------
 
 
@@ -833,7 +828,7 @@ def sock_alloc_send_skb(
         sock_wait_for_wmem(sk, noblock)
     skb = alloc_skb(pool or sk.net.skb_small, size_bytes, headroom)
     if skb is None:
-        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+        raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
     skb.sk = sk
     skb.destructor = sock_wfree
     sk.sk_wmem_alloc += skb.truesize
@@ -849,12 +844,12 @@ def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
     while True:
         raise_sock_error(sk)
         if sk.sk_shutdown & SEND_SHUTDOWN:
-            raise OSError(errno.EPIPE, "socket was shut down for sending")
+            raise os_error(errno.EPIPE, "socket was shut down for sending")
         if sk.sk_wmem_alloc < sk.sk_sndbuf:
             return
         sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
         if timeo_ns <= 0:
-            raise BlockingIOError(errno.EAGAIN, "send buffer full")
+            raise os_error(errno.EAGAIN, "send buffer full")
         if sk.sk_lock_owned:
             timeo_ns = sk_wait_event(sk, timeo_ns, sock_wmem_came)
         else:
@@ -870,7 +865,7 @@ def sock_kmalloc(sk: sock, size_bytes: int) -> None:
     """net/core/sock.c: charge option memory. Raises: OSError ENOBUFS above sysctl optmem_max."""
     limit = sk.net.sysctl.optmem_max
     if size_bytes > limit or sk.sk_omem_alloc + size_bytes >= limit:
-        raise OSError(errno.ENOBUFS, f"option memory: sysctl optmem_max is {limit}")
+        raise os_error(errno.ENOBUFS, f"option memory: sysctl optmem_max is {limit}")
     sk.sk_omem_alloc += size_bytes
 
 
@@ -919,24 +914,24 @@ def sk_setup_caps(sk: sock, dst: dst_entry) -> None:
 
 def sock_no_mmap(file: object, sock: socket, vma: object) -> None:
     """net/core/sock.c"""
-    raise OSError(errno.ENODEV, "sockets have no memory map")
+    raise os_error(errno.ENODEV, "sockets have no memory map")
 
 
 def sock_no_sendpage(sock: socket, page: object, offset: int, size: int, flags: int) -> int:
     """net/core/sock.c (until 6.5; MSG_SPLICE_PAGES since)"""
-    raise OSError(errno.EOPNOTSUPP, "sendpage is not for this protocol")
+    raise os_error(errno.EOPNOTSUPP, "sendpage is not for this protocol")
 
 
 def sock_no_socketpair(sock1: socket, sock2: socket) -> None:
     """net/core/sock.c"""
-    raise OSError(errno.EOPNOTSUPP, "socketpair is not for this family")
+    raise os_error(errno.EOPNOTSUPP, "socketpair is not for this family")
 
 
 def sock_no_accept(sock_: socket, newsock: socket, flags: int, kern: bool = False) -> None:
     """net/core/sock.c"""
-    raise OSError(errno.EOPNOTSUPP, "this socket type does not accept")
+    raise os_error(errno.EOPNOTSUPP, "this socket type does not accept")
 
 
 def sock_no_listen(sock: socket, backlog: int) -> None:
     """net/core/sock.c"""
-    raise OSError(errno.EOPNOTSUPP, "this socket type does not listen")
+    raise os_error(errno.EOPNOTSUPP, "this socket type does not listen")

@@ -10,6 +10,7 @@ import struct
 from sys import byteorder
 
 from fastpath.sockaddr import sockaddr, sockaddr_from, sockaddr_ll, sockaddr_un
+from stack.core.errors import os_error
 from stack.core.uapi import AF_INET6
 
 __all__ = [
@@ -61,4 +62,4 @@ def in_addr_of(name: sockaddr) -> int:
 def need_sa_len(name: sockaddr, least: int) -> None:
     """An address given as bytes must have so many of them. Raises: OSError EINVAL."""
     if 0 < name.sa_len < least:
-        raise OSError(errno.EINVAL, f"an address of {name.sa_len} bytes; it has {least}")
+        raise os_error(errno.EINVAL, f"an address of {name.sa_len} bytes; it has {least}")

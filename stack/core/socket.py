@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.mmsg import mmsg_recv, mmsg_send
 from stack.core.dev_queue import dev_plug, dev_unplug
+from stack.core.errors import os_error
 from stack.core.fasync import sock_fasync
 from stack.core.file import (
     O_RDWR,
@@ -43,13 +44,7 @@ from stack.core.security import (
     security_socket_socketpair,
 )
 from stack.core.signal import signal_struct
-from stack.core.sock import (
-    MAX_SCHEDULE_TIMEOUT,
-    os_error,
-    sk_sleep,
-    sock_kfree_s,
-    sock_kmalloc,
-)
+from stack.core.sock import MAX_SCHEDULE_TIMEOUT, sk_sleep, sock_kfree_s, sock_kmalloc
 from stack.core.sockaddr import sockaddr, sockaddr_from
 from stack.core.sockopt import OPTLEN_ANY, pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
@@ -191,12 +186,12 @@ def __sock_create(
 ) -> socket:
     """net/socket.c"""
     if not 0 <= family < NPROTO:
-        raise OSError(errno.EAFNOSUPPORT, f"address family {family} is not supported")
+        raise os_error(errno.EAFNOSUPPORT, f"address family {family} is not supported")
     if not 0 <= type < SOCK_MAX:
-        raise OSError(errno.EINVAL, f"socket type {type} does not exist")
+        raise os_error(errno.EINVAL, f"socket type {type} does not exist")
     pf = net.net_families[family]
     if pf is None:
-        raise OSError(errno.EAFNOSUPPORT, f"address family {family} is not supported")
+        raise os_error(errno.EAFNOSUPPORT, f"address family {family} is not supported")
     refuse(security_socket_create(net, family, type, protocol, kern))
     sock = sock_alloc(net)
     sock.type = type
@@ -232,10 +227,10 @@ def sockfd_lookup(net: Net, fd: int) -> socket:
     """net/socket.c: the socket of a descriptor. Raises: OSError EBADF, ENOTSOCK."""
     file: struct_file | None = net.fdtable.fd.find(fd)
     if file is None:
-        raise OSError(errno.EBADF, f"{fd} is not an open socket")
+        raise os_error(errno.EBADF, f"{fd} is not an open socket")
     sock = file.sock
     if sock is None:
-        raise OSError(errno.ENOTSOCK, f"{fd} is open, but no socket")
+        raise os_error(errno.ENOTSOCK, f"{fd} is open, but no socket")
     return sock
 
 
@@ -274,11 +269,11 @@ def move_addr_to_kernel(addr: object) -> sockaddr | None:
     if addr is None or isinstance(addr, sockaddr):
         return addr
     if not isinstance(addr, bytes | bytearray | memoryview):
-        raise OSError(errno.EFAULT, f"{addr!r} is no sockaddr")
+        raise os_error(errno.EFAULT, f"{addr!r} is no sockaddr")
     try:
         return sockaddr_from(addr)
     except ValueError as exc:
-        raise OSError(errno.EINVAL, str(exc)) from None
+        raise os_error(errno.EINVAL, str(exc)) from None
 
 
 # --- the two funnels -----------------------------------------------------------------------
@@ -376,7 +371,7 @@ def sys_socket(net: Net, family: int, type: int, protocol: int = 0) -> int:  # n
     """socket(2): a descriptor. `type` may carry SOCK_NONBLOCK, SOCK_CLOEXEC. Raises: OSError."""
     flags = type & ~SOCK_TYPE_MASK
     if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
-        raise OSError(errno.EINVAL, f"unknown socket type flags {flags:#o}")
+        raise os_error(errno.EINVAL, f"unknown socket type flags {flags:#o}")
     sock = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
     return sock_map_fd(sock, flags & (SOCK_CLOEXEC | O_NONBLOCK))
 
@@ -385,7 +380,7 @@ def sys_socketpair(net: Net, family: int, type: int, protocol: int = 0) -> Any: 
     """socketpair(2). Raises: OSError EOPNOTSUPP for families without it."""
     flags = type & ~SOCK_TYPE_MASK
     if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
-        raise OSError(errno.EINVAL, f"unknown socket type flags {flags:#o}")
+        raise os_error(errno.EINVAL, f"unknown socket type flags {flags:#o}")
     one = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
     two = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
     try:
@@ -407,7 +402,7 @@ def sys_bind(net: Net, fd: int, addr: object) -> None:
     """bind(2). Raises: OSError EBADF, EADDRINUSE, EADDRNOTAVAIL, EINVAL, EACCES."""
     sock: socket = sockfd_lookup(net, fd)
     if addr is None:
-        raise OSError(errno.EFAULT, "no address to bind to")
+        raise os_error(errno.EFAULT, "no address to bind to")
     uaddr = move_addr_to_kernel(addr)
     refuse(security_socket_bind(sock, uaddr, 16))
     sock.ops.bind(sock, uaddr, 16)
@@ -431,7 +426,7 @@ def sys_accept(net: Net, fd: int) -> tuple[int, Any]:
 def sys_accept4(net: Net, fd: int, flags: int) -> tuple[int, Any]:
     """accept4(2): flags SOCK_NONBLOCK, SOCK_CLOEXEC."""
     if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
-        raise OSError(errno.EINVAL, f"unknown flags {flags:#o}")
+        raise os_error(errno.EINVAL, f"unknown flags {flags:#o}")
     sock: socket = sockfd_lookup(net, fd)
     newsock = sock_alloc(net)
     newsock.type = sock.type
@@ -448,7 +443,7 @@ def sys_accept4(net: Net, fd: int, flags: int) -> tuple[int, Any]:
         addr = ops.getname(newsock, None, 16, 2)
     except OSError:
         sys_close(net, newfd)
-        raise OSError(errno.ECONNABORTED, "the connection ended before it was accepted") from None
+        raise os_error(errno.ECONNABORTED, "the connection ended before it was accepted") from None
     return newfd, addr
 
 
@@ -707,7 +702,7 @@ def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = OP
             return value
     else:
         if 0 <= optlen < LEAST_ROOM.get((sock.sk.sk_family, level, optname), 0):
-            raise OSError(errno.EINVAL, f"room for {optlen} bytes is too little")
+            raise os_error(errno.EINVAL, f"room for {optlen} bytes is too little")
         value = sock.ops.getsockopt(sock, level, optname)
     if optlen == OPTLEN_ANY:
         return value
@@ -736,7 +731,7 @@ def sys_close(net: Net, fd: int) -> None:
     """close(2). Raises: OSError EBADF."""
     file: struct_file | None = net.fdtable.remove(fd)
     if file is None:
-        raise OSError(errno.EBADF, f"{fd} is not open")
+        raise os_error(errno.EBADF, f"{fd} is not open")
     filp_close(file)
 
 

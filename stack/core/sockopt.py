@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff
 from stack.core import uapi
+from stack.core.errors import os_error
 from stack.core.filter import (
     sk_attach_bpf,
     sk_attach_filter,
@@ -85,7 +86,7 @@ def opt_int(optval: Any) -> int:
         return int(optval)
     data = opt_bytes(optval)
     if len(data) < 4:
-        raise OSError(errno.EINVAL, f"option value of {len(data)} bytes; an int has 4")
+        raise os_error(errno.EINVAL, f"option value of {len(data)} bytes; an int has 4")
     return int.from_bytes(data[:4], ORDER, signed=True)
 
 
@@ -96,7 +97,7 @@ def opt_bytes(optval: Any) -> bytes:
     try:
         return bytes(memoryview(optval))
     except TypeError as exc:
-        raise OSError(errno.EINVAL, f"{type(optval).__name__} is no option value") from exc
+        raise os_error(errno.EINVAL, f"{type(optval).__name__} is no option value") from exc
 
 
 def int_bytes(value: int) -> bytes:
@@ -127,12 +128,12 @@ def sock_timeout_ns(optval: Any) -> int:
         return MAX_SCHEDULE_TIMEOUT if ns == 0 else min(max(ns, 0), MAX_SCHEDULE_TIMEOUT)
     data = opt_bytes(optval)
     if len(data) < TIMEVAL.size:
-        raise OSError(errno.EINVAL, "a timeout is a struct timeval of 16 bytes")
+        raise os_error(errno.EINVAL, "a timeout is a struct timeval of 16 bytes")
     sec: int
     usec: int
     sec, usec = TIMEVAL.unpack_from(data)
     if not 0 <= usec < 1_000_000:
-        raise OSError(errno.EDOM, f"{usec} is not a number of microseconds below a second")
+        raise os_error(errno.EDOM, f"{usec} is not a number of microseconds below a second")
     if sec < 0:
         return 0
     if not sec and not usec:
@@ -168,7 +169,7 @@ def sock_bindtoindex(sk: sock, ifindex: int) -> None:
     Raises: OSError EINVAL.
     """
     if ifindex < 0:
-        raise OSError(errno.EINVAL, f"{ifindex} is no index of an interface")
+        raise os_error(errno.EINVAL, f"{ifindex} is no index of an interface")
     sk.sk_bound_dev_if = ifindex
     if sk.sk_prot.rehash is not None:
         sk.sk_prot.rehash(sk)
@@ -177,7 +178,7 @@ def sock_bindtoindex(sk: sock, ifindex: int) -> None:
 
 def _need_root(net: Net, cap: int, what: str) -> None:
     if not ns_capable(net, cap):
-        raise PermissionError(errno.EPERM, f"{what}: the host's user is {net.uid}, not root")
+        raise os_error(errno.EPERM, f"{what}: the host's user is {net.uid}, not root")
 
 
 def sock_set_max_pacing_rate(sk: sock, optval: Any) -> None:
@@ -187,7 +188,7 @@ def sock_set_max_pacing_rate(sk: sock, optval: Any) -> None:
     Raises: OSError ENOPROTOOPT, EINVAL.
     """
     if sk.sk_protocol != uapi.IPPROTO_TCP:
-        raise OSError(errno.ENOPROTOOPT, "SO_MAX_PACING_RATE: only TCP sockets are paced")
+        raise os_error(errno.ENOPROTOOPT, "SO_MAX_PACING_RATE: only TCP sockets are paced")
     if not isinstance(optval, int) and len(opt_bytes(optval)) >= PACING_RATE.size:
         rate = min(int(PACING_RATE.unpack_from(opt_bytes(optval))[0]), PACING_UNLIMITED)
     else:
@@ -209,9 +210,9 @@ def sock_set_zerocopy(sk: sock, val: int) -> None:
     stream = sk.sk_type == uapi.SOCK_STREAM and sk.sk_protocol == uapi.IPPROTO_TCP
     datagrams = sk.sk_type == uapi.SOCK_DGRAM and sk.sk_protocol == uapi.IPPROTO_UDP
     if sk.sk_family not in (uapi.AF_INET, uapi.AF_INET6) or not (stream or datagrams):
-        raise OSError(errno.EOPNOTSUPP, "SO_ZEROCOPY: neither TCP nor UDP")
+        raise os_error(errno.EOPNOTSUPP, "SO_ZEROCOPY: neither TCP nor UDP")
     if not 0 <= val <= 1:
-        raise OSError(errno.EINVAL, f"SO_ZEROCOPY: {val} is neither 0 nor 1")
+        raise os_error(errno.EINVAL, f"SO_ZEROCOPY: {val} is neither 0 nor 1")
     sock_valbool_flag(sk, SOCK_ZEROCOPY, bool(val))
 
 
@@ -224,7 +225,7 @@ def need_peek_off(sk: sock) -> None:
     """SO_PEEK_OFF is for those whose proto_ops have set_peek_off. Raises: OSError EOPNOTSUPP."""
     if sk.sk_family == uapi.AF_UNIX or sk.sk_protocol in PEEK_OFF_PROTOCOLS.get(sk.sk_type, ()):
         return
-    raise OSError(errno.EOPNOTSUPP, "SO_PEEK_OFF: only TCP, UDP and AF_UNIX")
+    raise os_error(errno.EOPNOTSUPP, "SO_PEEK_OFF: only TCP, UDP and AF_UNIX")
 
 
 PEEK_OFF_PROTOCOLS = {
@@ -247,12 +248,12 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
     net = sk.net
     sk.sk_tx_flow = None
     if optname in sk.sk_prot.no_sockopts:
-        raise OSError(errno.ENOPROTOOPT, f"option {optname} means nothing to {sk.sk_prot.name}")
+        raise os_error(errno.ENOPROTOOPT, f"option {optname} means nothing to {sk.sk_prot.name}")
     flag = FLAG_OPTIONS.get(optname)
     if flag is not None:
         on = bool(opt_int(optval))
         if optname == uapi.SO_DEBUG and on and not ns_capable(net, CAP_NET_ADMIN):
-            raise PermissionError(errno.EACCES, f"SO_DEBUG: the host's user is {net.uid}, not root")
+            raise os_error(errno.EACCES, f"SO_DEBUG: the host's user is {net.uid}, not root")
         sock_valbool_flag(sk, flag, on)
         if optname in (uapi.SO_DONTROUTE, uapi.SO_BROADCAST):
             sk_dst_reset(sk)
@@ -263,7 +264,7 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
         if name:
             dev = net.dev_by_name.get(name)
             if dev is None:
-                raise OSError(errno.ENODEV, f"no device {name!r}")
+                raise os_error(errno.ENODEV, f"no device {name!r}")
             index = dev.ifindex
         if sk.sk_bound_dev_if:
             _need_root(net, CAP_NET_RAW, "another SO_BINDTODEVICE")
@@ -287,7 +288,7 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             onoff, seconds = optval
         else:
             if len(opt_bytes(optval)) < LINGER.size:
-                raise OSError(errno.EINVAL, "linger is a struct of 8 bytes")
+                raise os_error(errno.EINVAL, "linger is a struct of 8 bytes")
             onoff, seconds = LINGER.unpack_from(opt_bytes(optval))
         sock_valbool_flag(sk, SOCK_LINGER, bool(onoff))
         if onoff:
@@ -299,10 +300,10 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             sk.sk_reuse = SK_CAN_REUSE if val else 0
         case uapi.SO_REUSEPORT:
             if val and sk.sk_family not in (uapi.AF_INET, uapi.AF_INET6):
-                raise OSError(errno.EOPNOTSUPP, "SO_REUSEPORT: only for ports")
+                raise os_error(errno.EOPNOTSUPP, "SO_REUSEPORT: only for ports")
             sk.sk_reuseport = bool(val)
         case uapi.SO_TYPE | uapi.SO_PROTOCOL | uapi.SO_DOMAIN | uapi.SO_ERROR:
-            raise OSError(errno.ENOPROTOOPT, "this option can only be read")
+            raise os_error(errno.ENOPROTOOPT, "this option can only be read")
         case uapi.SO_SNDBUF:
             __sock_set_sndbuf(sk, min(val & 0xFFFFFFFF, net.sysctl.wmem_max))  # -1: all there is
         case uapi.SO_SNDBUFFORCE:
@@ -336,7 +337,7 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             else:
                 sk.sk_rcvlowat = low or 1
         case uapi.SO_SNDLOWAT:
-            raise OSError(errno.ENOPROTOOPT, "SO_SNDLOWAT cannot be changed on Linux")
+            raise os_error(errno.ENOPROTOOPT, "SO_SNDLOWAT cannot be changed on Linux")
         case (
             uapi.SO_TIMESTAMP
             | uapi.SO_TIMESTAMPNS
@@ -359,27 +360,27 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             sk.sk_peek_off = val
         case uapi.SO_BUF_LOCK:
             if val & ~SOCK_BUF_LOCK_MASK:
-                raise OSError(errno.EINVAL, f"SO_BUF_LOCK: {val} is not 0 to 3")
+                raise os_error(errno.EINVAL, f"SO_BUF_LOCK: {val} is not 0 to 3")
             sock_valbool_flag(sk, SOCK_SNDBUF_LOCK, bool(val & 1))
             sock_valbool_flag(sk, SOCK_RCVBUF_LOCK, bool(val & 2))
         case uapi.SO_ZEROCOPY:
             sock_set_zerocopy(sk, val)
         case uapi.SO_PASSCRED:
             if sk.sk_family != uapi.AF_UNIX:
-                raise OSError(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
+                raise os_error(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
             sock_valbool_flag(sk, SOCK_PASSCRED, bool(val))
         case uapi.SO_PASSRIGHTS:
             if sk.sk_family != uapi.AF_UNIX:
-                raise OSError(errno.EOPNOTSUPP, "SO_PASSRIGHTS: only AF_UNIX passes descriptors")
+                raise os_error(errno.EOPNOTSUPP, "SO_PASSRIGHTS: only AF_UNIX passes descriptors")
             sock_valbool_flag(sk, SOCK_PASSRIGHTS, bool(val))
         case uapi.SO_PEERCRED:
-            raise OSError(errno.ENOPROTOOPT, "this option can only be read")
+            raise os_error(errno.ENOPROTOOPT, "this option can only be read")
         case uapi.SO_BINDTOIFINDEX:
             if sk.sk_bound_dev_if:
                 _need_root(net, CAP_NET_RAW, "another SO_BINDTOIFINDEX")
             sock_bindtoindex(sk, val)
         case _:
-            raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
+            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
 
 
 def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN_ANY) -> Any:
@@ -389,7 +390,7 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN
     """
     sk = sock.sk
     if optname in sk.sk_prot.no_sockopts:
-        raise OSError(errno.ENOPROTOOPT, f"option {optname} means nothing to {sk.sk_prot.name}")
+        raise os_error(errno.ENOPROTOOPT, f"option {optname} means nothing to {sk.sk_prot.name}")
     flag = FLAG_OPTIONS.get(optname)
     if flag is not None:
         return int(bool(sk.sk_flags & flag))
@@ -438,7 +439,7 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN
             if dev is None:
                 return b""
             if 0 <= optlen < IFNAMSIZ:
-                raise OSError(errno.EINVAL, f"SO_BINDTODEVICE: a name needs {IFNAMSIZ} bytes")
+                raise os_error(errno.EINVAL, f"SO_BINDTODEVICE: a name needs {IFNAMSIZ} bytes")
             return dev.name.encode() + b"\0"
         case uapi.SO_BINDTOIFINDEX:
             return sk.sk_bound_dev_if
@@ -468,20 +469,20 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN
         case uapi.SO_PASSCRED if sk.sk_family == uapi.AF_UNIX:
             return int(bool(sk.sk_flags & SOCK_PASSCRED))
         case uapi.SO_PASSCRED:
-            raise OSError(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
+            raise os_error(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
         case uapi.SO_PASSRIGHTS if sk.sk_family == uapi.AF_UNIX:
             return int(bool(sk.sk_flags & SOCK_PASSRIGHTS))
         case uapi.SO_PASSRIGHTS:
-            raise OSError(errno.EOPNOTSUPP, "SO_PASSRIGHTS: only AF_UNIX passes descriptors")
+            raise os_error(errno.EOPNOTSUPP, "SO_PASSRIGHTS: only AF_UNIX passes descriptors")
         case uapi.SO_PEERCRED:
             return UCRED.pack(*peercred(sk))
         case uapi.SO_PEERGROUPS:
             if not peercred(sk)[0]:
-                raise OSError(errno.ENODATA, "the socket has no peer of this host")
+                raise os_error(errno.ENODATA, "the socket has no peer of this host")
             return b""  # a host's programs are in no further groups
         case uapi.SO_COOKIE:
             if 0 <= optlen < 8:
-                raise OSError(errno.EINVAL, "SO_COOKIE: a cookie has 8 bytes")
+                raise os_error(errno.EINVAL, "SO_COOKIE: a cookie has 8 bytes")
             return struct.pack("=Q", sk.sk_cookie)
         case uapi.SO_MEMINFO:
             return struct.pack(
@@ -502,7 +503,7 @@ def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN
             rate = min(sk.sk_pacing_rate, 0xFFFFFFFF)  # as an int: -1, without limit
             return rate - (1 << 32) if rate > 0x7FFFFFFF else rate
         case _:
-            raise OSError(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
+            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
 
 
 STAMPS = SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS | SOCK_TSTAMP_NEW
@@ -518,9 +519,9 @@ def peername(sock: socket, optlen: int) -> bytes:
     try:
         name = sockaddr_bytes(sock.ops.getname(sock, None, 16, 2))
     except OSError:
-        raise OSError(errno.ENOTCONN, "the socket has no peer") from None
+        raise os_error(errno.ENOTCONN, "the socket has no peer") from None
     if optlen > len(name):
-        raise OSError(errno.EINVAL, f"the address has {len(name)} bytes, fewer than {optlen}")
+        raise os_error(errno.EINVAL, f"the address has {len(name)} bytes, fewer than {optlen}")
     return name
 
 
@@ -534,7 +535,7 @@ def peercred(sk: Any) -> tuple[int, int, int]:
 def exact_int(data: Any) -> int:
     """The int of a control message, which has 4 bytes and no more. Raises: OSError EINVAL."""
     if not isinstance(data, int) and len(opt_bytes(data)) != 4:
-        raise OSError(errno.EINVAL, f"an int of {len(opt_bytes(data))} bytes")
+        raise os_error(errno.EINVAL, f"an int of {len(opt_bytes(data))} bytes")
     return opt_int(data)
 
 
@@ -552,7 +553,7 @@ def __sock_cmsg_send(sk: sock, kind: int, data: Any, sockc: sockcm_cookie) -> No
             _need_root(sk.net, CAP_NET_ADMIN, f"SO_PRIORITY {priority}")
         sockc.priority = priority & 0xFFFFFFFF
     elif kind not in (uapi.SCM_RIGHTS, uapi.SCM_CREDENTIALS):
-        raise OSError(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
+        raise os_error(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
 
 
 def sock_cmsg_send(sk: sock, control: list[Any]) -> sockcm_cookie:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.file import O_APPEND, fget, struct_file
 from stack.core.hostfile import is_hostfile, open_hostfile, readable, writable
 from stack.core.iov import msghdr
@@ -60,18 +61,18 @@ def wait_for_space(pipe: pipe_inode_info, flags: int) -> None:
     """fs/splice.c: until a slot is free. Raises: OSError EPIPE, EAGAIN."""
     while True:
         if not pipe.readers:
-            raise BrokenPipeError(errno.EPIPE, "nobody reads the pipe")
+            raise os_error(errno.EPIPE, "nobody reads the pipe")
         if not pipe_full(pipe):
             return
         if flags & SPLICE_F_NONBLOCK:
-            raise BlockingIOError(errno.EAGAIN, "the pipe is full")
+            raise os_error(errno.EAGAIN, "the pipe is full")
         pipe_wait_writable(pipe)
 
 
 def sock_splice_read(sock: socket, pipe: pipe_inode_info, size: int, noblock: bool) -> int:
     """net/socket.c, and tcp_splice_read: what has come, at most `size` bytes. Raises: OSError."""
     if sock.type == SOCK_STREAM and sock.sk.sk_state == TCP_LISTEN:
-        raise OSError(errno.ENOTCONN, "a listener has no data")
+        raise os_error(errno.ENOTCONN, "a listener has no data")
     room = bytearray(size)
     msg = msghdr(None, room)
     n = sock_recvmsg(sock, msg, MSG_DONTWAIT if noblock else 0)
@@ -90,7 +91,7 @@ def do_splice_read(
     if file.sock is not None:
         return sock_splice_read(file.sock, pipe, size, bool(file.f_flags & O_NONBLOCK))
     if not is_hostfile(file) or file.f_op.read_iter is None:
-        raise OSError(errno.EINVAL, "what is open cannot be spliced from")
+        raise os_error(errno.EINVAL, "what is open cannot be spliced from")
     skew = (file.f_pos if pos is None else pos) % PAGE_SIZE  # slots are pages of the file
     room = bytearray(min(size, (pipe.max_usage - len(pipe.bufs)) * PAGE_SIZE - skew))
     n = at_position(file, pos, msghdr(None, room), file.f_op.read_iter)
@@ -152,7 +153,7 @@ def splice_to_socket(pipe: pipe_inode_info, file: struct_file, size: int, flags:
             if spliced or not pipe.writers:
                 break
             if flags & SPLICE_F_NONBLOCK:
-                raise BlockingIOError(errno.EAGAIN, "the pipe is empty")
+                raise os_error(errno.EAGAIN, "the pipe is empty")
             pipe_wait_readable(pipe)
             continue
         views = pipe_views(pipe, size)
@@ -181,7 +182,7 @@ def splice_from_pipe(
         if not pipe.writers:
             return 0
         if flags & SPLICE_F_NONBLOCK:
-            raise BlockingIOError(errno.EAGAIN, "the pipe is empty")
+            raise os_error(errno.EAGAIN, "the pipe is empty")
         pipe_wait_readable(pipe)
     n = at_position(file, pos, msghdr(None, pipe_views(pipe, size)), file.f_op.write_iter)
     pipe_consume(pipe, n)
@@ -195,7 +196,7 @@ def do_splice_from(
     if file.sock is not None:
         return splice_to_socket(pipe, file, size, flags)
     if not is_hostfile(file):
-        raise OSError(errno.EINVAL, "what is open cannot be spliced to")
+        raise os_error(errno.EINVAL, "what is open cannot be spliced to")
     return splice_from_pipe(pipe, file, pos, size, flags)
 
 
@@ -205,7 +206,7 @@ def splice_pipe_to_pipe(
     """fs/splice.c (and link_pipe): move slots from one pipe to another, or copy them."""
     while not ipipe.bufs and ipipe.writers:  # ipipe_prep
         if flags & SPLICE_F_NONBLOCK:
-            raise BlockingIOError(errno.EAGAIN, "the pipe is empty")
+            raise os_error(errno.EAGAIN, "the pipe is empty")
         pipe_wait_readable(ipipe)
     wait_for_space(opipe, flags)
     was_empty = not opipe.bufs
@@ -230,7 +231,7 @@ def splice_pipe_to_pipe(
 def check_ends(source: struct_file, target: struct_file) -> None:
     """FMODE_READ of one, FMODE_WRITE of the other. Raises: OSError EBADF."""
     if not readable(source) or not writable(target):
-        raise OSError(errno.EBADF, "not open for that direction")
+        raise os_error(errno.EBADF, "not open for that direction")
 
 
 def do_splice(
@@ -247,32 +248,32 @@ def do_splice(
     opipe = get_pipe_info(target)
     if ipipe is not None and opipe is not None:
         if off_in is not None or off_out is not None:
-            raise OSError(errno.ESPIPE, "pipes have no positions")
+            raise os_error(errno.ESPIPE, "pipes have no positions")
         if ipipe is opipe:
-            raise OSError(errno.EINVAL, "a pipe into itself")
+            raise os_error(errno.EINVAL, "a pipe into itself")
         if (source.f_flags | target.f_flags) & O_NONBLOCK:
             flags |= SPLICE_F_NONBLOCK
         return splice_pipe_to_pipe(ipipe, opipe, size, flags, False)
     if ipipe is not None:
         if off_in is not None:
-            raise OSError(errno.ESPIPE, "pipes have no positions")
+            raise os_error(errno.ESPIPE, "pipes have no positions")
         if off_out is not None and not is_hostfile(target):
-            raise OSError(errno.EINVAL, "a socket has no positions")
+            raise os_error(errno.EINVAL, "a socket has no positions")
         if target.f_flags & O_APPEND:
-            raise OSError(errno.EINVAL, "splice does not append")
+            raise os_error(errno.EINVAL, "splice does not append")
         if source.f_flags & O_NONBLOCK:
             flags |= SPLICE_F_NONBLOCK
         return do_splice_from(ipipe, target, off_out, size, flags)
     if opipe is not None:
         if off_out is not None:
-            raise OSError(errno.ESPIPE, "pipes have no positions")
+            raise os_error(errno.ESPIPE, "pipes have no positions")
         if off_in is not None and not is_hostfile(source):
-            raise OSError(errno.EINVAL, "a socket has no positions")
+            raise os_error(errno.EINVAL, "a socket has no positions")
         if target.f_flags & O_NONBLOCK:
             flags |= SPLICE_F_NONBLOCK
         wait_for_space(opipe, flags)
         return do_splice_read(source, off_in, opipe, size, flags)
-    raise OSError(errno.EINVAL, "neither is a pipe")
+    raise os_error(errno.EINVAL, "neither is a pipe")
 
 
 def sys_splice(
@@ -291,7 +292,7 @@ def sys_splice(
     if not size:
         return 0
     if flags & ~SPLICE_F_ALL:
-        raise OSError(errno.EINVAL, f"splice: flags {flags:#x}")
+        raise os_error(errno.EINVAL, f"splice: flags {flags:#x}")
     source, target = fget(net, fd_in), fget(net, fd_out)
     return do_splice(source, off_in, target, off_out, min(size, MAX_RW_COUNT), flags)
 
@@ -299,7 +300,7 @@ def sys_splice(
 def sys_tee(net: Net, fd_in: int, fd_out: int, size: int, flags: int = 0) -> int:
     """tee(2): the same bytes in another pipe, too. Raises: OSError EBADF, EINVAL, EAGAIN."""
     if flags & ~SPLICE_F_ALL:
-        raise OSError(errno.EINVAL, f"tee: flags {flags:#x}")
+        raise os_error(errno.EINVAL, f"tee: flags {flags:#x}")
     if not size:
         return 0
     source, target = fget(net, fd_in), fget(net, fd_out)
@@ -307,7 +308,7 @@ def sys_tee(net: Net, fd_in: int, fd_out: int, size: int, flags: int = 0) -> int
     ipipe = get_pipe_info(source)
     opipe = get_pipe_info(target)
     if ipipe is None or opipe is None or ipipe is opipe:
-        raise OSError(errno.EINVAL, "tee: two pipes")
+        raise os_error(errno.EINVAL, "tee: two pipes")
     if (source.f_flags | target.f_flags) & O_NONBLOCK:
         flags |= SPLICE_F_NONBLOCK
     return splice_pipe_to_pipe(ipipe, opipe, size, flags, True)
@@ -332,17 +333,17 @@ def do_sendfile(target: struct_file, file: struct_file, offset: int | None, coun
     """fs/read_write.c, do_splice_direct: through a pipe of its own."""
     if offset is not None:
         if not is_hostfile(file):
-            raise OSError(errno.ESPIPE, "what is no file has no positions")
+            raise os_error(errno.ESPIPE, "what is no file has no positions")
         if offset < 0:
-            raise OSError(errno.EINVAL, f"offset {offset}")
+            raise os_error(errno.EINVAL, f"offset {offset}")
     check_ends(file, target)
     opipe = get_pipe_info(target)
     if opipe is not None:
         return sendfile_to_pipe(file, offset, opipe, count, target.f_flags)
     if not is_hostfile(file):
-        raise OSError(errno.EINVAL, "sendfile takes from files")
+        raise os_error(errno.EINVAL, "sendfile takes from files")
     if target.sock is None and not is_hostfile(target):
-        raise OSError(errno.EINVAL, "what is open cannot be sent to")
+        raise os_error(errno.EINVAL, "what is open cannot be sent to")
     start = file.f_pos if offset is None else offset
     done = 0
     count = min(count, MAX_RW_COUNT)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+from stack.core.errors import os_error
 from stack.core.fasync import SOCK_FASYNC, SOCK_WAKE_SPACE, SOCKWQ_ASYNC_NOSPACE
 from stack.core.sk_mem import sk_mem_reclaim_final
 from stack.core.sock import (
     KEY_OUT,
     POLL_OUT,
     SOCK_NOSPACE,
-    os_error,
     raise_sock_error,
     sk_set_bit,
     sk_wait_event,
@@ -74,9 +74,9 @@ def sk_stream_wait_connect(sk: sock, timeo_ns: int) -> int:
         if not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV):
             if (1 << sk.sk_state) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT):
                 return timeo_ns
-            raise OSError(errno.EPIPE, "socket is not connected")
+            raise os_error(errno.EPIPE, "socket is not connected")
         if timeo_ns <= 0:
-            raise BlockingIOError(errno.EAGAIN, "still connecting")
+            raise os_error(errno.EAGAIN, "still connecting")
         sk.sk_write_pending += 1
         try:
             timeo_ns = sk_wait_event(sk, timeo_ns, sk_connect_over)
@@ -109,13 +109,13 @@ def sk_stream_wait_memory(sk: sock, timeo_ns: int) -> int:
         if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
             # A pending error stays: when part was sent the caller returns that, and the next call
             # has to find the error.
-            raise OSError(errno.EPIPE, "socket was shut down for sending")
+            raise os_error(errno.EPIPE, "socket was shut down for sending")
         if sk_stream_memory_free(sk):
             return timeo_ns
         if timeo_ns <= 0:
             sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
             sk.sk_flags |= SOCK_NOSPACE
-            raise BlockingIOError(errno.EAGAIN, "send buffer full")
+            raise os_error(errno.EAGAIN, "send buffer full")
         sk.sk_flags |= SOCK_NOSPACE
         sk.sk_write_pending += 1
         try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.skbuff import alloc_skb, consume_skb, sk_buff
 from fastpath.zerocopy import skb_copy_ubufs, skb_zcopy, skb_zcopy_map, ubuf_info, zc_page
+from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb
 from stack.core.sock import (
     SOCK_DEAD,
@@ -68,10 +69,12 @@ def msg_zerocopy_alloc(sk: sock, size: int) -> ubuf_info:
     net = sk.net
     limit = net.sysctl.optmem_max
     if sk.sk_omem_alloc + OPTMEM_TRUESIZE > limit:
-        raise OSError(errno.ENOBUFS, f"notifications wait to be read: sysctl optmem_max is {limit}")
+        raise os_error(
+            errno.ENOBUFS, f"notifications wait to be read: sysctl optmem_max is {limit}"
+        )
     skb = alloc_skb(net.skb_small_head, 0, 0) or alloc_skb(net.skb_small, 0, 0)
     if skb is None:
-        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+        raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
     skb.sk = sk
     skb.destructor = sock_ofree
     sk.sk_omem_alloc += OPTMEM_TRUESIZE
@@ -91,7 +94,7 @@ def msg_zerocopy_realloc(sk: sock, size: int, uarg: ubuf_info | None) -> ubuf_in
         bytelen = uarg.bytelen + size
         if uarg.len == USHRT_MAX - 1 or bytelen > BYTE_LIMIT:
             if sk.sk_type != SOCK_STREAM:
-                raise OSError(errno.ENOBUFS, "too much for one datagram's notification")
+                raise os_error(errno.ENOBUFS, "too much for one datagram's notification")
         elif uarg.sk is sk and (uarg.id + uarg.len) & M32 == sk.sk_zckey:
             uarg.len += 1
             uarg.bytelen = bytelen

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.skbuff import consume_skb, sk_buff
 from stack.core.dev import register_netdevice
+from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.netdevice import (
     IFF_MULTICAST,
@@ -85,7 +86,7 @@ def dummy_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:
     dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET
     err = eth_validate_addr(dev) or register_netdevice(dev)
     if err:
-        raise OSError(-err, f"dummy {name}")
+        raise os_error(-err, f"dummy {name}")
     return dev
 
 

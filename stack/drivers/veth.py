@@ -12,6 +12,7 @@ from fastpath.skbuff import kfree_skb, pskb_may_pull, sk_buff
 from stack.core.backlog import netif_rx
 from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
 from stack.core.dev_forward import __dev_forward_skb
+from stack.core.errors import os_error
 from stack.core.ethtool import (
     DUPLEX_FULL,
     ETH_SS_STATS,
@@ -197,7 +198,7 @@ def veth_newlink(
         ValueError: a name is empty or too long.
     """
     if net.machine is not peer_net.machine:
-        raise OSError(errno.EXDEV, f"veth {name}: {net.name} and {peer_net.name}: two machines")
+        raise os_error(errno.EXDEV, f"veth {name}: {net.name} and {peer_net.name}: two machines")
     peer = rtnl_create_link(
         peer_net, peer_name, veth_link_ops, veth_setup, lambda _dev: veth_priv()
     )
@@ -208,7 +209,7 @@ def veth_newlink(
         err = eth_validate_addr(end) or register_netdevice(end)
         if err:
             veth_dellink(peer)
-            raise OSError(-err, f"veth {end.name} in {end.net.name}")
+            raise os_error(-err, f"veth {end.name} in {end.net.name}")
         netif_carrier_off(end)
     dev.priv.peer = peer
     peer.priv.peer = dev

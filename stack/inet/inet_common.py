@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import wide
 from stack.core.sock import (
@@ -16,7 +17,6 @@ from stack.core.sock import (
     SOCK_LINGER,
     lock_sock,
     ns_capable,
-    os_error,
     release_sock,
     sk_alloc,
     sk_dst_reset,
@@ -87,11 +87,11 @@ def inet_create_sock(
     `inet_start_sock` must follow. Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM.
     """
     if not 0 <= protocol < IPPROTO_MAX:
-        raise OSError(errno.EINVAL, f"protocol {protocol} does not exist")
+        raise os_error(errno.EINVAL, f"protocol {protocol} does not exist")
     sock.state = SS_UNCONNECTED
     answer, protocol = inet_protosw_find(inetsw, sock.type, protocol)
     if sock.type == SOCK_RAW and not kern and not ns_capable(net, CAP_NET_RAW):
-        raise PermissionError(errno.EPERM, f"raw sockets: the user is {net.uid}, not root")
+        raise os_error(errno.EPERM, f"raw sockets: the user is {net.uid}, not root")
     sock.ops = answer.ops
     sk: inet_sock = sk_alloc(net, family, 0, answer.prot, kern)
     sk.sk_af = af_ops_of[family]
@@ -165,7 +165,7 @@ def inet_bind_port(sk: inet_sock, addr: wide, source: wide, snum: int) -> None:
     `source`: the address of packets out (0 for a group). Raises: OSError EINVAL, EADDRINUSE.
     """
     if sk.sk_state != TCP_CLOSE or sk.inet_num:
-        raise OSError(errno.EINVAL, "the socket is bound or connected")
+        raise os_error(errno.EINVAL, "the socket is bound or connected")
     sk.inet_rcv_saddr = addr
     sk.inet_saddr = source
     if snum or not sk.bind_address_no_port:
@@ -176,7 +176,7 @@ def inet_bind_port(sk: inet_sock, addr: wide, source: wide, snum: int) -> None:
             if taken:
                 sk.inet_saddr = sk.inet_rcv_saddr = 0
         if taken:
-            raise OSError(errno.EADDRINUSE, f"port {snum} is in use")
+            raise os_error(errno.EADDRINUSE, f"port {snum} is in use")
     if snum:
         sk.sk_flags |= SOCK_BINDPORT_LOCK
     sk.inet_sport = sk.inet_num
@@ -189,7 +189,7 @@ def inet_check_port(net: Net, snum: int) -> None:
     """Ports below ip_unprivileged_port_start are root's. Raises: PermissionError EACCES."""
     start = net.sysctl.ip_unprivileged_port_start
     if snum and snum < start and not ns_capable(net, CAP_NET_BIND_SERVICE):
-        raise PermissionError(
+        raise os_error(
             errno.EACCES,
             f"port {snum}: user {net.uid} may bind from {start} on (ip_unprivileged_port_start)",
         )
@@ -214,9 +214,9 @@ def inet_listen(sock: socket, backlog: int) -> int:
     lock_sock(sk)
     try:
         if sock.state != SS_UNCONNECTED or sock.type != SOCK_STREAM:
-            raise OSError(errno.EINVAL, "only an unconnected stream can listen")
+            raise os_error(errno.EINVAL, "only an unconnected stream can listen")
         if not 1 << sk.sk_state & (TCPF_CLOSE | TCPF_LISTEN):
-            raise OSError(errno.EINVAL, "the socket is connected")
+            raise os_error(errno.EINVAL, "the socket is connected")
         sk.sk_max_ack_backlog = backlog
         if sk.sk_state != TCP_LISTEN:
             inet_csk_listen_start(sk)
@@ -257,7 +257,7 @@ def inet_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
     if sk.sk_prot.pre_connect is not None:
         sk.sk_prot.pre_connect(sk, uaddr, addr_len)
     if not sk.inet_num and sk.sk_prot.get_port is not None and inet_autobind(sk):
-        raise BlockingIOError(errno.EAGAIN, "no port is free")
+        raise os_error(errno.EAGAIN, "no port is free")
     return sk.sk_prot.connect(sk, uaddr, addr_len)
 
 
@@ -283,14 +283,14 @@ def __inet_stream_connect(
         sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
         return err
     if sock.state == SS_CONNECTED:
-        raise OSError(errno.EISCONN, "already connected")
+        raise os_error(errno.EISCONN, "already connected")
     if sock.state == SS_CONNECTING:
         pending = errno.EALREADY
         if sk.sk_err:
             return inet_sock_failed(sock, sk, flags)
     elif sock.state == SS_UNCONNECTED:
         if sk.sk_state != TCP_CLOSE:
-            raise OSError(errno.EISCONN, "already connected")
+            raise os_error(errno.EISCONN, "already connected")
         if sk.sk_prot.pre_connect is not None:
             sk.sk_prot.pre_connect(sk, uaddr, addr_len)
         err = sk.sk_prot.connect(sk, uaddr, addr_len)
@@ -299,14 +299,14 @@ def __inet_stream_connect(
         sock.state = SS_CONNECTING
         pending = errno.EINPROGRESS
     else:
-        raise OSError(errno.EINVAL, "the socket is closing")
+        raise os_error(errno.EINVAL, "the socket is closing")
     timeo_ns = sock_sndtimeo(sk, flags & O_NONBLOCK)
     if 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
         if timeo_ns <= 0:
-            raise BlockingIOError(pending, "the connection is being made")
+            raise os_error(pending, "the connection is being made")
         timeo_ns = inet_wait_for_connect(sk, timeo_ns)
         if timeo_ns <= 0 and 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
-            raise BlockingIOError(pending, "the connection is being made")
+            raise os_error(pending, "the connection is being made")
     # Refused, reset or timed out: the state is CLOSE again.
     if sk.sk_state == TCP_CLOSE:
         return inet_sock_failed(sock, sk, flags)
@@ -336,7 +336,7 @@ def inet_wait_for_connect(sk: inet_sock, timeo_ns: int) -> int:
 def inet_send_prepare(sk: inet_sock) -> None:
     """net/ipv4/af_inet.c: a port is needed before the first datagram. Raises: OSError EAGAIN."""
     if not sk.inet_num and not sk.sk_prot.no_autobind and inet_autobind(sk):
-        raise BlockingIOError(errno.EAGAIN, "no port is free")
+        raise os_error(errno.EAGAIN, "no port is free")
 
 
 def inet_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
@@ -370,7 +370,7 @@ def inet_shutdown(sock: socket, how: int) -> int:
     sk: inet_sock = sock.sk
     how += 1  # 0, 1, 2 become the bits RCV_SHUTDOWN, SEND_SHUTDOWN, both
     if how & ~SHUTDOWN_MASK or not how:
-        raise OSError(errno.EINVAL, f"{how - 1} is not SHUT_RD, SHUT_WR or SHUT_RDWR")
+        raise os_error(errno.EINVAL, f"{how - 1} is not SHUT_RD, SHUT_WR or SHUT_RDWR")
     lock_sock(sk)
     try:
         if sock.state == SS_CONNECTING:
@@ -392,7 +392,7 @@ def inet_shutdown(sock: socket, how: int) -> int:
                 sk.sk_prot.shutdown(sk, how)
         sk_state_change(sk)
         if failed:
-            raise OSError(errno.ENOTCONN, "the socket is not connected")
+            raise os_error(errno.ENOTCONN, "the socket is not connected")
         return 0
     finally:
         release_sock(sk)
@@ -407,7 +407,7 @@ def inet_sendpage(sock: socket, page: object, offset: int, size: int, flags: int
 def sk_ioctl(sk: inet_sock, cmd: int, arg: Any = None) -> Any:
     """net/core/sock.c: the protocol's requests. Raises: OSError ENOTTY."""
     if sk.sk_prot.ioctl is None:
-        raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+        raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
     return sk.sk_prot.ioctl(sk, cmd, arg)
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32, wide
 from stack.core.security import security_inet_csk_clone
 from stack.core.sock import (
@@ -19,7 +20,6 @@ from stack.core.sock import (
     bh_lock_sock,
     bh_unlock_sock,
     lock_sock,
-    os_error,
     release_sock,
     sk_clone_lock,
     sk_free,
@@ -674,7 +674,7 @@ def inet_csk_accept(sk: inet_connection_sock, flags: int = 0) -> inet_connection
         if reqsk_queue_empty(queue):
             timeo = sock_rcvtimeo(sk, flags & O_NONBLOCK)
             if not timeo:
-                raise BlockingIOError(errno.EAGAIN, "no connection waits")
+                raise os_error(errno.EAGAIN, "no connection waits")
             while reqsk_queue_empty(queue):
                 inet_csk_wait_for_connect(sk, timeo)
         req = reqsk_queue_remove(queue, sk)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from fastpath.inethash import InetHash
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
+from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
-from stack.core.sock import os_error
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.inet.af_ops import InetKey, inet_sk_key
 from stack.inet.inet_sock import inet_sock

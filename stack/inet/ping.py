@@ -16,6 +16,7 @@ from fastpath.skbuff import (
     skb_push,
 )
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
@@ -108,7 +109,7 @@ def ping_init_sock(sk: ping_sock) -> int:
     low, high = sk.net.sysctl.ping_group_range
     gid = sk.net.gid
     if not low <= gid <= high:
-        raise PermissionError(
+        raise os_error(
             errno.EACCES, f"group {gid} is not in sysctl ping_group_range, {low} to {high}"
         )
     if sk.sk_family == AF_INET6:
@@ -124,7 +125,7 @@ def ping_close(sk: ping_sock, timeout: int) -> None:
 def ping_recvmsg(sk: ping_sock, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv4/ping.c: read one reply, ICMP header first. Bytes copied. Raises: OSError."""
     if flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "ping sockets have no urgent data")
     return recv_packet(sk, msg, length, flags)
 
 

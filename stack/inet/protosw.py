@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 
+from stack.core.errors import os_error
 from stack.core.proto import proto, proto_ops
 from stack.core.rows import state
 from stack.core.uapi import IPPROTO_IP, SOCK_MAX
@@ -51,7 +52,7 @@ def inet_protosw_find(
             return row, row.protocol
         elif row.protocol == IPPROTO_IP:
             return row, protocol
-    raise OSError(err, f"no protocol {protocol} for sockets of type {kind}")
+    raise os_error(err, f"no protocol {protocol} for sockets of type {kind}")
 
 
 def inet_register_protosw(inetsw: list[list[inet_protosw]], row: inet_protosw) -> None:
@@ -60,14 +61,14 @@ def inet_register_protosw(inetsw: list[list[inet_protosw]], row: inet_protosw) -
     Raises: OSError EINVAL for an illegal type, EPERM when a permanent row has the protocol.
     """
     if not 0 <= row.type < SOCK_MAX:
-        raise OSError(errno.EINVAL, f"socket type {row.type} does not exist")
+        raise os_error(errno.EINVAL, f"socket type {row.type} does not exist")
     rows = inetsw[row.type]
     at = 0
     for other in rows:
         if not other.flags & INET_PROTOSW_PERMANENT:
             break
         if other.protocol == row.protocol:
-            raise OSError(errno.EPERM, f"protocol {row.protocol} is permanent")
+            raise os_error(errno.EPERM, f"protocol {row.protocol} is permanent")
         at += 1
     rows.insert(at, row)
 
@@ -75,6 +76,6 @@ def inet_register_protosw(inetsw: list[list[inet_protosw]], row: inet_protosw) -
 def inet_unregister_protosw(inetsw: list[list[inet_protosw]], row: inet_protosw) -> None:
     """net/ipv4/af_inet.c. Raises: OSError EPERM for a permanent row."""
     if row.flags & INET_PROTOSW_PERMANENT:
-        raise OSError(errno.EPERM, "a permanent protocol cannot be removed")
+        raise os_error(errno.EPERM, "a permanent protocol cannot be removed")
     if row in inetsw[row.type]:
         inetsw[row.type].remove(row)

@@ -16,6 +16,7 @@ from fastpath.skbuff import (
 )
 from stack.core.datagram import skb_recv_datagram
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
@@ -125,7 +126,7 @@ def raw_rcv_skb(sk: raw_sock, skb: sk_buff) -> int:
 def raw_recvmsg(sk: raw_sock, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv4/raw.c: read one packet. Bytes copied. Raises: OSError."""
     if flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "raw sockets have no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     return recv_packet(sk, msg, length, flags)
 
 
@@ -148,7 +149,7 @@ def recv_packet(sk: inet_sock, msg: msghdr, length: int, flags: int) -> int:
         skb_copy_datagram_iter(skb, 0, msg, copied)
     except (ValueError, BufferError, TypeError) as exc:
         kfree_skb(skb)
-        raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+        raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
     sock_recv_cmsgs(msg, sk, skb)
     msg.msg_name = inet_name(skb, sk.sk_family)
     if sk.cmsg_flags:
@@ -166,7 +167,7 @@ def raw_ioctl(sk: inet_sock, cmd: int, arg: Any = None) -> int:
     if cmd == SIOCINQ:
         skb = sk.sk_receive_queue.peek()
         return 0 if skb is None else skb.len
-    raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+    raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
 
 
 def raw_init_net(net: Net) -> None:

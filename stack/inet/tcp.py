@@ -9,6 +9,7 @@ import errno
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
 from stack.core.fasync import SOCKWQ_ASYNC_NOSPACE
 from stack.core.sk_mem import proto_mem
 from stack.core.sock import (
@@ -17,7 +18,6 @@ from stack.core.sock import (
     SOCK_URGINLINE,
     SOCK_USE_WRITE_QUEUE,
     lock_sock,
-    os_error,
     release_sock,
     sk_set_bit,
     sk_sleep,

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core.dst import RTAX_CC_ALGO, dst_entry
+from stack.core.errors import os_error
 from stack.core.rows import state
-from stack.core.sock import CAP_NET_ADMIN, SOCK_NOSPACE, ns_capable, os_error
+from stack.core.sock import CAP_NET_ADMIN, SOCK_NOSPACE, ns_capable
 from stack.core.sysctl import SysctlError
 from stack.core.tcp_states import TCPF_CLOSE, TCPF_LISTEN
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr
@@ -175,7 +176,7 @@ def tcp_ca_get_key_by_name(net: Net, name: str) -> int:
     """`ip route add ... congctl NAME`. Raises: OSError EINVAL for a name that is not registered."""
     if tcp_ca_find(net, name) is None:
         known = tcp_get_available_congestion_control(net)
-        raise OSError(errno.EINVAL, f"congctl {name!r}: there are: {known}")
+        raise os_error(errno.EINVAL, f"congctl {name!r}: there are: {known}")
     return tcp_ca_key(name)
 
 

@@ -6,13 +6,13 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.skbuff import kfree_skb, sk_buff
+from stack.core.errors import os_error
 from stack.core.iov import skb_copy_datagram_iter
 from stack.core.sock import (
     SOCK_DONE,
     SOCK_RCVTSTAMP,
     SOCK_URGINLINE,
     lock_sock,
-    os_error,
     release_sock,
     sk_wait_data,
     sock_rcvlowat,
@@ -77,7 +77,7 @@ def tcp_recv_urg(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:
         return 0
     if sk.sk_state == TCP_CLOSE or sk.sk_shutdown & RCV_SHUTDOWN:
         return 0
-    raise BlockingIOError(errno.EAGAIN, "the urgent byte has not come yet")
+    raise os_error(errno.EAGAIN, "the urgent byte has not come yet")
 
 
 def tcp_cleanup_rbuf(sk: tcp_sock, copied: int) -> None:
@@ -198,7 +198,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                 if sk.sk_state == TCP_CLOSE:
                     raise os_error(errno.ENOTCONN)
                 if timeo <= 0 and not sk.sk_backlog.qlen:
-                    raise BlockingIOError(errno.EAGAIN, "nothing to read")
+                    raise os_error(errno.EAGAIN, "nothing to read")
             if sk.sk_backlog.qlen:
                 # Do not sleep: work off what came meanwhile.
                 release_sock(sk)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff, skb_header_release
 from fastpath.zerocopy import skb_zcopy
+from stack.core.errors import os_error
 from stack.core.netdevice import NETIF_F_SG
 from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule
 from stack.core.sock import (
     SOCK_NOSPACE,
     SOCK_ZEROCOPY,
     lock_sock,
-    os_error,
     release_sock,
     sk_flush_backlog,
     sk_wait_event,
@@ -153,7 +153,7 @@ def tcp_cmsg_send(sk: tcp_sock, msg: msghdr) -> None:
     try:
         sock_cmsg_send(sk, msg.msg_control or [])
     except OSError as exc:
-        raise OSError(errno.EINVAL, str(exc)) from None
+        raise os_error(errno.EINVAL, str(exc)) from None
 
 
 def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
@@ -307,7 +307,7 @@ def tcp_sendmsg_wait(
             # less from now on, and try again in a while.
             sk_stream_moderate_sndbuf(sk)
             if timeo <= 0:
-                raise BlockingIOError(errno.EAGAIN, "no packet buffer left on the host")
+                raise os_error(errno.EAGAIN, "no packet buffer left on the host")
             sk_wait_event(sk, min(timeo, 20 * MSEC), tcp_buffers_came, tcp_no_buffers(net))
             if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
                 raise os_error(errno.EPIPE)

@@ -6,14 +6,8 @@ import errno
 import struct
 from typing import Any
 
-from stack.core.sock import (
-    SOCK_KEEPOPEN,
-    SOCK_MIN_RCVBUF,
-    lock_sock,
-    os_error,
-    release_sock,
-    sk_write_space,
-)
+from stack.core.errors import os_error
+from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, release_sock, sk_write_space
 from stack.core.sockopt import opt_bytes, opt_int, pacing_rate
 from stack.core.tcp_states import (
     TCP_CLOSE,

@@ -47,6 +47,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_XFRM_POLICY,
     kfree_skb_reason,
 )
+from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
@@ -105,11 +106,11 @@ UDP_HLEN = 8
 def __udp_cmsg_send(kind: int, data: int | bytes) -> int:
     """net/ipv4/udp.c: the size of a UDP_SEGMENT message, the only one. Raises: OSError EINVAL."""
     if kind != UDP_SEGMENT:
-        raise OSError(errno.EINVAL, f"control message {kind} of SOL_UDP")
+        raise os_error(errno.EINVAL, f"control message {kind} of SOL_UDP")
     raw = data if isinstance(data, int) else opt_bytes(data)
     if not isinstance(raw, int):
         if len(raw) != 2:
-            raise OSError(errno.EINVAL, "UDP_SEGMENT is a 16-bit number")
+            raise os_error(errno.EINVAL, "UDP_SEGMENT is a 16-bit number")
         raw = int.from_bytes(raw, sys.byteorder)
     return raw
 
@@ -352,12 +353,12 @@ def __skb_recv_udp(sk: udp_sock, flags: int, off: list[int] | None) -> sk_buff |
             # Up to a peek offset there may be many datagrams to walk over.
             far = off is not None and off[0]
             if not sk.gro_enabled and not (udp_carve_all(queue) if far else udp_carve(queue)):
-                raise OSError(errno.ENOBUFS, "no memory for a datagram")
+                raise os_error(errno.ENOBUFS, "no memory for a datagram")
             skb: sk_buff | None = __skb_try_recv_from_queue(queue, flags, off)
             if skb is not None:
                 return skb
         if timeo_ns <= 0:  # as on Linux, only who would sleep hears of the end
-            raise BlockingIOError(errno.EAGAIN, "no packet is waiting")
+            raise os_error(errno.EAGAIN, "no packet is waiting")
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return None
         if timeo_ns >= MAX_SCHEDULE_TIMEOUT and not sk.sk_lock_owned:
@@ -428,7 +429,7 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
             skb_copy_datagram_iter(skb, off, msg, copied)
     except (ValueError, BufferError, TypeError) as exc:
         kfree_skb(skb)
-        raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+        raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
     if not peeking:
         sk.udp_mib.InDatagrams += 1
         if sk.sk_peek_off > 0:
@@ -491,7 +492,7 @@ def udp_ioctl(sk: udp_sock, cmd: int, arg: Any = None) -> int:
         if skb is None:
             return 0
         return skb.gso_size if skb.gso_size and not sk.gro_enabled else skb.len
-    raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+    raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
 
 
 def udp_poll(file: object, sock: socket, wait: Any = None) -> int:
@@ -513,12 +514,12 @@ def udp_lib_setsockopt(sk: udp_sock, optname: int, optval: Any) -> None:
                     release_sock(sk)
         case uapi.UDP_SEGMENT:
             if not 0 <= val <= 0xFFFF:
-                raise OSError(errno.EINVAL, "a segment size has 16 bits")
+                raise os_error(errno.EINVAL, "a segment size has 16 bits")
             sk.gso_size = val
         case uapi.UDP_GRO:
             udp_set_gro(sk, bool(val))
         case _:
-            raise OSError(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
+            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
 
 
 def udp_set_gro(sk: udp_sock, on: bool) -> None:
@@ -527,7 +528,7 @@ def udp_set_gro(sk: udp_sock, on: bool) -> None:
     Devices merge datagrams for every socket; only one with UDP_GRO is shown it.
     """
     if on and not sk.gro_enabled and not udp_carve_all(sk.sk_receive_queue):
-        raise OSError(errno.ENOBUFS, "no memory for the datagrams that wait")
+        raise os_error(errno.ENOBUFS, "no memory for the datagrams that wait")
     if not on and sk.gro_enabled:
         for skb in sk.sk_receive_queue:
             skb_gso_reset(skb)
@@ -542,7 +543,7 @@ def udp_lib_getsockopt(sk: udp_sock, optname: int) -> int:
         UDP_GRO: int(sk.gro_enabled),
     }
     if optname not in values:
-        raise OSError(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
+        raise os_error(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
     return values[optname]
 
 

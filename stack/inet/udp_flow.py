@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from fastpath.inet import UdpFlow
 from fastpath.mmsg import mmsg_send
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import NETIF_F_CSUM_MASK, NETIF_F_GSO_UDP_L4, NETIF_F_SG
-from stack.core.sock import os_error, sock_wait_for_wmem
+from stack.core.sock import sock_wait_for_wmem
 from stack.core.uapi import MSG_DONTWAIT, MSG_NOSIGNAL, SEND_SHUTDOWN
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def udp_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> int:
     else:
         skb = flow.datagram(msg.buf, msg.off, length)
     if skb is None:
-        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+        raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
     msg.off += length
     msg.count = 0
     udp_flow_xmit(sk, flow, skb, 1)

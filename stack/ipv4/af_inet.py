@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.intmap import IntMap
 from stack.core.datagram import datagram_poll
 from stack.core.dev_receive import dev_add_pack
+from stack.core.errors import os_error
 from stack.core.eventpoll import eventpoll_net_ops
 from stack.core.net_namespace import (
     pernet_operations,
@@ -136,7 +137,7 @@ def __inet_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     if not (net.sysctl.ip_nonlocal_bind or sk.freebind or sk.transparent) and (
         addr != INADDR_ANY and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST)
     ):
-        raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+        raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
     inet_check_port(net, snum)
     lock_sock(sk)
     try:
@@ -157,7 +158,7 @@ def inet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr
     sk = sock.sk
     if peer:
         if not sk.inet_dport or (1 << sk.sk_state & (TCPF_CLOSE | TCPF_SYN_SENT) and peer == 1):
-            raise OSError(errno.ENOTCONN, "the socket is not connected")
+            raise os_error(errno.ENOTCONN, "the socket is not connected")
         return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
     return sockaddr(AF_INET, sk.inet_rcv_saddr or sk.inet_saddr, sk.inet_sport)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING
 
 from fastpath.errors import whole_number
@@ -27,6 +26,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_link_failure
+from stack.core.errors import os_error
 from stack.core.neigh_gc import (
     neigh_carrier_down,
     neigh_changeaddr,
@@ -342,17 +342,17 @@ def arp_req_set(dev: net_device, ip: int, ha: bytes, *, permanent: bool = True) 
         OSError: EINVAL for a wrong address length, ENOBUFS when the table is full.
     """
     if not isinstance(ha, bytes) or len(ha) != dev.addr_len:
-        raise OSError(
+        raise os_error(
             errno.EINVAL, f"{dev.name}: hardware address {ha!r}; give {dev.addr_len} bytes"
         )
     whole_number("arp_req_set", "ip", ip, 1, 0xFFFFFFFF)
     neigh = __neigh_lookup(dev.net.arp_tbl, ip, dev, True)
     if neigh is None:
-        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        raise os_error(errno.ENOBUFS)
     state = NUD_PERMANENT if permanent else NUD_STALE
     err = neigh_update(neigh, ha, state, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
     if err:
-        raise OSError(-err, os.strerror(-err))
+        raise os_error(-err)
 
 
 def arp_req_get(dev: net_device, ip: int) -> neighbour:
@@ -363,7 +363,7 @@ def arp_req_get(dev: net_device, ip: int) -> neighbour:
     """
     neigh = neigh_lookup(dev.net.arp_tbl, ip, dev)
     if neigh is None or neigh.nud_state & NUD_NOARP:
-        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        raise os_error(errno.ENXIO)
     return neigh
 
 

@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from stack.core.dev_ioctl import SIOCDARP, SIOCGARP, SIOCSARP, check, need_admin
+from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, copy_to_user
 from stack.core.neigh_gc import neigh_remove_one
 from stack.core.neigh_table import (
@@ -56,11 +57,11 @@ def arp_req_dev_by_name(net: Net, r: arpreq) -> net_device:
     """net/ipv4/arp.c. Raises: OSError ENODEV; EINVAL, an address of another type."""
     dev = net.dev_by_name.get(os.fsdecode(r.dev))
     if dev is None:
-        raise OSError(errno.ENODEV, f"{net.name} has no interface {os.fsdecode(r.dev)!r}")
+        raise os_error(errno.ENODEV, f"{net.name} has no interface {os.fsdecode(r.dev)!r}")
     if not r.ha_family:
         r.ha_family = dev.type
     if r.flags & ATF_COM and r.ha_family != dev.type:
-        raise OSError(errno.EINVAL, f"{dev.name} is of type {dev.type}, not {r.ha_family}")
+        raise os_error(errno.EINVAL, f"{dev.name} is of type {dev.type}, not {r.ha_family}")
     return dev
 
 
@@ -79,7 +80,7 @@ def arp_req_set(net: Net, r: arpreq) -> None:
     dev = arp_req_dev(net, r)
     neigh = __neigh_lookup(net.arp_tbl, r.ip, dev, True)
     if neigh is None:
-        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        raise os_error(errno.ENOBUFS)
     state = NUD_STALE
     if r.flags & ATF_PERM:
         r.flags |= ATF_COM
@@ -91,11 +92,11 @@ def arp_req_set(net: Net, r: arpreq) -> None:
 def arp_req_get(net: Net, r: arpreq, data: bytearray) -> None:
     """net/ipv4/arp.c: SIOCGARP, the answer in `data`. Raises: OSError ENODEV, ENXIO."""
     if not r.dev:
-        raise OSError(errno.ENODEV, "SIOCGARP needs an interface")
+        raise os_error(errno.ENODEV, "SIOCGARP needs an interface")
     dev = arp_req_dev_by_name(net, r)
     neigh = neigh_lookup(net.arp_tbl, r.ip, dev)
     if neigh is None or neigh.nud_state & NUD_NOARP:
-        raise OSError(errno.ENXIO, "no such entry")
+        raise os_error(errno.ENXIO, "no such entry")
     data[16:18] = dev.type.to_bytes(2, "little")
     ha = neigh.ha[: min(dev.addr_len, 14)].ljust(dev.addr_len, b"\0")
     data[18 : 18 + len(ha)] = ha
@@ -110,7 +111,7 @@ def arp_req_delete(net: Net, r: arpreq) -> None:
     dev = arp_req_dev(net, r)
     neigh = neigh_lookup(net.arp_tbl, r.ip, dev)
     if neigh is None or not neigh.nud_state & ~NUD_NOARP:
-        raise OSError(errno.ENXIO, "no such entry")
+        raise os_error(errno.ENXIO, "no such entry")
     neigh_update(neigh, None, NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
     neigh_remove_one(neigh)
 
@@ -126,13 +127,13 @@ def arp_ioctl(net: Net, cmd: int, arg: Any) -> None:
     data = copy_from_user(arg, ARPREQ.size)
     r = arpreq(data)
     if r.pa_family != AF_INET:
-        raise OSError(errno.EPFNOSUPPORT, f"arp_pa: family {r.pa_family}")
+        raise os_error(errno.EPFNOSUPPORT, f"arp_pa: family {r.pa_family}")
     if not r.flags & ATF_PUBL and r.flags & (ATF_NETMASK | ATF_DONTPUB):
-        raise OSError(errno.EINVAL, "a mask is for what is published")
+        raise os_error(errno.EINVAL, "a mask is for what is published")
     if r.mask not in (0, ALL):
-        raise OSError(errno.EINVAL, f"mask {r.mask:#010x} is neither one address nor all")
+        raise os_error(errno.EINVAL, f"mask {r.mask:#010x} is neither one address nor all")
     if r.flags & ATF_PUBL and cmd != SIOCGARP:
-        raise OSError(errno.EOPNOTSUPP, "ARP answers for nobody else here")
+        raise os_error(errno.EOPNOTSUPP, "ARP answers for nobody else here")
     if cmd == SIOCSARP:
         arp_req_set(net, r)
     elif cmd == SIOCDARP:

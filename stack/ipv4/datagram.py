@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core.errors import os_error
 from stack.core.sock import (
     SOCK_BROADCAST,
     lock_sock,
@@ -27,7 +28,7 @@ def check_sockaddr(uaddr: sockaddr) -> None:
     """An address on an IPv4 socket must be IPv4's. Raises: OSError EINVAL, EAFNOSUPPORT."""
     need_sa_len(uaddr, SOCKADDR_IN_LEN)
     if uaddr.family != AF_INET:
-        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv4 socket")
+        raise os_error(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv4 socket")
 
 
 def check_bind_sockaddr(uaddr: sockaddr) -> None:
@@ -47,7 +48,7 @@ def check_destination(name: sockaddr) -> None:
     """
     need_sa_len(name, SOCKADDR_IN_LEN)
     if name.family != AF_INET and name.family != AF_UNSPEC:
-        raise OSError(errno.EAFNOSUPPORT, f"family {name.family} on an IPv4 socket")
+        raise os_error(errno.EAFNOSUPPORT, f"family {name.family} on an IPv4 socket")
 
 
 def __ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
@@ -70,7 +71,7 @@ def __ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
             sk.net.mib.ip.OutNoRoutes += 1
         raise
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
-        raise OSError(errno.EACCES, "connecting to a broadcast address needs SO_BROADCAST")
+        raise os_error(errno.EACCES, "connecting to a broadcast address needs SO_BROADCAST")
     if not sk.inet_saddr:
         sk.inet_saddr = fl4.saddr
     sk.inet_daddr = fl4.daddr

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
 from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import (
     IFF_BROADCAST,
@@ -238,10 +238,10 @@ def inet_addr_add(
         OSError: EEXIST, EINVAL (prefix length), ENOBUFS (IPv4 is off on the interface).
     """
     if not 0 <= prefixlen <= 32:
-        raise OSError(errno.EINVAL, f"prefix length {prefixlen} is not 0 to 32")
+        raise os_error(errno.EINVAL, f"prefix length {prefixlen} is not 0 to 32")
     in_dev = dev.ip_ptr
     if in_dev is None:
-        raise OSError(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv4")
+        raise os_error(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv4")
     ifa = in_ifaddr(local, prefixlen, dev.name)
     if peer is not None:
         ifa.ifa_address = peer
@@ -255,7 +255,7 @@ def inet_addr_add(
         ifa.ifa_scope = RT_SCOPE_HOST
     err = inet_insert_ifa(in_dev, ifa)
     if err:
-        raise OSError(-err, f"{dev.name}: {os.strerror(-err)}")
+        raise os_error(-err, dev.name)
     return ifa
 
 
@@ -270,7 +270,7 @@ def inet_addr_del(dev: net_device, local: int, prefixlen: int) -> None:
         if ifa.ifa_local == local and ifa.ifa_prefixlen == prefixlen:
             __inet_del_ifa(ifa.ifa_dev, ifa)
             return
-    raise OSError(errno.EADDRNOTAVAIL, f"{dev.name}: {os.strerror(errno.EADDRNOTAVAIL)}")
+    raise os_error(errno.EADDRNOTAVAIL, dev.name)
 
 
 def inet_addr_onlink(in_dev: in_device, a: int, b: int) -> bool:

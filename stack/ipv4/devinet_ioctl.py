@@ -26,6 +26,7 @@ from stack.core.dev_ioctl import (
     need_admin,
     register_gifconf,
 )
+from stack.core.errors import os_error
 from stack.core.netdevice import IFF_BROADCAST, IFF_POINTOPOINT, IFF_UP, IFNAMSIZ, net_device
 from stack.core.uapi import AF_INET
 from stack.ipv4.devinet import (
@@ -112,9 +113,9 @@ def devinet_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
     elif cmd in SETTING:
         need_admin(net)
         if family != AF_INET:
-            raise OSError(errno.EINVAL, f"sa_family is {family}, not AF_INET")
+            raise os_error(errno.EINVAL, f"sa_family is {family}, not AF_INET")
     elif cmd not in GETTING:
-        raise OSError(errno.EINVAL, f"request {cmd:#x} is none of IPv4's")
+        raise os_error(errno.EINVAL, f"request {cmd:#x} is none of IPv4's")
     dev = ifr_dev(net, ifr)
     in_dev: in_device | None = dev.ip_ptr
     labelled = [ifa for ifa in in_dev.ifa_list if ifa.ifa_label == label] if in_dev else []
@@ -122,7 +123,7 @@ def devinet_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
     if cmd in GETTING and family == AF_INET:
         ifa = next((one for one in labelled if one.ifa_local == wanted), ifa)
     if ifa is None and cmd not in (SIOCSIFADDR, SIOCSIFFLAGS):
-        raise OSError(errno.EADDRNOTAVAIL, f"{label} has no IPv4 address")
+        raise os_error(errno.EADDRNOTAVAIL, f"{label} has no IPv4 address")
     if cmd == SIOCSIFFLAGS:
         devinet_set_flags(dev, ifa, ":" in label, family)
     elif cmd == SIOCSIFADDR:
@@ -144,7 +145,7 @@ def devinet_set_flags(dev: net_device, ifa: in_ifaddr | None, alias: bool, flags
     if not alias:
         check(dev_change_flags(dev, flags), dev)
     elif ifa is None:
-        raise OSError(errno.EADDRNOTAVAIL, f"{dev.name} has no such label")
+        raise os_error(errno.EADDRNOTAVAIL, f"{dev.name} has no such label")
     elif not flags & IFF_UP:
         __inet_del_ifa(ifa.ifa_dev, ifa)
 
@@ -152,10 +153,10 @@ def devinet_set_flags(dev: net_device, ifa: in_ifaddr | None, alias: bool, flags
 def inet_set_addr(dev: net_device, ifa: in_ifaddr | None, label: str, addr: int) -> None:
     """SIOCSIFADDR: the label's address from now on, with its class's mask; 0.0.0.0: none."""
     if inet_abc_len(addr) < 0:
-        raise OSError(errno.EINVAL, "a group is no interface's address")
+        raise os_error(errno.EINVAL, "a group is no interface's address")
     in_dev: in_device | None = dev.ip_ptr
     if in_dev is None:
-        raise OSError(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv4")
+        raise os_error(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv4")
     scope = 0
     if ifa is not None:
         if ifa.ifa_local == addr:
@@ -181,9 +182,9 @@ def devinet_change(ifa: in_ifaddr, cmd: int, value: int) -> None:
         if ifa.ifa_address == value:
             return
         if inet_abc_len(value) < 0:
-            raise OSError(errno.EINVAL, "a group is no peer")
+            raise os_error(errno.EINVAL, "a group is no peer")
     elif cmd == SIOCSIFNETMASK and bad_mask(value, 0):
-        raise OSError(errno.EINVAL, f"{value:#010x} is no mask")
+        raise os_error(errno.EINVAL, f"{value:#010x} is no mask")
     now = ifa.ifa_broadcast if cmd == SIOCSIFBRDADDR else ifa.ifa_mask
     if cmd != SIOCSIFDSTADDR and now == value:
         return

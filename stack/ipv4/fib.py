@@ -17,6 +17,7 @@ from fastpath.intmap import IntMap
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
+from stack.core.errors import os_error
 from stack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_UP,
@@ -421,26 +422,26 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int) -> None:
     """
     if nh.nh_gw:
         if scope >= RT_SCOPE_LINK:
-            raise OSError(errno.EINVAL, "a gateway route must have a scope wider than link")
+            raise os_error(errno.EINVAL, "a gateway route must have a scope wider than link")
         if nh.nh_flags & RTNH_F_ONLINK:
             if nh.nh_dev is None:
-                raise OSError(errno.ENODEV, "onlink needs a device")
+                raise os_error(errno.ENODEV, "onlink needs a device")
         else:
             if inet_addr_type(net, nh.nh_gw) != RTN_UNICAST:
-                raise OSError(errno.EINVAL, "the gateway is not a unicast address of another host")
+                raise os_error(errno.EINVAL, "the gateway is not a unicast address of another host")
             res = fib_lookup(net, nh.nh_gw, 0, max(scope + 1, RT_SCOPE_LINK), nh.nh_oif)
             if not isinstance(res, fib_result):
-                raise OSError(-res, "the gateway is not reachable over a link")
+                raise os_error(-res, "the gateway is not reachable over a link")
             if res.type != RTN_UNICAST or res.nh is None:
-                raise OSError(errno.ENETUNREACH, "the gateway is not reachable over a link")
+                raise os_error(errno.ENETUNREACH, "the gateway is not reachable over a link")
             if nh.nh_dev is None:
                 nh.nh_dev = res.nh.nh_dev
                 nh.nh_oif = res.nh.nh_oif
         nh.nh_scope = RT_SCOPE_LINK
     elif nh.nh_dev is None:
-        raise OSError(errno.ENODEV, "a route needs a device or a gateway")
+        raise os_error(errno.ENODEV, "a route needs a device or a gateway")
     if not nh.nh_dev.flags & IFF_UP:
-        raise OSError(errno.ENETDOWN, f"{nh.nh_dev.name} is down")
+        raise os_error(errno.ENETDOWN, f"{nh.nh_dev.name} is down")
 
 
 def fib_table_insert(
@@ -455,7 +456,7 @@ def fib_table_insert(
 ) -> None:
     """net/ipv4/fib_trie.c: add a route. Raises: OSError EEXIST, EINVAL."""
     if not 0 <= plen <= 32 or dst & ~MASKS[plen] & 0xFFFFFFFF:
-        raise OSError(errno.EINVAL, f"destination has bits outside its /{plen}")
+        raise os_error(errno.EINVAL, f"destination has bits outside its /{plen}")
     same = [
         fa
         for fa in tb.maps[plen].find(dst) or ()
@@ -467,7 +468,7 @@ def fib_table_insert(
     else:
         for fa in same:
             if tb.tb_id != RT_TABLE_LOCAL or fa.fa_info.same_as(info):
-                raise OSError(errno.EEXIST, "such a route is there already")
+                raise os_error(errno.EEXIST, "such a route is there already")
     tb.insert(fib_alias(dst, plen, tos, info.fib_type, info, tb.tb_id))
     fib_changed(net)
 
@@ -503,7 +504,7 @@ def fib_table_delete(
             tb.remove(fa)
             fib_changed(net)
             return
-    raise OSError(errno.ESRCH, "no such route")
+    raise os_error(errno.ESRCH, "no such route")
 
 
 def fib_changed(net: Net) -> None:
@@ -598,7 +599,7 @@ def ip_route_add(
             scope = RT_SCOPE_LINK
     prefsrc = parse_addr(src) if src else 0
     if prefsrc and inet_addr_type(net, prefsrc) != RTN_LOCAL:
-        raise OSError(errno.EINVAL, f"{src} is not an address of this host")
+        raise os_error(errno.EINVAL, f"{src} is not an address of this host")
     nhs: list[fib_nh] = []
     if rtype not in FIB_PROPS_ERROR:
         flags = RTNH_F_ONLINK if onlink else 0

@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from stack.core.dev_ioctl import SIOCDELRT, need_admin
+from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, read_string
 from stack.core.netdevice import IFNAMSIZ, net_device
 from stack.core.uapi import AF_INET
@@ -73,12 +74,12 @@ def rt_device(net: Net, address: int, cfg: rt_config) -> None:
     plain, colon, _ = name.partition(":")
     dev = net.dev_by_name.get(plain)
     if dev is None:
-        raise OSError(errno.ENODEV, f"{net.name} has no interface {plain!r}")
+        raise os_error(errno.ENODEV, f"{net.name} has no interface {plain!r}")
     cfg.dev = dev
     if colon:
         found = [ifa for ifa in dev.ip_ptr.ifa_list if ifa.ifa_label == name] if dev.ip_ptr else []
         if not found:
-            raise OSError(errno.ENODEV, f"{dev.name} has no label {name!r}")
+            raise os_error(errno.ENODEV, f"{dev.name} has no label {name!r}")
         cfg.prefsrc = found[0].ifa_local
 
 
@@ -90,13 +91,13 @@ def rtentry_to_fib_config(net: Net, cmd: int, data: bytes) -> rt_config:
     cfg = rt_config()
     family, cfg.dst = sk_extract_addr(dst)
     if family != AF_INET:
-        raise OSError(errno.EAFNOSUPPORT, f"rt_dst: family {family}")
+        raise os_error(errno.EAFNOSUPPORT, f"rt_dst: family {family}")
     if not flags & RTF_HOST:
         family, mask = sk_extract_addr(genmask)
         if family != AF_INET and (mask or family):
-            raise OSError(errno.EAFNOSUPPORT, f"rt_genmask: family {family}")
+            raise os_error(errno.EAFNOSUPPORT, f"rt_genmask: family {family}")
         if bad_mask(mask, cfg.dst):
-            raise OSError(errno.EINVAL, f"mask {mask:#010x} of {cfg.dst:#010x}")
+            raise os_error(errno.EINVAL, f"mask {mask:#010x} of {cfg.dst:#010x}")
         cfg.dst_len = inet_mask_len(mask)
     if metric:
         cfg.priority = (metric - 1) & 0xFFFFFFFF
@@ -114,7 +115,7 @@ def rtentry_to_fib_config(net: Net, cmd: int, data: bytes) -> rt_config:
     if cmd == SIOCDELRT:
         return cfg
     if flags & RTF_GATEWAY and not cfg.gw:
-        raise OSError(errno.EINVAL, "RTF_GATEWAY without a gateway")
+        raise os_error(errno.EINVAL, "RTF_GATEWAY without a gateway")
     if cfg.scope is None:
         cfg.scope = RT_SCOPE_LINK
     if flags & RTF_MTU:
@@ -151,7 +152,7 @@ def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
         # Of a gateway without a device (NULL) fib_check_nh finds it.
         nh = fib_nh(cfg.dev, cfg.gw, 1, 0)  # type: ignore[arg-type]
         if cfg.dev is None and not cfg.gw:
-            raise OSError(errno.ENODEV, "a route needs a device or a gateway")
+            raise os_error(errno.ENODEV, "a route needs a device or a gateway")
         fib_check_nh(net, nh, scope)
         nhs.append(nh)
     info = fib_info(

@@ -27,9 +27,10 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_XFRM_POLICY,
     kfree_skb_reason,
 )
+from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import row, state
-from stack.core.sock import SOCK_USE_WRITE_QUEUE, os_error
+from stack.core.sock import SOCK_USE_WRITE_QUEUE
 from stack.core.socket import sock_create_kern
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
 from stack.inet.flow import flowi

@@ -29,6 +29,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_SKB_CSUM,
     kfree_skb_reason,
 )
+from stack.core.errors import os_error
 from stack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_MULTICAST,
@@ -146,15 +147,15 @@ def ip_mc_find_dev(net: Net, group: int, addr: int) -> net_device | None:
 def ip_mc_join_group(sk: inet_sock, group: int, ifindex: int, mode: int = MCAST_EXCLUDE) -> None:
     """net/ipv4/igmp.c: join for a socket. Raises: OSError EINVAL, ENODEV, EADDRINUSE, ENOBUFS."""
     if not ipv4_is_multicast(group):
-        raise OSError(errno.EINVAL, "not a multicast group")
+        raise os_error(errno.EINVAL, "not a multicast group")
     dev = sk.net.dev_by_index.get(ifindex)
     if dev is None or dev.ip_ptr is None:
-        raise OSError(errno.ENODEV, "no interface for this group")
+        raise os_error(errno.ENODEV, "no interface for this group")
     for ml in sk.mc_list:
         if ml.multiaddr == group and ml.ifindex == ifindex:
-            raise OSError(errno.EADDRINUSE, "already a member")
+            raise os_error(errno.EADDRINUSE, "already a member")
     if len(sk.mc_list) >= sk.net.sysctl.igmp_max_memberships:
-        raise OSError(errno.ENOBUFS, "igmp_max_memberships reached")
+        raise os_error(errno.ENOBUFS, "igmp_max_memberships reached")
     sock_kmalloc(sk, IP_MC_SOCKLIST_BYTES)
     ml = ip_mc_socklist(group, ifindex, mode)
     sk.mc_list = [*sk.mc_list, ml]
@@ -169,7 +170,7 @@ def ip_mc_leave_group(sk: inet_sock, group: int, ifindex: int) -> None:
             sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
             _release_membership(sk.net, ml)
             return
-    raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
+    raise os_error(errno.EADDRNOTAVAIL, "not a member of this group")
 
 
 def _state(ml: ip_mc_socklist) -> mc_state:
@@ -191,30 +192,30 @@ def ip_mc_drop_socket(sk: inet_sock) -> None:
 def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: int) -> None:
     """net/ipv4/igmp.c: source-specific membership. Raises: OSError EINVAL, EADDRNOTAVAIL, ..."""
     if not ipv4_is_multicast(group):
-        raise OSError(errno.EINVAL, "not a multicast group")
+        raise os_error(errno.EINVAL, "not a multicast group")
     ml = next((m for m in sk.mc_list if m.multiaddr == group and m.ifindex == ifindex), None)
     dev = sk.net.dev_by_index.get(ifindex)
     if dev is None or dev.ip_ptr is None:
-        raise OSError(errno.ENODEV, "no interface for this group")
+        raise os_error(errno.ENODEV, "no interface for this group")
     if optname == IP_ADD_SOURCE_MEMBERSHIP:
         if ml is None:
             ip_mc_join_group(sk, group, ifindex, MCAST_INCLUDE)
             ml = sk.mc_list[-1]
         if ml.sfmode != MCAST_INCLUDE:
-            raise OSError(errno.EINVAL, "the membership takes every source")
+            raise os_error(errno.EINVAL, "the membership takes every source")
         if source in ml.sflist:
-            raise OSError(errno.EADDRNOTAVAIL, "this source is listed already")
+            raise os_error(errno.EADDRNOTAVAIL, "this source is listed already")
         if len(ml.sflist) >= sk.net.sysctl.igmp_max_msf:
-            raise OSError(errno.ENOBUFS, "igmp_max_msf reached")
+            raise os_error(errno.ENOBUFS, "igmp_max_msf reached")
         before = _state(ml)
         ml.sflist.append(source)
         ip_mc_change(dev.ip_ptr, group, before, _state(ml))
         return
     if ml is None:
-        raise OSError(errno.EINVAL, "not a member of this group")
+        raise os_error(errno.EINVAL, "not a member of this group")
     if optname == IP_DROP_SOURCE_MEMBERSHIP:
         if ml.sfmode != MCAST_INCLUDE or source not in ml.sflist:
-            raise OSError(errno.EADDRNOTAVAIL, "this source is not listed")
+            raise os_error(errno.EADDRNOTAVAIL, "this source is not listed")
         before = _state(ml)
         ml.sflist.remove(source)
         ip_mc_change(dev.ip_ptr, group, before, _state(ml) if ml.sflist else None)
@@ -223,17 +224,17 @@ def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: 
             sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
         return
     if ml.sfmode != MCAST_EXCLUDE:
-        raise OSError(errno.EINVAL, "the membership lists its sources")
+        raise os_error(errno.EINVAL, "the membership lists its sources")
     before = _state(ml)
     if optname == IP_BLOCK_SOURCE:
         if source in ml.sflist:
-            raise OSError(errno.EADDRNOTAVAIL, "this source is blocked already")
+            raise os_error(errno.EADDRNOTAVAIL, "this source is blocked already")
         if len(ml.sflist) >= sk.net.sysctl.igmp_max_msf:
-            raise OSError(errno.ENOBUFS, "igmp_max_msf reached")
+            raise os_error(errno.ENOBUFS, "igmp_max_msf reached")
         ml.sflist.append(source)
     elif optname == IP_UNBLOCK_SOURCE:
         if source not in ml.sflist:
-            raise OSError(errno.EADDRNOTAVAIL, "this source is not blocked")
+            raise os_error(errno.EADDRNOTAVAIL, "this source is not blocked")
         ml.sflist.remove(source)
     ip_mc_change(dev.ip_ptr, group, before, _state(ml))
 
@@ -243,18 +244,18 @@ def ip_mc_msfilter(
 ) -> None:
     """net/ipv4/igmp.c: a whole new filter at once. Raises: OSError EINVAL, ENODEV."""
     if not ipv4_is_multicast(group):
-        raise OSError(errno.EINVAL, "not a multicast group")
+        raise os_error(errno.EINVAL, "not a multicast group")
     if mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
-        raise OSError(errno.EINVAL, f"{mode} is no filter mode")
+        raise os_error(errno.EINVAL, f"{mode} is no filter mode")
     dev = sk.net.dev_by_index.get(ifindex)
     if dev is None or dev.ip_ptr is None:
-        raise OSError(errno.ENODEV, "no interface for this group")
+        raise os_error(errno.ENODEV, "no interface for this group")
     if mode == MCAST_INCLUDE and not sources:
         ip_mc_leave_group(sk, group, ifindex)  # nothing is left to hear
         return
     ml = next((m for m in sk.mc_list if m.multiaddr == group and m.ifindex == ifindex), None)
     if ml is None:
-        raise OSError(errno.EINVAL, "not a member of this group")
+        raise os_error(errno.EINVAL, "not a member of this group")
     before = _state(ml)
     ml.sfmode = mode
     ml.sflist = list(dict.fromkeys(sources))
@@ -264,11 +265,11 @@ def ip_mc_msfilter(
 def ip_mc_msfget(sk: inet_sock, group: int, ifindex: int) -> tuple[int, tuple[int, ...]]:
     """net/ipv4/igmp.c: (mode, sources) of a membership. Raises: OSError EINVAL, EADDRNOTAVAIL."""
     if not ipv4_is_multicast(group):
-        raise OSError(errno.EINVAL, "not a multicast group")
+        raise os_error(errno.EINVAL, "not a multicast group")
     for ml in sk.mc_list:
         if ml.multiaddr == group and (not ifindex or ml.ifindex == ifindex):
             return ml.sfmode, tuple(ml.sflist)
-    raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
+    raise os_error(errno.EADDRNOTAVAIL, "not a member of this group")
 
 
 def ip_mc_sf_allow(sk: inet_sock, loc_addr: int, rmt_addr: int, dif: int) -> bool:

@@ -16,6 +16,7 @@ from stack.core.dev_ioctl import (
     SIOCSIFFLAGS,
     family_ioctl,
 )
+from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, copy_to_user
 from stack.core.uapi import AF_INET
 from stack.inet.inet_common import sk_ioctl
@@ -36,7 +37,7 @@ def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
     if cmd in (SIOCADDRT, SIOCDELRT):
         ip_rt_ioctl(net, cmd, arg)
     elif cmd == SIOCRTMSG:
-        raise OSError(errno.EINVAL, "SIOCRTMSG is long gone")
+        raise os_error(errno.EINVAL, "SIOCRTMSG is long gone")
     elif cmd in (SIOCDARP, SIOCGARP, SIOCSARP):
         arp_ioctl(net, cmd, arg)
     elif cmd in GETTING or cmd in SETTING or cmd == SIOCSIFFLAGS:
@@ -56,7 +57,7 @@ def inet_lent_ioctl(sock: socket, cmd: int, arg: Any) -> Any:
     """What packet sockets take over: all but the protocol's. Raises: OSError, ENOTTY."""
     wanted = (SIOCADDRT, SIOCDELRT, SIOCDARP, SIOCGARP, SIOCSARP, SIOCSIFFLAGS, *GETTING, *SETTING)
     if cmd not in wanted:
-        raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+        raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
     return inet_ioctl(sock, cmd, arg)
 
 

@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from stack.core import uapi
+from stack.core.errors import os_error
 from stack.core.sockopt import opt_bytes
 from stack.inet.mc_filter import MCAST_EXCLUDE, MCAST_INCLUDE
 from stack.ipv4 import igmp
@@ -39,7 +40,7 @@ def ip_mreq(sk: inet_sock, optval: Any, leave: bool = False) -> tuple[int, int]:
     """
     data = opt_bytes(optval)
     if len(data) < 8:
-        raise OSError(errno.EINVAL, "struct ip_mreq has 8 bytes")
+        raise os_error(errno.EINVAL, "struct ip_mreq has 8 bytes")
     group = int.from_bytes(data[:4], "big")
     addr = int.from_bytes(data[4:8], "big")
     if not leave:
@@ -49,8 +50,8 @@ def ip_mreq(sk: inet_sock, optval: Any, leave: bool = False) -> tuple[int, int]:
         dev = igmp.ip_mc_find_dev(sk.net, group, addr)
         if dev is None:
             if leave and addr:
-                raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
-            raise OSError(errno.ENODEV, "no interface for this group")
+                raise os_error(errno.EADDRNOTAVAIL, "not a member of this group")
+            raise os_error(errno.ENODEV, "no interface for this group")
         ifindex = dev.ifindex
     return group, ifindex
 
@@ -58,14 +59,14 @@ def ip_mreq(sk: inet_sock, optval: Any, leave: bool = False) -> tuple[int, int]:
 def sockaddr4(data: bytes) -> int:
     """The address of a struct sockaddr_in in a larger one. Raises: OSError EINVAL: other family."""
     if struct.unpack_from("=H", data)[0] != uapi.AF_INET:
-        raise OSError(errno.EINVAL, "not an address of IPv4")
+        raise os_error(errno.EINVAL, "not an address of IPv4")
     return int.from_bytes(data[4:8], "big")
 
 
 def need(data: bytes, size: int) -> None:
     """A structure must be whole. Raises: OSError EINVAL."""
     if len(data) < size:
-        raise OSError(errno.EINVAL, f"the option takes a structure of {size} bytes")
+        raise os_error(errno.EINVAL, f"the option takes a structure of {size} bytes")
 
 
 def ifindex_of(sk: inet_sock, group: int, ifindex: int, addr: int = 0) -> int:
@@ -74,14 +75,14 @@ def ifindex_of(sk: inet_sock, group: int, ifindex: int, addr: int = 0) -> int:
         return ifindex
     dev = igmp.ip_mc_find_dev(sk.net, group, addr)
     if dev is None:
-        raise OSError(errno.ENODEV, "no interface for this group")
+        raise os_error(errno.ENODEV, "no interface for this group")
     return dev.ifindex
 
 
 def need_group(group: int) -> None:
     """Raises: OSError EINVAL."""
     if group >> 28 != 0xE:
-        raise OSError(errno.EINVAL, "not a multicast group")
+        raise os_error(errno.EINVAL, "not a multicast group")
 
 
 def ip_mcast_join_leave(sk: inet_sock, optname: int, data: bytes) -> None:
@@ -98,11 +99,11 @@ def ip_mcast_join_leave(sk: inet_sock, optname: int, data: bytes) -> None:
 def ip_mcast_source(sk: inet_sock, optname: int, data: bytes) -> None:
     """net/ipv4/ip_sockglue.c do_mcast_group_source: one source of a group. Raises: OSError."""
     if len(data) != GROUP_SOURCE_REQ:
-        raise OSError(errno.EINVAL, f"the option takes a structure of {GROUP_SOURCE_REQ} bytes")
+        raise os_error(errno.EINVAL, f"the option takes a structure of {GROUP_SOURCE_REQ} bytes")
     index = struct.unpack_from("=i", data)[0]
     for part in (data[8:], data[8 + STORAGE :]):
         if struct.unpack_from("=H", part)[0] != uapi.AF_INET:
-            raise OSError(errno.EADDRNOTAVAIL, "not an address of IPv4")
+            raise os_error(errno.EADDRNOTAVAIL, "not an address of IPv4")
     group, source = sockaddr4(data[8:]), sockaddr4(data[8 + STORAGE :])
     number = SOURCE_OPTIONS[optname]
     igmp.ip_mc_source(sk, number, group, source, ifindex_of(sk, group, index))
@@ -136,7 +137,7 @@ def ip_set_mcast_msfilter(sk: inet_sock, data: bytes) -> None:
 def check_count(sk: inet_sock, count: int) -> None:
     """How many sources a filter may have: sysctl igmp_max_msf. Raises: OSError ENOBUFS."""
     if count >= 0x1FFFFFFC or count > sk.net.sysctl.igmp_max_msf:
-        raise OSError(errno.ENOBUFS, "igmp_max_msf reached")
+        raise os_error(errno.ENOBUFS, "igmp_max_msf reached")
 
 
 __all__ = [

@@ -13,6 +13,7 @@ from fastpath.hdr import ip_hdr
 from fastpath.skbuff import (
     sk_buff,
 )
+from stack.core.errors import os_error
 from stack.inet.inet_sock import ip_options
 from stack.ipv4.fib import (
     RT_SCOPE_UNIVERSE,
@@ -204,14 +205,14 @@ def _compile_ts(
 def ip_options_get(net: Net, data: bytes) -> ip_options | None:
     """net/ipv4/ip_options.c: options that a user sets; padded to 4. Raises: OSError EINVAL."""
     if len(data) > MAX_IPOPTLEN:
-        raise OSError(errno.EINVAL, f"{len(data)} bytes of IP options; at most 40 fit")
+        raise os_error(errno.EINVAL, f"{len(data)} bytes of IP options; at most 40 fit")
     padded = bytes(data) + bytes(-len(data) % 4)
     if not padded:
         return None
     try:
         return ip_options_compile(net, padded, False)
     except OptionError as exc:
-        raise OSError(errno.EINVAL, str(exc)) from exc
+        raise os_error(errno.EINVAL, str(exc)) from exc
 
 
 def ip_options_undo(opt: ip_options) -> bytes:

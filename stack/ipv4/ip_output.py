@@ -45,6 +45,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_output
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neighbour import neigh_output
 from stack.core.netdevice import (
@@ -58,7 +59,6 @@ from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hoo
 from stack.core.rows import row, state
 from stack.core.sock import (
     SOCK_ZEROCOPY,
-    os_error,
     sk_dst_check,
     sk_setup_caps,
     skb_set_owner_w,
@@ -637,14 +637,14 @@ def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> Non
     if done < n:
         done += frm.add_to_skb(skb, pages, n - done)
         if done < n:
-            raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+            raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
 
 
 def ip_setup_cork(sk: inet_sock, cork: inet_cork, ipc: ipcm_cookie, rt: rtable, fl4: flowi) -> None:
     """net/ipv4/ip_output.c: start a datagram. Raises: OSError ENETUNREACH (MTU below 68)."""
     cork.fragsize = ip_sk_mtu(sk, rt)
     if cork.fragsize < 68:
-        raise OSError(errno.ENETUNREACH, "path MTU is below 68")
+        raise os_error(errno.ENETUNREACH, "path MTU is below 68")
     if ipc.opt is not None:
         cork.opt = ipc.opt
         cork.flags |= IPCORK_OPT
@@ -721,7 +721,7 @@ def __ip_append_data(
             size = min(data, pool.buf_bytes - headroom)
         if not transhdrlen:
             if sk.sk_wmem_alloc > 2 * sk.sk_sndbuf:
-                raise OSError(errno.ENOBUFS, "send buffer full")
+                raise os_error(errno.ENOBUFS, "send buffer full")
         elif sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
             sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
         skb = None
@@ -730,7 +730,7 @@ def __ip_append_data(
         if skb is None:
             skb = alloc_skb(pool, size, headroom)
         if skb is None:
-            raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+            raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
         skb.sk = sk
         skb.destructor = sock_wfree
         sk.sk_wmem_alloc += skb.truesize

@@ -18,6 +18,7 @@ from fastpath.skbuff import (
 )
 from stack.core import uapi
 from stack.core.dst import dst_mtu
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import state
 from stack.core.sock import (
@@ -160,7 +161,7 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
         elif kind == uapi.IP_PKTINFO:
             raw = opt_bytes(data)
             if len(raw) != PKTINFO.size:
-                raise OSError(errno.EINVAL, "IP_PKTINFO takes a struct in_pktinfo of 12 bytes")
+                raise os_error(errno.EINVAL, "IP_PKTINFO takes a struct in_pktinfo of 12 bytes")
             ifindex, spec_dst, _ = PKTINFO.unpack(raw)
             if ifindex:
                 ipc.oif = ifindex
@@ -168,20 +169,20 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
         elif kind == uapi.IP_TTL:
             ttl = exact_int(data)
             if not 1 <= ttl <= 255:
-                raise OSError(errno.EINVAL, f"TTL {ttl} is not between 1 and 255")
+                raise os_error(errno.EINVAL, f"TTL {ttl} is not between 1 and 255")
             ipc.ttl = ttl
         elif kind == uapi.IP_TOS:
             tos = data[0] if not isinstance(data, int) and len(data) == 1 else exact_int(data)
             if not 0 <= tos <= 255:
-                raise OSError(errno.EINVAL, f"TOS {tos} is not between 0 and 255")
+                raise os_error(errno.EINVAL, f"TOS {tos} is not between 0 and 255")
             ipc.tos = tos
             ipc.priority = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)[tos >> 1 & 15]
         elif kind == uapi.IP_PROTOCOL:
             ipc.protocol = exact_int(data)
             if not 1 <= ipc.protocol <= 255:
-                raise OSError(errno.EINVAL, f"protocol {ipc.protocol} is not between 1 and 255")
+                raise os_error(errno.EINVAL, f"protocol {ipc.protocol} is not between 1 and 255")
         else:
-            raise OSError(errno.EINVAL, f"control message {kind} of IPPROTO_IP")
+            raise os_error(errno.EINVAL, f"control message {kind} of IPPROTO_IP")
 
 
 # --- error queue ---------------------------------------------------------------------------
@@ -206,7 +207,7 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
     cmsg = CMSG_OPTIONS.get(optname)
     if cmsg is not None:
         if optname == uapi.IP_RECVFRAGSIZE and sk.sk_type == uapi.SOCK_STREAM:
-            raise OSError(errno.EINVAL, "streams have no fragments")
+            raise os_error(errno.EINVAL, "streams have no fragments")
         if opt_char(optval):
             sk.cmsg_flags |= cmsg
         else:
@@ -228,7 +229,7 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
             return
         case uapi.IP_ADD_MEMBERSHIP | uapi.IP_DROP_MEMBERSHIP:
             if sk.sk_type == uapi.SOCK_STREAM:
-                raise OSError(errno.EPROTO, "streams join no groups")
+                raise os_error(errno.EPROTO, "streams join no groups")
             group, ifindex = ip_mreq(sk, optval, optname == uapi.IP_DROP_MEMBERSHIP)
             if optname == uapi.IP_ADD_MEMBERSHIP:
                 igmp.ip_mc_join_group(sk, group, ifindex)
@@ -243,7 +244,7 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
         ):
             data = opt_bytes(optval)
             if len(data) != 12:
-                raise OSError(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
+                raise os_error(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
             group, ifindex = ip_mreq(sk, data[:8])
             igmp.ip_mc_source(sk, optname, group, int.from_bytes(data[8:12], "big"), ifindex)
             return
@@ -274,17 +275,17 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
         case uapi.IP_TTL:
             need_opt_len(optval, 1, MOST)
             if val != -1 and not 1 <= val <= 255:
-                raise OSError(errno.EINVAL, f"TTL {val} is not between 1 and 255")
+                raise os_error(errno.EINVAL, f"TTL {val} is not between 1 and 255")
             sk.uc_ttl = val
         case uapi.IP_HDRINCL:
             if sk.sk_type != uapi.SOCK_RAW:
-                raise OSError(errno.ENOPROTOOPT, "IP_HDRINCL is for raw sockets")
+                raise os_error(errno.ENOPROTOOPT, "IP_HDRINCL is for raw sockets")
             sk.hdrincl = bool(val)
         case uapi.IP_BIND_ADDRESS_NO_PORT:
             sk.bind_address_no_port = bool(val)
         case uapi.IP_MTU_DISCOVER:
             if not uapi.IP_PMTUDISC_DONT <= val <= uapi.IP_PMTUDISC_OMIT:
-                raise OSError(errno.EINVAL, f"{val} is no path MTU discovery mode")
+                raise os_error(errno.EINVAL, f"{val} is no path MTU discovery mode")
             sk.pmtudisc = val
         case uapi.IP_RECVERR:
             sk.recverr = bool(val)
@@ -293,7 +294,7 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
         case uapi.IP_MULTICAST_TTL:
             need_opt_len(optval, 1, MOST)
             if sk.sk_type == uapi.SOCK_STREAM or not -1 <= val <= 255:
-                raise OSError(errno.EINVAL, f"multicast TTL {val}")
+                raise os_error(errno.EINVAL, f"multicast TTL {val}")
             sk.mc_ttl = 1 if val == -1 else val
         case uapi.IP_MULTICAST_LOOP:
             need_opt_len(optval, 1, MOST)
@@ -301,13 +302,13 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
         case uapi.IP_MULTICAST_ALL:
             need_opt_len(optval, 1, MOST)
             if val not in (0, 1):
-                raise OSError(errno.EINVAL, "0 or 1")
+                raise os_error(errno.EINVAL, "0 or 1")
             sk.mc_all = bool(val)
         case uapi.IP_UNICAST_IF:
             need_opt_len(optval, 4, 4)
             ifindex = int.from_bytes((val & 0xFFFFFFFF).to_bytes(4, "little"), "big")
             if ifindex and ifindex not in net.dev_by_index:
-                raise OSError(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
+                raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
             sk.uc_index = ifindex
             sk_dst_reset(sk)
         case uapi.IP_ROUTER_ALERT:
@@ -318,22 +319,22 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
         case uapi.IP_TRANSPARENT:
             need_opt_len(optval, 1, MOST)
             if val and not (ns_capable(net, CAP_NET_ADMIN) or ns_capable(net, CAP_NET_RAW)):
-                raise PermissionError(errno.EPERM, f"IP_TRANSPARENT: the host's user is {net.uid}")
+                raise os_error(errno.EPERM, f"IP_TRANSPARENT: the host's user is {net.uid}")
             sk.transparent = bool(val)
             sk_dst_reset(sk)
         case uapi.IP_MINTTL:
             need_opt_len(optval, 1, MOST)
             if not 0 <= val <= 255:
-                raise OSError(errno.EINVAL, f"minimum TTL {val}")
+                raise os_error(errno.EINVAL, f"minimum TTL {val}")
             sk.min_ttl = val
         case uapi.IP_LOCAL_PORT_RANGE:
             need_opt_len(optval, 4, 4)
             low, high = val & 0xFFFF, val >> 16 & 0xFFFF
             if low and high and low > high:
-                raise OSError(errno.EINVAL, f"port range {low}-{high}")
+                raise os_error(errno.EINVAL, f"port range {low}-{high}")
             sk.local_port_range = (low, high)
         case _:
-            raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")
+            raise os_error(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")
 
 
 def opt_char(optval: Any) -> int:
@@ -349,13 +350,13 @@ def opt_char(optval: Any) -> int:
 def need_opt_len(optval: Any, least: int, most: int) -> None:
     """How long an option's value may be. Raises: OSError EINVAL."""
     if not isinstance(optval, int) and not least <= len(opt_bytes(optval)) <= most:
-        raise OSError(errno.EINVAL, f"an option value of {len(opt_bytes(optval))} bytes")
+        raise os_error(errno.EINVAL, f"an option value of {len(opt_bytes(optval))} bytes")
 
 
 def _set_multicast_if(sk: inet_sock, optval: Any) -> None:
     """IP_MULTICAST_IF: struct ip_mreqn, ip_mreq or in_addr."""
     if sk.sk_type == uapi.SOCK_STREAM:
-        raise OSError(errno.EINVAL, "streams do not multicast")
+        raise os_error(errno.EINVAL, "streams do not multicast")
     data = opt_bytes(optval)
     ifindex = 0
     if len(data) >= 12:
@@ -366,7 +367,7 @@ def _set_multicast_if(sk: inet_sock, optval: Any) -> None:
     elif len(data) >= 4:
         addr = int.from_bytes(data[:4], "big")
     else:
-        raise OSError(errno.EINVAL, "struct in_addr has 4 bytes")
+        raise os_error(errno.EINVAL, "struct in_addr has 4 bytes")
     if not ifindex:
         if not addr:
             sk.mc_index = 0
@@ -376,9 +377,9 @@ def _set_multicast_if(sk: inet_sock, optval: Any) -> None:
         if dev is not None:
             ifindex = dev.ifindex
     if ifindex not in sk.net.dev_by_index:
-        raise OSError(errno.EADDRNOTAVAIL, "no such interface")
+        raise os_error(errno.EADDRNOTAVAIL, "no such interface")
     if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
-        raise OSError(errno.EINVAL, "the socket is bound to another interface")
+        raise os_error(errno.EINVAL, "the socket is bound to another interface")
     sk.mc_index = ifindex
     sk.mc_addr = addr
 
@@ -386,22 +387,22 @@ def _set_multicast_if(sk: inet_sock, optval: Any) -> None:
 def _set_router_alert(sk: inet_sock, val: int) -> None:
     """IP_ROUTER_ALERT: take router-alert packets of this protocol that pass through."""
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num == uapi.IPPROTO_RAW:
-        raise OSError(errno.EINVAL, "IP_ROUTER_ALERT is for raw sockets")
+        raise os_error(errno.EINVAL, "IP_ROUTER_ALERT is for raw sockets")
     net = sk.net
     if val:
         if sk in net.ra_chain:
-            raise OSError(errno.EADDRINUSE, "already set")
+            raise os_error(errno.EADDRINUSE, "already set")
         net.ra_chain.append(sk)
     else:
         if sk not in net.ra_chain:
-            raise OSError(errno.ENOBUFS, "not set")
+            raise os_error(errno.ENOBUFS, "not set")
         net.ra_chain.remove(sk)
 
 
 def ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c. Raises: OSError ENOPROTOOPT, EINVAL, ..."""
     if level != SOL_IP:
-        raise OSError(errno.ENOPROTOOPT, f"unknown option level {level}")
+        raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
     lock_sock(sk)
     try:
         do_ip_setsockopt(sk, level, optname, optval)
@@ -430,7 +431,7 @@ def pktoptions(sk: inet_sock) -> bytes:
 def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
     """net/ipv4/ip_sockglue.c: an int or bytes. Raises: OSError ENOPROTOOPT, ENOTCONN."""
     if level != SOL_IP:
-        raise OSError(errno.EOPNOTSUPP, f"unknown option level {level}")
+        raise os_error(errno.EOPNOTSUPP, f"unknown option level {level}")
     cmsg = CMSG_OPTIONS.get(optname)
     if cmsg is not None:
         return int(bool(sk.cmsg_flags & cmsg))
@@ -450,7 +451,7 @@ def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
         case uapi.IP_MTU:
             dst = sk_dst_check(sk, 0)
             if dst is None:
-                raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
+                raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
             return dst_mtu(dst)
         case uapi.IP_RECVERR:
             return int(sk.recverr)
@@ -480,4 +481,4 @@ def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
         case uapi.IP_PKTOPTIONS if sk.sk_type == uapi.SOCK_STREAM:
             return pktoptions(sk)
         case _:
-            raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")
+            raise os_error(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")

@@ -9,13 +9,13 @@ from fastpath.skbuff import (
     sk_buff,
     skb_copy_bits,
 )
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.proto import proto
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
     lock_sock,
-    os_error,
     release_sock,
     sk_dst_check,
     sk_dst_set,
@@ -94,13 +94,13 @@ def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
         if kind in (RTN_MULTICAST, RTN_BROADCAST) or (
             kind != RTN_LOCAL and not sk.freebind and not net.sysctl.ip_nonlocal_bind
         ):
-            raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+            raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
         if sk.inet_num:
-            raise OSError(errno.EINVAL, "the socket is bound")
+            raise os_error(errno.EINVAL, "the socket is bound")
         sk.inet_rcv_saddr = sk.inet_saddr = addr
         if ping_get_port(sk, ident):
             sk.inet_saddr = sk.inet_rcv_saddr = 0
-            raise OSError(errno.EADDRINUSE, f"identifier {ident} is taken")
+            raise os_error(errno.EADDRINUSE, f"identifier {ident} is taken")
         ping_bound(sk, ident)
         sk.inet_daddr = 0
         sk.inet_dport = 0
@@ -115,21 +115,21 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
     """
     if length > 0xFFFF:
-        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
+        raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
     if length < ICMP_HLEN:
-        raise OSError(errno.EINVAL, "an echo request has a header of 8 bytes")
+        raise os_error(errno.EINVAL, "an echo request has a header of 8 bytes")
     if msg.msg_flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "ping sockets have no urgent data")
     head = msg.take(ICMP_HLEN)
     if head[0] != ICMP_ECHO or head[1] != 0:
-        raise OSError(errno.EINVAL, "ping sockets send echo requests only")
+        raise os_error(errno.EINVAL, "ping sockets send echo requests only")
     net = sk.net
     if msg.msg_name is not None:
         check_sockaddr(msg.msg_name)
         daddr = msg.msg_name.addr
     else:
         if sk.sk_state != TCP_ESTABLISHED:
-            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+            raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = sk.inet_daddr
     ipc = ipcm_cookie(sk)
     if msg.msg_control:
@@ -140,7 +140,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         ipc.opt = sk.inet_opt
     if ipc.opt is not None and ipc.opt.srr:
         if not daddr:
-            raise OSError(errno.EINVAL, "a source route needs a destination")
+            raise os_error(errno.EINVAL, "a source route needs a destination")
         faddr = ipc.opt.faddr
     tos = sk.tos if ipc.tos == -1 else ipc.tos
     scope = (
@@ -174,7 +174,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     else:
         fl4.saddr = saddr or rt.rt_src
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
-        raise PermissionError(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
+        raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if not ipc.addr:
         ipc.addr = fl4.daddr
     lock_sock(sk)

@@ -19,6 +19,7 @@ from fastpath.skbuff import (
     skb_set_transport_header,
 )
 from stack.core.drop_reason import SKB_DROP_REASON_XFRM_POLICY, kfree_skb_reason
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import NET_RX_DROP, net_xmit_errno
 from stack.core.proto import proto
@@ -26,7 +27,6 @@ from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
     lock_sock,
-    os_error,
     release_sock,
     sk_common_release,
     sk_dst_reset,
@@ -199,9 +199,9 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     Raises: OSError EMSGSIZE, EOPNOTSUPP, EDESTADDRREQ, EACCES, EINVAL, routing errors.
     """
     if length > 0xFFFF:
-        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
+        raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
     if msg.msg_flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "raw sockets have no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     net = sk.net
     hdrincl = sk.hdrincl
     name = msg.msg_name
@@ -210,7 +210,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         daddr = name.addr
     else:
         if sk.sk_state != TCP_ESTABLISHED:
-            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+            raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = sk.inet_daddr
     ipc = ipcm_cookie(sk)
     if hdrincl:
@@ -224,10 +224,10 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     final = daddr
     if ipc.opt is not None:
         if hdrincl:
-            raise OSError(errno.EINVAL, "IP options and IP_HDRINCL exclude each other")
+            raise os_error(errno.EINVAL, "IP options and IP_HDRINCL exclude each other")
         if ipc.opt.srr:
             if not daddr:
-                raise OSError(errno.EINVAL, "a source route needs a destination")
+                raise os_error(errno.EINVAL, "a source route needs a destination")
             daddr = ipc.opt.faddr
     tos = sk.tos if ipc.tos == -1 else ipc.tos
     local = sk.sk_flags & SOCK_LOCALROUTE or msg.msg_flags & MSG_DONTROUTE
@@ -253,7 +253,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     )
     rt = ip_route_output_flow(net, fl4, sk)
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
-        raise PermissionError(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
+        raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if hdrincl:
         return raw_send_hdrinc(sk, fl4, msg, length, rt, msg.msg_flags)
     if not ipc.addr:
@@ -286,15 +286,15 @@ def raw_send_hdrinc(
     net = sk.net
     if length > rt.dev.mtu:
         ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, sk.inet_dport, rt.dev.mtu)
-        raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
+        raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
     if length < IP_HLEN:
-        raise OSError(errno.EINVAL, "the packet is shorter than an IP header")
+        raise os_error(errno.EINVAL, "the packet is shorter than an IP header")
     if flags & MSG_PROBE:
         return length
     header = msg.take(IP_HLEN)
     ihl = (header[0] & 15) * 4
     if ihl < IP_HLEN or ihl > length:
-        raise OSError(errno.EINVAL, f"header length {ihl} in a packet of {length} bytes")
+        raise os_error(errno.EINVAL, f"header length {ihl} in a packet of {length} bytes")
     header += msg.take(ihl - IP_HLEN)
     pool = net.skb_small
     headroom = LL_MAX_HEADER + rt.dev.needed_headroom
@@ -342,7 +342,7 @@ def raw_bind(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     lock_sock(sk)
     try:
         if sk.sk_state != TCP_CLOSE:
-            raise OSError(errno.EINVAL, "the socket is connected")
+            raise os_error(errno.EINVAL, "the socket is connected")
         need_sa_len(uaddr, SOCKADDR_IN_LEN)
         kind = inet_addr_type(sk.net, addr)
         if (
@@ -350,7 +350,7 @@ def raw_bind(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
             and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST)
             and not (sk.freebind or sk.transparent or sk.net.sysctl.ip_nonlocal_bind)
         ):
-            raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+            raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
         sk.inet_rcv_saddr = sk.inet_saddr = addr
         if kind in (RTN_MULTICAST, RTN_BROADCAST):
             sk.inet_saddr = 0  # use the device's address
@@ -387,7 +387,7 @@ def raw_setsockopt(sk: raw_sock, level: int, optname: int, optval: Any) -> None:
         ip_setsockopt(sk, level, optname, optval)
         return
     if optname != ICMP_FILTER or sk.inet_num != IPPROTO_ICMP:
-        raise OSError(errno.ENOPROTOOPT if optname != ICMP_FILTER else errno.EOPNOTSUPP, "SOL_RAW")
+        raise os_error(errno.ENOPROTOOPT if optname != ICMP_FILTER else errno.EOPNOTSUPP, "SOL_RAW")
     sk.filter = opt_int(optval) & 0xFFFFFFFF
 
 
@@ -396,7 +396,7 @@ def raw_getsockopt(sk: raw_sock, level: int, optname: int) -> Any:
     if level != SOL_RAW:
         return ip_getsockopt(sk, level, optname)
     if optname != ICMP_FILTER or sk.inet_num != IPPROTO_ICMP:
-        raise OSError(errno.ENOPROTOOPT if optname != ICMP_FILTER else errno.EOPNOTSUPP, "SOL_RAW")
+        raise os_error(errno.ENOPROTOOPT if optname != ICMP_FILTER else errno.EOPNOTSUPP, "SOL_RAW")
     return sk.filter
 
 

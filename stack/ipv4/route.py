@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
 from fastpath.skbuff import sk_buff
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
+from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
 from stack.core.rows import row, state
 from stack.core.security import security_sk_classify_flow
@@ -323,7 +324,7 @@ def ip_route_output_policed(
         fl4.daddr = rt.rt_dst
         fl4.flowi_oif = fl4.flowi_oif or rt.dev.ifindex
     if xfrm_lookup(net, fl4):
-        raise PermissionError(errno.EPERM, "a policy forbids it")
+        raise os_error(errno.EPERM, "a policy forbids it")
     return rt
 
 
@@ -389,21 +390,21 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[int, ...] | None =
     fl4.flowi_iif = 1
     if saddr:
         if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or ipv4_is_zeronet(saddr):
-            raise OSError(errno.EINVAL, "source is not a host address")
+            raise os_error(errno.EINVAL, "source is not a host address")
         if not orig_oif and (ipv4_is_multicast(daddr) or ipv4_is_lbcast(daddr)):
             dev_out = ip_dev_find(net, saddr)
             if dev_out is None:
-                raise OSError(errno.ENETUNREACH, "source is not an address of this host")
+                raise os_error(errno.ENETUNREACH, "source is not an address of this host")
             fl4.flowi_oif = dev_out.ifindex
             make_route = True
         elif not fl4.flowi_flags & FLOWI_FLAG_ANYSRC and ip_dev_find(net, saddr) is None:
-            raise OSError(errno.ENETUNREACH, "source is not an address of this host")
+            raise os_error(errno.ENETUNREACH, "source is not an address of this host")
     if not make_route and fl4.flowi_oif:
         dev_out = net.dev_by_index.get(fl4.flowi_oif)
         if dev_out is None:
-            raise OSError(errno.ENODEV, f"no device with index {fl4.flowi_oif}")
+            raise os_error(errno.ENODEV, f"no device with index {fl4.flowi_oif}")
         if not dev_out.flags & IFF_UP or dev_out.ip_ptr is None:
-            raise OSError(errno.ENETUNREACH, f"{dev_out.name} is down or has no IPv4")
+            raise os_error(errno.ENETUNREACH, f"{dev_out.name} is down or has no IPv4")
         if (
             ipv4_is_local_multicast(daddr)
             or ipv4_is_lbcast(daddr)
@@ -432,7 +433,7 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[int, ...] | None =
         if found.__class__ is not fib_result:
             if not fl4.flowi_oif or dev_out is None:
                 net.mib.ip.OutNoRoutes += 1
-                raise OSError(-found, "no route to host")  # type: ignore[operator]
+                raise os_error(-found)  # type: ignore[operator]
             # The tables know nothing, but the caller named a device: take it as on link.
             if not saddr:
                 saddr = inet_select_addr(dev_out, 0, RT_SCOPE_LINK)
@@ -475,17 +476,17 @@ def __mkroute_output(
     """net/ipv4/route.c: the rtable of a successful output lookup. Raises: OSError EINVAL."""
     in_dev = dev_out.ip_ptr
     if in_dev is None:
-        raise OSError(errno.EINVAL, f"{dev_out.name} has no IPv4")
+        raise os_error(errno.EINVAL, f"{dev_out.name} has no IPv4")
     daddr = fl4.daddr
     loopback = dev_out.flags & IFF_LOOPBACK
     if ipv4_is_loopback(fl4.saddr) and not loopback and not in_dev_conf(in_dev, "route_localnet"):
-        raise OSError(errno.EINVAL, "a loopback source cannot leave the host")
+        raise os_error(errno.EINVAL, "a loopback source cannot leave the host")
     if ipv4_is_lbcast(daddr):
         rtype = RTN_BROADCAST
     elif ipv4_is_multicast(daddr):
         rtype = RTN_MULTICAST
     elif ipv4_is_zeronet(daddr):
-        raise OSError(errno.EINVAL, "destination 0.0.0.0/8 is not routable")
+        raise os_error(errno.EINVAL, "destination 0.0.0.0/8 is not routable")
     if loopback:
         flags |= RTCF_LOCAL
     if rtype == RTN_BROADCAST:

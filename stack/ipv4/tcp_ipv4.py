@@ -28,10 +28,11 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_metric_advmss, dst_mtu
+from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN
 from stack.core.proto import proto
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
-from stack.core.sock import os_error, sk_setup_caps, sock_owned_by_user
+from stack.core.sock import sk_setup_caps, sock_owned_by_user
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import (
     TCP_ESTABLISHED,

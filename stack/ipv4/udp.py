@@ -13,6 +13,7 @@ from fastpath.skbuff import (
     kfree_skb,
     sk_buff,
 )
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
 from stack.core.neighbour import neigh_confirm
@@ -159,11 +160,11 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         if flow is not None and udp_flow_takes(sk, flow, length):
             return udp_send_flow(sk, flow, msg, length)
     if length > 0xFFFF:
-        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
+        raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
     net = sk.net
     flags = msg.msg_flags
     if flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "UDP has no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "UDP has no urgent data")
     corkreq = sk.corkflag or flags & MSG_MORE
     if sk.pending:
         lock_sock(sk)
@@ -177,11 +178,11 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         if name.family != AF_INET or name.sa_len:
             check_destination(name)
         if not dport:
-            raise OSError(errno.EINVAL, "port 0 cannot be sent to")
+            raise os_error(errno.EINVAL, "port 0 cannot be sent to")
         connected = False
     else:
         if sk.sk_state != TCP_ESTABLISHED:
-            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+            raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = sk.inet_daddr
         dport = sk.inet_dport
         connected = True
@@ -196,7 +197,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     ipc.addr = faddr = daddr
     if ipc.opt is not None and ipc.opt.srr:
         if not daddr:
-            raise OSError(errno.EINVAL, "a source route needs a destination")
+            raise os_error(errno.EINVAL, "a source route needs a destination")
         faddr = ipc.opt.faddr
         connected = False
     tos = sk.tos if ipc.tos == -1 else ipc.tos
@@ -238,7 +239,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
                 net.mib.ip.OutNoRoutes += 1
             raise
         if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
-            raise PermissionError(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
+            raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
         if connected:
             sk_dst_set(sk, rt)
         if not ipc.addr:
@@ -268,7 +269,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     lock_sock(sk)
     if sk.pending:
         release_sock(sk)
-        raise OSError(errno.EINVAL, "another datagram is being collected on this socket")
+        raise os_error(errno.EINVAL, "another datagram is being collected on this socket")
     sk.pending = AF_INET
     sk.len = 0
     sk.sk_tx_flow = None  # what comes next is a piece of this datagram
@@ -379,7 +380,7 @@ def udp_append(
         ulen = length + (UDP_HLEN if first else 0)
         try:
             if sk.len + ulen > 0xFFFF:
-                raise OSError(errno.EMSGSIZE, "the collected datagram became too long")
+                raise os_error(errno.EMSGSIZE, "the collected datagram became too long")
             ip_append_data(
                 sk,
                 fl4,

@@ -10,6 +10,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.errors import os_error
 from stack.core.neigh_gc import neigh_ifdown
 from stack.core.neigh_table import neigh_rand_reach_time
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
@@ -181,10 +182,10 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:
         if dev.mtu < IPV6_MIN_MTU:
-            raise OSError(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv6")
+            raise os_error(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv6")
         idev = ipv6_add_dev(dev)
     if idev.cnf.disable_ipv6:
-        raise OSError(errno.EACCES, f"{dev.name}: IPv6 is disabled (disable_ipv6)")
+        raise os_error(errno.EACCES, f"{dev.name}: IPv6 is disabled (disable_ipv6)")
     if not dev.flags & IFF_LOOPBACK:
         addrconf_add_mroute(dev)
     return idev
@@ -476,11 +477,11 @@ def inet6_addr_add(
     1280), EACCES (disable_ipv6).
     """
     if not 0 <= plen <= 128:
-        raise OSError(errno.EINVAL, f"prefix length {plen} is not 0 to 128")
+        raise os_error(errno.EINVAL, f"prefix length {plen} is not 0 to 128")
     if not valid_lft or preferred_lft > valid_lft:
-        raise OSError(errno.EINVAL, f"lifetimes: preferred {preferred_lft} s, valid {valid_lft} s")
+        raise os_error(errno.EINVAL, f"lifetimes: preferred {preferred_lft} s, valid {valid_lft} s")
     if flags & IFA_F_MANAGETEMPADDR and plen != 64:
-        raise OSError(errno.EINVAL, "temporary addresses need a prefix of 64 bits")
+        raise os_error(errno.EINVAL, "temporary addresses need a prefix of 64 bits")
     net = dev.net
     idev = addrconf_add_dev(dev)
     if valid_lft == INFINITY_LIFE_TIME:
@@ -510,7 +511,7 @@ def inet6_addr_del(dev: net_device, addr: wide, plen: int) -> None:
             ipv6_del_addr(ifp)
             addrconf_verify(dev.net)
             return
-    raise OSError(errno.EADDRNOTAVAIL, f"{dev.name}: it does not have {format_addr6(addr)}/{plen}")
+    raise os_error(errno.EADDRNOTAVAIL, f"{dev.name}: it does not have {format_addr6(addr)}/{plen}")
 
 
 # --- a namespace ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
 from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
@@ -168,13 +169,13 @@ def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
         or kind & IPV6_ADDR_MULTICAST
         or (kind & IPV6_ADDR_LOOPBACK and not idev.dev.flags & IFF_LOOPBACK)
     ):
-        raise OSError(errno.EADDRNOTAVAIL, f"{idev.dev.name}: not an address of this interface")
+        raise os_error(errno.EADDRNOTAVAIL, f"{idev.dev.name}: not an address of this interface")
     if idev.dead:
-        raise OSError(errno.ENODEV, f"{idev.dev.name}: the interface is going away")
+        raise os_error(errno.ENODEV, f"{idev.dev.name}: the interface is going away")
     if idev.cnf.disable_ipv6:
-        raise OSError(errno.EACCES, f"{idev.dev.name}: IPv6 is disabled (disable_ipv6)")
+        raise os_error(errno.EACCES, f"{idev.dev.name}: IPv6 is disabled (disable_ipv6)")
     if ipv6_get_ifaddr(net, cfg.pfx, idev.dev, True) is not None:
-        raise OSError(errno.EEXIST, f"{idev.dev.name}: the address is there already")
+        raise os_error(errno.EEXIST, f"{idev.dev.name}: the address is there already")
     flags = cfg.ifa_flags if cfg.ifa_flags & IFA_F_NODAD else cfg.ifa_flags | IFA_F_TENTATIVE
     ifp = inet6_ifaddr(idev, cfg.pfx, cfg.plen, kind & IPV6_ADDR_SCOPE_MASK, flags)
     ifp.peer_addr = cfg.peer_pfx

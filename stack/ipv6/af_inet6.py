@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from stack.core.datagram import datagram_poll
+from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import net_proto_family, proto_ops, proto_register
 from stack.core.rows import replace, wide
@@ -125,25 +126,25 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     net = sk.net
     need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != AF_INET6:
-        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
+        raise os_error(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
     addr, snum = uaddr.addr, uaddr.port
     mapped = ipv6_addr_v4mapped(addr)
     multicast = ipv6_addr_is_multicast(addr)
     if multicast and sk.sk_type == SOCK_STREAM:
-        raise OSError(errno.EINVAL, "a stream is bound to no group")
+        raise os_error(errno.EINVAL, "a stream is bound to no group")
     inet_check_port(net, snum)
     lock_sock(sk)
     try:
         if sk.sk_state != 7 or sk.inet_num:
-            raise OSError(errno.EINVAL, "the socket is bound or connected")
+            raise os_error(errno.EINVAL, "the socket is bound or connected")
         if mapped:
             if sk.sk_ipv6only:
-                raise OSError(errno.EINVAL, "a v4-mapped address on an IPV6_V6ONLY socket")
+                raise os_error(errno.EINVAL, "a v4-mapped address on an IPV6_V6ONLY socket")
             v4 = addr & 0xFFFFFFFF
             kind = inet_addr_type(net, v4)
             free = net.sysctl.ip_nonlocal_bind or sk.freebind or sk.transparent
             if v4 and not free and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST):
-                raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+                raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
             set_wire(sk, AF_INET)
             addr, source = v4, 0 if kind in (RTN_MULTICAST, RTN_BROADCAST) else v4
         else:
@@ -181,7 +182,7 @@ def inet6_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockadd
     sk: inet_sock = sock.sk
     if peer:
         if not sk.inet_dport or (1 << sk.sk_state & (TCPF_CLOSE | TCPF_SYN_SENT) and peer == 1):
-            raise OSError(errno.ENOTCONN, "the socket is not connected")
+            raise os_error(errno.ENOTCONN, "the socket is not connected")
         np = np_of(sk)
         return inet6_name(sk, sk.inet_daddr, sk.inet_dport, np.flow_label if np.sndflow else 0)
     addr = sk.inet_rcv_saddr or sk.inet_saddr

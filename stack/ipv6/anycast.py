@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import wide
 from stack.ipv6.addr import addrconf_addr_solict_mult
@@ -36,7 +37,7 @@ def ipv6_dev_ac_inc(idev: inet6_dev, addr: wide) -> None:
     Raises: OSError ENODEV, the interface is going away.
     """
     if idev.dead:
-        raise OSError(errno.ENODEV, f"{idev.dev.name}: the interface is going away")
+        raise os_error(errno.ENODEV, f"{idev.dev.name}: the interface is going away")
     aca = idev.ac_list.get(addr)
     if aca is not None:
         aca.aca_users += 1
@@ -106,15 +107,15 @@ def ipv6_sock_ac_join(sk: inet_sock, ifindex: int, addr: wide) -> None:
     """
     net = sk.net
     if net.uid:
-        raise OSError(errno.EPERM, "joining an anycast address needs CAP_NET_ADMIN")
+        raise os_error(errno.EPERM, "joining an anycast address needs CAP_NET_ADMIN")
     if addr >> 120 == 0xFF or not addr or ipv6_chk_addr(net, addr, None, False):
-        raise OSError(errno.EINVAL, "not an anycast address")
+        raise os_error(errno.EINVAL, "not an anycast address")
     dev = _anycast_dev(net, ifindex, addr)
     idev: inet6_dev | None = dev.ip6_ptr if dev is not None else None
     if dev is None:
-        raise OSError(errno.ENODEV if ifindex else errno.EADDRNOTAVAIL, "no interface for it")
+        raise os_error(errno.ENODEV if ifindex else errno.EADDRNOTAVAIL, "no interface for it")
     if idev is None:
-        raise OSError(errno.ENODEV, f"{dev.name}: no IPv6 there")
+        raise os_error(errno.ENODEV, f"{dev.name}: no IPv6 there")
     if sk.pinet6 is None or (addr, dev.ifindex) in sk.pinet6.ipv6_ac_list:
         return
     ipv6_dev_ac_inc(idev, addr)
@@ -129,7 +130,7 @@ def ipv6_sock_ac_drop(sk: inet_sock, ifindex: int, addr: wide) -> None:
             held.remove(item)
             _drop(sk, item)
             return
-    raise OSError(errno.ENOENT, "the socket has not joined this address")
+    raise os_error(errno.ENOENT, "the socket has not joined this address")
 
 
 def ipv6_sock_ac_close(sk: inet_sock) -> None:

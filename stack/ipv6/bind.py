@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6.addr import ipv6_addr_is_multicast
@@ -24,14 +25,14 @@ def inet6_bind_check(sk: inet_sock, addr: wide, scope_id: int) -> None:
         if scope_id:
             sk.sk_bound_dev_if = scope_id
         if not sk.sk_bound_dev_if:
-            raise OSError(errno.EINVAL, "a link-local address needs its interface (scope id)")
+            raise os_error(errno.EINVAL, "a link-local address needs its interface (scope id)")
     if sk.sk_bound_dev_if:
         dev = net.dev_by_index.get(sk.sk_bound_dev_if)
         if dev is None:
-            raise OSError(errno.ENODEV, f"no device with index {sk.sk_bound_dev_if}")
+            raise os_error(errno.ENODEV, f"no device with index {sk.sk_bound_dev_if}")
     if ipv6_addr_is_multicast(addr):
         return
     if sk.freebind or sk.transparent or net.ipv6.sysctl.ip_nonlocal_bind:
         return
     if not ipv6_chk_addr(net, addr, dev, False) and not ipv6_chk_acast_addr(net, dev, addr):
-        raise OSError(errno.EADDRNOTAVAIL, "not an address of this host")
+        raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")

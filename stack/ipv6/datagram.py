@@ -7,6 +7,7 @@ import errno
 from fastpath.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
 from stack.core import uapi
+from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr
 from stack.core.rows import wide
@@ -52,15 +53,15 @@ def mapped_sockaddr(sk: inet_sock, uaddr: sockaddr) -> sockaddr | None:
     """
     if uaddr.family == AF_INET:
         if sk.sk_ipv6only:
-            raise OSError(errno.EAFNOSUPPORT, "an IPv4 address on an IPV6_V6ONLY socket")
+            raise os_error(errno.EAFNOSUPPORT, "an IPv4 address on an IPV6_V6ONLY socket")
         return uaddr
     need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != AF_INET6:
-        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
+        raise os_error(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
     if not ipv6_addr_v4mapped(uaddr.addr):
         return None
     if sk.sk_ipv6only:
-        raise OSError(errno.ENETUNREACH, "a v4-mapped address on an IPV6_V6ONLY socket")
+        raise os_error(errno.ENETUNREACH, "a v4-mapped address on an IPV6_V6ONLY socket")
     return sockaddr(AF_INET, uaddr.addr & 0xFFFFFFFF, uaddr.port)
 
 
@@ -72,7 +73,7 @@ def check_label(sk: inet_sock, label: int) -> None:
     try:
         fl6_sock_lookup(sk, label)
     except OSError:
-        raise OSError(errno.EINVAL, f"flow label {label:#x} is not the socket's") from None
+        raise os_error(errno.EINVAL, f"flow label {label:#x} is not the socket's") from None
 
 
 def scope_device(sk: inet_sock, addr: wide, scope_id: int) -> None:
@@ -81,12 +82,12 @@ def scope_device(sk: inet_sock, addr: wide, scope_id: int) -> None:
         return
     if scope_id:
         if sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:
-            raise OSError(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
+            raise os_error(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
         sk.sk_bound_dev_if = scope_id
     if not sk.sk_bound_dev_if and ipv6_addr_is_multicast(addr):
         sk.sk_bound_dev_if = np_of(sk).mcast_oif
     if not sk.sk_bound_dev_if:
-        raise OSError(errno.EINVAL, "a link-local address needs its interface (scope id)")
+        raise os_error(errno.EINVAL, "a link-local address needs its interface (scope id)")
 
 
 def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
@@ -108,7 +109,7 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
             raise
     if sk.sk_af.family != AF_INET6:
         if sk.sk_flags & SOCK_BINDADDR_LOCK:
-            raise OSError(errno.EAFNOSUPPORT, "the socket is bound to a v4-mapped address")
+            raise os_error(errno.EAFNOSUPPORT, "the socket is bound to a v4-mapped address")
         set_wire(sk, AF_INET6)
     sk_dst_reset(sk)
     daddr = uaddr.addr or IN6ADDR_LOOPBACK
@@ -172,7 +173,7 @@ def ip6_datagram_connect_v6_only(sk: inet_sock, uaddr: sockaddr, addr_len: int =
     Raises: OSError.
     """
     if uaddr.family != AF_INET6:
-        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
+        raise os_error(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
     return ip6_datagram_connect(sk, uaddr, addr_len)
 
 

@@ -17,6 +17,7 @@ from stack.core.dev_ioctl import (
     SIOCSIFDSTADDR,
     need_admin,
 )
+from stack.core.errors import os_error
 from stack.core.memory import copy_from_user
 from stack.core.netdevice import net_device
 from stack.inet.inet_common import sk_ioctl
@@ -49,11 +50,11 @@ def ipv6_route_ioctl(net: Net, cmd: int, arg: Any) -> None:
     if cmd == SIOCDELRT and (
         dst_len > 128 or src_len or (ifindex and ifindex not in net.dev_by_index)
     ):
-        raise OSError(errno.ESRCH, "no such route")
+        raise os_error(errno.ESRCH, "no such route")
     if dst_len > 128 or src_len > 128:
-        raise OSError(errno.EINVAL, f"prefix lengths {dst_len} and {src_len}")
+        raise os_error(errno.EINVAL, f"prefix lengths {dst_len} and {src_len}")
     if src_len:
-        raise OSError(errno.EINVAL, "routes are chosen by destination only")
+        raise os_error(errno.EINVAL, "routes are chosen by destination only")
     dev = device(net, ifindex) if ifindex else None
     prefix = f"{format_addr6(int.from_bytes(dst, 'big') & prefix_mask(dst_len))}/{dst_len}"
     via = format_addr6(int.from_bytes(gateway, "big")) if flags & RTF_GATEWAY else None
@@ -73,7 +74,7 @@ def device(net: Net, ifindex: int) -> net_device:
     """Raises: OSError ENODEV."""
     dev = net.dev_by_index.get(ifindex)
     if dev is None:
-        raise OSError(errno.ENODEV, f"{net.name} has no interface {ifindex}")
+        raise os_error(errno.ENODEV, f"{net.name} has no interface {ifindex}")
     return dev
 
 
@@ -82,7 +83,7 @@ def addrconf_add_ifaddr(net: Net, arg: Any) -> None:
     need_admin(net)
     addr, plen, ifindex = IN6_IFREQ.unpack(copy_from_user(arg, IN6_IFREQ.size))
     if plen > 128:
-        raise OSError(errno.EINVAL, f"prefix length {plen}")
+        raise os_error(errno.EINVAL, f"prefix length {plen}")
     inet6_addr_add(device(net, ifindex), int.from_bytes(addr, "big"), plen)
 
 
@@ -91,14 +92,14 @@ def addrconf_del_ifaddr(net: Net, arg: Any) -> None:
     need_admin(net)
     addr, plen, ifindex = IN6_IFREQ.unpack(copy_from_user(arg, IN6_IFREQ.size))
     if plen > 128:
-        raise OSError(errno.EINVAL, f"prefix length {plen}")
+        raise os_error(errno.EINVAL, f"prefix length {plen}")
     inet6_addr_del(device(net, ifindex), int.from_bytes(addr, "big"), plen)
 
 
 def addrconf_set_dstaddr(net: Net, arg: Any) -> None:
     """net/ipv6/addrconf.c: SIOCSIFDSTADDR makes a SIT tunnel, of which there are none: ENODEV."""
     copy_from_user(arg, IN6_IFREQ.size)
-    raise OSError(errno.ENODEV, "there is no SIT device")
+    raise os_error(errno.ENODEV, "there is no SIT device")
 
 
 def inet6_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:

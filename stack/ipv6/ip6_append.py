@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import ipv6_push
 from fastpath.skbuff import CHECKSUM_PARTIAL, alloc_skb, kfree_skb, sk_buff, skb_cow_head
+from stack.core.errors import os_error
 from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM, NETIF_F_SG
 from stack.core.rows import row, state
-from stack.core.sock import SOCK_ZEROCOPY, os_error, sock_wait_for_wmem, sock_wfree
+from stack.core.sock import SOCK_ZEROCOPY, sock_wait_for_wmem, sock_wfree
 from stack.core.uapi import (
     IPPROTO_ICMPV6,
     IPPROTO_RAW,
@@ -204,7 +205,7 @@ def __ip6_append_data(
             size = min(data, pool.buf_bytes - headroom)
         if not transhdrlen:
             if sk.sk_wmem_alloc > 2 * sk.sk_sndbuf:
-                raise OSError(errno.ENOBUFS, "send buffer full")
+                raise os_error(errno.ENOBUFS, "send buffer full")
         elif sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
             sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
         if headroom + size <= net.skb_small_head.buf_bytes and not flags & MSG_MORE:
@@ -212,7 +213,7 @@ def __ip6_append_data(
         if skb is None:
             skb = alloc_skb(pool, size, headroom)
         if skb is None:
-            raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+            raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
         skb.sk = sk
         skb.destructor = sock_wfree
         sk.sk_wmem_alloc += skb.truesize

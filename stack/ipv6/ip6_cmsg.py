@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.hdr import ip_hdr, ipv6_hdr
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset, skb_pull, skb_push
 from stack.core import uapi
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import ETH_P_IP
 from stack.core.rows import wide
@@ -211,11 +212,11 @@ def check_opt_hdr(net: Net, optname: int, data: bytes) -> bytes:
     Raises: OSError EPERM (not root), EINVAL (its length, a routing type that is not allowed).
     """
     if optname not in (uapi.IPV6_RTHDR, uapi.IPV6_2292RTHDR) and not ns_capable(net, CAP_NET_RAW):
-        raise PermissionError(errno.EPERM, f"extension headers: the user is {net.uid}, not root")
+        raise os_error(errno.EPERM, f"extension headers: the user is {net.uid}, not root")
     if not data:
         return b""
     if len(data) < 2 or (data[1] + 1) << 3 > len(data):
-        raise OSError(errno.EINVAL, f"an extension header of {len(data)} bytes")
+        raise os_error(errno.EINVAL, f"an extension header of {len(data)} bytes")
     data = data[: (data[1] + 1) << 3]
     if optname in (uapi.IPV6_RTHDR, uapi.IPV6_2292RTHDR):
         kind, hdrlen, left = data[2], data[1], data[3]
@@ -226,7 +227,7 @@ def check_opt_hdr(net: Net, optname: int, data: bytes) -> bytes:
         else:
             good = False  # type 0 is gone (RFC 5095)
         if not good:
-            raise OSError(errno.EINVAL, f"routing header of type {kind}, length {hdrlen}")
+            raise os_error(errno.EINVAL, f"routing header of type {kind}, length {hdrlen}")
     return data
 
 
@@ -258,27 +259,27 @@ HEADER_MESSAGES = (
 def _pktinfo(sk: inet_sock, fl6: flowi, raw: bytes) -> None:
     """IPV6_PKTINFO: source and interface of this datagram."""
     if len(raw) < PKTINFO6.size:
-        raise OSError(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
+        raise os_error(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
     text, ifindex = PKTINFO6.unpack_from(raw)
     addr = int.from_bytes(text, "big")
     net = sk.net
     if ifindex:
         if fl6.flowi_oif and ifindex != fl6.flowi_oif:
-            raise OSError(errno.EINVAL, f"interface {ifindex} is not the socket's")
+            raise os_error(errno.EINVAL, f"interface {ifindex} is not the socket's")
         fl6.flowi_oif = ifindex
     dev = None
     if fl6.flowi_oif:
         dev = net.dev_by_index.get(fl6.flowi_oif)
         if dev is None:
-            raise OSError(errno.ENODEV, f"no device with index {fl6.flowi_oif}")
+            raise os_error(errno.ENODEV, f"no device with index {fl6.flowi_oif}")
     elif ipv6_addr_is_linklocal(addr):
-        raise OSError(errno.EINVAL, "a link-local source needs an interface")
+        raise os_error(errno.EINVAL, "a link-local source needs an interface")
     if addr and not (sk.freebind or sk.transparent or net.ipv6.sysctl.ip_nonlocal_bind):
         strict = ipv6_addr_is_linklocal(addr)
         if not ipv6_chk_addr(net, addr, dev if strict else None, False) and not ipv6_chk_acast_addr(
             net, dev, addr
         ):
-            raise OSError(errno.EINVAL, "the source is not an address of this host")
+            raise os_error(errno.EINVAL, "the source is not an address of this host")
     if addr:
         fl6.saddr = addr
 
@@ -306,28 +307,28 @@ def ip6_datagram_send_ctl(
         elif kind == uapi.IPV6_FLOWINFO:
             raw = opt_bytes(data)
             if len(raw) < 4:
-                raise OSError(errno.EINVAL, "IPV6_FLOWINFO has 4 bytes")
+                raise os_error(errno.EINVAL, "IPV6_FLOWINFO has 4 bytes")
             fl6.flowlabel = int.from_bytes(raw[:4], "big") & 0xFFFFF
         elif kind in HEADER_MESSAGES:
             raw = opt_bytes(data)
             if not raw:
-                raise OSError(errno.EINVAL, "an extension header without bytes")
+                raise os_error(errno.EINVAL, "an extension header without bytes")
             header = check_opt_hdr(sk.net, kind, raw)
             ipc6.opt = with_header(ipc6.opt, kind, header)
         elif kind in (uapi.IPV6_HOPLIMIT, uapi.IPV6_2292HOPLIMIT):
             hlimit = exact_int(data)
             if not -1 <= hlimit <= 255:
-                raise OSError(errno.EINVAL, f"hop limit {hlimit} is not between -1 and 255")
+                raise os_error(errno.EINVAL, f"hop limit {hlimit} is not between -1 and 255")
             ipc6.hlimit = hlimit
         elif kind == uapi.IPV6_TCLASS:
             tclass = exact_int(data)
             if not -1 <= tclass <= 255:
-                raise OSError(errno.EINVAL, f"traffic class {tclass} is not between -1 and 255")
+                raise os_error(errno.EINVAL, f"traffic class {tclass} is not between -1 and 255")
             ipc6.tclass = tclass
         elif kind == uapi.IPV6_DONTFRAG:
             value = exact_int(data)
             if value not in (0, 1):
-                raise OSError(errno.EINVAL, "IPV6_DONTFRAG is 0 or 1")
+                raise os_error(errno.EINVAL, "IPV6_DONTFRAG is 0 or 1")
             ipc6.dontfrag = bool(value)
         else:
-            raise OSError(errno.EINVAL, f"control message {kind} of IPPROTO_IPV6")
+            raise os_error(errno.EINVAL, f"control message {kind} of IPPROTO_IPV6")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from fastpath.errors import ArgumentError
+from stack.core.errors import os_error
 from stack.core.neigh_table import NUD_FAILED, NUD_VALID
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import row, state, wide
@@ -382,14 +383,14 @@ def fib6_add(net: Net, rt: fib6_info, *, excl: bool = False, replace: bool = Fal
             fib6_del(net, old)
     else:
         if same and excl:
-            raise OSError(errno.EEXIST, "such a route is there already")
+            raise os_error(errno.EEXIST, "such a route is there already")
         for old in same:
             if _same_nexthop(old, rt):
                 if not rt.fib6_flags & RTF_EXPIRES:
                     old.fib6_flags &= ~RTF_EXPIRES
                 elif old.fib6_flags & RTF_EXPIRES:
                     old.expires = rt.expires
-                raise OSError(errno.EEXIST, "such a route is there already")
+                raise os_error(errno.EEXIST, "such a route is there already")
     tb.link(rt)
     _find_siblings(tb, rt)
     if rt.fib6_flags & RTF_EXPIRES:

@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 from stack.core import uapi
+from stack.core.errors import os_error
 from stack.core.sockopt import opt_int
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6.pinfo import ipv6_pinfo
@@ -16,19 +17,19 @@ def ipv6_mcast_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: A
     match optname:
         case uapi.IPV6_MULTICAST_IF:
             if sk.sk_type == uapi.SOCK_STREAM:
-                raise OSError(errno.ENOPROTOOPT, "streams do not multicast")
+                raise os_error(errno.ENOPROTOOPT, "streams do not multicast")
             ifindex = opt_int(optval)
             if ifindex and ifindex not in sk.net.dev_by_index:
-                raise OSError(errno.ENODEV, f"no device with index {ifindex}")
+                raise os_error(errno.ENODEV, f"no device with index {ifindex}")
             if ifindex and sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
-                raise OSError(errno.EINVAL, "the socket is bound to another interface")
+                raise os_error(errno.EINVAL, "the socket is bound to another interface")
             np.mcast_oif = ifindex
         case uapi.IPV6_MULTICAST_HOPS:
             if sk.sk_type == uapi.SOCK_STREAM:
-                raise OSError(errno.ENOPROTOOPT, "streams do not multicast")
+                raise os_error(errno.ENOPROTOOPT, "streams do not multicast")
             hops = opt_int(optval)
             if not -1 <= hops <= 255:
-                raise OSError(errno.EINVAL, f"hop limit {hops} is not between -1 and 255")
+                raise os_error(errno.EINVAL, f"hop limit {hops} is not between -1 and 255")
             np.mcast_hops = 1 if hops == -1 else hops
         case uapi.IPV6_MULTICAST_LOOP:
             np.mc_loop = bool(_zero_or_one(optval))
@@ -42,7 +43,7 @@ def ipv6_mcast_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: A
 def _zero_or_one(optval: Any) -> int:
     value = opt_int(optval)
     if value not in (0, 1):
-        raise OSError(errno.EINVAL, f"{value} is neither 0 nor 1")
+        raise os_error(errno.EINVAL, f"{value} is neither 0 nor 1")
     return value
 
 

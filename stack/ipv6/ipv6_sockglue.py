@@ -9,6 +9,7 @@ import errno
 from typing import Any
 
 from stack.core import uapi
+from stack.core.errors import os_error
 from stack.core.sock import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
@@ -66,7 +67,7 @@ def in_range(optval: Any, low: int, high: int, what: str) -> int:
     """An int option between two numbers. Raises: OSError EINVAL."""
     value = opt_int(optval)
     if not low <= value <= high:
-        raise OSError(errno.EINVAL, f"{what} {value} is not between {low} and {high}")
+        raise os_error(errno.EINVAL, f"{what} {value} is not between {low} and {high}")
     return value
 
 
@@ -76,7 +77,7 @@ def ipv6_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> Non
         ip_setsockopt(sk, level, optname, optval)
         return
     if level != SOL_IPV6:
-        raise OSError(errno.ENOPROTOOPT, f"unknown option level {level}")
+        raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
     lock_sock(sk)
     try:
         sk.sk_tx_flow = None
@@ -97,10 +98,10 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
     if optname in HEADER_MESSAGES:
         header = b"" if optval is None else opt_bytes(optval)
         if len(header) & 7:
-            raise OSError(errno.EINVAL, f"an extension header of {len(header)} bytes")
+            raise os_error(errno.EINVAL, f"an extension header of {len(header)} bytes")
         header = check_opt_hdr(sk.net, optname, header)
         if len(header) & 7 or len(header) > 8 * 255:
-            raise OSError(errno.EINVAL, f"an extension header of {len(header)} bytes")
+            raise os_error(errno.EINVAL, f"an extension header of {len(header)} bytes")
         ipv6_update_options(sk, np, with_header(np.opt, optname, header))
         return
     if ipv6_mcast_setsockopt(sk, np, optname, optval):
@@ -109,7 +110,7 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
     match optname:
         case uapi.IPV6_V6ONLY:
             if sk.inet_num:
-                raise OSError(errno.EINVAL, "IPV6_V6ONLY comes before bind()")
+                raise os_error(errno.EINVAL, "IPV6_V6ONLY comes before bind()")
             sk.sk_ipv6only = boolean(optval)
         case uapi.IPV6_UNICAST_HOPS:
             np.hop_limit = in_range(optval, -1, 255, "hop limit")
@@ -119,7 +120,7 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
         case uapi.IPV6_MTU:
             val = opt_int(optval)
             if val and val < IPV6_MIN_MTU:
-                raise OSError(errno.EINVAL, f"an MTU of {val}; at least {IPV6_MIN_MTU}")
+                raise os_error(errno.EINVAL, f"an MTU of {val}; at least {IPV6_MIN_MTU}")
             np.frag_size = val
         case uapi.IPV6_RECVERR:
             np.recverr = boolean(optval)
@@ -146,10 +147,10 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
             np.min_hopcount = in_range(optval, 0, 255, "minimum hop count")
         case uapi.IPV6_UNICAST_IF:
             if not isinstance(optval, int) and len(opt_bytes(optval)) != 4:
-                raise OSError(errno.EINVAL, "IPV6_UNICAST_IF takes an int")
+                raise os_error(errno.EINVAL, "IPV6_UNICAST_IF takes an int")
             ifindex = int.from_bytes((opt_int(optval) & 0xFFFFFFFF).to_bytes(4, "little"), "big")
             if ifindex and ifindex not in net.dev_by_index:
-                raise OSError(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
+                raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
             np.ucast_oif = ifindex
             sk_dst_reset(sk)
         case uapi.IPV6_FREEBIND:
@@ -157,7 +158,7 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
         case uapi.IPV6_TRANSPARENT:
             val = boolean(optval)
             if val and not (ns_capable(net, CAP_NET_ADMIN) or ns_capable(net, CAP_NET_RAW)):
-                raise PermissionError(errno.EPERM, f"IPV6_TRANSPARENT: the user is {net.uid}")
+                raise os_error(errno.EPERM, f"IPV6_TRANSPARENT: the user is {net.uid}")
             sk.transparent = val
             sk_dst_reset(sk)
         case uapi.IPV6_PKTINFO:
@@ -167,7 +168,7 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
         case uapi.IPV6_ADDRFORM:
             ipv6_addrform(sk, opt_int(optval))
         case _:
-            raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IPV6 option {optname}")
+            raise os_error(errno.ENOPROTOOPT, f"unknown IPPROTO_IPV6 option {optname}")
 
 
 def ipv6_update_options(sk: inet_sock, np: ipv6_pinfo, opt: ipv6_txoptions | None) -> None:
@@ -189,24 +190,24 @@ def _set_preferences(np: ipv6_pinfo, val: int) -> None:
         (IPV6_PREFER_SRC_CGA, IPV6_PREFER_SRC_NONCGA),
     ):
         if sum(bool(val & bit) for bit in group) > 1:
-            raise OSError(errno.EINVAL, f"address preferences {val:#x} exclude each other")
+            raise os_error(errno.EINVAL, f"address preferences {val:#x} exclude each other")
     np.srcprefs = val & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC | IPV6_PREFER_SRC_COA)
 
 
 def _set_sticky_pktinfo(sk: inet_sock, np: ipv6_pinfo, data: bytes) -> None:
     """IPV6_PKTINFO as an option: source and interface of every datagram (RFC 3542 6.1)."""
     if len(data) < PKTINFO6.size:
-        raise OSError(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
+        raise os_error(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
     text, ifindex = PKTINFO6.unpack_from(data)
     if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
-        raise OSError(errno.EINVAL, "the socket is bound to another interface")
+        raise os_error(errno.EINVAL, "the socket is bound to another interface")
     np.sticky_addr, np.sticky_ifindex = int.from_bytes(text, "big"), ifindex
 
 
 def _set_router_alert(sk: inet_sock, val: int) -> None:
     """IPV6_ROUTER_ALERT: take packets that pass through with this alert (RFC 2711); -1: none."""
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num != uapi.IPPROTO_RAW:
-        raise OSError(errno.ENOPROTOOPT, "IPV6_ROUTER_ALERT is for raw sockets of IPPROTO_RAW")
+        raise os_error(errno.ENOPROTOOPT, "IPV6_ROUTER_ALERT is for raw sockets of IPPROTO_RAW")
     chain = sk.net.ipv6.ra_chain
     mine = [entry for entry in chain if entry[1] is sk]
     if val < 0:
@@ -214,7 +215,7 @@ def _set_router_alert(sk: inet_sock, val: int) -> None:
             chain.remove(entry)
         return
     if mine:
-        raise OSError(errno.EADDRINUSE, "already set")
+        raise os_error(errno.EADDRINUSE, "already set")
     chain.append((val, sk))
 
 
@@ -224,16 +225,16 @@ def ipv6_addrform(sk: inet_sock, family: int) -> None:
     Raises: OSError EADDRNOTAVAIL, ENOTCONN, EBUSY, ENOPROTOOPT.
     """
     if family != AF_INET:
-        raise OSError(errno.EINVAL, "IPV6_ADDRFORM takes AF_INET")
+        raise os_error(errno.EINVAL, "IPV6_ADDRFORM takes AF_INET")
     if sk.sk_type == uapi.SOCK_RAW:
-        raise OSError(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for streams and datagrams")
+        raise os_error(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for streams and datagrams")
     made = ipv6_families.get(sk.sk_protocol)
     if made is None:
-        raise OSError(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
+        raise os_error(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
     if sk.sk_state != TCP_ESTABLISHED:
-        raise OSError(errno.ENOTCONN, "only a connected socket changes its family")
+        raise os_error(errno.ENOTCONN, "only a connected socket changes its family")
     if sk.sk_ipv6only or sk.sk_af.family != AF_INET:
-        raise OSError(errno.EADDRNOTAVAIL, "the peer is no v4-mapped address")
+        raise os_error(errno.EADDRNOTAVAIL, "the peer is no v4-mapped address")
     prot, ops, icsk_af_ops = made
     for af in af_ops_of.values():
         af.mc_drop_socket(sk)
@@ -253,7 +254,7 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
     if level == SOL_IP and sk.sk_type != uapi.SOCK_RAW:
         return ip_getsockopt(sk, level, optname)
     if level != SOL_IPV6:
-        raise OSError(errno.ENOPROTOOPT, f"unknown option level {level}")
+        raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
     np = np_of(sk)
     if optname in RECV_OPTIONS:
         return int(getattr(np.rxopt, RECV_OPTIONS[optname]))
@@ -266,9 +267,9 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
     match optname:
         case uapi.IPV6_ADDRFORM:
             if sk.sk_protocol not in (uapi.IPPROTO_UDP, uapi.IPPROTO_TCP):
-                raise OSError(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
+                raise os_error(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
             if sk.sk_state != TCP_ESTABLISHED:
-                raise OSError(errno.ENOTCONN, "not connected")
+                raise os_error(errno.ENOTCONN, "not connected")
             return sk.sk_family
         case uapi.IPV6_V6ONLY:
             return int(sk.sk_ipv6only)
@@ -279,12 +280,12 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
         case uapi.IPV6_MTU:
             dst = sk_dst_check(sk, 0)
             if dst is None:
-                raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
+                raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
             return dst.ops.mtu(dst) if dst.ops.family != AF_INET6 else ip6_mtu(dst)
         case uapi.IPV6_PATHMTU:
             dst = sk_dst_check(sk, 0)
             if dst is None:
-                raise OSError(errno.ENOTCONN, "the path MTU is known to connected sockets only")
+                raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
             mtu = ip6_mtu(dst) if dst.ops.family == AF_INET6 else dst.ops.mtu(dst)
             return MTUINFO.pack(bytes(28), mtu)  # without the address, as Linux has it
         case uapi.IPV6_MTU_DISCOVER:
@@ -316,7 +317,7 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
         case uapi.IPV6_ROUTER_ALERT:
             return int(any(one is sk for _, one in net.ipv6.ra_chain))
         case _:
-            raise OSError(errno.ENOPROTOOPT, f"unknown IPPROTO_IPV6 option {optname}")
+            raise os_error(errno.ENOPROTOOPT, f"unknown IPPROTO_IPV6 option {optname}")
 
 
 def _get_preferences(np: ipv6_pinfo) -> int:

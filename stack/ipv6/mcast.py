@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from stack.core.dev import dev_mc_add, dev_mc_del
+from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
 from stack.core.rows import wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
@@ -34,7 +35,7 @@ def _idev(dev: net_device) -> inet6_dev:
     """The interface's IPv6 side. Raises: OSError ENODEV."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.dead:
-        raise OSError(errno.ENODEV, f"{dev.name}: no IPv6 on this interface")
+        raise os_error(errno.ENODEV, f"{dev.name}: no IPv6 on this interface")
     return idev
 
 
@@ -119,7 +120,7 @@ def ipv6_mc_destroy_dev(idev: inet6_dev) -> None:
 def _pinfo(sk: inet_sock) -> ipv6_pinfo:
     """Raises: OSError ENOPROTOOPT for a socket of another family."""
     if sk.pinet6 is None:
-        raise OSError(errno.ENOPROTOOPT, "not an IPv6 socket")
+        raise os_error(errno.ENOPROTOOPT, "not an IPv6 socket")
     return sk.pinet6
 
 
@@ -140,7 +141,7 @@ def _find_dev(net: Net, ifindex: int, group: wide) -> net_device:
                 return dev
         if net.loopback_dev.ip6_ptr is not None:
             return net.loopback_dev
-    raise OSError(errno.ENODEV, f"no interface {ifindex or 'for this group'}")
+    raise os_error(errno.ENODEV, f"no interface {ifindex or 'for this group'}")
 
 
 def _membership(pinfo: ipv6_pinfo, ifindex: int, group: wide) -> ipv6_mc_socklist | None:
@@ -163,9 +164,9 @@ def ipv6_sock_mc_join(
     """
     pinfo = _pinfo(sk)
     if not ipv6_addr_is_multicast(addr):
-        raise OSError(errno.EINVAL, "not a multicast group")
+        raise os_error(errno.EINVAL, "not a multicast group")
     if _membership(pinfo, ifindex, addr) is not None:
-        raise OSError(errno.EADDRINUSE, "already a member")
+        raise os_error(errno.EADDRINUSE, "already a member")
     idev = _idev(_find_dev(sk.net, ifindex, addr))
     sock_kmalloc(sk, IPV6_MC_SOCKLIST_BYTES)
     ml = ipv6_mc_socklist(addr, idev.dev.ifindex, mode)
@@ -178,10 +179,10 @@ def ipv6_sock_mc_drop(sk: inet_sock, ifindex: int, addr: wide) -> None:
     """net/ipv6/mcast.c: IPV6_DROP_MEMBERSHIP. Raises: OSError EINVAL, EADDRNOTAVAIL."""
     pinfo = _pinfo(sk)
     if not ipv6_addr_is_multicast(addr):
-        raise OSError(errno.EINVAL, "not a multicast group")
+        raise os_error(errno.EINVAL, "not a multicast group")
     ml = _membership(pinfo, ifindex, addr)
     if ml is None:
-        raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
+        raise os_error(errno.EADDRNOTAVAIL, "not a member of this group")
     pinfo.ipv6_mc_list.remove(ml)
     _leave(sk, ml)
 
@@ -216,28 +217,28 @@ def ip6_mc_source(
     """
     pinfo = _pinfo(sk)
     if not ipv6_addr_is_multicast(group):
-        raise OSError(errno.EINVAL, "not a multicast group")
+        raise os_error(errno.EINVAL, "not a multicast group")
     _idev(_find_dev(sk.net, ifindex, group))
     ml = _membership(pinfo, ifindex, group)
     if ml is None:
         if omode != MCAST_INCLUDE or not add:
-            raise OSError(errno.EINVAL, "not a member of this group")
+            raise os_error(errno.EINVAL, "not a member of this group")
         ml = ipv6_sock_mc_join(sk, ifindex, group, MCAST_INCLUDE)
     elif ml.sfmode != omode:
-        raise OSError(errno.EINVAL, "the membership has the other mode")
+        raise os_error(errno.EINVAL, "the membership has the other mode")
     before = _state(ml)
     if not add:
         if source not in ml.sflist:
-            raise OSError(errno.EADDRNOTAVAIL, "this source is not listed")
+            raise os_error(errno.EADDRNOTAVAIL, "this source is not listed")
         if len(ml.sflist) == 1 and omode == MCAST_INCLUDE:
             ipv6_sock_mc_drop(sk, ml.ifindex, group)  # nothing is left to hear
             return
         ml.sflist.remove(source)
     else:
         if source in ml.sflist:
-            raise OSError(errno.EADDRNOTAVAIL, "this source is listed already")
+            raise os_error(errno.EADDRNOTAVAIL, "this source is listed already")
         if len(ml.sflist) >= sk.net.ipv6.sysctl.mld_max_msf:
-            raise OSError(errno.ENOBUFS, "mld_max_msf reached")
+            raise os_error(errno.ENOBUFS, "mld_max_msf reached")
         ml.sflist.append(source)
     _changed(sk.net, ml, before, _state(ml))
 
@@ -251,16 +252,16 @@ def ip6_mc_msfilter(
     """
     pinfo = _pinfo(sk)
     if not ipv6_addr_is_multicast(group) or mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
-        raise OSError(errno.EINVAL, "not a multicast group, or no filter mode")
+        raise os_error(errno.EINVAL, "not a multicast group, or no filter mode")
     _idev(_find_dev(sk.net, ifindex, group))
     ml = _membership(pinfo, ifindex, group)
     if ml is None:
-        raise OSError(errno.EINVAL, "not a member of this group")
+        raise os_error(errno.EINVAL, "not a member of this group")
     if mode == MCAST_INCLUDE and not sources:
         ipv6_sock_mc_drop(sk, ml.ifindex, group)  # nothing is left to hear
         return
     if len(sources) > sk.net.ipv6.sysctl.mld_max_msf:
-        raise OSError(errno.ENOBUFS, "mld_max_msf reached")
+        raise os_error(errno.ENOBUFS, "mld_max_msf reached")
     before = _state(ml)
     ml.sfmode = mode
     ml.sflist = list(dict.fromkeys(sources))
@@ -273,10 +274,10 @@ def ip6_mc_msfget(sk: inet_sock, ifindex: int, group: wide) -> tuple[int, tuple[
     Raises: OSError EINVAL (no group), EADDRNOTAVAIL.
     """
     if not ipv6_addr_is_multicast(group):
-        raise OSError(errno.EINVAL, "not a multicast group")
+        raise os_error(errno.EINVAL, "not a multicast group")
     ml = _membership(_pinfo(sk), ifindex, group)
     if ml is None:
-        raise OSError(errno.EADDRNOTAVAIL, "not a member of this group")
+        raise os_error(errno.EADDRNOTAVAIL, "not a member of this group")
     return ml.sfmode, tuple(ml.sflist)
 
 

@@ -10,6 +10,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING
 
+from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.core.uapi import (
     AF_INET6,
@@ -58,14 +59,14 @@ def _bytes(value: object, size: int) -> bytes:
     """The option's structure. Raises: OSError EINVAL when it is too short."""
     raw = bytes(value) if isinstance(value, bytes | bytearray | memoryview) else b""
     if len(raw) < size:
-        raise OSError(errno.EINVAL, f"the option takes a structure of {size} bytes")
+        raise os_error(errno.EINVAL, f"the option takes a structure of {size} bytes")
     return raw
 
 
 def _sockaddr6(raw: bytes) -> wide:
     """The address of a sockaddr_in6. Raises: OSError EADDRNOTAVAIL for another family."""
     if struct.unpack_from("=H", raw)[0] != AF_INET6:
-        raise OSError(errno.EADDRNOTAVAIL, "not an address of IPv6")
+        raise os_error(errno.EADDRNOTAVAIL, "not an address of IPv6")
     return int.from_bytes(raw[8:24], "big")
 
 
@@ -82,7 +83,7 @@ def ipv6_group_setsockopt(sk: inet_sock, np: object, optname: int, value: object
         ifindex: int = struct.unpack_from("=i", raw, 16)[0]
         groups = optname in (IPV6_JOIN_GROUP, IPV6_LEAVE_GROUP)
         if groups and sk.sk_type == SOCK_STREAM:
-            raise OSError(errno.EPROTO, "streams join no groups")
+            raise os_error(errno.EPROTO, "streams join no groups")
         if optname == IPV6_JOIN_GROUP:
             ipv6_sock_mc_join(sk, ifindex, addr)
         elif optname == IPV6_LEAVE_GROUP:
@@ -109,7 +110,7 @@ def ipv6_group_setsockopt(sk: inet_sock, np: object, optname: int, value: object
         raw = _bytes(value, GROUP_FILTER)
         mode, count = struct.unpack_from("=II", raw, 8 + STORAGE)
         if count > sk.net.ipv6.sysctl.mld_max_msf:
-            raise OSError(errno.ENOBUFS, "mld_max_msf reached")
+            raise os_error(errno.ENOBUFS, "mld_max_msf reached")
         raw = _bytes(raw, GROUP_FILTER + count * STORAGE)
         sources = [_sockaddr6(raw[GROUP_FILTER + i * STORAGE :]) for i in range(count)]
         ip6_mc_msfilter(sk, struct.unpack_from("=i", raw)[0], _sockaddr6(raw[8:]), mode, sources)

@@ -7,9 +7,10 @@ import errno
 from fastpath.hdr import ipv6hdr_at
 from fastpath.hdr6 import icmp6_hdr, icmp6_push
 from fastpath.skbuff import sk_buff, skb_copy_bits
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.proto import proto
-from stack.core.sock import lock_sock, os_error, release_sock, sk_error_report
+from stack.core.sock import lock_sock, release_sock, sk_error_report
 from stack.core.sockaddr import SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT, MSG_OOB
@@ -60,19 +61,19 @@ def ping_v6_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     """net/ipv4/ping.c: local address and identifier. Raises: OSError EADDRNOTAVAIL, EADDRINUSE."""
     need_sa_len(uaddr, SOCKADDR_IN6_LEN)
     if uaddr.family != AF_INET6:
-        raise OSError(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
+        raise os_error(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
     addr, ident = uaddr.addr, uaddr.port
     lock_sock(sk)
     try:
         if ipv6_addr_v4mapped(addr) or ipv6_addr_is_multicast(addr):
-            raise OSError(errno.EINVAL, "not an address of one host")
+            raise os_error(errno.EINVAL, "not an address of one host")
         inet6_bind_check(sk, addr, uaddr.scope_id)
         if sk.inet_num:
-            raise OSError(errno.EINVAL, "the socket is bound")
+            raise os_error(errno.EINVAL, "the socket is bound")
         sk.inet_rcv_saddr = sk.inet_saddr = addr
         if ping_get_port(sk, ident):
             sk.inet_saddr = sk.inet_rcv_saddr = 0
-            raise OSError(errno.EADDRINUSE, f"identifier {ident} is taken")
+            raise os_error(errno.EADDRINUSE, f"identifier {ident} is taken")
         ping_bound(sk, ident)
         sk.inet_daddr = 0
         sk.inet_dport = 0
@@ -92,14 +93,14 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
     """
     if length > 0xFFFF:
-        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a packet")
+        raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit a packet")
     if length < ICMP_HLEN:
-        raise OSError(errno.EINVAL, "an echo request has a header of 8 bytes")
+        raise os_error(errno.EINVAL, "an echo request has a header of 8 bytes")
     if msg.msg_flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "ping sockets have no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "ping sockets have no urgent data")
     head = msg.take(ICMP_HLEN)
     if head[0] != ICMPV6_ECHO_REQUEST or head[1] != 0:
-        raise OSError(errno.EINVAL, "ping sockets send echo requests only")
+        raise os_error(errno.EINVAL, "ping sockets send echo requests only")
     np = np_of(sk)
     name = msg.msg_name
     scope_id = 0
@@ -107,20 +108,20 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     if name is not None:
         need_sa_len(name, SOCKADDR_IN6_LEN)
         if name.family != AF_INET6:
-            raise OSError(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
+            raise os_error(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
         daddr = name.addr
         label = name.flowinfo & 0xFFFFF if np.sndflow else 0
         scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
         if scope_id and sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:
-            raise OSError(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
+            raise os_error(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
     else:
         if sk.sk_state != TCP_ESTABLISHED:
-            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+            raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = sk.inet_daddr
     if ipv6_addr_v4mapped(daddr):
-        raise OSError(errno.EINVAL, "an ICMPv6 socket speaks IPv6")
+        raise os_error(errno.EINVAL, "an ICMPv6 socket speaks IPv6")
     if iface_scope_id(daddr, 1) and not (scope_id or sk.sk_bound_dev_if or np.mcast_oif):
-        raise OSError(errno.EINVAL, "a link-local address needs its interface (scope id)")
+        raise os_error(errno.EINVAL, "a link-local address needs its interface (scope id)")
     if label:
         check_label(sk, label)
     fl6 = datagram_flow(sk, daddr, sk.inet_saddr, 0, label)

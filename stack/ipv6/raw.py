@@ -26,13 +26,13 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_XFRM_POLICY,
     kfree_skb_reason,
 )
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import ETH_P_IPV6, NET_RX_DROP, net_xmit_errno
 from stack.core.proto import proto
 from stack.core.rows import row, state, wide
 from stack.core.sock import (
     lock_sock,
-    os_error,
     release_sock,
     sk_common_release,
     sk_dst_reset,
@@ -213,10 +213,10 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     Raises: OSError EMSGSIZE, EOPNOTSUPP, EDESTADDRREQ, EINVAL, routing errors.
     """
     if length > 0x7FFFFFFF:
-        raise OSError(errno.EMSGSIZE, f"{length} bytes do not fit a packet")
+        raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit a packet")
     flags = msg.msg_flags
     if flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "raw sockets have no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     np = np_of(sk)
     protocol = IPPROTO_RAW if sk.hdrincl else sk.inet_num
     scope_id = label = 0
@@ -224,20 +224,20 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     if name is not None:
         need_sa_len(name, SIN6_LEN_RFC2133)
         if name.family not in (AF_UNSPEC, AF_INET6):
-            raise OSError(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
+            raise os_error(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
         # A "port" names the protocol (RFC 2292); nothing else fits.
         if name.port and name.port not in (sk.inet_num, protocol):
-            raise OSError(errno.EINVAL, f"port {name.port} on a raw socket of {sk.inet_num}")
+            raise os_error(errno.EINVAL, f"port {name.port} on a raw socket of {sk.inet_num}")
         daddr = name.addr
         label = name.flowinfo & 0xFFFFF if np.sndflow else 0
         scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
     else:
         if sk.sk_state != TCP_ESTABLISHED:
-            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+            raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = sk.inet_daddr
         label = np.flow_label
     if ipv6_addr_v4mapped(daddr):
-        raise OSError(errno.EINVAL, "a v4-mapped address on a raw socket")
+        raise os_error(errno.EINVAL, "a v4-mapped address on a raw socket")
     if label:
         check_label(sk, label)
     daddr = daddr or IN6ADDR_LOOPBACK
@@ -289,7 +289,7 @@ def rawv6_push_pending_frames(sk: raw6_sock, fl6: flowi) -> int:
     if skb is not None and sk.offset >= 0:
         if sk.offset + 2 > skb.len:
             ip6_flush_pending_frames(sk)
-            raise OSError(errno.EINVAL, f"IPV6_CHECKSUM {sk.offset} in {skb.len} bytes")
+            raise os_error(errno.EINVAL, f"IPV6_CHECKSUM {sk.offset} in {skb.len} bytes")
         check = transport_sum(skb, fl6.saddr, fl6.daddr, fl6.flowi_proto)
         skb_store_bits(skb, sk.offset, check.to_bytes(2, "big"))
     return ip6_push_pending_frames(sk, fl6)
@@ -302,9 +302,9 @@ def rawv6_send_hdrinc(
     net = sk.net
     if length > rt.dev.mtu:
         ipv6_local_error(sk, errno.EMSGSIZE, fl6, rt.dev.mtu)
-        raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
+        raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
     if length < IPV6_HLEN:
-        raise OSError(errno.EINVAL, "the packet is shorter than an IPv6 header")
+        raise os_error(errno.EINVAL, "the packet is shorter than an IPv6 header")
     if flags & MSG_PROBE:
         return length
     headroom = LL_MAX_HEADER + rt.dev.needed_headroom
@@ -344,14 +344,14 @@ def rawv6_bind(sk: raw6_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     """net/ipv6/raw.c: receive only what is sent to this local address. Raises: OSError."""
     need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != AF_INET6:
-        raise OSError(errno.EINVAL, f"family {uaddr.family} on an IPv6 socket")
+        raise os_error(errno.EINVAL, f"family {uaddr.family} on an IPv6 socket")
     addr = uaddr.addr
     if ipv6_addr_v4mapped(addr):
-        raise OSError(errno.EADDRNOTAVAIL, "raw sockets are IPv6's alone")
+        raise os_error(errno.EADDRNOTAVAIL, "raw sockets are IPv6's alone")
     lock_sock(sk)
     try:
         if sk.sk_state != TCP_CLOSE:
-            raise OSError(errno.EINVAL, "the socket is connected")
+            raise os_error(errno.EINVAL, "the socket is connected")
         inet6_bind_check(sk, addr, uaddr.scope_id)
         sk.inet_rcv_saddr = addr
         sk.inet_saddr = 0 if ipv6_addr_is_multicast(addr) else addr
@@ -390,17 +390,17 @@ def rawv6_setsockopt(sk: raw6_sock, level: int, optname: int, optval: Any) -> No
     """
     if level == uapi.SOL_ICMPV6:
         if sk.inet_num != IPPROTO_ICMPV6:
-            raise OSError(errno.EOPNOTSUPP, "ICMPV6_FILTER is for ICMPv6")
+            raise os_error(errno.EOPNOTSUPP, "ICMPV6_FILTER is for ICMPv6")
         if optname != uapi.ICMPV6_FILTER:
-            raise OSError(errno.ENOPROTOOPT, f"unknown SOL_ICMPV6 option {optname}")
+            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_ICMPV6 option {optname}")
         data = opt_bytes(optval)[:FILTER_BYTES].ljust(FILTER_BYTES, b"\0")
         sk.filter = int.from_bytes(data, "little")  # 8 words of the machine, least type first
     elif level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_CHECKSUM:
         val = opt_int(optval)
         if sk.inet_num == IPPROTO_ICMPV6 and level == SOL_IPV6:
-            raise OSError(errno.EINVAL, "the checksum of ICMPv6 is the kernel's (RFC 3542 3.1)")
+            raise os_error(errno.EINVAL, "the checksum of ICMPv6 is the kernel's (RFC 3542 3.1)")
         if val > 0 and val & 1:
-            raise OSError(errno.EINVAL, f"IPV6_CHECKSUM {val} is odd")
+            raise os_error(errno.EINVAL, f"IPV6_CHECKSUM {val} is odd")
         sk.offset = max(val, -1)
     elif level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_HDRINCL:
         sk.hdrincl = bool(opt_int(optval))
@@ -414,9 +414,9 @@ def rawv6_getsockopt(sk: raw6_sock, level: int, optname: int) -> Any:
     """net/ipv6/raw.c. Raises: OSError."""
     if level == uapi.SOL_ICMPV6:
         if sk.inet_num != IPPROTO_ICMPV6:
-            raise OSError(errno.EOPNOTSUPP, "ICMPV6_FILTER is for ICMPv6")
+            raise os_error(errno.EOPNOTSUPP, "ICMPV6_FILTER is for ICMPv6")
         if optname != uapi.ICMPV6_FILTER:
-            raise OSError(errno.ENOPROTOOPT, f"unknown SOL_ICMPV6 option {optname}")
+            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_ICMPV6 option {optname}")
         return sk.filter.to_bytes(FILTER_BYTES, "little")
     if level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_CHECKSUM:
         return sk.offset

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from fastpath.hdr import ipv6_hdr
 from fastpath.skbuff import sk_buff
+from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.core.security import security_sk_classify_flow
-from stack.core.sock import os_error, sk_dst_check
+from stack.core.sock import sk_dst_check
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
 from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastpath.errors import ArgumentError
 from stack.core.dev import dev_named
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
+from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
@@ -60,21 +61,21 @@ def ip6_validate_gw(net: Net, gw: wide, dev: net_device | None, onlink: bool) ->
     """
     kind = ipv6_addr_type(gw)
     if ipv6_chk_addr(net, gw, dev if kind & IPV6_ADDR_LINKLOCAL else None, False):
-        raise OSError(errno.EINVAL, "the gateway is an address of this host")
+        raise os_error(errno.EINVAL, "the gateway is an address of this host")
     if kind == IPV6_ADDR_LINKLOCAL | IPV6_ADDR_UNICAST:
         if dev is None:
-            raise OSError(errno.ENODEV, "a link-local gateway needs a device")
+            raise os_error(errno.ENODEV, "a link-local gateway needs a device")
         return dev
     if not kind & (IPV6_ADDR_UNICAST | IPV6_ADDR_MAPPED):
-        raise OSError(errno.EINVAL, "the gateway is not a unicast address")
+        raise os_error(errno.EINVAL, "the gateway is not a unicast address")
     if onlink:
         if dev is None:
-            raise OSError(errno.ENODEV, "onlink needs a device")
+            raise os_error(errno.ENODEV, "onlink needs a device")
         return dev
     oif = dev.ifindex if dev is not None else 0
     f6i = fib6_lookup(net, gw, oif, RT6_LOOKUP_F_IFACE if oif else 0)
     if f6i is None or f6i.fib6_flags & RTF_REJECT or f6i.fib6_nh.fib_nh_gw6:
-        raise OSError(errno.EHOSTUNREACH, "the gateway is not on a link of this host")
+        raise os_error(errno.EHOSTUNREACH, "the gateway is not on a link of this host")
     return f6i.fib6_nh.fib_nh_dev
 
 
@@ -116,20 +117,20 @@ def ip6_route_add(
     elif gw:
         device = ip6_validate_gw(net, gw, device, onlink)
         if device.flags & IFF_LOOPBACK:
-            raise OSError(errno.EINVAL, "a gateway on the loopback device")
+            raise os_error(errno.EINVAL, "a gateway on the loopback device")
         flags |= RTF_GATEWAY
     if device is None:
-        raise OSError(errno.ENODEV, "a route needs a device or a gateway")
+        raise os_error(errno.ENODEV, "a route needs a device or a gateway")
     idev: inet6_dev | None = device.ip6_ptr
     if idev is None:
-        raise OSError(errno.ENODEV, f"{device.name} has no IPv6")
+        raise os_error(errno.ENODEV, f"{device.name} has no IPv6")
     if idev.cnf.disable_ipv6:
-        raise OSError(errno.EACCES, f"IPv6 is disabled on {device.name}")
+        raise os_error(errno.EACCES, f"IPv6 is disabled on {device.name}")
     if not device.flags & IFF_UP:
-        raise OSError(errno.ENETDOWN, f"{device.name} is down")
+        raise os_error(errno.ENETDOWN, f"{device.name} is down")
     prefsrc = parse_addr6(src) if src else 0
     if prefsrc and not ipv6_chk_addr(net, prefsrc, device, False):
-        raise OSError(errno.EINVAL, f"{src} is not an address of this host")
+        raise os_error(errno.EINVAL, f"{src} is not an address of this host")
     metrics = {
         name: value
         for name, value in (
@@ -178,7 +179,7 @@ def ip6_route_del(
         ):
             fib6_del(net, rt)
             return
-    raise OSError(errno.ESRCH, f"no such route: {prefix}")
+    raise os_error(errno.ESRCH, f"no such route: {prefix}")
 
 
 def fib6_dump(net: Net, table: int | None = RT6_TABLE_MAIN) -> list[dict[str, object]]:

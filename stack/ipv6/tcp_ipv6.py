@@ -34,11 +34,12 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_metric_advmss, dst_mtu
+from stack.core.errors import os_error
 from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
 from stack.core.rows import wide
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
-from stack.core.sock import os_error, sk_alloc, sk_setup_caps, sock_init_data, sock_owned_by_user
+from stack.core.sock import sk_alloc, sk_setup_caps, sock_init_data, sock_owned_by_user
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import (
     TCP_ESTABLISHED,

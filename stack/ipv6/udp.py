@@ -12,6 +12,7 @@ from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr, udp_push
 from fastpath.inet import UdpFlow
 from fastpath.inetkey import inet_err_ends
 from fastpath.skbuff import kfree_skb, pskb_may_pull, sk_buff
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
 from stack.core.neighbour import neigh_confirm
@@ -143,13 +144,13 @@ def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
             msg.msg_name = None
             return udpv6_sendmsg(sk, msg, length)
         if name.family == AF_INET and sk.sk_ipv6only:
-            raise OSError(errno.ENETUNREACH, "an IPv4 address on an IPV6_V6ONLY socket")
+            raise os_error(errno.ENETUNREACH, "an IPv4 address on an IPV6_V6ONLY socket")
         if name.family not in (AF_INET, AF_INET6):
-            raise OSError(errno.EINVAL, f"family {name.family} on an IPv6 socket")
+            raise os_error(errno.EINVAL, f"family {name.family} on an IPv6 socket")
         v4 = mapped_sockaddr(sk, name)
         if v4 is not None:
             if sk.inet_saddr and sk.sk_af.family == AF_INET6:
-                raise OSError(errno.ENETUNREACH, "the socket is bound to an IPv6 address")
+                raise os_error(errno.ENETUNREACH, "the socket is bound to an IPv6 address")
             msg.msg_name = v4
             return udp_sendmsg(sk, msg, length)
     return udpv6_send(sk, msg, length, name)
@@ -209,14 +210,14 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
     connected = name is None
     if name is None:
         if sk.sk_state != TCP_ESTABLISHED:
-            raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+            raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr, dport = sk.inet_daddr, sk.inet_dport
         label = np.flow_label
         scope_id = 0
     else:
         daddr, dport = name.addr, name.port
         if not dport:
-            raise OSError(errno.EINVAL, "port 0 cannot be sent to")
+            raise os_error(errno.EINVAL, "port 0 cannot be sent to")
         label = name.flowinfo & 0xFFFFF if np.sndflow else 0
         # The address of a connected socket's own peer uses its route too.
         if sk.sk_state == TCP_ESTABLISHED and daddr == sk.inet_daddr:
@@ -228,7 +229,7 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
     fl6 = datagram_flow(sk, daddr, sk.inet_saddr, dport, label)
     if scope_id:
         if sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:
-            raise OSError(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
+            raise os_error(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
         fl6.flowi_oif = scope_id
     elif np.sticky_ifindex and not sk.sk_bound_dev_if:
         fl6.flowi_oif = np.sticky_ifindex
@@ -277,7 +278,7 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
     lock_sock(sk)
     if sk.pending:
         release_sock(sk)
-        raise OSError(errno.EINVAL, "another datagram is being collected on this socket")
+        raise os_error(errno.EINVAL, "another datagram is being collected on this socket")
     sk.pending = AF_INET6
     sk.len = 0
     sk.sk_tx_flow = None  # what comes next is a piece of this datagram
@@ -375,7 +376,7 @@ def udpv6_append(
         ulen = length + (UDP_HLEN if first else 0)
         try:
             if sk.len + ulen > 0xFFFF:
-                raise OSError(errno.EMSGSIZE, "the collected datagram became too long")
+                raise os_error(errno.EMSGSIZE, "the collected datagram became too long")
             ip6_append_data(
                 sk,
                 ip_generic_getfrag,

@@ -38,6 +38,7 @@ from stack.core.datagram import skb_recv_datagram
 from stack.core.dev_queue import dev_direct_xmit, dev_queue_xmit
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.drop_reason import SKB_DROP_REASON_PACKET_SOCK_ERROR, kfree_skb_reason
+from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.netdevice import (
     ARPHRD_ETHER,
@@ -54,7 +55,6 @@ from stack.core.netdevice import (
 from stack.core.sock import (
     SOCK_DEAD,
     lock_sock,
-    os_error,
     release_sock,
     sk_data_ready,
     sk_error_report,
@@ -236,11 +236,11 @@ def packet_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
     """
     sk: packet_sock = sock.sk
     if flags & ~READ_FLAGS:
-        raise OSError(
+        raise os_error(
             errno.EINVAL, f"flags {flags & ~READ_FLAGS:#x} mean nothing to packet sockets"
         )
     if flags & MSG_ERRQUEUE:
-        raise BlockingIOError(errno.EAGAIN, "the error queue is empty")
+        raise os_error(errno.EAGAIN, "the error queue is empty")
     skb = skb_recv_datagram(sk, flags)
     if skb is None:
         return 0
@@ -253,7 +253,7 @@ def packet_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
         skb_copy_datagram_iter(skb, 0, msg, copied)
     except (ValueError, BufferError, TypeError) as exc:
         kfree_skb(skb)
-        raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+        raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
     msg.msg_name = skb.cb
     if sk.sk_type == SOCK_DGRAM and is_vlan(skb.protocol):
         msg.msg_name = vlan_name_dgram(skb)
@@ -337,13 +337,13 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
         dev = sk.net.dev_by_index.get(to.ifindex)
         proto = to.protocol
     if dev is None:
-        raise OSError(errno.ENXIO, "no such interface: bind the socket, or give an address")
+        raise os_error(errno.ENXIO, "no such interface: bind the socket, or give an address")
     if not dev.flags & IFF_UP:
-        raise OSError(errno.ENETDOWN, f"{dev.name} is down")
+        raise os_error(errno.ENETDOWN, f"{dev.name} is down")
     sockc = sock_cmsg_send(sk, msg.msg_control) if msg.msg_control else None
     reserve = dev.hard_header_len if raw else 0
     if length > dev.mtu + reserve + VLAN_HLEN:
-        raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
+        raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
     skb = packet_alloc_skb(sk, dev, msg, length)
     if not raw:
         header = dev.header_ops
@@ -351,15 +351,15 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
             daddr = to.lladdr.ljust(dev.addr_len, b"\0")[: dev.addr_len] if to is not None else None
             if header.create(skb, dev, proto, daddr, None, length) < 0:
                 kfree_skb(skb)
-                raise OSError(errno.EINVAL, "a destination address is needed")
+                raise os_error(errno.EINVAL, "a destination address is needed")
     elif length < dev.hard_header_len:
         kfree_skb(skb)
-        raise OSError(errno.EINVAL, f"{length} bytes are less than a header of {dev.name}")
+        raise os_error(errno.EINVAL, f"{length} bytes are less than a header of {dev.name}")
     else:
         skb_set_network_header(skb, dev.hard_header_len)
     if length > dev.mtu + reserve and not packet_extra_vlan_len_allowed(dev, skb):
         kfree_skb(skb)
-        raise OSError(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
+        raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
     skb.protocol = proto
     skb.dev = dev
     skb.priority = sk.sk_priority if sockc is None else sockc.priority
@@ -377,7 +377,7 @@ def ll_address(name: sockaddr) -> sockaddr_ll:
     """An address of AF_PACKET. Raises: OSError EINVAL."""
     need_sa_len(name, SOCKADDR_LL_LEN)
     if name.family != AF_PACKET:
-        raise OSError(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
+        raise os_error(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
     return name  # type: ignore[return-value]
 
 
@@ -388,7 +388,7 @@ def ll_destination(name: sockaddr) -> sockaddr_ll:
         return ll_address(name)
     # What is where sll_halen would be must fit as one.
     if name.family == AF_INET6 and 0 < name.sa_len < 12 + (name.addr >> 96 & 0xFF):
-        raise OSError(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
+        raise os_error(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
     return sockaddr_ll(name.port, int.from_bytes(in_addr_of(name).to_bytes(4, "big"), byteorder))
 
 
@@ -409,7 +409,7 @@ def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int)
     sk.sk_wmem_alloc += skb.truesize - before
     if done < length:
         kfree_skb(skb)
-        raise OSError(errno.ENOBUFS, "no packet memory left on the host")
+        raise os_error(errno.ENOBUFS, "no packet memory left on the host")
     return skb
 
 

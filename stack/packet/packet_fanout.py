@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.bpf import bpf_prog, bpf_prog_run
 from fastpath.skbuff import kfree_skb, sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
+from stack.core.errors import os_error
 from stack.core.filter import copy_bpf_fprog_from_user
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, packet_type
 from stack.core.sock import SOCK_FILTER_LOCKED, sock
@@ -91,7 +92,7 @@ def fanout_args(optval: Any) -> tuple[int, int, int]:
     """(id, type_flags, max_num_members) of an option value. Raises: OSError EINVAL."""
     data = opt_bytes(optval)
     if len(data) not in (4, ARGS.size):
-        raise OSError(errno.EINVAL, "PACKET_FANOUT is an int or a struct fanout_args")
+        raise os_error(errno.EINVAL, "PACKET_FANOUT is an int or a struct fanout_args")
     ident, type_flags, most = ARGS.unpack(data.ljust(ARGS.size, b"\0"))
     return ident, type_flags, most
 
@@ -108,16 +109,16 @@ def fanout_add(sk: packet_sock, optval: Any) -> None:
     ident, type_flags, most = fanout_args(optval)
     kind, flags = type_flags & 0xFF, type_flags & 0xFF00
     if kind not in TYPES:
-        raise OSError(errno.EINVAL, f"{kind} is no way to fan out")
+        raise os_error(errno.EINVAL, f"{kind} is no way to fan out")
     if flags & PACKET_FANOUT_FLAG_DEFRAG:
-        raise OSError(errno.EINVAL, "PACKET_FANOUT_FLAG_DEFRAG does not exist here")
+        raise os_error(errno.EINVAL, "PACKET_FANOUT_FLAG_DEFRAG does not exist here")
     if kind == PACKET_FANOUT_ROLLOVER and flags & PACKET_FANOUT_FLAG_ROLLOVER:
-        raise OSError(errno.EINVAL, "PACKET_FANOUT_ROLLOVER rolls over anyway")
+        raise os_error(errno.EINVAL, "PACKET_FANOUT_ROLLOVER rolls over anyway")
     if sk.fanout is not None:
-        raise OSError(errno.EALREADY, f"the socket is of group {sk.fanout.id}")
+        raise os_error(errno.EALREADY, f"the socket is of group {sk.fanout.id}")
     if flags & PACKET_FANOUT_FLAG_UNIQUEID:
         if ident:
-            raise OSError(errno.EINVAL, "a number and PACKET_FANOUT_FLAG_UNIQUEID")
+            raise os_error(errno.EINVAL, "a number and PACKET_FANOUT_FLAG_UNIQUEID")
         ident = fanout_find_new_id(net)
         flags &= ~PACKET_FANOUT_FLAG_UNIQUEID
     group: packet_fanout | None = None
@@ -127,7 +128,7 @@ def fanout_add(sk: packet_sock, optval: Any) -> None:
     if group is None:
         group = fanout_new(sk, ident, kind, flags, most)
     elif group.flags != flags or (most and most != group.max_num_members):
-        raise OSError(errno.EINVAL, f"group {ident} has other flags, or another size")
+        raise os_error(errno.EINVAL, f"group {ident} has other flags, or another size")
     hook = sk.prot_hook
     if not (
         sk.num
@@ -135,9 +136,9 @@ def fanout_add(sk: packet_sock, optval: Any) -> None:
         and group.prot_hook.type == hook.type
         and group.prot_hook.dev is hook.dev
     ):
-        raise OSError(errno.EINVAL, f"the socket has no protocol, or not group {ident}'s")
+        raise os_error(errno.EINVAL, f"the socket has no protocol, or not group {ident}'s")
     if group.sk_ref >= group.max_num_members:
-        raise OSError(errno.ENOSPC, f"group {ident} has its {group.max_num_members} sockets")
+        raise os_error(errno.ENOSPC, f"group {ident} has its {group.max_num_members} sockets")
     if not group.sk_ref:
         net.packet_fanout_list.append(group)
     if kind == PACKET_FANOUT_ROLLOVER or flags & PACKET_FANOUT_FLAG_ROLLOVER:
@@ -152,7 +153,7 @@ def fanout_add(sk: packet_sock, optval: Any) -> None:
 def fanout_new(sk: packet_sock, ident: int, kind: int, flags: int, most: int) -> packet_fanout:
     """A group as its first socket wants it. Raises: OSError EINVAL."""
     if most > PACKET_FANOUT_MAX:
-        raise OSError(errno.EINVAL, f"a group has at most {PACKET_FANOUT_MAX} sockets")
+        raise os_error(errno.EINVAL, f"a group has at most {PACKET_FANOUT_MAX} sockets")
     f = packet_fanout(ident, kind, flags, most or PACKET_FANOUT_MAX_DEFAULT)
     f.prot_hook = packet_type(
         sk.prot_hook.type,
@@ -173,7 +174,7 @@ def fanout_find_new_id(net: Net) -> int:
         net.packet_fanout_next_id = net.packet_fanout_next_id + 1 & 0xFFFF
         if net.packet_fanout_next_id not in taken:
             return net.packet_fanout_next_id
-    raise OSError(errno.ENOMEM, "every number of a group is taken")
+    raise os_error(errno.ENOMEM, "every number of a group is taken")
 
 
 def fanout_set_data(sk: packet_sock, optval: Any) -> None:
@@ -183,17 +184,17 @@ def fanout_set_data(sk: packet_sock, optval: Any) -> None:
     """
     f = sk.fanout
     if f is None or f.type not in (PACKET_FANOUT_CBPF, PACKET_FANOUT_EBPF):
-        raise OSError(errno.EINVAL, "the socket is of no group that a program chooses for")
+        raise os_error(errno.EINVAL, "the socket is of no group that a program chooses for")
     if sk.sk_flags & SOCK_FILTER_LOCKED:
-        raise PermissionError(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
+        raise os_error(errno.EPERM, "the filter is locked (SO_LOCK_FILTER)")
     if f.type == PACKET_FANOUT_EBPF:
         if len(opt_bytes(optval)) != 4:
-            raise OSError(errno.EINVAL, "a BPF program is the number of a descriptor")
-        raise OSError(errno.EBADF, "there are no extended BPF programs")
+            raise os_error(errno.EINVAL, "a BPF program is the number of a descriptor")
+        raise os_error(errno.EBADF, "there are no extended BPF programs")
     try:
         f.bpf_prog = bpf_prog(copy_bpf_fprog_from_user(optval), sk.net.random.getrandbits(64))
     except ValueError as error:
-        raise OSError(errno.EINVAL, str(error)) from None
+        raise os_error(errno.EINVAL, str(error)) from None
 
 
 def fanout_get(sk: packet_sock) -> int:
@@ -209,7 +210,7 @@ def rollover_stats(sk: packet_sock) -> bytes:
     """getsockopt(PACKET_ROLLOVER_STATS): struct tpacket_rollover_stats. Raises: OSError EINVAL."""
     r = sk.rollover
     if r is None:
-        raise OSError(errno.EINVAL, "the socket does not roll over")
+        raise os_error(errno.EINVAL, "the socket does not roll over")
     return ROLLOVER_STATS.pack(r.num, r.num_huge, r.num_failed)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stack.core.datagram import datagram_poll
 from stack.core.dev_ioctl import family_ioctl
 from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UNREGISTER, NETDEV_UP, net_device
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
@@ -59,11 +60,9 @@ def packet_create(net: Net, sock: socket, protocol: int, kern: bool) -> None:
     for the obsolete SOCK_PACKET).
     """
     if not kern and not ns_capable(net, CAP_NET_RAW):
-        raise PermissionError(
-            errno.EPERM, f"packet sockets: the host's user is {net.uid}, not root"
-        )
+        raise os_error(errno.EPERM, f"packet sockets: the host's user is {net.uid}, not root")
     if sock.type not in (SOCK_DGRAM, SOCK_RAW):
-        raise OSError(errno.ESOCKTNOSUPPORT, "packet sockets are SOCK_RAW or SOCK_DGRAM")
+        raise os_error(errno.ESOCKTNOSUPPORT, "packet sockets are SOCK_RAW or SOCK_DGRAM")
     sock.ops = packet_ops
     sk: packet_sock = sk_alloc(net, AF_PACKET, 0, packet_proto, kern)
     sock_init_data(sock, sk)
@@ -105,14 +104,14 @@ def packet_bind(sock: socket, uaddr: sockaddr, addr_len: int) -> int:
     err = packet_do_bind(sock.sk, name.ifindex, name.protocol)
     if err:
         what = "no interface" if err == -errno.ENODEV else "the socket is of a group; interface"
-        raise OSError(-err, f"{what} {name.ifindex}")
+        raise os_error(-err, f"{what} {name.ifindex}")
     return 0
 
 
 def packet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr:
     """net/packet/af_packet.c. Raises: OSError EOPNOTSUPP: there is no peer."""
     if peer:
-        raise OSError(errno.EOPNOTSUPP, "packet sockets have no peer")
+        raise os_error(errno.EOPNOTSUPP, "packet sockets have no peer")
     sk: packet_sock = sock.sk
     dev = sk.net.dev_by_index.get(sk.ifindex)
     if dev is None:
@@ -133,13 +132,13 @@ def packet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
         return 0 if skb is None else skb.len
     borrowed = family_ioctl.get(AF_INET)
     if borrowed is None:
-        raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+        raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
     return borrowed(sock, cmd, arg)
 
 
 def packet_no(*args: Any) -> int:
     """net/core/sock.c sock_no_connect, sock_no_shutdown."""
-    raise OSError(errno.EOPNOTSUPP, "packet sockets are not connected")
+    raise os_error(errno.EOPNOTSUPP, "packet sockets are not connected")
 
 
 packet_proto = proto("PACKET", sock_class=packet_sock)

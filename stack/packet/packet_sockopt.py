@@ -14,6 +14,7 @@ from stack.core.dev import (
     dev_uc_add,
     dev_uc_del,
 )
+from stack.core.errors import os_error
 from stack.core.sockopt import opt_bytes, opt_int
 from stack.core.uapi import SOL_PACKET
 from stack.packet.packet_fanout import (
@@ -82,10 +83,10 @@ def packet_mreq(optval: Any) -> packet_mclist:
     """struct packet_mreq of an option value. Raises: OSError EINVAL."""
     data = opt_bytes(optval)[:MREQ_MAX_BYTES]
     if len(data) < MREQ_BYTES:
-        raise OSError(errno.EINVAL, f"struct packet_mreq has {MREQ_BYTES} bytes, not {len(data)}")
+        raise os_error(errno.EINVAL, f"struct packet_mreq has {MREQ_BYTES} bytes, not {len(data)}")
     ifindex, kind, alen = MREQ.unpack_from(data)
     if len(data) < MREQ.size + alen:
-        raise OSError(errno.EINVAL, f"no room for an address of {alen} bytes")
+        raise os_error(errno.EINVAL, f"no room for an address of {alen} bytes")
     return packet_mclist(ifindex, kind, data[MREQ.size : MREQ.size + alen])
 
 
@@ -101,15 +102,15 @@ def packet_mc_add(sk: packet_sock, mreq: packet_mclist) -> None:
     """net/packet/af_packet.c: join. Raises: OSError ENODEV, EINVAL."""
     dev = sk.net.dev_by_index.get(mreq.ifindex)
     if dev is None:
-        raise OSError(errno.ENODEV, f"no interface {mreq.ifindex}")
+        raise os_error(errno.ENODEV, f"no interface {mreq.ifindex}")
     if len(mreq.addr) > dev.addr_len:
-        raise OSError(errno.EINVAL, f"an address of {dev.name} has {dev.addr_len} bytes")
+        raise os_error(errno.EINVAL, f"an address of {dev.name} has {dev.addr_len} bytes")
     known = packet_mc_find(sk, mreq)
     if known is not None:
         known.count += 1
         return
     if packet_dev_mc(dev, mreq, 1):
-        raise OSError(errno.EINVAL, f"an address of {dev.name} has {dev.addr_len} bytes")
+        raise os_error(errno.EINVAL, f"an address of {dev.name} has {dev.addr_len} bytes")
     sk.mclist.append(mreq)
 
 
@@ -150,7 +151,7 @@ def packet_flush_mclist(sk: packet_sock) -> None:
 def opt_int_only(optval: Any) -> int:
     """The int of an option that takes nothing longer. Raises: OSError EINVAL."""
     if not isinstance(optval, int) and len(opt_bytes(optval)) != 4:
-        raise OSError(errno.EINVAL, "the option is an int of 4 bytes")
+        raise os_error(errno.EINVAL, "the option is an int of 4 bytes")
     return opt_int(optval)
 
 
@@ -161,7 +162,7 @@ def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> No
     """
     sk: packet_sock = sock.sk
     if level != SOL_PACKET:
-        raise OSError(errno.ENOPROTOOPT, f"packet sockets have no options of level {level}")
+        raise os_error(errno.ENOPROTOOPT, f"packet sockets have no options of level {level}")
     if optname == PACKET_ADD_MEMBERSHIP:
         packet_mc_add(sk, packet_mreq(optval))
     elif optname == PACKET_DROP_MEMBERSHIP:
@@ -185,12 +186,12 @@ def packet_set_int(sk: packet_sock, optname: int, optval: Any) -> None:
     elif optname == PACKET_VERSION:
         version = opt_int_only(optval)
         if version not in TPACKET_HDRLEN:
-            raise OSError(errno.EINVAL, f"TPACKET_V{version + 1} does not exist")
+            raise os_error(errno.EINVAL, f"TPACKET_V{version + 1} does not exist")
         sk.tp_version = version
     elif optname == PACKET_RESERVE:
         reserve = opt_int_only(optval)
         if reserve < 0:
-            raise OSError(errno.EINVAL, "PACKET_RESERVE of more than 31 bits")
+            raise os_error(errno.EINVAL, "PACKET_RESERVE of more than 31 bits")
         sk.tp_reserve = reserve
     elif optname == PACKET_LOSS:
         sk.tp_loss = bool(opt_int_only(optval))
@@ -203,10 +204,10 @@ def packet_set_int(sk: packet_sock, optname: int, optval: Any) -> None:
     elif optname == PACKET_IGNORE_OUTGOING:
         value = opt_int_only(optval)
         if value not in (0, 1):
-            raise OSError(errno.EINVAL, "PACKET_IGNORE_OUTGOING is 0 or 1")
+            raise os_error(errno.EINVAL, "PACKET_IGNORE_OUTGOING is 0 or 1")
         sk.prot_hook.ignore_outgoing = bool(value)
     else:
-        raise OSError(errno.ENOPROTOOPT, f"unknown SOL_PACKET option {optname}")
+        raise os_error(errno.ENOPROTOOPT, f"unknown SOL_PACKET option {optname}")
 
 
 def packet_getsockopt(sock: socket, level: int, optname: int) -> Any:
@@ -216,7 +217,7 @@ def packet_getsockopt(sock: socket, level: int, optname: int) -> Any:
     """
     sk: packet_sock = sock.sk
     if level != SOL_PACKET:
-        raise OSError(errno.ENOPROTOOPT, f"packet sockets have no options of level {level}")
+        raise os_error(errno.ENOPROTOOPT, f"packet sockets have no options of level {level}")
     if optname == PACKET_STATISTICS:
         packets, drops = sk.tp_packets, sk.tp_drops
         sk.tp_packets = sk.tp_drops = 0
@@ -239,5 +240,5 @@ def packet_getsockopt(sock: socket, level: int, optname: int) -> Any:
         PACKET_IGNORE_OUTGOING: sk.prot_hook.ignore_outgoing,
     }
     if optname not in values:
-        raise OSError(errno.ENOPROTOOPT, f"unknown SOL_PACKET option {optname}")
+        raise os_error(errno.ENOPROTOOPT, f"unknown SOL_PACKET option {optname}")
     return int(values[optname])

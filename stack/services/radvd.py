@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from stack.clients.action import SetTimer
 from stack.core.dev_notifier import register_netdevice_notifier, unregister_netdevice_notifier
+from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UNREGISTER, NETDEV_UP, net_device
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.ipv6.addr import IPV6_ADDR_SCOPE_GLOBAL, MASKS6, ipv6_addr_scope
@@ -68,14 +69,14 @@ class Radvd:
         dev = net.dev_by_name.get(name)
         idev: inet6_dev | None = dev.ip6_ptr if dev is not None else None
         if dev is None or idev is None:
-            raise OSError(errno.ENODEV, f"{net.name}: no interface {name!r} with IPv6")
+            raise os_error(errno.ENODEV, f"{net.name}: no interface {name!r} with IPv6")
         if not idev.cnf.forwarding:
-            raise OSError(
+            raise os_error(
                 errno.EINVAL,
                 f"{name}: set net.ipv6.conf.all.forwarding first, a host is no router",
             )
         if idev.nd.on_rs is not None:
-            raise OSError(errno.EBUSY, f"{name}: it advertises already")
+            raise os_error(errno.EBUSY, f"{name}: it advertises already")
         self.net = net
         self.dev = dev
         self.idev = idev

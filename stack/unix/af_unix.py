@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff
 from stack.core.datagram import __skb_wait_for_more_packets
+from stack.core.errors import os_error
 from stack.core.fasync import SOCK_WAKE_WAITD
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
@@ -19,7 +20,6 @@ from stack.core.sock import (
     SOCK_DEAD,
     SOCK_PASSCRED,
     SOCK_PASSRIGHTS,
-    os_error,
     raise_sock_error,
     sk_alloc,
     sk_data_ready,
@@ -103,7 +103,7 @@ if TYPE_CHECKING:
 def unix_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> None:
     """net/unix/af_unix.c. Raises: OSError EPROTONOSUPPORT, ESOCKTNOSUPPORT."""
     if protocol not in (0, PF_UNIX):
-        raise OSError(errno.EPROTONOSUPPORT, f"AF_UNIX has no protocol {protocol}")
+        raise os_error(errno.EPROTONOSUPPORT, f"AF_UNIX has no protocol {protocol}")
     sock.state = SS_UNCONNECTED
     if sock.type == SOCK_RAW:
         sock.type = SOCK_DGRAM  # believed to be what 4.4BSD programs mean
@@ -114,7 +114,7 @@ def unix_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> No
     elif sock.type == SOCK_SEQPACKET:
         sock.ops = unix_seqpacket_ops
     else:
-        raise OSError(errno.ESOCKTNOSUPPORT, f"AF_UNIX has no sockets of type {sock.type}")
+        raise os_error(errno.ESOCKTNOSUPPORT, f"AF_UNIX has no sockets of type {sock.type}")
     unix_create1(net, sock, kern, sock.type)
 
 
@@ -198,11 +198,11 @@ def unix_listen(sock: socket, backlog: int) -> int:
     """net/unix/af_unix.c: take connections. Raises: OSError EOPNOTSUPP, EINVAL."""
     sk: unix_sock = sock.sk
     if sock.type not in (SOCK_STREAM, SOCK_SEQPACKET):
-        raise OSError(errno.EOPNOTSUPP, "only streams and SOCK_SEQPACKET listen")
+        raise os_error(errno.EOPNOTSUPP, "only streams and SOCK_SEQPACKET listen")
     if sk.addr is None:
-        raise OSError(errno.EINVAL, "a listener needs a name")
+        raise os_error(errno.EINVAL, "a listener needs a name")
     if sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
-        raise OSError(errno.EINVAL, "the socket is connected")
+        raise os_error(errno.EINVAL, "the socket is connected")
     more = backlog > sk.sk_max_ack_backlog
     sk.sk_max_ack_backlog = backlog
     sk.sk_state = TCP_LISTEN
@@ -226,21 +226,21 @@ def unix_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, fla
     while True:
         other: unix_sock = unix_find_other(net, sunaddr, sk.sk_type)
         if other.sk_state != TCP_LISTEN or other.sk_shutdown & RCV_SHUTDOWN:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"{sunaddr.path!r} does not listen")
+            raise os_error(errno.ECONNREFUSED, f"{sunaddr.path!r} does not listen")
         if not unix_recvq_full(other):
             break
         if timeo_ns <= 0:
-            raise BlockingIOError(errno.EAGAIN, f"the backlog of {sunaddr.path!r} is full")
+            raise os_error(errno.EAGAIN, f"the backlog of {sunaddr.path!r} is full")
         timeo_ns = unix_wait_for_peer(other, timeo_ns)
     if sk.sk_flags & SOCK_DEAD:
-        raise OSError(errno.EBADF, "socket was closed")
+        raise os_error(errno.EBADF, "socket was closed")
     if sk.sk_state != TCP_CLOSE:
         if sk.sk_state == TCP_ESTABLISHED:
-            raise OSError(errno.EISCONN, "the socket is connected already")
-        raise OSError(errno.EINVAL, "the socket listens")
+            raise os_error(errno.EISCONN, "the socket is connected already")
+        raise os_error(errno.EINVAL, "the socket listens")
     skb = alloc_skb(net.skb_small_head, 1)
     if skb is None:
-        raise OSError(errno.ENOBUFS, f"no packet buffer left on host {net.name}")
+        raise os_error(errno.ENOBUFS, f"no packet buffer left on host {net.name}")
     newsk: unix_sock = unix_create1(net, None, False, sock.type)
     err = security_unix_stream_connect(sk, other, newsk)
     if err:
@@ -281,7 +281,7 @@ def unix_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -
     """net/unix/af_unix.c: the next connection. Raises: OSError EINVAL, EAGAIN."""
     sk: unix_sock = sock.sk
     if sk.sk_state != TCP_LISTEN:
-        raise OSError(errno.EINVAL, "the socket does not listen")
+        raise os_error(errno.EINVAL, "the socket does not listen")
     timeo_ns = 0 if flags & O_NONBLOCK else sk.sk_rcvtimeo_ns
     while True:
         raise_sock_error(sk)
@@ -289,9 +289,9 @@ def unix_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -
         if skb is not None:
             break
         if timeo_ns <= 0:
-            raise BlockingIOError(errno.EAGAIN, "nobody has connected")
+            raise os_error(errno.EAGAIN, "nobody has connected")
         if sk.sk_shutdown & RCV_SHUTDOWN:
-            raise OSError(errno.EINVAL, "the socket was shut down")
+            raise os_error(errno.EINVAL, "the socket was shut down")
         timeo_ns = __skb_wait_for_more_packets(sk, sk.sk_receive_queue, timeo_ns)
     tsk: unix_sock = skb.sk  # type: ignore[assignment]  # who connected
     kfree_skb(skb)
@@ -307,7 +307,7 @@ def unix_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr
     if peer and sk is not None:
         sk = sk.peer
     if sk is None:
-        raise OSError(errno.ENOTCONN, "the socket is not connected")
+        raise os_error(errno.ENOTCONN, "the socket is not connected")
     return sk.addr or UNNAMED
 
 
@@ -320,7 +320,7 @@ def unix_shutdown(sock: socket, mode: int) -> int:
     Raises: OSError EINVAL.
     """
     if not SHUT_RD <= mode <= SHUT_RDWR:
-        raise OSError(errno.EINVAL, f"shutdown: {mode} is not 0, 1 or 2")
+        raise os_error(errno.EINVAL, f"shutdown: {mode} is not 0, 1 or 2")
     mode += 1
     sk: unix_sock = sock.sk
     sk.sk_shutdown |= mode
@@ -346,7 +346,7 @@ def unix_shutdown(sock: socket, mode: int) -> int:
 def unix_inq_len(sk: unix_sock) -> int:
     """net/unix/af_unix.c: SIOCINQ, bytes to read. Raises: OSError EINVAL for a listener."""
     if sk.sk_state == TCP_LISTEN:
-        raise OSError(errno.EINVAL, "a listener has nothing to read")
+        raise os_error(errno.EINVAL, "a listener has nothing to read")
     if sk.sk_type == SOCK_DGRAM:
         skb: sk_buff | None = sk.sk_receive_queue.peek()
         return 0 if skb is None else skb.len
@@ -373,7 +373,7 @@ def unix_ioctl(sock: socket, cmd: int, arg: Any = None) -> int:
         return unix_inq_len(sk)
     if cmd == SIOCATMARK:
         if sk.sk_type != SOCK_STREAM:
-            raise OSError(errno.EOPNOTSUPP, "only streams have something out of band")
+            raise os_error(errno.EOPNOTSUPP, "only streams have something out of band")
         skb: sk_buff | None = sk.sk_receive_queue.peek()
         if skb is None:
             return 0
@@ -382,7 +382,7 @@ def unix_ioctl(sock: socket, cmd: int, arg: Any = None) -> int:
         if unix_skb_len(skb):
             return 0
         return int(sk.oob_skb is None or sk.sk_receive_queue.next(skb) is sk.oob_skb)
-    raise OSError(errno.ENOTTY, f"ioctl {cmd:#x} is not for AF_UNIX")
+    raise os_error(errno.ENOTTY, f"ioctl {cmd:#x} is not for AF_UNIX")
 
 
 # --- tables --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, skb_get
 from stack.core.datagram import __skb_wait_for_more_packets
+from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
 from stack.core.security import security_unix_may_send
@@ -14,7 +15,6 @@ from stack.core.sock import (
     SOCK_DEAD,
     SOCK_PASSCRED,
     SOCK_RCVTSTAMP,
-    os_error,
     raise_sock_error,
     sk_data_ready,
     sk_error_report,
@@ -88,7 +88,7 @@ def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
             unix_autobind(sk)
         other = unix_find_other(sk.net, sunaddr, sock.type)
         if not unix_may_send(sk, other):
-            raise PermissionError(errno.EPERM, "the peer is connected with somebody else")
+            raise os_error(errno.EPERM, "the peer is connected with somebody else")
         if sk.net.security is not None:
             unix_ask_security(sk, other)
         sk.sk_state = TCP_ESTABLISHED
@@ -135,14 +135,14 @@ def unix_dgram_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | Non
     """What `unix_dgram_sendmsg` does between scm_send and scm_destroy."""
     flags = msg.msg_flags
     if flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "datagrams have nothing out of band")
+        raise os_error(errno.EOPNOTSUPP, "datagrams have nothing out of band")
     sunaddr: sockaddr_un | None = None
     if msg.msg_name is not None and msg.msg_name.sa_len != NO_NAME:
         sunaddr = unix_validate_addr(msg.msg_name)
     if sk.sk_flags & SOCK_PASSCRED:
         unix_autobind(sk)
     if size > sk.sk_sndbuf - 32:
-        raise OSError(errno.EMSGSIZE, f"a datagram of {size} bytes does not fit the send buffer")
+        raise os_error(errno.EMSGSIZE, f"a datagram of {size} bytes does not fit the send buffer")
     data_len = 0
     if size > SKB_MAX_ALLOC:
         data_len = size - SKB_MAX_ALLOC
@@ -179,17 +179,17 @@ def unix_dgram_queue(
         if sunaddr is not None:
             other = unix_find_other(sk.net, sunaddr, sk.sk_type)
         if other is None:
-            raise OSError(errno.ENOTCONN, "the socket has no peer")
+            raise os_error(errno.ENOTCONN, "the socket has no peer")
         if sk_filter(other, skb) < 0:
             return False
         if not unix_may_send(sk, other):
-            raise PermissionError(errno.EPERM, "the receiver is connected with somebody else")
+            raise os_error(errno.EPERM, "the receiver is connected with somebody else")
         if sk.net.security is not None:
             unix_ask_security(sk, other)
         if other.sk_flags & SOCK_DEAD:
             raise unix_dgram_dead(sk, other)
         if other.sk_shutdown & RCV_SHUTDOWN:
-            raise BrokenPipeError(errno.EPIPE, "the receiver does not read any more")
+            raise os_error(errno.EPIPE, "the receiver does not read any more")
         if scm is not None:
             unix_check_rights(other, skb)
         if other is sk or other.peer is sk or not unix_recvq_full_lockless(other):
@@ -199,9 +199,9 @@ def unix_dgram_queue(
             continue
         if sk.peer is not other:
             unix_dgram_wake_once(sk, other)
-            raise BlockingIOError(errno.EAGAIN, "the receiver's queue is full")
+            raise os_error(errno.EAGAIN, "the receiver's queue is full")
         if unix_dgram_peer_wake_me(sk, other):
-            raise BlockingIOError(errno.EAGAIN, "the receiver's queue is full")
+            raise os_error(errno.EAGAIN, "the receiver's queue is full")
     if (sk.sk_flags | other.sk_flags) & SOCK_PASSCRED or other.sk_socket is None:
         unix_maybe_add_creds(skb, sk, other)
     if other.sk_flags & SOCK_RCVTSTAMP:
@@ -216,14 +216,14 @@ def unix_dgram_queue(
 def unix_dgram_dead(sk: unix_sock, other: unix_sock) -> OSError:
     """What is raised because the peer was closed, which is the sender's peer no more then."""
     if sk.sk_type == SOCK_SEQPACKET:
-        return BrokenPipeError(errno.EPIPE, "the peer is closed")
+        return os_error(errno.EPIPE, "the peer is closed")
     if sk.peer is not other:
-        return ConnectionResetError(errno.ECONNRESET, "the receiver was closed")
+        return os_error(errno.ECONNRESET, "the receiver was closed")
     sk.peer = None
     unix_dgram_peer_wake_disconnect_wakeup(sk, other)
     sk.sk_state = TCP_CLOSE
     unix_dgram_disconnected(sk, other)
-    return ConnectionRefusedError(errno.ECONNREFUSED, "the peer was closed")
+    return os_error(errno.ECONNREFUSED, "the peer was closed")
 
 
 def unix_dgram_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
@@ -233,7 +233,7 @@ def unix_dgram_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
     """
     sk: unix_sock = sock.sk
     if flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "datagrams have nothing out of band")
+        raise os_error(errno.EOPNOTSUPP, "datagrams have nothing out of band")
     timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
     peek = bool(flags & MSG_PEEK)
     skip = 0
@@ -250,7 +250,7 @@ def unix_dgram_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
         if sk.sk_shutdown & RCV_SHUTDOWN and (timeo_ns > 0 or sk.sk_type == SOCK_SEQPACKET):
             return 0
         if timeo_ns <= 0:
-            raise BlockingIOError(errno.EAGAIN, "no datagram waits")
+            raise os_error(errno.EAGAIN, "no datagram waits")
         timeo_ns = __skb_wait_for_more_packets(sk, sk.sk_receive_queue, timeo_ns)
     if sk.peer_sleepers or sk.peer_wait.waiters:
         unix_wake_peers(sk)
@@ -310,7 +310,7 @@ def unix_seqpacket_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
     sk: unix_sock = sock.sk
     raise_sock_error(sk)
     if sk.sk_state != TCP_ESTABLISHED:
-        raise OSError(errno.ENOTCONN, "the socket is not connected")
+        raise os_error(errno.ENOTCONN, "the socket is not connected")
     msg.msg_name = None
     return unix_dgram_sendmsg(sock, msg, size)
 
@@ -319,5 +319,5 @@ def unix_seqpacket_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> 
     """net/unix/af_unix.c: the peer's next message. Raises: OSError ENOTCONN."""
     sk: unix_sock = sock.sk
     if sk.sk_state != TCP_ESTABLISHED:
-        raise OSError(errno.ENOTCONN, "the socket is not connected")
+        raise os_error(errno.ENOTCONN, "the socket is not connected")
     return unix_dgram_recvmsg(sock, msg, size, flags)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core.errors import os_error
 from stack.core.sockaddr import sockaddr, sockaddr_un
 from stack.core.uapi import AF_UNIX
 from stack.unix.unix_sock import UNIX_PATH_MAX, netns_unix, unix_sock
@@ -25,9 +26,11 @@ NAME_MAX = 255
 def unix_validate_addr(uaddr: sockaddr | None) -> sockaddr_un:
     """net/unix/af_unix.c: an address of the family with a name. Raises: OSError EINVAL."""
     if uaddr is None or uaddr.family != AF_UNIX or not isinstance(uaddr, sockaddr_un):
-        raise OSError(errno.EINVAL, f"{uaddr!r} is no address of AF_UNIX")
+        raise os_error(errno.EINVAL, f"{uaddr!r} is no address of AF_UNIX")
     if not 0 < len(uaddr.path) <= UNIX_PATH_MAX:
-        raise OSError(errno.EINVAL, f"a name has 1 to {UNIX_PATH_MAX} bytes, not {len(uaddr.path)}")
+        raise os_error(
+            errno.EINVAL, f"a name has 1 to {UNIX_PATH_MAX} bytes, not {len(uaddr.path)}"
+        )
     return uaddr
 
 
@@ -45,7 +48,7 @@ def unix_path(path: bytes) -> bytes:
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if len(part) > NAME_MAX:
-            raise OSError(errno.ENAMETOOLONG, f"{part!r} has more than {NAME_MAX} bytes")
+            raise os_error(errno.ENAMETOOLONG, f"{part!r} has more than {NAME_MAX} bytes")
         if part == b"..":
             del parts[-1:]
         elif part and part != b".":
@@ -72,7 +75,7 @@ def kern_path(unx: netns_unix, path: bytes) -> bytes:
     found = unix_path(path)
     for folder in folders_of(found):
         if folder in unx.paths:
-            raise OSError(errno.ENOTDIR, f"{folder!r} is a socket")
+            raise os_error(errno.ENOTDIR, f"{folder!r} is a socket")
     return found
 
 
@@ -83,11 +86,11 @@ def unix_bind_bsd(sk: unix_sock, sunaddr: sockaddr_un) -> int:
     given = unix_path(name)
     path = kern_path(unx, given.rstrip(b"/") or given)
     if path in unx.paths or path in unx.folders or path == b"/":
-        raise OSError(errno.EADDRINUSE, f"{name!r} exists")
+        raise os_error(errno.EADDRINUSE, f"{name!r} exists")
     if path != given:
-        raise FileNotFoundError(errno.ENOENT, f"{name!r}: a socket is no folder")
+        raise os_error(errno.ENOENT, f"{name!r}: a socket is no folder")
     if sk.addr is not None:
-        raise OSError(errno.EINVAL, "the socket has a name")
+        raise os_error(errno.EINVAL, "the socket has a name")
     unx.paths[path] = sk
     for folder in folders_of(path):
         unx.folders[folder] = unx.folders.get(folder, 0) + 1
@@ -99,11 +102,11 @@ def unix_bind_bsd(sk: unix_sock, sunaddr: sockaddr_un) -> int:
 def unix_bind_abstract(sk: unix_sock, sunaddr: sockaddr_un) -> int:
     """net/unix/af_unix.c: take an abstract name. Raises: OSError EINVAL, EADDRINUSE."""
     if sk.addr is not None:
-        raise OSError(errno.EINVAL, "the socket has a name")
+        raise os_error(errno.EINVAL, "the socket has a name")
     key = sk.sk_type, sunaddr.path
     abstract = sk.net.unx.abstract
     if key in abstract:
-        raise OSError(errno.EADDRINUSE, f"{sunaddr.path!r} is taken")
+        raise os_error(errno.EADDRINUSE, f"{sunaddr.path!r} is taken")
     abstract[key] = sk
     sk.addr = sunaddr
     return 0
@@ -123,7 +126,7 @@ def unix_autobind(sk: unix_sock) -> int:
             abstract[sk.sk_type, path] = sk
             sk.addr = sockaddr_un(path)
             return 0
-    raise OSError(errno.ENOSPC, "every name is taken")
+    raise os_error(errno.ENOSPC, "every name is taken")
 
 
 def unix_find_bsd(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
@@ -133,13 +136,13 @@ def unix_find_bsd(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
     path = kern_path(unx, name)
     if path not in unx.paths:
         if path == b"/" or path.rstrip(b"/") in unx.folders:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"{name!r} is no socket")
-        raise FileNotFoundError(errno.ENOENT, f"{net.name} has no {name!r}")
+            raise os_error(errno.ECONNREFUSED, f"{name!r} is no socket")
+        raise os_error(errno.ENOENT, f"{net.name} has no {name!r}")
     sk = unx.paths[path]
     if sk is None:
-        raise ConnectionRefusedError(errno.ECONNREFUSED, f"the socket of {name!r} is closed")
+        raise os_error(errno.ECONNREFUSED, f"the socket of {name!r} is closed")
     if sk.sk_type != kind:
-        raise OSError(errno.EPROTOTYPE, f"{name!r} is a socket of type {sk.sk_type}")
+        raise os_error(errno.EPROTOTYPE, f"{name!r} is a socket of type {sk.sk_type}")
     return sk
 
 
@@ -147,7 +150,7 @@ def unix_find_abstract(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
     """net/unix/af_unix.c: who has that abstract name. Raises: OSError ECONNREFUSED."""
     sk: unix_sock | None = net.unx.abstract.get((kind, sunaddr.path))
     if sk is None:
-        raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody is {sunaddr.path!r}")
+        raise os_error(errno.ECONNREFUSED, f"nobody is {sunaddr.path!r}")
     return sk
 
 
@@ -180,12 +183,12 @@ def sys_unlink(net: Net, path: bytes) -> None:
     unx: netns_unix = net.unx
     name = path.split(b"\0", 1)[0]
     if not name:
-        raise FileNotFoundError(errno.ENOENT, "a path has one byte at least")
+        raise os_error(errno.ENOENT, "a path has one byte at least")
     found = kern_path(unx, name)
     if found not in unx.paths:
         if found == b"/" or found.rstrip(b"/") in unx.folders:
             raise IsADirectoryError(errno.EISDIR, f"{name!r} is a folder")
-        raise FileNotFoundError(errno.ENOENT, f"{net.name} has no {name!r}")
+        raise os_error(errno.ENOENT, f"{net.name} has no {name!r}")
     sk = unx.paths.pop(found)
     if sk is not None:
         sk.path = b""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head
+from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie
 from stack.core.sock import SOCK_DEAD, SOCK_URGINLINE, sk_data_ready, sk_send_sigurg
@@ -32,7 +33,7 @@ def queue_oob(
         if scm is not None:
             unix_scm_to_skb(scm, skb, send_fds, sk.net)
         if other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN:
-            raise BrokenPipeError(errno.EPIPE, "the peer does not read any more")
+            raise os_error(errno.EPIPE, "the peer does not read any more")
         if scm is not None and send_fds:
             unix_check_rights(other, skb)
     except OSError:
@@ -51,7 +52,7 @@ def unix_stream_recv_urg(sk: unix_sock, msg: msghdr, size: int, flags: int) -> i
     """net/unix/af_unix.c: read the byte. Raises: OSError EINVAL when there is none."""
     oob: sk_buff | None = sk.oob_skb
     if sk.sk_flags & SOCK_URGINLINE or oob is None:
-        raise OSError(errno.EINVAL, "nothing is out of band")
+        raise os_error(errno.EINVAL, "nothing is out of band")
     if not flags & MSG_PEEK:
         sk.oob_skb = None
         before = sk.sk_receive_queue.prev(oob)

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
+from stack.core.errors import os_error
 from stack.core.file import NR_OPEN, fput
 from stack.core.scm import NO_ID, PID, scm_cookie, scm_fp_dup
 from stack.core.sock import SOCK_PASSCRED, SOCK_PASSRIGHTS, ns_capable, sock_wfree
@@ -36,7 +37,7 @@ def unix_attach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
     Raises: OSError ETOOMANYREFS.
     """
     if too_many_unix_fds(net):
-        raise OSError(errno.ETOOMANYREFS, f"more than {NR_OPEN} descriptors are in messages")
+        raise os_error(errno.ETOOMANYREFS, f"more than {NR_OPEN} descriptors are in messages")
     fpl: scm_fp_list | None = scm.fp
     if fpl is None:
         return
@@ -52,7 +53,7 @@ def unix_check_rights(other: unix_sock, skb: sk_buff) -> None:
     Raises: OSError EPERM.
     """
     if not other.sk_flags & SOCK_PASSRIGHTS and UNIXCB(skb).fp is not None:
-        raise PermissionError(errno.EPERM, "the receiver takes no descriptors (SO_PASSRIGHTS)")
+        raise os_error(errno.EPERM, "the receiver takes no descriptors (SO_PASSRIGHTS)")
 
 
 def scm_stat_add(other: unix_sock, skb: sk_buff) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, skb_append_linear
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.sock import sock_wait_for_wmem, sock_wfree
 from stack.core.uapi import SEND_SHUTDOWN
@@ -93,4 +94,4 @@ def unix_add_rest(sk: unix_sock, skb: sk_buff, msg: msghdr, rest: int) -> None:
 
 def no_memory(sk: unix_sock) -> OSError:
     """What is raised when the host's packet memory is used up."""
-    return OSError(errno.ENOBUFS, f"no packet buffer left on host {sk.net.name}")
+    return os_error(errno.ENOBUFS, f"no packet buffer left on host {sk.net.name}")

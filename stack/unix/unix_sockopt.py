@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.errors import os_error
+
 if TYPE_CHECKING:
     from stack.core.socket import socket
 
 
 def unix_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
     """The family has no level of its own. Raises: OSError EOPNOTSUPP."""
-    raise OSError(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")
+    raise os_error(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")
 
 
 def unix_getsockopt(sock: socket, level: int, optname: int) -> Any:
     """The family has no level of its own. Raises: OSError EOPNOTSUPP."""
-    raise OSError(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")
+    raise os_error(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")

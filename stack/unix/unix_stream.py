@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head
+from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
 from stack.core.sock import (
@@ -70,15 +71,15 @@ def unix_stream_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | No
     oob = bool(flags & MSG_OOB)
     if oob:
         if not size:
-            raise OSError(errno.EOPNOTSUPP, "MSG_OOB is for one byte")
+            raise os_error(errno.EOPNOTSUPP, "MSG_OOB is for one byte")
         size -= 1
     if msg.msg_name is not None and msg.msg_name.sa_len != NO_NAME:
         if sk.sk_state == TCP_ESTABLISHED:
-            raise OSError(errno.EISCONN, "the socket has a peer already")
-        raise OSError(errno.EOPNOTSUPP, "a stream has no addresses")
+            raise os_error(errno.EISCONN, "the socket has a peer already")
+        raise os_error(errno.EOPNOTSUPP, "a stream has no addresses")
     other: unix_sock | None = sk.peer
     if other is None:
-        raise OSError(errno.ENOTCONN, "the socket is not connected")
+        raise os_error(errno.ENOTCONN, "the socket is not connected")
     if sk.sk_shutdown & SEND_SHUTDOWN:
         raise unix_pipe_error()
     noblock = bool(flags & MSG_DONTWAIT)
@@ -141,7 +142,7 @@ def unix_stream_queue(
 
 def unix_pipe_error() -> OSError:
     """What is raised when nobody will read what is sent."""
-    return BrokenPipeError(errno.EPIPE, "the peer does not read any more")
+    return os_error(errno.EPIPE, "the peer does not read any more")
 
 
 # --- receiving -----------------------------------------------------------------------------
@@ -160,7 +161,7 @@ def unix_stream_read_generic(sock: socket, msg: msghdr, size: int, flags: int) -
     """net/unix/af_unix.c"""
     sk: unix_sock = sock.sk
     if sk.sk_state != TCP_ESTABLISHED:
-        raise OSError(errno.EINVAL, "the socket is not connected")
+        raise os_error(errno.EINVAL, "the socket is not connected")
     if flags & MSG_OOB:
         return unix_stream_recv_urg(sk, msg, size, flags)
     timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
@@ -194,7 +195,7 @@ def unix_stream_read_generic(sock: socket, msg: msghdr, size: int, flags: int) -
                 if sk.sk_shutdown & RCV_SHUTDOWN:
                     break
                 if timeo_ns <= 0:
-                    raise BlockingIOError(errno.EAGAIN, "nothing to read")
+                    raise os_error(errno.EAGAIN, "nothing to read")
                 timeo_ns = unix_stream_data_wait(sk, timeo_ns, last, last_len)
             except OSError:
                 if copied:
@@ -272,7 +273,7 @@ def unix_stream_data_wait(sk: unix_sock, timeo_ns: int, last: sk_buff | None, la
     """
     left = wait_event(sk, timeo_ns, unix_stream_data_came, (last, last_len))
     if sk.sk_flags & SOCK_DEAD:
-        raise OSError(errno.EBADF, "socket was closed")
+        raise os_error(errno.EBADF, "socket was closed")
     return left
 
 

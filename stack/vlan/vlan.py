@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING
 
 from stack.core.dev import (
@@ -20,6 +19,7 @@ from stack.core.dev import (
 )
 from stack.core.dev_notifier import for_each_netdev, register_netdevice_notifier
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
+from stack.core.errors import os_error
 from stack.core.if_vlan import (
     vlan_find_dev,
     vlan_hw_offload_capable,
@@ -88,7 +88,7 @@ def vlan_newlink(
     if not err and mac is not None and not is_valid_ether_addr(mac):
         err = -errno.EADDRNOTAVAIL
     if err:
-        raise OSError(-err, f"{name}: VLAN {vlan_id} of {real_dev.name}: {os.strerror(-err)}")
+        raise os_error(-err, f"{name}: VLAN {vlan_id} of {real_dev.name}")
 
     def priv(_dev: net_device) -> vlan_dev_priv:
         return vlan_dev_priv(real_dev, vlan_proto, vlan_id, flags)
@@ -100,7 +100,7 @@ def vlan_newlink(
         dev.addr_assign_type = NET_ADDR_SET
     err = register_vlan_dev(dev)
     if err:
-        raise OSError(-err, f"{name}: VLAN {vlan_id} of {real_dev.name}: {os.strerror(-err)}")
+        raise os_error(-err, f"{name}: VLAN {vlan_id} of {real_dev.name}")
     return dev
 
 

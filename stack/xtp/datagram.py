@@ -11,12 +11,12 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, skb_copy_bits, skb_get
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.sock import (
     SOCK_DEAD,
     SOCK_SELECT_ERR_QUEUE,
     lock_sock,
-    os_error,
     raise_sock_error,
     release_sock,
     sk_data_ready,
@@ -107,20 +107,22 @@ def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
     Raises: OSError EMSGSIZE, EDESTADDRREQ, EPIPE, ECONNREFUSED, ETIMEDOUT, EAGAIN, routing errors.
     """
     if msg.msg_flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "XTP has no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "XTP has no urgent data")
     if size > XTP_MAX_DATAGRAM:
-        raise OSError(
+        raise os_error(
             errno.EMSGSIZE, f"{size} bytes; a datagram of XTP has at most {XTP_MAX_DATAGRAM}"
         )
     lock_sock(sk)
     try:
         raise_sock_error(sk)
         if sk.sk_shutdown & SEND_SHUTDOWN:
-            raise OSError(errno.EPIPE, "socket was shut down for sending")
+            raise os_error(errno.EPIPE, "socket was shut down for sending")
         name = xtp_dgram_peer(sk, msg)
         rt = xtp_route(sk, sk.inet_saddr, name.addr)
         if rt.rt_flags & (RTCF_MULTICAST | RTCF_BROADCAST) or ipv4_is_multicast(name.addr):
-            raise OSError(errno.ENETUNREACH, "XTP here is for one peer: no multicast, no broadcast")
+            raise os_error(
+                errno.ENETUNREACH, "XTP here is for one peer: no multicast, no broadcast"
+            )
         saddr = sk.inet_saddr or rt.rt_src
         data = msg.take(size)
         sk.net.xtp.mib.OutDatagrams += 1
@@ -141,7 +143,7 @@ def xtp_dgram_peer(sk: xtp_sock, msg: msghdr) -> sockaddr:
         check_sockaddr(msg.msg_name)
         return msg.msg_name
     if sk.sk_state != TCP_ESTABLISHED:
-        raise OSError(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+        raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
     return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
 
 
@@ -152,7 +154,7 @@ def xtp_dgram_plain(sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: by
     packet = xtp_build(xtp_new_key(sk.net), options, XTP_FIRST, 0, 0, sk.sort, first, data)
     skb = xtp_alloc_skb(sk, packet)
     if skb is None:
-        raise OSError(errno.ENOBUFS, "no packet buffer left on the host")
+        raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
     sk.net.xtp.mib.OutPkts += 1
     err = xtp_send_to(sk, skb, saddr, daddr)
     if err < 0:
@@ -166,7 +168,7 @@ def xtp_dgram_acked(
     timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
     if sk.sk_wmem_queued and sk.sk_wmem_queued + len(data) > sk.sk_sndbuf:
         if timeo <= 0:
-            raise BlockingIOError(errno.EAGAIN, "too much is not acknowledged yet")
+            raise os_error(errno.EAGAIN, "too much is not acknowledged yet")
         timeo = sk_wait_event(sk, timeo, xtp_dgram_room, len(data))
         raise_sock_error(sk)
     net = sk.net
@@ -188,7 +190,7 @@ def xtp_dgram_acked(
     if ctx.state != XTP_CLOSED:
         xtp_abort(ctx, errno.EAGAIN, net.clock.now_ns())
         xtp_push(assoc)
-        raise BlockingIOError(errno.EAGAIN, "SO_SNDTIMEO is over and nothing was acknowledged")
+        raise os_error(errno.EAGAIN, "SO_SNDTIMEO is over and nothing was acknowledged")
     if ctx.err:
         raise os_error(ctx.err)
 
@@ -263,7 +265,7 @@ def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
     if flags & MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, size)
     if flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "XTP has no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "XTP has no urgent data")
     lock_sock(sk)
     try:
         timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT)
@@ -272,7 +274,7 @@ def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
             if sk.sk_shutdown & RCV_SHUTDOWN:
                 return 0
             if timeo <= 0:
-                raise BlockingIOError(errno.EAGAIN, "nothing to read")
+                raise os_error(errno.EAGAIN, "nothing to read")
             timeo = sk_wait_event(sk, timeo, xtp_dgram_came)
         datagram = sk.datagrams[0]
         skb = datagram.skb
@@ -280,7 +282,7 @@ def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
         try:
             done = msg.put(skb_copy_bits(skb, datagram.offset, min(full, size)))
         except (ValueError, BufferError, TypeError) as exc:
-            raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+            raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
         msg.msg_name = datagram.name
         if done < full:
             msg.msg_flags |= MSG_TRUNC

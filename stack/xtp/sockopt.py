@@ -10,6 +10,7 @@ import errno
 import struct
 from typing import Any
 
+from stack.core.errors import os_error
 from stack.core.sockopt import opt_int
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import SOCK_DGRAM
@@ -74,10 +75,10 @@ def xtp_set(sk: xtp_sock, optname: int, optval: Any) -> None:
     elif optname == XTP_INBURST:
         sk.inburst = _in_range(value, 0, _U32)
     elif sk.sk_state not in (TCP_CLOSE, TCP_LISTEN) and sk.sk_type != SOCK_DGRAM:
-        raise OSError(errno.EISCONN, "the association has its options; set them before connect")
+        raise os_error(errno.EISCONN, "the association has its options; set them before connect")
     elif optname == XTP_SERVICE:
         if value not in (_DGRAM_SERVICES if sk.sk_type == SOCK_DGRAM else _STREAM_SERVICES):
-            raise OSError(errno.EINVAL, f"service {value} is not for this type of socket")
+            raise os_error(errno.EINVAL, f"service {value} is not for this type of socket")
         sk.service = value
     elif optname == XTP_NOERR:
         sk.noerr = bool(value)
@@ -90,7 +91,7 @@ def xtp_set(sk: xtp_sock, optname: int, optval: Any) -> None:
     elif optname == XTP_DREQ:
         sk.dreq = bool(value)
     else:
-        raise OSError(errno.ENOPROTOOPT, f"SOL_XTP has no option {optname} to set")
+        raise os_error(errno.ENOPROTOOPT, f"SOL_XTP has no option {optname} to set")
 
 
 def _in_range(value: int, low: int, high: int) -> int:
@@ -98,7 +99,7 @@ def _in_range(value: int, low: int, high: int) -> int:
     if value < 0:
         value &= _U32
     if not low <= value <= high:
-        raise OSError(errno.EINVAL, f"{value} is not in {low}...{high}")
+        raise os_error(errno.EINVAL, f"{value} is not in {low}...{high}")
     return value
 
 
@@ -128,9 +129,9 @@ def xtp_get(sk: xtp_sock, optname: int) -> Any:
         return sk.sort
     if optname == XTP_INFO:
         if sk.assoc is None:
-            raise OSError(errno.ENOTCONN, "there is no association to tell of")
+            raise os_error(errno.ENOTCONN, "there is no association to tell of")
         return struct.pack(XTP_INFO_FORMAT, *xtp_info(sk.assoc.ctx).values())
-    raise OSError(errno.ENOPROTOOPT, f"SOL_XTP has no option {optname}")
+    raise os_error(errno.ENOPROTOOPT, f"SOL_XTP has no option {optname}")
 
 
 def xtp_info(ctx: xtp_context) -> dict[str, int]:

@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 from stack.core.dst import dst_mtu
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.sock import (
     SOCK_DEAD,
@@ -159,10 +160,10 @@ def xtp_connect_route(sk: xtp_sock, uaddr: sockaddr) -> None:
         sk,
     )
     if rt.rt_flags & (RTCF_MULTICAST | RTCF_BROADCAST):
-        raise OSError(errno.ENETUNREACH, "XTP here is for one peer: no multicast, no broadcast")
+        raise os_error(errno.ENETUNREACH, "XTP here is for one peer: no multicast, no broadcast")
     if not sk.inet_num:
         if sk.sk_prot.get_port(sk, 0):
-            raise OSError(errno.EADDRNOTAVAIL, "no port is free")
+            raise os_error(errno.EADDRNOTAVAIL, "no port is free")
         sk.inet_sport = sk.inet_num
     sk.inet_saddr = sk.inet_saddr or fl4.saddr
     sk.inet_rcv_saddr = sk.inet_rcv_saddr or sk.inet_saddr
@@ -272,12 +273,12 @@ def xtp_listen(sock: socket, backlog: int) -> int:
     lock_sock(sk)
     try:
         if sock.state != SS_UNCONNECTED or sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
-            raise OSError(errno.EINVAL, "only an unconnected stream can listen")
+            raise os_error(errno.EINVAL, "only an unconnected stream can listen")
         sk.sk_max_ack_backlog = backlog
         if sk.sk_state != TCP_LISTEN:
             if not sk.inet_num:
                 if sk.sk_prot.get_port(sk, 0):
-                    raise OSError(errno.EADDRINUSE, "no port is free")
+                    raise os_error(errno.EADDRINUSE, "no port is free")
                 sk.inet_sport = sk.inet_num
             sk.sk_ack_backlog = 0
             sk.sk_state = TCP_LISTEN
@@ -308,9 +309,9 @@ def xtp_accept(sk: xtp_sock, flags: int) -> xtp_sock:
         timeo = sock_rcvtimeo(sk, flags & O_NONBLOCK)
         while not sk.accept_queue:
             if sk.sk_state != TCP_LISTEN:
-                raise OSError(errno.EINVAL, "the socket does not listen")
+                raise os_error(errno.EINVAL, "the socket does not listen")
             if timeo <= 0:
-                raise BlockingIOError(errno.EAGAIN, "nobody connects")
+                raise os_error(errno.EAGAIN, "nobody connects")
             timeo = sk_wait_event(sk, timeo, xtp_accept_ready)
         child = sk.accept_queue.popleft()
         sk.sk_ack_backlog -= 1
@@ -334,7 +335,7 @@ def xtp_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
     Raises: OSError EPIPE, EAGAIN, EOPNOTSUPP, the pending error.
     """
     if msg.msg_flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "XTP has no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "XTP has no urgent data")
     lock_sock(sk)
     try:
         return xtp_sendmsg_locked(sk, msg)
@@ -392,11 +393,11 @@ def xtp_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
     if flags & MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, size)
     if flags & MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, "XTP has no urgent data")
+        raise os_error(errno.EOPNOTSUPP, "XTP has no urgent data")
     lock_sock(sk)
     try:
         if sk.sk_state == TCP_LISTEN or (sk.assoc is None and not sk.sk_err):
-            raise OSError(errno.ENOTCONN, "the socket is not connected")
+            raise os_error(errno.ENOTCONN, "the socket is not connected")
         copied = xtp_recvmsg_locked(sk, msg, size, flags)
         if copied and sk.sk_flags & SOCK_RCVTSTAMP:
             sock_put_stamp(msg, sk, sk.sk_stamp_ns)
@@ -417,7 +418,7 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
             try:
                 msg.put(data)
             except (ValueError, BufferError, TypeError) as exc:
-                raise OSError(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+                raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
             copied += len(data)
             if sk.sk_flags & SOCK_RCVTSTAMP:
                 sk.sk_stamp_ns = sk.net.machine.realtime_ns(arrived_ns)
@@ -439,7 +440,7 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
         if sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_state == TCP_CLOSE:
             break
         if timeo <= 0:
-            raise BlockingIOError(errno.EAGAIN, "nothing to read")
+            raise os_error(errno.EAGAIN, "nothing to read")
         timeo = sk_wait_event(sk, timeo, xtp_data_came)
     return copied
 
@@ -508,14 +509,14 @@ def xtp_readable(sk: xtp_sock, ctx: xtp_context) -> bool:
 def xtp_ioctl(sk: xtp_sock, cmd: int, arg: Any = None) -> int:
     """proto.ioctl: SIOCINQ, SIOCOUTQ. Raises: OSError EINVAL, ENOTTY."""
     if sk.sk_state == TCP_LISTEN:
-        raise OSError(errno.EINVAL, "a listener has no data")
+        raise os_error(errno.EINVAL, "a listener has no data")
     if cmd == SIOCINQ:
         if sk.sk_type == SOCK_DGRAM:
             return sk.datagrams[0].size if sk.datagrams else 0
         return sk.assoc.ctx.queued if sk.assoc is not None else 0
     if cmd == SIOCOUTQ:
         return sk.sk_wmem_queued
-    raise OSError(errno.ENOTTY, f"unknown request {cmd:#x}")
+    raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
 
 
 def xtp_setsockopt(sk: xtp_sock, level: int, optname: int, optval: Any) -> None:

@@ -54,7 +54,10 @@ def test_addresses_come_and_go():
         a.addr_del("eth0", "10.1.0.1/16")
         with pytest.raises(OSError, match="eth0"):
             a.addr_del("eth0", "10.1.0.1/16")
-        with a.socket(AF_INET, SOCK_DGRAM) as one, pytest.raises(OSError, match="route"):
+        with (
+            a.socket(AF_INET, SOCK_DGRAM) as one,
+            pytest.raises(OSError, match="Network is unreachable"),
+        ):
             one.sendto(b"x", ("10.1.0.2", 9))
 
 
@@ -63,7 +66,7 @@ def test_down_and_up_again():
     with a, b:
         a.ifconfig("eth0", up=False)
         with a.socket(AF_INET, SOCK_DGRAM) as one:
-            with pytest.raises(OSError, match="route"):
+            with pytest.raises(OSError, match="Network is unreachable"):
                 one.sendto(b"x", ("10.0.0.2", 9))
             a.ifconfig("eth0", up=True)
             assert a.wait_carrier("eth0")

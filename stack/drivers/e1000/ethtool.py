@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 from stack.core import ethtool as core
+from stack.core.errors import os_error
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
@@ -366,7 +367,7 @@ def e1000_get_eeprom(netdev: net_device, offset: int, length: int) -> bytes:
     try:
         words = e1000_read_eeprom(_adapter(netdev).hw, first, last - first + 1)
     except E1000HwError as error:
-        raise OSError(errno.EIO, str(error)) from error
+        raise os_error(errno.EIO, str(error)) from error
     data = b"".join(word.to_bytes(2, "little") for word in words)
     return data[offset & 1 : (offset & 1) + length]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from stack.core import pci
 from stack.core.dev import free_netdev, register_netdev, unregister_netdev
+from stack.core.errors import os_error
 from stack.core.link_watch import netif_carrier_off, netif_device_attach, netif_device_detach
 from stack.core.napi import netif_napi_add
 from stack.core.netdevice import (
@@ -164,10 +165,10 @@ def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
         e1000_probe_hw(adapter)
         err = register_netdev(netdev)
         if err:
-            raise OSError(-err, f"{pdev.name}: the interface could not be registered")
+            raise os_error(-err, f"{pdev.name}: the interface could not be registered")
     except E1000HwError as error:
         e1000_probe_undo(pdev, netdev)
-        raise OSError(errno.EIO, f"e1000 {pdev.name}: {error}") from error
+        raise os_error(errno.EIO, f"e1000 {pdev.name}: {error}") from error
     except OSError:
         e1000_probe_undo(pdev, netdev)
         raise
@@ -341,7 +342,7 @@ def e1000_resume(pdev: pci.pci_dev) -> None:
     if netif_running(netdev):
         err = e1000_request_irq(adapter)
         if err:
-            raise OSError(-err, f"{netdev.name}: no interrupt {pdev.irq} after waking up")
+            raise os_error(-err, f"{netdev.name}: no interrupt {pdev.irq} after waking up")
     try:
         e1000_power_up_phy(adapter)
     except E1000HwError as error:

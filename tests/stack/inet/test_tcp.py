@@ -248,7 +248,7 @@ def test_bind_conflicts() -> None:
     with TcpNet() as net:
         one, two = net.socket(net.a), net.socket(net.a)
         one.bind(1000)
-        with pytest.raises(OSError, match="EADDRINUSE"):
+        with pytest.raises(OSError, match="Address already in use"):
             two.bind(1000)
         two.bind(0)
         assert 32768 <= two.sk.inet_num <= 60999
@@ -259,7 +259,7 @@ def test_bind_conflicts() -> None:
         one.listen(1)
         four = net.socket(net.a)
         four.sk.sk_reuse = 1
-        with pytest.raises(OSError, match="EADDRINUSE"):
+        with pytest.raises(OSError, match="Address already in use"):
             four.bind(1000)
         drain(net, one, two, three, four)
         assert not net.a.tcp_hashinfo.bhash

@@ -78,7 +78,7 @@ def test_a_lease_is_made_found_renewed_and_given_back() -> None:
     ipv6_flowlabel_opt(sk, in6_flowlabel_req(0, 0x123, IPV6_FL_A_RENEW, linger=60).pack())
     assert ipv6_flowlabel_opt_get(sk, 0).linger == 60
     ipv6_flowlabel_opt(sk, in6_flowlabel_req(0, 0x123, IPV6_FL_A_PUT).pack())
-    with pytest.raises(OSError, match="ESRCH"):
+    with pytest.raises(OSError, match="No such process"):
         ipv6_flowlabel_opt(sk, in6_flowlabel_req(0, 0x123, IPV6_FL_A_PUT).pack())
 
 
@@ -100,7 +100,7 @@ def test_an_exclusive_label_is_one_sockets_and_the_others_must_lease() -> None:
     found = fl6_sock_lookup(a, 0x123)
     assert found is not None
     assert found.label == 0x123
-    with pytest.raises(OSError, match="ENOENT"):
+    with pytest.raises(OSError, match="No such file or directory"):
         fl6_sock_lookup(b, 0x123)
 
 
@@ -162,7 +162,7 @@ def test_requests_there_and_back_and_cut_off(request: in6_flowlabel_req, size: i
     packed = request.pack()
     assert len(packed) == 32
     assert in6_flowlabel_req.parse(packed) == request
-    with pytest.raises(OSError, match="EINVAL"):
+    with pytest.raises(OSError, match="Invalid argument"):
         in6_flowlabel_req.parse(packed[:size])
 
 

@@ -205,7 +205,7 @@ def test_big_datagrams_are_fragmented_and_dontfrag_tells_the_mtu(net: Net6) -> N
     assert all(IPv6ExtHdrFragment in p for p in sent)
     sock.setsockopt(SOL_IPV6, uapi.IPV6_DONTFRAG, 1)
     sock.setsockopt(SOL_IPV6, uapi.IPV6_RECVPATHMTU, 1)
-    with pytest.raises(OSError, match="EMSGSIZE"):
+    with pytest.raises(OSError, match="Message too long"):
         sock.sendto(bytes(4000), (PEER, 7))
     data, anc, _, _ = sock.recvmsg(9, 99)
     ((level, kind, value),) = anc
@@ -237,7 +237,7 @@ def test_a_packet_too_big_is_learnt(net: Net6) -> None:
     sock.send(bytes(1400))
     (out,) = net.ip_sent()
     net.inject(IPv6(src=PEER, dst=ME) / ICMPv6PacketTooBig(mtu=1280) / bytes(out)[:1200])
-    with pytest.raises(OSError, match="EMSGSIZE"):
+    with pytest.raises(OSError, match="Message too long"):
         sock.send(b"tell")
     sock.send(b"first")
     assert sock.getsockopt(SOL_IPV6, uapi.IPV6_MTU) == 1280

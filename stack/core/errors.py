@@ -1,0 +1,17 @@
+"""What a call of the stack raises: OSError with the kernel's errno and the kernel's text for it."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+
+def os_error(err: int, detail: str = "") -> OSError:
+    """An OSError of errno `err` (either sign): the kernel's text for it, then `detail`."""
+    err = abs(err)
+    return OSError(err, _text(err, detail))
+
+
+@lru_cache(maxsize=256)
+def _text(err: int, detail: str) -> str:
+    return f"{os.strerror(err)}: {detail}" if detail else os.strerror(err)
