@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from e1000emu.record import Recorder
     from stack.socket import Socket
 
-__all__ = ["Lab", "LabLan", "add_nic", "lan", "pump", "two_hosts"]
+__all__ = ["Lab", "LabLan", "add_nic", "lan", "mac_address", "pump", "two_hosts"]
 
 AnyNetwork = IPv4Network | IPv6Network
 

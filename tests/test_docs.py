@@ -41,7 +41,9 @@ PROGRAMS = {
 
 GUEST = "guest"
 """The condition of commands that boot a guest: tests/guest/test_docs.py runs them."""
-CONDITIONS = ("", "root", "qemu", "passt", GUEST)
+STAYS = "stays"
+"""The condition of commands that serve until Ctrl-C, which comes after a while."""
+CONDITIONS = ("", "root", "qemu", "passt", STAYS, GUEST)
 """What may stand behind `console` where a fence opens. In CommonMark the first word there is the
 language and the rest is ours: GitHub and the site show a fence with a condition like any other."""
 
@@ -168,6 +170,8 @@ def test_commands_shown_work(path, needs, commands, tmp_path, environments):
     match needs:
         case "":
             pass
+        case "stays":
+            commands = [f"timeout --preserve-status -s INT 10 {command}" for command in commands]
         case "root":
             require.netns()
             require.tun()

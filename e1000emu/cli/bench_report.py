@@ -170,8 +170,8 @@ def _growth(rows: list[dict[str, Any]], growths: list[dict[str, Any]]) -> list[s
     return [
         "<h2>Growth</h2>",
         "<p>What an operation costs beside many of something, in costs beside the fewest. Flat is "
-        "1 throughout; the dotted line is the bound. A row is marked when its cost grows by more than its "
-        "peer's growth times the bound.</p>",
+        "1 throughout; the dotted line is the bound. A row is marked when its cost grows by more "
+        "than its peer's growth times the bound.</p>",
         _grid(["row", "from", "to", "slope", "of rounds", "peer", "bound", ""], cells),
         _facts(rows, GROWING),
         *drawn,

@@ -37,24 +37,21 @@ ASKS = frozenset({MessageType.DISCOVER, MessageType.REQUEST, MessageType.INFORM}
 
 @dataclass(frozen=True, slots=True)
 class Dhcp4Config:
-    """How a client behaves.
-
-    Attributes:
-        client_id: option 61; hardware type and address when None (RFC 2132 9.14).
-        hostname: option 12; "" sends none.
-        broadcast: ask the server to broadcast its answers, for a runner whose interface takes no
-            unicast before it has an address (RFC 2131 4.1).
-        probes: ARP probes before an address is used; 0 uses it at once (RFC 5227 has 3).
-        parameters: codes of option 55, in order of preference.
-        decline_pause_s: before the next DISCOVER when an address was in use (RFC 2131 3.1: 10).
-    """
+    """How a client behaves."""
 
     client_id: bytes | None = None
+    """Option 61; hardware type and address when None (RFC 2132 9.14)."""
     hostname: str = ""
+    """Option 12; "" sends none."""
     broadcast: bool = True
+    """Ask the server to broadcast its answers, for a runner whose interface takes no unicast before
+    it has an address (RFC 2131 4.1)."""
     probes: int = 3
+    """ARP probes before an address is used; 0 uses it at once (RFC 5227 has 3)."""
     parameters: tuple[int, ...] = PARAMETERS
+    """Codes of option 55, in order of preference."""
     decline_pause_s: int = 10
+    """Before the next DISCOVER when an address was in use (RFC 2131 3.1: 10)."""
 
     def __post_init__(self) -> None:
         name_from_text(self.hostname)  # raises MessageError, a ValueError

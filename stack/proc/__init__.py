@@ -52,6 +52,7 @@ FILES: dict[str, Callable[[Net], str]] = {
     "softirqs": softirqs,
     "interrupts": interrupts,
 }
+"""Each file below /proc/net, and what makes its text."""
 
 
 def read(net: Net, name: str) -> str:
