@@ -351,6 +351,8 @@ cdef class RxEngine:
         self.ring_base = self._base() ^ self.misdirect
         self.ring = NULL
         self.free = self.whole = 0
+        if self.s.owed and self.hold <= 1:
+            self._repay(self.head)      # WTHRESH went while there was no bus mastering
         self.free = self._free_now()
         self.low = self.n >> (1 + (self.rctl >> 8 & 3))
         if self.free:

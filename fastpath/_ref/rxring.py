@@ -174,6 +174,8 @@ class RxEngine:
         return self.chip.wants(self.free_descriptors())
 
     def _begin(self) -> None:
+        if self.hold <= 1:
+            self.repay()
         self._left = self.free_descriptors()
         self._usable = self._left > 0
         if self.dma.enabled:

@@ -57,6 +57,21 @@ def test_receive_stores_dd_last_and_by_itself(reference: bool) -> None:
 
 
 @both
+def test_what_was_held_is_written_back_though_the_threshold_went_meanwhile(reference: bool) -> None:
+    rx = Rx(reference=reference)
+    rx.engine.hold = 2
+    rx.receive(eth(bytes(60)))
+    rx.dma.enabled = False
+    rx.engine.repay()
+    rx.engine.hold = 0
+    rx.dma.enabled = True
+    rx.receive(eth(bytes(60)))
+    rx.receive(eth(bytes(60)))
+    rx.engine.repay()
+    assert [rx.ram.read(rx.ring + 16 * i + 12, 1)[0] & DD for i in range(4)] == [DD, DD, DD, 0]
+
+
+@both
 def test_a_descriptor_without_buffer_is_given_back_the_same_way(reference: bool) -> None:
     rx = Rx(reference=reference)
     rx.ram.write(rx.ring, bytes(16))
