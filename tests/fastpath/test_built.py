@@ -101,6 +101,15 @@ def test_a_source_counts_by_what_is_compiled_of_it(
         assert said == f"{names[0]} has changed since compiled; run: make -C {tree} build"
 
 
+def test_a_source_of_another_time_is_not_taken_apart(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree that came without its times is compared by hashes, in milliseconds."""
+    os.utime(tree / "fastpath/facts.py", (1, 1))
+    monkeypatch.setattr(built, "_declared", None)
+    assert built.changed(str(tree), "fastpath") == []
+
+
 def test_many_sources_are_counted(tree: Path) -> None:
     names = [f"fastpath/n{i}.pyx" for i in range(7)]
     for name in names:

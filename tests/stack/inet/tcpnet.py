@@ -16,6 +16,7 @@ from typing import Any
 from e1000emu.clock import VirtualClock
 from fastpath.csum import csum_ipv6_magic, csum_partial, csum_tcpudp_magic, ip_compute_csum
 from stack.core.dev import dev_open, register_netdev
+from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.irq import request_irq
 from stack.core.napi import netif_napi_add
@@ -410,7 +411,7 @@ class Sock:
         sk = self.sk
         sk.inet_saddr = sk.inet_rcv_saddr = addr
         if self.prot.get_port(sk, port):
-            raise OSError(errno.EADDRINUSE, "EADDRINUSE")
+            raise os_error(errno.EADDRINUSE)
         sk.inet_sport = sk.inet_num
 
     def listen(self, backlog: int = 8) -> None:
