@@ -16,7 +16,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-__all__ = ["AXES", "UNITS", "Case", "Row", "Unit", "Work", "clock", "every_row", "number", "row"]
+__all__ = [
+    "AXES",
+    "UNITS",
+    "Case",
+    "Row",
+    "Unit",
+    "Work",
+    "clock",
+    "every_row",
+    "number",
+    "row",
+    "size_words",
+    "words",
+]
 
 clock = time.process_time
 """The clock of all rates, in seconds."""
@@ -67,6 +80,51 @@ AXES = {
     "ms": "round-trip time in ms",
 }
 """What a size counts, by its suffix."""
+
+
+SIZE_WORDS = {
+    "B": "bytes", "msgs": "messages", "conns": "connections", "neighs": "neighbours",
+    "pct": "% of loss", "ms": "ms",
+}  # fmt: skip
+NAME_WORDS = {
+    "csum": "checksum", "rr": "round trips", "mmsg": "sendmmsg", "mmsg64": "sendmmsg of 64",
+    "skb": "sk_buff", "tx": "transmit", "rx": "receive", "mmio": "register access",
+    "neighs": "neighbours", "trip": "round trip", "udp6": "UDP IPv6", "tcp6": "TCP IPv6",
+    "ip6": "IPv6", "unix": "AF_UNIX", "eth": "Ethernet", "dgram": "datagrams", "lwip": "lwIP",
+    "pytcp": "PyTCP", "dpdk": "DPDK", "best": "fastest form", "c": "in C", "fan": "fan-out",
+    "rtt": "round-trip time", "tcp4": "TCP IPv4", "gro6": "GRO IPv6", "push6": "push IPv6",
+    "batch1": "batch of 1", "batch32": "batch of 32", "intrin": "intrinsics", "twin": "Python twin",
+    "regfile": "register file", "for": "as for", "alone": "without it",
+    **{
+        name: name.upper()
+        for name in ("tcp", "udp", "gso", "gro", "ip", "nic", "icr", "ims", "sse2", "avx2")
+    },
+}  # fmt: skip
+
+
+def words(name: str) -> str:
+    """Return the name of a row or case in words: `stack__tcp__bulk[1MiB]` is "stack: TCP bulk, 1
+    MiB"."""
+    name, _, size = name.removesuffix("]").partition("[")
+    layer, *rest = [
+        " ".join(NAME_WORDS.get(word, word) for word in part.split("_"))
+        for part in name.split("__")
+    ]
+    said = f"{layer}: {' '.join(rest)}" if rest else layer
+    if rest[:1] == ["peer"]:
+        said = f"{layer}, peer: {' '.join(rest[1:])}"
+    return f"{said}, {size_words(size)}" if size else said
+
+
+def size_words(size: str) -> str:
+    """Return a size in words: `1conns` is "1 connection"."""
+    count = re.fullmatch(r"([\d.]+)([A-Za-z]+)", size)
+    if count is None:
+        return size
+    unit = SIZE_WORDS.get(count[2], count[2])
+    if count[1] == "1" and count[2] in ("B", "msgs", "flows", "conns", "routes", "neighs"):
+        unit = unit.removesuffix("s")
+    return f"{count[1]} {unit}"
 
 
 @dataclass(slots=True)

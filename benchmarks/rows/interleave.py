@@ -6,7 +6,9 @@ is looked for, all sizes take turns as well.
 
 from __future__ import annotations
 
+import math
 import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,11 +18,13 @@ import numpy as np
 
 from stack.profile import Profile
 
-from . import AXES, Case, Unavailable, Work, clock, number, point
+from . import AXES, Case, Unavailable, Work, clock, number, point, words
 
 ROUNDS = 5
 ROUND_S, QUICK_ROUND_S = 0.1, 0.015
 """CPU seconds that a round of a case takes at least."""
+START_S = 0.4
+"""What it takes about to set a case up and to find out how often it fits into a round."""
 MAX_LOOPS = 20_000
 LAYERS_S = 1.0
 """CPU seconds that a layered row is sampled for."""
@@ -90,7 +94,7 @@ def measure_group(
             try:
                 work = stack.enter_context(case.start())
             except Unavailable as error:
-                left_out(f"without {case.row.name}: {error}")
+                left_out(f"without {words(case.row.name)}: {error}")
                 continue
             works.append((Figure(case), work, calibrated(work, round_s)))
             if work.samples is not None:
@@ -121,7 +125,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measure cases group by group and return a row for each, as `e1000emu bench --json` has it.
 
-    `progress` gets a line at the beginning of a group and one for what is left out of it, once.
+    `progress` gets a line with the count and about how long it takes, one at the beginning of each
+    group with what is left, and one for what is left out of it, once.
     With `layers` the time of layered rows is told by layer too, sampled after the rounds.
     """
     groups: dict[str, list[Case]] = {}
@@ -130,22 +135,44 @@ def measure(
         groups.setdefault(together, []).append(case)
     out: list[dict[str, Any]] = []
     said: set[str] = set()
+    round_s = QUICK_ROUND_S if quick else ROUND_S
+    layers_s = LAYERS_S if layers else 0
+
+    def about_s(members: Iterable[Case]) -> float:
+        """How long a group takes at least, in seconds of CPU time."""
+        return sum(
+            START_S + (rounds or ROUNDS) * round_s + layers_s * case.row.layered for case in members
+        )
+
+    whole_s = sum(map(about_s, groups.values()))
+    started, done_s = time.monotonic(), 0.0
+    if progress is not None:
+        count = sum(map(len, groups.values()))
+        progress(f"{count} rows in {len(groups)} groups, about {show_s(whole_s)}")
 
     def left_out(reason: str) -> None:
         if progress is not None and reason not in said:
             said.add(reason)
             progress(reason)
 
-    for name, members in groups.items():
+    for turn, (name, members) in enumerate(groups.items(), 1):
         if progress is not None:
-            progress(f"{name} …")
-        round_s = QUICK_ROUND_S if quick else ROUND_S
-        layers_s = LAYERS_S if layers else 0
+            pace = (time.monotonic() - started) / done_s if done_s else 1.0
+            left = show_s((whole_s - done_s) * pace)
+            progress(f"[{turn}/{len(groups)}] {words(name)} …, about {left} left")
+        done_s += about_s(members)
         figures = measure_group(members, rounds or ROUNDS, round_s, left_out, layers_s)
         for figure in figures:
             beside = [f for f in figures if f.case.group == figure.case.group]
             out.append(as_row(figure, best_peer(beside), peers_of(beside)))
     return out
+
+
+def show_s(seconds_s: float) -> str:
+    """Return `40 s` or `3 min`."""
+    if seconds_s < 90:
+        return f"{math.ceil(seconds_s)} s"
+    return f"{round(seconds_s / 60)} min"
 
 
 def peers_of(figures: list[Figure]) -> list[Figure]:

@@ -30,7 +30,7 @@ from e1000emu.cli.output import console, plain_table
 from e1000emu.cli.params import OUT_FILE
 from e1000emu.errors import E1000Error
 
-__all__ = ["HEADLINE", "command", "rows"]
+__all__ = ["HEADLINE", "command", "rows", "size_words", "words"]
 
 HEADLINE = (
     "device__pair__offload[60B]",
@@ -60,6 +60,18 @@ def benchmarks(name: str) -> ModuleType:
     return importlib.import_module(f"benchmarks.{name}")
 
 
+def words(name: str) -> str:
+    """Return the name of a row in words, as people read it in a report."""
+    said: str = benchmarks("rows").words(name)
+    return said
+
+
+def size_words(size: str) -> str:
+    """Return a row's size in words."""
+    said: str = benchmarks("rows").size_words(size)
+    return said
+
+
 def rows(
     *,
     quick: bool = False,
@@ -83,7 +95,7 @@ def rows(
         for case in row.cases(quick=quick)
     ]
     if only is not None:
-        wanted = {case.name for case in chosen if only in case.name}
+        wanted = {case.name for case in chosen if only in case.name or only in words(case.name)}
         if not wanted:
             parts = sorted({case.name.split("__")[0] for case in chosen})
             raise ArgumentError(
@@ -131,9 +143,9 @@ def growth_table(found: list[dict[str, Any]]) -> Table:
     for growth in found:
         low, high = growth["slope_rounds"]
         table.add_row(
-            growth["name"],
-            growth["first"],
-            growth["last"],
+            words(growth["name"]),
+            size_words(growth["first"]),
+            size_words(growth["last"]),
             f"{growth['slope']:.2f}",
             f"{low:.2f}…{high:.2f}",
             f"{growth['peer_slope']:.2f}" if growth["peer_slope"] else "",
@@ -156,7 +168,7 @@ def rate_table(found: list[dict[str, Any]]) -> Table:
             ratio = f"{row['ratio']:.2f}"
             rounds = "{:.2f}…{:.2f}".format(*extremes(row["ratio_rounds"]))
         table.add_row(
-            row["name"], show(row["value"]), row["unit"], ratio, rounds, row["peer"] or ""
+            words(row["name"]), show(row["value"]), row["unit"], ratio, rounds, row["peer"] or ""
         )
     return table
 
@@ -173,7 +185,7 @@ def comparison_table(found: list[Comparison], old: Path) -> Table:
     )
     for row in found:
         table.add_row(
-            row.name,
+            words(row.name),
             row.unit,
             f"{show(row.old.median)} {spread(row.old.rounds)}",
             f"{show(row.new.median)} {spread(row.new.rounds)}",
@@ -233,7 +245,11 @@ class OlderRun(click.Path):
     "--quick", is_flag=True, help="Fewer and shorter rounds, fewer sizes: seconds, more noise."
 )
 @click.option("--all", "everything", is_flag=True, help="Every row, not only the headline.")
-@click.option("--only", metavar="TEXT", help="Only rows with TEXT in their name, and their peers.")
+@click.option(
+    "--only",
+    metavar="TEXT",
+    help="Only rows with TEXT in their name (as shown, or as --json has it), and their peers.",
+)
 @click.option(
     "--peers",
     is_flag=True,

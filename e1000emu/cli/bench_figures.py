@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from e1000emu.cli.bench import size_words, words
 from e1000emu.cli.bench_compare import Comparison
 from e1000emu.figures import new_figure, svg
 
@@ -41,7 +42,7 @@ def lines(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def _axes(rows: list[dict[str, Any]], axis: Any, label: str) -> None:
     """Give `axis` the points' names below, `label` beside and a legend."""
-    points = {row["x"]: row["size"] for row in rows}
+    points = {row["x"]: size_words(row["size"]) for row in rows}
     # A loss or a round trip of 0 has a place on a logarithmic axis, too.
     smallest = min((x for x in points if x > 0), default=1)
     if 0 in points:
@@ -52,7 +53,7 @@ def _axes(rows: list[dict[str, Any]], axis: Any, label: str) -> None:
     axis.xaxis.minorticks_off()
     axis.set_xlabel(rows[0]["axis"])
     axis.set_ylabel(label)
-    axis.set_title(rows[0]["group"].split("[")[0])
+    axis.set_title(words(rows[0]["group"].split("[")[0]))
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -77,7 +78,7 @@ def over(rows: list[dict[str, Any]]) -> str:
             [max(row["rounds"]) - row["value"] for row in points],
         ]
         xs = [row["x"] for row in points]
-        axis.errorbar(xs, values, yerr=spread, label=name, **_style(number, points))
+        axis.errorbar(xs, values, yerr=spread, label=words(name), **_style(number, points))
     medians = [row["value"] for row in rows]
     if max(medians) > LOGARITHMIC * min(medians):
         axis.set_yscale("log")
@@ -99,7 +100,9 @@ def growing(rows: list[dict[str, Any]]) -> str:
             row["value"] / first if row["lower_is_better"] else first / row["value"]
             for row in points
         ]
-        axis.errorbar([row["x"] for row in points], costs, label=name, **_style(number, points))
+        axis.errorbar(
+            [row["x"] for row in points], costs, label=words(name), **_style(number, points)
+        )
     bounds = {row["growth"] for row in rows if row["growth"]}
     for bound in bounds:
         axis.axhline(bound, color=INK, linewidth=1, linestyle=":")
@@ -118,7 +121,7 @@ def latency(rows: list[dict[str, Any]]) -> str:
         axis.stairs(
             shares,
             found["edges_ns"],
-            label=row["name"],
+            label=words(row["name"]),
             color=f"C{number % 10}",
             linestyle="--" if row["is_peer"] else "-",
         )
@@ -126,7 +129,7 @@ def latency(rows: list[dict[str, Any]]) -> str:
     axis.set_xscale("log")
     axis.set_xlabel("CPU nanoseconds of one round trip (dotted: median)")
     axis.set_ylabel("% of round trips in a bin")
-    axis.set_title(rows[0]["group"])
+    axis.set_title(words(rows[0]["group"]))
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return svg(figure)
@@ -160,7 +163,7 @@ def layers(rows: list[dict[str, Any]]) -> str:
         left = [a + b for a, b in zip(left, share, strict=True)]
     axis.set_yticks(
         at,
-        [f"{row['name']}\n{sum(row['layers_ns'].values()):,.0f} ns" for row in rows],
+        [f"{words(row['name'])}\n{sum(row['layers_ns'].values()):,.0f} ns" for row in rows],
         fontsize="small",
     )
     axis.set_xlim(0, 100)
@@ -198,7 +201,7 @@ def ratios(rows: list[dict[str, Any]]) -> str:
     """Return every row's ratio to its peer."""
     points = [
         (
-            f"{row['name']} : {row['peer']}",
+            f"{words(row['name'])} : {row['peer']}",
             row["ratio"],
             min(*row["ratio_rounds"], row["ratio"]),
             max(*row["ratio_rounds"], row["ratio"]),
@@ -214,5 +217,7 @@ def changed(changes: list[Comparison]) -> str:
     points = []
     for change in changes:
         low, high = change.interval or (change.ratio, change.ratio)
-        points.append((change.name, change.ratio, min(low, change.ratio), max(high, change.ratio)))
+        points.append(
+            (words(change.name), change.ratio, min(low, change.ratio), max(high, change.ratio))
+        )
     return _whiskers(points, "now / then", PEERS)

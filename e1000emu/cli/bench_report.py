@@ -11,15 +11,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import e1000emu.cli.bench_figures as figures
+from e1000emu.cli.bench import size_words, words
 from e1000emu.cli.bench_compare import Comparison
 
 __all__ = ["page"]
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; background: #fff }
 table { border-collapse: collapse; font-size: 0.85rem; display: block; overflow-x: auto }
-td, th { padding: 0.15rem 0.7rem 0.15rem 0; text-align: right; white-space: nowrap }
+td, th { padding: 0.15rem 0.6rem 0.15rem 0; text-align: right; vertical-align: top }
 td:first-child, th:first-child, td:last-child, th:last-child { text-align: left }
 tr.peer { color: #777 } tr.grows { color: #b30000; font-weight: bold }
 svg { max-width: 100%; height: auto } figure { margin: 1.5rem 0 }
@@ -106,7 +107,10 @@ def _latency(rows: list[dict[str, Any]]) -> list[str]:
     for row in timed:
         groups.setdefault(row["group"], []).append(row)
     cells = [
-        (_kind(row), [row["name"], *(f"{row['latency_ns'][mark]:,.0f}" for mark in LATENCY), ""])
+        (
+            _kind(row),
+            [words(row["name"]), *(f"{row['latency_ns'][mark]:,.0f}" for mark in LATENCY), ""],
+        )
         for row in timed
     ]
     return [
@@ -130,7 +134,7 @@ def _layers(rows: list[dict[str, Any]]) -> list[str]:
         (
             "",
             [
-                row["name"],
+                words(row["name"]),
                 f"{total[row['name']]:,.0f}",
                 *(f"{row['layers_ns'].get(name, 0):,.0f}" for name in names),
                 "64 KiB" if row["unit"] == "Gbit/s" else "one",
@@ -155,9 +159,9 @@ def _growth(rows: list[dict[str, Any]], growths: list[dict[str, Any]]) -> list[s
         (
             "grows" if growth["grows"] else "peer" if growth["is_peer"] else "",
             [
-                growth["name"],
-                growth["first"],
-                growth["last"],
+                words(growth["name"]),
+                size_words(growth["first"]),
+                size_words(growth["last"]),
                 f"{growth['slope']:.2f}",
                 "{:.2f} … {:.2f}".format(*growth["slope_rounds"]),
                 f"{growth['peer_slope']:.2f}" if growth["peer_slope"] else "",
@@ -187,7 +191,10 @@ def _facts(rows: list[dict[str, Any]], axes: tuple[str, ...]) -> str:
     cells = [
         (
             _kind(row),
-            [row["name"], *(f"{row['facts'][n]:,.1f}" if n in row["facts"] else "" for n in names)],
+            [
+                words(row["name"]),
+                *(f"{row['facts'][n]:,.1f}" if n in row["facts"] else "" for n in names),
+            ],
         )
         for row in found
     ]
@@ -200,6 +207,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
         values = (row["value"], min(row["rounds"]), max(row["rounds"]))
-        cells = [row["name"], *(f"{v:,.4g}" for v in values), row["unit"], ratio, row["peer"]]
+        cells = [
+            words(row["name"]),
+            *(f"{v:,.4g}" for v in values),
+            row["unit"],
+            ratio,
+            row["peer"],
+        ]
         lines.append((_kind(row), cells))
     return _grid(["row", "median", "lowest", "highest", "unit", "ratio", "to"], lines)

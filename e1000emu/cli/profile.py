@@ -32,6 +32,9 @@ ENDINGS = {
     ".collapsed": "collapsed",
 }
 
+IMPORTING = "<frozen importlib"
+"""What Python's import is written in: work of a first run, not of the program."""
+
 
 def with_margin(value: float, margin: float) -> str:
     """Return `value ±margin` with the digits that the margin leaves: 1234, 87 is `1,230 ±90`."""
@@ -61,7 +64,7 @@ def shares_table(profile: Profile, rows: list[Share], heading: str, *, layers: b
     return table
 
 
-def _show(screen: Console, profile: Profile, title: str, top: int) -> None:
+def _show(screen: Console, profile: Profile, title: str, top: int, imports_ns: int) -> None:
     """Print the two tables under what they rest on."""
     cpu = profile.cpu_ns or 1
     screen.print(
@@ -70,8 +73,11 @@ def _show(screen: Console, profile: Profile, title: str, top: int) -> None:
     )
     screen.print(
         f"The sampler took {profile.overhead_ns / cpu:.1%} more, left out; its interrupts about "
-        f"{profile.interrupts_ns / cpu:.0%}, in all rows.\n"
+        f"{profile.interrupts_ns / cpu:.0%}, in all rows."
     )
+    if imports_ns:
+        screen.print(f"Imports took {imports_ns / 1e9:.2f} s, left out.")
+    screen.print()
     screen.print(shares_table(profile, profile.layers(), "layer", layers=True))
     screen.print()
     rows = [row for row in profile.functions() if row.ns][:top]
@@ -101,7 +107,7 @@ def _run_script(script: Path, arguments: tuple[str, ...], profile: Profile) -> i
         sys.argv, sys.path[0] = before
     profile.start_at(lambda function: function.name == "run_path")  # what Python does before it
     profile.start_at(lambda function: ROOT / function.file == path)
-    profile.leave_out(lambda function: function.name == _run_script.__name__)  # before and after it
+    profile.leave_out(lambda function: function.name in (_run_script.__name__, "run_path"))
     return status
 
 
@@ -188,17 +194,20 @@ def command(
         assert workload is not None
         title = workload
         _run_workload(workload, duration_ns / 1e9, profile)
+    imports_ns = profile.cpu_ns
+    profile.leave_out(lambda function: function.file.startswith(IMPORTING))
+    imports_ns -= profile.cpu_ns
     text = render(profile, form, title) if form != "table" else ""
     if output is None and text:
         click.echo(text)
     else:
-        _show(console(), profile, title, top)
+        _show(console(), profile, title, top, imports_ns)
     if output is not None:
         with output.open("w", encoding="utf-8") as file:
             if text:
                 file.write(text + "\n")
             else:
-                _show(Console(file=file, width=80), profile, title, top)
+                _show(Console(file=file, width=80), profile, title, top, imports_ns)
         click.echo(f"\n{output}: {form}")
     sys.exit(status)
 

@@ -141,8 +141,8 @@ def test_without_a_compiler_the_peers_are_left_out_and_that_is_said(
     assert [row["name"] for row in found] == ["csum__partial__best[64B]"]
     assert found[0]["ratio"] is None
     reason = "no C compiler 'no-such-cc'; apt-get install gcc libc6-dev, or set CC"
-    assert said[0] == "csum[64B] …"
-    assert f"without csum__peer__loop_avx2: {reason}" in said
+    assert said[1].startswith("[1/1] checksum, 64 bytes …")
+    assert f"without checksum, peer: loop AVX2: {reason}" in said
 
 
 def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -17,6 +18,7 @@ from e1000emu.cli import bench
 from e1000emu.cli.bench_compare import Sample, compare, interval, load, samples
 from e1000emu.cli.bench_report import page
 from e1000emu.errors import E1000Error
+from tests.support import require
 
 
 def row(
@@ -199,7 +201,7 @@ def test_tables_fit_80_columns_and_lose_nothing() -> None:
         (bench.rate_table(rows), ("1,333", "Gbit/s", "617.25…722.00", "C intrin_avx2")),
         (
             bench.growth_table(growths),
-            ("10000neighs", "12.34", "11.50…13.25", "1.75", "1.5", "GROWS"),
+            ("10000neighbours", "12.34", "11.50…13.25", "1.75", "1.5", "GROWS"),
         ),
         (bench.comparison_table(changes, Path("old.json")), ("Gbit/s", "1.00", "old.json")),
     ):
@@ -264,18 +266,71 @@ def test_report_is_one_page_that_fetches_nothing() -> None:
         "Against the older run",
         "Rows",
     ]
-    assert "32msgs" in pictures[1]
-    assert "a__b__t[64B]" in pictures[2]
+    assert "32 messages" in pictures[1]
+    assert "a: b t, 64 bytes" in pictures[2]
     assert "udp" in pictures[3]
-    assert '<tr class="grows"><td>a__b__f</td><td>1flows</td><td>9flows</td><td>3.00</td>' in text
-    assert "a__b__l" in pictures[5]
+    assert '<tr class="grows"><td>a: b f</td><td>1 flow</td><td>9 flows</td><td>3.00</td>' in text
+    assert "a: b l" in pictures[5]
     assert "654.3" in text
-    assert "a__b__c[1514B]" in pictures[6]
+    assert "a: b in C, 1514 bytes" in pictures[6]
+    assert "__" not in re.sub(r"<(svg|style).*?</\1>", "", text, flags=re.DOTALL)
     outside = re.sub(r'xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', "", text, flags=re.DOTALL)
     assert re.findall(r"https?://|<script|@import|url\((?!#)", outside) == []
     assert "&lt;x&gt;" in text
     assert "<x>" not in text
     assert "<some>" not in text
+
+
+def test_no_column_of_the_report_is_cut_at_1280_pixels(tmp_path: Path) -> None:
+    rows = json.loads((Path(__file__).parents[3] / "benchmarks" / "recorded.json").read_text())
+    found = rows["rows"]
+    text = page(found, [], bench.benchmarks("rows.interleave").growth(found), MACHINE)
+    widths = (
+        '[...document.querySelectorAll("table, figure > svg")].map(e =>'
+        " [e.scrollWidth - e.clientWidth, e.getBoundingClientRect().right])"
+    )
+    script = f"<script>document.body.innerText = JSON.stringify({widths})</script></html>"
+    path = tmp_path / "report.html"
+    path.write_text(text.replace("</html>", script))
+    done = subprocess.run(
+        [require.tool("chromium"), "--headless", "--no-sandbox", "--disable-gpu",
+         "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+         "--window-size=1280,900", "--dump-dom", path.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    shown = re.search(r"\[\[.*\]\]", done.stdout)
+    assert shown is not None
+    elements = json.loads(shown[0])
+    assert len(elements) > 20
+    for hidden, right in elements:
+        assert hidden <= 0
+        assert right <= 1280
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("stack__tcp__bulk[1MiB]", "stack: TCP bulk, 1 MiB"),
+        ("stack__peer__udp_mmsg64_lwip[64B]", "stack, peer: UDP sendmmsg of 64 lwIP, 64 bytes"),
+        ("stack__tcp__connect[1conns]", "stack: TCP connect, 1 connection"),
+        ("stack__tcp__loss[1pct]", "stack: TCP loss, 1 % of loss"),
+        ("udp_flows", "UDP flows"),
+    ],
+)
+def test_names_are_words_in_reports(name: str, said: str) -> None:
+    assert bench.words(name) == said
+
+
+def test_a_run_says_before_how_long_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    bench.rows(quick=True, only="csum__and_copy", rounds=1, progress=said.append)
+    head, *groups = [line for line in said if not line.startswith("without")]
+    count = re.fullmatch(r"(\d+) rows in (\d+) groups, about \d+ (s|min)", head)
+    assert count is not None
+    for turn, line in enumerate(groups, 1):
+        words = rf"\[{turn}/{count[2]}\] checksum, .* …, about \d+ (s|min) left"
+        assert re.fullmatch(words, line), line
+    assert len(groups) == int(count[2])
 
 
 def test_report_of_few_rows_has_no_empty_figures() -> None:

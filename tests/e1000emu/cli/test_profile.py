@@ -70,6 +70,17 @@ def test_a_script_gets_its_arguments_and_keeps_its_exit_status(script):
     assert max(map(len, done.stdout.splitlines()[1:])) <= 80  # the first is the script's
 
 
+def test_imports_are_left_out_and_told(tmp_path):
+    path = tmp_path / "imports.py"
+    path.write_text(f"import unittest.mock, xml.dom.minidom, email.mime.text\n{SCRIPT}")
+    folded = tmp_path / "x.folded"
+    done = profile("--interval", "100us", "-o", folded, path)
+    assert "Imports took 0." in done.stdout
+    frames = {frame for line in folded.read_text().splitlines() for frame in line.split(";")}
+    assert "busy" in {frame.partition(" ")[0] for frame in frames}
+    assert not {frame for frame in frames if frame.startswith(("_find_and_load", "exec_module"))}
+
+
 def test_json_stays_json_when_the_script_prints(script):
     done = profile("--interval", "100us", "--json", script)
     assert "arguments" in done.stderr
