@@ -27,6 +27,7 @@ POISON = 0xFF
 """Fresh memory is all ones, so that a descriptor read before it was written shows."""
 RAM_BASE = 0x10_0000
 BENCH_MAC = b"\x52\x54\x00\x12\x34\x56"
+"""The address in the EEPROM of a bench's card."""
 
 
 @dataclass(slots=True, init=False)
