@@ -7,6 +7,7 @@ from e1000emu.links.farend import FarEnd
 from e1000emu.links.hub import Hub, HubPort
 from e1000emu.links.impair import Impair
 from e1000emu.links.null import Generator, NullLink
+from e1000emu.links.pace import Pace
 from e1000emu.links.pair import PairEnd, pair
 from e1000emu.links.passt import Passt
 from e1000emu.links.patch import Patch
@@ -25,6 +26,7 @@ __all__ = [
     "Impair",
     "LinkStats",
     "NullLink",
+    "Pace",
     "PairEnd",
     "Passt",
     "Patch",

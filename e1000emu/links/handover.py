@@ -22,20 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Handover"]
 
+QUEUE_FRAMES = 1024
+
 
 class Handover(Middleware):
     """`Handover(link, clock=clock)`; passes everything through except from `lend` to `reclaim`.
 
     Needs a clock that can wait for file descriptors. `guard` is held around what the port hears
-    of the link meanwhile.
+    of the link meanwhile.  `queue_frames` wait in each direction, at most.
     """
 
-    def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, link: Link, *, clock: Clock | None = None, queue_frames: int = QUEUE_FRAMES
+    ) -> None:
         super().__init__(link, clock=clock)
         self.gso_max_bytes = getattr(link, "gso_max_bytes", 0)
         self.gso_udp = getattr(link, "gso_udp", False)
         self.stats = getattr(link, "stats", self.stats)
-        self.queue = HandoverQueue()
+        self.queue = HandoverQueue(queue_frames)
         self.guard: AbstractContextManager[Any] = nullcontext()
         self._lent = False
         self._watched = False

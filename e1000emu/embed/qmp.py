@@ -1,0 +1,110 @@
+"""QEMU's monitor protocol, as much of it as wakes a guest (QEMU's docs/interop/qmp-spec.rst).
+
+No I/O here: bytes from the monitor go in, bytes to it come out.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from e1000emu.errors import E1000Error
+
+__all__ = ["QmpError", "QmpWake"]
+
+MAX_LINE_BYTES = 1 << 20
+WAITS = "SUSPEND"
+"""Nothing is asked: the guest runs, and the next event of this name is waited for."""
+
+
+class QmpError(E1000Error):
+    """The other end does not speak QMP, or QEMU refuses a command."""
+
+
+class QmpWake:
+    """Lets one guest go on that sleeps, now or as soon as it does.
+
+    PME# may be asserted while the guest is still on its way to sleep: QEMU refuses `system_wakeup`
+    then, and tells of the sleep by an event later.
+    """
+
+    def __init__(self) -> None:
+        self.woken = False
+        """QEMU has let the guest go on; there is nothing left to do."""
+        self._line = bytearray()
+        self._asked = ""
+        """The command whose answer comes next, WAITS, or "" before the greeting."""
+        self._slept = False
+        """It has gone to sleep since `system_wakeup` was asked for."""
+        self._refused = ""
+
+    def received(self, data: bytes) -> bytes:
+        """Take what the monitor says; return what to send.
+
+        Raises: QmpError.
+        """
+        self._line += data
+        out = b""
+        *lines, rest = self._line.split(b"\n")
+        self._line = rest
+        if len(rest) > MAX_LINE_BYTES:
+            raise QmpError(f"a line of more than {MAX_LINE_BYTES} bytes; is it a QMP socket?")
+        for line in lines:
+            if line.strip() and not self.woken:
+                out += self._message(bytes(line))
+        return out
+
+    def _message(self, line: bytes) -> bytes:
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            raise QmpError(f"{line[:40]!r} is no QMP; give the socket of QEMU's -qmp option")
+        if "event" in message:
+            return self._event(message["event"])
+        if not self._asked:
+            if "QMP" not in message:
+                raise QmpError(f"{line[:40]!r} is no QMP greeting; give the socket of -qmp")
+            return self._ask("qmp_capabilities")
+        if "error" in message or "return" in message:
+            return self._answer(message)
+        return b""
+
+    def _ask(self, command: str) -> bytes:
+        self._asked = command
+        return json.dumps({"execute": command}).encode() + b"\r\n"
+
+    def _event(self, name: Any) -> bytes:
+        if name == "SUSPEND":
+            if self._asked == WAITS:
+                return self._ask("system_wakeup")
+            self._slept = True
+        return b""
+
+    def _answer(self, message: dict[str, Any]) -> bytes:
+        error = message.get("error")
+        match self._asked:
+            case "system_wakeup" if error is None:
+                self.woken = True
+                return b""
+            case "system_wakeup":
+                self._refused = _words(error)
+                return self._ask("query-status")
+            case _ if error is not None:
+                raise QmpError(f"{self._asked}: {_words(error)}")
+            case "qmp_capabilities":
+                return self._ask("system_wakeup")
+            case "query-status":
+                if self._slept:
+                    self._slept = False
+                    return self._ask("system_wakeup")
+                status = message["return"]
+                if isinstance(status, dict) and status.get("status") == "suspended":
+                    raise QmpError(f"system_wakeup: {self._refused}")
+                self._asked = WAITS
+        return b""
+
+
+def _words(error: Any) -> str:
+    return str(error.get("desc", error)) if isinstance(error, dict) else str(error)
