@@ -63,6 +63,7 @@ NAV = {
         "82544GC",
         "82545EM-fiber",
         "82544EI-fiber",
+        "eeprom",
         "hardware",
         "knobs",
         "rfcs",

@@ -14,6 +14,7 @@ from pathlib import Path
 import arguments
 import click
 import cpython
+import eeproms
 import hardware
 import misuses
 import packets
@@ -127,6 +128,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cpython.md": cpython.markdown,
     "differences.md": known.markdown,
     "drivers.md": lambda: arguments.filled(DOCS / "drivers.md"),
+    "eeprom.md": eeproms.markdown,
     "hardware.md": hardware.markdown,
     "knobs.md": knobs,
     "measure.md": lambda: arguments.filled(DOCS / "measure.md"),

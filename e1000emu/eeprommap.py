@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from e1000emu.fields import Access, Field, Reg, bit, check_fields, field, whole
 
-__all__ = ["EEPROM_CHECKSUM", "EEPROM_MAP", "check_eeprom_map", "eeprom_word"]
+__all__ = ["EEPROM_CHECKSUM", "EEPROM_MAP", "MAPPED_WORDS", "check_eeprom_map", "eeprom_word"]
 
 RW, SW = Access.RW, Access.SW
 
@@ -19,6 +19,7 @@ INTEL = 0x8086
 EEPROM_CHECKSUM = 0xBABA
 """All words to 3Fh sum to it (SDM 5.6.35)."""
 MAPPED_WORDS = 64
+"""What the map describes and the checksum covers."""
 
 
 def _word(
@@ -85,7 +86,8 @@ EEPROM_MAP: tuple[Reg, ...] = (
     _word(0x23, "R23", "Word 23h", _blank("DATA")),
     _word(0x24, "ICW3", "Initialization Control Word 3",
         field("RSV9_0", 9, 0, SW, 0),
-        bit("APM_ENABLE", 10, RW, 0, "into WUC.APME; on the 82544 bit 2 of word 0Fh does that"),
+        bit("APM_ENABLE", 10, RW, 1,
+            "into WUC.APME, and sets CTRL.SLU; on the 82544 bit 2 of word 0Fh does that"),
         field("RSV15_11", 15, 11, SW, 0)),
     _word(0x25, "R25", "Words 25h to 2Fh", _blank("DATA"), count=0x0B),
     _word(0x30, "BOOT", "Boot Agent", _blank("SETTINGS", "of the boot ROM"), count=0x0F),

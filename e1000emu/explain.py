@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from e1000emu.eeprommap import EEPROM_CHECKSUM
+from e1000emu.eeprommap import EEPROM_CHECKSUM, MAPPED_WORDS
 from e1000emu.management import FILTERS
 from e1000emu.regs import LINK_MODE_TBI, decode, reg
 from fastpath.macpath import WATCH_MANAGEMENT
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Reason", "explain", "idle", "mark", "reasons"]
 
 MIN_RING = 8
-EEPROM_SUMMED = 64
 CTRL_SLU, CTRL_LRST = reg("CTRL").mask("SLU"), reg("CTRL").mask("LRST")
 TXCW_ANE = reg("TXCW").mask("ANE")
 RCTL_EN, TCTL_EN = reg("RCTL").mask("EN"), reg("TCTL").mask("EN")
@@ -117,7 +116,7 @@ def _bus(nic: Nic) -> Iterator[Reason]:
 
 
 def _eeprom(nic: Nic) -> Iterator[Reason]:
-    total = sum(nic.eeprom.words[:EEPROM_SUMMED]) & 0xFFFF
+    total = sum(nic.eeprom.words[:MAPPED_WORDS]) & 0xFFFF
     if total != EEPROM_CHECKSUM:
         yield Reason(
             f"EEPROM: words 0 to 3F sum to {total:04X}, not {EEPROM_CHECKSUM:04X}.",

@@ -12,7 +12,10 @@ from e1000emu.errors import E1000Error
 from e1000emu.phyregs import phy_reg
 from e1000emu.regs import LINK_MODE_TBI, reg
 
-__all__ = ["MODELS", "Model", "eeprom_image", "fresh_word", "model"]
+__all__ = ["DEFAULT_MAC", "MODELS", "Model", "eeprom_image", "fresh_word", "mac_of", "model"]
+
+DEFAULT_MAC = b"\x52\x54\x00\x12\x34\x56"
+"""Of a board for which nobody chooses an address: that of QEMU's first NIC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,35 +134,63 @@ def checksum_word(words: list[int]) -> int:
     return (EEPROM_CHECKSUM - sum(words[: eeprom_word("CHECKSUM").offset])) & 0xFFFF
 
 
-def eeprom_image(
-    part: Model, mac: bytes, flash_code: int = 0, wide_bars: bool = False
-) -> list[int]:
-    """Return the EEPROM of a fresh board as 16-bit words: `mac`, ids, control words, checksum.
+def _fresh_board(part: Model) -> list[int]:
+    """Return the words of a new board, without its address and its checksum.
 
-    `flash_code` is the size of its boot flash, 64 KiB << `flash_code`; with `wide_bars` the image
-    asks for windows of 64 bits.
-
-    Raises: E1000Error when `mac` is not six bytes or a group address.
+    A copper board wakes by APM, so that it has a link before any driver (CTRL.SLU, SDM 13.4.1).
     """
-    if len(mac) != 6:
-        raise E1000Error(f"mac {mac!r}: {len(mac)} bytes; give six, e.g. bytes.fromhex(...)")
-    if mac[0] & 1:
-        raise E1000Error(f"mac {mac.hex(':')}: a group address; clear bit 0 of the first byte")
     words = [0xFFFF] * part.eeprom_words
     for row in EEPROM_MAP:
         for address in row.offsets:
             words[address] = row.reset
-    for i, address in enumerate(eeprom_word("IA").offsets):
-        words[address] = mac[2 * i] | mac[2 * i + 1] << 8
     words[eeprom_word("SUBSYSTEM_ID").offset] = part.subsystem_id
     words[eeprom_word("DEVICE_ID").offset] = part.device_id
-    icw2 = eeprom_word("ICW2")
-    words[icw2.offset] |= icw2.field("FLASH_SIZE").put(flash_code)
-    if wide_bars:
-        words[eeprom_word("ICW1").offset] &= ~eeprom_word("ICW1").mask("BAR32")
+    words[eeprom_word("ICW3").offset] &= ~eeprom_word("ICW3").mask("APM_ENABLE")
     if part.fiber:  # the driver takes the link out of reset when it has written TXCW
         words[eeprom_word("ICW1").offset] |= eeprom_word("ICW1").mask("LRST")
-    words[eeprom_word("CHECKSUM").offset] = checksum_word(words)
+    else:
+        word, bit = part.apm_enable
+        words[word] |= bit
+    return words
+
+
+def mac_of(words: list[int]) -> bytes:
+    """Return the address in an EEPROM."""
+    return b"".join(words[at].to_bytes(2, "little") for at in eeprom_word("IA").offsets)
+
+
+def eeprom_image(
+    part: Model,
+    mac: bytes | None = DEFAULT_MAC,
+    flash_code: int | None = None,
+    wide_bars: bool = False,
+    base: list[int] | None = None,
+) -> list[int]:
+    """Return an EEPROM's 16-bit words: those of a new board, or `base`, with these changes.
+
+    `mac` is the address (None leaves it); `flash_code` the size of the boot flash, 64 KiB <<
+    `flash_code`; with `wide_bars` the image asks for windows of 64 bits. A checksum that is right
+    stays right.
+
+    Raises: E1000Error when `mac` is not six bytes or a group address.
+    """
+    words = _fresh_board(part) if base is None else list(base)
+    icw1, icw2, checksum = (eeprom_word(name) for name in ("ICW1", "ICW2", "CHECKSUM"))
+    fits = base is None or words[checksum.offset] == checksum_word(words)
+    if mac is not None:
+        if len(mac) != 6:
+            raise E1000Error(f"mac {mac!r}: {len(mac)} bytes; give six, e.g. bytes.fromhex(...)")
+        if mac[0] & 1:
+            raise E1000Error(f"mac {mac.hex(':')}: a group address; clear bit 0 of the first byte")
+        for i, address in enumerate(eeprom_word("IA").offsets):
+            words[address] = mac[2 * i] | mac[2 * i + 1] << 8
+    if flash_code is not None:
+        words[icw2.offset] &= ~icw2.mask("FLASH_SIZE")
+        words[icw2.offset] |= icw2.field("FLASH_SIZE").put(flash_code)
+    if wide_bars:
+        words[icw1.offset] &= ~icw1.mask("BAR32")
+    if fits:
+        words[checksum.offset] = checksum_word(words)
     return words
 
 

@@ -17,6 +17,7 @@ from e1000emu import snapshot
 from e1000emu.bus import Bus
 from e1000emu.bus import bus as find_bus
 from e1000emu.eeprom import EepromPort
+from e1000emu.eepromfile import words_of
 from e1000emu.eeprommap import eeprom_word
 from e1000emu.explain import explain
 from e1000emu.faults import Faults, Injector
@@ -28,7 +29,7 @@ from e1000emu.interrupts import Interrupts
 from e1000emu.leds import Led, leds
 from e1000emu.management import Management
 from e1000emu.misuse import Misuse
-from e1000emu.models import Model, eeprom_image, model
+from e1000emu.models import DEFAULT_MAC, Model, eeprom_image, mac_of, model
 from e1000emu.pci import Message, PciFunction, Slot
 from e1000emu.phy import AUTONEG_NS, LinkState, Mdic, Phy
 from e1000emu.pins import Pins
@@ -69,7 +70,7 @@ TXCW, TXCW_ANE = reg("TXCW"), reg("TXCW").mask("ANE")
 RXCW = reg("RXCW")
 CTRL_RFCE, CTRL_TFCE = CTRL.mask("RFCE"), CTRL.mask("TFCE")
 CTRL_FLOW = CTRL_RFCE | CTRL_TFCE
-EEPROM_MAC, ICW1, ICW2 = eeprom_word("IA"), eeprom_word("ICW1"), eeprom_word("ICW2")
+ICW1, ICW2 = eeprom_word("ICW1"), eeprom_word("ICW2")
 ICW2_FLASH_SIZE = ICW2.field("FLASH_SIZE")
 ICW1_SWDPIO, ICW1_LRST, ICW2_ANE = ICW1.field("SWDPIO"), ICW1.mask("LRST"), ICW2.mask("ANE")
 ICW1_SIGNATURE, ICW2_ASDE = ICW1.field("SIGNATURE"), ICW2.mask("ASDE")
@@ -120,7 +121,7 @@ class Nic:
         link: Link,
         clock: Clock,
         model: str | Model = "82540EM",
-        mac: bytes = b"\x52\x54\x00\x12\x34\x56",
+        mac: bytes | None = None,
         strict: bool = False,
         autoneg_ns: int = AUTONEG_NS,
         on_message: Message | None = None,
@@ -134,6 +135,7 @@ class Nic:
         pad_runts: bool = True,
         bus: str | Bus | None = None,
         management: ManagementController | None = None,
+        eeprom: bytes | None = None,
     ) -> None:
         """Power the part on, plugged into `link`.
 
@@ -153,7 +155,10 @@ class Nic:
         send cross before they are in the transmit FIFO (`e1000emu.bus`): "pci-64-66" and its like,
         or a `Bus`; without one that takes no time.  `management` is a controller on the board: the
         frames that MANC's filters take are its own, and it sends some (`e1000emu.management`).
-        Raises: E1000Error for a bad `model`, `mac`, `moderation`, `flash` or `bus`, or a
+        `eeprom` is what the board's EEPROM holds, words with the low byte first (docs/eeprom.md);
+        `mac`, `flash` and `wide_bars` change the words that are theirs. Without it and without
+        `mac` the address is 52:54:00:12:34:56.
+        Raises: E1000Error for a bad `model`, `mac`, `moderation`, `flash`, `bus` or `eeprom`, or a
         `management` that the model has no interface for.
         """
         check_clock("Nic", clock)
@@ -170,13 +175,19 @@ class Nic:
         self.model = _model(model)
         self.bus = find_bus(bus, self.model)
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
-        words = eeprom_image(self.model, mac, flash_size_code(flash), wide_bars)
+        words = eeprom_image(
+            self.model,
+            DEFAULT_MAC if mac is None and eeprom is None else mac,
+            None if flash is None else flash_size_code(flash),
+            wide_bars,
+            None if eeprom is None else words_of(eeprom),
+        )
         if record is not None:
             words = record.eeprom(words)
             ports = Ports(memory, irq, link, clock, on_message, on_pme, on_pin, management)
             setup = Setup(
                 self.model.name,
-                mac,
+                mac_of(words),
                 words,
                 autoneg_ns,
                 moderation,
@@ -632,6 +643,12 @@ class Nic:
             self.management.link_changed()
 
     @property
+    def speed(self) -> tuple[int, bool]:
+        """Mbit/s and full duplex, as negotiated or forced (STATUS)."""
+        status = self.regs.peek(STATUS.offset)
+        return CODE_SPEED[status >> STATUS_SPEED_SHIFT & 3], bool(status & STATUS_FD)
+
+    @property
     def wire_shared(self) -> bool:
         """The link is a wire that stations share, and says what becomes of each frame."""
         return getattr(self.link, "station", None) is not None
@@ -780,8 +797,7 @@ class Nic:
             self.pci.set_flash_window(self.flash.window(ICW2_FLASH_SIZE.get(icw2) if valid else 0))
             self.pci.offer_power_management(not valid or bool(icw1 & ICW1_POWER))
         if valid:
-            mac = b"".join(words[at].to_bytes(2, "little") for at in EEPROM_MAC.offsets)
-            self.filters.set_mac(mac)
+            self.filters.set_mac(mac_of(words))
             set_bits = CTRL_FD if icw1 & ICW1_FD else 0
             set_bits |= CTRL_ILOS if icw1 & ICW1_ILOS else 0
             set_bits |= CTRL_FRCSPD if icw1 & ICW1_FRCSPD else 0

@@ -58,7 +58,8 @@ _CTRL = (
     bit("ASDE", 5, RW, 0, "take the speed by auto-detection rather than from the PHY",
         todo="what is detected is the clock of the PHY, whose speed the MAC has anyway"),
     bit("SLU", 6, RW, 0,
-        "set link up: the MAC believes the PHY's link; of TBI: the link is forced unless TXCW.ANE"),
+        "set link up: the MAC believes the PHY's link; of TBI: the link is forced unless TXCW.ANE; "
+        "1 after a reset when the EEPROM enables APM"),
     bit("ILOS", 7, RW, 0, "invert the loss-of-signal input; loaded from EEPROM word 0Ah",
         todo="the polarity of a wire on boards with an external transceiver"),
     field("SPEED", 9, 8, RW, 2, "0 = 10, 1 = 100, 2 = 1000 Mb/s, when FRCSPD forces it"),

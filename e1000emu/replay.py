@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from e1000emu.bus import Bus
+from e1000emu.eepromfile import EEPROM_BYTES
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
 from e1000emu.links.farend import heard
@@ -339,7 +340,6 @@ class _Player:
                 link=self,  # type: ignore[arg-type]
                 clock=self,  # type: ignore[arg-type]
                 model=header.model,
-                mac=bytes.fromhex(header.mac.replace(":", "")),
                 strict=header.strict,
                 autoneg_ns=header.autoneg_ns,
                 moderation=header.moderation,
@@ -417,8 +417,8 @@ class _Player:
         """Return the EEPROM of the recording."""
         text = self._reader.header.eeprom
         own = [int(text[i : i + 4], 16) for i in range(0, len(text), 4)]
-        if len(own) != len(words):
-            raise ValueError(f"an EEPROM of {len(own)} words, the model has {len(words)}")
+        if 2 * len(own) not in EEPROM_BYTES:
+            raise ValueError(f"an EEPROM of {len(own)} words, which no chip has")
         return own
 
     def made(self, nic: Nic) -> None:

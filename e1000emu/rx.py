@@ -19,7 +19,7 @@ from fastpath.batch import (
     FrameBatch,
 )
 from fastpath.macctrl import find_mac_control
-from fastpath.macpath import WATCH_MANAGEMENT, WATCH_WAKE, RxPort
+from fastpath.macpath import WATCH_MAGIC, WATCH_MANAGEMENT, WATCH_WAKE, RxPort
 from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ, RxEngine
 
 if TYPE_CHECKING:
@@ -125,8 +125,13 @@ class Rx(RxPort):
         self._nic.flow.update()
 
     def watch_wake(self, on: bool) -> None:
-        """Show the wake-up filters each batch (D3hot, WUC.APME)."""
+        """Show the wake-up filters each batch (D3hot)."""
         self._watch(WATCH_WAKE, on)
+
+    def watch_magic(self, on: bool) -> None:
+        """Show them the batches with a magic packet for us (WUC.APME, of a new board until a driver
+        clears it)."""
+        self._watch(WATCH_MAGIC, on)
 
     def watch_management(self, on: bool) -> None:
         """Show the management filters each frame (MANC.RCV_TCO_EN)."""
@@ -200,7 +205,7 @@ class Rx(RxPort):
 
     def _managed(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Take the management controller's frames out of a batch; the others go their way."""
-        asleep = bool(self.watching & WATCH_WAKE) and self._asleep(batch, start)
+        asleep = bool(self.watching & ~WATCH_MANAGEMENT) and self._asleep(batch, start)
         management, total = self._nic.management, len(batch)
         while start < total:
             first, frame = management.find(batch, start)

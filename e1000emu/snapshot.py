@@ -24,6 +24,7 @@ from e1000emu import oldstates
 from e1000emu.eeprom import Phase
 from e1000emu.errors import SnapshotError
 from e1000emu.management import MIN_FRAME, RECEIVE_BYTES, SEND_BYTES
+from e1000emu.models import mac_of
 from e1000emu.tbi import DARK, AutoNeg
 from fastpath.errors import check_type
 
@@ -267,7 +268,7 @@ def _shift(state: NicState, ns: int) -> None:
 
 def _address(nic: Nic) -> str:
     """Return the address in the EEPROM: what the part is, whatever a driver has written since."""
-    return b"".join(word.to_bytes(2, "little") for word in nic.eeprom.words[:3]).hex(":")
+    return mac_of(nic.eeprom.words).hex(":")
 
 
 def save_file(nic: Nic, path: str | os.PathLike[str]) -> None:

@@ -88,7 +88,8 @@ class Wakeup:
         nic, peek = self._nic, self._regs.peek
         asleep = bool(nic.pci.power_state)
         apm = bool(peek(WUC.offset) & APME)
-        nic.rx.watch_wake(apm or asleep)
+        nic.rx.watch_wake(asleep)
+        nic.rx.watch_magic(apm)
         bits = nic.pci.wuc_bits()
         pme = bits & WUC_SHARED == WUC_SHARED or (
             bool(bits & PME_STATUS) and apm and bool(peek(WUC.offset) & APMPME)

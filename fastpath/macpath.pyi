@@ -13,6 +13,8 @@ CREDIT_DOORBELL: int
 CREDIT_MAX: int
 ROUNDS: int
 """Engine runs of one `pump`, at most; then the clock's other events come first."""
+WATCH_MAGIC: int
+"""A batch with a magic packet for the controller is shown to `_asleep`."""
 WATCH_WAKE: int
 """In `RxPort.watching`: every batch is shown to the subclass's `_asleep`, which says whether it
 ends there."""

@@ -24,10 +24,10 @@ from fastpath.desccache cimport dc_at
 from fastpath.dma cimport dma_resolve
 from fastpath.e1000_hw cimport (
     CMD_DEXT, CMD_EOP, CTRL, CTRL_RFCE, CTRL_TFCE, FCRTH, FCRTH_RTH, FCRTL, FCRTL_RTL, FCT,
-    MIN_RING, RDH, RDLEN, RDT, TCTL, TCTL_EN, TDH, TDLEN, TDT, ring_span,
+    MIN_RING, RAL, RDH, RDLEN, RDT, TCTL, TCTL_EN, TDH, TDLEN, TDT, ring_span,
 )
 from fastpath.irqblock cimport IrqBlock, WriteBack
-from fastpath.macctrl cimport mac_control
+from fastpath.macctrl cimport mac_control, magic_packet
 from fastpath.regfile cimport RegFile, RegHook, reg
 from fastpath.rxring cimport RX_ABORT, RX_DATA_ABORT, RXSEQ, RXT0, RxEngine
 from fastpath.threads cimport e1k_fence, e1k_get, e1k_put
@@ -55,6 +55,7 @@ cdef enum:
     NOGIL_BYTES = 16 << 10      # and bytes of received frames: 64 small ones are stored in 1 us
     _WATCH_WAKE = 1
     _WATCH_MANAGEMENT = 2
+    _WATCH_MAGIC = 4
 
 BATCH_FRAMES = _BATCH_FRAMES
 """Frames of one engine run, at most."""
@@ -67,6 +68,8 @@ WATCH_WAKE = _WATCH_WAKE
 """In `RxPort.watching`: the wake-up filters see each batch (`_asleep`)."""
 WATCH_MANAGEMENT = _WATCH_MANAGEMENT
 """The management filters do (`_managed`)."""
+WATCH_MAGIC = _WATCH_MAGIC
+"""The wake-up filters see the batches that have a magic packet for us (WUC.APME)."""
 
 
 cdef class MacState:
@@ -516,9 +519,12 @@ cdef class RxPort(RegHook):
         return mac_control(batch, start, self.engine.v[FCT >> 2] & 0xFFFF)
 
     cdef bint special(self, FrameBatch batch, int start) noexcept nogil:
-        """Python looks first: wake-up or management filters are on, or there is a MAC control frame
-        to obey."""
-        return self.watching or self.control(batch, start) < batch.n
+        """Python looks first: wake-up or management filters are on, or there is a magic packet or a
+        MAC control frame for us."""
+        if self.watching & ~_WATCH_MAGIC or self.control(batch, start) < batch.n:
+            return True
+        return self.watching and (
+            magic_packet(batch, start, <const uint8_t *>&self.engine.v[RAL >> 2]) < batch.n)
 
     cdef bint crosses(self) noexcept nogil:
         """The FIFO has crossed a threshold that sends PAUSE frames (CTRL.TFCE, SDM 13.4.23)."""

@@ -14,11 +14,12 @@ from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.explain import report
 from e1000emu.cli.linkspec import SWITCH, check_link, open_link
 from e1000emu.cli.stackhost import StackHost
-from e1000emu.models import MODELS
+from e1000emu.models import MODELS, mac_of
 from e1000emu.phy import AUTONEG_NS
 
 if TYPE_CHECKING:
     from e1000emu.embed.vfio_user.server import VfioUserServer
+    from e1000emu.wakeup import PmeCallback
 
 __all__ = ["DEFAULT_MAC", "Plug", "model_option", "nic_macs", "open_links", "parse_mac", "plug_in"]
 
@@ -49,15 +50,15 @@ def parse_mac(text: str) -> bytes:
     return mac
 
 
-def nic_macs(texts: Sequence[str], count: int) -> list[bytes]:
-    """Return `count` addresses: those given, or counted up from the one that is.
+def nic_macs(texts: Sequence[str], count: int, first: str = DEFAULT_MAC) -> list[bytes]:
+    """Return `count` addresses: those given, or counted up from the one that is, or from `first`.
 
     The vendor's half stays. Raises: ArgumentError for another number of them, or one given twice.
     """
-    macs = [parse_mac(text) for text in texts] or [parse_mac(DEFAULT_MAC)]
+    macs = [parse_mac(text) for text in texts or (first,)]
     if len(macs) == 1:
-        vendor, first = macs[0][:3], int.from_bytes(macs[0][3:], "big")
-        macs = [vendor + (first + n & 0xFFFFFF).to_bytes(3, "big") for n in range(count)]
+        vendor, lowest = macs[0][:3], int.from_bytes(macs[0][3:], "big")
+        macs = [vendor + (lowest + n & 0xFFFFFF).to_bytes(3, "big") for n in range(count)]
     if len(macs) != count:
         raise ArgumentError(
             f"--mac: {len(macs)} addresses for {count} --socket; give one for each, or one to "
@@ -109,7 +110,11 @@ class Plug:
 
     server: VfioUserServer
     link: Any
-    mac: bytes
+
+    @property
+    def mac(self) -> bytes:
+        """The address in its EEPROM."""
+        return mac_of(self.server.nic.eeprom.words)
 
     def explain(self) -> dict[str, Any]:
         """Return why the NIC does not move (`e1000emu explain hang`)."""
@@ -129,7 +134,7 @@ class Plug:
 def plug_in(
     sockets: Sequence[Path],
     links: Sequence[Any],
-    macs: Sequence[bytes],
+    macs: Sequence[bytes | None],
     clock: Any,
     stack: ExitStack,
     *,
@@ -139,13 +144,14 @@ def plug_in(
     report: Callable[[str], None] | None = None,
     states: Sequence[Path] = (),
     records: Sequence[Path] = (),
+    on_pmes: Sequence[PmeCallback] = (),
     **server_options: Any,
 ) -> list[Plug]:
     """Start a server for each socket; `stack` ends them.
 
     All write to one capture file, an interface each; all wires are impaired alike, each with a
     seed of its own. `states` are the files that the NICs' states live in while no server does,
-    `records` those that take what crosses the NICs' ports.
+    `records` those that take what crosses the NICs' ports; `on_pmes` hear of each NIC's PME#.
     Raises: E1000Error.
     """
     from e1000emu.capture import PcapngWriter
@@ -177,8 +183,9 @@ def plug_in(
             report=report,
             state=states[number] if states else None,
             record=records[number] if records else None,
+            on_pme=on_pmes[number] if on_pmes else None,
             **server_options,
         )
         stack.callback(server.close)
-        plugs.append(Plug(server, link, mac))
+        plugs.append(Plug(server, link))
     return plugs

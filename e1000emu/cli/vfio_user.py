@@ -32,12 +32,15 @@ from e1000emu.cli.params import OUT_FILE, Duration
 from e1000emu.cli.plugs import DEFAULT_MAC, Plug, model_option, nic_macs, open_links, plug_in
 from e1000emu.cli.signals import end_cleanly_before_serving, handle_signals
 from e1000emu.cli.up import Failure
+from e1000emu.cli.wake import WAKE, Wake, Waker
+from e1000emu.eepromfile import eeprom_bytes, eeprom_doubts, words_of
 from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
 from e1000emu.flash import flash_size_code
 from e1000emu.guest.image import QEMU, find_qemu
 from e1000emu.interrupts import MODERATIONS
+from e1000emu.models import MODELS
 from e1000emu.phy import AUTONEG_NS
 from e1000emu.quantities import show_duration
 
@@ -106,6 +109,19 @@ def read_flash(path: Path) -> bytes:
         raise ArgumentError(f"--flash {path}: cannot be read: {error.strerror}") from None
     flash_size_code(data)
     return data
+
+
+def read_eeprom(path: Path, model: str, say: Callable[[str], None]) -> bytes:
+    """Return the raw image in a file; say what a driver will not expect.  Raises: E1000Error."""
+    try:
+        image = eeprom_bytes(path.read_bytes())
+    except OSError as error:
+        raise ArgumentError(f"--eeprom {path}: cannot be read: {error.strerror}") from None
+    except E1000Error as error:
+        raise ArgumentError(f"--eeprom {path}: {error}") from None
+    for doubt in eeprom_doubts(words_of(image), MODELS[model]):
+        say(f"--eeprom {path}: {doubt}")
+    return image
 
 
 def greet(
@@ -239,6 +255,15 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     "--state, not into the file. [default: no flash]",
 )
 @click.option(
+    "--eeprom",
+    "eeprom_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="What the EEPROM of each NIC holds: what `ethtool -e eth0` prints, or writes with "
+    "`raw on`. --mac, --flash and --wide-bars change it; with several --socket the addresses "
+    "count up. [default: a new board's]",
+)
+@click.option(
     "--wide-bars",
     is_flag=True,
     help="Memory windows of 64 bits, which firmware may place above 4 GiB: the EEPROM of each NIC "
@@ -251,6 +276,21 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     default=show_duration(BUSY_POLL_NS),
     show_default=True,
     help="How long to look for a guest's next access before sleeping.",
+)
+@click.option(
+    "--pace",
+    type=click.Choice(["link"]),
+    default=None,
+    help="link: frames take their time at the speed and duplex that the driver has negotiated. "
+    "[default: as fast as they can]",
+)
+@click.option(
+    "--wake",
+    "wakes",
+    type=WAKE,
+    multiple=True,
+    help="Wake the sleeping guest when its NIC asserts PME#: over QMP by the socket of QEMU's "
+    "option -qmp unix:PATH,server=on,wait=off, or by a shell's command. One, or one for each NIC.",
 )
 @click.option(
     "--moderation",
@@ -279,8 +319,11 @@ def command(
     states: tuple[Path, ...],
     records: tuple[Path, ...],
     flash_path: Path | None,
+    eeprom_path: Path | None,
     wide_bars: bool,
     busy_poll_ns: int,
+    pace: str | None,
+    wakes: tuple[Wake, ...],
     moderation: str,
     cpus: str | None,
     autoneg_ns: int,
@@ -303,13 +346,20 @@ def command(
     from e1000emu.embed.vfio_user.caretaker import Caretaker
 
     end_cleanly_before_serving()
-    macs = nic_macs(mac_texts, len(sockets))
+    if len(wakes) not in (0, 1, len(sockets)):
+        raise ArgumentError(f"--wake: {len(wakes)} for {len(sockets)} --socket; one, or one each")
+    wakes = wakes * len(sockets) if len(wakes) == 1 else wakes
     processors = None if cpus is None else parse_cpus(cpus)
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)
         (sys.stderr if as_json else sys.stdout).flush()
 
+    eeprom = None if eeprom_path is None else read_eeprom(eeprom_path, model, say)
+    macs: Sequence[bytes | None] = [None]
+    if eeprom is None or mac_texts or len(sockets) > 1:
+        first = DEFAULT_MAC if eeprom is None else eeprom[:6].hex(":")
+        macs = nic_macs(mac_texts, len(sockets), first)
     with asyncio.Runner() as runner, ExitStack() as stack:
         failure = Failure()
         runner.get_loop().set_exception_handler(failure.handle)
@@ -329,9 +379,12 @@ def command(
             states=states,
             records=records,
             flash=None if flash_path is None else read_flash(flash_path),
+            eeprom=eeprom,
+            pace=pace is not None,
             wide_bars=wide_bars,
             threads=True,
             busy_poll_ns=busy_poll_ns,
+            on_pmes=[Waker(how, runner.get_loop(), say).pme for how in wakes],
             moderation=moderation,
             cpus=processors,
             autoneg_ns=autoneg_ns,

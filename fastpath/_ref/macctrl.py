@@ -1,4 +1,4 @@
-"""The search for MAC control frames in plain Python: the twin of ``fastpath.macctrl``."""
+"""The searches of ``fastpath.macctrl`` in plain Python: MAC control frames, magic packets."""
 
 from __future__ import annotations
 
@@ -10,5 +10,15 @@ def find_mac_control(batch: Sequence[bytes], start: int, ethertype: int) -> int:
     wanted = (ethertype & 0xFFFF).to_bytes(2, "big")
     for i in range(max(0, start), len(batch)):
         if batch[i][12:14] == wanted:
+            return i
+    return max(0, start, len(batch))
+
+
+def find_magic(batch: Sequence[bytes], start: int, mac: bytes) -> int:
+    """Return the index of the first frame from `start` on with the magic of `mac`, or len."""
+    if len(mac) != 6:
+        raise ValueError(f"mac {mac!r}: give six bytes")
+    for i in range(max(0, start), len(batch)):
+        if b"\xff" * 6 + 16 * mac in batch[i][12:]:
             return i
     return max(0, start, len(batch))

@@ -120,6 +120,7 @@ def test_link_comes_after_autonegotiation(bench: Bench) -> None:
 def test_without_slu_the_mac_sees_no_link() -> None:
     bench = make_bench()
     settle(bench)
+    bench.nic.mmio_write(CTRL, 0)
     assert bench.nic.phy.link.up
     assert not bench.nic.mmio_read(STATUS) & LU
     bench.nic.mmio_write(CTRL, SLU)

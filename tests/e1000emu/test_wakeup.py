@@ -105,6 +105,7 @@ def bench() -> Bench:
     for i, offset in enumerate(at["IP6AT"]):
         nic.mmio_write(offset, int.from_bytes(IP6[4 * i : 4 * i + 4], "little"))
     wr(nic, "IPAV", 1 << 1 | 1 << 16)
+    wr(nic, "WUC", 0)  # as Linux's driver, for which APM is the firmware's
     nic.mmio_write(at["FFLT"][2], 14 + len(PATTERN))
     for i, byte in enumerate(PATTERN, 14):
         nic.mmio_write(at["FFMT"][i], (byte != ord("e")) << 2)

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,8 @@ class OnTap:
             stack.callback(self.recorder.writer.close)
             self.said: list[str] = []
             self.monitor = directory / "monitor"
+            self.second_monitor = directory / "second"
+            self.on_pme: Callable[[bool], None] = lambda level: None
             self.woken = threading.Event()
             """PME# was asserted."""
             self.server, self.guest = serve_and_boot(
@@ -185,7 +187,11 @@ class OnTap:
                 directory,
                 self.recorder,
                 self.clock,
-                ("-qmp", f"unix:{self.monitor},server=on,wait=off"),
+                [
+                    word
+                    for path in (self.monitor, self.second_monitor)
+                    for word in ("-qmp", f"unix:{path},server=on,wait=off")
+                ],
                 report=self.said.append,
                 on_pme=self._pme,
                 **options,
@@ -199,6 +205,7 @@ class OnTap:
         self.peer.ip("link", "set", tap, "up")
 
     def _pme(self, level: bool) -> None:
+        self.on_pme(level)
         if level:
             self.woken.set()
 

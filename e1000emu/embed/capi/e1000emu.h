@@ -98,7 +98,7 @@ E1000EMU_API const char *e1000emu_error_name(int code);
 struct e1000emu_options {
     size_t size;         /* sizeof(struct e1000emu_options): the struct may grow */
     uint32_t flags;      /* E1000EMU_STRICT, E1000EMU_PCI_ON, E1000EMU_WIDE_BARS */
-    uint8_t mac[6];      /* address in the EEPROM; default 52:54:00:12:34:56 */
+    uint8_t mac[6];      /* address in the EEPROM; default that of `eeprom`, or 52:54:00:12:34:56 */
     uint8_t reserved[6]; /* 0 */
     const char *model;   /* default "82540EM" */
     uint64_t autoneg_ns; /* how long the PHY negotiates; default as the hardware, 1 = at once */
@@ -107,11 +107,13 @@ struct e1000emu_options {
      * those of the machine that built the library. As E1000EMU_PYTHONPATH, which comes first; used by
      * the first e1000emu_create of the process. */
     const char *python_path;
+    const uint8_t *eeprom; /* what the EEPROM holds, words with the low byte first; default a new board's */
+    size_t eeprom_bytes;   /* 128 or 512; without `eeprom` 0 */
 };
 
 #ifdef __cplusplus
 #define E1000EMU_OPTIONS_INIT \
-    { sizeof(struct e1000emu_options), 0, {0}, {0}, 0, 0, 0, 0 }
+    { sizeof(struct e1000emu_options), 0, {0}, {0}, 0, 0, 0, 0, 0, 0 }
 #else
 #define E1000EMU_OPTIONS_INIT \
     { .size = sizeof(struct e1000emu_options) }

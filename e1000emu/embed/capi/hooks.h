@@ -5,7 +5,8 @@
  * shim_error.
  */
 int py_create(uint32_t slot, const char *model, const uint8_t *mac, uint32_t flags,
-              uint64_t autoneg_ns, uint64_t start_ns);
+              uint64_t autoneg_ns, uint64_t start_ns, const uint8_t *eeprom,
+              size_t eeprom_bytes);
 int py_destroy(uint32_t slot);
 int py_reset(uint32_t slot);
 int py_pause(uint32_t slot, int on);

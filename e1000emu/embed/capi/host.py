@@ -34,7 +34,6 @@ STORE_STATE, STORE_COUNTERS, STORE_EXPLAIN, STORE_MISUSE = range(4)
 STRICT, PCI_ON, WIDE_BARS = 1, 2, 4
 DMA_READ, DMA_WRITE = 1, 2
 
-DEFAULT_MAC = b"\x52\x54\x00\x12\x34\x56"
 DEFAULT_MODEL = "82540EM"
 MAX_NS = (1 << 63) - 1
 MAX_CHOSEN_NS = 1 << 62
@@ -92,7 +91,8 @@ class Device:
         on_error: Callable[[BaseException], int],
         *,
         model: str,
-        mac: bytes,
+        mac: bytes | None,
+        eeprom: bytes | None,
         flags: int,
         autoneg_ns: int,
         start_ns: int,
@@ -112,6 +112,7 @@ class Device:
             clock=self.clock,
             model=model,
             mac=mac,
+            eeprom=eeprom,
             strict=bool(flags & STRICT),
             autoneg_ns=autoneg_ns or AUTONEG_NS,
             wide_bars=bool(flags & WIDE_BARS),
@@ -206,7 +207,15 @@ class Host:
         return int(self._ffi.cast("uintptr_t", pointer))
 
     def py_create(
-        self, slot: int, model: Any, mac: Any, flags: int, autoneg_ns: int, start_ns: int
+        self,
+        slot: int,
+        model: Any,
+        mac: Any,
+        flags: int,
+        autoneg_ns: int,
+        start_ns: int,
+        eeprom: Any,
+        eeprom_bytes: int,
     ) -> None:
         """Make a NIC; zeros are defaults."""
         ffi = self._ffi
@@ -214,7 +223,8 @@ class Host:
         device = Device(
             self.failed,
             model=ffi.string(model).decode("utf-8", "replace") if model else DEFAULT_MODEL,
-            mac=address if any(address) else DEFAULT_MAC,
+            mac=address if any(address) else None,
+            eeprom=bytes(ffi.buffer(eeprom, eeprom_bytes)) if eeprom else None,
             flags=flags,
             autoneg_ns=autoneg_ns,
             start_ns=start_ns,

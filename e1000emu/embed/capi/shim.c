@@ -545,6 +545,9 @@ static int busy(struct slot *slot, const char *function)
 
 /* --- life ----------------------------------------------------------------------------------------- */
 
+/* Of programs that were compiled before there was `eeprom`. */
+#define FIRST_OPTIONS offsetof(struct e1000emu_options, eeprom)
+
 static int check_options(struct e1000emu_options *o, const struct e1000emu_options *given)
 {
     static const struct e1000emu_options none = E1000EMU_OPTIONS_INIT;
@@ -552,7 +555,7 @@ static int check_options(struct e1000emu_options *o, const struct e1000emu_optio
     *o = none;
     if (!given)
         return 0;
-    if (given->size < sizeof *o)
+    if (given->size < sizeof *o && given->size != FIRST_OPTIONS)
         return fail(E1000EMU_EINVAL,
                     "e1000emu_create: options->size is %zu, not %zu; begin with "
                     "E1000EMU_OPTIONS_INIT",
@@ -567,7 +570,12 @@ static int check_options(struct e1000emu_options *o, const struct e1000emu_optio
                         "e1000emu_create: byte %zu of options is set, but this library knows %zu; "
                         "use a newer one",
                         i, sizeof *o);
-    memcpy(o, given, sizeof *o);
+    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    if (o->eeprom ? o->eeprom_bytes != 128 && o->eeprom_bytes != 512 : o->eeprom_bytes != 0)
+        return fail(E1000EMU_EINVAL,
+                    "e1000emu_create: eeprom_bytes %zu; give the 128 of a 93C46 or the 512 of a "
+                    "93C66, and 0 without eeprom",
+                    o->eeprom_bytes);
     if (o->flags & ~(E1000EMU_STRICT | E1000EMU_PCI_ON | E1000EMU_WIDE_BARS))
         return fail(E1000EMU_EINVAL, "e1000emu_create: flags %#x has bits that mean nothing",
                     (unsigned)o->flags);
@@ -596,7 +604,8 @@ e1000emu_nic *e1000emu_create(const struct e1000emu_options *options)
             slot->live = 1;
             slot->busy = 1;
             slot->generation++;
-            if (py_create(index, o.model, o.mac, o.flags, o.autoneg_ns, o.start_ns) == 0)
+            if (py_create(index, o.model, o.mac, o.flags, o.autoneg_ns, o.start_ns,
+                          o.eeprom, o.eeprom_bytes) == 0)
                 nic = to_handle(index);
             else
                 slot->live = 0;

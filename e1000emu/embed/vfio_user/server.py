@@ -46,7 +46,8 @@ from e1000emu.embed.vfio_user.protocol import (
 )
 from e1000emu.errors import E1000Error
 from e1000emu.faults import Faults
-from e1000emu.links.handover import Handover
+from e1000emu.links.handover import QUEUE_FRAMES, Handover
+from e1000emu.links.pace import Pace
 from e1000emu.links.tap import Tap
 from e1000emu.models import Model
 from e1000emu.models import model as find_model
@@ -90,6 +91,8 @@ DRAIN_NS = 1_000_000_000
 """How long a client may take to answer DMA before the state is saved."""
 FLUSH_TURNS = 8
 NO_CLIENT = "the server's client has mapped no memory yet"
+PACED_FRAMES = 32
+"""Frames between the rings' thread and a wire that takes its time: as in a board's FIFO."""
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
 READ_WRITE = vu.VFIO_REGION_INFO_FLAG_READ | vu.VFIO_REGION_INFO_FLAG_WRITE
 
@@ -114,13 +117,15 @@ class VfioUserServer:
     `moderation` is `Nic`'s: `adaptive` spares the guest interrupts, `datasheet` none but by ITR.
     `faults` are what the NIC's hardware does wrong, with threads too (e1000emu/faults.py).
     `record` names a file that takes what crosses its ports (docs/record.md).  `flash` is `Nic`'s:
-    an option ROM, for a client that has none of its own to give the guest.  `wide_bars` is `Nic`'s.
+    an option ROM, for a client that has none of its own to give the guest.  `wide_bars` and
+    `eeprom` are `Nic`'s.  With `pace` frames take the time that they need at the speed which the
+    NIC has negotiated (`links.Pace`); no data thread works a TAP then.
     `on_pme(level)` hears of PME#, for which vfio-user has no message: whoever runs the machine
     wakes it (QEMU: `system_wakeup`).  It may come from another thread.
     `management` is `Nic`'s; hold `guard` to call `nic.management`, but not within `alert`.
     Call everything with the clock's lock held.
     Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac`, state,
-    `moderation` or `flash`.
+    `moderation`, `flash` or `eeprom`.
     """
 
     def __init__(
@@ -130,7 +135,7 @@ class VfioUserServer:
         link: Link,
         clock: Clock,
         model: str | Model = "82540EM",
-        mac: bytes = b"\x52\x54\x00\x12\x34\x56",
+        mac: bytes | None = None,
         report: Callable[[str], None] | None = None,
         autoneg_ns: int = AUTONEG_NS,
         threads: bool | None = None,
@@ -145,6 +150,8 @@ class VfioUserServer:
         wide_bars: bool = False,
         on_pme: PmeCallback | None = None,
         management: ManagementController | None = None,
+        eeprom: bytes | None = None,
+        pace: bool = False,
     ) -> None:
         self.path = Path(path)
         self.state_path = None if state is None else Path(state)
@@ -163,10 +170,15 @@ class VfioUserServer:
         """The rings in a thread of their own."""
         self.guard = guarded.guard
         wire: Tap | Handover | None = None
+        paced: Pace | None = None
+        if pace:
+            threads = threads is not False and (bool(threads) or isinstance(link, Tap))
+            link = paced = Pace(link, clock=clock)
         if threads is not False and isinstance(link, Tap):
             wire = link
         elif threads:
-            link = wire = Handover(link, clock=clock)
+            box = QUEUE_FRAMES if paced is None else PACED_FRAMES
+            link = wire = Handover(link, clock=clock, queue_frames=box)
         self._listener = _listen(self.path)
         self.record: Recorder | None = None
         try:
@@ -188,7 +200,10 @@ class VfioUserServer:
                 flash=flash,
                 wide_bars=wide_bars,
                 management=management,
+                eeprom=eeprom,
             )
+            if paced is not None:
+                paced.speed = lambda: self.nic.speed
             if wire is not None:
                 self._start_data(wire)
                 guarded.guard = self.guard

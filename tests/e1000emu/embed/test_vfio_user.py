@@ -241,6 +241,7 @@ def test_a_doorbell_waits_for_the_messages_behind_it(rig: Rig) -> None:
     client = rig.client()
     guest = client.start()
     guest.up()
+    guest.read(Reg.STATUS)  # what was posted before has been served
     client.run(lambda: rig.server.nic.link_up)
     seen: list[int] = []
     serve = rig.server.serve

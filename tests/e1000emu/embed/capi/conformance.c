@@ -189,7 +189,7 @@ static void test_options(void)
         uint8_t more[64];
     } newer;
     struct e1000emu_options o = init;
-    uint8_t mac[6] = {2, 0, 0, 0, 0, 9};
+    uint8_t mac[6] = {2, 0, 0, 0, 0, 9}, image[128];
     e1000emu_nic *nic = e1000emu_create(NULL);
     uint64_t value;
 
@@ -220,6 +220,32 @@ static void test_options(void)
     CHECK(value == 4); /* memory, anywhere in 64 bits */
     OK(e1000emu_config_read(nic, 0x20, 4, &value));
     CHECK(value == 1); /* I/O, behind memory and flash */
+    OK(e1000emu_destroy(nic));
+    o = init;
+    memset(image, 0xFF, sizeof image);
+    memcpy(image, mac, 6);
+    image[0x14] = 0x08; /* word 0Ah: the signature, and no vendor's ids */
+    image[0x15] = 0x40;
+    o.eeprom = image;
+    o.eeprom_bytes = sizeof image;
+    o.flags = E1000EMU_PCI_ON;
+    nic = e1000emu_create(&o);
+    CHECK(nic != NULL);
+    OK(e1000emu_mmio_read(nic, 0x5404, 4, &value)); /* RAH[0] */
+    CHECK((value & 0xFFFF) == 0x0900);
+    OK(e1000emu_mmio_read(nic, 0, 4, &value));
+    CHECK(!(value & 1)); /* CTRL.FD is not loaded */
+    OK(e1000emu_destroy(nic));
+    o.eeprom_bytes = 64;
+    refused(&o, E1000EMU_EINVAL, "eeprom_bytes 64");
+    o.eeprom = NULL;
+    refused(&o, E1000EMU_EINVAL, "eeprom_bytes 64");
+    /* A program made before there was `eeprom`. */
+    o = init;
+    o.size = offsetof(struct e1000emu_options, eeprom);
+    o.eeprom_bytes = 77;
+    nic = e1000emu_create(&o);
+    CHECK(nic != NULL);
     OK(e1000emu_destroy(nic));
     o = init;
     o.model = "82599";

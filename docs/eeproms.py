@@ -1,0 +1,131 @@
+"""The page about what an EEPROM decides: each field, and what of the device begins otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from e1000emu.clock import VirtualClock
+from e1000emu.eeprommap import EEPROM_MAP
+from e1000emu.fields import Access, Field, Reg
+from e1000emu.models import MODELS, eeprom_image
+from e1000emu.nic import Nic
+from e1000emu.pci import FLASH_BAR
+from e1000emu.pciregs import config_rows
+from e1000emu.regs import TABLE
+from e1000emu.testing.recorders import RecordingLine, RecordingLink
+from fastpath.dma import DmaTable
+
+INTRO = """# What the EEPROM decides
+
+Written by `docs/generate.py`: the words are those of `e1000emu/eeprommap.py`, and what they
+change is what a device shows after power-on with the field inverted.
+
+After each reset the device reads its EEPROM before a driver sees it: the address, the ids of PCI
+configuration, and how some registers begin. Without an image a NIC has that of a new board.
+`--eeprom FILE` gives it another, here what ethtool prints of QEMU's e1000:
+
+```console
+$ timeout --preserve-status -s INT 3 e1000emu vfio-user --socket nic.sock --link null \
+--eeprom examples/ethtool-e.txt
+```
+
+The file holds what `ethtool -e eth0` prints on a machine with the card, or what `ethtool -e eth0
+raw on` writes: 128 bytes of a 93C46 or 512 of a 93C66, the low byte of each word first. In Python
+it is `Nic(eeprom=image)` and `VfioUserServer(eeprom=image)`, in C `options.eeprom`; they take the
+raw bytes. `--mac`, `--flash` and `--wide-bars`, and the arguments of these names, change their
+words in the image, and its checksum with them. A state that is loaded (`--state`) brings its own
+EEPROM along.
+
+The device never looks at the checksum: with a wrong one it loads every word, but drivers refuse
+the board ("The EEPROM Checksum Is Not Valid", says Linux). So an image is taken as it is. The
+command says so when it starts, `explain()` does when it is asked, and a checksum that was wrong
+stays wrong when `--mac` changes a word. Without the signature in ICW1 nothing is loaded at all.
+
+## APM, and a link without a driver
+
+Boards with copper have APM enabled, and that sets CTRL.SLU at each reset (SDM 13.4.1): the link
+comes up before any driver, so that a magic packet can wake the machine. A driver that never sets
+SLU works on them, LittleKernel's for one. With an image without APM it gets no link, and
+`explain()` says that CTRL.SLU is 0. The fibre boards have no APM: Linux offers no wake-up on
+them, and their drivers set the link up themselves.
+
+QEMU's image of an 82540EM has the bit set, and the same FD, BAR32, LOAD_VENDOR, LOAD_SUBSYSTEM,
+PHY_POWER and PAUSE as ours. That it is set on the other copper boards is an assumption: no image
+of one is public. POWER_MANAGEMENT is clear in QEMU's image and set in VirtualBox's and in ours:
+without it a guest cannot sleep.
+
+"""
+
+FIELDS = """## Fields
+
+*Begins otherwise* names what differs on an 82540EM with a boot flash when the field is inverted.
+A field without an entry there shows later, as its description says.
+
+| word | field | bits | new board | what it does | begins otherwise |
+|---|---|---|---|---|---|
+"""
+
+BY_MODEL = """
+## By model
+
+What differs between the boards; words that are not here are the same on all. The address is left
+out.
+
+"""
+
+
+def _device(row: Reg | None = None, f: Field | None = None) -> dict[str, int]:
+    """Return what a device begins with, by name, with the field inverted."""
+    part = MODELS["82540EM"]
+    nic = Nic(
+        memory=DmaTable(),
+        irq=RecordingLine(),
+        link=RecordingLink(),
+        clock=VirtualClock(),
+        flash=b"x",
+    )
+    if row is not None and f is not None:
+        for at in row.offsets:
+            nic.eeprom.words[at] ^= f.mask
+    nic.power_on_reset()
+    found = {f"size of BAR {FLASH_BAR}": nic.slot.bar_size(FLASH_BAR)}
+    for r in (r for r in TABLE if not r.alias_of and r.name not in ("EECD", "EERD")):
+        for i, at in enumerate(r.offsets):
+            name = f"{r.name}[{i}]" if r.count > 1 else r.name
+            found |= {f"{name}.{g.name}": nic.regs.peek(at) & g.mask for g in r.fields}
+    for r in config_rows(part.capabilities, 0x10000):
+        value = nic.slot.config_read(r.offset, r.step)
+        found |= {f"PCI {r.name}.{g.name}": value & g.mask for g in r.fields}
+    return found
+
+
+def _fields() -> Iterator[str]:
+    usual = _device()
+    for row in EEPROM_MAP:
+        for f in row.fields:
+            if f.access is Access.SW or f.todo:
+                continue
+            other = _device(row, f)
+            changed = ", ".join(name for name in usual if usual[name] != other[name])
+            word = f"{row.offset:02X}" + (f" to {row.offsets[-1]:02X}" if row.count > 1 else "")
+            bits = str(f.lo) if f.lo == f.hi else f"{f.hi}:{f.lo}"
+            fresh = (eeprom_image(MODELS["82540EM"])[row.offset] & f.mask) >> f.lo
+            shown = "its own" if row.name == "IA" else f"{fresh:X}"
+            name = f"{row.name}.{f.name}"
+            yield f"| {word} | {name} | {bits} | {shown} | {f.doc} | {changed} |"
+
+
+def _models() -> Iterator[str]:
+    images = [eeprom_image(part) for part in MODELS.values()]
+    yield "| word | " + " | ".join(MODELS) + " |"
+    yield "|---" * (len(MODELS) + 1) + "|"
+    for row in EEPROM_MAP:
+        for at in row.offsets:
+            values = [image[at] for image in images]
+            if row.name != "CHECKSUM" and len({*values}) > 1:
+                yield f"| {at:02X} {row.name} | " + " | ".join(f"{v:04X}" for v in values) + " |"
+
+
+def markdown() -> str:
+    """Return docs/eeprom.md."""
+    return INTRO + FIELDS + "\n".join([*_fields(), BY_MODEL, *_models()]) + "\n"

@@ -1,0 +1,103 @@
+"""``--wake``: what is done when a NIC asserts PME#, for which vfio-user has no message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from e1000emu.embed.qmp import QmpError, QmpWake
+
+__all__ = ["WAKE", "Wake", "Waker"]
+
+GREETING_S = 5.0
+"""QEMU greets at once, unless another client has its monitor."""
+READ_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """How a guest is woken: `kind` is `qmp`, `what` a socket, or `cmd` with a command."""
+
+    kind: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.what}"
+
+
+class WakeType(click.ParamType):
+    """`qmp:PATH` or `cmd:COMMAND`."""
+
+    name = "qmp:PATH|cmd:COMMAND"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Wake:
+        """Return the Wake."""
+        if isinstance(value, Wake):
+            return value
+        kind, _, what = str(value).partition(":")
+        if kind not in ("qmp", "cmd") or not what:
+            self.fail(
+                f"{value!r}; write qmp:PATH, the socket of QEMU's -qmp, or cmd:COMMAND", param, ctx
+            )
+        return Wake(kind, what)
+
+
+WAKE = WakeType()
+
+
+class Waker:
+    """Wakes one guest whenever its NIC asserts PME#; `say` gets a line when that does not work."""
+
+    def __init__(
+        self, how: Wake, loop: asyncio.AbstractEventLoop, say: Callable[[str], None]
+    ) -> None:
+        self.how = how
+        self._loop = loop
+        self._say = say
+        self._task: asyncio.Task[None] | None = None
+
+    def pme(self, level: bool) -> None:
+        """PME# has changed. Call from any thread."""
+        self._loop.call_soon_threadsafe(self._changed, level)
+
+    def _changed(self, level: bool) -> None:
+        if self.how.kind == "qmp" and not level and self._task is not None:
+            self._task.cancel()  # its driver is awake
+        if level and (self._task is None or self._task.done()):
+            self._task = self._loop.create_task(self._wake())
+
+    async def _wake(self) -> None:
+        try:
+            await (self._ask_qemu() if self.how.kind == "qmp" else self._run())
+        except (OSError, QmpError) as error:
+            why = error.strerror or error if isinstance(error, OSError) else error
+            self._say(f"--wake {self.how}: the guest is not woken: {why}")
+
+    async def _run(self) -> None:
+        process = await asyncio.create_subprocess_shell(
+            self.how.what, stdin=asyncio.subprocess.DEVNULL
+        )
+        status = await process.wait()
+        if status:
+            self._say(f"--wake {self.how}: exit status {status}")
+
+    async def _ask_qemu(self) -> None:
+        reader, writer = await asyncio.open_unix_connection(self.how.what)
+        try:
+            client, wait_s = QmpWake(), GREETING_S
+            while not client.woken:
+                try:
+                    data = await asyncio.wait_for(reader.read(READ_BYTES), wait_s or None)
+                except TimeoutError:
+                    raise QmpError("no greeting; another client has this monitor") from None
+                if not data:
+                    raise QmpError("QEMU has closed its monitor")
+                wait_s = 0.0
+                writer.write(client.received(data))
+                await writer.drain()
+        finally:
+            writer.close()
