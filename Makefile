@@ -134,6 +134,7 @@ guest-images: build
 	@scripts/system-packages guest
 	@for kernel in bookworm trixie trixie-backports; do \
 	    $(VENV)/bin/e1000emu guest --prepare-only --kernel $$kernel || true; done
+	@$(PY) -m tests.guest.fetch
 
 test-guest: guest-images $(VENV)/.packages-test
 	@$(PY) -m pytest $(XDIST) $(PYTEST) tests/guest

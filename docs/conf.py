@@ -49,6 +49,7 @@ NAV = {
         "netfilter",
         "embed",
         "drivers",
+        "tried",
         "misuse",
         "record",
         "capi",

@@ -21,6 +21,7 @@ import packets
 import parts
 import rates
 import rfcs
+import trials
 
 from e1000emu.cli import COMMANDS, cli
 from e1000emu.cli.trace import record, title_of
@@ -137,6 +138,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "performance.md": lambda: rates.filled(DOCS / "performance.md"),
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,
+    "tried.md": trials.markdown,
     "udp-recv.svg": lambda: chain_picture("udp-recv"),
     "vlan-send.svg": lambda: chain_picture("vlan-send"),
     **{name: partial(parts.markdown, part) for name, part in parts.PAGES.items()},

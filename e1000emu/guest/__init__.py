@@ -4,7 +4,15 @@
 old, a QEMU with a vfio-user client; `GuestLinux` boots them and runs commands in the guest.
 """
 
-from e1000emu.guest.image import Extra, GuestImage, Qemu, prepare, prepare_qemu, unpacked
+from e1000emu.guest.image import (
+    Extra,
+    GuestImage,
+    Qemu,
+    prepare,
+    prepare_qemu,
+    unpacked,
+    unpacked_linux,
+)
 from e1000emu.guest.machine import (
     BuiltinNic,
     Completed,
@@ -29,4 +37,5 @@ __all__ = [
     "prepare",
     "prepare_qemu",
     "unpacked",
+    "unpacked_linux",
 ]

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from e1000emu.errors import E1000Error
@@ -53,7 +54,6 @@ OLDEST_QEMU = (10, 1)
 SUITE = "trixie"
 BACKPORTS = "trixie-backports"
 GUEST_ARCHITECTURE = "amd64"
-KERNEL = "linux-image-amd64"
 """The meta package that depends on the current kernel."""
 KERNEL_PARTS = ("linux-binary-", "linux-modules-")
 """Newer kernels' packages are empty, and these have the files."""
@@ -87,7 +87,12 @@ MODULE_PATHS = (
 )
 RUN_TIME = re.compile(r"lib(?!.*-dev$)")
 """Packages of libraries to run with, by their names."""
-QEMU_PACKAGES = ("qemu-system-x86", "seabios")
+QEMU_PACKAGES = {
+    "x86_64": ("qemu-system-x86", "seabios"),
+    "aarch64": ("qemu-system-arm",),
+    "ppc": ("qemu-system-ppc",),
+}
+"""By the processor that is emulated."""
 LIBRARY_DIRECTORY = "usr/lib/{triplet}"
 TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 LOADERS = {"amd64": "ld-linux-x86-64.so.2", "arm64": "ld-linux-aarch64.so.1"}
@@ -179,11 +184,13 @@ def prepare(
             linux = _linux_tree(cache, kernel, refresh, say)
             kernel_file = _unpacked_kernel(cache, linux, say)
             initrd = _initramfs(cache, tools, linux, say)
+            trees = [linux, tools]
             if extra is not None:
-                initrd = _with_extra(cache, initrd, extra, refresh, say)
+                trees.append(_extra_tree(cache, extra, refresh, say))
+                initrd = _with_extra(cache, initrd, extra, trees[-1], say)
     except OSError as error:
         raise _no_room(error, cache) from None
-    stamps = [json.loads((tree / "stamp.json").read_text()) for tree in (linux, tools)]
+    stamps = [json.loads((tree / "stamp.json").read_text()) for tree in trees]
     return GuestImage(
         kernel=kernel_file,
         initrd=initrd,
@@ -195,20 +202,46 @@ def prepare(
 
 
 def prepare_qemu(
-    *, cache: Path | None = None, refresh: bool = False, say: Say = lambda text: None
+    *,
+    cache: Path | None = None,
+    refresh: bool = False,
+    say: Say = lambda text: None,
+    target: str = "x86_64",
 ) -> Qemu:
     """Return the QEMU that `prepare` would take, fetched now when there is none; no guest with it.
 
+    `target` is the processor that it emulates: x86_64, aarch64 or ppc.
     Raises: E1000Error naming what is missing, and the remedy.
     """
-    found = find_qemu()
+    found = find_qemu() if target == "x86_64" else None
     if found is not None:
         return found
     cache = cache_directory() if cache is None else cache.absolute()
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / "guest.lock", say):
-            return _fetched_qemu(cache, refresh, say)
+            return _fetched_qemu(cache, refresh, say, target)
+    except OSError as error:
+        raise _no_room(error, cache) from None
+
+
+def unpacked_linux(
+    architecture: str, *, cache: Path | None = None, say: Say = lambda text: None
+) -> tuple[Path, Path]:
+    """Return Debian's kernel for `architecture` and its module e1000.ko, unpacked.
+
+    Raises: E1000Error naming what is missing, and the remedy.
+    """
+    cache = cache_directory() if cache is None else cache.absolute()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / "guest.lock", say):
+            tree = _linux_tree(cache, SUITE, False, say, architecture)
+            module = tree / "e1000.ko"
+            if not module.is_file():
+                (packed,) = tree.glob("**/e1000.ko*")
+                module.write_bytes(lzma.decompress(packed.read_bytes()))
+            return _kernel(tree), module
     except OSError as error:
         raise _no_room(error, cache) from None
 
@@ -219,6 +252,7 @@ def unpacked(
     *,
     cache: Path | None = None,
     say: Say = lambda text: None,
+    architecture: str = GUEST_ARCHITECTURE,
 ) -> Path:
     """Return a directory with the files of single packages (firmware, say), made now if need be.
 
@@ -238,10 +272,10 @@ def unpacked(
         with _locked(cache / "guest.lock", say):
             return _tree(
                 cache,
-                [name, SUITE, GUEST_ARCHITECTURE, *packages],
+                [name, SUITE, architecture, *packages],
                 make,
                 suites=(SUITE,),
-                architecture=GUEST_ARCHITECTURE,
+                architecture=architecture,
                 refresh=False,
                 say=say,
             )
@@ -328,14 +362,16 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def _fetched_qemu(cache: Path, refresh: bool, say: Say) -> Qemu:
+def _fetched_qemu(cache: Path, refresh: bool, say: Say, target: str = "x86_64") -> Qemu:
     architecture = debian_architecture()
-    recipe = ["qemu", architecture, SUITE, BACKPORTS, *QEMU_PACKAGES]
+    packages, program = QEMU_PACKAGES[target], f"usr/bin/qemu-system-{target}"
+    recipe = ["qemu", architecture, SUITE, BACKPORTS, *packages]
 
     def make(directory: Path, apt: PrivateApt) -> list[str]:
-        packages = apt.download(QEMU_PACKAGES, suite=BACKPORTS)
-        say(f"unpacking QEMU, {len(packages)} packages")
-        return [extract(package, directory, _of_qemu) for package in packages]
+        fetched = apt.download(packages, suite=BACKPORTS)
+        say(f"unpacking QEMU, {len(fetched)} packages")
+        wanted = partial(_of_qemu, program=program)
+        return [extract(package, directory, wanted) for package in fetched]
 
     tree = _tree(
         cache,
@@ -352,7 +388,7 @@ def _fetched_qemu(cache: Path, refresh: bool, say: Say) -> Qemu:
         str(libraries / LOADERS[architecture]),
         "--library-path",
         str(libraries),
-        str(tree / "usr/bin" / QEMU),
+        str(tree / program),
     ]
     environment = {"QEMU_MODULE_DIR": str(libraries / "qemu")}
     version = _qemu_version(command, environment)
@@ -366,9 +402,9 @@ def _fetched_qemu(cache: Path, refresh: bool, say: Say) -> Qemu:
     return Qemu(tuple(command), _dotted(version), f"Debian {BACKPORTS}", environment)
 
 
-def _of_qemu(path: str) -> bool:
+def _of_qemu(path: str, program: str) -> bool:
     if path.startswith(("usr/bin/", "bin/")):
-        return path == f"usr/bin/{QEMU}"
+        return path == program
     return path.startswith(("usr/lib", "lib", "usr/share/qemu/", "usr/share/seabios/")) and not (
         path.startswith(("usr/lib/systemd", "usr/lib/udev"))
     )
@@ -429,11 +465,14 @@ def _tools_tree(cache: Path, refresh: bool, say: Say) -> Path:
     )
 
 
-def _linux_tree(cache: Path, suite: str, refresh: bool, say: Say) -> Path:
-    recipe = [f"linux-{suite}", GUEST_ARCHITECTURE, KERNEL, *KERNEL_PARTS, "|", *MODULE_PATHS]
+def _linux_tree(
+    cache: Path, suite: str, refresh: bool, say: Say, architecture: str = GUEST_ARCHITECTURE
+) -> Path:
+    kernel = f"linux-image-{architecture}"
+    recipe = [f"linux-{suite}", architecture, kernel, *KERNEL_PARTS, "|", *MODULE_PATHS]
 
     def make(directory: Path, apt: PrivateApt) -> list[str]:
-        image = apt.named(KERNEL, "linux-image-")[0]
+        image = apt.named(kernel, "linux-image-")[0]
         parts = [name for name in apt.depends(image) if name.startswith(KERNEL_PARTS)]
         packages = [apt.download_only(name) for name in (image, *parts)]
         say(f"unpacking {image}")
@@ -444,7 +483,7 @@ def _linux_tree(cache: Path, suite: str, refresh: bool, say: Say) -> Path:
         recipe,
         make,
         suites=(suite,),
-        architecture=GUEST_ARCHITECTURE,
+        architecture=architecture,
         refresh=refresh,
         say=say,
     )
@@ -518,8 +557,7 @@ def _initramfs(cache: Path, tools: Path, linux: Path, say: Say) -> Path:
     return initrd
 
 
-def _with_extra(cache: Path, initrd: Path, extra: Extra, refresh: bool, say: Say) -> Path:
-    """Return an initramfs with the programs of `extra`: the kernel unpacks one after the other."""
+def _extra_tree(cache: Path, extra: Extra, refresh: bool, say: Say) -> Path:
     recipe = [extra.name, SUITE, GUEST_ARCHITECTURE, extra.package, *extra.more]
 
     def make(directory: Path, apt: PrivateApt) -> list[str]:
@@ -528,7 +566,7 @@ def _with_extra(cache: Path, initrd: Path, extra: Extra, refresh: bool, say: Say
         say(f"unpacking {extra.name}, {len(packages)} packages")
         return [extract(package, directory, _of_tools) for package in packages]
 
-    tree = _tree(
+    return _tree(
         cache,
         recipe,
         make,
@@ -537,6 +575,10 @@ def _with_extra(cache: Path, initrd: Path, extra: Extra, refresh: bool, say: Say
         refresh=refresh,
         say=say,
     )
+
+
+def _with_extra(cache: Path, initrd: Path, extra: Extra, tree: Path, say: Say) -> Path:
+    """Return an initramfs with the programs of `extra`: the kernel unpacks one after the other."""
     sources = (Path(__file__).with_name(f"{name}.py") for name in ("image", "cpio", "elf"))
     parts = [initrd.name, repr(extra), (tree / "stamp.json").read_text()]
     parts += [path.read_text() for path in sources]

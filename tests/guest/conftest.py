@@ -5,6 +5,7 @@ In CI a guest that cannot be prepared fails the tests; elsewhere they are skippe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from tests.support import require
 pytest.register_assert_rewrite("tests.guest.setup")
 
 from tests.guest.setup import OnTap, prepared  # noqa: E402
+from tests.guest.tried import VARIABLE, Trial, Tried, store  # noqa: E402
 
 KERNELS = {"82540EM": "trixie", "82545EM": "bookworm", "82544GC": "trixie"}
 """Whose kernel drives which part: 6.12 and 6.1; test_command.py has the newest."""
@@ -44,6 +46,33 @@ def on_tap(model: str) -> Iterator[OnTap]:
     image = prepared(kernel=KERNELS[model])
     with OnTap(replace(image, kernel=image.packed or image.kernel), model) as made:  # it will sleep
         yield made
+
+
+TRIALS: list[Trial] = []
+
+
+@pytest.fixture
+def tried(request: pytest.FixtureRequest) -> Tried:
+    """Take down a driver that has worked."""
+    name = f"{request.path.name}::{request.node.name}"
+
+    def take(
+        driver: str,
+        version: str,
+        architecture: str,
+        model: str,
+        what: str,
+        result: str = "works",
+    ) -> None:
+        TRIALS.append(Trial(driver, version, architecture, model, what, result, name))
+
+    return take
+
+
+def pytest_sessionfinish() -> None:
+    """Write docs/tried.json, when that is asked for."""
+    if os.environ.get(VARIABLE) and TRIALS:
+        store(TRIALS)
 
 
 @pytest.hookimpl(trylast=True)

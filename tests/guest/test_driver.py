@@ -70,8 +70,10 @@ def test_self_test_online(on_tap, guest):
     ping(guest)
 
 
-def test_self_test_offline(on_tap, guest):
+def test_self_test_offline(on_tap, guest, tried):
     self_test(guest, "offline")
+    release = guest.run("uname -r").check().stdout.strip()
+    tried("Linux e1000.ko", release, "amd64", on_tap.model, "`ethtool -t eth0 offline`")
     wait_carrier(guest)
     ping(guest)
     with on_tap.clock.lock:  # it writes patterns into everything, which no driver may else

@@ -16,28 +16,31 @@ import socket
 import subprocess
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from e1000emu.clock import RealClock
 from e1000emu.errors import E1000Error
-from e1000emu.guest import GuestImage, unpacked
+from e1000emu.guest import GuestImage, Qemu, prepare_qemu, unpacked, unpacked_linux
+from e1000emu.guest.cpio import Initramfs
 from e1000emu.links import Tap
-from tests.guest.setup import MAC, offered
-from tests.linux.peer import LINUX, Peer
+from tests.guest.fetch import BUSYBOX, U_BOOT
+from tests.guest.setup import MAC, TROUBLE, offered, sha256
+from tests.guest.tried import Tried
+from tests.linux.peer import DATA_PORT, LINUX, Peer, Worker
 from tests.support import in_ci, require
 
 pytestmark = [pytest.mark.slow, pytest.mark.netns]
 
-PACKAGES = ("u-boot-qemu",)
+T = TypeVar("T")
 UEFI_PACKAGES = ("ovmf", "ipxe")
 ROM_PACKAGES = ("ipxe-qemu",)
 MIB = 1 << 20
-LOAD_ADDRESS = 0x4000000
 BAR1 = 0x14
 BOOT_S, COMMAND_S = 120.0, 240.0
 SCRIPT = "#!ipxe\necho script of the server runs\nshell\n"
@@ -48,7 +51,7 @@ SW_FW_SYNC = "unknown-register offset 0x5b5c, written 0x0"
 @pytest.fixture(scope="module")
 def firmware() -> Path:
     """U-Boot."""
-    return _unpacked("firmware", PACKAGES)
+    return _unpacked("firmware", U_BOOT)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +67,12 @@ def rom() -> bytes:
 
 
 def _unpacked(name: str, packages: tuple[str, ...]) -> Path:
+    return _got(lambda: unpacked(name, packages))
+
+
+def _got(get: Callable[[], T]) -> T:
     try:
-        return unpacked(name, packages)
+        return get()
     except E1000Error as error:
         if in_ci():
             pytest.fail(f"CI is set, but {error}", pytrace=False)
@@ -103,15 +110,23 @@ class Server:
 class Firmware:
     """A QEMU without a disk whose console is a serial line that is read and written here."""
 
-    def __init__(self, image: GuestImage, directory: Path, nic: Path, **device: Any) -> None:
+    def __init__(
+        self,
+        qemu: Qemu,
+        directory: Path,
+        nic: Path,
+        *,
+        machine: str = "pc,graphics=off",  # the BIOS's screen is the serial line
+        **device: Any,
+    ) -> None:
         path = directory / "serial"
         self.text = b""
-        machine, memory = "pc,graphics=off", []  # the BIOS's screen is the serial line
+        memory: list[str] = []
         if device.pop("shared_memory", True):
             machine += ",memory-backend=mem"
             memory = ["-object", "memory-backend-memfd,id=mem,share=on,size=512M"]
         words = [
-            *image.qemu.command,
+            *qemu.command,
             *("-no-user-config", "-nodefaults", "-display", "none", "-accel", "tcg"),
             *("-m", "512M", "-machine", machine, "-boot", "n"),
             *memory,
@@ -124,7 +139,7 @@ class Firmware:
             })),
         ]  # fmt: skip
         self._process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, env=os.environ | image.qemu.environment
+            words, stdin=subprocess.DEVNULL, env=os.environ | qemu.environment
         )
         self._socket = socket.socket(socket.AF_UNIX)
         deadline = time.monotonic() + BOOT_S
@@ -176,17 +191,64 @@ def wrong(nic: Any, *known: str) -> list[str]:
     return [text for text in events if not text.startswith(("tx-disabled", "reserved", *known))]
 
 
-@pytest.mark.parametrize(("model", "size"), [("82540EM", 16), ("82545EM", 1), ("82544GC", 1)])
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A machine of QEMU's, the U-Boot that Debian has for it, and where that puts a file."""
+
+    target: str
+    machine: str
+    image: str
+    load_address: int = 0x4000000
+    arguments: tuple[str, ...] = ()
+
+    def qemu(self) -> Qemu:
+        """Return what emulates its processor, fetched when it is not there."""
+        return _got(lambda: prepare_qemu(target=self.target))
+
+
+BOARDS = {
+    "amd64": Board("x86_64", "pc,graphics=off", "qemu-x86_64/u-boot.rom"),
+    "arm64": Board("aarch64", "virt", "qemu_arm64/u-boot.bin", 0x44000000, ("-cpu", "cortex-a57")),
+    "powerpc, big-endian": Board("ppc", "ppce500", "qemu-ppce500/uboot.elf"),
+}
+
+
+def ipxe(printed: bytes) -> str:
+    """Return the version that iPXE says."""
+    version = re.search(rb"iPXE (\d[^\s\x1b]*)", printed)
+    assert version is not None
+    return version[1].decode()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model", "size"),
+    [
+        ("amd64", "82540EM", 16),
+        ("amd64", "82545EM", 1),
+        ("amd64", "82544GC", 1),
+        ("arm64", "82540EM", 1),
+        ("powerpc, big-endian", "82540EM", 1),
+    ],
+)
 def test_u_boot_gets_an_address_and_a_file(
-    image: GuestImage, firmware: Path, server: Server, model: str, size: int, tmp_path: Path
+    architecture: str,
+    firmware: Path,
+    server: Server,
+    model: str,
+    size: int,
+    tmp_path: Path,
+    tried: Tried,
 ) -> None:
+    board = BOARDS[architecture]
     content = random.Random(1).randbytes(size * MIB)
     (server.root / "big").write_bytes(content)
-    rom = firmware / "usr/lib/u-boot/qemu-x86_64/u-boot.rom"
+    bios = firmware / "usr/lib/u-boot" / board.image
     with offered(tmp_path / "nic", server.tap, server.clock, model=model) as nic:
-        machine = Firmware(image, tmp_path, nic.path, arguments=("-bios", str(rom)))
+        words = ("-bios", str(bios), *board.arguments)
+        machine = Firmware(board.qemu(), tmp_path, nic.path, machine=board.machine, arguments=words)
         try:
-            machine.until(b"autoboot", BOOT_S)
+            version = re.search(rb"U-Boot (\d\S*)", machine.until(b"autoboot", BOOT_S))
+            assert version is not None
             machine.type(b"\n")
             machine.until(b"=> ", BOOT_S)
 
@@ -198,29 +260,33 @@ def test_u_boot_gets_an_address_and_a_file(
             command("setenv autoload no")
             assert re.search(r"DHCP client bound to address 10\.9\.0\.5\d", command("dhcp"))
             assert f"host {LINUX} is alive" in command(f"ping {LINUX}")
-            loaded = command(f"tftpboot {LOAD_ADDRESS:#x} {LINUX}:big")
+            at = board.load_address
+            loaded = command(f"tftpboot {at:#x} {LINUX}:big")
             assert f"Bytes transferred = {len(content)}" in loaded
-            checked = command(f"crc32 {LOAD_ADDRESS:#x} {len(content):#x}")
+            checked = command(f"crc32 {at:#x} {len(content):#x}")
             assert f"==> {zlib.crc32(content):08x}" in checked
         finally:
             machine.close()
         # it sets RCTL.EN before it has a ring, against SDM 14.4
         assert wrong(nic.nic, SW_FW_SYNC, "rx-early") == []
+    what, result = "DHCP, ping, a file by TFTP", "works; sets RCTL.EN before it has a ring"
+    tried("U-Boot", version[1].decode(), architecture, model, what, result)
 
 
 def test_ipxe_runs_the_script_that_the_server_gives(
-    image: GuestImage, server: Server, tmp_path: Path
+    image: GuestImage, server: Server, tmp_path: Path, tried: Tried
 ) -> None:
     """Under SeaBIOS, from the ROM that QEMU has for its own e1000."""
     (server.root / "boot.ipxe").write_text(SCRIPT)
     with offered(tmp_path / "nic", server.tap, server.clock) as nic:
-        machine = Firmware(image, tmp_path, nic.path, bootindex=1, romfile="pxe-e1000.rom")
+        machine = Firmware(image.qemu, tmp_path, nic.path, bootindex=1, romfile="pxe-e1000.rom")
         try:
             printed = machine.until(b"script of the server runs", BOOT_S)
             assert MAC.hex(":").encode() in printed
         finally:
             machine.close()
         assert wrong(nic.nic) == []
+    tried("iPXE under SeaBIOS", ipxe(printed), "amd64", "82540EM", "DHCP, a script by TFTP")
 
 
 def test_a_bios_boots_from_the_flash_of_the_card(
@@ -230,7 +296,7 @@ def test_a_bios_boots_from_the_flash_of_the_card(
     runs iPXE out of that."""
     (server.root / "boot.ipxe").write_text(SCRIPT)
     with offered(tmp_path / "nic", server.tap, server.clock, flash=rom) as nic:
-        machine = Firmware(image, tmp_path, nic.path, bootindex=1)
+        machine = Firmware(image.qemu, tmp_path, nic.path, bootindex=1)
         try:
             printed = machine.until(b"script of the server runs", BOOT_S)
             assert MAC.hex(":").encode() in printed
@@ -243,7 +309,13 @@ def test_a_bios_boots_from_the_flash_of_the_card(
 
 @pytest.mark.parametrize(("shared", "wide"), [(True, False), (False, False), (True, True)])
 def test_uefi_boots_ipxe_which_runs_the_script_that_the_server_gives(
-    image: GuestImage, ovmf: Path, server: Server, shared: bool, wide: bool, tmp_path: Path
+    image: GuestImage,
+    ovmf: Path,
+    server: Server,
+    shared: bool,
+    wide: bool,
+    tmp_path: Path,
+    tried: Tried,
 ) -> None:
     """OVMF takes iPXE's driver out of the option ROM, gets by it the program iPXE, and that the
     script; over memory that the device reaches itself, and by messages, and with windows of 64
@@ -259,7 +331,7 @@ def test_uefi_boots_ipxe_which_runs_the_script_that_the_server_gives(
     )
     with offered(tmp_path / "nic", server.tap, server.clock, wide_bars=wide) as nic:
         machine = Firmware(
-            image,
+            image.qemu,
             tmp_path,
             nic.path,
             shared_memory=shared,
@@ -278,3 +350,82 @@ def test_uefi_boots_ipxe_which_runs_the_script_that_the_server_gives(
         finally:
             machine.close()
         assert wrong(nic.nic) == []
+    tried("iPXE under OVMF", ipxe(printed), "amd64", "82540EM", "PXE over IPv4, a script by TFTP")
+
+
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t devtmpfs none /dev
+mount -t proc none /proc
+mount -t sysfs none /sys
+insmod /e1000.ko
+ip addr add 10.9.0.2/24 dev eth0
+ip link set eth0 up
+until [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]; do sleep 0.2; done
+uname -r -m
+exec sh
+"""
+
+
+def test_linux_on_arm64(server: Server, tmp_path: Path, tried: Tried) -> None:
+    """Debian's kernel and its e1000.ko, with busybox: both ways, by UDP and TCP."""
+    kernel, module = _got(lambda: unpacked_linux("arm64"))
+    tree = _got(lambda: unpacked("busybox", BUSYBOX, architecture="arm64"))
+    archive = Initramfs()
+    for path in ("dev", "proc", "sys"):
+        archive.directory(path)
+    archive.char_device("dev/console", 5, 1)
+    archive.file("bin/busybox", next(tree.glob("**/bin/busybox")).read_bytes(), 0o755)
+    archive.file("init", INIT.encode(), 0o755)
+    archive.file("e1000.ko", module.read_bytes())
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(archive.emit())
+    big = random.Random(1).randbytes(MIB)
+    (server.root / "big").write_bytes(big)
+    qemu = BOARDS["arm64"].qemu()
+    with offered(tmp_path / "nic", server.tap, server.clock) as nic:
+        machine = Firmware(
+            qemu,
+            tmp_path,
+            nic.path,
+            machine="virt",
+            arguments=(
+                *BOARDS["arm64"].arguments,
+                *("-kernel", str(kernel), "-initrd", str(initrd)),
+                *("-append", "console=ttyAMA0 quiet panic=-1"),
+            ),
+        )
+        try:
+            release = re.search(rb"(\d\S+) aarch64", machine.until(rb"\S aarch64", BOOT_S))
+            assert release is not None
+            machine.type(f"ping -c 3 {LINUX} | grep received\n".encode())
+            machine.until(b"3 packets received", COMMAND_S)
+            machine.type(f"tftp -g -r big {LINUX} && sha256sum big\n".encode())
+            machine.until(sha256(big).encode(), COMMAND_S)
+            with server.peer.socket() as listener:
+                listener.bind((LINUX, DATA_PORT))
+                listener.listen(1)
+                worker = Worker(_echo, (listener, len(big)))
+                machine.type(f"nc {LINUX} {DATA_PORT} <big | sha256sum\n".encode())
+                machine.until(sha256(big).encode(), COMMAND_S)
+                assert worker.result(COMMAND_S) == len(big)
+            machine.type(b"dmesg | tail -n 40; echo the end of it\n")
+            said = machine.until(b"the end of it\r?\n", COMMAND_S).decode(errors="replace")
+        finally:
+            machine.close()
+        assert not TROUBLE.search(said)
+        assert wrong(nic.nic) == []
+    what = "ping, a file by TFTP, TCP both ways"
+    tried("Linux e1000.ko", release[1].decode(), "arm64", "82540EM", what)
+
+
+def _echo(listener: socket.socket, size: int) -> int:
+    listener.settimeout(COMMAND_S)
+    sock, _ = listener.accept()
+    done = 0
+    with sock:
+        sock.settimeout(COMMAND_S)
+        while done < size and (data := sock.recv(1 << 16)):
+            sock.sendall(data)
+            done += len(data)
+    return done

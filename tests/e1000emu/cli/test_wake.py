@@ -33,8 +33,10 @@ def woken_by(tmp_path: Path, how: str) -> subprocess.Popen[str]:
     image, wire = tmp_path / "image", tmp_path / "wire.pcapng"
     image.write_bytes(struct.pack("<64H", *words))
     with PcapngWriter(wire) as writer:
-        writer.write(writer.add_interface("wire", speed_bps=10**9), FrameBatch([MAGIC]), 0)
-    words_ = ["--socket", str(tmp_path / "nic"), "--link", f"pcap:{wire}", "--autoneg-s", "0"]
+        number = writer.add_interface("wire")
+        for n in range(100):  # the first may find the link down
+            writer.write(FrameBatch([MAGIC]), 0, 1, interface=number, now_ns=n * 100_000_000)
+    words_ = ["--socket", str(tmp_path / "nic"), "--link", f"pcap:{wire}", "--autoneg", "0s"]
     return subprocess.Popen(
         [sys.executable, "-m", "e1000emu", "vfio-user", *words_, "--eeprom", str(image),
          "--wake", how],
