@@ -11,9 +11,9 @@ RECORDED = Path(__file__).resolve().parent / "tried.json"
 
 INTRO = """# Drivers that were tried
 
-Written by `docs/generate.py` from what the guest tests found: each row is a test of `make test-
-guest` that passed, with somebody else's driver as it ships. The driver runs in QEMU, under TCG,
-on a NIC of ours behind vfio-user. Versions are Debian's.
+Written by `docs/generate.py` from what the guest tests found: each row is a test of
+`make test-guest` that passed, with somebody else's driver as it ships. The driver runs in QEMU,
+under TCG, on a NIC of ours behind vfio-user. Versions are Debian's.
 
 """
 
