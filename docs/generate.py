@@ -66,8 +66,16 @@ $ ip tuntap add tap-e1000emu mode tap
 $ ip addr add 10.9.0.1/24 dev tap-e1000emu
 $ ip link set tap-e1000emu up
 $ e1000emu ping 10.9.0.1 --link tap:tap-e1000emu --addr 10.9.0.2/24 -c 2
+$ timeout -s INT 60 e1000emu up --link tap:tap-e1000emu --addr 10.9.0.2/24 --serve http:80,iperf3 >up.log 2>&1 &
+$ curl -s --retry 20 --retry-all-errors http://10.9.0.2/
+$ iperf3 -c 10.9.0.2 -t 1
+$ iperf3 -c 10.9.0.2 -t 1 -R
+$ iperf3 -c 10.9.0.2 -t 1 -u -b 10M
 $ ip link del tap-e1000emu
 ```
+
+The server of `--serve iperf3` is that of `iperf3 -s`: one test at a time, TCP and UDP, `-P`, `--bidir`, `-t`, `-n`, `-k`, `-b`
+and `-O`. It reports no use of processors, and knows neither SCTP nor users.
 
 ## What holds for every command
 

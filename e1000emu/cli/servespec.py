@@ -12,7 +12,8 @@ from e1000emu.cli.errors import ArgumentError, did_you_mean
 
 __all__ = ["NAMES", "Service", "Services", "parse_serve"]
 
-NAMES = ("echo", "http", "discard", "chargen")
+NAMES = ("echo", "http", "discard", "chargen", "iperf3")
+IPERF3_PORT = 5201
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Service:
 
 
 def parse_serve(text: str) -> list[Service]:
-    """Parse `echo:7,http:80:DIR,discard:9`; raises ArgumentError naming the bad entry."""
+    """Parse `echo:7,http:80:DIR,iperf3`; raises ArgumentError naming the bad entry."""
     services: list[Service] = []
     for entry in text.split(","):
         name, _, rest = entry.strip().partition(":")
@@ -40,6 +41,8 @@ def parse_serve(text: str) -> list[Service]:
             guess = did_you_mean(name, NAMES)
             known = ", ".join(NAMES)
             raise ArgumentError(f"--serve {entry!r}: no such service{guess}; known: {known}")
+        if name == "iperf3" and not rest:
+            port_text = str(IPERF3_PORT)
         digits = port_text.isascii() and port_text.isdecimal()
         if not digits or not 1 <= int(port_text) <= 65535:
             raise ArgumentError(

@@ -1,7 +1,7 @@
-"""The small servers of `e1000emu up --serve`: echo, discard, chargen, http. One coroutine per
-connection.
+"""The small servers of `e1000emu up --serve`: echo, discard, chargen, http, iperf3. One coroutine
+per connection.
 
-Each takes the host and a port and serves TCP (echo and discard also UDP) until cancelled.
+Each takes the host and a port and serves TCP (echo, discard and iperf3 also UDP) until cancelled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import urllib.parse
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from e1000emu.cli.iperf3 import Iperf3
 from e1000emu.cli.servespec import Service
 from e1000emu.errors import E1000Error
 from stack import aio
@@ -271,6 +272,9 @@ async def serve(host: Any, service: Service) -> None:
         listen(host, service)
     listener = service.sockets[0]
     try:
+        if service.name == "iperf3":
+            await Iperf3(host, service).serve(listener)
+            return
         async with asyncio.TaskGroup() as group:  # a server that fails ends the others, and says so
             if service.name in ("echo", "discard"):
                 group.create_task(_datagrams(host, service))

@@ -172,7 +172,7 @@ async def _run(
     "services",
     type=Services(),
     default=None,
-    help="echo:7,http:80[:DIR],discard:9,chargen:19",
+    help="echo:7,http:80[:DIR],discard:9,chargen:19,iperf3[:5201]",
 )
 @autoneg_option(0)
 @click.option(

@@ -85,7 +85,7 @@ def test_regs_decodes_a_phy_register_and_a_descriptor():
         (["get", "--link", "pigeon", "--addr", "10.9.0.2/24", "ftp://10.9.0.1/"], "http://HOST"),
         (
             ["up", "--link", "tap:x", "--addr", "10.9.0.2/24", "--serve", "finger:79"],
-            "echo, http, discard, chargen",
+            "echo, http, discard, chargen, iperf3",
         ),
         (
             ["up", "--link", "tap:x", "--addr", "10.9.0.2/24", "--gw", "10.8.0.1"],

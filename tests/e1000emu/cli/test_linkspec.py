@@ -74,7 +74,7 @@ def test_stack_spec_of_both_families() -> None:
         ("stack:10.9.0.1/24,gw=x", "'x'"),
         ("stack:10.9.0.1/24,mtu=67", "68 to 16092"),
         ("stack:10.9.0.1/24,mtu=lots", "68 to 16092"),
-        ("stack:10.9.0.1/24,serve=finger:79", "echo, http, discard, chargen"),
+        ("stack:10.9.0.1/24,serve=finger:79", "echo, http, discard, chargen, iperf3"),
         ("stack:10.9.0.1/24,serve=echo:7,serve=echo:8", "serve is given twice"),
         ("stack:10.9.0.1/24,colour=red", "no option 'colour=red'"),
     ],

@@ -1,0 +1,485 @@
+"""The server's side of iperf3's protocol, without sockets: events in, actions out.
+
+A client opens a TCP connection (the control connection) and sends a cookie of 37 bytes. States go
+both ways as signed bytes, parameters and results as JSON behind a length of four bytes:
+
+    PARAM_EXCHANGE    ->  parameters       CREATE_STREAMS   ->  streams, each with the cookie
+    TEST_START, TEST_RUNNING               <-  TEST_END
+    EXCHANGE_RESULTS  ->  results, and ours back             DISPLAY_RESULTS  ->  IPERF_DONE
+
+(arrows: what the client answers). TCP streams begin with the cookie, UDP streams with a datagram of
+four bytes that is answered. Source: iperf3's programs 3.1 to 3.18; numbers are little-endian only
+in those four bytes, which are of the client's byte order. Times are ns.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "BLOCK_MAX",
+    "COOKIE_BYTES",
+    "Close",
+    "Iperf3Server",
+    "Parameters",
+    "Send",
+    "SendTo",
+    "Start",
+    "Stop",
+    "Stream",
+]
+
+TEST_START = 1
+TEST_RUNNING = 2
+TEST_END = 4
+PARAM_EXCHANGE = 9
+CREATE_STREAMS = 10
+SERVER_TERMINATE = 11
+CLIENT_TERMINATE = 12
+EXCHANGE_RESULTS = 13
+DISPLAY_RESULTS = 14
+IPERF_DONE = 16
+ACCESS_DENIED = -1
+SERVER_ERROR = -2
+
+IEUNIMP = 13
+IERECVPARAMS = 114
+IERECVRESULTS = 117
+
+COOKIE_BYTES = 37
+PARAMS_MAX = 8192
+RESULTS_MAX = 1 << 18
+STREAMS_MAX = 128
+BLOCK_MAX = 1 << 20
+TIME_MAX_S = 86400
+OMIT_MAX_S = 600
+SEC = 1_000_000_000
+GRACE_NS = 10 * SEC
+"""How long a client may be late with what it owes: its answers, its streams, the end."""
+WAITING_MAX = 64
+"""Connections that have not told their cookie."""
+
+UDP_CONNECT = {
+    struct.pack("<I", 0x36373839): struct.pack("<I", 0x39383736),
+    struct.pack(">I", 0x36373839): struct.pack(">I", 0x39383736),
+    struct.pack("<I", 123456789): struct.pack("<I", 987654321),
+    struct.pack(">I", 123456789): struct.pack(">I", 987654321),
+}
+"""What opens a UDP stream, and its answer: since 3.10, and before."""
+UDP_HEAD32 = struct.Struct(">III")
+UDP_HEAD64 = struct.Struct(">IIQ")
+
+
+class _RefusedError(Exception):
+    """The client's message is wrong: SERVER_ERROR with this number of iperf3's."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send these bytes on a control connection, at once: what does not fit ends it."""
+
+    conn: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendTo:
+    """Send a datagram to a client's UDP socket."""
+
+    to: Any
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close a connection, which the core has forgotten."""
+
+    conn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The test runs: these streams send (`sender`), the others are read."""
+
+    streams: tuple[Stream, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The test is over: count what has arrived, then no stream sends or counts any more.
+
+    `text` says what happened.
+    """
+
+    text: str
+
+
+Action = Send | SendTo | Close | Start | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a client wishes, as far as the server has a part in it. `rate` in bit/s, 0: any."""
+
+    udp: bool
+    parallel: int
+    block_bytes: int
+    time_s: float
+    omit_s: float
+    rate: int
+    reverse: bool
+    both: bool
+    counters64: bool
+    nodelay: bool
+
+
+def parse_parameters(message: Any) -> Parameters:
+    """Check a client's parameters. Raises: _RefusedError."""
+
+    def number(name: str, low: float, high: float, default: float) -> float:
+        value = message.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _RefusedError(IERECVPARAMS, f"{name}: {value!r} is no number")
+        if not low <= value <= high:
+            raise _RefusedError(IERECVPARAMS, f"{name}: {value} is not in {low}...{high}")
+        return value
+
+    if not isinstance(message, dict):
+        raise _RefusedError(IERECVPARAMS, "the parameters are no JSON object")
+    udp = bool(message.get("udp"))
+    if message.get("sctp") or not (udp or message.get("tcp")):
+        raise _RefusedError(IEUNIMP, "neither TCP nor UDP")
+    counters64 = bool(message.get("udp_counters_64bit"))
+    least = (UDP_HEAD64 if counters64 else UDP_HEAD32).size if udp else 1
+    return Parameters(
+        udp=udp,
+        parallel=int(number("parallel", 1, STREAMS_MAX, 1)),
+        block_bytes=int(number("len", least, 65507 if udp else BLOCK_MAX, 1460 if udp else 131072)),
+        time_s=number("time", 0, TIME_MAX_S, 0),
+        omit_s=number("omit", 0, OMIT_MAX_S, 0),
+        rate=int(number("bandwidth", 0, 1 << 63, 0)),
+        reverse=bool(message.get("reverse")),
+        both=bool(message.get("bidirectional")),
+        counters64=counters64,
+        nodelay=bool(message.get("nodelay")),
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One stream of the test, and what is counted of it. `peer`: its connection, or UDP address."""
+
+    peer: Any
+    params: Parameters
+    id: int = 0
+    sender: bool = False
+    size: int = 0
+    """Bytes sent or received since the last omitted second."""
+    packets: int = 0
+    errors: int = 0
+    omitted_packets: int = 0
+    omitted_errors: int = 0
+    jitter_s: float = 0.0
+    transit_s: float | None = None
+    retransmits: int = -1
+    """Segments sent again, of a TCP stream that sends; -1: none to tell of."""
+
+    def take(self, datagram: bytes | memoryview, wall_s: float) -> None:
+        """Count a datagram that arrived at `wall_s`: losses, order, jitter (RFC 1889, 6.3.1)."""
+        head = UDP_HEAD64 if self.params.counters64 else UDP_HEAD32
+        if len(datagram) < head.size:
+            return
+        sec, usec, number = head.unpack_from(datagram)
+        self.size += len(datagram)
+        if number > self.packets:
+            self.errors += number - 1 - self.packets
+            self.packets = number
+        elif self.errors > self.omitted_errors:
+            self.errors -= 1  # late, and counted as lost
+        transit = wall_s - (sec + usec / 1e6)
+        if self.transit_s is not None:
+            self.jitter_s += (abs(transit - self.transit_s) - self.jitter_s) / 16
+        self.transit_s = transit
+
+    def head(self, wall_s: float) -> bytes:
+        """The header of the next datagram that we send."""
+        self.packets += 1
+        usec = int(wall_s * 1e6)
+        if self.params.counters64:
+            return UDP_HEAD64.pack(usec // 1_000_000 & 0xFFFFFFFF, usec % 1_000_000, self.packets)
+        return UDP_HEAD32.pack(
+            usec // 1_000_000 & 0xFFFFFFFF, usec % 1_000_000, self.packets & 0xFFFFFFFF
+        )
+
+    def omit(self) -> None:
+        """What was counted so far does not count."""
+        self.size = 0
+        self.jitter_s = 0.0
+        self.omitted_packets, self.omitted_errors = self.packets, self.errors
+
+    def result(self, duration_s: float) -> dict[str, Any]:
+        """What the client is told."""
+        return {
+            "id": self.id,
+            "bytes": self.size,
+            "retransmits": self.retransmits,
+            "jitter": self.jitter_s,
+            "errors": self.errors,
+            "omitted_errors": self.omitted_errors,
+            "packets": self.packets,
+            "omitted_packets": self.omitted_packets,
+            "start_time": 0,
+            "end_time": duration_s,
+        }
+
+
+@dataclass(slots=True)
+class _Test:
+    """The one test of a server."""
+
+    control: int
+    cookie: bytes
+    state: int = PARAM_EXCHANGE
+    unread: bytearray = field(default_factory=bytearray)
+    params: Parameters | None = None
+    streams: list[Stream] = field(default_factory=list)
+    started_ns: int = 0
+    omit_until_ns: int = 0
+    ended_ns: int = 0
+    deadline_ns: int = 0
+
+
+class Iperf3Server:
+    """A server of one test at a time; further clients hear ACCESS_DENIED, as from iperf3 -s.
+
+    Connections are numbers that the caller chooses, ascending as they were accepted. `timer` wants
+    to be called at `deadline_ns` (0: not at all).
+    """
+
+    def __init__(self) -> None:
+        self._cookies: dict[int, bytearray] = {}
+        self._test: _Test | None = None
+        self.tests = 0
+
+    @property
+    def deadline_ns(self) -> int:
+        """When to call `timer`; 0: not at all."""
+        test = self._test
+        if test is None:
+            return 0
+        return min(test.deadline_ns, test.omit_until_ns or test.deadline_ns)
+
+    @property
+    def udp(self) -> bool:
+        """Are UDP streams expected or running?"""
+        return self._test is not None and self._test.params is not None and self._test.params.udp
+
+    def wants(self, conn: int) -> int:
+        """How many bytes to read of a connection for `received`; 0: it is a stream, or gone."""
+        if conn in self._cookies:
+            return COOKIE_BYTES - len(self._cookies[conn])
+        return 4096 if self._test is not None and conn == self._test.control else 0
+
+    # --- events --------------------------------------------------------------------------------
+
+    def accepted(self, conn: int) -> list[Action]:
+        """A TCP connection came."""
+        if len(self._cookies) >= WAITING_MAX:
+            oldest = next(iter(self._cookies))
+            del self._cookies[oldest]
+            self._cookies[conn] = bytearray()
+            return [Close(oldest)]
+        self._cookies[conn] = bytearray()
+        return []
+
+    def received(self, conn: int, data: bytes, now_ns: int) -> list[Action]:
+        """Bytes of a cookie or of the control connection."""
+        cookie = self._cookies.get(conn)
+        if cookie is not None:
+            cookie += data
+            if len(cookie) < COOKIE_BYTES:
+                return []
+            del self._cookies[conn]
+            return self._introduced(conn, bytes(cookie), now_ns)
+        test = self._test
+        if test is None or conn != test.control:
+            return []
+        test.unread += data
+        actions: list[Action] = []
+        try:
+            self._control(test, now_ns, actions)
+        except _RefusedError as error:
+            actions.append(Send(conn, struct.pack(">bII", SERVER_ERROR, error.code, 0)))
+            actions += self._end(str(error))
+        return actions
+
+    def lost(self, conn: int, now_ns: int) -> list[Action]:
+        """A connection ended, by itself or by an error."""
+        self._cookies.pop(conn, None)
+        test = self._test
+        if test is None:
+            return []
+        if conn == test.control:
+            return self._end("the client is gone")
+        if test.state == CREATE_STREAMS and any(s.peer == conn for s in test.streams):
+            return [Send(test.control, _state(SERVER_TERMINATE)), *self._end("a stream is gone")]
+        return []
+
+    def datagram(self, source: Any, data: bytes | memoryview, now_ns: int) -> list[Action]:
+        """A datagram of no running stream: it may open one."""
+        test = self._test
+        answer = UDP_CONNECT.get(bytes(data))
+        if test is None or not self.udp or answer is None:
+            return []
+        if any(s.peer == source for s in test.streams):
+            return [SendTo(source, answer)]  # the first answer was lost
+        if test.state != CREATE_STREAMS:
+            return []
+        return [SendTo(source, answer), *self._add_stream(test, source, now_ns)]
+
+    def timer(self, now_ns: int) -> list[Action]:
+        """`deadline_ns` has come."""
+        test = self._test
+        if test is None:
+            return []
+        if test.omit_until_ns and now_ns >= test.omit_until_ns:
+            test.omit_until_ns = 0
+            test.started_ns = now_ns
+            for stream in test.streams:
+                stream.omit()
+        if now_ns >= test.deadline_ns:
+            return [Send(test.control, _state(SERVER_TERMINATE)), *self._end("the client is late")]
+        return []
+
+    # --- the protocol --------------------------------------------------------------------------
+
+    def _introduced(self, conn: int, cookie: bytes, now_ns: int) -> list[Action]:
+        """A connection told its cookie: a new test, a stream of the one there is, or neither."""
+        test = self._test
+        if test is None:
+            self._test = _Test(conn, cookie, deadline_ns=now_ns + GRACE_NS)
+            self.tests += 1
+            return [Send(conn, _state(PARAM_EXCHANGE))]
+        if test.state == CREATE_STREAMS and cookie == test.cookie and not self.udp:
+            return self._add_stream(test, conn, now_ns)
+        return [Send(conn, _state(ACCESS_DENIED)), Close(conn)]
+
+    def _add_stream(self, test: _Test, peer: Any, now_ns: int) -> list[Action]:
+        params = test.params
+        assert params is not None
+        test.streams.append(Stream(peer, params))
+        wanted = params.parallel * (2 if params.both else 1)
+        if len(test.streams) < wanted:
+            return []
+        if not params.udp:
+            test.streams.sort(key=lambda stream: stream.peer)  # as they were accepted
+        for at, stream in enumerate(test.streams):
+            stream.id = at + 1 if not at else at + 2  # so iperf3 counts: 1, 3, 4, 5 ...
+            stream.sender = params.reverse or (params.both and at >= params.parallel)
+        test.state = TEST_RUNNING
+        test.started_ns = now_ns
+        if params.omit_s:
+            test.omit_until_ns = now_ns + int(params.omit_s * SEC)
+        # A test that bytes or blocks limit (time 0) has no time of its own.
+        length_s = params.time_s + params.omit_s if params.time_s else TIME_MAX_S
+        test.deadline_ns = now_ns + int(length_s * SEC) + GRACE_NS
+        running = _state(TEST_START) + _state(TEST_RUNNING)
+        return [Send(test.control, running), Start(tuple(test.streams))]
+
+    def _control(self, test: _Test, now_ns: int, actions: list[Action]) -> None:
+        """Add what the control connection's bytes ask for, as far as they are there.
+
+        Raises: _RefusedError.
+        """
+        while test is self._test and test.unread:
+            if test.state == PARAM_EXCHANGE:
+                message = _take_json(test.unread, PARAMS_MAX, IERECVPARAMS)
+                if message is None:
+                    break
+                test.params = parse_parameters(message[0])
+                test.state = CREATE_STREAMS
+                test.deadline_ns = now_ns + GRACE_NS
+                actions.append(Send(test.control, _state(CREATE_STREAMS)))
+            elif test.state == EXCHANGE_RESULTS:
+                if _take_json(test.unread, RESULTS_MAX, IERECVRESULTS) is None:
+                    break
+                test.state = DISPLAY_RESULTS
+                test.deadline_ns = now_ns + GRACE_NS
+                results = self._results(test) + _state(DISPLAY_RESULTS)
+                actions.append(Send(test.control, results))
+            else:
+                actions += self._state_came(test, now_ns)
+
+    def _state_came(self, test: _Test, now_ns: int) -> list[Action]:
+        (state,) = struct.unpack("b", test.unread[:1])
+        del test.unread[:1]
+        if state == TEST_END and test.state == TEST_RUNNING:
+            test.ended_ns = now_ns
+            test.omit_until_ns = 0
+            test.deadline_ns = now_ns + GRACE_NS
+            # Closed first: a client that reads whole blocks waits for the rest of one.
+            over = [Stop("test over"), *self._close_streams(test)]
+            test.state = EXCHANGE_RESULTS
+            return [*over, Send(test.control, _state(EXCHANGE_RESULTS))]
+        if state == IPERF_DONE and test.state == DISPLAY_RESULTS:
+            return self._end("done")
+        if state == CLIENT_TERMINATE:
+            return self._end("the client has terminated")
+        raise _RefusedError(110, f"state {state} in state {test.state}")  # IEMESSAGE
+
+    def _results(self, test: _Test) -> bytes:
+        seconds = (test.ended_ns - test.started_ns) / SEC
+        text = json.dumps(
+            {
+                "cpu_util_total": 0.0,
+                "cpu_util_user": 0.0,
+                "cpu_util_system": 0.0,
+                "sender_has_retransmits": max(int(s.retransmits >= 0) for s in test.streams),
+                "streams": [stream.result(seconds) for stream in test.streams],
+            }
+        ).encode()
+        return len(text).to_bytes(4, "big") + text
+
+    def _end(self, text: str) -> list[Action]:
+        """Forget the test and close what belongs to it."""
+        test = self._test
+        assert test is not None
+        self._test = None
+        return [Stop(text), *self._close_streams(test), Close(test.control)]
+
+    def _close_streams(self, test: _Test) -> list[Action]:
+        if (
+            test.params is None
+            or test.params.udp
+            or test.state in (EXCHANGE_RESULTS, DISPLAY_RESULTS)
+        ):
+            return []
+        return [Close(stream.peer) for stream in test.streams]
+
+
+def _state(number: int) -> bytes:
+    return struct.pack("b", number)
+
+
+def _take_json(unread: bytearray, most: int, code: int) -> tuple[Any] | None:
+    """Take a message of JSON off `unread`; None while it is not complete. Raises: _RefusedError."""
+    if len(unread) < 4:
+        return None
+    length = int.from_bytes(unread[:4], "big")
+    if length > most:
+        raise _RefusedError(code, f"a message of {length} bytes, more than {most}")
+    if len(unread) < 4 + length:
+        return None
+    text = bytes(unread[4 : 4 + length])
+    del unread[: 4 + length]
+    try:
+        return (json.loads(text),)
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(code, f"no JSON: {error}") from None
