@@ -38,7 +38,7 @@ INTRO = """# Command line
 Written by `docs/generate.py` from the commands' own help.
 
 Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
-The examples with a TAP device need root and `apt-get install iproute2`.
+The examples with a TAP device need root and `apt-get install iproute2 curl iperf3`.
 
 ## Try it
 
@@ -74,8 +74,8 @@ $ iperf3 -c 10.9.0.2 -t 1 -u -b 10M
 $ ip link del tap-e1000emu
 ```
 
-The server of `--serve iperf3` is that of `iperf3 -s`: one test at a time, TCP and UDP, `-P`, `--bidir`, `-t`, `-n`, `-k`, `-b`
-and `-O`. It reports no use of processors, and knows neither SCTP nor users.
+`--serve iperf3` does what `iperf3 -s` does: one test at a time, TCP and UDP, `-P`, `--bidir`, `-t`,
+`-n`, `-k`, `-b` and `-O`. It reports no use of processors, and knows neither SCTP nor users.
 
 ## What holds for every command
 
@@ -109,7 +109,7 @@ $ eval "$(_E1000EMU_COMPLETE=bash_source e1000emu)"
 That line goes to `~/.bashrc`. In zsh it is `eval "$(_E1000EMU_COMPLETE=zsh_source e1000emu)"` in
 `~/.zshrc`, in fish `_E1000EMU_COMPLETE=fish_source e1000emu | source` in
 `~/.config/fish/config.fish`.
-"""
+"""  # noqa: E501 - a command is one line
 
 
 def cli_page() -> str:
