@@ -97,7 +97,7 @@ $(BUILT): setup.py $(SOURCES) $(filter stale,$(FOUND)) | $(VENV)/.packages-build
 	fi; \
 	rm -f $(filter-out $@,$(wildcard $(VENV)/.built-*)); \
 	export E1000EMU_CYTHON_DEBUG=$(if $(filter debug,$(MODE)),1,0); \
-	flock $(VENV)/.build $(ABS_PY) setup.py -q build_ext --inplace $$force; \
+	flock -o $(VENV)/.build $(ABS_PY) setup.py -q build_ext --inplace $$force; \
 	echo $(MODE) >$(VENV)/.mode; \
 	touch $@
 
