@@ -329,10 +329,12 @@ cdef class TxEngine:
             self.ring_errors += 1
             self.dma.t.aborts += 1
             return RUN_OFF | RUN_ABORT
+        if s.owed and hold <= 1:
+            self.flags = self._repay(head)      # WTHRESH went while there was no bus mastering
         before = waiting = ring_span(head, tail, n)
         dc_trim(chip, before)
         if not before:
-            return 0
+            return self.flags
         self.record = 0x7FFFFFFF if self.buffer.exact else PB_FEW if before <= PB_FEW else 0
         self.stop_at = b.n + max_frames if b.n < 0x7FFFFFFF - max_frames else 0x7FFFFFFF
         memset(&self.acc, 0, sizeof(self.acc))

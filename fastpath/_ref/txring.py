@@ -159,9 +159,9 @@ class TxEngine:
             self.dma.aborts += 1
             return RUN_OFF | RUN_ABORT
         del self.chip.all[(tail - head) % n :]
+        self._flags = self.repay() if self.hold <= 1 else 0
         if head == tail:
-            return 0
-        self._flags = 0
+            return self._flags
         before = (tail - head) % n
         self._record = FEW if before <= FEW else 0
         while head != tail:
@@ -224,6 +224,8 @@ class TxEngine:
     def repay(self) -> int:
         """Write back what WTHRESH has held."""
         flags = 0
+        if not self.dma.enabled:
+            return 0
         for index, cmd in self._owed:
             at = (self.regs["TDBAH"] << 32 | self.regs["TDBAL"] & ~15) + index * 16 + 12
             self.dma.write(at, bytes([self.dma.read(at, 1)[0] & 0xF0 | 1]))

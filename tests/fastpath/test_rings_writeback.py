@@ -72,6 +72,23 @@ def test_what_was_held_is_written_back_though_the_threshold_went_meanwhile(refer
 
 
 @both
+def test_what_was_sent_is_written_back_though_the_threshold_went_meanwhile(reference: bool) -> None:
+    tx = Tx(reference=reference)
+    payload = eth(bytes(50))
+    tx.engine.hold = 2
+    tx.post(legacy(tx.put(payload), len(payload)))
+    tx.run()
+    tx.dma.enabled = False
+    tx.engine.repay()
+    tx.engine.hold = 0
+    tx.dma.enabled = True
+    tx.post(*[legacy(tx.put(payload), len(payload)) for _ in range(2)])
+    tx.run()
+    tx.engine.repay()
+    assert [tx.ram.read(tx.ring + 16 * i + 12, 1)[0] & DD for i in range(4)] == [DD, DD, DD, 0]
+
+
+@both
 def test_a_descriptor_without_buffer_is_given_back_the_same_way(reference: bool) -> None:
     rx = Rx(reference=reference)
     rx.ram.write(rx.ring, bytes(16))
