@@ -171,7 +171,8 @@ class Nic:
         check_methods("Nic", "memory", memory, ("read", "write", "aborts"), takes)
         if faults is not None:
             check_type("Nic", "faults", faults, Faults, "Faults(...), or None")
-        check_type("Nic", "mac", mac, (bytes, bytearray), "six bytes")
+        if mac is not None:
+            check_type("Nic", "mac", mac, (bytes, bytearray), "six bytes")
         self.model = _model(model)
         self.bus = find_bus(bus, self.model)
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
