@@ -28,6 +28,7 @@ cdef enum:
     PROBE_FIRST = 16            # interrupts at silences before one is waited out again...
     PROBE_MOST = 128            # ...and when that was in vain again and again
     ANSWER_NS = 20_000_000      # a guest that has sent nothing for so long answers nothing
+    PAUSE_SIXTEENTHS = 3        # of a handler, without frames for a guest that answers nothing
     HANDLER_MAX_NS = 10_000_000     # a handler that has not ended by then polls for good
 
 cdef int64_t LONG_AGO = -(<int64_t>1 << 62)
@@ -186,7 +187,7 @@ cdef class AdaptiveModeration(Moderation):
         if not self.handler_from:
             return False
         if now - self.handler_from < HANDLER_MAX_NS:
-            self.hold_until = now + ((now - self.handler_from) >> 2)
+            self.hold_until = now + PAUSE_SIXTEENTHS * (now - self.handler_from) // 16
         self.handler_from = 0
         self.rx_since = 0
         sooner = self.room_due != 0
@@ -198,7 +199,7 @@ cdef class AdaptiveModeration(Moderation):
 
         Under a flood it would do nothing but take frames from the ring, and whom they are for
         would never run (receive livelock). A guest that answers nothing gets a burst for each run
-        of its handler, and then a quarter as long without; the wire holds the rest, or drops it,
+        of its handler, and then 3/16 as long without; the wire holds the rest, or drops it,
         which costs the guest nothing. One that answers has a peer that waits: it is not held up.
         """
         cdef int64_t until = 0

@@ -132,7 +132,7 @@ class AdaptiveModeration(Moderation):
             return False
         busy = now - self.handler_from
         if busy < 10_000_000:
-            self.hold_until = now + busy // 4
+            self.hold_until = now + 3 * busy // 16
         waited = self.room_due != 0
         self.handler_from = self.rx_since = self.room_due = 0
         return waited

@@ -341,11 +341,11 @@ def test_a_guest_that_answers_nothing_gets_time_without_frames(rig: Line) -> Non
     assert rig.irq._room_at(64, now) == 64, "the next burst, for after the pause"
     rig.irq._received_at(RXT0, 64, now, 128)
     assert rig.irq._room_at(64, now) == 0
-    rig.irq._tick_at(now + 159 * US)
-    assert rig.fired() == 0, "640 us in the handler: 160 without"
-    rig.irq._tick_at(now + 160 * US)
+    rig.irq._tick_at(now + 119 * US)
+    assert rig.fired() == 0, "640 us in the handler: 120 without"
+    rig.irq._tick_at(now + 120 * US)
     assert rig.fired() == 1
-    assert rig.irq._room_at(64, now + 160 * US) == 64
+    assert rig.irq._room_at(64, now + 120 * US) == 64
 
 
 def test_a_guest_that_answers_is_not_held_up(rig: Line) -> None:
