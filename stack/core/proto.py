@@ -84,7 +84,7 @@ class proto:
     memory: str = ""
     """Whose account of memory it shares: a protocol's name ("" is its own)."""
     no_autobind: bool = False
-    no_sockopts: frozenset[int] = frozenset()
+    no_sockopts: tuple[int, ...] = ()
     """Options of SOL_SOCKET that could have no effect here: ENOPROTOOPT. Ours."""
     sock_class: type[sock] = sock
 

@@ -58,9 +58,7 @@ if TYPE_CHECKING:
     from stack.machine import Machine
     from stack.net import Net
 
-NO_SOCKOPTS = frozenset(
-    (SO_BROADCAST, SO_BUF_LOCK, SO_DEBUG, SO_KEEPALIVE, SO_NO_CHECK, SO_OOBINLINE)
-)
+NO_SOCKOPTS = (SO_BROADCAST, SO_BUF_LOCK, SO_DEBUG, SO_KEEPALIVE, SO_NO_CHECK, SO_OOBINLINE)
 """XTP sends to one peer, asks it by itself whether it lives, has XTP_NOCHECK and no urgent data;
 buffers have the size that was set, and no log tells of states."""
 
@@ -82,7 +80,7 @@ xtp_prot = proto(
     unhash=xtp_put_port,
     get_port=xtp_get_port,
     no_autobind=True,
-    no_sockopts=NO_SOCKOPTS | {SO_RXQ_OVFL},
+    no_sockopts=(*NO_SOCKOPTS, SO_RXQ_OVFL),
     sock_class=xtp_sock,
 )
 xtp_dgram_prot = replace(
@@ -96,7 +94,7 @@ xtp_dgram_prot = replace(
     sendmsg=xtp_dgram_sendmsg,
     recvmsg=xtp_dgram_recvmsg,
     no_autobind=False,
-    no_sockopts=NO_SOCKOPTS | {SO_LINGER, SO_RCVLOWAT},
+    no_sockopts=(*NO_SOCKOPTS, SO_LINGER, SO_RCVLOWAT),
 )
 xtp_stream_ops = replace(inet_stream_ops, listen=xtp_listen, poll=xtp_poll, set_rcvlowat=None)
 xtp_dgram_ops = replace(inet_dgram_ops, poll=xtp_dgram_poll)
