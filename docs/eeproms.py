@@ -20,6 +20,8 @@ INTRO = """# What the EEPROM decides
 Written by `docs/generate.py`: the words are those of `e1000emu/eeprommap.py`, and what they
 change is what a device shows after power-on with the field inverted.
 
+Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
+
 After each reset the device reads its EEPROM before a driver sees it: the address, the ids of PCI
 configuration, and how some registers begin. Without an image a NIC has that of a new board.
 `--eeprom FILE` gives it another, here what ethtool prints of QEMU's e1000:

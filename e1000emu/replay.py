@@ -337,8 +337,8 @@ class _Player:
             self._nic = Nic(
                 memory=DmaTable(),
                 irq=self,  # every port is exchanged by `ports`
-                link=self,  # type: ignore[arg-type]
-                clock=self,  # type: ignore[arg-type]
+                link=_Link(self, header, self._reader.version),
+                clock=_Clock(self),  # type: ignore[arg-type]
                 model=header.model,
                 strict=header.strict,
                 autoneg_ns=header.autoneg_ns,

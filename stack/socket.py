@@ -259,6 +259,13 @@ def _c_int(value: int) -> int:
     return value
 
 
+def _check_kind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise ArgumentError unless family, type and protocol are numbers."""
+    for name, value in [*zip(("family", "type", "proto"), args, strict=False), *kwargs.items()]:
+        if name != "fileno" and value.__class__ is not int:
+            whole_number("Socket", name, value)
+
+
 def _check_timeout(where: str, timeout: Any) -> None:
     if timeout is not None:
         check_type(where, "timeout", timeout, (int, float), "seconds, or None for no limit")
@@ -343,9 +350,8 @@ class Socket:
 
     def __new__(cls, net: AnyNet, *args: Any, **kwargs: Any) -> Socket:
         check_net("Socket", net)
-        for name, value in [*zip(("family", "type", "proto"), args, strict=False), *kwargs.items()]:
-            if name != "fileno":
-                whole_number("Socket", name, value)
+        if args or kwargs:
+            _check_kind(args, kwargs)
         if cls is Socket and net.wake_clock is not None:
             cls = _LockedSocket
         return super().__new__(cls)

@@ -127,7 +127,7 @@ def test_asyncio_echo_returns_each_line():
     assert output("asyncio_echo.py").splitlines() == ["echo: one", "echo: two", "echo: three"]
 
 
-def test_the_example_tests_pass_and_there_are_two():
+def test_the_example_tests_pass_and_there_are_three():
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own_driver.py"],
         capture_output=True,
@@ -138,7 +138,7 @@ def test_the_example_tests_pass_and_there_are_two():
         env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^2 passed", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^3 passed", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_qemu_driver_reads_the_address_of_qemus_card():

@@ -243,8 +243,10 @@ from stackc.translate import translate
 options = {"include_path": ["."]}
 modules = {name: Path(f"{name}.pyx") for name in ("common", "uses")}
 translate(modules, ["common"], 2, **options)
+headers = [sys.argv[1] + "/fastpath/_c"]
 sys.argv[1:] = ["-q", "build_ext", "--inplace"]
-setup(ext_modules=cythonize([Extension(n, [str(p)]) for n, p in modules.items()], **options))
+made = [Extension(n, [str(p)], include_dirs=headers) for n, p in modules.items()]
+setup(ext_modules=cythonize(made, **options))
 """,
 }
 

@@ -235,6 +235,7 @@ def test_which_files_of_the_packages_are_kept():
         "usr/lib/modules/6.12.1/kernel/drivers/net/ethernet/intel/e1000/e1000.ko.xz"
     )
     assert not image._of_kernel("usr/lib/modules/6.12.1/kernel/fs/xfs/xfs.ko.xz")
-    assert image._of_qemu("usr/bin/qemu-system-x86_64")
-    assert not image._of_qemu("usr/bin/qemu-system-i386")
+    program = "usr/bin/qemu-system-x86_64"
+    assert image._of_qemu(program, program)
+    assert not image._of_qemu("usr/bin/qemu-system-i386", program)
     assert not image._of_tools("usr/share/doc/bash/README")
