@@ -188,7 +188,7 @@ _RECEIVE = (
         "RDLEN must be at least 128 and a multiple of 128, RDH and RDT inside the ring", index=0,
         follows=("ring-length",)),
     _rule("rx-early", "RCTL", ACCESS,
-        "RCTL.EN goes from 0 to 1 while RDLEN is 0",
+        "RCTL.EN goes from 0 to 1 while RDLEN is 0; so Linux arms wake-up, which needs no ring",
         "RCTL={0:#x} with RDLEN={1:#x}",
         "write RDBAL, RDBAH, RDLEN, RDH and RDT before RCTL.EN (SDM 14.4)", sdm="14.4"),
     _rule("rx-ring-moved", "RDBAL", ACCESS,

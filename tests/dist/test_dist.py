@@ -221,4 +221,4 @@ def test_fixtures_are_there_without_a_conftest(installed: Installed, tmp_path: P
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     assert "1 passed" in installed.python(*words, "test_mine.py", cwd=tmp_path)
     shutil.copy(EXAMPLES / "test_own_driver.py", tmp_path)  # with the plugin named once more
-    assert "2 passed" in installed.python(*words, "test_own_driver.py", cwd=tmp_path)
+    assert "3 passed" in installed.python(*words, "test_own_driver.py", cwd=tmp_path)

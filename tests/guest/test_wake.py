@@ -48,7 +48,8 @@ def no_trouble(request: pytest.FixtureRequest) -> Iterator[None]:
     if "on_tap" in request.fixturenames:
         on_tap: OnTap = request.getfixturevalue("on_tap")
         if on_tap.guest.running:
-            on_tap.assert_no_trouble()
+            # e1000_suspend and e1000_shutdown enable the receiver for wake-up, with no ring behind it
+            on_tap.assert_no_trouble("rx-early")
 
 
 @pytest.fixture
@@ -148,8 +149,8 @@ def test_suspend_and_resume_under_the_newest_kernel():
         assert made.returncode == 0, made.stdout
         assert not TROUBLE.search(guest.console())
         with on_tap.clock.lock:
-            wrong = [event for event in on_tap.nic.misuse.events() if event.name != "tx-disabled"]
-        assert wrong == []
+            names = {event.name for event in on_tap.nic.misuse.events()}
+        assert names <= {"tx-disabled", "rx-early"}
 
 
 @on_parts((), ("82540EM",))
@@ -177,7 +178,7 @@ def test_a_magic_packet_wakes_the_machine_from_s3(on_tap, guest):
     ping(guest)
     tcp_to_peer(guest, on_tap.peer)
     tcp_from_peer(guest, on_tap.peer)
-    on_tap.assert_no_trouble("rx-early")  # e1000_suspend enables the receiver as it was
+    on_tap.assert_no_trouble("rx-early")
 
 
 def test_reboot(on_tap, guest):
