@@ -7,7 +7,7 @@ modules that were compiled of other sources are refused (fastpath/built.py).
 
 import os
 import sys
-from importlib.util import find_spec
+from importlib.machinery import EXTENSION_SUFFIXES
 
 COMPILED = False
 """Whether the compiled form runs."""
@@ -17,7 +17,9 @@ if os.environ.get("E1000EMU_UNCOMPILED", "0") not in ("", "0"):
 
     sys.meta_path.insert(0, SourcesOnly())
 else:
-    COMPILED = find_spec("stack._state") is not None
+    # Beside this file: an import would find another tree's that the environment is linked to.
+    _STATE = f"{os.path.dirname(os.path.abspath(__file__))}/_state"
+    COMPILED = any(os.path.exists(f"{_STATE}{suffix}") for suffix in EXTENSION_SUFFIXES)
     if COMPILED:
         from fastpath import refuse_stale
 
