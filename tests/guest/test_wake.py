@@ -48,7 +48,7 @@ def no_trouble(request: pytest.FixtureRequest) -> Iterator[None]:
     if "on_tap" in request.fixturenames:
         on_tap: OnTap = request.getfixturevalue("on_tap")
         if on_tap.guest.running:
-            # e1000_suspend and e1000_shutdown enable the receiver for wake-up, with no ring behind it
+            # e1000_suspend and e1000_shutdown enable the receiver for wake-up, without a ring.
             on_tap.assert_no_trouble("rx-early")
 
 
