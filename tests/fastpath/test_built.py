@@ -17,6 +17,8 @@ import pytest
 from fastpath import built
 
 ROOT = Path(built.ROOT)
+BUILD = built.make_command(os.curdir).removeprefix("make ")
+"""It names the interpreter where that has an environment of its own (`.venv-3.13`)."""
 PARTS = ("fastpath", "stack", "e1000emu")
 FILES = ("setup.py", "pyproject.toml", "Makefile")
 SOURCE = """LIMIT = 5
@@ -98,7 +100,7 @@ def test_a_source_counts_by_what_is_compiled_of_it(
     said = built.refusal(str(tree), "fastpath")
     assert bool(said) == bool(names)
     if names:
-        assert said == f"{names[0]} has changed since compiled; run: make -C {tree} build"
+        assert said == f"{names[0]} has changed since compiled; run: make -C {tree} {BUILD}"
 
 
 def test_a_source_of_another_time_is_not_taken_apart(
@@ -120,7 +122,7 @@ def test_many_sources_are_counted(tree: Path) -> None:
         (tree / name).write_text("2")
     said = built.refusal(str(tree), "fastpath", ", or not")
     assert said.startswith(", ".join(names[:3]) + " and 4 more have changed since compiled; ")
-    assert said.endswith(" build, or not")
+    assert said.endswith(f" {BUILD}, or not")
 
 
 def test_a_build_that_did_not_end_is_refused_and_an_installed_package_is_not(tree: Path) -> None:
@@ -164,7 +166,9 @@ def test_a_changed_source_of_the_stack_is_refused_wherever_it_is_used(copy: Path
     assert python(copy, "-c", "import stack.inet.udp").returncode == 0
     source = copy / "stack/inet/udp.py"
     source.write_text(source.read_text() + "\nNEW = 1\n")
-    said = "stack/inet/udp.py has changed since compiled; run: make build, or run the sources with"
+    said = (
+        f"stack/inet/udp.py has changed since compiled; run: make {BUILD}, or run the sources with"
+    )
     done = python(copy, "-c", "import stack.inet.udp")
     assert done.returncode == 1
     assert f"fastpath.errors.StaleBuild: {said} E1000EMU_UNCOMPILED=1" in done.stderr
@@ -173,7 +177,7 @@ def test_a_changed_source_of_the_stack_is_refused_wherever_it_is_used(copy: Path
     done = python(copy, "-m", "e1000emu", "doctor")
     assert done.returncode == 1
     assert "udp.py has changed since compiled" in " ".join(done.stdout.split())
-    assert "→ run: make build, or" in done.stdout
+    assert f"→ run: make {BUILD}, or" in " ".join(done.stdout.split())
     ran = python(copy, "-c", "import stack.inet.udp as u; print(u.NEW)", E1000EMU_UNCOMPILED="1")
     assert ran.stdout == "1\n"
     (copy / "tests").mkdir()
@@ -190,7 +194,7 @@ def test_a_changed_source_of_the_stack_is_refused_wherever_it_is_used(copy: Path
 def test_a_changed_source_of_fastpath_is_refused(copy: Path, name: str) -> None:
     source = copy / "fastpath" / name
     source.write_text(source.read_text() + "\n")
-    said = f"fastpath/{name} has changed since compiled; run: make build"
+    said = f"fastpath/{name} has changed since compiled; run: make {BUILD}"
     done = python(copy, "-c", "import fastpath", E1000EMU_UNCOMPILED="1")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"fastpath.errors.StaleBuild: {said}"
@@ -259,7 +263,7 @@ def test_a_copied_command_says_whose_code_it_runs(copy: Path, tmp_path: Path) ->
     script = where / "bin/e1000emu"
     # what the kernel makes of the script's first line
     done = python(tmp_path, str(script), "--version", PYTHONPATH=str(ROOT))
-    said = f"{script} runs {sys.executable} and the code of {ROOT}; run: make -C {copy} build"
+    said = f"{script} runs {sys.executable} and the code of {ROOT}; run: make -C {copy} {BUILD}"
     assert (done.returncode, done.stderr) == (0, f"e1000emu: {said}\n")
     done = python(tmp_path, str(script), "doctor", PYTHONPATH=str(ROOT))
     assert done.returncode == 1
@@ -268,7 +272,7 @@ def test_a_copied_command_says_whose_code_it_runs(copy: Path, tmp_path: Path) ->
     assert f"and the code of {ROOT}" in shown
     done = python(copy, "-P", "-m", "e1000emu", "--version", PYTHONPATH=str(ROOT))
     assert done.stderr == (
-        f"e1000emu: the code of {ROOT} runs, not that of {copy}; run: make build, "
+        f"e1000emu: the code of {ROOT} runs, not that of {copy}; run: make {BUILD}, "
         "then .venv/bin/e1000emu\n"
     )
     assert python(copy, "-m", "e1000emu", "--version").stderr == ""
