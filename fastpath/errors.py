@@ -81,7 +81,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean ping?` for a word close to some that are known, or ""."""
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=3)
+    known = list(known)
+    if word.replace("_", "-") in known:  # of a command line
+        return f"; did you mean {word.replace('_', '-')}?"
+    near = difflib.get_close_matches(word, known, n=3)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
-from collections.abc import Iterable
 
 from e1000emu.errors import E1000Error
+from fastpath.errors import did_you_mean
 
 __all__ = ["ArgumentError", "CommandError", "did_you_mean", "explain_os_error"]
 
@@ -35,15 +34,6 @@ class ArgumentError(CommandError):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, 2)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean ping?` for a word close to some that are known, or ""."""
-    known = list(known)
-    if word.replace("_", "-") in known:
-        return f"; did you mean {word.replace('_', '-')}?"
-    near = difflib.get_close_matches(word, known, n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def explain_os_error(error: OSError) -> str:
