@@ -132,6 +132,15 @@ def test_a_build_that_did_not_end_is_refused_and_an_installed_package_is_not(tre
     assert built.refusal(str(tree), "fastpath") == ""
 
 
+def test_the_command_names_tree_and_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    monkeypatch.setattr(sys, "prefix", "/somewhere/.venv")
+    assert built.make_command(os.curdir) == "make build"
+    assert built.make_command("/a tree") == "make -C '/a tree' build"
+    monkeypatch.setattr(sys, "prefix", f"/somewhere/.venv-{version}")
+    assert built.make_command(os.curdir) == f"make build PYTHON=python{version}"
+
+
 def test_a_compiled_module_that_is_not_there_is_missing(tree: Path) -> None:
     assert built.missing(str(tree), "fastpath") == ["fastpath/x"]
     (tree / f"fastpath/x{EXTENSION_SUFFIXES[0]}").touch()

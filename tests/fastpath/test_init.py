@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import fastpath
+from fastpath.built import make_command
 
 HERE = Path(fastpath.__file__).parent
 
@@ -32,7 +34,8 @@ def test_missing_module_fails_with_the_command_that_mends_it(tmp_path: Path) -> 
     package.mkdir()
     (tmp_path / "setup.py").touch()
     (package / f"csum{EXTENSION_SUFFIXES[0]}").touch()
-    with pytest.raises(ImportError, match=r"no compiled dma for .*; run: make -C .* build$"):
+    command = re.escape(make_command(str(tmp_path)))
+    with pytest.raises(ImportError, match=f"no compiled dma for .*; run: {command}$"):
         fastpath.check_modules(str(package), ("csum", "dma"))
     fastpath.check_modules(str(package), ("csum",))
 
@@ -62,7 +65,7 @@ def test_import_without_compiled_modules_never_falls_back(tmp_path: Path) -> Non
         check=False,
     )
     assert run.returncode == 1
-    assert run.stderr.splitlines()[-1].endswith("; run: make build")
+    assert run.stderr.splitlines()[-1].endswith(f"; run: {make_command(os.curdir)}")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from e1000emu.cli import doctor
+from fastpath.built import make_command
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_modules_that_compute_wrongly_are_broken(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fastpath, "self_test", lambda: ["fastpath.csum: wrong sum of 20 bytes"])
     row = doctor.check_compiled()
     assert (row.state, row.detail) == ("broken", "fastpath.csum: wrong sum of 20 bytes")
-    assert row.remedy == "run: make build"
+    assert row.remedy == f"run: {make_command(os.curdir)}"
 
 
 def test_any_c_compiler_is_found_and_cc_decides(
