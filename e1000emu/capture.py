@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from e1000emu.errors import LinkError
-from fastpath.errors import check_methods
+from fastpath.errors import check_methods, check_type
 from fastpath.linkops import epb_encode
 
 if TYPE_CHECKING:
@@ -216,6 +216,7 @@ def read_capture(path: str | os.PathLike[str]) -> Iterator[Record]:
     Raises LinkError, naming the file and the byte, for a file that is neither or is damaged; frames
     before the damage have been yielded by then.
     """
+    check_type("read_capture", "path", path, (str, os.PathLike), "the path of a capture")
     name = os.fspath(path)
     try:
         file = open(path, "rb", buffering=BUFFER_BYTES)  # noqa: SIM115
@@ -227,6 +228,7 @@ def read_capture(path: str | os.PathLike[str]) -> Iterator[Record]:
 
 def read_records(file: BinaryIO, name: str) -> Iterator[Record]:
     """Yield the frames of an open file, called `name` in errors, as `read_capture` does."""
+    check_methods("read_records", "file", file, ("read",), "a file opened for reading bytes")
     reader = _Reader(file, name)
     magic = reader.take(4, "magic number")
     if magic == SHB.to_bytes(4, "little"):

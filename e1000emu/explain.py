@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from e1000emu.eeprommap import EEPROM_CHECKSUM, MAPPED_WORDS
 from e1000emu.management import FILTERS
 from e1000emu.regs import LINK_MODE_TBI, decode, reg
+from fastpath.errors import check_methods
 from fastpath.macpath import WATCH_MANAGEMENT
 
 if TYPE_CHECKING:
@@ -42,8 +43,14 @@ class Reason:
     """What the driver, or who runs the device, does about it."""
 
 
+def check_nic(where: str, nic: object) -> None:
+    """Raise ArgumentTypeError unless `nic` has what a Nic has."""
+    check_methods(where, "nic", nic, ("tx", "rx", "pci", "misuse"), "a Nic")
+
+
 def explain(nic: Nic) -> list[str]:
     """Return one sentence for each thing that keeps frames or interrupts back, and each misuse."""
+    check_nic("explain", nic)
     said = [reason.text for reason in reasons(nic)]
     return said + [f"{mark(e.because)}{e}." for e in nic.misuse.events()]
 
@@ -55,12 +62,14 @@ def mark(because: str) -> str:
 
 def reasons(nic: Nic) -> list[Reason]:
     """Return what keeps frames or interrupts back, from the bus outwards; empty when all moves."""
+    check_nic("reasons", nic)
     blocks = (_bus, _eeprom, _link, _transmit, _receive, _interrupts)
     return [reason for block in blocks for reason in block(nic)]
 
 
 def idle(nic: Nic) -> list[Reason]:
     """Return what a device that could work waits for its driver to do: nothing is posted."""
+    check_nic("idle", nic)
     out = []
     e = nic.tx.engine
     if nic.regs["TCTL"] & TCTL_EN and e.head == e.tail:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, fields
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from e1000emu.errors import E1000Error
+from e1000emu.errors import ArgumentTypeError, E1000Error
 from e1000emu.regs import reg
 from fastpath.batch import FrameBatch
-from fastpath.errors import whole_number
+from fastpath.errors import check_type, known_fields, whole_number
 from fastpath.irqblock import LineFaults
 from fastpath.lifecycle import RunState
 from fastpath.txring import RUN_MORE
@@ -46,6 +46,7 @@ MS = 1_000_000
 MAX_LATE_NS = 1 << 60
 
 
+@known_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
     """What goes wrong. Shares are 0 to 1; a time of 0 turns its kind off.
@@ -101,9 +102,15 @@ class Faults:
             if f.type == "float":
                 if not isinstance(value, int | float) or not 0 <= value <= 1:
                     raise E1000Error(f"Faults: {f.name}={value!r}: give a probability, 0 to 1")
-            elif f.type == "int" and f.name != "seed":
-                whole_number("Faults", f.name, value, 0)
-        for kind, n in self.abort:
+            elif f.type == "int":
+                whole_number("Faults", f.name, value, None if f.name == "seed" else 0)
+        takes = 'pairs such as (("tx-data", 1),)'
+        check_type("Faults", "abort", self.abort, (tuple, list), takes)
+        for number, pair in enumerate(self.abort):
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise ArgumentTypeError(f"Faults: abort[{number}]={pair!r}; give {takes}")
+            kind, n = pair
+            whole_number("Faults", f"abort[{number}][1]", n)
             if kind not in ABORTS or n < 1:
                 known = ", ".join(ABORTS)
                 raise E1000Error(f"Faults: abort {kind}:{n}: give {known} and a number from 1")

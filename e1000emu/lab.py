@@ -20,7 +20,13 @@ from e1000emu.faults import Faults
 from e1000emu.links import AnnotatedCapture, Capture, Impair, Switch, pair
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
 from e1000emu.nic import Nic
-from fastpath.errors import check_clock, check_type, known_words, whole_number
+from fastpath.errors import (
+    check_callable,
+    check_clock,
+    check_type,
+    known_words,
+    whole_number,
+)
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.drop_reason import SKB_DROP_REASON_NAMES
 from stack.host import Host
@@ -63,6 +69,7 @@ class LanOptions(NicOptions, total=False):
 
 def mac_address(number: int) -> bytes:
     """52:54:00:12:34:xx, the block that virtual machines use."""
+    number = whole_number("mac_address", "number", number, 0, 0xFFFF)
     return b"\x52\x54\x00\x12" + number.to_bytes(2, "big")
 
 
@@ -439,8 +446,12 @@ def pump(
     down); `sink(piece)` takes what arrived and must copy what it wants to keep. Returns the number
     of bytes received when the receiver has seen the end.
     """
-    from stack.socket import POLLERR, POLLHUP, POLLIN, POLLOUT, SHUT_WR, wait_any
+    from stack.socket import POLLERR, POLLHUP, POLLIN, POLLOUT, SHUT_WR, Socket, wait_any
 
+    for name, sock in (("sender", sender), ("receiver", receiver)):
+        check_type("pump", name, sock, Socket, "a Socket of a host")
+    check_callable("pump", "source", source)
+    check_callable("pump", "sink", sink)
     sender.setblocking(False)
     receiver.setblocking(False)
     buffer = memoryview(bytearray(read_bytes))

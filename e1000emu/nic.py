@@ -44,7 +44,13 @@ from e1000emu.tx import Tx
 from e1000emu.wakeup import PmeCallback, Wakeup
 from e1000emu.watch import Watch
 from fastpath.dma import DmaTable
-from fastpath.errors import check_clock, check_methods, check_type, whole_number
+from fastpath.errors import (
+    check_callable,
+    check_clock,
+    check_methods,
+    check_type,
+    whole_number,
+)
 from fastpath.lifecycle import Call, Lifecycle, RunState
 from fastpath.macpath import HeldBack, MacState, RxSink
 from fastpath.pktbuf import PacketBuffer
@@ -173,6 +179,18 @@ class Nic:
             check_type("Nic", "faults", faults, Faults, "Faults(...), or None")
         if mac is not None:
             check_type("Nic", "mac", mac, (bytes, bytearray), "six bytes")
+        for name, content in (("flash", flash), ("eeprom", eeprom)):
+            if content is not None:
+                check_type("Nic", name, content, (bytes, bytearray), "its bytes, or None")
+        callbacks = {"on_message": on_message, "on_pme": on_pme, "on_pin": on_pin}
+        for name, callback in callbacks.items():
+            if callback is not None:
+                check_callable("Nic", name, callback)
+        if record is not None:
+            check_methods("Nic", "record", record, ("eeprom", "ports"), "a Recorder, or None")
+        if management is not None:
+            takes = "a ManagementController, or None"
+            check_methods("Nic", "management", management, ("attach",), takes)
         self.model = _model(model)
         self.bus = find_bus(bus, self.model)
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")

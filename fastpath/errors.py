@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 __all__ = [
     "ArgumentError",
@@ -16,10 +19,12 @@ __all__ = [
     "E1000Error",
     "LifecycleError",
     "StaleBuild",
+    "check_callable",
     "check_clock",
     "check_methods",
     "check_type",
     "did_you_mean",
+    "known_fields",
     "known_words",
     "real_number",
     "whole_number",
@@ -75,6 +80,11 @@ def check_clock(where: str, clock: Any) -> None:
     """Raise ArgumentTypeError unless `clock` can be asked and tells the time."""
     takes = "a clock, such as e1000emu.VirtualClock()"
     check_methods(where, "clock", clock, ("now_ns", "call_at"), takes)
+
+
+def check_callable(where: str, name: str, value: Any) -> None:
+    """Raise ArgumentTypeError unless `value` can be called."""
+    check_methods(where, name, value, ("__call__",), "a function")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -144,6 +154,19 @@ def known_words(
             near = did_you_mean(word, known)
             remedy = f"write {right}={value!r}" if right else f"there are: {all_of_them}{near}"
             raise ArgumentError(f"{where}: no argument {word}={value!r}; {remedy}")
+
+
+def known_fields(cls: type[T]) -> type[T]:
+    """Have a dataclass refuse a keyword that is none of its fields as `known_words` does."""
+    where, init = cls.__name__, cls.__init__
+
+    @functools.wraps(init)
+    def checked(self: T, *args: Any, **given: Any) -> None:
+        known_words(where, given, cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        init(self, *args, **given)
+
+    cls.__init__ = checked  # type: ignore[method-assign, assignment]
+    return cls
 
 
 def real_number(

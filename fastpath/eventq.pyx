@@ -13,7 +13,7 @@ from cpython.list cimport PyList_Append, PyList_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
-from fastpath.errors import whole_number
+from fastpath.errors import check_callable, whole_number
 
 cdef extern from "Python.h":
     ctypedef struct PyListObject:
@@ -176,7 +176,13 @@ cdef class EventQueue:
         return fn
 
     def call_soon(self, fn):
-        """Call `fn()` after the current event, at the same time, in FIFO order."""
+        """Call `fn()` after the current event, at the same time, in FIFO order.
+
+        Raises:
+            ArgumentError: nothing to call.
+        """
+        if not callable(fn):
+            check_callable("call_soon", "fn", fn)
         self.append(fn)
 
     @property
@@ -203,8 +209,10 @@ cdef class EventQueue:
         `background` marks housekeeping that alone must not keep a waiting call alive.
 
         Raises:
-            ArgumentError: not a whole number.
+            ArgumentError: not a whole number, nothing to call.
         """
+        if not callable(fn):
+            check_callable("call_at", "fn", fn)
         return self.push(when_ns, fn, background)
 
     def cancel(self, TimerHandle handle not None):

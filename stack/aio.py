@@ -19,10 +19,12 @@ import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stack.aio_netdb import getaddrinfo, getnameinfo, resolved
+from fastpath.errors import check_callable, check_clock, check_methods, check_type, whole_number
+from stack.aio_netdb import check_host, getaddrinfo, getnameinfo, resolved
 from stack.clients.addrinfo import AI_PASSIVE
 from stack.core.clock import is_threaded, require_running
 from stack.core.errors import os_error
+from stack.net import check_net
 from stack.socket import (
     AF_INET,
     AF_INET6,
@@ -164,6 +166,10 @@ async def _retry(sock: Socket, attempt: Callable[[], T], events: int = 0) -> T:
             sleep.wq.remove(sleep.wake)
 
 
+def _check_sock(where: str, sock: object) -> None:
+    check_type(where, "sock", sock, Socket, "a Socket of a host")
+
+
 def _readable(sock: Socket, flags: int = 0) -> int:
     """The events before which recv(2) says EAGAIN; 0 where it may have something else to say."""
     return 0 if flags or not sock.waits_for_data() else POLLIN
@@ -171,21 +177,25 @@ def _readable(sock: Socket, flags: int = 0) -> int:
 
 async def sock_recv(sock: Socket, n: int, flags: int = 0) -> bytes:
     """Receive up to `n` bytes; b"" at the end of the stream."""
+    _check_sock("sock_recv", sock)
     return await _retry(sock, lambda: sock.recv(n, flags), _readable(sock, flags))
 
 
 async def sock_recv_into(sock: Socket, buffer: WriteableBuffer, n: int = 0) -> int:
     """Receive into a writable buffer; the bytes received."""
+    _check_sock("sock_recv_into", sock)
     return await _retry(sock, lambda: sock.recv_into(buffer, n), _readable(sock))
 
 
 async def sock_recvfrom(sock: Socket, n: int) -> tuple[bytes, RetAddress]:
     """Receive one datagram and its sender."""
+    _check_sock("sock_recvfrom", sock)
     return await _retry(sock, lambda: sock.recvfrom(n), _readable(sock))
 
 
 async def sock_sendall(sock: Socket, data: ReadableBuffer) -> None:
     """Send all of `data`."""
+    _check_sock("sock_sendall", sock)
     rest = memoryview(data).cast("B")
     while rest:
         done = await _retry(sock, functools.partial(sock.send, rest))
@@ -194,11 +204,13 @@ async def sock_sendall(sock: Socket, data: ReadableBuffer) -> None:
 
 async def sock_sendto(sock: Socket, data: ReadableBuffer, addr: Address) -> int:
     """Send one datagram."""
+    _check_sock("sock_sendto", sock)
     return await _retry(sock, lambda: sock.sendto(data, addr))
 
 
 async def sock_accept(sock: Socket) -> tuple[Socket, RetAddress]:
     """Wait for a connection; the new socket is non-blocking."""
+    _check_sock("sock_accept", sock)
     conn, addr = await _retry(sock, sock.accept, POLLIN)
     conn.setblocking(False)
     return conn, addr
@@ -210,6 +222,7 @@ async def sock_connect(sock: Socket, addr: Address) -> None:
     Raises:
         OSError: ConnectionRefusedError, TimeoutError ... as connect(2); socket.gaierror.
     """
+    _check_sock("sock_connect", sock)
     if sock.family == AF_UNIX:  # connected, or (a full backlog) BlockingIOError
         sock.connect(addr)
         return
@@ -466,6 +479,8 @@ async def create_connection(
 
     Tries each address of the name `host`; what the first failed with is raised.
     """
+    check_net("create_connection", net)
+    check_callable("create_connection", "protocol_factory", protocol_factory)
     failure: OSError | None = None
     for family, _, _, _, target in await getaddrinfo(net, host, port, type=SOCK_STREAM):
         try:
@@ -588,6 +603,10 @@ async def create_server(
 ) -> Server:
     """Listen on host `net`; as `loop.create_server`, but on one socket: of the first address of
     the name `host`, with "" of any IPv4 address, with None of any address of both families."""
+    check_net("create_server", net)
+    check_callable("create_server", "protocol_factory", protocol_factory)
+    check_host("create_server", host)
+    backlog = whole_number("create_server", "backlog", backlog)
     family: int = AF_INET6 if host is None else AF_INET
     name: Address = host or "", port
     if host:
@@ -616,6 +635,7 @@ async def open_connection(
     local_addr: Address | None = None,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """As `asyncio.open_connection`, from host `net`."""
+    limit = whole_number("open_connection", "limit", limit, 1, unit="bytes")
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -635,6 +655,8 @@ async def start_server(
     backlog: int = SOMAXCONN,
 ) -> Server:
     """As `asyncio.start_server`, on host `net`."""
+    check_callable("start_server", "client_connected_cb", client_connected_cb)
+    limit = whole_number("start_server", "limit", limit, 1, unit="bytes")
     loop = asyncio.get_running_loop()
 
     def factory() -> asyncio.StreamReaderProtocol:
@@ -723,8 +745,13 @@ async def create_datagram_endpoint(
 ) -> tuple[DatagramTransport, D]:
     """As `loop.create_datagram_endpoint`, on host `net`, of the family of `remote_addr`'s first
     address, else of `local_addr`'s; IPv4 where neither says."""
+    check_net("create_datagram_endpoint", net)
+    check_callable("create_datagram_endpoint", "protocol_factory", protocol_factory)
     family = AF_INET
-    for address in (remote_addr, local_addr):
+    for name, address in (("remote_addr", remote_addr), ("local_addr", local_addr)):
+        if address is not None:
+            takes = 'a pair such as ("10.0.0.2", 80), or None'
+            check_type("create_datagram_endpoint", name, address, tuple, takes)
         if address is not None and isinstance(address[0], str) and address[0]:
             rows = await getaddrinfo(net, address[0], address[1], type=SOCK_DGRAM)
             family = rows[0][0]
@@ -793,7 +820,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     every time. When nothing is left that could wake a coroutine, `SimulationDeadlock` is raised.
     """
 
+    _closed = True  # asked by __del__, also of one whose clock was refused
+
     def __init__(self, clock: Any) -> None:
+        check_clock("VirtualTimeLoop", clock)
+        takes = "a VirtualClock(); the other clocks work with asyncio's own loop"
+        check_methods("VirtualTimeLoop", "clock", clock, ("run_until_idle",), takes)
         self.clock = clock
         selector = _VirtualSelector()
         selector.loop = self
@@ -808,5 +840,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 def run(main: Coroutine[Any, Any, T], *, clock: Any) -> T:
     """`asyncio.run` in virtual time."""
+    takes = "a coroutine, as main() of async def main(): ..."
+    check_type("run", "main", main, Coroutine, takes)
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(clock)) as runner:
         return runner.run(main)

@@ -6,7 +6,9 @@ import asyncio
 import errno
 from typing import TYPE_CHECKING
 
+from fastpath.errors import check_type
 from stack.core.clock import is_threaded
+from stack.net import check_net
 from stack.netdb import (
     AddressInfo,
     address_info,
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 __all__ = ["getaddrinfo", "getnameinfo", "resolved"]
+
+
+def check_host(where: str, host: object) -> None:
+    """Raise ArgumentTypeError unless `host` can be a name or an address."""
+    if host is not None:
+        check_type(where, "host", host, (str, bytes, bytearray), "a name or an address, as text")
 
 
 async def _look_up(net: Net, name: str | Name, types: tuple[int, ...]) -> Finished:
@@ -57,6 +65,8 @@ async def getaddrinfo(
     flags: int = 0,
 ) -> list[AddressInfo]:
     """As `loop.getaddrinfo`: with the names of the namespace `net`.  Raises: socket.gaierror."""
+    check_net("getaddrinfo", net)
+    check_host("getaddrinfo", host)
     with net.lock:
         asked = address_info(net, host, port, family, type, proto, flags)
     if asked.lookup is None:
@@ -68,6 +78,7 @@ async def getaddrinfo(
 
 async def getnameinfo(net: Net, address: Address, flags: int = 0) -> tuple[str, str]:
     """As `loop.getnameinfo`: with the names of the namespace `net`.  Raises: socket.gaierror."""
+    check_net("getnameinfo", net)
     question = reverse_question(net, address, flags)
     names = await _look_up(net, *question) if question is not None else None
     return names_of(net, address, flags, names)

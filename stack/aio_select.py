@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from fastpath.errors import check_type
 from stack.aio import _Sleep
-
-if TYPE_CHECKING:
-    from stack.select import epoll
+from stack.select import epoll
 
 __all__ = ["epoll_wait"]
 
@@ -17,6 +14,7 @@ async def epoll_wait(ep: epoll, maxevents: int = -1) -> list[tuple[int, int]]:
 
     `asyncio.timeout` limits it. Raises: ValueError: maxevents, or `ep` is closed. OSError.
     """
+    check_type("epoll_wait", "ep", ep, epoll, "an epoll of a host")
     while True:
         with ep.net.lock:
             found = ep.poll(0, maxevents)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from fastpath.errors import check_callable, whole_number
 from stack.aio import Server, SocketTransport, sock_connect
 from stack.socket import AF_UNIX, SOCK_STREAM, SOMAXCONN, Socket
 
@@ -26,6 +27,7 @@ async def create_unix_connection(
     net: Net, protocol_factory: Callable[[], P], path: str | bytes
 ) -> tuple[SocketTransport, P]:
     """Connect to a name in `net`; as `loop.create_unix_connection`."""
+    check_callable("create_unix_connection", "protocol_factory", protocol_factory)
     sock = Socket(net, AF_UNIX, SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -45,6 +47,8 @@ async def create_unix_server(
     backlog: int = SOMAXCONN,
 ) -> Server:
     """Listen under a name in `net`; as `loop.create_unix_server`. The name stays behind."""
+    check_callable("create_unix_server", "protocol_factory", protocol_factory)
+    backlog = whole_number("create_unix_server", "backlog", backlog)
     sock = Socket(net, AF_UNIX, SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -60,6 +64,7 @@ async def open_unix_connection(
     net: Net, path: str | bytes, *, limit: int = 1 << 18
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """As `asyncio.open_unix_connection`, in `net`."""
+    limit = whole_number("open_unix_connection", "limit", limit, 1, unit="bytes")
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -78,6 +83,8 @@ async def start_unix_server(
     backlog: int = SOMAXCONN,
 ) -> Server:
     """As `asyncio.start_unix_server`, in `net`."""
+    check_callable("start_unix_server", "client_connected_cb", client_connected_cb)
+    limit = whole_number("start_unix_server", "limit", limit, 1, unit="bytes")
     loop = asyncio.get_running_loop()
 
     def factory() -> asyncio.StreamReaderProtocol:

@@ -4,28 +4,39 @@ the argument, the value and what to give. Nothing is rounded, cut or taken for s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e1000emu.capture import read_capture
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
-from e1000emu.lab import Lab, add_nic, lan, two_hosts
+from e1000emu.explain import explain
+from e1000emu.faults import Faults
+from e1000emu.lab import Lab, add_nic, lan, mac_address, pump, two_hosts
 from e1000emu.links import (
     Capture,
+    FarEnd,
     Generator,
     Impair,
     NullLink,
     Passt,
+    Patch,
     PcapReplay,
+    QemuDgram,
     QemuStream,
     Switch,
     pair,
 )
+from e1000emu.memory import host_memory
 from e1000emu.nic import Nic
 from e1000emu.snapshot import load_file, save_file
+from e1000emu.testing import GuestRings
+from e1000emu.testing.fixtures import Bench
+from stack import aio, aio_select, aio_unix
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
 from stack.socket import (
@@ -66,6 +77,10 @@ def udp(family: int = AF_INET) -> Socket:
 def arp(**given: Any) -> None:
     h = host()
     arp_req_set(h.dev("lo"), **{"ip": 0x0A000001, "ha": bytes(6), **given})
+
+
+def ran(main: Coroutine[Any, Any, Any]) -> Any:
+    return aio.run(main, clock=VirtualClock())
 
 
 WRONG: list[tuple[Callable[[], Any], str, str]] = [
@@ -220,6 +235,72 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: nic(clock=5), "clock=5", "VirtualClock()"),
     (lambda: nic(mac="52:54:00:12:34:56"), "mac='52:54:00:12:34:56'", "six bytes"),
     (lambda: nic(faults=5), "faults=5", "give Faults(...)"),
+    (lambda: VirtualClock().call_at(5, None), "fn=None", "give a function"),
+    (lambda: VirtualClock().call_soon(5), "fn=5", "give a function"),
+    (lambda: QemuStream(5, CLOCK), "sock=5", "a socket of the standard library"),
+    (lambda: QemuStream.listen(5, CLOCK), "path=5", "give a path"),
+    (lambda: QemuStream.connect("x", 5), "clock=5", "VirtualClock()"),
+    (lambda: QemuDgram("x", CLOCK), "sock='x'", "a socket of the standard library"),
+    (lambda: QemuDgram.open("a", 5, CLOCK), "remote=5", "give a path"),
+    (lambda: Passt(5), "clock=5", "VirtualClock()"),
+    (lambda: Passt(CLOCK, mac=None), "mac=None", "six bytes"),
+    (lambda: Passt(CLOCK, address=5), "address=5", "such as 10.0.2.15/24"),
+    (lambda: Passt(CLOCK, options="-t 80"), "options='-t 80'", "give a list"),
+    (lambda: Passt(CLOCK, path=5), "path=5", "give a path"),
+    (lambda: Patch(NullLink(CLOCK), None), "other=None", "such as an end of pair()"),
+    (lambda: Capture(NullLink(CLOCK), "x", name=5), "name=5", "give the interface's name"),
+    (lambda: list(read_capture(5)), "path=5", "the path of a capture"),
+    (lambda: FarEnd(selector="x"), "selector='x'", "0 to 31"),
+    (lambda: FarEnd(next_pages=5), "next_pages=5", "a tuple of pages"),
+    (lambda: FarEnd(pair=2), "FarEnd: no argument pair=2", "did you mean pairs"),
+    (lambda: Faults(flap=1), "Faults: no argument flap=1", "did you mean flap_ns"),
+    (lambda: Faults(seed="x"), "seed='x'", "a whole number"),
+    (lambda: Faults(abort="tx-data:1"), "abort='tx-data:1'", '(("tx-data", 1),)'),
+    (lambda: Faults(abort=("tx-data", 1)), "abort[0]='tx-data'", '(("tx-data", 1),)'),
+    (lambda: Bench(tx_cont=5), "Bench: no argument tx_cont=5", "did you mean tx_count"),
+    (lambda: Bench(ram_bytes=None), "ram_bytes=None", "1 or more bytes"),
+    (lambda: Bench(tx_count="x"), "tx_count='x'", "1 or more"),
+    (lambda: Bench(mac=5), "mac=5", "six bytes"),
+    (lambda: GuestRings(5, None), "slot=5", "such as Nic.slot"),
+    (lambda: host_memory("1M"), "size_bytes='1M'", "1 or more bytes"),
+    (lambda: mac_address("x"), "number='x'", "0 to 65535"),
+    (lambda: pump(None, udp(), bytes, print), "sender=None", "a Socket of a host"),
+    (lambda: explain(None), "nic=None", "give a Nic"),
+    (lambda: nic(flash=5), "flash=5", "its bytes"),
+    (lambda: nic(eeprom="x"), "eeprom='x'", "its bytes"),
+    (lambda: nic(on_pme=5), "on_pme=5", "give a function"),
+    (lambda: nic(record="x"), "record='x'", "a Recorder"),
+    (lambda: nic(management=5), "management=5", "a ManagementController"),
+    # coroutines
+    (lambda: aio.run(None, clock=CLOCK), "main=None", "a coroutine"),
+    (lambda: aio.VirtualTimeLoop(5), "clock=5", "VirtualClock()"),
+    (lambda: ran(aio.sock_recv(None, 5)), "sock=None", "a Socket of a host"),
+    (lambda: ran(aio.sock_recv_into(5, bytearray(1))), "sock=5", "a Socket of a host"),
+    (lambda: ran(aio.sock_recvfrom("x", 5)), "sock='x'", "a Socket of a host"),
+    (lambda: ran(aio.sock_sendall(None, b"")), "sock=None", "a Socket of a host"),
+    (lambda: ran(aio.sock_sendto(None, b"", ADDR)), "sock=None", "a Socket of a host"),
+    (lambda: ran(aio.sock_accept(5)), "sock=5", "a Socket of a host"),
+    (lambda: ran(aio.sock_connect(5, ADDR)), "sock=5", "a Socket of a host"),
+    (lambda: ran(aio.open_connection(*ADDR, 5)), "net='10.0.0.1'", "give the Host first"),
+    (lambda: ran(aio.open_connection(host(), 5, 80)), "host=5", "a name or an address"),
+    (lambda: ran(aio.open_connection(host(), *ADDR, limit="x")), "limit='x'", "1 or more bytes"),
+    (lambda: ran(aio.create_connection(host(), None, *ADDR)), "protocol_factory=None", "function"),
+    (lambda: ran(aio.start_server(host(), None)), "client_connected_cb=None", "function"),
+    (lambda: ran(aio.start_server(None, print)), "net=None", "give the Host first"),
+    (lambda: ran(aio.create_server(host(), print, 5)), "host=5", "a name or an address"),
+    (lambda: ran(aio.create_server(host(), 5)), "protocol_factory=5", "give a function"),
+    (lambda: ran(aio.create_datagram_endpoint(5, print)), "net=5", "give the Host first"),
+    (
+        lambda: ran(aio.create_datagram_endpoint(host(), asyncio.DatagramProtocol, "a")),
+        "local_addr='a'",
+        'such as ("10.0.0.2", 80)',
+    ),
+    (lambda: ran(aio.getaddrinfo(None, "a", 80)), "net=None", "give the Host first"),
+    (lambda: ran(aio.getnameinfo(5, ADDR)), "net=5", "give the Host first"),
+    (lambda: ran(aio_select.epoll_wait(5)), "ep=5", "an epoll of a host"),
+    (lambda: ran(aio_unix.open_unix_connection(5, "x")), "net=5", "give the Host first"),
+    (lambda: ran(aio_unix.create_unix_connection(host(), 5, "x")), "protocol_factory=5", "func"),
+    (lambda: ran(aio_unix.start_unix_server(host(), 5, "x")), "client_connected_cb=5", "function"),
     (lambda: save_file(nic(), 5), "path=5", "give the path of a file"),
     (lambda: load_file(nic(), 5), "path=5", "give the path of a file"),
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, PcapngWriter
 from e1000emu.clock import VirtualClock
 from e1000emu.links.base import Middleware, whole
+from fastpath.errors import check_type
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
@@ -40,6 +41,7 @@ class Capture(Middleware):
     ) -> None:
         super().__init__(link, clock=clock)
         snap_bytes = whole(self, "snap_bytes", snap_bytes, 1)
+        check_type(type(self).__name__, "name", name, str, "the interface's name, text")
         self._owned = not isinstance(path, PcapngWriter)
         self.writer = path if isinstance(path, PcapngWriter) else PcapngWriter(path)
         self._interface = self.writer.add_interface(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from e1000emu.errors import LinkError
+from fastpath.errors import check_type, known_fields, whole_number
 
 __all__ = ["NULL_PAGE", "FarEnd", "heard", "said"]
 
@@ -15,6 +16,7 @@ NULL_PAGE = 0x2001
 PAIRS = (2, 4)
 
 
+@known_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FarEnd:
     """What the far end of a link says, and its cable; a link's attribute `far_end` is one, or None.
@@ -41,12 +43,12 @@ class FarEnd:
     """Hears our base page and our next pages."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.selector < 32:
-            raise LinkError(f"FarEnd: selector={self.selector} has 5 bits")
+        whole_number("FarEnd", "selector", self.selector, 0, 31)
         if self.pairs not in PAIRS:
             raise LinkError(f"FarEnd: pairs={self.pairs}; a cable has 2 or 4")
-        if not all(0 <= page < 1 << 16 for page in self.next_pages):
-            raise LinkError("FarEnd: next_pages: a page has 16 bits")
+        check_type("FarEnd", "next_pages", self.next_pages, (tuple, list), "a tuple of pages")
+        for number, page in enumerate(self.next_pages):
+            whole_number("FarEnd", f"next_pages[{number}]", page, 0, 0xFFFF)
 
 
 def said(far_end: FarEnd | None) -> dict[str, Any] | None:

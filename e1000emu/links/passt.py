@@ -26,7 +26,7 @@ from e1000emu.links import pool
 from e1000emu.links.base import Middleware
 from e1000emu.links.qemu import MIN_FRAME_BYTES, SOCKET_BYTES, PollClock, QemuStream
 from fastpath.batch import FB_HAS_FCS
-from fastpath.errors import whole_number
+from fastpath.errors import check_clock, check_type, whole_number
 
 if TYPE_CHECKING:
     from fastpath.batch import FrameBatch
@@ -199,6 +199,18 @@ class Passt(Middleware):
         program: str = "passt",
         poll_ns: int | None = None,
     ) -> None:
+        check_clock("Passt", clock)
+        check_type("Passt", "mac", mac, (bytes, bytearray), "six bytes")
+        check_type("Passt", "address", address, str, f"text such as {ADDRESS}")
+        if gateway is not None:
+            check_type("Passt", "gateway", gateway, str, "text such as 10.0.2.2, or None")
+        whole_number("Passt", "mtu", mtu)
+        check_type("Passt", "options", options, (list, tuple), 'a list such as ["-t", "8080:80"]')
+        for option in options:
+            check_type("Passt", "options", option, str, 'text in it, as in ["-t", "8080:80"]')
+        if path is not None:
+            check_type("Passt", "path", path, (str, os.PathLike), "a path")
+        check_type("Passt", "program", program, str, "the name of a program")
         if len(mac) != 6:
             raise LinkError(f"passt: mac={mac!r} has {len(mac)} bytes; a MAC address has 6")
         self.gone = ""

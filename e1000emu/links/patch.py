@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from e1000emu.links import pool
+from fastpath.errors import check_methods
 
 if TYPE_CHECKING:
     from e1000emu.ports import Link
@@ -53,6 +54,9 @@ class Patch:
     """
 
     def __init__(self, one: Link, other: Link) -> None:
+        takes = "a link, such as an end of pair()"
+        check_methods("Patch", "one", one, ("attach", "transmit"), takes)
+        check_methods("Patch", "other", other, ("attach", "transmit"), takes)
         a, b = _Plug(one), _Plug(other)
         a.far, b.far = b, a
         self.links = (one, other)

@@ -21,6 +21,7 @@ from e1000emu.links import pool
 from e1000emu.links.base import ReadingLink, optional_rate
 from e1000emu.ports import Clock
 from fastpath.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_HAS_FCS, FB_SYMBOL_ERR
+from fastpath.errors import check_clock, check_type
 from fastpath.linkops import dgram_read, dgram_write
 
 if TYPE_CHECKING:
@@ -160,6 +161,15 @@ class _SocketLink(ReadingLink):
             self._write()
 
 
+def _check_socket(where: str, name: str, sock: object) -> None:
+    check_type(where, name, sock, socket.socket, "a socket of the standard library")
+
+
+def _path(where: str, name: str, path: str | os.PathLike[str]) -> str:
+    check_type(where, name, path, (str, os.PathLike), "a path")
+    return os.fspath(path)
+
+
 class QemuStream(_SocketLink):
     """A stream socket to QEMU: `QemuStream.listen(PATH, clock)`, or `.connect(PATH, clock)`.
 
@@ -177,6 +187,10 @@ class QemuStream(_SocketLink):
         path: str = "",
     ) -> None:
         super().__init__(clock, poll_ns)
+        for name, given in (("sock", sock), ("listener", listener)):
+            if given is not None:
+                _check_socket("QemuStream", name, given)
+        check_type("QemuStream", "path", path, str, "text")
         self.path = path
         self._listener = listener
         self._sock: socket.socket | None = None
@@ -197,7 +211,8 @@ class QemuStream(_SocketLink):
         Raises:
             LinkError: nobody listens there; the text has QEMU's option.
         """
-        name = os.fspath(path)
+        name = _path("QemuStream.connect", "path", path)
+        check_clock("QemuStream.connect", clock)
         sock = _unix(name, socket.SOCK_STREAM, "stream")
         try:
             sock.connect(name)
@@ -218,7 +233,8 @@ class QemuStream(_SocketLink):
         Raises:
             LinkError: the path cannot be had.
         """
-        name = os.fspath(path)
+        name = _path("QemuStream.listen", "path", path)
+        check_clock("QemuStream.listen", clock)
         listener = _bound(name, socket.SOCK_STREAM, "stream")
         listener.listen(1)
         return cls(None, clock, poll_ns=poll_ns, listener=listener, path=name)
@@ -379,6 +395,9 @@ class QemuDgram(_SocketLink):
         remote: str = "",
     ) -> None:
         super().__init__(clock, poll_ns)
+        _check_socket("QemuDgram", "sock", sock)
+        check_type("QemuDgram", "local", local, str, "text")
+        check_type("QemuDgram", "remote", remote, str, "text")
         self.local, self.remote = local, remote
         self._sock: socket.socket | None = sock
         sock.setblocking(False)
@@ -404,7 +423,9 @@ class QemuDgram(_SocketLink):
         Raises:
             LinkError: `local` cannot be had.
         """
-        here, there = os.fspath(local), os.fspath(remote)
+        here = _path("QemuDgram.open", "local", local)
+        there = _path("QemuDgram.open", "remote", remote)
+        check_clock("QemuDgram.open", clock)
         if not there:
             raise LinkError("dgram: no remote path; give the one of QEMU's local.path")
         sock = _bound(here, socket.SOCK_DGRAM, "dgram")

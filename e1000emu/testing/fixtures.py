@@ -15,7 +15,7 @@ from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from e1000emu.testing.writeback import SlowWriteBack, WatchedMemory
 from fastpath.dma import DmaTable, HostMemory
-from fastpath.errors import whole_number
+from fastpath.errors import known_words, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,8 @@ POISON = 0xFF
 RAM_BASE = 0x10_0000
 BENCH_MAC = b"\x52\x54\x00\x12\x34\x56"
 """The address in the EEPROM of a bench's card."""
+RING_SIZES = ("rx_buffer_bytes", "rx_count", "step", "tx_count")
+"""What `GuestRings` takes of them."""
 
 
 @dataclass(slots=True, init=False)
@@ -63,6 +65,8 @@ class Bench:
         """
         from e1000emu.nic import Nic
 
+        known_words("Bench", ring_sizes, RING_SIZES)
+        ram_bytes = whole_number("Bench", "ram_bytes", ram_bytes, 1, unit="bytes")
         writeback_ns = whole_number("Bench", "writeback_ns", writeback_ns, 0, unit="ns")
         self.clock = clock = VirtualClock()
         self.dma = DmaTable()

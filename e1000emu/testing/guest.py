@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, Protocol
 
+from fastpath.errors import check_callable, check_methods, whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -308,6 +310,14 @@ class GuestRings:
         `step` lets time pass while the driver polls (``clock.run_until_idle``); without it the
         device is expected to act at the doorbell.
         """
+        check_methods("GuestRings", "slot", slot, ("bar_read", "config_read"), "such as Nic.slot")
+        takes = "the guest's memory, such as host_memory()[0]"
+        check_methods("GuestRings", "memory", memory, ("alloc",), takes)
+        tx_count = whole_number("GuestRings", "tx_count", tx_count, 1)
+        rx_count = whole_number("GuestRings", "rx_count", rx_count, 1)
+        rx_buffer_bytes = whole_number("GuestRings", "rx_buffer_bytes", rx_buffer_bytes, 1)
+        if step is not None:
+            check_callable("GuestRings", "step", step)
         self.slot = slot
         self.memory = memory
         self.step = step
