@@ -31,6 +31,7 @@ from stack.core.netdevice import (
     net_device,
     netif_running,
 )
+from stack.core.netstamp import net_timestamp_check
 from stack.core.softirq import (
     local_bh_disable,
     local_bh_enable,
@@ -70,6 +71,8 @@ def dev_loopback_xmit(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 def enqueue_to_backlog(skb: sk_buff, machine: Machine) -> int:
     """net/core/dev.c: append to input_pkt_queue, schedule the backlog NAPI; drop when full."""
+    if machine.net_hotdata.netstamp_needed:
+        net_timestamp_check(skb, machine)
     sd = machine.softnet_data
     queue = sd.input_pkt_queue
     if queue.qlen > machine.net_hotdata.max_backlog or not netif_running(skb.dev):

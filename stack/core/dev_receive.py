@@ -44,6 +44,7 @@ from stack.core.netdevice import (
     net_device,
     packet_type,
 )
+from stack.core.netstamp import net_timestamp_check
 from stack.core.softirq import raise_later
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def netif_receive_skb(skb: sk_buff) -> int:
     is __netif_receive_skb_core's.
     """
     dev: net_device = skb.dev
+    machine = dev.machine
+    if machine.net_hotdata.netstamp_needed:
+        net_timestamp_check(skb, machine)
     ptype = dev.rx_fast.find(skb_enter_network(skb, dev.ifindex))
     if ptype is None:
         return __netif_receive_skb(skb)
@@ -109,6 +113,11 @@ def netif_receive_skb_list(skbs: list[sk_buff]) -> None:
 
 def netif_receive_skb_list_internal(skbs: list[sk_buff]) -> None:
     """net/core/dev.c (with __netif_receive_skb_list): nothing steers packets to other CPUs here."""
+    dev: net_device = skbs[0].dev
+    machine = dev.machine
+    if machine.net_hotdata.netstamp_needed:
+        for skb in skbs:
+            net_timestamp_check(skb, machine)
     __netif_receive_skb_list_core(skbs)
 
 

@@ -23,7 +23,7 @@ from stack.core.errors import os_error
 from stack.core.fasync import f_getown, f_setown
 from stack.core.file import FASYNC, fget, struct_file
 from stack.core.memory import copy_from_user, copy_to_user, get_user_int, put_user_int
-from stack.core.sock import SOCK_TIMESTAMP
+from stack.core.sock import SOCK_TIMESTAMP, sock_enable_timestamp
 from stack.core.socket import socket
 from stack.core.uapi import (
     FIOASYNC,
@@ -108,7 +108,9 @@ def sock_gettstamp(sock: socket, micro: bool, arg: Any) -> Any:
     sk = sock.sk
     stamp = sk.sk_stamp_ns
     if not sk.sk_flags & SOCK_TIMESTAMP:
-        sk.sk_flags |= SOCK_TIMESTAMP  # as on Linux, stamps are kept from the first request on
+        sock_enable_timestamp(
+            sk, SOCK_TIMESTAMP
+        )  # as on Linux, stamps are kept from the first request on
         stamp = -1
     if stamp < 0:
         raise os_error(errno.ENOENT, "no packet was received yet")

@@ -317,6 +317,8 @@ class net_hotdata:
     max_backlog: int = row(0)
     netdev_budget: int = row(0)
     gro_normal_batch: int = row(0)
+    netstamp_needed: int = row(0)
+    """Sockets that ask when packets came (netstamp_needed_key of net/core/dev.c)."""
 
 
 @state

@@ -44,6 +44,7 @@ from stack.core.fasync import (
     send_sigurg,
     sock_wake_async,
 )
+from stack.core.netstamp import net_disable_timestamp, net_enable_timestamp
 from stack.core.rows import FRESH, clone_state, i32, row, state, u8, u16, u32
 from stack.core.security import security_sock_rcv_skb
 from stack.core.sk_mem import (
@@ -56,6 +57,7 @@ from stack.core.sk_mem import (
 from stack.core.softirq import raise_later
 from stack.core.tcp_states import TCP_CLOSE
 from stack.core.uapi import (
+    AF_UNIX,
     POLLERR,
     POLLIN,
     POLLOUT,
@@ -114,6 +116,9 @@ SOCK_PASSCRED = 1 << 26
 SOCK_TSTAMP_NEW = 1 << 30
 SOCK_PASSRIGHTS = 1 << 31
 """sk_scm_rights: others may send it descriptors."""
+
+SK_FLAGS_TIMESTAMP = SOCK_TIMESTAMP
+"""Each has the socket's packets stamped as they come."""
 
 # si_code of SIGIO (asm-generic/siginfo.h)
 POLL_IN = 1
@@ -291,6 +296,28 @@ def sock_valbool_flag(sk: sock, flag: int, valbool: bool) -> None:
         sk.sk_flags &= ~flag
 
 
+def sock_needs_netstamp(sk: sock) -> bool:
+    """net/core/sock.c: do the socket's packets come from a device?"""
+    return sk.sk_family != AF_UNIX
+
+
+def sock_enable_timestamp(sk: sock, flag: int) -> None:
+    """net/core/sock.c: packets are stamped as they come, until the socket ends."""
+    if not sk.sk_flags & flag:
+        previous = sk.sk_flags
+        sk.sk_flags |= flag
+        if sock_needs_netstamp(sk) and not previous & SK_FLAGS_TIMESTAMP:
+            net_enable_timestamp(sk.net.machine)
+
+
+def sock_disable_timestamp(sk: sock, flags: int) -> None:
+    """net/core/sock.c: this socket asks no more."""
+    if sk.sk_flags & flags:
+        sk.sk_flags &= ~flags
+        if sock_needs_netstamp(sk) and not sk.sk_flags & SK_FLAGS_TIMESTAMP:
+            net_disable_timestamp(sk.net.machine)
+
+
 def ns_capable(net: Net, cap: int) -> bool:
     """kernel/capability.c: may the host's programs do what `cap` guards? They may as uid 0.
 
@@ -352,6 +379,8 @@ def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
     if newsk.sk_filter is not None:
         newsk.sk_omem_alloc += newsk.sk_filter.size_bytes
     net = sk.net
+    if newsk.sk_flags & SK_FLAGS_TIMESTAMP and sock_needs_netstamp(newsk):
+        net_enable_timestamp(net.machine)
     net.sock_cookie = newsk.sk_cookie = net.sock_cookie + 1
     return newsk
 
@@ -361,6 +390,7 @@ def sk_free(sk: sock) -> None:
     if sk.sk_freed:
         return
     sk.sk_freed = True
+    sock_disable_timestamp(sk, SK_FLAGS_TIMESTAMP)
     if sk.destruct is not None:
         sk.destruct(sk)
     sk.sk_receive_queue.purge()

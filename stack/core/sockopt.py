@@ -50,6 +50,7 @@ from stack.core.sock import (
     ns_capable,
     sk_dst_reset,
     sk_write_space,
+    sock_enable_timestamp,
     sock_valbool_flag,
 )
 from stack.core.sockaddr import sockaddr_bytes
@@ -348,7 +349,9 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
             new = optname in (uapi.SO_TIMESTAMP_NEW, uapi.SO_TIMESTAMPNS_NEW)
             sock_valbool_flag(sk, SOCK_RCVTSTAMP, bool(val))
             sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, bool(val) and in_ns)
-            sock_valbool_flag(sk, SOCK_TSTAMP_NEW, bool(val) and new)
+            if val:
+                sock_valbool_flag(sk, SOCK_TSTAMP_NEW, new)
+                sock_enable_timestamp(sk, SOCK_TIMESTAMP)
         case uapi.SO_DETACH_FILTER:
             sk_detach_filter(sk)
         case uapi.SO_LOCK_FILTER:

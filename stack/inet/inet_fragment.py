@@ -188,6 +188,7 @@ def inet_frag_reasm_join(qp: inet_frag_queue, hlen: int) -> sk_buff | None:
     """
     net = qp.net
     head, rest = qp.skbs[0], qp.skbs[1:]
+    head.tstamp_ns = max([skb.tstamp_ns for skb in qp.skbs])  # the whole came with the last
     qp.fqdir.mem -= qp.mem
     qp.mem = 0
     qp.skbs = []

@@ -405,8 +405,11 @@ def tcp_try_coalesce(sk: tcp_sock, to: sk_buff, frm: sk_buff) -> bool:
     end_seq, ack_seq, flags = frm.end_seq, frm.ack_seq, frm.tcp_flags
     segs = (to.gso_segs or 1) + (frm.gso_segs or 1)
     old = to.truesize
+    stamp = frm.tstamp_ns
     if not skb_try_coalesce(to, frm):
         return False
+    if stamp:
+        to.tstamp_ns = stamp
     delta = to.truesize - old
     sk.sk_rmem_alloc += delta
     sk.sk_forward_alloc -= delta

@@ -107,8 +107,6 @@ def xtp_rcv(skb: sk_buff) -> int:
         mib.InErrors += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
-    if not skb.tstamp_ns:
-        skb.tstamp_ns = net.clock.now_ns()
     pkt.arrived_ns = skb.tstamp_ns
     if pkt.format == XTP_DIAG:
         mib.InDiags += 1

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
+import time
 
 import pytest
 
+from stack.core.uapi import SO_TIMESTAMPNS
 from tests.linux.peer import Family, Wire, pattern
 from tests.support import require
 
@@ -74,4 +77,26 @@ def test_netcat_sends_us_a_datagram(wire: Wire, family: Family) -> None:
     ours.bind((family.ours, 4000))
     wire.peer.run(nc, "-u", "-w", "1", family.ours, "4000", stdin=b"hello\n")
     assert ours.recv(100) == b"hello\n"
+    ours.close()
+
+
+@pytest.mark.parametrize("reader", ["linux", "ours"])
+def test_a_time_stamp_is_of_the_arrival_not_of_the_reading(
+    wire: Wire, family: Family, reader: str
+) -> None:
+    ours = wire.socket(socket.SOCK_DGRAM, family=family.af)
+    with wire.peer.socket(socket.SOCK_DGRAM, family=family.af) as theirs:
+        ours.bind((family.ours, 0))
+        theirs.bind((family.linux, 0))
+        here, there = (theirs, ours) if reader == "linux" else (ours, theirs)
+        here.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sent = time.time_ns()
+        there.sendto(b"when", here.getsockname())
+        here.recv(10, socket.MSG_PEEK)
+        came = time.time_ns()
+        time.sleep(0.05)  # a stamp of the reading would be later than `came`
+        _, [(_, kind, data)], _, _ = here.recvmsg(10, 100)
+        sec, nsec = struct.unpack("=qq", data)
+        assert kind == SO_TIMESTAMPNS
+        assert sent <= sec * 10**9 + nsec <= came
     ours.close()
