@@ -134,7 +134,9 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
         if reply is not None:
             put_cmsg(msg, SOL_IP, uapi.IP_RETOPTS, ip_options_undo(reply))
     if flags & IP_CMSG_ORIGDSTADDR:
-        to = sockaddr(uapi.AF_INET, iph.daddr, udp_hdr(skb).dest)
+        # Of the other protocols the transport header begins with the ports.
+        dport = sk.inet_sport if sk.sk_protocol == uapi.IPPROTO_XTP else udp_hdr(skb).dest
+        to = sockaddr(uapi.AF_INET, iph.daddr, dport)
         put_cmsg(msg, SOL_IP, uapi.IP_ORIGDSTADDR, sockaddr_in(to))
     if flags & IP_CMSG_CHECKSUM:
         total = ~csum_fold(skb_checksum(skb, 0, skb.len)) & 0xFFFF

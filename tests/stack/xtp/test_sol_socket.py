@@ -163,6 +163,15 @@ def test_the_time_of_arrival(ab: Hosts, kind: str, option: int) -> None:
     assert 0 <= sec * SEC + fraction * unit - came + 1000 < SEC // 100
 
 
+def test_the_destination_of_a_datagram(ab: Hosts) -> None:
+    sender, receiver = datagrams(*ab)
+    receiver.setsockopt(stdlib.IPPROTO_IP, uapi.IP_ORIGDSTADDR, 1)
+    sender.sendto(b"x", SERVER)
+    _, [(_, kind, data)], _, _ = receiver.recvmsg(100, 100)
+    assert kind == uapi.IP_ORIGDSTADDR
+    assert struct.unpack_from("!H4s", data, 2) == (SERVER[1], stdlib.inet_aton(SERVER[0]))
+
+
 def test_lost_datagrams_are_told(ab: Hosts) -> None:
     sender, receiver = datagrams(*ab)
     receiver.setsockopt(SOL, uapi.SO_RCVBUF, 2304)
