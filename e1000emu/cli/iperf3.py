@@ -48,7 +48,7 @@ class Iperf3:
         self.core = Iperf3Server()
         self.conns: dict[int, Socket] = {}
         self.streams: dict[Any, Stream] = {}
-        self.senders: list[asyncio.Task[None]] = []
+        self.senders: dict[Any, asyncio.Task[None]] = {}
         self.rest = memoryview(bytearray(CHUNK))
         self.alarm: asyncio.TimerHandle | None = None
         self.udp = Socket(host, AF_INET6, SOCK_DGRAM)  # takes IPv4 too
@@ -71,13 +71,15 @@ class Iperf3:
                         sock.close()
                 case Start(streams):
                     self._start(streams)
-                case Stop(text):
-                    log.info("iperf3:%d: %s", self.service.port, text)
-                    self._settle()
-                    self.streams = {}
-                    for task in self.senders:
-                        task.cancel()
-                    self.senders = []
+                case Stop(text, streams):
+                    if text:
+                        log.info("iperf3:%d: %s", self.service.port, text)
+                    self._settle(streams)
+                    for stream in streams:
+                        self.streams.pop(stream.peer, None)
+                        sender = self.senders.pop(stream.peer, None)
+                        if sender is not None:
+                            sender.cancel()
         if self.alarm is not None:
             self.alarm.cancel()
             self.alarm = None
@@ -115,12 +117,12 @@ class Iperf3:
             if not stream.sender:
                 continue
             send = self._send_datagrams if stream.params.udp else self._send_blocks
-            self.senders.append(asyncio.create_task(send(stream)))
+            self.senders[stream.peer] = asyncio.create_task(send(stream))
 
-    def _settle(self) -> None:
-        """Count what the TCP streams sent again, or have in their receive queues."""
-        for number, stream in self.streams.items():
-            sock = self.conns.get(number)
+    def _settle(self, streams: tuple[Stream, ...]) -> None:
+        """Count what TCP streams sent again, or have in their receive queues."""
+        for stream in streams:
+            sock = self.conns.get(stream.peer)
             if sock is None:
                 continue
             if stream.sender:
@@ -163,6 +165,8 @@ class Iperf3:
             stream = self.streams.get(number)
             if stream is not None:
                 stream.size += n
+                if self.core.draining:
+                    self._do(self.core.counted(self._now()))
 
     async def _send_blocks(self, stream: Stream) -> None:
         """Send blocks of a TCP stream until cancelled."""
@@ -256,7 +260,7 @@ class Iperf3:
                     self.service.connections += 1
                     group.create_task(self._counted(number, sock))
             finally:
-                for task in self.senders:
+                for task in self.senders.values():
                     task.cancel()
                 if self.alarm is not None:
                     self.alarm.cancel()

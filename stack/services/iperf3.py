@@ -69,6 +69,7 @@ UDP_CONNECT = {
     struct.pack(">I", 123456789): struct.pack(">I", 987654321),
 }
 """What opens a UDP stream, and its answer: since 3.10, and before."""
+LIMITS = ("num", "blockcount")
 UDP_HEAD32 = struct.Struct(">III")
 UDP_HEAD64 = struct.Struct(">IIQ")
 
@@ -113,12 +114,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The test is over: count what has arrived, then no stream sends or counts any more.
+    """These streams are over: count what has arrived, then they neither send nor count any more.
 
-    `text` says what happened.
+    `text` says what happened, "" when it was said.
     """
 
     text: str
+    streams: tuple[Stream, ...] = ()
 
 
 Action = Send | SendTo | Close | Start | Stop
@@ -126,7 +128,10 @@ Action = Send | SendTo | Close | Start | Stop
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a client wishes, as far as the server has a part in it. `rate` in bit/s, 0: any."""
+    """What a client wishes, as far as the server has a part in it. `rate` in bit/s, 0: any.
+
+    `counted`: a number of bytes or blocks ends the test, so all of them are to arrive.
+    """
 
     udp: bool
     parallel: int
@@ -138,6 +143,7 @@ class Parameters:
     both: bool
     counters64: bool
     nodelay: bool
+    counted: bool = False
 
 
 def parse_parameters(message: Any) -> Parameters:
@@ -157,18 +163,21 @@ def parse_parameters(message: Any) -> Parameters:
     if message.get("sctp") or not (udp or message.get("tcp")):
         raise _RefusedError(IEUNIMP, "neither TCP nor UDP")
     counters64 = bool(message.get("udp_counters_64bit"))
+    omit_s = number("omit", 0, OMIT_MAX_S, 0)
     least = (UDP_HEAD64 if counters64 else UDP_HEAD32).size if udp else 1
     return Parameters(
         udp=udp,
         parallel=int(number("parallel", 1, STREAMS_MAX, 1)),
         block_bytes=int(number("len", least, 65507 if udp else BLOCK_MAX, 1460 if udp else 131072)),
         time_s=number("time", 0, TIME_MAX_S, 0),
-        omit_s=number("omit", 0, OMIT_MAX_S, 0),
+        omit_s=omit_s,
         rate=int(number("bandwidth", 0, 1 << 63, 0)),
         reverse=bool(message.get("reverse")),
         both=bool(message.get("bidirectional")),
         counters64=counters64,
         nodelay=bool(message.get("nodelay")),
+        # Each side leaves out the first seconds by its own clock: the counts are not the same then.
+        counted=not udp and not omit_s and any(number(n, 0, 1 << 63, 0) for n in LIMITS),
     )
 
 
@@ -180,6 +189,8 @@ class Stream:
     params: Parameters
     id: int = 0
     sender: bool = False
+    over: bool = False
+    """Stopped: neither sent nor counted."""
     size: int = 0
     """Bytes sent or received since the last omitted second."""
     packets: int = 0
@@ -254,6 +265,10 @@ class _Test:
     omit_until_ns: int = 0
     ended_ns: int = 0
     deadline_ns: int = 0
+    awaited: dict[Any, int] = field(default_factory=dict)
+    """Of streams that we still read, by peer: how many bytes the client has sent."""
+    arrived: int = 0
+    """Of their bytes, at the last deadline."""
 
 
 class Iperf3Server:
@@ -280,6 +295,11 @@ class Iperf3Server:
     def udp(self) -> bool:
         """Are UDP streams expected or running?"""
         return self._test is not None and self._test.params is not None and self._test.params.udp
+
+    @property
+    def draining(self) -> bool:
+        """Is `counted` to be called when bytes of a stream were counted?"""
+        return self._test is not None and bool(self._test.awaited)
 
     def wants(self, conn: int) -> int:
         """How many bytes to read of a connection for `received`; 0: it is a stream, or gone."""
@@ -328,6 +348,8 @@ class Iperf3Server:
             return []
         if conn == test.control:
             return self._end("the client is gone")
+        if test.awaited.pop(conn, None) is not None:
+            return self._drained(test, now_ns)
         if test.state == CREATE_STREAMS and any(s.peer == conn for s in test.streams):
             return [Send(test.control, _state(SERVER_TERMINATE)), *self._end("a stream is gone")]
         return []
@@ -354,9 +376,22 @@ class Iperf3Server:
             test.started_ns = now_ns
             for stream in test.streams:
                 stream.omit()
+        if now_ns >= test.deadline_ns and test.awaited:
+            arrived = sum(stream.size for stream in test.streams)
+            if arrived > test.arrived:
+                test.arrived = arrived
+                test.deadline_ns = now_ns + GRACE_NS
+                return []
+            test.awaited.clear()
+            return self._drained(test, now_ns)
         if now_ns >= test.deadline_ns:
             return [Send(test.control, _state(SERVER_TERMINATE)), *self._end("the client is late")]
         return []
+
+    def counted(self, now_ns: int) -> list[Action]:
+        """More bytes of a stream were counted while the core is `draining`."""
+        test = self._test
+        return [] if test is None else self._drained(test, now_ns)
 
     # --- the protocol --------------------------------------------------------------------------
 
@@ -408,12 +443,13 @@ class Iperf3Server:
                 test.deadline_ns = now_ns + GRACE_NS
                 actions.append(Send(test.control, _state(CREATE_STREAMS)))
             elif test.state == EXCHANGE_RESULTS:
-                if _take_json(test.unread, RESULTS_MAX, IERECVRESULTS) is None:
+                message = _take_json(test.unread, RESULTS_MAX, IERECVRESULTS)
+                if message is None:
                     break
                 test.state = DISPLAY_RESULTS
                 test.deadline_ns = now_ns + GRACE_NS
-                results = self._results(test) + _state(DISPLAY_RESULTS)
-                actions.append(Send(test.control, results))
+                test.awaited = _bytes_sent(test, message[0])
+                actions += self._drained(test, now_ns)
             else:
                 actions += self._state_came(test, now_ns)
 
@@ -425,7 +461,7 @@ class Iperf3Server:
             test.omit_until_ns = 0
             test.deadline_ns = now_ns + GRACE_NS
             # Closed first: a client that reads whole blocks waits for the rest of one.
-            over = [Stop("test over"), *self._close_streams(test)]
+            over = self._stop(test, "test over", [s for s in test.streams if not _drains(s)])
             test.state = EXCHANGE_RESULTS
             return [*over, Send(test.control, _state(EXCHANGE_RESULTS))]
         if state == IPERF_DONE and test.state == DISPLAY_RESULTS:
@@ -433,6 +469,28 @@ class Iperf3Server:
         if state == CLIENT_TERMINATE:
             return self._end("the client has terminated")
         raise _RefusedError(110, f"state {state} in state {test.state}")  # IEMESSAGE
+
+    def _drained(self, test: _Test, now_ns: int) -> list[Action]:
+        """Answer with our results, once all that the client has sent is counted."""
+        for stream in test.streams:
+            if stream.size >= test.awaited.get(stream.peer, 0):
+                test.awaited.pop(stream.peer, None)
+        if test.awaited:
+            return []
+        rest = [stream for stream in test.streams if _drains(stream)]
+        if rest:
+            test.ended_ns = now_ns
+        test.deadline_ns = now_ns + GRACE_NS
+        results = self._results(test) + _state(DISPLAY_RESULTS)
+        return [*self._stop(test, "", rest), Send(test.control, results)]
+
+    def _stop(self, test: _Test, text: str, streams: list[Stream]) -> list[Action]:
+        """End these streams, of TCP with their connections; those that are over stay so."""
+        streams = [stream for stream in streams if not stream.over]
+        for stream in streams:
+            stream.over = True
+        stop = [Stop(text, tuple(streams))] if text or streams else []
+        return [*stop, *(Close(stream.peer) for stream in streams if not stream.params.udp)]
 
     def _results(self, test: _Test) -> bytes:
         seconds = (test.ended_ns - test.started_ns) / SEC
@@ -452,16 +510,20 @@ class Iperf3Server:
         test = self._test
         assert test is not None
         self._test = None
-        return [Stop(text), *self._close_streams(test), Close(test.control)]
+        return [*self._stop(test, text, test.streams), Close(test.control)]
 
-    def _close_streams(self, test: _Test) -> list[Action]:
-        if (
-            test.params is None
-            or test.params.udp
-            or test.state in (EXCHANGE_RESULTS, DISPLAY_RESULTS)
-        ):
-            return []
-        return [Close(stream.peer) for stream in test.streams]
+
+def _drains(stream: Stream) -> bool:
+    """Is the stream read until all is there that the client has sent?"""
+    return stream.params.counted and not stream.sender
+
+
+def _bytes_sent(test: _Test, results: Any) -> dict[Any, int]:
+    """How much the client says that it has sent on the streams that are read to their end."""
+    told = results.get("streams") if isinstance(results, dict) else None
+    sent = {row.get("id"): row.get("bytes") for row in told or () if isinstance(row, dict)}
+    wanted = {stream.peer: sent.get(stream.id) for stream in test.streams if _drains(stream)}
+    return {peer: size for peer, size in wanted.items() if isinstance(size, int)}
 
 
 def _state(number: int) -> bytes:

@@ -62,11 +62,20 @@ def test_tcp(peer: Peer, iperf3: str, way: str) -> None:
 @pytest.mark.parametrize("limit", ["-n 20M", "-k 100"])
 def test_limited_by_bytes_or_blocks(peer: Peer, iperf3: str, limit: str, way: str) -> None:
     end = said(peer, iperf3, f"{limit} {way}")
+    if not way:
+        assert end["sum_received"]["bytes"] == end["sum_sent"]["bytes"]
     wanted = 20 * MB if "-n" in limit else 100 * 128 * 1024
     told = end["sum_received" if way else "sum_sent"]["bytes"]
     assert told < wanted + 4 * MB
     if way != "-R" or limit != "-k 100":  # reading, iperf3 takes each part of a block for one
         assert told >= wanted
+
+
+@pytest.mark.parametrize("way", ["-P 4", "--bidir", "-b 40M"])
+def test_every_byte_of_a_limited_test_arrives(peer: Peer, iperf3: str, way: str) -> None:
+    for stream in said(peer, iperf3, f"-n 8M {way}")["streams"]:
+        if stream["sender"]["sender"]:  # the client's own
+            assert stream["receiver"]["bytes"] == stream["sender"]["bytes"] > 0
 
 
 @pytest.mark.parametrize("way", ["", "-R", "-P 4", "--bidir", "--udp-counters-64bit", "-R -P 4"])

@@ -117,6 +117,61 @@ def test_a_test_from_cookie_to_done() -> None:
     assert client.core.received(9, OTHER, client.now) == [Send(9, state(9))]
 
 
+def counted(**more: Any) -> tuple[Client, list[Stream]]:
+    """A test of a number of bytes whose client has sent all, 3,000 of them, and says so."""
+    client = Client({**TCP, "time": 0, "num": 3000, "parallel": 2, **more})
+    for number in range(4 if more.get("bidirectional") else 2):
+        client.stream(2 + number)
+    (start,) = client.of(Start)
+    start.streams[0].size = 1000
+    client.now += SEC
+    client.heard()
+    client.tell(state(4))
+    assert client.heard() == state(13)
+    rows = [{"id": 1, "bytes": 2000}, {"id": 3, "bytes": 1000}]
+    client.tell(message({"streams": rows}))
+    return client, list(start.streams)
+
+
+@pytest.mark.parametrize("more", [{}, {"bidirectional": 1}, {"num": 0, "blockcount": 3}])
+def test_all_that_a_client_has_sent_is_counted_before_it_hears_the_results(more: Any) -> None:
+    client, streams = counted(**more)
+    assert client.core.draining
+    assert client.heard() == b""
+    assert client.of(Close) == [Close(s.peer) for s in streams if s.sender]
+    streams[0].size += 1000
+    client.do(client.core.counted(client.now))
+    assert client.heard() == b""
+    client.now += SEC
+    streams[1].size += 1000
+    client.do(client.core.counted(client.now))
+    results = json.loads(client.heard()[4:-1])["streams"][:2]
+    assert [(s["bytes"], s["end_time"]) for s in results] == [(2000, 2.0), (1000, 2.0)]
+    assert {Close(2), Close(3)} <= set(client.of(Close))
+    assert not client.core.draining
+
+
+@pytest.mark.parametrize("how", ["silent", "closed"])
+def test_a_client_that_owes_bytes_hears_what_came(how: str) -> None:
+    client, streams = counted()
+    if how == "closed":
+        client.do(client.core.lost(2, client.now))
+        client.do(client.core.lost(3, client.now))
+    else:
+        client.now = client.core.deadline_ns
+        streams[1].size = 500
+        client.do(client.core.timer(client.now))
+        assert client.heard() == b""  # something came, more may
+        for _ in range(2):
+            client.now = max(client.core.deadline_ns, client.now)
+            client.do(client.core.timer(client.now))
+    said = client.heard()
+    results = json.loads(said[4 : 4 + int.from_bytes(said[:4], "big")])["streams"]
+    assert [s["bytes"] for s in results] == [1000, 0 if how == "closed" else 500]
+    client.tell(state(16))
+    assert client.core.deadline_ns == 0
+
+
 def test_bytes_may_come_one_by_one() -> None:
     client = Client()
     for byte in message(TCP):
