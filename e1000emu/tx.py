@@ -38,11 +38,13 @@ PBA = reg("PBA").offset
 PACKET_BUFFER_KIB, FIFO_HEADER = 64, 16
 MIN_FRAME, MAX_FRAME, FCS_BYTES = 60, 16384, 4
 """Bytes of frames, FCS not counted; what the transmit FIFO cannot hold is dropped too."""
-TXDCTL = reg("TXDCTL").offset
+TDT, TXDCTL = reg("TDT").offset, reg("TXDCTL").offset
 PTHRESH, HTHRESH, WTHRESH = (reg("TXDCTL").field(f"{c}THRESH") for c in "PHW")
 GRAN = reg("TXDCTL").mask("GRAN")
 """The same bits in RXDCTL."""
 DESCRIPTOR_DWORDS = 4
+DESC_BYTES = 4 * DESCRIPTOR_DWORDS
+MIN_RING = 8
 NO_ROOM = (1 << 64) - 1
 TCTL = reg("TCTL")
 TCTL_EN, TCTL_SWXOFF = TCTL.mask("EN"), TCTL.mask("SWXOFF")
@@ -192,6 +194,19 @@ class Tx(TxPort):
             )
         self.stage = stage
         self.take_threshold()
+
+    def runnable_end(self) -> int:
+        """Return the tail up to which the ring can be run; -1 where it is off, wrong or empty.
+
+        Whether the bus lets the engine reach memory is the stage's to ask.
+        """
+        engine, tail = self.engine, self._regs.peek(TDT)
+        count = engine.len // DESC_BYTES
+        tail = 0 if tail == count else tail
+        on = self.open and not self.paused and self._regs.peek(TCTL.offset) & TCTL_EN
+        if not on or count < MIN_RING or max(engine.head, tail) >= count or engine.head == tail:
+            return -1
+        return tail
 
     def run_to(self, end: int) -> int:
         """Send what memory has been read for, up to descriptor `end`; `settle` is to follow.

@@ -103,6 +103,9 @@ TIMER_HEAP = frozenset(
 )
 """Left out: how many of them run depends on the timers of other packets (stack/core/timer.py)."""
 
+ARGUMENTS = frozenset({"check_net"})
+"""Left out: what tells a caller of a wrong argument, before the call that the kernel knows."""
+
 
 def _of_the_kernel(name: str) -> bool:
     """Tell whether a function is one of the kernel's: no dunder, lambda or helper of ours."""
@@ -141,7 +144,7 @@ class Tracer:
         file = code.co_filename
         name = code.co_name
         own = file.startswith(self._prefixes) and file != __file__
-        return own and _of_the_kernel(name) and name not in TIMER_HEAP
+        return own and _of_the_kernel(name) and name not in TIMER_HEAP | ARGUMENTS
 
     def __enter__(self) -> Tracer:
         self._recorder.__enter__()

@@ -121,9 +121,22 @@ def _format_of(form: str | None, output: Path | None) -> str:
     return "table"
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-)
+class _Profile(click.Command):
+    """What is no option of ours before the SCRIPT is a mistake, not the SCRIPT."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            options = ", ".join(
+                name for param in self.params for name in param.opts if name.startswith("--")
+            )
+            text = f"no option {error.option_name} of ours; a SCRIPT's own stand behind it"
+            text = f"{text}; there are: {options}"
+            raise click.UsageError(text, ctx) from None
+
+
+@click.command(cls=_Profile, context_settings={"allow_interspersed_args": False})
 @click.option("--workload", type=click.Choice(list(WORKLOADS)), help="Traffic instead of a SCRIPT.")
 @click.option(
     "--duration",

@@ -32,24 +32,16 @@ KINDS = SOCKET_KINDS | LINK_KINDS | CALL_KINDS
 
 QUEUED = "no packet passes an empty queue by"
 FIRST = "queued, no early demux, a first segment"
-STAGED = dict.fromkeys(
-    (
-        *(
-            "udp-send",
-            "tcp-send",
-            "tcp-connect",
-            "arp",
-            "tcp-close",
-            "forward",
-            "icmp-error",
-            "raw",
-        ),
-        *("packet-recv", "packet-send", "icmp", "xtp", "udp6-send", "tcp6-send", "tcp6-connect"),
-        *("nd", "icmp6", "icmp6-error", "forward6", "raw-send", "raw6-send", "bridge"),
-        *("bridge-send", "vlan-send", "calls", "calls6", "message", "backlog"),
-    ),
-    QUEUED,
-) | {"tcp-recv": FIRST, "tcp6-recv": FIRST, "completion": "no NAPI, queued"}
+ALWAYS_QUEUED = """
+    arp backlog bridge bridge-send calls calls6 forward forward6 icmp icmp-error icmp6 icmp6-error
+    message nd packet-recv packet-send raw raw-send raw6-send tcp-close tcp-connect tcp-send
+    tcp6-connect tcp6-send udp-send udp6-send vlan-send xtp
+"""
+STAGED = dict.fromkeys(ALWAYS_QUEUED.split(), QUEUED) | {
+    "tcp-recv": FIRST,
+    "tcp6-recv": FIRST,
+    "completion": "no NAPI, queued",
+}
 """What is arranged so that a kind shows more than a packet ordinarily meets."""
 
 # What makes one figure: rounds that are thrown away, rounds that count, and how often both are

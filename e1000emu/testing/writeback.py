@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SlowWriteBack", "WatchedMemory"]
 
-RDT, TDT, TCTL = reg("RDT").offset, reg("TDT").offset, reg("TCTL").offset
-TCTL_EN = reg("TCTL").mask("EN")
-DESC_BYTES, LENGTH_AT, STATUS_AT, MIN_RING = 16, 8, 12, 8
+RDT, TDT = reg("RDT").offset, reg("TDT").offset
+DESC_BYTES, LENGTH_AT, STATUS_AT = 16, 8, 12
 
 
 class WatchedMemory(HostMemory):
@@ -169,13 +168,9 @@ class _TxStage:
 
     def run(self) -> None:
         nic, tx = self._nic, self._nic.tx
-        engine, tail = tx.engine, nic.regs.peek(TDT)
-        count = engine.len >> 4
-        self._slow.given("tx", tail, count)
-        tail = 0 if tail == count else tail
-        able = tx.open and not tx.paused and nic.memory.enabled and not nic.shared.still
-        able = able and bool(nic.regs.peek(TCTL) & TCTL_EN)
-        if not able or count < MIN_RING or max(engine.head, tail) >= count or engine.head == tail:
+        self._slow.given("tx", nic.regs.peek(TDT), tx.engine.len // DESC_BYTES)
+        tail = tx.runnable_end()
+        if tail < 0 or not nic.memory.enabled or nic.shared.still:
             tx.pump_now()  # says why, or has nothing to do
             return
         result = tx.run_to(tail)

@@ -5,7 +5,6 @@ Registers, frames and the clock do not come through here but through `fastpath.c
 
 from __future__ import annotations
 
-import difflib
 import functools
 import gc
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from e1000emu.nic import Nic
 from e1000emu.phy import AUTONEG_NS
 from fastpath import cabi, rebuild_command
 from fastpath.dma import DmaTable
+from fastpath.errors import did_you_mean
 
 __all__ = ["Device", "DeviceClock", "Host", "serve"]
 
@@ -308,9 +308,8 @@ class Host:
         wanted = self._ffi.string(name).decode("utf-8", "replace")
         counters = self._devices[slot].nic.counters()
         if wanted not in counters:
-            near = difflib.get_close_matches(wanted, counters, n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else "e1000emu_counters lists them"
-            raise KeyError(f"e1000emu_counter: no counter {wanted!r}; {hint}")
+            hint = did_you_mean(wanted, counters) or "; e1000emu_counters lists them"
+            raise KeyError(f"e1000emu_counter: no counter {wanted!r}{hint}")
         value[0] = counters[wanted]
 
 

@@ -63,8 +63,7 @@ DESC = struct.Struct("<QQ")
 TXD_DEXT = 0x20
 TXD_DATA = 1
 DMA_READ, DMA_WRITE = int(Command.DMA_READ), int(Command.DMA_WRITE)
-TDT, RDT = reg("TDT").offset, reg("RDT").offset
-TCTL, TCTL_EN = reg("TCTL").offset, reg("TCTL").mask("EN")
+RDT = reg("RDT").offset
 TXQE, TXD_LOW = reg("ICR").mask("TXQE"), reg("ICR").mask("TXD_LOW")
 RXDMT0 = reg("ICR").mask("RXDMT0")
 CAUSES = 0x1FFFF
@@ -528,11 +527,8 @@ class TxStage:
         if self._busy:
             return
         count, head = engine.len >> 4, engine.head
-        tail = nic.regs.peek(TDT)
-        tail = 0 if tail == count else tail
-        able = tx.open and not tx.paused and self._dma.may_fetch
-        able = able and bool(nic.regs.peek(TCTL) & TCTL_EN)
-        if not able or count < 8 or max(head, tail) >= count or head == tail:
+        tail = tx.runnable_end()
+        if tail < 0 or not self._dma.may_fetch:
             tx.pump_now()  # says why, or has nothing to do
             return
         ring = (engine.base & ~(DESC_BYTES - 1), count, nic.resets)

@@ -123,6 +123,8 @@ def test_an_exception_of_the_script_is_shown_and_so_is_the_profile(tmp_path):
         (("--workload", "udp", "x.py"), "give a SCRIPT or --workload"),
         (("/nonexistent.py",), "/nonexistent.py: no such file"),
         (("--workload", "udp", "--interval", "10us"), "--interval"),
+        (("--workload", "tcp-bulk", "--seconds", "5"), "there are: --workload, --duration"),
+        (("--its-own", "x.py"), "no option --its-own of ours; a SCRIPT's own stand behind"),
     ],
 )
 def test_wrong_arguments_end_with_one_line_and_status_2(args, message):
