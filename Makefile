@@ -89,17 +89,20 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.packages-build $(VENV)/.packages-r
 	@E1000EMU_ONLY=nothing $(PIP) --no-deps --no-build-isolation -e .; \
 	touch $@
 
+# One make at a time; one that waited finds the stamp that the other has touched.
 $(BUILT): setup.py $(SOURCES) $(filter stale,$(FOUND)) | $(VENV)/.packages-build
-	@force=$(if $(filter $(FLAGS),$?),--force); : "new directives or flags: compile everything"; \
+	@flock -o $(VENV)/.build $(SHELL) $(.SHELLFLAGS) ' \
+	if [ -e $@ ] && [ "$$(stat -c %y $@)" != "$(shell stat -c %y $@ 2>/dev/null)" ]; then exit; fi; \
+	force=$(if $(filter $(FLAGS),$?),--force); : "new directives or flags: compile everything"; \
 	if [ "$$(cat $(VENV)/.mode 2>/dev/null || echo $(MODE))" != $(MODE) ]; then \
 	    force=--force; \
 	    echo mixed >$(VENV)/.mode; \
 	fi; \
 	rm -f $(filter-out $@,$(wildcard $(VENV)/.built-*)); \
 	export E1000EMU_CYTHON_DEBUG=$(if $(filter debug,$(MODE)),1,0); \
-	flock -o $(VENV)/.build $(ABS_PY) setup.py -q build_ext --inplace $$force; \
+	$(ABS_PY) setup.py -q build_ext --inplace $$force; \
 	echo $(MODE) >$(VENV)/.mode; \
-	touch $@
+	touch $@'
 
 demo: build
 	@$(VENV)/bin/e1000emu demo $(DEMO)

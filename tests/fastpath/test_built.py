@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -305,3 +306,34 @@ def test_an_environment_that_is_linked_to_another_tree_is_warned_of(
     assert done.returncode == 0, done.stderr
     said = f"RuntimeWarning: {where} is linked to the code of {ROOT}; run: make -C {copy} build"
     assert said in done.stderr
+
+
+def test_two_makes_in_one_tree_build_once(tmp_path: Path) -> None:
+    """`make build` and `make types` at once: the second waits and finds what the first has made."""
+    shutil.copy2(ROOT / "Makefile", tmp_path)
+    for name in ("fastpath", "scripts/stackc", "stack", "v/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("setup.py", "pyproject.toml", "scripts/stackc/build.py", "stack/x.py"):
+        (tmp_path / name).touch()
+    for name in ("scripts/stackc/compiled.txt", "fastpath/x.pyx"):
+        (tmp_path / name).touch()
+    for name in (".made", ".packages-build", ".packages-run", ".installed"):
+        (tmp_path / "v" / name).touch()
+    program = tmp_path / "v/bin/python"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *build_ext*) echo built >>log; until [ -e go ]; do sleep 0.05; done;; esac\n'
+    )
+    program.chmod(0o755)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    words = ["make", "VENV=v", "build"]
+    first = subprocess.Popen(words, cwd=tmp_path, env=env)
+    while not (tmp_path / "log").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = subprocess.Popen(words, cwd=tmp_path, env=env)
+    time.sleep(1)  # until it waits; a slower one finds the stamp, which is right too
+    (tmp_path / "go").touch()
+    assert (first.wait(), second.wait()) == (0, 0)
+    assert (tmp_path / "log").read_text() == "built\n"
+    assert run(tmp_path, "make", "VENV=v", "build").stdout.startswith("make: Nothing to be done")

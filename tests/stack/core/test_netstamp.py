@@ -128,13 +128,13 @@ def test_nothing_is_stamped_before_somebody_asks(ab: Hosts) -> None:
 def test_siocgstamp_asks_from_the_first_time_on(ab: Hosts) -> None:
     client, server = pair_of(ab, "udp")
     with pytest.raises(OSError, match="no packet"):
-        ioctl(ab[1], server.fileno(), SIOCGSTAMPNS, None)
+        ioctl(ab[1], server.host_fd, SIOCGSTAMPNS, None)
     assert asked(ab[1]) == 1
     client.send(b"x")
     when = came(ab[1], server)
     server.recv(1)
     stamp = bytearray(16)
-    ioctl(ab[1], server.fileno(), SIOCGSTAMPNS, stamp)
+    ioctl(ab[1], server.host_fd, SIOCGSTAMPNS, stamp)
     assert struct.unpack("=qq", stamp) == divmod(when, SEC)
 
 
