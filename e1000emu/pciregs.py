@@ -30,10 +30,10 @@ FLASH_WINDOWS = ("BAR1", "ROM")
 WIDE_FLASH_WINDOWS = ("BAR2", "BAR3", "ROM")
 WIDE_TYPE = 2
 """BAR0.TYPE of a window that may be anywhere: the next BAR is its upper half (PCI 2.3, 6.2.5.1)."""
-_PARITY = "parity is the bus's, outside the chip"
-_SPLIT = "split transactions are the bus's, outside the chip"
-_NUMBERS = "configuration writes come without the numbers of bus and device, from QEMU too"
-_LATENCY = "bus time is outside the chip: accesses take none"
+_PARITY = "parity belongs to the bus, outside the chip"
+_SPLIT = "split transactions belong to the bus, outside the chip"
+_NUMBERS = "configuration writes, QEMU's too, arrive without the numbers of bus and device"
+_LATENCY = "bus time is outside the chip: accesses take no time"
 
 
 def _row(offset: int, size: int, name: str, title: str, *fields: Field, sdm: str = "4.1") -> Reg:
@@ -126,8 +126,8 @@ HEADER: tuple[Reg, ...] = (
         bit("FAST_B2B", 7, RO, 0, "takes fast transfers"),
         bit("MASTER_PARITY", 8, W1C, 0, "a parity error as master", todo=_PARITY),
         field("DEVSEL", 10, 9, RO, 1, "answers with medium speed"),
-        bit("TARGET_ABORTED", 11, W1C, 0, "gave up as target", todo="it never does"),
-        bit("TARGET_ABORT", 12, W1C, 0, "was given up on", todo="memory answers or does not"),
+        bit("TARGET_ABORTED", 11, W1C, 0, "gave up as target", todo="the device never does"),
+        bit("TARGET_ABORT", 12, W1C, 0, "was given up on", todo="memory never aborts"),
         bit("MASTER_ABORT", 13, W1C, 0, "nobody answered an access of the device"),
         bit("SERR", 14, W1C, 0, "drove SERR#", todo=_PARITY),
         bit("PARITY", 15, W1C, 0, "saw a parity error", todo=_PARITY)),

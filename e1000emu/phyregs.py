@@ -15,13 +15,13 @@ __all__ = ["PHY_TABLE", "check_phy_table", "phy_reg"]
 
 RW, RO, RC, SC, SW = Access.RW, Access.RO, Access.RC, Access.SC, Access.SW
 
-_ANALOGUE = "stores; the cable's analogue side is outside"
-_NO_CABLE = "the cable's analogue side is outside"
-_JABBER = "begins at 20 ms of talk at 10 Mb/s, 25,000 bytes: no frame is so long"
-_ONE_CLOCK = "evens out two clocks, and here is one"
-_CLOCK_PIN = "the clock of a pin"
-_NOT_LOOKED_AT = "a wire to the MAC, which does not look at it in full duplex"
-_PHY_LEDS = "stores; the PHY's own LED pins lead nowhere: the MAC's LEDs show the link"
+_ANALOGUE = "stores what is written; the cable's analogue side is not modelled"
+_NO_CABLE = "the cable's analogue side is not modelled"
+_JABBER = "jabber is a frame of more than 20 ms, 25,000 bytes at 10 Mb/s: none is so long"
+_ONE_CLOCK = "the FIFO joins two clocks, and here is only one"
+_CLOCK_PIN = "the clock on a pin, outside the chip"
+_NOT_LOOKED_AT = "a wire to the MAC, which ignores it in full duplex"
+_PHY_LEDS = "stores what is written; the PHY's own LED pins are not connected"
 
 # fmt: off
 _ABILITIES = (
@@ -207,7 +207,7 @@ PHY_TABLE: tuple[Reg, ...] = (
         rsv(15, 8)),
     _row(30, "PAGE_DATA", "Calibration Word",
         whole("DATA", "one word for each PAGE; drivers set some before loopback and tests", RW,
-            todo="they store; what they calibrate is analogue", bits=16)),
+            todo="stores what is written; it calibrates analogue parts", bits=16)),
 )
 """All of them; a number that is missing reads 0 and ignores writes."""
 # fmt: on

@@ -56,7 +56,7 @@ _CTRL = (
     bit("LRST", 3, RW, 0, "link reset, of TBI and SerDes alone; from EEPROM word 0Ah"),
     rsv(4),
     bit("ASDE", 5, RW, 0, "take the speed by auto-detection rather than from the PHY",
-        todo="what is detected is the clock of the PHY, whose speed the MAC has anyway"),
+        todo="it detects the speed from the PHY's clock, and the MAC has the speed anyway"),
     bit("SLU", 6, RW, 0,
         "set link up: the MAC believes the PHY's link; of TBI: the link is forced unless TXCW.ANE; "
         "1 after a reset when the EEPROM enables APM"),
