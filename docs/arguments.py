@@ -1,4 +1,4 @@
-"""Tables of what `impair` and `faults` take, made of the docstrings of `Impair` and `Faults`."""
+"""Tables of what `impair` and `faults` take, from the docstrings of `Impair` and `Faults`."""
 
 from __future__ import annotations
 

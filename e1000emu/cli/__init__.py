@@ -42,9 +42,9 @@ COMMANDS = {
 EXIT_STATUS: dict[int | str, str] = {
     0: "All went well.",
     1: "Something went wrong; a line on standard error says what and what to do.",
-    2: "The arguments cannot be what was meant, and nothing was done.",
+    2: "The arguments are wrong; nothing was done.",
 }
-"""Of a command that is not in `EXIT_STATUSES`, or where that says nothing of a status."""
+"""The meaning of each status for which `EXIT_STATUSES` has no other."""
 ENDED: dict[int | str, str] = {0: "SIGINT or SIGTERM ended it."}
 EXIT_STATUSES: dict[str, dict[int | str, str]] = {
     "up": ENDED,
@@ -54,7 +54,7 @@ EXIT_STATUSES: dict[str, dict[int | str, str]] = {
     "ping": {
         0: "An answer came; with -c and -w, all of them.",
         1: "No answer came.",
-        2: "It could not be tried, or the arguments cannot be what was meant.",
+        2: "It could not be tried, or the arguments are wrong.",
     },
     "profile": {"other": "The status of the SCRIPT."},
     "bench": {0: "It was measured, whatever was found."},
@@ -123,7 +123,7 @@ def _usage(error: click.ClickException) -> str:
 def main() -> None:
     """Run the command line; an expected error ends with one line on standard error.
 
-    Exit status 2 for arguments that cannot be, 1 for what went wrong.
+    Exit status: 2 for wrong arguments, 1 for other errors.
     """
     try:
         cli.main(standalone_mode=False)

@@ -1,6 +1,6 @@
-"""How a host of ours on a link comes to its addresses: --addr, --gw, --dhcp, --slaac, --dns.
+"""How a host of ours on a link gets its addresses: --addr, --gw, --dhcp, --slaac, --dns.
 
-Any number of addresses of both families; what a command gets is one `Addressing`.
+Any number of addresses of both families; a command gets them as one `Addressing`.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def no_router_advertisements(host: Host) -> None:
 
 
 def configure(host: Host, own: Addressing) -> list[Client]:
-    """Give the interface, which is up, what the options say; wait for what takes time.
+    """Configure the interface, which is up, by the options, and wait until that is done.
 
     Returns the DHCP clients, to be stopped in the end.  Raises: E1000Error, OSError.
     """

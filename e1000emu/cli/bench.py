@@ -1,7 +1,7 @@
 """`e1000emu bench`: measure rates and put each beside its peer, measured in the same run.
 
-The rows and the way they are measured stand in `benchmarks/rows`; pytest-benchmark runs the same
-rows from `benchmarks/bench_*.py`.
+The rows, and how they are measured, are in `benchmarks/rows`; pytest-benchmark runs the same rows
+from `benchmarks/bench_*.py`.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def growth_table(found: list[dict[str, Any]]) -> Table:
     table = plain_table("row", "from", "to", *right, "", right=right, folded="row")
     table.caption_justify = "left"
     table.caption = (
-        "cost at the last over cost at the first; GROWS: more than the bound times what the "
-        "peer's does"
+        "cost at the last over cost at the first; GROWS: more than the bound times "
+        "the peer's growth"
     )
     for growth in found:
         low, high = growth["slope_rounds"]
@@ -286,8 +286,8 @@ def command(
 ) -> None:
     """Measure rates per CPU second, each with the ratio to a peer measured in the same run.
 
-    Ours and the peer take turns, so that both meet the same machine; a ratio above 1 is to our
-    advantage, for times as well.
+    Ours and the peer take turns, so that other load hits both; a ratio above 1 means that ours is
+    better, for times too.
     """
     draw = None if report is None else importlib.import_module("e1000emu.cli.bench_report").page
     progress = console(stderr=True)

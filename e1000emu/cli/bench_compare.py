@@ -112,8 +112,8 @@ def samples(rows: list[dict[str, Any]]) -> dict[str, Sample]:
 
 
 def _of_pytest_benchmark(entries: list[dict[str, Any]]) -> dict[str, Sample]:
-    """Without --benchmark-save-data there are no rounds, and lowest, median and highest stand for
-    them."""
+    """Without --benchmark-save-data there are no rounds; lowest, median and highest take their
+    place."""
     out: dict[str, Sample] = {}
     for entry in entries:
         stats, extra = entry["stats"], entry["extra_info"]
@@ -146,8 +146,8 @@ def compare(old: dict[str, Sample], rows: list[dict[str, Any]]) -> list[Comparis
 def interval(old: list[float], new: list[float]) -> tuple[float, float] | None:
     """Return the bootstrap interval of median(new) / median(old); None below three rounds each.
 
-    It covers what differs from round to round. What differs from run to run (the weather of a
-    shared machine, the layout of memory) it cannot see.
+    It covers variation between rounds, not between runs (load of a shared machine, layout of
+    memory).
     """
     if min(len(old), len(new)) < 3:
         return None

@@ -91,7 +91,7 @@ def over(rows: list[dict[str, Any]]) -> str:
 
 
 def growing(rows: list[dict[str, Any]]) -> str:
-    """Return how often the cost at the first point each point costs; 1 throughout is flat."""
+    """Return each point's cost as a multiple of the first point's; 1 throughout is flat."""
     figure, axes = new_figure(1, height=4.2)
     (axis,) = axes
     for number, (name, points) in enumerate(lines(rows).items()):

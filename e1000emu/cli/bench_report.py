@@ -183,7 +183,7 @@ def _growth(rows: list[dict[str, Any]], growths: list[dict[str, Any]]) -> list[s
 
 
 def _facts(rows: list[dict[str, Any]], axes: tuple[str, ...]) -> str:
-    """Return what else the rows found, as a table; nothing when that is nothing."""
+    """Return the rows' other results as a table; nothing when there are none."""
     found = [row for row in rows if row["facts"] and row["axis"] in axes]
     if not found:
         return ""

@@ -26,9 +26,9 @@ __all__ = ["command"]
 def command(out: Path, cflags: bool, libs: bool, as_json: bool) -> None:
     """Build the NIC as libe1000emu.so with its header e1000emu.h, for programs in C and C++.
 
-    What is up to date is not built again. CC, CFLAGS and LDFLAGS are used. The library finds this
-    Python and its packages by itself; E1000EMU_PYTHONPATH and E1000EMU_PYTHONHOME tell it of others
-    at run time.
+    A library that is up to date is not built again. CC, CFLAGS and LDFLAGS are used. The library
+    finds this Python and its packages by itself; E1000EMU_PYTHONPATH and E1000EMU_PYTHONHOME name
+    others at run time.
     """
     from e1000emu.embed.capi import build
 

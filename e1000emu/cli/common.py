@@ -58,14 +58,14 @@ def emit_json(value: Any) -> None:
 
 
 def emit_event(value: dict[str, Any]) -> None:
-    """Write one line of JSON to standard output, at once: what a command that stays tells."""
+    """Write one line of JSON to standard output and flush it, for commands that keep running."""
     click.echo(json.dumps(value))
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def only_once(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str:
-    """Refuse an option that is given twice, of which click would silently take the last."""
+    """Refuse an option that is given twice; click would silently take the last one."""
     if len(values) > 1:
         raise click.BadParameter(
             f"given {len(values)} times; a host here has one link", ctx=ctx, param=param
@@ -90,7 +90,7 @@ def link_option(*, switch: bool = False, default: str | None = None) -> Callable
 
 
 def autoneg_option(default_ns: int) -> Callable[..., Any]:
-    """Return `--autoneg`; our own hosts default to none, a guest's driver to what it knows."""
+    """Return `--autoneg`; its default is 0 for our hosts, AUTONEG_NS for a guest's driver."""
     return click.option(
         "--autoneg",
         "autoneg_ns",
@@ -123,7 +123,7 @@ faults_option = click.option(
 
 
 LAST_FRAMES_NS = 20_000_000
-"""What is sent in the end (the release of a lease) gets this long to leave."""
+"""Time for the last packets (the release of a lease) to leave."""
 
 
 @dataclass(slots=True)
@@ -237,7 +237,7 @@ NET_REMEDIES = {
 
 
 SOURCES = {"dhcp4": "DHCP", "dhcp6": "DHCPv6"}
-"""Who told of a name server; others have their own name, as --dns."""
+"""Names of sources of name servers; other sources are shown as they are, as --dns."""
 
 
 def describe(error: OSError, host: Host | None = None) -> str:
@@ -253,7 +253,7 @@ def describe(error: OSError, host: Host | None = None) -> str:
 
 
 def _asked(host: Host | None) -> str:
-    """Say which name servers a host has, and of whom."""
+    """Say which name servers a host has, and from which source."""
     if host is None:
         return ""
     known = []

@@ -294,8 +294,8 @@ def _show_rates(screen: Console, rates: list[Rate]) -> None:
 
 
 def _capture(writer: PcapngWriter, say: Callable[..., None], *, total_bytes: int) -> None:
-    """Show ARP, ping, UDP and TCP on a wire of 1 Gbit/s, then TCP while the wire mistreats it, with
-    the reason of every drop in the capture."""
+    """Show ARP, ping, UDP and TCP on a wire of 1 Gbit/s, then TCP over a lossy one; the capture has
+    the reason of every drop."""
     # One frame on the cable at a time: each is captured when the wire is free for it.
     wire: dict[str, Any] = {"rate_bps": 10**9, "queue_frames": 1, "capture": writer}
     clock = VirtualClock(epoch_ns=time.time_ns())
@@ -400,8 +400,7 @@ def command(
             f"--capture {capture}: {error.strerror}; give a path that can be written"
         ) from None
 
-    # short runs with the capture on: what it shows is the same traffic, and the rates below stay
-    # clean of it
+    # short runs of the same traffic for the capture; the rates below are measured without one
     with PcapngWriter(capture) as writer:
         _capture(writer, say, total_bytes=min(total, 2 * MIB))
 

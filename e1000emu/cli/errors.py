@@ -30,7 +30,7 @@ class CommandError(E1000Error):
 
 
 class ArgumentError(CommandError):
-    """An argument that cannot be what was meant."""
+    """An argument is wrong."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, 2)

@@ -112,7 +112,7 @@ def _write(out: Any, data: Any) -> None:
 def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, Any]:
     """Fetch `target` into the binary file `out`; return status, bytes and times.
 
-    Raises: E1000Error for an answer of 400 and above, and for what is no HTTP.
+    Raises: E1000Error for a status of 400 and above, and for an answer that is not HTTP.
     """
     for _ in range(MAX_REDIRECTS + 1):
         url = target.url

@@ -46,7 +46,7 @@ DEFAULT_LINK = "stack:10.9.0.1/24,serve=echo:7+http:80"
 DEFAULT_ADDR = "10.9.0.2/24"
 INTERFACE = "eth0"
 POLL_S = 0.3
-"""How often the output of a command that still runs is looked for."""
+"""How often the output of a running command is read."""
 
 
 class _Stopped(Exception):

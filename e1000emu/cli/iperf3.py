@@ -182,7 +182,7 @@ class Iperf3:
                 await aio.sock_sendall(sock, block)
                 stream.size += len(block)
                 self.service.bytes_out += len(block)
-                await asyncio.sleep(0)  # the others' turn, also where the peer is never slower
+                await asyncio.sleep(0)  # let other tasks run, also when the peer is never slower
         except OSError:
             return  # the client has closed it
 
@@ -226,7 +226,7 @@ class Iperf3:
         stream.packets = 0
         filling = bytes(size - head)
         started, sent = self._now(), 0
-        # At a rate no more leave at once than the rate has in a millisecond.
+        # With a rate, a burst is at most what the rate allows in a millisecond.
         rows = UDP_ROWS
         if stream.params.rate:
             rows = min(max(int(stream.params.rate * BURST_S) // (8 * size), 1), UDP_ROWS)

@@ -1,4 +1,4 @@
-"""`--link`: what stands at the other end of the cable, from its one-line name to a `Link`."""
+"""`--link`: turns the one-line name of what is at the other end of the cable into a `Link`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Opening:
     autoneg_ns: int | None
 
 
-# What opens a kind of link imports its own modules: most commands need one kind, and start sooner
+# Each opener imports its own modules, because most commands need one kind of link and start sooner
 # without the others.
 
 

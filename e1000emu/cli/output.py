@@ -11,7 +11,7 @@ from rich.table import Table
 __all__ = ["console", "plain_table"]
 
 PIPE_COLUMNS = 132
-"""Lines for a pipe or a file, which have no width of their own: unbroken helps `grep`."""
+"""The width for a pipe or a file, which have none: unbroken lines help `grep`."""
 
 
 def console(*, stderr: bool = False) -> Console:

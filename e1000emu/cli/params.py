@@ -177,7 +177,7 @@ class Size(click.ParamType):
 
 
 def show_size(size_bytes: int) -> str:
-    """Return `256M` for what is a whole number of MiB, plain digits for what is none."""
+    """Return `256M` for a whole number of MiB, plain digits for others."""
     power = 0
     while size_bytes and size_bytes % 1024 == 0 and power < len(UNITS):
         size_bytes //= 1024
@@ -194,7 +194,7 @@ class OutFile(click.Path):
         super().__init__(dir_okay=False, readable=False, writable=True, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the Path; a directory that is not there is said before any work is done."""
+        """Return the Path; a missing directory is an error before any work is done."""
         path: Path = super().convert(value, param, ctx)  # type: ignore[assignment]
         if not path.parent.is_dir():
             self.fail(f"{path}: {path.parent} is not a directory; give a path that exists",

@@ -1,6 +1,6 @@
 """ICMP echo from one of our hosts, counted as iputils' ping counts; for any clock.
 
-What is sent and what comes back are separate, so that a late or doubled answer is told as such.
+Requests and answers are handled separately, so that late and duplicate answers are recognized.
 """
 
 from __future__ import annotations

@@ -150,8 +150,8 @@ def plug_in(
     """Start a server for each socket; `stack` ends them.
 
     All write to one capture file, an interface each; all wires are impaired alike, each with a
-    seed of its own. `states` are the files that the NICs' states live in while no server does,
-    `records` those that take what crosses the NICs' ports; `on_pmes` hear of each NIC's PME#.
+    seed of its own. `states` are the files that keep the NICs' states between servers, `records`
+    those that record the NICs' ports; each of `on_pmes` is called for its NIC's PME#.
     Raises: E1000Error.
     """
     from e1000emu.capture import PcapngWriter

@@ -23,7 +23,7 @@ from stack.profile_format import FORMATS, render
 
 __all__ = ["command", "shares_table", "with_margin"]
 
-# What a file's ending says when no --format does.
+# The format by a file's suffix, for when --format is not given.
 ENDINGS = {
     ".speedscope.json": "speedscope",
     ".json": "json",
@@ -33,7 +33,7 @@ ENDINGS = {
 }
 
 IMPORTING = "<frozen importlib"
-"""What Python's import is written in: work of a first run, not of the program."""
+"""Functions of Python's import: work of a first run, not of the program."""
 
 
 def with_margin(value: float, margin: float) -> str:
@@ -65,7 +65,7 @@ def shares_table(profile: Profile, rows: list[Share], heading: str, *, layers: b
 
 
 def _show(screen: Console, profile: Profile, title: str, top: int, imports_ns: int) -> None:
-    """Print the two tables under what they rest on."""
+    """Print what was sampled, then the two tables."""
     cpu = profile.cpu_ns or 1
     screen.print(
         f"[bold]{title}[/]: {profile.cpu_ns / 1e9:.2f} s of CPU time, {profile.samples:,} samples, "
@@ -181,7 +181,7 @@ def command(
     """Show where the CPU time of a SCRIPT goes: by layer and by function, with the compiled
     kernels, the emulated NIC's among them.
 
-    The script runs as `python SCRIPT ARGUMENTS` would; options of this command stand before it.
+    The script runs as `python SCRIPT ARGUMENTS` would; options of this command come before it.
 
     \b
     e1000emu profile examples/two_hosts.py

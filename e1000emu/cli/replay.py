@@ -42,10 +42,10 @@ def show(path: Path, *, partial: bool, as_json: bool) -> None:
 @click.option("--list", "listed", is_flag=True, help="Show the events; replay nothing.")
 @report_options
 def command(file: Path, partial: bool, listed: bool, as_json: bool) -> None:
-    """Replay the recording FILE; all that the device does must be what it did then.
+    """Replay the recording FILE; all that the device does must match the recording.
 
     Values read, memory written, frames, interrupt edges, timers: each is compared, to the byte and
-    in order, so the first event that differs is where the device went another way. It is named with
+    in order, so the first event that differs is where the device's behaviour does. It is shown with
     number, time, what was expected and what came.
     """
     if listed:

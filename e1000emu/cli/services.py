@@ -32,7 +32,7 @@ __all__ = ["SERVICES", "listen", "serve"]
 
 CHUNK = 1 << 18
 FIRST = 1 << 14
-"""A connection's first buffer: most never fill it, and zeroing CHUNK costs what connecting does."""
+"""A connection's first buffer: most never fill it, and zeroing CHUNK costs a connect's time."""
 MAX_HEADER_BYTES = 16384
 RFC864 = bytes(range(32, 127))
 
@@ -155,8 +155,8 @@ async def _resource(conn: Any, service: Service, method: str, target: str, close
         if method == "HEAD":
             await aio.sock_sendall(conn, start)
             return
-        # The head travels with the first piece of the body, as every server sends it: alone it
-        # would be a small segment, and who waits for its acknowledgement waits for a delayed one.
+        # The head is sent with the first piece of the body, as other servers do: alone it would be
+        # a small segment, and the next would wait for its delayed acknowledgement.
         buffer = memoryview(bytearray(len(start) + min(size, CHUNK)))
         buffer[: len(start)] = start
         filled, left = len(start), size

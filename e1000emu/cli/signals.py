@@ -20,7 +20,7 @@ def handle_signals(
     stop: Callable[[], None],
     shows: Mapping[signal.Signals, Callable[[], None]],
 ) -> None:
-    """Let SIGINT, SIGTERM and SIGHUP call `stop`, and the signals of `shows` what is there.
+    """Let SIGINT, SIGTERM and SIGHUP call `stop`, and each signal of `shows` its function.
 
     Signals of `shows` that came before (`e1000emu.__main__` blocks them) act as soon as the loop
     runs. SIGHUP stays ignored under nohup(1).

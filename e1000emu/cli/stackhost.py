@@ -37,7 +37,7 @@ class StackHost:
         self._tasks: list[asyncio.Task[None]] = []
         self.host: Host = Host(name="stack", clock=clock)
         no_router_advertisements(self.host)
-        # It has been there for long: nobody else's address makes it give up its own.
+        # Like a host that has been up for long, it does not give up an address that another has.
         self.host.ipv6.sysctl["net.ipv6.conf.default.accept_dad"] = 0
         try:
             add_nic(

@@ -11,7 +11,7 @@ from e1000emu.cli.params import Address, Interface, not_a_host
 from e1000emu.cli.servespec import Service, parse_serve
 
 MTU_RANGE = range(68, 16110 - 14 - 4 + 1)
-"""RFC 791's least to what fits the longest frame of an 82540EM with its header and FCS."""
+"""From RFC 791's minimum to what fits an 82540EM's longest frame beside header and FCS."""
 
 
 @dataclass(frozen=True, slots=True)

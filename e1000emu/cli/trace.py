@@ -42,10 +42,10 @@ STAGED = dict.fromkeys(ALWAYS_QUEUED.split(), QUEUED) | {
     "tcp6-recv": FIRST,
     "completion": "no NAPI, queued",
 }
-"""What is arranged so that a kind shows more than a packet ordinarily meets."""
+"""Arrangements that make a kind show more than an ordinary packet meets."""
 
-# What makes one figure: rounds that are thrown away, rounds that count, and how often both are
-# done, with the recorder and without it in turns.
+# For one figure: rounds to warm up, rounds that count, and how often both are repeated, with and
+# without the recorder in turns.
 WARM, ROUNDS, TURNS = 10, 15, 3
 # The same where a round makes two new hosts.
 SLOW_KINDS = {"arp": (3, 8, 1), "nd": (3, 8, 1)}

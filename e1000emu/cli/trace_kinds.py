@@ -85,7 +85,7 @@ class Scene:
     """Two hosts on a wire, so warmed up that a trace shows one packet, the same each time.
 
     Args:
-        staged: no packet passes an empty queue by, and a kind's own arrangements are made.
+        staged: no packet bypasses an empty queue, and a kind's own arrangements are made.
         napi: False: the drivers work in the hard interrupt.
         acquainted: each host knows the other's address, for longer than any trace lasts.
     """
@@ -115,8 +115,8 @@ class Scene:
             introduce(self.b, V4.a, V6.a, mac_address(0x3456))
 
     def queue_every_packet(self, host: Host) -> None:
-        """Have the disciplines of `host` take each packet, which else passes an empty queue by
-        (TCQ_F_CAN_BYPASS): so a trace shows where packets wait when there are more."""
+        """Make the qdiscs of `host` queue each packet, which would otherwise bypass an empty queue
+        (TCQ_F_CAN_BYPASS), so that a trace shows where packets wait under load."""
         for dev in host.dev_base_head if self.staged else ():
             dev.qdisc.can_bypass = False
 
@@ -436,7 +436,7 @@ def _blocked_qdisc(scene: Scene) -> Round:
 
 
 def _completion(scene: Scene) -> Round:
-    # The driver of the time before NAPI frees in the hard interrupt what was sent.
+    # A driver without NAPI frees sent packets in the hard interrupt.
     fresh = Scene(staged=scene.staged, napi=not scene.staged)
     scene.others.append(fresh)
     sender, receiver = fresh.udp()

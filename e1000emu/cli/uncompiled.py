@@ -48,7 +48,7 @@ class UncompiledCommand(click.Command):
         return ctx
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command there, once its words have proved right here."""
+        """Run the command there, after its arguments were checked here."""
         if not COMPILED:
             return super().invoke(ctx)
         status, said = output_of(*ctx.meta["e1000emu.words"])

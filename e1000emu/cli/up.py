@@ -145,7 +145,7 @@ async def _run(
 
     for service in services:
         listen(station.host, service)
-    # Before anybody can know of us: a signal ends a process that does not expect it.
+    # First, because a signal would end the process as soon as others know of it.
     handle_signals(loop, failure.stop.set, {signal.SIGUSR1: lambda: show(counters())})
     tasks = [asyncio.create_task(serve(station.host, service)) for service in services]
     waiter = asyncio.create_task(failure.stop.wait())

@@ -407,7 +407,7 @@ def command(
                 for line in lines(found):
                     say(line)
 
-        # Before anybody can know of us: a signal ends a process that does not expect it.
+        # First, because a signal would end the process as soon as others know of it.
         shows = {signal.SIGUSR1: show, signal.SIGUSR2: explain}
         handle_signals(runner.get_loop(), failure.stop.set, shows)
         program, version = qemu_program()

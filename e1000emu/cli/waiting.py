@@ -13,7 +13,7 @@ __all__ = ["Wait"]
 
 SECOND_NS = 1_000_000_000
 QUIET_NS = SECOND_NS
-"""What takes no longer is not worth a line."""
+"""A shorter wait prints nothing."""
 EVERY_NS = 5 * SECOND_NS
 
 

@@ -14,7 +14,7 @@ __all__ = ["QmpError", "QmpWake"]
 
 MAX_LINE_BYTES = 1 << 20
 WAITS = "SUSPEND"
-"""Nothing is asked: the guest runs, and the next event of this name is waited for."""
+"""No command is pending: the guest runs, and this event is awaited."""
 
 
 class QmpError(E1000Error):
@@ -22,10 +22,10 @@ class QmpError(E1000Error):
 
 
 class QmpWake:
-    """Lets one guest go on that sleeps, now or as soon as it does.
+    """Wakes a guest that sleeps, now or as soon as it sleeps.
 
-    PME# may be asserted while the guest is still on its way to sleep: QEMU refuses `system_wakeup`
-    then, and tells of the sleep by an event later.
+    PME# may be asserted before the guest sleeps: QEMU then refuses `system_wakeup`, and later
+    announces the sleep by an event.
     """
 
     def __init__(self) -> None:

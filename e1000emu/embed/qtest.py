@@ -9,9 +9,9 @@ offers the card as a `ports.PciSlot` and the far end of its cable as a `ports.Li
     machine.connect_irq(host.irq_line(machine.irq))
     host.pci_add(machine.slot, machine.irq)            # the driver probes QEMU's e1000
 
-QEMU's processor does nothing. With `accel=qtest` its time stands still but for `clock_step`, so it
-follows any clock of ours; distributions often build QEMU without (Debian does), and then a
-processor that sleeps in `hlt` takes its place, QEMU's time is real, and so has to be the clock.
+QEMU runs no guest. With `accel=qtest` its time advances only by `clock_step`, so it follows any
+clock of ours. Distributions often build QEMU without that accelerator (Debian does). Then QEMU's
+processor sleeps in `hlt`, its time is real, and the clock must be real too.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 """PCI configuration mechanism 1 (PCI 2.3 section 3.2.2.3.2)."""
 PCI_COMMAND, PCI_BARS, PCI_BAR_END = 0x04, 0x10, 0x28
 PCI_BAR_KIND, PCI_BAR_MEM_64 = 0x7, 0x4
-"""Such a window of memory has its upper half in the next BAR (PCI 2.3 section 6.2.5.1)."""
+"""The type of a 64-bit memory BAR: its upper half is the next BAR (PCI 2.3 section 6.2.5.1)."""
 COMMAND_IO_MEMORY_MASTER = 0x7
 PIIX3_SLOT, PIIX3_PIRQ = 1, 0x60
 """Interrupt routes of the south bridge: four bytes, the ISA interrupt of each INTx line."""
@@ -72,8 +72,9 @@ class QtestGone(QtestError):
 class Qtest:
     """The protocol: one line is a command, one line its answer; interrupts come in between.
 
-    `on_irq(number, level)` hears of interrupt lines after `irq_intercept_in`, when the answer to
-    the command under way is complete; `on_end()` says why the other side may have hung up. Takes
+    After `irq_intercept_in`, `on_irq(number, level)` is called for each change of an interrupt
+    line, once the answer to the current command is complete. `on_end()` says why the other side may
+    have hung up. Takes
     ownership of `sock`. Call with the clock's lock held.
     """
 
@@ -170,7 +171,7 @@ class Qtest:
         return QtestGone(self.gone)
 
     def poll(self) -> None:
-        """Take up interrupts that came without a command.
+        """Process interrupts that came between commands.
 
         Raises:
             QtestError: QEMU sent what is no interrupt. QtestGone: it hung up.

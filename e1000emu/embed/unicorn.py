@@ -1,7 +1,7 @@
 """Our NIC on the bus of a processor in Unicorn: the template for other CPU emulators.
 
-An adapter joins three things: memory that both see, register accesses, and time together with the
-interrupt line. docs/unicorn.md walks through this file.
+An adapter connects three things: shared memory, register accesses, and time with the interrupt
+line. docs/unicorn.md walks through this file.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class _Irq:
 
 
 class UnicornMachine:
-    """A `Uc` that runs as an event of `clock`; a processor that halts sleeps out its slice.
+    """A `Uc` that runs as an event of `clock`; a halted processor sleeps until its slice ends.
 
     `ram` appears at its base address in the guest; `pc` is Unicorn's number of the program counter.
     Raises: UnicornError, also for what Unicorn refuses.
     """
 
     slice_instructions = 1000
-    """How many run between two looks at the interrupt lines and the clock."""
+    """Instructions between two checks of the interrupt lines and the clock."""
     ns_per_instruction = 1
 
     def __init__(self, uc: Uc, ram: HostMemory, clock: Clock, pc: int = UC_X86_REG_RIP) -> None:
@@ -109,10 +109,10 @@ class UnicornMachine:
         self.uc.emu_stop()
 
     def start(self, begin: int, *, until: int = NOWHERE, limit: int = NOWHERE) -> None:
-        """Run from address `begin` to `until` while somebody runs, or waits on, the clock.
+        """Run from address `begin` to `until` whenever the clock runs.
 
-        Raises there: UnicornError when the guest cannot go on, or is not there after `limit`
-        instructions; what the NIC raises (`strict`).
+        The call that runs the clock raises UnicornError when the guest cannot continue or has not
+        reached `until` after `limit` instructions, and what the NIC raises (`strict`).
         """
         if self.slice_instructions <= 0 or self.ns_per_instruction <= 0:
             raise UnicornError("slice_instructions and ns_per_instruction: give positive numbers")

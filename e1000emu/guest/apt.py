@@ -29,7 +29,7 @@ KEYRINGS = (
 )
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PROGRAMS = {"apt-get": "apt", "apt-cache": "apt", "apt-config": "apt", "dpkg-deb": "dpkg"}
-# Settings of the machine's that are about what to fetch, not about how to reach it.
+# The machine's settings of what to fetch, as opposed to how to reach it.
 NOT_INHERITED = ("IndexTargets", "Languages", "cdrom", "Allow", "CompressionTypes", "gzipIndexes")
 
 CAUSES = (
@@ -114,7 +114,7 @@ class PrivateApt:
         self._run("apt-get", "update", "--error-on=any", what="the list of packages")
 
     def named(self, package: str, prefix: str) -> list[str]:
-        """Return what `package` depends on whose name begins with `prefix`.
+        """Return the dependency of `package` whose name begins with `prefix`.
 
         Raises: E1000Error for none.
         """
@@ -124,7 +124,7 @@ class PrivateApt:
         return found
 
     def depends(self, package: str) -> list[str]:
-        """Return the names of the packages that `package` depends on, of choices all."""
+        """Return the names of the packages that `package` depends on, with all alternatives."""
         text = self._run("apt-cache", "depends", package, what=package)
         return re.findall(r"^\s*\|?Depends: (\S+)$", text, re.MULTILINE)
 

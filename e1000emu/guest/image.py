@@ -71,7 +71,7 @@ TOOLS = (
 )
 PROGRAMS = ("bash", "bridge", "busybox", "ethtool", "ip", "iperf3", "ping", "ss", "tc", "tcpdump")
 LOADED_AT_RUN_TIME = ("libgcc_s.so.1",)
-"""Libraries no file names: glibc opens this one when iperf3 ends a thread."""
+"""Libraries that no file names; glibc opens this one when iperf3 ends a thread."""
 MODULES = ("e1000", "e1000e", "8021q", "pktgen", "uio_pci_generic")
 AGENT_MODULES = ("virtio_pci", "virtio_console")
 """What the agent's port needs; newer kernels have them built in."""
@@ -120,12 +120,12 @@ class Extra:
     name: str
     """Of the tree in the cache."""
     package: str
-    """Holds the programs. Of what it depends on, only libraries to run with are fetched."""
+    """The package of the programs; of its dependencies only run-time libraries are fetched."""
     more: tuple[str, ...]
     """Further packages, with all they depend on."""
     programs: tuple[str, ...]
     libraries: tuple[str, ...]
-    """What no program names, but opens at run time."""
+    """Libraries that a program opens at run time without naming them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +336,8 @@ def _qemu_version(command: list[str], environment: dict[str, str] | None = None)
 
 
 def _has_vfio_user(command: list[str], environment: dict[str, str] | None = None) -> bool:
-    # A list of all devices would load all modules, and a QEMU that runs in place finds the
-    # machine's own, which are not its.
+    # Listing all devices would load all modules, and a QEMU that runs from the cache would find
+    # the installed QEMU's modules, which do not fit it.
     return "x-no-posted-writes=" in _output(
         [*command, "-device", "vfio-user-pci,help"], environment
     )

@@ -176,7 +176,7 @@ class Job:
 
 
 class _NotYet(Exception):
-    """A wait without a text ran out of time."""
+    """A wait without an error text of its own has timed out."""
 
 
 class GuestLinux:
@@ -438,7 +438,7 @@ class GuestLinux:
             raise GuestError(f"guest: QEMU does not take commands: {error.strerror}") from None
 
     def _line(self, line: bytes) -> None:
-        """Take up one line of the agent's; what is none is noise (a guest that was reset)."""
+        """Process one line of the agent; anything else is noise, as from a guest that was reset."""
         found = ANSWER.search(line)
         if found is None:
             return

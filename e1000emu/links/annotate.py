@@ -25,7 +25,7 @@ HOLD_NS = 1_000_000_000
 HOLD_FRAMES = 65536
 SNAP_BYTES = 262144
 ETHERNET_BYTES = 14
-# Of an IPv4 packet, what GRO and checksum offload leave as it was: not length and checksum.
+# The bytes of an IPv4 packet that GRO and checksum offload leave alone: no length, no checksum.
 SAME = (slice(4, 10), slice(12, 64))
 
 # The statistics registers that count a frame which did not reach the host (SDM 13.7).
@@ -53,10 +53,10 @@ class _Held:
 class AnnotatedCapture(Capture):
     """`AnnotatedCapture(Impair(link, loss=0.01), "a.pcapng")`: a capture with packet comments.
 
-    It notes what the wire loses when `link` is an `Impair` (frames lost on the way in were never
-    seen by the port; they are written all the same), what the device above does not take
-    (`watch_device`), and what a stack drops (`dropped_by_stack`). Frames go up one by one and are
-    held for a second of the clock: for looking, not for measuring.
+    Comments name what the wire loses when `link` is an `Impair`, what the device above drops
+    (`watch_device`) and what a stack drops (`dropped_by_stack`). Frames that the wire loses before
+    they reach the port are written too. Frames are delivered one by one and written a second of
+    the clock later, so this is for inspection, not for measurements.
     """
 
     def __init__(

@@ -42,9 +42,9 @@ class BaseLink(ABC):
     gso_max_bytes = 0
     """IP bytes of the longest super-frame that `transmit` takes (`Link.transmit`); 0: none."""
     gso_udp = False
-    """It takes them of UDP too."""
+    """`transmit` takes super-frames of UDP too."""
     far_end: FarEnd | None = None
-    """What the far end says in autonegotiation; None: that it can all that the link can."""
+    """What the far end advertises in autonegotiation; None: all that the link supports."""
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
         check_clock(type(self).__name__, clock)
@@ -101,7 +101,7 @@ class BaseLink(ABC):
         """The port has room again; a link that keeps nothing has nothing to do."""
 
     def close(self) -> None:
-        """Let go of what the link holds. Harmless when repeated."""
+        """Release the link's resources. Harmless when repeated."""
         self.detach()
 
 
@@ -173,8 +173,8 @@ class ReadingLink(BaseLink):
 class Middleware:
     """A link around a link: a `Link` for the port above, a `LinkPort` for the link below.
 
-    As it stands it passes everything through; a subclass changes what it is about. It sees the
-    frames of a wire, whatever the link below would take.
+    This class passes everything through; a subclass overrides what it changes. It sees single
+    frames, never super-frames, also above a link that takes those.
     """
 
     gso_max_bytes = 0
@@ -206,7 +206,7 @@ class Middleware:
 
     @property
     def gap_bytes(self) -> int:
-        """The gap between frames, in bytes, of the link below; 0 when it counts no time."""
+        """The gap between frames, in bytes, of the link below; 0 when frames take no time there."""
         return getattr(self.link, "gap_bytes", 0)
 
     @gap_bytes.setter
@@ -216,7 +216,7 @@ class Middleware:
 
     @property
     def busy_ns(self) -> int:
-        """When the link below has on its wire what it was given; 0 when it counts no time."""
+        """The time, ns, until which the wire below is busy; 0 when frames take no time there."""
         return int(getattr(self.link, "busy_ns", 0))
 
     @property

@@ -25,8 +25,9 @@ class Capture(Middleware):
     """`Capture(link, "a.pcapng")`: every frame of `link`, with direction, in one write for a batch.
 
     `path` may be a PcapngWriter that several captures share; a writer made here is closed with the
-    capture. Times are the clock's; those of a real clock are shown as the time of day, those of a
-    virtual one are its epoch plus what it shows, the same in each run. Frames are written in the
+    capture. Times are the clock's: under
+    a real clock the time of day, under a virtual one its epoch plus its time, the same in each
+    run. Frames are written in the
     order in which they cross: a received one before what it causes.
     """
 

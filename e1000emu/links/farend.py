@@ -12,35 +12,35 @@ from fastpath.errors import check_type, known_fields, whole_number
 __all__ = ["NULL_PAGE", "FarEnd", "heard", "said"]
 
 NULL_PAGE = 0x2001
-"""The message page of an end that has nothing more to say while the other has."""
+"""The null message page, sent by an end that has no more pages while the other has."""
 PAIRS = (2, 4)
 
 
 @known_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FarEnd:
-    """What the far end of a link says, and its cable; a link's attribute `far_end` is one, or None.
+    """What the far end of a link advertises, and its cable: a link's attribute `far_end`, or None.
 
     Speeds and half duplex are the link's (`speed_mbps`, `full_duplex`). A NIC looks at it when it
     begins to negotiate. Raises: LinkError.
     """
 
     selector: int = 1
-    """What it speaks of: 1 is IEEE 802.3, and nothing else is agreed on with us."""
+    """The selector field: 1 is IEEE 802.3; with any other value nothing is agreed on."""
     pause: bool = True
     asm_dir: bool = False
-    """With `pause` what PAUSE it wants, as in table 28B-2."""
+    """With `pause`, the PAUSE that it advertises (table 28B-2)."""
     remote_fault: bool = False
     negotiates: bool = True
     """Of a fibre: it sends /C/ ordered sets until both agree; else idles from the beginning."""
     next_pages: tuple[int, ...] = ()
-    """What it sends when we have next pages too, without the toggle bit."""
+    """The next pages that it sends if we have some too, without the toggle bit."""
     master: bool | None = None
     """At 1000 Mb/s it insists on being master, or slave; None: it takes what is left."""
     pairs: int = 4
-    """Of the cable. With 2 there is no 1000 Mb/s, and only trying finds out."""
+    """Pairs of the cable. With 2 there is no 1000 Mb/s, which only an attempt shows."""
     on_page: Callable[[int], object] | None = field(default=None, compare=False)
-    """Hears our base page and our next pages."""
+    """Called with our base page and each next page."""
 
     def __post_init__(self) -> None:
         whole_number("FarEnd", "selector", self.selector, 0, 31)

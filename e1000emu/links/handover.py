@@ -1,8 +1,8 @@
-"""A link around a link whose port another thread works: frames are handed over in a queue.
+"""Middleware for a port that another thread serves: frames cross to that thread in a queue.
 
 A TAP's descriptor can be read and written by any thread; every other link is Python on the clock.
-So that rings need not wait for it, a `fastpath.datapath.DataPath` gets a `HandoverQueue` in place
-of the wire, and this puts what it sends on the real one, and the other way round.
+So that rings do not wait for such a link, a `fastpath.datapath.DataPath` gets a `HandoverQueue` in
+place of the wire, and `Handover` moves frames between the queue and the link.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ QUEUE_FRAMES = 1024
 class Handover(Middleware):
     """`Handover(link, clock=clock)`; passes everything through except from `lend` to `reclaim`.
 
-    Needs a clock that can wait for file descriptors. `guard` is held around what the port hears
-    of the link meanwhile.  `queue_frames` wait in each direction, at most.
+    Needs a clock that can wait for file descriptors. Meanwhile `guard` is held around each
+    call of the port.  At most `queue_frames` wait in each direction.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Handover(Middleware):
         return self.queue
 
     def reclaim(self, left: tuple[FrameBatch, int] | None = None) -> None:
-        """Give the port its frames here again; the borrower works it no more.
+        """Deliver the port's frames in this thread again; the borrower has stopped.
 
-        `left` is a batch that it has read, and the index of the first frame that nobody has got.
-        What it has written before goes out first.
+        `left` is a batch that the borrower has read, and the index of its first undelivered frame.
+        Frames that the borrower has written are sent first.
         """
         self._lent = False
         batch, at = left if left is not None else (pool.get(), 0)

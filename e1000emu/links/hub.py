@@ -35,7 +35,7 @@ QUEUE_FRAMES = 64
 
 
 class Station:
-    """What a MAC does about the wire.  A NIC brings its own; this is for whoever has none."""
+    """How a MAC uses a shared wire.  A NIC brings its own; other ports get this one."""
 
     full_duplex = False
     """It neither listens nor hears collisions: a duplex mismatch, if the others do."""
@@ -44,9 +44,9 @@ class Station:
     retry_late = False
     """A late collision is tried again too; else the frame is over with it."""
     defer_bytes = GAP_BYTES
-    """The gap after others' frames, in byte times,"""
+    """The gap after other stations' frames, in byte times."""
     sense_bytes = SENSE_BYTES
-    """and the part of it in which a carrier starts it anew."""
+    """The first part of that gap, in which a carrier restarts it, in byte times."""
 
     def deferred(self) -> None:
         """A frame has to wait: others are on the wire."""
@@ -55,7 +55,7 @@ class Station:
         """A collision in time."""
 
     def collided_late(self) -> None:
-        """A collision when the others should have heard."""
+        """A late collision: by then all others should have heard the frame."""
 
     def excessive(self) -> None:
         """The sixteenth collision of a frame."""
@@ -64,11 +64,11 @@ class Station:
         """A frame went through after so many collisions; `with_fcs`: its own FCS is part of it."""
 
     def over(self) -> None:
-        """A frame is no more tried: it went through, or was given up."""
+        """There are no more attempts at a frame: it was sent or given up."""
 
 
 class RelayedStation(Station):
-    """Says what `station` says; what it is told goes by `tell(name, fn, *arguments)`."""
+    """Has the attributes of `station`, and calls it by `tell(name, fn, *arguments)`."""
 
     def __init__(self, station: Station, tell: Callable[..., object]) -> None:
         self._station = station
@@ -158,7 +158,7 @@ class HubPort(BaseLink):
         self._deferring = False
         self._collisions = 0
         self._ready_ns = 0
-        """No frame before: the gap after one's own, or the back-off."""
+        """No own frame may begin before this time: the gap after an own frame, or the back-off."""
         self._silent_ns = -(1 << 40)
         """When others were heard last."""
         self._counting = False
@@ -242,7 +242,7 @@ class HubPort(BaseLink):
         return self._counting and begin_ns > self._silent_ns + sense_ns
 
     def silence(self, now_ns: int, *, all_silent: bool) -> None:
-        """Others have ended what was heard here."""
+        """The frames of others that were heard here have ended."""
         self._silent_ns = now_ns
         if self._deferring and all_silent:
             self._deferring = False
@@ -327,7 +327,7 @@ class Hub:
         return count * 8_000 // self.speed_mbps
 
     def heard(self, port: HubPort, now_ns: int) -> bool:
-        """Return whether `port` hears another station, and has to heed it."""
+        """Return whether `port` hears another station and must defer to it."""
         for sending in self._wire:
             begin = sending.start_ns + self.delay_ns
             if sending.port is port or not begin < now_ns < sending.end_ns + self.delay_ns:

@@ -1,8 +1,8 @@
 """Middleware that makes a link worse: loss, delay, jitter, reordering, duplicates, errors, rate.
 
 What happens to the n-th frame of a direction depends on the seed and n alone, not on how frames
-come in batches. Fates are drawn as distances to the next one, so a batch without any costs no work
-for a frame; only jitter touches each frame.
+come in batches. Fates are drawn as distances to the next affected frame, so a batch without
+one costs no work per frame; only jitter touches each frame.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Fate:
 
 
 class _Direction:
-    """One direction: fates, then rate and delay, then a queue in front of who takes the frames."""
+    """One direction: fates, then rate and delay, then a queue in front of the receiver."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class _Direction:
         self._rate_bps = rate_bps
         self.busy_ns = 0
         self._number = 0  # of the next frame that comes in
-        # Held back: number of the frame before which it is let go, order, the frame alone.
+        # Held back: number of the frame before which it is released, order, a batch of this frame.
         self._back: list[tuple[int, int, FrameBatch]] = []
         self._order = 0
         # On the way: when due, order, batch; then those that are due, with the first not taken.
@@ -255,7 +255,7 @@ class _Direction:
             self._due.pop(0)
 
     def resume(self) -> None:
-        """Who takes the frames has room again."""
+        """The receiver has room again."""
         self._held = False
         if not self._offering:
             self.run()
@@ -278,12 +278,12 @@ class Impair(Middleware):
     loss: share of frames that do not arrive, 0 to 1
     delay_ns: how much later each frame arrives
     jitter_ns: most that a frame's delay differs from `delay_ns`, either way; frames overtake by it
-    reorder: share of frames that let the next ones pass
+    reorder: share of frames that are overtaken by later ones
     duplicate: share of frames that arrive twice
     corrupt: share of frames with one bit flipped under a right CRC: only checksums above can tell
     crc_error: share of frames with a wrong CRC, which the adapter notices
     rate_bps: bits per second of the wire, its overhead included, in each direction
-    seed: decides which frames; the same seed, the same fates
+    seed: decides which frames; the same seed hits the same frames
     reorder_span: most frames that pass a reordered one
     queue_frames: frames that wait before the sender is pushed back; none is dropped
     direction: "tx" (from the port above), "rx" (to it) or "both"
@@ -364,7 +364,7 @@ class Impair(Middleware):
 
     @property
     def busy_ns(self) -> int:
-        """When what it was given is on the wire, by its own rate or the link's below."""
+        """The time, ns, until which the wire is busy, by its own rate or the link's below."""
         own = 0 if self._tx is None else self._tx.busy_ns
         return max(own, super().busy_ns)
 

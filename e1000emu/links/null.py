@@ -1,4 +1,4 @@
-"""Links without a far end: one that swallows, one that makes frames."""
+"""Links without a far end: one that discards frames, one that generates them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Generator", "NullLink"]
 
 
 class NullLink(BaseLink):
-    """A far end that is there, takes everything and says nothing."""
+    """A far end with a carrier that takes everything and sends nothing."""
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
         super().__init__(clock, speed_mbps=speed_mbps)

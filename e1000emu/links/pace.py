@@ -1,7 +1,7 @@
 """Middleware that gives frames the time they take at the speed that a NIC has negotiated.
 
-A wire that a program carries is as fast as the program. With this one a frame comes out when its
-last bit would, in both directions; with half duplex the two share the wire.
+A wire in software is as fast as the program. With `Pace` a frame arrives when its last bit would,
+in both directions; with half duplex the two share the wire.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Pace"]
 
 BACKLOG_NS = 2_000_000
-"""Time on the wire of what is taken before the sender is pushed back: it hides a late timer."""
+"""The time on the wire of frames taken before the sender is pushed back: it hides a late timer."""
 GRAIN_NS = 100_000
-"""Frames come out so much too early at most, so that a timer is for several of them."""
+"""Frames may arrive this much too early, so that one timer serves several of them."""
 SHORTEST_BYTES = 60
 """Of a frame on the wire, without its FCS: shorter ones are padded."""
 
@@ -113,7 +113,7 @@ class _Way:
         return not self._held
 
     def resume(self) -> None:
-        """Who takes the frames has room again."""
+        """The receiver has room again."""
         self._held = False
         self.run()
 
@@ -154,7 +154,7 @@ class Pace(Middleware):
 
     @property
     def busy_ns(self) -> int:
-        """When what it was given is on the wire."""
+        """The time, ns, until which the wire is busy."""
         return max(self.wire(self._tx).busy_ns, super().busy_ns)
 
     def _frames(self, way: _Way) -> int:

@@ -56,10 +56,10 @@ class Bench:
     ) -> None:
         """Build all of it; `ring_sizes` go to `GuestRings`.
 
-        With `writeback_ns` what the device writes, and the interrupt that tells of it, comes so
-        many nanoseconds of the bench's clock after the device has used a descriptor: until then
-        length, data and status are what was there before, and a driver that does not wait for DD
-        is told so (`rx-before-dd`, `tx-before-dd`). Let time pass with `clock.run_for`; `guest`
+        With `writeback_ns` the device's writes, and the interrupt that announces them, come so many
+        nanoseconds of the bench's clock after the device has used a descriptor. Until then length,
+        data and status are the old ones, and a driver that does not wait for DD is reported
+        (`rx-before-dd`, `tx-before-dd`). Let time pass with `clock.run_for`; `guest`
         does where it waits for descriptors. Rules that compare the rings (found by *audit*) need
         write-backs that take no time.
         """

@@ -66,7 +66,7 @@ class SlowWriteBack:
         self._queue: deque[tuple[int, int, int, bytes | Callable[[], object]]] = deque()
         """When it shows, the resets before it, the address, and data; or what is done then."""
         self._named: set[tuple[int, int]] = set()
-        """Descriptors, and when their write-backs are due, that have been named already."""
+        """Descriptors already reported, and when their write-backs are due."""
         self._tails = {"tx": 0, "rx": 0}
         self._resets = 0
         table.set_message_dma(self._read, self._write)
@@ -127,7 +127,7 @@ class SlowWriteBack:
             self._nic.misuse.note(f"{which}-before-dd", index, due - self._clock.now_ns())
 
     def _driver_reads(self, addr: int, n: int) -> None:
-        """Name a descriptor whose length or data is read; who reads its status too only polls."""
+        """Report a descriptor whose length or data is read; a read with the status in it polls."""
         early = False
         for due, resets, at, what in self._queue:
             if callable(what) or resets != self._nic.resets:
@@ -143,7 +143,7 @@ class SlowWriteBack:
                 early = False  # the data's descriptor follows it
 
     def given(self, which: str, tail: int, count: int) -> None:
-        """Descriptors up to `tail` were given: name those whose write-back has not shown."""
+        """Descriptors up to `tail` were given: report those whose write-back has not shown."""
         if self._resets != self._nic.resets:
             self._resets, self._tails = self._nic.resets, {"tx": 0, "rx": 0}
         first, self._tails[which] = self._tails[which], tail

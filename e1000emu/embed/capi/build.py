@@ -38,7 +38,7 @@ NEEDED = ("fastpath", "_cffi_backend", "msgspec", "numpy")
 """What the NIC imports, wherever it is installed."""
 COMPILE = ("-O2", "-g", "-fPIC", "-fvisibility=hidden")
 WARN = ("-std=gnu11", "-Wall", "-Wextra")
-GLUE_WARN = ("-w",)  # what cffi writes is not ours to mend
+GLUE_WARN = ("-w",)  # cffi's generated code is not ours to fix
 
 INIT = f"""
 from {MODULE} import ffi, lib
@@ -234,7 +234,7 @@ def _paths_h() -> str:
 
 
 def _quote(value: str) -> str:
-    """Return a C string: what is not plain ASCII as octal, which no digit behind it changes."""
+    """Return a C string, with three octal digits for anything but plain ASCII."""
     plain = "".join(
         chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in os.fsencode(value)
     )

@@ -44,7 +44,7 @@ PCI_COMMAND, PCI_BARS, COMMAND_ALL_ON = 0x04, 0x10, 0x0007
 
 
 class CapiRangeError(E1000Error):
-    """A number is outside what there is."""
+    """A number is out of range."""
 
 
 class NoSpaceError(E1000Error):
@@ -64,7 +64,7 @@ class DeviceClock(VirtualClock):
         return NEVER if when is None else max(when, self._now)
 
     def advance(self, duration_ns: int) -> None:
-        """Run what becomes due within `duration_ns`, and stand at its end."""
+        """Run what becomes due within `duration_ns`, and advance the time by that."""
         until = self._now + duration_ns
         if until > MAX_NS:
             raise CapiRangeError(
@@ -73,7 +73,7 @@ class DeviceClock(VirtualClock):
         self.run_until(until)
 
     def set_ns(self, when_ns: int) -> None:
-        """Let it be `when_ns`."""
+        """Set the time to `when_ns`."""
         self._now = when_ns
 
 
@@ -236,7 +236,7 @@ class Host:
         """Forget a NIC."""
         self._devices.pop(slot).close()
         if self._lib.shim_owns_python():
-            # The blocks of a NIC know each other; its megabytes shall not wait for a collection.
+            # A NIC's blocks refer to each other, and its megabytes must not wait for the collector.
             gc.collect()
 
     def py_reset(self, slot: int) -> None:
@@ -335,7 +335,7 @@ def serve(ffi: Any, lib: Any) -> None:
         )
     if lib.shim_owns_python():
         gc.collect()
-        gc.freeze()  # what is here stays: collections have the NICs only to look at
+        gc.freeze()  # all of this is permanent: collections need to scan the NICs only
 
 
 def _guarded(host: Host, hook: Callable[..., None]) -> Callable[..., int]:

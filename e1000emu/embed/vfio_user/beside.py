@@ -24,13 +24,13 @@ BUSY_POLL_NS = 1_000_000
 
 
 SHARED_CPUS = 2
-"""With so many processors the guest's has one and the message thread the other."""
+"""With this many processors, the guest takes one and the message thread the other."""
 
 
 def one_for_all(cpus: frozenset[int] | None) -> bool:
-    """Whether the message thread shall work the rings too, with `cpus` to run on (None: any).
+    """Whether the message thread serves the rings too, with `cpus` to run on (None: any).
 
-    So it is where no processor is left for the data thread beside the guest's and the messages'.
+    It does so when guest and message thread leave no processor for the data thread.
     """
     if cpus is not None:
         return len(cpus) < SHARED_CPUS
@@ -55,7 +55,7 @@ def start_thread(
 
 
 class GuardedClock:
-    """A clock whose callbacks run while `guard` is held: what a Nic with a data thread is on."""
+    """A clock whose callbacks run while `guard` is held, for a Nic with a data thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -127,7 +127,7 @@ class MessageThread:
             self._take(*inbox)
 
     def proceed(self, serve: bool) -> None:
-        """Read on; `serve`: what comes next is the start of a message."""
+        """Continue reading; `serve` says that the next byte begins a message."""
         self._serve = serve
         self._go.release()
 

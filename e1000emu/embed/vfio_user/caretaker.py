@@ -4,7 +4,7 @@ A UNIX socket that is closed while there are bytes in it that nobody has read gi
 ECONNRESET instead of the end of the stream (Linux net/unix/af_unix.c, unix_release_sock).  QEMU's
 vfio-user client takes the end well - the device is gone, reads give all ones, the guest runs on -
 but aborts at the reset (11.1: `error_setv: Assertion '*errp == NULL' failed`), and in mid-traffic
-there are always bytes unread.  `hang_up` ends a connection as the client can take it; a
+there are always bytes unread.  `hang_up` ends a connection so that the client survives; a
 `Caretaker`, a small process that holds a second descriptor of each connection, does so for a server
 that is killed.
 

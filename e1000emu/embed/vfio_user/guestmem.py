@@ -53,7 +53,7 @@ class GuestMemory:
         """There is guest RAM without descriptor: rings and buffers may be out of direct reach."""
         self._pieces: dict[int, Piece] = {}
         self._shared = False
-        """The client has shared RAM. While QEMU maps it anew, display memory is all there is."""
+        """The client has shared RAM. While QEMU remaps it, only display memory is mapped."""
         self._bases: list[int] = []
         self._spans: list[tuple[int, int, bool, bool]] = []
         self._faults = 0
@@ -73,7 +73,7 @@ class GuestMemory:
 
     @property
     def faults(self) -> int:
-        """Pages of shortened files that the NIC came to, since the start."""
+        """Pages of shortened files that the NIC has accessed since the start."""
         guards = (piece.guard for piece in self._pieces.values())
         return self._faults + sum(guard.faults for guard in guards if guard is not None)
 
@@ -105,8 +105,8 @@ class GuestMemory:
                     f"DMA_MAP: {piece.size:#x} bytes at {piece.offset:#x} of a file that has "
                     f"{about.st_size:#x}",
                 )
-            # Of hugetlbfs the block is the huge page: it is mapped, and replaced, as a whole only,
-            # and a PC's low memory is cut anywhere.
+            # The block size of hugetlbfs is the huge page, which is mapped and replaced only as a
+            # whole, while a PC's low memory may be split anywhere.
             block = about.st_blksize if about.st_blksize.bit_count() == 1 else 0
             block = max(block, mmap.PAGESIZE)
             skip = piece.offset % block
@@ -168,7 +168,7 @@ class GuestMemory:
             assert piece.guard is not None
             piece.guard.close()
             self._faults += piece.guard.faults
-            # Somebody may look at a ring in it (e1000emu.arrays): it goes with the last who does.
+            # An array (e1000emu.arrays) may still show a ring in it: the last reference unmaps it.
             with contextlib.suppress(BufferError):
                 piece.area.close()
         del self._pieces[base]

@@ -74,7 +74,7 @@ class Irqs:
         self.line.set_level(level)
 
     def message(self, address: int, data: int) -> None:
-        """Take a message; address and data are the client's business, which emulates them."""
+        """Take a message; the client emulates its address and data, so they are not used here."""
         if self._messages:
             self.line.trigger()
         else:
@@ -167,8 +167,8 @@ class Irqs:
     def _turn_off(self) -> None:
         """Forget the eventfds and the mask, and go back to INTx.
 
-        What was lost stays so: a client enables MSI in the device first, then turns INTx off, and
-        names the eventfd of the message last.
+        A lost message stays noted, because a client enables MSI in the device first, then turns
+        INTx off, and gives the message's eventfd last.
         """
         self._set_trigger(-1)
         self._set_unmask(-1)

@@ -39,10 +39,10 @@ TIMEOUT_NS = 5_000_000_000
 """How long an answer may take: as long as QEMU grants us (x-msg-timeout)."""
 MAX_REQUESTS = 64
 MAX_BYTES = 256 << 10
-"""Requests, and bytes that they move, that are on their way at once."""
+"""The most requests, and bytes that they move, in flight at once."""
 READ_BYTES = 12 << 10
 MAX_READ_BYTES = 4 * READ_BYTES
-"""The same for one DMA_READ and all of them.
+"""The most bytes of one DMA_READ, and of all in flight.
 
 QEMU 11.1 forgets the rest of an answer that its socket does not take at once, and both sides then
 wait for ever.  A socket takes an answer of this size whole or not at all (one socket buffer of the
@@ -377,7 +377,7 @@ class MessageDma:
         return ident
 
     def _allowed(self, request: _Request) -> bool:
-        """Tell whether it may still be sent: it waited, and the world went on."""
+        """Tell whether it may still be sent; the device may have changed while it waited."""
         if request.resets != self.nic.resets:
             return False
         return self.memory.takes(request.addr, request.count, write=request.job is None)
@@ -433,11 +433,11 @@ class MessageDma:
             job.pieces.append((request.addr, data))
         job.left -= 1
         if not job.left:
-            # Not from inside: this may be the end of another run, or of a request.
+            # Deferred, because the caller may be inside another run or request.
             self.clock.call_soon(lambda: job.done(Fetched(job.pieces)))
 
     def _pass(self) -> None:
-        """Let the barriers go that nothing holds any more."""
+        """Run the barriers that wait for nothing any more."""
         barriers = self._barriers
         while barriers:
             first = next(iter(self._writes), None)
@@ -645,7 +645,7 @@ class RxStage:
         self._have: dict[int, bytes] = {}
 
     def use(self, on: bool) -> None:
-        """Stand before the receive engine, or let it go its direct way."""
+        """Fetch for the receive engine, or let it access memory directly."""
         # Also shared memory beside, and of a recorded NIC another table than its own.
         self._memory.table.ordered = on
         if on == self._used:

@@ -40,13 +40,12 @@ NO_REPLY, ERROR = 0x10, 0x20
 
 HEADER_BYTES = 16
 MAX_DATA_XFER_BYTES = 1 << 20
-"""The most data of one region access that we take or give: QEMU reads an option ROM at once, and a
-flash has up to 512 KiB."""
+"""The most data of one region access: QEMU reads an option ROM at once, which has up to 512 KiB."""
 MAX_DMA_BYTES = 1 << 16
 """The most data of one DMA request of ours."""
 MAX_MESSAGE_BYTES = HEADER_BYTES + 16 + MAX_DATA_XFER_BYTES
 DEFAULT_DATA_XFER_BYTES = 1 << 20
-"""What a client takes that does not say."""
+"""The default for a client that does not say."""
 MIN_DATA_XFER_BYTES = 16
 """A descriptor is written in one piece."""
 MAX_MSG_FDS = 16
@@ -97,7 +96,7 @@ class IrqFlags(IntFlag):
     ACTION_TRIGGER = 0x20
 
 
-# Plain ints: the inversion of an IntFlag knows no bits but its own.
+# Plain ints, because inverting an IntFlag loses the bits without a name.
 IRQ_DATA, IRQ_ACTION = 0x07, 0x38
 
 HEADER = struct.Struct("<HHIII")
@@ -165,8 +164,8 @@ def error_reply(request: Message, number: int) -> bytes:
 class MessageReader:
     """Bytes and descriptors in, messages out; keeps at most one unfinished message.
 
-    A header whose size cannot be is the end of the stream: `error` then says why, and nothing that
-    follows is read.
+    A header with an impossible size ends the stream: `error` then says why, and nothing after it is
+    read.
     """
 
     def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES) -> None:

@@ -1,8 +1,8 @@
 """A vfio-user server: one NIC behind a UNIX socket, for QEMU's `vfio-user-pci` and its kin.
 
-It serves one client at a time, each message in order and at once; a client that goes, or that
-sends what cannot be, leaves a NIC as after RST# for the next one.  All runs on the clock that the
-NIC and its link are on (`RealClock` or `AsyncioClock`), so many servers share one process.
+It serves one client at a time, and each message in order and at once.  After a client that left or
+sent an invalid message, the next one finds the NIC as after RST#.  Everything runs on the clock of
+the NIC and its link (`RealClock` or `AsyncioClock`), so many servers share one process.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ ACCEPT_RETRY_NS = 200_000_000
 HANG_UP_NS = 1_000_000
 """The same when the last messages of a client that has gone are still being served."""
 GRACE_NS = 200_000_000
-"""The same when there is another client. Linux gives back a socket that a process polled with
-io_uring, as QEMU does, a little after the process has ended; the next QEMU may be here by then."""
+"""The same while there is a client, whose process may have ended: Linux closes a socket that was
+polled with io_uring, as by QEMU, a little later, and the next QEMU may connect before that."""
 READ_RETRY_NS = 50_000_000
 """How soon a TAP that is down is read again."""
 UNSENT_BYTES = 1 << 20
@@ -100,7 +100,7 @@ logger = logging.getLogger("e1000emu.vfio_user")
 
 
 class VfioUserServer:
-    """Listens at `path` and plugs a `Nic` on `link` into whoever connects.
+    """Listens at `path` and offers a `Nic` on `link` to the client that connects.
 
     `report` gets a line for people when a client comes, goes or is refused something (default:
     the logger `e1000emu.vfio_user`).  With a `caretaker` clients survive even a SIGKILL of this
@@ -109,19 +109,19 @@ class VfioUserServer:
     file).  Until a client has given its memory and its interrupt, or its guest touches a register,
     such a NIC reaches no memory and frames wait.
 
-    With `threads` rings and DMA have a thread of their own, and so have the messages, which it
-    looks for during `busy_poll_ns` after each before it sleeps; on a machine of one or two
-    processors one thread does both.  They run on the processors `cpus` (none: wherever Linux
-    likes).  A `Tap` is worked there too; any other link stays on the clock, and frames are handed
-    over.  The default (None) has threads with a `Tap` only: no other link needs real time.
-    `moderation` is `Nic`'s: `adaptive` spares the guest interrupts, `datasheet` none but by ITR.
+    With `threads` rings and DMA have a thread of their own. So have the messages: that thread
+    polls for `busy_poll_ns` after each message before it sleeps. On a machine of one or two
+    processors one thread does both.  They run on the processors `cpus` (none: Linux chooses).  The
+    data thread reads and writes a `Tap` itself; any other link stays on the clock, and frames are
+    handed over.  The default (None) has threads with a `Tap` only: no other link needs real time.
+    `moderation` is `Nic`'s: `adaptive` combines interrupts, `datasheet` only as ITR says.
     `faults` are what the NIC's hardware does wrong, with threads too (e1000emu/faults.py).
     `record` names a file that takes what crosses its ports (docs/record.md).  `flash` is `Nic`'s:
     an option ROM, for a client that has none of its own to give the guest.  `wide_bars` and
     `eeprom` are `Nic`'s.  With `pace` frames take the time that they need at the speed which the
     NIC has negotiated (`links.Pace`); no data thread works a TAP then.
-    `on_pme(level)` hears of PME#, for which vfio-user has no message: whoever runs the machine
-    wakes it (QEMU: `system_wakeup`).  It may come from another thread.
+    `on_pme(level)` is called when PME# changes, for which vfio-user has no message: it has to wake
+    the machine (QEMU: `system_wakeup`).  It may be called from another thread.
     `management` is `Nic`'s; hold `guard` to call `nic.management`, but not within `alert`.
     Call everything with the clock's lock held.
     Raises: E1000Error when `path` cannot be used, or for a bad `model`, `mac`, state,
@@ -275,7 +275,7 @@ class VfioUserServer:
                 self.clock.call_at(self.clock.now_ns() + READ_RETRY_NS, self._read_again)
 
     def catch_up(self) -> None:
-        """Deal with what the data thread has left for later: it is news that nobody has heard."""
+        """Handle the events that the data thread has left for Python."""
         if self.data is not None:
             self._notices()
 
@@ -347,9 +347,9 @@ class VfioUserServer:
     # --- the state's file ------------------------------------------------------------------------
 
     def _load_state(self) -> None:
-        """Go on where the file says, when there is one; it is gone then.
+        """Load the state from the file, if there is one, and remove the file.
 
-        A state is good once: loaded a second time it would take back what the guest has seen.
+        A state is loaded only once: a second time it would undo what the guest has seen since.
         """
         path = self.state_path
         if path is None or not path.exists():
@@ -814,7 +814,7 @@ class _Client:
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
-            # Not from inside: a request of ours is sent by what a disconnect takes down.
+            # Deferred, because a disconnect tears down the objects that send our requests.
             why = error.strerror or "the connection broke"
             self._clock.call_soon(lambda: self._broken(why))
             return None
