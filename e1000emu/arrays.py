@@ -1,10 +1,11 @@
-"""What there is to measure as numpy arrays: nothing is copied, dtypes are the layouts in memory.
+"""Rings, frames, counters and captures as numpy arrays: nothing is copied, dtypes are the layouts
+in memory.
 
-Every array keeps alive what it shows, whatever becomes of the ring, batch or file it came from:
+Every array keeps the memory that it shows alive, whatever happens to its ring, batch or file:
 
 * `rx_ring`, `tx_ring`: the guest's descriptors themselves; they change as device and driver go on.
-* `frames`, `frame_memory`: the batch as it stands. Once it is cleared, dropped from, grown or
-  handed on, they keep what they showed last.
+* `frames`, `frame_memory`: the batch as it is. When it is cleared, dropped from, grown or handed
+  on, they keep what they showed.
 * `statistics`: the counters themselves; they change as the device counts.
 * `Series.rows`: the rows so far; what is in it never changes.
 * `Capture`: the file as it was read.
@@ -145,7 +146,7 @@ def frames(batch: FrameBatch) -> Array:
 
 
 def frame_memory(batch: FrameBatch) -> Array:
-    """Return the bytes in which the frames lie, read-only; between them are gaps of no meaning.
+    """Return the memory of the frames, read-only; the gaps between frames have no meaning.
 
     Frame i is `memory[row["offset"] : row["offset"] + row["length"]]`. Take it together with
     `frames`, before the batch changes.
@@ -156,7 +157,7 @@ def frame_memory(batch: FrameBatch) -> Array:
 def statistics(nic: Nic) -> Array:
     """Return the NIC's counters as one record of dtype `STATISTICS`, read-only; nothing is cleared.
 
-    `statistics(nic).copy()` keeps the values of now.
+    `statistics(nic).copy()` keeps the present values.
     """
     record: Array = np.frombuffer(memoryview(nic.stats), STATISTICS).reshape(())
     return record
@@ -258,7 +259,7 @@ class Series:
 
     def append(self, row: Any) -> None:
         """Add a row: a tuple or scalar of the dtype."""
-        at = self._next()  # first: it may move to other memory
+        at = self._next()  # first, because it may move to other memory
         self._all[at] = row
 
     def append_bytes(self, *parts: bytes) -> None:

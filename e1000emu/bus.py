@@ -1,8 +1,8 @@
-"""The bus between the device and host memory, for who wants its time: `Nic(bus="pci-64-66")`.
+"""The bus between the device and host memory, as time that DMA takes: `Nic(bus="pci-64-66")`.
 
-Without one, fetching takes none.  What crosses a bus are transactions: a few clocks before the
-data, then one for each word that is touched, aligned.  Times are counted in whole picoseconds, so
-they are exact, and the same in every run.
+Without one, fetching takes no time.  A transaction takes a few clocks before its data, then one for
+each aligned word that the data touches.  Times are whole picoseconds, so they are exact, and the
+same in every run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["BUSES", "Bus", "bus"]
 
 PS = 1000
-"""Picoseconds of a nanosecond."""
+"""Picoseconds in a nanosecond."""
 PCI_CLOCKS, PCI_X_CLOCKS = 3, 4
 """Around a read's data: address, turnaround and an idle clock (PCI 2.3, 3.3.1); PCI-X has an
 attribute phase more (PCI-X 1.0a, 2.6)."""
@@ -35,16 +35,16 @@ PCI66_PS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """How long reads of host memory take.  Raises: ArgumentError for what is no such number."""
+    """How long reads of host memory take.  Raises: ArgumentError for a number out of range."""
 
     name: str = "custom"
     width_bytes: int = 4
-    """Of a word, one a clock."""
+    """Bytes of a word; a clock moves one word."""
     clock_ps: int = 30_000
     overhead_clocks: int = PCI_CLOCKS
-    """Of each transaction, in which no data moves."""
+    """Clocks of each transaction in which no data moves."""
     latency_ns: int = 0
-    """What memory takes for its first word, in each transaction."""
+    """The memory's latency before the first word of each transaction."""
     pci_x: bool = False
     """Its transactions are as long as MMRBC of the PCI-X capability says, if the part has one."""
 
@@ -62,12 +62,12 @@ class Bus:
 
     @property
     def bytes_per_s(self) -> int:
-        """The most that it carries."""
+        """The highest data rate, bytes per second."""
         return self.width_bytes * 10**12 // self.clock_ps
 
     @property
     def status(self) -> int:
-        """What STATUS says of it: PCI66, BUS64, PCIX_MODE, PCIXSPD (SDM 13.4.2)."""
+        """The bits of STATUS that describe it: PCI66, BUS64, PCIX_MODE, PCIXSPD (SDM 13.4.2)."""
         bits = STATUS.mask("BUS64") if self.width_bytes >= 8 else 0
         if self.pci_x:
             speed = next(code for ps, code in PCI_X_SPEEDS if self.clock_ps >= ps)
@@ -105,13 +105,13 @@ BUSES: dict[str, Bus] = {
         _row("pci-x-133", 8, 7_500),
     )
 }
-"""Those that a part of the family can be in: 32 bits wide if the name does not say 64 or X."""
+"""The buses that the family supports: 32 bits wide unless the name has 64 or X."""
 
 
 def bus(spec: str | Bus | None, part: Model) -> Bus | None:
     """Return the bus that `spec` names, as `pci-66` or `pci-66,latency=200ns`.
 
-    Raises: ArgumentError, for a name that is none, and for a bus that `part` does not fit into.
+    Raises: ArgumentError for an unknown name, and for a bus that `part` does not support.
     """
     if spec is None:
         return None

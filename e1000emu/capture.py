@@ -43,8 +43,8 @@ OPT_END, OPT_COMMENT = 0, 1
 SHB_USERAPPL, IF_NAME, IF_SPEED, IF_TSRESOL, IF_TSOFFSET, EPB_FLAGS = 4, 2, 8, 9, 14, 2
 PCAP_MAGICS = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}  # ns for one unit of the second time field
 
-# No frame, and no block that is more than a frame, comes near this; it bounds what a broken
-# length makes us read.
+# No frame and no other block comes near this size; it bounds how much a damaged length makes us
+# read.
 MAX_BLOCK_BYTES = 16 << 20
 BUFFER_BYTES = 256 << 10
 
@@ -379,7 +379,7 @@ def _packet(
             elif code == OPT_COMMENT:
                 comments.append(value.decode("utf-8", "replace"))
     data = body[fixed : fixed + kept]
-    at = reader.at - 4 - len(body) + fixed  # behind the body stands the block's length once more
+    at = reader.at - 4 - len(body) + fixed  # the block's length is repeated behind the body
     return Record(
         interface.ns(stamp),
         data,

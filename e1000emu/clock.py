@@ -2,8 +2,8 @@
 
 All three are the same event queue (fastpath.eventq): a FIFO of things to do now and a heap of
 things to do later. They differ only in who advances time: a `VirtualClock` jumps to the next event,
-a `RealClock` sleeps in one poll loop with the links' file descriptors, an `AsyncioClock` lends
-itself a running asyncio loop.
+a `RealClock` sleeps in one poll loop with the links' file descriptors, an `AsyncioClock` uses a
+running asyncio loop.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ EPOCH_NS = 1_767_268_800 * SECOND_NS
 # (watchdogs, garbage collection) ran: nothing that they do can end the wait.
 BACKGROUND_GRACE_NS = 300 * SECOND_NS
 
-# A timeout may pass while the process does not run: what has come by then still takes up to so many
-# turns of the loop (a frame, its interrupt, the poll, the socket) before a wait is given up.
+# A timeout may pass while the process does not run. Input that has arrived by then needs up to this
+# many turns of the loop (a frame, its interrupt, the poll, the socket) before a wait may give up.
 LATE_TURNS = 64
 
-NEVER_NS = (1 << 63) - 1  # after 292 years; what is beyond that does not come
+NEVER_NS = (1 << 63) - 1  # after 292 years; a later event never runs
 
 THREADS = (
     "one thread at a time uses a VirtualClock: with ordinary threads put the hosts on "
@@ -155,9 +155,9 @@ class VirtualClock(JumpQueue):
     of one host lets every other host on the clock go on. `spawn` adds cooperative threads, of
     which exactly one runs at any time.
 
-    Events take no time, so two ports that answer each other without delay would go on at one
-    instant for ever. After `INSTANT_EVENTS` of them events do take time, until the clock has
-    nothing left to do at once: so `run_for` returns, and timers run, whatever is on the clock.
+    Events take no time, so two ports that answer each other without delay would continue at the
+    same instant for ever. So after `INSTANT_EVENTS` events at one instant each further one takes
+    time, until nothing is left to do at once: `run_for` returns and timers run in any case.
 
     `epoch_ns` is the wall time (ns since 1970-01-01 UTC) at which the clock shows 0.
     """
@@ -208,7 +208,8 @@ class VirtualClock(JumpQueue):
         progress: Callable[[], Any],
         describe: Callable[[], list[str]],
     ) -> Callable[[], None]:
-        """Tell when waiting for a host is hopeless (e1000emu.stall); returns what ends it."""
+        """Register how to see that waiting for a host is hopeless (e1000emu.stall); returns what
+        ends that."""
         watch = Watch(interrupt, progress, describe)
         self.watches.append(watch)
         return lambda: self.watches.remove(watch)
@@ -237,14 +238,14 @@ class VirtualClock(JumpQueue):
         return True
 
     def _end(self, limit_ns: int) -> None:
-        """A run has come to its end: stand there."""
+        """Set the time at the end of a run."""
         if limit_ns > self._now:
             self._now = min(limit_ns, NEVER_NS)
             if not self.waiting_now:
                 self._crowd = 0
 
     def _in_task(self) -> bool:
-        """Whether it is the running task that calls."""
+        """Whether the caller is the running task."""
         task: _Task | None = self._current
         return task is not None and threading.current_thread() is task.thread
 
@@ -259,7 +260,7 @@ class VirtualClock(JumpQueue):
             )
 
     def _run_on(self, cond: Callable[[], bool], deadline: int | None) -> bool:
-        """The events up to the one that makes `cond()` true, or to `deadline` (ns)."""
+        """Run events up to the one that makes `cond()` true, or to `deadline` (ns)."""
         outer, self._waiting = self._waiting, threading.get_ident()
         try:
             return self._run_to(cond, deadline)
@@ -322,7 +323,7 @@ class VirtualClock(JumpQueue):
         return SimulationDeadlock("; ".join(said))
 
     def run_until(self, when_ns: int) -> None:
-        """Run everything due up to and including `when_ns`, then stand at that time.
+        """Run everything due up to and including `when_ns`, and set the time to that.
 
         A time past runs what is due now. Raises: ArgumentError, not a whole number.
         """
@@ -570,7 +571,7 @@ class RealClock(EventQueue):
                 self._cond.notify_all()  # another sleeper has to run the loop now
 
     def _catch_up(self, cond: Callable[[], bool]) -> bool:
-        """Do what is there to be done, without sleep, until `cond()`; returns `cond()`."""
+        """Run what is due, without sleeping, until `cond()`; returns `cond()`."""
         for _ in range(LATE_TURNS):
             if not self._run_once(0) or cond():
                 break
@@ -730,9 +731,9 @@ class AsyncioClock(EventQueue):
     Blocking calls cannot block here: use `stack.aio`, or non-blocking sockets. While the loop is
     not running (set-up, tear-down), `wait` runs it until its condition holds.
 
-    With `busy_poll_ns` the loop goes on looking for so long after a descriptor was readable instead
-    of sleeping, when the time before was no longer either: what comes in a conversation then finds
-    it awake (Linux's net.core.busy_poll, QEMU's poll-max-ns). It never keeps a callback waiting.
+    With `busy_poll_ns` the loop polls for that long after a descriptor was readable before it
+    sleeps, if the pause before was no longer than that: the next packet of a conversation finds it
+    awake (Linux's net.core.busy_poll, QEMU's poll-max-ns). It never keeps a callback waiting.
     """
 
     __slots__ = (
@@ -802,7 +803,7 @@ class AsyncioClock(EventQueue):
         self.loop.remove_reader(fd)
 
     def _came(self, fn: Callable[[], Any]) -> None:
-        """Call `fn()`; if it was called soon after the last time, look out for the next one."""
+        """Call `fn()`; if the last call was recent, poll for the next event instead of sleeping."""
         soon = self.now_ns() - self._idle_ns < self.busy_poll_ns
         fn()
         self._idle_ns = now = self.now_ns()
@@ -833,7 +834,8 @@ class AsyncioClock(EventQueue):
         """Waiting coroutines are woken by their sockets' wait queues; nothing to do."""
 
     def _arm(self) -> None:
-        """Have the loop call at the earliest timer's time; an earlier call, in vain, is left."""
+        """Schedule a call of the loop at the earliest timer's time; an earlier, needless call is
+        left."""
         when = self.next_ns()
         if when is None or self._closed:
             return

@@ -1,7 +1,7 @@
 """What share of the named bits is modelled, and the gaps (`e1000emu regs --coverage`).
 
-Counted are the named bits of the tables that the device works by, an array's once; reserved bits
-are nobody's.  A gap is a field whose row says `todo`: it stores, and why it does no more is there.
+The named bits of the device's own tables are counted, those of an array once; reserved bits are
+not.  A gap is a field with `todo`: it only stores what is written, and `todo` says why.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ DESCRIPTOR_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One number of a descriptor; `fields` claim its bits, or without any it is one field.
+    """One number of a descriptor; `fields` claim its bits; without fields it is one field.
 
     Members with several fields have the manual's names joined: `paylen_dtyp_tucmd`.
     """

@@ -238,7 +238,7 @@ class EepromPort:
         self.chip.pins(bool(pins & EECD_CS), bool(pins & EECD_SK), bool(pins & EECD_DI), now)
 
     def read_eecd(self, value: int) -> int:
-        """Return EECD with the data pin as it stands now."""
+        """Return EECD with the present level of the data pin."""
         if self.chip.data_out(self._nic.clock.now_ns()):
             return value | EECD_DO
         return value & ~EECD_DO

@@ -15,7 +15,7 @@ from e1000emu.models import MODELS, Model
 __all__ = ["EEPROM_BYTES", "eeprom_bytes", "eeprom_doubts", "words_of"]
 
 EEPROM_BYTES = (128, 512)
-"""Of a 93C46 and a 93C66."""
+"""Sizes of a 93C46 and a 93C66."""
 LINE = re.compile(rb"\s*(?:0x)?([0-9a-fA-F]+):((?:\s+[0-9a-fA-F]{2})+)\s*")
 ICW1 = eeprom_word("ICW1")
 SIGNATURE = ICW1.field("SIGNATURE")
@@ -48,7 +48,7 @@ def eeprom_bytes(data: bytes) -> bytes:
 
 
 def eeprom_doubts(words: Sequence[int], part: Model) -> Iterator[str]:
-    """Yield what the hardware takes, but a driver of `part` does not expect."""
+    """Yield what the hardware accepts but a driver of `part` does not expect, a sentence each."""
     total = sum(words[:MAPPED_WORDS]) & 0xFFFF
     if SIGNATURE.get(words[ICW1.offset]) != SIGNATURE.reset:
         yield (

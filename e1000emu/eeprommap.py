@@ -2,7 +2,7 @@
 
 The image of a new card (`models.eeprom_image`) and what the device loads after a reset
 (`Nic.load_eeprom`, `PciFunction.load_ids`) are made of these rows. Section numbers are the SDM's
-chapter 5.6. What has the access SW is for drivers and tools: the device makes no use of it.
+chapter 5.6. Fields with the access SW are for drivers and tools; the device does not use them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INTEL = 0x8086
 EEPROM_CHECKSUM = 0xBABA
 """All words to 3Fh sum to it (SDM 5.6.35)."""
 MAPPED_WORDS = 64
-"""What the map describes and the checksum covers."""
+"""The words that the map describes and the checksum covers."""
 
 
 def _word(

@@ -1,4 +1,4 @@
-"""What a caller can get wrong: one family of exceptions, each naming the argument and the remedy.
+"""Errors of the caller: one family of exceptions, each naming the argument and the remedy.
 
 A guest's or a wire's mistakes never raise; they are counted (`e1000emu.misuse`, drop counters).
 """

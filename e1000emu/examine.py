@@ -1,4 +1,4 @@
-"""A device out of its state file, to be looked at (`e1000emu explain hang`)."""
+"""Load a device from its state file for inspection (`e1000emu explain hang`)."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def _plugged(phy: dict[str, Any]) -> bool:
 def nic_of_file(path: str | os.PathLike[str]) -> Nic:
     """Return a Nic in the state that `snapshot.save_file` wrote.
 
-    Nothing of it moves: its clock is nobody's, it has no memory, and it is paused. The cable is
-    plugged in if the state has anything that needs one. Raises: SnapshotError.
+    It does nothing: it is paused, has no memory, and no one runs its clock. The cable is plugged in
+    if the state has anything that needs one. Raises: SnapshotError.
     """
     facts, data = read_file(path)
     try:

@@ -1,7 +1,7 @@
-"""Why nothing moves: the state of a Nic in sentences, for people in front of a silent driver.
+"""Why nothing moves: a Nic's state in sentences, for users whose driver hangs.
 
-"Detected Tx Unit Hang" is what users of emulated e1000s meet most often; the device knows the
-reason, so it says it (`Nic.explain`, `e1000emu explain hang`).
+"Detected Tx Unit Hang" is the most frequent complaint of users of emulated e1000s. The device knows
+the reason and can tell it (`Nic.explain`, `e1000emu explain hang`).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Reason:
     """One thing that keeps frames or interrupts back."""
 
     text: str
-    """What is so, with the values, and mostly what it waits for."""
+    """What the state is, with its values, and usually what it waits for."""
     sdm: str
     """The section of Intel's SDM (317453) that says so."""
     remedy: str
-    """What the driver, or who runs the device, does about it."""
+    """What the driver, or whoever runs the device, can do about it."""
 
 
 def check_nic(where: str, nic: object) -> None:
@@ -56,7 +56,7 @@ def explain(nic: Nic) -> list[str]:
 
 
 def mark(because: str) -> str:
-    """Return what stands before an event: one that follows from another is indented below it."""
+    """Return an event's prefix: one that follows from another is indented below it."""
     return "  and so: " if because else "Misuse: "
 
 

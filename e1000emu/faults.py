@@ -1,14 +1,14 @@
 """Hardware that fails, by a seed: what a driver must survive (`Nic(faults=...)`, `--faults`).
 
 Every kind draws from a random stream of its own, so one kind does not change what another does, and
-under a VirtualClock a run is the same each time.  What goes wrong is what the buses and the part
-can do wrong; the device itself goes on by the datasheet, and `Nic.explain` knows the symptoms only.
-`Injector.log` has what was injected and when.
+under a VirtualClock a run is the same each time.  The faults are those of buses and of the part;
+the device goes on by the datasheet, and `Nic.explain` sees only symptoms.  `Injector.log` has what
+was injected and when.
 
-With threads (`DataPath.obey`) the same goes wrong, decided by number and not by time: the n-th rise
-of the line, the n-th frame, which is then a run of its engine alone, however frames come together.
-A step of a ring takes the GIL for that, while the path is held; where nothing can hit the rings it
-does not, and the line's fate is compiled (`fastpath.irqblock.LineFaults`) and the clock's too.
+With threads (`DataPath.obey`) faults are chosen by number, not by time: the n-th rise of the line,
+or the n-th frame, which then is an engine run of its own, however frames are batched. For that a
+step of a ring takes the GIL while it holds the path. When no fault can hit the rings it does not:
+faults of the line and of the clock are compiled (`fastpath.irqblock.LineFaults`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Faults:
     """
 
     seed: int = 0
-    """Decides what is random, a stream for each kind."""
+    """Seeds the random streams, one for each kind of fault."""
     flap_ns: int = 0
     """About how often the link goes down."""
     down_ns: int = 200 * MS
@@ -93,7 +93,7 @@ class Faults:
 
     @property
     def hits_rings(self) -> bool:
-        """Steps of the rings are to ask the injector."""
+        """Each step of a ring has to ask the injector."""
         return bool(self.abort or self.overrun or self.writeback_ns)
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ class Injector:
         self._flapped = False
         self._path: DataPath | None = None
         self._late_until = 0
-        """What the ring holds is sent then; 0: it was empty."""
+        """When the descriptors in the ring are sent; 0: it was empty."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -164,7 +164,7 @@ class Injector:
         return self._streams[kind]
 
     def hit(self, kind: str, probability: float) -> bool:
-        """Draw whether it happens now; note it if so."""
+        """Draw whether the fault happens now; note it if so."""
         if not probability or self.stream(kind).random() >= probability:
             return False
         self.count(kind)
@@ -219,7 +219,7 @@ class Injector:
         self._begin()
 
     def _obey(self) -> None:
-        """Tell line and worker what they are to ask for."""
+        """Tell line and worker which faults they have to ask for."""
         what = self.what
         self._look_at_line()
         self._nic.interrupts._fail(
@@ -273,13 +273,13 @@ class Injector:
 
     @property
     def cut(self) -> bool:
-        """The link is gone by a flap: what the far end does makes no difference."""
+        """The link is down by a flap, whatever the far end does."""
         return self._flapped
 
     # --- what the blocks ask ---------------------------------------------------------------------
 
     def soon(self, fn: Callable[[], Any]) -> None:
-        """Run a ring after this event, or late."""
+        """Run a ring after this event, or later by a fault."""
         nic, late = self._nic, self.what.writeback_ns
         if getattr(fn, "__self__", None) is not nic.tx or self._worked():
             nic.clock.call_soon(fn)
@@ -323,7 +323,7 @@ class Injector:
         return True
 
     def _at_work(self, which: str) -> bool:
-        """The engine is on and may have something to do: only then anything can go wrong."""
+        """The engine is on and may have work; otherwise there is nothing that a fault could hit."""
         nic, peek = self._nic, self._nic.regs.peek
         if nic.shared.still:
             return False
@@ -335,7 +335,7 @@ class Injector:
     # --- with threads: `DataPath` calls, holding the path and the GIL ----------------------------
 
     def work(self, path: DataPath) -> None:
-        """`path` works the rings from now on."""
+        """`path` serves the rings from now on."""
         self._path = path
         self._obey()
 
@@ -386,7 +386,7 @@ class Injector:
     ) -> int:
         """Give frames to `take`, or lose them, up to one that it does not take: the index of it.
 
-        What `look` wants is for Python: nothing goes wrong with it before that has it.
+        Frames that `look` claims are for Python; they meet no fault before Python has them.
         """
         rx, one = self._nic.rx, FrameBatch()
         for i in range(start, len(batch)):

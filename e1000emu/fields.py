@@ -1,6 +1,6 @@
-"""The words the register table is written in: access kinds, fields, registers.
+"""The building blocks of the register tables: access kinds, fields, registers.
 
-The same words describe the registers of BAR 0 (32 bits: regs.py), those of the PHY and the words
+The same classes describe the registers of BAR 0 (32 bits: regs.py), those of the PHY and the words
 of the EEPROM (16 bits: phyregs.py, eeprommap.py) and descriptors (128 bits: descriptors.py). The
 fields claim each bit exactly once (`check_fields`).
 """
@@ -20,7 +20,7 @@ class Access(Enum):
     RW = "RW"
     """Reads what was written."""
     SW = "SW"
-    """Reads what was written; for software alone, the device makes no use of it."""
+    """Reads what was written; only software uses it, not the device."""
     RO = "RO"
     """Set by the device; writes change nothing."""
     RC = "RC"
@@ -108,11 +108,11 @@ class Reg:
     step: int = 4
     on_read: str = ""
     on_write: str = ""
-    """Who acts on accesses: a method of a block ("rx.write_rctl") or a compiled block ("tx")."""
+    """What handles accesses: a method of a block ("rx.write_rctl") or a compiled block ("tx")."""
     hot: bool = False
     """The block serves it without Python too, in the thread that reads a guest's messages."""
     decoded: bool = False
-    """An engine keeps it in another form, and makes that anew at the first run after a change."""
+    """An engine keeps a decoded form of it, renewed at the first run after a change."""
     survives: str = ""
     """Which resets leave the register alone: "rst" = CTRL.RST (all but power-good keep it)."""
     alias_of: str = ""
@@ -128,7 +128,7 @@ class Reg:
 
     @property
     def rmask(self) -> int:
-        """Return the bits that can read as something else than their reset value of 0."""
+        """Return the bits that can read as other than their reset value of 0."""
         return self._or(_READABLE) | sum(f.mask for f in self.fields if f.access is RSV and f.reset)
 
     @property

@@ -1,4 +1,4 @@
-"""What figures share: matplotlib when it is there, and a clear word when it is not."""
+"""Shared by all figures: matplotlib, or a clear error when it is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError as error:
 __all__ = ["new_figure", "save", "svg"]
 
 WIDTH_INCHES = 9.0
-# Text as text, so that it can be searched; and the same file from the same data.
+# Keep text as text, so that it can be searched, and make the same file from the same data.
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "e1000emu"}
 METADATA = {"Date": None, "Creator": "e1000emu"}
 

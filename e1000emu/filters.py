@@ -1,6 +1,6 @@
 """Address and VLAN filters: RAL/RAH, MTA and VFTA (SDM 13.5).
 
-The receive engine's filter looks at the registers where they stand.
+The receive engine's filter reads the registers in place.
 """
 
 from __future__ import annotations
@@ -46,6 +46,6 @@ class Filters:
         self._regs.poke(RAH.offset, int.from_bytes(mac[4:6], "little") | RAH_AV)
 
     def reset(self) -> None:
-        """CTRL.RST: every AV goes; the tables are RAM and keep their contents (SDM p326)."""
+        """CTRL.RST clears every AV; the tables are RAM and keep their contents (SDM p326)."""
         for offset in RAH.offsets:
             self._regs.clear_bits(offset, RAH_AV)

@@ -1,9 +1,9 @@
 """The boot flash: a parallel chip of 64 to 512 KiB (SDM 7, 4.1, 13.2.2, 13.4.3).
 
 `FlashChip` is the chip, one of Atmel's AT49 family, which the SDM names for these parts: bytes are
-read as they are; to program and erase, unlocking writes come first (its data sheet's table of
-commands).  `FlashPort` is the device's side: three windows lead to the chip (BAR 1, the expansion
-ROM BAR and IOADDR from 80000h on), and EECD.FWE lets writes through.
+read directly; unlocking writes precede a program or erase command (table of commands in its data
+sheet).  `FlashPort` is the device's side: three windows lead to the chip (BAR 1, the expansion ROM
+BAR and IOADDR from 80000h on), and EECD.FWE lets writes through.
 
 FLA is the 82541's and the 82547's, whose flash is serial: on these parts it is reserved.
 """
@@ -57,7 +57,7 @@ def flash_size_code(contents: bytes | None) -> int:
 
 
 class Phase(Enum):
-    """What the next write means to the chip."""
+    """How the chip interprets the next write."""
 
     READ = "the first unlocking write"
     UNLOCKED_ONE = "the second unlocking write"
@@ -66,7 +66,7 @@ class Phase(Enum):
 
 
 class FlashChip:
-    """An 8-bit flash of the AT49 family with `contents`; what they leave is erased."""
+    """An 8-bit flash of the AT49 family with `contents`; the rest is erased."""
 
     def __init__(self, contents: bytes) -> None:
         size = FLASH_SIZES[flash_size_code(contents)]
@@ -79,7 +79,7 @@ class FlashChip:
         self._identify = False
         self._busy_until_ns = 0
         self._polled = 0xFF
-        """The byte under way: its bit 7 reads inverted."""
+        """The byte being programmed: its bit 7 reads inverted."""
         self._toggle = False
 
     def busy(self, now_ns: int) -> bool:

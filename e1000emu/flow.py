@@ -1,10 +1,11 @@
 """Flow control (IEEE 802.3 annex 31B, SDM 8.7): PAUSE frames out by FIFO level, in by CTRL.RFCE.
 
-Out: with CTRL.TFCE, an XOFF goes when the receive FIFO rises over FCRTH and an XON when it falls
+Out: with CTRL.TFCE, an XOFF is sent when the receive FIFO rises over FCRTH and an XON when it falls
 under FCRTL (with FCRTL.XONE).  In: with CTRL.RFCE, a received PAUSE stops the transmitter.  A MAC
-control frame then meets the address filters as any other does, with two exceptions (SDM 8.7.4):
+control frame then passes the address filters as any other does, with two exceptions (SDM 8.7.4):
 RCTL.DPF keeps a PAUSE to the station from the host, and RCTL.PMCF gives the host every other one
-that is addressed to the station or to the flow control address.  Without RFCE there are none.
+that is addressed to the station or to the flow control address.  Without RFCE these exceptions do
+not apply.
 """
 
 from __future__ import annotations
@@ -58,11 +59,11 @@ class FlowControl:
         self._nic.rx.xoff_sent = value
 
     def update(self) -> None:
-        """CTRL, FCRTL or FCRTH has changed."""
+        """React to a change of CTRL, FCRTL or FCRTH."""
         nic, peek = self._nic, self._regs.peek
         ctrl = peek(CTRL.offset)
         if ctrl & CTRL_TFCE and peek(FCRTH.offset) & RTH:
-            self.fifo_changed()  # what waits may be over the new threshold already
+            self.fifo_changed()  # the FIFO may already be over the new threshold
         if not ctrl & CTRL_RFCE and nic.tx.paused:
             nic.tx.pause(0)
 
@@ -89,7 +90,7 @@ class FlowControl:
         self._nic.stats.add("XOFFTXC")
 
     def go_on(self) -> None:
-        """The device runs again: do what was asked for meanwhile."""
+        """Do what was asked for during a pause of the device."""
         if self.put_off:
             self.put_off = False
             self.send_xoff()

@@ -35,8 +35,8 @@ class Interrupts(IrqBlock):
     def moderation(self) -> str:
         """How causes are held back: `datasheet` (by ITR and the delays alone) or `adaptive`.
 
-        `adaptive` spares a guest, for which each interrupt costs a trip to another process, those
-        that it has no use for: few frames at a time interrupt at once, many together.
+        `adaptive` is for a guest, for which each interrupt costs round trips to another process:
+        few frames at a time interrupt at once, many interrupt together.
         Raises (when set): E1000Error.
         """
         return self.policy.name
@@ -50,7 +50,7 @@ class Interrupts(IrqBlock):
         self._set_policy(policy())
 
     def set_disabled(self, disabled: bool) -> None:
-        """PCI command bit 10 or the power state has changed: the line stays low meanwhile."""
+        """Keep the line low while PCI command bit 10 or the power state asks for it."""
         if disabled != self.disabled:
             self._set_disabled(disabled)
 
@@ -74,7 +74,7 @@ class Interrupts(IrqBlock):
         self._stop()
 
     def halt(self) -> None:
-        """Nothing comes any more: line low, no timer, whatever the device was before."""
+        """Stop for good: line low, no timer, in whatever state the device was."""
         self._stop()
         self.thaw()
         self.freeze()

@@ -91,8 +91,8 @@ def add_nic(
 
     The NIC is kept in `host.nics` under the interface's name. `wait` waits for the link. With
     `device_thread` a second thread takes part in what the NIC sends over a cable without delay
-    (docs/performance.md says when that pays); nothing else changes, results least of all. `record`
-    writes down all that crosses the NIC's ports; who made it closes it, after the host.
+    (docs/performance.md says when that pays); results and everything else stay the same. `record`
+    records all that crosses the NIC's ports; whoever made it closes it, after the host.
 
     Raises:
         OSError: the driver refused the device, or the interface its configuration.
@@ -158,12 +158,12 @@ def two_hosts(
     """Two hosts, a NIC each, joined by a cable; drivers up, addresses set, link up.
 
     `impair` are arguments of `Impair` (loss=0.01, reorder=0.02 ...), applied to the cable in both
-    directions. `queue_frames` bounds what is on the cable in each: with 1 and a rate, frames leave
-    one by one, and a capture has the time of each. `capture` names a pcapng file of what crosses
-    a's end of the wire, or is a writer that others use too; with `annotate` a dropped frame's
-    comment says who dropped it (the wire, a's device, either stack) and why. `device_thread` is
-    that of `add_nic`. Without `clock` they share a `VirtualClock`. Close both hosts in the end
-    (they are context managers).
+    directions. `queue_frames` bounds the frames on the cable in each direction: with 1 and a rate,
+    frames leave one by one, and a capture has the time of each. `capture` names a pcapng file of
+    what crosses a's end of the wire, or is a writer that others use too; with `annotate` a dropped
+    frame's comment says who dropped it (the wire, a's device, either stack) and why.
+    `device_thread` is that of `add_nic`. Without `clock` they share a `VirtualClock`. Close both
+    hosts in the end (they are context managers).
     """
     for what, given in (("names", names), ("addrs", addrs), ("models", models)):
         if not isinstance(given, tuple | list) or len(given) != 2:
@@ -215,7 +215,8 @@ def two_hosts(
 
 
 def _annotate(capture: AnnotatedCapture, hosts: Sequence[Host]) -> None:
-    """Tell `capture`, at the first host's end, what that host's device and all stacks drop."""
+    """Let `capture`, at the first host's end, comment on drops by that host's device and all
+    stacks."""
     capture.watch_device(hosts[0].nics["eth0"].stats.as_dict)
     for number, host in enumerate(hosts):
 
@@ -268,7 +269,7 @@ def lan(
 
 
 class LabLan:
-    """A network of a Lab: a switch, and who is on it with which addresses."""
+    """A network of a Lab: a switch, its hosts and their addresses."""
 
     def __init__(self, switch: Switch, networks: Sequence[AnyNetwork]) -> None:
         self.switch = switch
@@ -459,8 +460,8 @@ def pump(
     net = receiver.net
     pending = source()
     sent = received = 0
-    # Large pieces fill packets by themselves: no more than one call reads is on its way, so that it
-    # is still in the cache then. Small ones queue up until they do.
+    # Large pieces fill packets by themselves, so no more is in flight than one call reads, and it
+    # is still in the cache then. Small pieces queue up until they fill packets.
     large = pending is not None and 4 * len(pending) >= read_bytes
     ahead = read_bytes if large else sys.maxsize
     while True:
@@ -476,7 +477,7 @@ def pump(
             if pending is None:
                 sender.shutdown(SHUT_WR)
                 both = both[:1]
-        with net.lock:  # let happen what is due
+        with net.lock:  # run what is due
             net.clock.wait(_never, 0)
         if receiver.poll() & (POLLIN | POLLERR | POLLHUP):
             n = receiver.recv_into(buffer)
