@@ -1,4 +1,4 @@
-"""The four LEDs as LEDCTL says (SDM 13.4.15): what lights each, whether it blinks."""
+"""The four LEDs by LEDCTL (SDM 13.4.15): what lights each, whether it blinks."""
 
 from __future__ import annotations
 

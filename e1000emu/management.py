@@ -1,14 +1,14 @@
-"""Management: frames that MANC's filters take for a controller on the board, and frames of its own.
+"""Management: frames that MANC's filters take for a controller on the board, and frames it sends.
 
 The controller is the host of the part's SMBus (`ports.ManagementController`, `Nic(management=…)`);
-what stands here is the packet level of that interface, not the bytes on the bus.  Without one the
-part does none of it: SMBUS_EN is 0 and the filters take nothing.
+this file models the packet level of that interface, not the bytes on the bus. Without a controller
+the part does none of it: SMBUS_EN is 0 and the filters take nothing.
 
-The manual of the part (SDM 13.7.38 to 13.7.40) says what is counted, and refers to application
-notes for the filters.  So MANC's bits mean here what the first drivers for these parts call them
-(e1000_hw.h); the forms of ARP requests and neighbour solicitations are those of the wake-up filters
-(SDM 6.4.3); RCV_TCO_EN switching all of it, address filters first, and what TCO reset does are of
-the parts that followed: the 82598's datasheet (5.3.10, Receive Control Byte), the I210's (10.5.9,
+The part's manual (SDM 13.7.38 to 13.7.40) says what is counted, and refers to application notes for
+the filters.  So MANC's bits mean what the first drivers for these parts call them (e1000_hw.h), and
+the frame formats of ARP requests and neighbour solicitations are those of the wake-up filters (SDM
+6.4.3).  Later parts say that RCV_TCO_EN enables all of it, that the address filters come first, and
+what a TCO reset does: the 82598's datasheet (5.3.10, Receive Control Byte), the I210's (10.5.9,
 10.6.3.12), the 82575's manual (14.7).
 """
 
@@ -39,7 +39,7 @@ FILTERS = (
     *("RMCP_EN", "0298_EN", "IPV4_EN", "IPV6_EN"),
     *("SNAP_EN", "ARP_EN", "NEIGHBOR_EN", "ARP_RES_EN"),
 )
-"""The bits of MANC that say what passes."""
+"""The bits of MANC that select the frames that pass."""
 RMCP_EN, PORT_0298_EN, IPV4_EN, IPV6_EN, SNAP_EN, ARP_EN, NEIGHBOR_EN, ARP_RES_EN = (
     MANC.mask(name) for name in FILTERS
 )
@@ -52,7 +52,7 @@ MAX_LENGTH = 1500
 """A type field up to here is a length (IEEE 802.3 3.2.6)."""
 SNAP = bytes.fromhex("aaaa03000000")
 ARP_IPV4 = bytes.fromhex("00010800060400")
-"""Of an ARP packet, up to the high byte of its operation: Ethernet and IPv4."""
+"""The start of an ARP packet up to the high byte of its operation: Ethernet and IPv4."""
 ARP_FILTERS = {1: ARP_EN, 2: ARP_RES_EN}
 RMCP_FILTERS = {0x26F: RMCP_EN, 0x298: PORT_0298_EN}
 IPPROTO_UDP, IPPROTO_ICMPV6 = 17, 58
@@ -65,7 +65,7 @@ MIN_WIRE, MAX_WIRE = 64, 1522
 FRAME_BYTES = 200
 """A longer frame, FCS included, passes the filters and is dropped (SDM 13.7.39)."""
 RECEIVE_BYTES = 1024
-"""Of the frames that wait for the controller, at most; the manual does not say how many."""
+"""The most bytes of frames that wait for the controller; the manual gives no number."""
 SEND_BYTES = MAX_WIRE - FCS_BYTES
 RETRY_NS = 200_000
 BUCKETS = ((64, "PRC64"), (127, "PRC127"), (255, "PRC255"), (511, "PRC511"), (1023, "PRC1023"))
@@ -155,7 +155,7 @@ class Management:
         self._refused = False
         """A frame found another one still waiting to be sent."""
         self._owed = False
-        """There was something to tell while the device was paused."""
+        """An alert is due that a pause of the device has held back."""
         self._retry: TimerHandle | None = None
 
     @property
@@ -168,10 +168,10 @@ class Management:
     def receive_enable(
         self, filters: Sequence[str] | None = None, report_status: bool = False, /
     ) -> None:
-        """Set MANC.RCV_TCO_EN: what the filters take comes to the controller, and not to the host.
+        """Set MANC.RCV_TCO_EN: frames that the filters take go to the controller, not to the host.
 
         `filters` are names out of `FILTERS`, to be set in MANC while the others are cleared; None
-        leaves them as they are.  `report_status` is MANC.REPORT_STATUS: tell of a change of link.
+        leaves them as they are.  `report_status` is MANC.REPORT_STATUS: alert at a change of link.
         Raises: ArgumentError.
         """
         self._need()
@@ -187,7 +187,7 @@ class Management:
         self.update()
 
     def receive_disable(self) -> None:
-        """Clear MANC.RCV_TCO_EN and REPORT_STATUS; what waits can be read still."""
+        """Clear MANC.RCV_TCO_EN and REPORT_STATUS; frames that wait can still be read."""
         self._need()
         self._nic.regs.clear_bits(MANC.offset, RCV_TCO_EN | REPORT_STATUS)
         self.update()
@@ -205,9 +205,9 @@ class Management:
     def send(self, frame: bytes, /) -> bool:
         """Put `frame` (without FCS; padded to 60 bytes) into the transmit FIFO.
 
-        It goes when the link is up, has room, and no PAUSE holds it.  False: one waits there still;
-        `alert` comes when it has gone.  Raises: ArgumentError, it is shorter than a header or
-        longer than a frame.
+        It is sent when the link is up and has room, and no PAUSE holds it.  False: an earlier one
+        still waits there; `alert` is called when that has been sent.  Raises: ArgumentError, it is
+        shorter than a header or longer than a frame.
         """
         self._need()
         if not 14 <= len(frame) <= SEND_BYTES:
@@ -253,18 +253,18 @@ class Management:
     # --- the device ------------------------------------------------------------------------------
 
     def write_manc(self, old: int, new: int) -> None:
-        """MANC, by the host."""
+        """The host has written MANC."""
         self.update()
 
     def update(self) -> None:
-        """MANC has changed: whether received frames are looked at."""
+        """Enable or disable the filters after a change of MANC."""
         on = self.attached and bool(self._nic.regs.peek(MANC.offset) & RCV_TCO_EN)
         self._nic.rx.watch_management(on)
 
     def passes(self, frame: bytes) -> bool:
         """Return whether a good frame is the controller's: address filters first, then MANC's.
 
-        Broadcast passes whatever RCTL.BAM says, and RCTL.EN does not count: no driver need run.
+        Broadcast passes whatever RCTL.BAM is, and RCTL.EN may be clear, because no driver need run.
         """
         peek = self._nic.regs.peek
         manc = peek(MANC.offset)
@@ -328,7 +328,7 @@ class Management:
             add("MPRC")
 
     def pump(self) -> None:
-        """Send what waits, if it can go now: link, PAUSE or life have changed (SDM 13.7.40)."""
+        """Send the frame that waits if link, PAUSE and run state allow it now (SDM 13.7.40)."""
         nic, tx = self._nic, self._nic.tx
         if self._sending is None or nic.shared.still or tx.paused:
             return
@@ -357,7 +357,7 @@ class Management:
             self._alert()
 
     def go_on(self) -> None:
-        """The device runs again: do what was asked for meanwhile."""
+        """Do what was asked for during a pause of the device."""
         if self._owed:
             self._owed = False
             self._alert()
@@ -366,7 +366,7 @@ class Management:
     # --- reset, snapshot -------------------------------------------------------------------------
 
     def before_reset(self) -> int:
-        """Return what `reset` puts back: MANC is cleared at power-on alone (as in 82575 14.7)."""
+        """Return what `reset` puts back: only power-on clears MANC (as in 82575 14.7)."""
         return self._nic.regs.peek(MANC.offset) if self.attached else 0
 
     def reset(self, kept: int, power_on: bool) -> None:
@@ -386,7 +386,8 @@ class Management:
         self.update()
 
     def _strap(self, manc: int) -> None:
-        """Store MANC with what the board says: a controller is there, and may reset the part."""
+        """Store MANC with the bits that the board sets: a controller exists and may reset the
+        part."""
         assert self._controller is not None
         force = R_ON_FORCE if self._controller.reset_on_force else 0
         self._nic.regs.poke(MANC.offset, manc & ~R_ON_FORCE | SMBUS_EN | force)
@@ -411,7 +412,8 @@ class Management:
         self.update()
 
     def loaded(self) -> None:
-        """The whole device is as `load` wanted it: the controller, perhaps another one, is told."""
+        """Tell the controller, perhaps another one than before, after the whole device was
+        loaded."""
         if self._waiting:
             self._alert()
         self.pump()

@@ -55,8 +55,8 @@ FIGURE_BINS = 100
 class Sampler:
     """Takes a row every `every_ns` of `clock`, as long as `with` or `start` … `stop` lasts.
 
-    On a virtual clock that is virtual time. A sample is taken while something else runs or waits on
-    the clock; it changes nothing of what is sampled and keeps no call waiting.
+    On a virtual clock that is virtual time. Samples are taken while other calls run or wait on the
+    clock; they change nothing that is sampled and delay no call.
     """
 
     def __init__(self, clock: Any, dtype: np.dtype[Any], every_ns: int) -> None:

@@ -1,7 +1,7 @@
 """What the driver did wrong, by name: a count, the last cases with values and time, the remedy.
 
-The device never raises for a guest's mistake; it does what the datasheet says and notes it here
-("Detected Tx Unit Hang" should explain itself).  A Nic made with ``strict=True`` raises
+The device never raises for a guest's mistake; it does what the datasheet says and notes the mistake
+here, so that a "Detected Tx Unit Hang" can be explained.  A Nic made with ``strict=True`` raises
 `MisuseError` at the access instead, for people who write drivers.
 
 The rules are data (misuserules.py), the log is compiled and of a fixed size
@@ -35,20 +35,20 @@ class MisuseError(E1000Error):
 
 @dataclass(frozen=True, slots=True)
 class MisuseEvent:
-    """One kind of mistake as it stands, or one case of it: how often, the values, the remedy."""
+    """One kind of mistake so far, or one case of it: how often, the values, the remedy."""
 
     name: str
     count: int
     last: str
     remedy: str
     section: str = ""
-    """Of Intel's SDM (317453), unless it names another standard."""
+    """A section of Intel's SDM (317453), unless it names another standard."""
     register: str = ""
     descriptor: int | None = None
     """Index in its ring, where the rule is about one."""
     when_ns: int = 0
     because: str = ""
-    """A rule that was broken too, from which this follows: it stands before."""
+    """Another broken rule of which this is a consequence; it is listed before this one."""
 
     def __str__(self) -> str:
         said = f"{self.name} x{self.count}: {self.last}; {self.remedy} ({cited(self.section)})"
@@ -63,7 +63,7 @@ class Misuse:
     def __init__(self, *, strict: bool = False, now_ns: Callable[[], int] = lambda: 0) -> None:
         self._strict = strict
         self.on_strict: Callable[[bool], None] | None = None
-        """Hears when `strict` is set: what a strict device looks at beside."""
+        """Called when `strict` is set, to begin the checks that only a strict device makes."""
         self._now_ns = now_ns
         self._log = MisuseLog(len(RULES), CASES)
         self._sources: dict[str, tuple[Callable[[], int], Callable[[], Values]]] = {}
@@ -82,7 +82,7 @@ class Misuse:
     def derive(
         self, name: str, count: Callable[[], int], values: Callable[[], Values] = tuple
     ) -> None:
-        """Take the count of `name` from elsewhere when it is asked for.
+        """Call a function for the count of `name` whenever that is asked for.
 
         It is a compiled engine's own counter, or 1 while something is wrong.
         """
@@ -111,7 +111,7 @@ class Misuse:
         return sum(e.count for e in self.events())
 
     def events(self) -> list[MisuseEvent]:
-        """Return what has happened, the commonest first, and behind each what follows from it."""
+        """Return what has happened, the most frequent first, and behind each its consequences."""
         rows = []
         for number, rule in enumerate(RULES):
             if last := self._log.last(number):
@@ -137,7 +137,8 @@ class Misuse:
         return out
 
     def _because(self, name: str, happened: list[str]) -> str:
-        """Return the rule of those that have `happened` from which `name` follows, or nothing."""
+        """Return the rule among those that have `happened` of which `name` is a consequence, or
+        nothing."""
         side = "transmit" if name.startswith("tx-") else "receive"
         for cause in RULES[RULE_NUMBER[name]].follows:
             if cause in happened and (cause not in BOTH_SIDES or side in self._sides(cause)):
@@ -145,7 +146,8 @@ class Misuse:
         return ""
 
     def _sides(self, name: str) -> set[str]:
-        """Return the sides of the registers that the cases of `name` are about."""
+        """Return the sides (receive, transmit) of the registers that the cases of `name` are
+        about."""
         number = RULE_NUMBER[name]
         last = self._log.last(number)
         offsets = [case[2] for case in self._log.cases() if case[1] == number]

@@ -31,7 +31,7 @@ class Rule:
 
     name: str
     where: str
-    """The register, or the structure, that it is about."""
+    """The register or structure that the rule is about."""
     sdm: str
     when: str
     condition: str
@@ -39,7 +39,7 @@ class Rule:
     told: Told
     remedy: str
     follows: tuple[str, ...] = ()
-    """Rules whose breach brings this one about: it is shown under theirs."""
+    """Rules whose breach causes this one: it is shown below theirs."""
 
 
 def _rule(
@@ -396,7 +396,7 @@ RULE_NUMBER: dict[str, int] = {rule.name: n for n, rule in enumerate(RULES)}
 """Where in `RULES` a rule is: its number in the compiled log."""
 
 REMEDIES: dict[str, str] = {rule.name: rule.remedy for rule in RULES}
-"""What to do about each."""
+"""The remedy of each rule."""
 
 
 def cited(section: str) -> str:

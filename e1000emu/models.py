@@ -15,7 +15,7 @@ from e1000emu.regs import LINK_MODE_TBI, reg
 __all__ = ["DEFAULT_MAC", "MODELS", "Model", "eeprom_image", "fresh_word", "mac_of", "model"]
 
 DEFAULT_MAC = b"\x52\x54\x00\x12\x34\x56"
-"""Of a board for which nobody chooses an address: that of QEMU's first NIC."""
+"""The default address of a board: that of QEMU's first NIC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Model:
     """64 (93C46) or 256 (93C66)."""
     n_rar: int = 16
     capabilities: tuple[str, ...] = ("PM",)
-    """Of its PCI function, in the order of the list: names of `pciregs.CAPABILITIES`."""
+    """Capabilities of its PCI function, in the order of the list: names of
+    `pciregs.CAPABILITIES`."""
     rps: bool = False
     """The RPS descriptor bit reports status (82544 only)."""
     eeprom_granted: bool = True
@@ -41,7 +42,7 @@ class Model:
     lacks: frozenset[str] = frozenset()
     """Registers of the table that this part does not have."""
     features: frozenset[str] = frozenset()
-    """What `Field.needs` of the register table can name."""
+    """Features of the part, named by `Field.needs` in the register table."""
     ait_adds: bool = False
     """AIT is added to TIPG.IPGT (82544 only); elsewhere the longer gap counts."""
     txd_low: bool = True
@@ -58,7 +59,7 @@ TBI_RESET = {
     "CTRL_EXT": reg("CTRL_EXT").field("LINK_MODE").put(LINK_MODE_TBI),
     "STATUS": reg("STATUS").reset | reg("STATUS").mask("TBIMODE"),
 }
-"""What the strap of a fibre board makes of the registers."""
+"""Reset values of registers that a fibre board's strap changes."""
 
 _82545EM = Model(
     name="82545EM",
@@ -137,7 +138,8 @@ def checksum_word(words: list[int]) -> int:
 def _fresh_board(part: Model) -> list[int]:
     """Return the words of a new board, without its address and its checksum.
 
-    A copper board wakes by APM, so that it has a link before any driver (CTRL.SLU, SDM 13.4.1).
+    A copper board has APM wake-up enabled, so that it has a link before any driver runs (CTRL.SLU,
+    SDM 13.4.1).
     """
     words = [0xFFFF] * part.eeprom_words
     for row in EEPROM_MAP:

@@ -1,7 +1,8 @@
 """`Nic`: the blocks of an 8254x wired together behind BAR 0, the I/O BAR and PCI configuration.
 
-Each block is a file that can be read alone; this one holds what concerns them all: CTRL and STATUS,
-the resets, loopback, and the widths of accesses.  Call everything with the clock's lock held.
+Each block is a file that can be read alone; this one has what concerns all of them: CTRL and
+STATUS, the resets, loopback, and the widths of accesses.  Call everything with the clock's lock
+held.
 
 Its life (`pause`, `resume`, the resets, `halt`) is a table, `fastpath.lifecycle.TABLE`; the
 contract of each call is its docstring.
@@ -102,7 +103,7 @@ LBM_MAC, LBM_TRANSCEIVER = 1, 3
 SPEED_CODE = {10: 0, 100: 1, 1000: 2}
 CODE_SPEED = {0: 10, 1: 100, 2: 1000, 3: 1000}
 SIGNAL_PIN = 1
-"""The software definable pin that a fibre board's optics drive."""
+"""The number of the software definable pin that a fibre board's optics drive."""
 MAX_ACCESS_BYTES = 8
 """The most that a bus moves in one clock."""
 IOADDR, IODATA = 0, 4
@@ -110,7 +111,7 @@ IOADDR_MASK = 0x000FFFFF
 IOADDR_FLASH = 0x80000
 ACTIVITY_NS = 100_000_000
 SOFTWARE_RESET, INTERNAL_RESET, BUS_RESET = range(3)
-"""CTRL.RST, D3hot to D0, RST#: each does what those before it do."""
+"""CTRL.RST, D3hot to D0, RST#: each includes those before it."""
 
 
 class Nic:
@@ -145,25 +146,25 @@ class Nic:
     ) -> None:
         """Power the part on, plugged into `link`.
 
-        `memory` is what it reaches as bus master; bus mastering is off until the host turns it on.
+        `memory` is what it accesses as bus master; bus mastering is off until the host enables it.
         `strict` raises `MisuseError` at a driver's mistake.  `autoneg_ns` is how long
         autonegotiation takes.  `on_message(address, data)` takes message signalled interrupts;
-        without it they are written to `memory`, as on a bus.  `on_pme(level)` hears of PME#, with
-        which the part wakes a host up.  `moderation` is how interrupts are held back, to be changed
-        at any time in `interrupts.moderation`: by the datasheet's timers alone, or `adaptive`, for
-        a guest.  `faults` are what its hardware does wrong.  `record` writes down all that crosses
-        the ports (`e1000emu.record.Recorder`).  `on_pin(number, level)` hears of the software
-        definable pins that are outputs (`drive_pin` is for inputs).  `flash` is what the board's
-        boot flash holds, an option ROM: its BARs are there then.  With `wide_bars` its EEPROM
-        clears ICW1.BAR32, and a host may place memory and flash above 4 GiB.  A link that
-        carries no FCS carries no padding either, so frames under 60 bytes are padded on the way in;
-        without `pad_runts` they are runts, dropped and counted in RUC.  `bus` is what the frames to
-        send cross before they are in the transmit FIFO (`e1000emu.bus`): "pci-64-66" and its like,
-        or a `Bus`; without one that takes no time.  `management` is a controller on the board: the
-        frames that MANC's filters take are its own, and it sends some (`e1000emu.management`).
-        `eeprom` is what the board's EEPROM holds, words with the low byte first (docs/eeprom.md);
-        `mac`, `flash` and `wide_bars` change the words that are theirs. Without it and without
-        `mac` the address is 52:54:00:12:34:56.
+        without it they are written to `memory`, as on a bus.  `on_pme(level)` is called when PME#
+        changes, with which the part wakes a host.  `moderation` is how interrupts are held back:
+        `datasheet`, by its timers alone, or `adaptive`, for a guest; `interrupts.moderation`
+        changes it at any time.  `faults` are its hardware's faults.  `record` records all that
+        crosses the ports (`e1000emu.record.Recorder`).  `on_pin(number, level)` is called for
+        software definable pins that are outputs (`drive_pin` is for inputs).  `flash` is the
+        contents of the board's boot flash, an option ROM; the BARs of the flash exist only with it.
+        With `wide_bars` its EEPROM clears ICW1.BAR32, and a host may place memory and flash above 4
+        GiB.  A link that carries no FCS carries no padding either, so frames under 60 bytes are
+        padded on the way in; without `pad_runts` they are runts, dropped and counted in RUC.  `bus`
+        (`e1000emu.bus`) is what frames to send cross on their way into the transmit FIFO:
+        "pci-64-66" and its like, or a `Bus`; without one this takes no time.  `management` is a
+        controller on the board, which gets the frames that MANC's filters take and can send frames
+        (`e1000emu.management`).  `eeprom` is the contents of the board's EEPROM, words with the low
+        byte first (docs/eeprom.md); `mac`, `flash` and `wide_bars` change their words in it.
+        Without `eeprom` and `mac` the address is 52:54:00:12:34:56.
         Raises: E1000Error for a bad `model`, `mac`, `moderation`, `flash`, `bus` or `eeprom`, or a
         `management` that the model has no interface for.
         """
@@ -226,11 +227,11 @@ class Nic:
         self.clock = clock
         self.misuse = Misuse(strict=strict, now_ns=clock.now_ns)
         self.shared = MacState()
-        """What the compiled parts of all blocks look at."""
+        """State that the compiled parts of all blocks share."""
         self._life = Lifecycle("Nic", self._busy)
         self.paused_because = ""
         self._pending_reset = SOFTWARE_RESET
-        """The reset that waits for the engine that is at work."""
+        """The reset that waits until the running engine returns."""
         self.resets = 0
         self.io_address = 0
         self._last_activity = (0, 0, 0)
@@ -308,11 +309,11 @@ class Nic:
         self.pins.drive(number, level)
 
     def defer_doorbells(self) -> None:
-        """Work the rings after the event that asks for it, not within it, from now on."""
+        """From now on serve the rings after the event that asks for it, not within it."""
         self.shared.bottom_half = True
 
     def noticed(self, tx_flags: int, rx_causes: int, fifo: bool) -> None:
-        """Do what a worker's steps have left: RUN_* and RX_* flags, the FIFO's level has changed.
+        """Handle the RUN_* and RX_* flags of a worker's steps, and a changed FIFO level.
 
         Call with the clock's lock and the `DataPath`.
         """
@@ -338,7 +339,7 @@ class Nic:
         )
 
     def pause(self, why: str = "") -> None:
-        """Let nothing begin any more: no engine run, no DMA, no frame in or out, no interrupt edge.
+        """Begin nothing new: no engine run, no DMA, no frame in or out, no interrupt edge.
 
         Call with the clock's lock held, and with the `DataPath` if one works for the device; from a
         callback of the device's too.  PAUSED after return, or PAUSING while something is under way
@@ -348,9 +349,8 @@ class Nic:
         Kept: registers, rings, FIFO and unfinished frames; frames of a link that holds, which gets
         `rx_ready` after `resume`; doorbells, flushes and whatever else asks for work, done then.
         The interrupt line keeps its level.  Frames of a link that does not hold wait in the FIFO;
-        lost is what finds no room there (MPC, RXO).
-        Registers answer, and time goes on for what needs none of that: PHY, EEPROM, flash and pins.
-        `why` is for `explain`.  Raises: LifecycleError, it does not run.
+        those that do not fit are lost (MPC, RXO). Registers answer, and PHY, EEPROM, flash and pins
+        go on with the time. `why` is for `explain`.  Raises: LifecycleError, it does not run.
         """
         self._life.enter(Call.PAUSE)
         self.paused_because = why
@@ -358,7 +358,7 @@ class Nic:
         self.interrupts.freeze()
 
     def resume(self) -> None:
-        """Go on: what was asked for meanwhile is done now, and what has become due.
+        """End a pause: do what was asked for during it, and what has become due.
 
         Call as `pause`.  A pause during which nothing happened leaves no trace.
         Raises: LifecycleError, it is not paused.
@@ -377,9 +377,9 @@ class Nic:
         """Unplug from the link and take every event back from the clock; it does not come back.
 
         Call as `pause`, but not from a callback of the device's; safe to call twice.  A worker is
-        halted and joined first.  After return the device calls nobody and reaches no memory, its
-        line is low, and what the link gave back or the rings held is lost.  Registers and counters
-        can be read.
+        halted and joined first.  After return the device makes no calls and no memory accesses, its
+        line is low, and frames in the rings or given back by the link are lost.  Registers and
+        counters can be read.
         """
         if self._life.enter(Call.HALT) is RunState.HALTED:
             return
@@ -410,17 +410,17 @@ class Nic:
     def mmio_read(self, off: int, size: int = 4) -> int:
         """Read BAR 0.  The part is specified for aligned 32-bit accesses.
 
-        One of other bytes, up to 8 of them, reads each register that it touches as a whole, with
-        its effect: a byte of ICR clears all causes.
+        Any other access, of up to 8 bytes, reads each register that it touches as a whole, with its
+        side effect: a byte of ICR clears all causes.
         """
         if size == 4 and not off & 3:
             return self._read32(off)
         return self._odd_read(off, size)
 
     def mmio_write(self, off: int, value: int, size: int = 4) -> None:
-        """Write BAR 0.  Of registers that are written in part the other bytes are not enabled.
+        """Write BAR 0.  In a register that is written in part the other bytes are not enabled.
 
-        They stay as they are, and clear, set and start nothing.
+        They keep their value, and clear, set and start nothing.
         """
         if size == 4 and not off & 3:
             self._write32(off, value & 0xFFFFFFFF)
@@ -467,7 +467,7 @@ class Nic:
     def io_write(self, off: int, value: int, size: int = 4) -> None:
         """Write IOADDR or what it selects: a register, or bytes of the flash (SDM 13.2.2).
 
-        Writes of fewer than 32 bits are ignored, but those to the flash.
+        Writes of fewer than 32 bits are ignored, except to the flash.
         """
         if self._io_flash(off, size):
             self.flash.write(self.io_address - IOADDR_FLASH + off - IODATA, value, size)
@@ -518,12 +518,12 @@ class Nic:
             self.update_status()
 
     def write_txcw(self, old: int, new: int) -> None:
-        """TXCW: what is offered, and who negotiates (SDM 13.4.13)."""
+        """TXCW: what is advertised, and whether hardware negotiates (SDM 13.4.13)."""
         if self.tbi is not None:
             self.tbi.follow(self.regs.peek(CTRL.offset), new)
 
     def read_rxcw(self, value: int) -> int:
-        """RXCW; what is latched in it ends (SDM 13.4.14)."""
+        """RXCW; a read clears its latched bits (SDM 13.4.14)."""
         if self.tbi is None:
             self.regs.clear_bits(RXCW.offset, RXCW.rc_mask)
             return value
@@ -545,8 +545,8 @@ class Nic:
     def update_gap(self) -> None:
         """Tell a link that counts time the gap between frames (SDM 13.4.34, 13.4.35).
 
-        A MAC clock is the time of a byte; four are added. AIT is more of it on the 82544, and
-        elsewhere a gap of its own: the longer one of the two counts.
+        A MAC clock is the time of a byte; four are added. On the 82544 AIT is added too; on other
+        parts it is a gap of its own, and the longer one counts.
         """
         if hasattr(self.link, "gap_bytes"):
             throttle = AIFS.get(self.regs.peek(AIT.offset)) * self.link_speed_mbps // 1000
@@ -612,17 +612,18 @@ class Nic:
         self.update_status()
 
     def _tbi_light(self, light: bool) -> None:
-        """The optics see light, or none: they drive a pin (drivers look at it before RXCW)."""
+        """The optics drive a pin by whether they see light (drivers read it before RXCW)."""
         self.pins.drive(SIGNAL_PIN, light is self.model.signal_high)
 
     def _tbi_config(self, was_up: bool) -> None:
-        """/C/ ordered sets begin to come; within idles and frames they are out of sequence."""
+        """/C/ ordered sets have begun to arrive; among idles and frames they are a sequence
+        error."""
         self.interrupts.cause(ICR_RXCFG | (ICR_RXSEQ if was_up else 0))
         if was_up:
             self.stats["SEC"] += 1
 
     def _tbi_errors(self, frames: int) -> None:
-        """Symbol errors count, whoever their frames are for (SDM 13.7.3)."""
+        """Count symbol errors, whatever the destination of their frames (SDM 13.7.3)."""
         self.stats["SYMERRS"] += frames
 
     def _phy_interrupt(self, level: bool) -> None:
@@ -669,7 +670,7 @@ class Nic:
 
     @property
     def wire_shared(self) -> bool:
-        """The link is a wire that stations share, and says what becomes of each frame."""
+        """Whether the link is a shared wire, which reports what becomes of each frame."""
         return getattr(self.link, "station", None) is not None
 
     def update_loopback(self) -> None:
@@ -709,8 +710,8 @@ class Nic:
 
     # --- resets ----------------------------------------------------------------------------------
 
-    # Every reset leaves `run_state` as it is: a paused device is paused afterwards.  Registers,
-    # rings, the FIFO and the frame that was under way go; what a link holds is asked for again.
+    # Every reset keeps `run_state`: a paused device stays paused.  It clears registers, rings, the
+    # FIFO and the unfinished frame; frames that a link holds are asked for again.
 
     def power_on_reset(self) -> None:
         """LAN_PWR_GOOD: everything, the PHY and the wake-up registers too.
@@ -754,7 +755,7 @@ class Nic:
         self._when_idle(SOFTWARE_RESET)
 
     def _when_idle(self, which: int) -> None:
-        """Do this reset, after the engine that is at work; of several the strongest."""
+        """Do this reset once the running engine has returned; of several only the strongest."""
         self._pending_reset = max(self._pending_reset, which)
         if self.shared.in_engine:
             self.shared.reset_pending = True
@@ -839,11 +840,11 @@ class Nic:
                     subsystem=bool(icw1 & ICW1_LOAD_SUBSYSTEM),
                 )
         if self.management.attached:
-            self.regs.set_bits(CTRL.offset, CTRL_SLU)  # its link needs no driver, as with APM
+            self.regs.set_bits(CTRL.offset, CTRL_SLU)  # a link without a driver, as with APM
         if self.tbi is not None:
             self.tbi.follow(self.regs.peek(CTRL.offset), self.regs.peek(TXCW.offset))
         self.update_status()
-        # A change of LU that a reset makes is not news to a driver that asked for it.
+        # A reset raises no LSC for its own change of LU: the driver has asked for it.
         self.regs.clear_bits(reg("ICR").offset, ICR_LSC)
 
     # --- reports, snapshot -----------------------------------------------------------------------
@@ -874,7 +875,8 @@ class Nic:
         return out
 
     def explain(self) -> list[str]:
-        """Return sentences that say what keeps frames or interrupts back; empty when all moves."""
+        """Return sentences that say what holds frames or interrupts back; empty when nothing
+        does."""
         return explain(self)
 
     def state(self) -> bytes:

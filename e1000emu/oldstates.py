@@ -1,8 +1,8 @@
-"""Snapshots of versions 1 and 2 in today's form.
+"""Converts snapshots of versions 1 and 2 to the current form.
 
-Version 2 kept the ring registers with the engines, by name, and the register file's own heads were
-not those that software read. Version 1 kept the engines as the bytes of C structures, which the
-layouts here describe; receive engines of it had what waited as images or as frames.
+Version 2 has the ring registers with the engines, by name; the heads in its register file are not
+those that software reads. Version 1 has the engines as bytes of C structures, described by the
+layouts here; its receive engines have the frames that wait as images or as frames.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATUS_VP, STATUS_PIF = 0x08, 0x80
 ERROR_FLAGS = ((0x01, FB_BAD_CRC), (0x02, FB_SYMBOL_ERR), (0x10, FB_CARRIER_EXT))
 """A descriptor's error bits and the flags of frames that they come from."""
 IMAGES = 1
-"""The receive engine's version whose frames waited as images."""
+"""The version of the receive engine in which frames wait as images."""
 
 CONTEXT = ("ipcss", "ipcso", "tucss", "tucso", "ipcse", "tucse", "paylen", "mss", "hdrlen", "tucmd")
 CONTEXTS = ("normal", "tso", "frame")
@@ -51,7 +51,7 @@ IMAGE = struct.Struct("=IHHBBH")
 
 
 def upgrade(state: NicState) -> None:
-    """Bring `state` to today's form.  Raises: ValueError and its like for damage."""
+    """Convert `state` to the current form.  Raises: ValueError and its like for damage."""
     try:
         tx = _named(state.tx["engine"], TX_STRUCT, TX_FIELDS)
         rx = _named(state.rx["engine"], RX_STRUCT, RX_FIELDS)

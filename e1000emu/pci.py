@@ -41,7 +41,7 @@ IO_BAR = 2
 IO_BAR_BYTES = 8
 FLASH_BAR, ROM_BAR = 1, 6
 WIDE_FLASH_BAR, WIDE_IO_BAR = 2, 4
-"""The same behind windows of 64 bits, which are of two BARs each."""
+"""The same behind 64-bit windows, which take two BARs each."""
 
 _ROWS = {r.name: r for r in PCI_TABLE}
 
@@ -74,7 +74,7 @@ PM_DATA = _at("PM_DATA")
 DATA_SELECT, DATA_SCALE = _ROWS["PMCSR"].field("DATA_SELECT"), _ROWS["PMCSR"].field("DATA_SCALE")
 POWER = eeprom_word("POWER")
 POWER_FIELDS = {0: "D0", 3: "D3", 4: "D0", 7: "D3"}
-"""What each DATA_SELECT shows, consumed and dissipated alike; the others have no data."""
+"""Which value each DATA_SELECT shows, the same for consumed and dissipated; others have no data."""
 MSI_ENABLE = _bit("MSI_CONTROL", "ENABLE")
 D0, D3HOT = 0, 3
 
@@ -283,9 +283,9 @@ class PciFunction:
         return WIDE_IO_BAR if self.wide else IO_BAR
 
     def set_wide_windows(self, on: bool) -> None:
-        """Have addresses of 64 bits for memory and flash, or of 32 (SDM 4.1, 5.6.9).
+        """Use 64-bit or 32-bit addresses for memory and flash (SDM 4.1, 5.6.9).
 
-        The windows are nowhere then, until the host places them.
+        The windows have no address then, until the host places them.
         """
         if on == self.wide:
             return
@@ -293,7 +293,7 @@ class PciFunction:
         self._reshape(*range(BAR0, CARDBUS))
 
     def offer_power_management(self, on: bool) -> None:
-        """Have the PM capability, or do not (SDM 5.6.9); other capabilities stay."""
+        """Add or remove the PM capability (SDM 5.6.9); other capabilities stay."""
         if on == self._power_management:
             return
         self._power_management = on
@@ -309,7 +309,7 @@ class PciFunction:
 
     @property
     def cache_line_dwords(self) -> int:
-        """What the host has said of its cache lines; 0: nothing."""
+        """The cache line size that the host has set; 0: none."""
         return self.config[CACHE_LINE]
 
     @property
@@ -352,12 +352,12 @@ class PciFunction:
         self.put(PMCSR, 2, pmcsr)
 
     def set_pme_status(self) -> None:
-        """Something woke the host up."""
+        """Set PME_STATUS: something wakes the host."""
         if self._power_management:
             self.put(PMCSR, 2, self.get(PMCSR, 2) | PMCSR_PME_STATUS)
 
     def pull(self) -> None:
-        """Nothing is in the slot any more: it reads as ones."""
+        """The device has left the slot: reads give ones."""
         self.gone = True
         self.apply()
 

@@ -1,8 +1,8 @@
 """The PCI function's configuration space as rows: header and capabilities (SDM 4.1, 6.3).
 
-A row is a register of `step` bytes. The header is every part's; which capabilities follow it is the
-model's (`models.Model.capabilities`), and `config_rows` chains them. `PciFunction` takes its reset
-values and masks from here.
+A row is a register of `step` bytes. All parts have the header; the model says which capabilities
+follow it (`models.Model.capabilities`), and `config_rows` chains them. `PciFunction` takes its
+reset values and masks from here.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ WIDE_BARS: tuple[Reg, ...] = (
     _upper_bar(0x1C, "BAR3", "Flash Base Address", "bits 63 to 32 of where the flash is"),
     _io_bar(wide=True),
 )
-"""What the header has in their places when windows have 64 bits; BAR5 stays empty.
+"""The rows that replace the BARs when windows have 64 bits; BAR5 stays empty.
 
 The manual has both widths (SDM 4.1); the order is that of boards. In a PCI-X slot lspci shows of an
 82544EI region 0 of 64 bits, its flash as region 2, of 64 bits, and I/O ports as region 4; of an

@@ -1,8 +1,9 @@
 """The PHY: a Marvell 88E1011 inside the 82540, reached through MDIC (SDM 8.2, 11, 13.4.7).
 
-`Phy` is the chip: register reads and writes, the cable and the time go in; the resolved link comes
-out through one callback.  Autonegotiation takes time on the clock; settings of speed, duplex and
-autonegotiation act only on a PHY reset, a restart, power-up or loss of the link (SDM p184).
+`Phy` is the chip: its inputs are register reads and writes, the cable and the time; its output is
+the resolved link, by one callback.  Autonegotiation takes time on the clock; settings of speed,
+duplex and autonegotiation act only on a PHY reset, a restart, power-up or loss of the link (SDM
+p184).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ _ANNPTR = phy_reg("ANNPTR")
 ANNPTR, ANLPNP = _ANNPTR.offset, phy_reg("ANLPNP").offset
 PAGE_NP, PAGE_TOGGLE = _ANNPTR.mask("NP"), _ANNPTR.mask("TOGGLE")
 
-# What the register says of every far end that negotiates, and of one that offers 100 and 1000 Mb/s.
+# The register's bits for every far end that negotiates, and for one that offers 100 and 1000 Mb/s.
 ANLPAR_NEGOTIATES, ANLPAR_SELECTOR = _ANLPAR.mask("ACK", "10HD", "10FD"), _ANLPAR.field("SELECTOR")
 ANLPAR_PAUSE, ANLPAR_ASM_DIR = _ANLPAR.mask("PAUSE"), _ANLPAR.mask("ASM_DIR")
 ANLPAR_RFAULT, ANLPAR_NP = _ANLPAR.mask("RFAULT"), _ANLPAR.mask("NP")
@@ -131,14 +132,14 @@ class Phy:
         self.held_in_reset = False
         self._an_done = False
         self._master = True
-        """What autonegotiation made of us at 1000 Mb/s."""
+        """Whether autonegotiation made this end master or slave at 1000 Mb/s."""
         self._crossed = True
         """The pairs are crossed over (MDI-X)."""
         self._far = FarEnd()
         self._pages = -1
-        """Next pages that went each way; -1: none are exchanged."""
+        """Next pages exchanged in each direction; -1: no exchange."""
         self._tries = 0
-        """At 1000 Mb/s over too few pairs."""
+        """Attempts at 1000 Mb/s over too few pairs."""
         self._shifted = self._ms_fault = self._told_fault = False
         self._applied = 0  # the BMCR bits that are in force
         self._latched_down = True
@@ -185,7 +186,7 @@ class Phy:
                 value = BMSR_CAPABILITIES
                 if self._an_done:
                     value |= BMSR_ANEGCOMPLETE
-                # Latched low: the first read after a loss tells of it (IEEE 802.3 22.2.4.2.13).
+                # Latched low: the first read after a loss reports it (IEEE 802.3 22.2.4.2.13).
                 if self.link.up and not self._latched_down:
                     value |= BMSR_LSTATUS
                 self._latched_down = not self.link.up
@@ -240,7 +241,7 @@ class Phy:
             self._on_link(self.link)
 
     def _forces(self) -> bool:
-        """Speed and duplex are what software says, and FORCE_LINK_GOOD has a say."""
+        """Software sets speed and duplex, and FORCE_LINK_GOOD counts."""
         return not self._applied & (BMCR_ANENABLE | BMCR_SPEED_MSB)
 
     @property
@@ -249,7 +250,7 @@ class Phy:
 
     @property
     def _there(self) -> bool:
-        """There is a link to be had: somebody at the other end, or FORCE_LINK_GOOD."""
+        """A link is possible: a far end is there, or FORCE_LINK_GOOD is set."""
         return self.cable_up or self._called_good
 
     @property
@@ -297,7 +298,7 @@ class Phy:
     # --- the link --------------------------------------------------------------------------------
 
     def hear(self, far_end: FarEnd | None) -> None:
-        """Tell the PHY what the far end says when it negotiates next (None: nothing special)."""
+        """Set what the far end advertises at the next negotiation (None: nothing special)."""
         self._far = far_end or FarEnd()
 
     def cable(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
@@ -344,7 +345,7 @@ class Phy:
             self._timer = None
 
     def _resolve(self) -> None:
-        """The time is over: agree on the best common mode, or use the forced one."""
+        """Negotiation has taken its time: agree on the best common mode, or use the forced one."""
         self._timer = None
         if not self._there or self.powered_down or self.held_in_reset:
             return
@@ -376,7 +377,8 @@ class Phy:
             self._agree()
 
     def _next_page(self) -> None:
-        """A next page has gone each way; who has no more sends null pages (802.3 28.2.3.4)."""
+        """A next page went each way; an end without more pages sends null pages (802.3
+        28.2.3.4)."""
         far, k, ours = self._far, self._pages, self.regs[ANNPTR]
         if far.on_page is not None:
             far.on_page(ours & ~PAGE_TOGGLE | self._toggle(self.regs[ANAR] & ANAR_ASM_DIR))
@@ -392,11 +394,11 @@ class Phy:
             self._agree()
 
     def _agree(self) -> None:
-        """All is said: find the best common mode, and see whether it works."""
+        """All pages are exchanged: find the best common mode, and see whether it works."""
         link = self._negotiate(self.cable_speed_mbps)
         self._master = self._wants_master()
         if link.speed_mbps == 1000 and link.up and self._far.pairs < 4:
-            # It is tried so often, as EPSCR says, then the best below is taken.
+            # It is tried as often as EPSCR says, then the next best mode is taken.
             limit = (AS_MASTER.get(self.regs[EPSCR]) + 1 if self._master
                      else AS_SLAVE.get(self.regs[EPSCR]))  # fmt: skip
             self._tries += 1
@@ -447,7 +449,8 @@ class Phy:
         return bool(gtcr & GTCR_MS_MANUAL) and self._far.master is bool(gtcr & GTCR_MS_VALUE)
 
     def _wants_master(self) -> bool:
-        """By hand, or what the far end leaves, or as a port of many prefers (40.5.2)."""
+        """Set by hand, or what the far end leaves, or by the preference of a multiport device
+        (40.5.2)."""
         gtcr = self.regs[GTCR]
         if gtcr & GTCR_MS_MANUAL:
             return bool(gtcr & GTCR_MS_VALUE)
@@ -552,10 +555,10 @@ class Mdic:
     def __init__(self, nic: Nic, phy: Phy | None) -> None:
         self._nic = nic
         self.phy = phy
-        """None: the board has none, and nobody answers."""
+        """None: the board has no PHY, and no operation is answered."""
 
     def write_mdic(self, old: int, new: int) -> None:
-        """Start an operation, unless software wrote R itself (then nothing starts)."""
+        """Start an operation, unless software wrote the R bit as 1 (then nothing starts)."""
         nic = self._nic
         if new & MDIC_READY or nic.faults is None or not nic.faults.mdio(lambda: self._end(new)):
             self._end(new)

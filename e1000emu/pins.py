@@ -1,10 +1,10 @@
 """Software definable pins (SDM 13.4.1 and 13.4.6): CTRL has SDP0 and SDP1, CTRL_EXT SDP6 and SDP7,
 on the 82544 SDP4 too.
 
-A pin is an input after each reset.  Its data bit is then the level that the board drives, whatever
-is written; of an output it is the level that the part drives.  An input of SDP4, SDP6 and SDP7
-raises its cause in ICR when it is, or becomes, high with its GPI_EN bit set: at the change, not for
-as long as it stays high.
+A pin is an input after each reset.  The data bit of an input is the level that the board drives,
+whatever is written; that of an output is the level that the part drives.  An input of SDP4, SDP6
+and SDP7 raises its cause in ICR when it is, or becomes, high with its GPI_EN bit set: at the
+change, not for as long as it stays high.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Pin(NamedTuple):
     data: int
     direction: int
     enable: int
-    """GPI_EN in CTRL_EXT,"""
+    """Its bit of GPI_EN in CTRL_EXT."""
     cause: int
-    """and the cause in ICR; 0: the pin has none."""
+    """Its cause in ICR; 0: it has none."""
     needs: str
-    """What a part must have to have the pin (`Model.features`); empty: all have it."""
+    """The feature (`Model.features`) of the parts that have the pin; empty: all have it."""
 
 
 def _pin(number: int, register: str, enable: str = "", cause: str = "") -> Pin:
@@ -80,7 +80,7 @@ class Pins:
         self._raising = 0
         """Bit n: SDPn is high and its interrupt enabled."""
         self._out: dict[int, bool] = {}
-        """The levels of the outputs, as they were told."""
+        """The levels of the outputs that were last reported."""
 
     def drive(self, number: int, level: bool) -> None:
         """The board drives pin `number`; an output takes no notice.  Raises: ArgumentError."""
@@ -96,7 +96,7 @@ class Pins:
         return bool(self._nic.regs.peek(pin.register) & pin.data)
 
     def update(self) -> None:
-        """CTRL, CTRL_EXT or what the board drives has changed."""
+        """React to a change of CTRL, CTRL_EXT or of what the board drives."""
         nic, regs = self._nic, self._nic.regs
         raising = causes = 0
         enabled = regs.peek(CTRL_EXT)
@@ -122,7 +122,7 @@ class Pins:
             nic.interrupts.cause(causes)
 
     def load(self, driven: int) -> None:
-        """Take back what the board drove; the registers are loaded: nothing changes by that."""
+        """Take back what the board drove; the registers are loaded already, so no level changes."""
         self.driven = driven & sum(1 << number for number in self._pins)
         self._raising = 0
         enabled = self._nic.regs.peek(CTRL_EXT)

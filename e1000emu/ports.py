@@ -75,8 +75,8 @@ class Clock(Protocol):
     Three methods may be there, and hosts call them when they are: `realtime_ns()` returns the wall
     time, ns since 1970-01-01 UTC (else it is the machine's); `require_running(what)` raises when
     time would stand still while somebody sleeps outside of the clock (in select, in an asyncio
-    loop); `watch(interrupt, progress, describe)` is told by each host how to see that nothing
-    happens on it any more (e1000emu/stall.py).
+    loop); each host calls `watch(interrupt, progress, describe)` to say how to
+    see that nothing happens on it any more (e1000emu/stall.py).
     """
 
     @property
@@ -109,21 +109,21 @@ class Clock(Protocol):
 
 
 class Stage(Protocol):
-    """What stands before a ring engine when memory answers by messages, not at once.
+    """A stage before a ring engine, for memory that answers by messages and not at once.
 
-    It fetches what a run is going to read, lets the engine run, and raises its causes when what it
-    wrote has arrived.
+    It fetches what a run is going to read, lets the engine run, and raises the run's causes when
+    its writes have arrived.
     """
 
     @property
     def busy(self) -> bool:
-        """Something was asked for, or written, and memory has not answered yet."""
+        """Memory has not yet answered a read or a write."""
 
     def run(self) -> None:
         """The ring or the link has changed: fetch, or let the engine run."""
 
     def forget(self) -> None:
-        """The ring is another one: drop what was fetched."""
+        """Drop what was fetched, because the ring has changed."""
 
     def after(self, causes: int) -> None:
         """The engine has run: raise `causes` once its writes are in memory."""
@@ -171,16 +171,16 @@ class Link(Protocol):
 
         They are the frames of a wire, unless the link has an attribute `gso_max_bytes` above 0:
         then plain TCP may come as super-frames (FB_GSO_TCPV4, FB_GSO_TCPV6 and a mark, see
-        fastpath/batch.pxd) of that many IP bytes, which the link cuts up or has cut up; with a
-        true attribute `gso_udp` plain UDP too (FB_GSO_UDP).  A link whose frames take time has an
+        fastpath/batch.pxd) of that many IP bytes, which the link cuts up or has cut up; with a true
+        attribute `gso_udp` plain UDP too (FB_GSO_UDP).  A link whose frames take time has an
         attribute `gap_bytes`, which a NIC sets to the gap between them, in byte times, and one
-        `busy_ns`: when it has on the wire what it was given so far; one whose
-        stations share a wire has `full_duplex` = False and an attribute `station`, which a NIC sets
-        to what it does about that (`links.hub.Station`).  An attribute `far_end` says what a NIC
-        hears in autonegotiation (`links.FarEnd`, or None).  A link that carries what fibre boards
-        send beside frames has an attribute `tx_config`, which a NIC with optics sets to a /C/ word,
-        IDLE or DARK (e1000emu/tbi.py), and one `rx_config`: that of the far end, or None when no
-        such NIC is there. It then tells its port of changes: `rx_config_changed()`, if it has that.
+        `busy_ns`, the time until which its wire is busy.  A link whose stations share a wire has
+        `full_duplex` = False and an attribute `station`, which a NIC sets to its
+        `links.hub.Station`.  An attribute `far_end` says what a NIC hears in autonegotiation
+        (`links.FarEnd`, or None).  A link that carries what fibre boards send beside frames has an
+        attribute `tx_config`, which a NIC with optics sets to a /C/ word, IDLE or DARK
+        (e1000emu/tbi.py), and one `rx_config`: that of the far end, or None when no such NIC is
+        there. It then tells its port of changes: `rx_config_changed()`, if it has that.
         """
 
     def rx_ready(self) -> None:
@@ -188,7 +188,7 @@ class Link(Protocol):
 
 
 class ManagementController(Protocol):
-    """What a board has beside the part to manage the machine by: the host of its SMBus.
+    """A board's management controller: the host of the part's SMBus.
 
     Frames that MANC's filters take wait in a FIFO of the part until it reads them (`Nic.management`
     is its `ManagementPort`).
@@ -204,7 +204,7 @@ class ManagementController(Protocol):
     def alert(self) -> None:
         """SMBALERT#: there is a frame to read, room to send again, or the status has changed.
 
-        The port may be called before this returns, but for `force_tco`.
+        The port may be called before this returns, except for `force_tco`.
         """
 
 
@@ -239,10 +239,11 @@ class ManagementPort(Protocol):
         """Return the oldest frame that waits, without FCS."""
 
     def send(self, frame: bytes, /) -> bool:
-        """Send a frame, without FCS; False: one waits still, and `alert` comes when it has gone."""
+        """Send a frame, without FCS; False: one still waits, and `alert` is called when it is
+        sent."""
 
     def force_tco(self) -> None:
-        """Reset the part, of whose host nothing is heard any more."""
+        """Reset the part when its host does not respond any more."""
 
     def status(self) -> ManagementStatus:
         """Return what the part is doing."""

@@ -1,13 +1,13 @@
 """Record what crosses a Nic's ports: `Nic(record=Recorder(path))`, `e1000emu record`.
 
-The recorder stands in each port: memory, interrupt line, link, clock, and the slot that the host
-drives.  It writes down what passes, in the order in which the device took it, and changes nothing
-but this: time stands still for the device while it deals with one event, and each access to memory
-is a call.  `e1000emu.replay` puts the same device between the same events.
+The recorder wraps each port: memory, interrupt line, link, clock, and the slot that the host
+drives.  It records what passes, in the order in which the device sees it.  It changes two things:
+the device's time stands still during one event, and each access to memory is a call.
+`e1000emu.replay` gives the same events to the same device.
 
-Where a worker works the rings (`DataPath`), each of its steps is an event too, and so is each
-register access that the message thread serves.  All of it happens with the path held, so the
-threads come one after the other, and that order is the record.
+Where a worker serves the rings (`DataPath`), each of its steps is an event too, and so is each
+register access that the message thread serves.  All of them happen with the path held, so they have
+an order, which the record keeps.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def program() -> str:
 
 
 class Recording(Protocol):
-    """What stands in the ports of a Nic: a recorder, or a replay."""
+    """What is at the ports of a Nic: a recorder, or a replay."""
 
     def eeprom(self, words: list[int]) -> list[int]:
         """Return what the EEPROM is to hold at power-on."""
@@ -238,7 +238,8 @@ class Recorder:
             for name in names:
                 setattr(port, name, self._call(f"{side}.{name}", getattr(port, name)))
             port.use_stage = self._use_stage(side, port.use_stage)
-        # A worker's frames may be under way: that refusal is not the device's, and no event.
+        # A worker's frames may be in flight: the device does not see that refusal, so it is no
+        # event.
         restore, plain = nic.restore, type(nic).restore
 
         def unless_busy(state: NicState) -> None:
@@ -247,9 +248,9 @@ class Recorder:
         nic.restore = unless_busy  # type: ignore[method-assign]
 
     def attach_worker(self, path: DataPath, line: EventLine) -> None:
-        """`path.attach(line)`; what `path` does is written down from now on.
+        """`path.attach(line)`; what `path` does is recorded from now on.
 
-        From here on each call of the Nic's holds the path, and so does `close` while it works.
+        Each later call of the Nic holds the path, and so does `close` while the path works.
         """
         self._tape = _Tape(self, path, line)
         self.enter(lambda: path.attach(line, self._tape), Kind.CALL, "attach_worker", [])
@@ -258,7 +259,7 @@ class Recorder:
 
     @property
     def outside(self) -> bool:
-        """Nothing is to be written of what is asked now: the device is not at work."""
+        """Whether a question is not recorded, because the device handles no event."""
         return self._stopped or not self._inside
 
     def now_ns(self) -> int:
@@ -278,7 +279,7 @@ class Recorder:
         self._put(kind, self._now_ns, *args)
 
     def enter(self, fn: Callable[[], Any], kind: Kind, *args: Any) -> Any:
-        """Let something come to the device."""
+        """Record an event that comes to the device."""
         if self._stopped or self._inside:
             return fn()
         self._begin(kind, *args)
@@ -296,7 +297,7 @@ class Recorder:
         return result
 
     def _edges(self) -> None:
-        """Write what a line that is driven without Python has done since the last time."""
+        """Record the new edges of a line that compiled code drives."""
         if self._tape is not None:
             for level in self._tape.line.take():
                 self.leave(_nobody, Kind.LEVEL, level)
@@ -320,7 +321,7 @@ class Recorder:
         return result
 
     def leave(self, fn: Callable[[], Any], kind: Kind, *args: Any) -> Any:
-        """Let something go out of the device, during which the world may come back to it."""
+        """Record a call out of the device, during which events may come to it."""
         if self.outside:
             return fn()
         self._put(kind, *args)
@@ -332,7 +333,7 @@ class Recorder:
             self._put(Kind.DONE)
 
     def saw(self, kind: Kind, *args: Any) -> None:
-        """Write what the device saw or did without anybody coming back to it."""
+        """Record what the device saw or did, during which no event can come to it."""
         if not self.outside:
             self._put(kind, *args)
 
@@ -415,7 +416,7 @@ def _plain(arg: Any) -> Any:
 
 
 class Edges:
-    """The edges of a line that is driven without Python."""
+    """The edges of a line that compiled code drives."""
 
     def __init__(self, line: EventLine) -> None:
         self._line = line
@@ -431,7 +432,7 @@ class Edges:
 class _Tape:
     """Writes down what a worker does (`DataPath.attach`): with the path held, and the GIL.
 
-    The time of a step is the recorder's, so that no step is before another that went first.
+    The recorder gives each step its time, so that times keep the order of the steps.
     """
 
     def __init__(self, recorder: Recorder, path: DataPath, line: EventLine) -> None:
@@ -519,7 +520,7 @@ class _Line:
 
 
 class _Clock:
-    """The clock.  What is not about the device's timers is the real one's."""
+    """The clock.  All but the device's timers is passed to the real one."""
 
     def __init__(self, recorder: Recorder, clock: Clock) -> None:
         self._recorder = recorder
@@ -702,7 +703,7 @@ class _Link:
 
 
 class _Stage:
-    """What stands before an engine while memory answers by messages: outside of the device."""
+    """The stage before an engine while memory answers by messages: it is outside of the device."""
 
     def __init__(self, recorder: Recorder, side: str, stage: Stage) -> None:
         self._recorder = recorder
@@ -740,7 +741,7 @@ class _Controller:
         self.reset_on_force = controller.reset_on_force
 
     def attach(self, port: ManagementPort) -> None:
-        """Give it the port; the recorder comes between when the Nic is made."""
+        """Give it the port; the recorder wraps that when the Nic is made."""
         self._controller.attach(port)
 
     def alert(self) -> None:

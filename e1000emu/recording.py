@@ -24,8 +24,8 @@ __all__ = ["VERSION", "Event", "Header", "Kind", "Reader", "RecordingError", "Wr
 
 FILE_KIND = "e1000emu-recording"
 VERSION = 6
-"""What is written. Version 1 has no devices with a worker, 2 no stage before an engine, 3 no bus
-that takes time, 4 no management controller, 5 one far end throughout; all are read."""
+"""The version that is written. Version 1 has no devices with a worker, 2 no stage before an engine,
+3 no bus that takes time, 4 no management controller, 5 no change of the far end; all are read."""
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES = 1 << 20
 FLUSH_BYTES = 256 << 10
@@ -59,9 +59,9 @@ class Kind(IntEnum):
     TIMER = 8
     """A timer has come: time, its number (`AT`)."""
     SOON = 9
-    """What was to be done after an event: time, its number (`LATER`)."""
+    """A call that was put off until after an event: time, its number (`LATER`)."""
     CALL = 10
-    """A function of the device's: time, name, arguments."""
+    """A function of the device was called: time, name, arguments."""
     HOT_READ = 11
     """A read of BAR 0 that the message thread served: time, offset."""
     HOT_WRITE = 12
@@ -73,7 +73,7 @@ class Kind(IntEnum):
     TICK = 15
     """A worker let the interrupt block do what was due: time."""
     RETURN = 16
-    """What came to the device has been dealt with: result, name of an exception."""
+    """The device has handled an event: result, name of an exception."""
     DMA_READ = 32
     """The device read memory: address, bytes, what it saw; None is a master abort."""
     DMA_WRITE = 33
@@ -91,7 +91,7 @@ class Kind(IntEnum):
     AT = 39
     """A timer was set: its number, when (ns)."""
     LATER = 40
-    """Something is to be done after this event: its number."""
+    """A call was put off until after this event: its number."""
     TX_ROOM = 41
     """The device asked how many frames the link takes: how many."""
     CARRIER = 42
@@ -105,13 +105,13 @@ class Kind(IntEnum):
     GAP = 46
     """The gap between frames that the device wants on its link: bytes."""
     DONE = 48
-    """What went out has returned; what came in meanwhile stands between."""
+    """A call out of the device has returned; events during it are recorded before this."""
     STAGE = 49
-    """The device tells what stands before an engine (`ports.Stage`): tx or rx, what, causes."""
+    """The device calls the stage before an engine (`ports.Stage`): tx or rx, what, causes."""
     STAGE_BUSY = 50
     """The device asked whether that waits for memory: tx or rx, answer."""
     BUSY = 51
-    """The device asked when the wire has what it was given: then (ns)."""
+    """The device asked until when the wire is busy: that time (ns)."""
     ALERT = 52
     """The device has something for the management controller."""
     READ_FRAME = 53
@@ -121,18 +121,18 @@ class Kind(IntEnum):
     TX_CONFIG = 55
     """A fibre board sends something else beside frames: a /C/ word, -1 idles, -2 nothing."""
     RX_CONFIG = 56
-    """It asked what comes beside frames; None: no such board is at the far end."""
+    """The device asked what comes beside frames; None: no such board is at the far end."""
     END = 63
     """The recording ends: how many records were before, why."""
 
     @property
     def opens(self) -> bool:
-        """Events that belong to it follow, up to the one that ends it."""
+        """Whether records that belong to it follow, up to the one that ends it."""
         return self in INPUTS or self in NESTING
 
     @property
     def closes(self) -> bool:
-        """It ends what an earlier event has begun."""
+        """Whether it ends what an earlier record has begun."""
         return self is Kind.RETURN or self is Kind.DONE
 
 
@@ -151,7 +151,7 @@ NESTING = frozenset(
         Kind.ALERT,
     )
 )
-"""Outputs during which the world may come back to the device: `DONE` follows."""
+"""Outputs during which events may come to the device: `DONE` follows."""
 SINCE_2 = frozenset((Kind.HOT_READ, Kind.HOT_WRITE, Kind.SEND, Kind.STORE, Kind.TICK))
 SINCE = dict.fromkeys(SINCE_2, 2) | dict.fromkeys((Kind.STAGE, Kind.STAGE_BUSY), 3)
 SINCE[Kind.BUSY] = 4
@@ -259,7 +259,7 @@ _SHAPES: dict[Kind, tuple[Callable[[Any], bool], ...]] = {
 
 
 class Header(msgspec.Struct, kw_only=True):
-    """What the device is, and how it was made: all that a replay needs beside the records."""
+    """The device and its arguments: all that a replay needs beside the records."""
 
     program: str
     """The release that recorded it."""
@@ -271,7 +271,7 @@ class Header(msgspec.Struct, kw_only=True):
     moderation: str
     strict: bool
     messages: bool
-    """MSI goes its own way, not through memory."""
+    """MSI is passed to a function, not written to memory."""
     faults: dict[str, Any] | None = None
     """What its hardware does wrong (`Faults`)."""
     flash: bytes | None = None
@@ -285,7 +285,7 @@ class Header(msgspec.Struct, kw_only=True):
     full_duplex: bool = True
     """Its link is no shared wire."""
     station: bool = False
-    """It hears of a shared wire what becomes of its frames."""
+    """It is told by a shared wire what becomes of its frames."""
     far_end: dict[str, Any] | None = None
     """What it hears in autonegotiation (`links.FarEnd`); since version 6 `FAR_END` says it."""
 
@@ -300,7 +300,8 @@ class Event(NamedTuple):
 
 
 class Writer:
-    """Writes a recording.  What fails later is told by `close`: a device goes on without it."""
+    """Writes a recording.  `close` reports later failures, since the device goes on without a
+    recording."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open `path`, for its owner's eyes only.  Raises: RecordingError."""

@@ -1,4 +1,4 @@
-"""Everything that a driver's author looks up, by one name: registers, PHY, EEPROM, descriptors.
+"""Look-ups for authors of drivers, by name: registers, PHY, EEPROM, descriptors.
 
 `RCTL`, `0x100`, `RAL[3]` are registers; `phy`, `eeprom` and `pci` all of theirs, `phy.17`,
 `phy.PSSR`, `eeprom.0x0A`, `pci.COMMAND` one; `rxdesc`, `txdesc.data` a descriptor, `txdesc` all

@@ -7,7 +7,7 @@ but its effect is not modelled) or reserved.  Behaviour is bound by name, never 
 
 Values are those of the 82540EM; `Model.reset_overrides` (models.py) holds what differs elsewhere.
 "SDM" is Intel's PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual
-(317453), whose chapter 13 this file stands beside.
+(317453), whose chapter 13 this file follows.
 """
 
 from __future__ import annotations
@@ -524,12 +524,13 @@ _WAKEUP = (
         bit("RCV_TCO_EN", 17, RW, 0, "what the filters take goes to the controller alone; else "
             "they take nothing"),
         bit("REPORT_STATUS", 18, RO, 0, "the controller hears of a change of link"),
-        # Drivers name RCV_ALL, EN_MAC_ADDR_FILTER, EN_MNG2HOST and more here, which came with the
-        # 82541 and the 82571; when these parts were new, e1000_hw.h had nothing up to bit 23.
+        # Drivers name RCV_ALL, EN_MAC_ADDR_FILTER, EN_MNG2HOST and more here. These came with the
+        # 82541 and the 82571; the first e1000_hw.h, of these parts, names no bit up to 23.
         rsv(31, 19),
     ), on_write="management.write_manc", group="management"),
-    # Not of these parts: U-Boot takes the 82571's semaphore from every one before it reads the
-    # EEPROM, and gives up when the bit does not stay. Nothing else shares the EEPROM here.
+    # These parts lack the register. U-Boot takes the 82571's semaphore on every part before it
+    # reads the EEPROM, and gives up when the bit does not stay set. Nothing else shares the EEPROM
+    # here.
     Reg("SWSM", 0x5B50, "Software Semaphore", "none: 82571 and later", (
         bit("SMBI", 0, SW, 0, "for drivers among themselves"),
         bit("SWESMBI", 1, SW, 0, "software holds the EEPROM; always granted"),

@@ -1,4 +1,4 @@
-"""The register file of one Nic: the table of `regs` poured into the compiled arrays.
+"""The register file of one Nic: the table of `regs` as compiled arrays.
 
 `Registers.file` is the compiled `RegFile`; a register without a side effect is served there and
 never enters Python.  Hooks are looked up by the names that the table holds.

@@ -1,9 +1,9 @@
 """Replay a recording: the same device between the same events (`e1000emu replay`).
 
-What came to the device is given to it again, at the recorded time; what it reads of memory and asks
-its link is answered from the recording; and all that it does (values read, memory written, frames,
-interrupt edges, timers) must be what it did then, to the byte and in the same order.  The first
-that is not is the divergence, and there the replay ends.
+The device gets the recorded events again, at their recorded times; its reads of memory and its
+questions to the link are answered from the recording.  All that it does (values read, memory
+written, frames, interrupt edges, timers) must match the recording, to the byte and in the same
+order.  The replay ends at the first difference, the divergence.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 __all__ = ["Divergence", "Replay", "replay"]
 
 MMIO, IO = -1, -2
-"""In place of a BAR: an access that did not come through the slot."""
+"""BAR of an access that did not come through the slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ class Divergence:
     """Where a replay first differs from the recording."""
 
     number: int
-    """The event, from 1,"""
+    """The number of the event, from 1."""
     offset: int
-    """where it begins in the file,"""
+    """The offset at which it begins in the file."""
     time_ns: int
-    """and the device's time."""
+    """The device's time, ns."""
     expected: str
     came: str
 
@@ -95,11 +95,11 @@ class Replay:
     """The device's time at the last."""
     divergence: Divergence | None
     complete: bool
-    """The recording has its end."""
+    """The recording is complete: it has its `END`."""
     why: str
-    """Why it ends."""
+    """Why the recording ends."""
     nic: Nic | None
-    """The device, as it is then."""
+    """The device after the replay."""
 
 
 class _Diverged(Exception):
@@ -178,7 +178,7 @@ class _Player:
 
     @property
     def over(self) -> bool:
-        """It has diverged, or the recording is at its end: the device talks to nobody."""
+        """Whether the replay has diverged or ended, so that the device's calls are ignored."""
         return self._over or self.divergence is not None or self._error is not None
 
     def run(self) -> None:
@@ -202,7 +202,7 @@ class _Player:
                 raise self._differ(event, describe(event.kind, event.args), "nothing of the device")
 
     def _ended(self, event: Event | None) -> _Diverged:
-        """The recording stops, maybe inside of something: that is no difference."""
+        """The recording stops, maybe inside of an event, which is no difference."""
         self._end = event
         self._over = True
         if event is not None:
@@ -217,7 +217,7 @@ class _Player:
             result = self._give(event, args)
         except _Diverged:
             raise
-        except Exception as raised:  # also what only a damaged recording brings about, by name
+        except Exception as raised:  # also exceptions that only a damaged recording causes, by name
             error = type(raised).__name__
         if self._edges is not None:
             for level in self._edges.take():
@@ -378,10 +378,10 @@ class _Player:
             if kind in NESTING:
                 self._inputs(Kind.DONE)
         except _Diverged:
-            return  # `over` from now on; whoever called the device ends the replay
+            return  # `over` is True from now on; whoever called the device ends the replay
 
     def asked(self, kind: Kind, like: tuple[Any, ...], default: Any) -> Any:
-        """The device asks: return what it was told; `like` are the arguments that must agree."""
+        """Return the recorded answer to a question; `like` are the arguments that must agree."""
         if self.over:
             return default
         try:
