@@ -55,7 +55,7 @@ class Rx(RxPort):
         self._scheduled = False
         self._prefetched = (0, 0)
         self._symbol_errors = 0
-        """Of the engine's, those that the PHY has been told of."""
+        """How many of the engine's symbol errors the PHY has been told of."""
         self.stage: Stage | None = None
 
     # --- registers -------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class Rx(RxPort):
             self._release()
 
     def write_rdh(self, old: int, new: int) -> None:
-        """Software has moved the head, which it does only after a reset (SDM 13.4.28)."""
+        """Take a head written by software, which may do so only after a reset (SDM 13.4.28)."""
         self.engine.ring_moved()
         if self.stage is not None:
             self.stage.forget()
@@ -87,7 +87,7 @@ class Rx(RxPort):
             self._nic.misuse.note("rx-ring", tail, engine.len, engine.head)
 
     def write_ring(self, old: int, new: int) -> None:
-        """Base or length is another one, also while the receiver is on."""
+        """Take a new base or length, also while the receiver is on."""
         self.engine.ring_moved()
         if self.stage is not None:
             self.stage.forget()
@@ -98,11 +98,11 @@ class Rx(RxPort):
         self.update_write_back()
 
     def update_write_back(self) -> None:
-        """RXDCTL or the size of a cache line has changed."""
+        """React to a change of RXDCTL or of the cache line size."""
         if self._nic.shared.still:
             return  # `Nic.resume` asks again
         if held_back(self._nic, self._regs.peek(RXDCTL)) != self.engine.hold:
-            self.engine.repay()  # what is held would not be counted any more
+            self.engine.repay()  # held write-backs would not be counted any more
         before = self._prefetched
         self.take_threshold()
         if self._prefetched != before:
@@ -125,16 +125,16 @@ class Rx(RxPort):
         self._nic.flow.update()
 
     def watch_wake(self, on: bool) -> None:
-        """Show the wake-up filters each batch (D3hot)."""
+        """Pass each batch to the wake-up filters (D3hot)."""
         self._watch(WATCH_WAKE, on)
 
     def watch_magic(self, on: bool) -> None:
-        """Show them the batches with a magic packet for us (WUC.APME, of a new board until a driver
-        clears it)."""
+        """Pass them the batches with a magic packet for us (WUC.APME, which a new board has set
+        until a driver clears it)."""
         self._watch(WATCH_MAGIC, on)
 
     def watch_management(self, on: bool) -> None:
-        """Show the management filters each frame (MANC.RCV_TCO_EN)."""
+        """Pass each frame to the management filters (MANC.RCV_TCO_EN)."""
         self._watch(WATCH_MANAGEMENT, on)
 
     def _watch(self, who: int, on: bool) -> None:
@@ -156,8 +156,8 @@ class Rx(RxPort):
     # --- what a stage does -----------------------------------------------------------------------
 
     def use_stage(self, stage: Stage | None) -> None:
-        """Let `stage` stand before the engine, or nobody; which uses no descriptor then that the
-        stage has not `fetched`."""
+        """Put `stage` before the engine, or nothing; with a stage the engine uses only descriptors
+        that it has `fetched`."""
         self._nic.memory.ordered = stage is not None
         self.stage = stage
         self.engine.prefetched = -1 if stage is None else self.engine.head
@@ -168,7 +168,7 @@ class Rx(RxPort):
         self.engine.prefetched = tail
 
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
-        """Take a batch that has a MAC control frame at `first`: the rare way, frame by frame."""
+        """Take a batch that has a MAC control frame at `first`, which is rare, frame by frame."""
         nic, total = self._nic, len(batch)
         part = pool.get()
         while True:
@@ -187,7 +187,7 @@ class Rx(RxPort):
                 part.append(batch[first], batch.flags(first))
                 engine = self.engine
                 engine.promiscuous = verdict is Verdict.PASS
-                # Not held back: the link would offer it, and we would obey it, twice.
+                # Not held back, or the link would offer it again and we would obey it twice.
                 self._run(part, False)
                 engine.promiscuous = False
                 part.clear()
@@ -198,13 +198,13 @@ class Rx(RxPort):
         return start
 
     def _asleep(self, batch: FrameBatch, start: int) -> bool:
-        """Show the frames to the wake-up filters; return whether they end there (D3hot)."""
+        """Pass the frames to the wake-up filters; return whether they end there (D3hot)."""
         nic = self._nic
         nic.wakeup.frames(batch, start)
         return bool(nic.pci.power_state)
 
     def _managed(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take the management controller's frames out of a batch; the others go their way."""
+        """Take the management controller's frames out of a batch and pass on the others."""
         asleep = bool(self.watching & ~WATCH_MANAGEMENT) and self._asleep(batch, start)
         management, total = self._nic.management, len(batch)
         while start < total:
@@ -215,7 +215,7 @@ class Rx(RxPort):
                 start += self._others(part, 0, hold)
                 pool.put(part)
                 if start < first:
-                    return start  # held back; those behind are looked at when they come again
+                    return start  # held back; the link offers it and those behind it again
             if frame:
                 management.take(frame)
             start = first + 1
@@ -228,7 +228,7 @@ class Rx(RxPort):
         self._after()
 
     def _later(self) -> None:
-        """Descriptors were given: look at them after this event."""
+        """Serve new descriptors after this event."""
         if not self._scheduled:
             self._scheduled = True
             self._nic.soon(self._bottom_half)
@@ -285,10 +285,10 @@ class Rx(RxPort):
             self.stage.forget()
 
     def loaded(self) -> None:
-        """The whole state is loaded.
+        """Resume after the whole state is loaded.
 
-        Nothing is under way in it, so no descriptor is asked for that could not be had before. But
-        a link may be told of room, and one that answers by messages begins anew.
+        A state has nothing in flight, so it asks for no descriptor that it could not have had
+        before. But the link may have to be told of room, and a stage begins anew.
         """
         if self._held or self._nic.shared.bottom_half:
             self.kick()

@@ -1,8 +1,8 @@
 """Snapshots of a Nic: one versioned structure, apart from the engines that it restores.
 
-What is not in it belongs to others: host memory, the link and what is on it, the clock.  Timers are
-kept as absolute times, so a snapshot is to be loaded under a clock that stands where it stood, or
-with `rebase`, which moves them: for the device no time has passed then.
+It leaves out what belongs to others: host memory, the link and the frames on it, the clock.  Timers
+are absolute times, so load a snapshot under a clock that shows the same time, or with `rebase`,
+which moves the timers: then no time has passed for the device.
 
 A file has one line of text (what it is, version, SHA-256 of all that follows), one line of JSON for
 people and for checks (model, address, PCI configuration), and the snapshot.
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "NicState", "load", "load_file", "read_file", "save", "save_file"]
 
 VERSION = 3
-"""2 had ring registers a second time, with the engines; 1 had the engines' structures and the
-statistics as bytes. Both are still read (`e1000emu.oldstates`)."""
+"""The current version. Version 2 has the ring registers a second time, with the engines; version 1
+has the engines' structures and the statistics as bytes. Both can be read (`e1000emu.oldstates`)."""
 FILE_KIND = "e1000emu-nic-state"
 FILE_VERSION = 1
 MAX_FILE_BYTES = 64 << 20
@@ -43,7 +43,7 @@ PCI_BYTES = 256
 PHY_REGISTERS = 32
 IO_ADDRESS_MAX = 0xFFFFF
 NEVER_NS = -(1 << 40)
-"""An assertion before this never was (`interrupts.NEVER_NS`)."""
+"""Times before this mean that there was no assertion (`interrupts.NEVER_NS`)."""
 
 
 class NicState(msgspec.Struct, kw_only=True):
@@ -66,7 +66,7 @@ class NicState(msgspec.Struct, kw_only=True):
     """SWXOFF was written while the device was paused."""
     buffer: bytes = b""
     power_word: int = 0
-    """What PM_DATA shows two bytes of."""
+    """The EEPROM's power word, of which PM_DATA shows two bytes."""
     pins: int = 0
     """Bit n: the board drives SDPn high."""
     misuse: dict[str, list[int]] = {}
@@ -107,8 +107,9 @@ def save(nic: Nic) -> bytes:
 def load(nic: Nic, data: bytes, *, rebase: bool = False) -> None:
     """Put `nic` into the state that `save` returned.
 
-    With `rebase` what was to happen in a while happens in the same while, by the clock as it is
-    now.  Raises: SnapshotError when the bytes are no snapshot, of a newer version or another model.
+    With `rebase` events that were due in a while are due in the same while from the clock's present
+    time.  Raises: SnapshotError when the bytes are no snapshot, of a newer version or another
+    model.
     """
     try:
         state = msgspec.msgpack.decode(data, type=NicState)
@@ -152,7 +153,7 @@ def load(nic: Nic, data: bytes, *, rebase: bool = False) -> None:
 
 
 def _check(nic: Nic, state: NicState) -> None:
-    """Look at what the blocks take as it is.  Raises: ValueError, KeyError, TypeError."""
+    """Check the fields that the blocks take unchecked.  Raises: ValueError, KeyError, TypeError."""
 
     def need(good: bool, what: str) -> None:
         if not good:

@@ -1,14 +1,14 @@
-"""When is a wait without limit on a VirtualClock hopeless, though events never end?
+"""Decides when a wait without limit on a VirtualClock is hopeless, although events never end.
 
 A sender whose peer does not read probes the closed window for ever, and a keep-alive that is
-answered is sent again: virtual time runs, nothing happens. Nothing will, when
+answered is sent again: virtual time runs and nothing happens. Nothing ever will, when
 
-* every call that is scheduled is the timer interrupt of a host (a call of anybody else might read,
-  send or close; housekeeping in the background does none of it), and
-* nothing that an application could notice has changed on any host for longer than TCP's timers are
-  ever silent. An unanswered probe counts as a change, since it is the beginning of an end.
+* every call that is scheduled is the timer interrupt of a host (another call might read, send or
+  close; housekeeping in the background does not), and
+* nothing that an application could notice has changed on any host for longer than TCP's timers can
+  be silent. An unanswered probe counts as a change, since it may lead to an error.
 
-No host offers either by itself: `VirtualClock.watch` tells of both.
+Each host registers its part of both by `VirtualClock.watch`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from e1000emu.clock import VirtualClock
 
-# The longest silence that TCP can be told to keep is TCP_KEEPIDLE (and TCP_KEEPINTVL): 32,767 s.
+# The longest silence that an option of TCP can set: TCP_KEEPIDLE and TCP_KEEPINTVL, 32,767 s.
 QUIET_NS = 40_000 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a host tells of itself."""
+    """The functions that a host registers."""
 
     interrupt: Callable[[], Any]
     """The only call of the host that its timers schedule on the clock."""
     progress: Callable[[], Any]
-    """A value that changes when an application could notice something; None: not yet to be told."""
+    """Returns a value that changes when an application could notice something; None: unknown
+    yet."""
     describe: Callable[[], list[str]]
     """What the host's sockets wait for, a sentence each."""
 
 
 class Patience:
-    """One wait without limit: `hopeless` is asked at every event from `look_ns` on."""
+    """One wait without limit: call `hopeless` at every event from `look_ns` on."""
 
     __slots__ = ("_clock", "_seen", "_since_ns", "look_ns")
 
@@ -48,7 +49,8 @@ class Patience:
         self.look_ns = 0
 
     def hopeless(self, when_ns: int) -> bool:
-        """Look, before the event at `when_ns` runs; False, and a later `look_ns`, while not."""
+        """Return whether the wait is hopeless before the event at `when_ns`; if not, move
+        `look_ns`."""
         watches = self._clock.watches
         others = [
             entry.when

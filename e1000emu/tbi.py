@@ -1,10 +1,10 @@
 """The fibre side of an 8254x: 1000BASE-X behind the ten-bit interface (SDM 8.6.1, 13.4.13 and 14).
 
-`Tbi` takes the place of `Phy` on a board with optics. CTRL, TXCW, the light and the time go in; the
-link and RXCW come out. Both ends negotiate by IEEE 802.3 clause 37, each an `Arbiter`. Where the
-link carries what the board at its far end sends (`ports.Link.rx_config`), that is what is heard;
-else the far end's arbiter is here, and does what `FarEnd` says. There are base pages and no next
-pages.
+`Tbi` takes the place of `Phy` on a board with optics. Its inputs are CTRL, TXCW, the light and the
+time; its outputs are the link and RXCW. Both ends negotiate by IEEE 802.3 clause 37, each an
+`Arbiter`. If the link carries what the board at its far end sends (`ports.Link.rx_config`), this
+end hears that; else this file has an arbiter for the far end too, which follows `FarEnd`. Only base
+pages are exchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LINK_TIMER_NS = 10_000_000
 """IEEE 802.3 37.3.1.4; a negotiation takes three of it."""
 
 DARK, IDLE = -2, -1
-"""What an end hears that is no /C/: no light that can be read, or idles and frames."""
+"""What an end hears other than /C/: no readable light, or idles and frames."""
 
 FD, HD, PAUSE, ASM_DIR = 0x0020, 0x0040, 0x0080, 0x0100
 LINK_FAILURE, ACK = 0x1000, 0x4000
@@ -52,16 +52,17 @@ class AutoNeg(IntEnum):
 
 
 class Arbiter:
-    """One end's half of the negotiation: what it hears and the time in, what it sends out."""
+    """One end of the negotiation: its inputs are the time and what it hears, its output what it
+    sends."""
 
     __slots__ = ("due_ns", "partner", "state", "word")
 
     def __init__(self) -> None:
         self.state = AutoNeg.DISABLED
         self.word = 0
-        """What it offers."""
+        """The abilities that it advertises."""
         self.partner = 0
-        """What the other end offers, without ACK."""
+        """What the other end advertises, without ACK."""
         self.due_ns = -1
         """When its link timer ends; -1: it does not run."""
 
@@ -136,7 +137,7 @@ class Tbi:
     """The link unit, its optics and the far end of the fibre."""
 
     loopback = isolated = powered_down = held_in_reset = False
-    """Those are a PHY's."""
+    """Modes of a PHY, which this does not have."""
 
     def __init__(
         self,
@@ -151,11 +152,10 @@ class Tbi:
     ) -> None:
         """Begin in the dark.
 
-        `on_link` hears of the link and of RXCW whenever something has changed, `on_light` of the
-        optics' signal, `on_config` of /C/ that begin to come: True if the link was up, `on_errors`
-        of frames with a symbol that is none, `on_send` of what goes out beside frames: a /C/ word,
-        IDLE or DARK. A negotiation takes `autoneg_ns` or three link timers,
-        what is less.
+        `on_link` is called at each change of the link or of RXCW, `on_light` at one of the optics'
+        signal, `on_config` when /C/ begin to arrive (True if the link was up), `on_errors` for
+        frames with an invalid symbol, `on_send` with what is sent beside frames: a /C/ word, IDLE
+        or DARK. A negotiation takes the shorter of `autoneg_ns` and three link timers.
         """
         self._clock = clock
         self._on_link = on_link
@@ -180,25 +180,25 @@ class Tbi:
         self._heard = DARK
         self._timer: TimerHandle | None = None
         self._sent: int | None = None
-        """What the link was told that goes out."""
+        """What was last sent beside frames."""
         self._partner: int | None = None
-        """What the board at the far end sends; None: `theirs` is in its place."""
+        """What the board at the far end sends; None: `theirs` models the far end."""
         self.ours, self.theirs = Arbiter(), Arbiter()
         self.theirs.restart()
 
     # --- what goes in ----------------------------------------------------------------------------
 
     def hear(self, far_end: FarEnd | None) -> None:
-        """Tell what the far end says; it begins to say it at the next `cable`."""
+        """Set what the far end advertises from the next `cable` on."""
         self._far = far_end or FarEnd()
 
     def attach(self, partner: int | None) -> None:
-        """Tell what comes by the fibre now (`receive`), before `cable` says whether it is there."""
+        """Set what arrives by the fibre (`receive`), before `cable` says whether there is one."""
         self._sent = None
         self._take_partner(partner)
 
     def receive(self, partner: int | None) -> None:
-        """The board at the far end sends this now; None: there is none that says."""
+        """Take what the board at the far end sends now; None: no such board."""
         self._take_partner(partner)
         self._settle()
 
@@ -208,7 +208,7 @@ class Tbi:
         self._partner = partner
 
     def cable(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
-        """Light comes or goes, or the far end offers something else."""
+        """Take a change of the light or of the far end's abilities."""
         changed = up != self.cable_up or speed_mbps != self.cable_speed_mbps
         self.cable_up, self.cable_speed_mbps = up, speed_mbps
         self.cable_full_duplex = full_duplex
@@ -224,7 +224,7 @@ class Tbi:
         self._settle()
 
     def _fall_silent(self) -> None:
-        """The far end does not negotiate: if it did, another one has been plugged in for it."""
+        """A far end that does not negotiate; if it did before, it was replaced."""
         self.theirs.disable()
         if self.ours.state is not AutoNeg.DISABLED:
             self.ours.restart()
@@ -236,7 +236,7 @@ class Tbi:
         return word | (LINK_FAILURE if far.remote_fault else 0)
 
     def follow(self, ctrl: int, txcw: int) -> None:
-        """CTRL or TXCW was written, or loaded from the EEPROM."""
+        """Take CTRL and TXCW as written, or as loaded from the EEPROM."""
         before, self._ctrl = self._ctrl, ctrl
         was, self._txcw = self._txcw, txcw
         self.ours.word = txcw & TXCONFIG
@@ -247,7 +247,7 @@ class Tbi:
         self._settle()
 
     def count_errors(self, frames: int) -> None:
-        """So many frames had a symbol that is none."""
+        """Count frames with an invalid symbol."""
         if frames:
             self._latched |= RXINVALID
             self._on_errors(frames)
@@ -264,7 +264,7 @@ class Tbi:
         """CTRL.PHY_RST has no PHY to reset."""
 
     def hard_reset(self) -> None:
-        """Neither has a reset of the bus."""
+        """A reset of the bus has no PHY to reset either."""
 
     # --- what comes out --------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ class Tbi:
         return value | (ANC if self.ours.state is AutoNeg.LINK_OK else 0)
 
     def read_rxcw(self) -> int:
-        """Return RXCW; what is latched in it ends."""
+        """Return RXCW and clear its latched bits."""
         value = self.rxcw
         self._latched = 0
         self._synch_lost = False
@@ -292,13 +292,13 @@ class Tbi:
         return self._txcw & TXCONFIG if self._txcw & TXC else IDLE
 
     def _hears(self) -> int:
-        """What the receiver makes of the light; it reads 1000BASE-X alone."""
+        """What the receiver hears in the light; it can read only 1000BASE-X."""
         if not self.cable_up or self.cable_speed_mbps != 1000 or self._ctrl & CTRL_LRST:
             return DARK
         return self.theirs.sends if self._partner is None else self._partner
 
     def _settle(self) -> None:
-        """Let both ends go as far as they can now, then say what has become of it."""
+        """Let both ends go as far as they can now, then report the changes."""
         now, timer = self._clock.now_ns(), self.timer_ns
         moved = True
         while moved:

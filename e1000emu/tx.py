@@ -2,10 +2,10 @@
 
 The work is the compiled `TxEngine`'s, driven by the compiled `TxPort`: its `pump` runs the engine
 until the tail or until the link has no room; it never nests (a doorbell from inside only asks for
-another round) and hands over to the clock after a bounded number of rounds, so a driver that always
-has more cannot starve the rest. A ring can hold more than any wire carries in a day (65,528
-descriptors of 1 MB, cut into segments of one byte): what no doorbell asks for anew is sent in
-bursts, and between them the transmitter rests, so that time moves.
+another round). After a bounded number of rounds it continues in a later event of the clock, so a
+driver that always has more cannot starve other events. A ring can hold more than a wire carries in
+a day (65,528 descriptors of 1 MB, cut into segments of one byte). So frames without a new doorbell
+are sent in bursts, and the transmitter rests between these, so that time advances.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ ten times what a gigabit wire carries."""
 def held_back(nic: Nic, control: int) -> int:
     """Return how many descriptors a write-back waits for, by TXDCTL or RXDCTL (SDM 13.4.43).
 
-    Threads, and memory that answers by messages, write each one back at once: nobody else sees
-    when.
+    With threads, or memory that answers by messages, each is written back at once, since the guest
+    cannot tell when.
     """
     count = _descriptors(nic, control, WTHRESH)
     at_once = nic.interrupts.threaded or nic.tx.stage is not None
@@ -92,7 +92,7 @@ class Tx(TxPort):
         self._regs = nic.regs
         self._use(nic.link)
         self.dma: TransmitDma | None = None if bus is None else TransmitDma(nic, self, bus)
-        """What decides when the engine runs, on a bus that takes time."""
+        """Decides when the engine runs, on a bus that takes time."""
         self.fetch = self.dma
         engine.rps = nic.model.rps
         engine.low_cause = TXD_LOW if nic.model.txd_low else 0
@@ -100,22 +100,22 @@ class Tx(TxPort):
         self._pause_timer: TimerHandle | None = None
         self._rest_timer: TimerHandle | None = None
         self._unasked = False
-        """A state is being loaded in which nobody had rung for what the ring holds."""
+        """A state is being loaded that holds descriptors for which the doorbell was not rung."""
         self.stage: Stage | None = None
-        """Fetches what a run reads before it, when memory is reached by messages."""
+        """Fetches what a run will read, when memory is reached by messages."""
         nic.misuse.derive("tx-tso", lambda: engine.tso_fails)
         nic.misuse.derive("tx-dropped", lambda: engine.mixed_drops + engine.oversize_drops)
 
     # --- registers -------------------------------------------------------------------------------
 
     def write_tdh(self, old: int, new: int) -> None:
-        """Software has moved the head, which it does only after a reset (SDM 13.4.39)."""
+        """Take a head written by software, which may do so only after a reset (SDM 13.4.39)."""
         self.write_ring(old, new)
         if self.stage is not None:
             self.stage.forget()
 
     def write_ring(self, old: int, new: int) -> None:
-        """Base or length is another one, whenever it is written."""
+        """Take a new base or length, whenever it is written."""
         self.engine.ring_moved()
         if self.dma is not None:
             self.dma.forget()
@@ -123,7 +123,7 @@ class Tx(TxPort):
     def write_tctl(self, old: int, new: int) -> None:
         """Turn the transmitter on or off; SWXOFF sends one XOFF (SDM 13.4.33).
 
-        What was fetched of a frame waits in the FIFO until the transmitter is on again.
+        A partly fetched frame waits in the FIFO until the transmitter is on again.
         """
         if new & TCTL_SWXOFF:
             self._nic.flow.send_xoff()
@@ -135,11 +135,11 @@ class Tx(TxPort):
         self.update_write_back()
 
     def update_write_back(self) -> None:
-        """TXDCTL or the size of a cache line has changed."""
+        """React to a change of TXDCTL or of the cache line size."""
         if self._nic.shared.still:
             return  # `Nic.resume` asks again
         changed = held_back(self._nic, self._regs.peek(TXDCTL)) != self.engine.hold
-        if changed and self.engine.repay() & TXDW:  # what is held would not be counted any more
+        if changed and self.engine.repay() & TXDW:  # held write-backs would not be counted any more
             self._nic.interrupts.cause(TXDW)
         self.take_threshold()
         self.fill()
@@ -156,7 +156,7 @@ class Tx(TxPort):
         self.engine.prefetch(0 if runs_only else max(low, 1), host)
 
     def fill(self) -> None:
-        """Fetch descriptors if they wait and nothing is sent."""
+        """Fetch descriptors if some wait and nothing is being sent."""
         if not self.busy and self.engine.fill():
             self._rare(RUN_ABORT)
 
@@ -186,7 +186,7 @@ class Tx(TxPort):
     # --- what a stage does -----------------------------------------------------------------------
 
     def use_stage(self, stage: Stage | None) -> None:
-        """Let `stage` stand before the engine, or nobody.  Raises: ArgumentError, with a bus."""
+        """Put `stage` before the engine, or nothing.  Raises: ArgumentError, with a bus."""
         if stage is not None and self.dma is not None:
             raise ArgumentError(
                 f"bus {self.dma.bus.name!r}: this memory answers by messages, which have their own "
@@ -211,8 +211,8 @@ class Tx(TxPort):
     def run_to(self, end: int) -> int:
         """Send what memory has been read for, up to descriptor `end`; `settle` is to follow.
 
-        RUN_* flags and causes, and above them (from bit 32 on) the frames; NO_ROOM: the link takes
-        none, and will say when it does.
+        Returns RUN_* flags and causes, and from bit 32 on the number of frames.  NO_ROOM: the link
+        takes none, and will call when it does.
         """
         nic, loop = self._nic, self.loop
         room = BATCH_FRAMES if loop is not None else min(nic.link.tx_room(), BATCH_FRAMES)
@@ -238,10 +238,10 @@ class Tx(TxPort):
     def send_frame(self, frame: bytes, *, flow_control: bool = False) -> None:
         """Send a frame that is not of the ring, the link having room for it.
 
-        One of flow control is a packet sent and no good one (SDM 13.7.30, 13.7.44).
+        A flow control frame counts as a packet sent, but not as a good one (SDM 13.7.30, 13.7.44).
         """
         if self._nic.wire_shared:
-            pass  # the wire says when it has had it
+            pass  # the wire reports when it has sent it
         elif flow_control:
             self._nic.stats.add("TPT")
             self._nic.stats.add("TOT", len(frame) + FCS_BYTES)
@@ -353,7 +353,7 @@ class Tx(TxPort):
         self._again = False
 
     def loaded(self) -> None:
-        """The whole device is as `load` wanted it: what happens now is news."""
+        """Resume after the whole device is loaded: changes from now on are reported."""
         self._unasked = False
         if self.dma is not None:
             self.dma.show(move=False)
@@ -368,7 +368,7 @@ class Tx(TxPort):
         }
 
     def _waits_for_doorbell(self) -> bool:
-        """Registers have put descriptors between head and tail, and nobody has asked to send."""
+        """The loaded registers put descriptors between head and tail, without a doorbell."""
         able = self.open and not self.paused and not self.resting and not self.put_off
         able = able and not self._nic.shared.bottom_half
         able = able and (self.dma is None or self.dma.idle)

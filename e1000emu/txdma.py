@@ -1,14 +1,15 @@
 """The transmit DMA on a bus that takes time: when the engine has a descriptor's bytes, and when a
 frame that is in the transmit FIFO goes out (SDM 3.5.2.1, 13.4.42, 13.4.45).
 
-The data path is the one that there is without a bus: the engine runs, the link takes frames.  This
+The data path is the same as without a bus: the engine runs, the link takes frames.  This file
 decides when.  The engine runs for a descriptor (or, in a segmentation context, for a segment) when
 its last byte has crossed the bus; the frame it makes then waits in the FIFO, and leaves it when the
 link has it on the wire.
 
-What begins a transfer: room in the FIFO for all of a descriptor's bytes.  For a segmentation
-context, room for a burst: as many bytes as the descriptor has left, or as fit with TSPBP bytes
-beside them, but at least TSMT.  TXDMAC.DPP lets no frame's bytes come before the one ahead is out.
+A transfer begins when the FIFO has room for all of a descriptor's bytes.  In a segmentation context
+it needs room for a burst: the bytes that the descriptor has left, or those that fit with TSPBP
+bytes beside them, but at least TSMT.  With TXDMAC.DPP no bytes of a frame come before the frame
+ahead has left.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ WORD, HEADER, DESCRIPTOR = 8, 16, 16
 """Bytes of a word of the FIFO, of what stands before a frame in it, of a descriptor."""
 UNLIMITED = 1 << 32
 ON_THE_WIRE = -1
-"""In place of a time: the wire says itself when a frame is over (`links.hub.Station.over`)."""
+"""In place of a time: the wire reports when a frame is over (`links.hub.Station.over`)."""
 
 
 def words_of(count: int) -> int:
@@ -57,42 +58,44 @@ class TransmitDma:
         self._going = self._again = False
         self.resets = 0
         self._waiting: deque[tuple[int, bytes]] = deque()
-        """What is in the FIFO: FB_* flags and bytes; the first may be on the wire."""
+        """Frames in the FIFO: FB_* flags and bytes; the first may be on the wire."""
         self.reset()
 
     # --- state -----------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """The FIFO is empty, and nothing is under way."""
+        """Empty the FIFO, and forget transfers in flight."""
         self.resets += 1
         self._waiting.clear()
         self._words = 0
         self._leaves_ns: int | None = None
-        """When the first frame is out, or ON_THE_WIRE; None: the wire has not got it."""
+        """When the first frame has left, ns, or ON_THE_WIRE; None: the wire does not have it
+        yet."""
         self._free_ps = 0
-        """The bus was free then."""
+        """When the bus became, or becomes, free, ps."""
         self.forget()
         self.show()
         self.stop()
 
     def forget(self) -> None:
-        """The ring is another one: what was fetched of a frame is not wanted any more."""
+        """Drop a partly fetched frame, because the ring has changed."""
         self._until_ps = 0
-        """The transfer under way is over then; 0: there is none."""
+        """When the transfer in flight ends, ps; 0: there is none."""
         self._step = 0
-        """Its bytes."""
+        """Bytes of the transfer in flight."""
         self._come = 0
         """Bytes that the engine has not had yet."""
         self._burst = 0
         """Bytes of a burst that are still to be asked for."""
         self._data_ps = 0
-        """When the transaction's first word came,"""
+        """When the first word of the transaction came, ps."""
         self._at = 0
-        """its address within a word, and the bytes since,"""
+        """Its address within a word, plus the bytes since."""
         self._left = 0
-        """and the bytes that it still may have; 0: there is none."""
+        """Bytes that the transaction may still have; 0: there is no transaction."""
         self._aborted = False
-        """The ring could not be read or written: nothing is fetched before somebody asks again."""
+        """A ring access has failed: nothing is fetched before the next doorbell or other
+        request."""
         self._cancel("fetch")
 
     def stop(self) -> None:
@@ -107,7 +110,7 @@ class TransmitDma:
 
     @property
     def idle(self) -> bool:
-        """Nothing is under way, and nothing waits for room or for the wire."""
+        """Nothing is in flight, and nothing waits for room or for the wire."""
         return not (self._waiting or self._until_ps or self._come or self._burst)
 
     @property
@@ -157,7 +160,7 @@ class TransmitDma:
     # --- events ----------------------------------------------------------------------------------
 
     def go(self) -> None:
-        """A doorbell, or whatever else asks for frames: begin what can begin."""
+        """Begin what can begin, after a doorbell or another request."""
         if self._tx.open and not self._able() and not self._going:
             batch = pool.get()  # the engine says why it does nothing
             flags = self._tx.run_one(batch)
@@ -173,7 +176,7 @@ class TransmitDma:
             self._go()
 
     def _go(self) -> None:
-        """Do what can be done now; called from within, do it again afterwards."""
+        """Do what can be done now; a nested call repeats it afterwards."""
         if self._going:
             self._again = True
             return
@@ -212,8 +215,8 @@ class TransmitDma:
     # --- the wire --------------------------------------------------------------------------------
 
     def _send(self) -> bool:
-        """Let the frame that is out leave the FIFO, and give the wire the next; whether one of the
-        two has happened."""
+        """Let the frame that was sent leave the FIFO, and give the wire the next one; return
+        whether either has happened."""
         nic, tx = self._nic, self._tx
         if not self._waiting:
             return False
@@ -268,7 +271,7 @@ class TransmitDma:
         )
 
     def _fetch(self) -> bool:
-        """Go on with what crosses the bus; whether the engine has run, or a transfer has ended."""
+        """Advance the transfers; return whether the engine has run or a transfer has ended."""
         now_ps = self._nic.clock.now_ns() * PS
         if self._until_ps:
             if self._until_ps > now_ps:
@@ -313,7 +316,7 @@ class TransmitDma:
         return True
 
     def _burst_of(self, room: int, has: int, rest: int, limit: int) -> int:
-        """Return how many bytes a segmentation context's next burst has; 0: it has to wait."""
+        """Return the bytes of a segmentation context's next burst; 0: it has to wait."""
         control = self._peek(TSPMT.offset)
         if has or self._come:
             room -= has + self._come + HEADER
@@ -324,7 +327,7 @@ class TransmitDma:
         return 0
 
     def _run(self, now_ps: int) -> bool:
-        """The bytes are there: run the engine; whether it has got anywhere."""
+        """Run the engine on the bytes that have come; return whether it has made progress."""
         tx, engine, resets = self._tx, self._engine, self.resets
         self._come = 0
         batch = pool.get()
@@ -359,8 +362,7 @@ class TransmitDma:
     def _transfer(self, ps: int, addr: int, count: int) -> int:
         """Return when `count` bytes from `addr` on have come, asked for at `ps`.
 
-        They go on with the transaction there is (`_left`), or begin one; and there are as many as
-        its length wants.
+        They continue the present transaction (`_left`) or begin one, and take as many as they need.
         """
         bus = self.bus
         if 0 <= ps - self._free_ps < PS:

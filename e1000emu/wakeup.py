@@ -1,9 +1,9 @@
-"""Wake-up: the filters that see frames while the host sleeps, and PME# (SDM 6.3 and 13.6).
+"""Wake-up: the filters for frames while the host sleeps, and PME# (SDM 6.3 and 13.6).
 
-Two ways lead to PME_STATUS. APM (WUC.APME) waits for a magic packet in any power state. ACPI's
-(WUFC, from the driver) waits for what the filters describe while the function is in D3hot; the
-receiver has to be on, and a frame has to pass its address filters first, broadcast magic packets
-excepted. The first frame that wakes is kept in WUPM until software clears WUS.
+Two mechanisms set PME_STATUS. APM (WUC.APME) waits for a magic packet in any power state. ACPI
+wake-up (WUFC, set by the driver) waits in D3hot for frames that match its filters; the receiver has
+to be on, and a frame has to pass the address filters first, except a broadcast magic packet. The
+first frame that wakes the host is kept in WUPM until software clears WUS.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RCTL, VET = reg("RCTL"), reg("VET").offset
 RCTL_EN = RCTL.mask("EN")
 ACCEPT, BROADCAST, MULTICAST = 1, 4, 8  # of RxFilter.verdict
 KEPT_BYTES = 128
-"""Of the frame that wakes: WUPM has 32 dwords."""
+"""Bytes kept of the frame that wakes: WUPM has 32 dwords."""
 FLEX_BYTES = 128
 ALL_ONES = b"\xff" * 6
 ARP_REQUEST = bytes.fromhex("08060001080006040001")
@@ -70,7 +70,7 @@ class Wakeup:
         self.update()
 
     def load_eeprom(self, words: list[int]) -> None:
-        """APM is what the EEPROM says (SDM 5.6)."""
+        """Load APM from the EEPROM (SDM 5.6)."""
         word, apme = self._nic.model.apm_enable
         bits = (APME if words[word] & apme else 0) | (
             APMPME if words[ICW2.offset] & ICW2_APM_PME else 0
@@ -84,7 +84,7 @@ class Wakeup:
     # --- what it follows -------------------------------------------------------------------------
 
     def update(self) -> None:
-        """Power state, PMCSR or WUC has changed: who looks at frames, and PME#."""
+        """Follow a change of power state, PMCSR or WUC: which filters see frames, and PME#."""
         nic, peek = self._nic, self._regs.peek
         asleep = bool(nic.pci.power_state)
         apm = bool(peek(WUC.offset) & APME)

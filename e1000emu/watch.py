@@ -1,9 +1,9 @@
-"""What looks for misuse: register writes that the register file tells of, and the rings.
+"""Detects misuse: in register writes that the register file reports, and in the rings.
 
-The register file (fastpath/regfile.pyx) tells of a write that sets reserved bits, by the masks of
-the register table, and of writes to the few registers below; none is written for each packet.
-Rules that would cost something with every packet are looked at when somebody asks, or, in a strict
-device, at each doorbell (`Rings`).
+The register file (fastpath/regfile.pyx) reports writes that set reserved bits, by the masks of the
+register table, and writes to the few registers below, none of which is written for each packet.
+Rules that would cost something with every packet are checked on request, or, in a strict device, at
+each doorbell (`Rings`).
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ ALL_ONES = 0xFFFFFFFF
 ITR_LOW, IPGT_LOW, RXA_LOW, RXA_HIGH = 31, 6, 8, 56
 SET_AGAIN = 3
 ANSWER_NS, ANSWERED = 1_000_000, 2
-"""A handler writes ICS so soon after it has read ICR; a watchdog (Linux, every 2 s) does not."""
+"""An interrupt handler writes ICS this soon after it has read ICR; a watchdog (Linux: every 2 s)
+does not."""
 UNACKNOWLEDGED_NS = 5_000_000_000
 RESERVED_ELSEWHERE = frozenset({"TDBAL", "RDBAL", "TDLEN", "RDLEN", "IMC", "ICR", "WUS"})
-"""Registers whose reserved bits have a rule of their own, or are written all ones to clear all."""
+"""Registers whose reserved bits have a rule of their own, or that are written all ones to clear
+them."""
 COMMAND, COMMAND_INTX_OFF = 0x04, 0x400
 
 DESCRIPTOR_BYTES = 16
@@ -52,20 +54,20 @@ TX_RS = 0x08
 
 
 class _Row(NamedTuple):
-    """A register of a part, and what a write to it may not say."""
+    """A register of a part, and which bits a write must not set."""
 
     offset: int
     name: str
     number: int
-    """In the register's array."""
+    """Its index in the register's array."""
     reserved: int
     read_only: bool
 
 
 @cache
 def _rows(lacks: frozenset[str], features: frozenset[str], checked: frozenset[str]) -> list[_Row]:
-    """The registers of a part without those named `lacks` whose writes can be wrong, or that are
-    named in `checked`: the same for all NICs of a model."""
+    """The registers of a part, without those in `lacks`, whose writes can be wrong or that are in
+    `checked`: the same for all NICs of a model."""
     rows = []
     for r in TABLE:
         if r.name in lacks or r.alias_of:
@@ -81,7 +83,7 @@ def _rows(lacks: frozenset[str], features: frozenset[str], checked: frozenset[st
 
 
 def peek_memory(nic: Nic, address: int, n: int) -> bytes:
-    """Return `n` bytes of memory, or none where the device cannot see them without a trace."""
+    """Return `n` bytes of memory, or none where reading would have side effects."""
     if nic.tx.stage is not None or not nic.memory.enabled:
         return b""
     for start, size, *_ in nic.memory.regions():
@@ -108,11 +110,11 @@ class Rings:
         self._given: dict[str, dict[int, bytes]] = {"tx": {}, "rx": {}}
 
     def forget(self, which: str) -> None:
-        """The ring is another one, or off."""
+        """Forget the ring, which has changed or is off."""
         self._given[which].clear()
 
     def doorbell(self, which: str, tail: int) -> None:
-        """The tail is about to be written: compare what is owned, look at what is given."""
+        """Compare the owned descriptors before the tail is written, and check the new ones."""
         nic, note, peek = self._nic, self._nic.misuse.note, self._nic.regs.peek
         engine = nic.tx.engine if which == "tx" else nic.rx.engine
         enabled = peek(TCTL.offset) & TCTL_EN if which == "tx" else peek(RCTL.offset) & RCTL_EN
@@ -142,7 +144,7 @@ class Rings:
 
 
 class Watch:
-    """Looks at the registers' writes, and answers what is asked of the rings and interrupts."""
+    """Checks writes of registers, and on request the rings and interrupts."""
 
     def __init__(self, nic: Nic) -> None:
         self._nic = nic
@@ -297,15 +299,15 @@ class Watch:
         read, times = self._answered
         late = self._nic.clock.now_ns() - irq.last_read_ns > ANSWER_NS
         if new and new == irq.last_read and not late and read != irq.reads:
-            # Once may be a driver that asks for the interrupt that it has just had (ethtool -t).
+            # Once may be a driver that repeats the interrupt that it has just had (ethtool -t).
             times = times + 1 if read == irq.reads - 1 else 1
             self._answered = irq.reads, times
             if times >= ANSWERED:
                 self._note("ics-as-ack", new, irq.causes)
         if not (irq.asserted and new and new == irq.causes & irq.masks):
             return
-        # Once is a driver that asks for an interrupt (Linux, for LSC, when it opens), which has
-        # come by itself; again and again in one assertion is one that wants it to end.
+        # Once is a driver that raises an interrupt which has just come by itself (Linux raises LSC
+        # when it opens); repeated within one assertion, it is a driver that tries to clear it.
         since, times = self._set_again
         times = times + 1 if since == irq.assertions else 1
         self._set_again = irq.assertions, times
