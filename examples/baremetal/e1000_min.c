@@ -71,7 +71,7 @@
 #define TX_CMD_RS 0x08u
 
 /* A reset takes a microsecond and an EEPROM word some hundred; a read of a register takes half a
- * microsecond on a real bus. Past this many reads nobody is there. */
+ * microsecond on a real bus. After this many reads there is no device. */
 #define POLLS 100000u
 
 #if E1000_MIN_TX % 8 || E1000_MIN_TX < 8 || E1000_MIN_RX % 8 || E1000_MIN_RX < 8

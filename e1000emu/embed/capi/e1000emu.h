@@ -13,25 +13,25 @@
  *     e1000emu_advance(nic, 1000000);
  *
  * ERRORS. A function returns 0, or one of enum e1000emu_error; then e1000emu_last_error() has one
- * sentence that names the argument and the remedy. Nothing that is passed, a handle that was
- * destroyed or was never one included, makes the library crash; pointers to memory must be good, as
- * for memcpy. What the *driver* does wrong is no error: the device does what the hardware would do,
- * and e1000emu_misuse() tells it.
+ * sentence that names the argument and the remedy. No argument makes the library crash, not even a
+ * handle that was destroyed or never made; but pointers to memory must be valid, as for memcpy. A
+ * mistake of the *driver* is no error: the device does what the hardware would do, and
+ * e1000emu_misuse() reports it.
  *
  * TIME is virtual and belongs to the NIC: it starts at 0 and moves only in e1000emu_advance(). The
  * same calls give the same run, byte for byte. The PHY needs time to negotiate, timers to expire.
  *
  * THREADS. Any thread may make any call; the library serves one call at a time. Callbacks run in the
- * thread that made the call they come from, before it returns. A callback may call the library again,
- * but for e1000emu_destroy, e1000emu_reset, e1000emu_pause, e1000emu_resume, e1000emu_advance,
+ * thread whose call causes them, before that call returns. A callback may call the library again,
+ * except for e1000emu_destroy, e1000emu_reset, e1000emu_pause, e1000emu_resume, e1000emu_advance,
  * e1000emu_state_save, e1000emu_state_load and what changes DMA on the NIC that called it: these return
- * E1000EMU_EBUSY, as does any call that is the hundredth inside another. A callback must not wait for another
- * thread that may be inside the library, and must not be left by longjmp or a C++ exception.
+ * E1000EMU_EBUSY, as does any call nested a hundred deep. A callback must not wait for another thread
+ * that may be inside the library, and must not be left by longjmp or a C++ exception.
  *
  * FORK. A child has its own copy of every NIC and goes on with it.
  *
- * SANITIZERS. A program under AddressSanitizer or LeakSanitizer needs no setting: leaks of its own are
- * found, Python's caches are none, and e1000emu_dma_add refuses memory that is not the program's. For
+ * SANITIZERS. A program under AddressSanitizer or LeakSanitizer needs no setting: its own leaks are
+ * found, Python's caches are not reported, and e1000emu_dma_add refuses memory that is not the program's. For
  * valgrind set PYTHONMALLOC=malloc.
  */
 #ifndef E1000EMU_H
@@ -44,7 +44,7 @@
 extern "C" {
 #endif
 
-/* Version of this interface: programs and libraries of the same number fit. */
+/* Version of this interface: a program works with libraries of the same number. */
 #define E1000EMU_ABI 1
 
 #if defined(__GNUC__)
@@ -53,7 +53,7 @@ extern "C" {
 #define E1000EMU_API
 #endif
 
-/* One network controller: made by e1000emu_create, gone after e1000emu_destroy. */
+/* One network controller: made by e1000emu_create, freed by e1000emu_destroy. */
 typedef struct e1000emu_nic e1000emu_nic;
 
 enum e1000emu_error {
@@ -62,7 +62,7 @@ enum e1000emu_error {
     E1000EMU_EINVAL = -2,    /* an argument is wrong */
     E1000EMU_EHANDLE = -3,   /* no NIC: NULL, destroyed, or never one */
     E1000EMU_ERANGE = -4,    /* an offset is outside the region, a time after the end of time */
-    E1000EMU_EBUSY = -5,     /* not from inside a callback; not in this state (paused, or not) */
+    E1000EMU_EBUSY = -5,     /* not allowed in a callback, or in this state (paused, or not) */
     E1000EMU_ENOENT = -6,    /* no such DMA region, counter or event */
     E1000EMU_ENOSPC = -7,    /* the buffer is too small; the size needed is stored */
     E1000EMU_ESTATE = -8,    /* these bytes are no state that this NIC can load */
@@ -94,7 +94,7 @@ E1000EMU_API const char *e1000emu_error_name(int code);
 #define E1000EMU_PCI_ON 2u /* memory and I/O decoding and bus mastering on, as a BIOS leaves them */
 #define E1000EMU_WIDE_BARS 4u /* memory BARs of 64 bits: the EEPROM has ICW1.BAR32 clear */
 
-/* What a NIC is made of. Zero means the default everywhere; begin with E1000EMU_OPTIONS_INIT. */
+/* Options of a NIC. Zero means the default everywhere; begin with E1000EMU_OPTIONS_INIT. */
 struct e1000emu_options {
     size_t size;         /* sizeof(struct e1000emu_options): the struct may grow */
     uint32_t flags;      /* E1000EMU_STRICT, E1000EMU_PCI_ON, E1000EMU_WIDE_BARS */
@@ -102,7 +102,7 @@ struct e1000emu_options {
     uint8_t reserved[6]; /* 0 */
     const char *model;   /* default "82540EM" */
     uint64_t autoneg_ns; /* how long the PHY negotiates; default as the hardware, 1 = at once */
-    uint64_t start_ns;   /* what the clock shows first */
+    uint64_t start_ns;   /* time at which the clock starts */
     /* Directories, separated by colons, in which Python looks for e1000emu and its packages before
      * those of the machine that built the library. As E1000EMU_PYTHONPATH, which comes first; used by
      * the first e1000emu_create of the process. */
@@ -129,9 +129,9 @@ E1000EMU_API int e1000emu_destroy(e1000emu_nic *nic);
 /* RST# of the bus: configuration space and the MAC as after power-on; the PHY negotiates anew. */
 E1000EMU_API int e1000emu_reset(e1000emu_nic *nic);
 
-/* Stop: after return the NIC reaches no memory, no frame comes in or goes out, and INTA# keeps its level,
- * whatever is called, until e1000emu_resume. e1000emu_rx_push takes nothing. Nothing is lost: doorbells
- * and deadlines that come meanwhile are seen to by e1000emu_resume. Registers answer and time can move;
+/* Stop: after return the NIC accesses no memory, no frame comes in or goes out, and INTA# keeps its level,
+ * whatever is called, until e1000emu_resume. e1000emu_rx_push takes nothing. Nothing is lost:
+ * e1000emu_resume handles doorbells and deadlines that came in between. Registers answer and time can move;
  * a reset and e1000emu_state_load leave the NIC paused. E1000EMU_EBUSY when it is paused already, or not. */
 E1000EMU_API int e1000emu_pause(e1000emu_nic *nic);
 E1000EMU_API int e1000emu_resume(e1000emu_nic *nic);
@@ -162,7 +162,7 @@ E1000EMU_API int e1000emu_io_read(e1000emu_nic *nic, uint64_t offset, unsigned s
 E1000EMU_API int e1000emu_io_write(e1000emu_nic *nic, uint64_t offset, unsigned size,
                                    uint64_t value);
 
-/* The level of INTA#, 1 = asserted. `fn` is called at each change; NULL: nobody. */
+/* The level of INTA#, 1 = asserted. `fn` is called at each change, unless it is NULL. */
 typedef void (*e1000emu_irq_fn)(void *opaque, int level);
 E1000EMU_API int e1000emu_set_irq(e1000emu_nic *nic, e1000emu_irq_fn fn, void *opaque);
 E1000EMU_API int e1000emu_irq_level(e1000emu_nic *nic, int *level);
@@ -172,8 +172,8 @@ E1000EMU_API int e1000emu_irq_level(e1000emu_nic *nic, int *level);
 #define E1000EMU_DMA_READ 1u  /* the device may read the region */
 #define E1000EMU_DMA_WRITE 2u /* the device may write it */
 
-/* Let the device reach `size` bytes at `memory` as bus address `base` on, until they are removed or
- * the NIC is destroyed. Regions must not overlap. An access outside all regions is a master abort:
+/* Let the device access `size` bytes at `memory` as bus addresses from `base` on, until they are removed
+ * or the NIC is destroyed. Regions must not overlap. An access outside all regions is a master abort:
  * reads give FF, writes vanish, the counter dma_aborts counts it. */
 E1000EMU_API int e1000emu_dma_add(e1000emu_nic *nic, uint64_t base, void *memory, uint64_t size,
                                   unsigned flags);
@@ -228,11 +228,11 @@ E1000EMU_API int e1000emu_set_link(e1000emu_nic *nic, int up, unsigned speed_mbp
 /* What the NIC's clock shows, in ns. */
 E1000EMU_API int e1000emu_now(e1000emu_nic *nic, uint64_t *now_ns);
 
-/* Let `ns` pass: run what becomes due, in order, and stand at the new time. 0 runs what is due. */
+/* Let `ns` pass: run what becomes due, in order, and set the new time. 0 runs what is due now. */
 E1000EMU_API int e1000emu_advance(e1000emu_nic *nic, uint64_t ns);
 
-/* When the next thing happens by itself, in ns of the clock, never before now; E1000EMU_ENOENT and
- * UINT64_MAX when nothing will. An emulator sets its own timer by it. */
+/* The time of the next event of the clock, in ns, never before now; E1000EMU_ENOENT and UINT64_MAX
+ * when there is none. An emulator sets its own timer to it. */
 E1000EMU_API int e1000emu_next_event(e1000emu_nic *nic, uint64_t *when_ns);
 
 /* --- state -------------------------------------------------------------------------------------- */
@@ -241,12 +241,12 @@ E1000EMU_API int e1000emu_next_event(e1000emu_nic *nic, uint64_t *when_ns);
  * and set *size to what it takes; texts end with a NUL, which counts. E1000EMU_ENOSPC when it does
  * not fit, with *size set. A NULL buffer asks for the size only. */
 
-/* Everything the NIC knows, and its time. Memory, frames under way, DMA regions and callbacks are
- * the program's. */
+/* Save the NIC's whole state, and its time. Memory, frames in flight, DMA regions and callbacks are the
+ * program's. */
 E1000EMU_API int e1000emu_state_save(e1000emu_nic *nic, void *buffer, size_t *size);
 
 /* Take back what e1000emu_state_save stored, from a NIC of the same model in any process: the NIC
- * goes on where that one stood, also in time. After E1000EMU_ESTATE it is as after power-on. */
+ * continues from there, also in time. After E1000EMU_ESTATE it is as after power-on. */
 E1000EMU_API int e1000emu_state_load(e1000emu_nic *nic, const void *state, size_t size);
 
 /* --- seeing inside ------------------------------------------------------------------------------ */
@@ -257,7 +257,7 @@ E1000EMU_API int e1000emu_counter(e1000emu_nic *nic, const char *name, uint64_t 
 /* All counters as text, one "name value" to a line. */
 E1000EMU_API int e1000emu_counters(e1000emu_nic *nic, void *buffer, size_t *size);
 
-/* What keeps frames or interrupts back, one sentence to a line; "" when all moves. */
+/* What holds frames or interrupts back, one sentence to a line; "" when nothing does. */
 E1000EMU_API int e1000emu_explain(e1000emu_nic *nic, void *buffer, size_t *size);
 
 /* What the driver did wrong, one kind to a line with count, last case and remedy; "" for nothing. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The functions of e1000emu.h: they check what is passed, start Python when the first NIC is made,
+ * The functions of e1000emu.h: they check arguments, start Python when the first NIC is made,
  * take the library's lock and call either a compiled entry (fastpath/cabi.pyx: registers, frames,
- * clock) or a hook in Python (host.py: all that is seldom).
+ * clock) or a hook in Python (host.py: all rare calls).
  */
 #define _GNU_SOURCE /* dladdr */
 #define PY_SSIZE_T_CLEAN
@@ -24,7 +24,7 @@
 
 int shim_start_cffi(void);
 
-/* The order of fastpath.cabi.entries(). */
+/* In the order of fastpath.cabi.entries(). */
 static struct {
     int (*bar_read)(void *nic, int bar, uint64_t off, int size, uint64_t *value);
     int (*bar_write)(void *nic, int bar, uint64_t off, int size, uint64_t value);
@@ -109,7 +109,7 @@ const char *shim_fingerprint(void)
 /* --- the lock, and threads that Python has never seen -------------------------------------------- */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static _Thread_local int depth; /* calls of this thread that are under way, one inside the other */
+static _Thread_local int depth; /* nested calls of this thread */
 static _Thread_local int attached;
 static pthread_key_t attached_key;
 
@@ -119,7 +119,7 @@ static void lock(void)
         return;
     if (pthread_mutex_trylock(&mutex) == 0)
         return;
-    /* Who has the lock may need the GIL, so nobody waits for the lock with the GIL in hand. */
+    /* The owner of the lock may need the GIL, so no thread waits for the lock with the GIL held. */
     if (Py_IsInitialized() && PyGILState_Check()) {
         PyThreadState *state = PyEval_SaveThread();
         pthread_mutex_lock(&mutex);
@@ -182,7 +182,7 @@ static void after_fork_child(void)
 {
     PyOS_AfterFork_Child();
     PyGILState_Release(fork_gil);
-    /* The kernel knows this thread by another number now, so the mutex is made anew. */
+    /* In the child this thread has another id, so the mutex is made anew. */
     pthread_mutex_init(&mutex, NULL);
     if (--depth)
         pthread_mutex_lock(&mutex);
@@ -239,8 +239,8 @@ static PyStatus initialize(const char *home, const char *stdlib, const char *opt
 
     PyPreConfig_InitIsolatedConfig(&pre);
     pre.utf8_mode = 1;
-    /* A checker of memory must see each object of Python's, else all that only they hold counts as
-     * lost. Nothing else of the environment matters. */
+    /* A leak checker must see each of Python's objects, or it reports what only they hold as lost.
+     * Nothing else of the environment matters. */
     if (__asan_region_is_poisoned || __lsan_do_leak_check ||
         (allocator && strcmp(allocator, "malloc") == 0))
         pre.allocator = PYMEM_ALLOCATOR_MALLOC;
@@ -269,7 +269,7 @@ static PyStatus initialize(const char *home, const char *stdlib, const char *opt
 }
 
 /* Python's extension modules are not linked with libpython; they expect its symbols in the global
- * scope, where they are not when a program has loaded us by dlopen with RTLD_LOCAL. */
+ * scope. They are missing there when a program has loaded us by dlopen with RTLD_LOCAL. */
 static void show_libpython(void)
 {
     Dl_info info;
@@ -314,7 +314,7 @@ static int start_interpreter(const char *option)
     return 0;
 }
 
-/* In a process that has a Python of its own: let it find ours where it does not find its own. */
+/* In a process with a Python of its own: add our directories to its path. */
 static int extend_path(const char *list, int front)
 {
     PyObject *path = PySys_GetObject("path");
@@ -428,13 +428,13 @@ int shim_entries(uintptr_t *addresses, size_t count)
 
 /* --- handles -------------------------------------------------------------------------------------- */
 
-/* A handle is a number that looks like a pointer: slot and generation. It is never followed, so one
- * that is stale or was made up is found out. Generations begin above what a pointer of a user's
- * program can have there. */
+/* A handle is a number that looks like a pointer: slot and generation. It is never dereferenced, so
+ * a stale or invented one is detected. Generations begin above the values that a pointer of a user
+ * program can have in these bits. */
 struct slot {
     uint32_t generation;
     int live;
-    int busy; /* calls on this NIC that are under way */
+    int busy; /* unfinished calls on this NIC */
     void *cnic;
 };
 
@@ -545,7 +545,7 @@ static int busy(struct slot *slot, const char *function)
 
 /* --- life ----------------------------------------------------------------------------------------- */
 
-/* Of programs that were compiled before there was `eeprom`. */
+/* The size that programs compiled without `eeprom` pass. */
 #define FIRST_OPTIONS offsetof(struct e1000emu_options, eeprom)
 
 static int check_options(struct e1000emu_options *o, const struct e1000emu_options *given)
@@ -755,7 +755,7 @@ int e1000emu_dma_add(e1000emu_nic *nic, uint64_t base, void *memory, uint64_t si
         return leave(slot, fail(E1000EMU_EINVAL,
                                 "%s: flags %#x; give E1000EMU_DMA_READ, E1000EMU_DMA_WRITE or both",
                                 __func__, flags));
-    /* The device's engines are not instrumented: what they must not touch is found out here. */
+    /* The device's engines are not instrumented, so memory that they must not touch is detected here. */
     if (__asan_region_is_poisoned && size && size - 1 <= UINTPTR_MAX - (uintptr_t)memory) {
         void *bad = __asan_region_is_poisoned(memory, (size_t)size);
         if (bad)
