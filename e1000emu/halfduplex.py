@@ -36,7 +36,7 @@ class HalfDuplex(Station):
 
     @property
     def full_duplex(self) -> bool:  # type: ignore[override]
-        """STATUS.FD: forced against the wire, perhaps."""
+        """STATUS.FD, which software may force against the state of the wire."""
         return bool(self._peek(STATUS.offset) & FD)
 
     @property

@@ -69,7 +69,7 @@ class TransmitDma:
         self._waiting.clear()
         self._words = 0
         self._leaves_ns: int | None = None
-        """When the first frame has left, ns, or ON_THE_WIRE; None: the wire does not have it
+        """When the first frame leaves, ns, or ON_THE_WIRE; None: the wire does not have it
         yet."""
         self._free_ps = 0
         """When the bus became, or becomes, free, ps."""

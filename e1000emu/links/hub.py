@@ -76,27 +76,27 @@ class RelayedStation(Station):
 
     @property
     def full_duplex(self) -> bool:  # type: ignore[override]
-        """As there."""
+        """The station's."""
         return self._station.full_duplex
 
     @property
     def retries(self) -> int:  # type: ignore[override]
-        """As there."""
+        """The station's."""
         return self._station.retries
 
     @property
     def retry_late(self) -> bool:  # type: ignore[override]
-        """As there."""
+        """The station's."""
         return self._station.retry_late
 
     @property
     def defer_bytes(self) -> int:  # type: ignore[override]
-        """As there."""
+        """The station's."""
         return self._station.defer_bytes
 
     @property
     def sense_bytes(self) -> int:  # type: ignore[override]
-        """As there."""
+        """The station's."""
         return self._station.sense_bytes
 
     def deferred(self) -> None:
