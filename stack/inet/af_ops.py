@@ -1,8 +1,8 @@
 """The operations of an address family: what the shared protocols ask of IPv4 or IPv6.
 
-TCP, UDP, raw and ping sockets know addresses as ints and a family as this table: `sk.sk_af` is the
-table of what a socket has on the wire (`inet_saddr`, `inet_daddr`, its hash key). On an AF_INET6
-socket with a v4-mapped peer that is IPv4's, while `sk.sk_family` stays what the application made.
+TCP, UDP, raw and ping sockets hold addresses as ints. `sk.sk_af` is the table of the family that
+the socket has on the wire (`inet_saddr`, `inet_daddr`, its hash key). An AF_INET6 socket with a
+v4-mapped peer has IPv4's table, while `sk.sk_family` stays AF_INET6.
 
 Each family fills one table and registers it (`inet_register_af_ops`).
 """
@@ -43,27 +43,29 @@ class sock_common(Protocol):
 class inet_af_ops:
     """One family. `header_len`: bytes of its IP header without options.
 
-    Found in `sk.sk_af` (the family of the wire): `takes(sk, family)`: does the socket also
-    receive packets of the other `family` (an IPv6 socket bound to no address, not IPV6_V6ONLY).
+    Called for the family on the wire (`sk.sk_af`): `takes(sk, family)` says whether the socket also
+    receives packets of the other `family` (an IPv6 socket bound to no address, not IPV6_V6ONLY).
 
-    Found by the family of a packet: `mc_sf_allow(sk, group, saddr, ifindex)`: does a packet to a
-    group concern the socket; `port_unreachable(skb)`: tell the sender that nobody has the port;
+    Called for the family of a packet; unless a line says so, skb is borrowed:
+    `mc_sf_allow(sk, group, saddr, ifindex)`: may the socket receive a packet to this group;
+    `port_unreachable(skb)`: send the ICMP error;
     `udp_mib(net)`: the counters of UDP;
     `udp_flow_folds(sk, flow)`: may datagrams of the flow leave as one super-packet, unnoticed;
-    `udp_flow_aim(sk, flow, name)`: have it go to `name`, another port of its address;
-    `udp_flow_xmit(sk, flow, skb, count)`: IP header and out, for `count` datagrams: 0 or a negative
-    errno (takes ownership of skb);
-    `raw_input(sk, skb)`: offer a packet to a raw socket, 1 when it concerns it;
-    `raw_rcv(sk, skb)`: queue one on it (takes ownership of skb);
-    `raw_err(sk, skb, *info)`: tell one of an ICMP error. The others borrow skb.
+    `udp_flow_aim(sk, flow, name)`: change the flow's destination to another port, that of `name`;
+    `udp_flow_xmit(sk, flow, skb, count)`: add the IP header and send `count` datagrams; 0 or a
+    negative errno (takes ownership of skb);
+    `raw_input(sk, skb)`: give a raw socket a clone; 1 when the packet matches the socket, else 0;
+    `raw_rcv(sk, skb)`: queue a packet on a raw socket (takes ownership of skb);
+    `raw_err(sk, skb, *info)`: report an ICMP error to a raw socket.
 
-    Found by the family of what a socket is collecting (`sk.pending`): `udp_push_pending_frames(sk)`
-    sends it (0 or a negative errno), `flush_pending_frames(sk)` throws it away.
+    Called for the family of a corked datagram (`sk.pending`): `udp_push_pending_frames(sk)` sends
+    it (0 or a negative errno), `flush_pending_frames(sk)` discards it.
 
-    Found by the family of the socket itself (`sk.sk_family`): `pktinfo_prepare(sk, skb)` keeps what
-    control messages will need of a packet that is being queued; `cmsg_recv(msg, sk, skb, tlen,
-    offset)` makes them; `recv_error(sk, msg, size)` reads the error queue (raises OSError).
-    `mc_drop_socket(sk)`: a socket that is closed leaves its groups (of every family).
+    Called for the socket's own family (`sk.sk_family`): `pktinfo_prepare(sk, skb)` saves what the
+    control messages of a packet need before it is queued; `cmsg_recv(msg, sk, skb, tlen, offset)`
+    makes them; `recv_error(sk, msg, size)` reads the error queue (raises OSError).
+
+    Called for every family when a socket is closed: `mc_drop_socket(sk)` leaves its groups.
     """
 
     family: int
@@ -97,7 +99,7 @@ def inet_register_af_ops(af: inet_af_ops) -> None:
 
 
 def inet_sk_key(sk: sock_common) -> InetKey:
-    """The key under which a connected socket, request or TIME_WAIT remnant stands in its table."""
+    """The key of a connected socket, request or TIME_WAIT remnant in its hash table."""
     return sk.sk_af.family, sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, sk.inet_num
 
 
@@ -108,9 +110,9 @@ def inet_sk_takes(sk: inet_sock, family: int) -> bool:
 
 
 def inet_rcv_saddr_equal(sk: inet_sock, sk2: inet_sock | inet_timewait_sock) -> bool:
-    """net/ipv4/inet_connection_sock.c: could both sockets get the same packet, by their addresses?
+    """net/ipv4/inet_connection_sock.c: do the addresses let both sockets receive the same packet?
 
-    A socket bound to no address gets those of every address of its families.
+    A socket bound to no address receives packets to every address of its families.
     """
     af, af2 = sk.sk_af, sk2.sk_af
     a, b = sk.inet_rcv_saddr, sk2.inet_rcv_saddr

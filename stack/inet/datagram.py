@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def __udp_disconnect(sk: inet_sock, flags: int) -> int:
-    """net/ipv4/udp.c: forget the peer; what connect and autobind chose goes too."""
+    """net/ipv4/udp.c: forget the peer, and the address and port that connect or autobind chose."""
     sk.sk_state = TCP_CLOSE
     sk.inet_daddr = 0
     sk.inet_dport = 0

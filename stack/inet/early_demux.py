@@ -37,7 +37,10 @@ class HasEarlyDemux(Protocol):
 def allowed_early_demux(
     protos: Iterable[HasEarlyDemux | None], allowed: dict[str, bool]
 ) -> dict[int, Demux]:
-    """What `allowed` (by knob, absent is on) leaves of the protocols' early_demux, by number."""
+    """The early_demux functions that the sysctls allow, by protocol number.
+
+    `allowed`: the value of each knob; an absent one is on.
+    """
     if not allowed.get(ALL, True):
         return {}
     return {
@@ -50,7 +53,7 @@ def allowed_early_demux(
 
 
 def follow_early_demux(net: Net, allowed: dict[str, bool], changed: Callable[[], None]) -> None:
-    """Keep `allowed` as the sysctls are, and call `changed()` now and whenever one is written."""
+    """Copy the sysctls to `allowed` and call `changed()`, now and whenever one is written."""
 
     def written(knob: str, value: int) -> None:
         allowed[knob] = bool(value)
@@ -61,7 +64,7 @@ def follow_early_demux(net: Net, allowed: dict[str, bool], changed: Callable[[],
 
 
 def sk_rx_dst_of(sk: inet_sock, skb: sk_buff) -> dst_entry | None:
-    """The route that the socket remembers for what comes in where `skb` did, while it holds."""
+    """The input route that the socket cached; None when it is obsolete or of another device."""
     dst = sk.sk_rx_dst
     if dst is None or dst.obsolete or sk.rx_dst_ifindex != skb.skb_iif:
         return None
@@ -73,7 +76,7 @@ def tcp_early_demux(skb: sk_buff) -> None:
     dev: net_device = skb.dev
     try:
         sk = dev.net.tcp_hashinfo.ehash.find_skb(skb)
-    except IndexError:  # tcp_v4_rcv and tcp_v6_rcv say what is wrong with it
+    except IndexError:  # too short; tcp_v4_rcv and tcp_v6_rcv count it
         return
     if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):
         return

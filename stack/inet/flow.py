@@ -1,4 +1,4 @@
-"""struct flowi: what a route is asked for, of either family (include/net/flow.h)."""
+"""struct flowi: the key of a route lookup, of either family (include/net/flow.h)."""
 
 from __future__ import annotations
 

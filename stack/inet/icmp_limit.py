@@ -1,6 +1,6 @@
 """Rate limits of ICMP errors, for both families: net/ipv4/icmp.c, net/ipv4/inetpeer.c.
 
-One bucket for all of a namespace, and one per peer, whose tokens are time.
+A namespace has one bucket of tokens. Each peer has one too, which holds nanoseconds.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def inet_create_sock(
     protocol: int,
     kern: bool,
 ) -> Any:
-    """What inet_create and inet6_create do alike: the sock of (type, protocol), not started yet.
+    """The common part of inet_create and inet6_create: make the sock of (type, protocol).
 
     `inet_start_sock` must follow. Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM.
     """
@@ -129,7 +129,7 @@ def inet_start_sock(sock: socket, sk: inet_sock) -> None:
 
 
 def inet_sock_destruct(sk: inet_sock) -> None:
-    """net/ipv4/af_inet.c: last words of an IPv4 sock."""
+    """net/ipv4/af_inet.c: drop what a sock that is being freed refers to."""
     sk.sk_flags |= SOCK_DEAD
     sk.inet_opt = None
     sk.sk_dst_cache = None
@@ -137,7 +137,7 @@ def inet_sock_destruct(sk: inet_sock) -> None:
 
 
 def inet_release(sock: socket) -> int:
-    """net/ipv4/af_inet.c: the application is done; the transport may go on for a while."""
+    """net/ipv4/af_inet.c: close the socket; its transport may live on to send what is queued."""
     sk: inet_sock | None = sock.sk
     if sk is None:
         return 0
@@ -151,7 +151,7 @@ def inet_release(sock: socket) -> int:
     wq = sk.sk_wq
     sk.sk_prot.close(sk, timeout)
     sock.sk = None
-    # Whoever still sleeps on or watches the socket must notice that it is gone.
+    # Threads that sleep on the socket, and pollers, must notice that it is gone.
     if wq is not None:
         for fn in tuple(wq.waiters):
             fn()
@@ -160,9 +160,10 @@ def inet_release(sock: socket) -> int:
 
 
 def inet_bind_port(sk: inet_sock, addr: wide, source: wide, snum: int) -> None:
-    """What __inet_bind and __inet6_bind do alike: take address and port. Call with the sock owned.
+    """The common part of __inet_bind and __inet6_bind: take address and port. sk must be owned.
 
-    `source`: the address of packets out (0 for a group). Raises: OSError EINVAL, EADDRINUSE.
+    `source`: the source address of packets sent (0 when bound to a group).
+    Raises: OSError EINVAL, EADDRINUSE.
     """
     if sk.sk_state != TCP_CLOSE or sk.inet_num:
         raise os_error(errno.EINVAL, "the socket is bound or connected")
@@ -411,7 +412,7 @@ def sk_ioctl(sk: inet_sock, cmd: int, arg: Any = None) -> Any:
     return sk.sk_prot.ioctl(sk, cmd, arg)
 
 
-# What old kernels and 32-bit programs call these; the vectors have slots of their own for some.
+# Names of older kernels and of their slots for 32-bit programs.
 sock_common_recvmsg = inet_recvmsg
 inet_setsockopt = compat_sock_common_setsockopt = sock_common_setsockopt
 inet_getsockopt = compat_sock_common_getsockopt = sock_common_getsockopt

@@ -92,7 +92,7 @@ class request_sock_queue:
 
 @state
 class icsk_timer_handlers:
-    """What the timers of a protocol's sockets call, one vector for all of them."""
+    """The functions that a protocol's timers call; its sockets share one instance."""
 
     retransmit: Callable[[timer_list], None]
     delack: Callable[[timer_list], None]
@@ -106,12 +106,9 @@ class inet_connection_sock(inet_sock):
 
     sk_hashed: u8 = row(0, clone=FRESH)
     inet_tuple: InetKey = row(None, clone=FRESH)
-    """The key under which it stands, or stood, in ehash: requests, sockets and TIME_WAIT remnants
-    of one connection have the same.
-    """
+    """The key in ehash, kept after leaving it; request, socket and TIME_WAIT remnant share it."""
     inet_fl: flowi | None = row(None, clone=FRESH)
-    """What its route was asked for: `inet->cork.fl` of the kernel, where a connection has no other
-    use for its cork."""
+    """The key of its route lookup. The kernel keeps it in `inet->cork.fl`."""
     icsk_bind_hash: inet_bind_bucket | None = row(None, clone=FRESH)
     icsk_accept_queue: request_sock_queue = row(None, clone=FRESH)
     """None until the socket listens."""
@@ -130,9 +127,9 @@ class inet_connection_sock(inet_sock):
     # timers and what they count
     icsk_retransmit_timer: timer_list = row()
     icsk_delack_timer: timer_list = row(None, clone=FRESH)
-    """Made when it is first armed, as `sk_timer`; retransmissions every connection has."""
+    """Made when it is first armed, as is `sk_timer`: many connections never need either."""
     icsk_handlers: icsk_timer_handlers | None = row(None, clone=FRESH)
-    """None of a socket that is destroyed: its timers are not armed any more."""
+    """None once the socket is destroyed, so that no timer is armed again."""
     icsk_pending: u8 = row(0, clone=FRESH)
     icsk_timeout: int = row(0, clone=FRESH)
     icsk_rto: int = row(TCP_TIMEOUT_INIT, clone=FRESH, ss="rto")
@@ -160,9 +157,9 @@ class inet_connection_sock(inet_sock):
 
 @state
 class request_sock:
-    """struct {,inet_,tcp_}request_sock: a connection that has not proved its address yet.
+    """struct {,inet_,tcp_}request_sock: a connection whose peer has not proved its address yet.
 
-    It stands in ehash under the names a lookup reads (inet_*, sk_*).
+    It is an entry of ehash, so it has the members that a lookup reads (inet_*, sk_*).
     """
 
     net: Net = row()
@@ -320,7 +317,7 @@ def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
 
 
 def inet_csk_init_xmit_timers(sk: inet_connection_sock, handlers: icsk_timer_handlers) -> None:
-    """Say what the socket's three timers call; those that many never need are made when armed."""
+    """Make the retransmission timer; the others are made when they are first armed."""
     sk.icsk_retransmit_timer = timer_list(sk.net.machine, handlers.retransmit, 0, sk)
     sk.icsk_handlers = handlers
     sk.icsk_pending = 0
@@ -330,7 +327,7 @@ def inet_csk_init_xmit_timers(sk: inet_connection_sock, handlers: icsk_timer_han
 
 
 def inet_csk_clear_xmit_timers(sk: inet_connection_sock) -> None:
-    """Disarm all of them."""
+    """Disarm all timers of the socket."""
     sk.icsk_pending = 0
     sk.icsk_ack_pending = 0
     timer_delete(sk.icsk_retransmit_timer)
@@ -340,7 +337,7 @@ def inet_csk_clear_xmit_timers(sk: inet_connection_sock) -> None:
 
 
 def inet_csk_shutdown_timers(sk: inet_connection_sock) -> None:
-    """The socket is destroyed: nothing arms its timers any more, and they do not hold it."""
+    """Shut the timers of a destroyed socket down: they cannot be armed, and do not refer to it."""
     timer_shutdown(sk.icsk_retransmit_timer)
     if sk.icsk_delack_timer is not None:
         timer_shutdown(sk.icsk_delack_timer)
@@ -350,7 +347,7 @@ def inet_csk_shutdown_timers(sk: inet_connection_sock) -> None:
 
 
 def inet_csk_clear_xmit_timer(sk: inet_connection_sock, what: int) -> None:
-    """Disarm one."""
+    """Disarm the timer `what`: the delayed ACK timer or the retransmission timer."""
     if what == ICSK_TIME_DACK:
         sk.icsk_ack_pending = 0
         sk.icsk_ack_retry = 0
@@ -388,7 +385,7 @@ def inet_csk_delack_armed(sk: inet_connection_sock) -> bool:
 
 
 def inet_csk_make_delack_timer(sk: inet_connection_sock) -> None:
-    """Make the timer of delayed acknowledgements; for a destroyed socket one that nothing arms."""
+    """Make the delayed ACK timer. That of a destroyed socket calls nothing."""
     handlers = sk.icsk_handlers
     if handlers is None:
         sk.icsk_delack_timer = timer_list(sk.net.machine)
@@ -397,7 +394,7 @@ def inet_csk_make_delack_timer(sk: inet_connection_sock) -> None:
 
 
 def inet_csk_reset_keepalive_timer(sk: inet_connection_sock, timeout: int) -> None:
-    """Arm it to go off `timeout` ns from now."""
+    """Arm the keepalive timer to go off `timeout` ns from now."""
     timer = sk.sk_timer
     if timer is None:
         handlers = sk.icsk_handlers
@@ -408,7 +405,7 @@ def inet_csk_reset_keepalive_timer(sk: inet_connection_sock, timeout: int) -> No
 
 
 def inet_csk_delete_keepalive_timer(sk: inet_connection_sock) -> None:
-    """Disarm it."""
+    """Disarm the keepalive timer."""
     if sk.sk_timer is not None:
         timer_delete(sk.sk_timer)
 
@@ -548,7 +545,7 @@ def inet_csk_reqsk_queue_hash_add(
 
 
 def reqsk_queue_unlink(req: request_sock) -> bool:
-    """Leave ehash; True when it stood there."""
+    """Remove the request from ehash; True when it was there."""
     ehash = req.net.tcp_hashinfo.ehash
     key = req.inet_tuple
     found = ehash.get(key) is req
@@ -574,7 +571,10 @@ def inet_csk_reqsk_queue_drop_and_put(sk: inet_connection_sock, req: request_soc
 def syn_ack_recalc(
     req: request_sock, max_syn_ack_retries: int, rskq_defer_accept: int
 ) -> tuple[bool, bool]:
-    """(expire, resend) for the SYN-ACK timer; TCP_DEFER_ACCEPT waits silently after the ACK."""
+    """(expire, resend) for the SYN-ACK timer.
+
+    With TCP_DEFER_ACCEPT a request that was ACKed waits for data, and resends only near the end.
+    """
     if not rskq_defer_accept:
         return req.num_timeout >= max_syn_ack_retries, True
     expire = req.num_timeout >= max_syn_ack_retries and (
@@ -602,7 +602,7 @@ def reqsk_timer_handler(timer: timer_list) -> None:
         return
     max_syn_ack_retries = sk.icsk_syn_retries or net.sysctl.tcp_synack_retries
     queue = sk.icsk_accept_queue
-    # Half full: let old requests go sooner, so that young ones find room.
+    # More than half full: old requests expire sooner, so that young ones find room.
     if queue.qlen << 1 > max(8, sk.sk_max_ack_backlog):
         young = queue.young << 1
         while max_syn_ack_retries > 2:
@@ -657,7 +657,7 @@ def inet_csk_wait_for_connect(sk: inet_connection_sock, timeo: int) -> None:
 
 
 def inet_csk_connection_came(sk: inet_connection_sock, queue: request_sock_queue) -> bool:
-    """What `inet_csk_wait_for_connect` waits for: a child, or the listener's end."""
+    """Whether `inet_csk_wait_for_connect` may return: a child waits, or sk listens no more."""
     return bool(queue.rskq_accept_head) or sk.sk_state != TCP_LISTEN
 
 
@@ -744,7 +744,7 @@ def inet_csk_clone_lock(sk: tcp_sock, req: request_sock, priority: int = 0) -> t
     """A child of the listener: cloned, in SYN_RECV, with the request's addresses."""
     newsk: tcp_sock = sk_clone_lock(sk, priority)
     newsk.sk_lock_owned = False  # the kernel holds the spinlock only
-    newsk.sk_state = TCP_SYN_RECV  # born in it, not moved
+    newsk.sk_state = TCP_SYN_RECV  # its first state, so no transition is checked
     newsk.icsk_ack_rcv_mss = 0
     newsk.inet_daddr = req.inet_daddr
     newsk.inet_rcv_saddr = req.inet_rcv_saddr
@@ -753,13 +753,13 @@ def inet_csk_clone_lock(sk: tcp_sock, req: request_sock, priority: int = 0) -> t
     newsk.inet_num = req.inet_num
     newsk.inet_sport = req.inet_num
     newsk.sk_mark = req.sk_mark
-    newsk.sk_af = req.sk_af  # of the SYN, which may be the other one than the listener's
+    newsk.sk_af = req.sk_af  # an IPv6 listener may have received an IPv4 SYN
     security_inet_csk_clone(newsk, req)
     return newsk
 
 
 def inet_csk_prepare_forced_close(sk: inet_connection_sock) -> None:
-    """A child that never came to life is to be freed by its maker."""
+    """Prepare a child that could not be set up for tcp_done, by which the caller frees it."""
     sk.sk_lock_owned = False
     sk.sk_flags |= SOCK_DEAD
     sk.sk_mem.orphan_count += 1

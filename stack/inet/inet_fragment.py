@@ -73,7 +73,7 @@ class inet_frag_queue:
 
     @property
     def complete(self) -> bool:
-        """Everything is here."""
+        """Whether all fragments are here."""
         both = INET_FRAG_FIRST_IN | INET_FRAG_LAST_IN
         return self.flags & both == both and self.meat == self.len
 
@@ -89,13 +89,13 @@ class fqdir(Generic[Q]):
 
 
 def inet_frag_start(qp: inet_frag_queue, time_s: int) -> None:
-    """net/ipv4/inet_fragment.c inet_frag_create: list a new queue and start its time."""
+    """net/ipv4/inet_fragment.c inet_frag_create: insert a new queue and start its timer."""
     qp.fqdir.queues[qp.key] = qp
     mod_timer(qp.timer, qp.net.now() + time_s * 1_000_000_000)
 
 
 def inet_frag_kill(qp: inet_frag_queue) -> None:
-    """net/ipv4/inet_fragment.c: no more fragments for this packet."""
+    """net/ipv4/inet_fragment.c: stop the timer and remove the queue; it takes no more fragments."""
     if qp.flags & INET_FRAG_COMPLETE:
         return
     qp.flags |= INET_FRAG_COMPLETE
@@ -126,9 +126,9 @@ def inet_frag_account(qp: inet_frag_queue, skb: sk_buff, ecn: int) -> None:
 
 
 def inet_frag_end(qp: inet_frag_queue, end: int, more: bool) -> bool:
-    """net/ipv4/ip_fragment.c, net/ipv6/reassembly.c: is a fragment that ends at `end` possible?
+    """net/ipv4/ip_fragment.c, net/ipv6/reassembly.c: note the end of a fragment; False: invalid.
 
-    Of the last one the end must not move, and nothing may lie beyond it.
+    The end of the last fragment must not move, and no fragment may end behind it.
     """
     if not more:
         if end < qp.len or (qp.flags & INET_FRAG_LAST_IN and end != qp.len):
@@ -158,7 +158,7 @@ def inet_frag_queue_insert(qp: inet_frag_queue, skb: sk_buff, offset: int, end: 
         ends.insert(at, end)
         qp.skbs.insert(at, skb)
         return IPFRAG_OK
-    # Inside a run of adjacent fragments: everything is here already.
+    # A repeat must lie within a run of adjacent fragments; all else is an overlap.
     first = at - 1 if clash_before else at
     if offsets[first] > offset:
         return IPFRAG_OVERLAP
@@ -181,10 +181,10 @@ def ip_frag_ecn(ecn: int) -> int:
 
 
 def inet_frag_reasm_join(qp: inet_frag_queue, hlen: int) -> sk_buff | None:
-    """net/ipv4/inet_fragment.c inet_frag_reasm_finish: one packet of all; None without memory.
+    """net/ipv4/inet_fragment.c inet_frag_reasm_finish: join the fragments; None without memory.
 
-    By moving buffers; more pieces than an sk_buff has places for are copied together. The first
-    fragment's `hlen` bytes before its data come along.
+    Their buffers are moved to the packet, and copied together when they are too many for one
+    sk_buff. The packet keeps the `hlen` bytes before the first fragment's data.
     """
     net = qp.net
     head, rest = qp.skbs[0], qp.skbs[1:]

@@ -48,22 +48,22 @@ class inet_bind_bucket:
     fastreuseport: int = row(0)
     fastuid: int = row(0)
     owner: BindOwner | None = row()
-    """Its only one; None when there is none, or `others` has them."""
+    """The only owner; None when the port has no owner, or several, which are in `others`."""
     others: dict[BindOwner, None] | None = row()
-    """A listener's bucket has one for each of its connections: a dict, to leave it in O(1)."""
+    """A listener's bucket has an owner for each connection; a dict removes one in O(1)."""
 
     def is_free(self) -> bool:
         """Whether nobody owns it."""
         return self.owner is None and not self.others
 
     def owners(self) -> Iterable[BindOwner]:
-        """All of them; not to be changed meanwhile."""
+        """All owners. Do not add or remove one while iterating."""
         if self.owner is not None:
             return (self.owner,)
         return self.others or ()
 
     def add(self, sk: BindOwner) -> None:
-        """Make `sk` an owner, if it is none."""
+        """Make `sk` an owner, if it is not one yet."""
         if self.others is not None:
             self.others[sk] = None
         elif self.owner is None:
@@ -73,7 +73,7 @@ class inet_bind_bucket:
             self.owner = None
 
     def remove(self, sk: BindOwner) -> None:
-        """`sk`, an owner, leaves."""
+        """Remove the owner `sk`. Raises: KeyError when it is none."""
         if self.others is not None:
             del self.others[sk]
         elif self.owner is sk:
@@ -98,9 +98,9 @@ class inet_hashinfo:
 def __inet_lookup_established(
     hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey | None, dif: int
 ) -> EhashEntry | None:
-    """Exact match: a connection, a request or a TIME_WAIT socket; else None.
+    """The connection, request or TIME_WAIT socket that matches exactly; None when there is none.
 
-    That of a segment, or without one (an ICMP error carries another packet) of `key`.
+    The key is read from the segment `skb`. Without one (for an ICMP error) it is `key`.
     """
     sk = hashinfo.ehash.get(key) if skb is None else hashinfo.ehash.find_skb(skb)
     if sk is not None and sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif:
@@ -109,7 +109,10 @@ def __inet_lookup_established(
 
 
 def compute_score(sk: inet_connection_sock, family: int, daddr: wide, dif: int) -> int:
-    """How well a listener of the port fits: a bound address or device and its own family count."""
+    """How specific a matching listener of the port is; -1 when it does not match.
+
+    A bound address, a bound device and a socket of the packet's own family score higher.
+    """
     af = sk.sk_af
     score = 1
     if af.family == family:
@@ -167,8 +170,8 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | Non
             skb.destructor = None
             destructor(skb)
         skb.sk = None
-        # Of a list the packets before this one were not delivered yet when it was found: what a
-        # connection then became is looked up again: in these states it may have left its place.
+        # Early demux found the socket before the packets ahead of this one were delivered. In these
+        # states it may have left the hash since, so look again.
         state: int = sk.sk_state
         changed = state in (TCP_CLOSE, TCP_TIME_WAIT, TCP_NEW_SYN_RECV)
         if not changed or hashinfo.ehash.find_skb(skb) is sk:
@@ -198,7 +201,10 @@ def __inet_hash(sk: tcp_sock, osk: request_sock | None) -> None:
 
 
 def inet_ehash_insert(sk: inet_connection_sock, osk: request_sock | None) -> bool:
-    """Insert, replacing `osk` (a request) if it still stands there; False: the place is taken."""
+    """Insert sk into ehash, in place of the request `osk` if given.
+
+    False: another entry has the key, or `osk` is not there any more.
+    """
     ehash = sk.net.tcp_hashinfo.ehash
     key = inet_sk_key(sk) if osk is None else osk.inet_tuple
     there = ehash.get(key)
@@ -212,7 +218,7 @@ def inet_ehash_insert(sk: inet_connection_sock, osk: request_sock | None) -> boo
 
 
 def inet_ehash_nolisten(sk: inet_connection_sock, osk: request_sock | None) -> bool:
-    """net/ipv4/inet_hashtables.c: as inet_ehash_insert; a socket that finds no place dies."""
+    """net/ipv4/inet_hashtables.c: inet_ehash_insert for a socket that is no listener."""
     ok = inet_ehash_insert(sk, osk)
     if ok:
         sk.sk_hashed = 1
@@ -302,7 +308,7 @@ def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
 def inet_sk_get_local_port_range(sk: inet_sock) -> tuple[int, int]:
     """net/ipv4/inet_connection_sock.c: (low, high) of automatic ports for this socket.
 
-    IP_LOCAL_PORT_RANGE narrows the host's range; one that lies outside of it says nothing.
+    IP_LOCAL_PORT_RANGE narrows the host's range; a bound of it outside that range is ignored.
     """
     low, high = sk.net.sysctl.ip_local_port_range
     own_low, own_high = sk.local_port_range
@@ -329,7 +335,7 @@ def inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock) -> None:
 
 
 def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_offset: int) -> None:
-    """Connects take ports of the low end's parity first, binds the other."""
+    """Try ports with the parity of the range's low end first; bind(0) tries the others first."""
     net = sk.net
     hinfo = net.tcp_hashinfo
     if sk.inet_num:
@@ -368,7 +374,7 @@ def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_o
                 if not __inet_check_established(net, sk, port):
                     continue
                 hinfo.bhash[port] = tb
-            # RFC 6056 algorithm 4: next time start behind this port.
+            # RFC 6056 algorithm 4: the next search starts behind this port.
             hinfo.table_perturb[perturb_key] = (perturb + step + parity + 2) & 0xFFFFFFFF
             inet_bind_hash(sk, hinfo.bhash.setdefault(port, tb), port)
             return

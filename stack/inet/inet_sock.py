@@ -64,7 +64,7 @@ class inet_cork:
     fragsize: int = row(0)
     length: int = row(0)
     base_dst: Any = row()
-    """An rtable or rt6_info: whoever reads it knows the family."""
+    """An rtable or rt6_info, by the family of the cork's user."""
     ttl: int = row(0)
     tos: int = row(-1)
     priority: int = row(0)
@@ -94,7 +94,7 @@ class ip_mc_socklist:
 
 
 NO_GROUPS: Final[list[ip_mc_socklist]] = []
-"""Of a socket that was no member yet. It stays empty."""
+"""The empty list shared by sockets that have not joined a group. It is never changed."""
 
 
 @state
@@ -105,7 +105,7 @@ class inet_sock(sock):
     """The family of the addresses below."""
     sk_ipv6only: bool = row(False)
     pinet6: ipv6_pinfo | None = row(None, clone=lambda np: np.clone() if np is not None else None)
-    """What an AF_INET6 socket has beyond this."""
+    """The IPv6 members of an AF_INET6 socket."""
     inet_saddr: wide = row(0, hot=True)
     inet_rcv_saddr: wide = row(0, hot=True)
     inet_daddr: wide = row(0, hot=True)
@@ -121,7 +121,7 @@ class inet_sock(sock):
     freebind: bool = row(False)
     transparent: bool = row(False)
 
-    # what packets out carry
+    # options of packets sent
     inet_opt: ip_options | None = row(hot=True)
     tos: u8 = row(0, ss="tos", hot=True)
     uc_ttl: i32 = row(-1, hot=True)
@@ -129,7 +129,7 @@ class inet_sock(sock):
     hdrincl: bool = row(False)
     uc_index: i32 = row(0)
 
-    # what is asked of packets in
+    # options of packets received
     min_ttl: u8 = row(0)
     recverr: bool = row(False, hot=True)
     cmsg_flags: u32 = row(0, hot=True)
@@ -143,14 +143,14 @@ class inet_sock(sock):
     mc_addr: wide = row(0)
     mc_list: list[ip_mc_socklist] = row(NO_GROUPS, shared=True, clone=FRESH)
 
-    # a datagram that is being put together
+    # the corked datagram
     pending: u16 = row(0, clone=FRESH, hot=True)
     cork: inet_cork | None = row(None, clone=FRESH)
     """See `inet_cork_of`."""
 
 
 def inet_cork_of(sk: inet_sock) -> inet_cork:
-    """The socket's cork, made for its first datagram: a connection needs none."""
+    """The socket's cork, made when it is first asked for: connections never need one."""
     if sk.cork is None:
         sk.cork = inet_cork()
     return sk.cork

@@ -24,7 +24,7 @@ class timewait_sock_ops:
     """include/net/timewait_sock.h struct timewait_sock_ops (proto.twsk_prot)."""
 
     twsk_unique: Callable[[tcp_sock, inet_timewait_sock], bool]
-    """(a connecting socket, the remnant at its place): may it take the place?"""
+    """Whether a connecting socket may replace the remnant that has its 4-tuple."""
 
 
 def twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
@@ -92,7 +92,7 @@ class inet_timewait_sock:
 def inet_twsk_alloc(
     sk: inet_connection_sock, dr: inet_timewait_death_row, state: int
 ) -> inet_timewait_sock | None:
-    """None when the host already keeps as many as tcp_max_tw_buckets allows."""
+    """Make sk's TIME_WAIT socket; None when the host already has tcp_max_tw_buckets of them."""
     if dr.tw_refcount >= dr.sysctl_max_tw_buckets:
         return None
     dr.tw_refcount += 1

@@ -1,8 +1,8 @@
-"""Source filters of a multicast group, and the reports that its changes owe to routers.
+"""Source filters of a multicast group, and the reports of their changes to routers.
 
-net/ipv4/igmp.c and net/ipv6/mcast.c have this twice (ip_sf_list, ip6_sf_list); RFC 3376 and RFC
-3810 describe it alike: 3.2 and 4.2 how the filters of a group's listeners become one, 5.1 and 6.1
-which records tell of a change, and how often. Addresses are ints of either family.
+The kernel has this code once per family (ip_sf_list in net/ipv4/igmp.c, ip6_sf_list in
+net/ipv6/mcast.c). The filters of a group's listeners are merged by RFC 3376 3.2 and RFC 3810 4.2;
+changes are reported by RFC 3376 5.1 and RFC 3810 6.1. Addresses are ints of either family.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ BLOCK_OLD_SOURCES = 6
 
 
 class mc_state(NamedTuple):
-    """What an interface wants of a group: all but `sources`, or only them."""
+    """An interface's filter of a group: receive all sources but `sources`, or only those."""
 
     mode: int
     sources: frozenset[int]
 
     @property
     def empty(self) -> bool:
-        """Nothing at all: nobody listens."""
+        """Whether the filter refuses every source, because nobody listens."""
         return self.mode == MCAST_INCLUDE and not self.sources
 
     def wants(self, source: wide) -> bool:
@@ -47,23 +47,23 @@ ANY_SOURCE = mc_state(MCAST_EXCLUDE, frozenset())
 
 @dataclass(slots=True)
 class mc_filter:
-    """The filters of a group's listeners, counted: struct ip_sf_list, mca_sfcount.
+    """How many of a group's listeners have each filter: struct ip_sf_list, mca_sfcount.
 
-    `sfcount` and the pair of each source are by MCAST_EXCLUDE, MCAST_INCLUDE. A packet asks
-    `wants` without a set being made.
+    `sfcount` and each source's pair of counts are indexed by MCAST_EXCLUDE and MCAST_INCLUDE.
+    `wants`, which is asked for each packet, builds no set.
     """
 
     sfcount: list[int] = field(default_factory=lambda: [0, 0])
     sources: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, mode: int, sources: Collection[int] = ()) -> None:
-        """One more listener."""
+        """Count the filter of a new listener."""
         self.sfcount[mode] += 1
         for source in sources:
             self.sources.setdefault(source, [0, 0])[mode] += 1
 
     def remove(self, mode: int, sources: Collection[int] = ()) -> None:
-        """One listener fewer; his filter was this."""
+        """Take back `add` of the same filter."""
         self.sfcount[mode] -= 1
         for source in sources:
             counts = self.sources[source]
@@ -85,7 +85,7 @@ class mc_filter:
         return counts[MCAST_INCLUDE] != 0 or counts[MCAST_EXCLUDE] != excluders
 
     def state(self) -> mc_state:
-        """The one filter of the interface (RFC 3376 3.2, RFC 3810 4.2)."""
+        """Merge the listeners' filters into the interface's (RFC 3376 3.2, RFC 3810 4.2)."""
         excluders = self.sfcount[MCAST_EXCLUDE]
         if excluders:
             blocked = (s for s, (ex, inc) in self.sources.items() if ex == excluders and not inc)
@@ -94,15 +94,15 @@ class mc_filter:
 
 
 Record = tuple[int, tuple[int, ...]]
-"""A type and its sources, sorted."""
+"""A record's type and its sources, sorted."""
 
 
 @dataclass(slots=True)
 class mc_changes:
     """Reports of a group's changes that are still to be sent (RFC 3376 5.1, RFC 3810 6.1).
 
-    `mode_count` and the counts of sources say how many more times. A later change takes the place
-    of an earlier one, so that what is sent is always the present state.
+    `mode_count` and each source's count are the reports still to send. A report has the state at
+    the time when it is sent, so a later change replaces an earlier one.
     """
 
     mode_count: int = 0
@@ -112,7 +112,7 @@ class mc_changes:
         return self.mode_count > 0 or bool(self.sources)
 
     def changed(self, before: mc_state, after: mc_state, robustness: int) -> bool:
-        """Remember a change for `robustness` reports; False when there was none."""
+        """Note a change, to be sent in `robustness` reports; False when nothing changed."""
         if before == after:
             return False
         if before.mode != after.mode:
@@ -124,7 +124,7 @@ class mc_changes:
         return True
 
     def records(self, now: mc_state) -> list[Record]:
-        """What the next report says; counts it as sent."""
+        """The records of the next report; counts it as sent."""
         if self.mode_count:
             self.mode_count -= 1
             kind = CHANGE_TO_EXCLUDE if now.mode == MCAST_EXCLUDE else CHANGE_TO_INCLUDE
@@ -151,8 +151,8 @@ class mc_changes:
 def current_record(now: mc_state, asked: Collection[int] = ()) -> Record | None:
     """The answer to a query of the group (RFC 3376 5.2, RFC 3810 6.2).
 
-    `asked`: the sources of a group-and-source-specific query; of those the wanted ones are told,
-    and nothing (None) when there are none.
+    `asked`: the sources of a group-and-source-specific query; the answer names those of them that
+    are wanted. None: no answer is due.
     """
     if asked:
         wanted = tuple(sorted(s for s in asked if now.wants(s)))

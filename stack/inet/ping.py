@@ -68,7 +68,7 @@ def ping_get_port(sk: ping_sock, ident: int) -> int:
 
 
 def ping_bound(sk: ping_sock, ident: int) -> None:
-    """The end of ping_bind: what the caller chose stays when the peer goes (AF_UNSPEC)."""
+    """The end of ping_bind: a chosen address or identifier outlives a connect(AF_UNSPEC)."""
     if sk.inet_rcv_saddr:
         sk.sk_flags |= SOCK_BINDADDR_LOCK
     if ident:
@@ -102,9 +102,9 @@ def ping_lookup(net: Net, family: int, ident: int, laddr: wide, dif: int) -> pin
 
 
 def ping_init_sock(sk: ping_sock) -> int:
-    """net/ipv4/ping.c: only groups within sysctl ping_group_range may; ours is Host.gid.
+    """net/ipv4/ping.c: check that sysctl ping_group_range includes our group (Host.gid).
 
-    Raises: OSError EACCES.
+    Raises: OSError EACCES when it does not.
     """
     low, high = sk.net.sysctl.ping_group_range
     gid = sk.net.gid

@@ -25,7 +25,7 @@ class net_protocol:
     handler: Callable[[sk_buff], int]
     err_handler: Callable[..., Any] | None = None
     no_policy: bool = False
-    """The handler asks xfrm4_policy_check itself, with the socket that it finds."""
+    """The handler calls xfrm4_policy_check itself, since it knows the packet's socket."""
     icmp_strict_tag_validation: bool = False
     flags: int = 0
     early_demux: Callable[[sk_buff], None] | None = None

@@ -69,9 +69,9 @@ def raw_unhash_sk(sk: raw_sock) -> None:
 
 
 def raw_local_deliver(skb: sk_buff, family: int, protocol: int) -> int:
-    """net/ipv4/raw.c, net/ipv6/raw.c: a clone for every raw socket of the protocol that fits.
+    """net/ipv4/raw.c, net/ipv6/raw.c: give a clone to each raw socket that matches the packet.
 
-    Whether one took it. Data at the transport header. Borrows skb.
+    1 when one matched, else 0. Data at the transport header. Borrows skb.
     """
     raw_hash = skb.dst.net.raw_hash
     bucket = raw_hash.get((family, protocol)) if raw_hash else None
@@ -96,9 +96,10 @@ def raw_match(sk: raw_sock, raddr: wide, laddr: wide, dif: int) -> bool:
 def raw_icmp_error(
     skb: sk_buff, family: int, protocol: int, raddr: wide, laddr: wide, *info: int
 ) -> None:
-    """net/ipv4/raw.c, net/ipv6/raw.c (rawv6_icmp_error): an ICMP error about a packet of ours.
+    """net/ipv4/raw.c, net/ipv6/raw.c (rawv6_icmp_error): report an ICMP error about our packet.
 
-    `raddr`, `laddr`: where it went and came from; `info`: what the family's handler takes. Borrows.
+    `laddr`, `raddr`: source and destination of our packet; `info`: further arguments of the
+    family's `raw_err`. Borrows skb.
     """
     net = skb.dst.net
     bucket = net.raw_hash.get((family, protocol))
@@ -131,9 +132,9 @@ def raw_recvmsg(sk: raw_sock, msg: msghdr, length: int, flags: int) -> int:
 
 
 def recv_packet(sk: inet_sock, msg: msghdr, length: int, flags: int) -> int:
-    """What raw and ping sockets do alike: the next packet as it was queued, or the error queue.
+    """Read the next packet of a raw or ping socket or, with MSG_ERRQUEUE, the next error.
 
-    Bytes copied (with MSG_TRUNC the packet's own length). Raises: OSError.
+    Returns the bytes copied; for a raw socket with MSG_TRUNC the packet's length. Raises: OSError.
     """
     if flags & MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
@@ -156,7 +157,7 @@ def recv_packet(sk: inet_sock, msg: msghdr, length: int, flags: int) -> int:
         af_ops_of[sk.sk_family].cmsg_recv(msg, sk, skb, 0, 0)
     consume_skb(skb)
     if sk.sk_type == SOCK_DGRAM:
-        return copied  # a ping socket does not tell the length
+        return copied  # a ping socket ignores MSG_TRUNC
     return full if flags & MSG_TRUNC else copied
 
 

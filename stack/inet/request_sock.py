@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @state
 class request_sock_ops:
-    """struct request_sock_ops: how a request sends, and what it leaves when it goes.
+    """struct request_sock_ops: how a request sends, and what frees it.
 
     rtx_syn_ack returns 0 or -errno; the others return nothing. All borrow the skb.
     """
@@ -32,9 +32,9 @@ class request_sock_ops:
 
 @state
 class tcp_request_sock_ops:
-    """struct tcp_request_sock_ops: what tcp_conn_request asks of the family of the SYN.
+    """struct tcp_request_sock_ops: what tcp_conn_request calls for the family of the SYN.
 
-    route_req sets the request's addresses too, and returns the route back or None. send_synack
+    route_req sets the request's addresses and returns the route to the peer, or None. send_synack
     returns 0 or an error (-errno, NET_XMIT_*). Nothing here raises; the skb is borrowed.
     """
 

@@ -28,7 +28,7 @@ class sack_ranges:
             edges[-1] = end
             return
         i, j = bisect_left(edges, start), bisect_right(edges, end)
-        # An odd place is inside a range, whose edge then goes.
+        # An odd index lies in or at the end of a range: the union needs no edge there.
         edges[i:j] = [*(() if i & 1 else (start,)), *(() if j & 1 else (end,))]
 
     def gaps(self, start: int, end: int) -> list[tuple[int, int]]:
@@ -51,11 +51,11 @@ class sack_ranges:
         return found
 
     def forget(self, below: int) -> None:
-        """Leave out all that ends at `below` or before: it is acknowledged."""
+        """Remove the ranges that end at or before `below`, where SND.UNA is."""
         edges = self.edges
         if edges and edges[1] <= below:
             del edges[: bisect_right(edges, below) & ~1]
 
     def clear(self) -> None:
-        """The peer took everything back, or nothing is left."""
+        """Remove all ranges: nothing is SACKed any more, or the peer reneged."""
         self.edges.clear()

@@ -83,7 +83,7 @@ def tcp_enter_memory_pressure(sk: tcp_sock) -> None:
 
 
 def tcp_leave_memory_pressure(sk: tcp_sock) -> None:
-    """Below tcp_mem[0] again; the ms that it took are counted."""
+    """Memory is below tcp_mem[0] again; TCPMemoryPressuresChrono counts the ms under pressure."""
     mem = sk.sk_mem
     if mem.memory_pressure:
         sk.net.mib.linux.TCPMemoryPressuresChrono += (
@@ -96,7 +96,7 @@ def tcp_leave_memory_pressure(sk: tcp_sock) -> None:
 
 
 def tcp_init_sock(sk: tcp_sock) -> None:
-    """A socket in CLOSE; what its rows do not say: timers, buffers, congestion control."""
+    """Set up a new socket in CLOSE: timers, buffer sizes, congestion control."""
     sysctl = sk.net.sysctl
     tcp_init_xmit_timers(sk)
     sk.reordering = sysctl.tcp_reordering
@@ -109,7 +109,7 @@ def tcp_init_sock(sk: tcp_sock) -> None:
 
 
 def tcp_destroy_sock(sk: tcp_sock) -> None:
-    """What proto.destroy of both families does: timers, queues and port go."""
+    """The common part of both families' proto.destroy: free timers, queues and port."""
     tcp_clear_xmit_timers(sk)
     inet_csk_shutdown_timers(sk)
     if sk.pacing_timer is not None:
@@ -184,7 +184,7 @@ def tcp_poll(file: Any, sock: socket, wait: Any = None) -> int:
 
 
 def tcp_set_rcvlowat(sk: tcp_sock, val: int) -> int:
-    """proto_ops.set_rcvlowat: the buffer must be able to hold what the reader wants at once."""
+    """proto_ops.set_rcvlowat: grow the receive buffer so that it can hold `val` bytes."""
     cap = sk.net.sysctl.tcp_rmem[2] >> 1
     val = min(val, cap)
     sk.sk_rcvlowat = val or 1
@@ -198,13 +198,12 @@ def tcp_set_rcvlowat(sk: tcp_sock, val: int) -> int:
 
 
 def tcp_init_mem(net: Net) -> None:
-    """net/ipv4/tcp.c: how much memory all sockets together may take: parts of the host's RAM.
+    """net/ipv4/tcp.c: bound the memory of all sockets together by sysctl tcp_mem (4 KiB pages).
 
-    `tcp_mem` is in pages of 4 KiB as in Linux. A driver's receive buffers are a quarter of the RAM:
-    sockets that nobody reads must not hold them all, or the host goes deaf.
+    Without the bound, sockets that nobody reads could hold all of a driver's receive buffers.
     """
     if "TCP" in net.prot_mem:
-        return  # the machine's first namespace has done it
+        return  # set up by the machine's first namespace
     mem = net.prot_mem["TCP"] = proto_mem()
 
     def written(pages: tuple[int, int, int]) -> None:

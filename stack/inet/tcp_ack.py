@@ -124,7 +124,7 @@ REXMIT_NEW = 2
 
 
 def tcp_limit_reno_sacked(sk: tcp_sock) -> bool:
-    """Keep the guess below what is out; True when it was too high (so: reordering)."""
+    """Bound sacked_out by the packets out; True when it was too high, a sign of reordering."""
     holes = min(max(sk.lost_out, 1), sk.packets_out)
     if sk.sacked_out + holes > sk.packets_out:
         sk.sacked_out = sk.packets_out - holes
@@ -180,7 +180,7 @@ def tcp_enter_recovery(sk: tcp_sock, ece_ack: bool) -> None:
 
 
 def tcp_timeout_mark_lost(sk: tcp_sock) -> None:
-    """RTO: everything is lost (with RACK: but what was sent just now)."""
+    """After an RTO mark all packets lost, but with SACK not those that RACK deems too recent."""
     head = sk.tcp_rtx_queue.peek()
     is_reneg = head is not None and bool(head.sacked & TCPCB_SACKED_ACKED)
     if is_reneg:
@@ -199,7 +199,7 @@ def tcp_timeout_mark_lost(sk: tcp_sock) -> None:
 
 
 def tcp_enter_loss(sk: tcp_sock) -> None:
-    """The retransmission timer went off: one segment, slow start from there (RFC 5681 3.1)."""
+    """The RTO expired: set the window to one segment and start slow start (RFC 5681 3.1)."""
     new_recovery = sk.icsk_ca_state < TCP_CA_Recovery
     tcp_timeout_mark_lost(sk)
     if (
@@ -256,7 +256,7 @@ def tcp_process_loss(sk: tcp_sock, flag: int, num_dupack: int) -> int:
 
 
 def tcp_check_sack_reneging(sk: tcp_sock, flag: int) -> bool:
-    """The peer took back a SACK (the new head is SACKed, yet not acknowledged): retransmit soon."""
+    """If the peer reneged (the new head is SACKed, yet not acknowledged), retransmit soon."""
     if not flag & FLAG_SACK_RENEGING or not flag & FLAG_SND_UNA_ADVANCED:
         return False
     delay = max((sk.srtt_us >> 4) * 1000, 10 * MSEC)
@@ -265,7 +265,7 @@ def tcp_check_sack_reneging(sk: tcp_sock, flag: int) -> bool:
 
 
 def tcp_identify_packet_loss(sk: tcp_sock, flag: int) -> int:
-    """Mark losses; returns `flag` with what changed."""
+    """Mark lost packets; returns `flag` with the bits that follow from them."""
     if not sk.tcp_rtx_queue.qlen:
         return flag
     if not sk.rx_opt.sack_ok:
@@ -368,7 +368,7 @@ def tcp_process_tlp_ack(sk: tcp_sock, ack: int, flag: int) -> None:
     if not sk.tlp_retrans or flag & FLAG_DSACK_TLP:
         sk.tlp_high_seq = 0
     elif after(ack, sk.tlp_high_seq):
-        # The loss was repaired before anyone else noticed: react to it.
+        # The probe repaired a loss that nothing else detected: reduce the window for it.
         tcp_init_cwnd_reduction(sk)
         tcp_set_ca_state(sk, TCP_CA_CWR)
         tcp_end_cwnd_reduction(sk)
@@ -379,7 +379,7 @@ def tcp_process_tlp_ack(sk: tcp_sock, ack: int, flag: int) -> None:
 
 
 def tcp_simple_retransmit(sk: tcp_sock) -> None:
-    """The path MTU shrank: what is too large is lost, without the window being to blame."""
+    """The path MTU shrank: mark packets above it lost; the window is not reduced."""
     mss = tcp_current_mss(sk)
     lost = sk.lost
     for skb in sk.tcp_rtx_queue:
@@ -402,7 +402,7 @@ def tcp_simple_retransmit(sk: tcp_sock) -> None:
 
 
 def tcp_tso_acked(sk: tcp_sock, skb: sk_buff) -> int:
-    """Part of a super-packet is acknowledged: cut that off; segments done."""
+    """Cut the acknowledged part off a super-packet; returns the number of its segments."""
     packets_acked = skb.tcp_gso_segs
     if tcp_trim_head(sk, skb, (sk.snd_una - skb.seq) & M32):
         return 0
@@ -416,7 +416,7 @@ def tcp_clean_rtx_queue(
     prior_snd_una: int,
     sack: tcp_sacktag_state | None,
 ) -> int:
-    """Free what is acknowledged, measure, and return FLAG_* bits."""
+    """Free acknowledged packets and take RTT samples of them; returns FLAG_* bits."""
     queue = sk.tcp_rtx_queue
     snd_una = sk.snd_una
     now = sk.tcp_mstamp
@@ -496,7 +496,8 @@ def tcp_clean_rtx_queue(
         flag |= FLAG_SET_XMIT_TIMER
         if not is_sack:
             tcp_remove_reno_sacks(sk, pkts_acked)
-            # Without SACK an ACK of mixed data proves nothing on the originals.
+            # Without SACK an ACK of originals and retransmissions does not prove that the
+            # originals arrived.
             if flag & FLAG_RETRANS_DATA_ACKED:
                 flag &= ~FLAG_ORIG_SACK_ACKED
         elif before(reord, prior_fack):
@@ -544,7 +545,7 @@ def tcp_ack_is_dubious(sk: tcp_sock, flag: int) -> bool:
 
 
 def tcp_may_raise_cwnd(sk: tcp_sock, flag: int) -> bool:
-    """With much reordering any progress counts, else only cumulative ACKs."""
+    """Whether this ACK may grow the window: a cumulative one, or any on a much reordering path."""
     if flag & FLAG_DATA_ACKED:
         return True
     return flag & FLAG_FORWARD_PROGRESS != 0 and sk.reordering > sk.net.sysctl.tcp_reordering
@@ -597,7 +598,7 @@ def tcp_may_update_window(sk: tcp_sock, ack: int, ack_seq: int, nwin: int) -> bo
 
 
 def tcp_ack_update_window(sk: tcp_sock, skb: sk_buff, ack: int, ack_seq: int) -> int:
-    """Take over the window the ACK offers; FLAG_WIN_UPDATE when it counts as news."""
+    """Update SND.WND from the ACK; FLAG_WIN_UPDATE when the ACK is recent enough for that."""
     flag = 0
     nwin: int = skb.th_window
     if not skb.tcp_flags & TCPHDR_SYN:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def __tcp_oow_rate_limited(
     net: Net, sk: tcp_sock | inet_timewait_sock | request_sock, mib: str
 ) -> bool:
-    """One answer to out-of-window segments per tcp_invalid_ratelimit: two ends must not loop."""
+    """Limit answers to out-of-window segments to one per tcp_invalid_ratelimit: no ACK loops."""
     last = sk.last_oow_ack_time
     now = sk.net.now()
     if last and 0 <= now - last < sk.net.sysctl.tcp_invalid_ratelimit * MSEC:
@@ -37,9 +37,9 @@ def tcp_oow_rate_limited(sk: tcp_sock, skb: sk_buff, mib: str) -> bool:
 
 
 def tcp_challenge_ack_allowed(net: Net) -> bool:
-    """The host's share of RFC 5961 7: about tcp_challenge_ack_limit a second, how many is secret.
+    """Limit the host's challenge ACKs to about tcp_challenge_ack_limit a second (RFC 5961 7).
 
-    A known number could be counted from outside, and would tell of other connections.
+    The exact number is random: who knew it could learn of other connections by counting.
     """
     limit = net.sysctl.tcp_challenge_ack_limit
     if limit < 0x7FFFFFFF:
@@ -55,7 +55,7 @@ def tcp_challenge_ack_allowed(net: Net) -> bool:
 
 
 def tcp_send_challenge_ack(sk: tcp_sock) -> None:
-    """RFC 5961 7: an ACK that makes an honest peer prove itself; limited per host and socket."""
+    """Send a challenge ACK, within the limits of the host and the socket (RFC 5961 7)."""
     if not __tcp_oow_rate_limited(
         sk.net, sk, "TCPACKSkippedChallenge"
     ) and tcp_challenge_ack_allowed(sk.net):

@@ -70,7 +70,7 @@ log = logging.getLogger("stack.inet.tcp")
 
 
 def tcp_close_state(sk: tcp_sock) -> bool:
-    """Move on as a close does (NEW_STATE, from TRANSITIONS); True when our FIN is due."""
+    """Enter the state that follows on a close (NEW_STATE, from TRANSITIONS); True: send a FIN."""
     nxt = NEW_STATE[sk.sk_state]
     tcp_set_state(sk, nxt & TCP_STATE_MASK)
     return bool(nxt >> 4 & TCP_ACTION_FIN >> 4)
@@ -87,19 +87,19 @@ def tcp_shutdown(sk: tcp_sock, how: int) -> None:
 
 
 def tcp_too_many_orphans(sk: tcp_sock, shift: int) -> bool:
-    """include/net/tcp.h: each orphan counts 2 ** shift times, for one that deserves less."""
+    """include/net/tcp.h: whether orphans exceed tcp_max_orphans; each counts 2 ** shift times."""
     most: int = sk.net.sysctl.tcp_max_orphans
     return sk.sk_mem.orphan_count << shift > most
 
 
 def tcp_out_of_memory(sk: tcp_sock) -> bool:
-    """include/net/tcp.h: the hard limit is passed, and sk has more queued than the least."""
+    """include/net/tcp.h: memory is above tcp_mem[2] and sk has more queued than SOCK_MIN_SNDBUF."""
     mem = sk.sk_mem
     return sk.sk_wmem_queued > SOCK_MIN_SNDBUF and mem.memory_allocated > mem.sysctl_mem[2]
 
 
 def tcp_check_oom(sk: tcp_sock, shift: int) -> bool:
-    """True when an orphan such as sk has to go; what is short is said as the kernel says it."""
+    """True when the orphan sk must be killed. Logs the reason in the kernel's words."""
     orphans, memory = tcp_too_many_orphans(sk, shift), tcp_out_of_memory(sk)
     name = sk.net.name
     if orphans and net_ratelimit(sk.net):
@@ -110,7 +110,7 @@ def tcp_check_oom(sk: tcp_sock, shift: int) -> bool:
 
 
 def __tcp_close(sk: tcp_sock, timeout: int) -> None:
-    """The application lets go (RFC 9293 3.10.4, RFC 1122 4.2.2.13, RFC 2525 2.17)."""
+    """Close with the sock owned (RFC 9293 3.10.4, RFC 1122 4.2.2.13, RFC 2525 2.17)."""
     linux = sk.net.mib.linux
     data_was_unread = 0
     sk.sk_shutdown = SHUTDOWN_MASK

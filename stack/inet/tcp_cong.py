@@ -1,8 +1,8 @@
-"""net/ipv4/tcp_cong.c: pluggable congestion control, and Reno (RFC 5681) as the one always there.
+"""net/ipv4/tcp_cong.c: pluggable congestion control, and Reno (RFC 5681), which is always there.
 
-A module is a row of functions (`tcp_congestion_ops`); registering it makes `TCP_CONGESTION`,
-`tcp_congestion_control` and a route's `congctl` know its name. The window reduction that every
-module shares (RFC 6937) is tcp_input.c's and stands at the end.
+A module is a table of functions (`tcp_congestion_ops`). Once registered, its name can be used with
+`TCP_CONGESTION`, `tcp_congestion_control` and a route's `congctl`. The window reduction that all
+modules share (RFC 6937; tcp_input.c in the kernel) is at the end.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ TCP_CONG_NEEDS_ECN = 2
 
 @state
 class ack_sample:
-    """What one ACK says of the path (include/net/tcp.h)."""
+    """What one ACK tells a module (include/net/tcp.h)."""
 
     pkts_acked: int
-    """Segments that it acknowledges."""
+    """Segments that the ACK acknowledges."""
     rtt_us: int
-    """Of the newest of them; -1: unknown (retransmitted)."""
+    """Round-trip time of the newest of them; -1 when unknown (retransmitted)."""
 
 
 @state
 class tcp_congestion_ops:
-    """One congestion control (include/net/tcp.h). Functions of a socket return, and never raise.
+    """One congestion control (include/net/tcp.h). Its functions never raise.
 
-    `ssthresh`, `undo_cwnd` and `cong_avoid` or `cong_control` are required. `priv` makes what the
-    module keeps in `sk.icsk_ca_priv`, when a socket gets it: before `init`, which comes when the
-    connection opens. `get_info` is what `ss` shows of it.
+    `ssthresh`, `undo_cwnd` and `cong_avoid` or `cong_control` are required. `priv` makes the
+    module's state in `sk.icsk_ca_priv` when a socket is given the module; `init` is called later,
+    when the connection opens. `get_info` returns what `ss` shows.
     """
 
     name: str
@@ -100,7 +100,7 @@ def tcp_cong_avoid_ai(tp: tcp_sock, w: int, acked: int) -> None:
 
 
 def tcp_is_cwnd_limited(sk: tcp_sock) -> bool:
-    """include/net/tcp.h: only a window that was in the way may grow (RFC 7661)."""
+    """include/net/tcp.h: whether the window limited sending; only then may it grow (RFC 7661)."""
     if sk.is_cwnd_limited:
         return True
     return sk.snd_cwnd < sk.snd_ssthresh and sk.snd_cwnd < 2 * sk.max_packets_out
@@ -198,7 +198,7 @@ def tcp_assign_congestion_control(sk: tcp_sock) -> None:
 
 
 def tcp_ca_dst_init(sk: tcp_sock, dst: dst_entry | None) -> None:
-    """net/ipv4/tcp_output.c: the route says which one (`congctl`), also against the socket."""
+    """net/ipv4/tcp_output.c: a route's `congctl` overrides the socket's choice."""
     if dst is None or not dst.metrics:
         return
     key = dst.metrics.get(RTAX_CC_ALGO, 0)
@@ -208,8 +208,9 @@ def tcp_ca_dst_init(sk: tcp_sock, dst: dst_entry | None) -> None:
 
 
 def tcp_ca_openreq_child(sk: tcp_sock, dst: dst_entry | None) -> None:
-    """net/ipv4/tcp_minisocks.c: an accepted socket: the route's, the listener's if that was chosen
-    for it, else the default of now.
+    """net/ipv4/tcp_minisocks.c: give an accepted socket its module.
+
+    That is the route's, else the one set on the listener by TCP_CONGESTION, else the default.
     """
     ca: tcp_congestion_ops = sk.icsk_ca_ops
     if not sk.icsk_ca_setsockopt or tcp_ca_find(sk.net, ca.name) is not ca:
@@ -221,16 +222,19 @@ def tcp_ca_openreq_child(sk: tcp_sock, dst: dst_entry | None) -> None:
 
 
 def tcp_set_default_congestion_control(net: Net, name: str) -> None:
-    """The sysctl is written. Raises: SysctlError ENOENT for a name that is not registered.
+    """Check and apply a write of tcp_congestion_control; every user may choose the default.
 
-    The default is open to every user.
+    Raises: SysctlError ENOENT for a name that is not registered.
     """
     _need_modules(net, "tcp_congestion_control", name, [name])
     _allow(net, name)
 
 
 def tcp_set_allowed_congestion_control(net: Net, names: str) -> None:
-    """The sysctl is written: who is not root may choose these. Raises: SysctlError ENOENT."""
+    """Check a write of tcp_allowed_congestion_control: modules that users other than root may set.
+
+    Raises: SysctlError ENOENT for a name that is not registered.
+    """
     _need_modules(net, "tcp_allowed_congestion_control", names, names.split())
 
 
@@ -265,7 +269,7 @@ def tcp_cleanup_congestion_control(sk: tcp_sock) -> None:
 
 
 def tcp_reset_congestion_control(sk: tcp_sock) -> None:
-    """The connection is over and the socket stays: the same module, with nothing remembered."""
+    """Reset the module's state after a disconnect: the socket keeps the module."""
     tcp_cleanup_congestion_control(sk)
     _give(sk, sk.icsk_ca_ops)
 
@@ -323,7 +327,7 @@ def tcp_current_ssthresh(sk: tcp_sock) -> int:
 
 
 def tcp_cwnd_application_limited(sk: tcp_sock) -> None:
-    """RFC 2861: a window not used for an RTO comes down half way to what was used."""
+    """RFC 2861: after an RTO without full use, halve the window's distance to what was used."""
     if sk.icsk_ca_state == TCP_CA_Open and not sk.sk_flags & SOCK_NOSPACE:
         win_used = max(sk.snd_cwnd_used, tcp_init_cwnd(sk, sk.sk_dst_cache))
         if win_used < sk.snd_cwnd:
@@ -334,7 +338,7 @@ def tcp_cwnd_application_limited(sk: tcp_sock) -> None:
 
 
 def tcp_cwnd_validate(sk: tcp_sock, is_cwnd_limited: bool) -> None:
-    """Remember whether the window was in the way in this round trip."""
+    """Note whether the window limited sending in this round trip."""
     packets_out = sk.packets_out
     if (
         ((sk.snd_una - sk.cwnd_usage_seq) & 0xFFFFFFFF) < 0x80000000

@@ -121,7 +121,7 @@ def tcp_send_fin(sk: tcp_sock) -> None:
     else:
         skb = tcp_stream_alloc_skb(sk, True)
         if skb is None:
-            # No buffer left at all: let the last sent packet carry it when it is retransmitted.
+            # No buffer is left: the last sent packet carries the FIN when it is retransmitted.
             tail = sk.tcp_rtx_queue.peek_tail()
             if tail is not None:
                 tail.tcp_flags |= TCPHDR_FIN
@@ -129,7 +129,7 @@ def tcp_send_fin(sk: tcp_sock) -> None:
                 sk.write_seq = (sk.write_seq + 1) & M32
                 sk.snd_nxt = (sk.snd_nxt + 1) & M32
             else:
-                # Nothing in flight either: tcp_probe_timer tries again.
+                # Nothing is in flight: tcp_probe_timer tries again.
                 tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, TCP_RESOURCE_PROBE_INTERVAL)
             return
         tcp_init_nondata_skb(skb, sk.write_seq, TCPHDR_ACK | TCPHDR_FIN)
@@ -313,10 +313,10 @@ def tcp_delack_max(sk: tcp_sock) -> int:
 
 
 def tcp_send_delayed_ack(sk: tcp_sock) -> None:
-    """Owe the peer an ACK: at the latest after the delayed ACK timeout (40 to 200 ms).
+    """Arm the delayed ACK timer, usually 40 to 200 ms, or ACK now if it is nearly due.
 
-    A connection that was accepted and has received no data has a timeout of 0 (icsk_ack_ato), as in
-    Linux. There no timer fires before the next tick, and by then the application has answered.
+    The timeout is at least a tick. In Linux an accepted connection without data has a timeout of 0
+    (icsk_ack_ato), which expires at the next tick, by when the application has answered.
     """
     ato = sk.icsk_ack_ato
     if ato > TCP_DELACK_MIN:
@@ -343,7 +343,7 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     now = sk.net.clock.now_ns()
     timeout = now + ato
     if sk.icsk_ack_pending & ICSK_ACK_TIMER:
-        # An ACK is already blocked or nearly due: send it now.
+        # The ACK is nearly due: send it now.
         if sk.icsk_ack_timeout <= now + (ato >> 2):
             tcp_send_ack(sk)
             return

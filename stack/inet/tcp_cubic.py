@@ -8,9 +8,9 @@ Where this leaves Linux, and why:
 
 - **HyStart++ instead of HyStart.** Linux looks for the end of slow start by trains of ACKs and by
   one delay threshold, and leaves at once. Both take a jittery delay for a full queue, and trains of
-  ACKs say little behind GRO, which is always on here. RFC 9406 has the delay only, and tests it:
+  ACKs say little behind GRO, which is always on here. RFC 9406 uses the delay only, and tests it:
   conservative slow start grows four times slower for five round trips, and returns to slow start
-  when the delay was a moment's. Only a connection's first slow start is watched (RFC 9406 4.3).
+  if the delay goes away. Only a connection's first slow start is watched (RFC 9406 4.3).
   RFC 9406's limit of 8 segments an ACK for senders without pacing is left out: one ACK answers a
   whole super-packet here, and Linux has no such limit either.
 - **Reno's share grows by a whole segment a round trip** once W_est has reached the window before
@@ -19,7 +19,7 @@ Where this leaves Linux, and why:
   fast path would lag behind Reno by several round trips.
 - **Undo restores the curve**, not only the window (RFC 9438 4.9): W_max, K, W_est and the epoch.
 - **Time in which the window was not used is no growth time** (RFC 9438 4.2, 5.8). Linux takes out
-  idle times only, this also ACKs that found the application, not the window, in the way.
+  idle times only; here the times in which the application limits sending are taken out too.
 
 As on Linux and not in RFC 9438: before the first loss the window grows by at least a twentieth a
 round trip, since the plateau is not known yet.
@@ -94,8 +94,8 @@ class cubic_params:
         whole_number("cubic_params", "bic_scale", self.bic_scale, 1, 1 << 16)
         whole_number("cubic_params", "hystart_low_window", self.hystart_low_window, 0)
         whole_number("cubic_params", "initial_ssthresh", self.initial_ssthresh, 0)
-        # C in 1/1024 of a segment a s^3; its inverse for times in 1/1024 s; and eight times the
-        # ACKed windows that Reno with our beta takes for a segment.
+        # cube_rtt_scale: C in 1/1024 segment per s^3. cube_factor: its inverse for times in
+        # 1/1024 s. beta_scale: 8 times the windows ACKed until Reno with our beta adds a segment.
         self.cube_rtt_scale = self.bic_scale * 10
         self.cube_factor = (1 << (10 + 3 * BICTCP_HZ)) // self.cube_rtt_scale
         self.beta_scale = 8 * (BETA_SCALE + self.beta) // 3 // (BETA_SCALE - self.beta)
@@ -109,13 +109,13 @@ class bictcp:
     cwnd_prior: u32 = row(0)
     """The window before the last reduction."""
     ack_stamp: int = row(0)
-    """Of the last ACK."""
+    """Time of the last ACK."""
     undo: tuple[int, int, int, int, int, int, int] = row((0, 0, 0, 0, 0, 0, 0))
     end_seq: u32 = row(0)
 
-    # What a timeout forgets (bictcp_reset).
+    # Reset by a timeout (bictcp_reset).
     cnt: u32 = row(0)
-    """One segment more for so many ACKed."""
+    """Segments ACKed until the window grows by one."""
     last_max_cwnd: u32 = row(0)
     """W_max."""
     last_cwnd: u32 = row(0)
@@ -127,12 +127,12 @@ class bictcp:
     delay_min: int = row(0)
     """us"""
     epoch_start: int = row(0)
-    """Of this stretch of congestion avoidance; 0: none."""
+    """Start of this epoch of congestion avoidance; 0: none."""
     ack_cnt: i32 = row(0)
     tcp_cwnd: u32 = row(0)
     """W_est."""
 
-    # What a new look at slow start forgets.
+    # Reset when slow start is watched anew (bictcp_hystart_reset).
     curr_rtt: int = row(RTT_NEVER)
     """Least of this round, us."""
     last_rtt: int = row(RTT_NEVER)
@@ -144,7 +144,7 @@ class bictcp:
 
 
 def bictcp_reset(ca: bictcp) -> None:
-    """Nothing is known of the path."""
+    """Forget all that was learned of the path."""
     ca.cnt = 0
     ca.last_max_cwnd = 0
     ca.last_cwnd = 0
@@ -186,7 +186,7 @@ def cubic_root(a: wide) -> int:
 
 
 def bictcp_update(ca: bictcp, cwnd: int, acked: int, now: int) -> None:
-    """`acked` segments more were delivered: decide how many it takes for one more in the window."""
+    """Count `acked` delivered segments and set `cnt`, the ACKed segments per window growth."""
     ca.ack_cnt += acked
     if ca.last_cwnd == cwnd and now - ca.last_time <= min(UPDATE_NS, ca.delay_min * 1000):
         return
@@ -203,7 +203,7 @@ def bictcp_update(ca: bictcp, cwnd: int, acked: int, now: int) -> None:
         else:
             ca.bic_K = cubic_root(params.cube_factor * (ca.last_max_cwnd - cwnd))
             ca.bic_origin_point = ca.last_max_cwnd
-    # One round trip ahead: what is decided now counts when these packets are answered.
+    # Aim one round trip ahead, when the packets sent now are acknowledged.
     t = (now - ca.epoch_start + ca.delay_min * 1000 << 1) // (SEC >> BICTCP_HZ - 1)
     offset: wide = t - ca.bic_K  # its cube outgrows 63 bits
     if offset >= 0:
@@ -251,7 +251,7 @@ def cubictcp_cong_avoid(sk: tcp_sock, ack: int, acked: int) -> None:
 
 
 def cubictcp_recalc_ssthresh(sk: tcp_sock) -> int:
-    """Congestion: remember the plateau, and return the window to go down to."""
+    """On congestion remember the plateau (W_max) and return the reduced window."""
     ca = cubic_state(sk)
     params = ca.params
     cwnd = sk.snd_cwnd
@@ -275,7 +275,7 @@ def cubictcp_recalc_ssthresh(sk: tcp_sock) -> int:
 
 
 def cubictcp_undo_cwnd(sk: tcp_sock) -> int:
-    """The loss was none: go on where the curve was, and return the window of then."""
+    """A reduction proved wrong: restore the curve and return the window before it."""
     ca = cubic_state(sk)
     (
         ca.last_max_cwnd,
@@ -291,7 +291,7 @@ def cubictcp_undo_cwnd(sk: tcp_sock) -> int:
 
 
 def cubictcp_state(sk: tcp_sock, new_state: int) -> None:
-    """A timeout: K = 0 and the plateau where slow start will end (RFC 9438 4.8)."""
+    """After a timeout K = 0 and the plateau is where slow start will end (RFC 9438 4.8)."""
     if new_state == TCP_CA_Loss:
         ca = cubic_state(sk)
         bictcp_reset(ca)
@@ -327,7 +327,7 @@ def cubictcp_init(sk: tcp_sock) -> None:
 
 
 def hystart_round(sk: tcp_sock, ca: bictcp) -> None:
-    """What was in flight when the round began is acknowledged: begin the next."""
+    """All packets in flight at the round's start are acknowledged: begin the next round."""
     ca.end_seq = sk.snd_nxt
     ca.last_rtt = ca.curr_rtt
     ca.curr_rtt = RTT_NEVER
@@ -355,7 +355,7 @@ def hystart_update(sk: tcp_sock, ca: bictcp, rtt_us: int) -> None:
         return
     if ca.css_round:
         if ca.curr_rtt < ca.css_baseline:
-            # The delay was not that of our own queue.
+            # The delay went away, so our own packets did not cause it.
             ca.css_round = 0
             ca.css_baseline = RTT_NEVER
         return
@@ -369,7 +369,7 @@ def hystart_update(sk: tcp_sock, ca: bictcp, rtt_us: int) -> None:
 
 
 def cubictcp_acked(sk: tcp_sock, sample: ack_sample) -> None:
-    """An ACK brought an RTT: the least of the path, and what it says about slow start."""
+    """Take an ACK's RTT: update the path's minimum, and check whether slow start should end."""
     if sample.rtt_us < 0:
         return
     ca = cubic_state(sk)

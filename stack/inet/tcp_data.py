@@ -106,7 +106,7 @@ from stack.inet.tcp_sock import (
 from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_window import __tcp_select_window
 
-COALESCE_MAX = 256 << 10  # bytes; larger ones would hold ring buffers too long for nothing
+COALESCE_MAX = 256 << 10  # bytes; larger sk_buffs gain nothing and hold ring buffers longer
 
 
 # --- quick ACKs ---------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
     now = sk.tcp_mstamp
     ato = sk.icsk_ack_ato
     if not ato:
-        # The first data of the connection: the peer is in slow start, ACK everything.
+        # The connection's first data: the peer is in slow start, so ACK every segment.
         tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
         sk.icsk_ack_ato = TCP_ATO_MIN
     else:
@@ -168,7 +168,7 @@ def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
             ato = (ato >> 1) + m
             sk.icsk_ack_ato = ato if ato < sk.icsk_rto else sk.icsk_rto
         elif m > sk.icsk_rto:
-            # A pause that long: the peer probably restarts with a small window.
+            # After a pause this long the peer probably restarts with a small window.
             tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
     sk.icsk_ack_lrcvtime = now
     if sk.ecn_flags:
@@ -208,7 +208,7 @@ def tcp_dsack_extend(sk: tcp_sock, seq: int, end_seq: int) -> None:
 
 
 def tcp_sack_new_ofo_skb(sk: tcp_sock, seq: int, end_seq: int) -> None:
-    """Data arrived out of order: its block goes first; the oldest falls out."""
+    """Data arrived out of order: put its SACK block first and drop the oldest of too many."""
     blocks = sk.selective_acks = list(sk.selective_acks)
     for i, block in enumerate(blocks):
         merged = tcp_sack_extend(block, seq, end_seq)
@@ -273,9 +273,9 @@ def tcp_drop_reason(sk: tcp_sock, skb: sk_buff, reason: int) -> None:
 
 
 def tcp_collapse(sk: tcp_sock, skbs: list[sk_buff]) -> list[sk_buff]:
-    """Copy runs of sk_buffs that waste their buffers together; returns the new list.
+    """Copy runs of sk_buffs that waste buffer space to fewer ones; returns the new list.
 
-    `skbs` in order. Old ones are freed (a member that is on the receive queue leaves it).
+    `skbs` is in sequence order. The copied ones are freed, and leave the receive queue first.
     """
     out: list[sk_buff] = []
     net = sk.net
@@ -331,7 +331,7 @@ def tcp_collapse(sk: tcp_sock, skbs: list[sk_buff]) -> list[sk_buff]:
 
 
 def tcp_prune_ofo_queue(sk: tcp_sock, in_skb: sk_buff) -> bool:
-    """Drop out-of-order data from the far end until the buffer holds again. True when some went."""
+    """Drop out-of-order data, the highest first, until the rest fits; True when some was."""
     queue = sk.out_of_order_queue
     if not queue:
         return False
@@ -339,7 +339,7 @@ def tcp_prune_ofo_queue(sk: tcp_sock, in_skb: sk_buff) -> bool:
     goal = sk.sk_rcvbuf >> 3
     while queue:
         skb = queue[-1]
-        # What is further on than the newcomer goes first; never drop what is nearer for its sake.
+        # Drop only data beyond the new segment: what is before it is needed sooner.
         if after(in_skb.seq, skb.seq):
             break
         pruned = True
@@ -353,7 +353,7 @@ def tcp_prune_ofo_queue(sk: tcp_sock, in_skb: sk_buff) -> bool:
             goal = sk.sk_rcvbuf >> 3
     if pruned:
         sk.net.mib.linux.OfoPruned += 1
-        # RFC 2018 8: what was SACKed may be discarded, then it must not be reported any more.
+        # RFC 2018 8: SACKed data may be discarded, but must not be reported afterwards.
         if sk.rx_opt.sack_ok:
             tcp_sack_reset(sk)
     return pruned
@@ -516,7 +516,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
         prev = queue[pos - 1]
         if before(seq, prev.end_seq):
             if not after(end_seq, prev.end_seq):
-                # All of it is there already.
+                # All of it is queued already.
                 linux.TCPOFOMerge += 1
                 tcp_dsack_set(sk, seq, end_seq)
                 if sack:
@@ -524,7 +524,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
                 tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_OFOMERGE)
                 return
             if prev.seq == seq:
-                # Same start, longer: the new one replaces it below.
+                # Same start, but longer: skb replaces the old one below.
                 pos -= 1
             else:
                 tcp_dsack_set(sk, seq, prev.end_seq)
@@ -542,7 +542,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ofo_swallow(sk: tcp_sock, pos: int, end_seq: int) -> None:
-    """Drop the members from `pos` on that data up to end_seq covers."""
+    """Drop the members from index `pos` on that end at or before end_seq: new data covers them."""
     queue = sk.out_of_order_queue
     while pos < len(queue):
         nxt = queue[pos]
@@ -615,7 +615,7 @@ def tcp_fin(sk: tcp_sock) -> None:
     elif state == TCP_FIN_WAIT2:
         tcp_send_ack(sk)
         tcp_time_wait(sk, TCP_TIME_WAIT, 0)
-    # CLOSE_WAIT, CLOSING, LAST_ACK: a FIN retransmitted, nothing to do but ACK it.
+    # CLOSE_WAIT, CLOSING, LAST_ACK: a retransmitted FIN only needs an ACK.
     tcp_ofo_purge(sk)
     if sk.rx_opt.sack_ok:
         tcp_sack_reset(sk)
@@ -623,7 +623,7 @@ def tcp_fin(sk: tcp_sock) -> None:
         sk_state_change(sk)
         if sk.sk_shutdown == SHUTDOWN_MASK or sk.sk_state == TCP_CLOSE:
             sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_HUP)
-        else:  # not of a half close
+        else:  # a half close is no hang-up
             sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN)
 
 
@@ -645,7 +645,7 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
     window = tcp_receive_window(sk)
     if seq != rcv_nxt:
         if not after(end_seq, rcv_nxt):
-            # A retransmission of what is here already: perhaps our ACK was lost.
+            # A retransmission of received data: perhaps our ACK was lost.
             linux.DelayedACKLost += 1
             tcp_dsack_set(sk, seq, end_seq)
             tcp_data_out_of_window(sk, skb, SKB_DROP_REASON_TCP_OLD_DATA)
@@ -689,7 +689,7 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_data_out_of_window(sk: tcp_sock, skb: sk_buff, reason: int) -> None:
-    """Drop and have the peer told at once. Takes ownership of skb."""
+    """Drop skb and ACK at once, to tell the peer our window. Takes ownership of skb."""
     tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
     tcp_drop_reason(sk, skb, reason)
@@ -717,7 +717,7 @@ def tcp_check_urg(sk: tcp_sock, skb: sk_buff, urg_ptr: int) -> None:
         and not sk.sk_flags & SOCK_URGINLINE
         and sk.copied_seq != sk.rcv_nxt
     ):
-        # The unread old urgent byte becomes ordinary again, unless it is at the head: skip it.
+        # An unread urgent byte becomes ordinary data again, but is skipped at the queue's head.
         head = sk.sk_receive_queue.peek()
         sk.copied_seq = (sk.copied_seq + 1) & M32
         if head is not None and not before(sk.copied_seq, head.end_seq):
@@ -748,7 +748,7 @@ def tcp_urg(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_should_expand_sndbuf(sk: tcp_sock) -> bool:
-    """Grow the send buffer only when it, not the window or the host's memory, is what stops us."""
+    """Whether the send buffer limits sending, rather than the window or the host's memory."""
     if sk.sk_flags & SOCK_SNDBUF_LOCK or sk_under_memory_pressure(sk):
         return False
     mem = sk.sk_mem
@@ -763,7 +763,7 @@ def tcp_new_space(sk: tcp_sock) -> None:
 
 
 def tcp_check_space(sk: tcp_sock) -> None:
-    """A writer waits: perhaps there is room now."""
+    """Wake a writer that waits for room (SOCK_NOSPACE)."""
     if sk.sk_flags & SOCK_NOSPACE and sk.sk_socket is not None:
         tcp_new_space(sk)
 
@@ -775,7 +775,7 @@ def tcp_data_snd_check(sk: tcp_sock) -> None:
 
 
 def __tcp_ack_snd_check(sk: tcp_sock, ofo_possible: bool) -> None:
-    """ACK now or later: every second full segment, gaps (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
+    """ACK every second full segment and gaps now, else later (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
     rcv_nxt = sk.rcv_nxt
     if (
         (

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def tcp_set_state(sk: tcp_sock, state: int) -> None:
-    """Move to `state`: counters, and in CLOSE the hashes and the port are given up.
+    """Enter `state` and count it. In CLOSE the socket leaves the hashes and gives up its port.
 
     Raises ValueError (a defect of this stack) when TRANSITIONS has no such step.
     """
@@ -89,7 +89,7 @@ def tcp_done(sk: tcp_sock) -> None:
 
 
 def tcp_write_err(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_timer.c: give up: the error an ICMP left, else ETIMEDOUT."""
+    """net/ipv4/tcp_timer.c: give up with the last ICMP error, else ETIMEDOUT."""
     tcp_done_with_error(sk, sk.sk_err_soft or errno.ETIMEDOUT)
     sk.net.mib.linux.TCPAbortOnTimeout += 1
 

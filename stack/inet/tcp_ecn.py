@@ -11,7 +11,7 @@ from fastpath.skbuff import sk_buff
 from stack.inet.inet_connection_sock import ICSK_ACK_NOW, request_sock
 from stack.inet.tcp_sock import TCPHDR_CWR, TCPHDR_ECE, TCPHDR_SYN, before, tcp_sock
 
-# Without TCP_ECN_OK no other bit is set, so `if sk.ecn_flags` asks for it.
+# No other bit is set without TCP_ECN_OK, so `if sk.ecn_flags` tests for it.
 TCP_ECN_OK = 1
 TCP_ECN_QUEUE_CWR = 2
 TCP_ECN_DEMAND_CWR = 4
@@ -38,13 +38,13 @@ def tcp_ecn_send_syn(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ecn_clear_syn(sk: tcp_sock, skb: sk_buff) -> None:
-    """A SYN goes again: perhaps something on the path drops those that ask (RFC 3168 6.1.1.1)."""
+    """Retransmit a SYN without ECN: the path may drop SYNs that ask for it (RFC 3168 6.1.1.1)."""
     if sk.net.sysctl.tcp_ecn_fallback:
         skb.tcp_flags &= ~TCPHDR_ECN
 
 
 def tcp_ecn_create_request(req: request_sock, skb: sk_buff, listener: tcp_sock) -> None:
-    """Grant what a SYN asks for (sysctl tcp_ecn 1 or 2); a SYN that is itself ECT is not right."""
+    """Grant a SYN's request for ECN (sysctl tcp_ecn 1 or 2), unless the SYN itself is ECT."""
     if skb.tcp_flags & TCPHDR_ECN == TCPHDR_ECN:
         ect = skb.ip_dsfield & INET_ECN_MASK
         req.ecn_ok = not ect and bool(listener.net.sysctl.tcp_ecn)
@@ -58,13 +58,13 @@ def tcp_ecn_send_synack(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ecn_rcv_synack(sk: tcp_sock, flags: int) -> None:
-    """Granted by ECE without CWR."""
+    """ECN is off unless the SYN-ACK grants it by ECE without CWR."""
     if flags & TCPHDR_ECN != TCPHDR_ECE:
         sk.ecn_flags = 0
 
 
 def tcp_ecn_rcv_syn(sk: tcp_sock, flags: int) -> None:
-    """Simultaneous open: the peer asks as well, or there is no ECN."""
+    """Simultaneous open: ECN is off unless the peer's SYN asks for it too."""
     if flags & TCPHDR_ECN != TCPHDR_ECN:
         sk.ecn_flags = 0
 
@@ -89,18 +89,18 @@ def tcp_ecn_accept_cwr(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ecn_rcv_ecn_echo(sk: tcp_sock, flags: int) -> bool:
-    """An ACK says that a packet of ours was marked."""
+    """Whether an ACK reports that a packet of ours was marked."""
     return bool(sk.ecn_flags & TCP_ECN_OK and flags & (TCPHDR_ECE | TCPHDR_SYN) == TCPHDR_ECE)
 
 
 def tcp_ecn_queue_cwr(sk: tcp_sock) -> None:
-    """The window was reduced: the next new data says so."""
+    """The window was reduced: set CWR on the next new data."""
     if sk.ecn_flags & TCP_ECN_OK:
         sk.ecn_flags |= TCP_ECN_QUEUE_CWR
 
 
 def tcp_ecn_withdraw_cwr(sk: tcp_sock) -> None:
-    """The reduction was undone before anything said so."""
+    """The reduction was undone: do not set CWR."""
     sk.ecn_flags &= ~TCP_ECN_QUEUE_CWR
 
 

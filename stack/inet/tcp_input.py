@@ -129,7 +129,7 @@ TCP_HP_BITS = ~(0x08 << 16) & 0xFFFFFFFF
 
 
 def tcp_disordered_ack(sk: tcp_sock, skb: sk_buff) -> bool:
-    """An old pure ACK overtaken by data: PAWS must not make a challenge of it."""
+    """Whether skb is a pure ACK that data overtook; PAWS must not answer it with a dupACK."""
     ack = skb.ack_seq
     window = skb.th_window << (sk.rx_opt.snd_wscale & 15)
     return (
@@ -183,7 +183,7 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
         if flags & TCPHDR_SYN:
             return tcp_syn_challenge(sk, skb, syn_inerr)
         if skb.seq == skb.end_seq == sk.rcv_nxt and before(skb.ack_seq, sk.snd_una):
-            # A pure ACK that newer ones overtook: nothing to tell its sender.
+            # A pure ACK that newer ones overtook needs no answer.
             linux.PAWSOldAck += 1
             tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK)
             return False
@@ -290,16 +290,16 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                     kfree_skb(skb)
                 tcp_data_snd_check(sk)
                 return
-            # The kernel wants the memory to be reserved already; here the first data of a
-            # connection goes the long way, and a large sk_buff later may still be reserved for.
+            # The kernel takes this path only with memory reserved. Here only a connection's first
+            # data needs that; later data, whose sk_buffs may be large, reserves its memory now.
             if sk.sk_rmem_alloc <= sk.sk_rcvbuf and (
                 skb.truesize <= sk.sk_forward_alloc
                 or (sk.data_segs_in and sk_rmem_schedule(sk, skb, skb.truesize))
             ):
                 acked = ack_seq != sk.snd_una
                 if acked:
-                    # The ACK first: nothing of a segment counts whose ACK cannot be (RFC 5961
-                    # 5.2), and the sk_buff may be merged away below.
+                    # The ACK first: a segment with an unacceptable ACK is dropped (RFC 5961 5.2),
+                    # and tcp_queue_rcv may free the sk_buff.
                     reason = tcp_ack(sk, skb, FLAG_DATA)
                     if reason < 0:
                         tcp_drop_reason(sk, skb, -reason)
@@ -451,7 +451,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             sk_state_change(sk)
             sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT)
         if sk.sk_write_pending or sk.defer_accept or inet_csk_in_pingpong_mode(sk):
-            # Data will follow at once and carry the ACK.
+            # Data will follow soon and carry the ACK.
             sk.icsk_ack_pending |= ICSK_ACK_SCHED
             tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
             inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, TCP_DELACK_MAX, TCP_RTO_MAX)
@@ -641,7 +641,10 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
-    """FIN_WAIT1: is our FIN acknowledged? None: go on; else what tcp_rcv_state_process returns."""
+    """Leave FIN_WAIT1 if our FIN is acknowledged.
+
+    None: go on with skb; else the result of tcp_rcv_state_process.
+    """
     if sk.snd_una != sk.write_seq:
         return None
     tcp_set_state(sk, tcp_next_state(TCP_FIN_WAIT1, RCV_ACK_OF_FIN))
@@ -652,7 +655,7 @@ def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
         return None
     fin = skb.tcp_flags & TCPHDR_FIN
     if sk.linger2 < 0 or (skb.end_seq != skb.seq and after((skb.end_seq - fin) & M32, sk.rcv_nxt)):
-        # Nobody will wait, or data came for nobody.
+        # TCP_LINGER2 below 0 forbids waiting, or data came that nobody will read.
         tcp_done(sk)
         sk.net.mib.linux.TCPAbortOnData += 1
         return SKB_DROP_REASON_TCP_ABORT_ON_DATA
@@ -660,7 +663,7 @@ def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
     if tmo > TCP_TIMEWAIT_LEN:
         inet_csk_reset_keepalive_timer(sk, tmo - TCP_TIMEWAIT_LEN)
     elif fin or sock_owned_by_user(sk):
-        # The FIN comes with this very segment (or later): the timer only has to wait.
+        # This segment has the FIN, or the backlog may: stay in FIN_WAIT2 until the timer expires.
         inet_csk_reset_keepalive_timer(sk, tmo)
     else:
         tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)

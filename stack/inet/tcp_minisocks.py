@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 def tcp_openreq_init_rwin(req: request_sock, sk: tcp_sock, dst: dst_entry) -> None:
-    """The window that the SYN-ACK offers."""
+    """Choose the window and its scale that the SYN-ACK offers."""
     window_clamp = sk.window_clamp
     full_space = tcp_full_space(sk)
     mss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
@@ -189,7 +189,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
         req.num_timeout < sk.icsk_accept_queue.rskq_defer_accept
         and end_seq == (req.rcv_isn + 1) & M32
     ):
-        # TCP_DEFER_ACCEPT: the bare ACK does not count, data must follow.
+        # TCP_DEFER_ACCEPT: the connection is accepted only when data follows the bare ACK.
         req.acked = True
         linux.TCPDeferAcceptDrop += 1
         return None

@@ -52,7 +52,7 @@ _SACK = TCPOPT_SACK << 8
 
 
 def tcp_advertise_mss(sk: tcp_sock) -> int:
-    """net/ipv4/tcp_output.c: MSS option value: what the route says, never more than before."""
+    """net/ipv4/tcp_output.c: value of the MSS option: the route's, but never more than before."""
     mss = sk.advmss
     dst = sk.sk_dst_cache
     if dst is not None:
@@ -133,7 +133,7 @@ def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
 
 
 def tcp_established_options_size(sk: tcp_sock) -> int:
-    """Bytes that tcp_established_options would give, without building (or using up) anything."""
+    """Bytes that tcp_established_options would return. Changes nothing."""
     rx_opt = sk.rx_opt
     size = 12 if rx_opt.tstamp_ok else 0
     eff_sacks = rx_opt.num_sacks + (1 if rx_opt.dsack else 0)
@@ -165,9 +165,9 @@ def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff) -> bool:
 def tcp_parse_options(
     net: Net, skb: sk_buff, opt_rx: tcp_options_received, estab: bool
 ) -> list[tuple[int, int]]:
-    """Walk the options; what is malformed ends the walk (RFC 9293 3.2). Returns SACK blocks.
+    """Read the options up to the first malformed one (RFC 9293 3.2). Returns the SACK blocks.
 
-    In a SYN (not `estab`) the negotiating options count only as far as our sysctls allow.
+    In a SYN (not `estab`) an option that our sysctls turn off is ignored.
     """
     ts = tcp_parse_ts(skb)
     if ts is not None:  # nothing but the timestamps of RFC 7323 appendix A

@@ -1,8 +1,8 @@
 """net/ipv4/tcp_output.c: from the write queue to IP.
 
 `sk_write_queue` holds sk_buffs not sent yet, `tcp_rtx_queue` those sent and not acknowledged, both
-in sequence order. An sk_buff in them is never given away: what goes down is a clone (or, when an
-earlier clone is still on its way, a copy of the header part over the same payload).
+in sequence order. Their sk_buffs stay in TCP: IP gets a clone, or, while an earlier clone is still
+below, a copy of the header part over the same payload.
 """
 
 from __future__ import annotations
@@ -109,13 +109,13 @@ def tcp_event_new_data_sent(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_rearm_rto(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_input.c: RFC 6298 5.2-5.3: off when nothing is out, else RTO from now."""
+    """net/ipv4/tcp_input.c: restart the RTO timer, or stop it (RFC 6298 5.2, 5.3)."""
     if not sk.packets_out:
         inet_csk_clear_xmit_timer(sk, ICSK_TIME_RETRANS)
         return
     rto = sk.icsk_rto
     if sk.icsk_pending in (ICSK_TIME_LOSS_PROBE, ICSK_TIME_REO_TIMEOUT):
-        # The probe's or reorder timer's share of the RTO has passed.
+        # The time of the probe or reorder timer counts towards the RTO.
         rto = max(tcp_rto_delta(sk), 1)
     tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, rto)
 
@@ -216,7 +216,7 @@ def tcp_stream_alloc_skb(sk: tcp_sock, force: bool = False) -> sk_buff | None:
 
 
 def tcp_set_skb_tso_segs(skb: sk_buff, mss_now: int) -> int:
-    """Number of segments skb becomes at this MSS; remembers both."""
+    """Set skb's MSS and its number of segments; returns the number."""
     length = skb.len
     if length <= mss_now:
         skb.tcp_gso_size = 0
@@ -306,13 +306,13 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     if after(skb.end_seq, sk.snd_nxt) or seq == skb.end_seq:
         tcp_mib.OutSegs += pcount
     sk.segs_out += pcount
-    if pcount > 1:  # what is queued has none of these, so a single segment's clone neither
+    if pcount > 1:  # queued sk_buffs have these unset, so a clone with one segment has too
         skb.gso_segs = pcount
         skb.gso_size = skb.tcp_gso_size
         skb.gso_type = sk.sk_gso_type
-        if flags & TCPHDR_CWR:  # on the first segment only, which not every device can
+        if flags & TCPHDR_CWR:  # only the first segment keeps CWR, which not every device can do
             skb.gso_type |= SKB_GSO_TCP_ECN
-    # Strictly increasing, so that RACK can tell the order of what went out at one instant.
+    # Strictly increasing, so that RACK can tell the order of packets sent at the same time.
     wstamp = sk.tcp_wstamp_ns + 1
     if wstamp < sk.tcp_mstamp:
         wstamp = sk.tcp_mstamp
@@ -350,7 +350,7 @@ def tcp_adjust_pcount(sk: tcp_sock, skb: sk_buff, decr: int) -> None:
         sk.retrans_out -= decr
     if sacked & TCPCB_LOST:
         sk.lost_out -= decr
-    # Reno counts its duplicate ACKs in sacked_out: an estimate that must not outlive the data.
+    # Without SACK sacked_out estimates arrivals by duplicate ACKs; it must not outlive the data.
     if not sk.rx_opt.sack_ok and decr > 0:
         sk.sacked_out -= min(sk.sacked_out, decr)
 
@@ -362,7 +362,7 @@ def _split(sk: tcp_sock, skb: sk_buff, length: int) -> sk_buff | None:
         return None
     own = buff.truesize
     skb_split(skb, buff, length)
-    # The payload's share of truesize goes where the payload went.
+    # Move the payload's share of truesize along with the payload.
     moved = min(buff.len, skb.truesize - 1)
     skb.truesize -= moved
     buff.truesize = own + moved
@@ -439,7 +439,7 @@ def tcp_cwnd_test(sk: tcp_sock, skb: sk_buff) -> int:
     cwnd = sk.snd_cwnd
     if in_flight >= cwnd:
         return 0
-    # At most half of the window in one piece, so that ACKs keep the clock running.
+    # At most half of the window at once, so that ACKs keep coming in between.
     quota = cwnd - in_flight
     half = cwnd >> 1
     if quota > half:
@@ -448,7 +448,7 @@ def tcp_cwnd_test(sk: tcp_sock, skb: sk_buff) -> int:
 
 
 def tcp_init_tso_segs(skb: sk_buff, mss_now: int) -> int:
-    """Segments of skb; recomputed when the MSS is another than when it was queued."""
+    """Number of segments of skb; recomputed when the MSS has changed since it was queued."""
     tso_segs = skb.tcp_gso_segs
     if not tso_segs or (tso_segs > 1 and skb.tcp_gso_size != mss_now):
         return tcp_set_skb_tso_segs(skb, mss_now)
@@ -467,14 +467,14 @@ def tcp_minshall_update(sk: tcp_sock, mss_now: int, skb: sk_buff) -> None:
 
 
 def tcp_nagle_check(partial: bool, sk: tcp_sock, nonagle: int) -> bool:
-    """True when a partial segment has to wait."""
+    """True when Nagle or cork makes a partial segment wait."""
     return partial and bool(
         nonagle & TCP_NAGLE_CORK or (not nonagle and sk.packets_out and tcp_minshall_check(sk))
     )
 
 
 def tcp_nagle_test(sk: tcp_sock, skb: sk_buff, cur_mss: int, nonagle: int) -> bool:
-    """True when skb may go as far as Nagle and cork are concerned (RFC 9293 3.7.4)."""
+    """True when Nagle and cork let skb be sent (RFC 9293 3.7.4)."""
     if nonagle & TCP_NAGLE_PUSH:
         return True
     if sk.snd_up != sk.snd_una or skb.tcp_flags & TCPHDR_FIN:
@@ -509,15 +509,15 @@ def tcp_mss_split_point(
 
 
 def tcp_tso_segs(sk: tcp_sock, mss_now: int) -> int:
-    """Segments one sk_buff may hold: what the device takes."""
+    """Segments of one sk_buff at most, by the device's limits."""
     return max(min(sk.sk_gso_max_segs, (sk.sk_gso_max_size - 1 - MAX_TCP_HEADER) // mss_now), 1)
 
 
 def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
     """True when it pays to wait for the next ACK (or write) and send a larger piece then.
 
-    A corked tail (TCP_CORK, MSG_MORE) that is not full waits as long as something is in flight: its
-    ACK comes back here. Without this each ACK would flush half-filled super-packets.
+    A corked tail (TCP_CORK, MSG_MORE) that is not full waits as long as packets are in flight. Else
+    each of their ACKs would flush a half-filled super-packet.
     """
     if sk.icsk_ca_state >= TCP_CA_Recovery or skb.tcp_flags & TCPHDR_FIN:
         return False
@@ -559,7 +559,7 @@ def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
             return True
     elif send_win <= skb.len:
         return True
-    # Nothing more will be added to this one: do not wait.
+    # Nothing more can be added to an inner sk_buff or one with FIN: do not wait.
     return not (not is_tail or skb.tcp_flags & TCPHDR_FIN)
 
 
@@ -589,7 +589,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
             break
         limit = mss_now
         if tso_segs == 1:
-            # Only the last one may wait for more.
+            # Only the last sk_buff may wait for more data.
             if write_queue.peek_tail() is skb and not tcp_nagle_test(sk, skb, mss_now, nonagle):
                 break
         else:
@@ -635,7 +635,7 @@ def __tcp_push_pending_frames(sk: tcp_sock, cur_mss: int, nonagle: int) -> None:
 
 
 def tcp_push_pending_frames(sk: tcp_sock) -> None:
-    """include/net/tcp.h: the same when anything waits at all (called for each ACK)."""
+    """include/net/tcp.h: __tcp_push_pending_frames if data waits; called for each ACK."""
     if sk.sk_write_queue.qlen:
         __tcp_push_pending_frames(sk, tcp_current_mss(sk), sk.nonagle)
 

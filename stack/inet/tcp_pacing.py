@@ -1,8 +1,8 @@
 """net/ipv4/tcp_output.c: internal pacing: SO_MAX_PACING_RATE without a queueing discipline.
 
 Only sockets that set the option are paced, at that rate (Linux paces them at the lower of it and
-twice the window per round trip). What is sent earns the time that it takes at the rate; until that
-has passed nothing else goes; then a timer goes on (tcp_timer.py, tcp_pace_kick).
+twice the window per round trip). After a packet the socket sends nothing for the time that the
+packet takes at the rate. Then a timer sends on (tcp_timer.py, tcp_pace_kick).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ MIN_TSO_SEGS = 2  # sysctl tcp_min_tso_segs
 
 
 def tcp_tso_autosize(sk: tcp_sock, mss_now: int, max_segs: int) -> int:
-    """How many segments of `max_segs` go at once: what the rate gives in about a millisecond."""
+    """Segments to send at once: about a millisecond's worth of the rate, at most `max_segs`."""
     return min(max_segs, max((sk.sk_pacing_rate >> PACING_SHIFT) // mss_now, MIN_TSO_SEGS))
 
 
 def tcp_pacing_check(sk: tcp_sock) -> bool:
-    """True when what was sent has not had its time yet; the timer is armed then."""
+    """True when pacing forbids sending now; then the timer is armed."""
     if sk.pacing_next_ns <= sk.net.clock.now_ns():
         return False
     if not tcp_pacing_armed(sk):
@@ -36,12 +36,15 @@ def tcp_pacing_check(sk: tcp_sock) -> bool:
 
 
 def tcp_pacing_armed(sk: tcp_sock) -> bool:
-    """Whether the socket waits until what it sent has had its time."""
+    """Whether the pacing timer is pending."""
     return sk.pacing_timer is not None and sk.pacing_timer.pending
 
 
 def tcp_update_skb_after_send(sk: tcp_sock, sent_bytes: int) -> None:
-    """`sent_bytes` of payload went out: they take their time. A pause is credited up to half."""
+    """Delay the next packet by the time that `sent_bytes` of payload take at the rate.
+
+    An idle time before them shortens the delay by up to half.
+    """
     now = sk.net.clock.now_ns()
     length_ns = sent_bytes * SEC // max(sk.sk_pacing_rate, 1)
     credit = now - sk.pacing_next_ns

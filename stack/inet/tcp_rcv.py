@@ -11,9 +11,9 @@ from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, between, tcp_sock
 
 
 def tcp_icmp_concerns(sk: tcp_sock, seq: int, pmtu: bool) -> bool:
-    """Whether an ICMP error that quotes sequence number `seq` is about something in flight.
+    """Whether an ICMP error that quotes sequence number `seq` is about a segment in flight.
 
-    `pmtu`: it tells of the path MTU, which is heeded while the socket is owned, too.
+    `pmtu`: it reports a path MTU, and is not dropped while the socket is owned.
     """
     linux = sk.net.mib.linux
     if not pmtu and sock_owned_by_user(sk):
@@ -27,7 +27,7 @@ def tcp_icmp_concerns(sk: tcp_sock, seq: int, pmtu: bool) -> bool:
 
 
 def tcp_icmp_mtu(sk: tcp_sock, mtu: int) -> None:
-    """A router wants packets of at most `mtu` bytes: now, or when the owner lets go."""
+    """Reduce the path MTU to `mtu` bytes: now, or when the owner releases the socket."""
     if sk.sk_state == TCP_LISTEN:
         return
     sk.mtu_info = mtu
@@ -38,9 +38,9 @@ def tcp_icmp_mtu(sk: tcp_sock, mtu: int) -> None:
 
 
 def tcp_icmp_error(sk: tcp_sock, err: int, recverr: bool) -> None:
-    """An ICMP error about sk: it ends a connection only while that is being set up.
+    """Handle an ICMP error about sk, which ends the connection only during the handshake.
 
-    RFC 1122 4.2.3.9, RFC 5461. `recverr`: the application asked to be told.
+    RFC 1122 4.2.3.9, RFC 5461. `recverr`: the socket has IP_RECVERR or IPV6_RECVERR.
     """
     owned = sock_owned_by_user(sk)
     if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV) and not owned:
@@ -53,7 +53,7 @@ def tcp_icmp_error(sk: tcp_sock, err: int, recverr: bool) -> None:
 
 
 def tcp_req_err(req: request_sock, seq: int, abort: bool) -> None:
-    """An ICMP error about our SYN-ACK."""
+    """Handle an ICMP error about our SYN-ACK; with `abort` it ends the request."""
     net = req.net
     if seq != req.snt_isn:
         net.mib.linux.OutOfWindowIcmps += 1
@@ -65,7 +65,7 @@ def tcp_req_err(req: request_sock, seq: int, abort: bool) -> None:
 def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
     """net/ipv4/tcp_ipv4.c: True when the socket's filter refuses the segment, data at its header.
 
-    What the filter cuts off is data that did not come: before tcp_v4_fill_cb.
+    Call it before tcp_v4_fill_cb: bytes that the filter cuts off must not count as received.
     """
     if sk.sk_filter is None and sk.net.security is None:
         return False

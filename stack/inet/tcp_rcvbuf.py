@@ -25,25 +25,24 @@ from stack.inet.tcp_sock import (
     tcp_win_from_space,
 )
 
-# What a segment of its own costs a 64-bit Linux (SKB_DATA_ALIGN is to 64 bytes)
+# Memory of a segment in its own sk_buff on 64-bit Linux (SKB_DATA_ALIGN aligns to 64 bytes)
 SKB_HEADERS = 320 + 320  # MAX_TCP_HEADER, struct skb_shared_info
 SIZEOF_SK_BUFF = 256
-TCP_REMNANT = TCPHDR_FIN | TCPHDR_URG | TCPHDR_PSH  # the end of a write: says no segment size
+TCP_REMNANT = TCPHDR_FIN | TCPHDR_URG | TCPHDR_PSH  # the end of a write, perhaps below the MSS
 
 
 def tcp_sndbuf_expand(sk: tcp_sock) -> None:
-    """Room for two congestion windows, within tcp_wmem[2].
+    """Grow the send buffer to two congestion windows, within tcp_wmem[2].
 
-    A segment counts what it takes in Linux as an sk_buff by itself: payload, headers and
-    skb_shared_info rounded up to a power of two, and the sk_buff. An Ethernet connection starts
-    with 87040 bytes.
+    A segment counts as much as an sk_buff of its own in Linux: payload, headers and skb_shared_info
+    rounded up to a power of two, plus the sk_buff. On Ethernet the buffer starts with 87040 bytes.
     """
     per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + SKB_HEADERS
     rounded: int = 1
     while rounded < per_mss:
         rounded <<= 1
     nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, sk.reordering + 1)
-    # Fast recovery (RFC 5681 3.2) needs new data to send beside the window that is out.
+    # Two windows, because fast recovery (RFC 5681 3.2) sends new data while a window is out.
     sndmem = 2 * nr_segs * (rounded + SIZEOF_SK_BUFF)
     if sk.sk_sndbuf < sndmem:
         most: int = sk.net.sysctl.tcp_wmem[2]
@@ -63,16 +62,16 @@ def tcp_set_window_clamp(sk: tcp_sock, val: int) -> None:
 
 
 def tcp_window_clamp_follow(sk: tcp_sock, rcvbuf: int) -> None:
-    """The window may grow with the buffer, up to what the program allows by TCP_WINDOW_CLAMP.
+    """Let the window grow with the buffer, up to the program's TCP_WINDOW_CLAMP.
 
-    Linux 6.6 and later forget the program's bound here; tcp(7) promises it.
+    Linux 6.6 and later ignore that bound here, although tcp(7) promises it.
     """
     val = tcp_win_from_space(sk, rcvbuf)
     tcp_set_window_clamp(sk, min(val, sk.user_window_clamp or val))
 
 
 def tcp_init_buffer_space(sk: tcp_sock) -> None:
-    """The connection is there: size both buffers, start measuring."""
+    """Size both buffers of a new connection and start measuring what its reader takes."""
     tcp_app_win = sk.net.sysctl.tcp_app_win
     if not sk.sk_flags & SOCK_SNDBUF_LOCK:
         tcp_sndbuf_expand(sk)
@@ -92,7 +91,7 @@ def tcp_init_buffer_space(sk: tcp_sock) -> None:
 
 
 def __tcp_grow_window(sk: tcp_sock, skb: sk_buff, skbtruesize: int) -> int:
-    """How much a packet of this shape lets the window grow."""
+    """Bytes by which a packet with much overhead lets the window grow."""
     truesize = tcp_win_from_space(sk, skbtruesize) >> 1
     window = tcp_win_from_space(sk, sk.net.sysctl.tcp_rmem[2]) >> 1
     while sk.rcv_ssthresh <= window and window:
@@ -104,7 +103,7 @@ def __tcp_grow_window(sk: tcp_sock, skb: sk_buff, skbtruesize: int) -> int:
 
 
 def tcp_grow_window(sk: tcp_sock, skb: sk_buff) -> None:
-    """Open the window no faster than the peer proves that its segments use memory well."""
+    """Open the window, the faster the better the peer's segments use their memory."""
     room = min(sk.window_clamp, tcp_space(sk)) - sk.rcv_ssthresh
     if room <= 0:
         return
@@ -138,14 +137,17 @@ def tcp_clamp_window(sk: tcp_sock) -> None:
 
 
 def tcp_rcv_rtt_update(sk: tcp_sock, sample: int, win_dep: bool) -> None:
-    """The receiver's own idea of the round trip, us << 3."""
+    """Update the receiver's round-trip time (stored as us << 3) by `sample`, us.
+
+    `win_dep`: the sample is the time of a whole window.
+    """
     new_sample = sk.rcv_rtt_est_rtt_us
     m = sample
     if new_sample:
         if not win_dep:
             new_sample += m - (new_sample >> 3)
         else:
-            # Bounded by the window: only ever an upper bound.
+            # A window may take longer than a round trip, so the sample is an upper bound.
             new_sample = min(new_sample, m << 3)
     else:
         new_sample = m << 3
@@ -153,9 +155,9 @@ def tcp_rcv_rtt_update(sk: tcp_sock, sample: int, win_dep: bool) -> None:
 
 
 def tcp_rcv_rtt_measure(sk: tcp_sock) -> None:
-    """Without timestamps: the time one window takes.
+    """Measure the round-trip time without timestamps: the time that one window takes.
 
-    Linux counts at least a microsecond. On a virtual wire without latency a round trip takes none.
+    Linux counts at least 1 us; here 0 is possible, on a virtual wire without latency.
     """
     if sk.rcv_rtt_est_time:
         if before(sk.rcv_nxt, sk.rcv_rtt_est_seq):
@@ -166,9 +168,10 @@ def tcp_rcv_rtt_measure(sk: tcp_sock) -> None:
 
 
 def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
-    """With timestamps: the echo of what we sent.
+    """Measure the round-trip time by echoed timestamps.
 
-    As since Linux 6.16 one of this very millisecond says nothing: `tcp_rcv_rtt_measure` knows more.
+    As in Linux 6.16 and later, the echo of a timestamp of the same millisecond is ignored:
+    `tcp_rcv_rtt_measure` is more precise.
     """
     rx_opt = sk.rx_opt
     tsecr = rx_opt.rcv_tsecr
@@ -184,7 +187,7 @@ def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_rcv_space_adjust(sk: tcp_sock) -> None:
-    """Dynamic right-sizing: twice what the application reads per round trip, within tcp_rmem."""
+    """Size the buffer for twice what the application reads per round trip, within tcp_rmem."""
     rtt_us = sk.rcv_rtt_est_rtt_us
     if not rtt_us:
         return
@@ -224,7 +227,7 @@ def tcp_measure_rcv_mss(sk: tcp_sock, skb: sk_buff) -> None:
                     sk.rcvq_space_space = max(sk.window_clamp, 1)
         sk.icsk_ack_rcv_mss = min(length, sk.advmss)
         return
-    # A small one: believe it when two in a row have the same size.
+    # A smaller size counts when two segments in a row have it.
     if length >= TCP_MSS_DEFAULT or (length >= TCP_MIN_MSS and not skb.tcp_flags & TCP_REMNANT):
         sk.icsk_ack_last_seg_size = length
         if length == lss:

@@ -1,7 +1,7 @@
 """net/ipv4/tcp_recovery.c: which packets are lost: RACK (RFC 8985) with SACK, NewReno without.
 
-Also the per-packet books of loss (tcp_input.c): every change of `lost_out` and `retrans_out` for
-a reason other than an ACK is here. Times ns unless `_us`.
+Also the marking of lost packets (tcp_input.c), with its changes of `lost_out` and `retrans_out`.
+Times are ns, those named `_us` us.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ TCP_RACK_RECOVERY_THRESH = 16
 
 
 def tcp_mark_skb_lost(sk: tcp_sock, skb: sk_buff) -> None:
-    """net/ipv4/tcp_input.c: skb is lost; when it had been retransmitted, that one is lost too.
+    """net/ipv4/tcp_input.c: mark skb lost and move it to the retransmit queue's lost list.
 
-    It goes to the lost list of the retransmit queue.
+    If it was marked and retransmitted before, its retransmission is lost too.
     """
     sacked = skb.sacked
     if sacked & TCPCB_SACKED_ACKED:
@@ -49,7 +49,7 @@ def tcp_mark_skb_lost(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
-    """include/net/tcp.h: sent later, or at the same time but further on."""
+    """include/net/tcp.h: whether 1 was sent after 2; at the same time, the higher end decides."""
     return t1 > t2 or (t1 == t2 and after(seq1, seq2))
 
 
@@ -69,10 +69,11 @@ def tcp_rack_skb_timeout(sk: tcp_sock, skb: sk_buff, reo_wnd: int) -> int:
 
 
 def tcp_rack_detect_loss(sk: tcp_sock) -> int:
-    """Mark what was sent long enough before a packet that arrived; ns until the next could be.
+    """Mark packets lost that were sent long enough before one that arrived (RFC 8985 6.2).
 
-    Only the sent list is looked at, oldest first. Each of its members is passed by the cursor once
-    a transmission and marked once, so the work of an ACK does not grow with what is in flight.
+    Returns the ns until the next packet can be marked, 0 when there is none.
+    Only the sent list is walked, oldest first. The cursor passes a packet once per transmission, so
+    the work of an ACK does not grow with the packets in flight.
     """
     queue = sk.tcp_rtx_queue
     mstamp = sk.rack_mstamp
@@ -106,7 +107,7 @@ def tcp_rack_advance(sk: tcp_sock, sacked: int, end_seq: int, xmit_time: int) ->
     """A packet sent at xmit_time was delivered."""
     rtt_us = tcp_stamp_us_delta(sk.tcp_mstamp, xmit_time)
     if rtt_us < sk.min_rtt_us and sacked & TCPCB_RETRANS:
-        # Too quick for the retransmission: the original was delivered. Says nothing on order.
+        # An ACK this early is for the original, and says nothing about the order of sending.
         return
     sk.rack_advanced = True
     sk.rack_rtt_us = rtt_us

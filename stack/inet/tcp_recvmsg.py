@@ -81,7 +81,7 @@ def tcp_recv_urg(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:
 
 
 def tcp_cleanup_rbuf(sk: tcp_sock, copied: int) -> None:
-    """The application has read: is an ACK or a window update due?"""
+    """The application has read: send an ACK if one is due or the window at least doubles."""
     if sk.sk_state == TCP_LISTEN:
         return
     time_to_ack = False
@@ -102,7 +102,6 @@ def tcp_cleanup_rbuf(sk: tcp_sock, copied: int) -> None:
         rcv_window_now = tcp_receive_window(sk)
         if 2 * rcv_window_now <= sk.window_clamp:
             new_window = __tcp_select_window(sk)
-            # Worth telling when the window at least doubles.
             if new_window and new_window >= 2 * rcv_window_now:
                 time_to_ack = True
     if time_to_ack:
@@ -146,7 +145,7 @@ def tcp_inq_hint(sk: tcp_sock) -> int:
 
 
 def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:
-    """Copy from the receive queue; wait until `target` bytes came, or the end, or the time."""
+    """Copy from the receive queue; wait for `target` bytes, the stream's end or the timeout."""
     if sk.sk_state == TCP_LISTEN:
         raise os_error(errno.ENOTCONN)
     if flags & MSG_OOB:
@@ -162,7 +161,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
     queue = sk.sk_receive_queue
     copied = 0
     begun = False
-    while length > 0 or not begun:  # a read of no bytes waits too, and has the errors
+    while length > 0 or not begun:  # a read of 0 bytes also waits, and reports errors
         begun = True
         if sk.urg_data and sk.urg_seq == seq and copied:
             break
@@ -200,7 +199,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                 if timeo <= 0 and not sk.sk_backlog.qlen:
                     raise os_error(errno.EAGAIN, "nothing to read")
             if sk.sk_backlog.qlen:
-                # Do not sleep: work off what came meanwhile.
+                # Segments came while the socket was owned: process them instead of sleeping.
                 release_sock(sk)
                 lock_sock(sk)
             else:
@@ -228,7 +227,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                     if not copied:
                         raise os_error(errno.EFAULT)
                     break
-                if sk.sk_flags & SOCK_RCVTSTAMP:  # of the last packet that was read from
+                if sk.sk_flags & SOCK_RCVTSTAMP:  # the last packet read from gives the time
                     sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)
                 seq = (seq + used) & M32
                 copied += used

@@ -91,7 +91,7 @@ def tcp_conn_request(
         req.ts_off = af_ops.init_ts_off(net, skb)
     tcp_ecn_create_request(req, skb, sk)
     if not want_cookie and not isn and not syncookies:
-        # Without cookies, the last quarter is for peers that have proved alive; we know none.
+        # Without cookies Linux keeps the last quarter for peers with saved metrics; we save none.
         max_syn_backlog = net.sysctl.tcp_max_syn_backlog
         if max_syn_backlog - sk.icsk_accept_queue.qlen < max_syn_backlog >> 2:
             linux.ListenDrops += 1

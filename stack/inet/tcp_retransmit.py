@@ -127,7 +127,7 @@ def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
 
 
 def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
-    """The same for what small writes left in the first buffer: copy it behind skb's own."""
+    """Collapse payload that small writes left in next_skb's head buffer: copy it behind skb's."""
     if skb_tailroom(skb) < next_skb.len:
         return False
     skb_put_data(skb, skb_copy_bits(next_skb, 0, next_skb.len))
@@ -142,7 +142,7 @@ def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
 def _collapsed(
     sk: tcp_sock, skb: sk_buff, end_seq: int, flags: int, sacked: int, segs: int
 ) -> None:
-    """The books after `segs` segments up to end_seq went into skb."""
+    """Update the counters after `segs` segments up to end_seq were merged into skb."""
     skb.end_seq = end_seq
     skb.tcp_flags |= flags
     skb.sacked |= sacked & TCPCB_EVER_RETRANS
@@ -210,7 +210,7 @@ def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
 
 
 def tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
-    """Retransmit and keep the books: retrans_out, undo counters, time of the first one."""
+    """Retransmit and count it: retrans_out, undo_retrans, and the time of the first one."""
     err = __tcp_retransmit_skb(sk, skb, segs)
     if err:
         return err

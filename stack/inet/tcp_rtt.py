@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def tcp_rtt_estimator(sk: tcp_sock, mrtt_us: int) -> None:
-    """Smooth the round-trip time; the deviation may jump up and only creeps down."""
+    """Smooth the round-trip time and its deviation, which rises fast and falls slowly."""
     m = mrtt_us
     srtt = sk.srtt_us
     rto_min_us = sk.icsk_rto_min // 1000
@@ -29,7 +29,7 @@ def tcp_rtt_estimator(sk: tcp_sock, mrtt_us: int) -> None:
         if m < 0:
             m = -m
             m -= sk.mdev_us >> 2
-            # A falling RTT is no reason for a larger RTO.
+            # A falling RTT must not raise the RTO.
             if m > 0:
                 m >>= 3
         else:

@@ -66,7 +66,7 @@ def tcp_is_sackblock_valid(sk: tcp_sock, is_dsack: bool, start_seq: int, end_seq
 
 
 def tcp_dsack_seen(sk: tcp_sock, start_seq: int, end_seq: int, state: tcp_sacktag_state) -> int:
-    """A duplicate arrived: the segments it stood for; 0 when implausible."""
+    """Count a duplicate that the peer reports: its number of segments, 0 when implausible."""
     mss = sk.mss_cache
     dup_segs = 1
     span = (end_seq - start_seq) & M32
@@ -168,7 +168,7 @@ def tcp_sacktag_one(sk: tcp_sock, state: tcp_sacktag_state, skb: sk_buff, dup_sa
                 sk.retrans_out -= pcount
         else:
             if not sacked & TCPCB_RETRANS:
-                # First transmission below the highest SACK: it was overtaken.
+                # An original transmission below the highest SACK: later packets overtook it.
                 if before(seq, tcp_highest_sack_seq(sk)) and before(seq, state.reord):
                     state.reord = seq
                 if not after(end_seq, sk.high_seq):
@@ -253,14 +253,14 @@ def tcp_sacktag_walk(
 
 
 def tcp_stream_pos(sk: tcp_sock, seq: int) -> int:
-    """Where `seq` stands in the whole stream: a number that does not wrap."""
+    """The position of `seq` in the whole stream, which does not wrap."""
     return sk.bytes_acked + s32(seq - sk.snd_una)
 
 
 def tcp_sacktag_block(
     sk: tcp_sock, state: tcp_sacktag_state, start_seq: int, end_seq: int, dup_sack: bool
 ) -> None:
-    """Mark what a block covers; of a block that is no D-SACK only what is not marked yet."""
+    """Mark what a block covers. Parts that earlier blocks marked are skipped, unless a D-SACK."""
     block = start_seq, end_seq
     if dup_sack:
         tcp_sacktag_walk(sk, state, block, block, True)
@@ -285,7 +285,7 @@ def tcp_sacktag_write_queue(
         sk.sacked_ranges.clear()
     state.reord = sk.snd_nxt
     ack = ack_skb.ack_seq
-    # A long-lost ACK carries nothing new.
+    # An ACK this old carries nothing new.
     if before(ack, (prior_snd_una - sk.max_window) & M32):
         return 0
     found_dup_sack = tcp_check_dsack(sk, ack, blocks, prior_snd_una, state)
@@ -308,7 +308,7 @@ def tcp_sacktag_write_queue(
         if not after(end_seq, prior_snd_una) and not dup_sack:
             continue
         used.append(((start_seq - una) & M32, i, start_seq, end_seq, dup_sack))
-    # In sequence order, so that "below the highest SACK" means what it says.
+    # In sequence order, so that the highest SACK so far is known at each block.
     used.sort()
     for _, _, start_seq, end_seq, dup_sack in used:
         tcp_sacktag_block(sk, state, start_seq, end_seq, dup_sack)

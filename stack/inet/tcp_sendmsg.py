@@ -55,14 +55,14 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
-TCP_SMALL_QUEUE_BACKLOG = 16  # buffers filled before a long sendmsg lets the backlog in
+TCP_SMALL_QUEUE_BACKLOG = 16  # sk_buffs that a long sendmsg fills before it processes the backlog
 
 
 def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
-    """Bytes to gather in one sk_buff: whole segments up to what the device cuts up.
+    """Bytes to gather in one sk_buff: whole segments, up to the device's limit for GSO.
 
-    More than the 64 KiB of the kernel's devices only as far as the send buffer reaches: one sk_buff
-    is filled to its end whatever the buffer's limit.
+    Above 64 KiB the send buffer limits it too, because an sk_buff is filled to this size even if
+    that exceeds the buffer.
     """
     if not large_allowed:
         return mss_now
@@ -76,7 +76,7 @@ def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
 
 
 def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
-    """(MSS, size goal): no packet holds more than may wait unsent (TCP_NOTSENT_LOWAT)."""
+    """(MSS, size goal), bytes. TCP_NOTSENT_LOWAT bounds the goal, since it bounds unsent data."""
     mss_now = tcp_current_mss(sk)
     size_goal = tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
     lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
@@ -91,12 +91,12 @@ def tcp_mark_push(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def forced_push(sk: tcp_sock) -> bool:
-    """Half of the peer's window was queued since the last PSH."""
+    """Whether half of the peer's largest window was queued since the last PSH."""
     return after(sk.write_seq, (sk.pushed_seq + (sk.max_window >> 1)) & M32)
 
 
 def tcp_skb_entail(sk: tcp_sock, skb: sk_buff) -> None:
-    """An empty sk_buff at the end of the write queue."""
+    """Append an empty sk_buff to the write queue."""
     skb.seq = skb.end_seq = sk.write_seq
     skb.tcp_flags = TCPHDR_ACK
     skb_header_release(skb)
@@ -149,7 +149,7 @@ def tcp_sendmsg(sk: tcp_sock, msg: msghdr, size: int) -> int:
 
 
 def tcp_cmsg_send(sk: tcp_sock, msg: msghdr) -> None:
-    """tcp_sendmsg_locked's part for control messages. Raises: OSError EINVAL, always."""
+    """tcp_sendmsg_locked's part for control messages. Raises: OSError EINVAL for any error."""
     try:
         sock_cmsg_send(sk, msg.msg_control or [])
     except OSError as exc:
@@ -157,9 +157,9 @@ def tcp_cmsg_send(sk: tcp_sock, msg: msghdr) -> None:
 
 
 def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
-    """How many of `copy` bytes there is memory for; a socket with little queued always gets some.
+    """Reserve memory for `copy` bytes; returns how many fit. A socket with little queued gets some.
 
-    Without that a socket that has nothing in flight would wait for an ACK that cannot come.
+    Otherwise a socket with nothing in flight would wait for an ACK that cannot come.
     """
     if sk_wmem_schedule(sk, copy):
         return copy
@@ -170,7 +170,7 @@ def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
 
 
 def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: msghdr, n: int) -> int:
-    """Append up to n bytes to skb: small first pieces to its head, others to pages; bytes done."""
+    """Append up to n bytes to skb, in its head if they fit, else in pages; bytes appended."""
     if not skb.data_len and n <= skb.tailroom and msg.msg_ubuf is None:
         return msg.copy_to_skb(skb, n)
     n = tcp_wmem_schedule(sk, n)
@@ -183,7 +183,7 @@ def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: msghdr, n: int) -> int:
 
 
 def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
-    """Queue the user's bytes: a copy of them, or with MSG_ZEROCOPY where they are."""
+    """Queue the user's bytes: a copy of them, or with MSG_ZEROCOPY references to them."""
     if not msg.msg_flags & MSG_ZEROCOPY or not sk.sk_flags & SOCK_ZEROCOPY or not size:
         return tcp_sendmsg_queue(sk, msg, size)
     dst = sk.sk_dst_cache
@@ -199,9 +199,10 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
 
 
 def tcp_skb_of_others(msg: msghdr, skb: sk_buff, full: sk_buff | None) -> bool:
-    """Payload without copy is in skb of a call that another notification is about; or it is full.
+    """Whether zero-copy bytes must begin another sk_buff, because skb takes no more of them.
 
-    skb_zerocopy_iter_stream's EEXIST and EMSGSIZE: the next bytes begin another sk_buff.
+    It is full of fragments (the kernel's EMSGSIZE of skb_zerocopy_iter_stream), or its payload
+    belongs to a call with another notification (EEXIST).
     """
     uarg = skb_zcopy(skb)
     return skb is full or (uarg is not None and uarg is not msg.msg_ubuf)
@@ -293,9 +294,10 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
 def tcp_sendmsg_wait(
     sk: tcp_sock, msg: msghdr, flags: int, timeo: int, copied: int, mss_now: int, size_goal: int
 ) -> int | None:
-    """No room: push what there is and sleep. Time left, or None: return what was copied.
+    """No room: push what is queued and sleep. Returns the ns left.
 
-    Raises: OSError when nothing was copied yet.
+    None: waiting failed, and the caller returns what it has copied. Raises: OSError when that is
+    nothing.
     """
     sk.sk_flags |= SOCK_NOSPACE
     if copied:
@@ -303,8 +305,8 @@ def tcp_sendmsg_wait(
     net = sk.net
     try:
         if sk_stream_memory_free(sk):
-            # The socket may have more, the host has no buffer, or TCP no memory: be content with
-            # less from now on, and try again in a while.
+            # The socket is below its own limit, so the host lacks buffers or TCP lacks memory.
+            # Lower the limit and try again in a while.
             sk_stream_moderate_sndbuf(sk)
             if timeo <= 0:
                 raise os_error(errno.EAGAIN, "no packet buffer left on the host")
@@ -323,17 +325,17 @@ def tcp_sendmsg_wait(
 
 
 def tcp_buffers_came(sk: tcp_sock, dry: bool) -> bool:
-    """The host has buffers again, when it had none (`dry`); or there is no use for one."""
+    """Whether to stop waiting: the host, if it was `dry`, has buffers again, or sending failed."""
     return bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN) or (dry and not tcp_no_buffers(sk.net))
 
 
 def tcp_no_buffers(net: Net) -> bool:
-    """The host's buffer pools are all but empty."""
+    """Whether one of the host's buffer pools is nearly empty."""
     return net.skb_pages.available <= 8 or net.skb_small.available <= 8
 
 
 def tcp_stream_memory_free(sk: tcp_sock, wake: int = 0) -> bool:
-    """TCP_NOTSENT_LOWAT: a writer waits while that much is queued and not sent."""
+    """Whether less than TCP_NOTSENT_LOWAT is queued unsent; else writers wait."""
     notsent = (sk.write_seq - sk.snd_nxt) & M32
     lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
     return (notsent << wake) < lowat

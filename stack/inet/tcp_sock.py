@@ -215,7 +215,7 @@ class tcp_options_received:
 NO_SKBS: Final[list[sk_buff]] = []
 NO_BLOCKS: Final[list[tuple[int, int]]] = []
 NO_RANGES: Final = sack_ranges()
-"""Of a connection that never had anything out of order, at either end. They stay empty."""
+"""Shared by connections without reordering at either end. They are never changed."""
 
 
 @state
@@ -265,7 +265,7 @@ class tcp_sock(inet_connection_sock):
     tcp_wstamp_ns: int = row(0, clone=FRESH)
     pacing_next_ns: int = row(0, clone=FRESH)
     pacing_timer: timer_list | None = row(None, clone=FRESH)
-    """Made when the socket waits for the first time."""
+    """Made when pacing first makes the socket wait."""
 
     # receiving
     rcv_nxt: u32 = row(0, clone=FRESH)
@@ -486,7 +486,7 @@ def tcp_paws_check(rx_opt: tcp_options_received, paws_win: int, now_s: int) -> b
 
 
 def tcp_paws_reject(rx_opt: tcp_options_received, rst: bool, now_s: int) -> bool:
-    """True when the segment must be dropped as an old duplicate; a RST is let off after one MSL."""
+    """True when PAWS rejects the segment as an old duplicate; it spares a RST after one MSL."""
     if tcp_paws_check(rx_opt, 0, now_s):
         return False
     return not (rst and now_s >= rx_opt.ts_recent_stamp + TCP_PAWS_MSL_S)

@@ -369,7 +369,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
 
 
 def tcp_info_dict(sk: tcp_sock) -> dict[str, Any]:
-    """The same as names and numbers, for `ss`-like printing and tests.
+    """struct tcp_info as names and numbers, for `ss`-like printing and tests.
 
     `congestion` names the algorithm, and `congestion_info` is its own state (CUBIC's phase, W_max,
     K ...; empty for those that have none).

@@ -50,7 +50,7 @@ TSMASK = (1 << TSBITS) - 1
 
 
 def cookie_hash(net: Net, saddr: wide, daddr: wide, ports: int, count: int, c: int) -> int:
-    """The hash number `c` of a connection, in the minute `count`: each has a key of its own."""
+    """Hash a connection and the minute `count` with secret `c` (0 or 1)."""
     return inet_siphash(net.syncookie_secret[c], saddr, daddr, ports, count & M32)
 
 
@@ -84,7 +84,7 @@ def check_tcp_syn_cookie(
 
 
 def cookie_init_timestamp(req: request_sock, now_ms: int) -> int:
-    """Timestamp offset of a SYN-ACK that carries our bits and does not lie in the future."""
+    """The offset that puts our bits into a SYN-ACK's timestamp without moving it to the future."""
     bits = req.snd_wscale if req.wscale_ok else TS_OPT_WSCALE_MASK
     if req.sack_ok:
         bits |= TS_OPT_SACK
@@ -97,7 +97,7 @@ def cookie_init_timestamp(req: request_sock, now_ms: int) -> int:
 
 
 def cookie_timestamp_decode(net: Net, opts: tcp_options_received, req: request_sock) -> None:
-    """What cookie_init_timestamp put in comes back in TSecr."""
+    """Restore from TSecr the options that cookie_init_timestamp encoded."""
     bits = opts.rcv_tsecr & TSMASK
     wscale = bits & TS_OPT_WSCALE_MASK
     req.tstamp_ok = True
@@ -110,7 +110,7 @@ def cookie_timestamp_decode(net: Net, opts: tcp_options_received, req: request_s
 
 
 def cookie_init_sequence(skb: sk_buff, req: request_sock, msstab: tuple[int, ...]) -> int:
-    """The ISN of a SYN-ACK that is also the memory of its SYN. Borrows skb."""
+    """The ISN of a SYN-ACK: a cookie that encodes its SYN. Borrows skb."""
     net = req.net
     _, saddr, sport, daddr, dport = inet_key(skb)
     mssind = len(msstab) - 1
@@ -126,7 +126,7 @@ def cookie_init_sequence(skb: sk_buff, req: request_sock, msstab: tuple[int, ...
 def tcp_get_cookie_sock(
     sk: tcp_sock, skb: sk_buff, req: request_sock, dst: dst_entry
 ) -> tcp_sock | None:
-    """The child of a request that a cookie proved, queued for accept(); None: no room."""
+    """Make the child of a request that a cookie proved and queue it for accept(); None: no room."""
     child: tcp_sock | None = sk.icsk_af_ops.syn_recv_sock(sk, skb, req, dst, None)
     if child is None or inet_csk_reqsk_queue_add(sk, req, child) is None:
         return None
@@ -140,9 +140,10 @@ def cookie_check(
     rsk_ops: request_sock_ops,
     af_ops: tcp_request_sock_ops,
 ) -> tcp_sock | None:
-    """An ACK came to a listener: the child its cookie proves; sk when it is no cookie of ours.
+    """Check the cookie of an ACK that came to a listener; returns the child that it proves.
 
-    None: a cookie, but no child (no route, no room). Borrows skb.
+    `sk` when it is no valid cookie. None when there is no child for lack of a route or room.
+    Borrows skb.
     """
     net = sk.net
     flags = skb.tcp_flags

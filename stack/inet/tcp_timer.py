@@ -125,10 +125,10 @@ def tcp_orphan_retries(sk: tcp_sock, alive: bool) -> int:
 
 
 def tcp_out_of_resources(sk: tcp_sock, do_reset: bool) -> bool:
-    """Kill an orphan at once when the host has too many of them, or too little memory.
+    """Kill the orphan sk when the host has too many of them or too little memory; True if it did.
 
-    One whose peer takes nothing for long, or of which ICMP says bad things, goes sooner. The peer
-    is told by a RST where something else of the connection might otherwise be believed later.
+    An orphan that is idle for long or had an ICMP error counts more, so it is killed sooner. The
+    peer gets a RST if we sent data recently, if its window is closed, or with `do_reset`.
     """
     idle = sk.net.clock.now_ns() - sk.lsndtime
     shift = int(idle > 2 * TCP_RTO_MAX or not do_reset) + bool(sk.sk_err_soft)
@@ -162,10 +162,10 @@ def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
 
 
 def dst_negative_advice(sk: tcp_sock) -> None:
-    """include/net/sock.h: the peer is silent; a route that was learned may be to blame.
+    """include/net/sock.h: drop the cached route of a silent peer when it may be at fault.
 
-    IPv4's goes when ICMP taught it, IPv6's always but for one whose time has not come
-    (ipv4_negative_advice, ip6_negative_advice).
+    IPv4's is dropped when ICMP changed it or it is obsolete (ipv4_negative_advice), IPv6's unless
+    it has a lifetime that has not ended (ip6_negative_advice).
     """
     dst: dst_entry | None = sk.sk_dst_cache
     if dst is None:
@@ -180,7 +180,7 @@ def dst_negative_advice(sk: tcp_sock) -> None:
 
 
 def tcp_write_timeout(sk: tcp_sock) -> bool:
-    """Has it been too long? Then end the connection and say True."""
+    """End the connection if it retransmitted for too long; True if so."""
     sysctl = sk.net.sysctl
     expired = False
     if (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV):
@@ -210,7 +210,7 @@ def tcp_write_timeout(sk: tcp_sock) -> bool:
 
 
 def tcp_rtx_probe0_timed_out(sk: tcp_sock, rtx_delta: int) -> bool:
-    """The peer shrank its window to 0 over data in flight: how long do we bear that?"""
+    """The peer shrank its window to 0 over data in flight: whether that has lasted too long."""
     user_timeout = sk.icsk_user_timeout
     if user_timeout:
         return sk.retrans_stamp != 0 and sk.net.clock.now_ns() - sk.retrans_stamp >= user_timeout
@@ -257,15 +257,15 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
                     linux.TCPRenoFailures += 1
         tcp_ack.tcp_enter_loss(sk)
         if not sk.icsk_retransmits and sk.sk_state != TCP_SYN_SENT:
-            # RFC 9293 3.8.3 counts from the first retransmission without progress; retrans_stamp
-            # is older when the recovery as a whole is.
+            # RFC 9293 3.8.3 counts from the first retransmission without progress. retrans_stamp
+            # may be older: it is the start of the whole recovery.
             sk.rto_stamp = sk.net.clock.now_ns()
         sk.icsk_retransmits += 1
         sk.total_rto += 1
         skb = sk.tcp_rtx_queue.peek()
         assert skb is not None  # packets are out
         if tcp_retransmit_skb(sk, skb, 1) != 0:
-            # Nothing went out (no buffer, no route): soon again, without backing off.
+            # Nothing was sent (no buffer, no route): try again soon, without backing off.
             tcp_reset_xmit_timer(
                 sk, ICSK_TIME_RETRANS, min(sk.icsk_rto, TCP_RESOURCE_PROBE_INTERVAL)
             )
@@ -276,7 +276,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
         and tcp_stream_is_thin(sk)
         and sk.icsk_retransmits <= TCP_THIN_LINEAR_RETRIES
     ):
-        # Too little is out for fast retransmit, so the timer repeats without doubling at first.
+        # Too few packets are out for fast retransmit, so the first timeouts are not doubled.
         sk.icsk_backoff = 0
         tcp_set_rto(sk)
     elif sk.sk_state != TCP_SYN_SENT or sk.total_rto > sk.net.sysctl.tcp_syn_linear_timeouts:
@@ -318,7 +318,7 @@ def tcp_probe_timer(sk: tcp_sock) -> None:
 
 
 def tcp_write_timer_handler(sk: tcp_sock) -> None:
-    """Whatever the write timer was armed for."""
+    """Do what the write timer was armed for (icsk_pending)."""
     if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN) or not sk.icsk_pending:
         return
     now = sk.net.clock.now_ns()
@@ -353,7 +353,7 @@ def tcp_write_timer(timer: timer_list) -> None:
 
 
 def tcp_delack_timer_handler(sk: tcp_sock) -> None:
-    """The delayed ACK is due; a missed one makes the ATO grow, or ends pingpong mode."""
+    """Send the delayed ACK. No data carried it in time, so raise the ATO or end pingpong mode."""
     if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         return
     if not sk.icsk_ack_pending & ICSK_ACK_TIMER:
@@ -440,7 +440,7 @@ def tcp_keepalive_timer(timer: timer_list) -> None:
 
 
 def tcp_tsq_handler(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_output.c (with tcp_tsq_write): what pacing held back goes on."""
+    """net/ipv4/tcp_output.c (with tcp_tsq_write): send what pacing held back."""
     if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         return
     tcp_mstamp_refresh(sk)
@@ -450,7 +450,7 @@ def tcp_tsq_handler(sk: tcp_sock) -> None:
 
 
 def tcp_pace_kick(timer: timer_list) -> None:
-    """net/ipv4/tcp_output.c: what was sent has had its time (SO_MAX_PACING_RATE)."""
+    """net/ipv4/tcp_output.c: the pacing timer expired; send on (SO_MAX_PACING_RATE)."""
     sk = timer.data
     if sock_owned_by_user(sk):
         sk.tsq_flags |= TCPF_TSQ_DEFERRED
@@ -462,7 +462,7 @@ def tcp_pace_kick(timer: timer_list) -> None:
 
 
 def tcp_release_cb(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_output.c: what timers and ICMP left undone while the socket was owned."""
+    """net/ipv4/tcp_output.c: do what timers and ICMP deferred while the socket was owned."""
     flags = sk.tsq_flags
     if not flags & TCP_DEFERRED_ALL:
         return
@@ -478,7 +478,7 @@ def tcp_release_cb(sk: tcp_sock) -> None:
     if flags & TCPF_ACK_DEFERRED and sk.icsk_ack_pending & ICSK_ACK_SCHED:
         tcp_send_ack(sk)
     if sk.sk_backlog.qlen:
-        # What these sent was answered before we return (loopback): nobody else would look.
+        # On loopback the answers to what was just sent are in the backlog already.
         __release_sock(sk)
 
 

@@ -56,7 +56,7 @@ def tcp_in_window(seq: int, end_seq: int, s_win: int, e_win: int) -> bool:
 
 
 def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
-    """Leave a small socket in TIME_WAIT (or orphaned FIN_WAIT2) behind and end the big one."""
+    """Replace sk by a small socket in TIME_WAIT (or in FIN_WAIT2, for an orphan) and end sk."""
     net = sk.net
     tcp_check_transition(sk.sk_state, state)
     tw = inet_twsk_alloc(sk, net.tcp_death_row, state)
@@ -84,14 +84,14 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
 def tcp_oow_rate_limited_mini(
     mini: inet_timewait_sock | request_sock, skb: sk_buff, mib: str
 ) -> bool:
-    """tcp_oow_rate_limited with the time stamp of something less than a socket."""
+    """tcp_oow_rate_limited for a TIME_WAIT socket or a request."""
     if skb.end_seq != skb.seq and not skb.tcp_flags & TCPHDR_SYN:
         return False
     return __tcp_oow_rate_limited(mini.net, mini, mib)
 
 
 def tcp_challenge_limited_mini(mini: inet_timewait_sock | request_sock) -> bool:
-    """The limits of tcp_send_challenge_ack, for the same."""
+    """Whether a limit of tcp_send_challenge_ack forbids one for a TIME_WAIT socket or request."""
     net = mini.net
     return __tcp_oow_rate_limited(
         net, mini, "TCPACKSkippedChallenge"
@@ -130,9 +130,8 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
             seq, end_seq, tw.tw_rcv_nxt, (tw.tw_rcv_nxt + tw.tw_rcv_wnd) & M32
         ):
             return tcp_timewait_check_oow_rate_limit(tw, skb, "TCPACKSkippedFinWait2")
-        # RFC 5961 3.2, 4.2: only a RST that names the next number ends it; another one in the
-        # window, or a SYN, has its sender show by a RST that it knows nothing of the connection.
-        # (The kernel believes both here.)
+        # RFC 5961 3.2, 4.2: only a RST with exactly the next sequence number ends the connection.
+        # Other RSTs in the window, and SYNs, get a challenge ACK; the kernel accepts both here.
         if (rst and seq != tw.tw_rcv_nxt) or (not rst and flags & TCPHDR_SYN):
             return TCP_TW_SUCCESS if tcp_challenge_limited_mini(tw) else TCP_TW_ACK
         if rst:
@@ -185,9 +184,9 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
 
 
 def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
-    """timewait_sock_ops.twsk_unique: may a new connection take this place (RFC 6191, RFC 7323)?
+    """timewait_sock_ops.twsk_unique: whether sk may reuse this 4-tuple (RFC 6191, RFC 7323).
 
-    With timestamps that moved on at least a second, or on loopback by sysctl: yes.
+    That needs timestamps at least a second old and sysctl tcp_tw_reuse (2: on loopback only).
     """
     net = sk.net
     reuse = net.sysctl.tcp_tw_reuse

@@ -27,7 +27,7 @@ from stack.inet.tcp_sock import (
 
 
 def tcp_init_undo(sk: tcp_sock) -> None:
-    """From here on, retransmissions that prove needless take the reduction back."""
+    """Start to count retransmissions; if all of them prove needless, the reduction is undone."""
     sk.undo_marker = sk.snd_una or 1
     sk.undo_retrans = sk.retrans_out
     if sk.tlp_high_seq and sk.tlp_retrans:
@@ -79,7 +79,7 @@ def tcp_is_non_sack_preventing_reopen(sk: tcp_sock) -> bool:
 
 
 def tcp_try_undo_recovery(sk: tcp_sock) -> bool:
-    """All of the recovery's data is acknowledged; True = but do not leave the state yet."""
+    """Undo at the end of a recovery, if it proved needless; True: stay in the state for now."""
     if tcp_may_undo(sk):
         loss = sk.icsk_ca_state == TCP_CA_Loss
         tcp_undo_cwnd_reduction(sk, False)
@@ -124,7 +124,7 @@ def tcp_try_undo_loss(sk: tcp_sock, frto_undo: bool) -> bool:
 
 
 def tcp_try_undo_partial(sk: tcp_sock, prior_snd_una: int) -> bool:
-    """A partial ACK of originals, not of retransmissions: nothing was lost, only late."""
+    """Undo on a partial ACK of originals: their packets were reordered, not lost."""
     if not (sk.undo_marker and tcp_packet_delayed(sk)):
         return False
     tcp_check_sack_reordering(sk, prior_snd_una, 1)

@@ -57,7 +57,7 @@ def tcp_select_initial_window(
 
 
 def tcp_select_window(sk: tcp_sock) -> int:
-    """The 16-bit window field of the next segment; remembers what was offered."""
+    """The 16-bit window field of the next segment; stores what it offers."""
     old_win = sk.rcv_wnd
     if sk.icsk_ack_pending & ICSK_ACK_NOMEM:  # the last segment did not fit
         sk.pred_flags = 0
@@ -137,7 +137,7 @@ def tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:
 
 
 def tcp_bound_to_half_wnd(sk: tcp_sock, pktsize: int) -> int:
-    """Packets above half the largest window seen would stop-and-wait (RFC 9293 3.8.6.2.1)."""
+    """Bound `pktsize` by half the peer's largest window, so that two packets can be in flight."""
     cutoff = sk.max_window >> 1 if sk.max_window > TCP_MSS_DEFAULT else sk.max_window
     if cutoff and pktsize > cutoff:
         return max(cutoff, 68 - sk.tcp_header_len)
@@ -145,7 +145,7 @@ def tcp_bound_to_half_wnd(sk: tcp_sock, pktsize: int) -> int:
 
 
 def tcp_sync_mss(sk: tcp_sock, pmtu: int) -> int:
-    """Adapt the MSS to the path MTU; keeps the path MTU as cookie."""
+    """Adapt the MSS to the path MTU `pmtu`, bytes, which icsk_pmtu_cookie keeps."""
     mss_now = tcp_mtu_to_mss(sk, pmtu)
     mss_now = tcp_bound_to_half_wnd(sk, mss_now)
     sk.icsk_pmtu_cookie = pmtu

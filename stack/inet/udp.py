@@ -118,9 +118,9 @@ def __udp_cmsg_send(kind: int, data: int | bytes) -> int:
 def udp_prepare_gso(
     skb: sk_buff, no_check: bool, iplen: int, cork: inet_cork, gso_size: int
 ) -> bool:
-    """udp_send_skb's part for UDP_SEGMENT: mark a super-packet; False when it cannot be one.
+    """udp_send_skb's part for UDP_SEGMENT: mark skb a super-packet; False when it cannot be one.
 
-    `iplen`: bytes of the IP header with its options; `no_check`: it goes without a checksum.
+    `iplen`: bytes of the IP header with its options; `no_check`: the socket sends no checksums.
     """
     if iplen + UDP_HLEN + gso_size > cork.fragsize:
         return False
@@ -185,21 +185,24 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
 
 
 def udp_policy_check(sk: udp_sock | None, skb: sk_buff) -> bool:
-    """xfrm4_policy_check or xfrm6_policy_check: a socket of IPv6 may receive over either."""
+    """Check the policies of the packet's family: an IPv6 socket may receive IPv4 packets too."""
     if skb.protocol == ETH_P_IPV6:
         return xfrm6_policy_check(sk, XFRM_POLICY_IN, skb)
     return xfrm4_policy_check(sk, XFRM_POLICY_IN, skb)
 
 
 def udp_no_port(net: Net, skb: sk_buff, af: inet_af_ops) -> None:
-    """__udp4_lib_rcv's end for a datagram that nobody waits for. Takes ownership of skb."""
+    """__udp4_lib_rcv's end for a datagram without a socket. Takes ownership of skb."""
     af.udp_mib(net).NoPorts += 1
     af.port_unreachable(skb)
     kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
 
 
 def udp_split(net: Net, mib: udp_mib, skb: sk_buff) -> list[sk_buff]:
-    """The datagrams of a merged sk_buff; none, and counted, without memory. Takes ownership."""
+    """Split a merged sk_buff into its datagrams; none, counted as InErrors, without memory.
+
+    Takes ownership of skb.
+    """
     segs = skb.gso_segs or 1
     try:
         return udp_rcv_segment(skb, net.skb_small)
@@ -215,7 +218,7 @@ def udp_sk_rx_dst_set(sk: udp_sock, skb: sk_buff) -> None:
 
 
 def udp_drop_short(net: Net, skb: sk_buff, af: inet_af_ops) -> int:
-    """A datagram whose length is not there. Takes ownership of skb."""
+    """Drop and count a datagram that is shorter than its length field. Takes ownership of skb."""
     af.udp_mib(net).InErrors += 1
     kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
     return 0
@@ -267,9 +270,9 @@ def __udp_is_mcast_sock(sk: udp_sock, af: inet_af_ops, ends: InetEnds, dif: int)
 def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
     """net/ipv4/udp.c: give a packet to a sock.
 
-    Without UDP_GRO a merged one is queued whole as well, for as much memory as its datagrams would
-    take: readers carve them off. It is split when there is not room for all of them, and for a
-    filter, which judges each. Takes ownership of skb.
+    A merged packet is queued whole without UDP_GRO too. It is charged for as much memory as its
+    datagrams would take, and readers carve them off. It is split first if there is no room for all
+    of them, or if a filter must see each. Takes ownership of skb.
     """
     if not skb.gso_size or sk.gro_enabled:
         return udp_queue_rcv_one_skb(sk, skb)
@@ -350,14 +353,14 @@ def __skb_recv_udp(sk: udp_sock, flags: int, off: list[int] | None) -> sk_buff |
         if sk.sk_err:
             raise_sock_error(sk)
         if queue.qlen:
-            # Up to a peek offset there may be many datagrams to walk over.
+            # A peek offset may skip many datagrams, so all of them must be carved.
             far = off is not None and off[0]
             if not sk.gro_enabled and not (udp_carve_all(queue) if far else udp_carve(queue)):
                 raise os_error(errno.ENOBUFS, "no memory for a datagram")
             skb: sk_buff | None = __skb_try_recv_from_queue(queue, flags, off)
             if skb is not None:
                 return skb
-        if timeo_ns <= 0:  # as on Linux, only who would sleep hears of the end
+        if timeo_ns <= 0:  # as on Linux, before the check for shutdown
             raise os_error(errno.EAGAIN, "no packet is waiting")
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return None
@@ -368,7 +371,7 @@ def __skb_recv_udp(sk: udp_sock, flags: int, off: list[int] | None) -> sk_buff |
 
 
 def udp_rmem_release(sk: udp_sock, size: int) -> None:
-    """net/ipv4/udp.c: datagrams of `size` (truesize) were read out of an sk_buff that stays."""
+    """net/ipv4/udp.c: uncharge `size` bytes of truesize, read from an sk_buff that stays queued."""
     sk.sk_rmem_alloc -= size
     sk.sk_forward_alloc = left = sk.sk_forward_alloc + size
     if left > RCV_HOARD:
@@ -376,9 +379,9 @@ def udp_rmem_release(sk: udp_sock, size: int) -> None:
 
 
 def udp_recvmmsg(sk: udp_sock, vec: mmsg_recv, most: int, flags: int) -> int:
-    """What udp_recvmsg would do for up to `most` datagrams that wait, in one step; how many.
+    """Read up to `most` datagrams in one step, as calls of udp_recvmsg would; returns how many.
 
-    0: the next one takes udp_recvmsg, because it has to wait for one, or for what was asked beside
+    0: the caller must use udp_recvmsg for the next one, which may wait or has to return more than
     the data.
     """
     if (
@@ -523,9 +526,10 @@ def udp_lib_setsockopt(sk: udp_sock, optname: int, optval: Any) -> None:
 
 
 def udp_set_gro(sk: udp_sock, on: bool) -> None:
-    """UDP_GRO: what waits already is read as the packets it was queued as. Raises: OSError ENOBUFS.
+    """Switch UDP_GRO; datagrams already queued are read as they were queued.
 
-    Devices merge datagrams for every socket; only one with UDP_GRO is shown it.
+    Devices merge datagrams for every socket; only sockets with UDP_GRO read them merged.
+    Raises: OSError ENOBUFS.
     """
     if on and not sk.gro_enabled and not udp_carve_all(sk.sk_receive_queue):
         raise os_error(errno.ENOBUFS, "no memory for the datagrams that wait")

@@ -1,9 +1,9 @@
-"""The usual datagram: a socket's ready flow, for both families, and many datagrams by it at once.
+"""Fast sending of plain datagrams by a flow that the socket caches, one or many at once.
 
-A flow (fastpath.inet.UdpFlow) is what udp_sendmsg's general path found out about plain datagrams to
-one address: route, headers, room. The socket keeps it in sk_tx_flow. It holds until the socket is
-connected or an option set, while its route is not obsolete, and to the peer while that is the one
-in sk_dst_cache. A flow to another address leaves sk_dst_cache alone: that is the way to the peer.
+A flow (fastpath.inet.UdpFlow) caches what udp_sendmsg's general path found out about datagrams to
+one address: route, headers, room. The socket keeps it in sk_tx_flow until the socket is connected,
+an option is set, or the flow's route is obsolete. A flow to the connected peer is also invalid when
+its route is not sk_dst_cache. A flow to another address leaves sk_dst_cache, the peer's, alone.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ UDP_MAX_SEGMENTS = 128
 
 
 def udp_plain(msg: msghdr) -> bool:
-    """Whether a message asks for nothing but to be sent, and lies in one buffer."""
+    """Whether a message has one buffer, no control messages and no flags that need more."""
     return not (msg.msg_flags & ~PLAIN_FLAGS or msg.msg_control or msg.more)
 
 
 def udp_flow_to(sk: udp_sock, name: sockaddr | None) -> UdpFlow | None:
-    """The socket's flow when it goes to `name` (None: to its peer) and still holds.
+    """The socket's flow if it is valid for `name` (None: the connected peer), else None.
 
-    Where only the port is another, it is aimed at that.
+    If only the port of `name` differs, the flow is changed to that port.
     """
     flow = sk.sk_tx_flow
     if flow is None:
@@ -67,16 +67,16 @@ def udp_flow_to(sk: udp_sock, name: sockaddr | None) -> UdpFlow | None:
 
 
 def udp_flow_takes(sk: udp_sock, flow: UdpFlow, length: int) -> bool:
-    """Whether `length` bytes go as a datagram of the flow, or with UDP_SEGMENT a super-packet."""
+    """Whether the flow can send `length` bytes: as a datagram, or as a UDP_SEGMENT super-packet."""
     if length <= flow.room and (not sk.gso_size or length <= sk.gso_size):
         return True
     return flow.cuts(length, sk.gso_size)
 
 
 def udp_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> int:
-    """Send what `udp_flow_takes` takes. Returns `length`.
+    """Send a message by the flow, if `udp_flow_takes` allows it. Returns `length`.
 
-    Raises: OSError EAGAIN, EPIPE, ENOBUFS, what the layers below say.
+    Raises: OSError EAGAIN, EPIPE, ENOBUFS, an error of the layers below.
     """
     if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
         sock_wait_for_wmem(sk, msg.msg_flags & MSG_DONTWAIT)
@@ -101,9 +101,9 @@ def udp_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> None
 
 
 def udp_sent(sk: udp_sock, err: int, recverr: bool, count: int) -> int:
-    """The end of udp_send_skb for `count` datagrams: 0 or the error that the sender is told.
+    """The end of udp_send_skb: count `count` datagrams; returns 0 or the sender's negative errno.
 
-    Congestion is told only to who asked for errors (`recverr`).
+    Congestion (ENOBUFS) is an error only for sockets with `recverr`.
     """
     if not err:
         sk.udp_mib.OutDatagrams += count
@@ -122,12 +122,12 @@ def raise_send_error(sk: udp_sock, err: int) -> None:
 
 
 def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:
-    """Send row `start` and those behind it in one super-packet; how many rows went.
+    """Send row `start` and those behind it in one super-packet; returns how many rows were sent.
 
-    On the wire, in the counters and in the send buffer it is as if each went alone. 0 when that
-    could not be (a queue, somebody who looks at packets on their way): then row `start` takes
-    sendmsg. Rows that do not fold because each goes to another port go one after the other. Raises:
-    OSError, what resolving its address raises; rows.went is how many went before.
+    The wire, the counters and the send buffer show no difference from single datagrams. Where they
+    would (a queue, a tap), it returns 0 and the caller uses sendmsg for row `start`. Rows to
+    different ports cannot share a super-packet and are sent one by one.
+    Raises: OSError, also of resolving an address; rows.went is how many rows were sent before.
     """
     flow = sk.sk_tx_flow
     if flow is None or sk.gso_size or flags & ~PLAIN_FLAGS:
@@ -147,11 +147,11 @@ def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:
 
 
 def udp_send_rows(sk: udp_sock, rows: mmsg_send, start: int) -> int:
-    """Send rows of the socket's flow, each in its own packet, until two would fold; how many went.
+    """Send rows by the socket's flow, a packet each; returns how many were sent.
 
-    What udp_sendmsg does for plain datagrams, without a message for each. It ends where that would
-    wait or do more. Raises: OSError, what resolving an address raises; rows.went is how many went
-    before.
+    This is udp_sendmsg for plain datagrams, without a msghdr for each. It stops where udp_sendmsg
+    would wait or do more, and where two rows could share a super-packet.
+    Raises: OSError, also of resolving an address; rows.went is how many rows were sent before.
     """
     data: object
     name: sockaddr | None
@@ -177,9 +177,10 @@ def udp_send_rows(sk: udp_sock, rows: mmsg_send, start: int) -> int:
 
 
 def udp_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
-    """Whether nobody could tell a super-packet of the flow from its datagrams one by one.
+    """Whether nothing can tell a super-packet of the flow from its single datagrams.
 
-    The device cuts it, no tap or hook sees it, no queue counts packets, the neighbour is known.
+    The device must cut it up, no tap or hook see it and no queue count packets; the neighbour must
+    be known.
     """
     rt: dst_entry = flow.dst
     dev: net_device = rt.dev

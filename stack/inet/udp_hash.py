@@ -27,10 +27,10 @@ class udp_table:
     """struct udp_table: sockets of both families by local port, connected ones by `inet_sk_key`."""
 
     ports: IntMap[udp_sock] = row(make=IntMap)
-    """The first of each port; `udp_port_next` leads on, in the order of binding."""
+    """The first socket of each port; `udp_port_next` links the others in the order of binding."""
     connected: InetHash[udp_sock] = row(make=InetHash)
     connected_changed: list[Callable[[], None]] = row(make=list)
-    """Called when the first socket is connected, and when the last one is no more."""
+    """Called when the table of connected sockets is no longer empty, or empty again."""
 
 
 @state
@@ -45,20 +45,20 @@ class udp_sock(inet_sock):
     len: int = row(0)
     udp_tuple: InetKey | None = row()
     udp_name: sockaddr | None = row()
-    """Where the datagrams of sk_tx_flow were asked to go."""
+    """The destination of sk_tx_flow as the caller gave it; None: the connected peer."""
     udp_flow_af: inet_af_ops = row()
-    """Of the flow's family: who sends them."""
+    """The table of the family of sk_tx_flow, which sends its datagrams."""
     udp_from: sockaddr | None = row()
-    """Whom the last datagram that was read is from."""
+    """The sender of the last datagram that was read."""
     udp_port_next: udp_sock | None = row(None, clone=FRESH)
-    """The next of those that share its port."""
+    """The next socket on the same port."""
 
 
 # --- ports and look-up -------------------------------------------------------------------
 
 
 def udp_port_socks(net: Net, port: int) -> list[udp_sock]:
-    """The sockets bound to a port, those who came first first."""
+    """The sockets bound to a port, in the order of binding."""
     socks = []
     sk: udp_sock | None = net.udp_table.ports.find(port)
     while sk is not None:
@@ -134,7 +134,7 @@ def udp_lib_unhash(sk: udp_sock) -> None:
 
 
 def connected_changed(net: Net) -> None:
-    """Tell who looks for connected sockets whether there are any (early demux)."""
+    """Call those that registered for changes of the connected table (early demux)."""
     for fn in net.udp_table.connected_changed:
         fn()
 
@@ -151,7 +151,7 @@ def udp_unhash4(sk: udp_sock) -> None:
 
 
 def udp_lib_rehash(sk: udp_sock) -> None:
-    """net/ipv4/udp.c (udp_v4_rehash): addresses changed: find the sock under its new ones."""
+    """net/ipv4/udp.c (udp_v4_rehash): enter the sock's new addresses into the connected table."""
     udp_unhash4(sk)
     sk.sk_tx_flow = None
     if (

@@ -1,8 +1,8 @@
 """Policies: which packets may come in, go on and leave without IPsec (net/xfrm/xfrm_policy.c).
 
-There are no transformations here, so a policy allows or blocks. Policies of a direction are asked
-in order of their priority, a socket's own ones aside; the first whose selector matches decides, and
-what no policy speaks of is allowed. Without policies each check costs one test.
+There are no transformations and no policies of sockets, so a policy only allows or blocks. The
+policies of a direction are tried in order of priority, and the first whose selector matches
+decides. A packet that no policy matches is allowed. Without policies a check costs one test.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ IP_OFFSET = 0x1FFF
 
 @state
 class xfrm_selector:
-    """struct xfrm_selector: the packets a policy is about. 0 for a protocol, a port or an
-    interface, and prefix length 0, mean any.
+    """struct xfrm_selector: the packets that a policy matches.
+
+    0 as protocol, port, interface or prefix length matches any.
     """
 
     family: int
@@ -54,7 +55,7 @@ class xfrm_selector:
 
 @state
 class xfrm_policy:
-    """struct xfrm_policy. `packets` and `bytes` count what it decided about."""
+    """struct xfrm_policy. `packets` counts the packets and flows that it decided about."""
 
     selector: xfrm_selector
     dir: int
@@ -64,7 +65,7 @@ class xfrm_policy:
 
 
 def new_xfrm_policies() -> list[list[xfrm_policy]]:
-    """None, for any direction."""
+    """An empty list of policies for each direction."""
     return [[] for _ in range(XFRM_POLICY_MAX)]
 
 
@@ -74,7 +75,7 @@ class netns_xfrm:
 
     policy: list[list[xfrm_policy]] = row(make=new_xfrm_policies)
     changed: list[Callable[[], Any]] = row(make=list)
-    """What forgets routes that were found under other policies (rt_genid_bump_all)."""
+    """Functions that drop cached routes when a policy changes (rt_genid_bump_all)."""
 
 
 def selector(
@@ -110,7 +111,7 @@ def selector(
 
 
 def xfrm_policy_insert(net: Net, pol: xfrm_policy) -> xfrm_policy:
-    """net/xfrm/xfrm_policy.c: have a policy asked; lower priorities first, then older ones.
+    """net/xfrm/xfrm_policy.c: add a policy, behind those of the same or a lower priority value.
 
     Raises:
         ValueError: there is no such direction or action.
@@ -134,13 +135,13 @@ def _changed(net: Net) -> None:
 
 
 def xfrm_policy_delete(net: Net, pol: xfrm_policy) -> None:
-    """net/xfrm/xfrm_policy.c: ask it no more; no error when absent."""
+    """net/xfrm/xfrm_policy.c: remove a policy; no error when it is absent."""
     net.xfrm.policy[pol.dir] = [one for one in net.xfrm.policy[pol.dir] if one is not pol]
     _changed(net)
 
 
 def xfrm_policy_flush(net: Net) -> None:
-    """net/xfrm/xfrm_policy.c: none is left."""
+    """net/xfrm/xfrm_policy.c: remove all policies."""
     net.xfrm.policy = new_xfrm_policies()
     _changed(net)
 
@@ -161,7 +162,7 @@ def xfrm_selector_match(sel: xfrm_selector, fl: flowi, ifindex: int) -> bool:
 
 
 def xfrm_policy_lookup(net: Net, fl: flowi, direction: int, ifindex: int) -> xfrm_policy | None:
-    """net/xfrm/xfrm_policy.c: the policy that decides about a flow, None: it is allowed."""
+    """net/xfrm/xfrm_policy.c: the first policy that matches a flow; None: the flow is allowed."""
     for pol in net.xfrm.policy[direction]:
         if xfrm_selector_match(pol.selector, fl, ifindex):
             pol.packets += 1
@@ -172,7 +173,7 @@ def xfrm_policy_lookup(net: Net, fl: flowi, direction: int, ifindex: int) -> xfr
 def decode_session(skb: sk_buff, family: int) -> flowi | None:
     """net/xfrm/xfrm_policy.c: the flow of a packet by its headers; None when they are cut off.
 
-    Of fragments but the first, and of other protocols than TCP and UDP, ports are 0.
+    Ports are 0 for protocols other than TCP and UDP, and for fragments other than the first.
     """
     off = skb_network_offset(skb)
     if family == AF_INET:
@@ -188,13 +189,13 @@ def decode_session(skb: sk_buff, family: int) -> flowi | None:
     if first and fl.flowi_proto in (IPPROTO_TCP, IPPROTO_UDP):
         if skb.len < at + 8:
             return None
-        ports = skb_copy_bits(skb, at, 4)  # perhaps behind data, which is at the payload
+        ports = skb_copy_bits(skb, at, 4)  # skb.data may be at the payload already, behind `at`
         fl.fl_sport, fl.fl_dport = ports[0] << 8 | ports[1], ports[2] << 8 | ports[3]
     return fl
 
 
 def __xfrm_policy_check(net: Net, direction: int, skb: sk_buff, family: int) -> bool:
-    """net/xfrm/xfrm_policy.c: do the policies let the packet come in, or through? Counts a no."""
+    """net/xfrm/xfrm_policy.c: whether the policies allow the packet; counts one they block."""
     fl = decode_session(skb, family)
     if fl is None:
         net.mib.xfrm.XfrmInHdrError += 1
@@ -224,7 +225,10 @@ def xfrm6_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
 
 
 def xfrm_lookup(net: Net, fl: flowi) -> int:
-    """net/xfrm/xfrm_policy.c: may this flow leave? 0, or -EPERM, counted. With a route in hand."""
+    """net/xfrm/xfrm_policy.c: may this flow be sent? 0, or -EPERM, which is counted.
+
+    Call it when the flow has a route.
+    """
     if not net.xfrm.policy[XFRM_POLICY_OUT] or not fl.flowi_proto:
         return 0
     pol = xfrm_policy_lookup(net, fl, XFRM_POLICY_OUT, fl.flowi_oif)
