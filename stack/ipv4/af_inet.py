@@ -115,7 +115,7 @@ if TYPE_CHECKING:
 def inet_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> None:
     """net/ipv4/af_inet.c: find (type, protocol) in inetsw and build the sock.
 
-    Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM, or what prot->init says.
+    Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM, or an error of prot->init.
     """
     inet_start_sock(sock, inet_create_sock(net, sock, PF_INET, net.inetsw, protocol, kern))
 
@@ -141,7 +141,7 @@ def __inet_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     inet_check_port(net, snum)
     lock_sock(sk)
     try:
-        # Packets out of a socket bound to a group or broadcast have the device's address.
+        # A socket bound to a group or broadcast address sends from the device's address.
         inet_bind_port(sk, addr, 0 if kind in (RTN_MULTICAST, RTN_BROADCAST) else addr, snum)
         if addr:
             sk.sk_flags |= SOCK_BINDADDR_LOCK
@@ -151,7 +151,7 @@ def __inet_bind(sk: inet_sock, uaddr: sockaddr) -> int:
 
 
 def inet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr:
-    """net/ipv4/af_inet.c: `peer` picks remote (1; 2 = even when the connection ended) or local.
+    """net/ipv4/af_inet.c: the local address (`peer` 0) or the peer's (1; 2: a closed socket's too).
 
     Raises: OSError ENOTCONN.
     """
@@ -167,7 +167,7 @@ def inet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr
 
 
 def _ops(**slots: Any) -> proto_ops:
-    """What the socket calls of all IPv4 sockets have in common."""
+    """The proto_ops common to all IPv4 sockets, with the differences given."""
     return proto_ops(
         family=PF_INET,
         release=inet_release,
@@ -221,7 +221,7 @@ icmp_protocol = net_protocol(handler=icmp_rcv, err_handler=icmp_err, no_policy=T
 
 
 def inet_netns(net: Net) -> None:
-    """Give a namespace IPv4's state, which knows where packets go from a route."""
+    """Make a namespace's IPv4 state, with the functions that routes hand packets to."""
     steps = ipv4_steps(
         local_deliver=ip_local_deliver,
         forward=ip_forward,
@@ -233,7 +233,7 @@ def inet_netns(net: Net) -> None:
 
 
 def ip_early_demux_init(net: Net) -> None:
-    """Let the protocols that have it, and whose sysctls allow it, see packets before routing."""
+    """Call a protocol's early_demux before routing, where it has one and the sysctls allow it."""
     allowed: dict[str, bool] = {}
 
     def choose() -> None:

@@ -136,7 +136,7 @@ arp_net_ops = pernet_operations(init=arp_init, exit=arp_exit)
 
 
 def arp_constructor(neigh: neighbour) -> int:
-    """net/ipv4/arp.c: first state of a new entry: some addresses need no asking. 0 or -EINVAL."""
+    """net/ipv4/arp.c: set up a new entry; some addresses need no ARP. 0 or -EINVAL."""
     dev = neigh.dev
     addr = neigh.primary_key
     if dev.ip_ptr is None:
@@ -166,7 +166,7 @@ def arp_constructor(neigh: neighbour) -> int:
 
 
 def arp_error_report(neigh: neighbour, skb: sk_buff) -> None:
-    """net/ipv4/arp.c: nobody answered: tell the sender. Takes ownership of skb."""
+    """net/ipv4/arp.c: ARP got no answer: report host unreachable. Takes ownership of skb."""
     dst_link_failure(skb)
     kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_FAILED)
 
@@ -177,9 +177,9 @@ def _same_net(ifa: in_ifaddr, a: int, b: int) -> bool:
 
 
 def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
-    """net/ipv4/arp.c: ask for the neighbour: unicast while an address is known, else broadcast.
+    """net/ipv4/arp.c: send a request, by unicast to a known address first, else by broadcast.
 
-    Borrows skb (a packet that waits; its source address is used when it is ours).
+    Borrows skb, a packet that waits. The request has its source address if arp_announce allows.
     """
     dev = neigh.dev
     target = neigh.primary_key
@@ -188,7 +188,7 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     announce = in_dev_conf(in_dev, "arp_announce") if in_dev is not None else 2
     if skb is not None and announce < 2 and skb.protocol == ETH_P_IP:
         source = ip_hdr(skb).saddr
-        # 0: whatever address of ours it is; 1: only one of the network that is asked about.
+        # arp_announce 0: any local address; 1: only an address in the target's network.
         if inet_addr_type(neigh.net, source) == RTN_LOCAL and (
             not announce
             or in_dev is None
@@ -257,7 +257,7 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
         or op not in (ARPOP_REQUEST, ARPOP_REPLY)
         or tip >> 28 == 0xE
         or tip >> 24 == 127
-        # RFC 1812 3.3.2: never believe that a station has a group address. Nor no address.
+        # RFC 1812 3.3.2: a sender's hardware address must not be a group, nor zeros.
         or sha[0] & 1
         or not any(sha)
         or sip >> 28 >= 0xE
@@ -276,8 +276,8 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
         consume_skb(skb)
         return NET_RX_SUCCESS
     if inet_addr_type(net, sip) == RTN_LOCAL:
-        # Somebody else uses an address of ours: the kernel's routing calls it a martian source
-        # and neither answers nor learns.
+        # Another station uses our address. Linux drops this as a martian source, so neither answer
+        # nor learn.
         if sha != dev.dev_addr:
             net.arp_conflicts += 1
         consume_skb(skb)
@@ -291,7 +291,7 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
     n = __neigh_lookup(net.arp_tbl, sip, dev, bool(garp and in_dev_conf(in_dev, "arp_accept")))
     if n is not None:
         state = NUD_REACHABLE
-        # Of several answers in a row the first counts; a later change is believed after locktime.
+        # The first of several answers counts; a different one is accepted only after locktime.
         override = garp or net.clock.now_ns() > n.updated + n.parms.locktime
         # Broadcast answers and requests do not show that the neighbour hears us.
         if op != ARPOP_REPLY or skb.pkt_type != PACKET_HOST:

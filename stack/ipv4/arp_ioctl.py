@@ -40,7 +40,7 @@ ALL = 0xFFFFFFFF
 
 
 class arpreq:
-    """struct arpreq, taken apart. `ip` and `mask` in host order."""
+    """The fields of a struct arpreq. `ip` and `mask` are in host order."""
 
     def __init__(self, data: bytes | bytearray) -> None:
         pa_family, _, ip, _, ha_family, ha, flags, _, mask, _, dev = ARPREQ.unpack(data)
@@ -66,7 +66,7 @@ def arp_req_dev_by_name(net: Net, r: arpreq) -> net_device:
 
 
 def arp_req_dev(net: Net, r: arpreq) -> net_device:
-    """net/ipv4/arp.c: the interface that is meant, or where the address is routed to.
+    """net/ipv4/arp.c: the interface of the request, else the one that its address is routed to.
 
     Raises: OSError ENODEV, EINVAL, ENETUNREACH ...
     """

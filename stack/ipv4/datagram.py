@@ -32,7 +32,7 @@ def check_sockaddr(uaddr: sockaddr) -> None:
 
 
 def check_bind_sockaddr(uaddr: sockaddr) -> None:
-    """What bind takes: old programs leave the family of 0.0.0.0 out.
+    """Check the address of a bind. Old programs give 0.0.0.0 the family AF_UNSPEC.
 
     Raises: OSError EINVAL, EAFNOSUPPORT.
     """
@@ -42,7 +42,7 @@ def check_bind_sockaddr(uaddr: sockaddr) -> None:
 
 
 def check_destination(name: sockaddr) -> None:
-    """What sendto of UDP and raw sockets takes: AF_UNSPEC stands for AF_INET.
+    """Check the destination of a UDP or raw sendto, where AF_UNSPEC counts as AF_INET.
 
     Raises: OSError EINVAL, EAFNOSUPPORT.
     """

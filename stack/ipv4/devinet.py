@@ -71,8 +71,8 @@ class in_ifaddr:
 class in_device:
     """struct in_device: the IPv4 side of an interface (`dev.ip_ptr`).
 
-    `cnf` overrides sysctls of net.ipv4.conf for this interface. `mc_list` and what else IGMP keeps
-    is IGMP's.
+    `cnf` overrides sysctls of net.ipv4.conf for this interface. igmp.py maintains `mc_list` and
+    `igmp`.
     """
 
     dev: net_device
@@ -116,7 +116,7 @@ def inetdev_init(dev: net_device) -> in_device:
 
 
 def inetdev_destroy(in_dev: in_device) -> None:
-    """net/ipv4/devinet.c: the device goes away: so do its addresses."""
+    """net/ipv4/devinet.c: the device goes away: remove its addresses."""
     in_dev.dead = True
     while in_dev.ifa_list:
         __inet_del_ifa(in_dev, in_dev.ifa_list[0])
@@ -129,7 +129,7 @@ def inetdev_valid_mtu(mtu: int) -> bool:
 
 
 def inetdev_event(event: int, dev: net_device) -> None:
-    """net/ipv4/devinet.c: what device events do to IPv4."""
+    """net/ipv4/devinet.c: update IPv4's state on a device event."""
     in_dev = dev.ip_ptr
     if in_dev is None:
         if event == NETDEV_REGISTER or (event == NETDEV_CHANGEMTU and inetdev_valid_mtu(dev.mtu)):

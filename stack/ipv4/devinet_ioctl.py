@@ -101,10 +101,11 @@ register_gifconf(AF_INET, inet_gifconf)
 
 
 def devinet_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
-    """net/ipv4/devinet.c: an address, or what belongs to it, asked or changed.
+    """net/ipv4/devinet.c: read or change an address, its mask, broadcast or peer address, or flags.
 
-    The name may be an address's label ("eth0:1"). Of several addresses with one label the one that
-    `ifr` holds is meant, else the first. Raises: OSError ENODEV, EADDRNOTAVAIL, EINVAL, EPERM ...
+    The name may be an address's label ("eth0:1"). If several addresses have the label, a read uses
+    the one that `ifr` holds; else the first is used.
+    Raises: OSError ENODEV, EADDRNOTAVAIL, EINVAL, EPERM ...
     """
     label = os.fsdecode(ifr_name(ifr))
     family, wanted = ifr_family(ifr), ifr_addr(ifr)
@@ -141,7 +142,7 @@ def devinet_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
 
 
 def devinet_set_flags(dev: net_device, ifa: in_ifaddr | None, alias: bool, flags: int) -> None:
-    """SIOCSIFFLAGS: of the interface; an alias ("eth0:1") that is taken down is an address gone."""
+    """SIOCSIFFLAGS: set the interface's flags. An alias ("eth0:1") taken down loses its address."""
     if not alias:
         check(dev_change_flags(dev, flags), dev)
     elif ifa is None:
@@ -151,7 +152,7 @@ def devinet_set_flags(dev: net_device, ifa: in_ifaddr | None, alias: bool, flags
 
 
 def inet_set_addr(dev: net_device, ifa: in_ifaddr | None, label: str, addr: int) -> None:
-    """SIOCSIFADDR: the label's address from now on, with its class's mask; 0.0.0.0: none."""
+    """SIOCSIFADDR: replace the label's address, with its class's mask; 0.0.0.0 only removes it."""
     if inet_abc_len(addr) < 0:
         raise os_error(errno.EINVAL, "a group is no interface's address")
     in_dev: in_device | None = dev.ip_ptr
@@ -175,7 +176,7 @@ def inet_set_addr(dev: net_device, ifa: in_ifaddr | None, label: str, addr: int)
 
 
 def devinet_change(ifa: in_ifaddr, cmd: int, value: int) -> None:
-    """SIOCSIFBRDADDR, SIOCSIFDSTADDR, SIOCSIFNETMASK: take the address away and add it anew."""
+    """SIOCSIFBRDADDR, SIOCSIFDSTADDR, SIOCSIFNETMASK: remove the address and add it changed."""
     in_dev = ifa.ifa_dev
     dev = in_dev.dev
     if cmd == SIOCSIFDSTADDR:

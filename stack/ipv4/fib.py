@@ -1,4 +1,4 @@
-"""The forwarding information base: tables, routes, and what address and device events do to them.
+"""The forwarding information base: tables, routes, and their changes by address and device events.
 
 net/ipv4/fib_frontend.c, fib_semantics.c, fib_trie.c, include/net/ip_fib.h.
 
@@ -109,8 +109,10 @@ def ipv4_is_local_multicast(addr: int) -> bool:
 
 @state
 class fib_nh:
-    """struct fib_nh: one next hop. `nh_rth_input`: the route that packets forwarded to it share, by
-    the interface they came in on."""
+    """struct fib_nh: one next hop.
+
+    `nh_rth_input`: the route shared by packets that are forwarded to it, by their input interface.
+    """
 
     nh_dev: net_device
     nh_gw: int = 0
@@ -126,7 +128,7 @@ Nexthops: TypeAlias = list[fib_nh]
 
 @state
 class fib_info:
-    """struct fib_info: what a route leads to."""
+    """struct fib_info: next hops and attributes of a route."""
 
     fib_nh: list[fib_nh] = row()
     fib_type: int = row(0)
@@ -158,7 +160,7 @@ class fib_info:
         self.fib_dead = False
 
     def same_as(self, other: fib_info) -> bool:
-        """Whether both lead to the same place (kernel: fib_find_info)."""
+        """Whether both have the same next hops and attributes (kernel: fib_find_info)."""
         return (
             self.fib_type == other.fib_type
             and self.fib_scope == other.fib_scope
@@ -231,7 +233,7 @@ class fib_table:
                 yield from table[dst]
 
     def insert(self, fa: fib_alias) -> None:
-        """Add without looking for doubles."""
+        """Add an alias without a check for duplicates."""
         bucket = self.maps[fa.fa_plen].setdefault(fa.fa_dst, [])
         bucket.append(fa)
         bucket.sort(key=lambda a: (-a.fa_tos, a.fa_info.fib_priority))
@@ -271,10 +273,10 @@ class netns_fib:
 
 
 def fib_get_table(net: Net, tb_id: int) -> fib_table:
-    """include/net/ip_fib.h: the table `tb_id`, which is one that the rules lead to.
+    """include/net/ip_fib.h: the table `tb_id`: 255 (local), 254 (main) or 253 (default).
 
     Raises:
-        ArgumentError: it is another one. Without policy routing nothing would look there.
+        ArgumentError: another table. Without policy routing no rule would refer to it.
     """
     table = net.fib.tables.get(tb_id)
     if table is None:
@@ -286,7 +288,7 @@ def fib_get_table(net: Net, tb_id: int) -> fib_table:
 
 
 def fib_info_nh_uses_dev(fi: fib_info, dev: net_device) -> bool:
-    """net/ipv4/fib_frontend.c: whether one of the next hops is behind `dev`."""
+    """net/ipv4/fib_frontend.c: whether one of the next hops uses `dev`."""
     for nh in fi.fib_nh:  # noqa: SIM110 -- no generator per packet
         if nh.nh_dev is dev:
             return True
@@ -393,7 +395,7 @@ def inet_addr_type(net: Net, addr: int) -> int:
 
 
 def inet_addr_type_dev_table(net: Net, dev: net_device | None, addr: int) -> int:
-    """net/ipv4/fib_frontend.c: the same, asked for one device when `dev` is not None."""
+    """net/ipv4/fib_frontend.c: RTN_* of an address; if `dev` is given, only its own are local."""
     if addr == 0 or addr == 0xFFFFFFFF:
         return RTN_BROADCAST
     if addr >> 28 == 0xE:
@@ -416,7 +418,7 @@ def ip_dev_find(net: Net, addr: int) -> net_device | None:
 
 
 def fib_check_nh(net: Net, nh: fib_nh, scope: int) -> None:
-    """net/ipv4/fib_semantics.c: is the next hop reachable? Learns the device of a gateway.
+    """net/ipv4/fib_semantics.c: check that the next hop is reachable; set a gateway's device.
 
     Raises: OSError EINVAL, ENETUNREACH, ENETDOWN, ENODEV.
     """
@@ -508,7 +510,7 @@ def fib_table_delete(
 
 
 def fib_changed(net: Net) -> None:
-    """Every change of a table drops the cached routes and what ICMP taught about them."""
+    """A table changed: drop the cached routes and what was learned from ICMP."""
     net.fib.generation += 1
     net.ipv4.fnhe.clear()
     rt_cache_flush(net)
@@ -535,8 +537,8 @@ def fib_flush(net: Net) -> int:
 def parse_prefix(text: str) -> tuple[int, int]:
     """(address, prefix length) of "10.0.0.0/8", "10.1.2.3" (one host) or "default".
 
-    Raises: ArgumentError (a ValueError). A network without its length is one: `ip route` takes it
-    for a single host, which nobody means.
+    Raises: ArgumentError (a ValueError), also for a network address without its length, which
+    `ip route` takes for a single host.
     """
     if text == "default":
         return 0, 0
@@ -603,7 +605,7 @@ def ip_route_add(
     nhs: list[fib_nh] = []
     if rtype not in FIB_PROPS_ERROR:
         flags = RTNH_F_ONLINK if onlink else 0
-        # Of a gateway without a device (NULL) fib_check_nh finds it.
+        # A gateway may be given without a device (NULL); fib_check_nh finds the device.
         nh = fib_nh(device, gw, 1, flags)  # type: ignore[arg-type]
         fib_check_nh(net, nh, scope)
         nhs.append(nh)
@@ -711,7 +713,7 @@ def fib_magic(
 
 
 def _ifa_broadcasts(ifa: in_ifaddr) -> list[int]:
-    """Broadcast addresses that one interface address makes: configured, all-zeros, all-ones."""
+    """Broadcast addresses of an interface address: the configured one, all-zeros and all-ones."""
     mask = ifa.ifa_mask
     prefix = ifa.ifa_address & mask
     out = []
@@ -745,7 +747,7 @@ def fib_add_ifaddr(ifa: in_ifaddr) -> None:
 
 
 def fib_del_ifaddr(ifa: in_ifaddr, still: list[in_ifaddr] | None = None) -> None:
-    """net/ipv4/fib_frontend.c: undo fib_add_ifaddr; what other addresses need stays.
+    """net/ipv4/fib_frontend.c: undo fib_add_ifaddr, except for routes that other addresses need.
 
     `still`: the device's remaining addresses (default: its ifa_list without `ifa`).
     """
@@ -845,6 +847,6 @@ def fib_netdev_event(event: int, dev: net_device) -> None:
 
 
 def ip_fib_init(net: Net) -> None:
-    """net/ipv4/fib_frontend.c: watch addresses and devices; take in what is there already."""
+    """net/ipv4/fib_frontend.c: follow addresses and devices, including those already there."""
     register_inetaddr_notifier(net, fib_inetaddr_event)
     register_netdevice_notifier(net, fib_netdev_event)

@@ -48,7 +48,7 @@ RTF_REJECT = 0x0200
 
 
 class rt_config:
-    """struct fib_config, as far as rtentry_to_fib_config fills it. `scope` None: none said."""
+    """The part of struct fib_config that rtentry_to_fib_config fills. `scope` None: not given."""
 
     def __init__(self) -> None:
         self.dst = 0
@@ -69,7 +69,10 @@ def sk_extract_addr(addr: bytes) -> tuple[int, int]:
 
 
 def rt_device(net: Net, address: int, cfg: rt_config) -> None:
-    """The interface that the string at `address` names; an alias is its address. ENODEV, EFAULT."""
+    """Set cfg's interface by the name at `address`; an alias ("eth0:1") sets its address as source.
+
+    Raises: OSError ENODEV, EFAULT.
+    """
     name = os.fsdecode(read_string(address, IFNAMSIZ - 1))
     plain, colon, _ = name.partition(":")
     dev = net.dev_by_name.get(plain)
@@ -126,7 +129,7 @@ def rtentry_to_fib_config(net: Net, cmd: int, data: bytes) -> rt_config:
 def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
     """net/ipv4/fib_frontend.c: SIOCADDRT, SIOCDELRT; `arg` has a struct rtentry of 120 bytes.
 
-    RTF_WINDOW and RTF_IRTT are taken and without effect. Raises: OSError EPERM, ESRCH, EEXIST,
+    RTF_WINDOW and RTF_IRTT are accepted without effect. Raises: OSError EPERM, ESRCH, EEXIST,
     EINVAL, ENODEV, ENETUNREACH, ENETDOWN, EAFNOSUPPORT, EFAULT.
     """
     need_admin(net)
@@ -149,7 +152,7 @@ def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
     scope = cfg.scope if cfg.scope is not None else RT_SCOPE_LINK
     nhs: list[fib_nh] = []
     if cfg.rtype == RTN_UNICAST:
-        # Of a gateway without a device (NULL) fib_check_nh finds it.
+        # A gateway may be given without a device (NULL); fib_check_nh finds the device.
         nh = fib_nh(cfg.dev, cfg.gw, 1, 0)  # type: ignore[arg-type]
         if cfg.dev is None and not cfg.gw:
             raise os_error(errno.ENODEV, "a route needs a device or a gateway")

@@ -173,9 +173,9 @@ def icmpv4_xrlim_allow(net: Net, rt: rtable, daddr: int, kind: int, code: int) -
 
 @state
 class icmp_bxm:
-    """struct icmp_bxm: a message to be sent: header words and where its data come from.
+    """struct icmp_bxm: the header fields and the data of a message to send.
 
-    The data are `head` bytes first, then `data_len` bytes of `skb` from `offset`.
+    The data are `head`, followed by `data_len` bytes of `skb` from `offset`.
     """
 
     type: int
@@ -189,7 +189,7 @@ class icmp_bxm:
 
 
 def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: SkbPool) -> None:
-    """net/ipv4/icmp.c: append the message's data to `skb`: small ones copied, big ones shared."""
+    """net/ipv4/icmp.c: append the message's data, copied if skb's head has room, else shared."""
     if frm.head:
         skb_put_data(skb, frm.head)
     rest = n - len(frm.head)
@@ -204,7 +204,7 @@ def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: SkbPool) -> None:
 def icmp_push_reply(
     sk: inet_sock, param: icmp_bxm, fl4: flowi, ipc: ipcm_cookie, rt: rtable
 ) -> None:
-    """net/ipv4/icmp.c: put header, checksum and IP in front of the data and send."""
+    """net/ipv4/icmp.c: add the ICMP and IP headers and the checksum, and send."""
     net = sk.net
     length = len(param.head) + param.data_len
     try:
@@ -224,7 +224,7 @@ def icmp_push_reply(
 
 
 def icmp_xmit_lock(net: Net) -> inet_sock | None:
-    """net/ipv4/icmp.c: the sending socket, None while it is busy (an error about an error)."""
+    """net/ipv4/icmp.c: own the sending socket; None if it is owned (an error while sending one)."""
     sk = net.ipv4.icmp_sk
     if sk is None or sk.sk_lock_owned:
         return None
@@ -276,7 +276,7 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
     """net/ipv4/icmp.c: report an error about `skb_in` to its sender (RFC 1122 3.2.2).
 
     Borrows skb_in: network header set, route attached. `info` = the 4 bytes behind the checksum.
-    Nothing is sent about broadcasts, fragments but the first, ICMP errors, or above the limits.
+    Broadcasts, non-first fragments and ICMP errors cause no error; rate limits apply.
     """
     rt = skb_in.dst
     if rt is None:
@@ -389,7 +389,7 @@ def icmp_rcv(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_UNHANDLED_PROTO)
         return 0
     if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
-        # RFC 1122 3.2.2.6 and 3.2.2.8: requests to a group may be, others must be, ignored.
+        # RFC 1122 3.2.2.6, 3.2.2.8: requests to a group may be ignored, other messages must be.
         if kind in (ICMP_ECHO, ICMP_TIMESTAMP):
             if net.sysctl.icmp_echo_ignore_broadcasts:
                 mib.InErrors += 1
@@ -439,7 +439,7 @@ def icmp_timestamp(skb: sk_buff) -> bool:
 
 
 def icmp_discard(skb: sk_buff) -> bool:
-    """net/ipv4/icmp.c: types that are known and mean nothing to a host."""
+    """net/ipv4/icmp.c: ignore a known type that a host has no use for."""
     return True
 
 
@@ -458,7 +458,7 @@ def icmp_redirect(skb: sk_buff) -> bool:
 
 
 def icmp_unreach(skb: sk_buff) -> bool:
-    """net/ipv4/icmp.c: unreachable, time exceeded, parameter problem: tell the transport.
+    """net/ipv4/icmp.c: report unreachable, time exceeded and parameter problem to the transport.
 
     Data at the embedded IP header. False when malformed.
     """
@@ -505,7 +505,7 @@ def guess_mtu(old_mtu: int) -> int:
 
 
 def icmp_tag_validation(net: Net, protocol: int) -> bool:
-    """net/ipv4/icmp.c: does the transport check that the quoted packet is its own?"""
+    """net/ipv4/icmp.c: whether the transport checks that it sent the quoted packet."""
     ipprot = net.inet_protos[protocol]
     return ipprot is not None and ipprot.icmp_strict_tag_validation
 
@@ -544,7 +544,7 @@ ICMP_HANDLERS: dict[int, Callable[[sk_buff], bool]] = {
 
 
 def inet_ctl_sock_create(net: Net, family: int, kind: int, protocol: int) -> inet_sock:
-    """net/ipv4/af_inet.c: a socket of the host's own, seen by no look-up and no user."""
+    """net/ipv4/af_inet.c: make a socket for the stack's own use, which no lookup finds."""
     sk: inet_sock = sock_create_kern(net, family, kind, protocol).sk
     if sk.sk_prot.unhash is not None:
         sk.sk_prot.unhash(sk)
@@ -552,7 +552,7 @@ def inet_ctl_sock_create(net: Net, family: int, kind: int, protocol: int) -> ine
 
 
 def icmp_init(net: Net) -> None:
-    """net/ipv4/icmp.c: the socket that sends, and the host-wide limit."""
+    """net/ipv4/icmp.c: make the socket that sends, and the host-wide limit."""
     sk = inet_ctl_sock_create(net, AF_INET, SOCK_RAW, IPPROTO_ICMP)
     sk.pmtudisc = IP_PMTUDISC_DONT
     # Enough for two 64 KiB echo replies at once.
@@ -563,6 +563,6 @@ def icmp_init(net: Net) -> None:
 
 
 def icmp_exit(net: Net) -> None:
-    """Free what a message under construction holds."""
+    """Free a message that is being built."""
     if net.ipv4.icmp_sk is not None:
         ip_flush_pending_frames(net.ipv4.icmp_sk)

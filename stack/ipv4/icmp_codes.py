@@ -110,7 +110,7 @@ ICMP_EXC_FRAGTIME = 1
 
 
 class icmp_err_entry(NamedTuple):
-    """What an unreachable code means to a socket: errno, and whether it ends the connection."""
+    """The errno that an unreachable code gives a socket, and whether it ends a connection."""
 
     errno: int
     fatal: bool

@@ -91,7 +91,7 @@ QUERY_INTERVAL_NS = 125 * SEC
 
 
 class igmp_state:
-    """What IGMP keeps per interface besides the groups (members mr_* of struct in_device)."""
+    """IGMP's state of an interface besides its groups (members mr_* of struct in_device)."""
 
     __slots__ = ("mr_gq_timer", "mr_qri_ns", "mr_qrv", "mr_v1_seen", "mr_v2_seen")
 
@@ -127,7 +127,7 @@ def igmp_v2_seen(in_dev: in_device) -> bool:
 
 
 def unsolicited_ns(in_dev: in_device, version: int) -> int:
-    """net/ipv4/igmp.c unsolicited_report_interval: ns between reports that nobody asked for."""
+    """net/ipv4/igmp.c unsolicited_report_interval: ns between unsolicited reports."""
     return in_dev_conf(in_dev, f"igmpv{version}_unsolicited_report_interval") * MSEC
 
 
@@ -242,7 +242,7 @@ def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: 
 def ip_mc_msfilter(
     sk: inet_sock, group: int, ifindex: int, mode: int, sources: Collection[int]
 ) -> None:
-    """net/ipv4/igmp.c: a whole new filter at once. Raises: OSError EINVAL, ENODEV."""
+    """net/ipv4/igmp.c: replace a membership's source filter. Raises: OSError EINVAL, ENODEV."""
     if not ipv4_is_multicast(group):
         raise os_error(errno.EINVAL, "not a multicast group")
     if mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
@@ -251,7 +251,7 @@ def ip_mc_msfilter(
     if dev is None or dev.ip_ptr is None:
         raise os_error(errno.ENODEV, "no interface for this group")
     if mode == MCAST_INCLUDE and not sources:
-        ip_mc_leave_group(sk, group, ifindex)  # nothing is left to hear
+        ip_mc_leave_group(sk, group, ifindex)  # the filter admits no source
         return
     ml = next((m for m in sk.mc_list if m.multiaddr == group and m.ifindex == ifindex), None)
     if ml is None:
@@ -287,9 +287,9 @@ def ip_mc_sf_allow(sk: inet_sock, loc_addr: int, rmt_addr: int, dif: int) -> boo
 
 
 def ip_mc_change(in_dev: in_device, addr: int, old: mc_state | None, new: mc_state | None) -> None:
-    """net/ipv4/igmp.c (ip_mc_add_src, ip_mc_del_src): one listener's filter of a group changes.
+    """net/ipv4/igmp.c (ip_mc_add_src, ip_mc_del_src): change a listener's filter of a group.
 
-    None: the listener is new, or leaves.
+    `old` None: the listener joins. `new` None: it leaves.
     """
     im = ip_mc_lookup(in_dev, addr)
     if im is None:
@@ -319,12 +319,12 @@ def ip_mc_inc_group(in_dev: in_device, addr: int) -> None:
 
 
 def _changed_routes(in_dev: in_device) -> None:
-    """Cached routes know whether a group is ours."""
+    """A membership changed: drop the cached routes, which depend on memberships."""
     rt_cache_flush(in_dev.dev.net)
 
 
 def igmp_group_added(im: ip_mc_list) -> None:
-    """net/ipv4/igmp.c: let the NIC hear the group."""
+    """net/ipv4/igmp.c: add the group to the NIC's filter."""
     dev = im.interface.dev
     if not im.loaded:
         im.loaded = True
@@ -343,7 +343,7 @@ def igmp_group_unload(im: ip_mc_list) -> None:
 
 
 def igmp_reportable(im: ip_mc_list) -> bool:
-    """All-hosts is never reported (RFC 3376 6), nor anything on a device without multicast."""
+    """Whether to report the group: not all-hosts (RFC 3376 6), nor on devices without multicast."""
     dev = im.interface.dev
     return (
         im.multiaddr != INADDR_ALLHOSTS_GROUP
@@ -353,7 +353,7 @@ def igmp_reportable(im: ip_mc_list) -> bool:
 
 
 def igmp_filter_changed(im: ip_mc_list, before: mc_state) -> None:
-    """net/ipv4/igmp.c (igmp_ifc_event): report what changed, qrv times at random moments."""
+    """net/ipv4/igmp.c (igmp_ifc_event): report a filter's change qrv times, at random intervals."""
     in_dev = im.interface
     after = im.filter.state()
     if after == before or not igmp_reportable(im) or not in_dev.dev.flags & IFF_UP:
@@ -381,13 +381,13 @@ def igmp_group_dropped(im: ip_mc_list, before: mc_state) -> None:
         if reporter:
             igmp_send_report(in_dev, IGMP_HOST_LEAVE_MESSAGE, im.multiaddr)
         return
-    # The group is gone; its own timer repeats the last words.
+    # The group has left in_dev.mc_list; its timer repeats the report that it is left.
     if im.changes.changed(before, NOBODY, mr(in_dev).mr_qrv):
         igmp_timer_run(im)
 
 
 def igmp_start_timer(im: ip_mc_list, max_delay_ns: int) -> None:
-    """net/ipv4/igmp.c: answer or repeat within `max_delay_ns`, at a random moment."""
+    """net/ipv4/igmp.c: send the next report after a random time below `max_delay_ns`."""
     net = im.interface.dev.net
     mod_timer(im.timer, net.clock.now_ns() + net.random.randrange(max(max_delay_ns, 1)))
 
@@ -522,7 +522,7 @@ def igmp_rcv(skb: sk_buff) -> int:
             return 0
     elif (
         kind in (IGMP_HOST_MEMBERSHIP_REPORT, IGMPV2_HOST_MEMBERSHIP_REPORT)
-        # Our own reports come back over loopback; others' spare us ours.
+        # Another host's report makes ours unnecessary; our own come back by loopback.
         and ip_dev_find(net, ip_hdr(skb).saddr) is None
     ):
         igmp_heard_report(in_dev, int.from_bytes(data[4:8], "big"))
@@ -531,7 +531,7 @@ def igmp_rcv(skb: sk_buff) -> int:
 
 
 def igmp_heard_report(in_dev: in_device, group: int) -> None:
-    """net/ipv4/igmp.c: somebody else reported the group (v1, v2): no need to."""
+    """net/ipv4/igmp.c: another host reported the group (v1, v2): cancel our report."""
     if group == INADDR_ALLHOSTS_GROUP:
         return
     im = ip_mc_lookup(in_dev, group)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
-    """net/ipv4/af_inet.c: routes, ARP, addresses; the rest is the protocol's.
+    """net/ipv4/af_inet.c: requests about routes, ARP and addresses; others are the protocol's.
 
-    None when the answer is in `arg`. Raises: OSError; ENOTTY, it is none of these.
+    Returns None when the answer is in `arg`. Raises: OSError; ENOTTY for an unknown request.
     """
     net = sock.net
     if cmd in (SIOCADDRT, SIOCDELRT):
@@ -54,7 +54,7 @@ inet_compat_ioctl = inet_ioctl
 
 
 def inet_lent_ioctl(sock: socket, cmd: int, arg: Any) -> Any:
-    """What packet sockets take over: all but the protocol's. Raises: OSError, ENOTTY."""
+    """inet_ioctl for packet sockets: all but the protocol's requests. Raises: OSError, ENOTTY."""
     wanted = (SIOCADDRT, SIOCDELRT, SIOCDARP, SIOCGARP, SIOCSARP, SIOCSIFFLAGS, *GETTING, *SETTING)
     if cmd not in wanted:
         raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")

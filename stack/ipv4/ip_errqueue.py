@@ -19,7 +19,7 @@ SOCKADDR_IN = struct.Struct("=H2s4s8x")
 
 
 def net_addr(addr: int) -> bytes:
-    """An address as it stands in structs: network order."""
+    """The bytes of an address in network order, as in structs."""
     return addr.to_bytes(4, "big")
 
 
@@ -53,13 +53,13 @@ def ip_icmp_error(
 
 
 def ip_local_error(sk: inet_sock, err: int, daddr: int, port: int, info: int) -> None:
-    """net/ipv4/ip_sockglue.c: an error found here (a datagram over the path MTU)."""
+    """net/ipv4/ip_sockglue.c: queue an error of this host (a datagram above the path MTU)."""
     if not sk.recverr:
         return
     skb = alloc_skb(sk.net.skb_small, 0, 20)
     if skb is None:
         return
-    # A bare header for the address, as in the kernel; the reader gets no payload.
+    # As in the kernel, the sk_buff has an IP header for the address, and no payload.
     ip_push(skb, 0, 20, 0, 0, 0, 0, 0, daddr)
     skb_pull(skb, 20)
     name = sockaddr(uapi.AF_INET, daddr, port)
@@ -69,7 +69,7 @@ def ip_local_error(sk: inet_sock, err: int, daddr: int, port: int, info: int) ->
 
 
 def ip_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
-    """net/ipv4/ip_sockglue.c: recvmsg with MSG_ERRQUEUE: the payload that failed, and why.
+    """net/ipv4/ip_sockglue.c: recvmsg with MSG_ERRQUEUE: the failed packet's payload and its error.
 
     Raises: BlockingIOError when the queue is empty.
     """

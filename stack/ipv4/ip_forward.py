@@ -60,7 +60,7 @@ def rt_tos2priority(tos: int) -> int:
 
 
 def ip_exceeds_mtu(skb: sk_buff, mtu: int) -> bool:
-    """net/ipv4/ip_forward.c: too big for the next link, and may not be cut."""
+    """net/ipv4/ip_forward.c: whether skb exceeds the next link's MTU and must not be fragmented."""
     if skb.len <= mtu:
         return False
     if not ip_hdr(skb).frag_off & IP_DF:
@@ -73,7 +73,7 @@ def ip_exceeds_mtu(skb: sk_buff, mtu: int) -> bool:
 
 
 def ip_forward(skb: sk_buff) -> int:
-    """net/ipv4/ip_forward.c: TTL, options, MTU, redirect, then the FORWARD hook.
+    """net/ipv4/ip_forward.c: check TTL, options and MTU, send a redirect, call the FORWARD hook.
 
     Takes ownership of skb.
     """

@@ -1,7 +1,7 @@
 """Reassembly of IPv4 fragments (net/ipv4/ip_fragment.c, net/ipv4/inet_fragment.c; RFC 791, 815).
 
-Fragments that overlap throw their whole datagram away (as RFC 5722 asks of IPv6 and Linux does
-here); exact repeats are dropped alone. Memory and time are bounded by sysctls ipfrag_*.
+An overlap discards the whole datagram (as Linux does, and RFC 5722 requires for IPv6); an exact
+repeat is dropped alone. Memory and time are bounded by sysctls ipfrag_*.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from stack.ipv4.route_input import ip_route_input
 if TYPE_CHECKING:
     from stack.net import Net
 
-# enum ip_defrag_users: who puts a packet together; fragments of one do not count for another
+# enum ip_defrag_users: the callers of ip_defrag; each reassembles separately
 IP_DEFRAG_LOCAL_DELIVER = 0
 IP_DEFRAG_CONNTRACK_IN = 2
 IP_DEFRAG_CONNTRACK_OUT = 3
@@ -109,7 +109,7 @@ def ip_find(net: Net, iph: iphdr, user: int) -> ipq | None:
 
 
 def ip_expire(timer: timer_list) -> None:
-    """net/ipv4/ip_fragment.c: time is over for a datagram; ICMP when its head is here."""
+    """net/ipv4/ip_fragment.c: reassembly timed out; send ICMP if the first fragment is here."""
     qp: ipq = timer.data
     if qp.flags & INET_FRAG_COMPLETE:
         return
@@ -121,7 +121,7 @@ def ip_expire(timer: timer_list) -> None:
         head = qp.skbs[0]
         head.dev = qp.dev
         iph = ip_hdr(head)
-        # RFC 792: an end host tells the sender, a router that looks at connections does not.
+        # RFC 792: an end host reports the timeout; a router with conntrack does not.
         if not ip_route_input(head, iph.daddr, iph.saddr, iph.tos, qp.dev) and (
             qp.key[4] == IP_DEFRAG_LOCAL_DELIVER or head.dst.rt_type == RTN_LOCAL
         ):
@@ -130,7 +130,7 @@ def ip_expire(timer: timer_list) -> None:
 
 
 def ip_frag_too_far(qp: ipq, saddr: int) -> bool:
-    """net/ipv4/ip_fragment.c: too many other fragments of this sender since this queue began."""
+    """net/ipv4/ip_fragment.c: whether too many other fragments of the sender came in between."""
     limit = qp.net.sysctl.ipfrag_max_dist
     if not limit:
         return False
@@ -142,7 +142,7 @@ def ip_frag_too_far(qp: ipq, saddr: int) -> bool:
 
 
 def ip_frag_reinit(qp: ipq) -> None:
-    """net/ipv4/ip_fragment.c: the id came round again: start over."""
+    """net/ipv4/ip_fragment.c: the sender reused the id: discard the fragments and start over."""
     net = qp.net
     mod_timer(qp.timer, net.clock.now_ns() + net.sysctl.ipfrag_time * 1_000_000_000)
     inet_frag_purge(qp, SKB_DROP_REASON_FRAG_TOO_FAR)
@@ -156,7 +156,7 @@ def ip_frag_reinit(qp: ipq) -> None:
 
 
 def discard_qp(qp: ipq, skb: sk_buff, reason: int) -> None:
-    """Throw the whole datagram and the fragment at hand away."""
+    """Discard the whole datagram and the fragment `skb`."""
     net = qp.net
     inet_frag_kill(qp)
     inet_frag_purge(qp, reason)
@@ -211,8 +211,9 @@ def ip_frag_queue(qp: ipq, skb: sk_buff) -> sk_buff | None:
 
 
 def ip_frag_reasm(qp: ipq, last: sk_buff) -> sk_buff | None:
-    """net/ipv4/ip_fragment.c: join the fragments under the first one's header; the route is that of
-    the fragment at hand, if it has one.
+    """net/ipv4/ip_fragment.c: join the fragments, with the header of the first.
+
+    The packet has the route of `last`, the fragment that came last, if that has one.
     """
     net = qp.net
     dst = last.dst
@@ -235,7 +236,7 @@ def ip_frag_reasm(qp: ipq, last: sk_buff) -> sk_buff | None:
     iph = ip_hdr(head)
     iph.tot_len = total
     iph.tos |= ecn
-    # DF comes back when the largest fragment had it: path MTU discovery of the sender goes on.
+    # Set DF if the largest fragment had it, so that the sender's path MTU discovery works.
     if qp.max_df_size == qp.max_size:
         head.ip_cb_flags |= IPSKB_FRAG_PMTU
         iph.frag_off = IP_DF

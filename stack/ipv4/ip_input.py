@@ -87,7 +87,7 @@ def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device)
 
 
 def ip_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> None:
-    """net/ipv4/ip_input.c: several packets: what follows each other on a device goes together.
+    """net/ipv4/ip_input.c: receive packets; neighbours of the same device are processed as a list.
 
     Takes ownership of them.
     """
@@ -123,7 +123,7 @@ def ip_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> N
 
 
 def ip_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
-    """net/ipv4/ip_input.c: the PRE_ROUTING hook for each of them, then their routes."""
+    """net/ipv4/ip_input.c: call the PRE_ROUTING hook for each packet, then route the list."""
     hooks = net.nf_hooks[NF_INET_PRE_ROUTING]
     if hooks:
         skbs = nf_hook_each(
@@ -133,9 +133,9 @@ def ip_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
 
 
 def ip_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
-    """net/ipv4/ip_input.c: find their routes; what follows each other on one route goes together.
+    """net/ipv4/ip_input.c: route packets; neighbours of the same route are passed on as a list.
 
-    No packet is handed on before those after it have theirs. Takes ownership of them.
+    A list is passed on when a packet has another route. Takes ownership of them.
     """
     curr_dst: rtable | None = None
     rt: rtable
@@ -162,7 +162,7 @@ def ip_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
 
 
 def ip_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
-    """net/ipv4/ip_input.c: hand on packets of one route."""
+    """net/ipv4/ip_input.c: pass on packets of one route."""
     at = 0
     while at < len(skbs):
         try:
@@ -174,7 +174,7 @@ def ip_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
 
 
 def ip_rcv_one_by_one(net: Net) -> bool:
-    """Whether a hook or a raw socket looks at datagrams: then they are not passed on merged."""
+    """Whether merged datagrams must be split, because a hook or a raw socket looks at them."""
     hooks = net.nf_hooks
     return bool(
         hooks[NF_INET_PRE_ROUTING]
@@ -184,10 +184,10 @@ def ip_rcv_one_by_one(net: Net) -> bool:
 
 
 def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
-    """net/ipv4/ip_input.c: RFC 1122 3.2.1.x: version, header length, checksum, total length.
+    """net/ipv4/ip_input.c: check version, header length, checksum, total length (RFC 1122 3.2.1).
 
-    The packet (perhaps a clone) trimmed to its total length with network and transport header
-    set; None when it was dropped. Takes ownership of skb.
+    Returns the packet, perhaps a clone, trimmed to its total length and with network and transport
+    header set; None when it was dropped. Takes ownership of skb.
     """
     # A promiscuous device hears frames for others.
     if skb.pkt_type == PACKET_OTHERHOST:
@@ -197,7 +197,7 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     segs = skb.gso_segs or 1
     mib.ip.InReceives += segs
     mib.ipext.InOctets += skb.len
-    if skb.gso_type & SKB_GSO_UDP_L4:  # merged datagrams count as they came
+    if skb.gso_type & SKB_GSO_UDP_L4:  # each of the merged datagrams counts
         mib.ipext.InOctets += (segs - 1) * IP_UDP_HLEN
     if skb.users > 1:
         shared = skb_share_check(skb)
@@ -228,7 +228,7 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
 
 
 def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/ip_input.c: find the route, obey options, go on. Takes ownership of skb."""
+    """net/ipv4/ip_input.c: find the route, apply options, pass on. Takes ownership of skb."""
     verdict = ip_rcv_finish_core(net, sk, skb)
     if verdict == NET_RX_SUCCESS:
         return dst_input(skb)
@@ -236,7 +236,7 @@ def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip_rcv_finish_split(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """The end of ip_rcv_finish for merged datagrams that are not for this host. Takes skb."""
+    """The end of ip_rcv_finish for merged datagrams not for this host. Takes ownership of skb."""
     for segment in gro_split(skb):
         try:
             ip_rcv_finish(net, sk, segment)
@@ -246,11 +246,10 @@ def ip_rcv_finish_split(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/ip_input.c: find the route, obey options.
+    """net/ipv4/ip_input.c: find the route, apply options.
 
-    NET_RX_SUCCESS: the route is in skb.dst; NET_RX_DROP: the packet is gone; ONE_BY_ONE: merged
-    datagrams that are not for this host go on each for itself. Takes ownership of skb when it is
-    dropped.
+    NET_RX_SUCCESS: the route is in skb.dst. NET_RX_DROP: skb was dropped and freed. ONE_BY_ONE: the
+    caller must split the merged datagrams, which are not for this host.
     """
     daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
     dev: net_device = skb.dev
@@ -312,10 +311,10 @@ def ip_local_deliver(skb: sk_buff) -> int:
 
 
 def ip_local_deliver_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/ip_input.c (with ip_protocol_deliver_rcu): step over the header; raw sockets first
-    (a clone each), then the protocol's handler. Neither: ICMP protocol unreachable.
+    """net/ipv4/ip_input.c (with ip_protocol_deliver_rcu): deliver to raw sockets and the protocol.
 
-    Takes ownership of skb.
+    Each raw socket gets a clone first. Without a raw socket and a handler the sender gets an ICMP
+    protocol unreachable. Takes ownership of skb.
     """
     protocol = ip_pull_header(skb)
     ipprot: net_protocol | None
@@ -344,7 +343,10 @@ def ip_local_deliver_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip_call_ra_chain(skb: sk_buff) -> bool:
-    """net/ipv4/ip_input.c: give a router-alert packet to sockets that asked. Takes it on True."""
+    """net/ipv4/ip_input.c: give a router-alert packet to sockets with IP_ROUTER_ALERT.
+
+    Takes ownership of skb when it returns True.
+    """
     net = skb.dev.net
     chain = [sk for sk in net.ra_chain if sk.inet_num == ip_hdr(skb).protocol]
     if not chain:

@@ -1,4 +1,4 @@
-"""Options about groups at IPPROTO_IP: old structures and those of either family (RFC 3678).
+"""Group options of IPPROTO_IP: IPv4's structures, and those for either family (RFC 3678).
 
 net/ipv4/ip_sockglue.c. Addresses in structures are in network order, ints in the machine's.
 """
@@ -36,7 +36,7 @@ SOURCE_OPTIONS = {
 def ip_mreq(sk: inet_sock, optval: Any, leave: bool = False) -> tuple[int, int]:
     """(group, ifindex) of a struct ip_mreq or ip_mreqn. Raises: OSError EINVAL, ENODEV.
 
-    Who leaves may name any address: there is no such membership then.
+    With `leave` the group is not checked: leaving one that is not joined fails later.
     """
     data = opt_bytes(optval)
     if len(data) < 8:
@@ -57,14 +57,14 @@ def ip_mreq(sk: inet_sock, optval: Any, leave: bool = False) -> tuple[int, int]:
 
 
 def sockaddr4(data: bytes) -> int:
-    """The address of a struct sockaddr_in in a larger one. Raises: OSError EINVAL: other family."""
+    """The address of a struct sockaddr_in at the start of `data`. Raises: OSError EINVAL."""
     if struct.unpack_from("=H", data)[0] != uapi.AF_INET:
         raise os_error(errno.EINVAL, "not an address of IPv4")
     return int.from_bytes(data[4:8], "big")
 
 
 def need(data: bytes, size: int) -> None:
-    """A structure must be whole. Raises: OSError EINVAL."""
+    """Check that a structure is complete. Raises: OSError EINVAL."""
     if len(data) < size:
         raise os_error(errno.EINVAL, f"the option takes a structure of {size} bytes")
 
@@ -135,7 +135,7 @@ def ip_set_mcast_msfilter(sk: inet_sock, data: bytes) -> None:
 
 
 def check_count(sk: inet_sock, count: int) -> None:
-    """How many sources a filter may have: sysctl igmp_max_msf. Raises: OSError ENOBUFS."""
+    """Check a filter's number of sources (sysctl igmp_max_msf). Raises: OSError ENOBUFS."""
     if count >= 0x1FFFFFFC or count > sk.net.sysctl.igmp_max_msf:
         raise os_error(errno.ENOBUFS, "igmp_max_msf reached")
 

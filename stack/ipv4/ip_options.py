@@ -1,4 +1,4 @@
-"""IPv4 options: parse, obey, record, reverse, fragment (net/ipv4/ip_options.c; RFC 791 3.1).
+"""IPv4 options: parse, apply, record, reverse, fragment (net/ipv4/ip_options.c; RFC 791 3.1).
 
 A parsed area is an `ip_options` (stack/inet/inet_sock.py). A received packet with options carries
 it as `skb.cb`; a packet without has None there.
@@ -62,7 +62,7 @@ def inet_current_timestamp(net: Net) -> int:
 def ip_options_compile(
     net: Net, data: bytes | bytearray, received: bool, spec_dst: int = 0
 ) -> ip_options:
-    """net/ipv4/ip_options.c: parse an option area; a received one is also filled in.
+    """net/ipv4/ip_options.c: parse an option area; in a received one fill in our slots.
 
     `spec_dst`: our address for record-route and time-stamp slots. In a user's area the first hop
     of a source route moves to `faddr`. Raises: OptionError.
@@ -203,7 +203,7 @@ def _compile_ts(
 
 
 def ip_options_get(net: Net, data: bytes) -> ip_options | None:
-    """net/ipv4/ip_options.c: options that a user sets; padded to 4. Raises: OSError EINVAL."""
+    """net/ipv4/ip_options.c: parse a user's options, padded to 4 bytes. Raises: OSError EINVAL."""
     if len(data) > MAX_IPOPTLEN:
         raise os_error(errno.EINVAL, f"{len(data)} bytes of IP options; at most 40 fit")
     padded = bytes(data) + bytes(-len(data) % 4)
@@ -216,7 +216,7 @@ def ip_options_get(net: Net, data: bytes) -> ip_options | None:
 
 
 def ip_options_undo(opt: ip_options) -> bytes:
-    """net/ipv4/ip_options.c: the area as its user gave it (before slots were reserved)."""
+    """net/ipv4/ip_options.c: the option area as the user gave it, before ip_options_compile."""
     buf = bytearray(opt.data)
     if opt.srr:
         at = opt.srr - IP_HLEN
@@ -245,9 +245,9 @@ def ip_options_undo(opt: ip_options) -> bytes:
 
 
 def ip_options_build(opt: ip_options, daddr: int, rt: rtable, saddr: int) -> tuple[bytes, int]:
-    """net/ipv4/ip_options.c: the area of a packet to send, and the address its header gets.
+    """net/ipv4/ip_options.c: the option area and the destination address of a packet's header.
 
-    With a source route `daddr` becomes the route's last hop and the header gets the first.
+    With a source route `daddr` becomes the route's last hop, and the header has the first hop.
     """
     buf = bytearray(opt.data)
     header_daddr = daddr
@@ -297,8 +297,10 @@ def ip_options_fragment(data: bytes) -> bytes:
 
 
 def __ip_options_echo(net: Net, skb: sk_buff, sopt: ip_options) -> ip_options | None:
-    """net/ipv4/ip_options.c: options of a reply: recorded route and stamps go on, a source route
-    is reversed. None when the received ones cannot be answered."""
+    """net/ipv4/ip_options.c: the options of a reply; None when the received ones have no answer.
+
+    A recorded route and time stamps are continued, a source route is reversed.
+    """
     out = bytearray()
     dopt = ip_options()
     src = bytes(IP_HLEN) + bytes(sopt.data)
@@ -354,7 +356,7 @@ def __ip_options_echo(net: Net, skb: sk_buff, sopt: ip_options) -> ip_options | 
 
 
 def _reverse_srr(start: bytes, saddr: int) -> tuple[bytes, int]:
-    """The source-route option back along the recorded hops, and its first hop; b"" when trivial."""
+    """Reverse a source-route option: (option, first hop); (b"", 0) when no hop is left."""
     optlen, ptr = start[1], start[2]
     if ptr > optlen:
         ptr = optlen + 1
@@ -363,7 +365,7 @@ def _reverse_srr(start: bytes, saddr: int) -> tuple[bytes, int]:
         return b"", 0
     hops.reverse()
     first, rest = hops[0], hops[1:]
-    # RFC 1812: a route whose first hop is the source itself is illegal; leave that hop out.
+    # RFC 1812: the first recorded hop must not be the source itself; leave it out.
     if hops[-1] == saddr.to_bytes(4, "big"):
         if not rest:
             return b"", 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def ip_rcv_options(skb: sk_buff, dev: net_device) -> bool:
-    """net/ipv4/ip_input.c: parse and obey the options of a received packet; True = drop it."""
+    """net/ipv4/ip_input.c: parse and apply the options of a received packet; True = drop it."""
     net = dev.net
     if not _own_header(skb):
         net.mib.ip.InDiscards += 1
@@ -46,12 +46,12 @@ def ip_rcv_options(skb: sk_buff, dev: net_device) -> bool:
 
 
 def _own_header(skb: sk_buff) -> bool:
-    """A private header, since options are written into; False on exhaustion."""
+    """Make the header private, because options are written to it; False without memory."""
     return skb_cow(skb, skb.headroom)
 
 
 def ip_options_store(skb: sk_buff, opt: ip_options) -> None:
-    """Write a changed option area back into the packet and mend the header checksum."""
+    """Write a changed option area back to the packet and update the header checksum."""
     skb_store_bits(skb, skb_network_offset(skb) + IP_HLEN, bytes(opt.data))
     ip_send_check(ip_hdr(skb))
 

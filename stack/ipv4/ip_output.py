@@ -1,4 +1,4 @@
-"""Sending IPv4: headers, corked datagrams, the way out to the neighbour, fragmentation.
+"""Sending IPv4: headers, corked datagrams, output to the neighbour, fragmentation.
 
 net/ipv4/ip_output.c, include/net/ip.h.
 
@@ -129,7 +129,7 @@ IP_HLEN = 20
 
 @state
 class ipcm_cookie:
-    """struct ipcm_cookie: what one sendmsg asks of IP (options, control data, interface)."""
+    """struct ipcm_cookie: IP's parameters of one sendmsg (options, control data, interface)."""
 
     addr: int = row(0)
     opt: ip_options | None = row()
@@ -164,7 +164,7 @@ class ipcm_cookie:
 
 
 def ip_idents_reserve(net: Net, slot: int, segs: int) -> int:
-    """net/ipv4/route.c: take `segs` ids of a generator, stepping further when time has passed."""
+    """net/ipv4/route.c: take `segs` ids; a generator that was idle skips a random number of ids."""
     return net.ipv4.ip_idents.reserve(slot, segs, net.clock.now_ns() >> 22, net.random.randrange)
 
 
@@ -183,7 +183,7 @@ def ip_select_ident_segs(
     protocol: int,
     segs: int = 1,
 ) -> int:
-    """include/net/ip.h: a connected socket counts itself; 0 with DF; else a generator."""
+    """include/net/ip.h: an id: a connected socket's own counter, 0 with DF, else a generator's."""
     if sk is not None and sk.inet_daddr:
         ident = sk.inet_id
         sk.inet_id = (ident + segs) & 0xFFFF
@@ -216,12 +216,12 @@ def ip_select_ttl(sk: inet_sock, rt: rtable) -> int:
 
 
 def ip_sk_mtu(sk: inet_sock, rt: rtable) -> int:
-    """The MTU that a socket's datagrams are cut to."""
+    """The MTU for a socket's datagrams, bytes."""
     return ipv4_mtu(rt) if sk.pmtudisc < IP_PMTUDISC_PROBE else min(rt.dev.mtu, IP_MAX_MTU)
 
 
 def ip_skb_dst_mtu(sk: sock | None, skb: sk_buff) -> int:
-    """include/net/ip.h: the largest packet that may leave as it is."""
+    """include/net/ip.h: the size in bytes above which skb must be fragmented."""
     rt: rtable = skb.dst
     if (rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked) and (
         not isinstance(sk, inet_sock) or sk.pmtudisc < IP_PMTUDISC_PROBE
@@ -254,7 +254,7 @@ def ip_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
 def ip_build_and_send_pkt(
     skb: sk_buff, sk: inet_sock, saddr: int, daddr: int, opt: ip_options | None, tos: int
 ) -> int:
-    """net/ipv4/ip_output.c: header and send for a reply of a listener (SYN-ACK).
+    """net/ipv4/ip_output.c: add the IP header to a listener's reply (SYN-ACK) and send it.
 
     skb.dst is set. Takes ownership of skb.
     """
@@ -292,7 +292,7 @@ IP_MIN_FRAG = 576  # a SYN-ACK is smaller than any legal MTU, so its id does not
 
 
 def ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None) -> int:
-    """net/ipv4/ip_output.c: header and send for a connected transport (TCP).
+    """net/ipv4/ip_output.c: add the IP header to a segment of a connection (TCP) and send it.
 
     Data at the transport header. `fl`: flow with daddr/saddr, None = the socket's. Takes ownership
     of skb; -EHOSTUNREACH without a route.
@@ -301,7 +301,7 @@ def ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None) -> int:
 
 
 def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> int:
-    """net/ipv4/ip_output.c: ip_queue_xmit with the TOS given."""
+    """net/ipv4/ip_output.c: ip_queue_xmit with the given TOS."""
     net = sk.net
     inet_opt = sk.inet_opt
     rt: rtable = skb.dst
@@ -382,7 +382,7 @@ def ip_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/ip_output.c: output to a group or broadcast of ours: a copy comes back to us.
+    """net/ipv4/ip_output.c: output to a group or broadcast that we receive too: loop a copy back.
 
     Takes ownership of skb.
     """
@@ -397,7 +397,7 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
             newskb = skb_clone(skb)
             if newskb is not None:
                 ip_mc_loopback(net, newskb, rt)
-        # Multicast with TTL 0 must not leave the host, but may come back.
+        # Multicast with TTL 0 must not leave the host; only the copy is delivered.
         if ttl == 0:
             consume_skb(skb)
             return 0
@@ -413,7 +413,10 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip_mc_loopback(net: Net, newskb: sk_buff, rt: rtable) -> None:
-    """net/ipv4/ip_output.c (ip_mc_finish_output): hand a clone to ourselves. Takes ownership."""
+    """net/ipv4/ip_output.c (ip_mc_finish_output): receive the copy of a packet that we sent.
+
+    Takes ownership of newskb.
+    """
     newskb.dst = rt
     newskb.dev = rt.dev
     if (
@@ -425,7 +428,7 @@ def ip_mc_loopback(net: Net, newskb: sk_buff, rt: rtable) -> None:
 
 
 def ip_finish_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/ip_output.c: small enough goes on, the rest is cut."""
+    """net/ipv4/ip_output.c: send a packet that fits the MTU; fragment a larger one."""
     rt: rtable = skb.dst
     if rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked:
         mtu = ip_skb_dst_mtu(sk, skb)
@@ -439,10 +442,10 @@ def ip_finish_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip_finish_output_gso(net: Net, sk: sock | None, skb: sk_buff, mtu: int) -> int:
-    """net/ipv4/ip_output.c: a super-packet whose segments fit the MTU goes on whole."""
+    """net/ipv4/ip_output.c: send a super-packet whole if its segments fit the MTU."""
     if skb_gso_validate_network_len(skb, mtu):
         return ip_finish_output2(net, sk, skb)
-    # The path MTU shrank after the segments' size was chosen (or we forward): cut, then fragment.
+    # The path MTU shrank since gso_size was set, or we forward: segment, then fragment.
     try:
         skb_push(skb, 14)
         segs = skb_gso_segment(skb, net.skb_small)
@@ -460,7 +463,7 @@ def ip_finish_output_gso(net: Net, sk: sock | None, skb: sk_buff, mtu: int) -> i
 
 
 def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/ip_output.c: find the neighbour and leave IP. Takes ownership of skb."""
+    """net/ipv4/ip_output.c: find the neighbour and send to it. Takes ownership of skb."""
     rt: rtable = skb.dst
     dev: net_device = rt.dev
     flags = rt.rt_flags
@@ -498,7 +501,7 @@ def ip_fragment(
     mtu: int,
     output: Callable[[Net, sock | None, sk_buff], int],
 ) -> int:
-    """net/ipv4/ip_output.c: cut, or refuse with ICMP fragmentation needed when DF forbids it.
+    """net/ipv4/ip_output.c: fragment, or send ICMP fragmentation needed when DF forbids it.
 
     Takes ownership of skb.
     """
@@ -516,9 +519,9 @@ def ip_fragment(
 def ip_do_fragment(
     net: Net, sk: sock | None, skb: sk_buff, output: Callable[[Net, sock | None, sk_buff], int]
 ) -> int:
-    """net/ipv4/ip_output.c: cut a packet into fragments that fit the route (RFC 791 3.2).
+    """net/ipv4/ip_output.c: cut a packet into fragments that fit the route's MTU (RFC 791 3.2).
 
-    The payload of a fragment is the original's by reference. Takes ownership of skb.
+    Fragments refer to the original's payload where the device can gather. Takes ownership of skb.
     """
     if skb.ip_summed == CHECKSUM_PARTIAL and not skb_checksum_help(skb):
         net.mib.ip.FragFails += 1
@@ -581,8 +584,10 @@ def ip_do_fragment(
 def ip_frag_alloc(
     net: Net, skb: sk_buff, header: bytearray, ptr: int, length: int, room: int, gather: bool
 ) -> sk_buff | None:
-    """One fragment: `header`, then `length` bytes of skb from `ptr`: shared, or copied for a device
-    that cannot gather. None when memory runs out."""
+    """Make a fragment of `header` and `length` bytes of skb from `ptr`; None without memory.
+
+    The bytes are shared with skb, or copied for a device that cannot gather.
+    """
     hlen = len(header)
     if gather:
         frag = alloc_skb(net.skb_small, hlen, room)
@@ -604,7 +609,7 @@ def ip_frag_alloc(
 
 
 def ip_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
-    """net/ipv4/ip_output.c: what a fragment takes from its packet."""
+    """net/ipv4/ip_output.c: copy a packet's metadata to its fragment."""
     to.pkt_type = frm.pkt_type
     to.priority = frm.priority
     to.protocol = frm.protocol
@@ -670,11 +675,11 @@ def __ip_append_data(
     transhdrlen: int,
     flags: int,
 ) -> sk_buff:
-    """net/ipv4/ip_output.c: append `length` bytes to the datagram being collected in `skb`.
+    """net/ipv4/ip_output.c: append `length` bytes to the corked datagram `skb`.
 
-    `length` counts the transport header of the first call, for which `transhdrlen` bytes of
-    headroom stay free (the kernel puts them; here the protocol pushes them). One sk_buff holds
-    the whole datagram: head first, then pages; ip_do_fragment cuts it.
+    In the first call `length` includes the transport header of `transhdrlen` bytes. Headroom for it
+    stays free; the protocol pushes it later, where the kernel puts it here. One sk_buff holds the
+    whole datagram, in its head and then in pages; ip_do_fragment cuts it.
     Raises: OSError EMSGSIZE, ENOBUFS, EAGAIN, EPIPE.
     """
     rt: rtable = cork.base_dst
@@ -716,7 +721,7 @@ def __ip_append_data(
         elif data < size:
             size = data
         elif not rt.dev.features & NETIF_F_SG:
-            # A device that cannot gather gets what fits one big buffer in one piece.
+            # For a device that cannot gather, data that fit one big buffer are put in its head.
             pool = net.skb_pages
             size = min(data, pool.buf_bytes - headroom)
         if not transhdrlen:
@@ -793,7 +798,7 @@ def ip_append_data(
 
 
 def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> sk_buff:
-    """net/ipv4/ip_output.c: the IP header's fields are settled; `ip_finish_header` pushes them."""
+    """net/ipv4/ip_output.c: set a datagram's metadata; `ip_finish_header` pushes its header."""
     rt: rtable = cork.base_dst
     skb.ignore_df = ip_sk_ignore_df(sk)
     skb.priority = cork.priority if cork.priority else sk.sk_priority
@@ -805,7 +810,7 @@ def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> s
 def ip_finish_header(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> None:
     """The second half of __ip_make_skb: push the IP header before the transport's.
 
-    The kernel writes it in front of reserved room; here headers are pushed in wire order.
+    The kernel fills reserved room; here headers are pushed, the transport's first.
     """
     rt: rtable = cork.base_dst
     opt = cork.opt
@@ -856,7 +861,7 @@ def ip_finish_header(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -
 
 
 def ip_finish_skb(sk: inet_sock, fl4: flowi) -> sk_buff | None:
-    """include/net/ip.h: take the collected datagram out of sk_write_queue; None when empty."""
+    """include/net/ip.h: take the corked datagram out of sk_write_queue; None when empty."""
     skb = sk.sk_write_queue.dequeue()
     if skb is None:
         return None
@@ -875,14 +880,14 @@ def ip_make_skb(
     cork: inet_cork,
     flags: int,
 ) -> sk_buff | None:
-    """net/ipv4/ip_output.c: one datagram at once, without the socket's cork. Raises: OSError.
+    """net/ipv4/ip_output.c: make a datagram without the socket's cork. Raises: OSError.
 
-    None with MSG_PROBE. The transport header is not pushed yet, nor is IP's. `ipc` None: the
-    socket's own settings, no options, no UDP_SEGMENT.
+    It has no transport and no IP header yet. None with MSG_PROBE. `ipc` None: use the socket's own
+    settings, without options and UDP_SEGMENT.
     """
     if flags & MSG_PROBE:
         return None
-    # Sleep before the cork is touched: another thread may send on this socket meanwhile.
+    # Sleep before changing the cork: another thread may send on this socket meanwhile.
     if sk.sk_wmem_alloc >= sk.sk_sndbuf:
         sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
     cork.flags = 0
@@ -933,12 +938,11 @@ def ip_push_pending_frames(
     skb: sk_buff | None = None,
     cork: inet_cork | UdpFlow | None = None,
 ) -> int:
-    """net/ipv4/ip_output.c: put the IP header on and send what was collected.
+    """net/ipv4/ip_output.c: add the IP header to a datagram and send it. 0 or a negative errno.
 
+    `skb`: a datagram of ip_make_skb or ip_finish_skb, with its transport header. None: the corked
+    datagram in sk_write_queue, whose transport header is part of its data (raw, ICMP).
     `cork` may be a UdpFlow, which has the header ready; then `fl4` is None.
-
-    `skb`: a datagram that ip_make_skb or ip_finish_skb already took (its transport header is on);
-    None: the one in sk_write_queue, which carries its transport header as data (raw, ICMP).
     """
     if type(cork) is UdpFlow:
         assert skb is not None
@@ -966,7 +970,7 @@ def ip_push_pending_frames(
 
 
 def ip_cork_release(cork: inet_cork) -> None:
-    """net/ipv4/ip_output.c: forget the collected datagram's options and route."""
+    """net/ipv4/ip_output.c: forget the corked datagram's options and route."""
     cork.flags &= ~IPCORK_OPT
     cork.opt = None
     cork.base_dst = None
@@ -974,7 +978,7 @@ def ip_cork_release(cork: inet_cork) -> None:
 
 
 def ip_flush_pending_frames(sk: inet_sock) -> None:
-    """net/ipv4/ip_output.c: throw the collected datagram away."""
+    """net/ipv4/ip_output.c: discard the corked datagram."""
     sk.sk_write_queue.purge()
     if sk.cork is not None:
         ip_cork_release(sk.cork)
@@ -996,10 +1000,10 @@ def ip_send_unicast_reply(
     sport: int = 0,
     dport: int = 0,
 ) -> int:
-    """net/ipv4/ip_output.c: answer `skb` (borrowed) with `payload` = a finished transport segment.
+    """net/ipv4/ip_output.c: answer `skb` (borrowed) with `payload`, a complete transport segment.
 
-    `sk` is a per-host control socket (TCP's reset and ACK sender), so no user socket is charged.
-    `sopt`: received ip_options whose reverse route is used, or None. 0 or a negative errno.
+    `sk`: the namespace's control socket, which sends TCP's resets and ACKs, so that no user's
+    socket is charged. `sopt`: received options to be answered, or None. 0 or a negative errno.
     """
     net = sk.net
     fl4 = flowi(AF_INET, daddr, saddr, oif, tos & 0x1C, protocol, dport, sport, flags, mark)

@@ -102,7 +102,7 @@ class in_skb_info:
 
 
 def ipv4_pktinfo_prepare(sk: inet_sock, skb: sk_buff, drop_dst: bool = True) -> None:
-    """net/ipv4/ip_sockglue.c: remember what IP_PKTINFO and the option messages need."""
+    """net/ipv4/ip_sockglue.c: save what the control messages IP_PKTINFO and of IP options need."""
     if sk.cmsg_flags:
         opt = received_options(skb)
         dev = skb.dev
@@ -119,7 +119,7 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
     info = skb.cb if isinstance(skb.cb, in_skb_info) else None
     opt = info.opt if info is not None else None
     if flags & IP_CMSG_PKTINFO:
-        # A packet that nobody prepared, as of a ping socket, has no such address.
+        # ipv4_pktinfo_prepare was not called for the packets of a ping socket: spec_dst is 0.
         ifindex = info.ifindex if info is not None else skb.skb_iif
         data = PKTINFO.pack(ifindex, net_addr(info.spec_dst if info else 0), net_addr(iph.daddr))
         put_cmsg(msg, SOL_IP, uapi.IP_PKTINFO, data)
@@ -146,7 +146,7 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
 
 
 def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
-    """net/ipv4/ip_sockglue.c: obey the control messages of a sendmsg.
+    """net/ipv4/ip_sockglue.c: set `ipc` by the control messages of a sendmsg.
 
     `control`: [(level, type, bytes or int)]. Raises: OSError EINVAL.
     """
@@ -340,7 +340,7 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
 
 
 def opt_char(optval: Any) -> int:
-    """An int option that Linux also takes as one byte, or as none: 0. Raises: OSError EINVAL."""
+    """The value of an int option, also given as 1 byte or as none (0). Raises: OSError EINVAL."""
     if isinstance(optval, int):
         return int(optval)
     data = opt_bytes(optval)
@@ -350,7 +350,7 @@ def opt_char(optval: Any) -> int:
 
 
 def need_opt_len(optval: Any, least: int, most: int) -> None:
-    """How long an option's value may be. Raises: OSError EINVAL."""
+    """Check the length of an option's value, bytes. Raises: OSError EINVAL."""
     if not isinstance(optval, int) and not least <= len(opt_bytes(optval)) <= most:
         raise os_error(errno.EINVAL, f"an option value of {len(opt_bytes(optval))} bytes")
 
@@ -387,7 +387,7 @@ def _set_multicast_if(sk: inet_sock, optval: Any) -> None:
 
 
 def _set_router_alert(sk: inet_sock, val: int) -> None:
-    """IP_ROUTER_ALERT: take router-alert packets of this protocol that pass through."""
+    """IP_ROUTER_ALERT: receive forwarded packets of this protocol that have a router alert."""
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num == uapi.IPPROTO_RAW:
         raise os_error(errno.EINVAL, "IP_ROUTER_ALERT is for raw sockets")
     net = sk.net
@@ -413,7 +413,7 @@ def ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
 
 
 def pktoptions(sk: inet_sock) -> bytes:
-    """IP_PKTOPTIONS of a stream: the control messages of its last packet that were asked for."""
+    """IP_PKTOPTIONS of a stream: the control messages that the socket's options ask for."""
     found: list[tuple[int, bytes]] = []
     if sk.cmsg_flags & IP_CMSG_PKTINFO:
         addr = net_addr(sk.inet_rcv_saddr if sk.inet_rcv_saddr >> 32 == 0 else 0)

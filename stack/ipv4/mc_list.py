@@ -43,7 +43,7 @@ class ip_mc_list:
 
     @property
     def users(self) -> int:
-        """Listeners of any kind."""
+        """Number of listeners, with any filter."""
         return self.filter.users
 
 

@@ -28,10 +28,10 @@ def ip_neigh_gw4(dev: net_device, daddr: int) -> neighbour | None:
 
 
 def ip_neigh_for_gw(rt: rtable, skb: sk_buff) -> neighbour | None:
-    """include/net/route.h: the neighbour a routed packet goes to next. None when the table is full.
+    """include/net/route.h: the next neighbour of a routed packet; None when the table is full.
 
-    An output route remembers its neighbour, as it has one destination, and so does any with a
-    gateway; one that packets for many hosts are forwarded by does not.
+    A route to one neighbour caches it: an output route has one destination, and a gateway is one
+    neighbour. An input route without a gateway serves many hosts.
     """
     n = rt.neigh
     if n is not None and not n.dead:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @state
 class ipv4_steps:
-    """Where packets go from a route, and how errors are told: functions of the layers above it.
+    """Functions of the layers above routing: those that routes hand packets to, and icmp_send.
 
-    As dst.input, dst.output and ndo slots: 0, a drop reason's code or a negative errno, no raising.
+    They return 0, a drop reason or a negative errno, as dst.input and dst.output, and never raise.
     """
 
     local_deliver: Callable[[sk_buff], int]
@@ -46,14 +46,14 @@ class netns_ipv4:
     rt_cache_out: dict[tuple[int, ...], rtable] = row(make=dict)
     rth_input: IntMap[rtable] = row(make=IntMap)
     rth_checked: IntMap[rtable] = row(make=IntMap)
-    """By rth_key: input routes of our addresses; here where sources need a closer look."""
+    """By rth_key: input routes of our addresses whose packets need fib_validate_source."""
     rth_forwards: bool = row(False)
-    """Some next hop keeps a route that packets are forwarded by."""
+    """True once a next hop has a cached route for forwarding (nh_rth_input)."""
     own_addresses: IntMap[list[fib_alias]] = row(make=IntMap)
     rt_by_daddr: dict[int, list[tuple[int, ...]]] = row(make=dict)
     rt_genid: int = row(0)
     early_demux: IntMap[Callable[[sk_buff], object]] = row(make=IntMap)
-    """By protocol; what the sysctls *_early_demux leave of inet_protos."""
+    """By protocol: the early_demux functions that the sysctls allow."""
     fnhe: dict[int, fib_nh_exception] = row(make=dict)
     in_martian_src: int = row(0)
     in_martian_dst: int = row(0)

@@ -120,7 +120,7 @@ def icmp_filter(sk: raw_sock, skb: sk_buff) -> bool:
 
 
 def raw_v4_input(sk: raw_sock, skb: sk_buff) -> int:
-    """net/ipv4/raw.c: offer a packet to one raw socket of its protocol; 1 when it concerns it.
+    """net/ipv4/raw.c: give a clone to one raw socket of the protocol; 1 when the packet matches it.
 
     Borrows skb.
     """
@@ -142,7 +142,7 @@ def raw_v4_input(sk: raw_sock, skb: sk_buff) -> int:
 
 
 def raw_rcv(sk: raw_sock, skb: sk_buff) -> int:
-    """net/ipv4/raw.c: queue a packet, its IP header in front again. Takes ownership of skb."""
+    """net/ipv4/raw.c: queue a packet together with its IP header. Takes ownership of skb."""
     if not xfrm4_policy_check(sk, XFRM_POLICY_IN, skb):
         sk.sk_drops += 1
         kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_XFRM_POLICY)
@@ -166,7 +166,7 @@ def raw_err(sk: raw_sock, skb: sk_buff, info: int) -> None:
     elif kind == ICMP_REDIRECT:
         ipv4_sk_redirect(skb, sk)
         return
-    # Only a connected socket, or one with an error queue, is told.
+    # Only a connected socket, or one with an error queue, gets the error.
     if not sk.recverr and sk.sk_state != TCP_ESTABLISHED:
         return
     err = errno.EHOSTUNREACH
@@ -279,7 +279,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
 def raw_send_hdrinc(
     sk: raw_sock, fl4: flowi, msg: msghdr, length: int, rt: rtable, flags: int
 ) -> int:
-    """net/ipv4/raw.c: the caller brings the IP header; we fill source, id, length, checksum.
+    """net/ipv4/raw.c: send a packet with the caller's IP header; fill source, id, length, checksum.
 
     Raises: OSError EMSGSIZE, EINVAL, ENOBUFS.
     """

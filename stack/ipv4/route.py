@@ -2,11 +2,10 @@
 
 net/ipv4/route.c, include/net/route.h.
 
-Functions that look a route up for a caller raise OSError (EINVAL, ENETUNREACH, EHOSTUNREACH,
-EACCES, ENODEV) where the kernel returns an error pointer; those on the receive path return a drop
-reason, 0 when fine. Routes are cached per destination (`net.ipv4.rt_cache_out`) and per received
-address pair (`rt_cache_in`); any change of tables, addresses, devices or path MTU marks the cached
-ones obsolete, so a socket's `sk_dst_check` looks again.
+Lookups raise OSError (EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES, ENODEV) where the kernel returns
+an error pointer. Output routes are cached by flow (`net.ipv4.rt_cache_out`), input routes by our
+own address (`rth_input`, `rth_checked`; route_input.py). A change of tables, addresses, devices or
+path MTU marks cached routes obsolete, so that a socket's `sk_dst_check` looks again.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ IP_OFFSET = 0x1FFF
 
 @state
 class rtable(dst_entry):
-    """struct rtable. `rt_src`, `rt_dst`: the addresses it was made for (output: chosen source)."""
+    """struct rtable. `rt_src`, `rt_dst`: the addresses looked up (of an output: source chosen)."""
 
     rt_genid: int = row(0)
     rt_flags: int = row(0)
@@ -114,7 +113,7 @@ class rtable(dst_entry):
 
 @state
 class fib_nh_exception:
-    """struct fib_nh_exception: what ICMP taught about one destination (expiry in host ns)."""
+    """struct fib_nh_exception: what was learned by ICMP about a destination. Times in host ns."""
 
     fnhe_gw: int = row(0)
     fnhe_pmtu: int = row(0)
@@ -126,14 +125,14 @@ class fib_nh_exception:
 
 
 def ipv4_dst_check(dst: rtable, cookie: int) -> rtable | None:
-    """net/ipv4/route.c: obsolete routes are looked up again."""
+    """net/ipv4/route.c: the route if it is still valid, else None: look it up again."""
     if dst.obsolete == DST_OBSOLETE_KILL or rt_is_expired(dst):
         return None
     return dst
 
 
 def rt_is_expired(rt: rtable) -> bool:
-    """net/ipv4/route.c: a table changed since it was made."""
+    """net/ipv4/route.c: whether a table changed since the route was made."""
     return rt.rt_genid != rt.net.ipv4.rt_genid
 
 
@@ -143,7 +142,7 @@ def ipv4_mtu(dst: rtable) -> int:
 
 
 def ip_dst_mtu_maybe_forward(dst: rtable, forwarding: bool) -> int:
-    """include/net/ip.h: MTU of the path; what was learned is not trusted when forwarding."""
+    """include/net/ip.h: the path MTU, bytes; a learned one is not trusted when forwarding."""
     net = dst.net
     if not forwarding or dst.rt_mtu_locked or net.sysctl.ip_forward_use_pmtu:
         pmtu = dst.rt_pmtu
@@ -181,7 +180,7 @@ def ip_rt_update_pmtu(
 
 
 def ipv4_link_failure(skb: sk_buff) -> None:
-    """net/ipv4/route.c: the neighbour did not answer: tell the sender (host unreachable)."""
+    """net/ipv4/route.c: the neighbour did not answer: send ICMP host unreachable."""
     rt = skb.dst
     assert rt is not None
     rt.net.ipv4.steps.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0)
@@ -204,7 +203,7 @@ ipv4_dst_ops = dst_ops(
 
 
 def rt_dst_alloc(dev: net_device, flags: int, rtype: int) -> rtable:
-    """net/ipv4/route.c: a route over `dev`, with the steps its packets take next."""
+    """net/ipv4/route.c: make a route over `dev`, with its input and output functions."""
     rt = rtable(dev, ipv4_dst_ops)
     ipv4 = rt.net.ipv4
     steps = ipv4.steps
@@ -218,7 +217,7 @@ def rt_dst_alloc(dev: net_device, flags: int, rtype: int) -> rtable:
 
 
 def rt_set_nexthop(rt: rtable, daddr: int, res: fib_result | None) -> None:
-    """net/ipv4/route.c: gateway, metrics and what was learned about `daddr`."""
+    """net/ipv4/route.c: set gateway, metrics and what was learned about `daddr`."""
     nh = res.nh if res is not None else None
     if nh is not None and nh.nh_gw and nh.nh_scope == RT_SCOPE_LINK:
         rt.rt_uses_gateway = True
@@ -231,7 +230,7 @@ def rt_set_nexthop(rt: rtable, daddr: int, res: fib_result | None) -> None:
 
 
 def find_exception(net: Net, daddr: int) -> fib_nh_exception | None:
-    """net/ipv4/route.c: what ICMP taught about `daddr`, unless it is too old."""
+    """net/ipv4/route.c: what was learned by ICMP about `daddr`; None when nothing, or expired."""
     fnhe = net.ipv4.fnhe.get(daddr)
     if fnhe is None:
         return None
@@ -269,7 +268,7 @@ def flowi4_init_output(
     dport: int,
     sport: int,
 ) -> None:
-    """include/net/flow.h: make `fl4` the question of a sender, whatever it was before."""
+    """include/net/flow.h: fill `fl4` with the key of an output lookup, replacing all it had."""
     fl4.family = AF_INET
     fl4.flowi_oif = oif
     fl4.flowi_mark = mark
@@ -434,7 +433,7 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[int, ...] | None =
             if not fl4.flowi_oif or dev_out is None:
                 net.mib.ip.OutNoRoutes += 1
                 raise os_error(-found)  # type: ignore[operator]
-            # The tables know nothing, but the caller named a device: take it as on link.
+            # No route, but the caller gave a device: treat the destination as on link.
             if not saddr:
                 saddr = inet_select_addr(dev_out, 0, RT_SCOPE_LINK)
         else:
@@ -496,7 +495,7 @@ def __mkroute_output(
         flags |= RTCF_MULTICAST | RTCF_LOCAL
         if not ip_check_mc_rcu(in_dev, daddr, fl4.saddr, fl4.flowi_proto):
             flags &= ~RTCF_LOCAL
-        # A default route is no reason to send multicast to a gateway.
+        # Do not send multicast to the gateway of a default route.
         if res is not None and res.prefixlen < 4:
             res = None
     rt = rt_dst_alloc(dev_out, flags, rtype)
@@ -519,7 +518,9 @@ def ip_route_connect(
     dport: int,
     sk: inet_sock,
 ) -> rtable:
-    """include/net/route.h: fill `fl4` for a connect and look it up, twice when src was open.
+    """include/net/route.h: fill `fl4` for a connect and look it up.
+
+    Without `dst` or `src` a first lookup chooses them, and a second uses them.
 
     Raises: OSError as ip_route_output_flow.
     """
@@ -541,7 +542,7 @@ def ip_route_connect_init(
     dport: int,
     sk: inet_sock,
 ) -> None:
-    """include/net/route.h: the flow of a connect."""
+    """include/net/route.h: fill `fl4` for a connect."""
     flowi4_init_output(
         fl4,
         oif,
@@ -560,7 +561,7 @@ def ip_route_connect_init(
 def ip_route_newports(
     fl4: flowi, rt: rtable, orig_sport: int, orig_dport: int, sport: int, dport: int, sk: inet_sock
 ) -> rtable:
-    """include/net/route.h: look again when the ports became known."""
+    """include/net/route.h: look the route up again if the ports differ from the first lookup's."""
     if sport != orig_sport or dport != orig_dport:
         fl4.fl_dport = dport
         fl4.fl_sport = sport
@@ -579,13 +580,13 @@ def inet_getpeer_v4(net: Net, addr: int) -> inet_peer:
     return inet_getpeer(net, net.ipv4.peers, addr)
 
 
-# --- what ICMP teaches ---------------------------------------------------------------------
+# --- what is learned by ICMP ---------------------------------------------------------------
 
 
 def __ip_rt_update_pmtu(rt: rtable, daddr: int, mtu: int) -> None:
-    """net/ipv4/route.c: remember a smaller path MTU (RFC 1191) for 10 minutes.
+    """net/ipv4/route.c: store a smaller path MTU (RFC 1191) for sysctl mtu_expires seconds.
 
-    Below min_pmtu the packet size is locked at min_pmtu and DF is no longer set.
+    An MTU below min_pmtu is stored as min_pmtu and locked: packets are then sent without DF.
     """
     net = rt.net
     sysctl = net.sysctl
@@ -621,7 +622,7 @@ def update_or_create_fnhe(net: Net, daddr: int) -> fib_nh_exception:
 
 
 def ipv4_update_pmtu(skb: sk_buff, net: Net, mtu: int, oif: int, protocol: int) -> None:
-    """net/ipv4/route.c: an ICMP error without a socket; skb data at the embedded header."""
+    """net/ipv4/route.c: store the MTU of an ICMP error; skb data at the embedded header."""
     iph = iphdr_at(skb, 0)
     fl4 = flowi(AF_INET, iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
     try:
@@ -632,7 +633,7 @@ def ipv4_update_pmtu(skb: sk_buff, net: Net, mtu: int, oif: int, protocol: int) 
 
 
 def ipv4_sk_update_pmtu(skb: sk_buff, sk: inet_sock, mtu: int) -> None:
-    """net/ipv4/route.c: the same for a socket; its cached route is renewed."""
+    """net/ipv4/route.c: ipv4_update_pmtu for a socket, whose cached route is renewed."""
     net = sk.net
     odst = sk_dst_check(sk, 0)
     if sk.sk_lock_owned or odst is None:
@@ -650,7 +651,7 @@ def ipv4_sk_update_pmtu(skb: sk_buff, sk: inet_sock, mtu: int) -> None:
 
 
 def ipv4_redirect(skb: sk_buff, net: Net, oif: int, protocol: int) -> None:
-    """net/ipv4/route.c: an ICMP redirect; skb data at the embedded header."""
+    """net/ipv4/route.c: follow an ICMP redirect; skb data at the embedded header."""
     iph = iphdr_at(skb, 0)
     fl4 = flowi(AF_INET, iph.daddr, 0, oif, iph.tos & IPTOS_RT_MASK, protocol)
     try:
@@ -661,14 +662,14 @@ def ipv4_redirect(skb: sk_buff, net: Net, oif: int, protocol: int) -> None:
 
 
 def ipv4_sk_redirect(skb: sk_buff, sk: inet_sock) -> None:
-    """net/ipv4/route.c: the same for a socket."""
+    """net/ipv4/route.c: ipv4_redirect for a socket."""
     ipv4_redirect(skb, sk.net, sk.sk_bound_dev_if, sk.sk_protocol)
 
 
 def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
-    """net/ipv4/route.c: obey a redirect to a better first hop (RFC 1122 3.2.2.2).
+    """net/ipv4/route.c: follow a redirect to a better first hop (RFC 1122 3.2.2.2).
 
-    Only one on our link, from the present gateway, and while we do not forward.
+    It must come from the current gateway and name one on our link. Routers ignore redirects.
     """
     net = rt.net
     dev = skb.dev
@@ -731,11 +732,11 @@ def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
 
 
 def ip_rt_init(net: Net) -> None:
-    """net/ipv4/route.c: the state that routing keeps per host is in net.ipv4 and net.fib."""
+    """net/ipv4/route.c: set up routing in a namespace."""
     net.fib = netns_fib()
     net.xfrm.changed.append(lambda: rt_cache_flush(net))
     net.ipv4.own_addresses = net.fib.tables[RT_TABLE_LOCAL].maps[32]
-    # Cached routes are decisions made by these, so writing one makes them obsolete.
+    # Cached routes depend on these sysctls, so writing one makes the routes obsolete.
     for name, entry in SYSCTLS.items():
         if entry.path == CONF or name in ("ip_forward", "ip_default_ttl", "min_adv_mss"):
             net.sysctl.on_write(name, lambda _: rt_cache_flush(net))

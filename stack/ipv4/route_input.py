@@ -1,7 +1,7 @@
-"""Routes of received packets: which are ours, which go on, which are martians (net/ipv4/route.c).
+"""Routes of received packets: to us, to be forwarded, or martians (net/ipv4/route.c).
 
-Functions here return a drop reason, 0 when fine. What depends on the destination alone is kept as
-Linux keeps it, on the next hop: never a route per source, which a spoofer could multiply.
+Functions return 0 or a drop reason. As in Linux only routes that depend on the destination alone
+are cached, with its next hop: a spoofer could fill a cache with a route per source.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ if TYPE_CHECKING:
 def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: set skb.dst for a received packet. 0 or a drop reason. Borrows skb.
 
-    The usual packet, a unicast to one of our addresses, finds the route of its address; its source
-    is checked each time, as in Linux.
+    For a unicast packet to one of our addresses the address has a cached route. The source is
+    checked for each packet, as in Linux.
     """
     ipv4 = dev.net.ipv4
     rt = rth_find(ipv4.rth_input, ipv4.own_addresses, daddr, saddr, tos, dev.ifindex)
@@ -93,14 +93,14 @@ def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_devi
 
 
 def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
-    """net/ipv4/route.c: ip_route_input past the usual packet."""
-    if dev.flags & IFF_LOOPBACK and 0 < saddr >> 24 < 224:  # from ourselves: any of our addresses
+    """net/ipv4/route.c: ip_route_input for packets without a route in `rth_input`."""
+    if dev.flags & IFF_LOOPBACK and 0 < saddr >> 24 < 224:  # from ourselves; any source is valid
         rt = dev.net.ipv4.rth_checked.find(rth_key(daddr, tos, dev.ifindex))
         if rt is not None:
             skb.dst = rt
             return 0
-    # A packet to be forwarded: the table says where to, the next hop keeps the rest. It keeps a
-    # route only where the source needs no closer look and no redirect can be due.
+    # A packet to be forwarded: its next hop may have a cached route. It has one only if the source
+    # needs no further check and no redirect can be due.
     net = dev.net
     ipv4 = net.ipv4
     top = saddr >> 24
@@ -123,7 +123,7 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
 
 
 def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
-    """net/ipv4/route.c: a group that this host (or its forwarding) listens to."""
+    """net/ipv4/route.c: route a packet to a group that this host is a member of."""
     if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or skb.protocol != ETH_P_IP:
         return SKB_DROP_REASON_IP_INVALID_SOURCE
     in_dev = dev.ip_ptr
@@ -185,7 +185,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
             and res.nh is not None
             and res.nh.nh_dev is not dev
         ):
-            # RFC 1812 5.3.5.2: to all hosts of another network of ours.
+            # RFC 1812 5.3.5.2: a directed broadcast to another of our networks.
             return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
         flags, rtype = RTCF_BROADCAST | RTCF_LOCAL, RTN_BROADCAST
     elif res is not None and res.type == RTN_LOCAL:
@@ -199,7 +199,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
         if res is None or res.type != RTN_UNICAST:
             return martian_destination(dev, daddr, saddr)
         return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
-    # The next hop of our own address keeps its route: as many as there are addresses to send to.
+    # Cache the route by our address, so that there are no more routes than addresses of ours.
     ipv4 = net.ipv4
     usual = rtype == RTN_LOCAL and source_is_usual(dev, in_dev)
     cache = ipv4.rth_input if usual else ipv4.rth_checked
@@ -217,7 +217,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
 
 
 def source_is_usual(dev: net_device, in_dev: in_device) -> bool:
-    """Whether rth_find asks all that fib_validate_source would ask of a packet from `dev`."""
+    """Whether rth_find checks all that fib_validate_source would check for packets from `dev`."""
     net = dev.net
     if dev.flags & IFF_LOOPBACK or max(in_dev_conf(in_dev, "rp_filter"), net.sysctl.rp_filter):
         return False
@@ -226,14 +226,14 @@ def source_is_usual(dev: net_device, in_dev: in_device) -> bool:
 
 
 def _foreign_local(routes: IntMap[list[fib_alias]]) -> bool:
-    """Somebody made whole networks other than 127.0.0.0/8 local."""
+    """Whether there are local networks outside 127.0.0.0/8."""
     return any(not ipv4_is_loopback(dst) for dst in routes)
 
 
 def ip_route_input_none(
     skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device, err: int
 ) -> int:
-    """net/ipv4/route.c (no_route): the packet goes to ip_error, which may answer."""
+    """net/ipv4/route.c (no_route): route the packet to ip_error, which may answer with ICMP."""
     net = dev.net
     net.mib.ipext.InNoRoutes += 1
     rt = rt_dst_alloc(net.loopback_dev, 0, RTN_UNREACHABLE)
@@ -249,7 +249,7 @@ def ip_route_input_none(
 def ip_mkroute_input(
     skb: sk_buff, res: fib_result, in_dev: in_device, daddr: int, saddr: int, tos: int
 ) -> int:
-    """net/ipv4/route.c: a packet to be forwarded."""
+    """net/ipv4/route.c: route a packet that is to be forwarded. 0 or a drop reason."""
     dev = in_dev.dev
     net = dev.net
     fl4 = flowi(AF_INET, daddr, saddr, 0, tos & IPTOS_RT_MASK)
@@ -270,8 +270,8 @@ def ip_mkroute_input(
             shared or inet_addr_onlink(out_in_dev, saddr, nh.nh_gw)
         ):
             flags |= RTCF_DOREDIRECT
-    # What ICMP taught about one destination, and a redirect due to one sender, are not the next
-    # hop's; all else is.
+    # A learned exception is for one destination, and a redirect for one sender. Without either
+    # the next hop may cache the route.
     own = bool(flags) or find_exception(net, daddr) is not None
     rt = rt_dst_alloc(out_dev, flags, res.type)
     rt.input = net.ipv4.steps.forward
@@ -286,14 +286,14 @@ def ip_mkroute_input(
 
 
 def source_reason(err: int) -> int:
-    """Drop reason of a failed fib_validate_source."""
+    """The drop reason for an error of fib_validate_source."""
     if err == -errno.EXDEV:
         return SKB_DROP_REASON_IP_RPFILTER
     return SKB_DROP_REASON_IP_LOCAL_SOURCE
 
 
 def martian_source(skb: sk_buff, dev: net_device, daddr: int, saddr: int, reason: int) -> int:
-    """net/ipv4/route.c (ip_handle_martian_source): count, log, and give the drop reason."""
+    """net/ipv4/route.c (ip_handle_martian_source): count, log, return the drop reason."""
     net = dev.net
     net.ipv4.in_martian_src += 1
     if reason == SKB_DROP_REASON_IP_RPFILTER:
@@ -302,7 +302,7 @@ def martian_source(skb: sk_buff, dev: net_device, daddr: int, saddr: int, reason
     if in_dev is not None and in_dev_conf(in_dev, "log_martians") and net_ratelimit(net):
         to, of = format_addr(daddr), format_addr(saddr)
         log.warning("%s: IPv4: martian source %s from %s, on dev %s", net.name, to, of, dev.name)
-        # RFC 1812 5.3.8: the link's header is the only hint of who it was.
+        # RFC 1812 5.3.8: only the link-layer header can tell who sent the packet.
         if dev.hard_header_len and skb_mac_header_was_set(skb):
             header = skb_copy_bits(skb, skb_mac_offset(skb), dev.hard_header_len)
             log.warning("%s: ll header: 00000000: %s", net.name, header.hex(" "))
@@ -310,7 +310,7 @@ def martian_source(skb: sk_buff, dev: net_device, daddr: int, saddr: int, reason
 
 
 def martian_destination(dev: net_device, daddr: int, saddr: int) -> int:
-    """net/ipv4/route.c: count, log, and give the drop reason."""
+    """net/ipv4/route.c: count, log, return the drop reason."""
     net = dev.net
     net.ipv4.in_martian_dst += 1
     in_dev = dev.ip_ptr
@@ -325,8 +325,8 @@ def fib_validate_source(
 ) -> int:
     """net/ipv4/fib_frontend.c: may a packet from `src` come in over `dev`?
 
-    1 when `src` is directly connected, 0 when fine otherwise, -EINVAL for our own address,
-    -EXDEV when the reverse path says no (rp_filter 1 strict, 2 loose).
+    1: yes, and `src` is directly connected. 0: yes. -EINVAL: `src` is our own address. -EXDEV: the
+    reverse path filter refuses it (sysctl rp_filter: 1 strict, 2 loose).
     """
     net = dev.net
     if dev.flags & IFF_LOOPBACK:
@@ -350,13 +350,13 @@ def fib_validate_source(
 
 
 def ip_rt_bug(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/route.c: output over an input-only route: a mistake of ours; drop."""
+    """net/ipv4/route.c: drop output over an input route, which is a bug of the stack."""
     kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
     return 0
 
 
 def ip_error(skb: sk_buff) -> int:
-    """net/ipv4/route.c: input of a packet without a route: ICMP error when forwarding, drop.
+    """net/ipv4/route.c: drop a packet without a route; send an ICMP error if we forward.
 
     Takes ownership of skb.
     """

@@ -14,7 +14,7 @@ RT_CACHE_MAX = 8192
 
 
 def rt_cache_flush(net: Net) -> None:
-    """net/ipv4/route.c: every cached route is obsolete now."""
+    """net/ipv4/route.c: make every cached route obsolete."""
     ipv4 = net.ipv4
     ipv4.rt_genid += 1
     for rt in (*ipv4.rt_cache_out.values(), *ipv4.rth_input.values(), *ipv4.rth_checked.values()):

@@ -1,4 +1,4 @@
-"""Knobs of net.core and net.ipv4 by name, and what one interface has of its own of them."""
+"""Sysctls of net.core and net.ipv4 by name, and an interface's own values of them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def find(name: str) -> Sysctl:
 
 
 class ipv4_devconf(dict[str, int]):
-    """net.ipv4.conf.DEV: what one interface has of its own; checked as the host's knobs are."""
+    """net.ipv4.conf.DEV: an interface's own values, checked as the host's are."""
 
     __slots__ = ("_net",)
 
@@ -62,6 +62,6 @@ class ipv4_devconf(dict[str, int]):
         self._store(row.name, row.parse(value))
 
     def _store(self, name: str, value: int) -> None:
-        """Store, and have done what the host's own knob of the name does when it is written."""
+        """Store the value and call those that follow writes of the host's sysctl of this name."""
         super().__setitem__(name, value)
         self._net.sysctl.touched("ip_forward" if name == FORWARDING else name)

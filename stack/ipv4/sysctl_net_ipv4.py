@@ -58,15 +58,16 @@ def _conf(name: str, default: int, what: str) -> Sysctl:
 
 
 def ipfrag_high(ram_bytes: int) -> int:
-    """Linux's 4 MiB from 128 MiB of RAM on: fragments hold receive buffers; see proto_mem_of_ram.
+    """ipfrag_high_thresh: a 32nd of the RAM, at least 256 KiB, at most 4 MiB as in Linux.
 
-    Below it is a 32nd of the RAM. A short fragment counts 896 bytes (copybreak).
+    Fragments hold receive buffers, of which a small host has few (see proto_mem_of_ram). A short
+    fragment counts 896 bytes (copybreak).
     """
     return min(4 << 20, max(ram_bytes >> 5, 1 << 18))
 
 
 def tcp_mem_pages(ram_bytes: int) -> tuple[int, int, int]:
-    """Part of the RAM, so that sockets nobody reads cannot hold all of a driver's buffers."""
+    """tcp_mem: parts of the RAM, so that unread sockets cannot hold all receive buffers. Pages."""
     pages = max(ram_bytes >> 12, 256)
     return pages * 3 >> 5, pages >> 3, pages * 3 >> 4
 

@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_ipv4.c: ICMP errors about segments of ours."""
+"""net/ipv4/tcp_ipv4.c: ICMP errors about our segments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from stack.ipv4.route import ipv4_sk_redirect, rtable
 
 
 def tcp_v4_mtu_reduced(sk: tcp_sock) -> None:
-    """A router wants smaller packets (RFC 1191)."""
+    """Apply a smaller path MTU that a router reported (sk.mtu_info; RFC 1191)."""
     if (1 << sk.sk_state) & (TCPF_LISTEN | TCPF_CLOSE):
         return
     mtu = sk.mtu_info

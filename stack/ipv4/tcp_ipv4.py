@@ -117,7 +117,7 @@ if TYPE_CHECKING:
     from stack.core.netdevice import net_device
     from stack.net import Net
 
-msstab = (536, 1300, 1440, 1460)  # net/ipv4/syncookies.c: the MSS values a cookie can say
+msstab = (536, 1300, 1440, 1460)  # net/ipv4/syncookies.c: the MSS values a cookie can encode
 
 
 def tcp_v4_init_seq(net: Net, skb: sk_buff) -> int:
@@ -135,7 +135,7 @@ def tcp_v4_init_ts_off(net: Net, skb: sk_buff) -> int:
 
 
 def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
-    """Active open: route, port, SYN. 0.
+    """Open a connection: find the route, choose a port, send a SYN. Returns 0.
 
     Raises: OSError ENETUNREACH, EADDRNOTAVAIL, ...
     """
@@ -167,7 +167,7 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     elif not sk.inet_rcv_saddr:
         sk.inet_rcv_saddr = sk.inet_saddr
     if sk.rx_opt.ts_recent_stamp and sk.inet_daddr != daddr:
-        # Another peer: what the old one's timestamps said is void.
+        # The timestamps of the previous peer do not apply to another one.
         sk.rx_opt.ts_recent = 0
         sk.rx_opt.ts_recent_stamp = 0
         sk.write_seq = 0
@@ -207,7 +207,7 @@ def inet_sk_rebuild_header(sk: tcp_sock) -> int:
 
 
 def tcp_v4_rebuild_route(sk: tcp_sock) -> dst_entry | None:
-    """A fresh route to the peer, cached; None when there is none."""
+    """Look up and cache a new route to the peer; None when there is none."""
     fl4: flowi = flowi(AF_INET)
     sk.inet_fl = fl4
     daddr = sk.inet_daddr
@@ -235,7 +235,7 @@ def tcp_v4_rebuild_route(sk: tcp_sock) -> dst_entry | None:
 
 
 def tcp_v4_send_check(sk: tcp_sock, skb: sk_buff) -> None:
-    """Leave the sum to the device: pseudo header in the field, where to begin and to store."""
+    """Prepare checksum offload: store the pseudo-header sum, set csum_start and csum_offset."""
     _send_check(skb, sk.inet_saddr, sk.inet_daddr)
 
 
@@ -243,7 +243,7 @@ def tcp_v4_send_check(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry | None:
-    """Addresses of a new request, and the route back; None when there is none."""
+    """Set a request's addresses; returns the route to its peer, None when there is none."""
     _, req.inet_daddr, _, req.inet_rcv_saddr, _ = inet_key(skb)
     req.tos = sk.tos
     return inet_csk_route_req(sk, req)
@@ -289,7 +289,7 @@ def tcp_v4_send_synack(
 
 
 def tcp_v4_reqsk_destructor(req: request_sock) -> None:
-    """request_sock_ops.destructor: the options of the SYN go with the request."""
+    """request_sock_ops.destructor: free the IP options of the SYN."""
     req.ireq_opt = None
 
 
@@ -338,7 +338,10 @@ def tcp_v4_syn_recv_sock(
     dst: dst_entry | None,
     req_unhash: request_sock | None,
 ) -> tcp_sock | None:
-    """The third ACK came: make the child and hash it in the request's place. None: no room."""
+    """On the handshake's last ACK make the child and hash it in the request's place.
+
+    None: there is no room or no route, or the request is gone.
+    """
     linux = sk.net.mib.linux
     if sk_acceptq_is_full(sk):
         linux.ListenOverflows += 1
@@ -353,7 +356,7 @@ def tcp_v4_syn_recv_sock(
     newsk.sk_gso_type = SKB_GSO_TCPV4
     newsk.inet_opt = req.ireq_opt
     newsk.mc_index = skb.skb_iif
-    newsk.mc_ttl = ip_hdr(skb).ttl  # what IP_PKTOPTIONS tells of the handshake's last packet
+    newsk.mc_ttl = ip_hdr(skb).ttl  # for IP_PKTOPTIONS, which reports the handshake's last packet
     newsk.rcv_tos = skb.ip_dsfield
     newsk.icsk_ext_hdr_len = 0
     newsk.inet_id = sk.net.random.getrandbits(16)
@@ -367,7 +370,7 @@ def tcp_v4_syn_recv_sock(
     tcp_sync_mss(newsk, dst_mtu(dst))
     newsk.advmss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
     tcp_initialize_rcv_mss(newsk)
-    # The second refuses when another packet was faster, or the request is gone.
+    # inet_ehash_nolisten fails if another packet made the child first, or the request is gone.
     if __inet_inherit_port(sk, newsk) < 0 or not inet_ehash_nolisten(newsk, req_unhash):
         inet_csk_prepare_forced_close(newsk)
         tcp_done(newsk)
@@ -376,7 +379,7 @@ def tcp_v4_syn_recv_sock(
 
 
 def tcp_v4_cookie_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
-    """An ACK for a listener may carry a SYN cookie: the child it proves, else sk itself."""
+    """Check a listener's segment for a SYN cookie; returns as cookie_check does, sk for a SYN."""
     if not skb.tcp_flags & TCPHDR_SYN:
         return cookie_v4_check(sk, skb)
     return sk
@@ -386,7 +389,10 @@ def tcp_v4_cookie_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
 
 
 def tcp_v4_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
-    """A segment for a socket nobody holds (or its owner works off the backlog). Owns skb."""
+    """Process a segment for a socket that nobody owns, or whose owner processes the backlog.
+
+    Takes ownership of skb.
+    """
     if sk.sk_state == TCP_ESTABLISHED:
         tcp_rcv_established(sk, skb)
         return 0
@@ -503,7 +509,7 @@ def tcp_v4_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:
 
 
 def tcp_v4_no_socket(net: Net, skb: sk_buff) -> int:
-    """Nobody has this port: RST (RFC 9293 3.10.7.1)."""
+    """Answer a segment without a socket by a RST (RFC 9293 3.10.7.1). Takes ownership of skb."""
     if xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
         tcp_v4_fill_cb(skb)
         tcp_v4_send_reset(None, skb)
@@ -512,7 +518,10 @@ def tcp_v4_no_socket(net: Net, skb: sk_buff) -> int:
 
 
 def tcp_v4_do_time_wait(net: Net, tw: inet_timewait_sock, skb: sk_buff) -> tcp_sock | None:
-    """TIME_WAIT: answer and give None; or the listener that takes over a new SYN."""
+    """Process a segment for a TIME_WAIT socket; returns the listener if a new SYN is for it.
+
+    Takes ownership of skb when it returns None.
+    """
     verdict = tcp_timewait_state_process(tw, skb)
     if verdict == TCP_TW_SYN:
         sk2 = __inet_lookup_listener(net.tcp_hashinfo, skb, inet_key(skb), skb.skb_iif)
@@ -541,17 +550,17 @@ def tcp_v4_init_sock(sk: tcp_sock) -> int:
 
 
 def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
-    """proto.destroy: timers, queues and port go."""
+    """proto.destroy: free timers, queues and port."""
     tcp_destroy_sock(sk)
 
 
 def tcp_v4_early_demux(skb: sk_buff) -> None:
-    """net/ipv4/tcp_ipv4.c: a segment of a connection needs no route of its own. Borrows skb."""
+    """net/ipv4/tcp_ipv4.c: give a segment its connection and that one's route. Borrows skb."""
     tcp_early_demux(skb)
 
 
 def inet_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:
-    """net/ipv4/tcp_ipv4.c: the route of a received segment serves those that follow."""
+    """net/ipv4/tcp_ipv4.c: cache the route of a received segment for those that follow."""
     dst = skb.dst
     if dst is not None:
         sk.sk_rx_dst = dst
@@ -622,7 +631,7 @@ tcp_protocol = net_protocol(
 
 
 def tcp_sk_exit(net: Net) -> None:
-    """net/ipv4/tcp_ipv4.c: connections that outlived their descriptors end without a word."""
+    """net/ipv4/tcp_ipv4.c: the namespace ends: end the remaining connections silently."""
     for sk in list(net.tcp_hashinfo.ehash.values()):
         if sk.sk_state == TCP_TIME_WAIT:
             inet_twsk_deschedule_put(sk)

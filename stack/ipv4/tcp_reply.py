@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_ipv4.c: what no socket sends: resets, the ACKs of TIME_WAIT and of requests."""
+"""net/ipv4/tcp_ipv4.c: segments without a full socket: resets, ACKs of TIME_WAIT and requests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _bare_segment(
     saddr: int,
     daddr: int,
 ) -> bytes:
-    """A TCP header with its checksum, nothing behind it."""
+    """A TCP header with its checksum and no payload."""
     size = 20 + len(options)
     fields = (sport, dport, seq, ack, size << 2, flags, window)
     data = _TCPHDR.pack(*fields, 0, 0) + options

@@ -272,17 +272,17 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         raise os_error(errno.EINVAL, "another datagram is being collected on this socket")
     sk.pending = AF_INET
     sk.len = 0
-    sk.sk_tx_flow = None  # what comes next is a piece of this datagram
+    sk.sk_tx_flow = None  # the next sendmsg adds to this datagram
     return udp_append(sk, msg, length, fl4, ipc, rt, corkreq)
 
 
 def udp_make_flow(
     sk: udp_sock, fl4: flowi, rt: rtable, ipc: ipcm_cookie, name: sockaddr | None
 ) -> UdpFlow | None:
-    """Have the headers of a socket's plain datagrams to `name` ready, or None when something asks
-    for udp_send_skb each time (options, segments, a group, no checksum by the device).
+    """Make the flow of a socket's plain datagrams to `name` (None: to its peer); see udp_flow.py.
 
-    Every socket option and every other destination forgets them.
+    None when each datagram needs udp_send_skb: for IP options, a group, route metrics, or a device
+    without checksum offload.
     """
     dev = rt.dev
     sk.sk_tx_flow = None
@@ -319,7 +319,7 @@ def udp_make_flow(
         idents=sk.net.ipv4.ip_idents,
         randrange=sk.net.random.randrange,
         small=sk.net.skb_small_head,
-        mtu=dev.mtu,  # a new one makes the route obsolete
+        mtu=dev.mtu,  # a change makes the route obsolete
     )
     if name is None and sk.sk_dst_cache is not rt:
         sk_dst_set(sk, rt)
@@ -330,7 +330,7 @@ def udp_make_flow(
 
 
 def udp4_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
-    """Whether IP treats a super-packet of the flow as it would its datagrams (inet_af_ops)."""
+    """Whether IP treats a super-packet of the flow like its single datagrams (inet_af_ops)."""
     net = sk.net
     rt: rtable = flow.dst
     neigh = rt.neigh
@@ -340,12 +340,12 @@ def udp4_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
         or neigh is None
         or neigh.dead
         or not neigh.nud_state & NUD_VALID
-        or not (flow.counted or sk.inet_daddr)  # identification 0 in each
+        or not (flow.counted or sk.inet_daddr)  # single datagrams would all have identification 0
     )
 
 
 def udp4_flow_aim(sk: udp_sock, flow: UdpFlow, name: sockaddr) -> None:
-    """Have a flow go to another port of its address: no route asks for ports (inet_af_ops)."""
+    """Change a flow's destination port; routes do not depend on ports (inet_af_ops)."""
     flow.aim(name.port)
 
 
@@ -408,7 +408,7 @@ def udp_append(
 
 
 def udp4_iplen(cork: inet_cork) -> int:
-    """Bytes of the IP header of the datagram that is being made."""
+    """Bytes of the corked datagram's IP header with its options."""
     return 20 + (cork.opt.optlen if cork.opt is not None else 0)
 
 
@@ -461,7 +461,7 @@ def udp_rcv(skb: sk_buff) -> int:
     sk: udp_sock | None = skb.sk  # type: ignore[assignment]
     if sk is not None:  # early demux
         skb.sk = None
-        # Its peer may have been taken from it since, by what a packet before this one called.
+        # A packet before this one may have called a program that disconnected the socket.
         if sk.udp_tuple is None or not udp_rcv_usual(skb):
             sk = None
     if not many:
@@ -476,7 +476,7 @@ def udp_rcv(skb: sk_buff) -> int:
 
 
 def udp_err(skb: sk_buff, info: int) -> int:
-    """net/ipv4/udp.c (__udp4_lib_err): an ICMP error about a datagram of ours. Borrows skb.
+    """net/ipv4/udp.c (__udp4_lib_err): handle an ICMP error about our datagram. Borrows skb.
 
     Data at the embedded IP header.
     """
@@ -580,10 +580,10 @@ udp_prot = proto(
 
 
 def udp_v4_early_demux(skb: sk_buff) -> None:
-    """net/ipv4/udp.c: a datagram for a connected socket needs no route of its own. Borrows skb."""
+    """net/ipv4/udp.c: give a datagram its connected socket and that one's route. Borrows skb."""
     try:
         sk = skb.dev.net.udp_table.connected.find_skb(skb)
-    except IndexError:  # udp_rcv says what is wrong with it
+    except IndexError:  # too short; udp_rcv counts it
         return
     if sk is None:
         return
