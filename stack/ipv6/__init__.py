@@ -1,1 +1,1 @@
-"""IPv6: what is the family's own."""
+"""IPv6: what only this family has (net/ipv6)."""

@@ -23,7 +23,7 @@ ALL_ONES = (1 << 128) - 1
 MASKS6 = tuple(ALL_ONES << (128 - n) & ALL_ONES for n in range(129))
 """Netmask of each prefix length."""
 
-# include/net/ipv6.h: what ipv6_addr_type answers
+# include/net/ipv6.h: the result of ipv6_addr_type
 IPV6_ADDR_ANY = 0x0000
 IPV6_ADDR_UNICAST = 0x0001
 IPV6_ADDR_MULTICAST = 0x0002
@@ -55,7 +55,7 @@ _FEC0 = 0xFEC0 >> 6
 
 
 def parse_addr6(text: str) -> wide:
-    """The address that "2001:db8::1" means.
+    """Parse an address such as "2001:db8::1".
 
     Raises: ArgumentError (a ValueError) with the text and the remedy; a scope ("%eth0") is not
     part of an address.
@@ -173,7 +173,7 @@ def ipv6_addr_set_v4mapped(addr: wide) -> wide:
 
 
 def rt6_need_strict(addr: wide) -> bool:
-    """include/net/ip6_route.h: an address that means nothing without its interface."""
+    """include/net/ip6_route.h: whether an address is unique only together with its interface."""
     return addr >> 118 == _FE80 or addr >> 120 == 0xFF or addr == 1
 
 

@@ -1,7 +1,7 @@
-"""net/ipv6/addrconf.c: interfaces: what IPv6 does when they come, go up and down, and are set up.
+"""net/ipv6/addrconf.c: IPv6 on interfaces that are added, set up, taken up and down.
 
-An interface that goes up gets a link-local address (addr_gen_mode) and asks for routers; what those
-say makes more (addrconf_prefix.py). An administrator's addresses come in by inet6_addr_add.
+An interface that goes up gets a link-local address (addr_gen_mode) and solicits routers. Their
+advertisements add addresses (addrconf_prefix.py), and an administrator does (inet6_addr_add).
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ _ALL_ROUTERS = (
 
 
 def addrconf_link_ready(dev: net_device) -> bool:
-    """net/ipv6/addrconf.c: up, with a carrier."""
+    """net/ipv6/addrconf.c: whether the interface is up and has a carrier."""
     return netif_running(dev) and netif_carrier_ok(dev)
 
 
@@ -192,7 +192,7 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
 
 
 def addrconf_add_mroute(dev: net_device) -> None:
-    """net/ipv6/addrconf.c: ff00::/8 leads out of every interface."""
+    """net/ipv6/addrconf.c: add the interface's route for groups, ff00::/8."""
     rt = fib6_info(
         fib6_get_table(dev.net, RT6_TABLE_LOCAL),
         0xFF << 120,
@@ -211,7 +211,7 @@ def addrconf_add_mroute(dev: net_device) -> None:
 
 
 def addrconf_init_auto_addrs(dev: net_device) -> None:
-    """net/ipv6/addrconf.c: ::1 of a loopback device, the link-local address of another."""
+    """net/ipv6/addrconf.c: add ::1 to a loopback device, to others a link-local address."""
     if dev.flags & IFF_LOOPBACK:
         init_loopback(dev)
     elif dev.type == ARPHRD_ETHER:
@@ -231,7 +231,7 @@ def init_loopback(dev: net_device) -> None:
 
 
 def addrconf_dev_config(dev: net_device) -> None:
-    """net/ipv6/addrconf.c: an Ethernet device: groups and a link-local address."""
+    """net/ipv6/addrconf.c: give an Ethernet device its groups and a link-local address."""
     try:
         idev = addrconf_add_dev(dev)
     except OSError:
@@ -240,7 +240,7 @@ def addrconf_dev_config(dev: net_device) -> None:
 
 
 def addrconf_addr_gen(idev: inet6_dev, *, prefix_route: bool = True) -> None:
-    """net/ipv6/addrconf.c: the link-local address, as addr_gen_mode says (RFC 4862 5.3)."""
+    """net/ipv6/addrconf.c: make the link-local address by addr_gen_mode (RFC 4862 5.3)."""
     if idev.cnf.addr_gen_mode == IN6_ADDR_GEN_MODE_NONE:
         addrconf_prefix_route(idev.dev, FE80, 64)
         return
@@ -263,7 +263,7 @@ def addrconf_add_linklocal(idev: inet6_dev, addr: wide, flags: int) -> None:
     try:
         ifp = ipv6_add_addr(idev, ifa6_config(addr, 64, flags))
     except OSError:
-        return  # it kept it over a down and up, or IPv6 is off
+        return  # the address is there already, or IPv6 is off
     addrconf_prefix_route(idev.dev, ifp.addr, ifp.prefix_len)
     addrconf_dad_start(ifp)
 
@@ -272,7 +272,7 @@ def addrconf_add_linklocal(idev: inet6_dev, addr: wide, flags: int) -> None:
 
 
 def addrconf_notify(event: int, dev: net_device) -> None:
-    """net/ipv6/addrconf.c: what device events do to IPv6."""
+    """net/ipv6/addrconf.c: update IPv6 on a device event."""
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
     loopback = bool(dev.flags & IFF_LOOPBACK)
@@ -307,7 +307,7 @@ def addrconf_notify(event: int, dev: net_device) -> None:
 
 
 def addrconf_up(dev: net_device) -> None:
-    """net/ipv6/addrconf.c (NETDEV_UP): addresses that stayed come back; with a carrier begin."""
+    """net/ipv6/addrconf.c (NETDEV_UP): restore kept addresses; bring the link up if it is ready."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.cnf.disable_ipv6:
         return
@@ -320,19 +320,19 @@ def addrconf_up(dev: net_device) -> None:
 
 
 def addrconf_carrier(dev: net_device) -> None:
-    """net/ipv6/addrconf.c (NETDEV_CHANGE): the carrier came or went."""
+    """net/ipv6/addrconf.c (NETDEV_CHANGE): bring the link up if it has a carrier."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.cnf.disable_ipv6 or not addrconf_link_ready(dev):
         return
     if idev.if_flags & IF_READY:
-        # We may have been plugged in elsewhere: tell switches, ask for routers.
+        # The cable may be plugged in elsewhere: report our groups again.
         ipv6_mc_up(idev)
         return
     addrconf_link_up(idev)
 
 
 def addrconf_link_up(idev: inet6_dev) -> None:
-    """net/ipv6/addrconf.c: the link becomes ready: groups, addresses, detection."""
+    """net/ipv6/addrconf.c: the link is ready: report groups, add addresses, run DAD."""
     dev = idev.dev
     idev.if_flags |= IF_READY
     ipv6_mc_up(idev)
@@ -346,7 +346,7 @@ def addrconf_link_up(idev: inet6_dev) -> None:
 
 
 def addrconf_permanent_addr(idev: inet6_dev) -> None:
-    """net/ipv6/addrconf.c: addresses that outlived a going down (keep_addr_on_down) start anew."""
+    """net/ipv6/addrconf.c: restart DAD for addresses kept while down (keep_addr_on_down)."""
     for ifp in tuple(idev.addr_list):
         if ifp.flags & IFA_F_PERMANENT and ifp.rt is None:
             ifp.rt = addrconf_f6i_alloc(idev, ifp.addr)
@@ -358,7 +358,10 @@ def addrconf_permanent_addr(idev: inet6_dev) -> None:
 
 
 def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
-    """net/ipv6/addrconf.c: the interface goes down, or for good: routes, addresses, groups."""
+    """net/ipv6/addrconf.c: remove routes, addresses and groups of an interface that goes down.
+
+    `unregister`: the interface itself is removed.
+    """
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
     fib6_clean_all(net, dev)
@@ -393,7 +396,7 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
 
 
 def _addr_ifdown(ifp: inet6_ifaddr, keep_addr: bool) -> None:
-    """One address of an interface that goes down: kept for later, or gone."""
+    """Remove an address of an interface that goes down, or keep it (`keep_addr`) as tentative."""
     idev = ifp.idev
     addrconf_del_dad_work(ifp)
     keep = (
@@ -419,11 +422,11 @@ def _addr_ifdown(ifp: inet6_ifaddr, keep_addr: bool) -> None:
     notify_inet6addr(NETDEV_DOWN, ifp)
 
 
-# --- settings that do something ------------------------------------------------------------
+# --- settings that have an effect when written ---------------------------------------------
 
 
 def dev_forward_change(idev: inet6_dev, old: int) -> None:
-    """net/ipv6/addrconf.c: the interface forwards now, or no more."""
+    """net/ipv6/addrconf.c: the setting `forwarding` was written; `old` is its value before."""
     forwarding = idev.cnf.forwarding
     if bool(forwarding) == bool(old):
         return
@@ -441,7 +444,7 @@ def dev_forward_change(idev: inet6_dev, old: int) -> None:
 
 
 def dev_disable_change(idev: inet6_dev, old: int) -> None:
-    """net/ipv6/addrconf.c: IPv6 is switched off or on, as the interface going down or up."""
+    """net/ipv6/addrconf.c: disable_ipv6 was written; act as if the interface went down or up."""
     disable = idev.cnf.disable_ipv6
     if bool(disable) == bool(old) or idev.dead:
         return
@@ -452,7 +455,7 @@ def dev_disable_change(idev: inet6_dev, old: int) -> None:
 
 
 def addr_gen_mode_change(idev: inet6_dev, old: int) -> None:
-    """net/ipv6/addrconf.c addrconf_sysctl_addr_gen_mode: another mode: make its address too."""
+    """net/ipv6/addrconf.c addrconf_sysctl_addr_gen_mode: add the address of the new mode."""
     if idev.cnf.addr_gen_mode != old and idev.if_flags & IF_READY:
         addrconf_init_auto_addrs(idev.dev)
 
@@ -518,9 +521,9 @@ def inet6_addr_del(dev: net_device, addr: wide, plen: int) -> None:
 
 
 def addrconf_init(net: Net) -> None:
-    """net/ipv6/addrconf.c, ndisc_init and igmp6_init: addresses and discovery of a namespace.
+    """net/ipv6/addrconf.c, ndisc_init and igmp6_init: set up addresses and discovery.
 
-    Behind the network layer (ipv6_net_init), whose slots it fills.
+    Call it after ipv6_net_init, whose slots it fills.
     """
     nd = net.ipv6.nd
     ndisc_init(net)
@@ -536,7 +539,7 @@ def addrconf_init(net: Net) -> None:
 
 
 def addrconf_pre_exit(net: Net) -> None:
-    """Addresses go while the interfaces still work."""
+    """Remove the addresses while the interfaces still work."""
     for dev in net.dev_base_head:
         addrconf_ifdown(dev, True)
 

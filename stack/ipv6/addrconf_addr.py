@@ -1,6 +1,6 @@
-"""net/ipv6/addrconf.c: addresses come and go: the list, the local route, the groups, the listeners.
+"""net/ipv6/addrconf.c: adding and removing addresses, their local routes, groups and notifiers.
 
-When an address may be used is decided in addrconf_dad.py, when it ages in addrconf_temp.py.
+addrconf_dad.py decides when an address may be used, addrconf_temp.py when it ages.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ inet6addr_fn = Callable[[int, inet6_ifaddr], None]
 
 @dataclass(slots=True)
 class ifa6_config:
-    """struct ifa6_config: an address to be. Lifetimes in s."""
+    """struct ifa6_config: an address to add. Lifetimes in s."""
 
     pfx: wide
     plen: int
@@ -101,7 +101,7 @@ def addrconf_f6i_alloc(idev: inet6_dev, addr: wide) -> fib6_info:
 def addrconf_prefix_route(
     dev: net_device, pfx: wide, plen: int, *, metric: int = 0, expires_ns: int = 0, flags: int = 0
 ) -> None:
-    """net/ipv6/addrconf.c: the prefix is on link. `expires_ns` of the machine's time, 0: never."""
+    """net/ipv6/addrconf.c: add the on-link route of a prefix. `expires_ns`: host ns, 0: never."""
     net = dev.net
     rt = fib6_info(
         fib6_get_table(net, RT6_TABLE_MAIN),
@@ -194,7 +194,7 @@ def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
 
 
 def ipv6_link_dev_addr(idev: inet6_dev, ifp: inet6_ifaddr) -> None:
-    """net/ipv6/addrconf.c: the list goes from the widest scope to the narrowest."""
+    """net/ipv6/addrconf.c: insert into the list, which is sorted from the widest scope down."""
     scope = ipv6_addr_scope(ifp.addr)
     at = 0
     while at < len(idev.addr_list) and ipv6_addr_scope(idev.addr_list[at].addr) > scope:
@@ -225,7 +225,7 @@ def addrconf_dad_start(ifp: inet6_ifaddr) -> None:
 
 
 def addrconf_join_solict(dev: net_device, addr: wide) -> None:
-    """net/ipv6/addrconf.c: hear solicitations for `addr`."""
+    """net/ipv6/addrconf.c: join the solicited-node group of `addr`."""
     if not dev.flags & (IFF_LOOPBACK | IFF_NOARP):
         ipv6_dev_mc_inc(dev, addrconf_addr_solict_mult(addr))
 
@@ -237,12 +237,12 @@ def addrconf_leave_solict(idev: inet6_dev, addr: wide) -> None:
 
 
 def _has_anycast(ifp: inet6_ifaddr) -> bool:
-    """RFC 6164: a /127 has no subnet-router anycast address, nor has a longer prefix."""
+    """Whether the subnet has a router anycast address: not a /127 or longer (RFC 6164)."""
     return ifp.prefix_len < 127
 
 
 def addrconf_join_anycast(ifp: inet6_ifaddr) -> None:
-    """net/ipv6/addrconf.c: a router answers for the first address of its subnets (RFC 4291 2.6)."""
+    """net/ipv6/addrconf.c: join the subnet-router anycast address (RFC 4291 2.6)."""
     addr = ifp.addr & MASKS6[ifp.prefix_len]
     if _has_anycast(ifp) and addr:
         ipv6_dev_ac_inc(ifp.idev, addr)
@@ -272,14 +272,14 @@ def ifa_route_up(ifp: inet6_ifaddr) -> None:
 
 
 def ifa_route_down(ifp: inet6_ifaddr) -> None:
-    """Take the local route out (ip6_del_rt)."""
+    """Remove the local route of an address (ip6_del_rt)."""
     rt = ifp.rt
     if rt is not None and rt in rt.fib6_table.leaf(rt.fib6_dst, rt.fib6_plen):
         fib6_del(ifp.idev.net, rt)
 
 
 def ipv6_ifa_up(ifp: inet6_ifaddr) -> None:
-    """net/ipv6/addrconf.c __ipv6_ifa_notify(RTM_NEWADDR): from now on the address is ours."""
+    """net/ipv6/addrconf.c __ipv6_ifa_notify(RTM_NEWADDR): add the address's routes."""
     ifa_route_up(ifp)
     if ifp.idev.cnf.forwarding:
         addrconf_join_anycast(ifp)
@@ -288,7 +288,7 @@ def ipv6_ifa_up(ifp: inet6_ifaddr) -> None:
 
 
 def ipv6_ifa_down(ifp: inet6_ifaddr) -> None:
-    """net/ipv6/addrconf.c __ipv6_ifa_notify(RTM_DELADDR): it is ours no more."""
+    """net/ipv6/addrconf.c __ipv6_ifa_notify(RTM_DELADDR): remove the address's routes, groups."""
     if ifp.idev.cnf.forwarding:
         addrconf_leave_anycast(ifp)
     addrconf_leave_solict(ifp.idev, ifp.addr)
@@ -301,7 +301,7 @@ def ipv6_ifa_down(ifp: inet6_ifaddr) -> None:
 
 
 def ipv6_unhash_addr(ifp: inet6_ifaddr) -> None:
-    """Take an address out of the lists that find it."""
+    """Remove an address from the lists and the hash by which it is found."""
     net = ifp.idev.net
     same = net.ipv6.addr_hash.get(ifp.addr, [])
     if ifp in same:
@@ -333,9 +333,9 @@ def ipv6_del_addr(ifp: inet6_ifaddr) -> None:
 
 
 def cleanup_prefix_route(ifp: inet6_ifaddr) -> None:
-    """net/ipv6/addrconf.c: the on-link route goes with the last address that holds it.
+    """net/ipv6/addrconf.c: remove the on-link route with the last address of its prefix.
 
-    While addresses of the prefix with a lifetime are left, it ends with the last of them.
+    If the remaining addresses of the prefix all have a lifetime, the route expires with the last.
     """
     idev = ifp.idev
     expires = 0
@@ -359,7 +359,7 @@ def cleanup_prefix_route(ifp: inet6_ifaddr) -> None:
 
 
 def rt6_remove_prefsrc(net: Net, addr: wide) -> None:
-    """net/ipv6/route.c: routes stop preferring an address that nobody has any more."""
+    """net/ipv6/route.c: drop a removed address as the preferred source of routes."""
     if addr in net.ipv6.addr_hash:
         return
     for table in net.ipv6.fib6.tables.values():

@@ -1,7 +1,7 @@
 """net/ipv6/addrconf.c: duplicate address detection and router solicitation.
 
-RFC 4862 5.4, optimistic RFC 4429, with nonces against loops RFC 7527; RFC 4861 6.3.7 with the
-endless backoff of RFC 7559. An address goes PREDAD, DAD, POSTDAD; or ERRDAD when it is taken.
+DAD: RFC 4862 5.4, RFC 4429 (optimistic), RFC 7527 (nonces against loops). Solicitation: RFC 4861
+6.3.7, RFC 7559 (endless backoff). The states are PREDAD, DAD, POSTDAD, and ERRDAD for a duplicate.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def addrconf_dad_work(timer: timer_list) -> None:
 
 
 def addrconf_dad_begin(ifp: inet6_ifaddr) -> None:
-    """net/ipv6/addrconf.c: join the group; then detect, or take the address as it is."""
+    """net/ipv6/addrconf.c: join the solicited-node group; then start DAD, or use the address."""
     idev = ifp.idev
     dev = idev.dev
     addrconf_join_solict(dev, ifp.addr)
@@ -114,15 +114,15 @@ def addrconf_dad_begin(ifp: inet6_ifaddr) -> None:
     if not idev.if_flags & IF_READY:
         addrconf_dad_stop(ifp, False)
         return
-    if ifp.flags & IFA_F_OPTIMISTIC:  # RFC 4429 3.3: it hears from the start
+    if ifp.flags & IFA_F_OPTIMISTIC:  # RFC 4429 3.3: it receives packets during DAD
         ifa_route_up(ifp)
     addrconf_dad_kick(ifp)
 
 
 def addrconf_dad_kick(ifp: inet6_ifaddr) -> None:
-    """net/ipv6/addrconf.c: the first solicitation at a random time within the delay.
+    """net/ipv6/addrconf.c: send the first solicitation after a random delay.
 
-    RFC 4862 5.4.2: so that machines that start together do not ask together.
+    RFC 4862 5.4.2: hosts that start at the same time must not solicit at the same time.
     """
     idev = ifp.idev
     random = idev.net.random
@@ -138,7 +138,10 @@ def addrconf_dad_kick(ifp: inet6_ifaddr) -> None:
 
 
 def addrconf_dad_stop(ifp: inet6_ifaddr, dad_failed: bool) -> None:
-    """net/ipv6/addrconf.c: the address cannot be used: a permanent one stays, marked; others go."""
+    """net/ipv6/addrconf.c: DAD failed or cannot run: keep a permanent address, marked as such.
+
+    Other addresses that failed are removed; a temporary one gets a successor.
+    """
     if dad_failed:
         ifp.flags |= IFA_F_DADFAILED
     if ifp.flags & IFA_F_TEMPORARY:
@@ -156,9 +159,9 @@ def addrconf_dad_stop(ifp: inet6_ifaddr, dad_failed: bool) -> None:
 
 
 def addrconf_dad_failure(ifp: inet6_ifaddr, who: str) -> None:
-    """net/ipv6/addrconf.c: another station, `who`, has or wants the address (RFC 4862 5.4.5).
+    """net/ipv6/addrconf.c: the station `who` has, or also probes, the address (RFC 4862 5.4.5).
 
-    Of a stable one the next is tried (RFC 7217 6).
+    For a stable address the next one is tried (RFC 7217 6).
     """
     if ifp.state != INET6_IFADDR_STATE_DAD:
         return
@@ -175,7 +178,7 @@ def addrconf_dad_failure(ifp: inet6_ifaddr, who: str) -> None:
 
 
 def _next_stable(ifp: inet6_ifaddr) -> None:
-    """RFC 7217 6: count the conflict, wait idgen_delay, try the address that follows from it."""
+    """RFC 7217 6: count the conflict and, after idgen_delay, try the address for the new count."""
     idev = ifp.idev
     net = idev.net
     retries = ifp.stable_privacy_retry + 1
@@ -195,7 +198,7 @@ def _next_stable(ifp: inet6_ifaddr) -> None:
 
 
 def _disables_ipv6(ifp: inet6_ifaddr) -> bool:
-    """RFC 4862 5.4.5: a duplicate of the MAC's own link-local address: another has the MAC too."""
+    """Whether the duplicate turns IPv6 off: another station has our MAC (RFC 4862 5.4.5)."""
     idev = ifp.idev
     if max(idev.net.ipv6.devconf_all.accept_dad, idev.cnf.accept_dad) < 2:
         return False
@@ -205,9 +208,9 @@ def _disables_ipv6(ifp: inet6_ifaddr) -> bool:
 
 
 def addrconf_dad_completed(ifp: inet6_ifaddr, *, send_na: bool) -> None:
-    """net/ipv6/addrconf.c: the address is ours: use it, and with the first link-local one begin.
+    """net/ipv6/addrconf.c: use an address that is unique.
 
-    That is: repeat MLD reports from it, and ask for routers.
+    With the first link-local one, repeat MLD reports from it and solicit routers.
     """
     idev = ifp.idev
     dev = idev.dev
@@ -233,7 +236,7 @@ def addrconf_dad_completed(ifp: inet6_ifaddr, *, send_na: bool) -> None:
 
 
 def ipv6_lonely_lladdr(ifp: inet6_ifaddr) -> bool:
-    """net/ipv6/addrconf.c: no other link-local address of the interface can be used yet."""
+    """net/ipv6/addrconf.c: whether no other link-local address of the interface is usable yet."""
     for other in ifp.idev.addr_list:
         if other is ifp or other.scope != IPV6_ADDR_LINKLOCAL:
             continue
@@ -243,7 +246,7 @@ def ipv6_lonely_lladdr(ifp: inet6_ifaddr) -> bool:
 
 
 def addrconf_dad_run(idev: inet6_dev, *, restart: bool = False) -> None:
-    """net/ipv6/addrconf.c: the link is up: detect what waits for it; `restart`: everything."""
+    """net/ipv6/addrconf.c: the link is up: run DAD for addresses that wait; `restart`: for all."""
     for ifp in tuple(idev.addr_list):
         if ifp.state == INET6_IFADDR_STATE_DEAD:
             continue
@@ -259,7 +262,7 @@ def addrconf_dad_run(idev: inet6_dev, *, restart: bool = False) -> None:
 
 
 def rfc3315_s14_backoff_init(net: Net, irt_ns: int) -> int:
-    """net/ipv6/addrconf.c: the first interval, 0.9 to 1.1 of it (RFC 7559 2)."""
+    """net/ipv6/addrconf.c: the first interval, 0.9 to 1.1 times the argument (RFC 7559 2)."""
     return irt_ns * net.random.randrange(900_000, 1_100_001) // 1_000_000
 
 
@@ -287,7 +290,7 @@ def addrconf_rs_start(idev: inet6_dev) -> None:
 
 
 def addrconf_rs_timer(timer: timer_list) -> None:
-    """net/ipv6/addrconf.c: no router answered yet: ask again, ever more rarely."""
+    """net/ipv6/addrconf.c: no router answered yet: solicit again, at growing intervals."""
     idev: inet6_dev = timer.data
     net, nd, cnf = idev.net, idev.nd, idev.cnf
     if idev.dead or not idev.if_flags & IF_READY or not ipv6_accept_ra(idev):

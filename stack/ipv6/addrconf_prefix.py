@@ -56,7 +56,7 @@ MAX_RA_ROUTES = 64
 
 
 def ra_route_room(idev: inet6_dev) -> bool:
-    """May another route be learnt of an advertisement? A flood of them ends here, counted."""
+    """Whether the interface may learn another route; one refused in a flood is counted."""
     learned = sum(
         1
         for table in idev.net.ipv6.fib6.tables.values()
@@ -70,7 +70,7 @@ def ra_route_room(idev: inet6_dev) -> bool:
 
 
 def addrconf_prefix_rcv(dev: net_device, pinfo: prefix_info, sllao: bool) -> None:
-    """net/ipv6/addrconf.c: a prefix information option: what is on link, and our address in it."""
+    """net/ipv6/addrconf.c: process a prefix option: its on-link route, and our address in it."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or pinfo.prefix_len > 128:
         return
@@ -102,7 +102,7 @@ def addrconf_prefix_rcv(dev: net_device, pinfo: prefix_info, sllao: bool) -> Non
 
 
 def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
-    """The route of an on-link prefix: add, refresh, or take it back (valid lifetime 0)."""
+    """Add or refresh the route of an on-link prefix, or remove it (valid lifetime 0)."""
     net, dev = idev.net, idev.dev
     valid = pinfo.valid
     ends = 0 if valid == INFINITY_LIFE_TIME else net.now() + valid * SEC
@@ -125,7 +125,7 @@ def _find_of_prefix(idev: inet6_dev, addr: wide, stable: bool) -> inet6_ifaddr |
     found = ipv6_get_ifaddr(idev.net, addr, idev.dev, True)
     if found is not None or not stable:
         return found
-    # After a conflict the stable address of the prefix is another one than the first.
+    # After a DAD conflict the prefix has another stable address than `addr`, the first one.
     for ifp in idev.addr_list:
         if ifp.flags & IFA_F_STABLE_PRIVACY and not (ifp.addr ^ addr) >> 64:
             return ifp

@@ -43,9 +43,9 @@ def ipv6_get_regen_advance(idev: inet6_dev) -> int:
 
 
 def ipv6_create_tempaddr(ifp: inet6_ifaddr) -> inet6_ifaddr | None:
-    """net/ipv6/addrconf.c: a temporary address beside the public one `ifp` (RFC 8981 3.4).
+    """net/ipv6/addrconf.c: make a temporary address for the public one `ifp` (RFC 8981 3.4).
 
-    None when there is no use in one: its lifetime would be too short, or too many tries failed.
+    None when its lifetime would be too short, or too many tries failed.
     """
     idev = ifp.idev
     cnf = idev.cnf
@@ -88,10 +88,10 @@ def ipv6_create_tempaddr(ifp: inet6_ifaddr) -> inet6_ifaddr | None:
 def manage_tempaddrs(
     idev: inet6_dev, ifp: inet6_ifaddr, valid_lft: int, prefered_lft: int, create: bool, now: int
 ) -> None:
-    """net/ipv6/addrconf.c: the public address got new lifetimes: so do its temporary ones.
+    """net/ipv6/addrconf.c: give a public address's new lifetimes to its temporary addresses.
 
-    RFC 8981 3.4: never longer than TEMP_VALID_LIFETIME and TEMP_PREFERRED_LIFETIME -
-    DESYNC_FACTOR in all.
+    Since an address's creation they total at most TEMP_VALID_LIFETIME, and
+    TEMP_PREFERRED_LIFETIME - DESYNC_FACTOR (RFC 8981 3.4).
     """
     cnf = idev.cnf
     for ift in idev.nd.tempaddr_list:
@@ -111,7 +111,7 @@ def manage_tempaddrs(
 
 
 def addrconf_verify(net: Net) -> None:
-    """net/ipv6/addrconf.c: deprecate and remove what is too old; come again when the next one is.
+    """net/ipv6/addrconf.c: deprecate and remove old addresses; set the timer for the next one.
 
     Temporary addresses get their successors REGEN_ADVANCE before they are deprecated.
     """
@@ -157,7 +157,7 @@ def addr_chk_work(timer: timer_list) -> None:
 
 
 def addr_chk_init(net: Net) -> None:
-    """Make the timer, and look for the first time."""
+    """Make the timer, and check addresses for the first time."""
     net.ipv6.addr_chk_timer = timer_list(net.machine, addr_chk_work, TIMER_DEFERRABLE, data=net)
     addrconf_verify(net)
 

@@ -1,7 +1,7 @@
 """net/ipv6/addrlabel.c: the policy table of address selection (RFC 6724 2.1).
 
-Each prefix has a precedence and a label. The longest prefix that matches an address counts. Labels
-are compared, nothing more; the numbers are Linux's (`ip addrlabel`), precedences the RFC's.
+Each prefix has a precedence and a label; the longest prefix that matches an address counts. Labels
+are only compared. Their numbers are Linux's (`ip addrlabel`), the precedences the RFC's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ip6addrlbl_table:
     rows: list[ip6addrlbl_entry] = field(default_factory=lambda: list(DEFAULT_TABLE))
 
     def lookup(self, addr: wide, ifindex: int = 0) -> ip6addrlbl_entry:
-        """net/ipv6/addrlabel.c __ipv6_addr_label: the row that counts for `addr`."""
+        """net/ipv6/addrlabel.c __ipv6_addr_label: the row of the longest prefix of `addr`."""
         for row in self.rows:
             if row.ifindex and row.ifindex != ifindex:
                 continue

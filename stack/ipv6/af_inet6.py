@@ -97,7 +97,7 @@ if TYPE_CHECKING:
 def inet6_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> None:
     """net/ipv6/af_inet6.c: find (type, protocol) in inetsw6 and build the sock.
 
-    Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM, or what prot->init says.
+    Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM, or an error of prot->init.
     """
     sk = inet_create_sock(net, sock, PF_INET6, net.ipv6.inetsw6, protocol, kern)
     sysctl = net.ipv6.sysctl
@@ -106,7 +106,7 @@ def inet6_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> N
         repflow=bool(sysctl.flowlabel_reflect & 1),
     )
     sk.sk_ipv6only = bool(sysctl.bindv6only)
-    sk.mc_all = False  # IP_MULTICAST_ALL: of groups of IPv4 it gets those that it joined
+    sk.mc_all = False  # IP_MULTICAST_ALL: of IPv4's groups it receives only those it joined
     inet_start_sock(sock, sk)
 
 
@@ -121,7 +121,7 @@ def inet6_bind(sock: socket, uaddr: sockaddr, addr_len: int = 28) -> int:
 def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     """net/ipv6/af_inet6.c. Raises: OSError EAFNOSUPPORT, EADDRNOTAVAIL, EACCES, EINVAL, EADDRINUSE.
 
-    A v4-mapped address makes the socket IPv4's on the wire, any other but :: IPv6's alone.
+    Bound to a v4-mapped address the socket uses IPv4; bound to another one but ::, only IPv6.
     """
     net = sk.net
     need_sa_len(uaddr, SIN6_LEN_RFC2133)
@@ -152,7 +152,7 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
             source = 0 if multicast else addr
         before = sk.sk_ipv6only
         if addr and not mapped:
-            sk.sk_ipv6only = True  # so that it is in nobody's way at IPv4
+            sk.sk_ipv6only = True  # so that it does not conflict with IPv4 sockets
         try:
             inet_bind_port(sk, addr, source, snum)
         except OSError:
@@ -168,14 +168,14 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
 
 
 def inet6_name(sk: inet_sock, addr: wide, port: int, flowinfo: int = 0) -> sockaddr:
-    """An address of the wire as an AF_INET6 socket tells it."""
+    """The sockaddr_in6 that an AF_INET6 socket reports for `addr`, which may be an IPv4 address."""
     if sk.sk_af.family == AF_INET:
         return sockaddr(AF_INET6, IN6ADDR_V4MAPPED | addr, port)
     return sockaddr(AF_INET6, addr, port, flowinfo, iface_scope_id(addr, sk.sk_bound_dev_if))
 
 
 def inet6_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr:
-    """net/ipv6/af_inet6.c: `peer` picks remote (1; 2 = even when the connection ended) or local.
+    """net/ipv6/af_inet6.c: the local address (`peer` 0) or the peer's (1; 2: even when closed).
 
     Raises: OSError ENOTCONN.
     """
@@ -192,7 +192,7 @@ def inet6_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockadd
 
 
 def inet6_release(sock: socket) -> int:
-    """net/ipv6/af_inet6.c: as over IPv4, where groups and labels of both families end."""
+    """net/ipv6/af_inet6.c: inet_release, which drops groups and flow labels of both families."""
     return inet_release(sock)
 
 
@@ -200,7 +200,7 @@ def inet6_release(sock: socket) -> int:
 
 
 def _ops(**slots: Any) -> proto_ops:
-    """What the socket calls of all IPv6 sockets have in common."""
+    """The proto_ops common to all IPv6 sockets, with the differences given."""
     return proto_ops(
         family=PF_INET6,
         release=inet6_release,
@@ -251,7 +251,7 @@ inetsw6_array = (
 
 
 def inet6_net_init(net: Net) -> None:
-    """net/ipv6/af_inet6.c: the sockets of one namespace, above its network layer."""
+    """net/ipv6/af_inet6.c: set up the sockets of a namespace, after its network layer."""
     ipv6 = net.ipv6
     ipv6.inetsw6 = new_inetsw()
     for prot in (tcpv6_prot, udpv6_prot, rawv6_prot, pingv6_prot):

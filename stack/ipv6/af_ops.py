@@ -25,7 +25,7 @@ from stack.ipv6.udp import (
 
 
 def ipv6_takes(sk: inet_sock | inet_timewait_sock, family: int) -> bool:
-    """An IPv6 socket that is bound to no address has the port for IPv4 too (RFC 3493 3.7)."""
+    """Whether an IPv6 socket receives IPv4 too: bound to no address, not v6only (RFC 3493 3.7)."""
     return family == AF_INET and not sk.sk_ipv6only and not sk.inet_rcv_saddr
 
 
@@ -35,7 +35,7 @@ def ipv6_port_unreachable(skb: sk_buff) -> None:
 
 
 def ipv6_mc_sf_allow(sk: inet_sock, group: wide, saddr: wide, ifindex: int) -> bool:
-    """Does a datagram to a group concern the socket?"""
+    """Whether the socket may receive a datagram to a group."""
     return sk.net.ipv6.groups.check(sk, group, saddr)
 
 

@@ -84,13 +84,13 @@ def _unlink(idev: inet6_dev, aca: ifacaddr6) -> None:
 
 
 def ipv6_ac_destroy_dev(idev: inet6_dev) -> None:
-    """net/ipv6/anycast.c: the interface goes: so do its anycast addresses."""
+    """net/ipv6/anycast.c: remove the anycast addresses of an interface that is removed."""
     while idev.ac_list:
         _unlink(idev, idev.ac_list.popitem()[1])
 
 
 def _anycast_dev(net: Net, ifindex: int, addr: wide) -> net_device | None:
-    """The interface of a membership; without an index the one whose prefix the address has."""
+    """The interface of a membership; without an index, one that has a prefix of the address."""
     if ifindex:
         return net.dev_by_index.get(ifindex)
     for dev in net.dev_base_head:

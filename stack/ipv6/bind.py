@@ -13,7 +13,7 @@ from stack.ipv6.ip6_cmsg import iface_scope_id
 
 
 def inet6_bind_check(sk: inet_sock, addr: wide, scope_id: int) -> None:
-    """Is the address ours? A link-local one binds the socket to its interface too.
+    """Check that the address is ours; a link-local one also binds the socket to its interface.
 
     Raises: OSError EINVAL (no interface given), ENODEV, EADDRNOTAVAIL.
     """

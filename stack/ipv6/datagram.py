@@ -41,13 +41,13 @@ from stack.ipv6.txoptions import fl6_update_dst
 
 
 def set_wire(sk: inet_sock, family: int) -> None:
-    """The socket's addresses are of `family` from now on, and none is set."""
+    """Set the family that the socket uses on the wire, and clear its addresses."""
     sk.sk_af = af_ops_of[family]
     sk.inet_saddr = sk.inet_rcv_saddr = sk.inet_daddr = 0
 
 
 def mapped_sockaddr(sk: inet_sock, uaddr: sockaddr) -> sockaddr | None:
-    """The IPv4 address that an AF_INET6 socket shall go to, None when it is IPv6's.
+    """The IPv4 destination that an AF_INET6 socket was given; None for one of IPv6.
 
     Raises: OSError EAFNOSUPPORT, ENETUNREACH (an IPV6_V6ONLY socket).
     """
@@ -66,7 +66,7 @@ def mapped_sockaddr(sk: inet_sock, uaddr: sockaddr) -> sockaddr | None:
 
 
 def check_label(sk: inet_sock, label: int) -> None:
-    """A label that an application names must be leased while any is exclusive (RFC 3697).
+    """Check that a given flow label is leased, if any label is exclusive (RFC 3697).
 
     Raises: OSError EINVAL.
     """
@@ -168,7 +168,7 @@ def ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr, addr_len: int = 28) -> 
 
 
 def ip6_datagram_connect_v6_only(sk: inet_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
-    """net/ipv6/datagram.c: the same of ping and raw sockets, which take AF_INET6 only.
+    """net/ipv6/datagram.c: ip6_datagram_connect for ping and raw sockets: AF_INET6 only.
 
     Raises: OSError.
     """
@@ -205,7 +205,7 @@ def ipv6_icmp_error(
 
 
 def ipv6_local_error(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
-    """net/ipv6/datagram.c: an error found here (a datagram over the path MTU)."""
+    """net/ipv6/datagram.c: queue an error of this host (a datagram above the path MTU)."""
     np = sk.pinet6
     if np is None or not np.recverr:
         return
@@ -220,14 +220,14 @@ def ipv6_local_error(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
 
 
 def ipv6_local_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
-    """net/ipv6/datagram.c: the next recvmsg tells the path MTU (RFC 3542 11.3)."""
+    """net/ipv6/datagram.c: have the next recvmsg report the path MTU (RFC 3542 11.3)."""
     np = sk.pinet6
     if np is not None and np.rxopt.rxpmtu:
         np.rx_pmtu = fl6.daddr, iface_scope_id(fl6.daddr, fl6.flowi_oif), mtu
 
 
 def ipv6_recv_rxpmtu(sk: inet_sock, msg: msghdr) -> bool:
-    """net/ipv6/datagram.c: give a waiting path MTU, without data; whether there was one."""
+    """net/ipv6/datagram.c: report a pending path MTU, without data; False when there is none."""
     np = np_of(sk)
     if not np.rxopt.rxpmtu or np.rx_pmtu is None:
         return False
@@ -240,14 +240,14 @@ def ipv6_recv_rxpmtu(sk: inet_sock, msg: msghdr) -> bool:
 
 
 def as_ipv6(name: sockaddr | None) -> sockaddr | None:
-    """An IPv4 address as an AF_INET6 socket sees it."""
+    """The v4-mapped address of an IPv4 one; others unchanged."""
     if name is None or name.family == AF_INET6:
         return name
     return sockaddr(AF_INET6, IN6ADDR_V4MAPPED | name.addr, name.port)
 
 
 def ipv6_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
-    """net/ipv6/datagram.c: recvmsg with MSG_ERRQUEUE: the payload that failed, and why.
+    """net/ipv6/datagram.c: recvmsg with MSG_ERRQUEUE: the failed packet's payload and its error.
 
     Raises: BlockingIOError when the queue is empty.
     """

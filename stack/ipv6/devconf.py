@@ -1,8 +1,8 @@
-"""net.ipv6.conf: what every interface has of its own (include/linux/ipv6.h, net/ipv6/addrconf.c).
+"""net.ipv6.conf: settings per interface (include/linux/ipv6.h, net/ipv6/addrconf.c).
 
-Other than IPv4's, these are not looked up in two places: `all` and `default` are sets of the same
-kind, an interface starts with a copy of `default`, and a few settings written to `all` go to every
-interface (WRITTEN_TO_ALL).
+Unlike IPv4's, an interface's value does not fall back to the host's. `all` and `default` are sets
+of the same kind. A new interface starts with a copy of `default`, and a few settings written to
+`all` are copied to every interface (WRITTEN_TO_ALL).
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ DevconfFn = Callable[["ipv6_devconf", int], Any]
 class ipv6_devconf:
     """struct ipv6_devconf: the settings of `all`, `default` or one interface.
 
-    Reading is reading an attribute. Writing checks the value as /proc/sys does and raises
-    SysctlError, then tells those that `on_write` registered.
+    Settings are attributes. Writing one checks the value as /proc/sys does, raises SysctlError if
+    it is bad, and calls the functions registered by `on_write`.
     """
 
     label: str
@@ -207,7 +207,7 @@ class ipv6_devconf:
             fn(self, old)
 
     def store(self, name: str, value: int) -> None:
-        """Set without a check and without telling anybody (what a router advertised)."""
+        """Set a value that a router advertised, without a check and without `on_write`'s calls."""
         object.__setattr__(self, name, value)
 
     def on_write(self, name: str, fn: DevconfFn) -> None:

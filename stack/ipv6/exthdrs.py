@@ -1,4 +1,4 @@
-"""Extension headers in: options and routing headers (net/ipv6/exthdrs.c; RFC 8200 4, RFC 5095)."""
+"""Received extension headers: options, routing (net/ipv6/exthdrs.c; RFC 8200 4, RFC 5095)."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ PAD_MAX = 7  # bytes that align a header to 8 (RFC 4942 2.1.9.5)
 
 
 def _drop(skb: sk_buff, reason: int) -> bool:
-    """Count a header error and free."""
+    """Free skb, with a drop reason. Returns False."""
     net: Net = skb.dev.net
     kfree_skb_reason(net, skb, reason)
     return False
 
 
 def ip6_tlvopt_unknown(skb: sk_buff, off: int, kind: int, disallow: bool) -> bool:
-    """net/ipv6/exthdrs.c: the two high bits of a type say what who does not know it does.
+    """net/ipv6/exthdrs.c: treat an unknown option by the two high bits of its type.
 
-    `off` counts from the IPv6 header. True: step over it; else skb is gone.
+    `off` counts from the IPv6 header. True: skip it. False: skb was freed.
     """
     action = kind >> 6
     if not disallow:
@@ -73,9 +73,10 @@ def ip6_tlvopt_unknown(skb: sk_buff, off: int, kind: int, disallow: bool) -> boo
 
 
 def ip6_parse_tlv(hopbyhop: bool, skb: sk_buff, off: int, length: int, max_count: int) -> bool:
-    """net/ipv6/exthdrs.c: the options of a header that begins `off` bytes behind the IPv6 header.
+    """net/ipv6/exthdrs.c: process the options of a header `off` bytes behind the IPv6 header.
 
-    At most `max_count` options; below 0: that many, and none that is not known. False: skb is gone.
+    At most abs(max_count) options are allowed; if it is negative, unknown ones are not.
+    False: skb was freed.
     """
     disallow = max_count < 0
     max_count = abs(max_count)
@@ -115,7 +116,7 @@ def ip6_parse_tlv(hopbyhop: bool, skb: sk_buff, off: int, length: int, max_count
 
 
 def ipv6_hop_ra(skb: sk_buff, option: bytes) -> bool:
-    """net/ipv6/exthdrs.c: router alert (RFC 2711). False: skb is gone."""
+    """net/ipv6/exthdrs.c: router alert (RFC 2711). False: skb was freed."""
     if option[1] != 2:
         return _drop(skb, SKB_DROP_REASON_IP_INHDR)
     skb.ip_cb_flags |= IP6SKB_ROUTERALERT
@@ -124,7 +125,7 @@ def ipv6_hop_ra(skb: sk_buff, option: bytes) -> bool:
 
 
 def ipv6_hop_jumbo(skb: sk_buff, off: int, option: bytes) -> bool:
-    """net/ipv6/exthdrs.c: jumbo payload (RFC 2675 3). False: skb is gone."""
+    """net/ipv6/exthdrs.c: jumbo payload (RFC 2675 3). False: skb was freed."""
     if option[1] != 4 or off & 3 != 2:
         return _drop(skb, SKB_DROP_REASON_IP_INHDR)
     size = int.from_bytes(option[2:6], "big")
@@ -143,7 +144,10 @@ def ipv6_hop_jumbo(skb: sk_buff, off: int, option: bytes) -> bool:
 
 
 def ext_header(skb: sk_buff) -> tuple[int, int]:
-    """(offset from data, bytes) of the header at the transport header; bytes 0: cut off."""
+    """(offset from data, length in bytes) of the extension header at the transport header.
+
+    The length is 0 when the header is cut off.
+    """
     at = skb_transport_offset(skb)
     if not pskb_may_pull(skb, at + 8):
         return at, 0
@@ -189,10 +193,10 @@ def ipv6_destopt_rcv(skb: sk_buff) -> int:
 
 
 def ipv6_rthdr_rcv(skb: sk_buff) -> int:
-    """net/ipv6/exthdrs.c: handler of routing headers. 1: go on; else skb is gone.
+    """net/ipv6/exthdrs.c: handler of routing headers. 1: go on; else skb was freed.
 
-    No type is obeyed: type 0 must not be (RFC 5095 3), the others are not known here. One whose
-    segments are all behind it is stepped over, any other is refused (RFC 8200 4.4).
+    No type is followed: type 0 is forbidden (RFC 5095 3), the others are not supported. A header
+    without segments left is skipped, any other is refused (RFC 8200 4.4).
     """
     net: Net = skb.dev.net
     mib = net.mib.ip6

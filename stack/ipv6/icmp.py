@@ -1,4 +1,4 @@
-"""ICMPv6 in: what each type of message does (net/ipv6/icmp.c; RFC 4443)."""
+"""Received ICMPv6 messages, by type (net/ipv6/icmp.c; RFC 4443)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def icmpv6_rcv(skb: sk_buff) -> int:
 
 
 def icmpv6_echo_request(skb: sk_buff) -> int:
-    """net/ipv6/icmp.c (in icmpv6_rcv): unless sysctl icmp.echo_ignore_all says no."""
+    """net/ipv6/icmp.c (in icmpv6_rcv): answer an echo request, unless icmp.echo_ignore_all."""
     if skb.dev.net.ipv6.sysctl.icmpv6_echo_ignore_all:
         return SKB_NOT_DROPPED_YET
     skb_pull(skb, ICMP6_HLEN)
@@ -124,7 +124,7 @@ def icmpv6_echo_answer(skb: sk_buff) -> int:
 
 
 def icmpv6_error(skb: sk_buff) -> int:
-    """net/ipv6/icmp.c (in icmpv6_rcv): an error about a packet of ours."""
+    """net/ipv6/icmp.c (in icmpv6_rcv): process an error about our packet."""
     icmp6h = icmp6_hdr(skb)
     kind, code, info = icmp6h.icmp6_type, icmp6h.icmp6_code, icmp6h.icmp6_mtu
     skb_pull(skb, ICMP6_HLEN)
@@ -132,7 +132,7 @@ def icmpv6_error(skb: sk_buff) -> int:
 
 
 def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
-    """net/ipv6/icmp.c: tell transport and raw sockets of an error. Borrows skb.
+    """net/ipv6/icmp.c: report an error to the transport and to raw sockets. Borrows skb.
 
     Data at the embedded IPv6 header. A drop reason; 0 when fine.
     """
@@ -145,7 +145,7 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
         inner, nexthdr, _ = ipv6_skip_exthdr(skb, IPV6_HLEN, nexthdr)
         if inner < 0:
             return SKB_DROP_REASON_IPV6_BAD_EXTHDR
-    # 8 bytes hold the ports, which say whose packet it was.
+    # The first 8 bytes hold the ports, by which the sender's socket is found.
     if not pskb_may_pull(skb, inner + 8):
         return SKB_DROP_REASON_PKT_TOO_SMALL
     ipprot = net.ipv6.inet6_protos[nexthdr]
@@ -158,7 +158,7 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
 
 
 def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
-    """net/ipv6/icmp.c: err_handler of ICMPv6 itself: an error about a message of ours."""
+    """net/ipv6/icmp.c: err_handler of ICMPv6 itself: an error about our message."""
     net: Net = skb.dev.net
     if kind == ICMPV6_PKT_TOOBIG:
         ip6_update_pmtu(skb, net, info, skb.dev.ifindex)
@@ -212,7 +212,7 @@ icmpv6_ctl_prot = proto(name="ICMPv6", sock_class=inet_sock)
 
 
 def icmpv6_sk_init(net: Net) -> None:
-    """net/ipv6/icmp.c: the socket that sends, room for two 64 KiB echo replies at once."""
+    """net/ipv6/icmp.c: make the socket that sends, with room for two 64 KiB echo replies."""
     sk = sk_alloc(net, AF_INET6, 0, icmpv6_ctl_prot, True)
     sock_init_data(None, sk)
     sk.sk_type = SOCK_RAW
@@ -227,5 +227,5 @@ def icmpv6_sk_init(net: Net) -> None:
 
 
 def icmpv6_sk_exit(net: Net) -> None:
-    """Free what a message under construction holds."""
+    """Free a message that is being built."""
     ip6_flush_pending_frames(net.ipv6.icmp_sk)

@@ -1,4 +1,4 @@
-"""ICMPv6 out: errors and echo replies, and their rate limits (net/ipv6/icmp.c; RFC 4443)."""
+"""Sending ICMPv6: errors and echo replies, and their rate limits (net/ipv6/icmp.c; RFC 4443)."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def icmpv6_xrlim_allow(net: Net, kind: int, fl6: flowi) -> bool:
 
 @state
 class icmpv6_msg:
-    """struct icmpv6_msg: header words, and where the data come from: `skb` from `offset`."""
+    """struct icmpv6_msg: the header fields of a message, and its data: `skb` from `offset`."""
 
     type: int
     code: int
@@ -114,7 +114,7 @@ class icmpv6_msg:
 
 
 def icmpv6_getfrag(frm: icmpv6_msg, skb: sk_buff, n: int, pages: SkbPool) -> None:
-    """net/ipv6/icmp.c: append the message's data to `skb`: small ones copied, big ones shared.
+    """net/ipv6/icmp.c: append the message's data, copied if skb's head has room, else shared.
 
     Raises: OSError ENOBUFS.
     """
@@ -125,7 +125,7 @@ def icmpv6_getfrag(frm: icmpv6_msg, skb: sk_buff, n: int, pages: SkbPool) -> Non
 
 
 def icmpv6_push_pending_frames(sk: inet_sock, fl6: flowi, msg: icmpv6_msg) -> int:
-    """net/ipv6/icmp.c: put header and checksum in front of the data and send."""
+    """net/ipv6/icmp.c: add the ICMPv6 header and checksum, and send."""
     skb = sk.sk_write_queue.peek()
     if skb is None:
         return 0
@@ -135,7 +135,7 @@ def icmpv6_push_pending_frames(sk: inet_sock, fl6: flowi, msg: icmpv6_msg) -> in
 
 
 def icmpv6_xmit_lock(net: Net) -> inet_sock | None:
-    """net/ipv6/icmp.c: the sending socket, None while it is busy (an error about an error)."""
+    """net/ipv6/icmp.c: own the sending socket; None if it is owned (an error while sending one)."""
     sk = net.ipv6.icmp_sk
     if sk.sk_lock_owned:
         return None
@@ -163,7 +163,7 @@ def icmpv6_transmit(
 
 
 def icmp6_iif(skb: sk_buff) -> int:
-    """net/ipv6/icmp.c: the interface a packet came in by; of our own, that of its address."""
+    """net/ipv6/icmp.c: the index of a packet's input interface; on lo, that of its address."""
     dev: net_device = skb.dev
     rt = skb.dst
     if dev.flags & IFF_LOOPBACK and isinstance(rt, rt6_info) and rt.rt6i_idev is not None:
@@ -185,13 +185,13 @@ def is_ineligible(skb: sk_buff, offset: int) -> bool:
 
 
 def opt_unrec(skb: sk_buff, offset: int) -> bool:
-    """net/ipv6/icmp.c: does the option's type want a report to groups too (RFC 8200 4.2)?"""
+    """net/ipv6/icmp.c: whether an unknown option is reported also for groups (RFC 8200 4.2)."""
     at = skb_network_offset(skb) + offset
     return skb.len > at and skb_copy_bits(skb, at, 1)[0] >> 6 == 2
 
 
 def ipv6_anycast_destination(rt: rt6_info, daddr: wide) -> bool:
-    """include/net/ip6_route.h: an anycast address, also that of a subnet's routers."""
+    """include/net/ip6_route.h: whether `daddr` is anycast, also as a subnet-router address."""
     return bool(rt.rt6i_flags & RTF_ANYCAST) or (
         rt.rt6i_plen < 127
         and not rt.rt6i_flags & (RTF_GATEWAY | RTF_NONEXTHOP)
@@ -202,11 +202,11 @@ def ipv6_anycast_destination(rt: rt6_info, daddr: wide) -> bool:
 def icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa: A002
     """net/ipv6/icmp.c: report an error about `skb` to its sender (RFC 4443 2.4). Borrows skb.
 
-    Nothing is sent about ICMPv6 errors, to a group or to nobody, above the limits; about packets
-    to groups only what RFC 4443 2.4 (e.3) names.
+    ICMPv6 errors, and packets from a group or from ::, cause no error. Packets to groups cause only
+    those of RFC 4443 2.4 (e.3). Rate limits apply.
     """
     offset = skb_network_offset(skb)
-    if offset < 0:  # from behind the headers
+    if offset < 0:  # data is behind the IPv6 header
         skb_push(skb, -offset)
     try:
         _icmp6_send(skb, type, code, info)
@@ -270,7 +270,7 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
 
 
 def icmpv6_route_lookup(net: Net, sk: inet_sock, fl6: flowi) -> rt6_info | None:
-    """net/ipv6/icmp.c: the way to who shall hear of an error; None to an anycast address."""
+    """net/ipv6/icmp.c: the route to an error's receiver; None when there is none, or to anycast."""
     try:
         rt = ip6_dst_lookup_tail(net, sk, fl6, 0)
     except OSError:

@@ -1,6 +1,6 @@
-"""What neighbour discovery, address configuration and MLD keep of an interface (struct inet6_dev).
+"""An interface's state of neighbour discovery, address configuration and MLD (struct inet6_dev).
 
-Data; the code is in addrconf_dad.py, addrconf_prefix.py, ndisc_router.py and mld.py.
+The code is in addrconf_dad.py, addrconf_prefix.py, ndisc_router.py and mld.py.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SEC = 1_000_000_000
 class nd_state:
     """Router discovery and SLAAC of one interface. Times in ns, lifetimes in s.
 
-    `dns_servers` and `dns_search` are what RAs said of name service (RFC 8106), with the time when
-    it ends; None: never. `on_rs(source)` and `on_ra(source, message, options)` hear of what passed
-    RFC 4861's checks, for an advertising router (stack/services).
+    `dns_servers` and `dns_search` are the name servers and search domains of RAs (RFC 8106), with
+    the time when each ends (None: never). `on_rs(source)` and `on_ra(source, message, options)` are
+    called for messages that pass RFC 4861's checks, for an advertising router (stack/services).
     """
 
     __slots__ = (
@@ -52,7 +52,7 @@ class nd_state:
         self.tempaddr_list: list[inet6_ifaddr] = []
         self.dns_servers: dict[int, int | None] = {}
         self.dns_search: dict[str, int | None] = {}
-        self.redirects: dict[int, int] = {}  # when the last one was sent to whom
+        self.redirects: dict[int, int] = {}  # receiver: time of the last redirect to it
         self.on_rs: Callable[[int], None] | None = None
         self.on_ra: Callable[[int, RouterAdvertisement, ndisc_options], None] | None = None
 
@@ -77,7 +77,7 @@ class mld_state:
     )
 
     def __init__(self, qrv: int) -> None:
-        self.v1_seen = 0  # until when a version 1 router counts as present
+        self.v1_seen = 0  # the time until which a version 1 router counts as present
         self.qrv = qrv
         self.qi = 125 * SEC
         self.qri = 10 * SEC

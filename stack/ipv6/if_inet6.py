@@ -1,7 +1,6 @@
 """The IPv6 side of an interface: its addresses and groups (include/net/if_inet6.h).
 
-Data and the questions that the packet path asks of it. What changes it is in addrconf.py
-(addresses) and mcast.py (groups).
+The data, and the lookups of the packet path. addrconf.py changes addresses, mcast.py groups.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class ifmcaddr6:
 
     `filter` counts the listeners and their sources, `changes` are reports still to be sent;
     `timer` answers queries and repeats version 1 reports; `gsquery` are the sources that a specific
-    query asked about. `loaded`: the NIC hears it.
+    query asked about. `loaded`: the group is in the NIC's filter.
     """
 
     idev: inet6_dev
@@ -130,7 +129,7 @@ class inet6_dev:
 
 
 def ipv6_accept_ra(idev: inet6_dev) -> bool:
-    """net/ipv6/ndisc.c: take router advertisements? A router does with accept_ra 2 only."""
+    """net/ipv6/ndisc.c: whether to accept RAs; a router does only with accept_ra 2."""
     return idev.cnf.accept_ra == 2 if idev.cnf.forwarding else bool(idev.cnf.accept_ra)
 
 
@@ -145,7 +144,7 @@ def for_each_ifaddr6(net: Net) -> Iterator[inet6_ifaddr]:
 def ipv6_get_ifaddr(
     net: Net, addr: wide, dev: net_device | None, strict: bool
 ) -> inet6_ifaddr | None:
-    """net/ipv6/addrconf.c: our address; with `strict` (or a link-local one) that of `dev`."""
+    """net/ipv6/addrconf.c: our address `addr`; a link-local one, or if `strict`, only of `dev`."""
     for ifp in net.ipv6.addr_hash.get(addr, ()):
         if dev is None or ifp.idev.dev is dev:
             return ifp

@@ -1,6 +1,6 @@
 """Connections over IPv6: routes, transmission, addresses (net/ipv6/inet6_connection_sock.c).
 
-The family of functions that TCP's table of operations (tcp_ipv6.py) needs of routing and output.
+The functions of routing and output that TCP's table of operations (tcp_ipv6.py) needs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def inet6_csk_route_req(sk: tcp_sock, req: request_sock) -> rt6_info | None:
-    """The route back to who asks; None (counted) when there is none."""
+    """The route to the peer of a request; None, counted, when there is none."""
     np: ipv6_pinfo | None = sk.pinet6
     daddr: wide = req.inet_daddr
     if np is not None and np.opt is not None:
@@ -53,7 +53,7 @@ def inet6_csk_route_req(sk: tcp_sock, req: request_sock) -> rt6_info | None:
 
 
 def inet6_csk_flow(sk: tcp_sock) -> flowi:
-    """The flow of the socket's packets: its addresses and ports, its options' label."""
+    """The flow of the socket's packets, of its addresses, ports and flow label."""
     np: ipv6_pinfo | None = sk.pinet6
     fl6: flowi = flowi(
         AF_INET6,
@@ -75,7 +75,7 @@ def inet6_csk_flow(sk: tcp_sock) -> flowi:
 
 
 def inet6_csk_route_socket(sk: tcp_sock) -> int:
-    """Give the socket a route that is valid now. 0 or a negative errno."""
+    """Look the socket's route up again if it is invalid. 0 or a negative errno."""
     if sk_dst_check(sk, 0) is not None:
         return 0
     try:
@@ -89,7 +89,7 @@ def inet6_csk_route_socket(sk: tcp_sock) -> int:
 
 
 def inet6_csk_xmit(sk: tcp_sock, skb: sk_buff, fl: flowi | None) -> int:
-    """af_ops.queue_xmit: route, header, out. Takes ownership of skb."""
+    """af_ops.queue_xmit: find the route, add the header, send. Takes ownership of skb."""
     dst: dst_entry | None = sk.sk_dst_cache
     if dst is None or dst.obsolete:
         err = inet6_csk_route_socket(sk)
@@ -102,7 +102,7 @@ def inet6_csk_xmit(sk: tcp_sock, skb: sk_buff, fl: flowi | None) -> int:
     if fl is None or fl.daddr != sk.inet_daddr:
         fl = inet6_csk_flow(sk)
         sk.inet_fl = fl
-        fl.daddr = sk.inet_daddr  # ip6_xmit puts the first hop of a routing header in its place
+        fl.daddr = sk.inet_daddr  # ip6_xmit replaces it by the first hop of a routing header
     np: ipv6_pinfo | None = sk.pinet6
     opt = None
     tclass: int = sk.tos
@@ -114,7 +114,7 @@ def inet6_csk_xmit(sk: tcp_sock, skb: sk_buff, fl: flowi | None) -> int:
 
 
 def inet6_sk_sockaddr(sk: tcp_sock, addr: wide, port: int) -> sockaddr:
-    """`addr` of the socket's wire as an AF_INET6 socket shows it: v4-mapped, or with its scope."""
+    """The sockaddr_in6 that a socket reports for `addr`: v4-mapped if IPv4, else with its scope."""
     if sk.sk_af.family == AF_INET:
         return sockaddr(AF_INET6, ipv6_addr_set_v4mapped(addr), port)
     scope = sk.sk_bound_dev_if if ipv6_addr_is_linklocal(addr) else 0

@@ -1,6 +1,6 @@
 """ioctl(2) of IPv6's sockets: routes (struct in6_rtmsg) and addresses (struct in6_ifreq).
 
-net/ipv6/af_inet6.c, route.c, addrconf.c. What asks for addresses is IPv4's alone, as on Linux.
+net/ipv6/af_inet6.c, route.c, addrconf.c. As on Linux no request reads IPv6 addresses.
 """
 
 from __future__ import annotations
@@ -97,15 +97,18 @@ def addrconf_del_ifaddr(net: Net, arg: Any) -> None:
 
 
 def addrconf_set_dstaddr(net: Net, arg: Any) -> None:
-    """net/ipv6/addrconf.c: SIOCSIFDSTADDR makes a SIT tunnel, of which there are none: ENODEV."""
+    """net/ipv6/addrconf.c: SIOCSIFDSTADDR makes SIT tunnels, which do not exist here.
+
+    Raises: OSError ENODEV.
+    """
     copy_from_user(arg, IN6_IFREQ.size)
     raise os_error(errno.ENODEV, "there is no SIT device")
 
 
 def inet6_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
-    """net/ipv6/af_inet6.c: routes and addresses; the rest is the protocol's.
+    """net/ipv6/af_inet6.c: requests about routes and addresses; others are the protocol's.
 
-    Raises: OSError; ENOTTY, it is none of these.
+    Raises: OSError; ENOTTY for an unknown request.
     """
     net = sock.net
     if cmd in (SIOCADDRT, SIOCDELRT):

@@ -1,7 +1,7 @@
 """Collecting datagrams: the cork of IPv6 (net/ipv6/ip6_output.c).
 
-One sk_buff holds the whole datagram, head first, then pages; ip6_fragment cuts it. As for IPv4 the
-headers are pushed in wire order once the data are there: the transport's by its protocol, then
+One sk_buff holds the whole datagram, in its head and then in pages; ip6_fragment cuts it. As for
+IPv4 the headers are pushed after the data: the transport's by its protocol, IPv6's by
 `ip6_finish_header`. These functions are called by a socket's sendmsg and raise OSError.
 """
 
@@ -61,7 +61,7 @@ Getfrag = Callable[[Any, sk_buff, int, "SkbPool"], None]
 
 @state
 class ipcm6_cookie:
-    """struct ipcm6_cookie: what one sendmsg asks of IPv6. -1: the socket's or the route's."""
+    """struct ipcm6_cookie: IPv6's parameters of one sendmsg. -1: the socket's or the route's."""
 
     hlimit: int = row(-1)
     tclass: int = row(-1)
@@ -129,7 +129,7 @@ def _check_size(
     total: int,
     headersize: int,
 ) -> None:
-    """Do `total` bytes behind `headersize` bytes of headers fit? Raises: OSError EMSGSIZE."""
+    """Check that `total` bytes fit behind the headers' `headersize`. Raises: OSError EMSGSIZE."""
     sockets = sk.net.ipv6.sockets
     mtu = IP6_MAX_MTU if cork.gso_size else cork.fragsize
     if total > mtu - headersize and v6_cork.dontfrag and sk.sk_protocol in _DONTFRAG_PROTOCOLS:
@@ -157,10 +157,10 @@ def __ip6_append_data(
     transhdrlen: int,
     flags: int,
 ) -> sk_buff:
-    """net/ipv6/ip6_output.c: append `length` bytes to the datagram being collected in `skb`.
+    """net/ipv6/ip6_output.c: append `length` bytes to the corked datagram `skb`.
 
-    `length` counts the transport header of the first call, for which `transhdrlen` bytes of
-    headroom stay free. Raises: OSError EMSGSIZE, ENOBUFS, EAGAIN, EPIPE.
+    In the first call `length` includes the transport header of `transhdrlen` bytes, for which
+    headroom stays free. Raises: OSError EMSGSIZE, ENOBUFS, EAGAIN, EPIPE.
     """
     rt: rt6_info = cork.base_dst
     net = sk.net
@@ -200,7 +200,7 @@ def __ip6_append_data(
         elif data < size:
             size = data
         elif not dev.features & NETIF_F_SG:
-            # A device that cannot gather gets what fits one big buffer in one piece.
+            # For a device that cannot gather, data that fit one big buffer are put in its head.
             pool = net.skb_pages
             size = min(data, pool.buf_bytes - headroom)
         if not transhdrlen:
@@ -270,7 +270,7 @@ def ip6_append_data(
 
 
 def __ip6_make_skb(sk: inet_sock, skb: sk_buff, cork: inet_cork) -> sk_buff:
-    """net/ipv6/ip6_output.c: the packet's own settings; `ip6_finish_header` pushes the headers."""
+    """net/ipv6/ip6_output.c: set a datagram's metadata; `ip6_finish_header` pushes its headers."""
     skb.ignore_df = ip6_sk_ignore_df(sk.pinet6)
     skb.priority = cork.priority or sk.sk_priority
     skb.mark = cork.mark
@@ -291,13 +291,13 @@ def ip6_make_skb(
     cork: inet_cork,
     v6_cork: inet6_cork,
 ) -> sk_buff | None:
-    """net/ipv6/ip6_output.c: one datagram at once, without the socket's cork. Raises: OSError.
+    """net/ipv6/ip6_output.c: make a datagram without the socket's cork. Raises: OSError.
 
-    None with MSG_PROBE. Neither the transport's header nor IP's is pushed yet.
+    It has no transport and no IPv6 header yet. None with MSG_PROBE.
     """
     if flags & MSG_PROBE:
         return None
-    # Sleep before the cork is touched: another thread may send on this socket meanwhile.
+    # Sleep before changing the cork: another thread may send on this socket meanwhile.
     if sk.sk_wmem_alloc >= sk.sk_sndbuf:
         sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
     ip6_setup_cork(sk, cork, v6_cork, ipc6, rt, fl6)
@@ -338,10 +338,10 @@ def ip6_push_pending_frames(
     cork: inet_cork | None = None,
     v6_cork: inet6_cork | None = None,
 ) -> int:
-    """net/ipv6/ip6_output.c: put the headers on and send what was collected. 0 or -errno.
+    """net/ipv6/ip6_output.c: add the headers to a datagram and send it. 0 or -errno.
 
-    `skb`: a datagram of ip6_make_skb or ip6_finish_skb with its transport header on, and the corks
-    it was made with; None: the one in sk_write_queue, which has its transport header as data.
+    `skb`: a datagram of ip6_make_skb or ip6_finish_skb with its transport header, and the corks it
+    was made with. None: the one in sk_write_queue, whose transport header is part of its data.
     """
     np = sk.pinet6
     assert np is not None
@@ -359,13 +359,13 @@ def ip6_push_pending_frames(
 
 
 def ip6_finish_skb(sk: inet_sock) -> sk_buff | None:
-    """include/net/ipv6.h: take the collected datagram out of sk_write_queue; None when empty."""
+    """include/net/ipv6.h: take the corked datagram out of sk_write_queue; None when empty."""
     skb = sk.sk_write_queue.dequeue()
     return None if skb is None else __ip6_make_skb(sk, skb, inet_cork_of(sk))
 
 
 def ip6_cork_release(sk: inet_sock) -> None:
-    """net/ipv6/ip6_output.c: forget the collected datagram's options and route."""
+    """net/ipv6/ip6_output.c: forget the corked datagram's options and route."""
     np = sk.pinet6
     assert np is not None
     np.cork.opt = None
@@ -375,6 +375,6 @@ def ip6_cork_release(sk: inet_sock) -> None:
 
 
 def ip6_flush_pending_frames(sk: inet_sock) -> None:
-    """net/ipv6/ip6_output.c: throw the collected datagram away."""
+    """net/ipv6/ip6_output.c: discard the corked datagram."""
     sk.sk_write_queue.purge()
     ip6_cork_release(sk)

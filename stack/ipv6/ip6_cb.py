@@ -1,4 +1,4 @@
-"""struct inet6_skb_parm: what input notes of a packet's headers (include/linux/ipv6.h).
+"""struct inet6_skb_parm: offsets of a received packet's headers (include/linux/ipv6.h).
 
 `skb.cb` holds one only for a packet that has extension headers. Flags of both directions are
 `skb.ip_cb_flags`, the size of the largest fragment is `skb.frag_max_size`.
@@ -24,9 +24,9 @@ NHOFF_FIRST = 6
 class inet6_skb_parm:
     """struct inet6_skb_parm. Offsets count from the IPv6 header, 0: no such header.
 
-    nhoff: of the next header field that says what stands at the transport header. dst0, srcrt,
-    dst1: destination options before a routing header, the routing header, those behind it. ra: the
-    value of a router alert.
+    nhoff: the next header field that names the header at the transport header. dst0, srcrt, dst1:
+    destination options before a routing header, the routing header, destination options behind it.
+    ra: the value of a router alert.
     """
 
     nhoff: int = row(NHOFF_FIRST)
@@ -38,7 +38,7 @@ class inet6_skb_parm:
 
 
 def IP6CB(skb: sk_buff) -> inet6_skb_parm:
-    """include/linux/ipv6.h: the packet's notes, made when there are none."""
+    """include/linux/ipv6.h: the packet's inet6_skb_parm, made when it has none."""
     parm = skb.cb
     if parm.__class__ is not inet6_skb_parm:
         parm = skb.cb = inet6_skb_parm()
@@ -46,12 +46,12 @@ def IP6CB(skb: sk_buff) -> inet6_skb_parm:
 
 
 def ip6cb_nhoff(skb: sk_buff) -> int:
-    """IP6CB(skb)->nhoff without making notes."""
+    """IP6CB(skb)->nhoff, without making an inet6_skb_parm."""
     parm = skb.cb
     return parm.nhoff if parm.__class__ is inet6_skb_parm else NHOFF_FIRST
 
 
 def ip6cb_srcrt(skb: sk_buff) -> int:
-    """IP6CB(skb)->srcrt without making notes."""
+    """IP6CB(skb)->srcrt, without making an inet6_skb_parm."""
     parm = skb.cb
     return parm.srcrt if parm.__class__ is inet6_skb_parm else 0

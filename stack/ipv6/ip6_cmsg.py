@@ -103,7 +103,7 @@ def iface_scope_id(addr: wide, ifindex: int) -> int:
 
 
 def ipv6_pktinfo_prepare(sk: inet_sock, skb: sk_buff) -> None:
-    """What control messages need of a packet: IPv6's headers stay with it, IPv4's notes do not."""
+    """Save what control messages need of an IPv4 packet; an IPv6 packet keeps its headers."""
     if skb.protocol == ETH_P_IP:
         ipv4_pktinfo_prepare(sk, skb)
 
@@ -127,7 +127,7 @@ def ip6_datagram_recv_ctl(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, o
 def ip6_datagram_recv_specific_ctl(
     msg: msghdr, np: ipv6_pinfo, skb: sk_buff, protocol: int = uapi.IPPROTO_UDP
 ) -> None:
-    """net/ipv6/datagram.c: what an IPv6 packet's headers say."""
+    """net/ipv6/datagram.c: the control messages about an IPv6 packet's headers."""
     rx = np.rxopt
     iph = ipv6_hdr(skb)
     pktinfo = PKTINFO6.pack(in6_bytes(iph.daddr), skb.skb_iif)
@@ -170,14 +170,14 @@ def ip6_datagram_recv_specific_ctl(
 
 
 def transport_bytes(skb: sk_buff, at: int) -> bytes:
-    """Two bytes of the transport header; `at` counts from the data."""
+    """Two bytes of the transport header, at offset `at` from the data."""
     if at < 0:
         return headers(skb)[at : at + 2]
     return skb_copy_bits(skb, at, 2) if skb.len >= at + 2 else b""
 
 
 def headers(skb: sk_buff) -> bytes:
-    """The bytes of a received packet from its IPv6 header to what is its data now."""
+    """The bytes of a received packet from its IPv6 header to its data."""
     before = -skb_network_offset(skb)
     if before <= 0:
         return b""
@@ -207,7 +207,7 @@ def received_exthdrs(skb: sk_buff) -> list[tuple[int, bytes]]:
 
 
 def check_opt_hdr(net: Net, optname: int, data: bytes) -> bytes:
-    """An extension header that an application gives; b"" takes it away.
+    """Check an extension header that an application sets; b"" removes it.
 
     Raises: OSError EPERM (not root), EINVAL (its length, a routing type that is not allowed).
     """
@@ -225,14 +225,14 @@ def check_opt_hdr(net: Net, optname: int, data: bytes) -> bytes:
         elif kind == IPV6_SRCRT_TYPE_4:
             good = len(data) >= 24 and data[4] >= left and (data[4] + 1) * 2 <= hdrlen
         else:
-            good = False  # type 0 is gone (RFC 5095)
+            good = False  # type 0 is deprecated (RFC 5095)
         if not good:
             raise os_error(errno.EINVAL, f"routing header of type {kind}, length {hdrlen}")
     return data
 
 
 def with_header(opt: ipv6_txoptions | None, optname: int, data: bytes) -> ipv6_txoptions | None:
-    """net/ipv6/exthdrs.c ipv6_renew_options: `opt` with one header put in or taken away."""
+    """net/ipv6/exthdrs.c ipv6_renew_options: a copy of `opt` with one header set or removed."""
     old = opt if opt is not None else ipv6_txoptions()
     if optname in (uapi.IPV6_HOPOPTS, uapi.IPV6_2292HOPOPTS):
         new = replace(old, hopopt=data)
@@ -287,7 +287,7 @@ def _pktinfo(sk: inet_sock, fl6: flowi, raw: bytes) -> None:
 def ip6_datagram_send_ctl(
     sk: inet_sock, control: list[Any], fl6: flowi, ipc6: ipcm6_cookie
 ) -> None:
-    """net/ipv6/datagram.c: obey the control messages of a sendmsg.
+    """net/ipv6/datagram.c: set `fl6` and `ipc6` by the control messages of a sendmsg.
 
     `control`: [(level, type, bytes or int)]. Raises: OSError EINVAL, EPERM, ENODEV.
     """

@@ -2,7 +2,7 @@
 
 net/ipv6/ip6_fib.c, net/ipv6/route.c (the scores), include/net/ip6_fib.h. Instead of the kernel's
 radix tree a table keeps one dict per prefix length in use, longest first, as stack/ipv4/fib.py.
-Source-specific routes (CONFIG_IPV6_SUBTREES) are not here.
+Source-specific routes (CONFIG_IPV6_SUBTREES) are not supported.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _FAIL_PROBE = -2
 
 @state
 class fib6_nh:
-    """struct fib6_nh: where a route leads. `fib_nh_gw6` 0: on link."""
+    """struct fib6_nh: the next hop of a route. `fib_nh_gw6` 0: on link."""
 
     fib_nh_dev: net_device
     fib_nh_gw6: wide = 0
@@ -103,7 +103,7 @@ Fib6Table: TypeAlias = "fib6_table"
 
 @state
 class fib6_info:
-    """struct fib6_info: one route. `expires` in ns, meant with RTF_EXPIRES."""
+    """struct fib6_info: one route. `expires`, in ns, is valid with RTF_EXPIRES."""
 
     fib6_table: fib6_table = row()
     fib6_dst: wide = row(0)
@@ -143,7 +143,7 @@ class fib6_info:
         self.fib6_protocol = protocol
         self.fib6_prefsrc = prefsrc
         self.fib6_metrics = metrics or {}
-        self.fib6_siblings = []  # with itself, when there are others
+        self.fib6_siblings = []  # includes the route itself, unless it has none
         self.fib6_destroying = False
         self.expires = 0
 
@@ -180,7 +180,7 @@ class fib6_table:
         return found if found is not None else []
 
     def link(self, rt: fib6_info) -> None:
-        """Put a route in behind those of its metric."""
+        """Insert a route behind those of the same metric."""
         leaf = self.leaves.setdefault(rt.fib6_plen, {}).setdefault(rt.fib6_dst, [])
         at = len(leaf)
         while at and leaf[at - 1].fib6_metric > rt.fib6_metric:
@@ -189,7 +189,7 @@ class fib6_table:
         self._relevel()
 
     def unlink(self, rt: fib6_info) -> None:
-        """Take a route out."""
+        """Remove a route."""
         level = self.leaves[rt.fib6_plen]
         leaf = level[rt.fib6_dst]
         leaf.remove(rt)
@@ -223,10 +223,10 @@ class netns_fib6:
 
 
 def fib6_get_table(net: Net, tb_id: int) -> fib6_table:
-    """net/ipv6/ip6_fib.c: the table `tb_id`, which is one that the rules lead to.
+    """net/ipv6/ip6_fib.c: the table `tb_id`, one that the rules refer to.
 
     Raises:
-        ArgumentError: it is another one. Without policy routing nothing would look there.
+        ArgumentError: another table. Without policy routing no rule would refer to it.
     """
     table = net.ipv6.fib6.tables.get(tb_id)
     if table is None:
@@ -241,12 +241,12 @@ def fib6_get_table(net: Net, tb_id: int) -> fib6_table:
 
 
 def fib6_check_expired(f6i: fib6_info, now_ns: int) -> bool:
-    """include/net/ip6_fib.h: a route learnt from a router whose time is over."""
+    """include/net/ip6_fib.h: whether a route with a lifetime has expired."""
     return bool(f6i.fib6_flags & RTF_EXPIRES) and now_ns > f6i.expires
 
 
 def rt6_check_neigh(net: Net, nh: fib6_nh) -> bool:
-    """net/ipv6/route.c: may the router be used? One not asked yet may (RFC 4191 3.5)."""
+    """net/ipv6/route.c: whether the router may be used; an unprobed one may (RFC 4191 3.5)."""
     tbl = net.ipv6.nd_tbl
     if tbl is None:
         return True
@@ -255,12 +255,12 @@ def rt6_check_neigh(net: Net, nh: fib6_nh) -> bool:
 
 
 def rt6_score_route(net: Net, f6i: fib6_info, oif: int, strict: int) -> int:
-    """net/ipv6/route.c: how well a route suits: its interface, its preference (RFC 4191)."""
+    """net/ipv6/route.c: score a route by its interface and its preference (RFC 4191)."""
     nh = f6i.fib6_nh
     m = 2 if not oif or nh.fib_nh_dev.ifindex == oif else 0
     if not m and strict & RT6_LOOKUP_F_IFACE:
         return _FAIL_HARD
-    # Of two's complement (low 3, medium 0, high 1) it makes 1, 2, 3.
+    # The preferences low (3), medium (0) and high (1), in two's complement, become 1, 2 and 3.
     m |= ((f6i.fib6_flags & RTF_PREF_MASK) >> 27 ^ 2) << 2
     if (
         strict & RT6_LOOKUP_F_REACHABLE
@@ -275,7 +275,7 @@ def rt6_score_route(net: Net, f6i: fib6_info, oif: int, strict: int) -> int:
 def rt6_select(net: Net, leaf: list[fib6_info], oif: int, strict: int) -> fib6_info | None:
     """net/ipv6/route.c (rt6_select, find_rr_leaf): the best of one prefix's routes, or None.
 
-    The routes of the lowest metric come first; another metric only when none of them will do.
+    Routes of a higher metric are used only when none of a lower metric can be.
     """
     best = None
     top = -1
@@ -303,7 +303,7 @@ def fib6_table_lookup(
 ) -> fib6_info | None:
     """net/ipv6/route.c: the route to `daddr`, from the longest prefix back to shorter ones.
 
-    Without REACHABLE at last, so that a router which does not answer is better than none.
+    If no route has a reachable router, the search is repeated without that condition.
     """
     while True:
         for mask, leaves in tb.levels:
@@ -338,7 +338,7 @@ def fib6_lookup(net: Net, daddr: wide, oif: int = 0, strict: int = 0) -> fib6_in
 
 
 def fib6_select_path(net: Net, f6i: fib6_info, saddr: wide, daddr: wide, label: int) -> fib6_info:
-    """net/ipv6/route.c: one of several equal routes, by weight and a hash of the flow."""
+    """net/ipv6/route.c: choose one of several equal routes by weight and a hash of the flow."""
     usable = [s for s in f6i.fib6_siblings if not s.fib6_nh.fib_nh_flags & RTNH_F_DEAD]
     total = 0
     for sibling in usable:
@@ -357,7 +357,7 @@ def fib6_select_path(net: Net, f6i: fib6_info, saddr: wide, daddr: wide, label: 
 
 
 def rt6_qualify_for_ecmp(f6i: fib6_info) -> bool:
-    """include/net/ip6_route.h: an administrator's route over a gateway."""
+    """include/net/ip6_route.h: whether a route may share traffic: configured, with a gateway."""
     return bool(f6i.fib6_nh.fib_nh_gw6) and not f6i.fib6_flags & (RTF_ADDRCONF | RTF_DYNAMIC)
 
 
@@ -373,8 +373,8 @@ def _same_nexthop(a: fib6_info, b: fib6_info) -> bool:
 def fib6_add(net: Net, rt: fib6_info, *, excl: bool = False, replace: bool = False) -> None:
     """net/ipv6/ip6_fib.c: add a route; `excl` as NLM_F_EXCL, `replace` as NLM_F_REPLACE.
 
-    The same route again takes over what changed of it (expiry). Equal routes over other gateways
-    share the traffic. Raises: OSError EEXIST.
+    Adding a route that exists updates its expiry and raises EEXIST. Equal routes over different
+    gateways share the traffic. Raises: OSError EEXIST.
     """
     tb = rt.fib6_table
     same = [r for r in tb.leaf(rt.fib6_dst, rt.fib6_plen) if r.fib6_metric == rt.fib6_metric]
@@ -411,7 +411,7 @@ def fib6_del(net: Net, rt: fib6_info) -> None:
 
 
 def _find_siblings(tb: fib6_table, rt: fib6_info) -> None:
-    """Tell the equal routes of rt's prefix and metric of each other."""
+    """Update fib6_siblings of the equal routes of rt's prefix and metric."""
     leaf = tb.leaf(rt.fib6_dst, rt.fib6_plen)
     equal = [r for r in leaf if r.fib6_metric == rt.fib6_metric and rt6_qualify_for_ecmp(r)]
     for each in equal:
@@ -419,7 +419,7 @@ def _find_siblings(tb: fib6_table, rt: fib6_info) -> None:
 
 
 def fib6_clean_all(net: Net, dev: net_device | None) -> None:
-    """net/ipv6/route.c rt6_disable_ip: the routes over a device go with it (None: all)."""
+    """net/ipv6/route.c rt6_disable_ip: remove the routes over a device (None: all routes)."""
     for tb in net.ipv6.fib6.tables.values():
         for rt in tuple(tb.routes()):
             if dev is None or rt.fib6_nh.fib_nh_dev is dev:
@@ -427,7 +427,7 @@ def fib6_clean_all(net: Net, dev: net_device | None) -> None:
 
 
 def rt6_sync_up(dev: net_device, flag: int, up: bool) -> None:
-    """net/ipv6/route.c rt6_sync_up, rt6_sync_down_dev: a device's next hops are alive or dead."""
+    """net/ipv6/route.c rt6_sync_up, rt6_sync_down_dev: clear or set `flag` of dev's next hops."""
     net = dev.net
     for tb in net.ipv6.fib6.tables.values():
         for rt in tb.routes():
@@ -438,23 +438,23 @@ def rt6_sync_up(dev: net_device, flag: int, up: bool) -> None:
 
 
 def fib6_set_expires(net: Net, rt: fib6_info, expires_ns: int) -> None:
-    """include/net/ip6_fib.h: the route ends at `expires_ns`."""
+    """include/net/ip6_fib.h: make the route expire at `expires_ns`."""
     rt.expires = expires_ns
     rt.fib6_flags |= RTF_EXPIRES
     fib6_start_gc(net)
 
 
 def fib6_clean_expires(rt: fib6_info) -> None:
-    """include/net/ip6_fib.h: the route holds for good."""
+    """include/net/ip6_fib.h: make the route never expire."""
     rt.fib6_flags &= ~RTF_EXPIRES
     rt.expires = 0
 
 
-# --- what expires --------------------------------------------------------------------------
+# --- expiry --------------------------------------------------------------------------------
 
 
 def fib6_start_gc(net: Net) -> None:
-    """net/ipv6/ip6_fib.c: look for what expired, gc_interval from now."""
+    """net/ipv6/ip6_fib.c: start the timer that removes expired routes after gc_interval."""
     timer = net.ipv6.fib6.gc_timer
     if not timer.pending:
         mod_timer(timer, net.clock.now_ns() + net.ipv6.sysctl.ip6_rt_gc_interval * 1_000_000_000)

@@ -1,8 +1,8 @@
 """Flow labels that sockets lease: IPV6_FLOWLABEL_MGR (net/ipv6/ip6_flowlabel.c; RFC 6437).
 
 A label is exclusive to one socket, or shared by a process, a user, or all. It stays reserved for
-`linger` after its last user. Extension headers that belong to a label (flr with control data) are
-not here.
+`linger` after its last user. Extension headers of a label (flr with control data) are not
+supported.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class in6_flowlabel_req:
 
 @dataclass(slots=True)
 class ip6_flowlabel:
-    """struct ip6_flowlabel: one label; `owner`: a process (its socket table) or a user. ns."""
+    """struct ip6_flowlabel: a label. `owner`: a process (its socket table) or user. Times in ns."""
 
     label: int
     dst: wide
@@ -132,7 +132,7 @@ def ip6_fl_gc(timer: timer_list) -> None:
 
 
 def fl_free(net: Net, fl: ip6_flowlabel) -> None:
-    """net/ipv6/ip6_flowlabel.c: the label is anybody's again."""
+    """net/ipv6/ip6_flowlabel.c: remove a label from the table."""
     table = net.ipv6.flowlabels
     if table.labels.pop(fl.label, None) is not None and fl.share <= IPV6_FL_S_EXCL:
         table.has_excl -= 1
@@ -150,7 +150,7 @@ def fl_release(net: Net, fl: ip6_flowlabel) -> None:
 def fl6_sock_lookup(sk: inet_sock, label: int) -> ip6_flowlabel | None:
     """net/ipv6/ip6_flowlabel.c: the socket's lease of `label`; None while no label is exclusive.
 
-    Raises: OSError ENOENT: some are, and this one is not the socket's.
+    Raises: OSError ENOENT when a label is exclusive and the socket does not lease `label`.
     """
     table = sk.net.ipv6.flowlabels
     if not table.has_excl:
@@ -172,7 +172,7 @@ def fl6_free_socklist(sk: inet_sock) -> None:
 
 
 def check_linger(net: Net, ttl_s: int) -> int:
-    """net/ipv6/ip6_flowlabel.c: at least 6 s; above 150 s only for root, else 0. ns."""
+    """net/ipv6/ip6_flowlabel.c: a time in ns, at least 6 s; 0 above 150 s, unless root asks."""
     if ttl_s < FL_MIN_LINGER:
         return FL_MIN_LINGER * SEC
     if ttl_s > FL_MAX_LINGER and net.uid:
@@ -192,7 +192,7 @@ def fl6_renew(net: Net, fl: ip6_flowlabel, linger_s: int, expires_s: int) -> Non
 
 
 def fl_create(sk: inet_sock, freq: in6_flowlabel_req) -> ip6_flowlabel:
-    """net/ipv6/ip6_flowlabel.c: a label as asked for, not in the table yet. Raises: OSError."""
+    """net/ipv6/ip6_flowlabel.c: make the requested label, not in the table yet. Raises: OSError."""
     net = sk.net
     kind = ipv6_addr_type(freq.dst)
     if kind & IPV6_ADDR_MAPPED or kind == IPV6_ADDR_ANY:
@@ -200,7 +200,7 @@ def fl_create(sk: inet_sock, freq: in6_flowlabel_req) -> ip6_flowlabel:
     if freq.share in (IPV6_FL_S_EXCL, IPV6_FL_S_ANY):
         owner = 0
     elif freq.share == IPV6_FL_S_PROCESS:
-        owner = id(net.fdtable)  # whose descriptors they are
+        owner = id(net.fdtable)  # a process has one descriptor table
     elif freq.share == IPV6_FL_S_USER:
         owner = net.uid
     else:
@@ -211,7 +211,7 @@ def fl_create(sk: inet_sock, freq: in6_flowlabel_req) -> ip6_flowlabel:
 
 
 def mem_check(sk: inet_sock) -> None:
-    """net/ipv6/ip6_flowlabel.c: may there be one label more? Raises: OSError ENOBUFS."""
+    """net/ipv6/ip6_flowlabel.c: check that there is room for a label. Raises: OSError ENOBUFS."""
     room = FL_MAX_SIZE - len(sk.net.ipv6.flowlabels.labels)
     count = len(_np(sk).ipv6_fl_list)
     scarce = (
@@ -222,7 +222,7 @@ def mem_check(sk: inet_sock) -> None:
 
 
 def ipv6_flowlabel_get(sk: inet_sock, freq: in6_flowlabel_req) -> int:
-    """net/ipv6/ip6_flowlabel.c: lease a label; 0 takes a free one. The label. Raises: OSError.
+    """net/ipv6/ip6_flowlabel.c: lease a label and return it; 0: a free one. Raises: OSError.
 
     EEXIST, EPERM (exclusive, or another owner's), ENOENT (none yet, and not to be made), ERANGE
     (the range of automatic labels), EINVAL, ENOBUFS.
@@ -307,8 +307,8 @@ def ipv6_flowlabel_renew(sk: inet_sock, freq: in6_flowlabel_req) -> None:
 def ipv6_flowlabel_opt(sk: inet_sock, optval: bytes | bytearray | memoryview) -> None:
     """net/ipv6/ip6_flowlabel.c: setsockopt IPV6_FLOWLABEL_MGR. Raises: OSError.
 
-    A label that was chosen is written into `optval` when that is a bytearray, as the kernel writes
-    into the caller's memory.
+    A label chosen by the stack is written to `optval` if that is a bytearray, as the kernel writes
+    to the caller's memory.
     """
     freq = in6_flowlabel_req.parse(optval)
     if freq.action == IPV6_FL_A_PUT:

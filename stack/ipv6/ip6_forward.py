@@ -1,4 +1,4 @@
-"""Forwarding between interfaces, and what is refused (net/ipv6/ip6_output.c, net/ipv6/route.c)."""
+"""Forwarding between interfaces, and its refusals (net/ipv6/ip6_output.c, net/ipv6/route.c)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 
 def ip6_call_ra_chain(skb: sk_buff, value: int) -> bool:
-    """net/ipv6/ip6_output.c: give a router alert to raw sockets that asked for its value.
+    """net/ipv6/ip6_output.c: give a packet to raw sockets with IPV6_ROUTER_ALERT for its value.
 
     Takes ownership of skb when True.
     """
@@ -83,9 +83,9 @@ def ip6_call_ra_chain(skb: sk_buff, value: int) -> bool:
 
 
 def ip6_forward_proxy_check(skb: sk_buff) -> int:
-    """net/ipv6/ip6_output.c: a packet to an address that we answer for (proxy_ndp).
+    """net/ipv6/ip6_output.c: what to do with a packet to an address that we proxy (proxy_ndp).
 
-    1: neighbour discovery about it, for us; -1: it must not pass (link-local); 0: forward.
+    1: deliver it here (neighbour discovery); -1: drop it (link-local); 0: forward it.
     """
     iph = ipv6_hdr(skb)
     offset = skb_network_offset(skb)
@@ -101,7 +101,7 @@ def ip6_pkt_too_big(skb: sk_buff, mtu: int) -> bool:
     """net/ipv6/ip6_output.c"""
     if skb.len <= mtu:
         return False
-    # Of packets that were put together here the largest fragment counts.
+    # A packet that was reassembled here must be forwarded in fragments of the original size.
     if skb.frag_max_size > mtu:
         return True
     if skb.ignore_df:
@@ -110,7 +110,7 @@ def ip6_pkt_too_big(skb: sk_buff, mtu: int) -> bool:
 
 
 def ip6_forward(skb: sk_buff) -> int:
-    """net/ipv6/ip6_output.c: hop limit, scopes, redirect, size, then the FORWARD hook.
+    """net/ipv6/ip6_output.c: check hop limit, scopes and size, send a redirect, call FORWARD hooks.
 
     Takes ownership of skb. 0, or a negative errno.
     """
@@ -123,7 +123,7 @@ def ip6_forward(skb: sk_buff) -> int:
         return _blocked(net, skb)
     if skb.ip_summed == CHECKSUM_COMPLETE:
         skb.ip_summed = CHECKSUM_NONE
-    # RFC 2711: a router alert is looked at here, and by whoever asked.
+    # RFC 2711: a router must look at packets with a router alert.
     if skb.ip_cb_flags & IP6SKB_ROUTERALERT and ip6_call_ra_chain(skb, IP6CB(skb).ra):
         return 0
     iph = ipv6_hdr(skb)
@@ -147,7 +147,7 @@ def ip6_forward(skb: sk_buff) -> int:
         return _refused(net, skb)
     send_redirect = net.ipv6.nd.send_redirect
     if rt.dev is skb.dev and send_redirect is not None and not ip6cb_srcrt(skb):
-        # Limited by destination here and by source in ndisc_send_redirect.
+        # The rate is limited by destination here, and by source in ndisc_send_redirect.
         peer = inet_getpeer(net, net.ipv6.peers, iph.daddr)
         if inet_peer_xrlim_allow(net, peer, SECOND):
             send_redirect(skb, rt.rt6i_gateway or iph.daddr)
@@ -184,17 +184,17 @@ def ip6_forward(skb: sk_buff) -> int:
 
 
 def _blocked(net: Net, skb: sk_buff) -> int:
-    """A policy forbids it."""
+    """Drop a packet that a policy blocks. Takes ownership of skb."""
     net.mib.ip6.InDiscards += 1
     kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
     return -errno.EINVAL
 
 
 def ip6_forward_source(skb: sk_buff, saddr: wide, out: net_device) -> bool:
-    """net/ipv6/ip6_output.c (in ip6_forward): a source that may pass a router (RFC 4291 2.5).
+    """net/ipv6/ip6_output.c (in ip6_forward): whether a packet of this source may be forwarded.
 
-    Not that of nobody, of the loopback or a group. One of a link stays on it; its sender is told
-    (RFC 4443 3.1).
+    Not one of ::, ::1 or a group (RFC 4291 2.5). A link-local one may not leave its link, which
+    causes an ICMPv6 error (RFC 4443 3.1).
     """
     if not saddr or saddr == 1 or saddr >> 120 == 0xFF:
         return False
@@ -205,7 +205,7 @@ def ip6_forward_source(skb: sk_buff, saddr: wide, out: net_device) -> bool:
 
 
 def _refused(net: Net, skb: sk_buff) -> int:
-    """Not for us, and we are no router for it."""
+    """Drop a packet that is not for us and must not be forwarded. Takes ownership of skb."""
     net.mib.ip6.InAddrErrors += 1
     kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
     return -errno.EINVAL
@@ -218,11 +218,11 @@ def ip6_forward_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     return dst_output(net, sk, skb)
 
 
-# --- routes that lead nowhere --------------------------------------------------------------
+# --- routes that drop packets --------------------------------------------------------------
 
 
 def ip6_pkt_drop(skb: sk_buff, code: int, out: bool) -> int:
-    """net/ipv6/route.c: count, tell the sender, free. Takes ownership of skb."""
+    """net/ipv6/route.c: count skb, send an ICMPv6 error, free it. Takes ownership of skb."""
     net: Net = skb.dst.net
     mib = net.mib.ip6
     if out:

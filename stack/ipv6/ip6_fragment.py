@@ -51,10 +51,10 @@ def ipv6_select_ident(net: Net) -> int:
 
 
 def ip6_find_1stfragopt(skb: sk_buff) -> tuple[int, int]:
-    """net/ipv6/output_core.c: (place of the fragment header, offset of the field that names it).
+    """net/ipv6/output_core.c: (offset of the fragment header, offset of the field that names it).
 
-    Behind hop-by-hop options, a routing header and the destination options before that (RFC 8200
-    4.5: per-fragment headers). (-1, 0) when the headers are cut off.
+    The fragment header is behind hop-by-hop options, a routing header and the destination options
+    before that (RFC 8200 4.5: per-fragment headers). (-1, 0) when the headers are cut off.
     """
     at, nhoff = IPV6_HLEN, 6
     kind = ipv6_hdr(skb).nexthdr
@@ -79,9 +79,9 @@ def ip6_find_1stfragopt(skb: sk_buff) -> tuple[int, int]:
 
 
 def ip6_fragment(net: Net, sk: sock | None, skb: sk_buff, mtu: int, output: FinishOutput) -> int:
-    """net/ipv6/ip6_output.c: cut a packet of ours, refuse another's. Takes ownership of skb.
+    """net/ipv6/ip6_output.c: fragment our packet, refuse a forwarded one. Takes ownership of skb.
 
-    The payload of a fragment is the original's by reference. 0 or a negative errno.
+    Fragments refer to the original's payload where the device can gather. 0 or a negative errno.
     """
     mib = net.mib.ip6
     hlen, nhoff = ip6_find_1stfragopt(skb)
@@ -89,16 +89,16 @@ def ip6_fragment(net: Net, sk: sock | None, skb: sk_buff, mtu: int, output: Fini
         mib.FragFails += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
         return -errno.EINVAL
-    # A packet that came in, or that must not be cut: RFC 8200 5.
+    # RFC 8200 5: a forwarded packet, or one with IPV6_DONTFRAG, must not be fragmented.
     if not skb.ignore_df and skb.len > mtu:
         return _too_big(net, skb, mtu)
     if skb.frag_max_size:
         if skb.frag_max_size > mtu:
             return _too_big(net, skb, mtu)
-        # Packets that were put together on the way leave in pieces of the size they came in.
+        # A packet that was reassembled on the way leaves in fragments of the original size.
         mtu = max(skb.frag_max_size, 1280)
     if skb.len <= mtu:
-        return output(net, sk, skb)  # no fragment that is a whole packet (RFC 8021)
+        return output(net, sk, skb)  # RFC 8021: a whole packet must not become a fragment
     if mtu < hlen + FRAG_HLEN + 8:
         return _too_big(net, skb, mtu)
     if skb.ip_summed == CHECKSUM_PARTIAL and not skb_checksum_help(skb):
@@ -146,7 +146,7 @@ def ip6_fragment(net: Net, sk: sock | None, skb: sk_buff, mtu: int, output: Fini
 
 
 def _too_big(net: Net, skb: sk_buff, mtu: int) -> int:
-    """The packet must not be cut: tell its sender."""
+    """Send packet too big and drop the packet. Takes ownership of skb."""
     icmpv6_send(skb, ICMPV6_PKT_TOOBIG, 0, mtu)
     net.mib.ip6.FragFails += 1
     kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
@@ -156,9 +156,9 @@ def _too_big(net: Net, skb: sk_buff, mtu: int) -> int:
 def _frag_alloc(
     net: Net, skb: sk_buff, header: bytes, at: int, length: int, room: int, gather: bool
 ) -> sk_buff | None:
-    """A fragment with `header` and `length` bytes of `skb` from `at`; None without a buffer.
+    """Make a fragment of `header` and `length` bytes of `skb` from `at`; None without memory.
 
-    A device that cannot gather gets it in one piece.
+    The bytes are shared with skb, or copied for a device that cannot gather.
     """
     need = len(header) + (0 if gather else length)
     small = need + room <= net.skb_small.buf_bytes
@@ -177,7 +177,7 @@ def _frag_alloc(
 
 
 def ip6_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
-    """net/ipv6/ip6_output.c: what a fragment takes from its packet."""
+    """net/ipv6/ip6_output.c: copy a packet's metadata to its fragment."""
     to.pkt_type = frm.pkt_type
     to.priority = frm.priority
     to.protocol = frm.protocol

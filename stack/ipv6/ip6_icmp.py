@@ -1,6 +1,6 @@
-"""ICMPv6's numbers, and the call by which any layer reports an error (net/ipv6/ip6_icmp.c).
+"""ICMPv6's numbers, and the function by which all layers report errors (net/ipv6/ip6_icmp.c).
 
-The sender itself (icmp.py) stands above output and registers here, as in the kernel.
+The sender itself (icmp.py) depends on output, which depends on this; so it registers here.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ICMP6_HLEN = 8
 
 
 class icmp6_err(NamedTuple):
-    """What an unreachable code means to a socket: errno, and whether it ends the connection."""
+    """The errno that an unreachable code gives a socket, and whether it ends a connection."""
 
     err: int
     fatal: bool
@@ -115,7 +115,7 @@ def icmpv6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
 def icmpv6_param_prob(
     skb: sk_buff, code: int, pos: int, reason: int = SKB_DROP_REASON_NOT_SPECIFIED
 ) -> None:
-    """include/linux/icmpv6.h: something at byte `pos` of the packet is wrong.
+    """include/linux/icmpv6.h: report that byte `pos` of the packet is wrong, and free it.
 
     Takes ownership of skb.
     """

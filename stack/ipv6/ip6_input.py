@@ -96,7 +96,7 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
 
 
 def ipv6_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> None:
-    """net/ipv6/ip6_input.c: several packets: what follows each other on a device goes together.
+    """net/ipv6/ip6_input.c: receive packets; neighbours of the same device are processed as a list.
 
     Takes ownership of them.
     """
@@ -131,7 +131,7 @@ def ipv6_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) ->
 
 
 def ip6_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
-    """net/ipv6/ip6_input.c: the PRE_ROUTING hook for each of them, then their routes."""
+    """net/ipv6/ip6_input.c: call the PRE_ROUTING hook for each packet, then route the list."""
     hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
     if hooks:
         skbs = nf_hook_each(
@@ -141,9 +141,9 @@ def ip6_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
 
 
 def ip6_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
-    """net/ipv6/ip6_input.c: find their routes; what follows each other on one route goes together.
+    """net/ipv6/ip6_input.c: route packets; neighbours of the same route are passed on as a list.
 
-    No packet is handed on before those after it have theirs. Takes ownership of them.
+    A list is passed on when a packet has another route. Takes ownership of them.
     """
     curr_dst: rt6_info | None = None
     rt: rt6_info
@@ -169,7 +169,7 @@ def ip6_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
 
 
 def ip6_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
-    """net/ipv6/ip6_input.c: hand on packets of one route."""
+    """net/ipv6/ip6_input.c: pass on packets of one route."""
     at = 0
     while at < len(skbs):
         try:
@@ -181,7 +181,7 @@ def ip6_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
 
 
 def ip6_rcv_one_by_one(net: Net) -> bool:
-    """Whether a hook or a raw socket looks at datagrams: then they are not passed on merged."""
+    """Whether merged datagrams must be split, because a hook or a raw socket looks at them."""
     hooks = net.ipv6.nf_hooks
     return bool(
         hooks[NF_INET_PRE_ROUTING]
@@ -191,10 +191,10 @@ def ip6_rcv_one_by_one(net: Net) -> bool:
 
 
 def ip6_rcv_core(skb: sk_buff, dev: net_device, net: Net) -> sk_buff | None:
-    """net/ipv6/ip6_input.c: RFC 8200 3 and RFC 4291 2: version, length, addresses, hop-by-hop.
+    """net/ipv6/ip6_input.c: check version, length and addresses, process hop-by-hop options.
 
-    The packet (perhaps a clone) trimmed to its length with network and transport header set; None
-    when it was dropped. Takes ownership of skb.
+    RFC 8200 3, RFC 4291 2. Returns the packet, perhaps a clone, trimmed to its length and with
+    network and transport header set; None when it was dropped. Takes ownership of skb.
     """
     if skb.pkt_type == PACKET_OTHERHOST:  # a promiscuous device hears frames for others
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
@@ -203,7 +203,7 @@ def ip6_rcv_core(skb: sk_buff, dev: net_device, net: Net) -> sk_buff | None:
     segs = skb.gso_segs or 1
     mib.InReceives += segs
     mib.InOctets += skb.len
-    if skb.gso_type & SKB_GSO_UDP_L4:  # merged datagrams count as they came
+    if skb.gso_type & SKB_GSO_UDP_L4:  # each of the merged datagrams counts
         mib.InOctets += (segs - 1) * IPV6_UDP_HLEN
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.cnf.disable_ipv6:
@@ -260,7 +260,7 @@ def ip6_ecn_count(mib: ipstats6_mib, ecn: int, segs: int) -> None:
 
 
 def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv6/ip6_input.c: early demux, the route, go on. Takes ownership of skb."""
+    """net/ipv6/ip6_input.c: early demux, find the route, pass on. Takes ownership of skb."""
     ip6_rcv_finish_core(net, sk, skb)
     if skb.gso_type & SKB_GSO_UDP_L4 and skb.dst.input is not ip6_input:
         return ip6_rcv_finish_split(net, sk, skb)
@@ -268,7 +268,7 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip6_rcv_finish_split(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """The end of ip6_rcv_finish for merged datagrams that are not for this host. Takes skb."""
+    """The end of ip6_rcv_finish for merged datagrams not for this host. Takes ownership of skb."""
     for segment in gro_split(skb):
         try:
             ip6_rcv_finish(net, sk, segment)
@@ -307,10 +307,10 @@ def ip6_input(skb: sk_buff) -> int:
 
 
 def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv6/ip6_input.c (with ip6_protocol_deliver_rcu): walk the headers; raw sockets get a
-    clone at each, then its handler the packet. An unknown one: ICMPv6 parameter problem.
+    """net/ipv6/ip6_input.c (with ip6_protocol_deliver_rcu): walk the headers and deliver.
 
-    Takes ownership of skb.
+    At each header raw sockets get a clone; then the header's handler gets the packet. An unknown
+    header causes an ICMPv6 parameter problem. Takes ownership of skb.
     """
     protos = net.ipv6.inet6_protos
     raw6_local_deliver = net.ipv6.sockets.raw6_local_deliver
@@ -367,8 +367,9 @@ def _discard(net: Net, skb: sk_buff, reason: int) -> int:
 
 
 def ip6_mc_for_us(skb: sk_buff, daddr: wide, nexthdr: int) -> bool:
-    """net/ipv6/ip6_input.c (in ip6_protocol_deliver_rcu): does the interface listen to the group
-    from that sender? MLD's own messages always pass.
+    """net/ipv6/ip6_input.c (in ip6_protocol_deliver_rcu): whether to receive a packet to a group.
+
+    The interface must listen to the group and sender. MLD messages always pass.
     """
     dev: net_device = skb.dev
     rt: rt6_info = skb.dst
@@ -380,7 +381,7 @@ def ip6_mc_for_us(skb: sk_buff, daddr: wide, nexthdr: int) -> bool:
 
 
 def ip6_mc_input(skb: sk_buff) -> int:
-    """net/ipv6/ip6_input.c: a packet to a group: for us, or for nobody (no multicast routing).
+    """net/ipv6/ip6_input.c: deliver a packet to a group, or drop it: there is no multicast routing.
 
     Takes ownership of skb.
     """

@@ -1,4 +1,4 @@
-"""Multicast options of AF_INET6 sockets that concern packets out (net/ipv6/ipv6_sockglue.c)."""
+"""Multicast options of AF_INET6 sockets for packets sent (net/ipv6/ipv6_sockglue.c)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stack.ipv6.pinfo import ipv6_pinfo
 
 
 def ipv6_mcast_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any) -> bool:
-    """Obey one of these options; False for any other. Raises: OSError."""
+    """Set one of these options; False for any other. Raises: OSError."""
     match optname:
         case uapi.IPV6_MULTICAST_IF:
             if sk.sk_type == uapi.SOCK_STREAM:

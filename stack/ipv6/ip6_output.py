@@ -1,4 +1,4 @@
-"""Sending IPv6: headers, the way out to the neighbour, groups (net/ipv6/ip6_output.c).
+"""Sending IPv6: headers, output to the neighbour, groups (net/ipv6/ip6_output.c).
 
 Packet-path functions return 0, a NET_XMIT_* code or a negative errno.
 """
@@ -81,7 +81,7 @@ def ip6_autoflowlabel(net: Net, np: ipv6_pinfo | None) -> bool:
 
 
 def ip6_make_flowlabel(net: Net, flow_hash: int, label: int, auto: bool, fl6: flowi) -> int:
-    """include/net/ipv6.h: the given label, or one made of the flow (RFC 6437 3)."""
+    """include/net/ipv6.h: the given flow label, or one computed from the flow (RFC 6437 3)."""
     mode = net.ipv6.sysctl.auto_flowlabels
     if label or not mode or (not auto and mode != IP6_AUTO_FLOW_LABEL_FORCED):
         return label
@@ -104,7 +104,7 @@ def ip6_sk_dst_hoplimit(np: ipv6_pinfo | None, daddr: wide, rt: rt6_info) -> int
 
 
 def ip6_skb_dst_mtu(skb: sk_buff) -> int:
-    """include/net/ip6_route.h: the largest packet that may leave as it is."""
+    """include/net/ip6_route.h: the size in bytes above which skb must be fragmented."""
     rt: rt6_info = skb.dst
     sk: inet_sock | None = skb.sk  # type: ignore[assignment]
     np = inet6_sk(sk)
@@ -161,7 +161,7 @@ def ip6_xmit(
     tclass: int,
     priority: int,
 ) -> int:
-    """net/ipv6/ip6_output.c: header and send for a transport that has its route (TCP).
+    """net/ipv6/ip6_output.c: add the header to a segment that has its route (TCP) and send it.
 
     Data at the transport header, skb.dst set. Takes ownership of skb. 0 or a negative errno;
     -EMSGSIZE for what must not be fragmented.
@@ -231,7 +231,7 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip6_finish_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv6/ip6_output.c: small enough goes on, the rest is cut."""
+    """net/ipv6/ip6_output.c: send a packet that fits the MTU; fragment a larger one."""
     mtu = ip6_skb_dst_mtu(skb)
     if skb.gso_size:
         if skb_gso_validate_network_len(skb, mtu):
@@ -243,9 +243,9 @@ def ip6_finish_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip6_finish_output_gso_slowpath_drop(net: Net, sk: sock | None, skb: sk_buff, mtu: int) -> int:
-    """net/ipv6/ip6_output.c: a super-packet whose segments do not fit: each is refused alone.
+    """net/ipv6/ip6_output.c: split a super-packet whose segments exceed the MTU.
 
-    So every sender of what GRO merged hears of it, and whole segments that fit go on.
+    Each segment above the MTU causes a packet too big; the others are sent.
     """
     try:
         skb_push(skb, 14)
@@ -266,13 +266,13 @@ def ip6_finish_output_gso_slowpath_drop(net: Net, sk: sock | None, skb: sk_buff,
 
 
 def sk_mc_loop(sk: sock | None) -> bool:
-    """net/core/sock.c: do we hear what the socket sends to a group that we listen to?"""
+    """net/core/sock.c: whether packets that the socket sends to our groups are looped back."""
     np = getattr(sk, "pinet6", None)
     return np is None or bool(np.mc_loop)
 
 
 def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv6/ip6_output.c: find the neighbour and leave IP. Takes ownership of skb."""
+    """net/ipv6/ip6_output.c: find the neighbour and send to it. Takes ownership of skb."""
     rt: rt6_info = skb.dst
     dev = rt.dev
     mib = net.mib.ip6
@@ -299,8 +299,9 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: wide) -> bool:
-    """net/ipv6/ip6_output.c (in ip6_finish_output2): a packet to a group: our own copy; does it
-    leave the host? When not, skb is gone.
+    """net/ipv6/ip6_output.c (in ip6_finish_output2): loop back a copy of a packet to our group.
+
+    Whether skb leaves the host; if not, it was freed.
     """
     dev = skb.dst.dev
     mib = net.mib.ip6

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def ipv6_net_init(net: Net) -> None:
     """net/ipv6/af_inet6.c inet6_net_init: tables, routes, ICMPv6, extension headers, reassembly.
 
-    Devices are there already (lo), addresses and neighbour discovery come after it.
+    The device lo must exist. Addresses and neighbour discovery are set up after this.
     """
     net.ipv6 = ipv6 = netns_ipv6(net)
     steps = ipv6.steps

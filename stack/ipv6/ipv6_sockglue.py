@@ -1,6 +1,6 @@
 """IPPROTO_IPV6 options (net/ipv6/ipv6_sockglue.c; RFC 3493, RFC 3542, RFC 5014).
 
-IPPROTO_IP options on an AF_INET6 socket speak of its IPv4 side. Multicast is in ip6_mcast_opt.py.
+IPPROTO_IP options of an AF_INET6 socket are for its IPv4 packets. Multicast: ip6_mcast_opt.py.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ ipv6_families: dict[int, Any] = {}
 
 
 def boolean(optval: Any) -> bool:
-    """An option that is on or off."""
+    """The value of an option that is on or off."""
     return opt_int(optval) != 0
 
 
 def short_is_off(optval: Any) -> bool:
-    """One whose length nobody asks for: less than an int is 0."""
+    """The value of an on/off option whose length Linux does not check: off if it is too short."""
     return (isinstance(optval, int) or len(opt_bytes(optval)) >= 4) and boolean(optval)
 
 
 def in_range(optval: Any, low: int, high: int, what: str) -> int:
-    """An int option between two numbers. Raises: OSError EINVAL."""
+    """The value of an int option from `low` to `high`. Raises: OSError EINVAL."""
     value = opt_int(optval)
     if not low <= value <= high:
         raise os_error(errno.EINVAL, f"{what} {value} is not between {low} and {high}")
@@ -172,7 +172,7 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
 
 
 def ipv6_update_options(sk: inet_sock, np: ipv6_pinfo, opt: ipv6_txoptions | None) -> None:
-    """net/ipv6/ipv6_sockglue.c: extension headers of every packet; a stream makes room for them."""
+    """net/ipv6/ipv6_sockglue.c: set every packet's extension headers; a stream adapts its MSS."""
     np.opt = opt
     if sk.is_icsk:
         sync_mss = getattr(sk, "icsk_sync_mss", None)
@@ -183,7 +183,7 @@ def ipv6_update_options(sk: inet_sock, np: ipv6_pinfo, opt: ipv6_txoptions | Non
 
 
 def _set_preferences(np: ipv6_pinfo, val: int) -> None:
-    """RFC 5014: which source addresses are liked best. One of each group may be named."""
+    """RFC 5014: set the preferred kinds of source address, at most one of each group."""
     for group in (
         (IPV6_PREFER_SRC_TMP, IPV6_PREFER_SRC_PUBLIC, IPV6_PREFER_SRC_PUBTMP_DEFAULT),
         (IPV6_PREFER_SRC_COA, IPV6_PREFER_SRC_HOME),
@@ -205,7 +205,7 @@ def _set_sticky_pktinfo(sk: inet_sock, np: ipv6_pinfo, data: bytes) -> None:
 
 
 def _set_router_alert(sk: inet_sock, val: int) -> None:
-    """IPV6_ROUTER_ALERT: take packets that pass through with this alert (RFC 2711); -1: none."""
+    """IPV6_ROUTER_ALERT: receive forwarded packets with this alert (RFC 2711); -1: none."""
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num != uapi.IPPROTO_RAW:
         raise os_error(errno.ENOPROTOOPT, "IPV6_ROUTER_ALERT is for raw sockets of IPPROTO_RAW")
     chain = sk.net.ipv6.ra_chain
@@ -220,7 +220,7 @@ def _set_router_alert(sk: inet_sock, val: int) -> None:
 
 
 def ipv6_addrform(sk: inet_sock, family: int) -> None:
-    """IPV6_ADDRFORM: a socket with a v4-mapped peer becomes an AF_INET one (RFC 2553, gone since).
+    """IPV6_ADDRFORM: make a socket with a v4-mapped peer an AF_INET one (RFC 2553, obsolete).
 
     Raises: OSError EADDRNOTAVAIL, ENOTCONN, EBUSY, ENOPROTOOPT.
     """
@@ -287,7 +287,7 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
             if dst is None:
                 raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
             mtu = ip6_mtu(dst) if dst.ops.family == AF_INET6 else dst.ops.mtu(dst)
-            return MTUINFO.pack(bytes(28), mtu)  # without the address, as Linux has it
+            return MTUINFO.pack(bytes(28), mtu)  # without an address, as on Linux
         case uapi.IPV6_MTU_DISCOVER:
             return np.pmtudisc
         case uapi.IPV6_RECVERR:
@@ -321,7 +321,7 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
 
 
 def _get_preferences(np: ipv6_pinfo) -> int:
-    """IPV6_ADDR_PREFERENCES as getsockopt tells them."""
+    """The value of IPV6_ADDR_PREFERENCES for getsockopt."""
     val = np.srcprefs & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC)
     if not val:
         val = IPV6_PREFER_SRC_PUBTMP_DEFAULT

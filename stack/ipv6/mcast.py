@@ -1,6 +1,6 @@
-"""net/ipv6/mcast.c: who listens to which groups: interfaces, and sockets with source filters.
+"""net/ipv6/mcast.c: the groups of interfaces and of sockets, with source filters.
 
-What routers hear of it is in mld.py.
+mld.py reports them to routers.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def _idev(dev: net_device) -> inet6_dev:
 
 
 def ip6_mc_change(idev: inet6_dev, addr: wide, old: mc_state | None, new: mc_state | None) -> None:
-    """One listener's filter of a group changes (ip6_mc_add_src, ip6_mc_del_src).
+    """Change a listener's filter of a group (ip6_mc_add_src, ip6_mc_del_src).
 
-    None: the listener is new, or leaves.
+    `old` None: the listener joins. `new` None: it leaves.
     """
     mc = idev.mc_list.get(addr)
     if mc is None:
@@ -65,19 +65,19 @@ def ip6_mc_change(idev: inet6_dev, addr: wide, old: mc_state | None, new: mc_sta
 
 
 def ipv6_dev_mc_inc(dev: net_device, addr: wide) -> None:
-    """net/ipv6/mcast.c: the stack itself listens to a group. Raises: OSError ENODEV."""
+    """net/ipv6/mcast.c: the stack itself joins a group. Raises: OSError ENODEV."""
     ip6_mc_change(_idev(dev), addr, None, ANY_SOURCE)
 
 
 def ipv6_dev_mc_dec(dev: net_device, addr: wide) -> None:
-    """net/ipv6/mcast.c: no more."""
+    """net/ipv6/mcast.c: the stack itself leaves a group."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is not None and addr in idev.mc_list:
         ip6_mc_change(idev, addr, ANY_SOURCE, None)
 
 
 def igmp6_group_added(mc: ifmcaddr6) -> None:
-    """net/ipv6/mcast.c: have the NIC hear the group."""
+    """net/ipv6/mcast.c: add the group to the NIC's filter."""
     dev = mc.idev.dev
     if not mc.loaded:
         mc.loaded = True
@@ -86,7 +86,7 @@ def igmp6_group_added(mc: ifmcaddr6) -> None:
 
 
 def igmp6_group_dropped(mc: ifmcaddr6) -> None:
-    """net/ipv6/mcast.c: the NIC need not hear the group any more."""
+    """net/ipv6/mcast.c: remove the group from the NIC's filter."""
     dev = mc.idev.dev
     mld_group_stop(mc)
     if mc.loaded:
@@ -96,20 +96,20 @@ def igmp6_group_dropped(mc: ifmcaddr6) -> None:
 
 
 def ipv6_mc_up(idev: inet6_dev) -> None:
-    """net/ipv6/mcast.c: the interface is up: hear its groups and report them."""
+    """net/ipv6/mcast.c: the interface is up: add its groups to the NIC's filter, report them."""
     for mc in tuple(idev.mc_list.values()):
         igmp6_group_added(mc)
         mld_changed(mc, NOBODY, mc.filter.state())
 
 
 def ipv6_mc_down(idev: inet6_dev) -> None:
-    """net/ipv6/mcast.c: it goes down: stop every timer, empty the NIC's filter."""
+    """net/ipv6/mcast.c: the interface goes down: stop all timers, empty the NIC's filter."""
     for mc in idev.mc_list.values():
         igmp6_group_dropped(mc)
 
 
 def ipv6_mc_destroy_dev(idev: inet6_dev) -> None:
-    """net/ipv6/mcast.c: the interface goes for good."""
+    """net/ipv6/mcast.c: the interface is removed."""
     ipv6_mc_down(idev)
     idev.mc_list.clear()
 
@@ -125,7 +125,7 @@ def _pinfo(sk: inet_sock) -> ipv6_pinfo:
 
 
 def _find_dev(net: Net, ifindex: int, group: wide) -> net_device:
-    """net/ipv6/mcast.c ip6_mc_find_dev: of the index, else the one that has addresses.
+    """net/ipv6/mcast.c ip6_mc_find_dev: the interface of an index; 0: one that is up, or lo.
 
     Raises: OSError ENODEV.
     """
@@ -134,8 +134,8 @@ def _find_dev(net: Net, ifindex: int, group: wide) -> net_device:
         if dev is not None:
             return dev
     else:
-        # The kernel asks the routes; every interface has ff00::/8, so that the first one that is
-        # up and no loopback is what they say.
+        # The kernel looks up a route. As every interface has a route for ff00::/8, that gives the
+        # first one that is up and no loopback.
         for dev in net.dev_base_head:
             if dev.flags & IFF_UP and not dev.flags & IFF_LOOPBACK and dev.ip6_ptr is not None:
                 return dev
@@ -193,7 +193,7 @@ def _leave(sk: inet_sock, ml: ipv6_mc_socklist) -> None:
 
 
 def _changed(net: Net, ml: ipv6_mc_socklist, old: mc_state | None, new: mc_state | None) -> None:
-    """Tell the interface of a membership, if it is still there."""
+    """Apply a membership's change to its interface, if that still exists."""
     dev = net.dev_by_index.get(ml.ifindex)
     idev: inet6_dev | None = dev.ip6_ptr if dev is not None else None
     if idev is not None and ml.addr in idev.mc_list:
@@ -231,7 +231,7 @@ def ip6_mc_source(
         if source not in ml.sflist:
             raise os_error(errno.EADDRNOTAVAIL, "this source is not listed")
         if len(ml.sflist) == 1 and omode == MCAST_INCLUDE:
-            ipv6_sock_mc_drop(sk, ml.ifindex, group)  # nothing is left to hear
+            ipv6_sock_mc_drop(sk, ml.ifindex, group)  # the filter admits no source
             return
         ml.sflist.remove(source)
     else:
@@ -246,7 +246,7 @@ def ip6_mc_source(
 def ip6_mc_msfilter(
     sk: inet_sock, ifindex: int, group: wide, mode: int, sources: Collection[int]
 ) -> None:
-    """net/ipv6/mcast.c: MCAST_MSFILTER: a whole new filter at once.
+    """net/ipv6/mcast.c: MCAST_MSFILTER: replace a membership's source filter.
 
     Raises: OSError EINVAL, ENODEV, ENOBUFS.
     """

@@ -71,7 +71,7 @@ def _sockaddr6(raw: bytes) -> wide:
 
 
 def ipv6_group_setsockopt(sk: inet_sock, np: object, optname: int, value: object) -> bool:
-    """Obey a group option; False for any other. Raises: OSError as Linux has it."""
+    """Set a group option; False for any other. Raises: OSError as on Linux."""
     if optname in (
         IPV6_JOIN_GROUP,
         IPV6_LEAVE_GROUP,

@@ -1,8 +1,8 @@
 """net/ipv6/mcast.c: Multicast Listener Discovery, the listener's side.
 
-RFC 3810 6 (version 2), 8 (version 1, RFC 2710, while such a router is about), RFC 3590 (from ::
-while there is no address). Each interface reports what it listens to when it changes, `qrv` times,
-and when a router asks, at a random moment of the time that it gives.
+RFC 3810 6 (version 2), RFC 3810 8 and RFC 2710 (version 1, while there is a router of version 1),
+RFC 3590 (source :: without an address). An interface reports a change of its groups `qrv` times.
+It answers a query after a random part of the time that the query gives.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ HBH_ROUTER_ALERT = bytes((58, 0, 5, 2, 0, IPV6_OPT_ROUTERALERT_MLD, 1, 0))
 
 
 def mld_in_v1_mode(idev: inet6_dev) -> bool:
-    """net/ipv6/mcast.c: is a version 1 router about (or version 1 forced)?"""
+    """net/ipv6/mcast.c: whether version 1 is used: forced, or queried for recently."""
     force = idev.net.ipv6.devconf_all.force_mld_version or idev.cnf.force_mld_version
     if force:
         return force == 1
@@ -83,7 +83,7 @@ def unsolicited_report_interval_ns(idev: inet6_dev) -> int:
 
 
 def mld_reportable(mc: ifmcaddr6) -> bool:
-    """RFC 3810 6: all-nodes and what does not leave the machine is never reported."""
+    """Whether to report the group: not all-nodes, nor groups that stay in the host (RFC 3810 6)."""
     dev = mc.idev.dev
     return (
         mc.mca_addr != IN6ADDR_LINKLOCAL_ALLNODES
@@ -114,7 +114,7 @@ def mld_init_dev(idev: inet6_dev) -> None:
 
 
 def mld_stop_dev(idev: inet6_dev) -> None:
-    """net/ipv6/mcast.c (in ipv6_mc_down): nothing is reported any more."""
+    """net/ipv6/mcast.c (in ipv6_mc_down): stop all reports of the interface."""
     mld = idev.mld
     for timer in (mld.gq_timer, mld.ifc_timer, mld.dad_timer):
         if timer is not None:
@@ -123,7 +123,7 @@ def mld_stop_dev(idev: inet6_dev) -> None:
 
 
 def mld_group_init(mc: ifmcaddr6) -> None:
-    """net/ipv6/mcast.c mca_alloc: a group gets its timer, and what an earlier life of it owes."""
+    """net/ipv6/mcast.c mca_alloc: give a group its timer, and the reports due of its last leave."""
     idev = mc.idev
     mc.timer = timer_list(idev.net.machine, mld_mca_work, TIMER_DEFERRABLE, data=mc)
     buried = idev.mld.tomb.pop(mc.mca_addr, None)
@@ -132,13 +132,13 @@ def mld_group_init(mc: ifmcaddr6) -> None:
 
 
 def mld_group_stop(mc: ifmcaddr6) -> None:
-    """The group has nobody left, or its interface goes down."""
+    """Stop the timer of a group without listeners, or of an interface that goes down."""
     if mc.timer is not None:
         timer_delete(mc.timer)
 
 
 def mld_changed(mc: ifmcaddr6, before: mc_state, after: mc_state) -> None:
-    """net/ipv6/mcast.c (mld_ifc_event, igmp6_join_group, igmp6_leave_group): tell the routers."""
+    """net/ipv6/mcast.c (mld_ifc_event, igmp6_join_group, igmp6_leave_group): report a change."""
     idev = mc.idev
     if before == after or not mld_reportable(mc) or not idev.dev.flags & IFF_UP:
         return
@@ -153,12 +153,12 @@ def mld_changed(mc: ifmcaddr6, before: mc_state, after: mc_state) -> None:
     mc.changes.changed(before, after, idev.mld.qrv)
     if after.empty:
         idev.mld.tomb[mc.mca_addr] = mc
-    # At once, but what changes in the same moment shares a report.
+    # Report within a millisecond, so that changes at the same time share a report.
     _arm(idev, idev.mld.ifc_timer, _random(idev, MSEC))
 
 
 def mld_ifc_work(timer: timer_list) -> None:
-    """net/ipv6/mcast.c: report changes; again while any is to be repeated."""
+    """net/ipv6/mcast.c: report changes; arm the timer again while any is to be repeated."""
     idev: inet6_dev = timer.data
     mld = idev.mld
     if not idev.dev.flags & IFF_UP or mld_in_v1_mode(idev):
@@ -178,7 +178,7 @@ def mld_ifc_work(timer: timer_list) -> None:
 
 
 def ipv6_mc_dad_complete(idev: inet6_dev) -> None:
-    """net/ipv6/mcast.c: the first link-local address can be used: report again, from it.
+    """net/ipv6/mcast.c: the first link-local address is usable: repeat the reports from it.
 
     RFC 3590: switches and routers may have dropped reports from ::.
     """
@@ -188,7 +188,7 @@ def ipv6_mc_dad_complete(idev: inet6_dev) -> None:
 
 
 def mld_dad_work(timer: timer_list) -> None:
-    """net/ipv6/mcast.c: mld_send_initial_cr: every group as if it were new."""
+    """net/ipv6/mcast.c: mld_send_initial_cr: report every group as if it were new."""
     idev: inet6_dev = timer.data
     if not idev.dev.flags & IFF_UP or idev.mld.dad_count <= 0:
         return
@@ -269,7 +269,7 @@ def igmp6_event_query(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
 
 
 def mld_process_v1(idev: inet6_dev, query: MldQuery) -> bool:
-    """net/ipv6/mcast.c: version 1 for the time that RFC 3810 9.12 says. False: not allowed here."""
+    """net/ipv6/mcast.c: use version 1 for a time (RFC 3810 9.12). False: version 2 is forced."""
     force = idev.net.ipv6.devconf_all.force_mld_version or idev.cnf.force_mld_version
     if force == 2:
         return False
@@ -343,7 +343,7 @@ def mld_gq_work(timer: timer_list) -> None:
 
 
 def igmp6_event_report(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
-    """net/ipv6/mcast.c: somebody else reported a group to a version 1 router: no need to."""
+    """net/ipv6/mcast.c: another host reported the group (version 1): cancel our report."""
     if skb.pkt_type not in (PACKET_MULTICAST, PACKET_BROADCAST):
         return 0  # the router may not have heard it
     saddr = ipv6_hdr(skb).saddr
@@ -386,5 +386,5 @@ def mld_sendpack(idev: inet6_dev, records: list[MldRecord]) -> None:
 
 
 def mld_init(net: Net) -> None:
-    """Tell ICMPv6 where MLD messages go."""
+    """Register the handler of MLD messages with ICMPv6."""
     net.ipv6.nd.mld_rcv = mld_rcv

@@ -1,8 +1,8 @@
 """include/net/mld.h: Multicast Listener Discovery messages as values.
 
 MLDv1 (RFC 2710 3), MLDv2 (RFC 3810 5). `parse` takes the whole ICMPv6 message from its type byte
-and returns None when it is malformed; `pack` gives one with checksum 0. The codes of response
-times and intervals are RFC 3810 5.1.3 and 5.1.9.
+and returns None when it is malformed; `pack` returns one with checksum 0. RFC 3810 5.1.3 and 5.1.9
+define the codes of response times and intervals.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def mldv2_qqic(code: int) -> int:
 class MldQuery:
     """A query of `version` 1 or 2; `mrc` as on the wire.
 
-    `resv_suppress` is the S flag, `qrv` the robustness (0: not said).
+    `resv_suppress` is the S flag, `qrv` the robustness (0: unspecified).
     """
 
     group: wide = 0
@@ -119,7 +119,7 @@ class MldMessage:
 
 @dataclass(frozen=True, slots=True)
 class MldRecord:
-    """What a report says of one group. `kind` as in mc_filter.py."""
+    """A report's record of one group. `kind` as in mc_filter.py."""
 
     kind: int
     group: wide
@@ -173,11 +173,10 @@ class MldReport:
 
 
 def mld2_split(records: Iterable[MldRecord], room: int) -> Iterator[MldReport]:
-    """Reports of at most `room` bytes that carry `records` (RFC 3810 5.2.15).
+    """Split `records` into reports of at most `room` bytes (RFC 3810 5.2.15).
 
-    A record that does not fit is cut between its sources, except a MODE_IS_EXCLUDE or
-    CHANGE_TO_EXCLUDE one: that is sent once with as many sources as fit, since a second would
-    replace the first.
+    A record that does not fit is cut between its sources. A MODE_IS_EXCLUDE or CHANGE_TO_EXCLUDE
+    record is sent once, with as many sources as fit: a second one would replace the first.
     """
     batch: list[MldRecord] = []
     used = MLD2_REPORT_LEN

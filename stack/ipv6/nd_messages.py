@@ -1,8 +1,8 @@
 """include/net/ndisc.h, uapi/linux/icmpv6.h: the messages of Neighbor Discovery as values.
 
 RFC 4861 4.1 to 4.5. `parse` takes the whole ICMPv6 message (from its type byte), returns None when
-it is too short, and leaves the options to nd_options.py; `pack` gives one with checksum 0. Who
-sends and believes them is in ndisc.py and addrconf_ra.py.
+it is too short, and leaves the options to nd_options.py. `pack` returns a message with checksum 0.
+ndisc_send.py sends messages; ndisc_rcv.py and ndisc_router.py process received ones.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class RouterSolicitation:
 class RouterAdvertisement:
     """Router advertisement (RFC 4861 4.2, preference RFC 4191 2.2).
 
-    `router_lifetime` in s, `reachable_time` and `retrans_timer` in ms; 0 says nothing.
+    `router_lifetime` in s (0: no default router); `reachable_time` and `retrans_timer` in ms (0:
+    unspecified).
     """
 
     hop_limit: int = 64
@@ -128,7 +129,7 @@ class NeighbourAdvertisement:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Redirect (RFC 4861 4.5): packets to `dest` had better go to `target`."""
+    """Redirect (RFC 4861 4.5): `target` is a better first hop for packets to `dest`."""
 
     target: wide
     dest: wide

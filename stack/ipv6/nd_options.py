@@ -75,7 +75,7 @@ class route_info:
     lifetime: int = 1800
 
     def pack(self) -> bytes:
-        """8, 16 or 24 bytes, as the prefix needs."""
+        """Return the option, of 8, 16 or 24 bytes by the prefix's length."""
         body = bytes((self.prefix_len, self.pref << 3)) + self.lifetime.to_bytes(4, "big")
         units = (self.prefix_len + 63) // 64
         return _option(ND_OPT_ROUTE_INFO, body + self.prefix.to_bytes(16, "big")[: 8 * units])
@@ -125,16 +125,16 @@ def opt_nonce(nonce: bytes) -> bytes:
 
 
 def opt_redirected_header(packet: bytes) -> bytes:
-    """RFC 4861 4.6.3: the start of the packet that went a detour, cut to units of 8 bytes."""
+    """RFC 4861 4.6.3: the start of the redirected packet, cut to units of 8 bytes."""
     return _option(ND_OPT_REDIRECT_HDR, bytes(6) + packet[: len(packet) & ~7])
 
 
 @dataclass(slots=True)
 class ndisc_options:
-    """struct ndisc_options: what a message brought. None or empty: not there.
+    """struct ndisc_options: the options of a message. None or empty: absent.
 
-    Of an option that may come once the first counts. `unknown` are types that mean nothing here
-    (RFC 4861 4.6: ignored).
+    If an option that may occur once occurs twice, the first counts. `unknown`: types of unknown
+    options, which are ignored (RFC 4861 4.6).
     """
 
     src_lladdr: bytes | None = None
@@ -150,10 +150,10 @@ class ndisc_options:
 
 
 def ndisc_parse_options(opt: bytes, addr_len: int = 6) -> ndisc_options | None:
-    """net/ipv6/ndisc.c: what the options say. None when one has length 0 or runs past the end.
+    """net/ipv6/ndisc.c: parse options. None when one has length 0 or runs past the end.
 
-    RFC 4861 4.6: such a message is dropped whole. An option of a known type but a size that cannot
-    hold it is left out, as an unknown one is.
+    Such a message must be dropped (RFC 4861 4.6). An option of a known type with a wrong size is
+    ignored like an unknown one.
     """
     out = ndisc_options()
     at, end = 0, len(opt)
@@ -171,7 +171,7 @@ def ndisc_parse_options(opt: bytes, addr_len: int = 6) -> ndisc_options | None:
 
 
 def _take(out: ndisc_options, kind: int, body: bytes, addr_len: int) -> bool:
-    """Put one option where it belongs; False when it is unknown or has the wrong size."""
+    """Store an option in its field of `out`; False when it is unknown or has the wrong size."""
     size = len(body)
     match kind:
         case 1 | 2:  # the address and its padding fill the option exactly (ndisc_opt_addr_data)
@@ -203,7 +203,7 @@ def _take(out: ndisc_options, kind: int, body: bytes, addr_len: int) -> bool:
                 return False
             out.mtu = int.from_bytes(body[4:8], "big") if out.mtu is None else out.mtu
         case 14:
-            if size != 8:  # SEND's longer nonces are not DAD's
+            if size != 8:  # longer nonces are SEND's, not DAD's
                 return False
             out.nonce = body[2:8] if out.nonce is None else out.nonce
         case 24:

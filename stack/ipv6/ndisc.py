@@ -1,4 +1,4 @@
-"""net/ipv6/ndisc.c: IPv6's neighbour table: how an entry begins, and how it asks (RFC 4861 7.2)."""
+"""net/ipv6/ndisc.c: IPv6's neighbour table: new entries and their solicitations (RFC 4861 7.2)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ SEC = 1_000_000_000
 
 
 def ndisc_constructor(neigh: neighbour) -> int:
-    """net/ipv6/ndisc.c: first state of a new entry: some addresses need no asking. 0 or -EINVAL."""
+    """net/ipv6/ndisc.c: set up a new entry; some addresses need no solicitation. 0 or -EINVAL."""
     dev = neigh.dev
     addr = neigh.primary_key
     idev: inet6_dev | None = dev.ip6_ptr
@@ -103,15 +103,15 @@ def ndisc_constructor(neigh: neighbour) -> int:
 
 
 def ndisc_error_report(neigh: neighbour, skb: sk_buff) -> None:
-    """net/ipv6/ndisc.c: nobody answered: tell the sender. Takes ownership of skb."""
+    """net/ipv6/ndisc.c: no answer came: report address unreachable. Takes ownership of skb."""
     dst_link_failure(skb)
     kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_FAILED)
 
 
 def ndisc_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
-    """net/ipv6/ndisc.c: ask for the neighbour: unicast while an address is known, else its group.
+    """net/ipv6/ndisc.c: solicit the neighbour, by unicast to a known address first, else its group.
 
-    Borrows skb (a packet that waits; its source address is used when it is ours: RFC 4861 7.2.2).
+    Borrows skb, a packet that waits: its source address is used if it is ours (RFC 4861 7.2.2).
     """
     dev = neigh.dev
     target = neigh.primary_key
@@ -137,7 +137,7 @@ ndisc_direct_ops = neigh_ops(
 
 
 def pndisc_constructor(entry: pneigh_entry) -> None:
-    """net/ipv6/ndisc.c: hear solicitations for an address that we answer for."""
+    """net/ipv6/ndisc.c: join the solicited-node group of an address that we proxy."""
     if entry.dev is not None:
         ipv6_dev_mc_inc(entry.dev, addrconf_addr_solict_mult(entry.key))
 
@@ -149,7 +149,7 @@ def pndisc_destructor(entry: pneigh_entry) -> None:
 
 
 def pndisc_proxied(dev: net_device, addr: wide) -> bool:
-    """Do we answer for `addr` on this interface (pneigh, with proxy_ndp)?"""
+    """Whether we proxy `addr` on this interface (pneigh, with proxy_ndp)."""
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
     tbl = net.ipv6.nd_tbl
@@ -160,7 +160,7 @@ def pndisc_proxied(dev: net_device, addr: wide) -> bool:
 
 
 def rt6_probe(nh: fib6_nh) -> None:
-    """net/ipv6/route.c: ask a router that is not known to answer (RFC 4191 3.5), rate limited."""
+    """net/ipv6/route.c: solicit a router not known to be reachable (RFC 4191 3.5), rate limited."""
     dev = nh.fib_nh_dev
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
@@ -179,7 +179,7 @@ def rt6_probe(nh: fib6_nh) -> None:
 
 
 def ndisc_netdev_event(event: int, dev: net_device) -> None:
-    """net/ipv6/ndisc.c: what device events do to the cache."""
+    """net/ipv6/ndisc.c: update the neighbour table on a device event."""
     net = dev.net
     tbl = net.ipv6.nd_tbl
     idev: inet6_dev | None = dev.ip6_ptr
@@ -205,7 +205,7 @@ ndisc_ctl_prot = proto(name="NDISC", sock_class=inet_sock)
 
 
 def ndisc_ctl_sock(net: Net) -> inet_sock:
-    """net/ipv6/ndisc.c ndisc_net_init: the socket that sends; it does not hear itself."""
+    """net/ipv6/ndisc.c ndisc_net_init: make the socket that sends, without multicast loopback."""
     sk: inet_sock = sk_alloc(net, AF_INET6, 0, ndisc_ctl_prot, True)
     sock_init_data(None, sk)
     sk.sk_type = SOCK_RAW

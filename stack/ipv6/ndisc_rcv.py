@@ -1,7 +1,7 @@
-"""net/ipv6/ndisc.c: what this host makes of solicitations and advertisements (RFC 4861 7).
+"""net/ipv6/ndisc.c: processing received solicitations and advertisements (RFC 4861 7).
 
-Functions that take a message borrow its skb, with data at the ICMPv6 header, and return a drop
-reason, 0 when it was taken.
+Functions that take a message borrow its skb, with data at the ICMPv6 header. They return 0 or a
+drop reason.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ _INVALID = SKB_DROP_REASON_NOT_SPECIFIED
 def ndisc_rcv(skb: sk_buff) -> int:
     """net/ipv6/ndisc.c: a message of types 133 to 137, checksum verified.
 
-    RFC 6980: not in fragments; RFC 4861 6.1, 7.1, 8.1: from the link itself (hop limit 255), code
-    0. Borrows skb.
+    Dropped are fragments (RFC 6980), messages from beyond the link (hop limit below 255) and those
+    with a code other than 0 (RFC 4861 6.1, 7.1, 8.1). Borrows skb.
     """
     dev: net_device = skb.dev
     idev: inet6_dev | None = dev.ip6_ptr
@@ -112,16 +112,16 @@ def ndisc_rcv(skb: sk_buff) -> int:
 
 
 def pndisc_is_router(net: Net, addr: wide, dev: net_device) -> bool | None:
-    """net/ipv6/ndisc.c: do we answer for `addr` as a proxy, and as a router? None: we do not."""
+    """net/ipv6/ndisc.c: whether to answer for `addr` as a router; None when we do not proxy it."""
     tbl = net.ipv6.nd_tbl
     entry = pneigh_lookup(tbl, addr, dev) if tbl is not None else None
     return bool(entry.flags & NTF_ROUTER) if entry is not None else None
 
 
 def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
-    """net/ipv6/ndisc.c: somebody asks for an address (RFC 4861 7.1.1, 7.2.3; RFC 4862 5.4.3).
+    """net/ipv6/ndisc.c: a neighbour solicitation (RFC 4861 7.1.1, 7.2.3; RFC 4862 5.4.3).
 
-    `locally_enqueued`: it waited for the delay of a proxy or anycast answer. Borrows skb.
+    `locally_enqueued`: skb has waited for the delay of a proxy or anycast answer. Borrows skb.
     """
     dev: net_device = skb.dev
     net = dev.net
@@ -152,10 +152,10 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
     if ifp is not None:
         if ifp.flags & (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC):
             if dad:
-                # RFC 7527 4.2: our own solicitation came back over a loop.
+                # RFC 7527 4.2: our own solicitation was looped back.
                 if options.nonce is not None and ifp.dad_nonce == options.nonce:
                     return 0
-                # Another one is doing this for the same address.
+                # Another station runs DAD for the same address.
                 addrconf_dad_failure(ifp, _mac_of(skb))
                 return 0
             if not ifp.flags & IFA_F_OPTIMISTIC:
@@ -172,7 +172,7 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
             and inc
             and idev.nd_parms.proxy_delay
         ):
-            # RFC 4861 7.2.7, 7.2.8: who really has the address answers first.
+            # RFC 4861 7.2.7, 7.2.8: delay, so that the address's owner answers first.
             pneigh_enqueue(tbl, idev.nd_parms, skb_clone(skb))
             return 0
     if is_router is None:
@@ -205,13 +205,13 @@ def pndisc_redo(skb: sk_buff) -> None:
 
 
 def _mac_of(skb: sk_buff) -> str:
-    """The sender's MAC address for a message."""
+    """The sender's MAC address as text, for log messages."""
     parse = skb.dev.header_ops.parse if skb.dev.header_ops is not None else None
     return parse(skb).hex(":") if parse is not None else "somebody"
 
 
 def accept_untracked_na(dev: net_device, saddr: wide) -> bool:
-    """net/ipv6/ndisc.c: may an advertisement that nobody asked for make an entry (RFC 9131)?"""
+    """net/ipv6/ndisc.c: whether an unsolicited advertisement may make an entry (RFC 9131)."""
     idev: inet6_dev | None = dev.ip6_ptr
     mode = idev.cnf.accept_untracked_na if idev is not None else 0
     if mode == 2:
@@ -220,7 +220,7 @@ def accept_untracked_na(dev: net_device, saddr: wide) -> bool:
 
 
 def ndisc_recv_na(skb: sk_buff) -> int:
-    """net/ipv6/ndisc.c: somebody says where an address is (RFC 4861 7.1.2, 7.2.5). Borrows skb."""
+    """net/ipv6/ndisc.c: a neighbour advertisement (RFC 4861 7.1.2, 7.2.5). Borrows skb."""
     dev: net_device = skb.dev
     net = dev.net
     tbl = net.ipv6.nd_tbl
@@ -245,7 +245,7 @@ def ndisc_recv_na(skb: sk_buff) -> int:
             if ifp.flags & IFA_F_TENTATIVE:
                 addrconf_dad_failure(ifp, _mac_of(skb))
             elif net_ratelimit(net):
-                # RFC 4862 5.4.4: it is ours; the other one is wrong.
+                # RFC 4862 5.4.4: the address has passed DAD, so it stays ours.
                 mac = _mac_of(skb)
                 log.warning("%s: %s advertises our %s", dev.name, mac, format_addr6(target))
         return _INVALID
@@ -273,13 +273,13 @@ def ndisc_recv_na(skb: sk_buff) -> int:
         flags |= NEIGH_UPDATE_F_ISROUTER
     neigh_update(neigh, lladdr, state, flags)
     if old_flags & ~neigh.flags & NTF_ROUTER:
-        # RFC 4861 7.2.5: a router that is one no more takes its routes along.
+        # RFC 4861 7.2.5: remove the routes of a neighbour that is no router any more.
         rt6_clean_tohost(net, saddr)
     return 0
 
 
 def ndisc_recv_rs(skb: sk_buff) -> int:
-    """net/ipv6/ndisc.c: a host asks for routers (RFC 4861 6.1.1, 6.2.6). Borrows skb."""
+    """net/ipv6/ndisc.c: a router solicitation (RFC 4861 6.1.1, 6.2.6). Borrows skb."""
     dev: net_device = skb.dev
     net = dev.net
     tbl = net.ipv6.nd_tbl
@@ -315,7 +315,7 @@ HANDLERS: dict[int, Callable[[sk_buff], int]] = {
 
 
 def ndisc_rcv_init(net: Net) -> None:
-    """Tell ICMPv6 and the neighbour table where messages go."""
+    """Register the handlers with ICMPv6 and the neighbour table."""
     net.ipv6.nd.ndisc_rcv = ndisc_rcv
     if net.ipv6.nd_tbl is not None:
         net.ipv6.nd_tbl.proxy_redo = pndisc_redo

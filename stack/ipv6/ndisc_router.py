@@ -1,7 +1,7 @@
-"""net/ipv6/ndisc.c: what routers say: advertisements (RFC 4861 6.3.4) and redirects (8.1).
+"""net/ipv6/ndisc.c: messages of routers: advertisements (RFC 4861 6.3.4) and redirects (8.1).
 
-Functions that take a message borrow its skb, with data at the ICMPv6 header, and return a drop
-reason, 0 when it was taken. The host's side of a redirect is in route_learned.py.
+Functions that take a message borrow its skb, with data at the ICMPv6 header. They return 0 or a
+drop reason. route_learned.py applies redirects to routes.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _LEARN = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F
 
 
 def ndisc_router_discovery(skb: sk_buff) -> int:
-    """net/ipv6/ndisc.c: a router advertises itself, prefixes, routes, parameters. Borrows skb."""
+    """net/ipv6/ndisc.c: process a router advertisement. Borrows skb."""
     dev: net_device = skb.dev
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
@@ -130,7 +130,7 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
 
 
 def _remember_flags(idev: inet6_dev, message: RouterAdvertisement) -> None:
-    """The managed and other flags are for DHCPv6; an answer ends our solicitations (RFC 7559)."""
+    """Store the M and O flags, for DHCPv6; a router's answer ends solicitation (RFC 7559)."""
     if idev.if_flags & IF_RS_SENT and message.router_lifetime:
         idev.if_flags |= IF_RA_RCVD
     flags = idev.if_flags & ~(IF_RA_MANAGED | IF_RA_OTHERCONF)
@@ -197,7 +197,7 @@ def _routes(idev: inet6_dev, saddr: wide, options: ndisc_options) -> None:
             continue
         if not cnf.accept_ra_rt_info_min_plen <= plen <= cnf.accept_ra_rt_info_max_plen:
             continue
-        # RFC 4191 2.3: the reserved preference makes the option void.
+        # RFC 4191 2.3: an option with the reserved preference is ignored.
         if option.pref == ICMPV6_ROUTER_PREF_INVALID or (lifetime and not ra_route_room(idev)):
             continue
         prefix = option.prefix >> (128 - plen) << (128 - plen) if plen else 0
@@ -205,7 +205,7 @@ def _routes(idev: inet6_dev, saddr: wide, options: ndisc_options) -> None:
 
 
 def _mtu(idev: inet6_dev, mtu: int, rt: fib6_info | None) -> None:
-    """RFC 4861 6.3.4: the MTU of the link, when it is one this device can have."""
+    """RFC 4861 6.3.4: set the link's MTU, if the device allows it."""
     idev.nd.ra_mtu = mtu
     if not IPV6_MIN_MTU <= mtu <= idev.dev.mtu:
         if net_ratelimit(idev.net):
@@ -219,7 +219,7 @@ def _mtu(idev: inet6_dev, mtu: int, rt: fib6_info | None) -> None:
 
 
 def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
-    """RFC 8106 5.3: name servers and search domains, each for its lifetime, a bounded number."""
+    """RFC 8106 5.3: store name servers and search domains with their lifetimes, at most MAX_DNS."""
     nd = idev.nd
     now = idev.net.now()
 
@@ -241,7 +241,7 @@ def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
 
 
 def rt6_clean_tohost(net: Net, gateway: wide) -> None:
-    """net/ipv6/route.c: `gateway` is no router any more: what it advertised goes."""
+    """net/ipv6/route.c: `gateway` is no router any more: remove the routes that it advertised."""
     for f6i in tuple(fib6_get_table(net, RT6_TABLE_MAIN).routes()):
         learned = f6i.fib6_flags & (RTF_ADDRCONF | RTF_DEFAULT)
         if learned and f6i.fib6_nh.fib_nh_gw6 == gateway:
@@ -249,9 +249,9 @@ def rt6_clean_tohost(net: Net, gateway: wide) -> None:
 
 
 def ndisc_redirect_rcv(skb: sk_buff) -> int:
-    """net/ipv6/ndisc.c: a router names a better first hop (RFC 4861 8.1). Borrows skb.
+    """net/ipv6/ndisc.c: process a redirect (RFC 4861 8.1). Borrows skb.
 
-    The route's own checks (who sent it, what target) are rt6_do_redirect's.
+    rt6_do_redirect checks its sender and target against the route.
     """
     dev: net_device = skb.dev
     net = dev.net
@@ -267,7 +267,7 @@ def ndisc_redirect_rcv(skb: sk_buff) -> int:
     if options.redirected is None:
         ip6_redirect_no_header(skb, net, dev.ifindex)
         return 0
-    # The quoted packet says which flow it is about: its transport tells its sockets too.
+    # Report the redirect to the quoted packet's transport, which updates the socket's route.
     at = data.index(options.redirected, RD_LEN) if options.redirected else len(data)
     skb_pull(skb, at)
     return icmpv6_notify(skb, NDISC_REDIRECT, 0, 0)

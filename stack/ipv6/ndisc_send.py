@@ -72,9 +72,9 @@ def ndisc_send_skb(
     options: bytes = b"",
     hop_limit: int = ND_HOP_LIMIT,
 ) -> int:
-    """net/ipv6/ndisc.c: send an ICMPv6 message past the routing tables. 0 or negative errno.
+    """net/ipv6/ndisc.c: send an ICMPv6 message without a route lookup. 0 or a negative errno.
 
-    `message` is complete but for its checksum; `options` are extension headers, beginning with
+    `message` is complete except for its checksum. `options` are extension headers that begin with
     hop-by-hop options (MLD's router alert).
     """
     net = dev.net
@@ -110,13 +110,13 @@ def ndisc_send_skb(
 def ndisc_send_ns(
     dev: net_device, solicit: wide, daddr: wide, saddr: wide | None, nonce: bytes = b""
 ) -> None:
-    """net/ipv6/ndisc.c: ask for `solicit`; `saddr` None: our link-local address, 0: none (DAD)."""
+    """net/ipv6/ndisc.c: solicit `solicit`; `saddr` None: our link-local address, 0: :: (DAD)."""
     if saddr is None:
         saddr = ipv6_get_lladdr(dev, IFA_F_TENTATIVE | IFA_F_OPTIMISTIC)
         if saddr is None:
             return
     options = b""
-    # RFC 4861 4.3: without a source address there is nobody to learn of.
+    # RFC 4861 4.3: the option is not allowed with source ::.
     if dev.addr_len and saddr != IN6ADDR_ANY:
         options += ndisc_fill_addr_option(ND_OPT_SOURCE_LL_ADDR, dev.dev_addr)
     if nonce:
@@ -133,14 +133,14 @@ def ndisc_send_na(
     override: bool,
     inc_opt: bool,
 ) -> None:
-    """net/ipv6/ndisc.c: say that `solicited_addr` is here, to `daddr`."""
+    """net/ipv6/ndisc.c: send a neighbour advertisement of `solicited_addr` to `daddr`."""
     ifp = ipv6_get_ifaddr(dev.net, solicited_addr, dev, True)
     if ifp is not None:
         src_addr = solicited_addr
-        if ifp.flags & IFA_F_OPTIMISTIC:  # RFC 4429 3.3: never take a cache entry over
+        if ifp.flags & IFA_F_OPTIMISTIC:  # RFC 4429 3.3: do not override neighbours' entries
             override = False
         inc_opt = inc_opt or bool(ifp.idev.cnf.force_tllao)
-    else:  # for an anycast or proxied address the sender is another one
+    else:  # an anycast or proxied address cannot be the source
         src_addr = ipv6_dev_get_saddr(dev.net, dev, daddr)
         if not src_addr:
             return
@@ -152,7 +152,7 @@ def ndisc_send_na(
 
 
 def ndisc_send_unsol_na(dev: net_device) -> None:
-    """net/ipv6/ndisc.c: announce every address that may be used."""
+    """net/ipv6/ndisc.c: send unsolicited advertisements of all usable addresses."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:
         return
@@ -164,9 +164,9 @@ def ndisc_send_unsol_na(dev: net_device) -> None:
 
 
 def ndisc_send_rs(dev: net_device, saddr: wide, daddr: wide) -> None:
-    """net/ipv6/ndisc.c: ask for routers.
+    """net/ipv6/ndisc.c: send a router solicitation.
 
-    RFC 4429 2.2: from an optimistic address without the source link-layer address option.
+    From an optimistic address it has no source link-layer address option (RFC 4429 2.2).
     """
     options = b""
     if dev.addr_len and saddr != IN6ADDR_ANY:
@@ -181,7 +181,7 @@ MAX_REDIRECT_PEERS = 1024
 
 
 def _redirect_allowed(idev: inet6_dev, saddr: wide) -> bool:
-    """One redirect a second to each sender (inet_peer_xrlim_allow); the table stays bounded."""
+    """Allow one redirect a second to each sender (inet_peer_xrlim_allow), with a bounded table."""
     sent = idev.nd.redirects
     now = idev.net.now()
     if now - sent.get(saddr, -REDIRECT_INTERVAL_NS) < REDIRECT_INTERVAL_NS:
@@ -198,7 +198,7 @@ def _redirect_allowed(idev: inet6_dev, saddr: wide) -> bool:
 def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
     """net/ipv6/ndisc.c: tell skb's sender that `target` is the better first hop (RFC 4861 8.2).
 
-    Borrows skb, data at or behind its IPv6 header. To a neighbour only, at most one a second.
+    Only a neighbour gets one, at most one a second. Borrows skb, data at or behind its IPv6 header.
     """
     dev: net_device = skb.dev
     idev: inet6_dev | None = dev.ip6_ptr
@@ -211,7 +211,7 @@ def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
         return
     rt = ip6_route_output(dev.net, None, flowi(AF_INET6, sender, saddr, dev.ifindex))
     if rt.error or rt.rt6i_flags & RTF_GATEWAY or not _redirect_allowed(idev, sender):
-        return  # not a neighbour, or told already
+        return  # not a neighbour, or redirected less than a second ago
     options = b""
     if dev.addr_len:
         neigh = ip_neigh_gw6(dev, target)

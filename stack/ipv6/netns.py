@@ -1,8 +1,8 @@
-"""What IPv6 keeps for one network namespace (include/net/netns/ipv6.h), and its calls upward.
+"""IPv6's state of a network namespace (include/net/netns/ipv6.h), and slots for calls upward.
 
-A module calls one above it through a slot that inet6_init (af_inet6.py) or the module's own init
-fills: `steps` are the ends of dst.input and dst.output, `nd` what neighbour discovery and address
-configuration do for the network layer.
+A module calls one above it through a slot, which inet6_init (af_inet6.py) or the upper module's
+init fills. `steps` has the functions for dst.input and dst.output, `nd` those of neighbour
+discovery and address configuration that the network layer calls.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ Output = Callable[["Net", "sock | None", "sk_buff"], int]
 
 @state
 class ip6_dst_steps:
-    """What the routes of IPv6 give their packets to; each takes ownership of the packet.
+    """The functions to which IPv6's routes pass packets; each takes ownership of the packet.
 
-    `input_finish` is where a packet that reassembly has put together goes on.
+    `input_finish` receives a packet after reassembly.
     """
 
     input: Input = row(dst_discard)
@@ -64,14 +64,14 @@ class ip6_dst_steps:
 
 @state
 class nd_slots:
-    """What the network layer asks of neighbour discovery and of address configuration.
+    """What the network layer calls of neighbour discovery and of address configuration.
 
-    rt6_probe(nh): ask a router that is not known to answer (RFC 4191 3.5), rate limited.
-    proxied(dev, addr): we answer solicitations for `addr` on `dev` (proxy_ndp).
+    rt6_probe(nh): solicit a router not known to be reachable (RFC 4191 3.5), rate limited.
+    proxied(dev, addr): whether we answer solicitations for `addr` on `dev` (proxy_ndp).
     send_redirect(skb, target): tell skb's sender of a better first hop (borrows skb).
-    ndisc_rcv(skb), mld_rcv(skb): a message of RFC 4861 (types 133 to 137) or of MLD (130 to 132
-    and 143), checksum verified, data at its ICMPv6 header. A drop reason, 0 when fine (borrows
-    skb). dad_work(timer): the next step of an address's duplicate address detection.
+    ndisc_rcv(skb), mld_rcv(skb): process a message of RFC 4861 (types 133 to 137) or of MLD (130 to
+    132 and 143), checksum verified, data at its ICMPv6 header; 0 or a drop reason (borrows skb).
+    dad_work(timer): the next step of an address's duplicate address detection.
     """
 
     dad_work: Callable[[timer_list], None] | None = row()
@@ -83,42 +83,42 @@ class nd_slots:
 
 
 def _no_raw_socket(skb: sk_buff, nexthdr: int) -> bool:
-    """Nobody has a raw socket."""
+    """Until sockets are set up: there is no raw socket."""
     return False
 
 
 def _no_report(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
-    """Nobody has an error queue."""
+    """Until sockets are set up: there is no error queue."""
 
 
 def _no_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
-    """Nobody has IPV6_RECVPATHMTU."""
+    """Until sockets are set up: no socket has IPV6_RECVPATHMTU."""
 
 
 def _mc_all(sk: inet_sock, group: wide, source: wide) -> bool:
-    """IPV6_MULTICAST_ALL decides while no socket joins groups."""
+    """Until group options are set up: IPV6_MULTICAST_ALL decides."""
     return sk.pinet6 is not None and sk.pinet6.mc_all
 
 
 def _no_groups(sk: inet_sock) -> None:
-    """No socket has a group to leave."""
+    """Until group options are set up: no socket has a group to leave."""
 
 
 def _no_option(sk: inet_sock, np: ipv6_pinfo, optname: int, value: object) -> bool:
-    """No option concerns groups."""
+    """Until group options are set up: no option is one of theirs."""
     return False
 
 
 @state
 class socket_slots:
-    """What the network layer asks of the sockets of IPv6, which stand above it.
+    """What the network layer calls of IPv6's sockets.
 
-    raw6_local_deliver(skb, nexthdr): a clone for every raw socket; whether there was one (borrows
-    skb, data at the transport header). raw6_icmp_error and ping_err(skb, type, code, offset, info):
-    an error about a packet of theirs (borrow skb, data at the embedded IPv6 header). ping_rcv(skb):
-    an echo reply, data behind its ICMPv6 header (borrows). local_error(sk, errno, fl6, info) and
-    local_rxpmtu(sk, fl6, mtu): a packet is larger than the path takes. rawv6_rcv(sk, skb): a packet
-    for a raw socket (takes ownership).
+    raw6_local_deliver(skb, nexthdr): give each matching raw socket a clone; whether there was one
+    (borrows skb, data at the transport header). raw6_icmp_error and ping_err(skb, type, code,
+    offset, info): report an error about a socket's packet (borrow skb, data at the embedded IPv6
+    header). ping_rcv(skb): deliver an echo reply, data behind its ICMPv6 header (borrows).
+    local_error(sk, errno, fl6, info) and local_rxpmtu(sk, fl6, mtu): report that a packet exceeds
+    the path MTU. rawv6_rcv(sk, skb): queue a packet on a raw socket (takes ownership).
     """
 
     raw6_local_deliver: Callable[[sk_buff, int], bool] = row(_no_raw_socket)
@@ -132,11 +132,11 @@ class socket_slots:
 
 @state
 class group_slots:
-    """What sockets ask of multicast and anycast groups.
+    """What sockets call of multicast and anycast groups.
 
-    check(sk, group, source): does the socket want this datagram? close(sk): a socket that is closed
-    leaves its groups. setsockopt(sk, np, optname, value): join, leave or filter; False for an
-    option that is none of these (raises OSError).
+    check(sk, group, source): whether the socket may receive this datagram. close(sk): leave the
+    groups of a socket that is closed. setsockopt(sk, np, optname, value): join, leave or filter;
+    False for any other option (raises OSError).
     """
 
     check: Callable[[inet_sock, wide, wide], bool] = row(_mc_all)
@@ -154,7 +154,7 @@ class netns_ipv6:
     devconf_dflt: ipv6_devconf = row(of=lambda ipv6: ipv6.sysctl.conf["default"])
     inet6_protos: list[inet6_protocol | None] = row(make=new_inet6_protos)
     early_demux: dict[int, Callable[[sk_buff], object]] = row(make=dict)
-    """By next header value; what the sysctls *_early_demux leave of inet6_protos."""
+    """By next header value: the early_demux functions that the sysctls allow."""
     early_demux_allowed: dict[str, bool] = row(make=dict)
     steps: ip6_dst_steps = row(make=ip6_dst_steps)
     nd: nd_slots = row(make=nd_slots)
@@ -167,10 +167,10 @@ class netns_ipv6:
     addr_hash: dict[wide, list[inet6_ifaddr]] = row(make=dict)
     inet6addr_chain: list[Callable[[int, inet6_ifaddr], None]] = row(make=list)
     addr_chk_timer: timer_list | None = row()
-    """When the next address ages."""
+    """Expires when the next address ages."""
     addrlabel: ip6addrlbl_table = row(make=ip6addrlbl_table)
     rt_live: list[rt6_info] = row(make=list)
-    """What may stand in a socket's cache."""
+    """The routes that sockets may have cached."""
     icmp_sender: IcmpSender | None = row()
     peers: dict[wide, inet_peer] = row(make=dict)
     rt6_exceptions: int = row(0)
@@ -187,10 +187,10 @@ class netns_ipv6:
     inetsw6: list[list[inet_protosw]] = row()
     ndisc_sk: inet_sock = row()
     tcp_sk: inet_sock = row()
-    """Sends what TCP answers without a socket."""
+    """The socket that sends TCP's answers to segments without a socket."""
 
     def rt_cache_flush(self) -> None:
-        """Tables, addresses or devices changed: sockets and routes look again."""
+        """Make all cached routes obsolete, after a change of tables, addresses or devices."""
         for rt in self.rt_live:
             rt.obsolete = DST_OBSOLETE_KILL
             rt.neigh = None

@@ -1,4 +1,4 @@
-"""struct ipv6_pinfo: what an AF_INET6 socket has beyond an inet_sock (include/linux/ipv6.h)."""
+"""struct ipv6_pinfo: the members of an AF_INET6 socket besides inet_sock's (linux/ipv6.h)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ipv6_mc_socklist:
 
 @state
 class rxopt:
-    """ipv6_pinfo.rxopt: the control messages that recvmsg gives."""
+    """ipv6_pinfo.rxopt: the control messages that recvmsg returns."""
 
     srcrt: bool = False
     osrcrt: bool = False
@@ -54,7 +54,7 @@ class rxopt:
 
 @state
 class inet6_cork:
-    """struct inet6_cork: the settings of a datagram that is being put together."""
+    """struct inet6_cork: the settings of the corked datagram."""
 
     opt: ipv6_txoptions | None = None
     hop_limit: int = -1
@@ -76,7 +76,7 @@ class ipv6_pinfo:
     sticky_ifindex: int = 0
     flow_label: int = 0
     rcv_flowinfo: int = 0
-    """Of the peer's packets (TCP's)."""
+    """Flow information of the peer's packets (TCP)."""
     frag_size: int = 0
     srcprefs: int = 0
     pmtudisc: int = IPV6_PMTUDISC_WANT
@@ -98,14 +98,14 @@ class ipv6_pinfo:
     ipv6_ac_list: list[tuple[int, int]] = row(make=list, clone=FRESH)
     """Anycast addresses that the socket joined: (address, ifindex)."""
     ipv6_fl_list: list[ip6_flowlabel] = row(make=list, clone=FRESH)
-    """Flow labels that it leases."""
+    """Flow labels that the socket leases."""
     pktoptions: sk_buff | None = row(None, clone=FRESH)
     rx_pmtu: tuple[wide, int, int] | None = row(None, clone=FRESH)
     """The last path MTU for IPV6_RECVPATHMTU: (address, scope id, mtu)."""
     cork: inet6_cork = row(make=inet6_cork, clone=FRESH)
 
     def clone(self) -> ipv6_pinfo:
-        """What a connection gets of its listener: the settings, but no group and no label."""
+        """A copy for an accepted connection: the settings, without groups and flow labels."""
         return clone_state(self)
 
 
@@ -115,7 +115,7 @@ def inet6_sk(sk: inet_sock | None) -> ipv6_pinfo | None:
 
 
 def np_of(sk: inet_sock) -> ipv6_pinfo:
-    """inet6_sk() of an AF_INET6 socket, which has it."""
+    """inet6_sk() of an AF_INET6 socket, never None."""
     np = sk.pinet6
     assert np is not None
     return np

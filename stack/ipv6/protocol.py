@@ -14,7 +14,7 @@ from stack.inet.protosw import inet_protosw, inet_register_protosw
 if TYPE_CHECKING:
     from stack.net import Net
 
-INET6_PROTO_NOPOLICY = 0x1  # an extension header, or the handler asks xfrm6_policy_check itself
+INET6_PROTO_NOPOLICY = 0x1  # an extension header, or the handler calls xfrm6_policy_check itself
 INET6_PROTO_FINAL = 0x2  # a transport, not an extension header
 
 NEXTHDR_HOP = 0
@@ -39,10 +39,10 @@ NEXTHDR_MAX = 255
 class inet6_protocol:
     """struct inet6_protocol.
 
-    `handler(skb) -> int` takes ownership of skb, data at the header. Of an extension header (no
-    INET6_PROTO_FINAL): 1 = go on with the next header at IP6CB(skb).nhoff, which data may not have
-    reached yet (transport_header says where it is); anything else: skb is gone. Of a transport:
-    above 0 = go on with that protocol, else skb is gone.
+    `handler(skb) -> int` takes ownership of skb, data at the header. For an extension header (no
+    INET6_PROTO_FINAL) 1 means: go on with the header at transport_header, which the field at
+    IP6CB(skb).nhoff names; else skb was freed. For a transport a value above 0 means: go on with
+    that protocol; else skb was freed.
     `err_handler(skb, opt, type, code, offset, info) -> int` borrows it, data at the embedded IPv6
     header and `offset` that of its transport header.
     `early_demux(skb)` may give a packet its socket and its route (borrows).
@@ -60,12 +60,12 @@ def new_inet6_protos() -> list[inet6_protocol | None]:
 
 
 def ip6_early_demux_init(net: Net) -> None:
-    """net/ipv6/ip6_input.c (in ip6_rcv_finish_core): keep net.ipv6.early_demux as sysctls say."""
+    """net/ipv6/ip6_input.c (in ip6_rcv_finish_core): have net.ipv6.early_demux follow sysctls."""
     follow_early_demux(net, net.ipv6.early_demux_allowed, lambda: _find_early_demux(net))
 
 
 def _find_early_demux(net: Net) -> None:
-    """What the sysctls leave of inet6_protos' early_demux, by next header value."""
+    """Set net.ipv6.early_demux to the functions that the sysctls allow."""
     ipv6 = net.ipv6
     ipv6.early_demux = allowed_early_demux(ipv6.inet6_protos, ipv6.early_demux_allowed)
 

@@ -116,12 +116,12 @@ class raw6_sock(raw_sock):
 
 
 def raw6_local_deliver(skb: sk_buff, nexthdr: int) -> bool:
-    """net/ipv6/raw.c: a clone for every raw socket that fits. Borrows skb."""
+    """net/ipv6/raw.c: give a clone to each raw socket that matches the packet. Borrows skb."""
     return bool(raw_local_deliver(skb, AF_INET6, nexthdr))
 
 
 def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
-    """net/ipv6/raw.c (ipv6_raw_deliver): offer a packet to one socket; 1 when it concerns it."""
+    """net/ipv6/raw.c (ipv6_raw_deliver): give a clone to one socket; 1 when the packet matches."""
     iph = ipv6_hdr(skb)
     saddr, daddr = iph.saddr, iph.daddr
     if not raw_match(sk, saddr, daddr, skb.dev.ifindex):
@@ -163,15 +163,15 @@ def rawv6_rcv(sk: raw6_sock, skb: sk_buff) -> int:
 
 
 def transport_sum(skb: sk_buff, saddr: wide, daddr: wide, protocol: int) -> int:
-    """The check value over pseudo header and data; 0 for data that carry the right one."""
+    """The checksum of pseudo header and data; 0 if the data include a correct one."""
     pseudo = csum_ipv6_nofold(saddr, daddr, skb.len, protocol)
     return csum_fold(skb_checksum(skb, 0, skb.len, pseudo))
 
 
 def rawv6_err(sk: raw6_sock, skb: sk_buff, kind: int, code: int, offset: int, info: int) -> None:
-    """net/ipv6/raw.c: an ICMPv6 error about a packet of the socket. Borrows skb."""
+    """net/ipv6/raw.c: handle an ICMPv6 error about the socket's packet. Borrows skb."""
     np = np_of(sk)
-    # Only a connected socket, or one with an error queue, is told.
+    # Only a connected socket, or one with an error queue, gets the error.
     if not np.recverr and sk.sk_state != TCP_ESTABLISHED:
         return
     err, harderr = icmpv6_err_convert(kind, code)
@@ -225,7 +225,7 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
         need_sa_len(name, SIN6_LEN_RFC2133)
         if name.family not in (AF_UNSPEC, AF_INET6):
             raise os_error(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
-        # A "port" names the protocol (RFC 2292); nothing else fits.
+        # RFC 2292: the port is 0 or the protocol.
         if name.port and name.port not in (sk.inet_num, protocol):
             raise os_error(errno.EINVAL, f"port {name.port} on a raw socket of {sk.inet_num}")
         daddr = name.addr
@@ -281,9 +281,9 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
 
 
 def rawv6_push_pending_frames(sk: raw6_sock, fl6: flowi) -> int:
-    """net/ipv6/raw.c: the checksum of IPV6_CHECKSUM, then send. 0 or a negative errno.
+    """net/ipv6/raw.c: fill in the checksum of IPV6_CHECKSUM and send. 0 or a negative errno.
 
-    Raises: OSError EINVAL: the offset is behind the data.
+    Raises: OSError EINVAL when the checksum's offset is behind the data.
     """
     skb = sk.sk_write_queue.peek()
     if skb is not None and sk.offset >= 0:
@@ -298,7 +298,7 @@ def rawv6_push_pending_frames(sk: raw6_sock, fl6: flowi) -> int:
 def rawv6_send_hdrinc(
     sk: raw6_sock, msg: msghdr, length: int, fl6: flowi, rt: rt6_info, flags: int
 ) -> int:
-    """net/ipv6/raw.c: the caller brings the IPv6 header. Raises: OSError EMSGSIZE, EINVAL."""
+    """net/ipv6/raw.c: send with the caller's IPv6 header. Raises: OSError EMSGSIZE, EINVAL."""
     net = sk.net
     if length > rt.dev.mtu:
         ipv6_local_error(sk, errno.EMSGSIZE, fl6, rt.dev.mtu)
@@ -406,7 +406,7 @@ def rawv6_setsockopt(sk: raw6_sock, level: int, optname: int, optval: Any) -> No
         sk.hdrincl = bool(opt_int(optval))
     else:
         if level == SOL_RAW:
-            opt_int(optval)  # how long it is comes first
+            opt_int(optval)  # as on Linux, the length is checked first
         ipv6_setsockopt(sk, level, optname, optval)
 
 

@@ -1,8 +1,8 @@
 """Reassembly of IPv6 fragments (net/ipv6/reassembly.c; RFC 8200 4.5, RFC 5722, 6946, 8021).
 
-A fragment that is a whole packet (offset 0, nothing follows) is taken alone, whatever waits under
-its identification (RFC 6946). The first fragment must hold all headers (RFC 7112). Memory and time
-are bounded by sysctls ip6frag_*.
+A fragment that is a whole packet (offset 0, no more fragments) is processed alone, even if others
+with its identification wait (RFC 6946). The first fragment must hold all headers (RFC 7112). Memory
+and time are bounded by sysctls ip6frag_*.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ from stack.ipv6.protocol import (
 if TYPE_CHECKING:
     from stack.net import Net
 
-# enum ip6_defrag_users: who puts a packet together
+# enum ip6_defrag_users: the callers of reassembly; each reassembles separately
 IP6_DEFRAG_LOCAL_DELIVER = 0
 IP6_DEFRAG_CONNTRACK_IN = 1
 IP6_DEFRAG_CONNTRACK_OUT = 2
@@ -97,8 +97,9 @@ IP6_MF = 0x0001
 class frag_queue(inet_frag_queue):
     """struct frag_queue: one packet being put together.
 
-    `nhoff`: of the field that named the fragment header; `hlen`: bytes before that header, both of
-    the first fragment, whose unfragmentable part the packet gets. `nexthdr`: what follows it.
+    The packet gets the unfragmentable part of the first fragment. There `nhoff` is the offset of
+    the field that names the fragment header, `hlen` the bytes before that header, and `nexthdr` the
+    header behind it.
     """
 
     nhoff: int = row(0)
@@ -121,7 +122,7 @@ def ipv6_frag_rcv(skb: sk_buff) -> int:
     mib = net.mib.ip6
     at = skb_transport_offset(skb)
     off = at - skb_network_offset(skb)
-    # Fragments of fragments, and those of what has no length, are nobody's (RFC 2675 3).
+    # A fragment of a fragment is invalid, and so is one of a jumbogram (RFC 2675 3).
     if (
         skb.ip_cb_flags & IP6SKB_FRAGMENTED
         or not ipv6_hdr(skb).payload_len
@@ -155,15 +156,16 @@ def ipv6_frag_rcv(skb: sk_buff) -> int:
 
 
 def ipv6frag_thdr_truncated(skb: sk_buff, at: int, nexthdr: int) -> bool:
-    """net/ipv6/exthdrs_core.c: do headers of the first fragment, whose fragment header is at `at`,
-    reach into others (RFC 8200 4.5, RFC 7112 5)?
+    """net/ipv6/exthdrs_core.c: whether the first fragment does not hold all headers.
+
+    `at`: the offset of its fragment header. RFC 8200 4.5, RFC 7112 5.
     """
     offset, nexthdr, _ = ipv6_skip_exthdr(skb, at + FRAG_HLEN, nexthdr)
     if nexthdr == NEXTHDR_NONE:
         return False
     if offset < 0:
         return True
-    # As Linux: of ICMPv6 the type, of others the ports and lengths.
+    # As on Linux the whole transport header must be there, and one byte of an unknown one.
     need = {NEXTHDR_TCP: 20, NEXTHDR_UDP: 8, NEXTHDR_ICMP: 8}.get(nexthdr, 1)
     return offset + need > skb.len
 
@@ -186,7 +188,7 @@ def fq_find(net: Net, ident: int, skb: sk_buff, user: int) -> frag_queue | None:
 
 
 def ip6_frag_expire(timer: timer_list) -> None:
-    """net/ipv6/reassembly.c: time is over for a packet; ICMPv6 when its first fragment is here."""
+    """net/ipv6/reassembly.c: reassembly timed out; send ICMPv6 if the first fragment is here."""
     qp: frag_queue = timer.data
     if qp.flags & INET_FRAG_COMPLETE:
         return
@@ -202,7 +204,7 @@ def ip6_frag_expire(timer: timer_list) -> None:
 
 
 def discard_fq(qp: frag_queue, skb: sk_buff, reason: int) -> None:
-    """Throw the whole packet and the fragment at hand away."""
+    """Discard the whole packet and the fragment `skb`."""
     net = qp.net
     inet_frag_kill(qp)
     inet_frag_purge(qp, reason)
@@ -221,7 +223,7 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | Non
     offset = frag_off & IP6_OFFSET
     end = offset + iph.payload_len - (hlen - IPV6_HLEN) - FRAG_HLEN
     more = bool(frag_off & IP6_MF)
-    # RFC 8200 4.5: no packet above 65535 bytes, and every piece but the last in units of 8.
+    # RFC 8200 4.5: a packet has at most 65535 bytes; all fragments but the last are multiples of 8.
     if end > IPV6_MAXPLEN:
         net.mib.ip6.InHdrErrors += 1
         icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, hlen + 2, SKB_DROP_REASON_PKT_TOO_BIG)
@@ -264,7 +266,7 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | Non
 def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> sk_buff | None:
     """net/ipv6/reassembly.c: join the fragments under the first one's headers.
 
-    `last` is one of the fragments and gone; the packet has its route.
+    `last` is the fragment that came last and may be freed already; the packet gets its route.
     """
     net = qp.net
     mib = net.mib.ip6
@@ -282,7 +284,7 @@ def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> sk_buff | None:
     if head is None:
         mib.ReasmFails += 1
         return None
-    # The headers without the fragment header, up against the data.
+    # Move the headers before the fragment header up to the data.
     header = bytearray(skb_copy_bits(head, -(hlen + FRAG_HLEN), hlen))
     header[qp.nhoff] = qp.nexthdr
     header[4:6] = payload_len.to_bytes(2, "big")

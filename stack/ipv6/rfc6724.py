@@ -1,7 +1,7 @@
 """Destination address selection (RFC 6724 6): in which order a name's addresses are tried.
 
-Pure: the caller says for each destination which source address the host would send from. IPv4
-addresses take part as v4-mapped ones. `destination_sort` is what getaddrinfo calls.
+No I/O: the caller provides the source address that the host would use for each destination. IPv4
+addresses are v4-mapped. getaddrinfo calls `destination_sort`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ T = TypeVar("T")
 class SourceChoice:
     """The source address a host would use for a destination, and what is known of it.
 
-    `addr` is a 128-bit int (v4-mapped for IPv4), `prefix_len` the length of its prefix (of an IPv4
-    one too: 24), `native` False when packets would travel in a tunnel.
+    `addr` is a 128-bit int (v4-mapped for IPv4), `prefix_len` the length of its prefix (at most 32
+    for IPv4), `native` False when packets would be sent in a tunnel.
     """
 
     addr: wide
@@ -51,7 +51,7 @@ def destination_scope(addr: wide) -> int:
 def destination_key(
     table: ip6addrlbl_table, daddr: wide, source: SourceChoice | None
 ) -> tuple[int, ...]:
-    """Return what rules 1 to 8 say about a destination; the smallest comes first."""
+    """The sort key of a destination by rules 1 to 8; the smallest comes first."""
     if source is None:
         return (1,)  # rule 1: avoid unusable destinations
     row = table.lookup(daddr)
@@ -71,8 +71,8 @@ def destination_key(
 def common_prefix(daddr: wide, source: SourceChoice) -> int:
     """Rule 9's length: bits of the destination that match the source, at most its prefix.
 
-    Between IPv4 addresses it counts within the source's own network only: beyond, neighbouring
-    numbers say nothing about distance, and the order of the name server is worth more.
+    For IPv4 it counts only within the source's own network. Beyond that similar addresses do not
+    mean a short distance, and the name server's order is better.
     """
     if ipv6_addr_v4mapped(daddr):
         plen = 96 + source.prefix_len
@@ -88,8 +88,8 @@ def destination_sort(
 ) -> list[T]:
     """The destinations in the order to try them; equal ones stay in their order (rule 10).
 
-    `address` gives a destination's 128-bit address, `source` what it would be sent from (None: no
-    route, or no address).
+    `address` returns a destination's 128-bit address, `source` the source address for it (None:
+    no route, or no address).
     """
     rows = table if table is not None else ip6addrlbl_table()
     decorated: list[tuple[tuple[int, ...], int, T]] = []

@@ -1,7 +1,7 @@
 """Routing decisions of IPv6: from flows and received packets to rt6_infos (net/ipv6/route.c).
 
-Functions that look a route up for a caller raise OSError (ENETUNREACH, EHOSTUNREACH, EACCES,
-EINVAL) where the kernel gives a dst with an error; `ip6_route_output` gives the dst itself.
+Lookups raise OSError (ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL) where the kernel returns a dst
+with an error, except for `ip6_route_output`, which returns the dst.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def ip6_pol_route(
 
 
 def rt6_find_cached_rt(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info | None:
-    """net/ipv6/route.c: what was learnt about `daddr`, unless it is too old."""
+    """net/ipv6/route.c: the exception of `daddr`; None when there is none, or it expired."""
     ex = f6i.fib6_nh.exceptions.get(daddr)
     if ex is None:
         return None
@@ -87,7 +87,7 @@ def rt6_find_cached_rt(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info | None
 def ip6_route_input(skb: sk_buff, daddr: wide, need_strict: bool) -> None:
     """net/ipv6/route.c: set skb.dst of a packet received for `daddr`. Borrows skb.
 
-    `need_strict`: rt6_need_strict(daddr), such an address is looked up on the packet's link.
+    `need_strict`: rt6_need_strict(daddr); such an address is looked up on the packet's link only.
     """
     dev: net_device = skb.dev
     net = dev.net
@@ -95,7 +95,7 @@ def ip6_route_input(skb: sk_buff, daddr: wide, need_strict: bool) -> None:
     if need_strict:
         strict = RT6_LOOKUP_F_IFACE
     else:
-        # An address of ours is by far the usual case: one look into the local table.
+        # The usual case is an address of ours: one lookup in the local table.
         leaf = net.ipv6.fib6.rules[0].leaf(daddr, 128)
         if leaf:
             nh = leaf[0].fib6_nh
@@ -123,7 +123,7 @@ def ip6_route_output_flags(net: Net, sk: inet_sock | None, fl6: flowi, flags: in
 
 
 def ip6_route_output(net: Net, sk: inet_sock | None, fl6: flowi) -> rt6_info:
-    """include/net/ip6_route.h: the route of a flow; `error` of it says what is wrong."""
+    """include/net/ip6_route.h: the route of a flow; its `error` is not 0 when it drops packets."""
     return ip6_route_output_flags(net, sk, fl6, 0)
 
 
@@ -143,7 +143,7 @@ def ip6_route_get_saddr(net: Net, rt: rt6_info, daddr: wide, prefs: int) -> wide
 
 
 def ip6_dst_lookup_tail(net: Net, sk: inet_sock | None, fl6: flowi, prefs: int) -> rt6_info:
-    """net/ipv6/ip6_output.c: the route of a flow, whose source address it chooses when open.
+    """net/ipv6/ip6_output.c: the route of a flow; sets its source address if that is unset.
 
     Raises: OSError ENETUNREACH, EHOSTUNREACH, EACCES, EADDRNOTAVAIL, EAFNOSUPPORT.
     """
@@ -173,8 +173,8 @@ def ip6_route_output_flow(
 ) -> rt6_info:
     """The route of a flow, as ip_route_output_flow of IPv4; fills fl6.saddr.
 
-    `prefs`: IPV6_PREFER_SRC_* of the socket. Whether the source is ours, bind() and IPV6_PKTINFO
-    check, as in Linux. Raises: OSError as ip6_dst_lookup_tail; EINVAL: a group as source.
+    `prefs`: IPV6_PREFER_SRC_* of the socket. As in Linux bind() and IPV6_PKTINFO, not this, check
+    that the source is ours. Raises: OSError as ip6_dst_lookup_tail; EINVAL for a group as source.
     """
     if fl6.saddr >> 120 == 0xFF:
         raise os_error(errno.EINVAL)
@@ -193,8 +193,10 @@ def ip6_route_output_flow(
 def ip6_dst_lookup_flow(
     net: Net, sk: inet_sock | None, fl6: flowi, final_dst: wide = 0, prefs: int = 0
 ) -> rt6_info:
-    """net/ipv6/ip6_output.c: for a connect. `final_dst` takes the place of the address after the
-    look-up when a routing header named another first hop. Raises: OSError.
+    """net/ipv6/ip6_output.c: the route of a connect's flow. Raises: OSError.
+
+    `final_dst`: the destination to store in the flow after the lookup, if a routing header has
+    another first hop; else 0.
     """
     rt = ip6_route_output_flow(net, fl6, sk, prefs)
     if final_dst:
@@ -205,7 +207,7 @@ def ip6_dst_lookup_flow(
 def ip6_sk_dst_lookup_flow(
     sk: inet_sock, fl6: flowi, final_dst: wide = 0, connected: bool = True, prefs: int = 0
 ) -> rt6_info:
-    """net/ipv6/ip6_output.c: the socket's cached route when it still serves, else a look-up."""
+    """net/ipv6/ip6_output.c: the socket's cached route if valid for the flow, else a new one."""
     rt: rt6_info | None = sk_dst_check(sk, 0)
     if rt is not None and ip6_sk_dst_check(rt, fl6):
         return rt
@@ -216,10 +218,10 @@ def ip6_sk_dst_lookup_flow(
 
 
 def ip6_sk_dst_check(rt: rt6_info, fl6: flowi) -> bool:
-    """net/ipv6/ip6_output.c: was the cached route made for this flow?"""
+    """net/ipv6/ip6_output.c: whether the socket's cached route is valid for this flow."""
     if rt.ops is not None and rt.ops.family != AF_INET6:
         return False
     if rt.rt6i_plen == 128 and rt.rt6i_dst != fl6.daddr:
         return False
-    # A wider route holds for what the socket is connected to, as its cache is only set then.
+    # A route for a whole prefix is valid: it is cached only for the connected peer.
     return not fl6.flowi_oif or fl6.flowi_oif == rt.dev.ifindex

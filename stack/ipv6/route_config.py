@@ -1,4 +1,4 @@
-"""`ip -6 route`: routes by hand (net/ipv6/route.c inet6_rtm_newroute, ip6_route_info_create)."""
+"""Configured routes, `ip -6 route` (net/ipv6/route.c inet6_rtm_newroute, ip6_route_info_create)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PREFERENCES = {
 
 
 def ip6_validate_gw(net: Net, gw: wide, dev: net_device | None, onlink: bool) -> net_device:
-    """net/ipv6/route.c: may `gw` be a next hop? The device that it is reached by.
+    """net/ipv6/route.c: check that `gw` can be a next hop; returns the device that reaches it.
 
     Raises: OSError EINVAL, ENODEV, EHOSTUNREACH.
     """

@@ -1,4 +1,4 @@
-"""What others taught: path MTUs (RFC 8201), redirects (RFC 4861 8), routes of routers (RFC 4191).
+"""Learned routes: path MTUs (RFC 8201), redirects (RFC 4861 8), routers' routes (RFC 4191).
 
 net/ipv6/route.c.
 """
@@ -84,7 +84,7 @@ RD_MSG_LEN = 40
 
 
 def rt6_insert_exception(net: Net, rt: rt6_info, f6i: fib6_info) -> None:
-    """net/ipv6/route.c: keep a destination's own route; the oldest goes at route.max_size."""
+    """net/ipv6/route.c: store a destination's own route; at route.max_size drop the oldest."""
     exceptions = f6i.fib6_nh.exceptions
     old = exceptions.pop(rt.rt6i_dst, None)
     if old is not None:
@@ -98,7 +98,7 @@ def rt6_insert_exception(net: Net, rt: rt6_info, f6i: fib6_info) -> None:
     exceptions[rt.rt6i_dst] = rt6_exception(rt, net.now())
     net.ipv6.rt6_exceptions += 1
     net.ipv6.rt_live.append(rt)
-    # Sockets that hold the shared route to this destination look again.
+    # Make the shared route obsolete, so that sockets look up the destination's own route.
     shared = f6i.fib6_nh.rt6i_pcpu
     if shared is not None:
         shared.kill()
@@ -107,15 +107,15 @@ def rt6_insert_exception(net: Net, rt: rt6_info, f6i: fib6_info) -> None:
 
 
 def rt6_remove_oldest_exception(net: Net, f6i: fib6_info) -> None:
-    """net/ipv6/route.c: make room."""
+    """net/ipv6/route.c: drop the oldest exception to make room."""
     exceptions = f6i.fib6_nh.exceptions
-    oldest = next(iter(exceptions))  # a dict keeps the order in which they came
+    oldest = next(iter(exceptions))  # a dict keeps the order of insertion
     exceptions.pop(oldest).rt6i.kill()
     net.ipv6.rt6_exceptions -= 1
 
 
 def __ip6_rt_update_pmtu(rt: rt6_info, daddr: wide, mtu: int) -> None:
-    """net/ipv6/route.c: a router says that `mtu` bytes fit (RFC 8201 4). Never below 1280."""
+    """net/ipv6/route.c: store a path MTU of `mtu` bytes, but at least 1280 (RFC 8201 4)."""
     if rt.rt6i_flags & RTF_LOCAL and rt.rt6i_flags & RTF_CACHE == 0:
         return
     mtu = max(mtu, IPV6_MIN_MTU)
@@ -152,7 +152,7 @@ def ip6_rt_update_pmtu(
 
 
 def ip6_update_pmtu(skb: sk_buff, net: Net, mtu: int, oif: int, mark: int = 0) -> None:
-    """net/ipv6/route.c: packet too big without a socket; skb data at the embedded header."""
+    """net/ipv6/route.c: store the MTU of a packet too big; skb data at the embedded header."""
     iph = ipv6hdr_at(skb, 0)
     fl6 = flowi(AF_INET6, iph.daddr, iph.saddr, oif, flowi_mark=mark)
     rt = ip6_route_output(net, None, fl6)
@@ -161,13 +161,13 @@ def ip6_update_pmtu(skb: sk_buff, net: Net, mtu: int, oif: int, mark: int = 0) -
 
 
 def ip6_sk_update_pmtu(skb: sk_buff, sk: inet_sock, mtu: int) -> None:
-    """net/ipv6/route.c: the same for a socket, whose cached route is renewed."""
+    """net/ipv6/route.c: ip6_update_pmtu for a socket, whose cached route is checked."""
     ip6_update_pmtu(skb, sk.net, mtu, sk.sk_bound_dev_if or skb.dev.ifindex, sk.sk_mark)
     sk_dst_check(sk, 0)
 
 
 def rt6_mtu_change(dev: net_device, mtu: int) -> None:
-    """net/ipv6/route.c: the MTU of a link changed: what was learnt beyond it holds no more."""
+    """net/ipv6/route.c: a link's MTU changed: adapt path MTUs that exceed it or equalled it."""
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
     before = idev.cnf.mtu if idev is not None else mtu
@@ -180,7 +180,7 @@ def rt6_mtu_change(dev: net_device, mtu: int) -> None:
                 f6i.fib6_metrics["mtu"] = mtu
             for ex in f6i.fib6_nh.exceptions.values():
                 learned = ex.rt6i.metrics.get("mtu", 0)
-                # A path as wide as the link was may be as wide as it is now (RFC 8201 5.3).
+                # RFC 8201 5.3: where the old link MTU was the limit, the new one may be.
                 if learned > mtu or (learned and learned == before):
                     ex.rt6i.metrics["mtu"] = mtu
     if idev is not None:
@@ -192,9 +192,9 @@ def rt6_mtu_change(dev: net_device, mtu: int) -> None:
 
 
 def rt6_do_redirect(rt: rt6_info, sk: object, skb: sk_buff) -> None:
-    """net/ipv6/route.c: obey a redirect (RFC 4861 8.3). Borrows skb.
+    """net/ipv6/route.c: follow a redirect (RFC 4861 8.3). Borrows skb.
 
-    skb's transport header is at the message, its network header that of the router's packet.
+    skb's network header is that of the router's packet, its transport header at the redirect.
     """
     dev: net_device = skb.dev
     net = dev.net
@@ -238,7 +238,7 @@ def rt6_do_redirect(rt: rt6_info, sk: object, skb: sk_buff) -> None:
 def __ip6_route_redirect(net: Net, daddr: wide, gateway: wide, oif: int) -> rt6_info | None:
     """net/ipv6/route.c: the route to `daddr` over the router that redirects, or None.
 
-    Only the router that the route now names may say where else to go (RFC 4861 8.1).
+    Only the current first hop may redirect (RFC 4861 8.1).
     """
     for tb in net.ipv6.fib6.rules:
         for mask, leaves in tb.levels:
@@ -257,7 +257,7 @@ def __ip6_route_redirect(net: Net, daddr: wide, gateway: wide, oif: int) -> rt6_
 
 
 def ip6_redirect(skb: sk_buff, net: Net, oif: int, mark: int = 0) -> None:
-    """net/ipv6/route.c: a redirect about a packet of ours; skb data at the embedded header."""
+    """net/ipv6/route.c: follow a redirect about our packet; skb data at the embedded header."""
     iph = ipv6hdr_at(skb, 0)
     rt = __ip6_route_redirect(net, iph.daddr, ipv6_hdr(skb).saddr, oif)
     if rt is not None:
@@ -265,7 +265,7 @@ def ip6_redirect(skb: sk_buff, net: Net, oif: int, mark: int = 0) -> None:
 
 
 def ip6_redirect_no_header(skb: sk_buff, net: Net, oif: int) -> None:
-    """net/ipv6/route.c: a redirect that quotes no packet; skb at the ICMPv6 header."""
+    """net/ipv6/route.c: follow a redirect that quotes no packet; skb data at the ICMPv6 header."""
     at = skb_transport_offset(skb)
     if skb.len - at < RD_MSG_LEN:
         return
@@ -303,7 +303,7 @@ def rt6_add_dflt_router(
     metric: int = IP6_RT_PRIO_USER,
     lifetime_s: int = INFINITY_LIFE_TIME,
 ) -> fib6_info | None:
-    """net/ipv6/route.c: a default route that a router advertised; `pref` of RFC 4191."""
+    """net/ipv6/route.c: add a router's default route with the preference `pref` (RFC 4191)."""
     rt = fib6_info(
         fib6_get_table(net, RT6_TABLE_MAIN),
         0,
@@ -334,7 +334,7 @@ def _set_lifetime(net: Net, rt: fib6_info, lifetime_s: int) -> None:
 
 
 def rt6_purge_dflt_routers(net: Net) -> None:
-    """net/ipv6/route.c: this host became a router: the routers' default routes go."""
+    """net/ipv6/route.c: this host became a router: remove default routes of advertisements."""
     for tb in net.ipv6.fib6.tables.values():
         for f6i in tuple(tb.routes()):
             idev: inet6_dev | None = f6i.fib6_nh.fib_nh_dev.ip6_ptr
@@ -347,9 +347,9 @@ def rt6_purge_dflt_routers(net: Net) -> None:
 def rt6_route_rcv(
     net: Net, dev: net_device, prefix: wide, plen: int, pref: int, lifetime_s: int, gwaddr: wide
 ) -> None:
-    """net/ipv6/route.c: a route information option (RFC 4191 2.3) of the router `gwaddr`.
+    """net/ipv6/route.c: process a route information option (RFC 4191 2.3) of the router `gwaddr`.
 
-    Lifetime 0 takes the route back. For the prefix ::/0 it is the router's default route.
+    Lifetime 0 removes the route. The prefix ::/0 is the router's default route.
     """
     found: fib6_info | None = None
     if not plen:
@@ -389,7 +389,7 @@ def rt6_route_rcv(
 
 
 def ip6_link_failure(skb: sk_buff) -> None:
-    """net/ipv6/route.c: the neighbour did not answer: tell the sender (RFC 4861 7.2.2)."""
+    """net/ipv6/route.c: the neighbour did not answer: send an ICMPv6 error (RFC 4861 7.2.2)."""
     icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_ADDR_UNREACH, 0)
 
 
@@ -405,9 +405,9 @@ ip6_dst_ops = dst_ops(
 
 
 def ip6_route_net_init(net: Net) -> None:
-    """net/ipv6/route.c: the family's operations and the route that leads nowhere.
+    """net/ipv6/route.c: set up the dst operations and the null route.
 
-    Call when net.ipv6.steps is filled and lo is there.
+    Call it when net.ipv6.steps is filled and lo exists.
     """
     net.ipv6.dst_ops = ip6_dst_ops
     net.ipv6.ip6_null_entry = ip6_null_entry(net)

@@ -1,9 +1,8 @@
-"""struct rt6_info: what routing decided for IPv6 packets, and what was learnt about destinations.
+"""struct rt6_info: a routing decision for IPv6 packets, and exceptions of destinations.
 
-net/ipv6/route.c, include/net/ip6_fib.h. A route that no exception concerns is one rt6_info shared
-by all its packets (the kernel's per-CPU copy); a destination with a path MTU or a redirect has its
-own. What a packet does next (dst.input, dst.output) is registered in net.ipv6.steps, since those
-functions stand above this module.
+net/ipv6/route.c, include/net/ip6_fib.h. All packets of a route share one rt6_info (the kernel's
+per-CPU copy); a destination with a path MTU or a redirect has its own. The functions for dst.input
+and dst.output depend on this module, so they are registered in net.ipv6.steps.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class rt6_info(dst_entry):
         return f"<rt6_info {format_addr6(self.rt6i_dst)}/{self.rt6i_plen}{via} dev {self.dev.name}>"
 
     def kill(self) -> None:
-        """Nobody may use it any more: sockets look again."""
+        """Make the route obsolete: sockets look it up again."""
         self.obsolete = DST_OBSOLETE_KILL
         self.neigh = None
 
@@ -82,7 +81,7 @@ class rt6_exception:
 
 
 def rt6_nexthop(rt: rt6_info, daddr: wide) -> wide:
-    """include/net/ip6_route.h: who gets the packet on the link."""
+    """include/net/ip6_route.h: the address of the next hop on the link."""
     return rt.rt6i_gateway or daddr
 
 
@@ -101,7 +100,7 @@ def ip_neigh_gw6(dev: net_device, addr: wide) -> neighbour | None:
 
 
 def ip6_rt_init_dst(rt: rt6_info, f6i: fib6_info) -> None:
-    """net/ipv6/route.c: what packets of this route do next."""
+    """net/ipv6/route.c: set the input and output functions of a route."""
     steps = rt.net.ipv6.steps
     rt.output = steps.output
     if f6i.fib6_flags & RTF_REJECT or f6i.fib6_type in FIB6_TYPE_ERROR:
@@ -115,7 +114,7 @@ def ip6_rt_init_dst(rt: rt6_info, f6i: fib6_info) -> None:
 
 
 def ip6_rt_init_dst_reject(rt: rt6_info, rtype: int) -> None:
-    """net/ipv6/route.c: a route that leads nowhere, and what it says to the sender."""
+    """net/ipv6/route.c: set the functions and the error of a route that drops packets."""
     steps = rt.net.ipv6.steps
     rt.rt6i_flags |= RTF_REJECT
     rt.error = FIB6_TYPE_ERROR.get(rtype, errno.ENETUNREACH)
@@ -128,10 +127,10 @@ def ip6_rt_init_dst_reject(rt: rt6_info, rtype: int) -> None:
 
 
 def rt6_make_pcpu_route(net: Net, f6i: fib6_info) -> rt6_info:
-    """net/ipv6/route.c: the rt6_info that all packets of a route share."""
+    """net/ipv6/route.c: make the rt6_info that all packets of a route share."""
     nh = f6i.fib6_nh
     dev = nh.fib_nh_dev
-    # What is for ourselves goes over lo (ip6_rt_get_dev_rcu).
+    # Packets to ourselves are sent over lo (ip6_rt_get_dev_rcu).
     out = net.loopback_dev if f6i.fib6_type in (RTN_LOCAL, RTN_ANYCAST) else dev
     rt = rt6_info(out, net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
@@ -142,7 +141,7 @@ def rt6_make_pcpu_route(net: Net, f6i: fib6_info) -> rt6_info:
 
 
 def ip6_rt_copy_init(rt: rt6_info, f6i: fib6_info) -> None:
-    """net/ipv6/route.c: what a rt6_info takes from its route."""
+    """net/ipv6/route.c: copy a route's attributes to its rt6_info."""
     ip6_rt_init_dst(rt, f6i)
     rt.rt6i_dst = f6i.fib6_dst
     rt.rt6i_plen = f6i.fib6_plen
@@ -156,7 +155,7 @@ def ip6_rt_copy_init(rt: rt6_info, f6i: fib6_info) -> None:
 
 
 def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info:
-    """net/ipv6/route.c: a route for one destination alone."""
+    """net/ipv6/route.c: make a destination's own route."""
     rt = rt6_info(rt6_output_dev(net, f6i), net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
     rt.rt6i_flags |= RTF_CACHE
@@ -174,7 +173,7 @@ def rt6_output_dev(net: Net, f6i: fib6_info) -> net_device:
 
 
 def icmp6_dst_alloc(dev: net_device, daddr: wide) -> rt6_info:
-    """net/ipv6/route.c: a route past the tables, for neighbour discovery's own messages."""
+    """net/ipv6/route.c: make a route without a lookup, for messages of neighbour discovery."""
     net = dev.net
     rt = rt6_info(dev, net.ipv6.dst_ops, None)
     rt.output = net.ipv6.steps.output
@@ -198,7 +197,7 @@ def ip6_null_entry(net: Net) -> rt6_info:
 
 
 def ip6_dst_check(dst: rt6_info, cookie: int) -> rt6_info | None:
-    """net/ipv6/route.c: obsolete and expired routes are looked up again."""
+    """net/ipv6/route.c: the route if it is still valid, else None: look it up again."""
     if dst.obsolete == DST_OBSOLETE_KILL:
         return None
     if dst.expires and dst.net.clock.now_ns() >= dst.expires:
@@ -207,12 +206,12 @@ def ip6_dst_check(dst: rt6_info, cookie: int) -> rt6_info | None:
 
 
 def ip6_mtu(dst: rt6_info) -> int:
-    """net/ipv6/route.c: path MTU: learnt or the route's, else the interface's."""
+    """net/ipv6/route.c: the path MTU in bytes: learned or the route's, else the interface's."""
     return ip6_dst_mtu_maybe_forward(dst, False)
 
 
 def ip6_dst_mtu_maybe_forward(dst: rt6_info, forwarding: bool) -> int:
-    """include/net/ip6_route.h: a learnt path MTU concerns our own packets, not others'."""
+    """include/net/ip6_route.h: the path MTU, bytes; for forwarded packets without a learned one."""
     if dst.metrics and not (forwarding and dst.rt6i_flags & RTF_CACHE):
         mtu = dst.metrics.get("mtu", 0)
         if mtu:

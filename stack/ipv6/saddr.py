@@ -1,7 +1,7 @@
 """Source address selection: net/ipv6/addrconf.c ipv6_dev_get_saddr, RFC 6724 5.
 
-The candidates are compared rule by rule until one decides; of equal ones the first in the
-interface's list stays.
+Candidates are compared rule by rule until one decides. Of equal candidates the first in the
+interface's list is chosen.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ IPV6_PREFER_SRC_NONCGA = 0x0800
 
 RULES = 10
 
-# net/ipv6/addrconf.c ipv6_saddr_preferred: kinds that are never second choice
+# net/ipv6/addrconf.c ipv6_saddr_preferred: kinds that count as preferred even when deprecated
 _PREFERRED = IPV6_ADDR_MAPPED | IPV6_ADDR_COMPATv4 | IPV6_ADDR_LOOPBACK
 
 
@@ -65,7 +65,7 @@ def _orchid(addr: wide) -> bool:
 
 @state
 class saddr_dst:
-    """struct ipv6_saddr_dst: what a source address is wanted for."""
+    """struct ipv6_saddr_dst: the destination for which a source address is chosen."""
 
     net: Net
     dst_dev: net_device | None
@@ -79,7 +79,7 @@ class saddr_dst:
 
 
 def ipv6_get_saddr_eval(dst: saddr_dst, ifa: inet6_ifaddr, rule: int) -> int:
-    """net/ipv6/addrconf.c: the answer of one rule (0 ... RULES - 1) for one candidate.
+    """net/ipv6/addrconf.c: a candidate's score by one rule, numbered 0 to RULES - 1.
 
     Higher is better.
     """
@@ -117,7 +117,7 @@ def ipv6_get_saddr_eval(dst: saddr_dst, ifa: inet6_ifaddr, rule: int) -> int:
 
 
 def ipv6_saddr_better(dst: saddr_dst, ifa: inet6_ifaddr, best: inet6_ifaddr) -> bool:
-    """Whether the first rule that tells two candidates apart is for `ifa`."""
+    """Whether the first rule with different scores prefers `ifa`."""
     rule: int = 0
     while rule < RULES:
         ours: int = ipv6_get_saddr_eval(dst, ifa, rule)
@@ -131,9 +131,9 @@ def ipv6_saddr_better(dst: saddr_dst, ifa: inet6_ifaddr, best: inet6_ifaddr) -> 
 def ipv6_select_ifaddr(
     net: Net, dst_dev: net_device | None, daddr: wide, prefs: int = 0
 ) -> inet6_ifaddr | None:
-    """net/ipv6/addrconf.c: the address of ours to send to `daddr` from, None without a candidate.
+    """net/ipv6/addrconf.c: choose our source address for `daddr`; None without a candidate.
 
-    RFC 6724 4: for a group or a link-local destination only addresses of `dst_dev` will do.
+    For a group or a link-local destination only addresses of `dst_dev` qualify (RFC 6724 4).
     """
     dst: saddr_dst = saddr_dst(net, dst_dev, daddr, prefs)
     devices: tuple[net_device, ...] | list[net_device] = net.dev_base_head
@@ -159,7 +159,7 @@ def ipv6_select_ifaddr(
 
 
 def ipv6_dev_get_saddr(net: Net, dst_dev: net_device | None, daddr: wide, prefs: int = 0) -> wide:
-    """net/ipv6/addrconf.c: the address of ours to send to `daddr` from; 0: there is none."""
+    """net/ipv6/addrconf.c: our source address for `daddr`; 0 when there is none."""
     ifa = ipv6_select_ifaddr(net, dst_dev, daddr, prefs)
     return ifa.addr if ifa is not None else 0
 

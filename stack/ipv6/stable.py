@@ -1,4 +1,4 @@
-"""Interface identifiers: of the MAC, stable and opaque (RFC 7217), random (RFC 8981).
+"""Interface identifiers: from the MAC address, stable and opaque (RFC 7217), random (RFC 8981).
 
 net/ipv6/addrconf.c. An identifier is the low 64 bits of an address; those of RFC 5453 are reserved.
 """
@@ -64,9 +64,10 @@ def is_addr_mode_generate_stable(idev: inet6_dev) -> bool:
 
 
 def ipv6_generate_stable_address(idev: inet6_dev, prefix: wide, dad_count: int) -> wide | None:
-    """net/ipv6/addrconf.c: an address of the /64 `prefix` (RFC 7217 5); None: no secret, no luck.
+    """net/ipv6/addrconf.c: make a stable address in the /64 `prefix` (RFC 7217 5).
 
-    A secret that nobody set is drawn once in mode 3.
+    None without a secret, or after idgen_retries. In addr_gen_mode 3 a secret that is not set is
+    drawn at random once.
     """
     secret = stable_secret(idev)
     if not secret:

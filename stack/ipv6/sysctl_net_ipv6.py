@@ -27,7 +27,7 @@ def _row(
 
 
 def ip6frag_high(ram_bytes: int) -> int:
-    """Linux's 4 MiB from 128 MiB of RAM on; below a 32nd of the RAM, as ipfrag_high_thresh."""
+    """ip6frag_high_thresh: a 32nd of the RAM, at most Linux's 4 MiB, as ipfrag_high_thresh."""
     return min(4 << 20, max(ram_bytes >> 5, 1 << 18))
 
 
@@ -97,8 +97,9 @@ CONF_BY_NAME = {row.name: row for row in CONF_ROWS}
 class netns_sysctl_ipv6:
     """struct netns_sysctl_ipv6: net.ipv6 of one namespace, with the sets of net.ipv6.conf.
 
-    Reading is reading an attribute (see `attribute`). Writing checks as /proc/sys does and raises
-    SysctlError. The dotted name works too: `sysctl["net.ipv6.conf.eth0.forwarding"] = 1`.
+    Sysctls are attributes (see `attribute`). Writing one checks the value as /proc/sys does, and
+    raises SysctlError if it is bad. Dotted names work too:
+    `sysctl["net.ipv6.conf.eth0.forwarding"] = 1`.
     """
 
     conf: dict[str, ipv6_devconf]
@@ -142,7 +143,7 @@ class netns_sysctl_ipv6:
         store = object.__setattr__
         store(self, "_written", {})
         every = ipv6_devconf("all")
-        # either one has an interface detect duplicates, so `default` alone can switch it off
+        # DAD runs if accept_dad of `all` or of the interface is set; so `all` is 0 at first
         every.store("accept_dad", 0)
         store(self, "conf", {"all": every, "default": ipv6_devconf("default")})
         for name, row in ROWS_BY_ATTRIBUTE.items():
@@ -151,7 +152,7 @@ class netns_sysctl_ipv6:
             self.conf["all"].on_write(name, self._to_all(name))
 
     def _to_all(self, name: str) -> Callable[[ipv6_devconf, int], None]:
-        """What writing `name` of `all` does to the other sets."""
+        """A function for on_write that copies `name` of `all` to the other sets."""
 
         def written(conf: ipv6_devconf, old: int) -> None:
             for label, other in tuple(self.conf.items()):
@@ -190,7 +191,7 @@ class netns_sysctl_ipv6:
         setattr(where, attr, value)
 
     def _find(self, name: str) -> tuple[netns_sysctl_ipv6 | ipv6_devconf, str]:
-        """(who keeps it, attribute) of a dotted name. Raises: SysctlError ENOENT."""
+        """(object, attribute) of a dotted name. Raises: SysctlError ENOENT."""
         dotted = name.replace("/", ".")
         row = ROWS_BY_NAME.get(dotted)
         if row is not None:

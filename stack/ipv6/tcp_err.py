@@ -1,4 +1,4 @@
-"""net/ipv6/tcp_ipv6.c: ICMPv6 errors about segments of ours."""
+"""net/ipv6/tcp_ipv6.c: ICMPv6 errors about our segments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IPV6_PMTUDISC_INTERFACE = 4
 
 
 def tcp_v6_mtu_reduced(sk: tcp_sock) -> None:
-    """A router wants smaller packets (RFC 8201)."""
+    """Apply a smaller path MTU that a router reported (sk.mtu_info; RFC 8201)."""
     if (1 << sk.sk_state) & (TCPF_LISTEN | TCPF_CLOSE):
         return
     dst = inet_csk_update_pmtu(sk, max(sk.mtu_info, IPV6_MIN_MTU))

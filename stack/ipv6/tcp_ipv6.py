@@ -1,8 +1,8 @@
 """net/ipv6/tcp_ipv6.c: where TCP meets IPv6: connect, receive, errors, resets, requests.
 
-An AF_INET6 socket whose peer is v4-mapped speaks IPv4: it has `ipv6_mapped` for its table, IPv4's
-addresses and `sk_af`, and only its application sees IPv6 addresses. A listener for both families
-keeps its own table; each request and child has that of the SYN's family.
+An AF_INET6 socket with a v4-mapped peer uses IPv4: its table is `ipv6_mapped`, its addresses and
+`sk_af` are IPv4's, and only its application sees IPv6 addresses. A listener for both families keeps
+its own table; requests and children have that of the SYN's family.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ IN6ADDR_LOOPBACK = 1
 IPV6_FLOWLABEL_MASK = 0xFFFFF
 
 msstab = (1280 - 60, 1480 - 60, 9000 - 60)
-"""net/ipv6/syncookies.c: the MSS values that a cookie can say."""
+"""net/ipv6/syncookies.c: the MSS values that a cookie can encode."""
 
 
 def tcp_v6_init_seq(net: Net, skb: sk_buff) -> int:
@@ -172,7 +172,7 @@ def tcp_v6_init_ts_off(net: Net, skb: sk_buff) -> int:
 
 
 def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
-    """Active open: route, source address, port, SYN. 0.
+    """Open a connection: find route and source address, choose a port, send a SYN. Returns 0.
 
     Raises: OSError ENETUNREACH, EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL (no scope), ...
     """
@@ -197,7 +197,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     if np is not None:
         np.flow_label = uaddr.flowinfo & IPV6_FLOWLABEL_MASK if np.sndflow else 0
     if sk.rx_opt.ts_recent_stamp and sk.inet_daddr != daddr:
-        # Another peer: what the old one's timestamps said is void.
+        # The timestamps of the previous peer do not apply to another one.
         sk.rx_opt.ts_recent = 0
         sk.rx_opt.ts_recent_stamp = 0
         sk.write_seq = 0
@@ -238,7 +238,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
 
 
 def tcp_v6_connect_mapped(sk: tcp_sock, daddr: wide, dport: int) -> int:
-    """The peer is ::ffff:a.b.c.d: the connection is one of IPv4."""
+    """Connect to a v4-mapped peer over IPv4."""
     if sk.sk_ipv6only or (sk.sk_af.family == AF_INET6 and sk.inet_rcv_saddr):
         raise os_error(errno.ENETUNREACH)
     ops, af, backlog_rcv = sk.icsk_af_ops, sk.sk_af, sk.sk_backlog_rcv
@@ -262,7 +262,7 @@ def inet6_sk_rebuild_header(sk: tcp_sock) -> int:
 
 
 def tcp_v6_send_check(sk: tcp_sock, skb: sk_buff) -> None:
-    """Leave the sum to the device: pseudo header in the field, where to begin and to store."""
+    """Prepare checksum offload: store the pseudo-header sum, set csum_start and csum_offset."""
     _send_check(skb, sk.inet_saddr, sk.inet_daddr)
 
 
@@ -270,9 +270,9 @@ def tcp_v6_send_check(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_v6_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry | None:
-    """Addresses of a new request, and the route back; None when there is none."""
+    """Set a request's addresses; returns the route to its peer, None when there is none."""
     _, req.inet_daddr, _, req.inet_rcv_saddr, _ = inet_key(skb)
-    # Link-local addresses mean something on their link only: the child is bound to it.
+    # A link-local address is unique only on its link, so the child is bound to the interface.
     req.ir_iif = sk.sk_bound_dev_if or (
         skb.skb_iif if ipv6_addr_is_linklocal(req.inet_daddr) else 0
     )
@@ -306,7 +306,7 @@ def tcp_v6_send_synack(
 
 
 def tcp_v6_reqsk_destructor(req: request_sock) -> None:
-    """request_sock_ops.destructor: nothing of IPv6 hangs on a request."""
+    """request_sock_ops.destructor: a request holds nothing of IPv6 to free."""
 
 
 def cookie_v6_init_sequence(skb: sk_buff, req: request_sock) -> int:
@@ -320,7 +320,7 @@ def cookie_v6_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
 
 
 def tcp_v6_cookie_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
-    """An ACK for a listener may carry a SYN cookie: the child it proves, else sk itself."""
+    """Check a listener's segment for a SYN cookie; returns as cookie_check does, sk for a SYN."""
     if not skb.tcp_flags & TCPHDR_SYN:
         return cookie_v6_check(sk, skb)
     return sk
@@ -345,7 +345,7 @@ tcp6_request_sock_ops = request_sock_ops(
 
 
 def tcp_v6_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
-    """A SYN for a listener, over either IP. Borrows skb."""
+    """Process a SYN for a listener, over IPv4 or IPv6. Borrows skb."""
     if skb.protocol == ETH_P_IP:
         return tcp_v4_conn_request(sk, skb)
     if not ipv6_unicast_destination(skb):
@@ -364,7 +364,10 @@ def tcp_v6_syn_recv_sock(
     dst: dst_entry | None,
     req_unhash: request_sock | None,
 ) -> tcp_sock | None:
-    """The third ACK came: make the child and hash it in the request's place. None: no room."""
+    """On the handshake's last ACK make the child and hash it in the request's place.
+
+    None: there is no room or no route, or the request is gone.
+    """
     if skb.protocol == ETH_P_IP:
         newsk = tcp_v4_syn_recv_sock(sk, skb, req, dst, req_unhash)
         if newsk is not None:
@@ -402,7 +405,7 @@ def tcp_v6_syn_recv_sock(
     tcp_sync_mss(newsk, dst_mtu(dst))
     newsk.advmss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
     tcp_initialize_rcv_mss(newsk)
-    # The second refuses when another packet was faster, or the request is gone.
+    # inet_ehash_nolisten fails if another packet made the child first, or the request is gone.
     if __inet_inherit_port(sk, newsk) < 0 or not inet_ehash_nolisten(newsk, req_unhash):
         inet_csk_prepare_forced_close(newsk)
         tcp_done(newsk)
@@ -414,7 +417,10 @@ def tcp_v6_syn_recv_sock(
 
 
 def tcp_v6_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
-    """A segment for a socket nobody holds (or its owner works off the backlog). Owns skb."""
+    """Process a segment for a socket that nobody owns, or whose owner processes the backlog.
+
+    Takes ownership of skb.
+    """
     if skb.protocol == ETH_P_IP:
         return tcp_v4_do_rcv(sk, skb)  # for a listener of both families
     if sk.sk_state == TCP_ESTABLISHED:
@@ -534,7 +540,7 @@ def tcp_v6_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:
 
 
 def tcp_v6_no_socket(net: Net, skb: sk_buff) -> int:
-    """Nobody has this port: RST (RFC 9293 3.10.7.1)."""
+    """Answer a segment without a socket by a RST (RFC 9293 3.10.7.1). Takes ownership of skb."""
     if xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
         tcp_v6_fill_cb(skb)
         tcp_v6_send_reset(None, skb)
@@ -543,7 +549,10 @@ def tcp_v6_no_socket(net: Net, skb: sk_buff) -> int:
 
 
 def tcp_v6_do_time_wait(net: Net, tw: inet_timewait_sock, skb: sk_buff) -> tcp_sock | None:
-    """TIME_WAIT: answer and give None; or the listener that takes over a new SYN."""
+    """Process a segment for a TIME_WAIT socket; returns the listener if a new SYN is for it.
+
+    Takes ownership of skb when it returns None.
+    """
     verdict = tcp_timewait_state_process(tw, skb)
     if verdict == TCP_TW_SYN:
         sk2 = __inet_lookup_listener(net.tcp_hashinfo, skb, inet_key(skb), skb.skb_iif)
@@ -562,7 +571,7 @@ def tcp_v6_do_time_wait(net: Net, tw: inet_timewait_sock, skb: sk_buff) -> tcp_s
 
 
 def inet6_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:
-    """The route of a received segment serves those that follow."""
+    """Cache the route of a received segment for those that follow."""
     dst = skb.dst
     if dst is not None:
         sk.sk_rx_dst = dst
@@ -570,7 +579,7 @@ def inet6_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_v6_early_demux(skb: sk_buff) -> None:
-    """inet6_protos[].early_demux: a packet of a connection needs no route of its own. Borrows."""
+    """inet6_protos[].early_demux: give a segment its connection and its route. Borrows skb."""
     if skb.pkt_type or not pskb_may_pull(skb, skb.transport_header - skb.data_offset + TCP_HLEN):
         return
     tcp_early_demux(skb)
@@ -587,7 +596,7 @@ def tcp_v6_init_sock(sk: tcp_sock) -> int:
 
 
 def tcp_v6_destroy_sock(sk: tcp_sock) -> None:
-    """proto.destroy: timers, queues and port go."""
+    """proto.destroy: free timers, queues and port."""
     tcp_destroy_sock(sk)
 
 
@@ -663,13 +672,13 @@ tcpv6_protocol = inet6_protocol(
 
 
 tcp_v6_ctl_prot = proto(name="TCPv6 control", sock_class=inet_sock)
-"""Of net.ipv6.tcp_sk: it only sends, and no limit of TCP's counts it."""
+"""The proto of net.ipv6.tcp_sk, which only sends and is not subject to TCP's limits."""
 
 
 def tcpv6_init(net: Net, tcpv6_protosw: inet_protosw) -> None:
-    """net/ipv6/tcp_ipv6.c (with tcpv6_net_init): handler, sockets, who answers for no socket.
+    """net/ipv6/tcp_ipv6.c (with tcpv6_net_init): register TCP and make the control socket.
 
-    `tcpv6_protosw` is given, since its proto_ops are of af_inet6, which knows this module.
+    `tcpv6_protosw` is an argument because its proto_ops are in af_inet6, which imports this module.
     """
     inet6_add_protocol(net, tcpv6_protocol, NEXTHDR_TCP)
     inet6_register_protosw(net, tcpv6_protosw)

@@ -1,4 +1,4 @@
-"""net/ipv6/tcp_ipv6.c: what no socket sends: resets, the ACKs of TIME_WAIT and of requests."""
+"""net/ipv6/tcp_ipv6.c: segments without a full socket: resets, ACKs of TIME_WAIT and requests."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def tcp_v6_send_response(
     label: int = 0,
     mark: int = 0,
 ) -> None:
-    """A segment without data back to skb's sender. Borrows skb; no route, no answer."""
+    """Send a segment without data to skb's sender, if there is a route. Borrows skb."""
     _, saddr, sport, daddr, dport = inet_key(skb)
     size = TCP_HLEN + len(options)
     fields = (dport, sport, seq, ack, size << 2, flags, min(win, 65535))
     head = _TCPHDR.pack(*fields, 0, 0) + options
     check = csum_ipv6_magic(daddr, saddr, size, IPPROTO_TCP, csum_partial(head))
     ctl_sk = net.ipv6.tcp_sk
-    # A link-local peer is on the link that the segment came by.
+    # A link-local peer is on the segment's input interface.
     fl6 = flowi(
         AF_INET6, saddr, daddr, oif or (skb.skb_iif if ipv6_addr_is_linklocal(saddr) else 0)
     )
@@ -149,5 +149,5 @@ def tcp_v6_reqsk_send_ack(sk: tcp_sock, skb: sk_buff, req: request_sock) -> None
 
 
 def ipv6_unicast_destination(skb: sk_buff) -> bool:
-    """include/net/ip6_route.h: skb came to an address of one host, ours."""
+    """include/net/ip6_route.h: whether skb's destination is a unicast address of ours."""
     return skb.pkt_type == 0 and not ipv6_addr_is_multicast(ipv6_hdr(skb).daddr)

@@ -1,6 +1,6 @@
 """UDP over IPv6: sending, errors, the protocol's tables (net/ipv6/udp.c; RFC 768, 8200 8.1).
 
-To a v4-mapped address these sockets send as IPv4's do (stack/ipv4/udp.py).
+Datagrams to a v4-mapped address are sent by stack/ipv4/udp.py.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
 
 
 def udp6_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
-    """Whether IP treats a super-packet of the flow as it would its datagrams (inet_af_ops)."""
+    """Whether IP treats a super-packet of the flow like its single datagrams (inet_af_ops)."""
     net = sk.net
     hooks = net.ipv6.nf_hooks
     if hooks[NF_INET_LOCAL_OUT] or hooks[NF_INET_POST_ROUTING]:
@@ -171,7 +171,7 @@ def udp6_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
 
 
 def udp6_flow_aim(sk: udp_sock, flow: UdpFlow, name: sockaddr) -> None:
-    """Have a flow go to another port of its address, with the label of that (inet_af_ops)."""
+    """Change a flow's destination port, and the flow label with it (inet_af_ops)."""
     net = sk.net
     np = np_of(sk)
     label = name.flowinfo & 0xFFFFF if np.sndflow else 0
@@ -281,14 +281,14 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
         raise os_error(errno.EINVAL, "another datagram is being collected on this socket")
     sk.pending = AF_INET6
     sk.len = 0
-    sk.sk_tx_flow = None  # what comes next is a piece of this datagram
+    sk.sk_tx_flow = None  # the next sendmsg adds to this datagram
     return udpv6_append(sk, msg, length, fl6, ipc6, rt, corkreq)
 
 
 def udpv6_send_one(
     sk: udp_sock, msg: msghdr, length: int, ipc6: ipcm6_cookie, fl6: flowi, rt: rt6_info
 ) -> int:
-    """udpv6_sendmsg's lockless path: one datagram, made and sent."""
+    """udpv6_sendmsg's lockless path: make a datagram and send it."""
     cork, v6_cork = inet_cork_of(sk), inet6_cork()
     flags = msg.msg_flags
     ulen = length + UDP_HLEN
@@ -306,8 +306,9 @@ def udpv6_send_one(
 def udpv6_make_flow(
     sk: udp_sock, fl6: flowi, rt: rt6_info, name: sockaddr | None
 ) -> UdpFlow | None:
-    """Have the headers of a socket's plain datagrams to `name` ready, or None when something asks
-    for udp_v6_send_skb each time.
+    """Make the flow of a socket's plain datagrams to `name` (None: to its peer); see udp_flow.py.
+
+    None when each datagram needs udp_v6_send_skb.
     """
     dev = rt.dev
     np = np_of(sk)
@@ -440,7 +441,7 @@ def udp_v6_push_pending_frames(sk: udp_sock) -> int:
 
 
 def udp_v6_flush_pending_frames(sk: udp_sock) -> None:
-    """net/ipv6/udp.c: throw the corked datagram away."""
+    """net/ipv6/udp.c: discard the corked datagram."""
     if sk.pending:
         sk.len = 0
         family, sk.pending = sk.pending, 0
@@ -468,7 +469,7 @@ def udpv6_rcv(skb: sk_buff) -> int:
 
 
 def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
-    """net/ipv6/udp.c: an ICMPv6 error about a datagram of ours. Borrows skb.
+    """net/ipv6/udp.c: handle an ICMPv6 error about our datagram. Borrows skb.
 
     Data at the embedded IPv6 header, the UDP header `offset` bytes behind it.
     """
@@ -501,7 +502,7 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
 
 
 def udpv6_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
-    """net/ipv6/udp.c: udp_recvmsg, and a path MTU that waits. Raises: OSError."""
+    """net/ipv6/udp.c: udp_recvmsg, or the report of a pending path MTU. Raises: OSError."""
     np = sk.pinet6
     waits = np is not None and np.rx_pmtu is not None and not flags & MSG_ERRQUEUE
     if waits and ipv6_recv_rxpmtu(sk, msg):
