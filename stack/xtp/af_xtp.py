@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 NO_SOCKOPTS = (SO_BROADCAST, SO_BUF_LOCK, SO_DEBUG, SO_KEEPALIVE, SO_NO_CHECK, SO_OOBINLINE)
-"""XTP sends to one peer, asks it by itself whether it lives, has XTP_NOCHECK and no urgent data;
-buffers have the size that was set, and no log tells of states."""
+"""Options without a meaning in XTP: it sends to one peer, always probes whether the peer lives, has
+XTP_NOCHECK and no urgent data, keeps buffers at the size set, and logs no states."""
 
 xtp_prot = proto(
     name="XTP",
@@ -117,12 +117,12 @@ def xtp_init_net(net: Net) -> None:
         inet_register_protosw(net.inetsw, row)
     sock = sock_create_kern(net, PF_INET, SOCK_RAW, IPPROTO_XTP)
     net.xtp.ctl_sk = sock.sk
-    sock.sk.sk_prot.unhash(sock.sk)  # it sends only
+    sock.sk.sk_prot.unhash(sock.sk)  # it only sends
 
 
 xtp_net_ops = pernet_operations(init=xtp_init_net)
 
 
 def xtp_init(machine: Machine) -> None:
-    """Bring XTP up on a machine, in each of its namespaces; IPv4 is there."""
+    """Bring XTP up on a machine, in each of its namespaces, after IPv4."""
     register_pernet_subsys(machine, xtp_net_ops)

@@ -1,13 +1,13 @@
 """One association of XTP, without sockets and without IP: bytes, packets and times in and out.
 
-A context has two directions, each with a sequence of bytes from 0. Who opened it (the initiator)
-chose its key; the responder answers with the same key and RTN. Both ends are the same otherwise.
+A context has two directions, each with a sequence of bytes from 0. The initiator, which opens it,
+chooses its key; the responder answers with the same key and RTN. Otherwise both ends are equal.
 
-The sender asks for the receiver's state: a packet with SREQ carries a new `sync`, the answer echoes
-it and so tells how much arrived of what was sent before (a CNTL, or with gaps an ECNTL). Requests
-ride on data where there is some: on every eighth of the window, the end of a burst, and what is
-sent again. So a lost request or answer is made good by the next one, and WTIMER asks only when all
-were lost. Times are ns. What is not in the specification's public facts but ours is named here:
+The sender requests the receiver's state: a packet with SREQ carries a new `sync`. The answer (CNTL,
+or ECNTL if there are gaps) echoes it, and reports what arrived of all that was sent before. Data
+packets carry requests: one in every eighth of the window, the end of a burst, and retransmissions.
+The next request makes up for a lost request or answer; WTIMER requests only when all were lost.
+Times are ns. The values below are ours, not the specification's:
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ XTP_WTIMER_MIN_NS = 20 * MSEC
 XTP_WTIMER_MAX_NS = 4 * SEC
 """Also the limit of its doubling."""
 XTP_WTIMER_LINEAR = 3
-"""Expiries of WTIMER in a row before it doubles: a request is small and congests nothing."""
+"""Expiries of WTIMER in a row before it doubles: a request is too small to cause congestion."""
 XTP_REQUESTS = 8
-"""Requests under way at most times; also the parts of a window that ask."""
+"""Requests in flight at most; also the number of requests per window."""
 XTP_CTIMER_NS = 60 * SEC
-"""A context that heard nothing for so long asks whether the peer lives."""
+"""After so much silence of the peer a context requests its state, to learn whether it lives."""
 XTP_CTIMEOUT_NS = 60 * SEC
-"""Silence of the peer, asked again and again, that ends a context (ETIMEDOUT)."""
+"""A context ends (ETIMEDOUT) when the peer answers no request for so long."""
 XTP_LINGER_NS = 10 * SEC
-"""How long whoever sent END answers late packets of the context."""
+"""How long the sender of END answers late packets of the context."""
 XTP_ORPHAN_NS = 60 * SEC
 """How long a closed socket's context waits for the peer to end its own direction."""
 XTP_INIT_ALLOC = 14_600
-"""What may be sent before the first allocation comes: ten packets of Ethernet (RFC 6928)."""
+"""Bytes that may be sent before the first allocation: ten packets of Ethernet (RFC 6928)."""
 XTP_MAX_PIECES = 4096
-"""Pieces of data that may wait for a gap to fill."""
+"""Pieces of data beyond a gap at most."""
 XTP_PIECE_COST = 64
-"""What a piece that waits for its reader takes from the window beside its bytes."""
+"""Bytes by which a piece that waits for its reader reduces the window, besides its own."""
 XTP_PIECE_BYTES = 4096
-"""Up to here consecutive pieces become one."""
+"""Consecutive pieces are joined up to this size, in bytes."""
 
 # States of a context.
 XTP_INACTIVE = 0
@@ -66,28 +66,28 @@ XTP_CLOSED = 3
 
 @state
 class xtp_segment:
-    """Bytes that leave in one packet, kept until the peer has them."""
+    """The data of one packet, kept until the peer acknowledges them."""
 
     seq: int
     data: bytes
     eom: bool = False
     sync: int = row(0)
-    """Of the first request that left with it or after it: its answer tells whether it arrived."""
+    """Sync of the first request sent with or after it, whose answer tells whether it arrived."""
     sends: int = row(0)
     lost: bool = row(False)
-    """It is among the context's `lost`."""
+    """Whether it is in the context's `lost`."""
     arrived: bool = row(False)
-    """A span told so; what lies before it is missing."""
+    """Whether a span reported it as received; something before it is missing."""
 
 
 @state
 class xtp_request:
-    """A SREQ under way."""
+    """A SREQ that has no answer yet."""
 
     sync: int
     sent_ns: int
     rough: bool = False
-    """Of an association that is being opened: addresses may have had to be resolved first."""
+    """Sent while the association was opened, so its time may include address resolution."""
 
 
 @state
@@ -100,9 +100,9 @@ class xtp_context:
     service: int = XTP_SERVICE_STREAM
     state: int = row(XTP_INACTIVE)
     err: int = row(0)
-    """errno, once it ended in any other way than both closing."""
+    """errno, if the association ended without both ends closing it."""
 
-    # what the application chose
+    # options of the application
     noerr: bool = row(False)
     noflow: bool = row(False)
     nocheck: bool = row(False)
@@ -112,26 +112,26 @@ class xtp_context:
     mss: int = row(536)
     rcvbuf: int = row(65536)
 
-    # out
+    # sending
     out: list[bytes] = row(make=list)
-    """Packets to send, in order; whoever runs the context takes them."""
+    """Packets to send, in order; the context's user takes them."""
     unsent: deque[xtp_segment] = row(make=deque)
     sent: deque[xtp_segment] = row(make=deque)
     lost: deque[xtp_segment] = row(make=deque)
-    """Those of `sent` that are to be sent again."""
+    """The segments of `sent` that are to be retransmitted."""
     snd_una: int = row(0)
     snd_nxt: int = row(0)
     snd_end: int = row(0)
     snd_alloc: int = row(XTP_INIT_ALLOC)
     w_closed: bool = row(False)
     w_told: bool = row(False)
-    """A packet with WCLOSE left."""
+    """Whether a packet with WCLOSE was sent."""
     peer_rclose: bool = row(False)
     delivered: int = row(0)
-    """Up to here the peer's application has read, as far as DREQ was answered."""
+    """The position up to which the peer's application has read, by the last answer to a DREQ."""
     dreq_sync: int = row(0)
     dreq_seq: int = row(0)
-    """The last DREQ, which has a sync of its own, and how far it asks."""
+    """The sync of the last DREQ, and the position that it asks for."""
 
     # requests
     sync: int = row(0)
@@ -140,12 +140,12 @@ class xtp_context:
     srtt_ns: int = row(0)
     rttvar_ns: int = row(0)
     rtt_rough: bool = row(False)
-    """Only rough requests were answered so far; the first other one begins the estimate anew."""
+    """Only rough requests were answered so far; the first other one restarts the estimate."""
     backoff: int = row(0)
     wtimer_ns: int = row(0)
     """Deadlines; 0: not running."""
     asking_ns: int = row(0)
-    """When the oldest request without an answer left."""
+    """When the oldest request without an answer was sent."""
     ctimer_ns: int = row(0)
     rtimer_ns: int = row(0)
     orphan_ns: int = row(0)
@@ -157,9 +157,9 @@ class xtp_context:
     refill_ns: int = row(0)
     inrate: int = row(0)
     inburst: int = row(0)
-    """What we tell the peer that it may send."""
+    """inrate, inburst: the limits that we tell the peer for sending."""
 
-    # in
+    # receiving
     rcv_nxt: int = row(0)
     pieces: deque[tuple[bytes, bool, int]] = row(make=deque)
     """For the reader: bytes, whether a message ends with them, when the last of them arrived."""
@@ -169,14 +169,14 @@ class xtp_context:
     told_alloc: int = row(0)
     """The window's edge as the peer knows it."""
     rcv_sync: int = row(0)
-    """The last sync heard, for what is said without being asked."""
+    """The last sync received, to be echoed when no request is answered."""
     rcv_dreq: int = row(-1)
-    """Sync of a DREQ that waits for the reader, and how far he has to come."""
+    """The sync of a DREQ that waits for the reader (-1: none), and the position to be read."""
     rcv_dreq_seq: int = row(0)
     r_fin: int = row(-1)
-    """Where the peer's direction ends, once it said so."""
+    """The position where the peer's direction ends; -1: not known yet."""
     r_closed: bool = row(False)
-    """Nobody reads here any more."""
+    """Whether the application has closed the peer's direction."""
 
     # counted, for XTP_INFO
     packets_out: int = row(0)
@@ -189,17 +189,17 @@ class xtp_context:
 
 
 def xtp_w_done(ctx: xtp_context) -> bool:
-    """Our direction is over: the peer has everything and said that it reads no more."""
+    """Whether our direction is over: the peer acknowledged all of it and sent RCLOSE."""
     return ctx.w_closed and ctx.w_told and ctx.peer_rclose and ctx.snd_una == ctx.snd_end
 
 
 def xtp_r_done(ctx: xtp_context) -> bool:
-    """The peer's direction is over: we have all up to the end that it told, or want none."""
+    """Whether the peer's direction is over: it has ended, and we received all or read no more."""
     return ctx.r_fin >= 0 and (ctx.r_closed or ctx.rcv_nxt == ctx.r_fin)
 
 
 def xtp_alloc(ctx: xtp_context) -> int:
-    """The window's edge: what the peer may send up to. It never moves back."""
+    """The window's edge: the position up to which the peer may send. It never moves back."""
     taken = ctx.queued + XTP_PIECE_COST * len(ctx.pieces)
     return max(ctx.rcv_nxt + max(ctx.rcvbuf - taken, 0), ctx.told_alloc)
 
@@ -210,7 +210,7 @@ def xtp_backlog(ctx: xtp_context) -> int:
 
 
 def xtp_spans(ctx: xtp_context, most: int) -> list[tuple[int, int]]:
-    """What arrived beyond the first gap: up to `most` runs [left, right)."""
+    """Up to `most` ranges [left, right) that arrived beyond the first gap."""
     spans: list[tuple[int, int]] = []
     for seq, data, _, _ in ctx.early:
         end = seq + len(data)
@@ -224,7 +224,7 @@ def xtp_spans(ctx: xtp_context, most: int) -> list[tuple[int, int]]:
 
 
 def xtp_deadline(ctx: xtp_context) -> int:
-    """When `xtp_timeout` wants to be called; 0: not at all."""
+    """The time at which `xtp_timeout` must be called, ns; 0: never."""
     deadline = 0
     for when in (ctx.wtimer_ns, ctx.ctimer_ns, ctx.rtimer_ns, ctx.orphan_ns):
         if when and (not deadline or when < deadline):
@@ -233,7 +233,7 @@ def xtp_deadline(ctx: xtp_context) -> int:
 
 
 def xtp_rto_ns(ctx: xtp_context) -> int:
-    """What WTIMER waits for (RFC 6298; every answer names its request, so Karn's rule is kept)."""
+    """WTIMER's interval, ns (RFC 6298). An answer names its request, so Karn's rule is kept."""
     if ctx.srtt_ns:
         rto = max(ctx.srtt_ns + 4 * ctx.rttvar_ns, XTP_WTIMER_MIN_NS)
     else:
@@ -261,7 +261,7 @@ def xtp_own_tspec(ctx: xtp_context) -> xtp_tspec:
 
 
 def xtp_limit_rate(ctx: xtp_context, tspec: xtp_tspec | None) -> None:
-    """The peer said what it takes: send no faster."""
+    """Limit rate and burst to what the peer accepts."""
     if tspec is None:
         return
     if tspec.inrate and (not ctx.rate or tspec.inrate < ctx.rate):
@@ -276,7 +276,7 @@ def xtp_limit_rate(ctx: xtp_context, tspec: xtp_tspec | None) -> None:
 def xtp_emit(
     ctx: xtp_context, form: int, options: int, seq: int, sync: int, segment: bytes, data: bytes
 ) -> None:
-    """Put a packet on `out`, with the options that all of this context's packets have."""
+    """Append a packet to `out`, with the options that all packets of this context have."""
     options |= (
         (NOERR if ctx.noerr else 0)
         | (NOFLOW if ctx.noflow else 0)
@@ -292,7 +292,7 @@ def xtp_emit(
 
 
 def xtp_end(ctx: xtp_context, err: int, now: int, linger: bool) -> None:
-    """The context is over; `linger`: it stays for a while to answer what comes late."""
+    """End the context; with `linger` it answers late packets for XTP_LINGER_NS."""
     ctx.state = XTP_CLOSED
     if err and not ctx.err:
         ctx.err = err
@@ -306,5 +306,5 @@ def xtp_end(ctx: xtp_context, err: int, now: int, linger: bool) -> None:
 
 
 def xtp_single_message(ctx: xtp_context) -> bool:
-    """Does each direction carry one message, which ends it?"""
+    """Whether each direction carries a single message, which ends it."""
     return ctx.service <= XTP_SERVICE_TRANSACTION

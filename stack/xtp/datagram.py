@@ -1,8 +1,8 @@
-"""The datagrams of XTP behind the socket calls: unacknowledged and acknowledged, `xtp_dgram_prot`.
+"""The socket calls of XTP's datagrams, unacknowledged and acknowledged: `xtp_dgram_prot`.
 
-An unacknowledged one is a FIRST with END: no context, no answer. An acknowledged one is a context
-for one message: FIRST again and again until the receiver says that it has it (with XTP_DREQ: that
-its application has it), which ends the context.
+An unacknowledged datagram is a FIRST with END, without context or answer. An acknowledged one is a
+context for one message. Its FIRST is repeated until the receiver acknowledges it (with XTP_DREQ:
+until the application has read it), which ends the context.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ XTP_MAX_DATAGRAM = 65535 - 20 - XTP_HLEN - XTP_FIRST_BYTES
 
 
 def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
-    """proto.sendmsg. Returns `size`; for an acknowledged datagram once the peer has it, unless
-    the call must not wait: then a failure is the socket's next error.
+    """proto.sendmsg. Returns `size`, for an acknowledged datagram once the peer has it.
 
+    If the call must not wait, it returns at once, and a failure becomes the socket's next error.
     Raises: OSError EMSGSIZE, EDESTADDRREQ, EPIPE, ECONNREFUSED, ETIMEDOUT, EAGAIN, routing errors.
     """
     if msg.msg_flags & MSG_OOB:
@@ -138,7 +138,7 @@ def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
 
 
 def xtp_dgram_peer(sk: xtp_sock, msg: msghdr) -> sockaddr:
-    """Where the message goes. Raises: OSError EDESTADDRREQ, EAFNOSUPPORT."""
+    """The destination of a message. Raises: OSError EDESTADDRREQ, EAFNOSUPPORT."""
     if msg.msg_name is not None:
         check_sockaddr(msg.msg_name)
         return msg.msg_name
@@ -148,7 +148,7 @@ def xtp_dgram_peer(sk: xtp_sock, msg: msghdr) -> sockaddr:
 
 
 def xtp_dgram_plain(sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: bytes) -> None:
-    """One packet, and nobody will say what became of it. Raises: OSError."""
+    """Send an unacknowledged datagram. Raises: OSError."""
     options = END | EOM | WCLOSE | RCLOSE | NOERR | NOFLOW
     options |= (NOCHECK if sk.nocheck else 0) | (SORT if sk.sort else 0)
     packet = xtp_build(xtp_new_key(sk.net), options, XTP_FIRST, 0, 0, sk.sort, first, data)
@@ -164,7 +164,7 @@ def xtp_dgram_plain(sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: by
 def xtp_dgram_acked(
     sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: bytes, flags: int
 ) -> None:
-    """A context of one message; waits until it is over. Raises: OSError."""
+    """Send an acknowledged datagram, and wait until its context is over. Raises: OSError."""
     timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
     if sk.sk_wmem_queued and sk.sk_wmem_queued + len(data) > sk.sk_sndbuf:
         if timeo <= 0:
@@ -196,12 +196,12 @@ def xtp_dgram_acked(
 
 
 def xtp_dgram_over(sk: xtp_sock, assoc: xtp_assoc) -> bool:
-    """What the sender of an acknowledged datagram waits for."""
+    """Whether the sender of an acknowledged datagram need not wait any longer."""
     return assoc.ctx.state == XTP_CLOSED or bool(sk.sk_flags & SOCK_DEAD)
 
 
 def xtp_dgram_room(sk: xtp_sock, size: int) -> bool:
-    """What a sender waits for before the next one."""
+    """Whether a sender may send a datagram of `size` bytes, or must see an error."""
     return not sk.sk_wmem_queued or sk.sk_wmem_queued + size <= sk.sk_sndbuf or bool(sk.sk_err)
 
 
@@ -209,7 +209,7 @@ def xtp_dgram_room(sk: xtp_sock, size: int) -> bool:
 
 
 def xtp_dgram_rcv(sk: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int, skb: sk_buff) -> None:
-    """A FIRST of service 1 or 2 for this socket, whose filter may have cut it. Borrows skb."""
+    """Queue the datagram of a FIRST of service 1 or 2; a filter may have cut skb. Borrows skb."""
     net = sk.net
     xtp = net.xtp
     if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
@@ -237,7 +237,7 @@ def xtp_dgram_rcv(sk: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int, skb: sk
 
 
 def xtp_remember(net: Net, acked: xtp_acked) -> None:
-    """Know the datagram when it comes again, for as long as its sender may try."""
+    """Remember the datagram for as long as its sender may repeat it."""
     answered = net.xtp.answered
     now = net.clock.now_ns()
     for key in list(answered):
@@ -250,7 +250,7 @@ def xtp_remember(net: Net, acked: xtp_acked) -> None:
 
 
 def xtp_answer_acked(sk: Any, acked: xtp_acked) -> None:
-    """Tell the sender: its datagram is here, and (END) that this is all it wants to know."""
+    """Acknowledge a datagram to its sender; with END once `delivered`."""
     options = RCLOSE | WCLOSE | END if acked.delivered else 0
     segment = xtp_cntl_segment(acked.size, acked.size, acked.sync)
     packet = xtp_build(acked.key | XTP_RTN, options, XTP_CNTL, 0, 0, 0, segment, b"")
@@ -302,7 +302,7 @@ def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
 
 
 def xtp_dgram_came(sk: xtp_sock, seen: Any) -> bool:
-    """What a reader waits for."""
+    """Whether a reader need not wait any longer."""
     return bool(
         sk.datagrams or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
     )
@@ -334,7 +334,7 @@ def xtp_dgram_disconnect(sk: xtp_sock, flags: int) -> int:
 
 
 def xtp_dgram_close(sk: xtp_sock, timeout: int) -> None:
-    """proto.close: datagrams that nobody acknowledged yet are given up; the peers hear of it."""
+    """proto.close: give up datagrams that are not acknowledged yet, and tell their receivers."""
     lock_sock(sk)
     sk.sk_shutdown = SHUTDOWN_MASK
     sock_orphan(sk)

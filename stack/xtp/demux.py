@@ -1,4 +1,4 @@
-"""What IP hands to XTP: packets of protocol 36, and ICMP errors about ours."""
+"""XTP's input from IP: packets of protocol 36, and ICMP errors about our packets."""
 
 from __future__ import annotations
 
@@ -135,9 +135,9 @@ def xtp_rcv(skb: sk_buff) -> int:
 
 
 def xtp_filter(sk: xtp_sock, skb: sk_buff, cap: int) -> bool:
-    """Does the socket's filter (or a security module) refuse the packet, data at its header?
+    """Whether the socket's filter or a security module refuses the packet, data at its header.
 
-    What it leaves of a packet is at least `cap` bytes. Counted. Borrows skb.
+    A refusal is counted. A filter leaves at least `cap` bytes of a packet. Borrows skb.
     """
     if sk.sk_filter is None and sk.net.security is None:
         return False
@@ -148,7 +148,7 @@ def xtp_filter(sk: xtp_sock, skb: sk_buff, cap: int) -> bool:
 
 
 def xtp_bytes(skb: sk_buff) -> bytes | None:
-    """The packet without padding; None when it is shorter than it says."""
+    """The packet without padding; None when it is shorter than its dlen field says."""
     size = skb.len
     if size < XTP_HLEN:
         return None
@@ -183,8 +183,9 @@ def xtp_backlog_rcv(sk: xtp_sock, skb: sk_buff) -> int:
 
 
 def xtp_rcv_first(net: Net, pkt: xtp_packet, saddr: int, daddr: int, skb: sk_buff) -> int:
-    """A packet of no association: a FIRST may begin one. SKB_NOT_DROPPED_YET, or why nobody took
-    it. Borrows skb.
+    """Process a packet of no association; a FIRST may begin one.
+
+    SKB_NOT_DROPPED_YET, or the drop reason. Borrows skb.
     """
     known = net.xtp.answered.get((saddr, pkt.key)) if not pkt.rtn else None
     if known is not None:
@@ -225,9 +226,9 @@ def xtp_rcv_first(net: Net, pkt: xtp_packet, saddr: int, daddr: int, skb: sk_buf
 
 
 def xtp_new_child(listener: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -> None:
-    """A FIRST for a listener: its association, which accept will return.
+    """Make the association of a listener's FIRST, which accept will return.
 
-    With the backlog full the FIRST is forgotten; it comes again.
+    With a full backlog the FIRST is ignored; its sender repeats it.
     """
     net = listener.net
     if listener.sk_ack_backlog > listener.sk_max_ack_backlog:
@@ -261,7 +262,7 @@ def xtp_new_child(listener: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -
 
 
 def xtp_send_diag(net: Net, pkt: xtp_packet, saddr: int, daddr: int, code: int, value: int) -> None:
-    """Answer a packet that nothing can be done with; never a DIAG."""
+    """Answer a packet that cannot be processed, other than a DIAG, by a DIAG."""
     text = {
         XTP_VAL_NO_LISTENER: "no listener",
         XTP_VAL_NO_PROVIDER: "no such service",
@@ -284,8 +285,8 @@ def xtp_send_diag(net: Net, pkt: xtp_packet, saddr: int, daddr: int, code: int, 
 def xtp_err(skb: sk_buff, info: int) -> int:
     """An ICMP error quotes one of our packets; data at the quoted IP header. Borrows skb.
 
-    The key is in the eight bytes that every quote has. Hard errors end a context only while it is
-    being opened; later they are the socket's soft error.
+    Its key is in the eight bytes that every quote has. A hard error ends a context that is being
+    opened; later it is the socket's soft error.
     """
     net = skb.dst.net
     iph = iphdr_at(skb, 0)

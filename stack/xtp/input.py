@@ -1,4 +1,4 @@
-"""What a context does with a packet: data into order, answers to requests, losses found."""
+"""A context's input: ordering data, answering requests, detecting losses."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ _DIAG_ERRNO = {
 
 
 def xtp_input(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
-    """A packet of this context arrived."""
+    """Process a received packet of this context."""
     ctx.packets_in += 1
     if ctx.state == XTP_CLOSED:
-        # Whoever ended the context answers what comes late, but never an END or a DIAG.
+        # The end that sent END answers late packets, but never an END or a DIAG.
         if ctx.ctimer_ns and pkt.format != XTP_DIAG and not pkt.options & END:
             ctx.rcv_sync = pkt.sync
             xtp_send_end(ctx)
@@ -103,7 +103,7 @@ def xtp_input(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
 
 
 def xtp_answer(ctx: xtp_context, pkt: xtp_packet, gap: bool, now: int) -> None:
-    """What a request, or a gap under FASTNAK, is owed."""
+    """Answer the requests of a packet, and with FASTNAK report a new gap."""
     if pkt.options & DREQ:
         ctx.rcv_dreq = pkt.sync
         ctx.rcv_dreq_seq = pkt.seq + len(pkt.data)
@@ -115,24 +115,24 @@ def xtp_answer(ctx: xtp_context, pkt: xtp_packet, gap: bool, now: int) -> None:
 
 
 def xtp_tell_delivery(ctx: xtp_context, now: int) -> None:
-    """Answer a DREQ once the application has what it asks for."""
+    """Answer a DREQ once the application has read up to its position."""
     if ctx.rcv_dreq >= 0 and ctx.rcv_nxt - ctx.queued >= ctx.rcv_dreq_seq:
         echo = ctx.rcv_dreq
         ctx.rcv_dreq = -1
         xtp_send_control(ctx, now, 0, echo, False)
 
 
-# --- data in -------------------------------------------------------------------------------------
+# --- received data -------------------------------------------------------------------------------
 
 
 def xtp_fin(ctx: xtp_context, seq: int) -> None:
-    """The peer's direction ends at `seq`; it cannot change its mind."""
+    """Note that the peer's direction ends at `seq`; the first such report counts."""
     if ctx.r_fin < 0 and seq >= ctx.rcv_nxt:
         ctx.r_fin = seq
 
 
 def xtp_rcv_data(ctx: xtp_context, pkt: xtp_packet) -> bool:
-    """Take data of DATA or FIRST; True when it showed a gap that was not there before."""
+    """Process the data of a DATA or FIRST; True when they show a new gap."""
     seq = pkt.seq
     data = pkt.data
     end = seq + len(data)
@@ -161,7 +161,7 @@ def xtp_rcv_data(ctx: xtp_context, pkt: xtp_packet) -> bool:
 
 
 def xtp_deliver(ctx: xtp_context, data: bytes, eom: bool, arrived_ns: int) -> None:
-    """The next bytes of the peer's direction, for the reader."""
+    """Queue the next bytes of the peer's direction for the reader."""
     ctx.rcv_nxt += len(data)
     ctx.queued += len(data)
     pieces = ctx.pieces
@@ -171,7 +171,7 @@ def xtp_deliver(ctx: xtp_context, data: bytes, eom: bool, arrived_ns: int) -> No
 
 
 def xtp_skip(ctx: xtp_context, seq: int) -> None:
-    """NOERR: what is missing before `seq` will not come."""
+    """With NOERR, skip what is missing before `seq`: it is not retransmitted."""
     while ctx.early and ctx.early[0][0] < seq:
         at, data, eom, arrived_ns = ctx.early.pop(0)
         if at + len(data) > ctx.rcv_nxt:
@@ -181,7 +181,7 @@ def xtp_skip(ctx: xtp_context, seq: int) -> None:
 
 
 def xtp_keep_early(ctx: xtp_context, seq: int, data: bytes, eom: bool, arrived_ns: int) -> None:
-    """Keep data beyond a gap: the parts of it that are not there yet."""
+    """Store the parts of data beyond a gap that are not stored yet."""
     early = ctx.early
     if len(early) >= XTP_MAX_PIECES:
         return
@@ -203,7 +203,7 @@ def xtp_keep_early(ctx: xtp_context, seq: int, data: bytes, eom: bool, arrived_n
 
 
 def xtp_early_in_order(ctx: xtp_context) -> None:
-    """A gap was filled: what lay beyond it follows."""
+    """A gap was filled: deliver the data behind it."""
     early = ctx.early
     taken = 0
     for seq, data, eom, arrived_ns in early:
@@ -217,7 +217,7 @@ def xtp_early_in_order(ctx: xtp_context) -> None:
 
 
 def xtp_read(ctx: xtp_context, most: int, now: int) -> tuple[bytes, bool]:
-    """Take up to `most` bytes for the application, and whether a message ends with them."""
+    """Take up to `most` bytes for the application; also whether a message ends with them."""
     taken, eom, _ = xtp_peek(ctx, most)
     left = len(taken)
     while left:
@@ -236,7 +236,7 @@ def xtp_read(ctx: xtp_context, most: int, now: int) -> tuple[bytes, bool]:
 
 
 def xtp_peek(ctx: xtp_context, most: int) -> tuple[bytes, bool, int]:
-    """What `xtp_read` would take: no more than to the end of a message; and when it arrived."""
+    """The result of `xtp_read`, without taking the bytes, and the time when they arrived."""
     parts: list[bytes] = []
     size = 0
     arrived_ns = 0
@@ -252,13 +252,13 @@ def xtp_peek(ctx: xtp_context, most: int) -> tuple[bytes, bool, int]:
     return b"".join(parts), False, arrived_ns
 
 
-# --- answers in ----------------------------------------------------------------------------------
+# --- received answers ----------------------------------------------------------------------------
 
 
 def xtp_acknowledged(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
-    """A control segment: what the peer has, what it takes, what it misses."""
+    """Process a control segment: what the peer has received, accepts and misses."""
     if pkt.rseq > ctx.snd_nxt:
-        return  # of bytes that were never sent
+        return  # it acknowledges bytes that were never sent
     echo = xtp_echo(ctx, pkt.echo)
     progress = pkt.rseq > ctx.snd_una or pkt.alloc > ctx.snd_alloc
     if pkt.rseq > ctx.snd_una:
@@ -280,7 +280,7 @@ def xtp_acknowledged(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
         ctx.asking_ns = now
     waits = ctx.unsent or xtp_waits_for_delivery(ctx) or xtp_waits_for_rclose(ctx)
     if progress or (answered and (ctx.sent or not waits)):
-        ctx.backoff = 0  # but a reader who takes nothing is asked ever more rarely
+        ctx.backoff = 0  # not while the peer's reader takes nothing: then requests become rarer
     if answered or progress:
         ctx.wtimer_ns = 0
         if ctx.requests:
@@ -298,11 +298,11 @@ def xtp_echo(ctx: xtp_context, low: int) -> int:
 
 
 def xtp_find_lost(ctx: xtp_context, pkt: xtp_packet, echo: int) -> None:
-    """What the peer should have by now and has not: it is sent again.
+    """Mark segments lost that the peer should have received by now.
 
-    The answer to a request tells of everything that left before it, unless there were more spans
-    than it could hold. An ECNTL that nobody asked for (FASTNAK) tells of what left before the bytes
-    that it has; only of first attempts, for it cannot know of the second.
+    The answer to a request covers all that was sent before the request, unless it has as many spans
+    as fit. An unrequested ECNTL (FASTNAK) covers what was sent before the last bytes that it
+    reports, but no retransmissions, whose time it does not tell.
     """
     spans = pkt.spans
     high = spans[-1][1] if spans else pkt.rseq
@@ -330,13 +330,13 @@ def xtp_find_lost(ctx: xtp_context, pkt: xtp_packet, echo: int) -> None:
 
 
 def xtp_mark_lost(ctx: xtp_context, segment: xtp_segment) -> None:
-    """It is sent again before anything new."""
+    """Mark a segment lost; it is retransmitted before new data."""
     segment.lost = True
     ctx.lost.append(segment)
 
 
 def xtp_peer_reads_no_more(ctx: xtp_context) -> None:
-    """RCLOSE: with all acknowledged that is our direction's end, else the rest is for nobody."""
+    """RCLOSE: if all our data are acknowledged, our direction is over; else drop the rest."""
     if ctx.w_closed and ctx.snd_una == ctx.snd_end:
         return
     ctx.unsent.clear()
@@ -347,15 +347,15 @@ def xtp_peer_reads_no_more(ctx: xtp_context) -> None:
 
 
 def xtp_ended(ctx: xtp_context, now: int) -> None:
-    """END: the peer has forgotten the context, which is well if both directions were over."""
+    """END: the peer has ended the context; ECONNRESET unless both directions were over."""
     over = ctx.w_closed and ctx.w_told and ctx.snd_una == ctx.snd_end and xtp_r_done(ctx)
     xtp_end(ctx, 0 if over else errno.ECONNRESET, now, False)
 
 
 def xtp_diagnosed(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
-    """DIAG: the peer cannot go on."""
+    """DIAG: the peer reports an error, which ends the context."""
     if pkt.code == XTP_DIAG_INVALID and ctx.state == XTP_OPENING:
-        return  # data overtook the FIRST, which will come (again)
+        return  # data overtook the FIRST, which will arrive or be repeated
     err = _DIAG_ERRNO.get(pkt.code, errno.ECONNRESET)
     if pkt.code == XTP_DIAG_INVALID and xtp_w_done(ctx) and xtp_r_done(ctx):
         err = 0

@@ -1,4 +1,4 @@
-"""What a context sends: data within window and rate, requests, answers, retransmissions."""
+"""A context's output: data within window and rate, requests, answers, retransmissions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SEC = 1_000_000_000
 
 
 def xtp_write(ctx: xtp_context, data: bytes, eom: bool) -> None:
-    """Append to our direction; `eom`: a message ends here. Nothing leaves before `xtp_xmit`."""
+    """Append to our direction; `eom`: a message ends here. `xtp_xmit` sends it."""
     at = 0
     if ctx.unsent and not ctx.unsent[-1].eom and ctx.unsent[-1].seq >= ctx.snd_nxt:
         tail = ctx.unsent[-1]
@@ -69,7 +69,7 @@ def xtp_close_write(ctx: xtp_context) -> None:
 
 
 def xtp_close_read(ctx: xtp_context, now: int) -> None:
-    """Nobody will read any more: what is queued goes, and the peer hears of it."""
+    """The application reads no more: drop what is queued, and tell the peer."""
     if ctx.r_closed:
         return
     ctx.r_closed = True
@@ -81,7 +81,7 @@ def xtp_close_read(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_abort(ctx: xtp_context, err: int, now: int) -> None:
-    """End the context at once and say so."""
+    """End the context at once, and send END."""
     if ctx.state in (XTP_OPENING, XTP_ACTIVE):
         xtp_emit(
             ctx, XTP_CNTL, END, ctx.snd_nxt, ctx.sync, xtp_state_segment(ctx, ctx.rcv_sync), b""
@@ -93,15 +93,15 @@ def xtp_abort(ctx: xtp_context, err: int, now: int) -> None:
 
 
 def xtp_state_segment(ctx: xtp_context, echo: int) -> bytes:
-    """The control segment of a CNTL: what we have, and up to where we take more."""
+    """The control segment of a CNTL: the position received, and the window's edge."""
     ctx.told_alloc = xtp_alloc(ctx)
     return xtp_cntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo)
 
 
 def xtp_send_control(ctx: xtp_context, now: int, options: int, echo: int, tspec: bool) -> None:
-    """Tell the peer our state: ECNTL where there are gaps, TCNTL (`tspec`) in answer to a FIRST.
+    """Send our state to the peer: an ECNTL if there are gaps, a TCNTL (`tspec`) for a FIRST.
 
-    SREQ among `options` makes it a request too.
+    SREQ in `options` makes it a request too.
     """
     if ctx.w_closed and not ctx.unsent:
         options |= WCLOSE
@@ -124,7 +124,7 @@ def xtp_send_control(ctx: xtp_context, now: int, options: int, echo: int, tspec:
 
 
 def xtp_request_now(ctx: xtp_context, now: int) -> None:
-    """The packet that is being made asks for the peer's state."""
+    """Count a request in the packet that is being built, and start WTIMER."""
     ctx.sync += 1
     if not ctx.requests:
         ctx.asking_ns = now
@@ -135,7 +135,7 @@ def xtp_request_now(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_ask_delivery(ctx: xtp_context, now: int) -> None:
-    """DREQ: answered when the peer's application has all that was sent."""
+    """Send a DREQ, which is answered when the peer's application has read all that was sent."""
     if ctx.state != XTP_ACTIVE or ctx.service == XTP_SERVICE_ACKED_DATAGRAM:
         return
     ctx.sync += 1
@@ -147,19 +147,19 @@ def xtp_ask_delivery(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_waits_for_rclose(ctx: xtp_context) -> bool:
-    """All is sent, the end with it, and nobody was asked whether it arrived?"""
+    """Whether all data are sent and our direction is closed, but no request is in flight."""
     if not ctx.w_closed or ctx.unsent or ctx.peer_rclose or ctx.requests:
         return False
     return ctx.state == XTP_ACTIVE
 
 
 def xtp_waits_for_delivery(ctx: xtp_context) -> bool:
-    """Is a DREQ of ours without an answer?"""
+    """Whether our last DREQ has no answer yet."""
     return ctx.dreq_sync > 0 and ctx.delivered < ctx.dreq_seq
 
 
 def xtp_keep_asking(ctx: xtp_context, now: int) -> None:
-    """After an answer: what left behind its request, or waits for a reader, wants another."""
+    """After an answer: request again, if data were sent after its request or a DREQ waits."""
     if ctx.state != XTP_ACTIVE or ctx.requests:
         return
     if ctx.sent and not ctx.noerr:
@@ -169,7 +169,7 @@ def xtp_keep_asking(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_arm_wtimer(ctx: xtp_context, now: int) -> None:
-    """Wait for an answer, if that is not going on already."""
+    """Start WTIMER unless it is running."""
     if not ctx.wtimer_ns:
         ctx.wtimer_ns = now + xtp_rto_ns(ctx)
 
@@ -178,14 +178,14 @@ def xtp_arm_wtimer(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_open(ctx: xtp_context, now: int) -> None:
-    """The initiator's FIRST, with the first data if there is some; the answer makes it active."""
+    """Send the initiator's FIRST, with the first data if any; its answer makes ctx active."""
     ctx.state = XTP_OPENING
     xtp_send_first(ctx, now)
     xtp_xmit(ctx, now)
 
 
 def xtp_send_first(ctx: xtp_context, now: int) -> None:
-    """FIRST, or FIRST again: nobody knows of the context before it arrived."""
+    """Send the FIRST, or repeat it: the peer makes its context when it arrives."""
     options = SREQ
     data = b""
     if ctx.unsent and not ctx.snd_nxt:
@@ -208,10 +208,10 @@ def xtp_send_first(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_xmit(ctx: xtp_context, now: int) -> None:
-    """Send what may be sent now: what was lost, then what is new. The last packet asks.
+    """Send what window and rate allow: lost segments, then new ones.
 
-    So does each eighth of the window, and what is sent again, which no report without a request
-    behind it can tell from the first attempt.
+    The last packet carries a request, and so does one in each eighth of the window. Retransmissions
+    carry one because only a request's answer can tell them from first transmissions.
     """
     if ctx.state not in (XTP_OPENING, XTP_ACTIVE):
         return
@@ -232,7 +232,7 @@ def xtp_xmit(ctx: xtp_context, now: int) -> None:
         else:
             xtp_arm_wtimer(ctx, now)
     elif ctx.unsent and not ctx.rtimer_ns:
-        xtp_arm_wtimer(ctx, now)  # the window is closed: ask until it opens
+        xtp_arm_wtimer(ctx, now)  # the window is closed: WTIMER probes until it opens
     if ctx.dreq and not ctx.unsent and ctx.snd_nxt > ctx.dreq_seq:
         xtp_ask_delivery(ctx, now)
 
@@ -277,7 +277,7 @@ def xtp_may_send(ctx: xtp_context, now: int) -> list[xtp_segment]:
 
 
 def xtp_split(ctx: xtp_context, segment: xtp_segment) -> None:
-    """The path's MTU shrank: the head of `unsent` becomes several."""
+    """The path's MTU shrank: cut the head of `unsent` to the new MSS."""
     xtp_cut(ctx.unsent, segment, ctx.mss)
 
 
@@ -310,7 +310,7 @@ def xtp_send_segment(ctx: xtp_context, segment: xtp_segment, now: int, ask: bool
 
 
 def xtp_refill(ctx: xtp_context, now: int) -> None:
-    """Credit grows with time, up to a burst (at least a packet)."""
+    """Grow the credit with time, up to a burst (at least a packet)."""
     limit = max(ctx.burst, ctx.mss)
     if not ctx.refill_ns:
         ctx.credit = limit
@@ -319,11 +319,11 @@ def xtp_refill(ctx: xtp_context, now: int) -> None:
     ctx.refill_ns = now
 
 
-# --- when things are over ------------------------------------------------------------------------
+# --- the end -------------------------------------------------------------------------------------
 
 
 def xtp_check_end(ctx: xtp_context, now: int) -> bool:
-    """Both directions are over: say END. Whoever says it stays to say it again."""
+    """If both directions are over, send END and linger, to repeat it; True if so."""
     if ctx.state != XTP_ACTIVE or not (xtp_w_done(ctx) and xtp_r_done(ctx)):
         return False
     xtp_send_end(ctx)
@@ -332,14 +332,14 @@ def xtp_check_end(ctx: xtp_context, now: int) -> bool:
 
 
 def xtp_send_end(ctx: xtp_context) -> None:
-    """END in answer to whatever came."""
+    """Send END."""
     options = END | (WCLOSE if ctx.w_closed else 0)
     segment = xtp_state_segment(ctx, ctx.rcv_sync)
     xtp_emit(ctx, XTP_CNTL, options, ctx.snd_nxt, ctx.sync, segment, b"")
 
 
 def xtp_probe(ctx: xtp_context, now: int) -> None:
-    """Ask for the peer's state, with a packet of its own (or FIRST again)."""
+    """Request the peer's state by a packet without data, or by repeating the FIRST."""
     if ctx.state == XTP_OPENING:
         xtp_send_first(ctx, now)
     else:

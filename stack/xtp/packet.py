@@ -15,7 +15,7 @@ XTP_HLEN = 32
 XTP_VERSION = 1
 XTP_CHECK_OFFSET = 16
 XTP_RTN = 1 << 63
-"""Top bit of the key: the key is of whoever receives the packet."""
+"""Top bit of the key: the key was chosen by the packet's receiver."""
 XTP_KEY_MASK = (1 << 63) - 1
 
 # Formats: the lower five bits of the command's type byte.
@@ -68,7 +68,7 @@ XTP_ASEG_BYTES = 16
 XTP_TSPEC_BYTES = 24
 XTP_FIRST_BYTES = XTP_ASEG_BYTES + XTP_TSPEC_BYTES
 XTP_MAX_SPANS = 16
-"""Of an ECNTL of ours; the next one tells the rest."""
+"""Spans in our ECNTL at most; the next ECNTL reports the rest."""
 XTP_ASEG_IP_DOMAIN = 1
 XTP_ASEG_IP_FORMAT = 1
 
@@ -95,10 +95,10 @@ class xtp_tspec:
 
 @state
 class xtp_packet:
-    """A packet as it was parsed. `data` is what the application sent (DATA, FIRST)."""
+    """A parsed packet. `data` is the application's (DATA, FIRST)."""
 
     key: int
-    """63 bits; `rtn`: the receiver's own."""
+    """63 bits; `rtn`: the receiver chose it."""
     rtn: bool
     options: int
     format: int
@@ -110,13 +110,13 @@ class xtp_packet:
     rseq: int = row(0)
     alloc: int = row(0)
     echo: int = row(-1)
-    """-1 where the packet has no control segment."""
+    """-1 if the packet has no control segment."""
     spans: list[tuple[int, int]] = row(make=list)
     tspec: xtp_tspec | None = row()
     dport: int = row(0)
     sport: int = row(0)
     code: int = row(0)
-    """Of a DIAG, whose value and text are for people."""
+    """Code of a DIAG, whose value and text are for people."""
 
     def __repr__(self) -> str:
         return (
@@ -131,9 +131,9 @@ class xtp_packet:
 def xtp_build(
     key: wide, options: int, form: int, seq: int, sync: int, sort: int, segment: bytes, data: bytes
 ) -> bytes:
-    """A whole packet: header, `segment` (what the format has before data), `data`.
+    """Build a packet of header, `segment` (the format's part before the data) and `data`.
 
-    `key` with XTP_RTN where it is the receiver's. With NOCHECK the sum covers the header alone.
+    `key` includes XTP_RTN if the receiver chose it. With NOCHECK only the header is summed.
     """
     header = bytearray(
         _header.pack(
@@ -156,12 +156,12 @@ def xtp_build(
 
 
 def xtp_cntl_segment(rseq: int, alloc: int, echo: int) -> bytes:
-    """What a CNTL holds."""
+    """The segment of a CNTL."""
     return _cntl.pack(rseq, alloc, echo & 0xFFFFFFFF)
 
 
 def xtp_ecntl_segment(rseq: int, alloc: int, echo: int, spans: list[tuple[int, int]]) -> bytes:
-    """What an ECNTL holds: the spans received beyond rseq, the first XTP_MAX_SPANS of them."""
+    """The segment of an ECNTL, with the first XTP_MAX_SPANS spans received beyond rseq."""
     told = spans[:XTP_MAX_SPANS]
     parts = [_cntl.pack(rseq, alloc, echo & 0xFFFFFFFF), _nspan.pack(len(told))]
     for left, right in told:
@@ -170,7 +170,7 @@ def xtp_ecntl_segment(rseq: int, alloc: int, echo: int, spans: list[tuple[int, i
 
 
 def xtp_tcntl_segment(rseq: int, alloc: int, echo: int, tspec: xtp_tspec) -> bytes:
-    """What a TCNTL holds; no key is exchanged (xkey 0): both ends use the initiator's."""
+    """The segment of a TCNTL. xkey is 0: both ends use the initiator's key."""
     return _tcntl.pack(rseq, alloc, echo & 0xFFFFFFFF, 0, 0) + xtp_tspec_bytes(tspec)
 
 
@@ -189,7 +189,7 @@ def xtp_tspec_bytes(tspec: xtp_tspec) -> bytes:
 
 
 def xtp_first_segment(saddr: int, sport: int, daddr: int, dport: int, tspec: xtp_tspec) -> bytes:
-    """What a FIRST holds before its data: addresses and traffic specifier."""
+    """The segments of a FIRST: addresses and traffic specifier."""
     address = _aseg.pack(
         XTP_ASEG_BYTES, XTP_ASEG_IP_DOMAIN, XTP_ASEG_IP_FORMAT, daddr, saddr, dport, sport
     )
@@ -197,7 +197,7 @@ def xtp_first_segment(saddr: int, sport: int, daddr: int, dport: int, tspec: xtp
 
 
 def xtp_diag_segment(code: int, value: int, text: str) -> bytes:
-    """What a DIAG holds."""
+    """The segment of a DIAG."""
     return _diag.pack(code, value) + text.encode("ascii", "replace")
 
 
@@ -205,13 +205,13 @@ def xtp_diag_segment(code: int, value: int, text: str) -> bytes:
 
 
 def xtp_checksum_ok(packet: bytes) -> bool:
-    """Is the sum right? `packet` is at least a header and as long as its dlen says."""
+    """Whether the checksum is right. `packet` has a header and the length of its dlen field."""
     nocheck = int.from_bytes(packet[8:11], "big") & NOCHECK
     return ip_compute_csum(packet[:XTP_HLEN] if nocheck else packet) == 0
 
 
 def xtp_parse(packet: bytes) -> xtp_packet | None:
-    """A packet from the wire, its sum verified elsewhere; None when it is malformed.
+    """Parse a packet, without verifying its checksum; None when it is malformed.
 
     Bytes beyond dlen (padding) are ignored.
     """
@@ -239,7 +239,7 @@ def xtp_parse(packet: bytes) -> xtp_packet | None:
 
 
 def xtp_parse_data(found: xtp_packet, body: bytes) -> bool:
-    """The data of DATA and FIRST, behind a tag of 8 bytes where BTAG says there is one."""
+    """Parse the data of a DATA or FIRST, behind a tag of 8 bytes if BTAG is set; False: bad."""
     if found.options & BTAG:
         if len(body) < 8:
             return False
@@ -249,7 +249,7 @@ def xtp_parse_data(found: xtp_packet, body: bytes) -> bool:
 
 
 def xtp_parse_first(found: xtp_packet, body: bytes) -> bool:
-    """Addresses and traffic specifier of a FIRST. Only addresses of IPv4 are ours to answer."""
+    """Parse a FIRST's addresses, which must be IPv4's, and its traffic specifier; False: bad."""
     if len(body) < XTP_ASEG_BYTES:
         return False
     alen, _, aformat, _, _, dport, sport = _aseg.unpack_from(body)
@@ -264,7 +264,7 @@ def xtp_parse_first(found: xtp_packet, body: bytes) -> bool:
 
 
 def xtp_parse_tspec(found: xtp_packet, body: bytes, at: int) -> int:
-    """The traffic specifier at `at`: its length, 0 when it is none."""
+    """Parse the traffic specifier at `at`; returns its length, 0 when it is malformed."""
     if len(body) < at + 8:
         return 0
     tlen = int.from_bytes(body[at : at + 2], "big")

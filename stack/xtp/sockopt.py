@@ -1,7 +1,7 @@
 """Socket options of XTP: which service, which control of errors, flow and rate.
 
-Level SOL_XTP (the protocol's number, as SOL_TCP). An association takes them over when it begins;
-priority, rate and burst also change while it lasts.
+Level SOL_XTP (the protocol's number, as SOL_TCP). An association copies the options when it begins;
+priority, rate and burst can also be changed later.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SOL_XTP = 36
 XTP_SERVICE = 1
 """SOCK_DGRAM: 1 (unacknowledged, the default) or 2; SOCK_STREAM: 3 (transaction) or 4 (default)."""
 XTP_NOERR = 2
-"""1: what is lost stays lost."""
+"""1: do not retransmit."""
 XTP_NOFLOW = 3
 """1: send without regard to the receiver's allocation."""
 XTP_NOCHECK = 4
@@ -35,14 +35,14 @@ XTP_NOCHECK = 4
 XTP_FASTNAK = 5
 """1 (the default): ask the peer to report a gap at once."""
 XTP_DREQ = 6
-"""1: ask when the peer's application has the data; an acknowledged datagram waits for that."""
+"""1: request a report when the peer's application has the data; acknowledged datagrams wait."""
 XTP_RATE = 7
 """Bytes per second that we send at most; 0: any."""
 XTP_BURST = 8
 """Bytes that may leave at once under XTP_RATE."""
 XTP_INRATE = 9
 XTP_INBURST = 10
-"""What the peer is told to keep to."""
+"""XTP_INRATE, XTP_INBURST: the limits that the peer is told."""
 XTP_SORT = 11
 """Priority 0...65535 in the header."""
 XTP_INFO = 20
@@ -135,7 +135,7 @@ def xtp_get(sk: xtp_sock, optname: int) -> Any:
 
 
 def xtp_info(ctx: xtp_context) -> dict[str, int]:
-    """What XTP_INFO tells, in its order: state, service, microseconds, bytes, packets."""
+    """The fields of XTP_INFO in order: state, service, microseconds, bytes, packets."""
     return {
         "state": ctx.state,
         "service": ctx.service,

@@ -1,4 +1,4 @@
-"""The streams and transactions of XTP behind the socket calls: `xtp_prot`."""
+"""The socket calls of XTP's streams and transactions: `xtp_prot`."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ from stack.xtp.xmit import xtp_mss, xtp_new_assoc, xtp_push
 from stack.xtp.xtp_sock import xtp_assoc, xtp_new_key, xtp_put_port, xtp_sock
 
 XTP_WRITE_BYTES = 65536
-"""Copied from the user at a time."""
+"""Bytes copied from the user at a time."""
 
 
 # --- life --------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def xtp_close(sk: xtp_sock, timeout: int) -> None:
 
 
 def xtp_close_assoc(sk: xtp_sock, assoc: xtp_assoc, timeout: int) -> None:
-    """The association of a socket that is closed; lingers for `timeout` ns if asked to."""
+    """Close the association of a socket, and wait up to `timeout` ns for the peer (SO_LINGER)."""
     ctx = assoc.ctx
     now = sk.net.clock.now_ns()
     abortive = sk.sk_flags & SOCK_LINGER and not sk.sk_lingertime
@@ -243,7 +243,7 @@ def xtp_close_assoc(sk: xtp_sock, assoc: xtp_assoc, timeout: int) -> None:
         if ctx.state == XTP_INACTIVE:
             ctx.state = XTP_CLOSED
         elif ctx.state == XTP_OPENING and ctx.service == XTP_SERVICE_TRANSACTION:
-            xtp_close_write(ctx)  # the request is under way; nobody waits for the answer
+            xtp_close_write(ctx)  # send the request all the same, and ignore the answer
             xtp_close_read(ctx, now)
         else:
             xtp_abort(ctx, 0, now)
@@ -259,7 +259,7 @@ def xtp_close_assoc(sk: xtp_sock, assoc: xtp_assoc, timeout: int) -> None:
 
 
 def xtp_written(sk: xtp_sock, seen: Any) -> bool:
-    """What a lingering close waits for: the peer has everything."""
+    """Whether a lingering close need not wait any longer: the peer has everything."""
     assoc = sk.assoc
     return assoc is None or assoc.ctx.state == XTP_CLOSED or xtp_w_done(assoc.ctx)
 
@@ -288,7 +288,7 @@ def xtp_listen(sock: socket, backlog: int) -> int:
 
 
 def xtp_listen_stop(sk: xtp_sock) -> None:
-    """A listener ends: so do the associations that nobody accepted."""
+    """A listener ends: abort the associations that were not accepted."""
     while sk.accept_queue:
         child = sk.accept_queue.popleft()
         sk.sk_ack_backlog -= 1
@@ -321,7 +321,7 @@ def xtp_accept(sk: xtp_sock, flags: int) -> xtp_sock:
 
 
 def xtp_accept_ready(sk: xtp_sock, seen: Any) -> bool:
-    """What accept waits for."""
+    """Whether accept need not wait any longer."""
     return bool(sk.accept_queue) or sk.sk_state != TCP_LISTEN
 
 
@@ -331,7 +331,7 @@ def xtp_accept_ready(sk: xtp_sock, seen: Any) -> bool:
 def xtp_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
     """proto.sendmsg: queue bytes and send what may go. MSG_EOR ends a message.
 
-    A transaction's message ends with the call (without MSG_MORE), and the direction with it.
+    A transaction's message and direction end with the call, unless MSG_MORE is set.
     Raises: OSError EPIPE, EAGAIN, EOPNOTSUPP, the pending error.
     """
     if msg.msg_flags & MSG_OOB:
@@ -446,7 +446,7 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
 
 
 def xtp_data_came(sk: xtp_sock, seen: Any) -> bool:
-    """What a reader waits for."""
+    """Whether a reader need not wait any longer."""
     return bool(
         (sk.assoc is not None and sk.assoc.ctx.pieces)
         or sk.sk_err
@@ -457,7 +457,7 @@ def xtp_data_came(sk: xtp_sock, seen: Any) -> bool:
 
 
 def xtp_rcv_packet(assoc: xtp_assoc, pkt: xtp_packet) -> None:
-    """A packet of an association, its socket not owned by anybody else."""
+    """Process a packet of an association. Call when nobody else owns the socket."""
     sk = assoc.sk
     ctx = assoc.ctx
     queued = ctx.queued
@@ -500,7 +500,7 @@ def xtp_poll(file: Any, sock: socket, wait: Any = None) -> int:
 
 
 def xtp_readable(sk: xtp_sock, ctx: xtp_context) -> bool:
-    """Is there as much as SO_RCVLOWAT asks for, or a whole message, or more than will ever come?"""
+    """Whether SO_RCVLOWAT bytes (at most half the buffer) or a whole message can be read."""
     if ctx.queued >= sock_rcvlowat(sk, 0, ctx.rcvbuf >> 1):
         return bool(ctx.queued)
     return any(eom for _, eom, _ in ctx.pieces)

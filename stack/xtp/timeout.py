@@ -16,7 +16,7 @@ from stack.xtp.output import xtp_abort, xtp_probe, xtp_xmit
 
 
 def xtp_timeout(ctx: xtp_context, now: int) -> None:
-    """Do what is due at `now`; `xtp_deadline` says when to come again."""
+    """Do what is due at `now`, ns; `xtp_deadline` returns the time of the next call."""
     if ctx.state == XTP_CLOSED:
         if ctx.ctimer_ns and now >= ctx.ctimer_ns:
             ctx.ctimer_ns = 0  # it lingered long enough

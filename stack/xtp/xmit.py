@@ -1,4 +1,4 @@
-"""From contexts to IP: packets out, timers, and what an association tells its socket."""
+"""Between contexts, IP and sockets: sending packets, timers, and updates of a socket's state."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ IP_HLEN = 20
 
 
 def xtp_alloc_skb(sk: inet_sock, packet: bytes) -> sk_buff | None:
-    """A packet as an sk_buff with room for the headers below; None when memory is short."""
+    """Make an sk_buff of a packet, with headroom for the lower headers; None without memory."""
     net = sk.net
     size = len(packet)
     headroom = LL_MAX_HEADER + 80
@@ -70,7 +70,7 @@ def xtp_alloc_skb(sk: inet_sock, packet: bytes) -> sk_buff | None:
 
 
 def xtp_transmit(assoc: xtp_assoc, packet: bytes) -> None:
-    """A packet of an association. One that cannot leave is lost, as on the way."""
+    """Send a packet of an association. A failure counts as a loss on the way."""
     sk = assoc.sk
     skb = xtp_alloc_skb(sk, packet)
     if skb is None:
@@ -85,7 +85,7 @@ def xtp_transmit(assoc: xtp_assoc, packet: bytes) -> None:
 
 
 def xtp_route(sk: inet_sock, saddr: int, daddr: int) -> rtable:
-    """The way to daddr. Raises: OSError as ip_route_output_flow."""
+    """The route to daddr. Raises: OSError as ip_route_output_flow."""
     fl4 = flowi(AF_INET, daddr, saddr, sk.sk_bound_dev_if, sk.tos & 0x1C, IPPROTO_XTP)
     fl4.flowi_mark = sk.sk_mark
     fl4.flowi_scope = ip_sock_rt_scope(sk)
@@ -93,7 +93,7 @@ def xtp_route(sk: inet_sock, saddr: int, daddr: int) -> rtable:
 
 
 def xtp_send_to(sk: inet_sock, skb: sk_buff, saddr: int, daddr: int) -> int:
-    """A packet of no connection. Takes ownership of skb. 0 or a negative errno."""
+    """Send a packet of no connection. Takes ownership of skb. 0 or a negative errno."""
     try:
         rt = xtp_route(sk, saddr, daddr)
     except OSError as exc:
@@ -105,7 +105,7 @@ def xtp_send_to(sk: inet_sock, skb: sk_buff, saddr: int, daddr: int) -> int:
 
 
 def xtp_mss(mtu: int) -> int:
-    """What fits a DATA packet of a path."""
+    """Bytes of data that fit a DATA packet on a path."""
     return max(mtu - IP_HLEN - XTP_HLEN, 8)
 
 
@@ -113,7 +113,7 @@ def xtp_mss(mtu: int) -> int:
 
 
 def xtp_new_assoc(sk: xtp_sock, ctx: xtp_context, saddr: int, daddr: int) -> xtp_assoc:
-    """Give a context its options, its timer, and its place in the tables."""
+    """Make the association of a context, with the socket's options, a timer and table entries."""
     ctx.noerr = sk.noerr
     ctx.noflow = sk.noflow
     ctx.nocheck = sk.nocheck
@@ -132,17 +132,17 @@ def xtp_new_assoc(sk: xtp_sock, ctx: xtp_context, saddr: int, daddr: int) -> xtp
 
 
 def xtp_timer(timer: timer_list) -> None:
-    """One of the context's deadlines."""
+    """The timer of an association's next deadline."""
     assoc: xtp_assoc = timer.data
     sk = assoc.sk
     if sock_owned_by_user(sk):
-        assoc.timer_missed = True  # xtp_release_cb
+        assoc.timer_missed = True  # for xtp_release_cb
         return
     xtp_run_timers(assoc)
 
 
 def xtp_run_timers(assoc: xtp_assoc) -> None:
-    """Do what is due. Call when nobody else owns the socket, or as who does."""
+    """Do what is due. Call with the socket owned, or when nobody owns it."""
     ctx = assoc.ctx
     retransmits = ctx.retransmits
     xtp_timeout(ctx, assoc.sk.net.clock.now_ns())
@@ -151,7 +151,7 @@ def xtp_run_timers(assoc: xtp_assoc) -> None:
 
 
 def xtp_release_cb(sk: xtp_sock) -> None:
-    """proto.release_cb: timers that ran out meanwhile."""
+    """proto.release_cb: run timers that expired while the socket was owned."""
     assoc = sk.assoc
     if assoc is not None and assoc.timer_missed:
         assoc.timer_missed = False
@@ -159,7 +159,7 @@ def xtp_release_cb(sk: xtp_sock) -> None:
 
 
 def xtp_push(assoc: xtp_assoc) -> None:
-    """After anything was done to the context: packets out, timer, and what the socket hears."""
+    """After any change of the context: send its packets, set its timer, update its socket."""
     ctx = assoc.ctx
     while ctx.out:
         packets = ctx.out
@@ -178,7 +178,7 @@ def xtp_push(assoc: xtp_assoc) -> None:
 
 
 def xtp_datagram_over(assoc: xtp_assoc) -> None:
-    """An acknowledged datagram: the sender wakes up when its context is over."""
+    """Wake the sender of an acknowledged datagram when its context is over."""
     sk = assoc.sk
     ctx = assoc.ctx
     if ctx.state != XTP_CLOSED:
@@ -189,13 +189,13 @@ def xtp_datagram_over(assoc: xtp_assoc) -> None:
         return
     sk.sk_wmem_queued -= ctx.snd_nxt
     if ctx.err and not assoc.waited and not sk.sk_flags & SOCK_DEAD:
-        sk.sk_err = ctx.err  # of one that was sent without waiting
+        sk.sk_err = ctx.err  # the sender did not wait
         sk_error_report(sk)
     sk_state_change(sk)
 
 
 def xtp_tell_socket(assoc: xtp_assoc) -> None:
-    """A stream's socket follows its context: state, room for writers, the end."""
+    """Update a stream's socket after its context: state, room for writers, the end."""
     sk = assoc.sk
     ctx = assoc.ctx
     if sk.assoc is not assoc:
@@ -225,7 +225,7 @@ def xtp_tell_socket(assoc: xtp_assoc) -> None:
 
 
 def xtp_closed(assoc: xtp_assoc) -> bool:
-    """The context of a stream is over: the socket's state, and its own end if nobody has it."""
+    """A stream's context is over: set the socket's state, and free an orphan."""
     sk = assoc.sk
     ctx = assoc.ctx
     changed = False

@@ -1,4 +1,4 @@
-"""Sockets and associations of XTP, and where they are found."""
+"""Sockets and associations of XTP, and the tables in which they are found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class xtp_datagram:
 
 @state
 class xtp_acked:
-    """An acknowledged datagram that arrived: what its sender is told, now and if it asks again."""
+    """A received acknowledged datagram: the answer to its sender, also if it is repeated."""
 
     key: int
     saddr: int
@@ -44,7 +44,7 @@ class xtp_acked:
     size: int
     sync: int
     delivered: bool
-    """What the sender wants to know is so."""
+    """Whether the sender's request is met: received, or with DREQ read."""
     expires_ns: int
 
 
@@ -67,7 +67,7 @@ class xtp_sock(inet_sock):
     accept_queue: deque[xtp_sock] = row(make=deque, clone=FRESH)
     datagrams: deque[xtp_datagram] = row(make=deque, clone=FRESH)
     pending_acks: dict[int, xtp_assoc] = row(make=dict, clone=FRESH)
-    """Acknowledged datagrams under way, by key."""
+    """Acknowledged datagrams that wait for their acknowledgement, by key."""
 
 
 @state
@@ -80,9 +80,9 @@ class xtp_assoc:
     daddr: int
     timer: timer_list = row()
     timer_missed: bool = row(False)
-    """The timer ran out while the socket was owned."""
+    """Whether the timer expired while the socket was owned."""
     waited: bool = row(False)
-    """A sendto waits for the acknowledgement."""
+    """Whether a sendto waits for the acknowledgement."""
 
 
 @state
@@ -108,7 +108,7 @@ class xtp_mib:
 
 @state
 class xtp_net:
-    """What XTP keeps of a namespace."""
+    """XTP's state of a namespace."""
 
     mib: xtp_mib = row(make=xtp_mib)
     initiated: dict[int, xtp_assoc] = row(make=dict)
@@ -124,7 +124,7 @@ class xtp_net:
 
 
 def xtp_new_key(net: Net) -> int:
-    """A key that no other association of ours has, and that nobody can guess."""
+    """A random key that no other association of ours has."""
     while True:
         key = net.random.getrandbits(63) & XTP_KEY_MASK
         if key and key not in net.xtp.initiated:
@@ -135,7 +135,7 @@ def xtp_new_key(net: Net) -> int:
 
 
 def xtp_port_conflict(sk: xtp_sock, others: list[xtp_sock]) -> bool:
-    """Does a socket of this port keep sk from binding? The rules of TCP and of UDP."""
+    """Whether a socket of this port conflicts with sk's bind, by the rules of TCP and UDP."""
     for sk2 in others:
         if sk2 is sk:
             continue
@@ -191,9 +191,9 @@ def xtp_put_port(sk: xtp_sock) -> None:
 def xtp_lookup(
     net: Net, kind: int, saddr: int, sport: int, daddr: int, dport: int, dif: int
 ) -> xtp_sock | None:
-    """Who takes a FIRST: the listener, or the datagram socket, that fits best.
+    """The listener or datagram socket that matches a FIRST best.
 
-    Among those of SO_REUSEPORT that fit alike the sender's address and port choose.
+    Among SO_REUSEPORT sockets that match equally the sender's address and port choose.
     """
     best: list[xtp_sock] = []
     score = -1
@@ -210,7 +210,7 @@ def xtp_lookup(
 
 
 def xtp_score(sk: xtp_sock, saddr: int, sport: int, daddr: int, dif: int) -> int:
-    """How well sk fits a FIRST; -1: not at all."""
+    """How specifically sk matches a FIRST; -1: not at all."""
     score = 0
     if sk.sk_type == SOCK_STREAM:
         if sk.sk_state != TCP_LISTEN:
@@ -234,7 +234,7 @@ def xtp_score(sk: xtp_sock, saddr: int, sport: int, daddr: int, dif: int) -> int
 
 
 def xtp_hash_assoc(assoc: xtp_assoc) -> None:
-    """Find it from now on by its packets."""
+    """Enter an association into the table by which its packets find it."""
     xtp = assoc.sk.net.xtp
     if assoc.ctx.initiator:
         xtp.initiated[assoc.ctx.key] = assoc
@@ -243,7 +243,7 @@ def xtp_hash_assoc(assoc: xtp_assoc) -> None:
 
 
 def xtp_forget_assoc(assoc: xtp_assoc) -> None:
-    """The context is over and answers nothing any more."""
+    """Remove an association whose context is over from the tables."""
     xtp = assoc.sk.net.xtp
     ctx = assoc.ctx
     if ctx.initiator:
