@@ -142,7 +142,7 @@ def unix_release(sock: socket) -> int:
 
 
 def unix_release_sock(sk: unix_sock, embrion: bool) -> None:
-    """net/unix/af_unix.c: the end; an `embrion` was never accepted."""
+    """net/unix/af_unix.c: release a sock; an `embrion` was never accepted."""
     unix_remove_socket(sk)
     sock_orphan(sk)
     sk.sk_shutdown = SHUTDOWN_MASK
@@ -156,7 +156,7 @@ def unix_release_sock(sk: unix_sock, embrion: bool) -> None:
         if sk.sk_type in (SOCK_STREAM, SOCK_SEQPACKET):
             skb: sk_buff | None = sk.sk_receive_queue.peek()
             if skb is not None and not unix_skb_len(skb):
-                # The mark of a byte read out of band, or an empty packet.
+                # Skip the mark of a byte that was read out of band, or an empty packet.
                 skb = sk.sk_receive_queue.next(skb)
             skpair.sk_shutdown = SHUTDOWN_MASK
             if skb is not None or embrion:
@@ -195,7 +195,7 @@ def unix_bind(sock: socket, uaddr: sockaddr, addr_len: int) -> int:
 
 
 def unix_listen(sock: socket, backlog: int) -> int:
-    """net/unix/af_unix.c: take connections. Raises: OSError EOPNOTSUPP, EINVAL."""
+    """net/unix/af_unix.c: listen, or change the backlog. Raises: OSError EOPNOTSUPP, EINVAL."""
     sk: unix_sock = sock.sk
     if sock.type not in (SOCK_STREAM, SOCK_SEQPACKET):
         raise os_error(errno.EOPNOTSUPP, "only streams and SOCK_SEQPACKET listen")
@@ -213,7 +213,7 @@ def unix_listen(sock: socket, backlog: int) -> int:
 
 
 def unix_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int) -> int:
-    """net/unix/af_unix.c: connect to a listener, which need not accept for that.
+    """net/unix/af_unix.c: connect to a listener, without waiting for its accept.
 
     Raises: OSError EINVAL, ECONNREFUSED, ENOENT, EPROTOTYPE, EISCONN, EAGAIN (the backlog is full).
     """
@@ -315,7 +315,7 @@ UNNAMED = sockaddr_un(b"")
 
 
 def unix_shutdown(sock: socket, mode: int) -> int:
-    """net/unix/af_unix.c: of streams and SOCK_SEQPACKET the peer's half ends, too.
+    """net/unix/af_unix.c: shut down; a stream's or SOCK_SEQPACKET's peer is shut down in reverse.
 
     Raises: OSError EINVAL.
     """
@@ -437,7 +437,7 @@ def unix_net_init(net: Net) -> None:
 
 
 def unix_net_pre_exit(net: Net) -> None:
-    """The namespace ends; every descriptor is closed: what is left is in circles of messages."""
+    """The namespace ends and descriptors are closed: free sockets that only messages still hold."""
     unx: netns_unix = net.unx
     cancel_delayed_work(unx.gc_work)
     unix_gc(net)

@@ -1,9 +1,10 @@
-"""Descriptors that nobody can receive any more (net/unix/garbage.c, as of Linux 6.10).
+"""Garbage collection of descriptors in messages (net/unix/garbage.c, as of Linux 6.10).
 
-A socket whose descriptor is in a message is a vertex of a graph; each such message is an edge to
-the socket that would receive it. Sockets that only messages in each other's queues hold are a
-strongly connected component without a way out. `unix_gc` finds those by Tarjan's algorithm and
-gives their queues up, plain messages too. It is work in process context, queued when a socket ends.
+A socket whose descriptor is in a message is a vertex of a graph. The message is an edge to the
+socket that would receive it. Sockets that are only referred to by messages in each other's queues
+form a strongly connected component without edges to other vertices. `unix_gc` finds such components
+by Tarjan's algorithm and frees their queues, with plain messages too. It runs as work in process
+context, queued when a socket ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from stack.unix.unix_sock import netns_unix
 
 UNIX_INFLIGHT_SANE_USER = SCM_MAX_FD * 8
-"""Whoever has more descriptors in messages waits for the collector before sending another."""
+"""With more descriptors in messages, a sender of another waits for the collector."""
 
 UNIX_VERTEX_UNVISITED = 0
 UNIX_VERTEX_GROUPED = -1
@@ -44,21 +45,21 @@ def unix_get_socket(file: struct_file) -> unix_sock | None:
 
 
 def unix_edge_successor(edge: unix_edge) -> unix_vertex | None:
-    """net/unix/garbage.c: the receiver's vertex; its listener's while nobody has accepted it."""
+    """net/unix/garbage.c: the receiver's vertex; its listener's until it is accepted."""
     receiver: unix_sock = edge.successor
     listener: unix_sock | None = receiver.listener
     return receiver.vertex if listener is None else listener.vertex
 
 
 def unix_update_graph(net: Net, vertex: unix_vertex | None) -> None:
-    """net/unix/garbage.c: an edge to a socket that is in a message itself may close a circle."""
+    """net/unix/garbage.c: an edge to a socket that is itself in a message may close a cycle."""
     if vertex is not None:
         unx: netns_unix = net.unx
         unx.graph_maybe_cyclic = True
 
 
 def unix_add_edges(net: Net, fpl: scm_fp_list, receiver: unix_sock) -> None:
-    """net/unix/garbage.c: a message with these files is queued for `receiver`."""
+    """net/unix/garbage.c: add the edges of a message with these files, queued for `receiver`."""
     unx: netns_unix = net.unx
     for file in fpl.fp:
         sk: unix_sock | None = unix_get_socket(file)
@@ -77,7 +78,7 @@ def unix_add_edges(net: Net, fpl: scm_fp_list, receiver: unix_sock) -> None:
 
 
 def unix_del_edges(net: Net, fpl: scm_fp_list) -> None:
-    """net/unix/garbage.c: the message was received, or freed."""
+    """net/unix/garbage.c: remove the edges of a message that was received or freed."""
     unx: netns_unix = net.unx
     edge: unix_edge
     for edge in fpl.edges:
@@ -88,7 +89,7 @@ def unix_del_edges(net: Net, fpl: scm_fp_list) -> None:
         if vertex is None:
             continue
         edges = vertex.edges
-        for at in range(len(edges)):  # messages are received in order: it is one of the first
+        for at in range(len(edges)):  # messages are received in order, so it is near the front
             if edges[at] is edge:
                 del edges[at]
                 break
@@ -101,7 +102,7 @@ def unix_del_edges(net: Net, fpl: scm_fp_list) -> None:
 
 
 def unix_update_edges(receiver: unix_sock) -> None:
-    """net/unix/garbage.c: somebody accepts `receiver`, which is no longer read by its listener."""
+    """net/unix/garbage.c: `receiver` is accepted: its edges no longer lead to its listener."""
     listener: unix_sock | None = receiver.listener
     if listener is not None:
         unix_update_graph(receiver.net, listener.vertex)
@@ -112,7 +113,7 @@ def unix_update_edges(receiver: unix_sock) -> None:
 
 
 def unix_vertex_dead(vertex: unix_vertex) -> bool:
-    """net/unix/garbage.c: only messages hold the socket, all in queues of its own component."""
+    """net/unix/garbage.c: whether only messages in queues of its own component hold the socket."""
     for edge in vertex.edges:
         successor: unix_vertex | None = unix_edge_successor(edge)
         if successor is None or successor.scc_index != vertex.scc_index:
@@ -124,7 +125,7 @@ def unix_vertex_dead(vertex: unix_vertex) -> bool:
 
 
 def unix_scc_dead(scc: list[unix_vertex]) -> bool:
-    """net/unix/garbage.c: nobody outside can receive any of them."""
+    """net/unix/garbage.c: whether no program can receive any of the component's descriptors."""
     dead = True
     for vertex in scc:
         dead = dead and unix_vertex_dead(vertex)
@@ -132,7 +133,7 @@ def unix_scc_dead(scc: list[unix_vertex]) -> bool:
 
 
 def unix_scc_cyclic(scc: list[unix_vertex]) -> bool:
-    """net/unix/garbage.c: there is a circle in it, which can be closed off later."""
+    """net/unix/garbage.c: whether the component has a cycle, and so may become dead later."""
     cyclic = len(scc) > 1
     vertex: unix_vertex = scc[0]
     for edge in vertex.edges:
@@ -152,7 +153,7 @@ def unix_collect_queue(sk: unix_sock, hitlist: list[sk_buff]) -> None:
 
 
 def unix_collect_skb(scc: list[unix_vertex], hitlist: list[sk_buff]) -> None:
-    """net/unix/garbage.c: all messages of the component, of listeners what waits for embryos."""
+    """net/unix/garbage.c: collect the component's messages; a listener's are in its embryos."""
     for vertex in scc:
         sk: unix_sock = vertex.sk
         if sk.sk_state != TCP_LISTEN:
@@ -164,7 +165,7 @@ def unix_collect_skb(scc: list[unix_vertex], hitlist: list[sk_buff]) -> None:
 
 
 def unix_visit(vertex: unix_vertex, index: int) -> None:
-    """Number a vertex that __unix_walk_scc comes to."""
+    """Number a vertex when __unix_walk_scc reaches it."""
     vertex.index = vertex.scc_index = index
     vertex.next_edge = 0
 
@@ -217,7 +218,7 @@ def __unix_walk_scc(first: unix_vertex, last_index: int, hitlist: list[sk_buff])
 
 
 def unix_walk_scc(unx: netns_unix) -> list[sk_buff]:
-    """net/unix/garbage.c: the messages of components that are dead."""
+    """net/unix/garbage.c: find the dead components; returns their messages."""
     hitlist: list[sk_buff] = []
     vertex: unix_vertex
     vertices = list(unx.vertices.values())
@@ -249,10 +250,10 @@ def unix_gc(net: Net) -> None:
 
 
 def unix_schedule_gc(net: Net, sending: bool) -> None:
-    """net/unix/garbage.c: have the collector run when there may be something for it.
+    """net/unix/garbage.c: schedule the collector, if there may be something to collect.
 
-    Who is `sending` asks only with too many descriptors in messages, and waits for it then, if
-    there were circles when it ran last.
+    When `sending`, only if too many descriptors are in messages. Then it runs at once, if the last
+    run found cycles.
     """
     unx: netns_unix = net.unx
     if not unx.graph_maybe_cyclic:

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 
 def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:
-    """net/unix/af_unix.c: `sk` leaves `other`: what it has not read is lost, and `other` told."""
+    """net/unix/af_unix.c: `sk` leaves `other`: drop its unread messages, reset `other`."""
     if not sk.sk_receive_queue.qlen:
         return
     sk.sk_receive_queue.purge()
@@ -74,7 +74,7 @@ def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:
 
 
 def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int) -> int:
-    """net/unix/af_unix.c: choose a peer, or with AF_UNSPEC leave it.
+    """net/unix/af_unix.c: set the peer, or forget it (AF_UNSPEC).
 
     Raises: OSError EINVAL, ECONNREFUSED, ENOENT, EPROTOTYPE, EPERM (the peer has another one).
     """
@@ -107,7 +107,7 @@ def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
 
 
 def unix_ask_security(sk: unix_sock, other: unix_sock) -> None:
-    """security_unix_may_send of two socks. Raises: OSError, a module's errno."""
+    """Call security_unix_may_send for two socks. Raises: OSError with a module's errno."""
     if sk.sk_socket is None or other.sk_socket is None:
         return  # closed
     err = security_unix_may_send(sk.sk_socket, other.sk_socket)
@@ -132,7 +132,7 @@ def unix_dgram_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
 
 
 def unix_dgram_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | None) -> int:
-    """What `unix_dgram_sendmsg` does between scm_send and scm_destroy."""
+    """The part of `unix_dgram_sendmsg` between scm_send and scm_destroy."""
     flags = msg.msg_flags
     if flags & MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "datagrams have nothing out of band")
@@ -214,7 +214,7 @@ def unix_dgram_queue(
 
 
 def unix_dgram_dead(sk: unix_sock, other: unix_sock) -> OSError:
-    """What is raised because the peer was closed, which is the sender's peer no more then."""
+    """The error for a closed receiver; if it was the sender's peer, the sender forgets it."""
     if sk.sk_type == SOCK_SEQPACKET:
         return os_error(errno.EPIPE, "the peer is closed")
     if sk.peer is not other:

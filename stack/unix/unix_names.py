@@ -1,9 +1,9 @@
 """Names of AF_UNIX sockets: abstract ones, and paths in the net's own name space.
 
-Paths never reach the file system of the machine that runs this. A net has a tree of its own, in
-memory, which holds sockets and nothing else: a folder is there as long as something is below it,
-and bind makes those that its path needs (Linux: ENOENT). Relative paths begin at "/". As on Linux a
-name outlives its socket until `sys_unlink` takes it away.
+Paths never reach the file system of the machine that runs this. A net has its own tree in memory,
+which holds only sockets. bind makes the folders of its path (Linux: ENOENT), and a folder exists as
+long as something is below it. Relative paths begin at "/". As on Linux a name outlives its socket
+until `sys_unlink` removes it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def unix_mkname_bsd(sunaddr: sockaddr_un) -> bytes:
 
 
 def unix_path(path: bytes) -> bytes:
-    """The one way to write the path: from "/" on, without ".", ".." and doubled slashes.
+    """Normalize a path: absolute, without ".", ".." and doubled slashes.
 
-    A slash at the end stays, since it says that the path is a folder.
+    A slash at the end is kept, because it means that the path is a folder.
     Raises: OSError ENAMETOOLONG.
     """
     parts: list[bytes] = []
@@ -58,7 +58,7 @@ def unix_path(path: bytes) -> bytes:
 
 
 def folders_of(path: bytes) -> list[bytes]:
-    """The folders that a path (as `unix_path` writes it) leads through, the nearest first."""
+    """The folders above a normalized path, the nearest first."""
     found: list[bytes] = []
     at = path.rfind(b"/")
     while at > 0:
@@ -68,7 +68,7 @@ def folders_of(path: bytes) -> list[bytes]:
 
 
 def kern_path(unx: netns_unix, path: bytes) -> bytes:
-    """fs/namei.c: the path as `unix_path` writes it, which leads through folders only.
+    """fs/namei.c: normalize a path and check that it leads through folders only.
 
     Raises: OSError ENOTDIR, ENAMETOOLONG.
     """
@@ -80,7 +80,7 @@ def kern_path(unx: netns_unix, path: bytes) -> bytes:
 
 
 def unix_bind_bsd(sk: unix_sock, sunaddr: sockaddr_un) -> int:
-    """net/unix/af_unix.c: make the name. Raises: OSError EADDRINUSE, EINVAL, ENOENT, ENOTDIR."""
+    """net/unix/af_unix.c: bind to a path. Raises: OSError EADDRINUSE, EINVAL, ENOENT, ENOTDIR."""
     unx: netns_unix = sk.net.unx
     name = unix_mkname_bsd(sunaddr)
     given = unix_path(name)
@@ -100,7 +100,7 @@ def unix_bind_bsd(sk: unix_sock, sunaddr: sockaddr_un) -> int:
 
 
 def unix_bind_abstract(sk: unix_sock, sunaddr: sockaddr_un) -> int:
-    """net/unix/af_unix.c: take an abstract name. Raises: OSError EINVAL, EADDRINUSE."""
+    """net/unix/af_unix.c: bind to an abstract name. Raises: OSError EINVAL, EADDRINUSE."""
     if sk.addr is not None:
         raise os_error(errno.EINVAL, "the socket has a name")
     key = sk.sk_type, sunaddr.path
@@ -113,7 +113,7 @@ def unix_bind_abstract(sk: unix_sock, sunaddr: sockaddr_un) -> int:
 
 
 def unix_autobind(sk: unix_sock) -> int:
-    """net/unix/af_unix.c: an abstract name of five digits. Raises: OSError ENOSPC."""
+    """net/unix/af_unix.c: bind to a free abstract name of five digits. Raises: OSError ENOSPC."""
     if sk.addr is not None:
         return 0
     net = sk.net
@@ -130,7 +130,7 @@ def unix_autobind(sk: unix_sock) -> int:
 
 
 def unix_find_bsd(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
-    """net/unix/af_unix.c: whose path that is. Raises: OSError ENOENT, ECONNREFUSED, EPROTOTYPE."""
+    """net/unix/af_unix.c: the path's socket. Raises: OSError ENOENT, ECONNREFUSED, EPROTOTYPE."""
     unx: netns_unix = net.unx
     name = unix_mkname_bsd(sunaddr)
     path = kern_path(unx, name)
@@ -147,7 +147,7 @@ def unix_find_bsd(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
 
 
 def unix_find_abstract(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
-    """net/unix/af_unix.c: who has that abstract name. Raises: OSError ECONNREFUSED."""
+    """net/unix/af_unix.c: the abstract name's socket. Raises: OSError ECONNREFUSED."""
     sk: unix_sock | None = net.unx.abstract.get((kind, sunaddr.path))
     if sk is None:
         raise os_error(errno.ECONNREFUSED, f"nobody is {sunaddr.path!r}")
@@ -162,7 +162,7 @@ def unix_find_other(net: Net, sunaddr: sockaddr_un, kind: int) -> unix_sock:
 
 
 def unix_remove_socket(sk: unix_sock) -> None:
-    """net/unix/af_unix.c: the socket ends; an abstract name is free again, a path is not."""
+    """net/unix/af_unix.c: the socket ends: free its abstract name; a path stays."""
     unx: netns_unix = sk.net.unx
     unx.sockets.pop(sk.sk_cookie, None)
     addr = sk.addr
@@ -176,7 +176,7 @@ def unix_remove_socket(sk: unix_sock) -> None:
 
 
 def sys_unlink(net: Net, path: bytes) -> None:
-    """unlink(2) in the net's name space: the name goes, a socket that has it stays open.
+    """unlink(2) in the net's name space: remove a name; a socket that has it stays open.
 
     Raises: OSError ENOENT, EISDIR, ENOTDIR, ENAMETOOLONG.
     """

@@ -1,7 +1,8 @@
 """A byte out of band in a stream (net/unix/af_unix.c, CONFIG_AF_UNIX_OOB).
 
-The byte is a message of its own, which `oob_skb` points to. What was read of out of band stays in
-the queue without length until an ordinary read passes it: it is the mark of SIOCATMARK.
+The byte is a message of its own, to which `oob_skb` points. After it was read out of band, its
+message stays in the queue, with length 0, until an ordinary read passes it: it is the mark of
+SIOCATMARK.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ def unix_stream_recv_urg(sk: unix_sock, msg: msghdr, size: int, flags: int) -> i
 
 
 def manage_oob(skb: sk_buff, sk: unix_sock, flags: int, copied: int) -> sk_buff | None:
-    """net/unix/af_unix.c: which message an ordinary read goes on with; None: it ends here.
+    """net/unix/af_unix.c: the message that an ordinary read continues with; None: the read ends.
 
-    The mark ends a read that has something; one that begins at it passes the byte, which is lost
-    unless SO_OOBINLINE says that it is data.
+    A read that has data ends at the mark. A read that begins at it skips the byte, which is lost
+    unless SO_OOBINLINE makes it ordinary data.
     """
     queue: sk_buff_head = sk.sk_receive_queue
     found: sk_buff | None = skb

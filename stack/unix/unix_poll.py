@@ -53,7 +53,7 @@ def unix_write_space(sk: unix_sock) -> None:
 
 
 def unix_wait_for_peer(other: unix_sock, timeo_ns: int) -> int:
-    """net/unix/af_unix.c: sleep until `other` takes something out of its queue; the ns left."""
+    """net/unix/af_unix.c: sleep until `other` has room in its queue or is closed; the ns left."""
     entry = wait_queue_entry(other, unix_peer_has_room, None)
     clock = other.net.clock
     other.peer_sleepers += 1
@@ -71,20 +71,20 @@ def unix_wait_for_peer(other: unix_sock, timeo_ns: int) -> int:
 
 
 def unix_peer_has_room(other: Any, seen: Any) -> bool:
-    """What `unix_wait_for_peer` waits for."""
+    """Whether `unix_wait_for_peer` may return."""
     return bool(
         other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN or not unix_recvq_full(other)
     )
 
 
 def unix_wake_peers(sk: unix_sock) -> None:
-    """wake_up(&unix_sk(sk)->peer_wait): there is room in the receive queue."""
+    """wake_up(&unix_sk(sk)->peer_wait): wake senders, for which the receive queue has room."""
     if sk.peer_sleepers or sk.peer_wait.waiters:
         wake_up_poll(sk.peer_wait, KEY_OUT)
 
 
 def unix_dgram_peer_wake_connect(sk: unix_sock, other: unix_sock) -> bool:
-    """net/unix/af_unix.c: have `sk` woken when there is room at `other`; was it not before?"""
+    """net/unix/af_unix.c: have `sk` woken when `other` has room; False if it already waits."""
     if sk.peer_wake is not None:
         return False
     wake = sk.peer_wake = unix_peer_wake(sk, other)
@@ -93,7 +93,7 @@ def unix_dgram_peer_wake_connect(sk: unix_sock, other: unix_sock) -> bool:
 
 
 def unix_dgram_peer_wake_disconnect(sk: unix_sock, other: unix_sock) -> bool:
-    """net/unix/af_unix.c: `sk` no longer waits for room at `other`; did it?"""
+    """net/unix/af_unix.c: stop waiting of `sk` for room at `other`; False if it did not wait."""
     wake: unix_peer_wake | None = sk.peer_wake
     if wake is None or wake.other is not other:
         return False
@@ -103,13 +103,13 @@ def unix_dgram_peer_wake_disconnect(sk: unix_sock, other: unix_sock) -> bool:
 
 
 def unix_dgram_peer_wake_disconnect_wakeup(sk: unix_sock, other: unix_sock) -> None:
-    """net/unix/af_unix.c: the same, and whoever waited looks again."""
+    """net/unix/af_unix.c: unix_dgram_peer_wake_disconnect, and wake those that wait on `sk`."""
     if unix_dgram_peer_wake_disconnect(sk, other):
         wake_up_poll(sk.sk_wq, KEY_OUT)
 
 
 def unix_dgram_peer_wake_me(sk: unix_sock, other: unix_sock) -> bool:
-    """net/unix/af_unix.c: is the peer's queue full? Then `sk` will hear of room."""
+    """net/unix/af_unix.c: whether `other`'s queue is full; then `sk` is woken when it has room."""
     connected = unix_dgram_peer_wake_connect(sk, other)
     if unix_recvq_full_lockless(other) and not other.sk_flags & SOCK_DEAD:
         return True
@@ -119,7 +119,7 @@ def unix_dgram_peer_wake_me(sk: unix_sock, other: unix_sock) -> bool:
 
 
 def unix_dgram_wake_once(sk: unix_sock, other: unix_sock) -> None:
-    """A sender that names `other` each time hears of room there, too (asyncio would sleep on)."""
+    """Wake `sk`, which sends to `other` by address, when `other` has room. asyncio needs this."""
     for fn in other.peer_wait.waiters:
         wake = getattr(fn, "__self__", None)
         if wake is not None and wake.sk is sk:

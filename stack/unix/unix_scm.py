@@ -22,9 +22,9 @@ CAP_SYS_RESOURCE = 24
 
 
 def too_many_unix_fds(net: Net) -> bool:
-    """net/unix/af_unix.c: more are in messages than one program could have open.
+    """net/unix/af_unix.c: whether more descriptors are in messages than one program may open.
 
-    The limit (RLIMIT_NOFILE) is the size of a host's table; root has none.
+    The limit (RLIMIT_NOFILE) is the size of a host's descriptor table; root has no limit.
     """
     return net.unx.user_inflight > NR_OPEN and not (
         ns_capable(net, CAP_SYS_RESOURCE) or ns_capable(net, CAP_SYS_ADMIN)
@@ -32,7 +32,7 @@ def too_many_unix_fds(net: Net) -> bool:
 
 
 def unix_attach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
-    """net/unix/af_unix.c (with unix_prepare_fpl): the message takes the files over.
+    """net/unix/af_unix.c (with unix_prepare_fpl): move the files to the message.
 
     Raises: OSError ETOOMANYREFS.
     """
@@ -48,7 +48,7 @@ def unix_attach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
 
 
 def unix_check_rights(other: unix_sock, skb: sk_buff) -> None:
-    """net/unix/af_unix.c (where a message is queued): does `other` take descriptors?
+    """net/unix/af_unix.c (where a message is queued): check that `other` accepts descriptors.
 
     Raises: OSError EPERM.
     """
@@ -57,7 +57,7 @@ def unix_check_rights(other: unix_sock, skb: sk_buff) -> None:
 
 
 def scm_stat_add(other: unix_sock, skb: sk_buff) -> None:
-    """net/unix/af_unix.c: the message is queued for `other`."""
+    """net/unix/af_unix.c: count the descriptors of a message that is queued for `other`."""
     if skb.cb is None:
         return
     fpl: scm_fp_list | None = UNIXCB(skb).fp
@@ -66,7 +66,7 @@ def scm_stat_add(other: unix_sock, skb: sk_buff) -> None:
 
 
 def unix_detach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
-    """net/unix/af_unix.c: the reader takes the files over."""
+    """net/unix/af_unix.c: move the message's files to the reader."""
     parms: unix_skb_parms = UNIXCB(skb)
     fpl: scm_fp_list | None = parms.fp
     if fpl is not None:
@@ -83,7 +83,7 @@ def unix_peek_fds(scm: scm_cookie, skb: sk_buff) -> None:
 
 
 def unix_destruct_scm(skb: sk_buff) -> None:
-    """net/unix/af_unix.c: destructor of a message with descriptors: they are closed."""
+    """net/unix/af_unix.c: destructor of a message with descriptors: close them."""
     parms = skb.cb
     sk = skb.sk
     sock_wfree(skb)
@@ -102,7 +102,7 @@ def unix_destruct_scm(skb: sk_buff) -> None:
 
 
 def unix_scm_to_skb(scm: scm_cookie, skb: sk_buff, send_fds: bool, net: Net) -> None:
-    """net/unix/af_unix.c: note credentials and, once, descriptors. Raises: OSError."""
+    """net/unix/af_unix.c: store credentials and, once, files in a message. Raises: OSError."""
     if scm.pid:
         parms: unix_skb_parms = UNIXCB(skb)
         parms.pid = scm.pid
@@ -113,7 +113,7 @@ def unix_scm_to_skb(scm: scm_cookie, skb: sk_buff, send_fds: bool, net: Net) -> 
 
 
 def unix_skb_to_scm(skb: sk_buff, scm: scm_cookie) -> None:
-    """net/unix/af_unix.c: the credentials that were noted."""
+    """net/unix/af_unix.c: take the credentials from a message."""
     parms = skb.cb
     if parms is None:
         scm.pid = 0
@@ -127,7 +127,7 @@ def unix_skb_to_scm(skb: sk_buff, scm: scm_cookie) -> None:
 
 
 def unix_skb_scm_eq(skb: sk_buff, scm: scm_cookie) -> bool:
-    """net/unix/af_unix.c: are they of the same writer?"""
+    """net/unix/af_unix.c: whether the message has the same credentials as `scm`."""
     parms = skb.cb
     if parms is None:
         return not scm.pid and scm.uid == NO_ID
@@ -136,12 +136,12 @@ def unix_skb_scm_eq(skb: sk_buff, scm: scm_cookie) -> bool:
 
 
 def unix_may_passcred(sk: unix_sock) -> bool:
-    """net/unix/af_unix.c: SO_PASSCRED is set."""
+    """net/unix/af_unix.c: whether SO_PASSCRED is set."""
     return bool(sk.sk_flags & SOCK_PASSCRED)
 
 
 def unix_maybe_add_creds(skb: sk_buff, sk: unix_sock, other: unix_sock) -> None:
-    """net/unix/af_unix.c: note who sends when somebody may want to know."""
+    """net/unix/af_unix.c: store the sender's credentials, if an end may have SO_PASSCRED."""
     if (sk.sk_flags | other.sk_flags) & SOCK_PASSCRED or other.sk_socket is None:
         parms: unix_skb_parms = UNIXCB(skb)
         if not parms.pid:
@@ -155,7 +155,7 @@ def unix_maybe_add_creds(skb: sk_buff, sk: unix_sock, other: unix_sock) -> None:
 
 
 def init_peercred(sk: unix_sock) -> None:
-    """net/unix/af_unix.c: the peer's credentials are our programs'."""
+    """net/unix/af_unix.c: set SO_PEERCRED to the credentials of our programs."""
     net = sk.net
     sk.sk_peer_pid = PID
     sk.sk_peer_uid = net.uid
@@ -163,7 +163,7 @@ def init_peercred(sk: unix_sock) -> None:
 
 
 def copy_peercred(sk: unix_sock, peersk: unix_sock) -> None:
-    """net/unix/af_unix.c: `sk` talks to who listened on `peersk`."""
+    """net/unix/af_unix.c: copy SO_PEERCRED from the listener `peersk`."""
     sk.sk_peer_pid = peersk.sk_peer_pid
     sk.sk_peer_uid = peersk.sk_peer_uid
     sk.sk_peer_gid = peersk.sk_peer_gid

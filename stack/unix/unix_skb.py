@@ -1,7 +1,7 @@
 """Messages as sk_buffs (net/core/sock.c: sock_alloc_send_pskb).
 
-They lie in the host's packet memory. What one counts against the send buffer is what the same
-message counts on Linux, whose allocator rounds up otherwise.
+They are in the host's packet memory. A message is charged to the send buffer as much as on Linux,
+whose allocator rounds up differently.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SMALL_BYTES = 640  # of net.skb_small_head
 LINEAR_BYTES = 2048  # of net.skb_small
 PAGE_BYTES = 32768  # of net.skb_pages
 IN_SMALL_BYTES = 8192
-"""More than this does not go into small buffers."""
+"""Bytes at most that are put into small buffers."""
 
 
 def unix_truesize(header_len: int, data_len: int) -> int:
@@ -74,7 +74,7 @@ def sock_alloc_send_pskb(
 
 
 def unix_add_rest(sk: unix_sock, skb: sk_buff, msg: msghdr, rest: int) -> None:
-    """Append `rest` bytes as fragments: whole pages, and what is little in small buffers.
+    """Append `rest` bytes as fragments: in pages, or in small buffers if they are few.
 
     Raises: OSError ENOBUFS; the sk_buff is freed then.
     """
@@ -93,5 +93,5 @@ def unix_add_rest(sk: unix_sock, skb: sk_buff, msg: msghdr, rest: int) -> None:
 
 
 def no_memory(sk: unix_sock) -> OSError:
-    """What is raised when the host's packet memory is used up."""
+    """The error to raise when the host's packet memory is used up."""
     return os_error(errno.ENOBUFS, f"no packet buffer left on host {sk.net.name}")

@@ -1,7 +1,7 @@
-"""What AF_UNIX keeps: struct unix_sock, notes on packets, the names of a net (net/af_unix.h).
+"""AF_UNIX's state: struct unix_sock, metadata of messages, the names of a net (net/af_unix.h).
 
-A host has no processes. What its programs would be seen as is one process of number 1, of the user
-and group of their namespace (`Net.uid`, `Net.gid`).
+A host has no processes. Its programs appear as one process with pid 1, and with the user and group
+of their namespace (`Net.uid`, `Net.gid`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ FAMILY_BYTES = 2  # offsetof(struct sockaddr_un, sun_path)
 class unix_skb_parms:
     """struct unix_skb_parms, `skb.cb` of a message that has credentials or descriptors.
 
-    pid 0: the sender's credentials were not noted. What a reader has taken of a stream's message
-    is `skb.seq` (UNIXCB(skb).consumed), since nearly every message has nothing but that.
+    pid 0: the sender's credentials are not stored. The bytes read of a stream's message are in
+    `skb.seq` (UNIXCB(skb).consumed), so that most messages need no unix_skb_parms.
     """
 
     pid: int = row(0)
@@ -38,7 +38,7 @@ class unix_skb_parms:
 
 
 def UNIXCB(skb: sk_buff) -> unix_skb_parms:
-    """include/net/af_unix.h: the message's notes, made when there are none."""
+    """include/net/af_unix.h: the message's unix_skb_parms, made when it has none."""
     parms = skb.cb
     if parms.__class__ is not unix_skb_parms:
         parms = skb.cb = unix_skb_parms()
@@ -46,7 +46,7 @@ def UNIXCB(skb: sk_buff) -> unix_skb_parms:
 
 
 def unix_skb_len(skb: sk_buff) -> int:
-    """net/unix/af_unix.c: what is left of a stream's message."""
+    """net/unix/af_unix.c: the unread bytes of a stream's message."""
     return skb.len - skb.seq
 
 
@@ -55,32 +55,32 @@ class unix_sock(sock):
     """struct unix_sock."""
 
     addr: sockaddr_un | None = row(None, clone=FRESH)
-    """The name; a path as it was given."""
+    """The name; a path is as it was given to bind."""
     path: bytes = row(b"", clone=FRESH)
-    """The entry of the net's name space that leads here, as `unix_path` writes it."""
+    """The socket's entry in the net's name space, normalized by `unix_path`."""
     peer: unix_sock | None = row(None, clone=FRESH)
-    """What `unix_peer` tells."""
+    """The result of `unix_peer`."""
     oob_skb: sk_buff | None = row(None, clone=FRESH)
-    """The message of one byte that was sent with MSG_OOB and not read."""
+    """The message with the unread byte that was sent with MSG_OOB."""
     vertex: unix_vertex | None = row(None, clone=FRESH)
-    """Its place in the collector's graph while descriptors of it are in messages."""
+    """The socket's vertex in the collector's graph, while its descriptors are in messages."""
     listener: unix_sock | None = row(None, clone=FRESH)
-    """Who would accept it, while nobody has."""
+    """The listener that has it in its queue, until it is accepted."""
 
     sk_peer_pid: int = row(0, clone=FRESH)
     sk_peer_uid: int = row(NO_ID, clone=FRESH)
     sk_peer_gid: int = row(NO_ID, clone=FRESH)
 
     peer_wait: wait_queue_head = row(of=lambda sk: wait_queue_head(sk.net.wake_clock), clone=FRESH)
-    """Who waits for room in its receive queue."""
+    """The senders that wait for room in the receive queue."""
     peer_sleepers: int = row(0, clone=FRESH)
     peer_wake: unix_peer_wake | None = row(None, clone=FRESH)
-    """How it hears of room in its peer's."""
+    """The entry that wakes this socket when its peer's queue has room."""
 
 
 @state
 class unix_edge:
-    """struct unix_edge: a message with a descriptor of `predecessor` waits for `successor`."""
+    """struct unix_edge: a message in `successor`'s queue has a descriptor of `predecessor`."""
 
     predecessor: unix_sock
     successor: unix_sock
@@ -88,27 +88,27 @@ class unix_edge:
 
 @state
 class unix_vertex:
-    """struct unix_vertex: a socket whose descriptors are in messages, and the graph's numbers."""
+    """struct unix_vertex: a socket whose descriptors are in messages, for Tarjan's algorithm."""
 
     sk: unix_sock
     edges: list[unix_edge] = row(make=list)
     index: int = row(0)
-    """When the collector came to it: 0 is not yet, -1 says that its component is known."""
+    """The order in which the collector reached it: 0: not yet; -1: its component is known."""
     scc_index: int = row(0)
-    """The lowest index that can be reached; at last the number of its component."""
+    """The lowest index that can be reached; in the end the number of its component."""
     next_edge: int = row(0)
-    """Where among its edges the collector is."""
+    """The index of the edge that the collector follows next."""
 
 
 @state
 class unix_peer_wake:
-    """u->peer_wake: an entry in `other`'s `peer_wait` by which `sk` hears of room there."""
+    """u->peer_wake: an entry of `other`'s `peer_wait` that wakes `sk` when `other` has room."""
 
     sk: unix_sock
     other: unix_sock
 
     def relay(self) -> None:
-        """net/unix/af_unix.c (unix_dgram_peer_wake_relay): once, then who waits on `sk` looks."""
+        """net/unix/af_unix.c (unix_dgram_peer_wake_relay): wake those that wait on `sk`, once."""
         sk = self.sk
         self.other.peer_wait.remove(self.relay)
         if sk.peer_wake is self:
@@ -118,16 +118,16 @@ class unix_peer_wake:
 
 @state
 class netns_unix:
-    """struct netns_unix and what the kernel has once: names, sockets, descriptors in messages."""
+    """struct netns_unix, and the kernel's globals: names, sockets, descriptors in messages."""
 
     sockets: dict[int, unix_sock] = row(make=dict)
-    """All of them, by sk_cookie; /proc/net/unix."""
+    """All sockets, by sk_cookie; for /proc/net/unix."""
     abstract: dict[tuple[int, bytes], unix_sock] = row(make=dict)
-    """Abstract names. Each type of socket has its own, as the kernel's hash has it."""
+    """Abstract names by (socket type, name), as in the kernel's hash."""
     paths: dict[bytes, unix_sock | None] = row(make=dict)
-    """Names in the name space of files; None when the socket is closed and the name stays."""
+    """Names in the name space of files; None: the socket is closed, but its name remains."""
     folders: dict[bytes, int] = row(make=dict)
-    """How many names lie in and below each folder."""
+    """The number of names in and below each folder."""
     vertices: dict[int, unix_vertex] = row(make=dict)
     """The sockets whose descriptors are in messages, by sk_cookie."""
     user_inflight: int = row(0)
@@ -135,7 +135,7 @@ class netns_unix:
     graph_maybe_cyclic: bool = row(False)
     """There may be something to collect (unix_graph_state is not UNIX_GRAPH_NOT_CYCLIC)."""
     graph_cyclic_sccs: int = row(0)
-    """Components with a circle that were alive when the collector ran last."""
+    """Living components with a cycle, as of the collector's last run."""
     gc_work: work_struct = row()
 
 
@@ -145,12 +145,12 @@ def unix_peer(sk: unix_sock) -> unix_sock | None:
 
 
 def unix_writable(sk: unix_sock) -> bool:
-    """net/unix/af_unix.c: at most a quarter of the send buffer is with receivers."""
+    """net/unix/af_unix.c: whether at most a quarter of the send buffer is in use."""
     return sk.sk_state != TCP_LISTEN and (sk.sk_wmem_alloc + 1) << 2 <= sk.sk_sndbuf
 
 
 def unix_recvq_full(sk: unix_sock) -> bool:
-    """net/unix/af_unix.c: more messages (or connections) wait than the backlog lets."""
+    """net/unix/af_unix.c: whether more messages (or connections) wait than the backlog allows."""
     return sk.sk_receive_queue.qlen > sk.sk_max_ack_backlog
 
 
@@ -158,5 +158,5 @@ unix_recvq_full_lockless = unix_recvq_full
 
 
 def unix_may_send(sk: unix_sock, other: unix_sock) -> bool:
-    """net/unix/af_unix.c: `other` has no peer, or `sk` is it."""
+    """net/unix/af_unix.c: whether `other` has no peer, or has `sk` as its peer."""
     return other.peer is None or other.peer is sk

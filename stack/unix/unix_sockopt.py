@@ -1,4 +1,4 @@
-"""Options that AF_UNIX answers itself (net/core/sock.c has them in the one big switch)."""
+"""Options that AF_UNIX handles itself (in net/core/sock.c they are cases of one switch)."""
 
 from __future__ import annotations
 

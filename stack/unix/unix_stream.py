@@ -48,10 +48,10 @@ CHUNK_BYTES = SKB_MAX_HEAD + UNIX_SKB_FRAGS_SZ
 
 
 def unix_stream_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
-    """net/unix/af_unix.c: bytes that went to the peer's queue.
+    """net/unix/af_unix.c: send bytes to the peer's queue; returns how many were queued.
 
     Raises: OSError EPIPE (there is no SIGPIPE), ENOTCONN, EISCONN, EOPNOTSUPP, EAGAIN, ENOBUFS,
-    and what `scm_send` raises. Something that went before is returned instead.
+    or an error of `scm_send`. After some bytes were queued it returns their number instead.
     """
     sk: unix_sock = sock.sk
     scm: scm_cookie | None = None
@@ -66,7 +66,7 @@ def unix_stream_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
 
 
 def unix_stream_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | None) -> int:
-    """What `unix_stream_sendmsg` does between scm_send and scm_destroy."""
+    """The part of `unix_stream_sendmsg` between scm_send and scm_destroy."""
     flags = msg.msg_flags
     oob = bool(flags & MSG_OOB)
     if oob:
@@ -90,7 +90,7 @@ def unix_stream_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | No
         while sent < size:
             chunk = size - sent
             if chunk > half:
-                chunk = half  # two messages in the pipe, so that both ends have something to do
+                chunk = half  # two messages fit, so that writer and reader can work at once
             if chunk > CHUNK_BYTES:
                 chunk = CHUNK_BYTES
             data_len = chunk - SKB_MAX_HEAD
@@ -116,7 +116,7 @@ def unix_stream_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | No
 def unix_stream_queue(
     sk: unix_sock, other: unix_sock, skb: sk_buff, scm: scm_cookie | None, send_fds: bool
 ) -> None:
-    """Hand one message to the peer. Takes ownership of skb. Raises: OSError EPIPE."""
+    """Queue one message for the peer. Takes ownership of skb. Raises: OSError EPIPE."""
     if scm is not None:
         try:
             unix_scm_to_skb(scm, skb, send_fds, sk.net)
@@ -141,7 +141,7 @@ def unix_stream_queue(
 
 
 def unix_pipe_error() -> OSError:
-    """What is raised when nobody will read what is sent."""
+    """The error to raise when nobody will read what is sent."""
     return os_error(errno.EPIPE, "the peer does not read any more")
 
 
@@ -151,8 +151,8 @@ def unix_pipe_error() -> OSError:
 def unix_stream_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
     """net/unix/af_unix.c: the next bytes; 0 at the end.
 
-    Messages of different writers (credentials), and what follows descriptors, are not glued
-    together. Raises: OSError EINVAL when not connected, EAGAIN, the pending error.
+    A read does not join messages of different writers (credentials), and ends behind descriptors.
+    Raises: OSError EINVAL when not connected, EAGAIN, the pending error.
     """
     return unix_stream_read_generic(sock, msg, size, flags)
 
@@ -261,7 +261,7 @@ def unix_stream_read_generic(sock: socket, msg: msghdr, size: int, flags: int) -
 
 
 def unix_has_fds(skb: sk_buff) -> bool:
-    """Are descriptors in the message?"""
+    """Whether the message has descriptors."""
     parms: unix_skb_parms = skb.cb
     return parms.fp is not None
 
@@ -278,7 +278,7 @@ def unix_stream_data_wait(sk: unix_sock, timeo_ns: int, last: sk_buff | None, la
 
 
 def unix_stream_data_came(sk: Any, seen: Any) -> bool:
-    """What `unix_stream_data_wait` waits for."""
+    """Whether `unix_stream_data_wait` may return."""
     last, last_len = seen
     tail = sk.sk_receive_queue.peek_tail()
     return bool(
