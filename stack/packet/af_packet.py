@@ -1,7 +1,7 @@
-"""net/packet/af_packet.c: frames to packet sockets, and from them to interfaces.
+"""net/packet/af_packet.c: receiving frames by packet sockets, and sending frames.
 
-What a socket wants is a `packet_type` on the lists of the device layer (dev_add_pack), so with none
-open nothing is looked at. Addresses are `sockaddr_ll` values.
+A socket registers a `packet_type` with the device layer (dev_add_pack), so frames cost nothing when
+no socket is open. Addresses are `sockaddr_ll` values.
 """
 
 from __future__ import annotations
@@ -98,14 +98,14 @@ HEADROOM = 32  # LL_RESERVED_SPACE: an Ethernet header and what precedes it, rou
 READ_FLAGS = MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_ERRQUEUE
 VLAN_MAX_DEPTH = 8
 MAX_LINEAR = 0x600
-"""More of a frame than this goes to page fragments."""
+"""Bytes of a frame in the head of its sk_buff; the rest is in page fragments."""
 
 
 # --- the hook ----------------------------------------------------------------------------------
 
 
 def register_prot_hook(sk: packet_sock) -> None:
-    """net/packet/af_packet.c: begin to receive."""
+    """net/packet/af_packet.c: register the socket's hook, so that it receives."""
     if not sk.running:
         if sk.fanout is not None:
             fanout_link(sk, sk.fanout)
@@ -115,7 +115,7 @@ def register_prot_hook(sk: packet_sock) -> None:
 
 
 def unregister_prot_hook(sk: packet_sock) -> None:
-    """net/packet/af_packet.c (__unregister_prot_hook): receive no more."""
+    """net/packet/af_packet.c (__unregister_prot_hook): remove the hook; it receives no more."""
     if sk.running:
         sk.running = False
         if sk.fanout is not None:
@@ -125,7 +125,7 @@ def unregister_prot_hook(sk: packet_sock) -> None:
 
 
 def packet_down(sk: packet_sock) -> None:
-    """The socket's interface is down: ENETDOWN for who reads or writes next."""
+    """The socket's interface is down: the next read or write fails with ENETDOWN."""
     sk.sk_err = errno.ENETDOWN
     if not sk.sk_flags & SOCK_DEAD:
         sk_error_report(sk)
@@ -169,9 +169,9 @@ def packet_do_bind(sk: packet_sock, ifindex: int, proto: int) -> int:
 
 
 def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
-    """net/packet/af_packet.c: packet_type.func: queue a frame as the socket wants to see it.
+    """net/packet/af_packet.c: packet_type.func: queue a frame, with or without its MAC header.
 
-    Data behind the MAC header, or at it for what is sent. Takes ownership of (a reference to) skb.
+    Data behind the MAC header; for a sent frame at it. Takes ownership of (a reference to) skb.
     """
     sk: packet_sock = pt.af_packet_priv
     if skb.pkt_type == PACKET_LOOPBACK:
@@ -193,7 +193,7 @@ def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_dev
             return 0
         if wanted < snaplen:
             snaplen = wanted
-    elif not length:  # as run_filter, which says how much is wanted: nothing
+    elif not length:  # as in run_filter, whose result would be 0 bytes
         consume_skb(skb)
         return 0
     if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
@@ -214,7 +214,7 @@ def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_dev
         skb_push(skb, -off)
     elif off > 0:
         skb_pull(skb, off)
-    skb.seq = length  # as PACKET_SKB_CB(skb)->sa.origlen: the whole frame's, for tp_len
+    skb.seq = length  # PACKET_SKB_CB(skb)->sa.origlen: the frame's whole length, for tp_len
     if snaplen < length:
         pskb_trim(skb, snaplen)
     if not skb.tstamp_ns:
@@ -270,15 +270,17 @@ def is_vlan(protocol: int) -> bool:
 
 
 def vlan_name_dgram(skb: sk_buff) -> sockaddr_ll:
-    """The address of a tagged frame names what is behind its tags (vlan_get_protocol_dgram)."""
+    """A tagged frame's address, with the protocol behind its tags (vlan_get_protocol_dgram)."""
     name: sockaddr_ll = skb.cb
     proto = vlan_behind(skb, skb.protocol, skb_mac_offset(skb) + ETH_HLEN)
     return sockaddr_ll_make(proto, name.ifindex, name.hatype, name.pkttype, name.lladdr)
 
 
 def vlan_behind(skb: sk_buff, proto: int, off: int) -> int:
-    """include/linux/if_vlan.h __vlan_get_protocol_offset: the protocol behind tags that begin at
-    `off`; 0 when there are too many, or the frame ends."""
+    """include/linux/if_vlan.h __vlan_get_protocol_offset: the protocol behind the tags at `off`.
+
+    0 when there are too many tags, or the frame ends.
+    """
     for _ in range(VLAN_MAX_DEPTH):
         if not is_vlan(proto):
             return proto
@@ -374,7 +376,7 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
 
 
 def ll_address(name: sockaddr) -> sockaddr_ll:
-    """An address of AF_PACKET. Raises: OSError EINVAL."""
+    """Check that an address is one of AF_PACKET. Raises: OSError EINVAL."""
     need_sa_len(name, SOCKADDR_LL_LEN)
     if name.family != AF_PACKET:
         raise os_error(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
@@ -382,18 +384,18 @@ def ll_address(name: sockaddr) -> sockaddr_ll:
 
 
 def ll_destination(name: sockaddr) -> sockaddr_ll:
-    """The address of a sendto, which does not ask for the family. Raises: OSError EINVAL."""
+    """The address of a sendto, which ignores the family as on Linux. Raises: OSError EINVAL."""
     need_sa_len(name, SOCKADDR_LL_LEN)
     if name.family == AF_PACKET or (not name.sa_len and name.family != AF_INET6):
         return ll_address(name)
-    # What is where sll_halen would be must fit as one.
+    # The byte at the place of sll_halen is taken for one, and so must fit.
     if name.family == AF_INET6 and 0 < name.sa_len < 12 + (name.addr >> 96 & 0xFF):
         raise os_error(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
     return sockaddr_ll(name.port, int.from_bytes(in_addr_of(name).to_bytes(4, "big"), byteorder))
 
 
 def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int) -> sk_buff:
-    """net/packet/af_packet.c: the caller's bytes in a charged sk_buff, room for headers in front.
+    """net/packet/af_packet.c: copy the caller's bytes to a charged sk_buff with headroom.
 
     Raises: OSError EAGAIN, ENOBUFS, EPIPE, EFAULT, the socket's error.
     """
@@ -414,14 +416,14 @@ def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int)
 
 
 def packet_extra_vlan_len_allowed(dev: net_device, skb: sk_buff) -> bool:
-    """net/packet/af_packet.c: a frame may be longer by a VLAN tag when it has one."""
+    """net/packet/af_packet.c: whether a frame has a VLAN tag and may be longer by its size."""
     if dev.type != ARPHRD_ETHER:
         return False
     return skb_copy_bits(skb, 12, 2) == b"\x81\x00"
 
 
 def packet_parse_headers(skb: sk_buff, raw: bool) -> None:
-    """net/packet/af_packet.c: the protocol of a whole frame, and where it begins."""
+    """net/packet/af_packet.c: set the protocol and the network header of a whole frame."""
     if raw and (not skb.protocol or skb.protocol == ETH_P_ALL):
         skb_reset_mac_header(skb)
         skb.protocol = int.from_bytes(skb_copy_bits(skb, 12, 2), "big")
@@ -438,7 +440,10 @@ def packet_parse_headers(skb: sk_buff, raw: bool) -> None:
 
 
 def packet_xmit(sk: packet_sock, skb: sk_buff) -> int:
-    """net/packet/af_packet.c: through the queue, or past it (PACKET_QDISC_BYPASS). NET_XMIT_*."""
+    """net/packet/af_packet.c: send through the qdisc or, with PACKET_QDISC_BYPASS, directly.
+
+    Returns NET_XMIT_*.
+    """
     if sk.qdisc_bypass:
         return dev_direct_xmit(skb)
     return dev_queue_xmit(skb)

@@ -1,6 +1,6 @@
-"""net/packet/af_packet.c: fanout groups: several sockets, of which each frame goes to one.
+"""net/packet/af_packet.c: fanout groups: each frame goes to one socket of the group.
 
-The sockets of a group have one hook together; `packet_rcv_fanout` chooses among them.
+The sockets of a group share one hook, whose function `packet_rcv_fanout` chooses the socket.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ M32 = 0xFFFFFFFF
 
 
 def fanout_link(sk: packet_sock, f: packet_fanout) -> None:
-    """net/packet/af_packet.c __fanout_link: the socket receives, as the last of its group."""
+    """net/packet/af_packet.c __fanout_link: add the socket to the group's receiving ones."""
     f.arr.append(sk)
     if len(f.arr) == 1:
         dev_add_pack(sk.net, f.prot_hook)
 
 
 def fanout_unlink(sk: packet_sock, f: packet_fanout) -> None:
-    """net/packet/af_packet.c __fanout_unlink: the last takes its place."""
+    """net/packet/af_packet.c __fanout_unlink: remove the socket; the last one takes its place."""
     i = f.arr.index(sk)
     f.arr[i] = f.arr[-1]
     f.arr.pop()
@@ -70,7 +70,7 @@ def fanout_unlink(sk: packet_sock, f: packet_fanout) -> None:
 
 
 def fanout_release(sk: packet_sock) -> None:
-    """net/packet/af_packet.c: the socket ends; the last one ends the group."""
+    """net/packet/af_packet.c: leave the group; the last socket ends it."""
     f = sk.fanout
     if f is None:
         return
@@ -81,7 +81,7 @@ def fanout_release(sk: packet_sock) -> None:
 
 
 def match_fanout_group(f: packet_fanout, sk: sock) -> bool:
-    """net/packet/af_packet.c: what a socket of the group sent is not shown to the group."""
+    """net/packet/af_packet.c: whether `sk`, a frame's sender, is in the group, which ignores it."""
     return isinstance(sk, packet_sock) and sk.fanout is f
 
 
@@ -98,12 +98,12 @@ def fanout_args(optval: Any) -> tuple[int, int, int]:
 
 
 def fanout_add(sk: packet_sock, optval: Any) -> None:
-    """net/packet/af_packet.c: join a group, which begins with its first socket.
+    """net/packet/af_packet.c: join a group; the first socket makes it.
 
-    As since Linux 6.13 a socket may join while its interface is down.
+    As in Linux 6.13 and later, a socket may join while its interface is down.
 
-    Raises: OSError EINVAL for what does not fit the group, or without a protocol; EALREADY;
-    ENOSPC when it is full; ENOMEM when there is no other number.
+    Raises: OSError EINVAL for a socket that does not match the group or has no protocol; EALREADY;
+    ENOSPC when the group is full; ENOMEM when no number is free.
     """
     net = sk.net
     ident, type_flags, most = fanout_args(optval)
@@ -151,7 +151,7 @@ def fanout_add(sk: packet_sock, optval: Any) -> None:
 
 
 def fanout_new(sk: packet_sock, ident: int, kind: int, flags: int, most: int) -> packet_fanout:
-    """A group as its first socket wants it. Raises: OSError EINVAL."""
+    """Make a group with the parameters of its first socket. Raises: OSError EINVAL."""
     if most > PACKET_FANOUT_MAX:
         raise os_error(errno.EINVAL, f"a group has at most {PACKET_FANOUT_MAX} sockets")
     f = packet_fanout(ident, kind, flags, most or PACKET_FANOUT_MAX_DEFAULT)
@@ -198,7 +198,7 @@ def fanout_set_data(sk: packet_sock, optval: Any) -> None:
 
 
 def fanout_get(sk: packet_sock) -> int:
-    """getsockopt(PACKET_FANOUT): number, way and flags; 0 without a group."""
+    """getsockopt(PACKET_FANOUT): number, type and flags; 0 without a group."""
     f = sk.fanout
     if f is None:
         return 0
@@ -214,11 +214,11 @@ def rollover_stats(sk: packet_sock) -> bytes:
     return ROLLOVER_STATS.pack(r.num, r.num_huge, r.num_failed)
 
 
-# --- whose frame it is -------------------------------------------------------------------------
+# --- choosing a socket -------------------------------------------------------------------------
 
 
 def packet_rcv_fanout(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
-    """net/packet/af_packet.c: packet_type.func of a group: to one of its sockets."""
+    """net/packet/af_packet.c: packet_type.func of a group: pass the frame to one of its sockets."""
     f: packet_fanout = pt.af_packet_priv
     num = len(f.arr)
     if not num:
@@ -247,9 +247,9 @@ def packet_rcv_fanout(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: 
 
 
 def fanout_hash(skb: sk_buff) -> int:
-    """net/core/flow_dissector.c __skb_get_hash_symmetric: 32 bits, the same in both directions.
+    """net/core/flow_dissector.c __skb_get_hash_symmetric: 32 bits, equal for both directions.
 
-    Of addresses, protocol and ports; fragments have no ports.
+    The hash is of addresses, protocol and ports; fragments have no ports.
     """
     off = skb_network_offset(skb)
     room = skb.len - off
@@ -284,7 +284,7 @@ def fanout_hash(skb: sk_buff) -> int:
 
 
 def mix(key: bytes) -> int:
-    """32 bits of a key (FNV-1a, its high bits mixed in: reciprocal_scale looks at those)."""
+    """Hash a key to 32 bits: FNV-1a, then mixed, because reciprocal_scale uses the high bits."""
     h = 0x811C9DC5
     for byte in key:
         h = ((h ^ byte) * 0x01000193) & M32
@@ -302,7 +302,7 @@ def packet_rcv_has_room(sk: packet_sock, skb: sk_buff) -> int:
 
 
 def fanout_flow_is_huge(sk: packet_sock, skb: sk_buff) -> bool:
-    """net/packet/af_packet.c: more than half of the last frames here were of this flow."""
+    """net/packet/af_packet.c: whether more than half of the socket's last frames had this flow."""
     r: packet_rollover = sk.rollover  # type: ignore[assignment]  # fanout_add made it
     hashed = fanout_hash(skb)
     count = r.history.count(hashed)
@@ -311,7 +311,7 @@ def fanout_flow_is_huge(sk: packet_sock, skb: sk_buff) -> bool:
 
 
 def fanout_demux_rollover(f: packet_fanout, skb: sk_buff, i: int, try_self: bool, num: int) -> int:
-    """net/packet/af_packet.c: the next socket that has room when the one at `i` has not."""
+    """net/packet/af_packet.c: the index of the next socket with room, if that at `i` has none."""
     sk: packet_sock = f.arr[i]
     skip: packet_sock | None = None
     room = ROOM_NONE

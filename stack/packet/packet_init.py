@@ -74,12 +74,12 @@ def packet_create(net: Net, sock: socket, protocol: int, kern: bool) -> None:
 
 
 def ntohs(value: int) -> int:
-    """The 16 bits of a number in network order, as programs give protocols."""
+    """Swap the 16 bits of a number in network order, as programs give protocols."""
     return int.from_bytes(value.to_bytes(2, sys.byteorder), "big")
 
 
 def packet_release(sock: socket) -> int:
-    """net/packet/af_packet.c: the end of a socket."""
+    """net/packet/af_packet.c: release a socket."""
     sk: packet_sock | None = sock.sk
     if sk is None:
         return 0
@@ -122,7 +122,7 @@ def packet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockad
 def packet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
     """net/packet/af_packet.c: SIOCINQ, SIOCOUTQ; addresses, routes and ARP are IPv4's.
 
-    Raises: OSError ENOTTY, and what IPv4's may.
+    Raises: OSError ENOTTY, or an error of IPv4's request.
     """
     sk: packet_sock = sock.sk
     if cmd == SIOCOUTQ:
@@ -166,7 +166,7 @@ packet_family_ops = net_proto_family(AF_PACKET, packet_create)
 
 
 def packet_notifier(msg: int, dev: net_device) -> int:
-    """net/packet/af_packet.c: an interface went down, up, or away."""
+    """net/packet/af_packet.c: an interface went down or up, or was removed."""
     for sk in tuple(dev.net.packet_sklist):
         if msg == NETDEV_UNREGISTER:
             packet_dev_mclist_delete(dev, sk)
@@ -185,7 +185,7 @@ def packet_notifier(msg: int, dev: net_device) -> int:
 
 
 def packet_net_init(net: Net) -> None:
-    """net/packet/af_packet.c: the list of sockets of a namespace, and the family in it."""
+    """net/packet/af_packet.c: make a namespace's list of sockets, and register the family."""
     net.packet_sklist = []
     net.packet_fanout_list = []
     net.packet_fanout_next_id = 0

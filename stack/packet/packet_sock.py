@@ -65,7 +65,7 @@ TPACKET_HDRLEN = {0: 32, 1: 32, 2: 48}
 
 @state
 class packet_mclist:
-    """struct packet_mclist: one membership, and how often it was asked for."""
+    """struct packet_mclist: one membership; `count`: how often it was joined."""
 
     ifindex: int
     type: int
@@ -74,7 +74,7 @@ class packet_mclist:
 
 
 def no_packet_func(skb: object, dev: object, pt: object, orig_dev: object) -> int:
-    """What a hook has before packet_create."""
+    """The function of a hook before packet_create sets it."""
     return 0
 
 
@@ -85,7 +85,7 @@ def new_hook(sk: packet_sock) -> packet_type:
 
 @state
 class packet_rollover:
-    """struct packet_rollover: where the last frame went that had no room here, and how many did."""
+    """struct packet_rollover: the socket that got the last frame for lack of room, and counters."""
 
     sock: int = row(0)
     num: int = row(0)
@@ -96,7 +96,7 @@ class packet_rollover:
 
 @state
 class packet_fanout:
-    """struct packet_fanout: a group of sockets; `arr` has those that receive."""
+    """struct packet_fanout: a group of sockets; `arr`: those that receive now."""
 
     id: int
     type: int
@@ -111,15 +111,15 @@ class packet_fanout:
 
 @state
 class packet_sock(sock):
-    """struct packet_sock. `num` is the protocol in host order, `ifindex` -1 after its end."""
+    """struct packet_sock. `num`: the protocol in host order; `ifindex` -1: interface removed."""
 
     prot_hook: packet_type = row(of=new_hook, clone=FRESH)
     num: int = row(0)
     ifindex: int = row(0)
     running: bool = row(False)
-    """prot_hook is registered: the socket receives."""
+    """Whether prot_hook is registered, so that the socket receives."""
     cached_dev: net_device | None = row()
-    """Where what is sent without an address goes."""
+    """The interface for frames that are sent without an address."""
     mclist: list[packet_mclist] = row(make=list, clone=FRESH)
     tp_packets: int = row(0)
     tp_drops: int = row(0)
@@ -128,7 +128,7 @@ class packet_sock(sock):
     auxdata: bool = row(False)
     origdev: bool = row(False)
     qdisc_bypass: bool = row(False)
-    # Of rings, which do not exist here: kept for who sets and reads them.
+    # Options of rings, which are not supported: programs can set and read them.
     tp_version: int = row(0)
     tp_reserve: int = row(0)
     tp_loss: bool = row(False)

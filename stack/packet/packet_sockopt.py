@@ -1,4 +1,4 @@
-"""net/packet/af_packet.c: the options of SOL_PACKET, and memberships that interfaces count."""
+"""net/packet/af_packet.c: the options of SOL_PACKET, and memberships."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ M32 = 0xFFFFFFFF
 
 
 def packet_dev_mc(dev: net_device, i: packet_mclist, what: int) -> int:
-    """net/packet/af_packet.c: the interface counts one more (1) or fewer (-1). 0, -EINVAL."""
+    """net/packet/af_packet.c: add (1) or remove (-1) a membership at the interface. 0, -EINVAL."""
     if i.type in (PACKET_MR_MULTICAST, PACKET_MR_UNICAST):
         if len(i.addr) != dev.addr_len:
             return -errno.EINVAL
@@ -91,7 +91,7 @@ def packet_mreq(optval: Any) -> packet_mclist:
 
 
 def packet_mc_find(sk: packet_sock, mreq: packet_mclist) -> packet_mclist | None:
-    """The socket's membership that is the same one."""
+    """The socket's membership equal to `mreq`, or None."""
     for ml in sk.mclist:
         if (ml.ifindex, ml.type, ml.addr) == (mreq.ifindex, mreq.type, mreq.addr):
             return ml
@@ -115,7 +115,7 @@ def packet_mc_add(sk: packet_sock, mreq: packet_mclist) -> None:
 
 
 def packet_mc_drop(sk: packet_sock, mreq: packet_mclist) -> None:
-    """net/packet/af_packet.c: leave; as on Linux nothing happens when it is no member."""
+    """net/packet/af_packet.c: leave; as on Linux without effect when it is no member."""
     known = packet_mc_find(sk, mreq)
     if known is None:
         return
@@ -129,7 +129,7 @@ def packet_mc_drop(sk: packet_sock, mreq: packet_mclist) -> None:
 
 
 def packet_dev_mclist_delete(dev: net_device, sk: packet_sock) -> None:
-    """net/packet/af_packet.c: the interface ends, and the memberships with it."""
+    """net/packet/af_packet.c: the interface is removed: drop the memberships on it."""
     for ml in tuple(sk.mclist):
         if ml.ifindex == dev.ifindex:
             packet_dev_mc(dev, ml, -1)
@@ -137,7 +137,7 @@ def packet_dev_mclist_delete(dev: net_device, sk: packet_sock) -> None:
 
 
 def packet_flush_mclist(sk: packet_sock) -> None:
-    """net/packet/af_packet.c: the socket ends: undo what it asked interfaces for."""
+    """net/packet/af_packet.c: the socket ends: drop all its memberships."""
     for ml in sk.mclist:
         dev = sk.net.dev_by_index.get(ml.ifindex)
         if dev is not None:
@@ -149,7 +149,7 @@ def packet_flush_mclist(sk: packet_sock) -> None:
 
 
 def opt_int_only(optval: Any) -> int:
-    """The int of an option that takes nothing longer. Raises: OSError EINVAL."""
+    """The value of an option of exactly an int. Raises: OSError EINVAL."""
     if not isinstance(optval, int) and len(opt_bytes(optval)) != 4:
         raise os_error(errno.EINVAL, "the option is an int of 4 bytes")
     return opt_int(optval)
@@ -158,7 +158,7 @@ def opt_int_only(optval: Any) -> int:
 def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
     """net/packet/af_packet.c. Raises: OSError ENOPROTOOPT, EINVAL, ENODEV.
 
-    Rings, which a program would map, and virtio headers do not exist here: ENOPROTOOPT.
+    Rings, which a program would map, and virtio headers are not supported: ENOPROTOOPT.
     """
     sk: packet_sock = sock.sk
     if level != SOL_PACKET:
@@ -176,7 +176,7 @@ def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> No
 
 
 def packet_set_int(sk: packet_sock, optname: int, optval: Any) -> None:
-    """The options that are an int."""
+    """Set one of the options that are an int."""
     if optname == PACKET_AUXDATA:
         sk.auxdata = bool(opt_int(optval))
     elif optname == PACKET_ORIGDEV:
@@ -213,7 +213,7 @@ def packet_set_int(sk: packet_sock, optname: int, optval: Any) -> None:
 def packet_getsockopt(sock: socket, level: int, optname: int) -> Any:
     """net/packet/af_packet.c. Raises: OSError ENOPROTOOPT.
 
-    PACKET_STATISTICS is struct tpacket_stats and starts again at 0.
+    PACKET_STATISTICS is struct tpacket_stats; reading it resets the counters.
     """
     sk: packet_sock = sock.sk
     if level != SOL_PACKET:
