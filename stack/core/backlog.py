@@ -80,7 +80,8 @@ def enqueue_to_backlog(skb: sk_buff, machine: Machine) -> int:
         skb.dev.stats.rx_dropped += 1
         kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_CPU_BACKLOG)
         return NET_RX_DROP
-    # In the kernel each handler does this (deliver_skb). What was sent here comes this way.
+    # The kernel does this in deliver_skb, per handler. Here only the backlog carries packets that
+    # were sent on this machine, and only those can have fragments in a sender's memory.
     if skb.data_len and not skb_orphan_frags(skb, machine.skb_pages):
         skb.dev.stats.rx_dropped += 1
         kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_NOMEM)

@@ -1,7 +1,6 @@
-"""What the stack asks of a clock, and what it does with those that can less.
+"""The clock interface that the stack needs, and defaults for the methods a clock may leave out.
 
-The clocks themselves come from outside (e1000emu.clock has three); whoever writes another one need
-not know the optional parts.
+Clocks come from outside; e1000emu.clock has three.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ class TimerHandle(Protocol):
 
 
 class Clock(Protocol):
-    """Time, timers and the one sleeping primitive of everything on this clock."""
+    """Time, timers and the one sleeping primitive of all hosts and devices on this clock."""
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
-        """What guards everything on this clock."""
+        """The lock that guards every host and device on this clock."""
 
     def now_ns(self) -> int:
         """Return the time in ns; never goes back."""
@@ -42,16 +41,16 @@ class Clock(Protocol):
         """Sleep until `cond()` or the timeout; return the last `cond()`.  Call with lock held."""
 
     def wake(self) -> None:
-        """Say that something a waiter may wait for has changed."""
+        """Have every `wait` test its condition again."""
 
 
 def is_threaded(clock: Clock) -> bool:
-    """Several threads use it, so that they lock, and sleepers in others have to be woken."""
+    """Whether several threads use the clock: then calls lock, and sleepers need `wake`."""
     return bool(getattr(clock, "threaded", True))
 
 
 def call_in_background(clock: Clock, when_ns: int, fn: Callable[[], None]) -> TimerHandle:
-    """Run `fn` at `when_ns`; it is housekeeping, which alone does not keep a simulation going."""
+    """Run `fn` at `when_ns` as housekeeping: alone it does not keep a simulation going."""
     call_at: Callable[..., TimerHandle] = clock.call_at
     try:
         return call_at(when_ns, fn, background=True)
@@ -66,7 +65,7 @@ def realtime_ns(clock: Clock) -> int:
 
 
 def require_running(clock: Clock, what: str) -> None:
-    """Raise when time would stand still while `what` sleeps outside of the clock."""
+    """Raise when nothing would run the clock while `what` sleeps outside of it."""
     check: Callable[[str], None] | None = getattr(clock, "require_running", None)
     if check is not None:
         check(what)
@@ -78,9 +77,9 @@ def watch(
     progress: Callable[[], tuple[Any, ...] | None],
     describe: Callable[[], list[str]],
 ) -> Callable[[], Any] | None:
-    """Tell the clock how to see that nothing happens on a machine any more (e1000emu/stall.py).
+    """Tell the clock how to see that a machine has stalled (e1000emu/stall.py).
 
-    What undoes it, or None for a clock that does not want to know.
+    Returns the function that undoes it, or None when the clock does not look for stalls.
     """
     tell: Callable[..., Callable[[], Any]] | None = getattr(clock, "watch", None)
     return None if tell is None else tell(interrupt, progress, describe)

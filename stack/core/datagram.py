@@ -69,8 +69,8 @@ def __skb_try_recv_from_queue(
 ) -> sk_buff | None:
     """net/core/datagram.c: the next packet, None when there is none.
 
-    MSG_PEEK leaves it on the queue with one more reference. `off`, of who peeks: the number in it
-    is the bytes to pass over (SO_PEEK_OFF), and becomes the offset in the packet.
+    MSG_PEEK leaves it on the queue with one more reference. `off` is SO_PEEK_OFF in a list of one:
+    the bytes to skip before the call, the offset in the returned packet after it.
     """
     if not flags & MSG_PEEK or off is None:
         return queue.dequeue()
@@ -99,7 +99,7 @@ def __skb_recv_datagram(
         skb: sk_buff | None = __skb_try_recv_from_queue(queue, flags, off)
         if skb is not None:
             return skb
-        if timeo_ns <= 0:  # who does not wait does not see that nothing can come
+        if timeo_ns <= 0:  # as in Linux, a reader that does not wait gets EAGAIN after shutdown too
             raise os_error(errno.EAGAIN, "no packet is waiting")
         if sk.sk_shutdown & RCV_SHUTDOWN:
             return None
@@ -123,12 +123,12 @@ def __skb_wait_for_more_packets(sk: sock, queue: sk_buff_head, timeo_ns: int) ->
 
 
 def skb_came(sk: sock, queue: sk_buff_head) -> bool:
-    """What `__skb_wait_for_more_packets` waits for."""
+    """The condition of `__skb_wait_for_more_packets`."""
     return bool(queue.qlen or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD)
 
 
 def skb_wait_forever(sk: sock) -> None:
-    """`__skb_wait_for_more_packets` of a reader without time limit that does not own the sock."""
+    """`__skb_wait_for_more_packets` for a reader without a timeout that does not own the sock."""
     net = sk.net
     entry: wait_queue_entry | None = net.rcv_entry
     ready: Callable[[], bool] | None = net.rcv_ready

@@ -363,9 +363,9 @@ def dev_change_rx_flags(dev: net_device, changed: int) -> None:
 
 
 def dev_addresses_sync(to: net_device, frm: net_device) -> None:
-    """net/core/dev_addr_lists.c dev_uc_sync, dev_mc_sync: `to` receives what `frm` wants to.
+    """net/core/dev_addr_lists.c dev_uc_sync, dev_mc_sync: add the addresses of `frm` to `to`.
 
-    What an earlier call added, and `frm` does not want any longer, is taken back.
+    Removes from `to` the addresses that an earlier call added and that `frm` no longer has.
     """
     uc, mc = set(frm.uc), set(frm.mc)
     was_uc, was_mc = frm.synced
@@ -412,7 +412,7 @@ def dev_mc_add(dev: net_device, addr: bytes) -> int:
 
 
 def dev_mc_add_global(dev: net_device, addr: bytes) -> int:
-    """net/core/dev_addr_lists.c: the same for the administrator, once however often he asks."""
+    """net/core/dev_addr_lists.c: dev_mc_add for SIOCADDMULTI, which counts one user at most."""
     if addr in dev.mc.global_use:
         return 0
     dev.mc.global_use.add(addr)
@@ -420,7 +420,7 @@ def dev_mc_add_global(dev: net_device, addr: bytes) -> int:
 
 
 def dev_mc_del_global(dev: net_device, addr: bytes) -> int:
-    """net/core/dev_addr_lists.c: undo that. 0 or -ENOENT."""
+    """net/core/dev_addr_lists.c: undo `dev_mc_add_global`. 0 or -ENOENT."""
     if addr not in dev.mc.global_use:
         return -errno.ENOENT
     dev.mc.global_use.remove(addr)
@@ -435,7 +435,7 @@ def dev_mc_del(dev: net_device, addr: bytes) -> int:
 
 
 def netdev_fix_features(dev: net_device, features: int) -> int:
-    """net/core/dev.c: take away what lacks its basis (TSO needs SG and checksums)."""
+    """net/core/dev.c: remove features whose prerequisites are off (TSO needs SG and checksums)."""
     if features & NETIF_F_TSO and not features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM):
         features &= ~(NETIF_F_ALL_TSO & ~NETIF_F_TSO6)
     if features & NETIF_F_TSO6 and not features & (NETIF_F_HW_CSUM | NETIF_F_IPV6_CSUM):
@@ -448,7 +448,7 @@ def netdev_fix_features(dev: net_device, features: int) -> int:
 
 
 def netdev_increment_features(features: int, one: int, mask: int) -> int:
-    """net/core/dev.c: what a device made of several offers, with `one` added to it."""
+    """net/core/dev.c: the features of a device over several ports, with port `one` added."""
     if mask & NETIF_F_HW_CSUM:
         mask |= NETIF_F_CSUM_MASK
     features |= one & (NETIF_F_ONE_FOR_ALL | NETIF_F_CSUM_MASK) & mask
@@ -458,7 +458,7 @@ def netdev_increment_features(features: int, one: int, mask: int) -> int:
 
 
 def __netdev_update_features(dev: net_device) -> bool:
-    """net/core/dev.c: features = wanted, as far as hardware and rules allow. True when changed."""
+    """net/core/dev.c: set the wanted features that hardware and rules allow. True when changed."""
     features = dev.features & ~dev.hw_features | dev.wanted_features & dev.hw_features
     if dev.netdev_ops.ndo_fix_features is not None:
         features = dev.netdev_ops.ndo_fix_features(dev, features)
@@ -476,7 +476,7 @@ def __netdev_update_features(dev: net_device) -> bool:
 
 
 def netdev_xmit_simple(dev: net_device) -> None:
-    """Note whether the device takes every packet without GSO and VLAN tag as it is."""
+    """Compute `xmit_simple`: the device takes every packet without GSO and VLAN tag unchanged."""
     able = dev.features & _CSUM_SG == _CSUM_SG
     dev.xmit_simple = able and dev.netdev_ops.ndo_features_check is None
 
@@ -502,7 +502,7 @@ def dev_get_stats(dev: net_device) -> rtnl_link_stats64:
 
 
 def dev_named(net: Net, dev: net_device | str | None) -> net_device | None:
-    """The interface that a caller names, or has already. Raises: OSError ENODEV."""
+    """The interface of that name; a device or None is returned as given. Raises: OSError ENODEV."""
     if isinstance(dev, str):
         found = net.dev_by_name.get(dev)
         if found is None:

@@ -84,13 +84,13 @@ S32 = struct.Struct("=i")
 IFCONF = struct.Struct("@iP")
 
 gifconf_list: dict[int, Callable[[net_device, int | None], list[bytes]]] = {}
-"""By family: the struct ifreqs of an interface's addresses, at most so many bytes (register)."""
+"""By family: `gifconf(dev, room)` returns a struct ifreq per address, `room` bytes at most."""
 family_ioctl: dict[int, Callable[[Any, int, Any], Any]] = {}
-"""What a family lends to sockets of others: inet_ioctl, which packet sockets take over."""
+"""By family: its ioctl for sockets of other families. Packet sockets use inet_ioctl."""
 
 
 def register_gifconf(family: int, gifconf: Callable[[net_device, int | None], list[bytes]]) -> None:
-    """net/core/dev_ioctl.c (until 3.12): `gifconf(dev, room)` names an interface's addresses."""
+    """net/core/dev_ioctl.c (until 3.12): have SIOCGIFCONF call `gifconf(dev, room)`."""
     gifconf_list[family] = gifconf
 
 
@@ -104,7 +104,7 @@ def ifr_name(ifr: bytearray) -> bytes:
 
 
 def ifr_dev(net: Net, ifr: bytearray) -> net_device:
-    """The interface it names, without what stands behind a colon. Raises: OSError ENODEV."""
+    """The interface of ifr_name, whose alias (":1") is ignored. Raises: OSError ENODEV."""
     name = ifr_name(ifr).partition(b":")[0]
     dev = net.dev_by_name.get(os.fsdecode(name))
     if dev is None:
@@ -125,7 +125,7 @@ def ifr_family(ifr: bytearray) -> int:
 
 
 def check(err: int, dev: net_device) -> None:
-    """Raise what a function of the device layer returns."""
+    """Raise the -errno that a function of the device layer returned."""
     if err:
         raise os_error(-err, dev.name)
 
@@ -150,8 +150,8 @@ def dev_ifname(net: Net, ifr: bytearray) -> None:
 def dev_ifconf(net: Net, arg: Any) -> None:
     """net/core/dev_ioctl.c: SIOCGIFCONF, every IPv4 address with its interface.
 
-    `arg`: struct ifconf, a length and the address of as many bytes; a null pointer asks how many
-    there would be. Raises: OSError EFAULT.
+    `arg` is a struct ifconf: a buffer's length and address. With a null address the answer is the
+    length that a buffer needs. Raises: OSError EFAULT.
     """
     size, address = IFCONF.unpack(copy_from_user(arg, IFCONF.size))
     room = None if not address else size
@@ -177,7 +177,7 @@ def dev_ifsioc_locked(net: Net, ifr: bytearray, cmd: int) -> None:
     elif cmd == SIOCGIFMTU:
         S32.pack_into(ifr, IFNAMSIZ, dev.mtu)
     elif cmd == SIOCGIFMAP:
-        ifr[IFNAMSIZ:] = bytes(IFREQ_BYTES - IFNAMSIZ)  # nothing of ISA's days
+        ifr[IFNAMSIZ:] = bytes(IFREQ_BYTES - IFNAMSIZ)  # no ISA memory, I/O port, IRQ or DMA
     elif cmd == SIOCGIFINDEX:
         S32.pack_into(ifr, IFNAMSIZ, dev.ifindex)
     elif cmd == SIOCGIFTXQLEN:
@@ -210,7 +210,7 @@ def dev_set_mac_address_user(dev: net_device, ifr: bytearray) -> None:
 
 
 def hw_data(dev: net_device, ifr: bytearray) -> bytes:
-    """As much of sa_data as the interface's addresses have."""
+    """The first `addr_len` bytes of sa_data."""
     at = IFNAMSIZ + U16.size
     return bytes(ifr[at : at + min(SA_DATA_BYTES, dev.addr_len)])
 

@@ -1,4 +1,4 @@
-"""net/core/dev.c: interfaces and namespaces: what each is given, moving a device, what is left."""
+"""net/core/dev.c: interfaces in namespaces: set-up, moving a device, and the namespace's end."""
 
 from __future__ import annotations
 
@@ -99,15 +99,15 @@ def netdev_init(net: Net) -> None:
 
 
 def default_device_exit_net(net: Net) -> None:
-    """net/core/dev.c: a namespace ends: hardware goes to the first one, what is virtual goes away.
+    """net/core/dev.c: at a namespace's end move hardware to the first one, delete virtual devices.
 
-    A name that is taken there becomes dev%d.
+    A device whose name is taken there is renamed to dev%d.
     """
     first = net.machine.init_net
     for dev in reversed(for_each_netdev(net)):
         ops = dev.rtnl_link_ops
         if ops is not None:
-            if dev.reg_state == NETREG_REGISTERED:  # its peer or what it stood on may be gone
+            if dev.reg_state == NETREG_REGISTERED:  # not deleted along with another
                 ops.dellink(dev)
             continue
         movable = not dev.virtual and not dev.features & NETIF_F_NETNS_LOCAL

@@ -105,7 +105,7 @@ def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
     Takes ownership of skb. NET_XMIT_*.
     """
     if q.plug_priority >= 0 and skb.priority != q.plug_priority:
-        dev_unplug(q)  # it may not overtake in the queue what would be gone without the plug
+        dev_unplug(q)  # else it could overtake packets that only the plug holds back
     if q.can_bypass and not q.qlen and not q.running and not dev.queue_stopped:
         q.running = True
         try:
@@ -121,12 +121,11 @@ def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
 
 
 def dev_plug(dev: net_device, priority: int) -> Qdisc | None:
-    """Have what is sent collected in the device's empty queue, until dev_unplug: xmit_more for all.
+    """Collect packets in the device's queue until dev_unplug sends them with one doorbell.
 
-    A packet of another priority (a neighbour is asked for) ends that before it is queued.
-
-    None, and nothing done, when the queue is in use or does more than to queue. Nobody may wait for
-    the device meanwhile. Ours: the kernel has it for block devices.
+    A packet of another priority (such as an ARP request) unplugs the queue first. Returns None and
+    does nothing when the queue is in use or its discipline does not allow bypassing (`can_bypass`).
+    The caller must not sleep while it is plugged. The kernel has plugs for block devices only.
     """
     q = dev.qdisc
     if not q.can_bypass or q.running or q.qlen or dev.queue_stopped:
@@ -168,7 +167,7 @@ def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
             sd.xmit_recursion -= 1
         if not skbs:
             return 0
-        skb_list_free(net, skbs, SKB_DROP_REASON_DEV_READY)  # BUSY without a queue: dropped
+        skb_list_free(net, skbs, SKB_DROP_REASON_DEV_READY)  # NETDEV_TX_BUSY, no queue
         return -errno.ENETDOWN
     dev.stats.tx_dropped += 1
     kfree_skb_reason(net, skb, SKB_DROP_REASON_DEV_READY)
@@ -176,7 +175,7 @@ def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
 
 
 def qdisc_run(q: Qdisc) -> None:
-    """include/net/pkt_sched.h: send what the discipline gives, unless that is going on already.
+    """include/net/pkt_sched.h: send packets of the discipline, unless it is running already.
 
     With __qdisc_run: up to `dev_weight` packets now, the rest by NET_TX_SOFTIRQ.
     """
@@ -259,7 +258,7 @@ def sch_direct_xmit(skbs: list[sk_buff], q: Qdisc, dev: net_device) -> int:
 
 
 def dev_requeue_skb(skbs: list[sk_buff], q: Qdisc) -> None:
-    """net/sched/sch_generic.c: the driver was busy: these go first, soon."""
+    """net/sched/sch_generic.c: keep packets that a busy driver refused; they are sent first."""
     q.gso_skb.extendleft(reversed(skbs))
     q.qlen += len(skbs)
     q.qstats.requeues += len(skbs)
@@ -277,7 +276,7 @@ def __netif_schedule(q: Qdisc) -> None:
 
 
 def netif_schedule(q: Qdisc) -> None:
-    """The old name of __netif_schedule, which the sources use (watchdog expiry)."""
+    """__netif_schedule under its old name, which the watchdog uses."""
     __netif_schedule(q)
 
 

@@ -55,8 +55,8 @@ def netif_receive_skb(skb: sk_buff) -> int:
     """net/core/dev.c: pass a received packet up, in softirq context. NET_RX_*.
 
     Takes ownership of skb (data past the MAC header; dev, protocol, pkt_type, mac_header set).
-    `dev.rx_fast` answers for the usual case (one handler, no tap, no rx_handler, no tag); the rest
-    is __netif_receive_skb_core's.
+    `dev.rx_fast` finds the handler in the usual case: one handler, no tap, no rx_handler, no tag.
+    All other packets go through __netif_receive_skb_core.
     """
     dev: net_device = skb.dev
     machine = dev.machine
@@ -83,7 +83,7 @@ def rx_fast_update(net: Net) -> None:
 
 
 def __netif_receive_skb(skb: sk_buff) -> int:
-    """net/core/dev.c. Who looks at packets before IP does sees merged datagrams one by one."""
+    """net/core/dev.c. Splits merged datagrams: taps and rx_handlers see them one by one."""
     if not skb.gso_type & SKB_GSO_UDP_L4:
         return __netif_receive_skb_one_core(skb)
     dev: net_device = skb.dev
@@ -122,10 +122,10 @@ def netif_receive_skb_list_internal(skbs: list[sk_buff]) -> None:
 
 
 def __netif_receive_skb_list_core(skbs: list[sk_buff]) -> None:
-    """net/core/dev.c: what follows each other with one handler and device goes to it as a list.
+    """net/core/dev.c: deliver successive packets of one handler and device as one list.
 
-    What `netif_receive_skb` would find out about each packet is found out before the first of such
-    a list is delivered. Raises nothing, as all that gets lists: the packets behind go on.
+    The handler of each packet is looked up before the first of its list is delivered. Raises
+    nothing, so that a packet's exception does not lose the packets behind it.
     """
     pt_curr: packet_type | None = None
     pt_prev: packet_type | None = None
@@ -178,9 +178,9 @@ def __netif_receive_skb_list_ptype(
 
 
 def gro_split(skb: sk_buff) -> list[sk_buff]:
-    """The packets that a sk_buff of merged datagrams stands for, as they came; none without memory.
+    """Split a sk_buff of merged datagrams into the packets that came; none without memory.
 
-    Takes ownership of skb (data at or behind its network header; theirs is there).
+    Takes ownership of skb (data at or behind its network header). Theirs is at the network header.
     """
     dev: net_device = skb.dev
     segs = skb.gso_segs
@@ -196,8 +196,8 @@ def __netif_receive_skb_core(
 ) -> tuple[int, sk_buff | None, packet_type | None]:
     """net/core/dev.c: taps, VLAN, rx_handler, then all but the last of the protocol's handlers.
 
-    NET_RX_*, the packet (perhaps another sk_buff than came) and the handler that it is for; None
-    and None when somebody took it or it was dropped. Takes ownership of skb.
+    Returns NET_RX_*, the packet (perhaps another sk_buff) and the handler that remains; the latter
+    two are None when the packet was taken or dropped. Takes ownership of skb.
     """
     orig_dev: net_device = skb.dev
     dev: net_device

@@ -1,4 +1,4 @@
-"""net/core/dev.c: which devices stand on which: VLANs and bridges (upper) on ports (lower)."""
+"""net/core/dev.c: devices above others: VLANs and bridges are upper devices of their ports."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ MAX_NEST_DEV = 8
 
 
 def netdev_has_upper_dev_all(dev: net_device, upper: net_device) -> bool:
-    """net/core/dev.c: `upper` stands on `dev`, on whatever stands on it, and so on."""
+    """net/core/dev.c: `upper` is above `dev`, directly or over devices between."""
     return any(one is upper or netdev_has_upper_dev_all(one, upper) for one in dev.upper)
 
 
 def _levels(dev: net_device, up: bool) -> int:
-    """How many devices stand above (or below) each other from this one on, itself included."""
+    """The number of levels from this device up (or down), itself included."""
     others = dev.upper if up else dev.lower
     return 1 + max((_levels(other, up) for other in others), default=0)
 
 
 def netdev_upper_dev_link(dev: net_device, upper: net_device) -> int:
-    """net/core/dev.c: `upper` stands on `dev` from now on.
+    """net/core/dev.c: make `upper` an upper device of `dev`.
 
-    0, -EBUSY: that would be a circle; -EEXIST: it does already; -EMLINK: too many upon each other.
+    0; -EBUSY: that would be a loop; -EEXIST: it is one already; -EMLINK: over MAX_NEST_DEV levels.
     """
     if dev is upper or netdev_has_upper_dev_all(upper, dev):
         return -errno.EBUSY
@@ -39,9 +39,9 @@ def netdev_upper_dev_link(dev: net_device, upper: net_device) -> int:
 
 
 def netdev_master_upper_dev_link(dev: net_device, upper: net_device) -> int:
-    """net/core/dev.c: as netdev_upper_dev_link, for the one that takes what `dev` receives.
+    """net/core/dev.c: as netdev_upper_dev_link, for the master that takes all packets of `dev`.
 
-    -EBUSY: it has such a one.
+    -EBUSY: `dev` has a master.
     """
     if dev.master is not None:
         return -errno.EBUSY
@@ -53,7 +53,7 @@ def netdev_master_upper_dev_link(dev: net_device, upper: net_device) -> int:
 
 
 def netdev_upper_dev_unlink(dev: net_device, upper: net_device) -> None:
-    """net/core/dev.c: `upper` does not stand on `dev` any longer."""
+    """net/core/dev.c: undo `netdev_upper_dev_link`; no error when they are not linked."""
     if upper not in dev.upper:
         return
     dev.upper.remove(upper)

@@ -66,7 +66,7 @@ _CSUM_SG = NETIF_F_HW_CSUM | NETIF_F_SG
 
 
 def gso_feature(kind: int) -> int:
-    """The feature of a device that cuts super-packets of `kind` (SKB_GSO_*); 0: none does."""
+    """The feature bit of devices that segment packets of `kind` (SKB_GSO_*), or 0."""
     if kind == SKB_GSO_TCPV4:
         return NETIF_F_TSO
     if kind == SKB_GSO_UDP_L4:
@@ -159,7 +159,7 @@ def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
 
 
 def netdev_intersect_features(f1: int, f2: int) -> int:
-    """include/linux/netdevice.h: what both have; who can sum anything can sum IPv4 and IPv6."""
+    """include/linux/netdevice.h: the common features; HW_CSUM implies IP_CSUM and IPV6_CSUM."""
     if (f1 ^ f2) & NETIF_F_HW_CSUM:
         if f1 & NETIF_F_HW_CSUM:
             f1 |= NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM
@@ -175,7 +175,7 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
     """
     gso_size = skb.gso_size
     if dev.xmit_simple and not gso_size and not skb.vlan_proto:
-        return [skb]  # all that it may still want, a checksum and fragments, the device has
+        return [skb]  # the device does checksums and fragments
     skb_reset_mac_header(skb)
     features = dev.features
     if gso_size or skb_vlan_tagged(skb) or dev.netdev_ops.ndo_features_check is not None:

@@ -42,7 +42,7 @@ RTAX_CC_ALGO = "congctl"
 
 RTAX_MTU_MAX = 65535 - 15
 RTAX_ADVMSS_MAX = 65535 - 40
-"""What is configured above them counts as that (net/ipv4/metrics.c)."""
+"""Larger configured metrics are cut to these maxima (net/ipv4/metrics.c)."""
 
 
 @state
@@ -78,7 +78,7 @@ class dst_entry:
     """
 
     dev: net_device
-    """NULL (None) only of a route that is made for nothing."""
+    """None only in a dst that no family made."""
     ops: dst_ops | None
     net: Net = row(of=lambda dst: dst.dev.net)
     flags: int = row(0)
@@ -89,7 +89,7 @@ class dst_entry:
     lastuse: int = row(0)
     metrics: dict[str, int] = row(make=dict)
     neigh: neighbour | None = row()
-    """The last one used through this dst (see ip_neigh_for_gw)."""
+    """The neighbour that this dst used last (see ip_neigh_for_gw)."""
     refcnt: int = row(1)
     input: Callable[[sk_buff], int] = row(dst_discard)
     output: Callable[[Net, sock | None, sk_buff], int] = row(dst_discard_out)
@@ -141,7 +141,7 @@ def dst_check(dst: dst_entry, cookie: int) -> dst_entry | None:
 
 
 def dst_link_failure(skb: sk_buff) -> None:
-    """include/net/dst.h: the next hop cannot be reached; ops of the route decide (ICMP)."""
+    """include/net/dst.h: tell the route's ops that the next hop is unreachable; they send ICMP."""
     dst = skb.dst
     if dst is not None and dst.ops is not None and dst.ops.link_failure is not None:
         dst.ops.link_failure(skb)

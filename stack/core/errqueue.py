@@ -21,8 +21,8 @@ EXTENDED_ERR = struct.Struct("=IBBBBII")
 class sock_exterr_skb:
     """struct sock_exterr_skb (skb.cb on the error queue): the extended error and where it is from.
 
-    `name`: the destination that the failed packet went to; `offender`: who complained, or None.
-    Of a notification (MSG_ZEROCOPY) both are None.
+    `name` is the destination of the failed packet, `offender` the sender of the ICMP error or None.
+    A MSG_ZEROCOPY notification has neither.
     """
 
     ee_errno: int
@@ -69,7 +69,8 @@ def sock_recv_errqueue(sk: sock, msg: msghdr, length: int) -> tuple[int, sk_buff
 def sock_next_error(sk: sock, read: object = None) -> None:
     """net/core/skbuff.c (sock_dequeue_err_skb): the queue's next error becomes the pending one.
 
-    `read`: the one that was taken. A notification never was the pending error, so it leaves that.
+    `read` is the error that was taken off. A MSG_ZEROCOPY notification is never the pending error,
+    so taking one does not clear `sk_err`.
     """
     head = sk.sk_error_queue.peek()
     serr = head.cb if head is not None else None

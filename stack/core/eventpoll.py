@@ -1,8 +1,8 @@
 """epoll (fs/eventpoll.c): a set of open files, and the list of those that may be ready.
 
-An epitem hangs in the wait queue of what it watches. A wake-up there puts it on its eventpoll's
-ready list, and `ep_send_events` asks each item of that list whether it is ready indeed. The kernel
-needs a second list for what becomes ready meanwhile; here nothing can, with the host's lock held.
+An epitem is an entry in the wait queue of its file. A wake-up puts it on its eventpoll's ready
+list, and `ep_send_events` polls each item of that list. The kernel needs a second list for items
+that become ready meanwhile; here none can, since the host's lock is held.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ EPOLLEXCLUSIVE_OK_BITS = (
 EP_MAX_NESTS = 4
 EP_MAX_EVENTS = 0x7FFFFFFF // 12  # sizeof(struct epoll_event)
 EP_MAX_WATCHES = 1 << 20
-"""fs.epoll.max_user_watches, of all sets together. (The kernel finds its own from its memory.)"""
+"""fs.epoll.max_user_watches, for all sets of a namespace. The kernel computes it from its RAM."""
 PATH_LIMITS = (1000, 500, 100, 50, 10)
-"""How many wake-up paths of 1, 2 ... epolls one file may have."""
+"""The most wake-up paths that one file may have, by the number of epolls in a path (1 to 5)."""
 TOO_DEEP = 1 << 30  # INT_MAX of ep_loop_check_proc
 NSEC_PER_MSEC = 1_000_000
 
@@ -84,23 +84,23 @@ class eventpoll:
     net: Net
     file: struct_file = row()
     rbr: dict[tuple[int, int], epitem] = row(make=dict)
-    """By descriptor and its file's id: after dup() and close() the number may be another file's."""
+    """By file id and descriptor: after dup() and close() a number may belong to another file."""
     rdl_first: epitem | None = row()
     rdl_last: epitem | None = row()
     rdl_len: int = row(0)
     sleepers: int = row(0)
-    """How many sleep in epoll_wait."""
+    """Callers that sleep in epoll_wait."""
     wq: wait_queue_head = row(of=lambda ep: wait_queue_head(ep.net.wake_clock))
-    """Threads of those; who sleeps on a clock that is not theirs has to be woken."""
+    """Their wait queue. Its clock is set when they sleep in threads, which need waking."""
     poll_wait: wait_queue_head = row(of=lambda ep: wait_queue_head(ep.net.wake_clock))
-    """Who watches this set."""
+    """The wait queue of those that poll this set."""
     gen: int = row(0)
     loop_check_depth: int = row(0)
 
 
 @state
 class ep_globals:
-    """What the kernel has in static variables: of the check for loops and paths."""
+    """State of the check for loops and paths, which the kernel keeps in static variables."""
 
     loop_check_gen: int = row(0)
     inserting_into: eventpoll | None = row()
@@ -166,7 +166,7 @@ def file_can_poll(file: struct_file) -> bool:
 
 
 def ep_item_poll(epi: epitem, depth: int) -> int:
-    """fs/eventpoll.c: what of an item's events is so at this moment."""
+    """fs/eventpoll.c: the item's events that its file shows now."""
     ep = epi.ffd_file.ep
     bits = vfs_poll(epi.ffd_file) if ep is None else __ep_eventpoll_poll(ep, depth)
     return bits & epi.events
@@ -191,20 +191,20 @@ def __ep_eventpoll_poll(ep: eventpoll, depth: int) -> int:
 
 
 def ep_eventpoll_wait(file: struct_file) -> wait_queue_head:
-    """Where a poller of the set sleeps."""
+    """The wait queue for those that poll the set."""
     ep: eventpoll = file.private_data
     return ep.poll_wait
 
 
 def ep_eventpoll_release(file: struct_file) -> None:
-    """fs/eventpoll.c: the set is closed; nothing is watched by it any more."""
+    """fs/eventpoll.c: the set is closed: remove its items."""
     ep: eventpoll = file.private_data
     for epi in tuple(ep.rbr.values()):
         ep_remove(ep, epi)
 
 
 def eventpoll_release_file(file: struct_file) -> None:
-    """fs/eventpoll.c: the last descriptor of a watched file was closed: it leaves all sets."""
+    """fs/eventpoll.c: the last descriptor of a watched file was closed: remove it from all sets."""
     if file.f_ep is not None:
         for epi in tuple(file.f_ep):
             ep_remove(epi.ep, epi)
@@ -221,7 +221,7 @@ eventpoll_fops = file_operations(
 
 
 def ep_wake_up(ep: eventpoll) -> bool:
-    """wake_up(&ep->wq); whether anybody sleeps there."""
+    """wake_up(&ep->wq). Returns whether anybody slept there."""
     if ep.sleepers:
         wake_up_poll(ep.wq, 0)
         return True
@@ -229,15 +229,14 @@ def ep_wake_up(ep: eventpoll) -> bool:
 
 
 def ep_poll_safewake(ep: eventpoll) -> None:
-    """fs/eventpoll.c: who polls the set, or watches it by another one, has to look."""
+    """fs/eventpoll.c: wake those that poll the set, other epolls included."""
     wake_up_poll(ep.poll_wait, POLLIN)
 
 
 def ep_poll_callback(epi: epitem) -> bool:
-    """fs/eventpoll.c: something happened to a watched file. Whether an exclusive wake-up may end.
+    """fs/eventpoll.c: a watched file woke its queue. Returns whether an exclusive wake-up may end.
 
-    An item whose events EPOLLONESHOT took, or that waits for others than the wake-up is about,
-    stays as it is.
+    Ignores an item that EPOLLONESHOT disabled, and a wake-up about none of the item's events.
     """
     ep = epi.ep
     events = epi.events
@@ -260,7 +259,7 @@ def ep_poll_callback(epi: epitem) -> bool:
 
 
 def ep_find(ep: eventpoll, file: struct_file, fd: int) -> epitem | None:
-    """fs/eventpoll.c: the item of a file under that number."""
+    """fs/eventpoll.c: the item of a file under a descriptor, or None."""
     return ep.rbr.get((id(file), fd))
 
 
@@ -295,7 +294,7 @@ def ep_insert(
 
 
 def ep_ready_now(ep: eventpoll, epi: epitem) -> None:
-    """The end of ep_insert and ep_modify: what is ready already goes on the list."""
+    """The end of ep_insert and ep_modify: put the item on the ready list if it is ready already."""
     if ep_item_poll(epi, 1) and not epi.linked:
         ep_list_add_tail(ep, epi)
         ep_wake_up(ep)
@@ -304,7 +303,7 @@ def ep_ready_now(ep: eventpoll, epi: epitem) -> None:
 
 
 def ep_modify(ep: eventpoll, epi: epitem, events: int, data: Any) -> None:
-    """fs/eventpoll.c: other events, other data."""
+    """fs/eventpoll.c: change an item's events and data."""
     epi.events = events
     epi.data = data
     ep_ready_now(ep, epi)
@@ -329,7 +328,7 @@ def ep_remove(ep: eventpoll, epi: epitem) -> None:
 
 
 def list_file(shared: ep_globals, file: struct_file) -> None:
-    """fs/eventpoll.c: its wake-up paths will have to be counted."""
+    """fs/eventpoll.c: list a file whose wake-up paths must be counted."""
     for listed in shared.tfile_check_list:
         if listed is file:
             return
@@ -337,7 +336,7 @@ def list_file(shared: ep_globals, file: struct_file) -> None:
 
 
 def ep_loop_check_proc(shared: ep_globals, ep: eventpoll, depth: int) -> int:
-    """fs/eventpoll.c: how deep sets nest below `ep`; over EP_MAX_NESTS: wrong."""
+    """fs/eventpoll.c: how deep sets nest below `ep`; more than EP_MAX_NESTS is an error."""
     if ep.gen == shared.loop_check_gen:
         return ep.loop_check_depth
     result = 0
@@ -386,7 +385,7 @@ def ep_loop_check(shared: ep_globals, ep: eventpoll, to: eventpoll) -> bool:
 
 
 def path_count_inc(shared: ep_globals, nests: int) -> bool:
-    """fs/eventpoll.c: one more path of that length; too many? Any number of length 1 is right."""
+    """fs/eventpoll.c: count a path of `nests` + 1 epolls. True: too many. Those of 1 are free."""
     if not nests:
         return False
     shared.path_count[nests] += 1
@@ -394,7 +393,7 @@ def path_count_inc(shared: ep_globals, nests: int) -> bool:
 
 
 def reverse_path_check_proc(shared: ep_globals, file: struct_file, depth: int) -> bool:
-    """fs/eventpoll.c: count the paths from a file through sets to those that nobody watches."""
+    """fs/eventpoll.c: count the paths from a file up to epolls that no other epoll watches."""
     if depth > EP_MAX_NESTS:
         return True
     watchers = file.f_ep
@@ -510,8 +509,8 @@ def do_epoll_ctl(net: Net, epfd: int, op: int, fd: int, events: int, data: Any) 
 def ep_send_events(ep: eventpoll, maxevents: int) -> list[tuple[int, Any]]:
     """fs/eventpoll.c: [(events, data)] of items that are ready, at most `maxevents`.
 
-    What is level triggered goes to the end of the list again, so that the next call begins with
-    those that found no place in this one.
+    Level-triggered items return to the end of the list, so that the next call begins with the items
+    that exceeded `maxevents` in this one.
     """
     found: list[tuple[int, Any]] = []
     count = ep.rdl_len
@@ -533,7 +532,7 @@ def ep_send_events(ep: eventpoll, maxevents: int) -> list[tuple[int, Any]]:
 
 
 def ep_poll(ep: eventpoll, maxevents: int, timeout_ns: int | None) -> list[tuple[int, Any]]:
-    """fs/eventpoll.c: sleep until something is ready, or the time is over."""
+    """fs/eventpoll.c: sleep until an item is ready or the timeout; the events of ready items."""
     clock = ep.net.clock
     end_ns = None if timeout_ns is None else clock.now_ns() + timeout_ns
     while True:
@@ -552,7 +551,7 @@ def ep_poll(ep: eventpoll, maxevents: int, timeout_ns: int | None) -> list[tuple
 
 
 def ep_sleep(ep: eventpoll, timeout_ns: int | None) -> None:
-    """Until the ready list is not empty, or the time is over."""
+    """Sleep until the ready list is not empty or the timeout."""
     ep.net.clock.wait(lambda: ep.rdl_first is not None, timeout_ns)
 
 

@@ -1,4 +1,4 @@
-"""Who is told by a signal that a file is ready: O_ASYNC (fs/fcntl.c, net/socket.c)."""
+"""O_ASYNC: signals to the owner of a file that is ready (fs/fcntl.c, net/socket.c)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stack.core.socket import socket
 
 PID = 1
-"""The process that a host's programs are; the group that it leads has the same number."""
+"""All programs of a host are process 1 of process group 1."""
 PIDTYPE_PID = 0
 PIDTYPE_TGID = 1
 PIDTYPE_PGID = 2
@@ -40,7 +40,7 @@ class fasync_struct:
 
 
 def fasync_helper(fd: int, file: struct_file, on: bool, fapp: list[fasync_struct]) -> int:
-    """fs/fcntl.c: put `file` on the list under `fd`, or take it off. 1 when it came or went."""
+    """fs/fcntl.c: add `file` to the list under `fd`, or remove it. 1 when the list changed."""
     if not on:
         file.f_flags &= ~FASYNC
         for entry in fapp:
@@ -81,7 +81,7 @@ def send_sigio(file: struct_file, fown: fown_struct, fd: int, band: int) -> None
 
 
 def send_sigurg(file: struct_file) -> bool:
-    """fs/fcntl.c: SIGURG to whoever owns the file; False when nobody does."""
+    """fs/fcntl.c: send SIGURG to the owner of the file; False when it has none."""
     fown = file.f_owner
     if fown is None or fown.pid != PID:
         return False

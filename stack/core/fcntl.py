@@ -56,7 +56,7 @@ F_OWNER_PGRP = 2
 O_DIRECT = 0o40000
 O_NOATIME = 0o1000000
 SETFL_MASK = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME
-"""SETFL_MASK without O_NDELAY, which is O_NONBLOCK; FASYNC has its own way."""
+"""SETFL_MASK without FASYNC, which `setfl` handles by itself. O_NDELAY equals O_NONBLOCK."""
 OWNER_EX = struct.Struct("=ii")
 """struct f_owner_ex: kind and number."""
 

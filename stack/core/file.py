@@ -75,15 +75,15 @@ class struct_file:
     """The socket, eventpoll, pipe or Python file: `f_op` knows which."""
     f_flags: u32
     sock: socket | None = row(hot=True)
-    """The same once more with its type, of a socket's file; and below of an epoll's."""
+    """`private_data` of a socket's file with its exact type; `ep` is that of an epoll's file."""
     ep: eventpoll | None = row()
     f_count: i32 = row(1)
     f_pos: int = row(0)
     f_owner: fown_struct | None = row()
     f_ep: list[Any] | None = row()
-    """The epitems that watch it."""
+    """The epitems that watch the file; None until there was one."""
     f_ep_release: Callable[[struct_file], None] | None = row()
-    """eventpoll_release_file, once it is watched."""
+    """eventpoll_release_file, set when the file is first watched."""
 
 
 @state
@@ -96,9 +96,9 @@ class files_struct:
     next_fd: int = row(FIRST_FD)
     close_on_exec: set[int] = row(make=set)
     msg: msghdr | None = row()
-    """One for the next call that needs one; None while a call has it."""
+    """A msghdr that calls reuse; None while a call has it."""
     scratch: bytearray | None = row()
-    """Where the next recv(2) of a few bytes takes them, the same way; of the length asked for."""
+    """A buffer that short recv(2) calls reuse, as long as the last one asked for."""
 
     def install(self, file: struct_file) -> int:
         """fs/file.c: get_unused_fd and fd_install. Raises: OSError EMFILE."""
@@ -106,7 +106,7 @@ class files_struct:
         free = self.free
         while free:
             fd: int = heappop(free)
-            if fd not in table:  # or dup2 took it
+            if fd not in table:  # else dup2 took it
                 table[fd] = file
                 return fd
         fd = self.next_fd
@@ -173,10 +173,10 @@ def filp_close(file: struct_file) -> None:
 
 
 def fput(file: struct_file) -> None:
-    """fs/file_table.c: one holder less; when nobody holds it, the file ends.
+    """fs/file_table.c: drop a reference; release the file with the last one.
 
-    As in the kernel that happens a little later when another one is ending just now: a chain of
-    sockets, each in a message to the next, would otherwise go as deep as it is long.
+    While another file is being released, this one is queued behind it as in the kernel. A chain of
+    sockets, each in a message to the next, would otherwise recurse once per socket.
     """
     file.f_count -= 1
     if file.f_count:

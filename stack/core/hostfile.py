@@ -1,8 +1,8 @@
-"""Files of the machine that runs a host, under numbers of the host: for sendfile and splice.
+"""Python files under descriptors of a host, for sendfile and splice.
 
-A host has no file system. What a program of it sends or stores is a file of Python's, anything
-binary that has `seek` and `readinto` or `write`; it is to a host what a file of a disk is to Linux:
-always ready, with a position, and without poll (epoll refuses it with EPERM).
+A host has no file system, so its programs send and store files of Python: any binary file with
+`seek` and `readinto` or `write`. To the host such a file is like one on a disk: always ready, with
+a position, and without poll (epoll refuses it with EPERM).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""include/linux/if_vlan.h and net/8021q/vlan_core.c: tags of 802.1Q and 802.1ad, and who has them.
+"""include/linux/if_vlan.h, net/8021q/vlan_core.c: tags of 802.1Q and 802.1ad and their devices.
 
-A tag lies beside the packet (skb.vlan_proto, skb.vlan_tci), where the hardware strips and inserts
-it, or in the frame behind the addresses. What administers VLAN devices is in stack/vlan.
+A tag is beside the packet (skb.vlan_proto, skb.vlan_tci) where the hardware strips and inserts
+tags; otherwise it is in the frame behind the addresses. stack/vlan makes and removes VLAN devices.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ def vlan_get_protocol(skb: sk_buff) -> int:
 
 
 def vlan_depth(skb: sk_buff) -> int:
-    """Bytes of the MAC header with its tags (the depth of vlan_get_protocol_and_depth); 0: cut off.
+    """Bytes of the MAC header with its tags (as vlan_get_protocol_and_depth); 0: truncated.
 
-    data at the MAC header, skb.protocol what stands in its 13th byte.
+    data at the MAC header, skb.protocol its h_proto.
     """
     proto = skb.protocol
     at = ETH_HLEN
@@ -175,7 +175,7 @@ def skb_vlan_untag(skb: sk_buff) -> sk_buff | None:
     skb_pull(skb, ETH_HLEN)
     skb_reset_network_header(skb)
     skb_reset_mac_len(skb)
-    if inner < ETH_P_802_3_MIN:  # vlan_set_encap_proto: a length; Novell's frames have no LLC
+    if inner < ETH_P_802_3_MIN:  # vlan_set_encap_proto: a length
         inner = ETH_P_802_3 if skb_copy_bits(skb, 0, 2) == b"\xff\xff" else ETH_P_802_2
     skb.protocol = inner
     return skb
@@ -206,7 +206,7 @@ def vlan_do_receive(skb: sk_buff, vlan_dev: net_device) -> sk_buff | None:
     stats = vlan_dev.stats
     pkt_type = skb.pkt_type
     if pkt_type == PACKET_OTHERHOST:
-        # The VLAN may have an address of its own.
+        # A VLAN device may have another MAC address than `real_dev`.
         if eth_hdr(skb).h_dest == vlan_dev.dev_addr:
             skb.pkt_type = PACKET_HOST
     elif pkt_type == PACKET_MULTICAST:

@@ -1,8 +1,8 @@
-"""ioctl(2) (fs/ioctl.c) and what net/socket.c answers of it for sockets.
+"""ioctl(2) (fs/ioctl.c) and the requests for sockets (net/socket.c).
 
-`arg` is None or a number, or the program's memory: a bytearray or other writable buffer, which
-holds the request's struct and receives the answer. What has but an int for an answer returns that
-where no memory is given, as the kernel does for some requests and programs wish for all.
+`arg` is None, a number, or the program's memory: a bytearray or other writable buffer, which holds
+the request's struct and receives the answer. A request whose answer is an int returns it when no
+memory is given; the kernel does that for some requests only.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class iov_iter:
     start_count: int = row(0)
     more: list[Any] | None = row()
     msg_ubuf: ubuf_info | None = row()
-    """Set: payload stays where it is (MSG_ZEROCOPY)."""
+    """Set for MSG_ZEROCOPY: fragments point into the caller's buffers."""
 
     def __init__(self, bufs: Iterable[Any] = ()) -> None:
         self.set_bufs(bufs)
@@ -108,7 +108,7 @@ class iov_iter:
         return total
 
     def zerocopy_to_skb(self, skb: sk_buff, uarg: ubuf_info, n: int) -> int:
-        """Append `n` bytes to `skb` where they are, for `uarg`; bytes that found room."""
+        """Append `n` bytes to `skb` without a copy, for `uarg`; bytes that found room."""
         total = 0
         while total < n:
             done = uarg.add(skb, self.buf, self.off, min(n - total, self.contiguous()))

@@ -34,9 +34,9 @@ class irqaction:
 class irq_desc:
     """One interrupt line; this is the `InterruptLine` that a device gets.
 
-    `level` is the wire. Handlers run while it is up, unless masked (`depth`), in a hard interrupt
-    already, or local interrupts are off; then as soon as that ends. What handlers and softirqs
-    raise is not for the device, which would stop amid its work (`raise_later`).
+    `level` is the wire. Handlers run while it is up. Masking (`depth`), a running hard interrupt
+    and disabled local interrupts put them off. Exceptions of handlers and softirqs go to
+    `raise_later`: in the device they would cut its own work short.
     """
 
     machine: Machine = row()
@@ -94,7 +94,7 @@ def handle_level_irq(machine: Machine, desc: irq_desc) -> None:
             if rounds == SPURIOUS_LIMIT:
                 desc.depth += 1  # "irq: nobody cared (disabled)"
         if not handled:
-            # A device that has not been probed shares the line: leave it; the next edge tries
+            # A device without a driver yet shares the line and holds it up; the next edge tries
             # again.
             desc.unhandled += 1
     except BaseException as wrong:

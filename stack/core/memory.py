@@ -1,9 +1,9 @@
 """The program's memory in a call (linux/uaccess.h).
 
-It is a writable buffer that the caller gives: there the struct of a request stands, and there goes
-the answer. Some structs (ifconf, rtentry) hold addresses of more memory, as ctypes and array give
-them. What lies there is read and written by way of the kernel, which says EFAULT where a load or
-store of ours would end the process.
+The caller gives a writable buffer, which holds the request's struct and receives the answer. Some
+structs (ifconf, rtentry) hold addresses of more memory, which ctypes and array give. The kernel
+reads and writes that memory for us: a bad address is EFAULT, where our own load or store would end
+the process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class iovec(ctypes.Structure):
 
 
 def user_memory(arg: Any) -> bool:
-    """Whether it is memory: not None, no number."""
+    """Whether `arg` is memory: neither None nor a number."""
     return arg is not None and not isinstance(arg, int)
 
 

@@ -122,7 +122,7 @@ def napi_complete(napi: napi_struct) -> bool:
 
 
 def napi_poll(napi: napi_struct, repoll: list[napi_struct]) -> int:
-    """net/core/dev.c: one poll of one context; work done. Spent budgets go to `repoll`."""
+    """net/core/dev.c: poll one context once; work done. With its budget spent it joins `repoll`."""
     if napi.state & _BUSY != NAPI_STATE_SCHED:
         return 0
     weight = napi.weight
@@ -131,7 +131,7 @@ def napi_poll(napi: napi_struct, repoll: list[napi_struct]) -> int:
         if napi.rx_list:
             gro_normal_list(napi)
         if not napi.state & NAPI_STATE_DISABLE:
-            # Still ours. GRO stays held: the next poll is at hand and can merge into it.
+            # GRO keeps its packets: the next poll comes soon and can merge into them.
             repoll.append(napi)
     return work
 
@@ -173,10 +173,10 @@ def net_rx_action(machine: Machine) -> None:
 
 
 def poll_again(machine: Machine, napi: napi_struct) -> None:
-    """An exception came out of the poll function: what it has not taken waits for the next turn.
+    """After an exception in a poll function: poll the context again, for the packets it left.
 
-    A packet's functions raise nothing, but on their way they call a program's: hooks, callbacks,
-    and the interpreter, which may run a signal's handler.
+    The stack's own functions raise nothing there, but hooks, callbacks and signal handlers of the
+    program may.
     """
     sd = machine.softnet_data
     if napi.state & _BUSY == NAPI_STATE_SCHED and napi not in sd.poll_list:
@@ -187,8 +187,8 @@ def poll_again(machine: Machine, napi: napi_struct) -> None:
 def napi_gro_receive(napi: napi_struct, skb: sk_buff) -> int:
     """net/core/gro.c: merge or pass up. Takes ownership of skb (data past the MAC header).
 
-    Drivers whose ring merges already (fastpath.drvring) have no table here. What is let go is
-    passed up as a list, when there is enough of it or when polling ends.
+    Drivers whose ring merges already (fastpath.drvring) have no table here. Packets that leave GRO
+    are passed up as a list when there are `gro_normal_batch` of them or when polling ends.
     """
     gro = napi.gro
     if gro is None:
@@ -202,9 +202,9 @@ def napi_gro_receive(napi: napi_struct, skb: sk_buff) -> int:
 
 
 def gro_normal_one(napi: napi_struct, skb: sk_buff, segs: int) -> None:
-    """include/net/gro.h: a packet that GRO is done with, of `segs` frames. Takes ownership of skb.
+    """include/net/gro.h: list a packet of `segs` frames that left GRO. Takes ownership of skb.
 
-    With net.core.gro_normal_batch of them the list is passed up; 1 is one by one.
+    The list is passed up when it holds net.core.gro_normal_batch frames.
     """
     napi.rx_list.append(skb)
     napi.rx_count += segs
@@ -213,13 +213,13 @@ def gro_normal_one(napi: napi_struct, skb: sk_buff, segs: int) -> None:
 
 
 def gro_normal_list(napi: napi_struct) -> None:
-    """include/net/gro.h: pass up what GRO let go. Raises nothing: the poll goes on."""
+    """include/net/gro.h: pass up the listed packets. Raises nothing: the poll goes on."""
     skbs = napi.rx_list
     napi.rx_list = []
     napi.rx_count = 0
     if len(skbs) == 1:
         try:
-            netif_receive_skb(skbs[0])  # what a list of one comes to, without the grouping
+            netif_receive_skb(skbs[0])  # the same, without grouping
         except BaseException as wrong:
             raise_later(napi.machine, wrong)
     elif skbs:

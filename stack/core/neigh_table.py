@@ -121,7 +121,7 @@ def neigh_blackhole(neigh: neighbour, skb: sk_buff) -> int:
 
 
 def _no_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
-    """An entry that the family has not set up asks nobody."""
+    """`solicit` of an entry that its family has not set up: do nothing."""
 
 
 neigh_null_ops = neigh_ops(_no_solicit, lambda n, skb: None, neigh_blackhole, neigh_blackhole)

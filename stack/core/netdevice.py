@@ -129,7 +129,7 @@ NETIF_F_ALL_TSO = NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN | NETIF_F_TSO_MAN
 NETIF_F_GSO_SOFTWARE = NETIF_F_ALL_TSO | NETIF_F_GSO_UDP_L4
 NETIF_F_SOFT_FEATURES = NETIF_F_GSO | NETIF_F_GRO
 NETIF_F_ONE_FOR_ALL = NETIF_F_GSO_SOFTWARE | NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_FRAGLIST
-"""What a device made of several has as soon as one of them has it."""
+"""Features that a device over several ports has as soon as one of the ports has them."""
 
 NETDEV_FEATURE_STRINGS: dict[int, str] = {
     NETIF_F_SG: "tx-scatter-gather",
@@ -217,8 +217,8 @@ NAPI_STATE_MISSED = 1 << 1
 NAPI_STATE_DISABLE = 1 << 2
 NAPI_POLL_WEIGHT = 64
 
-# Linux allows 8 * 65535 (BIG TCP). This is half a MiB in whole segments, and headers: so a write of
-# a MiB is two packets and not three.
+# Linux allows 8 * 65535 (BIG TCP). This holds half a MiB in whole segments and their headers, so
+# that a write of a MiB is two packets, not three.
 GSO_MAX_SIZE = 520 * 1024
 GSO_LEGACY_MAX_SIZE = 65536
 GSO_MAX_SEGS = 65535
@@ -235,8 +235,8 @@ class packet_type:
     """A protocol handler or tap: `func(skb, dev, pt, orig_dev) -> int` takes ownership of skb.
 
     `type` is an EtherType (host order) or ETH_P_ALL; `dev` limits it to one interface.
-    `af_packet_priv` is whose it is: a socket, which does not see what it sent, or with
-    `id_match(af_packet_priv, sk)` who says so of the sockets that it belongs to.
+    `af_packet_priv` is the owner: a socket, which does not see its own packets, or an object for
+    which `id_match(af_packet_priv, sk)` tells whether it owns `sk`.
     `list_func(skbs, pt, orig_dev)` takes ownership of several packets of one `orig_dev`; without it
     each of them goes to `func`.
     """
@@ -251,7 +251,7 @@ class packet_type:
 
 
 def no_poll(napi: napi_struct, budget: int) -> int:
-    """What a context polls until netif_napi_add."""
+    """`poll` of a context before netif_napi_add."""
     return 0
 
 
@@ -263,22 +263,22 @@ class napi_struct:
     dev: net_device = row()
     machine: Machine = row()
     sd: softnet_data = row()
-    """softnet_data of the machine: where it queues."""
+    """The machine's softnet_data, whose poll list the context joins."""
     weight: int = row(NAPI_POLL_WEIGHT)
     state: int = row(0)
     napi_id: int = row(0)
     gro: GroTable | None = row()
-    """Of a driver that does not merge itself."""
+    """For a driver whose ring does not merge."""
     ring_gro: GroTable | None = row()
-    """Of a driver that merges while it cleans its ring."""
+    """For a driver that merges while it cleans its ring."""
     rx_list: list[sk_buff] = row(make=list)
-    """What GRO let go, until gro_normal_list passes it up."""
+    """Packets that left GRO and wait for gro_normal_list."""
     rx_count: int = row(0)
-    """Packets in `rx_list` as they came: a merged one counts for all that it holds."""
+    """Frames in `rx_list`: a merged packet counts once per frame."""
 
 
 def backlog_napi(sd: softnet_data) -> napi_struct:
-    """The NAPI context of what software devices receive; process_backlog is set later."""
+    """The NAPI context of the backlog (loopback, veth); its poll function is set later."""
     napi = napi_struct()
     napi.machine = sd.machine
     napi.sd = sd
@@ -304,7 +304,7 @@ class softnet_data:
 
 
 def no_start_xmit(skb: sk_buff, dev: net_device) -> int:
-    """What a device without a driver sends: nothing. Takes ownership of skb."""
+    """`ndo_start_xmit` of a device without a driver: drop skb. Takes ownership of skb."""
     kfree_skb(skb)
     return NETDEV_TX_OK
 
@@ -389,7 +389,7 @@ class hw_addr_list:
     def __init__(self) -> None:
         self._count: dict[bytes, int] = {}
         self.global_use: set[bytes] = set()
-        """Those of `SIOCADDMULTI`, which counts once."""
+        """Addresses of SIOCADDMULTI, which counts one user at most."""
 
     def add(self, addr: bytes) -> bool:
         """Count one more user; True when the address is new."""
@@ -425,7 +425,7 @@ class net_device:
     net: Net
     name: str
     machine: Machine = row(of=lambda dev: dev.net.machine)
-    """Stays when the device moves to another namespace."""
+    """Unlike `net` it never changes: a device cannot move to another machine."""
     ifindex: int = row(0)
     mtu: int = row(0)
     min_mtu: int = row(0)
@@ -457,14 +457,14 @@ class net_device:
     real_num_tx_queues: int = row(1)
     qdisc: Qdisc = row()
     qdisc_sleeping: Qdisc | None = row()
-    """What runs again when the carrier is back."""
+    """The discipline that runs again when the carrier is back."""
     queue_stopped: bool = row(False)
     lltx: bool = row(False)
     xmit_dst_release: bool = row(True)
     xmit_more: bool = row(False)
     trans_start: int = row(0)
     trans_timeout: int = row(0)
-    """Times that the watchdog barked."""
+    """Transmit timeouts that the watchdog reported."""
     watchdog_timeo: int = row(0)
     watchdog_timer: timer_list | None = row()
     state: int = row(LINK_STATE_PRESENT)
@@ -476,7 +476,7 @@ class net_device:
     rx_handler: Callable[[sk_buff], int] | None = row()
     rx_handler_data: Any = row()
     rx_fast: IntMap[packet_type] = row(make=IntMap)
-    """See netif_receive_skb."""
+    """The handler of each protocol that needs no slow path (netif_receive_skb)."""
     xmit_simple: bool = row(False)
     """See netdev_xmit_simple."""
     ptype_specific: list[packet_type] = row(make=list)
@@ -487,18 +487,18 @@ class net_device:
     uc: hw_addr_list = row(make=hw_addr_list)
     mc: hw_addr_list = row(make=hw_addr_list)
     synced: tuple[set[bytes], set[bytes]] = row(make=lambda: (set(), set()))
-    """What of `uc` and `mc` the device below was told (dev_addresses_sync)."""
+    """The addresses of `uc` and `mc` that the lower device has (dev_addresses_sync)."""
     uc_promisc: bool = row(False)
     promiscuity: int = row(0)
     allmulti: int = row(0)
     vlan_info: vlan_info | None = row()
     vlan_ingress: dict[int, int] | None = row()
-    """Of a VLAN: the priority that each priority of a tag becomes."""
+    """On a VLAN device: skb.priority by the priority (PCP) of the tag."""
     upper: list[net_device] = row(make=list)
-    """Devices that stand on this one (its VLANs, its bridge); `lower` is the other way."""
+    """Devices above this one (its VLANs, its bridge); `lower` are those below."""
     lower: list[net_device] = row(make=list)
     master: net_device | None = row()
-    """The one of `upper` that takes all that comes in: a bridge."""
+    """The one of `upper` that takes all packets that this device receives: a bridge."""
     ifalias: str = row("")
 
     def __repr__(self) -> str:

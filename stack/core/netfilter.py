@@ -1,8 +1,8 @@
 """Netfilter's hook points and verdicts (include/linux/netfilter.h, net/netfilter/core.c).
 
 `net.nf_hooks[NF_INET_*]`, for IPv6 `net.ipv6.nf_hooks[...]`, is a list of `nf_hook_ops` in order of
-priority; an empty list costs one test. A hook is `hook(skb, state) -> verdict`. What a queue's
-listener keeps (NF_QUEUE) goes on in `nf_reinject` where it left: stack/core/nf_queue.py.
+priority; an empty list costs one test. A hook is `hook(skb, state) -> verdict`. A packet that a
+hook queues (NF_QUEUE) continues by `nf_reinject` behind that hook: stack/core/nf_queue.py.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ NF_IP_PRI_CONNTRACK_CONFIRM = 0x7FFFFFFF
 NF_IP_PRI_LAST = 0x7FFFFFFF
 
 NF_REPEAT_MAX = 1000
-"""A hook that asks for itself again so often will never be done with the packet: it is dropped."""
+"""A packet is dropped when hooks answer NF_REPEAT more often: they would never finish."""
 
 
 def NF_DROP_ERR(err: int) -> int:
@@ -100,7 +100,7 @@ class nf_hook_state:
     okfn: Okfn
     entries: list[nf_hook_ops]
     index: int = row(0)
-    """The hook that is asked, in `entries`."""
+    """The index in `entries` of the hook that is asked."""
 
 
 Hook = Callable[[Any, nf_hook_state], int]
@@ -108,7 +108,7 @@ Hook = Callable[[Any, nf_hook_state], int]
 
 @state
 class nf_hook_ops:
-    """struct nf_hook_ops: a hook that is registered, by priority, then by when it was."""
+    """struct nf_hook_ops: a registered hook. They run by priority, then in registration order."""
 
     hook: Hook
     pf: int
@@ -128,9 +128,9 @@ def _hooks_of(net: Net, pf: int) -> list[list[nf_hook_ops]]:
 def nf_register_net_hook(
     net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4, priority: int = NF_IP_PRI_FILTER
 ) -> nf_hook_ops:
-    """net/netfilter/core.c: have `fn(skb, state)` look at the packets of a hook point of a family.
+    """net/netfilter/core.c: call `fn(skb, state)` for the packets at a hook point of a family.
 
-    Lower priorities come first; within one, who was registered first. A packet that is between two
+    Lower priorities come first; equal ones in order of registration. A packet that is between two
     hooks does not meet the new one.
 
     Raises:
@@ -146,14 +146,14 @@ def nf_register_net_hook(
     at = len(entries)
     while at and entries[at - 1].priority > priority:
         at -= 1
-    lists[hook] = [*entries[:at], ops, *entries[at:]]  # who walks the old list goes on with it
+    lists[hook] = [*entries[:at], ops, *entries[at:]]  # nf_hook_slow may be in the old list
     return ops
 
 
 def nf_unregister_net_hook(net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
-    """net/netfilter/core.c: remove it; no error when absent.
+    """net/netfilter/core.c: remove a hook; no error when absent.
 
-    A packet of its that a queue holds is dropped when it comes back (nf_queue_nf_hook_drop).
+    A packet that it queued is dropped when its verdict comes (nf_queue_nf_hook_drop).
     """
     lists = _hooks_of(net, pf)
     for i, ops in enumerate(lists[hook]):
@@ -165,8 +165,8 @@ def nf_unregister_net_hook(net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4
 def nf_hook_slow(skb: sk_buff, state: nf_hook_state, s: int) -> int:
     """net/netfilter/core.c: ask `state.entries` from `s` on.
 
-    1 = go on; otherwise the packet is gone: 0, or the negative errno of a drop (-EPERM unless the
-    verdict says another).
+    Returns 1 when the packet may go on. Otherwise it is gone: 0, or the negative errno of a drop
+    (-EPERM unless the verdict has another).
     """
     entries = state.entries
     repeats = 0
@@ -228,9 +228,9 @@ def nf_hook_each(
     outdev: net_device | None,
     okfn: Okfn,
 ) -> list[sk_buff]:
-    """include/linux/netfilter.h NF_HOOK_LIST: ask these hooks about each packet; those that go on.
+    """include/linux/netfilter.h NF_HOOK_LIST: ask the hooks about each packet.
 
-    Takes ownership of the packets that it does not return.
+    Returns the packets that may go on; takes ownership of the others.
     """
     passed: list[sk_buff] = []
     for skb in skbs:

@@ -8,7 +8,7 @@
     nf_reinject(waiting.pop(), NF_ACCEPT)
 
 The listener of a queue gets an `nf_queue_entry` and answers at once or later. A queue without a
-listener drops, or lets pass what came with NF_VERDICT_FLAG_QUEUE_BYPASS.
+listener drops its packets, but lets them pass with NF_VERDICT_FLAG_QUEUE_BYPASS.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ NF_MAX_QUEUES = 65536
 
 @state
 class nf_queue_entry:
-    """struct nf_queue_entry: a packet with where it left the hooks. Its listener owns it."""
+    """struct nf_queue_entry: a queued packet and its hook point. The listener owns it."""
 
     skb: sk_buff
     state: nf_hook_state
     queuenum: int
     ops: nf_hook_ops
-    """The hook that put it here; behind it the packet goes on."""
+    """The hook that queued the packet, which continues behind it."""
     route_key: Any = row()
-    """What a LOCAL_OUT packet was routed by (nf_queue_entry_saveroute)."""
+    """The routing key of a LOCAL_OUT packet (nf_queue_entry_saveroute)."""
     done: bool = row(False)
 
 
@@ -62,14 +62,14 @@ QueueHandler = Callable[[nf_queue_entry], Any]
 
 @state
 class nf_queue_net:
-    """The listeners of a namespace, and how a family routes again what a listener changed."""
+    """The listeners of a namespace, and each family's functions to reroute changed packets."""
 
     handlers: dict[int, QueueHandler] = row(make=dict)
     reroute: dict[int, Any] = row(make=dict)
     """By family: `(key(skb), route(net, sk, skb) -> error)`."""
 
     def take(self, skb: sk_buff, state: nf_hook_state, verdict: int) -> bool:
-        """nf_queue: hand a packet to its queue. True: nobody listens, and it may go on.
+        """nf_queue: hand a packet to its queue. True: no listener, and the packet may go on.
 
         Takes ownership of skb otherwise.
         """
@@ -101,7 +101,7 @@ def nf_register_queue_handler(net: Net, queuenum: int, handler: QueueHandler) ->
 
 
 def nf_unregister_queue_handler(net: Net, queuenum: int) -> None:
-    """Take the listener away; no error without one. It still answers for what it holds."""
+    """Remove a queue's listener; no error without one. It can still answer for packets it holds."""
     net.nf_queue.handlers.pop(queuenum, None)
 
 
@@ -141,9 +141,10 @@ def nf_reinject(entry: nf_queue_entry, verdict: int) -> int:
 
 
 def nf_hook_continue(skb: sk_buff, state: nf_hook_state) -> int:
-    """Have `skb` go on behind the hook that is at work, in place of the packet it was asked about.
+    """Continue with `skb` behind the running hook, in place of the packet that it was asked about.
 
-    The hook answers NF_STOLEN then: a packet put together of fragments is another sk_buff.
+    A hook that reassembles fragments needs it: the whole packet is another sk_buff. The hook itself
+    returns NF_STOLEN.
     """
     on = nf_hook_state(
         state.hook,
@@ -161,7 +162,7 @@ def nf_hook_continue(skb: sk_buff, state: nf_hook_state) -> int:
 
 
 def _rerouted(entry: nf_queue_entry) -> bool:
-    """nf_reroute: what the listener sent elsewhere has a route there, or is dropped."""
+    """nf_reroute: route the packet again if the listener changed its key. False: no route."""
     key = entry.route_key
     if key is None:
         return True

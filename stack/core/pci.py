@@ -1,8 +1,8 @@
 """PCI as a driver sees it (drivers/pci): devices, drivers, BARs, configuration space, delays.
 
-A device is reached through a *slot*, an object with ``config_read/config_write/bar_read/bar_write/
-bar_size``: an emulated NIC offers one, an adapter to another emulator may offer another. Nothing
-else of the device crosses this file.
+A driver reaches its device only through a *slot*: an object with ``config_read``,
+``config_write``, ``bar_read``, ``bar_write`` and ``bar_size``. An emulated NIC is one; an adapter
+to another emulator may be another.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ PCI_D0 = 0
 PCI_D3hot = 3
 
 MMIO_WINDOW = 0xFEB0_0000
-"""Where BARs of memory are placed; any address works, as accesses go by BAR and offset."""
+"""The bus address of memory BARs. Any works, since accesses name the BAR and an offset."""
 IO_WINDOW = 0xC000
 
 
 class PciSlot(Protocol):
-    """What a device offers to the bus."""
+    """The interface of a device to the bus."""
 
     def config_read(self, off: int, size: int) -> int: ...
 
@@ -511,8 +511,8 @@ def pci_pm_resume(pdev: pci_dev) -> None:
 def udelay(machine: Machine, usecs: int) -> None:
     """Delay `usecs` (linux/delay.h).
 
-    Paid in arrears: short delays are added up and slept in one piece of 0.5 ms, since a bit-banged
-    EEPROM asks for thousands of them. Where the device must have had the time, call `flush_udelay`.
+    Short delays are added up and slept in pieces of 0.5 ms, since a bit-banged EEPROM asks for
+    thousands of them. Call `flush_udelay` where the device needs the time to have passed.
     """
     bus = machine.pci
     bus.udelay_debt_ns += usecs * NSEC_PER_USEC

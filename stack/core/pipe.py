@@ -1,8 +1,7 @@
 """Pipes of a host (fs/pipe.c): what splice(2) moves bytes through.
 
-A pipe has slots, 16 unless F_SETPIPE_SZ says otherwise, each with at most a page of bytes. A write
-begins in the last slot if it has room for the odd part of it, as in the kernel, so that as many
-bytes fit as there.
+A pipe has slots (16, or as F_SETPIPE_SZ sets) of a page each. As in the kernel, a write first fills
+the last slot if that has room for the write's odd part (its length modulo the page size).
 """
 
 from __future__ import annotations
@@ -51,14 +50,14 @@ O_DIRECT = 0o40000
 
 @state
 class pipe_buffer:
-    """struct pipe_buffer: `len` bytes at `offset` of a page; may a write go on there?"""
+    """struct pipe_buffer: `len` bytes at `offset` of a page; `can_merge`: a write may append."""
 
     page: Any
     offset: int
     len: int
     can_merge: bool = False
     packet: bool = False
-    """Written with O_DIRECT: one read takes it, and what has no room is lost."""
+    """Written with O_DIRECT: one read takes it, and bytes beyond the reader's buffer are lost."""
 
 
 @state
@@ -96,26 +95,26 @@ def get_pipe_info(file: struct_file) -> pipe_inode_info | None:
 
 
 def pipe_wake_readers(pipe: pipe_inode_info) -> None:
-    """There is something to read, or the last writer went."""
+    """There is something to read, or no writer is left."""
     wake_up_poll(pipe.rd_wait, POLLIN | POLLRDNORM)
     if pipe.fasync_readers:
         kill_fasync(pipe.fasync_readers, SIGIO, POLL_IN)
 
 
 def pipe_wake_writers(pipe: pipe_inode_info) -> None:
-    """There is room, or the last reader went."""
+    """There is room, or no reader is left."""
     wake_up_poll(pipe.wr_wait, POLLOUT | POLLWRNORM)
     if pipe.fasync_writers:
         kill_fasync(pipe.fasync_writers, SIGIO, POLL_OUT)
 
 
 def pipe_wait_readable(pipe: pipe_inode_info) -> None:
-    """fs/pipe.c: sleep until there is something, or nobody left who could write."""
+    """fs/pipe.c: sleep until there is something to read or no writer is left."""
     pipe.net.clock.wait(lambda: bool(pipe.bufs) or not pipe.writers)
 
 
 def pipe_wait_writable(pipe: pipe_inode_info) -> None:
-    """fs/pipe.c: sleep until a slot is free, or nobody left who could read."""
+    """fs/pipe.c: sleep until a slot is free or no reader is left."""
     pipe.net.clock.wait(lambda: not pipe_full(pipe) or not pipe.readers)
 
 
@@ -210,7 +209,7 @@ def pipe_poll(file: struct_file) -> int:
 
 
 def pipe_poll_wait(file: struct_file) -> wait_queue_head:
-    """Where a poller of one end sleeps."""
+    """The wait queue for those that poll one end."""
     pipe: pipe_inode_info = file.private_data
     return pipe.wr_wait if file.f_flags & O_WRONLY else pipe.rd_wait
 

@@ -5,8 +5,8 @@ net/core/sock.c (proto_register).
 
 Slots that a system call reaches raise OSError and return a result, never a negative errno. The
 others (`backlog_rcv`, `release_cb`, `hash`, `unhash`, `rehash`, `get_port`, `destroy`) are called
-from packets and timers too and never raise. A slot that a protocol does not have is None, as a null
-pointer in the kernel's tables; who may meet one asks first.
+from packets and timers too and never raise. A slot that a protocol lacks is None, like a null
+pointer in the kernel's tables; callers test it.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class proto:
     recvmsg: Callable[[Any, msghdr, int, int], int] = UNSET
     bind: Callable[..., int] = UNSET
     sendmmsg: Callable[[Any, mmsg_send, int, int], int] = UNSET
-    """sendmmsg(sk, vec, start, flags), recvmmsg(sk, vec, most, flags): how many rows of a
-    fastpath.mmsg vector went in one step; 0: the next row takes sendmsg or recvmsg. Ours."""
+    """sendmmsg(sk, vec, start, flags), recvmmsg(sk, vec, most, flags): the number of rows of a
+    fastpath.mmsg vector handled in one step; 0: use sendmsg or recvmsg for the next row. Ours."""
     recvmmsg: Callable[[Any, mmsg_recv, int, int], int] = UNSET
     backlog_rcv: Callable[..., int] = UNSET
     release_cb: Callable[..., None] = UNSET
@@ -76,16 +76,16 @@ class proto:
     destroy_cgroup: Callable[..., None] = UNSET
     proto_cgroup: Callable[..., Any] = UNSET
     sysctl_rmem: str = ""
-    """The sysctl whose first number each sock may always have."""
+    """The sysctl whose first number each sock may always use, in bytes."""
     sysctl_wmem: str = ""
     twsk_prot: timewait_sock_ops | None = None
-    """Of a connection-oriented protocol; and of requests below."""
+    """`twsk_prot` and `rsk_prot`: only connection-oriented protocols have them."""
     rsk_prot: request_sock_ops | None = None
     memory: str = ""
-    """Whose account of memory it shares: a protocol's name ("" is its own)."""
+    """The protocol whose memory account this one shares, by name; "" for its own."""
     no_autobind: bool = False
     no_sockopts: tuple[int, ...] = ()
-    """Options of SOL_SOCKET that could have no effect here: ENOPROTOOPT. Ours."""
+    """SOL_SOCKET options without effect on the protocol; they fail with ENOPROTOOPT. Ours."""
     sock_class: type[sock] = sock
 
     def __repr__(self) -> str:
@@ -119,7 +119,7 @@ class proto_ops:
     compat_getsockopt: Callable[..., Any] = UNSET
     compat_ioctl: Callable[..., Any] = UNSET
     plain: proto_ops | None = None
-    """What a vector of stack.core.readyfd.watched_ops stands for."""
+    """The vector that stack.core.readyfd.watched_ops wrapped to make this one."""
 
 
 @state

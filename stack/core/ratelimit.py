@@ -18,7 +18,7 @@ NET_RATELIMIT_BURST = 10
 
 @state
 class ratelimit_state:
-    """struct ratelimit_state: what began when, and how much of it was said and left out."""
+    """struct ratelimit_state: when the interval began; messages printed and suppressed in it."""
 
     begin: int | None = row()
     printed: int = row(0)

@@ -1,21 +1,21 @@
-"""A descriptor of this process that is ready whenever a socket of a host is.
+"""A real descriptor of this process that is ready whenever a socket of a host is.
 
-select, poll, epoll, `selectors` and asyncio watch descriptors of the kernel; a socket of ours has
-none. A `ReadyFd` is one that shows the same POLL* bits, level by level: an AF_UNIX datagram socket
-that nobody talks to but us.
+select, poll, epoll, `selectors` and asyncio watch descriptors of the kernel, which sockets of a
+host do not have. A `ReadyFd` gives a socket one: an AF_UNIX datagram socket, private to this
+module, whose POLL* bits follow those of the host's socket:
 
     POLLIN      an empty datagram waits in it
-    POLLOUT     off while a datagram that it sent waits at another socket (its send buffer is small)
-    POLLERR     its peer disconnected with something unread, which is an error of datagram sockets
+    POLLOUT     cleared by a datagram that it sent and nobody read: its send buffer is small
+    POLLERR     its peer disconnected with unread data, which is an error of datagram sockets
     POLLRDHUP   it is shut down for receiving
     POLLHUP     it is shut down both ways
 
-So every bit is the kernel's own, and a poller needs to know nothing. Two differences remain. A
-TCP socket before connect or listen shows POLLIN | POLLOUT where Linux has POLLHUP | POLLOUT (the
-same to select), since POLLHUP cannot be taken back; and POLLPRI is never shown. What ended and is
-connected again gets a fresh socket under the same number, to be registered with epoll again.
+Two differences to Linux remain. A TCP socket before connect or listen shows POLLIN | POLLOUT
+instead of POLLHUP | POLLOUT (the same to select), since POLLHUP cannot be cleared. POLLPRI is never
+shown. A socket that ended and is connected again gets a new AF_UNIX socket under the same number,
+which must be registered with epoll again.
 
-It is no way to the data: writing to the descriptor fails (EPIPE), reading it finds nothing.
+The descriptor carries no data: writing to it fails with EPIPE, reading it finds nothing.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 SHOWN = POLLIN | POLLOUT | POLLERR | POLLRDHUP | POLLHUP
 GONE = POLLIN | POLLOUT | POLLRDHUP | POLLHUP
-FILL_BYTES = 2048  # with the smallest send buffer more than the quarter at which poll says no
-HUB_USERS = 64  # each may have a datagram of about 1 KiB charged to the hub
+FILL_BYTES = 2048  # over a quarter of the smallest send buffer: POLLOUT is cleared
+HUB_USERS = 64  # each can have an unread datagram, about 1 KiB charged to the hub
 HUB_SNDBUF_BYTES = HUB_USERS * 2048
 
 
 def _endpoint() -> unix.socket:
-    """A datagram socket with a name of the kernel's choice."""
+    """A datagram socket with a name that the kernel chose."""
     sock = unix.socket(unix.AF_UNIX, unix.SOCK_DGRAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC)
     try:
         sock.bind("")  # autobind, see unix(7)
@@ -57,10 +57,10 @@ def _endpoint() -> unix.socket:
 
 
 class ReadyHub:
-    """The sender of what makes descriptors readable.
+    """Sends the empty datagrams that make descriptors readable.
 
-    Descriptors are connected to it, so that nobody else can send to them; it receives nothing, so
-    that writing to one fails.
+    Descriptors are connected to it, so that nobody else can send to them. Its receiving side is
+    shut down, so that writing to a descriptor fails.
     """
 
     __slots__ = ("name", "pid", "sock", "users")
@@ -87,10 +87,10 @@ def _hub(net: Net) -> ReadyHub:
 
 
 class ReadyFd:
-    """The descriptors of one open socket: the first, and those of Sockets that share it by `dup`.
+    """The descriptors of one open socket, one per Socket object that shares it by `dup`.
 
-    Call with the host's lock held. It keeps itself true: the socket's wait queue tells what came
-    from below, and `watched_ops` what a call did.
+    Call with the host's lock held. It refreshes itself: packets and timers wake the socket's wait
+    queue, and `watched_ops` refreshes after each call.
     """
 
     __slots__ = (
@@ -110,7 +110,7 @@ class ReadyFd:
 
     def __init__(self, net: Net, sock: socket) -> None:
         self._fds: list[int] = []
-        self._given: dict[int, int] = {}  # what `detach` gave away: number to inode
+        self._given: dict[int, int] = {}  # detached descriptors and their inodes
         self._net = net
         self._sock = sock
         self._sink: unix.socket | None = None
@@ -139,7 +139,7 @@ class ReadyFd:
         self._number = end.fileno()
 
     def _renew(self) -> None:
-        """Begin again under the same numbers: after an end, or because a fork shares the old."""
+        """Put a new AF_UNIX socket under the same numbers: after a shutdown, in a forked child."""
         old = self._unix
         self._drain()
         if self.pid == os.getpid():
@@ -149,10 +149,10 @@ class ReadyFd:
         for fd in {old.fileno(), *self._fds}:
             os.dup2(new.fileno(), fd, inheritable=False)
         new.close()
-        self._has(old)  # its number means the new socket now
+        self._has(old)  # dup2 put the new socket under its number
 
     def open(self) -> int:
-        """A number for one more Socket, which gives it back by `close`.
+        """A descriptor for one more Socket, which returns it by `close`.
 
         Raises:
             OSError: EMFILE.
@@ -164,7 +164,7 @@ class ReadyFd:
         return fd
 
     def close(self, fd: int) -> None:
-        """The Socket with this number is closed; with the last one the watching ends."""
+        """Close a Socket's descriptor; with the last one the socket is no longer watched."""
         self._fds.remove(fd)
         if fd != self._number:
             os.close(fd)
@@ -179,7 +179,7 @@ class ReadyFd:
             self._unwatch()
 
     def give(self, fd: int) -> None:
-        """The Socket gave its number away: whose it is, and whether it is open, is unknown."""
+        """The Socket was detached: the program now owns its descriptor and may close it."""
         inode = os.fstat(fd).st_ino
         if fd == self._number:
             own = os.dup(fd)
@@ -189,13 +189,13 @@ class ReadyFd:
         self._given[fd] = inode
 
     def take(self, fd: int) -> bool:
-        """A Socket takes a number up that was given away. False when it is not that any more."""
+        """Give a detached descriptor to a Socket again. False when it is another file by now."""
         try:
             same = self._given.pop(fd) == os.fstat(fd).st_ino
         except OSError:
             same = False
         if same:
-            os.dup2(self._number, fd, inheritable=False)  # the same, unless it was renewed
+            os.dup2(self._number, fd, inheritable=False)  # a no-op unless _renew came between
             self._fds.append(fd)
         return same
 
@@ -208,8 +208,8 @@ class ReadyFd:
                 sock.ops = sock.ops.plain  # type: ignore[assignment]  # NULL
 
     def __del__(self) -> None:
-        # Its Sockets were forgotten, and their host is closed: nobody can watch the numbers.
-        # The collector may have been at `_unix` first: its number is closed then, or another's.
+        # No Socket refers to it and the host is closed, so nobody watches the descriptors. The
+        # collector may have closed `_unix` first; its number may even be another file's.
         if hasattr(self, "_number"):
             for fd in self._fds:
                 if fd != self._number:
@@ -227,7 +227,7 @@ class ReadyFd:
         else:
             bits = ops.poll(sock.file, sock, None) & SHOWN
             if bits & (POLLHUP | POLLRDHUP) == POLLHUP:
-                bits = bits & ~POLLHUP | POLLIN  # nothing has begun yet: it may still be undone
+                bits = bits & ~POLLHUP | POLLIN  # not yet connected, and POLLHUP cannot be cleared
         if bits != self._shown or self.pid != os.getpid():
             self._show(bits)
 
@@ -235,17 +235,17 @@ class ReadyFd:
         if self.pid != os.getpid() or self._shown & ~bits & (POLLHUP | POLLRDHUP):
             self._renew()
         if self._shown & POLLHUP:
-            bits |= POLLOUT  # what is shut down for sending cannot be filled
+            bits |= POLLOUT  # after SHUT_WR _fill could not send
         if (bits ^ self._shown) & POLLERR:
             if not bits & POLLERR:
                 self._unix.getsockopt(unix.SOL_SOCKET, unix.SO_ERROR)
             elif not self._fail():
-                bits = bits & ~POLLERR | POLLIN | POLLOUT  # what select shows of an error
+                bits = bits & ~POLLERR | POLLIN | POLLOUT  # to select the same
         if (bits ^ self._shown) & POLLOUT:
             if bits & POLLOUT:
                 self._drain()
             elif not self._fill():
-                bits |= POLLOUT  # who tries to write finds out, and has us try again
+                bits |= POLLOUT  # a write that fails refreshes again
         ends = bits & ~self._shown & (POLLHUP | POLLRDHUP)
         if ends:
             self._unix.shutdown(unix.SHUT_RDWR if ends & POLLHUP else unix.SHUT_RD)
@@ -260,7 +260,7 @@ class ReadyFd:
         """Make it readable."""
         try:
             self._hub.sock.sendto(b"", self.name)
-        except BlockingIOError:  # less memory for sockets than Linux gives by default
+        except BlockingIOError:  # less socket memory than Linux's default
             self._hub.users = HUB_USERS
             hub = self._hub = _hub(self._net)
             hub.users += 1
@@ -338,11 +338,11 @@ def _watched(fn: Any) -> Any:
 
 @functools.cache
 def watched_ops(plain: proto_ops) -> proto_ops:
-    """A family's operations for sockets that have a ReadyFd; the others pay nothing for it."""
+    """A family's operations for sockets with a ReadyFd; others keep the plain ones."""
     accept = _watched(plain.accept)
 
     def accept_plain(sock: socket, newsock: socket, *args: Any) -> Any:
-        newsock.ops = plain  # sys_accept4 copied the listener's
+        newsock.ops = plain  # sys_accept4 copied the listener's ops
         return accept(sock, newsock, *args)
 
     return replace(

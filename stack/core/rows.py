@@ -12,17 +12,19 @@
         ident: int = row(-1)
 
 A field without `row` is a parameter of the constructor, as in a dataclass: `flowi(AF_INET, daddr)`.
-One with `row` is not; it starts at the row's default, with what `make()` makes or what `of(self)`
-finds. `row()` is None.
+A field with `row` is not. It starts with the row's default (None in `row()`), the result of
+`make()` or that of `of(self)`.
 
-From the fields come the slots, the constructor, `init_state`, the copy that accept() makes of a
-listener, and what `ss` shows. All of it is generated as straight-line code when the class is made,
-so nothing is looked up by name while packets flow. The compiled stack makes a C structure of each
-such class, and a table of its fields for functions in C that do the same; for that the class body
-has to say everything: exact types (`int` is a signed 64-bit integer, `u8`, `u16`, `u32`, `i32` one
-that is stored in fewer bits, `bool` a truth value, `wide` an int of any size, everything else an
-object), one base class at most, and defaults that are
-literals or names of constants.
+The fields define the slots, the constructor, `init_state`, the copy of a listener that accept()
+makes, and what `ss` shows. These functions are generated as straight-line code when the class is
+made, so that no packet pays for a look-up by name.
+
+The compiled stack makes a C structure of each such class, and replaces the generated functions by C
+code over a table of its fields. This needs of the class body:
+- exact types: `int` is a signed 64-bit integer; `u8`, `u16`, `u32` and `i32` are stored in as many
+  bits; `bool` is a truth value, `wide` an int of any size, any other type an object,
+- one base class at most,
+- defaults that are literals or names of constants.
 """
 
 from __future__ import annotations
@@ -67,15 +69,15 @@ u8: TypeAlias = int
 u16: TypeAlias = int
 u32: TypeAlias = int
 i32: TypeAlias = int
-"""An int of a field that needs no more bits than that, as the kernel's structure says.
+"""Field types of the width that the kernel's structure has.
 
-The compiled stack makes the field so small, and refuses what does not fit with an OverflowError. A
-variable or an argument of such a type is as any other `int`: code computes without a limit.
+The compiled stack stores the field in so many bits; a value that does not fit is an OverflowError.
+Variables and arguments of these types are ordinary `int`s: arithmetic has no limit.
 """
 
 
 class _Policy:
-    """What a clone gets of a field; two values exist. (Also what a field without default has.)"""
+    """Markers: KEEP and FRESH say what a clone's field gets, REQUIRED stands for no default."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -89,7 +91,7 @@ KEEP: Final = _Policy("KEEP")
 FRESH: Final = _Policy("FRESH")
 """The clone gets what a new object has: state of one connection."""
 REQUIRED: Final = _Policy("REQUIRED")
-"""`default` of a field that the constructor must be given."""
+"""`default` of a field whose constructor parameter has none."""
 
 _OF_EVERY_CLASS = {
     *("__module__", "__qualname__", "__doc__", "__annotations__", "__firstlineno__"),
@@ -102,11 +104,11 @@ _IMMUTABLE = (*_LITERAL, frozenset)
 class Row:
     """One field: `name` and `type` (as written) come from the class body.
 
-    `default` is the value of a new object, `make()` or `of(self)` make one for each object.
-    With `shared` the default may be one that could change, and stands for "nothing yet": who puts
-    something in gives the object one of its own first.
-    `hot`: each packet touches it. Such fields stand together, before the others of their class, as
-    the kernel groups them (__cacheline_group_begin): beside many sockets, a line of memory is slow.
+    `default` is the value of a new object; `make()` or `of(self)` makes one for each object.
+    `shared` allows a mutable default, which all new objects share as "empty". Code that adds to it
+    must first give the object a value of its own.
+    `hot` marks fields that each packet touches. They come first in their class, as in the kernel's
+    __cacheline_group_begin groups: with many sockets every other cache line is a miss.
     `init` says whether the constructor has a parameter for it.
     `clone` is KEEP, FRESH or a function from the original's value to the clone's.
     `ss` is the label under which `ss` shows the field, "" for none.
@@ -156,9 +158,9 @@ def row(
     hot: bool = False,
     init: Literal[False] = False,
 ) -> Any:
-    """Declare a field of a class under `@state` that the constructor does not take (see Row).
+    """Declare a field of a `@state` class that is no parameter of its constructor (see Row).
 
-    `init` is for type checkers alone.
+    `init` is for type checkers only.
 
     Raises:
         TypeError: a mutable default, which all objects would share: use `make`.
@@ -174,9 +176,8 @@ def state(*, weakref: bool = False) -> Callable[[type[T]], type[T]]: ...
 def state(cls: type[Any] | None = None, /, *, weakref: bool = False) -> Any:
     """Class decorator: slots, `__init__` and cloning from the rows of `cls` and of its bases.
 
-    A class whose objects are made of something (a request of its listener) writes an `__init__` of
-    its own, which sets every field or calls `init_state` first. Its subclasses inherit that.
-    `@state(weakref=True)`: weak references to its objects are possible.
+    A class may write an `__init__` of its own, which must set every field or call `init_state`
+    first; subclasses inherit it. `@state(weakref=True)` allows weak references to the objects.
     """
     if cls is None:
         return lambda cls: _made_anew(cls, weakref)
@@ -184,7 +185,7 @@ def state(cls: type[Any] | None = None, /, *, weakref: bool = False) -> Any:
 
 
 def _made_anew(cls: type[T], weakref: bool) -> type[T]:
-    """`cls` once more, with slots: they can only be given to a class that is being made."""
+    """Make `cls` again with slots, which an existing class cannot be given."""
     namespace = dict(cls.__dict__)
     own: dict[str, Row] = {}
     for name, kind in get_annotations(cls).items():
@@ -213,10 +214,10 @@ def _made_anew(cls: type[T], weakref: bool) -> type[T]:
 
 
 def _on_layout(cls: type[T], namespace: dict[str, Any], own: dict[str, Row]) -> type[T]:
-    """`cls` on the extension type that holds its fields; that type itself if there is no more.
+    """Make `cls` a subclass of the extension type with its fields, or that type if it adds nothing.
 
     Raises:
-        ImportError: the extension type was made of other rows.
+        ImportError: the extension type was made from other rows.
     """
     layout, names = LAYOUTS[cls.__module__, cls.__name__]
     if list(own) != names:
@@ -239,10 +240,10 @@ def _on_layout(cls: type[T], namespace: dict[str, Any], own: dict[str, Row]) -> 
 
 
 def _type_anew(cls: type[T], bases: tuple[type, ...], namespace: dict[str, Any]) -> type[T]:
-    """The class of that name with these bases."""
+    """Make `cls` again with these bases and this namespace."""
     new: type[T] = type(cls.__name__, bases, namespace)
-    for value in namespace.values():  # super() looks for the class that the method was written in
-        function = getattr(value, "__func__", value)  # also of __new__, a static method
+    for value in namespace.values():  # super() refers to the class by a closure cell
+        function = getattr(value, "__func__", value)  # __new__ is a static method
         for cell in getattr(function, "__closure__", None) or ():
             if cell.cell_contents is cls:
                 cell.cell_contents = new
@@ -290,7 +291,7 @@ def _compile(name: str, rows: Iterable[Row]) -> dict[str, Any]:
             env[f"copy_{entry.name}"] = entry.clone
             clone.append(f"    new.{entry.name} = copy_{entry.name}(self.{entry.name})")
     clone.append("    return new")
-    # What was given comes first: what is found in it or made (`of`) follows.
+    # Parameters are stored first: `of(self)` may read them.
     first = [f"def __init__({', '.join(['self', *parameters])}):", "    pass", *given, *rest]
     source = "\n".join(["\n".join(part) for part in (init, clone, first)])
     exec(compile(source, f"<rows of {name}>", "exec"), env)

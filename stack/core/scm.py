@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 SCM_MAX_FD = 253
 CMSG_HDR_BYTES = 16
 PID = 1
-"""The process that all programs of a host are to each other."""
+"""All programs of a host are this one process."""
 NO_ID = 0xFFFFFFFF  # INVALID_UID, INVALID_GID
-OVERFLOW_ID = 65534  # what an id that is none is shown as
+OVERFLOW_ID = 65534  # shown for NO_ID
 UCRED = struct.Struct("=iII")
 FD = struct.Struct("=i")
 CAP_SETGID = 6
@@ -48,9 +48,9 @@ class scm_fp_list:
     edges: list[Any] = row(make=list)
     """The unix_edges of the AF_UNIX sockets among them, while `inflight`."""
     inflight: bool = row(False)
-    """They are in a message that waits to be received."""
+    """The message with these files waits to be received."""
     dead: bool = row(False)
-    """The collector frees the message."""
+    """The garbage collector of AF_UNIX frees the message."""
 
 
 @state

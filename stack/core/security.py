@@ -6,10 +6,10 @@
 
     register_security(host, NoTelnet())
 
-A module is any object with methods of the names in `SECURITY_HOOKS`, with the arguments of Linux's
-LSM hooks. Each returns 0 (or None), or a negative errno, which the call fails with; an OSError that
-it raises counts as its errno. Modules are asked in the order they were registered, until one
-refuses. With none registered each call costs one test (`net.security is None`).
+A module is any object with methods named as in `SECURITY_HOOKS`, which take the arguments of
+Linux's LSM hooks. A method returns 0 (or None), or a negative errno with which the call fails; an
+OSError that it raises counts as its errno. Modules are asked in the order of registration until one
+refuses. Without modules each call costs one test (`net.security is None`).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ SECURITY_HOOKS = (
     "inet_conn_established",
     "sk_classify_flow",
 )
-"""What a module may have a say in. The last four of a connection, `inet_csk_clone`,
-`inet_conn_established` and `sk_classify_flow`, are told and not asked."""
+"""The hooks that a module may implement. `inet_csk_clone`, `inet_conn_established` and
+`sk_classify_flow` are notifications: their results are ignored."""
 
 
 @state
@@ -81,7 +81,7 @@ def register_security(net: Net, ops: Any) -> None:
 
 
 def unregister_security(net: Net, ops: Any) -> None:
-    """Ask a module no more; no error when it is not registered."""
+    """Remove a module; no error when it is not registered."""
     held = net.security
     if held is None:
         return
@@ -266,5 +266,5 @@ def security_sk_classify_flow(sk: sock, flow: Any) -> None:
 
 
 def sk_has_no_module(sk: sock) -> bool:
-    """Nobody is to be told."""
+    """No module is registered."""
     return sk.net.security is None

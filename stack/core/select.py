@@ -54,7 +54,7 @@ def wait_files(
     for file in files:
         get_file(file)
     for queue in queues:
-        queue.add(clock.wake)  # who is ready wakes only whom it knows
+        queue.add(clock.wake)  # a queue wakes only registered sleepers
     try:
         clock.wait(lambda: any(bits()), timeout_ns)
         return bits()
@@ -68,7 +68,7 @@ def wait_files(
 def do_poll(
     clock: Clock, waits: Sequence[tuple[struct_file | None, int]], timeout_ns: int | None
 ) -> list[int]:
-    """fs/select.c: `wait_files` that tells of errors and ends in any case, as poll(2) does."""
+    """fs/select.c: `wait_files` with POLLERR and POLLHUP always wanted, as poll(2) has them."""
     always = POLLERR | POLLHUP
     return wait_files(clock, [(file, wanted | always) for file, wanted in waits], timeout_ns)
 

@@ -1,8 +1,8 @@
-"""Signals that files send (kernel/signal.c, asm-generic/siginfo.h): to callables of the host.
+"""Signals that files send to callables of the host (kernel/signal.c, asm-generic/siginfo.h).
 
-A host's programs are one process, number 1, which has no thread of its own: a signal runs the
-callable that `rt_sigaction` set, by itself, from the clock, a little after its cause. Without one
-it is forgotten. Signals below SIGRTMIN that already wait are not queued again, as in the kernel.
+A host's programs are process 1, which has no thread of its own. The clock therefore calls the
+callable that `rt_sigaction` set, shortly after the signal's cause; without one the signal is
+ignored. As in the kernel, a pending signal below SIGRTMIN is not queued again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SIGPOLL = SIGIO
 SI_KERNEL = 0x80
 SI_SIGIO = -5
 SIGQUEUE_MAX = 1024
-"""Signals that may wait (RLIMIT_SIGPENDING). One more that should be queued is SIGIO instead."""
+"""The most pending signals (RLIMIT_SIGPENDING). Above it a file sends SIGIO instead."""
 
 
 @state
 class siginfo:
     """struct siginfo of a signal about a file: `si_code` POLL_*, `si_band` POLL* bits, `si_fd`.
 
-    Code SI_KERNEL says nothing but the signal's number.
+    With `si_code` SI_KERNEL only the signal's number is meaningful.
     """
 
     si_signo: int
@@ -52,7 +52,7 @@ class siginfo:
 
 @state
 class signal_struct:
-    """What the process of a host does about signals, and those that wait."""
+    """The signal handlers of a host's process and its pending signals."""
 
     action: dict[int, Callable[[int, siginfo], Any]] = row(make=dict)
     pending: deque[siginfo] = row(make=deque)

@@ -1,9 +1,9 @@
-"""Memory of all sockets of a protocol: limits, pressure, what one sock has reserved (sock.c).
+"""Memory accounting of a protocol's sockets: limits, pressure, reservations.
 
 net/core/sock.c, include/net/sock.h. A sock reserves whole quanta ahead (`sk_forward_alloc`) and
-charges its packets to them; `proto_mem` counts the quanta of all socks against three limits: below
-the first nobody is asked, above the second socks that have more than their share get nothing, above
-the third nobody does. All amounts are bytes, where the kernel counts pages.
+charges its packets to them. `proto_mem` counts the quanta of all socks against three limits: up to
+the first every sock gets memory, above the second only socks below their share do, and above the
+third none does. All amounts are bytes; the kernel counts pages.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class proto_mem:
 
 
 def proto_mem_of_ram(net: Net, num: int, shift: int) -> proto_mem:
-    """Limits of a protocol whose sockets hold received buffers: `num` / 2 ** `shift` of the RAM.
+    """Limits of a protocol whose sockets hold receive buffers: `num` / 2 ** `shift` of the RAM.
 
-    That is the first of the three limits, the one that counts for a protocol without pressure. A
-    driver's receive buffers are a quarter of the RAM. All protocols and the reassembly queue
-    together stay below that, so sockets that nobody reads cannot make the host deaf.
+    This is the first limit, which decides for a protocol without memory pressure. A driver's
+    receive buffers take a quarter of the RAM. All protocols and the reassembly queue together stay
+    below that, so that unread sockets cannot hold all receive buffers.
     """
     low = max(net.ram.size_bytes * num >> shift, 1 << 18)
     mem = proto_mem()
@@ -51,7 +51,7 @@ def proto_mem_of_ram(net: Net, num: int, shift: int) -> proto_mem:
 
 
 def sysctl_min(sk: sock, name: str) -> int:
-    """What the sysctl `name` guarantees each sock: its first or only number, bytes."""
+    """The bytes that the sysctl `name` guarantees each sock: its first or only number."""
     value = getattr(sk.net.sysctl, name) if name else SK_MEM_QUANTUM
     return value[0] if isinstance(value, tuple) else value
 
@@ -86,7 +86,7 @@ def sk_leave_memory_pressure(sk: sock) -> None:
 
 
 def sk_stream_moderate_sndbuf(sk: sock) -> None:
-    """include/net/sock.h: memory is short: be content with half of what is queued now."""
+    """include/net/sock.h: memory is short: cut the send buffer to half of what is queued now."""
     if not sk.sk_flags & SOCK_SNDBUF_LOCK:
         sk.sk_sndbuf = max(min(sk.sk_sndbuf, sk.sk_wmem_queued >> 1), SOCK_MIN_SNDBUF)
 
@@ -106,10 +106,10 @@ def __sk_mem_schedule(sk: sock, size_bytes: int, kind: int) -> bool:
 def __sk_mem_raise_allocated(sk: sock, amount: int, kind: int) -> bool:
     """net/core/sock.c: count `amount` to the protocol, if the limits let sk have it.
 
-    Between the first and the last limit a sock with little keeps getting more (its minimum, or less
-    than an equal share of the whole). The kernel also gives to a stream sock that is over its send
-    buffer, since some of its callers cannot wait; here those use sk_forced_mem_schedule. What is
-    given beyond the last limit costs an orphan its unsent data (tcp_check_oom).
+    Between the first and the last limit a sock gets memory up to its guaranteed minimum or an equal
+    share of the whole. The kernel also gives to a stream sock over its send buffer, since some
+    callers cannot wait; here those call sk_forced_mem_schedule. Beyond the last limit
+    tcp_check_oom closes orphans.
     """
     mem = sk.sk_mem
     mem.memory_allocated = allocated = mem.memory_allocated + amount
@@ -180,8 +180,8 @@ def sk_mem_charge(sk: sock, size_bytes: int) -> None:
 def sk_mem_uncharge(sk: sock, size_bytes: int) -> None:
     """include/net/sock.h: return to forward allocation; more than a quantum goes back at once.
 
-    The kernel keeps less than a page. Here one whole quantum stays, which spares a sock that has
-    never more than one packet queued the way to the protocol and back for each.
+    The kernel keeps less than a page. Here a whole quantum stays, so that a sock with one packet
+    queued at a time does not reserve and return a quantum for each.
     """
     sk.sk_forward_alloc = left = sk.sk_forward_alloc + size_bytes
     if left > SK_MEM_QUANTUM:

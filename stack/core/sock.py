@@ -148,8 +148,8 @@ CAP_NET_RAW = 13
 
 
 NO_PACKETS: Final = sk_buff_head()
-"""The error queue and the backlog of a sock in whose queue nothing was yet. It stays empty: see
-`sk_error_queue_of` and `sk_backlog_of`."""
+"""The error queue and backlog of every sock until its first packet there. It stays empty:
+`sk_error_queue_of` and `sk_backlog_of` give the sock a queue of its own."""
 
 
 @state
@@ -158,7 +158,7 @@ class sock:
 
     net: Net
     sk_family: u16 = row(0, hot=True)
-    """AF_* of the socket as it was made: of the addresses that the application sees."""
+    """AF_* that socket(2) was called with, the family of addresses that the application sees."""
     sk_type: u16 = row(0, hot=True)
     sk_protocol: i32 = row(0, hot=True)
     sk_state: u8 = row(TCP_CLOSE, hot=True)
@@ -215,28 +215,28 @@ class sock:
         clone=FRESH,
         hot=True,
     )
-    """Of a host without sleeping threads: None until somebody asks for it (`sk_sleep`)."""
+    """On a host without sleeping threads None until `sk_sleep` makes it."""
     sk_socket: socket | None = row(None, clone=FRESH, hot=True)
     sk_write_pending: i32 = row(0, clone=FRESH)
     sk_user_data: Any = row(None, clone=FRESH)
-    """Whatever who made the socket wants to find again."""
+    """Data of the socket's creator; the stack does not read it."""
 
-    # what became of it
+    # errors, shutdown, time stamps
     sk_err: i32 = row(0, clone=FRESH, hot=True)
     sk_err_soft: i32 = row(0, clone=FRESH)
     sk_shutdown: u8 = row(0, clone=FRESH, hot=True)
     sk_ack_backlog: i32 = row(0, clone=FRESH)
     sk_stamp_ns: int = row(-1)
     sk_timer: timer_list | None = row(None, clone=FRESH)
-    """Keepalive; None until a protocol that has it arms it."""
+    """The keepalive timer; None until it is first armed."""
 
-    # the way to the peer
+    # route and flow to the peer
     sk_dst_cache: dst_entry | None = row(None, clone=FRESH, hot=True)
     sk_rx_dst: dst_entry | None = row(None, clone=FRESH)
     sk_dst_pending_confirm: bool = row(False)
     sk_txhash: u32 = row(0)
     sk_tx_flow: UdpFlow | None = row(None, clone=FRESH, hot=True)
-    """Ready headers (UDP); any setsockopt forgets them."""
+    """Prebuilt headers (UDP); every setsockopt discards them."""
     sk_route_caps: int = row(0)
     sk_gso_type: u32 = row(0)
     sk_gso_max_size: u32 = row(65536)
@@ -371,7 +371,7 @@ def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
     newsk: sock = clone_state(sk)
     newsk.sk_lock_owned = True
     newsk.sk_flags &= ~(SOCK_DONE | SOCK_DEAD)
-    # What somebody else has hung on the listener hears of the listener only.
+    # Callbacks that others set on the listener are not the child's.
     newsk.state_change = sock_def_wakeup
     newsk.data_ready = sock_def_readable
     newsk.error_report = sock_def_error_report
@@ -447,7 +447,7 @@ def __lock_sock(sk: sock) -> None:
 
 
 def sk_lock_free(sk: sock, seen: Any) -> bool:
-    """What `__lock_sock` waits for."""
+    """The condition of `__lock_sock`."""
     return not sk.sk_lock_owned
 
 
@@ -459,7 +459,7 @@ def release_sock(sk: sock) -> None:
         release_cb = sk.sk_prot.release_cb
         if release_cb is not None:
             release_cb(sk)
-    finally:  # a signal's handler may have raised in a packet of the backlog
+    finally:  # a signal handler may have raised in the backlog
         sk.sk_lock_owned = False
         if sk.sk_sleepers:
             wake_up(sk.sk_wq)
@@ -468,7 +468,7 @@ def release_sock(sk: sock) -> None:
 def __release_sock(sk: sock) -> None:
     """net/core/sock.c: feed the backlog to the protocol.
 
-    What a program's function raises in a packet comes out when all are fed.
+    An exception of a program's function (hook, callback) is raised when all packets are fed.
     """
     backlog = sk.sk_backlog
     raised: BaseException | None = None
@@ -516,14 +516,14 @@ def sk_add_backlog(sk: sock, skb: sk_buff, limit: int) -> int:
 
 
 def sk_backlog_of(sk: sock) -> sk_buff_head:
-    """The backlog, for who puts a packet in: the first makes it."""
+    """The backlog to add a packet to; made at the first call."""
     if sk.sk_backlog is NO_PACKETS:
         sk.sk_backlog = sk_buff_head()
     return sk.sk_backlog
 
 
 def sk_error_queue_of(sk: sock) -> sk_buff_head:
-    """The error queue, for who puts a message in: the first makes it."""
+    """The error queue to add a message to; made at the first call."""
     if sk.sk_error_queue is NO_PACKETS:
         sk.sk_error_queue = sk_buff_head()
     return sk.sk_error_queue
@@ -556,7 +556,7 @@ def sock_rcvlowat(sk: sock, waitall: int | bool, length: int) -> int:
 def sk_wait_event(
     sk: sock, timeo_ns: int, condition: Callable[[Any, Any], bool], seen: Any = None
 ) -> int:
-    """include/net/sock.h: give `sk` up, sleep until condition(sk, seen) or the time is over.
+    """include/net/sock.h: release `sk`, sleep until condition(sk, seen) or the timeout.
 
     Returns the ns left, 0 when the time ran out. Call with the sock owned; it is owned again.
     """
@@ -617,7 +617,7 @@ def sk_data_came(sk: sock, seen: sk_buff | None) -> bool:
 
 
 def sk_sleep(sk: sock) -> wait_queue_head:
-    """include/net/sock.h: the queue of who waits for `sk`; the first who asks has it made."""
+    """include/net/sock.h: the wait queue of `sk`; made at the first call."""
     wq = sk.sk_wq
     if wq is None:
         wq = sk.sk_wq = wait_queue_head(sk.net.wake_clock)
@@ -673,7 +673,7 @@ def sk_set_bit(sk: sock, bit: int) -> None:
 
 
 def sk_wake_async(sk: sock, how: int, band: int) -> None:
-    """include/net/sock.h: something has happened that whoever set O_ASYNC wants to hear of."""
+    """include/net/sock.h: send SIGIO, if the application set O_ASYNC on the socket."""
     if sk.sk_flags & SOCK_FASYNC:
         sock = sk.sk_socket
         if sock is not None:
@@ -710,8 +710,8 @@ def raise_sock_error(sk: sock) -> None:
 # --- memory: datagram side -----------------------------------------------------------------
 
 
-# A destructor may run while the garbage collector takes a forgotten host apart: then the sock has
-# lost members, and there is nothing left to account for.
+# A destructor may run while the garbage collector clears an abandoned host. The sock may have lost
+# its members by then, and nothing is left to account for.
 
 
 def sock_wfree(skb: sk_buff) -> None:
@@ -887,7 +887,7 @@ def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
 
 
 def sock_wmem_came(sk: sock, seen: Any) -> bool:
-    """What `sock_wait_for_wmem` waits for."""
+    """The condition of `sock_wait_for_wmem`."""
     return bool(sk.sk_wmem_alloc < sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN)
 
 

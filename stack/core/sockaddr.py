@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 NO_NAME = 1
-"""sa_len of an address without bytes, which some sending calls take for none."""
+"""sa_len of an address of zero bytes, which some sending calls treat as no address."""
 SA_FAMILY_LEN = 2
 SOCKADDR_IN_LEN = 16
 SIN6_LEN_RFC2133 = 24
@@ -33,7 +33,7 @@ SOCKADDR_LL_LEN = 20
 
 
 def sockaddr_bytes(name: sockaddr) -> bytes:
-    """The struct sockaddr of an address, as long as getsockname(2) says it is."""
+    """The struct sockaddr of an address, of the length that getsockname(2) returns."""
     head = struct.pack("=H", name.family)
     if isinstance(name, sockaddr_un):
         return head + name.path + (b"\0" if name.path[:1] not in (b"", b"\0") else b"")
@@ -48,9 +48,9 @@ def sockaddr_bytes(name: sockaddr) -> bytes:
 
 
 def in_addr_of(name: sockaddr) -> int:
-    """What lies where a struct sockaddr_in has its address, whatever the family; 32 bits.
+    """The 32 bits at the offset of sin_addr in a struct sockaddr of any family.
 
-    bind of a raw IPv4 socket does not ask which family it is.
+    bind of a raw IPv4 socket reads them without a look at the family.
     """
     if isinstance(name, sockaddr_un):
         return int.from_bytes(name.path[2:6].ljust(4, b"\0"), "big")
@@ -60,6 +60,6 @@ def in_addr_of(name: sockaddr) -> int:
 
 
 def need_sa_len(name: sockaddr, least: int) -> None:
-    """An address given as bytes must have so many of them. Raises: OSError EINVAL."""
+    """Check that an address given as bytes has at least `least`. Raises: OSError EINVAL."""
     if 0 < name.sa_len < least:
         raise os_error(errno.EINVAL, f"an address of {name.sa_len} bytes; it has {least}")

@@ -94,23 +94,23 @@ class socket:
     type: u16 = row(0)
     flags: u32 = row(0)
     ops: proto_ops = row()
-    """NULL (None) until the family has made the sock, and after release; as `sk`."""
+    """None, as `sk`, until the family has made the sock, and after release."""
     sk: Any = row()
-    """Whoever reads it knows which kind of sock it is."""
+    """Typed Any, since its class depends on the family; readers know it."""
     file: struct_file | None = row()
     ready: ReadyFd | None = row()
-    """Made when somebody asks for a real descriptor."""
+    """Made when the program asks for a real descriptor (fileno())."""
     fasync_list: list[fasync_struct] | None = row()
-    """In the kernel a member of its struct socket_wq."""
+    """In the kernel a member of struct socket_wq."""
 
 
 def security_sock_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
-    """security_socket_sendmsg under its name in the kernel's map: may this message be sent?"""
+    """security_socket_sendmsg, skipped without modules: may this message be sent?"""
     return 0 if sock.net.security is None else security_socket_sendmsg(sock, msg, size)
 
 
 def security_sock_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
-    """security_socket_recvmsg under its name in the kernel's map: may a message be received?"""
+    """security_socket_recvmsg, skipped without modules: may a message be received?"""
     return 0 if sock.net.security is None else security_socket_recvmsg(sock, msg, size, flags)
 
 
@@ -150,7 +150,7 @@ def sock_exit(net: Net) -> None:
 
 
 sock_net_ops = pernet_operations(init=sock_init)
-# As a device's, so that it comes before every subsystem's: sockets use them all.
+# Registered as a device's, so that sockets are closed before any subsystem that they use ends.
 sock_exit_ops = pernet_operations(pre_exit=sock_exit, device=True)
 
 
@@ -343,13 +343,13 @@ def sock_write_iter(file: struct_file, msg: msghdr) -> int:
 
 
 def file_flags(sock: socket, flags: int) -> int:
-    """net/socket.c (f_flags & O_NONBLOCK): a call's MSG_* flags with those of its open file."""
+    """net/socket.c: a call's MSG_* flags, with MSG_DONTWAIT if its open file has O_NONBLOCK."""
     file = sock.file
     return flags | MSG_DONTWAIT if file is not None and file.f_flags & O_NONBLOCK else flags
 
 
 def msghdr_get(net: Net, name: sockaddr | None, buf: Any, flags: int) -> msghdr:
-    """A msghdr for the time of one call; the kernel has it on the call's stack."""
+    """A msghdr for one call, reused between calls; the kernel has it on the stack."""
     msg: msghdr | None = net.fdtable.msg
     if msg is None:
         return msghdr(name, buf, None, flags)
@@ -359,7 +359,7 @@ def msghdr_get(net: Net, name: sockaddr | None, buf: Any, flags: int) -> msghdr:
 
 
 def msghdr_put(net: Net, msg: msghdr) -> None:
-    """The call has ended well: keep its msghdr for the next, without what the caller gave it."""
+    """Keep the msghdr of a call that succeeded for the next one, without the caller's objects."""
     msg.buf = msg.msg_name = msg.msg_control = msg.more = msg.msg_ubuf = None
     net.fdtable.msg = msg
 
@@ -502,9 +502,10 @@ def cmsg_len(data: Any) -> int:
 
 
 def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int = 0) -> int:
-    """sendmmsg(2): how many messages went; an error counts only when the first failed.
+    """sendmmsg(2): the number of messages sent. Raises only when the first one failed.
 
-    What cannot be folded is collected in the device's queue, for one doorbell.
+    Messages that one step of the protocol cannot send together are collected in the device's queue
+    and sent with one doorbell.
     """
     sock: socket = sockfd_lookup(net, fd)
     rows: mmsg_send | None = msgs if isinstance(msgs, mmsg_send) else None
@@ -519,7 +520,7 @@ def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int =
                 alike or sk.sk_wmem_alloc >= sk.sk_sndbuf or plugged.qlen >= DEV_PLUG_PACKETS
             ):
                 q, plugged = plugged, None
-                dev_unplug(q)  # what is sent makes room
+                dev_unplug(q)  # sending makes room
             if plugged is None and not alike and done + 1 < count:
                 plugged = plug_for(sk)
             if rows is None:
@@ -529,7 +530,7 @@ def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int =
                 rows.went = 0
                 done += send_rows(sock, rows, done, flags)
                 rows.went = 0
-    except Exception:  # also an address that cannot be resolved
+    except Exception:  # not only OSError: also an invalid address
         if rows is not None:
             done += rows.went
         if not done:
@@ -541,17 +542,17 @@ def sys_sendmmsg(net: Net, fd: int, msgs: list[msghdr] | mmsg_send, flags: int =
 
 
 def plug_for(sk: sock_t | None) -> Qdisc | None:
-    """The queue of a socket's flow, plugged; None while there is no flow, or no room to wait."""
+    """Plug the device queue of a socket's flow; None without a flow or with a full send buffer."""
     if sk is None or sk.sk_tx_flow is None or sk.sk_wmem_alloc >= sk.sk_sndbuf:
         return None
     return dev_plug(sk.sk_tx_flow.dst.dev, sk.sk_priority)
 
 
 def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:
-    """Send row `start` and, when the protocol can in the same step, some behind it; how many."""
+    """Send row `start`, and rows behind it that the protocol can send with it; how many."""
     flags = file_flags(sock, flags)
     sk: sock_t | None = sock.sk
-    # A module is asked about each message.
+    # Security modules are asked about each message, so they need one sendmsg per row.
     if sk is not None and sk.sk_prot.sendmmsg is not None and sock.net.security is None:
         sent = sk.sk_prot.sendmmsg(sk, rows, start, flags)
         if sent:
@@ -612,8 +613,8 @@ def sys_recvmmsg(
 ) -> list[int]:
     """recvmmsg(2): the lengths of the messages received, one per msghdr used.
 
-    The rows of a `mmsg_recv` are filled in its `got` instead, and nothing is returned. `timeout_ns`
-    is looked at between messages only, as on Linux. Raises: OSError for the first.
+    With a `mmsg_recv` the results are in its `got`, and the list is empty. As on Linux `timeout_ns`
+    is checked between messages only. Raises: OSError when the first message fails.
     """
     sock: socket = sockfd_lookup(net, fd)
     end = None if timeout_ns is None else net.clock.now_ns() + timeout_ns
@@ -627,7 +628,7 @@ def sys_recvmmsg(
                 lengths.append(___sys_recvmsg(sock, msgs[done], flags & ~MSG_WAITFORONE))  # type: ignore[index]
                 done += 1
             else:
-                # A time that is over lets one more message in.
+                # As on Linux one more message is received after the timeout.
                 most = 1 if end is not None and net.clock.now_ns() >= end else count - done
                 done += recv_rows(sock, rows, most, flags & ~MSG_WAITFORONE)
         except OSError as exc:
@@ -646,7 +647,7 @@ def sys_recvmmsg(
 
 
 def recv_rows(sock: socket, rows: mmsg_recv, most: int, flags: int) -> int:
-    """Fill up to `most` rows with messages that wait, or else one by recvmsg, which may wait."""
+    """Fill up to `most` rows with waiting messages, else one by recvmsg, which may sleep."""
     flags = file_flags(sock, flags)
     sk: sock_t | None = sock.sk
     if sk is not None and sk.sk_prot.recvmmsg is not None and sock.net.security is None:
@@ -697,7 +698,7 @@ def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = OP
     if level == SOL_SOCKET:
         value = sock_getsockopt(sock, level, optname, optlen)
         if sock.ready is not None:
-            sock.ready.refresh()  # SO_ERROR took the error away
+            sock.ready.refresh()  # SO_ERROR cleared the error
         if optname == SO_GET_FILTER:  # its optlen counts instructions
             return value
     else:
@@ -716,7 +717,7 @@ LEAST_ROOM = {
     (AF_INET6, SOL_IPV6, IPV6_PATHMTU): 32,
     (AF_PACKET, SOL_PACKET, PACKET_HDRLEN): 4,
 }
-"""Values that Linux gives whole or not at all, by family, level and option."""
+"""The least `optlen`, by family, level and option: Linux does not truncate these values."""
 
 
 def sys_shutdown(net: Net, fd: int, how: int) -> None:
@@ -767,7 +768,7 @@ def sock_file_poll(file: struct_file) -> int:
 
 
 def sock_file_wait(file: struct_file) -> wait_queue_head:
-    """The queue that a poller of a socket's file sleeps on."""
+    """The wait queue for those that poll a socket's file."""
     sock: socket = file.private_data
     return sk_sleep(sock.sk)
 

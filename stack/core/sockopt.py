@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 
 class sockcm_cookie:
-    """struct sockcm_cookie: what one sendmsg says to be otherwise than the socket does."""
+    """struct sockcm_cookie: socket options that one sendmsg overrides by control messages."""
 
     __slots__ = ("mark", "priority")
 
@@ -107,7 +107,7 @@ def int_bytes(value: int) -> bytes:
 
 
 OPTLEN_ANY = -1
-"""optlen of who takes what there is."""
+"""optlen of a caller that takes a value of any size."""
 IFNAMSIZ = 16
 SKF_AD_MAX = 64
 SOCK_BUF_LOCK_MASK = 3
@@ -185,8 +185,8 @@ def _need_root(net: Net, cap: int, what: str) -> None:
 def sock_set_max_pacing_rate(sk: sock, optval: Any) -> None:
     """SO_MAX_PACING_RATE, bytes a second: an int of 32 bits (-1: no limit) or 8 bytes.
 
-    TCP paces itself (tcp_pacing.py). Others would need Linux's fq discipline, which is not here.
-    Raises: OSError ENOPROTOOPT, EINVAL.
+    Only TCP is paced (tcp_pacing.py). Other protocols would need Linux's fq discipline, which the
+    stack does not have. Raises: OSError ENOPROTOOPT, EINVAL.
     """
     if sk.sk_protocol != uapi.IPPROTO_TCP:
         raise os_error(errno.ENOPROTOOPT, "SO_MAX_PACING_RATE: only TCP sockets are paced")
@@ -223,7 +223,7 @@ TIMEO_OPTIONS = frozenset(
 
 
 def need_peek_off(sk: sock) -> None:
-    """SO_PEEK_OFF is for those whose proto_ops have set_peek_off. Raises: OSError EOPNOTSUPP."""
+    """Check that the protocol has SO_PEEK_OFF (set_peek_off). Raises: OSError EOPNOTSUPP."""
     if sk.sk_family == uapi.AF_UNIX or sk.sk_protocol in PEEK_OFF_PROTOCOLS.get(sk.sk_type, ()):
         return
     raise os_error(errno.EOPNOTSUPP, "SO_PEEK_OFF: only TCP, UDP and AF_UNIX")
@@ -306,7 +306,7 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
         case uapi.SO_TYPE | uapi.SO_PROTOCOL | uapi.SO_DOMAIN | uapi.SO_ERROR:
             raise os_error(errno.ENOPROTOOPT, "this option can only be read")
         case uapi.SO_SNDBUF:
-            __sock_set_sndbuf(sk, min(val & 0xFFFFFFFF, net.sysctl.wmem_max))  # -1: all there is
+            __sock_set_sndbuf(sk, min(val & 0xFFFFFFFF, net.sysctl.wmem_max))  # -1: the maximum
         case uapi.SO_SNDBUFFORCE:
             _need_root(net, CAP_NET_ADMIN, "SO_SNDBUFFORCE")
             __sock_set_sndbuf(sk, max(val, 0))
@@ -389,7 +389,7 @@ def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
 def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN_ANY) -> Any:
     """net/core/sock.c: an int, or bytes for struct values. Raises: OSError ENOPROTOOPT.
 
-    `optlen` is the size of the caller's buffer, OPTLEN_ANY when it takes what there is.
+    `optlen` is the size of the caller's buffer, OPTLEN_ANY when any size fits.
     """
     sk = sock.sk
     if optname in sk.sk_prot.no_sockopts:
@@ -529,7 +529,7 @@ def peername(sock: socket, optlen: int) -> bytes:
 
 
 def peercred(sk: Any) -> tuple[int, int, int]:
-    """Process, user and group of the peer: 0 and -1 where it is not on this host."""
+    """Process, user and group of an AF_UNIX peer; 0, -1 and -1 of any other socket."""
     if sk.sk_family != uapi.AF_UNIX:
         return 0, 0xFFFFFFFF, 0xFFFFFFFF
     return sk.sk_peer_pid, sk.sk_peer_uid, sk.sk_peer_gid
@@ -545,7 +545,7 @@ def exact_int(data: Any) -> int:
 def __sock_cmsg_send(sk: sock, kind: int, data: Any, sockc: sockcm_cookie) -> None:
     """net/core/sock.c: a control message of SOL_SOCKET. Raises: OSError EINVAL, EPERM.
 
-    SCM_RIGHTS and SCM_CREDENTIALS mean something to AF_UNIX alone; others take them for nothing.
+    SCM_RIGHTS and SCM_CREDENTIALS are for AF_UNIX; other families ignore them.
     """
     if kind == uapi.SO_MARK:
         sockc.mark = exact_int(data) & 0xFFFFFFFF

@@ -1,8 +1,8 @@
 """kernel/softirq.c: bottom halves of one machine.
 
-Hard interrupts nest in nothing but process or softirq context; softirqs run on the way out of an
-interrupt or at `local_bh_enable`, never inside each other. What stays raised after ten rounds is
-left to ksoftirqd, which is an event on the machine's clock.
+Hard interrupts interrupt process and softirq context, but not each other. Softirqs run at the end
+of an interrupt or in `local_bh_enable`, never inside each other. Those that are still raised after
+ten rounds are left to ksoftirqd, which is an event on the machine's clock.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ SOFTIRQ_NAMES = (
 
 MAX_SOFTIRQ_RESTART = 10
 _NET_RX = 1 << NET_RX_SOFTIRQ
-# How long ksoftirqd waits for its turn after a full run: others get the CPU, and virtual time moves
-# on even when a softirq raises itself for ever.
+# The pause of ksoftirqd after ten rounds: others get the CPU, and virtual time advances even when a
+# softirq raises itself for ever.
 KSOFTIRQD_LATENCY_NS = 1000
 
 
 @state
 class softirq_action:
-    """struct softirq_action: what a softirq does, and how often it was done."""
+    """struct softirq_action: the function of a softirq, and how often it ran."""
 
     action: Callable[[Machine], None]
     count: int = row(0)
@@ -73,9 +73,9 @@ def in_softirq(machine: Machine) -> bool:
 
 
 def raise_softirq_irqoff(machine: Machine, nr: int) -> None:
-    """kernel/softirq.c: mark softirq `nr`; runs on the way out of the current context.
+    """kernel/softirq.c: mark softirq `nr` to run at the end of the current context.
 
-    In process context nothing would look at the mark, so ksoftirqd is woken, as in the kernel.
+    In process context nothing would test the mark, so ksoftirqd is woken, as in the kernel.
     """
     machine.softirq_pending |= 1 << (nr & 15)
     if not machine.softirq_count and not machine.hardirq_count:
@@ -108,7 +108,7 @@ def do_softirq(machine: Machine) -> None:
 def __do_softirq(machine: Machine) -> None:
     """kernel/softirq.c: run raised softirqs, lowest number first, at most ten rounds.
 
-    At its end the caller gets what `raise_later` was told.
+    Raises the first exception that `raise_later` kept.
     """
     machine.softirq_count += 1
     try:
@@ -117,14 +117,14 @@ def __do_softirq(machine: Machine) -> None:
         machine.softirq_count -= 1
     if machine.raised:
         wrong = machine.raised.pop(0)
-        if machine.raised:  # each for itself
+        if machine.raised:  # ksoftirqd raises the next one
             machine.softirq_pending |= _NET_RX
             wakeup_softirqd(machine)
         raise wrong
 
 
 def handle_softirqs(machine: Machine) -> None:
-    """kernel/softirq.c: the rounds; what is raised after the last is ksoftirqd's."""
+    """kernel/softirq.c: the rounds; softirqs raised after the last are left to ksoftirqd."""
     h: softirq_action
     pending = 0
     try:
@@ -142,8 +142,8 @@ def handle_softirqs(machine: Machine) -> None:
             if not machine.softirq_pending:
                 return
     except BaseException:
-        # Somebody's own function within a packet: a hook, a callback, the handler of a signal. What
-        # else is raised, and what it left, is ksoftirqd's.
+        # A program's function (hook, callback, signal handler) raised within a packet. ksoftirqd
+        # runs the pending softirqs and polls for the packets that were left.
         machine.softirq_pending |= pending | _NET_RX
         wakeup_softirqd(machine)
         raise
@@ -154,12 +154,11 @@ def handle_softirqs(machine: Machine) -> None:
 
 
 def raise_later(machine: Machine, wrong: BaseException) -> None:
-    """A program's function (hook, tap, callback, handler of a signal) raised within a packet.
+    """Keep an exception of a program's function (hook, tap, callback, signal handler).
 
-    Who ran the softirqs gets it when they are done. For places that an exception must not leave:
-    the packets of a list behind this one go on, and a device that raises its interrupt line is amid
-    work of its own. Outside of softirqs that is ksoftirqd, an event of the clock's: who runs the
-    clock gets it.
+    Raised at once it would lose the packets behind in a list, or stop a device that raises its
+    interrupt line in the middle of its work. `__do_softirq` raises it instead: into its caller, or
+    from ksoftirqd into the thread that runs the clock.
     """
     machine.raised.append(wrong)
     raise_softirq_irqoff(machine, NET_RX_SOFTIRQ)
@@ -171,9 +170,9 @@ def irq_enter(machine: Machine) -> None:
 
 
 def irq_exit(machine: Machine) -> None:
-    """kernel/softirq.c: leaving a hard interrupt: waiting interrupts, then softirqs, if any.
+    """kernel/softirq.c: leave a hard interrupt: run waiting interrupts, then pending softirqs.
 
-    Softirqs do not run when one was interrupted, or bottom halves are off.
+    Softirqs do not run when the interrupt came in a softirq or with bottom halves disabled.
     """
     machine.hardirq_count = count = machine.hardirq_count - 1
     if not count:

@@ -1,8 +1,8 @@
 """splice(2), tee(2) and sendfile(2) (fs/splice.c, fs/read_write.c, net/socket.c).
 
-Bytes go from a socket or file into the slots of a pipe, and from there on. Out of a pipe into a
-socket they go as MSG_SPLICE_PAGES sends pages: the protocol is shown the slots themselves, and
-copies them once, into its packets.
+Bytes go from a socket or file into the slots of a pipe, and from the slots into another socket or
+file. A socket gets the slots themselves, as with MSG_SPLICE_PAGES, so that the protocol copies the
+bytes once, into its packets.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SENDFILE_PIPE_BYTES = 16 * PAGE_SIZE
 
 
 def splice_to_pipe(pipe: pipe_inode_info, data: Any, count: int, skew: int = 0) -> None:
-    """fs/splice.c: `count` bytes of a buffer, each page a slot; it begins `skew` bytes into one."""
+    """fs/splice.c: add `count` bytes, a page per slot; the first page starts at offset `skew`."""
     was_empty = not pipe.bufs
     at = 0
     while at < count:
@@ -58,7 +58,7 @@ def splice_to_pipe(pipe: pipe_inode_info, data: Any, count: int, skew: int = 0) 
 
 
 def wait_for_space(pipe: pipe_inode_info, flags: int) -> None:
-    """fs/splice.c: until a slot is free. Raises: OSError EPIPE, EAGAIN."""
+    """fs/splice.c: sleep until a slot is free. Raises: OSError EPIPE, EAGAIN."""
     while True:
         if not pipe.readers:
             raise os_error(errno.EPIPE, "nobody reads the pipe")
@@ -100,7 +100,7 @@ def do_splice_read(
 
 
 def at_position(file: struct_file, pos: int | None, msg: msghdr, call: Any) -> int:
-    """Read or write at `pos`, the file's own position staying as it is; at that, with None."""
+    """Read or write at `pos` without moving the file's position; None: at that position."""
     if pos is None:
         n: int = call(file, msg)
         return n
@@ -116,7 +116,7 @@ def at_position(file: struct_file, pos: int | None, msg: msghdr, call: Any) -> i
 
 
 def pipe_consume(pipe: pipe_inode_info, n: int) -> None:
-    """Take the first `n` bytes out."""
+    """Remove the first `n` bytes."""
     was_full = pipe_full(pipe)
     while n:
         buf: pipe_buffer = pipe.bufs[0]
@@ -131,7 +131,7 @@ def pipe_consume(pipe: pipe_inode_info, n: int) -> None:
 
 
 def pipe_views(pipe: pipe_inode_info, size: int) -> list[memoryview]:
-    """The first `size` bytes, where they are, of at most 16 slots: as many as a message takes."""
+    """Views of the first `size` bytes, of at most 16 slots: as many as one message takes."""
     views: list[memoryview] = []
     for buf in pipe.bufs:
         if size <= 0 or len(views) == SPLICE_SLOTS:
@@ -144,7 +144,7 @@ def pipe_views(pipe: pipe_inode_info, size: int) -> list[memoryview]:
 def splice_to_socket(pipe: pipe_inode_info, file: struct_file, size: int, flags: int) -> int:
     """fs/splice.c: send what a pipe holds, at most `size` bytes: bytes. Raises: OSError.
 
-    It sleeps for the first bytes, then takes what there is.
+    Sleeps until the first bytes come, then sends what the pipe holds.
     """
     sock: socket = file.private_data
     spliced = 0

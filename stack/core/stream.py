@@ -67,7 +67,7 @@ def sk_stream_is_writeable(sk: sock) -> bool:
 def sk_stream_wait_connect(sk: sock, timeo_ns: int) -> int:
     """net/core/stream.c: wait until connected. Returns the ns left.
 
-    Raises: OSError EPIPE when not connecting, EAGAIN when time is over, the pending error.
+    Raises: OSError EPIPE when not connecting, EAGAIN at the timeout, the pending error.
     """
     while True:
         raise_sock_error(sk)
@@ -125,7 +125,7 @@ def sk_stream_wait_memory(sk: sock, timeo_ns: int) -> int:
 
 
 def sk_stream_memory_came(sk: sock, seen: Any) -> bool:
-    """What `sk_stream_wait_memory` waits for."""
+    """The condition of `sk_stream_wait_memory`."""
     return bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN or sk_stream_memory_free(sk))
 
 

@@ -1,7 +1,7 @@
 """Sysctls as data: what a row declares, how a written value is checked, the rows of net.core.
 
-kernel/sysctl.c, net/core/sysctl_net_core.c. A row is one file of /proc/sys: what cannot be written
-there is refused here with the same errno.
+kernel/sysctl.c, net/core/sysctl_net_core.c. A row is one file of /proc/sys: a value that Linux
+refuses there is refused here with the same errno.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ NUMBER, NAME, NAMES, PORTS = "number", "name", "names", "ports"
 
 
 class SysctlError(E1000Error, OSError):
-    """A sysctl that does not exist (ENOENT) or is only read (EACCES), or a value that it does not
-    take (EINVAL), as in /proc."""
+    """A sysctl that does not exist (ENOENT) or is read-only (EACCES), or a value out of its range
+    (EINVAL), as in /proc."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sysctl:
     """One knob: the file `name` in the directory `path` (dotted).
 
-    A row of the `machine` is one setting of all its namespaces, and a file of the first one alone.
-    `default` is a value, or a function of the host's memory in bytes. `count` numbers of `low` to
-    `high` are taken, or a NAME, or NAMES with blanks between, or a set of PORTS. `obsolete` says
-    why nothing reads it, on Linux neither. `read_only`: it shows something, and is never written.
+    `machine`: one setting for all namespaces of a machine, a file of its first namespace only.
+    `default` is a value, or a function of the host's memory in bytes. The value is `count` numbers
+    from `low` to `high`, a NAME, NAMES separated by blanks, or a set of PORTS. `obsolete` says why
+    nothing reads the knob, on Linux either. `read_only` knobs show a state.
     """
 
     path: str
@@ -56,7 +56,7 @@ class Sysctl:
         return f"{self.path}.{self.name}"
 
     def takes(self) -> str:
-        """Return what may be written, in words."""
+        """Return the values that may be written, in words."""
         if self.read_only:
             return "nothing: it is only read"
         if self.kind == NAME:
@@ -73,7 +73,7 @@ class Sysctl:
         return f"{of}{self.low} to {self.high}"
 
     def wrong(self, value: Any, why: str = "") -> SysctlError:
-        """Return the error about a value that is not taken."""
+        """Return the error about an invalid value."""
         why = why or f"it takes {self.takes()}"
         return SysctlError(errno.EINVAL, f"sysctl {self.full_name}={value!r}: {why}")
 
@@ -98,7 +98,7 @@ class Sysctl:
         return tuple(self._number(part, value) for part in parts)
 
     def _number(self, value: Any, whole: Any = None) -> int:
-        """proc_dointvec_minmax for one number; `whole` is the vector that it is from."""
+        """proc_dointvec_minmax for one number; `whole` is its vector, for the message."""
         shown = value if whole is None else whole
         try:
             number = int(value, 0) if isinstance(value, str) else operator.index(value)

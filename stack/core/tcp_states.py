@@ -1,7 +1,7 @@
 """include/net/tcp_states.h: the TCP states, and the state machine of RFC 9293 as one table.
 
-The numbers are every sock's (`sk_state`; a datagram socket is CLOSE, or ESTABLISHED when it is
-connected); TCP gave the names.
+Every sock has one of these states in `sk_state`; a datagram socket is CLOSE, or ESTABLISHED when it
+is connected.
 
 `TRANSITIONS[state][event]` is the next state. The stack asks this table (through `tcp_next_state`)
 wherever a FIN, an ACK of ours, a close or a shutdown moves a socket on, the documentation draws its
@@ -111,12 +111,12 @@ class TcpEvent(Enum):
     RCV_RST = "RST arrives"
     TIMEOUT = "retransmissions exhausted, or 2 MSL over"
 
-    __hash__ = object.__hash__  # the tables below are looked at while packets flow
+    __hash__ = object.__hash__  # faster look-ups in the tables below, which packets need
 
 
 E = TcpEvent
 
-# What segments bring, looked up once: an attribute of an Enum's class is a call.
+# The events of segments as globals, since an Enum's class looks up attributes by a call.
 RCV_SYN = E.RCV_SYN
 RCV_ACK_OF_SYN = E.RCV_ACK_OF_SYN
 RCV_FIN = E.RCV_FIN
@@ -226,13 +226,13 @@ _NEXT: tuple[int, ...] = tuple(
     sum(1 << new for new in {state, *TRANSITIONS.get(state, {}).values()})
     for state in range(TCP_MAX_STATES)
 )
-"""By state, bits 1 << state of where it may lead; itself too."""
+"""By state: the bits 1 << state of itself and of the states that an event leads to."""
 
 
 def tcp_check_transition(old: int, new: int) -> None:
     """Raises ValueError when no event of the table leads from `old` to `new` (or `new` is `old`).
 
-    That is a defect of this stack: no packet and no call of an application may bring it about.
+    Such a step is a defect of this stack: no packet or call of an application may cause it.
     """
     reached: int = _NEXT[old]
     if not reached & 1 << (new & 15):

@@ -65,7 +65,7 @@ class timer_base:
 
 
 def timer_base_arm(base: timer_base, when_ns: int) -> None:
-    """Have the clock call back at `when_ns` instead of later."""
+    """Move the clock's event forward to `when_ns`."""
     if base.event is not None:
         base.event.cancel()
     base.event_ns = when_ns
@@ -77,7 +77,7 @@ def timer_base_arm(base: timer_base, when_ns: int) -> None:
 
 
 def timer_base_disarm(base: timer_base) -> None:
-    """No timer is pending: give the clock's event back."""
+    """No timer is pending: cancel the clock's event."""
     if base.event is not None:
         base.event.cancel()
         base.event = None
@@ -97,9 +97,9 @@ class timer_list:
     expires: int = row(0)
     pending: bool = row(False)
     heap_at: i32 = row(-1)
-    """Where its entry stands in the heap, -1: it has none."""
+    """The index of its entry in the heap, -1: it has none."""
     queued_at: int = row(0)
-    """The expiry that the entry stands there for, and the number of the call that put it there."""
+    """The entry's sort key: an expiry, and in `seq` the number of the call that queued it."""
     seq: int = row(0)
 
 
@@ -152,7 +152,7 @@ def timer_sift_down(heap: list[timer_list], timer: timer_list, at: int) -> None:
 
 
 def enqueue_timer(base: timer_base, timer: timer_list) -> None:
-    """kernel/time/timer.c: an entry for `timer.expires`; an earlier one than it has, if it has."""
+    """kernel/time/timer.c: queue an entry for `timer.expires`, or move its later one forward."""
     heap = base.heap
     base.seq += 1
     timer.seq = base.seq

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class wait_queue_entry:
     """struct wait_queue_entry: one sleeper, and what it sleeps for: `condition(sk, seen)`.
 
-    `seen` is whatever the sleeper looked at before. The condition is a plain function: a wait is
-    begun for nearly every message, and makes no function of its own.
+    `seen` is the value that the sleeper read before. The condition is a plain function, not a
+    closure: nearly every message begins a wait.
     """
 
     sk: sock | None
@@ -28,12 +28,12 @@ class wait_queue_entry:
     seen: Any
 
     def ready(self) -> bool:
-        """Whether the sleeper has to look."""
+        """Whether the condition holds."""
         return self.condition(self.sk, self.seen)
 
     @property
     def awaited(self) -> str:
-        """The condition's name, for who says what a program waits for."""
+        """The condition's name, for reports of what a program waits for."""
         return self.condition.__name__
 
 
@@ -46,12 +46,12 @@ class wait_queue_head:
     """Callbacks `fn()` to run at `wake_up`, each once per wake-up, in the order they were added."""
 
     clock: Clock | None = None
-    """None unless it has sleeping threads, which have to hear of wake-ups."""
+    """The clock whose sleeping threads a wake-up must wake; None without threads."""
     waiters: list[Callable[[], Any]] = row(NOBODY, shared=True)
     exclusive: int = row(0)
-    """How many at the end of `waiters` are exclusive: one of them that is glad of it is enough."""
+    """How many at the end of `waiters` are exclusive: a wake-up ends at the first that is true."""
     key: int = row(0)
-    """During a wake-up: the POLL* bits that it is about; 0, whoever wakes did not say."""
+    """During a wake-up: the POLL* bits that changed, or 0 when unknown."""
 
     def add(self, fn: Callable[[], Any]) -> None:
         """Call `fn()` at every wake-up until `remove(fn)`."""
@@ -63,11 +63,11 @@ class wait_queue_head:
             self.waiters.append(fn)
 
     def add_first(self, fn: Callable[[], Any]) -> None:
-        """kernel/sched/wait.c add_wait_queue: the same, before those who are there."""
+        """kernel/sched/wait.c add_wait_queue: add `fn` at the front."""
         self.waiters = [fn, *self.waiters]
 
     def add_exclusive(self, fn: Callable[[], Any]) -> None:
-        """kernel/sched/wait.c add_wait_queue_exclusive: one such `fn()` that is true is enough."""
+        """kernel/sched/wait.c add_wait_queue_exclusive: add `fn` as exclusive, at the end."""
         self.waiters = [*self.waiters, fn]
         self.exclusive += 1
 
@@ -99,17 +99,17 @@ def wake_up_poll(wq: wait_queue_head | None, key: int) -> None:
             return
         raised: BaseException | None = None
         for fn in tuple(wq.waiters):
-            wq.key = key  # what a callback wakes in turn may have left another one
+            wq.key = key  # a nested wake-up may have changed it
             try:
                 fn()
-            except BaseException as wrong:  # the others are to wake too
+            except BaseException as wrong:  # wake the others first
                 raised = wrong
         if raised is not None:
             raise raised
 
 
 def __wake_up_common(wq: wait_queue_head, key: int) -> None:
-    """kernel/sched/wait.c: all who are not exclusive, then such until one is glad of it."""
+    """kernel/sched/wait.c: call all ordinary waiters, then exclusive ones until one is true."""
     waiters = tuple(wq.waiters)
     first = len(waiters) - wq.exclusive
     for at, fn in enumerate(waiters):

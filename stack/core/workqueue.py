@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NSEC_PER_USEC = 1_000
 NSEC_PER_MSEC = 1_000_000
 UDELAY_DEBT_NS = 500 * NSEC_PER_USEC
-"""`udelay` lets the clock move once this much is owed: a bit-banged EEPROM asks for thousands."""
+"""`udelay` adds up delays to this before it sleeps: a bit-banged EEPROM asks for thousands."""
 
 
 @state
@@ -39,7 +39,7 @@ class work_struct:
         self.pending = False
         self.running = False
         self.queued = None
-        self.ticket = 0  # which queueing the event on the clock stands for
+        self.ticket = 0  # of the last queueing; a clock event with an older one is stale
 
     def _run(self, ticket: int) -> None:
         if not self.pending or ticket != self.ticket:
@@ -80,7 +80,7 @@ def schedule_delayed_work(work: work_struct, delay_ns: int) -> bool:
 
 
 def mod_delayed_work(work: work_struct, delay_ns: int) -> bool:
-    """Queue `work` in `delay_ns` whatever it was queued for; True when it was pending."""
+    """Queue `work` in `delay_ns`, moving it when it is queued; True when it was pending."""
     pending = cancel_delayed_work(work)
     schedule_delayed_work(work, delay_ns)
     return pending
@@ -111,8 +111,8 @@ def _never() -> bool:
 def sleep_ns(machine: Machine, duration_ns: int) -> None:
     """Let `duration_ns` pass on the host's clock; other hosts and the device go on meanwhile.
 
-    On an asyncio loop that is running nothing can wait without stopping every host, so the thread
-    sleeps: the delay is kept, events are not run.
+    In a running asyncio loop the clock cannot wait, so the thread sleeps: the delay is kept, but no
+    events run meanwhile.
     """
     try:
         machine.clock.wait(_never, duration_ns)

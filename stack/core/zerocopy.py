@@ -1,12 +1,11 @@
 """Sending from the caller's memory: MSG_ZEROCOPY (net/core/skbuff.c, msg_zerocopy.rst).
 
 Fragments point into the caller's buffer, which stays exported (a bytearray cannot be resized) until
-the last packet with a piece of it is gone: sent, acknowledged, dropped. A device that masters the
-bus through one of the machine's own tables reads it there; for any other, for a local receiver and
-for a tap the bytes are copied, and the notification says so.
+the last packet with a piece of it is freed: sent, acknowledged or dropped. A device reads it in
+place if its DMA goes through one of the machine's own tables. For other devices, local receivers
+and taps the bytes are copied, and the notification says so.
 
-Buffers that packets let go of are given back by a softirq, for that may happen in the middle of
-anything. Not here: RLIMIT_MEMLOCK, of which a host has none.
+A softirq releases the buffers, since packets may be freed at any point. There is no RLIMIT_MEMLOCK.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ __all__ = [
 ]
 
 OPTMEM_TRUESIZE = 832
-"""What a notification is charged with until it is read: SKB_TRUESIZE of Linux's empty sk_buff."""
+"""Option memory charged for an unread notification: SKB_TRUESIZE of Linux's empty sk_buff."""
 BYTE_LIMIT = 1 << 19
 USHRT_MAX = 0xFFFF
 M32 = 0xFFFFFFFF
@@ -62,7 +61,7 @@ def sock_ofree(skb: sk_buff) -> None:
 
 
 def msg_zerocopy_alloc(sk: sock, size: int) -> ubuf_info:
-    """net/core/skbuff.c: account for one more call, with the notification that it will need.
+    """net/core/skbuff.c: make the state of a call and reserve its notification.
 
     Raises: OSError ENOBUFS above sysctl optmem_max, or without a packet buffer.
     """
@@ -86,7 +85,7 @@ def msg_zerocopy_alloc(sk: sock, size: int) -> ubuf_info:
 
 
 def msg_zerocopy_realloc(sk: sock, size: int, uarg: ubuf_info | None) -> ubuf_info:
-    """net/core/skbuff.c: the call joins those before it in `uarg`, the last packet's, if it can.
+    """net/core/skbuff.c: add the call to `uarg`, that of the last packet, or make a new one.
 
     Raises: OSError ENOBUFS.
     """
@@ -107,7 +106,7 @@ def msg_zerocopy_realloc(sk: sock, size: int, uarg: ubuf_info | None) -> ubuf_in
 def msg_zerocopy_start(
     sk: sock, tail: sk_buff | None, msg: msghdr, size: int, stays: bool
 ) -> ubuf_info:
-    """A call of `size` bytes begins, to go behind `tail`; `stays`: without a copy.
+    """Begin a call of `size` bytes, which go behind packet `tail`; `stays`: without a copy.
 
     `msg_zerocopy_end` must follow. Raises: OSError ENOBUFS.
     """
@@ -124,12 +123,12 @@ def msg_zerocopy_start(
 
 
 class zcopy_wfree:
-    """Destructor of a datagram whose bytes were copied after all: its end is notified as well."""
+    """Destructor of a datagram whose bytes were copied: the call is notified when it is freed."""
 
     __slots__ = ("uarg",)
 
     def __init__(self, uarg: ubuf_info) -> None:
-        """`uarg` has one more holder now."""
+        """Takes a reference to `uarg`."""
         self.uarg = uarg
         uarg.refs += 1
 
@@ -140,9 +139,9 @@ class zcopy_wfree:
 
 
 def msg_zerocopy_end(msg: msghdr, uarg: ubuf_info, sent: bool, skb: sk_buff | None = None) -> None:
-    """The call is over; nobody hears of one that failed with nothing sent.
+    """End a call. One that failed with nothing sent is not notified.
 
-    `skb`: the datagram that the bytes are in; it carries the notification when it has a copy.
+    `skb` is the datagram with the bytes; if they were copied, freeing it sends the notification.
     """
     if sent and skb is not None and msg.msg_ubuf is None and skb.destructor is sock_wfree:
         skb.destructor = zcopy_wfree(uarg)
@@ -155,14 +154,14 @@ def msg_zerocopy_end(msg: msghdr, uarg: ubuf_info, sent: bool, skb: sk_buff | No
 
 
 def net_zcopy_put(uarg: ubuf_info) -> None:
-    """linux/skbuff.h: the sending call is over; or a page of it came back."""
+    """linux/skbuff.h: drop a reference of a call or page; the last one sends the notification."""
     uarg.refs -= 1
     if not uarg.refs:
         msg_zerocopy_callback(uarg)
 
 
 def msg_zerocopy_put_abort(uarg: ubuf_info) -> None:
-    """net/core/skbuff.c: the call failed with nothing sent, so nobody is told of it."""
+    """net/core/skbuff.c: take back a call that failed with nothing sent: no notification."""
     sk = uarg.sk
     sk.sk_zckey = (sk.sk_zckey - 1) & M32
     uarg.len -= 1
@@ -170,9 +169,9 @@ def msg_zerocopy_put_abort(uarg: ubuf_info) -> None:
 
 
 def msg_zerocopy_callback(uarg: ubuf_info) -> None:
-    """net/core/skbuff.c (__msg_zerocopy_callback): the notification, or a longer range in the last.
+    """net/core/skbuff.c (__msg_zerocopy_callback): queue the notification, or extend the last one.
 
-    As in Linux a range that grows keeps the code it had.
+    As in Linux an extended one keeps its code.
     """
     sk: sock = uarg.sk
     skb = uarg.skb
@@ -214,13 +213,13 @@ def zerocopy_init(machine: Machine) -> None:
 
 
 def zerocopy_action(machine: Machine) -> None:
-    """Give back what packets let go of, and notify whose last it was."""
+    """Release the buffers of freed packets, and notify calls without any left."""
     done: list[zc_page] = machine.zc_done
     pages = done[:]
     done.clear()
     for page in pages:
         if page.mapped and not dma_unmap(machine, page.dma, page.size):
-            # A device is at work on the table, further up in this very call.
+            # A device further up the call stack is using the table.
             done.append(page)
             continue
         net_zcopy_put(page.finish())
@@ -233,9 +232,9 @@ def zerocopy_action(machine: Machine) -> None:
 
 
 def dma_map(machine: Machine, memory: memoryview) -> int:
-    """Show `memory` to every device of the machine's tables; its bus address, 0 when one is busy.
+    """Map `memory` in all DMA tables of the machine; its bus address, 0 when a table is in use.
 
-    The addresses are behind all RAM, a gap between any two, and not used again.
+    Addresses are behind all RAM, with a gap between any two, and are not reused.
     """
     base = machine.iova
     size = len(memory)
@@ -253,19 +252,19 @@ def dma_map(machine: Machine, memory: memoryview) -> int:
 
 
 def dma_unmap(machine: Machine, base: int, size: int) -> bool:
-    """Undo `dma_map`; False while a device is at work on a table."""
+    """Undo `dma_map`; False while a device is using a table."""
     for table in machine.dma_tables:
         try:
             table.remove(base, size)
         except BufferError:
             return False
-        except KeyError:  # taken out by a call before, or a table of a device that came later
+        except KeyError:  # an earlier call removed it, or the table is newer
             continue
     return True
 
 
 def skb_dma_map(machine: Machine, skb: sk_buff, slot: object) -> bool:
-    """Let the device at `slot` read what of `skb` is in callers' memory, by copying it if need be.
+    """Make fragments in callers' memory readable for the device at `slot`: map or copy them.
 
     False without memory to copy to; then the packet must be dropped.
     """
