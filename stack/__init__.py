@@ -10,14 +10,14 @@ import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 
 COMPILED = False
-"""Whether the compiled form runs."""
+"""Whether the compiled modules are used."""
 
 if os.environ.get("E1000EMU_UNCOMPILED", "0") not in ("", "0"):
     from stack._sources import SourcesOnly
 
     sys.meta_path.insert(0, SourcesOnly())
 else:
-    # Beside this file: an import would find another tree's that the environment is linked to.
+    # Looked up beside this file: an import could find that of another tree in the environment.
     _STATE = f"{os.path.dirname(os.path.abspath(__file__))}/_state"
     COMPILED = any(os.path.exists(f"{_STATE}{suffix}") for suffix in EXTENSION_SUFFIXES)
     if COMPILED:

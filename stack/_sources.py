@@ -1,4 +1,4 @@
-"""Import the stack's modules from their sources, beside which their compiled form may lie."""
+"""Import the stack's modules from their sources, even where compiled modules are beside them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import ModuleType
 
 
 class SourcesOnly(MetaPathFinder):
-    """A finder that sees the `.py` files of `stack` alone."""
+    """A finder for the `.py` files of `stack` only."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -88,8 +88,8 @@ OWN_DESCRIPTORS = 1  # a loop's selector watches the loop's own wake-up descript
 class _Waker:
     """Calls `fn` at each wake-up of a socket's wait queue, in the loop's thread.
 
-    `fn` only schedules what there is to do: where loop and host share a thread it runs inside the
-    wake-up, in the middle of a packet's way.
+    `fn` must only schedule work: where loop and host share a thread, it runs inside the wake-up
+    while a packet is processed.
     """
 
     __slots__ = ("_fn", "_loop", "_wake", "_wq")
@@ -98,7 +98,7 @@ class _Waker:
         self._loop = asyncio.get_running_loop()
         self._fn = fn
         clock = sock.net.clock
-        # A RealClock runs the host in its own thread; the other clocks are this thread's.
+        # A RealClock runs the host in its own thread, the other clocks in this one.
         self._wake = self._wake_loop if is_threaded(clock) else fn
         self._wq = sock.wait_queue()
         with sock.net.lock:
@@ -118,8 +118,8 @@ class _Waker:
 class _Sleep:
     """One sleep of a coroutine on a socket: `future` is done at the next wake-up.
 
-    Call with the host's lock held, from where the coroutine found nothing, so that no wake-up falls
-    in between.
+    Call with the host's lock held since the coroutine found nothing, so that no wake-up is lost in
+    between.
     """
 
     __slots__ = ("future", "loop", "wake", "wq")
@@ -145,10 +145,10 @@ class _Sleep:
 
 
 async def _retry(sock: Socket, attempt: Callable[[], T], events: int = 0) -> T:
-    """Call `attempt()` until it does not say EAGAIN, sleeping on the socket in between.
+    """Call `attempt()` until it does not raise EAGAIN, sleeping on the socket in between.
 
-    With `events` (POLL*) it is not called before one of them, an error or the end is there: asking
-    costs a sixth of an attempt that fails.
+    With `events` (POLL*) it is called only when one of them, POLLERR or POLLHUP is set: a poll
+    costs a sixth of a failed attempt.
     """
     lock = sock.net.lock
     events |= POLLERR | POLLHUP if events else 0
@@ -171,7 +171,7 @@ def _check_sock(where: str, sock: object) -> None:
 
 
 def _readable(sock: Socket, flags: int = 0) -> int:
-    """The events before which recv(2) says EAGAIN; 0 where it may have something else to say."""
+    """The events without which recv(2) fails with EAGAIN; 0 when it may end otherwise."""
     return 0 if flags or not sock.waits_for_data() else POLLIN
 
 
@@ -308,7 +308,7 @@ class SocketTransport(asyncio.Transport):
         return not (self._paused or self._closing or self._eof_seen)
 
     def _schedule(self) -> None:
-        """Look at the socket in the next turn of the loop (once, however many wake-ups)."""
+        """Have the loop call `_ready` in its next turn, once for all wake-ups until then."""
         if not self._queued and not self._lost and not self._loop.is_closed():
             self._queued = True
             self._loop.call_soon(self._ready)
@@ -323,7 +323,7 @@ class SocketTransport(asyncio.Transport):
             self._read()
 
     def _read(self) -> None:
-        # Most wake-ups are of ACKs; to ask costs a sixth of an attempt that fails.
+        # Most wake-ups are due to ACKs, and a poll costs a sixth of a failed attempt.
         if not self._sock.poll() & READABLE:
             return
         protocol: Any = self._protocol
@@ -477,7 +477,7 @@ async def create_connection(
 ) -> tuple[SocketTransport, P]:
     """Connect from host `net`; as `loop.create_connection`.
 
-    Tries each address of the name `host`; what the first failed with is raised.
+    Tries each address of the name `host`; when all fail the first one's exception is raised.
     """
     check_net("create_connection", net)
     check_callable("create_connection", "protocol_factory", protocol_factory)
@@ -793,7 +793,7 @@ class _VirtualSelector(selectors.DefaultSelector):
             deadline = clock.now_ns() + math.ceil(timeout * 1e9)
         executor = getattr(loop, "_default_executor", None)
         if deadline is None and executor is not None:
-            # Threads of an executor answer through a file descriptor, in real time.
+            # Executor threads wake the loop through its descriptor, in real time.
             if not clock.run_until_idle():
                 return super().select(0)
             return super().select(None if not ready else 0)
@@ -801,7 +801,7 @@ class _VirtualSelector(selectors.DefaultSelector):
         if len(self.get_map()) == OWN_DESCRIPTORS:
             clock.wait(lambda: bool(ready), left)
             return super().select(0)
-        # Sockets of hosts are registered by their `fileno`, or something of the outside is.
+        # Descriptors are registered: `fileno` of hosts' sockets, or those of the real machine.
         poll = functools.partial(super().select, 0)
         found: list[Any] = []
 

@@ -85,7 +85,7 @@ async def getnameinfo(net: Net, address: Address, flags: int = 0) -> tuple[str, 
 
 
 async def resolved(net: Net, family: int, type: int, address: Address) -> Address:  # noqa: A002
-    """`address` with a number for a host: the first of its name.  Raises: socket.gaierror."""
+    """`address` with its host name replaced by the first address.  Raises: socket.gaierror."""
     try:
         parse(net, family, address)
         return address

@@ -1,7 +1,7 @@
-"""In which order a namespace tries a name's addresses: RFC 6724 over its own routes and addresses.
+"""The order in which a namespace tries a name's addresses (RFC 6724, its routes and addresses).
 
-As glibc does it: for each destination a datagram socket is connected, which sends nothing, and
-asked for its own address; what cannot be reached comes last.
+As in glibc, a datagram socket is connected to each destination, which sends nothing, and its own
+address is the source address. Unreachable destinations come last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["sort_destinations", "source_for"]
 
 PROBE_PORT = 9
-"""discard; connect(2) of a datagram socket wants one, and nothing is sent."""
+"""The discard port. connect(2) of a datagram socket needs a port, but sends nothing."""
 
 
 def sort_destinations(net: Net, addresses: list[sockaddr]) -> list[sockaddr]:
@@ -30,11 +30,11 @@ def sort_destinations(net: Net, addresses: list[sockaddr]) -> list[sockaddr]:
 
 
 def source_for(net: Net, to: sockaddr) -> SourceChoice | None:
-    """What `net` would send from to reach `to`; None when it cannot."""
+    """The source address that `net` would use towards `to`; None: unreachable."""
     own: sockaddr | None = None
     try:
         fd = sys_socket(net, to.family, SOCK_DGRAM, 0)
-    except OSError:  # a family that this namespace does not speak
+    except OSError:  # a family that this namespace does not have
         return None
     try:
         sys_connect(net, fd, sockaddr(to.family, to.addr, PROBE_PORT, 0, to.scope_id))

@@ -80,10 +80,10 @@ def fcntl(net: Net, fd: Any, cmd: int, arg: Any = 0) -> Any:
 def ioctl(net: Net, fd: Any, request: int, arg: Any = 0, mutate_flag: bool = True) -> Any:
     """As `fcntl.ioctl`.
 
-    `arg` is a number or memory. A writable buffer receives the answer (`mutate_flag`) and what is
-    returned is the call's result; of bytes, or without the flag, it is a copy as changed. Requests
-    that answer but an int (FIONREAD ...) return it when `arg` is left out. As with the standard
-    library's, what is shorter than 1024 bytes may be shorter than the request's struct.
+    `arg` is a number or memory. With `mutate_flag` a writable buffer receives the answer, and the
+    call's result is returned. With bytes, or without the flag, a changed copy is returned. Requests
+    whose answer is an int (FIONREAD ...) return it when `arg` is left out. As in the standard
+    library, a buffer of less than 1024 bytes may be shorter than the request's struct.
     """
     number = host_fd(fd)
     if not user_memory(arg):

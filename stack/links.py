@@ -131,10 +131,10 @@ class Links(Net):
     ) -> net_device:
         """`ip link add link LINK name NAME type vlan id ID [protocol 802.1ad]`.
 
-        `ingress_qos`: priority of the tag -> of the packet; `egress_qos`: the other way.
-        `loose_binding`: it does not follow its link up and down. Raises: OSError: ERANGE, no id
-        of 0 to 4094; EEXIST; EPROTONOSUPPORT; EINVAL, an MTU above the link's; EOPNOTSUPP, it is
-        no Ethernet.
+        `ingress_qos` maps the tag's priority to skb.priority, `egress_qos` the other way. With
+        `loose_binding` the VLAN does not follow its link up and down. Raises: OSError: ERANGE, no
+        id of 0 to 4094; EEXIST; EPROTONOSUPPORT; EINVAL, an MTU above the link's; EOPNOTSUPP, the
+        link is no Ethernet.
         """
         vlan_id = whole_number("add_vlan", "vlan_id", vlan_id)
         flags = (VLAN_FLAG_REORDER_HDR if reorder_hdr else 0) | (
@@ -290,7 +290,7 @@ def _mac(addr: str | bytes) -> bytes:
 
 
 def ip_link(net: Net) -> str:
-    """`ip -d link`, a line or two for each interface: what it stands on, its state, its kind."""
+    """`ip -d link`, a line or two for each interface: its lower device, its state, its kind."""
     with net.lock:
         return "".join(_link(dev) for dev in net.dev_base_head)
 
@@ -366,10 +366,10 @@ def bridge_link(net: Net) -> str:
 
 
 def bridge_fdb(net: Net, bridge: str | None = None, *, statistics: bool = False) -> str:
-    """`bridge [-s] fdb show [br BRIDGE]`: each address, where it is, whether it will age.
+    """`bridge [-s] fdb show [br BRIDGE]`: each address, its port, whether it will age.
 
-    `permanent`: of a port or of the bridge itself; `static`: set; `stale`: too old, about to go.
-    With `statistics` the seconds since a frame to and from it was seen.
+    `permanent`: of a port or of the bridge itself; `static`: set by hand; `stale`: expired, removed
+    soon. With `statistics` the seconds since the last frame to it and from it.
     """
     with net.lock:
         lines = []

@@ -43,7 +43,7 @@ SKB_SMALL_BYTES = 2048
 SKB_PAGE_BYTES = 32768
 MIN_RAM_BYTES = 1 << 20
 SKB_SMALL_HEAD_BYTES = 640
-"""SKB_SMALL_HEAD_CACHE_SIZE of a 64-bit Linux; with its sk_buff a short packet counts 896 bytes."""
+"""SKB_SMALL_HEAD_CACHE_SIZE of a 64-bit Linux. A short packet's truesize is then 896 bytes."""
 
 
 @state(weakref=True)
@@ -92,7 +92,7 @@ class Machine:
     timers: timer_base
     timers_deferrable: timer_base
 
-    # Packets on their way, whatever namespace their device is in: stack/core/dev.py, napi.py.
+    # Queues of packets of all namespaces: stack/core/dev.py, napi.py.
     softnet_data: softnet_data
     net_hotdata: net_hotdata
     napi_gen_id: int
@@ -102,13 +102,13 @@ class Machine:
 
     # Namespaces: stack/core/net_namespace.py.
     prot_mem: dict[str, proto_mem]
-    """Memory of all sockets of a protocol, whatever their namespace (stack/core/sk_mem.py)."""
+    """The memory account of each protocol, for all namespaces (stack/core/sk_mem.py)."""
     init_net: Net
-    """The first one; what is one setting of the whole machine is a sysctl of it."""
+    """The first one, which has the sysctls of the whole machine."""
     net_namespace_list: list[Net]
     pernet_list: list[pernet_operations]
     modules: list[str]
-    """What was loaded because somebody asked for it: "8021q", "bridge"."""
+    """Modules that were loaded on demand: "8021q", "bridge"."""
 
     _on_close: list[Callable[[], Any]]
     _on_closed: list[Callable[[], Any]]

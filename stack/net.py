@@ -1,8 +1,7 @@
 """One network namespace: the kernel's `struct net`.
 
-What the subsystems keep of it is declared here with its type, and set by the `init` that each has
-registered with the machine (stack/core/net_namespace.py); a namespace of a machine without IPv4 has
-none of IPv4's fields.
+The fields of all subsystems are declared here. Each subsystem's `init`, registered with the machine
+(stack/core/net_namespace.py), sets its own; without IPv4 its fields are unset.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
     from stack.xtp.xtp_sock import xtp_net
 
 LAST_ID = 2**32 - 2
-"""The last number of a user or group; the next one is nobody's (INVALID_UID)."""
+"""The highest user or group id; the next number is INVALID_UID."""
 
 
 @state(weakref=True)
@@ -64,8 +63,8 @@ class Net:
     """A network namespace of a machine: devices, addresses, routes, neighbours, sockets, sysctls.
 
     Args:
-        machine: what it runs on. `clock`, `lock`, `now`, `random`, `ram` and the packet pools are
-            the machine's, kept here too because packets' code asks for them all the time.
+        machine: the machine it is on. `clock`, `lock`, `now`, `random`, `ram` and the packet pools
+            are the machine's, copied here because code for each packet reads them.
         name: for messages, traces and `hostname`.
         uid, gid: whose programs open the sockets.
         sysctl: overrides by Linux name.
@@ -88,9 +87,9 @@ class Net:
 
     # The machine's.
     clock: Any
-    """A Clock (stack/core/clock.py) with all that the one given can do (`run_for`)."""
+    """The Clock (stack/core/clock.py) that was given; Any for its other methods (`run_for`)."""
     wake_clock: Clock | None
-    """The clock, when several threads share it: then it has to hear of every wake-up."""
+    """The clock if several threads share it, and wake-ups must call its `wake`; else None."""
     lock: AbstractContextManager[Any]
     now: Callable[[], int]
     random: Random
@@ -124,7 +123,7 @@ class Net:
     proto_list: list[proto]
     rcv_entry: wait_queue_entry | None
     rcv_ready: Callable[[], bool] | None
-    """Its `ready`, for the next reader that waits; None while one does."""
+    """`rcv_entry.ready`, bound once for all waiting readers; None while one has it."""
     ready_hub: ReadyHub | None
     signal: signal_struct
     sock_cookie: int
@@ -224,5 +223,5 @@ class Net:
 
 
 def check_net(where: str, net: object) -> None:
-    """Raise ArgumentTypeError unless `net` is one: the first argument of whatever is on a host."""
+    """Raise ArgumentTypeError unless `net`, the first argument of `where`, is a Net."""
     check_type(where, "net", net, Net, "the Host first, or one of its namespaces")

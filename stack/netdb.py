@@ -70,7 +70,7 @@ def address_info(
     proto: int = 0,
     flags: int = 0,
 ) -> AddrInfo:
-    """The arguments of getaddrinfo, checked; its rows where no server has to be asked."""
+    """Check the arguments of getaddrinfo; `rows` is set when no server need be asked."""
     return AddrInfo(
         host,
         port,
@@ -100,7 +100,7 @@ def has_address(net: Net, family: int) -> bool:
 
 
 def rows_of(rows: list[tuple[int, int, int, str, sockaddr]]) -> list[AddressInfo]:
-    """Rows with the addresses as applications have them."""
+    """Rows with addresses as tuples, as applications have them."""
     return [(family, type_, proto, name, show(addr)) for family, type_, proto, name, addr in rows]
 
 
@@ -126,7 +126,7 @@ def getaddrinfo(
 
 
 def resolve(net: Net, family: int, type: int, address: Address) -> sockaddr:  # noqa: A002
-    """The address of a socket call whose host may be a name: the first that getaddrinfo gives.
+    """Parse an address whose host may be a name; a name's first address is taken.
 
     Raises: TypeError, OverflowError, OSError, as `parse`; socket.gaierror for a name.
     """
@@ -145,7 +145,7 @@ def resolve(net: Net, family: int, type: int, address: Address) -> sockaddr:  # 
 def lookup(
     net: Net, name: str | Name, types: tuple[int, ...], done: Callable[[Finished], object]
 ) -> LookupRunner:
-    """Ask the namespace's servers; `done(result)` is called in the end, with the lock held.
+    """Ask the namespace's servers, then call `done(result)` with the lock held.
 
     Call with the host's lock held.
     """
@@ -156,7 +156,7 @@ def lookup(
 
 
 def _wait(net: Net, name: str | Name, types: tuple[int, ...]) -> Finished:
-    """`lookup` that waits for the end."""
+    """`lookup` that waits for the result."""
     runner = lookup(net, name, types, lambda result: net.clock.wake())
     try:
         net.clock.wait(lambda: runner.result is not None)
@@ -198,7 +198,7 @@ def gethostbyname_ex(net: Net, name: str) -> tuple[str, list[str], list[str]]:
 
 
 def _known(net: Net, addr: sockaddr) -> tuple[tuple[str, ...], Name | None]:
-    """The names that the hosts table has for an address; else the name to ask the servers for."""
+    """An address's names from the hosts table, or else the name to ask the servers for."""
     family, address = addr.family, addr.addr
     if family == AF_INET6 and address >> 32 == V4MAPPED >> 32:
         family, address = AF_INET, address & 0xFFFFFFFF
@@ -213,7 +213,7 @@ def _pointers(result: Finished) -> tuple[str, ...]:
 
 
 def _numeric_address(net: Net, address: Address) -> sockaddr:
-    """Raises: socket.gaierror: not an address. OSError: IPv4 has no flow information."""
+    """Parse the address. Raises: socket.gaierror: not one. OSError: IPv4 with flow information."""
     if not isinstance(address, tuple):
         raise TypeError("getnameinfo() argument 1 must be a tuple")
     family = AF_INET6 if address and ":" in str(address[0]) else AF_INET
@@ -226,7 +226,7 @@ def _numeric_address(net: Net, address: Address) -> sockaddr:
 
 
 def reverse_question(net: Net, address: Address, flags: int) -> tuple[Name, tuple[int, ...]] | None:
-    """What getnameinfo has to ask the servers; None: nothing.  Raises: socket.gaierror."""
+    """The question of getnameinfo for the servers, or None.  Raises: socket.gaierror."""
     question = None
     addr = _numeric_address(net, address)
     if not flags & NI_NUMERICHOST:
@@ -271,7 +271,7 @@ def getnameinfo(net: Net, address: Address, flags: int) -> tuple[str, str]:
 
 
 def _local_part(net: Net, host: str) -> str:
-    """A host of our own domain by its first label (NI_NOFQDN)."""
+    """The first label of a host in a local domain (NI_NOFQDN), any other name unchanged."""
     for domain in net.names.current.search:
         suffix = "." + name_to_text(domain)
         if host.lower().endswith(suffix.lower()):

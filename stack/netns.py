@@ -1,4 +1,4 @@
-"""What one does with a network namespace from outside: `ip` commands, and sockets in it."""
+"""A network namespace for programs: the `ip` commands, and sockets in it."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Namespace(Links):
     ) -> None:
         """Configure an interface: `addr` is added, then `mtu`, then up or down.
 
-        `addr`: "10.0.0.1/24" or "2001:db8::2/64"; one of IPv6 can be used once its duplicate
-        address detection is over, a second or two after the interface is up.
+        `addr`: "10.0.0.1/24" or "2001:db8::2/64". An IPv6 address can be used after duplicate
+        address detection, a second or two after the interface is up.
 
         Raises:
             OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
@@ -95,7 +95,7 @@ class Namespace(Links):
                 inet_addr_del(self.dev(name), *parse_ifaddr(addr))
 
     def radvd(self, name: str, config: AdvertiserConfig | None = None) -> Radvd:
-        """Advertise the interface's prefixes, or what `config` says, until `stop()` of the answer.
+        """Advertise the interface's prefixes, or as `config` says, until the result's `stop()`.
 
         Raises:
             OSError: EINVAL, the interface does not forward; ENODEV; EBUSY, it advertises already.
@@ -178,7 +178,7 @@ ROUTE_WORDS = {
     **dict.fromkeys(("source", "prefsrc"), "src"),
     **dict.fromkeys(("priority", "preference"), "metric"),
 }
-"""What other programs call an argument of `route_add`."""
+"""Names that other programs have for arguments of `route_add`."""
 
 
 def _route_call(
@@ -189,7 +189,7 @@ def _route_call(
     via: str | None,
     words: Mapping[str, Any],
 ) -> Callable[..., None]:
-    """The family's function, once it is known to take `words`. Raises: ArgumentError."""
+    """The family's function, after a check that it has the arguments. Raises: ArgumentError."""
     check_type(where, "prefix", prefix, str, "text such as 10.0.0.0/8, or default")
     check_type(where, "via", via, (str, NoneType), "text such as 10.0.0.1")
     six = ":" in prefix or (via is not None and ":" in via)

@@ -1,7 +1,7 @@
 """Filters in the language of tcpdump ("tcp port 80 and host 10.0.0.1"), compiled by libpcap.
 
-libpcap is asked at run time, where it is installed; what it compiles is an ordinary classic BPF
-program (fastpath.bpf), for SO_ATTACH_FILTER or for `bpf_filter` on frames.
+libpcap is loaded at run time, if it is installed. It compiles expressions to classic BPF programs
+(fastpath.bpf), for SO_ATTACH_FILTER or for `bpf_filter` on frames.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _lock = threading.Lock()  # its compiler was not made for threads before 1.8
 
 
 class PcapError(E1000Error, ValueError):
-    """No libpcap here, or an expression that it does not take."""
+    """libpcap is missing, or it refused the expression."""
 
 
 @functools.cache

@@ -1,9 +1,8 @@
 """Where CPU time goes: by layer, by function, by path; compiled kernels included.
 
-`Profile` samples (`fastpath.sampler`) what the calling thread, and each thread that is started
-while it runs, uses of the processor. A sample is weighted with the CPU time since the one before,
-so the times of all functions add up to the CPU time that was used, and what no function is known
-for is shown as such.
+`Profile` samples (`fastpath.sampler`) the CPU use of the calling thread and of threads that are
+started meanwhile. Each sample is weighted with the CPU time since the one before, so that the times
+of all functions add up to the CPU time used. Time without a known function is shown as such.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from stack.symbols import Images, cython_name
 
 __all__ = ["Function", "Profile", "Share", "Stack"]
 
-# The standard library and what pip installed work for whoever calls them, as compiled helpers do.
+# The time of the standard library and of installed packages counts for the layer of their caller.
 LIBRARIES = tuple(
     dict.fromkeys(
         str(Path(sysconfig.get_path(name)).resolve()) + "/"
@@ -43,8 +42,8 @@ MARGIN = 1.96
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function of a path. `layer` is `SHARED` for one that works for whoever calls it; `line` 0
-    when not known."""
+    """A function of a path. `layer` is `SHARED` when its time counts for its caller's layer; `line`
+    is 0 when unknown."""
 
     name: str
     file: str
@@ -63,8 +62,8 @@ class Stack:
 
 @dataclass(slots=True)
 class Share:
-    """A row of a table: `ns` of self time, `total_ns` with all that was called from there, and the
-    95 % margin of the share that sampling leaves."""
+    """A row of a table: `ns` of self time, `total_ns` with callees, and the sampling error of
+    `share` as a 95 % margin."""
 
     name: str
     layer: str = ""
@@ -79,7 +78,7 @@ class Share:
 def layer_of_stack(path: tuple[Function, ...]) -> str:
     """Return the layer of the innermost function that belongs to one; "" when none does.
 
-    What an import statement sets off is "import", whoever's module it is.
+    All calls below an import statement are "import".
     """
     if any(f.layer == IMPORT for f in path):
         return IMPORT
@@ -119,23 +118,23 @@ def _native(images: Images, address: int) -> Function | None:
 
 @dataclass
 class Profile:
-    """Context manager; the results are there after its end. Not to be nested.
+    """Context manager that cannot be nested; it has its results after its end.
 
-    Raises: RuntimeError where `fastpath.sampler` has no way to sample (`available()`), or a profile
-    is running already; OSError when the system refuses.
+    Raises: RuntimeError where `fastpath.sampler` cannot sample (`available()`) or a profile is
+    running already; OSError when the system refuses.
     """
 
     interval_s: float = 0.001
     stacks: list[Stack] = field(default_factory=list)
     samples: int = 0
     sampled_ns: int = 0
-    """CPU time that `stacks` add up to."""
+    """CPU time of all `stacks`."""
     overhead_ns: int = 0
-    """CPU time the sampler's handler took; in no stack."""
+    """CPU time of the sampler's signal handler; in no stack."""
     interrupts_ns: int = 0
-    """CPU time of the timer's interrupts beside the handler, an estimate; spread over `stacks`."""
+    """Estimated CPU time of the timer interrupts without the handler; spread over `stacks`."""
     cpu_ns: int = 0
-    """CPU time of the process while it was being profiled, without pauses and the sampler's."""
+    """CPU time of the profiled process, without pauses and the sampler's own."""
     _paused_ns: int = 0
     _hook: Callable[..., Any] | None = None
 
@@ -178,8 +177,8 @@ class Profile:
             self._paused_ns += time.thread_time_ns() - start
 
     def start_at(self, first: Callable[[Function], bool]) -> None:
-        """Cut off what stands outside of the first function that `first` tells, in stacks that have
-        one: for instance what started a script."""
+        """Cut the callers of the first function for which `first` is true off each stack, such as
+        the code that started a script."""
         cut = []
         for stack in self.stacks:
             at = next((i for i, function in enumerate(stack.path) if first(function)), 0)
@@ -187,7 +186,7 @@ class Profile:
         self.stacks = cut
 
     def leave_out(self, ours: Callable[[Function], bool]) -> None:
-        """Forget the stacks with a function that `ours` tells: what ran the sampler itself."""
+        """Drop stacks with a function for which `ours` is true, such as the sampler's own code."""
         kept = []
         for stack in self.stacks:
             if any(ours(function) for function in stack.path):
@@ -200,8 +199,8 @@ class Profile:
 
     @property
     def unattributed_ns(self) -> int:
-        """CPU time without a layer: threads that were there before or that Python did not start,
-        and samples in which no function was known."""
+        """CPU time without a layer: threads that ran before or that Python did not start, and
+        samples without a known function."""
         known = sum(s.ns for s in self.stacks if layer_of_stack(s.path))
         return max(0, self.cpu_ns - known)
 
@@ -258,7 +257,7 @@ def _resolve(nodes: list[sampler.Row], codes: list[tuple[str, str, int]]) -> lis
                 function = native[key]
             path = paths[parent]
             if function is not None and not function.name:
-                # a helper that Cython made: its caller's, when that is compiled too
+                # A helper that Cython generated counts for its caller in the same module.
                 module = Path(function.file).stem
                 inside = path and path[-1].file == function.file
                 function = None if inside else Function(module, function.file, function.layer)

@@ -119,8 +119,8 @@ MIN_PX = 0.4
 def render_svg(profile: Profile, title: str = "") -> str:
     """Return a self-contained SVG flame graph: callers below, width is CPU time, colour the layer.
 
-    Pointing at a rectangle shows its function, file, time and share. What is narrower than half a
-    pixel is left out.
+    Pointing at a rectangle shows its function, file, time and share. Rectangles narrower than half
+    a pixel are left out.
     """
     root = _tree(profile.stacks)
     whole = root.ns or 1

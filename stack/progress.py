@@ -1,7 +1,6 @@
-"""Does anything happen on this machine that an application could notice? For a clock that asks.
+"""The state of a machine that a VirtualClock compares to find stalls.
 
-A VirtualClock has to tell a long wait from one without end; see e1000emu/stall.py, which defines
-what is wanted here.
+The clock must tell a long wait from an endless one; e1000emu/stall.py defines this interface.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ M32 = 0xFFFFFFFF
 
 
 def progress(machine: Machine) -> tuple[Any, ...] | None:
-    """What changes when something happens to a socket; None while a TCP_USER_TIMEOUT runs.
+    """A tuple that changes with each event of a socket; None while a TCP_USER_TIMEOUT runs.
 
-    Sequence numbers, queues, errors and readiness are what an application notices; retransmissions
-    and unanswered probes are steps towards an error.
+    It has the sequence numbers, queues, errors and readiness that an application can notice, and
+    the counts of retransmissions and probes, which lead to an error.
     """
     connections: list[tuple[Any, ...]] = []
     for sk in _connections(machine):

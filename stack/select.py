@@ -5,9 +5,9 @@
     for number, events in ep.poll(2.0):
         ...
 
-What is watched is a Socket, another epoll, whatever else has a `host_fd`, or such a number itself:
-descriptors here are those of the host's own table, and so are the numbers that `poll` gives.
-Waiting takes the time of the host's clock. `Socket.fileno` is for the kernel's own select.
+Calls take Sockets, epolls, other objects with a `host_fd`, and such numbers themselves. Descriptors
+are those of the host's own table, also in the results of `poll`. Calls sleep on the host's clock.
+`Socket.fileno` is for the real select.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ __all__ = [
 ]
 
 FD_SETSIZE = 1024
-"""As many events `epoll.poll` gives unless told. `select` takes any number of any size."""
+"""The default number of events of `epoll.poll`. It does not limit `select`."""
 
 
 def host_fd(what: Any) -> int:
-    """The number in the host's table of a Socket or epoll, or the number itself.
+    """The number of a Socket or epoll in the host's table; a number is returned as it is.
 
-    Raises: TypeError; ValueError: negative, as of what is closed.
+    Raises: TypeError; ValueError: negative, as that of a closed object.
     """
     number = what if isinstance(what, int) else getattr(what, "host_fd", None)
     if not isinstance(number, int):
@@ -130,7 +130,7 @@ def select(
     xlist: Iterable[Any],
     timeout: float | None = None,
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """Those that are ready for reading, for writing, or have urgent data, as `select.select`.
+    """As `select.select`: those ready for reading, ready for writing, with urgent data.
 
     Raises: OSError EBADF. TypeError. ValueError: a negative timeout.
     """
@@ -157,11 +157,11 @@ class poll:
         self._wanted: dict[int, int] = {}
 
     def register(self, fd: Any, eventmask: int = POLLIN | POLLPRI | POLLOUT) -> None:
-        """Watch it from now on, or change what it is watched for."""
+        """Watch a descriptor, or change its events."""
         self._wanted[host_fd(fd)] = _events16(eventmask)
 
     def modify(self, fd: Any, eventmask: int) -> None:
-        """Change what it is watched for. Raises: OSError ENOENT: it is not watched."""
+        """Change the events of a descriptor. Raises: OSError ENOENT: it is not watched."""
         number = host_fd(fd)
         if number not in self._wanted:
             raise os_error(errno.ENOENT, f"{number} is not registered")
@@ -190,8 +190,8 @@ def _events16(mask: int) -> int:
 class epoll:
     """As `select.epoll`, on host `net`: a set of the host's own (stack/core/eventpoll.py).
 
-    Another epoll can watch it, `select` and `poll` take it, and SCM_RIGHTS sends its number. With
-    a Socket's interface as far as `stack.aio.wait_readable` needs it.
+    Another epoll, `select` and `poll` can watch it, and SCM_RIGHTS sends its number. It has the
+    methods of a Socket that `stack.aio.wait_readable` needs.
     """
 
     def __init__(self, net: Net, sizehint: int = -1, flags: int = 0) -> None:
@@ -206,7 +206,7 @@ class epoll:
 
     @classmethod
     def fromfd(cls, net: Net, fd: int) -> Self:
-        """The epoll of a number of the host's table, as another program's or SCM_RIGHTS's."""
+        """The epoll with a number of the host's table, such as one received by SCM_RIGHTS."""
         new = cls.__new__(cls)
         new.net = net
         new._fd = fd
@@ -277,7 +277,7 @@ class epoll:
         return [(number, events) for events, number in found]
 
     def wait_queue(self) -> wait_queue_head:
-        """The wait queue that is woken when something of the set may be ready."""
+        """The wait queue that is woken when a watched file may be ready."""
         with self.net.lock:
             ep = ep_eventpoll_of(fget(self.net, self.fileno()))
         if ep is None:

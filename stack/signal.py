@@ -4,10 +4,10 @@
     fcntl(host, sock, F_SETOWN, getpid())
     fcntl(host, sock, F_SETFL, fcntl(host, sock, F_GETFL) | O_ASYNC)
 
-A handler runs from the host's clock, a moment after what it is told of: while the program waits in
-any call, or lets time pass. It gets the signal's number and a `siginfo` and must not block. With
-F_SETSIG the siginfo says which descriptor (`si_fd`) became ready for what (`si_band`, POLL* bits);
-signals from SIGRTMIN on are queued.
+The host's clock calls a handler shortly after the event, while the program waits in a call or lets
+time pass. The handler gets the signal's number and a `siginfo`, and must not block. With F_SETSIG
+the siginfo has the descriptor (`si_fd`) and its POLL* bits (`si_band`). Signals from SIGRTMIN on
+are queued.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["SIGIO", "SIGPOLL", "SIGRTMIN", "SIGURG", "getpid", "siginfo", "signa
 
 
 def signal(net: Net, signum: int, handler: Callable[[int, siginfo], Any] | None) -> Any:
-    """Have `handler(signum, siginfo)` run at that signal, None: nothing. What was set before.
+    """Set `handler(signum, siginfo)` for a signal, None to ignore it. Returns the previous one.
 
     Raises: OSError EINVAL.
     """
@@ -41,5 +41,5 @@ def signal(net: Net, signum: int, handler: Callable[[int, siginfo], Any] | None)
 
 
 def getpid() -> int:
-    """The process that all programs of a host are: 1."""
+    """The process id of all programs of a host: 1."""
     return PID

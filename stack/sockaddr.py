@@ -29,12 +29,12 @@ Address: TypeAlias = (
     | bytes
     | bytearray
 )
-"""(host, port), for IPv6 with flow information and scope behind them; a host is text or an int.
+"""(host, port), with IPv6 also (host, port, flowinfo, scope_id); a host is text or an int.
 
-AF_UNIX has a path, or the bytes of an abstract name, which begin with NUL.
+An AF_UNIX address is a path, or the bytes of an abstract name, which begin with NUL.
 """
 RetAddress: TypeAlias = Any
-"""Address of a peer; None where a stream has none to tell. Any, as in typeshed."""
+"""Address of a peer, None on a stream without one. Any, as in typeshed."""
 
 CACHED = 1024
 UNIX_PATH_BYTES = 108
@@ -91,7 +91,7 @@ def inet6_ntoa(addr: wide) -> str:
 
 
 def interface_index(net: Net, text: str) -> wide:
-    """What is behind the % of an address: an interface's name or index. Raises: OSError ENODEV."""
+    """The index of the interface behind the % of an address. Raises: OSError ENODEV."""
     dev = net.dev_by_name.get(text)
     if dev is not None:
         return int(dev.ifindex)
@@ -101,7 +101,7 @@ def interface_index(net: Net, text: str) -> wide:
 
 
 def parse(net: Net, family: int, address: Address) -> sockaddr:
-    """An application's address, of a socket of `family`, as the sys_* calls take it.
+    """Convert an application's address of `family` to the `sockaddr` that sys_* calls take.
 
     Raises:
         ArgumentTypeError: not a tuple of the right length, a port that is no int.
@@ -181,7 +181,7 @@ def parse_ll(net: Net, address: Any) -> sockaddr_ll:
 
 
 def show_ll(net: Net, name: sockaddr_ll) -> tuple[str, int, int, int, bytes]:
-    """A sockaddr_ll as an application sees it: the interface by its name of now, "" for none."""
+    """A sockaddr_ll as an application sees it, with the interface's current name or ""."""
     dev = net.dev_by_index.get(name.ifindex)
     return (
         dev.name if dev is not None else "",
@@ -205,7 +205,7 @@ def parse_un(address: object) -> sockaddr_un:
         raise ArgumentTypeError(
             f"AF_UNIX address must be str or bytes, not {address!r}; give a path"
         ) from None
-    # A path ends with a NUL, an abstract name with its length.
+    # A path needs room for a NUL at its end, an abstract name does not.
     if len(path) >= UNIX_PATH_BYTES + (not path or not path[0]):
         raise os_error(errno.ENAMETOOLONG, "AF_UNIX path too long")
     return sockaddr_un(path)

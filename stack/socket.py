@@ -239,13 +239,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     AnyNet: TypeAlias = Net
-    """What `check_net` says is none: compiled, Cython would, in words of its own."""
+    """A Net, checked by `check_net`: compiled code would refuse others with Cython's message."""
 
 BpfInsn: TypeAlias = tuple[int, int, int, int]
 """(code, jt, jf, k) of struct sock_filter."""
 
 IN_PLACE_BYTES = 16384
-"""recv() of more writes into the object that it returns; of less, a copy costs less than that."""
+"""recv() of at least so many bytes writes into the bytes it returns; below, a copy is cheaper."""
 
 
 INT_MAX = (1 << 31) - 1
@@ -253,7 +253,7 @@ NOT_GIVEN = object()
 
 
 def _c_int(value: int) -> int:
-    """An argument that is an int in C. Raises: OverflowError."""
+    """Check an argument that is a C int. Raises: OverflowError."""
     if not -INT_MAX - 1 <= value <= INT_MAX:
         raise OverflowError(f"{value} does not fit into a C int")
     return value
@@ -274,13 +274,13 @@ def _check_timeout(where: str, timeout: Any) -> None:
 
 
 def getdefaulttimeout(net: AnyNet) -> float | None:
-    """What `settimeout` new sockets of `net` start with: seconds, None waits without limit."""
+    """The timeout of new sockets of `net` in seconds; None waits without limit."""
     check_net("getdefaulttimeout", net)
     return net.default_timeout
 
 
 def setdefaulttimeout(net: AnyNet, timeout: float | None) -> None:
-    """Set that, as `socket.setdefaulttimeout` does the kernel's. Raises: TypeError, ValueError."""
+    """Set the timeout of new sockets of `net` (s). Raises: TypeError, ValueError."""
     check_net("setdefaulttimeout", net)
     _check_timeout("setdefaulttimeout", timeout)
     net.default_timeout = None if timeout is None else float(timeout)
@@ -310,7 +310,7 @@ def _control(item: Any) -> tuple[Any, ...]:
 
 
 NO_ADDRESS: Final = object()
-"""Equal to no address."""
+"""A key that equals no address."""
 
 
 @state(weakref=True)
@@ -334,13 +334,13 @@ class Socket:
     _ready: ReadyFd | None = row()
     _os_fd: i32 = row(-1)
     _parsed: dict[Any, sockaddr] | None = row()
-    """Made with the second address, like `_shown`: most sockets know one."""
+    """The cache of parsed addresses, made with the second one, like `_shown`: most need one."""
     _parsed_last: Any = row(NO_ADDRESS, shared=True)
-    """The key of `_parsed` that was asked for last, and its value: the same object once more."""
+    """The last parsed address; `_parsed_name` is its sockaddr."""
     _parsed_name: sockaddr | None = row()
     _shown: dict[sockaddr | None, tuple[Any, ...]] | None = row()
     _shown_last: sockaddr | None = row(hot=True)
-    """As `_parsed_last`, of `_shown`."""
+    """The last sockaddr that was shown; `_shown_address` is its tuple."""
     _shown_address: Any = row(hot=True)
 
     if TYPE_CHECKING:
@@ -384,7 +384,7 @@ class Socket:
         self.proto = proto
 
     def __repr__(self) -> str:
-        """As the standard library's; `fd` is `fileno`, -1 while nobody has asked for that."""
+        """As the standard library's; `fd` is -1 until `fileno` was called."""
         text = f"fd={self._os_fd}, host_fd={self._fd}, "
         text += f"family={self.family}, type={self.type}, proto={self.proto}"
         if self._fd >= 0 and not self.net.closed:
@@ -411,8 +411,8 @@ class Socket:
         made at the first call and closed with the socket.
 
         Raises:
-            ClockError: nothing would let the host go on while the caller waits for the descriptor:
-                it is on a VirtualClock, or on a RealClock that was not started.
+            ClockError: nothing would run the host while the caller waits for the descriptor: it is
+                on a VirtualClock, or on a RealClock that was not started.
         """
         if self._os_fd >= 0 or self._fd < 0:
             return self._os_fd
@@ -433,7 +433,7 @@ class Socket:
         return self._os_fd
 
     def close(self) -> None:
-        """Close; closing again is harmless. What `makefile` opened keeps the socket until then."""
+        """Close; closing again is harmless. The connection stays until `makefile`'s files close."""
         self._closed = True
         if self._fd < 0 or self._io_refs:
             return
@@ -448,9 +448,9 @@ class Socket:
                 self._os_fd = -1
 
     def detach(self) -> int:
-        """Close this object only: its descriptor, for `Socket(net, fileno=...)` to take up.
+        """Close this object only. Returns its descriptor, for `Socket(net, fileno=...)`.
 
-        Whoever closes the descriptor itself closes no socket: the host knows nothing of that.
+        Closing the descriptor itself does not close the socket: the host cannot see that.
         """
         with self.net.lock:
             number = self._descriptor()
@@ -463,10 +463,10 @@ class Socket:
         return number
 
     def _attach(self, number: int) -> None:
-        """Take up what `detach` gave away.
+        """Attach a descriptor that `detach` returned.
 
-        Raises: ValueError: no number of a descriptor. OSError: EBADF not open, ENOTSOCK open, but
-        nothing that a Socket gave away.
+        Raises: ValueError: a negative number. OSError: EBADF, it is not open; ENOTSOCK, it is open
+        but not from `detach`.
         """
         if number < 0:
             raise ValueError(f"negative file descriptor: {number}")
@@ -486,7 +486,7 @@ class Socket:
         self._fd, self._os_fd, self._ready, self._timeout = fd, number, ready, timeout
 
     def dup(self) -> Socket:
-        """Another Socket of the same connection; it ends when both are closed."""
+        """Another Socket of the same connection, which ends when both are closed."""
         with self.net.lock:
             new = self._of(sys_dup(self.net, self._fd))
             new._timeout = self._timeout
@@ -501,7 +501,7 @@ class Socket:
 
     @classmethod
     def from_host_fd(cls, net: Net, fd: int) -> Socket:
-        """The Socket of a number of the host's own descriptor table, as SCM_RIGHTS brings it.
+        """The Socket with a number of the host's descriptor table, such as one from SCM_RIGHTS.
 
         Raises: OSError EBADF.
         """
@@ -518,7 +518,7 @@ class Socket:
         return os.get_inheritable(self.fileno())
 
     def set_inheritable(self, inheritable: bool) -> None:
-        """Say so; a new one is not inherited."""
+        """Set whether executed programs inherit the descriptor `fileno`; by default they do not."""
         os.set_inheritable(self.fileno(), inheritable)
 
     def shutdown(self, how: int) -> None:
@@ -536,12 +536,12 @@ class Socket:
         return sk_sleep(self.sk)
 
     def waits_for_data(self) -> bool:
-        """It is connected, and any byte makes it readable (SO_RCVLOWAT)."""
+        """Whether it is connected and any byte makes it readable (SO_RCVLOWAT)."""
         sk = self.sk
         return sk.sk_state == 1 and sk.sk_rcvlowat <= 1
 
     def connected(self) -> bool:
-        """A stream socket whose handshake is done."""
+        """Whether the handshake of a stream socket is done."""
         state = self.sk.sk_state
         return state not in (2, 3, 7, 12)  # SYN_SENT, SYN_RECV, CLOSE, NEW_SYN_RECV
 
@@ -562,14 +562,14 @@ class Socket:
     # --- connections --------------------------------------------------------------------------
 
     def listen(self, backlog: int = SOMAXCONN) -> None:
-        """Wait for connections; as many may wait for accept() as Linux lets (sysctl somaxconn).
+        """Listen for connections, of which `backlog` may wait for accept() (sysctl somaxconn).
 
-        A SYN beyond that is dropped, and its sender tries again after a second.
+        A SYN beyond that is dropped; its sender retransmits after a second.
         """
         sys.sys_listen(self.net, self._fd, max(_c_int(backlog), 0))
 
     def accept(self) -> tuple[Socket, RetAddress]:
-        """The next connection and who it is from; it blocks, whatever the listener does."""
+        """The next connection and its peer. The new Socket blocks even if the listener does not."""
         try:
             fd, name = sys.sys_accept(self.net, self._fd)
         except BlockingIOError as exc:
@@ -746,7 +746,7 @@ class Socket:
     ) -> int:
         """Send several datagrams, each (data, address or None); how many went, as sendmmsg(2).
 
-        Those of one size to one address, behind each other, leave in one step.
+        Successive datagrams of one size to one address are sent in one step.
         """
         rows = mmsg_send(messages, _addr, self, self._parsed_last, self._parsed_name)
         try:
@@ -757,9 +757,9 @@ class Socket:
     def recvmmsg(
         self, buffers: Iterable[WriteableBuffer], flags: int = 0
     ) -> list[tuple[int, RetAddress]]:
-        """Receive a datagram into each buffer: (bytes, address) of those that came.
+        """Receive a datagram into each buffer; (bytes, address) of each one received.
 
-        Waits for every one, or with MSG_WAITFORONE only for the first, as recvmmsg(2).
+        As recvmmsg(2), waits for all of them, with MSG_WAITFORONE only for the first.
         """
         rows = mmsg_recv(_show, self, buffers, None, 0, 0, self._shown_last, self._shown_address)
         return _recvmmsg(self, rows, flags)
@@ -776,7 +776,7 @@ class Socket:
     ) -> list[tuple[int, RetAddress]]:
         """`recvmmsg` into one buffer: datagram i goes to `buffer[i * bufsize:]`; (bytes, address).
 
-        There are as many rows of `bufsize` as fit.
+        The buffer holds as many rows of `bufsize` as fit.
         """
         if bufsize < 1:
             raise ValueError(f"recvmfrom_into: rows of {bufsize} bytes")
@@ -829,7 +829,7 @@ class Socket:
         return self._timeout != 0
 
     def _would_block(self, exc: BlockingIOError) -> NoReturn:
-        """EAGAIN of a call that waited is a timeout."""
+        """Raise TimeoutError for EAGAIN if the socket has a timeout, else EAGAIN itself."""
         if self._timeout:
             raise TimeoutError(errno.ETIMEDOUT, "timed out") from None
         raise exc
@@ -855,7 +855,7 @@ class Socket:
     def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
         """Send a binary file from `offset` to its end (or `count` bytes); bytes sent.
 
-        The file is left behind what was sent.
+        The file's position is then behind the last byte sent.
 
         Raises:
             ValueError: a text file, a socket that is no stream or never blocks, `count` below 1.
@@ -902,10 +902,10 @@ def _locked(name: str) -> Any:
 
 
 def _room(files: files_struct, size: int) -> bytearray:
-    """A buffer of that size, the host's own until it is given back."""
+    """Take the host's receive buffer, of that size; the caller puts it back into `scratch`."""
     room: bytearray | None = files.scratch
-    files.scratch = None  # who is let run while this one waits has one of its own
-    if room is None or len(room) != size:  # the next call will ask for as much
+    files.scratch = None  # other calls make their own while this one waits
+    if room is None or len(room) != size:  # calls often ask for the same size
         if size < 0:
             raise ValueError("negative buffersize")
         room = bytearray(size)
@@ -913,20 +913,20 @@ def _room(files: files_struct, size: int) -> bytearray:
 
 
 def _addr(sock: Socket, address: Address) -> sockaddr:
-    """The address as the sys_* calls take it; remembers what it parsed."""
+    """Convert an address to the sockaddr of sys_* calls, through the socket's cache."""
     known = sock._parsed
     if known is None:
         parsed = sock._parsed_name if address == sock._parsed_last else None
     else:
         try:
             parsed = known.get(address)
-        except TypeError:  # what has no hash is no address, or one that may change
+        except TypeError:  # unhashable: not an address, or a mutable one
             parsed = None
     if parsed is None:
         parsed = resolve(sock.net, sock.family, sock.type, address)
         if sock.family == AF_PACKET or isinstance(address, bytearray | memoryview):
-            return parsed  # an interface's number, or the bytes, may change
-        hash(address)  # only what cannot change is remembered: a TypeError
+            return parsed  # not cached: interfaces and bytes may change
+        hash(address)  # a TypeError for a mutable address: not cached
         if sock._parsed_name is not None:
             sock._parsed = _with(known, sock._parsed_last, sock._parsed_name, address, parsed)
     sock._parsed_last = address
@@ -937,7 +937,7 @@ def _addr(sock: Socket, address: Address) -> sockaddr:
 def _with(
     known: dict[Any, Any] | None, last: Any, of_last: Any, key: Any, value: Any
 ) -> dict[Any, Any]:
-    """`known` with one more; made now, with the one known so far, when there is none."""
+    """Add an entry to `known`. When it is None make it, with the last entry too."""
     if known is None:
         known = {last: of_last}
     elif len(known) >= CACHED:
@@ -952,7 +952,7 @@ def _show(sock: Socket, name: sockaddr | None) -> Any:
         return None
     if name is sock._shown_last:
         return sock._shown_address
-    if name.family == AF_PACKET:  # an interface may be renamed: nothing to remember
+    if name.family == AF_PACKET:  # not cached: an interface may be renamed
         return show_ll(sock.net, cast("sockaddr_ll", name))
     known = sock._shown
     if known is None:
@@ -969,7 +969,7 @@ def _show(sock: Socket, name: sockaddr | None) -> Any:
 
 
 def _recvmmsg(sock: Socket, rows: mmsg_recv, flags: int) -> list[tuple[Any, RetAddress]]:
-    """Fill the rows: what came."""
+    """Receive into the rows; a result for each datagram."""
     try:
         sys_recvmmsg(sock.net, sock._fd, rows, flags)
     except BlockingIOError as exc:
@@ -1034,7 +1034,7 @@ def socketpair(
 
 
 def CMSG_LEN(length: int) -> int:
-    """What a control message of `length` bytes of data takes, without padding behind it.
+    """Bytes of a control message with `length` bytes of data, without padding behind it.
 
     Raises: OverflowError: more than a C int holds.
     """
@@ -1044,7 +1044,7 @@ def CMSG_LEN(length: int) -> int:
 
 
 def CMSG_SPACE(length: int) -> int:
-    """What it takes with its padding: the room that `recvmsg` needs for it.
+    """Bytes of a control message with its padding: the room that `recvmsg` needs for it.
 
     Raises: OverflowError: more than a C int holds.
     """
@@ -1101,10 +1101,9 @@ def create_connection(
 ) -> Socket:
     """A connected stream socket of host `net`, as `socket.create_connection`.
 
-    Tries each address that getaddrinfo gives for the host; what the first failed with is raised,
-    with `all_errors` an ExceptionGroup of what each did.
-    `timeout` None waits without limit. Without one, or with the sentinel by which the standard
-    library (http.client) says so, it is `setdefaulttimeout`'s.
+    Tries each address that getaddrinfo gives for the host. When all fail the first one's exception
+    is raised, with `all_errors` an ExceptionGroup of all. `timeout` None waits without limit. The
+    default, also the standard library's sentinel (http.client), is that of `setdefaulttimeout`.
     """
     check_net("create_connection", net)
     if not isinstance(address, tuple | list) or len(address) < 2:
@@ -1121,7 +1120,7 @@ def create_connection(
     for family, kind, proto, _, target in rows:
         try:
             sock = Socket(net, family, kind, proto)
-        except OSError as error:  # a family that this host does not speak
+        except OSError as error:  # a family that this host does not have
             failures.append(error)
             continue
         try:

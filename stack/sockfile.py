@@ -29,9 +29,9 @@ class SocketIO(io.RawIOBase):
 
     @property
     def name(self) -> int:
-        """The descriptor, -1 when closed; none on a clock that has no use for one.
+        """The descriptor, -1 when closed.
 
-        That is an AttributeError then, as of a file without a name.
+        Raises AttributeError on a clock where nobody can wait for one, as a file without a name.
         """
         try:
             return -1 if self._sock is None else self._sock.fileno()
@@ -60,7 +60,7 @@ class SocketIO(io.RawIOBase):
         assert self._sock is not None
         if not self._reading:
             raise io.UnsupportedOperation("not readable")
-        if self._timed_out:  # what was read before it is lost to the reader, so is the place
+        if self._timed_out:  # data read before the timeout is lost
             raise OSError("cannot read from timed out object")
         try:
             return self._sock.recv_into(buffer)
@@ -85,7 +85,7 @@ class SocketIO(io.RawIOBase):
         assert self._sock is not None
         try:
             return self._sock.fileno()
-        except RuntimeError as exc:  # the clock has no use for one, and io asks out of curiosity
+        except RuntimeError as exc:  # nobody can wait for it; io asks nevertheless
             raise io.UnsupportedOperation(str(exc)) from exc
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""The socket options that there are: what each does, for which sockets, and whether it can be set.
+"""The socket options: what each does, for which sockets, and whether it can be set.
 
-This table is what docs/knobs.md is made from. A test holds it against the code: whatever number
-setsockopt or getsockopt does not answer with ENOPROTOOPT is a row here, and does what it says.
+docs/knobs.md is generated from this table. A test checks that it has a row for each option that
+setsockopt or getsockopt does not refuse with ENOPROTOOPT, and that the option works as described.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Images:
         self._symbols: dict[str, tuple[list[int], list[str]]] = {}
 
     def find(self, address: int) -> tuple[str, str]:
-        """Return (file, symbol) of an address, "" for what is not known."""
+        """Return (file, symbol) of an address, each "" when unknown."""
         at = bisect_right(self._starts, address) - 1
         if at < 0 or address >= self._mappings[at].stop:
             return "", ""
@@ -63,9 +63,9 @@ class Images:
 
 
 def _functions(image: bytes) -> tuple[list[int], list[str]]:
-    """Return the offsets in the file of a 64-bit ELF image's functions, rising, and their names.
+    """Return the file offsets of a 64-bit ELF image's functions, ascending, and their names.
 
-    The full table where the file has one, else what it exports.
+    Reads the full symbol table, or the exported symbols of a stripped file.
     """
     if image[:6] != b"\x7fELF\x02\x01":
         return [], []
@@ -95,10 +95,10 @@ def _functions(image: bytes) -> tuple[list[int], list[str]]:
 
 
 def cython_name(symbol: str, modules: int = 2) -> str:
-    """Return the name in the source of a C function: `__pyx_f_8fastpath_6rxring_6RxRing_run` is
-    `RxRing.run`; "" for one of Cython's own helpers, which work for whoever calls them.
+    """Return a C function's name in the source: `__pyx_f_8fastpath_6rxring_6RxRing_run` is
+    `RxRing.run`; "" for Cython's own helpers, whose time counts for their callers.
 
-    `modules`: how many names the package and the module are.
+    `modules`: the number of leading names that are package and module.
     """
     symbol = CLONE.sub("", symbol)
     if symbol.startswith(("__Pyx", "__pyx_insert", "__pyx_unpickle")):
@@ -106,7 +106,7 @@ def cython_name(symbol: str, modules: int = 2) -> str:
     prefix = CYTHON_PREFIX.match(symbol)
     if prefix is None:
         return "" if symbol.startswith("__pyx_") else symbol
-    # Each enclosing scope comes with its length; what Python can call has a running number too.
+    # Each enclosing scope has its length before it; Python's functions have a running number too.
     numbered = prefix[1].endswith(("pw", "pf"))
     rest, parts = symbol[prefix.end() :], []
     while digits := re.match(r"\d+", rest):

@@ -40,7 +40,7 @@ class sysctl_table(sysctl_fields):
     def __init__(
         self, ram_bytes: int, overrides: Mapping[str, Any] | None = None, *, first: bool = True
     ) -> None:
-        """Start from the defaults. The machine's own knobs are in its `first` namespace alone."""
+        """Start from the defaults. Only the `first` namespace has the machine's own knobs."""
         if overrides is not None:
             check_type("Host", "sysctl", overrides, Mapping, 'a mapping such as {"tcp_sack": 0}')
         store = object.__setattr__
@@ -58,7 +58,7 @@ class sysctl_table(sysctl_fields):
                 continue
             store(self, row.name, row.default(ram_bytes) if callable(row.default) else row.default)
         if "ipfrag_high_thresh" in given and "ipfrag_low_thresh" not in given:
-            store(self, "ipfrag_low_thresh", 0)  # only a bound of the other; see _fits
+            store(self, "ipfrag_low_thresh", 0)  # else it limits the new value (_fits)
         for name, value in given.items():
             store(self, name, self._parse(SYSCTLS[name], value))
         for name in given:
@@ -80,7 +80,7 @@ class sysctl_table(sysctl_fields):
         object.__setattr__(self, row.name, value)
 
     def _row(self, name: str) -> Sysctl:
-        """The row of a knob that is here. Raises: SysctlError ENOENT."""
+        """The row of a knob of this namespace. Raises: SysctlError ENOENT."""
         row = find(name)
         if row.machine and not self._first:
             where = "it is one of the whole machine, in its first namespace"
@@ -104,19 +104,19 @@ class sysctl_table(sysctl_fields):
         )
 
     def on_write(self, name: str, fn: Callable[[Any], Any]) -> None:
-        """Have `fn(value)` called now, and whenever `name` is written, just before it is stored.
+        """Call `fn(value)` now and before each later write of `name` is stored.
 
-        For an owner that keeps a copy, or that refuses values by raising SysctlError.
+        An owner that keeps a copy needs it, or one that refuses values by raising SysctlError.
         """
         self._written.setdefault(name, []).append(fn)
         fn(getattr(self, name))
 
     def publish(self, name: str, value: Any) -> None:
-        """Store what the owner of `name` knows, unchecked: also where users only read."""
+        """Store the owner's value of `name` unchecked, also of a read-only knob."""
         object.__setattr__(self, name, value)
 
     def touched(self, name: str) -> None:
-        """An interface's own setting was written: tell the owners, whose copies it concerns."""
+        """Call the owners' functions after an interface's own setting was written."""
         for fn in self._written.get(name, ()):
             fn(getattr(self, name))
 
@@ -127,7 +127,7 @@ class sysctl_table(sysctl_fields):
         return value
 
     def _fits(self, row: Sysctl, value: Any) -> None:
-        """Check what the handlers check against other knobs. Raises: SysctlError EINVAL."""
+        """Check a value against other knobs, as Linux's handlers do. Raises: SysctlError EINVAL."""
         match row.name:
             case "ip_local_port_range":
                 if value[0] > value[1]:

@@ -1,13 +1,13 @@
-"""Record the chain of calls a packet takes, with the kernel's names.
+"""Record the calls that process a packet, with the kernel's names.
 
-Off, tracing costs nothing: no function of the stack knows that it exists. On, each Python function
-that is entered and left is stamped (`fastpath.calltrace`), and `Tracer` keeps those that live in
-the packages it was given. Every function on the packet's way carries its kernel name, so the record
-*is* the kernel's call chain; compiled kernels appear in the self time of who calls them.
+Off, tracing costs nothing: the stack's functions have no code for it. On, each entry and exit of a
+Python function gets a time stamp (`fastpath.calltrace`), and `Tracer` keeps the functions of its
+packages. Functions that process packets have their kernel names, so the record is the kernel's call
+chain. The time of compiled kernels is in the self time of their callers.
 
-A stamp costs as much as a short function takes, so the recorder's own cost is measured
-(`calibrate`, `Cost.fitted`) and subtracted (`net_times`), and a figure for people is the median of
-many runs of a packet that was sent often before (`typical`).
+A time stamp costs as much as a short function, so the recorder's cost is measured (`calibrate`,
+`Cost.fitted`) and subtracted (`net_times`). Figures for people are medians over many runs of a
+packet that was sent often before (`typical`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Call:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Call:
-        """Return what `as_dict` made a row of."""
+        """Return the call of a row that `as_dict` made."""
         return cls(
             row["name"],
             row["depth"],
@@ -67,18 +67,18 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the recorder adds, in ns: to a recorded call's own time, to its caller's beside that,
-    and to the caller's for a call that is not recorded."""
+    """The recorder's cost in ns: `inner_ns` in a recorded call's own time, `outer_ns` in its
+    caller's, and `skipped_ns` in the caller's of a call that is not recorded."""
 
     inner_ns: float = 0.0
     outer_ns: float = 0.0
     skipped_ns: float = 0.0
 
     def of(self, calls: Sequence[Call]) -> float:
-        """Return what recording all of `calls` cost."""
+        """Return the cost of recording all of `calls`, ns."""
         roots = sum(call.depth == 0 for call in calls)
         skipped = sum(call.skipped for call in calls)
-        # what a root costs beside its own time is outside of what was timed
+        # A root's outer cost is outside of the measured time.
         return (
             len(calls) * self.inner_ns
             + (len(calls) - roots) * self.outer_ns
@@ -86,10 +86,10 @@ class Cost:
         )
 
     def fitted(self, runs: Sequence[Sequence[Call]], untraced_ns: float) -> Cost:
-        """Return the cost as it is amid `runs`, whose outermost calls take `untraced_ns` alone.
+        """Return the cost scaled to `runs`, whose outermost calls take `untraced_ns` untraced.
 
-        `calibrate` finds the cost in a loop where all is in the processor's caches; between the
-        instructions of a real function the same steps take longer, by one factor for all three.
+        `calibrate` measures the cost in a loop with warm caches. Between the instructions of a real
+        function the same steps take longer; one factor scales all three.
         """
         if not (usual := self.of(runs[0])):
             return self
@@ -101,14 +101,14 @@ class Cost:
 TIMER_HEAP = frozenset(
     {"timer_base_arm", "timer_base_disarm", "timer_before", "timer_sift_down", "timer_sift_up"}
 )
-"""Left out: how many of them run depends on the timers of other packets (stack/core/timer.py)."""
+"""Not recorded: how often they run depends on timers of other packets (stack/core/timer.py)."""
 
 ARGUMENTS = frozenset({"check_net"})
 """Left out: what tells a caller of a wrong argument, before the call that the kernel knows."""
 
 
 def _of_the_kernel(name: str) -> bool:
-    """Tell whether a function is one of the kernel's: no dunder, lambda or helper of ours."""
+    """Tell whether a function has a kernel name: no dunder, lambda or private helper."""
     if name.startswith("__"):
         return not name.endswith("__")
     return not name.startswith(("_", "<"))
@@ -118,9 +118,9 @@ class Tracer:
     """Context manager that records calls into `calls`, in call order, with raw times.
 
     `packages` are source folders below the root; `root(name, arguments)` is asked once for each
-    outermost call and keeps or drops its whole subtree. With `roots_only` the outermost calls alone
-    are recorded, and run at their own speed. A tracer that takes over the `classes` of an earlier
-    one need not look at each function anew, amid the times. Traces the calling thread only.
+    outermost call and keeps or drops its whole subtree. With `roots_only` only outermost calls are
+    recorded, and run at full speed. With the `classes` of an earlier tracer no function has to be
+    classified while times are taken. Traces the calling thread only.
     """
 
     def __init__(
@@ -183,8 +183,8 @@ def children(calls: Sequence[Call]) -> list[tuple[Call, list[Call]]]:
 def net_times(calls: Sequence[Call], cost: Cost) -> list[Call]:
     """Return `calls` with the recorder's cost subtracted; no self time becomes negative.
 
-    A call's own time holds its inner cost, the outer cost of each call it made, and what the calls
-    cost that were not recorded. Total times are the sums of what is left.
+    A call's own time contains its inner cost, the outer cost of each recorded call it made, and the
+    cost of unrecorded ones. Total times are the sums of the remaining self times.
     """
     net = [replace(call) for call in calls]
     for call, below in reversed(children(net)):
@@ -196,8 +196,8 @@ def net_times(calls: Sequence[Call], cost: Cost) -> list[Call]:
 
 
 def alike(runs: Sequence[list[Call]]) -> list[list[Call]]:
-    """Return the runs that made the most frequent chain of calls. Another one is that of a timer
-    that fired, or of a first time."""
+    """Return the runs with the most frequent chain of calls. A chain differs when a timer fires or
+    a path runs for the first time."""
     shapes = [tuple((c.name, c.depth) for c in run) for run in runs]
     most = Counter(shapes).most_common(1)[0][0] if shapes else ()
     return [run for run, shape in zip(runs, shapes, strict=True) if shape == most]
@@ -206,7 +206,7 @@ def alike(runs: Sequence[list[Call]]) -> list[list[Call]]:
 def typical(runs: Sequence[list[Call]]) -> list[Call]:
     """Return one run with the medians of the self times of `alike` runs.
 
-    Calls start where the times put them, one behind the other.
+    Calls are placed one after the other, as their times say.
     """
     runs = alike(runs)
     if not runs:
@@ -223,7 +223,7 @@ def typical(runs: Sequence[list[Call]]) -> list[Call]:
             call.start_ns, now = now, now + call.ns
         at = call.start_ns
         for n, child in enumerate(below, 1):
-            # its own time is before, between and after the calls in equal parts
+            # Its self time is split equally before, between and after its calls.
             child.start_ns = at + n * call.self_ns // (len(below) + 1)
             at += child.ns
     return made
@@ -249,9 +249,9 @@ def calibrate(
     rounds: int = 15,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> Cost:
-    """Measure what the recorder costs on this machine, by a function that does nothing.
+    """Measure the recorder's cost on this machine with an empty function.
 
-    Each figure is the least of `rounds`: whatever else happens only adds.
+    Each figure is the least of `rounds`, since disturbances only add time.
     """
 
     def bare(function: Callable[[int], None]) -> float:

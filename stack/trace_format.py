@@ -15,16 +15,15 @@ WIDE_COLUMNS = 160
 
 
 def render_text(calls: Sequence[Call], title: str = "", columns: int = WIDE_COLUMNS) -> str:
-    """Return one line per call: microseconds of its own and with its callees, layer, indented name,
-    source file.
+    """Return one line per call: self and total time in microseconds, layer, indented name, file.
 
-    A deep chain is indented less, and files are left out, until the lines fit `columns`.
+    To fit `columns`, deep chains are indented less, and then files are left out.
     """
     layer = max((len(c.layer) for c in calls), default=0)
     best: list[str] = []
     room = columns - 17 - layer
     for indent, files in ((2, True), (1, True), (2, False), (1, False)):
-        # the deepest of all chains stops to go in where its names would not fit any more
+        # Indentation stops where names would no longer fit.
         names = [" " * min(indent * c.depth, room - len(c.name)) + c.name for c in calls]
         width = max(map(len, names), default=0)
         best = [

@@ -105,18 +105,18 @@ def pipe2(net: Net, flags: int) -> tuple[int, int]:
 
 
 def open_file(net: Net, file: IO[bytes]) -> int:
-    """A number for a file of the machine, any seekable binary one, for `sendfile` and `splice`.
+    """A descriptor for a seekable binary Python file, for `sendfile` and `splice`.
 
-    `close` gives the number back; the file stays open. Raises: OSError EINVAL, EMFILE.
+    `close` closes the descriptor, not the file. Raises: OSError EINVAL, EMFILE.
     """
     with net.lock:
         return install_hostfile(net, file)
 
 
 def sendfile(net: Net, out_fd: int, in_fd: int | IO[bytes], offset: int | None, count: int) -> int:
-    """Bytes of a file that went out; `in_fd` is a number of `open_file`, or a binary file itself.
+    """Send a file; bytes sent. `in_fd` is a number of `open_file`, or a binary file itself.
 
-    With `offset` None from the file's position on, which moves. Raises: OSError.
+    `offset` None: send from the file's position, and move it. Raises: OSError.
     """
     with net.lock:
         return sys_sendfile(net, out_fd, in_fd, offset, count)
@@ -178,7 +178,7 @@ def set_blocking(net: Net, fd: int, blocking: bool) -> None:
 
 
 def get_inheritable(net: Net, fd: int) -> bool:
-    """No FD_CLOEXEC. (A host runs no other programs, so that nothing follows from it.)"""
+    """No FD_CLOEXEC. It has no effect, since a host executes no programs."""
     with net.lock:
         return not sys_fcntl(net, fd, F_GETFD) & FD_CLOEXEC
 
