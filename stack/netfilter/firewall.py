@@ -5,10 +5,10 @@
     firewall.accept(host, "forward", iif="eth0", proto="tcp", dport=443)
     firewall.reject(host, "forward", iif="eth0", with_="tcp reset", proto="tcp")
 
-Chains are "prerouting", "input", "forward", "output" and "postrouting". Rules are asked in the
-order they were made; the first that matches decides, and the chain's policy when none does. What
-rules ask for is in stack/netfilter/match.py; "state" has connections tracked. Call these with the
-host's lock held where other threads run the host.
+Chains are "prerouting", "input", "forward", "output" and "postrouting". The first rule that matches
+decides, in the order in which they were added; if none does, the chain's policy decides. The words
+of a rule are in stack/netfilter/match.py; a rule with "state" turns connection tracking on. Call
+these with the host's lock held where other threads run the host.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CHAINS = {
 FAMILIES = (NFPROTO_IPV4, NFPROTO_IPV6)
 UNTRACK = 0x100
 REJECT = 0x101
-"""Beside NF_*: what a rule does when it matches."""
+"""Actions of a rule beside the verdicts NF_*."""
 
 
 @state
@@ -87,11 +87,11 @@ class nft_chain:
     name: str
     hooknum: int
     raw: bool
-    """Before connections are looked at: `notrack`."""
+    """The chain runs before connection tracking, as `notrack` needs."""
     rules: list[nft_rule] = row(make=list)
     policy: int = row(NF_ACCEPT)
     packets: int = row(0)
-    """What the policy decided about."""
+    """Packets that the policy decided about."""
     hook: Hook | None = row()
 
 
@@ -116,7 +116,7 @@ def nft_do_chain(chain: nft_chain, skb: sk_buff, hook: nf_hook_state) -> int:
 
 
 def _chain(net: Net, name: str, raw: bool = False) -> nft_chain:
-    """The chain of that name, made and hooked in when it is new. Raises: ValueError."""
+    """The chain of that name; a new one is registered as a hook. Raises: ValueError."""
     if name not in CHAINS:
         raise ValueError(f"chain {name!r}: they are {', '.join(CHAINS)}")
     held = net.ct.chains
@@ -131,7 +131,7 @@ def _chain(net: Net, name: str, raw: bool = False) -> nft_chain:
 
 
 def _unhook_if_idle(net: Net, chain: nft_chain) -> None:
-    """A chain without rules that accepts everything costs nothing."""
+    """Unregister a chain without rules that accepts everything, so that it costs nothing."""
     if chain.rules or chain.policy != NF_ACCEPT or chain.hook is None:
         return
     for pf in FAMILIES:
@@ -155,12 +155,12 @@ def _add(
 
 
 def accept(net: Net, chain: str, **words: Any) -> nft_rule:
-    """`accept`: what matches goes on. Raises: ValueError."""
+    """`accept`: let matching packets go on. Raises: ValueError."""
     return _add(net, chain, "accept", NF_ACCEPT, words)
 
 
 def drop(net: Net, chain: str, *, error: int = 0, **words: Any) -> nft_rule:
-    """`drop`: what matches is gone. The sender of a packet of this host's gets EPERM, or `error`.
+    """`drop`: drop matching packets. A sender on this host gets EPERM, or `error`.
 
     Raises:
         ValueError: words that a rule does not have, or values that do not fit.
@@ -169,7 +169,7 @@ def drop(net: Net, chain: str, *, error: int = 0, **words: Any) -> nft_rule:
 
 
 def reject(net: Net, chain: str, *, with_: str = "port-unreach", **words: Any) -> nft_rule:
-    """`reject with`: what matches is gone, and its sender is told: "tcp reset", or ICMP's
+    """`reject with`: drop matching packets and answer their sender: "tcp reset", or ICMP's
     "port-unreach", "host-unreach", "net-unreach", "admin-prohibited".
 
     Raises:
@@ -184,9 +184,9 @@ def reject(net: Net, chain: str, *, with_: str = "port-unreach", **words: Any) -
 
 
 def queue(net: Net, chain: str, number: int = 0, *, bypass: bool = False, **words: Any) -> nft_rule:
-    """`queue num`: what matches waits for the listener of the queue (stack/core/nf_queue.py).
+    """`queue num`: hand matching packets to the queue's listener (stack/core/nf_queue.py).
 
-    `bypass`: without one it goes on.
+    `bypass`: without a listener they go on.
     """
     verdict = NF_QUEUE_NR(number) | (NF_VERDICT_FLAG_QUEUE_BYPASS if bypass else 0)
     assert verdict & NF_VERDICT_MASK == NF_QUEUE
@@ -194,14 +194,14 @@ def queue(net: Net, chain: str, number: int = 0, *, bypass: bool = False, **word
 
 
 def notrack(net: Net, chain: str, **words: Any) -> nft_rule:
-    """`notrack`: what matches has no connection; its state is "untracked". Raises: ValueError."""
+    """`notrack`: do not track matching packets; their state is "untracked". Raises: ValueError."""
     if chain not in ("prerouting", "output"):
         raise ValueError("notrack: in chains prerouting and output")
     return _add(net, chain, "notrack", UNTRACK, words)
 
 
 def policy(net: Net, chain: str, verdict: str) -> None:
-    """`policy accept`, `policy drop`: what becomes of packets that no rule matches.
+    """`policy accept`, `policy drop`: set the verdict for packets that no rule matches.
 
     Raises:
         ValueError: no such chain or policy.
@@ -220,7 +220,7 @@ def rules(net: Net, chain: str | None = None) -> list[nft_rule]:
 
 
 def delete(net: Net, rule: nft_rule) -> None:
-    """Take a rule away. Raises: ValueError, it is none of this namespace."""
+    """Remove a rule. Raises: ValueError: it is none of this namespace."""
     chain: nft_chain | None = net.ct.chains.get((rule.chain, rule.raw))
     if chain is None or rule not in chain.rules:
         raise ValueError(f"{rule!r} is no rule of {net.name}")
@@ -232,7 +232,7 @@ def delete(net: Net, rule: nft_rule) -> None:
 
 
 def flush(net: Net) -> None:
-    """No rules, and every policy is accept."""
+    """Remove all rules, and set every policy to accept."""
     for chain in list(net.ct.chains.values()):
         for rule in list(chain.rules):
             delete(net, rule)

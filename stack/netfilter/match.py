@@ -1,6 +1,6 @@
-"""What a rule asks of a packet, in the words of nft and iptables.
+"""The conditions of a rule, in the words of nft and iptables.
 
-    iif, oif        name of the interface it came by, goes by
+    iif, oif        name of the incoming, outgoing interface
     saddr, daddr    "10.0.0.7", "10.0.0.0/24" or "10.0.0.5-10.0.0.9"
     proto           "tcp", "udp", "icmp", "icmpv6" or a number
     sport, dport    443, "443", "8000-8010" or (8000, 8010)
@@ -8,7 +8,7 @@
     mark            skb.mark
     ip              "ip" or "ip6": the family, where addresses do not tell
 
-A word that begins with "!" asks for anything else.
+A value that begins with "!" matches all others.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ WORDS = ("iif", "oif", "saddr", "daddr", "proto", "sport", "dport", "state", "ma
 
 @state
 class nft_match:
-    """The parsed words; what was not said matches everything."""
+    """The parsed words; a word that was left out matches everything."""
 
     pf: int = row(0)
     iif: str = row("")
@@ -158,11 +158,11 @@ def parse_states(value: str | Iterable[str]) -> int:
 
 
 def parse_match(words: dict[str, Any]) -> nft_match:
-    """The match of a rule's words (see above); None is as not said.
+    """The match of a rule's words (see above); None leaves a word out.
 
     Raises:
-        ValueError: a word that there is not, a value that does not fit it, addresses of both
-            families in one rule, ports without "tcp" or "udp".
+        ValueError: an unknown word, an invalid value, addresses of both families in one rule, ports
+            without "tcp" or "udp".
     """
     m = nft_match()
     for word, given in words.items():
@@ -211,7 +211,7 @@ def _range(m: nft_match, word: str, low: wide, high: wide, negated: bool) -> Non
 
 
 def nft_match_packet(m: nft_match, skb: sk_buff, hook: nf_hook_state) -> bool:
-    """Does the packet have all that the rule asks for? data at the network header."""
+    """Whether the packet meets all conditions of the rule. data at the network header."""
     pf = hook.pf
     if m.pf and m.pf != pf:
         return False

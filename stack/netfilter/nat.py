@@ -4,8 +4,8 @@
     nat.snat(host, "192.0.2.7", oif="eth1", saddr="10.0.0.0/24")
     nat.dnat(host, "10.0.0.5:80", iif="eth1", proto="tcp", dport=8080)
 
-A rule is asked once per connection, those of one kind in the order they were made; the first that
-matches decides. What else it asks for is in stack/netfilter/match.py. Call these with the host's
+Rules are asked once per connection. Of each kind the first that matches decides, in the order in
+which they were added. Their other words are in stack/netfilter/match.py. Call these with the host's
 lock held where other threads run the host.
 """
 
@@ -53,7 +53,7 @@ __all__ = ["delete", "dnat", "masquerade", "nat_rule", "rules", "snat"]
 
 @state
 class nat_rule:
-    """One rule: what it asks for, and what connections get that have it. `packets` counts them."""
+    """One rule: its match, and the range for connections that match; `packets` counts them."""
 
     match: nft_match
     range: nf_nat_range2
@@ -72,7 +72,7 @@ class nat_rule:
 
 
 def nat_rule_eval(rule: nat_rule, skb: sk_buff, hook: nf_hook_state, ct: nf_conn) -> int:
-    """net/netfilter/nft_nat.c, nft_masq.c: have it decide, if the packet matches; a verdict."""
+    """net/netfilter/nft_nat.c, nft_masq.c: apply a rule if the packet matches; a verdict."""
     if hook.pf not in rule.families or not nft_match_packet(rule.match, skb, hook):
         return NF_ACCEPT
     rule.packets += 1
@@ -135,11 +135,11 @@ def _text(kind: str, words: dict[str, Any]) -> str:
 def masquerade(
     net: Net, *, ports: Any = None, random: bool = False, ip: str | None = None, **words: Any
 ) -> nat_rule:
-    """`masquerade`: connections that match leave with the address of the interface they leave by.
+    """`masquerade`: matching connections get the address of their outgoing interface as source.
 
-    `ports`: the source ports to choose from ("1024-2047"); else a port is kept while it is free.
-    `random`: choose them at random (fully-random). `ip`: "ip" (the default, unless the addresses
-    are of IPv6), "ip6" or "inet", both.
+    `ports`: the source ports to choose from ("1024-2047"); without it a free port is kept.
+    `random`: choose ports at random (fully-random). `ip`: "ip" (the default, unless addresses of
+    the rule are IPv6), "ip6" or "inet" for both.
 
     Raises:
         ValueError: words that a rule does not have, or values that do not fit.
@@ -162,9 +162,9 @@ def masquerade(
 def snat(
     net: Net, to: str, *, random: bool = False, persistent: bool = False, **words: Any
 ) -> nat_rule:
-    """`snat to`: connections that match get their source from `to`, "address[-address][:ports]".
+    """`snat to`: matching connections get their source from `to`, "address[-address][:ports]".
 
-    `persistent`: of several addresses a client gets the same one to every server.
+    `persistent`: a client gets the same one of several addresses for every server.
 
     Raises:
         ValueError: see masquerade.
@@ -180,8 +180,8 @@ def snat(
 def dnat(
     net: Net, to: str, *, random: bool = False, persistent: bool = False, **words: Any
 ) -> nat_rule:
-    """`dnat to`: connections that match go to `to`, "address[-address][:ports]"; those that this
-    host makes itself too, unless the rule asks for an `iif`.
+    """`dnat to`: matching connections go to `to`, "address[-address][:ports]". A rule without `iif`
+    also applies to connections of this host.
 
     Raises:
         ValueError: see masquerade.
@@ -203,8 +203,8 @@ def rules(net: Net) -> list[nat_rule]:
 
 
 def delete(net: Net, rule: nat_rule) -> None:
-    """Take a rule away. Connections that it decided about keep what they have while any rule of
-    their family is left; with the last one tracking may end (unless somebody else wants it).
+    """Remove a rule. Its connections keep their translation while their family has another rule.
+    With the last rule tracking ends, unless the firewall or a caller needs it.
 
     Raises:
         ValueError: it is no rule of this namespace.

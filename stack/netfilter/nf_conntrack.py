@@ -1,9 +1,9 @@
-"""Tracked connections: their tuples, what is known of them, the table of a namespace.
+"""Tracked connections: their tuples, their state, the table of a namespace.
 
 include/net/netfilter/nf_conntrack.h, nf_conntrack_tuple.h, include/uapi/linux/netfilter.
 
-A tuple is `(l3num, protonum, saddr, sport, daddr, dport)` as one direction of a connection has it;
-of ICMP `sport` is the identifier and `dport` is `type << 8 | code`, of other protocols both are 0.
+A tuple is `(l3num, protonum, saddr, sport, daddr, dport)` of one direction of a connection. In ICMP
+`sport` is the identifier and `dport` is `type << 8 | code`; in protocols without ports both are 0.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class ip_ct_tcp_state:
     """struct ip_ct_tcp_state: what one side of a TCP connection may send. 32-bit numbers."""
 
     td_end: int = row(0)
-    """Behind the last byte sent."""
+    """The sequence number after the last byte sent."""
     td_maxend: int = row(0)
-    """Behind the last byte that the other side lets it send."""
+    """The sequence number after the last byte that the other side's window allows."""
     td_maxwin: int = row(0)
     td_maxack: int = row(0)
     td_scale: int = row(0)
@@ -65,7 +65,7 @@ class ip_ct_tcp_state:
 
 @state
 class ip_ct_tcp:
-    """struct ip_ct_tcp: a TCP connection as it looks from between."""
+    """struct ip_ct_tcp: a TCP connection as a router between its ends sees it."""
 
     orig: ip_ct_tcp_state = row(make=ip_ct_tcp_state)
     reply: ip_ct_tcp_state = row(make=ip_ct_tcp_state)
@@ -85,8 +85,8 @@ class ip_ct_tcp:
 class nf_conn:
     """struct nf_conn: one connection, from its first packet on.
 
-    It is in the table when it is IPS_CONFIRMED: its first packet was let out, or in. `timeout` is
-    the clock's ns from then on, before that a length of time.
+    IPS_CONFIRMED: its first packet passed all hooks, and it is in the table. `timeout` is then a
+    time of the clock, before that a duration (ns).
     """
 
     net: Net
@@ -99,9 +99,9 @@ class nf_conn:
     mark: int = row(0)
     tcp: ip_ct_tcp | None = row()
     stream_ts: int = row(0)
-    """Of UDP: from when on it is a stream (proto.udp.stream_ts)."""
+    """With UDP the time from which it counts as a stream, ns (proto.udp.stream_ts)."""
     masq_index: int = row(0)
-    """The interface whose address it goes by; 0 without masquerading."""
+    """The interface whose address it has; 0 without masquerading."""
     orig_packets: int = row(0)
     orig_bytes: int = row(0)
     reply_packets: int = row(0)
@@ -113,7 +113,7 @@ class nf_conn:
 
 @state
 class nf_conntrack_tuple_hash:
-    """struct nf_conntrack_tuple_hash: one direction of a connection, as the table finds it."""
+    """struct nf_conntrack_tuple_hash: one direction of a connection, an entry of the table."""
 
     ct: nf_conn
     dir: int
@@ -155,23 +155,23 @@ class netns_ct:
     """Connections in it."""
     stat: ip_conntrack_stat = row(make=ip_conntrack_stat)
     unassured: dict[nf_conn, None] = row(make=dict)
-    """What early drop takes, oldest first."""
+    """Connections that early drop may delete, oldest first."""
     gc_timer: timer_list | None = row()
     users: dict[int, int] = row(make=dict)
-    """How many want connections tracked, by family."""
+    """Users of connection tracking, by family."""
     nat_users: dict[int, int] = row(make=dict)
     nat_rules: list[list[NatRule]] = row(make=new_nat_rules)
     """By hook point, asked in order until one has decided."""
     masquerading: bool = row(False)
     chains: dict[tuple[str, bool], Any] = row(make=dict)
-    """The filter's, by (name, raw): stack/netfilter/firewall.py."""
+    """Chains of the packet filter, by (name, raw): stack/netfilter/firewall.py."""
     nat_bysource: dict[tuple[int, int, wide, int], list[nf_conn]] = row(make=dict)
     """By (l3num, protonum, source, port) before NAT (nf_nat_bysource)."""
 
 
 def nf_ct_get(skb: sk_buff) -> nf_conn | None:
-    """include/net/netfilter/nf_conntrack.h: the connection of a packet; what it is to it is in
-    skb.nfctinfo. None: untracked (IP_CT_UNTRACKED), or INVALID."""
+    """include/net/netfilter/nf_conntrack.h: the connection of a packet. skb.nfctinfo has the
+    packet's relation to it. None: untracked (IP_CT_UNTRACKED), or INVALID."""
     ct: nf_conn | None = skb.nfct
     return ct
 
@@ -193,10 +193,10 @@ def nf_ct_tuple_of(ct: nf_conn, direction: int) -> Tuple:
 
 
 def nf_ct_is_confirmed(ct: nf_conn) -> bool:
-    """include/net/netfilter/nf_conntrack.h: it is (or was) in the table."""
+    """include/net/netfilter/nf_conntrack.h: the connection is (or was) in the table."""
     return ct.status & IPS_CONFIRMED != 0
 
 
 def nf_ct_is_dying(ct: nf_conn) -> bool:
-    """include/net/netfilter/nf_conntrack.h: it was taken out of the table."""
+    """include/net/netfilter/nf_conntrack.h: the connection was deleted from the table."""
     return ct.status & IPS_DYING != 0

@@ -1,7 +1,8 @@
 """Which connection a packet belongs to (net/netfilter/nf_conntrack_core.c).
 
-`nf_ct_netns_get(net, family)` has a namespace track: conntrack at PRE_ROUTING and LOCAL_OUT, behind
-the fragments' hook, and the table's entry at LOCAL_IN and POST_ROUTING, behind all others.
+`nf_ct_netns_get(net, family)` turns tracking on in a namespace. Hooks at PRE_ROUTING and LOCAL_OUT,
+after defragmentation, look connections up. Hooks at LOCAL_IN and POST_ROUTING, after all others,
+enter new ones into the table.
 """
 
 from __future__ import annotations
@@ -68,14 +69,14 @@ if TYPE_CHECKING:
 def nf_conntrack_in(skb: sk_buff, state: nf_hook_state) -> int:
     """net/netfilter/nf_conntrack_core.c: give the packet its connection; a verdict.
 
-    An INVALID one goes on without: rules decide about it.
+    An INVALID packet goes on without one: rules decide about it.
     """
     net: Net = state.net
     ct: nf_conn = skb.nfct
     if ct is not None:
-        if ct.net is net:  # seen before: it came over loopback
+        if ct.net is net:  # it came over loopback and was seen before
             return NF_ACCEPT
-        skb.nfct = None  # of the namespace that it comes from
+        skb.nfct = None  # that of another namespace
         skb.nfctinfo = 0
     elif skb.nfctinfo == IP_CT_UNTRACKED:
         return NF_ACCEPT
@@ -127,7 +128,7 @@ def nf_conntrack_in(skb: sk_buff, state: nf_hook_state) -> int:
 
 
 def nf_conntrack_handle_icmp(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> int:
-    """net/netfilter/nf_conntrack_core.c: errors have the connection that they are about."""
+    """net/netfilter/nf_conntrack_core.c: give an ICMP error the connection that it quotes."""
     if proto == IPPROTO_ICMP and state.pf == NFPROTO_IPV4:
         return nf_conntrack_icmpv4_error(skb, dataoff, state)
     if proto == IPPROTO_ICMPV6 and state.pf == NFPROTO_IPV6:
@@ -138,7 +139,7 @@ def nf_conntrack_handle_icmp(skb: sk_buff, dataoff: int, proto: int, state: nf_h
 def resolve_normal_ct(skb: sk_buff, net: Net, tup: tuple[int, int, int, int, int, int]) -> int:
     """net/netfilter/nf_conntrack_core.c: find the connection, or begin one. -1: the table is full.
 
-    skb.nfct stays None when nothing can answer such a packet.
+    skb.nfct stays None when such a packet has no reply tuple.
     """
     found = nf_conntrack_find_get(net, tup)
     if found is None:
@@ -164,8 +165,8 @@ def resolve_normal_ct(skb: sk_buff, net: Net, tup: tuple[int, int, int, int, int
 def nf_conntrack_handle_packet(
     ct: nf_conn, skb: sk_buff, dataoff: int, proto: int, ctinfo: int, state: nf_hook_state
 ) -> int:
-    """net/netfilter/nf_conntrack_core.c: what the protocol says of it: a verdict, or minus one of
-    an INVALID packet.
+    """net/netfilter/nf_conntrack_core.c: have the protocol judge the packet. A verdict, negative
+    for an INVALID packet.
     """
     if proto == IPPROTO_TCP:
         return nf_conntrack_tcp_packet(ct, skb, dataoff, ctinfo, state)
@@ -176,7 +177,7 @@ def nf_conntrack_handle_packet(
     return nf_conntrack_generic_packet(ct, skb, ctinfo)
 
 
-# --- who wants it --------------------------------------------------------------------------
+# --- users ---------------------------------------------------------------------------------
 
 
 def nf_ct_netns_get(net: Net, pf: int) -> None:
@@ -194,7 +195,7 @@ def nf_ct_netns_get(net: Net, pf: int) -> None:
 
 
 def nf_ct_netns_put(net: Net, pf: int) -> None:
-    """net/netfilter/nf_conntrack_proto.c: one user fewer; the last one ends it."""
+    """net/netfilter/nf_conntrack_proto.c: drop a user; tracking ends with the last one."""
     users = net.ct.users
     if not users.get(pf):
         return

@@ -28,13 +28,13 @@ GC_SCAN_INTERVAL_MAX_NS = 60 * NSEC_PER_SEC
 
 
 def nf_ct_is_expired(ct: nf_conn) -> bool:
-    """include/net/netfilter/nf_conntrack.h: its time is over."""
+    """include/net/netfilter/nf_conntrack.h: the connection has timed out."""
     now: int = ct.net.clock.now_ns()
     return ct.timeout <= now
 
 
 def nf_ct_expires(ct: nf_conn) -> int:
-    """include/net/netfilter/nf_conntrack.h: nanoseconds that are left, 0 when it is over."""
+    """include/net/netfilter/nf_conntrack.h: ns until the connection times out, at least 0."""
     now: int = ct.net.clock.now_ns()
     return max(ct.timeout - now, 0)
 
@@ -52,7 +52,7 @@ def nf_ct_acct_update(ct: nf_conn, ctinfo: int, skb: sk_buff) -> None:
 
 
 def nf_ct_refresh_acct(ct: nf_conn, ctinfo: int, skb: sk_buff, extra_ns: int) -> None:
-    """net/netfilter/nf_conntrack_core.c: it lives `extra_ns` from now on; count the packet."""
+    """net/netfilter/nf_conntrack_core.c: restart the timeout with `extra_ns`; count the packet."""
     if ct.status & IPS_CONFIRMED:
         extra_ns += ct.net.clock.now_ns()
     ct.timeout = extra_ns
@@ -66,13 +66,13 @@ def nf_ct_assured(ct: nf_conn) -> None:
 
 
 def nf_ct_count(table: netns_ct, delta: int) -> None:
-    """One connection more, or fewer."""
+    """Change the number of connections, also in sysctl nf_conntrack_count."""
     table.count += delta
     table.net.sysctl.publish("nf_conntrack_count", table.count)
 
 
 def nf_ct_delete(ct: nf_conn) -> bool:
-    """net/netfilter/nf_conntrack_core.c: take it out of the table; False: somebody did."""
+    """net/netfilter/nf_conntrack_core.c: delete from the table; False: it was deleted already."""
     if ct.status & IPS_DYING:
         return False
     ct.status |= IPS_DYING
@@ -90,13 +90,13 @@ def nf_ct_delete(ct: nf_conn) -> bool:
 
 
 def nf_nat_bysource_add(table: netns_ct, ct: nf_conn) -> None:
-    """net/netfilter/nf_nat_core.c (in nf_nat_setup_info): among those of its source."""
+    """net/netfilter/nf_nat_core.c (in nf_nat_setup_info): list the connection by its source."""
     tup = ct.orig.tuple
     table.nat_bysource.setdefault((tup[0], tup[1], tup[2], tup[3]), []).append(ct)
 
 
 def nf_nat_cleanup_conntrack(table: netns_ct, ct: nf_conn) -> None:
-    """net/netfilter/nf_nat_core.c: no longer among those of its source."""
+    """net/netfilter/nf_nat_core.c: remove the connection from the list of its source."""
     tup = ct.orig.tuple
     key = tup[0], tup[1], tup[2], tup[3]
     same = table.nat_bysource.get(key)
@@ -113,10 +113,10 @@ def nf_ct_kill_acct(ct: nf_conn, ctinfo: int, skb: sk_buff) -> bool:
 
 
 def early_drop(table: netns_ct) -> bool:
-    """net/netfilter/nf_conntrack_core.c: the table is full: make room by dropping what nobody has
-    answered yet, the oldest first. False: all are assured.
+    """net/netfilter/nf_conntrack_core.c: make room in a full table. Deletes the oldest connection
+    that is not assured. False: all are assured.
 
-    The kernel takes one of eight hash chains.
+    The kernel searches eight hash chains for one.
     """
     for ct in table.unassured:
         nf_ct_delete(ct)
@@ -126,8 +126,8 @@ def early_drop(table: netns_ct) -> bool:
 
 
 def gc_worker(timer: timer_list) -> None:
-    """net/netfilter/nf_conntrack_core.c: delete what is over. The next run is when the next one
-    will be, a second later at the earliest, a minute at the latest; none while the table is empty.
+    """net/netfilter/nf_conntrack_core.c: delete connections that timed out. Runs again at the next
+    timeout, after a second at the earliest and a minute at the latest, unless the table is empty.
     """
     table: netns_ct = timer.data
     now = table.net.clock.now_ns()
@@ -149,7 +149,7 @@ def gc_worker(timer: timer_list) -> None:
 
 
 def gc_start(table: netns_ct) -> None:
-    """The table has its first connection: have the collector run."""
+    """Start the collector, when the table gets its first connection."""
     timer = table.gc_timer
     if timer is None:
         machine = table.net.machine
@@ -159,7 +159,7 @@ def gc_start(table: netns_ct) -> None:
 
 
 def nf_ct_iterate_cleanup(net: Net, wanted: list[nf_conn]) -> int:
-    """Delete connections; how many there were of them."""
+    """Delete connections; returns how many."""
     return sum(nf_ct_delete(ct) for ct in wanted)
 
 

@@ -43,12 +43,12 @@ ICMP_VALID_NEW = frozenset((8, 13, 15, 17))
 ICMPV6_VALID_NEW = frozenset((128, 139))
 """Echo and node information requests."""
 ICMPV6_NOCT = frozenset((130, 131, 132, 133, 134, 135, 136, 143))
-"""Listener discovery, routers and neighbours: of no connection (noct_valid_new)."""
+"""Listener discovery, routers and neighbours, which are never tracked (noct_valid_new)."""
 STREAM_AFTER_NS = 2 * NSEC_PER_SEC
 
 
 def udp_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> bool:
-    """net/netfilter/nf_conntrack_proto_udp.c: cut off, a wrong length, a wrong checksum."""
+    """net/netfilter/nf_conntrack_proto_udp.c: truncated, wrong length or wrong checksum."""
     left = skb.len - dataoff
     if left < UDP_HLEN or not pskb_may_pull(skb, dataoff + UDP_HLEN):
         return True
@@ -70,7 +70,7 @@ def nf_conntrack_udp_packet(
 ) -> int:
     """net/netfilter/nf_conntrack_proto_udp.c: NF_ACCEPT, or -NF_ACCEPT for an INVALID packet.
 
-    What is answered for two seconds is a stream.
+    A flow with answers counts as a stream after two seconds.
     """
     if udp_error(skb, dataoff, state):
         return -NF_ACCEPT
@@ -88,7 +88,7 @@ def nf_conntrack_udp_packet(
 
 
 def nf_conntrack_icmp_packet(ct: nf_conn, skb: sk_buff, ctinfo: int, state: nf_hook_state) -> int:
-    """net/netfilter/nf_conntrack_proto_icmp.c, _icmpv6.c: only requests begin something."""
+    """net/netfilter/nf_conntrack_proto_icmp.c, _icmpv6.c: only requests begin a connection."""
     kind = ct.orig.tuple[5] >> 8
     if ct.protonum == IPPROTO_ICMP:
         if state.pf != NFPROTO_IPV4 or kind not in ICMP_VALID_NEW:
@@ -103,7 +103,7 @@ def nf_conntrack_icmp_packet(ct: nf_conn, skb: sk_buff, ctinfo: int, state: nf_h
 
 
 def nf_conntrack_generic_packet(ct: nf_conn, skb: sk_buff, ctinfo: int) -> int:
-    """net/netfilter/nf_conntrack_proto_generic.c: addresses and protocol are all that is known."""
+    """net/netfilter/nf_conntrack_proto_generic.c: track by addresses and protocol only."""
     nf_ct_refresh_acct(ct, ctinfo, skb, ct.net.sysctl.nf_conntrack_generic_timeout * NSEC_PER_SEC)
     return NF_ACCEPT
 
@@ -111,8 +111,8 @@ def nf_conntrack_generic_packet(ct: nf_conn, skb: sk_buff, ctinfo: int) -> int:
 def nf_conntrack_inet_error(
     skb: sk_buff, dataoff: int, state: nf_hook_state, outer_daddr: wide
 ) -> int:
-    """net/netfilter/nf_conntrack_proto_icmp.c: an ICMP error is RELATED to the connection that it
-    quotes a packet of; NF_ACCEPT, or -NF_ACCEPT when there is none or it was sent to another.
+    """net/netfilter/nf_conntrack_proto_icmp.c: make an ICMP error RELATED to the connection of the
+    packet that it quotes. -NF_ACCEPT: no such connection, or the error is for another host.
     """
     inner = nf_ct_get_tuplepr(skb, dataoff + ICMP_HLEN, state.pf)
     if inner is None:
@@ -121,7 +121,7 @@ def nf_conntrack_inet_error(
     if inverse is None:
         return -NF_ACCEPT
     found: nf_conntrack_tuple_hash | None = nf_conntrack_find_get(state.net, inverse)
-    # It goes to where the quoted packet came from: else it is forged.
+    # A genuine error goes to the source of the quoted packet.
     if found is None or found.tuple[4] != outer_daddr:
         return -NF_ACCEPT
     skb.nfct = found.ct
@@ -130,8 +130,8 @@ def nf_conntrack_inet_error(
 
 
 def nf_conntrack_icmpv4_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> int:
-    """net/netfilter/nf_conntrack_proto_icmp.c: NF_ACCEPT: go on (with the connection, if it was an
-    error about one); -NF_ACCEPT: INVALID.
+    """net/netfilter/nf_conntrack_proto_icmp.c: check a message; an error gets its connection.
+    NF_ACCEPT, or -NF_ACCEPT for an INVALID one.
     """
     if skb.len < dataoff + ICMP_HLEN or not pskb_may_pull(skb, dataoff + ICMP_HLEN):
         return -NF_ACCEPT
@@ -146,7 +146,7 @@ def nf_conntrack_icmpv4_error(skb: sk_buff, dataoff: int, state: nf_hook_state) 
 
 
 def nf_conntrack_icmpv6_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> int:
-    """net/netfilter/nf_conntrack_proto_icmpv6.c: as of IPv4; neighbours' talk is not tracked."""
+    """net/netfilter/nf_conntrack_proto_icmpv6.c: as for IPv4; neighbour discovery is untracked."""
     if skb.len < dataoff + ICMP_HLEN or not pskb_may_pull(skb, dataoff + ICMP_HLEN):
         return -NF_ACCEPT
     if icmp_sum_wrong(skb, dataoff, IPPROTO_ICMPV6, state):
@@ -161,7 +161,7 @@ def nf_conntrack_icmpv6_error(skb: sk_buff, dataoff: int, state: nf_hook_state) 
 
 
 def icmp_sum_wrong(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> bool:
-    """Whether a received ICMP message has a wrong checksum, and somebody wants to know."""
+    """Whether a received ICMP message has a wrong checksum (sysctl nf_conntrack_checksum)."""
     return (
         state.hook == NF_INET_PRE_ROUTING
         and state.net.sysctl.nf_conntrack_checksum != 0

@@ -1,4 +1,4 @@
-"""TCP connections seen from between: states and windows (net/netfilter/nf_conntrack_proto_tcp.c).
+"""TCP connections seen by a router: states and windows (net/netfilter/nf_conntrack_proto_tcp.c).
 
 The state table, the window check of "Real Stateful TCP Packet Filtering in IP Filter" (Guido van
 Rooij) and their exceptions are the kernel's, of Linux 6.1.
@@ -226,7 +226,7 @@ def tcp_in_window(
     dataoff: int,
     th: tcphdr,
 ) -> int:
-    """net/netfilter/nf_conntrack_proto_tcp.c: may this segment be of the connection? NFCT_TCP_*"""
+    """net/netfilter/nf_conntrack_proto_tcp.c: does the segment fit the windows? NFCT_TCP_*"""
     sender = tcp.reply if direction else tcp.orig
     receiver = tcp.orig if direction else tcp.reply
     flags = th.flags
@@ -243,7 +243,7 @@ def tcp_in_window(
             if not flags & TH_ACK:  # simultaneous open
                 return NFCT_TCP_ACCEPT
         else:
-            # In the middle of a connection whose beginning nobody saw.
+            # The connection's beginning was not seen.
             sender.td_end = end
             sender.td_maxwin = win << (sender.td_scale & 15) or 1
             sender.td_maxend = (end + sender.td_maxwin) & U32
@@ -252,7 +252,7 @@ def tcp_in_window(
             elif sack == (receiver.td_end + 1) & U32:  # the answer to a keepalive
                 receiver.td_end = sack
     elif syn and before(sender.td_end, end) and tcp.state in (SYN_SENT, SYN_RECV):
-        # Started anew, with another sequence number.
+        # The connection begins again, with another sequence number.
         tcp_init_sender(sender, receiver, skb, dataoff, th, end, win, direction)
         if direction == IP_CT_DIR_REPLY and not flags & TH_ACK:
             return NFCT_TCP_ACCEPT
@@ -307,7 +307,7 @@ def tcp_in_window(
 def tcp_out_of_window(
     sender: ip_ct_tcp_state, receiver: ip_ct_tcp_state, seq: int, end: int, sack: int
 ) -> int:
-    """The four bounds of tcp_in_window: what a segment beyond one of them is (NFCT_TCP_*)."""
+    """The four bounds of tcp_in_window, and the NFCT_TCP_* of a segment beyond one of them."""
     no_window = not receiver.td_maxwin
     in_recv_win = no_window or before((sender.td_end - receiver.td_maxwin - 1) & U32, end)
     lowest_ack = (receiver.td_end - max(sender.td_maxwin, MAXACKWINCONST) - 1) & U32
@@ -321,12 +321,12 @@ def tcp_out_of_window(
             and overshot <= receiver.td_maxwin
             and ack_seen
         ):
-            # More than the window allowed: when the receiver takes it, its ACK must be right.
+            # Beyond the window: if the receiver accepts the data, its ACK must be let through.
             sender.td_end = end
             sender.flags |= TCP_FLAG_DATA_UNACKNOWLEDGED
             return NFCT_TCP_IGNORE
         return NFCT_TCP_INVALID
-    if not ack_seen:  # acknowledges what nobody sent
+    if not ack_seen:  # acknowledges data that was not sent
         return NFCT_TCP_INVALID
     if not in_recv_win or not before(lowest_ack, sack):  # old segments, old acknowledgements
         return NFCT_TCP_IGNORE
@@ -334,7 +334,7 @@ def tcp_out_of_window(
 
 
 def tcp_new(ct: nf_conn, skb: sk_buff, dataoff: int, th: tcphdr) -> bool:
-    """net/netfilter/nf_conntrack_proto_tcp.c: the first packet; False: no connection begins so."""
+    """net/netfilter/nf_conntrack_proto_tcp.c: the first packet; False: it cannot begin one."""
     new_state = TCP_CONNTRACKS[0][get_conntrack_index(th.flags)][NONE]
     if new_state >= TCP_CONNTRACK_MAX:
         return False
@@ -376,7 +376,7 @@ def tcp_timeouts(net: Net, new_state: int) -> int:
 
 
 def tcp_error(skb: sk_buff, dataoff: int, th: tcphdr, state: nf_hook_state) -> bool:
-    """net/netfilter/nf_conntrack_proto_tcp.c: malformed, wrong checksum, flags nobody may send."""
+    """net/netfilter/nf_conntrack_proto_tcp.c: malformed, wrong checksum or invalid flags."""
     hlen = th.doff * 4
     if hlen < TCP_HLEN or skb.len - dataoff < hlen:
         return True
@@ -393,8 +393,8 @@ def tcp_error(skb: sk_buff, dataoff: int, th: tcphdr, state: nf_hook_state) -> b
 def nf_conntrack_tcp_packet(
     ct: nf_conn, skb: sk_buff, dataoff: int, ctinfo: int, state: nf_hook_state
 ) -> int:
-    """net/netfilter/nf_conntrack_proto_tcp.c: NF_ACCEPT, or -NF_ACCEPT for an INVALID packet,
-    -NF_REPEAT: this connection is over, look again; NF_DROP.
+    """net/netfilter/nf_conntrack_proto_tcp.c: NF_ACCEPT; -NF_ACCEPT for an INVALID packet;
+    -NF_REPEAT: this connection is over, look the packet up again; NF_DROP.
     """
     if skb.len - dataoff < TCP_HLEN or not pskb_may_pull(skb, dataoff + TCP_HLEN):
         return -NF_ACCEPT
@@ -423,7 +423,7 @@ def nf_conntrack_tcp_packet(
             and tcp.last_dir != direction
             and th.ack_seq == tcp.last_end
         ):
-            # It answers a SYN that was ignored: they are in step, and we are again.
+            # It answers a SYN that was ignored: the ends are in sync, so follow them again.
             old_state = SYN_SENT
             new_state = SYN_RECV
             tcp_resync(tcp, direction)
@@ -470,7 +470,7 @@ def nf_conntrack_tcp_packet(
         sender.flags |= TCP_FLAG_CLOSE_INIT
     timeout = tcp_timeout_of(ct.net, tcp, index, new_state)
     if not ct.status & IPS_SEEN_REPLY:
-        # When the only answer is a reset there was no connection.
+        # A reset as the only answer: there was no connection.
         if flags & TH_RST:
             nf_ct_kill_acct(ct, ctinfo, skb)
             return NF_ACCEPT
@@ -489,7 +489,7 @@ def nf_conntrack_tcp_packet(
 
 
 def tcp_timeout_of(net: Net, tcp: ip_ct_tcp, index: int, new_state: int) -> int:
-    """In nf_conntrack_tcp_packet: how many seconds the connection lives from now on."""
+    """In nf_conntrack_tcp_packet: the connection's timeout in seconds."""
     s = net.sysctl
     timeout = tcp_timeouts(net, new_state)
     if tcp.retrans >= s.nf_conntrack_tcp_max_retrans:
@@ -506,7 +506,7 @@ def tcp_timeout_of(net: Net, tcp: ip_ct_tcp, index: int, new_state: int) -> int:
 
 
 def tcp_resync(tcp: ip_ct_tcp, direction: int) -> None:
-    """In nf_conntrack_tcp_packet: take over what the ignored SYN said."""
+    """In nf_conntrack_tcp_packet: use the windows and options of the ignored SYN."""
     sender = tcp.reply if tcp.last_dir else tcp.orig
     sender.td_end = sender.td_maxend = tcp.last_end
     sender.td_maxwin = tcp.last_win or 1
@@ -528,7 +528,7 @@ def tcp_ignored(
     index: int,
     old_state: int,
 ) -> None:
-    """In nf_conntrack_tcp_packet: what may be right when we are not in step: keep it in mind."""
+    """In nf_conntrack_tcp_packet: remember an ignored packet; our state may be out of sync."""
     tcp.last_index = index
     tcp.last_dir = direction
     tcp.last_seq = th.seq
@@ -546,9 +546,9 @@ def tcp_ignored(
 
 
 def tcp_reset(ct: nf_conn, tcp: ip_ct_tcp, th: tcphdr, direction: int, old_state: int) -> int:
-    """In nf_conntrack_tcp_packet: the state a reset leads to; -1: it is of no connection here.
+    """In nf_conntrack_tcp_packet: the state a reset leads to; -1: it fits no connection.
 
-    RFC 5961 3: one in the window that does not match exactly is answered by a challenge.
+    RFC 5961 3: a reset in the window without the exact number is answered by a challenge ACK.
     """
     other = tcp.orig if direction else tcp.reply
     if not other.flags & TCP_FLAG_MAXACK_SET:
@@ -567,7 +567,7 @@ def tcp_reset(ct: nf_conn, tcp: ip_ct_tcp, th: tcphdr, direction: int, old_state
 
 
 def tcp_reset_of_ignored(ct: nf_conn, tcp: ip_ct_tcp, th: tcphdr, old_state: int) -> bool:
-    """In nf_conntrack_tcp_packet: a reset that answers what was ignored, its window unknown."""
+    """In nf_conntrack_tcp_packet: a reset that answers an ignored packet of unknown window."""
     if th.ack_seq == tcp.last_end and (
         (ct.status & IPS_SEEN_REPLY and tcp.last_index == TCP_SYN_SET)
         or (not ct.status & IPS_ASSURED and tcp.last_index == TCP_ACK_SET)

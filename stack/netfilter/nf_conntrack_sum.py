@@ -1,4 +1,4 @@
-"""Checksums of what conntrack looks at (net/netfilter/utils.c nf_checksum)."""
+"""Checksums of tracked packets (net/netfilter/utils.c nf_checksum)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6
 def nf_checksum(skb: sk_buff, dataoff: int, proto: int, pf: int) -> bool:
     """net/netfilter/utils.c: is the checksum from `dataoff` on wrong? data at the network header.
 
-    What the card verified, or has still to make, is right.
+    A checksum that the NIC verified, or will compute, counts as right.
     """
     summed = skb.ip_summed
     if summed in (CHECKSUM_UNNECESSARY, CHECKSUM_PARTIAL):

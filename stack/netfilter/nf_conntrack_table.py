@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def nf_conntrack_find_get(net: Net, tup: Tuple) -> nf_conntrack_tuple_hash | None:
-    """net/netfilter/nf_conntrack_core.c: whose tuple it is; one whose time is over is deleted."""
+    """net/netfilter/nf_conntrack_core.c: find a tuple; a connection that timed out is deleted."""
     found: nf_conntrack_tuple_hash | None = net.ct.hash.get(tup)
     if found is None:
         return None
@@ -45,8 +45,8 @@ def nf_conntrack_find_get(net: Net, tup: Tuple) -> nf_conntrack_tuple_hash | Non
 
 
 def nf_conntrack_alloc(net: Net, orig: Tuple, reply: Tuple) -> nf_conn | None:
-    """net/netfilter/nf_conntrack_core.c: a connection that is in no table yet; None: there are
-    nf_conntrack_max of them.
+    """net/netfilter/nf_conntrack_core.c: make a connection, not yet in the table; None: the table
+    has nf_conntrack_max.
     """
     table: netns_ct = net.ct
     limit = net.sysctl.nf_conntrack_max
@@ -65,7 +65,7 @@ def nf_conntrack_tuple_taken(tup: Tuple, ignored: nf_conn) -> bool:
 
 
 def nf_conntrack_confirm(skb: sk_buff, state: nf_hook_state) -> int:
-    """net/netfilter/nf_conntrack_core.c: the last hook: what gets this far is in the table."""
+    """net/netfilter/nf_conntrack_core.c: the last hook: enter the packet's connection."""
     ct: nf_conn | None = skb.nfct
     if ct is None or ct.status & IPS_CONFIRMED:
         return NF_ACCEPT
@@ -75,7 +75,7 @@ def nf_conntrack_confirm(skb: sk_buff, state: nf_hook_state) -> int:
 
 
 def __nf_conntrack_confirm(skb: sk_buff, ct: nf_conn) -> int:
-    """net/netfilter/nf_conntrack_core.c: into the table, unless somebody took its tuples."""
+    """net/netfilter/nf_conntrack_core.c: enter a connection whose tuples are not in the table."""
     net: Net = ct.net
     table: netns_ct = net.ct
     if ct.status & IPS_DYING:
@@ -102,10 +102,10 @@ def __nf_conntrack_confirm(skb: sk_buff, ct: nf_conn) -> int:
 
 
 def nf_ct_join(skb: sk_buff, ct: nf_conn) -> nf_conn:
-    """Before sources are translated: the connection of a packet, which meanwhile may be another's.
+    """Before source NAT: the packet's connection, or one of the same flow confirmed meanwhile.
 
     Packets of one flow that were received as one list are all looked up before the first one is
-    confirmed. The kernel finds out in nf_nat_used_tuple_new and nf_ct_resolve_clash, for UDP.
+    confirmed. The kernel handles this in nf_nat_used_tuple_new and nf_ct_resolve_clash, for UDP.
     """
     found: nf_conntrack_tuple_hash | None = ct.net.ct.hash.get(ct.orig.tuple)
     if found is None or found.ct is ct or ct.protonum == IPPROTO_TCP:
@@ -113,7 +113,7 @@ def nf_ct_join(skb: sk_buff, ct: nf_conn) -> nf_conn:
     same: nf_conn = found.ct
     mine, theirs = ct.reply.tuple, same.reply.tuple
     if mine[2] != theirs[2] or mine[5] != theirs[5] or nf_ct_is_expired(same):
-        return ct  # they go to different places: one of them is dropped in the end
+        return ct  # different destinations: one will be dropped
     nf_ct_delete(ct)
     ct.net.ct.stat.clash_resolve += 1
     skb.nfct = same
@@ -121,9 +121,9 @@ def nf_ct_join(skb: sk_buff, ct: nf_conn) -> nf_conn:
 
 
 def nf_ct_resolve_clash(skb: sk_buff, ct: nf_conn, other: nf_conntrack_tuple_hash) -> int:
-    """net/netfilter/nf_conntrack_core.c: two packets of one flow were on their way before either
-    was confirmed, as those of one list that was received: the second joins the connection of the
-    first. Others are dropped. The kernel lets only UDP join (allow_clash); here all but TCP do.
+    """net/netfilter/nf_conntrack_core.c: confirm the second of two packets of one flow, both looked
+    up before either was confirmed. It joins the first one's connection if the tuples agree, else it
+    is dropped. The kernel lets only UDP join (allow_clash); here all but TCP do.
     """
     table: netns_ct = ct.net.ct
     same: nf_conn = other.ct

@@ -1,6 +1,6 @@
-"""Tuples of packets and of what ICMP errors quote, and their inverse (nf_conntrack_core.c).
+"""Tuples of packets and of packets quoted in ICMP errors, and their inverse (nf_conntrack_core.c).
 
-Nothing here trusts a length: what is cut off or malformed has no tuple.
+All lengths are checked: a truncated or malformed packet has no tuple.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ICMPV6_INVERSE = {128: 129, 129: 128, 139: 140, 140: 139}
 def nf_ct_l4_offset(skb: sk_buff, nhoff: int, pf: int) -> tuple[int, int]:
     """get_l4proto: (offset of the transport header from data, protocol) of the packet at `nhoff`.
 
-    (-1, 0) when there is none: cut off, malformed, or a piece that is not the first.
+    (-1, 0) when there is none: truncated, malformed, or a fragment other than the first.
     """
     if pf == NFPROTO_IPV4:
         if skb.len < nhoff + IP_HLEN or not pskb_may_pull(skb, nhoff + IP_HLEN):
@@ -50,7 +50,7 @@ def nf_ct_l4_offset(skb: sk_buff, nhoff: int, pf: int) -> tuple[int, int]:
 
 def nf_ct_get_tuple(skb: sk_buff, nhoff: int, off: int, pf: int, proto: int) -> Tuple | None:
     """net/netfilter/nf_conntrack_core.c: the tuple of the packet at `nhoff` with its transport
-    header at `off`; None when that is cut off.
+    header at `off`; None when that is truncated.
     """
     sport = dport = 0
     if proto in (IPPROTO_TCP, IPPROTO_UDP):
@@ -72,8 +72,8 @@ def nf_ct_get_tuple(skb: sk_buff, nhoff: int, off: int, pf: int, proto: int) -> 
 
 
 def nf_ct_plain_tuple(skb: sk_buff, pf: int) -> Tuple | None:
-    """The tuple of a whole TCP or UDP packet of which nothing is out of the ordinary, from what
-    was parsed; None for any other. data at the network header.
+    """The tuple of an ordinary TCP or UDP packet, from the fields that were parsed at reception;
+    None for any other. data at the network header.
     """
     skb_parse(skb)
     want = PARSED_WHOLE | PARSED_PLAIN | PARSED_L4
@@ -86,7 +86,7 @@ def nf_ct_plain_tuple(skb: sk_buff, pf: int) -> Tuple | None:
 
 
 def nf_ct_invert_tuple(tup: Tuple) -> Tuple | None:
-    """net/netfilter/nf_conntrack_core.c: the tuple of answers; None for what has no answer."""
+    """net/netfilter/nf_conntrack_core.c: the tuple of replies; None: it has no reply."""
     pf: int = tup[0]
     proto: int = tup[1]
     saddr: wide = tup[2]
@@ -107,7 +107,7 @@ def nf_ct_invert_tuple(tup: Tuple) -> Tuple | None:
 
 
 def nf_ct_get_tuplepr(skb: sk_buff, nhoff: int, pf: int) -> Tuple | None:
-    """net/netfilter/nf_conntrack_core.c: the tuple of what an ICMP error quotes at `nhoff`."""
+    """net/netfilter/nf_conntrack_core.c: the tuple of the packet quoted at `nhoff`."""
     off, proto = nf_ct_l4_offset(skb, nhoff, pf)
     if off < 0:
         return None

@@ -1,7 +1,8 @@
-"""Fragments are put together before anybody looks at connections.
+"""Reassembly of fragments before connection tracking.
 
 net/ipv4/netfilter/nf_defrag_ipv4.c, net/ipv6/netfilter/nf_defrag_ipv6_hooks.c and
-nf_conntrack_reasm.c. What is forwarded is cut again on its way out, no larger than it came.
+nf_conntrack_reasm.c. Forwarded packets are fragmented again, to the size of the largest fragment
+that came.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def nf_ct_frag6_gather(skb: sk_buff, state: nf_hook_state, at: int, nhoff: int) 
     fhdr = frag_hdr_at(skb, at)
     frag_off = fhdr.frag_off
     if not frag_off & IP6_OFFSET_MF:
-        return NF_ACCEPT  # one piece that is the whole
+        return NF_ACCEPT  # an atomic fragment
     out = state.hook == NF_INET_LOCAL_OUT
     if out:
         skb_orphan(skb)
@@ -109,7 +110,7 @@ def nf_ct_frag6_gather(skb: sk_buff, state: nf_hook_state, at: int, nhoff: int) 
     if whole is None:
         return NF_STOLEN
     whole.ignore_df = 1
-    # Input starts over behind hop-by-hop options, which it has obeyed already.
+    # Hop-by-hop options were processed; input continues behind them.
     start, named = IPV6_HLEN, 6
     if ipv6_hdr(whole).nexthdr == NEXTHDR_HOP:
         start, named = IPV6_HLEN + (skb_copy_bits(whole, IPV6_HLEN + 1, 1)[0] + 1) * 8, IPV6_HLEN

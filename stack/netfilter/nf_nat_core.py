@@ -1,4 +1,4 @@
-"""Which address and port a connection gets in place of its own (net/netfilter/nf_nat_core.c)."""
+"""Choosing the address and port that NAT gives a connection (net/netfilter/nf_nat_core.c)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MAX_ATTEMPTS = 128
 
 @state
 class nf_nat_range2:
-    """struct nf_nat_range2: what NAT may choose from. Ports of ICMP are identifiers."""
+    """struct nf_nat_range2: addresses and ports to choose from. ICMP's ports are identifiers."""
 
     flags: int = 0
     min_addr: wide = 0
@@ -54,7 +54,7 @@ def HOOK2MANIP(hook: int) -> int:
 
 
 def nf_nat_initialized(ct: nf_conn, maniptype: int) -> bool:
-    """include/net/netfilter/nf_nat.h: it was decided."""
+    """include/net/netfilter/nf_nat.h: NAT of this kind was decided."""
     done = IPS_DST_NAT_DONE if maniptype else IPS_SRC_NAT_DONE
     return ct.status & done != 0
 
@@ -72,7 +72,7 @@ def with_end(tup: Tuple, maniptype: int, addr: wide, port: int) -> Tuple:
 
 
 def port_of(tup: Tuple, maniptype: int) -> int:
-    """What NAT may change beside the address."""
+    """The port or identifier that NAT may change."""
     if maniptype == NF_NAT_MANIP_SRC or tup[1] in (IPPROTO_ICMP, IPPROTO_ICMPV6):
         return tup[3]
     return tup[5]
@@ -84,23 +84,23 @@ def addr_of(tup: Tuple, maniptype: int) -> wide:
 
 
 def nf_nat_used_tuple(tup: Tuple, ignored: nf_conn) -> bool:
-    """net/netfilter/nf_nat_core.c: do the answers to it come to another connection?"""
+    """net/netfilter/nf_nat_core.c: does another connection have its reply tuple?"""
     reply = nf_ct_invert_tuple(tup)
     return reply is None or nf_conntrack_tuple_taken(reply, ignored)
 
 
 def nf_nat_inet_in_range(addr: wide, rng: nf_nat_range2) -> bool:
-    """net/netfilter/nf_nat_core.c: an address of the range."""
+    """net/netfilter/nf_nat_core.c: is the address in the range?"""
     return rng.min_addr <= addr <= rng.max_addr
 
 
 def l4proto_in_range(tup: Tuple, maniptype: int, rng: nf_nat_range2) -> bool:
-    """net/netfilter/nf_nat_core.c: a port of the range."""
+    """net/netfilter/nf_nat_core.c: is the port in the range?"""
     return rng.min_proto <= port_of(tup, maniptype) <= rng.max_proto
 
 
 def nf_in_range(tup: Tuple, rng: nf_nat_range2) -> bool:
-    """net/netfilter/nf_nat_core.c: the source is what the range wants already."""
+    """net/netfilter/nf_nat_core.c: is the source in the range already?"""
     if rng.flags & NF_NAT_RANGE_MAP_IPS and not nf_nat_inet_in_range(tup[2], rng):
         return False
     return not rng.flags & NF_NAT_RANGE_PROTO_SPECIFIED or l4proto_in_range(
@@ -109,7 +109,7 @@ def nf_in_range(tup: Tuple, rng: nf_nat_range2) -> bool:
 
 
 def find_appropriate_src(ct: nf_conn, tup: Tuple, rng: nf_nat_range2) -> Tuple | None:
-    """net/netfilter/nf_nat_core.c: what another connection from this address and port got."""
+    """net/netfilter/nf_nat_core.c: the translation of another connection from the same source."""
     other: nf_conn
     for other in ct.net.ct.nat_bysource.get((tup[0], tup[1], tup[2], tup[3]), ()):
         inverse = nf_ct_invert_tuple(other.reply.tuple)
@@ -122,8 +122,8 @@ def find_appropriate_src(ct: nf_conn, tup: Tuple, rng: nf_nat_range2) -> Tuple |
 
 
 def find_best_ips_proto(ct: nf_conn, tup: Tuple, rng: nf_nat_range2, maniptype: int) -> Tuple:
-    """net/netfilter/nf_nat_core.c: an address of the range, always the same one for a client (and,
-    unless NF_NAT_RANGE_PERSISTENT, a server)."""
+    """net/netfilter/nf_nat_core.c: choose an address of the range by a hash of the client's address
+    and, unless NF_NAT_RANGE_PERSISTENT, the server's."""
     if not rng.flags & NF_NAT_RANGE_MAP_IPS:
         return tup
     addr = rng.min_addr
@@ -135,8 +135,8 @@ def find_best_ips_proto(ct: nf_conn, tup: Tuple, rng: nf_nat_range2, maniptype: 
 
 
 def get_unique_tuple(ct: nf_conn, orig: Tuple, rng: nf_nat_range2, maniptype: int) -> Tuple:
-    """net/netfilter/nf_nat_core.c: what `orig` becomes, so that answers find their way; the port
-    is kept when it may be.
+    """net/netfilter/nf_nat_core.c: translate `orig` to a tuple whose replies no other connection
+    has. Keeps the port if possible.
     """
     random = rng.flags & NF_NAT_RANGE_PROTO_RANDOM_ALL
     if maniptype == NF_NAT_MANIP_SRC and not random:
@@ -164,8 +164,8 @@ def nf_nat_l4proto_unique_tuple(
 ) -> Tuple:
     """net/netfilter/nf_nat_core.c: try ports, from a random one on (of the machine's seed).
 
-    As the kernel, not all of them: 128, then 64 from another place ... When all are taken the last
-    one is returned, and the packet dropped when its connection is confirmed.
+    As in the kernel not all are tried: 128, then 64 from another port, and so on. When all are
+    taken the last one is returned, and the packet is dropped when its connection is confirmed.
     """
     proto = tup[1]
     port = port_of(tup, maniptype)
@@ -206,7 +206,7 @@ def nf_nat_setup_info(ct: nf_conn, rng: nf_nat_range2, maniptype: int) -> int:
     """net/netfilter/nf_nat_core.c: decide a connection's NAT of one kind, once; a verdict."""
     if ct.status & IPS_CONFIRMED or nf_nat_initialized(ct, maniptype):
         return NF_ACCEPT
-    # What it looks like now: the other kind of NAT may have been decided before.
+    # The present tuple: NAT of the other kind may have changed it.
     current = nf_ct_invert_tuple(ct.reply.tuple)
     if current is None:
         return NF_ACCEPT
@@ -221,8 +221,8 @@ def nf_nat_setup_info(ct: nf_conn, rng: nf_nat_range2, maniptype: int) -> int:
 
 
 def nf_nat_alloc_null_binding(ct: nf_conn, hook: int) -> int:
-    """net/netfilter/nf_nat_core.c: no rule wants it changed: its address stays, its source port if
-    nobody behind the same address has it.
+    """net/netfilter/nf_nat_core.c: no rule matches: keep the address. The source port changes only
+    if another connection with the same address has it.
     """
     maniptype = HOOK2MANIP(hook)
     reply = ct.reply.tuple

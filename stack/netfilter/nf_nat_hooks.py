@@ -1,4 +1,4 @@
-"""NAT at its hook points: destinations before routing, sources behind it.
+"""NAT at its hook points: destinations before routing, sources after it.
 
 net/netfilter/nf_nat_core.c nf_nat_inet_fn, nf_nat_proto.c nf_nat_ipv4_*, nf_nat_ipv6_*.
 """
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 
 def nf_nat_inet_fn(skb: sk_buff, state: nf_hook_state, ct: nf_conn) -> int:
-    """net/netfilter/nf_nat_core.c: a new connection asks the rules, or keeps what it is; every
-    packet of it gets what was decided.
+    """net/netfilter/nf_nat_core.c: ask the rules for a new connection, then translate the packet as
+    was decided for its connection.
     """
     ctinfo = skb.nfctinfo
     hook = state.hook
@@ -79,7 +79,7 @@ def nf_nat_inet_fn(skb: sk_buff, state: nf_hook_state, ct: nf_conn) -> int:
         and state.outdev is not None
         and state.outdev.ifindex != ct.masq_index
     ):
-        nf_ct_kill_acct(ct, ctinfo, skb)  # it leaves by another interface now: nf_nat_oif_changed
+        nf_ct_kill_acct(ct, ctinfo, skb)  # the outgoing interface changed: nf_nat_oif_changed
         return NF_DROP
     return NF_ACCEPT if nf_nat_packet(ct, ctinfo, hook, skb, state.pf) else NF_DROP
 
@@ -87,11 +87,11 @@ def nf_nat_inet_fn(skb: sk_buff, state: nf_hook_state, ct: nf_conn) -> int:
 def nf_nat_fn(skb: sk_buff, state: nf_hook_state) -> int:
     """net/netfilter/nf_nat_proto.c nf_nat_ipv4_fn, nf_nat_ipv6_fn: hook at LOCAL_IN, POST_ROUTING.
 
-    Errors are translated as what they are about.
+    ICMP errors are translated as the connection that they quote.
     """
     ct: nf_conn = skb.nfct
     if ct is None:
-        return NF_ACCEPT  # not tracked, or INVALID: rules decide about it
+        return NF_ACCEPT  # untracked or INVALID: rules decide
     if skb.nfctinfo == IP_CT_RELATED or skb.nfctinfo == IP_CT_RELATED_REPLY:
         off, proto = nf_ct_l4_offset(skb, 0, state.pf)
         if off >= 0 and proto == (IPPROTO_ICMP if state.pf == NFPROTO_IPV4 else IPPROTO_ICMPV6):
@@ -114,8 +114,8 @@ def nf_nat_pre_routing(skb: sk_buff, state: nf_hook_state) -> int:
 
 
 def nf_nat_local_fn(skb: sk_buff, state: nf_hook_state) -> int:
-    """net/netfilter/nf_nat_proto.c nf_nat_ipv4_local_fn: what we send ourselves, routed again when
-    it goes elsewhere now.
+    """net/netfilter/nf_nat_proto.c nf_nat_ipv4_local_fn: packets of this host, which are routed
+    again when their destination changed.
     """
     verdict = nf_nat_fn(skb, state)
     ct: nf_conn = skb.nfct
@@ -152,7 +152,7 @@ def nf_nat_netns_get(net: Net, pf: int) -> None:
 
 
 def nf_nat_netns_put(net: Net, pf: int) -> None:
-    """nf_nat_unregister_fn: one user fewer; the last one ends it."""
+    """nf_nat_unregister_fn: drop a user; translation ends with the last one."""
     users = net.ct.nat_users
     if not users.get(pf):
         return

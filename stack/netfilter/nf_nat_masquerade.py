@@ -1,6 +1,6 @@
 """NAT to the address of the interface by which packets leave (net/netfilter/nf_nat_masquerade.c).
 
-Its connections end with the address: when the interface goes down, or loses it.
+Masqueraded connections end when the interface goes down or loses the address.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def nf_nat_masquerade(skb: sk_buff, state: nf_hook_state, ct: nf_conn, rng: nf_n
     if state.pf == NFPROTO_IPV4:
         iph = iphdr_at(skb, 0)
         if not ct.orig.tuple[2]:
-            return 1  # NF_ACCEPT: who asks for an address has none
+            return 1  # NF_ACCEPT: such a host has no address yet
         rt: rtable = skb.dst
         src = inet_select_addr(out, rt.rt_gw4 or iph.daddr, RT_SCOPE_UNIVERSE)
     else:
@@ -56,8 +56,8 @@ def nf_nat_masquerade(skb: sk_buff, state: nf_hook_state, ct: nf_conn, rng: nf_n
 
 
 def masquerade_cleanup(net: Net, ifindex: int, pf: int, addr: wide) -> int:
-    """nf_ct_iterate_cleanup_net with device_cmp or inet_cmp: delete what goes by an interface, or
-    by one address of it (`pf` and `addr` not 0); how many there were.
+    """nf_ct_iterate_cleanup_net with device_cmp or inet_cmp: delete the connections of an
+    interface, or of one of its addresses (`pf` and `addr` not 0); returns how many.
     """
     table: netns_ct = net.ct
     gone: list[nf_conn] = []
@@ -103,7 +103,7 @@ def nf_nat_masquerade_inet_register_notifiers(net: Net) -> None:
 
 
 def nf_nat_masquerade_inet_unregister_notifiers(net: Net) -> None:
-    """net/netfilter/nf_nat_masquerade.c: nobody masquerades any more."""
+    """net/netfilter/nf_nat_masquerade.c: stop watching addresses and interfaces."""
     if not net.ct.masquerading:
         return
     net.ct.masquerading = False

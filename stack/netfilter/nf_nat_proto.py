@@ -1,7 +1,7 @@
-"""NAT's part in each packet: headers and their sums are rewritten (net/netfilter/nf_nat_proto.c).
+"""NAT of each packet: rewriting headers and their checksums (net/netfilter/nf_nat_proto.c).
 
-Checksums change by what changed (RFC 1624), those that a card has still to finish too. What an ICMP
-error quotes is rewritten the other way round, so that it means something to who gets it.
+Checksums are updated incrementally (RFC 1624), also those that a NIC will complete. A packet quoted
+in an ICMP error is translated in the opposite direction, so that its sender recognizes it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ICMPV6_QUERIES = frozenset((128, 129))
 
 
 def csum_replace_addr(check: int, old: wide, new: wide, pf: int) -> int:
-    """A check whose pseudo header has another address now."""
+    """Update a checksum for another address in its pseudo header."""
     check = csum_replace4(check, old & M32, new & M32)
     if pf != NFPROTO_IPV4:
         check = csum_replace4(check, old >> 32 & M32, new >> 32 & M32)
@@ -68,8 +68,8 @@ def inet_proto_csum_replace(check: int, old: wide, new: wide, pf: int, partial: 
 def tcp_manip_pkt(
     skb: sk_buff, off: int, port: int, maniptype: int, old: wide, new: wide, pf: int, inner: bool
 ) -> None:
-    """net/netfilter/nf_nat_proto.c: ports and sum of a TCP header; of one that an error quotes
-    perhaps the ports alone are there.
+    """net/netfilter/nf_nat_proto.c: ports and checksum of a TCP header. One quoted in an ICMP error
+    may be truncated after the ports.
     """
     whole = skb.len >= off + TCP_HLEN and pskb_may_pull(skb, off + TCP_HLEN)
     ports = udphdr_at(skb, off)
@@ -91,7 +91,7 @@ def tcp_manip_pkt(
 def udp_manip_pkt(
     skb: sk_buff, off: int, port: int, maniptype: int, old: wide, new: wide, pf: int, inner: bool
 ) -> None:
-    """net/netfilter/nf_nat_proto.c: ports and sum of a UDP header; no sum stays none."""
+    """net/netfilter/nf_nat_proto.c: ports and checksum of a UDP header; a checksum of 0 stays."""
     uh = udphdr_at(skb, off)
     before = uh.source if maniptype == NF_NAT_MANIP_SRC else uh.dest
     if maniptype == NF_NAT_MANIP_SRC:
@@ -130,7 +130,7 @@ def nf_nat_manip_pkt(
     """net/netfilter/nf_nat_proto.c nf_nat_ipv4_manip_pkt, nf_nat_ipv6_manip_pkt: give the packet at
     `nhoff` (from data) the source or destination of `target`. False: it cannot be written.
 
-    `inner`: it is what an ICMP error quotes.
+    `inner`: the packet is quoted in an ICMP error.
     """
     off, proto = nf_ct_l4_offset(skb, nhoff, pf)
     if off < 0:
@@ -172,14 +172,14 @@ def nf_nat_manip_pkt(
 
 
 def nf_nat_writable(skb: sk_buff) -> bool:
-    """skb_ensure_writable: headers of its own. A sum over all its bytes is given up."""
+    """skb_ensure_writable: unshare the headers. CHECKSUM_COMPLETE is dropped."""
     if skb.ip_summed == CHECKSUM_COMPLETE:
         skb.ip_summed = CHECKSUM_NONE
     return skb_cow(skb, 0)
 
 
 def statusbit_of(maniptype: int, direction: int) -> int:
-    """IPS_SRC_NAT or IPS_DST_NAT: what of a connection a packet of a direction meets."""
+    """The bit (IPS_SRC_NAT or IPS_DST_NAT) that says whether packets of a direction change."""
     bit = IPS_SRC_NAT if maniptype == NF_NAT_MANIP_SRC else IPS_DST_NAT
     return bit ^ IPS_NAT_MASK if direction else bit
 
@@ -199,9 +199,9 @@ def nf_nat_packet(ct: nf_conn, ctinfo: int, hook: int, skb: sk_buff, pf: int) ->
 def nf_nat_icmp_reply_translation(
     skb: sk_buff, ct: nf_conn, ctinfo: int, hook: int, pf: int, off: int
 ) -> bool:
-    """net/netfilter/nf_nat_proto.c (and nf_nat_icmpv6_reply_translation): an error about a
-    translated connection: outside as its answers, what it quotes as what was sent. `off`: where the
-    ICMP header is. False: drop it.
+    """net/netfilter/nf_nat_proto.c (and nf_nat_icmpv6_reply_translation): translate an ICMP error:
+    its own header as the connection's replies, the quoted packet as the original. `off`: the offset
+    of the ICMP header. False: drop the packet.
     """
     if skb.len < off + ICMP_HLEN or not pskb_may_pull(skb, off + ICMP_HLEN):
         return False
@@ -212,7 +212,7 @@ def nf_nat_icmp_reply_translation(
     if icmphdr_at(skb, off).type == redirect and (
         ct.status & IPS_NAT_DONE_MASK != IPS_NAT_DONE_MASK or ct.status & IPS_NAT_MASK
     ):
-        return False  # a better way to an address that is not there
+        return False  # it redirects to a translated address
     maniptype = HOOK2MANIP(hook)
     direction = ctinfo2dir(ctinfo)
     if not ct.status & statusbit_of(maniptype, direction):

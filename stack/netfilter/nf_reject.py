@@ -1,4 +1,4 @@
-"""Tell who sent a packet that it is refused (net/ipv4/netfilter/nf_reject_ipv4.c, _ipv6.c)."""
+"""Answers to rejected packets: TCP resets, ICMP (net/ipv4/netfilter/nf_reject_ipv4.c, _ipv6.c)."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def nf_reject(skb: sk_buff, hook: nf_hook_state, with_: int) -> None:
 
 
 def nf_send_reset(oldskb: sk_buff, hook: nf_hook_state) -> None:
-    """nf_send_reset, nf_send_reset6: a reset in the name of who the segment was for.
+    """nf_send_reset, nf_send_reset6: send a reset with the segment's destination as source.
 
-    None for a reset, for a wrong checksum, nor for anything but TCP.
+    Sends nothing for a reset, a wrong checksum, or another protocol.
     """
     pf = hook.pf
     off, proto = nf_ct_l4_offset(oldskb, 0, pf)
@@ -101,8 +101,8 @@ def nf_send_reset(oldskb: sk_buff, hook: nf_hook_state) -> None:
 
 
 def _attach(nskb: sk_buff, oldskb: sk_buff) -> None:
-    """net/netfilter/nf_conntrack_core.c nf_conntrack_attach: it belongs to the connection that the
-    segment began, or was of, and is translated as its answers are.
+    """net/netfilter/nf_conntrack_core.c nf_conntrack_attach: give the answer the connection of the
+    rejected packet, so that NAT translates it as a reply.
     """
     ct = oldskb.nfct
     if ct is not None:

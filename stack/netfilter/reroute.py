@@ -1,4 +1,4 @@
-"""Packets of ours that go elsewhere than they were routed (net/ipv4/netfilter.c, ipv6's)."""
+"""Routing local packets again after hooks changed them (net/ipv4/netfilter.c, ipv6's)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _reroute6(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def _key4(skb: sk_buff) -> tuple[int, int, int, int]:
-    """net/ipv4/netfilter.c struct ip_rt_info: what an IPv4 packet was routed by."""
+    """net/ipv4/netfilter.c struct ip_rt_info: the routing key of an IPv4 packet."""
     iph = ip_hdr(skb)
     return iph.saddr, iph.daddr, iph.tos, skb.mark
 
@@ -74,6 +74,6 @@ def _key6(skb: sk_buff) -> tuple[int, int, int]:
 
 
 def reroute_init(net: Net) -> None:
-    """Have what a queue's listener changed at LOCAL_OUT routed again (nf_reroute)."""
+    """Register rerouting of packets that a queue's listener changed at LOCAL_OUT (nf_reroute)."""
     net.nf_queue.reroute[NFPROTO_IPV4] = _key4, _reroute4
     net.nf_queue.reroute[NFPROTO_IPV6] = _key6, _reroute6
