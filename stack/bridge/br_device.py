@@ -1,4 +1,4 @@
-"""net/bridge/br_device.c: the bridge's own device: what the host sends and receives through it."""
+"""net/bridge/br_device.c: the bridge's own device, through which the host sends and receives."""
 
 from __future__ import annotations
 
@@ -91,18 +91,21 @@ def br_dev_stop(dev: net_device) -> int:
 
 
 def br_dev_set_multicast_list(dev: net_device) -> None:
-    """net/bridge/br_device.c: ndo_set_rx_mode: every multicast comes up anyway."""
+    """net/bridge/br_device.c: ndo_set_rx_mode: nothing to do, as all multicasts are received."""
 
 
 def br_change_mtu(dev: net_device, new_mtu: int) -> int:
-    """net/bridge/br_device.c: from now on the user's, not the smallest of the ports'. 0."""
+    """net/bridge/br_device.c: set the MTU; it no longer follows the ports' smallest. 0."""
     br: net_bridge = dev.priv
     br.mtu_set_by_user = True
     return 0
 
 
 def br_set_mac_address(dev: net_device, addr: bytes) -> int:
-    """net/bridge/br_device.c: from now on not the lowest of the ports'. 0 or -EADDRNOTAVAIL."""
+    """net/bridge/br_device.c: set the address; it no longer follows the ports' lowest.
+
+    0 or -EADDRNOTAVAIL.
+    """
     br: net_bridge = dev.priv
     if not is_valid_ether_addr(addr):
         return -errno.EADDRNOTAVAIL
@@ -115,7 +118,7 @@ def br_set_mac_address(dev: net_device, addr: bytes) -> int:
 
 
 def br_fix_features(dev: net_device, features: int) -> int:
-    """net/bridge/br_if.c br_features_recompute: what one port has the bridge has, and TSO."""
+    """net/bridge/br_if.c br_features_recompute: features that any port has, and TSO."""
     br: net_bridge = dev.priv
     if not br.port_list:
         return features

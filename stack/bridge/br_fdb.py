@@ -18,18 +18,18 @@ GC_MIN_NS = 10_000_000
 
 
 def br_fdb_find_rcu(br: net_bridge, addr: bytes) -> net_bridge_fdb_entry | None:
-    """net/bridge/br_fdb.c: what is known of an address."""
+    """net/bridge/br_fdb.c: the entry of an address, or None."""
     found: net_bridge_fdb_entry | None = br.fdb_hash.get(addr)
     return found
 
 
 def hold_time(br: net_bridge) -> int:
-    """net/bridge/br_fdb.c: ns for which an address is kept without a frame from it."""
+    """net/bridge/br_fdb.c: ns after the last frame from an address when it is forgotten."""
     return br.forward_delay if br.topology_change else br.ageing_time
 
 
 def has_expired(br: net_bridge, fdb: net_bridge_fdb_entry) -> bool:
-    """net/bridge/br_fdb.c: it will go when the collector runs next."""
+    """net/bridge/br_fdb.c: whether the collector's next run removes the entry."""
     now: int = br.dev.machine.clock.now_ns()
     return not fdb.is_static and fdb.updated + hold_time(br) <= now
 
@@ -58,18 +58,18 @@ def fdb_delete(br: net_bridge, fdb: net_bridge_fdb_entry) -> None:
 
 
 def br_fdb_update(br: net_bridge, source: net_bridge_port, addr: bytes) -> None:
-    """net/bridge/br_fdb.c: a frame from `addr` came in at `source`. Our own addresses stay."""
-    if not br.ageing_time:  # some users want to always flood
+    """net/bridge/br_fdb.c: learn `addr` from a frame received at `source`, unless it is ours."""
+    if not br.ageing_time:  # 0: always flood
         return
     fdb: net_bridge_fdb_entry | None = br.fdb_hash.get(addr)
     if fdb is None:
         fdb_create(br, source, addr, False, False)
         return
-    if fdb.is_local:  # a loop, or somebody with our address
+    if fdb.is_local:  # a loop, or another station has our address
         return
     if fdb.dst is not source:
         fdb.dst = source
-        if fdb.is_static:  # a static one that roams is learned from then on
+        if fdb.is_static:  # a static entry that moves becomes a learned one
             fdb.is_static = False
             br.fdb_n_learned += 1
     fdb.updated = br.dev.machine.clock.now_ns()
@@ -92,7 +92,8 @@ br_fdb_add_local = fdb_add_local
 
 
 def fdb_delete_local(br: net_bridge, p: net_bridge_port | None, fdb: net_bridge_fdb_entry) -> None:
-    """net/bridge/br_fdb.c: `p` has it no longer; another port or the bridge may have it."""
+    """net/bridge/br_fdb.c: remove a local address of `p`, unless another port or the bridge has
+    it too."""
     for op in br.port_list:
         if op is not p and op.dev.dev_addr == fdb.addr:
             fdb.dst = op
@@ -106,7 +107,7 @@ def fdb_delete_local(br: net_bridge, p: net_bridge_port | None, fdb: net_bridge_
 
 
 def br_fdb_changeaddr(p: net_bridge_port, newaddr: bytes) -> None:
-    """net/bridge/br_fdb.c: a port has another address."""
+    """net/bridge/br_fdb.c: the address of a port changed."""
     br = p.br
     for fdb in list(br.fdb_hash.values()):
         if fdb.is_local and fdb.dst is p and not fdb.added_by_user:
@@ -115,7 +116,7 @@ def br_fdb_changeaddr(p: net_bridge_port, newaddr: bytes) -> None:
 
 
 def br_fdb_change_mac_address(br: net_bridge, newaddr: bytes) -> None:
-    """net/bridge/br_fdb.c: the bridge gets another address."""
+    """net/bridge/br_fdb.c: the address of the bridge changed."""
     fdb = br_fdb_find_rcu(br, br.dev.dev_addr)
     if fdb is not None and fdb.is_local and fdb.dst is None and not fdb.added_by_user:
         fdb_delete_local(br, None, fdb)
@@ -123,7 +124,7 @@ def br_fdb_change_mac_address(br: net_bridge, newaddr: bytes) -> None:
 
 
 def br_fdb_delete_by_port(br: net_bridge, p: net_bridge_port, do_all: bool) -> None:
-    """net/bridge/br_fdb.c: forget what was learned of a port; with `do_all` what was set, too."""
+    """net/bridge/br_fdb.c: forget addresses learned at a port; with `do_all` static ones too."""
     for fdb in list(br.fdb_hash.values()):
         if fdb.dst is not p or (fdb.is_static and not do_all):
             continue
@@ -134,14 +135,14 @@ def br_fdb_delete_by_port(br: net_bridge, p: net_bridge_port, do_all: bool) -> N
 
 
 def br_fdb_flush(br: net_bridge) -> None:
-    """net/bridge/br_fdb.c: forget what was learned."""
+    """net/bridge/br_fdb.c: forget all learned addresses."""
     for fdb in list(br.fdb_hash.values()):
         if not fdb.is_static:
             fdb_delete(br, fdb)
 
 
 def br_fdb_cleanup(br: net_bridge) -> None:
-    """net/bridge/br_fdb.c: the collector: forget what is too old, and come again for the next."""
+    """net/bridge/br_fdb.c: the collector: forget old addresses, run again when the next is due."""
     delay = hold_time(br)
     now: int = br.dev.machine.clock.now_ns()
     work_delay = delay
@@ -157,7 +158,7 @@ def br_fdb_cleanup(br: net_bridge) -> None:
 
 
 def br_fdb_gc(br: net_bridge, delay_ns: int) -> None:
-    """Have the collector run in `delay_ns`, whatever it was to do."""
+    """Have the collector run in `delay_ns`, instead of when it was due."""
     cancel_delayed_work(br.gc_work)
     schedule_delayed_work(br.gc_work, delay_ns)
 

@@ -35,7 +35,7 @@ from stack.core.netdevice import ETH_HLEN, IFF_UP, net_device
 
 
 def should_deliver(p: net_bridge_port, skb: sk_buff) -> bool:
-    """net/bridge/br_forward.c: not back to where it came from, and only to who forwards."""
+    """net/bridge/br_forward.c: whether the frame may leave through `p`."""
     dev: net_device = skb.dev
     if p.state != BR_STATE_FORWARDING:
         return False
@@ -45,7 +45,7 @@ def should_deliver(p: net_bridge_port, skb: sk_buff) -> bool:
 
 
 def br_skb_isolated(dev: net_device) -> bool:
-    """net/bridge/br_private.h: it came in at a port that is isolated from others that are."""
+    """net/bridge/br_private.h: whether `dev` is an isolated port."""
     if not netif_is_bridge_port(dev):
         return False
     source: net_bridge_port = dev.rx_handler_data
@@ -92,9 +92,9 @@ def deliver_clone(prev: net_bridge_port, skb: sk_buff, local_orig: bool) -> None
 
 
 def br_forward(to: net_bridge_port | None, skb: sk_buff, local_rcv: bool, local_orig: bool) -> None:
-    """net/bridge/br_forward.c: out through one port, where that may be.
+    """net/bridge/br_forward.c: forward through one port, if that is allowed.
 
-    Takes ownership of skb, unless `local_rcv` says that it goes up as well.
+    Takes ownership of skb unless it is received here too (`local_rcv`).
     """
     if to is not None and should_deliver(to, skb):
         if local_rcv:
@@ -108,9 +108,9 @@ def br_forward(to: net_bridge_port | None, skb: sk_buff, local_rcv: bool, local_
 def br_flood(
     br: net_bridge, skb: sk_buff, pkt_type: int, local_rcv: bool, local_orig: bool
 ) -> None:
-    """net/bridge/br_forward.c: out through every port that takes such frames (BR_PKT_*).
+    """net/bridge/br_forward.c: forward through every port that takes such frames (BR_PKT_*).
 
-    Takes ownership of skb, unless `local_rcv` says that it goes up as well.
+    Takes ownership of skb unless it is received here too (`local_rcv`).
     """
     p: net_bridge_port
     prev: net_bridge_port | None = None

@@ -97,7 +97,7 @@ def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
 
 
 def br_dev_delete(dev: net_device) -> None:
-    """net/bridge/br_if.c: its ports become plain devices again; then it goes."""
+    """net/bridge/br_if.c: release the ports, then unregister the bridge."""
     if dev.reg_state != NETREG_REGISTERED:
         return
     br: net_bridge = dev.priv
@@ -112,7 +112,7 @@ def br_dev_delete(dev: net_device) -> None:
 
 
 def _nothing() -> None:
-    """What the collector of a bridge that is gone does."""
+    """The collector's function after the bridge was deleted: nothing."""
 
 
 br_link_ops = rtnl_link_ops("bridge", br_dev_delete)
@@ -121,9 +121,8 @@ br_link_ops = rtnl_link_ops("bridge", br_dev_delete)
 def br_add_if(br: net_bridge, dev: net_device) -> int:
     """net/bridge/br_if.c: `ip link set DEV master BR`. 0 or -errno.
 
-    -EINVAL: no Ethernet, or another namespace's; -ELOOP: a bridge; -EBUSY: it has a master, or
-    receives for somebody else already; -EOPNOTSUPP: it does not want to be bridged; -EXFULL: too
-    many ports.
+    -EINVAL: no Ethernet, or another namespace's; -ELOOP: a bridge; -EBUSY: it has a master or an
+    rx_handler; -EOPNOTSUPP: IFF_DONT_BRIDGE; -EXFULL: too many ports.
     """
     if (
         dev.flags & IFF_LOOPBACK
@@ -200,7 +199,7 @@ def br_mtu_auto_adjust(br: net_bridge) -> None:
 
 
 def br_set_gso_limits(br: net_bridge) -> None:
-    """net/bridge/br_if.c: super-packets no larger than every port takes."""
+    """net/bridge/br_if.c: limit GSO packets to the smallest limit of the ports."""
     br.dev.gso_max_size = min((p.dev.gso_max_size for p in br.port_list), default=GSO_MAX_SIZE)
 
 
@@ -227,7 +226,7 @@ def br_device_event(event: int, dev: net_device) -> None:
     elif event == NETDEV_UP:
         if br.dev.flags & IFF_UP and netif_carrier_ok(dev):
             br_stp_enable_port(p)
-    elif event == NETDEV_UNREGISTER:  # it goes, or to another namespace
+    elif event == NETDEV_UNREGISTER:  # deleted, or moved to another namespace
         br_del_if(br, dev)
 
 

@@ -1,4 +1,4 @@
-"""net/bridge/br_input.c: a frame comes in at a port: learned from, forwarded, or our own."""
+"""net/bridge/br_input.c: receiving a frame at a port: learn, then forward or pass up."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from stack.core.netdevice import (
 from stack.ethernet.eth import ETH_BROADCAST, is_valid_ether_addr
 
 LINK_LOCAL = b"\x01\x80\xc2\x00\x00"
-"""01:80:C2:00:00:0x is what no bridge forwards (IEEE 802.1D table 7-10)."""
+"""01:80:C2:00:00:0x, which no bridge forwards (IEEE 802.1D table 7-10)."""
 
 
 def is_link_local_ether_addr(addr: bytes) -> bool:
@@ -50,7 +50,7 @@ def br_handle_frame(skb: sk_buff) -> int:
     """net/bridge/br_input.c: the rx_handler of a port. RX_HANDLER_*.
 
     Takes ownership of skb (data past the MAC header), unless RX_HANDLER_PASS is returned: the port
-    itself receives what is for the segment alone (pause frames are dropped).
+    itself receives link-local frames (pause frames are dropped).
     """
     if skb.pkt_type == PACKET_LOOPBACK:
         return RX_HANDLER_PASS
@@ -86,13 +86,13 @@ def br_handle_frame(skb: sk_buff) -> int:
 
 
 def br_handle_local_finish(p: net_bridge_port, source: bytes) -> None:
-    """net/bridge/br_input.c: learn from a frame that is for this segment alone."""
+    """net/bridge/br_input.c: learn from a link-local frame."""
     if p.flags & BR_LEARNING and p.state in (BR_STATE_LEARNING, BR_STATE_FORWARDING):
         br_fdb_update(p.br, p, source)
 
 
 def br_handle_frame_finish(p: net_bridge_port, skb: sk_buff, source: bytes, dest: bytes) -> int:
-    """net/bridge/br_input.c: learn, look up, forward or flood, and up where it is for us. 0.
+    """net/bridge/br_input.c: learn, look up, forward or flood; pass up frames for the host. 0.
 
     Takes ownership of skb.
     """

@@ -36,7 +36,7 @@ BR_PKT_BROADCAST = 2
 BR_PORT_BITS = 10
 BR_MAX_PORTS = 1 << BR_PORT_BITS
 BR_GROUPFWD_RESTRICTED = 0x7
-"""Group addresses ..:00, ..:01 and ..:02 cannot be let through (group_fwd_mask)."""
+"""Group addresses ..:00, ..:01 and ..:02 can never be forwarded (group_fwd_mask)."""
 
 BR_AGEING_TIME = 300 * NSEC_PER_SEC
 BR_FORWARD_DELAY = 15 * NSEC_PER_SEC
@@ -52,12 +52,12 @@ class net_bridge_port:
     state: int = row(BR_STATE_DISABLED)
     flags: int = row(BR_PORT_DEFAULT)
     group_fwd_mask: int = row(0)
-    """Bit n lets frames to 01:80:C2:00:00:0n through that come in here."""
+    """Bit n forwards frames to 01:80:C2:00:00:0n that this port received."""
 
 
 @state
 class net_bridge_fdb_entry:
-    """net/bridge/br_private.h: where frames to an address go; `dst` None: up."""
+    """net/bridge/br_private.h: the port of an address; `dst` None: the bridge itself."""
 
     addr: bytes
     dst: net_bridge_port | None
@@ -65,9 +65,9 @@ class net_bridge_fdb_entry:
     is_static: bool = row(False)
     added_by_user: bool = row(False)
     updated: int = row(0)
-    """When a frame from the address was seen (the clock's ns)."""
+    """Time of the last frame from the address (the clock's ns)."""
     used: int = row(0)
-    """When a frame to it was."""
+    """Time of the last frame to the address (ns)."""
 
 
 @state
@@ -82,13 +82,13 @@ class net_bridge:
     """How many addresses are learned at most; 0: any number."""
     fdb_n_learned: int = row(0)
     ageing_time: int = row(BR_AGEING_TIME)
-    """After that many ns without a frame from it an address is forgotten."""
+    """Ns without a frame from an address after which it is forgotten."""
     forward_delay: int = row(BR_FORWARD_DELAY)
     topology_change: bool = row(False)
-    """Addresses age in `forward_delay`, as after a change of the topology."""
+    """After a change of the topology: addresses age in `forward_delay`."""
     group_fwd_mask: int = row(0)
     bridge_addr: bytes = row(bytes(6))
-    """The address in the bridge's id: the lowest of its ports'."""
+    """The lowest address of the ports, which is in the bridge's id."""
     mtu_set_by_user: bool = row(False)
     gc_work: work_struct = row()
 

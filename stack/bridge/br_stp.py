@@ -33,7 +33,7 @@ def br_set_state(p: net_bridge_port, state: int) -> None:
 
 
 def br_make_forwarding(p: net_bridge_port) -> None:
-    """net/bridge/br_stp.c: without STP nothing is waited for."""
+    """net/bridge/br_stp.c: forward at once, as there is no STP."""
     if p.state == BR_STATE_BLOCKING:
         br_set_state(p, BR_STATE_FORWARDING)
 
@@ -54,13 +54,13 @@ def br_port_state_selection(br: net_bridge) -> None:
 
 
 def br_stp_enable_port(p: net_bridge_port) -> None:
-    """net/bridge/br_stp_if.c: the port has a carrier, and the bridge is up."""
+    """net/bridge/br_stp_if.c: enable a port that has a carrier while the bridge is up."""
     br_set_state(p, BR_STATE_BLOCKING)  # br_init_port
     br_port_state_selection(p.br)
 
 
 def br_stp_disable_port(p: net_bridge_port) -> None:
-    """net/bridge/br_stp_if.c: the port is no use; what was learned of it is forgotten."""
+    """net/bridge/br_stp_if.c: disable a port and forget the addresses learned there."""
     br_set_state(p, BR_STATE_DISABLED)
     br_fdb_delete_by_port(p.br, p, False)
     br_port_state_selection(p.br)
@@ -103,7 +103,7 @@ def br_stp_recalculate_bridge_id(br: net_bridge) -> bool:
 def br_set_port_state(p: net_bridge_port, state: int) -> int:
     """net/bridge/br_netlink.c: `bridge link set dev PORT state STATE`. 0, -EINVAL or -ENETDOWN.
 
-    As in Linux without STP a blocking port forwards again at once; listening and learning last.
+    As in Linux without STP a blocking port forwards again at once; listening and learning stay.
     """
     if not BR_STATE_DISABLED <= state <= BR_STATE_BLOCKING:
         return -errno.EINVAL
@@ -116,7 +116,7 @@ def br_set_port_state(p: net_bridge_port, state: int) -> int:
 
 
 def br_port_carrier_check(p: net_bridge_port) -> None:
-    """net/bridge/br_if.c: the port's carrier came or went."""
+    """net/bridge/br_if.c: the port's carrier changed."""
     br = p.br
     if not br.dev.flags & IFF_UP:
         return
