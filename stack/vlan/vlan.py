@@ -120,7 +120,7 @@ def _check(real_dev: net_device, proto: int, vlan_id: int, mtu: int) -> int:
 
 
 def register_vlan_dev(dev: net_device) -> int:
-    """net/8021q/vlan.c: the id into the filter, the device among the others. 0 or -errno."""
+    """net/8021q/vlan.c: add the id to the filter, register the device. 0 or -errno."""
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
     err = vlan_vid_add(real_dev, vlan.vlan_proto, vlan.vlan_id)
@@ -142,7 +142,7 @@ def register_vlan_dev(dev: net_device) -> int:
 
 
 def unregister_vlan_dev(dev: net_device) -> None:
-    """net/8021q/vlan.c: the device goes; the id leaves the filter with its last user."""
+    """net/8021q/vlan.c: unregister the device; an id's last user removes it from the filter."""
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
     if dev.reg_state != NETREG_REGISTERED:
@@ -169,7 +169,7 @@ def vlan_transfer_operstate(real_dev: net_device, dev: net_device) -> None:
 
 
 def vlan_sync_address(real_dev: net_device, dev: net_device) -> None:
-    """net/8021q/vlan.c: the real device has another address."""
+    """net/8021q/vlan.c: the address of the real device changed."""
     vlan: vlan_dev_priv = dev.priv
     if real_dev.dev_addr == vlan.real_dev_addr:
         return
@@ -193,9 +193,9 @@ def vlan_transfer_features(real_dev: net_device, dev: net_device) -> None:
 
 
 def vlan_device_event(event: int, dev: net_device) -> None:
-    """net/8021q/vlan.c: what happens to a real device happens to its VLANs."""
+    """net/8021q/vlan.c: pass events of a real device on to its VLANs."""
     if dev.features & NETIF_F_HW_VLAN_CTAG_FILTER:
-        if event == NETDEV_UP:  # frames with a priority tag alone
+        if event == NETDEV_UP:  # for frames with a priority tag only
             vlan_vid_add(dev, ETH_P_8021Q, 0)
         elif event == NETDEV_DOWN:
             vlan_vid_del(dev, ETH_P_8021Q, 0)
@@ -233,7 +233,7 @@ def vlan_device_event(event: int, dev: net_device) -> None:
 
 
 def vlan_init_net(net: Net) -> None:
-    """net/8021q/vlan.c: watch the devices; those that are there are heard of now."""
+    """net/8021q/vlan.c: watch the devices, starting with those that exist."""
     register_netdevice_notifier(net, vlan_device_event)
 
 

@@ -1,4 +1,4 @@
-"""net/8021q/vlan_dev.c: a VLAN's device: what it sends goes to the real one with a tag."""
+"""net/8021q/vlan_dev.c: a VLAN's device, which sends with a tag through the real device."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class vlan_dev_priv:
     vlan_id: int
     flags: int = VLAN_FLAG_REORDER_HDR
     egress_priority_map: dict[int, int] | None = row()
-    """skb.priority -> what the tag's three bits say, where they lie in it."""
+    """skb.priority -> the PCP bits, at their place in the tag."""
     real_dev_addr: bytes = row(b"")
 
 
@@ -75,7 +75,7 @@ def is_vlan_dev(dev: net_device) -> bool:
 
 
 def vlan_dev_real_dev(dev: net_device) -> net_device:
-    """net/8021q/vlan_core.c: what the VLAN, or the VLAN it stands on, stands on."""
+    """net/8021q/vlan_core.c: the lowest device below a VLAN, through VLANs between."""
     vlan: vlan_dev_priv
     while is_vlan_dev(dev):
         vlan = dev.priv
@@ -84,11 +84,11 @@ def vlan_dev_real_dev(dev: net_device) -> net_device:
 
 
 def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
-    """net/8021q/vlan_dev.c: ndo_start_xmit. What the real device says; takes ownership of skb."""
+    """net/8021q/vlan_dev.c: ndo_start_xmit. The real device's result; takes ownership of skb."""
     vlan: vlan_dev_priv = dev.priv
     stats = dev.stats
     proto = vlan.vlan_proto
-    # What a packet socket sends may have its tag already, where the device is told not to mind.
+    # Without VLAN_FLAG_REORDER_HDR a packet socket's frame may have its tag already.
     if vlan.flags & VLAN_FLAG_REORDER_HDR or _h_proto(skb) != proto:
         tci = vlan.vlan_id
         egress = vlan.egress_priority_map
@@ -134,7 +134,7 @@ def vlan_dev_set_egress_priority(dev: net_device, skb_prio: int, vlan_prio: int)
 
 
 def vlan_dev_change_mtu(dev: net_device, new_mtu: int) -> int:
-    """net/8021q/vlan_dev.c: 0, or -ERANGE above what the real device takes."""
+    """net/8021q/vlan_dev.c: 0, or -ERANGE above the real device's MTU."""
     vlan: vlan_dev_priv = dev.priv
     return -errno.ERANGE if new_mtu > vlan.real_dev.mtu else 0
 
@@ -160,7 +160,7 @@ def vlan_dev_open(dev: net_device) -> int:
 
 
 def vlan_dev_stop(dev: net_device) -> int:
-    """net/8021q/vlan_dev.c: the real device need not receive for it any longer."""
+    """net/8021q/vlan_dev.c: remove the VLAN's addresses from the real device."""
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
     dev_addresses_unsync(real_dev, dev)
@@ -175,7 +175,7 @@ def vlan_dev_stop(dev: net_device) -> int:
 
 
 def vlan_dev_set_mac_address(dev: net_device, addr: bytes) -> int:
-    """net/8021q/vlan_dev.c: an address of its own; 0 or -EADDRNOTAVAIL."""
+    """net/8021q/vlan_dev.c: set an address of its own; 0 or -EADDRNOTAVAIL."""
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
     if not is_valid_ether_addr(addr):
@@ -192,7 +192,7 @@ def vlan_dev_set_mac_address(dev: net_device, addr: bytes) -> int:
 
 
 def vlan_dev_change_rx_flags(dev: net_device, change: int) -> None:
-    """net/8021q/vlan_dev.c: the real device is promiscuous when its VLAN is."""
+    """net/8021q/vlan_dev.c: make the real device promiscuous when its VLAN is."""
     vlan: vlan_dev_priv = dev.priv
     if dev.flags & IFF_UP:
         if change & IFF_ALLMULTI:
@@ -202,13 +202,13 @@ def vlan_dev_change_rx_flags(dev: net_device, change: int) -> None:
 
 
 def vlan_dev_set_rx_mode(dev: net_device) -> None:
-    """net/8021q/vlan_dev.c: the real device receives what its VLAN wants to."""
+    """net/8021q/vlan_dev.c: add the VLAN's addresses to the real device."""
     vlan: vlan_dev_priv = dev.priv
     dev_addresses_sync(vlan.real_dev, dev)
 
 
 def vlan_dev_fix_features(dev: net_device, features: int) -> int:
-    """net/8021q/vlan_dev.c: what the real device offers for tagged packets, or software."""
+    """net/8021q/vlan_dev.c: the real device's features for tagged packets, and software ones."""
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
     old = features
@@ -220,7 +220,7 @@ def vlan_dev_fix_features(dev: net_device, features: int) -> int:
 
 
 def vlan_dev_init(dev: net_device) -> int:
-    """net/8021q/vlan_dev.c: take over what the real device has. 0."""
+    """net/8021q/vlan_dev.c: copy address, flags and features of the real device. 0."""
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
     dev.state |= LINK_STATE_NOCARRIER
@@ -274,7 +274,7 @@ vlan_netdev_ops = net_device_ops(
 
 
 def vlan_setup(dev: net_device) -> None:
-    """net/8021q/vlan_dev.c: Ethernet without a queue; the rest is the real device's."""
+    """net/8021q/vlan_dev.c: Ethernet without a queue."""
     ether_setup(dev)
     dev.priv_flags |= IFF_802_1Q_VLAN
     dev.tx_queue_len = 0
