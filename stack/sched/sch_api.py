@@ -10,7 +10,7 @@ from stack.sched.sch_generic import Qdisc
 
 
 def qdisc_watchdog_timer(timer: timer_list) -> None:
-    """net/sched/sch_api.c: the throttled discipline may send again."""
+    """net/sched/sch_api.c: let the throttled discipline send again."""
     netif_schedule(timer.data.qdisc)
 
 
@@ -29,12 +29,12 @@ class qdisc_watchdog:
 
 
 def qdisc_watchdog_schedule_ns(wd: qdisc_watchdog, expires_ns: int) -> None:
-    """net/sched/sch_api.c: look again at `expires_ns`."""
+    """net/sched/sch_api.c: schedule the device at `expires_ns`."""
     mod_timer(wd.timer, expires_ns)
 
 
 def qdisc_graft(dev: net_device, qdisc: Qdisc) -> None:
-    """net/sched/sch_api.c: make `qdisc` the device's discipline; what the old one held is freed."""
+    """net/sched/sch_api.c: make `qdisc` the device's discipline; free packets of the old one."""
     old = dev.qdisc
     dev.qdisc = qdisc
     if old is not None:

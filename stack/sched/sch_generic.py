@@ -46,20 +46,20 @@ class Qdisc:
     limit: int = row(of=lambda qdisc: qdisc.dev.tx_queue_len)
     noqueue: bool = row(False)
     can_bypass: bool = row(False)
-    """TCQ_F_CAN_BYPASS: while it is empty, what it is given leaves at once and in order."""
+    """TCQ_F_CAN_BYPASS: while it is empty, packets may skip it."""
     qlen: int = row(0)
     qstats: gnet_stats_queue = row(make=gnet_stats_queue)
     running: bool = row(False)
     """__QDISC_STATE_RUNNING: qdisc_run is on the call stack."""
     plug_priority: int = row(-1)
-    """While it is plugged (dev_plug), the priority of what is collected; else -1."""
+    """While it is plugged (dev_plug), the priority of the collected packets; else -1."""
     scheduled: bool = row(False)
     """__QDISC_STATE_SCHED: on the output queue."""
     deactivated: bool = row(False)
     gso_skb: deque[sk_buff] = row(make=deque)
-    """Refused by the driver: goes first."""
+    """Packets that the driver refused; they are sent first."""
     watchdog: qdisc_watchdog | None = row()
-    """Of a discipline that holds packets back (sch_api.py)."""
+    """The timer of a discipline that holds packets back (sch_api.py)."""
 
     def enqueue(self, skb: sk_buff) -> int:
         """Queue or drop; NET_XMIT_*. Takes ownership of skb."""

@@ -40,7 +40,7 @@ class tbf_qdisc(Qdisc):
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_tbf.c: tbf_enqueue. Takes ownership of skb.
 
-        Refuses a packet that the bucket can never hold.
+        Drops a packet that is larger than the bucket.
         """
         if self.q.qlen >= self.limit or self._cost_ns(skb.len) > self.burst_ns:
             self.qstats.drops += 1
@@ -51,7 +51,7 @@ class tbf_qdisc(Qdisc):
         return NET_XMIT_SUCCESS
 
     def dequeue(self) -> sk_buff | None:
-        """net/sched/sch_tbf.c: tbf_dequeue: a packet if the bucket pays, else the watchdog."""
+        """net/sched/sch_tbf.c: tbf_dequeue: a packet if tokens suffice, else arm the watchdog."""
         skb = self.q.peek()
         if skb is None:
             return None
