@@ -1,1 +1,1 @@
-"""What runs on a host beside the packet path: servers, and the runners of the clients' cores."""
+"""Programs on a host beside the packet path: servers, and the runners of the clients' cores."""

@@ -1,15 +1,15 @@
 """The server's side of iperf3's protocol, without sockets: events in, actions out.
 
-A client opens a TCP connection (the control connection) and sends a cookie of 37 bytes. States go
-both ways as signed bytes, parameters and results as JSON behind a length of four bytes:
+A client opens a TCP connection (the control connection) and sends a cookie of 37 bytes. Both sides
+send states as signed bytes, and parameters and results as JSON behind a length of four bytes:
 
     PARAM_EXCHANGE    ->  parameters       CREATE_STREAMS   ->  streams, each with the cookie
     TEST_START, TEST_RUNNING               <-  TEST_END
     EXCHANGE_RESULTS  ->  results, and ours back             DISPLAY_RESULTS  ->  IPERF_DONE
 
-(arrows: what the client answers). TCP streams begin with the cookie, UDP streams with a datagram of
-four bytes that is answered. Source: iperf3's programs 3.1 to 3.18; numbers are little-endian only
-in those four bytes, which are of the client's byte order. Times are ns.
+(arrows: the client's answers). TCP streams begin with the cookie, UDP streams with a datagram of
+four bytes that is answered. Source: iperf3's programs 3.1 to 3.18. Numbers are big-endian, except
+in those four bytes, which have the client's byte order. Times are ns.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ TIME_MAX_S = 86400
 OMIT_MAX_S = 600
 SEC = 1_000_000_000
 GRACE_NS = 10 * SEC
-"""How long a client may be late with what it owes: its answers, its streams, the end."""
+"""Ns that a client may take for its answers, its streams and the end of the test."""
 WAITING_MAX = 64
-"""Connections that have not told their cookie."""
+"""The most connections that have not sent their cookie yet."""
 
 UDP_CONNECT = {
     struct.pack("<I", 0x36373839): struct.pack("<I", 0x39383736),
@@ -84,7 +84,7 @@ class _RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send these bytes on a control connection, at once: what does not fit ends it."""
+    """Send these bytes on a control connection at once; close it if they do not fit."""
 
     conn: int
     data: bytes
@@ -100,7 +100,7 @@ class SendTo:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close a connection, which the core has forgotten."""
+    """Close a connection that the core has dropped."""
 
     conn: int
 
@@ -183,7 +183,7 @@ def parse_parameters(message: Any) -> Parameters:
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """One stream of the test, and what is counted of it. `peer`: its connection, or UDP address."""
+    """One stream of the test and its counters. `peer`: its connection, or UDP address."""
 
     peer: Any
     params: Parameters
@@ -200,7 +200,7 @@ class Stream:
     jitter_s: float = 0.0
     transit_s: float | None = None
     retransmits: int = -1
-    """Segments sent again, of a TCP stream that sends; -1: none to tell of."""
+    """Retransmitted segments of a sending TCP stream; -1: unknown."""
 
     def take(self, datagram: bytes | memoryview, wall_s: float) -> None:
         """Count a datagram that arrived at `wall_s`: losses, order, jitter (RFC 1889, 6.3.1)."""
@@ -213,7 +213,7 @@ class Stream:
             self.errors += number - 1 - self.packets
             self.packets = number
         elif self.errors > self.omitted_errors:
-            self.errors -= 1  # late, and counted as lost
+            self.errors -= 1  # reordered: it was counted as lost
         transit = wall_s - (sec + usec / 1e6)
         if self.transit_s is not None:
             self.jitter_s += (abs(transit - self.transit_s) - self.jitter_s) / 16
@@ -230,13 +230,13 @@ class Stream:
         )
 
     def omit(self) -> None:
-        """What was counted so far does not count."""
+        """Reset the counters."""
         self.size = 0
         self.jitter_s = 0.0
         self.omitted_packets, self.omitted_errors = self.packets, self.errors
 
     def result(self, duration_s: float) -> dict[str, Any]:
-        """What the client is told."""
+        """The stream's results for the client."""
         return {
             "id": self.id,
             "bytes": self.size,
@@ -274,8 +274,8 @@ class _Test:
 class Iperf3Server:
     """A server of one test at a time; further clients hear ACCESS_DENIED, as from iperf3 -s.
 
-    Connections are numbers that the caller chooses, ascending as they were accepted. `timer` wants
-    to be called at `deadline_ns` (0: not at all).
+    Connections are numbers that the caller chooses, ascending in order of accept(). The caller must
+    call `timer` at `deadline_ns` (0: not at all).
     """
 
     def __init__(self) -> None:
@@ -285,7 +285,7 @@ class Iperf3Server:
 
     @property
     def deadline_ns(self) -> int:
-        """When to call `timer`; 0: not at all."""
+        """The time to call `timer` (ns); 0: not at all."""
         test = self._test
         if test is None:
             return 0
@@ -310,7 +310,7 @@ class Iperf3Server:
     # --- events --------------------------------------------------------------------------------
 
     def accepted(self, conn: int) -> list[Action]:
-        """A TCP connection came."""
+        """A TCP connection was accepted."""
         if len(self._cookies) >= WAITING_MAX:
             oldest = next(iter(self._cookies))
             del self._cookies[oldest]
@@ -396,7 +396,7 @@ class Iperf3Server:
     # --- the protocol --------------------------------------------------------------------------
 
     def _introduced(self, conn: int, cookie: bytes, now_ns: int) -> list[Action]:
-        """A connection told its cookie: a new test, a stream of the one there is, or neither."""
+        """A connection sent its cookie: begin a test, add a stream to it, or refuse."""
         test = self._test
         if test is None:
             self._test = _Test(conn, cookie, deadline_ns=now_ns + GRACE_NS)
@@ -429,7 +429,7 @@ class Iperf3Server:
         return [Send(test.control, running), Start(tuple(test.streams))]
 
     def _control(self, test: _Test, now_ns: int, actions: list[Action]) -> None:
-        """Add what the control connection's bytes ask for, as far as they are there.
+        """Handle the complete messages among the control connection's bytes.
 
         Raises: _RefusedError.
         """

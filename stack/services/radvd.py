@@ -3,8 +3,8 @@
     service = Radvd(host, "eth0", AdvertiserConfig(prefixes=(prefix_info(prefix, 64),)))
     service.stop()
 
-It stands here, and not with the clients' cores, because a router serves its link; the core is
-without I/O as theirs are. `Host.radvd` makes one with the prefixes that the interface has.
+It is among the services because a router serves its link. `Host.radvd` makes one with the prefixes
+of the interface.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 SEC = 1_000_000_000
 RETRY_NS = SEC
-"""How soon again while the interface has no link-local address yet."""
+"""The interval of retries while the interface has no link-local address."""
 
 
 def prefixes_of(dev: net_device) -> tuple[prefix_info, ...]:
@@ -89,7 +89,7 @@ class Radvd:
         register_netdevice_notifier(net, self._event)
 
     def stop(self) -> None:
-        """Say goodbye (router lifetime 0) and cease. Idempotent."""
+        """Send a last advertisement with router lifetime 0, and stop. Idempotent."""
         if self.idev.nd.on_rs == self._solicited:
             self.idev.nd.on_rs = self.idev.nd.on_ra = None
             unregister_netdevice_notifier(self.net, self._event)

@@ -6,8 +6,8 @@
     core.solicited(source, now_ns)           # a valid router solicitation came
     core.heard(advertisement, options, now_ns)   # another router's advertisement
 
-The runner carries the actions out: `Advertise` a message, `SetTimer`, `Inconsistent` is for a log.
-It checks what arrives as RFC 4861 6.1 wants it (the stack's ndisc does).
+The runner carries out the actions: `Advertise` a message, `SetTimer`, log `Inconsistent`. It must
+validate received messages as RFC 4861 6.1 requires (the stack's ndisc does).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_INITIAL_RTR_ADVERTISEMENTS = 3
 MAX_FINAL_RTR_ADVERTISEMENTS = 3
 MIN_DELAY_BETWEEN_RAS_S = 3
 MAX_RA_DELAY_TIME_NS = SECOND_NS // 2
-MAX_UNICAST_PER_INTERVAL = 20  # answers by unicast between two multicasts: a flood ends here
+MAX_UNICAST_PER_INTERVAL = 20  # unicast answers between two multicasts, a limit against floods
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class AdvertiserConfig:
     default_lifetime_s: int | None = None
     preference: int = 0
     unicast: bool = False
-    """Answer a solicitation that has a source address to it alone, at once after the delay."""
+    """Answer a solicitation with a source address by unicast, after the random delay."""
     source_lladdr: bool = True
 
     def __post_init__(self) -> None:
@@ -140,14 +140,14 @@ class RouterAdvertiser:
     _unicast: dict[int, int] = field(default_factory=dict)
 
     def start(self, now_ns: int) -> list[Action]:
-        """The interface becomes an advertising one (RFC 4861 6.2.4): the first RA goes at once."""
+        """Begin to advertise on the interface (RFC 4861 6.2.4): the first RA is sent at once."""
         self.running = True
         self.sent_initial = 0
         self._next_multicast = now_ns
         return self.timer(now_ns)
 
     def stop(self, now_ns: int, *, final: int = MAX_FINAL_RTR_ADVERTISEMENTS) -> list[Action]:
-        """It ceases to be one (RFC 4861 6.2.5): up to three RAs that say so, and silence."""
+        """Cease to advertise (RFC 4861 6.2.5), after up to three RAs with router lifetime 0."""
         if not self.running:
             return []
         self.running = False
@@ -171,7 +171,7 @@ class RouterAdvertiser:
                 self._unicast[source] = now_ns + delay
             if at >= 0 and source in self._unicast:
                 return self._set_timer()
-            # Who asks again, or too many at once: one multicast serves them all.
+            # A repeated solicitation, or too many: answer all of them by one multicast.
         at = now_ns + delay
         if self._last_multicast is not None:
             at = max(at, self._last_multicast + MIN_DELAY_BETWEEN_RAS_S * SECOND_NS + delay)
@@ -182,7 +182,7 @@ class RouterAdvertiser:
     def heard(
         self, theirs: RouterAdvertisement, options: ndisc_options, now_ns: int
     ) -> list[Action]:
-        """Another router's RA: compare what has to agree (RFC 4861 6.2.7)."""
+        """Another router's RA came: compare the fields that must agree (RFC 4861 6.2.7)."""
         mine = self.advertisement()
         out: list[Action] = []
 
@@ -205,7 +205,7 @@ class RouterAdvertiser:
         return out
 
     def timer(self, now_ns: int) -> list[Action]:
-        """The time of the last SetTimer has come: what is to be sent."""
+        """The time of the last SetTimer has come: send what is due."""
         out: list[Action] = []
         if not self.running:
             return out
@@ -236,7 +236,7 @@ class RouterAdvertiser:
         return [SetTimer(min(due))] if due else []
 
     def advertisement(self, lifetime_s: int | None = None) -> RouterAdvertisement:
-        """The fixed part of what is sent."""
+        """The fixed part of an RA."""
         config = self.config
         life = config.lifetime_s if lifetime_s is None else lifetime_s
         return RouterAdvertisement(
@@ -252,7 +252,7 @@ class RouterAdvertiser:
         )
 
     def message(self, lifetime_s: int | None = None) -> bytes:
-        """The whole RA. `lifetime_s` 0: the last words of a router."""
+        """The whole RA. `lifetime_s` 0: the router ceases to advertise."""
         config = self.config
         options = b""
         if config.source_lladdr and self.lladdr:

@@ -1,10 +1,9 @@
 """Drives a `Dhcp4Client` on a host: UDP sockets on one interface, ARP, addresses, routes, names.
 
-How an interface without an address talks (RFC 2131 4.1): a UDP socket bound to the device and to
-port 68 sends to 255.255.255.255; its packets leave with source 0.0.0.0, for there is no other.
-Answers are asked for as broadcasts (the broadcast flag), which such a socket receives, as Linux's
-does while rp_filter is 0 on the interface. A renewal goes from a second socket, bound to the
-leased address, so that its source is that one whatever else the interface has.
+While the interface has no address (RFC 2131 4.1), a UDP socket bound to the device and to port 68
+sends to 255.255.255.255 with source 0.0.0.0. The broadcast flag asks for broadcast answers, which
+this socket receives, as in Linux while rp_filter is 0 on the interface. Renewals are sent from a
+second socket, bound to the leased address, in case the interface has others.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Dhcp4Runner:
         self.net, self.dev = net, dev
         self.core = Dhcp4Client(mac=bytes(dev.dev_addr), random=net.random, config=config)
         self.lease: Lease | None = None
-        """What is configured."""
+        """The lease that is configured, or None."""
         self.mtu_before = dev.mtu
         self._changed = changed
         self._timer = CoreTimer(net, lambda now_ns: self._do(self.core.timer(now_ns)))
@@ -84,7 +83,7 @@ class Dhcp4Runner:
     # --- life -----------------------------------------------------------------------------------
 
     def start(self, address: int = 0) -> None:
-        """Begin; with the address of an earlier lease that is asked for first.
+        """Begin; `address` is that of an earlier lease, which is requested first.
 
         Raises: OSError: port 68 of the interface is taken.
         """
@@ -102,7 +101,7 @@ class Dhcp4Runner:
             return bool(self.net.clock.wait(lambda: self.lease is not None, timeout_ns))
 
     def stop(self, *, release: bool = True) -> None:
-        """End: give the lease back, take the address off the interface."""
+        """End: release the lease, remove the address from the interface."""
         with self.net.lock:
             if self._open:
                 self._do(self.core.stop(self.net.now(), release=release))
@@ -141,7 +140,7 @@ class Dhcp4Runner:
                     self._deconfigure(action.lease)
 
     def _send(self, action: Send) -> None:
-        """What cannot be sent now is sent again by the core."""
+        """Send a datagram; the core retransmits one that cannot be sent now."""
         try:
             sock = self._socket(action.saddr)
             sock.send(action.data, sockaddr(AF_INET, action.daddr, SERVER_PORT))
@@ -149,7 +148,7 @@ class Dhcp4Runner:
             return
 
     def _socket(self, saddr: int) -> WatchedSocket:
-        """The socket that sends from `saddr`; 0 is the one of an interface without an address."""
+        """The socket that sends from `saddr`; 0: the one for an interface without an address."""
         sock = self._sockets.get(saddr)
         if sock is None:
             sock = WatchedSocket(self.net, AF_INET, SOCK_DGRAM, self._ready)
@@ -230,12 +229,12 @@ class Dhcp4Runner:
             sock.close()
         try:
             inet_addr_del(self.dev, *_address(lease))
-        except OSError as error:  # somebody else took it off
+        except OSError as error:  # it was removed already
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
 
     def _set_routes(self, wanted: list[Route], lease: Lease) -> None:
-        """Make the routes of the lease those in `wanted`; what is there already stays."""
+        """Make the lease's routes those in `wanted`, keeping those that exist."""
         for route in [r for r in self._routes if r not in wanted]:
             self._routes.remove(route)
             try:
@@ -261,7 +260,7 @@ class Dhcp4Runner:
                     protocol=RTPROT_DHCP,
                 )
             except OSError as error:
-                # one that is there, or that this interface cannot have, is not worth the lease
+                # A route that exists or cannot be set is no reason to give up the lease.
                 if error.errno not in (errno.EEXIST, errno.EINVAL, errno.ENETUNREACH):
                     raise
             else:

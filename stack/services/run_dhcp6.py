@@ -1,9 +1,9 @@
 """Drives a `Dhcp6Client` on a host: UDP from the interface's link-local address, addresses, names.
 
 The interface needs a link-local address that has passed duplicate address detection; until then the
-socket cannot be bound, and `start` waits for it. A leased address gets a prefix of 128 bits: which
-prefixes are on the link is for router advertisements to say (RFC 8415 21.6). The kernel checks it
-(DAD); what it finds in use is declined.
+socket cannot be bound, and `start` waits for it. A leased address gets a prefix of 128 bits, since
+router advertisements tell which prefixes are on-link (RFC 8415 21.6). The stack checks it by DAD;
+an address in use is declined.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SECOND_NS = 1_000_000_000
 PREFIX_LEN = 128
 LOOK_NS = 100_000_000
 LONGEST_S = 0xFFFFFFFE
-"""An address for ever would count as set by hand, and stay when its check fails."""
+"""The longest lifetime. An infinite one would count as set by hand, and stay when DAD fails."""
 
 
 class Dhcp6Runner:
@@ -153,7 +153,7 @@ class Dhcp6Runner:
             schedule_work(self._work)
 
     def _look(self) -> None:
-        """Open the socket when that is possible now; decline what is in use elsewhere."""
+        """Open the socket when that is possible now; decline addresses in use elsewhere."""
         if not self._open:
             return
         if self._duplicates:
@@ -163,7 +163,7 @@ class Dhcp6Runner:
         if self._sock is None:
             if self._bind():
                 self._do(self.core.start(self.net.now(), stateless=self._stateless))
-            else:  # nobody tells when an address has passed its check
+            else:  # there is no event for an address that passed DAD
                 mod_timer(self._again, self.net.now() + LOOK_NS)
         self.net.clock.wake()
 
@@ -205,7 +205,7 @@ class Dhcp6Runner:
             self._shut()
 
     def _send(self, data: bytes) -> None:
-        """What cannot be sent now is sent again by the core."""
+        """Send a datagram; the core retransmits one that cannot be sent now."""
         to = ALL_DHCP_RELAY_AGENTS_AND_SERVERS
         if self._sock is None:
             return
@@ -238,7 +238,7 @@ class Dhcp6Runner:
         self.net.clock.wake()
 
     def _add(self, leased: LeasedAddress, now_ns: int) -> None:
-        """Add an address, or give one that is there its new times."""
+        """Add an address, or set the new lifetimes of one that exists."""
         valid_s, preferred_s = (
             LONGEST_S if at is None else max((at - now_ns) // SECOND_NS, 0)
             for at in (leased.valid_ns, leased.preferred_ns)
@@ -268,7 +268,7 @@ class Dhcp6Runner:
             self._ours.discard(address)
             try:
                 inet6_addr_del(self.dev, address, PREFIX_LEN)
-            except OSError as error:  # its check failed, its time is over, or somebody took it off
+            except OSError as error:  # DAD failed, it expired, or it was removed
                 if error.errno != errno.EADDRNOTAVAIL:
                     raise
         if not self._ours:
@@ -278,4 +278,4 @@ class Dhcp6Runner:
 
 
 SETTLED = frozenset({State.BOUND, State.RENEW, State.REBIND, State.INFORMED})
-"""States whose timers are housekeeping: nobody waits for what they do."""
+"""States whose timers are housekeeping: no task waits for them."""
