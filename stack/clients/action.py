@@ -1,4 +1,4 @@
-"""What every core asks of its runner; each protocol's module adds its own."""
+"""The actions that all cores share; each protocol's module adds its own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ class MessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Call `timer(now_ns)` at `at_ns`, and not at what was asked before; NEVER: not at all."""
+    """Call `timer(now_ns)` at `at_ns` instead of at any earlier request; NEVER: not at all."""
 
     at_ns: int

@@ -1,7 +1,7 @@
-"""What getaddrinfo(3) makes of its arguments, as glibc does; the name itself is the resolver's.
+"""getaddrinfo(3) as in glibc, without the look-up of names, which is the resolver's.
 
-An `AddrInfo` checks the arguments and reads what is numeric. Where a name is left, it says what to
-look up, and `answer` makes the rows of what was found. No socket, no clock.
+An `AddrInfo` checks the arguments and parses numeric ones. If a name remains, it tells what to look
+up, and `answer` makes the rows from the result. It has no socket and no clock.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ DIGITS = {8: "01234567", 10: "0123456789", 16: "0123456789abcdefABCDEF"}
 
 
 def ipv4_number(text: str) -> int | None:
-    """The address in a text of inet_aton(3): one to four numbers, decimal, octal or hexadecimal,
-    the last of them filling what is left. None: not one."""
+    """Parse an address as inet_aton(3): one to four numbers, decimal, octal or hexadecimal.
+    The last one fills the remaining bytes. None: not an address."""
     parts = text.split(".")
     if not 1 <= len(parts) <= 4:
         return None
@@ -183,9 +183,9 @@ class AddrInfo:
         self._kinds = self._choose_kinds(port, type, proto)
         self._host = host
         self.rows: list[Row] | None = None
-        """The answer, when no name server has to be asked."""
+        """The answer, if no name server has to be asked."""
         self.lookup: tuple[str, tuple[int, ...]] | None = None
-        """The name and the types of records to look up, else."""
+        """Otherwise the name and the types of records to look up."""
         self._resolve()
 
     # --- services -------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class AddrInfo:
     # --- hosts ----------------------------------------------------------------------------------
 
     def _resolve(self) -> None:
-        """Everything that needs no server."""
+        """Answer without a server, if possible."""
         host, family = self._host, self._family
         if host is None:
             passive = self._flags & AI_PASSIVE
@@ -290,7 +290,7 @@ class AddrInfo:
         return sockaddr(AF_INET6, address, 0, 0, scope_id)
 
     def _wanted(self, found: Iterable[sockaddr]) -> list[sockaddr]:
-        """Those of the family asked for; of IPv4's mapped ones where AI_V4MAPPED says so."""
+        """The addresses of the requested family, with AI_V4MAPPED mapped IPv4 ones."""
         every = list(dict.fromkeys(found))
         if self._family == AF_UNSPEC:
             return every
@@ -336,7 +336,7 @@ def _text(what: str, value: str | bytes | None) -> str | None:
 
 
 def _number(port: str | bytes | int | None) -> int | None:
-    """The number that a port is, as strtoul(3) reads it, whatever its size; None for a name."""
+    """Parse a port's number as strtoul(3), without a limit; None for a name."""
     if port is None:
         return 0
     if isinstance(port, str | bytes):

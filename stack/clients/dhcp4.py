@@ -5,12 +5,12 @@
     actions = client.received(datagram, now_ns)     # what came to UDP port 68
     actions = client.timer(now_ns)                  # at the time of the last SetTimer
 
-The runner carries the actions out in their order: `Send` a datagram from port 68 to port 67,
-`SendArp`, `SetTimer`, `Configure` the interface with a lease or `Deconfigure` it. What is heard of
-ARP on the interface goes to `arp_received`, for the check and the defence of the address.
+The runner carries out the actions in order: `Send` a datagram from port 68 to port 67, `SendArp`,
+`SetTimer`, `Configure` the interface with a lease or `Deconfigure` it. It passes ARP packets of the
+interface to `arp_received`, for the check and the defence of the address.
 
-TRANSITIONS is the machine of RFC 2131 figure 5 with two states more: CHECKING, between the ACK and
-the use of the address, and HELD_OFF, the pause after a declined or refused address.
+TRANSITIONS is the state machine of RFC 2131 figure 5 with two more states: CHECKING, between the
+ACK and the use of the address, and HELD_OFF, the pause after a declined or refused address.
 """
 
 from __future__ import annotations
@@ -79,21 +79,21 @@ class SendArp:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Use the address and the parameters of `lease`; it comes again when a lease is renewed."""
+    """Use the address and the parameters of `lease`; sent again when the lease is renewed."""
 
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class Deconfigure:
-    """Stop using the lease: it was refused, is over, or somebody else has the address."""
+    """Stop using the lease: it was refused or has expired, or another host has the address."""
 
     lease: Lease
     reason: str
 
 
 def due(at_ns: int | None, now_ns: int) -> bool:
-    """The time `at_ns`, if there is one, has come."""
+    """Whether the time `at_ns`, if set, has come."""
     return at_ns is not None and now_ns >= at_ns
 
 
@@ -114,7 +114,7 @@ class Dhcp4Client:
         self.config = config or Dhcp4Config()
         self.state = State.STOPPED
         self.lease: Lease | None = None
-        """What was acknowledged last; in use when `in_use`."""
+        """The last acknowledged lease; in use when `in_use`."""
         self._random = random
         self._xid = 0
         self._started_ns = 0
@@ -152,7 +152,7 @@ class Dhcp4Client:
         return self._done()
 
     def received(self, data: bytes, now_ns: int) -> list[Action]:
-        """Take a datagram that came to port 68. What is not for us, or no message, is ignored."""
+        """Handle a datagram for port 68; ignores invalid ones and those for others."""
         try:
             message = Dhcp4Message.parse(data)
         except MessageError:
@@ -199,7 +199,7 @@ class Dhcp4Client:
     def arp_received(
         self, sender_mac: bytes, sender: int, target: int, now_ns: int
     ) -> list[Action]:
-        """Take an ARP packet heard on the interface: somebody else may have our address."""
+        """Handle an ARP packet of the interface: another host may have our address."""
         lease = self.lease
         if lease is None or sender_mac == self.mac:
             return []
@@ -242,7 +242,7 @@ class Dhcp4Client:
     # --- answers --------------------------------------------------------------------------------
 
     def _got_offer(self, message: Dhcp4Message, now_ns: int) -> None:
-        """The first offer that can be used is taken."""
+        """Request the first usable offer."""
         if not usable(message) or not self._step(Event.OFFER):
             return
         self._offer = message
@@ -265,7 +265,7 @@ class Dhcp4Client:
                 return
         new = lease_of(message, self._asked_ns)
         if due(new.expires_ns, now_ns):
-            return  # it was over before this answer came
+            return  # it expired before this answer came
         old = self.lease if self.in_use else None
         same = old is None or old.address == message.yiaddr
         if not self._step(Event.ACK if same else Event.RENUMBERED):
@@ -301,8 +301,8 @@ class Dhcp4Client:
             reason = f"the server refused it{f': {text}' if text else ''}"
             self._actions.append(Deconfigure(old, reason))
         self.lease = None
-        # At once the first time, then after 1, 2, 4 ... s: a server that refuses what it offers
-        # would otherwise be asked without end.
+        # At once the first time, then after 1, 2, 4 ... s: a server may refuse its own offers for
+        # ever.
         pause = 0 if not self._refusals else min(1 << self._refusals - 1, LAST_RETRY_S)
         self._refusals += 1
         self._hold_off(now_ns, pause)
@@ -310,7 +310,7 @@ class Dhcp4Client:
     # --- the address ----------------------------------------------------------------------------
 
     def _arp_due(self, now_ns: int) -> None:
-        """Send the next probe or announcement, or come to the end of them."""
+        """Send the next probe or announcement, or finish after the last one."""
         lease = self.lease
         assert lease is not None
         self._arp_ns = NEVER
@@ -335,7 +335,7 @@ class Dhcp4Client:
                 self._arp_ns = now_ns + int(ANNOUNCE_INTERVAL_S * SECOND_NS)
 
     def _decline(self, now_ns: int, reason: str) -> None:
-        """Somebody else has the address: tell the server, ask anew after ten seconds (3.1 (5))."""
+        """Another host has the address: decline it, begin again after ten seconds (3.1 (5))."""
         lease = self.lease
         had = self.in_use
         if lease is None or not self._step(Event.CONFLICT):
@@ -431,7 +431,7 @@ class Dhcp4Client:
     # --- helpers --------------------------------------------------------------------------------
 
     def _step(self, event: Event) -> bool:
-        """Move on by the table; False when the state does not have the event."""
+        """Move to the next state by the table; False when the state does not have the event."""
         following = TRANSITIONS[self.state].get(event)
         if following is None:
             return False
@@ -447,7 +447,7 @@ class Dhcp4Client:
             self._begin(now_ns)
 
     def _quiet(self) -> None:
-        """Forget every delay but those of the lease."""
+        """Clear every timer but those of the lease."""
         self._resend_ns = self._arp_ns = NEVER
         self._arps_left = 0
 

@@ -1,4 +1,4 @@
-"""What an ACK of DHCPv4 gives a client: the lease with its times and parameters."""
+"""The lease in a DHCPv4 ACK: its address, times and parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MIN_MTU = 68
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """An address for a time, and what the server says of the network; addresses are host order.
+    """An address for a time, and the network's parameters; addresses are in host order.
 
     Attributes:
         routes: of option 121, or made of options 33 and 3 (RFC 3442); the default is (0, 0, GW).
@@ -41,19 +41,19 @@ class Lease:
     hostname: str
     ntp: tuple[int, ...]
     mtu: int
-    """0 when the server names none."""
+    """The server's address, 0 when it sent none."""
     t1_ns: int | None
     t2_ns: int | None
     expires_ns: int | None
 
 
 def plausible(address: int) -> bool:
-    """An address that a host can have (RFC 1122 3.2.1.3)."""
+    """Whether a host can have the address (RFC 1122 3.2.1.3)."""
     return 0 < address >> 24 < 224 and address >> 24 != 127
 
 
 def usable(message: Dhcp4Message) -> bool:
-    """An OFFER or ACK with all that RFC 2131 table 3 demands and an address for a host."""
+    """Whether an OFFER or ACK has all that RFC 2131 table 3 demands and a host's address."""
     return (
         plausible(message.yiaddr)
         and plausible(message.address(Option.SERVER_ID))
@@ -62,7 +62,7 @@ def usable(message: Dhcp4Message) -> bool:
 
 
 def prefix_of(message: Dhcp4Message, address: int) -> int:
-    """The length of option 1; of the address's class when that is missing or has holes."""
+    """The prefix length of option 1, or of the address's class when it is missing or has holes."""
     mask = message.number(Option.SUBNET_MASK, 4)
     if mask is not None:
         length = mask.bit_count()
@@ -72,7 +72,7 @@ def prefix_of(message: Dhcp4Message, address: int) -> int:
 
 
 def routes_of(message: Dhcp4Message) -> tuple[Route, ...]:
-    """Option 121 where it can be read, and then no other (RFC 3442); else options 33 and 3."""
+    """The routes of option 121 if it is valid (RFC 3442), else those of options 33 and 3."""
     value = message.options.get(Option.CLASSLESS_ROUTES)
     if value:
         try:
@@ -124,7 +124,7 @@ def lease_of(message: Dhcp4Message, asked_ns: int, *, address: int = 0) -> Lease
 def _times(
     message: Dhcp4Message, lease_s: int, asked_ns: int
 ) -> tuple[int | None, int | None, int | None]:
-    """T1, T2 and the end (RFC 2131 4.4.5); halves and eighths where the server's make no sense."""
+    """T1, T2 and the end (RFC 2131 4.4.5); 1/2 and 7/8 of the lease when the server's are wrong."""
     if lease_s in (0, INFINITE):
         return None, None, None
     t1 = message.number(Option.RENEWAL_TIME, 4)

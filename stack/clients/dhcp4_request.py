@@ -1,4 +1,4 @@
-"""What a DHCPv4 client says: its configuration, and its messages after RFC 2131 table 5."""
+"""The configuration of a DHCPv4 client, and its messages (RFC 2131 table 5)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Dhcp4Config:
     parameters: tuple[int, ...] = PARAMETERS
     """Codes of option 55, in order of preference."""
     decline_pause_s: int = 10
-    """Before the next DISCOVER when an address was in use (RFC 2131 3.1: 10)."""
+    """Pause before the next DISCOVER when an address was in use (RFC 2131 3.1: 10)."""
 
     def __post_init__(self) -> None:
         name_from_text(self.hostname)  # raises MessageError, a ValueError
@@ -67,9 +67,9 @@ def request(
     *,
     ciaddr: int = 0,
 ) -> Dhcp4Message:
-    """A client's message with the options that RFC 2131 table 5 demands, allows and we want.
+    """A client's message with the options of RFC 2131 table 5 that it must or may have.
 
-    What asks for no answer (DECLINE, RELEASE) has secs 0 and no list of parameters.
+    Messages without an answer (DECLINE, RELEASE) have secs 0 and no list of parameters.
     """
     client_id = config.client_id
     every: dict[int, bytes] = {

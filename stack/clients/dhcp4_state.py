@@ -24,7 +24,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What moves the machine on."""
+    """The events of the state machine."""
 
     START = "start"
     REBOOT = "start with an address"

@@ -37,7 +37,7 @@ MAGIC_COOKIE = b"\x63\x82\x53\x63"
 FIXED = struct.Struct("!BBBBIHHIIII16s64s128s")
 """op htype hlen hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr, chaddr, sname, file"""
 MIN_BYTES = 300
-"""Relay agents of BOOTP drop what is shorter (RFC 1542 2.1)."""
+"""BOOTP relay agents drop shorter messages (RFC 1542 2.1)."""
 MAX_OPTION_BYTES = 255
 
 Route: TypeAlias = tuple[int, int, int]
@@ -188,7 +188,7 @@ class Dhcp4Message:
 
 
 def _read_options(data: bytes, options: dict[int, bytes], where: str) -> None:
-    """Add the options in `data` to `options`; a code that comes again goes on (RFC 3396 7)."""
+    """Add the options in `data` to `options`; values of a repeated code are joined (RFC 3396 7)."""
     at = 0
     while at < len(data):
         code = data[at]
@@ -207,14 +207,14 @@ def _read_options(data: bytes, options: dict[int, bytes], where: str) -> None:
 
 
 def address_list(value: bytes) -> tuple[int, ...]:
-    """The addresses of an option like ROUTER; none of a length that cannot be."""
+    """The addresses of an option like ROUTER; none when its length is invalid."""
     if len(value) % 4:
         return ()
     return tuple(int.from_bytes(value[at : at + 4], "big") for at in range(0, len(value), 4))
 
 
 def classless_routes(value: bytes) -> tuple[Route, ...]:
-    """Option 121 (RFC 3442): a prefix length, as many octets as it needs, a router; and so on.
+    """Option 121 (RFC 3442): for each route a prefix length, its significant octets, a router.
 
     Bits of the network beyond its prefix are cleared, as the RFC asks.
     Raises: MessageError.

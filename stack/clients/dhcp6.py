@@ -6,8 +6,8 @@
     actions = client.timer(now_ns)                  # at the time of the last SetTimer
 
 Every message goes from the interface's link-local address, port 546, to ff02::1:2, port 547. The
-address check is the interface's own duplicate address detection; what it finds goes to `declined`.
-Reconfigure messages are not asked for, so none is obeyed (18.2.11).
+address check is the interface's duplicate address detection; its runner reports addresses in use to
+`declined`. The client does not accept Reconfigure messages (18.2.11).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Send6:
 
 @dataclass(frozen=True, slots=True)
 class Configure6:
-    """Use the addresses and the information of `lease`; comes again when it is renewed."""
+    """Use the addresses and the information of `lease`; sent again when it is renewed."""
 
     lease: Lease6
 
@@ -126,7 +126,7 @@ class Dhcp6Client:
         return self._done(now_ns)
 
     def received(self, data: bytes, now_ns: int) -> list[Action6]:
-        """Take a datagram that came to port 546. What is not for us, or no message, is ignored."""
+        """Handle a datagram for port 546; ignores invalid ones and those for others."""
         try:
             message = Dhcp6Message.parse(data)
         except MessageError:
@@ -173,7 +173,7 @@ class Dhcp6Client:
         return self._done(now_ns)
 
     def link_changed(self, now_ns: int) -> list[Action6]:
-        """The link went down and came up: is it the same network? (18.2.3, 18.2.6)"""
+        """The link went down and came up: check whether the network changed (18.2.3, 18.2.6)."""
         if self._step(Event.LINK):
             self._begin(now_ns)
         return self._done(now_ns)
@@ -198,7 +198,8 @@ class Dhcp6Client:
     # --- answers --------------------------------------------------------------------------------
 
     def _advertised(self, message: Dhcp6Message, now_ns: int) -> None:
-        """18.2.9: the best of those that come before the first retransmission, or a perfect one."""
+        """Take the best ADVERTISE before the first retransmission, or one of preference 255 at once
+        (18.2.9)."""
         ia = ia_of(message, self.iaid)
         if (
             status_of(message.options)[0] != Status.SUCCESS
@@ -257,7 +258,7 @@ class Dhcp6Client:
                         self._refresh_ns = now_ns + seconds * SECOND_NS
 
     def _assigned(self, message: Dhcp6Message, now_ns: int) -> None:
-        """A REPLY that should hold our IA_NA."""
+        """Handle a REPLY that should have our IA_NA."""
         ia = ia_of(message, self.iaid)
         if ia is None:
             return
@@ -298,14 +299,14 @@ class Dhcp6Client:
                 self._begin(now_ns)
 
     def _take_limits(self, message: Dhcp6Message) -> None:
-        """SOL_MAX_RT and INF_MAX_RT count in every ADVERTISE and REPLY (18.2.9, 18.2.10)."""
+        """Take SOL_MAX_RT and INF_MAX_RT of any ADVERTISE and REPLY (18.2.9, 18.2.10)."""
         self._sol_max_rt_s = _limit(message.number(Option.SOL_MAX_RT, 4), self._sol_max_rt_s)
         self._inf_max_rt_s = _limit(message.number(Option.INF_MAX_RT, 4), self._inf_max_rt_s)
 
     # --- addresses ------------------------------------------------------------------------------
 
     def _expire(self, now_ns: int) -> None:
-        """Take away the addresses whose time is over; ask anew when none is left."""
+        """Remove expired addresses; begin again when none is left."""
         over = tuple(
             a.address
             for a in self.lease.addresses
@@ -326,7 +327,7 @@ class Dhcp6Client:
     # --- requests -------------------------------------------------------------------------------
 
     def _begin(self, now_ns: int) -> None:
-        """A new exchange in the state that was just entered; it may wait for a random time."""
+        """Begin the new state's exchange, perhaps after a random delay."""
         self._quiet()
         if self.state in (State.RENEW, State.REBIND, State.CONFIRM):
             self._asked = tuple(a.address for a in self.lease.addresses)
@@ -391,7 +392,7 @@ class Dhcp6Client:
     # --- helpers --------------------------------------------------------------------------------
 
     def _step(self, event: Event) -> bool:
-        """Move on by the table; False when the state does not have the event."""
+        """Move to the next state by the table; False when the state does not have the event."""
         following = TRANSITIONS[self.state].get(event)
         if following is None:
             return False

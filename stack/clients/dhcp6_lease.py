@@ -1,4 +1,4 @@
-"""What replies of DHCPv6 give a client: addresses with their times, and other information."""
+"""The lease in DHCPv6 replies: addresses with their lifetimes, and other information."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LeasedAddress:
 
 @dataclass(frozen=True, slots=True)
 class Lease6:
-    """The addresses of our IA_NA and what the server says of the network.
+    """The addresses of our IA_NA and the network's parameters.
 
     Attributes:
         server: the server's DUID.
@@ -50,13 +50,13 @@ class Lease6:
 
 
 def usable_address(address: int) -> bool:
-    """An address that a server may assign: unicast, not ::, ::1 or link-local."""
+    """Whether a server may assign the address: unicast, not ::, ::1 or link-local."""
     return address > 1 and address >> 120 != MULTICAST and address >> 118 != LINK_LOCAL
 
 
 def ia_of(message: Dhcp6Message, iaid: int) -> IaNa | None:
-    """Our IA_NA in a message; None when there is none, or one that RFC 8415 21.4 has us discard
-    (0 < T2 < T1) or that cannot be read."""
+    """Our IA_NA in a message; None when it is missing or malformed, or when RFC 8415 21.4 has us
+    discard it (0 < T2 < T1)."""
     for code, value in message.options:
         if code != Option.IA_NA:
             continue
@@ -93,8 +93,8 @@ def information(message: Dhcp6Message, lease: Lease6) -> Lease6:
 def merged(lease: Lease6, message: Dhcp6Message, ia: IaNa, now_ns: int) -> Lease6:
     """`lease` after a REPLY with our IA_NA at `now_ns` (18.2.10.1).
 
-    What the reply names gets its times, with a valid lifetime of 0 it goes; what it does not name
-    stays as it is.
+    Addresses in the reply get its lifetimes; a valid lifetime of 0 removes one. Others stay as they
+    are.
     """
     addresses = {a.address: a for a in lease.addresses}
     given = acceptable(ia)

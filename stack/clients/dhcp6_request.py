@@ -1,4 +1,4 @@
-"""What a DHCPv6 client says in each of its states (RFC 8415 18.2)."""
+"""The messages of a DHCPv6 client in each of its states (RFC 8415 18.2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MESSAGES: dict[State, MessageType] = {
     State.INFORM: MessageType.INFORMATION_REQUEST,
 }
 TO_ONE_SERVER = frozenset({State.REQUEST, State.RENEW, State.DECLINE, State.RELEASE})
-"""Whose messages name the server that they are for."""
+"""States whose messages have a Server Identifier."""
 ASK = frozenset({State.SOLICIT, State.REQUEST, State.RENEW, State.REBIND, State.INFORM})
 
 
@@ -35,8 +35,8 @@ def request6(
 ) -> Dhcp6Message:
     """The message of a state with the options that it must and may have.
 
-    `addresses` stand in the IA_NA, with lifetimes of 0: no wish of ours (21.6). `elapsed_ns` is the
-    time since the first message of the exchange.
+    `addresses` go into the IA_NA with lifetimes of 0, which leave the choice to the server (21.6).
+    `elapsed_ns` is the time since the first message of the exchange.
     """
     options: list[tuple[int, bytes]] = [(Option.CLIENTID, duid)]
     if state in TO_ONE_SERVER:

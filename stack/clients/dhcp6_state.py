@@ -1,4 +1,4 @@
-"""The states of a DHCPv6 client as one table, and how each sends again (RFC 8415 7.6, 15, 18.2)."""
+"""The states of a DHCPv6 client as one table, and their retransmission (RFC 8415 7.6, 15, 18.2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECOND_NS = 1_000_000_000
 
 
 class State(Enum):
-    """What the client is doing; where it sends, the name is that of the message."""
+    """States of the client; one with an exchange is named after its message."""
 
     STOPPED = "stopped"
     SOLICIT = "soliciting"
@@ -28,7 +28,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What moves the machine on."""
+    """The events of the state machine."""
 
     START = "start"
     INFORM = "start without addresses"
@@ -86,7 +86,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.CONFIRM: {
         Event.REPLY: State.BOUND,
         Event.REFUSED: State.SOLICIT,
-        Event.RETRIES: State.BOUND,  # 18.2.3: go on with what there is
+        Event.RETRIES: State.BOUND,  # 18.2.3: keep the addresses
         **_ASSIGNED,
     },
     State.DECLINE: {
@@ -112,12 +112,12 @@ ASSIGNED = frozenset(
         State.DECLINE,
     }
 )
-"""States in which addresses may belong to the interface, so that their times run."""
+"""States in which the interface may have leased addresses, whose lifetimes run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retransmit:
-    """How a message is sent again (RFC 8415 15, the names are its); seconds, 0 for no limit.
+    """The retransmission of a message (RFC 8415 15, with its names); seconds, 0 for no limit.
 
     Attributes:
         delay_s: the first one waits a random time up to this.

@@ -49,7 +49,7 @@ Options: TypeAlias = tuple[tuple[int, bytes], ...]
 
 
 class MessageType(IntEnum):
-    """RFC 8415 7.3; those of relay agents are no client's."""
+    """RFC 8415 7.3, without the messages of relay agents."""
 
     SOLICIT = 1
     ADVERTISE = 2
@@ -213,7 +213,7 @@ def status_of(options: Options) -> tuple[int, str]:
 
 
 def addresses_of(value: bytes | None) -> tuple[int, ...]:
-    """The addresses of an option like DNS_SERVERS; none of a length that cannot be."""
+    """The addresses of an option like DNS_SERVERS; none when its length is invalid."""
     if not value or len(value) % 16:
         return ()
     return tuple(int.from_bytes(value[at : at + 16], "big") for at in range(0, len(value), 16))

@@ -1,4 +1,4 @@
-"""What a response says to a question: follow CNAMEs, believe nothing that was not asked for."""
+"""The answer to a question in a response: follows CNAMEs, ignores records of other names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Verdict:
         outcome: None with `unfinished`.
         owner: of the records, the end of the chain.
         chain: every name from the question's to the owner.
-        unfinished: the end of a chain whose records the response does not hold: ask for it.
+        unfinished: the end of a chain whose records are not in the response; ask for it next.
     """
 
     outcome: Outcome | None
@@ -42,10 +42,10 @@ class Verdict:
 
 
 def read_answer(message: DnsMessage, question: Question) -> Verdict | None:
-    """What `message` says to `question`; None when its server cannot answer (SERVFAIL ...).
+    """The answer to `question` in `message`; None when its server cannot answer (SERVFAIL ...).
 
-    Only records of the answer section count whose owner is the question's name or the end of a
-    CNAME chain that begins there (RFC 2181 5.4.1, RFC 5452 6): anything else may be a lie.
+    Uses records of the answer section only, whose owner is the question's name or the end of a
+    CNAME chain from it (RFC 2181 5.4.1, RFC 5452 6). Others may be forged.
     """
     if message.rcode not in (RCode.NOERROR, RCode.NXDOMAIN):
         return None
@@ -66,7 +66,7 @@ def read_answer(message: DnsMessage, question: Question) -> Verdict | None:
         found = wanted.get(key)
         if found:
             return Verdict(Outcome.FOUND, name, tuple(found), tuple(chain))
-        target = aliases.pop(key, None)  # taken out: a loop ends
+        target = aliases.pop(key, None)  # each once, so that a loop ends
         if target is None:
             break
         name = target

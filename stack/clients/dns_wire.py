@@ -67,8 +67,8 @@ NAMES = frozenset({RRType.NS, RRType.CNAME, RRType.PTR})
 ADDRESS_BYTES = {RRType.A: 4, RRType.AAAA: 16}
 
 Data: TypeAlias = int | Name | bytes
-"""Of a record: a host-order address (A, AAAA), a name (NS, CNAME, PTR), else its bytes as they lie
-in the message; names in those may be compressed."""
+"""A record's data: a host-order address (A, AAAA), a name (NS, CNAME, PTR), else the bytes of the
+message, in which names may be compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def parse_head(
 ) -> tuple[int, int, tuple[Question, ...], tuple[int, int, int], int]:
     """Id, flags, questions, the counts of the other sections, and where those begin.
 
-    All that a truncated message has to be read for (RFC 2181 9).
+    A truncated message is not read any further (RFC 2181 9).
     Raises: MessageError.
     """
     if len(data) < HEADER.size:

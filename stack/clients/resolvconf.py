@@ -1,6 +1,6 @@
-"""What a resolver is told: name servers and options as resolv.conf(5) has them, and hosts(5).
+"""The configuration of a resolver: resolv.conf(5) and hosts(5).
 
-Both texts are read as glibc reads them: what it does not understand in a line, it skips.
+Both are parsed as in glibc, which skips words that it does not know.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class ResolvConf:
 
     Attributes:
         servers: asked in this order, each as many times as `attempts`.
-        search: tried as the rest of a name with fewer dots than `ndots` before the name itself.
-        timeout_s: for the first server; more for those behind it, as glibc has it.
-        edns_bytes: datagrams that we say we take (RFC 6891); 0: no EDNS0.
-        rotate: begin with any of the servers, by chance.
+        search: domains appended to a name with fewer dots than `ndots`, before the name itself.
+        timeout_s: for the first server; longer for the others, as in glibc.
+        edns_bytes: the advertised size of datagrams (RFC 6891); 0: no EDNS0.
+        rotate: begin with a random server.
         use_vc: ask by TCP only.
     """
 
@@ -51,7 +51,7 @@ class ResolvConf:
     def parse(cls, text: str, ifindex: Callable[[str], int] = lambda name: 0) -> ResolvConf:
         """Read a resolv.conf; `ifindex` finds the interface in `nameserver fe80::1%eth0`.
 
-        The option edns0 is taken for granted; `no-edns0`, which is ours, switches it off.
+        EDNS0 is on by default; the option `no-edns0`, which is ours, switches it off.
         """
         servers: list[sockaddr] = []
         search: list[Name] = []
@@ -188,9 +188,9 @@ def _localhost() -> HostsTable:
 class NameService:
     """How one network namespace finds names: its resolv.conf and its hosts.
 
-    Without a name server only `hosts` is asked. `sort`, when it is set, puts destinations into the
-    order in which to try them, instead of RFC 6724's (stack/destinations.py).
-    `learned` is what clients of DHCP and router advertisements said, by client.
+    Without a name server only `hosts` is asked. `sort`, if set, sorts destinations instead of RFC
+    6724 (stack/destinations.py). `learned` has the servers and domains of DHCP and router
+    advertisements, by client.
     """
 
     conf: ResolvConf = field(default_factory=ResolvConf)
@@ -200,7 +200,7 @@ class NameService:
 
     @property
     def current(self) -> ResolvConf:
-        """`conf`, then what was learned, as many servers as a resolver takes."""
+        """`conf` with the learned servers and domains added, at most MAX_SERVERS servers."""
         servers, search = list(self.conf.servers), list(self.conf.search)
         for more_servers, more_search in self.learned.values():
             servers += [server for server in more_servers if server not in servers]
@@ -208,9 +208,9 @@ class NameService:
         return replace(self.conf, servers=tuple(servers[:MAX_SERVERS]), search=tuple(search))
 
     def learn(self, source: str, servers: Iterable[sockaddr], search: Iterable[str]) -> None:
-        """Take servers and search list of `source` ("dhcp4 eth0"), instead of its earlier ones."""
+        """Replace the servers and search list that `source` ("dhcp4 eth0") gave."""
         self.learned[source] = (tuple(servers), tuple(_names(search)))
 
     def forget(self, source: str) -> None:
-        """Forget what `source` said."""
+        """Forget the servers and search list of `source`."""
         self.learned.pop(source, None)

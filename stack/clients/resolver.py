@@ -1,4 +1,4 @@
-"""A stub resolver without I/O (RFC 1034 5.3.1, RFC 1035 7), with the manners of glibc's.
+"""A stub resolver without I/O (RFC 1034 5.3.1, RFC 1035 7) that behaves as glibc's.
 
     lookup = Lookup("www", (RRType.A, RRType.AAAA), conf=conf, random=Random(1))
     actions = lookup.start(now_ns)
@@ -7,11 +7,10 @@
     actions = lookup.failed(number, now_ns)            # either cannot reach its server, or ended
     actions = lookup.timer(now_ns)                     # at the time of the last SetTimer
 
-A Lookup tries the names that the search list makes, one after the other. For each it sends its
-questions at once to the first server, those without answer to the next one after a while, and so
-on around; each server gets a socket of its own for each name, so that a spoofer has to guess port
-and id (RFC 5452). A truncated answer is asked for again by TCP (RFC 7766), a server that does not
-know EDNS0 without it.
+A Lookup tries the names of the search list one after the other. For each it sends all questions to
+the first server, and after a timeout the unanswered ones to the next server, in turn. Each server
+has its own socket for each name, so that a spoofer has to guess port and id (RFC 5452). A truncated
+answer is asked for again over TCP (RFC 7766), a server without EDNS0 is asked without it.
 """
 
 from __future__ import annotations
@@ -76,14 +75,14 @@ class OpenStream:
 
 @dataclass(frozen=True, slots=True)
 class CloseSocket:
-    """Close the UDP or TCP socket `number`; nothing of it is wanted any more."""
+    """Close the UDP or TCP socket `number`."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of the lookup: `canonical` owns the records, which are of the types asked for."""
+    """The result of the lookup: records of the requested types, owned by `canonical`."""
 
     outcome: Outcome
     canonical: Name = ()
@@ -154,7 +153,7 @@ class Lookup:
         return self._done()
 
     def datagram(self, number: int, data: bytes, now_ns: int) -> list[DnsAction]:
-        """Take a datagram of UDP socket `number`; one that answers nothing is ignored."""
+        """Handle a datagram of UDP socket `number`; ignored unless it answers a question."""
         if self.result is None and number in self._sockets:
             query = self._match(data)
             if query is not None and query.stream < 0:
@@ -162,7 +161,7 @@ class Lookup:
         return self._done()
 
     def stream(self, number: int, data: bytes, now_ns: int) -> list[DnsAction]:
-        """Take bytes of TCP connection `number` (RFC 1035 4.2.2); b"" when the server closed it."""
+        """Handle bytes of TCP connection `number` (RFC 1035 4.2.2); b"": the server closed it."""
         query = self._of_stream(number)
         if query is None:
             return []
@@ -196,7 +195,7 @@ class Lookup:
         return self._done()
 
     def timer(self, now_ns: int) -> list[DnsAction]:
-        """Nobody answered in time: the next server, or the next attempt."""
+        """No answer in time: try the next server, or begin the next attempt."""
         due = self._timer_ns
         self._timer_ns = NEVER
         if self.result is None and due != NEVER:
@@ -209,7 +208,7 @@ class Lookup:
     # --- questions ------------------------------------------------------------------------------
 
     def _next_name(self, now_ns: int) -> None:
-        """Ask for the next name of the search list, or end with what was learnt."""
+        """Ask for the next name of the search list, or finish the lookup."""
         self._close_all()
         if not self._names:
             for outcome in (Outcome.NO_DATA, Outcome.FAILED, Outcome.TRY_AGAIN):
@@ -272,7 +271,7 @@ class Lookup:
         return DnsMessage(query.id, FLAG_RD, (query.question,), additionals=more).emit()
 
     def _next_server(self, now_ns: int) -> None:
-        """The server whose turn it is does not answer, or not well."""
+        """The current server failed: ask the next one."""
         for query in self._queries:
             self._close_stream(query)
         self._round += 1
@@ -318,7 +317,7 @@ class Lookup:
         try:
             message = DnsMessage.parse(data)
         except MessageError:
-            return  # not believed; the real answer may still come
+            return  # perhaps forged; the real answer may still come
         if query.edns and message.rcode in (RCode.FORMERR, RCode.NOTIMP, RCode.BADVERS):
             query.edns = False  # RFC 6891 7
             if tcp or self.conf.use_vc:
@@ -351,7 +350,7 @@ class Lookup:
         self._go_on(now_ns)
 
     def _go_on(self, now_ns: int) -> None:
-        """Go on as soon as no question waits for the present server any more."""
+        """Go on when no question waits for the current server any more."""
         waiting = [query for query in self._queries if query.open]
         if not waiting:
             self._name_done(now_ns)
@@ -368,7 +367,7 @@ class Lookup:
             self._finish(Finished(Outcome.FOUND, canonical, aliases, records))
             return
         outcomes = {verdict.outcome for verdict in verdicts}
-        # The two questions of a name may fare differently: what is certain counts least.
+        # The questions of a name may end differently: a definite answer has the lowest rank.
         for outcome in (Outcome.TRY_AGAIN, Outcome.FAILED, Outcome.NO_DATA):
             if outcome in outcomes:
                 self._seen.add(outcome)
@@ -415,10 +414,10 @@ class Lookup:
 
 
 def candidates(name: str | Name, conf: ResolvConf) -> list[Name]:
-    """The names to ask for, in order, as glibc's res_search: a name with a dot at its end as it is;
-    one with at least `ndots` dots first as it is; else behind it the search list.
+    """The names to ask for, in order, as glibc's res_search. A name with a dot at its end is asked
+    as it is; one with `ndots` dots or more as it is first, others last, after the search list.
 
-    Raises: MessageError: not a domain name. What a search makes too long is left out.
+    Raises: MessageError: not a domain name. Names that the search list makes too long are left out.
     """
     if not isinstance(name, str):
         return [checked(name)]

@@ -27,7 +27,7 @@ __all__ = ["LookupRunner"]
 
 @dataclass(slots=True, eq=False)
 class _Peer:
-    """A socket that the core knows by number; `left` of a stream is still to be sent."""
+    """A socket of the core, by number; `left` are bytes of a stream still to be sent."""
 
     number: int
     sock: WatchedSocket
@@ -38,8 +38,7 @@ class _Peer:
 class LookupRunner:
     """One lookup on the host `net`; `done(result)` is called at its end, in process context.
 
-    A UDP socket is connected, so the host lets nobody's datagrams in but its server's, and has a
-    port that the host chose at random.
+    A UDP socket is connected, so it receives its server's datagrams only; its port is random.
     """
 
     def __init__(self, net: Net, lookup: Lookup, done: Callable[[Finished], object]) -> None:
@@ -62,7 +61,7 @@ class LookupRunner:
         self._peers.clear()
 
     def _do(self, actions: list[DnsAction]) -> None:
-        # An action that fails at once makes further ones, which come behind those of this list.
+        # An action that fails at once adds further ones to the end of this list.
         queue = list(actions)
         while queue:
             action = queue.pop(0)
@@ -82,7 +81,7 @@ class LookupRunner:
             done(self.result)
 
     def _send(self, action: SendDatagram | OpenStream) -> list[DnsAction]:
-        """Send, from a new socket if need be; what the core says when that fails at once."""
+        """Send, from a new socket if need be; the core's actions if that fails at once."""
         number = action.number
         try:
             peer = self._peers.get(number)

@@ -1,7 +1,7 @@
-"""What runners of cores need of a host: its sockets with a callback, its timers, its work queue.
+"""Sockets with a callback, timers and work of a host, for the runners of cores.
 
-A runner takes no call from inside the packet path: a socket's wake-up and a timer both queue work,
-which runs as an event of the clock (process context), so a core's actions may send and configure.
+Runners never run inside the packet path: a socket's wake-up and a timer both queue work, which runs
+as an event of the clock (process context). So a core's actions may send and configure.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ AGAIN = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
 class CoreTimer:
     """The one timer of a core: `fn(now_ns)` when it is due.
 
-    `background`: the time is that of housekeeping (the renewal of a lease), which alone does not
-    keep a simulation alive whose every task waits.
+    `background`: the timer is for housekeeping (the renewal of a lease), which alone does not keep
+    a simulation going.
     """
 
     __slots__ = ("_background", "_fn", "_foreground", "_net", "_work")
@@ -54,7 +54,7 @@ class CoreTimer:
         self._background = timer_list(net.machine, self._due, TIMER_DEFERRABLE)
 
     def set(self, at_ns: int, *, background: bool = False) -> None:
-        """Be due at `at_ns` only; NEVER: not at all."""
+        """Set the timer to `at_ns`; NEVER: not at all."""
         cancel_delayed_work(self._work)
         timer_delete(self._foreground)
         timer_delete(self._background)
@@ -100,7 +100,7 @@ class WatchedSocket:
         sys_bind(self.net, self.fd, name)
 
     def connect(self, name: sockaddr) -> None:
-        """connect(2); what is under way ends with a wake-up.  Raises: OSError."""
+        """connect(2), without waiting for its end, which wakes the socket.  Raises: OSError."""
         try:
             sys_connect(self.net, self.fd, name)
         except OSError as error:
@@ -112,7 +112,7 @@ class WatchedSocket:
         sys_setsockopt(self.net, self.fd, level, option, value)
 
     def error(self) -> int:
-        """SO_ERROR: the errno of what failed since, 0 for nothing."""
+        """SO_ERROR: the pending errno, or 0."""
         return int(sys_getsockopt(self.net, self.fd, SOL_SOCKET, SO_ERROR))
 
     def send(self, data: bytes, name: sockaddr | None = None) -> int:
@@ -127,7 +127,7 @@ class WatchedSocket:
     def receive(self) -> tuple[bytes, sockaddr | None] | None:
         """One datagram, or a piece of a stream, with its sender; None when there is nothing.
 
-        Raises: OSError: what an ICMP error or a reset says.
+        Raises: OSError: an ICMP error or a reset came.
         """
         buffer = bytearray(DATAGRAM_BYTES)
         try:
