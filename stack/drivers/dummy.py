@@ -1,4 +1,4 @@
-"""drivers/net/dummy.c: a device that counts and frees what it is given; a place for addresses."""
+"""drivers/net/dummy.c: a device that counts and frees its packets; a place for addresses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dummy_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
 
 
 def set_multicast_list(dev: net_device) -> None:
-    """drivers/net/dummy.c: ndo_set_rx_mode: nothing comes in, so nothing is filtered."""
+    """drivers/net/dummy.c: ndo_set_rx_mode: it receives nothing, so there is no filter."""
 
 
 dummy_netdev_ops = net_device_ops(

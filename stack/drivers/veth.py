@@ -1,6 +1,6 @@
-"""drivers/net/veth.c: a pair of devices; what one sends the other receives, perhaps in another net.
+"""drivers/net/veth.c: a pair of devices, perhaps in two namespaces, that send to each other.
 
-What is sent goes up through the backlog as it is: super-packets whole, checksums not summed.
+Packets go through the backlog unchanged: without segmentation and without computing checksums.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def veth_forward_skb(dev: net_device, skb: sk_buff) -> int:
 
 
 def veth_open(dev: net_device) -> int:
-    """drivers/net/veth.c: the carrier is there when both ends are up. 0; -ENOTCONN without peer."""
+    """drivers/net/veth.c: carrier on when both ends are up. 0; -ENOTCONN without a peer."""
     priv: veth_priv = dev.priv
     peer = priv.peer
     if peer is None:
@@ -138,7 +138,7 @@ def veth_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
 
 
 def veth_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
-    """drivers/net/veth.c: `ethtool DEV`: 10 Gbit/s, whatever that means here."""
+    """drivers/net/veth.c: `ethtool DEV`: a nominal 10 Gbit/s."""
     return ethtool_link_ksettings(speed=10000, duplex=DUPLEX_FULL, autoneg=False)
 
 
@@ -148,7 +148,7 @@ def veth_get_strings(dev: net_device, stringset: int) -> list[str]:
 
 
 def veth_get_sset_count(dev: net_device, stringset: int) -> int:
-    """drivers/net/veth.c: how many there are of them."""
+    """drivers/net/veth.c: the number of counters."""
     return len(veth_get_strings(dev, stringset))
 
 
@@ -217,7 +217,7 @@ def veth_newlink(
 
 
 def veth_dellink(dev: net_device) -> None:
-    """drivers/net/veth.c: both ends go; what the one being deleted still sends is dropped."""
+    """drivers/net/veth.c: delete both ends; packets sent meanwhile are dropped."""
     priv: veth_priv = dev.priv
     peer = priv.peer
     priv.peer = None

@@ -52,10 +52,10 @@ def e1000_setup_all_rx_resources(adapter: e1000_adapter) -> None:
 
 
 def e1000_setup_rx_resources(adapter: e1000_adapter) -> None:
-    """e1000_main.c: the pool holds the ring's buffers and as many as sockets may sit on.
+    """e1000_main.c: allocate a pool for the ring's buffers and those that sockets hold.
 
-    At most a quarter of the RAM, less when that is not to be had in one piece, but never less than
-    the ring and half as much again.
+    At most a quarter of the RAM, less when no such contiguous piece is free, but at least one and a
+    half times the ring.
     """
     machine, size, count = adapter.machine, adapter.rx_buffer_len, adapter.rx_ring_count
     least = count + count // 2
@@ -176,8 +176,8 @@ RX_BUFFER_SIZE_BITS = {
 def e1000_setup_rctl(adapter: e1000_adapter) -> None:
     """e1000_main.c: RCTL without EN: filters' shift, buffer size, long packets, bad packets.
 
-    Unlike the kernel's, this driver sets SECRC: it always cut the FCS off anyway, and a device
-    told so never computes it. ``rx-fcs on`` clears the bit.
+    Unlike the kernel's driver, ours sets SECRC: it would cut off the FCS, and with the bit set the
+    device need not compute it. ``rx-fcs on`` clears the bit.
     """
     hw, netdev = adapter.hw, adapter.netdev
     rctl = er32(hw, d.E1000_RCTL)
@@ -192,7 +192,7 @@ def e1000_setup_rctl(adapter: e1000_adapter) -> None:
         rctl &= ~d.E1000_RCTL_SECRC
     adapter.rx_all = bool(netdev.features & NETIF_F_RXALL)
     if adapter.rx_all:
-        # Keep bad frames and pause frames; let no filter but the address judge.
+        # Keep bad frames and pause frames; filter by address only.
         rctl |= d.E1000_RCTL_SBP | d.E1000_RCTL_BAM | d.E1000_RCTL_PMCF
         rctl &= ~(d.E1000_RCTL_VFE | d.E1000_RCTL_DPF | d.E1000_RCTL_CFIEN)
     ew32(hw, d.E1000_RCTL, rctl)
@@ -212,8 +212,8 @@ def e1000_configure_rx(adapter: e1000_adapter) -> None:
     ew32(hw, d.E1000_RDBAL, ring.dma)
     ew32(hw, d.E1000_RDT, 0)
     ew32(hw, d.E1000_RDH, 0)
-    # Linux asks for TUOFL alone and sums IPv6 in software. A part that does not know IPV6OFL leaves
-    # TCPCS clear in the descriptor, and so do we then.
+    # Linux sets TUOFL only and verifies IPv6 checksums in software. A part without IPV6OFL leaves
+    # TCPCS clear in the descriptor; then so do we.
     offloads = d.E1000_RXCSUM_TUOFL | d.E1000_RXCSUM_IPOFL | d.E1000_RXCSUM_IPV6OFL
     rxcsum = er32(hw, d.E1000_RXCSUM) & ~offloads
     if adapter.rx_csum:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DRV_NAME = "e1000"
 DRV_VERSION = "7.3.21-k8-NAPI"
-"""What ``ethtool -i`` shows; the kernel driver's version whose behaviour this follows."""
+"""The version that ``ethtool -i`` shows: that of the kernel driver which this one follows."""
 
 E1000_DEFAULT_TXD = 1024
 E1000_MAX_82544_TXD = 4096
@@ -43,12 +43,12 @@ kernel's 4 KiB suit the latency of a real PCI bus."""
 E1000_MAX_PAYLEN = (1 << 20) - 1
 """PAYLEN of a TSO context has 20 bits (SDM 3.3.6): 718 segments of 1460 bytes."""
 E1000_GSO_MAX_SIZE = 520 * 1024
-"""Default super-packet limit: half a MiB in whole segments, and headers. Beyond, caches lose more
-than fewer packets win."""
+"""Default GSO limit: half a MiB in whole segments, and headers. With larger packets cache misses
+cost more than fewer packets save."""
 E1000_MAX_INTR = 10
 """Rounds of the interrupt handler without NAPI."""
 E1000_RX_FRAMES_PER_POLL = 512
-"""Frames taken per NAPI poll. The budget counts merged sk_buffs; a super-packet is 367 frames."""
+"""Frames per NAPI poll. The budget counts merged sk_buffs, which may be 367 frames each."""
 
 E1000_PAUSE_TIME = 0xFFFF
 WATCHDOG_NS = 2_000_000_000
@@ -60,9 +60,9 @@ __E1000_RESETTING = 1 << 1
 __E1000_DOWN = 1 << 2
 __E1000_DISABLED = 1 << 3
 E1000_NO_NAPI = 1 << 4
-"""Not the kernel's: module parameter NAPI=0, the interrupt handler does the work."""
+"""Ours: module parameter NAPI=0, the interrupt handler does the work."""
 E1000_NO_TSO6 = 1 << 5
-"""Not the kernel's: the part cannot segment IPv6 packets (see e1000_features)."""
+"""Ours: the part cannot segment IPv6 packets (see e1000_features)."""
 E1000_TESTING = __E1000_TESTING
 E1000_RESETTING = __E1000_RESETTING
 E1000_DOWN = __E1000_DOWN
@@ -82,7 +82,7 @@ class E1000HwError(Exception):
 
 @state
 class e1000_eeprom_info:
-    """What `e1000_init_eeprom_params` found out (e1000_hw.h)."""
+    """The EEPROM's size and timing, set by `e1000_init_eeprom_params` (e1000_hw.h)."""
 
     word_size: int = row(64)
     opcode_bits: int = row(3)
@@ -227,13 +227,13 @@ class e1000_hw_stats:
     tsctc: int = row(0)
     tsctfc: int = row(0)
 
-    # Sums that the driver makes of others for ethtool and /proc/net/dev.
+    # Sums of other counters, for ethtool and /proc/net/dev.
     rlerrc: int = row(0)
     txerrc: int = row(0)
 
 
 HW_STATS = tuple(name for name in rows_of(e1000_hw_stats) if name not in ("rlerrc", "txerrc"))
-"""Those that a register of the NIC counts."""
+"""The counters that are registers of the NIC."""
 
 
 @state
@@ -251,7 +251,7 @@ class e1000_adapter:
     flags: int = row(0)
     msg_enable: int = row(7)
     tx_ring: TxRing = row()
-    """Rings and pool exist while the interface is up, and are None else."""
+    """Rings and pool exist while the interface is up; otherwise they are None."""
     rx_ring: RxRing = row()
     rx_pool: SkbPool = row()
     copybreak: int = row(0)

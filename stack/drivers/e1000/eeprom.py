@@ -10,7 +10,8 @@ from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, E1000HwError, e1000_hw, er32, ew32
 
 EE_DELAY_USEC = 2
-"""Half a clock of SK. A 93C46 takes 1 MHz at 3.3 V; the kernel's 50 would make probe last 0.2 s."""
+"""Half a clock of SK in us. A 93C46 allows 1 MHz at 3.3 V; with the kernel's 50 us probe takes
+0.2 s."""
 WRITE_ATTEMPTS = 200  # times 50 us: a word takes up to 10 ms to burn
 
 

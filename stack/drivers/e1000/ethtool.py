@@ -1,4 +1,4 @@
-"""ethtool_ops of the e1000 (e1000_ethtool.c); the self-test stands in selftest.py."""
+"""ethtool_ops of the e1000 (e1000_ethtool.c); the self-test is in selftest.py."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from stack.drivers.e1000.updown import (
 )
 from stack.drivers.e1000.watchdog import e1000_fold_ring_stats, e1000_update_stats
 
-# (name shown, where it lives: hardware totals, net_device.stats or the adapter; member)
+# (name shown, its place: hardware totals, net_device.stats or the adapter; member)
 e1000_gstrings_stats: tuple[tuple[str, str, str], ...] = (
     ("rx_packets", "stats", "gprc"),
     ("tx_packets", "stats", "gptc"),
@@ -151,7 +151,7 @@ def e1000_set_link_ksettings(netdev: net_device, link: core.ethtool_link_ksettin
     adapter = _adapter(netdev)
     hw = adapter.hw
     if hw.media_type == d.e1000_media_type_fiber:
-        # 1000 Mb/s full duplex is all there is, and it is negotiated.
+        # Fibre has only 1000 Mb/s full duplex, negotiated.
         if not link.autoneg and (link.speed, link.duplex) != (d.SPEED_1000, core.DUPLEX_FULL):
             return -errno.EINVAL
         hw.autoneg, hw.autoneg_advertised = True, d.ADVERTISE_1000_FULL
@@ -168,7 +168,7 @@ def e1000_set_link_ksettings(netdev: net_device, link: core.ethtool_link_ksettin
 
 
 def e1000_set_spd_dplx(adapter: e1000_adapter, speed: int, duplex: int) -> int:
-    """e1000_main.c: force a speed; gigabit is negotiated all the same, with one offer."""
+    """e1000_main.c: force a speed; gigabit is negotiated nevertheless, advertised alone."""
     hw = adapter.hw
     if speed == d.SPEED_1000 and duplex == core.DUPLEX_FULL:
         hw.autoneg = True
@@ -373,7 +373,7 @@ def e1000_get_eeprom(netdev: net_device, offset: int, length: int) -> bytes:
 
 
 def e1000_set_eeprom(netdev: net_device, magic: int, offset: int, data: bytes) -> int:
-    """e1000_ethtool.c: write bytes, mend the checksum when it covers them. 0 or -errno."""
+    """e1000_ethtool.c: write bytes; update the checksum if it covers them. 0 or -errno."""
     hw = _adapter(netdev).hw
     if magic != (hw.vendor_id | hw.device_id << 16):
         return -errno.EFAULT
@@ -429,7 +429,10 @@ def e1000_set_wol(netdev: net_device, wol: core.ethtool_wolinfo) -> int:
 
 
 def e1000_set_phys_id(netdev: net_device, state: int) -> int:
-    """e1000_ethtool.c: LED on, off, taken, given back; for "taken" the blinks per second."""
+    """e1000_ethtool.c: identification LED on, off, active, inactive.
+
+    Returns the blinks per second for ETHTOOL_ID_ACTIVE, else 0.
+    """
     adapter = _adapter(netdev)
     if state == core.ETHTOOL_ID_ACTIVE:
         e1000_setup_led(adapter.hw)

@@ -44,7 +44,7 @@ MAC_TYPES = {
 }
 
 RESET_THROUGH_IO = (d.e1000_82544, d.e1000_82540, d.e1000_82545)
-"""These may hang a bus when CTRL.RST is written through memory: the I/O BAR is the safe way."""
+"""Parts that may hang the bus when CTRL.RST is written through memory; the I/O BAR is safe."""
 
 
 def e1000_set_mac_type(hw: e1000_hw) -> None:
@@ -106,7 +106,7 @@ def e1000_reset_hw(hw: e1000_hw) -> None:
     else:
         msleep(hw.machine, 5)  # the EEPROM is read again (e1000_get_auto_rd_done)
     if hw.mac_type >= d.e1000_82540:
-        # The manageability block would answer ARP for us.
+        # Otherwise the manageability block answers ARP requests.
         ew32(hw, d.E1000_MANC, er32(hw, d.E1000_MANC) & ~d.E1000_MANC_ARP_EN)
     ew32(hw, d.E1000_IMC, d.ALL_INTERRUPTS)
     er32(hw, d.E1000_ICR)
@@ -174,10 +174,10 @@ FIBER_ADVERTISEMENT = {
 
 
 def e1000_setup_fiber_serdes_link(hw: e1000_hw) -> None:
-    """e1000_hw.c: take the link unit out of reset, negotiating; wait for it while there is light.
+    """e1000_hw.c: take the link unit out of reset, negotiate; wait for the link if there is light.
 
     Raises:
-        E1000HwError: flow control is set to nonsense.
+        E1000HwError: hw.fc is invalid.
     """
     # The optics drive pin 1: high with light, on the 82544 low.
     signal = d.E1000_CTRL_SWDPIN1 if hw.mac_type > d.e1000_82544 else 0
@@ -197,14 +197,14 @@ def e1000_setup_fiber_serdes_link(hw: e1000_hw) -> None:
         if er32(hw, d.E1000_STATUS) & d.E1000_STATUS_LU:
             break
     else:
-        # Perhaps the far end does not negotiate: then the link is forced.
+        # The far end may not negotiate: the link is then forced.
         hw.autoneg_failed = True
         e1000_check_for_link(hw)
     hw.autoneg_failed = False
 
 
 def e1000_copper_link_preconfig(hw: e1000_hw) -> None:
-    """e1000_hw.c: let the MAC follow the PHY, make sure which PHY it is."""
+    """e1000_hw.c: let the MAC follow the PHY, and identify the PHY."""
     ctrl = er32(hw, d.E1000_CTRL) | d.E1000_CTRL_SLU
     if hw.mac_type == d.e1000_82544:
         ctrl |= d.E1000_CTRL_FRCSPD | d.E1000_CTRL_FRCDPX
@@ -217,7 +217,7 @@ def e1000_copper_link_preconfig(hw: e1000_hw) -> None:
 
 
 def e1000_setup_copper_link(hw: e1000_hw) -> None:
-    """e1000_hw.c: bring the PHY up; the link comes later, the watchdog sees it."""
+    """e1000_hw.c: set the PHY up. The watchdog later notices the link."""
     e1000_copper_link_preconfig(hw)
     e1000_copper_link_mgp_setup(hw)
     if hw.autoneg:
@@ -262,7 +262,7 @@ def e1000_force_mac_fc(hw: e1000_hw) -> None:
 def e1000_config_fc_after_link_up(hw: e1000_hw) -> None:
     """e1000_hw.c: resolve pause from both sides' advertisements (IEEE 802.3 table 28B-3).
 
-    On fibre the hardware has put the resolution into CTRL, unless the link had to be forced.
+    On fibre the hardware sets CTRL from the resolution, unless the link had to be forced.
     """
     if hw.media_type == d.e1000_media_type_fiber:
         if hw.autoneg_failed:
@@ -279,7 +279,7 @@ def e1000_config_fc_after_link_up(hw: e1000_hw) -> None:
     our_pause, our_asm = bool(ours & d.NWAY_AR_PAUSE), bool(ours & d.NWAY_AR_ASM_DIR)
     their_pause, their_asm = bool(theirs & d.NWAY_LPAR_PAUSE), bool(theirs & d.NWAY_LPAR_ASM_DIR)
     if our_pause and their_pause:
-        # Symmetric both sides: full, unless we only ever wanted to obey pause frames.
+        # Both sides symmetric: full, unless hw.fc only allows receiving pause frames.
         hw.fc = d.E1000_FC_FULL if hw.original_fc == d.E1000_FC_FULL else d.E1000_FC_RX_PAUSE
     elif not our_pause and our_asm and their_pause and their_asm:
         hw.fc = d.E1000_FC_TX_PAUSE
@@ -295,13 +295,13 @@ def e1000_config_fc_after_link_up(hw: e1000_hw) -> None:
 
 
 def e1000_check_for_serdes_link_generic(hw: e1000_hw) -> None:
-    """e1000_hw.c: force the link of a far end that does not negotiate; stop when it begins to."""
+    """e1000_hw.c: force the link if the far end does not negotiate, until it does."""
     ctrl = er32(hw, d.E1000_CTRL)
     status = er32(hw, d.E1000_STATUS)
     rxcw = er32(hw, d.E1000_RXCW)
     if not status & d.E1000_STATUS_LU and not rxcw & d.E1000_RXCW_C:
         if not hw.autoneg_failed:
-            hw.autoneg_failed = True  # it gets time until the next look
+            hw.autoneg_failed = True  # the far end has time until the next call
             return
         ew32(hw, d.E1000_TXCW, hw.txcw & ~d.E1000_TXCW_ANE)
         ctrl = er32(hw, d.E1000_CTRL) | d.E1000_CTRL_SLU | d.E1000_CTRL_FD
@@ -426,14 +426,14 @@ def _led_mode(ledctl: int, shift: int, mode: int) -> int:
 
 
 def e1000_setup_led(hw: e1000_hw) -> None:
-    """e1000_hw.c: take the LEDs over."""
+    """e1000_hw.c: set the LEDs up for identification."""
     if hw.mac_type >= d.e1000_82540:
         hw.ledctl_default = er32(hw, d.E1000_LEDCTL)
         ew32(hw, d.E1000_LEDCTL, hw.ledctl_mode1)
 
 
 def e1000_cleanup_led(hw: e1000_hw) -> None:
-    """e1000_hw.c: give the LEDs back."""
+    """e1000_hw.c: restore the LEDs."""
     if hw.mac_type >= d.e1000_82540:
         ew32(hw, d.E1000_LEDCTL, hw.ledctl_default)
 

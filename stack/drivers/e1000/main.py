@@ -1,11 +1,10 @@
 """The e1000 network driver: module, probe, power management, settings (e1000_main.c).
 
-Reading order: `e1000_probe` finds the hardware and registers the interface; `e1000_open` gives it
-rings and starts it. The rest of the kernel's file stands beside: updown.py (open, close, reset),
-config.py (rings and registers), rxmode.py (filters, VLAN), txrx.py (the packet path), watchdog.py
-(link and counters).
+`e1000_probe` finds the hardware and registers the interface; `e1000_open` gives it rings and starts
+it. The rest of the kernel's file is in updown.py (open, close, reset), config.py (rings and
+registers), rxmode.py (filters, VLAN), txrx.py (the packet path) and watchdog.py (link, counters).
 
-The driver touches the hardware by BAR accesses, DMA memory and one interrupt, nothing else.
+The driver reaches the hardware only by BAR accesses, DMA memory and one interrupt.
 """
 
 from __future__ import annotations
@@ -187,12 +186,12 @@ def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
 
 
 def e1000_features(adapter: e1000_adapter) -> None:
-    """What the device can do (e1000_probe), and what of it may be switched.
+    """Set the device's features (e1000_probe) and those that the user may change.
 
-    Linux's e1000 offers NETIF_F_HW_CSUM (any checksum, so IPv6's too) and NETIF_F_TSO. Ours also
-    lets the part segment IPv6 and UDP, which SDM 3.5 describes. SDM 3.5.9.1 gives the segments'
-    IPv6 payload length as MSS + HDRLEN - IPCSS, 40 bytes too many; the 82583V's datasheet (7.3.6.2)
-    takes them off. QEMU's e1000 does what the SDM says: there IPv6 is segmented in software.
+    Linux's e1000 offers NETIF_F_HW_CSUM (any checksum, IPv6's included) and NETIF_F_TSO. Ours also
+    lets the part segment IPv6 and UDP, as SDM 3.5 describes. SDM 3.5.9.1 gives the IPv6 payload
+    length of segments as MSS + HDRLEN - IPCSS, which is 40 bytes too large; the 82583V's datasheet
+    (7.3.6.2) subtracts them. QEMU's e1000 follows the SDM, so there IPv6 is segmented in software.
     """
     netdev = adapter.netdev
     tso = NETIF_F_TSO | NETIF_F_TSO6
@@ -232,7 +231,7 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
         e1000_validate_eeprom_checksum(hw)
         netdev.dev_addr = e1000_read_mac_addr(hw)
     except E1000HwError as error:
-        # No address: it cannot be opened, but ethtool reaches it, and an address can be set.
+        # Without an address it cannot be opened, but ethtool works, and an address can be set.
         log.error("%s: %s", adapter.pdev.name, error)
         netdev.dev_addr = hw.mac_addr = bytes(6)
     netdev.perm_addr = netdev.dev_addr
@@ -262,7 +261,7 @@ def e1000_init_wol(adapter: e1000_adapter) -> None:
 
 
 def e1000_probe_undo(pdev: pci.pci_dev, netdev: net_device) -> None:
-    """Give back what a failed probe took."""
+    """Release the resources of a failed probe."""
     free_netdev(netdev)
     pci.pci_set_drvdata(pdev, None)
     pci.pci_release_selected_regions(pdev, 0x3F)
@@ -270,7 +269,7 @@ def e1000_probe_undo(pdev: pci.pci_dev, netdev: net_device) -> None:
 
 
 def e1000_remove(pdev: pci.pci_dev) -> None:
-    """e1000_main.c: the device goes away, or the module does."""
+    """e1000_main.c: the device is removed, or the module unloaded."""
     netdev = pci.pci_get_drvdata(pdev)
     adapter: e1000_adapter = netdev.priv
     e1000_down_and_stop(adapter)
@@ -283,7 +282,7 @@ def e1000_remove(pdev: pci.pci_dev) -> None:
 
 
 def e1000_phy_hw_reset_quiet(adapter: e1000_adapter) -> None:
-    """Reset the MAC on the way out; hardware that no longer answers is no reason to stop."""
+    """Reset the MAC at removal; ignores errors of hardware that no longer answers."""
     try:
         e1000_reset_hw(adapter.hw)
     except E1000HwError as error:
@@ -291,7 +290,7 @@ def e1000_phy_hw_reset_quiet(adapter: e1000_adapter) -> None:
 
 
 def e1000_shutdown_common(pdev: pci.pci_dev) -> bool:
-    """e1000_main.c __e1000_shutdown: stop, arm wake-up; True when something may wake us."""
+    """e1000_main.c __e1000_shutdown: stop, arm wake-up; True when the NIC may wake the machine."""
     netdev = pci.pci_get_drvdata(pdev)
     adapter: e1000_adapter = netdev.priv
     netif_device_detach(netdev)
@@ -320,7 +319,7 @@ def e1000_suspend(pdev: pci.pci_dev) -> None:
 
 
 def e1000_shutdown(pdev: pci.pci_dev) -> None:
-    """e1000_main.c: the machine goes off."""
+    """e1000_main.c: the machine powers off."""
     wake = e1000_shutdown_common(pdev)
     pci.pci_enable_wake(pdev, pci.PCI_D3hot, wake)
     pci.pci_set_power_state(pdev, pci.PCI_D3hot)
@@ -369,7 +368,7 @@ def e1000_setup_wakeup(adapter: e1000_adapter, wufc: int) -> None:
 
 
 def e1000_init_hw_struct(adapter: e1000_adapter, hw: e1000_hw) -> None:
-    """e1000_main.c: what is known before the first register access.
+    """e1000_main.c: set the fields that need no register access.
 
     Raises:
         E1000HwError: an unknown device id.
@@ -392,12 +391,12 @@ def e1000_sw_init(adapter: e1000_adapter) -> None:
 
 
 def e1000_set_ethtool_ops(netdev: net_device) -> None:
-    """e1000_ethtool.c: hang the ethtool functions onto the device."""
+    """e1000_ethtool.c: give the device its ethtool functions."""
     netdev.ethtool_ops = e1000_ethtool_ops
 
 
 def e1000_fix_features(netdev: net_device, features: int) -> int:
-    """e1000_main.c: stripping and inserting are one bit (CTRL.VME): both or none."""
+    """e1000_main.c: make the features for stripping and inserting tags equal: one bit, CTRL.VME."""
     if features & NETIF_F_HW_VLAN_CTAG_RX:
         return features | NETIF_F_HW_VLAN_CTAG_TX
     return features & ~NETIF_F_HW_VLAN_CTAG_TX
@@ -451,7 +450,7 @@ def e1000_change_mtu(netdev: net_device, new_mtu: int) -> int:
 
 
 def e1000_tx_timeout(netdev: net_device) -> None:
-    """e1000_main.c: ndo_tx_timeout: reset outside of the softirq we are in."""
+    """e1000_main.c: ndo_tx_timeout: schedule a reset, which cannot run in this softirq."""
     adapter: e1000_adapter = netdev.priv
     adapter.tx_timeout_count += 1
     schedule_work(adapter.reset_task)

@@ -27,13 +27,13 @@ ITR_DYNAMIC = 1
 ITR_DYNAMIC_CONSERVATIVE = 3
 ITR_STARTING_RATE = 20_000
 DEFAULT_ITR = ITR_OFF
-"""Off is fastest here. The emulated device raises one interrupt per batch and NAPI masks it while
-polling, so throttling only adds a timer event and latency. The kernel's default is 3."""
+"""Off is fastest: the emulated device raises one interrupt per batch and NAPI masks it while it
+polls, so throttling only adds a timer event and latency. The kernel's default is 3."""
 
 COPYBREAK_DEFAULT = 256
-"""Received frames to this length are copied into a buffer of their size."""
+"""Received frames up to this length (bytes) are copied into small buffers."""
 MAX_COPYBREAK = 512
-"""Larger frames find no room, with some headroom, in a buffer of net.skb_small_head."""
+"""Larger frames and their headroom do not fit into a buffer of net.skb_small_head."""
 
 DEFAULT_TIDV = 0
 """No IDE: transmit interrupts are unmasked only while descriptors wait (see e1000_xmit_frame), so
@@ -98,7 +98,7 @@ class Params:
     messages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuse names that do not exist: that is the caller's slip, not a value out of range."""
+        """Refuse unknown names by an exception: they are errors of the caller, not bad values."""
         unknown = sorted(set(self.values) - set(OPTIONS))
         if unknown:
             raise ValueError(f"e1000: unknown parameter {unknown[0]!r}; known: {sorted(OPTIONS)}")

@@ -135,7 +135,7 @@ ADVERTISE_TO_NWAY = (
 
 PAUSE_ADVERTISEMENT = {
     d.E1000_FC_NONE: 0,
-    # Receiving PAUSE only cannot be advertised (IEEE 802.3 annex 28B): offer both, sort out later.
+    # Receiving PAUSE only cannot be advertised (IEEE 802.3 annex 28B): offer both, resolve later.
     d.E1000_FC_RX_PAUSE: d.NWAY_AR_PAUSE | d.NWAY_AR_ASM_DIR,
     d.E1000_FC_TX_PAUSE: d.NWAY_AR_ASM_DIR,
     d.E1000_FC_FULL: d.NWAY_AR_PAUSE | d.NWAY_AR_ASM_DIR,
@@ -218,7 +218,7 @@ def e1000_phy_force_speed_duplex(hw: e1000_hw) -> None:
             if e1000_phy_link_up(hw):
                 break
             msleep(hw.machine, 100)
-    # The reset put the clock for forced speeds and CRS back: set them again.
+    # The reset cleared the clock for forced speeds and CRS: set them again.
     extended = e1000_read_phy_reg(hw, d.M88E1000_EXT_PHY_SPEC_CTRL) | d.M88E1000_EPSCR_TX_CLK_25
     e1000_write_phy_reg(hw, d.M88E1000_EXT_PHY_SPEC_CTRL, extended)
     spec = e1000_read_phy_reg(hw, d.M88E1000_PHY_SPEC_CTRL) | d.M88E1000_PSCR_ASSERT_CRS_ON_TX
@@ -227,7 +227,7 @@ def e1000_phy_force_speed_duplex(hw: e1000_hw) -> None:
 
 
 def e1000_config_collision_dist(hw: e1000_hw) -> None:
-    """e1000_hw.c: TCTL's collision distance for what the link became."""
+    """e1000_hw.c: set TCTL's collision distance for the link's duplex."""
     tctl = er32(hw, d.E1000_TCTL) & ~d.E1000_TCTL_COLD
     tctl |= d.E1000_COLLISION_DISTANCE << d.E1000_COLD_SHIFT
     ew32(hw, d.E1000_TCTL, tctl)
@@ -235,7 +235,7 @@ def e1000_config_collision_dist(hw: e1000_hw) -> None:
 
 
 def e1000_phy_get_info(hw: e1000_hw) -> e1000_phy_info:
-    """e1000_hw.c: what the M88 PHY knows of the cable.
+    """e1000_hw.c: the M88 PHY's measurements of the cable.
 
     Raises:
         E1000HwError: there is no link.

@@ -1,4 +1,4 @@
-"""Which frames come in: addresses, multicast hash, VLANs (e1000_set_rx_mode of e1000_main.c)."""
+"""Receive filters: addresses, multicast hash, VLANs (e1000_set_rx_mode of e1000_main.c)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ETH_P_8021Q = 0x8100
 def e1000_set_rx_mode(netdev: net_device) -> None:
     """e1000_main.c: ndo_set_rx_mode: promiscuity, unicast and multicast lists into RCTL, RA, MTA.
 
-    Entry 0 is our own address; 14 more are exact, unicast first; what is left is hashed.
+    Entry 0 is our own address; 14 more addresses are exact, unicast first; others are hashed.
     """
     adapter: e1000_adapter = netdev.priv
     hw = adapter.hw
@@ -138,7 +138,7 @@ def e1000_vlan_rx_kill_vid(netdev: net_device, proto: int, vid: int) -> int:
 
 
 def e1000_restore_vlan(adapter: e1000_adapter) -> None:
-    """e1000_main.c: a reset emptied VFTA."""
+    """e1000_main.c: write the VLAN filter again after a reset."""
     if not e1000_vlan_used(adapter):
         e1000_vlan_mode(adapter.netdev, adapter.netdev.features)
         return

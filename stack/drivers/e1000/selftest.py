@@ -118,7 +118,7 @@ def e1000_eeprom_test(adapter: e1000_adapter) -> int:
 
 
 def e1000_test_intr(irq: int, netdev: net_device) -> int:
-    """e1000_ethtool.c: the handler of the interrupt test: remember what came."""
+    """e1000_ethtool.c: the handler of the interrupt test: record the causes."""
     adapter: e1000_adapter = netdev.priv
     adapter.test_icr |= er32(adapter.hw, d.E1000_ICR)
     return IRQ_HANDLED
@@ -184,7 +184,7 @@ def e1000_create_lbtest_frame(size: int = LB_FRAME_BYTES) -> bytes:
 
 
 def e1000_check_lbtest_frame(data: bytes, size: int = LB_FRAME_BYTES) -> bool:
-    """e1000_ethtool.c: the marks came back."""
+    """e1000_ethtool.c: whether the received frame has the marks."""
     half = size // 2
     return data[3] == 0xFF and data[half + 10] == 0xBE and data[half + 12] == 0xAF
 
@@ -215,13 +215,13 @@ class _LoopbackRings:
         return address
 
     def clear_rx(self, index: int) -> None:
-        """Give receive descriptor `index` back, its buffer emptied."""
+        """Return receive descriptor `index` to the device, with a cleared buffer."""
         address = self.rx_buffers + index * LB_BUFFER_BYTES
         self.ram.write(address, bytes(LB_FRAME_BYTES))
         self.ram.write(self.rx + 16 * index, struct.pack("<QQ", address, 0))
 
     def received(self, index: int) -> bool:
-        """Descriptor `index` holds the test's frame, whole."""
+        """Whether descriptor `index` has the whole test frame."""
         status = self.ram.read(self.rx + 16 * index + 12, 1)[0]
         if not status & d.E1000_RXD_STAT_DD:
             return False
@@ -230,7 +230,7 @@ class _LoopbackRings:
         )
 
     def free(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         for address, size in self.pieces:
             self.ram.free(address, size)
         self.pieces.clear()
@@ -289,7 +289,7 @@ def e1000_integrated_phy_loopback(adapter: e1000_adapter) -> None:
 def e1000_setup_loopback_test(adapter: e1000_adapter) -> None:
     """e1000_ethtool.c: frames come back at the PHY, on fibre at the transceiver.
 
-    Linux asks an 82545EM's PHY on fibre too, where none answers; there its test fails with 13.
+    Linux uses the PHY of a fibre 82545EM too, where none answers, so that its test fails with 13.
     """
     hw = adapter.hw
     if hw.media_type == d.e1000_media_type_fiber:
@@ -299,9 +299,9 @@ def e1000_setup_loopback_test(adapter: e1000_adapter) -> None:
 
 
 def e1000_phy_disable_receiver(adapter: e1000_adapter) -> None:
-    """e1000_ethtool.c: the PHY must not listen to the cable meanwhile (its hidden pages).
+    """e1000_ethtool.c: turn the PHY's receiver off during the test, by its hidden pages.
 
-    A PHY without these pages (QEMU's) is no reason to stop: the frames decide.
+    Ignores the errors of a PHY without these pages (QEMU's): the test frames decide.
     """
     for page, value in ((0x1F, 0x8FFC), (0x1A, 0x8FF0)):
         with contextlib.suppress(E1000HwError):
@@ -325,8 +325,8 @@ def e1000_loopback_cleanup(adapter: e1000_adapter) -> None:
 def e1000_run_loopback_test(adapter: e1000_adapter, rings: _LoopbackRings) -> int:
     """e1000_ethtool.c: bursts of 64 until both rings have wrapped twice. 0, or 13.
 
-    Stricter than the kernel's: every descriptor must be done and every frame fresh, as buffers are
-    emptied between rounds and given back.
+    Stricter than the kernel: every descriptor must be done, and buffers are cleared between rounds,
+    so that each frame must have come in its round.
     """
     hw, ram = adapter.hw, adapter.machine.ram
     frame = e1000_create_lbtest_frame()
@@ -388,7 +388,7 @@ def e1000_diag_test(netdev: net_device, flags: int) -> tuple[bool, list[int]]:
     results = [0] * len(TEST_NAMES)
     if flags & 1:
         saved = hw.autoneg_advertised, hw.forced_speed_duplex, hw.autoneg
-        # The link first: the tests after it take it down.
+        # First the link test, since the others take the link down.
         results[4] = e1000_link_test(adapter)
         if running:
             e1000_close(netdev)

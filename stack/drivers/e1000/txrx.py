@@ -1,8 +1,8 @@
 """The packet path: interrupt, NAPI poll, receive, transmit, moderation (e1000_main.c).
 
-`e1000_xmit_frame` sends; `e1000_intr` -> `e1000_clean` -> `e1000_clean_tx_irq` and
-`e1000_clean_rx_irq` free what was sent and pass up what came. The rings themselves are walked in
-compiled code (`fastpath.drvring`).
+`e1000_xmit_frame` sends. `e1000_intr` -> `e1000_clean` -> `e1000_clean_tx_irq` and
+`e1000_clean_rx_irq` free sent packets and pass up received ones. The loops over the rings are
+compiled (`fastpath.drvring`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ E1000_NO_TSO6 = e.E1000_NO_TSO6
 IMS_WITHOUT_TX = d.IMS_ENABLE_MASK & ~d.E1000_ICR_TXDW
 LINK_CAUSES = d.E1000_ICR_LSC | d.E1000_ICR_RXSEQ
 RX_BUFFER_WRITE = 32
-"""Empty receive descriptors that make a write of RDT worth its cost."""
+"""RDT is written only for at least so many empty receive descriptors."""
 TX_HANG_NS = 1_000_000_000
 TX_WAKE_THRESHOLD = 32
 MAX_DATA_PER_TXD = e.E1000_MAX_DATA_PER_TXD
@@ -70,7 +70,7 @@ MAX_HEADER = 255
 """HDRLEN, TUCSS and TUCSO of a context descriptor have 8 bits (SDM 3.3.6)."""
 TCP_CHECK_AT = 16
 UDP_CHECK_AT = 6
-"""Where TCP and UDP keep their check, in bytes from the start of the header."""
+"""The offset of the checksum in TCP's and UDP's headers, bytes."""
 
 free_in_runs(sock_wfree)
 
@@ -107,15 +107,15 @@ def e1000_intr(irq: int, netdev: net_device) -> int:
         return IRQ_HANDLED if adapter.flags & E1000_DOWN else e1000_intr_without_napi(adapter)
     writel(hw.bar_write, d.E1000_IMC, d.ALL_INTERRUPTS)
     adapter.ims_mask = 0
-    napi_schedule(adapter.napi)  # when it is scheduled already, its end unmasks
+    napi_schedule(adapter.napi)  # a poll scheduled before unmasks at its end
     return IRQ_HANDLED
 
 
 def e1000_intr_without_napi(adapter: e1000_adapter) -> int:
-    """e1000_main.c before NAPI became its only way: all the work in the hard interrupt.
+    """e1000_main.c without CONFIG_E1000_NAPI: all the work in the hard interrupt.
 
-    Nothing may be freed and nothing passed up here: sent packets go to dev_kfree_skb_irq, received
-    ones to netif_rx, and the softirqs NET_TX and NET_RX do the rest.
+    Packets may not be freed or passed up here: sent ones go to dev_kfree_skb_irq, received ones to
+    netif_rx, and the softirqs NET_TX and NET_RX do the rest.
     """
     for _ in range(e.E1000_MAX_INTR):
         done: list[sk_buff] = []
@@ -128,9 +128,9 @@ def e1000_intr_without_napi(adapter: e1000_adapter) -> int:
 
 
 def e1000_clean(napi: napi_struct, budget: int) -> int:
-    """e1000_main.c: the NAPI poll: free what was sent, pass up what came.
+    """e1000_main.c: the NAPI poll: free sent packets, pass up received ones.
 
-    The budget counts sk_buffs, which GRO has merged by then: a frame count is bounded as well.
+    The budget counts sk_buffs that GRO has already merged, so the frames are limited as well.
     """
     adapter: e1000_adapter = napi.dev.priv
     e1000_clean_tx_irq(adapter)
@@ -147,7 +147,7 @@ def e1000_clean(napi: napi_struct, budget: int) -> int:
 def e1000_clean_tx_irq(adapter: e1000_adapter, out: list[sk_buff] | None = None) -> bool:
     """e1000_main.c: free sent sk_buffs, wake the queue, look for a hang. True when all is clean.
 
-    With `out`, what was sent is appended to it instead of freed.
+    With `out`, sent packets are appended to it instead of freed.
     """
     ring = adapter.tx_ring
     netdev = adapter.netdev
@@ -162,7 +162,7 @@ def e1000_clean_tx_irq(adapter: e1000_adapter, out: list[sk_buff] | None = None)
     adapter.total_tx_bytes += nbytes
     if (
         netdev.queue_stopped
-        and (packets or not ring.pending())  # else it was stopped because nothing moves
+        and (packets or not ring.pending())  # else it was stopped by a hang
         and ring.unused() >= min(ring.count // 2, 8 * TX_WAKE_THRESHOLD)
         and netif_carrier_ok(netdev)
         and not adapter.flags & E1000_DOWN
@@ -231,7 +231,7 @@ def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
     Returns the work done in sk_buffs, `budget` when more may wait.
     """
     skbs: list[sk_buff] = []
-    # The FCS is not cut off here: the device strips it (SECRC).
+    # The device strips the FCS (SECRC).
     state = adapter.rx_ring.poll(
         adapter.fp_weight,
         skbs,
@@ -314,12 +314,12 @@ def e1000_set_itr(adapter: e1000_adapter) -> None:
         )
         adapter.total_tx_packets = adapter.total_tx_bytes = 0
         adapter.total_rx_packets, adapter.total_rx_bytes = rx_packets, rx_bytes
-        if adapter.itr_setting == 3:  # conservative: never the lowest latency
+        if adapter.itr_setting == 3:  # mode 3 never uses the lowest latency
             adapter.tx_itr = max(adapter.tx_itr, LOW_LATENCY)
             adapter.rx_itr = max(adapter.rx_itr, LOW_LATENCY)
         rate = ITR_OF_LATENCY[max(adapter.tx_itr, adapter.rx_itr)]
     if rate != adapter.itr:
-        # Towards fewer interrupts at once, towards more in steps.
+        # The rate falls at once and rises in steps.
         if rate > adapter.itr:
             rate = min(adapter.itr + (rate >> 2), rate)
         adapter.itr = rate
@@ -332,8 +332,8 @@ def e1000_set_itr(adapter: e1000_adapter) -> None:
 def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
     """e1000_main.c: ndo_start_xmit: descriptors for one packet, and the doorbell.
 
-    Takes ownership of skb unless NETDEV_TX_BUSY is returned. Short frames are padded by the device
-    (TCTL.PSP), so the stack's clones are left as they are.
+    Takes ownership of skb unless NETDEV_TX_BUSY is returned. The device pads short frames
+    (TCTL.PSP), so clones need no copy.
     """
     adapter: e1000_adapter = netdev.priv
     ring = adapter.tx_ring
@@ -377,8 +377,8 @@ def e1000_tx_queue(adapter: e1000_adapter, ring: TxRing, netdev: net_device) -> 
     writel(adapter.hw.bar_write, d.E1000_TDT, ring.next_to_use)
     if adapter.flags & E1000_NO_NAPI:
         return
-    # An emulated device is often done when the write returns, so what is done is freed here and
-    # no interrupt is asked for; only when descriptors stay behind is TXDW unmasked.
+    # An emulated device has often sent everything when the write returns. Done descriptors are
+    # freed here, and TXDW is unmasked only when others remain.
     packets, nbytes = ring.clean()
     stats = netdev.stats
     stats.tx_packets += packets
@@ -395,7 +395,7 @@ def e1000_maybe_stop_tx(netdev: net_device, ring: TxRing, needed: int) -> int:
     On -EBUSY the queue is stopped and a transmit interrupt will wake it.
     """
     adapter: e1000_adapter = netdev.priv
-    # What waits for the doorbell because of xmit_more must go out first.
+    # Packets that wait for the doorbell because of xmit_more must be sent first.
     writel(adapter.hw.bar_write, d.E1000_TDT, ring.next_to_use)
     e1000_clean_tx_irq(adapter)
     if ring.unused() >= needed:
@@ -408,9 +408,9 @@ def e1000_maybe_stop_tx(netdev: net_device, ring: TxRing, needed: int) -> int:
 def e1000_tso(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
     """e1000_main.c: the TCP segmentation context (SDM 3.5); packet options, or -errno.
 
-    The device wants lengths and IP checksum zero and the pseudo-header sum without length. What
-    does not fit the context's fields (headers over 255 bytes, 1 MiB of payload) is refused, and
-    IPv6 by a part that cannot.
+    The device needs the lengths and the IP checksum to be 0, and the pseudo-header sum without
+    length. Packets beyond the context's fields are refused (headers over 255 bytes, 1 MiB of
+    payload), and IPv6 for parts that cannot segment it.
     """
     v6 = skb.protocol == ETH_P_IPV6
     if v6 and adapter.flags & E1000_NO_TSO6:
@@ -456,8 +456,8 @@ def e1000_tso(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
 def e1000_tx_csum(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
     """e1000_main.c: the checksum context (SDM 3.3.6): sum from csum_start, store at csum_offset.
 
-    Returns the packet options, or -EINVAL for a packet that makes no sense. The device keeps its
-    context, so one that has not changed is not written again.
+    Returns the packet options, or -EINVAL for an invalid packet. The device keeps its context, so
+    an unchanged one is not written again.
     """
     start = skb_checksum_start_offset(skb)
     offset = skb.csum_offset
@@ -465,8 +465,8 @@ def e1000_tx_csum(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
         at = start + offset
         if not 0 <= start <= at <= MAX_HEADER:  # beyond the context's 8-bit fields
             return 0 if skb_checksum_help(skb) else -errno.EINVAL
-        # Only UDP sends 0xFFFF for a sum of 0, and what is not said to be TCP the device takes for
-        # UDP. A check 16 bytes into its header is TCP's alone: the protocol need not be looked up.
+        # Without TUCMD.TCP the device treats a packet as UDP, where a sum of 0 is sent as 0xFFFF.
+        # Only TCP has its checksum at offset 16, so the offset tells the protocol.
         tcp = d.E1000_TXD_CMD_TCP if offset == TCP_CHECK_AT else 0
         ring.put_context(0, 0, 0, start, at, 0, 0, 0, 0, tcp | d.E1000_TXD_CMD_DEXT)
         ring.csum_start, ring.csum_offset = start, offset
@@ -474,16 +474,16 @@ def e1000_tx_csum(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
 
 
 def e1000_tx_map(ring: TxRing, skb: sk_buff, popts: int, cmd: int) -> int:
-    """e1000_main.c: data descriptors for the head and every fragment; how many.
+    """e1000_main.c: write data descriptors for the head and every fragment; returns how many.
 
-    Takes ownership of skb until the descriptors are done. Room was made by e1000_xmit_frame.
+    Takes ownership of skb until the descriptors are done. e1000_xmit_frame checked their room.
     """
     vlan = skb.vlan_tci if skb.vlan_proto else -1
     return ring.map(skb, popts, cmd, vlan, e.E1000_MAX_DATA_PER_TXD)
 
 
 def e1000_unmask_tx(adapter: e1000_adapter, ring: TxRing) -> None:
-    """Ask for a transmit interrupt, unless it is on or a poll will decide at its end."""
+    """Unmask the transmit interrupt, unless it is unmasked or a poll will do so at its end."""
     mask = adapter.ims_mask
     if mask and not mask & d.E1000_ICR_TXDW:
         adapter.ims_mask = mask | d.E1000_ICR_TXDW
@@ -491,10 +491,10 @@ def e1000_unmask_tx(adapter: e1000_adapter, ring: TxRing) -> None:
 
 
 def e1000_xmit_in_pieces(adapter: e1000_adapter, skb: sk_buff) -> int:
-    """Cut a packet in software that has more fragments than the ring or more bytes than PAYLEN.
+    """Segment in software a packet with more fragments than the ring or more bytes than PAYLEN.
 
-    Happens to merged packets that are forwarded into a small ring. Segments for which the ring has
-    no room are dropped, as a router's queue would. Takes ownership of skb.
+    Merged packets that are forwarded into a small ring need it. Segments for which the ring has no
+    room are dropped, as by a router's queue. Takes ownership of skb.
     """
     netdev = adapter.netdev
     segments: list[sk_buff] = []
@@ -510,5 +510,5 @@ def e1000_xmit_in_pieces(adapter: e1000_adapter, skb: sk_buff) -> int:
         if e1000_xmit_frame(segment, netdev) != NETDEV_TX_OK:
             netdev.stats.tx_dropped += 1
             kfree_skb(segment)
-    e1000_tx_queue(adapter, adapter.tx_ring, netdev)  # what waits because of xmit_more
+    e1000_tx_queue(adapter, adapter.tx_ring, netdev)  # packets that wait because of xmit_more
     return NETDEV_TX_OK

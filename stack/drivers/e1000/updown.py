@@ -87,7 +87,7 @@ def e1000_open(netdev: net_device) -> int:
     napi_enable(adapter.napi)
     e1000_irq_enable(adapter)
     netif_start_queue(netdev)
-    # An interrupt for the watchdog to look at the link; it looks without one too, but later.
+    # An interrupt makes the watchdog check the link at once instead of later.
     schedule_delayed_work(adapter.watchdog_task, e.WATCHDOG_NS)
     ew32(adapter.hw, d.E1000_ICS, d.E1000_ICR_LSC)
     return 0
@@ -116,7 +116,7 @@ def e1000_wait_for_reset(adapter: e1000_adapter) -> None:
 
 
 def e1000_up(adapter: e1000_adapter) -> None:
-    """e1000_main.c: start hardware whose rings exist."""
+    """e1000_main.c: start the hardware; the rings must exist."""
     e1000_configure(adapter)
     adapter.flags &= ~E1000_DOWN
     napi_enable(adapter.napi)
@@ -127,7 +127,7 @@ def e1000_up(adapter: e1000_adapter) -> None:
 
 
 def e1000_down_and_stop(adapter: e1000_adapter) -> None:
-    """e1000_main.c: no more work items."""
+    """e1000_main.c: cancel all work items."""
     adapter.flags |= E1000_DOWN
     for work in (adapter.watchdog_task, adapter.refill_task, adapter.reset_task):
         if work is not None:
@@ -158,7 +158,7 @@ def e1000_down(adapter: e1000_adapter) -> None:
 
 
 def e1000_reinit_locked(adapter: e1000_adapter) -> None:
-    """e1000_main.c: down and up again, once at a time."""
+    """e1000_main.c: down and up again; waits for a reset that is under way."""
     e1000_wait_for_reset(adapter)
     adapter.flags |= e.E1000_RESETTING
     try:
@@ -224,7 +224,7 @@ def e1000_power_down_phy(adapter: e1000_adapter) -> None:
 def e1000_up_with_new_rings(adapter: e1000_adapter) -> int:
     """Start again after e1000_down, with new rings for those that were freed.
 
-    Returns 0, or -ENOMEM: then the interface is closed, as it has nothing to work with.
+    Returns 0, or -ENOMEM: the interface is then closed, as it has no rings.
     """
     try:
         if adapter.tx_ring is None:

@@ -37,7 +37,7 @@ E1000_DOWN = e.E1000_DOWN
 
 
 def e1000_has_link(adapter: e1000_adapter) -> bool:
-    """e1000_main.c: look at the PHY when something happened, else remember; fibre always."""
+    """e1000_main.c: whether there is a link. Copper reads the PHY only after a link change."""
     if adapter.hw.media_type == d.e1000_media_type_fiber:
         e1000_check_for_link(adapter.hw)
         return bool(er32(adapter.hw, d.E1000_STATUS) & d.E1000_STATUS_LU)
@@ -71,7 +71,7 @@ def e1000_watchdog(adapter: e1000_adapter) -> None:
     e1000_update_adaptive(hw, adapter.stats.colc - collisions, adapter.stats.tpt - packets)
     ring = adapter.tx_ring
     if not netif_carrier_ok(netdev) and ring.pending():
-        # The link went with packets in the ring: only a reset gets them out.
+        # The link was lost with packets in the ring, which only a reset removes.
         adapter.tx_timeout_count += 1
         schedule_work(adapter.reset_task)
         return
@@ -79,10 +79,10 @@ def e1000_watchdog(adapter: e1000_adapter) -> None:
         e1000_simple_itr(adapter)
     adapter.detect_tx_hung = True
     if adapter.ims_mask and not adapter.flags & e.E1000_NO_NAPI:
-        # A cause that still waits has had its interrupt lost: Linux's ring fills up until
-        # ndo_tx_timeout; ours is emptied by who sends, so nothing would ever tell.
+        # A pending cause means a lost interrupt. In Linux the ring then fills until ndo_tx_timeout;
+        # ours is cleaned by senders, so that nothing else would notice.
         e1000_intr(adapter.pdev.irq, netdev)
-    # A poll that no packet asked for: interrupts may have been lost, the receive ring may be dry.
+    # Poll without an interrupt: one may have been lost, or the receive ring may be empty.
     ew32(hw, d.E1000_ICS, d.E1000_ICR_RXDMT0)
     schedule_delayed_work(adapter.watchdog_task, e.WATCHDOG_NS)
 
@@ -135,7 +135,7 @@ def e1000_update_stats(adapter: e1000_adapter) -> None:
     for name, low, high in STATISTICS_64:
         value = bar_read(0, low, 4) | bar_read(0, high, 4) << 32
         if value:
-            # a device that is gone reads as ones, again and again; the kernel's u64 wraps
+            # a removed device reads as all ones each time; the totals wrap as the kernel's u64
             setattr(stats, name, (getattr(stats, name) + value) & ((1 << 63) - 1))
     stats.txerrc = stats.ecol + stats.latecol
     stats.rlerrc = stats.ruc + stats.roc
@@ -166,7 +166,7 @@ def e1000_fill_netdev_stats(adapter: e1000_adapter) -> None:
 
 
 def e1000_fold_ring_stats(adapter: e1000_adapter) -> None:
-    """Add what the receive ring counted to the net_device's totals, and start it anew."""
+    """Add the receive ring's counters to the net_device's totals and clear them."""
     ring, stats = adapter.rx_ring, adapter.netdev.stats
     if ring is None:
         return
@@ -179,6 +179,6 @@ def e1000_fold_ring_stats(adapter: e1000_adapter) -> None:
 
 
 def e1000_get_stats64(netdev: net_device) -> Any:
-    """ndo_get_stats64: the ring counts packets in compiled code; fetch before showing."""
+    """ndo_get_stats64: add the counters of the compiled rings, then return the totals."""
     e1000_fold_ring_stats(netdev.priv)
     return netdev.stats
