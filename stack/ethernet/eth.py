@@ -33,7 +33,7 @@ _ZERO = bytes(ETH_ALEN)
 
 
 def is_valid_ether_addr(addr: bytes) -> bool:
-    """include/linux/etherdevice.h: an address that a station may have."""
+    """include/linux/etherdevice.h: whether a station may have the address."""
     return len(addr) == ETH_ALEN and not addr[0] & 1 and addr != _ZERO
 
 
@@ -74,7 +74,7 @@ def eth_header_cache(neigh: neighbour, hh: hh_cache, proto: int) -> int:
 
 
 def eth_header_cache_update(hh: hh_cache, dev: net_device, haddr: bytes) -> None:
-    """net/ethernet/eth.c: the neighbour moved to another address."""
+    """net/ethernet/eth.c: put a neighbour's new address into its ready header."""
     hh.hh_data = haddr + hh.hh_data[ETH_ALEN:]
 
 
@@ -112,7 +112,7 @@ def eth_validate_addr(dev: net_device) -> int:
 
 
 def ether_setup(dev: net_device) -> None:
-    """net/ethernet/eth.c: fill in what every Ethernet device has."""
+    """net/ethernet/eth.c: set the fields that all Ethernet devices share."""
     dev.header_ops = eth_header_ops
     dev.type = ARPHRD_ETHER
     dev.hard_header_len = ETH_HLEN
