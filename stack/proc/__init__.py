@@ -1,7 +1,7 @@
 """/proc/net as Linux prints it: dev, snmp, netstat, arp, route, tcp, udp, softnet_stat ...
 
-`read(net, "dev")` returns the file's text; `FILES` names what there is. `nstat(net)` and `ss(net)`
-print what the tools of those names do.
+`read(net, "dev")` returns the file's text; `FILES` lists the files. `nstat(net)` and `ss(net)`
+return the output of the tools with these names.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ FILES: dict[str, Callable[[Net], str]] = {
     "softirqs": softirqs,
     "interrupts": interrupts,
 }
-"""Each file below /proc/net, and what makes its text."""
+"""The files below /proc/net, each with the function that makes its text."""
 
 
 def read(net: Net, name: str) -> str:

@@ -1,4 +1,4 @@
-"""/proc/net/snmp, /proc/net/snmp6 and /proc/net/netstat, and all counters in the way of nstat."""
+"""/proc/net/snmp, /proc/net/snmp6, /proc/net/netstat, and all counters as nstat prints them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def snmp6(net: Net) -> str:
 
 
 def counters(net: Net) -> Iterator[tuple[str, int]]:
-    """Every counter of the net under the name that nstat has for it (IpInReceives ...)."""
+    """Every counter of the net by its name in nstat (IpInReceives ...)."""
     for listing in (snmp(net), netstat(net)):
         lines = listing.splitlines()
         for names, values in zip(lines[::2], lines[1::2], strict=True):

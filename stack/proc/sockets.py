@@ -67,7 +67,7 @@ def raw_sockets(net: Net) -> Iterator[inet_sock]:
 
 
 def shown_address(sk: AnyTcp | inet_sock, addr: int) -> int:
-    """An address of the socket's own family: one of a v4-mapped peer as IPv6 writes it."""
+    """An address of the socket, a v4-mapped one as IPv6 text on an IPv6 socket."""
     if sk.sk_family == AF_INET6 and sk.sk_af.family == AF_INET:
         return V4_MAPPED | addr
     return addr
@@ -98,7 +98,7 @@ def sockets_in_use(net: Net) -> int:
 
 
 def queues(sk: tcp_sock) -> tuple[int, int]:
-    """(receive queue, send queue) of a connection in bytes; of a listener what waits, and may."""
+    """(receive queue, send queue) of a connection in bytes; of a listener (waiting, backlog)."""
     if sk.sk_state == TCP_LISTEN:
         return sk.sk_ack_backlog, sk.sk_max_ack_backlog
     unread = (sk.rcv_nxt - sk.copied_seq) & M32

@@ -1,6 +1,6 @@
-"""The sockets of a net as `ss -a -n -i -m` lists them; what is shown is said in the rows' labels.
+"""The sockets of a net as `ss -a -n -i -m` lists them.
 
-A row of struct sock, inet_sock or tcp_sock with a label (`row(..., ss="cwnd")`) appears here.
+Fields of struct sock, inet_sock and tcp_sock are shown if their row has a label (`ss="cwnd"`).
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def skmem(sk: sock) -> str:
 
 
 def tcp_info(sk: tcp_sock) -> str:
-    """What `ss -i` prints: the algorithm, each labelled row that has something to say, and last the
-    algorithm's own state, as Linux's has for BBR: `cubic:(phase:avoidance,w_max:120,...)`."""
+    """What `ss -i` prints: the congestion control, each labelled row that is not empty, and last
+    the algorithm's own state, as Linux has for BBR: `cubic:(phase:avoidance,w_max:120,...)`."""
     out = [sk.icsk_ca_ops.name]
     opt = sk.rx_opt
     if opt.tstamp_ok:

@@ -19,7 +19,7 @@ def le_word(addr: int) -> str:
 
 
 def le_words(addr: int) -> str:
-    """The same of an IPv6 address: its four words, each as such a CPU reads it."""
+    """The same for an IPv6 address: four words, each as a little-endian CPU prints it."""
     return "".join(le_word(addr >> shift & 0xFFFFFFFF) for shift in (96, 64, 32, 0))
 
 

@@ -26,7 +26,7 @@ NETID = {SOCK_STREAM: "u_str", SOCK_DGRAM: "u_dgr", SOCK_SEQPACKET: "u_seq"}
 
 
 def unix_sockets(net: Net) -> Iterator[unix_sock]:
-    """All of them, the oldest first; also those that wait to be accepted."""
+    """All AF_UNIX sockets, the oldest first; also those that wait to be accepted."""
     yield from net.unx.sockets.values()
 
 
@@ -57,7 +57,7 @@ def unix(net: Net) -> str:
 
 
 def unix_queues(sk: unix_sock) -> tuple[int, int]:
-    """(receive queue, send queue) in bytes; of a listener what waits, and may."""
+    """(receive queue, send queue) in bytes; of a listener (waiting, backlog)."""
     if sk.sk_state == TCP_LISTEN:
         return sk.sk_receive_queue.qlen, sk.sk_max_ack_backlog
     return sum(unix_skb_len(skb) for skb in sk.sk_receive_queue), sk.sk_wmem_alloc

@@ -1,4 +1,4 @@
-"""/proc/net/xtp: what XTP counted in a net."""
+"""/proc/net/xtp: the counters of XTP in a net."""
 
 from __future__ import annotations
 
