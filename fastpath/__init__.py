@@ -1,7 +1,7 @@
 """Bytes and descriptors: the compiled kernels under the device and the stack.
 
-There is one implementation of each: when a compiled module is missing, importing this package fails
-with the command that mends it. So it does when one was made of other sources (``built.py``). The
+Each kernel has one implementation. When a compiled module is missing, or was made from other
+sources (``built.py``), importing this package fails with the command that builds it. The
 plain-Python twins in ``_ref`` are for tests only.
 """
 
@@ -83,7 +83,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 def rebuild_command(directory: str = _HERE) -> str:
     """Return the command that compiles the modules of the `fastpath` in `directory` anew.
 
-    Beside their sources that is make; an installed package has none, so pip needs them first.
+    In a source tree that is make; for an installed package, pip must fetch the sources first.
     """
     root = os.path.dirname(directory)
     if os.path.exists(f"{root}/setup.py"):
@@ -146,8 +146,8 @@ BUILD = BuildInfo(
 def self_test() -> list[str]:
     """Check the loaded modules on small inputs; return one line for each thing that is wrong.
 
-    Sums at every vector level against the twin, and imports every compiled module. Takes a few
-    milliseconds; changes the checksum level while it runs and puts it back.
+    Compares checksums at every vector level with the twin's, and imports every compiled module.
+    Takes a few milliseconds; changes the checksum level while it runs and restores it.
     """
     import importlib
 

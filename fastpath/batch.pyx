@@ -5,8 +5,8 @@ One arena of bytes plus an array of offset, length and marks. Handing a batch ov
 looking at it copies nothing. Frames start at multiples of 64 bytes in the arena; the order of the
 array is the order on the wire.
 
-Arena and array are blocks that count who uses them: the batch, and every view. A batch that has to
-move, empty or reorder a block that somebody looks at leaves it to him and takes another.
+Arena and array are blocks with a reference count: the batch and every view hold one. A batch that
+must move, empty or reorder a block with views leaves it to them and takes a new block.
 """
 
 cimport cython
@@ -127,7 +127,7 @@ cdef class FrameBatch:
         cdef size_t cap = self.cap * 2, gone
         cdef uint8_t *p
         cdef int i
-        # Frames lie in order: what `drop` left behind in front is taken back before more is asked
+        # Frames lie in order: the space that `drop` freed in front is reused before more is asked
         # for, so that a queue that never empties stays as large as what it holds.
         gone = self.f[0].off & ~<size_t>63 if self.n else self.used
         if (gone and gone >= self.used // 2 and not _shared(self.arena)
@@ -271,7 +271,7 @@ cdef class FrameBatch:
         self.n = 0
 
     def drop(self, int count):
-        """Forget the first `count` frames (what a receiver has consumed)."""
+        """Drop the first `count` frames, which a receiver has consumed."""
         if count <= 0:
             return
         if count >= self.n:

@@ -158,7 +158,7 @@ cdef inline bint is_ancillary(const bpf_insn *f) noexcept nogil:
 
 
 cdef const char *insn_error(const bpf_insn *f, Py_ssize_t left) noexcept nogil:
-    """What is wrong with one instruction that `left` others follow; NULL when nothing is."""
+    """The error in an instruction that `left` others follow, or NULL."""
     if not code_allowed(f.code):
         return b"no such instruction"
     if f.code in (DIV_K, MOD_K) and f.k == 0:

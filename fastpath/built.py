@@ -1,11 +1,11 @@
-"""Which sources the compiled modules were made of: what was made of others is not run.
+"""Checks that compiled modules were made from the present sources.
 
 A build in a source tree leaves `.built.ABI` in each package, for the interpreter of that name: a
 line for each source, with its size, time and hash. Importing the package compares size and time,
 and the hash where these differ. An installed package has no record, and nothing is compared.
 
-Also a program, which `make` asks what its stamps do not tell: `python fastpath/built.py`. Nothing
-compiled is needed, and nothing outside the standard library.
+`python fastpath/built.py` tells `make` what its stamp files cannot. It needs no compiled module and
+nothing outside the standard library.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def make_command(root: str) -> str:
 
 
 def fingerprint(kind: str, text: bytes, known: str = "") -> str:
-    """Return the hashes of a source's text and of what counts of it; the `known` ones if it is the
-    same text: to read what a source declares takes a hundred times as long."""
+    """Return the hashes of a source's text and of the part that matters. Returns the `known` ones
+    for an unchanged text, since parsing the declarations takes a hundred times as long."""
     from hashlib import sha256
 
     whole = sha256(text).hexdigest()
@@ -65,7 +65,7 @@ def _declared(text: bytes) -> bytes:
     facts: list[str] = []
     try:
         tree = ast.parse(text)
-    except SyntaxError:  # being edited, and no importer will take it
+    except SyntaxError:  # it is being edited, and cannot be imported either
         return text
     for node in tree.body:
         match node:
@@ -88,7 +88,7 @@ def examine(root: str, sources: Mapping[str, str]) -> list[str]:
     lines = []
     for name, kind in sorted(sources.items()):
         path = f"{root}/{name}"
-        there = os.stat(path)  # before it is read: what is written meanwhile is another text
+        there = os.stat(path)  # before reading, so that a later write shows as a change
         with open(path, "rb") as file:
             digest = fingerprint(kind, file.read())
         lines.append(f"{kind} {there.st_size} {there.st_mtime_ns} {digest} {name}")
@@ -122,7 +122,7 @@ def changed(root: str, package: str) -> list[str] | None:
 
 
 def refusal(root: str, package: str, remedy: str = "") -> str:
-    """Return why the compiled modules of `package` are not to be run, "" when they are."""
+    """Return why the compiled modules of `package` must not be used, or ""."""
     names = changed(root, package)
     if names == []:
         return ""
@@ -135,10 +135,10 @@ def refusal(root: str, package: str, remedy: str = "") -> str:
 
 
 def other_tree(here: str = "") -> str:
-    """Return in a sentence whose code runs where another tree's was asked for, "" otherwise.
+    """Return a sentence if the code of another tree than the expected one runs, else "".
 
-    A copied tree brings an environment whose links and scripts lead to the first one. `here`: a
-    directory that a command was started in, which may be another tree too.
+    The environment in a copied tree has links and scripts that lead to the original. `here` is the
+    directory that a command was started in, which may also be another tree.
     """
     prefix = os.path.realpath(sys.prefix)
     around = os.path.dirname(prefix)

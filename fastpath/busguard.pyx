@@ -1,8 +1,8 @@
 # cython: language_level=3, embedsignature=True
-"""Memory shared with a stranger: shortening its file must not end this process.
+"""Guards memory shared with another process, so that truncating its file does not end this one.
 
-The handler of SIGBUS is in ``_c/busguard.h``. It is installed with the first guard and stays; what
-it does not know goes to the handler that was there before.
+The handler of SIGBUS is in ``_c/busguard.h``. It is installed with the first guard and stays; it
+passes signals about other addresses to the previous handler.
 """
 
 from libc.errno cimport errno
@@ -22,10 +22,10 @@ SLOTS = BG_SLOTS
 
 
 cdef class BusGuard:
-    """Guards `buffer`, a mapping of a file of which this process is not the master.
+    """Guards `buffer`, a mapping of a file that another process may truncate.
 
-    An access beyond the file's end finds zeros, of which nobody else will know; `page_bytes` (the
-    mapping's page size: larger for hugetlbfs) are replaced at once. `faults` counts the pages.
+    An access beyond the file's end reads zeros from private memory, which replaces `page_bytes` at
+    a time (the mapping's page size, larger for hugetlbfs). `faults` counts the pages.
     Borrows `buffer`: call `close` before it is unmapped. Raises: OSError without a free slot.
     """
 

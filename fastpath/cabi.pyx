@@ -158,7 +158,7 @@ cdef class CallbackLink:
             self.start = 0
             self.queued = 0
             for batch in waiting:
-                if self.tx == NULL:         # the function has taken itself away
+                if self.tx == NULL:         # the function has unregistered itself
                     self.queue.append(batch)
                     self.queued += (<FrameBatch>batch).n
                 else:
@@ -330,7 +330,7 @@ cdef int _config_read(void *p, uint64_t off, int size, uint64_t *value) noexcept
 cdef int _config_write(void *p, uint64_t off, int size, uint64_t value) noexcept with gil:
     cdef CNic nic = <CNic>p
     try:
-        if nic.window.mac.in_engine:        # it may reset the function under the engine
+        if nic.window.mac.in_engine:        # it may reset the function while the engine runs
             raise BufferError("configuration space: not from inside a DMA callback")
         nic.slot.config_write(off, value, size)
         return 0

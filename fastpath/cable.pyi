@@ -36,7 +36,7 @@ shared: BatchPool
 """The one that all links of the process use."""
 
 class FrameSink:
-    """A port that takes frames in two steps: into memory at once, the news by an event."""
+    """A port that stores frames at once and tells its host by a later event."""
 
     def store(self, batch: FrameBatch) -> int:
         """Borrow `batch`, take its first frames; how many: `receive` is for the rest.
@@ -79,7 +79,7 @@ class CableEnd:
     def _shape(self, latency_ns: int, rate_bps: int, queue_frames: int) -> None:
         """Set delay, rate (0 = no limit) and how many frames may be on the way to this end."""
     def _flush(self) -> int:
-        """Forget what is on its way to this end; return the number of frames."""
+        """Drop the frames on the way to this end; return their number."""
     def _offer_room(self) -> None:
         """Tell the peer's port when it waits and there is room."""
     def _deliver(self) -> None:

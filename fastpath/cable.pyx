@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True
-"""What links do for every batch: the pool it comes from, the counters, the cable between two ports.
+"""The per-batch work of links: the pool of batches, counters, the cable between two ports.
 
 The plain-Python twin is ``_ref/cable.py``. Call everything with the clock's lock held, but for the
 pool, which any thread may use.
@@ -83,7 +83,7 @@ shared = BatchPool()
 
 
 cdef class FrameSink:
-    """A port that takes frames in two steps: into memory at once, the news by an event."""
+    """A port that stores frames at once and tells its host by a later event."""
 
     cpdef int store(self, FrameBatch batch) except -1:
         """Borrow `batch`, take its first frames; how many: `receive` is for the rest."""
@@ -147,7 +147,7 @@ cdef class CableEnd:
         return 0
 
     def _flush(self):
-        """Forget what is on its way to this end; return the number of frames."""
+        """Drop the frames on the way to this end; return their number."""
         cdef int64_t lost = self._queued
         cdef FrameBatch batch
         while self.q_len:
@@ -173,7 +173,7 @@ cdef class CableEnd:
         return 0
 
     cdef bint direct(self) noexcept:
-        """What is sent now goes into the peer's memory at once."""
+        """Whether frames sent now are stored in the peer's memory at once."""
         cdef CableEnd peer = self.peer
         return (peer.sink is not None and not peer.q_len and not peer.held
                 and not peer.delivering and not self.latency_ns and not self.rate_bps)
@@ -207,7 +207,7 @@ cdef class CableEnd:
 
     cdef int sent(self, FrameBatch batch, int done, int n, uint64_t nbytes,
                   int64_t when) except -1:
-        """`n` frames of `nbytes` have gone in; the peer's memory has the first `done` of them.
+        """`n` frames of `nbytes` were sent; the peer's memory has the first `done` of them.
 
         Takes ownership of `batch`, which may be None when that is all of them.
         """

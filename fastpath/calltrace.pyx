@@ -1,10 +1,10 @@
 # cython: language_level=3, embedsignature=True
 """Record which Python functions call which, and when, at little cost.
 
-The recorder takes the place of the interpreter's frame evaluation (PEP 523) for one thread: each
-call is stamped, evaluated as ever, stamped again. Unlike a profile hook (`sys.setprofile`) it
-leaves the bytecode's own speed alone: no event for each call of a built-in, no slow mode of the
-evaluation loop (CPython 3.11). The plain-Python twin is ``_ref/calltrace.py``, on such a hook.
+The recorder replaces the interpreter's frame evaluation (PEP 523) for one thread: it takes a time
+stamp before and after each call. Unlike a profile hook (`sys.setprofile`) it does not slow the
+bytecode: no event for each call of a built-in, no slow mode of the evaluation loop (CPython 3.11).
+The plain-Python twin, ``_ref/calltrace.py``, uses such a hook.
 """
 
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
@@ -87,7 +87,7 @@ cdef Recorder _active = None
 cdef class Classes:
     """Which functions are recorded: `wanted(code)` is asked once for each code object.
 
-    Recorders that share it need not ask again amid what they time.
+    Recorders that share it need not ask again while they take times.
     """
 
     cdef object _wanted
@@ -145,9 +145,9 @@ cdef class Recorder:
     """Context manager that records the calls of this thread into `calls()`.
 
     `root(code, arguments)`, a dict by name, is asked for each outermost call that `classes` wants,
-    and keeps or drops it with all below; None keeps all. With
-    `roots_only` nothing below an outermost call is recorded, and it runs as if there was no
-    recorder: what it took then is the truth that sums of recorded times are held against.
+    and keeps or drops it with all calls below; None keeps all. With `roots_only` nothing below an
+    outermost call is recorded, and it runs at full speed: its time is what sums of recorded times
+    are compared with.
     """
 
     cdef Classes _classes

@@ -48,7 +48,7 @@ cdef class DataPath(Worker):
     cdef int64_t rx_next        # not before then is the wire looked at
     cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches
     cdef int tx_room, tx_frames, tx_super, rx_frames
-    cdef bint taped             # someone writes down what is done (`attach`)
+    cdef bint taped             # a tape records the steps (`attach`)
     cdef object tape
     cdef bint python            # each step of a ring goes through Python: a tape, or faults
     cdef object faults          # what goes wrong with the rings (`obey`), or None

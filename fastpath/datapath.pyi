@@ -21,7 +21,7 @@ NOTICE_FIFO: int
 """The receive FIFO's level has changed while flow control watches it."""
 
 def short_slice() -> None:
-    """Let this thread run soon whenever it wakes, for a short time (Linux 6.12 and newer)."""
+    """Ask for short time slices, so that this thread runs soon after a wake-up (Linux 6.12)."""
 
 class _Tape(Protocol):
     """Writes down what a `DataPath` does.  Everything is called with the path held."""
@@ -52,8 +52,8 @@ class _Faults(Protocol):
 class DataPath:
     """Transmit and receive between one NIC's rings and one TAP, in the thread that calls `run`.
 
-    `with path:` keeps the engines still: hold it around everything that reaches the NIC from
-    another thread. What the thread cannot do itself it writes down and makes `fileno()` readable;
+    `with path:` stops the engines: hold it around all access to the NIC from another thread. The
+    thread notes work that needs Python and makes `fileno()` readable;
     the holder of the NIC then calls `take_notices`.
     """
 

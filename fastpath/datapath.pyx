@@ -129,16 +129,16 @@ cdef enum:
     TX_FRAMES = 64              # of one engine run
     TX_SUPER = 4                # the same, when they are super-frames of 64 KiB
     RX_FRAMES = 64
-    # The same where the thread that does it also answers the guest's processor, which waits.
+    # The same for a thread that also answers the guest's processor, which waits for it.
     SOLO_TX_FRAMES = 16
     SOLO_TX_SUPER = 1
     SOLO_RX_FRAMES = 16
     LARGE = 8192                # bytes of an average frame from which it is one
-    FULL_RETRY_NS = 200_000     # how soon a wire without room is tried again, should it not say
+    FULL_RETRY_NS = 200_000     # retry of a full wire that may not signal room
     # `DataPath.asleep`
-    AWAKE = 0                   # it looks at everything before it sleeps
+    AWAKE = 0                   # it checks for all work before it sleeps
     ASLEEP = 1
-    TAKEN = 2                   # asleep, and another turns, who looks at everything but settings
+    TAKEN = 2                   # asleep while another thread does its work, except settings
     # `DataPath.still`
     RUNS = 0
     PAUSED = 1
@@ -153,7 +153,7 @@ cdef enum:
 
 
 def short_slice():
-    """Let this thread run soon whenever it wakes, for a short time (Linux 6.12 and newer)."""
+    """Ask for short time slices, so that this thread runs soon after a wake-up (Linux 6.12)."""
     e1k_short_slice()
 
 
@@ -167,8 +167,8 @@ NOTICE_FIFO = _FIFO
 cdef class DataPath(Worker):
     """Transmit and receive between one NIC's rings and a `queue`, in the thread that calls `run`.
 
-    `with path:` keeps the engines still: hold it around everything that reaches the NIC from
-    another thread. What the thread cannot do itself it writes down and makes `notice_fd` readable;
+    `with path:` stops the engines: hold it around all access to the NIC from another thread. The
+    thread notes work that needs Python and makes `notice_fd` readable;
     the holder of the NIC then calls `take_notices`.
 
     `pause`, `resume` and `halt` are the worker's; the device's are `Nic.pause` and its kin, which a
@@ -385,7 +385,7 @@ cdef class DataPath(Worker):
             "refused": self.refused,
         }
 
-    # --- what is written down, and what goes wrong -----------------------------------------------
+    # --- tape and faults -------------------------------------------------------------------------
 
     def run_tx(self, FrameBatch batch not None, int room, int64_t now):
         """Run the transmit engine once, as faults have it: RUN_* and causes. Hold the path."""
@@ -437,9 +437,8 @@ cdef class DataPath(Worker):
         """Write a register as the message thread does; False when that cannot. Hold the path."""
         return regs.hot_write(off, value, now)
 
-    # A tape writes down all that it does within the GIL, which a thread takes here while it holds
-    # the path: no thread with the GIL waits for the path without giving it up (`e1k_lock_gil`).
-    # What goes wrong by a seed is decided there too, between a tape and the engine.
+    # A tape and faults run with the GIL, which a thread takes here while it holds the path. That
+    # cannot deadlock: a thread with the GIL releases it to wait for the path (`e1k_lock_gil`).
 
     cdef uint32_t python_tx(self, int64_t now) noexcept with gil:
         if self.taped:
@@ -477,7 +476,7 @@ cdef class DataPath(Worker):
         return flags
 
     cdef void sent(self, FrameBatch batch, uint32_t flags, int64_t now) noexcept nogil:
-        """An engine run has filled `batch`; a super-frame is as much work as its segments."""
+        """An engine run has filled `batch`; a super-frame counts as its segments."""
         cdef uint64_t frames = 0, nbytes = 0
         wire_add(batch, 0, batch.n, &frames, &nbytes)
         self.tx.tell(flags, frames, now)
@@ -553,17 +552,17 @@ cdef class DataPath(Worker):
         return did
 
     cdef bint take(self) noexcept nogil:
-        """Let the calling thread turn, unless the other one is at it."""
+        """Let the calling thread do the work, unless the thread of `run` is doing it."""
         if not e1k_trylock(&self.drive):
             return False
         e1k_put(&self.asleep, TAKEN)
         return True
 
     cdef void give(self) noexcept nogil:
-        """Let the thread of `run` turn again; wake it if it has something to do earlier."""
+        """Return the work to the thread of `run`; wake it if it has something to do earlier."""
         cdef int64_t due, until = self.sleeps_until
         cdef bint more = e1k_swap(&self.asleep, ASLEEP) == AWAKE    # by `look_again`
-        # What comes from here on wakes it.
+        # From here on new work wakes the thread.
         due = self.irq.next_due()
         if self.tx_due and (not due or self.tx_due < due):
             due = self.tx_due
@@ -575,7 +574,7 @@ cdef class DataPath(Worker):
             self.wake()
 
     cdef void enter(self) noexcept nogil:
-        """Let the calling thread turn until it leaves; the thread of `run` waits."""
+        """Let the calling thread do the work until `leave`; the thread of `run` waits."""
         e1k_put(&self.wanted, 1)
         e1k_lock(&self.drive)
         e1k_put(&self.asleep, AWAKE)
@@ -591,7 +590,7 @@ cdef class DataPath(Worker):
         e1k_put(&self.wanted, 0)
         e1k_changed(&self.wanted)
         e1k_unlock(&self.drive)
-        e1k_event(self.wake_fd)         # it may be asleep, by deadlines of long ago
+        e1k_event(self.wake_fd)         # it may sleep until an outdated deadline
 
     cdef bint may_send(self) noexcept nogil:
         return (self.tx.engine.v[TDH >> 2] != self.tx.engine.v[TDT >> 2] and self.tx.may()
@@ -630,11 +629,11 @@ cdef class DataPath(Worker):
             tail = self.tx.engine.v[TDT >> 2]
             flags = self.step_tx(now)
             if self.tx_due:
-                e1k_unlock(&self.mutex)     # a fault: nothing was done, and nothing is until then
+                e1k_unlock(&self.mutex)     # a fault delays sending until then
                 return False
             if flags & RUN_OFF or (not self.txb.n and not flags & RUN_MORE
                                    and self.tx.engine.v[TDH >> 2] != self.tx.engine.v[TDT >> 2]):
-                # until someone has changed something, and that may be by now
+                # stuck until a register changes, which may have happened meanwhile
                 self.tx_stuck = True
                 e1k_fence()
                 if self.tx.engine.v[TDT >> 2] != tail:
@@ -690,7 +689,7 @@ cdef class DataPath(Worker):
         return did
 
     cdef void rare(self, uint32_t events) noexcept nogil:
-        """With the lock held: tell of what only Python can deal with."""
+        """With the lock held: notify of events that only Python can handle."""
         if events & (RX_ABORT | RX_DATA_ABORT | RXSEQ):
             self.rx_causes |= events
             self.notice(_RX_RARE)
@@ -698,13 +697,13 @@ cdef class DataPath(Worker):
             self.notice(_FIFO)
 
     cdef void left(self) noexcept nogil:
-        """Write down what is left of `rxb`, for who looks without the lock."""
+        """Publish the rest of `rxb`, for readers without the lock."""
         if self.rx_at < self.rxb.n:
             e1k_put(&self.rx_size, self.rxb.f[self.rx_at].len)
         e1k_put(&self.rx_left, self.rxb.n - self.rx_at)
 
     cdef bint fetch(self, int64_t now, int *error) noexcept nogil:
-        """Read a batch from the wire: whether there is one now. `pause` waits for the end of it."""
+        """Read a batch from the wire; whether there is one. `pause` waits until this returns."""
         cdef int64_t gather
         cdef uint32_t room
         if e1k_get(&self.link_errno) or now < self.rx_next:
@@ -750,10 +749,10 @@ cdef class DataPath(Worker):
             return False
         e1k_lock(&self.mutex)
         if e1k_get(&self.still) or e1k_get(&self.mac.stopped) or not e1k_get(&self.rx_left):
-            e1k_unlock(&self.mutex)     # someone has just paused us
+            e1k_unlock(&self.mutex)     # paused meanwhile
             return False
         start = self.rx_at
-        # A frame that finds no room waits here, unless nobody wants it or Python has it first.
+        # A frame without room waits here, unless the link is closed or Python has it first.
         if (self.rx.engine._takes(self.rx_size) or not self.rx.open
                 or self.rx.special(self.rxb, start)):
             tail = self.rx.engine._tail()
@@ -770,13 +769,13 @@ cdef class DataPath(Worker):
         return did
 
     cdef void sleep(self, pollfd *more, int n) noexcept nogil:
-        """Wait for work, or for one of `n` other descriptors; without those, let `take` have it."""
+        """Wait for work or for one of `n` other descriptors; without those `take` is allowed."""
         cdef pollfd fds[4]
         cdef int64_t due, now, wait = -1
         cdef bint blocked, paced
         e1k_put(&self.asleep, ASLEEP)
         e1k_fence()
-        # What came between the last look and `asleep` has woken nobody.
+        # Work that came between the last check and `asleep` has not woken this thread.
         if (e1k_get(&self.still) == HALTED or (self.may_send() and not e1k_get(&self.tx_left))
                 or self.may_store() or self.may_drain()):
             e1k_put(&self.asleep, AWAKE)
@@ -835,13 +834,13 @@ cdef enum:
     REPLY = 36                  # the longest answer made here
     SPIN_NS = 50_000
     SMALL_SEND = 2              # descriptors that the message thread sends itself
-    # Nobody waits for a guest that only takes what is sent; but the sender, often on this machine,
-    # wants a processor that is not the guest's.
+    # With traffic to the guest only, nobody waits for its answers. The sender, often on this
+    # machine, needs a processor of its own.
     ONE_WAY_SPIN_NS = 50_000
     CROWD_NS = 60_000           # QEMU's threads that answer for the guest take a third of that
     CROWDED_NS = 5_000_000
-    LOOKS = 4                   # looks for a message per look for anything else
-    SOLO_LOOK = 8               # reads of the socket after which frames have their turn
+    LOOKS = 4                   # checks for a message per check for other work
+    SOLO_LOOK = 8               # reads of the socket between two turns for frames
 
 cdef enum:
     COLD = 0
@@ -849,11 +848,11 @@ cdef enum:
 
 
 cdef class BusPump:
-    """Reads a vfio-user client's socket and serves what comes often, without the GIL.
+    """Reads a vfio-user client's socket and serves the frequent messages, without the GIL.
 
-    That is: 4-byte reads of BAR 0 registers without side effect, 4-byte reads and writes of those
-    that the table calls hot; UNMASK of INTx. Everything else `recv` returns, in order. Needs a
-    NIC that a `DataPath` works for.
+    These are 4-byte reads of BAR 0 registers without side effect, 4-byte reads and writes of
+    registers that the table calls hot, and UNMASK of INTx. `recv` returns all others, in order.
+    Needs a NIC with a `DataPath`.
     """
 
     def __cinit__(self, int fd, RegFile regs not None, DataPath path not None):
@@ -926,8 +925,8 @@ cdef class BusPump:
                         error = errno
                         break
                     now = e1k_now_ns()
-                    # Who waits for an answer goes to sleep within microseconds, and his processor
-                    # after him, which costs tens of them: mostly look for his message.
+                    # A client that waits goes to sleep within microseconds, and then its processor,
+                    # which takes tens of them to wake: check for its message most often.
                     looks += 1
                     if self.solo and looks % LOOKS == 0 and self.path.turn(now):
                         since = 0
@@ -982,8 +981,8 @@ cdef class BusPump:
                                 self.unsent = PyBytes_FromStringAndSize(<char *>out + got, n - got)
                             over = True
                     if self.unmask:
-                        # After the answer, for which the guest's processor waits: if the level is
-                        # high still, QEMU gets the next interrupt's event.
+                        # After the answer, for which the guest's processor waits. If the level is
+                        # still high, QEMU gets the next interrupt's event.
                         self.unmask = False
                         self.irq.unmask_line()
                     if over:
@@ -992,14 +991,14 @@ cdef class BusPump:
                     answered = False
                     now = e1k_now_ns()
                     if self.spin_ns and now >= self.crowded_until:
-                        self.let_others(now)    # who takes the answer may be on this processor
+                        self.let_others(now)    # the client may need this processor
                 self.have -= at
                 if self.have and at:
                     memmove(self.buf, self.buf + at, self.have)
                 if over or self.have >= BUFFER - HEADER:
                     break
                 if self.solo:
-                    # In pieces: the next message may be one that the guest waits for.
+                    # Only a few frames: the guest may wait for the answer to the next message.
                     served += 1
                     if served % SOLO_LOOK == 0:
                         self.path.turn(e1k_now_ns())
@@ -1020,10 +1019,10 @@ cdef class BusPump:
         return data, [fds[i] for i in range(count)], bool(truncated), error
 
     cdef void let_others(self, int64_t now) noexcept nogil:
-        """Let another thread have this processor for a moment.
+        """Yield the processor to another thread for a moment.
 
-        When that takes long, others compute here; they would give way at the kernel's ticks only.
-        So for a while this thread sleeps instead: who is woken for a message comes at once.
+        If that takes long, other threads compute here and yield only at the kernel's ticks. For a
+        while this thread then sleeps instead: a thread that is woken by a message runs at once.
         """
         cdef int64_t back
         sched_yield()
@@ -1032,15 +1031,15 @@ cdef class BusPump:
             self.crowded_until = back + CROWDED_NS
 
     cdef void ring(self) noexcept nogil:
-        """Doorbells were rung: a frame or two go out here, which costs no more than waking the
-        other thread; more are its work, so that the next access does not wait for them."""
+        """After doorbells send a frame or two here, which costs no more than waking the other
+        thread. It sends larger numbers, so that the next access does not wait for them."""
         cdef const uint32_t *v = self.tx.engine.v
         cdef uint32_t n = v[TDLEN >> 2] >> 4, head = v[TDH >> 2], tail = v[TDT >> 2]
         self.path.bell = False
         if tail < n and head < n:
             if ring_span(head, tail, n) <= self.small_send and self.path.take():
                 self.sends += 1
-                # An answer is there already when the frame was one of few (a ping).
+                # After a single frame (a ping) the answer may have arrived already.
                 if self.irq.apart():
                     self.path.send(e1k_now_ns())
                 else:

@@ -59,7 +59,7 @@ cdef inline int dc_fetch(desc_cache *c, dma_table *t, const uint8_t *ring, uint6
         todo -= part
     return 0
 
-# The tail went back: what lies behind it is not there any more.
+# The tail moved back: drop the descriptors behind it.
 cdef inline void dc_trim(desc_cache *c, uint32_t waiting) noexcept nogil:
     if c.have > waiting:
         c.end -= c.have - waiting

@@ -140,7 +140,7 @@ cdef int dma_write_half(dma_table *t, uint64_t addr, uint64_t half) noexcept nog
     if p != NULL:
         store_release_half(p, half)
         return 0
-    # In pieces, or by messages, whose receiver copies as it likes.
+    # In pieces, or by messages, which the receiver may copy in any order.
     st64le(local, half & ~(<uint64_t>RXD_DD << 8 * STATUS_AT))
     if ordered:
         if (t.cb_write(t.cb_ctx, addr, local, 8)
@@ -176,7 +176,7 @@ cdef int _cb_read(void *ctx, uint64_t addr, uint8_t *dst, size_t n) noexcept wit
         memcpy(dst, <const char *>data, n)
         return 0
     except Exception:
-        # the far side's failure is a master abort, never an exception in the data path
+        # an error of the other side is a master abort, never an exception in the data path
         return -1
 
 

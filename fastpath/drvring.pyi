@@ -28,11 +28,11 @@ TUCMD_TSE: int  # 0x04
 def free_in_runs(
     destructor: Callable[[sk_buff], object] | None,
 ) -> Callable[[sk_buff], object] | None:
-    """Let `destructor` be called once for several sk_buffs that a ring frees behind each other.
+    """Call `destructor` once for successive sk_buffs of one owner that a ring frees.
 
-    For one that does nothing but give back the truesize to the owner (sock_wfree): of a run of
-    sk_buffs with the same owner the last is given the truesize of all, the others have no
-    destructor any more. None: each is freed for itself. Returns what was set before.
+    For a destructor that only returns truesize to the owner (sock_wfree): the last sk_buff of a run
+    gets the truesize of all, the others lose their destructor. None: a call for each. Returns the
+    previous setting.
     """
 
 @final

@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""What the compiled blocks know of the hardware: where registers stand, and bits that they look at.
+"""Register offsets and bits that the compiled blocks use.
 
-The table itself is the device's (``e1000emu/regs.py``); a test holds these numbers against it.
+The register table is ``e1000emu/regs.py``; a test compares these numbers with it.
 """
 
 from libc.stdint cimport uint32_t

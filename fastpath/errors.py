@@ -1,6 +1,6 @@
-"""The root of what a caller can get wrong, shared by the device and the stack.
+"""The base classes of exceptions for wrong use, shared by the device and the stack.
 
-`e1000emu.errors` names the family; it stands here because neither package imports the other.
+They are here because neither package imports the other; `e1000emu.errors` lists them.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class ArgumentRangeError(ArgumentError, OverflowError):
 
 
 class LifecycleError(E1000Error):
-    """A device or its worker is in a state in which this call means nothing."""
+    """The state of a device or its worker does not allow this call."""
 
 
 class StaleBuild(E1000Error, ImportError):
-    """The compiled modules were made of other sources; the text names these and the command."""
+    """The compiled modules were made from other sources; the text names them and the remedy."""
 
 
 def check_type(
@@ -77,7 +77,7 @@ def check_methods(where: str, name: str, value: Any, methods: Iterable[str], tak
 
 
 def check_clock(where: str, clock: Any) -> None:
-    """Raise ArgumentTypeError unless `clock` can be asked and tells the time."""
+    """Raise ArgumentTypeError unless `clock` has a clock's methods and returns a time."""
     takes = "a clock, such as e1000emu.VirtualClock()"
     check_methods(where, "clock", clock, ("now_ns", "call_at"), takes)
 
@@ -143,9 +143,9 @@ def known_words(
     known: Iterable[str],
     meant: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse a keyword that is not `known`, before an inner function does in its own words.
+    """Refuse a keyword that is not `known`, with a better message than an inner function's.
 
-    `meant` has the right word for wrong ones that other programs use. Raises ArgumentError.
+    `meant` has the right word for those of other programs. Raises ArgumentError.
     """
     for word, value in given.items():
         if word not in known:

@@ -1,4 +1,4 @@
-"""The events of a clock: what is to be done next, in turn, and what is to be done later, by time.
+"""The events of a clock: calls for now, in order, and calls for later, by time.
 
 The clocks of ``e1000emu.clock`` are made of it. Compiled callers ask whatever clock they were given
 through `clock_ns` and `call_soon`, which go straight to the queue where it is one of these.
@@ -82,9 +82,8 @@ class EventQueue:
 class JumpQueue(EventQueue):
     """An event queue whose time jumps from event to event.
 
-    Events take no time, so two ports that answer each other without delay would go on at one
-    instant for ever. After `INSTANT_EVENTS` of them events do take time, until there is nothing
-    left to do at once.
+    Events take no time, so two ports that answer each other without delay would never let time
+    advance. After `INSTANT_EVENTS` at one instant events do take time, until none is due.
 
     A subclass has cooperative tasks: `_tasks`, and the one that runs, `_current`; `_in_task()`,
     `_task_wait(task, cond, timeout_ns)`. `_check_thread()` refuses a second thread, and

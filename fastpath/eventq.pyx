@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True
-"""The events of a clock: what is to be done next, in turn, and what is to be done later, by time.
+"""The events of a clock: calls for now, in order, and calls for later, by time.
 
 The clocks of ``e1000emu.clock`` are made of it. Compiled callers ask whatever clock they were given
 through `clock_ns` and `call_soon`, which go straight to the queue where it is one of these. The
@@ -37,7 +37,7 @@ EVENT_MAX_NS = _EVENT_MAX_NS
 
 
 cdef int64_t clip(object ns) except? -1:
-    """An int as 64 bits; what is beyond them is never, or long ago."""
+    """An int as 64 bits; larger ones are cut to never or long ago."""
     cdef int overflow = 0
     cdef long long value = PyLong_AsLongLongAndOverflow(ns, &overflow)
     if overflow:
@@ -46,7 +46,7 @@ cdef int64_t clip(object ns) except? -1:
 
 
 def nothing():
-    """What a clock that was taken apart has to do."""
+    """The work of a clock that the collector has cleared."""
 
 
 cdef class TimerHandle:
@@ -108,8 +108,8 @@ cdef TimerHandle heap_pop(list heap):
     return <TimerHandle>heap.pop()
 
 
-# The collector may take a forgotten clock apart and then run what calls it. Its lists are emptied
-# like any, which breaks every cycle, but they stay lists; and a ring without places takes nothing.
+# The collector may clear an abandoned clock and then run objects that call it. Its lists are
+# emptied, which breaks every cycle, but stay lists; a ring without places accepts no call.
 @cython.no_gc_clear
 cdef class EventQueue:
     """What the clocks share: a FIFO of calls for now, and calls for later in (time, order) order.
@@ -152,7 +152,7 @@ cdef class EventQueue:
         if not size:
             return 0
         while self._count == size:
-            bigger = [None] * (2 * size)    # a collection may come of it, and that call here
+            bigger = [None] * (2 * size)    # this may start the collector, which may call here
             if size == PyList_GET_SIZE(self._ring) == self._count:
                 for i in range(size):
                     bigger[i] = self._ring[(self._head + i) & (size - 1)]
@@ -280,9 +280,8 @@ cdef class EventQueue:
 cdef class JumpQueue(EventQueue):
     """An event queue whose time jumps from event to event.
 
-    Events take no time, so two ports that answer each other without delay would go on at one
-    instant for ever. After `INSTANT_EVENTS` of them events do take time, until there is nothing
-    left to do at once.
+    Events take no time, so two ports that answer each other without delay would never let time
+    advance. After `INSTANT_EVENTS` at one instant events do take time, until none is due.
 
     A subclass has cooperative tasks: `_tasks`, and the one that runs, `_current`; `_in_task()`,
     `_task_wait(task, cond, timeout_ns)`. `_check_thread()` refuses a second thread, and

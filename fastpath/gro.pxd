@@ -36,7 +36,7 @@ cdef struct gro_info:
 
 cdef struct gro_flow:
     PyObject *skb               # owned
-    skb_buf *hbuf               # to notice that someone else touched the packet
+    skb_buf *hbuf               # to notice a change by another holder
     uint32_t l3                 # network header, from head
     uint32_t tail
     uint32_t len

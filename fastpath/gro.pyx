@@ -160,7 +160,7 @@ cdef inline bint l4_sum_ok(const uint8_t *p, gro_info *g, uint32_t body) noexcep
 
 
 cdef inline bint intact(gro_flow *f) noexcept:
-    """The held packet is as we left it (Python may hold a reference and have changed it)."""
+    """Whether the held packet is unchanged (Python may have a reference to it)."""
     cdef sk_buff skb = <sk_buff>f.skb
     return skb.hbuf == f.hbuf and skb.len == f.len and skb.tail == f.tail and skb.users == 1
 

@@ -29,6 +29,6 @@ def udp_rcv_segment(skb: sk_buff, pool: SkbPool) -> list[sk_buff]:
 def gro_unmerge(skb: sk_buff, pool: SkbPool) -> list[sk_buff]:
     """`udp_rcv_segment` for data at (or behind) the network header: the packets as they came.
 
-    data of each is at its network header. For who looks at packets one by one: taps, hooks, raw
-    sockets, forwarding. Raises as udp_rcv_segment.
+    data of each is at its network header. Taps, hooks, raw sockets and forwarding need single
+    packets. Raises as udp_rcv_segment.
     """

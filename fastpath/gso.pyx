@@ -354,8 +354,8 @@ cpdef list udp_rcv_segment(sk_buff skb, SkbPool pool):
 cpdef list gro_unmerge(sk_buff skb, SkbPool pool):
     """`udp_rcv_segment` for data at (or behind) the network header: the packets as they came.
 
-    data of each is at its network header. For who looks at packets one by one: taps, hooks, raw
-    sockets, forwarding.
+    data of each is at its network header. Taps, hooks, raw sockets and forwarding need single
+    packets.
     """
     need(skb)
     need(pool)

@@ -233,7 +233,7 @@ def tcp_hdrlen(skb: sk_buff) -> int:
 def gso_csum_prep(skb: sk_buff) -> None:
     """include/net/ip6_checksum.h tcp_v6_gso_csum_prep, for both families, TCP and UDP.
 
-    The headers of a super-packet as a device wants them that cuts it: no length (and IPv4 check) in
+    Prepares a super-packet's headers for a device that segments it: length (and IPv4 check) 0 in
     the network header, in the transport header the sum of the pseudo header without length. Raises
     IndexError when a header is not linear.
     """
@@ -258,9 +258,9 @@ def tcp_hdr_validate(skb: sk_buff) -> int:
 def tcp_v4_fill_cb(skb: sk_buff) -> None:
     """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header.
 
-    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. sport, dport,
-    l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are those of the header afterwards,
-    whoever parsed it: TCP asks the header no more.
+    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
+    dport, l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are set too, so that TCP need not
+    read the header again.
     """
 
 def tcp_v6_fill_cb(skb: sk_buff) -> None:

@@ -1252,7 +1252,7 @@ cpdef int64_t tcp_hdrlen(sk_buff skb) except? -1:
 cpdef void gso_csum_prep(sk_buff skb) except *:
     """include/net/ip6_checksum.h tcp_v6_gso_csum_prep, for both families, TCP and UDP.
 
-    The headers of a super-packet as a device wants them that cuts it: no length (and IPv4 check) in
+    Prepares a super-packet's headers for a device that segments it: length (and IPv4 check) 0 in
     the network header, in the transport header the sum of the pseudo header without length.
     """
     cdef uint8_t *ip
@@ -1419,9 +1419,9 @@ cdef int fill_cb(sk_buff skb) except -1:
 cpdef void tcp_v4_fill_cb(sk_buff skb) except *:
     """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header.
 
-    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. sport, dport,
-    l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are those of the header afterwards,
-    whoever parsed it: TCP asks the header no more.
+    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
+    dport, l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are set too, so that TCP need not
+    read the header again.
     """
     need(skb)
     fill_cb(skb)

@@ -22,7 +22,7 @@ class IpIdents:
 
 @final
 class UdpFlow:
-    """What the datagrams of one socket to one destination have in common, headers ready.
+    """The prebuilt headers of the datagrams of one socket to one destination.
 
     `family` (2 or 10) is that of the wire; addresses and ports are in host order, `tos` and `ttl`
     also traffic class and hop limit. `flowlabel` is IPv6's; `df`, `idents` and `ident_slot`, the

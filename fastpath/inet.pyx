@@ -1,9 +1,9 @@
 # cython: language_level=3, embedsignature=True
 """Whole steps of IP and UDP for the usual packet, of either family.
 
-Each function does in one call what the protocol's Python function would do in ten; it either does
-all of it or, when the packet is not usual, nothing, and says so. The meaning is defined by the
-Python function that then goes on. The twin is ``_ref/inet.py``.
+Each function does in one call what the protocol's Python function would do in ten. For an unusual
+packet it does nothing and says so; the Python function, which defines the meaning, then does the
+work. The twin is ``_ref/inet.py``.
 """
 
 cimport cython
@@ -99,7 +99,7 @@ cdef class IpIdents:
 
 @cython.final
 cdef class UdpFlow:
-    """What the datagrams of one socket to one destination have in common, headers ready.
+    """The prebuilt headers of the datagrams of one socket to one destination.
 
     `room` is the largest payload that fits one linear buffer and `mtu`; what fits a buffer of
     `small` goes there while it has one. `family` (2 or 10) is that of the wire; addresses and ports

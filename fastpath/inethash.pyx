@@ -1,10 +1,9 @@
 # cython: language_level=3, embedsignature=True
 """Connections by their two ends: a dict whose keys are those of ``fastpath.inetkey``.
 
-`find` and `find_skb` ask for the connection of a packet without making its key, five ints. Ends
-are what strangers choose, so the hash has a secret: products of 32-bit words and random numbers
-(Carter and Wegman's multilinear family), of which nobody outside learns anything. The twin is
-``_ref/inethash.py``.
+`find` and `find_skb` look up the connection of a packet without making its key, five ints. Remote
+hosts choose addresses and ports, so the hash is keyed: products of 32-bit words and secret random
+numbers (Carter and Wegman's multilinear family). The twin is ``_ref/inethash.py``.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -65,7 +64,7 @@ cdef class InetHash:
         PyMem_Free(places)
 
     cdef uint64_t _home(self, const inet_ends *e) noexcept:
-        """Where the ends belong when nobody is there."""
+        """The first place for the ends."""
         cdef const uint64_t *s = self._secret
         cdef uint64_t h = s[0] + s[1] * <uint32_t>e.ports + s[2] * <uint32_t>e.saddr \
             + s[3] * <uint32_t>e.daddr
@@ -76,7 +75,7 @@ cdef class InetHash:
         return (h >> 32) & self._mask
 
     cdef uint64_t _place(self, const inet_ends *e) noexcept:
-        """Where the ends are, or the free place where they belong."""
+        """The place of the ends, or the free place for them."""
         cdef uint64_t i = self._home(e)
         while self._places[i].value != NULL and not same(&self._places[i].ends, e):
             i = (i + 1) & self._mask
@@ -141,7 +140,7 @@ cdef class InetHash:
     def __setitem__(self, tuple key not None, value):
         cdef inet_ends e
         cdef ends_place *place
-        cdef object old = None      # what its end runs finds the map as it is to be
+        cdef object old = None      # kept: its destructor may use the map
         ends_of_key(key, &e)
         self._grow()
         place = &self._places[self._place(&e)]

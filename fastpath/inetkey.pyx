@@ -1,10 +1,10 @@
 # cython: language_level=3, embedsignature=True
-"""What a packet's socket is looked up by, for both families.
+"""The keys by which a packet's socket is looked up, for both families.
 
-A key is ``(family, saddr, sport, daddr, dport)`` as the packet says it: the family of the wire (2
+A key is ``(family, saddr, sport, daddr, dport)`` from the packet: the family of the wire (2
 AF_INET, 10 AF_INET6), addresses and ports as host-order ints (32 or 128 bits, 16 bits). The hash
 tables of the stack hold sockets under the key of the packets that they receive. The family comes
-from the version in the header at ``network_header``. `InetEnds` says the same to whoever only
+from the version in the header at ``network_header``. `InetEnds` is the same for callers that only
 compares: no ints are made of the addresses. The twin is ``_ref/inetkey.py``.
 
 The sender of a packet as the application sees it (`udp_name`, `inet_name`) is made here too, and

@@ -1,9 +1,8 @@
 # cython: language_level=3, embedsignature=True
 """A dict whose keys are 64-bit ints: addresses, ports, descriptors, numbers of protocols.
 
-`find` takes and compares C integers, where a dict has an int object made, hashed and given up for
-each look-up. The hash is no secret: keys are to be ours, not what strangers choose. The twin is
-``_ref/intmap.py``.
+`find` takes and compares C integers, whereas a dict needs an int object for each look-up. The hash
+is not keyed, so keys must not be chosen by remote hosts. The twin is ``_ref/intmap.py``.
 """
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -81,7 +80,7 @@ cdef class IntMap:
 
     cdef int _put(self, int64_t key, object value) except -1:
         cdef uint64_t i
-        cdef object old = self.find(key)        # what its end runs finds the map as it is to be
+        cdef object old = self.find(key)        # kept: its destructor may use the map
         self._grow()
         self._held[key] = value
         i = intmap_place(self, key)

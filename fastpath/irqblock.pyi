@@ -6,7 +6,7 @@ from fastpath.regfile import RegFile, RegHook
 NEVER_NS: int
 """The last assertion, when there was none."""
 REGISTERS: dict[str, int]
-"""Where the registers stand that the block reads."""
+"""Byte offsets of the registers that the block reads, by name."""
 
 class Worker:
     """A thread that works the rings beside the one that serves registers."""
@@ -35,14 +35,14 @@ class EventLine:
     def attach(self, fd: int) -> None:
         """Write this eventfd from now on (-1: none), unmasked.  Borrows `fd`."""
     def trigger(self) -> None:
-        """Write the eventfd whatever the level: its holder tests its own path."""
+        """Write the eventfd at any level, for a holder that tests its own path."""
     def let(self) -> None:
         """Unmask."""
 
 class LineFaults:
-    """What goes wrong with an interrupt line: rises are lost, or are seen late.
+    """Faults of an interrupt line: rises are lost, or seen late.
 
-    The n-th rise has the same fate whenever it comes and whoever drives the line.
+    The fate of the n-th rise depends on its number and the seeds only.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class IrqBlock(RegHook):
         Of the list, `irq_lost` and `irq_late`, there are the latest 1024.
         """
     def _set_policy(self, policy: Moderation) -> None:
-        """Use another moderation; what waits is looked at anew."""
+        """Use another moderation, also for causes that wait already."""
     def cause(self, bits: int) -> None:
         """Set causes (ICR bits) and let the line follow."""
     def _set_disabled(self, disabled: bool) -> None:
@@ -112,15 +112,15 @@ class IrqBlock(RegHook):
         Registers answer and causes are noted meanwhile.  Safe to call twice.
         """
     def thaw(self) -> None:
-        """What has become due meanwhile happens now, and the line follows."""
+        """Undo `freeze`: do what has become due meanwhile, and update the line."""
     def _stop(self) -> None:
         """No timer, no assertion, no memory of either (the registers are the caller's)."""
     flushed: int
     """RXT0, TXDW: a flush that waits for `thaw`."""
     def _again(self) -> None:
-        """`_line` is another one, whose level is low: let it follow."""
+        """`_line` was replaced by one whose level is low: give it the level."""
     def _flush(self, bits: int) -> None:
-        """Write back what a flush that was put off has asked for."""
+        """Write back the descriptors of a flush that was put off."""
     def _times(self) -> tuple[int, int, int, int, int]:
         """(last assertion, receive, absolute receive, transmit, absolute transmit); 0 = idle."""
     def _go_on(

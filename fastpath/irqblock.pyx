@@ -1,13 +1,13 @@
 # cython: language_level=3, embedsignature=True
 """Interrupt causes, masks, delays and throttling (SDM 3.2.7, 3.4.3, 13.4.17-13.4.21).
 
-`IrqBlock` is one machine fed with the time: what happens is told to it with `now`, it says by
-`next_due` when it wants to be asked again (`tick`), and one function, `settle`, decides the level
-of the line. The registers are its state: ICR, IMS, ITR, RDTR, RADV, TIDV and TADV are read where
-they stand in the register file. ITR keeps two assertions apart, RDTR/RADV delay RXT0 and TIDV/TADV
-delay TXDW; what lies beyond the datasheet is a policy (`fastpath/moderation.pyx`).
+`IrqBlock` is a state machine without a clock. Callers report events with the time `now`, `next_due`
+returns the time of the next `tick`, and one function, `settle`, decides the level of the line. Its
+state are the registers ICR, IMS, ITR, RDTR, RADV, TIDV and TADV in the register file. ITR sets the
+least time between two assertions, RDTR/RADV delay RXT0, and TIDV/TADV delay TXDW. Moderation beyond
+the datasheet is a policy (`fastpath/moderation.pyx`).
 
-Who brings the time differs, nothing else:
+Only the source of the time differs:
 
 * on a clock the caller has the GIL and the clock's lock. After each call `follow` gives the line
   (`ports.InterruptLine`) its level and asks the clock for the next deadline. Timers are lazy: a
@@ -47,7 +47,7 @@ REGISTERS = {
     "ICR": ICR, "ITR": ITR, "ICS": ICS, "IMS": IMS, "IMC": IMC,
     "RDTR": RDTR, "RADV": RADV, "TIDV": TIDV, "TADV": TADV,
 }
-"""Where the registers stand that the block reads."""
+"""Byte offsets of the registers that the block reads, by name."""
 
 
 cdef class Worker:
@@ -123,7 +123,7 @@ cdef class EventLine:
             self.fire()
 
     def trigger(self):
-        """Write the eventfd whatever the level: its holder tests its own path."""
+        """Write the eventfd at any level, for a holder that tests its own path."""
         self.fire()
 
     def let(self):
@@ -141,9 +141,9 @@ cdef inline uint64_t _mixed(uint64_t *state) noexcept nogil:
 
 
 cdef class LineFaults:
-    """What goes wrong with an interrupt line: rises are lost, or are seen late.
+    """Faults of an interrupt line: rises are lost, or seen late.
 
-    The n-th rise has the same fate whenever it comes and whoever drives the line.
+    The fate of the n-th rise depends on its number and the seeds only.
     """
 
     def __cinit__(self, uint64_t seed_lost=0, uint64_t seed_late=0, double lost=0.0,
@@ -251,7 +251,7 @@ cdef class IrqBlock(RegHook):
         return self.ims[0]
 
     def _set_policy(self, Moderation policy not None):
-        """Use another moderation; what waits is looked at anew."""
+        """Use another moderation, also for causes that wait already."""
         cdef int64_t now = self.now()
         self.lock()
         self.policy = policy
@@ -278,7 +278,7 @@ cdef class IrqBlock(RegHook):
             self.sooner = True
 
     cdef void level(self, int64_t now) noexcept nogil:
-        """Let the line be what `asserted` and `disabled` say; on a clock `follow` does."""
+        """Set the line by `asserted` and `disabled`; on a clock `follow` does."""
         cdef bint out = self.asserted and not self.disabled
         if not self.threaded or self.frozen:
             return
@@ -289,7 +289,7 @@ cdef class IrqBlock(RegHook):
             self.line.set(out)
 
     cdef bint seen(self, bint wanted, int64_t now) noexcept nogil:
-        """What the line shows of the level that the device wants: faults may hide a rise."""
+        """The level that the line shows: faults may hide a rise."""
         cdef int64_t at
         if wanted != self.wanted:
             self.wanted = wanted
@@ -313,7 +313,7 @@ cdef class IrqBlock(RegHook):
                 self.owed.write_back(bits)
 
     cdef void settle(self, int64_t now) noexcept nogil:
-        """Assert or not, by ICR, IMS, ITR and the policy; nothing else does."""
+        """Assert or deassert by ICR, IMS, ITR and the policy. No other function does."""
         cdef uint32_t causes = self.icr[0] & self.ims[0]
         cdef int64_t due, wait
         if causes and not self.asserted:
@@ -521,7 +521,7 @@ cdef class IrqBlock(RegHook):
         return out
 
     cdef void unmask_line(self) noexcept nogil:
-        """The eventfd's holder wants the next interrupt."""
+        """The eventfd's holder unmasks the line."""
         self.lock()
         self.line.unmask()
         self.unlock()
@@ -550,7 +550,7 @@ cdef class IrqBlock(RegHook):
                 self._timer = self._clock.call_at(due, self._tick)
         if out != self.out:
             self.out = out
-            # Last: the host may run its handler, which comes back here, before this returns.
+            # Last: the host's handler may run and call this again before it returns.
             self._line.set_level(out)
         return 0
 
@@ -597,7 +597,7 @@ cdef class IrqBlock(RegHook):
         self.unlock()
 
     def thaw(self):
-        """What has become due meanwhile happens now, and the line follows."""
+        """Undo `freeze`: do what has become due meanwhile, and update the line."""
         cdef int64_t now = self.now(), due
         self.lock()
         self.frozen = False
@@ -631,12 +631,12 @@ cdef class IrqBlock(RegHook):
         self.follow()
 
     def _again(self):
-        """`_line` is another one, whose level is low: let it follow."""
+        """`_line` was replaced by one whose level is low: give it the level."""
         self.out = False
         self.follow()
 
     def _flush(self, uint32_t bits):
-        """Write back what a flush that was put off has asked for."""
+        """Write back the descriptors of a flush that was put off."""
         self.lock()
         self.repay(bits)
         self.unlock()

@@ -1,9 +1,8 @@
-"""The life of a device and of the worker thread that may run its rings: what may be called when.
+"""The states of a device and of the worker thread that may run its rings, and the calls allowed.
 
-`Nic` and `fastpath.datapath.DataPath` each have a `Lifecycle`; the contract of a call stands in its
-docstring there. `TABLE` is the whole machine: a call that is not in it for a state is refused. A
-pause is over when nothing is under way any more: PAUSING becomes PAUSED by itself, at once where
-nothing was.
+`Nic` and `fastpath.datapath.DataPath` each have a `Lifecycle`; their docstrings define the calls.
+`TABLE` is the whole state machine: a call that is not in it for a state is refused. PAUSING becomes
+PAUSED by itself when nothing is under way any more.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ cdef enum:
     _CREDIT_MAX = 1 << 18
     _CREDIT_DOORBELL = 1 << 13
     CAUSES = 0x1FFFF
-    # Of frames that go straight into the peer's memory, so many bytes at a time: they are to be in
-    # the cache still when they are copied.
+    # Bytes of frames that are stored in the peer's memory at a time: they should
+    # still be in the cache when they are copied.
     DIRECT_BYTES = 64 << 10
     # The same for each piece that a second thread stores.
     PIECE_BYTES = 16 << 10
@@ -185,7 +185,7 @@ cdef class TxPort(RegHook):
         return 0
 
     cdef bint odd(self, uint32_t tail) noexcept nogil:
-        """The tail is the ring's size, which is no index: the engine takes it for 0."""
+        """Whether the tail is the ring's size, which is no index: the engine uses 0."""
         return tail >= MIN_RING and tail == self.engine.v[TDLEN >> 2] >> 4
 
     cdef bint may(self) noexcept nogil:
@@ -247,7 +247,7 @@ cdef class TxPort(RegHook):
         return 0
 
     cdef int fill(self) except -1:
-        """The wire takes nothing now: fetch descriptors as far as TXDCTL says."""
+        """The wire has no room: fetch descriptors as far as TXDCTL says."""
         if self.engine.chip.have < self.engine.chip.low and self.engine._fill():
             self._rare(RUN_ABORT)
         return 0
@@ -322,7 +322,7 @@ cdef class TxPort(RegHook):
 
     cdef uint32_t run_beside(self, FrameBatch batch, int room, CableEnd cable,
                              int *sent) except? 0xFFFFFFFF:
-        """`run` up to DIRECT_BYTES; where it pays, in pieces that another thread stores meanwhile.
+        """`run` up to DIRECT_BYTES; if worthwhile in pieces that another thread stores meanwhile.
 
         Everything is as after one run and `cable.send`. `sent` is how many frames were sent that
         way, `batch` then gone; -1: none, they are in `batch`.
@@ -442,7 +442,7 @@ cdef class TxPort(RegHook):
             else:
                 flags = self.run(batch, room)
             n = sent if sent >= 0 else batch.n
-            # A run that was cut short for the cache's sake counts as part of a whole one.
+            # A run that DIRECT_BYTES cut short counts as part of a whole one.
             left -= n if flags & RUN_MORE and self.engine.run_bytes else _BATCH_FRAMES
             if sent >= 0:
                 self.batches += 1
@@ -611,14 +611,14 @@ cdef class RxPort(RegHook):
             self.descs = 0
 
     cdef int finish(self, uint32_t events) except -1:
-        """Do what a step has left, once memory has what it wrote."""
+        """Do the rest of a step, after its writes have reached memory."""
         if self.stage is not None:
             self.stage.after(events & ~<uint32_t>RX_LEVEL)
             return 0
         return self.act(events)
 
     cdef int act(self, uint32_t events) except -1:
-        """What takes Python: causes are told already."""
+        """The part that needs Python; causes were reported already."""
         if events & (RX_ABORT | RX_DATA_ABORT | RXSEQ):
             self._unusual(events)
         if events & RX_LEVEL:

@@ -2,8 +2,8 @@
 """A bounded log of what a driver did wrong: a count and the latest case per rule, and a ring of the
 latest cases of all rules, each with its time and up to four values.
 
-Fixed memory, no objects: compiled parts note without the GIL, and a driver that is wrong a million
-times a second costs its device no memory. What the values mean is the rule's business.
+Its memory is fixed and has no objects: compiled parts log without the GIL, and a driver that is
+wrong a million times a second uses no more memory. The rule defines the meaning of the values.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -94,7 +94,7 @@ cdef Py_ssize_t row_size(list rows, Py_ssize_t i, object address) except -2:
         return PyBytes_GET_SIZE(data)
     try:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    except Exception:           # the caller will say what is wrong with it
+    except Exception:           # the caller reports the error
         return -1
     n = view.len
     PyBuffer_Release(&view)

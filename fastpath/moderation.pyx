@@ -1,41 +1,41 @@
 # cython: language_level=3, embedsignature=True
-"""When a cause that waits may interrupt: the policies beside ITR.
+"""Interrupt moderation: policies that hold causes back beyond ITR.
 
-`Moderation` is the datasheet's: ITR and nothing else (SDM 13.4.18). `AdaptiveModeration` spares a
-guest interrupts that it has no use for, each of which costs it several round trips to us. The
-interrupt block (`fastpath/irqblock.pyx`) tells a policy what happens and asks it how long a cause
-is to wait beyond ITR; it calls everything with its lock held, and with its time. The plain-Python
-twin is ``_ref/moderation.py``.
+`Moderation` is the datasheet's: ITR only (SDM 13.4.18). `AdaptiveModeration` reduces interrupts
+that a guest does not need, since each costs it several round trips to us. The interrupt block
+(`fastpath/irqblock.pyx`) reports events to the policy and asks it how long a cause must wait beyond
+ITR. It makes all calls with its lock held and passes the time. The plain-Python twin is
+``_ref/moderation.py``.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef enum:
-    # Causes that are frames; any other (link change, receive sequence error...) is news that waits
-    # for nothing but the guest's own ITR: TXDW, TXQE, RXDMT0, RXO, RXT0, TXD_LOW, SRPD.
+    # Causes of frames: TXDW, TXQE, RXDMT0, RXO, RXT0, TXD_LOW, SRPD. All others (link change,
+    # receive sequence error...) wait for ITR only.
     FRAME_CAUSES = 0x180D3
     TX_CAUSES = 0x8003          # TXDW, TXQE, TXD_LOW
-    FEW = 3                     # frames an interrupt brings that need no moderation
-    MANY = 128                  # frames an interrupt shall bring when they come thick
-    MANY_ONE_WAY = 64           # ...a guest that answers nothing: its socket's 208 KiB hold 92
-    THIN_NS = 12_800_000        # and they do not when so many take that long
+    FEW = 3                     # frames per interrupt that need no moderation
+    MANY = 128                  # frames per interrupt at a high rate
+    MANY_ONE_WAY = 64           # ...to a guest that sends nothing: its socket's 208 KiB hold 92
+    THIN_NS = 12_800_000        # the rate is low if so many frames take longer
     FLOOR_MAX_NS = 2_000_000
     TX_WAIT_NS = 2_000_000
     TX_SILENCE_NS = 150_000
     RX_SILENCE_NS = 250_000
     PATIENCE_MAX = 16
-    PATIENCE_LOST = 8           # of it by a wait in which nothing happened
-    PROBE_FIRST = 16            # interrupts at silences before one is waited out again...
-    PROBE_MOST = 128            # ...and when that was in vain again and again
-    ANSWER_NS = 20_000_000      # a guest that has sent nothing for so long answers nothing
-    PAUSE_SIXTEENTHS = 3        # of a handler, without frames for a guest that answers nothing
-    HANDLER_MAX_NS = 10_000_000     # a handler that has not ended by then polls for good
+    PATIENCE_LOST = 8           # subtracted after a wait in which nothing happened
+    PROBE_FIRST = 16            # interrupts at silences before the next probe, which waits...
+    PROBE_MOST = 128            # ...doubled after each probe in vain, up to this
+    ANSWER_NS = 20_000_000      # a guest that sends nothing for so long receives only
+    PAUSE_SIXTEENTHS = 3        # of a handler's time, the pause for a guest that receives only
+    HANDLER_MAX_NS = 10_000_000     # a handler that takes longer polls all the time
 
 cdef int64_t LONG_AGO = -(<int64_t>1 << 62)
 
 
 cdef class Moderation:
-    """The datasheet's: a cause waits for ITR and for nothing else."""
+    """The datasheet's policy: a cause waits for ITR only."""
 
     name = "datasheet"
 
@@ -94,7 +94,7 @@ cdef class Moderation:
 
 
 cdef class AdaptiveModeration(Moderation):
-    """Few frames at each interrupt: the guest wants each at once. Many: let the next bring more."""
+    """With few frames per interrupt interrupt at once; with many let the next one bring more."""
 
     name = "adaptive"
 
@@ -105,8 +105,8 @@ cdef class AdaptiveModeration(Moderation):
     cdef int64_t hold_back(self, uint32_t causes, int64_t last_ns, int64_t now) noexcept nogil:
         cdef int64_t wait = LONG_AGO
         if not causes & ~<uint32_t>TX_CAUSES:
-            # Nobody waits for a frame that is sent, until the ring runs out of room, or the
-            # guest falls silent: it may have used up what it may have under way.
+            # Sent frames can wait until the ring is nearly full, or until the guest falls silent:
+            # it may need the descriptors back before it sends more.
             if self.floor_ns and self.tx_done < self.tx_enough:
                 wait = last_ns + min(4 * self.floor_ns, <int64_t>TX_WAIT_NS)
                 if self.patience <= 0:
@@ -117,17 +117,17 @@ cdef class AdaptiveModeration(Moderation):
             if self.one_way(now):
                 wait = max(wait, self.hold_until)
             elif self.patience <= 0:
-                # A burst that is over need not wait: what follows it is the guest's answer.
+                # At the end of a burst interrupt at once: the guest's answer comes next.
                 wait = min(wait, self.rx_last + RX_SILENCE_NS)
         return wait
 
     cdef void learn(self, int64_t last_ns, int64_t now) noexcept nogil:
-        """Whether a silence is one side's wait for the other, or only a gap.
+        """Find out whether a silence ends a burst, or is only a gap in it.
 
-        Where a packet takes a guest longer than a silence, or the sender has no processor just
-        then, frames go on by themselves, and an interrupt at each gap is one too many. So while
-        frames come thick, a silence is waited out now and then: when something happened before the
-        wait was over, so are those that follow, until waits in which nothing did.
+        If a guest needs longer for a packet than a silence, or the sender has no processor, frames
+        continue after the gap, and an interrupt at each gap is wasted. So at a high rate a silence
+        is waited out now and then. If frames came during the wait, later silences are waited out
+        too, until frames no longer come.
         """
         cdef int64_t still = now - max(self.rx_last, self.tx_last)
         if self.floor_ns < 2 * RX_SILENCE_NS or now >= last_ns + 2 * FLOOR_MAX_NS:
@@ -144,7 +144,7 @@ cdef class AdaptiveModeration(Moderation):
                 self.probe = min(2 * self.probe, <int>PROBE_MOST)
 
     cdef void asserted(self, int64_t last_ns, int64_t now) noexcept nogil:
-        # How thick do frames come?
+        # The time for MANY frames at the present rate.
         cdef int64_t since = now - last_ns, want = THIN_NS
         self.learn(last_ns, now)
         if self.work > FEW and 0 < since < <int64_t>1 << 40:
@@ -166,7 +166,7 @@ cdef class AdaptiveModeration(Moderation):
 
     cdef void sent(self, uint64_t frames, uint32_t descs, uint32_t ring,
                    int64_t now) noexcept nogil:
-        # Nearly all: what is left lasts until the interrupt has found its way to the guest.
+        # Nearly the whole ring: the rest lasts until the guest handles the interrupt.
         self.tx_enough = ring - min(max(self.tx_late + (self.tx_late >> 2), ring >> 3), ring >> 1)
         self.work += frames
         self.tx_done += descs
@@ -182,7 +182,7 @@ cdef class AdaptiveModeration(Moderation):
         self.masked = not any_left
         if not unmasked:
             return False
-        # Until now the guest was busy with the last interrupt, which is no silence.
+        # The time of the last interrupt's handler does not count as silence.
         self.tx_last = now
         if not self.handler_from:
             return False
@@ -195,12 +195,12 @@ cdef class AdaptiveModeration(Moderation):
         return sooner
 
     cdef uint32_t room(self, uint32_t burst, int64_t now) noexcept nogil:
-        """How many frames the guest is to get now, of bursts of at most `burst`.
+        """How many frames the guest may get now, at most `burst`.
 
-        Under a flood it would do nothing but take frames from the ring, and whom they are for
-        would never run (receive livelock). A guest that answers nothing gets a burst for each run
-        of its handler, and then 3/16 as long without; the wire holds the rest, or drops it,
-        which costs the guest nothing. One that answers has a peer that waits: it is not held up.
+        Under a flood a guest would only take frames from the ring, and its programs would never run
+        (receive livelock). A guest that sends nothing gets a burst per run of its handler, then a
+        pause of 3/16 of the handler's time; the wire keeps or drops the rest at no cost to the
+        guest. A guest that answers is not limited, since its peer waits.
         """
         cdef int64_t until = 0
         cdef uint32_t left = burst

@@ -1,4 +1,4 @@
-"""The headers of a packet, parsed once: by the driver's receive kernel, or by whoever asks first.
+"""The headers of a packet, parsed once: by the driver's receive kernel, or at the first use.
 
 What was seen stands in the sk_buff: `parsed` (PARSED_… bits), inet_family, l4_proto, l3_len,
 l3_dsfield, saddr and daddr (of IPv4), sport, dport, l4_hlen, and of TCP th_seq, th_ack, th_flags,

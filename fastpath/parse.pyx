@@ -1,8 +1,8 @@
 # cython: language_level=3, embedsignature=True
-"""The headers of a packet, parsed once: by the driver's receive kernel, or by whoever asks first.
+"""The headers of a packet, parsed once: by the driver's receive kernel, or at the first use.
 
-The twin is ``_ref/parse.py``. Nothing here is a verdict: what is malformed is left to the function
-that counts and drops it (ip_rcv_core, tcp_v4_rcv ...), which finds `parsed` without the bit.
+The twin is ``_ref/parse.py``. Malformed packets are not dropped here: `parsed` lacks the bit, and
+the function that counts and drops them (ip_rcv_core, tcp_v4_rcv ...) checks the header itself.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t

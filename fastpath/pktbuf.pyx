@@ -2,16 +2,16 @@
 """The packet buffer of the 8254x: 64 KiB, shared by PBA between a receive and a transmit FIFO.
 
 Each FIFO is a ring of 8-byte words in its share. A frame takes a header of 16 bytes and its bytes,
-to whole 16: so much Linux's driver reckons with (``e1000_82547_fifo_workaround``); what stands in
-the header no manual says (here its length and FB_* flags, 32 bits each). Received frames have their
-FCS behind them, frames to send get theirs on the way out.
+rounded up to 16, as Linux's driver assumes (``e1000_82547_fifo_workaround``). No manual describes
+the header; here it has the length and FB_* flags, 32 bits each. Received frames are followed by
+their FCS; frames to send get theirs when they leave.
 
-What finds a descriptor, or a wire that takes it, does not wait: for such frames the engines move
-the pointers, and the bytes follow behind for the first `PB_FEW` frames of a run; for all of them
-once software has opened the window PBM (`exact`). What waits is here and nowhere else.
+A frame that finds a descriptor, or room on the wire, does not wait: the engines only move the
+pointers. The bytes of the first `PB_FEW` such frames of a run are copied here; those of all frames
+once software has opened the window PBM (`exact`). Frames that wait are stored here only.
 
-RDFH to TDFPC and PBM (SDM 13.8) are served from here. Pointers that software moves are those the
-FIFO goes on with; what waits in a receive FIFO is forgotten then.
+RDFH to TDFPC and PBM (SDM 13.8) are served from here. The FIFO continues with pointers that
+software moves; frames that wait in a receive FIFO are then dropped.
 
 The plain-Python twin is ``_ref/pktbuf.py``. Call everything with the clock's lock held.
 """

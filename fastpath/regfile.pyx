@@ -4,9 +4,9 @@
 The generic file applies width, masks and access kind; a hook sees whole registers and only the
 legal bits. A register without a hook is served from C arrays and never enters Python.
 
-The values are the state of the device: engines and blocks read them where they stand (`v`). What is
-too costly to look at in that form, such as valid addresses, is decoded by whoever needs it when
-`changes` is another than it was; the table says which registers count there (`decoded`).
+The values are the state of the device: engines and blocks read them in place (`v`). Values that are
+costly to decode, such as valid addresses, are decoded by their reader when `changes` has changed;
+the table says which registers count there (`decoded`).
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -22,8 +22,8 @@ cdef extern from "bytes.h" nogil:
 
 cdef enum:
     PAGE = 4096
-    # The ring registers stand at multiples of half a page, as frames in a driver's buffers do. So
-    # much further on, a first-level cache keeps them in other sets than the frames.
+    # Ring registers are at multiples of half a page, like frames in a driver's buffers. This offset
+    # puts them into other sets of the first-level cache than the frames.
     COLOUR = 26 * 64
 
 REGISTERS = {

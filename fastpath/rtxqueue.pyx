@@ -1,7 +1,7 @@
 # cython: language_level=3, embedsignature=True
 """TCP's retransmit queue (include/net/tcp.h: tcp_rtx_queue, tsorted_sent_queue).
 
-Members stand in sequence order, as in a plain queue, and besides in
+Members are in sequence order, as in a plain queue, and also in
 
 * a treap by sequence number: `find` needs no walk (the kernel: an rb-tree);
 * one of two lists, or none: **sent**, in the order of their last transmission, and **lost**, in
@@ -10,8 +10,8 @@ Members stand in sequence order, as in a plain queue, and besides in
 Both lists have a cursor. The sent list's is the newest member that RACK has passed, the lost
 list's the one that was put in last; a cursor whose member goes moves to the one before it.
 
-The nodes hang on the sk_buffs and go with them: a member may leave in any way (unlink, kfree_skb,
-purge). Call with the GIL held.
+The nodes belong to the sk_buffs, so that a member may leave in any way (unlink, kfree_skb, purge).
+Call with the GIL held.
 """
 
 cimport cython

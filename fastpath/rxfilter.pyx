@@ -1,9 +1,9 @@
 # cython: language_level=3, embedsignature=True
 """Address and VLAN filters of the receiver: RAL/RAH, MTA and VFTA (SDM 13.5.1-13.5.4).
 
-The tables are looked at where they stand in the register file. Valid addresses are compressed into
-two lists, made anew when a register has changed, so that a frame is compared with what is valid
-only (usually one address).
+The tables are read in place in the register file. Valid addresses are copied into two lists, which
+are made again when a register changes, so that a frame is compared with valid addresses only
+(usually one).
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

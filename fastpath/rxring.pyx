@@ -3,11 +3,10 @@
 back, statistics.
 
 A frame that passes goes through the packet buffer (`fastpath.pktbuf`) and is turned into its
-*image*, the bytes that go to host memory (tag stripped, FCS appended) plus what the last descriptor
-will say. Images that go straight into one buffer each are made in a loop of their own, `_straight`,
-which looks up where `_advance` has more to do than to count. Any other is split over descriptors.
-A frame that finds none waits in the FIFO, and one that the FIFO has no room for is missed, or waits
-with a link that holds.
+*image*: the bytes for host memory (tag stripped, FCS appended) and the fields of the last
+descriptor. The loop `_straight` makes images that fit one buffer each; others are split over
+descriptors. A frame without a descriptor waits in the FIFO. If that is full the frame is missed, or
+waits in a link that can hold it.
 
 Sources: SDM 3.2 (reception), 9.2-9.3 (VLAN), 13.4.16 PBA, 13.4.22 RCTL, 13.4.47 RXCSUM, 13.7
 (statistics).
@@ -488,8 +487,8 @@ cdef class RxEngine:
         return b.n - <int>(end - f)
 
     cdef bint _frame(self, const uint8_t *p, uint32_t n, uint32_t fflags, bint hold) noexcept nogil:
-        """One frame from the wire that does not go the way of `_straight`. False: held back,
-        nothing was done."""
+        """Handle a frame that `_straight` cannot. False: the link must hold it, nothing was
+        done."""
         cdef rx_state *s = &self.s
         cdef uint64_t *v = self.stats.v
         cdef const uint8_t *fcs = NULL
@@ -573,7 +572,7 @@ cdef class RxEngine:
         return True
 
     cdef uint64_t _errors_of(self, uint32_t fflags) noexcept nogil:
-        """What the last descriptor says of errors that the wire has shown (SDM 3.2.3.2)."""
+        """The error bits of the last descriptor for errors of the wire (SDM 3.2.3.2)."""
         cdef uint64_t errors = 0
         if fflags & (FB_BAD_CRC | FB_ALIGN_ERR):    # an alignment error shows as CRC error
             errors |= RXE_CE
@@ -585,7 +584,7 @@ cdef class RxEngine:
 
     cdef void _record(self, const uint8_t *p, uint32_t n, const uint8_t *fcs,
                       uint32_t fflags) noexcept nogil:
-        """A frame that did not wait leaves its bytes in the FIFO."""
+        """Copy the bytes of a frame that did not wait into the FIFO."""
         pb_pass(self.fifo, self.passed)
         self.passed = 0
         self._write(p, n, fcs, fflags)

@@ -3,12 +3,13 @@
 
 Behind a doorbell with much to send `TxPort.run_beside` cuts an engine run into pieces. The thread
 of `SecondCore.run` takes one after the other, in order, and runs the receiver's engine on it
-(filter, checksums, buffers, write-back), without the GIL. The doorbell returns when all of them are
-stored, and its thread lends a hand before it waits: so nobody ever sees a piece under way, results
-are those of one thread to the bit, and a thread that gets no processor delays nothing.
+(filter, checksums, buffers, write-back), without the GIL. The doorbell returns when all pieces are
+stored, and its thread stores pieces too before it waits. So no piece is ever visible half done, the
+results equal those of one thread bit for bit, and a second thread without a processor delays
+nothing.
 
-Whether it gets one is found out: when it has stored nothing, or on the processor that the first
-thread runs on, time and again, it is left alone for a number of runs that doubles each time.
+If the second thread repeatedly stores nothing, or runs on the first thread's processor, it is not
+used for a number of runs, which doubles each time.
 
 The plain-Python twin, ``_ref/secondcore.py``, stores the pieces in turn;
 tests/e1000emu/test_devicethread.py holds this against one thread.

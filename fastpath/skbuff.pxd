@@ -66,8 +66,8 @@ cdef class SkbPool:
     cdef readonly object mem
 
 
-# What Python calculates with is int64_t: a difference may be negative, and a sum does not wrap.
-# Nothing that goes to memory relies on a range of these: it is checked, or taken as 32 bits, there.
+# Fields for Python's arithmetic are int64_t: differences may be negative, and sums do not wrap.
+# Code that writes memory checks their range, or uses their low 32 bits.
 @cython.final
 cdef class sk_buff:
     # links: raw, the queue owns one reference to each member

@@ -1486,8 +1486,9 @@ cpdef void skb_postpull_rcsum(sk_buff skb, data) except *:
 
 
 # -- cycle collection ------------------------------------------------------------------------------
-# sk_buffs themselves are not tracked (that would cost on every packet). What keeps them for long
-# is: a queue answers for its members' references, so a host dropped with packets queued is found.
+# The collector does not track sk_buffs, which would cost time for every packet. It tracks the
+# objects that keep them for long: a queue visits its members' references, so that an abandoned host
+# with queued packets is found.
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *o)
 

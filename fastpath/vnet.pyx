@@ -268,7 +268,7 @@ cdef class TapQueue(FrameQueue):
         cdef uint64_t n
         cdef int i
         for i in range(1, DROP_REASONS):
-            n = self.drops[i]       # another thread may read, and count on
+            n = self.drops[i]       # another thread may read and count meanwhile
             if n != self.told[i]:
                 out[_REASONS[i]] = n - self.told[i]
                 self.told[i] = n

@@ -1,9 +1,9 @@
 # cython: language_level=3, embedsignature=True
 """Segments of one TCP connection that follow each other in a batch, merged for the kernel.
 
-What stands between NIC and TAP (a capture, an impairment, a switch) and a guest that segments by
-itself give a TAP the frames of a wire. Each would cost a system call and every second one an
-acknowledgement; in a super-packet forty cost one of both. The rules are those of
+Links between NIC and TAP (a capture, an impairment, a switch) and a guest that segments by itself
+give a TAP single frames. Each would cost a system call, and every second one an acknowledgement; a
+super-packet of forty frames costs one of each. The rules are those of
 net/ipv4/tcp_offload.c tcp_gro_receive and net/ipv4/af_inet.c inet_gro_receive, and every checksum
 is verified first, since the kernel believes what comes with a virtio_net_hdr. The plain-Python twin
 is ``_ref/vnetgro.py``.

@@ -29,9 +29,9 @@ class zc_page:
 class ubuf_info:
     """struct ubuf_info_msgzc: the sends `id` … `id` + `len` - 1 of a socket, `bytelen` bytes.
 
-    `refs` counts who has not let go yet: each sending call, and each page. Pages that were let go
-    are appended to the list `done`, and `kick` is called when it was empty before: it must do
-    nothing but arrange for their `finish`, soon.
+    `refs` counts each sending call and each page that is still in use. Pages without holders are
+    appended to the list `done`; `kick` is called when it was empty before, and must only arrange
+    for their `finish`, soon.
     """
 
     sk: Any
@@ -71,7 +71,7 @@ def skb_orphan_frags(skb: sk_buff, pages: SkbPool) -> bool:
     """`skb_copy_ubufs` when something of `skb` is in a caller's memory (linux/skbuff.h)."""
 
 def skb_zcopy_map(skb: sk_buff, mapper: Callable[[memoryview], int]) -> bool:
-    """Have a bus address for all that is in callers' memory; False when there is none for some.
+    """Map all fragments in callers' memory for a device; False when one has no bus address.
 
     `mapper(memory)` returns the address under which a device finds a read-only buffer, 0 for none.
     """

@@ -1,11 +1,11 @@
 # cython: language_level=3, embedsignature=True
 """Payload that stays in the caller's memory (MSG_ZEROCOPY): fragments without a copy.
 
-A `zc_page` is a counted buffer like those of a pool, but its bytes are an application's. It is a
-pool of one buffer, so that what holds a fragment, clones and retransmissions too, needs not know:
-when the last holder lets go, the page is put on a list and its owner told once that the list is not
-empty. Nothing else happens at that place, which may be deep inside a free. The twin is
-``_ref/zerocopy.py``.
+A `zc_page` is a counted buffer like those of a pool, but its bytes belong to an application. It is
+a pool of one buffer, so that holders of fragments, clones and retransmissions included, need not
+distinguish it. With the last reference the page is put on a list, and its owner is notified once
+that the list is not empty. Nothing else happens there, since it may be deep inside a free. The twin
+is ``_ref/zerocopy.py``.
 """
 
 cimport cython
@@ -51,7 +51,7 @@ cdef Py_ssize_t live = 0
 
 
 cdef void let_go(zc_pool *p) noexcept:
-    """The last holder of a page's buffer is gone."""
+    """The last reference to a page's buffer was dropped."""
     cdef zc_page page = <zc_page>p.mem
     cdef ubuf_info owner = page.owner
     global live
@@ -149,9 +149,9 @@ cdef zc_page make_page(ubuf_info owner, object obj, Py_ssize_t start):
 cdef class ubuf_info:
     """struct ubuf_info_msgzc: the sends `id` … `id` + `len` - 1 of a socket, `bytelen` bytes.
 
-    `refs` counts who has not let go yet: each sending call, and each page. Pages that were let go
-    are appended to the list `done`, and `kick` is called when it was empty before: it must do
-    nothing but arrange for their `finish`, soon.
+    `refs` counts each sending call and each page that is still in use. Pages without holders are
+    appended to the list `done`; `kick` is called when it was empty before, and must only arrange
+    for their `finish`, soon.
     """
 
     cdef readonly object sk, done, kick
@@ -289,7 +289,7 @@ cpdef bint skb_orphan_frags(sk_buff skb, SkbPool pages) except -1:
 
 
 cpdef bint skb_zcopy_map(sk_buff skb, mapper) except -1:
-    """Have a bus address for all that is in callers' memory; False when there is none for some.
+    """Map all fragments in callers' memory for a device; False when one has no bus address.
 
     `mapper(memory)` returns the address under which a device finds a read-only buffer, 0 for none.
     """

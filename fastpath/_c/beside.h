@@ -12,7 +12,7 @@
 
 typedef pthread_mutex_t e1k_mutex;
 
-/* Recursive: a register hook may come back to the bus face that holds it. */
+/* Recursive: a register hook may call the bus access functions, which take it again. */
 static inline void e1k_mutex_init(e1k_mutex *m)
 {
     pthread_mutexattr_t attr;
@@ -52,7 +52,7 @@ static inline void e1k_changed(int *p)
     syscall(SYS_futex, p, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Between two looks at what another processor writes. */
+/* A pause in a loop that polls memory which another processor writes. */
 static inline void e1k_pause(void)
 {
 #if defined(__x86_64__)
@@ -60,8 +60,8 @@ static inline void e1k_pause(void)
 #endif
 }
 
-/* Ask for a time slice of 0.1 ms instead of about 3: whoever asks for less at a time gets it sooner
- * when he wakes (EEVDF, Linux 6.12 and newer; an older kernel ignores the wish). */
+/* Ask for a time slice of 0.1 ms instead of about 3: the scheduler then runs the thread sooner after
+ * a wake-up (EEVDF, Linux 6.12 and newer; older kernels ignore it). */
 static inline void e1k_short_slice(void)
 {
 #ifdef SYS_sched_setattr

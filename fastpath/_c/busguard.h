@@ -1,9 +1,10 @@
-/* Shared memory that its owner shortens: the access that would end the process finds zeros instead.
+/* Shared memory that another process truncates: accesses beyond the new end read zeros.
  *
  * A file mapped by two processes can be truncated by either; the other's next access beyond the new
- * end is a SIGBUS (mmap(2)). The handler here knows the mappings that strangers gave us, puts
- * zeroed private memory where the file has gone, counts it, and lets the access go on. Every other
- * SIGBUS goes where it went before. Only async-signal-safe means: no lock, no allocation. */
+ * end is a SIGBUS (mmap(2)). This handler knows the mappings that other processes gave us. It maps
+ * zeroed private memory in place of the missing pages, counts them, and lets the access go on. Other
+ * SIGBUS signals go to the previous handler. It takes no lock and allocates nothing, so it is
+ * async-signal-safe. */
 #ifndef E1K_BUSGUARD_H
 #define E1K_BUSGUARD_H
 
@@ -22,7 +23,7 @@
 struct bg_slot {
     uintptr_t start;            /* 0: free; written last, read first */
     uintptr_t end;
-    uintptr_t page;             /* what is replaced at once: the mapping's own page size */
+    uintptr_t page;             /* bytes replaced at a time: the mapping's page size */
     uint64_t faults;
 };
 
@@ -31,7 +32,7 @@ static int bg_used;             /* slots at and above were never taken */
 static struct sigaction bg_before;
 static int bg_passing;
 
-/* Whoever was there before us gets it; a second time means that it came back to us. */
+/* Call the previous handler; a second time means that it called us. */
 static void bg_pass(int sig, siginfo_t *info, void *context) {
     struct sigaction plain;
     if (!__atomic_exchange_n(&bg_passing, 1, __ATOMIC_ACQ_REL)) {
@@ -85,7 +86,7 @@ static int bg_install(void) {
         return 0;
     memset(&ours, 0, sizeof ours);
     ours.sa_sigaction = bg_handler;
-    /* NODEFER: what the one before us does may fault or raise as it likes */
+    /* NODEFER: the previous handler may fault or raise */
     ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     bg_before = now;
     return sigaction(SIGBUS, &ours, NULL);

@@ -32,7 +32,7 @@ static inline PyObject *e1k_frame_code(const e1k_frame *f)
 #endif
 }
 
-/* A frame that the interpreter keeps for itself, between C and Python: no function's. */
+/* A frame that the interpreter uses between C and Python; it belongs to no function. */
 static inline int e1k_frame_is_entry(const e1k_frame *f)
 {
 #if PY_VERSION_HEX >= 0x030C0000
@@ -43,7 +43,7 @@ static inline int e1k_frame_is_entry(const e1k_frame *f)
 #endif
 }
 
-/* A call that only makes a generator or coroutine: nothing of the function has run when it is done. */
+/* A call that only makes a generator or coroutine, and runs none of the function's body. */
 static inline int e1k_frame_makes_generator(const e1k_frame *f)
 {
     int flags = ((PyCodeObject *)e1k_frame_code(f))->co_flags;

@@ -1,13 +1,13 @@
-/* The profiler's signal handler: where a thread is, as a path of functions, with the CPU time since.
+/* The profiler's signal handler: adds CPU time to the path of functions that a thread is in.
  *
  * A timer of the wall clock (its resolution is microseconds; CPU-time timers of Linux fire on
  * scheduler ticks, 4 ms apart as a rule) sends SIGPROF to one thread. The handler reads that
- * thread's CPU clock and adds what has passed since the last sample to the path it finds:
+ * thread's CPU clock and adds the time since the last sample to the path it finds:
  * the Python functions from the outermost to the innermost, then the compiled functions that run on
  * top of the innermost one. So the samples' times add up to the CPU time that was used, and the
  * handler's own time is measured and left out.
  *
- * The handler interrupts anything, the interpreter amid pushing a frame and the allocator included.
+ * The handler may interrupt any code, even the interpreter while it pushes a frame, or the allocator.
  * It therefore allocates nothing, takes no reference, and reads what the interpreter owns through
  * process_vm_readv(2), which answers EFAULT where a load would crash.
  */
@@ -112,8 +112,8 @@ enum {
 
 #define E1K_CODE_BYTES offsetof(PyCodeObject, co_code_adaptive)
 
-/* A code object as it was when first seen. Address and these fields together tell it from another
- * one that was put at the same address later; the hash, since its name may have been so as well. */
+/* A code object as it was when first seen. Address and these fields tell it from a later one at the
+ * same address. The hash is needed because the later one's name may be at the same address too. */
 typedef struct {
     PyObject *code, *name_object, *file_object;
     Py_hash_t name_hash;
@@ -131,7 +131,7 @@ typedef struct e1k_thread {
     uint32_t samples, idle;
     volatile uint32_t ticks;
     int armed, paused, slow;
-    /* what the handler works in, so that it needs little stack */
+    /* the handler's working memory, so that it needs little stack */
     PyObject *codes[E1K_MAX_DEPTH];
     char window[E1K_WINDOW_BYTES];
     char code_bytes[E1K_MAX_DEPTH][sizeof(PyCodeObject)];
@@ -265,7 +265,7 @@ static _Unwind_Reason_Code e1k_step(struct _Unwind_Context *context, void *arg)
     e1k_unwind *u = arg;
     uintptr_t ip = _Unwind_GetIP(context);
     if (!u->seen) {
-        /* above the signal's own frames is what it interrupted */
+        /* the interrupted function is above the signal's own frames */
         if (u->pc ? ip != u->pc : u->skip-- > 0)
             return _URC_NO_REASON;
         u->seen = 1;
@@ -297,7 +297,7 @@ static void e1k_peek_all(e1k_thread *t, int n, size_t size)
         ssize_t got = syscall(SYS_process_vm_readv, e1k_sampler.pid, t->here + i, n - i,
                               t->there + i, n - i, 0);
         i += got > 0 ? (int)((size_t)got / size) : 0;
-        i += i < n;  /* a bad address ended it; go on behind that one */
+        i += i < n;  /* a bad address ended the call; continue behind it */
     }
 }
 
@@ -323,7 +323,7 @@ static void e1k_record(e1k_thread *t, void *uc, int64_t ns)
     }
     e1k_peek_all(t, n, sizeof t->names[0]);
     for (k = 0; atomic_flag_test_and_set_explicit(&e1k_sampler.busy, memory_order_acquire); k++)
-        if (k == 20000) {  /* whoever holds it was put aside by the scheduler */
+        if (k == 20000) {  /* its holder was preempted */
             t->lost_ns += ns;
             return;
         }
@@ -344,7 +344,7 @@ static void e1k_record(e1k_thread *t, void *uc, int64_t ns)
         node = full;
     }
 out:
-    /* A full tree keeps what it has: the rest counts for the last node that fitted. */
+    /* In a full tree the time counts for the last node of the path that exists. */
     e1k_sampler.tree.node[node].self_ns += ns;
     e1k_sampler.tree.node[node].samples += 1;
     t->sampled_ns += ns;
@@ -369,7 +369,7 @@ static void e1k_on_signal(int number, siginfo_t *info, void *uc)
     if (t != NULL && t->armed && !t->paused && e1k_sampler.running) {
         int64_t now = e1k_cpu_ns(), used = now - t->last_ns + t->carry_ns;
         if (info->si_code == SI_TIMER && used < e1k_sampler.interval_ns / 2) {
-            /* It sleeps, or waits for a processor. Do not wake a sleeper a thousand times a second. */
+            /* The thread sleeps or waits for a processor. Do not wake a sleeper a thousand times a second. */
             if (++t->idle == 100) {
                 t->slow = 1;
                 e1k_period(t, 20 * e1k_sampler.interval_ns);
@@ -438,7 +438,7 @@ static int e1k_arm(void)
     if (t == NULL) {
         if (!(t = calloc(1, sizeof *t)))
             return ENOMEM;
-        /* The first unwinding loads libgcc_s, which a signal handler may not. */
+        /* Unwind once here: the first time loads libgcc_s, which a signal handler must not do. */
         _Unwind_Backtrace(e1k_warm, NULL);
         pthread_setspecific(e1k_sampler.at_exit, t);
         pthread_mutex_lock(&e1k_sampler.threads_lock);
@@ -482,7 +482,7 @@ static void e1k_resume(void)
 
 enum { E1K_TRIALS = 9 };
 
-/* What an interrupt of the timer costs before and behind the handler: the median gap that one
+/* The cost of a timer interrupt before and after the handler: the median gap that one
  * leaves in the CPU clock of this thread, which does nothing but read it. */
 static int64_t e1k_interrupt_ns(void)
 {
@@ -575,7 +575,7 @@ static void e1k_stop(void)
     pthread_mutex_unlock(&e1k_sampler.threads_lock);
     if (e1k_sampler.before.sa_handler != SIG_DFL)
         sigaction(SIGPROF, &e1k_sampler.before, NULL);
-    /* A handler that began before takes microseconds; what it writes to is freed after this. */
+    /* A handler that began before takes microseconds; the memory that it writes is freed after this. */
     while (atomic_flag_test_and_set_explicit(&e1k_sampler.busy, memory_order_acquire)) {
     }
     atomic_flag_clear_explicit(&e1k_sampler.busy, memory_order_release);

@@ -1,4 +1,4 @@
-/* SipHash-2-4 (Aumasson and Bernstein, 2012): a short keyed hash that nobody predicts without the key. */
+/* SipHash-2-4 (Aumasson and Bernstein, 2012): a short hash, unpredictable without its key. */
 #ifndef E1000EMU_SIPHASH_H
 #define E1000EMU_SIPHASH_H
 

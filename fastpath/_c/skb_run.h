@@ -1,5 +1,5 @@
-/* Small pieces one after the other, to and from an sk_buff's fragments: the short ways of
- * skb_core_add_data and skb_core_copy, inline for who has many. Call with the GIL held. */
+/* Fast paths of skb_core_add_data and skb_core_copy for small pieces that are copied one after the
+ * other to or from an sk_buff's fragments; inline. Call with the GIL held. */
 #ifndef E1000EMU_SKB_RUN_H
 #define E1000EMU_SKB_RUN_H
 

@@ -1,6 +1,6 @@
-/* The code object that a traceback's frame shows for a compiled function. Its file is absolute where
- * the source lies beside the module, as of a function that is not compiled; where it does not (a wheel
- * has no .pyx) it is the place in the source tree, which is what the C knows.
+/* The code object that a traceback's frame shows for a compiled function. Its file name is absolute
+ * if the source is beside the module, as for an uncompiled function. Otherwise (a wheel has no .pyx)
+ * it is the path in the source tree, which is in the C text.
  */
 #ifndef E1000EMU_TRACEFILE_H
 #define E1000EMU_TRACEFILE_H
