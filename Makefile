@@ -30,8 +30,8 @@ endif
 
 PY := $(VENV)/bin/python
 ABS_PY = $(abspath $(PY))
-# One at a time: the commands and packages are installed while the modules are compiled. Python makes
-# the bytecode of what is imported; most of a package never is.
+# Commands and packages are installed while the modules are compiled. pip writes no bytecode: Python
+# does so at the first import, and most of a package is never imported.
 PIP = flock $(VENV)/.pip $(PY) -m pip install -q --disable-pip-version-check --no-compile
 MAKEFLAGS += -j2
 MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
@@ -44,7 +44,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What Cython wrote is kept: another interpreter, a sanitizer and the packages take it from there.
 export E1000EMU_CYTHON_CACHE ?= $(CURDIR)/.cache/cython
 JOBS ?= 2
-# Tests wait for a guest, a child or a clock for much of their time: two for each processor keep it busy.
+# Tests often wait for a guest, a child or a clock, so two per processor keep it busy.
 WORKERS ?= $(shell echo $$(( 2 * $(JOBS) )))
 TESTS ?= tests
 PYTEST ?=
@@ -55,8 +55,8 @@ UNCOMPILED ?= tests/stack
 XDIST ?= -n $(WORKERS) --dist loadgroup
 DEMO ?=
 BENCH ?=
-# What the stamps do not tell. stale: compiled of other sources than those here, however old these are;
-# moved: an environment of another place, which came with a copy of its tree; unlinked: one of another tree.
+# States that the stamps do not show. stale: compiled from other sources than those here, whatever
+# their age; moved: the environment came with a copied tree; unlinked: its packages are another tree's.
 FOUND := $(if $(wildcard $(VENV)/.made),$(shell $(PY) -I fastpath/built.py))
 ifneq ($(filter moved unlinked,$(FOUND)),)
   $(info $(VENV) belongs to another tree: it is made anew)
@@ -83,8 +83,8 @@ $(VENV)/.packages-%: pyproject.toml | $(VENV)/.made
 	$(PIP) "$${wanted[@]}"; \
 	touch $@
 
-# The command and the packages, as links to this tree. Without extensions, for pip would compile them
-# in a directory of its own, each time anew.
+# The command and the packages, as links to this tree. Without extensions, since pip would compile
+# them again each time, in a directory of its own.
 $(VENV)/.installed: pyproject.toml | $(VENV)/.packages-build $(VENV)/.packages-run
 	@E1000EMU_ONLY=nothing $(PIP) --no-deps --no-build-isolation -e .; \
 	touch $@
@@ -132,7 +132,7 @@ test: build $(VENV)/.packages-test
 	    $(PY) -m pytest $(XDIST) $(PYTEST) $(UNCOMPILED)))
 	@$(PY) -m pytest $(XDIST) $(PYTEST) $(APART) $(TESTS)
 
-# Without what a guest needs the tests say so themselves: skipped, or failed in CI.
+# Tests that miss what a guest needs are skipped with the reason, in CI they fail.
 guest-images: build
 	@scripts/system-packages guest
 	@for kernel in bookworm trixie trixie-backports; do \
@@ -157,7 +157,7 @@ format: $(VENV)/.packages-lint
 types: build $(VENV)/.packages-test $(VENV)/.packages-lint
 	@$(VENV)/bin/mypy
 
-# Writes the generated files anew and builds the site; a warning is an error.
+# Writes the generated files and builds the site; a warning is an error.
 docs: build $(VENV)/.packages-docs
 	@$(PY) docs/generate.py
 	@$(SPHINX)
@@ -170,7 +170,7 @@ docs-check: build $(VENV)/.packages-docs $(VENV)/.packages-test
 	@$(SPHINX)
 	@$(PY) -m pytest $(PYTEST) tests/docs
 
-# The wheel is made of the source distribution, so it cannot hold what a tree has lying about.
+# The wheel is made from the source distribution, so that it has no stray files of the tree.
 dist: $(VENV)/.packages-build $(VENV)/.packages-dist
 	@$(PY) -m build --no-isolation --outdir dist . >/dev/null
 	@ls dist/*.whl dist/*.tar.gz

@@ -1,9 +1,8 @@
 """A stock Linux on our NIC beside the same Linux on QEMU's own e1000: TCP, UDP, pktgen, ping.
 
-Both guests stay up; each round runs every measurement on one and at once on the other, the order
-changing from round to round, and what counts is the median. A figure is taken where the traffic
-arrives, never at its sender. Beside each stand the interrupts, frames and vfio-user messages a
-second that it took, and the CPU time.
+Both guests stay up. Each round runs every measurement on one and then on the other, in alternating
+order; the result is the median. A figure is taken at the receiver, never at the sender. Beside it
+are shown the interrupts, frames and vfio-user messages per second, and the CPU time.
 
 Run it with ``make bench-guest``, or ``sudo .venv/bin/python benchmarks/bench_guest.py --quick``.
 """
@@ -51,7 +50,7 @@ __all__ = ["MEASUREMENTS", "Measurement", "Settings", "collect", "row"]
 
 DATAGRAM_BYTES = 1400
 SMALL_BYTES = 18
-"""Of UDP's payload, in a frame of 64 bytes: the least that Ethernet has."""
+"""Bytes of UDP payload in a frame of 64 bytes, Ethernet's smallest."""
 LEAST_PPS, MOST_PPS = 1_000, 85_000
 """Where the load without loss is looked for: a gigabit wire carries 85,266 such frames a second
 (1400 bytes, 46 of headers and FCS, 20 of preamble and gap)."""
@@ -66,7 +65,7 @@ FLOW_S = 20.0
 GRACE_S = 60.0
 IDLE_S = 2.0
 IDLE_MOST = 0.1
-"""More of a processor than this, for a guest at rest or for other programs, is worth a word."""
+"""A warning is printed when an idle guest or other programs use more of a processor."""
 CLOCK_MOST = 0.01
 
 
@@ -82,9 +81,9 @@ class Settings:
 
 @dataclass(slots=True)
 class Run:
-    """What one run gave: the figure, and for how long there was traffic.
+    """The result of one run: the figure, and the duration of its traffic.
 
-    `counted` names the counter whose gain a second is the figure, in place of `value`.
+    `counted` names the counter whose increase per second is the figure instead of `value`.
     """
 
     seconds: float
@@ -156,7 +155,7 @@ def _udp_at(pps: float) -> Callable[[Side, Settings], Run]:
 
 def _lossless(side: Side, settings: Settings) -> Callable[[Side, Settings], Run]:
     """Look for the highest load of which next to nothing is lost (RFC 2544 26.1, by bisection)."""
-    # What comes before the guest's receiver runs for the first time is lost with any card: some 250
+    # Datagrams before the first run of the guest's receiver are lost with any card: some 250
     # datagrams, more than a hundredth of a second's.
     short = replace(settings, seconds=3)
     low, high = float(LEAST_PPS), float(MOST_PPS)
@@ -166,7 +165,7 @@ def _lossless(side: Side, settings: Settings) -> Callable[[Side, Settings], Run]
             low = middle
         else:
             high = middle
-    for _ in range(STEPS_DOWN):  # what stood for a short time need not stand for long
+    for _ in range(STEPS_DOWN):  # a load without loss for a short time may lose frames later
         if _udp_at(low)(side, settings).extra["lost"] <= LOST_AT_MOST:
             break
         low *= STEP_DOWN
@@ -407,7 +406,7 @@ def collect(
             if busy > IDLE_MOST:
                 who = f"{label} at rest takes" if label else "other programs here take"
                 say(f"{who} {busy:.0%} of a processor: expect noise")
-        # The emulator translates what a guest runs for the first time.
+        # Warm up: QEMU translates guest code at its first run.
         for side in sides:
             say(f"warming up {side.label}")
             for options in ((), ("-R",)):
@@ -494,7 +493,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _interrupted(number: int, frame: object) -> None:
-    """End in order, once; what is being cleaned up is not interrupted again."""
+    """End in order, once; later signals do not interrupt the clean-up."""
     for each in ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

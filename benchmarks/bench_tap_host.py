@@ -2,16 +2,16 @@
 
     sudo .venv/bin/python -m benchmarks.bench_tap_host [--rounds N] [--seconds S] [--only NAME,...]
 
-One client, a network namespace with two TAP devices. Behind the first is `e1000emu up`; behind the
-second another namespace with the same services on the kernel's stack (`tap_services.py`), joined by
-a pump in C that reads the one TAP and writes the other (`peers/tap_pump.c`). So a packet leaves the
-client in both cases by the same queue, super-packets and all, is read by one process and answered
-with writes into the same TAP; what differs is who answers. A veth pair would not be the same place:
-no packet would ever leave the kernel. `--veth` measures it beside the two, for what a TAP costs.
+The client is a network namespace with two TAP devices. Behind the first is `e1000emu up`. Behind
+the second is another namespace with the same services on the kernel's stack (`tap_services.py`),
+joined by a pump in C that copies frames between the two TAPs (`peers/tap_pump.c`). In both cases a
+packet leaves the client by the same queue, super-packets included, and one process reads it and
+writes the answer into the same TAP. Only the answering stack differs. A veth pair would not
+compare: no packet would leave the kernel. `--veth` measures it too, to show the cost of a TAP.
 
-Every operation is done by the same client code, ours and Linux in turn; medians, least and most of
-the rounds. A rate counts operations per second; `cpu` is the CPU time that the host under test
-(our process; the pump and the server) took for one operation, us.
+The same client code does every operation on ours and on Linux in turn; shown are the median, least
+and most of the rounds. A rate counts operations per second; `cpu` is the CPU time of the host under
+test (our process; the pump and the server) per operation, us.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HERE = Path(__file__).resolve().parent
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 BLOCK = 1 << 18
 PLAIN = ["--impair", "delay=0s"]
-"""With anything between NIC and TAP the frames are those of a wire."""
+"""Options for a link between NIC and TAP, which then carries single frames."""
 SERVICES = "echo:7,discard:9,chargen:19"
 
 

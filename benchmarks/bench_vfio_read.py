@@ -3,10 +3,10 @@
     .venv/bin/python -m benchmarks.bench_vfio_read [--reads N] [--idle-ms MS] [--server-args "…"]
 
 The client sends one REGION_READ of STATUS at a time, as QEMU does, and waits for its answer. A
-spinning client asks its socket again and again, so nobody has to wake it; a sleeping one blocks, as
-QEMU's thread does. With `--idle-ms` nothing happens between two reads for so long, so the server
-may have gone to sleep as well. The client's own two system calls are timed alone, too: what is left
-of a spinning client's read is the server's part.
+spinning client polls its socket, so that it need not be woken; a sleeping one blocks, as QEMU's
+thread does. `--idle-ms` is the pause between two reads, in which the server may go to sleep too.
+The client's own two system calls are timed separately: the rest of a spinning client's read is the
+server's time.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Two guests of one image, alike but for their card: QEMU's own e1000, and ours behind vfio-user.
+"""Two guests of one image with different cards: QEMU's own e1000, and ours behind vfio-user.
 
-Each has a Linux of its own as far end: a network namespace with a TAP and an iperf3 server in it.
-QEMU's card opens its TAP itself, ours is an `e1000emu vfio-user` process, as a user runs it. What
-happens is read where it happens, for both at the same places: the guest's /proc, the namespace's
-/proc/net, the processes' CPU time; only the messages of vfio-user have a single side.
+Each has its own far end: a network namespace with a TAP and an iperf3 server. QEMU's card opens its
+TAP itself; ours is an `e1000emu vfio-user` process, as a user runs it. Counters of both sides are
+read at the same places: the guest's /proc, the namespace's /proc/net, the processes' CPU time. Only
+our side has vfio-user messages.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST, GUEST = "10.98.0.1", "10.98.0.2"
-"""The same in both namespaces, so that the guests are told the same."""
+"""The same address in both namespaces, so that both guests get the same configuration."""
 MAC = "52:54:00:12:34:56"
 TAP = "e1kbench"
 NAMESPACE = "e1kbench"
 START_S, END_S, ANSWER_S = 30.0, 10.0, 10.0
 CARRIER_S = 20
 MORTAL = ("setpriv", "--pdeathsig", "TERM")
-"""Lets a program end with the benchmark, however that ends; QEMU does so by itself."""
+"""Ends a program when the benchmark ends in any way; QEMU does so by itself."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 TOOLS = (
     ("ip", "iproute2"),

@@ -1,10 +1,10 @@
-"""What there is to measure: every row of `e1000emu bench`, which pytest-benchmark runs as well.
+"""All rows of `e1000emu bench`, which pytest-benchmark runs as well.
 
 A `Row` is one operation in one variant, at several sizes; with a size it is a `Case`. A size is a
-point of one of `AXES`: bytes, messages of a call, flows, routes, loss. Cases of one group do the
-same work, ours and its peers, and are measured beside each other. Rates are per second of the
-process's CPU time, user and system, whatever runs in it: both stacks, both NICs, the wire. The rows
-of `wall` alone count elapsed time, and their units say so.
+point on one of `AXES`: bytes, messages of a call, flows, routes, loss. Cases of one group, ours and
+its peers, do the same work and are measured in turn. Rates are per second of the process's CPU
+time, user and system, with everything that runs in it: both stacks, both NICs, the wire. Only the
+rows of `wall` count elapsed time, and their units say so.
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ class Row:
     root, a package or a program and is measured with `--peers` only. `start(size)` sets the work up
     and is left when it has been measured; it raises `Unavailable` where it cannot be had.
 
-    `growth` is how much more the work may cost at the last size than at the first; the sizes of
-    such a row are measured in turn. `alone` says why a group has no peer. The time of a `layered`
-    row is also told by layer.
+    `growth` is the most that the cost at the last size may be, as a multiple of that at the first;
+    the sizes of such a row are measured in turn. `alone` says why a group has no peer. The time of
+    a `layered` row is also shown by layer.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Two ends that talk to each other: our two hosts on a wire, and the kernel's in a few forms.
 
-A kernel's socket belongs to the network namespace that its thread was in when it was made, so two
-ends in two namespaces can be worked by one thread, under one CPU clock.
+A kernel's socket belongs to the namespace in which its thread was when it made the socket. So one
+thread can use two ends in two namespaces, under one CPU clock.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def hosts(family: int = AF_INET, **options: Any) -> Iterator[tuple[Host, Host]]:
 def datagrams(a: Host, b: Host, family: int, port: int = 9001) -> Iterator[tuple[Socket, Socket]]:
     """A sender and a receiver bound to OURS[family], which has room for every batch.
 
-    One datagram has gone: ARP is resolved, so none of a batch waits for that (and some in vain).
+    One datagram was sent, so that ARP is resolved and no datagram of a batch waits or is lost.
     """
     with Socket(b, family, SOCK_DGRAM) as receiver, Socket(a, family, SOCK_DGRAM) as sender:
         receiver.setsockopt(SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)

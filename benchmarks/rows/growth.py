@@ -1,11 +1,11 @@
-"""Does the cost of one more packet grow with what there is? Flows and connections.
+"""Whether the cost of a packet grows with the number of flows and connections.
 
-A row is the same work beside 1 ... 10,000 of something, each used in turn, so that a cache keeps no
-more of it than it would of a real mixture. Each was used once before (routes are known, buffers are
-there); what that first use costs is told beside the rate. Sizes are measured in turn, and `e1000emu
-bench` names a row whose cost at the last size is more than `growth` times that at the first, beyond
-what the peer's cost grows. Peers are the kernel's sockets through the standard library over the
-same number. Routes and neighbours are in `tables.py`.
+A row is the same work with 1 ... 10,000 flows or connections, each used in turn, so that caches
+hold no more of them than with real traffic. Each was used once before, so that routes are known and
+buffers allocated; the cost of that first use is shown beside the rate. Sizes are measured in turn.
+`e1000emu bench` reports a row if its cost grows more than `growth` times from the first size to the
+last, after division by the growth of the peer's cost. Peers are the kernel's sockets through the
+standard library, in the same number. Routes and neighbours are in `tables.py`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ SPARE_FILES = 100
 NEARLY = 0.9
 """A machine that allows 20,000 open files has 9,950 flows beside our 10,000."""
 BOUND = 1.5
-"""A cost at the last size of more than this many times that at the first is growth."""
+"""The cost has grown if at the last size it is more than this multiple of that at the first."""
 MANY = 1000
-"""From here on the memory of one is told: with fewer it is lost among the rest."""
+"""With at least so many the memory of one is shown; with fewer it cannot be measured."""
 
 
 def sizes(unit: str, counts: tuple[int, ...]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Measure cases in turn: a round takes every case of a group, then comes the next round.
 
-What else the machine does hits ours and its peers alike, which is what a ratio needs. Where growth
-is looked for, all sizes take turns as well.
+Other load on the machine then slows ours and its peers alike, so that ratios are fair. Rows that
+look for growth measure all sizes in turn as well.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def measure_group(
             if work.samples is not None:
                 work.samples.clear()  # what was not warm yet
         for number in range(rounds):
-            # Every other round backwards, so that nobody always follows the same neighbour.
+            # Every other round backwards, so that no case always follows the same one.
             for figure, work, loops in works if number % 2 else reversed(works):
                 taken = seconds(work, loops)
                 figure.rounds.append(figure.case.unit.value(work.amount * loops, taken))
@@ -237,11 +237,10 @@ def by_layer(work: Work, seconds_s: float, of: int = 1) -> dict[str, float] | No
 def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return, for each row over a growing number, how its cost at the last size compares.
 
-    `slope` is the cost at the last size over that at the first, by the medians, `slope_rounds` the
-    lowest and the highest of a round. `peer_slope` is that of a peer with the same work beside the
-    same numbers (the flattest, None without one): memory that is farther away the more of it is
-    used costs everybody. `grows` when the slope is more than the row's bound times what the
-    peer's cost grows, if it does.
+    `slope` is the median cost at the last size divided by that at the first; `slope_rounds` are the
+    lowest and highest of single rounds. `peer_slope` is the smallest slope of a peer with the same
+    work and numbers, None without one: more memory means more cache misses for every stack. `grows`
+    is true when the slope exceeds the row's bound times the peer's slope, if that is above 1.
     """
     families: dict[str, list[dict[str, Any]]] = {}
     for found in rows:

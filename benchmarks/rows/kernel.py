@@ -1,9 +1,9 @@
 """The kernel's stack as a peer: through the standard library, and from C over three kinds of link.
 
-What the standard library costs is in the first, as Python is in ours; the rows from C (`--peers`)
-have the kernel alone, over its loopback, over a veth pair, and over one whose offloads are off, so
-that every segment is cut and summed in software. Softirqs run in the thread that sends; what the
-kernel leaves to ksoftirqd is on no clock of ours.
+The first include the cost of the standard library, as ours include Python's. The rows from C
+(`--peers`) measure the kernel alone: over loopback, over a veth pair, and over one without
+offloads, where segmentation and checksums are done in software. Softirqs run in the sending thread;
+the time of ksoftirqd is not counted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A stream over a wire that loses frames or is long, in virtual time.
 
-The figure is what the CPU time buys; the goodput is that of the virtual clock, so it depends on the
-seed and on nothing that this machine does. Nobody else runs in virtual time, hence no peer.
+The figure is the rate per CPU time. The goodput is measured in virtual time, so it depends on the
+seed only, not on the machine. There is no peer, since no other stack runs in virtual time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Does a packet cost more with many routes or many neighbours? 1 ... 10,000, by real packets.
+"""Whether the cost of a packet grows with the number of routes or neighbours, 1 ... 10,000.
 
-Each datagram goes to another of 10,000 destinations than the one before, however many routes or
-neighbours lead there, so nothing but the tables differs from point to point. All lead to the second
-host, which takes the whole network for its own (a local route, "AnyIP"). As root the peer is the
+Each datagram goes to the next of 10,000 destinations, whatever the number of routes or neighbours,
+so that only the tables differ between sizes. All routes lead to the second host, which accepts the
+whole network as its own (a local route, "AnyIP"). As root the peer is the
 kernel with the same tables, over a veth pair and through the standard library.
 """
 

@@ -1,7 +1,7 @@
-"""The second core by the clock on the wall, the one thing that it can make better.
+"""The second core, measured by elapsed time, which is all that it can improve.
 
-Every other row counts CPU time, which two threads at work take twice. These count elapsed time, and
-so whatever else the machine does: believe them on processors that have nothing else to do.
+All other rows count CPU time, which two working threads use twice. These count elapsed time, and so
+any other load on the machine: run them on idle processors only.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Translate the protocol path's Python sources for Cython.
 
 The sources of `stack/` stay plain Python. For the modules listed in `compiled.txt` this package
-writes, into a build directory, the same text with what Cython has to know: functions become `cpdef`
-with C types from their annotations and call each other directly, integer constants stand in place
-as literals, and the fields of every class under `@state` become those of an extension type in one
-module, `stack/_state.pyx`. Line numbers stay, so a traceback points into the source.
+writes the same text with declarations for Cython into a build directory. Functions become `cpdef`
+with C types from their annotations and call each other directly, integer constants become literals,
+and the fields of every class under `@state` become those of an extension type in one module,
+`stack/_state.pyx`. Line numbers stay, so that a traceback points into the source.
 
     constants.py   values of module-level integer constants
     types.py       from an annotation to a C type

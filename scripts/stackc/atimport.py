@@ -1,9 +1,9 @@
-"""What is seldom run of a module's C, in fewer words and compiled for size.
+"""Makes the C for imports and for calls from Python smaller.
 
-A module of the stack begins with some twenty imports and takes functions from as many others.
-Cython writes each out, which made a tenth of the C; here each is a call (atimport.h). And compiled
-code calls compiled code past the functions that take a Python caller's arguments apart, before
-which `STACKC_WRAPPER` stands.
+A module of the stack has some twenty imports and takes functions from as many other modules. Cython
+writes each out, a tenth of the C text; here each is a call (atimport.h). Compiled code does not
+call the wrappers that parse a Python caller's arguments; `STACKC_WRAPPER` marks them to be compiled
+for size.
 """
 
 from __future__ import annotations

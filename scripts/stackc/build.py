@@ -25,9 +25,9 @@ def directives(debug: bool = False) -> dict[str, object]:
     }
 
 
-# By a module's mark in compiled.txt. A packet passes much code once: -O2 lays it out better than
-# -O1 (a twentieth of a datagram's time, were all so), and both inline, which -Og does not (a
-# third). But -O1 takes two thirds of the compiler's time and -Og half.
+# By a module's mark in compiled.txt. A packet passes through much code once. -O2 lays it out better
+# than -O1 (a twentieth of a datagram's time if all modules had it), and both inline, which saves a
+# third compared with -Og. But -O1 takes two thirds of -O2's compile time, and -Og half.
 OPTIMIZE = {"hot": "-O2", "": "-O1", "cold": "-Og", "state": "-O2"}
 
 # What stands before a function that takes a Python caller's arguments apart (atimport.py): a fifth

@@ -1,9 +1,9 @@
-"""Fields that take less room than what is computed with.
+"""Stores fields in fewer bits than C computes with.
 
-A field that is declared `u8`, `u16`, `u32` or `i32` (stack/core/rows.py) or `bool` is one, two or
-four bytes of its structure. To everything else in the C it is a `long long`, or a truth value: a
-sum of two such fields is never one of 32 bits. What does not fit is an OverflowError when it is
-stored, as a sum is that passes 64 bits.
+A field declared `u8`, `u16`, `u32`, `i32` (stack/core/rows.py) or `bool` takes one, two or four
+bytes of its structure. All other C code sees a `long long` or a truth value, so that sums of such
+fields have 64 bits. Storing a value that does not fit is an OverflowError, as is a sum beyond 64
+bits.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Leave out of a module's C the classes of other modules that it does nothing with.
 
-Cython declares and imports every class of a module that is cimported. Of the stack's two hundred a
-module touches ten to fifty; the others were a third of the C of a small one, 14 KB of its machine
-code, and of thirty thousand imports with which a program began.
+Cython declares and imports every class of a module that is cimported. A module uses ten to fifty of
+the stack's two hundred. The others would be a third of the C text of a small module, 14 KB of its
+machine code, and most of thirty thousand imports at a program's start.
 
-What the C touches is known when all else is written: Cython writes the imports, each at a place of
-its own, and the declarations last. A class stays when its struct, type or table of methods is
-named, or a field that points to it is followed; so the sizes of all structs that the code relies on
-are compared at import, as before. A class too few would be an error of the C compiler.
+The used classes are known when all other C is written; Cython writes imports and declarations last.
+A class stays if its struct, type or method table is named, or if a pointer to it is followed. So
+the sizes of all structs that the code relies on are still compared at import. If a class were
+missing, the C compiler would fail.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Slots: fields of `@state` classes that hold functions, and calls through them in C.
 
 A slot whose annotation names its arguments, `Callable[[sock, msghdr, int], int]`, is called through
-a C pointer when it holds a compiled function that takes just that; by Python when it holds anything
-else. The functions that do so stand at the end of each module that calls (in a .pxd, all of them
-would be in the C of every module), `slots.h` finds the pointers.
+a C pointer if it holds a compiled function with these arguments, otherwise through Python. The
+calling functions are at the end of each module that uses them (from a .pxd all of them would be in
+the C of every module); `slots.h` finds the pointers.
 """
 
 from __future__ import annotations
