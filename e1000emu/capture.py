@@ -227,7 +227,7 @@ def read_capture(path: str | os.PathLike[str]) -> Iterator[Record]:
 
 
 def read_records(file: BinaryIO, name: str) -> Iterator[Record]:
-    """Yield the frames of an open file, called `name` in errors, as `read_capture` does."""
+    """Yield the frames of an open file as `read_capture` does; errors call it `name`."""
     check_methods("read_records", "file", file, ("read",), "a file opened for reading bytes")
     reader = _Reader(file, name)
     magic = reader.take(4, "magic number")

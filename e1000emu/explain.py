@@ -68,7 +68,7 @@ def reasons(nic: Nic) -> list[Reason]:
 
 
 def idle(nic: Nic) -> list[Reason]:
-    """Return what a device that could work waits for its driver to do: nothing is posted."""
+    """Return what an otherwise working device waits for, as its driver has posted nothing."""
     check_nic("idle", nic)
     out = []
     e = nic.tx.engine

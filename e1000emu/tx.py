@@ -37,7 +37,7 @@ __all__ = ["BATCH_FRAMES", "NO_ROOM", "ROUNDS", "Tx"]
 PBA = reg("PBA").offset
 PACKET_BUFFER_KIB, FIFO_HEADER = 64, 16
 MIN_FRAME, MAX_FRAME, FCS_BYTES = 60, 16384, 4
-"""Bytes of frames, FCS not counted; what the transmit FIFO cannot hold is dropped too."""
+"""Bytes of frames, FCS not counted; a frame that the transmit FIFO cannot hold is dropped too."""
 TDT, TXDCTL = reg("TDT").offset, reg("TXDCTL").offset
 PTHRESH, HTHRESH, WTHRESH = (reg("TXDCTL").field(f"{c}THRESH") for c in "PHW")
 GRAN = reg("TXDCTL").mask("GRAN")

@@ -46,7 +46,7 @@ async def create_unix_server(
     *,
     backlog: int = SOMAXCONN,
 ) -> Server:
-    """Listen under a name in `net`; as `loop.create_unix_server`. The name stays behind."""
+    """Listen under a name in `net`; as `loop.create_unix_server`. Closing leaves the name."""
     check_callable("create_unix_server", "protocol_factory", protocol_factory)
     backlog = whole_number("create_unix_server", "backlog", backlog)
     sock = Socket(net, AF_UNIX, SOCK_STREAM)

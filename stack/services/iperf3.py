@@ -68,7 +68,7 @@ UDP_CONNECT = {
     struct.pack("<I", 123456789): struct.pack("<I", 987654321),
     struct.pack(">I", 123456789): struct.pack(">I", 987654321),
 }
-"""What opens a UDP stream, and its answer: since 3.10, and before."""
+"""The datagrams that open a UDP stream and answer it: from iperf3 3.10 on, and up to 3.9."""
 LIMITS = ("num", "blockcount")
 UDP_HEAD32 = struct.Struct(">III")
 UDP_HEAD64 = struct.Struct(">IIQ")
@@ -114,9 +114,9 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """These streams are over: count what has arrived, then they neither send nor count any more.
+    """The test is over: count the bytes that have arrived, then stop all streams.
 
-    `text` says what happened, "" when it was said.
+    `text` tells the reason, "" when it was told before.
     """
 
     text: str
