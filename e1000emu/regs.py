@@ -159,7 +159,7 @@ _GENERAL = (
         bit("EE_PRES", 8, RO, 1, "an EEPROM is there"),
         bit("EE_SIZE", 9, RO, 0, "0 = 64 words, 1 = 256 words"),
         rsv(31, 10),
-    ), on_read="eeprom.read_eecd", on_write="eeprom.write_eecd"),
+    ), on_read="eeprom", on_write="eeprom"),
     Reg("EERD", 0x0014, "EEPROM Read", "13.4.4", (
         bit("START", 0, SC, 0, "read the word at ADDR"),
         rsv(3, 1),

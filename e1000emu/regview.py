@@ -6,12 +6,13 @@ never enters Python.  Hooks are looked up by the names that the table holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 from e1000emu import regs as table
 from e1000emu.models import Model
-from e1000emu.regs import BAR0_BYTES, TABLE, Reg, at_offset, decode, reg
+from e1000emu.regs import BAR0_BYTES, TABLE, at_offset, decode, reg
 from fastpath.regfile import RegFile, Stats
 
 __all__ = ["Registers"]
@@ -37,40 +38,17 @@ class Registers:
     def bind(self, owner: Any, stats: Stats) -> None:
         """Define every register; hooks are attributes of `owner` (``"rx.write_rctl"``), or
         compiled blocks (``"interrupts"``)."""
-        for r in TABLE:
-            if r.name in self._part.lacks:
-                continue
-            r = r.on(self._part.features)
-            if r.group == "statistics":
-                self.file.define_stat(r.offset // 4, stats, r.name)
-            elif r.alias_of:
-                self.file.alias(r.offset // 4, reg(r.alias_of).offset // 4)
+        part, file = self._part, self.file
+        for row in _rows(part.lacks, part.features):
+            if row.statistic:
+                file.define_stat(row.dwords[0], stats, row.name)
+            elif row.target is not None:
+                file.alias(row.dwords[0], row.target)
             else:
-                self._define(r, owner)
-
-    def _define(self, r: Reg, owner: Any) -> None:
-        on_read = _hook(owner, r.on_read)
-        on_write = _hook(owner, r.on_write)
-        reset = self._part.reset_overrides.get(r.name, r.reset)
-        level = LEVEL_POWER_ON if r.survives else LEVEL_RST
-        together = r.step == 4  # the packet buffer alone has 16,384
-        for offset in (r.offset,) if together else r.offsets:
-            self.file.define(
-                offset // 4,
-                reset,
-                rmask=r.rmask,
-                rw=r.stored_mask,
-                w1c=r.w1c_mask,
-                w1s=r.w1s_mask,
-                rc=r.rc_mask,
-                act=r.act_mask,
-                on_read=on_read,
-                on_write=on_write,
-                hot=r.hot,
-                decoded=r.decoded,
-                reset_level=level,
-                count=r.count if together else 1,
-            )
+                reset = part.reset_overrides.get(row.name, row.reset)
+                on_read, on_write = _hook(owner, row.on_read), _hook(owner, row.on_write)
+                for dword in row.dwords:
+                    file.define(dword, reset, on_read=on_read, on_write=on_write, **row.definition)
 
     def __getitem__(self, key: str | int) -> int:
         """Return a register's value by name (``"RAL[3]"``) or offset, without side effects."""
@@ -104,6 +82,51 @@ class Registers:
 
     def __repr__(self) -> str:
         return "\n".join(self.show(name) for name in self.nonreset()) or "<all at reset>"
+
+
+class _Row(NamedTuple):
+    """What `RegFile` is told of one row of the table."""
+
+    name: str
+    dwords: Sequence[int]
+    statistic: bool
+    target: int | None
+    """Of an alias: the dword that it is."""
+    reset: int
+    on_read: str
+    on_write: str
+    definition: dict[str, Any]
+
+
+@cache
+def _rows(lacks: frozenset[str], features: frozenset[str]) -> list[_Row]:
+    """Return the rows of a part with these features: the same for all NICs of a model."""
+    rows = []
+    for r in TABLE:
+        if r.name in lacks:
+            continue
+        r = r.on(features)
+        together = r.step == 4  # the packet buffer alone has 16,384
+        offsets = (r.offset,) if together else r.offsets
+        definition = {
+            "rmask": r.rmask,
+            "rw": r.stored_mask,
+            "w1c": r.w1c_mask,
+            "w1s": r.w1s_mask,
+            "rc": r.rc_mask,
+            "act": r.act_mask,
+            "hot": r.hot,
+            "decoded": r.decoded,
+            "reset_level": LEVEL_POWER_ON if r.survives else LEVEL_RST,
+            "count": r.count if together else 1,
+        }
+        target = reg(r.alias_of).offset // 4 if r.alias_of else None
+        dwords = [offset // 4 for offset in offsets]
+        statistic = r.group == "statistics"
+        rows.append(
+            _Row(r.name, dwords, statistic, target, r.reset, r.on_read, r.on_write, definition)
+        )
+    return rows
 
 
 def _offset(key: str | int) -> int:

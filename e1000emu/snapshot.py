@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from e1000emu import oldstates
-from e1000emu.eeprom import Phase
 from e1000emu.errors import SnapshotError
 from e1000emu.management import MIN_FRAME, RECEIVE_BYTES, SEND_BYTES
 from e1000emu.models import mac_of
 from e1000emu.tbi import DARK, AutoNeg
 from fastpath.errors import check_type
+from fastpath.microwire import PHASES
 
 if TYPE_CHECKING:
     from e1000emu.nic import Nic
@@ -213,14 +213,15 @@ def _check_blocks(nic: Nic, state: NicState, need: Need, number: Number) -> None
         need(number(state.eeprom[name], 0, eternity), f"eeprom.{name}")
     need(number(state.eeprom["address"], 0, len(words) - 1), "eeprom.address")
     need(number(state.eeprom["shift"], 0, 0xFFFF), "eeprom.shift")
-    pending, phase = state.eeprom["pending"], Phase[str(state.eeprom["phase"])]
+    pending, phase = state.eeprom["pending"], state.eeprom["phase"]
+    need(phase in PHASES, "eeprom.phase")
     if pending is not None:
         operation, address, data = pending
         need(operation in ("one", "all"), "eeprom.pending")
         need(number(address, 0, len(words) - 1) and number(data, 0, 0xFFFF), "eeprom.pending")
-    shifts_in = phase is Phase.DATA_IN and state.eeprom["cs"]
+    shifts_in = phase == "DATA_IN" and state.eeprom["cs"]
     need(pending is not None or not shifts_in, "eeprom.pending")
-    bits = {Phase.COMMAND: 1 + nic.eeprom.chip.address_bits, Phase.ARMED: 16}.get(phase, 15)
+    bits = {"COMMAND": 1 + nic.eeprom.chip.address_bits, "ARMED": 16}.get(phase, 15)
     need(number(state.eeprom["bits"], 0, bits), "eeprom.bits")
     if state.flash:
         need(number(state.flash["busy_until_ns"], 0, eternity), "flash.busy_until_ns")

@@ -54,6 +54,7 @@ MODULES = (
     "linkops",
     "macctrl",
     "macpath",
+    "microwire",
     "misuselog",
     "mmio",
     "mmsg",

@@ -2,7 +2,7 @@
 """The register arrays with their access rule, and the statistics counters that engines write."""
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     K_UNDEFINED = 0
@@ -98,7 +98,7 @@ cdef class Stats:
     cdef uint64_t v[64]         # ST_COUNT used
     cdef uint32_t read_slot(self, int slot, int part, bint clear) noexcept nogil
 
-# How one register answers; its value stands in `RegFile.v`.
+# How one register answers, or each of an array of them; its value stands in `RegFile.v`.
 cdef struct reg:
     uint32_t reset
     uint32_t rmask              # can be read
@@ -110,18 +110,22 @@ cdef struct reg:
     uint32_t wmask              # a write has an effect: rw | w1c | w1s | act
     uint32_t told               # a write of 1 to one of them is told to on_watched
     uint32_t absent             # so is a write of 1 to one of them that is 0
-    uint32_t target             # index whose value this is (itself unless an alias)
+    uint32_t count              # dwords that it defines
     uint8_t kind
     uint8_t hooks
     uint8_t reset_level
     uint8_t part                # K_STAT: 0 32-bit, 1 low half, 2 high half
     uint32_t slot               # K_STAT
-    uint32_t which              # byte offset of the register
+    uint32_t which              # byte offset of the register, of an array the first
     void *hook                  # HOOK_DIRECT: the RegHook; K_STAT: the Stats
 
 # The write of `value` to what holds `old` is one that `RegFile.watch` asks to be told of.
 cdef inline bint reg_watched(const reg *r, uint32_t old, uint32_t value) noexcept nogil:
     return r.hooks & HOOK_WATCH or value & r.told or value & r.absent & ~old
+
+# The index of the value of dword `index`, whose definition is `r`: an alias has another's.
+cdef inline uint32_t reg_index(const reg *r, uint32_t index) noexcept nogil:
+    return r.which >> 2 if r.count == 1 else index
 
 # What a compiled block derives from to be called without Python in between.
 cdef class RegHook:
@@ -131,15 +135,19 @@ cdef class RegHook:
     cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil
 
 cdef class RegFile:
-    cdef reg *r
+    cdef reg *r                 # the definitions; the first is that of what is not defined
+    cdef uint16_t *at           # for each dword: which of them
     cdef char *block
     cdef uint32_t *v            # the values, dword by dword: the state of the device
-    cdef uint32_t n
+    cdef uint32_t n, defined_, room
     cdef uint32_t changes       # of what somebody keeps in a decoded form
-    cdef list _read_hooks, _write_hooks, _stats
+    cdef list _hooks            # for each definition: (read hook, write hook, counters)
     cdef public object on_unknown, on_watched
     cdef public uint64_t unknown_reads, unknown_writes
+    cdef uint32_t _index(self, object index) except? 0xFFFFFFFF
     cdef reg *_at(self, object off) except NULL
+    cdef uint32_t _new(self, uint32_t index) except 0
+    cdef uint32_t _own(self, uint32_t index) except 0
     cdef uint32_t *value(self, object off) except NULL
     cdef int need(self, uint32_t nbytes) except -1
     cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF
@@ -147,5 +155,6 @@ cdef class RegFile:
     cdef bint hot_read(self, uint64_t off, uint32_t *value, int64_t now) noexcept nogil
     cdef const reg *counter(self, uint64_t off) noexcept nogil
     cdef bint hot_write(self, uint64_t off, uint32_t value, int64_t now) noexcept nogil
+    cdef uint32_t _call_read(self, reg *r, uint32_t i, uint32_t v) except? 0xFFFFFFFF
     cdef uint32_t _unknown_read(self, uint64_t off) except? 0xFFFFFFFF
     cdef int _unknown_write(self, uint64_t off, uint32_t value) except -1

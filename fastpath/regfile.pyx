@@ -10,8 +10,8 @@ the table says which registers count there (`decoded`).
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from fastpath cimport e1000_hw as hw
@@ -25,6 +25,7 @@ cdef enum:
     # Ring registers are at multiples of half a page, like frames in a driver's buffers. This offset
     # puts them into other sets of the first-level cache than the frames.
     COLOUR = 26 * 64
+    ROOM = 512                  # definitions to begin with
 
 REGISTERS = {
     "CTRL": hw.CTRL, "FCT": hw.FCT, "VET": hw.VET, "ICR": hw.ICR, "ITR": hw.ITR, "ICS": hw.ICS,
@@ -172,22 +173,20 @@ cdef class RegFile:
     def __cinit__(self, int n_dwords):
         if n_dwords <= 0 or n_dwords > 1 << 20:
             raise ValueError(f"RegFile: {n_dwords} dwords is not in 1..2^20")
-        self.r = <reg *>calloc(n_dwords, sizeof(reg))
+        self.n = n_dwords
+        self.at = <uint16_t *>calloc(n_dwords, sizeof(uint16_t))
         self.block = <char *>calloc(n_dwords * sizeof(uint32_t) + 2 * PAGE, 1)
-        if self.r == NULL or self.block == NULL:
+        self.room = ROOM
+        self.r = <reg *>calloc(self.room, sizeof(reg))
+        if self.at == NULL or self.r == NULL or self.block == NULL:
             raise MemoryError
         self.v = <uint32_t *>(self.block + (-<uintptr_t>self.block & (PAGE - 1)) + COLOUR)
-        self.n = n_dwords
-        for i in range(n_dwords):
-            self.r[i].kind = K_UNDEFINED
-            self.r[i].target = i
-            self.r[i].which = i * 4
-        self._read_hooks = [None] * n_dwords
-        self._write_hooks = [None] * n_dwords
-        self._stats = [None] * n_dwords
+        self.defined_ = 1               # the one of what is not defined: all 0
+        self._hooks = [None]
 
     def __dealloc__(self):
         free(self.r)
+        free(self.at)
         free(self.block)
 
     def __len__(self):
@@ -197,11 +196,11 @@ cdef class RegFile:
         index = off >> 2
         if not 0 <= index < self.n:
             raise IndexError(f"RegFile: offset {off:#x} is beyond {self.n * 4:#x}")
-        return &self.r[self.r[<uint32_t>index].target]
+        return &self.r[self.at[<uint32_t>index]]
 
     cdef uint32_t *value(self, object off) except NULL:
         """Where the value of the register at byte `off` stands, as long as the file lives."""
-        return &self.v[self._at(off).which >> 2]
+        return &self.v[reg_index(self._at(off), <uint32_t>(off >> 2))]
 
     cdef int need(self, uint32_t nbytes) except -1:
         """Raise ValueError unless there are so many bytes of registers."""
@@ -209,29 +208,60 @@ cdef class RegFile:
             raise ValueError(f"RegFile of {self.n * 4:#x} bytes: {nbytes:#x} are needed")
         return 0
 
-    def _index(self, index):
+    cdef uint32_t _index(self, object index) except? 0xFFFFFFFF:
         if not 0 <= index < self.n:
             raise IndexError(f"RegFile: index {index} is beyond {self.n}")
         return index
+
+    cdef uint32_t _new(self, uint32_t index) except 0:
+        """Make one more definition, of dword `index` alone; return its number."""
+        cdef reg *grown
+        if self.defined_ == self.room:
+            if self.room > 0x8000:
+                raise ValueError("RegFile: more than 65,535 definitions")
+            grown = <reg *>realloc(self.r, 2 * self.room * sizeof(reg))
+            if grown == NULL:
+                raise MemoryError
+            self.r = grown
+            self.room *= 2
+        cdef uint32_t d = self.defined_
+        self.r[d] = self.r[self.at[index]]      # of its array, or of what is not defined
+        self.r[d].count = 1
+        self.r[d].which = index * 4
+        self._hooks.append(self._hooks[self.at[index]])
+        self.defined_ += 1
+        self.at[index] = d
+        return d
+
+    cdef uint32_t _own(self, uint32_t index) except 0:
+        """Return the number of the definition of dword `index` alone."""
+        cdef uint32_t d = self.at[index]
+        return d if self.r[d].which == index * 4 and self.r[d].count == 1 else self._new(index)
 
     def define(self, index, uint32_t reset=0, *, uint32_t rmask=0xFFFFFFFF, uint32_t rw=0,
                uint32_t w1c=0, uint32_t w1s=0, uint32_t rc=0, uint32_t act=0,
                on_read=None, on_write=None, bint hot=False, bint decoded=False,
                int reset_level=0, int count=1):
         """Define `count` dwords from `index` on; see the stub for what each argument means."""
-        cdef uint32_t first = self._index(index), i
-        cdef reg one
+        cdef uint32_t first = self._index(index), i, d, old
+        cdef reg *one
         if not 1 <= count <= self.n - first:
             raise ValueError(f"RegFile.define: {count} dwords from {index} on of {self.n}")
         hook = on_read if on_read is not None else on_write
         direct = isinstance(hook, RegHook)
         if direct and (on_write is not None and on_write is not hook):
             raise ValueError(f"RegFile.define: dword {index} has hooks of two kinds")
-        if hot and not direct:
-            raise ValueError(f"RegFile.define: dword {index} is hot and has no compiled hook")
+        if hot and (not direct or count > 1):
+            raise ValueError(f"RegFile.define: dword {index} is hot and has no compiled hook alone")
         if (rw & w1c) | (rw & w1s) | (rw & act) | (w1c & w1s) | (w1c & act) | (w1s & act):
             raise ValueError(f"RegFile.define: dword {index} has a bit in two of rw, w1c, w1s, act")
-        one = self.r[first]
+        if count == 1:
+            d = self._own(first)
+        else:
+            old = self.at[first]
+            d = self._new(first)
+            self.at[first] = old
+        one = &self.r[d]
         one.kind = K_MASKS
         one.reset = reset
         one.rmask = rmask
@@ -247,47 +277,55 @@ cdef class RegFile:
                      | (HOOK_WRITE if on_write is not None else 0)
                      | (HOOK_DIRECT if direct else 0) | (HOOK_HOT if hot else 0)
                      | (HOOK_DECODED if decoded else 0))
-        one.hook = <void *>hook         # borrowed of the lists
+        one.hook = <void *>hook         # borrowed of the list
+        one.count = count
+        one.which = first * 4
+        self._hooks[d] = (on_read, on_write, None)
         for i in range(first, first + <uint32_t>count):
-            one.target = i
-            one.which = i * 4
-            self.r[i] = one
             self.v[i] = reset
-            self._read_hooks[i] = on_read
-            self._write_hooks[i] = on_write
-            self._stats[i] = None
+            old = self.at[i]
+            if self.r[old].count == 1 and self.r[old].which == i * 4 and old != d:
+                self.r[old] = one[0]    # in its place, as an alias may share it
+                self.r[old].count = 1
+                self.r[old].which = i * 4
+                self._hooks[old] = self._hooks[d]
+            else:
+                self.at[i] = d
         self.changes += 1
 
     def watch(self, index, uint32_t told=0, uint32_t absent=0, *, bint every=False):
         """Tell `on_watched` of writes to dword `index`; see the stub."""
-        cdef reg *r = &self.r[<uint32_t>self._index(index)]
+        cdef uint32_t i = self._index(index)
+        cdef reg *r
         if self.on_watched is None:
             raise ValueError("RegFile.watch: set on_watched first")
+        r = &self.r[self._own(i)]
         r.told = told
         r.absent = absent
         r.hooks = (r.hooks & ~<int>HOOK_WATCH) | (HOOK_WATCH if every else 0)
 
     def define_stat(self, index, Stats stats not None, str name):
         """Serve dword `index` from counter register `name`: read clears, writes are ignored."""
-        cdef reg *r = &self.r[<uint32_t>self._index(index)]
+        cdef uint32_t d = self._own(self._index(index))
+        cdef reg *r = &self.r[d]
         slot, part = _REGISTER[name]
         r.kind = K_STAT
         r.slot = slot
         r.part = part
-        r.target = index
         r.hooks = 0
         r.told = r.absent = 0
         r.hook = <void *>stats          # borrowed of the list
-        self._stats[index] = stats
+        self._hooks[d] = (None, None, stats)
 
     def alias(self, index, target):
         """Serve dword `index` as dword `target`."""
-        self._index(target)
-        self.r[<uint32_t>self._index(index)].target = self.r[<uint32_t>target].target
+        cdef uint32_t i = self._index(index), other = self._index(target)
+        # A definition of its own, so that what it is defined as later holds for the alias too.
+        self.at[i] = self.at[other] if self.r[self.at[other]].count == 1 else self._new(other)
 
     def defined(self, index):
         """Whether dword `index` has been defined."""
-        return self.r[self.r[<uint32_t>self._index(index)].target].kind != K_UNDEFINED
+        return self.r[self.at[self._index(index)]].kind != K_UNDEFINED
 
     cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF:
         """Read the register at byte offset `off`, with its side effects."""
@@ -295,21 +333,29 @@ cdef class RegFile:
         cdef reg *r
         if off >= <uint64_t>self.n * 4:
             return self._unknown_read(off)
-        i = self.r[off >> 2].target
-        r = &self.r[i]
+        r = &self.r[self.at[off >> 2]]
         if r.kind == K_STAT:
             return (<Stats>r.hook).read_slot(r.slot, r.part, True)
         if r.kind == K_UNDEFINED:
             return self._unknown_read(off)
+        i = reg_index(r, <uint32_t>(off >> 2))
         v = self.v[i]
         if r.hooks & HOOK_READ:         # it does what a read does
-            if r.hooks & HOOK_DIRECT:
-                v = (<RegHook>r.hook).on_read(r, v)
-            else:
-                v = self._read_hooks[i](v)
+            v = self._call_read(r, i, v)
         else:
             self.v[i] = v & ~r.rc
         return v & r.rmask
+
+    cdef uint32_t _call_read(self, reg *r, uint32_t i, uint32_t v) except? 0xFFFFFFFF:
+        """Have the read hook of the register at index `i`, which holds `v`, say what it gives."""
+        cdef reg one
+        if not r.hooks & HOOK_DIRECT:
+            return (<tuple>self._hooks[self.at[i]])[0](v)
+        if r.count == 1:
+            return (<RegHook>r.hook).on_read(r, v)
+        one = r[0]
+        one.which = i * 4
+        return (<RegHook>r.hook).on_read(&one, v)
 
     cdef uint32_t _unknown_read(self, uint64_t off) except? 0xFFFFFFFF:
         self.unknown_reads += 1
@@ -321,10 +367,11 @@ cdef class RegFile:
         """Write the register at byte offset `off`, with its side effects."""
         cdef uint32_t i, old, new
         cdef reg *r
+        cdef reg one
         if off >= <uint64_t>self.n * 4:
             return self._unknown_write(off, value)
-        i = self.r[off >> 2].target
-        r = &self.r[i]
+        r = &self.r[self.at[off >> 2]]
+        i = reg_index(r, <uint32_t>(off >> 2))
         if reg_watched(r, self.v[i], value):
             self.on_watched(i * 4, self.v[i], value)
         if r.kind == K_STAT:
@@ -339,10 +386,14 @@ cdef class RegFile:
             self.changes += 1
         if r.hooks & HOOK_WRITE:
             new = new & ~r.w1c | value & (r.w1c | r.act)
-            if r.hooks & HOOK_DIRECT:
+            if not r.hooks & HOOK_DIRECT:
+                (<tuple>self._hooks[self.at[i]])[1](old, new)
+            elif r.count == 1:
                 (<RegHook>r.hook).on_write(r, old, new)
             else:
-                self._write_hooks[i](old, new)
+                one = r[0]
+                one.which = i * 4
+                (<RegHook>r.hook).on_write(&one, old, new)
         return 0
 
     def write_part(self, uint64_t off, uint32_t value, uint32_t mask):
@@ -351,15 +402,12 @@ cdef class RegFile:
         cdef uint32_t i, stored
         cdef reg *r
         if off < <uint64_t>self.n * 4:
-            i = self.r[off >> 2].target
-            r = &self.r[i]
+            r = &self.r[self.at[off >> 2]]
+            i = reg_index(r, <uint32_t>(off >> 2))
             stored = self.v[i]
             if r.hooks & HOOK_READ and r.rw & ~mask and not r.rc:
                 # it keeps some of the bits elsewhere, and reading has no effect
-                if r.hooks & HOOK_DIRECT:
-                    stored = (<RegHook>r.hook).on_read(r, stored)
-                else:
-                    stored = self._read_hooks[i](stored)
+                stored = self._call_read(r, i, stored)
             value = value & mask | stored & r.rw & ~mask
         else:
             value &= mask
@@ -369,11 +417,9 @@ cdef class RegFile:
         """Read without the GIL, when the register has no side effect or a hot one. `now` 0: take
         the time."""
         cdef reg *r
-        cdef uint32_t i
         if off & 3 or off >= <uint64_t>self.n * 4:
             return False
-        i = self.r[off >> 2].target
-        r = &self.r[i]
+        r = &self.r[self.at[off >> 2]]
         if r.kind != K_MASKS:
             return False
         if r.hooks & HOOK_READ:
@@ -383,7 +429,7 @@ cdef class RegFile:
         elif r.rc:
             return False
         else:
-            value[0] = self.v[i]
+            value[0] = self.v[reg_index(r, <uint32_t>(off >> 2))]
         value[0] &= r.rmask
         return True
 
@@ -392,7 +438,7 @@ cdef class RegFile:
         cdef const reg *r
         if off & 3 or off >= <uint64_t>self.n * 4:
             return NULL
-        r = &self.r[self.r[off >> 2].target]
+        r = &self.r[self.at[off >> 2]]
         return r if r.kind == K_STAT else NULL
 
     cdef bint hot_write(self, uint64_t off, uint32_t value, int64_t now) noexcept nogil:
@@ -400,12 +446,10 @@ cdef class RegFile:
         `hot_read`. The thread may change what the register holds meanwhile: who is told looks
         again."""
         cdef reg *r
-        cdef uint32_t i
         if off & 3 or off >= <uint64_t>self.n * 4:
             return False
-        i = self.r[off >> 2].target
-        r = &self.r[i]
-        if reg_watched(r, self.v[i], value):
+        r = &self.r[self.at[off >> 2]]
+        if reg_watched(r, self.v[reg_index(r, <uint32_t>(off >> 2))], value):
             return False
         return (r.hooks & HOOK_HOT and r.hooks & HOOK_WRITE
                 and (<RegHook>r.hook).hot_write(r, value & r.wmask, now or e1k_now_ns()))
@@ -441,10 +485,15 @@ cdef class RegFile:
 
     def reset(self, int level=0):
         """Restore reset values of registers whose reset_level is at most `level`; runs no hook."""
-        cdef uint32_t i
-        for i in range(self.n):
-            if self.r[i].kind == K_MASKS and self.r[i].reset_level <= level:
-                self.v[i] = self.r[i].reset
+        cdef uint32_t d, i
+        cdef reg *r
+        for d in range(1, self.defined_):
+            r = &self.r[d]
+            if r.kind == K_MASKS and r.reset_level <= level:
+                for i in range(r.which >> 2, (r.which >> 2) + r.count):
+                    # Memory that was never written stays unmapped.
+                    if self.at[i] == d and self.v[i] != r.reset:
+                        self.v[i] = r.reset
         self.changes += 1
 
     def state(self):

@@ -15,7 +15,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_RawCalloc, PyMem_RawFree
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -35,14 +35,13 @@ cdef extern from "skb_body.h":
         uint32_t buf_bytes
         int alive
         uint64_t dma
+        uint8_t *bytes
         uint64_t gets
         uint64_t puts
         uint64_t failures
         void (*release)(skb_pool *) noexcept
         void *mem
         void *view
-    ctypedef struct buf_t "skb_buf":
-        skb_buf *next
     ctypedef struct core_t "skb_core":
         int64_t len
         uint32_t data
@@ -113,7 +112,7 @@ cdef void pool_release(skb_pool *pool) noexcept:
     cdef uint64_t n = <uint64_t>p.buf_bytes * p.count
     PyBuffer_Release(<Py_buffer *>p.view)
     PyMem_Free(p.view)
-    PyMem_Free(p.bufs)
+    PyMem_RawFree(p.bufs)
     PyMem_Free(p)
     Py_DECREF(mem)
     mem_free(mem, dma, n)
@@ -144,11 +143,8 @@ cdef class SkbPool:
     def __init__(self, mem not None, Py_ssize_t buf_bytes, Py_ssize_t count, *,
                  Py_ssize_t align=64):
         cdef pool_t *p
-        cdef buf_t *b
-        cdef skb_buf *f
+        cdef skb_buf *b
         cdef Py_buffer *view
-        cdef Py_ssize_t i
-        cdef uint8_t *ptr
         if self.p != NULL:
             raise ValueError("SkbPool: already initialised")
         if not 64 <= buf_bytes <= MAX_BUF_BYTES:
@@ -160,7 +156,7 @@ cdef class SkbPool:
         dma = mem.alloc(buf_bytes * count, align)
         p = <pool_t *>PyMem_Malloc(sizeof(pool_t))
         view = <Py_buffer *>PyMem_Malloc(sizeof(Py_buffer))
-        b = <buf_t *>PyMem_Malloc(sizeof(skb_buf) * count)
+        b = <skb_buf *>PyMem_RawCalloc(count, sizeof(skb_buf))     # mapped when it is needed
         try:
             if p == NULL or view == NULL or b == NULL:
                 raise MemoryError("SkbPool: no memory for the buffer table")
@@ -171,29 +167,20 @@ cdef class SkbPool:
         except BaseException:
             PyMem_Free(p)
             PyMem_Free(view)
-            PyMem_Free(b)
+            PyMem_RawFree(b)
             mem.free(dma, buf_bytes * count)
             raise
         memset(p, 0, sizeof(pool_t))
-        memset(b, 0, sizeof(skb_buf) * count)
         Py_INCREF(mem)
         p.mem = <void *>mem
         p.view = view
-        p.bufs = <skb_buf *>b
+        p.bufs = b
         p.count = p.nfree = <uint32_t>count
         p.buf_bytes = <uint32_t>buf_bytes
         p.dma = dma
         p.alive = 1
         p.release = pool_release
-        ptr = <uint8_t *>view.buf
-        for i in range(count - 1, -1, -1):
-            f = (<skb_buf *>b) + i
-            f.ptr = ptr + i * buf_bytes
-            f.dma = p.dma + <uint64_t>(i * buf_bytes)
-            f.pool = <skb_pool *>p
-            f.size = <uint32_t>buf_bytes
-            (<buf_t *>f).next = p.free_list
-            p.free_list = f
+        p.bytes = <uint8_t *>view.buf
         self.mem = mem
         self.p = <skb_pool *>p
 

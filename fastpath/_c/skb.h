@@ -34,8 +34,10 @@ typedef struct skb_pool {
     skb_buf *bufs;
     skb_buf *cur; /* payload page that is partly filled; the pool holds one reference */
     uint32_t nfree, count, buf_bytes;
+    uint32_t fresh; /* so many of `bufs` were ever taken; the rest is zero, and mostly not mapped */
     int alive; /* the SkbPool object exists */
     uint64_t dma;
+    uint8_t *bytes; /* of the first buffer */
     uint64_t gets, puts, failures;
     void (*release)(struct skb_pool *); /* called when !alive and every buffer is back */
     void *mem;  /* PyObject: the HostMemory */
@@ -69,11 +71,19 @@ static inline uint32_t skb_core_headlen(const skb_core *s) { return s->tail - s-
 
 static inline skb_buf *skb_pool_take(skb_pool *p) {
     skb_buf *b = p->free_list;
-    if (b == NULL) {
+    if (b != NULL) {
+        p->free_list = b->next;
+    } else if (p->fresh < p->count) {
+        uint64_t at = (uint64_t)p->fresh * p->buf_bytes;
+        b = p->bufs + p->fresh++;
+        b->ptr = p->bytes + at;
+        b->dma = p->dma + at;
+        b->pool = p;
+        b->size = p->buf_bytes;
+    } else {
         p->failures++;
         return NULL;
     }
-    p->free_list = b->next;
     p->nfree--;
     p->gets++;
     b->refs = 1;

@@ -1,17 +1,15 @@
-"""The Microwire chip at its pins, and EECD/EERD as a driver uses them."""
+"""EECD and EERD as a driver uses them; the chip alone is in tests/fastpath/test_microwire.py."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from e1000emu.eeprom import WRITE_NS, Microwire
 from e1000emu.models import MODELS
 from e1000emu.nic import Nic
 from e1000emu.testing.fixtures import make_bench
+from fastpath.microwire import WRITE_NS
 from tests.e1000emu.witness import witness
 
 EECD, EERD = 0x10, 0x14
@@ -253,18 +251,3 @@ def test_thousand_clocks_without_select_do_nothing() -> None:
         nic.mmio_write(EECD, REQ | SK | DI)
         nic.mmio_write(EECD, REQ)
     assert nic.eeprom.words == before
-
-
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 3_000_000)), max_size=300))
-def test_any_pin_sequence_keeps_64_words_of_16_bits(steps: list[tuple[int, int]]) -> None:
-    chip = Microwire([0x1234] * 64)
-    now = 0
-    for pins, wait in steps:
-        now += wait
-        chip.pins(bool(pins & CS), bool(pins & SK), bool(pins & DI), now)
-        chip.data_out(now)
-    assert len(chip.words) == 64
-    assert all(0 <= w <= 0xFFFF for w in chip.words)
-    copy = Microwire([0] * 64)
-    copy.load(chip.state())
-    assert copy.state() == chip.state()
