@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True
-"""The serial EEPROM of the 8254x, a 93C46 or 93C66: pins and the time go in, the data pin comes out.
+"""The serial EEPROM of the 8254x, a 93C46 or 93C66: pins and the time in, the data pin out.
 
 It does the whole instruction set (READ, WRITE, ERASE, WRAL, ERAL, EWEN, EWDS) with its write-enable
 latch and the ready/busy status after a write. A driver reads it bit by bit through EECD, thousands
