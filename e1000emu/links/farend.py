@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from e1000emu.errors import LinkError
+from e1000emu.errors import ArgumentError
 from fastpath.errors import check_type, known_fields, whole_number
 
 __all__ = ["NULL_PAGE", "FarEnd", "heard", "said"]
@@ -22,7 +22,7 @@ class FarEnd:
     """What the far end of a link advertises, and its cable: a link's attribute `far_end`, or None.
 
     Speeds and half duplex are the link's (`speed_mbps`, `full_duplex`). A NIC looks at it when it
-    begins to negotiate. Raises: LinkError.
+    begins to negotiate. Raises: ArgumentError.
     """
 
     selector: int = 1
@@ -45,7 +45,7 @@ class FarEnd:
     def __post_init__(self) -> None:
         whole_number("FarEnd", "selector", self.selector, 0, 31)
         if self.pairs not in PAIRS:
-            raise LinkError(f"FarEnd: pairs={self.pairs}; a cable has 2 or 4")
+            raise ArgumentError(f"FarEnd: pairs={self.pairs!r}; a cable has 2 or 4")
         check_type("FarEnd", "next_pages", self.next_pages, (tuple, list), "a tuple of pages")
         for number, page in enumerate(self.next_pages):
             whole_number("FarEnd", f"next_pages[{number}]", page, 0, 0xFFFF)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from e1000emu.errors import LinkError
+from e1000emu.errors import ArgumentError
 from e1000emu.links import FarEnd
 from e1000emu.nic import Nic
 from e1000emu.phy import AUTONEG_NS, FORCED_LINK_NS, PAGE_NS
@@ -736,5 +736,5 @@ def test_a_forced_link_is_called_good_without_a_cable(bench: Bench) -> None:
 
 @pytest.mark.parametrize("wrong", [{"selector": 32}, {"pairs": 3}, {"next_pages": (1 << 16,)}])
 def test_what_no_far_end_says(wrong: dict[str, Any]) -> None:
-    with pytest.raises(LinkError, match=next(iter(wrong))):
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
         FarEnd(**wrong)
