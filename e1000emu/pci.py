@@ -9,6 +9,7 @@ memory have 64 bits, each takes two BARs: the flash is BAR 2 then, and I/O is BA
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from e1000emu.eeprommap import eeprom_word
@@ -84,16 +85,32 @@ class ConfigSpace:
 
     __slots__ = ("clear", "reset", "write")
 
-    def __init__(self, part: Model, flash_bytes: int, power_management: bool, wide: bool) -> None:
+    def __init__(
+        self,
+        device_id: int,
+        revision: int,
+        capabilities: tuple[str, ...],
+        flash_bytes: int,
+        wide: bool,
+    ) -> None:
         reset, write, clear = (bytearray(CONFIG_BYTES) for _ in range(3))
-        own = {"DEVICE_ID": part.device_id, "REVISION": part.revision}
-        capabilities = tuple(n for n in part.capabilities if power_management or n != "PM")
+        own = {"DEVICE_ID": device_id, "REVISION": revision}
         for r in config_rows(capabilities, flash_bytes, wide):
             place = slice(r.offset, r.offset + r.step)
             reset[place] = own.get(r.name, r.reset).to_bytes(r.step, "little")
             write[place] = r.stored_mask.to_bytes(r.step, "little")
             clear[place] = r.w1c_mask.to_bytes(r.step, "little")
         self.reset, self.write, self.clear = bytes(reset), bytes(write), bytes(clear)
+
+
+_shared_space = cache(ConfigSpace)
+"""All NICs of a model share theirs."""
+
+
+def config_space(part: Model, flash_bytes: int, power_management: bool, wide: bool) -> ConfigSpace:
+    """Return the configuration space of `part`."""
+    capabilities = tuple(n for n in part.capabilities if power_management or n != "PM")
+    return _shared_space(part.device_id, part.revision, capabilities, flash_bytes, wide)
 
 
 class MessageLine:
@@ -122,7 +139,7 @@ class PciFunction:
         self._power_management = True
         self.power_word = 0
         """POWER as it was loaded from the EEPROM."""
-        self._space = ConfigSpace(nic.model, 0, True, False)
+        self._space = config_space(nic.model, 0, True, False)
         self.config = bytearray(self._space.reset)
         self._message = on_message or self._write_message
         self._message_line = MessageLine(self)
@@ -301,7 +318,7 @@ class PciFunction:
 
     def _reshape(self, *changed: int) -> None:
         """Make the space anew; the `changed` bytes become what they are after a reset."""
-        self._space = ConfigSpace(
+        self._space = config_space(
             self._nic.model, self.flash_bytes, self._power_management, self.wide
         )
         for at in changed:

@@ -34,6 +34,8 @@ class SwitchPort(BaseLink):
         self._start = 0
         self._scheduled = False
         self._held = False
+        self.addresses: set[int] = set()
+        """What the switch has learned of this port."""
 
     def __repr__(self) -> str:
         return f"SwitchPort({self.number}, carrier={self._carrier})"
@@ -151,24 +153,33 @@ class Switch:
 
     def forget(self, port: SwitchPort) -> None:
         """Drop every address learned from `port`."""
-        self._table = {a: e for a, e in self._table.items() if e[0] is not port}
+        for address in port.addresses:
+            del self._table[address]
+        port.addresses.clear()
 
     def _find(self, address: int, now: int) -> SwitchPort | None:
         entry = self._table.get(address)
         if entry is None:
             return None
         if now - entry[1] > self.aging_ns:
-            del self._table[address]
+            self._drop(address)
             return None
         return entry[0]
+
+    def _drop(self, address: int) -> None:
+        self._table.pop(address)[0].addresses.discard(address)
 
     def _learn(self, address: int, port: SwitchPort, now: int) -> None:
         if address & GROUP_BIT or not address:
             return
         table = self._table
-        table.pop(address, None)
-        if len(table) >= self.table_entries:
-            del table[next(iter(table))]
+        known = table.pop(address, None)
+        if known is None or known[0] is not port:
+            if known is not None:
+                known[0].addresses.discard(address)
+            elif len(table) >= self.table_entries:
+                self._drop(next(iter(table)))
+            port.addresses.add(address)
         table[address] = (port, now)
 
     def forward(self, source: SwitchPort, batch: FrameBatch) -> None:

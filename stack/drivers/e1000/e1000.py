@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastpath.drvring import RxRing, TxRing
+from fastpath.mmio import readl, writel
 from fastpath.skbuff import SkbPool
 from stack.core.netdevice import napi_struct
 from stack.core.rows import row, rows_of, state
@@ -152,17 +153,17 @@ class e1000_hw:
 
 def er32(hw: e1000_hw, reg: int) -> int:
     """e1000_osdep.h: read a register."""
-    return hw.bar_read(0, reg, 4)
+    return readl(hw.bar_read, reg)
 
 
 def ew32(hw: e1000_hw, reg: int, value: int) -> None:
     """e1000_osdep.h: write a register; the low 32 bits of `value` count."""
-    hw.bar_write(0, reg, value & 0xFFFF_FFFF, 4)
+    writel(hw.bar_write, reg, value & 0xFFFF_FFFF)
 
 
 def E1000_WRITE_FLUSH(hw: e1000_hw) -> None:
     """e1000_osdep.h: a read pushes posted writes to the device."""
-    hw.bar_read(0, d.E1000_STATUS, 4)
+    readl(hw.bar_read, d.E1000_STATUS)
 
 
 @state
