@@ -19,6 +19,7 @@ from e1000emu.errors import ArgumentError
 from e1000emu.faults import Faults
 from e1000emu.links import AnnotatedCapture, Capture, Impair, Switch, pair
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
+from e1000emu.links.switch import TABLE_ENTRIES
 from e1000emu.nic import Nic
 from fastpath.errors import (
     check_callable,
@@ -45,6 +46,8 @@ AnyNetwork = IPv4Network | IPv6Network
 
 DEFAULT_MODEL = "82540EM"
 FIRST_IRQ = 10
+MAX_HOSTS = 50_000
+"""Of a `lan`: so many MAC addresses are told apart."""
 IMPAIRMENTS = sorted(signature(Impair).parameters.keys() - {"link", "clock"})
 FORWARDING = {"ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
 
@@ -244,12 +247,22 @@ def lan(
     seed: int | str = 0,
     **options: Unpack[LanOptions],
 ) -> list[Host]:
-    """`count` hosts (at most 254) on one switch: h1 10.0.0.1/24, h2 10.0.0.2/24 ..."""
-    count = whole_number("lan", "count", count, 1, 254)
-    parse_ifaddr(f"{network}.1/24")
+    """`count` hosts on one switch: h1 10.0.0.1/24, h2 10.0.0.2/24 ...
+
+    `network` is the beginning of a /24, or a network such as 10.0.0.0/16 for more than 254 hosts.
+    """
+    check_type("lan", "network", network, str, "text such as 10.0.0.0/16")
+    try:
+        addresses = ip_network(network if "/" in network else f"{network}.0/24")
+    except ValueError as error:
+        raise ArgumentError(
+            f"lan: network={network!r}: {error}; give one such as 10.0.0.0/16"
+        ) from None
+    room = addresses.num_addresses - 2
+    count = whole_number("lan", "count", count, 1, min(room, MAX_HOSTS))
     clock = VirtualClock() if clock is None else clock
     check_clock("lan", clock)
-    switch = Switch(clock)
+    switch = Switch(clock, table_entries=max(TABLE_ENTRIES, count))
     hosts = []
     for number in range(1, count + 1):
         host = Host(name=f"h{number}", clock=clock, seed=f"{seed}/h{number}")
@@ -257,7 +270,7 @@ def lan(
             host,
             switch.port(),
             mac=mac_address(0x3456 + number),
-            addr=f"{network}.{number}/24",
+            addr=f"{addresses[number]}/{addresses.prefixlen}",
             wait=False,
             **options,
         )

@@ -154,7 +154,7 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: two_hosts(autoneg_ns=-1), "autoneg_ns=-1", "0 or more"),
     (lambda: lan(0), "count=0", "1 to 254"),
     (lambda: lan(300), "count=300", "1 to 254"),
-    (lambda: lan(2, network="10.0"), "10.0.1/24", "10.0.0.1/24"),
+    (lambda: lan(2, network="10.0"), "network='10.0'", "10.0.0.0/16"),
     (lambda: add_nic(host(), NullLink(CLOCK), addr="10.0.0.1"), "'10.0.0.1'", "10.0.0.1/24"),
     # of a wrong type, in a wrong order, by a wrong name
     (lambda: Socket(None), "net=None is of type NoneType", "give the Host first"),

@@ -17,6 +17,7 @@ __all__ = ["Switch", "SwitchPort"]
 
 # IEEE 802.1D-2004 table 7-5: recommended ageing time.
 AGING_NS = 300_000_000_000
+TABLE_ENTRIES = 8192
 GROUP_BIT = 1 << 40
 # 01-80-C2-00-00-00 to 0F: never forwarded by a bridge (IEEE 802.1D-2004 7.12.6).
 RESERVED = 0x0180C2000000
@@ -126,7 +127,7 @@ class Switch:
         *,
         aging_ns: int = AGING_NS,
         queue_frames: int = DEFAULT_QUEUE_FRAMES,
-        table_entries: int = 8192,
+        table_entries: int = TABLE_ENTRIES,
     ) -> None:
         check_clock("Switch", clock)
         self.clock = clock

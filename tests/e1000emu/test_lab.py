@@ -92,6 +92,25 @@ def test_a_lan_on_a_switch():
         host.close()
 
 
+def test_a_lan_has_as_many_hosts_as_its_network_has_room_for() -> None:
+    hosts = lan(2, network="10.7.0.0/16")
+    with (
+        Socket(hosts[0], AF_INET, SOCK_DGRAM) as near,
+        Socket(hosts[1], AF_INET, SOCK_DGRAM) as far,
+    ):
+        far.bind(("10.7.0.2", 7))
+        near.sendto(b"x", ("10.7.0.2", 7))
+        assert far.recvfrom(9)[1][0] == "10.7.0.1"
+    for host in hosts:
+        host.close()
+    with pytest.raises(ArgumentError, match=r"count=255 is out of range; give 1 to 254"):
+        lan(255)
+    with pytest.raises(ArgumentError, match=r"count=7 is out of range; give 1 to 6"):
+        lan(7, network="10.0.0.0/29")
+    with pytest.raises(ArgumentError, match=r"network='10.0.0.300/16'"):
+        lan(2, network="10.0.0.300/16")
+
+
 def test_a_lab_of_both_families_behind_a_router():
     with Lab(seed=3) as lab:
         router = lab.router("router")
