@@ -156,6 +156,7 @@ def two_hosts(
     sysctl: Mapping[str, Any] | None = None,
     wait: bool = True,
     device_thread: bool = False,
+    records: Sequence[Recorder | None] = (None, None),
     **nic_options: Unpack[NicOptions],
 ) -> tuple[Host, Host]:
     """Two hosts, a NIC each, joined by a cable; drivers up, addresses set, link up.
@@ -165,10 +166,15 @@ def two_hosts(
     frames leave one by one, and a capture has the time of each. `capture` names a pcapng file of
     what crosses a's end of the wire, or is a writer that others use too; with `annotate` a dropped
     frame's comment says who dropped it (the wire, a's device, either stack) and why.
-    `device_thread` is that of `add_nic`. Without `clock` they share a `VirtualClock`. Close both
-    hosts in the end (they are context managers).
+    `device_thread` is that of `add_nic`, `records` are its `record` for each NIC. Without `clock`
+    they share a `VirtualClock`. Close both hosts in the end (they are context managers).
     """
-    for what, given in (("names", names), ("addrs", addrs), ("models", models)):
+    for what, given in (
+        ("names", names),
+        ("addrs", addrs),
+        ("models", models),
+        ("records", records),
+    ):
         if not isinstance(given, tuple | list) or len(given) != 2:
             raise ArgumentError(f"two_hosts: {what}={given!r}; give one for each of two hosts")
     for addr in addrs:
@@ -206,6 +212,7 @@ def two_hosts(
             mtu=mtu,
             wait=False,
             device_thread=device_thread,
+            record=records[number],
             **nic_options,
         )
     if isinstance(links[0], AnnotatedCapture):

@@ -128,11 +128,12 @@ class Recorder:
     """Writes what one Nic exchanges with its ports to `path`.
 
     Give it to `Nic(record=...)`, and `close` it after the Nic.  Call with the clock's lock held.
+    With `flush` each event is written at once, so that a process that crashes has left them.
     Raises: RecordingError when `path` cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._writer = Writer(Path(path))
+    def __init__(self, path: str | os.PathLike[str], *, flush: bool = False) -> None:
+        self._writer = Writer(Path(path), flush=flush)
         self._inside = False
         self._stopped = False
         self._now_ns = 0

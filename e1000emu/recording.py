@@ -303,14 +303,18 @@ class Writer:
     """Writes a recording.  `close` reports later failures, since the device goes on without a
     recording."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open `path`, for its owner's eyes only.  Raises: RecordingError."""
+    def __init__(self, path: str | os.PathLike[str], *, flush: bool = False) -> None:
+        """Open `path`, for its owner's eyes only; `flush` writes each record at once.
+
+        Raises: RecordingError.
+        """
         check_type("Writer", "path", path, (str, os.PathLike), "the path of a file")
         self.path = path = Path(path)
         self.events = 0
         self.error: OSError | None = None
         self._encode = msgspec.msgpack.Encoder().encode
         self._buffer = bytearray()
+        self._flush_bytes = 0 if flush else FLUSH_BYTES
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -332,7 +336,7 @@ class Writer:
         self._buffer += len(body).to_bytes(LENGTH_BYTES, "little")
         self._buffer += body
         self.events += kind is not Kind.END
-        if len(self._buffer) >= FLUSH_BYTES:
+        if len(self._buffer) >= self._flush_bytes:
             self._flush()
 
     def _flush(self) -> None:

@@ -6,7 +6,7 @@ shipped fake driver) stands here: it needs `bench.nic.slot` (configuration space
 `bench.memory` (host memory, poisoned with ones) and `bench.line` (the interrupt).
 """
 
-from e1000emu.testing.fixtures import BENCH_MAC, Bench
+from e1000emu.testing.bench import BENCH_MAC, Bench
 
 pytest_plugins = ["e1000emu.testing.fixtures"]
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "transfer": "Send one TCP stream over a wire of your making: window, RTT and rate over time.",
     "profile": "Show where the CPU time of a script or of ready-made traffic goes.",
     "bench": "Measure rates and compare them with their peers.",
+    "campaign": "Run a case over models, faults and seeds, on every processor or many machines.",
     "regs": "Show the register reference.",
     "explain": "Say why a device does not move: its state file, each reason with its remedy.",
     "record": "Record what crosses a NIC's ports while our driver works it, probe to removal.",
@@ -60,6 +61,7 @@ EXIT_STATUSES: dict[str, dict[int | str, str]] = {
     "bench": {0: "It was measured, whatever was found."},
     "record": {1: "There is no link, faults stopped TCP, or the file cannot be written."},
     "replay": {1: "An event differs, or the file is damaged."},
+    "campaign": {1: "A case did not pass, or the campaign could not go on.", 130: "Ctrl-C."},
     "doctor": {1: "Something that is needed is broken."},
 }
 

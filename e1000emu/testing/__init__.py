@@ -1,10 +1,11 @@
 """The far side of the device, faked: for our tests, our fuzzers and our users.
 
-``from e1000emu.testing import GuestRings, RecordingLine, RecordingLink``
+``from e1000emu.testing import Bench, GuestRings, RecordingLine, RecordingLink``
 """
 
 from __future__ import annotations
 
+from e1000emu.testing.bench import BENCH_MAC, Bench
 from e1000emu.testing.guest import (
     GuestRings,
     Int,
@@ -21,6 +22,8 @@ from e1000emu.testing.guest import (
 from e1000emu.testing.recorders import RecordingController, RecordingLine, RecordingLink
 
 __all__ = [
+    "BENCH_MAC",
+    "Bench",
     "GuestRings",
     "Int",
     "Popts",

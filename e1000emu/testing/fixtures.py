@@ -5,124 +5,17 @@ Use them with ``pytest_plugins = ["e1000emu.testing.fixtures"]`` in a ``conftest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from e1000emu.clock import VirtualClock
-from e1000emu.testing.guest import GuestRings
+from e1000emu.testing.bench import BENCH_MAC, POISON, RAM_BASE, Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
-from e1000emu.testing.writeback import SlowWriteBack, WatchedMemory
-from fastpath.dma import DmaTable, HostMemory
-from fastpath.errors import known_words, whole_number
+from fastpath.dma import HostMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from e1000emu.nic import Nic
-    from e1000emu.ports import ManagementController
-
-POISON = 0xFF
-"""Fresh memory is all ones, so that a descriptor read before it was written shows."""
-RAM_BASE = 0x10_0000
-BENCH_MAC = b"\x52\x54\x00\x12\x34\x56"
-"""The address in the EEPROM of a bench's card."""
-RING_SIZES = ("rx_buffer_bytes", "rx_count", "step", "tx_count")
-"""What `GuestRings` takes of them."""
-
-
-@dataclass(slots=True, init=False)
-class Bench:
-    """One NIC, its memory, interrupt line, link and clock, and the fake driver on top."""
-
-    nic: Nic
-    memory: HostMemory
-    dma: DmaTable
-    line: RecordingLine
-    link: RecordingLink
-    clock: VirtualClock
-    guest: GuestRings
-
-    def __init__(
-        self,
-        *,
-        model: str = "82540EM",
-        mac: bytes = BENCH_MAC,
-        ram_bytes: int = 16 << 20,
-        management: ManagementController | None = None,
-        writeback_ns: int = 0,
-        **ring_sizes: Any,
-    ) -> None:
-        """Build all of it; `ring_sizes` go to `GuestRings`.
-
-        With `writeback_ns` the device's writes, and the interrupt that announces them, come so many
-        nanoseconds of the bench's clock after the device has used a descriptor. Until then length,
-        data and status are the old ones, and a driver that does not wait for DD is reported
-        (`rx-before-dd`, `tx-before-dd`). Let time pass with `clock.run_for`; `guest`
-        does where it waits for descriptors. Rules that compare the rings (found by *audit*) need
-        write-backs that take no time.
-        """
-        from e1000emu.nic import Nic
-
-        known_words("Bench", ring_sizes, RING_SIZES)
-        ram_bytes = whole_number("Bench", "ram_bytes", ram_bytes, 1, unit="bytes")
-        writeback_ns = whole_number("Bench", "writeback_ns", writeback_ns, 0, unit="ns")
-        self.clock = clock = VirtualClock()
-        self.dma = DmaTable()
-        slow = None
-        if writeback_ns:
-            watched = WatchedMemory(ram_bytes, base=RAM_BASE, poison=POISON)
-            slow = SlowWriteBack(watched, self.dma, clock, writeback_ns)
-            self.memory = watched
-            ring_sizes.setdefault("step", lambda: clock.run_for(writeback_ns))
-        else:
-            self.memory = HostMemory(ram_bytes, base=RAM_BASE, poison=POISON)
-            self.dma.add(self.memory.base, self.memory.buffer)
-        self.line = RecordingLine(clock)
-        self.link = RecordingLink()
-        self.nic = Nic(
-            memory=self.dma,
-            irq=self.line,
-            link=self.link,
-            clock=clock,
-            model=model,
-            mac=mac,
-            management=management,
-        )
-        if slow is not None:
-            slow.stand_before(self.nic)
-        enable_bus_master(self.nic)
-        self.guest = GuestRings(self.nic.slot, self.memory, **ring_sizes)
-
-    @classmethod
-    def of(
-        cls,
-        nic: Nic,
-        memory: HostMemory,
-        dma: DmaTable,
-        line: RecordingLine,
-        link: RecordingLink,
-        clock: VirtualClock,
-        guest: GuestRings,
-    ) -> Bench:
-        """Return a bench of parts that are there."""
-        bench = cls.__new__(cls)
-        bench.nic, bench.memory, bench.dma, bench.line = nic, memory, dma, line
-        bench.link, bench.clock, bench.guest = link, clock, guest
-        return bench
-
-
-def make_bench(**options: Any) -> Bench:
-    """Build a :class:`Bench`, which says what the `options` are."""
-    return Bench(**options)
-
-
-def enable_bus_master(nic: Nic) -> None:
-    """Do the BIOS's part: an address for BAR0; memory space, I/O space and bus mastering on."""
-    slot = nic.slot
-    slot.config_write(0x10, 0xFEBC_0000, 4)
-    slot.config_write(0x04, slot.config_read(0x04, 2) | 0x7, 2)
 
 
 @pytest.fixture
@@ -134,7 +27,7 @@ def virtual_clock() -> VirtualClock:
 @pytest.fixture
 def guest_memory() -> HostMemory:
     """16 MiB of poisoned host memory that does not begin at 0."""
-    return HostMemory(16 << 20, base=0x10_0000, poison=POISON)
+    return HostMemory(16 << 20, base=RAM_BASE, poison=POISON)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 from e1000emu.nic import Nic
 from e1000emu.regs import reg
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import RCTL_BSIZE, Popts, Rctl, Tucmd, TxCmd
 
 PEER = bytes.fromhex("020000000001")

@@ -15,7 +15,7 @@ from e1000emu.clock import VirtualClock
 from e1000emu.devicethread import share_device_thread
 from e1000emu.links import pair
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import POISON, enable_bus_master
+from e1000emu.testing.bench import POISON, enable_bus_master
 from e1000emu.testing.guest import GuestRings, Popts, Rctl, Reg, Tucmd, TxCmd
 from e1000emu.testing.recorders import RecordingLine
 from fastpath.dma import DmaTable, HostMemory

@@ -8,7 +8,7 @@ import pytest
 
 from e1000emu.models import MODELS
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import make_bench
+from e1000emu.testing.bench import make_bench
 from fastpath.microwire import WRITE_NS
 from tests.e1000emu.witness import witness
 

@@ -18,7 +18,7 @@ from e1000emu.models import MODELS, eeprom_image
 from e1000emu.nic import Nic
 from e1000emu.record import Recorder
 from e1000emu.replay import replay
-from e1000emu.testing.fixtures import make_bench
+from e1000emu.testing.bench import make_bench
 from e1000emu.testing.guest import Reg
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 

@@ -9,7 +9,7 @@ from e1000emu.fields import Access
 from e1000emu.models import MODELS, eeprom_image, fresh_word
 from e1000emu.nic import Nic
 from e1000emu.pci import FLASH_BAR
-from e1000emu.testing.fixtures import make_bench
+from e1000emu.testing.bench import make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 
 MAC = bytes.fromhex("525400123456")

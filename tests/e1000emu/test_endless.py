@@ -10,7 +10,7 @@ import pytest
 from e1000emu.clock import EVENT_NS, INSTANT_EVENTS, VirtualClock
 from e1000emu.links import NullLink, Switch, pair
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, enable_bus_master
+from e1000emu.testing.bench import BENCH_MAC, Bench, enable_bus_master
 from e1000emu.testing.guest import GuestRings, Int, Rctl, TxCmd
 from e1000emu.testing.recorders import RecordingLine
 from e1000emu.tx import REST_FRAMES, REST_NS

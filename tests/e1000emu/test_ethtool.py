@@ -12,7 +12,7 @@ import pytest
 
 from e1000emu.nic import Nic
 from e1000emu.regs import reg
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from e1000emu.testing.guest import TxCmd
 from tests.e1000emu.common import off, rd, wr
 from tests.e1000emu.test_eeprom import Bitbang

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from tests.e1000emu.common import RX_ON, frame, rd, running, wr
 from tests.e1000emu.test_flow import pause
 from tests.e1000emu.test_phy import phy_write

@@ -12,7 +12,7 @@ from e1000emu.cli.params import parse_faults
 from e1000emu.clock import VirtualClock
 from e1000emu.faults import ABORTS, Faults
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import BENCH_MAC, POISON, Bench, enable_bus_master
+from e1000emu.testing.bench import BENCH_MAC, POISON, Bench, enable_bus_master
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.dma import DmaTable, HostMemory

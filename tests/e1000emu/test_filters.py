@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from e1000emu.regs import reg
-from e1000emu.testing.fixtures import make_bench
+from e1000emu.testing.bench import make_bench
 from tests.e1000emu.common import PEER, frame, running
 
 

@@ -15,7 +15,7 @@ from e1000emu.nic import Nic
 from e1000emu.pci import FLASH_BAR, ROM_BAR
 from e1000emu.record import Recorder
 from e1000emu.replay import replay
-from e1000emu.testing.fixtures import Bench, enable_bus_master, make_bench
+from e1000emu.testing.bench import Bench, enable_bus_master, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import rd, wr
 from tests.e1000emu.witness import witness

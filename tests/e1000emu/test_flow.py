@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from e1000emu.testing.fixtures import BENCH_MAC, Bench
+from e1000emu.testing.bench import BENCH_MAC, Bench
 from e1000emu.testing.guest import Rctl
 from tests.e1000emu.common import PEER, RX_ON, frame, rd, running, wr
 from tests.e1000emu.witness import witness

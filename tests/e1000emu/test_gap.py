@@ -10,7 +10,7 @@ from e1000emu.clock import VirtualClock
 from e1000emu.links.capture import Capture
 from e1000emu.links.pair import pair
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import BENCH_MAC, enable_bus_master
+from e1000emu.testing.bench import BENCH_MAC, enable_bus_master
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine
 from fastpath.dma import DmaTable, HostMemory

@@ -12,7 +12,7 @@ from e1000emu.links import Hub
 from e1000emu.links.base import Middleware
 from e1000emu.links.hub import HubPort
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import enable_bus_master
+from e1000emu.testing.bench import enable_bus_master
 from e1000emu.testing.guest import GuestRings, TxCmd
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.dma import DmaTable, HostMemory

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from e1000emu.errors import E1000Error
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import TxCmd
 from tests.e1000emu.common import frame, off, post_tso, rd, running, wr
 from tests.e1000emu.witness import witness

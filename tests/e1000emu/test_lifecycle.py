@@ -20,7 +20,7 @@ from e1000emu.embed.vfio_user.beside import GuardedClock, start_thread
 from e1000emu.errors import LifecycleError
 from e1000emu.links.handover import Handover
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, enable_bus_master
+from e1000emu.testing.bench import BENCH_MAC, Bench, enable_bus_master
 from e1000emu.testing.guest import Ctrl, GuestRings, Int, Reg, TxCmd
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.batch import FrameBatch

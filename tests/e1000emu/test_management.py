@@ -24,7 +24,7 @@ from e1000emu.nic import Nic
 from e1000emu.recording import Kind
 from e1000emu.regs import reg
 from e1000emu.snapshot import NicState
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.recorders import RecordingController
 from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS
 from fastpath.lifecycle import RunState

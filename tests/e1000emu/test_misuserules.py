@@ -11,7 +11,7 @@ from e1000emu import MisuseError
 from e1000emu.flash import FlashPort
 from e1000emu.misuserules import RULE_NUMBER, RULES
 from e1000emu.regs import check_table
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from tests.e1000emu.common import RX_ON, frame, off, rd, running, wr
 
 EN, RCTL_EN = 0x0010_3FFA, 2

@@ -7,7 +7,7 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.memory import host_memory
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import rd, wr
 from tests.e1000emu.witness import witness

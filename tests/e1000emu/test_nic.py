@@ -9,7 +9,7 @@ from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.links import pair
 from e1000emu.memory import host_memory
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import PEER, RX_ON, frame, off, rd, running, until_held, wr

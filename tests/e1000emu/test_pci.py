@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from e1000emu.clock import VirtualClock
 from e1000emu.memory import host_memory
 from e1000emu.nic import Nic
-from e1000emu.testing.fixtures import make_bench
+from e1000emu.testing.bench import make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import frame, off, rd, running, wr
 from tests.e1000emu.witness import witness

@@ -11,7 +11,7 @@ from e1000emu.fields import Reg, rsv
 from e1000emu.models import MODELS
 from e1000emu.nic import Nic
 from e1000emu.pciregs import CAPABILITIES, CONFIG_BYTES, config_rows
-from e1000emu.testing.fixtures import make_bench
+from e1000emu.testing.bench import make_bench
 
 IDS = {"PM": 1, "MSI": 5, "PCI-X": 7}
 EFFECTS = ("COMMAND", "PMCSR", "MSI_CONTROL")  # have tests of their own

@@ -10,7 +10,7 @@ from e1000emu.errors import ArgumentError
 from e1000emu.links import FarEnd
 from e1000emu.nic import Nic
 from e1000emu.phy import AUTONEG_NS, FORCED_LINK_NS, PAGE_NS
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from tests.e1000emu.witness import BMSR_ABILITIES, witness
 
 MDIC, STATUS, CTRL, ICR, CTRL_EXT = 0x20, 0x08, 0x00, 0xC0, 0x18

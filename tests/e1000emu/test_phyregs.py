@@ -10,7 +10,7 @@ from e1000emu import phyregs
 from e1000emu.fields import Access, Reg, bit, rsv
 from e1000emu.phy import Phy
 from e1000emu.phyregs import PHY_TABLE, phy_reg
-from e1000emu.testing.fixtures import make_bench
+from e1000emu.testing.bench import make_bench
 from stack.drivers.e1000 import defs
 
 WRITE_RESTARTS = ("BMCR", "PAGE", "PAGE_DATA")  # have tests of their own

@@ -11,7 +11,7 @@ from e1000emu.nic import Nic
 from e1000emu.pins import PINS
 from e1000emu.record import Recorder
 from e1000emu.replay import replay
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import rd, running, wr
 from tests.e1000emu.witness import witness

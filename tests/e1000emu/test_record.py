@@ -28,7 +28,7 @@ from e1000emu.nic import Nic
 from e1000emu.record import Recorder
 from e1000emu.recording import Kind, Reader, RecordingError, describe
 from e1000emu.replay import Replay, replay
-from e1000emu.testing.fixtures import BENCH_MAC, POISON, Bench, enable_bus_master
+from e1000emu.testing.bench import BENCH_MAC, POISON, Bench, enable_bus_master
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.batch import FrameBatch
@@ -145,7 +145,7 @@ def test_faults_go_wrong_again(tmp_path: Path) -> None:
 
 def test_recording_changes_nothing_of_a_run(tmp_path: Path) -> None:
     """Registers, counters, memory, interrupt edges: as without a recorder, at the same times."""
-    from e1000emu.testing.fixtures import make_bench
+    from e1000emu.testing.bench import make_bench
 
     plain = make_bench()
     bench, recorder = recorded(tmp_path / "x")

@@ -6,7 +6,7 @@ import pytest
 
 from e1000emu import regs
 from e1000emu.regs import BAR0_BYTES, STATISTICS, TABLE, Access, Reg, reg
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from fastpath._ref import e1000_hw as ref_hw
 from fastpath.regfile import FIELDS, REGISTERS, STAT_REGISTERS, RegHook
 

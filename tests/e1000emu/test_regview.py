@@ -8,7 +8,7 @@ import pytest
 
 from e1000emu.models import MODELS
 from e1000emu.regs import TABLE, reg
-from e1000emu.testing.fixtures import make_bench
+from e1000emu.testing.bench import make_bench
 
 
 def test_names_offsets_and_elements_reach_the_same_register() -> None:

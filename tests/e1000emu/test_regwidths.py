@@ -14,7 +14,7 @@ import pytest
 from e1000emu.fields import Access, Reg
 from e1000emu.pciregs import CONFIG_BYTES, config_rows
 from e1000emu.regs import STATISTICS, TABLE, at_offset, reg
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from tests.e1000emu.common import off, rd, wr
 from tests.e1000emu.test_regs import MOVED
 

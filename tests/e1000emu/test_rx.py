@@ -11,7 +11,7 @@ from scapy.layers.l2 import Ether
 
 from e1000emu.nic import Nic
 from e1000emu.regs import reg
-from e1000emu.testing.fixtures import BENCH_MAC, Bench
+from e1000emu.testing.bench import BENCH_MAC, Bench
 from e1000emu.testing.guest import RCTL_BSIZE, GuestRings, Rctl, RxErrors, RxStatus
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.dma import HostMemory

@@ -17,7 +17,7 @@ from e1000emu import SnapshotError, snapshot
 from e1000emu.nic import Nic
 from e1000emu.regs import TABLE
 from e1000emu.snapshot import VERSION, NicState
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import frame, rd, running, wr
 from tests.support import examples

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from e1000emu.clock import VirtualClock
 from e1000emu.nic import Nic
 from e1000emu.regs import TABLE, reg
-from e1000emu.testing.fixtures import BENCH_MAC, POISON, enable_bus_master
+from e1000emu.testing.bench import BENCH_MAC, POISON, enable_bus_master
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLink
 from fastpath.batch import FrameBatch

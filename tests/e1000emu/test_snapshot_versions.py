@@ -11,7 +11,7 @@ import pytest
 from e1000emu import snapshot
 from e1000emu.errors import SnapshotError
 from e1000emu.snapshot import VERSION, NicState
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from tests.e1000emu.common import PEER, frame, rd, running, wr
 from tests.e1000emu.test_flow import pause
 

@@ -19,7 +19,7 @@ from e1000emu.nic import Nic
 from e1000emu.record import Recorder
 from e1000emu.regs import reg
 from e1000emu.tbi import ACK, DARK, IDLE, LINK_TIMER_NS, Arbiter, AutoNeg
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine
 from fastpath.batch import FB_SYMBOL_ERR
 from fastpath.dma import DmaTable

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from e1000emu.testing.fixtures import Bench, make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from tests.e1000emu.common import frame, rd, running, wr
 from tests.e1000emu.witness import witness
 

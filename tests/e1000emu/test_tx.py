@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from e1000emu.testing.fixtures import Bench
+from e1000emu.testing.bench import Bench
 from e1000emu.testing.guest import Popts, Tucmd, TxCmd
 from e1000emu.tx import BATCH_FRAMES, ROUNDS
 from tests.e1000emu.common import RX_ON, frame, off, post_tso, rd, running, wr

@@ -20,7 +20,7 @@ from e1000emu.links.pair import pair
 from e1000emu.nic import Nic
 from e1000emu.record import Recorder
 from e1000emu.replay import replay
-from e1000emu.testing.fixtures import BENCH_MAC, enable_bus_master
+from e1000emu.testing.bench import BENCH_MAC, enable_bus_master
 from e1000emu.testing.guest import GuestRings, Popts, Tucmd, TxCmd
 from e1000emu.testing.recorders import RecordingLine
 from fastpath.datapath import DataPath

@@ -9,7 +9,7 @@ import pytest
 from e1000emu.models import MODELS
 from e1000emu.nic import Nic
 from e1000emu.regs import reg
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import Rctl
 from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, rd, running, wr
 from tests.e1000emu.witness import witness

@@ -21,7 +21,7 @@ from e1000emu.pci import FLASH_BAR, IO_BAR, ROM_BAR, WIDE_FLASH_BAR, WIDE_IO_BAR
 from e1000emu.pciregs import HEADER, WIDE_BARS, check_pci_table
 from e1000emu.record import Recorder
 from e1000emu.replay import replay
-from e1000emu.testing.fixtures import enable_bus_master
+from e1000emu.testing.bench import enable_bus_master
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import off, rd
 

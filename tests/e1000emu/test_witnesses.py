@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e1000emu.fields import Access
-from e1000emu.testing.fixtures import make_bench
+from e1000emu.testing.bench import make_bench
 from tests.e1000emu.common import rd, wr
 from tests.e1000emu.witness import (
     CONSTANT,

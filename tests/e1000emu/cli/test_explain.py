@@ -13,7 +13,7 @@ from e1000emu.errors import SnapshotError
 from e1000emu.explain import idle, reasons
 from e1000emu.misuserules import RULES
 from e1000emu.snapshot import save_file
-from e1000emu.testing.fixtures import Bench
+from e1000emu.testing.bench import Bench
 from tests.e1000emu.common import frame, rd, running, wr
 from tests.e1000emu.test_explain import CASES, post
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from e1000emu.clock import VirtualClock
 from e1000emu.faults import ABORTS, Faults, Injector
 from e1000emu.recording import Kind
-from e1000emu.testing.fixtures import BENCH_MAC
+from e1000emu.testing.bench import BENCH_MAC
 from e1000emu.testing.guest import Int, Rctl, Reg
 from tests.e1000emu.common import frame, rd, wr
 from tests.e1000emu.embed.test_record_threads import (

@@ -33,7 +33,7 @@ from e1000emu.links.tap import Tap
 from e1000emu.record import Edges
 from e1000emu.recording import Kind, RecordingError
 from e1000emu.replay import Replay, replay
-from e1000emu.testing.fixtures import BENCH_MAC
+from e1000emu.testing.bench import BENCH_MAC
 from e1000emu.testing.guest import Ctrl, GuestRings, Int, Rctl, Reg
 from e1000emu.testing.recorders import RecordingController, RecordingLink
 from fastpath.batch import FrameBatch

@@ -12,7 +12,7 @@ from typing import Any
 
 from e1000emu.models import MODELS
 from e1000emu.regs import BAR0_BYTES, TABLE, reg
-from e1000emu.testing.fixtures import BENCH_MAC
+from e1000emu.testing.bench import BENCH_MAC
 
 BASE = 0x10_0000
 """Where memory begins; descriptors and buffers of programs are mostly there."""

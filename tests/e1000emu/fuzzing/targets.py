@@ -24,7 +24,7 @@ from e1000emu.links import Tap
 from e1000emu.links.base import Middleware
 from e1000emu.models import MODELS
 from e1000emu.regs import BAR0_BYTES, reg
-from e1000emu.testing.fixtures import BENCH_MAC, make_bench
+from e1000emu.testing.bench import BENCH_MAC, make_bench
 from e1000emu.testing.guest import GuestRings, Reg
 from e1000emu.testing.recorders import RecordingController
 from tests.e1000emu.common import RX_ON, frame

@@ -16,7 +16,7 @@ from e1000emu.testing import (
     Tucmd,
     TxCmd,
 )
-from e1000emu.testing.fixtures import BENCH_MAC, Bench, make_bench
+from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 
 PEER = b"\x02\0\0\0\0\x09"
 SECOND = 1_000_000_000

@@ -6,7 +6,7 @@ import pytest
 
 from e1000emu import MisuseError
 from e1000emu.errors import ArgumentError
-from e1000emu.testing.fixtures import BENCH_MAC, Bench
+from e1000emu.testing.bench import BENCH_MAC, Bench
 from e1000emu.testing.guest import Int, Reg
 from tests.e1000emu.common import frame
 

@@ -1,0 +1,348 @@
+"""What a campaign tries: axes, and one case for each combination of their values."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from e1000emu.capture import PcapngWriter
+from e1000emu.errors import ArgumentError
+from e1000emu.quantities import show_duration
+from e1000emu.record import Recorder
+from e1000emu.snapshot import save
+from fastpath.errors import check_type, real_number, whole_number
+from stack import proc
+
+if TYPE_CHECKING:
+    from e1000emu.nic import Nic
+    from e1000emu.testing.bench import Bench
+    from stack.host import Host
+
+__all__ = ["Campaign", "Case", "Limits", "Result", "label"]
+
+T = TypeVar("T")
+HASH_DIGITS = 16
+LATEST = 10
+COUNTERS = ("net/dev", "net/snmp", "net/snmp6", "net/netstat")
+"""Files of /proc whose text a digest has, for each host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one case may use; a case that uses more is stopped, which is its result."""
+
+    seconds: float = 60.0
+    """Of wall-clock time."""
+    memory_bytes: int = 4 << 30
+    """Of address space, mapped and unused memory included."""
+
+    def __post_init__(self) -> None:
+        real_number("Limits", "seconds", self.seconds, 0.001, 1e9, takes="seconds, 0.001 or more")
+        whole_number("Limits", "memory_bytes", self.memory_bytes, 1 << 26, unit="bytes")
+
+
+class Result(msgspec.Struct):
+    """What a case function may return; None is a pass without figures."""
+
+    passed: bool = True
+    figures: dict[str, float | int | str] = {}
+    """What was measured or counted, under names of the case's choice."""
+    text: str = ""
+    """One line for people."""
+
+
+class Campaign:
+    """A name, and axes with the values that they take; a case is one value of each.
+
+    `axes` maps names to collections of values: numbers, text, bytes, `Faults` and other dataclasses
+    of such values, and lists and mappings of them.  The last axis changes quickest.  `where` leaves
+    combinations out.  `again` says how many cases run once more on another worker: one in so many,
+    0 for none.  With `exclusive` a worker takes one processor for itself while it runs a case, as
+    one does for benchmarks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        axes: Mapping[str, Collection[Any]],
+        *,
+        where: Callable[[Case], bool] | None = None,
+        limits: Limits | None = None,
+        again: int = 100,
+        exclusive: bool = False,
+    ) -> None:
+        check_type("Campaign", "name", name, str, "a name, which is that of its results too")
+        if not name or "/" in name:
+            raise ArgumentError(f"Campaign: name={name!r}; give a name that a file can have")
+        check_type("Campaign", "axes", axes, Mapping, 'a mapping such as {"seed": range(100)}')
+        self.name = name
+        self.axes: dict[str, Sequence[Any]] = {}
+        for axis, values in axes.items():
+            self.axes[axis] = self._checked(axis, values)
+        self.where = where
+        self.limits = Limits() if limits is None else limits
+        self.again = whole_number("Campaign", "again", again, 0)
+        self.exclusive = exclusive
+        self.function: Callable[[Case], Result | None] | None = None
+
+    def _checked(self, axis: str, values: Any) -> Sequence[Any]:
+        if not axis.isidentifier() or hasattr(Case, axis) or axis.startswith("_"):
+            raise ArgumentError(
+                f"Campaign {self.name}: no axis can be called {axis!r}; "
+                "give an identifier that Case does not have"
+            )
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise ArgumentError(
+                f"Campaign {self.name}: axis {axis}={values!r}; give a list of values"
+            )
+        found = values if isinstance(values, range) else tuple(values)
+        if not len(found):
+            raise ArgumentError(f"Campaign {self.name}: axis {axis} has no values")
+        for value in found[:1] if isinstance(found, range) else found:
+            try:
+                canonical(value)
+            except TypeError as error:
+                raise ArgumentError(
+                    f"Campaign {self.name}: axis {axis}: {value!r}: {error}; give numbers, text, "
+                    "bytes, dataclasses, or lists and mappings of them"
+                ) from None
+        return found
+
+    def case(self, function: Callable[[Case], T]) -> Callable[[Case], T]:
+        """Decorate the function that tries a case."""
+        self.function = function  # type: ignore[assignment]
+        return function
+
+    def __repr__(self) -> str:
+        axes = " × ".join(f"{len(values):,} {name}" for name, values in self.axes.items())
+        return f"Campaign({self.name!r}: {axes or 'one case'})"
+
+    def __iter__(self) -> Iterator[Case]:
+        for number, values in enumerate(itertools.product(*self.axes.values())):
+            case = Case(number, dict(zip(self.axes, values, strict=True)))
+            if self.where is None or self.where(case):
+                yield case
+
+    def __len__(self) -> int:
+        if self.where is not None:
+            return sum(1 for _ in self)
+        total = 1
+        for values in self.axes.values():
+            total *= len(values)
+        return total
+
+
+class Case:
+    """One combination of values, each an attribute: `c.seed`; and what a case function needs.
+
+    What `bench`, `hosts`, `capture` and `watch` return is part of the result's digest, is recorded
+    in a replay, and is closed when the function ends.
+    """
+
+    def __init__(
+        self, number: int, values: Mapping[str, Any], *, keep: frozenset[int] | None = None
+    ) -> None:
+        self.number = number
+        """Its place among all combinations, from 0."""
+        self.values = dict(values)
+        self.keep = keep
+        """Which of `steps` are done; None: all."""
+        self._begin(None)
+
+    def _begin(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._closing = ExitStack()
+        self._nics: list[Nic] = []
+        self._hosts: list[Host] = []
+        self._benches: list[Bench] = []
+        self._captures: list[_Hash] = []
+        self._steps = 0
+
+    def __getattr__(self, name: str) -> Any:
+        values = self.__dict__.get("values", {})
+        try:
+            return values[name]
+        except KeyError:
+            axes = ", ".join(values)
+            raise AttributeError(f"the case has no {name!r}; its axes are: {axes}") from None
+
+    def __reduce__(self) -> Any:
+        return _unpickled, (self.number, self.values, self.keep)
+
+    def __repr__(self) -> str:
+        return f"case {self.number} ({self})"
+
+    def __str__(self) -> str:
+        said = ", ".join(f"{name}={label(value)}" for name, value in self.values.items())
+        return said if self.keep is None else f"{said}, steps={sorted(self.keep)}"
+
+    @property
+    def hash(self) -> str:
+        """The values as one number, in hexadecimal: the same on every machine."""
+        kept = None if self.keep is None else sorted(self.keep)
+        return sha256(canonical([self.values, kept])).hexdigest()[:HASH_DIGITS]
+
+    # --- what a case function uses -----------------------------------------------------------
+
+    def bench(self, **options: Any) -> Bench:
+        """Return a `Bench` of these `options`: one NIC with faked memory, line, link and driver."""
+        from e1000emu.testing.bench import Bench
+
+        bench = Bench(record=self.recorder("nic"), **options)
+        self._benches.append(bench)
+        self._nics.append(bench.nic)
+        self._closing.callback(bench.nic.halt)
+        return bench
+
+    def hosts(self, **options: Any) -> tuple[Host, Host]:
+        """Return two hosts with a NIC each on one cable; `options` are those of `two_hosts`."""
+        from e1000emu.lab import two_hosts
+
+        records = [self.recorder("a"), self.recorder("b")]
+        options.setdefault("capture", self.capture("cable"))
+        a, b = two_hosts(records=records, **options)
+        for host in (a, b):
+            self.watch(host)
+            self._closing.callback(host.close)
+        return a, b
+
+    def watch(self, *what: Nic | Host) -> None:
+        """Let the digest have the state of NICs and of hosts that the function made itself."""
+        for one in what:
+            nics = getattr(one, "nics", None)
+            if nics is None:
+                self._nics.append(one)  # type: ignore[arg-type]
+            else:
+                self._hosts.append(one)  # type: ignore[arg-type]
+                self._nics.extend(nics.values())
+
+    def capture(self, name: str) -> PcapngWriter:
+        """Return what links and `two_hosts` take as `capture`: the digest has each frame and its
+        time; a replay writes `name`.pcapng."""
+        file = _Hash(None if self._directory is None else self._directory / f"{name}.pcapng")
+        self._captures.append(file)
+        return PcapngWriter(file)  # type: ignore[arg-type]
+
+    def recorder(self, name: str) -> Recorder | None:
+        """Return what `Nic` takes as `record`: None in a campaign; in a replay it writes
+        `name`.rec, each event at once."""
+        if self._directory is None:
+            return None
+        recorder = Recorder(self._directory / f"{name}.rec", flush=True)
+        self._closing.callback(recorder.close)
+        return recorder
+
+    def steps(self, steps: Iterable[T]) -> Iterator[T]:
+        """Yield `steps` (frames, register accesses, events); shrinking leaves some of them out.
+
+        All of them are made all the same, so what is left does not depend on what is left out.
+        """
+        for step in steps:
+            number = self._steps
+            self._steps += 1
+            if self.keep is None or number in self.keep:
+                yield step
+
+    # --- what the campaign asks after it -----------------------------------------------------
+
+    def digest(self) -> dict[str, str]:
+        """Return what was done as hashes: of frames, counters and registers; and the time."""
+        frames, counters, registers = sha256(), sha256(), sha256()
+        for file in self._captures:
+            frames.update(file.hash.digest())
+        for bench in self._benches:
+            for frame in bench.link.frames:
+                frames.update(len(frame).to_bytes(4, "little") + bytes(frame))
+        end = 0
+        for nic in self._nics:
+            counters.update(msgspec.msgpack.encode(nic.stats.as_dict()))
+            registers.update(save(nic))
+            end = max(end, nic.clock.now_ns())
+        for host in self._hosts:
+            for name in COUNTERS:
+                counters.update(proc.read(host, name).encode())
+            end = max(end, host.clock.now_ns())
+        return {
+            "frames": frames.hexdigest()[:HASH_DIGITS],
+            "counters": counters.hexdigest()[:HASH_DIGITS],
+            "registers": registers.hexdigest()[:HASH_DIGITS],
+            "end": show_duration(end),
+        }
+
+    def told(self) -> list[str]:
+        """Return what each NIC has to say: why it does not move, misuse, and injected faults."""
+        lines: list[str] = []
+        for number, nic in enumerate(self._nics):
+            of = f"nic {number}: " if len(self._nics) > 1 else ""
+            lines += [of + text for text in nic.explain()]
+            if nic.faults is not None:
+                latest = nic.faults.log[-LATEST:]
+                lines += [f"{of}fault {kind} at {show_duration(at)}" for at, kind in latest]
+        return lines
+
+    def close(self) -> None:
+        """Close what the case made."""
+        self._closing.close()
+
+
+def _unpickled(number: int, values: dict[str, Any], keep: frozenset[int] | None) -> Case:
+    return Case(number, values, keep=keep)
+
+
+class _Hash:
+    """A binary file that is hashed, and written where there is a path."""
+
+    name = "capture"
+    closed = False
+
+    def __init__(self, path: Path | None) -> None:
+        self.hash = sha256()
+        self._file = None if path is None else open(path, "wb", buffering=0)  # noqa: SIM115
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        return len(data) if self._file is None else self._file.write(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+        if self._file is not None:
+            self._file.close()
+
+
+def canonical(value: Any) -> bytes:
+    """Return a text that equal values share on every machine.  Raises: TypeError."""
+    return msgspec.json.encode(value, enc_hook=_plain, order="deterministic")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, range | set | frozenset):
+        return sorted(value)
+    raise TypeError(f"a {type(value).__name__} is no plain value")
+
+
+def label(value: Any) -> str:
+    """Return a value as people write it: of a dataclass what differs from the defaults."""
+    if is_dataclass(value) and not isinstance(value, type):
+        said = []
+        for f in fields(value):
+            now = getattr(value, f.name)
+            if f.default is MISSING or now != f.default:
+                said.append(f"{f.name}={label(now)}")
+        return ",".join(said) or "none"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple | list):
+        return ":".join(map(label, value))
+    return str(value)

@@ -1,0 +1,254 @@
+"""Results: one JSON line for each case, appended and never changed, so a campaign can go on later.
+
+The first line says which campaign it is.  A line that was cut off by a crash is left out and
+overwritten.  A result counts for the program that gave it: `program` is part of its key.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import Iterable
+from enum import StrEnum
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+import e1000emu
+import fastpath
+import stack
+from e1000emu.campaign.case import HASH_DIGITS, Campaign, Case, label
+from e1000emu.errors import E1000Error
+from fastpath.built import ROOT, is_tree
+
+__all__ = [
+    "CampaignError",
+    "DigestsDiffer",
+    "Header",
+    "Outcome",
+    "Status",
+    "Store",
+    "program",
+    "read",
+]
+
+FILE_KIND = "e1000emu-campaign"
+VERSION = 1
+PACKAGES = (e1000emu, fastpath, stack)
+SOURCES = {".py", ".pyx", ".pxd", ".h"}
+
+
+class CampaignError(E1000Error):
+    """A campaign cannot go on; what was done is in its file."""
+
+
+class DigestsDiffer(CampaignError):
+    """One case did two different things: something in it, or in us, is not deterministic."""
+
+
+class Status(StrEnum):
+    """How a case ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """The case function raised, or said so."""
+    CRASHED = "crashed"
+    """A signal or an exit ended its process."""
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+
+
+class Header(msgspec.Struct, kw_only=True):
+    """The first line of a file."""
+
+    kind: str = FILE_KIND
+    version: int = VERSION
+    campaign: str
+    axes: list[str]
+    cases: int
+    program: str
+    release: str
+    commit: str
+    source: str
+    """The hash of the file that has the case function."""
+
+
+class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What became of one case."""
+
+    key: str
+    """Of the case, its function's file and the program."""
+    number: int
+    values: dict[str, str]
+    """The axes' values as text."""
+    status: Status
+    digest: dict[str, str] = {}
+    figures: dict[str, float | int | str] = {}
+    text: str = ""
+    signal: str = ""
+    told: list[str] = []
+    """Why a NIC does not move, misuse and faults; for a crash the device's last events."""
+    output: str = ""
+    steps: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+    worker: str = ""
+    again: bool = False
+    """It ran before: this line only confirms the digest."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it passed."""
+        return self.status is Status.PASSED
+
+    def __str__(self) -> str:
+        said = ", ".join(f"{name}={value}" for name, value in self.values.items())
+        lines = self.text.splitlines()
+        why = f": {lines[-1]}" if lines else ""
+        return f"case {self.number} ({said}) {self.status}{why}"
+
+
+@functools.cache
+def program() -> str:
+    """Return the hash of all sources of the three packages, or of an installed wheel's record."""
+    found = sha256()
+    if not is_tree(ROOT):
+        files = metadata.files("e1000emu") or []
+        for file in sorted(files, key=str):
+            if file.hash is not None and ".dist-info" not in str(file):
+                found.update(f"{file} {file.hash.value}\n".encode())
+        return found.hexdigest()[:HASH_DIGITS]
+    for package in PACKAGES:
+        root = Path(package.__file__).parent
+        for path in sorted(root.rglob("*")):
+            if path.suffix in SOURCES and "__pycache__" not in path.parts:
+                found.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return found.hexdigest()[:HASH_DIGITS]
+
+
+def commit() -> str:
+    """Return what git calls the source tree, "" when there is none."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", ROOT, "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if is_tree(ROOT) else ""
+
+
+def key(case: Case, source: str) -> str:
+    """Return what a result is kept under."""
+    return sha256(f"{case.hash} {source} {program()}".encode()).hexdigest()[:HASH_DIGITS]
+
+
+def header(campaign: Campaign, source: str) -> Header:
+    """Return the first line of this campaign's file."""
+    return Header(
+        campaign=campaign.name,
+        axes=list(campaign.axes),
+        cases=len(campaign),
+        program=program(),
+        release=metadata.version("e1000emu"),
+        commit=commit(),
+        source=source,
+    )
+
+
+def labels(case: Case) -> dict[str, str]:
+    """Return the case's values as text."""
+    return {name: label(value) for name, value in case.values.items()}
+
+
+class Store:
+    """The file of one campaign, open for more."""
+
+    def __init__(self, path: Path, first: Header) -> None:
+        """Open or make `path`; `outcomes` has what is there.
+
+        Raises: CampaignError, it is of another campaign, or is no such file; OSError.
+        """
+        self.path = path
+        self.outcomes: list[Outcome] = []
+        self._file: IO[bytes] = open(path, "a+b", buffering=0)  # noqa: SIM115
+        try:
+            found, self.outcomes, end = _parse(path)
+            if found is None:
+                self._file.truncate(0)
+                self._put(first)
+            elif (found.campaign, found.axes) != (first.campaign, first.axes):
+                raise CampaignError(
+                    f"{path}: has results of campaign {found.campaign} over "
+                    f"{', '.join(found.axes)}; name another file"
+                )
+            else:
+                self._file.truncate(end)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def add(self, outcome: Outcome) -> None:
+        """Append one result, in one write."""
+        self.outcomes.append(outcome)
+        self._put(outcome)
+
+    def _put(self, line: Any) -> None:
+        data = msgspec.json.encode(line) + b"\n"
+        while data:
+            data = data[self._file.write(data) :]
+
+    def close(self) -> None:
+        """Close the file; it is complete after each `add`."""
+        self._file.close()
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Header, list[Outcome]]:
+    """Read a file of results, also one that is being written.
+
+    Raises: CampaignError, it is none; OSError.
+    """
+    found, outcomes, _ = _parse(Path(path))
+    if found is None:
+        raise CampaignError(f"{path}: there are no results of a campaign; name another file")
+    return found, outcomes
+
+
+def _parse(path: Path) -> tuple[Header | None, list[Outcome], int]:
+    """Return the header, the results, and where the last whole line ends."""
+    first: Header | None = None
+    outcomes: list[Outcome] = []
+    end = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                if first is None:
+                    first = msgspec.json.decode(line, type=Header)
+                    if first.kind != FILE_KIND or first.version != VERSION:
+                        raise msgspec.ValidationError("it is of another kind or version")
+                else:
+                    outcomes.append(msgspec.json.decode(line, type=Outcome))
+            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                raise CampaignError(
+                    f"{path}, line {number}: no result of a campaign: {error}; name another file"
+                ) from None
+            end += len(line)
+    return first, outcomes, end
+
+
+def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
+    """Return the result of each key; a run that only confirmed another counts as that one."""
+    found: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        if not outcome.again:
+            found[outcome.key] = outcome
+    return found

@@ -1,0 +1,281 @@
+"""Run a campaign's cases on an executor, and keep what comes of them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import sys
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import ExitStack
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from e1000emu.campaign.case import Campaign, Case, Result
+from e1000emu.campaign.executors import open_executor
+from e1000emu.campaign.forkserver import Target
+from e1000emu.campaign.report import Report
+from e1000emu.campaign.results import (
+    CampaignError,
+    DigestsDiffer,
+    Outcome,
+    Status,
+    Store,
+    header,
+    key,
+    labels,
+    latest,
+    program,
+)
+from e1000emu.campaign.worker import Done, Task, work
+from e1000emu.errors import ArgumentError
+from fastpath.errors import check_type
+
+__all__ = ["run", "target_of"]
+
+TASK_S = 0.5
+"""A task has as many cases as take about so long: less than that, and executors cost more."""
+TASK_CASES = 64
+TASKS_A_WORKER = 3
+"""So many tasks are handed over for each worker, so that none waits for the next."""
+TRIES = 50
+"""So often a case that is to run on another worker is offered; then any may take it."""
+SHOWN = 5
+
+CaseFunction = Callable[[Case], Result | None]
+
+
+def target_of(campaign: Campaign, function: CaseFunction | None) -> Target:
+    """Return how workers find the case function.  Raises: ArgumentError, they could not."""
+    found = campaign.function if function is None else function
+    if not callable(found):
+        raise ArgumentError(
+            f"run: case={function!r}; give the case function, or decorate it with "
+            f"@campaign.case of {campaign.name}"
+        )
+    name = getattr(found, "__qualname__", "")
+    try:
+        file = inspect.getsourcefile(found) or ""
+        text = Path(file).read_bytes()
+    except (OSError, TypeError):
+        file = ""
+    if not file or "<" in name or not name:
+        raise ArgumentError(
+            f"run: case={found!r} cannot be found by a worker; "
+            "define the function at the top level of a file"
+        )
+    return Target(found.__module__, os.path.abspath(file), sha256(text).hexdigest(), name)
+
+
+def run(
+    campaign: Campaign,
+    case: CaseFunction | None = None,
+    *,
+    executor: Executor | str | None = None,
+    results: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Report:
+    """Run each case of `campaign` that has no result yet; return the report of all.
+
+    `case` is the function (default: the one decorated with `@campaign.case`).  `executor`:
+    "processes" (default, one for each processor), "processes:N", "dask://HOST:PORT", "mpi", or any
+    `concurrent.futures.Executor` whose workers are processes.  `results` is the file to append to,
+    by default NAME.jsonl in the current directory.  `progress` draws a bar on standard error; by
+    default if that is a terminal.
+
+    Raises:
+        ArgumentError: an argument that cannot be.
+        DigestsDiffer: a case that ran twice did two different things.
+        CampaignError: the case file cannot be loaded, workers run another program or are gone.
+        KeyboardInterrupt: Ctrl-C; the file has what was done, and the next run goes on.
+    """
+    check_type("run", "campaign", campaign, Campaign, "a Campaign")
+    target = target_of(campaign, case)
+    path = Path(f"{campaign.name}.jsonl" if results is None else results)
+    first = header(campaign, target.sha256)
+    with ExitStack() as stack:
+        store = Store(path, first)
+        stack.callback(store.close)
+        work = _Work(campaign, target, store, first.cases)
+        if work.left:
+            draw = sys.stderr.isatty() if progress is None else progress
+            bar = stack.enter_context(_Bar(first.campaign, first.cases, work.had, shown=draw))
+            pool, workers = stack.enter_context(open_executor(executor))
+            work.run(pool, workers, bar)
+    return Report(first, store.outcomes, campaign=campaign, target=target, path=path)
+
+
+class _Pending(NamedTuple):
+    """What a task was given."""
+
+    cases: list[Case]
+    first: Outcome | None
+    """Of a case that runs again."""
+    tries: int
+
+
+class _Work:
+    """What there is to do, and what is being done."""
+
+    def __init__(self, campaign: Campaign, target: Target, store: Store, total: int) -> None:
+        self._campaign = campaign
+        self._target = target
+        self._store = store
+        done = latest(store.outcomes)
+        confirmed = {outcome.key for outcome in store.outcomes if outcome.again}
+        self._keys: dict[int, str] = {}
+        self._todo: deque[Case] = deque()
+        self._again: deque[tuple[Case, Outcome, int]] = deque()
+        for case in campaign:
+            found = key(case, target.sha256)
+            if found not in done:
+                self._todo.append(case)
+            elif found not in confirmed and self._twice(case, done[found]):
+                self._again.append((case, done[found], 0))
+        self.left = len(self._todo) + len(self._again)
+        self.had = total - len(self._todo)
+        self._pending: dict[Future[list[Done] | None], _Pending] = {}
+        self._mean_s = TASK_S
+
+    def _twice(self, case: Case, outcome: Outcome) -> bool:
+        often = self._campaign.again
+        return bool(often and outcome.digest and int(case.hash, 16) % often == 0)
+
+    def run(self, executor: Executor, workers: int, bar: _Bar) -> None:
+        """Do all of it."""
+        try:
+            while self._fill(executor, workers):
+                done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._take(future, self._pending.pop(future), bar)
+        finally:
+            for future in self._pending:
+                future.cancel()
+
+    def _fill(self, executor: Executor, workers: int) -> bool:
+        """Hand over tasks while workers could want them; say whether there are any."""
+        while len(self._pending) < workers * TASKS_A_WORKER and (self._again or self._todo):
+            if self._again:
+                case, first, tries = self._again.popleft()
+                avoid = first.worker if workers > 1 and tries < TRIES else ""
+                self._submit(executor, _Pending([case], first, tries), avoid)
+            else:
+                count = 1 if self._campaign.exclusive else int(TASK_S / self._mean_s)
+                # The last cases are spread over all workers.
+                count = max(1, min(count, TASK_CASES, len(self._todo) // (2 * workers)))
+                cases = [self._todo.popleft() for _ in range(count)]
+                self._submit(executor, _Pending(cases, None, 0), "")
+        return bool(self._pending)
+
+    def _submit(self, executor: Executor, pending: _Pending, avoid: str) -> None:
+        limits = self._campaign.limits
+        task = Task(
+            self._target,
+            [pickle.dumps(case) for case in pending.cases],
+            program(),
+            limits.seconds,
+            limits.memory_bytes,
+            self._campaign.exclusive,
+            avoid,
+        )
+        self._pending[executor.submit(work, task)] = pending
+
+    def _take(self, future: Future[list[Done] | None], pending: _Pending, bar: _Bar) -> None:
+        try:
+            found = future.result()
+        except Exception as error:  # of the executor: `work` itself raises nothing
+            raise CampaignError(
+                f"campaign {self._campaign.name}: a worker was lost: "
+                f"{type(error).__name__}: {error}; run it again to go on"
+            ) from error
+        if found is None:
+            assert pending.first is not None
+            self._again.append((pending.cases[0], pending.first, pending.tries + 1))
+            return
+        for case, done in zip(pending.cases, found, strict=True):
+            answer = done.answer
+            if answer.status == "unusable":
+                raise CampaignError(
+                    f"campaign {self._campaign.name}: worker {done.worker}: {answer.text}"
+                )
+            self._mean_s += (max(answer.seconds, 1e-4) - self._mean_s) / 8
+            outcome = self._outcome(case, done, again=pending.first is not None)
+            self._store.add(outcome)
+            if pending.first is not None:
+                self._compare(pending.first, outcome)
+                continue
+            bar.advance(outcome)
+            if self._twice(case, outcome):
+                self._again.append((case, outcome, 0))
+
+    def _outcome(self, case: Case, done: Done, *, again: bool) -> Outcome:
+        answer = done.answer
+        return Outcome(
+            key=key(case, self._target.sha256),
+            number=case.number,
+            values=labels(case),
+            status=Status(answer.status),
+            digest=answer.digest,
+            figures=answer.figures,
+            text=answer.text,
+            signal=answer.signal,
+            told=answer.told,
+            output=answer.output,
+            steps=answer.steps,
+            seconds=answer.seconds,
+            cpu_seconds=answer.cpu_seconds,
+            memory_bytes=answer.memory_bytes,
+            worker=done.worker,
+            again=again,
+        )
+
+    def _compare(self, first: Outcome, second: Outcome) -> None:
+        if (first.status, first.digest) == (second.status, second.digest):
+            return
+        other = [name for name in first.digest if first.digest[name] != second.digest.get(name)]
+        raise DigestsDiffer(
+            f"campaign {self._campaign.name}: {first}: ran again on {second.worker} after "
+            f"{first.worker}, and {', '.join(other) or 'its end'} came out different; "
+            "it takes time or randomness from outside its values, or we do"
+        )
+
+
+class _Bar:
+    """A bar with the rate, the failures and the time that is left; the first failures above it."""
+
+    def __init__(self, name: str, total: int, had: int, *, shown: bool) -> None:
+        self._failed = 0
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[failed]} failed"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not shown,
+        )
+        self._task = self._progress.add_task(name, total=total, completed=had, rate="", failed=0)
+
+    def advance(self, outcome: Outcome) -> None:
+        """Count one more."""
+        if not outcome.ok:
+            self._failed += 1
+            if self._failed <= SHOWN:
+                self._progress.console.print(str(outcome), markup=False, highlight=False)
+        speed = self._progress.tasks[0].speed
+        rate = f"{speed:,.1f}/s" if speed else ""
+        self._progress.update(self._task, advance=1, rate=rate, failed=self._failed)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._progress.stop()
