@@ -52,6 +52,7 @@ NAV = {
         "tried",
         "misuse",
         "record",
+        "beyond",
         "capi",
         "unicorn",
         "passt",

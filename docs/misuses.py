@@ -14,7 +14,7 @@ register or descriptor, the section of Intel's manual and the remedy.
   with time and values, and `nic.explain()` says why nothing moves.
 * `Nic(strict=True)` raises `MisuseError` at the first mistake, for a test; it also compares the
   descriptors that it owns at each doorbell.
-* `Bench(writeback_ns=2000)` (`e1000emu.testing.fixtures`) shows what the device has written, and
+* `Bench(writeback_ns=2000)` (`e1000emu.testing`) shows what the device has written, and
   interrupts, so much later: a driver that does not wait for DD reads old content, and is told so.
 * `e1000emu vfio-user` says at SIGUSR2 what `nic.explain()` does.
 * `e1000emu explain hang FILE` says it of a state file (`vfio-user --state`).

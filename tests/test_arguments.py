@@ -34,8 +34,7 @@ from e1000emu.links import (
 from e1000emu.memory import host_memory
 from e1000emu.nic import Nic
 from e1000emu.snapshot import load_file, save_file
-from e1000emu.testing import GuestRings
-from e1000emu.testing.fixtures import Bench
+from e1000emu.testing import Bench, GuestRings
 from stack import aio, aio_select, aio_unix
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
@@ -127,6 +126,9 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: nic(autoneg_ns=-1), "autoneg_ns=-1", "0 or more ns"),
     (lambda: nic(autoneg_ns=1e9), "autoneg_ns=1000000000.0", "an int"),
     (lambda: nic(mac=b"123"), "3 bytes", "six"),
+    (lambda: two_hosts(records=[None]), "records=[None]", "one for each of two hosts"),
+    (lambda: two_hosts(records="no"), "records='no'", "one for each of two hosts"),
+    (lambda: Bench(writeback_ns=-1), "writeback_ns=-1", "0 or more ns"),
     (lambda: nic(mac=b"\x01" + bytes(5)), "01:00", "group address"),
     (lambda: nic(model="82599"), "82599", "82540EM"),
     (lambda: host(ram_bytes=1000), "ram_bytes=1000", "1048576 or more bytes"),

@@ -17,10 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 
 
-def output(name: str, *args: str) -> str:
+def output(name: str, *args: str, cwd: Path | None = None) -> str:
     """Run an example as a user does and return what it printed; it must end with status 0."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *args],
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=110,
@@ -54,6 +55,14 @@ def test_a_management_controller_answers_without_a_driver():
     assert printed["answer to ARP"] == [bytes((10, 0, 0, 2))]
     assert printed["heard"] == [bytes.fromhex("0600ff06000011be80000000")]
     assert printed["counters"] == {"mgtprc": 2, "mgtpdc": 0, "mgtptc": 1}
+
+
+def test_a_campaign_passes_and_says_so(tmp_path: Path):
+    text = output("campaign.py", cwd=tmp_path)
+    assert text.startswith("frames-leave: 120 cases: 120 passed; ")
+    assert "ran twice and did the same" in text
+    assert text.count("20/20") == 6
+    assert (tmp_path / "frames-leave.jsonl").read_text().count("\n") > 120
 
 
 def test_two_hosts_exchange_a_datagram_and_a_megabyte():

@@ -14,8 +14,8 @@
         print(run(campaign))
 
 A case is a pure function of its values: it takes randomness from a seed among them and time from a
-virtual clock.  It runs in a process of its own, so that a crash or a hang is a result.  What it did
-is summed up in a digest; one case in a hundred runs twice, on two workers, and must have one digest.
+virtual clock.  It runs in a process of its own, so that a crash or a hang is a result.  A digest
+sums up what it did; one case in a hundred runs twice, on two workers, and must have one digest.
 """
 
 from __future__ import annotations

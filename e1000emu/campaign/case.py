@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import itertools
+import keyword
+import numbers
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import Enum
 from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 import msgspec
 
 from e1000emu.capture import PcapngWriter
 from e1000emu.errors import ArgumentError
+from e1000emu.lab import two_hosts
+from e1000emu.nic import Nic
 from e1000emu.quantities import show_duration
 from e1000emu.record import Recorder
 from e1000emu.snapshot import save
+from e1000emu.testing.bench import Bench
 from fastpath.errors import check_type, real_number, whole_number
 from stack import proc
-
-if TYPE_CHECKING:
-    from e1000emu.nic import Nic
-    from e1000emu.testing.bench import Bench
-    from stack.host import Host
+from stack.host import Host
 
 __all__ = ["Campaign", "Case", "Limits", "Result", "label"]
 
 T = TypeVar("T")
 HASH_DIGITS = 16
+INT64 = 1 << 63
 LATEST = 10
-COUNTERS = ("net/dev", "net/snmp", "net/snmp6", "net/netstat")
-"""Files of /proc whose text a digest has, for each host."""
+COUNTERS = ("dev", "snmp", "snmp6", "netstat")
+"""Files of /proc/net whose text a digest has, for each host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Limits:
     seconds: float = 60.0
     """Of wall-clock time."""
     memory_bytes: int = 4 << 30
-    """Of address space, mapped and unused memory included."""
+    """Of address space, mapped and unused memory included, for each process of the case."""
 
     def __post_init__(self) -> None:
         real_number("Limits", "seconds", self.seconds, 0.001, 1e9, takes="seconds, 0.001 or more")
@@ -79,9 +83,13 @@ class Campaign:
         exclusive: bool = False,
     ) -> None:
         check_type("Campaign", "name", name, str, "a name, which is that of its results too")
-        if not name or "/" in name:
+        if not name or "/" in name or not name.isprintable():
             raise ArgumentError(f"Campaign: name={name!r}; give a name that a file can have")
         check_type("Campaign", "axes", axes, Mapping, 'a mapping such as {"seed": range(100)}')
+        if where is not None and not callable(where):
+            raise ArgumentError(f"Campaign: where={where!r}; give a function of a Case, or None")
+        if limits is not None:
+            check_type("Campaign", "limits", limits, Limits, "Limits(seconds=10)")
         self.name = name
         self.axes: dict[str, Sequence[Any]] = {}
         for axis, values in axes.items():
@@ -89,39 +97,48 @@ class Campaign:
         self.where = where
         self.limits = Limits() if limits is None else limits
         self.again = whole_number("Campaign", "again", again, 0)
-        self.exclusive = exclusive
+        self.exclusive = bool(exclusive)
         self.function: Callable[[Case], Result | None] | None = None
 
-    def _checked(self, axis: str, values: Any) -> Sequence[Any]:
-        if not axis.isidentifier() or hasattr(Case, axis) or axis.startswith("_"):
+    def _checked(self, axis: Any, values: Any) -> Sequence[Any]:
+        of = f"Campaign {self.name}: axis {axis}"
+        check_type("Campaign", "axes", axis, str, "names of axes that are text")
+        if not axis.isidentifier() or keyword.iskeyword(axis) or axis in NOT_AXES:
             raise ArgumentError(
                 f"Campaign {self.name}: no axis can be called {axis!r}; "
                 "give an identifier that Case does not have"
             )
         if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-            raise ArgumentError(
-                f"Campaign {self.name}: axis {axis}={values!r}; give a list of values"
-            )
+            raise ArgumentError(f"{of}={values!r}; give a list of values")
         found = values if isinstance(values, range) else tuple(values)
-        if not len(found):
-            raise ArgumentError(f"Campaign {self.name}: axis {axis} has no values")
-        for value in found[:1] if isinstance(found, range) else found:
+        if not found:
+            raise ArgumentError(f"{of} has no values; give one or more")
+        if isinstance(found, range):
+            return found
+        texts = []
+        for value in found:
             try:
-                canonical(value)
-            except TypeError as error:
+                texts.append(canonical(value))
+            except (TypeError, ValueError) as error:
                 raise ArgumentError(
-                    f"Campaign {self.name}: axis {axis}: {value!r}: {error}; give numbers, text, "
-                    "bytes, dataclasses, or lists and mappings of them"
+                    f"{of}: {value!r}: {error}; give numbers, text, bytes, dataclasses, "
+                    "or lists and mappings of them"
                 ) from None
+        text, times = Counter(texts).most_common(1)[0]
+        if times > 1:
+            value = found[texts.index(text)]
+            raise ArgumentError(f"{of} has {value!r} {times} times; give each value once")
         return found
 
     def case(self, function: Callable[[Case], T]) -> Callable[[Case], T]:
         """Decorate the function that tries a case."""
+        if not callable(function):
+            raise ArgumentError(f"Campaign.case: function={function!r}; decorate a function")
         self.function = function  # type: ignore[assignment]
         return function
 
     def __repr__(self) -> str:
-        axes = " × ".join(f"{len(values):,} {name}" for name, values in self.axes.items())
+        axes = " x ".join(f"{len(values):,} {name}" for name, values in self.axes.items())
         return f"Campaign({self.name!r}: {axes or 'one case'})"
 
     def __iter__(self) -> Iterator[Case]:
@@ -163,6 +180,7 @@ class Case:
         self._hosts: list[Host] = []
         self._benches: list[Bench] = []
         self._captures: list[_Hash] = []
+        self._names: Counter[str] = Counter()
         self._steps = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -193,21 +211,19 @@ class Case:
 
     def bench(self, **options: Any) -> Bench:
         """Return a `Bench` of these `options`: one NIC with faked memory, line, link and driver."""
-        from e1000emu.testing.bench import Bench
-
-        bench = Bench(record=self.recorder("nic"), **options)
+        options.setdefault("record", self.recorder("nic"))
+        bench = Bench(**options)
         self._benches.append(bench)
         self._nics.append(bench.nic)
-        self._closing.callback(bench.nic.halt)
+        self._closing.callback(bench.close)
         return bench
 
     def hosts(self, **options: Any) -> tuple[Host, Host]:
         """Return two hosts with a NIC each on one cable; `options` are those of `two_hosts`."""
-        from e1000emu.lab import two_hosts
-
-        records = [self.recorder("a"), self.recorder("b")]
-        options.setdefault("capture", self.capture("cable"))
-        a, b = two_hosts(records=records, **options)
+        options.setdefault("records", (self.recorder("a"), self.recorder("b")))
+        if "capture" not in options:
+            options["capture"] = self.capture("cable")
+        a, b = two_hosts(**options)
         for host in (a, b):
             self.watch(host)
             self._closing.callback(host.close)
@@ -216,17 +232,18 @@ class Case:
     def watch(self, *what: Nic | Host) -> None:
         """Let the digest have the state of NICs and of hosts that the function made itself."""
         for one in what:
-            nics = getattr(one, "nics", None)
-            if nics is None:
-                self._nics.append(one)  # type: ignore[arg-type]
+            if isinstance(one, Host):
+                self._hosts.append(one)
+                self._nics.extend(one.nics.values())
             else:
-                self._hosts.append(one)  # type: ignore[arg-type]
-                self._nics.extend(nics.values())
+                check_type("Case.watch", "what", one, Nic, "NICs and hosts")
+                self._nics.append(one)
 
     def capture(self, name: str) -> PcapngWriter:
         """Return what links and `two_hosts` take as `capture`: the digest has each frame and its
         time; a replay writes `name`.pcapng."""
-        file = _Hash(None if self._directory is None else self._directory / f"{name}.pcapng")
+        path = None if self._directory is None else self._file(name, "pcapng")
+        file = _Hash(path)
         self._captures.append(file)
         return PcapngWriter(file)  # type: ignore[arg-type]
 
@@ -235,9 +252,16 @@ class Case:
         `name`.rec, each event at once."""
         if self._directory is None:
             return None
-        recorder = Recorder(self._directory / f"{name}.rec", flush=True)
+        recorder = Recorder(self._file(name, "rec"), flush=True)
         self._closing.callback(recorder.close)
         return recorder
+
+    def _file(self, name: str, suffix: str) -> Path:
+        """Return a path that no other file of this case has: name, name-2, name-3 ..."""
+        assert self._directory is not None
+        self._names[f"{name}.{suffix}"] += 1
+        number = self._names[f"{name}.{suffix}"]
+        return self._directory / f"{name}{'' if number == 1 else f'-{number}'}.{suffix}"
 
     def steps(self, steps: Iterable[T]) -> Iterator[T]:
         """Yield `steps` (frames, register accesses, events); shrinking leaves some of them out.
@@ -319,15 +343,51 @@ class _Hash:
             self._file.close()
 
 
+NOT_AXES = frozenset(dir(Case(0, {}))) | vars(Case(0, {})).keys()
+
+
 def canonical(value: Any) -> bytes:
-    """Return a text that equal values share on every machine.  Raises: TypeError."""
-    return msgspec.json.encode(value, enc_hook=_plain, order="deterministic")
+    """Return a text that equal values share on every machine, and no others.
+
+    Raises: TypeError, ValueError (text that is not Unicode).
+    """
+    return msgspec.json.encode(_plain(value))
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, range | set | frozenset):
-        return sorted(value)
-    raise TypeError(f"a {type(value).__name__} is no plain value")
+    """Return a value that JSON can write; what JSON cannot tell apart gets a word before it."""
+    if value is None or type(value) in (bool, int, str):
+        return value if type(value) is not int or -INT64 <= value < INT64 else ["int", str(value)]
+    if isinstance(value, Enum):
+        return ["enum", type(value).__qualname__, value.name]
+    if isinstance(value, bytes | bytearray):
+        return ["bytes", value.hex()]
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, numbers.Integral):
+        return _plain(int(value))
+    if isinstance(value, numbers.Real):
+        return ["float", float(value).hex()]
+    if isinstance(value, PurePath):
+        return ["path", str(value)]
+    if isinstance(value, Mapping):
+        return ["map", *sorted(([_plain(k), _plain(v)] for k, v in value.items()), key=repr)]
+    if isinstance(value, set | frozenset):
+        return ["set", *sorted(map(_plain, value), key=repr)]
+    if isinstance(value, list | tuple | range):
+        return ["list", *map(_plain, value)]
+    if isinstance(value, type) or not (is_dataclass(value) or isinstance(value, msgspec.Struct)):
+        raise TypeError(f"a {type(value).__name__} is no plain value")
+    names = (
+        value.__struct_fields__
+        if isinstance(value, msgspec.Struct)
+        else [f.name for f in fields(value)]
+    )
+    return [
+        "of",
+        type(value).__qualname__,
+        *([name, _plain(getattr(value, name))] for name in names),
+    ]
 
 
 def label(value: Any) -> str:

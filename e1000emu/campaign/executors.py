@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 
 from e1000emu.errors import ArgumentError, E1000Error
 from fastpath.errors import whole_number
 
 __all__ = ["open_executor"]
 
+WORKERS_S = 60
+"""So long a scheduler of Dask may have no worker."""
 FORMS = "processes, processes:N, dask://HOST:PORT, mpi, or an Executor"
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Workers are started anew, not forked: the caller may have threads.
-    return ProcessPoolExecutor(workers, get_context("spawn"), signal.signal,
-                               (signal.SIGINT, signal.SIG_IGN))  # fmt: skip
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+    # A Ctrl-C is the caller's; workers are started with it blocked, and ignore it then.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for _ in range(workers):
+            pool.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pool
+
+
+def _begin() -> None:
+    """Begin a worker of the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the caller is killed: a pool's workers wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
@@ -32,6 +57,8 @@ def open_executor(given: Executor | str | None) -> Iterator[tuple[Executor, int]
     if isinstance(given, Executor):
         yield given, _workers(given)
         return
+    if given is not None and not isinstance(given, str):
+        raise ArgumentError(f"run: executor={given!r}; give {FORMS}")
     name, _, rest = (given or "processes").partition(":")
     if name == "processes":
         count = len(os.sched_getaffinity(0))
@@ -45,7 +72,7 @@ def open_executor(given: Executor | str | None) -> Iterator[tuple[Executor, int]
                 for process in list((pool._processes or {}).values()):
                     process.kill()  # its fork servers kill the cases; nobody waits for them
                 raise
-    elif name == "dask" and rest:
+    elif name == "dask" and rest.strip("/"):
         yield from _dask(rest.removeprefix("//"))
     elif name == "mpi" and not rest:
         yield from _mpi()
@@ -66,6 +93,13 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
             f"run: executor dask://{address}: {error}; start one: dask scheduler, dask worker"
         ) from None
     with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKERS_S)
+        except TimeoutError:
+            raise E1000Error(
+                f"run: executor dask://{address}: no worker came in {WORKERS_S} s; "
+                f"start one: dask worker {where}"
+            ) from None
         # `pure`: Dask would take equal tasks for one, and a case runs again to be compared.
         executor = client.get_executor(pure=False)
         yield executor, max(1, sum(client.nthreads().values()))

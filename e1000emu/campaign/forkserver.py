@@ -1,9 +1,10 @@
 """Runs each case in a process of its own: what is imported stays, what a case breaks goes with it.
 
-A worker of any executor starts this once (`main`, in a process of its own) and sends it one request
-after the other over a pipe.  It has one thread, so it can fork at any time, which a
-worker of Dask or MPI cannot.  A request without an answer is a child that is at work; when the
-worker goes, its end of the pipe closes, and the child is killed.
+A worker of any executor starts this (`main`, in a process of its own) and sends it requests over a
+pipe.  It has one thread, so it can fork at any time, which a worker of Dask or MPI cannot.  When
+the worker goes, its end of the pipe closes, and the child is killed.  The server is a subreaper
+(prctl(2)): what a case has started becomes the server's child when the case ends, in whatever
+session it is, and is killed too.
 
 Both directions carry msgpack with 4 bytes of length before it (little endian).
 """
@@ -11,9 +12,13 @@ Both directions carry msgpack with 4 bytes of length before it (little endian).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
+import gc
 import importlib
 import importlib.util
+import math
+import numbers
 import os
 import pickle
 import resource
@@ -38,6 +43,12 @@ OUTPUT_BYTES = 16 << 10
 """So much of what a case printed is kept, its end."""
 GRACE_S = 0.25
 """Between the stack that a case which takes too long leaves, and its end."""
+SWEEP_S = 5.0
+"""So long what a case has started is killed, should it start more all the time."""
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+INT64 = 1 << 63
+
+prctl = ctypes.CDLL(None).prctl
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -148,7 +159,7 @@ def attempt(function: Any, case: Case, directory: str) -> Answer:
     case._begin(Path(directory) if directory else None)
     status, text, result = "passed", "", Result()
     try:
-        result = function(case) or Result()
+        result = _checked(function(case))
         if not result.passed:
             status = "failed"
         text = result.text
@@ -159,33 +170,66 @@ def attempt(function: Any, case: Case, directory: str) -> Answer:
     # A case that ends the interpreter in another way (SystemExit) has failed too.
     except BaseException as error:
         status, text = "failed", f"{type(error).__name__}: {error}"
-    answer = Answer(status, figures=result.figures, text=text.rstrip(), steps=case._steps)
+    answer = Answer(status, figures=result.figures, text=_utf8(text.rstrip()), steps=case._steps)
     try:
-        answer.told = case.told()
+        answer.told = [_utf8(line) for line in case.told()]
         if directory:
-            Path(directory, "explain.txt").write_text("".join(f"{line}\n" for line in answer.told))
+            lines = "".join(f"{line}\n" for line in answer.told)
+            Path(directory, "explain.txt").write_text(lines, encoding="utf-8")
         answer.digest = case.digest()
         case.close()
     except Exception:
         if status == "passed":
-            answer.status, answer.text = "failed", traceback.format_exc().rstrip()
+            answer.status, answer.text = "failed", _utf8(traceback.format_exc().rstrip())
     return answer
 
 
+def _checked(result: Any) -> Result:
+    """Return a result of which JSON can carry every figure.  Raises: TypeError."""
+    if result is None:
+        return Result()
+    if not isinstance(result, Result):
+        raise TypeError(f"the case function returned {result!r}; return None or a Result")
+    figures = {_utf8(str(name)): _figure(name, value) for name, value in result.figures.items()}
+    return Result(bool(result.passed), figures, str(result.text))
+
+
+def _figure(name: str, value: Any) -> float | int | str:
+    match value:
+        case str():
+            return _utf8(value)
+        case numbers.Integral() if -INT64 <= int(value) < INT64:
+            return int(value)
+        case numbers.Real():
+            number = float(value)
+            return number if math.isfinite(number) else str(number)
+    raise TypeError(f"figure {name}={value!r}; give a number or text")
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _child(function: Any, request: Request, found: int, output: int) -> None:
-    """Run the case, leave the answer in file `found`, and end the process."""
+    """Run the case and leave the answer in file `found`."""
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     null = os.open(os.devnull, os.O_RDONLY)
     for fd, place in ((null, 0), (output, 1), (output, 2)):
         os.dup2(fd, place)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable(2)
     faulthandler.dump_traceback_later(request.seconds, file=2)
-    # If nobody is left who would kill it.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, request.seconds + 60)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (request.memory_bytes, request.memory_bytes))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = request.memory_bytes
+    if most != resource.RLIM_INFINITY:
+        limit = min(limit, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     if request.processor is not None:
         os.sched_setaffinity(0, [request.processor])
     if request.directory:
@@ -196,37 +240,76 @@ def _child(function: Any, request: Request, found: int, output: int) -> None:
     os.write(found, msgspec.msgpack.encode(answer))
 
 
-def run(request: Request, parent: int) -> Answer:
-    """Run one request in a child; kill the child when `parent` closes.  Raises: EOFError then."""
-    function = load(request.target)
-    found, output = os.memfd_create("answer"), os.memfd_create("output")
-    begun = time.monotonic()
+def _fork(function: Any, request: Request, found: int, output: int, pipes: list[int]) -> int:
+    """Return the process that runs the case, which has none of `pipes`."""
+    server = os.getpid()
     sys.stdout.flush()
+    sys.stderr.flush()
     child = os.fork()
-    if child == 0:
-        try:
+    if child:
+        return child
+    code = 70
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == server:  # it may have gone before
+            for fd in pipes:
+                os.close(fd)
             _child(function, request, found, output)
-        finally:
-            os._exit(0)
+            code = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+# --- the server ----------------------------------------------------------------------------------
+
+
+class _Tail:
+    """The end of what comes through a pipe."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.data = b""
+        os.set_blocking(fd, False)
+
+    def read(self) -> bool | None:
+        """Take what is there; None: nothing yet, False: it is all that comes."""
+        try:
+            more = os.read(self.fd, 1 << 16)
+        except BlockingIOError:
+            return None
+        self.data = (self.data + more)[-OUTPUT_BYTES:]
+        return bool(more)
+
+    def text(self) -> str:
+        """Return it, with what is still in the pipe."""
+        while self.read():
+            pass
+        return self.data.decode(errors="replace")
+
+
+def run(function: Any, request: Request, parent: int, answers: int) -> Answer:
+    """Run one request in a child; kill the child when `parent` closes.  Raises: EOFError then."""
+    found = os.memfd_create("answer")
+    reader, writer = os.pipe()
+    begun = time.monotonic()
+    child = _fork(function, request, found, writer, [parent, answers, reader])
+    os.close(writer)
+    tail = _Tail(reader)
     watch = os.pidfd_open(child)
     try:
-        left = request.seconds + GRACE_S
-        ready, _, _ = select.select([watch, parent], [], [], left)
-        late = not ready
-        if watch not in ready:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        _, status, usage = os.wait4(child, 0)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child, signal.SIGKILL)  # what the case has started and left
-        if parent in ready and watch not in ready:
-            raise EOFError
+        try:
+            late = _wait(watch, parent, tail, begun + request.seconds + GRACE_S)
+        finally:
+            os.kill(child, signal.SIGKILL)  # not waited for, so the number is still the child's
+            _, status, usage = os.wait4(child, 0)
+            _sweep(child)
         answer = _answer(found, status, late)
-        size = os.fstat(output).st_size
-        text = os.pread(output, OUTPUT_BYTES, max(0, size - OUTPUT_BYTES))
-        answer.output = text.decode(errors="replace")
+        answer.output = tail.text()
     finally:
-        for fd in (watch, found, output):
+        for fd in (watch, found, reader):
             os.close(fd)
     answer.seconds = time.monotonic() - begun
     answer.cpu_seconds = usage.ru_utime + usage.ru_stime
@@ -234,12 +317,44 @@ def run(request: Request, parent: int) -> Answer:
     return answer
 
 
+def _wait(watch: int, parent: int, tail: _Tail, end: float) -> bool:
+    """Wait for the child's end; say whether it was too late.  Raises: EOFError, the worker went."""
+    reading = [watch, parent, tail.fd]
+    while True:
+        left = end - time.monotonic()
+        ready, _, _ = select.select(reading, [], [], max(0.0, left))
+        if watch in ready:
+            return False
+        if parent in ready:
+            raise EOFError
+        if left <= 0:
+            return True
+        if tail.fd in ready and tail.read() is False:
+            reading.remove(tail.fd)
+
+
+def _sweep(group: int) -> None:
+    """Kill what the case has left: its process group, and what is this process's child by now."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+    end = time.monotonic() + SWEEP_S
+    with contextlib.suppress(ChildProcessError, FileNotFoundError):  # a kernel without `children`
+        while time.monotonic() < end:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.001)
+
+
 def _answer(found: int, status: int, late: bool) -> Answer:
     if late:
         return Answer("timeout", text="the case took longer than its limit")
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
-        return Answer("crashed", signal=name, text=f"the process ended by {name}")
+        why = "; is the machine out of memory?" if name == "SIGKILL" else ""
+        return Answer("crashed", signal=name, text=f"the process ended by {name}{why}")
     size = os.fstat(found).st_size
     try:
         answer: Answer = msgspec.msgpack.decode(os.pread(found, size, 0), type=Answer)
@@ -252,18 +367,28 @@ def _answer(found: int, status: int, late: bool) -> Answer:
 def main() -> None:
     """Serve requests from standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(1))  # and what runs is killed
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what an import prints is no answer
-    while True:
-        try:
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    functions: dict[Target, Any] = {}
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
             request = receive(requests, Request)
-        except EOFError:
-            return
-        try:
-            answer = run(request, requests.fileno())
-        except EOFError:
-            return
-        except Exception:  # the case file cannot be loaded
-            answer = Answer("unusable", text=traceback.format_exc().rstrip())
-        send(answers, answer)
+            try:
+                function = functions.get(request.target) or load(request.target)
+            except BaseException:  # a SystemExit of the file's too
+                answer = Answer("unusable", text=_utf8(traceback.format_exc().rstrip()))
+            else:
+                if request.target not in functions:
+                    functions[request.target] = function
+                    # What is there is garbage in no case: a collection would copy its pages.
+                    gc.collect()
+                    gc.freeze()
+                answer = run(function, request, requests.fileno(), answers.fileno())
+            send(answers, answer)

@@ -1,4 +1,4 @@
-"""What a campaign found: counts, a matrix over two axes, tables, and each failure to be run here."""
+"""What a campaign found: counts, a matrix over two axes, tables, and failures to be run here."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ import numpy as np
 
 from e1000emu.campaign.case import Campaign, Case
 from e1000emu.campaign.forkserver import Answer, Target
-from e1000emu.campaign.results import CampaignError, Header, Outcome, Status, latest
-from e1000emu.campaign.worker import run_case
+from e1000emu.campaign.results import (
+    CampaignError,
+    Header,
+    Outcome,
+    Status,
+    differing,
+    latest,
+)
+from e1000emu.campaign.worker import end_servers, run_case
 from e1000emu.errors import ArgumentError, E1000Error
 from fastpath.errors import did_you_mean
 
@@ -52,10 +59,13 @@ def replay(target: Target, case: Case, campaign: Campaign, directory: Path) -> R
     """
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    answer = run_case(target, pickle.dumps(case), campaign.limits, directory=str(directory))
+    try:
+        answer = run_case(target, pickle.dumps(case), campaign.limits, directory=str(directory))
+    finally:
+        end_servers()  # what they have imported may change before the next
     if answer.status == "unusable":
         raise CampaignError(f"campaign {campaign.name}: {answer.text}")
-    (directory / "output.txt").write_text(answer.output)
+    (directory / "output.txt").write_text(answer.output, encoding="utf-8")
     return Replay(repr(case), directory, answer)
 
 
@@ -101,22 +111,17 @@ class Report:
     ) -> None:
         self.header = header
         self.path = path
-        self.confirmed = sum(outcome.again for outcome in outcomes)
-        """So many cases ran twice and did the same."""
-        self.older = 0
+        current = [outcome for outcome in outcomes if outcome.source == header.run]
+        self.older = len(outcomes) - len(current)
         """So many results are of another program or case file, and are not counted."""
-        self.outcomes = self._current(outcomes)
+        self.differing = differing(current)
+        """Cases that ran twice and did two different things: both results."""
+        self.confirmed = sum(outcome.again for outcome in current) - len(self.differing)
+        """So many cases ran twice and did the same."""
+        by_number = {outcome.number: outcome for outcome in latest(current).values()}
+        self.outcomes = [by_number[number] for number in sorted(by_number)]
         self._campaign = campaign
         self._target = target
-
-    def _current(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Return the latest result of each case, by number."""
-        by_key = latest(outcomes)
-        by_number: dict[int, Outcome] = {}
-        for outcome in by_key.values():
-            by_number[outcome.number] = outcome
-        self.older = len(by_key) - len(by_number)
-        return [by_number[number] for number in sorted(by_number)]
 
     @property
     def counts(self) -> Counter[str]:
@@ -125,8 +130,8 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every case ran and passed."""
-        return self.counts[Status.PASSED] == self.header.cases
+        """Whether every case ran and passed, and did the same twice where it ran twice."""
+        return self.counts[Status.PASSED] == self.header.cases and not self.differing
 
     @property
     def failures(self) -> list[Outcome]:
@@ -137,6 +142,8 @@ class Report:
         ran = len(self.outcomes)
         said = ", ".join(f"{n:,} {status}" for status, n in self.counts.most_common())
         again = f"; {self.confirmed:,} ran twice and did the same" if self.confirmed else ""
+        if self.differing:
+            again += f"; {len(self.differing):,} ran twice and did not do the same"
         of = f" of {self.header.cases:,}" if ran != self.header.cases else ""
         return f"{self.header.campaign}: {ran:,}{of} cases: {said or 'none ran'}{again}"
 
@@ -201,7 +208,7 @@ class Report:
             ) from None
         found = self.rows()
         names = list(dict.fromkeys(name for row in found for name in row))
-        return pyarrow.table({name: [row.get(name) for row in found] for name in names})
+        return pyarrow.table({name: _column([row.get(name) for row in found]) for name in names})
 
     def parquet(self, path: str | os.PathLike[str]) -> None:
         """Write `arrow` to a file."""
@@ -310,9 +317,19 @@ class Matrix:
         return f"<table><tr><th>{corner}</th>{head}</tr>{body}</table>"
 
 
+def _column(values: list[Any]) -> list[Any]:
+    """Return values of one type: numbers as they are ("nan" is one), or all as text."""
+    texts = {value for value in values if isinstance(value, str)}
+    if texts - {"nan", "inf", "-inf"}:
+        return [None if value is None else str(value) for value in values]
+    if texts or any(isinstance(value, float) for value in values):
+        return [None if value is None else float(value) for value in values]
+    return values
+
+
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem }}
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto }}
 th, td {{ border: 1px solid #ccc; padding: .2rem .6rem; text-align: left }}
 td.all {{ background: #d9f2dc }} td.some {{ background: #fff0c2 }} td.none {{ background: #f7d0cc }}

@@ -1,11 +1,13 @@
 """Results: one JSON line for each case, appended and never changed, so a campaign can go on later.
 
-The first line says which campaign it is.  A line that was cut off by a crash is left out and
-overwritten.  A result counts for the program that gave it: `program` is part of its key.
+The first line says which campaign, program and case file the lines after it are of; another such
+line follows when one of them has changed.  A line that was cut off by a crash is left out and
+overwritten.  One run at a time writes.
 """
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import subprocess
@@ -38,6 +40,7 @@ __all__ = [
 
 FILE_KIND = "e1000emu-campaign"
 VERSION = 1
+BEGINS = f'{{"kind":"{FILE_KIND}",'.encode()
 PACKAGES = (e1000emu, fastpath, stack)
 SOURCES = {".py", ".pyx", ".pxd", ".h"}
 
@@ -76,6 +79,11 @@ class Header(msgspec.Struct, kw_only=True):
     source: str
     """The hash of the file that has the case function."""
 
+    @property
+    def run(self) -> str:
+        """What the results after this line belong to: a program and a case file."""
+        return f"{self.program} {self.source}"
+
 
 class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What became of one case."""
@@ -100,6 +108,8 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     worker: str = ""
     again: bool = False
     """It ran before: this line only confirms the digest."""
+    source: str = ""
+    """`Header.run` of the line that it stands after; not written."""
 
     @property
     def ok(self) -> bool:
@@ -124,7 +134,7 @@ def program() -> str:
                 found.update(f"{file} {file.hash.value}\n".encode())
         return found.hexdigest()[:HASH_DIGITS]
     for package in PACKAGES:
-        root = Path(package.__file__).parent
+        root = Path(package.__path__[0])
         for path in sorted(root.rglob("*")):
             if path.suffix in SOURCES and "__pycache__" not in path.parts:
                 found.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
@@ -178,27 +188,34 @@ class Store:
         """
         self.path = path
         self.outcomes: list[Outcome] = []
+        self._run = first.run
         self._file: IO[bytes] = open(path, "a+b", buffering=0)  # noqa: SIM115
         try:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CampaignError(
+                    f"{path}: another run of the campaign writes there; wait for it, or name "
+                    "another file"
+                ) from None
             found, self.outcomes, end = _parse(path)
-            if found is None:
-                self._file.truncate(0)
-                self._put(first)
-            elif (found.campaign, found.axes) != (first.campaign, first.axes):
+            if found is not None and (found.campaign, found.axes) != (first.campaign, first.axes):
                 raise CampaignError(
                     f"{path}: has results of campaign {found.campaign} over "
                     f"{', '.join(found.axes)}; name another file"
                 )
-            else:
-                self._file.truncate(end)
+            self._file.truncate(end)
+            if found != first:
+                self._put(first)
         except BaseException:
             self._file.close()
             raise
 
     def add(self, outcome: Outcome) -> None:
         """Append one result, in one write."""
-        self.outcomes.append(outcome)
         self._put(outcome)
+        outcome.source = self._run
+        self.outcomes.append(outcome)
 
     def _put(self, line: Any) -> None:
         data = msgspec.json.encode(line) + b"\n"
@@ -211,7 +228,7 @@ class Store:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Header, list[Outcome]]:
-    """Read a file of results, also one that is being written.
+    """Read a file of results, also one that is being written; return the latest header.
 
     Raises: CampaignError, it is none; OSError.
     """
@@ -222,21 +239,27 @@ def read(path: str | os.PathLike[str]) -> tuple[Header, list[Outcome]]:
 
 
 def _parse(path: Path) -> tuple[Header | None, list[Outcome], int]:
-    """Return the header, the results, and where the last whole line ends."""
+    """Return the latest header, the results, and where the last whole line ends."""
     first: Header | None = None
     outcomes: list[Outcome] = []
     end = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                break
             try:
-                if first is None:
+                if not line.endswith(b"\n"):
+                    # Cut off by a crash, or by the end of a file that is not ours.
+                    if first is None and not (BEGINS.startswith(line) or line.startswith(BEGINS)):
+                        raise msgspec.ValidationError("it does not begin as one")
+                    break
+                if line.startswith(BEGINS):
                     first = msgspec.json.decode(line, type=Header)
-                    if first.kind != FILE_KIND or first.version != VERSION:
-                        raise msgspec.ValidationError("it is of another kind or version")
+                    if first.version != VERSION:
+                        raise msgspec.ValidationError(f"version {first.version}, not {VERSION}")
+                elif first is None:
+                    raise msgspec.ValidationError("it does not begin as one")
                 else:
                     outcomes.append(msgspec.json.decode(line, type=Outcome))
+                    outcomes[-1].source = first.run
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
                 raise CampaignError(
                     f"{path}, line {number}: no result of a campaign: {error}; name another file"
@@ -252,3 +275,17 @@ def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
         if not outcome.again:
             found[outcome.key] = outcome
     return found
+
+
+def differing(outcomes: Iterable[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Return both results of each case that ran twice and did two different things."""
+    outcomes = list(outcomes)
+    first = latest(outcomes)
+    found = {}
+    for outcome in outcomes:
+        one = first.get(outcome.key)
+        if one is None or not outcome.again:
+            continue
+        if (one.status, one.digest) != (outcome.status, outcome.digest):
+            found[outcome.key] = one, outcome
+    return list(found.values())

@@ -27,6 +27,7 @@ from e1000emu.campaign.results import (
     Outcome,
     Status,
     Store,
+    differing,
     header,
     key,
     labels,
@@ -35,7 +36,7 @@ from e1000emu.campaign.results import (
 )
 from e1000emu.campaign.worker import Done, Task, work
 from e1000emu.errors import ArgumentError
-from fastpath.errors import check_type
+from fastpath.errors import check_type, whole_number
 
 __all__ = ["run", "target_of"]
 
@@ -46,6 +47,8 @@ TASKS_A_WORKER = 3
 """So many tasks are handed over for each worker, so that none waits for the next."""
 TRIES = 50
 """So often a case that is to run on another worker is offered; then any may take it."""
+WAIT_S = 0.01
+"""So long the worker that is not meant waits the first time; longer each time."""
 SHOWN = 5
 
 CaseFunction = Callable[[Case], Result | None]
@@ -80,14 +83,15 @@ def run(
     executor: Executor | str | None = None,
     results: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    first: int | None = None,
 ) -> Report:
     """Run each case of `campaign` that has no result yet; return the report of all.
 
     `case` is the function (default: the one decorated with `@campaign.case`).  `executor`:
     "processes" (default, one for each processor), "processes:N", "dask://HOST:PORT", "mpi", or any
-    `concurrent.futures.Executor` whose workers are processes.  `results` is the file to append to,
+    `concurrent.futures.Executor`.  `results` is the file to append to,
     by default NAME.jsonl in the current directory.  `progress` draws a bar on standard error; by
-    default if that is a terminal.
+    default if that is a terminal.  `first` runs so many of the cases at most.
 
     Raises:
         ArgumentError: an argument that cannot be.
@@ -98,17 +102,21 @@ def run(
     check_type("run", "campaign", campaign, Campaign, "a Campaign")
     target = target_of(campaign, case)
     path = Path(f"{campaign.name}.jsonl" if results is None else results)
-    first = header(campaign, target.sha256)
+    if first is not None:
+        whole_number("run", "first", first, 1, unit="cases")
+    head = header(campaign, target.sha256)
     with ExitStack() as stack:
-        store = Store(path, first)
+        store = Store(path, head)
         stack.callback(store.close)
-        work = _Work(campaign, target, store, first.cases)
+        work = _Work(campaign, target, store, first)
         if work.left:
             draw = sys.stderr.isatty() if progress is None else progress
-            bar = stack.enter_context(_Bar(first.campaign, first.cases, work.had, shown=draw))
+            bar = stack.enter_context(_Bar(head.campaign, head.cases, work.had, shown=draw))
+            # After a pool of ours has closed, which stumbles over futures that are cancelled.
+            stack.callback(work.cancel)
             pool, workers = stack.enter_context(open_executor(executor))
             work.run(pool, workers, bar)
-    return Report(first, store.outcomes, campaign=campaign, target=target, path=path)
+    return Report(head, store.outcomes, campaign=campaign, target=target, path=path)
 
 
 class _Pending(NamedTuple):
@@ -123,23 +131,30 @@ class _Pending(NamedTuple):
 class _Work:
     """What there is to do, and what is being done."""
 
-    def __init__(self, campaign: Campaign, target: Target, store: Store, total: int) -> None:
+    def __init__(self, campaign: Campaign, target: Target, store: Store, first: int | None) -> None:
         self._campaign = campaign
         self._target = target
         self._store = store
         done = latest(store.outcomes)
         confirmed = {outcome.key for outcome in store.outcomes if outcome.again}
-        self._keys: dict[int, str] = {}
+        self._workers: set[str] = set()
+        self._session = os.urandom(8).hex()
+        differ = {pair[0].key: pair for pair in differing(store.outcomes)}
         self._todo: deque[Case] = deque()
         self._again: deque[tuple[Case, Outcome, int]] = deque()
+        self.had = 0
         for case in campaign:
             found = key(case, target.sha256)
             if found not in done:
-                self._todo.append(case)
-            elif found not in confirmed and self._twice(case, done[found]):
+                if first is None or len(self._todo) < first:
+                    self._todo.append(case)
+                continue
+            self.had += 1
+            if found in differ:
+                raise self._differs(*differ[found])
+            if found not in confirmed and self._twice(case, done[found]):
                 self._again.append((case, done[found], 0))
         self.left = len(self._todo) + len(self._again)
-        self.had = total - len(self._todo)
         self._pending: dict[Future[list[Done] | None], _Pending] = {}
         self._mean_s = TASK_S
 
@@ -149,22 +164,26 @@ class _Work:
 
     def run(self, executor: Executor, workers: int, bar: _Bar) -> None:
         """Do all of it."""
-        try:
-            while self._fill(executor, workers):
-                done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._take(future, self._pending.pop(future), bar)
-        finally:
-            for future in self._pending:
-                future.cancel()
+        while self._fill(executor, workers):
+            done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._take(future, self._pending.pop(future), bar)
+
+    def cancel(self) -> None:
+        """Take back what has not begun."""
+        for future in self._pending:
+            future.cancel()
 
     def _fill(self, executor: Executor, workers: int) -> bool:
         """Hand over tasks while workers could want them; say whether there are any."""
         while len(self._pending) < workers * TASKS_A_WORKER and (self._again or self._todo):
-            if self._again:
+            if self._again and self._may_run_again(workers):
                 case, first, tries = self._again.popleft()
-                avoid = first.worker if workers > 1 and tries < TRIES else ""
+                others = self._workers - {first.worker}
+                avoid = first.worker if others and tries < TRIES else ""
                 self._submit(executor, _Pending([case], first, tries), avoid)
+            elif not self._todo:
+                break
             else:
                 count = 1 if self._campaign.exclusive else int(TASK_S / self._mean_s)
                 # The last cases are spread over all workers.
@@ -172,6 +191,14 @@ class _Work:
                 cases = [self._todo.popleft() for _ in range(count)]
                 self._submit(executor, _Pending(cases, None, 0), "")
         return bool(self._pending)
+
+    def _may_run_again(self, workers: int) -> bool:
+        """Say whether another worker is known, or none is to be expected any more.
+
+        Threads of one process are one worker.
+        """
+        others = self._workers - {self._again[0][1].worker}
+        return workers == 1 or bool(others) or not (self._todo or self._pending)
 
     def _submit(self, executor: Executor, pending: _Pending, avoid: str) -> None:
         limits = self._campaign.limits
@@ -183,6 +210,8 @@ class _Work:
             limits.memory_bytes,
             self._campaign.exclusive,
             avoid,
+            min(WAIT_S * 1.2**pending.tries, 0.5),
+            self._session,
         )
         self._pending[executor.submit(work, task)] = pending
 
@@ -200,6 +229,7 @@ class _Work:
             return
         for case, done in zip(pending.cases, found, strict=True):
             answer = done.answer
+            self._workers.add(done.worker)
             if answer.status == "unusable":
                 raise CampaignError(
                     f"campaign {self._campaign.name}: worker {done.worker}: {answer.text}"
@@ -236,13 +266,15 @@ class _Work:
         )
 
     def _compare(self, first: Outcome, second: Outcome) -> None:
-        if (first.status, first.digest) == (second.status, second.digest):
-            return
+        if (first.status, first.digest) != (second.status, second.digest):
+            raise self._differs(first, second)
+
+    def _differs(self, first: Outcome, second: Outcome) -> DigestsDiffer:
         other = [name for name in first.digest if first.digest[name] != second.digest.get(name)]
-        raise DigestsDiffer(
+        return DigestsDiffer(
             f"campaign {self._campaign.name}: {first}: ran again on {second.worker} after "
             f"{first.worker}, and {', '.join(other) or 'its end'} came out different; "
-            "it takes time or randomness from outside its values, or we do"
+            "it takes time or randomness from outside its values, or e1000emu does"
         )
 
 
@@ -251,6 +283,7 @@ class _Bar:
 
     def __init__(self, name: str, total: int, had: int, *, shown: bool) -> None:
         self._failed = 0
+        self._shown = shown
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -267,8 +300,10 @@ class _Bar:
         """Count one more."""
         if not outcome.ok:
             self._failed += 1
-            if self._failed <= SHOWN:
-                self._progress.console.print(str(outcome), markup=False, highlight=False)
+            if self._shown and self._failed <= SHOWN:
+                self._progress.console.print(
+                    str(outcome), markup=False, highlight=False, soft_wrap=True
+                )
         speed = self._progress.tasks[0].speed
         rate = f"{speed:,.1f}/s" if speed else ""
         self._progress.update(self._task, advance=1, rate=rate, failed=self._failed)

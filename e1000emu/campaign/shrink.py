@@ -15,7 +15,7 @@ from typing import Any
 from e1000emu.campaign.case import Campaign, Case
 from e1000emu.campaign.forkserver import Answer, Target
 from e1000emu.campaign.results import CampaignError, Outcome, Status, key, labels
-from e1000emu.campaign.worker import run_case
+from e1000emu.campaign.worker import end_servers, run_case
 from e1000emu.errors import E1000Error
 from fastpath.errors import whole_number
 
@@ -57,7 +57,10 @@ def shrink(
     Cases are tried one after the other on this machine, at most `tries`; `told` hears of each that
     is smaller.  Raises: CampaignError, the case passes here.
     """
-    return _Shrink(target, campaign, whole_number("shrink", "tries", tries, 1), told).run(case)
+    try:
+        return _Shrink(target, campaign, whole_number("shrink", "tries", tries, 1), told).run(case)
+    finally:
+        end_servers()
 
 
 class _Shrink:
@@ -115,8 +118,9 @@ class _Shrink:
     def _keeps(self, values: dict[str, Any], keep: frozenset[int] | None) -> bool:
         """Say whether the case with these ends the same way, and take it if so."""
         case = Case(self._best.number, values, keep=keep)
-        if case.hash in self._seen or self._left <= 0:
-            return case.hash == self._best.hash
+        where = self._campaign.where
+        if self._left <= 0 or case.hash in self._seen or (where and not where(case)):
+            return False
         answer = self._try(case)
         if _how(answer) != self._how:
             return False
@@ -140,6 +144,8 @@ def _how(answer: Answer) -> tuple[str, str, str]:
 
 def smaller(value: Any) -> Iterator[Any]:
     """Yield values that are simpler than `value`, the simplest first."""
+    if type(value) not in (bool, int, float, bytes, tuple, list, dict) and not is_dataclass(value):
+        return  # an enumeration, say, which is no number like others
     match value:
         case bool():
             if value:
@@ -148,18 +154,18 @@ def smaller(value: Any) -> Iterator[Any]:
             if value:
                 yield type(value)(0)
             half = abs(value) // 2 if isinstance(value, int) else abs(value) / 2
-            if half > 1e-6:
+            if 1e-6 < half < abs(value):
                 yield half if value > 0 else -half
         case bytes() | tuple() | list():
-            size = len(value)
+            items, made = list(value), type(value)
+            size = len(items)
             while size:
-                for at in range(0, len(value), size):
-                    yield value[:at] + value[at + size :]
+                for at in range(0, len(items), size):
+                    yield made(items[:at] + items[at + size :])
                 size //= 2
-            for at, item in enumerate(value):
+            for at, item in enumerate(items if made is not bytes else ()):
                 for less in smaller(item):
-                    if not isinstance(value, bytes):
-                        yield type(value)([*value[:at], less, *value[at + 1 :]])
+                    yield made([*items[:at], less, *items[at + 1 :]])
         case dict():
             for name in value:
                 yield {k: v for k, v in value.items() if k != name}

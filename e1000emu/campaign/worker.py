@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import atexit
 import os
 import socket
 import subprocess
@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +26,13 @@ from e1000emu.recording import Reader, RecordingError, describe
 __all__ = ["Done", "Task", "name", "run_case", "work"]
 
 LAST_EVENTS = 20
+END_S = 10.0
+"""A fork server whose pipe was closed has ended by then, with all that it started."""
 
-_idle: list[subprocess.Popen[bytes]] = []
+Key = tuple[Target, str]
+"""What a fork server has imported: the case file and, for one run, all that the file imports."""
+
+_idle: list[tuple[Key, subprocess.Popen[bytes]]] = []
 _lock = threading.Lock()
 
 
@@ -44,6 +49,10 @@ class Task(msgspec.Struct):
     exclusive: bool = False
     avoid: str = ""
     """The name of a worker that is not to do it."""
+    wait_s: float = 0.0
+    """So long that worker waits before it says so."""
+    session: str = ""
+    """Unlike any other run's: what a fork server has imported may have changed since."""
 
 
 class Done(NamedTuple):
@@ -61,11 +70,48 @@ def name() -> str:
 def _start() -> subprocess.Popen[bytes]:
     # Not by `multiprocessing`: workers of Dask are daemons, which may not have children.
     return subprocess.Popen(
-        [sys.executable, "-c", "from e1000emu.campaign.forkserver import main; main()"],
+        [sys.executable, "-P", "-c", "from e1000emu.campaign.forkserver import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
     )
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Close a server's pipe: it kills what runs, and ends."""
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with suppress(BrokenPipeError):
+        server.stdin.close()
+    try:
+        server.wait(END_S)
+    except subprocess.TimeoutExpired:
+        server.kill()  # while it imports; a child would go with it
+        server.wait()
+    server.stdout.close()
+
+
+def end_servers(*, keep: Key | None = None) -> None:
+    """End this process's idle fork servers, but those of `keep`."""
+    with _lock:
+        gone = [server for key, server in _idle if key != keep]
+        _idle[:] = [entry for entry in _idle if entry[0] == keep]
+    for server in gone:
+        _end(server)
+
+
+atexit.register(end_servers)
+
+
+def _take(key: Key) -> subprocess.Popen[bytes]:
+    """Return an idle fork server of `key`, or a new one."""
+    end_servers(keep=key)
+    with _lock:
+        while _idle:
+            _, server = _idle.pop()
+            if server.poll() is None:
+                return server
+    return _start()
 
 
 def run_case(
@@ -75,35 +121,34 @@ def run_case(
     *,
     directory: str = "",
     processor: int | None = None,
+    session: str = "",
 ) -> Answer:
     """Run one pickled case in a child process and return what became of it."""
-    with _lock:
-        server = _idle.pop() if _idle else None
-    if server is None or server.poll() is not None:
-        server = _start()
-    assert server.stdin is not None
-    assert server.stdout is not None
+    key = target, session
     request = Request(target, case, limits.seconds, limits.memory_bytes, directory, processor)
-    try:
-        send(server.stdin, request)
-        answer: Answer = receive(server.stdout, Answer)
-    except (EOFError, BrokenPipeError):
-        server.kill()
-        server.wait()
-        return Answer("crashed", text="the fork server ended; its messages are the worker's")
-    except BaseException:
-        server.kill()  # its child goes with the pipe
-        server.wait()
-        raise
-    with _lock:
-        _idle.append(server)
-    return answer
+    for _ in range(2):  # an idle server may have been ended by somebody
+        server = _take(key)
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            send(server.stdin, request)
+            answer: Answer = receive(server.stdout, Answer)
+        except (EOFError, BrokenPipeError):
+            _end(server)
+        except BaseException:
+            _end(server)
+            raise
+        else:
+            with _lock:
+                _idle.append((key, server))
+            return answer
+    return Answer("crashed", text="its fork server ended, twice; is the machine out of memory?")
 
 
 def work(task: Task) -> list[Done] | None:
     """Run the task's cases one after the other; None: another worker is to do it."""
     if task.avoid == name():
-        time.sleep(0.01)
+        time.sleep(task.wait_s)
         return None
     if task.program != program():
         text = f"it runs another program ({program()}, not {task.program}); install the same one"
@@ -112,18 +157,18 @@ def work(task: Task) -> list[Done] | None:
     done = []
     with _processor(task.exclusive) as processor:
         for case in task.cases:
-            answer = run_case(task.target, case, limits, processor=processor)
+            answer = run_case(task.target, case, limits, processor=processor, session=task.session)
             if answer.status in ("crashed", "memory", "timeout"):
-                answer.told = _last_events(task.target, case, limits)
+                answer.told = _last_events(task, case, limits)
             done.append(Done(answer, name()))
     return done
 
 
-def _last_events(target: Target, case: bytes, limits: Limits) -> list[str]:
+def _last_events(task: Task, case: bytes, limits: Limits) -> list[str]:
     """Run a case that left nothing once more, recording; return the end of each recording."""
     said = []
     with tempfile.TemporaryDirectory(prefix="e1000emu-campaign-") as directory:
-        again = run_case(target, case, limits, directory=directory)
+        again = run_case(task.target, case, limits, directory=directory, session=task.session)
         said.append(f"run again: {again.status} {again.signal}".rstrip())
         for path in sorted(Path(directory).glob("*.rec")):
             try:
@@ -142,14 +187,19 @@ def _processor(exclusive: bool) -> Iterator[int | None]:
         yield None
         return
     processors = sorted(os.sched_getaffinity(0))
-    while True:
-        for number in processors:
-            path = Path(tempfile.gettempdir(), f"e1000emu-campaign-{os.getuid()}-cpu{number}")
-            with open(path, "ab") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                yield number
-                return
-        time.sleep(0.05)
+    # An abstract address is a lock of this machine (network namespace) that ends with its holder.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
+        while True:
+            found = next((number for number in processors if _locked(lock, number)), None)
+            if found is not None:
+                break
+            time.sleep(0.05)
+        yield found
+
+
+def _locked(lock: socket.socket, number: int) -> bool:
+    try:
+        lock.bind(f"\0e1000emu-campaign-cpu{number}")
+    except OSError:
+        return False
+    return True

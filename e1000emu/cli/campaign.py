@@ -3,6 +3,7 @@ what came of it."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from hashlib import sha256
@@ -14,7 +15,7 @@ import click
 
 from e1000emu.campaign.case import Campaign
 from e1000emu.campaign.report import Report, replay
-from e1000emu.campaign.results import Outcome, Status, latest, read
+from e1000emu.campaign.results import Outcome, Status, read
 from e1000emu.campaign.run import run, target_of
 from e1000emu.campaign.shrink import shrink
 from e1000emu.cli.common import emit_json
@@ -51,6 +52,8 @@ def _path(given: str) -> Path:
 
 def _module(path: Path) -> ModuleType:
     """Import a file under the name that the workers give it too."""
+    if path.parent == BUILTIN:
+        return importlib.import_module(f"e1000emu.campaign.builtin.{path.stem}")
     name = f"campaign_{sha256(path.read_bytes()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -159,9 +162,17 @@ def command() -> None:
     metavar="WHERE",
     help="processes, processes:N, dask://HOST:PORT, or mpi.",
 )
+@click.option(
+    "--first",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Only so many of the cases that have no result yet.",
+)
 @results_option
 @json_option
-def run_command(file: str, executor: str, results: Path | None, as_json: bool) -> None:
+def run_command(
+    file: str, executor: str, first: int | None, results: Path | None, as_json: bool
+) -> None:
     """Run the cases that have no result yet; Ctrl-C stops, and the same command goes on.
 
     Workers import FILE.py and run what stands in it.
@@ -169,21 +180,16 @@ def run_command(file: str, executor: str, results: Path | None, as_json: bool) -
     campaign = load(file)
     path = Path(results or f"{campaign.name}.jsonl")
     try:
-        report = run(campaign, executor=executor, results=path)
+        report = run(campaign, executor=executor, results=path, first=first)
     except KeyboardInterrupt:
-        header, outcomes = read(path)
-        done = len(latest(outcomes))
-        raise CommandError(
-            f"campaign {campaign.name}: stopped after {done:,} of {header.cases:,} cases; "
-            f"{path} has their results, and the same command goes on",
-            130,
-        ) from None
+        done = f"{Report(*read(path))}; {path} has them" if path.exists() else "nothing ran"
+        raise CommandError(f"stopped: {done}; the same command goes on", 130) from None
     if as_json:
         emit_json(_summary(report))
     else:
         click.echo(f"{report}; {path}")
         _tell_failures(report.failures, file)
-    if not report.ok:
+    if report.failures:
         raise CommandError(f"{len(report.failures):,} of {len(report.outcomes):,} failed", 1)
 
 
@@ -229,7 +235,7 @@ def report_command(
         if rows:
             click.echo(str(report.matrix(rows, columns)))
     if page is not None:
-        page.write_text(report.html(rows, columns))
+        page.write_text(report.html(rows, columns), encoding="utf-8")
     if parquet is not None:
         report.parquet(parquet)
 
@@ -262,9 +268,10 @@ def replay_command(
     if number is None:
         case = _report(file, results).first_failure().case
     else:
-        case = next((c for c in campaign if c.number == number), None)
-        if case is None:
+        found = next((c for c in campaign if c.number == number), None)
+        if found is None:
             raise ArgumentError(f"campaign {campaign.name} has no case {number}")
+        case = found
     if smaller:
         case, _ = shrink(target, case, campaign, told=lambda c: click.echo(f"  {c}", err=True))
     where = directory or Path(f"{campaign.name}-case-{case.number}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from e1000emu.clock import VirtualClock
 from e1000emu.testing.guest import GuestRings
@@ -112,6 +112,16 @@ class Bench:
         bench.nic, bench.memory, bench.dma, bench.line = nic, memory, dma, line
         bench.link, bench.clock, bench.guest = link, clock, guest
         return bench
+
+    def close(self) -> None:
+        """Halt the NIC; again does nothing."""
+        self.nic.halt()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def make_bench(**options: Any) -> Bench:

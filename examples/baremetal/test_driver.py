@@ -91,9 +91,8 @@ class Driver:
         return self.ffi.buffer(buffer, n)[:]
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
-    """The driver as a Python module: `ffi`, `lib`."""
+def build(directory):
+    """Compile the driver; return the path of the module."""
     ffi = FFI()
     ffi.cdef(DECLARATIONS)
     ffi.set_source(
@@ -102,7 +101,11 @@ def compiled(tmp_path_factory):
         sources=[str(HERE / name) for name in SOURCES],
         include_dirs=[str(HERE)],
     )
-    path = ffi.compile(str(tmp_path_factory.mktemp("driver")))
+    return ffi.compile(str(directory))
+
+
+def load(path):
+    """Return the driver as a Python module: `ffi`, `lib`."""
     spec = importlib.util.spec_from_file_location("_driver_under_test", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -121,6 +124,11 @@ def compiled(tmp_path_factory):
         ffi.from_handle(ctx).bench.nic.slot.bar_write(0, off, value, 4)
 
     return module
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    return load(build(tmp_path_factory.mktemp("driver")))
 
 
 @pytest.fixture

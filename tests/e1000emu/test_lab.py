@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from e1000emu.errors import ArgumentError
 from e1000emu.lab import Lab, add_nic, lan, mac_address, two_hosts
 from e1000emu.links import pair
+from e1000emu.record import Recorder
+from e1000emu.replay import replay
 from stack.host import Host
 from stack.socket import (
     AF_INET,
@@ -151,3 +155,16 @@ def test_a_lab_says_what_is_wrong():
         net = lab.lan("10.0.0.0/24", a)
         with pytest.raises(KeyError, match="no address of IPv6"):
             net.addr(a, family=6)
+
+
+def test_two_hosts_record_a_nic_each(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.rec", tmp_path / "b.rec"]
+    recorders = [Recorder(path) for path in paths]
+    a, b = two_hosts(records=recorders)
+    with a, b:
+        assert a.nics["eth0"] is not b.nics["eth0"]
+    for recorder, path in zip(recorders, paths, strict=True):
+        recorder.close()
+        found = replay(path)
+        assert found.divergence is None
+        assert found.events > 100

@@ -46,7 +46,7 @@ def recorded(path: Path, **options: Any) -> tuple[Bench, Recorder]:
     dma.add(memory.base, memory.buffer)
     line, link = RecordingLine(clock), RecordingLink()
     link.far_end = options.pop("far_end", None)
-    recorder = Recorder(path)
+    recorder = Recorder(path, flush=options.pop("flush", False))
     nic = Nic(
         memory=dma, irq=line, link=link, clock=clock, mac=BENCH_MAC, record=recorder, **options
     )
@@ -493,6 +493,21 @@ def test_a_file_that_was_cut_off_is_replayed_as_far_as_it_goes(busy: Path, tmp_p
             replay(cut)
         done = replay(cut, partial=True)
         assert (done.events, done.complete, done.divergence) == (where[0] - 1, False, None)
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_with_flush_a_file_that_was_never_closed_has_every_event(
+    tmp_path: Path, flush: bool
+) -> None:
+    bench, recorder = recorded(tmp_path / "r", flush=flush)
+    bench.nic.slot.bar_read(0, 8, 4)
+    there = len(list(Reader(tmp_path / "r", partial=True))) if flush else 0
+    written = recorder.events
+    assert written > 5
+    assert there == (written if flush else 0)
+    if flush:
+        assert replay(tmp_path / "r", partial=True).divergence is None
+    recorder.close()
 
 
 def judge(path: Path, *, partial: bool = False) -> None:

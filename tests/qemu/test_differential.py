@@ -108,7 +108,7 @@ def test_each_disagreement_has_a_ruling(models: list[Cards], kind: str) -> None:
     for cards in models:
         for name, program in PROGRAMS.items():
             if name.split()[0] == kind:
-                wrong += _both(cards, name, program, used)
+                wrong += both(cards, name, program, used)
     assert not wrong, "\n".join(wrong[:20])
     idle = [
         ruling["program"]
@@ -157,7 +157,7 @@ def test_generated_frames_are_received_alike(
         rctl = rctl & ~int(Rctl.BSIZE_256) | bit if bit & Rctl.BSIZE_256 else rctl | bit
     program = receive_program(tuple(frames), rctl=rctl)
     for cards in models:
-        assert not _both(cards, "receive generated", program, set())
+        assert not both(cards, "receive generated", program, set())
 
 
 @GENERATED
@@ -195,10 +195,10 @@ def test_generated_descriptors_are_sent_alike(
         r.kick()
 
     for cards in models:
-        assert not _both(cards, "transmit generated frames", transmit_program(send), set())
+        assert not both(cards, "transmit generated frames", transmit_program(send), set())
 
 
-def _both(cards: Cards, name: str, program: Program, used: set[int]) -> list[str]:
+def both(cards: Cards, name: str, program: Program, used: set[int]) -> list[str]:
     return _compare(cards.model, name, program(cards.ours), program(cards.qemus), used)
 
 
