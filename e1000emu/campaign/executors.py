@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from types import ModuleType
 
 from e1000emu.errors import ArgumentError, E1000Error
 from fastpath.errors import whole_number
@@ -25,10 +27,14 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
     # A Ctrl-C is the caller's; workers are started with it blocked, and ignore it then.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Nor do they run the caller's script once more, as `spawn` does: they need nothing of it.
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         for _ in range(workers):
             pool.submit(os.getpid)
     finally:
+        sys.modules["__main__"] = main
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pool
 
