@@ -138,7 +138,13 @@ def test_dask_with_tls(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyP
         *("worker", address, "--nthreads", "1", "--no-dashboard", "--host", "tls://127.0.0.1"),
     )
     path = tmp_path / "r.jsonl"
-    with dask.config.set(dask.config.collect_env()):
+    # Key by key: a whole tree would replace the defaults if distributed is imported already.
+    settings = {
+        name.removeprefix("DASK_").lower().replace("__", "."): value
+        for name, value in os.environ.items()
+        if name.startswith(comm)
+    }
+    with dask.config.set(settings):
         report = run(cases.NOTHING, executor=f"dask://{address}", results=path)
     assert report.ok
     # Without a certificate nobody gets in.
