@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
+from e1000emu.campaign.worker import name as worker_name
 from e1000emu.errors import ArgumentError, E1000Error
 from fastpath.errors import whole_number
 
@@ -106,9 +108,32 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
                 f"run: executor dask://{address}: no worker came in {WORKERS_S} s; "
                 f"start one: dask worker {where}"
             ) from None
-        # `pure`: Dask would take equal tasks for one, and a case runs again to be compared.
-        executor = client.get_executor(pure=False)
-        yield executor, max(1, sum(client.nthreads().values()))
+        yield _DaskExecutor(client), max(1, sum(client.nthreads().values()))
+
+
+class _DaskExecutor(Executor):
+    """Dask's executor; a task that avoids a worker is given to the others only.
+
+    Left to itself Dask may prefer that worker each time, because it is idle.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._executors: dict[str, Any] = {}
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Schedule `fn`, which is `worker.work` with its task."""
+        avoid = args[0].avoid
+        if avoid not in self._executors:
+            # Equal tasks would be one to Dask (`pure`), but a case runs again to be compared.
+            options: dict[str, Any] = {"pure": False}
+            named = self._client.run(worker_name) if avoid else {}
+            others = [address for address, name in named.items() if name != avoid]
+            if others:
+                options["workers"] = others
+            self._executors[avoid] = self._client.get_executor(**options)
+        future: Future[Any] = self._executors[avoid].submit(fn, *args, **kwargs)
+        return future
 
 
 def _mpi() -> Iterator[tuple[Executor, int]]:
