@@ -9,8 +9,6 @@ from types import ModuleType
 from e1000emu.errors import E1000Error
 from fastpath.built import ROOT, is_tree
 
-__all__ = ["of_the_tree"]
-
 
 def of_the_tree(campaign: str, module: str) -> ModuleType:
     """Import a module of the source tree that no wheel has.  Raises: E1000Error."""

@@ -86,7 +86,8 @@ class Calls(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.host = Host("h", clock=VirtualClock())
+        # Who we are for Linux, too: what it says of the sender is compared.
+        self.host = Host("h", clock=VirtualClock(), uid=os.getuid(), gid=os.getgid())
         self.dir = tempfile.mkdtemp(prefix="u")
         self.prefix = f"\0{os.getpid()}-{next(serial)}-".encode()
         self.pairs: list[Pair] = []
