@@ -151,7 +151,7 @@ def test_a_bad_wire(seed: int, impair: dict[str, float], fastnak: bool) -> None:
     while True:
         client = stream(a)
         client.setsockopt(SOL_XTP, XTP_FASTNAK, fastnak)
-        if failure(lambda: client.connect(SERVER)) != errno.EHOSTUNREACH:
+        if failure(partial(client.connect, SERVER)) != errno.EHOSTUNREACH:
             break
         client.close()  # three requests of ARP got lost
     # A FIRST of one that has given up may still arrive: it is accepted, and refused by its sender.
