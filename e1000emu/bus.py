@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from e1000emu.errors import ArgumentError
 from e1000emu.quantities import duration_ns
 from e1000emu.regs import reg
-from fastpath.errors import whole_number
+from fastpath.errors import check_type, whole_number
 
 if TYPE_CHECKING:
     from e1000emu.models import Model
@@ -49,7 +49,8 @@ class Bus:
     """Its transactions are as long as MMRBC of the PCI-X capability says, if the part has one."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the fields."""
+        check_type("Bus", "name", self.name, str, "text")
         for field, low, high in (
             ("width_bytes", 1, 64),
             ("clock_ps", 1, 10**9),

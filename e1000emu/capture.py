@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from e1000emu.errors import LinkError
+from e1000emu.errors import ArgumentError, LinkError
 from fastpath.errors import check_methods, check_type
 from fastpath.linkops import epb_encode
 
@@ -75,7 +75,9 @@ def _block(kind: int, body: bytes) -> bytes:
 
 def with_comments(block: bytes, comments: Sequence[str]) -> bytes:
     """Return an Enhanced Packet Block of this machine's byte order with `opt_comment`s (section
-    3.5) before its other options."""
+    3.5) before its other options.  Raises: ArgumentError, it is none."""
+    if not isinstance(block, bytes) or len(block) < 32 or block[:4] != struct.pack("=I", EPB):
+        raise ArgumentError(f"with_comments: block={block!r}; give an Enhanced Packet Block")
     kept = struct.unpack_from("=I", block, 20)[0]
     at = 28 + kept + -kept % 4
     options = b"".join(_option(OPT_COMMENT, text.encode()[:0xFFFF]) for text in comments)

@@ -347,9 +347,10 @@ class Lab:
         check_clock("Lab", self.clock)
         if sysctl is not None:
             check_type("Lab", "sysctl", sysctl, Mapping, 'a mapping such as {"tcp_sack": 0}')
+        check_type("Lab", "seed", seed, (int, str), "an int or text")
         self.seed = seed
         self.sysctl = dict(sysctl or {})
-        self.ram_bytes = ram_bytes
+        self.ram_bytes = whole_number("Lab", "ram_bytes", ram_bytes, 1, unit="bytes")
         self._hosts: dict[str, Host] = {}
         self._nics = 0
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from e1000emu.capture import read_capture
-from e1000emu.clock import VirtualClock
+from e1000emu.bus import Bus
+from e1000emu.capture import read_capture, with_comments
+from e1000emu.clock import AsyncioClock, VirtualClock
 from e1000emu.errors import E1000Error
 from e1000emu.explain import explain
 from e1000emu.faults import Faults
@@ -128,6 +129,11 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: nic(mac=b"123"), "3 bytes", "six"),
     (lambda: two_hosts(records=[None]), "records=[None]", "one for each of two hosts"),
     (lambda: two_hosts(records="no"), "records='no'", "one for each of two hosts"),
+    (lambda: with_comments(b"no block", ["x"]), "b'no block'", "Enhanced Packet Block"),
+    (lambda: Bus(name=5), "name=5", "text"),
+    (lambda: AsyncioClock(None), "loop=None", "an event loop"),
+    (lambda: Lab(seed=None), "seed=None", "an int or text"),
+    (lambda: Lab(ram_bytes="1M"), "ram_bytes='1M'", "1 or more bytes"),
     (lambda: Bench(writeback_ns=-1), "writeback_ns=-1", "0 or more ns"),
     (lambda: nic(mac=b"\x01" + bytes(5)), "01:00", "group address"),
     (lambda: nic(model="82599"), "82599", "82540EM"),
