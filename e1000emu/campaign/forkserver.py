@@ -41,8 +41,8 @@ __all__ = ["Answer", "Request", "Target", "receive", "send"]
 
 OUTPUT_BYTES = 16 << 10
 """So much of what a case printed is kept, its end."""
-GRACE_S = 0.25
-"""Between the stack that a case which takes too long leaves, and its end."""
+GRACE_S = 10.0
+"""So long a case that took too long may need to leave its stack; it ends by itself then."""
 SWEEP_S = 5.0
 """So long what a case has started is killed, should it start more all the time."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -223,7 +223,7 @@ def _child(function: Any, request: Request, found: int, output: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable(2)
-    faulthandler.dump_traceback_later(request.seconds, file=2)
+    faulthandler.dump_traceback_later(request.seconds, file=2, exit=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     limit = request.memory_bytes
@@ -306,6 +306,7 @@ def run(function: Any, request: Request, parent: int, answers: int) -> Answer:
             os.kill(child, signal.SIGKILL)  # not waited for, so the number is still the child's
             _, status, usage = os.wait4(child, 0)
             _sweep(child)
+        late |= not os.fstat(found).st_size and time.monotonic() >= begun + request.seconds
         answer = _answer(found, status, late)
         answer.output = tail.text()
     finally:

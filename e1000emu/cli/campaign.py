@@ -18,7 +18,7 @@ from e1000emu.campaign.report import Report, replay
 from e1000emu.campaign.results import Outcome, Status, read
 from e1000emu.campaign.run import run, target_of
 from e1000emu.campaign.shrink import shrink
-from e1000emu.cli.common import emit_json
+from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError, CommandError, did_you_mean
 from e1000emu.cli.params import OUT_FILE
 
@@ -109,7 +109,6 @@ results_option = click.option(
     type=OUT_FILE,
     help="Where results are kept; the campaign's name with .jsonl by default.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 def _report(file: str, results: Path | None) -> Report:
@@ -169,7 +168,7 @@ def command() -> None:
     help="Only so many of the cases that have no result yet.",
 )
 @results_option
-@json_option
+@report_options
 def run_command(
     file: str, executor: str, first: int | None, results: Path | None, as_json: bool
 ) -> None:
@@ -196,7 +195,7 @@ def run_command(
 @command.command("status")
 @file_argument
 @results_option
-@json_option
+@report_options
 def status_command(file: str, results: Path | None, as_json: bool) -> None:
     """Say how far a campaign is, also while it runs. FILE: the case file, or its .jsonl."""
     report = _report(file, results)
@@ -214,7 +213,7 @@ def status_command(file: str, results: Path | None, as_json: bool) -> None:
 @click.option("--html", "page", type=OUT_FILE, help="Write one page that needs nothing else.")
 @click.option("--parquet", type=OUT_FILE, help="Write a table; needs pyarrow.")
 @results_option
-@json_option
+@report_options
 def report_command(
     file: str,
     rows: str,
@@ -250,7 +249,7 @@ def report_command(
 )
 @click.option("--shrink", "smaller", is_flag=True, help="First find the smallest such failure.")
 @results_option
-@json_option
+@report_options
 def replay_command(
     file: str,
     number: int | None,

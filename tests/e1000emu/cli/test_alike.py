@@ -45,7 +45,10 @@ from tests.support import require
 def commands() -> list[click.Command]:
     """Return every command."""
     context = click.Context(cli)
-    return [found for name in COMMANDS if (found := cli.get_command(context, name))]
+    found = [one for name in COMMANDS if (one := cli.get_command(context, name))]
+    groups = [one for one in found if isinstance(one, click.Group)]
+    below = [one for group in groups for one in group.commands.values()]
+    return [one for one in found if one not in groups] + below
 
 
 def options(command: click.Command) -> dict[str, click.Option]:
