@@ -753,7 +753,7 @@ class AsyncioClock(EventQueue):
     def __init__(self, loop: AbstractEventLoop, *, busy_poll_ns: int = 0) -> None:
         super().__init__()
         takes = "an event loop, such as asyncio.get_running_loop()"
-        check_methods("AsyncioClock", "loop", loop, ("call_at", "add_reader"), takes)
+        check_methods("AsyncioClock", "loop", loop, ("call_soon", "add_reader"), takes)
         self.loop = loop
         self.busy_poll_ns = whole_number("AsyncioClock", "busy_poll_ns", busy_poll_ns, 0, unit="ns")
         self._idle_ns = 0  # when the last callback of a descriptor ended
