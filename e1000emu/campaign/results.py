@@ -16,7 +16,7 @@ from enum import StrEnum
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,6 +26,9 @@ import stack
 from e1000emu.campaign.case import HASH_DIGITS, Campaign, Case, label
 from e1000emu.errors import E1000Error
 from fastpath.built import ROOT, is_tree
+
+if TYPE_CHECKING:
+    from e1000emu.campaign.forkserver import Answer
 
 __all__ = [
     "CampaignError",
@@ -176,6 +179,30 @@ def header(campaign: Campaign, source: str) -> Header:
 def labels(case: Case) -> dict[str, str]:
     """Return the case's values as text."""
     return {name: label(value) for name, value in case.values.items()}
+
+
+def outcome_of(
+    case: Case, source: str, answer: Answer, *, worker: str = "", again: bool = False
+) -> Outcome:
+    """Return what is kept of a case that ran; `source` is the hash of its function's file."""
+    return Outcome(
+        key=key(case, source),
+        number=case.number,
+        values=labels(case),
+        status=Status(answer.status),
+        digest=answer.digest,
+        figures=answer.figures,
+        text=answer.text,
+        signal=answer.signal,
+        told=answer.told,
+        output=answer.output,
+        steps=answer.steps,
+        seconds=answer.seconds,
+        cpu_seconds=answer.cpu_seconds,
+        memory_bytes=answer.memory_bytes,
+        worker=worker,
+        again=again,
+    )
 
 
 class Store:

@@ -25,13 +25,12 @@ from e1000emu.campaign.results import (
     CampaignError,
     DigestsDiffer,
     Outcome,
-    Status,
     Store,
     differing,
     header,
     key,
-    labels,
     latest,
+    outcome_of,
     program,
 )
 from e1000emu.campaign.worker import Done, Task, work
@@ -235,7 +234,13 @@ class _Work:
                     f"campaign {self._campaign.name}: worker {done.worker}: {answer.text}"
                 )
             self._mean_s += (max(answer.seconds, 1e-4) - self._mean_s) / 8
-            outcome = self._outcome(case, done, again=pending.first is not None)
+            outcome = outcome_of(
+                case,
+                self._target.sha256,
+                answer,
+                worker=done.worker,
+                again=pending.first is not None,
+            )
             self._store.add(outcome)
             if pending.first is not None:
                 self._compare(pending.first, outcome)
@@ -243,27 +248,6 @@ class _Work:
             bar.advance(outcome)
             if self._twice(case, outcome):
                 self._again.append((case, outcome, 0))
-
-    def _outcome(self, case: Case, done: Done, *, again: bool) -> Outcome:
-        answer = done.answer
-        return Outcome(
-            key=key(case, self._target.sha256),
-            number=case.number,
-            values=labels(case),
-            status=Status(answer.status),
-            digest=answer.digest,
-            figures=answer.figures,
-            text=answer.text,
-            signal=answer.signal,
-            told=answer.told,
-            output=answer.output,
-            steps=answer.steps,
-            seconds=answer.seconds,
-            cpu_seconds=answer.cpu_seconds,
-            memory_bytes=answer.memory_bytes,
-            worker=done.worker,
-            again=again,
-        )
 
     def _compare(self, first: Outcome, second: Outcome) -> None:
         if (first.status, first.digest) != (second.status, second.digest):

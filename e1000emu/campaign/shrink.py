@@ -14,7 +14,7 @@ from typing import Any
 
 from e1000emu.campaign.case import Campaign, Case
 from e1000emu.campaign.forkserver import Answer, Target
-from e1000emu.campaign.results import CampaignError, Outcome, Status, key, labels
+from e1000emu.campaign.results import CampaignError, Outcome, outcome_of
 from e1000emu.campaign.worker import end_servers, run_case
 from e1000emu.errors import E1000Error
 from fastpath.errors import whole_number
@@ -87,19 +87,7 @@ class _Shrink:
         self._best, self._answer = case, answer
         while self._left > 0 and self._once():
             pass
-        best, found = self._best, self._answer
-        return best, Outcome(
-            key=key(best, self._target.sha256),
-            number=best.number,
-            values=labels(best),
-            status=Status(found.status),
-            digest=found.digest,
-            text=found.text,
-            signal=found.signal,
-            told=found.told,
-            output=found.output,
-            steps=found.steps,
-        )
+        return self._best, outcome_of(self._best, self._target.sha256, self._answer)
 
     def _once(self) -> bool:
         """Go over steps and values; say whether anything became smaller."""
