@@ -7,7 +7,7 @@ from fastpath.moderation cimport Moderation
 from fastpath.regfile cimport RegFile, RegHook, reg
 from fastpath.threads cimport e1k_mutex
 
-# Who works rings in a thread of its own (`fastpath.datapath`).
+# A thread that works the rings (`fastpath.datapath`).
 cdef class Worker:
     cdef void wake(self) noexcept nogil
     cdef void rung(self) noexcept nogil
@@ -15,7 +15,7 @@ cdef class Worker:
     cdef bint drains(self) noexcept nogil
     cdef bint busy(self) noexcept nogil
 
-# Who holds descriptors back until a delay ends (WTHRESH): RXT0 and TXDW flush them.
+# Descriptors that are held back until a delay ends (WTHRESH): RXT0 and TXDW flush them.
 cdef class WriteBack:
     cdef void write_back(self, uint32_t bits) noexcept nogil
 
@@ -31,17 +31,17 @@ cdef class EventLine:
     cdef void fire(self) noexcept nogil
 
 cdef enum:
-    FATES = 1024                # that are kept of rises which failed, the latest
+    FATES = 1024                # how many of the latest failed rises are kept
 
-# Which rises of a line nobody sees, or sees late: decided by their number.
+# Decides by its number whether a rise of the line is lost or seen late.
 cdef class LineFaults:
     cdef uint64_t seed_lost, seed_late      # how far each stream has come
     cdef uint64_t lost, late                # probabilities, in 2^-53
     cdef int64_t late_ns
-    cdef uint64_t hits, taken               # how many failed; were told (`_failed`)
-    cdef uint64_t lates                     # of those that were not told: late
+    cdef uint64_t hits, taken               # rises that failed; of them, reported by `_failed`
+    cdef uint64_t lates                     # late ones among those not reported
     cdef int64_t at[FATES]
-    cdef bint kind[FATES]                   # late, not lost
+    cdef bint kind[FATES]                   # 1 late, 0 lost
     cdef int64_t rise(self, int64_t now) noexcept nogil
 
 cdef class IrqBlock(RegHook):
@@ -56,28 +56,28 @@ cdef class IrqBlock(RegHook):
     cdef readonly bint asserted
     cdef readonly bint disabled
     cdef public uint64_t assertions
-    cdef readonly bint out      # what the line was told last
-    cdef readonly uint64_t reads            # of ICR that gave causes
-    cdef readonly uint32_t last_read        # what the latest of them gave
-    cdef readonly int64_t last_read_ns      # and when
+    cdef readonly bint out      # the level that the line was given last
+    cdef readonly uint64_t reads            # reads of ICR that returned causes
+    cdef readonly uint32_t last_read        # the causes that the latest of them returned
+    cdef readonly int64_t last_read_ns      # the time of that read
     cdef bint frozen            # paused: no delay ends, nothing is written back, the line stays
-    cdef readonly uint32_t flushed  # RXT0, TXDW: a flush that waits for the end of that
+    cdef readonly uint32_t flushed  # RXT0, TXDW: flushes that wait until the pause ends
     cdef int64_t last_ns        # when the line last rose
     cdef int64_t throttle_due, rx_due, rx_abs, tx_due, tx_abs   # 0 = idle
     cdef readonly Moderation policy
     cdef WriteBack owed
-    cdef LineFaults faults      # what goes wrong with the line, or None
-    cdef bint wanted, hidden    # with faults: the level that the device wants; nobody sees it
+    cdef LineFaults faults      # faults of the line, or None
+    cdef bint wanted, hidden    # with faults: the level of the device; whether it is hidden
     cdef int64_t late_due       # when a late rise is seen, 0 = none
     # On a clock: the line and the timer are Python's.
     cdef public object _line, _clock, _timer
-    cdef int64_t armed          # when `_timer` looks
-    cdef bint sooner            # there is a deadline that `_timer` does not know
+    cdef int64_t armed          # when `_timer` fires
+    cdef bint sooner            # there is a deadline before `armed`
     # Threaded: several threads call, on the monotonic clock.
     cdef readonly bint threaded
     cdef e1k_mutex mutex
     cdef EventLine line
-    cdef Worker worker         # whoever waits until next_due()
+    cdef Worker worker         # sleeps until next_due()
     cdef void lock(self) noexcept nogil
     cdef void unlock(self) noexcept nogil
     cdef void settle(self, int64_t now) noexcept nogil
@@ -101,7 +101,7 @@ cdef class IrqBlock(RegHook):
     cdef int64_t gather(self, int64_t now) noexcept nogil
     cdef bint one_way(self, int64_t now) noexcept nogil
     cdef void unmask_line(self) noexcept nogil
-    # With the GIL: what follows from one of those.
+    # With the GIL, after one of those.
     cdef int64_t now(self) except? -1
     cdef int follow(self) except -1
     cdef int raise_causes(self, uint32_t bits) except -1

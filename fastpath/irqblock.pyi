@@ -96,9 +96,9 @@ class IrqBlock(RegHook):
     def _fail(self, faults: LineFaults) -> None:
         """Let `faults` say from now on which rises the line shows, and when."""
     def _failed(self) -> tuple[list[tuple[int, str]], int, int]:
-        """Return what of rises failed since the last call: when (ns) and how, lost, late.
+        """Return (failed, lost, late) of rises since the last call.
 
-        Of the list, `irq_lost` and `irq_late`, there are the latest 1024.
+        `failed` lists time in ns and "irq_lost" or "irq_late" of the latest 1024; the others count.
         """
     def _set_policy(self, policy: Moderation) -> None:
         """Use another moderation, also for causes that wait already."""
@@ -114,7 +114,7 @@ class IrqBlock(RegHook):
     def thaw(self) -> None:
         """Undo `freeze`: do what has become due meanwhile, and update the line."""
     def _stop(self) -> None:
-        """No timer, no assertion, no memory of either (the registers are the caller's)."""
+        """Forget timers and assertions; the caller resets the registers."""
     flushed: int
     """RXT0, TXDW: a flush that waits for `thaw`."""
     def _again(self) -> None:

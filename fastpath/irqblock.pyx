@@ -35,14 +35,14 @@ cdef enum:
     FIELD = 0xFFFF              # of ITR and the delays
     ITR_UNIT_NS = 256
     DELAY_UNIT_NS = 1024
-    GATHER_NS = 200_000         # how long frames come together on the wire
-    EARLY_NS = 50_000           # how long before an interrupt that is held back they are stored
-    LOST = -1                   # of a rise: nobody sees it
+    GATHER_NS = 200_000         # the longest that frames are gathered on the wire
+    EARLY_NS = 50_000           # gathered frames are stored so long before a held-back interrupt
+    LOST = -1                   # the rise is never seen
 cdef uint32_t FPD = 0x80000000
 
-cdef double SCALE = 1 << 53     # of a probability
+cdef double SCALE = 1 << 53     # of probabilities, which are kept as integers
 NEVER_NS = -(1 << 40)
-"""The last assertion, when there was none."""
+"""Time of the last assertion when there was none."""
 REGISTERS = {
     "ICR": ICR, "ITR": ITR, "ICS": ICS, "IMS": IMS, "IMC": IMC,
     "RDTR": RDTR, "RADV": RADV, "TIDV": TIDV, "TADV": TADV,
@@ -66,11 +66,11 @@ cdef class Worker:
         pass
 
     cdef bint drains(self) noexcept nogil:
-        """It stores what waits in the receive FIFO itself, when it is told of descriptors."""
+        """Whether the thread itself stores frames of the receive FIFO, after `refilled`."""
         return False
 
     cdef bint busy(self) noexcept nogil:
-        """Frames that were taken from the ring are not on the wire yet."""
+        """Whether frames that were taken from the ring are not on the wire yet."""
         return False
 
 
@@ -153,7 +153,7 @@ cdef class LineFaults:
         self.late_ns = max(late_ns, 1)
 
     cdef int64_t rise(self, int64_t now) noexcept nogil:
-        """The line is to rise: when that is seen, 0 for at once, LOST for never."""
+        """The time in ns at which this rise of the line is seen; 0: at once, LOST: never."""
         # Both streams go on at each rise, so neither kind changes what the other does.
         cdef bint lost = _mixed(&self.seed_lost) >> 11 < self.lost
         cdef bint late = _mixed(&self.seed_late) >> 11 < self.late
@@ -219,7 +219,7 @@ cdef class IrqBlock(RegHook):
         self.unlock()
 
     def _failed(self):
-        """Rises that did not show at once since the last call: when and how the latest of them,
+        """Rises that failed since the last call: time in ns and kind of the latest FATES,
         how many were lost, how many late."""
         cdef int64_t at[FATES]
         cdef bint kind[FATES]
@@ -340,11 +340,11 @@ cdef class IrqBlock(RegHook):
         return _earlier(self.ends(), self.policy.due())
 
     cdef int64_t ends(self) noexcept nogil:
-        """When the first delay ends, a cause is let through, or a late rise is seen."""
+        """The earliest time at which a delay or throttling ends, or a late rise is seen."""
         cdef int64_t out = _earlier(_earlier(self.late_due, self.throttle_due), self.rx_due)
         return _earlier(_earlier(out, self.rx_abs), _earlier(self.tx_due, self.tx_abs))
 
-    # --- what happens, and when ------------------------------------------------------------------
+    # --- events, with their time -----------------------------------------------------------------
 
     cdef void set_causes(self, uint32_t bits, int64_t now) noexcept nogil:
         """Set causes in ICR."""
@@ -486,7 +486,7 @@ cdef class IrqBlock(RegHook):
         return True
 
     cdef uint32_t room(self, uint32_t burst, int64_t now) noexcept nogil:
-        """How many frames the guest is to get now, of bursts of at most `burst`."""
+        """How many frames to give the guest now, when bursts have at most `burst`."""
         cdef uint32_t out
         self.lock()
         out = self.policy.room(burst, now)
@@ -494,7 +494,7 @@ cdef class IrqBlock(RegHook):
         return out
 
     cdef int64_t apart(self) noexcept nogil:
-        """How long the policy keeps interrupts apart just now."""
+        """The current least time between interrupts by the policy, in ns."""
         cdef int64_t out
         self.lock()
         out = self.policy.apart()
@@ -502,18 +502,19 @@ cdef class IrqBlock(RegHook):
         return out
 
     cdef int64_t gather(self, int64_t now) noexcept nogil:
-        """How long frames may come together on the wire, for nobody looks at them before."""
+        """How long frames may be gathered on the wire, in ns: the guest is not interrupted
+        earlier."""
         cdef int64_t out, held
         self.lock()
         out = min(self.policy.apart() >> 2, <int64_t>GATHER_NS)
         held = self.throttle_due - EARLY_NS - now
         if out and held > out and self.policy.one_way(now):
-            out = held          # ...and nothing is learned from when they came
+            out = held          # ...and the policy does not use their arrival times
         self.unlock()
         return out
 
     cdef bint one_way(self, int64_t now) noexcept nogil:
-        """Whether frames come thick and the guest sends nothing."""
+        """Whether many frames arrive and the guest sends none."""
         cdef bint out
         self.lock()
         out = self.policy.apart() != 0 and self.policy.one_way(now)
@@ -555,7 +556,7 @@ cdef class IrqBlock(RegHook):
         return 0
 
     def _tick(self):
-        """The clock has reached a deadline, or one that has moved away since."""
+        """The timer has fired; its deadline may have moved since."""
         self._timer = None
         self.sooner = True
         self.tick(self.now())
@@ -614,7 +615,7 @@ cdef class IrqBlock(RegHook):
         self.follow()
 
     def _stop(self):
-        """No timer, no assertion, no memory of either; the registers are another's business."""
+        """Forget timers and assertions; the caller resets the registers."""
         cdef int64_t now = self.now()
         self.lock()
         self.flushed = 0
@@ -660,7 +661,7 @@ cdef class IrqBlock(RegHook):
         self.unlock()
         self.follow()
 
-    # By hand, with a time of the caller's.
+    # For tests: the events by hand, at a time that the caller gives.
 
     def _received_at(self, uint32_t bits, uint64_t frames, int64_t now, uint32_t ring=1 << 16):
         """Frames of one descriptor each were stored in a ring of `ring`."""
@@ -695,7 +696,7 @@ cdef class IrqBlock(RegHook):
         return self.room(burst, now)
 
     def _gather_at(self, int64_t now):
-        """How long frames may come together on the wire, in ns."""
+        """How long frames may be gathered on the wire, in ns."""
         return self.gather(now)
 
     def _next_due(self):

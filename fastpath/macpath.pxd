@@ -12,20 +12,20 @@ from fastpath.txring cimport TxEngine
 
 cdef class MacState:
     cdef public bint in_engine, reset_pending, memory_on, halted
-    cdef public bint bottom_half    # rings run after the event that asks for it, not within it
-    cdef int stopped                # nothing begins: the device is paused or halted
+    cdef public bint bottom_half    # rings run after the event that starts them, not within it
+    cdef int stopped                # the device is paused or halted: no engine may start
 
 cdef class BarWindow:
     cdef RegFile regs
     cdef MacState mac
     cdef bint plain(self, int64_t off) noexcept
 
-# What a step of the receive side leaves for its caller, beside causes and RX_ABORT, RX_DATA_ABORT.
+# Flags that `RxPort.step` returns beside causes, RX_ABORT and RX_DATA_ABORT.
 cdef enum:
-    RX_LOOK = 0x10000000        # nothing was stored: Python has the frames first (`special`)
+    RX_LOOK = 0x10000000        # nothing was stored: Python must see the frames first (`special`)
     RX_LEVEL = 0x20000000       # the FIFO may have crossed a threshold that sends PAUSE frames
 
-# A second thread that stores what one engine run has cut while the run goes on
+# A second thread that stores the frames of an engine run while the run continues
 # (`fastpath.secondcore`).
 cdef class Second:
     cdef bint begin(self, RxPort rx, TxPort tx) noexcept
@@ -35,14 +35,14 @@ cdef class Second:
 
 cdef class TxPort(RegHook):
     cdef public object _nic, _link, loop
-    cdef public object fetch    # says when the engine has a descriptor's bytes; None: at once
+    cdef public object fetch    # walks the ring when its bytes come by messages, or None
     cdef readonly TxEngine engine
     cdef MacState mac
     cdef IrqBlock irq
     cdef Worker worker          # a thread that works the rings, or None
     cdef BatchPool pool
     cdef public bint open, resting, _pumping, _again
-    cdef public bint put_off    # somebody asked to send while the device was paused
+    cdef public bint put_off    # `pump` has work that waits until the device is no longer paused
     cdef public int64_t _paused_until_ns, credit
     cdef public uint64_t doorbells, batches
     cdef CableEnd cable         # the link, when it is a cable that nothing overrides
@@ -55,7 +55,7 @@ cdef class TxPort(RegHook):
     cdef uint32_t run_beside(self, FrameBatch batch, int room, CableEnd cable,
                              int *sent) except? 0xFFFFFFFF
     cdef bint foreseen(self, FrameBatch batch, RxPort rx, int room) noexcept
-    cdef uint32_t descs         # done since `tell`
+    cdef uint32_t descs         # descriptors done since `tell`
     cdef uint32_t step(self, FrameBatch batch, int room) noexcept nogil
     cdef void tell(self, uint32_t flags, uint64_t frames, int64_t now) noexcept nogil
     cdef int finish(self, uint32_t flags, uint64_t frames) except -1
@@ -68,11 +68,11 @@ cdef class RxPort(RegHook):
     cdef IrqBlock irq
     cdef Worker worker          # a thread that works the rings, or None
     cdef public bint open, _held, xoff_sent
-    cdef public int watching    # WATCH_*: whom Python shows the frames first
-    cdef public bint put_off    # somebody asked to go on while the device was paused
+    cdef public int watching    # WATCH_*: the filters in Python that see frames first
+    cdef public bint put_off    # `kick` has work that waits until the device is no longer paused
     cdef public uint64_t doorbells, batches
-    cdef public object stage    # what fetches descriptors before a run, by messages, or None
-    cdef uint64_t frames        # stored since `tell`
+    cdef public object stage    # fetches descriptors by messages before a run, or None
+    cdef uint64_t frames        # frames stored since `tell`
     cdef uint32_t descs
     cdef bint odd(self, uint32_t tail) noexcept nogil
     cdef bint waits(self) noexcept nogil

@@ -36,7 +36,7 @@ class MacState:
     """The device is paused or halted: no engine runs, no frame comes in or goes out."""
 
 class Second:
-    """A second thread that stores what one engine run has cut while the run goes on."""
+    """A second thread that stores the frames of an engine run while the run continues."""
 
 class BarWindow:
     """Aligned 32-bit accesses to BAR 0; others go to the subclass's `_slow_read`, `_slow_write`."""
@@ -61,7 +61,8 @@ class TxPort(RegHook):
     """Somebody asked to send while the device was paused."""
     @property
     def busy(self) -> bool:
-        """Frames of the ring are under way: between engine and link, or in the worker's hands."""
+        """Whether frames of the ring are on their way from the engine to the link, or with the
+        worker."""
     def go_on(self) -> None:
         """The device runs again: do what was asked for meanwhile."""
     loop: Any
@@ -82,7 +83,7 @@ class TxPort(RegHook):
         """Send to `link` from now on."""
     second: Second | None
     def _share(self, second: Second | None) -> None:
-        """Let `second` store what is sent into a cable without delay; None: nobody."""
+        """Let `second` store frames that are sent into a cable without delay; None: no thread."""
     def _run(self, batch: FrameBatch, room: int, end: int) -> int:
         """Run the engine once, up to descriptor `end`; `settle` is to follow with the flags and the
         frames."""
@@ -128,15 +129,16 @@ class RxPort(RegHook):
     stage: Any
     """What fetches descriptors before a run, when memory is reached by messages (`ports.Stage`)."""
     def _run(self, batch: FrameBatch, hold: bool) -> int:
-        """Run the engine on all of `batch`: how many frames it took.  `_after` is to follow."""
+        """Run the engine on all of `batch`; return how many frames it took.  Call `_after` next."""
     def _others(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames that no filter of Python's keeps: index after the last one that is done."""
+        """Take frames that no filter in Python keeps; return the index after the last one taken."""
     def _after(self) -> None:
-        """Act on what engine runs left in the causes."""
+        """Report the causes that engine runs have collected."""
     def settle(self, causes: int) -> None:
         """Raise `causes`: what the run wrote is in memory."""
     def kick(self) -> None:
-        """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
+        """Drain the FIFO and let a holding link continue: descriptors are free, or the receiver is
+        on."""
 
 class HeldBack(WriteBack):
     """The descriptors of both rings that WTHRESH holds (SDM 13.4.43, 13.4.46)."""

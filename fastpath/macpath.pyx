@@ -2,12 +2,12 @@
 """The device between a doorbell and an interrupt: what happens per batch, without Python.
 
 These are the bases of the blocks in ``e1000emu`` (`Tx`, `Rx`, the PCI slot), which add the control
-plane. What happens seldom is a method of the subclass, called by its name: ``_rare``, ``_explain``,
+plane. Rare cases are methods of the subclass, called by name: ``_rare``, ``_explain``,
 ``_later``, ``_with_control``, ``_asleep``, ``_managed``, ``_unusual``.
 
-`TxPort.step` and `RxPort.step` (and `drain`, for what waits in the FIFO) run an engine within a
-budget, and `tell` gives what the run brought to the interrupt block; what is left is a word of
-events. They need no GIL, and nothing else in a device runs an engine: the clock calls them from
+`TxPort.step` and `RxPort.step` (and `drain`, for frames that wait in the FIFO) run an engine within
+a budget. `tell` gives the causes of the run to the interrupt block, and events are the rest. These
+methods need no GIL, and nothing else in a device runs an engine: the clock calls them from
 `TxPort.send` and `RxPort.receive`, a thread from `DataPath.turn` (fastpath/datapath.pyx), and the
 events become calls of Python there, notices here.
 
@@ -39,17 +39,18 @@ cdef extern from "bytes.h" nogil:
 cdef enum:
     _BATCH_FRAMES = 512
     _ROUNDS = 16
-    # Frames that a ring may send without a doorbell and without time passing, and what one gives.
+    # Frames that a ring may send without a doorbell and without time passing, and how many a
+    # doorbell adds.
     # A full ring of large TCP segmentation contexts has 184,000.
     _CREDIT_MAX = 1 << 18
     _CREDIT_DOORBELL = 1 << 13
     CAUSES = 0x1FFFF
-    # Bytes of frames that are stored in the peer's memory at a time: they should
-    # still be in the cache when they are copied.
+    # Bytes of frames that are stored in the peer's memory at a time, few enough to be in the
+    # cache still when they are copied.
     DIRECT_BYTES = 64 << 10
     # The same for each piece that a second thread stores.
     PIECE_BYTES = 16 << 10
-    PIECES = 8                  # of one run; it makes five
+    PIECES = 8                  # most pieces of one run; a usual run makes five
     PH_TSO = 3
     NOGIL_FROM = 8              # descriptors from which releasing the GIL (50 ns) pays
     NOGIL_BYTES = 16 << 10      # and bytes of received frames: 64 small ones are stored in 1 us
@@ -73,8 +74,8 @@ WATCH_MAGIC = _WATCH_MAGIC
 
 
 cdef class MacState:
-    """What the blocks of one Nic share: an engine at work, a reset that waits for it, decoding, and
-    whether anything may begin."""
+    """State that the blocks of one Nic share: a running engine, a reset that waits for it, memory
+    decoding, and whether an engine may start."""
 
     @property
     def still(self):
@@ -116,22 +117,23 @@ cdef class BarWindow:
 
 
 cdef class Second:
-    """Someone who stores frames while the engine that cuts them goes on."""
+    """A second thread that stores frames while the engine continues to make them."""
 
     cdef bint begin(self, RxPort rx, TxPort tx) noexcept:
-        """Whether `rx` is to be served now; until `settle` nobody else touches it."""
+        """Whether the thread takes `rx` now; until `settle` no other thread touches it."""
         return False
 
     cdef void post(self, FrameBatch piece) noexcept:
-        """Store the piece, after those before. Borrows it until `settle`."""
+        """Store the piece after the earlier ones. Borrows it until `settle`."""
         pass
 
     cdef void settle(self) noexcept:
-        """Wait until all is stored, with a hand in it."""
+        """Store the remaining pieces together with the thread; return when all are stored."""
         pass
 
     cdef int done(self, int piece) noexcept:
-        """How many frames of a piece were stored; not all, none of those behind."""
+        """How many frames of a piece were stored. After a piece that was not stored whole, no
+        later one is."""
         return 0
 
 
@@ -155,11 +157,11 @@ cdef class TxPort(RegHook):
             self.cable = link
 
     def _share(self, Second second):
-        """Let `second` store what is sent into a cable without delay; None: nobody."""
+        """Let `second` store frames that are sent into a cable without delay; None: no thread."""
         self.second = second
 
     cdef bint hot_write(self, reg *r, uint32_t value, int64_t now) noexcept nogil:
-        # A doorbell that sends nothing wants its reason told: `on_write` does that.
+        # `on_write` explains why a doorbell sends nothing.
         if (self.worker is None or self.loop is not None or not self.may() or self.odd(value)
                 or not self.engine.v[TCTL >> 2] & TCTL_EN or not self.engine.dma.t.enabled):
             return False
@@ -189,13 +191,14 @@ cdef class TxPort(RegHook):
         return tail >= MIN_RING and tail == self.engine.v[TDLEN >> 2] >> 4
 
     cdef bint may(self) noexcept nogil:
-        """The wire, or the loopback, may have frames: it is there, no PAUSE holds them, and the
-        device runs."""
+        """Whether frames may be sent to the wire or the loopback: it is connected, no PAUSE stops
+        them, and the device runs."""
         return self.open and not self._paused_until_ns and not e1k_get(&self.mac.stopped)
 
     @property
     def busy(self):
-        """Frames of the ring are under way: between engine and link, or in the worker's hands."""
+        """Whether frames of the ring are on their way from the engine to the link, or with the
+        worker."""
         return self._pumping or self.engine.running or (
             self.worker is not None and self.worker.busy())
 
@@ -255,7 +258,7 @@ cdef class TxPort(RegHook):
     cdef uint32_t step(self, FrameBatch batch, int room) noexcept nogil:
         """Run the engine once: at most `room` frames of the ring go to `batch`; RUN_* and causes.
 
-        Whoever calls gives the frames to the wire and the flags to `tell`."""
+        The caller gives the frames to the wire and the flags to `tell`."""
         cdef uint32_t flags, head = self.engine.v[TDH >> 2]
         if self.engine.running:     # from inside a message-DMA callback
             return RUN_OFF
@@ -275,7 +278,7 @@ cdef class TxPort(RegHook):
             self.descs = 0
 
     cdef int finish(self, uint32_t flags, uint64_t frames) except -1:
-        """`tell`, and what takes Python; 1: a reset has ended the run."""
+        """`tell`, and the actions that need Python; 1: a reset has ended the run."""
         if flags & ~<uint32_t>(CAUSES | RUN_MORE | RUN_DELAYED):
             self._rare(flags)
         if flags & (CAUSES | RUN_DELAYED):
@@ -322,10 +325,10 @@ cdef class TxPort(RegHook):
 
     cdef uint32_t run_beside(self, FrameBatch batch, int room, CableEnd cable,
                              int *sent) except? 0xFFFFFFFF:
-        """`run` up to DIRECT_BYTES; if worthwhile in pieces that another thread stores meanwhile.
+        """`run` up to DIRECT_BYTES, if worthwhile in pieces that another thread stores meanwhile.
 
-        Everything is as after one run and `cable.send`. `sent` is how many frames were sent that
-        way, `batch` then gone; -1: none, they are in `batch`.
+        The result is that of one run and `cable.send`. `sent` is how many frames were sent in
+        pieces, and `batch` is then given away; -1: none were, the frames are in `batch`.
         """
         cdef TxEngine engine = self.engine
         cdef RxPort rx
@@ -340,7 +343,7 @@ cdef class TxPort(RegHook):
         flags = self.run(batch, room)
         engine.run_bytes = DIRECT_BYTES
         if not flags & RUN_MORE or batch.used < PIECE_BYTES or batch.n >= room:
-            return flags            # as it would have ended in one run
+            return flags            # one run would have ended here too
         rx = (<RxSink>cable.peer.sink).rx if type(cable.peer.sink) is RxSink else None
         if (rx is None or not cable._carrier or not (<RxSink>cable.peer.sink).can_store(batch)
                 or not self.foreseen(batch, rx, room) or not self.second.begin(rx, self)):
@@ -380,7 +383,7 @@ cdef class TxPort(RegHook):
         return flags
 
     cdef bint foreseen(self, FrameBatch batch, RxPort rx, int room) noexcept:
-        """Whether no MAC control frame for `rx` can follow what is in `batch` within its run."""
+        """Whether the rest of the run that began `batch` can have no MAC control frame for `rx`."""
         cdef TxEngine engine = self.engine
         cdef uint32_t n = engine.v[TDLEN >> 2] >> 4, at = engine.v[TDH >> 2]
         cdef uint32_t tail = engine.v[TDT >> 2], k = 0
@@ -411,8 +414,8 @@ cdef class TxPort(RegHook):
         return False
 
     cdef int rounds(self) except -1:
-        """Run the engine until the ring or the link ends it: 0. 1 = there is more, and other events
-        are to come first."""
+        """Run the engine until the ring or the link ends it: 0. 1 = more frames wait, but other
+        events come first."""
         # In a bottom half messages that came meanwhile are served after each run.
         cdef bint soft = self.mac.bottom_half
         cdef int left = (1 if soft else _ROUNDS) * _BATCH_FRAMES, room, sent, n
@@ -494,12 +497,12 @@ cdef class RxPort(RegHook):
         if self.odd(new):
             self._odd_tail()
         if self.stage is not None:
-            self._later()           # it fetches the descriptors before the engine may use them
+            self._later()           # `stage` fetches the descriptors before the engine may use them
             return 0
         if self.worker is not None:
             self.worker.wake()
         if self.waits() or self.engine._wants():
-            self.kick()             # the subclass's, which may put it off
+            self.kick()             # the subclass's, which may defer it
         return 0
 
     cdef bint odd(self, uint32_t tail) noexcept nogil:
@@ -508,19 +511,19 @@ cdef class RxPort(RegHook):
         return tail and (tail >= count or count < MIN_RING)
 
     cdef bint waits(self) noexcept nogil:
-        """Frames wait for descriptors, here or with a link that holds."""
+        """Whether frames wait for descriptors, in the FIFO or with a link that holds them."""
         return self._held or self.engine.fifo.count
 
     cdef int control(self, FrameBatch batch, int start) noexcept nogil:
-        """The first frame from `start` on that is a MAC control frame (FCT) while CTRL.RFCE says to
-        obey them, or `batch.n`."""
+        """The first MAC control frame (FCT) from `start` on; `batch.n` when there is none or
+        CTRL.RFCE is 0."""
         if not self.engine.v[CTRL >> 2] & CTRL_RFCE:
             return batch.n
         return mac_control(batch, start, self.engine.v[FCT >> 2] & 0xFFFF)
 
     cdef bint special(self, FrameBatch batch, int start) noexcept nogil:
-        """Python looks first: wake-up or management filters are on, or there is a magic packet or a
-        MAC control frame for us."""
+        """Whether Python must see the frames first: wake-up or management filters are on, or there
+        is a magic packet or a MAC control frame for this device."""
         if self.watching & ~_WATCH_MAGIC or self.control(batch, start) < batch.n:
             return True
         return self.watching and (
@@ -535,7 +538,7 @@ cdef class RxPort(RegHook):
         return used <= v[FCRTL >> 2] & FCRTL_RTL if self.xoff_sent else used > high
 
     cdef void enter(self) noexcept nogil:
-        """From now on the engine is at work, until `leave`."""
+        """Mark the engine as running, until `leave`."""
         self.engine.running = self.mac.in_engine = True
         self.engine.dma.busy += 1
 
@@ -546,7 +549,7 @@ cdef class RxPort(RegHook):
     cdef int store(self, FrameBatch batch, int start, bint hold) noexcept nogil:
         """Store frames of `batch` from `start` on, within `enter`; the index after the last.
 
-        Whoever calls gives the engine's causes to `tell`."""
+        The caller gives the engine's causes to `tell`."""
         cdef uint32_t head = self.engine.v[RDH >> 2]
         cdef int end = self.engine._receive(batch, start, hold)
         self.took(end - start, head)
@@ -556,13 +559,13 @@ cdef class RxPort(RegHook):
                   uint32_t *events) noexcept nogil:
         """Take frames of `batch` from `start` on: the index after the last one that is done.
 
-        All that happens to received frames without Python, for the clock and for a worker alike.
-        `events` is what is left to do for whoever has the GIL (`finish`): RX_LOOK, or as `events`.
+        The clock and a worker both call this; it does all that needs no Python. `events` tells
+        `finish`, which has the GIL, what remains: RX_LOOK, or the result of the method `events`.
         """
         cdef int end
         events[0] = 0
         if not self.open:
-            return batch.n              # nobody is at this end of the wire
+            return batch.n              # the port is closed: the frames are lost
         if self.special(batch, start):
             events[0] = RX_LOOK
             return start
@@ -576,7 +579,7 @@ cdef class RxPort(RegHook):
         return end
 
     cdef uint32_t drain(self, int64_t now) noexcept nogil:
-        """Fetch descriptors, and store what waits in the FIFO as far as they go; RX_* as `step`."""
+        """Fetch descriptors, and store frames of the FIFO while there are any; RX_* as `step`."""
         cdef uint32_t head = self.engine.v[RDH >> 2]
         cdef int waiting = self.engine.fifo.count
         if self.mac.in_engine or not (waiting or self.engine._wants()):
@@ -588,7 +591,7 @@ cdef class RxPort(RegHook):
         return self.events(now)
 
     cdef uint32_t events(self, int64_t now) noexcept nogil:
-        """What engine runs have left: tell their causes, unless memory has not got it all yet.
+        """Take the causes of engine runs; `tell` them, unless writes to memory are still pending.
 
         Returns causes, RX_ABORT, RX_DATA_ABORT and RX_LEVEL."""
         cdef uint32_t out = self.engine.s.causes
@@ -611,7 +614,7 @@ cdef class RxPort(RegHook):
             self.descs = 0
 
     cdef int finish(self, uint32_t events) except -1:
-        """Do the rest of a step, after its writes have reached memory."""
+        """Do what remains of a step, after its writes have reached memory."""
         if self.stage is not None:
             self.stage.after(events & ~<uint32_t>RX_LEVEL)
             return 0
@@ -630,7 +633,7 @@ cdef class RxPort(RegHook):
         return 0
 
     cdef int after(self) except -1:
-        """Engines have run (`store`) and nobody was told of it."""
+        """Report engine runs (`store`) whose causes were not reported yet."""
         return self.finish(self.events(self.irq.now()))
 
     def settle(self, uint32_t causes):
@@ -661,8 +664,8 @@ cdef class RxPort(RegHook):
         return self.take(batch, start, hold)
 
     cdef int stalled(self, FrameBatch batch, int start, bint hold) except -1:
-        """Frames come while the device is paused: they stay with the link, or wait in the FIFO as
-        long as there is room."""
+        """Frames arrive while the device is paused: they stay with the link, or wait in the FIFO
+        while it has room."""
         cdef bint master = self.engine.dma.t.enabled
         if start >= batch.n or self.mac.halted:
             return batch.n
@@ -697,7 +700,7 @@ cdef class RxPort(RegHook):
         return end
 
     cdef int look(self, FrameBatch batch, int start, bint hold) except -1:
-        """Frames that Python has first: wake-up or management filters are on, or there is a MAC
+        """Frames that Python sees first: wake-up or management filters are on, or there is a MAC
         control frame."""
         self.batches += 1
         if self.watching & _WATCH_MANAGEMENT:
@@ -707,7 +710,7 @@ cdef class RxPort(RegHook):
         return self.others(batch, start, hold)
 
     def _others(self, FrameBatch batch not None, int start, bint hold):
-        """Take frames that no filter of Python's keeps: index after the last one that is done."""
+        """Take frames that no filter in Python keeps; return the index after the last one taken."""
         return self.others(batch, start, hold)
 
     cdef int others(self, FrameBatch batch, int start, bint hold) except -1:
@@ -727,15 +730,16 @@ cdef class RxPort(RegHook):
             self.kick()
 
     def _run(self, FrameBatch batch not None, bint hold):
-        """Run the engine on all of `batch`: how many frames it took. `_after` is to follow."""
+        """Run the engine on all of `batch`; return how many frames it took. Call `_after` next."""
         return self.run(batch, 0, hold)
 
     def _after(self):
-        """Act on what engine runs left in the causes."""
+        """Report the causes that engine runs have collected."""
         self.after()
 
     def kick(self):
-        """Descriptors are free, or the receiver is on: drain the FIFO, let a holding link go on."""
+        """Drain the FIFO and let a holding link continue: descriptors are free, or the receiver is
+        on."""
         if self.mac.in_engine:
             return
         if e1k_get(&self.mac.stopped):
@@ -774,7 +778,7 @@ cdef class RxSink(FrameSink):
         self.rx = rx
 
     cdef bint can_store(self, FrameBatch batch) noexcept:
-        """Whether the engine is to see the batch now; else `receive` gets it, by an event."""
+        """Whether the engine may store the batch now; otherwise an event gives it to `receive`."""
         cdef RxPort rx = self.rx
         if (not rx.open or rx.worker is not None or rx.stage is not None or rx.mac.bottom_half
                 or rx._held or rx.mac.in_engine or e1k_get(&rx.mac.stopped)):

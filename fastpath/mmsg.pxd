@@ -13,8 +13,8 @@ from fastpath.sockaddr cimport sockaddr
 cdef class mmsg_send:
     cdef list rows
     cdef object resolve, owner
-    cdef public int64_t went    # rows of a step that an error ended, which went before it
-    cdef object last            # the address that `name` is of
+    cdef public int64_t went    # rows that were sent before an error ended a step
+    cdef object last            # the address that `name` was made of
     cdef sockaddr name
     cdef object resolved(self, object address)
     cpdef tuple row(self, int64_t i)
@@ -26,10 +26,10 @@ cdef class mmsg_send:
 cdef class mmsg_recv:
     cdef readonly Py_ssize_t count
     cdef readonly int64_t released
-    cdef list buffers           # one for each datagram, or None
-    cdef object flat            # rows of `size` bytes behind each other, or None: make bytes
+    cdef list buffers           # a buffer for each datagram, or None
+    cdef object flat            # one buffer with rows of `size` bytes, or None: make bytes
     cdef Py_ssize_t size
-    cdef list rows              # of `got`; `pairs` more are alike, each is `pair`
+    cdef list rows              # rows of `got`; `pairs` more follow, each of them `pair`
     cdef Py_ssize_t n, pairs
     cdef object show, owner
     cdef sockaddr seen          # the sender whose address is `shown`

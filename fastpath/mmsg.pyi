@@ -36,27 +36,27 @@ class mmsg_send:
     def fold(
         self, flow: UdpFlow, start: int, room: int, most: int, pages: SkbPool
     ) -> sk_buff | None:
-        """One super-packet of row `start` and the rows behind it that go the same way; or None.
+        """Make one super-packet of row `start` and the rows after it of the same address and size.
 
-        They have the address of the first and its size; the last may be shorter. `room` is what is
-        left of the send buffer: a row goes while that is positive, and takes what its own sk_buff
-        would (truesize). At most `most` rows, and 65535 bytes. None when not even two rows fit, or
-        there is no packet buffer. gso_segs of the sk_buff says how many rows it holds. It is as
-        `UdpFlow.datagram` makes them, with payload in `pages`.
+        The last row may be shorter. `room` is the free send buffer in bytes: a row fits while it is
+        positive, and takes the truesize of an sk_buff of its own. At most `most` rows, and 65535
+        bytes. None when not even two rows fit, or there is no packet buffer. gso_segs of the
+        sk_buff is its number of rows; it is as `UdpFlow.datagram` makes them, with payload in
+        `pages`.
         """
 
 @final
 class mmsg_recv:
-    """The room of one recvmmsg(2) and, in `got`, what came: (bytes or their number, address).
+    """The buffers of one recvmmsg(2) and its result `got`: rows (bytes or their number, address).
 
-    Room is a list of writable buffers; or `flat`, a writable buffer with a row of `size` bytes for
-    each of `count` datagrams; or neither, then the datagrams become bytes, of at most `size` each.
+    Buffers are a list of writable ones; or `flat`, one with a row of `size` bytes for each of
+    `count` datagrams; or neither: each datagram then becomes a bytes object of at most `size`.
     """
 
     count: int
     @property
     def got(self) -> list[tuple[Any, Any]]:
-        """What came."""
+        """The rows received so far."""
     released: int
     def __init__(
         self,
@@ -69,8 +69,8 @@ class mmsg_recv:
         seen: sockaddr | None = None,
         shown: Any = None,
     ) -> None:
-        """`show(owner, name)` makes an address of a sockaddr (or None); when the sender is that of
-        the sockaddr `seen`, that is `shown`.
+        """`show(owner, name)` makes an address of a sockaddr (or None); for a sender equal to the
+        sockaddr `seen` it is `shown`.
 
         Raises ValueError when the rows do not fit `flat`; TypeError when that cannot be written to.
         """
@@ -80,25 +80,25 @@ class mmsg_recv:
         """The buffer for the next datagram."""
 
     def put(self, n: int, name: sockaddr | None, room: Any) -> None:
-        """The next datagram came: `n` bytes in `room`, from the sockaddr `name`."""
+        """Add the next datagram: `n` bytes in `room`, from the sockaddr `name`."""
 
     def take(self, queue: sk_buff_head, family: int, most: int) -> int:
-        """Take up to `most` datagrams off `queue` into the room that is left; how many.
+        """Take up to `most` datagrams off `queue` into the buffers left; return how many.
 
-        `released` is what the owner of the queue is to be given back for datagrams taken off an
-        sk_buff that stays in it; the others give it back when they are freed, as they are here.
-        Stops before a datagram whose buffer cannot be written to, and before one that somebody else
-        holds too. `family` is that of the socket.
+        `released` is the truesize that the caller returns to the queue's owner for datagrams taken
+        off an sk_buff that stays in the queue; the others return theirs as they are freed here.
+        Stops before a datagram whose buffer is not writable, and before one with another holder.
+        `family` is the socket's.
         """
 
 def udp_charge_split(skb: sk_buff) -> int:
-    """Let a merged sk_buff count for what its datagrams would in one sk_buff each: its truesize.
+    """Give a merged sk_buff the truesize that its datagrams would have in one sk_buff each.
 
     data at the UDP header.
     """
 
 def udp_carve(queue: sk_buff_head) -> bool:
-    """Make an sk_buff of its own of the first datagram, when `queue` begins with a merged one.
+    """Split the first datagram off into an sk_buff, when `queue` begins with a merged one.
 
     The owner stays charged with the same. False without memory for it (nothing changed).
     """

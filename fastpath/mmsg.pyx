@@ -1,9 +1,9 @@
 # cython: language_level=3, embedsignature=True
 """The rows of one sendmmsg(2) or recvmmsg(2), and what UDP does with many of them in one step.
 
-Sending folds datagrams of one flow and size into one super-packet, their bytes copied straight into
-its pages. Receiving takes datagrams out of merged sk_buffs by a cursor. Rows that do not fit are
-left to the caller, who does them one by one. The twin is ``_ref/mmsg.py``.
+Sending folds datagrams of one flow and size into one super-packet and copies their bytes straight
+into its pages. Receiving takes datagrams out of merged sk_buffs by a cursor. Rows that do not fit
+are left to the caller, which handles them one by one. The twin is ``_ref/mmsg.py``.
 """
 
 cimport cython
@@ -102,7 +102,7 @@ cdef Py_ssize_t row_size(list rows, Py_ssize_t i, object address) except -2:
 
 
 cdef inline bint rest_equal(tuple a, tuple b) except -1:
-    """Whether what stands behind host and port is the same: plain numbers."""
+    """Whether two addresses have the same items, plain numbers, after host and port."""
     cdef Py_ssize_t i
     for i in range(2, len(a)):
         if type(a[i]) is not int or type(b[i]) is not int or a[i] != b[i]:
@@ -112,13 +112,13 @@ cdef inline bint rest_equal(tuple a, tuple b) except -1:
 
 @cython.final
 cdef class mmsg_send:
-    """What sendmmsg(2) is given: rows (data, address or None).
+    """The arguments of one sendmmsg(2): rows (data, address or None).
 
-    `resolve(owner, address)` makes a sockaddr; that of the very object `last` is `name`.
+    `resolve(owner, address)` makes a sockaddr; for the very object `last` it is `name`.
     """
 
     def __init__(self, rows, resolve, owner=None, last=None, name=None):
-        self.rows = list(rows)      # our own: what a row's buffer protocol runs cannot change it
+        self.rows = list(rows)      # a copy, which code run by a row's buffer protocol cannot change
         if PyList_GET_SIZE(self.rows) > MAX_ROWS:
             del self.rows[MAX_ROWS:]
         self.resolve = resolve
@@ -137,7 +137,8 @@ cdef class mmsg_send:
         return data, (None if address is None else self.resolved(address))
 
     cdef object resolved(self, object address):
-        """What `resolve` says. What differs from the last one in its port alone is made of that."""
+        """The sockaddr by `resolve`; an address that differs from the last only in its port is made
+        from that."""
         cdef tuple now
         cdef tuple last = <tuple>self.last
         cdef object port
@@ -178,13 +179,13 @@ cdef class mmsg_send:
 
     cpdef sk_buff fold(self, UdpFlow flow, int64_t start, int64_t room, int64_t most,
                        SkbPool pages):
-        """One super-packet of row `start` and the rows behind it that go the same way; or None.
+        """Make one super-packet of row `start` and the rows after it of the same address and size.
 
-        They have the address of the first and its size; the last may be shorter. `room` is what is
-        left of the send buffer: a row goes while that is positive, and takes what its own sk_buff
-        would (truesize). At most `most` rows, and 65535 bytes. None when not even two rows fit, or
-        there is no packet buffer. gso_segs of the sk_buff says how many rows it holds. It is as
-        `UdpFlow.datagram` makes them, with payload in `pages`.
+        The last row may be shorter. `room` is the free send buffer in bytes: a row fits while it is
+        positive, and takes the truesize of an sk_buff of its own. At most `most` rows, and 65535
+        bytes. None when not even two rows fit, or there is no packet buffer. gso_segs of the
+        sk_buff is its number of rows; it is as `UdpFlow.datagram` makes them, with payload in
+        `pages`.
         """
         need(flow)
         need(pages)
@@ -293,9 +294,9 @@ cdef inline bint merged(sk_buff skb) noexcept:
 
 
 cdef int64_t part_truesize(sk_buff skb, uint32_t n, uint32_t segs) noexcept:
-    """What the first `n` < len bytes, `segs` datagrams, hold: their buffers and one sk_buff each.
+    """The truesize of the first `n` < len bytes, `segs` datagrams: buffers and one sk_buff each.
 
-    A buffer that they share with the rest belongs to the rest.
+    A buffer that they share with the rest counts for the rest.
     """
     cdef int64_t size = <int64_t>segs * SKB_OVERHEAD
     cdef uint32_t h = skb_core_headlen(skb_c(skb))
@@ -313,7 +314,7 @@ cdef int64_t part_truesize(sk_buff skb, uint32_t n, uint32_t segs) noexcept:
 
 
 cdef void shortened(sk_buff skb) noexcept:
-    """Datagrams were taken off a merged sk_buff: is the rest still more than one?"""
+    """Update a merged sk_buff that datagrams were taken off: it may hold only one more."""
     if merged(skb):
         skb.gso_segs = (skb.len + skb.gso_size - 1) // skb.gso_size
     else:
@@ -321,7 +322,7 @@ cdef void shortened(sk_buff skb) noexcept:
 
 
 cpdef int64_t udp_charge_split(sk_buff skb) except? -1:
-    """Let a merged sk_buff count for what its datagrams would in one sk_buff each: its truesize.
+    """Give a merged sk_buff the truesize that its datagrams would have in one sk_buff each.
 
     data at the UDP header.
     """
@@ -333,7 +334,7 @@ cpdef int64_t udp_charge_split(sk_buff skb) except? -1:
 
 
 cpdef bint udp_carve(sk_buff_head queue) except -1:
-    """Make an sk_buff of its own of the first datagram, when `queue` begins with a merged one.
+    """Split the first datagram off into an sk_buff, when `queue` begins with a merged one.
 
     The owner stays charged with the same. False without memory for it (nothing changed).
     """
@@ -385,12 +386,12 @@ cpdef bint udp_carve_all(sk_buff_head queue) except -1:
 
 @cython.final
 cdef class mmsg_recv:
-    """The room of one recvmmsg(2) and, in `got`, what came: (bytes or their number, address).
+    """The buffers of one recvmmsg(2) and its result `got`: rows (bytes or their number, address).
 
-    Room is a list of writable buffers; or `flat`, a writable buffer with a row of `size` bytes for
-    each of `count` datagrams; or neither, then the datagrams become bytes, of at most `size` each.
-    `show(owner, name)` makes an address of a sockaddr (or None); when the sender is that of the
-    sockaddr `seen`, that is `shown`.
+    Buffers are a list of writable ones; or `flat`, one with a row of `size` bytes for each of
+    `count` datagrams; or neither: each datagram then becomes a bytes object of at most `size`.
+    `show(owner, name)` makes an address of a sockaddr (or None); for a sender equal to the sockaddr
+    `seen` it is `shown`.
     """
 
     def __init__(self, show, owner=None, buffers=None, flat=None, Py_ssize_t count=0,
@@ -423,12 +424,12 @@ cdef class mmsg_recv:
 
     @property
     def got(self):
-        """What came."""
+        """The rows received so far."""
         self.settle()
         return self.rows
 
     cdef int settle(self) except -1:
-        """Put the rows that are alike behind the others: a list of its length in one step."""
+        """Append the `pairs` equal rows to `rows` in one step."""
         cdef list alike
         if self.pairs:
             alike = [self.pair] * self.pairs
@@ -455,7 +456,7 @@ cdef class mmsg_recv:
         return bytearray(self.size)
 
     cpdef void put(self, int64_t n, name, room) except *:
-        """The next datagram came: `n` bytes in `room`, from the sockaddr `name`."""
+        """Add the next datagram: `n` bytes in `room`, from the sockaddr `name`."""
         shown = self.show(self.owner, name)
         if self.buffers is None and self.flat is None:
             self.keep((bytes(memoryview(room)[:n]), shown))
@@ -463,7 +464,7 @@ cdef class mmsg_recv:
             self.keep((n, shown))
 
     cdef int sender(self, sk_buff skb, int family) except -1:
-        """Have the address of who sent `skb` in `shown`."""
+        """Set `shown` to the address of the sender of `skb`."""
         cdef uint8_t who[24]
         cdef const uint8_t *p
         cdef int n = 0
@@ -494,19 +495,19 @@ cdef class mmsg_recv:
         return 0
 
     cdef int begin_pairs(self, Py_ssize_t n) except -1:
-        """Have (n, the sender's address) in `pair`."""
+        """Set `pair` to (n, the sender's address)."""
         self.settle()
         self.pair = (n, self.shown)
         self.pair_n = n
         return 0
 
     cpdef int64_t take(self, sk_buff_head queue, int family, int64_t most) except -1:
-        """Take up to `most` datagrams off `queue` into the room that is left; how many.
+        """Take up to `most` datagrams off `queue` into the buffers left; return how many.
 
-        `released` is what the owner of the queue is to be given back for datagrams taken off an
-        sk_buff that stays in it; the others give it back when they are freed, as they are here.
-        Stops before a datagram whose buffer cannot be written to, and before one that somebody else
-        holds too. `family` is that of the socket.
+        `released` is the truesize that the caller returns to the queue's owner for datagrams taken
+        off an sk_buff that stays in the queue; the others return theirs as they are freed here.
+        Stops before a datagram whose buffer is not writable, and before one with another holder.
+        `family` is the socket's.
         """
         need(queue)
         cdef Py_ssize_t done = 0
@@ -543,7 +544,7 @@ cdef class mmsg_recv:
                         else:
                             try:
                                 PyObject_GetBuffer(data, &view, PyBUF_WRITABLE)
-                            except Exception:   # the caller will say what is wrong with it
+                            except Exception:   # the caller raises its error
                                 stop = True
                                 break
                             if skb.users != 1 or queue.first != <PyObject *>skb:

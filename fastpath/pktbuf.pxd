@@ -7,9 +7,9 @@ from fastpath.regfile cimport RegHook
 
 cdef enum:
     PB_BYTES = 64 << 10
-    PB_WORDS = 8192             # of 8 bytes, what the pointers count
+    PB_WORDS = 8192             # words of 8 bytes, which the pointers count
     PB_HEADER = 16              # bytes before each frame
-    PB_FEW = 8                  # frames of a run whose bytes are always there afterwards
+    PB_FEW = 8                  # frames of a run that always leave their bytes in the FIFO
 
 # One FIFO: offsets into its share, in words.
 cdef struct pb_fifo:
@@ -17,8 +17,8 @@ cdef struct pb_fifo:
     uint32_t head, tail
     uint32_t fill               # words of frames that wait
     uint32_t count              # frames that wait
-    uint32_t taken              # words of the first one that have left already
-    uint32_t begun              # words behind the tail, of a frame that is not whole yet
+    uint32_t taken              # words of the first one that host memory has already
+    uint32_t begun              # words behind the tail of a frame that is not whole yet
     uint32_t saved_head, saved_tail
 
 # Words that a frame of `n` bytes takes: header and bytes, to whole 16 bytes.
@@ -34,7 +34,7 @@ cdef inline void pb_pass(pb_fifo *f, uint32_t words) noexcept nogil:
 cdef class PacketBuffer(RegHook):
     cdef uint8_t *mem
     cdef pb_fifo rx, tx
-    cdef public bint exact      # PBM was looked at: every frame leaves its bytes
+    cdef public bint exact      # software has accessed PBM: every frame leaves its bytes
     cdef object forget          # called before software moves the receive FIFO's pointers
     cdef void put(self, pb_fifo *f, uint32_t at, const uint8_t *p, uint32_t n) noexcept nogil
     cdef void frame(self, pb_fifo *f, uint32_t at, const uint8_t *p, uint32_t n,

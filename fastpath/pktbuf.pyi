@@ -10,8 +10,8 @@ class PacketBuffer(RegHook):
     def tx_words(self) -> int:
         """Words of the transmit FIFO."""
     def tx_wait(self, frames: int, words: int, move: bool = True) -> None:
-        """So many frames, that have so many words, wait between head and tail. Without `move` the
-        head stays where it is: software has put it there, perhaps."""
+        """Set how many frames, of how many words, wait between head and tail. Without `move` the
+        head is not changed, since software may have written it."""
     def pointers(self, tx: bool = False) -> tuple[int, int, int, int, int]: ...
     def memory(self) -> bytes: ...
     def state(self) -> bytes: ...

@@ -7,8 +7,8 @@ the header; here it has the length and FB_* flags, 32 bits each. Received frames
 their FCS; frames to send get theirs when they leave.
 
 A frame that finds a descriptor, or room on the wire, does not wait: the engines only move the
-pointers. The bytes of the first `PB_FEW` such frames of a run are copied here; those of all frames
-once software has opened the window PBM (`exact`). Frames that wait are stored here only.
+pointers. The bytes of the first `PB_FEW` such frames of a run are also copied here, and those of
+all once software has accessed the window PBM (`exact`). Frames that wait are stored here only.
 
 RDFH to TDFPC and PBM (SDM 13.8) are served from here. The FIFO continues with pointers that
 software moves; frames that wait in a receive FIFO are then dropped.
@@ -47,7 +47,7 @@ cdef class PacketBuffer(RegHook):
         free(self.mem)
 
     def divide(self, uint32_t rx_bytes):
-        """Give the receive FIFO `rx_bytes` and the transmit FIFO the rest; both are empty then."""
+        """Give the receive FIFO `rx_bytes` and the transmit FIFO the rest, and empty both."""
         memset(&self.rx, 0, sizeof(pb_fifo))
         memset(&self.tx, 0, sizeof(pb_fifo))
         self.rx.size = min(rx_bytes >> 3, <uint32_t>PB_WORDS)
@@ -55,7 +55,7 @@ cdef class PacketBuffer(RegHook):
         self.tx.size = PB_WORDS - self.rx.size
 
     cdef void put(self, pb_fifo *f, uint32_t at, const uint8_t *p, uint32_t n) noexcept nogil:
-        """Copy `n` bytes to byte `at` of a share and on, round its end; never more than it has."""
+        """Copy `n` bytes to a share from byte `at` on, wrapping at its end; at most its size."""
         cdef uint32_t size = f.size << 3, part
         if not size:
             return
@@ -69,8 +69,8 @@ cdef class PacketBuffer(RegHook):
 
     cdef void frame(self, pb_fifo *f, uint32_t at, const uint8_t *p, uint32_t n,
                     const uint8_t *fcs, uint32_t flags) noexcept nogil:
-        """Write a frame of `n` bytes, with an FCS behind it or none, at word `at`; of one that is
-        longer than the share as much as it holds."""
+        """Write a frame of `n` bytes, with an FCS or without, at word `at`; a frame longer than the
+        share is cut to fit."""
         cdef uint8_t head[PB_HEADER]
         cdef uint32_t size = f.size << 3
         memset(head, 0, PB_HEADER)
@@ -85,7 +85,8 @@ cdef class PacketBuffer(RegHook):
             self.put(f, (at << 3) + PB_HEADER + n, fcs, 4)
 
     cdef void get(self, const pb_fifo *f, uint32_t at, uint8_t *p, uint32_t n) noexcept nogil:
-        """Copy `n` bytes from byte `at` of a share, round its end; zeros beyond what it has."""
+        """Copy `n` bytes of a share from byte `at` on, wrapping at its end; zeros beyond its size.
+        """
         cdef uint32_t size = f.size << 3, part
         if n > size:
             memset(p + size, 0, n - size)
@@ -99,7 +100,8 @@ cdef class PacketBuffer(RegHook):
             memcpy(p + part, self.mem + (f.base << 3), n - part)
 
     cdef const uint8_t *whole(self, const pb_fifo *f, uint32_t at, uint32_t n) noexcept nogil:
-        """Where byte `at` of a share stands, when `n` bytes follow it in one piece; or NULL."""
+        """The address of byte `at` of a share; NULL unless `n` bytes from there are in one piece.
+        """
         cdef uint32_t size = f.size << 3
         if not size:
             return NULL
@@ -157,8 +159,8 @@ cdef class PacketBuffer(RegHook):
         return self.tx.size
 
     def tx_wait(self, uint32_t frames, uint32_t words, bint move=True):
-        """So many frames, that have so many words, wait between head and tail. Without `move` the
-        head stays where it is: software has put it there, perhaps."""
+        """Set how many frames, of how many words, wait between head and tail. Without `move` the
+        head is not changed, since software may have written it."""
         cdef pb_fifo *f = &self.tx
         f.count = frames
         f.fill = words
@@ -169,8 +171,7 @@ cdef class PacketBuffer(RegHook):
     # --- for tests, snapshots --------------------------------------------------------------------
 
     def pointers(self, bint tx=False):
-        """Return (head, tail, saved head, saved tail, frames that wait), as the registers show
-        them."""
+        """Return the register values (head, tail, saved head, saved tail, frames that wait)."""
         cdef pb_fifo *f = &self.tx if tx else &self.rx
         if not f.size:
             return 0, 0, 0, 0, f.count
@@ -178,11 +179,11 @@ cdef class PacketBuffer(RegHook):
                 f.saved_tail, f.count)
 
     def memory(self):
-        """Return the 64 KiB as bytes; no `exact` for that."""
+        """Return the 64 KiB as bytes, without setting `exact`."""
         return (<char *>self.mem)[:PB_BYTES]
 
     def state(self):
-        """Memory and pointers as bytes (versioned); what waits is in the engines' states."""
+        """Memory and pointers as bytes (versioned); waiting frames are in the engines' states."""
         out = [STATE_VERSION, self.exact]
         out += [self.rx.head, self.rx.tail, self.rx.saved_head, self.rx.saved_tail]
         out += [self.tx.head, self.tx.tail, self.tx.saved_head, self.tx.saved_tail]

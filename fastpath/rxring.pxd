@@ -22,18 +22,18 @@ cpdef enum:
 
 cdef enum:
     RX_MAX_IMAGE = 16384 + 64
-    RX_MAX_WAIT = 2048          # frames of the smallest size that the packet buffer holds
+    RX_MAX_WAIT = 2048          # how many of the smallest frames the packet buffer holds
 
-# What a queue remembers beside its registers and the FIFO.
+# State of a queue beside its registers and the FIFO.
 cdef struct rx_state:
-    uint32_t fifo_bytes         # what PBA had at the last reset
-    uint32_t causes             # since the control plane last took them
-    uint32_t fifo_off           # bytes of the FIFO's first frame that are in host memory already
-    uint32_t owed               # WTHRESH: descriptors behind head that have no DD yet
+    uint32_t fifo_bytes         # PBA's value at the last reset, in bytes
+    uint32_t causes             # causes since the control plane last took them
+    uint32_t fifo_off           # bytes of the FIFO's first frame that host memory has already
+    uint32_t owed               # descriptors behind head whose DD WTHRESH still holds
 
-# What the receiver knows of a frame that waits in the packet buffer.
+# A frame that waits in the packet buffer, as the receiver needs it.
 cdef struct rx_waiting:
-    uint32_t len                # bytes, the FCS behind them not counted
+    uint32_t len                # bytes without the FCS that follows
     uint32_t flags              # FB_*
     int32_t verdict             # the address filter's
 
@@ -52,20 +52,20 @@ cdef class RxEngine:
     cdef readonly RxFilter filter
     cdef readonly PacketBuffer buffer
     cdef pb_fifo *fifo          # its receive FIFO
-    cdef rx_waiting *waits      # a ring beside the FIFO: what is in its words is not believed
-    cdef uint32_t waits_at      # the first of `fifo.count` in it
-    cdef uint8_t *scratch       # an image
-    cdef uint8_t *linear        # a frame that lies round the end of the FIFO
+    cdef rx_waiting *waits      # a ring beside the FIFO, whose own headers software may change
+    cdef uint32_t waits_at      # where in it the first of `fifo.count` frames is
+    cdef uint8_t *scratch       # room for one image
+    cdef uint8_t *linear        # a frame that wraps round the end of the FIFO, in one piece
     cdef public uint64_t frames_dropped_disabled, frames_filtered, frames_bad, frames_missed
-    cdef readonly uint64_t symbol_errors    # frames with RX_ER, never reset: the PHY's concern
+    cdef readonly uint64_t symbol_errors    # frames with RX_ER; the PHY's counter, so never reset
     cdef public uint64_t ring_errors, desc_aborts, data_aborts
     cdef bint running           # inside receive() or kick(): a second one does nothing
     cdef public bint pad_runts  # a frame without FCS is padded; else it is a runt
-    cdef public bint promiscuous        # runs take every address: a control frame that PMCF passes
+    cdef public bint promiscuous        # runs take every address: PMCF passes a control frame
     cdef public uint32_t hold   # descriptors that a write-back waits for (WTHRESH)
-    cdef public int prefetched  # descriptors up to here can be read now; -1: all up to the tail
-    cdef public uint64_t misdirect      # bits of the ring's address that a fault turns over
-    # what was made of registers when `regs.changes` was `seen`
+    cdef public int prefetched  # descriptors up to here can be read; -1: all up to the tail
+    cdef public uint64_t misdirect      # bits of the ring's address that a fault inverts
+    # decoded registers, valid while `regs.changes` equals `seen`
     cdef uint32_t seen
     cdef uint32_t rctl, rxcsum, rsrpd, vet, bsize
     cdef bint vme
@@ -75,11 +75,11 @@ cdef class RxEngine:
     cdef uint64_t ring_base
     cdef uint32_t n, head, free, low
     cdef bint usable            # descriptors in the cache: bus mastering is on, there is a ring
-    cdef uint32_t whole         # bytes of a frame that goes into one buffer by way of `ring`
-    cdef uint32_t passed        # words of frames that did not wait, not yet told the FIFO
-    cdef bint record            # they leave their bytes in it
+    cdef uint32_t whole         # bytes of the longest frame that fits one buffer; 0 without `ring`
+    cdef uint32_t passed        # words of frames that did not wait, still to be passed to `pb_pass`
+    cdef bint record            # frames that did not wait leave their bytes in the FIFO too
     cdef rx_acc acc
-    cdef desc_cache chip        # what `prefetch` and `cached` describe
+    cdef desc_cache chip        # fetched descriptors (`prefetch`, `cached`)
     cdef uint64_t _base(self) noexcept nogil
     cdef uint32_t _tail(self) noexcept nogil
     cdef uint32_t _free_now(self) noexcept nogil

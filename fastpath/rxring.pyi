@@ -23,8 +23,7 @@ RX_DATA_ABORT: int
 """Bit 27 of causes: data fell outside memory and vanished."""
 
 def crc32(data: bytes, crc: int = 0) -> int:
-    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32; on the wire it stands little-
-    endian."""
+    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32; little-endian on the wire."""
 
 def crc32_set_level(level: int = -1) -> int:
     """Choose the CRC body: 0 table, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest; returns the one in
@@ -32,7 +31,7 @@ def crc32_set_level(level: int = -1) -> int:
 
 class RxEngine:
     """One receive queue of the 8254x with MAC filter, FIFO and statistics (SDM 3.2, 13.4.22). Its
-    registers stand in `filter.regs`: RDBAL to RDT, RCTL, RXCSUM, RSRPD, VET and CTRL.VME are read
+    registers are in `filter.regs`: RDBAL to RDT, RCTL, RXCSUM, RSRPD, VET and CTRL.VME are read
     there at the start of each run, RDH is written there at its end."""
 
     @property
@@ -98,27 +97,27 @@ class RxEngine:
     def wants(self) -> bool:
         """Whether descriptors are to be fetched now."""
     def fetch(self, end: int = -1) -> int:
-        """A fault fetches what a run would, up to `end`: how many descriptors are there then."""
+        """Fetch, for a fault, what a run would, up to `end`; return the number of descriptors."""
     def drop(self) -> None:
-        """A fault forgets what was fetched: the next run fetches it again."""
+        """Forget, for a fault, the fetched descriptors: the next run fetches them again."""
     def turn(self, bits: int) -> bool:
-        """A fault turns bits of a buffer's address over; whether a descriptor was fetched."""
+        """Invert, for a fault, bits of a buffer's address; False without a fetched descriptor."""
     def cached(self) -> int:
         """Descriptors that were fetched and are not used yet."""
     def ring_moved(self) -> None:
-        """Software has moved the ring: forget what WTHRESH has held."""
+        """Forget the descriptors that WTHRESH holds: software has moved the ring."""
     def repay(self) -> None:
-        """Set DD where WTHRESH has held it: a delay has ended."""
+        """Set DD in the descriptors that WTHRESH holds: a delay has ended."""
     def kick(self) -> int:
-        """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
+        """Drain the FIFO, when RDT moved or the receiver was enabled. Returns frames stored."""
     def take_causes(self) -> int:
         """Return `causes` and clear it."""
     def free_descriptors(self) -> int:
         """Descriptors that the device may fill (0 when the ring is off)."""
     def ready(self) -> bool:
-        """Half of the FIFO is empty, or the receiver is off: a holding link may go on."""
+        """Whether a holding link may continue: half the FIFO is empty, or the receiver is off."""
     def takes(self, n: int) -> bool:
-        """Whether a holding link gets rid of a frame of `n` bytes now."""
+        """Whether a frame of `n` bytes from a holding link would be taken or dropped now."""
     def flush_fifo(self) -> None:
         """Forget the frames that wait."""
     @property
@@ -127,10 +126,9 @@ class RxEngine:
     @property
     def fifo_frames(self) -> int: ...
     def reset(self) -> None:
-        """CTRL.RST / power-on: FIFO, causes and counters go; the registers are reset by whoever has
-        them."""
+        """Clear FIFO, causes and counters (CTRL.RST, power-on); the caller resets the registers."""
     def state(self) -> dict[str, Any]:
-        """What the queue remembers beside its registers, by the names of `rx_state`
+        """State of the queue beside its registers, by the names of `rx_state`
         (fastpath/rxring.pxd); `at`, the FIFO's word of the first frame, and `waiting`, (flags,
         verdict, bytes with FCS) of each."""
     def load(self, state: dict[str, Any]) -> None:

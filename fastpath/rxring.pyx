@@ -103,8 +103,8 @@ def crc32(data, uint32_t crc=0):
 
 
 def crc32_set_level(int level=-1):
-    """Choose the body: 0 slicing by 8, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest. Returns the level
-    in use."""
+    """Choose the CRC body: 0 slicing by 8, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest. Returns the
+    level in use."""
     global crc32_level
     cdef int best = crc32_best()
     crc32_level = best if level < 0 or level > best else level
@@ -112,8 +112,8 @@ def crc32_set_level(int level=-1):
 
 
 cdef class RxEngine:
-    """One receive queue with MAC filter, FIFO and statistics. Its registers are those that the
-    filter looks at, in the register file. Host's lock held."""
+    """One receive queue with MAC filter, FIFO and statistics. Its registers are in the filter's
+    register file. Call with the host's lock held."""
 
     def __cinit__(self, DmaTable dma not None, Stats stats not None, RxFilter filter not None,
                   PacketBuffer buffer=None):
@@ -141,8 +141,7 @@ cdef class RxEngine:
         free(self.linear)
 
     def reset(self):
-        """CTRL.RST or power-on: FIFO, causes, counters go. The registers are reset by whoever has
-        them."""
+        """Clear FIFO, causes and counters (CTRL.RST, power-on); the caller resets the registers."""
         self.flush_fifo()
         memset(&self.s, 0, sizeof(self.s))
         self.prefetched = -1
@@ -159,7 +158,8 @@ cdef class RxEngine:
         self._empty()
 
     def _forget(self):
-        """Software moves the FIFO's pointers: whether what waits may be forgotten now."""
+        """Forget the waiting frames because software moves the FIFO's pointers; False during a
+        run."""
         if self.running:
             return False
         self._empty()
@@ -191,7 +191,7 @@ cdef class RxEngine:
         return out
 
     def kick(self):
-        """RDT moved or the receiver was enabled: drain the FIFO. Returns frames stored."""
+        """Drain the FIFO, when RDT moved or the receiver was enabled. Returns frames stored."""
         cdef int out
         if self.running:
             return 0
@@ -203,7 +203,7 @@ cdef class RxEngine:
         return out
 
     cdef int _kick(self) noexcept nogil:
-        """`kick`, for who has said that the engine is at work."""
+        """`kick`, for a caller that has marked the engine as running."""
         cdef int out = 0
         if self.v[RCTL >> 2] & RCTL_EN and (self.fifo.count or self._wants()):
             self._decode()
@@ -218,7 +218,7 @@ cdef class RxEngine:
         self.chip.host = host
 
     def fetch(self, int end=-1):
-        """A fault fetches what a run would: how many descriptors are there then."""
+        """Fetch, for a fault, what a run would; return the number of descriptors."""
         cdef uint32_t waiting = self._free_now()
         if not (self.chip.have or self.running) and waiting:
             dc_fetch(&self.chip, &self.dma.t, NULL, self._base(), self.v[RDLEN >> 2] >> 4,
@@ -226,12 +226,12 @@ cdef class RxEngine:
         return self.chip.have
 
     def drop(self):
-        """A fault forgets what was fetched: the next run fetches it again."""
+        """Forget, for a fault, the fetched descriptors: the next run fetches them again."""
         self.chip.have = 0
 
     def turn(self, uint64_t bits):
-        """A fault turns bits of a buffer's address over, in the first descriptor of those that
-        were fetched; whether there is one."""
+        """Invert, for a fault, bits of the buffer's address in the first fetched descriptor; False
+        when there is none."""
         if self.chip.have:
             dc_turn(&self.chip, 0, bits)
         return self.chip.have != 0
@@ -245,11 +245,11 @@ cdef class RxEngine:
         return self._wants()
 
     cdef bint _wants(self) noexcept nogil:
-        """Descriptors are to be fetched, as far as RXDCTL and the ring go."""
+        """Whether RXDCTL and the ring ask for a fetch of descriptors."""
         return self.chip.have < self.chip.low and dc_wants(&self.chip, self._free_now())
 
     cdef void _more(self) noexcept nogil:
-        """Fetch descriptors, if it is time to."""
+        """Fetch descriptors, if `_wants` says so."""
         if self.usable and dc_wants(&self.chip, self.free):
             if dc_fetch(&self.chip, &self.dma.t, self.ring, self.ring_base, self.n, self.head,
                         self.free):
@@ -259,12 +259,11 @@ cdef class RxEngine:
                 self.whole = 0
 
     cdef inline bint _here(self) noexcept nogil:
-        """There is a descriptor to fill."""
+        """Whether there is a descriptor to fill."""
         return self.usable and self.chip.have
 
     cdef inline void _advance(self, uint32_t count) noexcept nogil:
-        """So many descriptors from head on are written: go on to the one behind. `count` is 1, or
-        no more than `_stretch` allows."""
+        """Move head past `count` written descriptors; `count` is 1, or at most `_stretch`."""
         self.head = self.head + count if self.head + count < self.n else 0
         self.free -= count
         self.chip.have -= count
@@ -274,8 +273,8 @@ cdef class RxEngine:
             self.s.causes |= RXDMT0
 
     cdef inline uint32_t _stretch(self) noexcept nogil:
-        """Descriptors before the next one that asks more of `_advance` than to count, with it: the
-        last of the ring, or of those that need no fetch, or the one before RXDMT0."""
+        """How many descriptors one `_advance` may pass: up to and with the last of the ring, the
+        last before a fetch, or the one that causes RXDMT0, whichever is first."""
         cdef uint32_t out = self.n - self.head
         if self.chip.have <= self.chip.low:
             return 1
@@ -293,11 +292,12 @@ cdef class RxEngine:
         return self._free_now()
 
     def ready(self):
-        """Half of the FIFO is empty, or the receiver drops anyway: a link that holds goes on."""
+        """Whether a holding link may continue: half of the FIFO is empty, or the receiver drops
+        frames anyway."""
         return not self.v[RCTL >> 2] & RCTL_EN or 2 * self.fifo.fill <= self.fifo.size
 
     def takes(self, uint32_t n):
-        """Whether a link that holds gets rid of a frame of `n` bytes now."""
+        """Whether a frame of `n` bytes from a holding link would be taken or dropped now."""
         return self._takes(n)
 
     cdef bint _takes(self, uint32_t n) noexcept nogil:
@@ -318,12 +318,12 @@ cdef class RxEngine:
             return 0
         if base + <uint64_t>n * 16 < base:
             return 0
-        # RDT == RDH means no free descriptor (SDM 3.2.6); RDT == size is reached by no index: the
-        # rest of the ring
+        # RDT == RDH means no free descriptor (SDM 3.2.6). No index equals RDT == size, so the rest
+        # of the ring is free.
         return ring_span(head, tail, n)
 
     cdef void _decode(self) noexcept nogil:
-        """Take what is asked of each frame from the registers, when one of them has changed."""
+        """Decode the registers that apply to each frame, when one of them has changed."""
         cdef uint32_t *v = self.v
         cdef uint32_t size
         self.seen = self.regs.changes
@@ -344,7 +344,7 @@ cdef class RxEngine:
             self.seen -= 1              # for these runs only
 
     cdef void _begin(self) noexcept nogil:
-        """Look the ring up once per run: pointer, size, free descriptors, threshold."""
+        """Find, once per run, the ring's pointer, size, free descriptors and threshold."""
         self.n = self.v[RDLEN >> 2] >> 4
         self.head = self.v[RDH >> 2]
         self.ring_base = self._base() ^ self.misdirect
@@ -361,7 +361,7 @@ cdef class RxEngine:
                 self.whole = self.bsize
         elif self.n >= MIN_RING and self.ring_base + <uint64_t>self.n * 16 < self.ring_base:
             self.ring_errors += 1
-        # Without bus mastering the cache rests. A tail that went back takes from it.
+        # Without bus mastering the cache is not used. A tail that moved back shortens it.
         self.usable = self.free != 0
         if self.dma.t.enabled:
             dc_trim(&self.chip, self.free)
@@ -369,8 +369,7 @@ cdef class RxEngine:
             self._more()
 
     cdef void _end(self) noexcept nogil:
-        """Show how far the run has come, and forget its pointers, so that nothing dangles when
-        regions change."""
+        """Write RDH, and forget the run's pointers: regions may change before the next run."""
         self.v[RDH >> 2] = self.head
         self.ring = NULL
         pb_pass(self.fifo, self.passed)
@@ -413,8 +412,8 @@ cdef class RxEngine:
         return i
 
     cdef int _straight(self, FrameBatch b, int start) noexcept nogil:
-        """Take frames from `start` on as long as they are good, of the usual size, and go into one
-        buffer each. The index of the first that does not: nothing was done with that one."""
+        """Take frames from `start` on while they are good, of usual size, and fit one buffer each.
+        Returns the index of the first other frame, which is untouched."""
         cdef const frame_meta *f = &b.f[start]
         cdef const frame_meta *end = &b.f[b.n]
         cdef dma_region room = self.dma.t.regions[self.dma.t.last]
@@ -487,8 +486,8 @@ cdef class RxEngine:
         return b.n - <int>(end - f)
 
     cdef bint _frame(self, const uint8_t *p, uint32_t n, uint32_t fflags, bint hold) noexcept nogil:
-        """Handle a frame that `_straight` cannot. False: the link must hold it, nothing was
-        done."""
+        """Handle a frame that `_straight` cannot. False: nothing was done; the link must hold it.
+        """
         cdef rx_state *s = &self.s
         cdef uint64_t *v = self.stats.v
         cdef const uint8_t *fcs = NULL
@@ -631,8 +630,8 @@ cdef class RxEngine:
 
     cdef uint64_t _image(self, uint8_t *dst, const uint8_t *p, uint32_t n, const uint8_t *fcs,
                          int verdict) noexcept nogil:
-        """Copy the frame's stored bytes to `dst` while summing them. What the second half of its
-        last descriptor says: length, packet checksum, status, errors, special."""
+        """Copy the frame's stored bytes to `dst` while summing them. Returns the second half of its
+        last descriptor: length, packet checksum, status, errors, special."""
         cdef const uint8_t *w = p               # image[i] == w[i] from byte 12 on
         cdef uint32_t size = n, l4 = 0, l4len = 0
         cdef uint64_t acc, part, pseudo = 0, ip = 0     # in the order of raw sums
@@ -654,8 +653,8 @@ cdef class RxEngine:
             acc = raw16(fold16(csum_ptr_copy(dst, p, size, 0)))
         if self.rxcsum & (RXCSUM_IPOFL | RXCSUM_TUOFL):
             if _parse(w, size, self.rxcsum, self.vet, &status, &errors, &l4, &l4len, &pseudo, &ip):
-                # the segment's sum is that of all without what is before it and behind it; both
-                # sums are of what was written long ago, and not of the fresh copy
+                # Take the bytes before and after the segment out of the whole sum. Sum them in the
+                # source: loads from the fresh copy would stall.
                 part = sum_raw(p, 12)
                 part += ip + sum_raw(w + 12, 2) if ip else sum_raw(w + 12, l4 - 12)
                 if l4 + l4len < size:
@@ -687,15 +686,15 @@ cdef class RxEngine:
         if pcss >= size:
             return 0
         acc = fold16(sum_less(acc, sum_raw(image, pcss)))
-        if acc == 0xFFFF:                           # or 0, when all these bytes are
+        if acc == 0xFFFF:                           # or 0, when all bytes are 0: sum again
             acc = raw16(fold16(csum_ptr(image + pcss, size - pcss, 0)))
         elif pcss & 1:
             acc = sum_at(<uint32_t>acc, 1)
         return acc
 
     cdef uint32_t _store(self, const uint8_t *image, uint64_t last, uint32_t off) noexcept nogil:
-        """Write the image from byte `off` on into descriptors as long as there are free ones; bytes
-        stored in all. `last`: as `_image` gave it."""
+        """Write the image from byte `off` on into free descriptors; return the bytes stored in all.
+        `last` is the result of `_image`."""
         cdef rx_state *s = &self.s
         cdef uint8_t *dst
         cdef uint64_t addr, q
@@ -756,7 +755,8 @@ cdef class RxEngine:
         return True
 
     cdef bint _repay(self, uint32_t head) noexcept nogil:
-        """Set DD where WTHRESH has held it behind `head`, the oldest first. False: master abort."""
+        """Set DD in the descriptors before `head` that WTHRESH holds, oldest first. False: master
+        abort."""
         cdef uint32_t n = self.v[RDLEN >> 2] >> 4, owed = self.s.owed
         if not owed or n < MIN_RING or owed >= n or head >= n or not self.dma.t.enabled:
             return True
@@ -770,17 +770,17 @@ cdef class RxEngine:
         return True
 
     def repay(self):
-        """Set DD where WTHRESH has held it: a delay has ended."""
+        """Set DD in the descriptors that WTHRESH holds: a delay has ended."""
         self._repay(self.v[RDH >> 2])
 
     def ring_moved(self):
-        """Software has moved the ring: forget what was fetched, and what WTHRESH has held."""
+        """Forget fetched descriptors and those that WTHRESH holds: software has moved the ring."""
         self.s.owed = 0
         self.chip.have = 0
 
     cdef void _push(self, const uint8_t *p, uint32_t n, const uint8_t *fcs, uint32_t fflags,
                     int verdict) noexcept nogil:
-        """Let a frame wait in the FIFO, which has room."""
+        """Put a frame into the FIFO, which has room for it."""
         cdef pb_fifo *f = self.fifo
         cdef rx_waiting *w = &self.waits[(self.waits_at + f.count) % RX_MAX_WAIT]
         cdef uint32_t words = pb_words(n + 4)
@@ -835,7 +835,7 @@ cdef class RxEngine:
         return self.fifo.count
 
     def state(self):
-        """What the queue remembers beside its registers, field by field (`rx_state`); `at`, the
+        """State of the queue beside its registers, field by field (`rx_state`); `at`, the
         FIFO's word where the first frame lies, and `waiting`, (flags, verdict, bytes with FCS) of
         each; `chip`, the descriptors that were fetched."""
         cdef uint32_t i, n, at = self.fifo.head
@@ -931,7 +931,7 @@ cdef class RxEngine:
 
     @fifo_bytes.setter
     def fifo_bytes(self, uint32_t value):
-        # what waits is forgotten: this is for a reset, which PBA asks for (SDM 13.4.16)
+        # Waiting frames are dropped: a new PBA needs a reset (SDM 13.4.16).
         self.flush_fifo()
         self.s.fifo_bytes = min(value, <uint32_t>(PB_WORDS << 3))
         self.buffer.divide(self.s.fifo_bytes)
@@ -940,9 +940,9 @@ cdef class RxEngine:
 cdef bint _parse(const uint8_t *w, uint32_t n, uint32_t rxcsum, uint32_t vet, uint32_t *status,
                  uint32_t *errors, uint32_t *l4, uint32_t *l4len, uint64_t *pseudo,
                  uint64_t *ip) noexcept nogil:
-    """Find what RXCSUM asks to verify in the frame `w` (bytes from 12 on are looked at). SDM 3.2.9.
+    """Find what RXCSUM asks to verify in the frame `w`, whose bytes 12 and on are read. SDM 3.2.9.
 
-    Sets IPCS/IPE itself; True: a TCP or UDP segment of `l4len` bytes stands at `l4`, sum it with
+    Sets IPCS/IPE itself; True: a TCP or UDP segment of `l4len` bytes begins at `l4`, sum it with
     `pseudo`. Ethernet II and SNAP, through one tag; fragments, unknown and damaged headers are left
     to software. `ip`: the sum of all between Ethernet and `l4` where it was needed anyway, or 0.
     """

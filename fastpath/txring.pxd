@@ -32,9 +32,9 @@ cdef struct tx_context:
     uint8_t hdrlen
     uint8_t tucmd
 
-# What a queue remembers beside its registers.
+# State of a queue beside its registers.
 cdef struct tx_state:
-    uint32_t max_frame          # bytes without FCS: what PBA left for the FIFO at the last reset
+    uint32_t max_frame          # bytes without FCS, from the FIFO's size at the last reset (PBA)
     tx_context ctx[2]           # [0] normal, [1] TCP segmentation
     # the frame between its first descriptor and EOP
     uint32_t phase              # PH_*
@@ -51,11 +51,11 @@ cdef struct tx_state:
     uint32_t seg_sum            # TSO: their sum
     uint32_t seg_index
     uint32_t pay_sent           # TSO: payload bytes in finished segments
-    uint32_t pay_left           # TSO: of PAYLEN
+    uint32_t pay_left           # TSO: payload bytes of PAYLEN still to come
     uint32_t tso_bad            # TSO: terminated abnormally
     uint8_t hdr[256]
-    # WTHRESH: descriptors behind head that are done and not written back yet; TX_OWED_NOW: one of
-    # them interrupts without delay
+    # done descriptors before head that WTHRESH holds; TX_OWED_NOW: one of them interrupts
+    # without delay
     uint32_t owed
 
 cdef struct tx_acc:
@@ -78,15 +78,15 @@ cdef class TxEngine:
     cdef public uint32_t low_cause
     cdef public bint rps        # 82544: RPS reports status as RS does
     cdef public uint32_t hold   # descriptors that a write-back waits for (WTHRESH)
-    cdef public bint uncounted  # frames are counted by `count`, when the wire has had them
-    cdef public int prefetched  # descriptors up to here can be read now; -1: all up to the tail
-    cdef public uint32_t most   # descriptors of one run; no ring has as many as 65536
-    cdef public uint64_t misdirect      # bits of the ring's address that a fault turns over
+    cdef public bint uncounted  # `count` counts frames, once the wire has taken them
+    cdef public int prefetched  # descriptors up to here can be read; -1: all up to the tail
+    cdef public uint32_t most   # most descriptors of one run; every ring has fewer than 65536
+    cdef public uint64_t misdirect      # bits of the ring's address that a fault inverts
     # derived from hdr and fctx: header sums of the running segmentation context
     cdef int template           # 0 not yet, 1 in ip_base and l4_base, 2 sum each segment
     cdef uint32_t ip_base, l4_base
     cdef bint running           # inside run(): a second one does nothing
-    # what was made of registers when `regs.changes` was `seen`
+    # decoded registers, valid while `regs.changes` equals `seen`
     cdef uint32_t seen
     cdef uint32_t tctl, txdctl, vet
     cdef bint vme, pad          # CTRL.VME, TCTL.PSP
@@ -96,8 +96,8 @@ cdef class TxEngine:
     cdef uint32_t flags
     cdef int stop_at            # frames in the batch at which the run pauses
     cdef tx_acc acc
-    cdef uint32_t passed        # words of frames that went out, not yet told the FIFO
-    cdef int record             # frames yet that leave their bytes in it
+    cdef uint32_t passed        # words of sent frames, still to be passed to `pb_pass`
+    cdef int record             # how many more frames leave their bytes in the FIFO
     cdef uint64_t _base(self) noexcept nogil
     cdef void _decode(self) noexcept nogil
     cdef uint32_t _run(self, FrameBatch b, int max_frames) noexcept nogil
@@ -125,16 +125,16 @@ cdef class TxEngine:
     cdef void _tso_fail(self, FrameBatch b, bint eop) noexcept nogil
     cdef void _flush(self) noexcept nogil
     cdef void _begun(self) noexcept nogil
-    # Super-frames: a segmentation context as one frame that the link cuts up.
+    # Super-frames: a segmentation context as one frame, which the link segments.
     cdef public uint32_t gso_max_bytes  # IP bytes of the longest one the link takes; 0 = none
-    cdef public bint gso_udp    # it takes UDP too
-    cdef public size_t run_bytes        # a run pauses with so many in its batch; 0 = no limit
-    cdef size_t stop_bytes      # of the batch at which this run pauses
-    cdef int gso_shape          # of the running context: 0 not yet looked at, 1 fit, 2 unfit
-    cdef uint32_t sup_max       # payload bytes that the open one may get; 0 = none is open
+    cdef public bint gso_udp    # the link takes UDP too
+    cdef public size_t run_bytes        # bytes in the batch at which a run pauses; 0 = no limit
+    cdef size_t stop_bytes      # the same for this run, with the bytes before it
+    cdef int gso_shape          # running context: 0 not examined yet, 1 fit, 2 unfit
+    cdef uint32_t sup_max       # most payload bytes of the open super-frame; 0 = none is open
     cdef uint32_t sup_pay       # payload bytes in its whole segments
     cdef size_t used_before     # bytes in the batch before this run
-    cdef desc_cache chip        # what `prefetch` and `cached` describe
+    cdef desc_cache chip        # fetched descriptors (`prefetch`, `cached`)
     cdef void _count_cut(self, const uint8_t *p, uint32_t n, uint32_t frames) noexcept nogil
     cdef bint _gso_fit(self) noexcept nogil
     cdef int _super_open(self, FrameBatch b) noexcept nogil

@@ -26,7 +26,7 @@ RUN_OFF: int
 beyond it."""
 
 class TxEngine:
-    """One transmit queue of the 8254x (SDM 3.3-3.5). Its registers stand in `regs`: TDBAL to TDT,
+    """One transmit queue of the 8254x (SDM 3.3-3.5). Its registers are in `regs`: TDBAL to TDT,
     TCTL, TXDCTL, VET and CTRL.VME are read there at the start of each run, TDH is written there at
     its end."""
 
@@ -82,9 +82,11 @@ class TxEngine:
     """Frames that leave are not counted: the wire, which may give them up, says so by `count`.
     reset() keeps it."""
     def count(self, frame: bytes, with_fcs: bool = False) -> None:
-        """Count a frame that the wire has taken at last; its FCS is behind it, or not."""
+        """Count a frame once the wire has taken it, with or without an FCS behind it."""
     def repay(self) -> int:
-        """Write back what WTHRESH has held: a delay has ended. TXDW or RUN_DELAYED, 0 for none."""
+        """Write back the descriptors that WTHRESH holds: a delay has ended.
+
+        Returns TXDW or RUN_DELAYED; 0 when there were none."""
     def run(self, batch: FrameBatch, max_frames: int = 256) -> int:
         """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
         back.
@@ -97,35 +99,35 @@ class TxEngine:
     def pending(self) -> int:
         """Descriptors between head and tail (0 when the ring is off)."""
     def mid_frame(self) -> bool:
-        """A frame is begun and not yet ended by EOP."""
+        """Whether a frame is begun and not yet ended by EOP."""
     def prefetch(self, low: int, host: int) -> None:
         """TXDCTL's PTHRESH (at least 1) and HTHRESH, in descriptors; `low` 0: only runs fetch."""
     def fetch(self, end: int = -1) -> int:
-        """A fault fetches what a run would, up to `end`: how many descriptors are there then."""
+        """Fetch, for a fault, what a run would, up to `end`; return the number of descriptors."""
     def drop(self) -> None:
-        """A fault forgets what was fetched: the next run fetches it again."""
+        """Forget, for a fault, the fetched descriptors: the next run fetches them again."""
     def turn(self, bits: int) -> bool:
-        """A fault turns bits of a buffer's address over; whether a descriptor was fetched."""
+        """Invert, for a fault, bits of a buffer's address; False without a fetched descriptor."""
     def cached(self) -> int:
         """Descriptors that were fetched and are not used yet."""
     most: int
     """Descriptors of one run, at most. reset() keeps it."""
     def ahead(self) -> tuple[int, int, int, int, int, bool, bool] | None:
-        """What the first descriptor that was fetched asks of the bus, or None: there is none.
+        """The bus access of the first fetched descriptor, or None when there is none.
 
-        (address, bytes up to the next point at which the engine does something, bytes left of the
-        buffer, words of the FIFO that its frame takes then, bytes that the frame has there, whether
-        it begins with these bytes, whether they are a segmentation context's)
+        (address, bytes up to the next point at which the engine acts, bytes left of the buffer,
+        words of the FIFO that its frame takes then, bytes that the frame has in the FIFO, whether
+        the frame begins with these bytes, whether they are a segmentation context's)
         """
     def fill(self) -> int:
         """Fetch descriptors if TXDCTL says so, while nothing is sent: RUN_ABORT or 0."""
     def ring_moved(self) -> None:
-        """Forget the unfinished frame, and what WTHRESH has held; contexts stay."""
+        """Forget the unfinished frame and the descriptors that WTHRESH holds; contexts stay."""
     def reset(self) -> None:
-        """CTRL.RST / power-on: contexts, the unfinished frame and counters go; the registers are
-        reset by whoever has them."""
+        """Clear contexts, the unfinished frame and counters (CTRL.RST, power-on); the caller resets
+        the registers."""
     def state(self) -> dict[str, Any]:
-        """What the queue remembers beside its registers, by the names of `tx_state`
+        """State of the queue beside its registers, by the names of `tx_state`
         (fastpath/txring.pxd), and the unfinished frame's bytes as `partial`."""
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` gave; a field that is missing is as now, one too many is ignored.

@@ -4,7 +4,7 @@ write-back.
 
 The engine walks descriptors from head to tail, puts each frame together directly in the batch's
 arena, and writes DD back. For a link with `gso_max_bytes` it leaves the cutting of a TCP (or, with
-`gso_udp`, UDP) segmentation context to the link: one super-frame then stands for up to 64 KiB of
+`gso_udp`, UDP) segmentation context to the link: one super-frame then holds up to 64 KiB of
 segments, counted as the frames they are on the wire. Everything that software chooses (ring,
 lengths, offsets, contexts) is checked here; the worst that a hostile ring can do is to have its own
 frames dropped. Work per run is bounded by `max_frames` and by one ring of descriptors.
@@ -76,19 +76,19 @@ cdef enum:
     PH_DROP = 4                 # discard until EOP
     SMALL = 128                 # ranges up to here are summed without a call
     GSO_IP_MAX = 65535          # IP bytes of a super-frame: tot_len has 16 bits
-    GSO_UDP_SEGMENTS = 64       # of a UDP super-frame, as many as a Linux sender makes at most
-    GSO_RUN_BYTES = 1 << 20     # in the batch, from which a run begins no further super-frame
+    GSO_UDP_SEGMENTS = 64       # most segments of a UDP super-frame, as with a Linux sender
+    GSO_RUN_BYTES = 1 << 20     # with so much in the batch, a run begins no further super-frame
     NOGIL_FROM = 8              # descriptors from which releasing the GIL (30 ns) pays
 
 
 cdef inline uint32_t _reported(uint32_t flags, bint delayed) noexcept nogil:
-    """A run's flags when a descriptor was written back. RUN_DELAYED: the last one had IDE, so the
-    delay begins; one without, TXDW, ends it."""
+    """A run's flags after a descriptor was written back. RUN_DELAYED: it had IDE, so the delay
+    begins. TXDW: it had not, which ends the delay."""
     return flags | RUN_DELAYED if delayed else flags & ~<uint32_t>RUN_DELAYED | TXDW
 
 
 cdef class TxEngine:
-    """One transmit queue. Its registers stand in the register file. Host's lock held."""
+    """One transmit queue; its registers are in the register file. Call with the host's lock held."""
 
     def __cinit__(self, DmaTable dma not None, Stats stats not None, RegFile regs not None,
                   PacketBuffer buffer=None):
@@ -112,8 +112,8 @@ cdef class TxEngine:
         free(self.partial)
 
     def reset(self):
-        """CTRL.RST or power-on: contexts, unfinished frame and counters go. The registers are reset
-        by whoever has them."""
+        """Clear contexts, the unfinished frame and counters (CTRL.RST, power-on); the caller resets
+        the registers."""
         if self.running:
             raise BufferError("TxEngine: the engine is running")
         memset(&self.s, 0, sizeof(self.s))
@@ -144,8 +144,8 @@ cdef class TxEngine:
         return out
 
     def ring_moved(self):
-        """Software has moved the ring: forget the unfinished frame, what was fetched, and what
-        WTHRESH has held."""
+        """Forget the unfinished frame, fetched descriptors and those that WTHRESH holds: software
+        has moved the ring."""
         if self.running:
             raise BufferError("TxEngine: the engine is running")
         self.s.phase = PH_IDLE
@@ -155,13 +155,13 @@ cdef class TxEngine:
         self._begun()
 
     def prefetch(self, uint32_t low, uint32_t host):
-        """TXDCTL's PTHRESH (at least 1) and HTHRESH, in descriptors; with 0 for `low`, descriptors
-        are fetched by runs only."""
+        """TXDCTL's PTHRESH (at least 1) and HTHRESH, in descriptors; with `low` 0 only runs fetch
+        descriptors."""
         self.chip.low = low
         self.chip.host = host
 
     def fetch(self, int end=-1):
-        """A fault fetches what a run would, up to descriptor `end`: how many are there then."""
+        """Fetch, for a fault, what a run would, up to `end`; return the number of descriptors."""
         cdef uint32_t n = self.v[TDLEN >> 2] >> 4, head = self.v[TDH >> 2]
         cdef uint32_t tail = self.v[TDT >> 2] if end < 0 else <uint32_t>end
         if tail == n:
@@ -173,12 +173,12 @@ cdef class TxEngine:
         return self.chip.have
 
     def drop(self):
-        """A fault forgets what was fetched: the next run fetches it again."""
+        """Forget, for a fault, the fetched descriptors: the next run fetches them again."""
         self.chip.have = 0
 
     def turn(self, uint64_t bits):
-        """A fault turns bits of a buffer's address over, in the first descriptor with a buffer of
-        those that were fetched; whether there is one."""
+        """Invert, for a fault, bits of the buffer's address in the first fetched descriptor that
+        has one; False when there is none."""
         cdef uint32_t k
         cdef uint64_t q
         for k in range(self.chip.have):
@@ -215,11 +215,11 @@ cdef class TxEngine:
         return 0
 
     def ahead(self):
-        """What the first descriptor that was fetched asks of the bus, or None: there is none.
+        """The bus access of the first fetched descriptor, or None when there is none.
 
-        (address, bytes up to the next point at which the engine does something, bytes left of the
-        buffer, words of the FIFO that its frame takes then, bytes that the frame has there, whether
-        it begins with these bytes, whether they are a segmentation context's)
+        (address, bytes up to the next point at which the engine acts, bytes left of the buffer,
+        words of the FIFO that its frame takes then, bytes that the frame has in the FIFO, whether
+        the frame begins with these bytes, whether they are a segmentation context's)
         """
         cdef tx_state *s = &self.s
         cdef tx_context *c = &s.fctx
@@ -281,7 +281,7 @@ cdef class TxEngine:
         return (<uint64_t>self.v[TDBAH >> 2] << 32 | self.v[TDBAL >> 2] & ~<uint32_t>15)
 
     cdef void _decode(self) noexcept nogil:
-        """Take what is asked of each frame from the registers, when one of them has changed."""
+        """Decode the registers that apply to each frame, when one of them has changed."""
         self.seen = self.regs.changes
         self.tctl = self.v[TCTL >> 2]
         self.txdctl = self.v[TXDCTL >> 2]
@@ -320,8 +320,7 @@ cdef class TxEngine:
         if not self.tctl & TCTL_EN or not self.dma.t.enabled or max_frames <= 0:
             return RUN_OFF
         if n < MIN_RING or head >= n or tail > n:
-            # TDLEN below one cache line of descriptors, or an index beyond the ring: no ring to
-            # walk
+            # TDLEN is below one cache line of descriptors, or an index lies beyond the ring.
             if head != tail:
                 self.ring_errors += 1
             return RUN_OFF
@@ -370,7 +369,7 @@ cdef class TxEngine:
             sent = 0
             if (cmd & (CMD_DEXT | CMD_EOP | CMD_TSE) == CMD_DEXT | CMD_EOP
                     and s.phase == PH_IDLE):
-                # one after the other, up to the next point at which this loop has to look
+                # one by one, up to the next point at which this loop has to check again
                 direct_back = ring != NULL and hold <= 1
                 if direct_back:
                     sent = min(left - least + 1 if left > least else 1, n - head)
@@ -443,14 +442,14 @@ cdef class TxEngine:
                 self.desc_aborts += 1
                 self.flags |= RUN_ABORT
         if self.sup_max:
-            # What is whole goes out now, the begun segment waits for its rest.
+            # Send the whole segments now; the begun one waits for its rest.
             memcpy(self.partial, s.hdr, s.fctx.hdrlen)
             memcpy(self.partial + s.fctx.hdrlen, self.cur + s.fctx.hdrlen + self.sup_pay, s.seg_pay)
             s.seg_sum = fold16(csum_ptr(self.partial + s.fctx.hdrlen, s.seg_pay, 0))
             self._super_close(b, False)
         elif self.cur != NULL and s.phase != PH_IDLE:
             if s.phase == PH_TSO:
-                # not written yet: keep snapshots free of stale bytes
+                # The header is not written yet: keep stale bytes out of snapshots.
                 memcpy(self.cur, s.hdr, s.fctx.hdrlen)
             memcpy(self.partial, self.cur, s.have)
         self.cur = NULL
@@ -465,8 +464,8 @@ cdef class TxEngine:
         return self.flags
 
     cdef uint32_t _repay(self, uint32_t head) noexcept nogil:
-        """Write back what WTHRESH has held behind `head`, the oldest first; TXDW, RUN_DELAYED and
-        RUN_ABORT."""
+        """Write back the descriptors before `head` that WTHRESH holds, oldest first; TXDW,
+        RUN_DELAYED and RUN_ABORT."""
         cdef uint32_t n = self.v[TDLEN >> 2] >> 4, owed = self.s.owed & 0xFFFF
         cdef uint32_t flags = TXDW if self.s.owed & TX_OWED_NOW else RUN_DELAYED
         if not owed or n < MIN_RING or owed >= n or head >= n or not self.dma.t.enabled:
@@ -478,7 +477,9 @@ cdef class TxEngine:
         return flags
 
     def repay(self):
-        """Write back what WTHRESH has held: a delay has ended. TXDW or RUN_DELAYED, 0 for none."""
+        """Write back the descriptors that WTHRESH holds: a delay has ended.
+
+        Returns TXDW or RUN_DELAYED; 0 when there were none."""
         return self._repay(self.v[TDH >> 2])
 
     cdef bint _open(self, FrameBatch b) noexcept nogil:
@@ -521,14 +522,14 @@ cdef class TxEngine:
         _append(self, b, p, n, ifcs)
 
     cdef void _record(self, const uint8_t *p, uint32_t n) noexcept nogil:
-        """A frame leaves its bytes in the FIFO."""
+        """Leave a frame's bytes in the FIFO."""
         self.record -= 1
         pb_pass(self.fifo, self.passed)
         self.passed = 0
         self.buffer.frame(self.fifo, self.fifo.tail, p, n, NULL, 0)
 
     def count(self, bytes frame not None, bint with_fcs=False):
-        """Count a frame that the wire has taken at last: see `uncounted`."""
+        """Count a frame once the wire has taken it: see `uncounted`."""
         cdef uint64_t *v = self.stats.v
         cdef uint32_t wire = <uint32_t>len(frame) + (0 if with_fcs else 4)
         st_add(v, ST_TOT, wire)
@@ -555,7 +556,7 @@ cdef class TxEngine:
                 st_add(v, ST_PTC64 + i, self.acc.bucket[i])
 
     cdef void _begun(self) noexcept nogil:
-        """Tell the FIFO what went out, and what it has of a frame that is not whole yet."""
+        """Move the FIFO's pointers past sent frames, and put an unfinished frame at its tail."""
         cdef uint32_t n = self.s.have if self.s.phase != PH_IDLE else 0
         pb_pass(self.fifo, self.passed)
         self.passed = 0
@@ -686,10 +687,10 @@ cdef class TxEngine:
 
     cdef uint32_t _burst(self, FrameBatch b, const uint8_t *d, uint8_t *status, uint32_t most,
                          bint all_back) noexcept nogil:
-        """Send frames of one data descriptor each, `most` of them at most, from the descriptors at
-        `d`; how many. Stops before the first that asks for anything else, with nothing done.
-        `status`: the first one's in the ring; it is written after every frame that wants it, or
-        that is one of `all_back`. NULL: the caller does that."""
+        """Send at most `most` frames of one data descriptor each from the descriptors at `d`;
+        return how many. Stops before the first descriptor of another kind, which is untouched.
+        `status` is the first one's status byte in the ring; it is written after each frame that
+        asks for it, or with `all_back` after all. NULL: the caller writes it."""
         cdef dma_region room
         cdef const uint8_t *src
         cdef uint8_t *p
@@ -749,8 +750,8 @@ cdef class TxEngine:
         s.tso_bad = self._tso_cannot(&s.fctx, popts)
 
     cdef bint _tso_cannot(self, const tx_context *c, uint32_t popts) noexcept nogil:
-        """A context's header is shorter than what is to be rewritten in it, there is nothing to
-        cut, or a segment is above the frame limit."""
+        """Whether a context cannot be segmented: its header is shorter than the fields to rewrite,
+        there is no payload, or a segment exceeds the frame limit."""
         cdef uint32_t need_ip = c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
         cdef uint32_t need_l4 = c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
         return (c.mss == 0 or c.paylen == 0 or c.hdrlen < need_ip or c.hdrlen < need_l4
@@ -840,8 +841,8 @@ cdef class TxEngine:
             return True
         if eop:
             if s.pay_left:
-                # fewer bytes than PAYLEN: what is gathered goes out as the last segment, the
-                # context has failed
+                # fewer bytes than PAYLEN: the gathered bytes are the last segment, and the context
+                # has failed
                 if s.seg_pay:
                     self._tso_segment(b, True)
                 self._tso_fail(b, True)
@@ -985,7 +986,7 @@ cdef class TxEngine:
         cdef uint32_t headers = s.fctx.hdrlen - <uint32_t>s.fctx.ipcss, room, mss = s.fctx.mss
         cdef uint8_t *p
         if (self.gso_max_bytes == 0 or self.gso_shape == 2 or s.pay_left <= mss
-                or self.buffer.exact):     # each segment is to leave its bytes
+                or self.buffer.exact):     # each segment must leave its bytes in the FIFO
             return 0
         if self.gso_shape == 0:
             self.gso_shape = 1 if self._gso_fit() else 2
@@ -1076,7 +1077,7 @@ cdef class TxEngine:
             _count(self, p, n + 4, frames)
 
     def state(self):
-        """What the queue remembers beside its registers, field by field (`tx_state`), the bytes of
+        """State of the queue beside its registers, field by field (`tx_state`), the bytes of
         the unfinished frame as `partial`, and the descriptors that were fetched as `chip`."""
         cdef uint32_t have = self.s.have if self.s.phase != PH_IDLE else 0
         cdef dict state = self.s
@@ -1138,7 +1139,7 @@ cdef class TxEngine:
 
     @property
     def max_frame(self):
-        """Longest frame that is sent, FCS not counted."""
+        """Longest frame that is sent, in bytes without FCS."""
         return self.s.max_frame
 
     @max_frame.setter
@@ -1200,11 +1201,11 @@ cdef void _whole(TxEngine self, uint8_t *p, const uint8_t *src, uint32_t n,
         return
     fused = popts & POPTS_TXSM and n > SMALL and css < n and c.tucse == 0 and c.tucso + 2 <= n
     if fused:
-        # all of it is summed while it is copied, where it lies in whole cache lines most
-        # likely, and what is before the range taken off
+        # Sum the whole frame while copying, since it most likely lies in whole cache lines; then
+        # take off the bytes before the range.
         acc = raw16(fold16(csum_ptr_copy(p, src, n, 0)))
         acc = sum_at(sum_host(sum_less(acc, sum_raw(src, css))), css)
-        if acc == 0xFFFF:                       # or 0, when all bytes of the range are
+        if acc == 0xFFFF:                       # or 0, when all bytes are 0: sum again
             acc = fold16(csum_ptr(src + css, n - css, 0))
     else:
         copy_bytes(p, src, n)
@@ -1231,7 +1232,7 @@ cdef void _load_context(tx_context *c, uint64_t a, uint64_t q) noexcept nogil:
 
 
 cdef bint _tso_plausible(const tx_state *s) noexcept nogil:
-    """What `_tso` relies on between calls, for states that come from outside."""
+    """Whether a loaded state has what `_tso` relies on between calls."""
     cdef const tx_context *c = &s.fctx
     if s.tso_bad:
         return True

@@ -45,12 +45,12 @@ cdef int vnet_segment(FrameBatch b, const virtio_net_hdr *h, const uint8_t *p, u
 cdef class TapQueue(FrameQueue):
     cdef readonly size_t header_bytes, min_bytes
     cdef uint8_t *scratch       # a GSO packet before it is cut
-    cdef bint expect_gso        # the last packet was one: read into scratch
+    cdef bint expect_gso        # the last packet was GSO: read the next into scratch
     cdef bint merge             # TCP segments of a batch go out as one packet
     cdef readonly uint64_t reads, writes        # system calls
     cdef uint64_t drops[DROP_REASONS]
-    cdef readonly uint64_t dropped      # all of them
-    cdef uint64_t told[DROP_REASONS]    # what take_drops has told of them
-    # packets of the TAP that made them: super-packets count once
+    cdef readonly uint64_t dropped      # the sum of `drops`
+    cdef uint64_t told[DROP_REASONS]    # those that take_drops has returned
+    # packets of the TAP: super-packets count once
     cdef readonly uint64_t rx_packets, tx_packets
     cdef void _drop(self, int reason) noexcept nogil

@@ -1,9 +1,9 @@
 # cython: language_level=3, embedsignature=True
 """A TAP queue with virtio-net headers: one system call carries up to 64 KiB of TCP both ways.
 
-What the kernel hands over as one GSO packet is cut into the frames that a wire would have carried,
-with complete checksums (net/ipv4/tcp_offload.c, udp_offload.c); a super-frame of the transmit
-engine goes to the kernel as it is. The plain-Python twin is ``_ref/vnet.py``.
+A GSO packet of the kernel is cut into the frames that a wire would have carried, with complete
+checksums (net/ipv4/tcp_offload.c, udp_offload.c). A super-frame of the transmit engine goes to the
+kernel as it is. The plain-Python twin is ``_ref/vnet.py``.
 
 Sources: virtio 1.2 section 5.1.6 (virtio_net_hdr), Linux drivers/net/tun.c, include/linux/
 virtio_net.h, RFC 3168 6.1.2 (CWR).
@@ -240,9 +240,9 @@ cdef class TapQueue(FrameQueue):
     segments that follow each other become one packet (fastpath/vnetgro.pyx), unless `merge` is
     False.
 
-    Counters: `reads` and `writes` are system calls, also those that found nothing or no room;
-    `rx_packets` and `tx_packets` what they carried, super-packets once; `rx_frames`, `rx_bytes`,
-    `tx_frames` and `tx_bytes` the same as frames of a wire.
+    Counters: `reads` and `writes` are system calls, also those that found nothing or no room.
+    `rx_packets` and `tx_packets` count packets, a super-packet once. `rx_frames`, `rx_bytes`,
+    `tx_frames` and `tx_bytes` count them as frames of a wire.
     """
 
     def __cinit__(self, int fd, size_t header_bytes=0, size_t min_bytes=60, bint merge=True):
