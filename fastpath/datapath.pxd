@@ -24,35 +24,35 @@ cdef class DataPath(Worker):
     cdef object lifecycle
     cdef MacState mac
     cdef FrameBatch txb, rxb
-    cdef int tx_at, rx_at       # frames of the batches that are done
-    cdef e1k_mutex mutex        # held in an engine, and by whoever changes what engines look at
+    cdef int tx_at, rx_at       # how many frames of each batch are done
+    cdef e1k_mutex mutex        # the path: held for an engine run, and to change what engines read
     cdef int wake_fd, notice_fd
-    cdef e1k_mutex drive        # held by the thread that turns
+    cdef e1k_mutex drive        # held by the thread that runs `turn`
     cdef int asleep             # the thread of `run`: AWAKE, ASLEEP or TAKEN
-    cdef int wanted             # from `enter` to `leave` it does not turn
-    cdef int still              # RUNS, PAUSED: rings and wire are someone else's for now, HALTED
+    cdef int wanted             # between `enter` and `leave`: the thread of `run` waits
+    cdef int still              # RUNS, PAUSED (the clock has the rings and the wire), HALTED
     cdef bint tx_stuck, rx_paused, noticing
-    cdef bint bell              # a doorbell was served; for the thread that did
+    cdef bint bell              # a doorbell was served, for the serving thread to act on
     cdef int tx_left            # frames of txb that the wire has not taken yet
     cdef int rx_left            # frames of rxb that are not done
     cdef int rx_size            # bytes of the first of them
-    cdef int rx_wait            # Python has the next one first
+    cdef int rx_wait            # the next one waits for Python (`receive_control`)
     cdef int fifo_left          # frames in the receive FIFO...
-    cdef uint32_t drained_to    # ...after a drain with this tail, which has used up its descriptors
-    cdef int reading            # the thread is about rxb without the lock
+    cdef uint32_t drained_to    # ...after a drain that used up the descriptors before this tail
+    cdef int reading            # the thread fills rxb without the lock
     cdef uint32_t rx_burst      # half of the receive ring when it was last used
     cdef uint32_t notices, tx_flags, rx_causes
     cdef int link_errno
     cdef uint64_t refused       # frames that the wire did not take
     cdef int64_t sleeps_until
-    cdef int64_t rx_next        # not before then is the wire looked at
+    cdef int64_t rx_next        # the wire is not read before this time
     cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches
     cdef int tx_room, tx_frames, tx_super, rx_frames
     cdef bint taped             # a tape records the steps (`attach`)
     cdef object tape
     cdef bint python            # each step of a ring goes through Python: a tape, or faults
-    cdef object faults          # what goes wrong with the rings (`obey`), or None
-    cdef public int64_t tx_due  # not before then is the transmit ring looked at; 0: at any time
+    cdef object faults          # faults of the rings (`obey`), or None
+    cdef public int64_t tx_due  # the transmit ring is not read before this time; 0: at any time
     cdef int hand_over(self, Worker worker) except -1
     cdef bint may_send(self) noexcept nogil
     cdef bint turn(self, int64_t now) noexcept nogil

@@ -24,7 +24,7 @@ def short_slice() -> None:
     """Ask for short time slices, so that this thread runs soon after a wake-up (Linux 6.12)."""
 
 class _Tape(Protocol):
-    """Writes down what a `DataPath` does.  Everything is called with the path held."""
+    """Records the steps of a `DataPath`.  Every method is called with the path held."""
 
     def send(self, batch: FrameBatch, room: int) -> int:
         """Do `run_tx`."""
@@ -39,10 +39,10 @@ class _Tape(Protocol):
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Do `run_receive`."""
     def call(self, name: str, fn: Callable[[], Any]) -> Any:
-        """Do `fn`, which is called so."""
+        """Do `fn()`, and record it under this name."""
 
 class _Faults(Protocol):
-    """Says how steps of the rings go wrong.  Called with the path held, and the GIL."""
+    """Decides how steps of the rings fail.  Called with the path held, and the GIL."""
 
     def send(self, batch: FrameBatch, room: int, now: int) -> int:
         """Do `step_sending`, or set `tx_due` and return 0."""
@@ -78,34 +78,35 @@ class DataPath:
         GIL and holds the path.
         """
     def obey(self, faults: _Faults | None) -> None:
-        """Let `faults` say from now on how each step of a ring goes; None: nobody.
+        """Let `faults` decide from now on how each step of a ring fails; None: none does.
 
         Hold the path.
         """
-    # What a tape does with the path held, and a replay again: each at the time `now`.
+    # The steps that a tape records and a replay repeats, with the path held, at the time `now`.
     def run_tx(self, batch: FrameBatch, room: int, now: int) -> int:
         """Run the transmit engine once, at most `room` frames into `batch`: RUN_* and causes.
 
-        As faults have it.
+        Faults apply.
         """
     def run_rx(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]:
         """Store frames from `start` on: index after the last that is done, causes and RX_*.
 
-        As faults have it.
+        Faults apply.
         """
     def run_receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Let Python have the frames (`Nic.receive`): index after the last that is done."""
-    # The same for faults themselves, as an engine without any does it.
+    # The same without faults, for the faults themselves to call.
     def step_sending(self, batch: FrameBatch, room: int, now: int) -> int: ...
     def step_storing(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]: ...
     def special(self, batch: FrameBatch) -> bool:
-        """Whether Python has the frames first: `run_rx` would store none.  Hold the path."""
+        """Whether Python must see the frames first, so `run_rx` would store none.  Hold the path.
+        """
     def run_tick(self, now: int) -> None:
         """Let the interrupt block do what is due."""
     def run_read(self, regs: RegFile, off: int, now: int) -> int | None:
-        """Read a register as the message thread does; None: that cannot, and nothing is done."""
+        """Read a register as the message thread does; None: it cannot, and nothing was done."""
     def run_write(self, regs: RegFile, off: int, value: int, now: int) -> bool:
-        """Write a register as the message thread does; False: that cannot, and nothing is done."""
+        """Write a register as the message thread does; False: it cannot, and nothing was done."""
     @property
     def run_state(self) -> RunState:
         """RUNNING, PAUSED or HALTED."""
@@ -135,18 +136,18 @@ class DataPath:
     def take_notices(self) -> tuple[int, int, int, int]:
         """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the TAP).
 
-        They are cleared.  Hold the path for this alone: a ring that cannot go on, at an address
-        where no memory is perhaps, does not try again after it as after other holders.
+        They are cleared.  Hold the path for this call only: a stuck ring (at an address without
+        memory, for example) tries again after other holders release the path, but not after this.
         """
     def receive_control(self) -> None:
         """Give the batch with a MAC control frame in it to `Nic.receive`.  Hold the path."""
     def read_again(self) -> None:
         """Read the TAP again after an error.  Hold the path."""
     def counters(self) -> dict[str, int]:
-        """What happened so far, by name."""
+        """Return the counters by name."""
 
 class BusPump:
-    """Reads a vfio-user client's socket and serves what comes often, without the GIL."""
+    """Reads a vfio-user client's socket and serves the frequent messages, without the GIL."""
 
     spin_ns: int
     """How long to look again and again after a message before sleeping."""
@@ -170,9 +171,9 @@ class BusPump:
     def close(self) -> None:
         """Give back the descriptor, after `recv` has returned; safe to call twice."""
     def take_unsent(self) -> bytes:
-        """What the socket did not take of an answer; it has to go out before any other."""
+        """The part of an answer that the socket did not take; send it before any other answer."""
     def recv(self, serve: bool = True) -> tuple[bytes, list[int], bool, int]:
-        """Serve messages until one comes that is the caller's.
+        """Serve messages until one arrives that the caller must serve.
 
         Returns (data, descriptors, truncated, errno): bytes from the start of that message on, all
         that was read, and the descriptors that came with them, now the caller's.  No data and

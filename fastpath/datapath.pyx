@@ -1,20 +1,20 @@
 # cython: language_level=3, embedsignature=True
 """A device served by two threads: one for register accesses, one for rings and the wire.
 
-`DataPath.run` is the second: it walks the rings and copies frames to and from a `FrameQueue` (a
-TAP, or what hands them to another link's thread) without the GIL, so no access waits for a frame.
-`BusPump.recv` is the first: it reads vfio-user messages and answers the few kinds that come
-thousands of times a second; all others it gives to its caller.
+`BusPump.recv` runs in the first: it reads vfio-user messages, answers the few kinds that come
+thousands of times a second, and returns all others to its caller. `DataPath.run` is the second: it
+walks the rings and copies frames to and from a `FrameQueue` (a TAP, or a queue to another link's
+thread) without the GIL, so no access waits for a frame.
 
-Where there is no processor for each, the two would only wait for one another. The first then does
-the work of both while it is in `recv` (`BusPump.solo`): messages first, and between them frames, so
-few at a time that an access waits no longer than a wake-up takes.
+Without a processor for each, the two would only wait for one another. The first then does the work
+of both while it is in `recv` (`BusPump.solo`): messages first, and between them so few frames at a
+time that an access waits no longer than a wake-up takes.
 
-Who may touch what. The engines, and all that decides what they do (ring registers, filters, memory
-map, link), belong to whoever holds the `DataPath` (it is a context manager): `run` holds it for one
-bounded engine run, everyone else for a register access. Without it the pump only moves a tail
-(one aligned store, read once by a run), reads registers that have no side effect, and calls the
-interrupt block, which has a lock of its own.
+The `DataPath` is a context manager and a lock. It guards the engines and all that decides what they
+do: ring registers, filters, memory map, link. `run` holds it for one bounded engine run, every
+other thread for a register access. Without it the pump only moves a tail (one aligned store, read
+once by a run), reads registers that have no side effect, and calls the interrupt block, which has a
+lock of its own.
 
 The protocol is vfio-user 0.9.2's REGION_READ, REGION_WRITE and SET_IRQS (docs/embed.md).
 """
@@ -129,16 +129,16 @@ cdef enum:
     TX_FRAMES = 64              # of one engine run
     TX_SUPER = 4                # the same, when they are super-frames of 64 KiB
     RX_FRAMES = 64
-    # The same for a thread that also answers the guest's processor, which waits for it.
+    # The same for a thread that also answers register accesses, for which the guest waits.
     SOLO_TX_FRAMES = 16
     SOLO_TX_SUPER = 1
     SOLO_RX_FRAMES = 16
-    LARGE = 8192                # bytes of an average frame from which it is one
+    LARGE = 8192                # average bytes of a frame from which a batch counts as super-frames
     FULL_RETRY_NS = 200_000     # retry of a full wire that may not signal room
     # `DataPath.asleep`
-    AWAKE = 0                   # it checks for all work before it sleeps
+    AWAKE = 0                   # the thread checks for all work before it sleeps
     ASLEEP = 1
-    TAKEN = 2                   # asleep while another thread does its work, except settings
+    TAKEN = 2                   # asleep while another thread does its work
     # `DataPath.still`
     RUNS = 0
     PAUSED = 1
@@ -209,9 +209,9 @@ cdef class DataPath(Worker):
         """Take the rings over, with interrupts on `line`. Call before `run`, with nothing
         running.
 
-        `tape` (`e1000emu.record`) is to write down what is done. Then each step and each register
-        access goes through it, with the path held, the GIL, and the time that the tape says.
-        Raises: ArgumentError, the device has a bus whose time is the clock's.
+        `tape` (`e1000emu.record`) records: each step and each register access then goes through it,
+        with the path held, the GIL, and the time that the tape gives.
+        Raises: ArgumentError when the device has a bus that runs by the clock.
         """
         if self.tx.fetch is not None:
             raise ArgumentError(
@@ -227,8 +227,8 @@ cdef class DataPath(Worker):
             faults.work(self)
 
     def obey(self, faults):
-        """Let `faults` (`e1000emu.faults`) say from now on how each step of a ring goes; None:
-        nobody. Hold the path."""
+        """Let `faults` (`e1000emu.faults`) decide from now on how each step of a ring fails; None:
+        none does. Hold the path."""
         self.faults = faults
         self.python = self.taped or faults is not None
 
@@ -243,10 +243,10 @@ cdef class DataPath(Worker):
         """Leave the rings and the wire to the clock. Hold the path; any thread with the GIL may.
 
         After return the thread runs no engine, reads nothing from the wire, and doorbells do not
-        wake it. Kept: interrupts and their delays, which stay here; frames that it has taken from
-        the ring, which it goes on giving to the wire. Returned, for the caller to store: (batch,
-        index) of frames that were read and not yet stored, or None. Nothing is lost.
-        Raises: LifecycleError, it does not run.
+        wake it. It still serves interrupts and their delays, and still sends the frames that it has
+        taken from the ring. Returns (batch, index) of frames that were read and not yet stored, for
+        the caller to store, or None. Nothing is lost.
+        Raises: LifecycleError when it does not run.
         """
         return self._pause() if self.tape is None else self.tape.call("pause_worker", self._pause)
 
@@ -266,8 +266,8 @@ cdef class DataPath(Worker):
     def resume(self):
         """Take the rings and the wire back. Hold the path; any thread with the GIL may.
 
-        What was asked of the rings meanwhile is looked at when the path is let go. Raises:
-        LifecycleError, it is not paused.
+        Doorbells of the meantime are served when the path is released. Raises: LifecycleError when
+        it is not paused.
         """
         if self.tape is None:
             self._resume()
@@ -280,7 +280,7 @@ cdef class DataPath(Worker):
         e1k_put(&self.still, RUNS)
 
     cdef int hand_over(self, Worker worker) except -1:
-        """Let `worker` have the rings, or the clock (None); nothing of the wire's is left here."""
+        """Give the rings to `worker`, or to the clock (None); forget frames read from the wire."""
         self.tx.worker = self.rx.worker = worker
         self.rx_at = self.rxb.n
         e1k_put(&self.rx_left, 0)
@@ -292,8 +292,8 @@ cdef class DataPath(Worker):
         """Let `run` return, soon; join its thread then. Any thread may, without the path; safe to
         call twice.
 
-        No engine run begins any more. Lost: frames read from the wire and not stored; and frames
-        that wait for the wire, but for what `step` gives it, called by hand after `run` has
+        No engine run begins any more. Frames read from the wire and not yet stored are lost. Frames
+        that wait for the wire are lost too, unless the caller sends them by `step` after `run` has
         returned. The ring, its registers and the interrupt block are as the last run left them.
         """
         self.lifecycle.enter(Call.HALT)
@@ -311,7 +311,7 @@ cdef class DataPath(Worker):
 
     def __exit__(self, *exc):
         if not self.noticing:
-            self.tx_stuck = False       # whatever kept the ring from going on may have changed
+            self.tx_stuck = False       # the holder may have changed what stopped the ring
         self.noticing = False
         self.waiting(NO_TAIL)
         e1k_unlock(&self.mutex)
@@ -323,7 +323,7 @@ cdef class DataPath(Worker):
             self.look_again()
 
     cdef void look_again(self) noexcept nogil:
-        """Whatever the thread sleeps by may be another."""
+        """Wake the thread: its work or its deadlines may have changed."""
         e1k_fence()
         if e1k_get(&self.asleep) and e1k_swap(&self.asleep, AWAKE) == ASLEEP:
             self.wakes += 1
@@ -338,7 +338,7 @@ cdef class DataPath(Worker):
             self.wake()
 
     cdef bint drains(self) noexcept nogil:
-        return not self.taped           # a tape has each step done by whom it says
+        return not self.taped           # a replay must do each step in the same thread
 
     def close(self):
         """Give back the descriptors, after `run` has returned; safe to call twice."""
@@ -352,8 +352,8 @@ cdef class DataPath(Worker):
 
     def take_notices(self):
         """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the wire) since
-        the last call. Hold the path for this alone: a ring that cannot go on does not try
-        again."""
+        the last call. Hold the path for this call only: a stuck ring tries again after any other
+        holder releases the path, but not after this."""
         self.noticing = True
         e1k_event_clear(self.notice_fd)
         out = self.notices, self.tx_flags, self.rx_causes, self.link_errno
@@ -378,7 +378,7 @@ cdef class DataPath(Worker):
         e1k_put(&self.link_errno, 0)
 
     def counters(self):
-        """What happened so far."""
+        """Return the counters by name."""
         return {
             "turns": self.turns, "sleeps": self.sleeps, "wakes": self.wakes,
             "tx_batches": self.tx_batches, "rx_batches": self.rx_batches,
@@ -388,14 +388,14 @@ cdef class DataPath(Worker):
     # --- tape and faults -------------------------------------------------------------------------
 
     def run_tx(self, FrameBatch batch not None, int room, int64_t now):
-        """Run the transmit engine once, as faults have it: RUN_* and causes. Hold the path."""
+        """Run the transmit engine once, with faults: RUN_* and causes. Hold the path."""
         if self.faults is not None:
             return self.faults.send(batch, room, now)
         return self.step_sending(batch, room, now)
 
     def run_rx(self, FrameBatch batch not None, int start, int64_t now):
-        """Store frames of `batch` from `start` on, as faults have it: (index after the last,
-        causes and RX_*). Hold the path."""
+        """Store frames of `batch` from `start` on, with faults: (index after the last, causes and
+        RX_*). Hold the path."""
         if self.faults is not None:
             return self.faults.store(batch, start, now)
         return self.step_storing(batch, start, now)
@@ -421,7 +421,7 @@ cdef class DataPath(Worker):
         return self.rx._nic.receive(batch, start, hold)
 
     def special(self, FrameBatch batch not None):
-        """Whether Python has the frames first: `run_rx` would store none. Hold the path."""
+        """Whether Python must see the frames first, so `run_rx` would store none. Hold the path."""
         return self.rx.special(batch, 0)
 
     def run_tick(self, int64_t now):
@@ -429,12 +429,12 @@ cdef class DataPath(Worker):
         self.irq.tick(now)
 
     def run_read(self, RegFile regs not None, uint64_t off, int64_t now):
-        """Read a register as the message thread does, None when that cannot. Hold the path."""
+        """Read a register as the message thread does; None: it cannot. Hold the path."""
         cdef uint32_t value
         return value if regs.hot_read(off, &value, now) else None
 
     def run_write(self, RegFile regs not None, uint64_t off, uint32_t value, int64_t now):
-        """Write a register as the message thread does; False when that cannot. Hold the path."""
+        """Write a register as the message thread does; False: it cannot. Hold the path."""
         return regs.hot_write(off, value, now)
 
     # A tape and faults run with the GIL, which a thread takes here while it holds the path. That
@@ -496,7 +496,7 @@ cdef class DataPath(Worker):
         e1k_unlock(&self.mutex)
 
     cdef bint read(self, RegFile regs, uint64_t off, uint32_t *value) noexcept nogil:
-        """Read a register without Python: False when that cannot be."""
+        """Read a register without Python; False when Python is needed."""
         cdef const reg *r
         cdef bint out
         if not self.taped:
@@ -516,7 +516,7 @@ cdef class DataPath(Worker):
         return out
 
     cdef bint write(self, RegFile regs, uint64_t off, uint32_t value) noexcept nogil:
-        """Write a register without Python: False when that cannot be."""
+        """Write a register without Python; False when Python is needed."""
         cdef bint out
         if not self.taped:
             return regs.hot_write(off, value, 0)
@@ -559,7 +559,7 @@ cdef class DataPath(Worker):
         return True
 
     cdef void give(self) noexcept nogil:
-        """Return the work to the thread of `run`; wake it if it has something to do earlier."""
+        """Return the work to the thread of `run`; wake it if it has work before its deadline."""
         cdef int64_t due, until = self.sleeps_until
         cdef bint more = e1k_swap(&self.asleep, ASLEEP) == AWAKE    # by `look_again`
         # From here on new work wakes the thread.
@@ -583,7 +583,7 @@ cdef class DataPath(Worker):
         self.rx_frames = SOLO_RX_FRAMES
 
     cdef void leave(self) noexcept nogil:
-        """Let the thread of `run` go on."""
+        """Let the thread of `run` continue."""
         self.tx_frames = TX_FRAMES
         self.tx_super = TX_SUPER
         self.rx_frames = RX_FRAMES
@@ -682,7 +682,7 @@ cdef class DataPath(Worker):
         e1k_lock(&self.mutex)
         did = self.may_drain()
         if did:
-            tail = self.rx.engine._tail()       # before the engine looks: it may have moved since
+            tail = self.rx.engine._tail()       # before the engine reads it: it may move
             self.rare(self.rx.drain(now))
             self.waiting(tail)
         e1k_unlock(&self.mutex)
@@ -885,12 +885,12 @@ cdef class BusPump:
         e1k_close(&self.stop_fd)
 
     def take_unsent(self):
-        """What the socket did not take of an answer; it has to go out before any other."""
+        """The part of an answer that the socket did not take; send it before any other answer."""
         out, self.unsent = self.unsent, b""
         return out
 
     def recv(self, bint serve=True):
-        """Serve messages until one comes that is the caller's.
+        """Serve messages until one arrives that the caller must serve.
 
         Returns (data, descriptors, truncated, errno): bytes from the start of that message on, all
         that was read; the descriptors that came with them, now the caller's. No data and errno 0

@@ -11,7 +11,7 @@ from fastpath.sockaddr import sockaddr
 
 @final
 class mmsg_send:
-    """What sendmmsg(2) is given: rows (data, address or None)."""
+    """The arguments of one sendmmsg(2): rows (data, address or None)."""
 
     def __init__(
         self,
@@ -21,7 +21,7 @@ class mmsg_send:
         last: Any = None,
         name: sockaddr | None = None,
     ) -> None:
-        """`resolve(owner, address)` makes a sockaddr; that of the very object `last` is `name`."""
+        """`resolve(owner, address)` makes a sockaddr; for the very object `last` it is `name`."""
 
     def __len__(self) -> int: ...
     went: int

@@ -118,7 +118,7 @@ cdef class mmsg_send:
     """
 
     def __init__(self, rows, resolve, owner=None, last=None, name=None):
-        self.rows = list(rows)      # a copy, which code run by a row's buffer protocol cannot change
+        self.rows = list(rows)      # our copy: a row's buffer protocol runs code
         if PyList_GET_SIZE(self.rows) > MAX_ROWS:
             del self.rows[MAX_ROWS:]
         self.resolve = resolve
@@ -314,7 +314,7 @@ cdef int64_t part_truesize(sk_buff skb, uint32_t n, uint32_t segs) noexcept:
 
 
 cdef void shortened(sk_buff skb) noexcept:
-    """Update a merged sk_buff that datagrams were taken off: it may hold only one more."""
+    """Set the GSO fields of a merged sk_buff after datagrams were taken off it."""
     if merged(skb):
         skb.gso_segs = (skb.len + skb.gso_size - 1) // skb.gso_size
     else:

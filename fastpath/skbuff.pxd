@@ -36,7 +36,7 @@ cdef extern from "skb.h" nogil:
 
 ctypedef int (*visit_fn)(PyObject *, void *)
 
-# What an indexed queue knows of a member; `leave` is called when it is taken out, by whom ever.
+# An indexed queue's entry for a member. Every removal of the member calls `leave`.
 ctypedef void (*skb_leave_fn)(PyObject *skb) noexcept
 ctypedef struct skb_index:
     skb_leave_fn leave
@@ -114,8 +114,8 @@ cdef class sk_buff:
     cdef public bint dst_pending_confirm
     cdef public bint tx_is_app_limited
     cdef public uint8_t pkt_type, ip_summed, csum_level
-    cdef public uint8_t nfctinfo    # IP_CT_..., what it is to that connection
-    # What was seen in the headers at parsed_at, and parsed_l4 (parse.pxd).
+    cdef public uint8_t nfctinfo    # IP_CT_...: its role in that connection
+    # Parsed fields of the headers at parsed_at and parsed_l4 (parse.pxd).
     cdef uint32_t parsed_at, parsed_l4
     cdef readonly int64_t saddr, daddr              # of IPv4
     cdef readonly int64_t th_seq, th_ack, tsval, tsecr
@@ -184,7 +184,7 @@ cdef int skb_do_add_frag(sk_buff skb, skb_buf *b, uint32_t off, uint32_t len) no
 cdef int skb_do_share(sk_buff dst, sk_buff src, uint32_t off, uint32_t n) noexcept
 cdef void skb_do_copy(sk_buff skb, uint32_t off, uint8_t *dst, uint32_t n) noexcept
 cdef uint64_t skb_do_add_data(sk_buff skb, skb_pool *pages, const uint8_t *src,
-                              uint64_t n) noexcept  # bytes that found room
+                              uint64_t n) noexcept  # bytes that fitted
 cdef uint32_t skb_do_csum(sk_buff skb, uint32_t off, uint32_t n, uint32_t acc) noexcept
 cdef int mem_free(object mem, uint64_t dma, uint64_t n) except -1
 # tp_traverse of a holder: visit what a member refers to, when the holder is its only owner

@@ -70,7 +70,7 @@ class sk_buff:
     next: sk_buff | None
     prev: sk_buff | None
     # objects
-    # as the kernel's pointers: read where they are known to be set, or compared with None
+    # as the kernel's pointers: read only where they are known to be set
     @property
     def dev(self) -> net_device: ...
     @dev.setter
@@ -80,7 +80,7 @@ class sk_buff:
     @sk.setter
     def sk(self, sk: sock | None) -> None: ...
     @property
-    def dst(self) -> Any: ...  # an rtable or rt6_info: whoever reads it knows the family
+    def dst(self) -> Any: ...  # an rtable or rt6_info; the reader knows the family
     @dst.setter
     def dst(self, dst: dst_entry | None) -> None: ...
     cb: Any

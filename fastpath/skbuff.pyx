@@ -423,7 +423,7 @@ cdef extern from *:
 
 
 cdef void run_destructor(sk_buff skb) noexcept:
-    """Call it once; an exception is reported as unraisable: freeing never fails."""
+    """Call the destructor once; report an exception as unraisable, since freeing never fails."""
     d = skb.destructor
     skb.destructor = None
     # At interpreter exit the collector may have emptied the function already: no globals left.
@@ -1323,7 +1323,7 @@ cpdef bint skb_try_coalesce(sk_buff to, sk_buff frm) except -1:
         return False
     if skb_core_share(skb_c(to), skb_c(frm), 0, frm.len) < 0:
         return False
-    # what stays behind: the object, and the head buffer when no payload lies in it
+    # the rest: the object, and the head buffer when it holds no payload
     left = SKB_OVERHEAD + (frm.hbuf.size if skb_core_headlen(skb_c(frm)) == 0 else 0)
     to.truesize += frm.truesize - left if frm.truesize > left else 0
     kfree(frm)
