@@ -1,4 +1,4 @@
-"""Internet checksum; what is measured stands in `rows/csum.py`."""
+"""Internet checksum; the rows are in `rows/csum.py`."""
 
 from __future__ import annotations
 

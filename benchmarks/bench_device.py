@@ -1,4 +1,4 @@
-"""Two NICs, ring to ring; what is measured stands in `rows/device.py`."""
+"""Two NICs, ring to ring; the rows are in `rows/device.py`."""
 
 from __future__ import annotations
 

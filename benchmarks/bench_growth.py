@@ -1,4 +1,4 @@
-"""Flows and connections by their number; what is measured stands in `rows/growth.py`."""
+"""Flows and connections by their number; the rows are in `rows/growth.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Software segmentation; what is measured stands in `rows/gso.py`."""
+"""Software segmentation; the rows are in `rows/gso.py`."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ CLOCK_MOST = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much of everything."""
+    """The amount of work of each measurement."""
 
     seconds: int = 4
     """Of each transfer; iperf3 takes whole ones, and 0 as without end."""
@@ -154,7 +154,7 @@ def _udp_at(pps: float) -> Callable[[Side, Settings], Run]:
 
 
 def _lossless(side: Side, settings: Settings) -> Callable[[Side, Settings], Run]:
-    """Look for the highest load of which next to nothing is lost (RFC 2544 26.1, by bisection)."""
+    """Find by bisection the highest load with next to no loss (RFC 2544 26.1)."""
     # Datagrams before the first run of the guest's receiver are lost with any card: some 250
     # datagrams, more than a hundredth of a second's.
     short = replace(settings, seconds=3)
@@ -299,7 +299,7 @@ NOT_SHOWN = (*CPU, FROM_GUEST, INTO_GUEST, FRAMES_INTO_GUEST)
 
 @dataclass(slots=True)
 class Record:
-    """What one run on one side gave, with its costs."""
+    """The result of one run on one side, with its costs."""
 
     value: float
     per_second: dict[str, float]
@@ -436,7 +436,7 @@ def collect(
 
 
 def show(rows: Sequence[dict[str, Any]], screen: Console) -> None:
-    """Print the figures, then what they took."""
+    """Print the figures, then their costs."""
     figures = Table(box=None, pad_edge=False)
     figures.add_column("")
     for heading in ("built-in", "ours", "", "ratio", "of rounds"):

@@ -1,4 +1,4 @@
-"""A stream over a wire that loses frames or is long; what is measured stands in `rows/lossy.py`."""
+"""A stream over a wire that loses frames or is long; the rows are in `rows/lossy.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AF_PACKET; what is measured stands in `rows/packet.py`."""
+"""AF_PACKET; the rows are in `rows/packet.py`."""
 
 from __future__ import annotations
 

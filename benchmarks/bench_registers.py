@@ -1,4 +1,4 @@
-"""Register accesses; what is measured stands in `rows/registers.py`."""
+"""Register accesses; the rows are in `rows/registers.py`."""
 
 from __future__ import annotations
 

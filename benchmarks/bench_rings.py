@@ -1,4 +1,4 @@
-"""The driver's rings and GRO; what is measured stands in `rows/rings.py`."""
+"""The driver's rings and GRO; the rows are in `rows/rings.py`."""
 
 from __future__ import annotations
 

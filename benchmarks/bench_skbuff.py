@@ -1,4 +1,4 @@
-"""sk_buffs and copies; what is measured stands in `rows/skbuff.py`."""
+"""sk_buffs and copies; the rows are in `rows/skbuff.py`."""
 
 from __future__ import annotations
 

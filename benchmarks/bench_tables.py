@@ -1,4 +1,4 @@
-"""Routes and neighbours by their number; what is measured stands in `rows/tables.py`."""
+"""Routes and neighbours by their number; the rows are in `rows/tables.py`."""
 
 from __future__ import annotations
 

@@ -63,12 +63,12 @@ class Namespace:
         ip("-n", self.name, "link", "set", "up", "dev", device)
 
     def run(self, *words: str) -> str:
-        """Run a program in it; what it prints."""
+        """Run a program in the namespace; return its output."""
         words = ("ip", "netns", "exec", self.name, *words)
         return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a program in it and wait for its first line."""
+        """Start a program in the namespace and wait for its first line."""
         words = ("nsenter", f"--net=/run/netns/{self.name}", *words)
         made = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=HERE.parent)
         assert made.stdout is not None
@@ -189,7 +189,7 @@ OPERATIONS: dict[str, tuple[Callable[[str, float], tuple[float, float]], str]] =
 
 @dataclass
 class Found:
-    """What the rounds of one operation on one host gave."""
+    """The results of one operation on one host, by round."""
 
     rates: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
@@ -216,8 +216,8 @@ def place(
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         client = Namespace("c")
         stack.callback(client.close)
-        # Else 28,000 closed connections hold all its ports for a minute, and looking for one is
-        # measured.
+        # Otherwise 28,000 closed connections hold all ports for a minute, and the search for a free
+        # one would be measured.
         client.run("sysctl", "-qw", "net.ipv4.tcp_max_tw_buckets=0")
 
         def started(where: Namespace, *words: str) -> int:

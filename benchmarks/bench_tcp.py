@@ -1,4 +1,4 @@
-"""Streams; what is measured stands in `rows/tcp.py`."""
+"""Streams; the rows are in `rows/tcp.py`."""
 
 from __future__ import annotations
 

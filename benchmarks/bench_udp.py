@@ -1,4 +1,4 @@
-"""Datagrams; what is measured stands in `rows/udp.py`."""
+"""Datagrams; the rows are in `rows/udp.py`."""
 
 from __future__ import annotations
 

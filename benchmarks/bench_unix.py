@@ -1,4 +1,4 @@
-"""AF_UNIX; what is measured stands in `rows/unix.py`."""
+"""AF_UNIX; the rows are in `rows/unix.py`."""
 
 from __future__ import annotations
 

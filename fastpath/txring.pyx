@@ -88,7 +88,7 @@ cdef inline uint32_t _reported(uint32_t flags, bint delayed) noexcept nogil:
 
 
 cdef class TxEngine:
-    """One transmit queue; its registers are in the register file. Hold the host's lock for calls."""
+    """One transmit queue; its registers are in the register file. Host's lock held."""
 
     def __cinit__(self, DmaTable dma not None, Stats stats not None, RegFile regs not None,
                   PacketBuffer buffer=None):

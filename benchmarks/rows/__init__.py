@@ -44,13 +44,13 @@ class Unit:
     inverse: bool = False
 
     def value(self, amount: float, seconds: float) -> float:
-        """Return the figure of `amount` things done in `seconds` of CPU time."""
+        """Return the figure for `amount` things done in `seconds` of CPU time."""
         if self.inverse:
             return seconds / amount / self.scale
         return amount / seconds / self.scale
 
     def better(self, value: float, than: float) -> float:
-        """Return how many times as good `value` is: above 1 it is the better one."""
+        """Return how many times as good `value` is; above 1 it is better."""
         return than / value if self.inverse else value / than
 
 
@@ -150,13 +150,13 @@ class Work:
 class Row:
     """One operation in one variant: `name` is layer__operation__variant.
 
-    `peer` is what a peer is called beside ours, None for ours; a `ceiling` does less work than ours
-    (or is ours in another form) and is shown, but no ratio is taken to it. An `extra` peer wants
-    root, a package or a program and is measured with `--peers` only. `start(size)` sets the work up
-    and is left when it has been measured; it raises `Unavailable` where it cannot be had.
+    `peer` is the peer's name in tables, None for ours. A `ceiling` does less work than ours, or is
+    ours in another form; it is shown, but no ratio is taken to it. An `extra` peer needs root, a
+    package or a program and is measured with `--peers` only. `start(size)` sets the work up and is
+    left after the measurement; it raises `Unavailable` where this machine cannot run the row.
 
-    `growth` is the most that the cost at the last size may be, as a multiple of that at the first;
-    the sizes of such a row are measured in turn. `alone` says why a group has no peer. The time of
+    `growth` bounds the cost at the last size, as a multiple of the cost at the first; the sizes of
+    such a row are measured in turn. `alone` says why a group has no peer. The time of
     a `layered` row is also shown by layer.
     """
 

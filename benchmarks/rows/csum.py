@@ -24,7 +24,7 @@ def _data(size: str) -> tuple[bytes, int]:
 
 @row("csum__partial__best", group="csum", unit="GB/s", sizes=SIZES, quick=QUICK)
 def partial(size: str) -> Iterator[Work]:
-    """The level that the processor gets by itself."""
+    """The level that is chosen for this processor."""
     data, times = _data(size)
     yield Work(lambda: csum.repeat(data, times), len(data) * times)
 

@@ -2,7 +2,7 @@
 
 `device` rows run the compiled engines alone: transmit engine, frame batch, receive engine. `nic`
 rows run two whole Nics on a cable: doorbells by MMIO, cable, clock, interrupt causes. Descriptors
-are prepared and reaped in bulk by `fastpath.pktgen`; all else is what a driver would set off. The
+are prepared and reaped in bulk by `fastpath.pktgen`; the rest is as with a driver. The
 usual variant inserts IP and UDP checksums, filters, verifies, counts and writes back, as
 `peers/ring_model.c` does; `peers/ring_copy.c` only copies frames and is the ceiling.
 """
@@ -90,7 +90,7 @@ class Engines:
 
 
 class NoLine:
-    """An interrupt line that nobody listens to."""
+    """An interrupt line without a listener."""
 
     def set_level(self, level: bool) -> None:
         """Do nothing."""

@@ -59,7 +59,7 @@ _numbers = itertools.count()
 
 @contextmanager
 def hosts(family: int = AF_INET, **options: Any) -> Iterator[tuple[Host, Host]]:
-    """Two hosts on a wire, closed in the end; with IPv6 addresses for AF_INET6."""
+    """Two hosts on a wire, closed at the end; with IPv6 addresses for AF_INET6."""
     a, b = two_hosts(**options)
     with a, b:
         if family == AF_INET6:
@@ -228,7 +228,7 @@ def kernel_datagrams(ends: Ends, family: int) -> Iterator[tuple[socket.socket, s
             receiver.setsockopt(socket.SOL_SOCKET, LINUX_SO_RCVBUFFORCE, RECEIVE_BUFFER)
         except PermissionError:
             receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        receiver.settimeout(2)  # a lost datagram is an error and no endless wait
+        receiver.settimeout(2)  # a lost datagram is an error, not an endless wait
         receiver.bind((ends.address[family], 0))
         sender.connect(receiver.getsockname())
         yield sender, receiver

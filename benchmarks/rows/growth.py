@@ -1,6 +1,6 @@
 """Whether the cost of a packet grows with the number of flows and connections.
 
-A row is the same work with 1 ... 10,000 flows or connections, each used in turn, so that caches
+A row is the same work with 1 ... 10,000 flows or connections. They are used in turn, so that caches
 hold no more of them than with real traffic. Each was used once before, so that routes are known and
 buffers allocated; the cost of that first use is shown beside the rate. Sizes are measured in turn.
 `e1000emu bench` reports a row if its cost grows more than `growth` times from the first size to the
@@ -49,16 +49,16 @@ def sizes(unit: str, counts: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def room_for(count: int) -> int:
-    """Return a host's RAM: a socket that was used keeps a page of what udp_mem allows of it."""
+    """Return a host's RAM in which each used socket can keep a page within udp_mem."""
     return (128 << 20) if count <= MANY else (1 << 30)
 
 
 def many(
     count: int, make: Callable[[], tuple[Socket, Socket]], stack: ExitStack
 ) -> tuple[list[tuple[Socket, Socket]], dict[str, float]]:
-    """Make so many connections; return them and, of many, the memory of an end.
+    """Make so many connections; return them and, with MANY or more, the memory of one end.
 
-    That is what Python's allocators gave for the first MANY, a socket and all that belongs to it.
+    The memory is what Python's allocators gave for the first MANY: sockets and all they own.
     """
     made: list[tuple[Socket, Socket]] = []
 
@@ -205,8 +205,9 @@ def _kernel_udp_fan(size: str) -> Iterator[Work]:
 
 
 def affordable(count: int) -> tuple[int, dict[str, float]]:
-    """Return how many connections of two descriptors this process may have, and `count` unless it
-    is less: that is told. Raises: Unavailable, when it is not nearly all of them.
+    """Return how many of `count` connections this process may have, at two descriptors each.
+
+    Fewer than `count` is reported. Raises: Unavailable, when it is far fewer.
     """
     try:
         open_files(2 * count + SPARE_FILES)
@@ -264,7 +265,7 @@ def _trips(
 
 
 def _idle(family: int) -> Callable[[str], Iterator[Work]]:
-    """Round trips over one connection, beside so many that are open and do nothing."""
+    """Round trips over one connection, beside so many idle ones."""
 
     def start(size: str) -> Iterator[Work]:
         count = int(number(size))

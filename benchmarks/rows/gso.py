@@ -32,7 +32,7 @@ def super_packet(payload: int, *, v6: bool = False) -> bytes:
 
 @row("gso__segment__tcp4", group="segmentation", unit="Mpps", sizes=SIZES)
 def segment(size: str) -> Iterator[Work]:
-    """skb_gso_segment() with checksums, and the segments freed; counted are segments."""
+    """skb_gso_segment() with checksums, and the segments freed; segments are counted."""
     yield from _segmented(size, v6=False)
 
 
@@ -79,7 +79,7 @@ def segment_twin(size: str) -> Iterator[Work]:
 
 @row("gso__peer__memcpy", group="segmentation", unit="Mpps", sizes=SIZES, peer="memcpy")
 def copy_segments(size: str) -> Iterator[Work]:
-    """The same bytes in pieces of the same size by memcpy, a call of Python's for each."""
+    """The same bytes in pieces of the same size by memcpy, one Python call for each."""
     n = size_bytes(size)
     data, into = memoryview(bytes(n)), memoryview(bytearray(n))
     cuts = [slice(at, min(at + MSS, n)) for at in range(0, n, MSS)]

@@ -35,7 +35,7 @@ BINS = 60
 
 @dataclass(slots=True)
 class Figure:
-    """What was found for a case: a value for each round, in the case's unit."""
+    """The result of a case: a value for each round, in the case's unit."""
 
     case: Case
     rounds: list[float] = field(default_factory=list)
@@ -98,7 +98,7 @@ def measure_group(
                 continue
             works.append((Figure(case), work, calibrated(work, round_s)))
             if work.samples is not None:
-                work.samples.clear()  # what was not warm yet
+                work.samples.clear()  # those of the runs that warm up
         for number in range(rounds):
             # Every other round backwards, so that no case always follows the same one.
             for figure, work, loops in works if number % 2 else reversed(works):
@@ -125,8 +125,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measure cases group by group and return a row for each, as `e1000emu bench --json` has it.
 
-    `progress` gets a line with the count and about how long it takes, one at the beginning of each
-    group with what is left, and one for what is left out of it, once.
+    `progress` gets a line with the number of cases and an estimate of the time, one at the
+    beginning of each group with the time left, and one for each case that is left out.
     With `layers` the time of layered rows is told by layer too, sampled after the rounds.
     """
     groups: dict[str, list[Case]] = {}
@@ -183,8 +183,8 @@ def peers_of(figures: list[Figure]) -> list[Figure]:
 def best_peer(figures: list[Figure]) -> Figure | None:
     """Return the peer that is hardest to beat; None when none could be measured.
 
-    One that `--peers` adds is taken only where there is no other, so that the ratio of a row means
-    the same with that option and without.
+    A peer that `--peers` adds is taken only when there is no other, so that a row's ratio means the
+    same with and without that option.
     """
     peers = peers_of(figures)
     usual = [f for f in peers if not f.case.row.extra]
@@ -288,7 +288,7 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def as_row(figure: Figure, rival: Figure | None, peers: Sequence[Figure] = ()) -> dict[str, Any]:
-    """Return a figure as JSON has it; a ratio above 1 is to the advantage of ours."""
+    """Return a figure as JSON has it; with a ratio above 1, ours is better."""
     case, better = figure.case, figure.case.unit.better
     row: dict[str, Any] = {
         "name": case.name,

@@ -1,6 +1,6 @@
 """The kernel's stack as a peer: through the standard library, and from C over three kinds of link.
 
-The first include the cost of the standard library, as ours include Python's. The rows from C
+Rows through the standard library include its cost, as ours include Python's. The rows from C
 (`--peers`) measure the kernel alone: over loopback, over a veth pair, and over one without
 offloads, where segmentation and checksums are done in software. Softirqs run in the sending thread;
 the time of ksoftirqd is not counted.
@@ -85,7 +85,7 @@ def datagrams_from_c(
 
 
 def stream_from_c(name: str, call: Call, amount: Callable[[str], int], **options: Any) -> list[Row]:
-    """Return rows of `call`, a function that works both ends of a connection."""
+    """Return rows of `call`, a function that uses both ends of a connection."""
 
     def start(ends: Ends, size: str) -> Iterator[Work]:
         _, library = load("sockets_peer")

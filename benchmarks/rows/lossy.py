@@ -49,7 +49,7 @@ def _stream(family: int, size: str, total: int, **wire: Any) -> Iterator[Work]:
             goodput.append(total * 8e3 / (a.clock.now_ns() - began))
 
         def facts() -> dict[str, float]:
-            return {"goodput_mbit_s": goodput[0]}  # later runs find what the first one has learnt
+            return {"goodput_mbit_s": goodput[0]}  # later runs know the path
 
         yield Work(run, total, prepare, facts=facts)
         close()

@@ -2,7 +2,7 @@
 
 lwIP (liblwip-dev) is a whole stack: two Ethernet interfaces on a wire that copies a frame once, the
 raw API without sockets, checksums in software. DPDK (libdpdk-dev) has no stack: mbufs through two
-net_ring ports, with checksums; it is shown beside the two NICs as what frames cost without any
+net_ring ports, with checksums. It is shown beside the two NICs as the cost of frames without any
 register or descriptor, so no ratio is taken to it.
 """
 
@@ -25,7 +25,7 @@ TRIP_SIZES = ("64B", "256B", "1460B", "4KiB", "16KiB")
 
 @functools.cache
 def _started(name: str) -> Any:
-    """Return the library with its stack running, which it starts once in a process."""
+    """Return the library with its stack running; a process can start it only once."""
     _, library = load(name)
     if getattr(library, f"{name}_start")():
         raise Unavailable(f"{name} does not start")

@@ -73,7 +73,7 @@ def kernel_raw(size: str) -> Iterator[Work]:
             one.bind(("veth0", PROTOCOL))
             pair.append(one)
         sender, receiver = pair
-        receiver.settimeout(2)  # a lost frame is an error and no endless wait
+        receiver.settimeout(2)  # a lost frame is an error, not an endless wait
         macs = [one.getsockname()[4] for one in pair]
         yield _work(sender, receiver, macs[1] + macs[0] + PROTOCOL.to_bytes(2, "big"), size)
 

@@ -1,6 +1,6 @@
 """The peers written in C: compiled on the machine that measures, called in this process.
 
-They run under the clock that times our own code, with nothing between but a call.
+They run under the clock that times our own code; one call is the only overhead.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ DECLARATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A library that a peer is built against: where it comes from and what the compiler is told."""
+    """A library that a peer is built against: its origin and the compiler's options."""
 
     debian: str
     header: str

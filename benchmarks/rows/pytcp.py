@@ -1,8 +1,8 @@
 """PyTCP as a peer: another TCP/IP stack in Python (`--peers`, where it is installed).
 
-Two processes have a stack each, for it is one a process; a pair of local sockets is their wire. The
-CPU time is that of both. Only the exchange of single datagrams is measured: its threads hand every
-packet on, so a sender that does not wait measures how its queues grow.
+PyTCP allows one stack in a process, so two processes have one each, and a pair of local sockets is
+their wire. The CPU time is that of both. Only the exchange of single datagrams is measured: PyTCP's
+threads queue every packet, so a sender that does not wait would measure how the queues grow.
 """
 
 from __future__ import annotations

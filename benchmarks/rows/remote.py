@@ -1,7 +1,7 @@
 """A row in a process of its own: the stack uncompiled beside the compiled one, in the same rounds.
 
 E1000EMU_UNCOMPILED=1 is read when the stack is imported, so the other form needs another process.
-It sets the same case up, runs it when told to, and says what CPU time that took by its own clock.
+That process sets up the same case, runs it on request, and reports the CPU time by its own clock.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def serve() -> None:
     """
     from .interleave import seconds
 
-    # What is said by a row goes elsewhere: standard output is the other process's.
+    # A row's output goes to standard error: standard output carries the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     name, size = json.loads(sys.stdin.readline())
@@ -53,7 +53,7 @@ def serve() -> None:
 
 @contextlib.contextmanager
 def _process(case: Case) -> Iterator[tuple[dict[str, Any], Callable[[int], float]]]:
-    """The other process: what it said first, and what runs the case there."""
+    """The other process: its first answer, and a function that runs the case there."""
     child = subprocess.Popen(
         [sys.executable, "-c", BEGIN],
         stdin=subprocess.PIPE,

@@ -57,7 +57,7 @@ def map_clean_twin(size: str) -> Iterator[Work]:
 
 
 def tcp_frames(*, v6: bool = False) -> list[bytes]:
-    """The frames of one super-packet, as TSO makes them; checksums are the NIC's business here."""
+    """The frames of one super-packet, as TSO makes them; the NIC reports their checksums good."""
     out = []
     for i in range(FRAMES):
         tcp = ref_hdr.tcp_header(1000, 80, 1 + i * MSS, 7, 0x10, 500, 0, TIMESTAMPS)
@@ -110,7 +110,7 @@ class Rx:
 
 @row("rx_ring__clean__gro", group="gro", unit="ns", sizes=FULL)
 def clean_gro(size: str) -> Iterator[Work]:
-    """Frames off the ring and merged to one packet; time for a frame."""
+    """Frames taken off the ring and merged to one packet; time for a frame."""
     rx = Rx()
     yield Work(rx.take, FRAMES, rx.fill)
     rx.drop()

@@ -160,7 +160,7 @@ def copy_out(size: str) -> Iterator[Work]:
     peer="memcpy",
 )
 def copy_plain(size: str) -> Iterator[Work]:
-    """One buffer into another: a memcpy behind one call of Python's."""
+    """Copy one buffer into another: one memcpy in one Python call."""
     n = size_bytes(size)
     data, into, times = bytes(n), memoryview(bytearray(n)), BYTES_A_RUN // (n + 1024)
 

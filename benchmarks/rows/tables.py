@@ -50,7 +50,7 @@ def near(family: int, index: int) -> str:
 
 
 def routes_to(family: int, count: int) -> Iterator[tuple[str, str]]:
-    """Yield so many prefixes and gateways: one that leads everywhere, else one a destination."""
+    """Yield so many prefixes and gateways: one for all destinations, else one for each."""
     yield EVERYWHERE[family], OURS[family]
     for index in range(count - 1):
         yield far(family, index)[0], OURS[family]
@@ -85,7 +85,7 @@ def _to_each(a: Host, b: Host, family: int) -> Iterator[Work]:
 
 
 def _routes(family: int) -> Callable[[str], Iterator[Work]]:
-    """A lookup among so many routes for each datagram, through real packets."""
+    """A lookup among so many routes for each datagram, measured by sending datagrams."""
 
     def start(size: str) -> Iterator[Work]:
         with hosts(family) as (a, b):
@@ -97,7 +97,7 @@ def _routes(family: int) -> Callable[[str], Iterator[Work]]:
 
 
 def _neighbours(family: int) -> Callable[[str], Iterator[Work]]:
-    """Datagrams over so many neighbours in turn, whose addresses are known for good."""
+    """Datagrams to so many neighbours in turn, whose entries are permanent."""
 
     def start(size: str) -> Iterator[Work]:
         count = int(number(size))

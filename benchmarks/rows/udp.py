@@ -162,7 +162,7 @@ def _trip(family: int) -> Callable[[str], Iterator[Work]]:
 def _kernel_single(size: str) -> Iterator[Work]:
     """The standard library's sendto() and recvfrom() over the kernel's loopback."""
     with loopback() as ends, kernel_datagrams(ends, AF_INET) as (_, receiver):
-        receiver.settimeout(None)  # which would be a poll() more for each
+        receiver.settimeout(None)  # a timeout would cost a poll() for each call
         with ends.a:
             sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with sender:

@@ -1,7 +1,7 @@
 """The second core, measured by elapsed time, which is all that it can improve.
 
-All other rows count CPU time, which two working threads use twice. These count elapsed time, and so
-any other load on the machine: run them on idle processors only.
+All other rows count CPU time, which two threads use twice. These count elapsed time, which any
+other load on the machine lengthens: run them on idle processors only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Start = Callable[[str], Iterator[Work]]
 
 
 def elapsed(work: Work, loops: int) -> float:
-    """Return the seconds that went by in so many runs, preparation excluded."""
+    """Return the elapsed seconds of so many runs, preparation excluded."""
     total = 0.0
     for _ in range(loops):
         if work.prepare is not None:

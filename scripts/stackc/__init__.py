@@ -12,8 +12,8 @@ and the fields of every class under `@state` become those of an extension type i
     module.py      one module's `.pyx` and `.pxd`
     translate.py   Cython over all of them
     narrow.py      fields of fewer bits than what is computed with
-    atimport.py    imports in few words; what stands before wrappers
-    needed.py      what a module's C leaves out of the others' classes
+    atimport.py    shorter C for imports; a size attribute for wrappers
+    needed.py      leaves unused classes of other modules out of a module's C
     build.py       Cython's directives, the C compiler's options
     tree.py        all of them; which modules, where to
 """

@@ -1,4 +1,4 @@
-/* What a module of the stack does when it is imported; atimport.py makes Cython call it. Stands behind
+/* What a module of the stack does when it is imported; atimport.py makes Cython call it. It follows
  * Cython's own functions for imports, of which STACKC_IMPORT_FUNCTION is one.
  */
 #ifndef E1000EMU_ATIMPORT_H

@@ -1,9 +1,9 @@
 """Makes the C for imports and for calls from Python smaller.
 
 A module of the stack has some twenty imports and takes functions from as many other modules. Cython
-writes each out, a tenth of the C text; here each is a call (atimport.h). Compiled code does not
-call the wrappers that parse a Python caller's arguments; `STACKC_WRAPPER` marks them to be compiled
-for size.
+writes out the code of each, a tenth of the C text; here each becomes a call (atimport.h). Compiled
+code does not call the wrappers that parse a Python caller's arguments; `STACKC_WRAPPER` marks them
+to be compiled for size.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ WRAPPER = UtilityCode(
 
 
 def install() -> None:
-    """Make Cython, in this process, write it so."""
+    """Patch Cython in this process to write imports and wrappers this way."""
     FromImportStatNode.generate_execution_code = _import_names
     module_node._generate_import_code = _import_functions_shortly
     DefNodeWrapper.generate_function_header = _mark_wrapper
 
 
 class _Marked:
-    """A wrapper's return type; it says what stands before the wrapper's name."""
+    """A wrapper's return type, with the attributes that precede the wrapper's name."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind

@@ -30,9 +30,9 @@ def directives(debug: bool = False) -> dict[str, object]:
 # third compared with -Og. But -O1 takes two thirds of -O2's compile time, and -Og half.
 OPTIMIZE = {"hot": "-O2", "": "-O1", "cold": "-Og", "state": "-O2"}
 
-# What stands before a function that takes a Python caller's arguments apart (atimport.py): a fifth
-# of the compiler's time in a hot module, for what compiled callers pass by. Not in CALLED, where
-# each packet comes by such functions: handlers that a field holds, a socket's own methods.
+# Attributes of the wrappers that parse a Python caller's arguments (atimport.py). They take a fifth
+# of the compiler's time in a hot module, and compiled callers do not use them. Not in CALLED, where
+# each packet passes such wrappers: handlers that a field holds, a socket's own methods.
 WRAPPER = {
     "hot": '__attribute__((cold,optimize("Og")))',
     "": '__attribute__((cold,optimize("Og")))',
@@ -55,8 +55,8 @@ CALLED = {
     "stack.socket",
 }
 
-# The C compiler's options, beside those of all modules. The last two: names of fields, and macros
-# of some compilers.
+# The C compiler's options, beside those of all modules. The last two undefine macros of some
+# compilers that are names of fields here.
 COMPILE_FLAGS = [
     "-fwrapv",
     "-Wno-unused-variable",

@@ -31,7 +31,7 @@ _PYX_CONSTANT = re.compile(r"^([A-Z][A-Z0-9_]*) *= *([^#\n]+)", re.M)
 class Constants:
     """`value(module, name)` of integer constants in the modules below `root`.
 
-    `trees`: of modules that somebody has parsed.
+    `trees`: syntax trees of modules that are parsed already.
     """
 
     def __init__(self, root: Path, trees: Mapping[str, ast.Module]) -> None:
@@ -41,7 +41,7 @@ class Constants:
         self._known: dict[tuple[str, str], int | None] = {}
 
     def value(self, module: str, name: str) -> int | None:
-        """Return the constant's value, None where it is not one that can be known here."""
+        """Return the constant's value; None where the source does not tell it."""
         key = (module, name)
         if key not in self._known:
             self._known[key] = None  # a circle of definitions has no value

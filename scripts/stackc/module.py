@@ -15,7 +15,7 @@ from .types import OBJECT, ExtensionTypes, alias_of, cimport
 _C_INT_MAX = (1 << 31) - 1
 _C_LONG_MAX = (1 << 63) - 1
 _RETURN = {"long long": "except? -1", "bint": "except? -1", "double": "except? -1"}
-# What an sk_buff refers to, of which fastpath knows no type: `_as_TYPE` of CHECKED says it.
+# Types of sk_buff fields that are plain objects for fastpath: `_as_TYPE` of CHECKED checks them.
 _OF_A_PACKET = {
     "dev": ("stack.core.netdevice", "net_device"),
     "dst": ("stack.core.dst", "dst_entry"),
@@ -71,7 +71,7 @@ def own_names(tree: ast.Module) -> Iterator[tuple[ast.ImportFrom, bool]]:
 
 
 def declare(module: Module, types: ExtensionTypes) -> None:
-    """Find the functions that become cpdef: those whose name means one thing for ever."""
+    """Find the functions that become cpdef: those whose name is never bound again."""
     again = _bound_again(module.tree)
     for node in module.tree.body:
         if isinstance(node, ast.FunctionDef) and node.name not in again:
@@ -81,7 +81,7 @@ def declare(module: Module, types: ExtensionTypes) -> None:
 
 
 def _bound_again(tree: ast.Module) -> set[str]:
-    """The names that a module binds other than by one `def`: run time says what they are."""
+    """The names that a module binds other than by one `def`; their values are known at run time."""
     again: set[str] = set()
     defined: set[str] = set()
     todo: list[ast.AST] = list(tree.body)
@@ -134,7 +134,7 @@ def _variables(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> 
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
                 kind = types.c_type(annotation, module.origin, module.modules)
                 if kind == OBJECT and not _any_number(annotation):
-                    kind = ""  # what Cython finds out itself is as good: bytes, tuple ...
+                    kind = ""  # Cython infers these as well: bytes, tuple ...
                 found[name] = kind if found.get(name, kind) == kind else OBJECT
         todo += children(inner)
     for name in [*captured, *(p.arg for p in _parameters(node))]:
@@ -143,7 +143,7 @@ def _variables(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> 
 
 
 def _any_number(annotation: ast.expr) -> bool:
-    """Whether a variable holds numbers that C has no type for: Cython must not infer one."""
+    """Whether a variable holds numbers beyond C's types, for which Cython must not infer one."""
     names = {inner.id for inner in walk(annotation) if isinstance(inner, ast.Name)}
     return bool(names & {"wide", "int", "bool", "float"}) and not any(
         isinstance(inner, ast.Subscript) for inner in walk(annotation)
@@ -335,7 +335,7 @@ class Translator:
     # --- slots ---
 
     def _find_kinds(self, node: ast.FunctionDef, owner: str | None) -> None:
-        """Which names of a function are objects of state classes, and which are what slots held."""
+        """Find the names of a function that hold objects of state classes or values of slots."""
         self.kinds, self.held = {}, {}
         for param in node.args.args:
             self._name_kind(param.arg, self.slots.state_class(param.annotation, self.module.name))
@@ -366,7 +366,7 @@ class Translator:
             self.kinds[name] = kind
 
     def _kind(self, node: ast.expr) -> Key | None:
-        """The state class that an expression's value is of, where the source says it."""
+        """The state class of an expression's value, where the source declares it."""
         match node:
             case ast.Name(id=name):
                 return self.kinds.get(name)
@@ -391,7 +391,7 @@ class Translator:
         return None
 
     def _slot_call(self, node: ast.Call) -> bool:
-        """Have a call of what a slot holds go through C, when its annotation says how."""
+        """Call a slot's function through C, when the slot's annotation gives the C types."""
         slot = self._slot(node.func)
         if slot is None or not node.args or node.keywords:
             return False
@@ -487,7 +487,7 @@ class Translator:
             case ast.Call(func=ast.Name(id="super"), args=[]):
                 return
             case ast.Call(func=ast.Attribute(attr="now_ns", value=clock), args=[], keywords=[]):
-                # of any clock: its time without a call where it is one of fastpath's
+                # any clock's time, without a call where the clock is fastpath's
                 self.edits.append((self._at(node), self._at(node), "_d_clock_ns("))
                 self.edits.append((self._at(clock, end=True), self._at(node, end=True), ")"))
                 self.direct.add(("fastpath.eventq", "clock_ns"))
@@ -546,7 +546,7 @@ class Translator:
         return False
 
     def _bound(self, node: ast.expr) -> int | None:
-        """What a number cannot exceed: a constant itself, or the mask it went through."""
+        """The upper bound of a number: the constant itself, or the mask applied to it."""
         value = self.constants.fold(self.module.name, node)
         match node:
             case ast.BinOp(left=left, op=ast.BitAnd(), right=right) if value is None:

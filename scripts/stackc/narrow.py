@@ -60,7 +60,7 @@ _struct = ModuleNode.generate_objstruct_definition
 
 
 def install() -> None:
-    """Make Cython, in this process, do so."""
+    """Patch Cython in this process to store fields this way."""
     CClassScope.declare_var = _declare_field
     AttributeNode.calculate_result_code = _read
     AttributeNode.generate_assignment_code = _store

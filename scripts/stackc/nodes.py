@@ -1,4 +1,4 @@
-"""A syntax tree's nodes. As `ast.walk` and `ast.iter_child_nodes`, which took half of the time."""
+"""A syntax tree's nodes: faster forms of `ast.walk` and `ast.iter_child_nodes`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def children(node: ast.AST) -> list[ast.AST]:
 def walk(node: ast.AST) -> list[ast.AST]:
     """`node` and all nodes below it, level by level."""
     found = [node]
-    for inner in found:  # which grows meanwhile
+    for inner in found:  # grows during the loop
         found += children(inner)
     return found

@@ -1,11 +1,11 @@
-"""Name files in the C by their place: sources by that in this tree, Cython's own by that in Cython.
+"""Name files in the C by relative paths: sources by theirs in this tree, Cython's own in Cython.
 
-They are in the C for tracebacks, and Cython's in the key by which its cache finds that C. With an
-environment's path there, each environment (another interpreter's, the one in which pip makes a
-wheel) translated all modules anew, and had C of its own, which ccache had to compile anew.
+File names are in the C for tracebacks, and those of Cython are in the key of its cache. Absolute
+paths would differ between environments (of another interpreter, or of pip's build), so each would
+translate all modules and, because the C differs, compile them again without ccache's help.
 
-A frame of a traceback names the source as the interpreter would: absolute where the file is
-(tracefile.h), by its place in the tree where it is not, and once for each function of the source.
+A frame of a traceback names the source as the interpreter would, once for each function: by its
+absolute path where the file exists (tracefile.h), otherwise by its path in the tree.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _again = False
 
 
 def install() -> None:
-    """Make Cython, in this process and those that fork from it, name them so."""
+    """Patch Cython in this process and those that fork from it to name files this way."""
     Cache.file_hash = _file_hash
     Cache.__version__ = f"{_version} {_writers()}"
     FileSourceDescriptor.get_relative_path = _get_relative_path
@@ -60,7 +60,7 @@ def install() -> None:
 
 
 def _writers() -> str:
-    """What C was written by, for the key: these programs change what Cython writes."""
+    """The programs that change what Cython writes, for the key of its cache."""
     sums = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         sums.update(path.read_bytes())
@@ -73,7 +73,7 @@ def _own(filename: str) -> Path | None:
 
 
 def _file_hash(filename: str) -> str:
-    # What is in them is known by Cython's version, which is in the key too.
+    # Cython's version, which is in the key too, stands for their contents.
     own = _own(filename)
     return own.as_posix() if own else str(_hash(filename))
 
@@ -90,7 +90,7 @@ def _get_relative_path(self: Any) -> Path:
 
 
 def _generate_function(self: Any, env: Any, code: Any) -> None:
-    """A function that the source has not, and the one by which Python calls a cpdef function."""
+    """A function that is not in the source, and the wrapper by which Python calls a cpdef one."""
     name = str(self.entry.name)
     _unseen.append(self.is_wrapper or name.startswith(CALLER) or env.qualified_name == CHECKED)
     try:
@@ -105,7 +105,7 @@ def _put_add_traceback(self: Any, qualified_name: Any, include_cline: bool = Tru
 
 
 def _generate_reraise(self: Any, code: Any) -> None:
-    """A bare `raise`, to which the traceback was there already: of no line."""
+    """A bare `raise`, which adds no line: the traceback has the exception's already."""
     global _again
     _again = True
     try:

@@ -1,9 +1,9 @@
-/* Calls through a slot (`sk_prot.sendmsg`, `dst.output`): straight to the C function when the slot
- * holds a function of a compiled module, with the types of its arguments checked; by Python else.
+/* Calls through a slot (`sk_prot.sendmsg`, `dst.output`): straight to the C function, with argument
+ * types checked, when the slot holds a function of a compiled module; otherwise through Python.
  *
  * Each compiled module lists its functions in `_slot_shapes`: name -> (shape, types). A shape has a
  * letter for each argument and the result: O object, L long long, B truth value, D double. Only
- * functions that are names of their module are remembered: they live as long as that.
+ * functions that are names of their module are cached: they live as long as the module.
  */
 #ifndef E1000EMU_SLOTS_H
 #define E1000EMU_SLOTS_H
@@ -15,10 +15,10 @@
 
 typedef struct {
     PyObject *fn;
-    const char *shape; /* that was asked for */
-    void *call;        /* NULL: by Python */
+    const char *shape; /* of the call */
+    void *call;        /* NULL: through Python */
     PyTypeObject *types[SLOT_ARGS];
-    PyTypeObject *seen[SLOT_ARGS]; /* of each type the one derived from it that came last; owned */
+    PyTypeObject *seen[SLOT_ARGS]; /* for each type, the derived type seen last; owned */
 } slot_way;
 
 static slot_way slot_ways[SLOT_WAYS];
@@ -80,7 +80,7 @@ static inline const slot_way *slot_find(PyObject *fn, const char *shape)
     return slot_learn(way, fn, shape) ? way : &slot_python;
 }
 
-/* slot_takes() for what is not of the type itself nor of that which came last. */
+/* slot_takes() for an object whose type is neither the declared one nor the one seen last. */
 static int slot_takes_other(slot_way *way, int i, PyObject *arg)
 {
     PyTypeObject *type = Py_TYPE(arg), *last = way->seen[i];

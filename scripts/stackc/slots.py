@@ -2,8 +2,8 @@
 
 A slot whose annotation names its arguments, `Callable[[sock, msghdr, int], int]`, is called through
 a C pointer if it holds a compiled function with these arguments, otherwise through Python. The
-calling functions are at the end of each module that uses them (from a .pxd all of them would be in
-the C of every module); `slots.h` finds the pointers.
+calling functions are at the end of each module that uses them, because a .pxd would put all of them
+into the C of every module. `slots.h` finds the pointers.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Slots:
         self.origins = origins
 
     def field_type(self, key: Key, name: str) -> Key | ast.expr | None:
-        """What a field of a state class is: another such class, or its annotation."""
+        """The type of a state class's field: another such class, or its annotation."""
         cls = self.classes[key]
         while name not in cls.fields:
             base = self.origins[cls.module].get(cls.base[1]) if cls.base is not None else None

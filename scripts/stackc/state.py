@@ -1,6 +1,6 @@
 """The extension types of the `@state` classes, all in one module: `stack/_state.pyx`.
 
-They stand in one module because structures refer to each other in circles (a sock to its route, the
+They are in one module because structures refer to each other in circles (a sock to its route, the
 route to its device, the device to its net), which modules cannot. `stack/core/rows.py` makes the
 Python class of each a subclass of its extension type when it finds the compiled module.
 """
@@ -52,7 +52,7 @@ def bind(layout, rows, policies):
 
 @dataclass
 class StateField:
-    """One field: its annotation and where that stands. How it starts is found out at run time."""
+    """One field: its annotation and the place of that. Its start value is known at run time."""
 
     name: str
     annotation: ast.expr
@@ -175,7 +175,7 @@ class StateModule:
         imports = [cimport(m) for m in sorted(self.modules - {MODULE})]
         top = "# The extension types of the stack's state; written by scripts/stackc."
         pyx = [
-            # the tables stand behind the structures
+            # the tables follow the structures
             "# cython: preliminary_late_includes_cy28=True, binding=False, embedsignature=False",
             "# cython: auto_pickle=False",
             top,

@@ -1,6 +1,6 @@
-/* What the stack's extension types have in common: attributes, constructor, copies. A class is a
- * table of its fields; stack/core/rows.py says of each how it starts and what a clone gets of it.
- * (Written out for each of two hundred classes it would be a tenth of the stack's C.)
+/* What the stack's extension types share: attributes, constructor, copies. A class is a table of
+ * its fields; stack/core/rows.py gives each field's start value and what a clone gets of it.
+ * Separate code for each of two hundred classes would be a tenth of the stack's C.
  */
 #ifndef E1000EMU_STATE_FIELDS_H
 #define E1000EMU_STATE_FIELDS_H
@@ -19,7 +19,7 @@ typedef struct {
     int kind, of;
 } state_row;
 
-/* How a new object's field starts, and what a clone's does. */
+/* The start of a field in a new object, and in a clone. */
 enum { STATE_REQUIRED, STATE_VALUE, STATE_NUMBER, STATE_LIST, STATE_DICT, STATE_MAKE, STATE_FIND };
 enum { STATE_KEEP, STATE_FRESH, STATE_COPY };
 
@@ -27,21 +27,21 @@ typedef struct {
     PyObject *name;
     Py_ssize_t offset;
     int kind;
-    PyTypeObject *type; /* of its objects, or NULL */
+    PyTypeObject *type; /* type of its objects, or NULL */
     int start, cloned, parameter;
     long long number;
-    PyObject *value;  /* STATE_VALUE: it; STATE_MAKE, STATE_FIND: what is called for it */
+    PyObject *value;  /* STATE_VALUE: the value; STATE_MAKE, STATE_FIND: a function for it */
     PyObject *copier; /* STATE_COPY */
 } state_field;
 
-/* Numbers that stand side by side. */
+/* Adjacent numbers. */
 typedef struct {
     Py_ssize_t offset;
     size_t size;
 } state_span;
 
-/* How to fill an object: bytes that are copied as they are, objects that are to be None, which in a
- * new object they are, then fields one by one. A span of no size, a 0 and a NULL end them.
+/* How to fill an object: spans of bytes to copy, objects to set to None (in a new object they are),
+ * then fields one by one. A span of size 0, an offset of 0 and a NULL end the three lists.
  */
 typedef struct {
     state_span *spans;
@@ -49,15 +49,15 @@ typedef struct {
     state_field **fields;
 } state_plan;
 
-/* A class: all its fields, inherited ones first, and its constructor's parameters among them. */
+/* A class: all its fields, inherited ones first; some are parameters of its constructor. */
 typedef struct state_class {
     PyTypeObject *type;
     const state_row *rows;
     state_field *own, *fields;
     int count, parameters, required;
     state_field **order; /* parameters, those without default first; then the other fields */
-    char *image;         /* an object with the numbers that its fields start with */
-    state_plan start, again, clone, copy; /* from the image: `start`, without parameters, `again` */
+    char *image;         /* an object whose number fields have their start values */
+    state_plan start, again, clone, copy; /* `start`, `again`: from the image */
     struct state_class *next;
 } state_class;
 
@@ -178,7 +178,7 @@ static int state_set(PyObject *self, PyObject *value, void *closure)
     return -1;
 }
 
-/* Give the field the value that is passed, whose reference is ours. */
+/* Set the field to `value` and take over its reference. */
 static int state_put_new(PyObject *self, const state_field *field, PyObject *value)
 {
     int err = value ? state_put(self, field, value) : -1;
@@ -189,7 +189,7 @@ static int state_put_new(PyObject *self, const state_field *field, PyObject *val
 static int state_start(PyObject *self, const state_field *field)
 {
     switch (field->start) {
-    case STATE_VALUE: { /* its type was seen to be right when it was declared */
+    case STATE_VALUE: { /* its type was checked at declaration */
         PyObject *old = STATE_AT(self, field, PyObject *);
         STATE_AT(self, field, PyObject *) = Py_NewRef(field->value);
         Py_DECREF(old);
@@ -210,7 +210,7 @@ static int state_start(PyObject *self, const state_field *field)
     }
 }
 
-/* Do what a plan has before its fields. */
+/* Copy a plan's spans and set its Nones. */
 static void state_fill(PyObject *self, const char *from, const state_plan *plan)
 {
     const state_span *span;
@@ -226,7 +226,7 @@ static void state_fill(PyObject *self, const char *from, const state_plan *plan)
     }
 }
 
-/* Give `made` the object that `from` has in a field. */
+/* Copy an object field's reference from `from` to `made`. */
 static void state_keep(PyObject *from, PyObject *made, const state_field *field)
 {
     PyObject *old = STATE_AT(made, field, PyObject *);
@@ -257,8 +257,8 @@ static int state_parameter(const state_class *cls, PyObject *name)
 
 enum { STATE_MOST = 512 };
 
-/* The constructor: parameters by position and by name, then all other fields, which may be found in
- * those. `given` tells which parameters have come.
+/* The constructor: parameters by position and by name, then all other fields, whose values may
+ * depend on the parameters. `given` tells which parameters were passed.
  */
 static int state_positional(const state_class *cls, PyObject *self, char *given,
                             PyObject *const *args, Py_ssize_t count)
@@ -412,7 +412,7 @@ static PyObject *state_reduce(PyObject *self, PyObject *unused)
     return PyErr_Format(PyExc_TypeError, "a %.200s cannot be pickled", Py_TYPE(self)->tp_name);
 }
 
-/* The functions of one class, which its type calls with nothing but the object. */
+/* The functions of one class; its type passes them only the object. */
 #define STATE_CLASS(name)                                                                          \
     static state_class class_##name;                                                               \
     static int init_##name(PyObject *self, PyObject *args, PyObject *named)                        \
@@ -499,7 +499,7 @@ static int state_install(state_class *cls, PyTypeObject *type, const state_row *
     for (; methods->ml_name; methods++)
         if (state_add(type, methods->ml_name, PyDescr_NewMethod(type, methods)))
             return -1;
-    /* As for a type whose `tp_init` was there from the start, so that subclasses call it directly. */
+    /* As if `tp_init` had been set when the type was made, so that subclasses call it directly. */
     type->tp_init = init;
     type->tp_vectorcall = call;
     if (state_add(type, "__init__", PyDescr_NewWrapper(type, slot, (void *)init)) ||
@@ -520,7 +520,7 @@ static int state_ask(PyObject *entry, const char *attribute, PyObject **answer)
     return 0;
 }
 
-/* How a field starts and what a clone gets, as its Row says; `policies`: REQUIRED, KEEP, FRESH. */
+/* Read a field's start and what a clone gets from its Row; `policies`: REQUIRED, KEEP, FRESH. */
 static int state_declare(state_field *field, PyObject *entry, PyObject *policies)
 {
     PyObject *make, *find, *value, *clone, *init;
@@ -606,7 +606,7 @@ static int state_by_offset(const void *a, const void *b)
     return (first > second) - (first < second);
 }
 
-/* What a plan copies as bytes: numbers, with whatever start or share of a clone. */
+/* Whether a plan copies the field as bytes: numbers with a fixed start, or kept by a clone. */
 static int state_in_span(const state_class *cls, const state_plan *plan, const state_field *field)
 {
     if (field->kind == STATE_OBJECT)
@@ -616,7 +616,7 @@ static int state_in_span(const state_class *cls, const state_plan *plan, const s
     return plan == &cls->copy || field->cloned == STATE_KEEP;
 }
 
-/* Make a plan: numbers side by side are one span, the fields that are left keep their order. */
+/* Make a plan: adjacent numbers form one span, the other fields keep their order. */
 static int state_make_plan(state_class *cls, state_plan *plan)
 {
     state_field **numbers = PyMem_Calloc(cls->count + 1, sizeof *numbers);

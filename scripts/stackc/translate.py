@@ -1,8 +1,8 @@
 """Cython over many modules that all cimport the same ones.
 
-Most of a module's time went into reading the declarations of the others, first of all those of the
-@state classes. So they are read once, and each module is translated in a process that forks from
-there.
+Reading the declarations of other modules, above all those of the @state classes, would take most of
+a module's time. So they are read once, and each module is translated in a process that forks after
+that.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def translate(
 ) -> None:
     """Write the C of each of `modules` (name -> .pyx) that is older than what it is made from.
 
-    `common`: modules whose declarations nearly all of them read. `cache` and `options` are those of
-    `cythonize()`, which afterwards finds all up to date.
+    `common`: modules whose declarations nearly all others read. `cache` and `options` are those of
+    `cythonize()`, which afterwards finds all modules up to date.
 
     Raises SystemExit naming the modules that Cython refuses; it has printed why.
     """
@@ -55,7 +55,7 @@ def translate(
         context.find_module(name)
     gc.collect()
     gc.freeze()  # a child's collection would copy every page of what was read
-    stale.sort(key=lambda name: -modules[name].stat().st_size)  # the longest is not the last
+    stale.sort(key=lambda name: -modules[name].stat().st_size)  # begin with the longest
     running: dict[int, str] = {}
     failed: list[str] = []
     sys.stdout.flush()
@@ -67,7 +67,7 @@ def translate(
             pid = os.fork()
             if pid == 0:
                 pyx = str(modules[name])
-                if not known <= tree.all_dependencies(pyx):  # what it never names must stay out
+                if not known <= tree.all_dependencies(pyx):  # leave out what it never names
                     context = Context.from_options(settings)
                 _translate_and_exit(name, pyx, context, settings, tree, store)
             running[pid] = name
@@ -84,7 +84,7 @@ def translate(
 def read_utilities() -> None:
     """Read what Cython adds to modules, once for all processes that fork from this one.
 
-    That was a quarter of a module's time.
+    It takes a quarter of a module's time.
     """
     for name in sorted(os.listdir(get_utility_dir())):
         if name.endswith((".c", ".pyx")):
@@ -117,7 +117,7 @@ def _translate_and_exit(
     """Translate one module in this process, and end it: 0 if that succeeded."""
     status = 1
     try:
-        gc.disable()  # the process ends before its garbage matters
+        gc.disable()  # the process ends too soon for garbage to matter
         # An interrupt ends the parent, which waits for us: half a file would look up to date.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         fingerprint = None
