@@ -10,10 +10,10 @@
 /* The 16 big-endian bytes at p as an int. */
 static inline PyObject *addr128_get(const uint8_t *p) { return _PyLong_FromByteArray(p, 16, 0, 0); }
 
-/* The same of 18 bytes: an address and 16 bits behind it. */
+/* 18 bytes as an int: an address and the 16 bits that follow it. */
 static inline PyObject *key144_get(const uint8_t *p) { return _PyLong_FromByteArray(p, 18, 0, 0); }
 
-/* Store the low 128 bits of an int; -1 with an exception when `v` is none. */
+/* Store the low 128 bits of an int; -1 with an exception when `v` is no int. */
 static int addr128_put(uint8_t *p, PyObject *v)
 {
 #if PY_VERSION_HEX >= 0x030D0000

@@ -40,7 +40,7 @@ static inline void e1k_put(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_SEQ_
 static inline int e1k_swap(int *p, int v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
 static inline void e1k_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
-/* Sleep as long as *p is v; whoever changes it calls e1k_changed(). */
+/* Sleep while *p is v; a thread that changes it calls e1k_changed(). */
 static inline void e1k_wait_while(int *p, int v)
 {
     while (e1k_get(p) == v)
@@ -74,7 +74,7 @@ static inline void e1k_short_slice(void)
     } attr = {48, 0, 0, 0, 0, 100000, 0, 0};
     long r = syscall(SYS_sched_getattr, 0, &attr, 48, 0);
     if (r != 0 || attr.policy != 0)
-        return;                     /* someone chose a policy for this thread */
+        return;                     /* the thread has another policy already: leave it */
     attr.size = 48;
     attr.flags = 0;
     attr.runtime = 100000;
@@ -83,7 +83,7 @@ static inline void e1k_short_slice(void)
 #endif
 }
 
-/* Add 1 to an eventfd; a counter that is full is as good as written. */
+/* Add 1 to an eventfd. A full counter is no error: its reader wakes all the same. */
 static inline void e1k_event(int fd)
 {
     uint64_t one = 1;

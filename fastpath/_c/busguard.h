@@ -32,7 +32,7 @@ static int bg_used;             /* slots at and above were never taken */
 static struct sigaction bg_before;
 static int bg_passing;
 
-/* Call the previous handler; a second time means that it called us. */
+/* Call the previous handler; a nested call means that it has called us. */
 static void bg_pass(int sig, siginfo_t *info, void *context) {
     struct sigaction plain;
     if (!__atomic_exchange_n(&bg_passing, 1, __ATOMIC_ACQ_REL)) {
@@ -50,14 +50,14 @@ static void bg_pass(int sig, siginfo_t *info, void *context) {
     memset(&plain, 0, sizeof plain);
     plain.sa_handler = SIG_DFL;
     sigaction(sig, &plain, NULL);
-    raise(sig);                 /* not every SIGBUS comes again by itself */
+    raise(sig);                 /* not every SIGBUS repeats when the handler returns */
 }
 
 static void bg_handler(int sig, siginfo_t *info, void *context) {
     uintptr_t at = (uintptr_t)info->si_addr, from, to;
     int saved = errno, used = __atomic_load_n(&bg_used, __ATOMIC_ACQUIRE);
     struct bg_slot *s;
-    if (info->si_code == BUS_ADRERR) {  /* not a memory that failed, not kill(2) */
+    if (info->si_code == BUS_ADRERR) {  /* no memory error, and not from kill(2) */
         for (s = bg_slots; s < bg_slots + used; s++) {
             uintptr_t start = __atomic_load_n(&s->start, __ATOMIC_ACQUIRE);
             if (!start || at < start || at >= s->end)
@@ -76,8 +76,8 @@ static void bg_handler(int sig, siginfo_t *info, void *context) {
     errno = saved;
 }
 
-/* Make sure that the handler is ours, also when somebody (faulthandler) has put another one there
- * since. Returns -1 with errno. */
+/* Install our handler, again if another one (faulthandler's, for example) was installed since.
+ * Returns -1 with errno. */
 static int bg_install(void) {
     struct sigaction now, ours;
     if (sigaction(SIGBUS, NULL, &now))

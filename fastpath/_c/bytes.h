@@ -82,7 +82,7 @@ static inline uint64_t sum_raw(const uint8_t *p, size_t n)
             a = sum_carry(a, v);
         }
         if (n & 7) {
-            /* the last word once more, without what was added already */
+            /* the last word again, without the bytes that were added already */
             memcpy(&v, end - 8, 8);
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
             a = sum_carry(a, v << (64 - (n & 7) * 8));
@@ -110,10 +110,10 @@ static inline uint64_t sum_raw(const uint8_t *p, size_t n)
     return a;
 }
 
-/* What is left of sum `a` without the part that sums to `b`, both below 2^40: congruent to it, never 0. */
+/* Sum `a` less the sum `b` of a part, both below 2^40: congruent to the difference, never 0. */
 static inline uint64_t sum_less(uint64_t a, uint64_t b) { return a + (0xffffull << 40) - b; }
 
-/* Whether what a check covers adds up with it: `a`, not 0, folds to FFFF. */
+/* Whether the sum of a range with its check is right: `a`, which is not 0, folds to FFFF. */
 static inline int sum_good(uint64_t a) { return a % 0xffff == 0; }
 
 /* From a raw sum to a host-order sum of big-endian words. */
@@ -134,7 +134,7 @@ static inline uint32_t sum_at(uint32_t folded, size_t offset)
 static inline void store_release8(uint8_t *p, uint8_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 
 /* Store the second half of a receive descriptor, DD (bit 32, so byte 4) in it, after everything written before it is
- * visible. Whoever polls owns the descriptor as soon as DD shows, and nothing may be stored there after that: memcpy may
+ * visible. The driver owns the descriptor once DD shows, and nothing may be stored there after that: memcpy may
  * store a byte twice, an aligned word goes in one indivisible store. Elsewhere the byte with DD goes last, by itself. */
 static inline void store_release_half(uint8_t *p, uint64_t v)
 {

@@ -202,7 +202,7 @@ static int csum_level_set(int i)
 }
 
 /* Pick the widest level worth having. Plain AVX-512 without VNNI (Skylake-X) lowers the core's
- * frequency for all that runs beside the sum, so it is there to be asked for, not chosen. */
+ * frequency for all other code too, so it is used on request only. */
 static void csum_init(void)
 {
     if (csum_level_set(3) && csum_level_set(1))

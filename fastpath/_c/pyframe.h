@@ -2,7 +2,7 @@
  *
  * The layout is private to CPython, and its headers for debuggers and the like (internal/) are part
  * of every installation that can build an extension. Sources: Include/internal/pycore_frame.h of
- * 3.11 to 3.13. Later versions get no frames (E1K_FRAMES 0) until somebody has read theirs.
+ * 3.11 to 3.13. Later versions get no frames (E1K_FRAMES 0), because their layout may differ.
  */
 #ifndef E1K_PYFRAME_H
 #define E1K_PYFRAME_H

@@ -21,7 +21,7 @@
 
 /* ---- the tree of paths -------------------------------------------------------------------- */
 
-/* What a node stands for. */
+/* The kind of a node. */
 enum { E1K_ROOT = 0, E1K_PYTHON = 1, E1K_NATIVE = 2 };
 
 typedef struct {
@@ -126,7 +126,7 @@ typedef struct e1k_thread {
     struct e1k_thread *next;
     timer_t timer;
     int64_t last_ns;     /* of this thread's CPU clock, when the last sample was done */
-    int64_t carry_ns;    /* used since then and before a pause */
+    int64_t carry_ns;    /* CPU time since then that was used before a pause */
     int64_t sampled_ns, overhead_ns, lost_ns;
     uint32_t samples, idle;
     volatile uint32_t ticks;
@@ -323,7 +323,7 @@ static void e1k_record(e1k_thread *t, void *uc, int64_t ns)
     }
     e1k_peek_all(t, n, sizeof t->names[0]);
     for (k = 0; atomic_flag_test_and_set_explicit(&e1k_sampler.busy, memory_order_acquire); k++)
-        if (k == 20000) {  /* its holder was preempted */
+        if (k == 20000) {  /* the lock's holder was preempted */
             t->lost_ns += ns;
             return;
         }
@@ -499,7 +499,7 @@ static int64_t e1k_interrupt_ns(void)
     while (n < E1K_TRIALS) {
         now = e1k_cpu_ns();
         if (t->ticks != seen) {
-            /* it came before this reading, or between it and the look at the count */
+            /* the signal came before this reading, or between it and the read of the count */
             seen = t->ticks;
             next = e1k_cpu_ns();
             wide = next - now > now - before ? next - now : now - before;
@@ -563,8 +563,8 @@ static int e1k_start(int64_t interval_ns)
     return 0;
 }
 
-/* Stop the timers and give the signal back. One that is still on its way would end the process
- * under the default action, so in that case our handler stays, which then does nothing. */
+/* Stop the timers and restore the signal's action. A pending signal would end the process under
+ * the default action, so in that case our handler stays, and does nothing. */
 static void e1k_stop(void)
 {
     e1k_thread *t;

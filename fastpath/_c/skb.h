@@ -11,7 +11,7 @@
 
 #define SKB_INLINE_FRAGS 4
 #define SKB_MAX_FRAGS 1100
-#define SKB_OVERHEAD 256u /* what an sk_buff itself counts for in truesize */
+#define SKB_OVERHEAD 256u /* the sk_buff's own share of truesize, in bytes */
 #define SKB_UNSET 0xFFFFFFFFu
 
 struct skb_pool;
@@ -34,7 +34,7 @@ typedef struct skb_pool {
     skb_buf *bufs;
     skb_buf *cur; /* payload page that is partly filled; the pool holds one reference */
     uint32_t nfree, count, buf_bytes;
-    uint32_t fresh; /* so many of `bufs` were ever taken; the rest is zero, and mostly not mapped */
+    uint32_t fresh; /* number of `bufs` ever taken; the rest is zero, mostly not mapped */
     int alive; /* the SkbPool object exists */
     uint64_t dma;
     uint8_t *bytes; /* of the first buffer */
@@ -51,8 +51,8 @@ typedef struct skb_frag {
 
 /* head/data/tail/end and the fragments. Invariant: data <= tail <= end <= hbuf->size,
  * len == (tail - data) + data_len, every frag inside its buffer. Freed: hbuf NULL, all zero.
- * The class sk_buff (skbuff.pxd) spells out the same members in the same order. What the stack
- * calculates with is signed and wide, so that differences of it may be negative. */
+ * The class sk_buff (skbuff.pxd) has the same members in the same order. Fields that the stack
+ * calculates with are signed and wide, so that their differences may be negative. */
 typedef struct skb_core {
     uint8_t *head;
     skb_buf *hbuf;

@@ -439,7 +439,7 @@ static uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *sr
         } else {
             b = pool->cur;
             if (b != NULL && b->refs == 1)
-                b->used = 0; /* nobody else holds a piece of it: start over */
+                b->used = 0; /* no other holder: reuse the buffer from its start */
             if (b != NULL && b->used < b->size) {
                 b->refs++;
             } else {

@@ -5,8 +5,7 @@
 
 #include "skb.h"
 
-/* Room for n more bytes at the end of the last fragment, which has them from now on; NULL: take
- * skb_core_add_data. */
+/* Extend the last fragment by n bytes and return their address; NULL: use skb_core_add_data. */
 static inline uint8_t *skb_core_extend(skb_core *s, uint32_t n) {
     skb_frag *f;
     skb_buf *b;

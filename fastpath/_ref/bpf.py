@@ -87,8 +87,8 @@ def bpf_check_classic(prog: list[Insn]) -> None:
 
 
 def check_load_and_stores(prog: list[Insn]) -> None:
-    """net/core/filter.c: words are stored before they are loaded, on every way. ValueError."""
-    ways: list[set[int] | None] = [None] * len(prog)  # what is surely stored; None: no way known
+    """Check that every path stores a word before it loads it (net/core/filter.c). ValueError."""
+    ways: list[set[int] | None] = [None] * len(prog)  # stored on every path; None: no path
 
     def meet(target: int, stored: set[int]) -> None:
         known = ways[target]

@@ -6,7 +6,7 @@ SLOTS = 4096
 
 
 class BusGuard:
-    """The same face; `faults` stays 0."""
+    """The same interface; `faults` stays 0."""
 
     def __init__(self, buffer: bytes | bytearray | memoryview, page_bytes: int = 4096) -> None:
         if page_bytes <= 0 or page_bytes & (page_bytes - 1):

@@ -1,7 +1,7 @@
-"""Serve the messages that come often, in plain Python: the twin of ``fastpath.datapath.BusPump``.
+"""Serve the frequent messages, in plain Python: the twin of ``fastpath.datapath.BusPump``.
 
-`DataPath` itself has no twin: what it does with a ring is the engines', whose twins are
-``_ref/txring`` and ``_ref/rxring``, and its interrupts are ``_ref/irqblock``'s.
+`DataPath` itself has no twin: the engines work its rings, and their twins are ``_ref/txring`` and
+``_ref/rxring``; the twin of its interrupt block is ``_ref/irqblock``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ SET_IRQS, REGION_READ, REGION_WRITE = 8, 9, 10
 
 
 class BusPump:
-    """Serve one message on a NIC given as the functions that its hot registers stand for.
+    """Serve one message on a NIC that is given as functions for its hot registers.
 
-    `nic.read(off)` and `nic.write(off, value)` return None and False for what is not hot;
-    `nic.unmask()`.
+    `nic.read(off)` returns None and `nic.write(off, value)` False for a register that is not hot.
+    `nic.unmask()` unmasks INTx.
     """
 
     def __init__(self, nic: Any) -> None:

@@ -8,14 +8,14 @@ SIZE = 64
 
 
 class DescCache:
-    """What was fetched of one ring and is not used yet, the oldest first."""
+    """The fetched and unused descriptors of one ring, the oldest first."""
 
     def __init__(self, low: int) -> None:
         self.all: list[bytes] = []
         self.low, self.host = low, 0
 
     def wants(self, waiting: int) -> bool:
-        """Whether host memory, with `waiting` descriptors, is to be asked now."""
+        """Whether to fetch now, when `waiting` descriptors are in host memory."""
         have = len(self.all)
         if not have:
             return waiting > 0

@@ -52,7 +52,7 @@ class DmaTable:
         return None
 
     def read(self, addr: int, n: int) -> bytes:
-        """`n` bytes from `addr`; 0xFF where nothing answers, one abort per call."""
+        """`n` bytes from `addr`; 0xFF outside all regions, one abort per call."""
         out = bytearray(b"\xff" * n)
         missing = not self.enabled and n > 0
         if self.enabled:
@@ -66,7 +66,7 @@ class DmaTable:
         return bytes(out)
 
     def write(self, addr: int, data: bytes) -> None:
-        """Store `data`; what nothing takes vanishes, one abort per call."""
+        """Store `data`; bytes outside all regions are lost, one abort per call."""
         missing = not self.enabled and len(data) > 0
         if self.enabled:
             for i, value in enumerate(bytes(data)):

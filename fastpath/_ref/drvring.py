@@ -1,7 +1,7 @@
 """Plain-Python twin of ``fastpath.drvring``.
 
 Transmit: packets as lists of (address, bytes); the twin keeps its own descriptor array. Receive:
-the twin looks at the ring in shared memory and says what clean() has to deliver, changing nothing.
+the twin reads the ring in shared memory and returns what clean() must deliver; it changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_FRAGS = 1100
 
 
 class Memory(Protocol):
-    """What of HostMemory the twin needs."""
+    """The methods of HostMemory that the twin needs."""
 
     def read(self, addr: int, n: int) -> bytes:
         """Bytes at a bus address."""
@@ -98,9 +98,9 @@ class TxRing:
 
 
 def freed(packets: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """Calls of destructors (name, owner, truesize) for packets that name theirs; "" is none.
+    """Calls (name, owner, truesize) of the packets' destructors; a packet with name "" has none.
 
-    "runs" is the one that is called once for a run of packets with the same owner (free_in_runs).
+    "runs" is called once for a run of packets with the same owner (free_in_runs).
     """
     calls: list[tuple[str, int, int]] = []
     for (name, owner), run in groupby(packets, key=lambda packet: packet[:2]):
@@ -112,7 +112,7 @@ def freed(packets: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
 
 @dataclass(slots=True)
 class Received:
-    """One frame as it has to come out."""
+    """One frame as clean() must deliver it."""
 
     data: bytes
     verified: bool

@@ -1,4 +1,4 @@
-"""Where registers stand, and bits that the engines look at: the twin of ``fastpath.e1000_hw``."""
+"""Offsets of registers, and the bits that engines read: the twin of ``fastpath.e1000_hw``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FCRTL_RTL = FCRTH_RTH = 0xFFF8
 
 
 class Registers:
-    """What engines ask of a register file, by name."""
+    """The registers that engines read, by name."""
 
     def __init__(self, file: object) -> None:
         self.file = file

@@ -35,7 +35,7 @@ class TimerHandle:
 
     @property
     def cancelled(self) -> bool:
-        """It was called, or will not be."""
+        """Whether the call was made or cancelled."""
         return self.fn is None
 
 
@@ -143,7 +143,7 @@ class JumpQueue(EventQueue):
         return self._now
 
     def after_event(self) -> int:
-        """When an event ends that is one too many for this instant."""
+        """The end, in ns, of an event when this instant has had too many."""
         step = max(self._crowd // INSTANT_EVENTS - 1, 0)
         return clip(self._now + min(EVENT_NS << step, EVENT_MAX_NS))
 

@@ -1,4 +1,4 @@
-"""A bytes object that is filled before it is one: the twin of ``fastpath.freshbytes``."""
+"""A buffer that becomes a bytes object once it is filled: the twin of ``fastpath.freshbytes``."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ UDP_MAX_FRAMES = 128
 
 @dataclass(slots=True)
 class Packet:
-    """What goes up: the bytes, and how many frames it stands for."""
+    """A packet for the stack: its bytes, and of how many frames it was made."""
 
     data: bytes
     gso_size: int = 0
@@ -42,7 +42,7 @@ class Headers:
 
     @property
     def key(self) -> tuple[bytes, bytes, bytes, int]:
-        """What tells flows apart."""
+        """The key that distinguishes flows."""
         addresses = self.net[8:40] if self.v6 else self.net[12:20]
         return self.eth, addresses, self.net[self.l4 : self.l4 + 4], self.proto
 
@@ -62,7 +62,7 @@ class Headers:
         return int.from_bytes(self.net[self.l4 + 4 : self.l4 + 8], "big")
 
     def constant(self) -> tuple[object, ...]:
-        """What must not change from frame to frame, besides the key."""
+        """The fields that all frames of a packet must share, besides the key."""
         ip = (self.net[:4], self.net[7]) if self.v6 else (self.net[1], self.net[6], self.net[8])
         t = self.net[self.l4 : self.pay]
         if self.proto == 17:

@@ -32,7 +32,7 @@ SCALE = 1 << 53
 
 
 class LineFaults:
-    """Say of each rise of a line whether it is seen, late, or never."""
+    """Decides for each rise of a line whether it is seen at once, late, or never."""
 
     def __init__(
         self, seed_lost: int, seed_late: int, lost: float, late: float, late_ns: int
@@ -203,7 +203,7 @@ class IrqBlock:
         self.frozen = True
 
     def thaw(self, now: int) -> None:
-        """What has become due meanwhile happens."""
+        """Do what has become due meanwhile."""
         self.frozen = False
         due = self.next_due()
         if due and now >= due:

@@ -1,6 +1,6 @@
 """Doorbell to interrupt in plain Python: the twin of ``fastpath.macpath``.
 
-`irq.sent` and `irq.received` take what the compiled ports tell their interrupt block.
+`irq.sent` and `irq.received` take the arguments with which compiled ports call their IrqBlock.
 """
 
 from __future__ import annotations

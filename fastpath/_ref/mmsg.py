@@ -47,7 +47,7 @@ class Merged:
     sender: Any
 
     def datagrams(self) -> list[bytes]:
-        """What it stands for."""
+        """The packet's datagrams."""
         if not self.size:
             return [self.data]
         return [self.data[i : i + self.size] for i in range(0, len(self.data), self.size)]

@@ -36,7 +36,7 @@ class Moderation:
         return burst
 
     def due(self) -> int:
-        """When `room` says something else."""
+        """When the result of `room` changes."""
         return 0
 
     def tick(self, now: int) -> None:
@@ -152,7 +152,7 @@ class AdaptiveModeration(Moderation):
         return left
 
     def due(self) -> int:
-        """When `room` says something else."""
+        """When the result of `room` changes."""
         return self.room_due
 
     def tick(self, now: int) -> None:

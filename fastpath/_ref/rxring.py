@@ -54,7 +54,7 @@ class _Image:
 
 @dataclass(slots=True)
 class _Waiting:
-    """What is known of a frame in the FIFO, beside its bytes there."""
+    """What the receiver keeps of a frame in the FIFO, beside its bytes there."""
 
     size: int
     flags: int
@@ -468,7 +468,7 @@ class RxEngine:
         self._owed.clear()
 
     def ring_moved(self) -> None:
-        """Software has moved the ring: forget what was fetched, and what WTHRESH has held."""
+        """Forget fetched descriptors and those that WTHRESH holds: software has moved the ring."""
         self._owed.clear()
         self.chip.all.clear()
 

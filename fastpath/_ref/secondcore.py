@@ -6,7 +6,8 @@ from typing import Any
 
 
 class SecondCore:
-    """Pieces of one run, in order; behind one that is not taken whole none is tried."""
+    """Pieces of one run, in order; after a piece that is not taken whole, later ones are not
+    tried."""
 
     def __init__(self) -> None:
         self._engine: Any = None
@@ -20,7 +21,7 @@ class SecondCore:
         self._stored.clear()
 
     def post(self, piece: Any) -> None:
-        """Store the piece, after those before."""
+        """Store the piece after the earlier ones."""
         self._pieces.append(piece)
 
     def settle(self) -> None:

@@ -27,7 +27,7 @@ class Buf:
     used: int = 0
 
     def drop(self) -> None:
-        """Return the buffer to its pool when nobody holds it."""
+        """Return the buffer to its pool when it has no holder."""
         self.refs -= 1
         if self.refs == 0:
             self.pool.free += 1
@@ -67,7 +67,7 @@ class SkbPool:
 
     @property
     def in_use(self) -> int:
-        """Buffers somebody holds."""
+        """Buffers in use."""
         return self.count - self.available
 
 
@@ -269,7 +269,7 @@ def skb_header_release(skb: sk_buff) -> None:
 
 
 def skb_header_cloned(skb: sk_buff) -> bool:
-    """Somebody else looks at the header part."""
+    """Whether another holder reads the header part."""
     _check(skb)
     assert skb.hbuf is not None
     return skb.hbuf.refs - skb.hbuf.nohdr > (0 if skb.nohdr else 1)

@@ -121,7 +121,7 @@ class TxEngine:
         self._begun()
 
     def prefetch(self, low: int, host: int) -> None:
-        """PTHRESH and HTHRESH; 0 for `low`: runs fetch, nobody else."""
+        """PTHRESH and HTHRESH; with `low` 0 only runs fetch."""
         self.chip.low, self.chip.host = low, host
 
     def cached(self) -> int:

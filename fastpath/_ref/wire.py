@@ -38,7 +38,7 @@ class HandoverQueue:
         return len(self.outbox)
 
     def clear(self) -> None:
-        """Forget that there is something to take, or room."""
+        """Clear the descriptors that signal frames to take, or room."""
         self.ready = False
 
     def give(self, frames: list[Any]) -> int:
