@@ -99,8 +99,7 @@ class DataPath:
     def step_sending(self, batch: FrameBatch, room: int, now: int) -> int: ...
     def step_storing(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]: ...
     def special(self, batch: FrameBatch) -> bool:
-        """Whether Python must see the frames first, so `run_rx` would store none.  Hold the path.
-        """
+        """Whether Python must see the frames first: `run_rx` would store none.  Hold the path."""
     def run_tick(self, now: int) -> None:
         """Let the interrupt block do what is due."""
     def run_read(self, regs: RegFile, off: int, now: int) -> int | None:
