@@ -35,7 +35,7 @@ cdef class Second:
 
 cdef class TxPort(RegHook):
     cdef public object _nic, _link, loop
-    cdef public object fetch    # walks the ring when its bytes come by messages, or None
+    cdef public object fetch    # decides when the engine runs, on a bus that takes time; or None
     cdef readonly TxEngine engine
     cdef MacState mac
     cdef IrqBlock irq
