@@ -93,6 +93,8 @@ class Net:
     lock: AbstractContextManager[Any]
     now: Callable[[], int]
     random: Random
+    secret: bytes
+    """Key of all hashes that nobody may guess (core/secure_seq.py): 16 bytes."""
     ram: HostMemory
     skb_small: SkbPool
     skb_pages: SkbPool
@@ -140,7 +142,6 @@ class Net:
     tcp_ctl_sk: inet_sock
     tcp_death_row: inet_timewait_death_row
     tcp_hashinfo: inet_hashinfo
-    tcp_secret: bytes
     tcp_tw_isn: int
     udp_table: udp_table
 
@@ -194,6 +195,7 @@ class Net:
         self.lock = machine.lock
         self.now = machine.now
         self.random = machine.random
+        self.secret = self.random.randbytes(16)
         self.ram = machine.ram
         self.skb_small = machine.skb_small
         self.skb_pages = machine.skb_pages

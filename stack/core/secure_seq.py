@@ -16,13 +16,22 @@ if TYPE_CHECKING:
 
 M32 = 0xFFFFFFFF
 
+# What a hash of two ends is for: the last word hashed, so that no hash tells another.
+SECURE_SEQ = 0
+SECURE_PORT = 1
+SECURE_EHASH = 2
+SECURE_IP_ID = 3
+SECURE_MULTIPATH = 4
+SECURE_NAT = 5
+SECURE_FLOWLABEL = 6
+
 
 def secure_tcp_seq(net: Net, saddr: wide, daddr: wide, sport: int, dport: int) -> int:
     """Initial sequence number: keyed hash of the connection plus a clock of 64 ns.
 
     For IPv6 the kernel calls it secure_tcpv6_seq.
     """
-    h = inet_siphash(net.tcp_secret, saddr, daddr, sport << 16 | dport)
+    h = inet_siphash(net.secret, saddr, daddr, sport << 16 | dport, SECURE_SEQ)
     now: int = net.clock.now_ns()
     return (h + (now >> 6)) & M32
 
@@ -31,4 +40,9 @@ def secure_tcp_ts_off(net: Net, saddr: wide, daddr: wide) -> int:
     """Offset of our timestamps towards one peer (RFC 7323 5.4); 0 when tcp_timestamps is 2."""
     if net.sysctl.tcp_timestamps != 1:
         return 0
-    return inet_siphash(net.tcp_secret, saddr, daddr, 0)
+    return inet_siphash(net.secret, saddr, daddr, 0, SECURE_SEQ)
+
+
+def secure_ipv4_port_ephemeral(net: Net, saddr: wide, daddr: wide, dport: int) -> int:
+    """Where the search for a port to a destination begins (RFC 6056 algorithm 3)."""
+    return inet_siphash(net.secret, saddr, daddr, dport, SECURE_PORT)

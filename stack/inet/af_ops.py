@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastpath.inet import UdpFlow
+from fastpath.inetkey import inet_siphash
 from fastpath.skbuff import sk_buff
 from stack.core.iov import msghdr
 from stack.core.rows import state, wide
+from stack.core.secure_seq import SECURE_EHASH
 from stack.core.snmp import udp_mib
 
 if TYPE_CHECKING:
@@ -96,6 +98,12 @@ af_ops_of: dict[int, inet_af_ops] = {}
 def inet_register_af_ops(af: inet_af_ops) -> None:
     """Make a family's table known under its number."""
     af_ops_of[af.family] = af
+
+
+def inet_ehashfn(net: Net, key: InetKey) -> int:
+    """net/ipv4/inet_hashtables.c, net/ipv4/udp.c (udp_ehashfn): a hash of 32 bits of the ends."""
+    _, saddr, sport, daddr, dport = key
+    return inet_siphash(net.secret, saddr, daddr, sport << 16 | dport, SECURE_EHASH)
 
 
 def inet_sk_key(sk: sock_common) -> InetKey:

@@ -17,8 +17,9 @@ from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
+from stack.core.secure_seq import secure_ipv4_port_ephemeral
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
-from stack.inet.af_ops import InetKey, inet_sk_key
+from stack.inet.af_ops import InetKey, inet_ehashfn, inet_sk_key
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import (
     inet_timewait_death_row,
@@ -149,7 +150,7 @@ def __inet_lookup_listener(
     if not best:
         return None
     if len(best) > 1 and best[0].sk_reuseport:
-        return best[hash(key) % len(best)]
+        return best[inet_ehashfn(best[0].net, key) % len(best)]
     return best[0]
 
 
@@ -322,7 +323,7 @@ def inet_sk_get_local_port_range(sk: inet_sock) -> tuple[int, int]:
 
 def inet_sk_port_offset(sk: inet_connection_sock) -> int:
     """Where the search for a port to this destination begins (RFC 6056 algorithm 3)."""
-    return hash((sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)) & 0xFFFFFFFF
+    return secure_ipv4_port_ephemeral(sk.net, sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)
 
 
 def inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock) -> None:

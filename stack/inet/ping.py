@@ -139,8 +139,6 @@ def ping_rcv(skb: sk_buff) -> bool:
     if sk is None:
         return False
     clone = skb_clone(skb)
-    if clone is None:
-        return False
     clone.dst = skb.dst
     clone.dev = skb.dev
     skb_push(clone, ICMP_HLEN)

@@ -242,11 +242,6 @@ def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, ends: InetE
         return 0
     for sk in takers[:-1]:
         copy = skb_clone(skb)
-        if copy is None:
-            sk.sk_drops += 1
-            sk.udp_mib.RcvbufErrors += 1
-            sk.udp_mib.InErrors += 1
-            continue
         copy.dst = skb.dst
         copy.dev = skb.dev
         udp_queue_rcv_skb(sk, copy)

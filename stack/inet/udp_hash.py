@@ -12,7 +12,13 @@ from stack.core import snmp
 from stack.core.rows import FRESH, row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.inet.af_ops import InetKey, inet_af_ops, inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.af_ops import (
+    InetKey,
+    inet_af_ops,
+    inet_ehashfn,
+    inet_rcv_saddr_equal,
+    inet_sk_key,
+)
 from stack.inet.inet_hashtables import inet_sk_get_local_port_range
 from stack.inet.inet_sock import inet_sock
 
@@ -225,5 +231,5 @@ def __udp_lib_lookup(net: Net, ends: InetEnds, dif: int) -> udp_sock | None:
         elif score == badness and group is not None and score >= 0 and sk.sk_reuseport:
             group.append(sk)
     if group is not None and len(group) > 1 and group[0].sk_state != TCP_ESTABLISHED:
-        return group[hash((ends.key(), net.ipv4.secret)) % len(group)]
+        return group[inet_ehashfn(net, ends.key()) % len(group)]
     return best

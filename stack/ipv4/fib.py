@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.errors import ArgumentError
+from fastpath.inetkey import inet_siphash
 from fastpath.intmap import IntMap
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
@@ -29,6 +30,7 @@ from stack.core.netdevice import (
     NETDEV_UP,
 )
 from stack.core.rows import row, state
+from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
 from stack.ipv4.devinet import register_inetaddr_notifier
 from stack.ipv4.rt_cache import rt_cache_flush
@@ -347,7 +349,7 @@ def fib_select_path(net: Net, res: fib_result, fl4: flowi) -> None:
         total += nh.nh_weight
     if not total:
         return
-    point = hash((fl4.saddr, fl4.daddr, net.ipv4.secret)) % total
+    point = inet_siphash(net.secret, fl4.saddr, fl4.daddr, 0, SECURE_MULTIPATH) % total
     for nh in usable:
         point -= nh.nh_weight
         if point < 0:
@@ -390,20 +392,13 @@ def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
 
 
 def inet_addr_type(net: Net, addr: int) -> int:
-    """net/ipv4/fib_frontend.c: RTN_* of an address as this host sees it."""
-    return inet_addr_type_dev_table(net, None, addr)
-
-
-def inet_addr_type_dev_table(net: Net, dev: net_device | None, addr: int) -> int:
-    """net/ipv4/fib_frontend.c: RTN_* of an address; if `dev` is given, only its own are local."""
+    """net/ipv4/fib_frontend.c: RTN_* of an address; inet_addr_type_dev_table without a VRF."""
     if addr == 0 or addr == 0xFFFFFFFF:
         return RTN_BROADCAST
     if addr >> 28 == 0xE:
         return RTN_MULTICAST
     res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
-    if isinstance(res, fib_result) and (dev is None or res.nh is None or res.nh.nh_dev is dev):
-        return res.type
-    return RTN_UNICAST
+    return res.type if isinstance(res, fib_result) else RTN_UNICAST
 
 
 def ip_dev_find(net: Net, addr: int) -> net_device | None:

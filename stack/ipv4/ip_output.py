@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ip_hdr, ip_push, ip_send_check
 from fastpath.inet import UdpFlow
+from fastpath.inetkey import inet_siphash
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
@@ -57,6 +58,7 @@ from stack.core.netdevice import (
 )
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.rows import row, state
+from stack.core.secure_seq import SECURE_IP_ID
 from stack.core.sock import (
     SOCK_ZEROCOPY,
     sk_dst_check,
@@ -163,6 +165,11 @@ class ipcm_cookie:
 # --- identification (include/net/ip.h, net/ipv4/route.c) -----------------------------------
 
 
+def ip_ident_slot(net: Net, daddr: int, saddr: int, protocol: int) -> int:
+    """net/ipv4/route.c: which generator of ids serves (destination, source, protocol)."""
+    return inet_siphash(net.secret, saddr, daddr, protocol, SECURE_IP_ID) & 1023
+
+
 def ip_idents_reserve(net: Net, slot: int, segs: int) -> int:
     """net/ipv4/route.c: take `segs` ids; a generator that was idle skips a random number of ids."""
     return net.ipv4.ip_idents.reserve(slot, segs, net.clock.now_ns() >> 22, net.random.randrange)
@@ -170,7 +177,7 @@ def ip_idents_reserve(net: Net, slot: int, segs: int) -> int:
 
 def __ip_select_ident(net: Net, daddr: int, saddr: int, protocol: int, segs: int = 1) -> int:
     """net/ipv4/route.c: an id from the generator of (destination, source, protocol)."""
-    return ip_idents_reserve(net, hash((daddr, saddr, protocol, net.ipv4.secret)) & 1023, segs)
+    return ip_idents_reserve(net, ip_ident_slot(net, daddr, saddr, protocol), segs)
 
 
 def ip_select_ident_segs(
@@ -394,17 +401,13 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     ttl = ip_hdr(skb).ttl
     if rt.rt_flags & RTCF_MULTICAST:
         if (not isinstance(sk, inet_sock) or sk.mc_loop) and rt.rt_flags & RTCF_LOCAL:
-            newskb = skb_clone(skb)
-            if newskb is not None:
-                ip_mc_loopback(net, newskb, rt)
+            ip_mc_loopback(net, skb_clone(skb), rt)
         # Multicast with TTL 0 must not leave the host; only the copy is delivered.
         if ttl == 0:
             consume_skb(skb)
             return 0
     if rt.rt_flags & RTCF_BROADCAST:
-        newskb = skb_clone(skb)
-        if newskb is not None:
-            ip_mc_loopback(net, newskb, rt)
+        ip_mc_loopback(net, skb_clone(skb), rt)
     if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
         ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev, ip_finish_output)
         if ret != 1:
@@ -842,7 +845,7 @@ def ip_finish_header(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -
         net = rt.net
         slot = fl4.ident
         if slot < 0:
-            slot = hash((daddr, saddr, protocol, net.ipv4.secret)) & 1023
+            slot = ip_ident_slot(net, daddr, saddr, protocol)
             fl4.ident = slot
         ident = ip_idents_reserve(net, slot, skb.gso_segs or 1)
     tos = cork.tos

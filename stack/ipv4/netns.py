@@ -57,7 +57,6 @@ class netns_ipv4:
     fnhe: dict[int, fib_nh_exception] = row(make=dict)
     in_martian_src: int = row(0)
     in_martian_dst: int = row(0)
-    secret: int = row(of=lambda ipv4: ipv4.net.random.getrandbits(48))
     ip_idents: IpIdents = row(
         of=lambda ipv4: IpIdents([ipv4.net.random.getrandbits(16) for _ in range(1024)])
     )

@@ -110,6 +110,7 @@ from stack.ipv4.ip_output import (
     ip_append_data,
     ip_finish_skb,
     ip_generic_getfrag,
+    ip_ident_slot,
     ip_make_skb,
     ip_push_pending_frames,
     ip_select_ttl,
@@ -298,7 +299,6 @@ def udp_make_flow(
     ):
         return None
     pmtudisc = sk.pmtudisc
-    slot = hash((fl4.daddr, fl4.saddr, IPPROTO_UDP, sk.net.ipv4.secret)) & 1023
     flow = UdpFlow(
         sk,
         rt,
@@ -315,7 +315,7 @@ def udp_make_flow(
         ignore_df=pmtudisc < IP_PMTUDISC_DO or pmtudisc == IP_PMTUDISC_OMIT,
         mark=sk.sk_mark,
         priority=sk.sk_priority,
-        ident_slot=slot,
+        ident_slot=ip_ident_slot(sk.net, fl4.daddr, fl4.saddr, IPPROTO_UDP),
         idents=sk.net.ipv4.ip_idents,
         randrange=sk.net.random.randrange,
         small=sk.net.skb_small_head,

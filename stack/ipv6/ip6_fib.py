@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from fastpath.errors import ArgumentError
+from fastpath.inetkey import inet_siphash
 from stack.core.errors import os_error
 from stack.core.neigh_table import NUD_FAILED, NUD_VALID
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import row, state, wide
+from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.ipv6.addr import MASKS6, format_addr6
 
@@ -345,7 +347,7 @@ def fib6_select_path(net: Net, f6i: fib6_info, saddr: wide, daddr: wide, label: 
         total += sibling.fib6_nh.fib_nh_weight
     if not total:
         return f6i
-    point = hash((saddr, daddr, label, net.ipv6.secret)) % total
+    point = inet_siphash(net.secret, saddr, daddr, label, SECURE_MULTIPATH) % total
     for sibling in usable:
         point -= sibling.fib6_nh.fib_nh_weight
         if point < 0:

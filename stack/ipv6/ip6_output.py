@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ipv6_hdr, ipv6_push
 from fastpath.inet import ip6_neigh_key
+from fastpath.inetkey import inet_siphash
 from fastpath.skbuff import (
     consume_skb,
     kfree_skb,
@@ -41,6 +42,7 @@ from stack.core.netfilter import (
     nf_hook_list,
 )
 from stack.core.rows import wide
+from stack.core.secure_seq import SECURE_FLOWLABEL
 from stack.inet.flow import flowi
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import IP6SKB_FORWARDED, IP6SKB_REROUTED
@@ -85,11 +87,11 @@ def ip6_make_flowlabel(net: Net, flow_hash: int, label: int, auto: bool, fl6: fl
     mode = net.ipv6.sysctl.auto_flowlabels
     if label or not mode or (not auto and mode != IP6_AUTO_FLOW_LABEL_FORCED):
         return label
-    bits = flow_hash or hash(
-        (fl6.saddr, fl6.daddr, fl6.fl_sport << 24 | fl6.fl_dport << 8 | fl6.flowi_proto)
-    )
-    bits ^= net.ipv6.secret
-    label = (bits ^ bits >> 20 ^ bits >> 40) & 0xFFFFF
+    bits = flow_hash
+    if not bits:
+        ports = fl6.fl_sport << 16 | fl6.fl_dport
+        bits = inet_siphash(net.secret, fl6.saddr, fl6.daddr, ports, SECURE_FLOWLABEL)
+    label = (bits ^ bits >> 20) & 0xFFFFF
     if net.ipv6.sysctl.flowlabel_state_ranges:
         label |= IPV6_FLOWLABEL_STATELESS_FLAG
     return label

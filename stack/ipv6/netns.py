@@ -161,7 +161,6 @@ class netns_ipv6:
     sockets: socket_slots = row(make=socket_slots)
     groups: group_slots = row(make=group_slots)
     nf_hooks: list[list[nf_hook_ops]] = row(make=new_nf_hooks)
-    secret: int = row(of=lambda ipv6: ipv6.net.random.getrandbits(64) & (1 << 63) - 1)
     fib6: netns_fib6 = row(of=lambda ipv6: netns_fib6(ipv6.net))
     nd_tbl: neigh_table | None = row()
     addr_hash: dict[wide, list[inet6_ifaddr]] = row(make=dict)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from fastpath.inetkey import inet_siphash
 from stack.core.netfilter import (
     NF_ACCEPT,
     NF_INET_LOCAL_IN,
     NF_INET_POST_ROUTING,
 )
 from stack.core.rows import state, wide
+from stack.core.secure_seq import SECURE_NAT
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from stack.netfilter.nf_conntrack import (
     IPS_CONFIRMED,
@@ -129,7 +131,7 @@ def find_best_ips_proto(ct: nf_conn, tup: Tuple, rng: nf_nat_range2, maniptype: 
     addr = rng.min_addr
     if rng.max_addr > addr:
         far = 0 if rng.flags & NF_NAT_RANGE_PERSISTENT else tup[4]
-        mixed = hash((tup[2], far, tup[1], ct.net.ipv4.secret))
+        mixed = inet_siphash(ct.net.secret, tup[2], far, tup[1], SECURE_NAT)
         addr += mixed % (rng.max_addr - addr + 1)
     return with_end(tup, maniptype, addr, port_of(tup, maniptype))
 

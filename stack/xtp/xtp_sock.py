@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from fastpath.inetkey import inet_siphash
 from fastpath.skbuff import sk_buff
 from stack.core.rows import FRESH, row, state
+from stack.core.secure_seq import SECURE_EHASH
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
 from stack.core.timer import timer_list, timer_shutdown
@@ -206,7 +208,10 @@ def xtp_lookup(
             best.append(sk)
     if not best:
         return None
-    return best[hash((saddr, sport)) % len(best)] if best[0].sk_reuseport else best[0]
+    if not best[0].sk_reuseport:
+        return best[0]
+    ports = sport << 16 | dport
+    return best[inet_siphash(net.secret, saddr, daddr, ports, SECURE_EHASH) % len(best)]
 
 
 def xtp_score(sk: xtp_sock, saddr: int, sport: int, daddr: int, dif: int) -> int:

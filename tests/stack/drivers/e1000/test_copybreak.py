@@ -105,13 +105,13 @@ def test_the_module_parameter_says_which_frames_are_copied(
 
 
 def fragment(ident: int) -> bytes:
-    """The first 8 bytes of a UDP datagram whose rest never comes."""
+    """The first 8 bytes of a UDP datagram of 10.0.0.3 whose rest never comes."""
     return (
         b"\x45\0"
         + (28).to_bytes(2, "big")
         + ident.to_bytes(2, "big")
         + b"\x20\0\x40\x11\0\0"
-        + bytes((10, 0, 0, 1, 10, 0, 0, 2))
+        + bytes((10, 0, 0, 3, 10, 0, 0, 2))
         + bytes(8)
     )
 
