@@ -85,7 +85,8 @@ from stack.ipv4.arp_send import (
     arp_send,
     arp_xmit,
 )
-from stack.ipv4.fib import inet_addr_type, inet_addr_type_dev_table, inet_select_addr
+from stack.ipv4.devinet import RT_SCOPE_HOST, RT_SCOPE_LINK, inet_confirm_addr
+from stack.ipv4.fib import inet_addr_type, inet_select_addr
 from stack.ipv4.netns import in_dev_conf
 
 if TYPE_CHECKING:
@@ -115,7 +116,6 @@ ATF_PERM = 0x04
 RTN_LOCAL = 2
 RTN_BROADCAST = 3
 RTN_MULTICAST = 5
-RT_SCOPE_LINK = 253
 
 
 def arp_init(net: Net) -> None:
@@ -141,7 +141,7 @@ def arp_constructor(neigh: neighbour) -> int:
     addr = neigh.primary_key
     if dev.ip_ptr is None:
         return -errno.EINVAL
-    neigh.type = inet_addr_type_dev_table(neigh.net, dev, addr)
+    neigh.type = inet_addr_type(neigh.net, addr)
     if dev.header_ops is None:
         neigh.nud_state = NUD_NOARP
         neigh.ops = arp_direct_ops
@@ -270,7 +270,7 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
         return NET_RX_DROP
     if not sip:
         # Duplicate address detection (RFC 5227 2.1.1): answer, learn nothing.
-        ours = op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == RTN_LOCAL
+        ours = op == ARPOP_REQUEST and inet_addr_type(net, tip) == RTN_LOCAL
         if ours and not arp_ignore(net, in_dev, sip, tip):
             arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
@@ -305,19 +305,19 @@ def arp_ignore(net: Net, in_dev: in_device, sip: int, tip: int) -> bool:
     """net/ipv4/arp.c: sysctl arp_ignore: True when a request is not to be answered.
 
     0 answer for any local address; 1 only for those of this interface; 2 as 1 and the sender must
-    be in the same subnet; 8 never.
+    be in a subnet of the address; 3 for those of any interface, but not of scope host; 8 never.
     """
-    level = in_dev_conf(in_dev, "arp_ignore")
-    if not level:
-        return False
-    if level == 1:
-        return not any(ifa.ifa_local == tip for ifa in in_dev.ifa_list)
-    if level == 2:
-        return not any(
-            ifa.ifa_local == tip and not (sip ^ ifa.ifa_address) & ifa.ifa_mask
-            for ifa in in_dev.ifa_list
-        )
-    return level == 8
+    match in_dev_conf(in_dev, "arp_ignore"):
+        case 1:
+            return not inet_confirm_addr(net, in_dev, 0, tip, RT_SCOPE_HOST)
+        case 2:
+            return not inet_confirm_addr(net, in_dev, sip, tip, RT_SCOPE_HOST)
+        case 3:
+            return not inet_confirm_addr(net, None, 0, tip, RT_SCOPE_LINK)
+        case 8:
+            return True
+        case _:
+            return False
 
 
 def arp_netdev_event(event: int, dev: net_device) -> None:

@@ -273,6 +273,31 @@ def inet_addr_del(dev: net_device, local: int, prefixlen: int) -> None:
     raise os_error(errno.EADDRNOTAVAIL, dev.name)
 
 
+def confirm_addr_indev(in_dev: in_device, dst: int, local: int, scope: int) -> bool:
+    """net/ipv4/devinet.c: whether the interface has `local`, in a subnet that holds `dst` too.
+
+    `dst` 0: any. `scope` is the narrowest scope that the address may have.
+    """
+    widest = RT_SCOPE_LINK if in_dev_conf(in_dev, "route_localnet") else RT_SCOPE_HOST
+    has = subnet = False
+    for ifa in in_dev.ifa_list:
+        if ifa.ifa_local == local and min(ifa.ifa_scope, widest) <= scope:
+            has = True
+        if inet_ifa_match(local, ifa) and (not dst or inet_ifa_match(dst, ifa)):
+            subnet = True
+    return has and subnet
+
+
+def inet_confirm_addr(net: Net, in_dev: in_device | None, dst: int, local: int, scope: int) -> bool:
+    """net/ipv4/devinet.c: as confirm_addr_indev, for one interface or, with None, for any."""
+    if in_dev is not None:
+        return confirm_addr_indev(in_dev, dst, local, scope)
+    return any(
+        dev.ip_ptr is not None and confirm_addr_indev(dev.ip_ptr, dst, local, scope)
+        for dev in net.dev_by_index.values()
+    )
+
+
 def inet_addr_onlink(in_dev: in_device, a: int, b: int) -> bool:
     """net/ipv4/devinet.c: `a` (and `b` when given) are on one of the device's networks."""
     for ifa in in_dev.ifa_list:

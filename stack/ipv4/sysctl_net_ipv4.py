@@ -151,7 +151,12 @@ IP = (
     _conf("igmpv3_unsolicited_report_interval", 1000, "ms, IGMPv3 reports unasked"),
     _conf("arp_accept", 0, "1: gratuitous ARP makes new entries"),
     _conf("arp_announce", 0, "1, 2: ask with an address of the interface"),
-    _conf("arp_ignore", 0, "1, 2: answer for the interface's own addresses; 8: never"),
+    _conf(
+        "arp_ignore",
+        0,
+        "0: answer for any local address; 1: the interface's; 2: those in the sender's subnet; "
+        "3: any but those of host scope; 8: none",
+    ),
     _conf("arp_notify", 0, "gratuitous ARP when an interface comes up"),
     _conf("drop_gratuitous_arp", 0, "drop gratuitous ARP"),
     _conf("promote_secondaries", 0, "a secondary address follows a deleted primary one"),
