@@ -55,6 +55,7 @@ from stack.core.netdevice import (
     NETIF_F_TSO_ECN,
     net_device,
 )
+from stack.core.netstamp import net_timestamp_set
 
 if TYPE_CHECKING:
     from stack.core.netdevice import packet_type
@@ -130,11 +131,10 @@ def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
         if sk is not None and skb_loop_sk(ptype, sk):
             continue
         clone = skb_clone(skb)
-        if clone is None or not skb_orphan_frags(clone, net.skb_pages):
-            if clone is not None:
-                kfree_skb(clone)
+        if not skb_orphan_frags(clone, net.skb_pages):
+            kfree_skb(clone)
             continue
-        clone.tstamp_ns = net.clock.now_ns()
+        net_timestamp_set(clone, net.machine)
         clone.pkt_type = PACKET_OUTGOING
         skb_reset_mac_header(clone)
         off = clone.network_header - clone.data_offset

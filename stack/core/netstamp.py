@@ -27,3 +27,10 @@ def net_timestamp_check(skb: sk_buff, machine: Machine) -> None:
     """
     if not skb.tstamp_ns:
         skb.tstamp_ns = machine.clock.now_ns() or 1
+
+
+def net_timestamp_set(skb: sk_buff, machine: Machine) -> None:
+    """net/core/dev.c: a packet on its way out has the time of now, or none when nobody asks."""
+    skb.tstamp_ns = 0
+    if machine.net_hotdata.netstamp_needed:
+        net_timestamp_check(skb, machine)

@@ -218,7 +218,6 @@ class sock:
     """On a host without sleeping threads None until `sk_sleep` makes it."""
     sk_socket: socket | None = row(None, clone=FRESH, hot=True)
     sk_write_pending: i32 = row(0, clone=FRESH)
-    sk_user_data: Any = row(None, clone=FRESH)
     """Data of the socket's creator; the stack does not read it."""
 
     # errors, shutdown, time stamps

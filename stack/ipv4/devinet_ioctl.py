@@ -158,7 +158,6 @@ def inet_set_addr(dev: net_device, ifa: in_ifaddr | None, label: str, addr: int)
     in_dev: in_device | None = dev.ip_ptr
     if in_dev is None:
         raise os_error(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv4")
-    scope = 0
     if ifa is not None:
         if ifa.ifa_local == addr:
             return
@@ -170,7 +169,8 @@ def inet_set_addr(dev: net_device, ifa: in_ifaddr | None, label: str, addr: int)
     new = in_ifaddr(addr, plen, label)
     if dev.flags & IFF_BROADCAST and not dev.flags & IFF_POINTOPOINT and plen < 31:
         new.ifa_broadcast = addr | ~new.ifa_mask & ALL
-    new.ifa_scope = RT_SCOPE_HOST if addr >> 24 == 127 else scope
+    if addr >> 24 == 127:
+        new.ifa_scope = RT_SCOPE_HOST
     if addr:  # inet_insert_ifa of the kernel takes 0.0.0.0 and does nothing
         check(inet_insert_ifa(in_dev, new), dev)
 

@@ -38,8 +38,6 @@ def ip_icmp_error(
     `skb` (borrowed): data at the embedded IP header; `payload_off` = where its payload begins.
     """
     clone = skb_clone(skb)
-    if clone is None:
-        return
     icmph = icmp_hdr(skb)
     name = sockaddr(uapi.AF_INET, iphdr_at(skb, 0).daddr, port)
     serr = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_ICMP, icmph.type, icmph.code, info, name)

@@ -22,7 +22,6 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_CSUM,
     SKB_DROP_REASON_IP_INHDR,
     SKB_DROP_REASON_IP_NOPROTO,
-    SKB_DROP_REASON_NOMEM,
     SKB_DROP_REASON_OTHERHOST,
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST,
@@ -358,10 +357,6 @@ def ip_call_ra_chain(skb: sk_buff) -> bool:
         skb = whole
     raw_rcv = af_ops_of[AF_INET].raw_rcv
     for sk in chain[:-1]:
-        copy = skb_clone(skb)
-        if copy is None:
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
-            return True
-        raw_rcv(sk, copy)
+        raw_rcv(sk, skb_clone(skb))
     raw_rcv(chain[-1], skb)
     return True

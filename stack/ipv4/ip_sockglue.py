@@ -421,7 +421,7 @@ def pktoptions(sk: inet_sock) -> bytes:
     if sk.cmsg_flags & IP_CMSG_TTL:
         found.append((uapi.IP_TTL, int_bytes(sk.mc_ttl)))
     if sk.cmsg_flags & IP_CMSG_TOS:
-        found.append((uapi.IP_TOS, int_bytes(0)))
+        found.append((uapi.IP_TOS, int_bytes(sk.rcv_tos)))
     out = b""
     for kind, data in found:
         out += struct.pack("=Qii", 16 + len(data), SOL_IP, kind) + data.ljust(

@@ -134,10 +134,9 @@ def raw_v4_input(sk: raw_sock, skb: sk_buff) -> int:
     if ipv4_is_multicast(daddr) and not ip_mc_sf_allow(sk, daddr, saddr, dif):
         return 1
     clone = skb_clone(skb)
-    if clone is not None:
-        clone.dst = skb.dst
-        clone.dev = skb.dev
-        raw_rcv(sk, clone)
+    clone.dst = skb.dst
+    clone.dev = skb.dev
+    raw_rcv(sk, clone)
     return 1
 
 

@@ -188,8 +188,6 @@ def ipv6_icmp_error(
     `skb` (borrowed): data at the embedded IPv6 header; `off` = where its payload begins.
     """
     clone = skb_clone(skb)
-    if clone is None:
-        return
     ifindex = skb.skb_iif
     daddr = ipv6hdr_at(skb, 0).daddr
     name = sockaddr(AF_INET6, daddr, port, 0, iface_scope_id(daddr, ifindex))

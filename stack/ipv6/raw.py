@@ -47,6 +47,7 @@ from stack.core.uapi import (
     AF_UNSPEC,
     IPPROTO_ICMPV6,
     IPPROTO_RAW,
+    IPPROTO_UDP,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_MORE,
@@ -131,10 +132,9 @@ def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
     if sk.filter and sk.inet_num == IPPROTO_ICMPV6 and icmpv6_filter(sk, skb):
         return 1
     clone = skb_clone(skb)
-    if clone is not None:
-        clone.dst = skb.dst
-        clone.dev = skb.dev
-        rawv6_rcv(sk, clone)
+    clone.dst = skb.dst
+    clone.dev = skb.dev
+    rawv6_rcv(sk, clone)
     return 1
 
 
@@ -291,6 +291,8 @@ def rawv6_push_pending_frames(sk: raw6_sock, fl6: flowi) -> int:
             ip6_flush_pending_frames(sk)
             raise os_error(errno.EINVAL, f"IPV6_CHECKSUM {sk.offset} in {skb.len} bytes")
         check = transport_sum(skb, fl6.saddr, fl6.daddr, fl6.flowi_proto)
+        if not check and fl6.flowi_proto == IPPROTO_UDP:
+            check = 0xFFFF  # 0 would say that there is none
         skb_store_bits(skb, sk.offset, check.to_bytes(2, "big"))
     return ip6_push_pending_frames(sk, fl6)
 

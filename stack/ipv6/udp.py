@@ -219,9 +219,6 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
         if not dport:
             raise os_error(errno.EINVAL, "port 0 cannot be sent to")
         label = name.flowinfo & 0xFFFFF if np.sndflow else 0
-        # The address of a connected socket's own peer uses its route too.
-        if sk.sk_state == TCP_ESTABLISHED and daddr == sk.inet_daddr:
-            daddr = sk.inet_daddr
         scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
     daddr = daddr or IN6ADDR_LOOPBACK
     if label:
@@ -257,7 +254,7 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
     fl6.flowi_tos = max(ipc6.tclass, 0)
     prefs = np.srcprefs
     if connected:
-        rt = ip6_sk_dst_lookup_flow(sk, fl6, daddr if via else 0, True, prefs)
+        rt = ip6_sk_dst_lookup_flow(sk, fl6, 0, True, prefs)
         fl6.saddr = fl6.saddr or sk.inet_saddr
     else:
         rt = ip6_dst_lookup_flow(net, sk, fl6, daddr if via else 0, prefs)

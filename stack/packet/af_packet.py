@@ -217,8 +217,6 @@ def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_dev
     skb.seq = length  # PACKET_SKB_CB(skb)->sa.origlen: the frame's whole length, for tp_len
     if snaplen < length:
         pskb_trim(skb, snaplen)
-    if not skb.tstamp_ns:
-        skb.tstamp_ns = sk.net.clock.now_ns()
     skb_set_owner_r(skb, sk)
     skb.dev = None
     skb.dst = None

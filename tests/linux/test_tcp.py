@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import struct
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stack.core import uapi
 from tests.linux.peer import (
     DATA_PORT,
     IPV4,
@@ -320,3 +322,28 @@ def test_every_frame_of_a_clean_exchange_is_well_formed(
         with wire.peer.socket(family=family.af) as refused, pytest.raises(ConnectionRefusedError):
             refused.connect((family.ours, 9))
     assert list(judged(path)) == []
+
+
+def test_ip_pktoptions_of_an_accepted_socket(wire: Wire) -> None:
+    """The TTL and TOS of the handshake's last packet, on either side the same messages."""
+    tos = 0x28
+    found = []
+    with wire.peer.socket() as far, wire.peer.socket() as near:
+        near.bind((IPV4.linux, 0))
+        near.listen(1)
+        listener, client = wire.listen(0), wire.socket()
+        for server, caller in (near, client), (listener, far):
+            server.setsockopt(socket.SOL_IP, uapi.IP_RECVTTL, 1)
+            server.setsockopt(socket.SOL_IP, uapi.IP_RECVTOS, 1)
+            caller.setsockopt(socket.SOL_IP, socket.IP_TOS, tos)
+            caller.connect(server.getsockname())
+            accepted, _ = server.accept()
+            data = accepted.getsockopt(socket.SOL_IP, uapi.IP_PKTOPTIONS, 100)
+            # Linux leaves the padding as it was.
+            found.append([struct.unpack_from("=Qiii", data, at) for at in range(0, len(data), 24)])
+            accepted.close()
+        listener.close()
+        client.close()
+    linux, ours = found
+    assert ours == linux
+    assert (20, socket.SOL_IP, socket.IP_TOS, tos) in linux

@@ -22,7 +22,14 @@ from scapy.layers.inet6 import (
 
 from e1000emu.lab import two_hosts
 from stack.core import uapi
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT, MSG_ERRQUEUE, SOL_IPV6
+from stack.core.uapi import (
+    AF_INET6,
+    IPPROTO_ICMPV6,
+    IPPROTO_UDP,
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    SOL_IPV6,
+)
 from stack.ipv6.addrconf import inet6_addr_add
 from stack.ipv6.if_inet6 import IFA_F_NODAD
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Socket
@@ -287,6 +294,17 @@ def test_raw_icmp6_checksums_and_filter(net: Net6) -> None:
     assert raw.recv(99)[:1] == b"\x81"
     with pytest.raises(BlockingIOError):
         raw.recv(99)
+
+
+def test_a_raw_udp_checksum_of_zero_is_sent_as_ones(net: Net6) -> None:
+    """RFC 8200 8.1: 0 in a UDP header would say that there is no checksum."""
+    raw = Socket(net.host, AF_INET6, SOCK_RAW, IPPROTO_UDP)
+    raw.setsockopt(SOL_IPV6, uapi.IPV6_CHECKSUM, 6)
+    bare = IPv6(src=ME, dst=PEER) / UDP(sport=1, dport=2) / bytes(2)
+    rest = UDP(IPv6(bytes(bare))[UDP].build()).chksum  # as payload it makes the sum 0
+    raw.sendto(struct.pack(">4H", 1, 2, 10, 0) + struct.pack(">H", rest), (PEER, 0))
+    (packet,) = net.ip_sent()
+    assert packet[UDP].chksum == 0xFFFF
 
 
 def test_a_whole_packet_with_hdrincl(net: Net6) -> None:
