@@ -47,6 +47,7 @@ SETS = {
 STOPS = {
     ("ours", "eeprom"): "the driver refuses a card whose checksum is wrong",
     ("ours", "remove"): "the card is gone",
+    ("ours", "reset"): "the driver sees a reset when it next sends, and TCP may give up before",
     ("c", "remove"): "the card is gone",
     ("c", "reset"): "the driver does not look for a reset, which may come while it waits",
 }
