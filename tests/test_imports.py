@@ -16,7 +16,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fastpath", "e1000emu", "stack")
 # The layer that joins device and stack; nothing of the device may rest on it.
-TOP = ("e1000emu.__main__", "e1000emu.campaign", "e1000emu.cli", "e1000emu.lab")
+TOP = (
+    "e1000emu.__main__",
+    "e1000emu.campaign",
+    "e1000emu.cli",
+    "e1000emu.lab",
+    "e1000emu.topology",
+)
 
 
 def in_top(module: str) -> bool:

@@ -1,0 +1,243 @@
+"""The hosts, NICs, switches and cables of a topology, or of a part of it.
+
+Each host's seed follows from its name, and each direction of a link has one from the link's number
+and side: a part behaves as it does in the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from e1000emu.capture import PcapngWriter
+from e1000emu.errors import ArgumentError
+from e1000emu.lab import FORWARDING, Lab, add_nic
+from e1000emu.links import Capture, Impair, Switch, pair
+from e1000emu.links.base import LinkStats
+from e1000emu.links.patch import Patch
+from e1000emu.links.switch import TABLE_ENTRIES
+from e1000emu.topology.flat import Flat, FlatLink, FlatNode
+from fastpath.errors import check_callable, check_type
+from stack import proc
+from stack.core.drop_reason import drop_names
+from stack.host import Host
+
+if TYPE_CHECKING:
+    from e1000emu.ports import Clock, Link
+
+__all__ = ["Cut", "TopologyLab", "build", "side_seed"]
+
+Cut = Callable[[FlatLink, int], "Link"]
+"""`cut(link, side)`: the end of `link` at `side`, whose other end is not built here. It stands for
+an end of `pair()` with the link's delay, rate and queue; what else the link does is done here."""
+COUNTERS = ("dev", "snmp", "snmp6", "netstat")
+"""Files of /proc/net whose text a digest has."""
+
+
+def side_seed(seed: int | str, link: FlatLink, side: int) -> int:
+    """Return what decides the fate of frames that `side` of `link` sends."""
+    text = f"{seed}/link {link.number}/{side}"
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big")
+
+
+def interface_mac(link: FlatLink, side: int) -> bytes:
+    """Return 52:54:00 and the interface's number among all."""
+    return b"\x52\x54\x00" + (2 * link.number + side).to_bytes(3, "big")
+
+
+class TopologyLab(Lab):
+    """The built nodes: hosts and routers by name (`lab["client7"]`), switches, ends of links."""
+
+    def __init__(self, flat: Flat, clock: Clock | None = None) -> None:
+        super().__init__(clock, seed=flat.seed)
+        self.flat = flat
+        self.switches: dict[str, Switch] = {}
+        self.ends: dict[tuple[int, int], Link] = {}
+        """(number of the link, side): what is plugged in there; None is not built."""
+        self.cables: dict[tuple[int, int], Any] = {}
+        """The same without what mistreats and captures frames."""
+        self._patches: list[Patch] = []
+
+    def ready(self) -> bool:
+        """Whether each interface has a carrier, where its link is built."""
+        return all(
+            self[name].wait_carrier(interface, 0)
+            for link in self.flat.links
+            for side, (name, interface) in enumerate(link.ends)
+            if (link.number, side) in self.ends and not self.flat.nodes[name].is_switch
+        )
+
+    def drops(self) -> dict[str, int]:
+        """Return frames and packets that did not arrive, by place and reason."""
+        found: dict[str, int] = {}
+
+        def add(where: str, drops: Mapping[str, int]) -> None:
+            for reason, count in drops.items():
+                found[f"{where}: {reason}"] = found.get(f"{where}: {reason}", 0) + count
+
+        for end in self.ends.values():
+            layer: Any = end
+            while layer is not None:
+                stats: LinkStats | None = getattr(layer, "stats", None)  # a cut may have none
+                if stats is not None:
+                    add("link", stats.drops)
+                if isinstance(layer, Impair):
+                    add("link", {k: n for k, n in layer.events.items() if k == "loss"})
+                layer = getattr(layer, "link", None)
+        for switch in self.switches.values():
+            add("switch", switch.stats.drops)
+        for host in self:
+            add("host", drop_names(host))
+        return dict(sorted(found.items()))
+
+    def digest(self) -> dict[str, str]:
+        """Return a hash of each host's counters; with the time, equal runs have equal ones."""
+        return {
+            host.name: sha256(
+                "".join(proc.read(host, name) for name in COUNTERS).encode()
+            ).hexdigest()[:16]
+            for host in self
+        }
+
+    def close(self) -> None:
+        """Close every host and every link. Idempotent."""
+        super().close()
+        for patch in self._patches:
+            patch.close()
+        self._patches.clear()
+
+
+def build(
+    flat: Flat,
+    clock: Clock | None = None,
+    *,
+    nodes: Collection[str] | None = None,
+    cut: Cut | None = None,
+    captures: Mapping[int, PcapngWriter | str] | None = None,
+    wait: bool = True,
+) -> TopologyLab:
+    """Build `nodes` (None: all) of a topology on `clock`; with `wait` links are up in the end.
+
+    `cut` makes the ends of links whose other end is not built. `captures`: number of a link -> the
+    file of what crosses its side 0, or side 1 where that alone is built.
+
+    Raises:
+        ArgumentError: no such node, a link to one that is not built and no `cut`.
+        OSError: a driver refused a device, an interface its configuration.
+    """
+    check_type("build", "flat", flat, Flat, "what Topology.flat() returns")
+    wanted = set(flat.nodes if nodes is None else nodes)
+    if unknown := wanted - flat.nodes.keys():
+        raise ArgumentError(f"build: nodes has {min(unknown)!r}; give names of the topology's")
+    if cut is not None:
+        check_callable("build", "cut", cut)
+    lab = TopologyLab(flat, clock)
+    try:
+        _Building(lab, wanted, cut, captures or {}).build()
+        if wait:
+            for host in lab:
+                for interface in flat.nodes[host.name].interfaces:
+                    if not host.wait_carrier(interface):
+                        raise OSError(f"{host.name}: {interface} has no link")
+    except BaseException:
+        lab.close()
+        raise
+    return lab
+
+
+class _Building:
+    def __init__(
+        self,
+        lab: TopologyLab,
+        wanted: set[str],
+        cut: Cut | None,
+        captures: Mapping[int, PcapngWriter | str],
+    ) -> None:
+        self.lab = lab
+        self.wanted = wanted
+        self.cut = cut
+        self.captures = captures
+
+    def build(self) -> None:
+        lab, flat = self.lab, self.lab.flat
+        entries = max(TABLE_ENTRIES, 2 * len(flat.links))
+        for name, node in flat.nodes.items():
+            if node.is_switch and name in self.wanted:
+                lab.switches[name] = Switch(lab.clock, table_entries=entries)
+        for link in flat.links:  # in this order: it is that of a switch's ports
+            self.lay(link)
+        for name, node in flat.nodes.items():
+            if not node.is_switch and name in self.wanted:
+                self.host(node)
+
+    def lay(self, link: FlatLink) -> None:
+        """Make the ends of a link that are wanted, and plug those of switches in."""
+        here = [name in self.wanted for name, _ in link.ends]
+        if not any(here):
+            return
+        ends: list[Any]
+        if all(here):
+            ends = list(
+                pair(
+                    self.lab.clock,
+                    latency_ns=link.delay_ns,
+                    rate_bps=link.rate_bps,
+                    queue_frames=link.queue_frames,
+                )
+            )
+        elif self.cut is None:
+            raise ArgumentError(
+                f"build: link {link.number}, {link}: one end is not among the nodes; "
+                "give cut=, which makes the other end"
+            )
+        else:
+            ends = [self.cut(link, side) if here[side] else None for side in (0, 1)]
+        for side in (0, 1):
+            if here[side]:
+                self.end(link, side, ends[side], captured=side == (0 if here[0] else 1))
+
+    def end(self, link: FlatLink, side: int, cable: Link, *, captured: bool) -> None:
+        lab = self.lab
+        lab.cables[link.number, side] = cable
+        made: Link = cable
+        chances = {k: getattr(link, k) for k in ("loss", "reorder", "duplicate", "corrupt")}
+        if link.jitter_ns or any(chances.values()):
+            made = Impair(
+                made,
+                clock=lab.clock,
+                direction="tx",  # each side decides about what it sends
+                seed=side_seed(lab.seed, link, side),
+                jitter_ns=link.jitter_ns,
+                **chances,
+            )
+        if captured and link.number in self.captures:
+            made = Capture(made, self.captures[link.number], clock=lab.clock)
+        lab.ends[link.number, side] = made
+        switch = lab.switches.get(link.ends[side][0])
+        if switch is not None:
+            lab._patches.append(Patch(switch.port(), made))
+
+    def host(self, node: FlatNode) -> None:
+        lab = self.lab
+        sysctl = (FORWARDING if node.kind == "router" else {}) | node.sysctl
+        host = lab.host(node.name, sysctl)
+        for interface in sorted(node.interfaces, key=lambda name: int(name[3:])):
+            self.interface(host, node, interface)
+        for route in node.routes:
+            extra = {} if route.metric is None else {"metric": route.metric}
+            host.route_add(route.prefix, via=route.via, dev=route.dev, **extra)
+
+    def interface(self, host: Host, node: FlatNode, interface: str) -> None:
+        link = self.lab.flat.links[node.interfaces[interface]]
+        side = link.ends.index((node.name, interface))
+        add_nic(
+            host,
+            self.lab.ends[link.number, side],
+            mac=interface_mac(link, side),
+            model=node.nic,
+            mtu=link.mtu,
+            wait=False,
+        )
+        for address in node.addresses.get(interface, ()):
+            host.ifconfig(interface, address)

@@ -1,0 +1,77 @@
+"""The entries of a topology as they are written, and what is wrong with one."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+from e1000emu.lab import DEFAULT_MODEL
+from e1000emu.topology.toml import Path as KeyPath
+
+__all__ = ["NO_NIC", "Link", "Node", "Quantity", "Wrong"]
+
+Quantity = str | int | float
+MOST_SHOWN = 60
+NO_NIC = "none"
+
+
+class Wrong(Exception):
+    """What is wrong at `path`; it never leaves this package."""
+
+    def __init__(self, path: KeyPath, why: str, value: Any = NoneType) -> None:
+        super().__init__(why)
+        self.path = path
+        self.why = why
+        self.value = value
+
+    def __str__(self) -> str:
+        key = "".join(
+            f"[{word}]" if isinstance(word, int) else f".{word}" for word in self.path
+        ).removeprefix(".")
+        if self.value is NoneType:
+            return f"{key}: {self.why}" if key else self.why
+        shown = repr(self.value)
+        if len(shown) > MOST_SHOWN:
+            shown = f"{shown[:MOST_SHOWN]}..."
+        return f"{key} = {shown}: {self.why}"
+
+
+class Node(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A host, a router (a host that forwards) or a switch; with `count` so many alike."""
+
+    kind: str = "host"
+    """"host", "router" or "switch"."""
+    count: int | None = None
+    """NAME1 to NAMEcount; None: one, called NAME."""
+    nic: str = DEFAULT_MODEL
+    """The model of its NICs; "none": light devices without rings and interrupts."""
+    addresses: dict[str, str | list[str]] = {}
+    """Interface -> addresses with prefix lengths. Of several nodes the first one's: the others
+    have the next ones."""
+    routes: list[str] = []
+    """Arguments of `ip route add`."""
+    sysctl: dict[str, int | str] = {}
+    run: list[str] = []
+    """Programs that begin at the topology's `start` (e1000emu.topology.programs)."""
+
+
+class Link(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A cable between two interfaces, or many alike; quantities as `tc` has them, for each way."""
+
+    endpoints: list[str]
+    """Two of NODE, NODE:INTERFACE, GROUP*; else the node's next free interface."""
+    delay: Quantity = 0
+    """A number is in seconds."""
+    jitter: Quantity = 0
+    rate: Quantity | None = None
+    """A number is in bit/s."""
+    loss: Quantity = 0
+    """Shares of the frames: 0.1% or 0.001."""
+    reorder: Quantity = 0
+    duplicate: Quantity = 0
+    corrupt: Quantity = 0
+    queue: int | None = None
+    """Frames on the cable, those on their way included; then a host waits, a switch drops."""
+    mtu: int | None = None

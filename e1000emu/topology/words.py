@@ -1,0 +1,106 @@
+"""What the texts in a topology stand for: lists in braces, patterns of names, routes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TypeVar
+
+import msgspec
+
+__all__ = ["MOST", "Route", "braces", "parse_route", "spread"]
+
+T = TypeVar("T")
+
+MOST = 1 << 18
+"""Of nodes, of links, and of the texts that one with braces stands for."""
+BRACES = re.compile(r"\{([^{}]*)\}")
+RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
+ROUTE_FORM = "write for instance default via 10.0.0.254, or 10.2.0.0/16 via 10.0.0.254 dev eth0"
+
+
+class Route(msgspec.Struct, frozen=True):
+    """`ip route add PREFIX [via GATEWAY] [dev INTERFACE] [metric NUMBER]`."""
+
+    prefix: str
+    via: str | None = None
+    dev: str | None = None
+    metric: int | None = None
+
+
+def braces(text: str) -> list[str]:
+    """Return what a shell makes of `a{1..3}` or `a{1,2,3}`; with several the last goes quickest.
+
+    Raises: ValueError.
+    """
+    parts: list[Sequence[str]] = []
+    total = 1
+    for number, part in enumerate(BRACES.split(text)):
+        if number % 2 == 0:
+            if "{" in part or "}" in part:
+                raise ValueError("a brace has no partner; write {1..10} or {a,b}")
+            parts.append([part])
+            continue
+        match = RANGE.fullmatch(part)
+        if match is not None:
+            first, last = int(match[1]), int(match[2])
+            total *= abs(last - first) + 1
+            if total > MOST:
+                raise ValueError(f"it stands for more than {MOST:,} texts; write fewer")
+            step = 1 if last >= first else -1
+            parts.append([str(n) for n in range(first, last + step, step)])
+        elif "," in part:
+            parts.append(part.split(","))
+            total *= len(parts[-1])
+            if total > MOST:
+                raise ValueError(f"it stands for more than {MOST:,} texts; write fewer")
+        else:
+            raise ValueError(f"{{{part}}} is no list; write {{1..10}} or {{a,b}}")
+    return ["".join(words) for words in itertools.product(*parts)]
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Return `count` items, each of `items` as often as the others and one after the other.
+
+    Raises: ValueError, they cannot be spread evenly.
+    """
+    if not items or count % len(items):
+        raise ValueError(f"{len(items):,} cannot be spread evenly over {count:,}")
+    times = count // len(items)
+    return [item for item in items for _ in range(times)]
+
+
+def parse_route(text: str) -> Route:
+    """Read the words of `ip route add`.  Raises: ValueError."""
+    prefix, *words = text.split() or [""]
+    given = dict(zip(words[::2], words[1::2], strict=False))
+    wrong = [word for word in words[::2] if word not in ("via", "dev", "metric")]
+    if len(words) % 2 or len(given) * 2 != len(words) or wrong:
+        raise ValueError(ROUTE_FORM)
+    if "via" not in given and "dev" not in given:
+        raise ValueError(f"it has no gateway; {ROUTE_FORM}")
+    if prefix != "default":
+        try:
+            network = ip_network(prefix)
+        except ValueError as error:
+            raise ValueError(f"{error}; {ROUTE_FORM}") from None
+        prefix = str(network)
+    via: IPv4Address | IPv6Address | None = None
+    if "via" in given:
+        try:
+            via = ip_address(given["via"])
+        except ValueError as error:
+            raise ValueError(f"{error}; {ROUTE_FORM}") from None
+        if prefix != "default" and network.version != via.version:
+            raise ValueError(f"{prefix} and {via} are of two families; {ROUTE_FORM}")
+    metric = given.get("metric")
+    if metric is not None and not (metric.isdecimal() and int(metric) < 1 << 32):
+        raise ValueError(f"metric {metric} is no number; {ROUTE_FORM}")
+    return Route(
+        prefix,
+        None if via is None else str(via),
+        given.get("dev"),
+        None if metric is None else int(metric),
+    )

@@ -1,0 +1,154 @@
+"""Built topologies: neighbours reach each other, runs repeat, a part is equal to the whole."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from e1000emu.cli.pinger import Pinger
+from e1000emu.clock import VirtualClock
+from e1000emu.errors import ArgumentError
+from e1000emu.links import pair
+from e1000emu.topology import Flat, FlatLink, Link, Node, Topology, TopologyLab, build
+from stack.socket import AF_INET, SOCK_DGRAM, Socket
+
+SECOND_NS = 1_000_000_000
+
+TWO = Topology(
+    seed=3,
+    nodes={
+        "a": Node(addresses={"eth0": "10.0.0.1/24"}, routes=["default via 10.0.0.2"]),
+        "r": Node(kind="router", addresses={"eth0": "10.0.0.2/24", "eth1": "10.0.1.2/24"}),
+        "b": Node(addresses={"eth0": "10.0.1.1/24"}, routes=["default via 10.0.1.2"]),
+        "s": Node(kind="switch"),
+    },
+    links=[
+        Link(endpoints=["a", "s"], delay="3ms", loss="2%"),
+        Link(endpoints=["s", "r:eth0"], delay="2ms", jitter="100us"),
+        Link(endpoints=["r:eth1", "b"], delay="1ms", rate="10M", mtu=1400),
+    ],
+)
+
+
+def talk(lab: TopologyLab, source: str, to: str, count: int = 20) -> None:
+    """Send datagrams that come back as ICMP errors, as nobody listens; run until they have."""
+    with Socket(lab[source], AF_INET, SOCK_DGRAM) as sock:
+        for _ in range(count):
+            sock.sendto(bytes(100), (to, 7))
+            lab.clock.run_for(SECOND_NS // 50)
+
+
+def answers(lab: TopologyLab, name: str, to: str) -> bool:
+    """Whether one of three pings is answered."""
+    pinger = Pinger(lab[name], to)
+    found = any(pinger.ping(1.0) is not None for _ in range(3))
+    pinger.close()
+    return found
+
+
+def test_router_switch_impairments_and_mtu() -> None:
+    with build(TWO.flat()) as lab:
+        assert lab.ready()
+        assert answers(lab, "a", "10.0.1.1")
+        talk(lab, "a", "10.0.1.1", 100)
+        assert lab.drops()["link: loss"] > 0
+        assert lab["b"].dev("eth0").mtu == 1400
+        assert lab["r"].dev("eth1").mtu == 1400
+        assert lab["r"].dev("eth0").mtu == 1500
+        assert lab.switches["s"].stats is not None
+        assert set(lab.digest()) == {"a", "b", "r"}
+
+
+def test_a_part_is_equal_to_the_whole() -> None:
+    """The whole, and two parts joined by cables that somebody else made, on one clock."""
+    flat = TWO.flat()
+    with build(flat, wait=False) as whole:
+        whole.clock.run_until(2 * SECOND_NS)
+        talk(whole, "a", "10.0.1.1")
+        expected = whole.digest()
+    clock = VirtualClock()
+    asked: list[tuple[int, int]] = []
+    cables: dict[int, Any] = {}
+
+    def cut(link: FlatLink, side: int) -> Any:
+        asked.append((link.number, side))
+        if link.number not in cables:
+            cables[link.number] = pair(
+                clock,
+                latency_ns=link.delay_ns,
+                rate_bps=link.rate_bps,
+                queue_frames=link.queue_frames,
+            )
+        return cables[link.number][side]
+
+    with (
+        build(flat, clock, nodes={"a", "s"}, cut=cut, wait=False) as one,
+        build(flat, clock, nodes={"r", "b"}, cut=cut, wait=False) as other,
+    ):
+        clock.run_until(2 * SECOND_NS)
+        assert one.ready()
+        talk(one, "a", "10.0.1.1")
+        assert one.digest() | other.digest() == expected
+    assert asked == [(1, 0), (1, 1)]
+
+
+def test_a_part_needs_a_cut_and_known_nodes() -> None:
+    flat = TWO.flat()
+    with pytest.raises(ArgumentError, match=r"link 1, s:eth1-r:eth0: one end .* give cut="):
+        build(flat, nodes=["r", "b"])
+    with pytest.raises(ArgumentError, match="nodes has 'x'"):
+        build(flat, nodes=["x"])
+    with pytest.raises(ArgumentError, match="flat=Topology"):
+        build(TWO)  # type: ignore[arg-type]
+
+
+@st.composite
+def topologies(draw: st.DrawFn) -> Topology:
+    """A tree of switches with hosts, chained by routers."""
+    nodes: dict[str, Node] = {}
+    links: list[Link] = []
+    lans = draw(st.integers(1, 3))
+
+    def link(a: str, b: str) -> None:
+        delay = draw(st.sampled_from([0, "10us", "1ms"]))
+        rate = draw(st.sampled_from([None, "100M"]))
+        links.append(Link(endpoints=[a, b], delay=delay, rate=rate))
+
+    for lan in range(lans):
+        hosts, switches = draw(st.integers(2, 4)), draw(st.integers(1, 3))
+        nodes[f"h{lan}-"] = Node(
+            count=hosts,
+            addresses={"eth0": f"10.0.{lan}.1/24"},
+            routes=[f"default via 10.0.{lan}.254"],
+        )
+        nodes[f"s{lan}-"] = Node(kind="switch", count=switches)
+        for number in range(2, switches + 1):
+            link(f"s{lan}-{number}", f"s{lan}-{draw(st.integers(1, number - 1))}")
+        for number in range(1, hosts + 1):
+            link(f"h{lan}-{number}", f"s{lan}-{draw(st.integers(1, switches))}")
+    addresses = {f"eth{lan}": f"10.0.{lan}.254/24" for lan in range(lans)}
+    nodes["r"] = Node(kind="router", addresses=addresses)
+    for lan in range(lans):
+        link(f"r:eth{lan}", f"s{lan}-1")
+    return Topology(seed=draw(st.integers(0, 99)), nodes=nodes, links=links)
+
+
+def pinged(flat: Flat) -> tuple[dict[str, str], int]:
+    """Let each host ping the next one; return digest and time."""
+    with build(flat) as lab:
+        hosts = [node for node in flat.nodes.values() if node.kind == "host"]
+        for one, other in pairwise(hosts):
+            to = other.addresses["eth0"][0].partition("/")[0]
+            assert answers(lab, one.name, to), (one.name, to)
+        return lab.digest(), lab.clock.now_ns()
+
+
+@settings(max_examples=8)
+@given(topologies())
+def test_in_random_topologies_neighbours_answer_and_runs_repeat(topology: Topology) -> None:
+    flat = topology.flat()
+    assert pinged(flat) == pinged(flat)
