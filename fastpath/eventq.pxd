@@ -15,6 +15,7 @@ cdef class EventQueue:
     cdef Py_ssize_t _head, _count
     cdef list _heap, _background        # TimerHandle, a heap by (when, seq)
     cdef int64_t _seq
+    cdef readonly int64_t events        # taken off so far, to be run
     cdef public object _time            # a function that tells it, in ns; None: CLOCK_MONOTONIC
     cdef bint _asked_now, _asked_soon   # a subclass has its own now_ns, call_soon
     cdef int64_t now(self) except? -1

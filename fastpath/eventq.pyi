@@ -38,6 +38,9 @@ class EventQueue:
     """
 
     threaded: bool
+    @property
+    def events(self) -> int:
+        """How many events were taken off so far, to be run."""
     _time: Callable[[], int] | None
     def __init__(self) -> None: ...
     def now_ns(self) -> int:

@@ -173,6 +173,7 @@ cdef class EventQueue:
         self._ring[at] = None
         self._head = (at + 1) & (PyList_GET_SIZE(self._ring) - 1)
         self._count -= 1
+        self.events += 1
         return fn
 
     def call_soon(self, fn):
@@ -233,7 +234,10 @@ cdef class EventQueue:
             heap = back
         elif not PyList_GET_SIZE(heap):
             return None
-        return heap_pop(heap) if take else <TimerHandle>heap[0]
+        if take:
+            self.events += 1
+            return heap_pop(heap)
+        return <TimerHandle>heap[0]
 
     def next_ns(self):
         """Time (ns) of the earliest scheduled call, None without one (`call_soon` aside)."""

@@ -10,6 +10,7 @@ from e1000emu.topology.build import Cut, TopologyLab, build, side_seed
 from e1000emu.topology.entries import Link, Node
 from e1000emu.topology.flat import Flat, FlatLink, FlatNode
 from e1000emu.topology.model import Topology, TopologyError
+from e1000emu.topology.running import Running, RunResult
 from e1000emu.topology.words import Route
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "Link",
     "Node",
     "Route",
+    "RunResult",
+    "Running",
     "Topology",
     "TopologyError",
     "TopologyLab",

@@ -59,6 +59,9 @@ class TopologyLab(Lab):
         """The same without what mistreats and captures frames."""
         self._patches: list[Patch] = []
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._hosts
+
     def ready(self) -> bool:
         """Whether each interface has a carrier, where its link is built."""
         return all(
@@ -99,6 +102,11 @@ class TopologyLab(Lab):
             ).hexdigest()[:16]
             for host in self
         }
+
+    def fingerprint(self) -> str:
+        """Return one hash of all digests and the time."""
+        text = f"{self.clock.now_ns()} {sorted(self.digest().items())}"
+        return sha256(text.encode()).hexdigest()[:16]
 
     def close(self) -> None:
         """Close every host and every link. Idempotent."""

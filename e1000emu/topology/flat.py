@@ -6,7 +6,7 @@ The numbers are the order in the file, so they are the same in every process tha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ import msgspec
 
 from e1000emu.cli.params import Interface, not_a_host
 from e1000emu.cli.stackspec import MTU_RANGE
+from e1000emu.errors import ArgumentError
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
 from e1000emu.models import MODELS
 from e1000emu.quantities import duration_ns, rate_bps, share
 from e1000emu.topology.entries import NO_NIC, Link, Node, Quantity, Wrong
+from e1000emu.topology.programs import parse
 from e1000emu.topology.toml import Path
 from e1000emu.topology.words import MOST, Route, braces, parse_route, spread
 from fastpath.errors import did_you_mean
@@ -26,7 +28,7 @@ from stack.sysctl import SysctlError, sysctl_table
 if TYPE_CHECKING:
     from e1000emu.topology.model import Topology
 
-__all__ = ["Flat", "FlatLink", "FlatNode", "flatten"]
+__all__ = ["Flat", "FlatLink", "FlatNode", "address_of", "flatten"]
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 INTERFACE = re.compile(r"eth(0|[1-9][0-9]{0,4})")
@@ -124,6 +126,7 @@ class _Flattening:
         self.add_links()
         for made in self.nodes.values():
             self.check_interfaces(made)
+            self.check_programs(made)
         _Segments(self).check()
         return Flat(topology.name, topology.seed, start, self.nodes, tuple(self.links))
 
@@ -139,7 +142,7 @@ class _Flattening:
         self.check_kind(node, path)
         addresses = self.addresses(node, count, path)
         routes = self.texts(node.routes, count, (*path, "routes"), parse_route)
-        runs = self.texts(node.run, count, (*path, "run"), str)
+        runs = self.texts(node.run, count, (*path, "run"), parse)
         if len(self.nodes) + count > MOST:
             raise Wrong(path, f"this makes more than {MOST:,} nodes; give fewer")
         for i, name in enumerate(names):
@@ -155,7 +158,7 @@ class _Flattening:
                 addresses={interface: given[i] for interface, given in addresses.items()},
                 routes=tuple(given[i] for given in routes),
                 sysctl=node.sysctl,
-                run=tuple(given[i] for given in runs),
+                run=tuple(given[i].text for given in runs),
                 interfaces={},
             )
         self.groups[group] = names
@@ -363,6 +366,36 @@ class _Flattening:
                     at, f"{gateway} is not inside {inside}; give a gateway on a network of "
                     f"{node.name}'s",
                 )  # fmt: skip
+
+    def check_programs(self, node: FlatNode) -> None:
+        for i, text in enumerate(node.run):
+            dest = parse(text).dest
+            if dest is None:
+                continue
+            try:
+                address_of(self.nodes, dest)
+            except ArgumentError as error:
+                raise Wrong(("nodes", node.group, "run", i), str(error), text) from None
+
+
+def address_of(nodes: Mapping[str, FlatNode], name: str) -> str:
+    """Return `name` if it is an address, else the first one of that node, of IPv4 if it has one.
+
+    Raises:
+        ArgumentError: there is no such node, or it has no address.
+    """
+    try:
+        ip_address(name)
+        return name
+    except ValueError:
+        pass
+    if name not in nodes:
+        near = did_you_mean(name, nodes)
+        raise ArgumentError(f"{name!r} is neither an address nor a node{near}")
+    found = [a.partition("/")[0] for given in nodes[name].addresses.values() for a in given]
+    if not found:
+        raise ArgumentError(f"the node {name} has no address; give it one")
+    return next((address for address in found if ":" not in address), found[0])
 
 
 def _address(path: Path, text: str) -> Interface:

@@ -52,6 +52,7 @@ class EventQueue:
         self._heap: Heap = []
         self._background: Heap = []
         self._seq = 0
+        self.events = 0
         self._time: Callable[[], int] | None = None
 
     def now_ns(self) -> int:
@@ -79,6 +80,16 @@ class EventQueue:
     def cancel(self, handle: TimerHandle) -> None:
         """Cancel a `call_at`."""
         handle.fn = None
+
+    def _popleft(self) -> Callable[[], Any]:
+        """The next call for now."""
+        self.events += 1
+        return self._ready.popleft()
+
+    def _pop(self, heap: Heap) -> TimerHandle:
+        """The heap's earliest call, taken off to be run."""
+        self.events += 1
+        return heappop(heap)[2]
 
     def _top(self) -> Heap | None:
         """The heap that holds the earliest call; cancelled tops are dropped."""
@@ -109,12 +120,12 @@ class EventQueue:
         ran = 0
         while True:
             for _ in range(len(self._ready)):
-                self._ready.popleft()()
+                self._popleft()()
                 ran += 1
             top = self._top()
             if top is None or top[0][0] > clip(now_ns):
                 return ran
-            handle = heappop(top)[2]
+            handle = self._pop(top)
             fn, handle.fn = handle.fn, None
             assert fn is not None
             fn()
@@ -152,7 +163,7 @@ class JumpQueue(EventQueue):
         if not self._ready or self._crowd >= INSTANT_EVENTS:
             return False
         self._crowd += 1
-        self._ready.popleft()()
+        self._popleft()()
         return True
 
     def take(self, limit_ns: int | None) -> Callable[[], Any] | None:
@@ -161,7 +172,7 @@ class JumpQueue(EventQueue):
         self._crowd += 1
         if self._crowd <= INSTANT_EVENTS:
             if ready:
-                return ready.popleft()
+                return self._popleft()
             now = self._now
         else:
             now = self.after_event()
@@ -172,7 +183,7 @@ class JumpQueue(EventQueue):
                 return None
             if when is None or when > now or self._crowd & 1:
                 self._now = now
-                return ready.popleft()
+                return self._popleft()
         elif when is None or (limit_ns is not None and max(when, now) > limit_ns):
             return None
         elif when > now:
@@ -183,7 +194,7 @@ class JumpQueue(EventQueue):
             self._now = when
         elif not ready:
             self._now = now
-        handle = heappop(heap)[2]
+        handle = self._pop(heap)
         fn, handle.fn = handle.fn, None
         return fn
 
@@ -204,7 +215,7 @@ class JumpQueue(EventQueue):
             left = INSTANT_EVENTS - self._crowd
             while self._ready and left > 0:
                 left -= 1
-                self._ready.popleft()()
+                self._popleft()()
                 if cond():
                     self._crowd = INSTANT_EVENTS - left
                     return True

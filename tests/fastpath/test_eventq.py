@@ -106,6 +106,7 @@ def test_a_program_runs_as_on_the_reference(steps: list[tuple[Any, ...]]) -> Non
         twin.do(*step)
         assert ours.log == twin.log, step
         assert ours.after_event() == twin.after_event()
+        assert ours.events == twin.events
 
 
 @pytest.mark.parametrize("queue", [eventq.EventQueue, ref.EventQueue])
