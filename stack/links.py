@@ -1,6 +1,6 @@
 """`ip link add` and its like: devices made by software; what `ip` and `bridge` show.
 
-The devices themselves: stack/drivers/veth.py and dummy.py, stack/vlan, stack/bridge.
+The devices themselves: stack/drivers/veth.py, tun.py and dummy.py, stack/vlan, stack/bridge.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 
-from fastpath.errors import whole_number
+from fastpath.errors import check_methods, whole_number
 from stack.bridge.br_fdb import (
     br_fdb_flush,
     fdb_add_entry,
@@ -44,6 +44,7 @@ from stack.core.netdevice import (
 )
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.drivers.dummy import dummy_newlink
+from stack.drivers.tun import Link, tun_set_iff
 from stack.drivers.veth import veth_link_ops, veth_newlink
 from stack.net import Net
 from stack.vlan.vlan import vlan_newlink
@@ -90,6 +91,26 @@ class Links(Net):
         """`ip link add NAME type dummy`: counts what it is given, and keeps addresses."""
         with self.lock:
             return _opened(dummy_newlink(self, name), up)
+
+    def add_tap(
+        self,
+        name: str,
+        link: Link,
+        *,
+        mac: bytes | None = None,
+        mtu: int | None = None,
+        up: bool = False,
+    ) -> net_device:
+        """`ip tuntap add NAME mode tap`, whose frames `link` (of e1000emu.links) carries.
+
+        An interface without a NIC: no rings, no interrupts, no offloads. Raises: OSError: EEXIST.
+        """
+        takes = "a link, such as an end of e1000emu.links.pair()"
+        check_methods("add_tap", "link", link, ("attach", "transmit"), takes)
+        with self.lock:
+            dev = tun_set_iff(self, name, link, mac)
+            _with_mtu(dev, mtu)
+            return _opened(dev, up)
 
     def add_veth(
         self,

@@ -155,14 +155,15 @@ def command(
         lab = stack.enter_context(build(flat, captures=wanted, wait=False))
         report["build_seconds"] = time.perf_counter() - began
         running = stack.enter_context(Running(lab))
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         running.run(for_ns)
-        wall = time.perf_counter() - began
+        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
         running.close()  # what served says how much
         clock = running.clock
         report |= {
             "virtual_seconds": clock.now_ns() / 1e9,
             "wall_seconds": wall,
+            "cpu_seconds": cpu,
             "events": clock.events,
             "events_per_second": clock.events / wall,
             "memory_bytes": memory_bytes() - memory,
@@ -201,7 +202,8 @@ def _show(name: str, flat: Flat, report: dict[str, Any], results: list[RunResult
     used = report["memory_bytes"]
     a_host = f", {used / hosts / MIB:.2f} a host" if hosts else ""
     click.echo(
-        f"{report['virtual_seconds']:.6g} s of virtual time in {report['wall_seconds']:.2f} s; "
+        f"{report['virtual_seconds']:.6g} s of virtual time in {report['wall_seconds']:.2f} s "
+        f"({report['cpu_seconds']:.2f} s of processor time); "
         f"{report['events']:,} events, "
         f"{report['events_per_second']:,.0f} a second; {used / MIB:,.0f} MiB{a_host}"
     )

@@ -17,6 +17,7 @@ from e1000emu.links import Capture, Impair, Switch, pair
 from e1000emu.links.base import LinkStats
 from e1000emu.links.patch import Patch
 from e1000emu.links.switch import TABLE_ENTRIES
+from e1000emu.topology.entries import NO_NIC
 from e1000emu.topology.flat import Flat, FlatLink, FlatNode
 from fastpath.errors import check_callable, check_type
 from stack import proc
@@ -239,13 +240,10 @@ class _Building:
     def interface(self, host: Host, node: FlatNode, interface: str) -> None:
         link = self.lab.flat.links[node.interfaces[interface]]
         side = link.ends.index((node.name, interface))
-        add_nic(
-            host,
-            self.lab.ends[link.number, side],
-            mac=interface_mac(link, side),
-            model=node.nic,
-            mtu=link.mtu,
-            wait=False,
-        )
+        end, mac = self.lab.ends[link.number, side], interface_mac(link, side)
+        if node.nic == NO_NIC:
+            host.add_tap(interface, end, mac=mac, mtu=link.mtu, up=True)
+        else:
+            add_nic(host, end, mac=mac, model=node.nic, mtu=link.mtu, wait=False)
         for address in node.addresses.get(interface, ()):
             host.ifconfig(interface, address)

@@ -21,7 +21,7 @@ from e1000emu.quantities import duration_ns, rate_bps, share
 from e1000emu.topology.entries import NO_NIC, Link, Node, Quantity, Wrong
 from e1000emu.topology.programs import parse
 from e1000emu.topology.toml import Path
-from e1000emu.topology.words import MOST, Route, braces, parse_route, spread
+from e1000emu.topology.words import MOST, Route, braces, parse_route, shares, spread
 from fastpath.errors import did_you_mean
 from stack.sysctl import SysctlError, sysctl_table
 
@@ -156,9 +156,9 @@ class _Flattening:
                 kind=node.kind,
                 nic=node.nic,
                 addresses={interface: given[i] for interface, given in addresses.items()},
-                routes=tuple(given[i] for given in routes),
+                routes=routes[i],
                 sysctl=node.sysctl,
-                run=tuple(given[i].text for given in runs),
+                run=tuple(program.text for program in runs[i]),
                 interfaces={},
             )
         self.groups[group] = names
@@ -185,14 +185,14 @@ class _Flattening:
 
     def texts(
         self, given: list[str], count: int, path: Path, read: Callable[[str], Any]
-    ) -> list[list[Any]]:
-        """Return, for each text, what `count` nodes have of it."""
-        found = []
+    ) -> list[tuple[Any, ...]]:
+        """Return what each of `count` nodes has of these texts."""
+        columns = []
         for i, text in enumerate(given):
             words = _checked((*path, i), text, braces)
             items = [_checked((*path, i), word, read) for word in words]
-            found.append(_checked((*path, i), items, lambda items: spread(items, count)))
-        return found
+            columns.append(_checked((*path, i), items, lambda items: shares(items, count)))
+        return _joined(columns, count)
 
     def addresses(self, node: Node, count: int, path: Path) -> dict[str, list[tuple[str, ...]]]:
         """Return the addresses of each interface, for each of `count` nodes."""
@@ -206,33 +206,29 @@ class _Flattening:
             for i, text in enumerate(texts):
                 where = at if isinstance(given, str) else (*at, i)
                 columns.append(self.counted(text, count, where))
-            found[interface] = list(zip(*columns, strict=True)) if columns else [()] * count
+            found[interface] = _joined(columns, count)
         return found
 
-    def counted(self, text: str, count: int, path: Path) -> list[str]:
+    def counted(self, text: str, count: int, path: Path) -> list[tuple[str, ...]]:
         words = _checked(path, text, braces)
         found = [_address(path, word) for word in words]
         if "{" in text:
-            if len(found) != count:
-                raise Wrong(
-                    path, f"{len(found):,} addresses for {count:,} nodes; give each one", text
-                )
-            return [str(address) for address in found]
+            if len(found) % count:
+                why = f"{len(found):,} addresses for {count:,} nodes; give each one, or as many"
+                raise Wrong(path, why, text)
+            return shares([str(address) for address in found], count)
         first = found[0]
         last = int(first.ip) + count - 1
-        if count > 1 and (
-            last > int(first.network.broadcast_address)
-            or not_a_host(type(first)(f"{ip_address(last)}/{first.network.prefixlen}"))
-        ):
-            room = int(first.network.broadcast_address) - int(first.ip)
+        kind, length = type(first.ip), first.network.prefixlen
+        most = int(first.network.broadcast_address)
+        if count > 1 and (last > most or not_a_host(type(first)(f"{kind(last)}/{length}"))):
             raise Wrong(
                 path,
-                f"{count:,} nodes count up beyond {first.network}, which has {max(room, 0):,} from "
-                "here; give a larger network, or a list such as 10.1.{1..10}.{1..100}/24",
+                f"{count:,} nodes count up beyond {first.network}; give a larger network, or a "
+                "list such as 10.1.{1..10}.{1..100}/24",
                 text,
             )
-        kind, length = type(first.ip), first.network.prefixlen
-        return [f"{kind(n)}/{length}" for n in range(int(first.ip), last + 1)]
+        return [(f"{kind(n)}/{length}",) for n in range(int(first.ip), last + 1)]
 
     # --- links ---------------------------------------------------------------------------------
 
@@ -408,6 +404,11 @@ def _address(path: Path, text: str) -> Interface:
     if why := not_a_host(address):
         raise Wrong(path, f"{text} {why}; give a host's own address")
     return address
+
+
+def _joined(columns: list[list[tuple[Any, ...]]], count: int) -> list[tuple[Any, ...]]:
+    """Return, for each of `count` nodes, what it has of all columns."""
+    return [tuple(item for column in columns for item in column[i]) for i in range(count)]
 
 
 def _free(taken: dict[str, int]) -> Iterator[str]:

@@ -12,8 +12,8 @@
     endpoints = ["client*", "s1"]
     delay = "2ms"
 
-`{1..10}` in a text stands for ten texts, as in a shell; fewer texts than nodes or links are spread
-evenly over them, one after the other.
+`{1..10}` in a text stands for ten texts, as in a shell. Fewer texts than nodes or links are spread
+evenly over them, one after the other; of more texts each node has as many as the others.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ Start = Callable[[Host, Callable[[str], str], Figures], Coroutine[Any, Any, None
 """`(host, address of a name, where figures go)`; raises OSError and E1000Error."""
 SECOND_NS = 1_000_000_000
 BLOCK = memoryview(bytes(64 << 10))
+SEGMENT_BYTES = 1448
 PORT = click.IntRange(1, 65535)
 
 
@@ -232,7 +233,7 @@ def send(total: int | None, time_ns: int | None, bitrate: int | None, dest: str,
                         if early_ns > 0:
                             await asyncio.sleep(early_ns / SECOND_NS)
                             continue
-                        most = min(most, max(1, bitrate // 800))  # a hundredth of a second's
+                        most = min(most, max(SEGMENT_BYTES, bitrate // 800))  # or 10 ms of it
                     await aio.sock_sendall(sock, BLOCK[:most])
                     figures["bytes"] = sent + most
                     figures["seconds"] = (now() - began_ns) / SECOND_NS

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-__all__ = ["MOST", "Route", "braces", "parse_route", "spread"]
+__all__ = ["MOST", "Route", "braces", "parse_route", "shares", "spread"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,17 @@ def spread(items: Sequence[T], count: int) -> list[T]:
         raise ValueError(f"{len(items):,} cannot be spread evenly over {count:,}")
     times = count // len(items)
     return [item for item in items for _ in range(times)]
+
+
+def shares(items: Sequence[T], count: int) -> list[tuple[T, ...]]:
+    """Return what each of `count` has: several items where there are more, else one, `spread`.
+
+    Raises: ValueError, they cannot be spread evenly.
+    """
+    if len(items) <= count or len(items) % count:
+        return [(item,) for item in spread(items, count)]
+    each = len(items) // count
+    return [tuple(items[i * each : (i + 1) * each]) for i in range(count)]
 
 
 def parse_route(text: str) -> Route:

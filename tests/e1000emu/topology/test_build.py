@@ -122,6 +122,7 @@ def topologies(draw: st.DrawFn) -> Topology:
         hosts, switches = draw(st.integers(2, 4)), draw(st.integers(1, 3))
         nodes[f"h{lan}-"] = Node(
             count=hosts,
+            nic=draw(st.sampled_from(["82540EM", "none"])),
             addresses={"eth0": f"10.0.{lan}.1/24"},
             routes=[f"default via 10.0.{lan}.254"],
         )

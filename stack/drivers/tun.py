@@ -1,0 +1,229 @@
+"""drivers/net/tun.c: a TAP, an Ethernet interface whose frames a program reads and writes.
+
+The program is a link, as e1000emu.links has them: there is no NIC with rings and interrupts. As of
+a TAP without offloads, frames are segmented and their checksums computed before they come here,
+and checksums of what arrives are verified by the protocols.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
+from fastpath.cable import shared
+from fastpath.skbuff import SkbPool, consume_skb, sk_buff, skb_from_bytes, skb_to_bytes
+from stack.core.dev import register_netdevice
+from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
+from stack.core.dev_receive import netif_receive_skb
+from stack.core.errors import os_error
+from stack.core.ethtool import (
+    DUPLEX_FULL,
+    ethtool_drvinfo,
+    ethtool_link_ksettings,
+    ethtool_ops,
+)
+from stack.core.link_watch import netif_carrier_off, netif_carrier_on
+from stack.core.netdevice import (
+    ETH_MAX_MTU,
+    IFF_UP,
+    NET_ADDR_RANDOM,
+    NET_ADDR_SET,
+    NETDEV_TX_OK,
+    NETIF_F_FRAGLIST,
+    NETIF_F_GSO,
+    NETIF_F_SG,
+    net_device,
+    net_device_ops,
+    netif_carrier_ok,
+    rtnl_link_ops,
+)
+from stack.core.rows import row, state
+from stack.core.rtnetlink import random_ether_addr, rtnl_create_link, unregister_and_free
+from stack.core.softirq import local_bh_disable, local_bh_enable
+from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+TUN_READQ_SIZE = 500
+NET_SKB_PAD = 64
+NET_IP_ALIGN = 2
+FCS_BYTES = 4
+SMALL_FRAME_BYTES = 1700
+"""Longer ones have buffers of the large pool."""
+
+
+class Link(Protocol):
+    """The program at the other end."""
+
+    @property
+    def carrier(self) -> bool:
+        """The far end is there."""
+
+    def attach(self, port: Any) -> None:
+        """Take the port whose `receive`, `link_changed` and `tx_ready` are to be called."""
+
+    def detach(self) -> None:
+        """Forget the port."""
+
+    def tx_room(self) -> int:
+        """How many frames it takes; 0: wait for `tx_ready`."""
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Send frames. Takes ownership of `batch`."""
+
+
+@state
+class tun_struct:
+    """drivers/net/tun.c: the interface's own part."""
+
+    link: Any = row()
+    """The Link; None once it is detached."""
+    batch: Any = row()
+    """Frames that wait for the last one of a burst."""
+
+
+def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
+    """drivers/net/tun.c: ndo_start_xmit: hand it to the program. Takes ownership of skb."""
+    tun: tun_struct = dev.priv
+    stats = dev.stats
+    if tun.link is None:
+        stats.tx_dropped += 1
+        consume_skb(skb)
+        return NETDEV_TX_OK
+    batch: FrameBatch = shared.get() if tun.batch is None else tun.batch
+    batch.append(skb_to_bytes(skb))
+    stats.tx_packets += 1
+    stats.tx_bytes += skb.len
+    consume_skb(skb)
+    if dev.xmit_more and len(batch) < tun.link.tx_room():
+        tun.batch = batch
+        return NETDEV_TX_OK
+    tun.batch = None
+    tun.link.transmit(batch)
+    if tun.link.tx_room() <= 0:
+        netif_stop_queue(dev)
+    return NETDEV_TX_OK
+
+
+def tun_get_user(dev: net_device, frame: memoryview, flags: int) -> None:
+    """drivers/net/tun.c: the interface receives a frame that the program wrote."""
+    stats = dev.stats
+    length = len(frame) - FCS_BYTES if flags & FB_HAS_FCS else len(frame)
+    if flags & FB_BAD_CRC or length < 14:
+        stats.rx_errors += 1
+        return
+    machine = dev.machine
+    pool: SkbPool = machine.skb_small if length <= SMALL_FRAME_BYTES else machine.skb_pages
+    skb = skb_from_bytes(pool, frame[:length], NET_SKB_PAD + NET_IP_ALIGN)
+    if skb is None:
+        stats.rx_dropped += 1
+        return
+    stats.rx_packets += 1
+    stats.rx_bytes += length
+    eth_type_trans(skb, dev)
+    netif_receive_skb(skb)
+
+
+class tun_file:
+    """drivers/net/tun.c: what the program holds, the port that is plugged into its link."""
+
+    def __init__(self, dev: net_device) -> None:
+        self.dev = dev
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take all frames of `batch` from `start`. Borrows `batch` until return."""
+        dev = self.dev
+        stop = len(batch)
+        if not dev.flags & IFF_UP:
+            dev.stats.rx_dropped += stop - start
+            return stop
+        local_bh_disable(dev.machine)
+        try:
+            for i in range(start, stop):
+                tun_get_user(dev, batch.view(i), batch.flags(i))
+        finally:
+            local_bh_enable(dev.machine)
+        return stop
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """The carrier has changed."""
+        if up:
+            netif_carrier_on(self.dev)
+        else:
+            netif_carrier_off(self.dev)
+
+    def tx_ready(self) -> None:
+        """The link takes frames again."""
+        netif_wake_queue(self.dev)
+
+
+def tun_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
+    """drivers/net/tun.c: `ethtool -i`."""
+    return ethtool_drvinfo(driver="tun", version="1.6")
+
+
+def tun_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
+    """drivers/net/tun.c: `ethtool DEV`: a nominal 10 Gbit/s."""
+    return ethtool_link_ksettings(speed=10000, duplex=DUPLEX_FULL, autoneg=False)
+
+
+def tun_net_uninit(dev: net_device) -> None:
+    """drivers/net/tun.c: ndo_uninit: the program's side ends with the interface."""
+    tun: tun_struct = dev.priv
+    link: Link | None = tun.link
+    tun.link = tun.batch = None
+    if link is not None:
+        link.detach()
+
+
+def tun_set_rx_mode(dev: net_device) -> None:
+    """drivers/net/tun.c: ndo_set_rx_mode: without a filter of its own it receives every frame."""
+
+
+tap_netdev_ops = net_device_ops(
+    ndo_uninit=tun_net_uninit,
+    ndo_start_xmit=tun_net_xmit,
+    ndo_set_rx_mode=tun_set_rx_mode,
+    ndo_set_mac_address=eth_mac_addr,
+    ndo_validate_addr=eth_validate_addr,
+)
+tun_ethtool_ops = ethtool_ops(
+    get_drvinfo=tun_get_drvinfo,
+    get_link=netif_carrier_ok,
+    get_link_ksettings=tun_get_link_ksettings,
+)
+
+
+def tun_setup(dev: net_device) -> None:
+    """drivers/net/tun.c (with tun_net_initialize): Ethernet with a short queue, no offloads."""
+    ether_setup(dev)
+    dev.tx_queue_len = TUN_READQ_SIZE
+    dev.max_mtu = ETH_MAX_MTU - dev.hard_header_len
+    dev.netdev_ops = tap_netdev_ops
+    dev.ethtool_ops = tun_ethtool_ops
+    dev.features = NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_GSO
+    dev.hw_features = dev.features
+
+
+def tun_set_iff(net: Net, name: str, link: Link, mac: bytes | None = None) -> net_device:
+    """drivers/net/tun.c: `ip tuntap add NAME mode tap`, opened by the program at `link`.
+
+    Raises:
+        OSError: EEXIST, the name is taken. ValueError: it is empty or too long.
+    """
+    dev = rtnl_create_link(net, name, tun_link_ops, tun_setup, lambda _dev: tun_struct())
+    dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
+    dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET
+    err = eth_validate_addr(dev) or register_netdevice(dev)
+    if err:
+        raise os_error(-err, f"tap {name}")
+    netif_carrier_off(dev)
+    dev.priv.link = link
+    link.attach(tun_file(dev))
+    if link.carrier:
+        netif_carrier_on(dev)
+    return dev
+
+
+tun_link_ops = rtnl_link_ops("tun", unregister_and_free)
