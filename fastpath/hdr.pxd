@@ -122,8 +122,7 @@ cpdef int64_t icmp_csum(sk_buff skb, int64_t off=*) except? -1
 cpdef int64_t eth_type_trans_fast(sk_buff skb, bytes dev_addr) except? -1
 cpdef int64_t ip_hdr_validate(sk_buff skb) except? -1
 cpdef int64_t tcp_hdr_validate(sk_buff skb) except? -1
-cpdef void tcp_v4_fill_cb(sk_buff skb) except *
-cpdef void tcp_v6_fill_cb(sk_buff skb) except *
+cpdef void tcp_fill_cb(sk_buff skb) except *
 cpdef tuple tcp_parse_ts(sk_buff skb)
 cpdef (int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) tcp_hdr_fields(
     sk_buff skb) except *

@@ -255,16 +255,13 @@ def ip_hdr_validate(skb: sk_buff) -> int:
 def tcp_hdr_validate(skb: sk_buff) -> int:
     """data at the TCP header: doff in bytes (>= 20, linear), or 0 when malformed."""
 
-def tcp_v4_fill_cb(skb: sk_buff) -> None:
-    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header.
+def tcp_fill_cb(skb: sk_buff) -> None:
+    """include/net/tcp.h: tcp_v4_fill_cb, tcp_v6_fill_cb; data at the TCP header.
 
-    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
+    Fills seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0. ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
     dport, l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are set too, so that TCP need not
     read the header again.
     """
-
-def tcp_v6_fill_cb(skb: sk_buff) -> None:
-    """tcp_v4_fill_cb; the version in the network header decides in both."""
 
 def tcp_parse_ts(skb: sk_buff) -> tuple[int, int] | None:
     """(tsval, tsecr) when the options are exactly the aligned timestamps form, else None."""

@@ -1416,19 +1416,13 @@ cdef int fill_cb(sk_buff skb) except -1:
     return 0
 
 
-cpdef void tcp_v4_fill_cb(sk_buff skb) except *:
-    """Fill seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0; data at the TCP header.
+cpdef void tcp_fill_cb(sk_buff skb) except *:
+    """include/net/tcp.h: tcp_v4_fill_cb, tcp_v6_fill_cb; data at the TCP header.
 
-    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
+    Fills seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0. ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
     dport, l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are set too, so that TCP need not
     read the header again.
     """
-    need(skb)
-    fill_cb(skb)
-
-
-cpdef void tcp_v6_fill_cb(sk_buff skb) except *:
-    """tcp_v4_fill_cb; the version in the network header decides in both."""
     need(skb)
     fill_cb(skb)
 

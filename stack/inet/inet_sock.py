@@ -131,6 +131,7 @@ class inet_sock(sock):
 
     # options of packets received
     min_ttl: u8 = row(0)
+    min_hopcount: u8 = row(0)
     recverr: bool = row(False, hot=True)
     cmsg_flags: u32 = row(0, hot=True)
     rcv_tos: u8 = row(0)

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from fastpath.hdr import tcp_push as tcp_header_push
 from fastpath.skbuff import CHECKSUM_PARTIAL, alloc_skb, sk_buff, skb_header_release
 from stack.core.dst import dst_metric_advmss, dst_mtu
+from stack.core.errors import os_error
+from stack.core.rows import wide
+from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sk_mem import sk_mem_charge
 from stack.core.sock import SOCK_DONE, SOCK_RCVBUF_LOCK, sock_reset_flag
 from stack.core.tcp_states import TCP_CLOSE
@@ -297,6 +300,27 @@ def tcp_connect(sk: tcp_sock) -> int:
     sk.pushed_seq = sk.write_seq
     sk.net.mib.tcp.ActiveOpens += 1
     tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, sk.icsk_rto)
+    return 0
+
+
+def tcp_connect_forget(sk: tcp_sock, daddr: wide) -> None:
+    """connect: the timestamps of the previous peer do not apply to another one."""
+    if sk.rx_opt.ts_recent_stamp and sk.inet_daddr != daddr:
+        sk.rx_opt.ts_recent = 0
+        sk.rx_opt.ts_recent_stamp = 0
+        sk.write_seq = 0
+
+
+def tcp_connect_begin(sk: tcp_sock) -> int:
+    """connect: choose the first sequence number and send the SYN. Returns 0.  Raises: OSError."""
+    net, saddr, daddr = sk.net, sk.inet_saddr, sk.inet_daddr
+    if not sk.write_seq:
+        sk.write_seq = secure_tcp_seq(net, saddr, daddr, sk.inet_sport, sk.inet_dport)
+    sk.tsoffset = secure_tcp_ts_off(net, saddr, daddr)
+    err = tcp_connect(sk)
+    if err:
+        tcp_connect_failed(sk)
+        raise os_error(err)
     return 0
 
 

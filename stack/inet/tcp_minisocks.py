@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastpath.skbuff import sk_buff
-from stack.core.dst import dst_metric_advmss
+from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.sock import (
     SOCK_KEEPOPEN,
     SOCK_RCVBUF_LOCK,
     sk_backlog_of,
     sk_data_ready,
+    sk_setup_caps,
     sock_owned_by_user,
 )
 from stack.core.tcp_states import TCP_LISTEN, TCP_SYN_RECV
@@ -18,12 +20,17 @@ from stack.core.timer import mod_timer
 from stack.inet.inet_connection_sock import (
     inet_csk_clone_lock,
     inet_csk_complete_hashdance,
+    inet_csk_prepare_forced_close,
     inet_csk_reqsk_queue_drop,
     inet_csk_reset_keepalive_timer,
     inet_rtx_syn_ack,
     request_sock,
+    sk_acceptq_is_full,
 )
+from stack.inet.inet_hashtables import __inet_inherit_port, inet_ehash_nolisten
+from stack.inet.tcp_cong import tcp_ca_openreq_child
 from stack.inet.tcp_const import SEC, TCP_RTO_MAX
+from stack.inet.tcp_done import tcp_done
 from stack.inet.tcp_ecn import tcp_ecn_openreq_child
 from stack.inet.tcp_input import tcp_rcv_state_process
 from stack.inet.tcp_options import tcp_parse_options
@@ -46,7 +53,12 @@ from stack.inet.tcp_timewait import (
     tcp_in_window,
     tcp_oow_rate_limited_mini,
 )
-from stack.inet.tcp_window import tcp_mss_clamp, tcp_select_initial_window
+from stack.inet.tcp_window import (
+    tcp_initialize_rcv_mss,
+    tcp_mss_clamp,
+    tcp_select_initial_window,
+    tcp_sync_mss,
+)
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
@@ -228,3 +240,41 @@ def tcp_child_process(parent: tcp_sock, child: tcp_sock, skb: sk_buff) -> int:
         sk_backlog_of(child).queue_tail(skb)
         child.sk_backlog_len += skb.truesize
     return ret
+
+
+def tcp_syn_recv_route(
+    sk: tcp_sock,
+    req: request_sock,
+    dst: dst_entry | None,
+    route_req: Callable[[tcp_sock, request_sock], dst_entry | None],
+) -> dst_entry | None:
+    """syn_recv_sock: `dst`, or the route that `route_req` finds. None: no route or no room."""
+    linux = sk.net.mib.linux
+    if sk_acceptq_is_full(sk):
+        linux.ListenOverflows += 1
+        linux.ListenDrops += 1
+        return None
+    if dst is None:
+        dst = route_req(sk, req)
+        if dst is None:
+            linux.ListenDrops += 1
+    return dst
+
+
+def tcp_syn_recv_hash(
+    sk: tcp_sock, newsk: tcp_sock, dst: dst_entry, req_unhash: request_sock | None
+) -> tcp_sock | None:
+    """syn_recv_sock: give listener sk's child what its route says, and hash it; the child.
+
+    None: another packet made the child first, or the request is gone.
+    """
+    sk_setup_caps(newsk, dst)
+    tcp_ca_openreq_child(newsk, dst)
+    tcp_sync_mss(newsk, dst_mtu(dst))
+    newsk.advmss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
+    tcp_initialize_rcv_mss(newsk)
+    if __inet_inherit_port(sk, newsk) < 0 or not inet_ehash_nolisten(newsk, req_unhash):
+        inet_csk_prepare_forced_close(newsk)
+        tcp_done(newsk)
+        return None
+    return newsk

@@ -145,7 +145,7 @@ def tcp_established_options_size(sk: tcp_sock) -> int:
 def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff) -> bool:
     """Read the options of a segment of an open connection; True when there is a timestamp.
 
-    The aligned timestamps form (RFC 7323 appendix A) is in the sk_buff (`tcp_v4_fill_cb`).
+    The aligned timestamps form (RFC 7323 appendix A) is in the sk_buff (`tcp_fill_cb`).
     """
     rx_opt = sk.rx_opt
     if skb.tcp_opts == OPTS_NONE:

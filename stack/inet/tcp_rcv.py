@@ -1,13 +1,229 @@
-"""net/ipv4/tcp_ipv4.c: what the receive functions of both families share."""
+"""net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: what TCP's receive functions of both families share.
+
+    tcp_v4_rcv, tcp_v6_rcv           entries of inet_protos, inet6_protos
+      tcp_rcv                        header, checksum, look-up; TIME_WAIT, requests, backlog
+      tcp_v4_do_rcv, tcp_v6_do_rcv   for the socket that tcp_rcv returned; also sk_backlog_rcv
+        tcp_rcv_established
+        tcp_do_rcv                   all other states
+
+`tcp_receive_ops` has what the family of a segment does. It is not the socket's table: a listener of
+both families, and a segment without a socket, have the segment's.
+"""
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff, skb_copy_bits
+from collections.abc import Callable
+
+from fastpath.hdr import ip_hdr, ipv6_hdr, tcp_fill_cb, tcp_hdr_validate
+from fastpath.inetkey import inet_key
+from fastpath.skbuff import CHECKSUM_UNNECESSARY, kfree_skb, sk_buff, skb_copy_bits
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_NO_SOCKET,
+    SKB_DROP_REASON_OTHERHOST,
+    SKB_DROP_REASON_PKT_TOO_SMALL,
+    SKB_DROP_REASON_SOCKET_BACKLOG,
+    SKB_DROP_REASON_SOCKET_FILTER,
+    SKB_DROP_REASON_TCP_CSUM,
+    SKB_DROP_REASON_TCP_MINTTL,
+    SKB_DROP_REASON_XFRM_POLICY,
+    kfree_skb_reason,
+)
+from stack.core.netdevice import net_device
+from stack.core.rows import state
 from stack.core.sock import sk_add_backlog, sk_error_report, sk_filter_trim_cap, sock_owned_by_user
-from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
-from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_drop, request_sock
+from stack.core.tcp_states import (
+    TCP_CLOSE,
+    TCP_LISTEN,
+    TCP_NEW_SYN_RECV,
+    TCP_SYN_RECV,
+    TCP_SYN_SENT,
+    TCP_TIME_WAIT,
+)
+from stack.core.uapi import AF_INET
+from stack.inet.inet_connection_sock import (
+    inet_csk_reqsk_queue_drop,
+    inet_csk_reqsk_queue_drop_and_put,
+    request_sock,
+)
+from stack.inet.inet_hashtables import __inet_lookup_listener, __inet_lookup_skb
+from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.tcp_done import tcp_done_with_error
-from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, between, tcp_sock
+from stack.inet.tcp_input import tcp_rcv_state_process
+from stack.inet.tcp_minisocks import tcp_check_req, tcp_child_process
+from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, TCPHDR_SYN, between, tcp_sock
+from stack.inet.tcp_timewait import (
+    TCP_TW_ACK,
+    TCP_TW_RST,
+    TCP_TW_SYN,
+    tcp_timewait_state_process,
+)
+from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm_policy_check
+
+
+@state
+class tcp_receive_ops:
+    """What the family of a segment does. All functions borrow the skb, and none raises."""
+
+    family: int
+
+    csum_bad: Callable[[sk_buff], bool]
+    """Whether the checksum is wrong, which the device did not verify."""
+
+    cookie_check: Callable[[tcp_sock, sk_buff], tcp_sock | None]
+    """The child of a SYN cookie's ACK, None for a wrong one, the listener for other segments."""
+
+    send_reset: Callable[[tcp_sock | inet_timewait_sock | None, sk_buff, int], None]
+    timewait_ack: Callable[[inet_timewait_sock, sk_buff], None]
+
+
+def tcp_rcv(skb: sk_buff, ops: tcp_receive_ops) -> tcp_sock | None:
+    """Find the socket that processes a segment now, data at the TCP header; None: it is done.
+
+    Takes ownership of skb when it returns None.
+    """
+    dev: net_device = skb.dev
+    net = dev.net
+    if skb.pkt_type:  # PACKET_HOST
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        return None
+    mib = net.mib.tcp
+    mib.InSegs += skb.gso_segs or 1
+    if not tcp_hdr_validate(skb):
+        mib.InErrs += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        return None
+    if skb.ip_summed != CHECKSUM_UNNECESSARY and ops.csum_bad(skb):
+        mib.InCsumErrors += 1
+        mib.InErrs += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_CSUM)
+        return None
+    sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
+    while True:
+        if sk is None:
+            # RFC 9293 3.10.7.1
+            if xfrm_policy_check(None, XFRM_POLICY_IN, skb, ops.family):
+                tcp_fill_cb(skb)
+                ops.send_reset(None, skb, 0)
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
+            return None
+        sk_state = sk.sk_state
+        if sk_state == TCP_TIME_WAIT:
+            if not xfrm_policy_check(None, XFRM_POLICY_IN, skb, ops.family):
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+                return None
+            tcp_fill_cb(skb)
+            sk = tcp_rcv_time_wait(sk, skb, ops)
+            if sk is None:
+                return None
+            break
+        if sk_state == TCP_NEW_SYN_RECV:
+            req = sk
+            sk = req.rsk_listener
+            if not xfrm_policy_check(sk, XFRM_POLICY_IN, skb, ops.family):
+                sk.sk_drops += 1
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+                return None
+            if sk.sk_state != TCP_LISTEN:
+                inet_csk_reqsk_queue_drop_and_put(sk, req)
+                sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
+                continue
+            if tcp_filter(sk, skb):
+                kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+                return None
+            tcp_fill_cb(skb)
+            return tcp_rcv_request(sk, skb, req, ops)
+        if sk_state == TCP_LISTEN:
+            net.tcp_tw_isn = 0
+        break
+    tp: tcp_sock = sk
+    if (tp.min_ttl or tp.min_hopcount) and too_few_hops(tp, skb, ops.family):
+        net.mib.linux.TCPMinTTLDrop += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
+        return None
+    if not xfrm_policy_check(tp, XFRM_POLICY_IN, skb, ops.family):
+        tp.sk_drops += 1
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        return None
+    if tcp_filter(tp, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+        return None
+    tcp_fill_cb(skb)
+    if tp.sk_state == TCP_LISTEN:
+        return tp
+    tp.segs_in += skb.gso_segs or 1
+    if not sock_owned_by_user(tp):
+        return tp
+    if tcp_add_backlog(tp, skb):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
+    return None
+
+
+def too_few_hops(sk: tcp_sock, skb: sk_buff, family: int) -> bool:
+    """Whether a packet came from farther than IP_MINTTL or IPV6_MINHOPCOUNT allows (RFC 5082)."""
+    if family == AF_INET:
+        return ip_hdr(skb).ttl < sk.min_ttl
+    return ipv6_hdr(skb).hop_limit < sk.min_hopcount
+
+
+def tcp_rcv_request(
+    sk: tcp_sock, skb: sk_buff, req: request_sock, ops: tcp_receive_ops
+) -> tcp_sock | None:
+    """A segment for a request of listener sk: sk when it is to process it, else None.
+
+    Takes ownership of skb when it returns None.
+    """
+    nsk = tcp_check_req(sk, skb, req)
+    if nsk is sk:
+        return sk
+    if nsk is None:
+        kfree_skb(skb)
+    elif tcp_child_process(sk, nsk, skb):
+        ops.send_reset(nsk, skb, 0)
+        kfree_skb(skb)
+    return None
+
+
+def tcp_rcv_time_wait(
+    tw: inet_timewait_sock, skb: sk_buff, ops: tcp_receive_ops
+) -> tcp_sock | None:
+    """A segment for a socket in TIME_WAIT; returns the listener if a new SYN is for it.
+
+    Takes ownership of skb when it returns None.
+    """
+    net = tw.net
+    verdict = tcp_timewait_state_process(tw, skb)
+    if verdict == TCP_TW_SYN:
+        sk2 = __inet_lookup_listener(net.tcp_hashinfo, skb, inet_key(skb), skb.skb_iif)
+        if sk2 is not None:
+            inet_twsk_deschedule_put(tw)
+            return sk2
+        verdict = TCP_TW_ACK
+        net.tcp_tw_isn = 0
+    if verdict == TCP_TW_ACK:
+        ops.timewait_ack(tw, skb)
+    elif verdict == TCP_TW_RST:
+        ops.send_reset(tw, skb, 0)
+        inet_twsk_deschedule_put(tw)
+    kfree_skb(skb)
+    return None
+
+
+def tcp_do_rcv(sk: tcp_sock, skb: sk_buff, ops: tcp_receive_ops) -> None:
+    """Process a segment for a socket that is not established. Takes ownership of skb."""
+    if sk.sk_state == TCP_LISTEN and not skb.tcp_flags & TCPHDR_SYN:
+        nsk = ops.cookie_check(sk, skb)
+        if nsk is None:
+            kfree_skb(skb)
+            return
+        if nsk is not sk:
+            if tcp_child_process(sk, nsk, skb):
+                ops.send_reset(nsk, skb, 0)
+                kfree_skb(skb)
+            return
+    reason = tcp_rcv_state_process(sk, skb)
+    if reason:
+        ops.send_reset(sk, skb, 0)
+        kfree_skb_reason(sk.net, skb, reason)
 
 
 def tcp_icmp_concerns(sk: tcp_sock, seq: int, pmtu: bool) -> bool:
@@ -65,7 +281,7 @@ def tcp_req_err(req: request_sock, seq: int, abort: bool) -> None:
 def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
     """net/ipv4/tcp_ipv4.c: True when the socket's filter refuses the segment, data at its header.
 
-    Call it before tcp_v4_fill_cb: bytes that the filter cuts off must not count as received.
+    Call it before tcp_fill_cb: bytes that the filter cuts off must not count as received.
     """
     if sk.sk_filter is None and sk.net.security is None:
         return False

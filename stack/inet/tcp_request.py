@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_header_len
+from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.security import security_inet_conn_request
 from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_hash_add,
@@ -17,6 +21,21 @@ from stack.inet.tcp_ecn import tcp_ecn_create_request
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_clear_options, tcp_parse_options
 from stack.inet.tcp_sock import M32, tcp_options_received, tcp_sock
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def tcp_init_seq(net: Net, skb: sk_buff) -> int:
+    """tcp_v4_init_seq, tcp_v6_init_seq: initial sequence number of the SYN-ACK that answers skb."""
+    _, saddr, sport, daddr, dport = inet_key(skb)
+    return secure_tcp_seq(net, daddr, saddr, dport, sport)
+
+
+def tcp_init_ts_off(net: Net, skb: sk_buff) -> int:
+    """tcp_v4_init_ts_off, tcp_v6_init_ts_off: offset of our timestamps towards skb's sender."""
+    _, saddr, _, daddr, _ = inet_key(skb)
+    return secure_tcp_ts_off(net, daddr, saddr)
 
 
 def tcp_syn_flood_action(sk: tcp_sock) -> bool:

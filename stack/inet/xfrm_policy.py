@@ -208,20 +208,20 @@ def __xfrm_policy_check(net: Net, direction: int, skb: sk_buff, family: int) -> 
     return True
 
 
-def xfrm4_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
+def xfrm_policy_check(sk: sock | None, direction: int, skb: sk_buff, family: int) -> bool:
     """include/net/xfrm.h: may the packet be delivered, or forwarded?"""
     net: Net = skb.dev.net
-    if not net.xfrm.policy[direction]:
-        return True
-    return __xfrm_policy_check(net, direction, skb, AF_INET)
+    return not net.xfrm.policy[direction] or __xfrm_policy_check(net, direction, skb, family)
+
+
+def xfrm4_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
+    """include/net/xfrm.h: xfrm_policy_check of IPv4."""
+    return xfrm_policy_check(sk, direction, skb, AF_INET)
 
 
 def xfrm6_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
-    """include/net/xfrm.h: may the packet be delivered, or forwarded?"""
-    net: Net = skb.dev.net
-    if not net.xfrm.policy[direction]:
-        return True
-    return __xfrm_policy_check(net, direction, skb, AF_INET6)
+    """include/net/xfrm.h: xfrm_policy_check of IPv6."""
+    return xfrm_policy_check(sk, direction, skb, AF_INET6)
 
 
 def xfrm_lookup(net: Net, fl: flowi) -> int:

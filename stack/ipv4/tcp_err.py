@@ -76,6 +76,9 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
             or (kind == ICMP_DEST_UNREACH and code in (0, 1)),
         )
         return 0
+    if iph.ttl < sk.min_ttl:
+        net.mib.linux.TCPMinTTLDrop += 1
+        return 0
     if not tcp_icmp_concerns(sk, seq, kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED):
         return 0
     if kind == ICMP_REDIRECT:

@@ -144,7 +144,7 @@ def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any)
         case uapi.IPV6_ADDR_PREFERENCES:
             _set_preferences(np, opt_int(optval))
         case uapi.IPV6_MINHOPCOUNT:
-            np.min_hopcount = in_range(optval, 0, 255, "minimum hop count")
+            sk.min_hopcount = in_range(optval, 0, 255, "minimum hop count")
         case uapi.IPV6_UNICAST_IF:
             if not isinstance(optval, int) and len(opt_bytes(optval)) != 4:
                 raise os_error(errno.EINVAL, "IPV6_UNICAST_IF takes an int")
@@ -307,7 +307,7 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
         case uapi.IPV6_ADDR_PREFERENCES:
             return _get_preferences(np)
         case uapi.IPV6_MINHOPCOUNT:
-            return np.min_hopcount
+            return sk.min_hopcount
         case uapi.IPV6_UNICAST_IF:
             return int.from_bytes(np.ucast_oif.to_bytes(4, "big"), "little")
         case uapi.IPV6_FREEBIND:

@@ -80,7 +80,6 @@ class ipv6_pinfo:
     frag_size: int = 0
     srcprefs: int = 0
     pmtudisc: int = IPV6_PMTUDISC_WANT
-    min_hopcount: int = 0
     mc_loop: bool = True
     mc_all: bool = True
     recverr: bool = False

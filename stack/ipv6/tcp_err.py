@@ -54,7 +54,7 @@ def tcp_v6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
         tcp_req_err(sk, seq, fatal)
         return 0
     np = sk.pinet6
-    if np is not None and ipv6hdr_at(skb, 0).hop_limit < np.min_hopcount:
+    if ipv6hdr_at(skb, 0).hop_limit < sk.min_hopcount:
         net.mib.linux.TCPMinTTLDrop += 1
         return 0
     if not tcp_icmp_concerns(sk, seq, kind == ICMPV6_PKT_TOOBIG):

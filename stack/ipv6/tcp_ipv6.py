@@ -10,43 +10,25 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr, tcp_hdr_validate, tcp_v6_fill_cb
+from fastpath.hdr import ipv6_hdr
 from fastpath.hdr import tcp_v6_send_check as _send_check
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import (
-    CHECKSUM_UNNECESSARY,
     SKB_GSO_TCPV6,
-    kfree_skb,
     pskb_may_pull,
     sk_buff,
     skb_checksum_complete,
     skb_checksum_init_v6,
 )
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_NO_SOCKET,
-    SKB_DROP_REASON_OTHERHOST,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_SOCKET_BACKLOG,
-    SKB_DROP_REASON_SOCKET_FILTER,
-    SKB_DROP_REASON_TCP_CSUM,
-    SKB_DROP_REASON_TCP_MINTTL,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
-from stack.core.dst import dst_metric_advmss, dst_mtu
 from stack.core.errors import os_error
 from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
 from stack.core.rows import wide
-from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
-from stack.core.sock import sk_alloc, sk_setup_caps, sock_init_data, sock_owned_by_user
+from stack.core.sock import sk_alloc, sk_setup_caps, sock_init_data
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import (
     TCP_ESTABLISHED,
-    TCP_LISTEN,
-    TCP_NEW_SYN_RECV,
     TCP_SYN_SENT,
-    TCP_TIME_WAIT,
 )
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_RAW
 from stack.inet.af_ops import af_ops_of
@@ -54,55 +36,37 @@ from stack.inet.early_demux import tcp_early_demux
 from stack.inet.flow import flowi
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_connection_sock import (
-    inet_csk_accept,
-    inet_csk_get_port,
-    inet_csk_prepare_forced_close,
-    inet_csk_reqsk_queue_drop_and_put,
     request_sock,
-    sk_acceptq_is_full,
 )
 from stack.inet.inet_hashtables import (
-    __inet_inherit_port,
-    __inet_lookup_listener,
-    __inet_lookup_skb,
-    inet_ehash_nolisten,
-    inet_hash,
     inet_hash_connect,
-    inet_unhash,
 )
 from stack.inet.inet_sock import inet_sock
-from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp import (
     tcp_destroy_sock,
-    tcp_enter_memory_pressure,
     tcp_init_sock,
-    tcp_ioctl,
-    tcp_leave_memory_pressure,
 )
-from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
-from stack.inet.tcp_cong import tcp_ca_openreq_child
-from stack.inet.tcp_ctl import tcp_connect, tcp_connect_failed, tcp_make_synack, tcp_rtx_synack
-from stack.inet.tcp_done import tcp_done, tcp_set_state
-from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
-from stack.inet.tcp_minisocks import tcp_check_req, tcp_child_process, tcp_create_openreq_child
-from stack.inet.tcp_rcv import tcp_add_backlog, tcp_filter
-from stack.inet.tcp_recvmsg import tcp_recvmsg
-from stack.inet.tcp_request import tcp_conn_request
-from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
-from stack.inet.tcp_sock import M32, TCPHDR_SYN, tcp_sock
-from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
+from stack.inet.tcp_ctl import (
+    tcp_connect_begin,
+    tcp_connect_failed,
+    tcp_connect_forget,
+    tcp_make_synack,
+    tcp_rtx_synack,
+)
+from stack.inet.tcp_done import tcp_set_state
+from stack.inet.tcp_input import tcp_rcv_established
+from stack.inet.tcp_minisocks import (
+    tcp_create_openreq_child,
+    tcp_syn_recv_hash,
+    tcp_syn_recv_route,
+)
+from stack.inet.tcp_prot import tcp_proto
+from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv, tcp_receive_ops
+from stack.inet.tcp_reply import TCP_HLEN
+from stack.inet.tcp_request import tcp_conn_request, tcp_init_seq, tcp_init_ts_off
+from stack.inet.tcp_sock import M32, tcp_sock
 from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
-from stack.inet.tcp_timer import tcp_release_cb, tcp_set_keepalive
-from stack.inet.tcp_timewait import (
-    TCP_TW_ACK,
-    TCP_TW_RST,
-    TCP_TW_SYN,
-    tcp_timewait_sock_ops,
-    tcp_timewait_state_process,
-)
-from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mss_clamp, tcp_sync_mss
-from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv4.ip_output import ip_queue_xmit
 from stack.ipv4.tcp_err import tcp_v4_mtu_reduced
 from stack.ipv4.tcp_ipv4 import (
@@ -136,7 +100,6 @@ from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.rt6_info import IPV6_MIN_MTU
 from stack.ipv6.tcp_err import tcp_v6_err, tcp_v6_mtu_reduced
 from stack.ipv6.tcp_reply import (
-    TCP_HLEN,
     ipv6_unicast_destination,
     tcp_v6_reqsk_send_ack,
     tcp_v6_send_reset,
@@ -145,7 +108,6 @@ from stack.ipv6.tcp_reply import (
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
-    from stack.core.netdevice import net_device
     from stack.inet.protosw import inet_protosw
     from stack.net import Net
 
@@ -155,17 +117,6 @@ IPV6_FLOWLABEL_MASK = 0xFFFFF
 
 msstab = (1280 - 60, 1480 - 60, 9000 - 60)
 """net/ipv6/syncookies.c: the MSS values that a cookie can encode."""
-
-
-def tcp_v6_init_seq(net: Net, skb: sk_buff) -> int:
-    """Initial sequence number of the SYN-ACK that answers skb."""
-    _, saddr, sport, daddr, dport = inet_key(skb)
-    return secure_tcp_seq(net, daddr, saddr, dport, sport)
-
-
-def tcp_v6_init_ts_off(net: Net, skb: sk_buff) -> int:
-    _, saddr, _, daddr, _ = inet_key(skb)
-    return secure_tcp_ts_off(net, daddr, saddr)
 
 
 # --- connect ------------------------------------------------------------------------------
@@ -196,11 +147,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
             raise os_error(errno.EINVAL)
     if np is not None:
         np.flow_label = uaddr.flowinfo & IPV6_FLOWLABEL_MASK if np.sndflow else 0
-    if sk.rx_opt.ts_recent_stamp and sk.inet_daddr != daddr:
-        # The timestamps of the previous peer do not apply to another one.
-        sk.rx_opt.ts_recent = 0
-        sk.rx_opt.ts_recent_stamp = 0
-        sk.write_seq = 0
+    tcp_connect_forget(sk, daddr)
     if ipv6_addr_v4mapped(daddr):
         return tcp_v6_connect_mapped(sk, daddr, dport)
     if sk.sk_af.family == AF_INET:
@@ -227,14 +174,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     fl6 = inet6_csk_flow(sk)
     sk.inet_fl = fl6
     fl6.daddr = daddr
-    if not sk.write_seq:
-        sk.write_seq = secure_tcp_seq(net, sk.inet_saddr, daddr, sk.inet_sport, dport)
-    sk.tsoffset = secure_tcp_ts_off(net, sk.inet_saddr, daddr)
-    err = tcp_connect(sk)
-    if err:
-        tcp_connect_failed(sk)
-        raise os_error(err)
-    return 0
+    return tcp_connect_begin(sk)
 
 
 def tcp_v6_connect_mapped(sk: tcp_sock, daddr: wide, dport: int) -> int:
@@ -319,18 +259,11 @@ def cookie_v6_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
     return cookie_check(sk, skb, msstab, tcp6_request_sock_ops, tcp_request_sock_ipv6_ops)
 
 
-def tcp_v6_cookie_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
-    """Check a listener's segment for a SYN cookie; returns as cookie_check does, sk for a SYN."""
-    if not skb.tcp_flags & TCPHDR_SYN:
-        return cookie_v6_check(sk, skb)
-    return sk
-
-
 tcp_request_sock_ipv6_ops = tcp_request_sock_ops(
     mss_clamp=IPV6_MIN_MTU - TCP_HLEN - IPV6_HLEN,
     route_req=tcp_v6_route_req,
-    init_seq=tcp_v6_init_seq,
-    init_ts_off=tcp_v6_init_ts_off,
+    init_seq=tcp_init_seq,
+    init_ts_off=tcp_init_ts_off,
     cookie_init_seq=cookie_v6_init_sequence,
     send_synack=tcp_v6_send_synack,
 )
@@ -374,16 +307,9 @@ def tcp_v6_syn_recv_sock(
             newsk.icsk_af_ops = ipv6_mapped
             newsk.sk_backlog_rcv = tcp_v4_do_rcv
         return newsk
-    linux = sk.net.mib.linux
-    if sk_acceptq_is_full(sk):
-        linux.ListenOverflows += 1
-        linux.ListenDrops += 1
-        return None
+    dst = tcp_syn_recv_route(sk, req, dst, inet6_csk_route_req)
     if dst is None:
-        dst = inet6_csk_route_req(sk, req)
-        if dst is None:
-            linux.ListenDrops += 1
-            return None
+        return None
     newsk = tcp_create_openreq_child(sk, req, skb)
     newsk.sk_bound_dev_if = req.ir_iif
     newsk.sk_gso_type = SKB_GSO_TCPV6
@@ -400,17 +326,7 @@ def tcp_v6_syn_recv_sock(
     fl6: flowi = inet6_csk_flow(newsk)
     newsk.inet_fl = fl6
     fl6.daddr = req.inet_daddr
-    sk_setup_caps(newsk, dst)
-    tcp_ca_openreq_child(newsk, dst)
-    tcp_sync_mss(newsk, dst_mtu(dst))
-    newsk.advmss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
-    tcp_initialize_rcv_mss(newsk)
-    # inet_ehash_nolisten fails if another packet made the child first, or the request is gone.
-    if __inet_inherit_port(sk, newsk) < 0 or not inet_ehash_nolisten(newsk, req_unhash):
-        inet_csk_prepare_forced_close(newsk)
-        tcp_done(newsk)
-        return None
-    return newsk
+    return tcp_syn_recv_hash(sk, newsk, dst, req_unhash)
 
 
 # --- receive ------------------------------------------------------------------------------
@@ -427,147 +343,30 @@ def tcp_v6_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
         if sk.sk_rx_dst is not skb.dst:
             inet6_sk_rx_dst_set(sk, skb)
         tcp_rcv_established(sk, skb)
-        return 0
-    if sk.sk_state == TCP_LISTEN:
-        nsk = tcp_v6_cookie_check(sk, skb)
-        if nsk is None:
-            kfree_skb(skb)
-            return 0
-        if nsk is not sk:
-            if tcp_child_process(sk, nsk, skb):
-                tcp_v6_send_reset(nsk, skb)
-                kfree_skb(skb)
-            return 0
-    reason = tcp_rcv_state_process(sk, skb)
-    if reason:
-        tcp_v6_send_reset(sk, skb)
-        kfree_skb_reason(sk.net, skb, reason)
+    else:
+        tcp_do_rcv(sk, skb, tcp_v6_receive_ops)
     return 0
 
 
 def tcp_v6_rcv(skb: sk_buff) -> int:
     """inet6_protos[IPPROTO_TCP]: a segment, data at the TCP header. Takes ownership of skb. 0."""
-    dev: net_device = skb.dev
-    net = dev.net
-    if skb.pkt_type:  # PACKET_HOST
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
-        return 0
-    mib = net.mib.tcp
-    mib.InSegs += skb.gso_segs or 1
-    if not tcp_hdr_validate(skb):
-        mib.InErrs += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
-        return 0
-    if skb.ip_summed != CHECKSUM_UNNECESSARY and tcp_v6_csum_bad(skb):
-        mib.InCsumErrors += 1
-        mib.InErrs += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_CSUM)
-        return 0
-    sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
-    while True:
-        if sk is None:
-            return tcp_v6_no_socket(net, skb)
-        state = sk.sk_state
-        if state == TCP_TIME_WAIT:
-            if not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
-                return 0
-            tcp_v6_fill_cb(skb)
-            sk = tcp_v6_do_time_wait(net, sk, skb)
-            if sk is None:
-                return 0
-            break
-        if state == TCP_NEW_SYN_RECV:
-            req = sk
-            sk = req.rsk_listener
-            if not xfrm6_policy_check(sk, XFRM_POLICY_IN, skb):
-                sk.sk_drops += 1
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
-                return 0
-            if sk.sk_state != TCP_LISTEN:
-                inet_csk_reqsk_queue_drop_and_put(sk, req)
-                sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
-                continue
-            if tcp_filter(sk, skb):
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
-                return 0
-            tcp_v6_fill_cb(skb)
-            return tcp_v6_new_syn_recv(sk, skb, req)
-        if state == TCP_LISTEN:
-            net.tcp_tw_isn = 0
-        break
-    tp: tcp_sock = sk
-    np = tp.pinet6
-    if np is not None and np.min_hopcount and ipv6_hdr(skb).hop_limit < np.min_hopcount:
-        net.mib.linux.TCPMinTTLDrop += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
-        return 0
-    if not xfrm6_policy_check(tp, XFRM_POLICY_IN, skb):
-        tp.sk_drops += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
-        return 0
-    if tcp_filter(tp, skb):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
-        return 0
-    tcp_v6_fill_cb(skb)
-    if tp.sk_state == TCP_LISTEN:
-        return tcp_v6_do_rcv(tp, skb)
-    tp.segs_in += skb.gso_segs or 1
-    if not sock_owned_by_user(tp):
-        return tcp_v6_do_rcv(tp, skb)
-    if tcp_add_backlog(tp, skb):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
-    return 0
+    sk = tcp_rcv(skb, tcp_v6_receive_ops)
+    return 0 if sk is None else tcp_v6_do_rcv(sk, skb)
 
 
 def tcp_v6_csum_bad(skb: sk_buff) -> bool:
-    """The checksum, which the device did not verify, is wrong."""
+    """tcp_receive_ops.csum_bad."""
     _, saddr, _, daddr, _ = inet_key(skb)
     return bool(skb_checksum_init_v6(skb, IPPROTO_TCP, saddr, daddr) or skb_checksum_complete(skb))
 
 
-def tcp_v6_new_syn_recv(sk: tcp_sock, skb: sk_buff, req: request_sock) -> int:
-    """A segment for a request of listener sk. Takes ownership of skb."""
-    nsk = tcp_check_req(sk, skb, req)
-    if nsk is None:
-        kfree_skb(skb)
-    elif nsk is sk:
-        return tcp_v6_do_rcv(sk, skb)
-    elif tcp_child_process(sk, nsk, skb):
-        tcp_v6_send_reset(nsk, skb)
-        kfree_skb(skb)
-    return 0
-
-
-def tcp_v6_no_socket(net: Net, skb: sk_buff) -> int:
-    """Answer a segment without a socket by a RST (RFC 9293 3.10.7.1). Takes ownership of skb."""
-    if xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
-        tcp_v6_fill_cb(skb)
-        tcp_v6_send_reset(None, skb)
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
-    return 0
-
-
-def tcp_v6_do_time_wait(net: Net, tw: inet_timewait_sock, skb: sk_buff) -> tcp_sock | None:
-    """Process a segment for a TIME_WAIT socket; returns the listener if a new SYN is for it.
-
-    Takes ownership of skb when it returns None.
-    """
-    verdict = tcp_timewait_state_process(tw, skb)
-    if verdict == TCP_TW_SYN:
-        sk2 = __inet_lookup_listener(net.tcp_hashinfo, skb, inet_key(skb), skb.skb_iif)
-        if sk2 is not None:
-            inet_twsk_deschedule_put(tw)
-            return sk2
-        verdict = TCP_TW_ACK
-        net.tcp_tw_isn = 0
-    if verdict == TCP_TW_ACK:
-        tcp_v6_timewait_ack(tw, skb)
-    elif verdict == TCP_TW_RST:
-        tcp_v6_send_reset(tw, skb)
-        inet_twsk_deschedule_put(tw)
-    kfree_skb(skb)
-    return None
+tcp_v6_receive_ops = tcp_receive_ops(
+    family=AF_INET6,
+    csum_bad=tcp_v6_csum_bad,
+    cookie_check=cookie_v6_check,
+    send_reset=tcp_v6_send_reset,
+    timewait_ack=tcp_v6_timewait_ack,
+)
 
 
 def inet6_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:
@@ -630,37 +429,13 @@ ipv6_mapped = inet_connection_sock_af_ops(
     mtu_reduced=tcp_v4_mtu_reduced,
 )
 
-tcpv6_prot = proto(
-    name="TCPv6",
-    close=tcp_close,
+tcpv6_prot = tcp_proto(
+    "TCPv6",
     connect=tcp_v6_connect,
-    disconnect=tcp_disconnect,
-    accept=inet_csk_accept,
-    ioctl=tcp_ioctl,
     init=tcp_v6_init_sock,
     destroy=tcp_v6_destroy_sock,
-    shutdown=tcp_shutdown,
-    setsockopt=tcp_setsockopt,
-    getsockopt=tcp_getsockopt,
-    keepalive=tcp_set_keepalive,
-    sendmsg=tcp_sendmsg,
-    recvmsg=tcp_recvmsg,
     backlog_rcv=tcp_v6_do_rcv,
-    release_cb=tcp_release_cb,
-    hash=inet_hash,
-    unhash=inet_unhash,
-    get_port=inet_csk_get_port,
-    stream_memory_free=tcp_stream_memory_free,
-    diag_destroy=tcp_abort,
-    no_autobind=True,
-    sock_class=tcp_sock,
-    twsk_prot=tcp_timewait_sock_ops,
     rsk_prot=tcp6_request_sock_ops,
-    enter_memory_pressure=tcp_enter_memory_pressure,
-    leave_memory_pressure=tcp_leave_memory_pressure,
-    sysctl_rmem="tcp_rmem",
-    sysctl_wmem="tcp_wmem",
-    memory="TCP",
 )
 
 tcpv6_protocol = inet6_protocol(

@@ -194,7 +194,7 @@ def test_tcp_and_udp_push(
     assert H.tcp_hdr_fields(skb) == (sport, dport, seq, ack, 5 + len(o) // 4, flags, window, urg)
     assert H.tcp_hdr_validate(skb) == 20 + len(o)
     skb.network_header = skb.transport_header
-    H.tcp_v4_fill_cb(skb)
+    H.tcp_fill_cb(skb)
     end = seq + len(body) + (flags & 1) + (flags >> 1 & 1)
     assert (skb.seq, skb.end_seq, skb.ack_seq, skb.tcp_flags) == (seq, end & 0xFFFFFFFF, ack, flags)
     S.kfree_skb(skb)
@@ -393,5 +393,5 @@ def test_short_tcp_never_reads_beyond(n: int) -> None:
         skb.network_header = 0
         if not want:
             with pytest.raises((IndexError, ValueError)):
-                H.tcp_v4_fill_cb(skb)
+                H.tcp_fill_cb(skb)
         S.kfree_skb(skb)

@@ -158,7 +158,7 @@ def test_a_packet_from_elsewhere_is_parsed_when_somebody_asks(frame: bytes) -> N
             assert hdr.tcp_parse_ts(skb) == seen.ports.timestamps
             S.skb_pull(skb, seen.l4)
             assert hdr.tcp_hdr_validate(skb) == seen.ports.hlen
-            hdr.tcp_v4_fill_cb(skb)
+            hdr.tcp_fill_cb(skb)
             assert (skb.seq, skb.ack_seq, skb.tcp_flags, skb.ip_dsfield) == (
                 seen.ports.seq,
                 seen.ports.ack,
@@ -230,7 +230,7 @@ def test_a_merged_packet_is_parsed_as_a_whole() -> None:
         assert told(skb) == ref_parse(S.skb_to_bytes(skb)[14:])
         S.skb_pull(skb, 14)
         S.skb_pull(skb, 40 if v6 else 20)
-        hdr.tcp_v4_fill_cb(skb)
+        hdr.tcp_fill_cb(skb)
         assert (skb.seq, skb.end_seq) == (1000, 1300)
         S.kfree_skb(skb)
 
@@ -252,7 +252,7 @@ def test_what_is_not_linear_is_left_to_its_layer() -> None:
         assert inet.ip_route_fields(skb) == (0x0A000002, 0x0A000001, 0, 6, 2)
         S.skb_pull(skb, 20)
         assert hdr.tcp_hdr_validate(skb) == 32  # which pulls what it needs
-        hdr.tcp_v4_fill_cb(skb)
+        hdr.tcp_fill_cb(skb)
         assert (skb.seq, skb.end_seq) == (1, 5)
         S.kfree_skb(skb)
 
@@ -276,7 +276,7 @@ def test_tcp_has_its_fields_when_nobody_could_parse(
     skb.transport_header = skb.network_header + seen.l4
     S.skb_pull(skb, seen.l4)
     assert hdr.tcp_hdr_validate(skb) == seen.ports.hlen
-    hdr.tcp_v4_fill_cb(skb)
+    hdr.tcp_fill_cb(skb)
     assert not skb.parsed
     found = Ports(
         skb.sport, skb.dport, skb.l4_hlen, skb.th_seq, skb.th_ack, skb.th_flags, skb.th_window,

@@ -900,7 +900,7 @@ def test_fields_out_of_range_reach_no_byte_outside_the_packet(
         lambda skb: parse.skb_parse(skb),
         lambda skb: hdr.ip_hdr_validate(skb),
         lambda skb: hdr.tcp_hdr_validate(skb),
-        lambda skb: hdr.tcp_v4_fill_cb(skb),
+        lambda skb: hdr.tcp_fill_cb(skb),
         lambda skb: hdr.tcp_parse_ts(skb),
         lambda skb: inetkey.inet_key(skb),
         lambda skb: inetkey.icmp_echo_key(skb),

@@ -7,7 +7,10 @@ import errno
 import struct
 
 import pytest
+from scapy.layers.inet import ICMP, IP
+from scapy.packet import Raw
 
+from stack.core import uapi
 from stack.core.sock import sk_sleep
 from stack.core.uapi import (
     MSG_MORE,
@@ -22,7 +25,9 @@ from stack.core.uapi import (
 from stack.inet import tcp_sock as opt
 from stack.inet.tcp import tcp_poll
 from stack.ipv4.tcp_ipv4 import tcp_prot
+from stack.socket import Socket
 from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, B, S, Sock, TcpNet, transfer
+from tests.stack.ipv4.net import ME, PEER, one_host
 
 POLLIN, POLLPRI, POLLOUT, POLLERR, POLLHUP, POLLRDHUP = 1, 2, 4, 8, 16, 0x2000
 
@@ -902,3 +907,21 @@ def test_msg_eor_ends_the_packet() -> None:
         assert [s.payload for s in net.log[start:] if s.payload] == [b"record one", b"record two"]
         assert server.recv_all() == b"record onerecord two"
         drain(net, client, server)
+
+
+@pytest.mark.parametrize("least", [0, 64, 65])
+def test_an_icmp_error_about_a_packet_with_too_few_hops_is_dropped(least: int) -> None:
+    """IP_MINTTL holds for the quoted header too (RFC 5082; tcp_v4_err of Linux)."""
+    net = one_host()
+    sock = Socket(net.host)
+    sock.setblocking(False)
+    if least:
+        sock.setsockopt(uapi.SOL_IP, uapi.IP_MINTTL, least)
+    with pytest.raises(BlockingIOError):
+        sock.connect((PEER, 9))
+    (syn,) = net.ip_sent()
+    net.inject(IP(src=PEER, dst=ME) / ICMP(type=3, code=1) / Raw(bytes(syn)))
+    ended = least <= syn.ttl
+    assert bool(sock.poll() & POLLERR) is ended
+    assert net.host.mib.linux.TCPMinTTLDrop == (not ended)
+    sock.close()

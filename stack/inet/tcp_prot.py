@@ -1,0 +1,62 @@
+"""struct proto of TCP: the same functions for both families, but for where they meet IP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stack.core.proto import proto
+from stack.inet.inet_connection_sock import inet_csk_accept, inet_csk_get_port
+from stack.inet.inet_hashtables import inet_hash, inet_unhash
+from stack.inet.request_sock import request_sock_ops
+from stack.inet.tcp import tcp_enter_memory_pressure, tcp_ioctl, tcp_leave_memory_pressure
+from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
+from stack.inet.tcp_recvmsg import tcp_recvmsg
+from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
+from stack.inet.tcp_sock import tcp_sock
+from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
+from stack.inet.tcp_timer import tcp_release_cb, tcp_set_keepalive
+from stack.inet.tcp_timewait import tcp_timewait_sock_ops
+
+
+def tcp_proto(
+    name: str,
+    connect: Callable[..., int],
+    init: Callable[[Any], int],
+    destroy: Callable[[Any], None],
+    backlog_rcv: Callable[..., int],
+    rsk_prot: request_sock_ops,
+) -> proto:
+    """`tcp_prot` (name "TCP") or `tcpv6_prot`; their memory is counted together."""
+    return proto(
+        name=name,
+        close=tcp_close,
+        connect=connect,
+        disconnect=tcp_disconnect,
+        accept=inet_csk_accept,
+        ioctl=tcp_ioctl,
+        init=init,
+        destroy=destroy,
+        shutdown=tcp_shutdown,
+        setsockopt=tcp_setsockopt,
+        getsockopt=tcp_getsockopt,
+        keepalive=tcp_set_keepalive,
+        sendmsg=tcp_sendmsg,
+        recvmsg=tcp_recvmsg,
+        backlog_rcv=backlog_rcv,
+        release_cb=tcp_release_cb,
+        hash=inet_hash,
+        unhash=inet_unhash,
+        get_port=inet_csk_get_port,
+        stream_memory_free=tcp_stream_memory_free,
+        diag_destroy=tcp_abort,
+        no_autobind=True,
+        sock_class=tcp_sock,
+        twsk_prot=tcp_timewait_sock_ops,
+        rsk_prot=rsk_prot,
+        enter_memory_pressure=tcp_enter_memory_pressure,
+        leave_memory_pressure=tcp_leave_memory_pressure,
+        sysctl_rmem="tcp_rmem",
+        sysctl_wmem="tcp_wmem",
+        memory="TCP",
+    )
