@@ -53,7 +53,7 @@ READ = """
 UDP_READ = READ + "inet_recvmsg > udp_recvmsg > skb_copy_datagram_iter"
 TCP_DATA = "tcp_rcv_established > tcp_ack tcp_data_queue > sk_data_ready"
 TCP_READ = READ + "inet_recvmsg > tcp_recvmsg > skb_copy_datagram_iter"
-TCP_RECV = f"{RECEIVE} tcp_v4_rcv > xfrm4_policy_check tcp_v4_do_rcv > {TCP_DATA}; {TCP_READ}"
+TCP_RECV = f"{RECEIVE} tcp_v4_rcv > xfrm_policy_check tcp_v4_do_rcv > {TCP_DATA}; {TCP_READ}"
 CONNECT = """
     sys_connect > inet_stream_connect >
         tcp_v4_connect(ip_route_connect tcp_transmit_skb > ip_queue_xmit > e1000_xmit_frame)
@@ -151,7 +151,7 @@ TCP6_SEND = (
     f"sys_send > sys_sendto > {SEND} inet_sendmsg > tcp_sendmsg > {TCP_WRITE} > "
     "inet6_csk_xmit > ip6_xmit >" + TO_DRIVER6
 )
-TCP6_RECV = f"{RECEIVE6} tcp_v6_rcv > xfrm6_policy_check tcp_v6_do_rcv > {TCP_DATA}; {TCP_READ}"
+TCP6_RECV = f"{RECEIVE6} tcp_v6_rcv > xfrm_policy_check tcp_v6_do_rcv > {TCP_DATA}; {TCP_READ}"
 CONNECT6 = """
     sys_socket > sock_create > inet6_create > tcp_v6_init_sock;
     sys_connect > inet_stream_connect >
@@ -278,7 +278,7 @@ ACCEPT6 = (
     .replace("inet_release", "inet6_release > inet_release")
 )
 BACKLOG = (
-    f"{TO_IP} tcp_v4_early_demux {DELIVER} tcp_v4_rcv > xfrm4_policy_check sk_add_backlog;"
+    f"{TO_IP} tcp_v4_early_demux {DELIVER} tcp_v4_rcv > xfrm_policy_check sk_add_backlog;"
     "release_sock > __release_sock > tcp_v4_do_rcv > tcp_rcv_established > sk_data_ready"
 )
 TCP_ERROR = (
