@@ -69,7 +69,14 @@ from stack.core.uapi import (
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
 )
-from stack.core.wait import wait_queue_entry, wait_queue_head, wake_up, wake_up_poll
+from stack.core.wait import (
+    MAX_SCHEDULE_TIMEOUT,
+    schedule_timeout,
+    wait_queue_entry,
+    wait_queue_head,
+    wake_up,
+    wake_up_poll,
+)
 
 if TYPE_CHECKING:
     from fastpath.inet import UdpFlow
@@ -136,7 +143,6 @@ SK_CAN_REUSE = 1
 SK_NO_REUSE = 0
 
 RCV_HOARD = 1 << 16  # forward allocation that a reader keeps while more is queued
-MAX_SCHEDULE_TIMEOUT = 1 << 62
 SOCK_MIN_RCVBUF = 2304
 PACING_UNLIMITED = (1 << 63) - 1
 """sk_pacing_rate without a limit; where applications see it, it is ~0UL as on Linux."""
@@ -573,17 +579,9 @@ def wait_event(
     if timeo_ns <= 0:
         return timeo_ns if condition(sk, seen) else 0
     entry = wait_queue_entry(sk, condition, seen)
-    clock = sk.net.clock
     sk.sk_sleepers += 1
     try:
-        if timeo_ns >= MAX_SCHEDULE_TIMEOUT:
-            clock.wait(entry.ready)
-            return timeo_ns
-        end_ns: int = clock.now_ns() + timeo_ns
-        if clock.wait(entry.ready, timeo_ns):
-            left_ns: int = end_ns - clock.now_ns()
-            return left_ns if left_ns > 1 else 1
-        return 0
+        return schedule_timeout(sk.net.clock, entry, timeo_ns)
     finally:
         sk.sk_sleepers -= 1
 

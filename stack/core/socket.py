@@ -44,7 +44,7 @@ from stack.core.security import (
     security_socket_socketpair,
 )
 from stack.core.signal import signal_struct
-from stack.core.sock import MAX_SCHEDULE_TIMEOUT, sk_sleep, sock_kfree_s, sock_kmalloc
+from stack.core.sock import sk_sleep, sock_kfree_s, sock_kmalloc
 from stack.core.sockaddr import sockaddr, sockaddr_from
 from stack.core.sockopt import OPTLEN_ANY, pack_opt, sock_getsockopt, sock_setsockopt
 from stack.core.uapi import (
@@ -70,6 +70,7 @@ from stack.core.uapi import (
     SOL_SOCKET,
     SS_UNCONNECTED,
 )
+from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 
 if TYPE_CHECKING:
     from stack.core.fasync import fasync_struct

@@ -25,7 +25,6 @@ from stack.core.sk_mem import SOCK_MIN_SNDBUF, SOCK_SNDBUF_LOCK
 from stack.core.sock import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
-    MAX_SCHEDULE_TIMEOUT,
     PACING_UNLIMITED,
     SK_CAN_REUSE,
     SOCK_BROADCAST,
@@ -55,6 +54,7 @@ from stack.core.sock import (
 )
 from stack.core.sockaddr import sockaddr_bytes
 from stack.core.tcp_states import TCP_LISTEN
+from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 
 if TYPE_CHECKING:
     from stack.core.sock import sock

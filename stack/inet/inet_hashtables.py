@@ -9,7 +9,7 @@ the sockets of both families, for one of IPv6 may own the port for IPv4 too.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fastpath.inethash import InetHash
@@ -319,6 +319,22 @@ def inet_sk_get_local_port_range(sk: inet_sock) -> tuple[int, int]:
         if low <= own_high <= high:
             high = own_high
     return low, high
+
+
+def inet_free_port(sk: inet_sock, taken: Callable[[Any, int], bool]) -> int:
+    """A port of the socket's range that is neither reserved nor `taken(sk, port)`; 0: none.
+
+    The search begins at a random port.
+    """
+    low, high = inet_sk_get_local_port_range(sk)
+    span = high - low + 1
+    reserved = sk.net.sysctl.ip_local_reserved_ports
+    start = sk.net.random.randrange(span)
+    for i in range(span):
+        port = low + (start + i) % span
+        if port not in reserved and not taken(sk, port):
+            return port
+    return 0
 
 
 def inet_sk_port_offset(sk: inet_connection_sock) -> int:

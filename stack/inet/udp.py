@@ -52,7 +52,6 @@ from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
 from stack.core.sock import (
-    MAX_SCHEDULE_TIMEOUT,
     RCV_HOARD,
     SOCK_DEAD,
     SOCK_RCVTSTAMP,
@@ -83,6 +82,7 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
+from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 from stack.inet.af_ops import af_ops_of, inet_af_ops, inet_sk_takes
 from stack.inet.datagram import udp_disconnect
 from stack.inet.udp_flow import UDP_MAX_SEGMENTS

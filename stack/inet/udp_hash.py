@@ -19,7 +19,7 @@ from stack.inet.af_ops import (
     inet_rcv_saddr_equal,
     inet_sk_key,
 )
-from stack.inet.inet_hashtables import inet_sk_get_local_port_range
+from stack.inet.inet_hashtables import inet_free_port
 from stack.inet.inet_sock import inet_sock
 
 if TYPE_CHECKING:
@@ -91,29 +91,22 @@ def udp_lib_lport_inuse(sk: udp_sock, others: list[udp_sock]) -> bool:
     return False
 
 
+def udp_port_taken(sk: udp_sock, port: int) -> bool:
+    """Whether the owners of a port do not share it with sk."""
+    return udp_lib_lport_inuse(sk, udp_port_socks(sk.net, port))
+
+
 def udp_lib_get_port(sk: udp_sock, snum: int) -> int:
     """net/ipv4/udp.c: take port `snum`, or a free one for 0. 0 on success, 1 when taken."""
     net = sk.net
     ports = net.udp_table.ports
     if not snum:
-        low, high = inet_sk_get_local_port_range(sk)
-        span = high - low + 1
-        reserved = net.sysctl.ip_local_reserved_ports
-        start = net.random.randrange(span)
-        for i in range(span):
-            port = low + (start + i) % span
-            if port in reserved:
-                continue
-            others = udp_port_socks(net, port)
-            if not udp_lib_lport_inuse(sk, others):
-                snum = port
-                break
-        else:
+        snum = inet_free_port(sk, udp_port_taken)
+        if not snum:
             return 1
-    else:
-        others = udp_port_socks(net, snum)
-        if udp_lib_lport_inuse(sk, others):
-            return 1
+    elif udp_port_taken(sk, snum):
+        return 1
+    others = udp_port_socks(net, snum)
     sk.inet_num = snum
     if others:
         others[-1].udp_port_next = sk

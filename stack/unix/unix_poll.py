@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from stack.core.fasync import SOCK_FASYNC, SOCK_WAKE_SPACE, SOCKWQ_ASYNC_NOSPACE
 from stack.core.sock import (
     KEY_OUT,
-    MAX_SCHEDULE_TIMEOUT,
     POLL_OUT,
     SOCK_DEAD,
     SOCK_SELECT_ERR_QUEUE,
@@ -31,7 +30,7 @@ from stack.core.uapi import (
     SOCK_SEQPACKET,
     SOCK_STREAM,
 )
-from stack.core.wait import wait_queue_entry, wake_up_poll
+from stack.core.wait import schedule_timeout, wait_queue_entry, wake_up_poll
 from stack.unix.unix_sock import (
     unix_peer_wake,
     unix_recvq_full,
@@ -55,17 +54,9 @@ def unix_write_space(sk: unix_sock) -> None:
 def unix_wait_for_peer(other: unix_sock, timeo_ns: int) -> int:
     """net/unix/af_unix.c: sleep until `other` has room in its queue or is closed; the ns left."""
     entry = wait_queue_entry(other, unix_peer_has_room, None)
-    clock = other.net.clock
     other.peer_sleepers += 1
     try:
-        if timeo_ns >= MAX_SCHEDULE_TIMEOUT:
-            clock.wait(entry.ready)
-            return timeo_ns
-        end_ns: int = clock.now_ns() + timeo_ns
-        if clock.wait(entry.ready, timeo_ns):
-            left_ns: int = end_ns - clock.now_ns()
-            return left_ns if left_ns > 1 else 1
-        return 0
+        return schedule_timeout(other.net.clock, entry, timeo_ns)
     finally:
         other.peer_sleepers -= 1
 

@@ -13,7 +13,7 @@ from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
 from stack.core.timer import timer_list, timer_shutdown
 from stack.core.uapi import SOCK_STREAM
-from stack.inet.inet_hashtables import inet_sk_get_local_port_range
+from stack.inet.inet_hashtables import inet_free_port
 from stack.inet.inet_sock import inet_sock
 from stack.xtp.context import xtp_context
 from stack.xtp.packet import XTP_KEY_MASK, XTP_SERVICE_STREAM
@@ -154,21 +154,18 @@ def xtp_port_conflict(sk: xtp_sock, others: list[xtp_sock]) -> bool:
     return False
 
 
+def xtp_port_taken(sk: xtp_sock, port: int) -> bool:
+    """Whether a port has an owner."""
+    return (sk.sk_type, port) in sk.net.xtp.ports
+
+
 def xtp_get_port(sk: xtp_sock, snum: int) -> int:
     """proto.get_port: take `snum`, or a free port for 0. 0, or 1 when there is none."""
     net = sk.net
     ports = net.xtp.ports
     if not snum:
-        low, high = inet_sk_get_local_port_range(sk)
-        span = high - low + 1
-        reserved = net.sysctl.ip_local_reserved_ports
-        start = net.random.randrange(span)
-        for i in range(span):
-            port = low + (start + i) % span
-            if port not in reserved and (sk.sk_type, port) not in ports:
-                snum = port
-                break
-        else:
+        snum = inet_free_port(sk, xtp_port_taken)
+        if not snum:
             return 1
     else:
         others = ports.get((sk.sk_type, snum))
