@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from e1000emu.eeprommap import EEPROM_CHECKSUM, EEPROM_MAP, eeprom_word
 from e1000emu.errors import E1000Error
@@ -135,16 +136,23 @@ def checksum_word(words: list[int]) -> int:
     return (EEPROM_CHECKSUM - sum(words[: eeprom_word("CHECKSUM").offset])) & 0xFFFF
 
 
+@cache
+def _map_resets(count: int) -> tuple[int, ...]:
+    """Return what the map says of a new board's words."""
+    words = [0xFFFF] * count
+    for row in EEPROM_MAP:
+        for address in row.offsets:
+            words[address] = row.reset
+    return tuple(words)
+
+
 def _fresh_board(part: Model) -> list[int]:
     """Return the words of a new board, without its address and its checksum.
 
     A copper board has APM wake-up enabled, so that it has a link before any driver runs (CTRL.SLU,
     SDM 13.4.1).
     """
-    words = [0xFFFF] * part.eeprom_words
-    for row in EEPROM_MAP:
-        for address in row.offsets:
-            words[address] = row.reset
+    words = list(_map_resets(part.eeprom_words))
     words[eeprom_word("SUBSYSTEM_ID").offset] = part.subsystem_id
     words[eeprom_word("DEVICE_ID").offset] = part.device_id
     words[eeprom_word("ICW3").offset] &= ~eeprom_word("ICW3").mask("APM_ENABLE")

@@ -6,13 +6,15 @@ never enters Python.  Hooks are looked up by the names that the table holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from e1000emu import regs as table
 from e1000emu.models import Model
 from e1000emu.regs import BAR0_BYTES, TABLE, at_offset, decode, reg
+from e1000emu.watch import watched
 from fastpath.regfile import RegFile, Stats
 
 __all__ = ["Registers"]
@@ -26,8 +28,9 @@ class Registers:
     """The 32-bit registers of BAR 0, by name and by offset."""
 
     def __init__(self, part: Model) -> None:
-        self.file = RegFile(BAR0_BYTES // 4)
-        self._part = part
+        overrides = tuple(sorted(part.reset_overrides.items()))
+        self._layout = _layout(part.lacks, part.features, overrides)
+        self.file = RegFile(BAR0_BYTES // 4, self._layout.file)
         self.read32: Callable[[int], int] = self.file.read32
         self.write32: Callable[[int, int], None] = self.file.write32
         self.peek: Callable[[int], int] = self.file.peek
@@ -36,19 +39,9 @@ class Registers:
         self.clear_bits: Callable[[int, int], int] = self.file.clear_bits
 
     def bind(self, owner: Any, stats: Stats) -> None:
-        """Define every register; hooks are attributes of `owner` (``"rx.write_rctl"``), or
-        compiled blocks (``"interrupts"``)."""
-        part, file = self._part, self.file
-        for row in _rows(part.lacks, part.features):
-            if row.statistic:
-                file.define_stat(row.dwords[0], stats, row.name)
-            elif row.target is not None:
-                file.alias(row.dwords[0], row.target)
-            else:
-                reset = part.reset_overrides.get(row.name, row.reset)
-                on_read, on_write = _hook(owner, row.on_read), _hook(owner, row.on_write)
-                for dword in row.dwords:
-                    file.define(dword, reset, on_read=on_read, on_write=on_write, **row.definition)
+        """Find the hooks: attributes of `owner` (``"rx.write_rctl"``), or compiled blocks
+        (``"interrupts"``)."""
+        self.file.bind({name: _hook(owner, name) for name in self._layout.hooks}, stats)
 
     def __getitem__(self, key: str | int) -> int:
         """Return a register's value by name (``"RAL[3]"``) or offset, without side effects."""
@@ -84,51 +77,58 @@ class Registers:
         return "\n".join(self.show(name) for name in self.nonreset()) or "<all at reset>"
 
 
-class _Row(NamedTuple):
-    """What `RegFile` is told of one row of the table."""
+class _Layout(NamedTuple):
+    """What all NICs with the same registers share."""
 
-    name: str
-    dwords: Sequence[int]
-    statistic: bool
-    target: int | None
-    """Of an alias: the dword that it is."""
-    reset: int
-    on_read: str
-    on_write: str
-    definition: dict[str, Any]
+    file: RegFile
+    hooks: tuple[str, ...]
+    """The names of the hooks."""
 
 
 @cache
-def _rows(lacks: frozenset[str], features: frozenset[str]) -> list[_Row]:
-    """Return the rows of a part with these features: the same for all NICs of a model."""
-    rows = []
+def _layout(
+    lacks: frozenset[str], features: frozenset[str], overrides: tuple[tuple[str, int], ...]
+) -> _Layout:
+    """Return the layout of a part with these features and values at power-on."""
+    file, stats = RegFile(BAR0_BYTES // 4), Stats()
+    resets, hooks = dict(overrides), set()
     for r in TABLE:
         if r.name in lacks:
             continue
         r = r.on(features)
+        first = r.offset // 4
+        if r.group == "statistics":
+            file.define_stat(first, stats, r.name)
+            continue
+        if r.alias_of:
+            file.alias(first, reg(r.alias_of).offset // 4)
+            continue
+        hooks |= {r.on_read, r.on_write}
         together = r.step == 4  # the packet buffer alone has 16,384
-        offsets = (r.offset,) if together else r.offsets
-        definition = {
-            "rmask": r.rmask,
-            "rw": r.stored_mask,
-            "w1c": r.w1c_mask,
-            "w1s": r.w1s_mask,
-            "rc": r.rc_mask,
-            "act": r.act_mask,
-            "hot": r.hot,
-            "decoded": r.decoded,
-            "reset_level": LEVEL_POWER_ON if r.survives else LEVEL_RST,
-            "count": r.count if together else 1,
-        }
-        target = reg(r.alias_of).offset // 4 if r.alias_of else None
-        dwords = [offset // 4 for offset in offsets]
-        statistic = r.group == "statistics"
-        rows.append(
-            _Row(r.name, dwords, statistic, target, r.reset, r.on_read, r.on_write, definition)
-        )
-    return rows
+        for offset in (r.offset,) if together else r.offsets:
+            file.define(
+                offset // 4,
+                resets.get(r.name, r.reset),
+                rmask=r.rmask,
+                rw=r.stored_mask,
+                w1c=r.w1c_mask,
+                w1s=r.w1s_mask,
+                rc=r.rc_mask,
+                act=r.act_mask,
+                on_read=r.on_read or None,
+                on_write=r.on_write or None,
+                hot=r.hot,
+                decoded=r.decoded,
+                reset_level=LEVEL_POWER_ON if r.survives else LEVEL_RST,
+                count=r.count if together else 1,
+            )
+    file.on_watched = print  # never called: each NIC's own takes its place
+    for row in watched(lacks, features):
+        file.watch(row.offset // 4, row.told, row.absent, every=row.every)
+    return _Layout(file, tuple(hooks - {""}))
 
 
+@cache
 def _offset(key: str | int) -> int:
     offset = table.describe(key)["offset"]
     assert isinstance(offset, int)
@@ -137,9 +137,4 @@ def _offset(key: str | int) -> int:
 
 def _hook(owner: Any, name: str) -> Any:
     """Return the method of a block, or a compiled block that serves the register itself."""
-    if not name:
-        return None
-    target = owner
-    for part in name.split("."):
-        target = getattr(target, part)
-    return target
+    return attrgetter(name)(owner)

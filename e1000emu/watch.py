@@ -9,17 +9,22 @@ each doorbell (`Rings`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from e1000emu.regs import TABLE, reg
 
 if TYPE_CHECKING:
+    from e1000emu.fields import Reg
     from e1000emu.nic import Nic
 
-__all__ = ["Watch"]
+    Check = Callable[["Watch", int, int], None]
 
-CTRL, RCTL, TCTL, RAH, ICR = reg("CTRL"), reg("RCTL"), reg("TCTL"), reg("RAH"), reg("ICR")
+__all__ = ["Watch", "Watched", "watched"]
+
+CTRL, RCTL, TCTL, ICR = reg("CTRL"), reg("RCTL"), reg("TCTL"), reg("ICR")
+RAL, RAH, TDT, RDT = reg("RAL"), reg("RAH"), reg("TDT"), reg("RDT")
+DOORBELLS = {TDT.offset: "tx", RDT.offset: "rx"}
 RCTL_EN, TCTL_EN = RCTL.mask("EN"), TCTL.mask("EN")
 RCTL_BSIZE, RCTL_BSEX = RCTL.mask("BSIZE"), RCTL.mask("BSEX")
 RCTL_RDMTS, RCTL_LBM = RCTL.field("RDMTS"), RCTL.field("LBM")
@@ -53,21 +58,23 @@ STATUS_AT, STATUS_DD = 12, 1
 TX_RS = 0x08
 
 
-class _Row(NamedTuple):
-    """A register of a part, and which bits a write must not set."""
+class Watched(NamedTuple):
+    """A register whose writes `Watch` is told of, as `RegFile.watch` is told."""
 
     offset: int
-    name: str
-    number: int
-    """Its index in the register's array."""
+    told: int
+    absent: int
+    every: bool
     reserved: int
+    """Bits that a write must not set."""
     read_only: bool
+    check: Check | None
 
 
 @cache
-def _rows(lacks: frozenset[str], features: frozenset[str], checked: frozenset[str]) -> list[_Row]:
-    """The registers of a part, without those in `lacks`, whose writes can be wrong or that are in
-    `checked`: the same for all NICs of a model."""
+def watched(lacks: frozenset[str], features: frozenset[str]) -> tuple[Watched, ...]:
+    """The registers of a part, without those in `lacks`, whose writes can be wrong: the same for
+    all NICs of a model."""
     rows = []
     for r in TABLE:
         if r.name in lacks or r.alias_of:
@@ -77,9 +84,19 @@ def _rows(lacks: frozenset[str], features: frozenset[str], checked: frozenset[st
         read_only = not r.wmask and reserved != ALL_ONES and any(f.name for f in r.fields)
         if r.name in RESERVED_ELSEWHERE or r.wmask == 0:
             reserved = 0
-        if reserved or read_only or r.name in checked:
-            rows += [_Row(at, r.name, i, reserved, read_only) for i, at in enumerate(r.offsets)]
-    return rows
+        for i, at in enumerate(r.offsets):
+            check = partial(Watch._rah, index=i) if r.name == "RAH" else CHECKS.get(r.name)
+            every = read_only or check is not None
+            if r.name == "ICR":
+                rows.append(Watched(at, 0, ICR.w1c_mask, False, 0, False, check))
+            elif reserved or every:
+                rows.append(Watched(at, reserved, 0, every, reserved, read_only, check))
+    return tuple(rows)
+
+
+@cache
+def _by_offset(lacks: frozenset[str], features: frozenset[str]) -> dict[int, Watched]:
+    return {row.offset: row for row in watched(lacks, features)}
 
 
 def peek_memory(nic: Nic, address: int, n: int) -> bytes:
@@ -151,33 +168,12 @@ class Watch:
         self._regs = nic.regs
         self._note = nic.misuse.note
         self.rings = Rings(nic)
-        self._checks: dict[int, Callable[[int, int], None]] = {}
-        file = nic.regs.file
-        file.on_watched = self._told
+        nic.regs.file.on_watched = self._told
         self._audited = False
         self._set_again = (0, 0)
         self._answered = (0, 0)
         """The number of the last read of ICR whose value went to ICS, and how many in a row."""
-        named: dict[str, Callable[[int, int], None]] = {
-            "CTRL": self._ctrl, "MDIC": self._mdic, "PBA": self._pba, "FCRTH": self._fcrth,
-            "RCTL": self._rctl, "RDH": self._rdh, "TCTL": self._tctl, "TDH": self._tdh,
-            "TIPG": self._tipg, "ICR": self._icr, "ICS": self._ics,
-            "TADV": self._tadv,
-        }  # fmt: skip
-        for name in ("TDBAL", "TDBAH", "TDLEN", "RDBAL", "RDBAH", "RDLEN"):
-            named[name] = self._ring_check(name)
-        rows = _rows(nic.model.lacks, nic.model.features, frozenset(named) | {"RAH"})
-        self._reserved = {row.offset: row.reserved for row in rows}
-        self._read_only = {row.offset for row in rows if row.read_only}
-        for row in rows:
-            check = self._rah_check(row.number) if row.name == "RAH" else named.get(row.name)
-            if check is not None:
-                self._checks[row.offset] = check
-            if row.name == "ICR":
-                file.watch(row.offset // 4, 0, ICR.w1c_mask)
-            elif row.reserved or row.read_only or check is not None:
-                every = row.read_only or check is not None
-                file.watch(row.offset // 4, row.reserved, every=every)
+        self._rows = _by_offset(nic.model.lacks, nic.model.features)
         self._derive()
         nic.misuse.on_strict = self.audit
         self.audit(nic.misuse.strict)
@@ -186,23 +182,25 @@ class Watch:
         """Compare the rings at each doorbell from now on: strict devices."""
         if on != self._audited:
             self._audited = on
-            for name in ("TDT", "RDT"):
-                offset = reg(name).offset
-                self._nic.regs.file.watch(offset // 4, self._reserved.get(offset, 0), every=on)
-            self._checks[reg("TDT").offset] = lambda old, new: self.rings.doorbell("tx", new)
-            self._checks[reg("RDT").offset] = lambda old, new: self.rings.doorbell("rx", new)
+            for tail in (TDT, RDT):
+                row = self._rows.get(tail.offset)
+                told = row.reserved if row is not None else 0
+                self._nic.regs.file.watch(tail.offset // 4, told, every=on)
             self.rings.forget("tx")
             self.rings.forget("rx")
 
     def _told(self, offset: int, old: int, value: int) -> None:
         """Take a write before it has its effect."""
-        if offset in self._read_only:
+        row = self._rows.get(offset)
+        if row is not None and row.read_only:
             self._note("read-only", offset, value)
             return
-        reserved = value & self._reserved[offset]
-        check = self._checks.get(offset)
-        if check is not None:
-            check(old, value)
+        if offset in DOORBELLS:
+            if self._audited:
+                self.rings.doorbell(DOORBELLS[offset], value)
+        elif row is not None and row.check is not None:
+            row.check(self, old, value)
+        reserved = value & row.reserved if row is not None else 0
         if reserved:
             self._note("reserved-bits", offset, value, reserved)
 
@@ -253,33 +251,25 @@ class Watch:
         if self._regs["TCTL"] & TCTL_EN and new != head:
             self._note("tx-head-written", new, head)
 
-    def _ring_check(self, name: str) -> Callable[[int, int], None]:
-        r, which = reg(name), name[:2]
-        stored, reserved = r.stored_mask, ALL_ONES & ~r.stored_mask
-        odd = "ring-length" if name.endswith("LEN") else "ring-align"
+    def _ring(self, old: int, new: int, ring: Reg, stored: int) -> None:
+        peek = self._regs.peek
+        if ring.name.startswith("TD"):
+            moved, head, on = "tx", self._nic.tx.engine.head, peek(TCTL.offset) & TCTL_EN
+        else:
+            moved, head, on = "rx", self._nic.rx.engine.head, peek(RCTL.offset) & RCTL_EN
+        if on and new & stored != old:
+            self.rings.forget(moved)
+            self._note(f"{moved}-ring-moved", ring.offset, old, new, head)
+        if new & ALL_ONES & ~stored:
+            odd = "ring-length" if ring.name.endswith("LEN") else "ring-align"
+            self._note(odd, ring.offset, new)
 
-        def check(old: int, new: int) -> None:
-            tx, rx, peek = self._nic.tx.engine, self._nic.rx.engine, self._regs.peek
-            enabled = peek(TCTL.offset) & TCTL_EN if which == "TD" else peek(RCTL.offset) & RCTL_EN
-            if enabled and new & stored != old:
-                moved, head = ("tx", tx.head) if which == "TD" else ("rx", rx.head)
-                self.rings.forget(moved)
-                self._note(f"{moved}-ring-moved", r.offset, old, new, head)
-            if new & reserved:
-                self._note(odd, r.offset, new)
-
-        return check
-
-    def _rah_check(self, index: int) -> Callable[[int, int], None]:
-        low = reg("RAL").offsets[index]
-
-        def check(old: int, new: int) -> None:
-            if new & RAH_ADDRESS and not new & RAH_AV:
-                self._note("rar-no-av", index, new)
-            elif not index and new & RAH_AV and self._regs.peek(low) & GROUP_BIT:
-                self._note("rar0-group", self._regs.peek(low), new)
-
-        return check
+    def _rah(self, old: int, new: int, index: int) -> None:
+        low = RAL.offsets[index]
+        if new & RAH_ADDRESS and not new & RAH_AV:
+            self._note("rar-no-av", index, new)
+        elif not index and new & RAH_AV and self._regs.peek(low) & GROUP_BIT:
+            self._note("rar0-group", self._regs.peek(low), new)
 
     def _tipg(self, old: int, new: int) -> None:
         if IPGT.get(new) < IPGT_LOW:
@@ -385,3 +375,14 @@ class Watch:
         if any(command & (TX_RS | nic.model.rps << 4) for command in ring[11::DESCRIPTOR_BYTES]):
             return 0
         return len(ring) // DESCRIPTOR_BYTES
+
+
+CHECKS: dict[str, Check] = {
+    "CTRL": Watch._ctrl, "MDIC": Watch._mdic, "PBA": Watch._pba, "FCRTH": Watch._fcrth,
+    "RCTL": Watch._rctl, "RDH": Watch._rdh, "TCTL": Watch._tctl, "TDH": Watch._tdh,
+    "TIPG": Watch._tipg, "ICR": Watch._icr, "ICS": Watch._ics,
+    "TADV": Watch._tadv,
+}  # fmt: skip
+"""The rules of one register each, by its name."""
+for name in ("TDBAL", "TDBAH", "TDLEN", "RDBAL", "RDBAH", "RDLEN"):
+    CHECKS[name] = partial(Watch._ring, ring=reg(name), stored=reg(name).stored_mask)

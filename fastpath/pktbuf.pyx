@@ -17,7 +17,6 @@ The plain-Python twin is ``_ref/pktbuf.py``. Call everything with the clock's lo
 """
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastpath.e1000_hw cimport (
@@ -29,6 +28,10 @@ cdef extern from "bytes.h" nogil:
     uint32_t ld32le(const void *p)
     void st32le(void *p, uint32_t v)
 
+cdef extern from "sparse.h" nogil:
+    void *sparse_alloc(size_t nbytes)
+    void sparse_free(void *p, size_t nbytes)
+
 cdef enum:
     STATE_VERSION = 1
     DEFAULT_RX = 48 << 10       # PBA.RXA at power-on
@@ -38,13 +41,13 @@ cdef class PacketBuffer(RegHook):
     """The memory, and where each FIFO's frames lie in it."""
 
     def __cinit__(self):
-        self.mem = <uint8_t *>calloc(PB_BYTES, 1)
+        self.mem = <uint8_t *>sparse_alloc(PB_BYTES)
         if self.mem == NULL:
             raise MemoryError
         self.divide(DEFAULT_RX)
 
     def __dealloc__(self):
-        free(self.mem)
+        sparse_free(self.mem, PB_BYTES)
 
     def divide(self, uint32_t rx_bytes):
         """Give the receive FIFO `rx_bytes` and the transmit FIFO the rest, and empty both."""

@@ -142,14 +142,19 @@ cdef class RegFile:
     cdef uint32_t n, defined_, room
     cdef uint32_t changes       # of what somebody keeps in a decoded form
     cdef list _hooks            # for each definition: (read hook, write hook, counters)
+    cdef RegFile _layout        # whose `at` this file borrows
+    cdef bint borrowed
+    cdef bint lent              # other files borrow `at`
     cdef public object on_unknown, on_watched
     cdef public uint64_t unknown_reads, unknown_writes
     cdef uint32_t _index(self, object index) except? 0xFFFFFFFF
     cdef reg *_at(self, object off) except NULL
+    cdef int _change(self) except -1
     cdef uint32_t _new(self, uint32_t index) except 0
     cdef uint32_t _own(self, uint32_t index) except 0
     cdef uint32_t *value(self, object off) except NULL
     cdef int need(self, uint32_t nbytes) except -1
+    cpdef reset(self, int level=*)
     cpdef uint32_t read32(self, uint64_t off) except? 0xFFFFFFFF
     cpdef int write32(self, uint64_t off, uint32_t value) except -1
     cdef bint hot_read(self, uint64_t off, uint32_t *value, int64_t now) noexcept nogil

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from typing import Any
 
 REGISTERS: dict[str, int]
 """Byte offsets of the registers that compiled blocks look into, by name (fastpath/e1000_hw.pxd)."""
@@ -48,7 +49,12 @@ class RegFile:
     """Takes offset, value and what is about to be written, of writes that `watch` names."""
     unknown_reads: int
     unknown_writes: int
-    def __init__(self, n_dwords: int) -> None: ...
+    def __init__(self, n_dwords: int, layout: RegFile | None = None) -> None:
+        """`layout`: a file whose definitions and watches this one has too, with the names of hooks
+        until `bind`. The layout cannot be changed from now on.
+
+        Raises: ValueError, its size is another.
+        """
     def __len__(self) -> int: ...
     def define(
         self,
@@ -61,8 +67,8 @@ class RegFile:
         w1s: int = 0,
         rc: int = 0,
         act: int = 0,
-        on_read: Callable[[int], int] | RegHook | None = None,
-        on_write: Callable[[int, int], object] | RegHook | None = None,
+        on_read: Callable[[int], int] | RegHook | str | None = None,
+        on_write: Callable[[int, int], object] | RegHook | str | None = None,
         hot: bool = False,
         decoded: bool = False,
         reset_level: int = 0,
@@ -76,11 +82,11 @@ class RegFile:
         bits stay. The write hook runs after the store as ``on_write(old, new)``, with `new` as
         stored, but the bits of `w1c` and of `act` (write-only and self-clearing ones, never
         stored) as they were written. A hook may be a compiled block; with `hot` that serves the
-        register without the GIL too (`fastpath.datapath`). `decoded`: somebody keeps the value in
-        another form and makes it anew after a change (`fastpath.rxfilter`). `reset_level`:
-        `reset(level)` restores registers whose reset_level <= level. Raises: ValueError, a bit is
-        in two of `rw`, `w1c`, `w1s`, `act`; the hooks are of two kinds; `hot` without a compiled
-        one; not all of `count` are in the file.
+        register without the GIL too (`fastpath.datapath`). In a layout it is a name. `decoded`:
+        somebody keeps the value in another form and makes it anew after a change
+        (`fastpath.rxfilter`). `reset_level`: `reset(level)` restores registers whose reset_level
+        <= level. Raises: ValueError, a bit is in two of `rw`, `w1c`, `w1s`, `act`; the hooks are
+        of two kinds; `hot` without a compiled one; not all of `count` are in the file.
         """
     def watch(self, index: int, told: int = 0, absent: int = 0, *, every: bool = False) -> None:
         """Call `on_watched` before a write to dword `index` takes effect, if it writes 1 to a bit
@@ -94,6 +100,11 @@ class RegFile:
         ignored."""
     def alias(self, index: int, target: int) -> None:
         """Serve dword `index` as dword `target` (some registers are mirrored at old offsets)."""
+    def bind(self, hooks: dict[str, Any], stats: Stats) -> None:
+        """Put hooks in the place of their names, and `stats` in that of the layout's counters.
+
+        Raises: ValueError as `define`.
+        """
     def defined(self, index: int) -> bool: ...
     def read32(self, off: int) -> int: ...
     def write32(self, off: int, value: int) -> None: ...

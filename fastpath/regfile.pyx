@@ -11,7 +11,7 @@ the table says which registers count there (`decoded`).
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from fastpath cimport e1000_hw as hw
@@ -19,6 +19,10 @@ from fastpath.threads cimport e1k_now_ns
 
 cdef extern from "bytes.h" nogil:
     uint32_t ld32le(const void *p)
+
+cdef extern from "sparse.h" nogil:
+    void *sparse_alloc(size_t nbytes)
+    void sparse_free(void *p, size_t nbytes)
 
 cdef enum:
     PAGE = 4096
@@ -170,24 +174,38 @@ cdef class RegHook:
 cdef class RegFile:
     """`n_dwords` dword registers, undefined until `define`d. Call with the host's lock held."""
 
-    def __cinit__(self, int n_dwords):
+    def __cinit__(self, int n_dwords, RegFile layout=None):
         if n_dwords <= 0 or n_dwords > 1 << 20:
             raise ValueError(f"RegFile: {n_dwords} dwords is not in 1..2^20")
+        if layout is not None and layout.n != <uint32_t>n_dwords:
+            raise ValueError(f"RegFile: {n_dwords} dwords, {layout.n} in the layout")
         self.n = n_dwords
-        self.at = <uint16_t *>calloc(n_dwords, sizeof(uint16_t))
-        self.block = <char *>calloc(n_dwords * sizeof(uint32_t) + 2 * PAGE, 1)
-        self.room = ROOM
+        self.block = <char *>sparse_alloc(n_dwords * sizeof(uint32_t) + 2 * PAGE)
+        self.room = ROOM if layout is None else layout.defined_
         self.r = <reg *>calloc(self.room, sizeof(reg))
+        if layout is None:
+            self.at = <uint16_t *>calloc(n_dwords, sizeof(uint16_t))
+        else:
+            self.at = layout.at
+            self.borrowed = layout.lent = True
+            self._layout = layout
         if self.at == NULL or self.r == NULL or self.block == NULL:
             raise MemoryError
         self.v = <uint32_t *>(self.block + (-<uintptr_t>self.block & (PAGE - 1)) + COLOUR)
         self.defined_ = 1               # the one of what is not defined: all 0
         self._hooks = [None]
+        if layout is not None:
+            memcpy(self.r, layout.r, layout.defined_ * sizeof(reg))
+            self.defined_ = layout.defined_
+            self._hooks = layout._hooks[:]
+            self.changes = layout.changes
+            self.reset(0xFF)
 
     def __dealloc__(self):
         free(self.r)
-        free(self.at)
-        free(self.block)
+        if not self.borrowed:
+            free(self.at)
+        sparse_free(self.block, self.n * sizeof(uint32_t) + 2 * PAGE)
 
     def __len__(self):
         return self.n
@@ -213,9 +231,25 @@ cdef class RegFile:
             raise IndexError(f"RegFile: index {index} is beyond {self.n}")
         return index
 
+    cdef int _change(self) except -1:
+        """Have an `at` of its own, to be changed."""
+        cdef uint16_t *at
+        if self.lent:
+            raise ValueError("RegFile: it is the layout of others, so nothing more can be defined")
+        if self.borrowed:
+            at = <uint16_t *>malloc(self.n * sizeof(uint16_t))
+            if at == NULL:
+                raise MemoryError
+            memcpy(at, self.at, self.n * sizeof(uint16_t))
+            self.at = at
+            self.borrowed = False
+            self._layout = None
+        return 0
+
     cdef uint32_t _new(self, uint32_t index) except 0:
         """Make one more definition, of dword `index` alone; return its number."""
         cdef reg *grown
+        self._change()
         if self.defined_ == self.room:
             if self.room > 0x8000:
                 raise ValueError("RegFile: more than 65,535 definitions")
@@ -245,13 +279,14 @@ cdef class RegFile:
         """Define `count` dwords from `index` on; see the stub for what each argument means."""
         cdef uint32_t first = self._index(index), i, d, old
         cdef reg *one
+        self._change()
         if not 1 <= count <= self.n - first:
             raise ValueError(f"RegFile.define: {count} dwords from {index} on of {self.n}")
         hook = on_read if on_read is not None else on_write
         direct = isinstance(hook, RegHook)
         if direct and (on_write is not None and on_write is not hook):
             raise ValueError(f"RegFile.define: dword {index} has hooks of two kinds")
-        if hot and (not direct or count > 1):
+        if hot and (not (direct or isinstance(hook, str)) or count > 1):
             raise ValueError(f"RegFile.define: dword {index} is hot and has no compiled hook alone")
         if (rw & w1c) | (rw & w1s) | (rw & act) | (w1c & w1s) | (w1c & act) | (w1s & act):
             raise ValueError(f"RegFile.define: dword {index} has a bit in two of rw, w1c, w1s, act")
@@ -282,7 +317,8 @@ cdef class RegFile:
         one.which = first * 4
         self._hooks[d] = (on_read, on_write, None)
         for i in range(first, first + <uint32_t>count):
-            self.v[i] = reset
+            if self.v[i] != reset:      # memory that was never written stays unmapped
+                self.v[i] = reset
             old = self.at[i]
             if self.r[old].count == 1 and self.r[old].which == i * 4 and old != d:
                 self.r[old] = one[0]    # in its place, as an alias may share it
@@ -320,8 +356,31 @@ cdef class RegFile:
     def alias(self, index, target):
         """Serve dword `index` as dword `target`."""
         cdef uint32_t i = self._index(index), other = self._index(target)
+        self._change()
         # A definition of its own, so that what it is defined as later holds for the alias too.
         self.at[i] = self.at[other] if self.r[self.at[other]].count == 1 else self._new(other)
+
+    def bind(self, dict hooks not None, Stats stats not None):
+        """Put hooks and counters in the place of their names; see the stub."""
+        cdef uint32_t d
+        cdef reg *r
+        for d in range(1, self.defined_):
+            r = &self.r[d]
+            if r.kind == K_STAT:
+                r.hook = <void *>stats
+                self._hooks[d] = (None, None, stats)
+            elif r.hooks & (HOOK_READ | HOOK_WRITE):
+                on_read, on_write, _ = <tuple>self._hooks[d]
+                on_read, on_write = hooks.get(on_read, on_read), hooks.get(on_write, on_write)
+                hook = on_read if on_read is not None else on_write
+                direct = isinstance(hook, RegHook)
+                if direct and on_write is not None and on_write is not hook:
+                    raise ValueError(f"RegFile.bind: {r.which:#x} has hooks of two kinds")
+                if r.hooks & HOOK_HOT and not direct:
+                    raise ValueError(f"RegFile.bind: {r.which:#x} is hot and has no compiled hook")
+                r.hooks = (r.hooks & ~<int>HOOK_DIRECT) | (HOOK_DIRECT if direct else 0)
+                r.hook = <void *>hook
+                self._hooks[d] = (on_read, on_write, None)
 
     def defined(self, index):
         """Whether dword `index` has been defined."""
@@ -483,7 +542,7 @@ cdef class RegFile:
         self.changes += 1
         return v[0]
 
-    def reset(self, int level=0):
+    cpdef reset(self, int level=0):
         """Restore reset values of registers whose reset_level is at most `level`; runs no hook."""
         cdef uint32_t d, i
         cdef reg *r

@@ -15,7 +15,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_RawCalloc, PyMem_RawFree
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -63,6 +63,10 @@ cdef extern from "skb_body.h":
     int skb_core_rehead(skb_core *s, uint32_t headroom, uint32_t ntail, skb_pool *pool)
     void skb_core_pull_tail(skb_core *s, uint32_t n)
     uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *src, uint64_t n)
+
+cdef extern from "sparse.h" nogil:
+    void *sparse_alloc(size_t nbytes)
+    void sparse_free(void *p, size_t nbytes)
 
 cdef extern from "bytes.h" nogil:
     uint32_t ld32be(const void *p)
@@ -112,7 +116,7 @@ cdef void pool_release(skb_pool *pool) noexcept:
     cdef uint64_t n = <uint64_t>p.buf_bytes * p.count
     PyBuffer_Release(<Py_buffer *>p.view)
     PyMem_Free(p.view)
-    PyMem_RawFree(p.bufs)
+    sparse_free(p.bufs, p.count * sizeof(skb_buf))
     PyMem_Free(p)
     Py_DECREF(mem)
     mem_free(mem, dma, n)
@@ -156,7 +160,7 @@ cdef class SkbPool:
         dma = mem.alloc(buf_bytes * count, align)
         p = <pool_t *>PyMem_Malloc(sizeof(pool_t))
         view = <Py_buffer *>PyMem_Malloc(sizeof(Py_buffer))
-        b = <skb_buf *>PyMem_RawCalloc(count, sizeof(skb_buf))     # mapped when it is needed
+        b = <skb_buf *>sparse_alloc(count * sizeof(skb_buf))
         try:
             if p == NULL or view == NULL or b == NULL:
                 raise MemoryError("SkbPool: no memory for the buffer table")
@@ -167,7 +171,7 @@ cdef class SkbPool:
         except BaseException:
             PyMem_Free(p)
             PyMem_Free(view)
-            PyMem_RawFree(b)
+            sparse_free(b, count * sizeof(skb_buf))
             mem.free(dma, buf_bytes * count)
             raise
         memset(p, 0, sizeof(pool_t))

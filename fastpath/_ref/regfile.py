@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 _WIDE = ("GORC", "GOTC", "TOR", "TOT")
 _BASE = (
@@ -141,14 +142,14 @@ class _Reg:
     rc: int
     act: int
     reset_level: int
-    on_read: Callable[[int], int] | None
-    on_write: Callable[[int, int], object] | None
+    on_read: Any
+    on_write: Any
 
 
 class RegFile:
     """Dword registers with masks and hooks."""
 
-    def __init__(self, n_dwords: int) -> None:
+    def __init__(self, n_dwords: int, layout: RegFile | None = None) -> None:
         self._regs: list[_Reg | tuple[Stats, str] | None] = [None] * n_dwords
         self._target = list(range(n_dwords))
         self._idle = [0] * n_dwords  # raw value of registers without a definition
@@ -157,9 +158,31 @@ class RegFile:
         self._watched: dict[int, tuple[int, int, bool]] = {}
         self.unknown_reads = 0
         self.unknown_writes = 0
+        self._lent = False
+        if layout is not None:
+            if len(layout) != n_dwords:
+                raise ValueError("RegFile: layout")
+            layout._lent = True
+            self._regs = [replace(r) if isinstance(r, _Reg) else r for r in layout._regs]
+            self._target = list(layout._target)
+            self._watched = dict(layout._watched)
+            self.reset(0xFF)
 
     def __len__(self) -> int:
         return len(self._regs)
+
+    def bind(self, hooks: dict[str, Any], stats: Stats) -> None:
+        """Put hooks and counters in the place of their names."""
+        for i, reg in enumerate(self._regs):
+            if isinstance(reg, _Reg):
+                reg.on_read = hooks.get(reg.on_read, reg.on_read)
+                reg.on_write = hooks.get(reg.on_write, reg.on_write)
+            elif reg is not None:
+                self._regs[i] = (stats, reg[1])
+
+    def _change(self) -> None:
+        if self._lent:
+            raise ValueError("RegFile: a layout")
 
     def define(
         self,
@@ -172,13 +195,14 @@ class RegFile:
         w1s: int = 0,
         rc: int = 0,
         act: int = 0,
-        on_read: Callable[[int], int] | None = None,
-        on_write: Callable[[int, int], object] | None = None,
+        on_read: Callable[[int], int] | str | None = None,
+        on_write: Callable[[int, int], object] | str | None = None,
         decoded: bool = False,
         reset_level: int = 0,
         count: int = 1,
     ) -> None:
         """Define `count` dwords from `index` on."""
+        self._change()
         if not 0 <= index < len(self._regs):
             raise IndexError(index)
         for i in range(index, index + count):
@@ -208,6 +232,7 @@ class RegFile:
 
     def alias(self, index: int, target: int) -> None:
         """Serve dword `index` as dword `target`."""
+        self._change()
         self._target[index] = self._target[target]
 
     def defined(self, index: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -44,13 +45,21 @@ class Seen(list):
 watch = st.tuples(st.integers(0, SIZE - 1), u32, u32, st.booleans())
 
 
-@given(st.lists(definition, max_size=8), st.lists(watch, max_size=4), st.lists(access, max_size=30))
-def test_access_rules_equal_reference(definitions, watched, accesses) -> None:
+@given(
+    st.lists(definition, max_size=8), st.lists(watch, max_size=4), st.lists(access, max_size=30),
+    st.booleans(),
+)  # fmt: skip
+def test_access_rules_equal_reference(definitions, watched, accesses, by_layout) -> None:
     files: list[Any] = [RegFile(SIZE), ref.RegFile(SIZE)]
     logs = [Seen(), Seen()]
     for file, log in zip(files, logs, strict=True):
-        for index, reset, rmask, bits, rc, read, write, count in definitions:
+        hooks = {}
+        for n, (index, reset, rmask, bits, rc, read, write, count) in enumerate(definitions):
             on_read, on_write = log.hook(index, read, write)
+            if by_layout:
+                hooks |= {f"read{n}": on_read, f"write{n}": on_write}
+                on_read = f"read{n}" if read else None
+                on_write = f"write{n}" if write else None
             masks = {
                 name: sum(1 << i for i, b in enumerate(bits) if b == name) for name in ACCESSES
             }
@@ -59,10 +68,15 @@ def test_access_rules_equal_reference(definitions, watched, accesses) -> None:
                 index, reset, rmask=rmask, rc=rc, on_read=on_read, on_write=on_write,
                 reset_level=index & 1, count=min(count, SIZE - index), **masks,
             )  # fmt: skip
-        file.on_unknown = lambda *args, log=log: log.append(("?", *args))
-        file.on_watched = lambda *args, log=log: log.append(("!", *args))
+        file.on_watched = print
         for index, told, absent, every in watched:
             file.watch(index, told, absent, every=every)
+        if by_layout:
+            file = type(file)(SIZE, file)
+            file.bind(hooks, Stats())
+            files[0 if log is logs[0] else 1] = file
+        file.on_unknown = lambda *args, log=log: log.append(("?", *args))
+        file.on_watched = lambda *args, log=log: log.append(("!", *args))
     for what, off, value, enabled in accesses:
         mask = sum(0xFF << 8 * i for i in range(4) if enabled >> i & 1)
         results = []
@@ -85,6 +99,43 @@ def test_access_rules_equal_reference(definitions, watched, accesses) -> None:
     assert ours.state() == twin.state()
     assert (ours.unknown_reads, ours.unknown_writes) == (twin.unknown_reads, twin.unknown_writes)
     ours.load(twin.state())
+
+
+def seen(log: list[Any], *args: int) -> None:
+    log.append(args)
+
+
+def test_files_of_one_layout_share_definitions_and_nothing_else() -> None:
+    for kind, stats in ((RegFile, Stats), (ref.RegFile, ref.Stats)):
+        layout: Any = kind(4)
+        layout.define(0, 7, rw=0xFF, on_write="wrote")
+        layout.define_stat(1, stats(), "TPR")
+        layout.alias(2, 0)
+        files: list[Any] = [kind(4, layout), kind(4, layout)]
+        counters: list[Any] = [stats(), stats()]
+        wrote: list[tuple[int, int, int]] = []
+        for i, file in enumerate(files):
+            file.bind({"wrote": partial(seen, wrote, i)}, counters[i])
+        counters[1].add("TPR", 3)
+        files[0].write32(8, 0x12)
+        assert wrote == [(0, 7, 0x12)]
+        assert [file.peek(0) for file in files] == [0x12, 7]
+        assert [file.read32(4) for file in files] == [0, 3]
+        files[0].define(3, 5)
+        assert [file.defined(3) for file in files] == [True, False]
+        with pytest.raises(ValueError, match="layout"):
+            layout.define(3)
+        with pytest.raises(ValueError, match="layout"):
+            layout.alias(3, 0)
+        with pytest.raises(ValueError, match="layout"):
+            kind(5, layout)
+
+
+def test_a_hot_register_of_a_layout_needs_a_compiled_hook() -> None:
+    layout = RegFile(1)
+    layout.define(0, rw=1, on_write="wrote", hot=True)
+    with pytest.raises(ValueError, match="hot and has no compiled hook"):
+        RegFile(1, layout).bind({"wrote": print}, Stats())
 
 
 def test_a_watched_write_is_told_before_it_has_its_effect() -> None:
