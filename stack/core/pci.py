@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stack.core.errors import os_error
+from stack.core.rows import row, state
 from stack.core.workqueue import NSEC_PER_USEC, UDELAY_DEBT_NS, mdelay, msleep, sleep_ns
 
 if TYPE_CHECKING:
@@ -130,17 +131,15 @@ class pci_driver:
     params: Any = None  # the module's parameters
 
 
+@state
 class pci_bus:
     """The one bus of a host: its devices and drivers (pci_bus_type)."""
 
-    __slots__ = ("devices", "drivers", "next_io", "next_mmio", "udelay_debt_ns")
-
-    def __init__(self) -> None:
-        self.devices: list[pci_dev] = []
-        self.drivers: list[pci_driver] = []
-        self.next_mmio = MMIO_WINDOW
-        self.next_io = IO_WINDOW
-        self.udelay_debt_ns = 0
+    devices: list[pci_dev] = row(make=list)
+    drivers: list[pci_driver] = row(make=list)
+    next_mmio: int = row(MMIO_WINDOW)
+    next_io: int = row(IO_WINDOW)
+    udelay_debt_ns: int = row(0)
 
 
 class pci_dev:
@@ -273,14 +272,14 @@ def pci_assign_resources(pdev: pci_dev) -> None:
 
 def pci_match_id(ids: Sequence[pci_device_id], pdev: pci_dev) -> pci_device_id | None:
     """drivers/pci/pci-driver.c: find the row of `ids` that fits the device."""
-    for row in ids:
+    for ent in ids:
         if (
-            row.vendor in (PCI_ANY_ID, pdev.vendor)
-            and row.device in (PCI_ANY_ID, pdev.device)
-            and row.subvendor in (PCI_ANY_ID, pdev.subsystem_vendor)
-            and row.subdevice in (PCI_ANY_ID, pdev.subsystem_device)
+            ent.vendor in (PCI_ANY_ID, pdev.vendor)
+            and ent.device in (PCI_ANY_ID, pdev.device)
+            and ent.subvendor in (PCI_ANY_ID, pdev.subsystem_vendor)
+            and ent.subdevice in (PCI_ANY_ID, pdev.subsystem_device)
         ):
-            return row
+            return ent
     return None
 
 
@@ -288,12 +287,12 @@ def pci_bus_add_device(pdev: pci_dev, driver: pci_driver) -> bool:
     """Bind `driver` to `pdev` when its id table has it: probe is called (drivers/base/dd.c)."""
     if pdev.driver is not None:
         return False
-    row = pci_match_id(driver.id_table, pdev)
-    if row is None:
+    ent = pci_match_id(driver.id_table, pdev)
+    if ent is None:
         return False
     pdev.driver = driver
     try:
-        driver.probe(pdev, row)
+        driver.probe(pdev, ent)
     except BaseException:
         pdev.driver = None
         raise
