@@ -103,13 +103,15 @@ class sysctl_table(sysctl_fields):
             if self._first or not row.machine
         )
 
-    def on_write(self, name: str, fn: Callable[[Any], Any]) -> None:
+    def on_write(self, name: str, fn: Callable[[Any], Any], *, now: bool = True) -> None:
         """Call `fn(value)` now and before each later write of `name` is stored.
 
         An owner that keeps a copy needs it, or one that refuses values by raising SysctlError.
+        Without `now` only writes call it.
         """
         self._written.setdefault(name, []).append(fn)
-        fn(getattr(self, name))
+        if now:
+            fn(getattr(self, name))
 
     def publish(self, name: str, value: Any) -> None:
         """Store the owner's value of `name` unchecked, also of a read-only knob."""

@@ -60,7 +60,9 @@ def follow_early_demux(net: Net, allowed: dict[str, bool], changed: Callable[[],
         changed()
 
     for knob in (ALL, *KNOBS.values()):
-        net.sysctl.on_write(knob, partial(written, knob))
+        allowed[knob] = bool(getattr(net.sysctl, knob))
+        net.sysctl.on_write(knob, partial(written, knob), now=False)
+    changed()
 
 
 def sk_rx_dst_of(sk: inet_sock, skb: sk_buff) -> dst_entry | None:

@@ -218,12 +218,16 @@ class fib_result:
             self.prefixlen = 0
 
 
+NO_ALIASES: IntMap[list[fib_alias]] = IntMap()
+"""The map of every length without routes. Nothing is ever put in."""
+
+
 @state
 class fib_table:
     """struct fib_table: a map for each length; `lens` holds the lengths in use, longest first."""
 
     tb_id: int
-    maps: list[IntMap[list[fib_alias]]] = row(make=lambda: [IntMap() for _ in range(33)])
+    maps: list[IntMap[list[fib_alias]]] = row(make=lambda: [NO_ALIASES] * 32 + [IntMap()])
     lens: list[int] = row(make=list)
     tb_num_default: int = row(0)
 
@@ -236,6 +240,8 @@ class fib_table:
 
     def insert(self, fa: fib_alias) -> None:
         """Add an alias without a check for duplicates."""
+        if self.maps[fa.fa_plen] is NO_ALIASES:
+            self.maps[fa.fa_plen] = IntMap()
         bucket = self.maps[fa.fa_plen].setdefault(fa.fa_dst, [])
         bucket.append(fa)
         bucket.sort(key=lambda a: (-a.fa_tos, a.fa_info.fib_priority))

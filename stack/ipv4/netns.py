@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import unpack
 from typing import TYPE_CHECKING
 
 from fastpath.inet import IpIdents
@@ -11,6 +12,8 @@ from stack.core.rows import row, state
 from stack.ipv4.sysctl_names import FORWARDING
 
 if TYPE_CHECKING:
+    from random import Random
+
     from fastpath.skbuff import sk_buff
     from stack.core.sock import sock
     from stack.inet.icmp_limit import icmp_global_state, inet_peer
@@ -37,6 +40,15 @@ class ipv4_steps:
     icmp_send: Callable[[sk_buff, int, int, int], None]
 
 
+IP_IDENTS = 1024
+
+
+def ip_idents_init(random: Random) -> tuple[int, ...]:
+    """net/ipv4/route.c ip_rt_init: what `IP_IDENTS` calls of getrandbits(16) give, in one call."""
+    words = random.getrandbits(32 * IP_IDENTS).to_bytes(4 * IP_IDENTS, "little")
+    return unpack(f"<{2 * IP_IDENTS}H", words)[1::2]
+
+
 @state
 class netns_ipv4:
     """struct netns_ipv4: caches, generators and rate limits of one host."""
@@ -57,9 +69,7 @@ class netns_ipv4:
     fnhe: dict[int, fib_nh_exception] = row(make=dict)
     in_martian_src: int = row(0)
     in_martian_dst: int = row(0)
-    ip_idents: IpIdents = row(
-        of=lambda ipv4: IpIdents([ipv4.net.random.getrandbits(16) for _ in range(1024)])
-    )
+    ip_idents: IpIdents = row(of=lambda ipv4: IpIdents(ip_idents_init(ipv4.net.random)))
     peers: dict[int, inet_peer] = row(make=dict)
 
     # Set by ipfrag_init and icmp_init.

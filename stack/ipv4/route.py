@@ -731,12 +731,22 @@ def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
     return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, RT_SCOPE_UNIVERSE)
 
 
+ROUTE_SYSCTLS = tuple(
+    name
+    for name, entry in SYSCTLS.items()
+    if entry.path == CONF or name in ("ip_forward", "ip_default_ttl", "min_adv_mss")
+)
+"""Cached routes depend on these, so writing one makes the routes obsolete."""
+
+
 def ip_rt_init(net: Net) -> None:
     """net/ipv4/route.c: set up routing in a namespace."""
     net.fib = netns_fib()
     net.xfrm.changed.append(lambda: rt_cache_flush(net))
     net.ipv4.own_addresses = net.fib.tables[RT_TABLE_LOCAL].maps[32]
-    # Cached routes depend on these sysctls, so writing one makes the routes obsolete.
-    for name, entry in SYSCTLS.items():
-        if entry.path == CONF or name in ("ip_forward", "ip_default_ttl", "min_adv_mss"):
-            net.sysctl.on_write(name, lambda _: rt_cache_flush(net))
+
+    def written(_: object) -> None:
+        rt_cache_flush(net)
+
+    for name in ROUTE_SYSCTLS:
+        net.sysctl.on_write(name, written, now=False)
