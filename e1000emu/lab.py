@@ -5,9 +5,11 @@ This is the one place besides the command line that knows both the device and th
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
@@ -246,6 +248,23 @@ def seed_number(seed: int | str) -> int:
     return seed if isinstance(seed, int) else sum(map(ord, seed))
 
 
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Build hosts without garbage collections.
+
+    A host is thousands of objects and no garbage. Collections would visit those of all hosts again
+    for every few new ones.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_gc()
 def lan(
     count: int,
     clock: Clock | None = None,
@@ -269,21 +288,21 @@ def lan(
     count = whole_number("lan", "count", count, 1, min(room, MAX_HOSTS))
     clock = VirtualClock() if clock is None else clock
     check_clock("lan", clock)
-    switch = Switch(clock, table_entries=max(TABLE_ENTRIES, count))
+    switch = Switch(clock, table_entries=max(TABLE_ENTRIES, count), multicast_snooping=True)
+    up = options.get("up", True)
+    options["up"] = False
     hosts = []
     for number in range(1, count + 1):
         host = Host(name=f"h{number}", clock=clock, seed=f"{seed}/h{number}")
-        add_nic(
-            host,
-            switch.port(),
-            mac=mac_address(0x3456 + number),
-            addr=f"{addresses[number]}/{addresses.prefixlen}",
-            wait=False,
-            **options,
-        )
+        mac = mac_address(0x3456 + number)
+        add_nic(host, switch.port(), mac=mac, wait=False, **options)
         hosts.append(host)
+    # Probing sleeps. Interfaces that are up would run their timers meanwhile, those of each host
+    # during the probes of all that follow.
+    for number, host in enumerate(hosts, 1):
+        host.ifconfig("eth0", f"{addresses[number]}/{addresses.prefixlen}", up=up or None)
     for host in hosts:
-        if not host.wait_carrier("eth0"):
+        if up and not host.wait_carrier("eth0"):
             raise OSError(f"{host.name}: eth0 has no link")
     return hosts
 
@@ -383,6 +402,7 @@ class Lab:
         )
         return made
 
+    @_without_gc()
     def hosts(self, prefix: str, count: int) -> list[Host]:
         """`count` hosts: a1, a2, ... for the prefix "a"."""
         count = whole_number("Lab.hosts", "count", count, 1)
@@ -392,6 +412,7 @@ class Lab:
         """A host that forwards packets of both families."""
         return self.host(name, FORWARDING)
 
+    @_without_gc()
     def lan(
         self,
         network: str | Sequence[str],
@@ -418,19 +439,26 @@ class Lab:
             raise ArgumentError(f"Lab.lan: {error}; give a network such as 10.0.0.0/24") from None
         if gateway is not None and gateway not in members:
             raise ArgumentError(f"Lab.lan: the gateway {gateway.name} is none of the members")
-        lan = LabLan(Switch(self.clock), networks)
+        entries = max(TABLE_ENTRIES, len(members))
+        switch = Switch(self.clock, table_entries=entries, multicast_snooping=True)
+        lan = LabLan(switch, networks)
+        up = options.get("up", True)
+        options["up"] = False
+        joined = []
         for member in members:
             self._nics += 1
-            options.setdefault("up", True)
             before = set(member.dev_by_name)
             mac = mac_address(self._nics)
-            add_nic(member, lan.switch.port(), mac=mac, wait=False, **options)
+            add_nic(member, switch.port(), mac=mac, wait=False, **options)
             (interface,) = set(member.dev_by_name) - before
-            for addr in lan.join(member, interface):
+            joined.append((member, interface, lan.join(member, interface)))
+        for member, interface, addrs in joined:  # up when all are probed, as in `lan`
+            member.ifconfig(interface, up=up or None)
+            for addr in addrs:
                 member.ifconfig(interface, addr)
         for member in members:
             interface = lan.interface[member.name]
-            if options["up"] and not member.wait_carrier(interface):
+            if up and not member.wait_carrier(interface):
                 raise OSError(f"{member.name}: {interface} has no link")
             if gateway is not None and member is not gateway:
                 for net in lan.networks:

@@ -64,6 +64,7 @@ UNITS = {
         Unit("Gbit/s wall", 1e9 / 8),
         Unit("k/s wall", 1e3),
         Unit("ns", 1e-9, inverse=True),
+        Unit("ms", 1e-3, inverse=True),
     )
 }
 """By name. What is counted are packets, bytes (Gbit/s and GB/s) or operations."""
@@ -76,6 +77,7 @@ AXES = {
     "conns": "open connections",
     "routes": "routes",
     "neighs": "neighbours",
+    "hosts": "hosts",
     "pct": "loss in per cent",
     "ms": "round-trip time in ms",
 }
@@ -270,6 +272,7 @@ def every_row() -> tuple[Row, ...]:
         device,
         growth,
         gso,
+        hosts,
         lossy,
         packaged,
         packet,
@@ -294,6 +297,7 @@ def every_row() -> tuple[Row, ...]:
         packet,
         growth,
         tables,
+        hosts,
         lossy,
         skbuff,
         gso,

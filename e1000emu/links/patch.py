@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from e1000emu.ports import Link
     from fastpath.batch import FrameBatch
 
-__all__ = ["Patch"]
+__all__ = ["Patch", "Plug"]
 
 
-class _Plug:
+class Plug:
     """The port plugged into one of the two links."""
 
-    far: _Plug
+    far: Plug
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -57,7 +57,7 @@ class Patch:
         takes = "a link, such as an end of pair()"
         check_methods("Patch", "one", one, ("attach", "transmit"), takes)
         check_methods("Patch", "other", other, ("attach", "transmit"), takes)
-        a, b = _Plug(one), _Plug(other)
+        a, b = Plug(one), Plug(other)
         a.far, b.far = b, a
         self.links = (one, other)
         one.attach(a)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from e1000emu.links import pool
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, LinkStats, whole
+from e1000emu.links.patch import Plug
+from e1000emu.links.snooping import MulticastDatabase
 from fastpath.errors import check_clock
 from fastpath.linkops import address_runs
 
@@ -19,6 +22,7 @@ __all__ = ["Switch", "SwitchPort"]
 AGING_NS = 300_000_000_000
 TABLE_ENTRIES = 8192
 GROUP_BIT = 1 << 40
+BROADCAST = (1 << 48) - 1
 # 01-80-C2-00-00-00 to 0F: never forwarded by a bridge (IEEE 802.1D-2004 7.12.6).
 RESERVED = 0x0180C2000000
 
@@ -43,6 +47,8 @@ class SwitchPort(BaseLink):
 
     def _attached(self) -> None:
         self._carrier = True
+        if self.switch.multicast is not None and isinstance(self.port, Plug):
+            self.switch.multicast.routers.setdefault(self, False)
 
     def _detached(self) -> None:
         self._carrier = False
@@ -118,7 +124,9 @@ class Switch:
     """Learns where addresses are, forgets them after `aging_ns`, floods what it does not know.
 
     At most `table_entries` addresses are kept; when the table is full the one that was silent
-    longest makes room. Call with the clock's lock held.
+    longest makes room. With `multicast_snooping` it forwards multicast where hosts have joined the
+    group by IGMP or MLD (`links.snooping`), and floods it otherwise. Call with the clock's lock
+    held.
     """
 
     def __init__(
@@ -128,12 +136,17 @@ class Switch:
         aging_ns: int = AGING_NS,
         queue_frames: int = DEFAULT_QUEUE_FRAMES,
         table_entries: int = TABLE_ENTRIES,
+        multicast_snooping: bool = False,
     ) -> None:
         check_clock("Switch", clock)
         self.clock = clock
         self.aging_ns = whole(self, "aging_ns", aging_ns, 0, unit="ns")
         self.queue_frames = whole(self, "queue_frames", queue_frames, 1)
         self.table_entries = whole(self, "table_entries", table_entries, 1)
+        self.multicast: MulticastDatabase[SwitchPort] | None = None
+        """With `multicast_snooping`: the members of groups."""
+        if multicast_snooping:
+            self.multicast = MulticastDatabase()
         self.ports: list[SwitchPort] = []
         self.stats = LinkStats()
         # Address -> (port, when last heard), the longest silent first.
@@ -142,10 +155,17 @@ class Switch:
     def __repr__(self) -> str:
         return f"Switch(ports={len(self.ports)}, addresses={len(self._table)})"
 
-    def port(self) -> SwitchPort:
-        """Add a port and return it: the link to give to a NIC."""
+    def port(self, *, multicast_router: bool = False) -> SwitchPort:
+        """Add a port and return it: the link to give to a NIC.
+
+        With snooping, `multicast_router` says that a multicast router or another switch is there:
+        it gets all multicast and all reports. So does a port where a router's queries arrive, and
+        one with a `Patch`.
+        """
         port = SwitchPort(self, len(self.ports))
         self.ports.append(port)
+        if multicast_router and self.multicast is not None:
+            self.multicast.routers[port] = True
         return port
 
     def lookup(self, address: bytes) -> SwitchPort | None:
@@ -157,6 +177,8 @@ class Switch:
         for address in port.addresses:
             del self._table[address]
         port.addresses.clear()
+        if self.multicast is not None:
+            self.multicast.forget(port)
 
     def _find(self, address: int, now: int) -> SwitchPort | None:
         entry = self._table.get(address)
@@ -199,7 +221,22 @@ class Switch:
                 self.stats.drop("same port", stop - start)
             elif target is not None:
                 target.enqueue(batch, start, stop)
+            elif dst & GROUP_BIT and self.multicast is not None and dst != BROADCAST:
+                for at in range(start, stop):
+                    ports = self.multicast.route(source, dst, src, batch[at])
+                    self._flood(source, batch, at, at + 1, ports)
             else:
-                for port in self.ports:
-                    if port is not source:
-                        port.enqueue(batch, start, stop)
+                self._flood(source, batch, start, stop, None)
+
+    def _flood(
+        self,
+        source: SwitchPort,
+        batch: FrameBatch,
+        start: int,
+        stop: int,
+        ports: Iterable[SwitchPort] | None,
+    ) -> None:
+        """Queue frames for `ports`, or for all, without the one that they came from."""
+        for port in self.ports if ports is None else ports:
+            if port is not source:
+                port.enqueue(batch, start, stop)

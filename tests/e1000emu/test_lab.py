@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 from e1000emu.errors import ArgumentError
 from e1000emu.lab import Lab, add_nic, lan, mac_address, two_hosts
-from e1000emu.links import pair
+from e1000emu.links import Patch, pair
 from e1000emu.record import Recorder
 from e1000emu.replay import replay
+from stack.core.netdevice import IFF_UP
 from stack.host import Host
 from stack.socket import (
     AF_INET,
+    AF_INET6,
     SOCK_DGRAM,
     Socket,
     create_connection,
@@ -113,6 +116,60 @@ def test_a_lan_has_as_many_hosts_as_its_network_has_room_for() -> None:
         lan(7, network="10.0.0.0/29")
     with pytest.raises(ArgumentError, match=r"network='10.0.0.300/16'"):
         lan(2, network="10.0.0.300/16")
+
+
+def test_a_host_of_a_lan_does_the_same_however_many_there_are() -> None:
+    found = []
+    for count in (2, 12):
+        hosts = lan(count)
+        hosts[0].clock.run_for(10_000_000_000)  # all have announced themselves
+        nics = [host.nics["eth0"] for host in hosts]
+        assert {nic.link.stats.tx_frames for nic in nics} != {0}
+        found.append(
+            (
+                {(nic.link.stats.tx_frames, nic.link.stats.rx_frames) for nic in nics},
+                nics[0].interrupts.assertions,
+                nics[0].regs.file.state(),
+                nics[0].counters(),
+            )
+        )
+        for host in hosts:
+            host.close()
+    assert found[0] == found[1]
+
+
+def test_a_lan_may_be_down() -> None:
+    hosts = lan(2, up=False)
+    assert not any(host.dev_by_name["eth0"].flags & IFF_UP for host in hosts)
+    hosts[0].ifconfig("eth0", up=True)
+    assert hosts[0].wait_carrier("eth0")
+    for host in hosts:
+        host.close()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_building_leaves_the_collector_as_it_was(enabled: bool) -> None:
+    was = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(ArgumentError):
+            lan(0)
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was else gc.disable)()
+
+
+def test_neighbours_are_found_through_two_switches_that_snoop() -> None:
+    with Lab() as lab:
+        near = lab.lan("10.0.0.0/24", *lab.hosts("a", 2))
+        far = lab.lan("10.0.0.0/24", *lab.hosts("b", 3))
+        Patch(near.switch.port(), far.switch.port())
+        for number, host in enumerate(lab, 1):
+            host.ifconfig("eth0", f"2001:db8::{number}/64")
+        lab.clock.run_for(3_000_000_000)  # duplicate address detection
+        with create_server(lab["b3"], ("2001:db8::5", 80), family=AF_INET6) as listener:
+            create_connection(lab["a1"], ("2001:db8::5", 80)).close()
+            listener.accept()[0].close()
 
 
 def test_a_lab_of_both_families_behind_a_router():
