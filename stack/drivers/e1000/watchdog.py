@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from fastpath.mmio import readl
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import (
     net_device,
@@ -96,7 +97,7 @@ def e1000_simple_itr(adapter: e1000_adapter) -> None:
     sent, received = stats.gotcl - adapter.gotcl_old, stats.gorcl - adapter.gorcl_old
     adapter.gotcl_old, adapter.gorcl_old = stats.gotcl, stats.gorcl
     total = (sent + received) // 10_000
-    difference = abs(sent - received) // 10_000
+    difference = (max(sent, received) - min(sent, received)) // 10_000
     rate = difference * 6000 // total + 2000 if total > 0 else 8000
     ew32(adapter.hw, d.E1000_ITR, 10**9 // (rate * 256))
 
@@ -129,11 +130,11 @@ def e1000_update_stats(adapter: e1000_adapter) -> None:
     stats = adapter.stats
     bar_read = adapter.hw.bar_read
     for name, reg in STATISTICS:
-        value = bar_read(0, reg, 4)
+        value = readl(bar_read, reg)
         if value:
             setattr(stats, name, getattr(stats, name) + value)
     for name, low, high in STATISTICS_64:
-        value = bar_read(0, low, 4) | bar_read(0, high, 4) << 32
+        value = readl(bar_read, low) | readl(bar_read, high) << 32
         if value:
             # a removed device reads as all ones each time; the totals wrap as the kernel's u64
             setattr(stats, name, (getattr(stats, name) + value) & ((1 << 63) - 1))
