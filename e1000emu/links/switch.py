@@ -30,10 +30,11 @@ RESERVED = 0x0180C2000000
 class SwitchPort(BaseLink):
     """One port. What waits for its NIC beyond `queue_frames` is dropped, as a switch does."""
 
-    def __init__(self, switch: Switch, number: int) -> None:
+    def __init__(self, switch: Switch, number: int, multicast_router: bool | None) -> None:
         super().__init__(switch.clock)
         self.switch = switch
         self.number = number
+        self.multicast_router = multicast_router
         self._queue: list[FrameBatch] = []
         self._queued = 0
         self._start = 0
@@ -47,8 +48,9 @@ class SwitchPort(BaseLink):
 
     def _attached(self) -> None:
         self._carrier = True
-        if self.switch.multicast is not None and isinstance(self.port, Plug):
-            self.switch.multicast.routers.setdefault(self, False)
+        multicast = self.switch.multicast
+        if multicast is not None and self.multicast_router is None and isinstance(self.port, Plug):
+            multicast.routers[self] = False
 
     def _detached(self) -> None:
         self._carrier = False
@@ -155,14 +157,14 @@ class Switch:
     def __repr__(self) -> str:
         return f"Switch(ports={len(self.ports)}, addresses={len(self._table)})"
 
-    def port(self, *, multicast_router: bool = False) -> SwitchPort:
+    def port(self, *, multicast_router: bool | None = None) -> SwitchPort:
         """Add a port and return it: the link to give to a NIC.
 
-        With snooping, `multicast_router` says that a multicast router or another switch is there:
-        it gets all multicast and all reports. So does a port where a router's queries arrive, and
-        one with a `Patch`.
+        With snooping, `multicast_router` says whether a multicast router or another switch is
+        there: it gets all multicast and all reports. None: while a `Patch` is plugged in. A port
+        where a router's queries arrive is one in any case.
         """
-        port = SwitchPort(self, len(self.ports))
+        port = SwitchPort(self, len(self.ports), multicast_router)
         self.ports.append(port)
         if multicast_router and self.multicast is not None:
             self.multicast.routers[port] = True

@@ -178,6 +178,16 @@ def test_a_port_may_be_declared_a_routers() -> None:
     assert len(declared.frames) == 1
 
 
+def test_what_is_behind_a_patch_may_be_declared_a_host() -> None:
+    lan = Lan()
+    hub = Switch(lan.clock)
+    behind = RecordingPort(hub.port())
+    Patch(lan.switch.port(multicast_router=False), hub.port())
+    assert lan.data() == ""
+    lan.clock.run_until_idle()
+    assert behind.frames == []
+
+
 def test_two_switches_that_snoop_tell_each_other() -> None:
     clock = VirtualClock()
     one, two = (Switch(clock, multicast_snooping=True) for _ in range(2))
