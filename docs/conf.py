@@ -53,6 +53,7 @@ NAV = {
         "misuse",
         "record",
         "beyond",
+        "large-labs",
         "capi",
         "unicorn",
         "passt",

@@ -175,6 +175,13 @@ class VirtualClock(JumpQueue):
         """Virtual wall time: ns since 1970-01-01 UTC."""
         return self.epoch_ns + self._now
 
+    def rewind(self, when_ns: int) -> None:
+        """Set the time back, so that what is set up next happens at the same time as what was.
+
+        The two must not have met. Raises: ArgumentError, no time of 0 to now.
+        """
+        self._now = whole_number("VirtualClock.rewind", "when_ns", when_ns, 0, self._now, unit="ns")
+
     def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
         """Refuse: a file descriptor becomes readable in real time only."""
         raise ClockError(

@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from e1000emu.topology import Topology
 from tests.support import require
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +65,23 @@ def test_a_campaign_passes_and_says_so(tmp_path: Path):
     assert "ran twice and did the same" in text
     assert text.count("20/20") == 6
     assert (tmp_path / "frames-leave.jsonl").read_text().count("\n") > 120
+
+
+def fences(page: str, language: str) -> list[str]:
+    """Return the blocks of a page in one language."""
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_labs_and_the_program_of_large_labs(tmp_path: Path):
+    shown, example = fences("large-labs.md", "toml")[0], (EXAMPLES / "small-lab.toml").read_text()
+    assert example.endswith(shown)
+    flat = Topology.read(EXAMPLES / "two-tiers.toml").flat()
+    kinds = Counter(node.kind for node in flat.nodes.values())
+    assert kinds == {"host": 1001, "router": 11, "switch": 11}
+    program = tmp_path / "lab.py"
+    program.write_text(fences("large-labs.md", "python")[0])
+    assert "tx_packets" in output(str(program))
 
 
 def test_two_hosts_exchange_a_datagram_and_a_megabyte():

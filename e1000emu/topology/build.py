@@ -1,20 +1,24 @@
 """The hosts, NICs, switches and cables of a topology, or of a part of it.
 
 Each host's seed follows from its name, and each direction of a link has one from the link's number
-and side: a part behaves as it does in the whole.
+and side. In virtual time all hosts boot at once: drivers sleep while they probe, so the clock is
+set back for each host, and all cables are plugged in when the last host of the topology must be
+ready. So a part behaves as it does in the whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from e1000emu.capture import PcapngWriter
+from e1000emu.clock import VirtualClock
 from e1000emu.errors import ArgumentError
 from e1000emu.lab import FORWARDING, Lab, add_nic
 from e1000emu.links import Capture, Impair, Switch, pair
-from e1000emu.links.base import LinkStats
+from e1000emu.links.base import LinkStats, Middleware
 from e1000emu.links.patch import Patch
 from e1000emu.links.switch import TABLE_ENTRIES
 from e1000emu.topology.entries import NO_NIC
@@ -32,6 +36,8 @@ __all__ = ["Cut", "TopologyLab", "build", "side_seed"]
 Cut = Callable[[FlatLink, int], "Link"]
 """`cut(link, side)`: the end of `link` at `side`, whose other end is not built here. It stands for
 an end of `pair()` with the link's delay, rate and queue; what else the link does is done here."""
+BOOT_NS = 50_000_000
+"""The longest that a driver takes to probe a NIC and bring its interface up."""
 COUNTERS = ("dev", "snmp", "snmp6", "netstat")
 """Files of /proc/net whose text a digest has."""
 
@@ -155,6 +161,35 @@ def build(
     return lab
 
 
+def _nics(node: FlatNode) -> int:
+    """Return how many NICs a node has that drivers probe."""
+    return 0 if node.is_switch or node.nic == NO_NIC else len(node.interfaces)
+
+
+class _Plug(Middleware):
+    """A link without a carrier until it is plugged in."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self.plugged = False
+
+    @property
+    def carrier(self) -> bool:
+        """Whether it is plugged in and the link below has a carrier."""
+        return self.plugged and self.link.carrier
+
+    def plug(self) -> None:
+        """Let the port above see the carrier."""
+        self.plugged = True
+        if self.port is not None and self.link.carrier:
+            self.port.link_changed(True, self.link.speed_mbps, True)
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """Pass a change of carrier up, once it is plugged in."""
+        if self.plugged:
+            super().link_changed(up, speed_mbps, full_duplex)
+
+
 class _Building:
     def __init__(
         self,
@@ -167,18 +202,31 @@ class _Building:
         self.wanted = wanted
         self.cut = cut
         self.captures = captures
+        self.plugs: list[Callable[[], None]] = []
 
     def build(self) -> None:
         lab, flat = self.lab, self.lab.flat
+        clock = lab.clock
+        began = clock.now_ns()
         entries = max(TABLE_ENTRIES, 2 * len(flat.links))
         for name, node in flat.nodes.items():
             if node.is_switch and name in self.wanted:
                 lab.switches[name] = Switch(lab.clock, table_entries=entries)
         for link in flat.links:  # in this order: it is that of a switch's ports
             self.lay(link)
+        ready = began + BOOT_NS * max(map(_nics, flat.nodes.values()), default=0)
         for name, node in flat.nodes.items():
-            if not node.is_switch and name in self.wanted:
-                self.host(node)
+            if node.is_switch or name not in self.wanted:
+                continue
+            if isinstance(clock, VirtualClock):
+                clock.rewind(began)
+            self.host(node)
+            if isinstance(clock, VirtualClock) and clock.now_ns() > ready:
+                raise OSError(f"{name}: drivers took longer than {BOOT_NS} ns for each NIC")
+        if isinstance(clock, VirtualClock):
+            clock.run_until(ready)
+        for plug in self.plugs:
+            plug()
 
     def lay(self, link: FlatLink) -> None:
         """Make the ends of a link that are wanted, and plug those of switches in."""
@@ -187,21 +235,24 @@ class _Building:
             return
         ends: list[Any]
         if all(here):
-            ends = list(
-                pair(
-                    self.lab.clock,
-                    latency_ns=link.delay_ns,
-                    rate_bps=link.rate_bps,
-                    queue_frames=link.queue_frames,
-                )
+            one, other = pair(
+                self.lab.clock,
+                latency_ns=link.delay_ns,
+                rate_bps=link.rate_bps,
+                queue_frames=link.queue_frames,
             )
+            one.plug(False)
+            self.plugs.append(partial(one.plug, True))
+            ends = [one, other]
         elif self.cut is None:
             raise ArgumentError(
                 f"build: link {link.number}, {link}: one end is not among the nodes; "
                 "give cut=, which makes the other end"
             )
         else:
-            ends = [self.cut(link, side) if here[side] else None for side in (0, 1)]
+            cuts = [_Plug(self.cut(link, side)) if here[side] else None for side in (0, 1)]
+            self.plugs += [cut.plug for cut in cuts if cut is not None]
+            ends = list(cuts)
         for side in (0, 1):
             if here[side]:
                 self.end(link, side, ends[side], captured=side == (0 if here[0] else 1))

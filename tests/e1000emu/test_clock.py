@@ -23,6 +23,7 @@ from e1000emu.clock import (
     SimulationDeadlock,
     VirtualClock,
 )
+from e1000emu.errors import ArgumentError
 from tests.support import examples
 
 MS = 1_000_000
@@ -601,3 +602,19 @@ def test_an_event_that_raises_holds_up_no_other_of_a_loop():
     asyncio.run(main())
     assert seen == ["behind it"]
     assert [type(exc) for exc in told] == [ValueError]
+
+
+def test_time_set_back_runs_what_is_due_later_once() -> None:
+    clock, ran = VirtualClock(5), []
+    for delay in (10, 30):
+        clock.rewind(5)
+        clock.call_at(
+            clock.now_ns() + delay, lambda delay=delay: ran.append((delay, clock.now_ns()))
+        )
+        clock.run_for(20)
+    assert (ran, clock.now_ns()) == ([(10, 15)], 25)
+    clock.run_for(10)
+    assert ran == [(10, 15), (30, 35)]
+    for wrong in (-1, 36, 1.5):
+        with pytest.raises(ArgumentError, match=r"VirtualClock\.rewind: when_ns="):
+            clock.rewind(wrong)

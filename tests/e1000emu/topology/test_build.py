@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from e1000emu.cli.pinger import Pinger
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import ArgumentError
-from e1000emu.links import pair
+from e1000emu.links import pool
+from e1000emu.links.base import BaseLink
 from e1000emu.topology import Flat, FlatLink, Link, Node, Topology, TopologyLab, build
+from fastpath.batch import FrameBatch
 from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
 SECOND_NS = 1_000_000_000
@@ -34,12 +36,14 @@ TWO = Topology(
 )
 
 
-def talk(lab: TopologyLab, source: str, to: str, count: int = 20) -> None:
+def talk(
+    lab: TopologyLab, source: str, to: str, count: int, run_for: Callable[[int], None]
+) -> None:
     """Send datagrams that come back as ICMP errors, as nobody listens; run until they have."""
     with Socket(lab[source], AF_INET, SOCK_DGRAM) as sock:
         for _ in range(count):
             sock.sendto(bytes(100), (to, 7))
-            lab.clock.run_for(SECOND_NS // 50)
+            run_for(SECOND_NS // 50)
 
 
 def answers(lab: TopologyLab, name: str, to: str) -> bool:
@@ -54,7 +58,7 @@ def test_router_switch_impairments_and_mtu() -> None:
     with build(TWO.flat()) as lab:
         assert lab.ready()
         assert answers(lab, "a", "10.0.1.1")
-        talk(lab, "a", "10.0.1.1", 100)
+        talk(lab, "a", "10.0.1.1", 100, lab.clock.run_for)
         assert lab.drops()["link: loss"] > 0
         assert lab["b"].dev("eth0").mtu == 1400
         assert lab["r"].dev("eth1").mtu == 1400
@@ -63,37 +67,79 @@ def test_router_switch_impairments_and_mtu() -> None:
         assert set(lab.digest()) == {"a", "b", "r"}
 
 
+class CutEnd(BaseLink):
+    """An end of a link whose other end is on another clock."""
+
+    def __init__(self, clock: VirtualClock, delay_ns: int) -> None:
+        super().__init__(clock)
+        self._carrier = True
+        self.delay_ns = delay_ns
+        self.sent: list[tuple[int, list[bytes]]] = []
+
+    def transmit(self, batch: FrameBatch) -> None:
+        self.sent.append((self.clock.now_ns() + self.delay_ns, list(batch)))
+        pool.put(batch)
+
+    def arrive(self, when_ns: int, frames: list[bytes]) -> None:
+        def deliver() -> None:
+            assert self.port is not None
+            assert self.port.receive(FrameBatch(frames), 0, False) == len(frames)
+
+        self.clock.call_at(when_ns, deliver)
+
+
 def test_a_part_is_equal_to_the_whole() -> None:
-    """The whole, and two parts joined by cables that somebody else made, on one clock."""
+    """The whole, and two parts that exchange frames every two milliseconds, the link's delay."""
     flat = TWO.flat()
     with build(flat, wait=False) as whole:
         whole.clock.run_until(2 * SECOND_NS)
-        talk(whole, "a", "10.0.1.1")
+        talk(whole, "a", "10.0.1.1", 20, whole.clock.run_for)
         expected = whole.digest()
-    clock = VirtualClock()
+    ends: list[CutEnd] = []
     asked: list[tuple[int, int]] = []
-    cables: dict[int, Any] = {}
+    clocks = VirtualClock(), VirtualClock()
 
-    def cut(link: FlatLink, side: int) -> Any:
+    def cut(link: FlatLink, side: int) -> CutEnd:
         asked.append((link.number, side))
-        if link.number not in cables:
-            cables[link.number] = pair(
-                clock,
-                latency_ns=link.delay_ns,
-                rate_bps=link.rate_bps,
-                queue_frames=link.queue_frames,
-            )
-        return cables[link.number][side]
+        ends.append(CutEnd(clocks[side], link.delay_ns))
+        return ends[-1]
+
+    def run_until(when_ns: int) -> None:
+        now, step = clocks[0].now_ns(), ends[0].delay_ns
+        for window in range(now + step, when_ns + 1, step):
+            for clock in clocks:
+                clock.run_until(window)
+            for end, other in ((ends[0], ends[1]), (ends[1], ends[0])):
+                for when, frames in end.sent:
+                    other.arrive(when, frames)
+                end.sent.clear()
 
     with (
-        build(flat, clock, nodes={"a", "s"}, cut=cut, wait=False) as one,
-        build(flat, clock, nodes={"r", "b"}, cut=cut, wait=False) as other,
+        build(flat, clocks[0], nodes={"a", "s"}, cut=cut, wait=False) as one,
+        build(flat, clocks[1], nodes={"r", "b"}, cut=cut, wait=False) as other,
     ):
-        clock.run_until(2 * SECOND_NS)
+        assert clocks[0].now_ns() == clocks[1].now_ns()
+        run_until(2 * SECOND_NS)
         assert one.ready()
-        talk(one, "a", "10.0.1.1")
+        talk(one, "a", "10.0.1.1", 20, lambda ns: run_until(clocks[0].now_ns() + ns))
         assert one.digest() | other.digest() == expected
     assert asked == [(1, 0), (1, 1)]
+
+
+def test_all_hosts_boot_at_once() -> None:
+    """However many there are."""
+
+    def booted(count: int) -> tuple[int, int]:
+        host = Node(count=count, addresses={"eth0": "10.0.0.1/16"})
+        made = Topology(
+            nodes={"h": host, "s": Node(kind="switch")}, links=[Link(endpoints=["h*", "s"])]
+        )
+        with build(made.flat(), wait=False) as lab:
+            began = lab.clock.now_ns()
+            assert lab["h1"].wait_carrier("eth0")
+            return began, lab.clock.now_ns()
+
+    assert booted(2) == booted(40)
 
 
 def test_a_part_needs_a_cut_and_known_nodes() -> None:
