@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any
 
 from fastpath.errors import check_type, known_words, whole_number
+from stack.clients.dhcp4_server import Dhcp4ServerConfig
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.errors import os_error
@@ -21,6 +22,7 @@ from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
 from stack.links import Links
 from stack.net import Net, check_net
+from stack.services.dhcpd import Dhcpd
 from stack.services.radvd import Radvd
 from stack.services.router_advertiser import AdvertiserConfig
 from stack.socket import Socket, socketpair, unlink
@@ -102,6 +104,15 @@ class Namespace(Links):
         """
         with self.lock:
             return Radvd(self, name, config)
+
+    def dhcpd(self, name: str, config: Dhcp4ServerConfig) -> Dhcpd:
+        """Give out addresses by DHCPv4 on the interface until the result's `stop()`.
+
+        Raises:
+            OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken.
+        """
+        with self.lock:
+            return Dhcpd(self, name, config)
 
     def route_add(
         self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
