@@ -189,6 +189,11 @@ class Machine:
         """Have `fn()` called when `close` begins, last registered first: interfaces still work."""
         self._on_close.append(fn)
 
+    def on_close_cancel(self, fn: Callable[[], Any]) -> None:
+        """Undo `on_close(fn)`; harmless when `close` has begun."""
+        if fn in self._on_close:
+            self._on_close.remove(fn)
+
     def on_closed(self, fn: Callable[[], Any]) -> None:
         """Have `fn()` called when `close` ends, last registered first: interfaces are gone."""
         self._on_closed.append(fn)
@@ -198,7 +203,7 @@ class Machine:
         if self.closed:
             return
         with self.lock:
-            for fn in reversed(self._on_close):
+            for fn in self._on_close[::-1]:
                 fn()
             self._on_close.clear()
             for net in reversed(self.net_namespace_list):

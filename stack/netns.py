@@ -8,8 +8,8 @@ from inspect import Parameter, signature
 from types import NoneType
 from typing import Any
 
-from fastpath.errors import check_type, known_words, whole_number
-from stack.clients.dhcp4_server import Dhcp4ServerConfig
+from fastpath.errors import ArgumentError, check_type, known_words, whole_number
+from stack.clients.dhcp4_pool import Dhcp4ServerConfig
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.errors import os_error
@@ -22,7 +22,7 @@ from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
 from stack.links import Links
 from stack.net import Net, check_net
-from stack.services.dhcpd import Dhcpd
+from stack.services.dhcpd import Dhcpd, dhcp4_server_config
 from stack.services.radvd import Radvd
 from stack.services.router_advertiser import AdvertiserConfig
 from stack.socket import Socket, socketpair, unlink
@@ -105,13 +105,22 @@ class Namespace(Links):
         with self.lock:
             return Radvd(self, name, config)
 
-    def dhcpd(self, name: str, config: Dhcp4ServerConfig) -> Dhcpd:
+    def dhcpd(self, name: str, config: Dhcp4ServerConfig | str, **options: Any) -> Dhcpd:
         """Give out addresses by DHCPv4 on the interface until the result's `stop()`.
+
+        `config`: a range of the interface's network as text, "10.0.0.50-10.0.0.99", with `options`
+        of `dhcp4_server_config` (stack.services.dhcpd): router, dns, domain, reserved, lease_s ...
 
         Raises:
             OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken.
+            ArgumentError: what cannot be given out, with the value and the remedy.
         """
         with self.lock:
+            if isinstance(config, str):
+                config = dhcp4_server_config(self.dev(name), config, **options)
+            elif options:
+                given = ", ".join(options)
+                raise ArgumentError(f"dhcpd: {given} beside a configuration; put them into it")
             return Dhcpd(self, name, config)
 
     def route_add(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import click
 
 from e1000emu.cli.errors import ArgumentError, did_you_mean
+from e1000emu.cli.params import Duration
 
 __all__ = ["NAMES", "Service", "Services", "parse_serve"]
 
-NAMES = ("echo", "http", "discard", "chargen", "iperf3")
+NAMES = ("echo", "http", "discard", "chargen", "iperf3", "dhcp")
 IPERF3_PORT = 5201
+DHCP_PORT = 67
+SECOND_NS = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -23,16 +27,29 @@ class Service:
     name: str
     port: int
     root: Path | None = None
+    addresses: str = ""
+    """Of dhcp: the range that is given out."""
+    lease_s: int = 3600
     connections: int = 0
     active: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     requests: int = 0
     sockets: list[Any] = field(default_factory=list)
+    dhcpd: Any = None
+    """Of dhcp: the server, while it runs."""
+
+    def count(self) -> None:
+        """Bring the counters up to date: `connections` counts the leases that dhcp gave, `active`
+        those that last."""
+        if self.dhcpd is not None:
+            core = self.dhcpd.core
+            self.connections = core.messages["ACK"]
+            self.active = len(core.leases(self.dhcpd.net.now()))
 
 
 def parse_serve(text: str) -> list[Service]:
-    """Parse `echo:7,http:80:DIR,iperf3`; raises ArgumentError naming the bad entry."""
+    """Parse `echo:7,http:80:DIR,dhcp:FIRST-LAST`; raises ArgumentError naming the bad entry."""
     services: list[Service] = []
     for entry in text.split(","):
         name, _, rest = entry.strip().partition(":")
@@ -41,6 +58,11 @@ def parse_serve(text: str) -> list[Service]:
             guess = did_you_mean(name, NAMES)
             known = ", ".join(NAMES)
             raise ArgumentError(f"--serve {entry!r}: no such service{guess}; known: {known}")
+        if name == "dhcp":
+            if any(s.name == "dhcp" for s in services):
+                raise ArgumentError(f"--serve {entry!r}: dhcp is named twice; give one range")
+            services.append(_dhcp(entry, rest))
+            continue
         if name == "iperf3" and not rest:
             port_text = str(IPERF3_PORT)
         digits = port_text.isascii() and port_text.isdecimal()
@@ -59,6 +81,26 @@ def parse_serve(text: str) -> list[Service]:
             raise ArgumentError(f"--serve {entry!r}: port {port_text} is named twice")
         services.append(Service(name, int(port_text), root))
     return services
+
+
+def _dhcp(entry: str, rest: str) -> Service:
+    """`dhcp:FIRST-LAST[:LEASE]`; raises ArgumentError."""
+    addresses, colon, lease = rest.partition(":")
+    try:
+        first, last = map(IPv4Address, addresses.split("-"))
+    except ValueError:
+        raise ArgumentError(
+            f"--serve {entry!r}: {addresses!r} is no range; write dhcp:10.9.0.50-10.9.0.99"
+        ) from None
+    service = Service("dhcp", DHCP_PORT, addresses=f"{first}-{last}")
+    if colon:
+        try:
+            service.lease_s = (
+                Duration(SECOND_NS, 0xFFFFFFFF * SECOND_NS).convert(lease, None, None) // SECOND_NS
+            )
+        except click.BadParameter as error:
+            raise ArgumentError(f"--serve {entry!r}: lease: {error.message}") from None
+    return service
 
 
 class Services(click.ParamType):

@@ -1,5 +1,5 @@
-"""The small servers of `e1000emu up --serve`: echo, discard, chargen, http, iperf3. One coroutine
-per connection.
+"""The small servers of `e1000emu up --serve`: echo, discard, chargen, http, iperf3, dhcp. One
+coroutine per connection.
 
 Each takes the host and a port and serves TCP (echo, discard and iperf3 also UDP) until cancelled.
 """
@@ -15,10 +15,12 @@ import urllib.parse
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from e1000emu.cli.addressing import DEVICE
 from e1000emu.cli.iperf3 import Iperf3
 from e1000emu.cli.servespec import Service
 from e1000emu.errors import E1000Error
 from stack import aio
+from stack.services.dhcpd import Dhcpd
 from stack.socket import (
     AF_INET6,
     IPPROTO_TCP,
@@ -209,6 +211,14 @@ def _about(service: Service) -> str:
     )
 
 
+async def _dhcp(dhcpd: Dhcpd) -> None:
+    """Give out addresses until cancelled."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        dhcpd.stop()
+
+
 SERVICES: dict[str, Callable[[Any, Service], Coroutine[Any, Any, None]]] = {
     "echo": echo,
     "http": http,
@@ -251,11 +261,14 @@ async def _datagrams(host: Any, service: Service) -> None:
 
 
 def listen(host: Any, service: Service) -> None:
-    """Take the service's port in both families, so that connections can come.
+    """Take the service's port in both families, so that connections can come; dhcp serves at once.
 
-    Raises: E1000Error when it is taken.
+    Raises: E1000Error when it is taken, or the addresses are none of the interface's network.
     """
     try:
+        if service.name == "dhcp":
+            service.dhcpd = host.dhcpd(DEVICE, service.addresses, lease_s=service.lease_s)
+            return
         listener = create_server(host, ("::", service.port), family=AF_INET6, dualstack_ipv6=True)
     except OSError as error:
         raise E1000Error(f"{service.name}:{service.port}: {error.strerror or error}") from None
@@ -268,8 +281,11 @@ async def serve(host: Any, service: Service) -> None:
 
     Raises: E1000Error, the port cannot be had.
     """
-    if not service.sockets:
+    if not service.sockets and service.dhcpd is None:
         listen(host, service)
+    if service.dhcpd is not None:
+        await _dhcp(service.dhcpd)
+        return
     listener = service.sockets[0]
     try:
         if service.name == "iperf3":

@@ -39,6 +39,8 @@ def report(station: Station, services: list[Service], seconds: float) -> dict[st
     from stack.core.dev import dev_get_stats
 
     stats = dev_get_stats(station.host.dev(DEVICE))
+    for service in services:
+        service.count()
     return {
         "seconds": seconds,
         "rx_packets": stats.rx_packets,
@@ -172,7 +174,7 @@ async def _run(
     "services",
     type=Services(),
     default=None,
-    help="echo:7,http:80[:DIR],discard:9,chargen:19,iperf3[:5201]",
+    help="echo:7,http:80[:DIR],discard:9,chargen:19,iperf3[:5201],dhcp:FIRST-LAST[:LEASE]",
 )
 @autoneg_option(0)
 @click.option(

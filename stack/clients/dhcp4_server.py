@@ -1,220 +1,79 @@
 """A DHCPv4 server without I/O (RFC 2131 4.3, options of RFC 2132, relay agents of RFC 3046).
 
     server = Dhcp4Server(Dhcp4ServerConfig(server=address, subnets=(Subnet(...),)))
-    replies = server.received(datagram, now_ns)     # what came to UDP port 67
+    actions = server.received(datagram, now_ns)     # what came to UDP port 67
+    actions = server.echo_received(address, now_ns) # an ICMP echo reply
+    actions = server.timer(now_ns)                  # when the last SetTimer says
 
-Each `Reply` is sent to its `daddr` and `dport`. The server needs no timer: a lease's end is looked
-at when its address is wanted. A client is its option 61, or else its hardware type and address.
+The timer is for pings alone: a lease's end is looked at when its address is wanted. A client is its
+option 61, or else its hardware type and address. State is bounded by the number of addresses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from collections import Counter
+from dataclasses import dataclass
+from typing import TypeAlias
 
-from fastpath.errors import ArgumentError
-from stack.clients.action import MessageError
+from stack.clients.action import NEVER, MessageError, SetTimer
+from stack.clients.dhcp4_pool import INFINITE, NO_CLIENT, Dhcp4ServerConfig, Pool, Subnet
 from stack.clients.dhcp4_wire import (
     BOOTREPLY,
     BOOTREQUEST,
     BROADCAST_FLAG,
     CLIENT_PORT,
+    HTYPE_ETHER,
     SERVER_PORT,
     Dhcp4Message,
     MessageType,
     Option,
 )
 
-__all__ = ["Dhcp4Server", "Dhcp4ServerConfig", "Reply", "Subnet"]
+__all__ = ["Action", "Dhcp4Server", "Dhcp4ServerConfig", "Ping", "Reply", "Subnet"]
 
 SECOND_NS = 1_000_000_000
 INADDR_BROADCAST = 0xFFFFFFFF
-INFINITE = 0xFFFFFFFF
-RELAY_AGENT = 82
-MAX_RELAY_BYTES = 255
-NO_CLIENT = b""
-"""Holds an address that a client declined."""
-ALWAYS = frozenset(
-    (Option.MESSAGE_TYPE, Option.SERVER_ID, Option.LEASE_TIME, Option.RENEWAL_TIME,
-     Option.REBINDING_TIME, Option.SUBNET_MASK)
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Subnet:
-    """A range of addresses for the clients of one link; addresses are in host order.
-
-    Attributes:
-        first, last: the range, both included.
-        options: further options by code, such as ROUTER and DNS_SERVERS, as their bytes.
-        by_mac, by_client_id: addresses kept for one client; they may lie outside the range.
-
-    Raises: ArgumentError.
-    """
-
-    first: int
-    last: int
-    prefixlen: int
-    options: Mapping[int, bytes] = field(default_factory=dict)
-    by_mac: Mapping[bytes, int] = field(default_factory=dict)
-    by_client_id: Mapping[bytes, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.prefixlen <= 30:
-            raise ArgumentError(f"Subnet: prefixlen {self.prefixlen}; it is 1 to 30")
-        if not 0 < self.first <= self.last < INADDR_BROADCAST:
-            raise ArgumentError(f"Subnet: first {self.first:#x} to last {self.last:#x} is no range")
-        kept = [*self.by_mac.values(), *self.by_client_id.values()]
-        if len(set(kept)) != len(kept):
-            raise ArgumentError("Subnet: an address is kept for two clients; give each its own")
-        for address in (self.first, self.last, *kept):
-            if not self.usable(address):
-                raise ArgumentError(
-                    f"Subnet: {address:#010x} is no host of the /{self.prefixlen} of "
-                    f"{self.first:#010x}"
-                )
-
-    @property
-    def mask(self) -> int:
-        return 0xFFFFFFFF << (32 - self.prefixlen) & 0xFFFFFFFF
-
-    def has(self, address: int) -> bool:
-        """Whether the address is of the subnet."""
-        return not (address ^ self.first) & self.mask
-
-    def usable(self, address: int) -> bool:
-        """Whether the address is a host's: neither the subnet's own nor its broadcast."""
-        host = address & ~self.mask
-        return self.has(address) and 0 < host < ~self.mask & 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class Dhcp4ServerConfig:
-    """What a server gives out.
-
-    Attributes:
-        server: its own address, option 54; it is never given out.
-        subnets: a client behind a relay agent gets the one with the agent's address, another
-            that of `server`.
-        lease_s: 0xFFFFFFFF is a lease without end. T1 and T2 are 1/2 and 7/8 of it (4.4.5).
-        offer_s: how long an offer is kept for its client.
-        decline_s: how long a declined address is not given out.
-
-    Raises: ArgumentError.
-    """
-
-    server: int
-    subnets: tuple[Subnet, ...]
-    lease_s: int = 3600
-    offer_s: int = 60
-    decline_s: int = 3600
-
-    def __post_init__(self) -> None:
-        for name in ("lease_s", "offer_s", "decline_s"):
-            value = getattr(self, name)
-            if not 1 <= value <= INFINITE:
-                raise ArgumentError(f"Dhcp4ServerConfig: {name} {value}; it is 1 to 4294967295 s")
-        for at, subnet in enumerate(self.subnets):
-            for other in self.subnets[:at]:
-                if subnet.has(other.first) or other.has(subnet.first):
-                    raise ArgumentError(f"Dhcp4ServerConfig: subnets {other} and {subnet} overlap")
+MAX_ID_BYTES = 255
+"""Of a client id and of a relay agent's option that are taken."""
+MAX_PINGS = 256
+"""Pings under way at once; offers beyond go out without one, so that a flood finds no queue."""
+MIN_MESSAGE_BYTES = 576
+"""What every client takes (RFC 2131 2); as option 57 says it, with the headers of IP and UDP."""
+MAX_MESSAGE_BYTES = 1500
+HEADER_BYTES = 28
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Send `data` from port 67 to `daddr` and `dport`; 255.255.255.255 goes to the link."""
+    """Send `data` from port 67 to `daddr` and `dport`; 255.255.255.255 goes to the link.
+
+    `mac` is that of a client that cannot answer ARP yet; b"": find it as ever.
+    """
 
     data: bytes
     daddr: int
     dport: int
+    mac: bytes = b""
 
 
-@dataclass(slots=True)
-class Binding:
-    """An address's last client; `expires_ns` is None for a lease without end."""
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Send an ICMP echo request to `address`; a reply is told by `echo_received`."""
 
+    address: int
+
+
+Action: TypeAlias = Reply | Ping | SetTimer
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """A DISCOVER that waits for the end of its address's ping."""
+
+    pool: Pool
+    message: Dhcp4Message
     client: bytes
-    expires_ns: int | None
-    leased: bool = False
-    """Acknowledged, not only offered."""
-
-    def live(self, now_ns: int) -> bool:
-        return self.expires_ns is None or now_ns < self.expires_ns
-
-
-class _Pool:
-    """The bindings of one subnet: addresses never used come first, then those expired longest."""
-
-    def __init__(self, subnet: Subnet, server: int) -> None:
-        self.subnet = subnet
-        self.server = server
-        self.bindings: dict[int, Binding] = {}
-        self.clients: dict[bytes, int] = {}
-        self.kept = {*subnet.by_mac.values(), *subnet.by_client_id.values()}
-        self._next = subnet.first
-        self._ends: list[tuple[int, int]] = []  # heap of (expires_ns, address), some out of date
-
-    def free(self, address: int, client: bytes, now_ns: int) -> bool:
-        """Whether `client` may have the address now."""
-        held = self.bindings.get(address)
-        return address != self.server and (
-            held is None or held.client == client or not held.live(now_ns)
-        )
-
-    def choose(self, client: bytes, mac: bytes, wanted: int, now_ns: int) -> int:
-        """The address to offer (4.3.1): kept, held, asked for, unused, expired; 0: none left."""
-        subnet = self.subnet
-        kept = subnet.by_client_id.get(client, 0) or subnet.by_mac.get(mac, 0)
-        for address in (kept, self.clients.get(client, 0)):
-            own = address == kept or address not in self.kept
-            if address and own and self.free(address, client, now_ns):
-                return address
-        if (
-            subnet.first <= wanted <= subnet.last
-            and wanted not in self.kept
-            and self.free(wanted, client, now_ns)
-        ):
-            return wanted
-        while self._next <= subnet.last:
-            address = self._next
-            self._next += 1
-            if address not in self.kept and address != self.server and address not in self.bindings:
-                return address
-        while self._ends and self._ends[0][0] <= now_ns:
-            end, address = heappop(self._ends)
-            held = self.bindings.get(address)
-            if held is not None and held.expires_ns == end and address not in self.kept:
-                return address
-        return 0
-
-    def bind(self, address: int, client: bytes, expires_ns: int | None, *, leased: bool) -> None:
-        """Give the address to `client`, which loses any other."""
-        before = self.bindings.get(address)
-        if before is not None and self.clients.get(before.client) == address:
-            del self.clients[before.client]
-        if client != NO_CLIENT:
-            other = self.clients.get(client)
-            if other is not None and other != address:
-                self.end(other, 0)
-            self.clients[client] = address
-        self.bindings[address] = Binding(client, expires_ns, leased)
-        self._push(expires_ns, address)
-
-    def end(self, address: int, now_ns: int) -> None:
-        """Free the address; its client is remembered until another gets it (4.3.4)."""
-        held = self.bindings[address]
-        held.expires_ns, held.leased = now_ns, False
-        self._push(now_ns, address)
-
-    def _push(self, expires_ns: int | None, address: int) -> None:
-        if expires_ns is not None:
-            heappush(self._ends, (expires_ns, address))
-        if len(self._ends) > 2 * len(self.bindings) + 64:
-            self._ends = [
-                (b.expires_ns, a) for a, b in self.bindings.items() if b.expires_ns is not None
-            ]
-            heapify(self._ends)
+    due_ns: int
 
 
 class Dhcp4Server:
@@ -222,7 +81,11 @@ class Dhcp4Server:
 
     def __init__(self, config: Dhcp4ServerConfig) -> None:
         self.config = config
-        self._pools = [_Pool(subnet, config.server) for subnet in config.subnets]
+        self.messages: Counter[str] = Counter()
+        """Messages by type, those received and those sent; "ignored": not a client's, or of no
+        subnet."""
+        self._pools = [Pool(subnet, config.server) for subnet in config.subnets]
+        self._probed: dict[int, _Probed] = {}  # by address, the first due first
 
     def leases(self, now_ns: int) -> dict[int, bytes]:
         """The addresses that are leased now, each with its client."""
@@ -233,23 +96,27 @@ class Dhcp4Server:
             if held.leased and held.live(now_ns)
         }
 
-    def received(self, data: bytes, now_ns: int) -> list[Reply]:
+    def received(self, data: bytes, now_ns: int) -> list[Action]:
         """Handle a datagram for port 67; ignores what is no client's message."""
         try:
             message = Dhcp4Message.parse(data)
-        except MessageError:
-            return []
-        if message.op != BOOTREQUEST:
-            return []
+            type_ = MessageType(message.type)
+        except (MessageError, ValueError):
+            return self._ignore()
         client = message.options.get(Option.CLIENT_ID) or (
             bytes((message.htype,)) + message.chaddr if message.chaddr else NO_CLIENT
         )
-        link = message.giaddr or self.config.server
-        pool = next((pool for pool in self._pools if pool.subnet.has(link)), None)
-        relay = message.options.get(RELAY_AGENT, b"")
-        if client == NO_CLIENT or pool is None or len(relay) > MAX_RELAY_BYTES:
-            return []
-        match message.type:
+        pool = self._pool(message)
+        longest = max(len(client), len(message.options.get(Option.RELAY_AGENT, b"")))
+        if (
+            message.op != BOOTREQUEST
+            or client == NO_CLIENT
+            or pool is None
+            or longest > MAX_ID_BYTES
+        ):
+            return self._ignore()
+        self.messages[type_.name] += 1
+        match type_:
             case MessageType.DISCOVER:
                 return self._discover(pool, message, client, now_ns)
             case MessageType.REQUEST:
@@ -257,8 +124,7 @@ class Dhcp4Server:
             case MessageType.DECLINE:
                 address = message.address(Option.REQUESTED_ADDRESS)
                 if self._is_ours(message) and pool.clients.get(client) == address:
-                    until = now_ns + self.config.decline_s * SECOND_NS
-                    pool.bind(address, NO_CLIENT, until, leased=False)
+                    self._in_use(pool, address, now_ns)
             case MessageType.RELEASE:
                 address = message.ciaddr
                 if self._is_ours(message) and pool.clients.get(client) == address:
@@ -267,25 +133,77 @@ class Dhcp4Server:
                 return [self._reply(pool, message, MessageType.ACK)]
         return []
 
+    def echo_received(self, address: int, now_ns: int) -> list[Action]:
+        """Handle an ICMP echo reply: another host has the address, the client gets the next one."""
+        probed = self._probed.pop(address, None)
+        if probed is None:
+            return []
+        self._in_use(probed.pool, address, now_ns)
+        return self._discover(probed.pool, probed.message, probed.client, now_ns)
+
+    def timer(self, now_ns: int) -> list[Action]:
+        """Offer the addresses that did not answer."""
+        actions: list[Action] = []
+        while self._probed:
+            address, probed = next(iter(self._probed.items()))
+            if probed.due_ns > now_ns:
+                break
+            del self._probed[address]
+            if probed.pool.clients.get(probed.client) == address:
+                actions.append(self._reply(probed.pool, probed.message, MessageType.OFFER, address))
+        return [*actions, self._set_timer()]
+
+    def _set_timer(self) -> SetTimer:
+        return SetTimer(next((probed.due_ns for probed in self._probed.values()), NEVER))
+
+    def _ignore(self) -> list[Action]:
+        self.messages["ignored"] += 1
+        return []
+
+    def _pool(self, message: Dhcp4Message) -> Pool | None:
+        """The pool of the client's link (4.3.1): by its relay agent, its own address, or ours.
+
+        A client renews by unicast, past its relay agent: then its own address tells its link.
+        """
+        link = message.giaddr
+        if not link:
+            for pool in self._pools:
+                if message.ciaddr and pool.subnet.usable(message.ciaddr):
+                    return pool
+            link = self.config.server
+        return next((pool for pool in self._pools if pool.subnet.usable(link)), None)
+
     def _is_ours(self, message: Dhcp4Message) -> bool:
         return message.address(Option.SERVER_ID) == self.config.server
 
+    def _in_use(self, pool: Pool, address: int, now_ns: int) -> None:
+        """Another host has the address: leave it alone for a while."""
+        pool.bind(address, NO_CLIENT, now_ns + self.config.decline_s * SECOND_NS, leased=False)
+
     def _discover(
-        self, pool: _Pool, message: Dhcp4Message, client: bytes, now_ns: int
-    ) -> list[Reply]:
+        self, pool: Pool, message: Dhcp4Message, client: bytes, now_ns: int
+    ) -> list[Action]:
         wanted = message.address(Option.REQUESTED_ADDRESS)
         address = pool.choose(client, message.chaddr, wanted, now_ns)
         if not address:
+            self.messages["no address left"] += 1
             return []
+        if address in self._probed:
+            return []  # the client repeats itself while its address is probed
         held = pool.bindings.get(address)
-        if held is None or held.client != client or not held.live(now_ns):
+        new = held is None or held.client != client
+        if held is None or new or not held.live(now_ns):
             until = now_ns + self.config.offer_s * SECOND_NS
             pool.bind(address, client, until, leased=False)
+        if new and self.config.ping_ns and len(self._probed) < MAX_PINGS:
+            due_ns = now_ns + self.config.ping_ns
+            self._probed[address] = _Probed(pool, message, client, due_ns)
+            return [Ping(address), self._set_timer()]
         return [self._reply(pool, message, MessageType.OFFER, address)]
 
     def _request(
-        self, pool: _Pool, message: Dhcp4Message, client: bytes, now_ns: int
-    ) -> list[Reply]:
+        self, pool: Pool, message: Dhcp4Message, client: bytes, now_ns: int
+    ) -> list[Action]:
         """RFC 2131 4.3.2: SELECTING has a server id, RENEWING and REBINDING have ciaddr."""
         bound = pool.clients.get(client, 0)
         selecting = Option.SERVER_ID in message.options
@@ -295,56 +213,69 @@ class Dhcp4Server:
             return []
         address = message.ciaddr or message.address(Option.REQUESTED_ADDRESS)
         if bound and address == bound and pool.free(bound, client, now_ns):
-            lease_s = self.config.lease_s
+            lease_s = self._lease_s(message)
             until = None if lease_s == INFINITE else now_ns + lease_s * SECOND_NS
             pool.bind(bound, client, until, leased=True)
             return [self._reply(pool, message, MessageType.ACK, bound)]
-        if bound or selecting or not pool.subnet.has(address) or (
-            not pool.free(address, client, now_ns)
-        ):  # fmt: skip
+        wrong_net = bool(address) and not pool.subnet.has(address)
+        if bound or selecting or wrong_net or self.config.authoritative:
             return [self._reply(pool, message, MessageType.NAK)]
         return []  # no record of this client: another server may have one
 
+    def _lease_s(self, message: Dhcp4Message) -> int:
+        return self.config.lease_for(message.number(Option.LEASE_TIME, 4))
+
     def _reply(
-        self, pool: _Pool, message: Dhcp4Message, type_: MessageType, address: int = 0
+        self, pool: Pool, message: Dhcp4Message, type_: MessageType, address: int = 0
     ) -> Reply:
-        """The answer, by RFC 2131 table 3, and where it goes (4.1)."""
-        config, subnet = self.config, pool.subnet
+        """The answer, by RFC 2131 table 3, in what the client takes (option 57)."""
+        self.messages[type_.name] += 1
         options: dict[int, bytes] = {
             Option.MESSAGE_TYPE: bytes((type_,)),
-            Option.SERVER_ID: config.server.to_bytes(4, "big"),
+            Option.SERVER_ID: self.config.server.to_bytes(4, "big"),
         }
-        nak = type_ is MessageType.NAK
+        if Option.CLIENT_ID in message.options:  # RFC 6842
+            options[Option.CLIENT_ID] = message.options[Option.CLIENT_ID]
         if address:
-            lease_s = config.lease_s
+            lease_s = self._lease_s(message)
             options[Option.LEASE_TIME] = lease_s.to_bytes(4, "big")
             if lease_s != INFINITE:
                 options[Option.RENEWAL_TIME] = (lease_s // 2).to_bytes(4, "big")
                 options[Option.REBINDING_TIME] = (lease_s * 7 // 8).to_bytes(4, "big")
-        if not nak:
-            options[Option.SUBNET_MASK] = subnet.mask.to_bytes(4, "big")
-            asked = message.options.get(Option.PARAMETER_LIST)
-            for code, value in subnet.options.items():
-                if code not in ALWAYS and (asked is None or code in asked):
-                    options[code] = value
-        relay = message.options.get(RELAY_AGENT)
-        if relay is not None and message.giaddr:
-            options[RELAY_AGENT] = relay  # the last option (RFC 3046 2.1)
-        flags = message.flags
-        ciaddr = 0
-        if message.giaddr:
-            daddr, dport = message.giaddr, SERVER_PORT
-            if nak:
-                flags |= BROADCAST_FLAG  # 4.3.2: the client may have no valid address
-        else:
-            dport = CLIENT_PORT
-            daddr = INADDR_BROADCAST  # also where a unicast would need the client's ARP entry
-            if message.ciaddr and type_ is MessageType.ACK:
-                daddr = message.ciaddr
-        if type_ is MessageType.ACK:
-            ciaddr = message.ciaddr
+        if type_ is not MessageType.NAK:
+            options[Option.SUBNET_MASK] = pool.subnet.mask.to_bytes(4, "big")
+            ours = pool.subnet.options
+            # in the client's order of preference (RFC 2132 9.8)
+            for code in message.options.get(Option.PARAMETER_LIST, ours):
+                if code in ours:
+                    options[code] = ours[code]
+        if message.giaddr and Option.RELAY_AGENT in message.options:
+            options[Option.RELAY_AGENT] = message.options[
+                Option.RELAY_AGENT
+            ]  # the last one (RFC 3046 2.1)
+        daddr, dport, mac, flags = self._destination(message, type_, address)
         reply = Dhcp4Message(
             BOOTREPLY, message.xid, message.chaddr, htype=message.htype, flags=flags,
-            ciaddr=ciaddr, yiaddr=address, giaddr=message.giaddr, options=options,
+            ciaddr=message.ciaddr if type_ is MessageType.ACK else 0,
+            yiaddr=address, giaddr=message.giaddr, options=options,
         )  # fmt: skip
-        return Reply(reply.emit(), daddr, dport)
+        most = message.number(Option.MAX_MESSAGE_SIZE, 2) or 0
+        most = min(max(most, MIN_MESSAGE_BYTES), MAX_MESSAGE_BYTES) - HEADER_BYTES
+        return Reply(reply.emit(most), daddr, dport, mac)
+
+    @staticmethod
+    def _destination(
+        message: Dhcp4Message, type_: MessageType, address: int
+    ) -> tuple[int, int, bytes, int]:
+        """Address, port and MAC that an answer goes to (4.1), and its flags."""
+        flags = message.flags
+        nak = type_ is MessageType.NAK
+        if message.giaddr and (address or nak):
+            # 4.3.2: a refused client may have no valid address
+            return message.giaddr, SERVER_PORT, b"", flags | BROADCAST_FLAG if nak else flags
+        if message.ciaddr and type_ is MessageType.ACK:
+            return message.ciaddr, CLIENT_PORT, b"", flags
+        mac = message.chaddr
+        if nak or flags & BROADCAST_FLAG or message.htype != HTYPE_ETHER or len(mac) != 6:
+            return INADDR_BROADCAST, CLIENT_PORT, b"", flags
+        return address, CLIENT_PORT, mac, flags

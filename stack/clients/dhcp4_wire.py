@@ -39,6 +39,7 @@ FIXED = struct.Struct("!BBBBIHHIIII16s64s128s")
 MIN_BYTES = 300
 """BOOTP relay agents drop shorter messages (RFC 1542 2.1)."""
 MAX_OPTION_BYTES = 255
+OVERLOAD_BYTES = 3
 
 Route: TypeAlias = tuple[int, int, int]
 """(network, prefix length, gateway) in host order; gateway 0: on the link itself."""
@@ -58,7 +59,7 @@ class MessageType(IntEnum):
 
 
 class Option(IntEnum):
-    """The options that a client of ours sends or reads."""
+    """The options that our client and our server send or read."""
 
     PAD = 0
     SUBNET_MASK = 1
@@ -81,6 +82,7 @@ class Option(IntEnum):
     RENEWAL_TIME = 58
     REBINDING_TIME = 59
     CLIENT_ID = 61
+    RELAY_AGENT = 82
     DOMAIN_SEARCH = 119
     CLASSLESS_ROUTES = 121
     END = 255
@@ -158,8 +160,33 @@ class Dhcp4Message:
             sname.partition(b"\0")[0], file.partition(b"\0")[0], options,
         )  # fmt: skip
 
-    def emit(self) -> bytes:
-        """The message as bytes, at least 300 of them; a long option is split (RFC 3396)."""
+    def emit(self, max_bytes: int | None = None) -> bytes:
+        """The message as bytes, at least 300 of them; a long option is split (RFC 3396).
+
+        With `max_bytes` what does not fit among the options goes to `file` and `sname` when they
+        are empty (option 52), and what fits nowhere is left out. The relay agent's option stays the
+        last of the options.
+        """
+        every = {code: _encode(code, value) for code, value in self.options.items()}
+        areas = [bytearray(), bytearray(self.file), bytearray(self.sname)]
+        if max_bytes is None or self._bytes(every) <= max_bytes:
+            areas[0] += b"".join(every.values())
+        else:
+            last = every.pop(Option.RELAY_AGENT, b"")
+            room = max_bytes - FIXED.size - len(MAGIC_COOKIE) - 1 - OVERLOAD_BYTES - len(last)
+            rooms = (room, 0 if self.file else 128 - 1, 0 if self.sname else 64 - 1)
+            for option in every.values():
+                fits = (n for n in range(3) if len(areas[n]) + len(option) <= rooms[n])
+                where = next(fits, None)
+                if where is not None:
+                    areas[where] += option
+            overload = sum(n for n in (1, 2) if rooms[n] and areas[n])
+            for n in (1, 2):
+                if overload & n:
+                    areas[n].append(Option.END)
+            if overload:
+                areas[0] += _encode(Option.OVERLOAD, bytes((overload,)))
+            areas[0] += last
         out = bytearray(
             FIXED.pack(
                 self.op,
@@ -174,17 +201,26 @@ class Dhcp4Message:
                 self.siaddr,
                 self.giaddr,
                 self.chaddr,
-                self.sname,
-                self.file,
+                bytes(areas[2]),
+                bytes(areas[1]),
             )
         )
-        out += MAGIC_COOKIE
-        for code, value in self.options.items():
-            for at in range(0, max(len(value), 1), MAX_OPTION_BYTES):
-                piece = value[at : at + MAX_OPTION_BYTES]
-                out += bytes((code, len(piece))) + piece
+        out += MAGIC_COOKIE + areas[0]
         out.append(Option.END)
         return bytes(out.ljust(MIN_BYTES, b"\0"))
+
+    @staticmethod
+    def _bytes(options: Mapping[int, bytes]) -> int:
+        """The length of a message with these options, unpadded."""
+        return FIXED.size + len(MAGIC_COOKIE) + sum(map(len, options.values())) + 1
+
+
+def _encode(code: int, value: bytes) -> bytes:
+    """An option as bytes, in pieces of 255."""
+    pieces = (
+        value[at : at + MAX_OPTION_BYTES] for at in range(0, max(len(value), 1), MAX_OPTION_BYTES)
+    )
+    return b"".join(bytes((code, len(piece))) + piece for piece in pieces)
 
 
 def _read_options(data: bytes, options: dict[int, bytes], where: str) -> None:

@@ -80,9 +80,10 @@ class WatchedSocket:
         family: int,
         type: int,  # noqa: A002 -- as sys_socket has it
         fn: Callable[[WatchedSocket], None],
+        protocol: int = 0,
     ) -> None:
         self.net = net
-        self.fd = sys_socket(net, family, type | SOCK_NONBLOCK, 0)
+        self.fd = sys_socket(net, family, type | SOCK_NONBLOCK, protocol)
         self._fn = fn
         self._work = work_struct(net.machine, self._run)
         self._wq = sk_sleep(sockfd_lookup(net, self.fd).sk)

@@ -112,6 +112,7 @@ class Dhcp4Runner:
         if not self._open:
             return
         self._open = False
+        self.net.machine.on_close_cancel(self._shut)
         self._timer.set(-1)
         cancel_delayed_work(self._arp_work)
         dev_remove_pack(self.net, self._tap)

@@ -130,6 +130,7 @@ class Dhcp6Runner:
         if not self._open:
             return
         self._open = False
+        self.net.machine.on_close_cancel(self._shut)
         self._timer.set(-1)
         cancel_delayed_work(self._work)
         timer_delete(self._again)

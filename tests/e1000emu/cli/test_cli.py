@@ -183,6 +183,19 @@ def test_parse_serve_reads_names_ports_and_a_directory(tmp_path):
             parse_serve(bad)
 
 
+def test_parse_serve_reads_the_range_of_dhcp():
+    (service,) = parse_serve("dhcp:10.9.0.50-10.9.0.99:10min")
+    assert (service.port, service.addresses, service.lease_s) == (67, "10.9.0.50-10.9.0.99", 600)
+    (service,) = parse_serve("dhcp:10.9.0.50-10.9.0.99")
+    assert service.lease_s == 3600
+    for bad in ("dhcp", "dhcp:10.9.0.50", "dhcp:a-b", "dhcp:10.9.0.5-10.9.0.9:", "dhcp:x-y:1"):
+        with pytest.raises(E1000Error, match=r"write dhcp:|lease"):
+            parse_serve(bad)
+    twice = "dhcp:10.9.0.5-10.9.0.9,dhcp:10.9.0.15-10.9.0.19"
+    with pytest.raises(E1000Error, match="named twice"):
+        parse_serve(twice)
+
+
 def test_doctor_reports_and_judges():
     done = run("doctor", "--json")
     rows = {row["name"]: row for row in json.loads(done.stdout)}

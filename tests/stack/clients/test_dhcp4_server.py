@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fastpath.errors import ArgumentError
-from stack.clients.dhcp4_server import Dhcp4Server, Dhcp4ServerConfig, Reply, Subnet
+from stack.clients.action import NEVER, SetTimer
+from stack.clients.dhcp4_server import (
+    MAX_PINGS,
+    Action,
+    Dhcp4Server,
+    Dhcp4ServerConfig,
+    Ping,
+    Reply,
+    Subnet,
+)
 from stack.clients.dhcp4_wire import BOOTREQUEST, Dhcp4Message, MessageType, Option
 
 SECOND = 1_000_000_000
@@ -20,8 +30,8 @@ MACS = [bytes((2, 0, 0, 0, 0, n)) for n in range(8)]
 SUBNET = Subnet(NET + 10, NET + 13, 24, by_mac={MACS[7]: NET + 12})
 
 
-def server(**kw: int) -> Dhcp4Server:
-    return Dhcp4Server(Dhcp4ServerConfig(SERVER, (SUBNET,), **kw))
+def server(**kw: Any) -> Dhcp4Server:
+    return Dhcp4Server(Dhcp4ServerConfig(SERVER, (SUBNET,), **{"ping_ns": 0} | kw))
 
 
 def ask(
@@ -40,13 +50,12 @@ def ask(
     if wanted:
         options[Option.REQUESTED_ADDRESS] = wanted.to_bytes(4, "big")
     options |= more or {}
-    return Dhcp4Message(
-        BOOTREQUEST, 7, mac, ciaddr=ciaddr, giaddr=giaddr, options=options
-    ).emit()  # fmt: skip
+    return Dhcp4Message(BOOTREQUEST, 7, mac, ciaddr=ciaddr, giaddr=giaddr, options=options).emit()
 
 
-def one(replies: list[Reply]) -> Dhcp4Message:
-    (reply,) = replies
+def one(actions: list[Action]) -> Dhcp4Message:
+    (reply,) = actions
+    assert isinstance(reply, Reply)
     return Dhcp4Message.parse(reply.data)
 
 
@@ -113,7 +122,7 @@ def test_declined_address_rests_and_a_released_one_is_free() -> None:
 
 def test_relayed_client_gets_its_links_subnet_and_the_agents_option() -> None:
     far = Subnet(0x0A010002, 0x0A010009, 24)
-    core = Dhcp4Server(Dhcp4ServerConfig(SERVER, (SUBNET, far)))
+    core = Dhcp4Server(Dhcp4ServerConfig(SERVER, (SUBNET, far), ping_ns=0))
     more = {82: b"\x01\x02ab", Option.PARAMETER_LIST: b"\x01\x03"}
     (reply,) = core.received(ask(MessageType.DISCOVER, giaddr=0x0A010001, more=more), 0)
     offer = Dhcp4Message.parse(reply.data)
@@ -130,15 +139,169 @@ def test_inform_gets_parameters_without_a_lease() -> None:
     assert Option.LEASE_TIME not in ack.options
 
 
-def test_wrong_configuration_is_named() -> None:
-    with pytest.raises(ArgumentError, match="no host"):
-        Subnet(NET, NET + 5, 24)
-    with pytest.raises(ArgumentError, match="two clients"):
-        replace(SUBNET, by_client_id={b"x": NET + 12})
-    with pytest.raises(ArgumentError, match="overlap"):
-        Dhcp4ServerConfig(SERVER, (SUBNET, SUBNET))
-    with pytest.raises(ArgumentError, match="lease_s"):
-        server(lease_s=0)
+def test_relayed_client_renews_past_its_agent() -> None:
+    far = Subnet(0x0A010002, 0x0A010009, 24)
+    core = Dhcp4Server(Dhcp4ServerConfig(SERVER, (SUBNET, far), ping_ns=0))
+    agent = 0x0A010001
+    address = one(core.received(ask(MessageType.DISCOVER, giaddr=agent), 0)).yiaddr
+    taken = ask(MessageType.REQUEST, server=SERVER, wanted=address, giaddr=agent)
+    assert one(core.received(taken, 0)).type == MessageType.ACK
+    (reply,) = core.received(ask(MessageType.REQUEST, ciaddr=address), SECOND)
+    assert isinstance(reply, Reply)
+    assert (Dhcp4Message.parse(reply.data).type, reply.daddr) == (MessageType.ACK, address)
+    core.received(ask(MessageType.RELEASE, server=SERVER, ciaddr=address), 2 * SECOND)
+    assert core.leases(2 * SECOND) == {}
+    # it has moved to a link of another agent: refused, by way of that agent, which broadcasts
+    near = ask(MessageType.REQUEST, wanted=address, giaddr=NET + 2)
+    (reply,) = core.received(near, 3 * SECOND)
+    assert isinstance(reply, Reply)
+    nak = Dhcp4Message.parse(reply.data)
+    assert (nak.type, nak.flags, reply.daddr) == (MessageType.NAK, 0x8000, NET + 2)
+
+
+def test_client_without_the_broadcast_flag_gets_a_unicast_to_its_mac() -> None:
+    core = server()
+    for flags, mac in ((0, MACS[0]), (0x8000, b"")):
+        query = replace(Dhcp4Message.parse(ask(MessageType.DISCOVER)), flags=flags)
+        (reply,) = core.received(query.emit(), 0)
+        assert isinstance(reply, Reply)
+        assert (reply.mac, reply.daddr) == (mac, NET + 10 if mac else 0xFFFFFFFF)
+        assert Dhcp4Message.parse(reply.data).flags == flags
+
+
+def test_client_may_ask_for_a_time_within_the_limits() -> None:
+    def given(asked: int, **limits: int) -> int | None:
+        more = {Option.LEASE_TIME: asked.to_bytes(4, "big")}
+        return one(server(lease_s=600, **limits).received(ask(MessageType.DISCOVER, more=more), 0)
+                   ).number(Option.LEASE_TIME, 4)  # fmt: skip
+
+    assert [given(n) for n in (1, 300, 601, 0xFFFFFFFF)] == [120, 300, 600, 600]
+    assert given(0xFFFFFFFF, max_lease_s=0xFFFFFFFF) == 0xFFFFFFFF
+    assert given(5, min_lease_s=3) == 5
+
+
+def test_address_is_pinged_before_it_is_offered_to_a_new_client() -> None:
+    core = server(ping_ns=SECOND, decline_s=100)
+    assert core.received(ask(MessageType.DISCOVER), 0) == [Ping(NET + 10), SetTimer(SECOND)]
+    assert core.received(ask(MessageType.DISCOVER), SECOND // 2) == []  # it is asked already
+    assert core.echo_received(NET + 99, SECOND // 2) == []
+    actions = core.echo_received(NET + 10, SECOND // 2)
+    assert actions == [Ping(NET + 11), SetTimer(SECOND * 3 // 2)]
+    assert core.timer(SECOND) == [SetTimer(SECOND * 3 // 2)]
+    reply, timer = core.timer(SECOND * 3 // 2)
+    assert (one([reply]).yiaddr, timer) == (NET + 11, SetTimer(NEVER))
+    # the client is known now: its offer needs no ping; the address in use rests
+    assert one(core.received(ask(MessageType.DISCOVER), 2 * SECOND)).yiaddr == NET + 11
+    assert core.received(ask(MessageType.DISCOVER, MACS[1]), 3 * SECOND)[0] == Ping(NET + 13)
+
+
+def test_flood_of_clients_takes_no_more_than_the_pool_and_not_for_long() -> None:
+    core = server(ping_ns=SECOND, offer_s=10)
+    for n in range(5000):
+        core.received(ask(MessageType.DISCOVER, n.to_bytes(6, "big")), n * 1000)
+    (pool,) = core._pools
+    assert len(pool.bindings) == len(pool.clients) == len(core._probed) == 3
+    assert len(pool._ends) <= 100
+    assert core.messages["no address left"] == 4997
+    core.timer(5 * SECOND)
+    assert lease(core_without_ping(core), MACS[0], 11 * SECOND) == NET + 10
+
+
+def core_without_ping(core: Dhcp4Server) -> Dhcp4Server:
+    core.config = replace(core.config, ping_ns=0)
+    return core
+
+
+def test_many_pings_at_once_give_way_to_offers() -> None:
+    wide = Subnet(NET + 0x100, NET + 0xFFFF - 1, 16)
+    core = Dhcp4Server(Dhcp4ServerConfig(SERVER, (wide,)))
+    kinds = [
+        type(core.received(ask(MessageType.DISCOVER, n.to_bytes(6, "big")), 0)[0])
+        for n in range(MAX_PINGS + 5)
+    ]
+    assert kinds == [Ping] * MAX_PINGS + [Reply] * 5
+
+
+def test_unknown_client_is_refused_by_an_authoritative_server_alone() -> None:
+    stale = ask(MessageType.REQUEST, MACS[1], wanted=NET + 11)
+    assert server().received(stale, 0) == []
+    assert one(server(authoritative=True).received(stale, 0)).type == MessageType.NAK
+
+
+def test_options_come_in_the_clients_order_and_go_where_there_is_room() -> None:
+    options = {
+        Option.ROUTER: bytes(4), Option.DNS_SERVERS: bytes(4), Option.DOMAIN_NAME: b"d" * 10,
+        Option.DOMAIN_SEARCH: b"s" * 120, 43: b"v" * 255, 224: b"x" * 40, 225: b"y" * 250,
+    }  # fmt: skip
+    core = Dhcp4Server(Dhcp4ServerConfig(SERVER, (replace(SUBNET, options=options),), ping_ns=0))
+    wish = bytes((43, 119, 15, 3, 224, 225, 6))
+    more = {Option.PARAMETER_LIST: wish, 82: b"\x01\x02ab"}
+    query = ask(MessageType.DISCOVER, giaddr=NET + 2, more=more)
+    (reply,) = core.received(query, 0)
+    assert isinstance(reply, Reply)
+    assert len(reply.data) <= 576 - 28
+    offer = Dhcp4Message.parse(reply.data)
+    asked = [code for code in offer.options if code in wish]
+    assert sorted(asked) == sorted(set(wish) - {225})  # what fits nowhere is left out
+    assert offer.options[Option.OVERLOAD] == b"\x03"
+    assert reply.data.rstrip(b"\0").endswith(b"\x52\x04\x01\x02ab\xff")  # RFC 3046 2.1
+    # a client that takes more gets all of it, in its order
+    more[Option.MAX_MESSAGE_SIZE] = (1500).to_bytes(2, "big")
+    query = ask(MessageType.DISCOVER, giaddr=NET + 2, more=more)
+    offer = one(core.received(query, 0))
+    assert [code for code in offer.options if code in wish] == list(wish)
+    assert Option.OVERLOAD not in offer.options
+
+
+def test_scapy_reads_the_overloaded_answer() -> None:
+    scapy = pytest.importorskip("scapy.layers.dhcp")
+    core = Dhcp4Server(
+        Dhcp4ServerConfig(
+            SERVER, (replace(SUBNET, options={6: bytes(8), 43: b"v" * 255}),), ping_ns=0
+        )
+    )
+    more = {Option.CLIENT_ID: b"\x00me"}
+    (reply,) = core.received(ask(MessageType.DISCOVER, more=more), 0)
+    assert isinstance(reply, Reply)
+    bootp = scapy.BOOTP(reply.data)
+    told = dict(o[:2] for o in bootp[scapy.DHCP].options if isinstance(o, tuple))
+    assert (told["message-type"], told["server_id"], told["lease_time"]) == (2, "10.0.0.1", 3600)
+    assert (bootp.yiaddr, told["subnet_mask"]) == ("10.0.0.10", "255.255.255.0")
+    assert told["client_id"] == b"\x00me"  # RFC 6842
+    assert told["vendor_specific"] == b"v" * 255
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Subnet(NET, NET + 5, 24), "first=10.0.0.0 is no host of 10.0.0.0/24"),
+        (lambda: Subnet(NET + 5, NET + 256 + 5, 24), "last=10.0.1.5 is no host"),
+        (lambda: Subnet(NET + 9, NET + 5, 24), "above last=10.0.0.5; swap"),
+        (lambda: replace(SUBNET, prefixlen=31), "prefixlen=31"),
+        (lambda: replace(SUBNET, by_client_id={b"x": NET + 12}), "two clients"),
+        (lambda: replace(SUBNET, options={0: b""}), "option=0"),
+        (lambda: replace(SUBNET, options={255: b""}), "option=255"),
+        (lambda: replace(SUBNET, options={51: bytes(4)}), "option 51 is set by the server"),
+        (lambda: replace(SUBNET, options={43: b"x" * 1025}), "1024 is the most"),
+        (lambda: Dhcp4ServerConfig(SERVER, (SUBNET, SUBNET)), "overlap"),
+        (lambda: Dhcp4ServerConfig(0x0B000001, (SUBNET,)), "11.0.0.1 is in none.*relayed=True"),
+        (lambda: Dhcp4ServerConfig(NET, (SUBNET,)), "no host of its /24"),
+        (lambda: Dhcp4ServerConfig(0x7F000001, (SUBNET,)), "give a host's address"),
+        (lambda: server(lease_s=0), "lease_s=0"),
+        (lambda: server(max_lease_s=5), "max_lease_s=5"),
+    ],
+)
+def test_wrong_configuration_is_named(make: Any, text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        make()
+
+
+def test_server_of_far_subnets_alone() -> None:
+    config = Dhcp4ServerConfig(0x0B000001, (SUBNET,), relayed=True)
+    core = Dhcp4Server(config)
+    assert core.received(ask(MessageType.DISCOVER), 0) == []
+    assert core.received(ask(MessageType.DISCOVER, giaddr=NET + 1), 0)[0] == Ping(NET + 10)
+    assert core.messages == {"ignored": 1, "DISCOVER": 1}
 
 
 @given(st.binary(max_size=400), st.binary(max_size=60))
@@ -168,7 +331,7 @@ class Clients(RuleBasedStateMachine):
         for reply in self.core.received(
             ask(MessageType.DISCOVER, MACS[n], wanted=wanted), self.now
         ):
-            self.offers[n] = Dhcp4Message.parse(reply.data).yiaddr
+            self.offers[n] = one([reply]).yiaddr
 
     @precondition(lambda self: self.offers)
     @rule(data=st.data())
@@ -193,7 +356,7 @@ class Clients(RuleBasedStateMachine):
 
     def _request(self, n: int, data: bytes) -> None:
         for reply in self.core.received(data, self.now):
-            answer = Dhcp4Message.parse(reply.data)
+            answer = one([reply])
             if answer.type == MessageType.ACK:
                 self.held[n] = answer.yiaddr, self.now + 100 * SECOND
             else:
