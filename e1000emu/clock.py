@@ -348,6 +348,40 @@ class VirtualClock(JumpQueue):
             fn()
         self._end(when_ns)
 
+    def due_ns(self) -> int | None:
+        """When the next event runs, None without one: later than now if events take time."""
+        now = self._now
+        if self._crowd >= INSTANT_EVENTS:
+            self._crowd += 1  # as `take` counts the event that it takes
+            now = self.after_event()
+            self._crowd -= 1
+        if self.waiting_now:
+            return now
+        when = self.next_ns()
+        return None if when is None else max(when, now)
+
+    def run_before(self, when_ns: int) -> int | None:
+        """Run everything due before `when_ns`; return when the next event is due.
+
+        Unlike `run_until` it leaves the time at the last event, so a run in such pieces is the
+        same as in one.
+        """
+        if self._waiting is not None:
+            self._check_thread()
+        while True:
+            if self._tasks and self._turn(when_ns - 1):
+                continue
+            due = self.due_ns()
+            if due is None or due >= when_ns:
+                return due
+            fn = self.take(when_ns - 1)
+            assert fn is not None
+            fn()
+
+    def move_to(self, when_ns: int) -> None:
+        """Set the time to `when_ns`; nothing may be due before that, nor it be past."""
+        self._end(when_ns)
+
     def run_for(self, duration_ns: int) -> None:
         """`run_until(now + duration_ns)`. Raises: ArgumentError, no whole number of 0 or more."""
         duration_ns = whole_number("VirtualClock.run_for", "duration_ns", duration_ns, 0, unit="ns")

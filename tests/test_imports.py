@@ -21,6 +21,7 @@ TOP = (
     "e1000emu.campaign",
     "e1000emu.cli",
     "e1000emu.lab",
+    "e1000emu.parallel",
     "e1000emu.topology",
 )
 

@@ -17,6 +17,7 @@ import faulthandler
 import gc
 import importlib
 import importlib.util
+import inspect
 import math
 import numbers
 import os
@@ -35,9 +36,9 @@ from typing import IO, Any
 import msgspec
 
 from e1000emu.campaign.case import Case, Result
-from e1000emu.errors import E1000Error
+from e1000emu.errors import ArgumentError, E1000Error
 
-__all__ = ["Answer", "Request", "Target", "receive", "send"]
+__all__ = ["Answer", "Request", "Target", "find", "receive", "send"]
 
 OUTPUT_BYTES = 16 << 10
 """So much of what a case printed is kept, its end."""
@@ -106,6 +107,25 @@ def receive(file: IO[bytes], kind: type[Any]) -> Any:
     return msgspec.msgpack.decode(body, type=kind)
 
 
+def find(function: Any, called: str) -> Target:
+    """Return how other processes find a function; messages name it `called`.
+
+    Raises: ArgumentError, they could not.
+    """
+    name = getattr(function, "__qualname__", "")
+    try:
+        file = inspect.getsourcefile(function) or ""
+        text = Path(file).read_bytes()
+    except (OSError, TypeError):
+        file = ""
+    if not file or "<" in name or not name:
+        raise ArgumentError(
+            f"{called}={function!r} cannot be found by another process; "
+            "define the function at the top level of a file"
+        )
+    return Target(function.__module__, os.path.abspath(file), sha256(text).hexdigest(), name)
+
+
 def load(target: Target) -> Any:
     """Return the function; the file it stands in must be the one that the campaign was run from.
 
@@ -119,7 +139,7 @@ def load(target: Target) -> Any:
     if module is None or not _same(Path(module.__file__ or ""), target):
         if not _same(path, target):
             raise E1000Error(
-                f"campaign: {path} is missing here, or another; put the same file on each machine, "
+                f"{path} is missing here, or another; put the same file on each machine, "
                 "or install the package that has it"
             )
         private = f"campaign_{target.sha256[:16]}"

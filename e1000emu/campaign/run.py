@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import pickle
 import sys
@@ -10,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import ExitStack
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -19,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from e1000emu.campaign.case import Campaign, Case, Result
 from e1000emu.campaign.executors import open_executor
-from e1000emu.campaign.forkserver import Target
+from e1000emu.campaign.forkserver import Target, find
 from e1000emu.campaign.report import Report
 from e1000emu.campaign.results import (
     CampaignError,
@@ -61,18 +59,7 @@ def target_of(campaign: Campaign, function: CaseFunction | None) -> Target:
             f"run: case={function!r}; give the case function, or decorate it with "
             f"@campaign.case of {campaign.name}"
         )
-    name = getattr(found, "__qualname__", "")
-    try:
-        file = inspect.getsourcefile(found) or ""
-        text = Path(file).read_bytes()
-    except (OSError, TypeError):
-        file = ""
-    if not file or "<" in name or not name:
-        raise ArgumentError(
-            f"run: case={found!r} cannot be found by a worker; "
-            "define the function at the top level of a file"
-        )
-    return Target(found.__module__, os.path.abspath(file), sha256(text).hexdigest(), name)
+    return find(found, "run: case")
 
 
 def run(

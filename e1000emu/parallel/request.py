@@ -1,0 +1,109 @@
+"""What every process of a simulation is told, and how it does its part of that."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from e1000emu.campaign.forkserver import Target, load
+from e1000emu.errors import ArgumentTypeError
+from e1000emu.parallel.partition import Partition
+from e1000emu.parallel.share import Done, Share, Simulation, Transport, drive
+from e1000emu.parallel.window import Windows
+from e1000emu.quantities import show_duration
+
+__all__ = ["Failed", "Request", "attempt", "checked", "place", "prepare", "spool_path"]
+
+MOST_NAMES = 5
+
+
+class Request(msgspec.Struct):
+    """What to run."""
+
+    target: Target
+    arguments: bytes
+    """Pickled: a tuple, and a dict of those with names."""
+    processes: int
+    until_ns: int
+    check_ns: int | None = None
+    captures: list[int] = []
+    """Numbers of links, in the file's order."""
+    directory: str = ""
+    """Where the spools go; empty: nothing is captured."""
+
+
+class Failed(msgspec.Struct, tag=True):
+    """Why a simulation has ended too early."""
+
+    text: str
+    traceback: str = ""
+
+
+def prepare(request: Request) -> Simulation:
+    """Call the function that says what to simulate."""
+    args, named = pickle.loads(request.arguments)
+    return checked(load(request.target)(*args, **named))
+
+
+def checked(made: Any) -> Simulation:
+    """Return what a build function has returned.  Raises: ArgumentTypeError."""
+    if not isinstance(made, Simulation):
+        raise ArgumentTypeError(f"simulate: build returned {made!r}; return a Simulation")
+    return made
+
+
+def spool_path(directory: str, rank: int) -> Path:
+    """Return where a rank writes what it captures."""
+    return Path(directory, f"spool-{rank}")
+
+
+def names(nodes: list[str] | tuple[str, ...]) -> str:
+    """Return the first names, and how many more there are."""
+    shown = ", ".join(nodes[:MOST_NAMES])
+    more = len(nodes) - MOST_NAMES
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def place(simulation: Simulation, found: Partition, rank: int) -> str:
+    """Return what a rank is called in messages: its number, its nodes, the seed."""
+    return (
+        f"process {rank} of {found.ranks} ({names(found.nodes(rank))}; "
+        f"seed {simulation.flat.seed!r})"
+    )
+
+
+def attempt(
+    request: Request,
+    simulation: Simulation,
+    found: Partition,
+    number: int,
+    transport: Transport,
+    on_window: Callable[[int], None],
+) -> Done | Failed:
+    """Run a rank of the request in this process; return what came of it, or its exception."""
+    share: Share | None = None
+    try:
+        spool = spool_path(request.directory, number) if request.directory else None
+        share = Share(simulation, found, number, captures=request.captures, spool=spool)
+        distances = found.distances()
+        windows = Windows(number, distances, until_ns=request.until_ns, check_ns=request.check_ns)
+        done = drive(share, windows, transport, on_window)
+        share.close()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        at = "while it builds its hosts"
+        if share is not None:
+            at = f"at {show_duration(share.rank.due_ns)}"
+            if share.rank.running is not None:
+                domain = share.rank.domains[share.rank.running]
+                at = f"{names(domain.nodes)} at {show_duration(domain.clock.now_ns())}"
+        text = "".join(traceback.format_exception_only(error)).rstrip()
+        where = place(simulation, found, number)
+        return Failed(f"{where}: {at}: {text}", "".join(traceback.format_exception(error)))
+    return done

@@ -1,0 +1,180 @@
+"""`simulate`: one simulation in any number of processes, with the same result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from e1000emu.campaign.forkserver import find, receive, send
+from e1000emu.errors import E1000Error
+from e1000emu.parallel.captures import merge
+from e1000emu.parallel.partition import Partition, partition
+from e1000emu.parallel.request import Failed, Request, attempt, checked, spool_path
+from e1000emu.parallel.share import Done, NoTransport, Simulation
+from e1000emu.parallel.supervisor import Answer
+from fastpath.errors import check_callable, whole_number
+
+if TYPE_CHECKING:
+    from e1000emu.topology import Flat
+
+__all__ = ["Outcome", "SimulationError", "simulate"]
+
+HASH_DIGITS = 16
+
+
+class SimulationError(E1000Error, RuntimeError):
+    """A process of a simulation has failed; the text names it, its seed and the virtual time.
+
+    `__notes__` has the traceback of an exception there.
+    """
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a simulation."""
+
+    partition: Partition
+    done: tuple[Done, ...]
+    """One for each process."""
+
+    @cached_property
+    def digest(self) -> dict[str, str]:
+        """What was done as hashes, of frames between clock domains, counters and registers; and
+        the virtual time of the end (ns). The same for any number of processes."""
+        found = {}
+        for kind in ("frames", "counters", "registers"):
+            rows: dict[str, str] = {}
+            for one in self.done:
+                rows |= getattr(one, kind)
+            text = msgspec.json.encode(sorted(rows.items()))
+            found[kind] = sha256(text).hexdigest()[:HASH_DIGITS]
+        return {**found, "end": str(self.end_ns)}
+
+    @property
+    def end_ns(self) -> int:
+        """The virtual time of the end."""
+        return self.done[0].end_ns
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What `Simulation.figures` has returned of all parts."""
+        found: dict[str, Any] = {}
+        for one in self.done:
+            found |= one.figures
+        return found
+
+    @property
+    def windows(self) -> int:
+        """How many windows there were: the processes waited for each other so often."""
+        return self.done[0].windows
+
+    @property
+    def advice(self) -> str:
+        """Why more than one process hardly pays; "" when it may."""
+        return self.partition.advice()
+
+
+def simulate(
+    build: Callable[..., Simulation],
+    *args: Any,
+    processes: int = 1,
+    until_ns: int,
+    check_ns: int | None = None,
+    seed: int | str | None = None,
+    capture: str | os.PathLike[str] | None = None,
+    links: Iterable[int] | None = None,
+) -> Outcome:
+    """Run the Simulation that `build(*args)` returns, in so many processes.
+
+    Each process calls it; it is a function at the top level of a file, and `args` can be pickled.
+    `seed`, if given, is its argument of that name. The run ends at `until_ns`, or before that at a
+    multiple of `check_ns` at which all cooperative threads have ended. `capture` is a pcapng file
+    of all links, or of `links` by their numbers.
+
+    Raises:
+        ArgumentError: an argument that cannot be; links without delay leave fewer parts.
+        SimulationError: a process has ended too early; the others have ended too.
+    """
+    check_callable("simulate", "build", build)
+    whole_number("simulate", "processes", processes, 1)
+    whole_number("simulate", "until_ns", until_ns, 0, unit="ns")
+    if check_ns is not None:
+        whole_number("simulate", "check_ns", check_ns, 1, unit="ns")
+    named = {} if seed is None else {"seed": seed}
+    simulation = checked(build(*args, **named))
+    found = partition(simulation.flat, processes)
+    request = Request(
+        find(build, "simulate: build"),
+        pickle.dumps((args, named)),
+        processes,
+        until_ns,
+        check_ns,
+        captured(simulation.flat, links) if capture is not None else [],
+    )
+    with tempfile.TemporaryDirectory(prefix="e1000emu-simulate-") as directory:
+        if capture is not None:
+            request.directory = directory
+        if processes == 1:
+            answer = alone(request, simulation, found)
+        else:
+            answer = supervised(request)
+        if answer.failed is not None:
+            error = SimulationError(answer.failed.text)
+            if answer.failed.traceback:
+                error.add_note(answer.failed.traceback)
+            raise error
+        if capture is not None:
+            spools = [spool_path(directory, rank) for rank in range(processes)]
+            merge(capture, [simulation.flat.links[n] for n in request.captures], spools)
+    return Outcome(found, tuple(answer.done))
+
+
+def captured(flat: Flat, links: Iterable[int] | None) -> list[int]:
+    """Return the numbers of the links to capture, in order.  Raises: ArgumentError."""
+    if links is None:
+        return list(range(len(flat.links)))
+    most = len(flat.links) - 1
+    return sorted({whole_number("simulate", "links", link, 0, most) for link in links})
+
+
+def alone(request: Request, simulation: Simulation, found: Partition) -> Answer:
+    """Run it in this process."""
+    made = attempt(request, simulation, found, 0, NoTransport(), lambda due_ns: None)
+    return Answer(failed=made) if isinstance(made, Failed) else Answer([made])
+
+
+def supervised(request: Request) -> Answer:
+    """Run it in processes of a supervisor, which ends with all of them when this process ends."""
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", "from e1000emu.parallel.supervisor import main; main()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+    ) as supervisor:
+        assert supervisor.stdin is not None
+        assert supervisor.stdout is not None
+        try:
+            send(supervisor.stdin, request)
+            answer: Answer = receive(supervisor.stdout, Answer)
+        except (EOFError, BrokenPipeError):
+            with contextlib.suppress(BrokenPipeError):
+                supervisor.stdin.close()
+            code = supervisor.wait()
+            why = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            answer = Answer(failed=Failed(f"simulate: the processes' supervisor ended by {why}"))
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                supervisor.stdin.close()  # it kills what runs, and ends
+    return answer

@@ -1,0 +1,160 @@
+"""Starts the processes of a simulation, and ends all of them when one has ended too early.
+
+This is a process of its own with one thread, so it can fork at any time, which its caller perhaps
+cannot. When the caller goes, its end of the pipe closes, and the processes are killed; they are
+killed with this one too (PR_SET_PDEATHSIG, prctl(2)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import mmap
+import os
+import select
+import signal
+import sys
+import traceback
+
+import msgspec
+
+from e1000emu.campaign.forkserver import PR_SET_PDEATHSIG, prctl, receive, send
+from e1000emu.parallel.partition import partition
+from e1000emu.parallel.request import Failed, Request, attempt, place, prepare
+from e1000emu.parallel.share import Done
+from e1000emu.parallel.shared import Endpoint, SharedBlocks
+from e1000emu.parallel.window import NEVER_NS
+from e1000emu.quantities import show_duration
+
+__all__ = ["Answer", "main", "serve"]
+
+
+class Answer(msgspec.Struct):
+    """What came of all ranks."""
+
+    done: list[Done] = []
+    failed: Failed | None = None
+
+
+class _Run:
+    """The processes of one request, of which this one is the parent."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.simulation = prepare(request)
+        self.partition = partition(self.simulation.flat, request.processes)
+        ranks = range(self.partition.ranks)
+        self.shared = SharedBlocks(len(ranks))
+        self.clocks = mmap.mmap(-1, 8 * len(ranks))
+        """Of each rank the time of the next event when it began its window."""
+        self.results = [os.memfd_create("result") for _ in ranks]
+        self.children: dict[int, tuple[int, int]] = {}
+        """pidfd -> process, rank"""
+
+    def fork(self, rank: int) -> None:
+        """Start the process of a rank."""
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child:
+            self.children[os.pidfd_open(child)] = child, rank
+            return
+        code = 70
+        try:
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() == parent:  # it may have gone before
+                data = msgspec.msgpack.encode(self.rank(rank))
+                with open(self.results[rank], "wb") as file:
+                    file.write(data)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def rank(self, number: int) -> Done | Failed:
+        """Run a rank, in its own process."""
+
+        def note(due_ns: int) -> None:
+            self.clocks[8 * number : 8 * number + 8] = due_ns.to_bytes(8, "little")
+
+        end = Endpoint(self.shared, number)
+        return attempt(self.request, self.simulation, self.partition, number, end, note)
+
+    def wait(self, caller: int) -> Answer:
+        """Wait for all ranks, or for the first that fails.  Raises: EOFError, `caller` closes."""
+        done: list[Done] = []
+        while self.children:
+            ready, _, _ = select.select([caller, *self.children], [], [])
+            if caller in ready:
+                raise EOFError
+            for pidfd in ready:
+                child, rank = self.children.pop(pidfd)
+                os.close(pidfd)
+                made = self.made(rank, os.waitpid(child, 0)[1])
+                if isinstance(made, Failed):
+                    return Answer(failed=made)
+                done.append(made)
+        return Answer(sorted(done, key=lambda one: one.rank))
+
+    def made(self, rank: int, status: int) -> Done | Failed:
+        """Return what a rank's process has left."""
+        fd = self.results[rank]
+        if status == 0:
+            data = os.pread(fd, os.fstat(fd).st_size, 0)
+            return msgspec.msgpack.decode(data, type=Done | Failed)
+        why = f"ended with exit status {os.waitstatus_to_exitcode(status)}"
+        if os.WIFSIGNALED(status):
+            name = signal.Signals(os.WTERMSIG(status)).name
+            hint = "; is the machine out of memory?" if name == "SIGKILL" else ""
+            why = f"ended by {name}{hint}"
+        due = int.from_bytes(self.clocks[8 * rank : 8 * rank + 8], "little")
+        at = "" if due == NEVER_NS else f" at about {show_duration(due)}"
+        return Failed(f"{place(self.simulation, self.partition, rank)}{at}: {why}")
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for child, _ in self.children.values():
+            os.kill(child, signal.SIGKILL)  # not waited for, so the number is still the child's
+        for pidfd, (child, _) in self.children.items():
+            os.waitpid(child, 0)
+            os.close(pidfd)
+        self.children.clear()
+        self.shared.close()
+        for fd in self.results:
+            os.close(fd)
+
+
+def serve(request: Request, caller: int) -> Answer:
+    """Run one request.  Raises: EOFError, `caller` closes; then all processes have ended."""
+    try:
+        run = _Run(request)
+    except BaseException as error:
+        return Answer(failed=Failed(str(error), traceback.format_exc()))
+    try:
+        gc.collect()
+        gc.freeze()  # a collection in a child would copy the pages
+        for rank in range(run.partition.ranks):
+            run.fork(rank)
+        return run.wait(caller)
+    finally:
+        run.close()
+
+
+def main() -> None:
+    """Serve one request from standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(1))  # and what runs is killed
+    requests = os.fdopen(os.dup(0), "rb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what programs print is no answer
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        request = receive(requests, Request)
+        send(answers, serve(request, requests.fileno()))
