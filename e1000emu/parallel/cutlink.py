@@ -36,7 +36,7 @@ class Arrival(NamedTuple):
     """The sender's."""
     sequence: int
     """Counts what this side of the link has sent."""
-    count: int
+    frame_count: int
     frames: bytes
     """Length and FB_* flags of each frame (4 bytes each), then the frames."""
 
@@ -52,7 +52,7 @@ def unpack(data: bytes | memoryview) -> list[Arrival]:
     while at < len(data):
         *head, size = HEAD.unpack_from(data, at)
         at += HEAD.size
-        found.append(Arrival(*head, bytes(data[at : at + size])))
+        found.append(Arrival._make((*head, bytes(data[at : at + size]))))
         at += size
     return found
 
@@ -67,8 +67,8 @@ def encode(batch: FrameBatch) -> bytes:
 
 def decode(arrival: Arrival, batch: FrameBatch) -> None:
     """Append the frames to `batch`."""
-    words = struct.unpack_from(f"<{2 * arrival.count}I", arrival.frames)
-    view, at = memoryview(arrival.frames), 8 * arrival.count
+    words = struct.unpack_from(f"<{2 * arrival.frame_count}I", arrival.frames)
+    view, at = memoryview(arrival.frames), 8 * arrival.frame_count
     for length, flags in zip(words[::2], words[1::2], strict=True):
         batch.append(view[at : at + length], flags)
         at += length
@@ -155,9 +155,7 @@ class CutEnd(BaseLink):
                 when = max(when, self.busy_ns) + bits * SECOND_NS // self._rate_bps
                 self.busy_ns = when
             when += self._delay_ns
-            arrival = Arrival(
-                when, self.number, self.side, self._sequence, count, encode(batch)
-            )
+            arrival = Arrival(when, self.number, self.side, self._sequence, count, encode(batch))
             self._sequence += 1
             self.stats.tx_frames += count
             self.stats.tx_bytes += size
@@ -173,17 +171,17 @@ class CutEnd(BaseLink):
     def arrive(self, arrival: Arrival) -> None:
         """Offer the port what has arrived; call it at that time."""
         if self.port is None:
-            self.stats.drop("no port", arrival.count)
+            self.stats.drop("no port", arrival.frame_count)
             return
-        if self._waiting_frames + arrival.count > self._queue_frames:
-            self.stats.drop("queue full", arrival.count)
+        if self._waiting_frames + arrival.frame_count > self._queue_frames:
+            self.stats.drop("queue full", arrival.frame_count)
             return
         batch = pool.get()
         decode(arrival, batch)
-        self.stats.rx_frames += arrival.count
+        self.stats.rx_frames += arrival.frame_count
         self.stats.rx_bytes += batch.nbytes
         self._waiting.append([batch, 0])
-        self._waiting_frames += arrival.count
+        self._waiting_frames += arrival.frame_count
         self._deliver()
 
     def _deliver(self) -> None:

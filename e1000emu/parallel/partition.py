@@ -62,18 +62,16 @@ class Partition:
 
     def distances(self) -> list[list[int]]:
         """Return what `Windows` needs."""
-        return distances(
-            self.ranks, ((*self.ranks_of(link), link.delay_ns) for link in self.cut())
-        )
+        return distances(self.ranks, ((*self.ranks_of(link), link.delay_ns) for link in self.cut()))
 
     def inner_delay_ns(self, rank: int) -> int:
-        """Return the least delay of links between two domains of `rank`; NEVER_NS: there is none."""
+        """Return the least delay of links between two domains of `rank`; NEVER_NS: none."""
         delays = [link.delay_ns for link in self.links if self.ranks_of(link) == (rank, rank)]
         return min(delays, default=NEVER_NS)
 
     def nodes(self, rank: int) -> list[str]:
         """Return the nodes of a rank."""
-        found = []
+        found: list[str] = []
         for nodes, of in zip(self.domains, self.rank_of, strict=True):
             if of == rank:
                 found += nodes
@@ -130,13 +128,15 @@ def partition(flat: Flat, ranks: int) -> Partition:
             joining = joining or link
     groups = sets.groups()
     if len(groups) < ranks:
-        why = "" if joining is None else (
-            f": link {joining.number}, {joining}, has no delay, so no process can end there; give "
-            "such links a delay"
-        )
+        why = "give no more"
+        if joining is not None:
+            why = (
+                f"link {joining.number}, {joining}, for one, has no delay, and both its ends stay "
+                "in one process; give such links a delay, or fewer processes"
+            )
+        parts = "part" if len(groups) == 1 else "parts"
         raise ArgumentError(
-            f"simulate: processes={ranks}, but the topology can be divided into {len(groups)}"
-            f"{why or '; give no more'}"
+            f"simulate: processes={ranks}, but this topology has {len(groups)} {parts}: {why}"
         )
     domain_of = {names[node]: domain for domain, group in enumerate(groups) for node in group}
     links = tuple(

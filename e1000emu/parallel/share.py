@@ -68,8 +68,8 @@ class Transport(Protocol):
     def send(self, report: Report, parcels: Mapping[int, bytes]) -> None:
         """Send the report to every other rank, with that rank's parcel."""
 
-    def receive(self) -> list[tuple[Report, bytes | memoryview]]:
-        """Wait for some reports of others; each with its parcel, valid until the next call."""
+    def receive(self) -> list[tuple[Report, bytes]]:
+        """Wait for some reports of others; each with its parcel."""
 
 
 class NoTransport:
@@ -78,7 +78,7 @@ class NoTransport:
     def send(self, report: Report, parcels: Mapping[int, bytes]) -> None:
         """Nothing: there is nobody."""
 
-    def receive(self) -> list[tuple[Report, bytes | memoryview]]:
+    def receive(self) -> list[tuple[Report, bytes]]:
         """Nothing comes."""
         raise AssertionError
 
@@ -143,9 +143,7 @@ class Share:
         domain.ends[link.number, side] = end
         return end
 
-    def _writers(
-        self, nodes: tuple[str, ...], places: Mapping[int, int]
-    ) -> dict[int, LinkCapture]:
+    def _writers(self, nodes: tuple[str, ...], places: Mapping[int, int]) -> dict[int, LinkCapture]:
         """Return what captures write to, of links whose side 0 is one of `nodes`."""
         if self.spool is None:
             return {}

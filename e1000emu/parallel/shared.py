@@ -53,9 +53,7 @@ class Endpoint:
         self._shared = shared
         self._sizes = struct.Struct(f"<{shared.ranks}Q")
         self._pipe = shared.pipes[rank][0]
-        self._others = [
-            writer for other, (_, writer) in enumerate(shared.pipes) if other != rank
-        ]
+        self._others = [writer for other, (_, writer) in enumerate(shared.pipes) if other != rank]
         # (rank, 0 or 1) -> that block
         self._maps: dict[tuple[int, int], mmap.mmap] = {}
 

@@ -20,6 +20,7 @@ import msgspec
 from e1000emu.campaign.forkserver import find, receive, send
 from e1000emu.errors import E1000Error
 from e1000emu.parallel.captures import merge
+from e1000emu.parallel.mpi import run, world
 from e1000emu.parallel.partition import Partition, partition
 from e1000emu.parallel.request import Failed, Request, attempt, checked, spool_path
 from e1000emu.parallel.share import Done, NoTransport, Simulation
@@ -90,6 +91,7 @@ def simulate(
     build: Callable[..., Simulation],
     *args: Any,
     processes: int = 1,
+    mpi: bool = False,
     until_ns: int,
     check_ns: int | None = None,
     seed: int | str | None = None,
@@ -103,10 +105,17 @@ def simulate(
     multiple of `check_ns` at which all cooperative threads have ended. `capture` is a pcapng file
     of all links, or of `links` by their numbers.
 
+    With `mpi` each rank that mpiexec has started calls this, and each is one of the processes;
+    rank 0 writes the capture.
+
     Raises:
         ArgumentError: an argument that cannot be; links without delay leave fewer parts.
         SimulationError: a process has ended too early; the others have ended too.
+        E1000Error: no MPI.
     """
+    comm = world() if mpi else None
+    if comm is not None:
+        processes = comm.size
     check_callable("simulate", "build", build)
     whole_number("simulate", "processes", processes, 1)
     whole_number("simulate", "until_ns", until_ns, 0, unit="ns")
@@ -126,7 +135,9 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="e1000emu-simulate-") as directory:
         if capture is not None:
             request.directory = directory
-        if processes == 1:
+        if comm is not None:
+            answer = Answer(run(comm, request, simulation, found))
+        elif processes == 1:
             answer = alone(request, simulation, found)
         else:
             answer = supervised(request)
@@ -135,7 +146,7 @@ def simulate(
             if answer.failed.traceback:
                 error.add_note(answer.failed.traceback)
             raise error
-        if capture is not None:
+        if capture is not None and (comm is None or comm.rank == 0):
             spools = [spool_path(directory, rank) for rank in range(processes)]
             merge(capture, [simulation.flat.links[n] for n in request.captures], spools)
     return Outcome(found, tuple(answer.done))

@@ -129,7 +129,9 @@ class Traffic:
                 for i in range(3):
                     data = bytes(flow.size % 3000)
                     if flow.kind == "ping":
-                        data = struct.pack("!BBHHH", 128 if protocol == 58 else 8, 0, 0, 0, i) + data
+                        data = (
+                            struct.pack("!BBHHH", 128 if protocol == 58 else 8, 0, 0, 0, i) + data
+                        )
                     sock.sendto(data, where)
                     with suppressed(self, f"{number} answer"):
                         self.count(f"{number} answered", len(sock.recv(65536)))
@@ -152,9 +154,7 @@ def address(host: int, family: int) -> str:
     return f"10.0.0.{host + 1}" if family == AF_INET else f"fd00::{host + 1:x}"
 
 
-def topology(
-    hosts: int, switches: int, links: list[dict[str, Any]], seed: int | str
-) -> Topology:
+def topology(hosts: int, switches: int, links: list[dict[str, Any]], seed: int | str) -> Topology:
     nodes = {
         f"h{i}": Node(
             addresses={"eth0": [f"{address(i, AF_INET)}/24", f"{address(i, AF_INET6)}/64"]}

@@ -97,9 +97,7 @@ def simulations(draw: st.DrawFn) -> tuple[int, int, list[dict[str, Any]], list[F
     return hosts, switches, shapes, draw(flows)
 
 
-@settings(
-    max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(simulations(), st.integers(0, 1 << 32))
 def test_any_number_of_ranks_does_the_same(
     network: tuple[int, int, list[dict[str, Any]], list[Flow]], seed: int
@@ -197,9 +195,7 @@ def died(how: str, processes: int = 3) -> SimulationError:
 @pytest.mark.parametrize(
     ("how", "why"), [("kill", "ended by SIGKILL"), ("exit", "ended with exit status 3")]
 )
-def test_a_process_that_dies_is_named(
-    how: str, why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_dies_is_named(how: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = f"mark-{os.getpid()}-{time.monotonic_ns()}"
     monkeypatch.setenv("E1000EMU_TEST_MARK", mark)
     text = str(died(how))
@@ -211,10 +207,8 @@ def test_a_process_that_dies_is_named(
 @pytest.mark.parametrize("processes", [1, 3])
 def test_an_exception_has_its_host_its_time_and_its_traceback(processes: int) -> None:
     error = died("raise", processes)
-    assert re.match(
-        rf"process \d of {processes} \(.*; seed 7\): client3 at 3\d*[mun]?s: RuntimeError: it rains",
-        str(error),
-    )
+    where = rf"process \d of {processes} \(.*; seed 7\): client3 at 3\d*[mun]?s"
+    assert re.match(f"{where}: RuntimeError: it rains", str(error)), error
     assert 'raise RuntimeError("it rains")' in error.__notes__[0]
 
 
@@ -248,7 +242,9 @@ def test_nothing_is_left_of_what_is_killed(victim: str) -> None:
     else:
         pytest.fail("some of them are left")
     if victim != "caller":
-        assert {"supervisor": "supervisor ended by SIGKILL", "rank": "process 1 of 3"}[victim] in said
+        assert {"supervisor": "supervisor ended by SIGKILL", "rank": "process 1 of 3"}[
+            victim
+        ] in said
 
 
 def only(parent: int, count: int) -> list[int]:
@@ -280,7 +276,9 @@ def test_ctrl_c_ends_all() -> None:
 
 
 def test_a_link_without_delay_is_not_cut() -> None:
-    with pytest.raises(ArgumentError, match=r"processes=2, .* 1: link 0, a:eth0-b:eth0, has no"):
+    with pytest.raises(
+        ArgumentError, match=r"processes=2, .* 1 part: link 0, a:eth0-b:eth0, for one, has no delay"
+    ):
         simulate(networks.nothing, processes=2, until_ns=1)
 
 

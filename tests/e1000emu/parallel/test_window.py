@@ -89,9 +89,7 @@ def at_once(ranks: int, links: Links, seed: int) -> list[list[tuple[int, int, in
 
 @settings(max_examples=examples(200), deadline=None)
 @given(networks(), st.integers(0, 1 << 32), st.integers(0, 1 << 32))
-def test_windows_do_what_one_queue_does(
-    network: tuple[int, Links], seed: int, order: int
-) -> None:
+def test_windows_do_what_one_queue_does(network: tuple[int, Links], seed: int, order: int) -> None:
     """No frame in the past, none lost, all end together; reports come in any order, also early."""
     ranks, links = network
     found, shuffle = toys(ranks, links, seed), random.Random(order)
