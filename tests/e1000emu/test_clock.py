@@ -618,3 +618,65 @@ def test_time_set_back_runs_what_is_due_later_once() -> None:
     for wrong in (-1, 36, 1.5):
         with pytest.raises(ArgumentError, match=r"VirtualClock\.rewind: when_ns="):
             clock.rewind(wrong)
+
+
+# --- a run in pieces -----------------------------------------------------------------------------
+
+
+def _busy_clock() -> tuple[VirtualClock, list[tuple[int, str]]]:
+    """A clock with timers, calls for now, a task, and an instant with too many events."""
+    clock, log = VirtualClock(), []
+
+    def note(name: str, again: int = 0) -> None:
+        log.append((clock.now_ns(), name))
+        if again:
+            clock.call_soon(lambda: note(f"{name}'", again - 1))
+            clock.call_at(clock.now_ns() + 7 * again, lambda: note(f"{name}+", again - 1))
+
+    def sleeper() -> None:
+        for _ in range(4):
+            clock.wait(lambda: False, 25)
+            note("task")
+
+    for when in (0, 5, 5, 40, 90):
+        clock.call_at(when, lambda when=when: note(str(when), 3))
+    clock.spawn(sleeper)
+    left = [INSTANT_EVENTS + 100]
+
+    def crowd() -> None:
+        left[0] -= 1
+        if left[0]:
+            clock.call_soon(crowd)
+        if left[0] < 100:
+            note("crowd")
+
+    clock.call_at(60, crowd)
+    return clock, log
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000, 12_345])
+def test_a_run_in_pieces_is_the_same(step: int) -> None:
+    whole, expected = _busy_clock()
+    whole.run_until(300_000)
+    whole.close()
+    clock, log = _busy_clock()
+    due = 0
+    while due is not None:
+        due = clock.run_before(due + step)
+    assert log == expected
+    assert clock.now_ns() == max(when for when, _ in log)
+    clock.close()
+
+
+def test_run_before_leaves_what_is_due_then_and_says_when() -> None:
+    clock, log = VirtualClock(), []
+    clock.call_at(10, lambda: log.append(10))
+    clock.call_at(20, lambda: log.append(20))
+    assert clock.due_ns() == 10
+    assert clock.run_before(20) == 20
+    assert (log, clock.now_ns()) == ([10], 10)
+    clock.move_to(15)
+    clock.call_soon(lambda: log.append(15))
+    assert clock.due_ns() == 15
+    assert clock.run_before(100) is None
+    assert log == [10, 15, 20]
