@@ -45,6 +45,8 @@ WHAT = {
     "udp_fan": "64 bytes to each of 64 flows in one `sendmmsg`, each received by its own socket",
     "tcp_flows": "a round trip of 64 bytes over each connection in turn; memory of an end",
     "tcp_idle": "round trips over one connection beside open ones; memory of an end",
+    "hosts_build": "a host of a lan, until its link is up; memory of one, time to close one",
+    "hosts_idle": "request and answer between two hosts beside idle ones",
     "udp_routes": "64 bytes to each of 10,000 destinations in turn, over so many routes",
     "udp_neighs": "the same over so many neighbours",
     "tcp_loss": "a stream over 1 Gbit/s and 10 ms that loses frames, in virtual time; goodput",
