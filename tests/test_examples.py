@@ -198,3 +198,34 @@ def test_the_scripts_of_the_page_on_measuring_work(tmp_path, monkeypatch):
     for script in scripts:  # one goes on where the one before ended
         exec(compile(script, "measure.md", "exec"), names)
     assert (tmp_path / "mine.csv").read_text().startswith("time_s,cwnd_segments,")
+
+
+def test_dhcp_lan_gives_each_client_its_own_lease():
+    text = output("dhcp_lan.py", "40")
+    assert "leases: 40 of 40 clients differ" in text
+    told = re.search(r"^server: (\{.*\})$", text, re.MULTILINE)
+    assert told is not None
+    messages = ast.literal_eval(told[1])
+    assert messages["ACK"] >= 40
+    assert "NAK" not in messages
+    assert "DECLINE" not in messages
+
+
+def test_storm_is_cut_by_storm_control_alone():
+    text = output("storm.py")
+    rows = re.findall(r"^storm_pps=(\d+): hosts heard (\d+) frames, storm control cut (\d+)$",
+                      text, re.MULTILINE)  # fmt: skip
+    (free, heard, uncut), (bound, heard_bound, cut) = [tuple(map(int, row)) for row in rows]
+    assert (free, uncut, bound) == (0, 0, 1000)
+    assert cut > 0
+    assert heard_bound < 20_000 < heard
+
+
+def test_ipv6_lan_finds_the_duplicates_and_no_others():
+    text = output("ipv6_lan.py", "30")
+    assert "addresses: 60, tentative 0" in text
+    assert "false duplicates: 0" in text
+    assert "duplicates: 3 of 3 found" in text
+    reports = re.search(r"^MLD reports: (\d+) sent, (\d+) flooded$", text, re.MULTILINE)
+    assert reports is not None
+    assert int(reports[1]) == int(reports[2]) >= 60

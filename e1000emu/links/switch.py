@@ -23,6 +23,7 @@ AGING_NS = 300_000_000_000
 TABLE_ENTRIES = 8192
 GROUP_BIT = 1 << 40
 BROADCAST = (1 << 48) - 1
+SECOND_NS = 1_000_000_000
 # 01-80-C2-00-00-00 to 0F: never forwarded by a bridge (IEEE 802.1D-2004 7.12.6).
 RESERVED = 0x0180C2000000
 
@@ -42,6 +43,8 @@ class SwitchPort(BaseLink):
         self._held = False
         self.addresses: set[int] = set()
         """What the switch has learned of this port."""
+        self._storm_second = -1
+        self._storm_frames = 0
 
     def __repr__(self) -> str:
         return f"SwitchPort({self.number}, carrier={self._carrier})"
@@ -85,6 +88,17 @@ class SwitchPort(BaseLink):
         self._queued += fits - start
         self._schedule()
 
+    def admit(self, start: int, stop: int, now: int) -> int:
+        """Storm control: where in frames [start, stop) this second's share of floods ends."""
+        second = now // SECOND_NS
+        if second != self._storm_second:
+            self._storm_second, self._storm_frames = second, 0
+        fits = min(stop, start + self.switch.storm_pps - self._storm_frames)
+        self._storm_frames += fits - start
+        if fits < stop:
+            self.stats.drop("storm control", stop - fits)
+        return fits
+
     def rx_ready(self) -> None:
         """The port has room again."""
         if self._held:
@@ -127,8 +141,13 @@ class Switch:
 
     At most `table_entries` addresses are kept; when the table is full the one that was silent
     longest makes room. With `multicast_snooping` it forwards multicast where hosts have joined the
-    group by IGMP or MLD (`links.snooping`), and floods it otherwise. Call with the clock's lock
-    held.
+    group by IGMP or MLD (`links.snooping`), and floods it otherwise.
+
+    There is no spanning tree: a loop of switches carries broadcasts round for ever, unless
+    `storm_pps` bounds what each port may flood in a second (broadcast, multicast and unknown
+    addresses); what is beyond is dropped and counted with the port as "storm control". 0: no bound.
+
+    Call with the clock's lock held.
     """
 
     def __init__(
@@ -139,6 +158,7 @@ class Switch:
         queue_frames: int = DEFAULT_QUEUE_FRAMES,
         table_entries: int = TABLE_ENTRIES,
         multicast_snooping: bool = False,
+        storm_pps: int = 0,
     ) -> None:
         check_clock("Switch", clock)
         self.clock = clock
@@ -149,6 +169,7 @@ class Switch:
         """With `multicast_snooping`: the members of groups."""
         if multicast_snooping:
             self.multicast = MulticastDatabase()
+        self.storm_pps = whole(self, "storm_pps", storm_pps, 0)
         self.ports: list[SwitchPort] = []
         self.stats = LinkStats()
         # Address -> (port, when last heard), the longest silent first.
@@ -239,6 +260,10 @@ class Switch:
         ports: Iterable[SwitchPort] | None,
     ) -> None:
         """Queue frames for `ports`, or for all, without the one that they came from."""
+        if self.storm_pps:
+            stop = source.admit(start, stop, self.clock.now_ns())
+            if stop <= start:
+                return
         for port in self.ports if ports is None else ports:
             if port is not source:
                 port.enqueue(batch, start, stop)

@@ -153,6 +153,8 @@ class Dhcp4Client:
 
     def received(self, data: bytes, now_ns: int) -> list[Action]:
         """Handle a datagram for port 68; ignores invalid ones and those for others."""
+        if data[4:8] != self._xid.to_bytes(4, "big"):
+            return []  # unparsed: a link has as many broadcast answers as clients
         try:
             message = Dhcp4Message.parse(data)
         except MessageError:
@@ -195,6 +197,10 @@ class Dhcp4Client:
             else:
                 self._resend(now_ns)
         return self._done()
+
+    def wants_arp(self, sender: int, target: int) -> bool:
+        """Whether `arp_received` would look at a packet with these addresses."""
+        return self.lease is not None and self.lease.address in (sender, target)
 
     def arp_received(
         self, sender_mac: bytes, sender: int, target: int, now_ns: int

@@ -180,7 +180,8 @@ class Dhcp4Runner:
         """A packet handler beside ARP's own. Takes ownership of skb."""
         if pskb_may_pull(skb, ARP_HDR_LEN):
             arp = arp_hdr(skb)
-            if arp.ar_hln == 6 and arp.ar_pln == 4:
+            ours = self.core.wants_arp(arp.ar_sip, arp.ar_tip)
+            if ours and arp.ar_hln == 6 and arp.ar_pln == 4:
                 self._heard.append((bytes(arp.ar_sha), arp.ar_sip, arp.ar_tip))
                 schedule_work(self._arp_work)
         kfree_skb(skb)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from e1000emu.clock import VirtualClock
-from e1000emu.links import Switch
+from e1000emu.links import Patch, Switch
 from tests.e1000emu.links.ports import RecordingPort
 
 BROADCAST = b"\xff" * 6
@@ -119,3 +119,32 @@ def test_unplugged_port_is_forgotten() -> None:
     clock.run_until_idle()
     assert len(c.frames) == 2
     assert not b.link.carrier
+
+
+def test_storm_control_bounds_floods_by_port_and_second_and_no_known_address() -> None:
+    clock, _, (a, b, c) = make(storm_pps=3)
+    b.send(ether(mac(1), mac(2)))  # unknown: counts against b
+    clock.run_until_idle()
+    a.send(*(ether(BROADCAST, mac(1), n) for n in range(5)), ether(mac(2), mac(1)))
+    b.send(ether(BROADCAST, mac(2)))
+    clock.run_until_idle()
+    assert (len(b.frames), len(c.frames)) == (3 + 1, 1 + 3 + 1)
+    assert a.link.stats.drops == {"storm control": 2}
+    assert b.link.stats.drops == {}
+    clock.run_for(1_000_000_000)
+    a.send(ether(BROADCAST, mac(1)))
+    clock.run_until_idle()
+    assert len(b.frames) == 5
+
+
+def test_storm_between_switches_joined_twice_ends_by_storm_control() -> None:
+    clock = VirtualClock()
+    one, other = (Switch(clock, storm_pps=100) for _ in range(2))
+    for _ in range(2):
+        Patch(one.port(), other.port())
+    a, b = RecordingPort(one.port()), RecordingPort(other.port())
+    a.send(ether(BROADCAST, mac(1)))
+    assert clock.run_until_idle()
+    dropped = sum(p.stats.drops.get("storm control", 0) for s in (one, other) for p in s.ports)
+    assert dropped == 2  # it went round in both directions, and each was cut once
+    assert 100 <= len(b.frames) <= 400
