@@ -1,7 +1,7 @@
 """Many DHCP clients and one server on a switch, in virtual time: `dhcp_lan.py [CLIENTS]`.
 
     python examples/dhcp_lan.py           # 100 clients, seconds
-    python examples/dhcp_lan.py 5000      # minutes, and 2 MB of memory a host
+    python examples/dhcp_lan.py 5000      # more than an hour and 20 GB
 
 Each broadcast reaches every host, so the work grows with the square of the number of clients. The
 clients start in groups, as after a power cut; what a host hears of a group comes in one interrupt.
