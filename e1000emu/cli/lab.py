@@ -16,12 +16,18 @@ from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError, CommandError, did_you_mean
 from e1000emu.cli.output import console, plain_table
 from e1000emu.cli.params import OUT_FILE, Duration, OutFile
+from e1000emu.parallel import Simulation, partition, simulate
 from e1000emu.topology import Flat, Running, RunResult, Topology, build
 from e1000emu.topology.draw import draw
+from e1000emu.topology.programs import parse
 
 __all__ = ["command"]
 
 LISTED = 20
+CHECK_NS = 100_000_000
+"""With --processes the run ends at a multiple of this virtual time."""
+LONGEST_NS = 3600 * 10**9
+"""With --processes a program that does not end is stopped after so much virtual time."""
 MIB = 1 << 20
 
 
@@ -120,6 +126,12 @@ def _programs(results: list[RunResult]) -> Any:
 )
 @click.option("--draw", "drawing", type=OUT_FILE, help="Draw it: FILE.dot, .svg, .png or .pdf.")
 @click.option("--seed", help="Instead of the file's.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Divide it among so many processes at links with delay; the digest is the same for any "
+    "number. [default: undivided, with one clock]",
+)
 @report_options
 def command(
     file: Path,
@@ -128,6 +140,7 @@ def command(
     captures: tuple[tuple[str, Path], ...],
     drawing: Path | None,
     seed: str | None,
+    processes: int | None,
     as_json: bool,
 ) -> None:
     """Run the network of hosts, routers, switches and links that FILE (TOML) describes.
@@ -150,9 +163,79 @@ def command(
     if check:
         emit_json(report) if as_json else click.echo(f"{name}: {_nodes(flat)}; the file is right")
         return
+    if processes is not None:
+        results = _divided(topology, processes, for_ns, wanted, report)
+    else:
+        results = _undivided(flat, for_ns, wanted, report)
+    if as_json:
+        emit_json(report)
+    else:
+        _show(name, flat, report, results)
+    failures = [result for result in results if result.state == "failed"]
+    if failures:
+        first = failures[0]
+        raise CommandError(
+            f"{len(failures):,} of {len(results):,} programs failed; "
+            f"{first.node}: {first.program}: {first.error}",
+            1,
+        )
+
+
+def divided(topology: Topology) -> Simulation:
+    """Return what each process of `--processes` runs."""
+    return Simulation(topology.flat())
+
+
+def _divided(
+    topology: Topology,
+    processes: int,
+    for_ns: int | None,
+    captures: dict[int, str],
+    report: dict[str, Any],
+) -> list[RunResult]:
+    """Run it in processes, put what came of it into `report`."""
+    began = time.perf_counter()
+    flat = topology.flat()
+    if for_ns is None and not any(
+        not parse(line).lasting for node in flat.nodes.values() for line in node.run
+    ):
+        raise ArgumentError("lab: no program ends by itself; give --for")
+    if advice := partition(flat, processes).advice():
+        click.echo(f"lab: {advice}", err=True)
+    outcome = simulate(
+        divided,
+        topology,
+        processes=processes,
+        until_ns=flat.start_ns + (LONGEST_NS if for_ns is None else for_ns),
+        check_ns=CHECK_NS,
+        capture=captures or None,
+    )
+    wall = time.perf_counter() - began
+    report |= {
+        "windows": outcome.windows,
+        "processes": [
+            {"cpu_seconds": one.cpu_s, "waited_seconds": one.waited_s, "events": one.events}
+            for one in outcome.done
+        ],
+        "cpu_seconds": sum(one.cpu_s for one in outcome.done),
+        "virtual_seconds": outcome.end_ns / 1e9,
+        "wall_seconds": wall,
+        "events": outcome.events,
+        "events_per_second": outcome.events / wall,
+        "digest": outcome.fingerprint,
+        "drops": outcome.drops,
+        "run": [msgspec.to_builtins(result) for result in outcome.programs],
+    }
+    return outcome.programs
+
+
+def _undivided(
+    flat: Flat, for_ns: int | None, captures: dict[int, str], report: dict[str, Any]
+) -> list[RunResult]:
+    """Run it on one clock, put what came of it into `report`."""
     memory, began = memory_bytes(), time.perf_counter()
     with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(build(flat, captures=wanted, wait=False))
+        lab = stack.enter_context(build(flat, captures=captures, wait=False))
         report["build_seconds"] = time.perf_counter() - began
         running = stack.enter_context(Running(lab))
         began, cpu = time.perf_counter(), time.process_time()
@@ -171,22 +254,19 @@ def command(
             "drops": lab.drops(),
             "run": [msgspec.to_builtins(result) for result in running.results],
         }
-    if as_json:
-        emit_json(report)
-    else:
-        _show(name, flat, report, running.results)
-    if failures := running.failures:
-        first = failures[0]
-        raise CommandError(
-            f"{len(failures):,} of {len(running.results):,} programs failed; "
-            f"{first.node}: {first.program}: {first.error}",
-            1,
-        )
+    return running.results
 
 
 def _show(name: str, flat: Flat, report: dict[str, Any], results: list[RunResult]) -> None:
     out = console()
-    click.echo(f"{name}: {_nodes(flat)}; built in {report['build_seconds']:.2f} s")
+    if "build_seconds" in report:
+        click.echo(f"{name}: {_nodes(flat)}; built in {report['build_seconds']:.2f} s")
+    else:
+        ranks = report["processes"]
+        click.echo(
+            f"{name}: {_nodes(flat)}; {len(ranks)} processes, {report['windows']:,} windows; "
+            f"the busiest took {max(one['cpu_seconds'] for one in ranks):.2f} s of processor time"
+        )
     if results:
         out.print(_programs(results))
         if len(results) > LISTED:
@@ -198,13 +278,15 @@ def _show(name: str, flat: Flat, report: dict[str, Any], results: list[RunResult
         for where, count in drops.items():
             table.add_row(where, f"{count:,}")
         out.print(table)
-    hosts = sum(not node.is_switch for node in flat.nodes.values())
-    used = report["memory_bytes"]
-    a_host = f", {used / hosts / MIB:.2f} a host" if hosts else ""
+    memory = ""
+    if "memory_bytes" in report:
+        hosts = sum(not node.is_switch for node in flat.nodes.values())
+        used = report["memory_bytes"] / MIB
+        memory = f"; {used:,.0f} MiB" + (f", {used / hosts:.2f} a host" if hosts else "")
     click.echo(
         f"{report['virtual_seconds']:.6g} s of virtual time in {report['wall_seconds']:.2f} s "
         f"({report['cpu_seconds']:.2f} s of processor time); "
         f"{report['events']:,} events, "
-        f"{report['events_per_second']:,.0f} a second; {used / MIB:,.0f} MiB{a_host}"
+        f"{report['events_per_second']:,.0f} a second{memory}"
     )
     click.echo(f"digest {report['digest']}")

@@ -111,13 +111,16 @@ def merge(
 
     Raises: LinkError, the file cannot be written.
     """
+    links = list(links)
+    wanted = {link.number for link in links}
     files = [open(spool, "rb") for spool in spools]  # noqa: SIM115
     try:
         with PcapngWriter(path) as writer:
-            for link in links:
-                writer.add_interface(str(link), snap_bytes=SNAP_BYTES)
-            for *_, data in heapq.merge(*map(read_spool, files)):
-                writer.append(data)
+            for of in links:
+                writer.add_interface(str(of), snap_bytes=SNAP_BYTES)
+            for _, link, _, data in heapq.merge(*map(read_spool, files)):
+                if link in wanted:
+                    writer.append(data)
     finally:
         for file in files:
             file.close()

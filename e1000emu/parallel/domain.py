@@ -8,12 +8,17 @@ reaches a domain from another one comes before its own events of that time, in t
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from e1000emu.clock import ClockError, VirtualClock
 from e1000emu.parallel.cutlink import Arrival, CutEnd
 from e1000emu.parallel.window import NEVER_NS
+
+if TYPE_CHECKING:
+    from e1000emu.topology import Running
 
 __all__ = ["Domain", "DomainClock", "Rank"]
 
@@ -21,10 +26,14 @@ __all__ = ["Domain", "DomainClock", "Rank"]
 class DomainClock(VirtualClock):
     """A VirtualClock that keeps its cooperative threads in sight, and does not run by itself."""
 
-    __slots__ = ("spawned",)
+    __slots__ = ("alone", "building", "spawned")
 
     def __init__(self) -> None:
         super().__init__()
+        self.building = True
+        """Hosts are made: a driver that sleeps goes on at once, and time stands still."""
+        self.alone = False
+        """The simulation has ended: nothing comes from elsewhere, so it may run by itself."""
         self.spawned: list[Any] = []
         """Tasks that have not ended, as far as is known."""
 
@@ -44,7 +53,9 @@ class DomainClock(VirtualClock):
                 raise task.error
 
     def _run_on(self, cond: Callable[[], bool], deadline: int | None) -> bool:
-        if deadline is not None and deadline <= self.now_ns():
+        if self.alone:
+            return super()._run_on(cond, deadline)
+        if deadline is not None and (self.building or deadline <= self.now_ns()):
             return bool(cond())
         raise ClockError(
             "a blocking call outside of a cooperative thread: other hosts have clocks of their "
@@ -64,7 +75,14 @@ class Domain:
         self.sent: list[Arrival] = []
         self.due_ns = 0
         """When the next event runs, NEVER_NS without one. The first run starts the threads."""
+        self.running: Running | None = None
+        """The programs of the topology's hosts here."""
         self._inbox: list[Arrival] = []
+
+    @property
+    def busy(self) -> bool:
+        """A cooperative thread, or a program that ends by itself, has not ended."""
+        return bool(self.clock.spawned) or (self.running is not None and self.running.busy)
 
     def put(self, arrival: Arrival) -> None:
         """Take frames that arrive later."""
@@ -74,18 +92,42 @@ class Domain:
     def run_before(self, end_ns: int) -> None:
         """Run all events, and take all frames, due before `end_ns`."""
         clock, inbox = self.clock, self._inbox
+        run_before = clock.run_before
+        if self.running is not None:
+            run_before = partial(run_loop_before, self.running.loop, clock)
         while inbox and inbox[0].when_ns < end_ns:
             when = inbox[0].when_ns
-            clock.run_before(when)
+            run_before(when)
             clock.move_to(when)
             while inbox and inbox[0].when_ns == when:
                 arrival = heapq.heappop(inbox)
                 self.ends[arrival.link, 1 - arrival.side].arrive(arrival)
-        due = clock.run_before(end_ns)
+        due = run_before(end_ns)
         clock.check()
         self.due_ns = NEVER_NS if due is None else due
         if inbox:
             self.due_ns = min(self.due_ns, inbox[0].when_ns)
+
+
+def run_loop_before(loop: Any, clock: DomainClock, end_ns: int) -> int | None:
+    """`clock.run_before`, with the coroutines and timers of an asyncio loop on that clock."""
+    ready, timers = loop._ready, loop._scheduled
+    while True:
+        if clock._tasks and clock._turn(end_ns - 1):
+            continue
+        due = clock.due_ns()
+        if not ready:
+            timer_ns = math.ceil(timers[0]._when * 1e9) if timers else NEVER_NS
+            if due is not None and due < timer_ns:
+                if due >= end_ns:
+                    return due
+                clock.step()
+                continue
+            if timer_ns >= end_ns:
+                return timer_ns if timers else due
+            clock.move_to(timer_ns)
+        loop.stop()  # after one turn
+        loop.run_forever()
 
 
 class Rank:
@@ -127,8 +169,8 @@ class Rank:
 
     @property
     def busy(self) -> bool:
-        """A cooperative thread of a domain has not ended."""
-        return any(domain.clock.spawned for domain in self.domains.values())
+        """A domain is."""
+        return any(domain.busy for domain in self.domains.values())
 
     def put(self, arrival: Arrival) -> None:
         """Take frames of another rank."""

@@ -138,7 +138,8 @@ def partition(flat: Flat, ranks: int) -> Partition:
         raise ArgumentError(
             f"simulate: processes={ranks}, but this topology has {len(groups)} {parts}: {why}"
         )
-    domain_of = {names[node]: domain for domain, group in enumerate(groups) for node in group}
+    in_group = {node: domain for domain, group in enumerate(groups) for node in group}
+    domain_of = {name: in_group[number] for name, number in number_of.items()}
     links = tuple(
         link for link in flat.links if len({domain_of[node] for node, _ in link.ends}) == 2
     )

@@ -31,8 +31,8 @@ class Request(msgspec.Struct):
     processes: int
     until_ns: int
     check_ns: int | None = None
-    captures: list[int] = []
-    """Numbers of links, in the file's order."""
+    captures: dict[int, int] = {}
+    """Number of a link -> its place in its file."""
     directory: str = ""
     """Where the spools go; empty: nothing is captured."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from e1000emu.parallel.domain import Domain, Rank
 from e1000emu.parallel.partition import Partition
 from e1000emu.parallel.window import Report, Windows
 from e1000emu.snapshot import save
-from e1000emu.topology import Flat, FlatLink, TopologyLab, build
+from e1000emu.topology import Flat, FlatLink, Running, RunResult, TopologyLab, build
 from stack import proc
 
 __all__ = ["Done", "NoTransport", "Share", "Simulation", "Transport", "drive", "parcels"]
@@ -51,6 +52,10 @@ class Done(msgspec.Struct, tag=True):
     """Host -> hash."""
     registers: dict[str, str]
     figures: dict[str, Any]
+    programs: list[RunResult]
+    """What came of each program of the topology's hosts."""
+    drops: dict[str, int]
+    events: int
     windows: int
     runs: int
     """How often a domain was run."""
@@ -92,10 +97,10 @@ class Share:
         partition: Partition,
         number: int,
         *,
-        captures: Collection[int] = (),
+        captures: Mapping[int, int] | None = None,
         spool: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Build the rank's hosts; `captures` are numbers of links, in the file's order."""
+        """Build the rank's hosts. `captures`: number of a link -> its place in its file."""
         self._begun_s = time.process_time()
         self.simulation = simulation
         self.partition = partition
@@ -107,7 +112,6 @@ class Share:
         try:
             if self.spool is not None:
                 self._closing.callback(self.spool.close)
-            places = {link: place for place, link in enumerate(captures)}
             for domain_number, nodes in enumerate(partition.domains):
                 if partition.rank_of[domain_number] != number:
                     continue
@@ -118,11 +122,15 @@ class Share:
                     domain.clock,
                     nodes=nodes,
                     cut=partial(self._cut, domain),
-                    captures=self._writers(nodes, places),
+                    captures=self._writers(nodes, captures or {}),
                     wait=False,
                 )
                 self._closing.callback(lab.close)
+                domain.clock.building = False
                 self.labs.append(lab)
+                if any(flat.nodes[name].run for name in nodes):
+                    domain.running = Running(lab)
+                    self._closing.callback(domain.running.close)
                 if simulation.begin is not None:
                     simulation.begin(lab)
         except BaseException:
@@ -162,8 +170,13 @@ class Share:
         """Let all clocks show `stop_ns`, and return what came of it."""
         frames, counters, registers = {}, {}, {}
         figures: dict[str, Any] = {}
+        programs: list[RunResult] = []
+        drops: Counter[str] = Counter()
+        events = 0
         for domain, lab in zip(self.rank.domains.values(), self.labs, strict=True):
-            domain.clock.run_until(stop_ns)
+            domain.clock.move_to(stop_ns)
+            events += domain.clock.events
+            drops.update(lab.drops())
             for (number, side), end in domain.ends.items():
                 frames[f"{number}/{side}"] = end.sent.hexdigest()
             for host in lab:
@@ -174,6 +187,10 @@ class Share:
                 for name in COUNTERS:
                     counted.update(proc.read(host, name).encode())
                 counters[host.name], registers[host.name] = counted.hexdigest(), kept.hexdigest()
+            domain.clock.alone = True
+            if domain.running is not None:
+                domain.running.close()  # what served says how much
+                programs += domain.running.results
             if self.simulation.figures is not None:
                 figures |= self.simulation.figures(lab)
         return Done(
@@ -182,6 +199,9 @@ class Share:
             counters,
             registers,
             figures,
+            programs,
+            dict(drops),
+            events,
             windows,
             self.rank.runs,
             stop_ns,

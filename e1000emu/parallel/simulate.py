@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -28,7 +29,9 @@ from e1000emu.parallel.supervisor import Answer
 from fastpath.errors import check_callable, whole_number
 
 if TYPE_CHECKING:
-    from e1000emu.topology import Flat
+    from e1000emu.topology import Flat, RunResult
+
+Path = str | os.PathLike[str]
 
 __all__ = ["Outcome", "SimulationError", "simulate"]
 
@@ -77,6 +80,31 @@ class Outcome:
         return found
 
     @property
+    def programs(self) -> list[RunResult]:
+        """What came of each program of the topology's hosts, in the topology's order."""
+        order = {name: number for number, name in enumerate(self.partition.domain_of)}
+        found = [result for one in self.done for result in one.programs]
+        return sorted(found, key=lambda result: order[result.node])
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Frames and packets that did not arrive, by place and reason."""
+        found: Counter[str] = Counter()
+        for one in self.done:
+            found.update(one.drops)
+        return dict(sorted(found.items()))
+
+    @property
+    def events(self) -> int:
+        """How many events all clocks have run."""
+        return sum(one.events for one in self.done)
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash of `digest`."""
+        return sha256(msgspec.json.encode(self.digest)).hexdigest()[:HASH_DIGITS]
+
+    @property
     def windows(self) -> int:
         """How many windows there were: the processes waited for each other so often."""
         return self.done[0].windows
@@ -95,15 +123,16 @@ def simulate(
     until_ns: int,
     check_ns: int | None = None,
     seed: int | str | None = None,
-    capture: str | os.PathLike[str] | None = None,
+    capture: Path | Mapping[int, Path] | None = None,
     links: Iterable[int] | None = None,
 ) -> Outcome:
     """Run the Simulation that `build(*args)` returns, in so many processes.
 
     Each process calls it; it is a function at the top level of a file, and `args` can be pickled.
     `seed`, if given, is its argument of that name. The run ends at `until_ns`, or before that at a
-    multiple of `check_ns` at which all cooperative threads have ended. `capture` is a pcapng file
-    of all links, or of `links` by their numbers.
+    multiple of `check_ns` at which all cooperative threads, and all programs of hosts that end by
+    themselves, have ended. `capture` is a pcapng file of all links, or of `links` by their numbers;
+    or the file of each link.
 
     With `mpi` each rank that mpiexec has started calls this, and each is one of the processes;
     rank 0 writes the capture.
@@ -130,10 +159,12 @@ def simulate(
         processes,
         until_ns,
         check_ns,
-        captured(simulation.flat, links) if capture is not None else [],
     )
+    files = captured(simulation.flat, capture, links)
+    for numbers in files.values():
+        request.captures |= {number: place for place, number in enumerate(numbers)}
     with tempfile.TemporaryDirectory(prefix="e1000emu-simulate-") as directory:
-        if capture is not None:
+        if files:
             request.directory = directory
         if comm is not None:
             answer = Answer(run(comm, request, simulation, found))
@@ -146,18 +177,28 @@ def simulate(
             if answer.failed.traceback:
                 error.add_note(answer.failed.traceback)
             raise error
-        if capture is not None and (comm is None or comm.rank == 0):
+        if comm is None or comm.rank == 0:
             spools = [spool_path(directory, rank) for rank in range(processes)]
-            merge(capture, [simulation.flat.links[n] for n in request.captures], spools)
+            for path, numbers in files.items():
+                merge(path, [simulation.flat.links[number] for number in numbers], spools)
     return Outcome(found, tuple(answer.done))
 
 
-def captured(flat: Flat, links: Iterable[int] | None) -> list[int]:
-    """Return the numbers of the links to capture, in order.  Raises: ArgumentError."""
-    if links is None:
-        return list(range(len(flat.links)))
+def captured(
+    flat: Flat, capture: Path | Mapping[int, Path] | None, links: Iterable[int] | None
+) -> dict[Path, list[int]]:
+    """Return the numbers of the links in each file, in order.  Raises: ArgumentError."""
+    if capture is None:
+        return {}
+    if not isinstance(capture, Mapping):
+        numbers = range(len(flat.links)) if links is None else links
+        capture = dict.fromkeys(numbers, capture)
+    files: dict[Path, list[int]] = {}
     most = len(flat.links) - 1
-    return sorted({whole_number("simulate", "links", link, 0, most) for link in links})
+    for link, path in capture.items():
+        number = whole_number("simulate", "links", link, 0, most)
+        files.setdefault(path, []).append(number)
+    return {path: sorted(numbers) for path, numbers in files.items()}
 
 
 def alone(request: Request, simulation: Simulation, found: Partition) -> Answer:

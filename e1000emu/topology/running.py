@@ -81,6 +81,16 @@ class Running:
         return address_of(self.lab.flat.nodes, name)
 
     @property
+    def loop(self) -> VirtualTimeLoop:
+        """What the programs' coroutines run in."""
+        return self._loop
+
+    @property
+    def busy(self) -> bool:
+        """A program that ends by itself has not ended."""
+        return bool(self._waited)
+
+    @property
     def failures(self) -> list[RunResult]:
         """What failed."""
         return [result for result in self.results if result.state == "failed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -181,6 +182,41 @@ def test_some_links_are_captured(tmp_path: Path) -> None:
         assert {record.interface for record in read_capture(path)} == {0, 1}
         files.append(path.read_bytes())
     assert files[0] == files[1]
+
+
+# --- programs of a topology ----------------------------------------------------------------------
+
+
+def test_programs_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text(
+        networks.LINES.replace(
+            "count = 4", 'count = 4\nrun = ["ping -c 2 server", "send -n 100k server 9"]'
+        ).replace("[nodes.server]", '[nodes.server]\nrun = ["serve discard:9"]')
+    )
+    reports = []
+    for processes in (1, 2, 5):
+        capture = tmp_path / f"{processes}.pcapng"
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "e1000emu", "lab", path, "--json"),
+                *("--processes", str(processes), "--capture", f"near-far={capture}"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert ("link 5" in done.stderr) == (processes == 5), done.stderr
+        assert len(report["processes"]) == processes
+        kept = {k: report[k] for k in ("digest", "events", "drops", "virtual_seconds", "run")}
+        reports.append((kept, capture.read_bytes()))
+    assert reports[0] == reports[1] == reports[2]
+    run = reports[0][0]["run"]
+    assert {row["state"] for row in run if row["node"] != "server"} == {"done"}
+    (served,) = (row["figures"] for row in run if row["node"] == "server")
+    assert served["discard:9"]["bytes_in"] == 4 * 102_400
 
 
 # --- ends ----------------------------------------------------------------------------------------
