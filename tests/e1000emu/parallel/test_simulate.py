@@ -195,7 +195,7 @@ def test_programs_of_a_file(tmp_path: Path) -> None:
         ).replace("[nodes.server]", '[nodes.server]\nrun = ["serve discard:9"]')
     )
     reports = []
-    for processes in (1, 2, 5):
+    for processes in (1, 2, 7):
         capture = tmp_path / f"{processes}.pcapng"
         done = subprocess.run(
             [
@@ -208,7 +208,7 @@ def test_programs_of_a_file(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
-        assert ("link 5" in done.stderr) == (processes == 5), done.stderr
+        assert ("link 5" in done.stderr) == (processes == 7), done.stderr
         assert len(report["processes"]) == processes
         kept = {k: report[k] for k in ("digest", "events", "drops", "virtual_seconds", "run")}
         reports.append((kept, capture.read_bytes()))
