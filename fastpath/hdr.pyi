@@ -258,9 +258,9 @@ def tcp_hdr_validate(skb: sk_buff) -> int:
 def tcp_fill_cb(skb: sk_buff) -> None:
     """include/net/tcp.h: tcp_v4_fill_cb, tcp_v6_fill_cb; data at the TCP header.
 
-    Fills seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0. ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
-    dport, l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are set too, so that TCP need not
-    read the header again.
+    Fills seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0. ip_dsfield is the TOS of an
+    IPv4 header, the traffic class of an IPv6 one. Afterwards sport, dport, l4_hlen, th_flags,
+    th_window, tcp_opts, tsval and tsecr are set too: TCP need not read the header again.
     """
 
 def tcp_parse_ts(skb: sk_buff) -> tuple[int, int] | None:

@@ -1419,9 +1419,9 @@ cdef int fill_cb(sk_buff skb) except -1:
 cpdef void tcp_fill_cb(sk_buff skb) except *:
     """include/net/tcp.h: tcp_v4_fill_cb, tcp_v6_fill_cb; data at the TCP header.
 
-    Fills seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0. ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
-    dport, l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are set too, so that TCP need not
-    read the header again.
+    Fills seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0. ip_dsfield is the TOS of an
+    IPv4 header, the traffic class of an IPv6 one. Afterwards sport, dport, l4_hlen, th_flags,
+    th_window, tcp_opts, tsval and tsecr are set too: TCP need not read the header again.
     """
     need(skb)
     fill_cb(skb)
