@@ -4,7 +4,7 @@
     python examples/dhcp_lan.py 5000      # more than an hour and 20 GB
 
 Each broadcast reaches every host, so the work grows with the square of the number of clients. The
-clients start in groups, as after a power cut; what a host hears of a group comes in one interrupt.
+clients start in groups, as after a power cut.
 """
 
 import resource

@@ -18,10 +18,11 @@ from ipaddress import IPv6Address
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import Switch
+from e1000emu.ports import Link
 from fastpath.batch import FrameBatch
 from stack.core.dev import dev_get_stats
 from stack.host import Host
-from stack.ipv6.if_inet6 import IFA_F_DADFAILED, IFA_F_TENTATIVE
+from stack.ipv6.if_inet6 import IFA_F_DADFAILED, IFA_F_TENTATIVE, inet6_ifaddr
 
 SECOND_NS = 1_000_000_000
 PREFIX = int(IPv6Address("2001:db8::"))
@@ -32,7 +33,7 @@ MLD_REPORT, NEIGHBOUR_SOLICITATION = 143, 135
 class Monitor:
     """A port that counts ICMPv6 messages by type."""
 
-    def __init__(self, link) -> None:
+    def __init__(self, link: Link) -> None:
         self.types: Counter[int] = Counter()
         link.attach(self)
 
@@ -72,13 +73,18 @@ for number, host in enumerate(hosts, 1):
 clock.run_for(10 * SECOND_NS)
 
 
+def addresses_of(host: Host) -> list[inet6_ifaddr]:
+    """The IPv6 addresses of interface eth0."""
+    idev = host.dev("eth0").ip6_ptr
+    return list(idev.addr_list) if idev is not None else []
+
+
 def flagged(flag: int) -> int:
     """How many addresses of interfaces eth0 have the flag."""
-    devs = [host.dev("eth0").ip6_ptr for host in hosts]
-    return sum(bool(ifp.flags & flag) for idev in devs for ifp in idev.addr_list)
+    return sum(bool(ifp.flags & flag) for host in hosts for ifp in addresses_of(host))
 
 
-addresses = sum(len(host.dev("eth0").ip6_ptr.addr_list) for host in hosts)
+addresses = sum(len(addresses_of(host)) for host in hosts)
 print(f"addresses: {addresses}, tentative {flagged(IFA_F_TENTATIVE)}")
 print(f"false duplicates: {flagged(IFA_F_DADFAILED)}")
 thieves = range(0, count - 1, 10)

@@ -346,14 +346,14 @@ def addrconf_link_up(idev: inet6_dev) -> None:
 
 
 def addrconf_permanent_addr(idev: inet6_dev) -> None:
-    """net/ipv6/addrconf.c: restart DAD for addresses kept while down (keep_addr_on_down)."""
+    """net/ipv6/addrconf.c: addresses kept or added while down have their routes and DAD now."""
     for ifp in tuple(idev.addr_list):
-        if ifp.flags & IFA_F_PERMANENT and ifp.rt is None:
+        kept = ifp.flags & IFA_F_PERMANENT and ifp.rt is None
+        if kept:
             ifp.rt = addrconf_f6i_alloc(idev, ifp.addr)
-            if not ifp.flags & IFA_F_NOPREFIXROUTE:
-                addrconf_prefix_route(idev.dev, ifp.addr, ifp.prefix_len, metric=ifp.rt_priority)
-            addrconf_dad_start(ifp)
-        elif ifp.flags & IFA_F_TENTATIVE and ifp.state != INET6_IFADDR_STATE_DEAD:
+        if ifp.flags & IFA_F_PERMANENT and not ifp.flags & IFA_F_NOPREFIXROUTE:
+            addrconf_prefix_route(idev.dev, ifp.addr, ifp.prefix_len, metric=ifp.rt_priority)
+        if kept or (ifp.flags & IFA_F_TENTATIVE and ifp.state != INET6_IFADDR_STATE_DEAD):
             addrconf_dad_start(ifp)
 
 

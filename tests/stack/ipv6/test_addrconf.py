@@ -138,6 +138,19 @@ def test_keep_addr_on_down() -> None:
     net.host.close()
 
 
+def test_an_address_added_while_down_has_its_routes_when_up() -> None:
+    """As `ip -6 addr add` before `ip link set up` on Linux."""
+    net = make(fresh=False, sysctl={})
+    dev_close(net.wire.dev)
+    net.host.ifconfig(net.wire.dev.name, "2001:db8:7::1/64")
+    dev_open(net.wire.dev)
+    net.run(3 * SEC)
+    assert addresses(net)["2001:db8:7::1"] == ""
+    routes = net.host.ipv6.fib6.tables[254].routes()
+    assert [r.fib6_plen for r in routes if r.fib6_dst == ip6("2001:db8:7::")] == [64]
+    net.host.close()
+
+
 def test_disable_ipv6_and_back(net: Net6) -> None:
     dev = net.wire.dev
     net.host.sysctl["net.ipv6.conf.all.disable_ipv6"] = 1
