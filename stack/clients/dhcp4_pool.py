@@ -36,20 +36,18 @@ def dotted(address: int) -> str:
 class Subnet:
     """A range of addresses for the clients of one link; addresses are in host order.
 
-    Attributes:
-        first, last: the range, both included.
-        options: further options by code, such as ROUTER and DNS_SERVERS, as their bytes.
-        by_mac, by_client_id: addresses kept for one client; they may lie outside the range.
-
     Raises: ArgumentError.
     """
 
     first: int
     last: int
+    """The range, both included."""
     prefixlen: int
     options: Mapping[int, bytes] = field(default_factory=dict)
+    """Further options by code, such as ROUTER and DNS_SERVERS, as their bytes."""
     by_mac: Mapping[bytes, int] = field(default_factory=dict)
     by_client_id: Mapping[bytes, int] = field(default_factory=dict)
+    """Addresses kept for one client; they may lie outside the range."""
 
     def __post_init__(self) -> None:
         whole_number("Subnet", "prefixlen", self.prefixlen, 1, 30)
@@ -102,34 +100,32 @@ class Subnet:
 class Dhcp4ServerConfig:
     """How a server behaves.
 
-    Attributes:
-        server: its own address, option 54; it is never given out.
-        subnets: a client behind a relay agent gets the one with the agent's address, another
-            that of `server`.
-        lease_s: for a client that asks for no time; INFINITE is a lease without end. T1 and T2 are
-            1/2 and 7/8 of a lease (RFC 2131 4.4.5).
-        min_lease_s, max_lease_s: limits for a client that asks; None: `lease_s` is the most.
-        offer_s: how long an offer is kept for its client.
-        decline_s: how long an address that another host uses is not given out.
-        ping_ns: how long an address that is new to its client is probed before the offer (RFC 2131
-            3.1); 0: not at all.
-        authoritative: refuse a client that is unknown and asks for an earlier address, which
-            otherwise another server may know (RFC 2131 4.3.2).
-        relayed: all clients are behind relay agents: no subnet is that of `server`.
-
     Raises: ArgumentError.
     """
 
     server: int
+    """Its own address, option 54; it is never given out."""
     subnets: tuple[Subnet, ...]
+    """A client behind a relay agent gets the one with the agent's address, another that of
+    `server`."""
     lease_s: int = 3600
+    """For a client that asks for no time; INFINITE is a lease without end. T1 and T2 are 1/2 and
+    7/8 of a lease (RFC 2131 4.4.5)."""
     min_lease_s: int = 120
     max_lease_s: int | None = None
+    """Limits for a client that asks; None: `lease_s` is the most."""
     offer_s: int = 60
+    """How long an offer is kept for its client."""
     decline_s: int = 3600
+    """How long an address that another host uses is not given out."""
     ping_ns: int = SECOND_NS
+    """How long an address that is new to its client is probed before the offer (RFC 2131 3.1); 0:
+    not at all."""
     authoritative: bool = False
+    """Refuse a client that is unknown and asks for an earlier address, which otherwise another
+    server may know (RFC 2131 4.3.2)."""
     relayed: bool = False
+    """All clients are behind relay agents: no subnet is that of `server`."""
 
     def __post_init__(self) -> None:
         where = "Dhcp4ServerConfig"
