@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from ipaddress import IPv6Address
+from typing import Any
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, mac_address
@@ -22,7 +23,7 @@ from e1000emu.ports import Link
 from fastpath.batch import FrameBatch
 from stack.core.dev import dev_get_stats
 from stack.host import Host
-from stack.ipv6.if_inet6 import IFA_F_DADFAILED, IFA_F_TENTATIVE, inet6_ifaddr
+from stack.ipv6.if_inet6 import IFA_F_DADFAILED, IFA_F_TENTATIVE
 
 SECOND_NS = 1_000_000_000
 PREFIX = int(IPv6Address("2001:db8::"))
@@ -73,7 +74,7 @@ for number, host in enumerate(hosts, 1):
 clock.run_for(10 * SECOND_NS)
 
 
-def addresses_of(host: Host) -> list[inet6_ifaddr]:
+def addresses_of(host: Host) -> list[Any]:
     """The IPv6 addresses of interface eth0."""
     idev = host.dev("eth0").ip6_ptr
     return list(idev.addr_list) if idev is not None else []

@@ -6,7 +6,7 @@ with build(flat) as lab:
     client = create_connection(lab["client1"], ("10.0.0.1", 80))
 """
 
-from e1000emu.topology.build import Cut, TopologyLab, build, side_seed
+from e1000emu.topology.build import TopologyLab, build, side_seed
 from e1000emu.topology.entries import Link, Node
 from e1000emu.topology.flat import Flat, FlatLink, FlatNode
 from e1000emu.topology.model import Topology, TopologyError
@@ -14,7 +14,6 @@ from e1000emu.topology.running import Running, RunResult
 from e1000emu.topology.words import Route
 
 __all__ = [
-    "Cut",
     "Flat",
     "FlatLink",
     "FlatNode",

@@ -31,9 +31,9 @@ from stackc.tree import compiled_modules  # noqa: E402
 CAPI = ROOT / "tests" / "e1000emu" / "embed" / "capi"
 EXAMPLES = ROOT / "examples"
 # Required is a wheel file below 15 MB, its modules stripped. Machine code packs a bit better than
-# two to one, so what is unpacked takes at most twice that; more says that it is not stripped.
+# two to one, so what is unpacked takes about twice that; unstripped modules are several times it.
 WHEEL_BYTES = 15_000_000
-UNPACKED_BYTES = 2 * WHEEL_BYTES
+UNPACKED_BYTES = 32_000_000
 SHARED = {"stack._state", "fastpath._shared"}
 NOT_SHIPPED = (".ci/", ".git")
 ADDED = ("PKG-INFO", "setup.cfg", "e1000emu.egg-info/")
