@@ -271,11 +271,13 @@ def lan(
     *,
     network: str = "10.0.0",
     seed: int | str = 0,
+    isolated: bool = False,
     **options: Unpack[LanOptions],
 ) -> list[Host]:
     """`count` hosts on one switch: h1 10.0.0.1/24, h2 10.0.0.2/24 ...
 
     `network` is the beginning of a /24, or a network such as 10.0.0.0/16 for more than 254 hosts.
+    With `isolated` the hosts after h1 reach h1 and not each other (`Switch.port`).
     """
     check_type("lan", "network", network, str, "text such as 10.0.0.0/16")
     try:
@@ -295,7 +297,8 @@ def lan(
     for number in range(1, count + 1):
         host = Host(name=f"h{number}", clock=clock, seed=f"{seed}/h{number}")
         mac = mac_address(0x3456 + number)
-        add_nic(host, switch.port(), mac=mac, wait=False, **options)
+        port = switch.port(isolated=isolated and number > 1)
+        add_nic(host, port, mac=mac, wait=False, **options)
         hosts.append(host)
     # Probing sleeps. Interfaces that are up would run their timers meanwhile, those of each host
     # during the probes of all that follow.

@@ -200,9 +200,14 @@ def test_the_scripts_of_the_page_on_measuring_work(tmp_path, monkeypatch):
     assert (tmp_path / "mine.csv").read_text().startswith("time_s,cwnd_segments,")
 
 
-def test_dhcp_lan_gives_each_client_its_own_lease():
-    text = output("dhcp_lan.py", "40")
+@pytest.mark.parametrize("flat", [False, True])
+def test_dhcp_lan_gives_each_client_its_own_lease(flat):
+    text = output("dhcp_lan.py", "40", *(["flat"] if flat else []))
     assert "leases: 40 of 40 clients differ" in text
+    heard = re.search(r"^packets received: (\d+),", text, re.MULTILINE)
+    assert heard is not None
+    # isolated: OFFER and ACK alone, each heard by all
+    assert int(heard[1]) > 3 * 40 * 40 if flat else int(heard[1]) == 2 * 40 * 40
     told = re.search(r"^server: (\{.*\})$", text, re.MULTILINE)
     assert told is not None
     messages = ast.literal_eval(told[1])

@@ -31,11 +31,14 @@ RESERVED = 0x0180C2000000
 class SwitchPort(BaseLink):
     """One port. What waits for its NIC beyond `queue_frames` is dropped, as a switch does."""
 
-    def __init__(self, switch: Switch, number: int, multicast_router: bool | None) -> None:
+    def __init__(
+        self, switch: Switch, number: int, multicast_router: bool | None, isolated: bool
+    ) -> None:
         super().__init__(switch.clock)
         self.switch = switch
         self.number = number
         self.multicast_router = multicast_router
+        self.isolated = isolated
         self._queue: list[FrameBatch] = []
         self._queued = 0
         self._start = 0
@@ -171,6 +174,7 @@ class Switch:
             self.multicast = MulticastDatabase()
         self.storm_pps = whole(self, "storm_pps", storm_pps, 0)
         self.ports: list[SwitchPort] = []
+        self._open: list[SwitchPort] = []  # those of `ports` that are not isolated
         self.stats = LinkStats()
         # Address -> (port, when last heard), the longest silent first.
         self._table: dict[int, tuple[SwitchPort, int]] = {}
@@ -178,15 +182,22 @@ class Switch:
     def __repr__(self) -> str:
         return f"Switch(ports={len(self.ports)}, addresses={len(self._table)})"
 
-    def port(self, *, multicast_router: bool | None = None) -> SwitchPort:
+    def port(
+        self, *, multicast_router: bool | None = None, isolated: bool = False
+    ) -> SwitchPort:
         """Add a port and return it: the link to give to a NIC.
+
+        No frame goes from an isolated port to another isolated one, as with `isolated` of Linux's
+        bridge: subscribers of an access network reach their uplink and not each other.
 
         With snooping, `multicast_router` says whether a multicast router or another switch is
         there: it gets all multicast and all reports. None: while a `Patch` is plugged in. A port
         where a router's queries arrive is one in any case.
         """
-        port = SwitchPort(self, len(self.ports), multicast_router)
+        port = SwitchPort(self, len(self.ports), multicast_router, isolated)
         self.ports.append(port)
+        if not isolated:
+            self._open.append(port)
         if multicast_router and self.multicast is not None:
             self.multicast.routers[port] = True
         return port
@@ -242,6 +253,8 @@ class Switch:
             target = None if dst & GROUP_BIT else self._find(dst, now)
             if target is source:
                 self.stats.drop("same port", stop - start)
+            elif target is not None and source.isolated and target.isolated:
+                self.stats.drop("isolated", stop - start)
             elif target is not None:
                 target.enqueue(batch, start, stop)
             elif dst & GROUP_BIT and self.multicast is not None and dst != BROADCAST:
@@ -264,6 +277,10 @@ class Switch:
             stop = source.admit(start, stop, self.clock.now_ns())
             if stop <= start:
                 return
-        for port in self.ports if ports is None else ports:
+        if ports is None:
+            ports = self._open if source.isolated else self.ports
+        elif source.isolated:
+            ports = [port for port in ports if not port.isolated]
+        for port in ports:
             if port is not source:
                 port.enqueue(batch, start, stop)

@@ -16,6 +16,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_INVALID_SEQUENCE,
     SKB_DROP_REASON_TCP_INVALID_SYN,
     SKB_DROP_REASON_TCP_OLD_ACK,
+    SKB_DROP_REASON_TCP_OLD_SEQUENCE,
     SKB_DROP_REASON_TCP_RESET,
     SKB_DROP_REASON_TCP_RFC7323_PAWS,
     SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK,
@@ -151,11 +152,13 @@ def tcp_paws_discard(sk: tcp_sock, skb: sk_buff) -> bool:
     return not tcp_paws_check(sk.rx_opt, 1, jiffies_s(sk.net)) and not tcp_disordered_ack(sk, skb)
 
 
-def tcp_sequence(sk: tcp_sock, seq: int, end_seq: int) -> bool:
-    """RFC 9293 3.4: some of it lies in the window (seen from the last ACK sent)."""
-    return not before(end_seq, sk.rcv_wup) and not after(
-        seq, (sk.rcv_nxt + tcp_receive_window(sk)) & M32
-    )
+def tcp_sequence(sk: tcp_sock, seq: int, end_seq: int) -> int:
+    """RFC 9293 3.4: 0 when some of it lies in the window (seen from the last ACK sent), or why not."""
+    if before(end_seq, sk.rcv_wup):
+        return SKB_DROP_REASON_TCP_OLD_SEQUENCE
+    if after(seq, (sk.rcv_nxt + tcp_receive_window(sk)) & M32):
+        return SKB_DROP_REASON_TCP_INVALID_SEQUENCE
+    return 0
 
 
 def tcp_reset_check(sk: tcp_sock, skb: sk_buff) -> bool:
@@ -192,7 +195,8 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
             tcp_send_dupack(sk, skb)
         tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS)
         return False
-    if not tcp_sequence(sk, skb.seq, skb.end_seq):
+    reason = tcp_sequence(sk, skb.seq, skb.end_seq)
+    if reason:
         if not flags & TCPHDR_RST:
             if flags & TCPHDR_SYN:
                 return tcp_syn_challenge(sk, skb, syn_inerr)
@@ -200,7 +204,7 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
                 tcp_send_dupack(sk, skb)
         elif tcp_reset_check(sk, skb):
             tcp_reset(sk, skb)
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_INVALID_SEQUENCE)
+        tcp_drop_reason(sk, skb, reason)
         return False
     if flags & TCPHDR_RST:
         seq = skb.seq

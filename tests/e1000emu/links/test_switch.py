@@ -121,6 +121,25 @@ def test_unplugged_port_is_forgotten() -> None:
     assert not b.link.carrier
 
 
+def test_isolated_ports_reach_the_others_and_not_each_other() -> None:
+    for snooping in (False, True):
+        clock, switch, (up,) = make(1, multicast_snooping=snooping)
+        one, two = (RecordingPort(switch.port(isolated=True)) for _ in range(2))
+        group = bytes.fromhex("01005e000001")
+        said = [ether(BROADCAST, mac(1)), ether(mac(9), mac(1)), ether(group, mac(1))]
+        one.send(*said)
+        two.send(ether(BROADCAST, mac(2)))
+        clock.run_until_idle()
+        assert (up.frames, one.frames, two.frames) == ([*said, ether(BROADCAST, mac(2))], [], [])
+        one.send(ether(mac(2), mac(1)))
+        clock.run_until_idle()
+        assert switch.stats.drops == {"isolated": 1}
+        up.send(ether(BROADCAST, mac(3)), ether(mac(2), mac(3)))
+        clock.run_until_idle()
+        assert one.frames == [ether(BROADCAST, mac(3))]
+        assert two.frames == [ether(BROADCAST, mac(3)), ether(mac(2), mac(3))]
+
+
 def test_storm_control_bounds_floods_by_port_and_second_and_no_known_address() -> None:
     clock, _, (a, b, c) = make(storm_pps=3)
     b.send(ether(mac(1), mac(2)))  # unknown: counts against b

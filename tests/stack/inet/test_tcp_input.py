@@ -8,7 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack.core.drop_reason import SKB_DROP_REASON_TCP_TOO_OLD_ACK
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_TCP_INVALID_SEQUENCE,
+    SKB_DROP_REASON_TCP_OLD_SEQUENCE,
+    SKB_DROP_REASON_TCP_TOO_OLD_ACK,
+)
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.inet.tcp_sock import after, before, between, s32, tcp_receive_window
 from tests.stack.inet.tcpnet import (
@@ -126,6 +130,18 @@ def test_segment_beyond_the_window_is_refused() -> None:
     answer = peer.give(ACK, peer.rcv + 5_000_000, peer.snd, payload=b"far")
     assert [s.ack for s in answer] == [peer.rcv]
     assert not peer.sock.sk.out_of_order_queue
+    end(peer)
+
+
+def test_the_reason_of_a_drop_says_on_which_side_of_the_window() -> None:
+    peer = established()
+    for _ in range(2):  # the second is acknowledged at once
+        peer.give(ACK, peer.rcv, peer.snd, payload=b"data")
+    reasons = peer.net.a.drop_reasons
+    peer.give(ACK, peer.rcv, peer.snd, payload=b"dat")
+    assert reasons[SKB_DROP_REASON_TCP_OLD_SEQUENCE] == 1
+    peer.give(ACK, peer.rcv + 5_000_000, peer.snd, payload=b"far")
+    assert reasons[SKB_DROP_REASON_TCP_INVALID_SEQUENCE] == 1
     end(peer)
 
 

@@ -1,0 +1,41 @@
+"""The scenario of a thousand hosts, divided among 1, 2, 4 and 8 processes, does the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILE = Path(__file__).parents[3] / "examples" / "two-tiers.toml"
+
+
+def run(processes: int) -> dict[str, Any]:
+    """Run it for a fifth of the time that the page shows."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "e1000emu", "lab", FILE, "--for", "2s", "--json"),
+            *("--processes", str(processes)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert len(report["processes"]) == processes
+    return {k: report[k] for k in ("digest", "events", "drops", "virtual_seconds", "run")}
+
+
+@pytest.mark.timeout(600)
+def test_a_thousand_hosts_do_the_same_in_any_number_of_processes() -> None:
+    first = run(1)
+    sent = [row["figures"]["bytes"] for row in first["run"] if row["node"] != "server"]
+    assert len(sent) == 1000
+    assert min(sent) > 0
+    assert first["drops"]["link: loss"] > 0
+    for processes in (2, 4, 8):
+        assert run(processes) == first
