@@ -153,7 +153,7 @@ def tcp_paws_discard(sk: tcp_sock, skb: sk_buff) -> bool:
 
 
 def tcp_sequence(sk: tcp_sock, seq: int, end_seq: int) -> int:
-    """RFC 9293 3.4: 0 when some of it lies in the window (seen from the last ACK sent), or why not."""
+    """RFC 9293 3.4: 0 when part of it lies in the window (from the last ACK on), else why not."""
     if before(end_seq, sk.rcv_wup):
         return SKB_DROP_REASON_TCP_OLD_SEQUENCE
     if after(seq, (sk.rcv_nxt + tcp_receive_window(sk)) & M32):
