@@ -182,9 +182,7 @@ class Switch:
     def __repr__(self) -> str:
         return f"Switch(ports={len(self.ports)}, addresses={len(self._table)})"
 
-    def port(
-        self, *, multicast_router: bool | None = None, isolated: bool = False
-    ) -> SwitchPort:
+    def port(self, *, multicast_router: bool | None = None, isolated: bool = False) -> SwitchPort:
         """Add a port and return it: the link to give to a NIC.
 
         No frame goes from an isolated port to another isolated one, as with `isolated` of Linux's
