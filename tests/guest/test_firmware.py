@@ -130,7 +130,8 @@ class Firmware:
             *("-no-user-config", "-nodefaults", "-display", "none", "-accel", "tcg"),
             *("-m", "512M", "-machine", machine, "-boot", "n"),
             *memory,
-            *("-chardev", f"socket,id=s,path={path},server=on,wait=off", "-serial", "chardev:s"),
+            # It waits for this end: what it printed before would be lost.
+            *("-chardev", f"socket,id=s,path={path},server=on,wait=on", "-serial", "chardev:s"),
             *device.pop("arguments", ()),
             *("-device", json.dumps({
                 "driver": "vfio-user-pci",
