@@ -134,13 +134,18 @@ def connect(sock: Any) -> None:
 
 
 def in_c(c: Case, faults: Faults) -> int:
-    """Send and receive frames with the C driver; return how many arrived."""
+    """Compile the C driver, let it send and receive frames; return how many arrived."""
     example = of_the_tree("faults", "examples.baremetal.test_driver")
     module = compiled(example)
     bench = c.bench(model=c.model, faults=faults)
-    driver = example.Driver(module.ffi, module.lib, bench)
-    size = len(driver.memory)
-    code = driver.call(module.lib.e1000_min_init, driver.ctx, driver.memory, driver.bus, size)
+    with example.Driver(module.ffi, module.lib, bench) as driver:
+        return exchange(c, faults, driver)
+
+
+def exchange(c: Case, faults: Faults, driver: Any) -> int:
+    """Send frames and receive as many; return how many arrived."""
+    bench, lib, size = driver.bench, driver.lib, len(driver.memory)
+    code = driver.call(lib.e1000_min_init, driver.ctx, driver.memory, driver.bus, size)
     if code:
         raise Stopped(f"e1000_min_init returns {code}")
     wire: list[bytes] = []
@@ -148,7 +153,7 @@ def in_c(c: Case, faults: Faults) -> int:
     given: list[bytes] = []
     got: list[bytes] = []
     for number in range(FRAMES):
-        wait(driver, lambda: driver.call(module.lib.e1000_min_link_up), "the link stays down")
+        wait(driver, lambda: driver.call(lib.e1000_min_link_up), "the link stays down")
         frame = b"\xff" * 6 + bytes([number, *[(c.seed + number) % 256] * 93])
         wait(driver, partial(driver.send, frame), "the transmit ring stays full", want=0)
         sent.append(frame)
@@ -159,7 +164,7 @@ def in_c(c: Case, faults: Faults) -> int:
         while frame := driver.receive():
             got.append(frame)
     if c.faults not in LOSES:
-        wait(driver, lambda: not driver.call(module.lib.e1000_min_pending), "frames stay unsent")
+        wait(driver, lambda: not driver.call(lib.e1000_min_pending), "frames stay unsent")
         wire += bench.link.take()
     lost = [len(set(sent) - set(wire)), len(set(given) - set(got))]
     wrong = [len(set(wire) - set(sent)), len(set(got) - set(given))]
