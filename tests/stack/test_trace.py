@@ -61,9 +61,14 @@ def test_perfetto_has_one_track_per_layer_and_one_for_the_chain(calls):
     assert all(e["ts"] >= 0 and e["dur"] >= 0 for e in events if e["ph"] == "X")
 
 
-@pytest.mark.parametrize("form", list(FORMATS))
-def test_every_format_takes_an_empty_trace(form):
-    render([], form)
+def test_every_format_takes_an_empty_trace():
+    texts = {form: render([], form, "nothing ran") for form in FORMATS}
+    assert texts["text"].splitlines() == ["nothing ran", "self us   total layer call"]
+    assert json.loads(texts["json"]) == []
+    assert texts["mermaid"].splitlines()[-1] == "flowchart TD"
+    assert "nothing ran" in ElementTree.fromstring(texts["svg"]).itertext()
+    names = [event["name"] for event in json.loads(texts["perfetto"])["traceEvents"]]
+    assert not {"sys_sendto", "e1000_intr"} & set(names)
 
 
 def test_tracer_records_depth_times_and_self_times(monkeypatch, tmp_path):

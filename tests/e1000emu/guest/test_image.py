@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -216,8 +217,10 @@ def test_lock_of_a_cache_that_is_read_only(tmp_path, monkeypatch):
     lock.touch()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     lock.chmod(0o444)
-    with image._locked(lock, lambda text: None):
-        pass
+    taken = image._locked(lock, lambda text: None)
+    with taken, lock.open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert lock.read_bytes() == b""
 
 
 @pytest.mark.parametrize("path", ["boot/vmlinuz-7.3-amd64", "usr/lib/modules/7.3-amd64/vmlinuz"])
