@@ -26,9 +26,10 @@ UP = ("up", "--addr", "10.9.0.2/24", "--link", "stack:10.9.0.1/24")
 MS = 1_000_000
 
 
-def start(*args: str) -> subprocess.Popen[str]:
+def start(*args: str, hangup: str = "default") -> subprocess.Popen[str]:
+    # The tests themselves may run under nohup(1), which children inherit.
     return subprocess.Popen(
-        [sys.executable, "-m", "e1000emu", *args],
+        ["env", f"--{hangup}-signal=HUP", sys.executable, "-m", "e1000emu", *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,6 +46,20 @@ def test_a_signal_before_it_is_ready_waits() -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert [*events, json.loads(out)["event"]] == ["ready", "counters", "end"]
+
+
+def test_a_hangup_that_nohup_ignores_ends_nothing() -> None:
+    process = start(*UP, "--json", hangup="ignore")
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGUSR1)
+    counters = json.loads(process.stdout.readline())
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    end = json.loads(out)
+    assert [ready["event"], counters["event"], end["event"]] == ["ready", "counters", "end"]
 
 
 def test_json_tells_when_it_is_ready_and_what_it_did() -> None:

@@ -30,8 +30,9 @@ from tests.support import wait_blocked
 
 
 def run(*args: str) -> subprocess.Popen[str]:
+    # The tests themselves may run under nohup(1), which children inherit.
     return subprocess.Popen(
-        [sys.executable, "-m", "e1000emu", "vfio-user", *args],
+        ["env", "--default-signal=HUP", sys.executable, "-m", "e1000emu", "vfio-user", *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
