@@ -57,7 +57,7 @@ DEMO ?=
 BENCH ?=
 # States that the stamps do not show. stale: compiled from other sources than those here, whatever
 # their age; moved: the environment came with a copied tree; unlinked: its packages are another tree's.
-FOUND := $(if $(wildcard $(VENV)/.made),$(shell $(PY) -I fastpath/built.py))
+FOUND := $(if $(wildcard $(PY)),$(shell $(PY) -I fastpath/built.py))
 ifneq ($(filter moved unlinked,$(FOUND)),)
   $(info $(VENV) belongs to another tree: it is made anew)
   $(shell rm -f $(VENV)/.installed $(if $(filter moved,$(FOUND)),$(VENV)/.made $(VENV)/.packages-*))

@@ -261,6 +261,7 @@ def test_make_makes_an_environment_anew_that_came_with_a_copied_tree(copy: Path)
     assert "-m venv .venv" in steps
     assert "install" in steps
     assert "build_ext" not in steps  # what was compiled came along, and is of these sources
+    assert "-m venv .venv" in make(copy)  # also after a make that did not end
     shutil.rmtree(where)
     environment(copy, copy, ROOT)
     steps = make(copy)
