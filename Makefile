@@ -57,10 +57,10 @@ DEMO ?=
 BENCH ?=
 # States that the stamps do not show. stale: compiled from other sources than those here, whatever
 # their age; moved: the environment came with a copied tree; unlinked: its packages are another tree's.
-FOUND := $(if $(wildcard $(VENV)/.made),$(shell $(PY) -I fastpath/built.py))
+FOUND := $(if $(wildcard $(PY)),$(shell $(PY) -I fastpath/built.py))
 ifneq ($(filter moved unlinked,$(FOUND)),)
   $(info $(VENV) belongs to another tree: it is made anew)
-  $(shell rm -f $(VENV)/.installed $(VENV)/.built-* $(if $(filter moved,$(FOUND)),$(VENV)/.made $(VENV)/.packages-*))
+  $(shell rm -f $(VENV)/.installed $(if $(filter moved,$(FOUND)),$(VENV)/.made $(VENV)/.packages-*))
 endif
 # A guest's Linux is fetched and booted by `make test-guest` only, the packages built by
 # `make test-dist`; tests/docs wants the built site.
@@ -71,11 +71,20 @@ SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -j $(JOBS) -d buil
 
 build: $(VENV)/.installed $(BUILT)
 
+# An environment that came with a copied tree is made anew by the same interpreter. The stamps of what
+# was compiled stay, since the modules came along too.
 $(VENV)/.made:
+ifneq ($(filter moved,$(FOUND)),)
+	@python=$$($(PY) -c 'import sys; print(sys._base_executable)'); \
+	rm -rf $(VENV)/[!.]*; \
+	"$$python" -m venv $(VENV); \
+	touch $@
+else
 	@python=$${PYTHON:-$$(scripts/python-for)}; \
 	scripts/system-packages build "$$python"; \
-	[ -z "$(filter moved,$(FOUND))" ] && $(PY) -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
+	$(PY) -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
 	touch $@
+endif
 $(VENV)/.made: export PYTHON := $(PYTHON)
 
 $(VENV)/.packages-%: pyproject.toml | $(VENV)/.made

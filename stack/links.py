@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from math import inf
 
-from fastpath.errors import check_methods, whole_number
+from fastpath.errors import check_methods, check_type, real_number, whole_number
 from stack.bridge.br_fdb import (
     br_fdb_flush,
     fdb_add_entry,
@@ -46,7 +47,7 @@ from stack.core.rtnetlink import rtnl_delete_link
 from stack.drivers.dummy import dummy_newlink
 from stack.drivers.tun import Link, tun_set_iff
 from stack.drivers.veth import veth_link_ops, veth_newlink
-from stack.net import Net
+from stack.net import Net, check_net
 from stack.vlan.vlan import vlan_newlink
 from stack.vlan.vlan_dev import (
     VLAN_FLAG_LOOSE_BINDING,
@@ -81,6 +82,7 @@ class Links(Net):
     __slots__ = ()
 
     def _dev(self, name: str) -> net_device:
+        check_type(self.name, "name", name, str, "an interface's name")
         dev = self.dev_by_name.get(name)
         if dev is None:
             known = ", ".join(self.dev_by_name)
@@ -89,6 +91,7 @@ class Links(Net):
 
     def add_dummy(self, name: str = "dummy%d", *, up: bool = False) -> net_device:
         """`ip link add NAME type dummy`: counts what it is given, and keeps addresses."""
+        _check_new("add_dummy", name)
         with self.lock:
             return _opened(dummy_newlink(self, name), up)
 
@@ -105,6 +108,7 @@ class Links(Net):
 
         An interface without a NIC: no rings, no interrupts, no offloads. Raises: OSError: EEXIST.
         """
+        _check_new("add_tap", name, mac=mac)
         takes = "a link, such as an end of e1000emu.links.pair()"
         check_methods("add_tap", "link", link, ("attach", "transmit"), takes)
         with self.lock:
@@ -127,7 +131,12 @@ class Links(Net):
         `peer`: the name of the other end, or its namespace (of this machine) and name. MTU and `up`
         are for both ends. Raises: OSError: EEXIST, EXDEV (another machine's namespace).
         """
-        other, other_name = (self, peer) if isinstance(peer, str) else peer
+        both = "its name, or a namespace and the name there"
+        check_type("add_veth", "peer", peer, (str, tuple), both)
+        other, other_name = peer if isinstance(peer, tuple) and len(peer) == 2 else (self, peer)
+        check_net("add_veth", other)
+        check_type("add_veth", "peer", other_name, str, both)
+        _check_new("add_veth", name, mac=mac, peer_mac=peer_mac)
         with self.lock:
             dev = veth_newlink(self, name, other, other_name, mac, peer_mac)
             for end in (dev, dev.priv.peer):
@@ -157,6 +166,8 @@ class Links(Net):
         id of 0 to 4094; EEXIST; EPROTONOSUPPORT; EINVAL, an MTU above the link's; EOPNOTSUPP, the
         link is no Ethernet.
         """
+        _check_new("add_vlan", name, mac=mac)
+        check_type("add_vlan", "link", link, (str, net_device), "an interface, or its name")
         vlan_id = whole_number("add_vlan", "vlan_id", vlan_id)
         flags = (VLAN_FLAG_REORDER_HDR if reorder_hdr else 0) | (
             VLAN_FLAG_LOOSE_BINDING if loose_binding else 0
@@ -188,6 +199,13 @@ class Links(Net):
         `group_fwd_mask`: bit n lets frames to 01:80:C2:00:00:0n through (3 to 15).
         Raises: OSError: EEXIST; ERANGE, a mask with bits 0 to 2; what `set_master` raises.
         """
+        _check_new("add_bridge", name, mac=mac)
+        check_type("add_bridge", "ports", ports, Iterable, "a list of interfaces' names")
+        group_fwd_mask = whole_number("add_bridge", "group_fwd_mask", group_fwd_mask)
+        seconds = "a number of seconds"
+        ageing_time = real_number(
+            "add_bridge", "ageing_time", ageing_time, -inf, inf, takes=seconds
+        )
         if group_fwd_mask & BR_GROUPFWD_RESTRICTED or group_fwd_mask >> 16:
             raise os_error(errno.ERANGE, f"{name}: group_fwd_mask {group_fwd_mask:#x}")
         if ageing_time < 0:
@@ -287,6 +305,14 @@ class Links(Net):
 def _check(err: int, what: str) -> None:
     if err:
         raise os_error(-err, what)
+
+
+def _check_new(where: str, name: str, **macs: bytes | None) -> None:
+    """Raise ArgumentTypeError unless a new device's name is text and each address is bytes."""
+    check_type(where, "name", name, str, "text, such as eth%d")
+    for word, mac in macs.items():
+        if mac is not None:
+            check_type(where, word, mac, (bytes, bytearray), "six bytes")
 
 
 def _with_mtu(dev: net_device, mtu: int | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from types import NoneType
@@ -43,11 +42,7 @@ class Namespace(Links):
         Raises:
             OSError: ENODEV, there is none.
         """
-        dev = self.dev_by_name.get(name)
-        if dev is None:
-            known = ", ".join(self.dev_by_name)
-            raise os_error(errno.ENODEV, f"{self.name}: no interface {name!r}; there are: {known}")
-        return dev
+        return self._dev(name)
 
     def ifconfig(
         self,

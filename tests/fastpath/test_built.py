@@ -258,13 +258,16 @@ def test_make_makes_an_environment_anew_that_came_with_a_copied_tree(copy: Path)
     where = environment(copy, ROOT, ROOT)
     steps = make(copy)
     assert f"{where.name} belongs to another tree: it is made anew" in steps
-    assert "-m venv --clear .venv" in steps
+    assert "-m venv .venv" in steps
     assert "install" in steps
+    assert "build_ext" not in steps  # what was compiled came along, and is of these sources
+    assert "-m venv .venv" in make(copy)  # also after a make that did not end
     shutil.rmtree(where)
     environment(copy, copy, ROOT)
     steps = make(copy)
     assert "install -q --disable-pip-version-check --no-compile --no-deps" in steps
-    assert "venv --clear" not in steps
+    assert "-m venv" not in steps
+    assert "build_ext" not in steps
 
 
 @pytest.mark.slow
