@@ -349,7 +349,7 @@ def _parse(
 
 
 def _short(key: str, kinds: Mapping[str, str]) -> str:
-    """Return a key as help and documentation write it: without its unit, if no other is so called."""
+    """Return a key as help writes it: without its unit, where no other key is called so."""
     short = key.removesuffix("_ns").removesuffix("_bps")
     return key if short in kinds else short
 

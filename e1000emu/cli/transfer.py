@@ -198,8 +198,8 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
 @click.option(
     "--bus",
     metavar="BUS",
-    help="Of both NICs, which their frames cross first: pci, pci-66, and with ',latency=200ns' "
-    "after it more for each transaction  [default: takes no time].",
+    help="Bus of both NICs, as pci or pci-66; pci-66,latency=200ns adds 200 ns to each "
+    "transaction  [default: takes no time].",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what the wire does.")
 @click.option(

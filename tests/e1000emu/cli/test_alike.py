@@ -218,7 +218,9 @@ def test_a_key_may_leave_out_its_unit() -> None:
 
 
 def test_a_wrong_key_is_told_the_keys_as_help_writes_them() -> None:
-    with pytest.raises(ArgumentError, match=r"mean delay\?; keys: loss, delay, jitter, .* rate, seed"):
+    with pytest.raises(
+        ArgumentError, match=r"mean delay\?; keys: loss, delay, jitter, .* rate, seed"
+    ):
         parse_impair("dely=20ms")
     with pytest.raises(ArgumentError, match=r"flap, down, phy_busy, phy_busy_ns, .* writeback, "):
         parse_faults("flip=5s")
