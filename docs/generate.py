@@ -23,7 +23,7 @@ import rates
 import rfcs
 import trials
 
-from e1000emu.cli import COMMANDS, cli
+from e1000emu.cli import COMMANDS, cli, with_subcommands
 from e1000emu.cli.trace import record, title_of
 from e1000emu.regdoc import markdown
 from stack.knobdoc import markdown as knobs
@@ -120,8 +120,9 @@ def cli_page() -> str:
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
-        inner = click.Context(command, info_name=name, parent=context)
-        parts.append(f"## e1000emu {name}\n\n```text\n{command.get_help(inner)}\n```\n")
+        for words, each in with_subcommands(name, command).items():
+            inner = click.Context(each, info_name=words, parent=context)
+            parts.append(f"## e1000emu {words}\n\n```text\n{each.get_help(inner)}\n```\n")
     return "\n".join(parts)
 
 

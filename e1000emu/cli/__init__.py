@@ -64,6 +64,8 @@ EXIT_STATUSES: dict[str, dict[int | str, str]] = {
     "record": {1: "There is no link, faults stopped TCP, or the file cannot be written."},
     "replay": {1: "An event differs, or the file is damaged."},
     "campaign": {1: "A case did not pass, or the campaign could not go on.", 130: "Ctrl-C."},
+    "campaign run": {1: "A case did not pass, or it could not go on.", 130: "Ctrl-C."},
+    "campaign replay": {1: "The case did not pass, or it could not be run."},
     "doctor": {1: "Something that is needed is broken."},
 }
 
@@ -75,6 +77,15 @@ def exit_status(name: str) -> str:
         head = f"  {status:<5}  "
         lines += textwrap.wrap(text, 74, initial_indent=head, subsequent_indent=" " * len(head))
     return "\n".join(lines)
+
+
+def with_subcommands(name: str, command: click.Command) -> dict[str, click.Command]:
+    """Return a command and those below it, each by the words that one types."""
+    found = {name: command}
+    if isinstance(command, click.Group):
+        for word, below in command.commands.items():
+            found |= with_subcommands(f"{name} {word}", below)
+    return found
 
 
 class Commands(click.Group):
@@ -93,7 +104,8 @@ class Commands(click.Group):
             raise click.UsageError(f"No such command {cmd_name!r}{guess}", ctx)
         module = importlib.import_module(f"e1000emu.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
-        command.epilog = exit_status(cmd_name)
+        for name, each in with_subcommands(cmd_name, command).items():
+            each.epilog = exit_status(name)
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

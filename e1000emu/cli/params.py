@@ -335,17 +335,23 @@ def _parse(
         key = next((k for k in (word, f"{word}_ns", f"{word}_bps") if k in kinds), "")
         try:
             if not key:
-                raise ValueError(f"unknown key{did_you_mean(word, kinds)}")
+                known = [_short(k, kinds) for k in kinds]
+                raise ValueError(f"unknown key{did_you_mean(word, known)}")
             if not equals:
                 raise ValueError("no '='")
             found = _read(key, kinds[key], value, "ns" if key == word else "s")
             out[key] = out[key] + found if isinstance(found, tuple) and key in out else found
             check(out)
         except (E1000Error, ValueError, OverflowError) as error:
-            raise ArgumentError(
-                f"{option} {part.strip()!r}: {error}; keys: {', '.join(kinds)}"
-            ) from None
+            keys = ", ".join(_short(k, kinds) for k in kinds)
+            raise ArgumentError(f"{option} {part.strip()!r}: {error}; keys: {keys}") from None
     return out
+
+
+def _short(key: str, kinds: Mapping[str, str]) -> str:
+    """Return a key as help writes it: without its unit, where no other key is called so."""
+    short = key.removesuffix("_ns").removesuffix("_bps")
+    return key if short in kinds else short
 
 
 def _read(key: str, kind: str, text: str, unit: str) -> Any:

@@ -317,8 +317,8 @@ def find(station: Station, dest: str, version: int) -> Target:
     type=Duration(above=True),
     default="10s",
     show_default=True,
-    help="Wait for the last reply, where there was none before; else two round trips, and at "
-    "least --interval.",
+    help="How long to wait at the end for a first reply; where one came before, two round trips "
+    "or --interval, the longer.",
 )
 @click.option(
     "-w", "--deadline", "deadline_ns", type=Duration(above=True), help="End after this time."

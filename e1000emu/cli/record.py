@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from e1000emu.cli.common import describe, emit_json, faults_option, report_options
+from e1000emu.cli.common import emit_json, faults_option, report_options
 from e1000emu.cli.params import OUT_FILE, Size
 from e1000emu.cli.plugs import model_option
 from e1000emu.errors import E1000Error
@@ -93,7 +94,7 @@ def live(
         except OSError as error:
             if faults is None:
                 raise
-            stopped = describe(error)
+            stopped = os.strerror(error.errno or 0)
         passed, _ = ethtool_self_test(a.dev("eth0"))
         a.ifconfig("eth0", up=False)
         nic.halt()

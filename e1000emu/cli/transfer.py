@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +56,15 @@ def run_transfer(
 
     with a, b, create_server(b, ("10.0.0.2", PORT)) as listener:
         start_ns, cpu_s = a.clock.now_ns(), time.process_time()
-        client = create_connection(a, ("10.0.0.2", PORT))
+        try:
+            client = create_connection(a, ("10.0.0.2", PORT))
+        except OSError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            raise E1000Error(
+                "transfer: no answer to ARP within 3 s on this wire: give less --delay (a number "
+                "without a unit is in seconds; write 20ms), more --rate or less --loss"
+            ) from None
         server, _ = listener.accept()
         with client, server:
             with TcpSampler(client, every_ns=every_ns) as sampler:
@@ -140,10 +149,10 @@ def _measures(found: dict[str, Any]) -> dict[str, str]:
     return {
         "bytes": f"{found['bytes']:,}",
         "virtual time": f"{found['seconds']:.6g} s",
-        "goodput": show_rate(goodput) if goodput else "",
+        "goodput": show_rate(goodput) if goodput else "no time passed",
         "retransmitted": f"{found['retransmitted_segments']:,} segments",
         "largest window": f"{found['cwnd_max_segments']:,} segments",
-        "RTT": "" if rtt is None else "{min:.3g} / {median:.3g} / {max:.3g} ms".format(**rtt),
+        "RTT": "0 ms" if rtt is None else "{min:.3g} / {median:.3g} / {max:.3g} ms".format(**rtt),
         "samples": f"{found['samples']:,}",
         "CPU time": f"{found['cpu_seconds']:.2f} s",
     }
@@ -189,8 +198,8 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
 @click.option(
     "--bus",
     metavar="BUS",
-    help="Of both NICs, which their frames cross first: pci, pci-66, and with ',latency=200ns' "
-    "after it more for each transaction  [default: takes no time].",
+    help="Bus of both NICs, as pci or pci-66; pci-66,latency=200ns adds 200 ns to each "
+    "transaction  [default: takes no time].",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what the wire does.")
 @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import socket
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -165,6 +166,21 @@ def test_command_writes_csv_and_figure_and_is_reproducible(tmp_path: Path) -> No
     picture = ElementTree.fromstring(texts[0][1])
     words = {"".join(node.itertext()).strip() for node in picture.findall(".//{*}text")}
     assert {"cwnd", "ssthresh", "smoothed RTT", "throughput"} <= words
+
+
+@pytest.mark.parametrize("words", [("--delay", "20"), ("--rate", "100")])
+def test_a_wire_too_slow_for_arp_is_named(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(transfer.command, ["--bytes", "10K", *words])
+    assert isinstance(done.exception, E1000Error)
+    assert "no answer to ARP" in str(done.exception)
+    assert "write 20ms" in str(done.exception)
+
+
+def test_a_run_that_takes_no_virtual_time_says_so() -> None:
+    done = CliRunner().invoke(transfer.command, ["--bytes", "10K"])
+    assert done.exit_code == 0, done.output
+    assert "no time passed" in done.stdout
+    assert re.search(r"RTT +0 ms", done.stdout)
 
 
 def test_a_repeated_option_is_a_run_each_in_one_figure_and_file(tmp_path: Path) -> None:

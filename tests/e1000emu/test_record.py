@@ -656,7 +656,8 @@ def test_a_recording_whose_traffic_faults_stopped_says_so_and_fails(tmp_path: Pa
     done = run("record", str(path), "--bytes", "10K", "--faults", "overrun=100%")
     assert done.returncode == 1
     assert "0 of 20 UDP echoes, 0 bytes by TCP" in done.stdout
-    assert "stopped TCP after 0 of 20,480 bytes" in done.stderr
+    assert "stopped TCP after 0 of 20,480 bytes: No route to host; " in done.stderr
+    assert "--gw" not in done.stderr  # which `record` has not
     assert done.stderr.count("\n") == 1
     assert run("replay", str(path)).returncode == 0
 

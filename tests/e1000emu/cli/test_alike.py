@@ -17,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from e1000emu.cli import COMMANDS, EXIT_STATUSES, cli
+from e1000emu.cli import COMMANDS, EXIT_STATUSES, cli, with_subcommands
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.linkspec import LINKS, check_link, tap_devices
 from e1000emu.cli.params import (
@@ -49,6 +49,17 @@ def commands() -> list[click.Command]:
     groups = [one for one in found if isinstance(one, click.Group)]
     below = [one for group in groups for one in group.commands.values()]
     return [one for one in found if one not in groups] + below
+
+
+def typed() -> dict[str, click.Command]:
+    """Return every command, also those of groups and the groups, by the words that one types."""
+    context = click.Context(cli)
+    found: dict[str, click.Command] = {}
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        found |= with_subcommands(name, command)
+    return found
 
 
 def options(command: click.Command) -> dict[str, click.Option]:
@@ -204,6 +215,15 @@ def test_a_key_may_leave_out_its_unit() -> None:
     assert parse_faults("irq_late=1%,irq_late_ns=2ms") == Faults(
         irq_late=0.01, irq_late_ns=2_000_000
     )
+
+
+def test_a_wrong_key_is_told_the_keys_as_help_writes_them() -> None:
+    with pytest.raises(
+        ArgumentError, match=r"mean delay\?; keys: loss, delay, jitter, .* rate, seed"
+    ):
+        parse_impair("dely=20ms")
+    with pytest.raises(ArgumentError, match=r"flap, down, phy_busy, phy_busy_ns, .* writeback, "):
+        parse_faults("flip=5s")
 
 
 @pytest.mark.parametrize(("kind", "parse"), [(Impairment, parse_impair), (FaultList, parse_faults)])
@@ -462,23 +482,23 @@ def test_the_demo_fits_80_columns(tmp_path: Path) -> None:
     assert json.loads(report.stdout)["sent"] == []
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", typed())
 def test_help_fits_80_columns(name: str) -> None:
-    done = CliRunner().invoke(cli, [name, "--help"], env={"COLUMNS": "80"})
+    done = CliRunner().invoke(cli, [*name.split(), "--help"], env={"COLUMNS": "80"})
     assert done.exit_code == 0
     assert max(map(len, done.output.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", typed())
 def test_help_says_what_the_exit_status_means(name: str) -> None:
-    done = CliRunner().invoke(cli, [name, "--help"])
+    done = CliRunner().invoke(cli, [*name.split(), "--help"])
     section = (
         done.output.partition("\nExit status:\n")[2] or done.output.partition("Exit status:")[2]
     )
     statuses = re.findall(r"^ +(\d|other)  +[A-Z]", section, re.MULTILINE)
     assert statuses[:3] == ["0", "1", "2"]
     assert statuses[3:] in ([], ["other"])
-    assert set(EXIT_STATUSES) <= set(COMMANDS)
+    assert set(EXIT_STATUSES) <= set(typed())
 
 
 # --- quick to start ------------------------------------------------------------------------------
