@@ -20,16 +20,25 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from stack.clients.action import NEVER, MessageError, SetTimer
+from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
 from stack.clients.dhcp4_lease import Lease, lease_of, usable
 from stack.clients.dhcp4_request import Dhcp4Config, request
-from stack.clients.dhcp4_state import HAS_ADDRESS, SENDS, TIMED, TRANSITIONS, Event, State
+from stack.clients.dhcp4_state import (
+    HAS_ADDRESS,
+    SENDS,
+    STATES,
+    TIMED,
+    TRANSITIONS,
+    Event,
+    State,
+)
 from stack.clients.dhcp4_wire import (
     BOOTREPLY,
     Dhcp4Message,
     MessageType,
     Option,
 )
+from stack.clients.lease_client import LeaseClient, due
 
 __all__ = [
     "TRANSITIONS",
@@ -44,7 +53,6 @@ __all__ = [
     "State",
 ]
 
-SECOND_NS = 1_000_000_000
 INADDR_BROADCAST = 0xFFFFFFFF
 
 # RFC 2131 4.1: 4, 8 ... 64 s, each a second more or less.
@@ -92,15 +100,10 @@ class Deconfigure:
     reason: str
 
 
-def due(at_ns: int | None, now_ns: int) -> bool:
-    """Whether the time `at_ns`, if set, has come."""
-    return at_ns is not None and now_ns >= at_ns
-
-
 Action: TypeAlias = Send | SendArp | SetTimer | Configure | Deconfigure
 
 
-class Dhcp4Client:
+class Dhcp4Client(LeaseClient[State, Event, Action]):
     """One client on one interface.
 
     Args:
@@ -110,9 +113,9 @@ class Dhcp4Client:
     """
 
     def __init__(self, *, mac: bytes, random: Random, config: Dhcp4Config | None = None) -> None:
+        super().__init__(STATES)
         self.mac = mac
         self.config = config or Dhcp4Config()
-        self.state = State.STOPPED
         self.lease: Lease | None = None
         """The last acknowledged lease; in use when `in_use`."""
         self._random = random
@@ -127,8 +130,6 @@ class Dhcp4Client:
         self._arps_left = 0
         self._defended_ns = NEVER
         self._refusals = 0
-        self._timer_ns = NEVER
-        self._actions: list[Action] = []
 
     @property
     def in_use(self) -> bool:
@@ -184,13 +185,11 @@ class Dhcp4Client:
                 if had:
                     self._actions.append(Deconfigure(lease, "the lease is over"))
                 self._begin(now_ns)
-            elif (due(lease.t2_ns, now_ns) and self._step(Event.T2)) or (
-                self.state is State.BOUND and due(lease.t1_ns, now_ns) and self._step(Event.T1)
-            ):
+            elif self._renews(lease, now_ns):
                 self._ask(now_ns)
-        if self._arp_ns != NEVER and now_ns >= self._arp_ns:
+        if due(self._arp_ns, now_ns):
             self._arp_due(now_ns)
-        if self._resend_ns != NEVER and now_ns >= self._resend_ns:
+        if due(self._resend_ns, now_ns):
             if self.state is State.HELD_OFF:
                 self._step(Event.RESTART)
                 self._begin(now_ns)
@@ -436,14 +435,6 @@ class Dhcp4Client:
 
     # --- helpers --------------------------------------------------------------------------------
 
-    def _step(self, event: Event) -> bool:
-        """Move to the next state by the table; False when the state does not have the event."""
-        following = TRANSITIONS[self.state].get(event)
-        if following is None:
-            return False
-        self.state = following
-        return True
-
     def _hold_off(self, now_ns: int, seconds: int) -> None:
         self._quiet()
         if seconds:
@@ -465,18 +456,8 @@ class Dhcp4Client:
         self._actions.append(Send(message.emit(), saddr, daddr))
 
     def _done(self) -> list[Action]:
-        """The actions so far; the last says when to be called, if that has changed."""
         times: list[int | None] = [self._resend_ns, self._arp_ns]
         lease = self.lease
         if lease is not None and self.state in TIMED:
-            times.append(lease.expires_ns)
-            if self.state in (State.BOUND, State.RENEWING):
-                times.append(lease.t2_ns)
-            if self.state is State.BOUND:
-                times.append(lease.t1_ns)
-        at = min((at for at in times if at is not None and at != NEVER), default=NEVER)
-        if at != self._timer_ns:
-            self._timer_ns = at
-            self._actions.append(SetTimer(at))
-        actions, self._actions = self._actions, []
-        return actions
+            times += [lease.expires_ns, *self._renewal_times(lease)]
+        return self._take_actions(times)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stack.clients.action import MessageError
+from stack.clients.action import SECOND_NS, MessageError
 from stack.clients.dhcp4_wire import (
     Dhcp4Message,
     Option,
@@ -16,7 +16,6 @@ from stack.clients.dnsname import name_to_text, parse_names
 
 __all__ = ["Lease", "lease_of", "usable"]
 
-SECOND_NS = 1_000_000_000
 INFINITE = 0xFFFFFFFF
 MIN_MTU = 68
 

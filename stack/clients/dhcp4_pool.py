@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from fastpath.errors import ArgumentError, check_type, whole_number
+from stack.clients.action import SECOND_NS
 from stack.clients.dhcp4_lease import plausible
 from stack.clients.dhcp4_wire import Option
 
 __all__ = ["INFINITE", "NO_CLIENT", "Binding", "Dhcp4ServerConfig", "Pool", "Subnet"]
 
-SECOND_NS = 1_000_000_000
 INADDR_BROADCAST = 0xFFFFFFFF
 INFINITE = 0xFFFFFFFF
 """A lease without end, in seconds (RFC 2131 3.3)."""

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from stack.clients.action import NEVER, MessageError, SetTimer
+from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
 from stack.clients.dhcp4_pool import INFINITE, NO_CLIENT, Dhcp4ServerConfig, Pool, Subnet
 from stack.clients.dhcp4_wire import (
     BOOTREPLY,
@@ -31,7 +31,6 @@ from stack.clients.dhcp4_wire import (
 
 __all__ = ["Action", "Dhcp4Server", "Dhcp4ServerConfig", "Ping", "Reply", "Subnet"]
 
-SECOND_NS = 1_000_000_000
 INADDR_BROADCAST = 0xFFFFFFFF
 MAX_ID_BYTES = 255
 """Of a client id and of a relay agent's option that are taken."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["HAS_ADDRESS", "SENDS", "TIMED", "TRANSITIONS", "Event", "State"]
+from stack.clients.lease_client import LeaseStates
+
+__all__ = ["HAS_ADDRESS", "SENDS", "STATES", "TIMED", "TRANSITIONS", "Event", "State"]
 
 
 class State(Enum):
@@ -99,6 +101,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.INFORMED: {**_STOP},
 }
 """The next state; an event that a state does not have is ignored in it."""
+
+STATES = LeaseStates(TRANSITIONS, State.STOPPED, State.BOUND, State.RENEWING, Event.T1, Event.T2)
 
 HAS_ADDRESS = frozenset({State.BOUND, State.RENEWING, State.REBINDING})
 TIMED = HAS_ADDRESS | {State.CHECKING}

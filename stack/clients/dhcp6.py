@@ -16,14 +16,13 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeAlias
 
-from stack.clients.action import NEVER, MessageError, SetTimer
+from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
 from stack.clients.dhcp6_lease import Lease6, acceptable, ia_of, information, merged
 from stack.clients.dhcp6_request import TO_ONE_SERVER, request6
 from stack.clients.dhcp6_state import (
     ASSIGNED,
     RETRANSMIT,
-    SECOND_NS,
-    TRANSITIONS,
+    STATES,
     Event,
     State,
 )
@@ -36,6 +35,7 @@ from stack.clients.dhcp6_wire import (
     find,
     status_of,
 )
+from stack.clients.lease_client import LeaseClient, due
 
 __all__ = [
     "Action6",
@@ -84,7 +84,7 @@ def _limit(seconds: int | None, before_s: float) -> float:
     return seconds
 
 
-class Dhcp6Client:
+class Dhcp6Client(LeaseClient[State, Event, Action6]):
     """One client on one interface.
 
     Args:
@@ -97,10 +97,10 @@ class Dhcp6Client:
     def __init__(
         self, *, duid: bytes, iaid: int, random: Random, rapid_commit: bool = False
     ) -> None:
+        super().__init__(STATES)
         self.duid = duid
         self.iaid = iaid
         self.rapid_commit = rapid_commit
-        self.state = State.STOPPED
         self.lease = Lease6()
         self._random = random
         self._xid = 0
@@ -114,8 +114,6 @@ class Dhcp6Client:
         self._server = b""
         self._sol_max_rt_s = RETRANSMIT[State.SOLICIT].mrt_s
         self._inf_max_rt_s = RETRANSMIT[State.INFORM].mrt_s
-        self._timer_ns = NEVER
-        self._actions: list[Action6] = []
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -149,17 +147,11 @@ class Dhcp6Client:
         """Do what is due."""
         self._timer_ns = NEVER  # none is set any more
         self._expire(now_ns)
-        lease = self.lease
-        if (lease.t2_ns is not None and now_ns >= lease.t2_ns and self._step(Event.T2)) or (
-            lease.t1_ns is not None
-            and now_ns >= lease.t1_ns
-            and self.state is State.BOUND
-            and self._step(Event.T1)
-        ):
+        if self._renews(self.lease, now_ns):
             self._begin(now_ns)
-        if self._refresh_ns != NEVER and now_ns >= self._refresh_ns and self._step(Event.REFRESH):
+        if due(self._refresh_ns, now_ns) and self._step(Event.REFRESH):
             self._begin(now_ns)
-        if self._resend_ns != NEVER and now_ns >= self._resend_ns:
+        if due(self._resend_ns, now_ns):
             self._resend(now_ns)
         return self._done(now_ns)
 
@@ -307,11 +299,7 @@ class Dhcp6Client:
 
     def _expire(self, now_ns: int) -> None:
         """Remove expired addresses; begin again when none is left."""
-        over = tuple(
-            a.address
-            for a in self.lease.addresses
-            if a.valid_ns is not None and now_ns >= a.valid_ns
-        )
+        over = tuple(a.address for a in self.lease.addresses if due(a.valid_ns, now_ns))
         if over:
             self._remove(over, "its time is over")
             if not self.lease.addresses and self._step(Event.EXPIRED):
@@ -391,14 +379,6 @@ class Dhcp6Client:
 
     # --- helpers --------------------------------------------------------------------------------
 
-    def _step(self, event: Event) -> bool:
-        """Move to the next state by the table; False when the state does not have the event."""
-        following = TRANSITIONS[self.state].get(event)
-        if following is None:
-            return False
-        self.state = following
-        return True
-
     def _quiet(self) -> None:
         """No exchange is under way."""
         self._resend_ns = self._refresh_ns = self._began_ns = NEVER
@@ -406,23 +386,8 @@ class Dhcp6Client:
         self._best = None
 
     def _done(self, now_ns: int) -> list[Action6]:
-        """The actions so far; the last says when to be called, if that has changed."""
-        times: list[int | None] = []
-        if self._resend_ns != NEVER:
-            times.append(self._resend_ns)
-        if self._refresh_ns != NEVER:
-            times.append(self._refresh_ns)
+        times: list[int | None] = [self._resend_ns, self._refresh_ns]
         if self.state in ASSIGNED and self.lease.addresses:
             times += [a.valid_ns for a in self.lease.addresses]
-            if self.state in (State.BOUND, State.RENEW):
-                times.append(self.lease.t2_ns)
-            if self.state is State.BOUND:
-                times.append(self.lease.t1_ns)
-        at = min((at for at in times if at is not None), default=NEVER)
-        if at != NEVER:
-            at = max(at, now_ns)
-        if at != self._timer_ns:
-            self._timer_ns = at
-            self._actions.append(SetTimer(at))
-        actions, self._actions = self._actions, []
-        return actions
+            times += self._renewal_times(self.lease)
+        return self._take_actions(times, now_ns)

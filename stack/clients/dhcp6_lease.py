@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stack.clients.action import MessageError
+from stack.clients.action import SECOND_NS, MessageError
 from stack.clients.dhcp6_wire import (
     INFINITY,
     Dhcp6Message,
@@ -18,7 +18,6 @@ from stack.clients.dnsname import name_to_text, parse_names
 
 __all__ = ["Lease6", "LeasedAddress", "ia_of", "information", "merged", "usable_address"]
 
-SECOND_NS = 1_000_000_000
 MULTICAST, LINK_LOCAL = 0xFF, 0xFE80 >> 6
 
 

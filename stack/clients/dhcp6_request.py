@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stack.clients.dhcp6_state import SECOND_NS, State
+from stack.clients.action import SECOND_NS
+from stack.clients.dhcp6_state import State
 from stack.clients.dhcp6_wire import Dhcp6Message, IaAddr, IaNa, MessageType, Option
 
 __all__ = ["TO_ONE_SERVER", "request6"]

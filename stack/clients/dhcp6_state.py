@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
-__all__ = ["ASSIGNED", "RETRANSMIT", "TRANSITIONS", "Event", "Retransmit", "State"]
+from stack.clients.action import SECOND_NS
+from stack.clients.lease_client import LeaseStates
 
-SECOND_NS = 1_000_000_000
+__all__ = ["ASSIGNED", "RETRANSMIT", "STATES", "TRANSITIONS", "Event", "Retransmit", "State"]
 
 
 class State(Enum):
@@ -101,6 +102,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.INFORMED: {Event.REFRESH: State.INFORM, Event.LINK: State.INFORM, **_STOP},
 }
 """The next state; an event that a state does not have is ignored in it."""
+
+STATES = LeaseStates(TRANSITIONS, State.STOPPED, State.BOUND, State.RENEW, Event.T1, Event.T2)
 
 ASSIGNED = frozenset(
     {

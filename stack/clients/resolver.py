@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from stack.clients.action import NEVER, MessageError, SetTimer
+from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
 from stack.clients.dns_answer import Outcome, Verdict, read_answer
 from stack.clients.dns_wire import (
     FLAG_QR,
@@ -47,7 +47,6 @@ __all__ = [
     "SendDatagram",
 ]
 
-SECOND_NS = 1_000_000_000
 MAX_RESTARTS = 8
 """Questions for the end of a CNAME chain that the server left open."""
 

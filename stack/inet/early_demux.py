@@ -73,6 +73,14 @@ def sk_rx_dst_of(sk: inet_sock, skb: sk_buff) -> dst_entry | None:
     return dst
 
 
+def inet_sk_rx_dst_set(sk: inet_sock, skb: sk_buff) -> None:
+    """net/ipv4/tcp_ipv4.c (and inet6_sk_rx_dst_set): cache the input route of what is received."""
+    dst = skb.dst
+    if dst is not None:
+        sk.sk_rx_dst = dst
+        sk.rx_dst_ifindex = skb.skb_iif
+
+
 def tcp_early_demux(skb: sk_buff) -> None:
     """net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: find whose segment it is. Borrows skb."""
     dev: net_device = skb.dev

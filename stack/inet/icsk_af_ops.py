@@ -5,7 +5,7 @@ One table for each way a connection can be on the wire: `ipv4_specific` (stack/i
 (stack/ipv6/tcp_ipv6.py). Requests have tables of their own (request_sock.py).
 
 Who calls decides how a slot reports an error. The packet path calls queue_xmit, send_check,
-rebuild_header, sk_rx_dst_set, conn_request, syn_recv_sock and mtu_reduced: they never raise, and
+rebuild_header, conn_request, syn_recv_sock and mtu_reduced: they never raise, and
 return 0, a NET_XMIT_* code or a negative errno (syn_recv_sock: a socket or None). A system call
 reaches setsockopt and getsockopt: they raise OSError and return a result.
 """
@@ -44,9 +44,6 @@ class inet_connection_sock_af_ops:
 
     rebuild_header: Callable[[tcp_sock], int]
     """See that the socket has a route that is valid now. 0 or -EHOSTUNREACH."""
-
-    sk_rx_dst_set: Callable[[tcp_sock, sk_buff], None]
-    """Remember the route of a received segment, for early demux."""
 
     conn_request: Callable[[tcp_sock, sk_buff], int]
     """A SYN for a listener. Borrows skb. 0."""

@@ -209,6 +209,15 @@ def inet_autobind(sk: inet_sock) -> int:
         release_sock(sk)
 
 
+def inet_check_peer(sk: inet_sock, peer: int) -> None:
+    """The peer's name is of a connection (`peer` 1), or also of one that is closed (2).
+
+    Raises: OSError ENOTCONN.
+    """
+    if not sk.inet_dport or (peer == 1 and 1 << sk.sk_state & (TCPF_CLOSE | TCPF_SYN_SENT)):
+        raise os_error(errno.ENOTCONN, "the socket is not connected")
+
+
 def inet_listen(sock: socket, backlog: int) -> int:
     """net/ipv4/af_inet.c: become a listener, or change its backlog. Raises: OSError."""
     sk: tcp_sock = sock.sk

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fastpath.skbuff import (
+    CHECKSUM_NONE,
     alloc_skb,
     kfree_skb,
+    pskb_trim,
     sk_buff,
     skb_add_data,
     skb_copy_bits,
+    skb_network_offset,
     skb_pull,
     skb_put_data,
     skb_reset_network_header,
@@ -23,8 +26,16 @@ from fastpath.skbuff import (
     skb_try_coalesce,
     skb_unclone,
 )
-from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, kfree_skb_reason
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_DUP_FRAG,
+    SKB_DROP_REASON_FRAG_OVERLAP,
+    SKB_DROP_REASON_IP_INHDR,
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_PKT_TOO_BIG,
+    kfree_skb_reason,
+)
 from stack.core.rows import row, state
+from stack.core.snmp import ipstats6_mib, ipstats_mib
 from stack.core.timer import mod_timer, timer_delete, timer_list
 
 if TYPE_CHECKING:
@@ -41,6 +52,10 @@ INET_FRAG_COMPLETE = 4
 IPFRAG_OK = 0
 IPFRAG_DUP = 1
 IPFRAG_OVERLAP = 2
+IPFRAG_INVALID = 3
+
+IP_MAX_LEN = 65535
+"""What the length field of either header can say."""
 
 INET_ECN_NOT_ECT = 0
 INET_ECN_CE = 3
@@ -79,13 +94,17 @@ class inet_frag_queue:
 
 
 class fqdir(Generic[Q]):
-    """struct fqdir: the packets of a family that wait for fragments; `mem` in bytes."""
+    """struct fqdir: the packets of a family that wait for fragments.
 
-    __slots__ = ("mem", "queues")
+    `mem`: bytes of packet memory that they hold; `mib`: the family's counters.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("mem", "mib", "queues")
+
+    def __init__(self, mib: ipstats_mib | ipstats6_mib) -> None:
         self.queues: dict[FragKey, Q] = {}
         self.mem = 0
+        self.mib = mib
 
 
 def inet_frag_start(qp: inet_frag_queue, time_s: int) -> None:
@@ -116,17 +135,63 @@ def inet_frag_purge(qp: inet_frag_queue, reason: int) -> None:
     qp.mem = 0
 
 
-def inet_frag_account(qp: inet_frag_queue, skb: sk_buff, ecn: int) -> None:
-    """Count a fragment that was put in. `ecn`: its codepoint."""
+def inet_frag_discard(qp: inet_frag_queue, skb: sk_buff, reason: int) -> None:
+    """Discard the whole packet and the fragment `skb`."""
+    inet_frag_kill(qp)
+    inet_frag_purge(qp, reason)
+    qp.fqdir.mib.ReasmFails += 1
+    kfree_skb_reason(qp.net, skb, reason)
+
+
+def inet_frag_expire(qp: inet_frag_queue) -> sk_buff | None:
+    """Time is over: take the queue out of the table. Returns the first fragment, if it is here.
+
+    An ICMP error reports it; inet_frag_purge must follow.
+    """
+    inet_frag_kill(qp)
+    mib = qp.fqdir.mib
+    mib.ReasmFails += 1
+    mib.ReasmTimeout += 1
+    if not qp.flags & INET_FRAG_FIRST_IN:
+        return None
+    head = qp.skbs[0]
+    head.dev = qp.dev
+    return head
+
+
+def inet_frag_put(
+    qp: inet_frag_queue, skb: sk_buff, offset: int, end: int, more: bool, ecn: int
+) -> int:
+    """net/ipv4/ip_fragment.c, net/ipv6/reassembly.c: put a fragment into its place.
+
+    Data at its payload; `ecn`: its codepoint. Returns IPFRAG_OK, or why the fragment was dropped.
+    Takes ownership of skb.
+    """
+    hlen = -skb_network_offset(skb)
+    if not inet_frag_end(qp, end, more) or end <= offset:
+        inet_frag_discard(qp, skb, SKB_DROP_REASON_IP_INHDR)
+        return IPFRAG_INVALID
+    pskb_trim(skb, end - offset)
+    verdict = inet_frag_queue_insert(qp, skb, offset, end)
+    if verdict == IPFRAG_DUP:
+        kfree_skb_reason(qp.net, skb, SKB_DROP_REASON_DUP_FRAG)
+    elif verdict == IPFRAG_OVERLAP:
+        inet_frag_discard(qp, skb, SKB_DROP_REASON_FRAG_OVERLAP)
+    if verdict != IPFRAG_OK:
+        return verdict
     qp.dev = skb.dev
     qp.meat += skb.len
     qp.ecn |= 1 << ecn
     qp.mem += skb.truesize
     qp.fqdir.mem += skb.truesize
+    qp.max_size = max(qp.max_size, hlen + skb.len)
+    if not offset:
+        qp.flags |= INET_FRAG_FIRST_IN
+    return IPFRAG_OK
 
 
 def inet_frag_end(qp: inet_frag_queue, end: int, more: bool) -> bool:
-    """net/ipv4/ip_fragment.c, net/ipv6/reassembly.c: note the end of a fragment; False: invalid.
+    """Note the end of a fragment; False: invalid.
 
     The end of the last fragment must not move, and no fragment may end behind it.
     """
@@ -178,6 +243,30 @@ def ip_frag_ecn(ecn: int) -> int:
     if ecn & 1 << INET_ECN_NOT_ECT:
         return 0 if ecn == 1 << INET_ECN_NOT_ECT else 255
     return INET_ECN_CE if ecn & 1 << INET_ECN_CE else 0
+
+
+def inet_frag_reasm(qp: inet_frag_queue, last: sk_buff, length: int, hlen: int) -> sk_buff | None:
+    """net/ipv4/ip_fragment.c, net/ipv6/reassembly.c: make one packet; None when it is dropped.
+
+    `length`: what its header's length field will say; `hlen` as for inet_frag_reasm_join. Data of
+    the packet at its payload; its route is that of `last`, the fragment that came last.
+    """
+    mib = qp.fqdir.mib
+    inet_frag_kill(qp)
+    dst, dev = last.dst, qp.dev
+    if length > IP_MAX_LEN or ip_frag_ecn(qp.ecn) == 255:
+        inet_frag_purge(qp, SKB_DROP_REASON_PKT_TOO_BIG)
+        mib.ReasmFails += 1
+        return None
+    whole = inet_frag_reasm_join(qp, hlen)
+    if whole is None:
+        mib.ReasmFails += 1
+        return None
+    whole.ip_summed = CHECKSUM_NONE
+    whole.dev = dev
+    whole.dst = dst
+    mib.ReasmOKs += 1
+    return whole
 
 
 def inet_frag_reasm_join(qp: inet_frag_queue, hlen: int) -> sk_buff | None:

@@ -50,6 +50,7 @@ from stack.core.tcp_states import (
     tcp_next_state,
 )
 from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
+from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_SCHED,
     ICSK_TIME_DACK,
@@ -373,7 +374,7 @@ def tcp_init_transfer(sk: tcp_sock) -> None:
 def tcp_finish_connect(sk: tcp_sock, skb: sk_buff) -> None:
     """The active open succeeded."""
     tcp_set_state(sk, TCP_ESTABLISHED)
-    sk.icsk_af_ops.sk_rx_dst_set(sk, skb)
+    inet_sk_rx_dst_set(sk, skb)
     security_inet_conn_established(sk, skb)
     now = sk.net.clock.now_ns()
     sk.icsk_ack_lrcvtime = now

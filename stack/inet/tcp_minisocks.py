@@ -17,6 +17,7 @@ from stack.core.sock import (
 )
 from stack.core.tcp_states import TCP_LISTEN, TCP_SYN_RECV
 from stack.core.timer import mod_timer
+from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (
     inet_csk_clone_lock,
     inet_csk_complete_hashdance,
@@ -259,6 +260,16 @@ def tcp_syn_recv_route(
         if dst is None:
             linux.ListenDrops += 1
     return dst
+
+
+def tcp_syn_recv_child(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock:
+    """syn_recv_sock: the child of listener sk, but for what its family adds."""
+    newsk = tcp_create_openreq_child(sk, req, skb)
+    newsk.mc_index = skb.skb_iif
+    newsk.rcv_tos = skb.ip_dsfield
+    newsk.synack_req = req
+    inet_sk_rx_dst_set(newsk, skb)
+    return newsk
 
 
 def tcp_syn_recv_hash(

@@ -3,8 +3,9 @@
     tcp_v4_rcv, tcp_v6_rcv           entries of inet_protos, inet6_protos
       tcp_rcv                        header, checksum, look-up; TIME_WAIT, requests, backlog
       tcp_v4_do_rcv, tcp_v6_do_rcv   for the socket that tcp_rcv returned; also sk_backlog_rcv
-        tcp_rcv_established
-        tcp_do_rcv                   all other states
+        tcp_do_rcv
+          tcp_rcv_established
+          tcp_rcv_state_process      all other states
 
 `tcp_receive_ops` has what the family of a segment does. It is not the socket's table: a listener of
 both families, and a segment without a socket, have the segment's.
@@ -33,6 +34,7 @@ from stack.core.rows import state
 from stack.core.sock import sk_add_backlog, sk_error_report, sk_filter_trim_cap, sock_owned_by_user
 from stack.core.tcp_states import (
     TCP_CLOSE,
+    TCP_ESTABLISHED,
     TCP_LISTEN,
     TCP_NEW_SYN_RECV,
     TCP_SYN_RECV,
@@ -40,6 +42,7 @@ from stack.core.tcp_states import (
     TCP_TIME_WAIT,
 )
 from stack.core.uapi import AF_INET
+from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_drop,
     inet_csk_reqsk_queue_drop_and_put,
@@ -48,7 +51,7 @@ from stack.inet.inet_connection_sock import (
 from stack.inet.inet_hashtables import __inet_lookup_listener, __inet_lookup_skb
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.tcp_done import tcp_done_with_error
-from stack.inet.tcp_input import tcp_rcv_state_process
+from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
 from stack.inet.tcp_minisocks import tcp_check_req, tcp_child_process
 from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, TCPHDR_SYN, between, tcp_sock
 from stack.inet.tcp_timewait import (
@@ -209,7 +212,15 @@ def tcp_rcv_time_wait(
 
 
 def tcp_do_rcv(sk: tcp_sock, skb: sk_buff, ops: tcp_receive_ops) -> None:
-    """Process a segment for a socket that is not established. Takes ownership of skb."""
+    """Process a segment for a socket that nobody owns, or whose owner processes the backlog.
+
+    Takes ownership of skb.
+    """
+    if sk.sk_state == TCP_ESTABLISHED:
+        if sk.sk_rx_dst is not skb.dst:
+            inet_sk_rx_dst_set(sk, skb)
+        tcp_rcv_established(sk, skb)
+        return
     if sk.sk_state == TCP_LISTEN and not skb.tcp_flags & TCPHDR_SYN:
         nsk = ops.cookie_check(sk, skb)
         if nsk is None:

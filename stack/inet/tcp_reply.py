@@ -14,7 +14,7 @@ from fastpath.csum import csum_partial
 from fastpath.hdr import tcp_hdr_fields
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
-from stack.core.rows import wide
+from stack.core.rows import state, wide
 from stack.core.uapi import IPPROTO_TCP
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
@@ -28,26 +28,48 @@ _TCPHDR = Struct("!HHIIBBHHH")
 _TS = Struct("!BBBBII")
 TCP_HLEN = 20
 
-Respond = Callable[["Net", sk_buff, int, int, int, int, bytes, int, int, int, int], None]
-"""(net, skb, seq, ack, flags, window, options, oif, tclass, label, mark): answer skb's sender."""
+
+@state
+class tcp_answer:
+    """A segment without data, and how it goes back to the sender of another one."""
+
+    seq: int
+    ack: int
+    flags: int
+    window: int = 0
+    """As the header has it, not yet limited to 16 bits."""
+    options: bytes = b""
+    oif: int = 0
+    """The interface that it must leave by, 0: any."""
+    tclass: int = 0
+    """TOS or traffic class."""
+    label: int = 0
+    """Flow label (IPv6)."""
+    mark: int = 0
 
 
-def tcp_bare_segment(
-    skb: sk_buff,
-    seq: int,
-    ack: int,
-    flags: int,
-    window: int,
-    options: bytes,
-    magic: Callable[[wide, wide, int, int, int], int],
+Respond = Callable[["Net", sk_buff, tcp_answer], bool]
+"""(net, skb, answer): send it to skb's sender; False when there is no route. Borrows skb."""
+
+
+def tcp_answer_bytes(
+    skb: sk_buff, answer: tcp_answer, magic: Callable[[wide, wide, int, int, int], int]
 ) -> bytes:
-    """A segment without data for skb's sender; `magic` is the family's checksum of a segment."""
+    """The segment for skb's sender; `magic` is the family's checksum of a segment."""
     _, saddr, sport, daddr, dport = inet_key(skb)
-    size = TCP_HLEN + len(options)
-    fields = (dport, sport, seq, ack, size << 2, flags, min(window, 0xFFFF))
-    head = _TCPHDR.pack(*fields, 0, 0) + options
+    size = TCP_HLEN + len(answer.options)
+    window = min(answer.window, 0xFFFF)
+    fields = (dport, sport, answer.seq, answer.ack, size << 2, answer.flags, window)
+    head = _TCPHDR.pack(*fields, 0, 0) + answer.options
     check = magic(daddr, saddr, size, IPPROTO_TCP, csum_partial(head))
-    return _TCPHDR.pack(*fields, check, 0) + options
+    return _TCPHDR.pack(*fields, check, 0) + answer.options
+
+
+def tcp_respond(net: Net, skb: sk_buff, answer: tcp_answer, respond: Respond) -> None:
+    """Answer skb's sender, and count it. Borrows skb."""
+    if respond(net, skb, answer):
+        net.mib.tcp.OutSegs += 1
+        net.mib.tcp.OutRsts += answer.flags & TCPHDR_RST != 0
 
 
 def tcp_reply_reset(
@@ -57,12 +79,12 @@ def tcp_reply_reset(
     _, _, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
     if flags & TCPHDR_RST:
         return
+    answer = tcp_answer(0, skb.end_seq, TCPHDR_RST | TCPHDR_ACK, tclass=skb.ip_dsfield)
     if flags & TCPHDR_ACK:
-        seq, ack, rflags = ack_seq, 0, TCPHDR_RST
-    else:
-        seq, ack, rflags = 0, skb.end_seq, TCPHDR_RST | TCPHDR_ACK
-    oif, mark = (sk.sk_bound_dev_if, sk.sk_mark) if sk is not None else (0, 0)
-    respond(skb.dev.net, skb, seq, ack, rflags, 0, b"", oif, skb.ip_dsfield, 0, mark)
+        answer.seq, answer.ack, answer.flags = ack_seq, 0, TCPHDR_RST
+    if sk is not None:
+        answer.oif, answer.mark = sk.sk_bound_dev_if, sk.sk_mark
+    tcp_respond(skb.dev.net, skb, answer, respond)
 
 
 def _timestamps(net: Net, offset: int, tsecr: int) -> bytes:
@@ -73,38 +95,30 @@ def _timestamps(net: Net, offset: int, tsecr: int) -> bytes:
 def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, respond: Respond) -> None:
     """ACK of a socket in TIME_WAIT. Borrows skb."""
     options = _timestamps(tw.net, tw.tw_ts_offset, tw.tw_ts_recent if tw.tw_ts_recent_stamp else 0)
-    window = tw.tw_rcv_wnd >> tw.tw_rcv_wscale
-    respond(
-        tw.net,
-        skb,
+    answer = tcp_answer(
         tw.tw_snd_nxt,
         tw.tw_rcv_nxt,
         TCPHDR_ACK,
-        window,
+        tw.tw_rcv_wnd >> tw.tw_rcv_wscale,
         options,
-        tw.sk_bound_dev_if,
-        tw.tw_tos,
-        tw.tw_flowlabel,
-        0,
+        oif=tw.sk_bound_dev_if,
+        tclass=tw.tw_tos,
+        label=tw.tw_flowlabel,
     )
+    tcp_respond(tw.net, skb, answer, respond)
 
 
 def tcp_reqsk_ack(
     sk: tcp_sock, skb: sk_buff, req: request_sock, oif: int, respond: Respond
 ) -> None:
     """ACK of a request of listener sk. Borrows skb."""
-    options = _timestamps(sk.net, req.ts_off, req.ts_recent if req.tstamp_ok else 0)
-    window = req.rsk_rcv_wnd >> req.rcv_wscale
-    respond(
-        sk.net,
-        skb,
+    answer = tcp_answer(
         req.snt_isn + 1 & M32,
         req.rcv_nxt,
         TCPHDR_ACK,
-        window,
-        options,
-        oif,
-        skb.ip_dsfield,
-        0,
-        0,
+        req.rsk_rcv_wnd >> req.rcv_wscale,
+        _timestamps(sk.net, req.ts_off, req.ts_recent if req.tstamp_ok else 0),
+        oif=oif,
+        tclass=skb.ip_dsfield,
     )
+    tcp_respond(sk.net, skb, answer, respond)

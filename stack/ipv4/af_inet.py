@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.intmap import IntMap
-from stack.core.datagram import datagram_poll
 from stack.core.dev_receive import dev_add_pack
-from stack.core.errors import os_error
 from stack.core.eventpoll import eventpoll_net_ops
 from stack.core.net_namespace import (
     pernet_operations,
@@ -16,26 +13,16 @@ from stack.core.net_namespace import (
     register_pernet_subsys,
 )
 from stack.core.netdevice import ETH_P_IP, packet_type
-from stack.core.proto import net_proto_family, proto_ops, proto_register
-from stack.core.rows import replace
+from stack.core.proto import net_proto_family, proto_register
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     lock_sock,
     release_sock,
-    sock_no_accept,
-    sock_no_listen,
-    sock_no_mmap,
-    sock_no_socketpair,
 )
 from stack.core.sockaddr import sockaddr
 from stack.core.socket import sock_exit_ops, sock_net_ops, sock_register, socket
-from stack.core.tcp_states import (
-    TCPF_CLOSE,
-    TCPF_SYN_SENT,
-)
 from stack.core.uapi import (
     AF_INET,
-    INADDR_ANY,
     IPPROTO_ICMP,
     IPPROTO_IGMP,
     IPPROTO_IP,
@@ -49,24 +36,14 @@ from stack.core.uapi import (
 from stack.inet.af_ops import inet_register_af_ops
 from stack.inet.early_demux import allowed_early_demux, follow_early_demux
 from stack.inet.inet_common import (
-    compat_sock_common_getsockopt,
-    compat_sock_common_setsockopt,
-    inet_accept,
     inet_bind_port,
+    inet_check_peer,
     inet_check_port,
     inet_create_sock,
-    inet_dgram_connect,
-    inet_listen,
-    inet_recvmsg,
     inet_release,
-    inet_sendmsg,
-    inet_sendpage,
-    inet_shutdown,
     inet_start_sock,
-    inet_stream_connect,
-    sock_common_getsockopt,
-    sock_common_setsockopt,
 )
+from stack.inet.inet_ops import inet_proto_ops
 from stack.inet.ping import ping_init
 from stack.inet.protocol import inet_add_protocol, net_protocol, new_inet_protos
 from stack.inet.protosw import (
@@ -78,18 +55,14 @@ from stack.inet.protosw import (
     new_inetsw,
 )
 from stack.inet.raw import raw_init_net
-from stack.inet.tcp import tcp_init, tcp_poll, tcp_set_rcvlowat
-from stack.inet.udp import udp_init, udp_poll
+from stack.inet.tcp import tcp_init
+from stack.inet.udp import udp_init
 from stack.inet.xfrm_policy import netns_xfrm
 from stack.ipv4.af_ops import ipv4_af_ops
 from stack.ipv4.arp import arp_net_ops
-from stack.ipv4.datagram import check_bind_sockaddr
+from stack.ipv4.datagram import check_bind_sockaddr, inet_bind_source
 from stack.ipv4.devinet import devinet_net_ops
 from stack.ipv4.fib import (
-    RTN_BROADCAST,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    inet_addr_type,
     ip_fib_init,
 )
 from stack.ipv4.icmp import icmp_exit, icmp_init, icmp_rcv, icmp_send
@@ -133,16 +106,11 @@ def __inet_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     net = sk.net
     check_bind_sockaddr(uaddr)
     addr, snum = uaddr.addr, uaddr.port
-    kind = inet_addr_type(net, addr)
-    if not (net.sysctl.ip_nonlocal_bind or sk.freebind or sk.transparent) and (
-        addr != INADDR_ANY and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST)
-    ):
-        raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
+    source = inet_bind_source(sk, addr)
     inet_check_port(net, snum)
     lock_sock(sk)
     try:
-        # A socket bound to a group or broadcast address sends from the device's address.
-        inet_bind_port(sk, addr, 0 if kind in (RTN_MULTICAST, RTN_BROADCAST) else addr, snum)
+        inet_bind_port(sk, addr, source, snum)
         if addr:
             sk.sk_flags |= SOCK_BINDADDR_LOCK
         return 0
@@ -157,8 +125,7 @@ def inet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr
     """
     sk = sock.sk
     if peer:
-        if not sk.inet_dport or (1 << sk.sk_state & (TCPF_CLOSE | TCPF_SYN_SENT) and peer == 1):
-            raise os_error(errno.ENOTCONN, "the socket is not connected")
+        inet_check_peer(sk, peer)
         return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
     return sockaddr(AF_INET, sk.inet_rcv_saddr or sk.inet_saddr, sk.inet_sport)
 
@@ -166,41 +133,9 @@ def inet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr
 # --- tables --------------------------------------------------------------------------------
 
 
-def _ops(**slots: Any) -> proto_ops:
-    """The proto_ops common to all IPv4 sockets, with the differences given."""
-    return proto_ops(
-        family=PF_INET,
-        release=inet_release,
-        bind=inet_bind,
-        socketpair=sock_no_socketpair,
-        getname=inet_getname,
-        ioctl=inet_ioctl,
-        shutdown=inet_shutdown,
-        setsockopt=sock_common_setsockopt,
-        getsockopt=sock_common_getsockopt,
-        sendmsg=inet_sendmsg,
-        recvmsg=inet_recvmsg,
-        mmap=sock_no_mmap,
-        sendpage=inet_sendpage,
-        compat_setsockopt=compat_sock_common_setsockopt,
-        compat_getsockopt=compat_sock_common_getsockopt,
-        compat_ioctl=inet_compat_ioctl,
-        **slots,
-    )
-
-
-inet_dgram_ops = _ops(
-    connect=inet_dgram_connect, accept=sock_no_accept, listen=sock_no_listen, poll=udp_poll
+inet_stream_ops, inet_dgram_ops, inet_sockraw_ops = inet_proto_ops(
+    PF_INET, inet_release, inet_bind, inet_getname, inet_ioctl, inet_compat_ioctl
 )
-inet_sockraw_ops = replace(inet_dgram_ops, poll=datagram_poll)
-inet_stream_ops = _ops(
-    connect=inet_stream_connect,
-    accept=inet_accept,
-    listen=inet_listen,
-    poll=tcp_poll,
-    set_rcvlowat=tcp_set_rcvlowat,
-)
-
 
 inet_family_ops = net_proto_family(family=PF_INET, create=inet_create)
 

@@ -17,7 +17,13 @@ from stack.core.sockaddr import SOCKADDR_IN_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_UNSPEC
 from stack.inet.flow import flowi
-from stack.ipv4.fib import ipv4_is_multicast
+from stack.ipv4.fib import (
+    RTN_BROADCAST,
+    RTN_LOCAL,
+    RTN_MULTICAST,
+    inet_addr_type,
+    ipv4_is_multicast,
+)
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
 
 if TYPE_CHECKING:
@@ -39,6 +45,23 @@ def check_bind_sockaddr(uaddr: sockaddr) -> None:
     if uaddr.family != AF_UNSPEC or uaddr.addr:
         check_sockaddr(uaddr)
     need_sa_len(uaddr, SOCKADDR_IN_LEN)
+
+
+def inet_bind_source(sk: inet_sock, addr: int) -> int:
+    """Check the address that a socket is bound to; returns the source address of its packets.
+
+    0, the device's address, for a group or a broadcast address. Raises: OSError EADDRNOTAVAIL.
+    """
+    kind = inet_addr_type(sk.net, addr)
+    if kind in (RTN_MULTICAST, RTN_BROADCAST):
+        return 0
+    if (
+        addr
+        and kind != RTN_LOCAL
+        and not (sk.net.sysctl.ip_nonlocal_bind or sk.freebind or sk.transparent)
+    ):
+        raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
+    return addr
 
 
 def check_destination(name: sockaddr) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.gso import skb_gso_validate_network_len
 from fastpath.hdr import ip_decrease_ttl, ip_hdr
 from fastpath.skbuff import CHECKSUM_COMPLETE, CHECKSUM_NONE, PACKET_HOST, sk_buff, skb_cow
 from stack.core.drop_reason import (
@@ -20,6 +19,7 @@ from stack.core.dst import dst_output
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.netfilter import NF_INET_FORWARD, nf_hook
 from stack.core.uapi import AF_INET
+from stack.inet.do_fragment import inet_pkt_too_big
 from stack.inet.xfrm_policy import (
     XFRM_POLICY_FWD,
     xfrm4_policy_check,
@@ -61,15 +61,9 @@ def rt_tos2priority(tos: int) -> int:
 
 def ip_exceeds_mtu(skb: sk_buff, mtu: int) -> bool:
     """net/ipv4/ip_forward.c: whether skb exceeds the next link's MTU and must not be fragmented."""
-    if skb.len <= mtu:
+    if skb.len <= mtu or not ip_hdr(skb).frag_off & IP_DF:
         return False
-    if not ip_hdr(skb).frag_off & IP_DF:
-        return False
-    if skb.frag_max_size > mtu:
-        return True
-    if skb.ignore_df:
-        return False
-    return not (skb.gso_size and skb_gso_validate_network_len(skb, mtu))
+    return inet_pkt_too_big(skb, mtu)
 
 
 def ip_forward(skb: sk_buff) -> int:

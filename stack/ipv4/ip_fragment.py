@@ -12,7 +12,6 @@ from fastpath.hdr import ip_hdr, ip_send_check, iphdr
 from fastpath.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
-    pskb_trim,
     sk_buff,
     skb_network_header_len,
     skb_network_offset,
@@ -20,32 +19,25 @@ from fastpath.skbuff import (
     skb_push,
 )
 from stack.core.drop_reason import (
-    SKB_DROP_REASON_DUP_FRAG,
     SKB_DROP_REASON_FRAG_REASM_TIMEOUT,
     SKB_DROP_REASON_FRAG_TOO_FAR,
-    SKB_DROP_REASON_IP_INHDR,
     SKB_DROP_REASON_NOMEM,
     SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_BIG,
     kfree_skb_reason,
 )
 from stack.core.rows import row, state
 from stack.core.timer import mod_timer, timer_list
 from stack.inet.inet_fragment import (
-    INET_FRAG_COMPLETE,
-    INET_FRAG_FIRST_IN,
-    IPFRAG_DUP,
+    IPFRAG_OK,
     IPFRAG_OVERLAP,
     FragKey,
     fqdir,
     fqdir_exit,
-    inet_frag_account,
-    inet_frag_end,
-    inet_frag_kill,
+    inet_frag_expire,
     inet_frag_purge,
+    inet_frag_put,
     inet_frag_queue,
-    inet_frag_queue_insert,
-    inet_frag_reasm_join,
+    inet_frag_reasm,
     inet_frag_start,
     ip_frag_ecn,
 )
@@ -111,18 +103,11 @@ def ip_find(net: Net, iph: iphdr, user: int) -> ipq | None:
 def ip_expire(timer: timer_list) -> None:
     """net/ipv4/ip_fragment.c: reassembly timed out; send ICMP if the first fragment is here."""
     qp: ipq = timer.data
-    if qp.flags & INET_FRAG_COMPLETE:
-        return
-    net = qp.net
-    inet_frag_kill(qp)
-    net.mib.ip.ReasmFails += 1
-    net.mib.ip.ReasmTimeout += 1
-    if qp.flags & INET_FRAG_FIRST_IN and qp.skbs and qp.dev is not None:
-        head = qp.skbs[0]
-        head.dev = qp.dev
+    head = inet_frag_expire(qp)
+    if head is not None:
         iph = ip_hdr(head)
         # RFC 792: an end host reports the timeout; a router with conntrack does not.
-        if not ip_route_input(head, iph.daddr, iph.saddr, iph.tos, qp.dev) and (
+        if not ip_route_input(head, iph.daddr, iph.saddr, iph.tos, head.dev) and (
             qp.key[4] == IP_DEFRAG_LOCAL_DELIVER or head.dst.rt_type == RTN_LOCAL
         ):
             icmp_send(head, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0)
@@ -155,15 +140,6 @@ def ip_frag_reinit(qp: ipq) -> None:
     qp.dev = None
 
 
-def discard_qp(qp: ipq, skb: sk_buff, reason: int) -> None:
-    """Discard the whole datagram and the fragment `skb`."""
-    net = qp.net
-    inet_frag_kill(qp)
-    inet_frag_purge(qp, reason)
-    net.mib.ip.ReasmFails += 1
-    kfree_skb_reason(net, skb, reason)
-
-
 def ip_frag_queue(qp: ipq, skb: sk_buff) -> sk_buff | None:
     """net/ipv4/ip_fragment.c: put one fragment into its place. Takes ownership of skb."""
     net = qp.net
@@ -180,30 +156,14 @@ def ip_frag_queue(qp: ipq, skb: sk_buff) -> sk_buff | None:
         end &= ~7
         if skb.ip_summed != CHECKSUM_UNNECESSARY:
             skb.ip_summed = CHECKSUM_NONE
-    if not inet_frag_end(qp, end, more):
-        discard_qp(qp, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-        return None
-    if end <= offset:
-        discard_qp(qp, skb, SKB_DROP_REASON_IP_INHDR)
-        return None
+    ecn = iph.tos & 3
     skb_pull(skb, ihl)
-    pskb_trim(skb, end - offset)
-    verdict = inet_frag_queue_insert(qp, skb, offset, end)
-    if verdict == IPFRAG_DUP:
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_DUP_FRAG)
+    verdict = inet_frag_put(qp, skb, offset, end, more, ecn)
+    if verdict != IPFRAG_OK:
+        net.mib.ipext.ReasmOverlaps += verdict == IPFRAG_OVERLAP
         return None
-    if verdict == IPFRAG_OVERLAP:
-        net.mib.ipext.ReasmOverlaps += 1
-        discard_qp(qp, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-        return None
-    inet_frag_account(qp, skb, iph.tos & 3)
-    if offset == 0:
-        qp.flags |= INET_FRAG_FIRST_IN
-    fragsize = skb.len + ihl
-    if fragsize > qp.max_size:
-        qp.max_size = fragsize
-    if frag_off & IP_DF and fragsize > qp.max_df_size:
-        qp.max_df_size = fragsize
+    if frag_off & IP_DF:
+        qp.max_df_size = max(qp.max_df_size, ihl + skb.len)
     if qp.complete:
         return ip_frag_reasm(qp, skb)
     skb.dst = None
@@ -213,29 +173,17 @@ def ip_frag_queue(qp: ipq, skb: sk_buff) -> sk_buff | None:
 def ip_frag_reasm(qp: ipq, last: sk_buff) -> sk_buff | None:
     """net/ipv4/ip_fragment.c: join the fragments, with the header of the first.
 
-    The packet has the route of `last`, the fragment that came last, if that has one.
+    `last` is the fragment that came last.
     """
-    net = qp.net
-    dst = last.dst
-    inet_frag_kill(qp)
-    head = qp.skbs[0]
-    ihl = skb_network_header_len(head)
+    ihl = skb_network_header_len(qp.skbs[0])
     total = ihl + qp.len
-    ecn = ip_frag_ecn(qp.ecn)
-    if total > 65535 or ecn == 255:
-        inet_frag_purge(qp, SKB_DROP_REASON_PKT_TOO_BIG)
-        net.mib.ip.ReasmFails += 1
+    head = inet_frag_reasm(qp, last, total, ihl)
+    if head is None:
         return None
-    joined = inet_frag_reasm_join(qp, ihl)
-    if joined is None:
-        net.mib.ip.ReasmFails += 1
-        return None
-    head = joined
     skb_push(head, ihl)
-    head.ip_summed = CHECKSUM_NONE
     iph = ip_hdr(head)
     iph.tot_len = total
-    iph.tos |= ecn
+    iph.tos |= ip_frag_ecn(qp.ecn)
     # Set DF if the largest fragment had it, so that the sender's path MTU discovery works.
     if qp.max_df_size == qp.max_size:
         head.ip_cb_flags |= IPSKB_FRAG_PMTU
@@ -245,15 +193,12 @@ def ip_frag_reasm(qp: ipq, last: sk_buff) -> sk_buff | None:
     ip_send_check(iph)
     head.frag_max_size = max(qp.max_df_size, qp.max_size)
     head.ip_cb_flags |= IPSKB_FRAG_COMPLETE
-    head.dev = qp.dev
-    head.dst = dst
-    net.mib.ip.ReasmOKs += 1
     return head
 
 
 def ip_frags_init(net: Net) -> None:
     """net/ipv4/ip_fragment.c ipfrag_init."""
-    net.ipv4.frags = fqdir()
+    net.ipv4.frags = fqdir(net.mib.ip)
 
 
 def ip_frags_exit(net: Net) -> None:

@@ -37,9 +37,16 @@ from stack.core.netfilter import (
     nf_hook,
     nf_hook_each,
 )
-from stack.core.softirq import raise_later
-from stack.core.uapi import AF_INET, IPPROTO_UDP
+from stack.core.uapi import AF_INET
 from stack.inet.af_ops import af_ops_of
+from stack.inet.ip_input import (
+    ONE_BY_ONE,
+    inet_list_rcv,
+    inet_list_rcv_finish,
+    inet_rcv_one_by_one,
+    inet_rcv_ops,
+    inet_sublist_rcv_finish,
+)
 from stack.inet.raw import raw_local_deliver
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
@@ -59,19 +66,13 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IP_UDP_HLEN = 28
-ONE_BY_ONE = 2
-"""Beside NET_RX_SUCCESS and NET_RX_DROP: see ip_rcv_finish_core."""
 
 
 def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
     """net/ipv4/ip_input.c: a received IPv4 packet, data at its header. Takes ownership of skb."""
     net = dev.net
     if skb.gso_type & SKB_GSO_UDP_L4 and ip_rcv_one_by_one(net):
-        for segment in gro_split(skb):
-            try:
-                ip_rcv(segment, dev, pt, orig_dev)
-            except BaseException as wrong:
-                raise_later(net.machine, wrong)
+        ip_list_rcv(gro_split(skb), pt, orig_dev)
         return NET_RX_SUCCESS
     checked = ip_rcv_core(skb, net)
     if checked is None:
@@ -86,39 +87,8 @@ def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device)
 
 
 def ip_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> None:
-    """net/ipv4/ip_input.c: receive packets; neighbours of the same device are processed as a list.
-
-    Takes ownership of them.
-    """
-    curr_dev: net_device | None = None
-    dev: net_device
-    net: Net
-    skb: sk_buff
-    sublist: list[sk_buff] = []
-    for skb in skbs:
-        dev = skb.dev
-        net = dev.net
-        if skb.gso_type & SKB_GSO_UDP_L4 and ip_rcv_one_by_one(net):
-            if curr_dev is not None and sublist:
-                ip_sublist_rcv(sublist, curr_dev, curr_dev.net)
-                sublist = []
-            ip_rcv(skb, dev, pt, orig_dev)
-            continue
-        try:
-            checked = ip_rcv_core(skb, net)
-        except BaseException as wrong:
-            raise_later(net.machine, wrong)
-            continue
-        if checked is None:
-            continue
-        if dev is not curr_dev:
-            if curr_dev is not None and sublist:
-                ip_sublist_rcv(sublist, curr_dev, curr_dev.net)
-                sublist = []
-            curr_dev = dev
-        sublist.append(checked)
-    if curr_dev is not None and sublist:
-        ip_sublist_rcv(sublist, curr_dev, curr_dev.net)
+    """net/ipv4/ip_input.c: receive packets, see inet_list_rcv. Takes ownership of them."""
+    inet_list_rcv(skbs, ip_rcv_ops)
 
 
 def ip_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
@@ -132,54 +102,18 @@ def ip_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
 
 
 def ip_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
-    """net/ipv4/ip_input.c: route packets; neighbours of the same route are passed on as a list.
-
-    A list is passed on when a packet has another route. Takes ownership of them.
-    """
-    curr_dst: rtable | None = None
-    rt: rtable
-    sublist: list[sk_buff] = []
-    for skb in skbs:
-        try:
-            verdict = ip_rcv_finish_core(net, sk, skb)
-        except BaseException as wrong:
-            raise_later(net.machine, wrong)
-            continue
-        if verdict == NET_RX_DROP:
-            continue
-        rt = skb.dst
-        if verdict == ONE_BY_ONE or rt is not curr_dst:
-            if sublist:
-                ip_sublist_rcv_finish(net, sublist)
-                sublist = []
-            curr_dst = rt
-        if verdict == ONE_BY_ONE:
-            ip_rcv_finish_split(net, sk, skb)
-        else:
-            sublist.append(skb)
-    ip_sublist_rcv_finish(net, sublist)
+    """net/ipv4/ip_input.c: route packets, see inet_list_rcv_finish. Takes ownership of them."""
+    inet_list_rcv_finish(net, sk, skbs, ip_rcv_ops)
 
 
 def ip_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
-    """net/ipv4/ip_input.c: pass on packets of one route."""
-    at = 0
-    while at < len(skbs):
-        try:
-            while at < len(skbs):
-                at += 1
-                dst_input(skbs[at - 1])
-        except BaseException as wrong:
-            raise_later(net.machine, wrong)
+    """net/ipv4/ip_input.c: pass on packets of one route. Takes ownership of them."""
+    inet_sublist_rcv_finish(net, skbs)
 
 
 def ip_rcv_one_by_one(net: Net) -> bool:
-    """Whether merged datagrams must be split, because a hook or a raw socket looks at them."""
-    hooks = net.nf_hooks
-    return bool(
-        hooks[NF_INET_PRE_ROUTING]
-        or hooks[NF_INET_LOCAL_IN]
-        or (net.raw_hash and (AF_INET, IPPROTO_UDP) in net.raw_hash)
-    )
+    """inet_rcv_ops.one_by_one"""
+    return inet_rcv_one_by_one(net, AF_INET, net.nf_hooks)
 
 
 def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
@@ -231,17 +165,10 @@ def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     verdict = ip_rcv_finish_core(net, sk, skb)
     if verdict == NET_RX_SUCCESS:
         return dst_input(skb)
-    return ip_rcv_finish_split(net, sk, skb) if verdict == ONE_BY_ONE else NET_RX_DROP
-
-
-def ip_rcv_finish_split(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """The end of ip_rcv_finish for merged datagrams not for this host. Takes ownership of skb."""
-    for segment in gro_split(skb):
-        try:
-            ip_rcv_finish(net, sk, segment)
-        except BaseException as wrong:
-            raise_later(net.machine, wrong)
-    return NET_RX_SUCCESS
+    if verdict == ONE_BY_ONE:
+        ip_list_rcv_finish(net, sk, gro_split(skb))
+        return NET_RX_SUCCESS
+    return NET_RX_DROP
 
 
 def ip_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> int:
@@ -287,6 +214,15 @@ def ip_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> int:
             kfree_skb_reason(net, skb, SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
             return NET_RX_DROP
     return NET_RX_SUCCESS
+
+
+ip_rcv_ops = inet_rcv_ops(
+    one_by_one=ip_rcv_one_by_one,
+    rcv_core=ip_rcv_core,
+    sublist_rcv=ip_sublist_rcv,
+    rcv_finish_core=ip_rcv_finish_core,
+    sublist_rcv_finish=ip_sublist_rcv_finish,
+)
 
 
 def ip_local_deliver(skb: sk_buff) -> int:

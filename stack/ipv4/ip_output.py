@@ -23,9 +23,7 @@ from fastpath.skbuff import (
     consume_skb,
     kfree_skb,
     sk_buff,
-    skb_append_frags,
     skb_append_linear,
-    skb_checksum_help,
     skb_clone,
     skb_copy_bits,
     skb_cow_head,
@@ -33,7 +31,6 @@ from fastpath.skbuff import (
     skb_pull,
     skb_push,
     skb_put_data,
-    skb_reset_network_header,
     skb_set_transport_header,
 )
 from stack.core.backlog import dev_loopback_xmit
@@ -63,7 +60,6 @@ from stack.core.sock import (
     SOCK_ZEROCOPY,
     sk_dst_check,
     sk_setup_caps,
-    skb_set_owner_w,
     sock_wait_for_wmem,
     sock_wfree,
 )
@@ -82,6 +78,7 @@ from stack.core.uapi import (
     SEND_SHUTDOWN,
 )
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
+from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import (
     IPCORK_OPT,
@@ -524,107 +521,35 @@ def ip_do_fragment(
 ) -> int:
     """net/ipv4/ip_output.c: cut a packet into fragments that fit the route's MTU (RFC 791 3.2).
 
-    Fragments refer to the original's payload where the device can gather. Takes ownership of skb.
+    Takes ownership of skb.
     """
-    if skb.ip_summed == CHECKSUM_PARTIAL and not skb_checksum_help(skb):
-        net.mib.ip.FragFails += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+    if not inet_fragment_ready(net, skb, net.mib.ip):
         return -errno.EINVAL
-    iph = ip_hdr(skb)
     mtu = ip_skb_dst_mtu(sk, skb)
     if skb.frag_max_size and skb.frag_max_size < mtu:
         mtu = skb.frag_max_size
-    hlen = iph.ihl * 4
-    header = bytearray(skb_copy_bits(skb, 0, hlen))
-    chunk = (mtu - hlen) & ~7
-    if chunk < 8:
+    hlen = ip_hdr(skb).ihl * 4
+    if mtu < hlen + 8:
         net.mib.ip.FragFails += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
         return -errno.EMSGSIZE
-    frag_off = iph.frag_off
-    base = (frag_off & IP_OFFSET) << 3
-    more_after = frag_off & IP_MF
-    df = frag_off & IP_DF
-    left = skb.len - hlen
-    ptr = hlen
-    err = 0
-    owner = skb.sk
-    rt: rtable = skb.dst
-    gather = bool(rt.dev.features & NETIF_F_SG)
-    room = LL_MAX_HEADER + rt.dev.hard_header_len
-    while left > 0:
-        length = left if left <= mtu - hlen else chunk
-        header[6:8] = (
-            (base + ptr - hlen) >> 3 | df | (IP_MF if more_after or length < left else 0)
-        ).to_bytes(2, "big")
-        header[2:4] = (hlen + length).to_bytes(2, "big")
-        frag = ip_frag_alloc(net, skb, header, ptr, length, room, gather)
-        if frag is None:
-            net.mib.ip.FragFails += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
-            return -errno.ENOMEM
-        ip_copy_metadata(frag, skb)
-        if owner is not None and skb.destructor is not None:
-            skb_set_owner_w(frag, owner)
-        ip_send_check(ip_hdr(frag))
-        if ptr == hlen and hlen > IP_HLEN:
-            header[IP_HLEN:hlen] = ip_options_fragment(bytes(header[IP_HLEN:hlen]))
-        ptr += length
-        left -= length
-        net.mib.ip.FragCreates += 1
-        err = output(net, sk, frag)
-        if err:
-            break
-    if err:
-        net.mib.ip.FragFails += 1
-        kfree_skb(skb)
-    else:
-        net.mib.ip.FragOKs += 1
-        consume_skb(skb)
-    return err
+    headers = bytearray(skb_copy_bits(skb, 0, hlen))
+    return inet_do_fragment(
+        net, sk, skb, hlen, headers, mtu - hlen, ip_frag_next, output, net.mib.ip
+    )
 
 
-def ip_frag_alloc(
-    net: Net, skb: sk_buff, header: bytearray, ptr: int, length: int, room: int, gather: bool
-) -> sk_buff | None:
-    """Make a fragment of `header` and `length` bytes of skb from `ptr`; None without memory.
-
-    The bytes are shared with skb, or copied for a device that cannot gather.
-    """
-    hlen = len(header)
-    if gather:
-        frag = alloc_skb(net.skb_small, hlen, room)
-    else:
-        need = hlen + length
-        fits = need + room <= net.skb_small.buf_bytes
-        frag = alloc_skb(net.skb_small if fits else net.skb_pages, need, room)
-    if frag is None:
-        return None
-    skb_put_data(frag, header)
-    skb_reset_network_header(frag)
-    skb_set_transport_header(frag, hlen)
-    if not gather:
-        skb_put_data(frag, skb_copy_bits(skb, ptr, length))
-    elif not skb_append_frags(frag, skb, ptr, length):
-        kfree_skb(frag)
-        return None
-    return frag
-
-
-def ip_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
-    """net/ipv4/ip_output.c: copy a packet's metadata to its fragment."""
-    to.pkt_type = frm.pkt_type
-    to.priority = frm.priority
-    to.protocol = frm.protocol
-    to.skb_iif = frm.skb_iif
-    to.dst = frm.dst
-    to.dev = frm.dev
-    to.mark = frm.mark
-    to.hash = frm.hash
-    to.ip_cb_flags = frm.ip_cb_flags
-    to.queue_mapping = frm.queue_mapping
-    to.nfct = frm.nfct
-    to.nfctinfo = frm.nfctinfo
+def ip_frag_next(frag: sk_buff, headers: bytearray, offset: int, length: int, more: bool) -> None:
+    """net/ipv4/ip_output.c: complete the header of a fragment; only the first has all options."""
+    hlen = len(headers)
+    iph = ip_hdr(frag)
+    # A fragment that is cut again keeps its place and MF.
+    kept = iph.frag_off & (IP_OFFSET | IP_MF | IP_DF)
+    iph.frag_off = kept + (offset >> 3) | (IP_MF if more else 0)
+    iph.tot_len = hlen + length
+    ip_send_check(iph)
+    if not offset and hlen > IP_HLEN:
+        headers[IP_HLEN:] = ip_options_fragment(bytes(headers[IP_HLEN:]))
 
 
 # --- collecting a datagram (cork) ----------------------------------------------------------

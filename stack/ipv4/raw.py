@@ -60,14 +60,10 @@ from stack.inet.raw import (
     raw_unhash_sk,
 )
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
-from stack.ipv4.datagram import check_destination, ip4_datagram_connect
+from stack.ipv4.datagram import check_destination, inet_bind_source, ip4_datagram_connect
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE,
-    RTN_BROADCAST,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    inet_addr_type,
     ipv4_is_multicast,
 )
 from stack.ipv4.icmp import icmp_out_count
@@ -343,16 +339,8 @@ def raw_bind(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
         if sk.sk_state != TCP_CLOSE:
             raise os_error(errno.EINVAL, "the socket is connected")
         need_sa_len(uaddr, SOCKADDR_IN_LEN)
-        kind = inet_addr_type(sk.net, addr)
-        if (
-            addr
-            and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST)
-            and not (sk.freebind or sk.transparent or sk.net.sysctl.ip_nonlocal_bind)
-        ):
-            raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
-        sk.inet_rcv_saddr = sk.inet_saddr = addr
-        if kind in (RTN_MULTICAST, RTN_BROADCAST):
-            sk.inet_saddr = 0  # use the device's address
+        source = inet_bind_source(sk, addr)
+        sk.inet_rcv_saddr, sk.inet_saddr = addr, source
         sk_dst_reset(sk)
         return 0
     finally:

@@ -19,7 +19,6 @@ from stack.core.netdevice import NET_XMIT_CN
 from stack.core.sock import sk_setup_caps
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import (
-    TCP_ESTABLISHED,
     TCP_NEW_SYN_RECV,
     TCP_SYN_SENT,
     TCP_TIME_WAIT,
@@ -50,9 +49,8 @@ from stack.inet.tcp_ctl import (
     tcp_rtx_synack,
 )
 from stack.inet.tcp_done import tcp_done, tcp_set_state
-from stack.inet.tcp_input import tcp_rcv_established
 from stack.inet.tcp_minisocks import (
-    tcp_create_openreq_child,
+    tcp_syn_recv_child,
     tcp_syn_recv_hash,
     tcp_syn_recv_route,
 )
@@ -287,16 +285,12 @@ def tcp_v4_syn_recv_sock(
     dst = tcp_syn_recv_route(sk, req, dst, inet_csk_route_req)
     if dst is None:
         return None
-    newsk = tcp_create_openreq_child(sk, req, skb)
+    newsk = tcp_syn_recv_child(sk, skb, req)
     newsk.sk_gso_type = SKB_GSO_TCPV4
     newsk.inet_opt = req.ireq_opt
-    newsk.mc_index = skb.skb_iif
     newsk.mc_ttl = ip_hdr(skb).ttl  # for IP_PKTOPTIONS, which reports the handshake's last packet
-    newsk.rcv_tos = skb.ip_dsfield
     newsk.icsk_ext_hdr_len = 0
     newsk.inet_id = sk.net.random.getrandbits(16)
-    newsk.synack_req = req
-    inet_sk_rx_dst_set(newsk, skb)
     fl4: flowi = flowi(AF_INET)
     newsk.inet_fl = fl4
     fl4.daddr, fl4.saddr = req.inet_daddr, req.inet_rcv_saddr
@@ -307,14 +301,8 @@ def tcp_v4_syn_recv_sock(
 
 
 def tcp_v4_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
-    """Process a segment for a socket that nobody owns, or whose owner processes the backlog.
-
-    Takes ownership of skb.
-    """
-    if sk.sk_state == TCP_ESTABLISHED:
-        tcp_rcv_established(sk, skb)
-    else:
-        tcp_do_rcv(sk, skb, tcp_v4_receive_ops)
+    """proto.backlog_rcv: a segment for sk, see tcp_do_rcv. Takes ownership of skb."""
+    tcp_do_rcv(sk, skb, tcp_v4_receive_ops)
     return 0
 
 
@@ -361,14 +349,6 @@ def tcp_v4_early_demux(skb: sk_buff) -> None:
     tcp_early_demux(skb)
 
 
-def inet_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:
-    """net/ipv4/tcp_ipv4.c: cache the route of a received segment for those that follow."""
-    dst = skb.dst
-    if dst is not None:
-        sk.sk_rx_dst = dst
-        sk.rx_dst_ifindex = skb.skb_iif
-
-
 def inet_csk_addr2sockaddr(sk: tcp_sock) -> sockaddr:
     """net/ipv4/inet_connection_sock.c: the peer's address."""
     return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
@@ -380,7 +360,6 @@ ipv4_specific = inet_connection_sock_af_ops(
     rebuild_header=inet_sk_rebuild_header,
     conn_request=tcp_v4_conn_request,
     syn_recv_sock=tcp_v4_syn_recv_sock,
-    sk_rx_dst_set=inet_sk_rx_dst_set,
     net_header_len=20,
     sockaddr_len=16,
     addr2sockaddr=inet_csk_addr2sockaddr,

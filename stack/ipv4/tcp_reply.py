@@ -11,12 +11,13 @@ from stack.core.uapi import IPPROTO_TCP
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_reply import (
-    tcp_bare_segment,
+    tcp_answer,
+    tcp_answer_bytes,
     tcp_reply_reset,
     tcp_reqsk_ack,
     tcp_timewait_ack,
 )
-from stack.inet.tcp_sock import TCPHDR_RST, tcp_sock
+from stack.inet.tcp_sock import tcp_sock
 from stack.ipv4.ip_output import ip_send_unicast_reply
 
 if TYPE_CHECKING:
@@ -25,39 +26,24 @@ if TYPE_CHECKING:
 RTN_LOCAL = 2
 
 
-def tcp_v4_send_response(
-    net: Net,
-    skb: sk_buff,
-    seq: int,
-    ack: int,
-    flags: int,
-    window: int,
-    options: bytes,
-    oif: int,
-    tos: int,
-    label: int,
-    mark: int,
-) -> None:
-    """Send a segment without data to skb's sender, if there is a route. Borrows skb."""
+def tcp_v4_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
+    """tcp_reply.Respond"""
     _, saddr, sport, daddr, dport = inet_key(skb)
-    segment = tcp_bare_segment(skb, seq, ack, flags, window, options, csum_tcpudp_magic)
     ip_send_unicast_reply(
         net.tcp_ctl_sk,
         skb,
         None,
         saddr,
         daddr,
-        segment,
+        tcp_answer_bytes(skb, answer, csum_tcpudp_magic),
         IPPROTO_TCP,
-        tos,
-        oif=oif,
-        mark=mark,
+        answer.tclass,
+        oif=answer.oif,
+        mark=answer.mark,
         sport=dport,
         dport=sport,
     )
-    net.mib.tcp.OutSegs += 1
-    if flags & TCPHDR_RST:
-        net.mib.tcp.OutRsts += 1
+    return True
 
 
 def tcp_v4_send_reset(

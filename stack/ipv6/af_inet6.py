@@ -5,23 +5,17 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from stack.core.datagram import datagram_poll
 from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
-from stack.core.proto import net_proto_family, proto_ops, proto_register
-from stack.core.rows import replace, wide
+from stack.core.proto import net_proto_family, proto_register
+from stack.core.rows import wide
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     lock_sock,
     release_sock,
-    sock_no_accept,
-    sock_no_listen,
-    sock_no_mmap,
-    sock_no_socketpair,
 )
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.socket import sock_register, socket
-from stack.core.tcp_states import TCPF_CLOSE, TCPF_SYN_SENT
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -36,24 +30,14 @@ from stack.core.uapi import (
 )
 from stack.inet.af_ops import inet_register_af_ops
 from stack.inet.inet_common import (
-    compat_sock_common_getsockopt,
-    compat_sock_common_setsockopt,
-    inet_accept,
     inet_bind_port,
+    inet_check_peer,
     inet_check_port,
     inet_create_sock,
-    inet_dgram_connect,
-    inet_listen,
-    inet_recvmsg,
     inet_release,
-    inet_sendmsg,
-    inet_sendpage,
-    inet_shutdown,
     inet_start_sock,
-    inet_stream_connect,
-    sock_common_getsockopt,
-    sock_common_setsockopt,
 )
+from stack.inet.inet_ops import inet_proto_ops
 from stack.inet.inet_sock import inet_sock
 from stack.inet.ping import ping_rcv
 from stack.inet.protosw import (
@@ -63,10 +47,8 @@ from stack.inet.protosw import (
     inet_protosw,
     new_inetsw,
 )
-from stack.inet.tcp import tcp_poll, tcp_set_rcvlowat
-from stack.inet.udp import udp_poll
 from stack.ipv4.af_inet import inet_dgram_ops, inet_stream_ops
-from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, inet_addr_type
+from stack.ipv4.datagram import inet_bind_source
 from stack.ipv4.tcp_ipv4 import ipv4_specific, tcp_prot
 from stack.ipv4.udp import udp_prot
 from stack.ipv6.addr import IN6ADDR_V4MAPPED, ipv6_addr_is_multicast, ipv6_addr_v4mapped
@@ -140,13 +122,9 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
         if mapped:
             if sk.sk_ipv6only:
                 raise os_error(errno.EINVAL, "a v4-mapped address on an IPV6_V6ONLY socket")
-            v4 = addr & 0xFFFFFFFF
-            kind = inet_addr_type(net, v4)
-            free = net.sysctl.ip_nonlocal_bind or sk.freebind or sk.transparent
-            if v4 and not free and kind not in (RTN_LOCAL, RTN_MULTICAST, RTN_BROADCAST):
-                raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
+            addr &= 0xFFFFFFFF
+            source = inet_bind_source(sk, addr)
             set_wire(sk, AF_INET)
-            addr, source = v4, 0 if kind in (RTN_MULTICAST, RTN_BROADCAST) else v4
         else:
             inet6_bind_check(sk, addr, uaddr.scope_id)
             source = 0 if multicast else addr
@@ -181,8 +159,7 @@ def inet6_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockadd
     """
     sk: inet_sock = sock.sk
     if peer:
-        if not sk.inet_dport or (1 << sk.sk_state & (TCPF_CLOSE | TCPF_SYN_SENT) and peer == 1):
-            raise os_error(errno.ENOTCONN, "the socket is not connected")
+        inet_check_peer(sk, peer)
         np = np_of(sk)
         return inet6_name(sk, sk.inet_daddr, sk.inet_dport, np.flow_label if np.sndflow else 0)
     addr = sk.inet_rcv_saddr or sk.inet_saddr
@@ -199,39 +176,8 @@ def inet6_release(sock: socket) -> int:
 # --- tables --------------------------------------------------------------------------------
 
 
-def _ops(**slots: Any) -> proto_ops:
-    """The proto_ops common to all IPv6 sockets, with the differences given."""
-    return proto_ops(
-        family=PF_INET6,
-        release=inet6_release,
-        bind=inet6_bind,
-        socketpair=sock_no_socketpair,
-        getname=inet6_getname,
-        ioctl=inet6_ioctl,
-        shutdown=inet_shutdown,
-        setsockopt=sock_common_setsockopt,
-        getsockopt=sock_common_getsockopt,
-        sendmsg=inet_sendmsg,
-        recvmsg=inet_recvmsg,
-        mmap=sock_no_mmap,
-        sendpage=inet_sendpage,
-        compat_setsockopt=compat_sock_common_setsockopt,
-        compat_getsockopt=compat_sock_common_getsockopt,
-        compat_ioctl=inet6_ioctl,
-        **slots,
-    )
-
-
-inet6_dgram_ops = _ops(
-    connect=inet_dgram_connect, accept=sock_no_accept, listen=sock_no_listen, poll=udp_poll
-)
-inet6_sockraw_ops = replace(inet6_dgram_ops, poll=datagram_poll)
-inet6_stream_ops = _ops(
-    connect=inet_stream_connect,
-    accept=inet_accept,
-    listen=inet_listen,
-    poll=tcp_poll,
-    set_rcvlowat=tcp_set_rcvlowat,
+inet6_stream_ops, inet6_dgram_ops, inet6_sockraw_ops = inet_proto_ops(
+    PF_INET6, inet6_release, inet6_bind, inet6_getname, inet6_ioctl, inet6_ioctl
 )
 
 inet6_family_ops = net_proto_family(family=PF_INET6, create=inet6_create)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.gso import skb_gso_validate_network_len
 from fastpath.hdr import ipv6_hdr
 from fastpath.hdr6 import ipv6_skip_exthdr
 from fastpath.skbuff import (
@@ -33,6 +32,7 @@ from stack.core.dst import dst_output
 from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET6
+from stack.inet.do_fragment import inet_pkt_too_big
 from stack.inet.icmp_limit import SECOND, inet_getpeer, inet_peer_xrlim_allow
 from stack.inet.xfrm_policy import (
     XFRM_POLICY_FWD,
@@ -99,14 +99,7 @@ def ip6_forward_proxy_check(skb: sk_buff) -> int:
 
 def ip6_pkt_too_big(skb: sk_buff, mtu: int) -> bool:
     """net/ipv6/ip6_output.c"""
-    if skb.len <= mtu:
-        return False
-    # A packet that was reassembled here must be forwarded in fragments of the original size.
-    if skb.frag_max_size > mtu:
-        return True
-    if skb.ignore_df:
-        return False
-    return not (skb.gso_size and skb_gso_validate_network_len(skb, mtu))
+    return inet_pkt_too_big(skb, mtu)
 
 
 def ip6_forward(skb: sk_buff) -> int:

@@ -43,8 +43,15 @@ from stack.core.netfilter import (
     nf_hook_list,
 )
 from stack.core.rows import wide
-from stack.core.softirq import raise_later
-from stack.core.uapi import AF_INET6, IPPROTO_UDP
+from stack.core.uapi import AF_INET6
+from stack.inet.ip_input import (
+    ONE_BY_ONE,
+    inet_list_rcv,
+    inet_list_rcv_finish,
+    inet_rcv_one_by_one,
+    inet_rcv_ops,
+    inet_sublist_rcv_finish,
+)
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv6.exthdrs import ipv6_parse_hopopts
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
@@ -73,13 +80,9 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
     """net/ipv6/ip6_input.c: a received IPv6 packet, data at its header. Takes ownership of skb."""
     net = dev.net
     if skb.gso_type & SKB_GSO_UDP_L4 and ip6_rcv_one_by_one(net):
-        for segment in gro_split(skb):
-            try:
-                ipv6_rcv(segment, dev, pt, orig_dev)
-            except BaseException as wrong:
-                raise_later(net.machine, wrong)
+        ipv6_list_rcv(gro_split(skb), pt, orig_dev)
         return NET_RX_SUCCESS
-    checked = ip6_rcv_core(skb, dev, net)
+    checked = ip6_rcv_core(skb, net)
     if checked is None:
         return NET_RX_DROP
     skb = checked
@@ -96,38 +99,8 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
 
 
 def ipv6_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> None:
-    """net/ipv6/ip6_input.c: receive packets; neighbours of the same device are processed as a list.
-
-    Takes ownership of them.
-    """
-    curr_dev: net_device | None = None
-    dev: net_device
-    net: Net
-    sublist: list[sk_buff] = []
-    for skb in skbs:
-        dev = skb.dev
-        net = dev.net
-        if skb.gso_type & SKB_GSO_UDP_L4 and ip6_rcv_one_by_one(net):
-            if curr_dev is not None and sublist:
-                ip6_sublist_rcv(sublist, curr_dev, curr_dev.net)
-                sublist = []
-            ipv6_rcv(skb, dev, pt, orig_dev)
-            continue
-        try:
-            checked = ip6_rcv_core(skb, dev, net)
-        except BaseException as wrong:
-            raise_later(net.machine, wrong)
-            continue
-        if checked is None:
-            continue
-        if dev is not curr_dev:
-            if curr_dev is not None and sublist:
-                ip6_sublist_rcv(sublist, curr_dev, curr_dev.net)
-                sublist = []
-            curr_dev = dev
-        sublist.append(checked)
-    if curr_dev is not None and sublist:
-        ip6_sublist_rcv(sublist, curr_dev, curr_dev.net)
+    """net/ipv6/ip6_input.c: receive packets, see inet_list_rcv. Takes ownership of them."""
+    inet_list_rcv(skbs, ip6_rcv_ops)
 
 
 def ip6_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
@@ -141,56 +114,21 @@ def ip6_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
 
 
 def ip6_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
-    """net/ipv6/ip6_input.c: route packets; neighbours of the same route are passed on as a list.
-
-    A list is passed on when a packet has another route. Takes ownership of them.
-    """
-    curr_dst: rt6_info | None = None
-    rt: rt6_info
-    sublist: list[sk_buff] = []
-    for skb in skbs:
-        try:
-            ip6_rcv_finish_core(net, sk, skb)
-        except BaseException as wrong:
-            raise_later(net.machine, wrong)
-            continue
-        rt = skb.dst
-        one_by_one = skb.gso_type & SKB_GSO_UDP_L4 and rt.input is not ip6_input
-        if one_by_one or rt is not curr_dst:
-            if sublist:
-                ip6_sublist_rcv_finish(net, sublist)
-                sublist = []
-            curr_dst = rt
-        if one_by_one:
-            ip6_rcv_finish_split(net, sk, skb)
-        else:
-            sublist.append(skb)
-    ip6_sublist_rcv_finish(net, sublist)
+    """net/ipv6/ip6_input.c: route packets, see inet_list_rcv_finish. Takes ownership of them."""
+    inet_list_rcv_finish(net, sk, skbs, ip6_rcv_ops)
 
 
 def ip6_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
-    """net/ipv6/ip6_input.c: pass on packets of one route."""
-    at = 0
-    while at < len(skbs):
-        try:
-            while at < len(skbs):
-                at += 1
-                dst_input(skbs[at - 1])
-        except BaseException as wrong:
-            raise_later(net.machine, wrong)
+    """net/ipv6/ip6_input.c: pass on packets of one route. Takes ownership of them."""
+    inet_sublist_rcv_finish(net, skbs)
 
 
 def ip6_rcv_one_by_one(net: Net) -> bool:
-    """Whether merged datagrams must be split, because a hook or a raw socket looks at them."""
-    hooks = net.ipv6.nf_hooks
-    return bool(
-        hooks[NF_INET_PRE_ROUTING]
-        or hooks[NF_INET_LOCAL_IN]
-        or (net.raw_hash and (AF_INET6, IPPROTO_UDP) in net.raw_hash)
-    )
+    """inet_rcv_ops.one_by_one"""
+    return inet_rcv_one_by_one(net, AF_INET6, net.ipv6.nf_hooks)
 
 
-def ip6_rcv_core(skb: sk_buff, dev: net_device, net: Net) -> sk_buff | None:
+def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     """net/ipv6/ip6_input.c: check version, length and addresses, process hop-by-hop options.
 
     RFC 8200 3, RFC 4291 2. Returns the packet, perhaps a clone, trimmed to its length and with
@@ -199,6 +137,7 @@ def ip6_rcv_core(skb: sk_buff, dev: net_device, net: Net) -> sk_buff | None:
     if skb.pkt_type == PACKET_OTHERHOST:  # a promiscuous device hears frames for others
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
         return None
+    dev: net_device = skb.dev
     mib = net.mib.ip6
     segs = skb.gso_segs or 1
     mib.InReceives += segs
@@ -261,24 +200,17 @@ def ip6_ecn_count(mib: ipstats6_mib, ecn: int, segs: int) -> None:
 
 def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/ip6_input.c: early demux, find the route, pass on. Takes ownership of skb."""
-    ip6_rcv_finish_core(net, sk, skb)
-    if skb.gso_type & SKB_GSO_UDP_L4 and skb.dst.input is not ip6_input:
-        return ip6_rcv_finish_split(net, sk, skb)
-    return dst_input(skb)
-
-
-def ip6_rcv_finish_split(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """The end of ip6_rcv_finish for merged datagrams not for this host. Takes ownership of skb."""
-    for segment in gro_split(skb):
-        try:
-            ip6_rcv_finish(net, sk, segment)
-        except BaseException as wrong:
-            raise_later(net.machine, wrong)
+    if ip6_rcv_finish_core(net, sk, skb) == NET_RX_SUCCESS:
+        return dst_input(skb)
+    ip6_list_rcv_finish(net, sk, gro_split(skb))
     return NET_RX_SUCCESS
 
 
-def ip6_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> None:
-    """net/ipv6/ip6_input.c: early demux, then the route in skb.dst. Borrows skb."""
+def ip6_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv6/ip6_input.c: early demux, then the route in skb.dst. Borrows skb.
+
+    NET_RX_SUCCESS, or ONE_BY_ONE for merged datagrams that are not for this host.
+    """
     if skb.dst is None:
         daddr, nexthdr, strict = ip6_rcv_fields(skb)
         early_demux = net.ipv6.early_demux.get(nexthdr)
@@ -286,6 +218,18 @@ def ip6_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> None:
             early_demux(skb)
         if skb.dst is None:
             ip6_route_input(skb, daddr, strict)
+    if skb.gso_type & SKB_GSO_UDP_L4 and skb.dst.input is not ip6_input:
+        return ONE_BY_ONE
+    return NET_RX_SUCCESS
+
+
+ip6_rcv_ops = inet_rcv_ops(
+    one_by_one=ip6_rcv_one_by_one,
+    rcv_core=ip6_rcv_core,
+    sublist_rcv=ip6_sublist_rcv,
+    rcv_finish_core=ip6_rcv_finish_core,
+    sublist_rcv_finish=ip6_sublist_rcv_finish,
+)
 
 
 def ip6_input(skb: sk_buff) -> int:

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from fastpath.hdr import ipv6_hdr
 from fastpath.hdr6 import frag_hdr_at, ipv6_skip_exthdr
 from fastpath.skbuff import (
-    CHECKSUM_NONE,
     pskb_may_pull,
-    pskb_trim,
     sk_buff,
     skb_copy_bits,
     skb_network_offset,
@@ -27,8 +25,6 @@ from fastpath.skbuff import (
     skb_transport_offset,
 )
 from stack.core.drop_reason import (
-    SKB_DROP_REASON_DUP_FRAG,
-    SKB_DROP_REASON_FRAG_OVERLAP,
     SKB_DROP_REASON_FRAG_REASM_TIMEOUT,
     SKB_DROP_REASON_IP_INHDR,
     SKB_DROP_REASON_IPV6_BAD_EXTHDR,
@@ -40,20 +36,16 @@ from stack.core.drop_reason import (
 from stack.core.rows import row, state
 from stack.core.timer import timer_list
 from stack.inet.inet_fragment import (
-    INET_FRAG_COMPLETE,
-    INET_FRAG_FIRST_IN,
-    IPFRAG_DUP,
-    IPFRAG_OVERLAP,
+    IP_MAX_LEN,
+    IPFRAG_OK,
     FragKey,
     fqdir,
     fqdir_exit,
-    inet_frag_account,
-    inet_frag_end,
-    inet_frag_kill,
+    inet_frag_expire,
     inet_frag_purge,
+    inet_frag_put,
     inet_frag_queue,
-    inet_frag_queue_insert,
-    inet_frag_reasm_join,
+    inet_frag_reasm,
     inet_frag_start,
     ip_frag_ecn,
 )
@@ -87,7 +79,6 @@ IP6_DEFRAG_CONNTRACK_IN = 1
 IP6_DEFRAG_CONNTRACK_OUT = 2
 
 IPV6_HLEN = 40
-IPV6_MAXPLEN = 65535
 FRAG_HLEN = 8
 IP6_OFFSET = 0xFFF8
 IP6_MF = 0x0001
@@ -190,26 +181,10 @@ def fq_find(net: Net, ident: int, skb: sk_buff, user: int) -> frag_queue | None:
 def ip6_frag_expire(timer: timer_list) -> None:
     """net/ipv6/reassembly.c: reassembly timed out; send ICMPv6 if the first fragment is here."""
     qp: frag_queue = timer.data
-    if qp.flags & INET_FRAG_COMPLETE:
-        return
-    net = qp.net
-    inet_frag_kill(qp)
-    net.mib.ip6.ReasmFails += 1
-    net.mib.ip6.ReasmTimeout += 1
-    if qp.flags & INET_FRAG_FIRST_IN and qp.dev is not None:
-        head = qp.skbs[0]
-        head.dev = qp.dev
+    head = inet_frag_expire(qp)
+    if head is not None:
         icmpv6_send(head, ICMPV6_TIME_EXCEED, ICMPV6_EXC_FRAGTIME, 0)
     inet_frag_purge(qp, SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
-
-
-def discard_fq(qp: frag_queue, skb: sk_buff, reason: int) -> None:
-    """Discard the whole packet and the fragment `skb`."""
-    net = qp.net
-    inet_frag_kill(qp)
-    inet_frag_purge(qp, reason)
-    net.mib.ip6.ReasmFails += 1
-    kfree_skb_reason(net, skb, reason)
 
 
 def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | None:
@@ -224,7 +199,7 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | Non
     end = offset + iph.payload_len - (hlen - IPV6_HLEN) - FRAG_HLEN
     more = bool(frag_off & IP6_MF)
     # RFC 8200 4.5: a packet has at most 65535 bytes; all fragments but the last are multiples of 8.
-    if end > IPV6_MAXPLEN:
+    if end > IP_MAX_LEN:
         net.mib.ip6.InHdrErrors += 1
         icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, hlen + 2, SKB_DROP_REASON_PKT_TOO_BIG)
         return None
@@ -232,27 +207,11 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | Non
         net.mib.ip6.InHdrErrors += 1
         icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, 4, SKB_DROP_REASON_IP_INHDR)
         return None
-    if not inet_frag_end(qp, end, more):
-        discard_fq(qp, skb, SKB_DROP_REASON_IP_INHDR)
-        return None
-    if end <= offset:
-        discard_fq(qp, skb, SKB_DROP_REASON_IP_INHDR)
-        return None
-    size = hlen + FRAG_HLEN + end - offset
-    nexthdr = skb_copy_bits(skb, skb_transport_offset(skb), 1)[0]
+    nexthdr, ecn = skb_copy_bits(skb, skb_transport_offset(skb), 1)[0], iph.priority & 3
     skb_pull(skb, skb_transport_offset(skb) + FRAG_HLEN)
-    pskb_trim(skb, end - offset)
-    verdict = inet_frag_queue_insert(qp, skb, offset, end)
-    if verdict == IPFRAG_DUP:
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_DUP_FRAG)
+    if inet_frag_put(qp, skb, offset, end, more, ecn) != IPFRAG_OK:
         return None
-    if verdict == IPFRAG_OVERLAP:
-        discard_fq(qp, skb, SKB_DROP_REASON_FRAG_OVERLAP)
-        return None
-    inet_frag_account(qp, skb, iph.priority & 3)
-    qp.max_size = max(qp.max_size, size)
     if not offset:
-        qp.flags |= INET_FRAG_FIRST_IN
         qp.nhoff = ip6cb_nhoff(skb)
         qp.hlen = hlen
         qp.nexthdr = nexthdr
@@ -266,40 +225,25 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | Non
 def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> sk_buff | None:
     """net/ipv6/reassembly.c: join the fragments under the first one's headers.
 
-    `last` is the fragment that came last and may be freed already; the packet gets its route.
+    `last` is the fragment that came last.
     """
-    net = qp.net
-    mib = net.mib.ip6
-    inet_frag_kill(qp)
     hlen = qp.hlen
     payload_len = hlen - IPV6_HLEN + qp.len
-    ecn = ip_frag_ecn(qp.ecn)
-    if payload_len > IPV6_MAXPLEN or ecn == 255:
-        inet_frag_purge(qp, SKB_DROP_REASON_PKT_TOO_BIG)
-        mib.ReasmFails += 1
-        return None
-    dst = last.dst
-    dev = qp.dev
-    head = inet_frag_reasm_join(qp, hlen + FRAG_HLEN)
+    head = inet_frag_reasm(qp, last, payload_len, hlen + FRAG_HLEN)
     if head is None:
-        mib.ReasmFails += 1
         return None
     # Move the headers before the fragment header up to the data.
     header = bytearray(skb_copy_bits(head, -(hlen + FRAG_HLEN), hlen))
     header[qp.nhoff] = qp.nexthdr
     header[4:6] = payload_len.to_bytes(2, "big")
-    header[1] |= ecn << 4
+    header[1] |= ip_frag_ecn(qp.ecn) << 4
     skb_push(head, hlen)
     skb_store_bits(head, 0, bytes(header))
     skb_reset_network_header(head)
     skb_set_transport_header(head, hlen)
-    head.ip_summed = CHECKSUM_NONE
-    head.dev = dev
-    head.dst = dst
     IP6CB(head).nhoff = qp.nhoff
     head.ip_cb_flags |= IP6SKB_FRAGMENTED
     head.frag_max_size = qp.max_size
-    mib.ReasmOKs += 1
     return head
 
 
@@ -308,7 +252,7 @@ frag_protocol = inet6_protocol(handler=ipv6_frag_rcv, flags=INET6_PROTO_NOPOLICY
 
 def ipv6_frag_init(net: Net) -> None:
     """net/ipv6/reassembly.c"""
-    net.ipv6.frags = fqdir()
+    net.ipv6.frags = fqdir(net.mib.ip6)
     inet6_add_protocol(net, frag_protocol, NEXTHDR_FRAGMENT)
 
 

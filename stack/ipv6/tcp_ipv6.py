@@ -27,7 +27,6 @@ from stack.core.rows import wide
 from stack.core.sock import sk_alloc, sk_setup_caps, sock_init_data
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import (
-    TCP_ESTABLISHED,
     TCP_SYN_SENT,
 )
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_RAW
@@ -55,9 +54,8 @@ from stack.inet.tcp_ctl import (
     tcp_rtx_synack,
 )
 from stack.inet.tcp_done import tcp_set_state
-from stack.inet.tcp_input import tcp_rcv_established
 from stack.inet.tcp_minisocks import (
-    tcp_create_openreq_child,
+    tcp_syn_recv_child,
     tcp_syn_recv_hash,
     tcp_syn_recv_route,
 )
@@ -71,7 +69,6 @@ from stack.ipv4.ip_output import ip_queue_xmit
 from stack.ipv4.tcp_err import tcp_v4_mtu_reduced
 from stack.ipv4.tcp_ipv4 import (
     inet_sk_rebuild_header,
-    inet_sk_rx_dst_set,
     tcp_v4_conn_request,
     tcp_v4_connect,
     tcp_v4_do_rcv,
@@ -310,13 +307,9 @@ def tcp_v6_syn_recv_sock(
     dst = tcp_syn_recv_route(sk, req, dst, inet6_csk_route_req)
     if dst is None:
         return None
-    newsk = tcp_create_openreq_child(sk, req, skb)
+    newsk = tcp_syn_recv_child(sk, skb, req)
     newsk.sk_bound_dev_if = req.ir_iif
     newsk.sk_gso_type = SKB_GSO_TCPV6
-    newsk.mc_index = skb.skb_iif
-    newsk.rcv_tos = skb.ip_dsfield
-    newsk.synack_req = req
-    inet6_sk_rx_dst_set(newsk, skb)
     np = newsk.pinet6
     newsk.icsk_ext_hdr_len = np.opt.tot_len if np is not None and np.opt is not None else 0
     if np is not None:
@@ -333,18 +326,10 @@ def tcp_v6_syn_recv_sock(
 
 
 def tcp_v6_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
-    """Process a segment for a socket that nobody owns, or whose owner processes the backlog.
-
-    Takes ownership of skb.
-    """
+    """proto.backlog_rcv: a segment for sk, see tcp_do_rcv. Takes ownership of skb."""
     if skb.protocol == ETH_P_IP:
         return tcp_v4_do_rcv(sk, skb)  # for a listener of both families
-    if sk.sk_state == TCP_ESTABLISHED:
-        if sk.sk_rx_dst is not skb.dst:
-            inet6_sk_rx_dst_set(sk, skb)
-        tcp_rcv_established(sk, skb)
-    else:
-        tcp_do_rcv(sk, skb, tcp_v6_receive_ops)
+    tcp_do_rcv(sk, skb, tcp_v6_receive_ops)
     return 0
 
 
@@ -367,14 +352,6 @@ tcp_v6_receive_ops = tcp_receive_ops(
     send_reset=tcp_v6_send_reset,
     timewait_ack=tcp_v6_timewait_ack,
 )
-
-
-def inet6_sk_rx_dst_set(sk: tcp_sock, skb: sk_buff) -> None:
-    """Cache the route of a received segment for those that follow."""
-    dst = skb.dst
-    if dst is not None:
-        sk.sk_rx_dst = dst
-        sk.rx_dst_ifindex = skb.skb_iif
 
 
 def tcp_v6_early_demux(skb: sk_buff) -> None:
@@ -403,7 +380,6 @@ ipv6_specific = inet_connection_sock_af_ops(
     queue_xmit=inet6_csk_xmit,
     send_check=tcp_v6_send_check,
     rebuild_header=inet6_sk_rebuild_header,
-    sk_rx_dst_set=inet6_sk_rx_dst_set,
     conn_request=tcp_v6_conn_request,
     syn_recv_sock=tcp_v6_syn_recv_sock,
     net_header_len=IPV6_HLEN,
@@ -418,7 +394,6 @@ ipv6_mapped = inet_connection_sock_af_ops(
     queue_xmit=ip_queue_xmit,
     send_check=tcp_v4_send_check,
     rebuild_header=inet_sk_rebuild_header,
-    sk_rx_dst_set=inet_sk_rx_dst_set,
     conn_request=tcp_v6_conn_request,
     syn_recv_sock=tcp_v6_syn_recv_sock,
     net_header_len=20,

@@ -19,12 +19,13 @@ from stack.inet.flow import flowi
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_reply import (
-    tcp_bare_segment,
+    tcp_answer,
+    tcp_answer_bytes,
     tcp_reply_reset,
     tcp_reqsk_ack,
     tcp_timewait_ack,
 )
-from stack.inet.tcp_sock import MAX_TCP_HEADER, TCPHDR_RST, tcp_sock
+from stack.inet.tcp_sock import MAX_TCP_HEADER, tcp_sock
 from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_is_multicast
 from stack.ipv6.ip6_output import ip6_xmit
 from stack.ipv6.route import ip6_dst_lookup_flow
@@ -33,46 +34,31 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
-def tcp_v6_send_response(
-    net: Net,
-    skb: sk_buff,
-    seq: int,
-    ack: int,
-    flags: int,
-    window: int,
-    options: bytes,
-    oif: int,
-    tclass: int,
-    label: int,
-    mark: int,
-) -> None:
-    """Send a segment without data to skb's sender, if there is a route. Borrows skb."""
+def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
+    """tcp_reply.Respond"""
     _, saddr, sport, daddr, dport = inet_key(skb)
     ctl_sk = net.ipv6.tcp_sk
     # A link-local peer is on the segment's input interface.
-    fl6 = flowi(
-        AF_INET6, saddr, daddr, oif or (skb.skb_iif if ipv6_addr_is_linklocal(saddr) else 0)
-    )
+    oif = answer.oif or (skb.skb_iif if ipv6_addr_is_linklocal(saddr) else 0)
+    fl6 = flowi(AF_INET6, saddr, daddr, oif)
     fl6.flowi_proto = IPPROTO_TCP
-    fl6.flowi_mark = mark
-    fl6.flowlabel = label
+    fl6.flowi_mark = answer.mark
+    fl6.flowlabel = answer.label
     fl6.fl_sport, fl6.fl_dport = dport, sport
     try:
         dst = ip6_dst_lookup_flow(net, ctl_sk, fl6)
     except OSError:
-        return
-    segment = tcp_bare_segment(skb, seq, ack, flags, window, options, csum_ipv6_magic)
+        return False
+    segment = tcp_answer_bytes(skb, answer, csum_ipv6_magic)
     buff = alloc_skb(net.skb_small, len(segment), MAX_TCP_HEADER)
     if buff is None:
-        return
+        return False
     skb_put_data(buff, segment)
     skb_set_transport_header(buff, 0)
     buff.ip_summed = CHECKSUM_NONE
     buff.dst = dst
-    ip6_xmit(ctl_sk, buff, fl6, mark, None, tclass & ~3, 0)
-    net.mib.tcp.OutSegs += 1
-    if flags & TCPHDR_RST:
-        net.mib.tcp.OutRsts += 1
+    ip6_xmit(ctl_sk, buff, fl6, answer.mark, None, answer.tclass & ~3, 0)
+    return True
 
 
 def tcp_v6_send_reset(

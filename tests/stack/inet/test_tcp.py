@@ -24,6 +24,7 @@ from stack.core.uapi import (
 )
 from stack.inet import tcp_sock as opt
 from stack.inet.tcp import tcp_poll
+from stack.ipv4.rt_cache import rt_cache_flush
 from stack.ipv4.tcp_ipv4 import tcp_prot
 from stack.socket import Socket
 from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, B, S, Sock, TcpNet, transfer
@@ -42,6 +43,22 @@ def drain(net: TcpNet, *socks: Sock) -> None:
         if sock.sk.sk_mem is not None:
             sock.close()
     net.run(300 * S)
+
+
+def test_the_next_input_route_is_remembered_when_one_is_gone() -> None:
+    with TcpNet() as net:
+        client, server = net.pair()
+        client.send(b"x")
+        net.run(MS * 20)
+        old = server.sk.sk_rx_dst
+        assert not old.obsolete
+        rt_cache_flush(net.b)
+        client.send(b"y")
+        net.run(MS * 20)
+        assert old.obsolete
+        assert not server.sk.sk_rx_dst.obsolete
+        assert server.recv_all() == b"xy"
+        drain(net, client, server)
 
 
 def test_handshake_is_three_segments_with_the_options() -> None:

@@ -148,7 +148,16 @@ def test_last_fragment_may_not_move_the_end(net: Net, where: int, more: int) -> 
     net.inject(IP(src=PEER, dst=ME, id=7, proto=17, frag=where, flags=more) / Raw(bytes(64)))
     assert net.host.mib.ip.ReasmFails == 1
     assert net.host.ipv4.frags.queues == {}
+    assert net.drops() == {"SKB_DROP_REASON_IP_INHDR": 3}
     assert net.host.skb_small.in_use == 0
+
+
+def test_overlap_is_counted_and_its_reason_named(net: Net) -> None:
+    net.inject(pieces(bytes(2000), [100])[0])
+    net.inject(IP(src=PEER, dst=ME, id=7, proto=17, frag=99, flags=1) / Raw(bytes(64)))
+    assert net.drops() == {"SKB_DROP_REASON_FRAG_OVERLAP": 2}
+    assert net.host.mib.ipext.ReasmOverlaps == net.host.mib.ip.ReasmFails == 1
+    settled(net)
 
 
 def test_a_fragment_before_the_last_is_cut_to_a_multiple_of_8(net: Net) -> None:
