@@ -23,13 +23,15 @@ from stack.core.sock import (
 )
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTROUTE, MSG_OOB
+from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTROUTE
+from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.ping import (
     ICMP_HLEN,
     ping_bound,
     ping_close,
+    ping_common_sendmsg,
     ping_get_port,
     ping_init_sock,
     ping_lookup,
@@ -38,6 +40,7 @@ from stack.inet.ping import (
     ping_sock,
     ping_unhash,
 )
+from stack.inet.raw import raise_sent
 from stack.ipv4.datagram import check_bind_sockaddr, check_sockaddr, ip4_datagram_connect
 from stack.ipv4.fib import (
     RT_SCOPE_LINK,
@@ -63,8 +66,7 @@ from stack.ipv4.icmp_codes import (
 from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import (
     ip_append_data,
-    ip_flush_pending_frames,
-    ip_generic_getfrag,
+    ip_finish_skb,
     ip_push_pending_frames,
     ip_sk_accept_pmtu,
     ipcm_cookie,
@@ -114,15 +116,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
 
     The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
     """
-    if length > 0xFFFF:
-        raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
-    if length < ICMP_HLEN:
-        raise os_error(errno.EINVAL, "an echo request has a header of 8 bytes")
-    if msg.msg_flags & MSG_OOB:
-        raise os_error(errno.EOPNOTSUPP, "ping sockets have no urgent data")
-    head = msg.take(ICMP_HLEN)
-    if head[0] != ICMP_ECHO or head[1] != 0:
-        raise os_error(errno.EINVAL, "ping sockets send echo requests only")
+    sequence = ping_common_sendmsg(msg, length, ICMP_ECHO)
     net = sk.net
     if msg.msg_name is not None:
         check_sockaddr(msg.msg_name)
@@ -179,18 +173,8 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         ipc.addr = fl4.daddr
     lock_sock(sk)
     try:
-        try:
-            ip_append_data(
-                sk, fl4, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc, rt, msg.msg_flags
-            )
-        except OSError:
-            ip_flush_pending_frames(sk)
-            raise
-        err = ping_v4_push_pending_frames(sk, int.from_bytes(head[6:8], "big"), fl4)
-        if err == -errno.ENOBUFS and not sk.recverr:
-            err = 0
-        if err:
-            raise os_error(err)
+        ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc, rt, msg.msg_flags)
+        raise_sent(ping_v4_push_pending_frames(sk, sequence, fl4), sk.recverr)
     finally:
         release_sock(sk)
     return length
@@ -203,7 +187,7 @@ def ping_v4_push_pending_frames(sk: ping_sock, sequence: int, fl4: flowi) -> int
         return 0
     icmp_push(skb, ICMP_ECHO, 0, sk.inet_num << 16 | sequence)
     icmp_out_count(sk.net, ICMP_ECHO)
-    return ip_push_pending_frames(sk, fl4)
+    return ip_push_pending_frames(sk, ip_finish_skb(sk, fl4))
 
 
 def ping_err(skb: sk_buff, offset: int, info: int) -> None:

@@ -17,7 +17,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
 from stack.core.neighbour import neigh_confirm
-from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
+from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
 from stack.core.snmp import udp_mib
@@ -49,6 +49,7 @@ from stack.core.uapi import (
     SOL_UDP,
 )
 from stack.inet.af_ops import af_ops_of
+from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import udp_disconnect
 from stack.inet.early_demux import sk_rx_dst_of
 from stack.inet.flow import flowi
@@ -106,10 +107,8 @@ from stack.ipv4.icmp_codes import (
 )
 from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import (
-    LL_MAX_HEADER,
+    __ip_make_skb,
     ip_append_data,
-    ip_finish_skb,
-    ip_generic_getfrag,
     ip_ident_slot,
     ip_make_skb,
     ip_push_pending_frames,
@@ -351,9 +350,16 @@ def udp4_flow_aim(sk: udp_sock, flow: UdpFlow, name: sockaddr) -> None:
 
 def udp4_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> int:
     """The end of udp_send_skb for `count` datagrams of a flow in one sk_buff (inet_af_ops)."""
-    err = ip_push_pending_frames(sk, None, skb, flow)
+    net = sk.net
+    if sk.inet_daddr:
+        ident = sk.inet_id
+        sk.inet_id = (ident + (skb.gso_segs or 1)) & 0xFFFF
+        flow.push_ip(skb, ident)
+    else:
+        flow.push_ip_at(skb, net.clock.now_ns() >> 22)
+    err = ip_push_pending_frames(sk, skb)
     if count > 1:
-        mib, more = sk.net.mib, count - 1
+        mib, more = net.mib, count - 1
         mib.ip.OutRequests += more
         mib.ip.OutTransmits += more
         mib.ipext.OutOctets += more * IP_UDP_HLEN
@@ -432,7 +438,8 @@ def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
         skb.ip_summed = CHECKSUM_NONE
     else:
         udp4_send_check(skb, fl4.saddr, fl4.daddr)
-    return udp_sent(sk, ip_push_pending_frames(sk, fl4, skb, cork), sk.recverr, 1)
+    __ip_make_skb(sk, fl4, skb, cork)
+    return udp_sent(sk, ip_push_pending_frames(sk, skb), sk.recverr, 1)
 
 
 def udp_push_pending_frames(sk: udp_sock) -> int:
@@ -440,7 +447,7 @@ def udp_push_pending_frames(sk: udp_sock) -> int:
     cork = inet_cork_of(sk)
     fl4 = cork.fl4
     assert fl4 is not None
-    skb = ip_finish_skb(sk, fl4)
+    skb = sk.sk_write_queue.dequeue()
     err = 0
     if skb is not None:
         err = udp_send_skb(skb, fl4, cork)

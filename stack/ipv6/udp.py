@@ -16,7 +16,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
 from stack.core.neighbour import neigh_confirm
-from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
+from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
 from stack.core.snmp import udp_mib
@@ -40,9 +40,10 @@ from stack.core.uapi import (
     SOL_UDP,
 )
 from stack.inet.af_ops import af_ops_of
+from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import inet_cork_of
+from stack.inet.inet_sock import inet_cork, inet_cork_of
 from stack.inet.udp import (
     UDP_HLEN,
     __udp_cmsg_send,
@@ -77,7 +78,6 @@ from stack.inet.udp_hash import (
     udp_lib_unhash,
     udp_sock,
 )
-from stack.ipv4.ip_output import ip_generic_getfrag
 from stack.ipv4.udp import udp_sendmsg
 from stack.ipv6.addr import (
     IN6ADDR_LOOPBACK,
@@ -92,8 +92,8 @@ from stack.ipv6.datagram import (
     mapped_sockaddr,
 )
 from stack.ipv6.ip6_append import (
+    __ip6_make_skb,
     ip6_append_data,
-    ip6_finish_skb,
     ip6_make_skb,
     ip6_push_pending_frames,
     ip6_sk_ignore_df,
@@ -102,14 +102,13 @@ from stack.ipv6.ip6_append import (
 from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
 from stack.ipv6.ip6_output import (
-    LL_MAX_HEADER,
     ip6_autoflowlabel,
     ip6_make_flowlabel,
     ip6_send_skb,
     ip6_sk_dst_hoplimit,
 )
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
-from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE, inet6_cork, np_of
+from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE, np_of
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
 from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
@@ -286,15 +285,13 @@ def udpv6_send_one(
     sk: udp_sock, msg: msghdr, length: int, ipc6: ipcm6_cookie, fl6: flowi, rt: rt6_info
 ) -> int:
     """udpv6_sendmsg's lockless path: make a datagram and send it."""
-    cork, v6_cork = inet_cork_of(sk), inet6_cork()
+    cork = inet_cork_of(sk)
     flags = msg.msg_flags
     ulen = length + UDP_HLEN
-    skb = ip6_make_skb(
-        sk, ip_generic_getfrag, msg, ulen, UDP_HLEN, ipc6, rt, fl6, flags, cork, v6_cork
-    )
+    skb = ip6_make_skb(sk, ip_generic_getfrag, msg, ulen, UDP_HLEN, ipc6, rt, fl6, flags, cork)
     if skb is None:
         return length
-    err = udp_v6_send_skb(skb, sk, fl6, v6_cork)
+    err = udp_v6_send_skb(skb, fl6, cork)
     if err:
         raise_send_error(sk, err)
     return length
@@ -381,9 +378,9 @@ def udpv6_append(
                 msg,
                 ulen,
                 UDP_HLEN if first else 0,
-                ipc6 if ipc6 is not None else ipcm6_cookie(sk),
+                ipc6,
                 fl6,
-                rt,  # type: ignore[arg-type]
+                rt,
                 msg.msg_flags,
             )
         except OSError:
@@ -401,23 +398,26 @@ def udpv6_append(
         release_sock(sk)
 
 
-def udp_v6_send_skb(skb: sk_buff, sk: udp_sock, fl6: flowi, v6_cork: inet6_cork) -> int:
+def udp_v6_send_skb(skb: sk_buff, fl6: flowi, cork: inet_cork) -> int:
     """net/ipv6/udp.c: UDP header and checksum (or what the NIC needs to do it), then IP.
 
     0 or a negative errno. Takes ownership of skb.
     """
-    cork = inet_cork_of(sk)
+    sk = skb.sk
+    assert isinstance(sk, udp_sock)
+    np = np_of(sk)
     gso_size = cork.gso_size
     if gso_size and skb.len > gso_size:
-        iplen = 40 + (v6_cork.opt.tot_len if v6_cork.opt is not None else 0)
+        opt = np.cork.opt
+        iplen = 40 + (opt.tot_len if opt is not None else 0)
         if not udp_prepare_gso(skb, False, iplen, cork, gso_size):
             kfree_skb(skb)
             return -errno.EINVAL
     udp_push(skb, fl6.fl_sport, fl6.fl_dport, skb.len + UDP_HLEN, 0)
     # SO_NO_CHECK is IPv4's; here a datagram without checksum would be dropped (RFC 8200 8.1)
     udp6_send_check(skb, fl6.saddr, fl6.daddr)
-    err = ip6_push_pending_frames(sk, fl6, skb, cork, v6_cork)
-    return udp_sent(sk, err, np_of(sk).recverr, 1)
+    __ip6_make_skb(sk, fl6, skb, cork)
+    return udp_sent(sk, ip6_push_pending_frames(sk, skb), np.recverr, 1)
 
 
 def udp_v6_push_pending_frames(sk: udp_sock) -> int:
@@ -426,10 +426,10 @@ def udp_v6_push_pending_frames(sk: udp_sock) -> int:
     cork = inet_cork_of(sk)
     fl6 = cork.fl4
     assert fl6 is not None
-    skb = ip6_finish_skb(sk)
+    skb = sk.sk_write_queue.dequeue()
     err = 0
     if skb is not None:
-        err = udp_v6_send_skb(skb, sk, fl6, np.cork)
+        err = udp_v6_send_skb(skb, fl6, cork)
         cork.clear()
         np.cork.opt = None
     sk.len = 0
