@@ -58,6 +58,7 @@ from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hoo
 from stack.core.rows import row, state
 from stack.core.secure_seq import SECURE_IP_ID
 from stack.core.sock import (
+    SOCK_LOCALROUTE,
     sk_dst_check,
     sk_setup_caps,
     skb_set_owner_w,
@@ -70,6 +71,7 @@ from stack.core.uapi import (
     IP_PMTUDISC_OMIT,
     IP_PMTUDISC_PROBE,
     IP_PMTUDISC_WANT,
+    MSG_DONTROUTE,
     MSG_DONTWAIT,
     MSG_PROBE,
 )
@@ -80,7 +82,12 @@ from stack.inet.inet_sock import (
     inet_sock,
     ip_options,
 )
-from stack.ipv4.fib import RTN_MULTICAST
+from stack.ipv4.fib import (
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RTN_MULTICAST,
+    ipv4_is_multicast,
+)
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
 from stack.ipv4.ip_options import __ip_options_echo, ip_options_build, ip_options_fragment
@@ -90,6 +97,7 @@ from stack.ipv4.route import (
     IP_MAX_MTU,
     IP_MF,
     IP_OFFSET,
+    IPTOS_RT_MASK,
     RTCF_BROADCAST,
     RTCF_LOCAL,
     RTCF_MULTICAST,
@@ -148,6 +156,57 @@ class ipcm_cookie:
             self.oif = 0
             self.sockc_mark = 0
             self.priority = 0
+
+
+def ip_sendmsg_scope(sk: inet_sock, ipc: ipcm_cookie, flags: int) -> int:
+    """include/net/ip.h: RT_SCOPE_LINK for what must not go by a router."""
+    if (
+        sk.sk_flags & SOCK_LOCALROUTE
+        or flags & MSG_DONTROUTE
+        or (ipc.opt is not None and ipc.opt.is_strictroute)
+    ):
+        return RT_SCOPE_LINK
+    return RT_SCOPE_UNIVERSE
+
+
+def ip_datagram_flow(
+    sk: inet_sock, ipc: ipcm_cookie, daddr: int, flags: int, protocol: int
+) -> flowi:
+    """udp_sendmsg, raw_sendmsg, ping_v4_sendmsg: the flow to `daddr`, without ports.
+
+    `ipc` gets the socket's options and interface, and the final destination in `addr`. Raises:
+    OSError EINVAL.
+    """
+    opt = ipc.opt
+    if opt is None:
+        opt = ipc.opt = sk.inet_opt
+    saddr = ipc.addr
+    ipc.addr = faddr = daddr
+    if opt is not None and opt.srr:
+        if not daddr:
+            raise os_error(errno.EINVAL, "a source route needs a destination")
+        faddr = opt.faddr
+    if ipv4_is_multicast(daddr):
+        if not ipc.oif:
+            ipc.oif = sk.mc_index
+        if not saddr:
+            saddr = sk.mc_addr
+    elif not ipc.oif:
+        ipc.oif = sk.uc_index
+    tos = sk.tos if ipc.tos == -1 else ipc.tos
+    return flowi(
+        AF_INET,
+        faddr,
+        saddr,
+        ipc.oif,
+        tos & IPTOS_RT_MASK,
+        protocol,
+        0,
+        0,
+        0,
+        ipc.sockc_mark,
+        ip_sendmsg_scope(sk, ipc, flags),
+    )
 
 
 # --- identification (include/net/ip.h, net/ipv4/route.c) -----------------------------------

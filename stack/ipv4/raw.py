@@ -20,7 +20,6 @@ from stack.core.netdevice import NET_RX_DROP
 from stack.core.proto import proto
 from stack.core.sock import (
     SOCK_BROADCAST,
-    SOCK_LOCALROUTE,
     lock_sock,
     release_sock,
     sk_common_release,
@@ -31,11 +30,9 @@ from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_le
 from stack.core.sockopt import opt_int
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
-    AF_INET,
     ICMP_FILTER,
     IPPROTO_ICMP,
     IPPROTO_RAW,
-    MSG_DONTROUTE,
     MSG_MORE,
     MSG_OOB,
     MSG_PROBE,
@@ -58,8 +55,6 @@ from stack.inet.raw import (
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
 from stack.ipv4.fib import (
-    RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE,
     RTN_BROADCAST,
     RTN_LOCAL,
     RTN_MULTICAST,
@@ -81,6 +76,7 @@ from stack.ipv4.ip_errqueue import ip_icmp_error, ip_local_error
 from stack.ipv4.ip_output import (
     __ip_select_ident,
     ip_append_data,
+    ip_datagram_flow,
     ip_finish_skb,
     ip_flush_pending_frames,
     ip_push_pending_frames,
@@ -90,7 +86,6 @@ from stack.ipv4.ip_output import (
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, ipv4_pktinfo_prepare
 from stack.ipv4.route import (
-    IPTOS_RT_MASK,
     RTCF_BROADCAST,
     ip_route_output_flow,
     ipv4_sk_redirect,
@@ -196,7 +191,6 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
     if msg.msg_flags & MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
-    net = sk.net
     hdrincl = sk.hdrincl
     name = msg.msg_name
     if name is not None and name.sa_len != NO_NAME:
@@ -211,47 +205,18 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         ipc.protocol = IPPROTO_RAW
     if msg.msg_control:
         ip_cmsg_send(sk, msg.msg_control, ipc)
-    saddr = ipc.addr
-    ipc.addr = daddr
-    if ipc.opt is None:
-        ipc.opt = sk.inet_opt
-    final = daddr
-    if ipc.opt is not None:
-        if hdrincl:
-            raise os_error(errno.EINVAL, "IP options and IP_HDRINCL exclude each other")
-        if ipc.opt.srr:
-            if not daddr:
-                raise os_error(errno.EINVAL, "a source route needs a destination")
-            daddr = ipc.opt.faddr
-    tos = sk.tos if ipc.tos == -1 else ipc.tos
-    local = sk.sk_flags & SOCK_LOCALROUTE or msg.msg_flags & MSG_DONTROUTE
-    if ipv4_is_multicast(daddr):
-        if not ipc.oif:
-            ipc.oif = sk.mc_index
-        if not saddr:
-            saddr = sk.mc_addr
-    elif not ipc.oif:
-        ipc.oif = sk.uc_index
-    fl4 = flowi(
-        AF_INET,
-        daddr,
-        saddr,
-        ipc.oif,
-        tos & IPTOS_RT_MASK,
-        IPPROTO_RAW if hdrincl else sk.sk_protocol,
-        0,
-        0,
-        1 if hdrincl or sk.transparent else 0,
-        ipc.sockc_mark,
-        RT_SCOPE_LINK if local else RT_SCOPE_UNIVERSE,
-    )
-    rt = ip_route_output_flow(net, fl4, sk)
+    if hdrincl and (ipc.opt is not None or sk.inet_opt is not None):
+        raise os_error(errno.EINVAL, "IP options and IP_HDRINCL exclude each other")
+    protocol = IPPROTO_RAW if hdrincl else sk.sk_protocol
+    fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, protocol)
+    fl4.flowi_flags = 1 if hdrincl or sk.transparent else 0
+    rt = ip_route_output_flow(sk.net, fl4, sk)
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
         raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if hdrincl:
         return raw_send_hdrinc(sk, fl4, msg, length, rt, msg.msg_flags)
     if not ipc.addr:
-        ipc.addr = final or fl4.daddr
+        ipc.addr = fl4.daddr
     lock_sock(sk)
     try:
         ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, 0, ipc, rt, msg.msg_flags)
