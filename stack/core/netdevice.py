@@ -77,6 +77,8 @@ ETH_ZLEN = 60
 ETH_DATA_LEN = 1500
 ETH_FRAME_LEN = 1514
 ETH_FCS_LEN = 4
+LL_MAX_HEADER = 32
+"""Room before an IP header for every link layer, with VLAN tag and padding."""
 ETH_MIN_MTU = 68
 ETH_MAX_MTU = 0xFFFF
 ETH_P_802_3 = 0x0001

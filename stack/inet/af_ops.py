@@ -21,10 +21,10 @@ from stack.core.secure_seq import SECURE_EHASH
 from stack.core.snmp import udp_mib
 
 if TYPE_CHECKING:
-    from stack.core.sockaddr import sockaddr
-    from stack.inet.inet_sock import inet_sock
+    from stack.inet.flow import flowi
+    from stack.inet.inet_sock import inet_cork, inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_sock
-    from stack.inet.udp_hash import udp_sock
+    from stack.inet.udp_hash import udp_dest, udp_sock
     from stack.net import Net
 
 InetKey = tuple[int, wide, int, wide, int]
@@ -52,16 +52,25 @@ class inet_af_ops:
     `mc_sf_allow(sk, group, saddr, ifindex)`: may the socket receive a packet to this group;
     `port_unreachable(skb)`: send the ICMP error;
     `udp_mib(net)`: the counters of UDP;
-    `udp_flow_folds(sk, flow)`: may datagrams of the flow leave as one super-packet, unnoticed;
-    `udp_flow_aim(sk, flow, name)`: change the flow's destination to another port, that of `name`;
-    `udp_flow_xmit(sk, flow, skb, count)`: add the IP header and send `count` datagrams; 0 or a
-    negative errno (takes ownership of skb);
     `raw_input(sk, skb)`: give a raw socket a clone; 1 when the packet matches the socket, else 0;
     `raw_rcv(sk, skb)`: queue a packet on a raw socket (takes ownership of skb);
     `raw_err(sk, skb, *info)`: report an ICMP error to a raw socket.
 
-    Called for the family of a corked datagram (`sk.pending`): `udp_push_pending_frames(sk)` sends
-    it (0 or a negative errno), `flush_pending_frames(sk)` discards it.
+    Called by udp_sendmsg (stack/inet/udp_flow.py). For the socket's own family:
+    `udp_family(sk, msg, length)`: the table of the family that the message goes by; it may replace
+    `msg.msg_name` (raises OSError). For the family on the wire:
+    `udp_route(sk, msg)`: where the message goes, without a flow (raises OSError);
+    `udp_make_flow(sk, dest)`: the flow of plain datagrams there, None if it cannot say them;
+    `udp_flow_folds(sk, flow, fl)`: may datagrams of the flow leave as one super-packet, unnoticed;
+    `udp_flow_aim(sk, flow, fl)`: have the flow go to the port in `fl`;
+    `udp_flow_xmit(sk, flow, skb, count)`: add the IP header and send `count` datagrams;
+    `udp_make_skb(sk, dest, msg, size)`: a datagram without headers, None with MSG_PROBE, of `size`
+    bytes with UDP's (raises OSError);
+    `udp_append(sk, dest, msg, size)`: add to the corked datagram; `dest` is None and `size` without
+    UDP's header for what is not the first piece (raises OSError);
+    `udp_send_skb(skb, fl, cork)`: add the headers and send;
+    `flush_pending_frames(sk)`: discard the corked datagram. What sends takes ownership of skb and
+    returns 0 or a negative errno.
 
     Called for the socket's own family (`sk.sk_family`): `pktinfo_prepare(sk, skb)` saves what the
     control messages of a packet need before it is queued; `cmsg_recv(msg, sk, skb, tlen, offset)`
@@ -76,19 +85,24 @@ class inet_af_ops:
     is_loopback: Callable[[wide], bool]
     mc_sf_allow: Callable[[inet_sock, wide, wide, int], bool]
     udp_mib: Callable[[Net], udp_mib]
-    udp_flow_folds: Callable[[udp_sock, UdpFlow], bool]
-    udp_flow_aim: Callable[[udp_sock, UdpFlow, sockaddr], None]
+    udp_flow_folds: Callable[[udp_sock, UdpFlow, flowi], bool]
+    udp_flow_aim: Callable[[udp_sock, UdpFlow, flowi], None]
     udp_flow_xmit: Callable[[udp_sock, UdpFlow, sk_buff, int], int]
     port_unreachable: Callable[[sk_buff], None]
     raw_input: Callable[[Any, sk_buff], int]
     raw_rcv: Callable[[Any, sk_buff], int]
     raw_err: Callable[..., None]
-    udp_push_pending_frames: Callable[[udp_sock], int]
+    udp_send_skb: Callable[[sk_buff, flowi, inet_cork], int]
     flush_pending_frames: Callable[[udp_sock], None]
     pktinfo_prepare: Callable[[inet_sock, sk_buff], None]
     cmsg_recv: Callable[[msghdr, inet_sock, sk_buff, int, int], None]
     recv_error: Callable[[inet_sock, msghdr, int], int]
     mc_drop_socket: Callable[[inet_sock], None]
+    udp_family: Callable[[udp_sock, msghdr, int], inet_af_ops]
+    udp_route: Callable[[udp_sock, msghdr], udp_dest]
+    udp_make_flow: Callable[[udp_sock, udp_dest], UdpFlow | None]
+    udp_make_skb: Callable[[udp_sock, udp_dest, msghdr, int], sk_buff | None]
+    udp_append: Callable[[udp_sock, udp_dest | None, msghdr, int], None]
 
 
 af_ops_of: dict[int, inet_af_ops] = {}

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from stack.inet.flow import flowi
     from stack.ipv6.pinfo import ipv6_pinfo
 
-IPCORK_OPT = 1
-
 
 @state
 class ip_options:
@@ -58,7 +56,6 @@ class ip_options:
 class inet_cork:
     """struct inet_cork_full: what a corked (MSG_MORE, UDP_CORK) datagram remembers."""
 
-    flags: int = row(0)
     addr: wide = row(0)
     opt: ip_options | None = row()
     fragsize: int = row(0)
@@ -72,15 +69,6 @@ class inet_cork:
     mark: int = row(0)
     transmit_time: int = row(0)
     fl4: flowi | None = row()
-
-    if TYPE_CHECKING:
-
-        def init_state(self) -> None:
-            """Give every field its start value (generated from the rows)."""
-
-    def clear(self) -> None:
-        """Forget everything: no datagram is being put together."""
-        self.init_state()
 
 
 @state

@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.inetkey import inet_name
 from fastpath.skbuff import (
+    CHECKSUM_NONE,
     consume_skb,
     kfree_skb,
     sk_buff,
+    skb_put_data,
+    skb_reset_network_header,
+    skb_set_transport_header,
 )
 from stack.core.datagram import skb_recv_datagram
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.netdevice import LL_MAX_HEADER
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
-from stack.core.sock import (
-    sock_queue_rcv_skb_reason,
-)
+from stack.core.sock import sock_alloc_send_skb, sock_queue_rcv_skb_reason
 from stack.core.sockopt import sock_recv_cmsgs
 from stack.core.uapi import (
+    MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_OOB,
     MSG_TRUNC,
@@ -33,9 +37,12 @@ from stack.core.uapi import (
     SOCK_DGRAM,
 )
 from stack.inet.af_ops import af_ops_of
+from stack.inet.append import ip_generic_getfrag
 from stack.inet.inet_sock import inet_sock
 
 if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.inet.flow import flowi
     from stack.net import Net
 
 
@@ -119,6 +126,44 @@ def raw_rcv_skb(sk: raw_sock, skb: sk_buff) -> int:
         kfree_skb_reason(sk.net, skb, reason)
         return 1
     return 0
+
+
+# --- sending -----------------------------------------------------------------------------
+
+
+def raise_sent(err: int, recverr: bool) -> None:
+    """Raise a failed send as OSError; congestion (ENOBUFS) for sockets with IP_RECVERR only."""
+    if err and (err != -errno.ENOBUFS or recverr):
+        raise os_error(err)
+
+
+def raw_hdrinc_skb(
+    sk: raw_sock, header: bytes, msg: msghdr, length: int, fl: flowi, rt: dst_entry, flags: int
+) -> sk_buff:
+    """Make a packet of `length` bytes that begins with the caller's IP `header` (IP_HDRINCL).
+
+    May sleep. Raises: OSError ENOBUFS, EAGAIN, EPIPE.
+    """
+    net = sk.net
+    pool = net.skb_small
+    headroom = LL_MAX_HEADER + rt.dev.needed_headroom
+    size = min(length, pool.buf_bytes - headroom)
+    skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
+    before = skb.truesize
+    skb_put_data(skb, header)
+    try:
+        ip_generic_getfrag(msg, skb, length - len(header), net.skb_pages)
+    except OSError:
+        kfree_skb(skb)
+        raise
+    sk.sk_wmem_alloc += skb.truesize - before
+    skb.priority = sk.sk_priority
+    skb.mark = fl.flowi_mark
+    skb.dst = rt
+    skb_reset_network_header(skb)
+    skb_set_transport_header(skb, len(header))
+    skb.ip_summed = CHECKSUM_NONE
+    return skb
 
 
 # --- socket calls ------------------------------------------------------------------------

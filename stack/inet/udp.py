@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import udp_rcv_segment
-from fastpath.hdr import udp_hdr
+from fastpath.hdr import udp_hdr, udp_push
 from fastpath.inet import skb_queue_owned
 from fastpath.inetkey import InetEnds, inet_skb_ends, udp_name_consume
 from fastpath.mmsg import mmsg_recv, udp_carve, udp_carve_all, udp_charge_split
@@ -50,6 +50,7 @@ from stack.core.drop_reason import (
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.netdevice import ETH_P_IPV6
+from stack.core.rows import wide
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
 from stack.core.sock import (
     RCV_HOARD,
@@ -67,6 +68,7 @@ from stack.core.sock import (
     sock_rfree,
 )
 from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
+from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     IPPROTO_UDP,
     MSG_CTRUNC,
@@ -85,22 +87,40 @@ from stack.core.uapi import (
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 from stack.inet.af_ops import af_ops_of, inet_af_ops, inet_sk_takes
 from stack.inet.datagram import udp_disconnect
-from stack.inet.udp_flow import UDP_MAX_SEGMENTS
+from stack.inet.udp_flow import (
+    UDP_HLEN,
+    UDP_MAX_SEGMENTS,
+    udp_flush_pending_frames,
+    udp_push_pending_frames,
+)
 from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_table
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check, xfrm6_policy_check
 
 if TYPE_CHECKING:
     from stack.core.snmp import udp_mib
+    from stack.core.sockaddr import sockaddr
     from stack.core.socket import socket
+    from stack.inet.flow import flowi
     from stack.inet.inet_sock import inet_cork
     from stack.inet.udp_hash import udp_sock
     from stack.net import Net
 
 
-UDP_HLEN = 8
-
-
 # --- sending -----------------------------------------------------------------------------
+
+
+def udp_cmsg_send(control: list[Any], ipc: Any) -> list[Any]:
+    """net/ipv4/udp.c: put a UDP_SEGMENT message into `ipc`; returns the messages that are IP's.
+
+    Raises: OSError EINVAL.
+    """
+    rest = []
+    for level, kind, data in control:
+        if level == SOL_UDP:
+            ipc.gso_size = __udp_cmsg_send(kind, data)
+        else:
+            rest.append((level, kind, data))
+    return rest
 
 
 def __udp_cmsg_send(kind: int, data: int | bytes) -> int:
@@ -115,22 +135,34 @@ def __udp_cmsg_send(kind: int, data: int | bytes) -> int:
     return raw
 
 
-def udp_prepare_gso(
-    skb: sk_buff, no_check: bool, iplen: int, cork: inet_cork, gso_size: int
-) -> bool:
-    """udp_send_skb's part for UDP_SEGMENT: mark skb a super-packet; False when it cannot be one.
+def udp_peer(sk: udp_sock, name: sockaddr | None) -> tuple[wide, int]:
+    """Address and port of `name`, None: of the connected peer. Raises: OSError."""
+    if name is not None:
+        if not name.port:
+            raise os_error(errno.EINVAL, "port 0 cannot be sent to")
+        return name.addr, name.port
+    if sk.sk_state != TCP_ESTABLISHED:
+        raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
+    return sk.inet_daddr, sk.inet_dport
+
+
+def udp_headers(skb: sk_buff, fl: flowi, cork: inet_cork, iplen: int, no_check: bool) -> bool:
+    """udp_send_skb's start: the UDP header, and what the device needs to cut a super-packet.
 
     `iplen`: bytes of the IP header with its options; `no_check`: the socket sends no checksums.
+    False, and skb freed, for a super-packet that the device could not cut.
     """
-    if iplen + UDP_HLEN + gso_size > cork.fragsize:
-        return False
-    segs = -(-skb.len // gso_size)
-    if segs > UDP_MAX_SEGMENTS or no_check:
-        return False
-    skb.ip_summed = CHECKSUM_PARTIAL
-    skb.gso_size = gso_size
-    skb.gso_type = SKB_GSO_UDP_L4
-    skb.gso_segs = segs
+    gso_size = cork.gso_size
+    if gso_size and skb.len > gso_size:
+        segs = -(-skb.len // gso_size)
+        if iplen + UDP_HLEN + gso_size > cork.fragsize or segs > UDP_MAX_SEGMENTS or no_check:
+            kfree_skb(skb)
+            return False
+        skb.ip_summed = CHECKSUM_PARTIAL
+        skb.gso_size = gso_size
+        skb.gso_type = SKB_GSO_UDP_L4
+        skb.gso_segs = segs
+    udp_push(skb, fl.fl_sport, fl.fl_dport, skb.len + UDP_HLEN, 0)
     return True
 
 
@@ -453,15 +485,6 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
 # --- socket calls ------------------------------------------------------------------------
 
 
-def udp_flush_pending_frames(sk: udp_sock) -> None:
-    """net/ipv4/udp.c: throw the corked datagram away."""
-    family = sk.pending
-    if family:
-        sk.len = 0
-        sk.pending = 0
-        af_ops_of[family].flush_pending_frames(sk)
-
-
 def udp_destroy_sock(sk: udp_sock) -> None:
     """net/ipv4/udp.c: drop what was being collected."""
     sk.sk_flags |= SOCK_DEAD
@@ -507,7 +530,7 @@ def udp_lib_setsockopt(sk: udp_sock, optname: int, optval: Any) -> None:
             if not val and sk.pending:
                 lock_sock(sk)
                 try:
-                    af_ops_of[sk.pending].udp_push_pending_frames(sk)
+                    udp_push_pending_frames(sk)
                 finally:
                     release_sock(sk)
         case uapi.UDP_SEGMENT:

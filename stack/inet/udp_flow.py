@@ -1,9 +1,22 @@
-"""Fast sending of plain datagrams by a flow that the socket caches, one or many at once.
+"""udp_sendmsg of both families: how a datagram goes down.
 
-A flow (fastpath.inet.UdpFlow) caches what udp_sendmsg's general path found out about datagrams to
-one address: route, headers, room. The socket keeps it in sk_tx_flow until the socket is connected,
-an option is set, or the flow's route is obsolete. A flow to the connected peer is also invalid when
-its route is not sk_dst_cache. A flow to another address leaves sk_dst_cache, the peer's, alone.
+    udp_sendmsg, udpv6_sendmsg                   the kernel's entries
+      udp_lib_sendmsg
+        udp_dest_to       where it goes: the destination that the socket keeps ...
+        udp_dest_new      ... or a new one: udp_family, udp_route and udp_make_flow of the family
+        udp_send_flow     what a flow can say: an sk_buff with the prebuilt headers
+        udp_send_cork     everything else: IP puts the datagram together (stack/inet/append.py)
+      ip_push_pending_frames, ip6_push_pending_frames
+
+A destination (udp_dest) is what the family found out about datagrams to one address: its route and
+IP's parameters. If plain datagrams need no more than headers that never change, it has a flow too
+(fastpath.inet.UdpFlow), and the socket keeps it until it is connected, an option is set, or the
+route is obsolete. A destination for the connected peer is also invalid when its route is not
+sk_dst_cache; one for another address leaves sk_dst_cache, the peer's, alone.
+
+A flow cannot say: control messages, several buffers, flags like MSG_MORE, a corked socket, more
+than fits one linear buffer (or, with UDP_SEGMENT, one super-packet), IP options, groups and
+broadcasts, routes with metrics, devices without checksum offload.
 """
 
 from __future__ import annotations
@@ -15,9 +28,20 @@ from fastpath.inet import UdpFlow
 from fastpath.mmsg import mmsg_send
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import NETIF_F_CSUM_MASK, NETIF_F_GSO_UDP_L4, NETIF_F_SG
-from stack.core.sock import sock_wait_for_wmem
-from stack.core.uapi import MSG_DONTWAIT, MSG_NOSIGNAL, SEND_SHUTDOWN
+from stack.core.sock import lock_sock, release_sock, sk_dst_set, sock_wait_for_wmem
+from stack.core.uapi import (
+    AF_INET,
+    MSG_CONFIRM,
+    MSG_DONTWAIT,
+    MSG_MORE,
+    MSG_NOSIGNAL,
+    SEND_SHUTDOWN,
+)
+from stack.inet.af_ops import af_ops_of, inet_af_ops
+from stack.inet.inet_sock import inet_cork_of
+from stack.inet.udp_hash import udp_dest
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
@@ -28,29 +52,48 @@ if TYPE_CHECKING:
 
 PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
 UDP_MAX_SEGMENTS = 128
+UDP_HLEN = 8
 
 
-def udp_plain(msg: msghdr) -> bool:
-    """Whether a message has one buffer, no control messages and no flags that need more."""
-    return not (msg.msg_flags & ~PLAIN_FLAGS or msg.msg_control or msg.more)
+def udp_lib_sendmsg(sk: udp_sock, msg: msghdr, length: int, family: int) -> int:
+    """net/ipv{4,6}/udp.c: send one datagram (or, corked, a piece of one). Returns `length`.
+
+    `family`: the socket's. Raises: OSError EMSGSIZE, EINVAL, EDESTADDRREQ, EAGAIN, routing errors.
+    """
+    plain = not (msg.msg_flags & ~PLAIN_FLAGS or msg.msg_control or msg.more)
+    dest = udp_dest_to(sk, msg.msg_name) if plain and length <= 0xFFFF else None
+    if dest is None:
+        name = msg.msg_name
+        af = af_ops_of[family].udp_family(sk, msg, length)
+        if sk.pending:
+            lock_sock(sk)
+            if sk.pending:
+                return udp_append(sk, msg, length, af, None)
+            release_sock(sk)
+        dest = udp_dest_new(sk, msg, af, name, plain)
+    flow = dest.flow
+    if flow is not None and udp_flow_takes(sk, flow, length):
+        return udp_send_flow(sk, dest, flow, msg, length)
+    return udp_send_cork(sk, msg, length, dest)
 
 
-def udp_flow_to(sk: udp_sock, name: sockaddr | None) -> UdpFlow | None:
-    """The socket's flow if it is valid for `name` (None: the connected peer), else None.
+def udp_dest_to(sk: udp_sock, name: sockaddr | None) -> udp_dest | None:
+    """The kept destination if it is valid for `name` (None: the connected peer), else None.
 
-    If only the port of `name` differs, the flow is changed to that port.
+    If only the port of `name` differs, the destination is changed to that port.
     """
     flow = sk.sk_tx_flow
-    if flow is None:
+    dest = sk.tx_dest
+    if flow is None or dest is None:
         return None
-    rt: dst_entry = flow.dst
+    rt: dst_entry = dest.rt
     if rt.obsolete or sk.sk_err or sk.sk_shutdown:
         return None
-    last = sk.udp_name
+    last = dest.name
     if last is None and rt is not sk.sk_dst_cache:
         return None
     if name is last or name == last:
-        return flow
+        return dest
     if (
         name is None
         or last is None
@@ -61,9 +104,33 @@ def udp_flow_to(sk: udp_sock, name: sockaddr | None) -> UdpFlow | None:
         or name.scope_id != last.scope_id
     ):
         return None
-    sk.udp_flow_af.udp_flow_aim(sk, flow, name)
-    sk.udp_name = name
-    return flow
+    dest.fl.fl_dport = name.port
+    dest.af.udp_flow_aim(sk, flow, dest.fl)
+    dest.name = name
+    return dest
+
+
+def udp_dest_new(
+    sk: udp_sock, msg: msghdr, af: inet_af_ops, name: sockaddr | None, plain: bool
+) -> udp_dest:
+    """Find out where a message goes; keep it if the message is `plain` and a flow can say it.
+
+    `name`: as the caller gave it. Raises: OSError.
+    """
+    dest = af.udp_route(sk, msg)
+    rt: dst_entry = dest.rt
+    if msg.msg_flags & MSG_CONFIRM and rt.neigh is not None:
+        neigh_confirm(rt.neigh)
+    if not plain or sk.corkflag:
+        return dest
+    dest.flow = flow = af.udp_make_flow(sk, dest)
+    if flow is not None and msg.msg_name is not None:
+        dest.name = name
+    elif flow is not None and sk.sk_dst_cache is not rt:
+        sk_dst_set(sk, rt)
+    sk.sk_tx_flow = flow
+    sk.tx_dest = dest
+    return dest
 
 
 def udp_flow_takes(sk: udp_sock, flow: UdpFlow, length: int) -> bool:
@@ -73,8 +140,8 @@ def udp_flow_takes(sk: udp_sock, flow: UdpFlow, length: int) -> bool:
     return flow.cuts(length, sk.gso_size)
 
 
-def udp_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> int:
-    """Send a message by the flow, if `udp_flow_takes` allows it. Returns `length`.
+def udp_send_flow(sk: udp_sock, dest: udp_dest, flow: UdpFlow, msg: msghdr, length: int) -> int:
+    """Send a message by the flow, which `udp_flow_takes`. Returns `length`.
 
     Raises: OSError EAGAIN, EPIPE, ENOBUFS, an error of the layers below.
     """
@@ -88,16 +155,89 @@ def udp_send_flow(sk: udp_sock, flow: UdpFlow, msg: msghdr, length: int) -> int:
         raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
     msg.off += length
     msg.count = 0
-    udp_flow_xmit(sk, flow, skb, 1)
+    udp_flow_xmit(sk, dest, flow, skb, 1)
     return length
 
 
-def udp_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> None:
+def udp_flow_xmit(sk: udp_sock, dest: udp_dest, flow: UdpFlow, skb: sk_buff, count: int) -> None:
     """Give a flow's sk_buff of `count` datagrams to IP. Takes ownership of skb. Raises: OSError."""
     sk.sk_wmem_alloc += skb.truesize
-    err = sk.udp_flow_af.udp_flow_xmit(sk, flow, skb, count)
+    err = dest.af.udp_flow_xmit(sk, flow, skb, count)
     if err:
         raise_send_error(sk, err)
+
+
+def udp_send_cork(sk: udp_sock, msg: msghdr, length: int, dest: udp_dest) -> int:
+    """Send what a flow cannot say, or begin to collect it (UDP_CORK, MSG_MORE). Returns `length`.
+
+    Raises: OSError.
+    """
+    if sk.corkflag or msg.msg_flags & MSG_MORE:
+        lock_sock(sk)
+        if sk.pending:
+            release_sock(sk)
+            raise os_error(errno.EINVAL, "another datagram is being collected on this socket")
+        sk.pending = dest.af.family
+        sk.len = 0
+        sk.sk_tx_flow = None  # the next sendmsg adds to this datagram
+        return udp_append(sk, msg, length, dest.af, dest)
+    skb = dest.af.udp_make_skb(sk, dest, msg, length + UDP_HLEN)
+    if skb is not None:
+        err = dest.af.udp_send_skb(skb, dest.fl, inet_cork_of(sk))
+        if err:
+            raise_send_error(sk, err)
+    return length
+
+
+def udp_append(
+    sk: udp_sock, msg: msghdr, length: int, af: inet_af_ops, dest: udp_dest | None
+) -> int:
+    """udp_sendmsg's do_append_data: add a piece; send unless more is to come. Sock owned, freed.
+
+    `af`: the family of the message; `dest`: of the first piece, else None. Raises: OSError.
+    """
+    try:
+        if sk.pending != af.family and af.family == AF_INET:
+            raise os_error(errno.EINVAL, "an IPv6 datagram is being collected on this socket")
+        ulen = length + UDP_HLEN if dest is not None else length
+        try:
+            if sk.len + ulen > 0xFFFF:
+                raise os_error(errno.EMSGSIZE, "the collected datagram became too long")
+            af_ops_of[sk.pending].udp_append(sk, dest, msg, ulen)
+        except OSError:
+            udp_flush_pending_frames(sk)
+            raise
+        sk.len += ulen
+        if not (sk.corkflag or msg.msg_flags & MSG_MORE):
+            err = udp_push_pending_frames(sk)
+            if err:
+                raise_send_error(sk, err)
+        elif not sk.sk_write_queue.qlen:
+            sk.pending = 0
+        return length
+    finally:
+        release_sock(sk)
+
+
+def udp_push_pending_frames(sk: udp_sock) -> int:
+    """net/ipv{4,6}/udp.c: send the corked datagram. 0 or a negative errno."""
+    cork = inet_cork_of(sk)
+    skb = sk.sk_write_queue.dequeue()
+    err = 0
+    if skb is not None:
+        assert cork.fl4 is not None
+        err = af_ops_of[sk.pending].udp_send_skb(skb, cork.fl4, cork)
+    udp_flush_pending_frames(sk)
+    return err
+
+
+def udp_flush_pending_frames(sk: udp_sock) -> None:
+    """net/ipv4/udp.c: throw the corked datagram away."""
+    family = sk.pending
+    if family:
+        sk.len = 0
+        sk.pending = 0
+        af_ops_of[family].flush_pending_frames(sk)
 
 
 def udp_sent(sk: udp_sock, err: int, recverr: bool, count: int) -> int:
@@ -129,20 +269,20 @@ def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:
     different ports cannot share a super-packet and are sent one by one.
     Raises: OSError, also of resolving an address; rows.went is how many rows were sent before.
     """
-    flow = sk.sk_tx_flow
-    if flow is None or sk.gso_size or flags & ~PLAIN_FLAGS:
+    if sk.sk_tx_flow is None or sk.gso_size or flags & ~PLAIN_FLAGS:
         return 0
     if not rows.alike(start):
         return udp_send_rows(sk, rows, start)
-    flow = udp_flow_to(sk, rows.row(start)[1])
-    if flow is None or not udp_flow_folds(sk, flow):
+    dest = udp_dest_to(sk, rows.row(start)[1])
+    flow = sk.sk_tx_flow
+    if dest is None or flow is None or not udp_flow_folds(sk, dest, flow):
         return 0
     room = sk.sk_sndbuf - sk.sk_wmem_alloc
     skb = rows.fold(flow, start, room, UDP_MAX_SEGMENTS, sk.net.skb_pages)
     if skb is None:
         return 0
     count = skb.gso_segs
-    udp_flow_xmit(sk, flow, skb, count)
+    udp_flow_xmit(sk, dest, flow, skb, count)
     return count
 
 
@@ -161,8 +301,14 @@ def udp_send_rows(sk: udp_sock, rows: mmsg_send, start: int) -> int:
         if sent and rows.alike(start + sent):
             break
         data, name = rows.row(start + sent)
-        flow = udp_flow_to(sk, name)
-        if flow is None or type(data) is not bytes or sk.sk_wmem_alloc >= sk.sk_sndbuf:
+        dest = udp_dest_to(sk, name)
+        flow = sk.sk_tx_flow
+        if (
+            dest is None
+            or flow is None
+            or type(data) is not bytes
+            or sk.sk_wmem_alloc >= sk.sk_sndbuf
+        ):
             break
         length = len(data)
         if length > flow.room:
@@ -170,19 +316,19 @@ def udp_send_rows(sk: udp_sock, rows: mmsg_send, start: int) -> int:
         skb = flow.datagram(data, 0, length)
         if skb is None:
             break
-        udp_flow_xmit(sk, flow, skb, 1)
+        udp_flow_xmit(sk, dest, flow, skb, 1)
         sent += 1
         rows.went = sent
     return sent
 
 
-def udp_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
+def udp_flow_folds(sk: udp_sock, dest: udp_dest, flow: UdpFlow) -> bool:
     """Whether nothing can tell a super-packet of the flow from its single datagrams.
 
     The device must cut it up, no tap or hook see it and no queue count packets; the neighbour must
     be known.
     """
-    rt: dst_entry = flow.dst
+    rt: dst_entry = dest.rt
     dev: net_device = rt.dev
     features = dev.features
     q = dev.qdisc
@@ -199,4 +345,4 @@ def udp_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
         or dev.ptype_specific
     ):
         return False
-    return sk.udp_flow_af.udp_flow_folds(sk, flow)
+    return dest.af.udp_flow_folds(sk, flow, dest.fl)

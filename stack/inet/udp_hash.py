@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fastpath.inet import UdpFlow
 from fastpath.inethash import InetHash
 from fastpath.inetkey import InetEnds, udp_rcv_ends
 from fastpath.intmap import IntMap
@@ -25,6 +26,7 @@ from stack.inet.inet_sock import inet_sock
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
     from stack.core.sockaddr import sockaddr
+    from stack.inet.flow import flowi
     from stack.net import Net
 
 
@@ -40,6 +42,23 @@ class udp_table:
 
 
 @state
+class udp_dest:
+    """Where the datagrams of a socket to one address go, and how (stack/inet/udp_flow.py)."""
+
+    af: inet_af_ops
+    """The family on the wire."""
+    name: sockaddr | None
+    """The address as the caller gave it; None: the connected peer."""
+    fl: flowi
+    rt: Any
+    """The route, a dst_entry of the family."""
+    ipc: Any
+    """IP's parameters: ipcm_cookie or ipcm6_cookie."""
+    flow: UdpFlow | None
+    """The prebuilt headers, for what a flow can say."""
+
+
+@state
 class udp_sock(inet_sock):
     """struct udp_sock. `len` = bytes of the corked datagram, UDP header included."""
 
@@ -50,10 +69,8 @@ class udp_sock(inet_sock):
     gso_size: int = row(0)
     len: int = row(0)
     udp_tuple: InetKey | None = row()
-    udp_name: sockaddr | None = row()
-    """The destination of sk_tx_flow as the caller gave it; None: the connected peer."""
-    udp_flow_af: inet_af_ops = row()
-    """The table of the family of sk_tx_flow, which sends its datagrams."""
+    tx_dest: udp_dest | None = row(None, clone=FRESH)
+    """The destination that sk_tx_flow belongs to."""
     udp_from: sockaddr | None = row()
     """The sender of the last datagram that was read."""
     udp_port_next: udp_sock | None = row(None, clone=FRESH)

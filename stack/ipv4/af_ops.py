@@ -16,11 +16,16 @@ from stack.ipv4.ip_output import ip_flush_pending_frames
 from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ipv4_pktinfo_prepare
 from stack.ipv4.raw import raw_err, raw_rcv, raw_v4_input
 from stack.ipv4.udp import (
+    udp4_append,
+    udp4_family,
     udp4_flow_aim,
     udp4_flow_folds,
     udp4_flow_xmit,
+    udp4_make_flow,
+    udp4_make_skb,
     udp4_mib,
-    udp_push_pending_frames,
+    udp4_route,
+    udp_send_skb,
 )
 
 
@@ -41,14 +46,19 @@ ipv4_af_ops = inet_af_ops(
     is_loopback=ipv4_is_loopback,
     mc_sf_allow=ip_mc_sf_allow,
     udp_mib=udp4_mib,
+    udp_family=udp4_family,
+    udp_route=udp4_route,
+    udp_make_flow=udp4_make_flow,
     udp_flow_folds=udp4_flow_folds,
     udp_flow_aim=udp4_flow_aim,
     udp_flow_xmit=udp4_flow_xmit,
+    udp_make_skb=udp4_make_skb,
+    udp_append=udp4_append,
+    udp_send_skb=udp_send_skb,
     port_unreachable=ipv4_port_unreachable,
     raw_input=raw_v4_input,
     raw_rcv=raw_rcv,
     raw_err=raw_err,
-    udp_push_pending_frames=udp_push_pending_frames,
     flush_pending_frames=ip_flush_pending_frames,
     pktinfo_prepare=ipv4_pktinfo_prepare,
     cmsg_recv=ip_cmsg_recv_offset,

@@ -71,6 +71,7 @@ from stack.ipv4.ip_options import (
 )
 from stack.ipv4.ip_output import (
     ip_append_data,
+    ip_finish_skb,
     ip_flush_pending_frames,
     ip_push_pending_frames,
     ipcm_cookie,
@@ -213,14 +214,13 @@ def icmp_push_reply(
         )
     except OSError:
         net.mib.icmp.OutErrors += 1
-        ip_flush_pending_frames(sk)
         return
     skb = sk.sk_write_queue.peek()
     if skb is None:
         return
     icmp_push(skb, param.type, param.code, param.un)
     icmp_out_count(net, param.type)
-    ip_push_pending_frames(sk, fl4)
+    ip_push_pending_frames(sk, ip_finish_skb(sk, fl4))
 
 
 def icmp_xmit_lock(net: Net) -> inet_sock | None:

@@ -34,6 +34,7 @@ from stack.core.netdevice import (
     IFF_LOOPBACK,
     IFF_MULTICAST,
     IFF_UP,
+    LL_MAX_HEADER,
     NETDEV_DOWN,
     NETDEV_UNREGISTER,
     NETDEV_UP,
@@ -64,7 +65,7 @@ from stack.inet.mc_filter import (
 from stack.inet.protocol import net_protocol
 from stack.ipv4.arp_send import arp_mc_map
 from stack.ipv4.fib import ip_dev_find, ipv4_is_local_multicast, ipv4_is_multicast
-from stack.ipv4.ip_output import LL_MAX_HEADER, __ip_select_ident, ip_local_out
+from stack.ipv4.ip_output import __ip_select_ident, ip_local_out
 from stack.ipv4.mc_list import ip_mc_list, ip_mc_lookup
 from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.route import IP_DF, ip_route_output_key

@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
 from fastpath.hdr import ip_hdr, ip_push, ip_send_check
-from fastpath.inet import UdpFlow
 from fastpath.inetkey import inet_siphash
 from fastpath.skbuff import (
     CHECKSUM_NONE,
-    CHECKSUM_PARTIAL,
     alloc_skb,
     consume_skb,
-    kfree_skb,
     sk_buff,
-    skb_append_linear,
     skb_clone,
     skb_copy_bits,
     skb_cow_head,
@@ -44,24 +40,22 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_output
 from stack.core.errors import os_error
-from stack.core.iov import msghdr
 from stack.core.neighbour import neigh_output
 from stack.core.netdevice import (
     ETH_P_IP,
+    LL_MAX_HEADER,
     NETIF_F_HW_CSUM,
     NETIF_F_IP_CSUM,
-    NETIF_F_SG,
     net_xmit_errno,
 )
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.rows import row, state
 from stack.core.secure_seq import SECURE_IP_ID
 from stack.core.sock import (
-    SOCK_ZEROCOPY,
+    SOCK_LOCALROUTE,
     sk_dst_check,
     sk_setup_caps,
     sock_wait_for_wmem,
-    sock_wfree,
 )
 from stack.core.uapi import (
     AF_INET,
@@ -70,23 +64,24 @@ from stack.core.uapi import (
     IP_PMTUDISC_OMIT,
     IP_PMTUDISC_PROBE,
     IP_PMTUDISC_WANT,
-    IPPROTO_UDP,
+    MSG_DONTROUTE,
     MSG_DONTWAIT,
-    MSG_MORE,
     MSG_PROBE,
-    MSG_ZEROCOPY,
-    SEND_SHUTDOWN,
 )
-from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
+from stack.inet.append import Getfrag, append_data, setup_cork
 from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import (
-    IPCORK_OPT,
     inet_cork_of,
     inet_sock,
     ip_options,
 )
-from stack.ipv4.fib import RTN_MULTICAST
+from stack.ipv4.fib import (
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RTN_MULTICAST,
+    ipv4_is_multicast,
+)
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
 from stack.ipv4.ip_options import __ip_options_echo, ip_options_build, ip_options_fragment
@@ -96,6 +91,7 @@ from stack.ipv4.route import (
     IP_MAX_MTU,
     IP_MF,
     IP_OFFSET,
+    IPTOS_RT_MASK,
     RTCF_BROADCAST,
     RTCF_LOCAL,
     RTCF_MULTICAST,
@@ -107,7 +103,6 @@ from stack.ipv4.route import (
 )
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import SkbPool
     from stack.core.netdevice import net_device
     from stack.core.sock import sock
     from stack.inet.inet_sock import inet_cork
@@ -121,8 +116,6 @@ IPSKB_REROUTED = 1 << 4
 IPSKB_DOREDIRECT = 1 << 5
 IPSKB_FRAG_PMTU = 1 << 6
 
-# Room in front of an IP header for every link layer (kernel: LL_MAX_HEADER, with VLAN and padding).
-LL_MAX_HEADER = 32
 IP_HLEN = 20
 
 
@@ -157,6 +150,57 @@ class ipcm_cookie:
             self.oif = 0
             self.sockc_mark = 0
             self.priority = 0
+
+
+def ip_sendmsg_scope(sk: inet_sock, ipc: ipcm_cookie, flags: int) -> int:
+    """include/net/ip.h: RT_SCOPE_LINK for what must not go by a router."""
+    if (
+        sk.sk_flags & SOCK_LOCALROUTE
+        or flags & MSG_DONTROUTE
+        or (ipc.opt is not None and ipc.opt.is_strictroute)
+    ):
+        return RT_SCOPE_LINK
+    return RT_SCOPE_UNIVERSE
+
+
+def ip_datagram_flow(
+    sk: inet_sock, ipc: ipcm_cookie, daddr: int, flags: int, protocol: int
+) -> flowi:
+    """udp_sendmsg, raw_sendmsg, ping_v4_sendmsg: the flow to `daddr`, without ports.
+
+    `ipc` gets the socket's options and interface, and the final destination in `addr`. Raises:
+    OSError EINVAL.
+    """
+    opt = ipc.opt
+    if opt is None:
+        opt = ipc.opt = sk.inet_opt
+    saddr = ipc.addr
+    ipc.addr = faddr = daddr
+    if opt is not None and opt.srr:
+        if not daddr:
+            raise os_error(errno.EINVAL, "a source route needs a destination")
+        faddr = opt.faddr
+    if ipv4_is_multicast(daddr):
+        if not ipc.oif:
+            ipc.oif = sk.mc_index
+        if not saddr:
+            saddr = sk.mc_addr
+    elif not ipc.oif:
+        ipc.oif = sk.uc_index
+    tos = sk.tos if ipc.tos == -1 else ipc.tos
+    return flowi(
+        AF_INET,
+        faddr,
+        saddr,
+        ipc.oif,
+        tos & IPTOS_RT_MASK,
+        protocol,
+        0,
+        0,
+        0,
+        ipc.sockc_mark,
+        ip_sendmsg_scope(sk, ipc, flags),
+    )
 
 
 # --- identification (include/net/ip.h, net/ipv4/route.c) -----------------------------------
@@ -552,44 +596,19 @@ def ip_frag_next(frag: sk_buff, headers: bytearray, offset: int, length: int, mo
         headers[IP_HLEN:] = ip_options_fragment(bytes(headers[IP_HLEN:]))
 
 
-# --- collecting a datagram (cork) ----------------------------------------------------------
-
-Getfrag = Callable[[Any, sk_buff, int, "SkbPool"], None]
-
-
-def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> None:
-    """net/ipv4/ip_output.c: append `n` bytes of the user's data, as pages once skb is full.
-
-    Raises: OSError ENOBUFS when the host's packet buffers run out.
-    """
-    done = (
-        frm.copy_to_skb(skb, min(n, skb.tailroom))
-        if not skb.nr_frags and frm.msg_ubuf is None
-        else 0
-    )
-    if done < n:
-        done += frm.add_to_skb(skb, pages, n - done)
-        if done < n:
-            raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
+# --- collecting a datagram (cork); the bytes' own way is stack/inet/append.py ----------------
 
 
 def ip_setup_cork(sk: inet_sock, cork: inet_cork, ipc: ipcm_cookie, rt: rtable, fl4: flowi) -> None:
     """net/ipv4/ip_output.c: start a datagram. Raises: OSError ENETUNREACH (MTU below 68)."""
-    cork.fragsize = ip_sk_mtu(sk, rt)
-    if cork.fragsize < 68:
+    mtu = ip_sk_mtu(sk, rt)
+    if mtu < 68:
         raise os_error(errno.ENETUNREACH, "path MTU is below 68")
-    if ipc.opt is not None:
-        cork.opt = ipc.opt
-        cork.flags |= IPCORK_OPT
-        cork.addr = ipc.addr
-    cork.gso_size = ipc.gso_size
-    cork.base_dst = rt
-    cork.length = 0
+    setup_cork(cork, rt, fl4, mtu, ipc.gso_size, ipc.sockc_mark, ipc.priority)
+    cork.opt = ipc.opt
+    cork.addr = ipc.addr
     cork.ttl = ipc.ttl
     cork.tos = ipc.tos
-    cork.mark = ipc.sockc_mark
-    cork.priority = ipc.priority
-    cork.fl4 = fl4
 
 
 def __ip_append_data(
@@ -603,95 +622,20 @@ def __ip_append_data(
     transhdrlen: int,
     flags: int,
 ) -> sk_buff:
-    """net/ipv4/ip_output.c: append `length` bytes to the corked datagram `skb`.
+    """net/ipv4/ip_output.c: append `length` bytes to the corked datagram `skb`, None for the first.
 
-    In the first call `length` includes the transport header of `transhdrlen` bytes. Headroom for it
-    stays free; the protocol pushes it later, where the kernel puts it here. One sk_buff holds the
-    whole datagram, in its head and then in pages; ip_do_fragment cuts it.
-    Raises: OSError EMSGSIZE, ENOBUFS, EAGAIN, EPIPE.
+    In the first call `length` includes the transport header of `transhdrlen` bytes, for which
+    headroom stays free. Raises: OSError EMSGSIZE, ENOBUFS, EAGAIN, EPIPE.
     """
-    rt: rtable = cork.base_dst
-    net = sk.net
     optlen = cork.opt.optlen if cork.opt is not None else 0
-    fragheaderlen = IP_HLEN + optlen
+    headers = IP_HLEN + optlen
     mtu = IP_MAX_MTU if cork.gso_size else cork.fragsize
-    if cork.length + length > mtu - fragheaderlen and (
-        cork.length + length > IP_MAX_MTU - fragheaderlen or not ip_sk_ignore_df(sk)
-    ):
+    total = cork.length + length
+    if total > mtu - headers and (total > IP_MAX_MTU - headers or not ip_sk_ignore_df(sk)):
         ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, fl4.fl_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
-    data = length - transhdrlen
-    if flags & MSG_ZEROCOPY and length and sk.sk_flags & SOCK_ZEROCOPY:
-        stays = (
-            skb is None
-            and rt.dev.features & NETIF_F_SG
-            and rt.dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
-            and length + fragheaderlen <= mtu
-            and not optlen
-            and not flags & MSG_MORE
-        )
-        uarg = msg_zerocopy_start(sk, skb, frm, length, bool(stays))
-        try:
-            skb = __ip_append_data(
-                sk, fl4, skb, cork, getfrag, frm, length, transhdrlen, flags & ~MSG_ZEROCOPY
-            )
-        except BaseException:
-            msg_zerocopy_end(frm, uarg, False)
-            raise
-        msg_zerocopy_end(frm, uarg, True, skb)
-        return skb
-    if skb is None:
-        headroom = LL_MAX_HEADER + rt.dev.needed_headroom + fragheaderlen + (transhdrlen or 32)
-        pool = net.skb_small
-        size = pool.buf_bytes - headroom
-        if getfrag is ip_generic_getfrag and frm.msg_ubuf is not None:
-            size = 0  # the headers alone
-        elif data < size:
-            size = data
-        elif not rt.dev.features & NETIF_F_SG:
-            # For a device that cannot gather, data that fit one big buffer are put in its head.
-            pool = net.skb_pages
-            size = min(data, pool.buf_bytes - headroom)
-        if not transhdrlen:
-            if sk.sk_wmem_alloc > 2 * sk.sk_sndbuf:
-                raise os_error(errno.ENOBUFS, "send buffer full")
-        elif sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
-            sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
-        skb = None
-        if headroom + size <= net.skb_small_head.buf_bytes and not flags & MSG_MORE:
-            skb = alloc_skb(net.skb_small_head, size, headroom)
-        if skb is None:
-            skb = alloc_skb(pool, size, headroom)
-        if skb is None:
-            raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
-        skb.sk = sk
-        skb.destructor = sock_wfree
-        sk.sk_wmem_alloc += skb.truesize
-        if (
-            length + fragheaderlen <= mtu
-            and rt.dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
-            and not optlen
-            and sk.sk_protocol == IPPROTO_UDP
-            and not flags & MSG_MORE
-        ):
-            skb.ip_summed = CHECKSUM_PARTIAL
-        if getfrag is ip_generic_getfrag and frm.more is None and data == size:
-            skb_append_linear(skb, frm.buf, frm.off, data)
-            frm.off += data
-            frm.count -= data
-            cork.length += length
-            return skb
-    before = skb.truesize
-    try:
-        getfrag(frm, skb, data, net.skb_pages)
-    except OSError:
-        if cork.length == 0:
-            kfree_skb(skb)
-        raise
-    if skb.truesize != before and skb.sk is not None:
-        skb.sk.sk_wmem_alloc += skb.truesize - before
-    cork.length += length
-    return skb
+    csum = 0 if optlen else NETIF_F_HW_CSUM | NETIF_F_IP_CSUM
+    return append_data(sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, mtu, csum)
 
 
 def ip_append_data(
@@ -707,40 +651,64 @@ def ip_append_data(
 ) -> int:
     """net/ipv4/ip_output.c: append to the datagram in sk_write_queue. Raises: OSError.
 
-    `ipc` and `rt` are of the first piece only.
+    `ipc` and `rt` are of the first piece only. After an error nothing is collected any more.
     """
     if flags & MSG_PROBE:
         return 0
     queue = sk.sk_write_queue
-    skb = queue.peek_tail()
     cork = inet_cork_of(sk)
-    if skb is None:
+    skb = queue.peek_tail()
+    try:
+        if skb is not None:
+            __ip_append_data(sk, fl4, skb, cork, getfrag, frm, length, 0, flags)
+            return 0
         assert ipc is not None
         assert rt is not None
         ip_setup_cork(sk, cork, ipc, rt, fl4)
         skb = __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
-        queue.queue_tail(skb)
-    else:
-        __ip_append_data(sk, fl4, skb, cork, getfrag, frm, length, 0, flags)
+    except OSError:
+        ip_flush_pending_frames(sk)
+        raise
+    queue.queue_tail(skb)
     return 0
 
 
+def ip_make_skb(
+    sk: inet_sock,
+    fl4: flowi,
+    getfrag: Getfrag,
+    frm: Any,
+    length: int,
+    transhdrlen: int,
+    ipc: ipcm_cookie,
+    rt: rtable,
+    cork: inet_cork,
+    flags: int,
+) -> sk_buff | None:
+    """net/ipv4/ip_output.c: make a datagram outside sk_write_queue. Raises: OSError.
+
+    It has no headers yet: the transport pushes its own, then calls `__ip_make_skb`. None with
+    MSG_PROBE.
+    """
+    if flags & MSG_PROBE:
+        return None
+    # Sleep before changing the cork: another thread may send on this socket meanwhile.
+    if sk.sk_wmem_alloc >= sk.sk_sndbuf:
+        sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
+    ip_setup_cork(sk, cork, ipc, rt, fl4)
+    return __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
+
+
 def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> sk_buff:
-    """net/ipv4/ip_output.c: set a datagram's metadata; `ip_finish_header` pushes its header."""
-    rt: rtable = cork.base_dst
-    skb.ignore_df = ip_sk_ignore_df(sk)
-    skb.priority = cork.priority if cork.priority else sk.sk_priority
-    skb.mark = cork.mark
-    skb.dst = rt
-    return skb
+    """net/ipv4/ip_output.c: finish a datagram: its metadata, and the IP header.
 
-
-def ip_finish_header(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> None:
-    """The second half of __ip_make_skb: push the IP header before the transport's.
-
-    The kernel fills reserved room; here headers are pushed, the transport's first.
+    Data at the transport header.
     """
     rt: rtable = cork.base_dst
+    skb.ignore_df = ip_sk_ignore_df(sk)
+    skb.priority = cork.priority or sk.sk_priority
+    skb.mark = cork.mark
+    skb.dst = rt
     opt = cork.opt
     options = b""
     daddr = fl4.daddr
@@ -786,66 +754,20 @@ def ip_finish_header(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -
         daddr,
         options,
     )
+    return skb
 
 
 def ip_finish_skb(sk: inet_sock, fl4: flowi) -> sk_buff | None:
-    """include/net/ip.h: take the corked datagram out of sk_write_queue; None when empty."""
+    """include/net/ip.h: the finished datagram of sk_write_queue, None when there is none.
+
+    The transport header is part of its data (raw, ICMP).
+    """
     skb = sk.sk_write_queue.dequeue()
     if skb is None:
         return None
-    return __ip_make_skb(sk, fl4, skb, inet_cork_of(sk))
-
-
-def ip_make_skb(
-    sk: inet_sock,
-    fl4: flowi,
-    getfrag: Getfrag,
-    frm: Any,
-    length: int,
-    transhdrlen: int,
-    ipc: ipcm_cookie | None,
-    rt: rtable,
-    cork: inet_cork,
-    flags: int,
-) -> sk_buff | None:
-    """net/ipv4/ip_output.c: make a datagram without the socket's cork. Raises: OSError.
-
-    It has no transport and no IP header yet. None with MSG_PROBE. `ipc` None: use the socket's own
-    settings, without options and UDP_SEGMENT.
-    """
-    if flags & MSG_PROBE:
-        return None
-    # Sleep before changing the cork: another thread may send on this socket meanwhile.
-    if sk.sk_wmem_alloc >= sk.sk_sndbuf:
-        sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
-    cork.flags = 0
-    cork.addr = 0
-    cork.opt = None
-    if ipc is None:
-        # The common case: nothing but the socket's own settings.
-        cork.gso_size = 0
-        cork.base_dst = rt
-        cork.length = 0
-        cork.ttl = 0
-        cork.tos = -1
-        cork.mark = sk.sk_mark
-        cork.priority = 0
-        if rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked:
-            cork.fragsize = ip_sk_mtu(sk, rt)
-        else:
-            mtu = rt.dev.mtu
-            cork.fragsize = mtu if mtu < IP_MAX_MTU else IP_MAX_MTU
-    else:
-        ip_setup_cork(sk, cork, ipc, rt, fl4)
-    skb = __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
-    pmtudisc = sk.pmtudisc
-    if pmtudisc < IP_PMTUDISC_DO or pmtudisc == IP_PMTUDISC_OMIT:
-        skb.ignore_df = 1
-    skb.priority = cork.priority or sk.sk_priority
-    mark = cork.mark
-    if mark:
-        skb.mark = mark
-    skb.dst = rt
+    cork = inet_cork_of(sk)
+    __ip_make_skb(sk, fl4, skb, cork)
+    ip_cork_release(cork)
     return skb
 
 
@@ -860,46 +782,16 @@ def ip_send_skb(net: Net, skb: sk_buff) -> int:
     return err
 
 
-def ip_push_pending_frames(
-    sk: inet_sock,
-    fl4: flowi | None,
-    skb: sk_buff | None = None,
-    cork: inet_cork | UdpFlow | None = None,
-) -> int:
-    """net/ipv4/ip_output.c: add the IP header to a datagram and send it. 0 or a negative errno.
+def ip_push_pending_frames(sk: inet_sock, skb: sk_buff | None) -> int:
+    """net/ipv4/ip_output.c: send a datagram that has all its headers. 0 or a negative errno.
 
-    `skb`: a datagram of ip_make_skb or ip_finish_skb, with its transport header. None: the corked
-    datagram in sk_write_queue, whose transport header is part of its data (raw, ICMP).
-    `cork` may be a UdpFlow, which has the header ready; then `fl4` is None.
+    None: nothing was collected (`ip_finish_skb`). Takes ownership of skb.
     """
-    if type(cork) is UdpFlow:
-        assert skb is not None
-        flow: UdpFlow = cork
-        net = sk.net
-        if sk.inet_daddr:
-            ident = sk.inet_id
-            sk.inet_id = (ident + (skb.gso_segs or 1)) & 0xFFFF
-            flow.push_ip(skb, ident)
-        else:
-            flow.push_ip_at(skb, net.clock.now_ns() >> 22)
-        return ip_send_skb(net, skb)
-    assert fl4 is not None
-    if skb is None:
-        cork = inet_cork_of(sk)
-        skb = ip_finish_skb(sk, fl4)
-        if skb is None:
-            return 0
-        ip_finish_header(sk, fl4, skb, cork)
-        ip_cork_release(cork)
-    else:
-        assert cork is not None
-        ip_finish_header(sk, fl4, skb, cork)
-    return ip_send_skb(sk.net, skb)
+    return 0 if skb is None else ip_send_skb(sk.net, skb)
 
 
 def ip_cork_release(cork: inet_cork) -> None:
     """net/ipv4/ip_output.c: forget the corked datagram's options and route."""
-    cork.flags &= ~IPCORK_OPT
     cork.opt = None
     cork.base_dst = None
     cork.fl4 = None

@@ -14,7 +14,6 @@ from stack.core.iov import msghdr
 from stack.core.proto import proto
 from stack.core.sock import (
     SOCK_BROADCAST,
-    SOCK_LOCALROUTE,
     lock_sock,
     release_sock,
     sk_dst_check,
@@ -23,13 +22,15 @@ from stack.core.sock import (
 )
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTROUTE, MSG_OOB
+from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP
+from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.ping import (
     ICMP_HLEN,
     ping_bound,
     ping_close,
+    ping_common_sendmsg,
     ping_get_port,
     ping_init_sock,
     ping_lookup,
@@ -38,15 +39,13 @@ from stack.inet.ping import (
     ping_sock,
     ping_unhash,
 )
+from stack.inet.raw import raise_sent
 from stack.ipv4.datagram import check_bind_sockaddr, check_sockaddr, ip4_datagram_connect
 from stack.ipv4.fib import (
-    RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE,
     RTN_BROADCAST,
     RTN_LOCAL,
     RTN_MULTICAST,
     inet_addr_type,
-    ipv4_is_multicast,
 )
 from stack.ipv4.icmp import icmp_out_count
 from stack.ipv4.icmp_codes import (
@@ -63,15 +62,14 @@ from stack.ipv4.icmp_codes import (
 from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import (
     ip_append_data,
-    ip_flush_pending_frames,
-    ip_generic_getfrag,
+    ip_datagram_flow,
+    ip_finish_skb,
     ip_push_pending_frames,
     ip_sk_accept_pmtu,
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
-    IPTOS_RT_MASK,
     RTCF_BROADCAST,
     ip_route_output_flow,
     ipv4_redirect,
@@ -114,16 +112,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
 
     The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
     """
-    if length > 0xFFFF:
-        raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
-    if length < ICMP_HLEN:
-        raise os_error(errno.EINVAL, "an echo request has a header of 8 bytes")
-    if msg.msg_flags & MSG_OOB:
-        raise os_error(errno.EOPNOTSUPP, "ping sockets have no urgent data")
-    head = msg.take(ICMP_HLEN)
-    if head[0] != ICMP_ECHO or head[1] != 0:
-        raise os_error(errno.EINVAL, "ping sockets send echo requests only")
-    net = sk.net
+    sequence = ping_common_sendmsg(msg, length, ICMP_ECHO)
     if msg.msg_name is not None:
         check_sockaddr(msg.msg_name)
         daddr = msg.msg_name.addr
@@ -134,63 +123,22 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     ipc = ipcm_cookie(sk)
     if msg.msg_control:
         ip_cmsg_send(sk, msg.msg_control, ipc)
-    saddr = ipc.addr
-    ipc.addr = faddr = daddr
-    if ipc.opt is None:
-        ipc.opt = sk.inet_opt
-    if ipc.opt is not None and ipc.opt.srr:
-        if not daddr:
-            raise os_error(errno.EINVAL, "a source route needs a destination")
-        faddr = ipc.opt.faddr
-    tos = sk.tos if ipc.tos == -1 else ipc.tos
-    scope = (
-        RT_SCOPE_LINK
-        if sk.sk_flags & SOCK_LOCALROUTE or msg.msg_flags & MSG_DONTROUTE
-        else RT_SCOPE_UNIVERSE
-    )
-    if ipv4_is_multicast(daddr):
-        ipc.oif = ipc.oif or sk.mc_index
-        saddr = saddr or sk.mc_addr
-    elif not ipc.oif:
-        ipc.oif = sk.uc_index
-    fl4 = flowi(
-        AF_INET,
-        faddr,
-        saddr,
-        ipc.oif,
-        tos & IPTOS_RT_MASK,
-        IPPROTO_ICMP,
-        0,
-        0,
-        0,
-        ipc.sockc_mark,
-        scope,
-    )
+    fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, IPPROTO_ICMP)
     rt = sk_dst_check(sk, 0) if msg.msg_name is None and not msg.msg_control else None
     if rt is None:
-        rt = ip_route_output_flow(net, fl4, sk)
+        rt = ip_route_output_flow(sk.net, fl4, sk)
         if msg.msg_name is None:
             sk_dst_set(sk, rt)
     else:
-        fl4.saddr = saddr or rt.rt_src
+        fl4.saddr = fl4.saddr or rt.rt_src
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
         raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if not ipc.addr:
         ipc.addr = fl4.daddr
     lock_sock(sk)
     try:
-        try:
-            ip_append_data(
-                sk, fl4, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc, rt, msg.msg_flags
-            )
-        except OSError:
-            ip_flush_pending_frames(sk)
-            raise
-        err = ping_v4_push_pending_frames(sk, int.from_bytes(head[6:8], "big"), fl4)
-        if err == -errno.ENOBUFS and not sk.recverr:
-            err = 0
-        if err:
-            raise os_error(err)
+        ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc, rt, msg.msg_flags)
+        raise_sent(ping_v4_push_pending_frames(sk, sequence, fl4), sk.recverr)
     finally:
         release_sock(sk)
     return length
@@ -203,7 +151,7 @@ def ping_v4_push_pending_frames(sk: ping_sock, sequence: int, fl4: flowi) -> int
         return 0
     icmp_push(skb, ICMP_ECHO, 0, sk.inet_num << 16 | sequence)
     icmp_out_count(sk.net, ICMP_ECHO)
-    return ip_push_pending_frames(sk, fl4)
+    return ip_push_pending_frames(sk, ip_finish_skb(sk, fl4))
 
 
 def ping_err(skb: sk_buff, offset: int, info: int) -> None:

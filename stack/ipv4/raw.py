@@ -7,51 +7,44 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, ip_send_check, iphdr_at
 from fastpath.skbuff import (
-    CHECKSUM_NONE,
-    kfree_skb,
     sk_buff,
     skb_clone,
     skb_copy_bits,
     skb_network_offset,
     skb_push,
-    skb_put_data,
-    skb_reset_network_header,
-    skb_set_transport_header,
 )
 from stack.core.drop_reason import SKB_DROP_REASON_XFRM_POLICY, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.netdevice import NET_RX_DROP, net_xmit_errno
+from stack.core.netdevice import NET_RX_DROP
 from stack.core.proto import proto
 from stack.core.sock import (
     SOCK_BROADCAST,
-    SOCK_LOCALROUTE,
     lock_sock,
     release_sock,
     sk_common_release,
     sk_dst_reset,
     sk_error_report,
-    sock_alloc_send_skb,
 )
 from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_len, sockaddr
 from stack.core.sockopt import opt_int
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
-    AF_INET,
     ICMP_FILTER,
     IPPROTO_ICMP,
     IPPROTO_RAW,
-    MSG_DONTROUTE,
-    MSG_DONTWAIT,
     MSG_MORE,
     MSG_OOB,
     MSG_PROBE,
     SOL_RAW,
 )
+from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.raw import (
+    raise_sent,
     raw_hash_sk,
+    raw_hdrinc_skb,
     raw_ioctl,
     raw_match,
     raw_rcv_skb,
@@ -62,8 +55,6 @@ from stack.inet.raw import (
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.datagram import check_destination, inet_bind_source, ip4_datagram_connect
 from stack.ipv4.fib import (
-    RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE,
     ipv4_is_multicast,
 )
 from stack.ipv4.icmp import icmp_out_count
@@ -79,19 +70,18 @@ from stack.ipv4.icmp_codes import (
 from stack.ipv4.igmp import ip_mc_sf_allow
 from stack.ipv4.ip_errqueue import ip_icmp_error, ip_local_error
 from stack.ipv4.ip_output import (
-    LL_MAX_HEADER,
     __ip_select_ident,
     ip_append_data,
+    ip_datagram_flow,
+    ip_finish_skb,
     ip_flush_pending_frames,
-    ip_generic_getfrag,
-    ip_local_out,
     ip_push_pending_frames,
+    ip_send_skb,
     ip_sk_accept_pmtu,
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, ipv4_pktinfo_prepare
 from stack.ipv4.route import (
-    IPTOS_RT_MASK,
     RTCF_BROADCAST,
     ip_route_output_flow,
     ipv4_sk_redirect,
@@ -197,7 +187,6 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
     if msg.msg_flags & MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
-    net = sk.net
     hdrincl = sk.hdrincl
     name = msg.msg_name
     if name is not None and name.sa_len != NO_NAME:
@@ -212,60 +201,23 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         ipc.protocol = IPPROTO_RAW
     if msg.msg_control:
         ip_cmsg_send(sk, msg.msg_control, ipc)
-    saddr = ipc.addr
-    ipc.addr = daddr
-    if ipc.opt is None:
-        ipc.opt = sk.inet_opt
-    final = daddr
-    if ipc.opt is not None:
-        if hdrincl:
-            raise os_error(errno.EINVAL, "IP options and IP_HDRINCL exclude each other")
-        if ipc.opt.srr:
-            if not daddr:
-                raise os_error(errno.EINVAL, "a source route needs a destination")
-            daddr = ipc.opt.faddr
-    tos = sk.tos if ipc.tos == -1 else ipc.tos
-    local = sk.sk_flags & SOCK_LOCALROUTE or msg.msg_flags & MSG_DONTROUTE
-    if ipv4_is_multicast(daddr):
-        if not ipc.oif:
-            ipc.oif = sk.mc_index
-        if not saddr:
-            saddr = sk.mc_addr
-    elif not ipc.oif:
-        ipc.oif = sk.uc_index
-    fl4 = flowi(
-        AF_INET,
-        daddr,
-        saddr,
-        ipc.oif,
-        tos & IPTOS_RT_MASK,
-        IPPROTO_RAW if hdrincl else sk.sk_protocol,
-        0,
-        0,
-        1 if hdrincl or sk.transparent else 0,
-        ipc.sockc_mark,
-        RT_SCOPE_LINK if local else RT_SCOPE_UNIVERSE,
-    )
-    rt = ip_route_output_flow(net, fl4, sk)
+    if hdrincl and (ipc.opt is not None or sk.inet_opt is not None):
+        raise os_error(errno.EINVAL, "IP options and IP_HDRINCL exclude each other")
+    protocol = IPPROTO_RAW if hdrincl else sk.sk_protocol
+    fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, protocol)
+    fl4.flowi_flags = 1 if hdrincl or sk.transparent else 0
+    rt = ip_route_output_flow(sk.net, fl4, sk)
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
         raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if hdrincl:
         return raw_send_hdrinc(sk, fl4, msg, length, rt, msg.msg_flags)
     if not ipc.addr:
-        ipc.addr = final or fl4.daddr
+        ipc.addr = fl4.daddr
     lock_sock(sk)
     try:
-        try:
-            ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, 0, ipc, rt, msg.msg_flags)
-        except OSError:
-            ip_flush_pending_frames(sk)
-            raise
+        ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, 0, ipc, rt, msg.msg_flags)
         if not msg.msg_flags & MSG_MORE:
-            err = ip_push_pending_frames(sk, fl4)
-            if err == -errno.ENOBUFS and not sk.recverr:
-                err = 0
-            if err:
-                raise os_error(err)
+            raise_sent(ip_push_pending_frames(sk, ip_finish_skb(sk, fl4)), sk.recverr)
     finally:
         release_sock(sk)
     return length
@@ -291,24 +243,7 @@ def raw_send_hdrinc(
     if ihl < IP_HLEN or ihl > length:
         raise os_error(errno.EINVAL, f"header length {ihl} in a packet of {length} bytes")
     header += msg.take(ihl - IP_HLEN)
-    pool = net.skb_small
-    headroom = LL_MAX_HEADER + rt.dev.needed_headroom
-    size = min(length, pool.buf_bytes - headroom)
-    skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
-    before = skb.truesize
-    skb_put_data(skb, header)
-    try:
-        ip_generic_getfrag(msg, skb, length - ihl, net.skb_pages)
-    except OSError:
-        kfree_skb(skb)
-        raise
-    sk.sk_wmem_alloc += skb.truesize - before
-    skb.priority = sk.sk_priority
-    skb.mark = fl4.flowi_mark
-    skb.dst = rt
-    skb_reset_network_header(skb)
-    skb_set_transport_header(skb, ihl)
-    skb.ip_summed = CHECKSUM_NONE
+    skb = raw_hdrinc_skb(sk, header, msg, length, fl4, rt, flags)
     iph = ip_hdr(skb)
     if not iph.saddr:
         iph.saddr = fl4.saddr
@@ -318,13 +253,7 @@ def raw_send_hdrinc(
     ip_send_check(iph)
     if iph.protocol == IPPROTO_ICMP and length > ihl:
         icmp_out_count(net, skb_copy_bits(skb, ihl, 1)[0])
-    err = ip_local_out(net, sk, skb)
-    if err > 0:
-        err = net_xmit_errno(err)
-    if err:
-        net.mib.ip.OutDiscards += 1
-        if err != -errno.ENOBUFS or sk.recverr:
-            raise os_error(err)
+    raise_sent(ip_send_skb(net, skb), sk.recverr)
     return length
 
 

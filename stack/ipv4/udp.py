@@ -5,27 +5,23 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from fastpath.hdr import icmp_hdr, iphdr_at, udp4_send_check, udp_push, udphdr_at
+from fastpath.hdr import icmp_hdr, iphdr_at, udp4_send_check, udphdr_at
 from fastpath.inet import UdpFlow
 from fastpath.inetkey import inet_err_ends, udp_rcv_usual
 from fastpath.skbuff import (
     CHECKSUM_NONE,
-    kfree_skb,
     sk_buff,
 )
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
-from stack.core.neighbour import neigh_confirm
-from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
+from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
 from stack.core.snmp import udp_mib
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
-    lock_sock,
-    release_sock,
     sk_dst_check,
     sk_dst_set,
     sk_error_report,
@@ -41,14 +37,11 @@ from stack.core.uapi import (
     IP_PMTUDISC_PROBE,
     IP_PMTUDISC_WANT,
     IPPROTO_UDP,
-    MSG_CONFIRM,
-    MSG_DONTROUTE,
-    MSG_MORE,
     MSG_OOB,
-    MSG_PROBE,
     SOL_UDP,
 )
-from stack.inet.af_ops import af_ops_of
+from stack.inet.af_ops import af_ops_of, inet_af_ops
+from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import udp_disconnect
 from stack.inet.early_demux import sk_rx_dst_of
 from stack.inet.flow import flowi
@@ -58,17 +51,16 @@ from stack.inet.inet_sock import (
 )
 from stack.inet.protocol import net_protocol
 from stack.inet.udp import (
-    UDP_HLEN,
-    __udp_cmsg_send,
     udp_abort,
     udp_close,
+    udp_cmsg_send,
     udp_destroy_sock,
-    udp_flush_pending_frames,
+    udp_headers,
     udp_ioctl,
     udp_lib_getsockopt,
     udp_lib_rcv,
     udp_lib_setsockopt,
-    udp_prepare_gso,
+    udp_peer,
     udp_queue_rcv_one_skb,
     udp_queue_rcv_skb,
     udp_recvmmsg,
@@ -76,16 +68,14 @@ from stack.inet.udp import (
     udp_sk_rx_dst_set,
 )
 from stack.inet.udp_flow import (
-    raise_send_error,
-    udp_flow_takes,
-    udp_flow_to,
-    udp_plain,
-    udp_send_flow,
+    UDP_HLEN,
+    udp_lib_sendmsg,
     udp_sendmmsg,
     udp_sent,
 )
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
+    udp_dest,
     udp_lib_get_port,
     udp_lib_lookup_skb,
     udp_lib_rehash,
@@ -93,7 +83,7 @@ from stack.inet.udp_hash import (
     udp_sock,
 )
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
-from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
+from stack.ipv4.fib import ipv4_is_multicast
 from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
@@ -106,10 +96,9 @@ from stack.ipv4.icmp_codes import (
 )
 from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import (
-    LL_MAX_HEADER,
+    __ip_make_skb,
     ip_append_data,
-    ip_finish_skb,
-    ip_generic_getfrag,
+    ip_datagram_flow,
     ip_ident_slot,
     ip_make_skb,
     ip_push_pending_frames,
@@ -119,7 +108,6 @@ from stack.ipv4.ip_output import (
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
-    IPTOS_RT_MASK,
     RTCF_BROADCAST,
     RTCF_MULTICAST,
     ip_route_output_flow,
@@ -140,153 +128,64 @@ IP_UDP_HLEN = 28
 # --- sending -----------------------------------------------------------------------------
 
 
-def udp_cmsg_send(sk: udp_sock, msg: msghdr, ipc: ipcm_cookie) -> None:
-    """net/ipv4/udp.c: control messages of a sendmsg. Raises: OSError EINVAL."""
-    rest = []
-    for level, kind, data in msg.msg_control or ():
-        if level == SOL_UDP:
-            ipc.gso_size = __udp_cmsg_send(kind, data)
-        else:
-            rest.append((level, kind, data))
-    ip_cmsg_send(sk, rest, ipc)
-
-
 def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
-    """net/ipv4/udp.c: send one datagram (or, corked, a piece of one). Returns `length`.
+    """net/ipv4/udp.c: udp_lib_sendmsg over IPv4. Returns `length`. Raises: OSError."""
+    return udp_lib_sendmsg(sk, msg, length, AF_INET)
 
-    Raises: OSError EMSGSIZE, EOPNOTSUPP, EINVAL, EDESTADDRREQ, EACCES, EAGAIN, routing errors.
-    """
-    if udp_plain(msg):
-        flow = udp_flow_to(sk, msg.msg_name)
-        if flow is not None and udp_flow_takes(sk, flow, length):
-            return udp_send_flow(sk, flow, msg, length)
+
+def udp4_family(sk: udp_sock, msg: msghdr, length: int) -> inet_af_ops:
+    """Check what IPv4 cannot send (inet_af_ops). Raises: OSError EMSGSIZE, EOPNOTSUPP."""
     if length > 0xFFFF:
         raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
-    net = sk.net
-    flags = msg.msg_flags
-    if flags & MSG_OOB:
+    if msg.msg_flags & MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "UDP has no urgent data")
-    corkreq = sk.corkflag or flags & MSG_MORE
-    if sk.pending:
-        lock_sock(sk)
-        if sk.pending:
-            return udp_append(sk, msg, length, None, None, None, corkreq)
-        release_sock(sk)
-    ulen = length + UDP_HLEN
+    return af_ops_of[AF_INET]
+
+
+def udp4_route(sk: udp_sock, msg: msghdr) -> udp_dest:
+    """Where a message goes (inet_af_ops). Raises: OSError EINVAL, EACCES, routing errors."""
     name = msg.msg_name
-    if name is not None:
-        daddr, dport = name.addr, name.port
-        if name.family != AF_INET or name.sa_len:
-            check_destination(name)
-        if not dport:
-            raise os_error(errno.EINVAL, "port 0 cannot be sent to")
-        connected = False
-    else:
-        if sk.sk_state != TCP_ESTABLISHED:
-            raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
-        daddr = sk.inet_daddr
-        dport = sk.inet_dport
-        connected = True
+    if name is not None and (name.family != AF_INET or name.sa_len):
+        check_destination(name)
+    daddr, dport = udp_peer(sk, name)
+    connected = name is None
     ipc = ipcm_cookie(sk)
     ipc.gso_size = sk.gso_size
     if msg.msg_control:
-        udp_cmsg_send(sk, msg, ipc)
+        ip_cmsg_send(sk, udp_cmsg_send(msg.msg_control, ipc), ipc)
         connected = False
-    if ipc.opt is None:
-        ipc.opt = sk.inet_opt
-    saddr = ipc.addr
-    ipc.addr = faddr = daddr
-    if ipc.opt is not None and ipc.opt.srr:
-        if not daddr:
-            raise os_error(errno.EINVAL, "a source route needs a destination")
-        faddr = ipc.opt.faddr
+    fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, sk.sk_protocol)
+    fl4.fl_dport = dport
+    fl4.fl_sport = sk.inet_sport
+    fl4.flowi_flags = 1 if sk.transparent else 0
+    srr = ipc.opt is not None and ipc.opt.srr
+    if srr or fl4.flowi_scope or ipv4_is_multicast(daddr):
         connected = False
-    tos = sk.tos if ipc.tos == -1 else ipc.tos
-    scope = RT_SCOPE_UNIVERSE
-    if (
-        sk.sk_flags & SOCK_LOCALROUTE
-        or flags & MSG_DONTROUTE
-        or (ipc.opt is not None and ipc.opt.is_strictroute)
-    ):
-        scope = RT_SCOPE_LINK
-        connected = False
-    if daddr >> 28 == 0xE:
-        if not ipc.oif:
-            ipc.oif = sk.mc_index
-        if not saddr:
-            saddr = sk.mc_addr
-        connected = False
-    elif not ipc.oif:
-        ipc.oif = sk.uc_index
     rt = sk_dst_check(sk, 0) if connected else None
-    if rt is None:
-        fl4 = flowi(
-            AF_INET,
-            faddr,
-            saddr,
-            ipc.oif,
-            tos & IPTOS_RT_MASK,
-            sk.sk_protocol,
-            dport,
-            sk.inet_sport,
-            1 if sk.transparent else 0,
-            ipc.sockc_mark,
-            scope,
-        )
-        try:
-            rt = ip_route_output_flow(net, fl4, sk)
-        except OSError as exc:
-            if exc.errno == errno.ENETUNREACH:
-                net.mib.ip.OutNoRoutes += 1
-            raise
-        if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
-            raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
-        if connected:
-            sk_dst_set(sk, rt)
-        if not ipc.addr:
-            ipc.addr = fl4.daddr
-    else:
-        fl4 = flowi(
-            AF_INET, faddr, saddr or rt.rt_src, ipc.oif, tos, sk.sk_protocol, dport, sk.inet_sport
-        )
-    if flags & MSG_CONFIRM:
-        if rt.neigh is not None:
-            neigh_confirm(rt.neigh)
-        if flags & MSG_PROBE and not length:
-            return 0
-    if not corkreq:
-        if udp_plain(msg):
-            made = udp_make_flow(sk, fl4, rt, ipc, name)
-            if made is not None and udp_flow_takes(sk, made, length):
-                return udp_send_flow(sk, made, msg, length)
-        cork = inet_cork_of(sk)
-        skb = ip_make_skb(sk, fl4, ip_generic_getfrag, msg, ulen, UDP_HLEN, ipc, rt, cork, flags)
-        if skb is None:
-            return length
-        err = udp_send_skb(skb, fl4, cork)
-        if err:
-            raise_send_error(sk, err)
-        return length
-    lock_sock(sk)
-    if sk.pending:
-        release_sock(sk)
-        raise os_error(errno.EINVAL, "another datagram is being collected on this socket")
-    sk.pending = AF_INET
-    sk.len = 0
-    sk.sk_tx_flow = None  # the next sendmsg adds to this datagram
-    return udp_append(sk, msg, length, fl4, ipc, rt, corkreq)
+    if rt is not None:
+        fl4.saddr = fl4.saddr or rt.rt_src
+        return udp_dest(af_ops_of[AF_INET], None, fl4, rt, ipc, None)
+    net = sk.net
+    try:
+        rt = ip_route_output_flow(net, fl4, sk)
+    except OSError as exc:
+        if exc.errno == errno.ENETUNREACH:
+            net.mib.ip.OutNoRoutes += 1
+        raise
+    if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
+        raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
+    if connected:
+        sk_dst_set(sk, rt)
+    if not ipc.addr:
+        ipc.addr = fl4.daddr
+    return udp_dest(af_ops_of[AF_INET], None, fl4, rt, ipc, None)
 
 
-def udp_make_flow(
-    sk: udp_sock, fl4: flowi, rt: rtable, ipc: ipcm_cookie, name: sockaddr | None
-) -> UdpFlow | None:
-    """Make the flow of a socket's plain datagrams to `name` (None: to its peer); see udp_flow.py.
-
-    None when each datagram needs udp_send_skb: for IP options, a group, route metrics, or a device
-    without checksum offload.
-    """
+def udp4_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
+    """The flow of plain datagrams to `dest`, None where it cannot say them (inet_af_ops)."""
+    rt: rtable = dest.rt
     dev = rt.dev
-    sk.sk_tx_flow = None
+    ipc: ipcm_cookie = dest.ipc
     if (
         ipc.opt is not None
         or sk.sk_flags & SOCK_LOCALROUTE
@@ -298,12 +197,14 @@ def udp_make_flow(
         or not dev.features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM)
     ):
         return None
+    net = sk.net
+    fl4 = dest.fl
     pmtudisc = sk.pmtudisc
-    flow = UdpFlow(
+    return UdpFlow(
         sk,
         rt,
         sock_wfree,
-        sk.net.skb_small,
+        net.skb_small,
         LL_MAX_HEADER + dev.needed_headroom + IP_UDP_HLEN,
         fl4.saddr,
         fl4.daddr,
@@ -315,21 +216,15 @@ def udp_make_flow(
         ignore_df=pmtudisc < IP_PMTUDISC_DO or pmtudisc == IP_PMTUDISC_OMIT,
         mark=sk.sk_mark,
         priority=sk.sk_priority,
-        ident_slot=ip_ident_slot(sk.net, fl4.daddr, fl4.saddr, IPPROTO_UDP),
-        idents=sk.net.ipv4.ip_idents,
-        randrange=sk.net.random.randrange,
-        small=sk.net.skb_small_head,
+        ident_slot=ip_ident_slot(net, fl4.daddr, fl4.saddr, IPPROTO_UDP),
+        idents=net.ipv4.ip_idents,
+        randrange=net.random.randrange,
+        small=net.skb_small_head,
         mtu=dev.mtu,  # a change makes the route obsolete
     )
-    if name is None and sk.sk_dst_cache is not rt:
-        sk_dst_set(sk, rt)
-    sk.sk_tx_flow = flow
-    sk.udp_flow_af = af_ops_of[AF_INET]
-    sk.udp_name = name
-    return flow
 
 
-def udp4_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
+def udp4_flow_folds(sk: udp_sock, flow: UdpFlow, fl4: flowi) -> bool:
     """Whether IP treats a super-packet of the flow like its single datagrams (inet_af_ops)."""
     net = sk.net
     rt: rtable = flow.dst
@@ -344,16 +239,23 @@ def udp4_flow_folds(sk: udp_sock, flow: UdpFlow) -> bool:
     )
 
 
-def udp4_flow_aim(sk: udp_sock, flow: UdpFlow, name: sockaddr) -> None:
+def udp4_flow_aim(sk: udp_sock, flow: UdpFlow, fl4: flowi) -> None:
     """Change a flow's destination port; routes do not depend on ports (inet_af_ops)."""
-    flow.aim(name.port)
+    flow.aim(fl4.fl_dport)
 
 
 def udp4_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> int:
     """The end of udp_send_skb for `count` datagrams of a flow in one sk_buff (inet_af_ops)."""
-    err = ip_push_pending_frames(sk, None, skb, flow)
+    net = sk.net
+    if sk.inet_daddr:
+        ident = sk.inet_id
+        sk.inet_id = (ident + (skb.gso_segs or 1)) & 0xFFFF
+        flow.push_ip(skb, ident)
+    else:
+        flow.push_ip_at(skb, net.clock.now_ns() >> 22)
+    err = ip_push_pending_frames(sk, skb)
     if count > 1:
-        mib, more = sk.net.mib, count - 1
+        mib, more = net.mib, count - 1
         mib.ip.OutRequests += more
         mib.ip.OutTransmits += more
         mib.ipext.OutOctets += more * IP_UDP_HLEN
@@ -362,54 +264,26 @@ def udp4_flow_xmit(sk: udp_sock, flow: UdpFlow, skb: sk_buff, count: int) -> int
     return udp_sent(sk, err, sk.recverr, count)
 
 
-def udp_append(
-    sk: udp_sock,
-    msg: msghdr,
-    length: int,
-    fl4: flowi | None,
-    ipc: ipcm_cookie | None,
-    rt: rtable | None,
-    corkreq: int | bool,
-) -> int:
-    """udp_sendmsg's do_append_data: add a piece; send unless more is to come. Sock owned, freed."""
-    try:
-        first = rt is not None
-        if not first:
-            fl4 = inet_cork_of(sk).fl4
-        assert fl4 is not None
-        ulen = length + (UDP_HLEN if first else 0)
-        try:
-            if sk.len + ulen > 0xFFFF:
-                raise os_error(errno.EMSGSIZE, "the collected datagram became too long")
-            ip_append_data(
-                sk,
-                fl4,
-                ip_generic_getfrag,
-                msg,
-                ulen,
-                UDP_HLEN if first else 0,
-                ipc,
-                rt,
-                msg.msg_flags,
-            )
-        except OSError:
-            udp_flush_pending_frames(sk)
-            raise
-        sk.len += ulen
-        if not corkreq:
-            err = udp_push_pending_frames(sk)
-            if err:
-                raise_send_error(sk, err)
-        elif not sk.sk_write_queue.qlen:
-            sk.pending = 0
-        return length
-    finally:
-        release_sock(sk)
+def udp4_make_skb(sk: udp_sock, dest: udp_dest, msg: msghdr, size: int) -> sk_buff | None:
+    """ip_make_skb of a datagram (inet_af_ops). Raises: OSError."""
+    cork = inet_cork_of(sk)
+    flags = msg.msg_flags
+    return ip_make_skb(
+        sk, dest.fl, ip_generic_getfrag, msg, size, UDP_HLEN, dest.ipc, dest.rt, cork, flags
+    )
 
 
-def udp4_iplen(cork: inet_cork) -> int:
-    """Bytes of the corked datagram's IP header with its options."""
-    return 20 + (cork.opt.optlen if cork.opt is not None else 0)
+def udp4_append(sk: udp_sock, dest: udp_dest | None, msg: msghdr, size: int) -> None:
+    """ip_append_data of a piece (inet_af_ops). Raises: OSError."""
+    flags = msg.msg_flags
+    if dest is not None:
+        ip_append_data(
+            sk, dest.fl, ip_generic_getfrag, msg, size, UDP_HLEN, dest.ipc, dest.rt, flags
+        )
+        return
+    fl4 = inet_cork_of(sk).fl4
+    assert fl4 is not None
+    ip_append_data(sk, fl4, ip_generic_getfrag, msg, size, 0, None, None, flags)
 
 
 def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
@@ -419,35 +293,16 @@ def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
     """
     sk = skb.sk
     assert isinstance(sk, udp_sock)
-    gso_size = cork.gso_size
-    if (
-        gso_size
-        and skb.len > gso_size
-        and not udp_prepare_gso(skb, sk.sk_no_check_tx, udp4_iplen(cork), cork, gso_size)
-    ):
-        kfree_skb(skb)
+    no_check = sk.sk_no_check_tx
+    iplen = 20 + (cork.opt.optlen if cork.opt is not None else 0)
+    if not udp_headers(skb, fl4, cork, iplen, no_check):
         return -errno.EINVAL
-    udp_push(skb, fl4.fl_sport, fl4.fl_dport, skb.len + UDP_HLEN, 0)
-    if sk.sk_no_check_tx:
+    if no_check:
         skb.ip_summed = CHECKSUM_NONE
     else:
         udp4_send_check(skb, fl4.saddr, fl4.daddr)
-    return udp_sent(sk, ip_push_pending_frames(sk, fl4, skb, cork), sk.recverr, 1)
-
-
-def udp_push_pending_frames(sk: udp_sock) -> int:
-    """net/ipv4/udp.c: send the corked datagram. 0 or a negative errno."""
-    cork = inet_cork_of(sk)
-    fl4 = cork.fl4
-    assert fl4 is not None
-    skb = ip_finish_skb(sk, fl4)
-    err = 0
-    if skb is not None:
-        err = udp_send_skb(skb, fl4, cork)
-        cork.clear()
-    sk.len = 0
-    sk.pending = 0
-    return err
+    __ip_make_skb(sk, fl4, skb, cork)
+    return udp_sent(sk, ip_push_pending_frames(sk, skb), sk.recverr, 1)
 
 
 # --- receiving ---------------------------------------------------------------------------

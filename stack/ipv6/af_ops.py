@@ -16,11 +16,16 @@ from stack.ipv6.ip6_flowlabel import fl6_free_socklist
 from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, icmpv6_send
 from stack.ipv6.raw import raw_v6_input, rawv6_err, rawv6_rcv
 from stack.ipv6.udp import (
+    udp6_append,
+    udp6_family,
     udp6_flow_aim,
     udp6_flow_folds,
     udp6_flow_xmit,
+    udp6_make_flow,
+    udp6_make_skb,
     udp6_mib,
-    udp_v6_push_pending_frames,
+    udp6_route,
+    udp_v6_send_skb,
 )
 
 
@@ -57,14 +62,19 @@ ipv6_af_ops = inet_af_ops(
     is_loopback=ipv6_addr_loopback,
     mc_sf_allow=ipv6_mc_sf_allow,
     udp_mib=udp6_mib,
+    udp_family=udp6_family,
+    udp_route=udp6_route,
+    udp_make_flow=udp6_make_flow,
     udp_flow_folds=udp6_flow_folds,
     udp_flow_aim=udp6_flow_aim,
     udp_flow_xmit=udp6_flow_xmit,
+    udp_make_skb=udp6_make_skb,
+    udp_append=udp6_append,
+    udp_send_skb=udp_v6_send_skb,
     port_unreachable=ipv6_port_unreachable,
     raw_input=raw_v6_input,
     raw_rcv=rawv6_rcv,
     raw_err=rawv6_err,
-    udp_push_pending_frames=udp_v6_push_pending_frames,
     flush_pending_frames=ip6_flush_pending_frames,
     pktinfo_prepare=ipv6_pktinfo_prepare,
     cmsg_recv=ip6_datagram_recv_ctl,

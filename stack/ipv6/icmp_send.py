@@ -34,7 +34,7 @@ from stack.ipv6.addr import ipv6_addr_is_multicast, rt6_need_strict
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_append import (
     ip6_append_data,
-    ip6_flush_pending_frames,
+    ip6_finish_skb,
     ip6_push_pending_frames,
     ipcm6_cookie,
 )
@@ -131,7 +131,7 @@ def icmpv6_push_pending_frames(sk: inet_sock, fl6: flowi, msg: icmpv6_msg) -> in
         return 0
     icmp6_push(skb, msg.type, msg.code, msg.un, fl6.saddr, fl6.daddr)
     icmp6_out_count(sk.net, msg.type)
-    return ip6_push_pending_frames(sk, fl6)
+    return ip6_push_pending_frames(sk, ip6_finish_skb(sk, fl6))
 
 
 def icmpv6_xmit_lock(net: Net) -> inet_sock | None:
@@ -157,7 +157,6 @@ def icmpv6_transmit(
         ip6_append_data(sk, icmpv6_getfrag, msg, size, ICMP6_HLEN, ipc6, fl6, rt, MSG_DONTWAIT)
     except OSError:
         sk.net.mib.icmp6.OutErrors += 1
-        ip6_flush_pending_frames(sk)
         return
     icmpv6_push_pending_frames(sk, fl6, msg)
 

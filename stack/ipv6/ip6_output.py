@@ -34,7 +34,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_output
 from stack.core.neighbour import neigh_output
-from stack.core.netdevice import ETH_P_IPV6, IFF_LOOPBACK, net_xmit_errno
+from stack.core.netdevice import ETH_P_IPV6, IFF_LOOPBACK, LL_MAX_HEADER, net_xmit_errno
 from stack.core.netfilter import (
     NF_INET_LOCAL_OUT,
     NF_INET_POST_ROUTING,
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
     from stack.net import Net
 
-LL_MAX_HEADER = 32
 IPV6_HLEN = 40
 IPV6_FLOWLABEL_STATELESS_FLAG = 0x80000
 IP6_AUTO_FLOW_LABEL_OFF = 0

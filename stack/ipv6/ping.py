@@ -13,13 +13,15 @@ from stack.core.proto import proto
 from stack.core.sock import lock_sock, release_sock, sk_error_report
 from stack.core.sockaddr import SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT, MSG_OOB
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
+from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.ping import (
     ICMP_HLEN,
     ping_bound,
     ping_close,
+    ping_common_sendmsg,
     ping_get_port,
     ping_init_sock,
     ping_lookup,
@@ -28,7 +30,7 @@ from stack.inet.ping import (
     ping_sock,
     ping_unhash,
 )
-from stack.ipv4.ip_output import ip_generic_getfrag
+from stack.inet.raw import raise_sent
 from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import (
@@ -39,7 +41,7 @@ from stack.ipv6.datagram import (
 )
 from stack.ipv6.ip6_append import (
     ip6_append_data,
-    ip6_flush_pending_frames,
+    ip6_finish_skb,
     ip6_push_pending_frames,
     ipcm6_cookie,
 )
@@ -92,15 +94,7 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
 
     The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
     """
-    if length > 0xFFFF:
-        raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit a packet")
-    if length < ICMP_HLEN:
-        raise os_error(errno.EINVAL, "an echo request has a header of 8 bytes")
-    if msg.msg_flags & MSG_OOB:
-        raise os_error(errno.EOPNOTSUPP, "ping sockets have no urgent data")
-    head = msg.take(ICMP_HLEN)
-    if head[0] != ICMPV6_ECHO_REQUEST or head[1] != 0:
-        raise os_error(errno.EINVAL, "ping sockets send echo requests only")
+    sequence = ping_common_sendmsg(msg, length, ICMPV6_ECHO_REQUEST)
     np = np_of(sk)
     name = msg.msg_name
     scope_id = 0
@@ -141,18 +135,8 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         rt = ip6_dst_lookup_flow(sk.net, sk, fl6, 0, np.srcprefs)
     lock_sock(sk)
     try:
-        try:
-            ip6_append_data(
-                sk, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc6, fl6, rt, MSG_DONTWAIT
-            )
-        except OSError:
-            ip6_flush_pending_frames(sk)
-            raise
-        err = ping_v6_push_pending_frames(sk, int.from_bytes(head[6:8], "big"), fl6)
-        if err == -errno.ENOBUFS and not np.recverr:
-            err = 0
-        if err:
-            raise os_error(err)
+        ip6_append_data(sk, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc6, fl6, rt, MSG_DONTWAIT)
+        raise_sent(ping_v6_push_pending_frames(sk, sequence, fl6), np.recverr)
     finally:
         release_sock(sk)
     return length
@@ -165,7 +149,7 @@ def ping_v6_push_pending_frames(sk: ping_sock, sequence: int, fl6: flowi) -> int
         return 0
     icmp6_push(skb, ICMPV6_ECHO_REQUEST, 0, sk.inet_num << 16 | sequence, fl6.saddr, fl6.daddr)
     icmp6_out_count(sk.net, ICMPV6_ECHO_REQUEST)
-    return ip6_push_pending_frames(sk, fl6)
+    return ip6_push_pending_frames(sk, ip6_finish_skb(sk, fl6))
 
 
 def ping_v6_err(skb: sk_buff, kind: int, code: int, offset: int, info: int) -> None:

@@ -8,16 +8,11 @@ from typing import Any
 from fastpath.csum import csum_fold, csum_ipv6_nofold
 from fastpath.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.skbuff import (
-    CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
-    kfree_skb,
     sk_buff,
     skb_checksum,
     skb_clone,
     skb_copy_bits,
-    skb_put_data,
-    skb_reset_network_header,
-    skb_set_transport_header,
     skb_store_bits,
 )
 from stack.core import uapi
@@ -28,7 +23,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.netdevice import ETH_P_IPV6, NET_RX_DROP, net_xmit_errno
+from stack.core.netdevice import NET_RX_DROP
 from stack.core.proto import proto
 from stack.core.rows import row, state, wide
 from stack.core.sock import (
@@ -37,7 +32,6 @@ from stack.core.sock import (
     sk_common_release,
     sk_dst_reset,
     sk_error_report,
-    sock_alloc_send_skb,
 )
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.sockopt import opt_bytes, opt_int
@@ -48,7 +42,6 @@ from stack.core.uapi import (
     IPPROTO_ICMPV6,
     IPPROTO_RAW,
     IPPROTO_UDP,
-    MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_MORE,
     MSG_OOB,
@@ -56,10 +49,13 @@ from stack.core.uapi import (
     SOL_IPV6,
     SOL_RAW,
 )
+from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.raw import (
+    raise_sent,
     raw_hash_sk,
+    raw_hdrinc_skb,
     raw_icmp_error,
     raw_ioctl,
     raw_local_deliver,
@@ -70,7 +66,6 @@ from stack.inet.raw import (
     raw_unhash_sk,
 )
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
-from stack.ipv4.ip_output import ip_generic_getfrag
 from stack.ipv6.addr import (
     IN6ADDR_LOOPBACK,
     ipv6_addr_is_multicast,
@@ -87,13 +82,14 @@ from stack.ipv6.datagram import (
 )
 from stack.ipv6.ip6_append import (
     ip6_append_data,
+    ip6_finish_skb,
     ip6_flush_pending_frames,
     ip6_push_pending_frames,
     ipcm6_cookie,
 )
 from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
-from stack.ipv6.ip6_output import LL_MAX_HEADER, ip6_local_out
+from stack.ipv6.ip6_output import ip6_send_skb
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DO, np_of
 from stack.ipv6.route import ip6_dst_lookup_flow
@@ -264,17 +260,9 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
         return rawv6_send_hdrinc(sk, msg, length, fl6, rt, flags)
     lock_sock(sk)
     try:
-        try:
-            ip6_append_data(sk, ip_generic_getfrag, msg, length, 0, ipc6, fl6, rt, flags)
-        except OSError:
-            ip6_flush_pending_frames(sk)
-            raise
+        ip6_append_data(sk, ip_generic_getfrag, msg, length, 0, ipc6, fl6, rt, flags)
         if not flags & MSG_MORE:
-            err = rawv6_push_pending_frames(sk, fl6)
-            if err == -errno.ENOBUFS and not np.recverr:
-                err = 0
-            if err:
-                raise os_error(err)
+            raise_sent(rawv6_push_pending_frames(sk, fl6), np.recverr)
     finally:
         release_sock(sk)
     return length
@@ -294,7 +282,7 @@ def rawv6_push_pending_frames(sk: raw6_sock, fl6: flowi) -> int:
         if not check and fl6.flowi_proto == IPPROTO_UDP:
             check = 0xFFFF  # 0 would say that there is none
         skb_store_bits(skb, sk.offset, check.to_bytes(2, "big"))
-    return ip6_push_pending_frames(sk, fl6)
+    return ip6_push_pending_frames(sk, ip6_finish_skb(sk, fl6))
 
 
 def rawv6_send_hdrinc(
@@ -309,33 +297,9 @@ def rawv6_send_hdrinc(
         raise os_error(errno.EINVAL, "the packet is shorter than an IPv6 header")
     if flags & MSG_PROBE:
         return length
-    headroom = LL_MAX_HEADER + rt.dev.needed_headroom
-    pool = net.skb_small
-    size = min(length, pool.buf_bytes - headroom)
-    skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
-    before = skb.truesize
-    skb_put_data(skb, msg.take(IPV6_HLEN))
-    try:
-        ip_generic_getfrag(msg, skb, length - IPV6_HLEN, net.skb_pages)
-    except OSError:
-        kfree_skb(skb)
-        raise
-    sk.sk_wmem_alloc += skb.truesize - before
-    skb.protocol = ETH_P_IPV6
-    skb.priority = sk.sk_priority
-    skb.mark = fl6.flowi_mark
-    skb.dst = rt
-    skb_reset_network_header(skb)
-    skb_set_transport_header(skb, IPV6_HLEN)
-    skb.ip_summed = CHECKSUM_NONE
+    skb = raw_hdrinc_skb(sk, msg.take(IPV6_HLEN), msg, length, fl6, rt, flags)
     net.mib.ip6.OutRequests += 1
-    err = ip6_local_out(net, sk, skb)
-    if err > 0:
-        err = net_xmit_errno(err)
-    if err:
-        net.mib.ip6.OutDiscards += 1
-        if err != -errno.ENOBUFS or np_of(sk).recverr:
-            raise os_error(err)
+    raise_sent(ip6_send_skb(skb), np_of(sk).recverr)
     return length
 
 

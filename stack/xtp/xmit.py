@@ -14,6 +14,7 @@ from fastpath.skbuff import (
     skb_set_transport_header,
 )
 from stack.core.dst import dst_mtu
+from stack.core.netdevice import LL_MAX_HEADER
 from stack.core.sock import (
     SOCK_DEAD,
     SOCK_NOSPACE,
@@ -28,7 +29,7 @@ from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import AF_INET, IPPROTO_XTP, RCV_SHUTDOWN, SHUTDOWN_MASK, SOCK_DGRAM
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
-from stack.ipv4.ip_output import LL_MAX_HEADER, ip_build_and_send_pkt, ip_queue_xmit
+from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit
 from stack.ipv4.route import ip_route_output_flow, ip_sock_rt_scope, rtable
 from stack.xtp.context import (
     XTP_ACTIVE,

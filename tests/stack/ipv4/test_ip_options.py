@@ -12,6 +12,7 @@ from scapy.packet import Raw
 
 from e1000emu.clock import VirtualClock
 from fastpath.csum import ip_compute_csum
+from stack.core.uapi import IP_OPTIONS, IPPROTO_ICMP, SOL_IP
 from stack.host import Host
 from stack.inet.inet_sock import ip_options
 from stack.ipv4.ip_options import (
@@ -25,7 +26,8 @@ from stack.ipv4.ip_options import (
     ip_options_undo,
 )
 from stack.ipv4.route import ip_route_output
-from tests.stack.ipv4.net import ME, PEER, SEC, Net, at, ip4, one_host, udp_socket
+from stack.socket import AF_INET, SOCK_DGRAM, SOCK_RAW, Socket
+from tests.stack.ipv4.net import GW, ME, PEER, SEC, Net, at, ip4, one_host, udp_socket
 from tests.support import examples
 
 A = bytes([10, 0, 0, 2])
@@ -151,6 +153,27 @@ def test_source_route_is_reversed(net: Net) -> None:
     assert reply.data[1] == 7
 
 
+@pytest.mark.parametrize(("kind", "protocol"), [(SOCK_RAW, 200), (SOCK_DGRAM, IPPROTO_ICMP)])
+def test_a_strict_source_route_goes_by_no_router(net: Net, kind: int, protocol: int) -> None:
+    """ip_sendmsg_scope: the first hop of a strict route must be on a link of ours."""
+    net.host.route_add("0.0.0.0/0", via=GW)
+    sock = Socket(net.host, AF_INET, kind, protocol)
+    echo = b"\x08" + bytes(7)
+    for option, hop, sent in (
+        (0x83, "198.51.100.1", 1),
+        (0x89, PEER, 1),
+        (0x89, "198.51.100.1", 0),
+    ):
+        area = bytes((option, 7, 4)) + ip4(hop).to_bytes(4, "big") + b"\0"
+        sock.setsockopt(SOL_IP, IP_OPTIONS, area)
+        if sent:
+            sock.sendto(echo, ("198.51.100.2", 9))
+        else:
+            with pytest.raises(OSError, match="Network is unreachable"):
+                sock.sendto(echo, ("198.51.100.2", 9))
+        assert [packet.dst for packet in net.ip_sent()] == [hop] * sent
+
+
 def test_later_fragments_carry_copied_options_only() -> None:
     area = b"\x07\x07\x04\0\0\0\0" + b"\x83\x07\x04\1\2\3\4" + b"\0\0"
     assert ip_options_fragment(area) == b"\x01" * 7 + b"\x83\x07\x04\1\2\3\4" + b"\0\0"
@@ -158,7 +181,6 @@ def test_later_fragments_carry_copied_options_only() -> None:
 
 def test_fragments_of_a_packet_with_options(net: Net) -> None:
     from stack.core.socket import sys_sendto, sys_setsockopt
-    from stack.core.uapi import IP_OPTIONS, SOL_IP
 
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_OPTIONS, b"\x07\x07\x04\0\0\0\0\x01")

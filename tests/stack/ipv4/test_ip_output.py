@@ -12,7 +12,7 @@ from scapy.layers.inet import IP, UDP
 
 from fastpath.skbuff import alloc_skb, skb_put_data, skb_reset_transport_header
 from stack.core.dev import dev_set_mtu
-from stack.core.netdevice import NETIF_F_SG
+from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG
 from stack.core.netfilter import (
     NF_DROP,
     NF_INET_LOCAL_OUT,
@@ -32,7 +32,6 @@ from stack.core.uapi import (
 from stack.inet.flow import flowi
 from stack.ipv4.ip_options import ip_options_get
 from stack.ipv4.ip_output import (
-    LL_MAX_HEADER,
     ip_build_and_send_pkt,
     ip_queue_xmit,
     ip_send_unicast_reply,

@@ -262,6 +262,29 @@ def test_corked_datagrams(net: Net6) -> None:
     assert bytes(packet[UDP].payload) == b"one two three"
 
 
+def test_a_v4_mapped_piece_of_an_ipv6_datagram_is_refused(net: Net6) -> None:
+    """udp_sendmsg of Linux: EINVAL while a datagram of the other family is being collected."""
+    sock = udp6(net, 5000)
+    sock.sendto(b"one ", uapi.MSG_MORE, (PEER, 7))
+    with pytest.raises(OSError, match="Invalid argument"):
+        sock.sendto(b"mapped", ("::ffff:10.0.0.2", 7))
+    sock.sendto(b"two", (PEER, 7))
+    (packet,) = net.ip_sent()
+    assert bytes(packet[UDP].payload) == b"one two"
+
+
+def test_a_datagram_above_the_flow_s_room_takes_its_route(net: Net6) -> None:
+    """Small ones leave with prebuilt headers, a large one by the general way, then small again."""
+    sock = udp6(net, 5000)
+    for size in (10, 3000, 20):
+        sock.sendto(bytes(size), (PEER, 7))
+    sock.sendto(bytes(30), (PEER, 8))
+    first, *fragments, last, other = net.ip_sent()
+    assert (len(first[UDP].payload), len(last[UDP].payload)) == (10, 20)
+    assert [IPv6ExtHdrFragment in packet for packet in fragments] == [True] * 3
+    assert (other[UDP].dport, len(other[UDP].payload)) == (8, 30)
+
+
 def test_segmented_sends(net: Net6) -> None:
     sock = udp6(net, 5000)
     sock.setsockopt(uapi.SOL_UDP, uapi.UDP_SEGMENT, 1000)

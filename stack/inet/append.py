@@ -1,0 +1,177 @@
+"""Collecting the bytes of one datagram, for both families (net/ipv{4,6}/ip{,6}_output.c).
+
+A family checks the size against its MTU (`__ip_append_data`, `__ip6_append_data`). Then
+`append_data` puts the bytes into an sk_buff. One holds the whole datagram, in its head and then in
+pages; the family's fragmentation cuts it. Headroom for all headers stays free: they are pushed when
+the bytes are complete, the transport's first, where the kernel fills reserved room.
+
+These functions are called by a socket's sendmsg and raise OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastpath.skbuff import CHECKSUM_PARTIAL, alloc_skb, kfree_skb, sk_buff
+from stack.core.errors import os_error
+from stack.core.iov import msghdr
+from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG
+from stack.core.sock import SOCK_ZEROCOPY, sock_wait_for_wmem, sock_wfree
+from stack.core.uapi import IPPROTO_UDP, MSG_DONTWAIT, MSG_MORE, MSG_ZEROCOPY, SEND_SHUTDOWN
+from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
+
+if TYPE_CHECKING:
+    from fastpath.skbuff import SkbPool
+    from stack.core.dst import dst_entry
+    from stack.core.netdevice import net_device
+    from stack.inet.flow import flowi
+    from stack.inet.inet_sock import inet_cork, inet_sock
+
+Getfrag = Callable[[Any, sk_buff, int, "SkbPool"], None]
+"""Append n bytes of the user's data to an sk_buff: `getfrag(frm, skb, n, pages)`."""
+
+
+def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> None:
+    """net/ipv4/ip_output.c: append `n` bytes of the user's data, as pages once skb is full.
+
+    Raises: OSError ENOBUFS when the host's packet buffers run out.
+    """
+    done = (
+        frm.copy_to_skb(skb, min(n, skb.tailroom))
+        if not skb.nr_frags and frm.msg_ubuf is None
+        else 0
+    )
+    if done < n:
+        done += frm.add_to_skb(skb, pages, n - done)
+        if done < n:
+            raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
+
+
+def setup_cork(
+    cork: inet_cork,
+    dst: dst_entry,
+    fl: flowi,
+    fragsize: int,
+    gso_size: int,
+    mark: int,
+    priority: int,
+) -> None:
+    """Start a datagram to `fl` through `dst` in packets of `fragsize` bytes; see inet_cork."""
+    cork.base_dst = dst
+    cork.fl4 = fl
+    cork.fragsize = fragsize
+    cork.gso_size = gso_size
+    cork.mark = mark
+    cork.priority = priority
+    cork.length = 0
+
+
+def append_data(
+    sk: inet_sock,
+    skb: sk_buff | None,
+    cork: inet_cork,
+    getfrag: Getfrag,
+    frm: Any,
+    length: int,
+    transhdrlen: int,
+    flags: int,
+    headers: int,
+    mtu: int,
+    csum: int,
+) -> sk_buff:
+    """Append `length` bytes to the corked datagram `skb`, None for the first; see __ip_append_data.
+
+    `headers`: bytes of the IP header with its options or extension headers; `mtu`: the longest
+    packet that leaves whole; `csum`: the features of a device that fills in UDP's checksum behind
+    these headers. Raises: OSError ENOBUFS, EAGAIN, EPIPE.
+    """
+    rt: dst_entry = cork.base_dst
+    features = rt.dev.features
+    summed = bool(length + headers <= mtu and features & csum and not flags & MSG_MORE)
+    if not (flags & MSG_ZEROCOPY and length and sk.sk_flags & SOCK_ZEROCOPY):
+        return append_pieces(
+            sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, summed
+        )
+    stays = bool(skb is None and summed and features & NETIF_F_SG)
+    uarg = msg_zerocopy_start(sk, skb, frm, length, stays)
+    try:
+        skb = append_pieces(
+            sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, summed
+        )
+    except BaseException:
+        msg_zerocopy_end(frm, uarg, False)
+        raise
+    msg_zerocopy_end(frm, uarg, True, skb)
+    return skb
+
+
+def append_pieces(
+    sk: inet_sock,
+    skb: sk_buff | None,
+    cork: inet_cork,
+    getfrag: Getfrag,
+    frm: Any,
+    length: int,
+    transhdrlen: int,
+    flags: int,
+    headers: int,
+    summed: bool,
+) -> sk_buff:
+    """append_data's copy or reference; `summed`: the device can fill in UDP's checksum."""
+    rt: dst_entry = cork.base_dst
+    data = length - transhdrlen
+    if skb is None:
+        refers = getfrag is ip_generic_getfrag and frm.msg_ubuf is not None
+        skb = alloc_datagram(sk, rt.dev, 0 if refers else data, headers, transhdrlen, flags)
+        if summed and sk.sk_protocol == IPPROTO_UDP:
+            skb.ip_summed = CHECKSUM_PARTIAL
+    before = skb.truesize
+    try:
+        getfrag(frm, skb, data, sk.net.skb_pages)
+    except OSError:
+        if cork.length == 0:
+            kfree_skb(skb)
+        raise
+    if skb.truesize != before and skb.sk is not None:
+        skb.sk.sk_wmem_alloc += skb.truesize - before
+    cork.length += length
+    return skb
+
+
+def alloc_datagram(
+    sk: inet_sock, dev: net_device, data: int, headers: int, transhdrlen: int, flags: int
+) -> sk_buff:
+    """Allocate an sk_buff for a datagram of `data` bytes or more, charged to sk; may sleep.
+
+    Raises: OSError ENOBUFS, EAGAIN, EPIPE.
+    """
+    net = sk.net
+    headroom = LL_MAX_HEADER + dev.needed_headroom + headers + (transhdrlen or 32)
+    pool = net.skb_small
+    if headroom > pool.buf_bytes // 2:
+        pool = net.skb_pages
+    size = pool.buf_bytes - headroom
+    if data < size:
+        size = data
+    elif not dev.features & NETIF_F_SG:
+        # For a device that cannot gather, data that fit one big buffer are put in its head.
+        pool = net.skb_pages
+        size = min(data, pool.buf_bytes - headroom)
+    if not transhdrlen:
+        if sk.sk_wmem_alloc > 2 * sk.sk_sndbuf:
+            raise os_error(errno.ENOBUFS, "send buffer full")
+    elif sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+        sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
+    skb: sk_buff | None = None
+    if headroom + size <= net.skb_small_head.buf_bytes and not flags & MSG_MORE:
+        skb = alloc_skb(net.skb_small_head, size, headroom)
+    if skb is None:
+        skb = alloc_skb(pool, size, headroom)
+    if skb is None:
+        raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
+    skb.sk = sk
+    skb.destructor = sock_wfree
+    sk.sk_wmem_alloc += skb.truesize
+    return skb
