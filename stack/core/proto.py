@@ -20,6 +20,7 @@ from stack.core.sock import sock
 if TYPE_CHECKING:
     from fastpath.mmsg import mmsg_recv, mmsg_send
     from stack.core.iov import msghdr
+    from stack.core.pipe import pipe_inode_info
     from stack.core.sockaddr import sockaddr
     from stack.core.socket import socket
     from stack.inet.inet_timewait_sock import timewait_sock_ops
@@ -114,7 +115,8 @@ class proto_ops:
     set_rcvlowat: Callable[..., None] = UNSET
     mmap: Callable[..., None] = UNSET
     sendpage: Callable[..., int] = UNSET
-    splice_read: Callable[..., int] = UNSET
+    splice_read: Callable[[socket, int | None, pipe_inode_info, int], int] = UNSET
+    """Bytes from the socket into a pipe; without it splice reads by recvmsg."""
     compat_setsockopt: Callable[..., None] = UNSET
     compat_getsockopt: Callable[..., Any] = UNSET
     compat_ioctl: Callable[..., Any] = UNSET

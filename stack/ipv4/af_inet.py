@@ -79,6 +79,7 @@ from stack.inet.protosw import (
 )
 from stack.inet.raw import raw_init_net
 from stack.inet.tcp import tcp_init, tcp_poll, tcp_set_rcvlowat
+from stack.inet.tcp_recvmsg import tcp_splice_read
 from stack.inet.udp import udp_init, udp_poll
 from stack.inet.xfrm_policy import netns_xfrm
 from stack.ipv4.af_ops import ipv4_af_ops
@@ -199,6 +200,7 @@ inet_stream_ops = _ops(
     listen=inet_listen,
     poll=tcp_poll,
     set_rcvlowat=tcp_set_rcvlowat,
+    splice_read=tcp_splice_read,
 )
 
 

@@ -64,6 +64,7 @@ from stack.inet.protosw import (
     new_inetsw,
 )
 from stack.inet.tcp import tcp_poll, tcp_set_rcvlowat
+from stack.inet.tcp_recvmsg import tcp_splice_read
 from stack.inet.udp import udp_poll
 from stack.ipv4.af_inet import inet_dgram_ops, inet_stream_ops
 from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, inet_addr_type
@@ -232,6 +233,7 @@ inet6_stream_ops = _ops(
     listen=inet_listen,
     poll=tcp_poll,
     set_rcvlowat=tcp_set_rcvlowat,
+    splice_read=tcp_splice_read,
 )
 
 inet6_family_ops = net_proto_family(family=PF_INET6, create=inet6_create)
