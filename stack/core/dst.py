@@ -10,7 +10,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_OUTNOROUTES,
     kfree_skb_reason,
 )
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
@@ -53,9 +53,10 @@ class dst_ops:
     check: Callable[[Any, int], dst_entry | None]
     mtu: Callable[[Any], int] | None = None
     default_advmss: Callable[[Any], int] | None = None
-    neigh_lookup: Callable[..., Any] | None = None
     update_pmtu: Callable[..., None] | None = None
     link_failure: Callable[[Any], None] | None = None
+    confirm_neigh: Callable[[Any, wide], None] | None = None
+    """(dst, daddr): an upper layer heard from `daddr`, which proves that the next hop is alive."""
 
 
 def dst_discard(skb: sk_buff) -> int:
@@ -85,12 +86,11 @@ class dst_entry:
     obsolete: int = row(DST_OBSOLETE_NONE)
     error: int = row(0)
     expires: int = row(0)
-    header_len: int = row(0)
-    lastuse: int = row(0)
     metrics: dict[str, int] = row(make=dict)
     neigh: neighbour | None = row()
     """The neighbour that this dst used last (see ip_neigh_for_gw)."""
-    refcnt: int = row(1)
+    refcnt: int = row(0)
+    """Sockets whose sk_dst_cache it is (dst_hold, dst_release)."""
     input: Callable[[sk_buff], int] = row(dst_discard)
     output: Callable[[Net, sock | None, sk_buff], int] = row(dst_discard_out)
 
@@ -107,10 +107,20 @@ def dst_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     return dst.output(net, sk, skb)
 
 
+def dst_hold(dst: dst_entry) -> None:
+    """include/net/dst.h: one socket more caches `dst`."""
+    dst.refcnt += 1
+
+
 def dst_release(dst: dst_entry | None) -> None:
-    """net/core/dst.c: one user fewer. Memory is Python's; the count is for ss and for tests."""
+    """net/core/dst.c: one socket fewer; the last one of a dead dst lets its neighbour go.
+
+    Memory is Python's. Packets and the routing caches hold a dst without being counted.
+    """
     if dst is not None:
         dst.refcnt -= 1
+        if not dst.refcnt and dst.obsolete > 0:
+            dst.neigh = None
 
 
 def dst_mtu(dst: dst_entry) -> int:
@@ -128,6 +138,13 @@ def dst_metric_advmss(dst: dst_entry) -> int:
     if not advmss and dst.ops is not None and dst.ops.default_advmss is not None:
         advmss = dst.ops.default_advmss(dst)
     return advmss
+
+
+def dst_confirm_neigh(dst: dst_entry, daddr: wide) -> None:
+    """include/net/dst.h: the next hop to `daddr` over `dst` is alive, so it need not be asked."""
+    ops = dst.ops
+    if ops is not None and ops.confirm_neigh is not None:
+        ops.confirm_neigh(dst, daddr)
 
 
 def dst_check(dst: dst_entry, cookie: int) -> dst_entry | None:

@@ -73,7 +73,6 @@ class neigh_parms:
     delay_probe_time: int = 5 * SEC
     gc_staletime: int = 60 * SEC
     queue_len_bytes: int = 212992
-    anycast_delay: int = 1 * SEC
     proxy_delay: int = 8 * SEC // 10
     proxy_qlen: int = 64  # packets of the table that wait for proxy_delay
     locktime: int = 1 * SEC

@@ -266,7 +266,6 @@ class napi_struct:
     """The machine's softnet_data, whose poll list the context joins."""
     weight: int = row(NAPI_POLL_WEIGHT)
     state: int = row(0)
-    napi_id: int = row(0)
     gro: GroTable | None = row()
     """For a driver whose ring does not merge."""
     ring_gro: GroTable | None = row()
@@ -332,7 +331,6 @@ class net_device_ops:
 
     ndo_change_mtu: Callable[[net_device, int], int] | None = None
     ndo_change_rx_flags: Callable[[net_device, int], None] | None = None
-    ndo_eth_ioctl: Callable[..., Any] | None = None
     ndo_features_check: Callable[[sk_buff, net_device, int], int] | None = None
     ndo_fix_features: Callable[[net_device, int], int] | None = None
     ndo_get_stats64: Callable[[net_device], rtnl_link_stats64 | None] | None = None
@@ -441,7 +439,6 @@ class net_device:
     flags: int = row(0)
     features: int = row(0)
     hw_features: int = row(0)
-    hw_enc_features: int = row(0)
     wanted_features: int = row(0)
     vlan_features: int = row(0)
     priv_flags: int = row(0)
@@ -453,18 +450,12 @@ class net_device:
     gso_max_segs: int = row(GSO_MAX_SEGS)
     gro_max_size: int = row(GSO_MAX_SIZE)
     tx_queue_len: int = row(1000)
-    num_tx_queues: int = row(1)
-    real_num_tx_queues: int = row(1)
     qdisc: Qdisc = row()
     qdisc_sleeping: Qdisc | None = row()
     """The discipline that runs again when the carrier is back."""
     queue_stopped: bool = row(False)
-    lltx: bool = row(False)
-    xmit_dst_release: bool = row(True)
     xmit_more: bool = row(False)
     trans_start: int = row(0)
-    trans_timeout: int = row(0)
-    """Transmit timeouts that the watchdog reported."""
     watchdog_timeo: int = row(0)
     watchdog_timer: timer_list | None = row()
     state: int = row(LINK_STATE_PRESENT)
@@ -488,7 +479,6 @@ class net_device:
     mc: hw_addr_list = row(make=hw_addr_list)
     synced: tuple[set[bytes], set[bytes]] = row(make=lambda: (set(), set()))
     """The addresses of `uc` and `mc` that the lower device has (dev_addresses_sync)."""
-    uc_promisc: bool = row(False)
     promiscuity: int = row(0)
     allmulti: int = row(0)
     vlan_info: vlan_info | None = row()
@@ -499,7 +489,6 @@ class net_device:
     lower: list[net_device] = row(make=list)
     master: net_device | None = row()
     """The one of `upper` that takes all packets that this device receives: a bridge."""
-    ifalias: str = row("")
 
     def __repr__(self) -> str:
         return f"<net_device {self.name} ifindex {self.ifindex} flags {flag_names(self)}>"

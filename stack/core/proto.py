@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from stack.core.sockaddr import sockaddr
     from stack.core.socket import socket
     from stack.inet.inet_timewait_sock import timewait_sock_ops
-    from stack.inet.request_sock import request_sock_ops
     from stack.net import Net
 
 UNSET: Any = None
@@ -80,8 +79,7 @@ class proto:
     """The sysctl whose first number each sock may always use, in bytes."""
     sysctl_wmem: str = ""
     twsk_prot: timewait_sock_ops | None = None
-    """`twsk_prot` and `rsk_prot`: only connection-oriented protocols have them."""
-    rsk_prot: request_sock_ops | None = None
+    """How TIME_WAIT works; only connection-oriented protocols have it."""
     memory: str = ""
     """The protocol whose memory account this one shares, by name; "" for its own."""
     no_autobind: bool = False

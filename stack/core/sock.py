@@ -31,7 +31,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_SOCKET_RCVBUFF,
     SKB_NOT_DROPPED_YET,
 )
-from stack.core.dst import dst_check
+from stack.core.dst import dst_check, dst_hold, dst_release
 from stack.core.errors import os_error
 from stack.core.fasync import (
     SOCK_FASYNC,
@@ -169,7 +169,6 @@ class sock:
     sk_protocol: i32 = row(0, hot=True)
     sk_state: u8 = row(TCP_CLOSE, hot=True)
     sk_prot: proto = row(hot=True)
-    sk_prot_creator: proto = row()
     sk_kern_sock: bool = row(False)
     sk_cookie: int = row(0, clone=FRESH, ss="sk")
 
@@ -188,13 +187,11 @@ class sock:
     sk_lingertime: int = row(0)
     sk_peek_off: int = row(-1, hot=True)
     sk_no_check_tx: bool = row(False, hot=True)
-    sk_tsflags: u32 = row(0, hot=True)
     sk_filter: bpf_prog | None = row(hot=True)
     """Charged to sk_omem_alloc; see stack/core/filter.py."""
     sk_max_ack_backlog: int = row(0)
     sk_pacing_rate: int = row(PACING_UNLIMITED)
     sk_pacing_status: bool = row(False)
-    sk_reserved_mem: i32 = row(0)
 
     # queues and the memory they hold
     sk_receive_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH, hot=True)
@@ -224,7 +221,6 @@ class sock:
     """On a host without sleeping threads None until `sk_sleep` makes it."""
     sk_socket: socket | None = row(None, clone=FRESH, hot=True)
     sk_write_pending: i32 = row(0, clone=FRESH)
-    """Data of the socket's creator; the stack does not read it."""
 
     # errors, shutdown, time stamps
     sk_err: i32 = row(0, clone=FRESH, hot=True)
@@ -239,10 +235,8 @@ class sock:
     sk_dst_cache: dst_entry | None = row(None, clone=FRESH, hot=True)
     sk_rx_dst: dst_entry | None = row(None, clone=FRESH)
     sk_dst_pending_confirm: bool = row(False)
-    sk_txhash: u32 = row(0)
     sk_tx_flow: UdpFlow | None = row(None, clone=FRESH, hot=True)
     """Prebuilt headers (UDP); every setsockopt discards them."""
-    sk_route_caps: int = row(0)
     sk_gso_type: u32 = row(0)
     sk_gso_max_size: u32 = row(65536)
     sk_gso_max_segs: u32 = row(65535)
@@ -341,7 +335,7 @@ def sk_alloc(net: Net, family: int, priority: int, prot: proto, kern: bool = Fal
     """
     sk = prot.sock_class(net)
     sk.sk_family = family
-    sk.sk_prot = sk.sk_prot_creator = prot
+    sk.sk_prot = prot
     sk.sk_kern_sock = kern
     account = prot.memory or prot.name
     mem = net.prot_mem.get(account)
@@ -403,7 +397,7 @@ def sk_free(sk: sock) -> None:
     sk.sk_write_queue.purge()
     sk.sk_backlog.purge()
     sk.sk_backlog_len = 0
-    sk.sk_dst_cache = None
+    sk_dst_reset(sk)
     sk.sk_rx_dst = None
     sk_mem_reclaim_final(sk)
     sk.sk_mem.sockets_allocated -= 1
@@ -908,30 +902,30 @@ def sk_dst_set(sk: sock, dst: dst_entry | None) -> None:
     """include/net/sock.h: cache `dst` (None forgets)."""
     sk.sk_dst_pending_confirm = False
     sk.sk_tx_flow = None
+    if dst is not None:
+        dst_hold(dst)
+    dst_release(sk.sk_dst_cache)
     sk.sk_dst_cache = dst
 
 
 def sk_dst_reset(sk: sock) -> None:
     """include/net/sock.h: forget the cached dst."""
-    sk.sk_tx_flow = None
-    sk.sk_dst_cache = None
+    sk_dst_set(sk, None)
 
 
 def sk_dst_check(sk: sock, cookie: int = 0) -> Any:
     """net/core/sock.c: the cached dst if it is still good, else None (and forgotten)."""
     dst = sk.sk_dst_cache
     if dst is not None and dst.obsolete and dst_check(dst, cookie) is None:
-        sk.sk_dst_cache = None
+        sk_dst_reset(sk)
         return None
     return dst
 
 
 def sk_setup_caps(sk: sock, dst: dst_entry) -> None:
     """net/core/sock.c: cache `dst` and learn what its device can do (features, GSO sizes)."""
-    sk.sk_dst_cache = dst
-    sk.sk_dst_pending_confirm = False
+    sk_dst_set(sk, dst)
     dev = dst.dev
-    sk.sk_route_caps = dev.features
     sk.sk_gso_max_size = dev.gso_max_size
     sk.sk_gso_max_segs = dev.gso_max_segs
 

@@ -22,6 +22,7 @@ from stack.core.sock import (
     lock_sock,
     release_sock,
     sk_clone_lock,
+    sk_dst_reset,
     sk_free,
     sk_wait_event,
     sock_orphan,
@@ -84,7 +85,6 @@ class request_sock_queue:
 
     rskq_accept_head: deque[request_sock] = row(make=deque)
     rskq_defer_accept: int = row(0)
-    synflood_warned: bool = row(False)
     qlen: int = row(0)
     young: int = row(0)
     pending: set[request_sock] = row(make=set)
@@ -182,7 +182,6 @@ class request_sock:
     ireq_opt: ip_options | None = row()
     dst: dst_entry | None = row()
     tos: int = row(0)
-    txhash: int = row(0)
 
     # what the SYN said
     mss: int = row(0)
@@ -207,7 +206,6 @@ class request_sock:
 
     # waiting for the third segment
     acked: bool = row(False)
-    syncookie: bool = row(False)
     num_retrans: int = row(0)
     num_timeout: int = row(0)
     timeout: int = row(TCP_TIMEOUT_INIT)
@@ -644,7 +642,7 @@ def inet_csk_listen_start(sk: tcp_sock, backlog: int | None = None) -> None:
         inet_sk_set_state(sk, TCP_CLOSE)
         raise os_error(errno.EADDRINUSE)
     sk.inet_sport = sk.inet_num
-    sk.sk_dst_cache = None
+    sk_dst_reset(sk)
     sk.sk_prot.hash(sk)
 
 

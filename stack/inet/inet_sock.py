@@ -70,7 +70,6 @@ class inet_cork:
     priority: int = row(0)
     gso_size: int = row(0)
     mark: int = row(0)
-    transmit_time: int = row(0)
     fl4: flowi | None = row()
 
     if TYPE_CHECKING:

@@ -256,7 +256,6 @@ class tcp_sock(inet_connection_sock):
     write_seq: u32 = row(0, clone=FRESH)
     pushed_seq: u32 = row(0, clone=FRESH)
     tcp_rtx_queue: rtx_queue = row(make=rtx_queue, clone=FRESH)
-    max_gso_segs: i32 = row(0, clone=FRESH)
     msg_more: bool = row(False, clone=FRESH)
     mtu_info: u32 = row(0, clone=FRESH)
     tsq_flags: u8 = row(0, clone=FRESH)

@@ -13,10 +13,10 @@ from fastpath.skbuff import (
     kfree_skb,
     sk_buff,
 )
+from stack.core.dst import dst_confirm_neigh
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
-from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
@@ -250,8 +250,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
             AF_INET, faddr, saddr or rt.rt_src, ipc.oif, tos, sk.sk_protocol, dport, sk.inet_sport
         )
     if flags & MSG_CONFIRM:
-        if rt.neigh is not None:
-            neigh_confirm(rt.neigh)
+        dst_confirm_neigh(rt, fl4.daddr)
         if flags & MSG_PROBE and not length:
             return 0
     if not corkreq:

@@ -12,10 +12,10 @@ from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr, udp_push
 from fastpath.inet import UdpFlow
 from fastpath.inetkey import inet_err_ends
 from fastpath.skbuff import kfree_skb, pskb_may_pull, sk_buff
+from stack.core.dst import dst_confirm_neigh
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
-from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
@@ -258,8 +258,8 @@ def udpv6_send(sk: udp_sock, msg: msghdr, length: int, name: sockaddr | None) ->
         fl6.saddr = fl6.saddr or sk.inet_saddr
     else:
         rt = ip6_dst_lookup_flow(net, sk, fl6, daddr if via else 0, prefs)
-    if flags & MSG_CONFIRM and rt.neigh is not None:
-        neigh_confirm(rt.neigh)
+    if flags & MSG_CONFIRM:
+        dst_confirm_neigh(rt, fl6.daddr)
     if not corkreq:
         sk.sk_tx_flow = None
         if udp_plain(msg) and not (
