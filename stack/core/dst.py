@@ -81,18 +81,27 @@ class dst_entry:
     dev: net_device
     """None only in a dst that no family made."""
     ops: dst_ops | None
+    """What the family does with it; None in a dst that no family made."""
     net: Net = row(of=lambda dst: dst.dev.net)
+    """The namespace of `dev`."""
     flags: int = row(0)
+    """Bits DST_*."""
     obsolete: int = row(DST_OBSOLETE_NONE)
+    """DST_OBSOLETE_*: other than NONE, dst_check decides whether it still holds."""
     error: int = row(0)
+    """The errno that using it gives (blackhole, prohibit ...); 0: none."""
     expires: int = row(0)
+    """When what it learned (MTU, redirect) ends, ns; 0: never."""
     metrics: dict[str, int] = row(make=dict)
+    """What is set, by RTAX_* name."""
     neigh: neighbour | None = row()
     """The neighbour that this dst used last (see ip_neigh_for_gw)."""
     refcnt: int = row(0)
     """Sockets whose sk_dst_cache it is (dst_hold, dst_release)."""
     input: Callable[[sk_buff], int] = row(dst_discard)
+    """The next step of a packet received."""
     output: Callable[[Net, sock | None, sk_buff], int] = row(dst_discard_out)
+    """The next step of a packet to send."""
 
 
 def dst_input(skb: sk_buff) -> int:

@@ -46,10 +46,15 @@ class udp_sock(inet_sock):
     udp_mib: snmp.udp_mib = row()
     """The counters of its family."""
     corkflag: bool = row(False)
+    """UDP_CORK: sends add to one datagram."""
     gro_enabled: bool = row(False)
+    """UDP_GRO: one recv() may return several datagrams."""
     gso_size: int = row(0)
+    """UDP_SEGMENT: bytes of each datagram that a send is cut into; 0: off."""
     len: int = row(0)
+    """Bytes of the corked datagram, with its UDP header."""
     udp_tuple: InetKey | None = row()
+    """The key in the table of connected sockets."""
     udp_name: sockaddr | None = row()
     """The destination of sk_tx_flow as the caller gave it; None: the connected peer."""
     udp_flow_af: inet_af_ops = row()
