@@ -95,7 +95,6 @@ class Machine:
     # Queues of packets of all namespaces: stack/core/dev.py, napi.py.
     softnet_data: softnet_data
     net_hotdata: net_hotdata
-    napi_gen_id: int
     linkwatch_events: list[net_device]
     linkwatch_run_queue: Callable[[], None]
     net_ratelimit_state: ratelimit_state
@@ -160,7 +159,6 @@ class Machine:
         self.pci = pci_bus()
         self.net_ratelimit_state = ratelimit_state()
         self.linkwatch_events = []
-        self.napi_gen_id = 0
         self.net_hotdata = net_hotdata()
         self.softnet_data = softnet_data(self)
         with self.lock:

@@ -159,7 +159,6 @@ def br_dev_setup(dev: net_device) -> None:
     ether_setup(dev)
     dev.priv_flags |= IFF_EBRIDGE
     dev.tx_queue_len = 0
-    dev.lltx = True
     dev.max_mtu = ETH_MAX_MTU
     dev.netdev_ops = br_netdev_ops
     dev.ethtool_ops = br_ethtool_ops

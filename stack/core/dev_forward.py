@@ -9,7 +9,6 @@ from fastpath.skbuff import (
     sk_buff,
 )
 from fastpath.zerocopy import skb_orphan_frags
-from stack.core.backlog import netif_rx
 from stack.core.drop_reason import (
     SKB_DROP_REASON_DEV_READY,
     SKB_DROP_REASON_NOMEM,
@@ -71,8 +70,3 @@ def __dev_forward_skb(dev: net_device, skb: sk_buff) -> int:
     skb.priority = 0
     eth_type_trans(skb, dev)
     return 0
-
-
-def dev_forward_skb(dev: net_device, skb: sk_buff) -> int:
-    """net/core/dev.c: have `dev` receive skb, data at its MAC header. NET_RX_*. Takes ownership."""
-    return __dev_forward_skb(dev, skb) or netif_rx(skb)

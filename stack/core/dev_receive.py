@@ -105,12 +105,6 @@ def __netif_receive_skb_one_core(skb: sk_buff) -> int:
     return ret
 
 
-def netif_receive_skb_list(skbs: list[sk_buff]) -> None:
-    """net/core/dev.c: `netif_receive_skb` of several packets, in their order."""
-    if skbs:
-        netif_receive_skb_list_internal(skbs)
-
-
 def netif_receive_skb_list_internal(skbs: list[sk_buff]) -> None:
     """net/core/dev.c (with __netif_receive_skb_list): nothing steers packets to other CPUs here."""
     dev: net_device = skbs[0].dev

@@ -10,7 +10,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_OUTNOROUTES,
     kfree_skb_reason,
 )
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 
 if TYPE_CHECKING:
     from fastpath.skbuff import sk_buff
@@ -53,9 +53,10 @@ class dst_ops:
     check: Callable[[Any, int], dst_entry | None]
     mtu: Callable[[Any], int] | None = None
     default_advmss: Callable[[Any], int] | None = None
-    neigh_lookup: Callable[..., Any] | None = None
     update_pmtu: Callable[..., None] | None = None
     link_failure: Callable[[Any], None] | None = None
+    confirm_neigh: Callable[[Any, wide], None] | None = None
+    """(dst, daddr): an upper layer heard from `daddr`, which proves that the next hop is alive."""
 
 
 def dst_discard(skb: sk_buff) -> int:
@@ -80,19 +81,27 @@ class dst_entry:
     dev: net_device
     """None only in a dst that no family made."""
     ops: dst_ops | None
+    """What the family does with it; None in a dst that no family made."""
     net: Net = row(of=lambda dst: dst.dev.net)
+    """The namespace of `dev`."""
     flags: int = row(0)
+    """Bits DST_*."""
     obsolete: int = row(DST_OBSOLETE_NONE)
+    """DST_OBSOLETE_*: other than NONE, dst_check decides whether it still holds."""
     error: int = row(0)
+    """The errno that using it gives (blackhole, prohibit ...); 0: none."""
     expires: int = row(0)
-    header_len: int = row(0)
-    lastuse: int = row(0)
+    """When what it learned (MTU, redirect) ends, ns; 0: never."""
     metrics: dict[str, int] = row(make=dict)
+    """What is set, by RTAX_* name."""
     neigh: neighbour | None = row()
     """The neighbour that this dst used last (see ip_neigh_for_gw)."""
-    refcnt: int = row(1)
+    refcnt: int = row(0)
+    """Sockets whose sk_dst_cache it is (dst_hold, dst_release)."""
     input: Callable[[sk_buff], int] = row(dst_discard)
+    """The next step of a packet received."""
     output: Callable[[Net, sock | None, sk_buff], int] = row(dst_discard_out)
+    """The next step of a packet to send."""
 
 
 def dst_input(skb: sk_buff) -> int:
@@ -107,10 +116,20 @@ def dst_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     return dst.output(net, sk, skb)
 
 
+def dst_hold(dst: dst_entry) -> None:
+    """include/net/dst.h: one socket more caches `dst`."""
+    dst.refcnt += 1
+
+
 def dst_release(dst: dst_entry | None) -> None:
-    """net/core/dst.c: one user fewer. Memory is Python's; the count is for ss and for tests."""
+    """net/core/dst.c: one socket fewer; the last one of a dead dst lets its neighbour go.
+
+    Memory is Python's. Packets and the routing caches hold a dst without being counted.
+    """
     if dst is not None:
         dst.refcnt -= 1
+        if not dst.refcnt and dst.obsolete > 0:
+            dst.neigh = None
 
 
 def dst_mtu(dst: dst_entry) -> int:
@@ -128,6 +147,13 @@ def dst_metric_advmss(dst: dst_entry) -> int:
     if not advmss and dst.ops is not None and dst.ops.default_advmss is not None:
         advmss = dst.ops.default_advmss(dst)
     return advmss
+
+
+def dst_confirm_neigh(dst: dst_entry, daddr: wide) -> None:
+    """include/net/dst.h: the next hop to `daddr` over `dst` is alive, so it need not be asked."""
+    ops = dst.ops
+    if ops is not None and ops.confirm_neigh is not None:
+        ops.confirm_neigh(dst, daddr)
 
 
 def dst_check(dst: dst_entry, cookie: int) -> dst_entry | None:

@@ -112,11 +112,6 @@ class ep_globals:
 # --- the ready list ------------------------------------------------------------------------
 
 
-def ep_is_linked(epi: epitem) -> bool:
-    """fs/eventpoll.c: it is on the ready list."""
-    return epi.linked
-
-
 def ep_list_add_tail(ep: eventpoll, epi: epitem) -> None:
     """list_add_tail(&epi->rdllink, &ep->rdllist)"""
     last = ep.rdl_last
@@ -145,11 +140,6 @@ def ep_list_del(ep: eventpoll, epi: epitem) -> None:
     epi.before = epi.behind = None
     epi.linked = False
     ep.rdl_len -= 1
-
-
-def ep_events_available(ep: eventpoll) -> bool:
-    """fs/eventpoll.c: something may be ready."""
-    return ep.rdl_first is not None
 
 
 # --- files ---------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from stack.core.rows import i32, row, state, u32
 if TYPE_CHECKING:
     from stack.core.eventpoll import eventpoll
     from stack.core.iov import msghdr
+    from stack.core.pipe import pipe_inode_info
     from stack.core.socket import socket
     from stack.core.wait import wait_queue_head
     from stack.net import Net
@@ -52,8 +53,8 @@ class file_operations:
     write_iter: Callable[[struct_file, msghdr], int] | None = None
     unlocked_ioctl: Callable[[struct_file, int, Any], Any] | None = None
     fasync: Callable[[int, struct_file, bool], None] | None = None
-    splice_read: Callable[..., int] | None = None
-    splice_write: Callable[..., int] | None = None
+    splice_read: Callable[[struct_file, int | None, pipe_inode_info, int], int] | None = None
+    """(file, position or None for its own, pipe, bytes): into the pipe's free slots."""
 
 
 @state

@@ -20,9 +20,10 @@ from stack.core.file import (
     file_operations,
     struct_file,
 )
+from stack.core.iov import msghdr
+from stack.core.pipe import PAGE_SIZE, pipe_inode_info, splice_to_pipe
 
 if TYPE_CHECKING:
-    from stack.core.iov import msghdr
     from stack.net import Net
 
 PIECE_BYTES = 1 << 16
@@ -62,12 +63,39 @@ def hostfile_write(file: struct_file, source: msghdr) -> int:
     return done
 
 
+def at_position(file: struct_file, pos: int | None, msg: msghdr, call: Any) -> int:
+    """Read or write at `pos` without moving the file's position; None: at that position."""
+    if pos is None:
+        n: int = call(file, msg)
+        return n
+    kept, file.f_pos = file.f_pos, pos
+    try:
+        n = call(file, msg)
+        return n
+    finally:
+        file.f_pos = kept
+
+
+def filemap_splice_read(
+    file: struct_file, pos: int | None, pipe: pipe_inode_info, size: int
+) -> int:
+    """mm/filemap.c: file_operations.splice_read: slots are pages of the file. Bytes."""
+    skew = (file.f_pos if pos is None else pos) % PAGE_SIZE
+    room = bytearray(min(size, (pipe.max_usage - len(pipe.bufs)) * PAGE_SIZE - skew))
+    n = at_position(file, pos, msghdr(None, room), hostfile_read)
+    splice_to_pipe(pipe, room, n, skew)
+    return n
+
+
 def hostfile_release(file: struct_file) -> None:
     """Nothing to end."""
 
 
 hostfile_fops = file_operations(
-    release=hostfile_release, read_iter=hostfile_read, write_iter=hostfile_write
+    release=hostfile_release,
+    read_iter=hostfile_read,
+    write_iter=hostfile_write,
+    splice_read=filemap_splice_read,
 )
 
 

@@ -69,7 +69,6 @@ def loopback_setup(dev: net_device) -> None:
     dev.type = ARPHRD_LOOPBACK
     dev.flags = IFF_LOOPBACK
     dev.tx_queue_len = 0
-    dev.xmit_dst_release = False
     dev.header_ops = eth_header_ops
     dev.hw_features = NETIF_F_GSO_SOFTWARE
     dev.features = (

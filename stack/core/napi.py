@@ -40,8 +40,6 @@ def netif_napi_add(
     napi.poll = poll
     napi.weight = weight
     napi.state = NAPI_STATE_SCHED | NAPI_STATE_DISABLE
-    machine.napi_gen_id += 1
-    napi.napi_id = machine.napi_gen_id
     dev.napi_list.append(napi)
 
 

@@ -73,7 +73,6 @@ class neigh_parms:
     delay_probe_time: int = 5 * SEC
     gc_staletime: int = 60 * SEC
     queue_len_bytes: int = 212992
-    anycast_delay: int = 1 * SEC
     proxy_delay: int = 8 * SEC // 10
     proxy_qlen: int = 64  # packets of the table that wait for proxy_delay
     locktime: int = 1 * SEC
@@ -132,28 +131,49 @@ class neighbour:
     """struct neighbour: one next hop. `primary_key` is its address (host-order int)."""
 
     tbl: neigh_table
+    """The table that it is in: ARP's or ND's."""
     dev: net_device
+    """The interface that it is reached by."""
     primary_key: wide
+    """Its network address."""
     timer_handler: Callable[[timer_list], None]
+    """neigh_timer_handler, which `timer` calls."""
     net: Net = row(of=lambda neigh: neigh.dev.net)
+    """The namespace of `dev`."""
     parms: neigh_parms = row(of=lambda neigh: neigh.tbl.parms)
+    """Times and limits of its interface."""
     nud_state: int = row(NUD_NONE)
+    """NUD_*."""
     flags: int = row(0)
+    """Bits NTF_*: is it a router."""
     ha: bytes = row(of=lambda neigh: bytes(neigh.dev.addr_len))
+    """Its link-layer address; zeros until it is known."""
     hh: hh_cache = row(make=hh_cache)
+    """The ready link-layer header."""
     type: int = row(0)
+    """RTN_*: unicast, multicast, broadcast, local."""
     dead: bool = row(False)
+    """It left the table."""
     probes: int = row(0)
+    """How often it was asked in this state."""
     arp_queue: sk_buff_head = row(make=sk_buff_head)
+    """Packets that wait for its address."""
     arp_queue_len_bytes: int = row(0)
+    """Bytes of truesize in arp_queue."""
     confirmed: int = row(of=lambda neigh: neigh.net.clock.now_ns())
+    """When it was last known to be reachable, ns."""
     updated: int = row(of=lambda neigh: neigh.confirmed)
+    """When its state or address last changed, ns."""
     used: int = row(of=lambda neigh: neigh.confirmed)
+    """When a packet last went by the slow output, ns."""
     ops: neigh_ops = row(of=lambda _: neigh_null_ops)
+    """How its family asks and sends."""
     output: Callable[[neighbour, sk_buff], int] = row(neigh_blackhole)
+    """(neigh, skb): what neigh_output calls; takes ownership of skb."""
     timer: timer_list = row(
         of=lambda neigh: timer_list(neigh.net.machine, neigh.timer_handler, data=neigh)
     )
+    """Ends REACHABLE, DELAY and the waits between probes."""
 
     def __repr__(self) -> str:
         return (

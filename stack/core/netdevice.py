@@ -268,7 +268,6 @@ class napi_struct:
     """The machine's softnet_data, whose poll list the context joins."""
     weight: int = row(NAPI_POLL_WEIGHT)
     state: int = row(0)
-    napi_id: int = row(0)
     gro: GroTable | None = row()
     """For a driver whose ring does not merge."""
     ring_gro: GroTable | None = row()
@@ -334,7 +333,6 @@ class net_device_ops:
 
     ndo_change_mtu: Callable[[net_device, int], int] | None = None
     ndo_change_rx_flags: Callable[[net_device, int], None] | None = None
-    ndo_eth_ioctl: Callable[..., Any] | None = None
     ndo_features_check: Callable[[sk_buff, net_device, int], int] | None = None
     ndo_fix_features: Callable[[net_device, int], int] | None = None
     ndo_get_stats64: Callable[[net_device], rtnl_link_stats64 | None] | None = None
@@ -425,83 +423,123 @@ class net_device:
     """One network interface. Members carry the kernel's names; made by `alloc_netdev_mqs`."""
 
     net: Net
+    """The namespace that it is in."""
     name: str
+    """Its name in the namespace: eth0."""
     machine: Machine = row(of=lambda dev: dev.net.machine)
     """Unlike `net` it never changes: a device cannot move to another machine."""
     ifindex: int = row(0)
+    """Its number in the namespace."""
     mtu: int = row(0)
+    """Bytes of the largest packet, without the link-layer header."""
     min_mtu: int = row(0)
+    """The smallest MTU that may be set, bytes."""
     max_mtu: int = row(0)
+    """The largest; 0: no limit."""
     type: int = row(0)
+    """ARPHRD_*: the kind of link."""
     hard_header_len: int = row(0)
+    """Bytes of the link-layer header."""
     needed_headroom: int = row(0)
+    """Bytes that the driver wants before that header."""
     addr_len: int = row(0)
+    """Bytes of a link-layer address."""
     dev_addr: bytes = row(b"")
+    """The address in use."""
     perm_addr: bytes = row(b"")
+    """The address that the hardware came with."""
     addr_assign_type: int = row(0)
+    """NET_ADDR_*: where dev_addr is from."""
     broadcast: bytes = row(b"")
+    """The link's broadcast address."""
     flags: int = row(0)
+    """Bits IFF_* as set; dev_get_flags adds what follows from the state."""
     features: int = row(0)
+    """Bits NETIF_F_* in use."""
     hw_features: int = row(0)
-    hw_enc_features: int = row(0)
+    """Those that ethtool may change."""
     wanted_features: int = row(0)
+    """Those that were asked for."""
     vlan_features: int = row(0)
+    """Those that VLANs above inherit."""
     priv_flags: int = row(0)
+    """Bits IFF_* that programs do not see: bridge port, VLAN ..."""
     virtual: bool = row(False)
     """Made by software: it ends with its namespace."""
     rtnl_link_ops: rtnl_link_ops | None = row()
     """How `ip link del` ends it; hardware has none."""
     gso_max_size: int = row(GSO_LEGACY_MAX_SIZE)
+    """Bytes of the largest super-packet that it takes."""
     gso_max_segs: int = row(GSO_MAX_SEGS)
+    """Segments of such a packet at most."""
     gro_max_size: int = row(GSO_MAX_SIZE)
+    """Bytes of the largest packet that GRO makes of its frames."""
     tx_queue_len: int = row(1000)
-    num_tx_queues: int = row(1)
-    real_num_tx_queues: int = row(1)
+    """Packets that the qdisc holds."""
     qdisc: Qdisc = row()
+    """The queueing discipline."""
     qdisc_sleeping: Qdisc | None = row()
     """The discipline that runs again when the carrier is back."""
     queue_stopped: bool = row(False)
-    lltx: bool = row(False)
-    xmit_dst_release: bool = row(True)
+    """The driver's ring is full (netif_stop_queue)."""
     xmit_more: bool = row(False)
+    """More packets follow at once, so the driver need not ring the doorbell."""
     trans_start: int = row(0)
-    trans_timeout: int = row(0)
-    """Transmit timeouts that the watchdog reported."""
+    """When a packet last went to the driver, ns."""
     watchdog_timeo: int = row(0)
+    """How long the queue may stay stopped before ndo_tx_timeout, ns."""
     watchdog_timer: timer_list | None = row()
+    """Looks for a queue that stays stopped."""
     state: int = row(LINK_STATE_PRESENT)
+    """Bits LINK_STATE_*."""
     reg_state: int = row(NETREG_UNINITIALIZED)
+    """NETREG_*."""
     stats: rtnl_link_stats64 = row(make=rtnl_link_stats64)
+    """Counters that the stack and most drivers move."""
     netdev_ops: net_device_ops = row(make=net_device_ops)
+    """The driver's functions."""
     ethtool_ops: ethtool_ops | None = row()
+    """The driver's functions for ethtool; None: not offered."""
     header_ops: header_ops | None = row()
+    """Link-layer header functions; None: it has no header."""
     rx_handler: Callable[[sk_buff], int] | None = row()
+    """Takes each packet before the protocols do: a bridge's; None: nobody."""
     rx_handler_data: Any = row()
+    """What rx_handler keeps about the device."""
     rx_fast: IntMap[packet_type] = row(make=IntMap)
     """The handler of each protocol that needs no slow path (netif_receive_skb)."""
     xmit_simple: bool = row(False)
     """See netdev_xmit_simple."""
     ptype_specific: list[packet_type] = row(make=list)
+    """Handlers and taps of this device alone."""
     ip_ptr: in_device | None = row()
+    """Its IPv4 part; None: no IPv4."""
     ip6_ptr: inet6_dev | None = row()
+    """Its IPv6 part; None: no IPv6."""
     priv: Any = row()
+    """The driver's private object."""
     napi_list: list[napi_struct] = row(make=list)
+    """Its NAPI contexts."""
     uc: hw_addr_list = row(make=hw_addr_list)
+    """Unicast addresses that it receives besides dev_addr."""
     mc: hw_addr_list = row(make=hw_addr_list)
+    """Multicast addresses that it receives."""
     synced: tuple[set[bytes], set[bytes]] = row(make=lambda: (set(), set()))
     """The addresses of `uc` and `mc` that the lower device has (dev_addresses_sync)."""
-    uc_promisc: bool = row(False)
     promiscuity: int = row(0)
+    """How many want every frame."""
     allmulti: int = row(0)
+    """How many want every multicast frame."""
     vlan_info: vlan_info | None = row()
+    """The VLANs above it; None: there were none."""
     vlan_ingress: dict[int, int] | None = row()
     """On a VLAN device: skb.priority by the priority (PCP) of the tag."""
     upper: list[net_device] = row(make=list)
     """Devices above this one (its VLANs, its bridge); `lower` are those below."""
     lower: list[net_device] = row(make=list)
+    """Devices below this one."""
     master: net_device | None = row()
     """The one of `upper` that takes all packets that this device receives: a bridge."""
-    ifalias: str = row("")
 
     def __repr__(self) -> str:
         return f"<net_device {self.name} ifindex {self.ifindex} flags {flag_names(self)}>"

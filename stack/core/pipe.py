@@ -20,6 +20,7 @@ from stack.core.file import (
     file_operations,
     struct_file,
 )
+from stack.core.iov import msghdr
 from stack.core.memory import put_user_int
 from stack.core.rows import row, state
 from stack.core.signal import SIGIO
@@ -38,7 +39,6 @@ from stack.core.wait import wait_queue_head, wake_up_poll
 
 if TYPE_CHECKING:
     from stack.core.fasync import fasync_struct
-    from stack.core.iov import msghdr
     from stack.net import Net
 
 PAGE_SIZE = 4096
@@ -73,11 +73,6 @@ class pipe_inode_info:
     wr_wait: wait_queue_head = row(of=lambda pipe: wait_queue_head(pipe.net.wake_clock))
     fasync_readers: list[fasync_struct] = row(make=list)
     fasync_writers: list[fasync_struct] = row(make=list)
-
-
-def pipe_empty(pipe: pipe_inode_info) -> bool:
-    """include/linux/pipe_fs_i.h"""
-    return not pipe.bufs
 
 
 def pipe_full(pipe: pipe_inode_info) -> bool:
@@ -147,6 +142,28 @@ def pipe_read(file: struct_file, to: msghdr) -> int:
     if was_full:
         pipe_wake_writers(pipe)
     return ret
+
+
+def splice_to_pipe(pipe: pipe_inode_info, data: Any, count: int, skew: int = 0) -> None:
+    """fs/splice.c: add `count` bytes, a page per slot; the first page starts at offset `skew`."""
+    was_empty = not pipe.bufs
+    at = 0
+    while at < count:
+        size = min(PAGE_SIZE - (at + skew) % PAGE_SIZE, count - at)
+        pipe.bufs.append(pipe_buffer(data, at, size))
+        at += size
+    if count and (was_empty or pipe.fasync_readers):
+        pipe_wake_readers(pipe)
+
+
+def copy_splice_read(file: struct_file, pos: int | None, pipe: pipe_inode_info, size: int) -> int:
+    """fs/splice.c: file_operations.splice_read of a file without pages: read, at most `size`."""
+    read_iter = file.f_op.read_iter
+    assert read_iter is not None
+    room = bytearray(size)
+    n = read_iter(file, msghdr(None, room))
+    splice_to_pipe(pipe, room, n)
+    return n
 
 
 def pipe_write(file: struct_file, source: msghdr) -> int:

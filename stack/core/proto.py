@@ -20,10 +20,10 @@ from stack.core.sock import sock
 if TYPE_CHECKING:
     from fastpath.mmsg import mmsg_recv, mmsg_send
     from stack.core.iov import msghdr
+    from stack.core.pipe import pipe_inode_info
     from stack.core.sockaddr import sockaddr
     from stack.core.socket import socket
     from stack.inet.inet_timewait_sock import timewait_sock_ops
-    from stack.inet.request_sock import request_sock_ops
     from stack.net import Net
 
 UNSET: Any = None
@@ -39,54 +39,90 @@ class proto:
     """
 
     name: str
+    """Its name in /proc/net/protocols."""
     close: Callable[..., None] = UNSET
+    """(sk, timeout ns): the application closed the socket."""
     connect: Callable[..., int] = UNSET
+    """(sk, uaddr, addr_len): set the peer, and begin a handshake where there is one."""
     disconnect: Callable[..., int] = UNSET
+    """(sk, flags): forget the peer (connect to AF_UNSPEC)."""
     accept: Callable[..., Any] = UNSET
+    """(sk, flags): the next connection, when there is one."""
     ioctl: Callable[..., int] = UNSET
+    """(sk, cmd): bytes or packets in a queue."""
     init: Callable[..., int] = UNSET
+    """(sk): set up a new sock."""
     destroy: Callable[..., None] = UNSET
+    """(sk): free what the protocol hung on it."""
     shutdown: Callable[..., None] = UNSET
+    """(sk, how bits): end the sending side."""
     setsockopt: Callable[..., None] = UNSET
+    """(sk, level, optname, optval)."""
     getsockopt: Callable[..., Any] = UNSET
+    """(sk, level, optname): an int or bytes."""
     keepalive: Callable[..., None] = UNSET
+    """(sk, on): SO_KEEPALIVE changed."""
     sendmsg: Callable[[Any, msghdr, int], int] = UNSET
+    """(sk, msg, size): bytes taken."""
     recvmsg: Callable[[Any, msghdr, int, int], int] = UNSET
+    """(sk, msg, size, flags): bytes given."""
     bind: Callable[..., int] = UNSET
+    """(sk, uaddr, addr_len): take an address, where inet_bind does not."""
     sendmmsg: Callable[[Any, mmsg_send, int, int], int] = UNSET
     """sendmmsg(sk, vec, start, flags), recvmmsg(sk, vec, most, flags): the number of rows of a
     fastpath.mmsg vector handled in one step; 0: use sendmsg or recvmsg for the next row. Ours."""
     recvmmsg: Callable[[Any, mmsg_recv, int, int], int] = UNSET
+    """See sendmmsg."""
     backlog_rcv: Callable[..., int] = UNSET
+    """(sk, skb): process a packet that the lock held back."""
     release_cb: Callable[..., None] = UNSET
+    """(sk): what timers left to whoever owned the socket."""
     hash: Callable[..., int] = UNSET
+    """(sk): enter the tables that packets are looked up in."""
     unhash: Callable[..., None] = UNSET
+    """(sk): leave them."""
     rehash: Callable[..., None] = UNSET
+    """(sk): the bound address changed."""
     get_port: Callable[..., int] = UNSET
+    """(sk, port or 0 for any): 0, or 1 when it is taken."""
     pre_connect: Callable[..., int] = UNSET
+    """(sk, uaddr, addr_len): checks before connect."""
     stream_memory_free: Callable[..., bool] = UNSET
+    """(sk, wake): whether a stream's unsent data allows more."""
     enter_memory_pressure: Callable[..., None] = UNSET
+    """(sk): the account reached its middle limit."""
     leave_memory_pressure: Callable[..., None] = UNSET
+    """(sk): it is below that again."""
     diag_destroy: Callable[..., int] = UNSET
+    """(sk, errno): end it from outside."""
     sendpage: Callable[..., int] = UNSET
+    """(sk, page, offset, size, flags): Linux had it until 6.4; MSG_SPLICE_PAGES since."""
     clear_sk: Callable[..., None] = UNSET
+    """(sk, size): older Linux had it, for memory that is reused with its type."""
     compat_setsockopt: Callable[..., None] = UNSET
+    """Linux had it until 5.8, for 32-bit programs."""
     compat_getsockopt: Callable[..., Any] = UNSET
+    """See compat_setsockopt."""
     init_cgroup: Callable[..., int] = UNSET
+    """Older Linux had it and the two below: memory accounts of control groups."""
     destroy_cgroup: Callable[..., None] = UNSET
+    """See init_cgroup."""
     proto_cgroup: Callable[..., Any] = UNSET
+    """See init_cgroup."""
     sysctl_rmem: str = ""
     """The sysctl whose first number each sock may always use, in bytes."""
     sysctl_wmem: str = ""
+    """The same for sending."""
     twsk_prot: timewait_sock_ops | None = None
-    """`twsk_prot` and `rsk_prot`: only connection-oriented protocols have them."""
-    rsk_prot: request_sock_ops | None = None
+    """How TIME_WAIT works; only connection-oriented protocols have it."""
     memory: str = ""
     """The protocol whose memory account this one shares, by name; "" for its own."""
     no_autobind: bool = False
+    """connect() and sendmsg() take a port themselves."""
     no_sockopts: tuple[int, ...] = ()
     """SOL_SOCKET options without effect on the protocol; they fail with ENOPROTOOPT. Ours."""
     sock_class: type[sock] = sock
+    """What sk_alloc makes."""
 
     def __repr__(self) -> str:
         return f"<proto {self.name}>"
@@ -114,7 +150,8 @@ class proto_ops:
     set_rcvlowat: Callable[..., None] = UNSET
     mmap: Callable[..., None] = UNSET
     sendpage: Callable[..., int] = UNSET
-    splice_read: Callable[..., int] = UNSET
+    splice_read: Callable[[socket, int | None, pipe_inode_info, int], int] = UNSET
+    """Bytes from the socket into a pipe; without it splice reads by recvmsg."""
     compat_setsockopt: Callable[..., None] = UNSET
     compat_getsockopt: Callable[..., Any] = UNSET
     compat_ioctl: Callable[..., Any] = UNSET

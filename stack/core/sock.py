@@ -31,7 +31,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_SOCKET_RCVBUFF,
     SKB_NOT_DROPPED_YET,
 )
-from stack.core.dst import dst_check
+from stack.core.dst import dst_check, dst_hold, dst_release
 from stack.core.errors import os_error
 from stack.core.fasync import (
     SOCK_FASYNC,
@@ -163,59 +163,95 @@ class sock:
     """struct sock. Lengths in bytes, times in ns, addresses and ports in host order."""
 
     net: Net
+    """The namespace that it belongs to."""
     sk_family: u16 = row(0, hot=True)
     """AF_* that socket(2) was called with, the family of addresses that the application sees."""
     sk_type: u16 = row(0, hot=True)
+    """SOCK_STREAM, SOCK_DGRAM, SOCK_RAW or SOCK_SEQPACKET."""
     sk_protocol: i32 = row(0, hot=True)
+    """IPPROTO_*; of a packet socket the EtherType."""
     sk_state: u8 = row(TCP_CLOSE, hot=True)
+    """TCP_*; datagram sockets use TCP_ESTABLISHED for connected, else TCP_CLOSE."""
     sk_prot: proto = row(hot=True)
-    sk_prot_creator: proto = row()
+    """The protocol's functions."""
     sk_kern_sock: bool = row(False)
+    """Made by the stack for itself, not by an application."""
     sk_cookie: int = row(0, clone=FRESH, ss="sk")
+    """A number that no other socket of the namespace has (SO_COOKIE)."""
 
     # what the application set
     sk_flags: u32 = row(SOCK_ZAPPED, hot=True)
+    """Bits SOCK_*."""
     sk_reuse: u8 = row(SK_NO_REUSE)
+    """SO_REUSEADDR: SK_CAN_REUSE or SK_NO_REUSE."""
     sk_reuseport: bool = row(False)
+    """SO_REUSEPORT: sockets that all have it share a port."""
     sk_bound_dev_if: int = row(0, hot=True)
+    """Index of the only interface it uses (SO_BINDTODEVICE); 0: any."""
     sk_mark: u32 = row(0, ss="fwmark", hot=True)
+    """SO_MARK: the mark of its packets."""
     sk_priority: u32 = row(0, clone=FRESH)
+    """SO_PRIORITY: the priority of its packets, which qdiscs read."""
     sk_rcvbuf: int = row(0, ss="rb", hot=True)
+    """SO_RCVBUF, bytes of truesize: packets beyond it are dropped."""
     sk_sndbuf: int = row(0, ss="tb", hot=True)
+    """SO_SNDBUF, bytes of truesize: a sender waits beyond it."""
     sk_rcvlowat: int = row(1)
+    """SO_RCVLOWAT: a reader is woken from so many bytes on."""
     sk_rcvtimeo_ns: int = row(MAX_SCHEDULE_TIMEOUT, hot=True)
+    """SO_RCVTIMEO, ns."""
     sk_sndtimeo_ns: int = row(MAX_SCHEDULE_TIMEOUT)
+    """SO_SNDTIMEO, ns."""
     sk_lingertime: int = row(0)
+    """SO_LINGER: ns that close() may wait."""
     sk_peek_off: int = row(-1, hot=True)
+    """SO_PEEK_OFF: where the next MSG_PEEK begins, bytes; -1: at the start."""
     sk_no_check_tx: bool = row(False, hot=True)
-    sk_tsflags: u32 = row(0, hot=True)
+    """SO_NO_CHECK: UDP datagrams leave without a checksum."""
     sk_filter: bpf_prog | None = row(hot=True)
     """Charged to sk_omem_alloc; see stack/core/filter.py."""
     sk_max_ack_backlog: int = row(0)
+    """listen(): how many connections may wait for accept()."""
     sk_pacing_rate: int = row(PACING_UNLIMITED)
+    """Bytes per second that may leave at most."""
     sk_pacing_status: bool = row(False)
-    sk_reserved_mem: i32 = row(0)
+    """Whether pacing is needed: by SO_MAX_PACING_RATE or the congestion control."""
 
     # queues and the memory they hold
     sk_receive_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH, hot=True)
+    """Packets for recv(), in order."""
     sk_write_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH, hot=True)
+    """Packets that are not sent yet."""
     sk_error_queue: sk_buff_head = row(NO_PACKETS, shared=True, clone=FRESH)
+    """Packets for MSG_ERRQUEUE: ICMP errors, time stamps, zero-copy notices."""
     sk_zckey: u32 = row(0, clone=FRESH)
     """The number of the next call with MSG_ZEROCOPY."""
     sk_backlog: sk_buff_head = row(NO_PACKETS, shared=True, clone=FRESH, hot=True)
+    """Packets that came while a caller owned the socket."""
     sk_backlog_len: int = row(0, clone=FRESH, ss="bl")
+    """Bytes of truesize in sk_backlog."""
     sk_mem: proto_mem = row(hot=True)
+    """The protocol's memory account, shared by its sockets."""
     sk_freed: bool = row(False, clone=FRESH)
+    """sk_free has run."""
     sk_rmem_alloc: int = row(0, clone=FRESH, ss="r", hot=True)
+    """Bytes of truesize in the receive queue."""
     sk_wmem_alloc: int = row(0, clone=FRESH, ss="t", hot=True)
+    """Bytes of truesize on their way through qdisc and device."""
     sk_omem_alloc: i32 = row(0, clone=FRESH, ss="o")
+    """Bytes that options hold: filters, source lists, control messages."""
     sk_wmem_queued: int = row(0, clone=FRESH, ss="w")
+    """Bytes of truesize that a stream's unsent and unacknowledged data takes."""
     sk_forward_alloc: int = row(0, clone=FRESH, ss="f", hot=True)
+    """Bytes charged to sk_mem and not in use yet."""
     sk_drops: int = row(0, clone=FRESH, ss="d")
+    """Packets dropped at the socket, most often for want of sk_rcvbuf (SO_RXQ_OVFL)."""
 
     # who holds it, who waits
     sk_lock_owned: bool = row(False, hot=True)
+    """A caller owns the socket (lock_sock)."""
     sk_sleepers: i32 = row(0, clone=FRESH, hot=True)
+    """How many wait in lock_sock."""
     sk_wq: wait_queue_head | None = row(
         of=lambda sk: None if sk.net.wake_clock is None else wait_queue_head(sk.net.wake_clock),
         clone=FRESH,
@@ -223,37 +259,53 @@ class sock:
     )
     """On a host without sleeping threads None until `sk_sleep` makes it."""
     sk_socket: socket | None = row(None, clone=FRESH, hot=True)
+    """The BSD-layer object; None of an orphan and of a child before accept()."""
     sk_write_pending: i32 = row(0, clone=FRESH)
-    """Data of the socket's creator; the stack does not read it."""
+    """How many senders wait for room or for the handshake."""
 
     # errors, shutdown, time stamps
     sk_err: i32 = row(0, clone=FRESH, hot=True)
+    """The errno that the next call reports and clears (SO_ERROR)."""
     sk_err_soft: i32 = row(0, clone=FRESH)
+    """An errno that becomes sk_err only if the connection times out."""
     sk_shutdown: u8 = row(0, clone=FRESH, hot=True)
+    """Bits RCV_SHUTDOWN, SEND_SHUTDOWN."""
     sk_ack_backlog: i32 = row(0, clone=FRESH)
+    """How many connections wait for accept()."""
     sk_stamp_ns: int = row(-1)
+    """When the last packet read came (SIOCGSTAMP), ns since 1970; -1: unknown."""
     sk_timer: timer_list | None = row(None, clone=FRESH)
     """The keepalive timer; None until it is first armed."""
 
     # route and flow to the peer
     sk_dst_cache: dst_entry | None = row(None, clone=FRESH, hot=True)
+    """The route to the peer (sk_dst_set, sk_dst_check)."""
     sk_rx_dst: dst_entry | None = row(None, clone=FRESH)
+    """The route of packets received, for early demux."""
     sk_dst_pending_confirm: bool = row(False)
-    sk_txhash: u32 = row(0)
+    """The peer acknowledged data: the next segment confirms the neighbour."""
     sk_tx_flow: UdpFlow | None = row(None, clone=FRESH, hot=True)
     """Prebuilt headers (UDP); every setsockopt discards them."""
-    sk_route_caps: int = row(0)
     sk_gso_type: u32 = row(0)
+    """Bits SKB_GSO_* of its super-packets."""
     sk_gso_max_size: u32 = row(65536)
+    """Bytes of the largest super-packet that the device takes."""
     sk_gso_max_segs: u32 = row(65535)
+    """Segments of such a packet at most."""
 
     # callbacks, see the methods below; sock_init_data sets them
     state_change: Callable[[Any], None] = row()
+    """sk_state moved, or the socket was shut down."""
     data_ready: Callable[[Any], None] = row(hot=True)
+    """sk_receive_queue got something."""
     write_space: Callable[[Any], None] = row(hot=True)
+    """There is room to send again."""
     error_report: Callable[[Any], None] = row()
+    """sk_err or the error queue changed."""
     destruct: Callable[[Any], None] = row()
+    """Called by sk_free before the queues are purged."""
     sk_backlog_rcv: Callable[[Any, sk_buff], int] = row()
+    """(sk, skb): process a packet of the backlog: sk_prot.backlog_rcv at first."""
 
     def __repr__(self) -> str:
         return (
@@ -341,7 +393,7 @@ def sk_alloc(net: Net, family: int, priority: int, prot: proto, kern: bool = Fal
     """
     sk = prot.sock_class(net)
     sk.sk_family = family
-    sk.sk_prot = sk.sk_prot_creator = prot
+    sk.sk_prot = prot
     sk.sk_kern_sock = kern
     account = prot.memory or prot.name
     mem = net.prot_mem.get(account)
@@ -403,7 +455,7 @@ def sk_free(sk: sock) -> None:
     sk.sk_write_queue.purge()
     sk.sk_backlog.purge()
     sk.sk_backlog_len = 0
-    sk.sk_dst_cache = None
+    sk_dst_reset(sk)
     sk.sk_rx_dst = None
     sk_mem_reclaim_final(sk)
     sk.sk_mem.sockets_allocated -= 1
@@ -908,30 +960,30 @@ def sk_dst_set(sk: sock, dst: dst_entry | None) -> None:
     """include/net/sock.h: cache `dst` (None forgets)."""
     sk.sk_dst_pending_confirm = False
     sk.sk_tx_flow = None
+    if dst is not None:
+        dst_hold(dst)
+    dst_release(sk.sk_dst_cache)
     sk.sk_dst_cache = dst
 
 
 def sk_dst_reset(sk: sock) -> None:
     """include/net/sock.h: forget the cached dst."""
-    sk.sk_tx_flow = None
-    sk.sk_dst_cache = None
+    sk_dst_set(sk, None)
 
 
 def sk_dst_check(sk: sock, cookie: int = 0) -> Any:
     """net/core/sock.c: the cached dst if it is still good, else None (and forgotten)."""
     dst = sk.sk_dst_cache
     if dst is not None and dst.obsolete and dst_check(dst, cookie) is None:
-        sk.sk_dst_cache = None
+        sk_dst_reset(sk)
         return None
     return dst
 
 
 def sk_setup_caps(sk: sock, dst: dst_entry) -> None:
     """net/core/sock.c: cache `dst` and learn what its device can do (features, GSO sizes)."""
-    sk.sk_dst_cache = dst
-    sk.sk_dst_pending_confirm = False
+    sk_dst_set(sk, dst)
     dev = dst.dev
-    sk.sk_route_caps = dev.features
     sk.sk_gso_max_size = dev.gso_max_size
     sk.sk_gso_max_segs = dev.gso_max_segs
 

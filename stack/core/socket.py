@@ -25,6 +25,7 @@ from stack.core.iov import UIO_MAXIOV, msghdr, msghdr_init
 from stack.core.net_namespace import pernet_operations
 from stack.core.netfilter import new_nf_hooks
 from stack.core.nf_queue import nf_queue_net
+from stack.core.pipe import copy_splice_read, pipe_inode_info
 from stack.core.proto import net_proto_family, proto_ops
 from stack.core.rows import row, state, u8, u16, u32
 from stack.core.security import (
@@ -328,6 +329,15 @@ def sock_read_iter(file: struct_file, to: msghdr) -> int:
         return 0  # as System V had it: no message is taken
     sock: socket = file.private_data
     return sock_recvmsg(sock, to, MSG_DONTWAIT if file.f_flags & O_NONBLOCK else 0)
+
+
+def sock_splice_read(file: struct_file, pos: int | None, pipe: pipe_inode_info, size: int) -> int:
+    """net/socket.c: from a socket into a pipe: what has come, at most `size` bytes."""
+    sock: socket = file.private_data
+    splice_read = sock.ops.splice_read
+    if splice_read is None:
+        return copy_splice_read(file, pos, pipe, size)
+    return splice_read(sock, pos, pipe, size)
 
 
 def sock_write_iter(file: struct_file, msg: msghdr) -> int:
@@ -803,4 +813,5 @@ socket_file_ops = file_operations(
     read_iter=sock_read_iter,
     write_iter=sock_write_iter,
     fasync=sock_fasync,
+    splice_read=sock_splice_read,
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack.core.errors import os_error
 from stack.core.file import O_APPEND, fget, struct_file
-from stack.core.hostfile import is_hostfile, open_hostfile, readable, writable
+from stack.core.hostfile import at_position, is_hostfile, open_hostfile, readable, writable
 from stack.core.iov import msghdr
 from stack.core.pipe import (
     PAGE_SIZE,
@@ -25,9 +25,8 @@ from stack.core.pipe import (
     pipe_wake_readers,
     pipe_wake_writers,
 )
-from stack.core.socket import sock_recvmsg, sock_sendmsg, socket
-from stack.core.tcp_states import TCP_LISTEN
-from stack.core.uapi import MSG_DONTWAIT, MSG_MORE, O_NONBLOCK, SOCK_STREAM
+from stack.core.socket import sock_sendmsg, socket
+from stack.core.uapi import MSG_DONTWAIT, MSG_MORE, O_NONBLOCK
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -45,18 +44,6 @@ SENDFILE_PIPE_BYTES = 16 * PAGE_SIZE
 # --- into a pipe ---------------------------------------------------------------------------
 
 
-def splice_to_pipe(pipe: pipe_inode_info, data: Any, count: int, skew: int = 0) -> None:
-    """fs/splice.c: add `count` bytes, a page per slot; the first page starts at offset `skew`."""
-    was_empty = not pipe.bufs
-    at = 0
-    while at < count:
-        size = min(PAGE_SIZE - (at + skew) % PAGE_SIZE, count - at)
-        pipe.bufs.append(pipe_buffer(data, at, size))
-        at += size
-    if count and (was_empty or pipe.fasync_readers):
-        pipe_wake_readers(pipe)
-
-
 def wait_for_space(pipe: pipe_inode_info, flags: int) -> None:
     """fs/splice.c: sleep until a slot is free. Raises: OSError EPIPE, EAGAIN."""
     while True:
@@ -69,47 +56,15 @@ def wait_for_space(pipe: pipe_inode_info, flags: int) -> None:
         pipe_wait_writable(pipe)
 
 
-def sock_splice_read(sock: socket, pipe: pipe_inode_info, size: int, noblock: bool) -> int:
-    """net/socket.c, and tcp_splice_read: what has come, at most `size` bytes. Raises: OSError."""
-    if sock.type == SOCK_STREAM and sock.sk.sk_state == TCP_LISTEN:
-        raise os_error(errno.ENOTCONN, "a listener has no data")
-    room = bytearray(size)
-    msg = msghdr(None, room)
-    n = sock_recvmsg(sock, msg, MSG_DONTWAIT if noblock else 0)
-    splice_to_pipe(pipe, room, min(n, size))
-    return n
-
-
-tcp_splice_read = unix_stream_splice_read = copy_splice_read = sock_splice_read
-
-
 def do_splice_read(
     file: struct_file, pos: int | None, pipe: pipe_inode_info, size: int, flags: int
 ) -> int:
     """fs/splice.c: from a file into the free slots of a pipe: bytes. Raises: OSError."""
     size = min(size, (pipe.max_usage - len(pipe.bufs)) * PAGE_SIZE)
-    if file.sock is not None:
-        return sock_splice_read(file.sock, pipe, size, bool(file.f_flags & O_NONBLOCK))
-    if not is_hostfile(file) or file.f_op.read_iter is None:
+    splice_read = file.f_op.splice_read
+    if splice_read is None:
         raise os_error(errno.EINVAL, "what is open cannot be spliced from")
-    skew = (file.f_pos if pos is None else pos) % PAGE_SIZE  # slots are pages of the file
-    room = bytearray(min(size, (pipe.max_usage - len(pipe.bufs)) * PAGE_SIZE - skew))
-    n = at_position(file, pos, msghdr(None, room), file.f_op.read_iter)
-    splice_to_pipe(pipe, room, n, skew)
-    return n
-
-
-def at_position(file: struct_file, pos: int | None, msg: msghdr, call: Any) -> int:
-    """Read or write at `pos` without moving the file's position; None: at that position."""
-    if pos is None:
-        n: int = call(file, msg)
-        return n
-    kept, file.f_pos = file.f_pos, pos
-    try:
-        n = call(file, msg)
-        return n
-    finally:
-        file.f_pos = kept
+    return splice_read(file, pos, pipe, size)
 
 
 # --- out of a pipe -------------------------------------------------------------------------

@@ -62,7 +62,6 @@ def dummy_setup(dev: net_device) -> None:
     """drivers/net/dummy.c: Ethernet without ARP and queue, of any MTU."""
     ether_setup(dev)
     dev.tx_queue_len = 0
-    dev.lltx = True
     dev.flags = dev.flags & ~IFF_MULTICAST | IFF_NOARP
     dev.min_mtu = 0
     dev.max_mtu = 0
@@ -72,7 +71,6 @@ def dummy_setup(dev: net_device) -> None:
         NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_GSO_SOFTWARE | NETIF_F_HW_CSUM | NETIF_F_HIGHDMA
     )
     dev.hw_features = dev.features
-    dev.hw_enc_features = dev.features
 
 
 def dummy_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:

@@ -172,13 +172,11 @@ def veth_setup(dev: net_device) -> None:
     """drivers/net/veth.c: Ethernet without a queue and with every offload."""
     ether_setup(dev)
     dev.tx_queue_len = 0
-    dev.lltx = True
     dev.max_mtu = ETH_MAX_MTU
     dev.netdev_ops = veth_netdev_ops
     dev.ethtool_ops = veth_ethtool_ops
     dev.features = VETH_FEATURES
     dev.hw_features = VETH_FEATURES
-    dev.hw_enc_features = VETH_FEATURES
     dev.vlan_features = VETH_FEATURES & ~VETH_VLAN
     dev.gso_max_size = GSO_MAX_SIZE
 

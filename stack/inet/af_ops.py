@@ -43,7 +43,7 @@ class sock_common(Protocol):
 
 @state
 class inet_af_ops:
-    """One family. `header_len`: bytes of its IP header without options.
+    """What one family does.
 
     Called for the family on the wire (`sk.sk_af`): `takes(sk, family)` says whether the socket also
     receives packets of the other `family` (an IPv6 socket bound to no address, not IPV6_V6ONLY).
@@ -80,7 +80,6 @@ class inet_af_ops:
     """
 
     family: int
-    header_len: int
     takes: Callable[[inet_sock | inet_timewait_sock, int], bool]
     is_loopback: Callable[[wide], bool]
     mc_sf_allow: Callable[[inet_sock, wide, wide, int], bool]

@@ -23,7 +23,6 @@ def __udp_disconnect(sk: inet_sock, flags: int) -> int:
     sk.sk_state = TCP_CLOSE
     sk.inet_daddr = 0
     sk.inet_dport = 0
-    sk.sk_txhash = 0
     if not sk.sk_flags & SOCK_BINDADDR_LOCK:
         sk.inet_saddr = sk.inet_rcv_saddr = 0
         sk.sk_af = af_ops_of[sk.sk_family]

@@ -28,7 +28,6 @@ class flowi:
     flowi_mark: u32 = 0
     flowi_scope: u8 = 0
     flowlabel: u32 = 0
-    flowi_iif: int = row(0)
     ident: int = row(-1)
 
     def __repr__(self) -> str:

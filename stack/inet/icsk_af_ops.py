@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff
 from stack.core.rows import state
-from stack.core.sockaddr import sockaddr
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
@@ -32,9 +31,6 @@ class inet_connection_sock_af_ops:
 
     net_header_len: int
     """Bytes of the IP header without options or extension headers."""
-
-    sockaddr_len: int
-    """Bytes of the family's struct sockaddr_*."""
 
     queue_xmit: Callable[[tcp_sock, sk_buff, flowi | None], int]
     """IP header and send; data at the TCP header. Takes ownership of skb."""
@@ -59,9 +55,6 @@ class inet_connection_sock_af_ops:
 
     getsockopt: Callable[[tcp_sock, int, int], Any]
     """The same, reading: an int or bytes."""
-
-    addr2sockaddr: Callable[[tcp_sock], sockaddr]
-    """The peer's address as the application sees it."""
 
     mtu_reduced: Callable[[tcp_sock], None]
     """An ICMP error told of a smaller path MTU (sk.mtu_info)."""

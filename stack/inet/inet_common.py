@@ -132,7 +132,7 @@ def inet_sock_destruct(sk: inet_sock) -> None:
     """net/ipv4/af_inet.c: drop what a sock that is being freed refers to."""
     sk.sk_flags |= SOCK_DEAD
     sk.inet_opt = None
-    sk.sk_dst_cache = None
+    sk_dst_reset(sk)
     sk.sk_rx_dst = None
 
 

@@ -22,6 +22,7 @@ from stack.core.sock import (
     lock_sock,
     release_sock,
     sk_clone_lock,
+    sk_dst_reset,
     sk_free,
     sk_wait_event,
     sock_orphan,
@@ -84,7 +85,6 @@ class request_sock_queue:
 
     rskq_accept_head: deque[request_sock] = row(make=deque)
     rskq_defer_accept: int = row(0)
-    synflood_warned: bool = row(False)
     qlen: int = row(0)
     young: int = row(0)
     pending: set[request_sock] = row(make=set)
@@ -163,56 +163,95 @@ class request_sock:
     """
 
     net: Net = row()
+    """The namespace of the listener."""
     rsk_listener: tcp_sock = row()
+    """The listener that got the SYN."""
     rsk_ops: request_sock_ops = row()
+    """How its family answers and frees it."""
     af_specific: tcp_request_sock_ops = row()
+    """What tcp_conn_request calls for the family of the SYN."""
     sk: inet_connection_sock | None = row()
     """The child, once there is one."""
     sk_af: inet_af_ops = row()
+    """The family of the addresses below."""
     sk_state: int = row(TCP_NEW_SYN_RECV)
+    """Always TCP_NEW_SYN_RECV: a lookup tells requests from sockets by it."""
     sk_family: int = row(0)
+    """AF_* of the addresses."""
     sk_bound_dev_if: int = row(0)
+    """Index of the only interface that its packets use; 0: any."""
     sk_mark: int = row(0)
+    """The mark of its packets."""
     inet_daddr: wide = row(0)
+    """The peer's address."""
     inet_dport: int = row(0)
+    """The peer's port."""
     inet_rcv_saddr: wide = row(0)
+    """Our address, to which the SYN came."""
     inet_num: int = row(0)
+    """Our port."""
     inet_tuple: InetKey = row()
+    """The key in ehash."""
     ir_iif: int = row(0)
+    """Index of the interface that the SYN came by."""
     ireq_opt: ip_options | None = row()
+    """IP options of the SYN, for the way back."""
     dst: dst_entry | None = row()
+    """The route to the peer, once it is known."""
     tos: int = row(0)
-    txhash: int = row(0)
+    """DSCP and ECN bits of the SYN-ACK."""
 
     # what the SYN said
     mss: int = row(0)
+    """Bytes of a segment that the peer takes."""
     tstamp_ok: bool = row(False)
+    """The SYN had a timestamp, and we use them."""
     sack_ok: bool = row(False)
+    """The SYN permitted SACK, and we use it."""
     wscale_ok: bool = row(False)
+    """The SYN had a window scale, and we use it."""
     ecn_ok: bool = row(False)
+    """ECN was agreed."""
     snd_wscale: int = row(0)
+    """Bits to shift the peer's windows by."""
     ts_recent: int = row(0)
+    """The peer's last timestamp, to echo."""
     rcv_isn: int = row(0)
+    """Sequence number of the SYN."""
     rcv_nxt: int = row(0)
+    """Sequence number expected next."""
     saved_syn: bytes | None = row()
+    """The SYN's headers (TCP_SAVE_SYN)."""
 
     # what the SYN-ACK says
     snt_isn: int = row(0)
+    """Sequence number of our SYN-ACK."""
     snt_synack: int = row(0)
+    """When the first SYN-ACK left, ns; 0: never, or a cookie."""
     snt_tsval: int = row(0)
+    """The timestamp of the last SYN-ACK."""
     ts_off: int = row(0)
+    """What the connection adds to the clock in timestamps, ms."""
     rcv_wscale: int = row(0)
+    """Bits to shift our windows by."""
     rsk_rcv_wnd: int = row(0)
+    """The window of the SYN-ACK, bytes."""
     rsk_window_clamp: int = row(0)
+    """The largest window to offer, bytes."""
 
     # waiting for the third segment
     acked: bool = row(False)
-    syncookie: bool = row(False)
+    """The third segment came, but there was no room or no data (TCP_DEFER_ACCEPT)."""
     num_retrans: int = row(0)
+    """SYN-ACKs sent again."""
     num_timeout: int = row(0)
+    """How often rsk_timer has run out."""
     timeout: int = row(TCP_TIMEOUT_INIT)
+    """The first wait for the third segment, ns; it doubles each time."""
     rsk_timer: timer_list = row()
+    """Sends the SYN-ACK again, and ends the request."""
     last_oow_ack_time: int = row(0)
+    """When an ACK for a segment outside the window last left, ns."""
 
 
 # --- states -------------------------------------------------------------------------------
@@ -644,7 +683,7 @@ def inet_csk_listen_start(sk: tcp_sock, backlog: int | None = None) -> None:
         inet_sk_set_state(sk, TCP_CLOSE)
         raise os_error(errno.EADDRINUSE)
     sk.inet_sport = sk.inet_num
-    sk.sk_dst_cache = None
+    sk_dst_reset(sk)
     sk.sk_prot.hash(sk)
 
 

@@ -47,7 +47,6 @@ class inet_bind_bucket:
     port: int
     fastreuse: int = row(-1)
     fastreuseport: int = row(0)
-    fastuid: int = row(0)
     owner: BindOwner | None = row()
     """The only owner; None when the port has no owner, or several, which are in `others`."""
     others: dict[BindOwner, None] | None = row()

@@ -26,6 +26,7 @@ from stack.inet.inet_common import (
     sock_common_setsockopt,
 )
 from stack.inet.tcp import tcp_poll, tcp_set_rcvlowat
+from stack.inet.tcp_recvmsg import tcp_splice_read
 from stack.inet.udp import udp_poll
 
 
@@ -67,5 +68,6 @@ def inet_proto_ops(
         listen=inet_listen,
         poll=tcp_poll,
         set_rcvlowat=tcp_set_rcvlowat,
+        splice_read=tcp_splice_read,
     )
     return stream, dgram, replace(dgram, poll=datagram_poll)

@@ -67,7 +67,6 @@ class inet_cork:
     priority: int = row(0)
     gso_size: int = row(0)
     mark: int = row(0)
-    transmit_time: int = row(0)
     fl4: flowi | None = row()
 
 
@@ -92,48 +91,79 @@ class inet_sock(sock):
     sk_af: inet_af_ops = row(hot=True)
     """The family of the addresses below."""
     sk_ipv6only: bool = row(False)
+    """IPV6_V6ONLY: no IPv4 packets."""
     pinet6: ipv6_pinfo | None = row(None, clone=lambda np: np.clone() if np is not None else None)
     """The IPv6 members of an AF_INET6 socket."""
     inet_saddr: wide = row(0, hot=True)
+    """The source address of packets sent; 0: the route's."""
     inet_rcv_saddr: wide = row(0, hot=True)
+    """The bound address, which packets received must have; 0: any."""
     inet_daddr: wide = row(0, hot=True)
+    """The peer's address; 0: not connected."""
     inet_num: u16 = row(0, hot=True)
+    """The local port, or the protocol of a raw socket; 0: not bound."""
     inet_sport: u16 = row(0, hot=True)
+    """The local port as packets carry it."""
     inet_dport: u16 = row(0, hot=True)
+    """The peer's port; 0: not connected."""
     inet_id: u16 = row(0)
+    """The IPv4 identification of the next packet."""
     rx_dst_ifindex: i32 = row(0, clone=FRESH)
     """The device that sk_rx_dst belongs to."""
     is_icsk: bool = row(False, hot=True)
+    """It is an inet_connection_sock."""
     bind_address_no_port: bool = row(False)
+    """IP_BIND_ADDRESS_NO_PORT: connect() chooses the port, not bind()."""
     local_port_range: tuple[int, int] = row((0, 0))
+    """IP_LOCAL_PORT_RANGE: first and last port chosen for it; 0: the sysctl's."""
     freebind: bool = row(False)
+    """IP_FREEBIND: bind() takes addresses that the host does not have."""
     transparent: bool = row(False)
+    """IP_TRANSPARENT: as freebind, and such addresses may be a source."""
 
     # options of packets sent
     inet_opt: ip_options | None = row(hot=True)
+    """IP_OPTIONS: what every packet carries."""
     tos: u8 = row(0, ss="tos", hot=True)
+    """IP_TOS: DSCP and ECN bits of packets sent."""
     uc_ttl: i32 = row(-1, hot=True)
+    """IP_TTL, hops; -1: the route's or the sysctl's."""
     pmtudisc: u8 = row(IP_PMTUDISC_WANT, hot=True)
+    """IP_MTU_DISCOVER: IP_PMTUDISC_*."""
     hdrincl: bool = row(False)
+    """IP_HDRINCL: data of a raw socket begin with the IP header."""
     uc_index: i32 = row(0)
+    """IP_UNICAST_IF: the interface of unicast packets; 0: by the route."""
 
     # options of packets received
     min_ttl: u8 = row(0)
+    """IP_MINTTL: packets with fewer hops left are dropped."""
     min_hopcount: u8 = row(0)
+    """IPV6_MINHOPCOUNT: the same for IPv6."""
     recverr: bool = row(False, hot=True)
+    """IP_RECVERR: ICMP errors go to the error queue."""
     cmsg_flags: u32 = row(0, hot=True)
+    """Bits IP_CMSG_*: the control messages that recvmsg() adds."""
     rcv_tos: u8 = row(0)
+    """DSCP and ECN bits of the SYN (IP_PKTOPTIONS)."""
 
     # multicast
     mc_loop: bool = row(True)
+    """IP_MULTICAST_LOOP: groups that the host has joined get its packets, too."""
     mc_ttl: i32 = row(1)
+    """IP_MULTICAST_TTL, hops."""
     mc_all: bool = row(True)
+    """IP_MULTICAST_ALL: also packets to groups that other sockets joined."""
     mc_index: i32 = row(0)
+    """IP_MULTICAST_IF: the interface of multicast packets; 0: by the route."""
     mc_addr: wide = row(0)
+    """IP_MULTICAST_IF: their source address; 0: by the route."""
     mc_list: list[ip_mc_socklist] = row(NO_GROUPS, shared=True, clone=FRESH)
+    """Groups that it joined."""
 
     # the corked datagram
     pending: u16 = row(0, clone=FRESH, hot=True)
+    """AF_* of the datagram that is being put together; 0: none."""
     cork: inet_cork | None = row(None, clone=FRESH)
     """See `inet_cork_of`."""
 

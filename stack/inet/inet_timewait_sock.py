@@ -37,7 +37,6 @@ def twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
 class inet_timewait_death_row:
     """How many TIME_WAIT sockets this host has, and how many it may have."""
 
-    hashinfo: inet_hashinfo
     sysctl_max_tw_buckets: int = 4096
     tw_refcount: int = row(0)
 
@@ -71,8 +70,6 @@ class inet_timewait_sock:
     tw_substate: int = row(0)
     """FIN_WAIT2 until the peer's FIN comes."""
     tw_tos: int = row(0)
-    tw_ttl: int = row(0)
-    tw_priority: int = row(0)
     tw_flowlabel: int = row(0)
     tw_bind_hash: inet_bind_bucket | None = row()
     tw_hashed: bool = row(False)
@@ -113,8 +110,6 @@ def inet_twsk_alloc(
     tw.inet_num = sk.inet_num
     tw.inet_tuple = sk.inet_tuple
     tw.tw_tos = sk.tos
-    tw.tw_ttl = sk.uc_ttl
-    tw.tw_priority = sk.sk_priority
     tw.tw_timer = timer_list(sk.net.machine, tw_timer_handler, 0, tw)
     return tw
 
@@ -137,8 +132,6 @@ def inet_twsk_hashdance(
 def tw_timer_handler(timer: timer_list) -> None:
     """TIME_WAIT is over."""
     tw: inet_timewait_sock = timer.data
-    linux = tw.net.mib.linux
-    linux.TW += 1
     inet_twsk_kill(tw)
 
 
@@ -165,8 +158,17 @@ def inet_twsk_bind_unhash(tw: inet_timewait_sock, hashinfo: inet_hashinfo) -> No
             hashinfo.bhash.pop(tb.port, None)
 
 
+TW_KILL_NS = 4_000_000_000
+"""A wait that is no longer counts as TWKilled: that of an orphan in FIN_WAIT2 may be short."""
+
+
 def inet_twsk_schedule(tw: inet_timewait_sock, timeo_ns: int) -> None:
     """Arm the timer."""
+    linux = tw.net.mib.linux
+    if timeo_ns <= TW_KILL_NS:
+        linux.TWKilled += 1
+    else:
+        linux.TW += 1
     mod_timer(tw.tw_timer, tw.net.clock.now_ns() + timeo_ns)
 
 

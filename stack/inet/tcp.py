@@ -216,7 +216,7 @@ def tcp_init(net: Net) -> None:
     """net/ipv4/tcp.c: TCP's tables and sysctls of one host."""
     tcp_init_mem(net)
     net.tcp_hashinfo = inet_hashinfo()
-    net.tcp_death_row = inet_timewait_death_row(net.tcp_hashinfo)
+    net.tcp_death_row = inet_timewait_death_row()
     net.sysctl.on_write("tcp_max_tw_buckets", net.tcp_death_row.set_max_tw_buckets)
     net.syncookie_secret = (net.random.randbytes(16), net.random.randbytes(16))
     net.tcp_challenge = (0, 0)

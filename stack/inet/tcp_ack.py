@@ -735,6 +735,9 @@ def tcp_cong_control_after(
     """tcp_newly_delivered and tcp_cong_control: the last step of every ACK."""
     newly = sk.delivered - prior_delivered
     if newly:
-        sk.net.mib.linux.TCPDelivered += newly
+        linux = sk.net.mib.linux
+        linux.TCPDelivered += newly
+        if flag & FLAG_ECE:
+            linux.TCPDeliveredCE += newly
         sk.delivered_mstamp = sk.tcp_mstamp
     tcp_cong_control(sk, ack, newly, sk.lost - prior_lost, flag)

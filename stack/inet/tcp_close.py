@@ -18,6 +18,7 @@ from stack.core.sock import (
     bh_unlock_sock,
     lock_sock,
     release_sock,
+    sk_dst_reset,
     sk_error_report,
     sock_orphan,
 )
@@ -239,7 +240,7 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.total_retrans = 0
     inet_csk_delack_init(sk)
     tcp_initialize_rcv_mss(sk)
-    sk.sk_dst_cache = None
+    sk_dst_reset(sk)
     sk.sk_rx_dst = None
     rx_opt = sk.rx_opt
     rx_opt.saw_tstamp = False

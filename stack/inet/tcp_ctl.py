@@ -328,7 +328,6 @@ def tcp_connect_failed(sk: tcp_sock) -> None:
     """Undo a connect that could not start (the end of tcp_v4_connect and tcp_v6_connect)."""
     tcp_write_queue_purge(sk)
     tcp_set_state(sk, TCP_CLOSE)
-    sk.sk_route_caps = 0
     sk.inet_dport = 0
 
 

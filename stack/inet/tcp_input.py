@@ -201,6 +201,8 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
         if not flags & TCPHDR_RST:
             if flags & TCPHDR_SYN:
                 return tcp_syn_challenge(sk, skb, syn_inerr)
+            if reason == SKB_DROP_REASON_TCP_INVALID_SEQUENCE:
+                linux.BeyondWindow += 1
             if not tcp_oow_rate_limited(sk, skb, "TCPACKSkippedSeq"):
                 tcp_send_dupack(sk, skb)
         elif tcp_reset_check(sk, skb):

@@ -25,6 +25,7 @@ from fastpath.skbuff import (
     skb_split,
     skb_unclone,
 )
+from stack.core.dst import dst_confirm_neigh, dst_entry
 from stack.core.netdevice import NET_XMIT_CN
 from stack.core.sk_mem import (
     sk_enter_memory_pressure,
@@ -318,6 +319,8 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         wstamp = sk.tcp_mstamp
     sk.tcp_wstamp_ns = wstamp
     end_seq = skb.end_seq
+    if sk.sk_dst_pending_confirm:
+        sock_confirm_neigh(sk)
     err = sk.icsk_af_ops.queue_xmit(sk, skb, sk.inet_fl)
     if err > 0:
         tcp_enter_cwr(sk)
@@ -327,6 +330,14 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         oskb.tx_tstamp_ns = wstamp
         tcp_rate_skb_sent(sk, oskb)
     return err
+
+
+def sock_confirm_neigh(sk: tcp_sock) -> None:
+    """include/net/sock.h: the peer acknowledged what we sent, so its next hop is reachable."""
+    sk.sk_dst_pending_confirm = False
+    dst: dst_entry | None = sk.sk_dst_cache
+    if dst is not None:
+        dst_confirm_neigh(dst, sk.inet_daddr)
 
 
 def tcp_rate_skb_sent(sk: tcp_sock, skb: sk_buff) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from stack.core.proto import proto
 from stack.inet.inet_connection_sock import inet_csk_accept, inet_csk_get_port
 from stack.inet.inet_hashtables import inet_hash, inet_unhash
-from stack.inet.request_sock import request_sock_ops
 from stack.inet.tcp import tcp_enter_memory_pressure, tcp_ioctl, tcp_leave_memory_pressure
 from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
 from stack.inet.tcp_recvmsg import tcp_recvmsg
@@ -25,7 +24,6 @@ def tcp_proto(
     init: Callable[[Any], int],
     destroy: Callable[[Any], None],
     backlog_rcv: Callable[..., int],
-    rsk_prot: request_sock_ops,
 ) -> proto:
     """`tcp_prot` (name "TCP") or `tcpv6_prot`; their memory is counted together."""
     return proto(
@@ -53,7 +51,6 @@ def tcp_proto(
         no_autobind=True,
         sock_class=tcp_sock,
         twsk_prot=tcp_timewait_sock_ops,
-        rsk_prot=rsk_prot,
         enter_memory_pressure=tcp_enter_memory_pressure,
         leave_memory_pressure=tcp_leave_memory_pressure,
         sysctl_rmem="tcp_rmem",

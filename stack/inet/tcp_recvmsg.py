@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastpath.skbuff import kfree_skb, sk_buff
 from stack.core.errors import os_error
 from stack.core.iov import skb_copy_datagram_iter
+from stack.core.pipe import copy_splice_read, pipe_inode_info
 from stack.core.sock import (
     SOCK_DONE,
     SOCK_RCVTSTAMP,
@@ -56,6 +57,7 @@ from stack.inet.tcp_window import __tcp_select_window
 
 if TYPE_CHECKING:
     from stack.core.iov import msghdr
+    from stack.core.socket import socket
 
 
 def tcp_recv_urg(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:
@@ -134,6 +136,14 @@ def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
         return copied
     finally:
         release_sock(sk)
+
+
+def tcp_splice_read(sock: socket, pos: int | None, pipe: pipe_inode_info, size: int) -> int:
+    """net/ipv4/tcp.c: proto_ops.splice_read. Raises: OSError, ENOTCONN of a listener."""
+    assert sock.file is not None
+    if sock.sk.sk_state == TCP_LISTEN:
+        raise os_error(errno.ENOTCONN, "a listener has no data")
+    return copy_splice_read(sock.file, pos, pipe, size)
 
 
 def tcp_inq_hint(sk: tcp_sock) -> int:

@@ -42,7 +42,6 @@ class tcp_sacktag_state:
     first_sackt: int = row(0)
     last_sackt: int = row(0)
     reord: int = row(0)
-    sack_delivered: int = row(0)
     flag: int = row(0)
 
 
@@ -185,7 +184,6 @@ def tcp_sacktag_one(sk: tcp_sock, state: tcp_sacktag_state, skb: sk_buff, dup_sa
         if not sk.sacked_out or after(end_seq, sk.highest_sack_end):
             sk.highest_sack_end = end_seq
         sk.sacked_out += pcount
-        state.sack_delivered += pcount
         sk.delivered += pcount
     if dup_sack and sacked & TCPCB_SACKED_RETRANS:
         sacked &= ~TCPCB_SACKED_RETRANS

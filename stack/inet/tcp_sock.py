@@ -224,142 +224,261 @@ class tcp_sock(inet_connection_sock):
 
     # what the application set
     nonagle: u8 = row(0)
+    """TCP_NODELAY and TCP_CORK: bits TCP_NAGLE_*."""
     notsent_lowat: int = row(0)
+    """TCP_NOTSENT_LOWAT: bytes of unsent data that still allow more; 0: the sysctl."""
     keepalive_time: int = row(0)
+    """TCP_KEEPIDLE, ns; 0: the sysctl."""
     keepalive_intvl: int = row(0)
+    """TCP_KEEPINTVL, ns; 0: the sysctl."""
     keepalive_probes: u8 = row(0)
+    """TCP_KEEPCNT; 0: the sysctl."""
     linger2: int = row(0)
+    """TCP_LINGER2: how long an orphan waits in FIN_WAIT2, ns; 0: the sysctl, negative: not."""
     defer_accept: i32 = row(0)
+    """TCP_DEFER_ACCEPT: SYN-ACK timeouts that a bare ACK may wait for data."""
     save_syn: u8 = row(0)
+    """TCP_SAVE_SYN: 1: network headers on, 2: with the MAC header."""
     recvmsg_inq: bool = row(False)
+    """TCP_INQ: recvmsg() says how many bytes more wait."""
     thin_lto: bool = row(False)
+    """TCP_THIN_LINEAR_TIMEOUTS: few packets out are retransmitted without backing off."""
     user_window_clamp: i32 = row(0)
+    """TCP_WINDOW_CLAMP, bytes; 0: none."""
 
     # what was agreed in the handshake
     rx_opt: tcp_options_received = row(make=tcp_options_received, clone=FRESH)
+    """What the peer's options said."""
     mss_cache: i32 = row(TCP_MSS_DEFAULT, ss="mss")
+    """Bytes of payload in a segment now: path MTU and options are taken off."""
     advmss: i32 = row(TCP_MSS_DEFAULT, ss="advmss")
+    """Bytes of payload that we told the peer to send at most."""
     tcp_header_len: u16 = row(20)
+    """Bytes of the header of a segment without SACK blocks."""
     tsoffset: u32 = row(0)
+    """What the connection adds to the clock in timestamps, ms."""
     ecn_flags: u8 = row(0)
+    """Bits TCP_ECN_*."""
     saved_syn: bytes | None = row(None, clone=FRESH)
+    """The SYN's headers, until TCP_SAVED_SYN reads them."""
     synack_req: request_sock | None = row(None, clone=FRESH)
+    """The request that it came from, until the round trip of its SYN-ACK is measured."""
 
     # sending: sequence numbers, window
     snd_una: u32 = row(0, clone=FRESH)
+    """The oldest sequence number not acknowledged."""
     snd_nxt: u32 = row(0, clone=FRESH)
+    """The next to send."""
     snd_sml: u32 = row(0, clone=FRESH)
+    """The end of the last small segment sent (Minshall's rule for Nagle)."""
     snd_up: u32 = row(0, clone=FRESH)
+    """The urgent pointer: the byte behind urgent data."""
     snd_wl1: u32 = row(0, clone=FRESH)
+    """The sequence number of the segment that last set snd_wnd."""
     snd_wnd: u32 = row(0, clone=FRESH, ss="snd_wnd")
+    """The window that the peer offers, bytes."""
     max_window: u32 = row(0, clone=FRESH)
+    """The largest that it ever offered, bytes."""
     write_seq: u32 = row(0, clone=FRESH)
+    """The sequence number behind the last byte of the application."""
     pushed_seq: u32 = row(0, clone=FRESH)
+    """The same for the last byte that must be pushed."""
     tcp_rtx_queue: rtx_queue = row(make=rtx_queue, clone=FRESH)
-    max_gso_segs: i32 = row(0, clone=FRESH)
+    """What was sent and is not acknowledged, in order."""
     msg_more: bool = row(False, clone=FRESH)
+    """The last send had MSG_MORE."""
     mtu_info: u32 = row(0, clone=FRESH)
+    """The MTU of an ICMP error that waits for the socket's owner, bytes."""
     tsq_flags: u8 = row(0, clone=FRESH)
+    """Bits TCPF_*_DEFERRED: what tcp_release_cb does."""
     lsndtime: int = row(0, clone=FRESH, ss="lastsnd")
+    """When data last left, ns."""
     tcp_mstamp: int = row(0, clone=FRESH)
+    """The clock of the event being processed, ns."""
     tcp_wstamp_ns: int = row(0, clone=FRESH)
+    """When the last segment left, ns; it always grows."""
     pacing_next_ns: int = row(0, clone=FRESH)
+    """When pacing lets the next segment leave, ns."""
     pacing_timer: timer_list | None = row(None, clone=FRESH)
     """Made when pacing first makes the socket wait."""
 
     # receiving
     rcv_nxt: u32 = row(0, clone=FRESH)
+    """The sequence number expected next."""
     rcv_wup: u32 = row(0, clone=FRESH)
+    """rcv_nxt when the window was last told."""
     copied_seq: u32 = row(0, clone=FRESH)
+    """The first byte that the application has not read."""
     rcv_wnd: u32 = row(0, clone=FRESH, ss="rcv_wnd")
+    """The window last told, bytes from rcv_wup on."""
     rcv_ssthresh: u32 = row(0, clone=FRESH, ss="rcv_ssthresh")
+    """The window to tell at most for now, bytes."""
     window_clamp: u32 = row(0)
+    """The window to tell at most ever, bytes."""
     scaling_ratio: u8 = row(TCP_DEFAULT_SCALING_RATIO)
+    """Payload per truesize of what comes, in 256ths."""
     pred_flags: u32 = row(0, clone=FRESH)
+    """The header's fourth word that the fast path expects; 0: slow path."""
     out_of_order_queue: list[sk_buff] = row(NO_SKBS, shared=True, clone=FRESH)
+    """Segments beyond rcv_nxt, by sequence number."""
     selective_acks: list[tuple[int, int]] = row(NO_BLOCKS, shared=True, clone=FRESH)
+    """SACK blocks to send, (first, behind the last), newest first."""
     duplicate_sack: tuple[int, int] = row((0, 0), clone=FRESH)
+    """The D-SACK block to send."""
     dup_acks_due: i32 = row(0, clone=FRESH)
+    """ACKs that segments out of order still owe."""
     urg_data: u16 = row(0, clone=FRESH)
+    """The urgent byte and bits TCP_URG_*."""
     urg_seq: u32 = row(0, clone=FRESH)
+    """Its sequence number."""
     rcv_tstamp: int = row(0, clone=FRESH)
+    """When a segment with an ACK last came, ns."""
     rcv_rtt_est_rtt_us: int = row(0, clone=FRESH)
+    """The receiver's round-trip time, us times 8."""
     rcv_rtt_est_seq: u32 = row(0, clone=FRESH)
+    """Where its present sample ends."""
     rcv_rtt_est_time: int = row(0, clone=FRESH)
+    """When that sample began, ns."""
     rcv_rtt_last_tsecr: u32 = row(0, clone=FRESH)
+    """The echoed timestamp of its last sample."""
     rcvq_space_space: i32 = row(1, clone=FRESH, ss="rcv_space")
+    """Bytes that the application reads in a round trip."""
     rcvq_space_seq: u32 = row(0, clone=FRESH)
+    """copied_seq when the present measurement of it began."""
     rcvq_space_time: int = row(0, clone=FRESH)
+    """When it began, ns."""
     last_oow_ack_time: int = row(0, clone=FRESH)
+    """When an ACK for a segment outside the window last left, ns."""
 
     # round trips
     srtt_us: int = row(0, clone=FRESH)
+    """Smoothed round-trip time, us times 8."""
     mdev_us: int = row(1_000_000, clone=FRESH)
+    """Its mean deviation, us times 4."""
     mdev_max_us: int = row(0, clone=FRESH)
+    """The largest mdev_us of this round trip."""
     rttvar_us: int = row(0, clone=FRESH)
+    """What the retransmission timeout adds to the round-trip time, us times 4."""
     rtt_seq: u32 = row(0, clone=FRESH)
+    """Where the present round trip ends: rttvar_us may shrink then."""
     min_rtt_us: int = row(M32, clone=FRESH)
+    """The smallest round-trip time of the last minutes, us."""
     min_rtt_stamp: int = row(0, clone=FRESH)
+    """When it was measured, ns."""
 
     # what is out, and what became of it
     packets_out: i32 = row(0, clone=FRESH, ss="unacked")
+    """Segments sent and not acknowledged."""
     max_packets_out: i32 = row(0, clone=FRESH)
+    """The most of them in this window."""
     retrans_out: i32 = row(0, clone=FRESH)
+    """Those of them that were sent again and may be under way."""
     sacked_out: i32 = row(0, clone=FRESH, ss="sacked")
+    """Those that SACK (or duplicate ACKs) say came."""
     lost_out: i32 = row(0, clone=FRESH, ss="lost")
+    """Those taken for lost."""
     high_seq: u32 = row(0, clone=FRESH)
+    """snd_nxt when recovery began: an ACK of it ends recovery."""
     highest_sack_end: int = row(0, clone=FRESH)
+    """The highest sequence number that a SACK block reached."""
     sacked_ranges: sack_ranges = row(NO_RANGES, shared=True, clone=FRESH)
+    """What the peer has beyond snd_una."""
     reordering: i32 = row(0, ss="reordering")
+    """Segments that may overtake one another without being taken for lost."""
     reord_seen: int = row(0, clone=FRESH, ss="reord_seen")
+    """How often reordering was seen."""
     retrans_stamp: int = row(0, clone=FRESH)
+    """Timestamp clock of the first retransmission of this recovery, ns; 0: none."""
     undo_marker: u32 = row(0, clone=FRESH)
+    """snd_una when recovery began, for undoing it; 0: cannot be undone."""
     undo_retrans: i32 = row(-1, clone=FRESH)
+    """Retransmissions that no D-SACK has shown to be needless."""
     frto: bool = row(False, clone=FRESH)
+    """F-RTO (RFC 5682) tests whether a timeout was spurious."""
     rto_stamp: int = row(0, clone=FRESH)
+    """When the first of the present timeouts was, ns."""
     tlp_high_seq: u32 = row(0, clone=FRESH)
+    """snd_nxt when a tail loss probe left; 0: none is out."""
     tlp_retrans: i32 = row(0, clone=FRESH)
+    """The probe was a retransmission."""
     rack_mstamp: int = row(0, clone=FRESH)
+    """When the segment that RACK compares with was sent, ns."""
     rack_rtt_us: int = row(0, clone=FRESH)
+    """That segment's round-trip time, us."""
     rack_end_seq: u32 = row(0, clone=FRESH)
+    """Its end."""
     rack_last_delivered: int = row(0, clone=FRESH)
+    """`delivered` when rack_reo_wnd_steps last grew."""
     rack_reo_wnd_steps: i32 = row(1, clone=FRESH)
+    """RACK's reordering window in quarters of min_rtt_us."""
     rack_reo_wnd_persist: i32 = row(0, clone=FRESH)
+    """Recoveries for which it keeps that width."""
     rack_advanced: bool = row(False, clone=FRESH)
+    """rack_mstamp moved since the last look."""
     rack_dsack_seen: bool = row(False, clone=FRESH)
+    """A D-SACK came since the window last grew."""
 
     # congestion window
     snd_cwnd: u32 = row(TCP_INIT_CWND, clone=FRESH, ss="cwnd")
+    """The congestion window, segments."""
     snd_ssthresh: u32 = row(TCP_INFINITE_SSTHRESH, clone=FRESH, ss="ssthresh")
+    """Where slow start ends, segments."""
     snd_cwnd_clamp: u32 = row(M32)
+    """The congestion window at most, segments."""
     snd_cwnd_cnt: i32 = row(0, clone=FRESH)
+    """Acknowledged segments towards the next step of the window."""
     snd_cwnd_used: i32 = row(0, clone=FRESH)
+    """The most segments out while the application limited the flow."""
     snd_cwnd_stamp: int = row(0, clone=FRESH)
+    """When the window was last used in full, ns."""
     cwnd_usage_seq: u32 = row(0, clone=FRESH)
+    """Where the present look at the use of the window ends."""
     is_cwnd_limited: bool = row(False, clone=FRESH)
+    """The window, not the application, limited the flow in this round trip."""
     prior_cwnd: u32 = row(0, clone=FRESH)
+    """snd_cwnd before recovery, to go back to."""
     prior_ssthresh: u32 = row(0, clone=FRESH)
+    """snd_ssthresh before recovery."""
     prr_delivered: i32 = row(0, clone=FRESH)
+    """Segments delivered in this recovery (RFC 6937)."""
     prr_out: i32 = row(0, clone=FRESH)
+    """Segments sent in this recovery."""
     app_limited: int = row(0, clone=FRESH)
+    """`delivered` at the end of what an idle application left short; 0: not limited."""
     delivered_mstamp: int = row(0, clone=FRESH)
+    """When `delivered` last grew, ns."""
     first_tx_mstamp: int = row(0, clone=FRESH)
+    """When the first segment of the rate sample left, ns."""
 
     # counters
     bytes_sent: int = row(0, clone=FRESH, ss="bytes_sent")
+    """Bytes of payload sent, also again."""
     bytes_retrans: int = row(0, clone=FRESH, ss="bytes_retrans")
+    """Bytes of payload sent again."""
     bytes_acked: int = row(0, clone=FRESH, ss="bytes_acked")
+    """Bytes that the peer acknowledged."""
     bytes_received: int = row(0, clone=FRESH, ss="bytes_received")
+    """Bytes that we acknowledged."""
     segs_out: int = row(0, clone=FRESH, ss="segs_out")
+    """Segments sent."""
     segs_in: int = row(0, clone=FRESH, ss="segs_in")
+    """Segments received."""
     data_segs_out: int = row(0, clone=FRESH, ss="data_segs_out")
+    """Segments with data sent."""
     data_segs_in: int = row(0, clone=FRESH, ss="data_segs_in")
+    """Segments with data received."""
     delivered: int = row(0, clone=FRESH, ss="delivered")
+    """Segments that came through, also again."""
     lost: int = row(0, clone=FRESH)
+    """Segments that were ever taken for lost."""
     total_retrans: int = row(0, clone=FRESH)
+    """Segments sent again."""
     total_rto: int = row(0, clone=FRESH)
+    """Retransmission timeouts."""
     dsack_dups: int = row(0, clone=FRESH, ss="dsack_dups")
+    """Segments that the peer says it got twice."""
     rcv_ooopack: int = row(0, clone=FRESH, ss="rcv_ooopack")
+    """Segments that came out of order."""
 
 
 # --- inline helpers -----------------------------------------------------------------------

@@ -237,7 +237,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
             return
         tcp_ack.tcp_enter_loss(sk)
         tcp_retransmit_skb(sk, skb, 1)
-        sk.sk_dst_cache = sk.sk_dst_cache
+        sk_dst_reset(sk)
     else:
         linux.TCPTimeouts += 1
         if tcp_write_timeout(sk):

@@ -174,7 +174,7 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
         net.tcp_tw_isn = (tw.tw_snd_nxt + 65535 + 2) & M32 or 1
         return TCP_TW_SYN
     if paws_reject:
-        net.mib.linux.PAWSEstab += 1
+        net.mib.linux.PAWSTimewait += 1
     if not rst:
         # A retransmitted FIN restarts the wait.
         if paws_reject or flags & TCPHDR_ACK:

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING
 
 from fastpath.inet import UdpFlow
 from fastpath.mmsg import mmsg_send
+from stack.core.dst import dst_confirm_neigh
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import NETIF_F_CSUM_MASK, NETIF_F_GSO_UDP_L4, NETIF_F_SG
 from stack.core.sock import lock_sock, release_sock, sk_dst_set, sock_wait_for_wmem
 from stack.core.uapi import (
@@ -119,8 +119,8 @@ def udp_dest_new(
     """
     dest = af.udp_route(sk, msg)
     rt: dst_entry = dest.rt
-    if msg.msg_flags & MSG_CONFIRM and rt.neigh is not None:
-        neigh_confirm(rt.neigh)
+    if msg.msg_flags & MSG_CONFIRM:
+        dst_confirm_neigh(rt, dest.fl.daddr)
     if not plain or sk.corkflag:
         return dest
     dest.flow = flow = af.udp_make_flow(sk, dest)

@@ -65,10 +65,15 @@ class udp_sock(inet_sock):
     udp_mib: snmp.udp_mib = row()
     """The counters of its family."""
     corkflag: bool = row(False)
+    """UDP_CORK: sends add to one datagram."""
     gro_enabled: bool = row(False)
+    """UDP_GRO: one recv() may return several datagrams."""
     gso_size: int = row(0)
+    """UDP_SEGMENT: bytes of each datagram that a send is cut into; 0: off."""
     len: int = row(0)
+    """Bytes of the corked datagram, with its UDP header."""
     udp_tuple: InetKey | None = row()
+    """The key in the table of connected sockets."""
     tx_dest: udp_dest | None = row(None, clone=FRESH)
     """The destination that sk_tx_flow belongs to."""
     udp_from: sockaddr | None = row()

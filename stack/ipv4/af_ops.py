@@ -41,7 +41,6 @@ def ipv4_port_unreachable(skb: sk_buff) -> None:
 
 ipv4_af_ops = inet_af_ops(
     family=AF_INET,
-    header_len=20,
     takes=ipv4_takes,
     is_loopback=ipv4_is_loopback,
     mc_sf_allow=ip_mc_sf_allow,

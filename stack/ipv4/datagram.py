@@ -105,7 +105,6 @@ def __ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     if sk.sk_prot.rehash is not None:
         sk.sk_prot.rehash(sk)
     sk.inet_id = sk.net.random.getrandbits(16)
-    sk.sk_txhash = sk.net.random.getrandbits(32)
     sk_dst_set(sk, rt)
     return 0
 

@@ -193,7 +193,6 @@ class fib_result:
 
     table: fib_table | None = row()
     nh: fib_nh | None = row()
-    tclassid: int = row(0)
     fi: fib_info | None = row()
     type: int = row(0)
     scope: int = row(0)
@@ -203,7 +202,6 @@ class fib_result:
     def __init__(self, fa: fib_alias | None, nh: fib_nh | None, table: fib_table | None) -> None:
         self.table = table
         self.nh = nh
-        self.tclassid = 0
         if fa is not None:
             self.fi = fa.fa_info
             self.type = fa.fa_type
@@ -229,7 +227,6 @@ class fib_table:
     tb_id: int
     maps: list[IntMap[list[fib_alias]]] = row(make=lambda: [NO_ALIASES] * 32 + [IntMap()])
     lens: list[int] = row(make=list)
-    tb_num_default: int = row(0)
 
     def aliases(self) -> Iterator[fib_alias]:
         """All routes, longest prefix first, then by address."""

@@ -263,16 +263,6 @@ def ip_mc_msfilter(
     ip_mc_change(dev.ip_ptr, group, before, _state(ml))
 
 
-def ip_mc_msfget(sk: inet_sock, group: int, ifindex: int) -> tuple[int, tuple[int, ...]]:
-    """net/ipv4/igmp.c: (mode, sources) of a membership. Raises: OSError EINVAL, EADDRNOTAVAIL."""
-    if not ipv4_is_multicast(group):
-        raise os_error(errno.EINVAL, "not a multicast group")
-    for ml in sk.mc_list:
-        if ml.multiaddr == group and (not ifindex or ml.ifindex == ifindex):
-            return ml.sfmode, tuple(ml.sflist)
-    raise os_error(errno.EADDRNOTAVAIL, "not a member of this group")
-
-
 def ip_mc_sf_allow(sk: inet_sock, loc_addr: int, rmt_addr: int, dif: int) -> bool:
     """net/ipv4/igmp.c: does the socket want datagrams of this group from this source?"""
     if not ipv4_is_multicast(loc_addr):

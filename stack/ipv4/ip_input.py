@@ -124,6 +124,7 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     """
     # A promiscuous device hears frames for others.
     if skb.pkt_type == PACKET_OTHERHOST:
+        skb.dev.stats.rx_otherhost_dropped += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
         return None
     mib = net.mib

@@ -18,10 +18,12 @@ from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
 from fastpath.skbuff import sk_buff
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
 from stack.core.errors import os_error
+from stack.core.neigh_table import neigh_key
+from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 from stack.core.security import security_sk_classify_flow
-from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check
+from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check, sk_dst_reset, sk_dst_set
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer
@@ -57,14 +59,12 @@ from stack.ipv4.icmp_codes import (
     ICMP_REDIRECT,
 )
 from stack.ipv4.mc_list import ip_check_mc_rcu
-from stack.ipv4.neigh import ip_neigh_gw4
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv4.rt_cache import RT_CACHE_MAX, rt_cache_flush, rt_kill_daddr
 from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import CONF
 
 if TYPE_CHECKING:
-    from stack.core.neigh_table import neighbour
     from stack.core.netdevice import net_device
     from stack.inet.inet_sock import inet_sock
     from stack.net import Net
@@ -167,16 +167,20 @@ def ip4_dst_hoplimit(dst: dst_entry) -> int:
     return dst.metrics.get("hoplimit", 0) or dst.net.sysctl.ip_default_ttl
 
 
-def ipv4_neigh_lookup(dst: rtable, skb: sk_buff | None, daddr: int) -> neighbour | None:
-    """net/ipv4/route.c: the neighbour that packets to `daddr` over `dst` go to."""
-    return ip_neigh_gw4(dst.dev, dst.rt_gw4 or daddr)
-
-
 def ip_rt_update_pmtu(
     dst: rtable, sk: inet_sock, skb: sk_buff | None, mtu: int, confirm_neigh: bool = True
 ) -> None:
     """net/ipv4/route.c: dst_ops.update_pmtu."""
     __ip_rt_update_pmtu(dst, dst.rt_dst, mtu)
+
+
+def ipv4_confirm_neigh(dst: rtable, daddr: wide) -> None:
+    """net/ipv4/route.c: dst_ops.confirm_neigh."""
+    n = dst.neigh
+    if n is None:
+        n = dst.net.arp_tbl.hash.get(neigh_key(dst.dev, dst.rt_gw4 or daddr))
+    if n is not None:
+        neigh_confirm(n)
 
 
 def ipv4_link_failure(skb: sk_buff) -> None:
@@ -193,9 +197,9 @@ ipv4_dst_ops = dst_ops(
     check=ipv4_dst_check,
     mtu=ipv4_mtu,
     default_advmss=ipv4_default_advmss,
-    neigh_lookup=ipv4_neigh_lookup,
     update_pmtu=ip_rt_update_pmtu,
     link_failure=ipv4_link_failure,
+    confirm_neigh=ipv4_confirm_neigh,
 )
 
 
@@ -281,7 +285,6 @@ def flowi4_init_output(
     fl4.fl_dport = dport
     fl4.fl_sport = sport
     fl4.flowlabel = 0
-    fl4.flowi_iif = 0
     fl4.ident = -1
 
 
@@ -386,7 +389,6 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[int, ...] | None =
     daddr = fl4.daddr
     saddr = fl4.saddr
     make_route = False
-    fl4.flowi_iif = 1
     if saddr:
         if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or ipv4_is_zeronet(saddr):
             raise os_error(errno.EINVAL, "source is not a host address")
@@ -645,9 +647,9 @@ def ipv4_sk_update_pmtu(skb: sk_buff, sk: inet_sock, mtu: int) -> None:
             AF_INET, odst.rt_dst, 0, sk.sk_bound_dev_if, sk.tos & IPTOS_RT_MASK, sk.sk_protocol
         )
         try:
-            sk.sk_dst_cache = ip_route_output_flow(net, fl4, sk)
+            sk_dst_set(sk, ip_route_output_flow(net, fl4, sk))
         except OSError:
-            sk.sk_dst_cache = None
+            sk_dst_reset(sk)
 
 
 def ipv4_redirect(skb: sk_buff, net: Net, oif: int, protocol: int) -> None:

@@ -16,7 +16,7 @@ from fastpath.skbuff import (
 )
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN
-from stack.core.sock import sk_setup_caps
+from stack.core.sock import sk_dst_reset, sk_setup_caps
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import (
     TCP_NEW_SYN_RECV,
@@ -167,8 +167,7 @@ def tcp_v4_rebuild_route(sk: tcp_sock) -> dst_entry | None:
             sk.sk_bound_dev_if,
         )
     except OSError:
-        sk.sk_route_caps = 0
-        sk.sk_dst_cache = None
+        sk_dst_reset(sk)
         return None
     sk_setup_caps(sk, rt)
     return rt
@@ -349,11 +348,6 @@ def tcp_v4_early_demux(skb: sk_buff) -> None:
     tcp_early_demux(skb)
 
 
-def inet_csk_addr2sockaddr(sk: tcp_sock) -> sockaddr:
-    """net/ipv4/inet_connection_sock.c: the peer's address."""
-    return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
-
-
 ipv4_specific = inet_connection_sock_af_ops(
     queue_xmit=ip_queue_xmit,
     send_check=tcp_v4_send_check,
@@ -361,8 +355,6 @@ ipv4_specific = inet_connection_sock_af_ops(
     conn_request=tcp_v4_conn_request,
     syn_recv_sock=tcp_v4_syn_recv_sock,
     net_header_len=20,
-    sockaddr_len=16,
-    addr2sockaddr=inet_csk_addr2sockaddr,
     setsockopt=ip_setsockopt,
     getsockopt=ip_getsockopt,
     mtu_reduced=tcp_v4_mtu_reduced,
@@ -375,7 +367,6 @@ tcp_prot = tcp_proto(
     init=tcp_v4_init_sock,
     destroy=tcp_v4_destroy_sock,
     backlog_rcv=tcp_v4_do_rcv,
-    rsk_prot=tcp_request_sock_ops_v4,
 )
 
 

@@ -57,7 +57,6 @@ def ipv6_sock_drop_groups(sk: inet_sock) -> None:
 
 ipv6_af_ops = inet_af_ops(
     family=AF_INET6,
-    header_len=40,
     takes=ipv6_takes,
     is_loopback=ipv6_addr_loopback,
     mc_sf_allow=ipv6_mc_sf_allow,

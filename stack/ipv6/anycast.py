@@ -53,7 +53,7 @@ def ipv6_dev_ac_inc(idev: inet6_dev, addr: wide) -> None:
         metric=0,
         protocol=RTPROT_KERNEL,
     )
-    idev.ac_list[addr] = ifacaddr6(idev, addr, rt)
+    idev.ac_list[addr] = ifacaddr6(addr, rt)
     try:
         fib6_add(net, rt)
     except OSError as error:

@@ -133,7 +133,6 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     sk.sk_state = TCP_ESTABLISHED
     if sk.sk_prot.rehash is not None:
         sk.sk_prot.rehash(sk)
-    sk.sk_txhash = sk.net.random.getrandbits(32)
     sk_dst_set(sk, rt)
     return 0
 

@@ -187,7 +187,7 @@ def ipv6_destopt_rcv(skb: sk_buff) -> int:
         net.mib.ip6.InHdrErrors += 1
         return -1
     parm = IP6CB(skb)
-    parm.lastopt = parm.dst1 = parm.nhoff = off
+    parm.nhoff = off
     skb_set_transport_header(skb, at + length)
     return 1
 
@@ -215,8 +215,7 @@ def ipv6_rthdr_rcv(skb: sk_buff) -> int:
         icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, off + 2, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
         return -1
     parm = IP6CB(skb)
-    parm.lastopt = parm.srcrt = parm.nhoff = off
-    parm.dst0, parm.dst1 = parm.dst1, 0
+    parm.srcrt = parm.nhoff = off
     skb_set_transport_header(skb, at + length)
     return 1
 

@@ -101,7 +101,6 @@ class ifmcaddr6:
 class ifacaddr6:
     """struct ifacaddr6: an anycast address of the interface and its users."""
 
-    aca_idev: inet6_dev
     aca_addr: wide
     aca_rt: fib6_info
     aca_users: int = row(1)

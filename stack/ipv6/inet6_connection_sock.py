@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 
 from fastpath.skbuff import kfree_skb, sk_buff
 from stack.core.rows import wide
-from stack.core.sock import sk_dst_check, sk_setup_caps
-from stack.core.sockaddr import sockaddr
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP
+from stack.core.sock import sk_dst_check, sk_dst_reset, sk_setup_caps
+from stack.core.uapi import AF_INET6, IPPROTO_TCP
 from stack.inet.flow import flowi
-from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_set_v4mapped
 from stack.ipv6.ip6_output import ip6_xmit
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.txoptions import fl6_update_dst
@@ -81,8 +79,7 @@ def inet6_csk_route_socket(sk: tcp_sock) -> int:
     try:
         dst = ip6_dst_lookup_flow(sk.net, sk, inet6_csk_flow(sk))
     except OSError as exc:
-        sk.sk_route_caps = 0
-        sk.sk_dst_cache = None
+        sk_dst_reset(sk)
         return -(exc.errno or errno.EHOSTUNREACH)
     sk_setup_caps(sk, dst)
     return 0
@@ -111,16 +108,3 @@ def inet6_csk_xmit(sk: tcp_sock, skb: sk_buff, fl: flowi | None) -> int:
         tclass = np.tclass | (sk.tos & 3)  # ECN
         fl.flowlabel = np.flow_label
     return ip6_xmit(sk, skb, fl, sk.sk_mark, opt, tclass, sk.sk_priority)
-
-
-def inet6_sk_sockaddr(sk: tcp_sock, addr: wide, port: int) -> sockaddr:
-    """The sockaddr_in6 that a socket reports for `addr`: v4-mapped if IPv4, else with its scope."""
-    if sk.sk_af.family == AF_INET:
-        return sockaddr(AF_INET6, ipv6_addr_set_v4mapped(addr), port)
-    scope = sk.sk_bound_dev_if if ipv6_addr_is_linklocal(addr) else 0
-    return sockaddr(AF_INET6, addr, port, 0, scope)
-
-
-def inet6_csk_addr2sockaddr(sk: tcp_sock) -> sockaddr:
-    """af_ops.addr2sockaddr: the peer."""
-    return inet6_sk_sockaddr(sk, sk.inet_daddr, sk.inet_dport)

@@ -24,16 +24,12 @@ NHOFF_FIRST = 6
 class inet6_skb_parm:
     """struct inet6_skb_parm. Offsets count from the IPv6 header, 0: no such header.
 
-    nhoff: the next header field that names the header at the transport header. dst0, srcrt, dst1:
-    destination options before a routing header, the routing header, destination options behind it.
-    ra: the value of a router alert.
+    nhoff: the next header field that names the header at the transport header. srcrt: the routing
+    header. ra: the value of a router alert.
     """
 
     nhoff: int = row(NHOFF_FIRST)
-    dst0: int = row(0)
-    dst1: int = row(0)
     srcrt: int = row(0)
-    lastopt: int = row(0)
     ra: int = row(0)
 
 

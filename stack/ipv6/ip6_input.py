@@ -135,6 +135,7 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     network and transport header set; None when it was dropped. Takes ownership of skb.
     """
     if skb.pkt_type == PACKET_OTHERHOST:  # a promiscuous device hears frames for others
+        skb.dev.stats.rx_otherhost_dropped += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
         return None
     dev: net_device = skb.dev

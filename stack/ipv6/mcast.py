@@ -268,19 +268,6 @@ def ip6_mc_msfilter(
     _changed(sk.net, ml, before, _state(ml))
 
 
-def ip6_mc_msfget(sk: inet_sock, ifindex: int, group: wide) -> tuple[int, tuple[int, ...]]:
-    """net/ipv6/mcast.c: (mode, sources) of a membership.
-
-    Raises: OSError EINVAL (no group), EADDRNOTAVAIL.
-    """
-    if not ipv6_addr_is_multicast(group):
-        raise os_error(errno.EINVAL, "not a multicast group")
-    ml = _membership(_pinfo(sk), ifindex, group)
-    if ml is None:
-        raise os_error(errno.EADDRNOTAVAIL, "not a member of this group")
-    return ml.sfmode, tuple(ml.sflist)
-
-
 def inet6_mc_check(sk: inet_sock, mc_addr: wide, src_addr: wide) -> bool:
     """net/ipv6/mcast.c: does the socket want datagrams of this group from this source?"""
     pinfo = sk.pinet6

@@ -8,7 +8,6 @@ from stack.core.rows import FRESH, clone_state, row, state, wide
 from stack.ipv6.txoptions import ipv6_txoptions
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
     from stack.inet.inet_sock import inet_sock
     from stack.ipv6.ip6_flowlabel import ip6_flowlabel
 
@@ -83,13 +82,11 @@ class ipv6_pinfo:
     mc_loop: bool = True
     mc_all: bool = True
     recverr: bool = False
-    recverr_rfc4884: bool = False
     repflow: bool = False
     sndflow: bool = False
     autoflowlabel: bool = False
     autoflowlabel_set: bool = False
     dontfrag: bool = False
-    rtalert_isolate: bool = False
     rxopt: rxopt = row(make=rxopt, clone=clone_state)
     opt: ipv6_txoptions | None = None
     """Extension headers that every packet of the socket carries."""
@@ -98,7 +95,6 @@ class ipv6_pinfo:
     """Anycast addresses that the socket joined: (address, ifindex)."""
     ipv6_fl_list: list[ip6_flowlabel] = row(make=list, clone=FRESH)
     """Flow labels that the socket leases."""
-    pktoptions: sk_buff | None = row(None, clone=FRESH)
     rx_pmtu: tuple[wide, int, int] | None = row(None, clone=FRESH)
     """The last path MTU for IPV6_RECVPATHMTU: (address, scope id, mtu)."""
     cork: inet6_cork = row(make=inet6_cork, clone=FRESH)

@@ -14,7 +14,7 @@ from fastpath.skbuff import sk_buff
 from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.core.security import security_sk_classify_flow
-from stack.core.sock import sk_dst_check
+from stack.core.sock import sk_dst_check, sk_dst_set
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
 from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup
@@ -213,7 +213,7 @@ def ip6_sk_dst_lookup_flow(
         return rt
     rt = ip6_dst_lookup_flow(sk.net, sk, fl6, final_dst, prefs)
     if connected:
-        sk.sk_dst_cache = rt
+        sk_dst_set(sk, rt)
     return rt
 
 

@@ -17,6 +17,7 @@ from stack.core.neigh_table import (
     NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
     NUD_STALE,
+    neigh_key,
 )
 from stack.core.neighbour import neigh_confirm, neigh_update
 from stack.core.rows import wide
@@ -60,7 +61,6 @@ from stack.ipv6.rt6_info import (
     IPV6_MIN_MTU,
     ip6_default_advmss,
     ip6_dst_check,
-    ip6_dst_neigh_lookup,
     ip6_mtu,
     ip6_null_entry,
     ip6_rt_cache_alloc,
@@ -393,14 +393,23 @@ def ip6_link_failure(skb: sk_buff) -> None:
     icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_ADDR_UNREACH, 0)
 
 
+def ip6_confirm_neigh(dst: rt6_info, daddr: wide) -> None:
+    """net/ipv6/route.c: dst_ops.confirm_neigh."""
+    tbl = dst.net.ipv6.nd_tbl
+    if tbl is not None:
+        n = tbl.hash.get(neigh_key(dst.dev, dst.rt6i_gateway or daddr))
+        if n is not None:
+            neigh_confirm(n)
+
+
 ip6_dst_ops = dst_ops(
     family=AF_INET6,
     check=ip6_dst_check,
     mtu=ip6_mtu,
     default_advmss=ip6_default_advmss,
-    neigh_lookup=ip6_dst_neigh_lookup,
     update_pmtu=ip6_rt_update_pmtu,
     link_failure=ip6_link_failure,
+    confirm_neigh=ip6_confirm_neigh,
 )
 
 

@@ -33,13 +33,10 @@ from stack.ipv6.ip6_fib import (
     RTN_BLACKHOLE,
     RTN_LOCAL,
     RTN_PROHIBIT,
-    RTN_UNICAST,
-    RTN_UNREACHABLE,
     fib6_info,
 )
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
     from stack.core.netdevice import net_device
     from stack.ipv6.if_inet6 import inet6_dev
     from stack.net import Net
@@ -57,7 +54,6 @@ class rt6_info(dst_entry):
     from6: fib6_info | None
     rt6i_gateway: wide = row(0)
     rt6i_flags: int = row(0)
-    rt6i_type: int = row(RTN_UNICAST)
     rt6i_dst: wide = row(0)
     rt6i_plen: int = row(0)
     rt6i_idev: inet6_dev | None = row(of=lambda rt: rt.dev.ip6_ptr)
@@ -78,11 +74,6 @@ class rt6_exception:
 
     rt6i: rt6_info
     stamp: int
-
-
-def rt6_nexthop(rt: rt6_info, daddr: wide) -> wide:
-    """include/net/ip6_route.h: the address of the next hop on the link."""
-    return rt.rt6i_gateway or daddr
 
 
 def ip_neigh_gw6(dev: net_device, addr: wide) -> neighbour | None:
@@ -145,7 +136,6 @@ def ip6_rt_copy_init(rt: rt6_info, f6i: fib6_info) -> None:
     ip6_rt_init_dst(rt, f6i)
     rt.rt6i_dst = f6i.fib6_dst
     rt.rt6i_plen = f6i.fib6_plen
-    rt.rt6i_type = f6i.fib6_type
     rt.rt6i_flags |= f6i.fib6_flags
     gw = f6i.fib6_nh.fib_nh_gw6
     if gw:
@@ -188,7 +178,6 @@ def ip6_null_entry(net: Net) -> rt6_info:
     rt = rt6_info(net.loopback_dev, net.ipv6.dst_ops, None)
     rt.rt6i_flags = RTF_REJECT | RTF_NONEXTHOP
     rt.error = errno.ENETUNREACH
-    rt.rt6i_type = RTN_UNREACHABLE
     rt.input, rt.output = net.ipv6.steps.discard, net.ipv6.steps.discard_out
     return rt
 
@@ -235,8 +224,3 @@ def ip6_dst_hoplimit(dst: rt6_info) -> int:
             return hoplimit
     idev: inet6_dev | None = dst.dev.ip6_ptr
     return idev.cnf.hop_limit if idev is not None else dst.net.ipv6.devconf_all.hop_limit
-
-
-def ip6_dst_neigh_lookup(dst: rt6_info, skb: sk_buff | None, daddr: wide) -> neighbour | None:
-    """net/ipv6/route.c: the neighbour that packets to `daddr` over `dst` go to."""
-    return ip_neigh_gw6(dst.dev, rt6_nexthop(dst, daddr))

@@ -77,7 +77,6 @@ from stack.ipv4.tcp_ipv4 import (
 )
 from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.inet6_connection_sock import (
-    inet6_csk_addr2sockaddr,
     inet6_csk_flow,
     inet6_csk_route_req,
     inet6_csk_route_socket,
@@ -383,10 +382,8 @@ ipv6_specific = inet_connection_sock_af_ops(
     conn_request=tcp_v6_conn_request,
     syn_recv_sock=tcp_v6_syn_recv_sock,
     net_header_len=IPV6_HLEN,
-    sockaddr_len=28,
     setsockopt=ipv6_setsockopt,
     getsockopt=ipv6_getsockopt,
-    addr2sockaddr=inet6_csk_addr2sockaddr,
     mtu_reduced=tcp_v6_mtu_reduced,
 )
 
@@ -397,10 +394,8 @@ ipv6_mapped = inet_connection_sock_af_ops(
     conn_request=tcp_v6_conn_request,
     syn_recv_sock=tcp_v6_syn_recv_sock,
     net_header_len=20,
-    sockaddr_len=28,
     setsockopt=ipv6_setsockopt,
     getsockopt=ipv6_getsockopt,
-    addr2sockaddr=inet6_csk_addr2sockaddr,
     mtu_reduced=tcp_v4_mtu_reduced,
 )
 
@@ -410,7 +405,6 @@ tcpv6_prot = tcp_proto(
     init=tcp_v6_init_sock,
     destroy=tcp_v6_destroy_sock,
     backlog_rcv=tcp_v6_do_rcv,
-    rsk_prot=tcp6_request_sock_ops,
 )
 
 tcpv6_protocol = inet6_protocol(

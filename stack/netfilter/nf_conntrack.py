@@ -169,34 +169,6 @@ class netns_ct:
     """By (l3num, protonum, source, port) before NAT (nf_nat_bysource)."""
 
 
-def nf_ct_get(skb: sk_buff) -> nf_conn | None:
-    """include/net/netfilter/nf_conntrack.h: the connection of a packet. skb.nfctinfo has the
-    packet's relation to it. None: untracked (IP_CT_UNTRACKED), or INVALID."""
-    ct: nf_conn | None = skb.nfct
-    return ct
-
-
-def nf_ct_set(skb: sk_buff, ct: nf_conn | None, info: int) -> None:
-    """include/net/netfilter/nf_conntrack.h"""
-    skb.nfct = ct
-    skb.nfctinfo = info
-
-
 def ctinfo2dir(info: int) -> int:
     """include/uapi/linux/netfilter/nf_conntrack_common.h CTINFO2DIR."""
     return IP_CT_DIR_REPLY if info >= IP_CT_IS_REPLY else IP_CT_DIR_ORIGINAL
-
-
-def nf_ct_tuple_of(ct: nf_conn, direction: int) -> Tuple:
-    """ct->tuplehash[direction].tuple"""
-    return ct.reply.tuple if direction else ct.orig.tuple
-
-
-def nf_ct_is_confirmed(ct: nf_conn) -> bool:
-    """include/net/netfilter/nf_conntrack.h: the connection is (or was) in the table."""
-    return ct.status & IPS_CONFIRMED != 0
-
-
-def nf_ct_is_dying(ct: nf_conn) -> bool:
-    """include/net/netfilter/nf_conntrack.h: the connection was deleted from the table."""
-    return ct.status & IPS_DYING != 0

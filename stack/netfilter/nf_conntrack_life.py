@@ -158,11 +158,6 @@ def gc_start(table: netns_ct) -> None:
         mod_timer(timer, table.net.clock.now_ns() + GC_SCAN_INTERVAL_MIN_NS)
 
 
-def nf_ct_iterate_cleanup(net: Net, wanted: list[nf_conn]) -> int:
-    """Delete connections; returns how many."""
-    return sum(nf_ct_delete(ct) for ct in wanted)
-
-
 def nf_conntrack_cleanup_net(net: Net) -> None:
     """net/netfilter/nf_conntrack_core.c: the namespace ends."""
     table: netns_ct = net.ct

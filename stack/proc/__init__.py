@@ -14,7 +14,16 @@ from stack.proc.counters import netstat, nstat, snmp, snmp6
 from stack.proc.devices import dev, interrupts, softirqs, softnet_stat
 from stack.proc.sockets import packet, raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
 from stack.proc.ss import ss
-from stack.proc.tables import arp, if_inet6, igmp6, ipv6_route, mcfilter6, route
+from stack.proc.tables import (
+    arp,
+    arp_cache,
+    if_inet6,
+    igmp6,
+    ipv6_route,
+    mcfilter6,
+    ndisc_cache,
+    route,
+)
 from stack.proc.unix import unix
 from stack.proc.xtp import xtp
 
@@ -42,6 +51,8 @@ FILES: dict[str, Callable[[Net], str]] = {
     "raw6": raw6,
     "unix": unix,
     "nf_conntrack": nf_conntrack,
+    "stat/arp_cache": arp_cache,
+    "stat/ndisc_cache": ndisc_cache,
     "stat/nf_conntrack": stat_nf_conntrack,
     "xfrm_stat": xfrm_stat,
     "packet": packet,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stack.core.neigh_table import NUD_NOARP, neighbour
+from stack.core.neigh_table import NUD_NOARP, neigh_table, neighbour
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.fib import fib_dump
 from stack.ipv6.if_inet6 import for_each_ifaddr6, ifmcaddr6, inet6_dev
@@ -56,6 +56,39 @@ def route(net: Net) -> str:
         )
         lines.append(f"{line:<127}")
     return text(lines)
+
+
+NEIGH_STAT_COLUMNS = (
+    "entries  allocs   destroys hash_grows lookups  hits     res_failed rcv_probes_mcast "
+    "rcv_probes_ucast periodic_gc_runs forced_gc_runs unresolved_discards table_fulls"
+)
+
+
+def neigh_stat(tbl: neigh_table | None) -> str:
+    """net/core/neighbour.c: neigh_stat_seq_show: a row for the one CPU, in hexadecimal."""
+    if tbl is None:
+        return text((NEIGH_STAT_COLUMNS,))
+    st = tbl.stats
+    return text(
+        (
+            NEIGH_STAT_COLUMNS,
+            f"{len(tbl.hash):08x} {st.allocs:08x} {st.destroys:08x} {0:08x}   "
+            f"{st.lookups:08x} {st.hits:08x} {st.res_failed:08x}   "
+            f"{st.rcv_probes_mcast:08x}         {st.rcv_probes_ucast:08x}         "
+            f"{st.periodic_gc_runs:08x}         {st.forced_gc_runs:08x}       "
+            f"{st.unres_discards:08x}            {st.table_fulls:08x}",
+        )
+    )
+
+
+def arp_cache(net: Net) -> str:
+    """/proc/net/stat/arp_cache."""
+    return neigh_stat(net.arp_tbl)
+
+
+def ndisc_cache(net: Net) -> str:
+    """/proc/net/stat/ndisc_cache."""
+    return neigh_stat(net.ipv6.nd_tbl)
 
 
 def ipv6_route(net: Net) -> str:

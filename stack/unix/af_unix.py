@@ -89,7 +89,7 @@ from stack.unix.unix_sock import (
     unix_sock,
 )
 from stack.unix.unix_sockopt import unix_getsockopt, unix_setsockopt
-from stack.unix.unix_stream import unix_stream_recvmsg, unix_stream_sendmsg
+from stack.unix.unix_stream import unix_stream_recvmsg, unix_stream_sendmsg, unix_stream_splice_read
 
 if TYPE_CHECKING:
     from stack.core.sockaddr import sockaddr
@@ -408,6 +408,7 @@ unix_stream_ops = proto_ops(
     recvmsg=unix_stream_recvmsg,
     mmap=sock_no_mmap,
     sendpage=sock_no_sendpage,
+    splice_read=unix_stream_splice_read,
 )
 unix_dgram_ops = replace(
     unix_stream_ops,
@@ -416,12 +417,14 @@ unix_dgram_ops = replace(
     poll=unix_dgram_poll,
     listen=sock_no_listen,
     sendmsg=unix_dgram_sendmsg,
+    splice_read=None,
     recvmsg=unix_dgram_recvmsg,
 )
 unix_seqpacket_ops = replace(
     unix_stream_ops,
     poll=unix_dgram_poll,
     sendmsg=unix_seqpacket_sendmsg,
+    splice_read=None,
     recvmsg=unix_seqpacket_recvmsg,
 )
 unix_family_ops = net_proto_family(family=AF_UNIX, create=unix_create)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, skb_get
 from stack.core.datagram import __skb_wait_for_more_packets
+from stack.core.drop_reason import SKB_DROP_REASON_UNIX_DISCONNECT, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
@@ -66,7 +67,8 @@ def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:
     """net/unix/af_unix.c: `sk` leaves `other`: drop its unread messages, reset `other`."""
     if not sk.sk_receive_queue.qlen:
         return
-    sk.sk_receive_queue.purge()
+    while (skb := sk.sk_receive_queue.dequeue()) is not None:
+        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_UNIX_DISCONNECT)
     unix_wake_peers(sk)
     if not other.sk_flags & SOCK_DEAD and other.peer is sk:
         other.sk_err = errno.ECONNRESET

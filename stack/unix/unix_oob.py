@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head
+from stack.core.drop_reason import SKB_DROP_REASON_UNIX_SKIP_OOB, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie
@@ -92,7 +93,7 @@ def manage_oob(skb: sk_buff, sk: unix_sock, flags: int, copied: int) -> sk_buff 
         sk.oob_skb = None
         if not sk.sk_flags & SOCK_URGINLINE:
             queue.unlink(found)
-            kfree_skb(found)
+            kfree_skb_reason(sk.net, found, SKB_DROP_REASON_UNIX_SKIP_OOB)
             return queue.peek()
     elif not sk.sk_flags & SOCK_URGINLINE:
         return queue.next(found)

@@ -135,11 +135,6 @@ def unix_skb_scm_eq(skb: sk_buff, scm: scm_cookie) -> bool:
     return noted.pid == scm.pid and noted.uid == scm.uid and noted.gid == scm.gid
 
 
-def unix_may_passcred(sk: unix_sock) -> bool:
-    """net/unix/af_unix.c: whether SO_PASSCRED is set."""
-    return bool(sk.sk_flags & SOCK_PASSCRED)
-
-
 def unix_maybe_add_creds(skb: sk_buff, sk: unix_sock, other: unix_sock) -> None:
     """net/unix/af_unix.c: store the sender's credentials, if an end may have SO_PASSCRED."""
     if (sk.sk_flags | other.sk_flags) & SOCK_PASSCRED or other.sk_socket is None:

@@ -139,11 +139,6 @@ class netns_unix:
     gc_work: work_struct = row()
 
 
-def unix_peer(sk: unix_sock) -> unix_sock | None:
-    """include/net/af_unix.h"""
-    return sk.peer
-
-
 def unix_writable(sk: unix_sock) -> bool:
     """net/unix/af_unix.c: whether at most a quarter of the send buffer is in use."""
     return sk.sk_state != TCP_LISTEN and (sk.sk_wmem_alloc + 1) << 2 <= sk.sk_sndbuf

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.pipe import copy_splice_read, pipe_inode_info
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
 from stack.core.sock import (
     SOCK_DEAD,
@@ -17,7 +18,7 @@ from stack.core.sock import (
     wait_event,
 )
 from stack.core.sockaddr import NO_NAME
-from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
 from stack.core.uapi import (
     MSG_DONTWAIT,
     MSG_OOB,
@@ -155,6 +156,14 @@ def unix_stream_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int
     Raises: OSError EINVAL when not connected, EAGAIN, the pending error.
     """
     return unix_stream_read_generic(sock, msg, size, flags)
+
+
+def unix_stream_splice_read(sock: socket, pos: int | None, pipe: pipe_inode_info, size: int) -> int:
+    """net/unix/af_unix.c: proto_ops.splice_read. Raises: OSError, ENOTCONN of a listener."""
+    assert sock.file is not None
+    if sock.sk.sk_state == TCP_LISTEN:
+        raise os_error(errno.ENOTCONN, "a listener has no data")
+    return copy_splice_read(sock.file, pos, pipe, size)
 
 
 def unix_stream_read_generic(sock: socket, msg: msghdr, size: int, flags: int) -> int:

@@ -74,15 +74,6 @@ def is_vlan_dev(dev: net_device) -> bool:
     return bool(dev.priv_flags & IFF_802_1Q_VLAN)
 
 
-def vlan_dev_real_dev(dev: net_device) -> net_device:
-    """net/8021q/vlan_core.c: the lowest device below a VLAN, through VLANs between."""
-    vlan: vlan_dev_priv
-    while is_vlan_dev(dev):
-        vlan = dev.priv
-        dev = vlan.real_dev
-    return dev
-
-
 def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
     """net/8021q/vlan_dev.c: ndo_start_xmit. The real device's result; takes ownership of skb."""
     vlan: vlan_dev_priv = dev.priv
@@ -278,7 +269,6 @@ def vlan_setup(dev: net_device) -> None:
     ether_setup(dev)
     dev.priv_flags |= IFF_802_1Q_VLAN
     dev.tx_queue_len = 0
-    dev.lltx = True
     dev.min_mtu = 0
     dev.max_mtu = ETH_MAX_MTU
     dev.netdev_ops = vlan_netdev_ops

@@ -24,7 +24,6 @@ from stack.xtp.packet import (
     SORT,
     XTP_RTN,
     XTP_SERVICE_STREAM,
-    XTP_SERVICE_TRANSACTION,
     xtp_build,
     xtp_tspec,
 )
@@ -303,8 +302,3 @@ def xtp_end(ctx: xtp_context, err: int, now: int, linger: bool) -> None:
     ctx.early.clear()
     ctx.wtimer_ns = ctx.rtimer_ns = ctx.orphan_ns = 0
     ctx.ctimer_ns = now + XTP_LINGER_NS if linger else 0
-
-
-def xtp_single_message(ctx: xtp_context) -> bool:
-    """Whether each direction carries a single message, which ends it."""
-    return ctx.service <= XTP_SERVICE_TRANSACTION

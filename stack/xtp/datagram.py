@@ -20,6 +20,7 @@ from stack.core.sock import (
     raise_sock_error,
     release_sock,
     sk_data_ready,
+    sk_dst_reset,
     sk_free,
     sk_sleep,
     sk_wait_event,
@@ -328,7 +329,7 @@ def xtp_dgram_disconnect(sk: xtp_sock, flags: int) -> int:
     sk.sk_state = TCP_CLOSE
     sk.inet_daddr = 0
     sk.inet_dport = 0
-    sk.sk_dst_cache = None
+    sk_dst_reset(sk)
     release_sock(sk)
     return 0
 

@@ -18,6 +18,7 @@ from stack.core.sock import (
     raise_sock_error,
     release_sock,
     sk_data_ready,
+    sk_dst_reset,
     sk_error_report,
     sk_free,
     sk_setup_caps,
@@ -188,7 +189,7 @@ def xtp_disconnect(sk: xtp_sock, flags: int) -> int:
     sk.sk_shutdown = 0
     sk.sk_wmem_queued = 0
     sk.sk_err = 0
-    sk.sk_dst_cache = None
+    sk_dst_reset(sk)
     sk_error_report(sk)
     return 0
 

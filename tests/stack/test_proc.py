@@ -123,6 +123,22 @@ def test_sockets(hosts):
     assert "06" in states or "05" in states or states == []
 
 
+def test_neighbour_statistics(hosts):
+    """/proc/net/stat/arp_cache: as many words as columns; the counters are the table's."""
+    a, _b = hosts
+    with a.socket(AF_INET, SOCK_DGRAM) as client:
+        client.sendto(b"x", ("10.0.0.2", 7))
+        a.clock.run_for(1_000_000)
+    for name, table in (("stat/arp_cache", a.arp_tbl), ("stat/ndisc_cache", a.ipv6.nd_tbl)):
+        head, row = proc.read(a, name).splitlines()
+        shown = dict(zip(head.split(), (int(word, 16) for word in row.split()), strict=True))
+        assert shown["entries"] == len(table.hash)
+        assert shown["unresolved_discards"] == table.stats.unres_discards
+        assert shown["lookups"] == table.stats.lookups
+        assert shown["allocs"] == table.stats.allocs
+    assert a.arp_tbl.stats.allocs
+
+
 def test_every_file_can_be_read_and_others_are_named(hosts):
     for name in proc.FILES:
         shown = proc.read(hosts[0], name)

@@ -107,7 +107,6 @@ class e1000_hw:
 
     machine: Machine
     pdev: pci_dev
-    back: e1000_adapter | None = row()
     bar_read: Callable[[int, int, int], int] = row(of=lambda hw: hw.pdev.bar_read)
     bar_write: Callable[[int, int, int, int], None] = row(of=lambda hw: hw.pdev.bar_write)
     io_bar: int = row(-1)
@@ -247,8 +246,6 @@ class e1000_adapter:
     hw: e1000_hw = row()
     params: Params = row()
     bars: int = row(0)
-    need_ioport: bool = row(False)
-    bd_number: int = row(0)
     flags: int = row(0)
     msg_enable: int = row(7)
     tx_ring: TxRing = row()
@@ -259,13 +256,11 @@ class e1000_adapter:
     tx_ring_count: int = row(E1000_DEFAULT_TXD)
     rx_ring_count: int = row(E1000_DEFAULT_RXD)
     rx_buffer_len: int = row(E1000_RXBUFFER_2048)
-    max_data_per_txd: int = row(E1000_MAX_DATA_PER_TXD)
     napi: napi_struct = row(make=napi_struct)
     watchdog_task: work_struct = row()
     reset_task: work_struct = row()
     refill_task: work_struct = row()
     txd_cmd: int = row(0)
-    tx_cmd: int = row(0)
     ims_mask: int = row(0)
     tx_int_delay: int = row(0)
     tx_abs_int_delay: int = row(0)
@@ -305,9 +300,7 @@ class e1000_adapter:
     wol: int = row(0)
     eeprom_wol: int = row(0)
     fc_autoneg: bool = row(True)
-    smartspeed: int = row(0)
     test_icr: int = row(0)
-    led_on: bool = row(False)
     fp_weight: int = row(E1000_RX_FRAMES_PER_POLL)
 
 

@@ -438,13 +438,10 @@ def e1000_set_phys_id(netdev: net_device, state: int) -> int:
         e1000_setup_led(adapter.hw)
         return 2
     if state == core.ETHTOOL_ID_ON:
-        adapter.led_on = True
         e1000_led_on(adapter.hw)
     elif state == core.ETHTOOL_ID_OFF:
-        adapter.led_on = False
         e1000_led_off(adapter.hw)
     else:
-        adapter.led_on = False
         e1000_led_off(adapter.hw)
         e1000_cleanup_led(adapter.hw)
     return 0

@@ -153,7 +153,6 @@ def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
     adapter.bars = bars
     adapter.params = Params(dict(pdev.driver.params or {}) if pdev.driver else {})
     hw = adapter.hw = e1000_hw(machine, pdev)
-    hw.back = adapter
     for bar in range(1, pci.PCI_STD_NUM_BARS):
         if pci.pci_resource_len(pdev, bar) and (
             pci.pci_resource_flags(pdev, bar) & pci.IORESOURCE_IO

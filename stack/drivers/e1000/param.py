@@ -145,7 +145,7 @@ def e1000_check_options(adapter: e1000_adapter) -> None:
     adapter.rx_int_delay = params.get("RxIntDelay")
     adapter.rx_abs_int_delay = params.get("RxAbsIntDelay")
     e1000_set_itr_setting(adapter, params.get("InterruptThrottleRate"))
-    adapter.smartspeed = params.get("SmartPowerDownEnable")
+    params.get("SmartPowerDownEnable")  # checked; the PHYs of this driver have no such mode
     e1000_check_copper_options(adapter)
 
 

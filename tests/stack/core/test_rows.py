@@ -182,7 +182,7 @@ def test_a_compiled_class_is_made_by_position_by_name_and_by_a_subclass() -> Non
         made = cls(2, 1 << 100, flowi_oif=3)
         assert type(made) is cls
         assert (made.family, made.daddr, made.saddr, made.flowi_oif) == (2, 1 << 100, 0, 3)
-        assert (made.ident, made.flowi_iif) == (-1, 0)
+        assert (made.ident, made.flowi_flags) == (-1, 0)
         other = copy.copy(made)
         assert (type(other), other.daddr, other.ident) == (cls, 1 << 100, -1)
         made.__init__(10)  # type: ignore[misc]

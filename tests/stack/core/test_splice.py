@@ -17,10 +17,14 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from stack import fcntl, select, signal, unistd
+from stack.core.pipe import pipe_inode_info
+from stack.core.rows import replace
+from stack.core.socket import socket, sockfd_lookup
 from stack.core.uapi import FIONREAD
 from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM
 from stack.unistd import O_NONBLOCK, SPLICE_F_MORE, SPLICE_F_NONBLOCK
+from stack.unix.unix_stream import unix_stream_splice_read
 
 kernel = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
 DATA = bytes(range(256)) * 1000
@@ -276,3 +280,29 @@ def test_pipes_wait_on_the_hosts_clock(host: Host) -> None:
     assert unistd.read(host, other[0], 9) == unistd.read(host, reading, 9) == b"x"
     clock.call_at(clock.now_ns() + 50, lambda: unistd.close(host, writing))
     assert unistd.read(host, reading, 9) == b""
+
+
+@pytest.mark.parametrize("slot", [True, False])
+def test_splice_reads_by_the_slot_of_the_socket(host: Host, slot: bool) -> None:
+    """proto_ops.splice_read when it has one, else recvmsg."""
+    one, two = host.socketpair()
+    sock = sockfd_lookup(host, one.host_fd)
+    sizes = []
+
+    def splice_read(sock: socket, pos: int | None, pipe: pipe_inode_info, size: int) -> int:
+        sizes.append(size)
+        return unix_stream_splice_read(sock, pos, pipe, size)
+
+    assert sock.ops.splice_read is unix_stream_splice_read
+    sock.ops = replace(sock.ops, splice_read=splice_read if slot else None)
+    reading, writing = unistd.pipe(host)
+    two.send(b"spliced")
+    assert unistd.splice(host, one.host_fd, writing, 4) == 4
+    assert unistd.read(host, reading, 9) == b"spli"
+    assert sizes == ([4] if slot else [])
+
+
+def test_what_has_no_slot_is_not_spliced_from(host: Host) -> None:
+    _, writing = unistd.pipe(host)
+    with select.epoll(host) as ep, pytest.raises(OSError, match=r"EINVAL|Invalid argument"):
+        unistd.splice(host, ep.fileno(), writing, 4)

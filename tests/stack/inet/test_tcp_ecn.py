@@ -106,6 +106,7 @@ def test_ece_until_cwr_and_one_reduction_per_round_trip() -> None:
         assert a.sk.snd_ssthresh < before
         assert not a.sk.total_retrans
         assert a.host.mib.tcp.RetransSegs == 0
+        assert 0 < a.host.mib.linux.TCPDeliveredCE < a.host.mib.linux.TCPDelivered
         finish(net, a, b)
 
 

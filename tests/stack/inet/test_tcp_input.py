@@ -142,6 +142,7 @@ def test_the_reason_of_a_drop_says_on_which_side_of_the_window() -> None:
     assert reasons[SKB_DROP_REASON_TCP_OLD_SEQUENCE] == 1
     peer.give(ACK, peer.rcv + 5_000_000, peer.snd, payload=b"far")
     assert reasons[SKB_DROP_REASON_TCP_INVALID_SEQUENCE] == 1
+    assert peer.net.a.mib.linux.BeyondWindow == 1
     end(peer)
 
 

@@ -370,6 +370,8 @@ def test_small_socket_in_fin_wait2_takes_the_fin() -> None:
         net.run(50 * MS)
         assert tw.tw_substate == 6
         assert not net.b.tcp_hashinfo.ehash
+        linux = net.a.mib.linux
+        assert linux.TW + linux.TWKilled == 1  # counted when it began, not when it ends
         finish(net, server)
 
 

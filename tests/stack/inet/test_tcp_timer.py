@@ -371,3 +371,4 @@ def test_time_wait_lasts_a_minute_and_a_retransmitted_fin_restarts_it() -> None:
         assert len(net.a.tcp_hashinfo.ehash) == 1
         net.run(31 * S)
         assert not net.a.tcp_hashinfo.ehash
+        assert (net.a.mib.linux.TW, net.a.mib.linux.TWKilled) == (1, 0)

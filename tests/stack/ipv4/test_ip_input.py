@@ -86,6 +86,7 @@ def test_frames_for_others_are_not_ours(net: Net) -> None:
     net.wire.dev.promiscuity = 1
     net.inject(bytes(good()), dst=b"\x02\0\0\0\0\x99")
     assert net.drops() == {"SKB_DROP_REASON_OTHERHOST": 1}
+    assert net.wire.dev.stats.rx_otherhost_dropped == 1
     assert net.host.mib.ip.InReceives == 0
 
 

@@ -27,7 +27,7 @@ def takes(sk: Any, family: int) -> bool:
 def family_table() -> inet_af_ops:
     """What TCP asks of the family, for a host whose sockets of IPv6 nobody has set up."""
     unused: dict[str, Any] = dict.fromkeys(rows_of(inet_af_ops))
-    ops = {"family": AF_INET6, "header_len": 40, "takes": takes, "is_loopback": ipv6_addr_loopback}
+    ops = {"family": AF_INET6, "takes": takes, "is_loopback": ipv6_addr_loopback}
     return inet_af_ops(**{**unused, **ops})
 
 

@@ -14,6 +14,7 @@ from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.ipv6.addr import ipv6_addr_set_v4mapped, parse_addr6
+from stack.ipv6.af_inet6 import inet6_getname
 from stack.ipv6.tcp_ipv6 import ipv6_mapped, ipv6_specific, tcp_v6_rcv, tcpv6_protocol
 from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, S, Segment, Sock, transfer
 from tests.stack.inet.test_tcp import drain
@@ -237,7 +238,7 @@ def test_link_local_needs_a_scope_and_binds_the_child() -> None:
         server = listener.accept()
         assert server.sk.sk_bound_dev_if == net.wires[1].dev.ifindex
         assert server.sk.inet_daddr == parse_addr6("fe80::1")
-        named = ipv6_specific.addr2sockaddr(server.sk)
+        named = inet6_getname(server.sock, None, 0, 1)
         assert named == sockaddr(
             AF_INET6, parse_addr6("fe80::1"), client.sk.inet_sport, 0, net.wires[1].dev.ifindex
         )
@@ -280,7 +281,8 @@ def test_v4_mapped_peer_is_spoken_to_in_ipv4() -> None:
         assert client.sk.icsk_af_ops is ipv6_mapped
         assert client.sk.sk_family == AF_INET6
         assert (client.sk.sk_af.family, client.sk.inet_daddr) == (AF_INET, B)
-        assert ipv6_mapped.addr2sockaddr(client.sk).addr == ipv6_addr_set_v4mapped(B)
+        named = inet6_getname(client.sock, None, 0, 1)
+        assert named.addr == ipv6_addr_set_v4mapped(B)
         assert transfer(net, client, server, DATA) == DATA
         drain(net, client, server)
         assert {s.src for s in net.log} == {A, B}

@@ -108,7 +108,7 @@ def anycast(net: Net6) -> Net6:
         metric=0,
     )
     fib6_add(net.host, rt)
-    dev.ip6_ptr.ac_list[ip6(ANYCAST)] = ifacaddr6(dev.ip6_ptr, ip6(ANYCAST), rt)
+    dev.ip6_ptr.ac_list[ip6(ANYCAST)] = ifacaddr6(ip6(ANYCAST), rt)
     return net
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from e1000emu.clock import RealClock, VirtualClock
 from stack import aio, proc
 from stack.aio_unix import open_unix_connection, start_unix_server
+from stack.core.drop_reason import drop_names
 from stack.core.file import NR_OPEN
 from stack.core.sock import SOCK_DEAD
 from stack.core.socket import sys_close
@@ -28,6 +29,7 @@ from stack.socket import (
     CMSG_SPACE,
     MSG_CMSG_CLOEXEC,
     MSG_CTRUNC,
+    MSG_OOB,
     MSG_PEEK,
     MSG_WAITALL,
     POLLIN,
@@ -561,3 +563,25 @@ def test_packet_memory_runs_out_with_an_errno():
         assert ends == {errno.EAGAIN, errno.ENOBUFS}
     for pool in (host.skb_small, host.skb_small_head, host.skb_pages):
         assert pool.in_use == 0
+
+
+def test_unread_messages_of_a_former_peer_are_dropped_for_a_reason(host):
+    a, b = host.socketpair(AF_UNIX, SOCK_DGRAM)
+    c = host.socket(AF_UNIX, SOCK_DGRAM)
+    c.bind("\0c")
+    b.send(b"one")
+    b.send(b"two")
+    a.connect("\0c")
+    assert drop_names(host) == {"SKB_DROP_REASON_UNIX_DISCONNECT": 2}
+    for sock in (a, b, c):
+        sock.close()
+
+
+def test_an_urgent_byte_that_is_skipped_is_dropped_for_a_reason(host):
+    a, b = host.socketpair(AF_UNIX, SOCK_STREAM)
+    a.send(b"x", MSG_OOB)
+    a.send(b"y")
+    assert b.recv(9) == b"y"
+    assert drop_names(host) == {"SKB_DROP_REASON_UNIX_SKIP_OOB": 1}
+    a.close()
+    b.close()

@@ -1,0 +1,305 @@
+"""No dead state in the stack: fields, counters, drop reasons and functions that something uses.
+
+Uses are found by name in the sources of `stack`, `fastpath` and `e1000emu`, so a field hides behind
+one of the same name in another class. What is there without a use stands in a list below, each with
+its reason; an entry that has got a use fails too.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TRANSFORMS = "encryption transforms are not here; a column of /proc/net/xfrm_stat"
+MD5_AO = "TCP-MD5 and TCP-AO are not here; a column of /proc/net/netstat"
+FASTOPEN = "TCP Fast Open is not here; a column of /proc/net/netstat"
+OLD_SLOT = "a slot that older Linux had, which drawings of its stack show"
+PHY = "e1000_phy_get_info() reports it, as the driver's does; tests look at it"
+SHOWN_BY_TESTS = "a statistic that Linux shows elsewhere (sysfs, tc); tests look at it"
+
+UNREAD: dict[str, str] = {
+    "e1000_phy_info.cable_length": PHY,
+    "e1000_phy_info.cable_polarity": PHY,
+    "e1000_phy_info.local_rx": PHY,
+    "e1000_phy_info.remote_rx": PHY,
+    "e1000_adapter.hw_errors": "failures that the driver survived; tests look at it",
+    "e1000_adapter.tx_hang_count": "what e1000_tx_timeout was called for; tests look at it",
+    "gnet_stats_queue.overlimits": SHOWN_BY_TESTS,
+    "gnet_stats_queue.requeues": SHOWN_BY_TESTS,
+    "inet_connection_sock.icsk_sync_mss": "options read it by getattr: not every socket has it",
+    "irq_desc.unhandled": "/proc/irq/N/spurious of Linux; tests look at it",
+    "Net.arp_conflicts": "addresses that another host claimed; tests look at it",
+    "netns_ipv4.in_martian_dst": "a column of /proc/net/stat/rt_cache; tests look at it",
+    "netns_ipv4.in_martian_src": "a column of /proc/net/stat/rt_cache; tests look at it",
+    "nf_queue_entry.queuenum": "for the handler of a queue, which an application gives",
+    "proto.clear_sk": OLD_SLOT,
+    "proto.compat_getsockopt": OLD_SLOT,
+    "proto.compat_setsockopt": OLD_SLOT,
+    "proto.destroy_cgroup": OLD_SLOT,
+    "proto.diag_destroy": "what NETLINK_SOCK_DIAG calls, which is not here; tests call it",
+    "proto.init_cgroup": OLD_SLOT,
+    "proto.proto_cgroup": OLD_SLOT,
+    "proto_ops.compat_getsockopt": OLD_SLOT,
+    "proto_ops.compat_ioctl": OLD_SLOT,
+    "proto_ops.compat_setsockopt": OLD_SLOT,
+    "sock.sk_kern_sock": "tells sockets of the stack from those of applications; tests look at it",
+}
+"""Fields that nothing reads, by class and name."""
+
+BY_NAME = {
+    "e1000_hw_stats": "e1000_update_stats adds to its members by name",
+    "sysctl_fields": "sysctls are read by name; tests/stack/knobs shows what each does",
+    "netns_sysctl_ipv6": "the same",
+}
+"""Classes whose fields are reached by name."""
+
+UNMOVED: dict[str, str] = {
+    "linux_mib.ArpFilter": "there is no sysctl arp_filter",
+    "linux_mib.TSEcrRejected": "a request does not check the timestamp that its ACK echoes",
+    "linux_mib.TCPBacklogCoalesce": "segments of the backlog are not merged",
+    "linux_mib.TCPSackMerged": "the scoreboard keeps ranges, so no packets are merged",
+    "linux_mib.TCPSackShiftFallback": "the scoreboard keeps ranges, so nothing is shifted",
+    "linux_mib.PFMemallocDrop": "no memory is reserved for swapping over the network",
+    "linux_mib.TCPSpuriousRtxHostQueues": "queues of the host are not searched for the original",
+    "linux_mib.BusyPollRxPackets": "there is no busy polling",
+    "linux_mib.TCPAutoCorking": "small writes are not held back for packets in the qdisc",
+    "linux_mib.TCPHystartTrainDetect": "HyStart++ (RFC 9406) looks at the delay only",
+    "linux_mib.TCPHystartTrainCwnd": "HyStart++ (RFC 9406) looks at the delay only",
+    "linux_mib.TCPMTUPFail": "there is no MTU probing (tcp_mtu_probing)",
+    "linux_mib.TCPMTUPSuccess": "there is no MTU probing (tcp_mtu_probing)",
+    "linux_mib.TCPAckCompressed": "ACKs of segments out of order are not held back",
+    "linux_mib.TcpTimeoutRehash": "flows have no hash of their own that could change their path",
+    "linux_mib.TcpDuplicateDataRehash": "flows have no hash of their own",
+    "linux_mib.TCPPLBRehash": "flows have no hash of their own",
+    "linux_mib.TCPMigrateReqSuccess": "requests do not move between listeners of a port",
+    "linux_mib.TCPMigrateReqFailure": "requests do not move between listeners of a port",
+    "udp_mib.MemErrors": "UDP sockets share no memory limit that refuses (udp_mem)",
+    "tcp_mib.RtoAlgorithm": "a constant",
+    "tcp_mib.RtoMin": "a constant",
+    "tcp_mib.RtoMax": "a constant",
+    "tcp_mib.MaxConn": "a constant",
+    **dict.fromkeys(
+        (f"linux_mib.TCP{n}" for n in ("MD5NotFound", "MD5Unexpected", "MD5Failure")), MD5_AO
+    ),
+    **dict.fromkeys(
+        (f"linux_mib.TCPAO{n}" for n in ("Required", "Bad", "KeyNotFound", "Good", "DroppedIcmps")),
+        MD5_AO,
+    ),
+    **dict.fromkeys(
+        (
+            f"linux_mib.TCPFastOpen{n}"
+            for n in (
+                *("Active", "ActiveFail", "Passive", "PassiveFail", "ListenOverflow"),
+                *("CookieReqd", "Blackhole", "PassiveAltKey"),
+            )
+        ),
+        FASTOPEN,
+    ),
+    **dict.fromkeys(
+        (
+            f"xfrm_mib.Xfrm{n}"
+            for n in (
+                *("InError", "InBufferError", "InNoStates", "InStateProtoError"),
+                *("InStateModeError", "InStateSeqError", "InStateExpired", "InStateMismatch"),
+                *("InStateInvalid", "InTmplMismatch", "InNoPols", "InPolError", "OutError"),
+                *("OutBundleGenError", "OutBundleCheckError", "OutNoStates"),
+                *("OutStateProtoError", "OutStateModeError", "OutStateSeqError"),
+                *("OutStateExpired", "OutPolDead", "OutPolError", "OutStateInvalid"),
+                "AcquireError",
+            )
+        ),
+        TRANSFORMS,
+    ),
+    "rtnl_link_stats64.rx_compressed": "no device compresses; a column of /proc/net/dev",
+    "rtnl_link_stats64.tx_compressed": "no device compresses; a column of /proc/net/dev",
+    "rtnl_link_stats64.rx_fifo_errors": "no driver tells it; a column of /proc/net/dev",
+}
+"""Counters that nothing moves, by class and name. They are columns of files that Linux prints."""
+
+ICMP_BY_TYPE = re.compile(r"(In|Out)(?!Msgs|Errors|CsumErrors|RateLimit)\w+")
+"""Counters of icmp_mib that are moved by the name of the type."""
+
+UNNAMED: dict[str, str] = {
+    **dict.fromkeys(
+        ("netdev_priv", "napi_complete", "sock_sendmsg_nosec", "sock_recvmsg_nosec"),
+        "a name of Linux's drawings, beside the function that runs",
+    ),
+    **dict.fromkeys(
+        (
+            *("sys_epoll_create", "sys_epoll_pwait", "sys_epoll_pwait2", "sys_dup2"),
+            *("sys_ppoll", "sys_select", "sys_pselect6"),
+        ),
+        "a system call, for programs that are ported",
+    ),
+    **dict.fromkeys(
+        (
+            *("unregister_security", "inet_del_protocol", "inet6_del_protocol"),
+            *("inet_unregister_protosw", "tcp_unregister_congestion_control"),
+            *("e1000_exit_module", "nf_unregister_queue_handler", "nf_register_queue_handler"),
+            *("nf_reinject", "xfrm_policy_insert", "xfrm_policy_delete", "xfrm_policy_flush"),
+        ),
+        "for modules and applications outside the stack",
+    ),
+    **dict.fromkeys(
+        (
+            *("dev_get_by_name", "dev_get_by_index", "disable_irq", "enable_irq"),
+            *("local_irq_disable", "local_irq_enable", "napi_gro_enable", "add_timer"),
+            *("timer_pending", "in_softirq", "pci_enable_device_mem", "pneigh_create"),
+            *("pci_pm_suspend", "pci_pm_resume", "msg_iter", "msg_done", "vlan_devices"),
+        ),
+        "for drivers and tests, which use the layer without the stack above",
+    ),
+    "tcp_info_dict": "for applications (docs/congestion.md)",
+}
+"""Functions that only tests name, or nobody."""
+
+PUBLIC = {"aio.py", "socket.py", "host.py", "links.py", "netns.py", "select.py", "unistd.py"}
+"""Modules at the top of `stack` whose methods applications call."""
+
+EXPLAINED = {
+    *("sock", "inet_sock", "tcp_sock", "udp_sock", "net_device", "request_sock"),
+    *("dst_entry", "neighbour", "proto"),
+}
+
+
+@cache
+def trees() -> dict[Path, ast.Module]:
+    return {
+        path: ast.parse(path.read_text())
+        for package in ("stack", "fastpath", "e1000emu")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def is_state(node: ast.ClassDef) -> bool:
+    for decorator in node.decorator_list:
+        name = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(name, ast.Name) and name.id == "state":
+            return True
+    return False
+
+
+def state_classes() -> Iterator[ast.ClassDef]:
+    for path, tree in trees().items():
+        if path.is_relative_to(ROOT / "stack"):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef) and is_state(node):
+                    yield node
+
+
+def fields_of(node: ast.ClassDef) -> Iterator[tuple[str, ast.AnnAssign]]:
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            yield line.target.id, line
+
+
+@cache
+def uses() -> tuple[set[str], set[str], set[str]]:
+    """The attributes that are read, those that are written, and all names and words in strings."""
+    read: set[str] = set()
+    written: set[str] = set()
+    named: set[str] = set()
+    for tree in trees().values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                (read if isinstance(node.ctx, ast.Load) else written).add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                named.add(node.id)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if re.fullmatch(r"[\w.]+", node.value):
+                    named.update(node.value.split("."))
+            elif isinstance(node, ast.MatchClass):
+                read.update(node.kwd_attrs)
+    for path in (ROOT / "fastpath").glob("*.pyx"):
+        read.update(re.findall(r"\.(\w+)", path.read_text()))
+    return read, written, named
+
+
+def shown_by_ss(line: ast.AnnAssign) -> bool:
+    return isinstance(line.value, ast.Call) and any(k.arg == "ss" for k in line.value.keywords)
+
+
+def is_counters(name: str) -> bool:
+    return name.endswith("_mib") or name in ("rtnl_link_stats64", "neigh_statistics")
+
+
+def test_every_field_is_read() -> None:
+    read, _, _ = uses()
+    unread = {
+        f"{node.name}.{name}"
+        for node in state_classes()
+        if not is_counters(node.name) and node.name not in BY_NAME
+        for name, line in fields_of(node)
+        if name not in read and not shown_by_ss(line) and name not in SHOWN_BY_NAME
+    }
+    assert unread == set(UNREAD)
+
+
+SHOWN_BY_NAME = {"restart_queue", "tx_timeout_count"}
+"""What `ethtool -S` reads by name."""
+
+
+def test_every_counter_is_moved() -> None:
+    _, written, named = uses()
+    unmoved = {
+        f"{node.name}.{name}"
+        for node in state_classes()
+        if is_counters(node.name) and node.name not in ("netns_mib", "icmpmsg_mib")
+        for name, _ in fields_of(node)
+        if name not in written
+        and not (name in named and (name.startswith("TCP") or node.name == "rtnl_link_stats64"))
+        and not (node.name == "icmp_mib" and ICMP_BY_TYPE.fullmatch(name))
+    }
+    assert unmoved == set(UNMOVED)
+
+
+def test_every_drop_reason_is_given() -> None:
+    source = trees()[ROOT / "stack/core/drop_reason.py"]
+    reasons = {
+        target.id
+        for node in source.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    used = {
+        node.id
+        for tree in trees().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    first = {"SKB_NOT_DROPPED_YET", "SKB_CONSUMED"}
+    assert {name for name in reasons if name.startswith("SKB_")} - used - first == set()
+
+
+def test_every_function_is_used() -> None:
+    read, _, named = uses()
+    unnamed = {
+        node.name
+        for path, tree in trees().items()
+        if path.is_relative_to(ROOT / "stack")
+        if not (path.parent == ROOT / "stack" and path.name in PUBLIC)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if not node.name.startswith("__")
+        if node.name not in read and node.name not in named
+    }
+    assert unnamed == set(UNNAMED)
+
+
+@pytest.mark.parametrize("name", sorted(EXPLAINED))
+def test_every_field_says_what_it_is(name: str) -> None:
+    (node,) = (node for node in state_classes() if node.name == name)
+    silent = [
+        field.target.id
+        for field, after in zip(node.body, [*node.body[1:], None], strict=True)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant))
+    ]
+    assert not silent
