@@ -65,9 +65,7 @@ from stack.inet.udp import (
     udp_destroy_sock,
     udp_flush_pending_frames,
     udp_ioctl,
-    udp_lib_getsockopt,
     udp_lib_rcv,
-    udp_lib_setsockopt,
     udp_prepare_gso,
     udp_queue_rcv_one_skb,
     udp_queue_rcv_skb,
@@ -92,6 +90,7 @@ from stack.inet.udp_hash import (
     udp_lib_unhash,
     udp_sock,
 )
+from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
 from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE
 from stack.ipv4.icmp_codes import (

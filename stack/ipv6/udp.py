@@ -51,9 +51,7 @@ from stack.inet.udp import (
     udp_destroy_sock,
     udp_drop_short,
     udp_ioctl,
-    udp_lib_getsockopt,
     udp_lib_rcv,
-    udp_lib_setsockopt,
     udp_prepare_gso,
     udp_queue_rcv_one_skb,
     udp_queue_rcv_skb,
@@ -77,6 +75,7 @@ from stack.inet.udp_hash import (
     udp_lib_unhash,
     udp_sock,
 )
+from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
 from stack.ipv4.ip_output import ip_generic_getfrag
 from stack.ipv4.udp import udp_sendmsg
 from stack.ipv6.addr import (
