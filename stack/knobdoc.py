@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from stack.core import uapi
+from stack.core.sock import CAP_NET_ADMIN, CAP_NET_RAW
 from stack.core.sysctl import Sysctl
 from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv6.devconf import CONF6, CONF_ROWS
 from stack.ipv6.sysctl_net_ipv6 import NET_IPV6
-from stack.sockopts import RW, SOCKOPTS
+from stack.sockopts import OPTIONS, RW, SockOpt
 
 __all__ = ["markdown"]
 
@@ -18,10 +19,11 @@ INTRO = """# Sysctls and socket options
 Written by `docs/generate.py` from the declarations in `stack/core/sysctl.py`,
 `stack/core/sysctl_netfilter.py`,
 `stack/ipv4/sysctl_net_ipv4.py`, `stack/ipv6/sysctl_net_ipv6.py`, `stack/ipv6/devconf.py` and
-`stack/sockopts.py`.
+the tables of socket options (`stack/sockopts.py`).
 
 Each one does what Linux's does: a test turns every knob here, runs traffic and looks at what
-changed on the wire, in an errno, a counter or in time (`tests/stack/knobs/`). What Linux has and
+changed on the wire, in an errno, a counter or in time (`tests/stack/knobs/`, and for AF_UNIX and
+AF_PACKET the folders of the families in `tests/stack/`). What Linux has and
 is not here answers as in a kernel without it: `SysctlError` ENOENT, or ENOPROTOOPT.
 
 ## Setting them
@@ -44,6 +46,23 @@ OSError with the errno that `/proc/sys` gives), which name what is close or what
 """
 
 
+OPTIONS_INTRO = """Each is a row of its level's table (`stack/sockopts.py` names the tables), which
+setsockopt and getsockopt look up. An empty cell under "takes" is any value of its type, under
+"since Linux" a version before 2.6. A capability stands for uid 0.
+"""
+LEVEL_NAMES = {
+    "SOL_SOCKET": uapi.SOL_SOCKET,
+    "IPPROTO_IP": uapi.SOL_IP,
+    "IPPROTO_TCP": uapi.SOL_TCP,
+    "IPPROTO_UDP": uapi.SOL_UDP,
+    "SOL_RAW": uapi.SOL_RAW,
+    "IPPROTO_IPV6": uapi.SOL_IPV6,
+    "IPPROTO_ICMPV6": uapi.SOL_ICMPV6,
+    "SOL_PACKET": uapi.SOL_PACKET,
+}
+CAP_NAMES = {CAP_NET_ADMIN: "CAP_NET_ADMIN", CAP_NET_RAW: "CAP_NET_RAW"}
+
+
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
@@ -52,7 +71,7 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def _ranges(numbers: frozenset[int]) -> str:
+def _ranges(numbers: Collection[int], to: str = "-", then: str = ",") -> str:
     """`0-1,3-127`."""
     parts: list[list[int]] = []
     for n in sorted(numbers):
@@ -60,7 +79,20 @@ def _ranges(numbers: frozenset[int]) -> str:
             parts[-1][1] = n
         else:
             parts.append([n, n])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+    return then.join(str(a) if a == b else f"{a}{to}{b}" for a, b in parts)
+
+
+def _takes(row: SockOpt) -> str:
+    """What setsockopt takes, and from whom."""
+    words = []
+    if isinstance(row.legal, range) and row.legal.stop > 1 << 30:
+        words = [f"{row.legal.start} or more"]
+    elif row.legal is not None:
+        words = [_ranges(row.legal, " to ", ", ")]
+    if row.caps:
+        caps = " or ".join(CAP_NAMES[cap] for cap in row.caps)
+        words.append(f"{caps} but for {_ranges(row.free, ' to ', ', ')}" if row.free else caps)
+    return "; ".join(words)
 
 
 def _default(row: Sysctl) -> str:
@@ -100,16 +132,8 @@ def markdown() -> str:
         ]
         parts.append(_table(("name", "default", "takes", "what it does"), rows))
     parts.append("## Socket options\n")
-    levels = {
-        "SOL_SOCKET": uapi.SOL_SOCKET,
-        "IPPROTO_IP": uapi.SOL_IP,
-        "IPPROTO_TCP": uapi.SOL_TCP,
-        "IPPROTO_UDP": uapi.SOL_UDP,
-        "SOL_RAW": uapi.SOL_RAW,
-        "IPPROTO_IPV6": uapi.SOL_IPV6,
-        "IPPROTO_ICMPV6": uapi.SOL_ICMPV6,
-    }
-    for title, level in levels.items():
+    parts.append(OPTIONS_INTRO)
+    for title, level in LEVEL_NAMES.items():
         parts.append(f"### {title}\n")
         found = [
             (
@@ -117,10 +141,13 @@ def markdown() -> str:
                 str(o.number),
                 "" if o.access == RW else o.access + " only",
                 o.sockets,
+                _takes(o),
+                o.since,
                 o.what,
             )
-            for o in SOCKOPTS
+            for o in sorted(OPTIONS, key=lambda o: o.name)
             if o.level == level
         ]
-        parts.append(_table(("name", "number", "", "sockets", "what it does"), found))
+        head = ("name", "number", "", "sockets", "takes", "since Linux", "what it does")
+        parts.append(_table(head, found))
     return "\n".join(parts)

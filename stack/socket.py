@@ -42,7 +42,7 @@ from stack.core.select import do_poll
 from stack.core.sock import sk_sleep
 from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.socket import sys_recv, sys_recvfrom, sys_recvmmsg, sys_sendmmsg, sys_sendto
-from stack.core.sockopt import OPTLEN_ANY
+from stack.core.sockopt_table import OPTLEN_ANY
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,

@@ -13,7 +13,8 @@ from stack.core.errors import os_error
 from stack.core.file import fput, get_file, struct_file
 from stack.core.rows import row, state
 from stack.core.sock import ns_capable
-from stack.core.sockopt import opt_bytes, put_cmsg
+from stack.core.sockopt import put_cmsg
+from stack.core.sockopt_table import opt_bytes
 from stack.core.uapi import (
     MSG_CTRUNC,
     SCM_CREDENTIALS,

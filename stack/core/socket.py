@@ -47,7 +47,8 @@ from stack.core.security import (
 from stack.core.signal import signal_struct
 from stack.core.sock import sk_sleep, sock_kfree_s, sock_kmalloc
 from stack.core.sockaddr import sockaddr, sockaddr_from
-from stack.core.sockopt import OPTLEN_ANY, pack_opt, sock_getsockopt, sock_setsockopt
+from stack.core.sockopt import sock_getsockopt, sock_setsockopt
+from stack.core.sockopt_table import OPTLEN_ANY, pack_opt
 from stack.core.uapi import (
     AF_INET6,
     AF_PACKET,

@@ -1,13 +1,14 @@
 """SOL_SOCKET options and control messages (net/core/sock.c: sock_setsockopt, sock_getsockopt).
 
-Option values are ints, or bytes in the layout that Linux uses on a 64-bit machine.
+The options are the rows of SOCKET_LEVEL; the functions before it are those that a row names.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
-import sys
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff
@@ -23,7 +24,6 @@ from stack.core.filter import (
 from stack.core.rows import wide
 from stack.core.sk_mem import SOCK_MIN_SNDBUF, SOCK_SNDBUF_LOCK
 from stack.core.sock import (
-    CAP_NET_ADMIN,
     CAP_NET_RAW,
     PACING_UNLIMITED,
     SK_CAN_REUSE,
@@ -46,20 +46,37 @@ from stack.core.sock import (
     SOCK_TSTAMP_NEW,
     SOCK_URGINLINE,
     SOCK_ZEROCOPY,
-    ns_capable,
     sk_dst_reset,
     sk_write_space,
     sock_enable_timestamp,
     sock_valbool_flag,
 )
 from stack.core.sockaddr import sockaddr_bytes
+from stack.core.sockopt_table import (
+    ADMIN,
+    M32,
+    OPTLEN_ANY,
+    TCP,
+    UNIX,
+    Level,
+    SockOpt,
+    exact_int,
+    flag,
+    get_option,
+    need_capable,
+    number,
+    opt_bytes,
+    opt_raw,
+    opt_u32,
+    set_option,
+    switch,
+)
 from stack.core.tcp_states import TCP_LISTEN
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
     from stack.core.socket import socket
-    from stack.net import Net
 
 
 class sockcm_cookie:
@@ -72,51 +89,18 @@ class sockcm_cookie:
         self.priority = priority
 
 
-ORDER = sys.byteorder
 TIMEVAL = struct.Struct("=qq")
 LINGER = struct.Struct("=ii")
 UCRED = struct.Struct("=iII")
+MEMINFO = struct.Struct("=9I")
 PACING_RATE = struct.Struct("=Q")
 M64 = 0xFFFFFFFFFFFFFFFF
 NSEC = 1_000_000_000
-
-
-def opt_int(optval: Any) -> int:
-    """The int of an option value. Raises: OSError EINVAL for fewer than 4 bytes."""
-    if isinstance(optval, int):
-        return int(optval)
-    data = opt_bytes(optval)
-    if len(data) < 4:
-        raise os_error(errno.EINVAL, f"option value of {len(data)} bytes; an int has 4")
-    return int.from_bytes(data[:4], ORDER, signed=True)
-
-
-def opt_bytes(optval: Any) -> bytes:
-    """The bytes of an option value; an int in the machine's order. Raises: OSError EINVAL."""
-    if isinstance(optval, int):
-        return int_bytes(optval & 0xFFFFFFFF)
-    try:
-        return bytes(memoryview(optval))
-    except TypeError as exc:
-        raise os_error(errno.EINVAL, f"{type(optval).__name__} is no option value") from exc
-
-
-def int_bytes(value: int) -> bytes:
-    """An int as control messages and getsockopt carry it."""
-    return struct.pack("=i", value - (1 << 32) if value > 0x7FFFFFFF else value)
-
-
-OPTLEN_ANY = -1
-"""optlen of a caller that takes a value of any size."""
 IFNAMSIZ = 16
 SKF_AD_MAX = 64
-SOCK_BUF_LOCK_MASK = 3
 
 
-def pack_opt(value: Any, optlen: int) -> bytes:
-    """What getsockopt writes into a user's buffer of `optlen` bytes."""
-    data = int_bytes(value) if isinstance(value, int) else bytes(value)
-    return data[:optlen]
+# --- times --------------------------------------------------------------------------------------
 
 
 def sock_timeout_ns(optval: Any) -> int:
@@ -151,6 +135,9 @@ def sock_timeval(timeo_ns: int) -> bytes:
     return TIMEVAL.pack(timeo_ns // NSEC, timeo_ns % NSEC // 1000)
 
 
+# --- buffers and devices ------------------------------------------------------------------------
+
+
 def __sock_set_rcvbuf(sk: sock, val: int) -> None:
     """net/core/sock.c: Linux doubles the value for its own overhead."""
     sk.sk_flags |= SOCK_RCVBUF_LOCK
@@ -164,11 +151,43 @@ def __sock_set_sndbuf(sk: sock, val: int) -> None:
     sk_write_space(sk)
 
 
+def sock_set_rcvbuf(sk: sock, val: int) -> None:
+    """SO_RCVBUF: at most the sysctl rmem_max, which -1 asks for."""
+    __sock_set_rcvbuf(sk, min(val, sk.net.sysctl.rmem_max))
+
+
+def sock_set_sndbuf(sk: sock, val: int) -> None:
+    """SO_SNDBUF: at most the sysctl wmem_max, which -1 asks for."""
+    __sock_set_sndbuf(sk, min(val, sk.net.sysctl.wmem_max))
+
+
+def sock_set_buf_lock(sk: sock, val: int) -> None:
+    """SO_BUF_LOCK: bit 0 keeps the send buffer's size, bit 1 the receive buffer's."""
+    sock_valbool_flag(sk, SOCK_SNDBUF_LOCK, bool(val & 1))
+    sock_valbool_flag(sk, SOCK_RCVBUF_LOCK, bool(val & 2))
+
+
+def sock_get_buf_lock(sk: sock) -> int:
+    """SO_BUF_LOCK"""
+    return bool(sk.sk_flags & SOCK_SNDBUF_LOCK) | 2 * bool(sk.sk_flags & SOCK_RCVBUF_LOCK)
+
+
+def sock_set_rcvlowat(sk: Any, val: int) -> None:
+    """SO_RCVLOWAT; TCP makes room for so much (proto_ops.set_rcvlowat)."""
+    low = 0x7FFFFFFF if val < 0 else val
+    if sk.sk_socket.ops.set_rcvlowat is not None:
+        sk.sk_socket.ops.set_rcvlowat(sk, low)
+    else:
+        sk.sk_rcvlowat = low or 1
+
+
 def sock_bindtoindex(sk: sock, ifindex: int) -> None:
     """net/core/sock.c: use one interface only (0 = any), which need not be there yet.
 
-    Raises: OSError EINVAL.
+    Raises: OSError EPERM when it is not the first and the user may not; EINVAL.
     """
+    if sk.sk_bound_dev_if:
+        need_capable(sk.net, (CAP_NET_RAW,), "another interface")
     if ifindex < 0:
         raise os_error(errno.EINVAL, f"{ifindex} is no index of an interface")
     sk.sk_bound_dev_if = ifindex
@@ -177,27 +196,97 @@ def sock_bindtoindex(sk: sock, ifindex: int) -> None:
     sk_dst_reset(sk)
 
 
-def _need_root(net: Net, cap: int, what: str) -> None:
-    if not ns_capable(net, cap):
-        raise os_error(errno.EPERM, f"{what}: the host's user is {net.uid}, not root")
+def sock_setbindtodevice(sk: sock, optval: Any) -> None:
+    """net/core/sock.c: SO_BINDTODEVICE, a name or nothing. Raises: OSError ENODEV, EPERM."""
+    name = opt_bytes(optval).split(b"\0")[0].decode(errors="replace") if optval else ""
+    index = 0
+    if name:
+        dev = sk.net.dev_by_name.get(name)
+        if dev is None:
+            raise os_error(errno.ENODEV, f"no device {name!r}")
+        index = dev.ifindex
+    sock_bindtoindex(sk, index)
 
 
-def sock_set_max_pacing_rate(sk: sock, optval: Any) -> None:
-    """SO_MAX_PACING_RATE, bytes a second: an int of 32 bits (-1: no limit) or 8 bytes.
+def sock_getbindtodevice(sk: sock, optlen: int) -> bytes:
+    """net/core/sock.c. Raises: OSError EINVAL for a buffer that no name is sure to fit."""
+    dev = sk.net.dev_by_index.get(sk.sk_bound_dev_if)
+    if dev is None:
+        return b""
+    if 0 <= optlen < IFNAMSIZ:
+        raise os_error(errno.EINVAL, f"SO_BINDTODEVICE: a name needs {IFNAMSIZ} bytes")
+    return dev.name.encode() + b"\0"
 
-    Only TCP is paced (tcp_pacing.py). Other protocols would need Linux's fq discipline, which the
-    stack does not have. Raises: OSError ENOPROTOOPT, EINVAL.
+
+# --- how a socket sends and ends ----------------------------------------------------------------
+
+
+def sock_set_reuseport(sk: sock, val: int) -> None:
+    """net/core/sock.c. Raises: OSError EOPNOTSUPP."""
+    if val and sk.sk_family not in (uapi.AF_INET, uapi.AF_INET6):
+        raise os_error(errno.EOPNOTSUPP, "SO_REUSEPORT: only for ports")
+    sk.sk_reuseport = bool(val)
+
+
+def sock_set_keepalive(sk: sock, val: int) -> None:
+    """net/core/sock.c"""
+    if sk.sk_prot.keepalive is not None:
+        sk.sk_prot.keepalive(sk, val)
+    sock_valbool_flag(sk, SOCK_KEEPOPEN, bool(val))
+
+
+def sock_set_no_check(sk: sock, val: int) -> None:
+    """SO_NO_CHECK: no UDP checksum."""
+    sk.sk_no_check_tx = bool(val)
+    sock_valbool_flag(sk, SOCK_NO_CHECK_TX, bool(val))
+
+
+def sock_set_linger(sk: sock, optval: Any) -> None:
+    """SO_LINGER: a struct linger or a pair of ints. Raises: OSError EINVAL."""
+    if isinstance(optval, tuple):
+        onoff, seconds = optval
+    else:
+        if len(opt_bytes(optval)) < LINGER.size:
+            raise os_error(errno.EINVAL, "linger is a struct of 8 bytes")
+        onoff, seconds = LINGER.unpack_from(opt_bytes(optval))
+    sock_valbool_flag(sk, SOCK_LINGER, bool(onoff))
+    if onoff:
+        sk.sk_lingertime = seconds * NSEC if seconds >= 0 else MAX_SCHEDULE_TIMEOUT
+
+
+def sock_get_linger(sk: sock) -> bytes:
+    """SO_LINGER: l_linger is -1 for ever, where Linux has the limit of its timers."""
+    forever = sk.sk_lingertime >= MAX_SCHEDULE_TIMEOUT
+    return LINGER.pack(bool(sk.sk_flags & SOCK_LINGER), -1 if forever else sk.sk_lingertime // NSEC)
+
+
+def need_tcp(sk: sock) -> None:
+    """Check for TCP, the only protocol that is paced (tcp_pacing.py): there is no fq discipline.
+
+    Raises: OSError ENOPROTOOPT.
     """
     if sk.sk_protocol != uapi.IPPROTO_TCP:
         raise os_error(errno.ENOPROTOOPT, "SO_MAX_PACING_RATE: only TCP sockets are paced")
+
+
+def sock_set_max_pacing_rate(sk: sock, optval: Any) -> None:
+    """SO_MAX_PACING_RATE, bytes a second: an int of 32 bits (-1: no limit) or 8 bytes."""
     if not isinstance(optval, int) and len(opt_bytes(optval)) >= PACING_RATE.size:
         rate = min(int(PACING_RATE.unpack_from(opt_bytes(optval))[0]), PACING_UNLIMITED)
     else:
-        rate = opt_int(optval) & 0xFFFFFFFF
-        if rate == 0xFFFFFFFF:
+        rate = opt_u32(optval)
+        if rate == M32:
             rate = PACING_UNLIMITED
     sk.sk_pacing_rate = rate
     sk.sk_pacing_status = rate != PACING_UNLIMITED
+
+
+def sock_get_max_pacing_rate(sk: sock, optlen: int) -> Any:
+    """SO_MAX_PACING_RATE: 8 bytes where they fit, else an int, -1 without a limit."""
+    if optlen >= PACING_RATE.size:
+        return PACING_RATE.pack(pacing_rate(sk))
+    rate = min(sk.sk_pacing_rate, M32)
+    return rate - (1 << 32) if rate > 0x7FFFFFFF else rate
 
 
 def pacing_rate(sk: sock) -> wide:
@@ -217,9 +306,7 @@ def sock_set_zerocopy(sk: sock, val: int) -> None:
     sock_valbool_flag(sk, SOCK_ZEROCOPY, bool(val))
 
 
-TIMEO_OPTIONS = frozenset(
-    (uapi.SO_RCVTIMEO, uapi.SO_SNDTIMEO, uapi.SO_RCVTIMEO_NEW, uapi.SO_SNDTIMEO_NEW)
-)
+# --- how a socket receives ----------------------------------------------------------------------
 
 
 def need_peek_off(sk: sock) -> None:
@@ -233,294 +320,76 @@ PEEK_OFF_PROTOCOLS = {
     uapi.SOCK_STREAM: (uapi.IPPROTO_TCP,),
     uapi.SOCK_DGRAM: (uapi.IPPROTO_UDP,),
 }
-FLAG_OPTIONS = {
-    uapi.SO_DEBUG: SOCK_DBG,
-    uapi.SO_BROADCAST: SOCK_BROADCAST,
-    uapi.SO_DONTROUTE: SOCK_LOCALROUTE,
-    uapi.SO_OOBINLINE: SOCK_URGINLINE,
-    uapi.SO_RXQ_OVFL: SOCK_RXQ_OVFL,
-    uapi.SO_SELECT_ERR_QUEUE: SOCK_SELECT_ERR_QUEUE,
-}
+US = SOCK_RCVTSTAMP
+NS = SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS
+NEW = SOCK_TSTAMP_NEW
+"""The flags of SO_TIMESTAMP, of SO_TIMESTAMPNS, and what their _NEW options add."""
 
 
-def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
-    """net/core/sock.c: SOL_SOCKET. Raises: OSError ENOPROTOOPT, EINVAL, EDOM, ENODEV, EPERM."""
-    sk = sock.sk
-    net = sk.net
-    sk.sk_tx_flow = None
-    if optname in sk.sk_prot.no_sockopts:
-        raise os_error(errno.ENOPROTOOPT, f"option {optname} means nothing to {sk.sk_prot.name}")
-    flag = FLAG_OPTIONS.get(optname)
-    if flag is not None:
-        on = bool(opt_int(optval))
-        if optname == uapi.SO_DEBUG and on and not ns_capable(net, CAP_NET_ADMIN):
-            raise os_error(errno.EACCES, f"SO_DEBUG: the host's user is {net.uid}, not root")
-        sock_valbool_flag(sk, flag, on)
-        if optname in (uapi.SO_DONTROUTE, uapi.SO_BROADCAST):
-            sk_dst_reset(sk)
-        return
-    if optname == uapi.SO_BINDTODEVICE:
-        name = opt_bytes(optval).split(b"\0")[0].decode(errors="replace") if optval else ""
-        index = 0
-        if name:
-            dev = net.dev_by_name.get(name)
-            if dev is None:
-                raise os_error(errno.ENODEV, f"no device {name!r}")
-            index = dev.ifindex
-        if sk.sk_bound_dev_if:
-            _need_root(net, CAP_NET_RAW, "another SO_BINDTODEVICE")
-        sock_bindtoindex(sk, index)
-        return
-    if optname in TIMEO_OPTIONS:
-        timeo_ns = sock_timeout_ns(optval)
-        if optname in (uapi.SO_RCVTIMEO, uapi.SO_RCVTIMEO_NEW):
-            sk.sk_rcvtimeo_ns = timeo_ns
-        else:
-            sk.sk_sndtimeo_ns = timeo_ns
-        return
-    if optname == uapi.SO_MAX_PACING_RATE:
-        sock_set_max_pacing_rate(sk, optval)
-        return
-    if optname == uapi.SO_ATTACH_FILTER:
-        sk_attach_filter(sk, optval)
-        return
-    if optname == uapi.SO_LINGER:
-        if isinstance(optval, tuple):
-            onoff, seconds = optval
-        else:
-            if len(opt_bytes(optval)) < LINGER.size:
-                raise os_error(errno.EINVAL, "linger is a struct of 8 bytes")
-            onoff, seconds = LINGER.unpack_from(opt_bytes(optval))
-        sock_valbool_flag(sk, SOCK_LINGER, bool(onoff))
-        if onoff:
-            sk.sk_lingertime = seconds * NSEC if seconds >= 0 else MAX_SCHEDULE_TIMEOUT
-        return
-    val = opt_int(optval)
-    match optname:
-        case uapi.SO_REUSEADDR:
-            sk.sk_reuse = SK_CAN_REUSE if val else 0
-        case uapi.SO_REUSEPORT:
-            if val and sk.sk_family not in (uapi.AF_INET, uapi.AF_INET6):
-                raise os_error(errno.EOPNOTSUPP, "SO_REUSEPORT: only for ports")
-            sk.sk_reuseport = bool(val)
-        case uapi.SO_TYPE | uapi.SO_PROTOCOL | uapi.SO_DOMAIN | uapi.SO_ERROR:
-            raise os_error(errno.ENOPROTOOPT, "this option can only be read")
-        case uapi.SO_SNDBUF:
-            __sock_set_sndbuf(sk, min(val & 0xFFFFFFFF, net.sysctl.wmem_max))  # -1: the maximum
-        case uapi.SO_SNDBUFFORCE:
-            _need_root(net, CAP_NET_ADMIN, "SO_SNDBUFFORCE")
-            __sock_set_sndbuf(sk, max(val, 0))
-        case uapi.SO_RCVBUF:
-            __sock_set_rcvbuf(sk, min(val & 0xFFFFFFFF, net.sysctl.rmem_max))
-        case uapi.SO_RCVBUFFORCE:
-            _need_root(net, CAP_NET_ADMIN, "SO_RCVBUFFORCE")
-            __sock_set_rcvbuf(sk, max(val, 0))
-        case uapi.SO_KEEPALIVE:
-            if sk.sk_prot.keepalive is not None:
-                sk.sk_prot.keepalive(sk, val)
-            sock_valbool_flag(sk, SOCK_KEEPOPEN, bool(val))
-        case uapi.SO_NO_CHECK:
-            sk.sk_no_check_tx = bool(val)
-            sock_valbool_flag(sk, SOCK_NO_CHECK_TX, bool(val))
-        case uapi.SO_PRIORITY:
-            if not 0 <= val <= 6:
-                _need_root(net, CAP_NET_ADMIN, f"SO_PRIORITY {val}")
-            sk.sk_priority = val & 0xFFFFFFFF
-        case uapi.SO_MARK:
-            _need_root(net, CAP_NET_ADMIN, "SO_MARK")
-            sk.sk_mark = val & 0xFFFFFFFF
-            sk_dst_reset(sk)
-        case uapi.SO_RCVLOWAT:
-            ops = sock.ops
-            low = 0x7FFFFFFF if val < 0 else val
-            if ops.set_rcvlowat is not None:
-                ops.set_rcvlowat(sk, low)
-            else:
-                sk.sk_rcvlowat = low or 1
-        case uapi.SO_SNDLOWAT:
-            raise os_error(errno.ENOPROTOOPT, "SO_SNDLOWAT cannot be changed on Linux")
-        case (
-            uapi.SO_TIMESTAMP
-            | uapi.SO_TIMESTAMPNS
-            | uapi.SO_TIMESTAMP_NEW
-            | uapi.SO_TIMESTAMPNS_NEW
-        ):
-            in_ns = optname in (uapi.SO_TIMESTAMPNS, uapi.SO_TIMESTAMPNS_NEW)
-            new = optname in (uapi.SO_TIMESTAMP_NEW, uapi.SO_TIMESTAMPNS_NEW)
-            sock_valbool_flag(sk, SOCK_RCVTSTAMP, bool(val))
-            sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, bool(val) and in_ns)
-            if val:
-                sock_valbool_flag(sk, SOCK_TSTAMP_NEW, new)
-                sock_enable_timestamp(sk, SOCK_TIMESTAMP)
-        case uapi.SO_DETACH_FILTER:
-            sk_detach_filter(sk)
-        case uapi.SO_LOCK_FILTER:
-            sk_lock_filter(sk, bool(val))
-        case uapi.SO_ATTACH_BPF:
-            sk_attach_bpf(sk, val)
-        case uapi.SO_PEEK_OFF:
-            need_peek_off(sk)
-            sk.sk_peek_off = val
-        case uapi.SO_BUF_LOCK:
-            if val & ~SOCK_BUF_LOCK_MASK:
-                raise os_error(errno.EINVAL, f"SO_BUF_LOCK: {val} is not 0 to 3")
-            sock_valbool_flag(sk, SOCK_SNDBUF_LOCK, bool(val & 1))
-            sock_valbool_flag(sk, SOCK_RCVBUF_LOCK, bool(val & 2))
-        case uapi.SO_ZEROCOPY:
-            sock_set_zerocopy(sk, val)
-        case uapi.SO_PASSCRED:
-            if sk.sk_family != uapi.AF_UNIX:
-                raise os_error(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
-            sock_valbool_flag(sk, SOCK_PASSCRED, bool(val))
-        case uapi.SO_PASSRIGHTS:
-            if sk.sk_family != uapi.AF_UNIX:
-                raise os_error(errno.EOPNOTSUPP, "SO_PASSRIGHTS: only AF_UNIX passes descriptors")
-            sock_valbool_flag(sk, SOCK_PASSRIGHTS, bool(val))
-        case uapi.SO_PEERCRED:
-            raise os_error(errno.ENOPROTOOPT, "this option can only be read")
-        case uapi.SO_BINDTOIFINDEX:
-            if sk.sk_bound_dev_if:
-                _need_root(net, CAP_NET_RAW, "another SO_BINDTOIFINDEX")
-            sock_bindtoindex(sk, val)
-        case _:
-            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
+def sock_set_timestamp(kind: int, sk: sock, val: int) -> None:
+    """net/core/sock.c: switch the time stamps of this kind on, or all of them off."""
+    sock_valbool_flag(sk, SOCK_RCVTSTAMP, bool(val))
+    sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, bool(val and kind & SOCK_RCVTSTAMPNS))
+    if val:
+        sock_valbool_flag(sk, SOCK_TSTAMP_NEW, bool(kind & SOCK_TSTAMP_NEW))
+        sock_enable_timestamp(sk, SOCK_TIMESTAMP)
 
 
-def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN_ANY) -> Any:
-    """net/core/sock.c: an int, or bytes for struct values. Raises: OSError ENOPROTOOPT.
-
-    `optlen` is the size of the caller's buffer, OPTLEN_ANY when any size fits.
-    """
-    sk = sock.sk
-    if optname in sk.sk_prot.no_sockopts:
-        raise os_error(errno.ENOPROTOOPT, f"option {optname} means nothing to {sk.sk_prot.name}")
-    flag = FLAG_OPTIONS.get(optname)
-    if flag is not None:
-        return int(bool(sk.sk_flags & flag))
-    match optname:
-        case uapi.SO_REUSEADDR:
-            return sk.sk_reuse
-        case uapi.SO_REUSEPORT:
-            return int(sk.sk_reuseport)
-        case uapi.SO_ZEROCOPY:
-            return int(bool(sk.sk_flags & SOCK_ZEROCOPY))
-        case uapi.SO_TYPE:
-            return sk.sk_type
-        case uapi.SO_PROTOCOL:
-            return sk.sk_protocol
-        case uapi.SO_DOMAIN:
-            return sk.sk_family
-        case uapi.SO_ERROR:
-            err, sk.sk_err = sk.sk_err, 0
-            if not err:
-                err, sk.sk_err_soft = sk.sk_err_soft, 0
-            return err
-        case uapi.SO_SNDBUF:
-            return sk.sk_sndbuf
-        case uapi.SO_RCVBUF:
-            return sk.sk_rcvbuf
-        case uapi.SO_KEEPALIVE:
-            return int(bool(sk.sk_flags & SOCK_KEEPOPEN))
-        case uapi.SO_NO_CHECK:
-            return int(sk.sk_no_check_tx)
-        case uapi.SO_PRIORITY:
-            return sk.sk_priority
-        case uapi.SO_MARK:
-            return sk.sk_mark
-        case uapi.SO_LINGER:
-            return LINGER.pack(bool(sk.sk_flags & SOCK_LINGER), linger_seconds(sk))
-        case uapi.SO_RCVTIMEO | uapi.SO_RCVTIMEO_NEW:
-            return sock_timeval(sk.sk_rcvtimeo_ns)
-        case uapi.SO_SNDTIMEO | uapi.SO_SNDTIMEO_NEW:
-            return sock_timeval(sk.sk_sndtimeo_ns)
-        case uapi.SO_RCVLOWAT:
-            return sk.sk_rcvlowat
-        case uapi.SO_SNDLOWAT:
-            return 1
-        case uapi.SO_BINDTODEVICE:
-            dev = sk.net.dev_by_index.get(sk.sk_bound_dev_if)
-            if dev is None:
-                return b""
-            if 0 <= optlen < IFNAMSIZ:
-                raise os_error(errno.EINVAL, f"SO_BINDTODEVICE: a name needs {IFNAMSIZ} bytes")
-            return dev.name.encode() + b"\0"
-        case uapi.SO_BINDTOIFINDEX:
-            return sk.sk_bound_dev_if
-        case uapi.SO_ACCEPTCONN:
-            return int(sk.sk_state == TCP_LISTEN)
-        case uapi.SO_TIMESTAMP:
-            return int(sk.sk_flags & STAMPS == SOCK_RCVTSTAMP)
-        case uapi.SO_TIMESTAMPNS:
-            return int(sk.sk_flags & STAMPS == SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS)
-        case uapi.SO_TIMESTAMP_NEW:
-            return int(sk.sk_flags & STAMPS == SOCK_RCVTSTAMP | SOCK_TSTAMP_NEW)
-        case uapi.SO_TIMESTAMPNS_NEW:
-            return int(sk.sk_flags & STAMPS == STAMPS)
-        case uapi.SO_GET_FILTER:
-            return sk_get_filter(sk, max(optlen, 0))
-        case uapi.SO_LOCK_FILTER:
-            return int(bool(sk.sk_flags & SOCK_FILTER_LOCKED))
-        case uapi.SO_PEEK_OFF:
-            need_peek_off(sk)
-            return sk.sk_peek_off
-        case uapi.SO_BUF_LOCK:
-            return bool(sk.sk_flags & SOCK_SNDBUF_LOCK) | 2 * bool(sk.sk_flags & SOCK_RCVBUF_LOCK)
-        case uapi.SO_BPF_EXTENSIONS:
-            return SKF_AD_MAX
-        case uapi.SO_PEERNAME:
-            return peername(sock, optlen)
-        case uapi.SO_PASSCRED if sk.sk_family == uapi.AF_UNIX:
-            return int(bool(sk.sk_flags & SOCK_PASSCRED))
-        case uapi.SO_PASSCRED:
-            raise os_error(errno.EOPNOTSUPP, "SO_PASSCRED: only AF_UNIX has credentials")
-        case uapi.SO_PASSRIGHTS if sk.sk_family == uapi.AF_UNIX:
-            return int(bool(sk.sk_flags & SOCK_PASSRIGHTS))
-        case uapi.SO_PASSRIGHTS:
-            raise os_error(errno.EOPNOTSUPP, "SO_PASSRIGHTS: only AF_UNIX passes descriptors")
-        case uapi.SO_PEERCRED:
-            return UCRED.pack(*peercred(sk))
-        case uapi.SO_PEERGROUPS:
-            if not peercred(sk)[0]:
-                raise os_error(errno.ENODATA, "the socket has no peer of this host")
-            return b""  # a host's programs are in no further groups
-        case uapi.SO_COOKIE:
-            if 0 <= optlen < 8:
-                raise os_error(errno.EINVAL, "SO_COOKIE: a cookie has 8 bytes")
-            return struct.pack("=Q", sk.sk_cookie)
-        case uapi.SO_MEMINFO:
-            return struct.pack(
-                "=9I",
-                sk.sk_rmem_alloc,
-                sk.sk_rcvbuf,
-                sk.sk_wmem_alloc,
-                sk.sk_sndbuf,
-                max(sk.sk_forward_alloc, 0),
-                sk.sk_wmem_queued,
-                sk.sk_omem_alloc,
-                sk.sk_backlog_len,
-                sk.sk_drops,
-            )
-        case uapi.SO_MAX_PACING_RATE if sk.sk_protocol == uapi.IPPROTO_TCP:
-            if optlen >= PACING_RATE.size:
-                return PACING_RATE.pack(pacing_rate(sk))
-            rate = min(sk.sk_pacing_rate, 0xFFFFFFFF)  # as an int: -1, without limit
-            return rate - (1 << 32) if rate > 0x7FFFFFFF else rate
-        case _:
-            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_SOCKET option {optname}")
+def sock_set_lock_filter(sk: sock, val: int) -> None:
+    """SO_LOCK_FILTER. Raises: OSError EPERM."""
+    sk_lock_filter(sk, bool(val))
 
 
-STAMPS = SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS | SOCK_TSTAMP_NEW
+def sock_get_filter(sk: sock, optlen: int) -> Any:
+    """SO_GET_FILTER, the number of SO_ATTACH_FILTER: its optlen counts instructions."""
+    return sk_get_filter(sk, max(optlen, 0))
 
 
-def linger_seconds(sk: sock) -> int:
-    """l_linger of a struct linger; -1: for ever, where Linux has the limit of its timers."""
-    return -1 if sk.sk_lingertime >= MAX_SCHEDULE_TIMEOUT else sk.sk_lingertime // NSEC
+# --- what a socket tells ------------------------------------------------------------------------
 
 
-def peername(sock: socket, optlen: int) -> bytes:
+def constant(value: int, sk: sock) -> int:
+    """The value of an option that is the same for every socket."""
+    return value
+
+
+def sock_error(sk: sock) -> int:
+    """include/net/sock.h: the pending error, which is cleared; else the soft one."""
+    err, sk.sk_err = sk.sk_err, 0
+    if not err:
+        err, sk.sk_err_soft = sk.sk_err_soft, 0
+    return err
+
+
+def sk_listens(sk: sock) -> int:
+    """SO_ACCEPTCONN"""
+    return int(sk.sk_state == TCP_LISTEN)
+
+
+def sk_get_meminfo(sk: sock) -> bytes:
+    """net/core/sock.c: SO_MEMINFO, the nine numbers of SK_MEMINFO_*."""
+    return MEMINFO.pack(
+        sk.sk_rmem_alloc,
+        sk.sk_rcvbuf,
+        sk.sk_wmem_alloc,
+        sk.sk_sndbuf,
+        max(sk.sk_forward_alloc, 0),
+        sk.sk_wmem_queued,
+        sk.sk_omem_alloc,
+        sk.sk_backlog_len,
+        sk.sk_drops,
+    )
+
+
+def sock_get_cookie(sk: sock) -> bytes:
+    """SO_COOKIE"""
+    return struct.pack("=Q", sk.sk_cookie)
+
+
+def sock_get_peername(sk: Any, optlen: int) -> bytes:
     """SO_PEERNAME: the bytes of getpeername's address. Raises: OSError ENOTCONN, EINVAL."""
     try:
-        name = sockaddr_bytes(sock.ops.getname(sock, None, 16, 2))
+        name = sockaddr_bytes(sk.sk_socket.ops.getname(sk.sk_socket, None, 16, 2))
     except OSError:
         raise os_error(errno.ENOTCONN, "the socket has no peer") from None
     if optlen > len(name):
@@ -528,18 +397,156 @@ def peername(sock: socket, optlen: int) -> bytes:
     return name
 
 
+def need_unix(sk: sock) -> None:
+    """Raises: OSError EOPNOTSUPP: only AF_UNIX passes credentials and descriptors."""
+    if sk.sk_family != uapi.AF_UNIX:
+        raise os_error(errno.EOPNOTSUPP, "only AF_UNIX passes credentials and descriptors")
+
+
 def peercred(sk: Any) -> tuple[int, int, int]:
     """Process, user and group of an AF_UNIX peer; 0, -1 and -1 of any other socket."""
     if sk.sk_family != uapi.AF_UNIX:
-        return 0, 0xFFFFFFFF, 0xFFFFFFFF
+        return 0, M32, M32
     return sk.sk_peer_pid, sk.sk_peer_uid, sk.sk_peer_gid
 
 
-def exact_int(data: Any) -> int:
-    """The int of a control message, which has 4 bytes and no more. Raises: OSError EINVAL."""
-    if not isinstance(data, int) and len(opt_bytes(data)) != 4:
-        raise os_error(errno.EINVAL, f"an int of {len(opt_bytes(data))} bytes")
-    return opt_int(data)
+def sock_get_peercred(sk: sock) -> bytes:
+    """SO_PEERCRED: struct ucred."""
+    return UCRED.pack(*peercred(sk))
+
+
+def sock_get_peergroups(sk: sock) -> bytes:
+    """SO_PEERGROUPS: none, for a host's programs are in no further groups. Raises: ENODATA."""
+    if not peercred(sk)[0]:
+        raise os_error(errno.ENODATA, "the socket has no peer of this host")
+    return b""
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def stamp(name: str, kind: int, what: str, since: str = "") -> SockOpt:
+    """A row for one kind of time stamps."""
+    setter = partial(sock_set_timestamp, kind)
+    return flag(name, kind, what, since=since, mask=NS | NEW, set=setter)
+
+
+def timeout(name: str, member: str, what: str, since: str = "") -> SockOpt:
+    """A row for a struct timeval."""
+    return SockOpt(name, what, since, takes=sock_timeout_ns, member=member, shows=sock_timeval)
+
+
+# fmt: off
+SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
+    SockOpt("SO_ACCEPTCONN", "whether the socket listens", get=sk_listens),
+    SockOpt("SO_ATTACH_BPF", "EBADF: there are no extended BPF programs", "3.19",
+        set=sk_attach_bpf),
+    SockOpt("SO_ATTACH_FILTER", "a classic BPF program for what is received; get: the program",
+        takes=opt_raw, set=sk_attach_filter, fill=sock_get_filter),
+    SockOpt("SO_BINDTODEVICE", "use one interface, by name; CAP_NET_RAW to change it",
+        takes=opt_raw, set=sock_setbindtodevice, fill=sock_getbindtodevice),
+    SockOpt("SO_BINDTOIFINDEX", "use one interface, by index; CAP_NET_RAW to change it", "5.1",
+        set=sock_bindtoindex, get=attrgetter("sk_bound_dev_if")),
+    SockOpt("SO_BPF_EXTENSIONS", "how many ancillary loads a filter has", "3.14",
+        get=partial(constant, SKF_AD_MAX)),
+    flag("SO_BROADCAST", SOCK_BROADCAST, "may send to broadcast addresses", then=sk_dst_reset),
+    SockOpt("SO_BUF_LOCK", "buffers whose size stays: 1 sending, 2 receiving", "5.15",
+        legal=range(4), set=sock_set_buf_lock, get=sock_get_buf_lock),
+    SockOpt("SO_COOKIE", "a number that no other socket of the host has", "4.12",
+        get=sock_get_cookie, room=8),
+    flag("SO_DEBUG", SOCK_DBG, "log changes of a TCP socket's state (logger stack.inet.tcp_done)",
+        caps=ADMIN, free=(0,), denied=errno.EACCES),
+    SockOpt("SO_DETACH_FILTER", "no filter any more", then=sk_detach_filter),
+    SockOpt("SO_DOMAIN", "AF_INET", "2.6.32", get=attrgetter("sk_family")),
+    flag("SO_DONTROUTE", SOCK_LOCALROUTE, "to directly connected networks only",
+        then=sk_dst_reset),
+    SockOpt("SO_ERROR", "the pending error, which is cleared", get=sock_error),
+    flag("SO_KEEPALIVE", SOCK_KEEPOPEN, "probe a silent peer", set=sock_set_keepalive),
+    SockOpt("SO_LINGER", "close() waits for unsent data, or resets",
+        takes=opt_raw, set=sock_set_linger, get=sock_get_linger),
+    flag("SO_LOCK_FILTER", SOCK_FILTER_LOCKED, "the filter stays, for ever", since="3.9",
+        set=sock_set_lock_filter),
+    number("SO_MARK", "sk_mark", None, "mark of packets (skb.mark, for netfilter hooks)",
+        since="2.6.25", takes=opt_u32, caps=ADMIN, then=sk_dst_reset),
+    SockOpt("SO_MAX_PACING_RATE", "bytes a second at most, by internal pacing", "3.13", TCP,
+        has=need_tcp, takes=opt_raw, set=sock_set_max_pacing_rate, fill=sock_get_max_pacing_rate),
+    SockOpt("SO_MEMINFO", "memory in use, nine numbers", "4.12", get=sk_get_meminfo),
+    switch("SO_NO_CHECK", "sk_no_check_tx", "send without UDP checksum", set=sock_set_no_check),
+    flag("SO_OOBINLINE", SOCK_URGINLINE, "urgent data stays in the stream"),
+    flag("SO_PASSCRED", SOCK_PASSCRED, "the sender's credentials, as a control message",
+        sockets=UNIX, has=need_unix),
+    flag("SO_PASSRIGHTS", SOCK_PASSRIGHTS, "descriptors may come, as control messages",
+        since="6.16", sockets=UNIX, has=need_unix),
+    number("SO_PEEK_OFF", "sk_peek_off", None, "where MSG_PEEK begins", since="3.4",
+        has=need_peek_off),
+    SockOpt("SO_PEERCRED", "process, user and group of an AF_UNIX peer; else 0 and -1",
+        get=sock_get_peercred),
+    SockOpt("SO_PEERGROUPS", "its further groups, of which there are none", "4.13",
+        get=sock_get_peergroups),
+    SockOpt("SO_PEERNAME", "the peer's address as a struct sockaddr", fill=sock_get_peername),
+    number("SO_PRIORITY", "sk_priority", None, "band of the queueing discipline",
+        takes=opt_u32, caps=ADMIN, free=range(7)),
+    SockOpt("SO_PROTOCOL", "IPPROTO_TCP ...", "2.6.32", get=attrgetter("sk_protocol")),
+    number("SO_RCVBUF", "sk_rcvbuf", None, "receive buffer, doubled, at most 2 * rmem_max",
+        takes=opt_u32, set=sock_set_rcvbuf),
+    SockOpt("SO_RCVBUFFORCE", "the same without the limit", "2.6.14",
+        caps=ADMIN, set=__sock_set_rcvbuf),
+    number("SO_RCVLOWAT", "sk_rcvlowat", None, "bytes that make a reader wake",
+        set=sock_set_rcvlowat),
+    timeout("SO_RCVTIMEO", "sk_rcvtimeo_ns", "how long a receive may wait"),
+    timeout("SO_RCVTIMEO_NEW", "sk_rcvtimeo_ns", "the same as SO_RCVTIMEO", "5.1"),
+    flag("SO_REUSEADDR", SK_CAN_REUSE, "share a local address that waits or is not listened on",
+        "sk_reuse"),
+    switch("SO_REUSEPORT", "sk_reuseport", "several sockets on one port, packets spread among them",
+        since="3.9", set=sock_set_reuseport),
+    flag("SO_RXQ_OVFL", SOCK_RXQ_OVFL, "datagrams lost so far, as a control message",
+        since="2.6.33"),
+    flag("SO_SELECT_ERR_QUEUE", SOCK_SELECT_ERR_QUEUE, "poll() says POLLPRI for the error queue",
+        since="3.10"),
+    number("SO_SNDBUF", "sk_sndbuf", None, "send buffer, doubled, at most 2 * wmem_max",
+        takes=opt_u32, set=sock_set_sndbuf),
+    SockOpt("SO_SNDBUFFORCE", "the same without the limit", "2.6.14",
+        caps=ADMIN, set=__sock_set_sndbuf),
+    SockOpt("SO_SNDLOWAT", "1", get=partial(constant, 1)),
+    timeout("SO_SNDTIMEO", "sk_sndtimeo_ns", "how long a send may wait"),
+    timeout("SO_SNDTIMEO_NEW", "sk_sndtimeo_ns", "the same as SO_SNDTIMEO", "5.1"),
+    stamp("SO_TIMESTAMP", US, "time of arrival in us, as a control message"),
+    stamp("SO_TIMESTAMPNS", NS, "time of arrival in ns, as a control message", "2.6.22"),
+    stamp("SO_TIMESTAMPNS_NEW", NS | NEW, "the same as SO_TIMESTAMPNS, its message by this number",
+        "5.1"),
+    stamp("SO_TIMESTAMP_NEW", US | NEW, "the same as SO_TIMESTAMP, its message by this number",
+        "5.1"),
+    SockOpt("SO_TYPE", "SOCK_STREAM ...", get=attrgetter("sk_type")),
+    flag("SO_ZEROCOPY", SOCK_ZEROCOPY, "MSG_ZEROCOPY sends from the caller's memory (TCP and UDP)",
+        since="4.14", set=sock_set_zerocopy),
+))
+# fmt: on
+
+
+def need_meaning(sk: sock, optname: int) -> None:
+    """Refuse options without effect on the protocol. Raises: OSError ENOPROTOOPT."""
+    if optname in sk.sk_prot.no_sockopts:
+        raise os_error(errno.ENOPROTOOPT, f"option {optname} means nothing to {sk.sk_prot.name}")
+
+
+def sock_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
+    """net/core/sock.c: SOL_SOCKET. Raises: OSError ENOPROTOOPT, EINVAL, EDOM, ENODEV, EPERM."""
+    sk = sock.sk
+    sk.sk_tx_flow = None
+    need_meaning(sk, optname)
+    set_option(SOCKET_LEVEL, sk, optname, optval)
+
+
+def sock_getsockopt(sock: socket, level: int, optname: int, optlen: int = OPTLEN_ANY) -> Any:
+    """net/core/sock.c: an int, or bytes for struct values. Raises: OSError ENOPROTOOPT.
+
+    `optlen` is the size of the caller's buffer, OPTLEN_ANY when any size fits.
+    """
+    need_meaning(sock.sk, optname)
+    return get_option(SOCKET_LEVEL, sock.sk, optname, optlen)
+
+
+# --- control messages ---------------------------------------------------------------------------
 
 
 def __sock_cmsg_send(sk: sock, kind: int, data: Any, sockc: sockcm_cookie) -> None:
@@ -548,13 +555,13 @@ def __sock_cmsg_send(sk: sock, kind: int, data: Any, sockc: sockcm_cookie) -> No
     SCM_RIGHTS and SCM_CREDENTIALS are for AF_UNIX; other families ignore them.
     """
     if kind == uapi.SO_MARK:
-        sockc.mark = exact_int(data) & 0xFFFFFFFF
-        _need_root(sk.net, CAP_NET_ADMIN, "SO_MARK")
+        sockc.mark = exact_int(data) & M32
+        need_capable(sk.net, ADMIN, "SO_MARK")
     elif kind == uapi.SO_PRIORITY:
         priority = exact_int(data)
         if not 0 <= priority <= 6:
-            _need_root(sk.net, CAP_NET_ADMIN, f"SO_PRIORITY {priority}")
-        sockc.priority = priority & 0xFFFFFFFF
+            need_capable(sk.net, ADMIN, f"SO_PRIORITY {priority}")
+        sockc.priority = priority & M32
     elif kind not in (uapi.SCM_RIGHTS, uapi.SCM_CREDENTIALS):
         raise os_error(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
 

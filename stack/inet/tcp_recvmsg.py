@@ -19,7 +19,8 @@ from stack.core.sock import (
     sock_rcvlowat,
     sock_rcvtimeo,
 )
-from stack.core.sockopt import int_bytes, put_cmsg, sock_put_stamp
+from stack.core.sockopt import put_cmsg, sock_put_stamp
+from stack.core.sockopt_table import int_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.uapi import (
     MSG_DONTWAIT,

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import errno
 import struct
+from dataclasses import replace
 from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, release_sock, sk_write_space
-from stack.core.sockopt import opt_bytes, opt_int, pacing_rate
+from stack.core.sockopt import pacing_rate
+from stack.core.sockopt_table import (
+    ON_OFF,
+    TCP,
+    Level,
+    SockOpt,
+    apply_option,
+    flag,
+    get_option,
+    number,
+    opt_bytes,
+    opt_u32,
+    option_value,
+    switch,
+)
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_CLOSE_WAIT,
@@ -18,6 +33,7 @@ from stack.core.tcp_states import (
     TCPF_LISTEN,
 )
 from stack.core.uapi import SOL_TCP
+from stack.inet import tcp_sock as names
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_PUSHED,
     inet_csk_ack_scheduled,
@@ -39,34 +55,11 @@ from stack.inet.tcp_sock import (
     MAX_TCP_KEEPINTVL,
     MAX_TCP_SYNCNT,
     MAX_TCP_WINDOW,
-    TCP_CONGESTION,
-    TCP_CORK,
-    TCP_DEFER_ACCEPT,
-    TCP_DELACK_MAX_US,
     TCP_INFINITE_SSTHRESH,
-    TCP_INFO,
-    TCP_INQ,
-    TCP_KEEPCNT,
-    TCP_KEEPIDLE,
-    TCP_KEEPINTVL,
-    TCP_LINGER2,
-    TCP_MAXSEG,
     TCP_MIN_MSS,
     TCP_NAGLE_CORK,
     TCP_NAGLE_OFF,
     TCP_NAGLE_PUSH,
-    TCP_NODELAY,
-    TCP_NOTSENT_LOWAT,
-    TCP_QUICKACK,
-    TCP_RTO_MAX_MS,
-    TCP_RTO_MIN_US,
-    TCP_SAVE_SYN,
-    TCP_SAVED_SYN,
-    TCP_SYNCNT,
-    TCP_THIN_LINEAR_TIMEOUTS,
-    TCP_TIMESTAMP,
-    TCP_USER_TIMEOUT,
-    TCP_WINDOW_CLAMP,
     TCPI_OPT_ECN,
     TCPI_OPT_ECN_SEEN,
     TCPI_OPT_SACK,
@@ -91,7 +84,8 @@ SHORTEST_US = 1000
 # --- setting ------------------------------------------------------------------------------
 
 
-def __tcp_sock_set_cork(sk: tcp_sock, on: bool) -> None:
+def __tcp_sock_set_cork(sk: tcp_sock, on: int) -> None:
+    """net/ipv4/tcp.c"""
     if on:
         sk.nonagle |= TCP_NAGLE_CORK
     else:
@@ -101,7 +95,8 @@ def __tcp_sock_set_cork(sk: tcp_sock, on: bool) -> None:
         tcp_push_pending(sk)
 
 
-def __tcp_sock_set_nodelay(sk: tcp_sock, on: bool) -> None:
+def __tcp_sock_set_nodelay(sk: tcp_sock, on: int) -> None:
+    """net/ipv4/tcp.c"""
     if on:
         sk.nonagle |= TCP_NAGLE_OFF | TCP_NAGLE_PUSH
         tcp_push_pending(sk)
@@ -129,8 +124,7 @@ def __tcp_sock_set_quickack(sk: tcp_sock, val: int) -> None:
 
 
 def tcp_sock_set_keepidle_locked(sk: tcp_sock, val: int) -> None:
-    if not 1 <= val <= MAX_TCP_KEEPIDLE:
-        raise os_error(errno.EINVAL)
+    """net/ipv4/tcp.c: a probe that is due goes by the new time."""
     sk.keepalive_time = val * SEC
     if sk.sk_flags & SOCK_KEEPOPEN and not (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         elapsed = keepalive_time_elapsed(sk)
@@ -162,122 +156,35 @@ def retrans_to_secs(retrans: int, timeout: int, rto_max: int) -> int:
 
 
 def tcp_set_window_clamp_opt(sk: tcp_sock, val: int) -> None:
-    """TCP_WINDOW_CLAMP."""
+    """TCP_WINDOW_CLAMP. Raises: OSError EINVAL for 0 once the socket has a window."""
     if not val:
         if sk.sk_state != TCP_CLOSE:
-            raise os_error(errno.EINVAL)
+            raise os_error(errno.EINVAL, "TCP_WINDOW_CLAMP: 0 is for a closed socket")
         sk.window_clamp = sk.user_window_clamp = 0
         return
     sk.user_window_clamp = max(val, SOCK_MIN_RCVBUF // 2)
     tcp_set_window_clamp(sk, sk.user_window_clamp)
 
 
-def do_tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any) -> None:
-    """Raises: OSError EINVAL, ENOENT, ENOPROTOOPT."""
-    if optname == TCP_CONGESTION:
-        if not optval:
-            raise os_error(errno.EINVAL)
-        name = (
-            optval
-            if isinstance(optval, str)
-            else opt_bytes(optval).split(b"\0")[0].decode("ascii", "replace")
-        )
-        lock_sock(sk)
-        try:
-            tcp_set_congestion_control(sk, name)
-        finally:
-            release_sock(sk)
-        return
-    val = opt_int(optval)
-    lock_sock(sk)
-    try:
-        _set_int_option(sk, optname, val)
-    finally:
-        release_sock(sk)
+def tcp_set_linger2(sk: tcp_sock, val: int) -> None:
+    """TCP_LINGER2, seconds; negative: none."""
+    sk.linger2 = -1 if val < 0 else min(val * SEC, TCP_FIN_TIMEOUT_MAX)
 
 
-def _set_int_option(sk: tcp_sock, optname: int, val: int) -> None:
-    match optname:
-        case x if x == TCP_NODELAY:
-            __tcp_sock_set_nodelay(sk, bool(val))
-        case x if x == TCP_CORK:
-            __tcp_sock_set_cork(sk, bool(val))
-        case x if x == TCP_MAXSEG:
-            if val and not TCP_MIN_MSS <= val <= MAX_TCP_WINDOW:
-                raise os_error(errno.EINVAL)
-            sk.rx_opt.user_mss = val
-        case x if x == TCP_KEEPIDLE:
-            tcp_sock_set_keepidle_locked(sk, val)
-        case x if x == TCP_KEEPINTVL:
-            if not 1 <= val <= MAX_TCP_KEEPINTVL:
-                raise os_error(errno.EINVAL)
-            sk.keepalive_intvl = val * SEC
-        case x if x == TCP_KEEPCNT:
-            if not 1 <= val <= MAX_TCP_KEEPCNT:
-                raise os_error(errno.EINVAL)
-            sk.keepalive_probes = val
-        case x if x == TCP_SYNCNT:
-            if not 1 <= val <= MAX_TCP_SYNCNT:
-                raise os_error(errno.EINVAL)
-            sk.icsk_syn_retries = val
-        case x if x == TCP_LINGER2:
-            if val < 0:
-                sk.linger2 = -1
-            elif val * SEC > TCP_FIN_TIMEOUT_MAX:
-                sk.linger2 = TCP_FIN_TIMEOUT_MAX
-            else:
-                sk.linger2 = val * SEC
-        case x if x == TCP_DEFER_ACCEPT:
-            sk.defer_accept = secs_to_retrans(val * SEC, TCP_TIMEOUT_INIT, sk.icsk_rto_max)
-            if sk.icsk_accept_queue is not None:
-                sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
-        case x if x == TCP_WINDOW_CLAMP:
-            tcp_set_window_clamp_opt(sk, val)
-        case x if x == TCP_QUICKACK:
-            __tcp_sock_set_quickack(sk, val)
-        case x if x == TCP_USER_TIMEOUT:
-            if val < 0:
-                raise os_error(errno.EINVAL)
-            sk.icsk_user_timeout = val * MSEC
-        case x if x == TCP_NOTSENT_LOWAT:
-            sk.notsent_lowat = val & M32
-            sk_write_space(sk)
-        case x if x == TCP_INQ:
-            if val not in (0, 1):
-                raise os_error(errno.EINVAL)
-            sk.recvmsg_inq = bool(val)
-        case x if x == TCP_SAVE_SYN:
-            if val not in (0, 1, 2):
-                raise os_error(errno.EINVAL)
-            sk.save_syn = val
-        case x if x == TCP_TIMESTAMP:
-            raise os_error(errno.EPERM)  # only a socket under repair may
-        case x if x == TCP_THIN_LINEAR_TIMEOUTS:
-            if val not in (0, 1):
-                raise os_error(errno.EINVAL)
-            sk.thin_lto = bool(val)
-        case x if x == TCP_RTO_MAX_MS:
-            if not 1000 <= val <= 120000:
-                raise os_error(errno.EINVAL)
-            sk.icsk_rto_max = val * MSEC
-        case x if x == TCP_RTO_MIN_US:
-            if not SHORTEST_US < val <= 200_000:
-                raise os_error(errno.EINVAL)
-            sk.icsk_rto_min = val * 1000
-        case x if x == TCP_DELACK_MAX_US:
-            if not SHORTEST_US < val <= 200_000:
-                raise os_error(errno.EINVAL)
-            sk.icsk_delack_max = val * 1000
-        case _:
-            raise os_error(errno.ENOPROTOOPT)
+def tcp_set_defer_accept(sk: tcp_sock, val: int) -> None:
+    """TCP_DEFER_ACCEPT, seconds, kept as a number of retransmissions."""
+    sk.defer_accept = secs_to_retrans(val * SEC, TCP_TIMEOUT_INIT, sk.icsk_rto_max)
+    if sk.icsk_accept_queue is not None:
+        sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
 
 
-def tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any, optlen: int = 0) -> None:
-    """proto.setsockopt: SOL_TCP here, everything else is the family's. Raises: OSError."""
-    if level != SOL_TCP:
-        sk.icsk_af_ops.setsockopt(sk, level, optname, optval)
-        return
-    do_tcp_setsockopt(sk, level, optname, optval)
+def congestion_name(optval: Any) -> str:
+    """The name of an algorithm, up to its 0. Raises: OSError EINVAL."""
+    if not optval:
+        raise os_error(errno.EINVAL, "TCP_CONGESTION: a name")
+    if isinstance(optval, str):
+        return optval
+    return opt_bytes(optval).split(b"\0")[0].decode("ascii", "replace")
 
 
 # --- reading ------------------------------------------------------------------------------
@@ -288,6 +195,7 @@ _TCP_INFO = struct.Struct("=8B 24I 4Q 6I 4Q 2I 2Q 6I 2H I")
 
 def tcp_get_info(sk: tcp_sock) -> bytes:
     """struct tcp_info in the host's byte order (248 bytes)."""
+    tcp_mstamp_refresh(sk)
     now = sk.net.now()
     rx_opt = sk.rx_opt
     listen = sk.sk_state == TCP_LISTEN
@@ -410,64 +318,127 @@ def tcp_info_dict(sk: tcp_sock) -> dict[str, Any]:
     }
 
 
+# --- the table ----------------------------------------------------------------------------
+
+
+def tcp_get_mss(sk: tcp_sock) -> int:
+    """TCP_MAXSEG: what was asked for before there is a connection, then what it has."""
+    if sk.rx_opt.user_mss and (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
+        return sk.rx_opt.user_mss
+    return sk.mss_cache
+
+
+def tcp_get_linger2(sk: tcp_sock) -> int:
+    """TCP_LINGER2"""
+    return (sk.linger2 or sk.net.sysctl.tcp_fin_timeout * SEC) // SEC if sk.linger2 >= 0 else -1
+
+
+def tcp_get_syncnt(sk: tcp_sock) -> int:
+    """TCP_SYNCNT: the socket's, else the namespace's."""
+    return sk.icsk_syn_retries or sk.net.sysctl.tcp_syn_retries
+
+
+def tcp_get_defer_accept(sk: tcp_sock) -> int:
+    """TCP_DEFER_ACCEPT, ns."""
+    return retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, sk.icsk_rto_max)
+
+
+def tcp_get_quickack(sk: tcp_sock) -> bool:
+    """TCP_QUICKACK"""
+    return not inet_csk_in_pingpong_mode(sk)
+
+
+def tcp_get_congestion(sk: tcp_sock) -> bytes:
+    """TCP_CONGESTION: a name of TCP_CA_NAME_MAX bytes."""
+    return sk.icsk_ca_ops.name.encode().ljust(16, b"\0")
+
+
+def tcp_get_saved_syn(sk: tcp_sock) -> bytes:
+    """TCP_SAVED_SYN, which can be read once."""
+    saved, sk.saved_syn = sk.saved_syn, None
+    return saved or b""
+
+
+def tcp_get_timestamp(sk: tcp_sock) -> int:
+    """TCP_TIMESTAMP"""
+    tcp_mstamp_refresh(sk)
+    return tcp_time_stamp_ts(sk)
+
+
+# fmt: off
+TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP) for row in (
+    SockOpt("TCP_CONGESTION", "congestion control, by name", "2.6.13",
+        takes=congestion_name, set=tcp_set_congestion_control, get=tcp_get_congestion),
+    flag("TCP_CORK", TCP_NAGLE_CORK, "full segments only, until it is off", "nonagle",
+        set=__tcp_sock_set_cork),
+    SockOpt("TCP_DEFER_ACCEPT", "accept() when data has come, seconds",
+        set=tcp_set_defer_accept, get=tcp_get_defer_accept, unit=SEC),
+    number("TCP_DELACK_MAX_US", "icsk_delack_max", range(SHORTEST_US + 1, 200_001),
+        "longest delay of an ACK, us", since="6.15", unit=1000),
+    SockOpt("TCP_INFO", "struct tcp_info", get=tcp_get_info),
+    switch("TCP_INQ", "recvmsg_inq", "bytes still waiting, as a control message", since="4.18",
+        legal=ON_OFF),
+    number("TCP_KEEPCNT", "keepalive_probes", range(1, MAX_TCP_KEEPCNT + 1),
+        "keepalive probes without an answer", get=keepalive_probes),
+    SockOpt("TCP_KEEPIDLE", "seconds of silence before the first keepalive probe",
+        legal=range(1, MAX_TCP_KEEPIDLE + 1), set=tcp_sock_set_keepidle_locked,
+        get=keepalive_time_when, unit=SEC),
+    number("TCP_KEEPINTVL", "keepalive_intvl", range(1, MAX_TCP_KEEPINTVL + 1),
+        "seconds between keepalive probes", get=keepalive_intvl_when, unit=SEC),
+    SockOpt("TCP_LINGER2", "seconds in FIN_WAIT_2 after close()",
+        set=tcp_set_linger2, get=tcp_get_linger2),
+    number("TCP_MAXSEG", "rx_opt.user_mss",
+        frozenset((0, *range(TCP_MIN_MSS, MAX_TCP_WINDOW + 1))),
+        "largest segment, bytes", get=tcp_get_mss),
+    flag("TCP_NODELAY", TCP_NAGLE_OFF, "no Nagle delay of small segments", "nonagle",
+        set=__tcp_sock_set_nodelay),
+    number("TCP_NOTSENT_LOWAT", "notsent_lowat", None,
+        "unsent bytes below which the socket is writable", since="3.12",
+        takes=opt_u32, then=sk_write_space),
+    SockOpt("TCP_QUICKACK", "ACK at once, or delayed as in a dialogue",
+        set=__tcp_sock_set_quickack, get=tcp_get_quickack),
+    number("TCP_RTO_MAX_MS", "icsk_rto_max", range(1000, 120_001),
+        "longest retransmission timeout, ms", since="6.15", unit=MSEC),
+    number("TCP_RTO_MIN_US", "icsk_rto_min", range(SHORTEST_US + 1, 200_001),
+        "shortest retransmission timeout, us", since="6.15", unit=1000),
+    SockOpt("TCP_SAVED_SYN", "the headers of the SYN, once", "4.2", get=tcp_get_saved_syn),
+    number("TCP_SAVE_SYN", "save_syn", range(3), "a listener keeps them for its children",
+        since="4.2"),
+    number("TCP_SYNCNT", "icsk_syn_retries", range(1, MAX_TCP_SYNCNT + 1), "SYN retransmissions",
+        get=tcp_get_syncnt),
+    switch("TCP_THIN_LINEAR_TIMEOUTS", "thin_lto", "no backoff while few packets are out",
+        since="2.6.34", legal=ON_OFF),
+    SockOpt("TCP_TIMESTAMP", "the timestamp of now", "3.9",
+        get=tcp_get_timestamp, no_set=errno.EPERM),  # only a socket under repair may
+    number("TCP_USER_TIMEOUT", "icsk_user_timeout", range(1 << 31),
+        "ms that sent data may stay unacknowledged", since="2.6.37", unit=MSEC),
+    number("TCP_WINDOW_CLAMP", "window_clamp", None, "largest window that is offered",
+        set=tcp_set_window_clamp_opt),
+)])
+# fmt: on
+
+
+def do_tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any) -> None:
+    """net/ipv4/tcp.c: SOL_TCP. Raises: OSError EINVAL, ENOENT, ENOPROTOOPT, EPERM."""
+    opt, val = option_value(TCP_LEVEL, optname, optval)
+    lock_sock(sk)
+    try:
+        apply_option(opt, sk, val)
+    finally:
+        release_sock(sk)
+
+
+def tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any, optlen: int = 0) -> None:
+    """proto.setsockopt: SOL_TCP here, everything else is the family's. Raises: OSError."""
+    if level != SOL_TCP:
+        sk.icsk_af_ops.setsockopt(sk, level, optname, optval)
+        return
+    do_tcp_setsockopt(sk, level, optname, optval)
+
+
 def do_tcp_getsockopt(sk: tcp_sock, level: int, optname: int) -> Any:
-    """An int, or bytes for struct values. Raises: OSError ENOPROTOOPT."""
-    sysctl = sk.net.sysctl
-    match optname:
-        case x if x == TCP_MAXSEG:
-            val = sk.mss_cache
-            if sk.rx_opt.user_mss and (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
-                val = sk.rx_opt.user_mss
-            return val
-        case x if x == TCP_NODELAY:
-            return int(bool(sk.nonagle & TCP_NAGLE_OFF))
-        case x if x == TCP_CORK:
-            return int(bool(sk.nonagle & TCP_NAGLE_CORK))
-        case x if x == TCP_KEEPIDLE:
-            return keepalive_time_when(sk) // SEC
-        case x if x == TCP_KEEPINTVL:
-            return keepalive_intvl_when(sk) // SEC
-        case x if x == TCP_KEEPCNT:
-            return keepalive_probes(sk)
-        case x if x == TCP_SYNCNT:
-            return sk.icsk_syn_retries or sysctl.tcp_syn_retries
-        case x if x == TCP_LINGER2:
-            return (sk.linger2 or sysctl.tcp_fin_timeout * SEC) // SEC if sk.linger2 >= 0 else -1
-        case x if x == TCP_DEFER_ACCEPT:
-            return retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, sk.icsk_rto_max) // SEC
-        case x if x == TCP_WINDOW_CLAMP:
-            return sk.window_clamp
-        case x if x == TCP_INFO:
-            tcp_mstamp_refresh(sk)
-            return tcp_get_info(sk)
-        case x if x == TCP_QUICKACK:
-            return int(not inet_csk_in_pingpong_mode(sk))
-        case x if x == TCP_CONGESTION:
-            return sk.icsk_ca_ops.name.encode().ljust(16, b"\0")
-        case x if x == TCP_USER_TIMEOUT:
-            return sk.icsk_user_timeout // MSEC
-        case x if x == TCP_NOTSENT_LOWAT:
-            return sk.notsent_lowat
-        case x if x == TCP_INQ:
-            return int(sk.recvmsg_inq)
-        case x if x == TCP_SAVE_SYN:
-            return sk.save_syn
-        case x if x == TCP_SAVED_SYN:
-            saved, sk.saved_syn = sk.saved_syn, None
-            return saved or b""
-        case x if x == TCP_TIMESTAMP:
-            tcp_mstamp_refresh(sk)
-            return tcp_time_stamp_ts(sk)
-        case x if x == TCP_THIN_LINEAR_TIMEOUTS:
-            return int(sk.thin_lto)
-        case x if x == TCP_RTO_MAX_MS:
-            return sk.icsk_rto_max // MSEC
-        case x if x == TCP_RTO_MIN_US:
-            return sk.icsk_rto_min // 1000
-        case x if x == TCP_DELACK_MAX_US:
-            return sk.icsk_delack_max // 1000
-        case _:
-            raise os_error(errno.ENOPROTOOPT)
+    """net/ipv4/tcp.c: an int, or bytes for struct values. Raises: OSError ENOPROTOOPT."""
+    return get_option(TCP_LEVEL, sk, optname)
 
 
 def tcp_getsockopt(sk: tcp_sock, level: int, optname: int, *_: Any) -> Any:

@@ -27,10 +27,8 @@ from fastpath.skbuff import (
     sk_buff,
     skb_checksum_complete,
     skb_clone,
-    skb_gso_reset,
     skb_orphan,
 )
-from stack.core import uapi
 from stack.core.datagram import (
     __skb_try_recv_from_queue,
     __skb_wait_for_more_packets,
@@ -58,16 +56,15 @@ from stack.core.sock import (
     SOCK_RCVTSTAMP,
     SOCK_RXQ_OVFL,
     SOCK_TIMESTAMP,
-    lock_sock,
     raise_sock_error,
-    release_sock,
     sk_common_release,
     sk_data_ready,
     sk_error_report,
     sk_filter_trim_cap,
     sock_rfree,
 )
-from stack.core.sockopt import int_bytes, opt_bytes, opt_int, put_cmsg, sock_recv_cmsgs
+from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
+from stack.core.sockopt_table import int_bytes, opt_bytes
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     IPPROTO_UDP,
@@ -80,7 +77,6 @@ from stack.core.uapi import (
     SIOCINQ,
     SIOCOUTQ,
     SOL_UDP,
-    UDP_CORK,
     UDP_GRO,
     UDP_SEGMENT,
 )
@@ -91,7 +87,6 @@ from stack.inet.udp_flow import (
     UDP_HLEN,
     UDP_MAX_SEGMENTS,
     udp_flush_pending_frames,
-    udp_push_pending_frames,
 )
 from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_table
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check, xfrm6_policy_check
@@ -519,54 +514,6 @@ def udp_ioctl(sk: udp_sock, cmd: int, arg: Any = None) -> int:
 def udp_poll(file: object, sock: socket, wait: Any = None) -> int:
     """net/ipv4/udp.c"""
     return datagram_poll(file, sock, wait)
-
-
-def udp_lib_setsockopt(sk: udp_sock, optname: int, optval: Any) -> None:
-    """net/ipv4/udp.c: SOL_UDP. Raises: OSError ENOPROTOOPT, EINVAL."""
-    val = opt_int(optval)
-    match optname:
-        case uapi.UDP_CORK:
-            sk.corkflag = bool(val)
-            if not val and sk.pending:
-                lock_sock(sk)
-                try:
-                    udp_push_pending_frames(sk)
-                finally:
-                    release_sock(sk)
-        case uapi.UDP_SEGMENT:
-            if not 0 <= val <= 0xFFFF:
-                raise os_error(errno.EINVAL, "a segment size has 16 bits")
-            sk.gso_size = val
-        case uapi.UDP_GRO:
-            udp_set_gro(sk, bool(val))
-        case _:
-            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
-
-
-def udp_set_gro(sk: udp_sock, on: bool) -> None:
-    """Switch UDP_GRO; datagrams already queued are read as they were queued.
-
-    Devices merge datagrams for every socket; only sockets with UDP_GRO read them merged.
-    Raises: OSError ENOBUFS.
-    """
-    if on and not sk.gro_enabled and not udp_carve_all(sk.sk_receive_queue):
-        raise os_error(errno.ENOBUFS, "no memory for the datagrams that wait")
-    if not on and sk.gro_enabled:
-        for skb in sk.sk_receive_queue:
-            skb_gso_reset(skb)
-    sk.gro_enabled = on
-
-
-def udp_lib_getsockopt(sk: udp_sock, optname: int) -> int:
-    """net/ipv4/udp.c: SOL_UDP. Raises: OSError ENOPROTOOPT."""
-    values: dict[int, int] = {
-        UDP_CORK: int(sk.corkflag),
-        UDP_SEGMENT: sk.gso_size,
-        UDP_GRO: int(sk.gro_enabled),
-    }
-    if optname not in values:
-        raise os_error(errno.ENOPROTOOPT, f"unknown SOL_UDP option {optname}")
-    return values[optname]
 
 
 # --- start -------------------------------------------------------------------------------

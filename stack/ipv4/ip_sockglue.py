@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from fastpath.csum import csum_fold
@@ -25,35 +26,37 @@ from stack.core.sock import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
     lock_sock,
-    ns_capable,
     release_sock,
     sk_dst_check,
     sk_dst_reset,
 )
 from stack.core.sockaddr import sockaddr
-from stack.core.sockopt import (
-    __sock_cmsg_send,
+from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
+from stack.core.sockopt_table import (
+    ON_OFF,
+    RAW,
+    TCP,
+    Level,
+    SockOpt,
     exact_int,
+    flag,
+    get_option,
     int_bytes,
+    number,
     opt_bytes,
     opt_int,
-    put_cmsg,
-    sockcm_cookie,
+    opt_raw,
+    set_option,
+    swapped,
+    switch,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import SOL_IP
 from stack.inet.inet_connection_sock import inet_connection_sock
 from stack.inet.inet_sock import ip_options
-from stack.ipv4 import igmp
 from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ip_errqueue import net_addr, sockaddr_in
-from stack.ipv4.ip_mcast_sockopt import (
-    ip_mcast_join_leave,
-    ip_mcast_source,
-    ip_mreq,
-    ip_set_mcast_msfilter,
-    ip_set_msfilter,
-)
+from stack.ipv4.ip_mcast_sockopt import GROUP_OPTIONS
 from stack.ipv4.ip_options import (
     __ip_options_echo,
     fib_compute_spec_dst,
@@ -76,20 +79,9 @@ IP_CMSG_ORIGDSTADDR = 1 << 6
 IP_CMSG_CHECKSUM = 1 << 7
 IP_CMSG_RECVFRAGSIZE = 1 << 8
 
-CMSG_OPTIONS = {
-    uapi.IP_PKTINFO: IP_CMSG_PKTINFO,
-    uapi.IP_RECVTTL: IP_CMSG_TTL,
-    uapi.IP_RECVTOS: IP_CMSG_TOS,
-    uapi.IP_RECVOPTS: IP_CMSG_RECVOPTS,
-    uapi.IP_RETOPTS: IP_CMSG_RETOPTS,
-    uapi.IP_ORIGDSTADDR: IP_CMSG_ORIGDSTADDR,
-    uapi.IP_CHECKSUM: IP_CMSG_CHECKSUM,
-    uapi.IP_RECVFRAGSIZE: IP_CMSG_RECVFRAGSIZE,
-}
-
 PKTINFO = struct.Struct("=i4s4s")
-MOST = 1 << 30
-"""No limit to an option's length."""
+PRIORITIES = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
+"""ip_tos2prio: the band of the queueing discipline, by TOS >> 1 & 15."""
 
 
 @state
@@ -178,16 +170,13 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
             if not 0 <= tos <= 255:
                 raise os_error(errno.EINVAL, f"TOS {tos} is not between 0 and 255")
             ipc.tos = tos
-            ipc.priority = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)[tos >> 1 & 15]
+            ipc.priority = PRIORITIES[tos >> 1 & 15]
         elif kind == uapi.IP_PROTOCOL:
             ipc.protocol = exact_int(data)
             if not 1 <= ipc.protocol <= 255:
                 raise os_error(errno.EINVAL, f"protocol {ipc.protocol} is not between 1 and 255")
         else:
             raise os_error(errno.EINVAL, f"control message {kind} of IPPROTO_IP")
-
-
-# --- error queue ---------------------------------------------------------------------------
 
 
 # --- IPPROTO_IP options --------------------------------------------------------------------
@@ -199,144 +188,8 @@ def ip_sock_set_tos(sk: inet_sock, val: int) -> None:
         val = val & ~3 | sk.tos & 3  # ECN bits of a stream are TCP's
     if sk.tos != val:
         sk.tos = val & 0xFF
-        sk.sk_priority = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)[val >> 1 & 15]
+        sk.sk_priority = PRIORITIES[val >> 1 & 15]
         sk_dst_reset(sk)
-
-
-def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
-    """net/ipv4/ip_sockglue.c: IPPROTO_IP, sock owned. Raises: OSError."""
-    net = sk.net
-    cmsg = CMSG_OPTIONS.get(optname)
-    if cmsg is not None:
-        if optname == uapi.IP_RECVFRAGSIZE and sk.sk_type == uapi.SOCK_STREAM:
-            raise os_error(errno.EINVAL, "streams have no fragments")
-        if opt_char(optval):
-            sk.cmsg_flags |= cmsg
-        else:
-            sk.cmsg_flags &= ~cmsg
-        return
-    match optname:
-        case uapi.IP_OPTIONS:
-            data = b"" if optval is None else opt_bytes(optval)
-            opt = ip_options_get(net, data)
-            old = sk.inet_opt
-            sk.inet_opt = opt
-            sk_dst_reset(sk)
-            if isinstance(sk, inet_connection_sock):
-                delta = (opt.optlen if opt else 0) - (old.optlen if old else 0)
-                sk.icsk_ext_hdr_len += delta
-                sync_mss = getattr(sk, "icsk_sync_mss", None)
-                if sync_mss is not None and sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
-                    sync_mss(sk, sk.icsk_pmtu_cookie)
-            return
-        case uapi.IP_ADD_MEMBERSHIP | uapi.IP_DROP_MEMBERSHIP:
-            if sk.sk_type == uapi.SOCK_STREAM:
-                raise os_error(errno.EPROTO, "streams join no groups")
-            group, ifindex = ip_mreq(sk, optval, optname == uapi.IP_DROP_MEMBERSHIP)
-            if optname == uapi.IP_ADD_MEMBERSHIP:
-                igmp.ip_mc_join_group(sk, group, ifindex)
-            else:
-                igmp.ip_mc_leave_group(sk, group, ifindex)
-            return
-        case (
-            uapi.IP_ADD_SOURCE_MEMBERSHIP
-            | uapi.IP_DROP_SOURCE_MEMBERSHIP
-            | uapi.IP_BLOCK_SOURCE
-            | uapi.IP_UNBLOCK_SOURCE
-        ):
-            data = opt_bytes(optval)
-            if len(data) != 12:
-                raise os_error(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
-            group, ifindex = ip_mreq(sk, data[:8])
-            igmp.ip_mc_source(sk, optname, group, int.from_bytes(data[8:12], "big"), ifindex)
-            return
-        case uapi.IP_MSFILTER:
-            ip_set_msfilter(sk, opt_bytes(optval))
-            return
-        case uapi.MCAST_JOIN_GROUP | uapi.MCAST_LEAVE_GROUP:
-            ip_mcast_join_leave(sk, optname, opt_bytes(optval))
-            return
-        case (
-            uapi.MCAST_JOIN_SOURCE_GROUP
-            | uapi.MCAST_LEAVE_SOURCE_GROUP
-            | uapi.MCAST_BLOCK_SOURCE
-            | uapi.MCAST_UNBLOCK_SOURCE
-        ):
-            ip_mcast_source(sk, optname, opt_bytes(optval))
-            return
-        case uapi.MCAST_MSFILTER:
-            ip_set_mcast_msfilter(sk, opt_bytes(optval))
-            return
-        case uapi.IP_MULTICAST_IF:
-            _set_multicast_if(sk, optval)
-            return
-    val = opt_char(optval)
-    match optname:
-        case uapi.IP_TOS:
-            ip_sock_set_tos(sk, val)
-        case uapi.IP_TTL:
-            need_opt_len(optval, 1, MOST)
-            if val != -1 and not 1 <= val <= 255:
-                raise os_error(errno.EINVAL, f"TTL {val} is not between 1 and 255")
-            sk.uc_ttl = val
-        case uapi.IP_HDRINCL:
-            if sk.sk_type != uapi.SOCK_RAW:
-                raise os_error(errno.ENOPROTOOPT, "IP_HDRINCL is for raw sockets")
-            sk.hdrincl = bool(val)
-        case uapi.IP_BIND_ADDRESS_NO_PORT:
-            sk.bind_address_no_port = bool(val)
-        case uapi.IP_MTU_DISCOVER:
-            if not uapi.IP_PMTUDISC_DONT <= val <= uapi.IP_PMTUDISC_OMIT:
-                raise os_error(errno.EINVAL, f"{val} is no path MTU discovery mode")
-            sk.pmtudisc = val
-        case uapi.IP_RECVERR:
-            sk.recverr = bool(val)
-            if not val:
-                sk.sk_error_queue.purge()
-        case uapi.IP_MULTICAST_TTL:
-            need_opt_len(optval, 1, MOST)
-            if sk.sk_type == uapi.SOCK_STREAM or not -1 <= val <= 255:
-                raise os_error(errno.EINVAL, f"multicast TTL {val}")
-            sk.mc_ttl = 1 if val == -1 else val
-        case uapi.IP_MULTICAST_LOOP:
-            need_opt_len(optval, 1, MOST)
-            sk.mc_loop = bool(val)
-        case uapi.IP_MULTICAST_ALL:
-            need_opt_len(optval, 1, MOST)
-            if val not in (0, 1):
-                raise os_error(errno.EINVAL, "0 or 1")
-            sk.mc_all = bool(val)
-        case uapi.IP_UNICAST_IF:
-            need_opt_len(optval, 4, 4)
-            ifindex = int.from_bytes((val & 0xFFFFFFFF).to_bytes(4, "little"), "big")
-            if ifindex and ifindex not in net.dev_by_index:
-                raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
-            sk.uc_index = ifindex
-            sk_dst_reset(sk)
-        case uapi.IP_ROUTER_ALERT:
-            _set_router_alert(sk, val)
-        case uapi.IP_FREEBIND:
-            need_opt_len(optval, 1, MOST)
-            sk.freebind = bool(val)
-        case uapi.IP_TRANSPARENT:
-            need_opt_len(optval, 1, MOST)
-            if val and not (ns_capable(net, CAP_NET_ADMIN) or ns_capable(net, CAP_NET_RAW)):
-                raise os_error(errno.EPERM, f"IP_TRANSPARENT: the host's user is {net.uid}")
-            sk.transparent = bool(val)
-            sk_dst_reset(sk)
-        case uapi.IP_MINTTL:
-            need_opt_len(optval, 1, MOST)
-            if not 0 <= val <= 255:
-                raise os_error(errno.EINVAL, f"minimum TTL {val}")
-            sk.min_ttl = val
-        case uapi.IP_LOCAL_PORT_RANGE:
-            need_opt_len(optval, 4, 4)
-            low, high = val & 0xFFFF, val >> 16 & 0xFFFF
-            if low and high and low > high:
-                raise os_error(errno.EINVAL, f"port range {low}-{high}")
-            sk.local_port_range = (low, high)
-        case _:
-            raise os_error(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")
 
 
 def opt_char(optval: Any) -> int:
@@ -349,13 +202,90 @@ def opt_char(optval: Any) -> int:
     return opt_int(data)
 
 
-def need_opt_len(optval: Any, least: int, most: int) -> None:
-    """Check the length of an option's value, bytes. Raises: OSError EINVAL."""
-    if not isinstance(optval, int) and not least <= len(opt_bytes(optval)) <= most:
-        raise os_error(errno.EINVAL, f"an option value of {len(opt_bytes(optval))} bytes")
+def opt_byte(optval: Any) -> int:
+    """The value of an int option, also given as 1 byte. Raises: OSError EINVAL."""
+    if not isinstance(optval, int) and not opt_bytes(optval):
+        raise os_error(errno.EINVAL, "an option value without bytes")
+    return opt_char(optval)
 
 
-def _set_multicast_if(sk: inet_sock, optval: Any) -> None:
+def not_stream(sk: inet_sock) -> None:
+    """Raises: OSError EINVAL."""
+    if sk.sk_type == uapi.SOCK_STREAM:
+        raise os_error(errno.EINVAL, "streams have no fragments and do not multicast")
+
+
+def only_raw(sk: inet_sock) -> None:
+    """Raises: OSError ENOPROTOOPT."""
+    if sk.sk_type != uapi.SOCK_RAW:
+        raise os_error(errno.ENOPROTOOPT, "IP_HDRINCL is for raw sockets")
+
+
+def ip_set_options(sk: inet_sock, optval: Any) -> None:
+    """IP_OPTIONS: IP options of every packet; a stream adapts its MSS. Raises: OSError EINVAL."""
+    opt = ip_options_get(sk.net, b"" if optval is None else opt_bytes(optval))
+    old = sk.inet_opt
+    sk.inet_opt = opt
+    sk_dst_reset(sk)
+    if isinstance(sk, inet_connection_sock):
+        sk.icsk_ext_hdr_len += (opt.optlen if opt else 0) - (old.optlen if old else 0)
+        sync_mss = getattr(sk, "icsk_sync_mss", None)
+        if sync_mss is not None and sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
+            sync_mss(sk, sk.icsk_pmtu_cookie)
+
+
+def ip_get_options(sk: inet_sock) -> bytes:
+    """IP_OPTIONS"""
+    return b"" if sk.inet_opt is None else ip_options_undo(sk.inet_opt)
+
+
+def ip_get_ttl(sk: inet_sock) -> int:
+    """IP_TTL: the socket's, else the namespace's."""
+    return sk.net.sysctl.ip_default_ttl if sk.uc_ttl < 0 else sk.uc_ttl
+
+
+def ip_get_mtu(sk: inet_sock) -> int:
+    """IP_MTU. Raises: OSError ENOTCONN."""
+    dst = sk_dst_check(sk, 0)
+    if dst is None:
+        raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
+    return dst_mtu(dst)
+
+
+def ip_purge_unless_recverr(sk: inet_sock) -> None:
+    """IP_RECVERR is set: without it nobody will read the errors that wait."""
+    if not sk.recverr:
+        sk.sk_error_queue.purge()
+
+
+def ip_set_multicast_ttl(sk: inet_sock, val: int) -> None:
+    """IP_MULTICAST_TTL; -1: 1."""
+    sk.mc_ttl = 1 if val == -1 else val
+
+
+def ip_set_unicast_if(sk: inet_sock, val: int) -> None:
+    """IP_UNICAST_IF: an index in network order. Raises: OSError EADDRNOTAVAIL."""
+    ifindex = swapped(val)
+    if ifindex and ifindex not in sk.net.dev_by_index:
+        raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
+    sk.uc_index = ifindex
+
+
+def ip_set_local_port_range(sk: inet_sock, val: int) -> None:
+    """IP_LOCAL_PORT_RANGE. Raises: OSError EINVAL."""
+    low, high = val & 0xFFFF, val >> 16 & 0xFFFF
+    if low and high and low > high:
+        raise os_error(errno.EINVAL, f"port range {low}-{high}")
+    sk.local_port_range = (low, high)
+
+
+def ip_get_local_port_range(sk: inet_sock) -> int:
+    """IP_LOCAL_PORT_RANGE"""
+    low, high = sk.local_port_range
+    return high << 16 | low
+
+
+def ip_set_multicast_if(sk: inet_sock, optval: Any) -> None:
     """IP_MULTICAST_IF: struct ip_mreqn, ip_mreq or in_addr."""
     if sk.sk_type == uapi.SOCK_STREAM:
         raise os_error(errno.EINVAL, "streams do not multicast")
@@ -386,7 +316,7 @@ def _set_multicast_if(sk: inet_sock, optval: Any) -> None:
     sk.mc_addr = addr
 
 
-def _set_router_alert(sk: inet_sock, val: int) -> None:
+def ip_set_router_alert(sk: inet_sock, val: int) -> None:
     """IP_ROUTER_ALERT: receive forwarded packets of this protocol that have a router alert."""
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num == uapi.IPPROTO_RAW:
         raise os_error(errno.EINVAL, "IP_ROUTER_ALERT is for raw sockets")
@@ -401,19 +331,15 @@ def _set_router_alert(sk: inet_sock, val: int) -> None:
         net.ra_chain.remove(sk)
 
 
-def ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
-    """net/ipv4/ip_sockglue.c. Raises: OSError ENOPROTOOPT, EINVAL, ..."""
-    if level != SOL_IP:
-        raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
-    lock_sock(sk)
-    try:
-        do_ip_setsockopt(sk, level, optname, optval)
-    finally:
-        release_sock(sk)
+def ip_get_router_alert(sk: inet_sock) -> int:
+    """IP_ROUTER_ALERT"""
+    return int(sk in sk.net.ra_chain)
 
 
-def pktoptions(sk: inet_sock) -> bytes:
-    """IP_PKTOPTIONS of a stream: the control messages that the socket's options ask for."""
+def ip_get_pktoptions(sk: inet_sock) -> bytes:
+    """IP_PKTOPTIONS: the control messages that a stream's options ask for. Raises: ENOPROTOOPT."""
+    if sk.sk_type != uapi.SOCK_STREAM:
+        raise os_error(errno.ENOPROTOOPT, "IP_PKTOPTIONS is for streams")
     found: list[tuple[int, bytes]] = []
     if sk.cmsg_flags & IP_CMSG_PKTINFO:
         addr = net_addr(sk.inet_rcv_saddr if sk.inet_rcv_saddr >> 32 == 0 else 0)
@@ -430,57 +356,79 @@ def pktoptions(sk: inet_sock) -> bytes:
     return out
 
 
+def cmsg(name: str, bit: int, what: str, **more: Any) -> SockOpt:
+    """A row for an option that asks for a control message."""
+    return flag(name, bit, f"{what}, as a control message", "cmsg_flags", **more)
+
+
+# fmt: off
+IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
+    switch("IP_BIND_ADDRESS_NO_PORT", "bind_address_no_port",
+        "bind() with port 0 leaves the port to connect()", since="4.2"),
+    cmsg("IP_CHECKSUM", IP_CMSG_CHECKSUM, "checksum of the payload", since="4.0"),
+    switch("IP_FREEBIND", "freebind", "bind() takes addresses that are not ours", takes=opt_byte),
+    switch("IP_HDRINCL", "hdrincl", "the program brings the IP header",
+        sockets=RAW, may_set=only_raw),
+    SockOpt("IP_LOCAL_PORT_RANGE", "ports that may be chosen: high << 16 | low", "6.3",
+        takes=exact_int, set=ip_set_local_port_range, get=ip_get_local_port_range),
+    number("IP_MINTTL", "min_ttl", range(256),
+        "packets with a smaller TTL are dropped (TCP, RFC 5082)", since="2.6.34", takes=opt_byte),
+    SockOpt("IP_MTU", "path MTU of a connected socket", get=ip_get_mtu),
+    number("IP_MTU_DISCOVER", "pmtudisc",
+        range(uapi.IP_PMTUDISC_DONT, uapi.IP_PMTUDISC_OMIT + 1), "DF, and what a path MTU does"),
+    switch("IP_MULTICAST_ALL", "mc_all", "datagrams of groups that others joined",
+        since="2.6.31", takes=opt_byte, legal=ON_OFF),
+    number("IP_MULTICAST_IF", "mc_addr", None, "interface of datagrams to groups",
+        takes=opt_raw, set=ip_set_multicast_if, shows=net_addr),
+    switch("IP_MULTICAST_LOOP", "mc_loop", "own datagrams to groups come back", takes=opt_byte),
+    number("IP_MULTICAST_TTL", "mc_ttl", range(-1, 256), "TTL of datagrams to groups",
+        takes=opt_byte, may_set=not_stream, set=ip_set_multicast_ttl),
+    SockOpt("IP_OPTIONS", "IP options of every packet",
+        takes=opt_raw, set=ip_set_options, get=ip_get_options),
+    cmsg("IP_ORIGDSTADDR", IP_CMSG_ORIGDSTADDR, "destination of a datagram", since="2.6.29"),
+    cmsg("IP_PKTINFO", IP_CMSG_PKTINFO, "interface and destination"),
+    SockOpt("IP_PKTOPTIONS", "a stream's control messages", sockets=TCP, get=ip_get_pktoptions),
+    SockOpt("IP_PROTOCOL", "port, or protocol of a raw socket", "6.4", get=attrgetter("inet_num")),
+    switch("IP_RECVERR", "recverr", "ICMP errors on the error queue",
+        then=ip_purge_unless_recverr),
+    cmsg("IP_RECVFRAGSIZE", IP_CMSG_RECVFRAGSIZE, "largest fragment of a datagram", since="4.10",
+        may_set=not_stream),
+    cmsg("IP_RECVOPTS", IP_CMSG_RECVOPTS, "IP options of a datagram"),
+    cmsg("IP_RECVTOS", IP_CMSG_TOS, "TOS of a datagram"),
+    cmsg("IP_RECVTTL", IP_CMSG_TTL, "TTL of a datagram"),
+    cmsg("IP_RETOPTS", IP_CMSG_RETOPTS, "IP options for an answer"),
+    SockOpt("IP_ROUTER_ALERT", "take router-alert packets that pass through",
+        sockets=RAW, set=ip_set_router_alert, get=ip_get_router_alert),
+    number("IP_TOS", "tos", None, "TOS of packets", set=ip_sock_set_tos),
+    switch("IP_TRANSPARENT", "transparent", "bind() and send with any address", since="2.6.28",
+        takes=opt_byte, caps=(CAP_NET_ADMIN, CAP_NET_RAW), free=(0,), then=sk_dst_reset),
+    number("IP_TTL", "uc_ttl", frozenset((-1, *range(1, 256))), "TTL of packets",
+        takes=opt_byte, get=ip_get_ttl),
+    number("IP_UNICAST_IF", "uc_index", None, "interface of datagrams to hosts", since="3.4",
+        takes=exact_int, set=ip_set_unicast_if, then=sk_dst_reset, shows=swapped),
+    *GROUP_OPTIONS,
+), takes=opt_char)
+# fmt: on
+
+
+def ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
+    """net/ipv4/ip_sockglue.c. Raises: OSError ENOPROTOOPT, EINVAL, ..."""
+    if level != SOL_IP:
+        raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
+    lock_sock(sk)
+    try:
+        do_ip_setsockopt(sk, level, optname, optval)
+    finally:
+        release_sock(sk)
+
+
+def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
+    """net/ipv4/ip_sockglue.c: IPPROTO_IP, sock owned. Raises: OSError."""
+    set_option(IP_LEVEL, sk, optname, optval)
+
+
 def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
     """net/ipv4/ip_sockglue.c: an int or bytes. Raises: OSError ENOPROTOOPT, ENOTCONN."""
     if level != SOL_IP:
         raise os_error(errno.EOPNOTSUPP, f"unknown option level {level}")
-    cmsg = CMSG_OPTIONS.get(optname)
-    if cmsg is not None:
-        return int(bool(sk.cmsg_flags & cmsg))
-    match optname:
-        case uapi.IP_OPTIONS:
-            return b"" if sk.inet_opt is None else ip_options_undo(sk.inet_opt)
-        case uapi.IP_TOS:
-            return sk.tos
-        case uapi.IP_TTL:
-            return sk.net.sysctl.ip_default_ttl if sk.uc_ttl < 0 else sk.uc_ttl
-        case uapi.IP_HDRINCL:
-            return int(sk.hdrincl)
-        case uapi.IP_BIND_ADDRESS_NO_PORT:
-            return int(sk.bind_address_no_port)
-        case uapi.IP_MTU_DISCOVER:
-            return sk.pmtudisc
-        case uapi.IP_MTU:
-            dst = sk_dst_check(sk, 0)
-            if dst is None:
-                raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
-            return dst_mtu(dst)
-        case uapi.IP_RECVERR:
-            return int(sk.recverr)
-        case uapi.IP_MULTICAST_TTL:
-            return sk.mc_ttl
-        case uapi.IP_MULTICAST_LOOP:
-            return int(sk.mc_loop)
-        case uapi.IP_MULTICAST_ALL:
-            return int(sk.mc_all)
-        case uapi.IP_MULTICAST_IF:
-            return net_addr(sk.mc_addr)
-        case uapi.IP_UNICAST_IF:
-            return int.from_bytes(sk.uc_index.to_bytes(4, "big"), "little")
-        case uapi.IP_FREEBIND:
-            return int(sk.freebind)
-        case uapi.IP_TRANSPARENT:
-            return int(sk.transparent)
-        case uapi.IP_MINTTL:
-            return sk.min_ttl
-        case uapi.IP_LOCAL_PORT_RANGE:
-            low, high = sk.local_port_range
-            return high << 16 | low
-        case uapi.IP_ROUTER_ALERT:
-            return int(sk in sk.net.ra_chain)
-        case uapi.IP_PROTOCOL:
-            return sk.inet_num
-        case uapi.IP_PKTOPTIONS if sk.sk_type == uapi.SOCK_STREAM:
-            return pktoptions(sk)
-        case _:
-            raise os_error(errno.ENOPROTOOPT, f"unknown IPPROTO_IP option {optname}")
+    return get_option(IP_LEVEL, sk, optname)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, ip_send_check, iphdr_at
@@ -13,6 +14,7 @@ from fastpath.skbuff import (
     skb_network_offset,
     skb_push,
 )
+from stack.core import uapi
 from stack.core.drop_reason import SKB_DROP_REASON_XFRM_POLICY, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
@@ -27,10 +29,17 @@ from stack.core.sock import (
     sk_error_report,
 )
 from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_len, sockaddr
-from stack.core.sockopt import opt_int
+from stack.core.sockopt_table import (
+    RAW,
+    Level,
+    SockOpt,
+    get_option,
+    opt_raw,
+    opt_u32,
+    set_option,
+)
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
-    ICMP_FILTER,
     IPPROTO_ICMP,
     IPPROTO_RAW,
     MSG_MORE,
@@ -297,23 +306,38 @@ def raw_close(sk: raw_sock, timeout: int) -> None:
     sk_common_release(sk)
 
 
+def only_icmp(sk: raw_sock) -> None:
+    """Raises: OSError EOPNOTSUPP."""
+    if sk.inet_num != IPPROTO_ICMP:
+        raise os_error(errno.EOPNOTSUPP, "ICMP_FILTER is for ICMP")
+
+
+def raw_seticmpfilter(sk: raw_sock, optval: Any) -> None:
+    """net/ipv4/raw.c: a bit for each ICMP type that is not wanted. Raises: OSError EINVAL."""
+    sk.filter = opt_u32(optval)
+
+
+# fmt: off
+RAW_LEVEL = Level("SOL_RAW", SOL_RAW, vars(uapi), (
+    SockOpt("ICMP_FILTER", "ICMP types not wanted", sockets=RAW,
+        takes=opt_raw, has=only_icmp, set=raw_seticmpfilter, get=attrgetter("filter")),
+), length_first=False)
+# fmt: on
+
+
 def raw_setsockopt(sk: raw_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/raw.c: SOL_RAW ICMP_FILTER; everything else is IP's. Raises: OSError."""
     if level != SOL_RAW:
         ip_setsockopt(sk, level, optname, optval)
         return
-    if optname != ICMP_FILTER or sk.inet_num != IPPROTO_ICMP:
-        raise os_error(errno.ENOPROTOOPT if optname != ICMP_FILTER else errno.EOPNOTSUPP, "SOL_RAW")
-    sk.filter = opt_int(optval) & 0xFFFFFFFF
+    set_option(RAW_LEVEL, sk, optname, optval)
 
 
 def raw_getsockopt(sk: raw_sock, level: int, optname: int) -> Any:
     """net/ipv4/raw.c. Raises: OSError."""
     if level != SOL_RAW:
         return ip_getsockopt(sk, level, optname)
-    if optname != ICMP_FILTER or sk.inet_num != IPPROTO_ICMP:
-        raise os_error(errno.ENOPROTOOPT if optname != ICMP_FILTER else errno.EOPNOTSUPP, "SOL_RAW")
-    return sk.filter
+    return get_option(RAW_LEVEL, sk, optname)
 
 
 def raw_connect(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:

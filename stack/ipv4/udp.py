@@ -57,9 +57,7 @@ from stack.inet.udp import (
     udp_destroy_sock,
     udp_headers,
     udp_ioctl,
-    udp_lib_getsockopt,
     udp_lib_rcv,
-    udp_lib_setsockopt,
     udp_peer,
     udp_queue_rcv_one_skb,
     udp_queue_rcv_skb,
@@ -82,6 +80,7 @@ from stack.inet.udp_hash import (
     udp_lib_unhash,
     udp_sock,
 )
+from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
 from stack.ipv4.fib import ipv4_is_multicast
 from stack.ipv4.icmp_codes import (

@@ -19,14 +19,8 @@ from stack.core.netdevice import ETH_P_IP
 from stack.core.rows import wide
 from stack.core.sock import CAP_NET_RAW, ns_capable
 from stack.core.sockaddr import sockaddr
-from stack.core.sockopt import (
-    __sock_cmsg_send,
-    exact_int,
-    int_bytes,
-    opt_bytes,
-    put_cmsg,
-    sockcm_cookie,
-)
+from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
+from stack.core.sockopt_table import exact_int, int_bytes, opt_bytes
 from stack.core.uapi import SOL_IPV6
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
@@ -57,25 +51,6 @@ MTUINFO = struct.Struct("=28sI")
 
 CMSG_IPV6 = 1 << 16
 """A bit of inet_sock.cmsg_flags, beside IPv4's: some IPV6_RECV* option is on."""
-
-RECV_OPTIONS = {
-    uapi.IPV6_RECVPKTINFO: "rxinfo",
-    uapi.IPV6_2292PKTINFO: "rxoinfo",
-    uapi.IPV6_RECVHOPLIMIT: "rxhlim",
-    uapi.IPV6_2292HOPLIMIT: "rxohlim",
-    uapi.IPV6_RECVRTHDR: "srcrt",
-    uapi.IPV6_2292RTHDR: "osrcrt",
-    uapi.IPV6_RECVHOPOPTS: "hopopts",
-    uapi.IPV6_2292HOPOPTS: "ohopopts",
-    uapi.IPV6_RECVDSTOPTS: "dstopts",
-    uapi.IPV6_2292DSTOPTS: "odstopts",
-    uapi.IPV6_FLOWINFO: "rxflow",
-    uapi.IPV6_RECVTCLASS: "rxtclass",
-    uapi.IPV6_RECVPATHMTU: "rxpmtu",
-    uapi.IPV6_RECVORIGDSTADDR: "rxorigdstaddr",
-    uapi.IPV6_RECVFRAGSIZE: "recvfragsize",
-}
-"""Options that switch a control message on, and their field of rxopt."""
 
 
 def sockaddr_in6(name: sockaddr | None) -> bytes:

@@ -1,42 +1,50 @@
 """IPPROTO_IPV6 options (net/ipv6/ipv6_sockglue.c; RFC 3493, RFC 3542, RFC 5014).
 
-IPPROTO_IP options of an AF_INET6 socket are for its IPv4 packets. Multicast: ip6_mcast_opt.py.
+The options are the rows of IPV6_LEVEL, and those of mcast_sockopt.py for groups. IPPROTO_IP options
+of an AF_INET6 socket are for its IPv4 packets.
 """
 
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import Any
 
 from stack.core import uapi
 from stack.core.errors import os_error
+from stack.core.rows import rows_of
 from stack.core.sock import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
     lock_sock,
-    ns_capable,
     release_sock,
     sk_dst_check,
     sk_dst_reset,
 )
-from stack.core.sockopt import opt_bytes, opt_int
+from stack.core.sockopt_table import (
+    ON_OFF,
+    RAW,
+    Level,
+    SockOpt,
+    exact_int,
+    get_option,
+    number,
+    opt_bytes,
+    opt_int,
+    opt_raw,
+    set_option,
+    swapped,
+    switch,
+)
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_INET6, SOL_IP, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
-from stack.ipv6.ip6_cmsg import (
-    CMSG_IPV6,
-    HEADER_MESSAGES,
-    MTUINFO,
-    PKTINFO6,
-    RECV_OPTIONS,
-    check_opt_hdr,
-    with_header,
-)
+from stack.ipv6.ip6_cmsg import CMSG_IPV6, MTUINFO, PKTINFO6, check_opt_hdr, with_header
 from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
-from stack.ipv6.ip6_mcast_opt import ipv6_mcast_getsockopt, ipv6_mcast_setsockopt
-from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo, np_of
+from stack.ipv6.mcast_sockopt import GROUP_OPTIONS
+from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo, np_of, rxopt
 from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_mtu
 from stack.ipv6.saddr import (
     IPV6_PREFER_SRC_CGA,
@@ -53,122 +61,34 @@ ipv6_families: dict[int, Any] = {}
 """What IPV6_ADDRFORM turns a socket into: protocol number -> (struct proto, proto_ops) of IPv4."""
 
 
-def boolean(optval: Any) -> bool:
-    """The value of an option that is on or off."""
-    return opt_int(optval) != 0
-
-
-def short_is_off(optval: Any) -> bool:
+def short_is_off(optval: Any) -> int:
     """The value of an on/off option whose length Linux does not check: off if it is too short."""
-    return (isinstance(optval, int) or len(opt_bytes(optval)) >= 4) and boolean(optval)
+    return opt_int(optval) if isinstance(optval, int) or len(opt_bytes(optval)) >= 4 else 0
 
 
-def in_range(optval: Any, low: int, high: int, what: str) -> int:
-    """The value of an int option from `low` to `high`. Raises: OSError EINVAL."""
-    value = opt_int(optval)
-    if not low <= value <= high:
-        raise os_error(errno.EINVAL, f"{what} {value} is not between {low} and {high}")
-    return value
+# --- setters and getters ------------------------------------------------------------------------
 
 
-def ipv6_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
-    """net/ipv6/ipv6_sockglue.c. Raises: OSError ENOPROTOOPT, EINVAL, ..."""
-    if level == SOL_IP and sk.sk_type != uapi.SOCK_RAW:
-        ip_setsockopt(sk, level, optname, optval)
-        return
-    if level != SOL_IPV6:
-        raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
-    lock_sock(sk)
-    try:
-        sk.sk_tx_flow = None
-        do_ipv6_setsockopt(sk, np_of(sk), optname, optval)
-    finally:
-        release_sock(sk)
+def ipv6_rxopt_changed(sk: inet_sock) -> None:
+    """Keep the bit that tells whether the socket asked for any control message."""
+    rx = np_of(sk).rxopt
+    sk.cmsg_flags &= ~CMSG_IPV6
+    if any(getattr(rx, name) for name in rows_of(rxopt)):
+        sk.cmsg_flags |= CMSG_IPV6
 
 
-def do_ipv6_setsockopt(sk: inet_sock, np: ipv6_pinfo, optname: int, optval: Any) -> None:
-    """net/ipv6/ipv6_sockglue.c: IPPROTO_IPV6, sock owned. Raises: OSError."""
-    if optname in RECV_OPTIONS:
-        on = short_is_off(optval) if optname == uapi.IPV6_RECVFRAGSIZE else boolean(optval)
-        setattr(np.rxopt, RECV_OPTIONS[optname], on)
-        sk.cmsg_flags &= ~CMSG_IPV6
-        if any(getattr(np.rxopt, field) for field in RECV_OPTIONS.values()):
-            sk.cmsg_flags |= CMSG_IPV6
-        return
-    if optname in HEADER_MESSAGES:
-        header = b"" if optval is None else opt_bytes(optval)
-        if len(header) & 7:
-            raise os_error(errno.EINVAL, f"an extension header of {len(header)} bytes")
-        header = check_opt_hdr(sk.net, optname, header)
-        if len(header) & 7 or len(header) > 8 * 255:
-            raise os_error(errno.EINVAL, f"an extension header of {len(header)} bytes")
-        ipv6_update_options(sk, np, with_header(np.opt, optname, header))
-        return
-    if ipv6_mcast_setsockopt(sk, np, optname, optval):
-        return
-    net = sk.net
-    match optname:
-        case uapi.IPV6_V6ONLY:
-            if sk.inet_num:
-                raise os_error(errno.EINVAL, "IPV6_V6ONLY comes before bind()")
-            sk.sk_ipv6only = boolean(optval)
-        case uapi.IPV6_UNICAST_HOPS:
-            np.hop_limit = in_range(optval, -1, 255, "hop limit")
-        case uapi.IPV6_MTU_DISCOVER:
-            what = "path MTU discovery mode"
-            np.pmtudisc = in_range(optval, IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, what)
-        case uapi.IPV6_MTU:
-            val = opt_int(optval)
-            if val and val < IPV6_MIN_MTU:
-                raise os_error(errno.EINVAL, f"an MTU of {val}; at least {IPV6_MIN_MTU}")
-            np.frag_size = val
-        case uapi.IPV6_RECVERR:
-            np.recverr = boolean(optval)
-            if not np.recverr:
-                sk.sk_error_queue.purge()
-        case uapi.IPV6_FLOWINFO_SEND:
-            np.sndflow = boolean(optval)
-        case uapi.IPV6_FLOWLABEL_MGR:
-            ipv6_flowlabel_opt(sk, optval if isinstance(optval, bytearray) else opt_bytes(optval))
-        case uapi.IPV6_TCLASS:
-            val = max(in_range(optval, -1, 255, "traffic class"), 0)
-            if sk.sk_type == uapi.SOCK_STREAM:
-                val = val & ~3 | np.tclass & 3  # ECN bits of a stream are TCP's
-            np.tclass = val
-            sk_dst_reset(sk)
-        case uapi.IPV6_DONTFRAG:
-            np.dontfrag = short_is_off(optval)
-        case uapi.IPV6_AUTOFLOWLABEL:
-            np.autoflowlabel = short_is_off(optval)
-            np.autoflowlabel_set = True
-        case uapi.IPV6_ADDR_PREFERENCES:
-            _set_preferences(np, opt_int(optval))
-        case uapi.IPV6_MINHOPCOUNT:
-            sk.min_hopcount = in_range(optval, 0, 255, "minimum hop count")
-        case uapi.IPV6_UNICAST_IF:
-            if not isinstance(optval, int) and len(opt_bytes(optval)) != 4:
-                raise os_error(errno.EINVAL, "IPV6_UNICAST_IF takes an int")
-            ifindex = int.from_bytes((opt_int(optval) & 0xFFFFFFFF).to_bytes(4, "little"), "big")
-            if ifindex and ifindex not in net.dev_by_index:
-                raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
-            np.ucast_oif = ifindex
-            sk_dst_reset(sk)
-        case uapi.IPV6_FREEBIND:
-            sk.freebind = boolean(optval)
-        case uapi.IPV6_TRANSPARENT:
-            val = boolean(optval)
-            if val and not (ns_capable(net, CAP_NET_ADMIN) or ns_capable(net, CAP_NET_RAW)):
-                raise os_error(errno.EPERM, f"IPV6_TRANSPARENT: the user is {net.uid}")
-            sk.transparent = val
-            sk_dst_reset(sk)
-        case uapi.IPV6_PKTINFO:
-            _set_sticky_pktinfo(sk, np, opt_bytes(optval))
-        case uapi.IPV6_ROUTER_ALERT:
-            _set_router_alert(sk, opt_int(optval))
-        case uapi.IPV6_ADDRFORM:
-            ipv6_addrform(sk, opt_int(optval))
-        case _:
-            raise os_error(errno.ENOPROTOOPT, f"unknown IPPROTO_IPV6 option {optname}")
+def ipv6_set_opt_hdr(kind: int, sk: inet_sock, optval: Any) -> None:
+    """net/ipv6/ipv6_sockglue.c: an extension header of every packet, none for no bytes.
+
+    Raises: OSError EINVAL, EPERM.
+    """
+    header = b"" if optval is None else opt_bytes(optval)
+    if not len(header) & 7:
+        header = check_opt_hdr(sk.net, kind, header)
+    if len(header) & 7 or len(header) > 8 * 255:
+        raise os_error(errno.EINVAL, f"an extension header of {len(header)} bytes")
+    np = np_of(sk)
+    ipv6_update_options(sk, np, with_header(np.opt, kind, header))
 
 
 def ipv6_update_options(sk: inet_sock, np: ipv6_pinfo, opt: ipv6_txoptions | None) -> None:
@@ -182,7 +102,7 @@ def ipv6_update_options(sk: inet_sock, np: ipv6_pinfo, opt: ipv6_txoptions | Non
     sk_dst_reset(sk)
 
 
-def _set_preferences(np: ipv6_pinfo, val: int) -> None:
+def ipv6_sock_set_addr_preferences(sk: inet_sock, val: int) -> None:
     """RFC 5014: set the preferred kinds of source address, at most one of each group."""
     for group in (
         (IPV6_PREFER_SRC_TMP, IPV6_PREFER_SRC_PUBLIC, IPV6_PREFER_SRC_PUBTMP_DEFAULT),
@@ -191,20 +111,21 @@ def _set_preferences(np: ipv6_pinfo, val: int) -> None:
     ):
         if sum(bool(val & bit) for bit in group) > 1:
             raise os_error(errno.EINVAL, f"address preferences {val:#x} exclude each other")
-    np.srcprefs = val & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC | IPV6_PREFER_SRC_COA)
+    np_of(sk).srcprefs = val & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC | IPV6_PREFER_SRC_COA)
 
 
-def _set_sticky_pktinfo(sk: inet_sock, np: ipv6_pinfo, data: bytes) -> None:
+def ipv6_set_pktinfo(sk: inet_sock, data: bytes) -> None:
     """IPV6_PKTINFO as an option: source and interface of every datagram (RFC 3542 6.1)."""
     if len(data) < PKTINFO6.size:
         raise os_error(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
     text, ifindex = PKTINFO6.unpack_from(data)
     if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
         raise os_error(errno.EINVAL, "the socket is bound to another interface")
+    np = np_of(sk)
     np.sticky_addr, np.sticky_ifindex = int.from_bytes(text, "big"), ifindex
 
 
-def _set_router_alert(sk: inet_sock, val: int) -> None:
+def ipv6_set_router_alert(sk: inet_sock, val: int) -> None:
     """IPV6_ROUTER_ALERT: receive forwarded packets with this alert (RFC 2711); -1: none."""
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num != uapi.IPPROTO_RAW:
         raise os_error(errno.ENOPROTOOPT, "IPV6_ROUTER_ALERT is for raw sockets of IPPROTO_RAW")
@@ -249,92 +170,255 @@ def ipv6_addrform(sk: inet_sock, family: int) -> None:
     sk.sk_backlog_rcv = prot.backlog_rcv
 
 
+def ipv6_get_addrform(sk: inet_sock) -> int:
+    """IPV6_ADDRFORM. Raises: OSError ENOPROTOOPT, ENOTCONN."""
+    if sk.sk_protocol not in (uapi.IPPROTO_UDP, uapi.IPPROTO_TCP):
+        raise os_error(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
+    if sk.sk_state != TCP_ESTABLISHED:
+        raise os_error(errno.ENOTCONN, "not connected")
+    return sk.sk_family
+
+
+def ipv6_set_v6only(sk: inet_sock, val: int) -> None:
+    """IPV6_V6ONLY. Raises: OSError EINVAL."""
+    if sk.inet_num:
+        raise os_error(errno.EINVAL, "IPV6_V6ONLY comes before bind()")
+    sk.sk_ipv6only = bool(val)
+
+
+def ipv6_get_unicast_hops(sk: inet_sock) -> int:
+    """IPV6_UNICAST_HOPS: the socket's, else the namespace's."""
+    hops = np_of(sk).hop_limit
+    return hops if hops >= 0 else sk.net.ipv6.devconf_all.hop_limit
+
+
+def ipv6_set_mtu(sk: inet_sock, val: int) -> None:
+    """IPV6_MTU: the longest packet to send, 0: the path MTU. Raises: OSError EINVAL."""
+    if val and val < IPV6_MIN_MTU:
+        raise os_error(errno.EINVAL, f"an MTU of {val}; at least {IPV6_MIN_MTU}")
+    np_of(sk).frag_size = val
+
+
+def ipv6_get_mtu(sk: inet_sock) -> int:
+    """IPV6_MTU: the path MTU. Raises: OSError ENOTCONN."""
+    dst = sk_dst_check(sk, 0)
+    if dst is None:
+        raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
+    return dst.ops.mtu(dst) if dst.ops.family != AF_INET6 else ip6_mtu(dst)
+
+
+def ipv6_get_pathmtu(sk: inet_sock) -> bytes:
+    """IPV6_PATHMTU: struct ip6_mtuinfo, as on Linux without an address. Raises: ENOTCONN."""
+    return MTUINFO.pack(bytes(28), ipv6_get_mtu(sk))
+
+
+def ipv6_purge_unless_recverr(sk: inet_sock) -> None:
+    """IPV6_RECVERR is set: without it nobody will read the errors that wait."""
+    if not np_of(sk).recverr:
+        sk.sk_error_queue.purge()
+
+
+def ipv6_get_flowlabel(sk: inet_sock) -> bytes:
+    """IPV6_FLOWLABEL_MGR: struct in6_flowlabel_req of what the socket sends."""
+    return ipv6_flowlabel_opt_get(sk, 0).pack()
+
+
+def ipv6_set_flowlabel(sk: inet_sock, optval: Any) -> None:
+    """IPV6_FLOWLABEL_MGR; the label it leased is written into a bytearray. Raises: OSError."""
+    ipv6_flowlabel_opt(sk, optval if isinstance(optval, bytearray) else opt_bytes(optval))
+
+
+def ipv6_sock_set_tclass(sk: inet_sock, val: int) -> None:
+    """IPV6_TCLASS; -1: 0. A stream's ECN bits are TCP's."""
+    np = np_of(sk)
+    val = max(val, 0)
+    np.tclass = val & ~3 | np.tclass & 3 if sk.sk_type == uapi.SOCK_STREAM else val
+    sk_dst_reset(sk)
+
+
+def ipv6_set_autoflowlabel(sk: inet_sock, val: int) -> None:
+    """IPV6_AUTOFLOWLABEL"""
+    np = np_of(sk)
+    np.autoflowlabel, np.autoflowlabel_set = bool(val), True
+
+
+def ipv6_get_autoflowlabel(sk: inet_sock) -> bool:
+    """IPV6_AUTOFLOWLABEL: the socket's, else the namespace's."""
+    np = np_of(sk)
+    if np.autoflowlabel_set:
+        return np.autoflowlabel
+    return sk.net.ipv6.sysctl.auto_flowlabels not in (0, 2)
+
+
+def ipv6_get_addr_preferences(sk: inet_sock) -> int:
+    """IPV6_ADDR_PREFERENCES"""
+    prefs = np_of(sk).srcprefs
+    val = prefs & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC) or IPV6_PREFER_SRC_PUBTMP_DEFAULT
+    return val | (prefs & IPV6_PREFER_SRC_COA or IPV6_PREFER_SRC_HOME)
+
+
+def ipv6_set_unicast_if(sk: inet_sock, val: int) -> None:
+    """IPV6_UNICAST_IF: an index in network order. Raises: OSError EADDRNOTAVAIL."""
+    ifindex = swapped(val)
+    if ifindex and ifindex not in sk.net.dev_by_index:
+        raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
+    np_of(sk).ucast_oif = ifindex
+
+
+def ipv6_get_router_alert(sk: inet_sock) -> int:
+    """IPV6_ROUTER_ALERT"""
+    return int(any(one is sk for _, one in sk.net.ipv6.ra_chain))
+
+
+def need_datagrams(sk: inet_sock) -> None:
+    """Raises: OSError ENOPROTOOPT."""
+    if sk.sk_type == uapi.SOCK_STREAM:
+        raise os_error(errno.ENOPROTOOPT, "streams do not multicast")
+
+
+def ipv6_set_multicast_if(sk: inet_sock, optval: Any) -> None:
+    """IPV6_MULTICAST_IF. Raises: OSError ENOPROTOOPT, ENODEV, EINVAL."""
+    need_datagrams(sk)
+    ifindex = opt_int(optval)
+    if ifindex and ifindex not in sk.net.dev_by_index:
+        raise os_error(errno.ENODEV, f"no device with index {ifindex}")
+    if ifindex and sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
+        raise os_error(errno.EINVAL, "the socket is bound to another interface")
+    np_of(sk).mcast_oif = ifindex
+
+
+def ipv6_set_multicast_hops(sk: inet_sock, optval: Any) -> None:
+    """IPV6_MULTICAST_HOPS; -1: 1. Raises: OSError ENOPROTOOPT, EINVAL."""
+    need_datagrams(sk)
+    hops = opt_int(optval)
+    if not -1 <= hops <= 255:
+        raise os_error(errno.EINVAL, f"hop limit {hops} is not between -1 and 255")
+    np_of(sk).mcast_hops = 1 if hops == -1 else hops
+
+
+def ipv6_sticky_header(part: str, sk: inet_sock) -> bytes:
+    """The extension header that every packet carries, b"" for none."""
+    opt = np_of(sk).opt
+    return getattr(opt, part) if opt is not None else b""
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def received(name: str, member: str, what: str, **more: Any) -> SockOpt:
+    """A row for an option that asks for a control message, a field of rxopt."""
+    return switch(name, f"pinet6.rxopt.{member}", what, then=ipv6_rxopt_changed, **more)
+
+
+def header(name: str, part: str, what: str) -> SockOpt:
+    """A row for an extension header of every packet, a field of ipv6_txoptions."""
+    setter = partial(ipv6_set_opt_hdr, getattr(uapi, name))
+    getter = partial(ipv6_sticky_header, part)
+    return SockOpt(name, what, "2.6.14", takes=opt_raw, set=setter, get=getter)
+
+
+# fmt: off
+IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
+    received("IPV6_2292DSTOPTS", "odstopts", "as IPV6_RECVDSTOPTS, with the numbers of RFC 2292"),
+    received("IPV6_2292HOPLIMIT", "rxohlim", "as IPV6_RECVHOPLIMIT, with the numbers of RFC 2292"),
+    received("IPV6_2292HOPOPTS", "ohopopts", "as IPV6_RECVHOPOPTS, with the numbers of RFC 2292"),
+    received("IPV6_2292PKTINFO", "rxoinfo", "as IPV6_RECVPKTINFO, with the numbers of RFC 2292"),
+    received("IPV6_2292RTHDR", "osrcrt", "as IPV6_RECVRTHDR, with the numbers of RFC 2292"),
+    SockOpt("IPV6_ADDRFORM", "a socket with a v4-mapped peer becomes an AF_INET one",
+        set=ipv6_addrform, get=ipv6_get_addrform),
+    SockOpt("IPV6_ADDR_PREFERENCES", "temporary, public or home source addresses (RFC 5014)",
+        "2.6.26", set=ipv6_sock_set_addr_preferences, get=ipv6_get_addr_preferences),
+    SockOpt("IPV6_AUTOFLOWLABEL", "flow labels made of addresses and ports", "3.17",
+        takes=short_is_off, set=ipv6_set_autoflowlabel, get=ipv6_get_autoflowlabel),
+    switch("IPV6_DONTFRAG", "pinet6.dontfrag",
+        "datagrams that are too long are refused, not fragmented", since="2.6.35",
+        takes=short_is_off),
+    header("IPV6_DSTOPTS", "dst1opt", "destination options of every packet"),
+    received("IPV6_FLOWINFO", "rxflow", "traffic class and flow label as a control message"),
+    switch("IPV6_FLOWINFO_SEND", "pinet6.sndflow", "flow labels in addresses count"),
+    SockOpt("IPV6_FLOWLABEL_MGR", "lease a flow label, renew it, give it back",
+        takes=opt_raw, set=ipv6_set_flowlabel, get=ipv6_get_flowlabel),
+    switch("IPV6_FREEBIND", "freebind", "bind to an address that is not here (yet)", since="4.15"),
+    header("IPV6_HOPOPTS", "hopopt", "hop-by-hop options of every packet"),
+    number("IPV6_MINHOPCOUNT", "min_hopcount", range(256),
+        "drop segments with a lower hop limit", since="2.6.35"),
+    SockOpt("IPV6_MTU", "get: path MTU of a connected socket; set: the longest packet to send",
+        set=ipv6_set_mtu, get=ipv6_get_mtu),
+    number("IPV6_MTU_DISCOVER", "pinet6.pmtudisc",
+        range(IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT + 1),
+        "fragment, refuse or believe the path MTU: IPV6_PMTUDISC_*"),
+    switch("IPV6_MULTICAST_ALL", "pinet6.mc_all", "datagrams of groups that others joined",
+        since="4.20"),
+    number("IPV6_MULTICAST_HOPS", "pinet6.mcast_hops", None, "hop limit of datagrams to groups",
+        takes=opt_raw, set=ipv6_set_multicast_hops),
+    number("IPV6_MULTICAST_IF", "pinet6.mcast_oif", None, "interface of datagrams to groups",
+        takes=opt_raw, set=ipv6_set_multicast_if),
+    switch("IPV6_MULTICAST_LOOP", "pinet6.mc_loop", "own datagrams to groups come back",
+        legal=ON_OFF),
+    SockOpt("IPV6_PATHMTU", "path MTU and destination of a connected socket", "2.6.35",
+        get=ipv6_get_pathmtu),
+    SockOpt("IPV6_PKTINFO", "source address and interface of every datagram", "2.6.14",
+        takes=opt_bytes, set=ipv6_set_pktinfo),
+    received("IPV6_RECVDSTOPTS", "dstopts", "destination options as a control message",
+        since="2.6.14"),
+    switch("IPV6_RECVERR", "pinet6.recverr", "errors of ICMPv6 in the error queue (MSG_ERRQUEUE)",
+        then=ipv6_purge_unless_recverr),
+    received("IPV6_RECVFRAGSIZE", "recvfragsize", "largest fragment as a control message",
+        since="4.10", takes=short_is_off),
+    received("IPV6_RECVHOPLIMIT", "rxhlim", "hop limit as a control message", since="2.6.14"),
+    received("IPV6_RECVHOPOPTS", "hopopts", "hop-by-hop options as a control message",
+        since="2.6.14"),
+    received("IPV6_RECVORIGDSTADDR", "rxorigdstaddr",
+        "destination address and port as a control message", since="2.6.37"),
+    received("IPV6_RECVPATHMTU", "rxpmtu", "a path MTU that was too small as a control message",
+        since="2.6.35"),
+    received("IPV6_RECVPKTINFO", "rxinfo", "destination address and interface as a control message",
+        since="2.6.14"),
+    received("IPV6_RECVRTHDR", "srcrt", "routing header as a control message", since="2.6.14"),
+    received("IPV6_RECVTCLASS", "rxtclass", "traffic class as a control message", since="2.6.14"),
+    SockOpt("IPV6_ROUTER_ALERT", "take packets with this router alert that pass through",
+        sockets=RAW, set=ipv6_set_router_alert, get=ipv6_get_router_alert),
+    header("IPV6_RTHDR", "srcrt", "routing header of every packet (types 2 and 4)"),
+    header("IPV6_RTHDRDSTOPTS", "dst0opt", "destination options before the routing header"),
+    number("IPV6_TCLASS", "pinet6.tclass", range(-1, 256), "traffic class of packets",
+        since="2.6.14", set=ipv6_sock_set_tclass),
+    switch("IPV6_TRANSPARENT", "transparent", "use addresses that are not here (root)",
+        since="2.6.37", caps=(CAP_NET_ADMIN, CAP_NET_RAW), free=(0,), then=sk_dst_reset),
+    number("IPV6_UNICAST_HOPS", "pinet6.hop_limit", range(-1, 256), "hop limit of packets",
+        get=ipv6_get_unicast_hops),
+    number("IPV6_UNICAST_IF", "pinet6.ucast_oif", None,
+        "interface of packets where nothing else names one", since="3.4",
+        takes=exact_int, set=ipv6_set_unicast_if, then=sk_dst_reset, shows=swapped),
+    switch("IPV6_V6ONLY", "sk_ipv6only", "leave IPv4 to other sockets", set=ipv6_set_v6only),
+    *GROUP_OPTIONS,
+), length_first=False)
+# fmt: on
+
+
+def ipv6_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
+    """net/ipv6/ipv6_sockglue.c. Raises: OSError ENOPROTOOPT, EINVAL, ..."""
+    if level == SOL_IP and sk.sk_type != uapi.SOCK_RAW:
+        ip_setsockopt(sk, level, optname, optval)
+        return
+    if level != SOL_IPV6:
+        raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
+    lock_sock(sk)
+    try:
+        sk.sk_tx_flow = None
+        do_ipv6_setsockopt(sk, level, optname, optval)
+    finally:
+        release_sock(sk)
+
+
+def do_ipv6_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
+    """net/ipv6/ipv6_sockglue.c: IPPROTO_IPV6, sock owned. Raises: OSError."""
+    set_option(IPV6_LEVEL, sk, optname, optval)
+
+
 def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
     """net/ipv6/ipv6_sockglue.c: an int or bytes. Raises: OSError ENOPROTOOPT, ENOTCONN."""
     if level == SOL_IP and sk.sk_type != uapi.SOCK_RAW:
         return ip_getsockopt(sk, level, optname)
     if level != SOL_IPV6:
         raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
-    np = np_of(sk)
-    if optname in RECV_OPTIONS:
-        return int(getattr(np.rxopt, RECV_OPTIONS[optname]))
-    if optname in HEADER_MESSAGES:
-        return sticky_header(np.opt or ipv6_txoptions(), optname)
-    value = ipv6_mcast_getsockopt(sk, np, optname)
-    if value is not None:
-        return value
-    net = sk.net
-    match optname:
-        case uapi.IPV6_ADDRFORM:
-            if sk.sk_protocol not in (uapi.IPPROTO_UDP, uapi.IPPROTO_TCP):
-                raise os_error(errno.ENOPROTOOPT, "IPV6_ADDRFORM is for TCP and UDP")
-            if sk.sk_state != TCP_ESTABLISHED:
-                raise os_error(errno.ENOTCONN, "not connected")
-            return sk.sk_family
-        case uapi.IPV6_V6ONLY:
-            return int(sk.sk_ipv6only)
-        case uapi.IPV6_UNICAST_HOPS:
-            if np.hop_limit >= 0:
-                return np.hop_limit
-            return net.ipv6.devconf_all.hop_limit
-        case uapi.IPV6_MTU:
-            dst = sk_dst_check(sk, 0)
-            if dst is None:
-                raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
-            return dst.ops.mtu(dst) if dst.ops.family != AF_INET6 else ip6_mtu(dst)
-        case uapi.IPV6_PATHMTU:
-            dst = sk_dst_check(sk, 0)
-            if dst is None:
-                raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
-            mtu = ip6_mtu(dst) if dst.ops.family == AF_INET6 else dst.ops.mtu(dst)
-            return MTUINFO.pack(bytes(28), mtu)  # without an address, as on Linux
-        case uapi.IPV6_MTU_DISCOVER:
-            return np.pmtudisc
-        case uapi.IPV6_RECVERR:
-            return int(np.recverr)
-        case uapi.IPV6_FLOWINFO_SEND:
-            return int(np.sndflow)
-        case uapi.IPV6_FLOWLABEL_MGR:
-            return ipv6_flowlabel_opt_get(sk, 0).pack()
-        case uapi.IPV6_TCLASS:
-            return np.tclass
-        case uapi.IPV6_DONTFRAG:
-            return int(np.dontfrag)
-        case uapi.IPV6_AUTOFLOWLABEL:
-            if np.autoflowlabel_set:
-                return int(np.autoflowlabel)
-            return int(net.ipv6.sysctl.auto_flowlabels not in (0, 2))
-        case uapi.IPV6_ADDR_PREFERENCES:
-            return _get_preferences(np)
-        case uapi.IPV6_MINHOPCOUNT:
-            return sk.min_hopcount
-        case uapi.IPV6_UNICAST_IF:
-            return int.from_bytes(np.ucast_oif.to_bytes(4, "big"), "little")
-        case uapi.IPV6_FREEBIND:
-            return int(sk.freebind)
-        case uapi.IPV6_TRANSPARENT:
-            return int(sk.transparent)
-        case uapi.IPV6_ROUTER_ALERT:
-            return int(any(one is sk for _, one in net.ipv6.ra_chain))
-        case _:
-            raise os_error(errno.ENOPROTOOPT, f"unknown IPPROTO_IPV6 option {optname}")
-
-
-def _get_preferences(np: ipv6_pinfo) -> int:
-    """The value of IPV6_ADDR_PREFERENCES for getsockopt."""
-    val = np.srcprefs & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC)
-    if not val:
-        val = IPV6_PREFER_SRC_PUBTMP_DEFAULT
-    val |= np.srcprefs & IPV6_PREFER_SRC_COA or IPV6_PREFER_SRC_HOME
-    return val
-
-
-def sticky_header(opt: ipv6_txoptions, optname: int) -> bytes:
-    """The extension header that every packet carries, b"" for none."""
-    if optname in (uapi.IPV6_HOPOPTS, uapi.IPV6_2292HOPOPTS):
-        return opt.hopopt
-    if optname == uapi.IPV6_RTHDRDSTOPTS:
-        return opt.dst0opt
-    if optname in (uapi.IPV6_RTHDR, uapi.IPV6_2292RTHDR):
-        return opt.srcrt
-    return opt.dst1opt
+    return get_option(IPV6_LEVEL, sk, optname)

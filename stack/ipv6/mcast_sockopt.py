@@ -8,25 +8,14 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from stack.core.errors import os_error
 from stack.core.rows import wide
-from stack.core.uapi import (
-    AF_INET6,
-    IPV6_JOIN_ANYCAST,
-    IPV6_JOIN_GROUP,
-    IPV6_LEAVE_ANYCAST,
-    IPV6_LEAVE_GROUP,
-    MCAST_BLOCK_SOURCE,
-    MCAST_JOIN_GROUP,
-    MCAST_JOIN_SOURCE_GROUP,
-    MCAST_LEAVE_GROUP,
-    MCAST_LEAVE_SOURCE_GROUP,
-    MCAST_MSFILTER,
-    MCAST_UNBLOCK_SOURCE,
-    SOCK_STREAM,
-)
+from stack.core.sockopt_table import SockOpt, opt_raw
+from stack.core.uapi import AF_INET6, SOCK_STREAM
 from stack.inet.mc_filter import MCAST_EXCLUDE, MCAST_INCLUDE
 from stack.ipv6.anycast import ipv6_sock_ac_close, ipv6_sock_ac_drop, ipv6_sock_ac_join
 from stack.ipv6.mcast import (
@@ -46,13 +35,7 @@ STORAGE = 128  # sizeof(struct sockaddr_storage)
 GROUP_REQ = 8 + STORAGE
 GROUP_SOURCE_REQ = 8 + 2 * STORAGE
 GROUP_FILTER = 8 + STORAGE + 8
-
-_SOURCE_OPTIONS = {
-    MCAST_JOIN_SOURCE_GROUP: (True, MCAST_INCLUDE),
-    MCAST_LEAVE_SOURCE_GROUP: (False, MCAST_INCLUDE),
-    MCAST_BLOCK_SOURCE: (True, MCAST_EXCLUDE),
-    MCAST_UNBLOCK_SOURCE: (False, MCAST_EXCLUDE),
-}
+Join = Callable[["inet_sock", int, wide], object]
 
 
 def _bytes(value: object, size: int) -> bytes:
@@ -70,52 +53,75 @@ def _sockaddr6(raw: bytes) -> wide:
     return int.from_bytes(raw[8:24], "big")
 
 
-def ipv6_group_setsockopt(sk: inet_sock, np: object, optname: int, value: object) -> bool:
-    """Set a group option; False for any other. Raises: OSError as on Linux."""
-    if optname in (
-        IPV6_JOIN_GROUP,
-        IPV6_LEAVE_GROUP,
-        IPV6_JOIN_ANYCAST,
-        IPV6_LEAVE_ANYCAST,
-    ):
-        raw = _bytes(value, 20)
-        addr = int.from_bytes(raw[:16], "big")
-        ifindex: int = struct.unpack_from("=i", raw, 16)[0]
-        groups = optname in (IPV6_JOIN_GROUP, IPV6_LEAVE_GROUP)
-        if groups and sk.sk_type == SOCK_STREAM:
-            raise os_error(errno.EPROTO, "streams join no groups")
-        if optname == IPV6_JOIN_GROUP:
-            ipv6_sock_mc_join(sk, ifindex, addr)
-        elif optname == IPV6_LEAVE_GROUP:
-            ipv6_sock_mc_drop(sk, ifindex, addr)
-        elif optname == IPV6_JOIN_ANYCAST:
-            ipv6_sock_ac_join(sk, ifindex, addr)
-        else:
-            ipv6_sock_ac_drop(sk, ifindex, addr)
-        return True
-    if optname in (MCAST_JOIN_GROUP, MCAST_LEAVE_GROUP):
-        raw = _bytes(value, GROUP_REQ)
-        ifindex, group = struct.unpack_from("=i", raw)[0], _sockaddr6(raw[8:])
-        (ipv6_sock_mc_join if optname == MCAST_JOIN_GROUP else ipv6_sock_mc_drop)(
-            sk, ifindex, group
-        )
-        return True
-    if optname in _SOURCE_OPTIONS:
-        raw = _bytes(value, GROUP_SOURCE_REQ)
-        add, mode = _SOURCE_OPTIONS[optname]
-        group, source = _sockaddr6(raw[8:]), _sockaddr6(raw[8 + STORAGE :])
-        ip6_mc_source(sk, add, mode, struct.unpack_from("=i", raw)[0], group, source)
-        return True
-    if optname == MCAST_MSFILTER:
-        raw = _bytes(value, GROUP_FILTER)
-        mode, count = struct.unpack_from("=II", raw, 8 + STORAGE)
-        if count > sk.net.ipv6.sysctl.mld_max_msf:
-            raise os_error(errno.ENOBUFS, "mld_max_msf reached")
-        raw = _bytes(raw, GROUP_FILTER + count * STORAGE)
-        sources = [_sockaddr6(raw[GROUP_FILTER + i * STORAGE :]) for i in range(count)]
-        ip6_mc_msfilter(sk, struct.unpack_from("=i", raw)[0], _sockaddr6(raw[8:]), mode, sources)
-        return True
-    return False
+def _mreq(raw: bytes) -> tuple[int, wide]:
+    """Interface and address of a struct ipv6_mreq."""
+    return struct.unpack_from("=i", raw, 16)[0], int.from_bytes(raw[:16], "big")
+
+
+def ipv6_membership(act: Join, sk: inet_sock, value: object) -> None:
+    """IPV6_JOIN_GROUP, IPV6_LEAVE_GROUP. Raises: OSError."""
+    raw = _bytes(value, 20)
+    if sk.sk_type == SOCK_STREAM:
+        raise os_error(errno.EPROTO, "streams join no groups")
+    act(sk, *_mreq(raw))
+
+
+def ipv6_anycast(act: Join, sk: inet_sock, value: object) -> None:
+    """IPV6_JOIN_ANYCAST, IPV6_LEAVE_ANYCAST. Raises: OSError."""
+    act(sk, *_mreq(_bytes(value, 20)))
+
+
+def ipv6_mcast_join_leave(act: Join, sk: inet_sock, value: object) -> None:
+    """net/ipv6/ipv6_sockglue.c: MCAST_JOIN_GROUP, MCAST_LEAVE_GROUP. Raises: OSError."""
+    raw = _bytes(value, GROUP_REQ)
+    act(sk, struct.unpack_from("=i", raw)[0], _sockaddr6(raw[8:]))
+
+
+def do_ipv6_mcast_group_source(add: bool, mode: int, sk: inet_sock, value: object) -> None:
+    """net/ipv6/ipv6_sockglue.c: one source of a group. Raises: OSError."""
+    raw = _bytes(value, GROUP_SOURCE_REQ)
+    group, source = _sockaddr6(raw[8:]), _sockaddr6(raw[8 + STORAGE :])
+    ip6_mc_source(sk, add, mode, struct.unpack_from("=i", raw)[0], group, source)
+
+
+def ipv6_set_mcast_msfilter(sk: inet_sock, value: object) -> None:
+    """net/ipv6/ipv6_sockglue.c: MCAST_MSFILTER, struct group_filter. Raises: OSError."""
+    raw = _bytes(value, GROUP_FILTER)
+    mode, count = struct.unpack_from("=II", raw, 8 + STORAGE)
+    if count > sk.net.ipv6.sysctl.mld_max_msf:
+        raise os_error(errno.ENOBUFS, "mld_max_msf reached")
+    raw = _bytes(raw, GROUP_FILTER + count * STORAGE)
+    sources = [_sockaddr6(raw[GROUP_FILTER + i * STORAGE :]) for i in range(count)]
+    ip6_mc_msfilter(sk, struct.unpack_from("=i", raw)[0], _sockaddr6(raw[8:]), mode, sources)
+
+
+def group_option(name: str, what: str, setter: Callable[..., None], *first: Any) -> SockOpt:
+    """A row that takes a structure and can only be set; `first`: its setter's first arguments."""
+    return SockOpt(name, what, takes=opt_raw, set=partial(setter, *first))
+
+
+# fmt: off
+GROUP_OPTIONS = (
+    group_option("IPV6_JOIN_ANYCAST", "have an anycast address", ipv6_anycast, ipv6_sock_ac_join),
+    group_option("IPV6_JOIN_GROUP", "join a group", ipv6_membership, ipv6_sock_mc_join),
+    group_option("IPV6_LEAVE_ANYCAST", "give an anycast address up",
+        ipv6_anycast, ipv6_sock_ac_drop),
+    group_option("IPV6_LEAVE_GROUP", "leave a group", ipv6_membership, ipv6_sock_mc_drop),
+    group_option("MCAST_BLOCK_SOURCE", "no datagrams of a group from this sender",
+        do_ipv6_mcast_group_source, True, MCAST_EXCLUDE),
+    group_option("MCAST_JOIN_GROUP", "join a group of either family",
+        ipv6_mcast_join_leave, ipv6_sock_mc_join),
+    group_option("MCAST_JOIN_SOURCE_GROUP", "datagrams of a group from this sender only",
+        do_ipv6_mcast_group_source, True, MCAST_INCLUDE),
+    group_option("MCAST_LEAVE_GROUP", "leave a group of either family",
+        ipv6_mcast_join_leave, ipv6_sock_mc_drop),
+    group_option("MCAST_LEAVE_SOURCE_GROUP", "take a sender off that list",
+        do_ipv6_mcast_group_source, False, MCAST_INCLUDE),
+    group_option("MCAST_MSFILTER", "all senders of a group at once", ipv6_set_mcast_msfilter),
+    group_option("MCAST_UNBLOCK_SOURCE", "datagrams of a group from this sender again",
+        do_ipv6_mcast_group_source, False, MCAST_EXCLUDE),
+)
+# fmt: on
 
 
 def ipv6_group_close(sk: inet_sock) -> None:
@@ -134,4 +140,3 @@ def ipv6_groups_init(net: Net) -> None:
     groups = net.ipv6.groups
     groups.check = ipv6_group_check
     groups.close = ipv6_group_close
-    groups.setsockopt = ipv6_group_setsockopt

@@ -16,7 +16,6 @@ from stack.core.rows import row, state, wide
 from stack.inet.protosw import inet_protosw
 from stack.ipv6.addrlabel import ip6addrlbl_table
 from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
-from stack.ipv6.pinfo import ipv6_pinfo
 from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
 
 if TYPE_CHECKING:
@@ -104,11 +103,6 @@ def _no_groups(sk: inet_sock) -> None:
     """Until group options are set up: no socket has a group to leave."""
 
 
-def _no_option(sk: inet_sock, np: ipv6_pinfo, optname: int, value: object) -> bool:
-    """Until group options are set up: no option is one of theirs."""
-    return False
-
-
 @state
 class socket_slots:
     """What the network layer calls of IPv6's sockets.
@@ -135,13 +129,11 @@ class group_slots:
     """What sockets call of multicast and anycast groups.
 
     check(sk, group, source): whether the socket may receive this datagram. close(sk): leave the
-    groups of a socket that is closed. setsockopt(sk, np, optname, value): join, leave or filter;
-    False for any other option (raises OSError).
+    groups of a socket that is closed.
     """
 
     check: Callable[[inet_sock, wide, wide], bool] = row(_mc_all)
     close: Callable[[inet_sock], None] = row(_no_groups)
-    setsockopt: Callable[[inet_sock, ipv6_pinfo, int, object], bool] = row(_no_option)
 
 
 @state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from fastpath.csum import csum_fold, csum_ipv6_nofold
 from fastpath.hdr import ipv6_hdr, ipv6hdr_at
@@ -15,7 +14,6 @@ from fastpath.skbuff import (
     skb_copy_bits,
     skb_store_bits,
 )
-from stack.core import uapi
 from stack.core.drop_reason import (
     SKB_DROP_REASON_SKB_CSUM,
     SKB_DROP_REASON_XFRM_POLICY,
@@ -34,7 +32,6 @@ from stack.core.sock import (
     sk_error_report,
 )
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
-from stack.core.sockopt import opt_bytes, opt_int
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET6,
@@ -46,8 +43,6 @@ from stack.core.uapi import (
     MSG_MORE,
     MSG_OOB,
     MSG_PROBE,
-    SOL_IPV6,
-    SOL_RAW,
 )
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import udp_disconnect
@@ -90,16 +85,14 @@ from stack.ipv6.ip6_append import (
 from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
 from stack.ipv6.ip6_output import ip6_send_skb
-from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DO, np_of
+from stack.ipv6.raw_sockopt import rawv6_getsockopt, rawv6_setsockopt
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
 from stack.ipv6.rt6_info import rt6_info
 from stack.ipv6.txoptions import fl6_update_dst
 
 IPV6_HLEN = 40
-FILTER_BYTES = 32
-"""struct icmp6_filter: a bit for each type, set = not wanted."""
 
 
 @state
@@ -347,48 +340,6 @@ def rawv6_close(sk: raw6_sock, timeout: int) -> None:
     for entry in [entry for entry in chain if entry[1] is sk]:
         chain.remove(entry)
     sk_common_release(sk)
-
-
-def rawv6_setsockopt(sk: raw6_sock, level: int, optname: int, optval: Any) -> None:
-    """net/ipv6/raw.c: IPV6_CHECKSUM, IPV6_HDRINCL, ICMPV6_FILTER; the rest is IPv6's.
-
-    Raises: OSError.
-    """
-    if level == uapi.SOL_ICMPV6:
-        if sk.inet_num != IPPROTO_ICMPV6:
-            raise os_error(errno.EOPNOTSUPP, "ICMPV6_FILTER is for ICMPv6")
-        if optname != uapi.ICMPV6_FILTER:
-            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_ICMPV6 option {optname}")
-        data = opt_bytes(optval)[:FILTER_BYTES].ljust(FILTER_BYTES, b"\0")
-        sk.filter = int.from_bytes(data, "little")  # 8 words of the machine, least type first
-    elif level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_CHECKSUM:
-        val = opt_int(optval)
-        if sk.inet_num == IPPROTO_ICMPV6 and level == SOL_IPV6:
-            raise os_error(errno.EINVAL, "the checksum of ICMPv6 is the kernel's (RFC 3542 3.1)")
-        if val > 0 and val & 1:
-            raise os_error(errno.EINVAL, f"IPV6_CHECKSUM {val} is odd")
-        sk.offset = max(val, -1)
-    elif level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_HDRINCL:
-        sk.hdrincl = bool(opt_int(optval))
-    else:
-        if level == SOL_RAW:
-            opt_int(optval)  # as on Linux, the length is checked first
-        ipv6_setsockopt(sk, level, optname, optval)
-
-
-def rawv6_getsockopt(sk: raw6_sock, level: int, optname: int) -> Any:
-    """net/ipv6/raw.c. Raises: OSError."""
-    if level == uapi.SOL_ICMPV6:
-        if sk.inet_num != IPPROTO_ICMPV6:
-            raise os_error(errno.EOPNOTSUPP, "ICMPV6_FILTER is for ICMPv6")
-        if optname != uapi.ICMPV6_FILTER:
-            raise os_error(errno.ENOPROTOOPT, f"unknown SOL_ICMPV6 option {optname}")
-        return sk.filter.to_bytes(FILTER_BYTES, "little")
-    if level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_CHECKSUM:
-        return sk.offset
-    if level in (SOL_RAW, SOL_IPV6) and optname == uapi.IPV6_HDRINCL:
-        return int(sk.hdrincl)
-    return ipv6_getsockopt(sk, level, optname)
 
 
 rawv6_prot = proto(

@@ -46,9 +46,7 @@ from stack.inet.udp import (
     udp_drop_short,
     udp_headers,
     udp_ioctl,
-    udp_lib_getsockopt,
     udp_lib_rcv,
-    udp_lib_setsockopt,
     udp_peer,
     udp_queue_rcv_one_skb,
     udp_queue_rcv_skb,
@@ -70,6 +68,7 @@ from stack.inet.udp_hash import (
     udp_lib_unhash,
     udp_sock,
 )
+from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
 from stack.ipv4.udp import udp4_family
 from stack.ipv6.addr import (
     IN6ADDR_LOOPBACK,

@@ -16,7 +16,7 @@ from stack.core.errors import os_error
 from stack.core.filter import copy_bpf_fprog_from_user
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, packet_type
 from stack.core.sock import SOCK_FILTER_LOCKED, sock
-from stack.core.sockopt import opt_bytes
+from stack.core.sockopt_table import opt_bytes
 from stack.packet.packet_sock import (
     PACKET_FANOUT_CBPF,
     PACKET_FANOUT_CPU,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stack.core.dev import (
@@ -15,8 +17,22 @@ from stack.core.dev import (
     dev_uc_del,
 )
 from stack.core.errors import os_error
-from stack.core.sockopt import opt_bytes, opt_int
+from stack.core.sockopt_table import (
+    M32,
+    ON_OFF,
+    Level,
+    SockOpt,
+    exact_int,
+    get_option,
+    number,
+    opt_bytes,
+    opt_int,
+    opt_raw,
+    set_option,
+    switch,
+)
 from stack.core.uapi import SOL_PACKET
+from stack.packet import packet_sock as names
 from stack.packet.packet_fanout import (
     fanout_add,
     fanout_get,
@@ -24,27 +40,10 @@ from stack.packet.packet_fanout import (
     rollover_stats,
 )
 from stack.packet.packet_sock import (
-    PACKET_ADD_MEMBERSHIP,
-    PACKET_AUXDATA,
-    PACKET_COPY_THRESH,
-    PACKET_DROP_MEMBERSHIP,
-    PACKET_FANOUT,
-    PACKET_FANOUT_DATA,
-    PACKET_HDRLEN,
-    PACKET_IGNORE_OUTGOING,
-    PACKET_LOSS,
     PACKET_MR_ALLMULTI,
     PACKET_MR_MULTICAST,
     PACKET_MR_PROMISC,
     PACKET_MR_UNICAST,
-    PACKET_ORIGDEV,
-    PACKET_QDISC_BYPASS,
-    PACKET_RESERVE,
-    PACKET_ROLLOVER_STATS,
-    PACKET_STATISTICS,
-    PACKET_TIMESTAMP,
-    PACKET_TX_HAS_OFF,
-    PACKET_VERSION,
     TPACKET_HDRLEN,
     packet_mclist,
 )
@@ -58,7 +57,6 @@ MREQ = struct.Struct("=iHH")
 MREQ_BYTES = 16  # struct packet_mreq, with room for an address of 8
 MREQ_MAX_BYTES = 40  # struct packet_mreq_max: 32
 STATS = struct.Struct("=II")
-M32 = 0xFFFFFFFF
 
 
 # --- memberships -------------------------------------------------------------------------------
@@ -148,11 +146,60 @@ def packet_flush_mclist(sk: packet_sock) -> None:
 # --- options -----------------------------------------------------------------------------------
 
 
-def opt_int_only(optval: Any) -> int:
-    """The value of an option of exactly an int. Raises: OSError EINVAL."""
-    if not isinstance(optval, int) and len(opt_bytes(optval)) != 4:
-        raise os_error(errno.EINVAL, "the option is an int of 4 bytes")
-    return opt_int(optval)
+def packet_set_membership(
+    act: Callable[[packet_sock, packet_mclist], None], sk: packet_sock, optval: Any
+) -> None:
+    """PACKET_ADD_MEMBERSHIP, PACKET_DROP_MEMBERSHIP. Raises: OSError EINVAL, ENODEV."""
+    act(sk, packet_mreq(optval))
+
+
+def packet_get_statistics(sk: packet_sock) -> bytes:
+    """PACKET_STATISTICS: struct tpacket_stats, which reading resets."""
+    packets, drops = sk.tp_packets, sk.tp_drops
+    sk.tp_packets = sk.tp_drops = 0
+    return STATS.pack(packets + drops & M32, drops & M32)
+
+
+def packet_get_hdrlen(sk: packet_sock) -> int:
+    """PACKET_HDRLEN: of version 0, for the buffer brings none."""
+    return TPACKET_HDRLEN[0]
+
+
+# fmt: off
+PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
+    SockOpt("PACKET_ADD_MEMBERSHIP", "receive what is sent to a group, or everything",
+        takes=opt_raw, set=partial(packet_set_membership, packet_mc_add)),
+    switch("PACKET_AUXDATA", "auxdata", "length, checksum state and VLAN tag, as a control message",
+        since="2.6.21", takes=opt_int),
+    number("PACKET_COPY_THRESH", "copy_thresh", None, "kept; there is no ring"),
+    SockOpt("PACKET_DROP_MEMBERSHIP", "the opposite of PACKET_ADD_MEMBERSHIP",
+        takes=opt_raw, set=partial(packet_set_membership, packet_mc_drop)),
+    SockOpt("PACKET_FANOUT", "share the packets with the sockets of a group", "3.1",
+        takes=opt_raw, set=fanout_add, get=fanout_get),
+    SockOpt("PACKET_FANOUT_DATA", "the program of PACKET_FANOUT_CBPF", "4.3",
+        takes=opt_raw, set=fanout_set_data),
+    SockOpt("PACKET_HDRLEN", "the length of a ring's header", "2.6.27",
+        get=packet_get_hdrlen),
+    switch("PACKET_IGNORE_OUTGOING", "prot_hook.ignore_outgoing", "only what is received",
+        since="4.20", legal=ON_OFF),
+    switch("PACKET_LOSS", "tp_loss", "kept; there is no ring", since="2.6.31"),
+    switch("PACKET_ORIGDEV", "origdev", "addresses name the interface that received first",
+        since="2.6.22", takes=opt_int),
+    switch("PACKET_QDISC_BYPASS", "qdisc_bypass", "send past the queueing discipline",
+        since="3.14"),
+    number("PACKET_RESERVE", "tp_reserve", range(1 << 31), "kept; there is no ring",
+        since="2.6.27"),
+    SockOpt("PACKET_ROLLOVER_STATS", "packets that other sockets of the group took", "4.2",
+        get=rollover_stats),
+    SockOpt("PACKET_STATISTICS", "packets received and dropped since this was read",
+        get=packet_get_statistics),
+    number("PACKET_TIMESTAMP", "tp_tstamp", None, "kept; time stamps are the kernel's",
+        since="2.6.36"),
+    switch("PACKET_TX_HAS_OFF", "tp_tx_has_off", "kept; there is no ring", since="3.8"),
+    number("PACKET_VERSION", "tp_version", tuple(TPACKET_HDRLEN), "kept; there is no ring",
+        since="2.6.27"),
+), takes=exact_int, length_first=False)
+# fmt: on
 
 
 def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
@@ -160,85 +207,13 @@ def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> No
 
     Rings, which a program would map, and virtio headers are not supported: ENOPROTOOPT.
     """
-    sk: packet_sock = sock.sk
     if level != SOL_PACKET:
         raise os_error(errno.ENOPROTOOPT, f"packet sockets have no options of level {level}")
-    if optname == PACKET_ADD_MEMBERSHIP:
-        packet_mc_add(sk, packet_mreq(optval))
-    elif optname == PACKET_DROP_MEMBERSHIP:
-        packet_mc_drop(sk, packet_mreq(optval))
-    elif optname == PACKET_FANOUT:
-        fanout_add(sk, optval)
-    elif optname == PACKET_FANOUT_DATA:
-        fanout_set_data(sk, optval)
-    else:
-        packet_set_int(sk, optname, optval)
-
-
-def packet_set_int(sk: packet_sock, optname: int, optval: Any) -> None:
-    """Set one of the options that are an int."""
-    if optname == PACKET_AUXDATA:
-        sk.auxdata = bool(opt_int(optval))
-    elif optname == PACKET_ORIGDEV:
-        sk.origdev = bool(opt_int(optval))
-    elif optname == PACKET_COPY_THRESH:
-        sk.copy_thresh = opt_int_only(optval)
-    elif optname == PACKET_VERSION:
-        version = opt_int_only(optval)
-        if version not in TPACKET_HDRLEN:
-            raise os_error(errno.EINVAL, f"TPACKET_V{version + 1} does not exist")
-        sk.tp_version = version
-    elif optname == PACKET_RESERVE:
-        reserve = opt_int_only(optval)
-        if reserve < 0:
-            raise os_error(errno.EINVAL, "PACKET_RESERVE of more than 31 bits")
-        sk.tp_reserve = reserve
-    elif optname == PACKET_LOSS:
-        sk.tp_loss = bool(opt_int_only(optval))
-    elif optname == PACKET_TIMESTAMP:
-        sk.tp_tstamp = opt_int_only(optval)
-    elif optname == PACKET_TX_HAS_OFF:
-        sk.tp_tx_has_off = bool(opt_int_only(optval))
-    elif optname == PACKET_QDISC_BYPASS:
-        sk.qdisc_bypass = bool(opt_int_only(optval))
-    elif optname == PACKET_IGNORE_OUTGOING:
-        value = opt_int_only(optval)
-        if value not in (0, 1):
-            raise os_error(errno.EINVAL, "PACKET_IGNORE_OUTGOING is 0 or 1")
-        sk.prot_hook.ignore_outgoing = bool(value)
-    else:
-        raise os_error(errno.ENOPROTOOPT, f"unknown SOL_PACKET option {optname}")
+    set_option(PACKET_LEVEL, sock.sk, optname, optval)
 
 
 def packet_getsockopt(sock: socket, level: int, optname: int) -> Any:
-    """net/packet/af_packet.c. Raises: OSError ENOPROTOOPT.
-
-    PACKET_STATISTICS is struct tpacket_stats; reading it resets the counters.
-    """
-    sk: packet_sock = sock.sk
+    """net/packet/af_packet.c. Raises: OSError ENOPROTOOPT."""
     if level != SOL_PACKET:
         raise os_error(errno.ENOPROTOOPT, f"packet sockets have no options of level {level}")
-    if optname == PACKET_STATISTICS:
-        packets, drops = sk.tp_packets, sk.tp_drops
-        sk.tp_packets = sk.tp_drops = 0
-        return STATS.pack(packets + drops & M32, drops & M32)
-    if optname == PACKET_ROLLOVER_STATS:
-        return rollover_stats(sk)
-    if optname == PACKET_FANOUT:
-        return fanout_get(sk)
-    values = {
-        PACKET_AUXDATA: sk.auxdata,
-        PACKET_ORIGDEV: sk.origdev,
-        PACKET_COPY_THRESH: sk.copy_thresh,
-        PACKET_VERSION: sk.tp_version,
-        PACKET_HDRLEN: TPACKET_HDRLEN[0],
-        PACKET_RESERVE: sk.tp_reserve,
-        PACKET_LOSS: sk.tp_loss,
-        PACKET_TIMESTAMP: sk.tp_tstamp,
-        PACKET_TX_HAS_OFF: sk.tp_tx_has_off,
-        PACKET_QDISC_BYPASS: sk.qdisc_bypass,
-        PACKET_IGNORE_OUTGOING: sk.prot_hook.ignore_outgoing,
-    }
-    if optname not in values:
-        raise os_error(errno.ENOPROTOOPT, f"unknown SOL_PACKET option {optname}")
-    return int(values[optname])
+    return get_option(PACKET_LEVEL, sock.sk, optname)

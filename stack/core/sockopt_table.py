@@ -1,0 +1,292 @@
+"""Socket options as rows: setsockopt, getsockopt, docs/knobs.md and stack/sockopts.py read them.
+
+    TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(tcp_sock), (
+        switch("TCP_INQ", "recvmsg_inq", "bytes still waiting, as a control message", legal=ON_OFF),
+        number("TCP_SYNCNT", "icsk_syn_retries", range(1, 128), "SYN retransmissions", get=...),
+        ...))
+
+A row says how the user's value is decoded, which values are legal, who may set them, and where the
+value is kept: in a member of the sock, or behind a function. `set_option` and `get_option` do what
+Linux's long switches do for every option. Each level's setsockopt and getsockopt call them.
+
+Option values are ints, or bytes in the layout that Linux uses on a 64-bit machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stack.core.errors import os_error
+from stack.core.sock import CAP_NET_ADMIN, ns_capable
+
+ORDER = sys.byteorder
+M32 = 0xFFFFFFFF
+OPTLEN_ANY = -1
+"""optlen of a caller that takes a value of any size."""
+
+ANY, TCP, UDP, RAW, UNIX = "any", "TCP", "UDP", "raw", "AF_UNIX"
+RW, R, W = "get set", "get", "set"
+ON_OFF = (0, 1)
+ADMIN = (CAP_NET_ADMIN,)
+
+
+# --- values as users give them ------------------------------------------------------------------
+
+
+def opt_int(optval: Any) -> int:
+    """The int of an option value. Raises: OSError EINVAL for fewer than 4 bytes."""
+    if isinstance(optval, int):
+        return int(optval)
+    data = opt_bytes(optval)
+    if len(data) < 4:
+        raise os_error(errno.EINVAL, f"option value of {len(data)} bytes; an int has 4")
+    return int.from_bytes(data[:4], ORDER, signed=True)
+
+
+def opt_bytes(optval: Any) -> bytes:
+    """The bytes of an option value; an int in the machine's order. Raises: OSError EINVAL."""
+    if isinstance(optval, int):
+        return int_bytes(optval & M32)
+    try:
+        return bytes(memoryview(optval))
+    except TypeError as exc:
+        raise os_error(errno.EINVAL, f"{type(optval).__name__} is no option value") from exc
+
+
+def opt_u32(optval: Any) -> int:
+    """The value of an option without a sign."""
+    return opt_int(optval) & M32
+
+
+def exact_int(optval: Any) -> int:
+    """An int of 4 bytes and no more. Raises: OSError EINVAL."""
+    if not isinstance(optval, int) and len(opt_bytes(optval)) != 4:
+        raise os_error(errno.EINVAL, f"an int of {len(opt_bytes(optval))} bytes")
+    return opt_int(optval)
+
+
+def opt_raw(optval: Any) -> Any:
+    """What the user gave: the setter decodes it."""
+    return optval
+
+
+def int_bytes(value: int) -> bytes:
+    """An int as control messages and getsockopt carry it."""
+    return struct.pack("=i", value - (1 << 32) if value > 0x7FFFFFFF else value)
+
+
+def pack_opt(value: Any, optlen: int) -> bytes:
+    """What getsockopt writes into a user's buffer of `optlen` bytes."""
+    data = int_bytes(value) if isinstance(value, int) else bytes(value)
+    return data[:optlen]
+
+
+def swapped(ifindex: int) -> int:
+    """The index of an interface in the other byte order: IP_UNICAST_IF has it in the network's."""
+    return int.from_bytes((ifindex & M32).to_bytes(4, "little"), "big")
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SockOpt:
+    """One socket option.
+
+    `what`, `since` (the first Linux that has it, "" for those before 2.6) and `sockets` are for the
+    reader. The rest is what `set_option` and `get_option` do, in this order:
+
+    takes(optval)   decodes the value; EINVAL when it is too short
+    has(sk)         raises when such a socket does not have the option, set or get
+    may_set(sk)     raises when the option cannot be set now
+    legal           the values there are; EINVAL for others
+    caps, free      one of these capabilities is needed for values that are not `free`
+    denied          the errno without it
+    set(sk, value)  stores the value; without it `member` is set, or its `bit`
+    then(sk)        what follows from a new value
+    room            the least optlen of getsockopt, bytes; EINVAL below
+    get(sk)         the value; without it that of `member`
+    fill(sk, optlen)  the value, where the size of the user's buffer counts
+    shows(value)    what the user sees of `member`
+    no_set          the errno of setsockopt for an option that is only read
+
+    The level's table fills in `level`, `number` and `access` (RW, R or W).
+    `member` is a field of the sock or, dotted, of what it points to. It counts in `unit` per unit
+    of the option; a `switch` is a bool. With `bit` the option is on when the bits of `mask` (`bit`
+    itself without a mask) are those of `bit`.
+    """
+
+    name: str
+    what: str
+    since: str = ""
+    sockets: str = ANY
+    takes: Callable[[Any], Any] | None = None
+    has: Callable[[Any], None] | None = None
+    may_set: Callable[[Any], None] | None = None
+    legal: Collection[int] | None = None
+    caps: tuple[int, ...] = ()
+    free: Collection[int] = ()
+    denied: int = errno.EPERM
+    member: str = ""
+    bit: int = 0
+    mask: int = 0
+    unit: int = 1
+    switch: bool = False
+    set: Callable[[Any, Any], object] | None = None
+    then: Callable[[Any], object] | None = None
+    room: int = 0
+    get: Callable[[Any], Any] | None = None
+    fill: Callable[[Any, int], Any] | None = None
+    shows: Callable[[Any], Any] | None = None
+    no_set: int = errno.ENOPROTOOPT
+    level: int = -1
+    number: int = -1
+    access: str = R
+
+
+def _access(row: SockOpt) -> str:
+    """RW, R or W: what there is a way for."""
+    readable = row.get or row.fill or row.member
+    if row.set or row.member or row.then:
+        return RW if readable else W
+    return R
+
+
+def flag(name: str, bit: int, what: str, member: str = "sk_flags", **more: Any) -> SockOpt:
+    """A row for one bit of a member."""
+    return SockOpt(name, what, member=member, bit=bit, **more)
+
+
+def switch(name: str, member: str, what: str, **more: Any) -> SockOpt:
+    """A row for a member that is on or off."""
+    return SockOpt(name, what, member=member, switch=True, **more)
+
+
+def number(
+    name: str, member: str, legal: Collection[int] | None, what: str, **more: Any
+) -> SockOpt:
+    """A row for a member that is a number."""
+    return SockOpt(name, what, member=member, legal=legal, **more)
+
+
+class Level:
+    """The options of one level of setsockopt, by number.
+
+    `names` has their numbers. `takes` decodes the value of rows that do not say how. With
+    `length_first` a value that is too short is EINVAL also for an option that does not exist.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        level: int,
+        names: Mapping[str, Any],
+        rows: Iterable[SockOpt],
+        takes: Callable[[Any], Any] = opt_int,
+        length_first: bool = True,
+    ) -> None:
+        self.name = name
+        self.takes = takes
+        self.length_first = length_first
+        self.rows: dict[int, SockOpt] = {}
+        for row in rows:
+            at = names[row.name.split()[0]]
+            self.rows[at] = replace(
+                row, level=level, number=at, takes=row.takes or takes, access=_access(row)
+            )
+
+    def __iter__(self) -> Iterator[SockOpt]:
+        return iter(self.rows.values())
+
+
+# --- setsockopt and getsockopt ------------------------------------------------------------------
+
+
+def set_option(level: Level, sk: Any, optname: int, optval: Any) -> None:
+    """setsockopt of one level. Raises: OSError ENOPROTOOPT, EINVAL, EPERM, or the setter's."""
+    row, val = option_value(level, optname, optval)
+    apply_option(row, sk, val)
+
+
+def option_value(level: Level, optname: int, optval: Any) -> tuple[SockOpt, Any]:
+    """The row of an option to set, and the value for it. Raises: OSError ENOPROTOOPT, EINVAL."""
+    row = level.rows.get(optname)
+    if row is None or row.access == R:
+        if level.length_first:
+            level.takes(optval)
+        if row is None:
+            raise os_error(errno.ENOPROTOOPT, f"unknown {level.name} option {optname}")
+        raise os_error(row.no_set, f"{row.name} can only be read")
+    assert row.takes is not None
+    return row, row.takes(optval)
+
+
+def apply_option(row: SockOpt, sk: Any, val: Any) -> None:
+    """Check a value and store it. Raises: OSError EINVAL, EPERM, or the setter's."""
+    if row.has is not None:
+        row.has(sk)
+    if row.may_set is not None:
+        row.may_set(sk)
+    if row.legal is not None and val not in row.legal:
+        raise os_error(errno.EINVAL, f"{row.name} cannot be {val}")
+    if row.caps and val not in row.free:
+        need_capable(sk.net, row.caps, row.name, row.denied)
+    if row.set is not None:
+        row.set(sk, val)
+    elif row.member:
+        store(row, sk, val)
+    if row.then is not None:
+        row.then(sk)
+
+
+def store(row: SockOpt, sk: Any, val: int) -> None:
+    """Set the row's member."""
+    *path, name = row.member.split(".")
+    for part in path:
+        sk = getattr(sk, part)
+    if row.bit:
+        old = getattr(sk, name)
+        setattr(sk, name, old | row.bit if val else old & ~row.bit)
+    else:
+        setattr(sk, name, bool(val) if row.switch else val * row.unit)
+
+
+def get_option(level: Level, sk: Any, optname: int, optlen: int = OPTLEN_ANY) -> Any:
+    """getsockopt of one level: an int or bytes. Raises: OSError ENOPROTOOPT, EINVAL, the getter's.
+
+    `optlen` is the size of the caller's buffer, OPTLEN_ANY when any size fits.
+    """
+    row = level.rows.get(optname)
+    if row is None or row.access == W:
+        raise os_error(errno.ENOPROTOOPT, f"unknown {level.name} option {optname}")
+    if 0 <= optlen < row.room:
+        raise os_error(errno.EINVAL, f"{row.name}: room for {optlen} bytes is too little")
+    if row.has is not None:
+        row.has(sk)
+    if row.fill is not None:
+        return row.fill(sk, optlen)
+    value = row.get(sk) if row.get is not None else load(row, sk)
+    if row.unit != 1:
+        value //= row.unit
+    return value if row.shows is None else row.shows(value)
+
+
+def load(row: SockOpt, sk: Any) -> Any:
+    """The value of the row's member."""
+    value = sk
+    for part in row.member.split("."):
+        value = getattr(value, part)
+    if row.bit:
+        return int(value & (row.mask or row.bit) == row.bit)
+    return int(value) if isinstance(value, int) else value
+
+
+def need_capable(net: Any, caps: tuple[int, ...], what: str, denied: int = errno.EPERM) -> None:
+    """Check that the host's programs have one of `caps`. Raises: OSError `denied`."""
+    if not any(ns_capable(net, cap) for cap in caps):
+        raise os_error(denied, f"{what}: the host's user is {net.uid}, not root")

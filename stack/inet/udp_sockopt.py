@@ -1,0 +1,64 @@
+"""SOL_UDP options (net/ipv4/udp.c: udp_lib_setsockopt, udp_lib_getsockopt)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from fastpath.mmsg import udp_carve_all
+from fastpath.skbuff import skb_gso_reset
+from stack.core import uapi
+from stack.core.errors import os_error
+from stack.core.sock import lock_sock, release_sock
+from stack.core.sockopt_table import UDP, Level, get_option, number, set_option, switch
+from stack.inet.af_ops import af_ops_of
+
+if TYPE_CHECKING:
+    from stack.inet.udp_hash import udp_sock
+
+
+def udp_push_if_uncorked(sk: udp_sock) -> None:
+    """UDP_CORK is set: without it the datagram that waits leaves."""
+    if not sk.corkflag and sk.pending:
+        lock_sock(sk)
+        try:
+            af_ops_of[sk.pending].udp_push_pending_frames(sk)
+        finally:
+            release_sock(sk)
+
+
+def udp_set_gro(sk: udp_sock, on: int) -> None:
+    """Switch UDP_GRO; datagrams already queued are read as they were queued.
+
+    Devices merge datagrams for every socket; only sockets with UDP_GRO read them merged.
+    Raises: OSError ENOBUFS.
+    """
+    if on and not sk.gro_enabled and not udp_carve_all(sk.sk_receive_queue):
+        raise os_error(errno.ENOBUFS, "no memory for the datagrams that wait")
+    if not on and sk.gro_enabled:
+        for skb in sk.sk_receive_queue:
+            skb_gso_reset(skb)
+    sk.gro_enabled = bool(on)
+
+
+# fmt: off
+UDP_LEVEL = Level("IPPROTO_UDP", uapi.SOL_UDP, vars(uapi), (
+    switch("UDP_CORK", "corkflag", "sends make one datagram, until it is off",
+        sockets=UDP, then=udp_push_if_uncorked),
+    switch("UDP_GRO", "gro_enabled", "merged datagrams in one read", since="5.0",
+        sockets=UDP, set=udp_set_gro),
+    number("UDP_SEGMENT", "gso_size", range(0x10000), "one send makes datagrams of this size",
+        since="4.18", sockets=UDP),
+))
+# fmt: on
+
+
+def udp_lib_setsockopt(sk: udp_sock, optname: int, optval: Any) -> None:
+    """net/ipv4/udp.c: SOL_UDP. Raises: OSError ENOPROTOOPT, EINVAL, ENOBUFS."""
+    set_option(UDP_LEVEL, sk, optname, optval)
+
+
+def udp_lib_getsockopt(sk: udp_sock, optname: int) -> int:
+    """net/ipv4/udp.c: SOL_UDP. Raises: OSError ENOPROTOOPT."""
+    value: int = get_option(UDP_LEVEL, sk, optname)
+    return value
