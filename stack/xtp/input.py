@@ -1,4 +1,24 @@
-"""A context's input: ordering data, answering requests, detecting losses."""
+"""A context's input: ordering data, answering requests, detecting losses.
+
+xtp_rcv_packet (stream.py) and the datagrams call in with a parsed packet of the context:
+
+    xtp_input
+        xtp_diagnosed                       DIAG: an error ends the context
+        xtp_rcv_data                        DATA, FIRST:
+            xtp_deliver, xtp_early_in_order     in order: for the reader, and what follows
+            xtp_keep_early                  beyond a gap: kept
+        xtp_skip                            NOERR: what is missing does not come
+        xtp_acknowledged                    a control segment: window, answers, spans
+            xtp_rtt_sample, xtp_find_lost -> xtp_mark_lost
+        xtp_ended                           END
+        xtp_answer                          SREQ, DREQ, FASTNAK: send our state
+        xtp_xmit                            (output.py) what the window now allows
+    xtp_recvmsg -> xtp_peek, xtp_read       the application takes bytes
+
+Nothing here knows sockets or clocks: time is `now`, and packets to send go to the context's output
+list, which xtp_push sends. State (xtp_context): `rcv_nxt`, `pieces` (to be read), `early` (beyond a
+gap), `sent` and `lost` (segments), `requests` (without answer). Read xtp_input first.
+"""
 
 from __future__ import annotations
 
