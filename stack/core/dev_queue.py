@@ -228,7 +228,7 @@ def qdisc_restart(q: Qdisc) -> int:
 
 
 def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
-    """net/sched/sch_generic.c: what was refused first, else from the discipline, in bulk.
+    """net/sched/sch_generic.c: take what the driver refused before, else from the discipline.
 
     None while the driver has stopped its queue. When more wait, up to `dev_weight` are taken at
     once (xmit_more).

@@ -76,7 +76,7 @@ class proto:
     destroy_cgroup: Callable[..., None] = UNSET
     proto_cgroup: Callable[..., Any] = UNSET
     sysctl_rmem: str = ""
-    """The sysctl whose first number each sock may always use, in bytes."""
+    """A sysctl of three numbers; the first is what each sock may always use, in bytes."""
     sysctl_wmem: str = ""
     twsk_prot: timewait_sock_ops | None = None
     """`twsk_prot` and `rsk_prot`: only connection-oriented protocols have them."""

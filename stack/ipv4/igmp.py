@@ -361,7 +361,7 @@ def igmp_group_unload(im: ip_mc_list) -> None:
 
 
 def igmp_reportable(im: ip_mc_list) -> bool:
-    """Whether to report the group: not all-hosts (RFC 3376 6), nor on devices without multicast."""
+    """Whether to report the group: all but all-hosts (RFC 3376 6), if the device has multicast."""
     dev = im.interface.dev
     return (
         im.multiaddr != INADDR_ALLHOSTS_GROUP

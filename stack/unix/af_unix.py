@@ -223,7 +223,7 @@ def unix_listen(sock: socket, backlog: int) -> int:
     more = backlog > sk.sk_max_ack_backlog
     sk.sk_max_ack_backlog = backlog
     sk.sk_state = TCP_LISTEN
-    init_peercred(sk)  # so that who connects can copy it
+    init_peercred(sk)  # sockets that connect copy it
     if more:
         unix_wake_peers(sk)
     return 0

@@ -312,7 +312,7 @@ def xtp_acknowledged(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
 
 
 def xtp_echo(ctx: xtp_context, low: int) -> int:
-    """The sync, of those that we used, whose lower 32 bits are `low`; 0: none."""
+    """The sync that we used and that ends with the 32 bits `low`; 0: none."""
     back = (ctx.sync - low) & 0xFFFFFFFF
     return max(ctx.sync - back, 0)
 
@@ -322,7 +322,7 @@ def xtp_find_lost(ctx: xtp_context, pkt: xtp_packet, echo: int) -> None:
 
     The answer to a request covers all that was sent before the request, unless it has as many spans
     as fit. An unrequested ECNTL (FASTNAK) covers what was sent before the last bytes that it
-    reports, but no retransmissions, whose time it does not tell.
+    reports. It says nothing of retransmissions, since it does not tell when they were sent.
     """
     spans = pkt.spans
     high = spans[-1][1] if spans else pkt.rseq

@@ -131,7 +131,7 @@ class xtp_packet:
     dport: int = row(0)
     sport: int = row(0)
     code: int = row(0)
-    """Code of a DIAG, whose value and text are for people."""
+    """Code of a DIAG. Its value and text are only for people."""
 
     def __repr__(self) -> str:
         return (
