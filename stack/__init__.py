@@ -2,7 +2,7 @@
 
 The protocol path is compiled from its sources (scripts/stackc). With E1000EMU_UNCOMPILED=1 in the
 environment the same sources run as plain Python, for tracers, coverage and debuggers. Without it,
-modules that were compiled of other sources are refused (fastpath/built.py).
+modules that were compiled from other sources are refused (fastpath/built.py).
 """
 
 import os

@@ -1,7 +1,14 @@
 """``ethtool`` for our interfaces: its commands, printed as ethtool prints them.
 
-`ethtool(net, ["-S", "eth0"])` takes the program's arguments and returns what it would print; the
-``show_*`` functions give one page each. Programs take the data from stack/core/ethtool.py instead.
+    ethtool(net, ["-S", "eth0"])            the program's arguments; returns what it would print
+        COMMANDS -> _do_*                   options that change something: parse, call the core
+        show_*                              a page each: call the core, format
+            stack/core/ethtool.py           ethtool_get_*, ethtool_set_*
+                => ethtool_ops              of the driver
+
+This file only parses and prints: it has no state, and no driver is named in it. Programs that want
+the data take it from stack/core/ethtool.py instead. Errors are OSError with the driver's errno, and
+ValueError for wrong arguments. Read `ethtool` at the end first.
 """
 
 from __future__ import annotations

@@ -43,8 +43,9 @@ class Host(Namespace):
         seed: of every random choice (ports, sequence numbers, ids); default: derived from name.
         inet: bring up IPv4 and its sockets.
         drivers: register the PCI drivers.
-        uid, gid: whose programs open the sockets. Others than root (0) may not open raw sockets,
-            bind ports below sysctl ip_unprivileged_port_start, or set what needs CAP_NET_ADMIN.
+        uid, gid: user and group of the programs that open the sockets. A user other than root (0)
+            may not open raw sockets, bind ports below sysctl ip_unprivileged_port_start, or set
+            what needs CAP_NET_ADMIN.
         sysctl: overrides by Linux name, e.g. {"tcp_timestamps": 0} (docs/knobs.md lists them).
     """
 

@@ -1,6 +1,17 @@
 """`ip link add` and its like: devices made by software; what `ip` and `bridge` show.
 
-The devices themselves: stack/drivers/veth.py, tun.py and dummy.py, stack/vlan, stack/bridge.
+`Host` inherits from `Links`, so a program calls these methods on a host. Each takes the host's
+lock, calls the kernel's function, and turns -errno into OSError:
+
+    add_dummy, add_tap, add_veth            stack/drivers: dummy.py, tun.py, veth.py
+    add_vlan                                stack/vlan: vlan_newlink
+    add_bridge, set_master, bridge_port     stack/bridge: br_add_bridge, br_add_if ...
+    fdb_add, fdb_del, fdb_flush             stack/bridge: the bridge's forwarding table
+    del_link                                rtnl_delete_link => rtnl_link_ops.dellink
+    ip_link, bridge_link, bridge_fdb        functions that print, as `ip -d link` does
+
+The file keeps no state; devices are in `net.dev_base_head`. A name such as "veth%d" gets a number.
+Read add_veth first.
 """
 
 from __future__ import annotations

@@ -48,13 +48,13 @@ SKB_SMALL_HEAD_BYTES = 640
 
 @state(weakref=True)
 class Machine:
-    """A computer with one CPU; its memory is what devices reach by DMA.
+    """A computer with one CPU and a memory that devices reach by DMA.
 
     Args:
         name: for messages and traces.
         clock: an object as e1000emu.clock has them; machines on one link share it.
         ram_bytes: memory for packet buffers, rings and what devices reach; committed lazily.
-        ram: the memory itself, when it is somebody else's.
+        ram: the memory, if the caller provides it.
         seed: of every random choice (ports, sequence numbers, ids); default: derived from name.
     """
 

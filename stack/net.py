@@ -66,7 +66,7 @@ class Net:
         machine: the machine it is on. `clock`, `lock`, `now`, `random`, `ram` and the packet pools
             are the machine's, copied here because code for each packet reads them.
         name: for messages, traces and `hostname`.
-        uid, gid: whose programs open the sockets.
+        uid, gid: user and group of the programs that open the sockets.
         sysctl: overrides by Linux name.
     """
 

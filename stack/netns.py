@@ -129,8 +129,8 @@ class Namespace(Links):
 
         Raises:
             OSError: with the kernel's errno.
-            ArgumentError: bad text, an argument that the family's routes have not, or a table that
-                no rule leads to.
+            ArgumentError: bad text, an argument that routes of the family do not have, or a table
+                that no rule leads to.
         """
         with self.lock:
             call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, kw)

@@ -562,7 +562,7 @@ class Socket:
     # --- connections --------------------------------------------------------------------------
 
     def listen(self, backlog: int = SOMAXCONN) -> None:
-        """Listen for connections, of which `backlog` may wait for accept() (sysctl somaxconn).
+        """Listen for connections; at most `backlog` wait for accept() (sysctl somaxconn).
 
         A SYN beyond that is dropped; its sender retransmits after a second.
         """

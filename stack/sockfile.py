@@ -31,7 +31,7 @@ class SocketIO(io.RawIOBase):
     def name(self) -> int:
         """The descriptor, -1 when closed.
 
-        Raises AttributeError on a clock where nobody can wait for one, as a file without a name.
+        Raises AttributeError, as a file without a name, if the clock allows no waiting on one.
         """
         try:
             return -1 if self._sock is None else self._sock.fileno()
@@ -85,7 +85,7 @@ class SocketIO(io.RawIOBase):
         assert self._sock is not None
         try:
             return self._sock.fileno()
-        except RuntimeError as exc:  # nobody can wait for it; io asks nevertheless
+        except RuntimeError as exc:  # this clock allows no waiting on it
             raise io.UnsupportedOperation(str(exc)) from exc
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
     """net/bridge/br_if.c: `ip link add NAME type bridge`; without a port it has no carrier.
 
-    `mac`: its address for good; else the lowest of its ports', and before the first a random one.
+    `mac`: a fixed address. Without it, the lowest of its ports', or a random one without ports.
 
     Raises:
         OSError: EEXIST, the name is taken; EADDRNOTAVAIL, no address of a station.

@@ -1,7 +1,19 @@
 """getaddrinfo(3) as in glibc, without the look-up of names, which is the resolver's.
 
-An `AddrInfo` checks the arguments and parses numeric ones. If a name remains, it tells what to look
-up, and `answer` makes the rows from the result. It has no socket and no clock.
+stack/netdb.py makes an `AddrInfo` for each call, blocking or asynchronous:
+
+    AddrInfo(host, port, ...)
+        _choose_kinds           types and protocols that fit; the port by number or service name
+        _resolve
+            _numeric            an address as text: no look-up
+            hosts table         (hostfile.py)
+            rows, or lookup     the answer is known, or this name has to be asked for
+    the caller asks the name servers for `lookup` (resolver.py)
+    answer(result) -> _finish   sorts the addresses (RFC 6724 6) and makes the rows
+
+It has no socket and no clock, so the same object serves blocking and asynchronous callers. State:
+the arguments, `rows` (the answer) or `lookup` (what to ask). Failures are socket.gaierror with
+glibc's EAI_* code. Read _resolve first.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ def dev_change_flags(dev: net_device, flags: int) -> int:
 
 
 def dev_set_mtu(dev: net_device, mtu: int) -> int:
-    """net/core/dev.c: 0 or -EINVAL / what the driver says."""
+    """net/core/dev.c: 0, -EINVAL or the driver's error."""
     if mtu == dev.mtu:
         return 0
     if mtu < dev.min_mtu or (dev.max_mtu and mtu > dev.max_mtu):

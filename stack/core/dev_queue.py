@@ -1,7 +1,23 @@
 """net/core/dev.c, net/sched/sch_generic.c: sending through the queueing discipline.
 
-dev_queue_xmit -> qdisc.enqueue -> qdisc_run -> qdisc_restart -> qdisc.dequeue -> sch_direct_xmit ->
-dev_hard_start_xmit (dev_xmit.py); the rest by NET_TX_SOFTIRQ.
+Upper layers (neigh_output, packet sockets, bridge) hand a complete frame to dev_queue_xmit:
+
+    dev_queue_xmit
+        __dev_xmit_noqueue          device without a discipline (lo, vlan): straight to the driver
+        __dev_xmit_skb
+            sch_direct_xmit         discipline is empty and allows bypassing: straight to the driver
+            q.enqueue, qdisc_run
+                qdisc_restart       until nothing is left, the driver is busy, or `dev_weight` is up
+                    dequeue_skb     q.dequeue, or what the driver refused before (`gso_skb`)
+                    sch_direct_xmit
+                        dev_hard_start_xmit     dev_xmit.py: taps, then the driver
+                        dev_requeue_skb         the driver was busy
+                __netif_schedule    the rest is sent later
+    net_tx_action                   NET_TX_SOFTIRQ: frees sent packets, runs scheduled disciplines
+
+State: `q.running` keeps one caller in a discipline, `dev.queue_stopped` says that the ring is full
+(netif_stop_queue, netif_wake_queue), `softnet_data.output_queue` holds scheduled disciplines.
+dev_plug and dev_unplug collect the packets of one sendmmsg. Read __dev_xmit_skb first.
 """
 
 from __future__ import annotations
@@ -212,7 +228,7 @@ def qdisc_restart(q: Qdisc) -> int:
 
 
 def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
-    """net/sched/sch_generic.c: what was refused first, else from the discipline, in bulk.
+    """net/sched/sch_generic.c: take what the driver refused before, else from the discipline.
 
     None while the driver has stopped its queue. When more wait, up to `dev_weight` are taken at
     once (xmit_more).

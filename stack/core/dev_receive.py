@@ -1,7 +1,21 @@
 """net/core/dev.c: a received packet goes to taps, VLANs, rx_handlers and the protocol.
 
-netif_receive_skb -> __netif_receive_skb_core -> deliver_skb -> packet_type.func, of several packets
-netif_receive_skb_list -> __netif_receive_skb_list_core -> packet_type.list_func.
+Drivers, GRO and the backlog (NAPI, in softirq context) call in with the data behind the MAC header:
+
+    netif_receive_skb                       one packet
+        deliver_skb                         `dev.rx_fast` knows the only handler: no other step
+        __netif_receive_skb
+            __netif_receive_skb_one_core
+                __netif_receive_skb_core    taps, VLAN tag, rx_handler (bridge), all but one handler
+                deliver_skb => packet_type.func             ip_rcv, ipv6_rcv, arp_rcv, packet_rcv
+    netif_receive_skb_list                  several packets, in their order
+        __netif_receive_skb_list_core       runs of one handler and device are kept together
+            __netif_receive_skb_list_ptype => packet_type.list_func
+
+__netif_receive_skb_core starts again when a VLAN device or an rx_handler gives the packet another
+device. State: `net.ptype_all` and `net.ptype_base` hold taps and handlers, `dev.ptype_specific`
+those of one device. rx_fast_update derives `dev.rx_fast` from them, so whoever changes handlers
+(dev_add_pack, netdev_rx_handler_register) calls it. Read __netif_receive_skb_core first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """include/net/dropreason-core.h: why a packet was dropped, in the kernel's names.
 
-`kfree_skb_reason` counts into `net.drop_reasons[reason]` and tells `net.on_drop`, where somebody
-listens; the numbers are ours (the kernel's change with every release).
+`kfree_skb_reason` counts into `net.drop_reasons[reason]` and calls `net.on_drop` if that is set.
+The numbers are ours (the kernel's change with every release).
 """
 
 from __future__ import annotations

@@ -1,7 +1,17 @@
 """include/linux/ethtool.h and net/ethtool/ioctl.c: what a driver offers to ``ethtool``, as data.
 
-A driver fills an `ethtool_ops`; the functions below check, call it, turn -errno into ``OSError``.
-How ``ethtool`` prints the results is in stack/ethtool.py.
+stack/ethtool.py, which prints as ``ethtool`` does, and programs call the ethtool_* functions. Each
+takes the same steps:
+
+    ethtool_set_ringparam(dev, ...)
+        _op                         the driver's function, or OSError(EOPNOTSUPP)
+        ethtool_get_ringparam       the current values, for those that the caller left out
+        => ethtool_ops.set_ringparam            in the driver: drivers/e1000/ethtool.py
+        _check                      -errno becomes OSError
+
+The file keeps no state: a driver fills one `ethtool_ops`, and `net_device.ethtool_ops` points to
+it. Features (-k, -K) need no driver function: they are bits of `net_device`, which
+ethtool_set_features changes through __netdev_update_features. Read ethtool_ops first.
 """
 
 from __future__ import annotations

@@ -413,7 +413,7 @@ def reverse_path_check(shared: ep_globals) -> bool:
 
 
 def eventpoll_init(net: Net) -> None:
-    """fs/eventpoll.c: what all sets of a namespace have together."""
+    """fs/eventpoll.c: the state that all sets of a namespace share."""
     net.epoll = ep_globals()
 
 

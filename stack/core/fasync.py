@@ -66,7 +66,7 @@ def kill_fasync(fapp: list[fasync_struct], sig: int, band: int) -> None:
 
 
 def send_sigio(file: struct_file, fown: fown_struct, fd: int, band: int) -> None:
-    """fs/fcntl.c: SIGIO, or F_SETSIG's signal with what happened to which descriptor."""
+    """fs/fcntl.c: send SIGIO, or the signal of F_SETSIG with the event and the descriptor."""
     if fown.pid != PID:
         return
     net = file.net
@@ -90,7 +90,7 @@ def send_sigurg(file: struct_file) -> bool:
 
 
 def f_setown(file: struct_file, who: int) -> None:
-    """fs/fcntl.c: process `who`, or group -`who`; 0 nobody. Raises: OSError EINVAL, ESRCH."""
+    """fs/fcntl.c: set the owner: process `who`, group -`who`, 0: none. Raises: OSError."""
     kind = PIDTYPE_TGID
     if who < 0:
         if who == -0x80000000:
@@ -132,7 +132,10 @@ SOCK_WAKE_URG = 3
 
 
 def sock_wake_async(sock: socket, how: int, band: int) -> None:
-    """net/socket.c: signals to whoever set O_ASYNC, unless a reader or nobody waits."""
+    """net/socket.c: signal the owners of descriptors with O_ASYNC.
+
+    SOCK_WAKE_WAITD: unless a reader waits in a call; SOCK_WAKE_SPACE: only if a writer wants room.
+    """
     fapp = sock.fasync_list
     if fapp is None:
         return

@@ -39,11 +39,11 @@ FASYNC = 0o20000  # O_ASYNC
 
 @state
 class file_operations:
-    """struct file_operations: what an open file can do; None, what it cannot.
+    """struct file_operations: the functions of an open file; None for those that it does not have.
 
     poll(file): POLL* bits. poll_wait(file): the queue that is woken when they may have changed.
     read_iter(file, to) and write_iter(file, from): bytes; they raise OSError. fasync(fd, file, on).
-    release(file): nobody holds the file any more.
+    release(file): the last reference to the file is gone.
     """
 
     release: Callable[[struct_file], None]
@@ -59,7 +59,7 @@ class file_operations:
 
 @state
 class fown_struct:
-    """struct fown_struct: who hears of a file by signals, and by which; signum 0 is SIGIO."""
+    """struct fown_struct: the process that gets a file's signals, and which; signum 0 is SIGIO."""
 
     pid: int = row(0)
     pid_type: int = row(0)

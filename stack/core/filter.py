@@ -44,7 +44,7 @@ def copy_bpf_fprog_from_user(optval: Any) -> bytes | list[Any]:
 
 
 def copy_from_user(address: int, size: int) -> bytes:
-    """Bytes of this process, whose programs use the socket. Raises: OSError EFAULT."""
+    """Read `size` bytes of this process's memory at `address`. Raises: OSError EFAULT."""
     data = b""
     try:
         fd = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -117,7 +117,7 @@ def sk_get_filter(sk: sock, count: int) -> int | bytes:
 
 
 def sk_lock_filter(sk: sock, on: bool) -> None:
-    """net/core/sock.c: the filter stays as it is, for ever. Raises: OSError EPERM to unlock."""
+    """net/core/sock.c: lock the filter for good. Raises: OSError EPERM: it cannot be unlocked."""
     if sk.sk_flags & SOCK_FILTER_LOCKED and not on:
         raise os_error(errno.EPERM, "a filter stays locked")
     if on:

@@ -155,7 +155,7 @@ class msghdr(iov_iter):
     msg_controllen: int = row(65536)
     msg_flags: int = row(0)
     msg_noname: bool = row(False)
-    """On receiving: nobody asks for the peer, the kernel's NULL `msg_name`; UDP leaves it out."""
+    """The receiver wants no address (the kernel's NULL `msg_name`), so UDP does not make one."""
 
     def __init__(
         self,

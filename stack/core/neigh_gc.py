@@ -1,7 +1,7 @@
 """net/core/neighbour.c: how neighbours go: garbage collection, thresholds, devices that go down.
 
-A table holds at most `gc_thresh3` entries; from `gc_thresh2` on old ones are dropped by force, from
-`gc_thresh1` on the periodic work forgets what was not used. Proxies (`pneigh`) are here too.
+A table holds at most `gc_thresh3` entries. From `gc_thresh2` on old ones are dropped by force. From
+`gc_thresh1` on the periodic work drops those that were not used. Proxies (`pneigh`) are here too.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def neigh_flush_dev(tbl: neigh_table, dev: net_device | None, skip_perm: bool) -
 
 
 def neigh_changeaddr(tbl: neigh_table, dev: net_device) -> None:
-    """net/core/neighbour.c: our own address changed: what was learnt holds no more."""
+    """net/core/neighbour.c: our own address changed: drop what was learnt."""
     neigh_flush_dev(tbl, dev, False)
 
 

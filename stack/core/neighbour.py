@@ -410,7 +410,7 @@ def neigh_update_hhs(neigh: neighbour) -> None:
 def neigh_event_ns(
     tbl: neigh_table, lladdr: bytes | None, saddr: wide, dev: net_device
 ) -> neighbour | None:
-    """net/core/neighbour.c: somebody asks for us: remember where he is (STALE)."""
+    """net/core/neighbour.c: a station asks for our address: learn its own (STALE)."""
     neigh = __neigh_lookup(tbl, saddr, dev, lladdr is not None or not dev.addr_len)
     if neigh is not None:
         neigh_update(neigh, lladdr, NUD_STALE, NEIGH_UPDATE_F_OVERRIDE)

@@ -1,6 +1,22 @@
 """include/linux/netdevice.h, if.h, netdev_features.h: an interface, its NAPI contexts and taps.
 
-Data only; the code is in dev.py (transmit, receive, open/close) and napi.py.
+This file is data; the functions at its end only read flags. Who uses the structures:
+
+    net_device          an interface. dev.py opens and closes it, dev_queue.py sends through
+                        `qdisc`, dev_receive.py receives through `rx_fast` and `rx_handler`
+    net_device_ops      what a driver offers; the stack calls it (ndo_open, ndo_start_xmit)
+    napi_struct         one polling context of a driver; napi.py schedules it
+    softnet_data        the machine's one "CPU": poll list, backlog, output queue, late frees
+    packet_type         a protocol's receive function, or a tap
+    header_ops          builds and parses the link layer's header (eth.py)
+    hw_addr_list        addresses that the NIC's filter has to pass, with a use count each
+
+Frame that the constants ETH_HLEN, ETH_DATA_LEN, ETH_FRAME_LEN, VLAN_HLEN describe (IEEE 802.3):
+
+    | destination 6 | source 6 | [802.1Q tag 4] | type 2 | data 46..1500 | FCS 4 |
+     <------------ ETH_HLEN = 14, without the tag -------> <-- mtu ------> not in sk_buffs
+
+The values of NETIF_F_* and of `priv_flags` are ours, their names Linux's. Read net_device first.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ Okfn = Callable[[Any, Any, Any], int]
 class nf_hook_state:
     """struct nf_hook_state: where a packet is when a hook looks at it.
 
-    `sk` is who sends it, None for what comes in. `okfn(net, sk, skb)` goes on behind the last hook.
+    `sk` is the sender's, None for a received packet. `okfn(net, sk, skb)` follows the last hook.
     """
 
     hook: int

@@ -30,7 +30,7 @@ def net_timestamp_check(skb: sk_buff, machine: Machine) -> None:
 
 
 def net_timestamp_set(skb: sk_buff, machine: Machine) -> None:
-    """net/core/dev.c: a packet on its way out has the time of now, or none when nobody asks."""
+    """net/core/dev.c: give a packet that is sent the current time, or 0 if no socket asks."""
     skb.tstamp_ns = 0
     if machine.net_hotdata.netstamp_needed:
         net_timestamp_check(skb, machine)

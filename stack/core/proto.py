@@ -110,7 +110,7 @@ class proto:
     proto_cgroup: Callable[..., Any] = UNSET
     """See init_cgroup."""
     sysctl_rmem: str = ""
-    """The sysctl whose first number each sock may always use, in bytes."""
+    """A sysctl of three numbers; the first is what each sock may always use, in bytes."""
     sysctl_wmem: str = ""
     """The same for sending."""
     twsk_prot: timewait_sock_ops | None = None

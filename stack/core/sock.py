@@ -405,7 +405,7 @@ def sk_alloc(net: Net, family: int, priority: int, prot: proto, kern: bool = Fal
 
 
 def sock_init_data(sock_: socket | None, sk: sock) -> None:
-    """net/core/sock.c: join a new sock to its socket; what its rows do not say."""
+    """net/core/sock.c: join a new sock to its socket, and set the fields without a default."""
     net = sk.net
     sysctl = net.sysctl
     sk.sk_rcvbuf = sysctl.rmem_default

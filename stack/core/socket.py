@@ -1,7 +1,22 @@
 """The BSD layer: descriptors, struct socket, and one sys_* function per call (net/socket.c).
 
-Call every function with the host's lock held. Addresses are `sockaddr` values. Blocking
-calls sleep on the host's clock; a non-blocking one raises BlockingIOError.
+stack/socket.py (the module that programs import) calls in, with the host's lock held. Each call
+looks its socket up, asks the security modules, and calls the family through `sock.ops`:
+
+    sys_socket -> sock_create -> net_families[family].create => inet_create, unix_create ...
+               -> sock_map_fd                                   the descriptor
+    sys_bind, sys_listen, sys_connect, sys_accept -> sockfd_lookup => ops.bind ...
+    sys_send -> sys_sendto, sys_sendmsg, sys_sendmmsg -> sock_sendmsg -> __sock_sendmsg
+        -> security_sock_sendmsg => ops.sendmsg                 inet_sendmsg ...
+    sys_recv -> sys_recvfrom, sys_recvmsg, sys_recvmmsg -> sock_recvmsg -> __sock_recvmsg
+        -> security_sock_recvmsg => ops.recvmsg                 inet_recvmsg ...
+    sys_close -> filp_close => sock_close -> __sock_release => ops.release
+
+sendmmsg and recvmmsg first offer many rows to the protocol at once (send_rows, recv_rows).
+
+State: `net.fdtable` maps descriptors to open files, a file's `sock` is its struct socket, and
+`socket.sk` is the protocol's sock. Addresses are `sockaddr` values. Blocking calls sleep on the
+host's clock; a non-blocking one raises BlockingIOError. Read sys_sendto first.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class softirq_action:
 
 
 def open_softirq(machine: Machine, nr: int, action: Callable[[Machine], None]) -> None:
-    """kernel/softirq.c: `action(machine)` is what softirq `nr` does."""
+    """kernel/softirq.c: register `action(machine)` as the handler of softirq `nr`."""
     machine.softirq_vec[nr].action = action
 
 

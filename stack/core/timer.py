@@ -228,7 +228,7 @@ def timer_delete(timer: timer_list) -> int:
 def timer_shutdown(timer: timer_list) -> int:
     """kernel/time/timer.c: disarm for good, as its owner goes. 1 when it was pending, else 0.
 
-    What the owner is made of goes with it: neither the timer nor its entry holds it any longer.
+    The owner can be freed: neither the timer nor its entry refers to it any longer.
     """
     was = timer_delete(timer)
     if timer.function is not None:

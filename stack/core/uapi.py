@@ -1,6 +1,10 @@
 """Numbers of the socket interface, as Linux has them (include/uapi/linux/{socket,in,errqueue}.h).
 
-They are written out because the host that runs this stack need not be Linux.
+Constants only, in the order of Linux's headers: families, types and shutdown; socket and protocol
+options by level (SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP ...); message flags; poll bits; ioctls;
+extended errors; IPv6 options. Names and values are Linux's on a 64-bit machine. They are written
+out because the host that runs this stack need not be Linux. What an option means stands in the
+function that sets it: `sock_setsockopt`, `do_ip_setsockopt`, `do_tcp_setsockopt` and their kin.
 """
 
 from __future__ import annotations

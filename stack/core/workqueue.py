@@ -117,7 +117,7 @@ def sleep_ns(machine: Machine, duration_ns: int) -> None:
     try:
         machine.clock.wait(_never, duration_ns)
     except RuntimeError as error:
-        # The clock refuses by a class of its own; a plain RuntimeError is a lock that nobody holds.
+        # The clock raises a class of its own; a plain RuntimeError means that the lock is not held.
         if type(error) is RuntimeError:
             raise
         time.sleep(duration_ns / 1e9)

@@ -82,7 +82,7 @@ def inet_sk_rx_dst_set(sk: inet_sock, skb: sk_buff) -> None:
 
 
 def tcp_early_demux(skb: sk_buff) -> None:
-    """net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: find whose segment it is. Borrows skb."""
+    """net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: find the socket of a segment. Borrows skb."""
     dev: net_device = skb.dev
     try:
         sk = dev.net.tcp_hashinfo.ehash.find_skb(skb)

@@ -4,7 +4,7 @@ One table for each way a connection can be on the wire: `ipv4_specific` (stack/i
 `ipv6_specific` and, for an AF_INET6 socket whose peer is v4-mapped, `ipv6_mapped`
 (stack/ipv6/tcp_ipv6.py). Requests have tables of their own (request_sock.py).
 
-Who calls decides how a slot reports an error. The packet path calls queue_xmit, send_check,
+How a slot reports an error depends on its caller. The packet path calls queue_xmit, send_check,
 rebuild_header, conn_request, syn_recv_sock and mtu_reduced: they never raise, and
 return 0, a NET_XMIT_* code or a negative errno (syn_recv_sock: a socket or None). A system call
 reaches setsockopt and getsockopt: they raise OSError and return a result.

@@ -1,4 +1,22 @@
-"""Socket calls that both families share (net/ipv4/af_inet.c, include/net/inet_common.h)."""
+"""Socket calls that both families share (net/ipv4/af_inet.c, include/net/inet_common.h).
+
+proto_ops of both families point here; a function does what is common and calls the protocol:
+
+    inet_create, inet6_create -> inet_create_sock, inet_start_sock => proto.init, proto.hash
+    ops.bind -> inet_bind_port => proto.get_port        (the families check the address before)
+    ops.listen => inet_listen -> inet_csk_listen_start
+    ops.accept => inet_accept => proto.accept; __inet_accept joins sock and socket
+    ops.connect => inet_stream_connect -> __inet_stream_connect => proto.connect
+                       inet_wait_for_connect            blocks until the handshake is over
+                => inet_dgram_connect -> inet_autobind
+    ops.sendmsg => inet_sendmsg -> inet_send_prepare (a port) => proto.sendmsg
+    ops.recvmsg => inet_recvmsg => proto.recvmsg
+    ops.shutdown => inet_shutdown => proto.shutdown
+    ops.release => inet_release => proto.close
+
+State: `socket.state` (SS_*) is the BSD layer's, `sk.sk_state` the protocol's. Functions that block
+return the ns left, and raise OSError. Read __inet_stream_connect first.
+"""
 
 from __future__ import annotations
 

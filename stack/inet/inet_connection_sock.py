@@ -1,7 +1,22 @@
 """net/ipv4/inet_connection_sock.c, include/net/{inet_connection_sock,request_sock}.h.
 
-What any connection-oriented INET protocol needs: ports, timers, connection requests and the accept
-queue. All times are ns.
+What a connection-oriented protocol of both families needs, in this order:
+
+    ports       inet_csk_get_port           bind, listen and autobind, through proto.get_port
+                    inet_csk_find_open_port, inet_csk_bind_conflict
+    timers      inet_csk_init_xmit_timers, inet_csk_reset_xmit_timer, inet_csk_clear_xmit_timer
+    requests    inet_reqsk_alloc            a SYN came (tcp_conn_request)
+                inet_csk_reqsk_queue_hash_add           into ehash, with the SYN-ACK timer
+                reqsk_timer_handler         no third segment: send the SYN-ACK again, or give up
+    children    inet_csk_clone_lock         the third segment came (tcp_check_req)
+                inet_csk_complete_hashdance -> inet_csk_reqsk_queue_add
+                inet_csk_accept             accept() takes the oldest child
+    end         inet_csk_listen_stop, inet_csk_destroy_sock
+
+State: a listener has a `request_sock_queue` (requests counted, children waiting). A `request_sock`
+stands in ehash for a connection in the handshake, so it has the members that a lookup reads. An
+`inet_connection_sock` adds timers, congestion control and delayed ACKs to inet_sock. All times are
+ns. Read the two structures first; tcp_conn_request and tcp_check_req use the rest.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class inet_bind_bucket:
     """A listener's bucket has an owner for each connection; a dict removes one in O(1)."""
 
     def is_free(self) -> bool:
-        """Whether nobody owns it."""
+        """Whether no socket owns the port."""
         return self.owner is None and not self.others
 
     def owners(self) -> Iterable[BindOwner]:

@@ -1,4 +1,22 @@
-"""net/ipv4/tcp_output.c: segments that carry no data of the user: SYN, FIN, RST, ACK, probes."""
+"""net/ipv4/tcp_output.c: segments that carry no data of the user: SYN, FIN, RST, ACK, probes.
+
+Who calls in, and what goes out:
+
+    tcp_v4_connect, tcp_v6_connect -> tcp_connect_begin -> tcp_connect
+        tcp_connect_init            window, MSS and sequence numbers of a new connection
+        tcp_transmit_skb            the SYN, which also stays in `tcp_rtx_queue`
+    tcp_v4_send_synack, tcp_v6_send_synack -> tcp_make_synack       SYN-ACK of a listener
+    tcp_rcv_synsent_state_process -> tcp_send_synack                simultaneous open
+    tcp_close, tcp_shutdown -> tcp_send_fin     on the last unsent sk_buff, else on its own
+    abort, unread data -> tcp_send_active_reset
+    __tcp_ack_snd_check -> tcp_send_ack, or tcp_send_delayed_ack    which arms the timer
+    tcp_probe_timer -> tcp_send_probe0 -> tcp_write_wakeup          the window is closed
+    tcp_keepalive_timer -> tcp_write_wakeup -> tcp_xmit_probe_skb
+
+SYN and FIN take a sequence number, so they are queued and retransmitted; RST, ACK and probes are
+sent once and freed. If no buffer is left, the ACK and the FIN are tried again by a timer. This file
+keeps no state of its own. Read tcp_connect first, then tcp_send_delayed_ack.
+"""
 
 from __future__ import annotations
 

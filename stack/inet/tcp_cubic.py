@@ -18,8 +18,8 @@ Where this leaves Linux, and why:
 - **The curve is read once a round trip**, where that is shorter than Linux's 1/32 s: W_est of a
   fast path would lag behind Reno by several round trips.
 - **Undo restores the curve**, not only the window (RFC 9438 4.9): W_max, K, W_est and the epoch.
-- **Time in which the window was not used is no growth time** (RFC 9438 4.2, 5.8). Linux takes out
-  idle times only; here the times in which the application limits sending are taken out too.
+- **The window does not grow for time in which it was not used** (RFC 9438 4.2, 5.8). Linux
+  subtracts idle times only; here times in which the application limits sending count as well.
 
 As on Linux and not in RFC 9438: before the first loss the window grows by at least a twentieth a
 round trip, since the plateau is not known yet.

@@ -1,7 +1,23 @@
 """net/ipv4/tcp_input.c, the receiver's half: windows, queues, SACK blocks, what ACK to send when.
 
+tcp_rcv_established and tcp_rcv_state_process (tcp_input.py) call in once checks and tcp_ack passed:
+
+    tcp_urg                         look for urgent data
+    tcp_data_queue                  the segment's data, by its place relative to RCV.NXT:
+        tcp_data_out_of_window      all old, or beyond the window: drop, ACK at once
+        tcp_data_queue_ofo          beyond a hole: into `out_of_order_queue`, make a SACK block
+        tcp_try_rmem_schedule       room? else tcp_prune_queue: collapse, then drop
+        tcp_event_data_recv         an ACK is owed; measure MSS and RTT, grow the window
+        tcp_queue_rcv               into `sk_receive_queue`, merged with its tail if possible
+        tcp_fin                     the peer's FIN: next state
+        tcp_ofo_queue, tcp_sack_remove      the hole is filled: move what follows
+        tcp_data_ready              wake the reader
+    tcp_data_snd_check              the ACK let more be sent
+    tcp_ack_snd_check -> __tcp_ack_snd_check    send the owed ACK now, or delay it
+
+State: `rcv_nxt`, both queues, `selective_acks` (blocks to report), `icsk_ack_*` (the owed ACK).
 `out_of_order_queue` is a list sorted by sequence number (the kernel: an rb-tree); its sk_buffs are
-charged to the receive buffer like those of `sk_receive_queue`.
+charged to the receive buffer like those of `sk_receive_queue`. Read tcp_data_queue first.
 """
 
 from __future__ import annotations

@@ -341,7 +341,7 @@ def sock_confirm_neigh(sk: tcp_sock) -> None:
 
 
 def tcp_rate_skb_sent(sk: tcp_sock, skb: sk_buff) -> None:
-    """net/ipv4/tcp_rate.c: what a delivery-rate sample of this packet needs later."""
+    """net/ipv4/tcp_rate.c: note in the packet what its delivery-rate sample needs later."""
     if not sk.packets_out:
         sk.first_tx_mstamp = skb.tx_tstamp_ns
         sk.delivered_mstamp = skb.tx_tstamp_ns

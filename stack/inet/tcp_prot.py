@@ -1,4 +1,4 @@
-"""struct proto of TCP: the same functions for both families, but for where they meet IP."""
+"""struct proto of TCP: both families share all functions except those that call IP."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """net/ipv4/tcp_recovery.c: which packets are lost: RACK (RFC 8985) with SACK, NewReno without.
 
-Also the marking of lost packets (tcp_input.c), with its changes of `lost_out` and `retrans_out`.
-Times are ns, those named `_us` us.
+The functions that mark packets lost (tcp_input.c) are here too; they change `lost_out` and
+`retrans_out`. Times are ns; those named `_us` are us.
 """
 
 from __future__ import annotations

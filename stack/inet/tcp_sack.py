@@ -1,4 +1,22 @@
-"""net/ipv4/tcp_input.c, the sender's half of SACK (RFC 2018, 2883): the scoreboard."""
+"""net/ipv4/tcp_input.c, the sender's half of SACK (RFC 2018, 2883): the scoreboard.
+
+tcp_ack calls in for an ACK that has SACK blocks:
+
+    tcp_sacktag_write_queue
+        tcp_check_dsack                 is the first block a duplicate report (D-SACK)?
+        tcp_is_sackblock_valid          ignore blocks outside of what was sent
+        tcp_sacktag_block               each block, in sequence order
+            tcp_sacktag_walk            the sk_buffs that it covers and no earlier block covered
+                tcp_match_skb_to_sack   cut an sk_buff that is covered in part
+                tcp_sacktag_one         mark it; correct the counters; tell RACK
+                tcp_shift_skb_data      join it to its SACKed predecessor
+        tcp_check_sack_reordering       (tcp_recovery.py)
+
+State: each sk_buff of `tcp_rtx_queue` has TCPCB_* bits in `sacked`; the socket counts them in
+`sacked_out`, `lost_out` and `retrans_out`. `sacked_ranges` holds what is SACKed as ranges of stream
+positions, so that a repeated block costs nothing. tcp_sacktag_state carries what one ACK taught.
+The receiver's half, which makes the blocks, is in tcp_data.py. Read tcp_sacktag_write_queue first.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,22 @@
-"""net/ipv4/tcp.c: the sending calls: from the user's bytes to the write queue."""
+"""net/ipv4/tcp.c: the sending calls: from the user's bytes to the write queue.
+
+inet_sendmsg calls in through proto.sendmsg:
+
+    tcp_sendmsg                         takes the socket's lock
+        tcp_sendmsg_locked              with MSG_ZEROCOPY: references instead of a copy
+            tcp_sendmsg_queue           while bytes are left:
+                tcp_send_mss            how large a segment and an sk_buff may be
+                tcp_stream_alloc_skb, tcp_skb_entail        a new tail of the write queue
+                tcp_copy_from_user      fill the tail
+                tcp_sendmsg_wait        no room: push, then sleep until there is
+                __tcp_push_pending_frames, tcp_push_one     half a window waits
+            tcp_push                    the call's end: PSH, then send what may go
+
+State: `sk_write_queue` holds unsent sk_buffs, `write_seq` is the sequence number behind its last
+byte, `sk_wmem_queued` and `sk_forward_alloc` account its memory. tcp_stream_memory_free says when
+a writer has to wait. What is sent when is decided in tcp_output.py (tcp_write_xmit). Read
+tcp_sendmsg_queue first.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,21 @@
 """net/ipv4/tcp_timer.c: retransmission, probing, delayed ACK and keepalive.
 
-A timer that finds the socket owned by a caller leaves a mark in `tsq_flags`; `tcp_release_cb` does
-the work when the caller lets go.
+A connection has four timers, whose functions TCP_TIMERS names:
+
+    tcp_write_timer -> tcp_write_timer_handler, by `icsk_pending`:
+        ICSK_TIME_RETRANS       tcp_retransmit_timer    RTO: give up (tcp_write_timeout), or
+                                                        tcp_enter_loss, resend, back off
+        ICSK_TIME_PROBE0        tcp_probe_timer         the peer's window is closed
+        ICSK_TIME_LOSS_PROBE    tcp_send_loss_probe
+        ICSK_TIME_REO_TIMEOUT   tcp_rack_reo_timeout
+    tcp_delack_timer -> tcp_delack_timer_handler        the delayed ACK
+    tcp_keepalive_timer         probes a silent peer; ends an orphan's FIN_WAIT2
+    tcp_pace_kick               pacing lets the next packets go
+
+A timer that finds the socket owned by a caller leaves a mark in `tsq_flags`; tcp_release_cb does
+the work when the caller lets go. State: `icsk_pending` and `icsk_timeout` (what the write timer is
+armed for, and when), `icsk_rto`, `icsk_backoff`, `icsk_retransmits`, `rto_stamp`. Whoever arms a
+timer calls inet_csk_reset_xmit_timer or tcp_reset_xmit_timer. Read tcp_retransmit_timer first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,27 @@
-"""net/ipv4/arp.c: address resolution (RFC 826) on Ethernet for IPv4."""
+"""net/ipv4/arp.c: address resolution (RFC 826) on Ethernet for IPv4.
+
+The neighbour cache (core/neighbour.py) has the states and timers; this file gives it a table,
+`arp_tbl`, and what is special about ARP:
+
+    neigh_create => arp_constructor         which addresses need no question; which output function
+    neigh_probe => arp_solicit -> arp_send              "who has", unicast first, then broadcast
+    neigh_invalidate => arp_error_report                no answer: host unreachable
+    __netif_receive_skb_core => arp_rcv -> arp_process
+        request for our address             learn the sender (neigh_event_ns), answer (arp_send)
+        reply, or news of a known neighbour             neigh_update, which sends what waited
+    device events => arp_netdev_event
+    SIOCSARP, SIOCGARP, SIOCDARP -> arp_req_set, arp_req_get, arp_req_delete
+
+Message on Ethernet (fields as in RFC 826; ours are called ar_*):
+
+     0               1               2               3
+    | ar$hrd: 1     | ar$pro: 0800  |
+    | hln: 6| pln: 4| ar$op: 1, 2   |       1 request, 2 reply
+    | ar$sha: sender's hardware address, 6 bytes    |
+    | ar$spa: sender's IPv4 address, 4 (`ar_sip`)   |
+    | ar$tha: target's hardware address, 6          |
+    | ar$tpa: target's IPv4 address, 4 (`ar_tip`)   |
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,18 @@
-"""net/ipv4/devinet.c: the IPv4 addresses of interfaces."""
+"""net/ipv4/devinet.c: the IPv4 addresses of interfaces.
+
+    device events => inetdev_event
+        NETDEV_REGISTER     inetdev_init            `dev.ip_ptr`, the IPv4 side of the device
+        NETDEV_UP           127.0.0.1/8 on lo; announce the addresses if sysctl arp_notify is set
+        NETDEV_UNREGISTER   inetdev_destroy
+    `ip addr add` -> inet_addr_add -> inet_insert_ifa       primary, or secondary of its subnet
+    `ip addr del` -> inet_addr_del -> __inet_del_ifa        perhaps a secondary becomes primary
+        _notify => fib_inetaddr_event       the routing table adds or removes its routes
+    ARP -> inet_confirm_addr, inet_addr_onlink
+
+State: an `in_device` per device holds its addresses (`ifa_list`, primaries before secondaries), its
+sysctls (`cnf`) and its groups (`mc_list`, of igmp.py). An `in_ifaddr` is one address; integers are
+in host order. Read inet_insert_ifa first.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,24 @@
-"""ICMP: answers, errors in both directions, rate limits (net/ipv4/icmp.c; RFC 792, 1122, 1812)."""
+"""ICMP: answers, errors in both directions, rate limits (net/ipv4/icmp.c; RFC 792, 1122, 1812).
+
+    ip_local_deliver_finish => icmp_rcv     checksum, broadcast rules, then by type ICMP_HANDLERS:
+        icmp_echo, icmp_timestamp -> icmp_reply                 requests are answered
+        icmp_unreach, icmp_redirect -> icmp_socket_deliver      errors about a packet of ours
+            raw_icmp_error => inet_protos[protocol].err_handler     tcp_v4_err, udp_err
+        icmp_echoreply -> ping_rcv
+    anybody who drops a packet -> icmp_send             an error to the packet's sender
+    icmp_reply, icmp_send
+        icmpv4_global_allow, icmpv4_xrlim_allow         rate limits: host, then destination
+        icmp_push_reply -> ip_append_data, icmp_push, ip_push_pending_frames
+
+      0                   1                   2                   3
+      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+     |     Type      |     Code      |           Checksum            |
+     |   `un`: Identifier, Sequence Number; or unused, MTU, gateway  |
+     |   Data; an error quotes the packet that caused it             |
+
+State: `net.ipv4.icmp_sk` sends everything. While it is owned nothing more is sent, so that an error
+about an ICMP message causes none (icmp_xmit_lock). Read icmp_send first.
+"""
 
 from __future__ import annotations
 

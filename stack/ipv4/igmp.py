@@ -2,6 +2,24 @@
 
 net/ipv4/igmp.c; RFC 1112, 2236, 3376. The filters of a group's listeners and the reports of their
 changes are in stack/inet/mc_filter.py.
+
+    IP_ADD_MEMBERSHIP ... -> ip_mc_join_group, ip_mc_leave_group, ip_mc_source, ip_mc_msfilter
+        ip_mc_change                    one listener of the interface's group changed its filter
+            igmp_group_added            first one: the NIC has to pass the group
+            igmp_filter_changed         report it `mr_qrv` times (igmp_start_timer)
+            igmp_group_dropped          last one: leave
+    igmp_timer_expire -> igmp_timer_run -> igmp_send_report, igmpv3_sendpack -> igmp_transmit
+    ip_local_deliver_finish => igmp_rcv
+        igmp_heard_query                answer at a random moment, by the version that asked
+        igmp_heard_report               another host answered (v1, v2): cancel ours
+    raw_v4_input, UDP's delivery to groups -> ip_mc_sf_allow    does the socket want this sender?
+
+    v1, v2:  | Type 1 | Max Resp Code 1 | Checksum 2 | Group Address 4 |
+    v3 report: | Type 0x22 1 | 0 1 | Checksum 2 | 0 2 | Number of Group Records 2 | records |
+    record:    | Record Type 1 | 0 1 | Number of Sources 2 | Multicast Address 4 | sources 4 each |
+
+State: `inet_sock.mc_list` has a socket's groups, `in_device.mc_list` an interface's (ip_mc_list),
+`igmp_state` which old version its routers speak. Read ip_mc_change first.
 """
 
 from __future__ import annotations
@@ -334,7 +352,7 @@ def igmp_group_unload(im: ip_mc_list) -> None:
 
 
 def igmp_reportable(im: ip_mc_list) -> bool:
-    """Whether to report the group: not all-hosts (RFC 3376 6), nor on devices without multicast."""
+    """Whether to report the group: all but all-hosts (RFC 3376 6), if the device has multicast."""
     dev = im.interface.dev
     return (
         im.multiaddr != INADDR_ALLHOSTS_GROUP

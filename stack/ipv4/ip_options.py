@@ -1,7 +1,20 @@
 """IPv4 options: parse, apply, record, reverse, fragment (net/ipv4/ip_options.c; RFC 791 3.1).
 
-A parsed area is an `ip_options` (stack/inet/inet_sock.py). A received packet with options carries
-it as `skb.cb`; a packet without has None there.
+    received    ip_rcv_options (ip_options_rcv.py) -> ip_options_compile    fills in our slots
+    answered    icmp_reply, ip_send_unicast_reply -> __ip_options_echo      reverses the route
+    set         IP_OPTIONS, IP_RETOPTS -> ip_options_get -> ip_options_compile
+    read        getsockopt(IP_OPTIONS) -> ip_options_undo
+    sent        ip_queue_xmit, ip_finish_header -> ip_options_build         fills in address, time
+    cut         ip_do_fragment -> ip_options_fragment
+
+      | type 1: copied 1 bit, class 2, number 5 | length 1 | pointer 1 | data             |
+    route (RR, LSRR, SSRR):  data = slots of 4 bytes, an address each
+    time stamp (TS):         data = overflow 4 bits, flag 4 bits | slots of 4 or 8 bytes
+
+`pointer` counts from 1, so the smallest one is 4 (5 for time stamps); a pointer beyond the length
+says that the slots are full. A parsed area is an `ip_options` (stack/inet/inet_sock.py), in which
+`srr`, `rr` and `ts` are offsets in the IP header, 0 if absent. A received packet with options
+carries it as `skb.cb`; a packet without options has None there. Read ip_options_compile first.
 """
 
 from __future__ import annotations

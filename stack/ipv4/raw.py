@@ -1,4 +1,18 @@
-"""Raw sockets over IPv4: whole packets of one protocol (net/ipv4/raw.c)."""
+"""Raw sockets over IPv4: whole packets of one protocol (net/ipv4/raw.c).
+
+    raw_local_deliver -> raw_v4_input       each received packet, before its protocol's handler
+        raw_match, icmp_filter, ip_mc_sf_allow          does this socket want it?
+        raw_rcv -> raw_rcv_skb              a clone, with its IP header, into the queue
+    raw_icmp_error -> raw_err               an ICMP error about a packet of this protocol
+    inet_sendmsg => raw_sendmsg             route, control messages, options; then
+        raw_send_hdrinc                     IP_HDRINCL: the caller brings the header
+        ip_append_data, ip_push_pending_frames          otherwise as UDP
+    recvmsg, hash, unhash, ioctl            stack/inet/raw.py, shared with IPv6
+
+State: `net.raw_hash` finds sockets by family and protocol, `inet_num` is the protocol, `filter` the
+types that ICMP_FILTER refuses (a bit each). `raw_prot` at the end names the functions. Read
+raw_sendmsg first.
+"""
 
 from __future__ import annotations
 

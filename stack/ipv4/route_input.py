@@ -1,7 +1,20 @@
 """Routes of received packets: to us, to be forwarded, or martians (net/ipv4/route.c).
 
-Functions return 0 or a drop reason. As in Linux only routes that depend on the destination alone
-are cached, with its next hop: a spoofer could fill a cache with a route per source.
+ip_rcv_finish calls in for each packet without an early-demultiplexed route:
+
+    ip_route_input                      the usual packet to us: rth_find in `rth_input`
+        ip_route_input_noref            the other caches: loopback, next hops of forwarded packets
+            ip_route_input_mc           to a group that we are a member of
+            ip_route_input_slow         fib_lookup decides:
+                martian_source, martian_destination         impossible addresses: count, log
+                fib_validate_source     may the sender come in here? (sysctl rp_filter)
+                ip_mkroute_input        to be forwarded: route over the next hop
+                ip_route_input_none     no route: ip_error becomes the input function
+
+Functions return 0, with the route in `skb.dst`, or a drop reason. As in Linux only routes that
+depend on the destination alone are cached, with its next hop: a spoofer could fill a cache with a
+route per source. State: `net.ipv4.rth_input` and `rth_checked` by our address, `nh_rth_input` in
+each next hop. source_is_usual decides which one may be used. Read ip_route_input_slow first.
 """
 
 from __future__ import annotations

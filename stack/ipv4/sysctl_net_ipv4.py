@@ -60,7 +60,7 @@ def _conf(name: str, default: int, what: str) -> Sysctl:
 def ipfrag_high(ram_bytes: int) -> int:
     """ipfrag_high_thresh: a 32nd of the RAM, at least 256 KiB, at most 4 MiB as in Linux.
 
-    Fragments hold receive buffers, of which a small host has few (see proto_mem_of_ram). A short
+    Fragments hold receive buffers, and a small host has few (see proto_mem_of_ram). A short
     fragment counts 896 bytes (copybreak).
     """
     return min(4 << 20, max(ram_bytes >> 5, 1 << 18))

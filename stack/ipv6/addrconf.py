@@ -1,7 +1,21 @@
 """net/ipv6/addrconf.c: IPv6 on interfaces that are added, set up, taken up and down.
 
-An interface that goes up gets a link-local address (addr_gen_mode) and solicits routers. Their
-advertisements add addresses (addrconf_prefix.py), and an administrator does (inet6_addr_add).
+    device events => addrconf_notify
+        NETDEV_REGISTER     ipv6_add_dev            `dev.ip6_ptr`: settings, groups, ND parameters
+        NETDEV_UP           addrconf_up -> addrconf_link_up
+        NETDEV_CHANGE       addrconf_carrier -> addrconf_link_up
+            ipv6_mc_up, addrconf_init_auto_addrs
+                addrconf_dev_config -> addrconf_addr_gen    the link-local address (addr_gen_mode)
+                    addrconf_add_linklocal -> addrconf_dad_start
+            addrconf_dad_run                        addresses that waited for the link
+        NETDEV_DOWN, NETDEV_UNREGISTER      addrconf_ifdown
+    `ip -6 addr add`, `del` -> inet6_addr_add, inet6_addr_del
+    written settings -> dev_forward_change, dev_disable_change, addr_gen_mode_change
+
+Once its link-local address is unique, the interface solicits routers (addrconf_dad.py). Their
+advertisements add further addresses (addrconf_prefix.py), which age in addrconf_temp.py. State: an
+`inet6_dev` per device with `addr_list`, `cnf` (settings) and `if_flags` (IF_READY: the link works).
+addrconf_init sets a namespace up. Read addrconf_link_up first.
 """
 
 from __future__ import annotations

@@ -1,6 +1,20 @@
 """net/ipv6/addrconf.c: adding and removing addresses, their local routes, groups and notifiers.
 
-addrconf_dad.py decides when an address may be used, addrconf_temp.py when it ages.
+addrconf.py, addrconf_prefix.py and addrconf_temp.py call in; an address lives in these steps:
+
+    ipv6_add_addr                   checks, list and hash; tentative unless it needs no DAD
+    addrconf_dad_start -> addrconf_mod_dad_work     addrconf_dad.py runs the detection
+        addrconf_join_solict        the group that solicitations for the address go to
+        ipv6_ifa_up                 unique: its local route, perhaps the router anycast address
+    ipv6_del_addr
+        ipv6_unhash_addr, addrconf_del_dad_work
+        ipv6_ifa_down               routes and groups go
+        cleanup_prefix_route        the on-link route goes with the prefix's last address
+    notify_inet6addr                tells listeners (register_inet6addr_notifier)
+
+State: `inet6_dev.addr_list`, sorted from the widest scope down, and `net.ipv6.addr_hash`, by
+address; `inet6_ifaddr.state` and `flags` say how far it is. addrconf_dad.py decides when an address
+may be used, addrconf_temp.py when it ages. Read ipv6_add_addr first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,19 @@
 """net/ipv6/addrconf.c: duplicate address detection and router solicitation.
 
+    addrconf_dad_work (timer `dad_work`), by the address's state:
+        PREDAD -> DAD       addrconf_dad_begin: join the group; no DAD needed, or no link?
+                                addrconf_dad_kick           a random delay (RFC 4862 5.4.2)
+        DAD                 a probe is left: ndisc_send_ns, and come back
+        DAD -> POSTDAD      none is left: addrconf_dad_completed
+                                ipv6_ifa_up; with the first link-local address: addrconf_rs_start
+        ERRDAD              addrconf_dad_stop: keep it as failed, or remove it
+    ndisc_recv_ns, ndisc_recv_na -> addrconf_dad_failure    another station has the address
+        -> ERRDAD; a stable address gets a successor (RFC 7217 6)
+    addrconf_rs_start, addrconf_rs_timer -> ndisc_send_rs   until a router answers
+
 DAD: RFC 4862 5.4, RFC 4429 (optimistic), RFC 7527 (nonces against loops). Solicitation: RFC 4861
-6.3.7, RFC 7559 (endless backoff). The states are PREDAD, DAD, POSTDAD, and ERRDAD for a duplicate.
+6.3.7, RFC 7559 (endless backoff). State: `state`, `dad_probes` and `dad_nonce` of the address,
+`rs_probes` and `rs_interval` of the interface. Read addrconf_dad_work first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,22 @@
-"""Sending ICMPv6: errors and echo replies, and their rate limits (net/ipv6/icmp.c; RFC 4443)."""
+"""Sending ICMPv6: errors and echo replies, and their rate limits (net/ipv6/icmp.c; RFC 4443).
+
+    anybody who drops a packet -> icmpv6_send => icmp6_send
+        is_ineligible                       no error about an error (RFC 4443 2.4 e)
+        icmpv6_global_allow, icmpv6_xrlim_allow     rate limits: namespace, then destination
+        icmpv6_route_lookup
+        icmpv6_transmit                     quotes as much as fits 1280 bytes
+            ip6_append_data, icmpv6_push_pending_frames
+    icmpv6_rcv -> icmpv6_echo_reply         the same steps for an answer
+
+      0                   1                   2                   3
+      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+     |     Type      |     Code      |           Checksum            |
+     |   `un`: Identifier, Sequence Number; or unused, MTU, pointer  |
+     |   Data; an error quotes the packet that caused it             |
+
+State: `net.ipv6.icmp_sk` sends everything. While it is owned nothing more is sent, so that an error
+about an ICMPv6 message causes none (icmpv6_xmit_lock). Read icmp6_send first.
+"""
 
 from __future__ import annotations
 

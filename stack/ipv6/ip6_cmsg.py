@@ -1,6 +1,16 @@
 """Control messages of AF_INET6 sockets, both ways (net/ipv6/datagram.c; RFC 3542).
 
-Addresses inside them are in network order, ints in the machine's order.
+    recvmsg of UDP, raw, ping, TCP -> ip6_datagram_recv_ctl
+        ip6_datagram_recv_specific_ctl      what the IPv6 packet's headers say, one put_cmsg each
+            received_exthdrs                its extension headers, in wire order
+        ip_cmsg_recv_offset                 a v4-mapped packet: IPv4's messages
+    sendmsg -> ip6_datagram_send_ctl        sets the flow `fl6` and the cookie `ipc6`
+        _pktinfo                            source address and interface
+        check_opt_hdr, with_header          extension headers, also from socket options
+
+`RECV_OPTIONS` joins each socket option to its field of `rxopt` in `ipv6_pinfo`; the file keeps no
+other state. Addresses inside messages are in network order, ints in the machine's order. Read
+ip6_datagram_send_ctl first.
 """
 
 from __future__ import annotations

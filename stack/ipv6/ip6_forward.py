@@ -83,7 +83,7 @@ def ip6_call_ra_chain(skb: sk_buff, value: int) -> bool:
 
 
 def ip6_forward_proxy_check(skb: sk_buff) -> int:
-    """net/ipv6/ip6_output.c: what to do with a packet to an address that we proxy (proxy_ndp).
+    """net/ipv6/ip6_output.c: decide about a packet to an address that we proxy (proxy_ndp).
 
     1: deliver it here (neighbour discovery); -1: drop it (link-local); 0: forward it.
     """

@@ -1,4 +1,26 @@
-"""Receiving IPv6: header checks, routing, local delivery (net/ipv6/ip6_input.c)."""
+"""Receiving IPv6: header checks, routing, local delivery (net/ipv6/ip6_input.c).
+
+    deliver_skb => ipv6_rcv                 one packet
+        ip6_rcv_core                        version, length, addresses, hop-by-hop options
+        PRE_ROUTING hook
+        ip6_rcv_finish
+            ip6_rcv_finish_core             early demux (the socket's route), else ip6_route_input
+            dst_input => ip6_input, ip6_forward, ip6_mc_input
+                ip6_input                   LOCAL_IN hook
+                    ip6_input_finish        header by header: raw6_local_deliver, then
+                                            inet6_protos[nexthdr].handler
+    __netif_receive_skb_list_ptype => ipv6_list_rcv     several: ip6_sublist_rcv,
+        ip6_list_rcv_finish, ip6_sublist_rcv_finish     neighbours of one route stay together
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    |Version| Traffic Class |              Flow Label               |
+    |         Payload Length        |  Next Header  |   Hop Limit   |
+    |            Source Address, 16; Destination Address, 16        |
+
+Merged datagrams (SKB_GSO_UDP_L4) are split where a hook or a raw socket has to see each one. Read
+ip6_rcv_core, then ip6_input_finish.
+"""
 
 from __future__ import annotations
 

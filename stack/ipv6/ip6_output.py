@@ -1,6 +1,18 @@
 """Sending IPv6: headers, output to the neighbour, groups (net/ipv6/ip6_output.c).
 
-Packet-path functions return 0, a NET_XMIT_* code or a negative errno.
+    inet6_csk_xmit -> ip6_xmit              a TCP segment that has its route: header, MTU check
+    ip6_push_pending_frames -> ip6_send_skb -> ip6_local_out        a datagram (ip6_append.py)
+        __ip6_local_out                     payload length, LOCAL_OUT hook
+    ip6_forward -> ip6_forward_finish       another host's packet
+    dst_output => ip6_output                POST_ROUTING hook
+        ip6_finish_output                   larger than the MTU: ip6_fragment
+            ip6_finish_output2              the neighbour: ip_neigh_gw6 -> neigh_output
+                ip6_mc_finish               to a group: loop back a copy
+
+Packet-path functions return 0, a NET_XMIT_* code or a negative errno; those that take an skb own
+it. The file keeps no state: route and device come from `skb.dst`, hop limit and flow label from
+`ipv6_pinfo`, else from route and sysctls. Read ip6_xmit, then ip6_finish_output2. The header is
+drawn in ip6_input.py.
 """
 
 from __future__ import annotations

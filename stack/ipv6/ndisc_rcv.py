@@ -1,7 +1,20 @@
 """net/ipv6/ndisc.c: processing received solicitations and advertisements (RFC 4861 7).
 
+    icmpv6_rcv -> ndisc_rcv                 hop limit 255, code 0, no fragment; then HANDLERS:
+        ndisc_recv_ns       "who has": learn the sender, answer; or a duplicate of ours
+            pneigh_enqueue => pndisc_redo   a proxy answers after a delay
+        ndisc_recv_na       "I have": neigh_update, or a duplicate (addrconf_dad_failure)
+        ndisc_recv_rs       a router learns the host, and its daemon answers (`on_rs`)
+        ndisc_router_discovery, ndisc_redirect_rcv      in ndisc_router.py
+
+     | Type 135, 136 | Code 0        | Checksum                      |
+     |R|S|O| Reserved (R, S, O: advertisements only)                 |
+     | Target Address, 16 bytes                                      |
+     | Options: type 1, length in 8 bytes, value (1 source, 2 target link-layer address) |
+
 Functions that take a message borrow its skb, with data at the ICMPv6 header. They return 0 or a
-drop reason.
+drop reason. State: `net.ipv6.nd_tbl` is the neighbour cache, `inet6_dev` has the settings. Read
+ndisc_recv_ns first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,18 @@
-"""Raw sockets over IPv6: payloads of one protocol, no IP header (net/ipv6/raw.c; RFC 3542 3)."""
+"""Raw sockets over IPv6: payloads of one protocol, no IP header (net/ipv6/raw.c; RFC 3542 3).
+
+    ip6_input_finish -> raw6_local_deliver -> raw_v6_input      each header's packet, before its
+        raw_match, icmpv6_filter                                handler
+        rawv6_rcv -> raw_rcv_skb            verify the checksum (IPV6_CHECKSUM), queue a clone
+    icmpv6_notify -> rawv6_icmp_error -> rawv6_err              an ICMPv6 error
+    inet_sendmsg => rawv6_sendmsg           destination, control messages, route; then
+        rawv6_send_hdrinc                   IPV6_HDRINCL: the caller brings the header
+        ip6_append_data
+        rawv6_push_pending_frames           fill the checksum in, send
+
+State: `raw6_sock.offset` is where the checksum goes (-1: nowhere, ICMPv6: always 2), `filter` has a
+bit per ICMPv6 type that is not wanted, `inet_num` is the protocol. `rawv6_prot` at the end names
+the functions; those without v6 in their name are in stack/inet/raw.py. Read rawv6_sendmsg first.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,19 @@
 """Learned routes: path MTUs (RFC 8201), redirects (RFC 4861 8), routers' routes (RFC 4191).
 
-net/ipv6/route.c.
+net/ipv6/route.c. Who calls in:
+
+    icmpv6 "packet too big" -> tcp_v6_err, udpv6_err, rawv6_err
+        ip6_sk_update_pmtu -> ip6_update_pmtu -> __ip6_rt_update_pmtu
+            rt6_insert_exception            the destination gets a route of its own
+    ndisc_redirect_rcv -> ip6_redirect_no_header; the protocol's error handler -> ip6_sk_redirect
+        __ip6_route_redirect                only the current first hop may redirect
+        rt6_do_redirect -> rt6_insert_exception
+    ndisc_router_discovery -> rt6_add_dflt_router, rt6_route_rcv    routes with a lifetime
+    addrconf_notify -> rt6_mtu_change       the link's MTU changed
+
+State: each fib6_nh has `exceptions` by destination, at most `route.max_size` in the namespace; the
+oldest goes first. An exception replaces the shared route, so that one becomes obsolete and sockets
+look up again. `ip6_dst_ops` is the family's vector. Read __ip6_rt_update_pmtu first.
 """
 
 from __future__ import annotations

@@ -99,9 +99,9 @@ class nf_conn:
     mark: int = row(0)
     tcp: ip_ct_tcp | None = row()
     stream_ts: int = row(0)
-    """With UDP the time from which it counts as a stream, ns (proto.udp.stream_ts)."""
+    """UDP: the time, ns, after which it counts as a stream (proto.udp.stream_ts)."""
     masq_index: int = row(0)
-    """The interface whose address it has; 0 without masquerading."""
+    """Masquerading: the index of the interface that lends its address; 0: none."""
     orig_packets: int = row(0)
     orig_bytes: int = row(0)
     reply_packets: int = row(0)

@@ -1,7 +1,21 @@
 """TCP connections seen by a router: states and windows (net/netfilter/nf_conntrack_proto_tcp.c).
 
+nf_conntrack_in calls in for each TCP packet, with the connection that its addresses belong to:
+
+    nf_conntrack_tcp_packet
+        tcp_error                   malformed, wrong checksum, impossible flags
+        tcp_new                     the connection's first packet
+        TCP_CONNTRACKS[direction][get_conntrack_index(flags)][state]    the next state
+        tcp_ignored, tcp_resync     packets out of step: maybe our state is wrong, not theirs
+        tcp_reset                   a RST must fit the window (RFC 5961 3)
+        tcp_in_window -> tcp_out_of_window      the four bounds; then remember the ends
+        tcp_timeout_of, nf_ct_refresh_acct      how long to remember the connection
+
+State: `ct.tcp` (ip_ct_tcp) has the state, the last packet, and per direction an ip_ct_tcp_state:
+`td_end` (end of what it sent), `td_maxend` (end of what it may send), `td_maxwin`, `td_scale`.
+
 The state table, the window check of "Real Stateful TCP Packet Filtering in IP Filter" (Guido van
-Rooij) and their exceptions are the kernel's, of Linux 6.1.
+Rooij) and their exceptions behave as in Linux 6.1. Read nf_conntrack_tcp_packet first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,18 @@
 """net/packet/af_packet.c: receiving frames by packet sockets, and sending frames.
 
-A socket registers a `packet_type` with the device layer (dev_add_pack), so frames cost nothing when
-no socket is open. Addresses are `sockaddr_ll` values.
+    packet_bind -> packet_do_bind -> register_prot_hook
+        dev_add_pack                        the socket becomes a packet_type of the device layer
+    deliver_skb => packet_rcv               filter, room, a clone if shared; queue and wake
+    recvmsg => packet_recvmsg               the frame, its sockaddr_ll, PACKET_AUXDATA
+    sendmsg => packet_sendmsg -> packet_snd
+        packet_alloc_skb                    copy the caller's bytes
+        header_ops.create                   SOCK_DGRAM: the stack makes the MAC header
+        packet_parse_headers, packet_xmit -> dev_queue_xmit, or dev_direct_xmit
+
+Frames cost nothing when no socket is open, since without one there is no packet_type. State:
+`packet_sock.prot_hook` (the packet_type), `running` (whether it is registered), `num` (the
+protocol), `fanout` (its group, packet_fanout.py). A queued skb has its sockaddr_ll in `cb` and its
+full length in `seq`. Read packet_rcv first.
 """
 
 from __future__ import annotations

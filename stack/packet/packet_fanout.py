@@ -1,6 +1,18 @@
 """net/packet/af_packet.c: fanout groups: each frame goes to one socket of the group.
 
-The sockets of a group share one hook, whose function `packet_rcv_fanout` chooses the socket.
+    setsockopt(PACKET_FANOUT) -> fanout_add     join; the first socket makes the group (fanout_new)
+    register_prot_hook -> fanout_link           the socket receives
+    deliver_skb => packet_rcv_fanout            chooses by the group's type:
+        fanout_hash                 PACKET_FANOUT_HASH: one flow, one socket, both directions alike
+        PACKET_FANOUT_LB, _RND, _CBPF           in turn, by chance, by a BPF program
+        fanout_demux_rollover       the next socket with room
+        => packet_rcv               of the chosen socket
+    unregister_prot_hook -> fanout_unlink; close -> fanout_release
+
+The sockets of a group share one hook, whose function is packet_rcv_fanout. State:
+`net.packet_fanout_list` has the groups; a `packet_fanout` has `arr` (sockets that receive),
+`sk_ref` (members), `type` and `flags`; `packet_sock.rollover` counts and remembers flows. Read
+packet_rcv_fanout first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,21 @@
-"""The AF_UNIX family: its sockets and their calls (net/unix/af_unix.c)."""
+"""The AF_UNIX family: its sockets and their calls (net/unix/af_unix.c).
+
+    sock_create => unix_create -> unix_create1      a unix_sock, with the vector of its type
+    sys_bind => unix_bind           a path, an abstract name, or one that is chosen (unix_names.py)
+    sys_listen => unix_listen
+    sys_connect => unix_stream_connect              does not wait for accept:
+        unix_find_other             the listener by its name
+        unix_wait_for_peer          its backlog is full
+        unix_create1                the accepted side, `newsk`, whose peer is the caller
+        other.sk_receive_queue      gets an empty skb that carries newsk
+    sys_accept => unix_accept       takes that skb
+    sys_close => unix_release -> unix_release_sock  tells the peer, frees what is queued
+
+unix_stream.py, unix_dgram.py send and receive; unix_poll.py waits. State: `unix_sock.peer` is the
+other end, into whose `sk_receive_queue` a sender writes directly; `addr` is the name;
+`net.unx` holds names and sockets. The vectors at the end name all calls. Read unix_stream_connect
+first.
+"""
 
 from __future__ import annotations
 
@@ -206,7 +223,7 @@ def unix_listen(sock: socket, backlog: int) -> int:
     more = backlog > sk.sk_max_ack_backlog
     sk.sk_max_ack_backlog = backlog
     sk.sk_state = TCP_LISTEN
-    init_peercred(sk)  # so that who connects can copy it
+    init_peercred(sk)  # sockets that connect copy it
     if more:
         unix_wake_peers(sk)
     return 0

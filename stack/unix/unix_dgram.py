@@ -1,4 +1,18 @@
-"""Datagrams and SOCK_SEQPACKET between sockets of one host (unix_dgram_*, unix_seqpacket_*)."""
+"""Datagrams and SOCK_SEQPACKET between sockets of one host (unix_dgram_*, unix_seqpacket_*).
+
+    sys_sendmsg => unix_dgram_sendmsg       control messages: scm_send
+        unix_dgram_send                     room, and a copy of the bytes
+            unix_dgram_queue                the receiver: by name, or the connected peer
+                sk_filter, unix_may_send    its filter; is it connected with somebody else?
+                unix_wait_for_peer          its queue is full: sleep, or EAGAIN
+                other.sk_receive_queue, sk_data_ready
+    sys_recvmsg => unix_dgram_recvmsg       dequeue or peek, copy, scm_recv_unix
+    sys_connect => unix_dgram_connect       sets `peer`; unix_dgram_disconnected leaves the old one
+    SOCK_SEQPACKET: unix_seqpacket_sendmsg, unix_seqpacket_recvmsg      the same, connected only
+
+State: `peer` (of a connected socket), `sk_receive_queue` (one skb per datagram, whose `sk` is the
+sender), `sk_peek_off` (SO_PEEK_OFF). Read unix_dgram_queue first.
+"""
 
 from __future__ import annotations
 

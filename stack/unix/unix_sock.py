@@ -93,7 +93,7 @@ class unix_vertex:
     sk: unix_sock
     edges: list[unix_edge] = row(make=list)
     index: int = row(0)
-    """The order in which the collector reached it: 0: not yet; -1: its component is known."""
+    """Its place in the collector's order of visits; 0: not yet, -1: its component is known."""
     scc_index: int = row(0)
     """The lowest index that can be reached; in the end the number of its component."""
     next_edge: int = row(0)

@@ -34,13 +34,13 @@ XTP_WTIMER_INIT_NS = SEC
 """Wait for an answer before anything is known of the round-trip time; then RFC 6298's formula."""
 XTP_WTIMER_MIN_NS = 20 * MSEC
 XTP_WTIMER_MAX_NS = 4 * SEC
-"""Also the limit of its doubling."""
+"""WTIMER doubles up to this value."""
 XTP_WTIMER_LINEAR = 3
 """Expiries of WTIMER in a row before it doubles: a request is too small to cause congestion."""
 XTP_REQUESTS = 8
 """Requests in flight at most; also the number of requests per window."""
 XTP_CTIMER_NS = 60 * SEC
-"""After so much silence of the peer a context requests its state, to learn whether it lives."""
+"""A context that hears nothing of its peer for so long asks for its state."""
 XTP_CTIMEOUT_NS = 60 * SEC
 """A context ends (ETIMEDOUT) when the peer answers no request for so long."""
 XTP_LINGER_NS = 10 * SEC
@@ -52,7 +52,7 @@ XTP_INIT_ALLOC = 14_600
 XTP_MAX_PIECES = 4096
 """Pieces of data beyond a gap at most."""
 XTP_PIECE_COST = 64
-"""Bytes by which a piece that waits for its reader reduces the window, besides its own."""
+"""Bytes that each waiting piece takes from the window, besides those of its data."""
 XTP_PIECE_BYTES = 4096
 """Consecutive pieces are joined up to this size, in bytes."""
 
@@ -139,7 +139,7 @@ class xtp_context:
     srtt_ns: int = row(0)
     rttvar_ns: int = row(0)
     rtt_rough: bool = row(False)
-    """Only rough requests were answered so far; the first other one restarts the estimate."""
+    """All samples so far are rough ones; the first other sample restarts the estimate."""
     backoff: int = row(0)
     wtimer_ns: int = row(0)
     """Deadlines; 0: not running."""

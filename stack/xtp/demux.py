@@ -1,4 +1,20 @@
-"""XTP's input from IP: packets of protocol 36, and ICMP errors about our packets."""
+"""XTP's input from IP: packets of protocol 36, and ICMP errors about our packets.
+
+    ip_local_deliver_finish => xtp_rcv
+        xtp_bytes, xtp_checksum_ok, xtp_parse       one packet, without padding
+        xtp_find                            its association, by key (and sender)
+            sk_add_backlog                  the socket is owned: xtp_backlog_rcv later
+            xtp_rcv_packet                  stream.py -> xtp_input (input.py)
+        xtp_rcv_first                       no association:
+            xtp_dgram_rcv                   a datagram's FIRST (datagram.py)
+            xtp_new_child                   a stream's FIRST: the listener gets a child
+            xtp_send_diag                   no listener, no such service, no such context
+    icmp_unreach => xtp_err                 an ICMP error quotes one of our packets
+
+State in `net.xtp`: `initiated` has associations by the key that we chose, `accepted` those by the
+peer's address and key, `answered` the last acknowledged datagrams, so that a repeated one is
+answered and not delivered again. Read xtp_rcv first.
+"""
 
 from __future__ import annotations
 

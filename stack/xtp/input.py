@@ -1,4 +1,24 @@
-"""A context's input: ordering data, answering requests, detecting losses."""
+"""A context's input: ordering data, answering requests, detecting losses.
+
+xtp_rcv_packet (stream.py) and the datagrams call in with a parsed packet of the context:
+
+    xtp_input
+        xtp_diagnosed                       DIAG: an error ends the context
+        xtp_rcv_data                        DATA, FIRST:
+            xtp_deliver, xtp_early_in_order     in order: for the reader, and what follows
+            xtp_keep_early                  beyond a gap: kept
+        xtp_skip                            NOERR: what is missing does not come
+        xtp_acknowledged                    a control segment: window, answers, spans
+            xtp_rtt_sample, xtp_find_lost -> xtp_mark_lost
+        xtp_ended                           END
+        xtp_answer                          SREQ, DREQ, FASTNAK: send our state
+        xtp_xmit                            (output.py) what the window now allows
+    xtp_recvmsg -> xtp_peek, xtp_read       the application takes bytes
+
+Nothing here knows sockets or clocks: time is `now`, and packets to send go to the context's output
+list, which xtp_push sends. State (xtp_context): `rcv_nxt`, `pieces` (to be read), `early` (beyond a
+gap), `sent` and `lost` (segments), `requests` (without answer). Read xtp_input first.
+"""
 
 from __future__ import annotations
 
@@ -292,7 +312,7 @@ def xtp_acknowledged(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
 
 
 def xtp_echo(ctx: xtp_context, low: int) -> int:
-    """The sync, of those that we used, whose lower 32 bits are `low`; 0: none."""
+    """The sync that we used and that ends with the 32 bits `low`; 0: none."""
     back = (ctx.sync - low) & 0xFFFFFFFF
     return max(ctx.sync - back, 0)
 
@@ -302,7 +322,7 @@ def xtp_find_lost(ctx: xtp_context, pkt: xtp_packet, echo: int) -> None:
 
     The answer to a request covers all that was sent before the request, unless it has as many spans
     as fit. An unrequested ECNTL (FASTNAK) covers what was sent before the last bytes that it
-    reports, but no retransmissions, whose time it does not tell.
+    reports. It says nothing of retransmissions, since it does not tell when they were sent.
     """
     spans = pkt.spans
     high = spans[-1][1] if spans else pkt.rseq

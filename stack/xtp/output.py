@@ -1,4 +1,21 @@
-"""A context's output: data within window and rate, requests, answers, retransmissions."""
+"""A context's output: data within window and rate, requests, answers, retransmissions.
+
+    xtp_sendmsg -> xtp_write                append to `unsent`
+    xtp_open -> xtp_send_first              the FIRST, which carries the first data
+    xtp_xmit                                after input, writing, timers:
+        xtp_may_send                        lost segments, then new ones; window, then rate
+        xtp_send_segment                    DATA; with SREQ (xtp_request_now) at times
+        xtp_ask_delivery                    DREQ: has the peer's application read it?
+    xtp_send_control                        our state: CNTL, ECNTL (gaps), TCNTL (answers FIRST)
+    xtp_close_write, xtp_close_read         WCLOSE behind the data, RCLOSE at once
+    xtp_check_end -> xtp_send_end           both directions are over; xtp_abort ends at once
+    xtp_probe                               a timer expired: ask again
+
+Every packet leaves through xtp_emit into the context's output list, which xtp_push sends. State
+(xtp_context): `unsent`, `sent` and `lost` (segments), `snd_una`, `snd_nxt`, `snd_end`, `snd_alloc`
+(the window's edge), `sync` (number of the last request), `credit` (bytes that the rate allows now),
+`wtimer_ns` (waits for an answer), `rtimer_ns` (waits for the rate). Read xtp_xmit first.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,22 @@
 """Packets of XTP 4.0, unicast over IPv4: building and parsing.
 
-Big endian. A header of 32 bytes (key, command, length, check, sort, sync, seq), then what the
-format of the packet has; see the constants. Wireshark decodes the same.
+xtp_build makes a packet of header, segment and data; the xtp_*_segment functions make the part that
+each format has. xtp_rcv calls xtp_checksum_ok and xtp_parse. Functions only: no state, no clock.
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    |R|                       key, 64 bits                          |   R: RTN
+    |               options, 24 bits                |ver 3| format 5|   cmd
+    |                        dlen: bytes behind the header          |
+    |            check              |            sort               |
+    |                             sync                              |
+    |                          seq, 64 bits                         |
+
+    DATA     [btag 8] data                  CNTL   rseq 8, alloc 8, echo 4
+    FIRST    address 16, traffic 24, data   ECNTL  CNTL, nspan 4, spans 16 each
+    DIAG     code 4, value 4, text          TCNTL  CNTL, reserved 4, xkey 8, traffic 24
+
+Big endian. Wireshark decodes the same. Read xtp_parse first.
 """
 
 from __future__ import annotations
@@ -116,7 +131,7 @@ class xtp_packet:
     dport: int = row(0)
     sport: int = row(0)
     code: int = row(0)
-    """Code of a DIAG, whose value and text are for people."""
+    """Code of a DIAG. Its value and text are only for people."""
 
     def __repr__(self) -> str:
         return (

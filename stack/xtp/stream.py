@@ -1,4 +1,19 @@
-"""The socket calls of XTP's streams and transactions: `xtp_prot`."""
+"""The socket calls of XTP's streams and transactions: `xtp_prot`.
+
+    proto.init      xtp_init_sock           service type of the socket
+    proto.connect   xtp_connect             route, key, context; a stream sends its FIRST
+    proto_ops.listen, proto.accept          xtp_listen, xtp_accept: children of xtp_new_child
+    proto.sendmsg   xtp_sendmsg -> xtp_sendmsg_locked -> xtp_write, xtp_xmit
+    proto.recvmsg   xtp_recvmsg -> xtp_recvmsg_locked -> xtp_peek, xtp_read
+    proto.shutdown  xtp_shutdown            WCLOSE behind all data, RCLOSE at once
+    proto.close     xtp_close -> xtp_close_assoc
+    xtp_rcv => xtp_rcv_packet               a packet: xtp_input, then wake the reader
+
+The protocol itself is a context (xtp_context, of context.py) without socket or clock: input.py and
+output.py change it. After each change xtp_push (xmit.py) sends its packets, arms its timer and
+copies its state to the socket. State: `sk.assoc` joins socket and context, `sk.service` is the
+service, `sk.accept_queue` has a listener's children. Read xtp_connect, then xtp_sendmsg_locked.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,13 @@
 """Registers and bits of the 8254x as the driver knows them (the kernel's e1000_hw.h).
 
-The driver's own table, as in the kernel: it shares nothing with the emulated device but the manual.
+Constants only, in this order: device ids and MAC types; register offsets (SDM 13.3) and statistics
+(13.7); bits of CTRL and STATUS; EECD and the EEPROM; MDIC and the PHY's registers; interrupts;
+receive; transmit; filters, flow control and wake-up; link settings.
+
+Names are the kernel's: E1000_x is the offset of register x, E1000_x_y its bit or field y, and
+x_SHIFT the place of a field. `M88E1000_*` and `PHY_*` are registers of the PHY, reached by MDIC.
+The table is the driver's own, as in the kernel: it shares nothing with the emulated device but the
+manual, so a wrong bit in one of them shows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,17 @@
-"""The driver's structures (e1000.h, and struct e1000_hw of e1000_hw.h)."""
+"""The driver's structures (e1000.h, and struct e1000_hw of e1000_hw.h).
+
+Data only; all files of the driver use it. What hangs together:
+
+    net_device.priv     e1000_adapter       the interface: rings, NAPI, tasks, settings
+        .hw             e1000_hw            the chip: MAC and PHY type, EEPROM, link, flow control
+            .eeprom     e1000_eeprom_info
+        .tx_ring, .rx_ring, .rx_pool        while the interface is up (fastpath/drvring.pyx)
+        .stats          e1000_hw_stats      totals; the registers clear when they are read
+
+er32 and ew32 read and write a register through the PCI BAR. A function of the hardware layer raises
+E1000HwError, which probe and open turn into OSError. `adapter.flags` has __E1000_DOWN, _RESETTING
+and their like. Read e1000_adapter first; then main.py, which uses it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,19 @@
-"""ethtool_ops of the e1000 (e1000_ethtool.c); the self-test is in selftest.py."""
+"""ethtool_ops of the e1000 (e1000_ethtool.c); the self-test is in selftest.py.
+
+stack/core/ethtool.py calls in through `e1000_ethtool_ops`, which the end of this file fills:
+
+    link        e1000_get_link_ksettings, e1000_set_link_ksettings, e1000_nway_reset
+    pause       e1000_get_pauseparam, e1000_set_pauseparam
+    rings       e1000_get_ringparam, e1000_set_ringparam        down, new rings, up
+    moderation  e1000_get_coalesce, e1000_set_coalesce          the register ITR
+    dumps       e1000_get_regs, e1000_get_eeprom, e1000_set_eeprom
+    wake, LED   e1000_get_wol, e1000_set_wol, e1000_set_phys_id
+    counters    e1000_get_strings, e1000_get_ethtool_stats
+
+A setter checks, writes `e1000_adapter` or `e1000_hw`, and lets the change take effect by _restart
+(e1000_reinit_locked if the interface is up, else e1000_reset). Setters return 0 or -errno. The file
+keeps no state; `e1000_gstrings_stats` is the table of counters. Read e1000_set_ringparam first.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,20 @@
 """The MAC: reset, initialisation, link, filters, flow control, LEDs (e1000_hw.c; SDM 14).
 
-The EEPROM and PHY halves of the kernel's file are eeprom.py and phy.py beside this one.
+    e1000_probe -> e1000_set_mac_type, e1000_set_media_type, e1000_get_bus_info
+    e1000_reset -> e1000_reset_hw -> e1000_init_hw
+        e1000_id_led_init, e1000_init_rx_addrs, e1000_clear_vfta
+        e1000_setup_link            flow control from the EEPROM, then by medium:
+            e1000_setup_copper_link         PHY (phy.py), e1000_copper_link_postconfig
+            e1000_setup_fiber_serdes_link
+        e1000_clear_hw_cntrs
+    watchdog -> e1000_check_for_link -> e1000_config_fc_after_link_up
+             -> e1000_get_speed_and_duplex, e1000_update_adaptive
+    e1000_set_rx_mode, VLANs -> e1000_rar_set, e1000_hash_mc_addr, e1000_write_vfta
+    ethtool -p -> e1000_setup_led, e1000_led_on, e1000_led_off, e1000_cleanup_led
+
+State is `e1000_hw` (e1000.py): MAC type, medium, `fc` (flow control), `get_link_status` (the link
+has changed, look at the PHY). Functions raise E1000HwError. The EEPROM and PHY halves of the
+kernel's file are eeprom.py and phy.py beside this one. Read e1000_init_hw first.
 """
 
 from __future__ import annotations

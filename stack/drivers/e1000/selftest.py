@@ -1,7 +1,20 @@
 """``ethtool -t``: register, EEPROM, interrupt, loopback and link test (e1000_ethtool.c).
 
-Each test returns 0 when it passes, else a number that says where it failed: the register's offset,
-1 for the EEPROM checksum, 3 to 5 for the interrupt step, 13 or 14 for the loopback.
+    ethtool_self_test => e1000_diag_test
+        e1000_link_test             first, since the others take the link down
+        e1000_close                 the driver lets go of the NIC
+        e1000_reg_test              reg_pattern_test, reg_set_and_check: do values read back?
+        e1000_eeprom_test           the checksum
+        e1000_intr_test             each cause, masked and unmasked, by ICS
+        e1000_loopback_test         frames out and back:
+            e1000_setup_desc_rings, e1000_setup_loopback_test
+            e1000_run_loopback_test, e1000_loopback_cleanup
+        e1000_open
+
+After each step e1000_reset. A test returns 0 when it passes, else a number that says where it
+failed: the register's offset, 1 for the EEPROM checksum, 1 or 3 to 5 for the interrupts, 1, 2 or 13
+for the loopback. State: `adapter.test_icr` collects the causes of the interrupt test. Read
+e1000_diag_test first.
 """
 
 from __future__ import annotations
