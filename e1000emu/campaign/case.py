@@ -178,7 +178,6 @@ class Case:
         self._closing = ExitStack()
         self._nics: list[Nic] = []
         self._hosts: list[Host] = []
-        self._benches: list[Bench] = []
         self._captures: list[_Hash] = []
         self._names: Counter[str] = Counter()
         self._steps = 0
@@ -211,9 +210,11 @@ class Case:
 
     def bench(self, **options: Any) -> Bench:
         """Return a `Bench` of these `options`: one NIC with faked memory, line, link and driver."""
-        options.setdefault("record", self.recorder("nic"))
+        if "record" not in options:
+            options["record"] = self.recorder("nic")
+        if "capture" not in options:
+            options["capture"] = self.capture("nic")
         bench = Bench(**options)
-        self._benches.append(bench)
         self._nics.append(bench.nic)
         self._closing.callback(bench.close)
         return bench
@@ -281,9 +282,6 @@ class Case:
         frames, counters, registers = sha256(), sha256(), sha256()
         for file in self._captures:
             frames.update(file.hash.digest())
-        for bench in self._benches:
-            for frame in bench.link.frames:
-                frames.update(len(frame).to_bytes(4, "little") + bytes(frame))
         end = 0
         for nic in self._nics:
             counters.update(msgspec.msgpack.encode(nic.stats.as_dict()))

@@ -13,6 +13,7 @@ from fastpath.dma import DmaTable, HostMemory
 from fastpath.errors import known_words, whole_number
 
 if TYPE_CHECKING:
+    from e1000emu.capture import PcapngWriter
     from e1000emu.faults import Faults
     from e1000emu.nic import Nic
     from e1000emu.ports import ManagementController
@@ -51,9 +52,12 @@ class Bench:
         writeback_ns: int = 0,
         faults: Faults | None = None,
         record: Recorder | None = None,
+        capture: PcapngWriter | None = None,
         **ring_sizes: Any,
     ) -> None:
         """Build all of it; `faults` and `record` are those of `Nic`, `ring_sizes` of `GuestRings`.
+
+        `capture` gets the frames of the link, both ways.
 
         With `writeback_ns` the device's writes, and the interrupt that announces them, come so many
         nanoseconds of the bench's clock after the device has used a descriptor. Until then length,
@@ -62,6 +66,7 @@ class Bench:
         does where it waits for descriptors. Rules that compare the rings (found by *audit*) need
         write-backs that take no time.
         """
+        from e1000emu.links.capture import Capture
         from e1000emu.nic import Nic
 
         known_words("Bench", ring_sizes, RING_SIZES)
@@ -80,10 +85,11 @@ class Bench:
             self.dma.add(self.memory.base, self.memory.buffer)
         self.line = RecordingLine(clock)
         self.link = RecordingLink()
+        link = self.link if capture is None else Capture(self.link, capture, clock=clock)
         self.nic = Nic(
             memory=self.dma,
             irq=self.line,
-            link=self.link,
+            link=link,
             clock=clock,
             model=model,
             mac=mac,

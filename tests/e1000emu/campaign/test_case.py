@@ -170,6 +170,18 @@ def test_the_digest_has_frames_counters_registers_and_time() -> None:
     assert other["end"] == one["end"]
 
 
+def test_the_digest_has_frames_that_a_bench_receives() -> None:
+    def digest(frame: bytes) -> dict[str, str]:
+        case = Case(0, {})
+        with case.bench() as bench:
+            bench.link.inject(frame)
+        return case.digest()
+
+    one, other = digest(bytes(60)), digest(bytes(59) + b"1")
+    assert one != other
+    assert one | {"frames": ""} == other | {"frames": ""}
+
+
 def test_hosts_are_watched_and_closed() -> None:
     case = Case(0, {"seed": 0})
     cases.hosts(case)
@@ -194,7 +206,9 @@ def test_two_benches_of_a_case_have_two_recordings(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "cable-2.pcapng",
         "cable.pcapng",
+        "nic-2.pcapng",
         "nic-2.rec",
+        "nic.pcapng",
         "nic.rec",
     ]
 
