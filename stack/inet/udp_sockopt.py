@@ -11,7 +11,7 @@ from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.sock import lock_sock, release_sock
 from stack.core.sockopt_table import UDP, Level, get_option, number, set_option, switch
-from stack.inet.af_ops import af_ops_of
+from stack.inet.udp_flow import udp_push_pending_frames
 
 if TYPE_CHECKING:
     from stack.inet.udp_hash import udp_sock
@@ -22,7 +22,7 @@ def udp_push_if_uncorked(sk: udp_sock) -> None:
     if not sk.corkflag and sk.pending:
         lock_sock(sk)
         try:
-            af_ops_of[sk.pending].udp_push_pending_frames(sk)
+            udp_push_pending_frames(sk)
         finally:
             release_sock(sk)
 
