@@ -6,6 +6,7 @@
 #   make test-asan | test-tsan | clean
 #   make bench-pytest         the rows of bench as tests of pytest-benchmark
 #   make bench-record         every row with every peer, and from that the figures of README and docs
+#   make bench-edit           seconds from a changed function body to its running test
 #   make bench-guest          a Linux guest on our NIC beside QEMU's own e1000 (needs root)
 #   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
 #   TESTS=... PYTEST=...      what to test, further options for pytest
@@ -67,7 +68,7 @@ endif
 APART := $(foreach dir,tests/guest tests/dist tests/docs,$(if $(findstring $(dir),$(TESTS)),,--ignore=$(dir)))
 SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -j $(JOBS) -d build/doctrees docs site
 
-.PHONY: build demo test stale guest-images test-guest test-dist bench bench-pytest bench-record bench-guest docs docs-check dist lint types test-asan test-tsan clean format
+.PHONY: build demo test stale guest-images test-guest test-dist bench bench-pytest bench-record bench-guest bench-edit docs docs-check dist lint types test-asan test-tsan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -133,6 +134,9 @@ bench-guest: build
 	@scripts/system-packages bench
 	@$(VENV)/bin/e1000emu guest --prepare-only
 	@$(PY) benchmarks/bench_guest.py $(BENCH)
+
+bench-edit: build $(VENV)/.packages-test
+	@$(PY) benchmarks/edit_to_test.py
 
 test: build $(VENV)/.packages-test
 	@scripts/system-packages test

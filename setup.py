@@ -11,6 +11,7 @@ interpreter, sanitizer and package, is translated once (.ci/run), wherever each 
 ``E1000EMU_OPTIMIZE=-Og``  the C compiler's option for all modules, whatever each is worth: half of
 its time, where a build is only to be tested (.ci/run, the second Python).
 ``E1000EMU_ONLY=csum,dma``  build these modules only (work on one kernel without building the rest).
+``E1000EMU_STACKC_WITHOUT=NAME,NAME``  leave changes to Cython out (scripts/stackc/overrides.py).
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
-from stackc import narrow, paths  # noqa: E402 - programs of this tree
+from stackc import overrides  # noqa: E402 - programs of this tree
 from stackc.build import (  # noqa: E402
     CALLED,
     COMPILE_FLAGS,
     OPTIMIZE,
+    SHARED,
     WRAPPER,
-    directives,
+    options,
 )
 from stackc.state import MODULE as STATE_MODULE  # noqa: E402
 from stackc.translate import read_utilities, translate  # noqa: E402
@@ -51,6 +53,7 @@ DEBUG = os.environ.get("E1000EMU_CYTHON_DEBUG", "") not in ("", "0")
 OPTIMIZE_ALL = os.environ.get("E1000EMU_OPTIMIZE", "")
 SANITIZE = os.environ.get("E1000EMU_SANITIZE", "")
 CACHE = os.environ.get("E1000EMU_CYTHON_CACHE") or False
+WITHOUT = os.environ.get(overrides.SWITCH, "")
 ONLY = {name for name in os.environ.get("E1000EMU_ONLY", "").split(",") if name}
 JOBS = os.cpu_count() or 1
 
@@ -81,15 +84,10 @@ DIRECTIVES = {
 
 # Modules of fastpath that no frame passes one by one.
 COLD = {"buildinfo", "calltrace", "hdr6", "misuselog", "sampler", "secondcore"}
-# What Cython puts into each module, once for all of them: half of a small module, and of one that
-# takes memoryviews.
-SHARED = "fastpath._shared"
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
-STACK_OPTIONS: dict[str, Any] = {
-    "compiler_directives": directives(DEBUG),
-    "include_path": [str(STACK_BUILD), "."],
-    "shared_utility_qualified_name": SHARED,
-}
+if WITHOUT:  # none of it may be taken for what a build makes
+    STACK_BUILD = STACK_BUILD.with_name(f"{STACK_BUILD.name}-without-{WITHOUT}")
+STACK_OPTIONS = options(STACK_BUILD, DEBUG)
 
 
 def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
@@ -149,13 +147,13 @@ def extensions() -> list[Extension]:
 
 def stack_modules() -> list[str]:
     """Return the modules of ``stack`` that are compiled now."""
-    wanted = [m for m in compiled_modules() if not ONLY or m in ONLY]
+    wanted = [m for m in (STATE_MODULE, *compiled_modules()) if not ONLY or m in ONLY]
     if SANITIZE == "thread":  # the stack has one thread at a time
         return []
     if not ONLY:
         for old in (ROOT / "stack").rglob("*.so"):  # of a module that is not compiled any more
             name = ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0]
-            if name not in {*wanted, STATE_MODULE}:
+            if name not in wanted:
                 old.unlink()
     return wanted
 
@@ -170,14 +168,15 @@ def forget_older(texts: Iterable[Path], *writers: Path) -> None:
 
 def write_stack(wanted: list[str]) -> None:
     """Write the C of these modules and of what they share."""
-    sources = generate(ROOT, STACK_BUILD, wanted)
+    written = generate(ROOT, STACK_BUILD, list(compiled_modules()))
+    sources = {name: written[name] for name in {STATE_MODULE: 0, **dict.fromkeys(wanted)}}
     texts = [path.with_suffix(".c") for path in sources.values()]
     forget_older(texts, Path(__file__), *(ROOT / "scripts/stackc").glob("*.py"))
     translate(sources, [STATE_MODULE], JOBS, cache=CACHE, **STACK_OPTIONS)
 
 
 def stack_extensions(wanted: list[str]) -> list[Extension]:
-    """Return one extension per translated module of ``stack``, and one of what they share."""
+    """Return one extension per translated module of ``stack``."""
     listed = compiled_modules()
 
     def extension(module: str) -> Extension:
@@ -186,7 +185,7 @@ def stack_extensions(wanted: list[str]) -> list[Extension]:
         flags += COMPILE_FLAGS
         plain = DEBUG or SANITIZE or module in CALLED
         wrapper = "" if plain else WRAPPER.get(listed.get(module, ""), "")
-        flags += [f"-DSTACKC_WRAPPER={wrapper}"] if wrapper else []
+        flags += [f"-DCYTHON_WRAPPER_CODE={wrapper}"] if wrapper else []
         return Extension(
             module,
             [str(source)],
@@ -197,11 +196,10 @@ def stack_extensions(wanted: list[str]) -> list[Extension]:
                 str(source.with_suffix(".pxd")),
                 "scripts/stackc/state_fields.h",
                 "scripts/stackc/slots.h",
-                "scripts/stackc/atimport.h",
             ],
         )
 
-    return [extension(module) for module in [STATE_MODULE, *wanted]]
+    return [extension(module) for module in wanted]
 
 
 # Cython's trees are all circles: looking for garbage among them all the time took 40 % of it.
@@ -301,7 +299,7 @@ def translated() -> list[Extension]:
     stack = stack_modules()
     texts = [Path(BUILD_DIR or ".", e.sources[0]).with_suffix(".c") for e in found]
     forget_older(texts, Path(__file__), ROOT / "scripts/stackc/paths.py")
-    paths.install()
+    overrides.install("all")
     read_utilities()
     # Each has a part that one processor does alone.
     beside = multiprocessing.Process(target=write_stack, args=(stack,))
@@ -326,7 +324,7 @@ def translated() -> list[Extension]:
         raise SystemExit(beside.exitcode)  # it has said why
     # All are up to date: what is left is what each is told by the others. Should one be older than
     # Cython thinks right (after a build that was killed), it is written the same way.
-    narrow.install()
+    overrides.install("stack")
     return [*found, *cythonize(stack_extensions(stack), **STACK_OPTIONS)]
 
 

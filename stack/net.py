@@ -15,7 +15,7 @@ from fastpath.dma import HostMemory
 from fastpath.errors import check_type, whole_number
 from fastpath.skbuff import SkbPool, sk_buff
 from stack.clients.resolvconf import NameService
-from stack.core.clock import Clock, is_threaded
+from stack.core.clock import Clock, HostClock, is_threaded
 from stack.core.net_namespace import cleanup_net, setup_net
 from stack.core.rows import state
 from stack.core.snmp import netns_mib
@@ -86,8 +86,7 @@ class Net:
     """Called with each packet that is dropped and its reason, as the kfree_skb trace point."""
 
     # The machine's.
-    clock: Any
-    """The Clock (stack/core/clock.py) that was given; Any for its other methods (`run_for`)."""
+    clock: HostClock
     wake_clock: Clock | None
     """The clock if several threads share it, and wake-ups must call its `wake`; else None."""
     lock: AbstractContextManager[Any]

@@ -23,7 +23,8 @@ from tests.support import plain_environment, require
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+ASIDE = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "scripts/stackc/README.md")]
+LINKED = [*PAGES, *ASIDE]
 
 # What `make demo` and `make test` do is run by .ci/run itself; what is activated and installed, the
 # environment has that the commands run in.

@@ -9,11 +9,16 @@ and the fields of every class under `@state` become those of an extension type i
     constants.py   values of module-level integer constants
     types.py       from an annotation to a C type
     state.py       stack/_state.pyx: the extension types of the `@state` classes
+    slots.py       fields that hold functions, and calls through them
     module.py      one module's `.pyx` and `.pxd`
-    translate.py   Cython over all of them
-    narrow.py      fields of fewer bits than what is computed with
-    atimport.py    shorter C for imports; a size attribute for wrappers
-    needed.py      leaves unused classes of other modules out of a module's C
-    build.py       Cython's directives, the C compiler's options
     tree.py        all of them; which modules, where to
+    translate.py   Cython over all of them
+    build.py       Cython's directives, the C compiler's options
+    overrides.py   what is changed in Cython: the rows of
+      paths.py       names of files in the C, tracebacks
+      narrow.py      fields of fewer bits than what is computed with
+      needed.py      leaves unused classes of other modules out of a module's C
+      wrappers.py    an attribute for functions that parse Python's arguments
+    measure.py     what a row of overrides.py saves
+    __main__.py    the commands; README.md shows them
 """

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+# What Cython puts into each module, once for all of them: half of a small module, and of one that
+# takes memoryviews.
+SHARED = "fastpath._shared"
+
+
+def options(build: Path, debug: bool = False) -> dict[str, Any]:
+    """Cython's options for modules whose .pyx and .pxd are below `build`."""
+    return {
+        "compiler_directives": directives(debug),
+        "include_path": [str(build), "."],
+        "shared_utility_qualified_name": SHARED,
+    }
+
 
 def directives(debug: bool = False) -> dict[str, object]:
     """Cython's directives.
@@ -30,9 +46,9 @@ def directives(debug: bool = False) -> dict[str, object]:
 # third compared with -Og. But -O1 takes two thirds of -O2's compile time, and -Og half.
 OPTIMIZE = {"hot": "-O2", "": "-O1", "cold": "-Og", "state": "-O2"}
 
-# Attributes of the wrappers that parse a Python caller's arguments (atimport.py). They take a fifth
-# of the compiler's time in a hot module, and compiled callers do not use them. Not in CALLED, where
-# each packet passes such wrappers: handlers that a field holds, a socket's own methods.
+# Attributes of the wrappers that parse a Python caller's arguments (wrappers.py): compiled callers
+# do not use them, and without this the compiler takes a sixth more for a hot module. Not in CALLED,
+# where each packet passes such wrappers: handlers that a field holds, a socket's own methods.
 WRAPPER = {
     "hot": '__attribute__((cold,optimize("Og")))',
     "": '__attribute__((cold,optimize("Og")))',

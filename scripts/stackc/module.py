@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from .constants import Constants
 from .nodes import children, walk
+from .slots import CLOCKS, Caller, Key, Slots, shapes_line
 from .slots import MODULE as SLOTS_MODULE
-from .slots import Caller, Key, Slots, shapes_line
 from .types import OBJECT, ExtensionTypes, alias_of, cimport
 
 _C_INT_MAX = (1 << 31) - 1
@@ -23,7 +23,18 @@ _OF_A_PACKET = {
 CHECKED = "stack._checked"
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _INNER = (*_SCOPES, ast.GeneratorExp, ast.ClassDef)
-_NO_CPDEF = (*_SCOPES, ast.GeneratorExp, ast.Yield, ast.YieldFrom, ast.Await, ast.ClassDef)
+_NAMES = {
+    ast.FunctionDef: "a function",
+    ast.AsyncFunctionDef: "a coroutine",
+    ast.Lambda: "a lambda",
+    ast.GeneratorExp: "a generator expression",
+    ast.Yield: "a yield",
+    ast.YieldFrom: "a yield",
+    ast.Await: "an await",
+    ast.ClassDef: "a class",
+}
+_NO_CPDEF = tuple(_NAMES)
+"""What Cython cannot have in a cpdef function."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +85,40 @@ def declare(module: Module, types: ExtensionTypes) -> None:
     """Find the functions that become cpdef: those whose name is never bound again."""
     again = _bound_again(module.tree)
     for node in module.tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name not in again:
-            signature = _signature(node, module, types)
-            if signature is not None:
-                module.signatures[node.name] = signature
+        if isinstance(node, ast.FunctionDef) and not _why_python(node, again):
+            module.signatures[node.name] = _signature(node, module, types)
+
+
+def fallbacks(tree: ast.Module) -> list[tuple[int, str, str]]:
+    """The functions of a module that stay Python functions: line, name, reason of each."""
+    again = _bound_again(tree)
+    functions = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    reasons = [(n.lineno, n.name, _why_python(n, again)) for n in functions]
+    return [found for found in reasons if found[2]]
+
+
+def _why_python(node: ast.FunctionDef | ast.AsyncFunctionDef, again: set[str]) -> str:
+    """Why a module's function cannot be cpdef, "" if it can."""
+    a = node.args
+    if isinstance(node, ast.AsyncFunctionDef):
+        return "is a coroutine"
+    if node.name in again:
+        return "its name is bound twice"
+    if node.decorator_list:
+        return "has a decorator"
+    for name, found in (
+        ("a *", a.vararg),
+        ("a **", a.kwarg),
+        ("a keyword-only", a.kwonlyargs),
+        ("a positional-only", a.posonlyargs),
+    ):
+        if found:
+            return f"has {name} argument"
+    for statement in node.body:
+        for inner in walk(statement):
+            if isinstance(inner, _NO_CPDEF):
+                return f"contains {_NAMES[type(inner)]} (line {inner.lineno})"  # type: ignore[attr-defined]
+    return ""
 
 
 def _bound_again(tree: ast.Module) -> set[str]:
@@ -104,12 +145,8 @@ def _bound_again(tree: ast.Module) -> set[str]:
     return again
 
 
-def _signature(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> Signature | None:
+def _signature(node: ast.FunctionDef, module: Module, types: ExtensionTypes) -> Signature:
     a = node.args
-    if node.decorator_list or a.vararg or a.kwarg or a.kwonlyargs or a.posonlyargs:
-        return None
-    if any(isinstance(inner, _NO_CPDEF) for stmt in node.body for inner in walk(stmt)):
-        return None
     first_default = len(a.args) - len(a.defaults)
     params = tuple(
         (types.c_type(p.annotation, module.origin, module.modules), p.arg, i >= first_default)
@@ -366,7 +403,7 @@ class Translator:
             self.kinds[name] = kind
 
     def _kind(self, node: ast.expr) -> Key | None:
-        """The state class of an expression's value, where the source declares it."""
+        """The state class of an expression's value, or one of CLOCKS, where the source says it."""
         match node:
             case ast.Name(id=name):
                 return self.kinds.get(name)
@@ -486,7 +523,9 @@ class Translator:
                     return
             case ast.Call(func=ast.Name(id="super"), args=[]):
                 return
-            case ast.Call(func=ast.Attribute(attr="now_ns", value=clock), args=[], keywords=[]):
+            case ast.Call(func=ast.Attribute(attr="now_ns", value=clock), args=[], keywords=[]) if (
+                self._kind(clock) in CLOCKS
+            ):
                 # any clock's time, without a call where the clock is fastpath's
                 self.edits.append((self._at(node), self._at(node), "_d_clock_ns("))
                 self.edits.append((self._at(clock, end=True), self._at(node, end=True), ")"))

@@ -11,6 +11,7 @@ absolute path where the file exists (tracefile.h), otherwise by its path in the 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from Cython.Compiler.Scanning import FileSourceDescriptor
 from .module import CHECKED
 from .slots import CALLER
 
+SWITCH = "E1000EMU_STACKC_WITHOUT"
+"""The rows of overrides.py that a build leaves out."""
 _CYTHON = Path(Cython.__file__).parent
 _FRAME = "PyCode_NewEmpty(filename, funcname, py_line)"
 _FRAME_AT = "tracefile_code(filename, funcname, py_line, NAMED_CGLOBAL(moddict_cname))"
-_BODY = "    PyObject *ptype, *pvalue, *ptraceback;\n"
+_BODIES = ("    int success = 0;\n", "    PyObject *ptype, *pvalue, *ptraceback;\n")
+_LINELESS = "    if (!py_line) return;\n"
 _HEADER = '#include "traceback.h"\n'
 
 _hash = Cache.file_hash
@@ -40,28 +44,46 @@ _unseen: list[bool] = [False]
 _again = False
 
 
-def install() -> None:
-    """Patch Cython in this process and those that fork from it to name files this way."""
+def install_names() -> None:
+    """Name files by relative paths, in the C and in the keys of Cython's cache."""
     Cache.file_hash = _file_hash
-    Cache.__version__ = f"{_version} {_writers()}"
     FileSourceDescriptor.get_relative_path = _get_relative_path
+
+
+def install_key() -> None:
+    """Put these programs into the keys of Cython's cache."""
+    Cache.__version__ = f"{_version} {_writers()}"
+
+
+def install_unseen() -> None:
+    """Add no frame to a traceback for functions that are not in the source."""
     CCodeWriter.put_add_traceback = _put_add_traceback
-    CCodeWriter.error_goto = _goto_error
     FuncDefNode.generate_function_definitions = _generate_function
+
+
+def install_reraise() -> None:
+    """Add no line to a traceback for a bare `raise`."""
+    CCodeWriter.error_goto = _goto_error
     ReraiseStatNode.generate_execution_code = _generate_reraise
     frames = UtilityCode.load_cached("AddTraceback", "Exceptions.c")
+    if _LINELESS not in frames.impl:
+        for body in _BODIES:
+            assert frames.impl.count(body) == 1
+            frames.impl = frames.impl.replace(body, body + _LINELESS)
+
+
+def install_frames() -> None:
+    """Let a frame of a traceback name its file as the interpreter would."""
+    frames = UtilityCode.load_cached("AddTraceback", "Exceptions.c")
     if _FRAME_AT not in frames.impl:
-        assert (
-            frames.impl.count(_FRAME) == frames.impl.count(_HEADER) == frames.impl.count(_BODY) == 1
-        )
+        assert frames.impl.count(_FRAME) == frames.impl.count(_HEADER) == 1
         text = frames.impl.replace(_FRAME, _FRAME_AT)
-        text = text.replace(_HEADER, f'{_HEADER}#include "tracefile.h"\n')
-        frames.impl = text.replace(_BODY, f"{_BODY}    if (!py_line) return;\n")
+        frames.impl = text.replace(_HEADER, f'{_HEADER}#include "tracefile.h"\n')
 
 
 def _writers() -> str:
     """The programs that change what Cython writes, for the key of its cache."""
-    sums = hashlib.sha256()
+    sums = hashlib.sha256(os.environ.get(SWITCH, "").encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         sums.update(path.read_bytes())
     return sums.hexdigest()

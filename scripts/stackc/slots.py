@@ -22,6 +22,8 @@ _LETTERS = {"long long": "L", "bint": "B", "double": "D"}
 _BUILTINS = ("list", "dict")
 _RETURN = {"long long": " except? -1", "bint": " except? -1", "double": " except? -1"}
 Key = tuple[str, str]
+CLOCKS: frozenset[Key] = frozenset({("stack.core.clock", n) for n in ("Clock", "HostClock")})
+"""What declares a clock: no `@state` classes, but module.py must know what is one."""
 
 PXD = """# What finds the C pointer of a slot; written by scripts/stackc.
 cdef extern from "slots.h":
@@ -65,6 +67,8 @@ class Slots:
 
     def field_type(self, key: Key, name: str) -> Key | ast.expr | None:
         """The type of a state class's field: another such class, or its annotation."""
+        if key in CLOCKS:
+            return None
         cls = self.classes[key]
         while name not in cls.fields:
             base = self.origins[cls.module].get(cls.base[1]) if cls.base is not None else None
@@ -75,13 +79,13 @@ class Slots:
         return self.state_class(entry.annotation, entry.module) or entry.annotation
 
     def state_class(self, annotation: ast.expr | None, module: str) -> Key | None:
-        """The state class that an annotation names (also `... | None`)."""
+        """The state class, or one of CLOCKS, that an annotation names (also `... | None`)."""
         match annotation:
             case ast.Constant(value=str(text)):
                 return self.state_class(ast.parse(text, mode="eval").body, module)
             case ast.Name(id=name):
                 where = self.origins[module].get(name)
-                return where if where in self.classes else None
+                return where if where in self.classes or where in CLOCKS else None
             case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
                 return self.state_class(left, module)
         return None

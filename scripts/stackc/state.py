@@ -123,7 +123,9 @@ class StateModule:
         classes: Mapping[tuple[str, str], StateClass],
         types: ExtensionTypes,
         origins: Mapping[str, Mapping[str, tuple[str, str]]],
+        narrow: bool,
     ) -> None:
+        self.narrow = narrow
         self.classes = classes
         self.types = types
         self.origins = origins
@@ -214,7 +216,7 @@ class StateModule:
         origin = self.origins[entry.module]
         match entry.annotation:
             case ast.Name(id=name) if name in NARROW:
-                return NARROW[name]
+                return NARROW[name] if self.narrow else "long long"
         text = self.types.c_type(entry.annotation, origin, self.modules)
         return text.removeprefix(alias_of(MODULE) + ".")
 

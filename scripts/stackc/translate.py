@@ -22,7 +22,7 @@ from Cython.Compiler.Main import Context, compile_single
 from Cython.Compiler.Options import CompilationOptions
 from Cython.Utils import file_generated_by_this_cython
 
-from stackc import atimport, narrow, needed, paths
+from . import overrides
 
 
 def translate(
@@ -41,8 +41,7 @@ def translate(
     Raises SystemExit naming the modules that Cython refuses; it has printed why.
     """
     settings = CompilationOptions(**options)
-    narrow.install()
-    paths.install()
+    overrides.install("all", "stack")
     context = Context.from_options(settings)
     tree = create_dependency_tree(context, quiet=True)
     stale = [name for name, pyx in modules.items() if _out_of_date(str(pyx), tree)]
@@ -126,8 +125,7 @@ def _translate_and_exit(
             fingerprint = store.transitive_fingerprint(
                 pyx, dependencies, settings, FingerprintFlags("c", False, False)
             )
-        needed.install()
-        atimport.install()
+        overrides.install("one")
         result = compile_single(
             pyx, settings, name, cache=store, context=context, fingerprint=fingerprint
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .constants import Constants
 from .module import CHECKED, Module, Translator, checked_types, declare, own_names
+from .overrides import left_out
 from .slots import MODULE as SLOTS_MODULE
 from .slots import PXD, Slots
 from .state import MODULE as STATE_MODULE
@@ -40,7 +41,7 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
         module = modules[name] = Module(name, text, ast.parse(text, str(path)))
         for cls in state_classes(name, module.tree):
             classes[name, cls.name] = cls
-    _resolve(modules)
+    resolve(modules)
     state = {key: key[1] for key in classes}
     if len(set(state.values())) != len(state):
         raise SyntaxError(f"two @state classes of one name: {sorted(state)}")
@@ -48,7 +49,8 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
     constants = Constants(root, {name: module.tree for name, module in modules.items()})
     origins = {name: module.origin for name, module in modules.items()}
     written: dict[str, Path] = {}
-    pyx, pxd = StateModule(classes, types, origins).write()
+    narrow = "narrow" not in left_out()
+    pyx, pxd = StateModule(classes, types, origins, narrow).write()
     written[STATE_MODULE] = _write(out, STATE_MODULE, pyx.encode(), pxd)
     _write_if_changed(out / (CHECKED.replace(".", "/") + ".pxd"), checked_types(state).encode())
     unknown = [name for name in wanted if name not in modules]
@@ -65,7 +67,7 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
     return written
 
 
-def _resolve(modules: dict[str, Module]) -> None:
+def resolve(modules: dict[str, Module]) -> None:
     """Fill in where each module's names are defined, through re-exports."""
     direct: dict[str, dict[str, tuple[str, str]]] = {}
     for name, module in modules.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 
 class TimerHandle(Protocol):
@@ -42,6 +42,11 @@ class Clock(Protocol):
 
     def wake(self) -> None:
         """Have every `wait` test its condition again."""
+
+
+HostClock: TypeAlias = Any
+"""The Clock that a host was given; for type checkers Any, so that programs reach its other methods
+(`host.clock.run_for`)."""
 
 
 def is_threaded(clock: Clock) -> bool:

@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from stackc.constants import Constants  # noqa: E402
 from stackc.module import Module, Translator, declare  # noqa: E402
 from stackc.slots import Slots  # noqa: E402
+from stackc.tree import resolve  # noqa: E402
 from stackc.types import ExtensionTypes  # noqa: E402
 
 WHERE = {
@@ -137,9 +138,7 @@ TRANSLATE_BESIDE = """
 import sys
 sys.path.insert(0, sys.argv[1] + "/scripts")
 from pathlib import Path
-from stackc import paths
 from stackc.translate import translate
-paths.install()
 options = {"include_path": ["."], "shared_utility_qualified_name": "shared", "language_level": 3}
 translate({"one": Path("one.pyx")}, ["one"], 1, cache="../cache", **options)
 """
@@ -266,6 +265,25 @@ def test_a_module_has_the_classes_that_it_uses_and_no_others(tmp_path: Path) -> 
     assert "struct __pyx_obj_6common_Unused {" not in written
 
 
+WRAPPED = """
+import sys
+sys.path.insert(0, sys.argv[1] + "/scripts")
+from pathlib import Path
+from stackc.translate import translate
+translate({"one": Path("one.pyx")}, ["one"], 1, include_path=["."])
+"""
+
+
+def test_wrappers_have_attributes_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "one.pxd").write_text("cpdef int first()\n")
+    (tmp_path / "one.pyx").write_text("cpdef int first():\n    return 1\n")
+    words = [sys.executable, "-c", WRAPPED, str(ROOT)]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    text = (tmp_path / "one.c").read_text()
+    assert set(re.findall(r"CYTHON_WRAPPER_CODE (\w+)\(", text)) == {"__pyx_pw_3one_1first"}
+    assert "static int __pyx_f_3one_first(" in text
+
+
 def translated(text: str, tmp_path: Path, **others: str) -> tuple[str, str]:
     """The .pyx and .pxd of a module `stack.one` with this text, beside modules `stack.NAME`."""
     (tmp_path / "stack").mkdir(exist_ok=True)
@@ -273,6 +291,7 @@ def translated(text: str, tmp_path: Path, **others: str) -> tuple[str, str]:
         (tmp_path / f"stack/{name}.py").write_text(source)
     module = Module("stack.one", text.encode(), ast.parse(text))
     types = ExtensionTypes(tmp_path, {})
+    resolve({"stack.one": module})
     declare(module, types)
     slots = Slots({}, types, {"stack.one": module.origin})
     modules = {"stack.one": module}
@@ -388,6 +407,26 @@ def test_a_name_that_a_function_binds_is_no_constant(binding: str, tmp_path: Pat
     text = f"A = 7\n\n\ndef f(x):\n    {binding}\n    return A\n"
     pyx, _ = translated(text, tmp_path)
     assert pyx.splitlines()[-1].strip() == "return A"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "direct"),
+    [
+        ("Clock", True),
+        ("HostClock", True),
+        ("Clock | None", True),
+        ("Watch", False),
+        ("Any", False),
+    ],
+)
+def test_the_time_of_what_is_declared_a_clock(
+    annotation: str, direct: bool, tmp_path: Path
+) -> None:
+    text = "from typing import Any\nfrom stack.core.clock import Clock, HostClock, Watch\n"
+    text += f"\n\ndef f(c: {annotation}) -> int:\n    d = c\n    return c.now_ns() + d.now_ns()\n"
+    pyx, _ = translated(text, tmp_path)
+    said = "_d_clock_ns(c) + _d_clock_ns(d)" if direct else "c.now_ns() + d.now_ns()"
+    assert pyx.splitlines()[-1].strip() == f"return {said}"
 
 
 @pytest.mark.parametrize(
