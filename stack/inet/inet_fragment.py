@@ -24,7 +24,7 @@ from fastpath.skbuff import (
     skb_unclone,
 )
 from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, kfree_skb_reason
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ IPFRAG_OVERLAP = 2
 INET_ECN_NOT_ECT = 0
 INET_ECN_CE = 3
 
-FragKey = tuple[int, int, int, int, int]
+FragKey = tuple[int, wide, wide, int, int]
 
 Q = TypeVar("Q", bound="inet_frag_queue")
 

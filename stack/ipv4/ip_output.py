@@ -57,7 +57,7 @@ from stack.core.netdevice import (
     net_xmit_errno,
 )
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
-from stack.core.rows import row, state
+from stack.core.rows import narrow, row, state
 from stack.core.secure_seq import SECURE_IP_ID
 from stack.core.sock import (
     SOCK_ZEROCOPY,
@@ -151,7 +151,7 @@ class ipcm_cookie:
         self.gso_size = 0
         self.protocol = 0
         if sk is not None:
-            self.addr = sk.inet_saddr
+            self.addr = narrow(sk.inet_saddr)
             self.oif = sk.sk_bound_dev_if
             self.sockc_mark = sk.sk_mark
             self.priority = sk.sk_priority
@@ -347,7 +347,7 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_OUTNOROUTES)
             return -errno.EHOSTUNREACH
         if inet_opt.optlen:
-            options, daddr = ip_options_build(inet_opt, daddr, rt, saddr)
+            options, daddr = ip_options_build(inet_opt, narrow(daddr), rt, narrow(saddr))
     pmtudisc = sk.pmtudisc
     df = (
         IP_DF
@@ -366,8 +366,8 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
         df,
         ttl if ttl >= 0 else ip4_dst_hoplimit(rt),
         sk.sk_protocol,
-        saddr,
-        daddr,
+        narrow(saddr),
+        narrow(daddr),
         options,
     )
     skb.priority = sk.sk_priority
@@ -693,7 +693,7 @@ def __ip_append_data(
     if cork.length + length > mtu - fragheaderlen and (
         cork.length + length > IP_MAX_MTU - fragheaderlen or not ip_sk_ignore_df(sk)
     ):
-        ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, fl4.fl_dport, mtu - optlen)
+        ip_local_error(sk, errno.EMSGSIZE, narrow(fl4.daddr), fl4.fl_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
     data = length - transhdrlen
     if flags & MSG_ZEROCOPY and length and sk.sk_flags & SOCK_ZEROCOPY:
@@ -822,7 +822,7 @@ def ip_finish_header(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -
     saddr = fl4.saddr
     tot_len = skb.len + IP_HLEN
     if opt is not None and opt.optlen:
-        options, daddr = ip_options_build(opt, cork.addr or daddr, rt, saddr)
+        options, daddr = ip_options_build(opt, narrow(cork.addr or daddr), rt, narrow(saddr))
         tot_len += len(options)
     pmtudisc = sk.pmtudisc
     if pmtudisc == IP_PMTUDISC_WANT:
@@ -845,7 +845,7 @@ def ip_finish_header(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -
         net = rt.net
         slot = fl4.ident
         if slot < 0:
-            slot = ip_ident_slot(net, daddr, saddr, protocol)
+            slot = ip_ident_slot(net, narrow(daddr), narrow(saddr), protocol)
             fl4.ident = slot
         ident = ip_idents_reserve(net, slot, skb.gso_segs or 1)
     tos = cork.tos
@@ -857,8 +857,8 @@ def ip_finish_header(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -
         df,
         ttl,
         protocol,
-        saddr,
-        daddr,
+        narrow(saddr),
+        narrow(daddr),
         options,
     )
 

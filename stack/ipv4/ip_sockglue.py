@@ -20,7 +20,7 @@ from stack.core import uapi
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.rows import state
+from stack.core.rows import narrow, state
 from stack.core.sock import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
@@ -416,7 +416,7 @@ def pktoptions(sk: inet_sock) -> bytes:
     """IP_PKTOPTIONS of a stream: the control messages that the socket's options ask for."""
     found: list[tuple[int, bytes]] = []
     if sk.cmsg_flags & IP_CMSG_PKTINFO:
-        addr = net_addr(sk.inet_rcv_saddr if sk.inet_rcv_saddr >> 32 == 0 else 0)
+        addr = net_addr(narrow(sk.inet_rcv_saddr if sk.inet_rcv_saddr >> 32 == 0 else 0))
         found.append((uapi.IP_PKTINFO, PKTINFO.pack(sk.mc_index, addr, addr)))
     if sk.cmsg_flags & IP_CMSG_TTL:
         found.append((uapi.IP_TTL, int_bytes(sk.mc_ttl)))
@@ -464,7 +464,7 @@ def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
         case uapi.IP_MULTICAST_ALL:
             return int(sk.mc_all)
         case uapi.IP_MULTICAST_IF:
-            return net_addr(sk.mc_addr)
+            return net_addr(narrow(sk.mc_addr))
         case uapi.IP_UNICAST_IF:
             return int.from_bytes(sk.uc_index.to_bytes(4, "big"), "little")
         case uapi.IP_FREEBIND:

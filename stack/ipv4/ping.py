@@ -12,6 +12,7 @@ from fastpath.skbuff import (
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.proto import proto
+from stack.core.rows import narrow
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
@@ -130,7 +131,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
-        daddr = sk.inet_daddr
+        daddr = narrow(sk.inet_daddr)
     ipc = ipcm_cookie(sk)
     if msg.msg_control:
         ip_cmsg_send(sk, msg.msg_control, ipc)
@@ -150,7 +151,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     )
     if ipv4_is_multicast(daddr):
         ipc.oif = ipc.oif or sk.mc_index
-        saddr = saddr or sk.mc_addr
+        saddr = narrow(saddr or sk.mc_addr)
     elif not ipc.oif:
         ipc.oif = sk.uc_index
     fl4 = flowi(
@@ -176,7 +177,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
         raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if not ipc.addr:
-        ipc.addr = fl4.daddr
+        ipc.addr = narrow(fl4.daddr)
     lock_sock(sk)
     try:
         try:

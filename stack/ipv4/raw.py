@@ -23,6 +23,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import NET_RX_DROP, net_xmit_errno
 from stack.core.proto import proto
+from stack.core.rows import narrow
 from stack.core.sock import (
     SOCK_BROADCAST,
     SOCK_LOCALROUTE,
@@ -210,7 +211,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
-        daddr = sk.inet_daddr
+        daddr = narrow(sk.inet_daddr)
     ipc = ipcm_cookie(sk)
     if hdrincl:
         ipc.protocol = IPPROTO_RAW
@@ -234,7 +235,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         if not ipc.oif:
             ipc.oif = sk.mc_index
         if not saddr:
-            saddr = sk.mc_addr
+            saddr = narrow(sk.mc_addr)
     elif not ipc.oif:
         ipc.oif = sk.uc_index
     fl4 = flowi(
@@ -256,7 +257,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     if hdrincl:
         return raw_send_hdrinc(sk, fl4, msg, length, rt, msg.msg_flags)
     if not ipc.addr:
-        ipc.addr = final or fl4.daddr
+        ipc.addr = narrow(final or fl4.daddr)
     lock_sock(sk)
     try:
         try:
@@ -284,7 +285,7 @@ def raw_send_hdrinc(
     """
     net = sk.net
     if length > rt.dev.mtu:
-        ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, sk.inet_dport, rt.dev.mtu)
+        ip_local_error(sk, errno.EMSGSIZE, narrow(fl4.daddr), sk.inet_dport, rt.dev.mtu)
         raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
     if length < IP_HLEN:
         raise os_error(errno.EINVAL, "the packet is shorter than an IP header")
@@ -315,7 +316,7 @@ def raw_send_hdrinc(
     skb.ip_summed = CHECKSUM_NONE
     iph = ip_hdr(skb)
     if not iph.saddr:
-        iph.saddr = fl4.saddr
+        iph.saddr = narrow(fl4.saddr)
     iph.tot_len = length
     if not iph.id:
         iph.id = __ip_select_ident(net, iph.daddr, iph.saddr, iph.protocol)

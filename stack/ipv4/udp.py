@@ -20,6 +20,7 @@ from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
+from stack.core.rows import narrow
 from stack.core.snmp import udp_mib
 from stack.core.sock import (
     SOCK_BROADCAST,
@@ -184,7 +185,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
-        daddr = sk.inet_daddr
+        daddr = narrow(sk.inet_daddr)
         dport = sk.inet_dport
         connected = True
     ipc = ipcm_cookie(sk)
@@ -214,7 +215,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         if not ipc.oif:
             ipc.oif = sk.mc_index
         if not saddr:
-            saddr = sk.mc_addr
+            saddr = narrow(sk.mc_addr)
         connected = False
     elif not ipc.oif:
         ipc.oif = sk.uc_index
@@ -244,7 +245,7 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
         if connected:
             sk_dst_set(sk, rt)
         if not ipc.addr:
-            ipc.addr = fl4.daddr
+            ipc.addr = narrow(fl4.daddr)
     else:
         fl4 = flowi(
             AF_INET, faddr, saddr or rt.rt_src, ipc.oif, tos, sk.sk_protocol, dport, sk.inet_sport
@@ -315,7 +316,7 @@ def udp_make_flow(
         ignore_df=pmtudisc < IP_PMTUDISC_DO or pmtudisc == IP_PMTUDISC_OMIT,
         mark=sk.sk_mark,
         priority=sk.sk_priority,
-        ident_slot=ip_ident_slot(sk.net, fl4.daddr, fl4.saddr, IPPROTO_UDP),
+        ident_slot=ip_ident_slot(sk.net, narrow(fl4.daddr), narrow(fl4.saddr), IPPROTO_UDP),
         idents=sk.net.ipv4.ip_idents,
         randrange=sk.net.random.randrange,
         small=sk.net.skb_small_head,
@@ -431,7 +432,7 @@ def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
     if sk.sk_no_check_tx:
         skb.ip_summed = CHECKSUM_NONE
     else:
-        udp4_send_check(skb, fl4.saddr, fl4.daddr)
+        udp4_send_check(skb, narrow(fl4.saddr), narrow(fl4.daddr))
     return udp_sent(sk, ip_push_pending_frames(sk, fl4, skb, cork), sk.recverr, 1)
 
 

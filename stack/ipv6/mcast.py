@@ -244,7 +244,7 @@ def ip6_mc_source(
 
 
 def ip6_mc_msfilter(
-    sk: inet_sock, ifindex: int, group: wide, mode: int, sources: Collection[int]
+    sk: inet_sock, ifindex: int, group: wide, mode: int, sources: Collection[wide]
 ) -> None:
     """net/ipv6/mcast.c: MCAST_MSFILTER: replace a membership's source filter.
 
@@ -268,7 +268,7 @@ def ip6_mc_msfilter(
     _changed(sk.net, ml, before, _state(ml))
 
 
-def ip6_mc_msfget(sk: inet_sock, ifindex: int, group: wide) -> tuple[int, tuple[int, ...]]:
+def ip6_mc_msfget(sk: inet_sock, ifindex: int, group: wide) -> tuple[int, tuple[wide, ...]]:
     """net/ipv6/mcast.c: (mode, sources) of a membership.
 
     Raises: OSError EINVAL (no group), EADDRNOTAVAIL.
