@@ -10,6 +10,7 @@ and keeps the low bits that fit.
 from typing import final
 
 from fastpath.skbuff import sk_buff
+from fastpath.wide import wide
 
 ETH_HLEN: int
 TCP_FLAG_FIN: int  # 0x01
@@ -72,8 +73,8 @@ class ipv6hdr:
     payload_len: int
     nexthdr: int
     hop_limit: int
-    saddr: int
-    daddr: int
+    saddr: wide
+    daddr: wide
 
 @final
 class icmphdr:
@@ -172,8 +173,8 @@ def ipv6_push(
     payload_len: int,
     nexthdr: int,
     hop_limit: int,
-    saddr: int,
-    daddr: int,
+    saddr: wide,
+    daddr: wide,
 ) -> None: ...
 def udp_push(skb: sk_buff, sport: int, dport: int, length: int, check: int) -> None:
     """Push the 8-byte header; sets transport_header. `length` above 65535 is stored as 0."""
@@ -219,14 +220,14 @@ def ip_decrease_ttl(iph: iphdr) -> int:
 def tcp_v4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None:
     """data at the TCP header. ip_summed PARTIAL: pseudo sum, csum_start/offset; else in full."""
 
-def tcp_v6_send_check(skb: sk_buff, saddr: int, daddr: int) -> None: ...
+def tcp_v6_send_check(skb: sk_buff, saddr: wide, daddr: wide) -> None: ...
 def udp4_csum(skb: sk_buff, saddr: int, daddr: int) -> int:
     """UDP checksum with data at the UDP header, its check field taken as 0; 0 becomes 0xFFFF."""
 
 def udp4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None:
     """As tcp_v4_send_check for UDP."""
 
-def udp6_send_check(skb: sk_buff, saddr: int, daddr: int) -> None: ...
+def udp6_send_check(skb: sk_buff, saddr: wide, daddr: wide) -> None: ...
 def tcp_hdrlen(skb: sk_buff) -> int:
     """include/linux/tcp.h: bytes of the TCP header at transport_header. Raises IndexError."""
 

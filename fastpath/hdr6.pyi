@@ -9,6 +9,7 @@ the low bits that fit. Names are those of linux/ipv6.h, icmpv6.h and net/ndisc.h
 from typing import final
 
 from fastpath.skbuff import sk_buff
+from fastpath.wide import wide
 
 @final
 class ipv6_opt_hdr:
@@ -94,13 +95,13 @@ def ipv6_skip_exthdr(skb: sk_buff, start: int, nexthdr: int) -> tuple[int, int, 
     the fragment header's word, 0 without one. Bytes beyond the linear data are looked at too.
     """
 
-def icmp6_push(skb: sk_buff, type: int, code: int, un: int, saddr: int, daddr: int) -> None:
+def icmp6_push(skb: sk_buff, type: int, code: int, un: int, saddr: wide, daddr: wide) -> None:
     """Push the 8-byte ICMPv6 header and set its checksum over pseudo header and whole packet.
 
     `un` is the word after the checksum; sets transport_header.
     """
 
-def icmp6_csum(skb: sk_buff, saddr: int, daddr: int) -> int:
+def icmp6_csum(skb: sk_buff, saddr: wide, daddr: wide) -> int:
     """Folded checksum of the ICMPv6 message at data: 0 when a received one is right.
 
     With its checksum field zero, the value that belongs there.

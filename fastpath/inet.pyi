@@ -5,6 +5,7 @@ from typing_extensions import Buffer
 
 from fastpath.intmap import IntMap
 from fastpath.skbuff import SkbPool, sk_buff, sk_buff_head
+from fastpath.wide import wide
 
 _T = TypeVar("_T")
 
@@ -53,8 +54,8 @@ class UdpFlow:
         destructor: Any,
         pool: SkbPool,
         headroom: int,
-        saddr: int,
-        daddr: int,
+        saddr: wide,
+        daddr: wide,
         sport: int,
         dport: int,
         *,

@@ -3,6 +3,7 @@ from typing import Generic, TypeVar
 
 from fastpath.inetkey import InetEnds
 from fastpath.skbuff import sk_buff
+from fastpath.wide import wide
 
 V = TypeVar("V")
 
@@ -12,7 +13,7 @@ class InetHash(Generic[V]):
     A key that is none raises TypeError, ValueError or OverflowError.
     """
 
-    def get(self, key: tuple[int, int, int, int, int] | None) -> V | None:
+    def get(self, key: tuple[int, wide, int, wide, int] | None) -> V | None:
         """The value of `key`, or None; of None, too."""
 
     def find(self, ends: InetEnds) -> V | None:
@@ -21,19 +22,19 @@ class InetHash(Generic[V]):
     def find_skb(self, skb: sk_buff) -> V | None:
         """The value of inet_key(skb), or None. Raises as inet_key."""
 
-    def __getitem__(self, key: tuple[int, int, int, int, int]) -> V: ...
-    def __setitem__(self, key: tuple[int, int, int, int, int], value: V) -> None: ...
-    def __delitem__(self, key: tuple[int, int, int, int, int]) -> None: ...
-    def __contains__(self, key: tuple[int, int, int, int, int]) -> bool: ...
+    def __getitem__(self, key: tuple[int, wide, int, wide, int]) -> V: ...
+    def __setitem__(self, key: tuple[int, wide, int, wide, int], value: V) -> None: ...
+    def __delitem__(self, key: tuple[int, wide, int, wide, int]) -> None: ...
+    def __contains__(self, key: tuple[int, wide, int, wide, int]) -> bool: ...
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[tuple[int, int, int, int, int]]: ...
-    def keys(self) -> list[tuple[int, int, int, int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, wide, int, wide, int]]: ...
+    def keys(self) -> list[tuple[int, wide, int, wide, int]]:
         """All keys, as a list."""
 
     def values(self) -> list[V]:
         """All values, as a list."""
 
-    def items(self) -> list[tuple[tuple[int, int, int, int, int], V]]:
+    def items(self) -> list[tuple[tuple[int, wide, int, wide, int], V]]:
         """All (key, value), as a list."""
 
     def clear(self) -> None:

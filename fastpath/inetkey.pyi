@@ -12,6 +12,7 @@ the hash of two ends that nobody can guess (`inet_siphash`).
 
 from fastpath.skbuff import sk_buff
 from fastpath.sockaddr import sockaddr
+from fastpath.wide import wide
 
 AF_INET: int
 AF_INET6: int
@@ -25,10 +26,10 @@ class InetEnds:
     def sport(self) -> int: ...
     @property
     def dport(self) -> int: ...
-    def is_from(self, addr: int) -> bool:
+    def is_from(self, addr: wide) -> bool:
         """Whether `addr` is the source address."""
 
-    def is_to(self, addr: int) -> bool:
+    def is_to(self, addr: wide) -> bool:
         """Whether `addr` is the destination address."""
 
     def key(self) -> tuple[int, int, int, int, int]:
@@ -89,7 +90,7 @@ def udp_name_consume(skb: sk_buff, family: int, seen: sockaddr | None) -> sockad
 def siphash(secret: bytes, data: bytes) -> int:
     """SipHash-2-4 of `data`, 64 bits, under a secret of 16 bytes.  Raises: ValueError, its size."""
 
-def inet_siphash(secret: bytes, saddr: int, daddr: int, ports: int, more: int = 0) -> int:
+def inet_siphash(secret: bytes, saddr: wide, daddr: wide, ports: int, more: int = 0) -> int:
     """The low 32 bits of SipHash-2-4 of two ends, as include/linux/siphash.h is used for them.
 
     Hashed are 40 bytes, big-endian: two addresses of 128 bits, a low one being IPv4's, the ports

@@ -2,6 +2,8 @@
 
 from typing import Any, final
 
+from fastpath.wide import wide
+
 class sockaddr:
     @property
     def family(self) -> int: ...
@@ -16,7 +18,7 @@ class sockaddr:
     @property
     def sa_len(self) -> int: ...
     def __init__(
-        self, family: int, addr: int, port: int = 0, flowinfo: int = 0, scope_id: int = 0
+        self, family: int, addr: wide, port: wide = 0, flowinfo: wide = 0, scope_id: wide = 0
     ) -> None: ...
     def __eq__(self, other: object) -> bool: ...
     def __hash__(self) -> int: ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
 from stack.core.sockaddr import sockaddr
 from stack.core.socket import sys_close, sys_connect, sys_getsockname, sys_socket
 from stack.core.uapi import AF_INET, AF_INET6, SOCK_DGRAM
@@ -54,7 +55,7 @@ def source_for(net: Net, to: sockaddr) -> SourceChoice | None:
     return SourceChoice(own.addr)
 
 
-def _as_v6(address: sockaddr) -> int:
+def _as_v6(address: sockaddr) -> wide:
     if address.family == AF_INET6:
         return address.addr
     return ipv6_addr_set_v4mapped(address.addr)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.errors import ArgumentRangeError, ArgumentTypeError
 from stack.core.errors import os_error
-from stack.core.rows import wide
+from stack.core.rows import narrow, wide
 from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
 from stack.core.uapi import AF_INET, AF_INET6, AF_PACKET, AF_UNIX
 
@@ -128,15 +128,16 @@ def parse(net: Net, family: int, address: Address) -> sockaddr:
     port = _number(address, "port", given[1], 65535)
     if family != AF_INET6:
         addr = host if isinstance(host, int) else inet_aton(host)
-        return _sockaddr(AF_INET, addr, port, 0, 0)
+        return _sockaddr(AF_INET, addr, narrow(port), 0, 0)
     flowinfo = _number(address, "flowinfo", given[2], 0xFFFFF)
     scope_id = _number(address, "scope_id", given[3], 0xFFFFFFFF)
     if isinstance(host, int):
-        return _sockaddr(AF_INET6, host, port, flowinfo, scope_id)
+        return _sockaddr(AF_INET6, host, narrow(port), narrow(flowinfo), scope_id)
     text, percent, zone = host.partition("%")
     if percent:
         scope_id = interface_index(net, zone)
-    return _sockaddr(AF_INET6, inet6_aton(text), port, flowinfo, scope_id)
+    addr6 = inet6_aton(text)
+    return _sockaddr(AF_INET6, addr6, narrow(port), narrow(flowinfo), scope_id)
 
 
 def _number(address: Any, name: str, value: Any, most: int) -> wide:

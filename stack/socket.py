@@ -37,7 +37,7 @@ from stack.core.fcntl import sys_dup
 from stack.core.file import fget, files_struct
 from stack.core.iov import msghdr
 from stack.core.readyfd import ReadyFd, ready_fd
-from stack.core.rows import i32, row, state, u16, wide
+from stack.core.rows import i32, narrow, row, state, u16, wide
 from stack.core.select import do_poll
 from stack.core.sock import sk_sleep
 from stack.core.sockaddr import sockaddr, sockaddr_ll
@@ -1025,7 +1025,7 @@ def socketpair(
     for name, value in (("family", family), ("type", type), ("proto", proto)):
         whole_number("socketpair", name, value)
     with net.lock:
-        one, two = sys.sys_socketpair(net, family, type, proto)
+        one, two = sys.sys_socketpair(net, narrow(family), narrow(type), narrow(proto))
         pair = Socket.from_host_fd(net, one), Socket.from_host_fd(net, two)
         if net.default_timeout is not None and not type & SOCK_NONBLOCK:
             for sock in pair:
@@ -1174,7 +1174,7 @@ def create_server(
         if family == AF_INET6:
             sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, not dualstack_ipv6)
         sock.bind(address)
-        sock.listen(backlog)
+        sock.listen(narrow(backlog))
     except BaseException:
         sock.close()
         raise

@@ -15,6 +15,8 @@ WRONG = """\
 from e1000emu import Nic, Nicc  # attr-defined
 from e1000emu.lab import add_nic, lan, pump, two_hosts
 from stack import aio
+from stack.core.rows import wide
+from stack.ipv4.fib import ipv4_is_loopback
 from stack.socket import Socket, create_connection, create_server, wait_any
 
 a, b = two_hosts()
@@ -53,6 +55,12 @@ async def main() -> int:
 
 
 text: str = aio.run(main(), clock=a.clock)  # assignment
+
+
+def short(addr: wide) -> int:
+    ipv4_is_loopback(addr)  # arg-type
+    half: int = addr >> 64  # assignment
+    return addr + half  # return-value
 """
 
 RIGHT = """\
@@ -62,7 +70,10 @@ import select
 from e1000emu import AsyncioClock, RealClock, VirtualClock, pair
 from e1000emu.lab import add_nic, lan, pump, two_hosts
 from stack import aio
+from stack.core.rows import narrow, wide
 from stack.host import Host
+from stack.ipv4.fib import ipv4_is_loopback
+from stack.ipv6.addr import ipv6_addr_loopback
 from stack.socket import AF_INET, POLLIN, SOCK_DGRAM, SOL_SOCKET, SO_ERROR, Socket, wait_any
 
 clock = VirtualClock()
@@ -106,6 +117,15 @@ async def main() -> bytes:
 
 
 answer: bytes = aio.run(main(), clock=clock)
+
+
+def short(addr: wide, port: int) -> wide:
+    if ipv6_addr_loopback(port) or ipv4_is_loopback(narrow(addr)):
+        return port
+    host: bytes = addr.to_bytes(16, "big")
+    return addr & 0xFF | port if addr < 1 << 64 and host else ~addr
+
+
 with asyncio.Runner() as runner:
     two_hosts(AsyncioClock(runner.get_loop()))
 """

@@ -277,7 +277,7 @@ def _checked(host: Host, own: Addressing) -> None:
     for ifp in idev.addr_list:
         if ifp.addr in wanted and ifp.flags & IFA_F_DADFAILED:
             raise E1000Error(
-                f"--addr {wanted[ifp.addr]}: another host on the link has it; give another one"
+                f"--addr {wanted[int(ifp.addr)]}: another host on the link has it; give another one"
             )
 
 

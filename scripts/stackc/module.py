@@ -21,6 +21,8 @@ _OF_A_PACKET = {
     "dst": ("stack.core.dst", "dst_entry"),
 }
 CHECKED = "stack._checked"
+NARROW = ("fastpath.wide", "narrow")
+"""Says to type checkers that a `wide` fits; no call in C, which checks when it converts."""
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _INNER = (*_SCOPES, ast.GeneratorExp, ast.ClassDef)
 _NAMES = {
@@ -532,6 +534,10 @@ class Translator:
                 self.direct.add(("fastpath.eventq", "clock_ns"))
                 self._expressions(clock, hidden)
                 return
+            case ast.Call(func=ast.Name(id=name) as called, args=[_]) if (
+                name not in hidden and self.module.origin.get(name) == NARROW
+            ):
+                self._replace(called, "")  # the parentheses stay
             case ast.Call() if self._slot_call(node):
                 pass
             case ast.Call(func=ast.Name(id=name)) if name not in hidden:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from fastpath.wide import wide
 from stack.clients.action import MessageError
 from stack.clients.dns_answer import Outcome
 from stack.clients.dns_wire import RRType
@@ -168,7 +169,7 @@ class AddrInfo:
         flags: int = 0,
         *,
         names: NameService,
-        ifindex: Callable[[str], int],
+        ifindex: Callable[[str], wide],
         configured: Callable[[int], bool],
         sort: Callable[[list[sockaddr]], list[sockaddr]],
     ) -> None:
@@ -289,7 +290,7 @@ class AddrInfo:
             if address >> 32 != V4MAPPED >> 32:
                 raise gai_error(EAI_ADDRFAMILY)
             return sockaddr(AF_INET, address & 0xFFFFFFFF, 0)
-        scope_id = 0
+        scope_id: wide = 0
         if percent:
             # glibc's __inet6_scopeid_pton: a name only where it means a link
             local = address >> 118 == LINK_LOCAL or address >> 112 & 0xFF0F == MULTICAST_LINK_LOCAL

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeAlias
 
+from fastpath.wide import wide
 from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
 from stack.clients.dhcp6_lease import Lease6, acceptable, ia_of, information, merged
 from stack.clients.dhcp6_request import TO_ONE_SERVER, request6
@@ -155,7 +156,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
             self._resend(now_ns)
         return self._done(now_ns)
 
-    def declined(self, addresses: tuple[int, ...], now_ns: int) -> list[Action6]:
+    def declined(self, addresses: tuple[wide, ...], now_ns: int) -> list[Action6]:
         """Duplicate address detection found these in use elsewhere (18.2.8)."""
         ours = tuple(a.address for a in self.lease.addresses if a.address in addresses)
         if ours and self._step(Event.CONFLICT):

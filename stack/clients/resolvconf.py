@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from fastpath.wide import wide
 from stack.clients.action import MessageError
 from stack.clients.dns_wire import DNS_PORT
 from stack.clients.dnsname import Name, folded, name_from_text, name_to_text
@@ -48,7 +49,7 @@ class ResolvConf:
     use_vc: bool = False
 
     @classmethod
-    def parse(cls, text: str, ifindex: Callable[[str], int] = lambda name: 0) -> ResolvConf:
+    def parse(cls, text: str, ifindex: Callable[[str], wide] = lambda name: 0) -> ResolvConf:
         """Read a resolv.conf; `ifindex` finds the interface in `nameserver fe80::1%eth0`.
 
         EDNS0 is on by default; the option `no-edns0`, which is ours, switches it off.
@@ -105,7 +106,7 @@ class ResolvConf:
         return "\n".join([*lines, options]) + "\n"
 
 
-def _server(text: str, ifindex: Callable[[str], int]) -> sockaddr | None:
+def _server(text: str, ifindex: Callable[[str], wide]) -> sockaddr | None:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

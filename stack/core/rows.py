@@ -34,6 +34,7 @@ from importlib import import_module
 from inspect import get_annotations
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast, dataclass_transform, overload
 
+from fastpath.wide import narrow, wide
 from stack import COMPILED
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Row",
     "clone_state",
     "i32",
+    "narrow",
     "replace",
     "row",
     "rows_of",
@@ -58,12 +60,6 @@ T = TypeVar("T")
 STATE: Any = import_module("stack._state") if COMPILED else None
 LAYOUTS: dict[tuple[str, str], tuple[Any, list[str]]] = STATE.CLASSES if COMPILED else {}
 """The extension type and the fields of each compiled class, by module and name."""
-
-wide: TypeAlias = int
-"""An int that may need more than 63 bits: an IPv6 address, 2**64 - 1, "no limit".
-
-The compiled stack keeps every other `int` of an annotation in a signed 64-bit C integer.
-"""
 
 u8: TypeAlias = int
 u16: TypeAlias = int

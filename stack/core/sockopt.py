@@ -21,7 +21,7 @@ from stack.core.filter import (
     sk_get_filter,
     sk_lock_filter,
 )
-from stack.core.rows import wide
+from stack.core.rows import narrow, wide
 from stack.core.sk_mem import SOCK_MIN_SNDBUF, SOCK_SNDBUF_LOCK
 from stack.core.sock import (
     CAP_NET_RAW,
@@ -110,7 +110,7 @@ def sock_timeout_ns(optval: Any) -> int:
     """
     if isinstance(optval, int | float):
         ns: wide = int(optval * NSEC)
-        return MAX_SCHEDULE_TIMEOUT if ns == 0 else min(max(ns, 0), MAX_SCHEDULE_TIMEOUT)
+        return MAX_SCHEDULE_TIMEOUT if ns == 0 else narrow(min(max(ns, 0), MAX_SCHEDULE_TIMEOUT))
     data = opt_bytes(optval)
     if len(data) < TIMEVAL.size:
         raise os_error(errno.EINVAL, "a timeout is a struct timeval of 16 bytes")

@@ -81,8 +81,9 @@ class inet_af_ops:
 
     family: int
     takes: Callable[[inet_sock | inet_timewait_sock, int], bool]
-    is_loopback: Callable[[wide], bool]
-    mc_sf_allow: Callable[[inet_sock, wide, wide, int], bool]
+    # Any: an address, which is an int of IPv4's functions and a wide of IPv6's.
+    is_loopback: Callable[[Any], bool]
+    mc_sf_allow: Callable[[inet_sock, Any, Any, int], bool]
     udp_mib: Callable[[Net], udp_mib]
     udp_flow_folds: Callable[[udp_sock, UdpFlow, flowi], bool]
     udp_flow_aim: Callable[[udp_sock, UdpFlow, flowi], None]

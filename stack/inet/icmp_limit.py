@@ -64,7 +64,7 @@ class inet_peer:
         self.rid = 0
 
 
-def inet_getpeer(net: Net, peers: dict[int, inet_peer], addr: wide) -> inet_peer:
+def inet_getpeer(net: Net, peers: dict[wide, inet_peer], addr: wide) -> inet_peer:
     """net/ipv4/inetpeer.c: the record of `addr`, made when new; the table is bounded."""
     peer = peers.get(addr)
     if peer is None:

@@ -34,7 +34,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_PKT_TOO_BIG,
     kfree_skb_reason,
 )
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 from stack.core.snmp import ipstats6_mib, ipstats_mib
 from stack.core.timer import mod_timer, timer_delete, timer_list
 
@@ -60,7 +60,7 @@ IP_MAX_LEN = 65535
 INET_ECN_NOT_ECT = 0
 INET_ECN_CE = 3
 
-FragKey = tuple[int, int, int, int, int]
+FragKey = tuple[int, wide, wide, int, int]
 
 Q = TypeVar("Q", bound="inet_frag_queue")
 

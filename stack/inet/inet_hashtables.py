@@ -89,7 +89,7 @@ class inet_hashinfo:
     ehash: InetHash[EhashEntry] = row(make=InetHash)
     bhash: dict[int, inet_bind_bucket] = row(make=dict)
     lhash2: dict[int, list[tcp_sock]] = row(make=dict)
-    table_perturb: dict[tuple[int, int, int, int], int] = row(make=dict)
+    table_perturb: dict[tuple[int, wide, wide, int], int] = row(make=dict)
 
 
 # --- lookup -------------------------------------------------------------------------------

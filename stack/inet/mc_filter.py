@@ -29,7 +29,7 @@ class mc_state(NamedTuple):
     """An interface's filter of a group: receive all sources but `sources`, or only those."""
 
     mode: int
-    sources: frozenset[int]
+    sources: frozenset[wide]
 
     @property
     def empty(self) -> bool:
@@ -54,15 +54,15 @@ class mc_filter:
     """
 
     sfcount: list[int] = field(default_factory=lambda: [0, 0])
-    sources: dict[int, list[int]] = field(default_factory=dict)
+    sources: dict[wide, list[int]] = field(default_factory=dict)
 
-    def add(self, mode: int, sources: Collection[int] = ()) -> None:
+    def add(self, mode: int, sources: Collection[wide] = ()) -> None:
         """Count the filter of a new listener."""
         self.sfcount[mode] += 1
         for source in sources:
             self.sources.setdefault(source, [0, 0])[mode] += 1
 
-    def remove(self, mode: int, sources: Collection[int] = ()) -> None:
+    def remove(self, mode: int, sources: Collection[wide] = ()) -> None:
         """Take back `add` of the same filter."""
         self.sfcount[mode] -= 1
         for source in sources:
@@ -93,7 +93,7 @@ class mc_filter:
         return mc_state(MCAST_INCLUDE, frozenset(s for s, (_, inc) in self.sources.items() if inc))
 
 
-Record = tuple[int, tuple[int, ...]]
+Record = tuple[int, tuple[wide, ...]]
 """A record's type and its sources, sorted."""
 
 
@@ -106,7 +106,7 @@ class mc_changes:
     """
 
     mode_count: int = 0
-    sources: dict[int, int] = field(default_factory=dict)
+    sources: dict[wide, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return self.mode_count > 0 or bool(self.sources)
@@ -148,7 +148,7 @@ class mc_changes:
             del self.sources[source]
 
 
-def current_record(now: mc_state, asked: Collection[int] = ()) -> Record | None:
+def current_record(now: mc_state, asked: Collection[wide] = ()) -> Record | None:
     """The answer to a query of the group (RFC 3376 5.2, RFC 3810 6.2).
 
     `asked`: the sources of a group-and-source-specific query; the answer names those of them that

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastpath.errors import whole_number
-from stack.core.rows import i32, row, state, u32, wide
+from stack.core.rows import i32, narrow, row, state, u32, wide
 from stack.inet.tcp_cong import (
     ack_sample,
     tcp_cong_avoid_ai,
@@ -179,7 +179,7 @@ def cubic_root(a: wide) -> int:
     r: wide = 1 << (a.bit_length() + 2) // 3
     while (closer := (2 * r + a // (r * r)) // 3) < r:
         r = closer
-    return r
+    return narrow(r)
 
 
 # --- the curve ----------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def bictcp_update(ca: bictcp, cwnd: int, acked: int, now: int) -> None:
             ca.tcp_cwnd += grown
         if ca.tcp_cwnd > cwnd:
             cnt = min(cnt, cwnd // (ca.tcp_cwnd - cwnd))
-    ca.cnt = max(cnt, 2)  # half a window a round trip at most (RFC 9438 4.2)
+    ca.cnt = narrow(max(cnt, 2))  # half a window a round trip at most (RFC 9438 4.2)
 
 
 def cubictcp_cong_avoid(sk: tcp_sock, ack: int, acked: int) -> None:

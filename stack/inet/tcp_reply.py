@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastpath.csum import csum_partial
 from fastpath.hdr import tcp_hdr_fields
 from fastpath.inetkey import inet_key
 from fastpath.skbuff import sk_buff
-from stack.core.rows import state, wide
+from stack.core.rows import state
 from stack.core.uapi import IPPROTO_TCP
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
@@ -53,7 +53,7 @@ Respond = Callable[["Net", sk_buff, tcp_answer], bool]
 
 
 def tcp_answer_bytes(
-    skb: sk_buff, answer: tcp_answer, magic: Callable[[wide, wide, int, int, int], int]
+    skb: sk_buff, answer: tcp_answer, magic: Callable[[Any, Any, int, int, int], int]
 ) -> bytes:
     """The segment for skb's sender; `magic` is the family's checksum of a segment."""
     _, saddr, sport, daddr, dport = inet_key(skb)

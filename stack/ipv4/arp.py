@@ -99,6 +99,7 @@ from stack.core.netdevice import (
     netif_carrier_ok,
     packet_type,
 )
+from stack.core.rows import narrow
 from stack.ipv4.arp_send import (
     ARP_HDR_LEN,
     ARPOP_REPLY,
@@ -164,14 +165,14 @@ def arp_constructor(neigh: neighbour) -> int:
     addr = neigh.primary_key
     if dev.ip_ptr is None:
         return -errno.EINVAL
-    neigh.type = inet_addr_type(neigh.net, addr)
+    neigh.type = inet_addr_type(neigh.net, narrow(addr))
     if dev.header_ops is None:
         neigh.nud_state = NUD_NOARP
         neigh.ops = arp_direct_ops
     else:
         if neigh.type == RTN_MULTICAST:
             neigh.nud_state = NUD_NOARP
-            neigh.ha = arp_mc_map(addr, dev)
+            neigh.ha = arp_mc_map(narrow(addr), dev)
         elif dev.flags & (IFF_NOARP | IFF_LOOPBACK):
             neigh.nud_state = NUD_NOARP
             neigh.ha = dev.dev_addr
@@ -215,15 +216,15 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
         if inet_addr_type(neigh.net, source) == RTN_LOCAL and (
             not announce
             or in_dev is None
-            or any(_same_net(ifa, target, source) for ifa in in_dev.ifa_list)
+            or any(_same_net(ifa, narrow(target), source) for ifa in in_dev.ifa_list)
         ):
             saddr = source
     if not saddr:
-        saddr = inet_select_addr(dev, target, RT_SCOPE_LINK)
+        saddr = inet_select_addr(dev, narrow(target), RT_SCOPE_LINK)
     dest_hw = None
     if neigh.probes < neigh.parms.ucast_probes and neigh.nud_state & NUD_VALID:
         dest_hw = neigh.ha
-    arp_send(ARPOP_REQUEST, ETH_P_ARP, target, dev, saddr, dest_hw, dev.dev_addr, None)
+    arp_send(ARPOP_REQUEST, ETH_P_ARP, narrow(target), dev, saddr, dest_hw, dev.dev_addr, None)
 
 
 arp_hh_ops = neigh_ops(arp_solicit, arp_error_report, neigh_resolve_output, neigh_connected_output)

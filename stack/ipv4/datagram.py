@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
+from stack.core.rows import narrow
 from stack.core.sock import (
     SOCK_BROADCAST,
     lock_sock,
@@ -88,7 +89,9 @@ def __ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
             saddr = sk.mc_addr
     fl4 = flowi(AF_INET)
     try:
-        rt = ip_route_connect(fl4, daddr, saddr, oif, sk.sk_protocol, sk.inet_sport, dport, sk)
+        rt = ip_route_connect(
+            fl4, daddr, narrow(saddr), oif, sk.sk_protocol, sk.inet_sport, dport, sk
+        )
     except OSError as exc:
         if exc.errno == errno.ENETUNREACH:
             sk.net.mib.ip.OutNoRoutes += 1

@@ -49,7 +49,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
-from stack.core.rows import row, state
+from stack.core.rows import narrow, row, state
 from stack.core.sock import SOCK_USE_WRITE_QUEUE
 from stack.core.socket import sock_create_kern
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
@@ -286,7 +286,7 @@ def icmp_reply(param: icmp_bxm, skb: sk_buff) -> None:
             out = ip_route_output_key(net, fl4)
         except OSError:
             return
-        if icmpv4_xrlim_allow(net, out, fl4.daddr, param.type, param.code):
+        if icmpv4_xrlim_allow(net, out, narrow(fl4.daddr), param.type, param.code):
             icmp_push_reply(sk, param, fl4, ipc, out)
     finally:
         icmp_xmit_unlock(sk)
@@ -352,7 +352,7 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
             out = ip_route_output_key(net, fl4)
         except OSError:
             return
-        if not icmpv4_xrlim_allow(net, out, fl4.daddr, type, code):
+        if not icmpv4_xrlim_allow(net, out, narrow(fl4.daddr), type, code):
             return
         room = min(ipv4_mtu(out), ICMP_ERROR_MTU)
         room -= IP_HLEN + (ipc.opt.optlen if ipc.opt is not None else 0) + ICMP_HLEN

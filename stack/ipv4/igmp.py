@@ -57,6 +57,7 @@ from stack.core.netdevice import (
     NETDEV_UNREGISTER,
     NETDEV_UP,
 )
+from stack.core.rows import narrow, wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.core.uapi import (
@@ -199,7 +200,7 @@ def _state(ml: ip_mc_socklist) -> mc_state:
 def _release_membership(net: Net, ml: ip_mc_socklist) -> None:
     dev = net.dev_by_index.get(ml.ifindex)
     if dev is not None and dev.ip_ptr is not None:
-        ip_mc_change(dev.ip_ptr, ml.multiaddr, _state(ml), None)
+        ip_mc_change(dev.ip_ptr, narrow(ml.multiaddr), _state(ml), None)
 
 
 def ip_mc_drop_socket(sk: inet_sock) -> None:
@@ -465,9 +466,18 @@ def igmp_transmit(in_dev: in_device, dst: int, payload: bytes) -> int:
     skb_put_data(skb, data)
     skb_set_transport_header(skb, 0)
     skb.dst = rt
-    ident = __ip_select_ident(net, dst, fl4.saddr, IPPROTO_IGMP)
+    ident = __ip_select_ident(net, dst, narrow(fl4.saddr), IPPROTO_IGMP)
     ip_push(
-        skb, 0xC0, len(payload) + 24, ident, IP_DF, 1, IPPROTO_IGMP, fl4.saddr, dst, ROUTER_ALERT
+        skb,
+        0xC0,
+        len(payload) + 24,
+        ident,
+        IP_DF,
+        1,
+        IPPROTO_IGMP,
+        narrow(fl4.saddr),
+        dst,
+        ROUTER_ALERT,
     )
     return ip_local_out(net, None, skb)
 
@@ -480,7 +490,7 @@ def igmp_send_report(in_dev: in_device, kind: int, group: int) -> int:
     return igmp_transmit(in_dev, dst, bytes((kind, 0, 0, 0)) + group.to_bytes(4, "big"))
 
 
-def igmpv3_sendpack(in_dev: in_device, records: list[tuple[int, int, tuple[int, ...]]]) -> int:
+def igmpv3_sendpack(in_dev: in_device, records: list[tuple[int, int, tuple[wide, ...]]]) -> int:
     """net/ipv4/igmp.c: a v3 report of (type, group, sources) records; split by the MTU."""
     room = in_dev.dev.mtu - 24 - 8
     batch: list[bytes] = []

@@ -49,7 +49,7 @@ from stack.core.netdevice import (
     net_xmit_errno,
 )
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
-from stack.core.rows import row, state
+from stack.core.rows import narrow, row, state
 from stack.core.secure_seq import SECURE_IP_ID
 from stack.core.sock import (
     SOCK_LOCALROUTE,
@@ -141,7 +141,7 @@ class ipcm_cookie:
         self.gso_size = 0
         self.protocol = 0
         if sk is not None:
-            self.addr = sk.inet_saddr
+            self.addr = narrow(sk.inet_saddr)
             self.oif = sk.sk_bound_dev_if
             self.sockc_mark = sk.sk_mark
             self.priority = sk.sk_priority
@@ -184,7 +184,7 @@ def ip_datagram_flow(
         if not ipc.oif:
             ipc.oif = sk.mc_index
         if not saddr:
-            saddr = sk.mc_addr
+            saddr = narrow(sk.mc_addr)
     elif not ipc.oif:
         ipc.oif = sk.uc_index
     tos = sk.tos if ipc.tos == -1 else ipc.tos
@@ -388,7 +388,7 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
             kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_OUTNOROUTES)
             return -errno.EHOSTUNREACH
         if inet_opt.optlen:
-            options, daddr = ip_options_build(inet_opt, daddr, rt, saddr)
+            options, daddr = ip_options_build(inet_opt, narrow(daddr), rt, narrow(saddr))
     pmtudisc = sk.pmtudisc
     df = (
         IP_DF
@@ -407,8 +407,8 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
         df,
         ttl if ttl >= 0 else ip4_dst_hoplimit(rt),
         sk.sk_protocol,
-        saddr,
-        daddr,
+        narrow(saddr),
+        narrow(daddr),
         options,
     )
     skb.priority = sk.sk_priority
@@ -632,7 +632,7 @@ def __ip_append_data(
     mtu = IP_MAX_MTU if cork.gso_size else cork.fragsize
     total = cork.length + length
     if total > mtu - headers and (total > IP_MAX_MTU - headers or not ip_sk_ignore_df(sk)):
-        ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, fl4.fl_dport, mtu - optlen)
+        ip_local_error(sk, errno.EMSGSIZE, narrow(fl4.daddr), fl4.fl_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
     csum = 0 if optlen else NETIF_F_HW_CSUM | NETIF_F_IP_CSUM
     return append_data(sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, mtu, csum)
@@ -715,7 +715,7 @@ def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> s
     saddr = fl4.saddr
     tot_len = skb.len + IP_HLEN
     if opt is not None and opt.optlen:
-        options, daddr = ip_options_build(opt, cork.addr or daddr, rt, saddr)
+        options, daddr = ip_options_build(opt, narrow(cork.addr or daddr), rt, narrow(saddr))
         tot_len += len(options)
     pmtudisc = sk.pmtudisc
     if pmtudisc == IP_PMTUDISC_WANT:
@@ -738,7 +738,7 @@ def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> s
         net = rt.net
         slot = fl4.ident
         if slot < 0:
-            slot = ip_ident_slot(net, daddr, saddr, protocol)
+            slot = ip_ident_slot(net, narrow(daddr), narrow(saddr), protocol)
             fl4.ident = slot
         ident = ip_idents_reserve(net, slot, skb.gso_segs or 1)
     tos = cork.tos
@@ -750,8 +750,8 @@ def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> s
         df,
         ttl,
         protocol,
-        saddr,
-        daddr,
+        narrow(saddr),
+        narrow(daddr),
         options,
     )
     return skb

@@ -21,7 +21,7 @@ from stack.core import uapi
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.rows import state
+from stack.core.rows import narrow, state
 from stack.core.sock import (
     CAP_NET_ADMIN,
     CAP_NET_RAW,
@@ -342,7 +342,7 @@ def ip_get_pktoptions(sk: inet_sock) -> bytes:
         raise os_error(errno.ENOPROTOOPT, "IP_PKTOPTIONS is for streams")
     found: list[tuple[int, bytes]] = []
     if sk.cmsg_flags & IP_CMSG_PKTINFO:
-        addr = net_addr(sk.inet_rcv_saddr if sk.inet_rcv_saddr >> 32 == 0 else 0)
+        addr = net_addr(narrow(sk.inet_rcv_saddr if sk.inet_rcv_saddr >> 32 == 0 else 0))
         found.append((uapi.IP_PKTINFO, PKTINFO.pack(sk.mc_index, addr, addr)))
     if sk.cmsg_flags & IP_CMSG_TTL:
         found.append((uapi.IP_TTL, int_bytes(sk.mc_ttl)))

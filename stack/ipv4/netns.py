@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.inet import IpIdents
 from fastpath.intmap import IntMap
-from stack.core.rows import row, state
+from stack.core.rows import row, state, wide
 from stack.ipv4.sysctl_names import FORWARDING
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ class netns_ipv4:
 
     net: Net
     steps: ipv4_steps
-    rt_cache_out: dict[tuple[int, ...], rtable] = row(make=dict)
+    rt_cache_out: dict[tuple[wide, ...], rtable] = row(make=dict)
     rth_input: IntMap[rtable] = row(make=IntMap)
     rth_checked: IntMap[rtable] = row(make=IntMap)
     """By rth_key: input routes of our addresses whose packets need fib_validate_source."""
     rth_forwards: bool = row(False)
     """True once a next hop has a cached route for forwarding (nh_rth_input)."""
     own_addresses: IntMap[list[fib_alias]] = row(make=IntMap)
-    rt_by_daddr: dict[int, list[tuple[int, ...]]] = row(make=dict)
+    rt_by_daddr: dict[int, list[tuple[wide, ...]]] = row(make=dict)
     rt_genid: int = row(0)
     early_demux: IntMap[Callable[[sk_buff], object]] = row(make=IntMap)
     """By protocol: the early_demux functions that the sysctls allow."""
@@ -70,7 +70,7 @@ class netns_ipv4:
     in_martian_src: int = row(0)
     in_martian_dst: int = row(0)
     ip_idents: IpIdents = row(of=lambda ipv4: IpIdents(ip_idents_init(ipv4.net.random)))
-    peers: dict[int, inet_peer] = row(make=dict)
+    peers: dict[wide, inet_peer] = row(make=dict)
 
     # Set by ipfrag_init and icmp_init.
     frags: fqdir[ipq] = row()

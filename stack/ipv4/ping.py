@@ -12,6 +12,7 @@ from fastpath.skbuff import (
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.proto import proto
+from stack.core.rows import narrow
 from stack.core.sock import (
     SOCK_BROADCAST,
     lock_sock,
@@ -119,7 +120,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
-        daddr = sk.inet_daddr
+        daddr = narrow(sk.inet_daddr)
     ipc = ipcm_cookie(sk)
     if msg.msg_control:
         ip_cmsg_send(sk, msg.msg_control, ipc)
@@ -134,7 +135,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
         raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if not ipc.addr:
-        ipc.addr = fl4.daddr
+        ipc.addr = narrow(fl4.daddr)
     lock_sock(sk)
     try:
         ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc, rt, msg.msg_flags)

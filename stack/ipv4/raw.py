@@ -34,6 +34,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.proto import proto
+from stack.core.rows import narrow
 from stack.core.sock import (
     SOCK_BROADCAST,
     lock_sock,
@@ -218,7 +219,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
-        daddr = sk.inet_daddr
+        daddr = narrow(sk.inet_daddr)
     ipc = ipcm_cookie(sk)
     if hdrincl:
         ipc.protocol = IPPROTO_RAW
@@ -235,7 +236,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     if hdrincl:
         return raw_send_hdrinc(sk, fl4, msg, length, rt, msg.msg_flags)
     if not ipc.addr:
-        ipc.addr = fl4.daddr
+        ipc.addr = narrow(fl4.daddr)
     lock_sock(sk)
     try:
         ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, 0, ipc, rt, msg.msg_flags)
@@ -255,7 +256,7 @@ def raw_send_hdrinc(
     """
     net = sk.net
     if length > rt.dev.mtu:
-        ip_local_error(sk, errno.EMSGSIZE, fl4.daddr, sk.inet_dport, rt.dev.mtu)
+        ip_local_error(sk, errno.EMSGSIZE, narrow(fl4.daddr), sk.inet_dport, rt.dev.mtu)
         raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
     if length < IP_HLEN:
         raise os_error(errno.EINVAL, "the packet is shorter than an IP header")
@@ -269,7 +270,7 @@ def raw_send_hdrinc(
     skb = raw_hdrinc_skb(sk, header, msg, length, fl4, rt, flags)
     iph = ip_hdr(skb)
     if not iph.saddr:
-        iph.saddr = fl4.saddr
+        iph.saddr = narrow(fl4.saddr)
     iph.tot_len = length
     if not iph.id:
         iph.id = __ip_select_ident(net, iph.daddr, iph.saddr, iph.protocol)

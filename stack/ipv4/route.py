@@ -21,7 +21,7 @@ from stack.core.errors import os_error
 from stack.core.neigh_table import neigh_key
 from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
-from stack.core.rows import row, state, wide
+from stack.core.rows import narrow, row, state, wide
 from stack.core.security import security_sk_classify_flow
 from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check, sk_dst_reset, sk_dst_set
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
@@ -316,7 +316,7 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
 
 
 def ip_route_output_policed(
-    net: Net, fl4: flowi, rt: rtable | None, key: tuple[int, int, int, int, int, int]
+    net: Net, fl4: flowi, rt: rtable | None, key: tuple[wide, wide, int, int, int, int]
 ) -> rtable:
     """ip_route_output_flow's end when there are policies. Raises: OSError, also EPERM."""
     if rt is None:
@@ -379,15 +379,15 @@ def inet_sk_flowi_flags(sk: inet_sock) -> int:
     return FLOWI_FLAG_ANYSRC if sk.transparent else 0
 
 
-def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[int, ...] | None = None) -> rtable:
+def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None = None) -> rtable:
     """net/ipv4/route.c: look a flow up in the tables and cache the outcome. Raises: OSError."""
     dev_out: net_device | None = None
     flags = 0
     orig_oif = fl4.flowi_oif
     res: fib_result | None = None
     rtype = RTN_UNICAST
-    daddr = fl4.daddr
-    saddr = fl4.saddr
+    daddr = narrow(fl4.daddr)
+    saddr = narrow(fl4.saddr)
     make_route = False
     if saddr:
         if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or ipv4_is_zeronet(saddr):
@@ -478,9 +478,13 @@ def __mkroute_output(
     in_dev = dev_out.ip_ptr
     if in_dev is None:
         raise os_error(errno.EINVAL, f"{dev_out.name} has no IPv4")
-    daddr = fl4.daddr
+    daddr = narrow(fl4.daddr)
     loopback = dev_out.flags & IFF_LOOPBACK
-    if ipv4_is_loopback(fl4.saddr) and not loopback and not in_dev_conf(in_dev, "route_localnet"):
+    if (
+        ipv4_is_loopback(narrow(fl4.saddr))
+        and not loopback
+        and not in_dev_conf(in_dev, "route_localnet")
+    ):
         raise os_error(errno.EINVAL, "a loopback source cannot leave the host")
     if ipv4_is_lbcast(daddr):
         rtype = RTN_BROADCAST
@@ -495,7 +499,7 @@ def __mkroute_output(
         res = None
     elif rtype == RTN_MULTICAST:
         flags |= RTCF_MULTICAST | RTCF_LOCAL
-        if not ip_check_mc_rcu(in_dev, daddr, fl4.saddr, fl4.flowi_proto):
+        if not ip_check_mc_rcu(in_dev, daddr, narrow(fl4.saddr), fl4.flowi_proto):
             flags &= ~RTCF_LOCAL
         # Do not send multicast to the gateway of a default route.
         if res is not None and res.prefixlen < 4:
@@ -505,7 +509,7 @@ def __mkroute_output(
     if flags & (RTCF_BROADCAST | RTCF_MULTICAST) and flags & RTCF_LOCAL and not loopback:
         rt.output = dev_out.net.ipv4.steps.mc_output
     rt_set_nexthop(rt, daddr, res)
-    rt.rt_src = fl4.saddr
+    rt.rt_src = narrow(fl4.saddr)
     rt.rt_dst = daddr
     return rt
 
@@ -631,7 +635,7 @@ def ipv4_update_pmtu(skb: sk_buff, net: Net, mtu: int, oif: int, protocol: int) 
         rt = ip_route_output_flow(net, fl4, None)
     except OSError:
         return
-    __ip_rt_update_pmtu(rt, fl4.daddr, mtu)
+    __ip_rt_update_pmtu(rt, narrow(fl4.daddr), mtu)
 
 
 def ipv4_sk_update_pmtu(skb: sk_buff, sk: inet_sock, mtu: int) -> None:
@@ -695,10 +699,10 @@ def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
         return
     if in_dev_conf(in_dev, "secure_redirects") and not inet_addr_onlink(in_dev, new_gw, 0):
         return
-    fnhe = update_or_create_fnhe(net, fl4.daddr)
+    fnhe = update_or_create_fnhe(net, narrow(fl4.daddr))
     fnhe.fnhe_gw = new_gw
     fnhe.fnhe_expires = net.clock.now_ns() + net.sysctl.mtu_expires * 1_000_000_000
-    rt_kill_daddr(net, fl4.daddr)
+    rt_kill_daddr(net, narrow(fl4.daddr))
     rt.obsolete = DST_OBSOLETE_KILL
 
 

@@ -16,6 +16,7 @@ from fastpath.skbuff import (
 )
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN
+from stack.core.rows import narrow
 from stack.core.sock import sk_dst_reset, sk_setup_caps
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import (
@@ -103,7 +104,14 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     fl4: flowi = flowi(AF_INET)
     try:
         rt = ip_route_connect(
-            fl4, nexthop, sk.inet_saddr, sk.sk_bound_dev_if, IPPROTO_TCP, orig_sport, dport, sk
+            fl4,
+            nexthop,
+            narrow(sk.inet_saddr),
+            sk.sk_bound_dev_if,
+            IPPROTO_TCP,
+            orig_sport,
+            dport,
+            sk,
         )
     except OSError as exc:
         if exc.errno == errno.ENETUNREACH:
@@ -112,7 +120,7 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     if rt.rt_flags & (RTCF_MULTICAST | RTCF_BROADCAST):
         raise os_error(errno.ENETUNREACH)
     if inet_opt is None or not inet_opt.srr:
-        daddr = fl4.daddr
+        daddr = narrow(fl4.daddr)
     if not sk.inet_saddr:
         sk.inet_saddr = sk.inet_rcv_saddr = fl4.saddr
     elif not sk.inet_rcv_saddr:
@@ -158,8 +166,8 @@ def tcp_v4_rebuild_route(sk: tcp_sock) -> dst_entry | None:
             sk.net,
             fl4,
             sk,
-            daddr,
-            sk.inet_saddr,
+            narrow(daddr),
+            narrow(sk.inet_saddr),
             sk.inet_dport,
             sk.inet_sport,
             sk.sk_protocol,
@@ -175,7 +183,7 @@ def tcp_v4_rebuild_route(sk: tcp_sock) -> dst_entry | None:
 
 def tcp_v4_send_check(sk: tcp_sock, skb: sk_buff) -> None:
     """Prepare checksum offload: store the pseudo-header sum, set csum_start and csum_offset."""
-    _send_check(skb, sk.inet_saddr, sk.inet_daddr)
+    _send_check(skb, narrow(sk.inet_saddr), narrow(sk.inet_daddr))
 
 
 # --- requests -----------------------------------------------------------------------------
@@ -222,8 +230,10 @@ def tcp_v4_send_synack(
     skb = tcp_make_synack(sk, dst, req)
     if skb is None:
         return -errno.ENOMEM
-    _send_check(skb, req.inet_rcv_saddr, req.inet_daddr)
-    err = ip_build_and_send_pkt(skb, sk, req.inet_rcv_saddr, req.inet_daddr, req.ireq_opt, req.tos)
+    _send_check(skb, narrow(req.inet_rcv_saddr), narrow(req.inet_daddr))
+    err = ip_build_and_send_pkt(
+        skb, sk, narrow(req.inet_rcv_saddr), narrow(req.inet_daddr), req.ireq_opt, req.tos
+    )
     return 0 if err == NET_XMIT_CN else err
 
 

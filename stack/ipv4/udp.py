@@ -18,6 +18,7 @@ from stack.core.neigh_table import NUD_VALID
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
+from stack.core.rows import narrow
 from stack.core.snmp import udp_mib
 from stack.core.sock import (
     SOCK_BROADCAST,
@@ -146,7 +147,8 @@ def udp4_route(sk: udp_sock, msg: msghdr) -> udp_dest:
     name = msg.msg_name
     if name is not None and (name.family != AF_INET or name.sa_len):
         check_destination(name)
-    daddr, dport = udp_peer(sk, name)
+    peer, dport = udp_peer(sk, name)
+    daddr = narrow(peer)
     connected = name is None
     ipc = ipcm_cookie(sk)
     ipc.gso_size = sk.gso_size
@@ -176,7 +178,7 @@ def udp4_route(sk: udp_sock, msg: msghdr) -> udp_dest:
     if connected:
         sk_dst_set(sk, rt)
     if not ipc.addr:
-        ipc.addr = fl4.daddr
+        ipc.addr = narrow(fl4.daddr)
     return udp_dest(af_ops_of[AF_INET], None, fl4, rt, ipc, None)
 
 
@@ -215,7 +217,7 @@ def udp4_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
         ignore_df=pmtudisc < IP_PMTUDISC_DO or pmtudisc == IP_PMTUDISC_OMIT,
         mark=sk.sk_mark,
         priority=sk.sk_priority,
-        ident_slot=ip_ident_slot(net, fl4.daddr, fl4.saddr, IPPROTO_UDP),
+        ident_slot=ip_ident_slot(net, narrow(fl4.daddr), narrow(fl4.saddr), IPPROTO_UDP),
         idents=net.ipv4.ip_idents,
         randrange=net.random.randrange,
         small=net.skb_small_head,
@@ -299,7 +301,7 @@ def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
     if no_check:
         skb.ip_summed = CHECKSUM_NONE
     else:
-        udp4_send_check(skb, fl4.saddr, fl4.daddr)
+        udp4_send_check(skb, narrow(fl4.saddr), narrow(fl4.daddr))
     __ip_make_skb(sk, fl4, skb, cork)
     return udp_sent(sk, ip_push_pending_frames(sk, skb), sk.recverr, 1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 
 from fastpath.errors import ArgumentError
-from stack.core.rows import wide
+from stack.core.rows import narrow, wide
 
 IN6ADDR_ANY = 0
 IN6ADDR_LOOPBACK = 1
@@ -111,7 +111,7 @@ def ipv6_addr_type(addr: wide) -> int:
     if top3 and top3 != 7:  # 001 ... 110: global unicast
         return IPV6_ADDR_UNICAST
     if addr >> 120 == 0xFF:
-        return IPV6_ADDR_MULTICAST | _SCOPE_TYPE.get(addr >> 112 & 15, 0)
+        return IPV6_ADDR_MULTICAST | _SCOPE_TYPE.get(narrow(addr >> 112 & 15), 0)
     if addr >> 118 == _FE80:
         return IPV6_ADDR_LINKLOCAL | IPV6_ADDR_UNICAST
     if addr >> 118 == _FEC0:
@@ -133,7 +133,7 @@ def ipv6_addr_type(addr: wide) -> int:
 def ipv6_addr_scope(addr: wide) -> int:
     """include/net/ipv6.h ipv6_addr_src_scope: an IPV6_ADDR_SCOPE_* value, also for unicast."""
     if addr >> 120 == 0xFF:
-        return addr >> 112 & 15
+        return narrow(addr >> 112 & 15)
     kind = ipv6_addr_type(addr)
     if kind & (IPV6_ADDR_LINKLOCAL | IPV6_ADDR_LOOPBACK):
         return IPV6_ADDR_SCOPE_LINKLOCAL
@@ -149,7 +149,7 @@ def ipv6_addr_is_multicast(addr: wide) -> bool:
 
 def ipv6_addr_mc_scope(addr: wide) -> int:
     """include/net/ipv6.h IPV6_ADDR_MC_SCOPE: the scope field of a multicast address."""
-    return addr >> 112 & 15
+    return narrow(addr >> 112 & 15)
 
 
 def ipv6_addr_is_linklocal(addr: wide) -> bool:

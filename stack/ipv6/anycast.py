@@ -140,7 +140,7 @@ def ipv6_sock_ac_close(sk: inet_sock) -> None:
             _drop(sk, sk.pinet6.ipv6_ac_list.pop())
 
 
-def _drop(sk: inet_sock, item: tuple[int, int]) -> None:
+def _drop(sk: inet_sock, item: tuple[wide, int]) -> None:
     dev = sk.net.dev_by_index.get(item[1])
     if dev is not None and dev.ip6_ptr is not None:
         ipv6_dev_ac_dec(dev.ip6_ptr, item[0])

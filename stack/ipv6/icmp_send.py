@@ -241,7 +241,7 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
         return
     iph = ipv6_hdr(skb)
     daddr, source = iph.daddr, iph.saddr
-    saddr = 0
+    saddr: wide = 0
     if ipv6_chk_addr(net, daddr, dev, False) or (
         net.ipv6.sysctl.icmpv6_error_anycast_as_unicast and ipv6_chk_acast_addr(net, dev, daddr)
     ):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
+
 if TYPE_CHECKING:
     from stack.core.timer import timer_list
     from stack.ipv6.if_inet6 import ifmcaddr6, inet6_ifaddr
@@ -52,9 +54,9 @@ class nd_state:
         self.tempaddr_list: list[inet6_ifaddr] = []
         self.dns_servers: dict[int, int | None] = {}
         self.dns_search: dict[str, int | None] = {}
-        self.redirects: dict[int, int] = {}  # receiver: time of the last redirect to it
-        self.on_rs: Callable[[int], None] | None = None
-        self.on_ra: Callable[[int, RouterAdvertisement, ndisc_options], None] | None = None
+        self.redirects: dict[wide, int] = {}  # receiver: time of the last redirect to it
+        self.on_rs: Callable[[wide], None] | None = None
+        self.on_ra: Callable[[wide, RouterAdvertisement, ndisc_options], None] | None = None
 
 
 class mld_state:
@@ -82,7 +84,7 @@ class mld_state:
         self.qi = 125 * SEC
         self.qri = 10 * SEC
         self.maxdelay = 0
-        self.tomb: dict[int, ifmcaddr6] = {}
+        self.tomb: dict[wide, ifmcaddr6] = {}
         self.dad_count = 0
         self.gq_timer: timer_list | None = None
         self.ifc_timer: timer_list | None = None

@@ -61,7 +61,7 @@ class inet6_ifaddr:
     prefix_len: int
     scope: int
     flags: int
-    peer_addr: int = row(0)
+    peer_addr: wide = row(0)
     valid_lft: int = row(INFINITY_LIFE_TIME)
     prefered_lft: int = row(INFINITY_LIFE_TIME)
     rt_priority: int = row(0)
@@ -114,8 +114,8 @@ class inet6_dev:
     cnf: ipv6_devconf
     net: Net = row(of=lambda idev: idev.dev.net)
     addr_list: list[inet6_ifaddr] = row(make=list)
-    mc_list: dict[int, ifmcaddr6] = row(make=dict)
-    ac_list: dict[int, ifacaddr6] = row(make=dict)
+    mc_list: dict[wide, ifmcaddr6] = row(make=dict)
+    ac_list: dict[wide, ifacaddr6] = row(make=dict)
     if_flags: int = row(0)
     dead: bool = row(False)
     nd_parms: neigh_parms = row(make=neigh_parms)

@@ -96,7 +96,7 @@ class fib6_nh:
     last_probe: int = row(0)
     rt6i_pcpu: rt6_info | None = row()
     """The route that packets without exceptions share."""
-    exceptions: dict[int, rt6_exception] = row(make=dict)
+    exceptions: dict[wide, rt6_exception] = row(make=dict)
 
 
 Fib6Nh: TypeAlias = "fib6_nh"

@@ -244,7 +244,7 @@ def ip6_mc_source(
 
 
 def ip6_mc_msfilter(
-    sk: inet_sock, ifindex: int, group: wide, mode: int, sources: Collection[int]
+    sk: inet_sock, ifindex: int, group: wide, mode: int, sources: Collection[wide]
 ) -> None:
     """net/ipv6/mcast.c: MCAST_MSFILTER: replace a membership's source filter.
 

@@ -247,7 +247,7 @@ def igmp6_event_query(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
         if not mld_process_v1(idev, query):
             return SKB_DROP_REASON_MLD_INHDR
         max_delay = max(min(query.mrc, MLDV1_MRD_MAX_COMPAT) * MSEC, 1)
-        asked: frozenset[int] = frozenset()
+        asked: frozenset[wide] = frozenset()
     else:
         mld_process_v2(idev, query)
         max_delay = idev.mld.maxdelay
@@ -296,7 +296,7 @@ def mld_process_v2(idev: inet6_dev, query: MldQuery) -> None:
     mld.qri = mld.maxdelay
 
 
-def igmp6_group_queried(mc: ifmcaddr6, max_delay: int, asked: frozenset[int]) -> None:
+def igmp6_group_queried(mc: ifmcaddr6, max_delay: int, asked: frozenset[wide]) -> None:
     """net/ipv6/mcast.c: answer within `max_delay` ns; `asked`: for these sources only."""
     if not mld_reportable(mc) or mc.timer is None:
         return

@@ -52,7 +52,7 @@ class MldQuery:
     resv_suppress: bool = False
     qrv: int = 2
     qqic: int = 125
-    sources: tuple[int, ...] = ()
+    sources: tuple[wide, ...] = ()
 
     @property
     def max_delay_ms(self) -> int:
@@ -123,7 +123,7 @@ class MldRecord:
 
     kind: int
     group: wide
-    sources: tuple[int, ...] = ()
+    sources: tuple[wide, ...] = ()
 
     def __len__(self) -> int:
         return GREC_LEN + 16 * len(self.sources)

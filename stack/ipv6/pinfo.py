@@ -27,7 +27,7 @@ class ipv6_mc_socklist:
     addr: wide
     ifindex: int
     sfmode: int
-    sflist: list[int] = row(make=list)
+    sflist: list[wide] = row(make=list)
 
 
 @state
@@ -91,7 +91,7 @@ class ipv6_pinfo:
     opt: ipv6_txoptions | None = None
     """Extension headers that every packet of the socket carries."""
     ipv6_mc_list: list[ipv6_mc_socklist] = row(make=list, clone=FRESH)
-    ipv6_ac_list: list[tuple[int, int]] = row(make=list, clone=FRESH)
+    ipv6_ac_list: list[tuple[wide, int]] = row(make=list, clone=FRESH)
     """Anycast addresses that the socket joined: (address, ifindex)."""
     ipv6_fl_list: list[ip6_flowlabel] = row(make=list, clone=FRESH)
     """Flow labels that the socket leases."""

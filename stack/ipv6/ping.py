@@ -10,6 +10,7 @@ from fastpath.skbuff import sk_buff, skb_copy_bits
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.proto import proto
+from stack.core.rows import wide
 from stack.core.sock import lock_sock, release_sock, sk_error_report
 from stack.core.sockaddr import SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
@@ -103,7 +104,7 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         need_sa_len(name, SOCKADDR_IN6_LEN)
         if name.family != AF_INET6:
             raise os_error(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
-        daddr = name.addr
+        daddr: wide = name.addr
         label = name.flowinfo & 0xFFFFF if np.sndflow else 0
         scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
         if scope_id and sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:

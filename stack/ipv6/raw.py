@@ -231,7 +231,7 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
         # RFC 2292: the port is 0 or the protocol.
         if name.port and name.port not in (sk.inet_num, protocol):
             raise os_error(errno.EINVAL, f"port {name.port} on a raw socket of {sk.inet_num}")
-        daddr = name.addr
+        daddr: wide = name.addr
         label = name.flowinfo & 0xFFFFF if np.sndflow else 0
         scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
     else:

@@ -82,7 +82,7 @@ def common_prefix(daddr: wide, source: SourceChoice) -> int:
 
 def destination_sort(
     destinations: Iterable[T],
-    address: Callable[[T], int],
+    address: Callable[[T], wide],
     source: Callable[[T], SourceChoice | None],
     table: ip6addrlbl_table | None = None,
 ) -> list[T]:

@@ -89,7 +89,7 @@ def ipv6_push_frag_opts(skb: sk_buff, opt: ipv6_txoptions, proto: int) -> int:
 
 def ipv6_push_nfrag_opts(
     skb: sk_buff, opt: ipv6_txoptions, proto: int, daddr: wide
-) -> tuple[int, int]:
+) -> tuple[int, wide]:
     """net/ipv6/exthdrs.c: push the headers of every fragment: (the first one's type, first hop)."""
     first_hop = daddr
     if opt.srcrt:

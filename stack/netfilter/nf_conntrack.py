@@ -46,7 +46,7 @@ IPS_DYING = 1 << 9
 
 NSEC_PER_SEC = 1_000_000_000
 
-Tuple = tuple[int, int, int, int, int, int]
+Tuple = tuple[int, int, wide, int, wide, int]
 
 
 @state

@@ -35,6 +35,7 @@ from stack.netfilter.nf_conntrack import (
     IP_CT_NEW,
     IP_CT_UNTRACKED,
     IPS_SEEN_REPLY,
+    Tuple,
     netns_ct,
     nf_conn,
 )
@@ -136,7 +137,7 @@ def nf_conntrack_handle_icmp(skb: sk_buff, dataoff: int, proto: int, state: nf_h
     return NF_ACCEPT
 
 
-def resolve_normal_ct(skb: sk_buff, net: Net, tup: tuple[int, int, int, int, int, int]) -> int:
+def resolve_normal_ct(skb: sk_buff, net: Net, tup: Tuple) -> int:
     """net/netfilter/nf_conntrack_core.c: find the connection, or begin one. -1: the table is full.
 
     skb.nfct stays None when such a packet has no reply tuple.

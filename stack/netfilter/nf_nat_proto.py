@@ -18,7 +18,7 @@ from fastpath.skbuff import (
     skb_cow,
 )
 from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV4
-from stack.core.rows import wide
+from stack.core.rows import narrow, wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from stack.netfilter.nf_conntrack import (
     IPS_DST_NAT,
@@ -47,11 +47,11 @@ ICMPV6_QUERIES = frozenset((128, 129))
 
 def csum_replace_addr(check: int, old: wide, new: wide, pf: int) -> int:
     """Update a checksum for another address in its pseudo header."""
-    check = csum_replace4(check, old & M32, new & M32)
+    check = csum_replace4(check, narrow(old & M32), narrow(new & M32))
     if pf != NFPROTO_IPV4:
-        check = csum_replace4(check, old >> 32 & M32, new >> 32 & M32)
-        check = csum_replace4(check, old >> 64 & M32, new >> 64 & M32)
-        check = csum_replace4(check, old >> 96 & M32, new >> 96 & M32)
+        check = csum_replace4(check, narrow(old >> 32 & M32), narrow(new >> 32 & M32))
+        check = csum_replace4(check, narrow(old >> 64 & M32), narrow(new >> 64 & M32))
+        check = csum_replace4(check, narrow(old >> 96 & M32), narrow(new >> 96 & M32))
     return check
 
 
@@ -157,11 +157,11 @@ def nf_nat_manip_pkt(
         icmp_manip_pkt(skb, off, proto, target[3], old, new, pf)
     if pf == NFPROTO_IPV4:
         iph = iphdr_at(skb, nhoff)
-        iph.check = csum_replace4(iph.check, old, new)
+        iph.check = csum_replace4(iph.check, narrow(old), narrow(new))
         if maniptype == NF_NAT_MANIP_SRC:
-            iph.saddr = new
+            iph.saddr = narrow(new)
         else:
-            iph.daddr = new
+            iph.daddr = narrow(new)
     else:
         ip6h = ipv6hdr_at(skb, nhoff)
         if maniptype == NF_NAT_MANIP_SRC:

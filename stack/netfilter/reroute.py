@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastpath.hdr import ip_hdr, ipv6_hdr
 from fastpath.skbuff import sk_buff, skb_cow_head, skb_headroom
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
+from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.fib import RTN_LOCAL, inet_addr_type
@@ -67,7 +68,7 @@ def _key4(skb: sk_buff) -> tuple[int, int, int, int]:
     return iph.saddr, iph.daddr, iph.tos, skb.mark
 
 
-def _key6(skb: sk_buff) -> tuple[int, int, int]:
+def _key6(skb: sk_buff) -> tuple[wide, wide, int]:
     """net/ipv6/netfilter.c struct ip6_rt_info."""
     iph = ipv6_hdr(skb)
     return iph.saddr, iph.daddr, skb.mark

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from stack.core.netfilter import NFPROTO_IPV4
+from stack.core.rows import wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from stack.netfilter.nf_conntrack import (
     IPS_ASSURED,
@@ -33,9 +34,9 @@ STAT_COLUMNS = (
 )
 
 
-def _addr(l3num: int, addr: int) -> str:
+def _addr(l3num: int, addr: wide) -> str:
     """As the kernel prints it: an IPv6 address in full (%pI6)."""
-    return str(IPv4Address(addr)) if l3num == NFPROTO_IPV4 else IPv6Address(addr).exploded
+    return str(IPv4Address(int(addr))) if l3num == NFPROTO_IPV4 else IPv6Address(int(addr)).exploded
 
 
 def print_tuple(tup: Tuple) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from stack.core.rows import wide
 from stack.core.socket import socket
 from stack.core.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import AF_INET, AF_INET6
@@ -66,7 +67,7 @@ def raw_sockets(net: Net) -> Iterator[inet_sock]:
         yield from bucket
 
 
-def shown_address(sk: AnyTcp | inet_sock, addr: int) -> int:
+def shown_address(sk: AnyTcp | inet_sock, addr: wide) -> wide:
     """An address of the socket, a v4-mapped one as IPv6 text on an IPv6 socket."""
     if sk.sk_family == AF_INET6 and sk.sk_af.family == AF_INET:
         return V4_MAPPED | addr

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from stack.core.rows import Row, rows_of
+from stack.core.rows import Row, rows_of, wide
 from stack.core.sock import sock
 from stack.core.tcp_states import (
     TCP_CLOSE,
@@ -78,7 +78,7 @@ def _ipv6only(sk: AnyTcp | inet_sock) -> bool:
     return isinstance(sk, inet_sock) and sk.sk_ipv6only
 
 
-def _end(sk: AnyTcp | inet_sock, addr: int, port: int) -> str:
+def _end(sk: AnyTcp | inet_sock, addr: wide, port: int) -> str:
     shown = shown_address(sk, addr)
     if sk.sk_family == AF_INET6:
         host = f"[{format_addr6(shown)}]" if shown else "[::]" if _ipv6only(sk) else "*"

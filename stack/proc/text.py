@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from stack.core.rows import wide
+
 USER_HZ = 100
 TICK_NS = 1_000_000_000 // USER_HZ
 
 
-def dotted(addr: int) -> str:
+def dotted(addr: wide) -> str:
     """Host-order int to "10.0.0.1"."""
     return ".".join(str(addr >> shift & 255) for shift in (24, 16, 8, 0))
 
 
-def le_word(addr: int) -> str:
+def le_word(addr: wide) -> str:
     """A host-order address as a little-endian CPU prints its network-order word with %08X."""
     return f"{int.from_bytes(addr.to_bytes(4, 'big'), 'little'):08X}"
 
 
-def le_words(addr: int) -> str:
+def le_words(addr: wide) -> str:
     """The same for an IPv6 address: four words, each as a little-endian CPU prints it."""
     return "".join(le_word(addr >> shift & 0xFFFFFFFF) for shift in (96, 64, 32, 0))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastpath.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT, kfree_skb_reason
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
-from stack.core.rows import row, state, wide
+from stack.core.rows import narrow, row, state, wide
 from stack.sched.sch_api import qdisc_watchdog, qdisc_watchdog_schedule_ns
 from stack.sched.sch_generic import Qdisc
 
@@ -30,7 +30,7 @@ class tbf_qdisc(Qdisc):
         super().__init__(dev)
         self.q = sk_buff_head()
         self.rate_bps = rate_bps
-        self.burst_ns = burst_bytes * 8 * 1_000_000_000 // rate_bps
+        self.burst_ns = narrow(burst_bytes * 8 * 1_000_000_000 // rate_bps)
         self.tokens_ns = self.burst_ns
         self.t_c = dev.net.clock.now_ns()
         if limit is not None:

@@ -17,6 +17,7 @@ from stack.clients.action import SetTimer
 from stack.core.dev_notifier import register_netdevice_notifier, unregister_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UNREGISTER, NETDEV_UP, net_device
+from stack.core.rows import wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.ipv6.addr import IPV6_ADDR_SCOPE_GLOBAL, MASKS6, ipv6_addr_scope
 from stack.ipv6.if_inet6 import INFINITY_LIFE_TIME, inet6_dev
@@ -46,7 +47,7 @@ RETRY_NS = SEC
 def prefixes_of(dev: net_device) -> tuple[prefix_info, ...]:
     """The /64s of the interface's own global and unique local addresses, each once."""
     idev: inet6_dev | None = dev.ip6_ptr
-    found: dict[int, prefix_info] = {}
+    found: dict[wide, prefix_info] = {}
     for ifp in idev.addr_list if idev is not None else ():
         if ifp.prefix_len == 64 and ipv6_addr_scope(ifp.addr) == IPV6_ADDR_SCOPE_GLOBAL:
             prefix = ifp.addr & MASKS6[64]
@@ -121,10 +122,10 @@ class Radvd:
         else:
             self._act(self.core.timer(self.net.now()))
 
-    def _solicited(self, source: int) -> None:
+    def _solicited(self, source: wide) -> None:
         self._act(self.core.solicited(source, self.net.now()))
 
-    def _heard(self, source: int, message: RouterAdvertisement, options: ndisc_options) -> None:
+    def _heard(self, source: wide, message: RouterAdvertisement, options: ndisc_options) -> None:
         self._act(self.core.heard(message, options, self.net.now()))
 
     def _act(self, actions: list[Action]) -> None:

@@ -17,6 +17,7 @@ from random import Random
 from typing import TypeAlias
 
 from fastpath.errors import ArgumentError
+from fastpath.wide import wide
 from stack.clients.action import SetTimer
 from stack.ipv6.addr import IN6ADDR_ANY, IN6ADDR_LINKLOCAL_ALLNODES, format_addr6
 from stack.ipv6.nd_messages import RouterAdvertisement
@@ -109,7 +110,7 @@ class Advertise:
     """Send `message` (ICMPv6, checksum 0) from the link-local address to `daddr`."""
 
     message: bytes
-    daddr: int
+    daddr: wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class RouterAdvertiser:
     sent_unicast: int = 0
     _last_multicast: int | None = None
     _next_multicast: int | None = None
-    _unicast: dict[int, int] = field(default_factory=dict)
+    _unicast: dict[wide, int] = field(default_factory=dict)
 
     def start(self, now_ns: int) -> list[Action]:
         """Begin to advertise on the interface (RFC 4861 6.2.4): the first RA is sent at once."""
@@ -156,7 +157,7 @@ class RouterAdvertiser:
         farewell = Advertise(self.message(lifetime_s=0), IN6ADDR_LINKLOCAL_ALLNODES)
         return [farewell] * final
 
-    def solicited(self, source: int, now_ns: int) -> list[Action]:
+    def solicited(self, source: wide, now_ns: int) -> list[Action]:
         """A router solicitation came (RFC 4861 6.2.6): answer within half a second.
 
         By multicast at most every MIN_DELAY_BETWEEN_RAS; by unicast at most a bounded number

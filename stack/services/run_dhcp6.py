@@ -25,6 +25,7 @@ from stack.clients.dhcp6_wire import (
 from stack.clients.dns_wire import DNS_PORT
 from stack.clients.runner import CoreTimer, WatchedSocket
 from stack.core.netdevice import NETDEV_DOWN, net_device
+from stack.core.rows import wide
 from stack.core.sockaddr import sockaddr
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import AF_INET6, SO_REUSEADDR, SOCK_DGRAM, SOL_SOCKET
@@ -86,7 +87,7 @@ class Dhcp6Runner:
         self._timer = CoreTimer(net, lambda now_ns: self._do(self.core.timer(now_ns)))
         self._sock: WatchedSocket | None = None
         self._ours: set[int] = set()
-        self._duplicates: list[int] = []
+        self._duplicates: list[wide] = []
         self._work = work_struct(net.machine, self._look)
         self._again = timer_list(net.machine, lambda timer: schedule_work(self._work))
         self._source = f"dhcp6 {dev.name}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, skb_copy_bits, skb_get
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.rows import narrow
 from stack.core.sock import (
     SOCK_DEAD,
     SOCK_SELECT_ERR_QUEUE,
@@ -119,7 +120,7 @@ def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
         if sk.sk_shutdown & SEND_SHUTDOWN:
             raise os_error(errno.EPIPE, "socket was shut down for sending")
         name = xtp_dgram_peer(sk, msg)
-        rt = xtp_route(sk, sk.inet_saddr, name.addr)
+        rt = xtp_route(sk, narrow(sk.inet_saddr), name.addr)
         if rt.rt_flags & (RTCF_MULTICAST | RTCF_BROADCAST) or ipv4_is_multicast(name.addr):
             raise os_error(
                 errno.ENETUNREACH, "XTP here is for one peer: no multicast, no broadcast"
@@ -128,11 +129,11 @@ def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
         data = msg.take(size)
         sk.net.xtp.mib.OutDatagrams += 1
         tspec = xtp_tspec(sk.service, 0, sk.inrate, sk.inburst, sk.rate, sk.burst)
-        first = xtp_first_segment(saddr, sk.inet_sport, name.addr, name.port, tspec)
+        first = xtp_first_segment(narrow(saddr), sk.inet_sport, name.addr, name.port, tspec)
         if sk.service == XTP_SERVICE_ACKED_DATAGRAM:
-            xtp_dgram_acked(sk, saddr, name.addr, first, data, msg.msg_flags)
+            xtp_dgram_acked(sk, narrow(saddr), name.addr, first, data, msg.msg_flags)
         else:
-            xtp_dgram_plain(sk, saddr, name.addr, first, data)
+            xtp_dgram_plain(sk, narrow(saddr), name.addr, first, data)
         return size
     finally:
         release_sock(sk)

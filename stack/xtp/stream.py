@@ -23,6 +23,7 @@ from typing import Any
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.rows import narrow
 from stack.core.sock import (
     SOCK_DEAD,
     SOCK_LINGER,
@@ -135,7 +136,9 @@ def xtp_init_sock(sk: xtp_sock) -> int:
 def xtp_own_first(sk: xtp_sock) -> bytes:
     """The addresses and the traffic specifier of an association that sk opens."""
     tspec = xtp_tspec(sk.service, 0, sk.inrate, sk.inburst, sk.rate, sk.burst)
-    return xtp_first_segment(sk.inet_saddr, sk.inet_sport, sk.inet_daddr, sk.inet_dport, tspec)
+    return xtp_first_segment(
+        narrow(sk.inet_saddr), sk.inet_sport, narrow(sk.inet_daddr), sk.inet_dport, tspec
+    )
 
 
 def xtp_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
@@ -150,7 +153,7 @@ def xtp_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     dst = sk.sk_dst_cache
     assert dst is not None
     ctx.mss = xtp_mss(dst_mtu(dst))
-    sk.assoc = assoc = xtp_new_assoc(sk, ctx, sk.inet_saddr, sk.inet_daddr)
+    sk.assoc = assoc = xtp_new_assoc(sk, ctx, narrow(sk.inet_saddr), narrow(sk.inet_daddr))
     net.xtp.mib.ActiveOpens += 1
     if sk.service == XTP_SERVICE_TRANSACTION:
         sk.sk_state = TCP_ESTABLISHED
@@ -168,7 +171,7 @@ def xtp_connect_route(sk: xtp_sock, uaddr: sockaddr) -> None:
     rt = ip_route_connect(
         fl4,
         uaddr.addr,
-        sk.inet_saddr,
+        narrow(sk.inet_saddr),
         sk.sk_bound_dev_if,
         IPPROTO_XTP,
         sk.inet_sport,

@@ -410,6 +410,22 @@ def test_a_name_that_a_function_binds_is_no_constant(binding: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ("narrow(x)", "(x)"),
+        ("narrow(x or f(narrow(x >> A))) * 2", "(x or f((x >> 7))) * 2"),
+        ("[narrow(x) for narrow in y]", "[narrow(x) for narrow in y]"),
+    ],
+)
+def test_no_call_says_that_a_wide_fits(expression: str, wanted: str, tmp_path: Path) -> None:
+    text = "from fastpath.wide import narrow, wide\nfrom stack.other import A\n\n\n"
+    text += f"def f(x: wide, y: list[int]) -> int:\n    return {expression}\n"
+    pyx, pxd = translated(text, tmp_path, other="A = 7\n")
+    assert pyx.splitlines()[-1].strip() == f"return {wanted}"
+    assert "cpdef long long f(object x, list y)" in pxd
+
+
+@pytest.mark.parametrize(
     ("annotation", "direct"),
     [
         ("Clock", True),

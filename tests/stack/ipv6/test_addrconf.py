@@ -111,6 +111,12 @@ def test_lifetimes_of_an_administrators_address(net: Net6) -> None:
     assert "2001:db8:7::1" not in addresses(net)
 
 
+def test_an_address_of_a_peer_needs_128_bits(net: Net6) -> None:
+    addr, peer = ip6("2001:db8:7::1"), ip6("2001:db8:7::2")
+    ifa = inet6_addr_add(net.wire.dev, addr, 128, peer=peer, flags=IFA_F_NODAD)
+    assert ifa.peer_addr == peer
+
+
 def test_listeners_hear_of_addresses(net: Net6) -> None:
     heard: list[tuple[int, str]] = []
 
