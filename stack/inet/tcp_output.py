@@ -332,9 +332,17 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     return err
 
 
+NEIGH_CONFIRM_NS = 100_000_000
+"""A socket confirms its next hop no more often: a neighbour stays REACHABLE for many seconds."""
+
+
 def sock_confirm_neigh(sk: tcp_sock) -> None:
     """include/net/sock.h: the peer acknowledged what we sent, so its next hop is reachable."""
     sk.sk_dst_pending_confirm = False
+    now = sk.tcp_mstamp
+    if now - sk.neigh_confirmed < NEIGH_CONFIRM_NS:
+        return
+    sk.neigh_confirmed = now
     dst: dst_entry | None = sk.sk_dst_cache
     if dst is not None:
         dst_confirm_neigh(dst, sk.inet_daddr)

@@ -297,6 +297,8 @@ class tcp_sock(inet_connection_sock):
     """The clock of the event being processed, ns."""
     tcp_wstamp_ns: int = row(0, clone=FRESH)
     """When the last segment left, ns; it always grows."""
+    neigh_confirmed: int = row(0, clone=FRESH)
+    """When it last confirmed its next hop, ns."""
     pacing_next_ns: int = row(0, clone=FRESH)
     """When pacing lets the next segment leave, ns."""
     pacing_timer: timer_list | None = row(None, clone=FRESH)
