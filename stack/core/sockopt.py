@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import struct
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from fastpath.skbuff import sk_buff
@@ -93,6 +92,7 @@ TIMEVAL = struct.Struct("=qq")
 LINGER = struct.Struct("=ii")
 UCRED = struct.Struct("=iII")
 MEMINFO = struct.Struct("=9I")
+COOKIE = struct.Struct("=Q")
 PACING_RATE = struct.Struct("=Q")
 M64 = 0xFFFFFFFFFFFFFFFF
 NSEC = 1_000_000_000
@@ -165,11 +165,6 @@ def sock_set_buf_lock(sk: sock, val: int) -> None:
     """SO_BUF_LOCK: bit 0 keeps the send buffer's size, bit 1 the receive buffer's."""
     sock_valbool_flag(sk, SOCK_SNDBUF_LOCK, bool(val & 1))
     sock_valbool_flag(sk, SOCK_RCVBUF_LOCK, bool(val & 2))
-
-
-def sock_get_buf_lock(sk: sock) -> int:
-    """SO_BUF_LOCK"""
-    return bool(sk.sk_flags & SOCK_SNDBUF_LOCK) | 2 * bool(sk.sk_flags & SOCK_RCVBUF_LOCK)
 
 
 def sock_set_rcvlowat(sk: Any, val: int) -> None:
@@ -335,22 +330,7 @@ def sock_set_timestamp(kind: int, sk: sock, val: int) -> None:
         sock_enable_timestamp(sk, SOCK_TIMESTAMP)
 
 
-def sock_set_lock_filter(sk: sock, val: int) -> None:
-    """SO_LOCK_FILTER. Raises: OSError EPERM."""
-    sk_lock_filter(sk, bool(val))
-
-
-def sock_get_filter(sk: sock, optlen: int) -> Any:
-    """SO_GET_FILTER, the number of SO_ATTACH_FILTER: its optlen counts instructions."""
-    return sk_get_filter(sk, max(optlen, 0))
-
-
 # --- what a socket tells ------------------------------------------------------------------------
-
-
-def constant(value: int, sk: sock) -> int:
-    """The value of an option that is the same for every socket."""
-    return value
 
 
 def sock_error(sk: sock) -> int:
@@ -359,11 +339,6 @@ def sock_error(sk: sock) -> int:
     if not err:
         err, sk.sk_err_soft = sk.sk_err_soft, 0
     return err
-
-
-def sk_listens(sk: sock) -> int:
-    """SO_ACCEPTCONN"""
-    return int(sk.sk_state == TCP_LISTEN)
 
 
 def sk_get_meminfo(sk: sock) -> bytes:
@@ -379,11 +354,6 @@ def sk_get_meminfo(sk: sock) -> bytes:
         sk.sk_backlog_len,
         sk.sk_drops,
     )
-
-
-def sock_get_cookie(sk: sock) -> bytes:
-    """SO_COOKIE"""
-    return struct.pack("=Q", sk.sk_cookie)
 
 
 def sock_get_peername(sk: Any, optlen: int) -> bytes:
@@ -410,11 +380,6 @@ def peercred(sk: Any) -> tuple[int, int, int]:
     return sk.sk_peer_pid, sk.sk_peer_uid, sk.sk_peer_gid
 
 
-def sock_get_peercred(sk: sock) -> bytes:
-    """SO_PEERCRED: struct ucred."""
-    return UCRED.pack(*peercred(sk))
-
-
 def sock_get_peergroups(sk: sock) -> bytes:
     """SO_PEERGROUPS: none, for a host's programs are in no further groups. Raises: ENODATA."""
     if not peercred(sk)[0]:
@@ -438,26 +403,29 @@ def timeout(name: str, member: str, what: str, since: str = "") -> SockOpt:
 
 # fmt: off
 SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
-    SockOpt("SO_ACCEPTCONN", "whether the socket listens", get=sk_listens),
+    SockOpt("SO_ACCEPTCONN", "whether the socket listens",
+        get=lambda sk: sk.sk_state == TCP_LISTEN),
     SockOpt("SO_ATTACH_BPF", "EBADF: there are no extended BPF programs", "3.19",
         set=sk_attach_bpf),
     SockOpt("SO_ATTACH_FILTER", "a classic BPF program for what is received; get: the program",
-        takes=opt_raw, set=sk_attach_filter, fill=sock_get_filter),
+        takes=opt_raw, set=sk_attach_filter,
+        fill=lambda sk, optlen: sk_get_filter(sk, max(optlen, 0))),  # optlen counts instructions
     SockOpt("SO_BINDTODEVICE", "use one interface, by name; CAP_NET_RAW to change it",
         takes=opt_raw, set=sock_setbindtodevice, fill=sock_getbindtodevice),
     SockOpt("SO_BINDTOIFINDEX", "use one interface, by index; CAP_NET_RAW to change it", "5.1",
-        set=sock_bindtoindex, get=attrgetter("sk_bound_dev_if")),
+        set=sock_bindtoindex, get=lambda sk: sk.sk_bound_dev_if),
     SockOpt("SO_BPF_EXTENSIONS", "how many ancillary loads a filter has", "3.14",
-        get=partial(constant, SKF_AD_MAX)),
+        get=lambda sk: SKF_AD_MAX),
     flag("SO_BROADCAST", SOCK_BROADCAST, "may send to broadcast addresses", then=sk_dst_reset),
     SockOpt("SO_BUF_LOCK", "buffers whose size stays: 1 sending, 2 receiving", "5.15",
-        legal=range(4), set=sock_set_buf_lock, get=sock_get_buf_lock),
+        legal=range(4), set=sock_set_buf_lock, get=lambda sk:
+            bool(sk.sk_flags & SOCK_SNDBUF_LOCK) | 2 * bool(sk.sk_flags & SOCK_RCVBUF_LOCK)),
     SockOpt("SO_COOKIE", "a number that no other socket of the host has", "4.12",
-        get=sock_get_cookie, room=8),
+        get=lambda sk: COOKIE.pack(sk.sk_cookie), room=8),
     flag("SO_DEBUG", SOCK_DBG, "log changes of a TCP socket's state (logger stack.inet.tcp_done)",
         caps=ADMIN, free=(0,), denied=errno.EACCES),
     SockOpt("SO_DETACH_FILTER", "no filter any more", then=sk_detach_filter),
-    SockOpt("SO_DOMAIN", "AF_INET", "2.6.32", get=attrgetter("sk_family")),
+    SockOpt("SO_DOMAIN", "AF_INET", "2.6.32", get=lambda sk: sk.sk_family),
     flag("SO_DONTROUTE", SOCK_LOCALROUTE, "to directly connected networks only",
         then=sk_dst_reset),
     SockOpt("SO_ERROR", "the pending error, which is cleared", get=sock_error),
@@ -465,7 +433,7 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     SockOpt("SO_LINGER", "close() waits for unsent data, or resets",
         takes=opt_raw, set=sock_set_linger, get=sock_get_linger),
     flag("SO_LOCK_FILTER", SOCK_FILTER_LOCKED, "the filter stays, for ever", since="3.9",
-        set=sock_set_lock_filter),
+        set=lambda sk, val: sk_lock_filter(sk, bool(val))),
     number("SO_MARK", "sk_mark", None, "mark of packets (skb.mark, for netfilter hooks)",
         since="2.6.25", takes=opt_u32, caps=ADMIN, then=sk_dst_reset),
     SockOpt("SO_MAX_PACING_RATE", "bytes a second at most, by internal pacing", "3.13", TCP,
@@ -480,13 +448,13 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     number("SO_PEEK_OFF", "sk_peek_off", None, "where MSG_PEEK begins", since="3.4",
         has=need_peek_off),
     SockOpt("SO_PEERCRED", "process, user and group of an AF_UNIX peer; else 0 and -1",
-        get=sock_get_peercred),
+        get=lambda sk: UCRED.pack(*peercred(sk))),
     SockOpt("SO_PEERGROUPS", "its further groups, of which there are none", "4.13",
         get=sock_get_peergroups),
     SockOpt("SO_PEERNAME", "the peer's address as a struct sockaddr", fill=sock_get_peername),
     number("SO_PRIORITY", "sk_priority", None, "band of the queueing discipline",
         takes=opt_u32, caps=ADMIN, free=range(7)),
-    SockOpt("SO_PROTOCOL", "IPPROTO_TCP ...", "2.6.32", get=attrgetter("sk_protocol")),
+    SockOpt("SO_PROTOCOL", "IPPROTO_TCP ...", "2.6.32", get=lambda sk: sk.sk_protocol),
     number("SO_RCVBUF", "sk_rcvbuf", None, "receive buffer, doubled, at most 2 * rmem_max",
         takes=opt_u32, set=sock_set_rcvbuf),
     SockOpt("SO_RCVBUFFORCE", "the same without the limit", "2.6.14",
@@ -507,7 +475,7 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         takes=opt_u32, set=sock_set_sndbuf),
     SockOpt("SO_SNDBUFFORCE", "the same without the limit", "2.6.14",
         caps=ADMIN, set=__sock_set_sndbuf),
-    SockOpt("SO_SNDLOWAT", "1", get=partial(constant, 1)),
+    SockOpt("SO_SNDLOWAT", "1", get=lambda sk: 1),
     timeout("SO_SNDTIMEO", "sk_sndtimeo_ns", "how long a send may wait"),
     timeout("SO_SNDTIMEO_NEW", "sk_sndtimeo_ns", "the same as SO_SNDTIMEO", "5.1"),
     stamp("SO_TIMESTAMP", US, "time of arrival in us, as a control message"),
@@ -516,7 +484,7 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         "5.1"),
     stamp("SO_TIMESTAMP_NEW", US | NEW, "the same as SO_TIMESTAMP, its message by this number",
         "5.1"),
-    SockOpt("SO_TYPE", "SOCK_STREAM ...", get=attrgetter("sk_type")),
+    SockOpt("SO_TYPE", "SOCK_STREAM ...", get=lambda sk: sk.sk_type),
     flag("SO_ZEROCOPY", SOCK_ZEROCOPY, "MSG_ZEROCOPY sends from the caller's memory (TCP and UDP)",
         since="4.14", set=sock_set_zerocopy),
 ))

@@ -19,6 +19,7 @@ import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from stack.core.errors import os_error
@@ -110,7 +111,7 @@ class SockOpt:
     set(sk, value)  stores the value; without it `member` is set, or its `bit`
     then(sk)        what follows from a new value
     room            the least optlen of getsockopt, bytes; EINVAL below
-    get(sk)         the value; without it that of `member`
+    get(sk)         the value; without it that of `member`. A bool is read as 0 or 1
     fill(sk, optlen)  the value, where the size of the user's buffer counts
     shows(value)    what the user sees of `member`
     no_set          the errno of setsockopt for an option that is only read
@@ -172,6 +173,11 @@ def number(
 ) -> SockOpt:
     """A row for a member that is a number."""
     return SockOpt(name, what, member=member, legal=legal, **more)
+
+
+def structure(name: str, what: str, setter: Callable[..., Any], *first: Any) -> SockOpt:
+    """A row that takes a structure and is only set; `first`: its setter's first arguments."""
+    return SockOpt(name, what, takes=opt_raw, set=partial(setter, *first))
 
 
 class Level:
@@ -273,6 +279,8 @@ def get_option(level: Level, sk: Any, optname: int, optlen: int = OPTLEN_ANY) ->
     value = row.get(sk) if row.get is not None else load(row, sk)
     if row.unit != 1:
         value //= row.unit
+    elif isinstance(value, bool):
+        value = int(value)
     return value if row.shows is None else row.shows(value)
 
 
@@ -282,8 +290,8 @@ def load(row: SockOpt, sk: Any) -> Any:
     for part in row.member.split("."):
         value = getattr(value, part)
     if row.bit:
-        return int(value & (row.mask or row.bit) == row.bit)
-    return int(value) if isinstance(value, int) else value
+        return value & (row.mask or row.bit) == row.bit
+    return value
 
 
 def need_capable(net: Any, caps: tuple[int, ...], what: str, denied: int = errno.EPERM) -> None:

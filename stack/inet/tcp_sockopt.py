@@ -1,4 +1,7 @@
-"""net/ipv4/tcp.c: SOL_TCP options and struct tcp_info."""
+"""net/ipv4/tcp.c: SOL_TCP options and struct tcp_info.
+
+The options are the rows of TCP_LEVEL; the functions before it are those that a row names.
+"""
 
 from __future__ import annotations
 
@@ -199,20 +202,13 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
     now = sk.net.now()
     rx_opt = sk.rx_opt
     listen = sk.sk_state == TCP_LISTEN
-    options = 0
-    if rx_opt.tstamp_ok:
-        options |= TCPI_OPT_TIMESTAMPS
-    if rx_opt.sack_ok:
-        options |= TCPI_OPT_SACK
-    if rx_opt.wscale_ok:
-        options |= TCPI_OPT_WSCALE
-    if sk.ecn_flags & TCP_ECN_OK:
-        options |= TCPI_OPT_ECN
-    if sk.ecn_flags & TCP_ECN_SEEN:
-        options |= TCPI_OPT_ECN_SEEN
-    ssthresh = sk.snd_ssthresh
-    rcv_rtt = sk.rcv_rtt_est_rtt_us >> 3
-    unsent = (sk.write_seq - sk.snd_nxt) & M32
+    options = (
+        TCPI_OPT_TIMESTAMPS * bool(rx_opt.tstamp_ok)
+        | TCPI_OPT_SACK * bool(rx_opt.sack_ok)
+        | TCPI_OPT_WSCALE * bool(rx_opt.wscale_ok)
+        | TCPI_OPT_ECN * bool(sk.ecn_flags & TCP_ECN_OK)
+        | TCPI_OPT_ECN_SEEN * bool(sk.ecn_flags & TCP_ECN_SEEN)
+    )
     return _TCP_INFO.pack(
         sk.sk_state,
         sk.icsk_ca_state,
@@ -239,11 +235,11 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.rcv_ssthresh & M32,
         sk.srtt_us >> 3,
         sk.mdev_us >> 2,
-        min(ssthresh, TCP_INFINITE_SSTHRESH),
+        min(sk.snd_ssthresh, TCP_INFINITE_SSTHRESH),
         sk.snd_cwnd,
         sk.advmss & M32,
         sk.reordering,
-        rcv_rtt,
+        sk.rcv_rtt_est_rtt_us >> 3,
         sk.rcvq_space_space & M32,
         sk.total_retrans,
         pacing_rate(sk),
@@ -252,7 +248,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.bytes_received,
         sk.segs_out & M32,
         sk.segs_in & M32,
-        unsent,
+        (sk.write_seq - sk.snd_nxt) & M32,
         sk.min_rtt_us & M32,
         sk.data_segs_in & M32,
         sk.data_segs_out & M32,
@@ -333,26 +329,6 @@ def tcp_get_linger2(sk: tcp_sock) -> int:
     return (sk.linger2 or sk.net.sysctl.tcp_fin_timeout * SEC) // SEC if sk.linger2 >= 0 else -1
 
 
-def tcp_get_syncnt(sk: tcp_sock) -> int:
-    """TCP_SYNCNT: the socket's, else the namespace's."""
-    return sk.icsk_syn_retries or sk.net.sysctl.tcp_syn_retries
-
-
-def tcp_get_defer_accept(sk: tcp_sock) -> int:
-    """TCP_DEFER_ACCEPT, ns."""
-    return retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, sk.icsk_rto_max)
-
-
-def tcp_get_quickack(sk: tcp_sock) -> bool:
-    """TCP_QUICKACK"""
-    return not inet_csk_in_pingpong_mode(sk)
-
-
-def tcp_get_congestion(sk: tcp_sock) -> bytes:
-    """TCP_CONGESTION: a name of TCP_CA_NAME_MAX bytes."""
-    return sk.icsk_ca_ops.name.encode().ljust(16, b"\0")
-
-
 def tcp_get_saved_syn(sk: tcp_sock) -> bytes:
     """TCP_SAVED_SYN, which can be read once."""
     saved, sk.saved_syn = sk.saved_syn, None
@@ -368,11 +344,13 @@ def tcp_get_timestamp(sk: tcp_sock) -> int:
 # fmt: off
 TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP) for row in (
     SockOpt("TCP_CONGESTION", "congestion control, by name", "2.6.13",
-        takes=congestion_name, set=tcp_set_congestion_control, get=tcp_get_congestion),
+        takes=congestion_name, set=tcp_set_congestion_control,
+        get=lambda sk: sk.icsk_ca_ops.name.encode().ljust(16, b"\0")),
     flag("TCP_CORK", TCP_NAGLE_CORK, "full segments only, until it is off", "nonagle",
         set=__tcp_sock_set_cork),
     SockOpt("TCP_DEFER_ACCEPT", "accept() when data has come, seconds",
-        set=tcp_set_defer_accept, get=tcp_get_defer_accept, unit=SEC),
+        set=tcp_set_defer_accept, unit=SEC,
+        get=lambda sk: retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, sk.icsk_rto_max)),
     number("TCP_DELACK_MAX_US", "icsk_delack_max", range(SHORTEST_US + 1, 200_001),
         "longest delay of an ACK, us", since="6.15", unit=1000),
     SockOpt("TCP_INFO", "struct tcp_info", get=tcp_get_info),
@@ -396,7 +374,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
         "unsent bytes below which the socket is writable", since="3.12",
         takes=opt_u32, then=sk_write_space),
     SockOpt("TCP_QUICKACK", "ACK at once, or delayed as in a dialogue",
-        set=__tcp_sock_set_quickack, get=tcp_get_quickack),
+        set=__tcp_sock_set_quickack, get=lambda sk: not inet_csk_in_pingpong_mode(sk)),
     number("TCP_RTO_MAX_MS", "icsk_rto_max", range(1000, 120_001),
         "longest retransmission timeout, ms", since="6.15", unit=MSEC),
     number("TCP_RTO_MIN_US", "icsk_rto_min", range(SHORTEST_US + 1, 200_001),
@@ -405,7 +383,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
     number("TCP_SAVE_SYN", "save_syn", range(3), "a listener keeps them for its children",
         since="4.2"),
     number("TCP_SYNCNT", "icsk_syn_retries", range(1, MAX_TCP_SYNCNT + 1), "SYN retransmissions",
-        get=tcp_get_syncnt),
+        get=lambda sk: sk.icsk_syn_retries or sk.net.sysctl.tcp_syn_retries),
     switch("TCP_THIN_LINEAR_TIMEOUTS", "thin_lto", "no backoff while few packets are out",
         since="2.6.34", legal=ON_OFF),
     SockOpt("TCP_TIMESTAMP", "the timestamp of now", "3.9",

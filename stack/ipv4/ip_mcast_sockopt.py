@@ -8,12 +8,11 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stack.core import uapi
 from stack.core.errors import os_error
-from stack.core.sockopt_table import SockOpt, opt_bytes, opt_raw
+from stack.core.sockopt_table import opt_bytes, structure
 from stack.ipv4 import igmp
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ GROUP_SOURCE_REQ = 8 + 2 * STORAGE
 GROUP_FILTER = 8 + STORAGE + 8
 IP_MSFILTER_SIZE = 16
 NUMBERS = struct.Struct("=II")
+Act = Callable[["inet_sock", int, int], object]
 
 
 def ip_mreq(sk: inet_sock, optval: Any, leave: bool = False) -> tuple[int, int]:
@@ -79,43 +79,33 @@ def need_group(group: int) -> None:
         raise os_error(errno.EINVAL, "not a multicast group")
 
 
-def ip_join(sk: inet_sock, optval: Any) -> None:
-    """IP_ADD_MEMBERSHIP: struct ip_mreq or ip_mreqn. Raises: OSError."""
-    need_datagrams(sk)
-    igmp.ip_mc_join_group(sk, *ip_mreq(sk, optval))
-
-
-def ip_leave(sk: inet_sock, optval: Any) -> None:
-    """IP_DROP_MEMBERSHIP: struct ip_mreq or ip_mreqn. Raises: OSError."""
-    need_datagrams(sk)
-    igmp.ip_mc_leave_group(sk, *ip_mreq(sk, optval, True))
-
-
-def need_datagrams(sk: inet_sock) -> None:
-    """Raises: OSError EPROTO."""
+def ip_membership(act: Act, leave: bool, sk: inet_sock, optval: Any) -> None:
+    """IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP: struct ip_mreq or ip_mreqn. Raises: OSError."""
     if sk.sk_type == uapi.SOCK_STREAM:
         raise os_error(errno.EPROTO, "streams join no groups")
+    act(sk, *ip_mreq(sk, optval, leave))
 
 
-def ip_source(kind: int, sk: inet_sock, data: bytes) -> None:
+def ip_source(kind: int, sk: inet_sock, optval: Any) -> None:
     """One source of a group, struct ip_mreq_source; `kind` is the option. Raises: OSError."""
+    data = opt_bytes(optval)
     if len(data) != 12:
         raise os_error(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
     group, ifindex = ip_mreq(sk, data[:8])
     igmp.ip_mc_source(sk, kind, group, int.from_bytes(data[8:12], "big"), ifindex)
 
 
-def ip_mcast_join_leave(
-    act: Callable[[inet_sock, int, int], object], sk: inet_sock, data: bytes
-) -> None:
+def ip_mcast_join_leave(act: Act, sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: MCAST_JOIN_GROUP, MCAST_LEAVE_GROUP. Raises: OSError."""
+    data = opt_bytes(optval)
     need(data, GROUP_REQ)
     group = sockaddr4(data[8:])
     act(sk, group, ifindex_of(sk, group, struct.unpack_from("=i", data)[0]))
 
 
-def ip_mcast_source(kind: int, sk: inet_sock, data: bytes) -> None:
+def ip_mcast_source(kind: int, sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c do_mcast_group_source; `kind` as in ip_source. Raises: OSError."""
+    data = opt_bytes(optval)
     if len(data) != GROUP_SOURCE_REQ:
         raise os_error(errno.EINVAL, f"the option takes a structure of {GROUP_SOURCE_REQ} bytes")
     index = struct.unpack_from("=i", data)[0]
@@ -126,8 +116,9 @@ def ip_mcast_source(kind: int, sk: inet_sock, data: bytes) -> None:
     igmp.ip_mc_source(sk, kind, group, source, ifindex_of(sk, group, index))
 
 
-def ip_set_msfilter(sk: inet_sock, data: bytes) -> None:
+def ip_set_msfilter(sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: IP_MSFILTER, struct ip_msfilter. Raises: OSError EINVAL, ENOBUFS."""
+    data = opt_bytes(optval)
     need(data, IP_MSFILTER_SIZE)
     mode, count = NUMBERS.unpack_from(data, 8)
     check_count(sk, count)
@@ -139,8 +130,9 @@ def ip_set_msfilter(sk: inet_sock, data: bytes) -> None:
     igmp.ip_mc_msfilter(sk, group, ifindex_of(sk, group, 0, addr), mode, sources)
 
 
-def ip_set_mcast_msfilter(sk: inet_sock, data: bytes) -> None:
+def ip_set_mcast_msfilter(sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: MCAST_MSFILTER, struct group_filter. Raises: OSError."""
+    data = opt_bytes(optval)
     need(data, GROUP_FILTER)
     mode, count = NUMBERS.unpack_from(data, 8 + STORAGE)
     check_count(sk, count)
@@ -157,35 +149,29 @@ def check_count(sk: inet_sock, count: int) -> None:
         raise os_error(errno.ENOBUFS, "igmp_max_msf reached")
 
 
-def group_option(name: str, what: str, setter: Callable[..., None], *first: Any) -> SockOpt:
-    """A row that takes a structure and can only be set; `first`: its setter's first arguments."""
-    done = partial(setter, *first) if first else setter
-    return SockOpt(name, what, takes=opt_bytes, set=done)
-
-
 ADD, DROP = uapi.IP_ADD_SOURCE_MEMBERSHIP, uapi.IP_DROP_SOURCE_MEMBERSHIP
 BLOCK, UNBLOCK = uapi.IP_BLOCK_SOURCE, uapi.IP_UNBLOCK_SOURCE
 # fmt: off
 GROUP_OPTIONS = (
-    SockOpt("IP_ADD_MEMBERSHIP", "join a group", takes=opt_raw, set=ip_join),
-    group_option("IP_ADD_SOURCE_MEMBERSHIP", "join one source of a group", ip_source, ADD),
-    group_option("IP_BLOCK_SOURCE", "no more of one source of a group", ip_source, BLOCK),
-    SockOpt("IP_DROP_MEMBERSHIP", "leave a group", takes=opt_raw, set=ip_leave),
-    group_option("IP_DROP_SOURCE_MEMBERSHIP", "leave one source of a group", ip_source, DROP),
-    group_option("IP_MSFILTER", "all senders of a group at once", ip_set_msfilter),
-    group_option("IP_UNBLOCK_SOURCE", "a blocked source again", ip_source, UNBLOCK),
-    group_option("MCAST_BLOCK_SOURCE (IPv4)", "no datagrams of a group from this sender",
+    structure("IP_ADD_MEMBERSHIP", "join a group", ip_membership, igmp.ip_mc_join_group, False),
+    structure("IP_ADD_SOURCE_MEMBERSHIP", "join one source of a group", ip_source, ADD),
+    structure("IP_BLOCK_SOURCE", "no more of one source of a group", ip_source, BLOCK),
+    structure("IP_DROP_MEMBERSHIP", "leave a group", ip_membership, igmp.ip_mc_leave_group, True),
+    structure("IP_DROP_SOURCE_MEMBERSHIP", "leave one source of a group", ip_source, DROP),
+    structure("IP_MSFILTER", "all senders of a group at once", ip_set_msfilter),
+    structure("IP_UNBLOCK_SOURCE", "a blocked source again", ip_source, UNBLOCK),
+    structure("MCAST_BLOCK_SOURCE (IPv4)", "no datagrams of a group from this sender",
         ip_mcast_source, BLOCK),
-    group_option("MCAST_JOIN_GROUP (IPv4)", "join a group of either family",
+    structure("MCAST_JOIN_GROUP (IPv4)", "join a group of either family",
         ip_mcast_join_leave, igmp.ip_mc_join_group),
-    group_option("MCAST_JOIN_SOURCE_GROUP (IPv4)", "datagrams of a group from this sender only",
+    structure("MCAST_JOIN_SOURCE_GROUP (IPv4)", "datagrams of a group from this sender only",
         ip_mcast_source, ADD),
-    group_option("MCAST_LEAVE_GROUP (IPv4)", "leave a group of either family",
+    structure("MCAST_LEAVE_GROUP (IPv4)", "leave a group of either family",
         ip_mcast_join_leave, igmp.ip_mc_leave_group),
-    group_option("MCAST_LEAVE_SOURCE_GROUP (IPv4)", "take a sender off that list",
+    structure("MCAST_LEAVE_SOURCE_GROUP (IPv4)", "take a sender off that list",
         ip_mcast_source, DROP),
-    group_option("MCAST_MSFILTER (IPv4)", "all senders of a group at once", ip_set_mcast_msfilter),
-    group_option("MCAST_UNBLOCK_SOURCE (IPv4)", "datagrams of a group from this sender again",
+    structure("MCAST_MSFILTER (IPv4)", "all senders of a group at once", ip_set_mcast_msfilter),
+    structure("MCAST_UNBLOCK_SOURCE (IPv4)", "datagrams of a group from this sender again",
         ip_mcast_source, UNBLOCK),
 )
 # fmt: on

@@ -1,14 +1,14 @@
 """What sockets share at the IP level: options, control messages, the error queue.
 
-net/ipv4/ip_sockglue.c. Addresses inside option values and control messages are in network order,
-as on Linux; ints are in the machine's order.
+net/ipv4/ip_sockglue.c. The options are the rows of IP_LEVEL, and those of ip_mcast_sockopt.py for
+groups. Addresses inside option values and control messages are in network order, as on Linux; ints
+are in the machine's order.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from fastpath.csum import csum_fold
@@ -234,16 +234,6 @@ def ip_set_options(sk: inet_sock, optval: Any) -> None:
             sync_mss(sk, sk.icsk_pmtu_cookie)
 
 
-def ip_get_options(sk: inet_sock) -> bytes:
-    """IP_OPTIONS"""
-    return b"" if sk.inet_opt is None else ip_options_undo(sk.inet_opt)
-
-
-def ip_get_ttl(sk: inet_sock) -> int:
-    """IP_TTL: the socket's, else the namespace's."""
-    return sk.net.sysctl.ip_default_ttl if sk.uc_ttl < 0 else sk.uc_ttl
-
-
 def ip_get_mtu(sk: inet_sock) -> int:
     """IP_MTU. Raises: OSError ENOTCONN."""
     dst = sk_dst_check(sk, 0)
@@ -277,12 +267,6 @@ def ip_set_local_port_range(sk: inet_sock, val: int) -> None:
     if low and high and low > high:
         raise os_error(errno.EINVAL, f"port range {low}-{high}")
     sk.local_port_range = (low, high)
-
-
-def ip_get_local_port_range(sk: inet_sock) -> int:
-    """IP_LOCAL_PORT_RANGE"""
-    low, high = sk.local_port_range
-    return high << 16 | low
 
 
 def ip_set_multicast_if(sk: inet_sock, optval: Any) -> None:
@@ -331,11 +315,6 @@ def ip_set_router_alert(sk: inet_sock, val: int) -> None:
         net.ra_chain.remove(sk)
 
 
-def ip_get_router_alert(sk: inet_sock) -> int:
-    """IP_ROUTER_ALERT"""
-    return int(sk in sk.net.ra_chain)
-
-
 def ip_get_pktoptions(sk: inet_sock) -> bytes:
     """IP_PKTOPTIONS: the control messages that a stream's options ask for. Raises: ENOPROTOOPT."""
     if sk.sk_type != uapi.SOCK_STREAM:
@@ -370,7 +349,8 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
     switch("IP_HDRINCL", "hdrincl", "the program brings the IP header",
         sockets=RAW, may_set=only_raw),
     SockOpt("IP_LOCAL_PORT_RANGE", "ports that may be chosen: high << 16 | low", "6.3",
-        takes=exact_int, set=ip_set_local_port_range, get=ip_get_local_port_range),
+        takes=exact_int, set=ip_set_local_port_range,
+        get=lambda sk: sk.local_port_range[1] << 16 | sk.local_port_range[0]),
     number("IP_MINTTL", "min_ttl", range(256),
         "packets with a smaller TTL are dropped (TCP, RFC 5082)", since="2.6.34", takes=opt_byte),
     SockOpt("IP_MTU", "path MTU of a connected socket", get=ip_get_mtu),
@@ -384,11 +364,12 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
     number("IP_MULTICAST_TTL", "mc_ttl", range(-1, 256), "TTL of datagrams to groups",
         takes=opt_byte, may_set=not_stream, set=ip_set_multicast_ttl),
     SockOpt("IP_OPTIONS", "IP options of every packet",
-        takes=opt_raw, set=ip_set_options, get=ip_get_options),
+        takes=opt_raw, set=ip_set_options,
+        get=lambda sk: b"" if sk.inet_opt is None else ip_options_undo(sk.inet_opt)),
     cmsg("IP_ORIGDSTADDR", IP_CMSG_ORIGDSTADDR, "destination of a datagram", since="2.6.29"),
     cmsg("IP_PKTINFO", IP_CMSG_PKTINFO, "interface and destination"),
     SockOpt("IP_PKTOPTIONS", "a stream's control messages", sockets=TCP, get=ip_get_pktoptions),
-    SockOpt("IP_PROTOCOL", "port, or protocol of a raw socket", "6.4", get=attrgetter("inet_num")),
+    SockOpt("IP_PROTOCOL", "port, or protocol of a raw socket", "6.4", get=lambda sk: sk.inet_num),
     switch("IP_RECVERR", "recverr", "ICMP errors on the error queue",
         then=ip_purge_unless_recverr),
     cmsg("IP_RECVFRAGSIZE", IP_CMSG_RECVFRAGSIZE, "largest fragment of a datagram", since="4.10",
@@ -398,12 +379,13 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
     cmsg("IP_RECVTTL", IP_CMSG_TTL, "TTL of a datagram"),
     cmsg("IP_RETOPTS", IP_CMSG_RETOPTS, "IP options for an answer"),
     SockOpt("IP_ROUTER_ALERT", "take router-alert packets that pass through",
-        sockets=RAW, set=ip_set_router_alert, get=ip_get_router_alert),
+        sockets=RAW, set=ip_set_router_alert, get=lambda sk: sk in sk.net.ra_chain),
     number("IP_TOS", "tos", None, "TOS of packets", set=ip_sock_set_tos),
     switch("IP_TRANSPARENT", "transparent", "bind() and send with any address", since="2.6.28",
         takes=opt_byte, caps=(CAP_NET_ADMIN, CAP_NET_RAW), free=(0,), then=sk_dst_reset),
     number("IP_TTL", "uc_ttl", frozenset((-1, *range(1, 256))), "TTL of packets",
-        takes=opt_byte, get=ip_get_ttl),
+        takes=opt_byte,
+        get=lambda sk: sk.net.sysctl.ip_default_ttl if sk.uc_ttl < 0 else sk.uc_ttl),
     number("IP_UNICAST_IF", "uc_index", None, "interface of datagrams to hosts", since="3.4",
         takes=exact_int, set=ip_set_unicast_if, then=sk_dst_reset, shows=swapped),
     *GROUP_OPTIONS,

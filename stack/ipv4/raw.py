@@ -17,7 +17,6 @@ raw_sendmsg first.
 from __future__ import annotations
 
 import errno
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from fastpath.hdr import icmp_hdr, ip_hdr, ip_send_check, iphdr_at
@@ -335,7 +334,7 @@ def raw_seticmpfilter(sk: raw_sock, optval: Any) -> None:
 # fmt: off
 RAW_LEVEL = Level("SOL_RAW", SOL_RAW, vars(uapi), (
     SockOpt("ICMP_FILTER", "ICMP types not wanted", sockets=RAW,
-        takes=opt_raw, has=only_icmp, set=raw_seticmpfilter, get=attrgetter("filter")),
+        takes=opt_raw, has=only_icmp, set=raw_seticmpfilter, get=lambda sk: sk.filter),
 ), length_first=False)
 # fmt: on
 

@@ -186,12 +186,6 @@ def ipv6_set_v6only(sk: inet_sock, val: int) -> None:
     sk.sk_ipv6only = bool(val)
 
 
-def ipv6_get_unicast_hops(sk: inet_sock) -> int:
-    """IPV6_UNICAST_HOPS: the socket's, else the namespace's."""
-    hops = np_of(sk).hop_limit
-    return hops if hops >= 0 else sk.net.ipv6.devconf_all.hop_limit
-
-
 def ipv6_set_mtu(sk: inet_sock, val: int) -> None:
     """IPV6_MTU: the longest packet to send, 0: the path MTU. Raises: OSError EINVAL."""
     if val and val < IPV6_MIN_MTU:
@@ -216,11 +210,6 @@ def ipv6_purge_unless_recverr(sk: inet_sock) -> None:
     """IPV6_RECVERR is set: without it nobody will read the errors that wait."""
     if not np_of(sk).recverr:
         sk.sk_error_queue.purge()
-
-
-def ipv6_get_flowlabel(sk: inet_sock) -> bytes:
-    """IPV6_FLOWLABEL_MGR: struct in6_flowlabel_req of what the socket sends."""
-    return ipv6_flowlabel_opt_get(sk, 0).pack()
 
 
 def ipv6_set_flowlabel(sk: inet_sock, optval: Any) -> None:
@@ -263,11 +252,6 @@ def ipv6_set_unicast_if(sk: inet_sock, val: int) -> None:
     if ifindex and ifindex not in sk.net.dev_by_index:
         raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
     np_of(sk).ucast_oif = ifindex
-
-
-def ipv6_get_router_alert(sk: inet_sock) -> int:
-    """IPV6_ROUTER_ALERT"""
-    return int(any(one is sk for _, one in sk.net.ipv6.ra_chain))
 
 
 def need_datagrams(sk: inet_sock) -> None:
@@ -337,7 +321,8 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
     received("IPV6_FLOWINFO", "rxflow", "traffic class and flow label as a control message"),
     switch("IPV6_FLOWINFO_SEND", "pinet6.sndflow", "flow labels in addresses count"),
     SockOpt("IPV6_FLOWLABEL_MGR", "lease a flow label, renew it, give it back",
-        takes=opt_raw, set=ipv6_set_flowlabel, get=ipv6_get_flowlabel),
+        takes=opt_raw, set=ipv6_set_flowlabel,
+        get=lambda sk: ipv6_flowlabel_opt_get(sk, 0).pack()),
     switch("IPV6_FREEBIND", "freebind", "bind to an address that is not here (yet)", since="4.15"),
     header("IPV6_HOPOPTS", "hopopt", "hop-by-hop options of every packet"),
     number("IPV6_MINHOPCOUNT", "min_hopcount", range(256),
@@ -377,7 +362,8 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
     received("IPV6_RECVRTHDR", "srcrt", "routing header as a control message", since="2.6.14"),
     received("IPV6_RECVTCLASS", "rxtclass", "traffic class as a control message", since="2.6.14"),
     SockOpt("IPV6_ROUTER_ALERT", "take packets with this router alert that pass through",
-        sockets=RAW, set=ipv6_set_router_alert, get=ipv6_get_router_alert),
+        sockets=RAW, set=ipv6_set_router_alert,
+        get=lambda sk: any(one is sk for _, one in sk.net.ipv6.ra_chain)),
     header("IPV6_RTHDR", "srcrt", "routing header of every packet (types 2 and 4)"),
     header("IPV6_RTHDRDSTOPTS", "dst0opt", "destination options before the routing header"),
     number("IPV6_TCLASS", "pinet6.tclass", range(-1, 256), "traffic class of packets",
@@ -385,7 +371,8 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
     switch("IPV6_TRANSPARENT", "transparent", "use addresses that are not here (root)",
         since="2.6.37", caps=(CAP_NET_ADMIN, CAP_NET_RAW), free=(0,), then=sk_dst_reset),
     number("IPV6_UNICAST_HOPS", "pinet6.hop_limit", range(-1, 256), "hop limit of packets",
-        get=ipv6_get_unicast_hops),
+        get=lambda sk: sk.pinet6.hop_limit if sk.pinet6.hop_limit >= 0
+            else sk.net.ipv6.devconf_all.hop_limit),
     number("IPV6_UNICAST_IF", "pinet6.ucast_oif", None,
         "interface of packets where nothing else names one", since="3.4",
         takes=exact_int, set=ipv6_set_unicast_if, then=sk_dst_reset, shows=swapped),

@@ -9,12 +9,11 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.rows import wide
-from stack.core.sockopt_table import SockOpt, opt_raw
+from stack.core.sockopt_table import structure
 from stack.core.uapi import AF_INET6, SOCK_STREAM
 from stack.inet.mc_filter import MCAST_EXCLUDE, MCAST_INCLUDE
 from stack.ipv6.anycast import ipv6_sock_ac_close, ipv6_sock_ac_drop, ipv6_sock_ac_join
@@ -95,30 +94,25 @@ def ipv6_set_mcast_msfilter(sk: inet_sock, value: object) -> None:
     ip6_mc_msfilter(sk, struct.unpack_from("=i", raw)[0], _sockaddr6(raw[8:]), mode, sources)
 
 
-def group_option(name: str, what: str, setter: Callable[..., None], *first: Any) -> SockOpt:
-    """A row that takes a structure and can only be set; `first`: its setter's first arguments."""
-    return SockOpt(name, what, takes=opt_raw, set=partial(setter, *first))
-
-
 # fmt: off
 GROUP_OPTIONS = (
-    group_option("IPV6_JOIN_ANYCAST", "have an anycast address", ipv6_anycast, ipv6_sock_ac_join),
-    group_option("IPV6_JOIN_GROUP", "join a group", ipv6_membership, ipv6_sock_mc_join),
-    group_option("IPV6_LEAVE_ANYCAST", "give an anycast address up",
+    structure("IPV6_JOIN_ANYCAST", "have an anycast address", ipv6_anycast, ipv6_sock_ac_join),
+    structure("IPV6_JOIN_GROUP", "join a group", ipv6_membership, ipv6_sock_mc_join),
+    structure("IPV6_LEAVE_ANYCAST", "give an anycast address up",
         ipv6_anycast, ipv6_sock_ac_drop),
-    group_option("IPV6_LEAVE_GROUP", "leave a group", ipv6_membership, ipv6_sock_mc_drop),
-    group_option("MCAST_BLOCK_SOURCE", "no datagrams of a group from this sender",
+    structure("IPV6_LEAVE_GROUP", "leave a group", ipv6_membership, ipv6_sock_mc_drop),
+    structure("MCAST_BLOCK_SOURCE", "no datagrams of a group from this sender",
         do_ipv6_mcast_group_source, True, MCAST_EXCLUDE),
-    group_option("MCAST_JOIN_GROUP", "join a group of either family",
+    structure("MCAST_JOIN_GROUP", "join a group of either family",
         ipv6_mcast_join_leave, ipv6_sock_mc_join),
-    group_option("MCAST_JOIN_SOURCE_GROUP", "datagrams of a group from this sender only",
+    structure("MCAST_JOIN_SOURCE_GROUP", "datagrams of a group from this sender only",
         do_ipv6_mcast_group_source, True, MCAST_INCLUDE),
-    group_option("MCAST_LEAVE_GROUP", "leave a group of either family",
+    structure("MCAST_LEAVE_GROUP", "leave a group of either family",
         ipv6_mcast_join_leave, ipv6_sock_mc_drop),
-    group_option("MCAST_LEAVE_SOURCE_GROUP", "take a sender off that list",
+    structure("MCAST_LEAVE_SOURCE_GROUP", "take a sender off that list",
         do_ipv6_mcast_group_source, False, MCAST_INCLUDE),
-    group_option("MCAST_MSFILTER", "all senders of a group at once", ipv6_set_mcast_msfilter),
-    group_option("MCAST_UNBLOCK_SOURCE", "datagrams of a group from this sender again",
+    structure("MCAST_MSFILTER", "all senders of a group at once", ipv6_set_mcast_msfilter),
+    structure("MCAST_UNBLOCK_SOURCE", "datagrams of a group from this sender again",
         do_ipv6_mcast_group_source, False, MCAST_EXCLUDE),
 )
 # fmt: on

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from stack.core import uapi
@@ -65,7 +64,7 @@ ICMPV6_LEVEL = Level("IPPROTO_ICMPV6", SOL_ICMPV6, vars(uapi), (
 ), length_first=False)
 RAWV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
     SockOpt("IPV6_CHECKSUM", "where the kernel puts a checksum", sockets=RAW,
-        may_set=not_icmpv6, set=rawv6_set_checksum, get=attrgetter("offset")),
+        may_set=not_icmpv6, set=rawv6_set_checksum, get=lambda sk: sk.offset),
     switch("IPV6_HDRINCL", "hdrincl", "packets bring their IPv6 header", since="4.5", sockets=RAW),
 ))
 # fmt: on

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stack.core.dev import (
@@ -146,13 +144,6 @@ def packet_flush_mclist(sk: packet_sock) -> None:
 # --- options -----------------------------------------------------------------------------------
 
 
-def packet_set_membership(
-    act: Callable[[packet_sock, packet_mclist], None], sk: packet_sock, optval: Any
-) -> None:
-    """PACKET_ADD_MEMBERSHIP, PACKET_DROP_MEMBERSHIP. Raises: OSError EINVAL, ENODEV."""
-    act(sk, packet_mreq(optval))
-
-
 def packet_get_statistics(sk: packet_sock) -> bytes:
     """PACKET_STATISTICS: struct tpacket_stats, which reading resets."""
     packets, drops = sk.tp_packets, sk.tp_drops
@@ -160,26 +151,21 @@ def packet_get_statistics(sk: packet_sock) -> bytes:
     return STATS.pack(packets + drops & M32, drops & M32)
 
 
-def packet_get_hdrlen(sk: packet_sock) -> int:
-    """PACKET_HDRLEN: of version 0, for the buffer brings none."""
-    return TPACKET_HDRLEN[0]
-
-
 # fmt: off
 PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
     SockOpt("PACKET_ADD_MEMBERSHIP", "receive what is sent to a group, or everything",
-        takes=opt_raw, set=partial(packet_set_membership, packet_mc_add)),
+        takes=packet_mreq, set=packet_mc_add),
     switch("PACKET_AUXDATA", "auxdata", "length, checksum state and VLAN tag, as a control message",
         since="2.6.21", takes=opt_int),
     number("PACKET_COPY_THRESH", "copy_thresh", None, "kept; there is no ring"),
     SockOpt("PACKET_DROP_MEMBERSHIP", "the opposite of PACKET_ADD_MEMBERSHIP",
-        takes=opt_raw, set=partial(packet_set_membership, packet_mc_drop)),
+        takes=packet_mreq, set=packet_mc_drop),
     SockOpt("PACKET_FANOUT", "share the packets with the sockets of a group", "3.1",
         takes=opt_raw, set=fanout_add, get=fanout_get),
     SockOpt("PACKET_FANOUT_DATA", "the program of PACKET_FANOUT_CBPF", "4.3",
         takes=opt_raw, set=fanout_set_data),
     SockOpt("PACKET_HDRLEN", "the length of a ring's header", "2.6.27",
-        get=packet_get_hdrlen),
+        get=lambda sk: TPACKET_HDRLEN[0]),  # the buffer brings no version
     switch("PACKET_IGNORE_OUTGOING", "prot_hook.ignore_outgoing", "only what is received",
         since="4.20", legal=ON_OFF),
     switch("PACKET_LOSS", "tp_loss", "kept; there is no ring", since="2.6.31"),
