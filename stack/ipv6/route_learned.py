@@ -2,10 +2,10 @@
 
 net/ipv6/route.c. Who calls in:
 
-    icmpv6 "packet too big" -> tcp_v6_err, udpv6_err, rawv6_err
-        ip6_sk_update_pmtu -> ip6_update_pmtu -> __ip6_rt_update_pmtu
-            rt6_insert_exception            the destination gets a route of its own
-    ndisc_redirect_rcv -> ip6_redirect_no_header; the protocol's error handler -> ip6_sk_redirect
+    packet too big: ip6_update_pmtu; udpv6_err, rawv6_err -> ip6_sk_update_pmtu
+                    TCP -> dst_ops.update_pmtu => ip6_rt_update_pmtu
+        __ip6_rt_update_pmtu -> rt6_insert_exception    the destination gets a route of its own
+    redirect: ndisc_redirect_rcv -> ip6_redirect_no_header; error handlers -> ip6_sk_redirect
         __ip6_route_redirect                only the current first hop may redirect
         rt6_do_redirect -> rt6_insert_exception
     ndisc_router_discovery -> rt6_add_dflt_router, rt6_route_rcv    routes with a lifetime
