@@ -57,9 +57,10 @@ class inet_af_ops:
     `raw_err(sk, skb, *info)`: report an ICMP error to a raw socket.
 
     Called by udp_sendmsg (stack/inet/udp_flow.py). For the socket's own family:
-    `udp_family(sk, msg, length)`: the table of the family that the message goes by; it may replace
+    `udp_family(sk, msg, length)`: the family that the message goes by; it may replace
     `msg.msg_name` (raises OSError). For the family on the wire:
-    `udp_route(sk, msg)`: where the message goes, without a flow (raises OSError);
+    `udp_route(sk, msg, af)`: where the message goes, without a flow; `af` is this table (raises
+    OSError);
     `udp_make_flow(sk, dest)`: the flow of plain datagrams there, None if it cannot say them;
     `udp_flow_folds(sk, flow, fl)`: may datagrams of the flow leave as one super-packet, unnoticed;
     `udp_flow_aim(sk, flow, fl)`: have the flow go to the port in `fl`;
@@ -98,8 +99,8 @@ class inet_af_ops:
     cmsg_recv: Callable[[msghdr, inet_sock, sk_buff, int, int], None]
     recv_error: Callable[[inet_sock, msghdr, int], int]
     mc_drop_socket: Callable[[inet_sock], None]
-    udp_family: Callable[[udp_sock, msghdr, int], inet_af_ops]
-    udp_route: Callable[[udp_sock, msghdr], udp_dest]
+    udp_family: Callable[[udp_sock, msghdr, int], int]
+    udp_route: Callable[[udp_sock, msghdr, inet_af_ops], udp_dest]
     udp_make_flow: Callable[[udp_sock, udp_dest], UdpFlow | None]
     udp_make_skb: Callable[[udp_sock, udp_dest, msghdr, int], sk_buff | None]
     udp_append: Callable[[udp_sock, udp_dest | None, msghdr, int], None]

@@ -64,7 +64,7 @@ def udp_lib_sendmsg(sk: udp_sock, msg: msghdr, length: int, family: int) -> int:
     dest = udp_dest_to(sk, msg.msg_name) if plain and length <= 0xFFFF else None
     if dest is None:
         name = msg.msg_name
-        af = af_ops_of[family].udp_family(sk, msg, length)
+        af = af_ops_of[af_ops_of[family].udp_family(sk, msg, length)]
         if sk.pending:
             lock_sock(sk)
             if sk.pending:
@@ -117,7 +117,7 @@ def udp_dest_new(
 
     `name`: as the caller gave it. Raises: OSError.
     """
-    dest = af.udp_route(sk, msg)
+    dest = af.udp_route(sk, msg, af)
     rt: dst_entry = dest.rt
     if msg.msg_flags & MSG_CONFIRM:
         dst_confirm_neigh(rt, dest.fl.daddr)

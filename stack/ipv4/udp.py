@@ -133,16 +133,16 @@ def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     return udp_lib_sendmsg(sk, msg, length, AF_INET)
 
 
-def udp4_family(sk: udp_sock, msg: msghdr, length: int) -> inet_af_ops:
+def udp4_family(sk: udp_sock, msg: msghdr, length: int) -> int:
     """Check what IPv4 cannot send (inet_af_ops). Raises: OSError EMSGSIZE, EOPNOTSUPP."""
     if length > 0xFFFF:
         raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
     if msg.msg_flags & MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "UDP has no urgent data")
-    return af_ops_of[AF_INET]
+    return AF_INET
 
 
-def udp4_route(sk: udp_sock, msg: msghdr) -> udp_dest:
+def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
     """Where a message goes (inet_af_ops). Raises: OSError EINVAL, EACCES, routing errors."""
     name = msg.msg_name
     if name is not None and (name.family != AF_INET or name.sa_len):
@@ -165,7 +165,7 @@ def udp4_route(sk: udp_sock, msg: msghdr) -> udp_dest:
     rt = sk_dst_check(sk, 0) if connected else None
     if rt is not None:
         fl4.saddr = fl4.saddr or rt.rt_src
-        return udp_dest(af_ops_of[AF_INET], None, fl4, rt, ipc, None)
+        return udp_dest(af, None, fl4, rt, ipc, None)
     net = sk.net
     try:
         rt = ip_route_output_flow(net, fl4, sk)
@@ -179,7 +179,7 @@ def udp4_route(sk: udp_sock, msg: msghdr) -> udp_dest:
         sk_dst_set(sk, rt)
     if not ipc.addr:
         ipc.addr = narrow(fl4.daddr)
-    return udp_dest(af_ops_of[AF_INET], None, fl4, rt, ipc, None)
+    return udp_dest(af, None, fl4, rt, ipc, None)
 
 
 def udp4_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:

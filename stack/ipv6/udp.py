@@ -120,8 +120,8 @@ def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     return udp_lib_sendmsg(sk, msg, length, AF_INET6)
 
 
-def udp6_family(sk: udp_sock, msg: msghdr, length: int) -> inet_af_ops:
-    """IPv4's table for a v4-mapped destination, else IPv6's (inet_af_ops). Raises: OSError."""
+def udp6_family(sk: udp_sock, msg: msghdr, length: int) -> int:
+    """AF_INET for a v4-mapped destination, else AF_INET6 (inet_af_ops). Raises: OSError."""
     name = msg.msg_name
     if name is not None:
         need_sa_len(name, SA_FAMILY_LEN)
@@ -130,21 +130,21 @@ def udp6_family(sk: udp_sock, msg: msghdr, length: int) -> inet_af_ops:
     if name is None:
         if sk.sk_af.family == AF_INET:
             return udp4_family(sk, msg, length)
-        return af_ops_of[AF_INET6]
+        return AF_INET6
     if name.family == AF_INET and sk.sk_ipv6only:
         raise os_error(errno.ENETUNREACH, "an IPv4 address on an IPV6_V6ONLY socket")
     if name.family not in (AF_INET, AF_INET6):
         raise os_error(errno.EINVAL, f"family {name.family} on an IPv6 socket")
     v4 = mapped_sockaddr(sk, name)
     if v4 is None:
-        return af_ops_of[AF_INET6]
+        return AF_INET6
     if sk.inet_saddr and sk.sk_af.family == AF_INET6:
         raise os_error(errno.ENETUNREACH, "the socket is bound to an IPv6 address")
     msg.msg_name = v4
     return udp4_family(sk, msg, length)
 
 
-def udp6_route(sk: udp_sock, msg: msghdr) -> udp_dest:
+def udp6_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
     """Where a message goes (inet_af_ops). Raises: OSError EINVAL, routing errors."""
     np = np_of(sk)
     name = msg.msg_name
@@ -183,7 +183,7 @@ def udp6_route(sk: udp_sock, msg: msghdr) -> udp_dest:
         fl6.saddr = fl6.saddr or sk.inet_saddr
     else:
         rt = ip6_dst_lookup_flow(sk.net, sk, fl6, daddr if via else 0, np.srcprefs)
-    return udp_dest(af_ops_of[AF_INET6], None, fl6, rt, ipc6, None)
+    return udp_dest(af, None, fl6, rt, ipc6, None)
 
 
 def udp6_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
