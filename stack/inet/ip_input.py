@@ -18,7 +18,7 @@ must see each of them, and where they are not for this host.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from fastpath.skbuff import SKB_GSO_UDP_L4, sk_buff
 from stack.core.dev_receive import gro_split
@@ -30,8 +30,10 @@ from stack.core.softirq import raise_later
 from stack.core.uapi import IPPROTO_UDP
 
 if TYPE_CHECKING:
-    from stack.core.sock import sock
     from stack.net import Net
+
+SkbList: TypeAlias = "list[sk_buff]"
+"""Under this name no builtin container, so that slots with it are called in C."""
 
 ONE_BY_ONE = 2
 """Beside NET_RX_SUCCESS and NET_RX_DROP: the caller must split the merged datagrams."""
@@ -47,13 +49,13 @@ class inet_rcv_ops:
     rcv_core: Callable[[sk_buff, Net], sk_buff | None]
     """Check a header. The packet, perhaps a clone, or None when it was dropped."""
 
-    sublist_rcv: Callable[[list[sk_buff], net_device, Net], None]
+    sublist_rcv: Callable[[SkbList, net_device, Net], None]
     """Packets of one device whose headers are fine."""
 
-    rcv_finish_core: Callable[[Net, sock | None, sk_buff], int]
+    rcv_finish_core: Callable[[Net, sk_buff], int]
     """Find the route. NET_RX_SUCCESS and ONE_BY_ONE leave the packet with the caller."""
 
-    sublist_rcv_finish: Callable[[Net, list[sk_buff]], None]
+    sublist_rcv_finish: Callable[[Net, SkbList], None]
     """Packets of one route."""
 
 
@@ -68,7 +70,8 @@ def inet_list_rcv(skbs: list[sk_buff], ops: inet_rcv_ops) -> None:
     sublist: list[sk_buff] = []
     at = 0
     while at < len(skbs):
-        dev = skbs[at].dev
+        skb = skbs[at]
+        dev = skb.dev
         try:
             while at < len(skbs):
                 skb = skbs[at]
@@ -98,7 +101,7 @@ def inet_sublist_rcv(skbs: list[sk_buff], ops: inet_rcv_ops) -> None:
     ops.sublist_rcv(skbs, dev, dev.net)
 
 
-def inet_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff], ops: inet_rcv_ops) -> None:
+def inet_list_rcv_finish(net: Net, skbs: list[sk_buff], ops: inet_rcv_ops) -> None:
     """Route packets; neighbours of the same route are passed on as a list.
 
     A list is passed on when a packet has another route. Takes ownership of them and of the list.
@@ -113,7 +116,7 @@ def inet_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff], ops: in
             while at < len(skbs):
                 skb = skbs[at]
                 at += 1
-                verdict = ops.rcv_finish_core(net, sk, skb)
+                verdict = ops.rcv_finish_core(net, skb)
                 if verdict == ONE_BY_ONE:
                     skbs[at:at] = gro_split(skb)
                 elif verdict == NET_RX_SUCCESS:

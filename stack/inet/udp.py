@@ -48,7 +48,6 @@ from stack.core.drop_reason import (
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.netdevice import ETH_P_IPV6
-from stack.core.rows import wide
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
 from stack.core.sock import (
     RCV_HOARD,
@@ -130,15 +129,13 @@ def __udp_cmsg_send(kind: int, data: int | bytes) -> int:
     return raw
 
 
-def udp_peer(sk: udp_sock, name: sockaddr | None) -> tuple[wide, int]:
-    """Address and port of `name`, None: of the connected peer. Raises: OSError."""
+def udp_check_peer(sk: udp_sock, name: sockaddr | None) -> None:
+    """Check a destination; None is the connected peer. Raises: OSError EINVAL, EDESTADDRREQ."""
     if name is not None:
         if not name.port:
             raise os_error(errno.EINVAL, "port 0 cannot be sent to")
-        return name.addr, name.port
-    if sk.sk_state != TCP_ESTABLISHED:
+    elif sk.sk_state != TCP_ESTABLISHED:
         raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
-    return sk.inet_daddr, sk.inet_dport
 
 
 def udp_headers(skb: sk_buff, fl: flowi, cork: inet_cork, iplen: int, no_check: bool) -> bool:

@@ -61,10 +61,13 @@ def udp_lib_sendmsg(sk: udp_sock, msg: msghdr, length: int, family: int) -> int:
     `family`: the socket's. Raises: OSError EMSGSIZE, EINVAL, EDESTADDRREQ, EAGAIN, routing errors.
     """
     plain = not (msg.msg_flags & ~PLAIN_FLAGS or msg.msg_control or msg.more)
-    dest = udp_dest_to(sk, msg.msg_name) if plain and length <= 0xFFFF else None
+    dest: udp_dest | None = None
+    if plain and length <= 0xFFFF:
+        dest = udp_dest_to(sk, msg.msg_name)
     if dest is None:
         name = msg.msg_name
-        af = af_ops_of[af_ops_of[family].udp_family(sk, msg, length)]
+        af: inet_af_ops = af_ops_of[family]
+        af = af_ops_of[af.udp_family(sk, msg, length)]
         if sk.pending:
             lock_sock(sk)
             if sk.pending:

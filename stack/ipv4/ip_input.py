@@ -41,6 +41,7 @@ from stack.core.uapi import AF_INET
 from stack.inet.af_ops import af_ops_of
 from stack.inet.ip_input import (
     ONE_BY_ONE,
+    SkbList,
     inet_list_rcv,
     inet_list_rcv_finish,
     inet_rcv_one_by_one,
@@ -91,7 +92,7 @@ def ip_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> N
     inet_list_rcv(skbs, ip_rcv_ops)
 
 
-def ip_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
+def ip_sublist_rcv(skbs: SkbList, dev: net_device, net: Net) -> None:
     """net/ipv4/ip_input.c: call the PRE_ROUTING hook for each packet, then route the list."""
     hooks = net.nf_hooks[NF_INET_PRE_ROUTING]
     if hooks:
@@ -103,10 +104,10 @@ def ip_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
 
 def ip_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
     """net/ipv4/ip_input.c: route packets, see inet_list_rcv_finish. Takes ownership of them."""
-    inet_list_rcv_finish(net, sk, skbs, ip_rcv_ops)
+    inet_list_rcv_finish(net, skbs, ip_rcv_ops)
 
 
-def ip_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
+def ip_sublist_rcv_finish(net: Net, skbs: SkbList) -> None:
     """net/ipv4/ip_input.c: pass on packets of one route. Takes ownership of them."""
     inet_sublist_rcv_finish(net, skbs)
 
@@ -163,7 +164,7 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
 
 def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_input.c: find the route, apply options, pass on. Takes ownership of skb."""
-    verdict = ip_rcv_finish_core(net, sk, skb)
+    verdict = ip_rcv_finish_core(net, skb)
     if verdict == NET_RX_SUCCESS:
         return dst_input(skb)
     if verdict == ONE_BY_ONE:
@@ -172,7 +173,7 @@ def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     return NET_RX_DROP
 
 
-def ip_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> int:
+def ip_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     """net/ipv4/ip_input.c: find the route, apply options.
 
     NET_RX_SUCCESS: the route is in skb.dst. NET_RX_DROP: skb was dropped and freed. ONE_BY_ONE: the

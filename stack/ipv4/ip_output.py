@@ -76,12 +76,7 @@ from stack.inet.inet_sock import (
     inet_sock,
     ip_options,
 )
-from stack.ipv4.fib import (
-    RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE,
-    RTN_MULTICAST,
-    ipv4_is_multicast,
-)
+from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_MULTICAST
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
 from stack.ipv4.ip_options import __ip_options_echo, ip_options_build, ip_options_fragment
@@ -180,7 +175,7 @@ def ip_datagram_flow(
         if not daddr:
             raise os_error(errno.EINVAL, "a source route needs a destination")
         faddr = opt.faddr
-    if ipv4_is_multicast(daddr):
+    if daddr >> 28 == 0xE:  # a group
         if not ipc.oif:
             ipc.oif = sk.mc_index
         if not saddr:

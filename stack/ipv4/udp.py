@@ -53,13 +53,13 @@ from stack.inet.inet_sock import (
 from stack.inet.protocol import net_protocol
 from stack.inet.udp import (
     udp_abort,
+    udp_check_peer,
     udp_close,
     udp_cmsg_send,
     udp_destroy_sock,
     udp_headers,
     udp_ioctl,
     udp_lib_rcv,
-    udp_peer,
     udp_queue_rcv_one_skb,
     udp_queue_rcv_skb,
     udp_recvmmsg,
@@ -83,7 +83,6 @@ from stack.inet.udp_hash import (
 )
 from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
-from stack.ipv4.fib import ipv4_is_multicast
 from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
     ICMP_FRAG_NEEDED,
@@ -147,22 +146,22 @@ def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
     name = msg.msg_name
     if name is not None and (name.family != AF_INET or name.sa_len):
         check_destination(name)
-    peer, dport = udp_peer(sk, name)
-    daddr = narrow(peer)
+    udp_check_peer(sk, name)
     connected = name is None
+    daddr = narrow(sk.inet_daddr if name is None else name.addr)
     ipc = ipcm_cookie(sk)
     ipc.gso_size = sk.gso_size
     if msg.msg_control:
         ip_cmsg_send(sk, udp_cmsg_send(msg.msg_control, ipc), ipc)
         connected = False
     fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, sk.sk_protocol)
-    fl4.fl_dport = dport
+    fl4.fl_dport = sk.inet_dport if name is None else name.port
     fl4.fl_sport = sk.inet_sport
     fl4.flowi_flags = 1 if sk.transparent else 0
     srr = ipc.opt is not None and ipc.opt.srr
-    if srr or fl4.flowi_scope or ipv4_is_multicast(daddr):
+    if srr or fl4.flowi_scope or daddr >> 28 == 0xE:
         connected = False
-    rt = sk_dst_check(sk, 0) if connected else None
+    rt: rtable | None = sk_dst_check(sk, 0) if connected else None
     if rt is not None:
         fl4.saddr = fl4.saddr or rt.rt_src
         return udp_dest(af, None, fl4, rt, ipc, None)

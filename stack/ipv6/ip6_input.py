@@ -68,6 +68,7 @@ from stack.core.rows import wide
 from stack.core.uapi import AF_INET6
 from stack.inet.ip_input import (
     ONE_BY_ONE,
+    SkbList,
     inet_list_rcv,
     inet_list_rcv_finish,
     inet_rcv_one_by_one,
@@ -125,7 +126,7 @@ def ipv6_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) ->
     inet_list_rcv(skbs, ip6_rcv_ops)
 
 
-def ip6_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
+def ip6_sublist_rcv(skbs: SkbList, dev: net_device, net: Net) -> None:
     """net/ipv6/ip6_input.c: call the PRE_ROUTING hook for each packet, then route the list."""
     hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
     if hooks:
@@ -137,10 +138,10 @@ def ip6_sublist_rcv(skbs: list[sk_buff], dev: net_device, net: Net) -> None:
 
 def ip6_list_rcv_finish(net: Net, sk: sock | None, skbs: list[sk_buff]) -> None:
     """net/ipv6/ip6_input.c: route packets, see inet_list_rcv_finish. Takes ownership of them."""
-    inet_list_rcv_finish(net, sk, skbs, ip6_rcv_ops)
+    inet_list_rcv_finish(net, skbs, ip6_rcv_ops)
 
 
-def ip6_sublist_rcv_finish(net: Net, skbs: list[sk_buff]) -> None:
+def ip6_sublist_rcv_finish(net: Net, skbs: SkbList) -> None:
     """net/ipv6/ip6_input.c: pass on packets of one route. Takes ownership of them."""
     inet_sublist_rcv_finish(net, skbs)
 
@@ -223,13 +224,13 @@ def ip6_ecn_count(mib: ipstats6_mib, ecn: int, segs: int) -> None:
 
 def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/ip6_input.c: early demux, find the route, pass on. Takes ownership of skb."""
-    if ip6_rcv_finish_core(net, sk, skb) == NET_RX_SUCCESS:
+    if ip6_rcv_finish_core(net, skb) == NET_RX_SUCCESS:
         return dst_input(skb)
     ip6_list_rcv_finish(net, sk, gro_split(skb))
     return NET_RX_SUCCESS
 
 
-def ip6_rcv_finish_core(net: Net, sk: sock | None, skb: sk_buff) -> int:
+def ip6_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     """net/ipv6/ip6_input.c: early demux, then the route in skb.dst. Borrows skb.
 
     NET_RX_SUCCESS, or ONE_BY_ONE for merged datagrams that are not for this host.

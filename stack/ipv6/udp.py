@@ -40,6 +40,7 @@ from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_cork_of
 from stack.inet.udp import (
     udp_abort,
+    udp_check_peer,
     udp_close,
     udp_cmsg_send,
     udp_destroy_sock,
@@ -47,7 +48,6 @@ from stack.inet.udp import (
     udp_headers,
     udp_ioctl,
     udp_lib_rcv,
-    udp_peer,
     udp_queue_rcv_one_skb,
     udp_queue_rcv_skb,
     udp_recvmmsg,
@@ -148,11 +148,13 @@ def udp6_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
     """Where a message goes (inet_af_ops). Raises: OSError EINVAL, routing errors."""
     np = np_of(sk)
     name = msg.msg_name
-    daddr, dport = udp_peer(sk, name)
+    udp_check_peer(sk, name)
     connected = name is None
+    daddr, dport = sk.inet_daddr, sk.inet_dport
     label = np.flow_label
     scope_id = 0
     if name is not None:
+        daddr, dport = name.addr, name.port
         label = name.flowinfo & 0xFFFFF if np.sndflow else 0
         scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
     daddr = daddr or IN6ADDR_LOOPBACK

@@ -214,6 +214,9 @@ def uses() -> tuple[set[str], set[str], set[str]]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 if re.fullmatch(r"[\w.]+", node.value):
                     named.update(node.value.split("."))
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in OPTION_ROWS:
+                words = [a.value for a in node.args if isinstance(a, ast.Constant)]
+                read.update(words[1:2])
             elif isinstance(node, ast.MatchClass):
                 read.update(node.kwd_attrs)
     for path in (ROOT / "fastpath").glob("*.pyx"):
@@ -240,6 +243,9 @@ def test_every_field_is_read() -> None:
     }
     assert unread == set(UNREAD)
 
+
+OPTION_ROWS = {"switch", "number"}
+"""Rows of socket options (stack/core/sockopt_table.py): the second word is the field they keep."""
 
 SHOWN_BY_NAME = {"restart_queue", "tx_timeout_count"}
 """What `ethtool -S` reads by name."""
