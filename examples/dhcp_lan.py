@@ -4,9 +4,9 @@
     python examples/dhcp_lan.py 5000      # minutes
     python examples/dhcp_lan.py 400 flat  # each broadcast reaches every client
 
-The clients' ports of the switch are isolated, as in an access network: broadcasts go to the server
-alone. On a flat network the work grows with the square of the number of clients. The clients start
-in groups, as after a power cut.
+The clients' ports of the switch are isolated, as in an access network: their broadcasts go to the
+server alone, whose answers are unicast. On a flat network the work grows with the square of the
+number of clients. The clients start in groups, as after a power cut.
 """
 
 import resource

@@ -43,9 +43,9 @@ class Dhcp4Config:
     """Option 61; hardware type and address when None (RFC 2132 9.14)."""
     hostname: str = ""
     """Option 12; "" sends none."""
-    broadcast: bool = True
-    """Ask the server to broadcast its answers, for a runner whose interface takes no unicast before
-    it has an address (RFC 2131 4.1)."""
+    broadcast: bool = False
+    """Ask the server to broadcast its answers, for a runner that hears no unicast before the
+    interface has an address (RFC 2131 4.1)."""
     probes: int = 3
     """ARP probes before an address is used; 0 uses it at once (RFC 5227 has 3)."""
     parameters: tuple[int, ...] = PARAMETERS

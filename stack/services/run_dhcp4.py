@@ -1,9 +1,10 @@
 """Drives a `Dhcp4Client` on a host: UDP sockets on one interface, ARP, addresses, routes, names.
 
 While the interface has no address (RFC 2131 4.1), a UDP socket bound to the device and to port 68
-sends to 255.255.255.255 with source 0.0.0.0. The broadcast flag asks for broadcast answers, which
-this socket receives, as in Linux while rp_filter is 0 on the interface. Renewals are sent from a
-second socket, bound to the leased address, in case the interface has others.
+sends to 255.255.255.255 with source 0.0.0.0. IP takes broadcast answers for it, but no unicast
+ones: their address is not the host's yet. A packet handler hears those, as dhclient's packet socket
+does. Renewals are sent from a second socket, bound to the leased address, in case the interface has
+others.
 """
 
 from __future__ import annotations
@@ -13,8 +14,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fastpath.csum import csum_fold, csum_partial, csum_tcpudp_magic
 from fastpath.hdr import arp_hdr
-from fastpath.skbuff import kfree_skb, pskb_may_pull, sk_buff
+from fastpath.skbuff import (
+    CHECKSUM_PARTIAL,
+    CHECKSUM_UNNECESSARY,
+    PACKET_HOST,
+    kfree_skb,
+    pskb_may_pull,
+    sk_buff,
+    skb_copy_bits,
+)
 from stack.clients.action import SetTimer
 from stack.clients.dhcp4 import Action, Configure, Deconfigure, Dhcp4Client, Send, SendArp
 from stack.clients.dhcp4_lease import Lease
@@ -25,10 +35,11 @@ from stack.clients.dns_wire import DNS_PORT
 from stack.clients.runner import CoreTimer, WatchedSocket
 from stack.core.dev import dev_set_mtu
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
-from stack.core.netdevice import ETH_P_ARP, NET_RX_SUCCESS, net_device, packet_type
+from stack.core.netdevice import ETH_P_ARP, ETH_P_IP, NET_RX_SUCCESS, net_device, packet_type
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import (
     AF_INET,
+    IPPROTO_UDP,
     SO_BINDTODEVICE,
     SO_BROADCAST,
     SO_REUSEADDR,
@@ -47,6 +58,8 @@ __all__ = ["Dhcp4Runner"]
 
 RTPROT_DHCP = 16
 ARP_BACKLOG = 64
+ANSWER_BACKLOG = 16
+IP_HLEN, UDP_HLEN = 20, 8
 
 
 class Dhcp4Runner:
@@ -77,6 +90,10 @@ class Dhcp4Runner:
         self._heard: deque[tuple[bytes, int, int]] = deque(maxlen=ARP_BACKLOG)
         self._arp_work = work_struct(net.machine, self._arp_heard)
         self._tap = packet_type(ETH_P_ARP, self._arp_rcv, dev)
+        self._answers: deque[bytes] = deque(maxlen=ANSWER_BACKLOG)
+        self._answer_work = work_struct(net.machine, self._answered)
+        self._answer_tap: packet_type | None = None
+        """What hears unicast answers, while there is no lease."""
         self._source = f"dhcp4 {dev.name}"
         self._open = False
 
@@ -91,6 +108,7 @@ class Dhcp4Runner:
             if not self._open:
                 self._open = True
                 dev_add_pack(self.net, self._tap)
+                self._hear_answers(True)
                 self.net.machine.on_close(self._shut)
                 self._socket(0)
             self._do(self.core.start(self.net.now(), address))
@@ -115,7 +133,9 @@ class Dhcp4Runner:
         self.net.machine.on_close_cancel(self._shut)
         self._timer.set(-1)
         cancel_delayed_work(self._arp_work)
+        cancel_delayed_work(self._answer_work)
         dev_remove_pack(self.net, self._tap)
+        self._hear_answers(False)
         for sock in self._sockets.values():
             sock.close()
         self._sockets.clear()
@@ -174,6 +194,32 @@ class Dhcp4Runner:
                 return
             self._do(self.core.received(got[0], self.net.now()))
 
+    # --- unicast answers before there is an address ---------------------------------------------
+
+    def _hear_answers(self, on: bool) -> None:
+        """Add or remove the packet handler; harmless when repeated."""
+        if on and self._answer_tap is None:
+            self._answer_tap = packet_type(ETH_P_IP, self._ip_rcv, self.dev)
+            dev_add_pack(self.net, self._answer_tap)
+        elif not on and self._answer_tap is not None:
+            dev_remove_pack(self.net, self._answer_tap)
+            self._answer_tap = None
+
+    def _ip_rcv(self, skb: sk_buff, dev: net_device, pt: packet_type, orig: net_device) -> int:
+        """A packet handler beside IP's own. Takes ownership of skb."""
+        if skb.pkt_type == PACKET_HOST:
+            summed = skb.ip_summed in (CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY)
+            payload = _answer_in(skb_copy_bits(skb, 0, skb.len), summed)
+            if payload is not None:
+                self._answers.append(payload)
+                schedule_work(self._answer_work)
+        kfree_skb(skb)
+        return NET_RX_SUCCESS
+
+    def _answered(self) -> None:
+        while self._answers and self._open:
+            self._do(self.core.received(self._answers.popleft(), self.net.now()))
+
     # --- ARP ------------------------------------------------------------------------------------
 
     def _arp_rcv(self, skb: sk_buff, dev: net_device, pt: packet_type, orig: net_device) -> int:
@@ -196,6 +242,7 @@ class Dhcp4Runner:
 
     def _configure(self, lease: Lease) -> None:
         before, self.lease = self.lease, lease
+        self._hear_answers(False)  # IP takes what is for the address
         informed = self.core.state is State.INFORMED
         if not informed and (before is None or _address(before) != _address(lease)):
             if before is not None:
@@ -220,6 +267,8 @@ class Dhcp4Runner:
         self._set_routes([], lease)
         self._remove_address(self.lease)
         self.lease = None
+        if self._open:
+            self._hear_answers(True)
         if self.dev.mtu != self.mtu_before:
             dev_set_mtu(self.dev, self.mtu_before)
         self.net.names.forget(self._source)
@@ -267,6 +316,36 @@ class Dhcp4Runner:
                     raise
             else:
                 self._routes.append(route)
+
+
+def _answer_in(packet: bytes, summed: bool) -> bytes | None:
+    """The payload of a UDP datagram for port 68, None if `packet` is anything else.
+
+    `packet` begins with its IPv4 header. `summed`: its UDP checksum need not be looked at.
+    """
+    hlen = (packet[0] & 15) * 4 if packet else 0
+    size = int.from_bytes(packet[2:4], "big")
+    if (
+        not IP_HLEN <= hlen <= size - UDP_HLEN <= len(packet) - UDP_HLEN
+        or packet[0] >> 4 != 4
+        or csum_fold(csum_partial(packet[:hlen]))
+        or int.from_bytes(packet[6:8], "big") & 0x3FFF  # a fragment
+        or packet[9] != IPPROTO_UDP
+        or int.from_bytes(packet[hlen + 2 : hlen + 4], "big") != CLIENT_PORT
+    ):
+        return None
+    ulen = int.from_bytes(packet[hlen + 4 : hlen + 6], "big")
+    if not UDP_HLEN <= ulen <= size - hlen:
+        return None
+    datagram = packet[hlen : hlen + ulen]
+    saddr, daddr = (int.from_bytes(packet[at : at + 4], "big") for at in (12, 16))
+    if (
+        not summed
+        and datagram[6:8] != b"\0\0"
+        and csum_tcpudp_magic(saddr, daddr, ulen, IPPROTO_UDP, csum_partial(datagram))
+    ):
+        return None
+    return datagram[UDP_HLEN:]
 
 
 def _address(lease: Lease) -> tuple[int, int]:

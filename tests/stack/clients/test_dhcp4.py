@@ -59,13 +59,20 @@ def test_discover_offer_request_ack_gives_the_lease() -> None:
     assert lease.expires_ns == asked + 3600 * SECOND
 
 
+def test_broadcast_answers_are_asked_for_by_a_flag() -> None:
+    world = make(broadcast=True)
+    world.start()
+    world.sim.run(30, lambda: world.bound)
+    assert [int(message.flags) for message in world.server.seen] == [0x8000, 0x8000]
+
+
 def test_messages_hold_what_table_5_demands() -> None:
     world = make(hostname="emu")
     world.start()
     world.sim.run(30, lambda: world.bound)
     discover, request = world.server.seen
     assert discover.ciaddr == request.ciaddr == "0.0.0.0"
-    assert int(discover.flags) == 0x8000
+    assert int(discover.flags) == 0
     assert option(discover, "server_id") is None
     assert option(request, "requested_addr") == "10.0.0.50"
     assert option(request, "server_id") == SERVER

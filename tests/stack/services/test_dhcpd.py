@@ -12,6 +12,7 @@ from e1000emu.lab import Lab, two_hosts
 from fastpath.errors import ArgumentError
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig, Subnet
 from stack.clients.dhcp4_request import Dhcp4Config
+from stack.core.netdevice import ETH_P_ARP
 from stack.host import Host
 from stack.services.dhcpd import Dhcpd
 from stack.services.run_dhcp4 import Dhcp4Runner
@@ -126,15 +127,19 @@ def test_address_that_answers_a_ping_is_not_offered() -> None:
 
 
 def test_unicast_answers_go_to_the_clients_mac(tmp_path: Any) -> None:
-    """A client without the broadcast flag: what a packet socket hears is addressed to it."""
+    """A client without the broadcast flag hears what is addressed to it, and has its lease."""
     path = tmp_path / "dhcp.pcapng"
     a, b = two_hosts(addrs=("10.0.0.99/24", "10.0.0.1/24"), capture=path)
     a.addr_del("eth0", "10.0.0.99/24")
     with a, b:
         b.dhcpd("eth0", "10.0.0.50-10.0.0.59", ping_ns=0)
-        runner = Dhcp4Runner(a, a.dev("eth0"), config=Dhcp4Config(broadcast=False))
+        runner = Dhcp4Runner(a, a.dev("eth0"), config=Dhcp4Config(probes=0))
         runner.start()
         wait(a, 2)
+        assert runner.lease is not None
+        assert runner.lease.address == NET + 50
+        heard = [handler.type for handler in a.dev("eth0").ptype_specific]
+        assert heard == [ETH_P_ARP]  # not IPv4 any more
         mac = bytes(a.dev("eth0").dev_addr)
     frames = [frame.data for frame in read_capture(path)]
     offers = [f for f in frames if f[12:14] == b"\x08\x00" and f[34:38] == b"\x00\x43\x00\x44"]
