@@ -25,7 +25,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.gro import GroTable
 from fastpath.intmap import IntMap
@@ -248,6 +248,10 @@ NETREG_UNREGISTERED = 2
 NETREG_RELEASED = 3
 
 
+SkbList: TypeAlias = "list[sk_buff]"
+"""Under this name no builtin container for the compiler: slots that take one are called in C."""
+
+
 @state
 class packet_type:
     """A protocol handler or tap: `func(skb, dev, pt, orig_dev) -> int` takes ownership of skb.
@@ -264,7 +268,7 @@ class packet_type:
     dev: net_device | None = None
     af_packet_priv: Any = None
     ignore_outgoing: bool = False
-    list_func: Callable[[list[sk_buff], packet_type, net_device], None] | None = None
+    list_func: Callable[[SkbList, packet_type, net_device], None] | None = None
     id_match: Callable[[Any, Any], bool] | None = None
 
 

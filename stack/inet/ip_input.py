@@ -18,12 +18,12 @@ must see each of them, and where they are not for this host.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from fastpath.skbuff import SKB_GSO_UDP_L4, sk_buff
 from stack.core.dev_receive import gro_split
 from stack.core.dst import dst_entry, dst_input
-from stack.core.netdevice import NET_RX_SUCCESS, net_device
+from stack.core.netdevice import NET_RX_SUCCESS, SkbList, net_device
 from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook_ops
 from stack.core.rows import state
 from stack.core.softirq import raise_later
@@ -31,9 +31,6 @@ from stack.core.uapi import IPPROTO_UDP
 
 if TYPE_CHECKING:
     from stack.net import Net
-
-SkbList: TypeAlias = "list[sk_buff]"
-"""Under this name no builtin container, so that slots with it are called in C."""
 
 ONE_BY_ONE = 2
 """Beside NET_RX_SUCCESS and NET_RX_DROP: the caller must split the merged datagrams."""

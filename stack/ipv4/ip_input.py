@@ -29,7 +29,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_input
-from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
+from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS, SkbList
 from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
     NF_INET_PRE_ROUTING,
@@ -41,7 +41,6 @@ from stack.core.uapi import AF_INET
 from stack.inet.af_ops import af_ops_of
 from stack.inet.ip_input import (
     ONE_BY_ONE,
-    SkbList,
     inet_list_rcv,
     inet_list_rcv_finish,
     inet_rcv_one_by_one,
@@ -87,7 +86,7 @@ def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device)
     return ip_rcv_finish(net, None, skb)
 
 
-def ip_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> None:
+def ip_list_rcv(skbs: SkbList, pt: packet_type, orig_dev: net_device) -> None:
     """net/ipv4/ip_input.c: receive packets, see inet_list_rcv. Takes ownership of them."""
     inet_list_rcv(skbs, ip_rcv_ops)
 

@@ -56,7 +56,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_input
-from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS
+from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS, SkbList
 from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
     NF_INET_PRE_ROUTING,
@@ -68,7 +68,6 @@ from stack.core.rows import wide
 from stack.core.uapi import AF_INET6
 from stack.inet.ip_input import (
     ONE_BY_ONE,
-    SkbList,
     inet_list_rcv,
     inet_list_rcv_finish,
     inet_rcv_one_by_one,
@@ -121,7 +120,7 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
     return ip6_rcv_finish(net, None, skb)
 
 
-def ipv6_list_rcv(skbs: list[sk_buff], pt: packet_type, orig_dev: net_device) -> None:
+def ipv6_list_rcv(skbs: SkbList, pt: packet_type, orig_dev: net_device) -> None:
     """net/ipv6/ip6_input.c: receive packets, see inet_list_rcv. Takes ownership of them."""
     inet_list_rcv(skbs, ip6_rcv_ops)
 
