@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from e1000emu.clock import VirtualClock
 from stack.core.sockopt_table import (
     ADMIN,
     ON_OFF,
@@ -22,6 +23,7 @@ from stack.core.sockopt_table import (
     set_option,
     switch,
 )
+from stack.host import Host
 from stack.sockopts import OPTIONS
 
 NUMBERS = {"SHOUT": 1, "PACE": 2, "BITS": 3, "BOTH": 4, "AGE": 5, "RESET": 6, "SECRET": 7}
@@ -58,7 +60,8 @@ LEVEL = Level(
 
 def sock(uid: int = 0) -> Any:
     inner = SimpleNamespace(pace=5000)
-    net = SimpleNamespace(uid=uid)
+    net = Host(name="h", clock=VirtualClock(), drivers=False)
+    net.uid = uid
     return SimpleNamespace(loud=False, connected=True, inner=inner, flags=0, net=net)
 
 
