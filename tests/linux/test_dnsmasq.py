@@ -9,6 +9,7 @@ import ipaddress
 import select
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -35,6 +36,8 @@ pytestmark = pytest.mark.netns
 
 SECOND = 1_000_000_000
 MAC = bytes.fromhex("52540012ab01")
+# A UDP socket of the kernel takes no unicast answer before the interface has the address.
+CONFIG = Dhcp4Config(probes=0, hostname="emu", broadcast=True)
 DEAD4 = "10.9.0.97"
 """An address that nobody has."""
 
@@ -125,7 +128,7 @@ def dhcp4(cable: VethPair, server: Dnsmasq) -> Iterator[Driver]:
     def send(action: Send) -> None:
         sock.sendto(action.data, (str(ipaddress.IPv4Address(action.daddr)), 67))
 
-    core = Dhcp4Client(mac=MAC, random=Random(1), config=Dhcp4Config(probes=0, hostname="emu"))
+    core = Dhcp4Client(mac=MAC, random=Random(1), config=CONFIG)
     yield Driver(core, sock, send)
     cable.client.ip("-4", "addr", "flush", "dev", cable.outer)
     sock.close()
@@ -173,7 +176,7 @@ def test_dhcp4_lease_of_dnsmasq(cable: VethPair, server: Dnsmasq, dhcp4: Driver)
 
 
 def test_dhcp4_address_in_use_is_declined(server: Dnsmasq, dhcp4: Driver) -> None:
-    dhcp4.core.config = Dhcp4Config(probes=3)
+    dhcp4.core.config = replace(CONFIG, probes=3)
     dhcp4.core.mac = MAC[:5] + b"\x02"
     dhcp4.do(dhcp4.core.start(0))
     dhcp4.until(lambda: dhcp4.core.state is State4.CHECKING)
