@@ -305,7 +305,7 @@ def dev_remove_pack(net: Net, pt: packet_type) -> None:
     head = _ptype_head(net, pt)
     if pt in head:
         head.remove(pt)
-    if not head and pt.type != ETH_P_ALL:
+    if not head and pt.type != ETH_P_ALL and pt.dev is None:
         net.ptype_base.pop(pt.type, None)
     rx_fast_update(net)
 

@@ -126,6 +126,17 @@ def test_address_that_answers_a_ping_is_not_offered() -> None:
         service.stop()
 
 
+def test_a_client_that_stopped_starts_again(hosts: tuple[Host, Host]) -> None:
+    """The interface's packet handler, which is removed, does not take IP's along."""
+    a, b = hosts
+    b.dhcpd("eth0", CONFIG)
+    runner = client(a, broadcast=True)
+    for _ in range(2):
+        runner.stop()
+        runner.start()
+        assert runner.wait(30 * SECOND)
+
+
 def test_unicast_answers_go_to_the_clients_mac(tmp_path: Any) -> None:
     """A client without the broadcast flag hears what is addressed to it, and has its lease."""
     path = tmp_path / "dhcp.pcapng"
