@@ -14,8 +14,6 @@ WAITING = {
     "stack/core/sockopt.py": "the options become a table",
     "stack/inet/tcp_sockopt.py": "the options become a table",
     "stack/inet/udp.py": "one way down for a datagram",
-    "stack/ipv4/ip_input.py": "one list-receive core",
-    "stack/ipv4/ip_sockglue.py": "the options become a table",
     "stack/ipv4/tcp_ipv4.py": "one receive path for TCP",
     "stack/ipv4/udp.py": "one way down for a datagram",
     "stack/ipv6/ipv6_sockglue.py": "the options become a table",

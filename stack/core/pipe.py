@@ -1,7 +1,12 @@
 """Pipes of a host (fs/pipe.c): what splice(2) moves bytes through.
 
+sys_pipe2 makes one with a file for each end. read(2), write(2), poll(2), ioctl(2), fcntl(2) and
+close(2) of such a file call pipe_read, pipe_write, pipe_poll, pipe_ioctl, pipe_fcntl, pipe_release
+by its file_operations. splice(2) fills a pipe by splice_to_pipe (stack/core/splice.py).
+
 A pipe has slots (16, or as F_SETPIPE_SZ sets) of a page each. As in the kernel, a write first fills
-the last slot if that has room for the write's odd part (its length modulo the page size).
+the last slot if that has room for the write's odd part (its length modulo the page size). State is
+pipe_inode_info: the slots, how many read and write, and who waits.
 """
 
 from __future__ import annotations

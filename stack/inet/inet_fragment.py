@@ -1,5 +1,14 @@
 """Packets in reassembly, of either family (net/ipv4/inet_fragment.c).
 
+ip_defrag and ipv6_frag_rcv find the packet's inet_frag_queue in the family's table (fqdir), then
+ip_frag_queue and ip6_frag_queue call
+
+    inet_frag_put                add a fragment
+      inet_frag_end              where the packet ends, when this is its last fragment
+      inet_frag_queue_insert     put it in its place
+    inet_frag_reasm              when none is missing: join all to one sk_buff
+    inet_frag_expire             from the queue's timer: give up
+
 Fragments that overlap throw their whole packet away (RFC 5722); exact repeats are dropped alone.
 Memory is bounded by the family's high_thresh, time by its timer.
 """
