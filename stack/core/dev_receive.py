@@ -8,7 +8,7 @@ Drivers, GRO and the backlog (NAPI, in softirq context) call in with the data be
             __netif_receive_skb_one_core
                 __netif_receive_skb_core    taps, VLAN tag, rx_handler (bridge), all but one handler
                 deliver_skb => packet_type.func             ip_rcv, ipv6_rcv, arp_rcv, packet_rcv
-    netif_receive_skb_list                  several packets, in their order
+    netif_receive_skb_list_internal         several packets, in their order
         __netif_receive_skb_list_core       runs of one handler and device are kept together
             __netif_receive_skb_list_ptype => packet_type.list_func
 
