@@ -2,7 +2,7 @@
 # Stamp files in the environment keep a second run from doing anything twice.
 #
 #   make build [DEBUG=1]      compile fastpath and the protocol path in place (DEBUG=1: every check on)
-#   make demo | test | test-guest | test-dist | bench | docs | docs-check | dist | lint | types
+#   make demo | test | test-guest | test-dist | bench | docs | docs-check | dist | lint | types | stubs
 #   make test-asan | test-tsan | clean
 #   make bench-pytest         the rows of bench as tests of pytest-benchmark
 #   make bench-record         every row with every peer, and from that the figures of README and docs
@@ -37,7 +37,7 @@ PIP = flock $(VENV)/.pip $(PY) -m pip install -q --disable-pip-version-check --n
 MAKEFLAGS += -j2
 MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
 BUILT := $(VENV)/.built-$(MODE)
-SOURCES := $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/_c/*.h scripts/stackc/*.*) \
+SOURCES := $(wildcard fastpath/*/*.pyx fastpath/*/*.pxd fastpath/_c/*.h scripts/stackc/*.*) \
 	$(shell find stack -name '*.py')
 FLAGS := setup.py scripts/stackc/build.py scripts/stackc/compiled.txt
 # Hundreds of tests start the command, each by the bytecode of the one before it.
@@ -68,7 +68,7 @@ endif
 APART := $(foreach dir,tests/guest tests/dist tests/docs,$(if $(findstring $(dir),$(TESTS)),,--ignore=$(dir)))
 SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -j $(JOBS) -d build/doctrees docs site
 
-.PHONY: build demo test stale guest-images test-guest test-dist bench bench-pytest bench-record bench-guest bench-edit docs docs-check dist lint types test-asan test-tsan clean format
+.PHONY: build demo test stale guest-images test-guest test-dist bench bench-pytest bench-record bench-guest bench-edit docs docs-check dist lint types stubs test-asan test-tsan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -167,8 +167,13 @@ lint: $(VENV)/.packages-build $(VENV)/.packages-lint
 format: $(VENV)/.packages-lint
 	@$(VENV)/bin/ruff check -q --fix-only . && $(VENV)/bin/ruff format -q .
 
-types: build $(VENV)/.packages-test $(VENV)/.packages-lint
+types: stubs $(VENV)/.packages-test
 	@$(VENV)/bin/mypy
+
+# The stubs of the compiled modules say what the modules have. Not that each type is a base of its own
+# (disjoint_base): every compiled class is, and the mark is not in typing before Python 3.15.
+stubs: build $(VENV)/.packages-lint
+	@$(PY) -m mypy.stubtest fastpath --concise --ignore-disjoint-bases --allowlist scripts/stubtest.txt
 
 # Writes the generated files and builds the site; a warning is an error.
 docs: build $(VENV)/.packages-docs
@@ -197,5 +202,5 @@ test-tsan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
 
 clean:
 	rm -rf build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	rm -f fastpath/*.c fastpath/*.so fastpath/*.html fastpath/.built.* stack/.built.* .venv*/.built-*
+	rm -f fastpath/*.c fastpath/*.so fastpath/*/*.c fastpath/*/*.so fastpath/*/*.html fastpath/.built.* stack/.built.* .venv*/.built-*
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

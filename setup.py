@@ -45,6 +45,7 @@ from stackc.build import (  # noqa: E402
     WRAPPER,
     options,
 )
+from stackc.fingerprint import fingerprint  # noqa: E402
 from stackc.state import MODULE as STATE_MODULE  # noqa: E402
 from stackc.translate import read_utilities, translate  # noqa: E402
 from stackc.tree import compiled_modules, generate  # noqa: E402
@@ -83,7 +84,7 @@ DIRECTIVES = {
 
 
 # Modules of fastpath that no frame passes one by one.
-COLD = {"buildinfo", "calltrace", "hdr6", "misuselog", "sampler", "secondcore"}
+COLD = {"buildinfo", "calltrace", "hdr6", "misuselog", "sampler", "seccomp"}
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
 if WITHOUT:  # none of it may be taken for what a build makes
     STACK_BUILD = STACK_BUILD.with_name(f"{STACK_BUILD.name}-without-{WITHOUT}")
@@ -115,14 +116,14 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
 
 
 def extensions() -> list[Extension]:
-    """Return one extension per ``fastpath/*.pyx``."""
+    """Return one extension per ``fastpath/*/*.pyx``."""
     macros = [("E1000EMU_DEBUG", "1")] if DEBUG else []
     headers = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "fastpath/_c").glob("*.h"))]
 
     def extension(path: Path) -> Extension:
         flags, link = compiler_flags(OPTIMIZE["cold" if path.stem in COLD else "hot"])
         return Extension(
-            f"fastpath.{path.stem}",
+            ".".join(path.relative_to(ROOT).with_suffix("").parts),
             [str(path.relative_to(ROOT))],
             include_dirs=["fastpath/_c"],
             depends=headers,
@@ -140,8 +141,10 @@ def extensions() -> list[Extension]:
         extra_compile_args=flags,
         extra_link_args=link,
     )
-    sources = sorted((ROOT / "fastpath").glob("*.pyx"))
+    sources = sorted((ROOT / "fastpath").glob("*/*.pyx"))
     found = [extension(path) for path in sources if not ONLY or path.stem in ONLY]
+    if not ONLY and not SOURCES_ONLY:
+        keep_only([SHARED, *(one.name for one in found)], "fastpath")
     return found if SOURCES_ONLY or (ONLY and not found) else [shared, *found]
 
 
@@ -151,11 +154,16 @@ def stack_modules() -> list[str]:
     if SANITIZE == "thread":  # the stack has one thread at a time
         return []
     if not ONLY:
-        for old in (ROOT / "stack").rglob("*.so"):  # of a module that is not compiled any more
-            name = ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0]
-            if name not in wanted:
-                old.unlink()
+        keep_only(wanted, "stack")
     return wanted
+
+
+def keep_only(names: Iterable[str], package: str) -> None:
+    """Remove what was compiled in `package` of modules that are not compiled any more."""
+    kept = set(names)
+    for old in (ROOT / package).rglob("*.so"):
+        if ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0] not in kept:
+            old.unlink()
 
 
 def forget_older(texts: Iterable[Path], *writers: Path) -> None:
@@ -250,7 +258,7 @@ def read_sources() -> dict[str, list[str]]:
 
     A changed source that is not newer than what was made of it, as another one's copy, becomes so.
     """
-    headers = [p for end in ("*.pyx", "*.pxd", "_c/*.h") for p in (ROOT / "fastpath").glob(end)]
+    headers = [p for end in ("*/*.pyx", "*/*.pxd", "_c/*.h") for p in (ROOT / "fastpath").glob(end)]
     sources = {"fastpath": {str(path.relative_to(ROOT)): built.WHOLE for path in headers}}
     compiled = {name.replace(".", "/") + ".py" for name in compiled_modules()}
     names = [str(path.relative_to(ROOT)) for path in (ROOT / "stack").rglob("*.py")]
@@ -266,7 +274,10 @@ def read_sources() -> dict[str, list[str]]:
 
 
 class BuildInPlace(build_ext):
-    """Record what the modules beside their sources are made of, if this build ends."""
+    """Record what the modules beside their sources are made of, if this build ends.
+
+    Modules whose C says the same as before are not compiled again.
+    """
 
     def run(self) -> None:
         """Compile; without its record a build that was broken off is refused by its package."""
@@ -277,7 +288,8 @@ class BuildInPlace(build_ext):
         for package, now in lines.items():
             path = ROOT / package / built.RECORD
             if ONLY and path.exists():  # of all others, what they were made of before
-                mine = {f"fastpath/{name}.pyx" for name in ONLY}
+                kernels = (ROOT / "fastpath").glob("*/*.pyx")
+                mine = {str(p.relative_to(ROOT)) for p in kernels if p.stem in ONLY}
                 mine |= {name.replace(".", "/") + ".py" for name in ONLY}
                 new = {line.split(" ", 4)[4]: line for line in now}
                 old = path.read_text().splitlines()
@@ -291,6 +303,23 @@ class BuildInPlace(build_ext):
         for package, now in lines.items():
             if now:
                 built.write_record(str(ROOT), package, now)
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile a module, unless its C differs only in where declarations elsewhere are."""
+        module = Path(self.get_ext_fullpath(ext.name))
+        made = Path(self.build_temp, f"{ext.name}.made")
+        texts = [Path(name) for name in (*ext.sources, *ext.depends) if not name.endswith(".pxd")]
+        newest = max(path.stat().st_mtime for path in texts)
+        if not self.force and module.exists() and module.stat().st_mtime >= newest:
+            super().build_extension(ext)  # it says that it skips the module
+            return
+        now = fingerprint(texts, (ext.extra_compile_args, ext.extra_link_args, ext.define_macros))
+        if not self.force and module.exists() and made.exists() and made.read_text() == now:
+            os.utime(module)
+            return
+        super().build_extension(ext)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text(now)
 
 
 def translated() -> list[Extension]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from e1000emu.embed.vfio_user import protocol as vu
-from e1000emu.regs import reg
+from e1000emu.registers.regs import reg
 
 PCI_COMMAND, PCI_BASE_ADDRESS_0 = 0x04, 0x10
 READ = vu.pack(1, vu.Command.REGION_READ, vu.REGION_ACCESS.pack(reg("STATUS").offset, 0, 4))
@@ -97,7 +97,8 @@ def main() -> None:
 def measure(path: Path, reads: int, idle_s: float) -> None:
     """Print the median and the middle half of each kind of client."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.connect(str(path))
+        while sock.connect_ex(str(path)):  # it is bound, and listens a moment later
+            time.sleep(0.01)
         sock.send(vu.pack(0, vu.Command.VERSION, bytes(4) + b"{}\0"))
         sock.recv(1 << 16)
         for offset, value in ((PCI_BASE_ADDRESS_0, 0xFEBC_0000), (PCI_COMMAND, 0x0007)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import blocks
 
-from e1000emu.faults import Faults
+from e1000emu.insight.faults import Faults
 from e1000emu.links import Impair
 from e1000emu.quantities import show_duration
 

@@ -41,6 +41,7 @@ NAV = {
     "Use": [
         "cli",
         "sockets",
+        "programs",
         "differences",
         "devices",
         "names",
@@ -58,7 +59,7 @@ NAV = {
         "unicorn",
         "passt",
     ],
-    "Measure": ["measure", "performance"],
+    "Measure": ["measure", "benchmarks", "rates", "performance"],
     "Reference": [
         "registers",
         "82540EM",
@@ -71,6 +72,7 @@ NAV = {
         "knobs",
         "rfcs",
         "cpython",
+        "tests",
         "api/index",
     ],
 }

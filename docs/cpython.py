@@ -15,8 +15,8 @@ Written by `docs/generate.py` from `tests/cpython/table.py`.
 
 `tests/cpython` runs classes of CPython's `Lib/test/test_socket.py` (3.11 to 3.13) over
 `stack.socket`: the module that the tests take for `socket` has sockets of one host in the place of
-the kernel's. A test that would pass without asking the stack for anything is not counted, it fails
-and has to be listed below.
+the kernel's. A test that would pass without asking the stack for anything fails, and must be listed
+below.
 
 ```console
 $ make test TESTS=tests/cpython PYTEST="-q -k BasicUDPTest"

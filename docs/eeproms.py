@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from e1000emu.clock import VirtualClock
-from e1000emu.eeprommap import EEPROM_MAP
-from e1000emu.fields import Access, Field, Reg
-from e1000emu.models import MODELS, eeprom_image
-from e1000emu.nic import Nic
-from e1000emu.pci import FLASH_BAR
-from e1000emu.pciregs import config_rows
-from e1000emu.regs import TABLE
+from e1000emu.device.nic import Nic
+from e1000emu.device.pci import FLASH_BAR
+from e1000emu.registers.eeprommap import EEPROM_MAP
+from e1000emu.registers.fields import Access, Field, Reg
+from e1000emu.registers.models import MODELS, eeprom_image
+from e1000emu.registers.pciregs import config_rows
+from e1000emu.registers.regs import TABLE
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
-from fastpath.dma import DmaTable
+from fastpath.base.dma import DmaTable
 
 INTRO = """# What the EEPROM decides
 
-Written by `docs/generate.py`: the words are those of `e1000emu/eeprommap.py`, and what they
-change is what a device shows after power-on with the field inverted.
+Written by `docs/generate.py`. The words are those of `e1000emu/registers/eeprommap.py`; a device
+after power-on, with the field inverted, shows what each changes.
 
 Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
 
@@ -32,29 +32,30 @@ $ timeout --preserve-status -s INT 3 e1000emu vfio-user --socket nic.sock --link
 ```
 
 The file holds what `ethtool -e eth0` prints on a machine with the card, or what `ethtool -e eth0
-raw on` writes: 128 bytes of a 93C46 or 512 of a 93C66, the low byte of each word first. In Python
-it is `Nic(eeprom=image)` and `VfioUserServer(eeprom=image)`, in C `options.eeprom`; they take the
-raw bytes. `--mac`, `--flash` and `--wide-bars`, and the arguments of these names, change their
-words in the image, and its checksum with them. A state that is loaded (`--state`) brings its own
-EEPROM along.
+raw on` writes. That is 128 bytes of a 93C46 or 512 of a 93C66, the low byte of each word first. In
+Python it is `Nic(eeprom=image)` and `VfioUserServer(eeprom=image)`, in C `options.eeprom`; they
+take the raw bytes. `--mac`, `--flash` and `--wide-bars`, and the arguments of these names, change
+their words in the image, and its checksum with them. A state that is loaded (`--state`) brings its
+own EEPROM along.
 
 The device never looks at the checksum: with a wrong one it loads every word, but drivers refuse
-the board ("The EEPROM Checksum Is Not Valid", says Linux). So an image is taken as it is. The
-command says so when it starts, `explain()` does when it is asked, and a checksum that was wrong
-stays wrong when `--mac` changes a word. Without the signature in ICW1 nothing is loaded at all.
+the board ("The EEPROM Checksum Is Not Valid", says Linux). So the device takes an image as it is.
+The command says when it starts that a checksum is wrong, and `explain()` says it when asked. Such a
+checksum stays wrong when `--mac` changes a word. Without the signature in ICW1 nothing is loaded at
+all.
 
 ## APM, and a link without a driver
 
 Boards with copper have APM enabled, and that sets CTRL.SLU at each reset (SDM 13.4.1): the link
-comes up before any driver, so that a magic packet can wake the machine. A driver that never sets
-SLU works on them, LittleKernel's for one. With an image without APM it gets no link, and
-`explain()` says that CTRL.SLU is 0. The fibre boards have no APM: Linux offers no wake-up on
-them, and their drivers set the link up themselves.
+comes up before any driver, so that a magic packet can wake the machine. So a driver that never sets
+SLU works on them, for instance LittleKernel's. With an image without APM it gets no link, and
+`explain()` says that CTRL.SLU is 0. The fibre boards have no APM: Linux offers no wake-up on them,
+and their drivers set the link up themselves.
 
 QEMU's image of an 82540EM has the bit set, and the same FD, BAR32, LOAD_VENDOR, LOAD_SUBSYSTEM,
-PHY_POWER and PAUSE as ours. That it is set on the other copper boards is an assumption: no image
-of one is public. POWER_MANAGEMENT is clear in QEMU's image and set in VirtualBox's and in ours:
-without it a guest cannot sleep.
+PHY_POWER and PAUSE as ours. We assume that it is set on the other copper boards: no image of one is
+public. POWER_MANAGEMENT is clear in QEMU's image and set in VirtualBox's and in ours: without it a
+guest cannot sleep.
 
 """
 
@@ -70,8 +71,7 @@ A field without an entry there shows later, as its description says.
 BY_MODEL = """
 ## By model
 
-What differs between the boards; words that are not here are the same on all. The address is left
-out.
+The words that differ between the boards; all others are the same, except the address.
 
 """
 

@@ -25,9 +25,9 @@ import trials
 
 from e1000emu.cli import COMMANDS, cli, with_subcommands
 from e1000emu.cli.trace import record, title_of
-from e1000emu.regdoc import markdown
-from stack.knobdoc import markdown as knobs
-from stack.trace_format import render_svg
+from e1000emu.registers.regdoc import markdown
+from stack.tools.knobdoc import markdown as knobs
+from stack.tools.trace_format import render_svg
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
@@ -89,18 +89,17 @@ $ ip link del tap-e1000emu
   `1e9`: bits per second, in 1000s. A share is `2%` or `0.02`.
 * The keys of `--impair` and `--faults` are the arguments of `Impair` and `Faults` in Python:
   `delay_ns=5000000`, or without the unit in the name `delay=5ms`.
-* An error is one line that says what was wrong and what to do. The exit status is 2 for arguments
-  that cannot be, 1 for what went wrong later, 0 otherwise. `ping` has iputils' statuses: 1 when
-  nobody answered, 2 when it could not be tried.
-* `ping` prints what iputils' ping prints, so what reads the one reads the other.
+* An error is one line that says what was wrong and what to do. The exit status is 2 for wrong
+  arguments, 1 for what went wrong later, 0 otherwise. `ping` has iputils' statuses: 1 when nobody
+  answered, 2 when it could not be tried.
+* `ping` prints what iputils' ping prints, so a program that reads one reads the other.
 * Autonegotiation takes no time in `up`, `ping` and `get`, and one second for a guest's driver;
   `--autoneg DURATION` says otherwise. In a program `Nic(autoneg_ns=...)` does, and a virtual clock
   does not wait for it anyway.
 
 ## Completion
 
-The shell completes commands, options, registers, kinds of links and TAP devices, by what click
-provides:
+click lets the shell complete commands, options, registers, kinds of links and TAP devices:
 
 ```console
 $ eval "$(_E1000EMU_COMPLETE=bash_source e1000emu)"
@@ -144,7 +143,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "measure.md": lambda: arguments.filled(DOCS / "measure.md"),
     "misuse.md": misuses.markdown,
     "packets.md": packets.markdown,
-    "performance.md": lambda: rates.filled(DOCS / "performance.md"),
+    "benchmarks.md": lambda: rates.filled(DOCS / "benchmarks.md"),
+    "rates.md": lambda: rates.filled(DOCS / "rates.md"),
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,
     "tried.md": trials.markdown,

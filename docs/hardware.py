@@ -1,6 +1,7 @@
 """The page that says where our device leaves silicon, and where QEMU's e1000 leaves ours.
 
-The gaps are declared in the tables (e1000emu/coverage.py), the rulings in tests/qemu/rulings.toml.
+The gaps are declared in the tables (e1000emu/registers/coverage.py), the rulings in
+tests/qemu/rulings.toml.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from e1000emu.coverage import gaps, shares
+from e1000emu.registers.coverage import gaps, shares
 
 RULINGS = Path(__file__).resolve().parent.parent / "tests" / "qemu" / "rulings.toml"
 SPACES = {
@@ -75,7 +76,7 @@ DESIGN = (
     (
         "the far end of a fibre",
         "its /C/ ordered sets arrive over the fibre",
-        "two fibre boards on a `pair` receive each other's base page; on any other link, and "
+        "two fibre boards on a `pair` receive each other's base page. On any other link, and "
         "opposite any other part, each NIC has its own model of the far end (clause 37, set by "
         "`FarEnd`). TXCONFIG bit 15 (next page) is sent as written, but no next page follows",
         "a TAP or a switch carries only frames; no driver of these boards uses next pages",
@@ -143,9 +144,10 @@ DESIGN = (
         "management: what MANC's filters take",
         "described in application notes that the manual refers to (13.7.38)",
         "what the bits' names in e1000_hw.h suggest: UDP to 26Fh and 298h over IPv4 or IPv6 "
-        "(IPV4_EN, IPV6_EN), ARP requests and responses, and neighbour solicitations, for any "
-        "address, also behind a VLAN tag and, with SNAP_EN, an LLC/SNAP header. The address "
-        "filters come first (broadcast passes whatever BAM is), and RCTL.EN need not be set",
+        "(IPV4_EN, IPV6_EN), ARP requests and responses, and neighbour solicitations. Frames to "
+        "any address match, also behind a VLAN tag and, with SNAP_EN, an LLC/SNAP header. The "
+        "address filters come first (broadcast passes whatever BAM is), and RCTL.EN need not be "
+        "set",
         "the frame formats are those of 6.4.3; the manuals of the 82598 (5.3.10) and the I210 "
         "(10.5.9) say that RCV_TCO_EN enables all of it and that the address filters come first",
     ),
@@ -199,12 +201,12 @@ DESIGN = (
 QEMU = """
 ## From QEMU's e1000
 
-`tests/qemu/test_differential.py` runs the same programs (each register, interrupts, PHY and EEPROM,
-descriptors of every kind, filters, checksums, and more that hypothesis makes) on our three parts
-and, through its qtest socket, on the e1000, e1000-82545em and e1000-82544gc of QEMU 7.2. For every
-disagreement this table says which side Intel's manual supports; a row that no disagreement needs
-fails the test. What the differences mean for a driver is in
-[Embed](embed.md#our-driver-on-qemus-card).
+`tests/qemu/test_differential.py` runs the same programs on our three parts and, through its qtest
+socket, on the e1000, e1000-82545em and e1000-82544gc of QEMU 7.2. The programs try each register,
+interrupts, PHY and EEPROM, descriptors of every kind, filters, checksums, and more that hypothesis
+makes. For every disagreement this table says which side Intel's manual supports; a row that no
+disagreement needs fails the test. [Embed](embed.md#our-driver-on-qemus-card) says what the
+differences mean for a driver.
 
 | part | in | what | right | SDM | why |
 |---|---|---|---|---|---|

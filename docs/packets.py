@@ -13,7 +13,7 @@ import sys
 
 from e1000emu.cli.trace import KINDS, STAGED, measure
 from stack import COMPILED
-from stack.trace import Call
+from stack.tools.trace import Call
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "UDP": ("udp-connect", "udp-send", "udp-recv", "udp6-send", "udp6-recv"),
@@ -56,9 +56,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 INTRO = """# A packet's way
 
 Written by `docs/generate.py` from traces of the running stack, one for each kind of
-`e1000emu trace`, which also shows the times. A function stands below the one that calls it, under
-the name that it has in Linux; names that only the stack has are its own helpers. Compiled kernels
-(`fastpath`) and the heap of the timers are not shown.
+`e1000emu trace`, which also shows the times. A function stands below its caller, under its name in
+Linux; names that only the stack has are its own helpers. Compiled kernels (`fastpath`) and the heap
+of the timers are not shown.
 
 Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
 

@@ -1,21 +1,21 @@
-"""A page for each part: what its row in e1000emu/models.py and the tables make of it."""
+"""A page for each part: what its row in e1000emu/registers/models.py and the tables make of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from e1000emu.eeprommap import EEPROM_MAP
-from e1000emu.models import MODELS, Model, eeprom_image
-from e1000emu.pciregs import config_rows
-from e1000emu.regs import TABLE, reg
+from e1000emu.registers.eeprommap import EEPROM_MAP
+from e1000emu.registers.models import MODELS, Model, eeprom_image
+from e1000emu.registers.pciregs import config_rows
+from e1000emu.registers.regs import TABLE, reg
 
 MAC = bytes.fromhex("525400123456")
 
 INTRO = """# {name}
 
-Written by `docs/generate.py` from the part's row in `e1000emu/models.py` and the tables that the
-device works by. What all parts share is in [Registers](registers.md), where a part leaves the
-manual in [Where we differ](hardware.md).
+Written by `docs/generate.py` from the part's row in `e1000emu/registers/models.py` and the tables
+that the device works by. [Registers](registers.md) has what all parts share, [Where we
+differ](hardware.md) where a part leaves the manual.
 
 `Nic(model="{name}", …)` makes one; `--model {name}` chooses it for `e1000emu vfio-user`,
 `guest` and `record`.
@@ -58,7 +58,7 @@ def _behaviour(part: Model) -> Iterator[tuple[str, str]]:
         yield "SDP1", f"driven by the optics: {level} while there is light"
     low = "raises ICR.TXD_LOW" if part.txd_low else "has no meaning"
     yield "TXDCTL.LWTHRESH", low
-    yield "registers it has not", ", ".join(sorted(part.lacks)) or "none"
+    yield "registers it lacks", ", ".join(sorted(part.lacks)) or "none"
 
 
 def _rows(rows: Iterator[tuple[str, str]]) -> str:

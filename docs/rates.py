@@ -1,4 +1,4 @@
-"""The figures in README.md and performance.md, made of benchmarks/recorded.json.
+"""The figures in README.md and rates.md, made of benchmarks/recorded.json.
 
 `make bench-record` measures and writes that file, with the machine and the commit;
 `docs/generate.py` fills the blocks between `<!-- begin NAME -->` and `<!-- end NAME -->` from it,
@@ -60,8 +60,6 @@ WHAT = {
     "rx_refill": "buffers from the pool to descriptors",
     "mmio_read": "register reads of a driver in Python",
     "mmio_write": "register writes",
-    "wall_bulk": "a stream with a device thread, by the clock on the wall; measured when named",
-    "wall_mmsg": "batches of datagrams with a device thread, by the wall; measured when named",
 }
 README = {
     "device__pair__offload[60B]": "two NICs, 60-byte frames, rings to rings",

@@ -87,7 +87,7 @@ def _markup(found: re.Match[str]) -> str:
 
 
 class StubModule(SphinxDirective):
-    """``stubmodule:: fastpath.csum``: the module, its constants, functions and classes."""
+    """``stubmodule:: fastpath.base.csum``: the module, its constants, functions and classes."""
 
     required_arguments = 1
 

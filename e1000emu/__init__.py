@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from e1000emu.lazy import lazy_names
 
 if TYPE_CHECKING:
     from e1000emu.clock import AsyncioClock, RealClock, SimulationDeadlock, VirtualClock
+    from e1000emu.device.nic import Nic
     from e1000emu.errors import E1000Error, LifecycleError, LinkError, SnapshotError
-    from e1000emu.faults import Faults
+    from e1000emu.insight.faults import Faults
+    from e1000emu.insight.misuse import MisuseError
     from e1000emu.links import pair
     from e1000emu.memory import DmaTable, FrameBatch, HostMemory, host_memory
-    from e1000emu.misuse import MisuseError
-    from e1000emu.models import Model
-    from e1000emu.nic import Nic
+    from e1000emu.registers.models import Model
 
 __all__ = [
     "AsyncioClock",
@@ -40,25 +41,15 @@ __all__ = [
 _MODULES = {
     "clock": ("AsyncioClock", "RealClock", "SimulationDeadlock", "VirtualClock"),
     "errors": ("E1000Error", "LifecycleError", "LinkError", "SnapshotError"),
-    "faults": ("Faults",),
+    "insight.faults": ("Faults",),
     "links": ("pair",),
     "memory": ("DmaTable", "FrameBatch", "HostMemory", "host_memory"),
-    "misuse": ("MisuseError",),
-    "models": ("Model",),
-    "nic": ("Nic",),
+    "insight.misuse": ("MisuseError",),
+    "registers.models": ("Model",),
+    "device.nic": ("Nic",),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
 if not TYPE_CHECKING:  # a type checker knows the names above, and no others
-
-    def __getattr__(name: str) -> object:
-        module = _MODULE_OF.get(name)
-        if module is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from e1000emu.errors import ArgumentError, LinkError
 from fastpath.errors import check_methods, check_type
-from fastpath.linkops import epb_encode
+from fastpath.nic.linkops import epb_encode
 
 if TYPE_CHECKING:
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = [
     "DIRECTION_IN",

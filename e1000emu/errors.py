@@ -1,6 +1,6 @@
 """Errors of the caller: one family of exceptions, each naming the argument and the remedy.
 
-A guest's or a wire's mistakes never raise; they are counted (`e1000emu.misuse`, drop counters).
+A guest's or a wire's mistakes never raise; they are counted (`insight.misuse`, drop counters).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastpath.batch import FrameBatch
-from fastpath.dma import DmaTable, HostMemory
+from fastpath.base.batch import FrameBatch
+from fastpath.base.dma import DmaTable, HostMemory
 from fastpath.errors import whole_number
 
 __all__ = ["DmaTable", "FrameBatch", "HostMemory", "host_memory"]

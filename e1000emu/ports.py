@@ -1,9 +1,9 @@
 """The borders of the device, as protocols: DMA memory, interrupt line, link, clock, management.
 
 Nothing here has a body: a port says what crosses a border, so that a test, a lab and an embedding
-can each bring their own end.  ``DmaMemory`` is a compiled class (`fastpath.dma.DmaTable`), because
-the ring engines walk its regions without entering Python; the protocol below names the part that
-other Python code may rely on.
+can each bring their own end.  ``DmaMemory`` is a compiled class (`fastpath.base.dma.DmaTable`),
+because the ring engines walk its regions without entering Python; the protocol below names the part
+that other Python code may rely on.
 
 Threading: everything on one clock is guarded by ``clock.lock``.  Ports are called with it held.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = [
     "Clock",
@@ -72,11 +72,11 @@ class TimerHandle(Protocol):
 class Clock(Protocol):
     """Time, timers and the one sleeping primitive of everything on this clock.
 
-    Three methods may be there, and hosts call them when they are: `realtime_ns()` returns the wall
-    time, ns since 1970-01-01 UTC (else it is the machine's); `require_running(what)` raises when
-    time would stand still while somebody sleeps outside of the clock (in select, in an asyncio
-    loop); each host calls `watch(interrupt, progress, describe)` to say how to
-    see that nothing happens on it any more (e1000emu/stall.py).
+    A clock may have three more methods, which hosts call when they exist. `realtime_ns()` returns
+    the wall time, ns since 1970-01-01 UTC; without it that is the machine's.
+    `require_running(what)` raises when time would stand still while somebody sleeps outside of the
+    clock (in select, in an asyncio loop). Each host calls `watch(interrupt, progress, describe)` to
+    say how to see that nothing happens on it any more (e1000emu/clock/stall.py).
     """
 
     @property
@@ -147,7 +147,11 @@ class LinkPort(Protocol):
 
 
 class Link(Protocol):
-    """What a NIC plugs into: batches of frames both ways, and a carrier."""
+    """What a NIC plugs into: batches of frames both ways, and a carrier.
+
+    A link that can do more has an attribute `caps`, a `links.LinkCaps`; without it the link takes
+    the frames of a wire in no time.
+    """
 
     @property
     def carrier(self) -> bool:
@@ -169,18 +173,10 @@ class Link(Protocol):
     def transmit(self, batch: FrameBatch) -> None:
         """Send the frames.  Takes ownership of `batch`; who consumes it returns it to the pool.
 
-        They are the frames of a wire, unless the link has an attribute `gso_max_bytes` above 0:
-        then plain TCP may come as super-frames (FB_GSO_TCPV4, FB_GSO_TCPV6 and a mark, see
-        fastpath/batch.pxd) of that many IP bytes, which the link cuts up or has cut up; with a true
-        attribute `gso_udp` plain UDP too (FB_GSO_UDP).  A link whose frames take time has an
-        attribute `gap_bytes`, which a NIC sets to the gap between them, in byte times, and one
-        `busy_ns`, the time until which its wire is busy.  A link whose stations share a wire has
-        `full_duplex` = False and an attribute `station`, which a NIC sets to its
-        `links.hub.Station`.  An attribute `far_end` says what a NIC hears in autonegotiation
-        (`links.FarEnd`, or None).  A link that carries what fibre boards send beside frames has an
-        attribute `tx_config`, which a NIC with optics sets to a /C/ word, IDLE or DARK
-        (e1000emu/tbi.py), and one `rx_config`: that of the far end, or None when no such NIC is
-        there. It then tells its port of changes: `rx_config_changed()`, if it has that.
+        They are the frames of a wire, unless `caps.gso_max_bytes` is above 0. Then plain TCP may
+        come as super-frames of that many IP bytes, which the link cuts up or has cut up. These have
+        FB_GSO_TCPV4 or FB_GSO_TCPV6 and a mark (fastpath/base/batch.pxd). With `caps.gso_udp` plain
+        UDP may too (FB_GSO_UDP).
         """
 
     def rx_ready(self) -> None:

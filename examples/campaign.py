@@ -6,7 +6,7 @@
 from dataclasses import replace
 
 from e1000emu.campaign import Campaign, Case, Result, run
-from e1000emu.faults import Faults
+from e1000emu.insight.faults import Faults
 
 campaign = Campaign(
     "frames-leave",

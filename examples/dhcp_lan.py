@@ -14,7 +14,7 @@ import sys
 import time
 from ipaddress import IPv4Address
 
-from e1000emu.lab import lan
+from e1000emu.lab import close_hosts, lan
 from stack.clients.dhcp4_request import Dhcp4Config
 from stack.core.dev import dev_get_stats
 from stack.services.run_dhcp4 import Dhcp4Runner
@@ -53,6 +53,5 @@ print(f"processor time: {cpu:.1f} s; wall: {time.perf_counter() - started:.1f} s
 print(f"packets received: {heard}, {heard / cpu:,.0f} a second")
 print(f"server: {dict(service.core.messages)}")
 print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB at most")
-for host in (server, *hosts):
-    host.close()
+close_hosts((server, *hosts))
 clock.close()

@@ -1,16 +1,14 @@
-"""The standard library over two of our hosts in real time: its HTTP server on one, clients on the
-other, one by http.client in a thread of its own, one by asyncio."""
+"""The standard library over two of our hosts in real time. Its HTTP server runs on one. Clients run
+on the other: http.client in a thread of its own, and asyncio."""
 
 import asyncio
-import functools
 import http.client
 import http.server
 import threading
 
 from e1000emu import RealClock
 from e1000emu.lab import two_hosts
-from stack.host import Host
-from stack.socket import create_connection, create_server
+from stack.dropin import dropin
 
 ADDRESS = ("10.0.0.2", 80)
 
@@ -32,10 +30,9 @@ class Hello(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-async def fetch(host: Host, path: str) -> str:
-    """GET by asyncio's own streams, over a socket of `host`; the last line of the answer."""
-    sock = await asyncio.to_thread(create_connection, host, ADDRESS)
-    reader, writer = await asyncio.open_connection(sock=sock)
+async def fetch(path: str) -> str:
+    """GET by asyncio's own streams; the last line of the answer."""
+    reader, writer = await asyncio.open_connection(*ADDRESS)
     writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
     answer = await reader.read()
     writer.close()
@@ -45,19 +42,18 @@ async def fetch(host: Host, path: str) -> str:
 clock = RealClock().start()
 a, b = two_hosts(clock)
 
-server = http.server.ThreadingHTTPServer(ADDRESS, Hello, bind_and_activate=False)
-server.socket.close()  # the kernel's
-server.socket = create_server(b, ADDRESS)  # type: ignore[assignment]
+with dropin(b):  # the server's socket is made here, and stays a socket of b
+    server = http.server.ThreadingHTTPServer(ADDRESS, Hello)
 thread = threading.Thread(target=server.serve_forever)
 thread.start()
 
-client = http.client.HTTPConnection("10.0.0.2")
-client._create_connection = functools.partial(create_connection, a)  # type: ignore[attr-defined]
-for path in ("/one", "/two"):
-    client.request("GET", path)
-    print("http.client:", client.getresponse().read().decode().strip())
-client.close()
-print("asyncio:", asyncio.run(fetch(a, "/three")))
+with dropin(a):
+    client = http.client.HTTPConnection("10.0.0.2")
+    for path in ("/one", "/two"):
+        client.request("GET", path)
+        print("http.client:", client.getresponse().read().decode().strip())
+    client.close()
+    print("asyncio:", asyncio.run(fetch("/three")))
 
 server.shutdown()
 server.server_close()

@@ -3,14 +3,14 @@
 from e1000emu import Nic, VirtualClock
 from e1000emu.ports import ManagementPort
 from e1000emu.testing import RecordingLine, RecordingLink
-from fastpath.dma import DmaTable, HostMemory
+from fastpath.base.dma import DmaTable, HostMemory
 
 MAC, ASKER = bytes.fromhex("525400123456"), bytes.fromhex("020000000001")
 IP, ASKERS = bytes((10, 0, 0, 2)), bytes((10, 0, 0, 1))
 
 
 class Controller:
-    """Answers who asks for its address, and remembers who speaks RMCP to it."""
+    """Answers requests for its address, and remembers the senders of RMCP."""
 
     reset_on_force = True
     port: ManagementPort

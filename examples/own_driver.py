@@ -3,7 +3,7 @@ would."""
 
 from e1000emu import Nic, VirtualClock
 from e1000emu.testing import GuestRings, RecordingLine, RecordingLink
-from fastpath.dma import DmaTable, HostMemory
+from fastpath.base.dma import DmaTable, HostMemory
 
 clock, line = VirtualClock(), RecordingLine()
 link = RecordingLink()

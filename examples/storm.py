@@ -8,7 +8,7 @@ One ARP request goes round the loop in both directions, and each round reaches e
 import time
 
 from e1000emu.clock import VirtualClock
-from e1000emu.lab import add_nic, mac_address
+from e1000emu.lab import add_nic, close_hosts, mac_address
 from e1000emu.links import Patch, Switch
 from stack.core.dev import dev_get_stats
 from stack.host import Host
@@ -41,8 +41,7 @@ def storm(storm_pps: int) -> None:
     print(f"  {(clock.now_ns() - began_ns) / MS_NS:.0f} ms of virtual time, {cpu:.1f} s of ours")
     for patch in patches:
         patch.close()
-    for host in hosts:
-        host.close()
+    close_hosts(hosts)
     clock.close()
 
 

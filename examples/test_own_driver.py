@@ -37,10 +37,10 @@ def test_a_driver_that_does_not_wait_for_dd_sees_old_content() -> None:
 
 
 def test_the_device_says_what_the_driver_forgot(bench: Bench) -> None:
-    nic = bench.nic
-    nic.mmio_write(0x3818, 5)  # TDT, before TCTL.EN is set
-    nic.mmio_write(0x0400, 2)  # TCTL.EN, before the ring exists
-    nic.mmio_write(0x3818, 6)
-    said = "\n".join(nic.explain())
+    slot = bench.nic.slot
+    slot.bar_write(0, 0x3818, 5, 4)  # TDT, before TCTL.EN is set
+    slot.bar_write(0, 0x0400, 2, 4)  # TCTL.EN, before the ring exists
+    slot.bar_write(0, 0x3818, 6, 4)
+    said = "\n".join(bench.nic.explain())
     assert "set TCTL.EN; the descriptors wait until then" in said
     assert "TDLEN must be at least 128 and a multiple of 128" in said

@@ -28,54 +28,54 @@ __all__ = [
 
 # Every compiled module; tests/fastpath/test_init.py compares it with the sources.
 MODULES = (
-    "batch",
-    "bpf",
-    "buildinfo",
-    "busguard",
-    "cabi",
-    "cable",
-    "calltrace",
-    "csum",
-    "datapath",
-    "dma",
-    "drvring",
-    "eventq",
-    "flow",
-    "freshbytes",
-    "gro",
-    "gso",
-    "hdr",
-    "hdr6",
-    "inet",
-    "inethash",
-    "inetkey",
-    "intmap",
-    "irqblock",
-    "linkops",
-    "macctrl",
-    "macpath",
-    "microwire",
-    "misuselog",
-    "mmio",
-    "mmsg",
-    "moderation",
-    "parse",
-    "pktbuf",
-    "pktgen",
-    "regfile",
-    "rtxqueue",
-    "rxfilter",
-    "rxring",
-    "sampler",
-    "secondcore",
-    "skbuff",
-    "sockaddr",
-    "tapend",
-    "txring",
-    "vnet",
-    "vnetgro",
-    "wire",
-    "zerocopy",
+    "base.batch",
+    "base.bpf",
+    "base.buildinfo",
+    "base.calltrace",
+    "base.csum",
+    "base.dma",
+    "base.eventq",
+    "base.freshbytes",
+    "base.intmap",
+    "base.sampler",
+    "base.seccomp",
+    "base.skbuff",
+    "net.gro",
+    "net.gso",
+    "net.hdr",
+    "net.hdr6",
+    "net.inet",
+    "net.inethash",
+    "net.inetkey",
+    "net.parse",
+    "net.retransmit_queue",
+    "net.rings_driver",
+    "net.sockaddr",
+    "net.udp_batches",
+    "net.zerocopy",
+    "nic.busguard",
+    "nic.c_abi",
+    "nic.cable",
+    "nic.datapath",
+    "nic.irqblock",
+    "nic.linkops",
+    "nic.macctrl",
+    "nic.macpath",
+    "nic.microwire",
+    "nic.misuselog",
+    "nic.mmio",
+    "nic.moderation",
+    "nic.pktbuf",
+    "nic.pktgen",
+    "nic.regfile",
+    "nic.ring",
+    "nic.rxfilter",
+    "nic.rxring",
+    "nic.tap_end",
+    "nic.tap_gro",
+    "nic.tap_gso",
+    "nic.txring",
+    "nic.wire",
 )
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -97,7 +97,8 @@ def rebuild_command(directory: str = _HERE) -> str:
 
 def check_modules(directory: str = _HERE, names: tuple[str, ...] = MODULES) -> None:
     """Raise ImportError, naming the remedy, unless `directory` holds every compiled module."""
-    present = set(os.listdir(directory))
+    rooms = [entry.name for entry in os.scandir(directory) if entry.is_dir()]
+    present = {f"{room}.{file}" for room in rooms for file in os.listdir(f"{directory}/{room}")}
     missing = [n for n in names if not any(n + s in present for s in EXTENSION_SUFFIXES)]
     if missing:
         python = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
@@ -121,7 +122,7 @@ refuse_stale("fastpath")
 if _other := other_tree():
     warnings.warn(_other, RuntimeWarning, stacklevel=2)
 
-from fastpath import buildinfo, csum  # noqa: E402
+from fastpath.base import buildinfo, csum  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,6 @@ def self_test() -> list[str]:
         csum.set_level(level)
         for n in (0, 1, 20, 63, 64, 65, 129, 1500, 1531):
             if csum.csum_partial(data[:n]) != reference.csum_partial(data[:n]):
-                wrong.append(f"fastpath.csum: wrong sum of {n} bytes with {level}")
+                wrong.append(f"fastpath.base.csum: wrong sum of {n} bytes with {level}")
     csum.set_level(chosen)
     return wrong

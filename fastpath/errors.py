@@ -26,6 +26,7 @@ __all__ = [
     "did_you_mean",
     "known_fields",
     "known_words",
+    "parameters",
     "real_number",
     "whole_number",
 ]
@@ -154,6 +155,27 @@ def known_words(
             near = did_you_mean(word, known)
             remedy = f"write {right}={value!r}" if right else f"there are: {all_of_them}{near}"
             raise ArgumentError(f"{where}: no argument {word}={value!r}; {remedy}")
+
+
+COUNT_MAX, NS_MAX = 1 << 20, 1 << 40
+"""Of a policy's parameter that is a number, and one that is a time: products of two fit into 64
+bits."""
+
+
+def parameters(
+    where: str, table: Mapping[str, tuple[int, str]], chosen: Mapping[str, Any]
+) -> dict[str, int]:
+    """Return a policy's parameters: what is chosen, else the value that stands in `table`.
+
+    Raises ArgumentError for a name that the table has not, or a value that is out of range.
+    """
+    known_words(where, chosen, table)
+    return {
+        name: whole_number(
+            where, name, chosen.get(name, value), 0, NS_MAX if name.endswith("_ns") else COUNT_MAX
+        )
+        for name, (value, _) in table.items()
+    }
 
 
 def known_fields(cls: type[T]) -> type[T]:

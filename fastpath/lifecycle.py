@@ -1,8 +1,8 @@
 """The states of a device and of the worker thread that may run its rings, and the calls allowed.
 
-`Nic` and `fastpath.datapath.DataPath` each have a `Lifecycle`; their docstrings define the calls.
-`TABLE` is the whole state machine: a call that is not in it for a state is refused. PAUSING becomes
-PAUSED by itself when nothing is under way any more.
+`Nic` and `fastpath.nic.datapath.DataPath` each have a `Lifecycle`; their docstrings define the
+calls. `TABLE` is the whole state machine: a call that is not in it for a state is refused. PAUSING
+becomes PAUSED by itself when nothing is under way any more.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ __all__ = ["narrow", "wide"]
 if TYPE_CHECKING:
 
     class Wide:
-        """What a `wide` is beside an `int`: no class of a running program."""
+        """Tells a `wide` from an `int` for type checkers; no class of a running program."""
 
         def __index__(self) -> int: ...
         def __int__(self) -> int: ...

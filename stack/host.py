@@ -1,7 +1,8 @@
 """One host: a machine with its first network namespace, seen from outside.
 
-A Host is a Namespace (stack/netns.py), and so a Net, on a Machine of its own (stack/machine.py).
-Any number of hosts live in one process and share nothing but links and the clock they were given.
+A Host is a Namespace (stack/api/netns.py), and so a Net, on a Machine of its own
+(stack/machine.py). Any number of hosts live in one process and share nothing but links and the
+clock they were given.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastpath.dma import DmaTable, HostMemory
+from fastpath.base.dma import DmaTable, HostMemory
 from fastpath.errors import check_methods, check_type, whole_number
+from stack.api.netns import Namespace
 from stack.core.clock import Clock, watch
 from stack.core.dev import dev_open
 from stack.core.errors import os_error
@@ -26,7 +28,6 @@ from stack.ipv6.af_inet6 import inet6_init
 from stack.ipv6.ipv6_init import ipv6_init
 from stack.machine import Machine
 from stack.netfilter.nf_conntrack_core import nf_conntrack_init
-from stack.netns import Namespace
 from stack.packet.packet_init import packet_init
 from stack.progress import describe, progress
 from stack.unix.af_unix import af_unix_init

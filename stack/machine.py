@@ -13,9 +13,9 @@ from random import Random
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from fastpath.dma import DmaTable, HostMemory
+from fastpath.base.dma import DmaTable, HostMemory
+from fastpath.base.skbuff import SkbPool
 from fastpath.errors import check_clock, check_type, whole_number
-from fastpath.skbuff import SkbPool
 from stack.core.clock import Clock, realtime_ns
 from stack.core.dev_netns import net_dev_init
 from stack.core.irq import irq_desc, replay_irqs
@@ -35,7 +35,7 @@ from stack.core.timer import timer_base, timers_init
 from stack.core.zerocopy import zerocopy_init
 
 if TYPE_CHECKING:
-    from fastpath.zerocopy import zc_page
+    from fastpath.net.zerocopy import zc_page
     from stack.core.sk_mem import proto_mem
     from stack.net import Net
 

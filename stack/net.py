@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from fastpath.dma import HostMemory
+from fastpath.base.dma import HostMemory
+from fastpath.base.skbuff import SkbPool, sk_buff
 from fastpath.errors import check_type, whole_number
-from fastpath.skbuff import SkbPool, sk_buff
 from stack.clients.resolvconf import NameService
 from stack.core.clock import Clock, HostClock, is_threaded
 from stack.core.net_namespace import cleanup_net, setup_net
@@ -74,7 +74,7 @@ class Net:
     name: str
     hostname: str
     names: NameService
-    """Its resolv.conf and hosts table (stack/netdb.py)."""
+    """Its resolv.conf and hosts table (stack/api/netdb.py)."""
     closing: bool
     closed: bool
     uid: int
@@ -109,7 +109,7 @@ class Net:
     ptype_all: list[packet_type]
     ptype_base: dict[int, list[packet_type]]
 
-    # Sockets: stack/core/socket.py, stack/socket.py.
+    # Sockets: stack/core/bsd_socket.py, stack/api/socket.py.
     default_timeout: float | None
     epoll: ep_globals
     delayed_fput: list[struct_file]

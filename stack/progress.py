@@ -1,15 +1,15 @@
 """The state of a machine that a VirtualClock compares to find stalls.
 
-The clock must tell a long wait from an endless one; e1000emu/stall.py defines this interface.
+The clock must tell a long wait from an endless one; e1000emu/clock/stall.py defines this interface.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stack.core.socket import sock_poll
+from stack.api.sockaddr import inet_ntoa
+from stack.core.bsd_socket import sock_poll
 from stack.core.tcp_states import TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
-from stack.sockaddr import inet_ntoa
 
 if TYPE_CHECKING:
     from stack.machine import Machine

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastpath.errors import check_type
 from stack.core.rows import state
-from stack.core.sysctl import Sysctl, SysctlError
+from stack.core.sysctl_net_core import Sysctl, SysctlError
 from stack.ipv4.sysctl_names import SYSCTLS, find
 from stack.ipv6.sysctl_net_ipv6 import netns_sysctl_ipv6
 from stack.sysctl_fields import sysctl_fields

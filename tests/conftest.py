@@ -41,14 +41,14 @@ def environments(
     )
 
 
-# Files that throw random or hostile input at a parser, a register or a state machine: with all of
-# fastpath/, and with tests that are marked one by one, they are what `make test-asan` runs under
-# the sanitizers.
+# Files that throw random or hostile input at a parser, a register or a state machine. `make
+# test-asan` runs them under the sanitizers, with all of fastpath/ and with tests that are marked
+# one by one.
 FUZZ = frozenset(
     [
         "e1000emu/test_fuzz.py",
-        "e1000emu/test_snapshot.py",
-        "e1000emu/test_eeprom.py",
+        "e1000emu/record/test_snapshot.py",
+        "e1000emu/device/test_eeprom.py",
         "e1000emu/embed/test_hostile.py",
         "e1000emu/embed/test_vfio_user.py",
         "e1000emu/embed/test_vfio_user_protocol.py",
@@ -146,8 +146,8 @@ def _turn(group: str, tests: Counter[str]) -> tuple[int, int, str]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Take what was collected out of the collector's sight: ten thousand tests and what they
-    import stay to the end, and a test that collects garbage would look through all of it.
+    """Take what was collected out of the collector's sight. Ten thousand tests and what they import
+    stay to the end, and a test that collects garbage would look through all of it.
 
     Refuse to run where xdist cannot name its groups, as 3.8 cannot with pytest 9.2: then tests
     that share the machine's network, or a guest, would meet.

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from e1000emu.capture import DIRECTION_OUT, PcapngWriter, read_capture
+from e1000emu.device.nic import Nic
 from e1000emu.links.capture import Capture
-from e1000emu.nic import Nic
 from tests.support import in_ci
 
 # Enough to see every kind of frame a test sends; a bulk transfer repeats itself.
@@ -58,9 +58,9 @@ class Tap(Capture):
 def verdict(path: Path, tshark: str) -> str:
     """Return tshark's summary of the frames it finds wrong; empty when all are well.
 
-    A NIC with one is judged once more, by its own frames alone: tshark puts fragments of two hosts
-    together when both have the same addresses and count alike, as in each example of a property,
-    and one of them lost the rest, or it was not written down.
+    A NIC with one is judged once more, by its own frames alone. tshark puts fragments of two hosts
+    together when both have the same addresses and count alike, as in each example of a property.
+    That happens when one of them lost the rest, or when it was not written down.
     """
     wrong = _bad_frames(path, tshark)
     if not wrong:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from e1000emu.bus import Bus
 from e1000emu.capture import read_capture, with_comments
 from e1000emu.clock import AsyncioClock, VirtualClock
+from e1000emu.device.bus import Bus
+from e1000emu.device.nic import Nic
 from e1000emu.errors import E1000Error
-from e1000emu.explain import explain
-from e1000emu.faults import Faults
+from e1000emu.insight.explain import explain
+from e1000emu.insight.faults import Faults
 from e1000emu.lab import Lab, add_nic, lan, mac_address, pump, two_hosts
 from e1000emu.links import (
     Capture,
@@ -33,10 +34,10 @@ from e1000emu.links import (
     pair,
 )
 from e1000emu.memory import host_memory
-from e1000emu.nic import Nic
-from e1000emu.snapshot import load_file, save_file
+from e1000emu.record.snapshot import load_file, save_file
 from e1000emu.testing import Bench, GuestRings
-from stack import aio, aio_select, aio_unix
+from stack import aio
+from stack.api import aio_select, aio_unix
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
 from stack.socket import (

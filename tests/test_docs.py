@@ -3,6 +3,7 @@ current."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import itertools
@@ -235,6 +236,21 @@ def test_the_program_of_the_readme_prints_what_the_readme_says(environments, tmp
     run(["python program.py >printed"], tmp_path, environments(frozenset()))
     assert (tmp_path / "printed").read_text() == printed
     assert (ROOT / "README.md").read_text().index(program) < 2000, "it stands at the beginning"
+
+
+def test_four_lines_send_and_receive_without_pytest(environments, tmp_path):
+    """The environment has no test packages, and a program needs none."""
+    (program,) = [
+        t for language, _, t in fences(ROOT / "docs" / "drivers.md") if language == "python"
+    ]
+    lines = [line for line in program.splitlines() if line and "import" not in line]
+    assert len(lines) == 4
+    (tmp_path / "program.py").write_text(
+        program + "\nimport sys\nassert 'pytest' not in sys.modules\n"
+    )
+    run(["python program.py >printed"], tmp_path, environments(frozenset()))
+    frame = ast.literal_eval((tmp_path / "printed").read_text())
+    assert frame == b"\xff" * 6 + b"a broadcast".ljust(54)
 
 
 def test_the_example_tests_run_in_the_tree(environments):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from e1000emu.clock import RealClock
 from e1000emu.topology import Topology
+from tests.e1000emu.embed.fakeclient import RAM_BASE, FakeClient
 from tests.support import require
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,6 +185,44 @@ def test_each_example_is_judged_here(path):
     assert f'"{path.name}"' in Path(__file__).read_text()
 
 
+def test_doorbell_serves_a_client(tmp_path):
+    path = tmp_path / "s"
+    program = subprocess.Popen(
+        # the tests may run in the background of a shell, which ignores SIGINT for its children
+        ["env", "--default-signal=INT", sys.executable, str(EXAMPLES / "doorbell.py"), str(path)],
+        stdout=subprocess.PIPE,
+        env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
+    )
+    try:
+        while not path.exists():
+            assert program.poll() is None
+            time.sleep(0.01)
+        clock = RealClock()
+        client = FakeClient(path, clock)
+        client.threaded = True  # the server is another process
+        client.version()
+        memory = client.map_ram()
+        client.start_function()
+        memory.write(RAM_BASE, b"abc")
+        for register, value in ((0, RAM_BASE), (4, 3), (8, 1)):
+            client.bar_write(0, register, value, 4)
+        assert client.bar_read(0, 12, 4) == sum(b"abc")
+        assert client.interrupts() == 1
+        client.close()
+        clock.close()
+    finally:
+        program.send_signal(signal.SIGINT)
+        said, _ = program.communicate(timeout=60)
+    assert (program.returncode, b"client connected" in said) == (0, True)
+    assert not path.exists()
+
+
+def test_doorbell_is_shown_as_it_is():
+    text = (EXAMPLES / "doorbell.py").read_text()
+    assert len(text.splitlines()) < 100
+    assert text in fences("embed.md", "python")
+
+
 def test_measure_prints_rates():
     text = output("measure.py")
     virtual, cpu = (float(line.split()[0]) for line in text.splitlines())
@@ -226,11 +268,14 @@ def test_storm_is_cut_by_storm_control_alone():
     assert heard_bound < 20_000 < heard
 
 
-def test_ipv6_lan_finds_the_duplicates_and_no_others():
-    text = output("ipv6_lan.py", "30")
+@pytest.mark.parametrize("words", [(), ("flat",)])
+def test_ipv6_lan_finds_the_duplicates_and_no_others(words):
+    text = output("ipv6_lan.py", "30", *words)
     assert "addresses: 60, tentative 0" in text
     assert "false duplicates: 0" in text
     assert "duplicates: 3 of 3 found" in text
-    reports = re.search(r"^MLD reports: (\d+) sent, (\d+) flooded$", text, re.MULTILINE)
+    reports = re.search(
+        r"^MLD reports: (\d+) sent, (\d+) heard by the monitor$", text, re.MULTILINE
+    )
     assert reports is not None
     assert int(reports[1]) == int(reports[2]) >= 60

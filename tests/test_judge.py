@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e1000emu.capture import PcapngWriter
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 from tests.judge import verdict
 from tests.support import require
 

@@ -1,4 +1,4 @@
-"""The figures of README and docs/performance.md are made of benchmarks/recorded.json."""
+"""The figures of README and docs/rates.md are made of benchmarks/recorded.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/* Plain C checksum loops to measure fastpath.csum against: what a good C programmer writes, each
+/* Plain C checksum loops to measure fastpath.base.csum against: what a good C programmer writes, each
  * level by target attribute. Compiled without -march as a shared object and called by rows/peer.py. */
 #include <immintrin.h>
 #include <stdint.h>

@@ -1,5 +1,6 @@
-/* What a NIC pair costs in plain C: descriptor fetch and write-back, translation of every address, a frame buffer
- * between the two NICs, UDP checksum insertion, MAC and multicast filter, IP and UDP verification, statistics, causes.
+/* What a NIC pair costs in plain C: descriptor fetch and write-back, translation of every address, and a frame buffer
+ * between the two NICs. It inserts UDP checksums, filters by MAC and multicast, verifies IP and UDP, and keeps
+ * statistics and causes.
  *
  * Portable C, no vector intrinsics. Compiled as a shared object and called by rows/peer.py. */
 #include <stdint.h>

@@ -3,8 +3,7 @@
 A `Row` is one operation in one variant, at several sizes; with a size it is a `Case`. A size is a
 point on one of `AXES`: bytes, messages of a call, flows, routes, loss. Cases of one group, ours and
 its peers, do the same work and are measured in turn. Rates are per second of the process's CPU
-time, user and system, with everything that runs in it: both stacks, both NICs, the wire. Only the
-rows of `wall` count elapsed time, and their units say so.
+time, user and system, with everything that runs in it: both stacks, both NICs, the wire.
 """
 
 from __future__ import annotations
@@ -61,8 +60,6 @@ UNITS = {
         Unit("k/s", 1e3),
         Unit("Gbit/s", 1e9 / 8),
         Unit("GB/s", 1e9),
-        Unit("Gbit/s wall", 1e9 / 8),
-        Unit("k/s wall", 1e3),
         Unit("ns", 1e-9, inverse=True),
         Unit("ms", 1e-3, inverse=True),
     )
@@ -285,7 +282,6 @@ def every_row() -> tuple[Row, ...]:
         tcp,
         udp,
         unix,
-        wall,
     )
 
     modules = (
@@ -306,6 +302,5 @@ def every_row() -> tuple[Row, ...]:
         packaged,
         pytcp,
         remote,
-        wall,
     )
     return tuple(made for module in modules for made in module.ROWS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fastpath import csum
+from fastpath.base import csum
 
 from . import Row, Unavailable, Work, row, size_bytes
 from .peer import load

@@ -2,7 +2,7 @@
 
 `device` rows run the compiled engines alone: transmit engine, frame batch, receive engine. `nic`
 rows run two whole Nics on a cable: doorbells by MMIO, cable, clock, interrupt causes. Descriptors
-are prepared and reaped in bulk by `fastpath.pktgen`; the rest is as with a driver. The
+are prepared and reaped in bulk by `fastpath.nic.pktgen`; the rest is as with a driver. The
 usual variant inserts IP and UDP checksums, filters, verifies, counts and writes back, as
 `peers/ring_model.c` does; `peers/ring_copy.c` only copies frames and is the ceiling.
 """
@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from e1000emu.clock import VirtualClock
+from e1000emu.device.nic import Nic
 from e1000emu.links import pair
-from e1000emu.nic import Nic
-from e1000emu.regs import BAR0_BYTES, reg
-from fastpath.batch import FrameBatch
-from fastpath.dma import DmaTable, HostMemory
-from fastpath.pktgen import RxSink, TxGen, attach, pump
-from fastpath.regfile import RegFile, Stats
-from fastpath.rxfilter import RxFilter
-from fastpath.rxring import RxEngine
-from fastpath.txring import TxEngine
+from e1000emu.registers.regs import BAR0_BYTES, reg
+from fastpath.base.batch import FrameBatch
+from fastpath.base.dma import DmaTable, HostMemory
+from fastpath.nic.pktgen import RxSink, TxGen, attach, pump
+from fastpath.nic.regfile import RegFile, Stats
+from fastpath.nic.rxfilter import RxFilter
+from fastpath.nic.rxring import RxEngine
+from fastpath.nic.txring import TxEngine
 
 from . import Row, Work, row, size_bytes
 from .peer import load

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from fastpath import skbuff as S
 from fastpath._ref import gso as ref_gso
 from fastpath._ref import hdr as ref_hdr
-from fastpath.dma import HostMemory
-from fastpath.gso import skb_gso_segment
+from fastpath.base import skbuff as S
+from fastpath.base.dma import HostMemory
+from fastpath.net.gso import skb_gso_segment
 
 from . import Work, row, size_bytes
 from .skbuff import MAC, TIMESTAMPS, TWIN, A, B, repeated

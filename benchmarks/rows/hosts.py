@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from e1000emu.lab import lan
+from e1000emu.lab import close_hosts, lan
 from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
 from . import Row, Work, clock, number, row
@@ -45,8 +45,7 @@ def _build(size: str) -> Iterator[Work]:
 
     def close() -> None:
         start = clock()
-        for host in hosts:
-            host.close()
+        close_hosts(hosts)
         if hosts:
             facts["close_ns"] = (clock() - start) / count * 1e9
         hosts.clear()
@@ -77,8 +76,7 @@ def _idle(size: str) -> Iterator[Work]:
                 client.recv(9)
 
         yield Work(run, TRIPS)
-    for host in hosts:
-        host.close()
+    close_hosts(hosts)
 
 
 def _row(name: str, group: str, unit: str, start: Callable[[str], Iterator[Work]]) -> Row:

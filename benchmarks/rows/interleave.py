@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stack.profile import Profile
+from stack.tools.profile import Profile
 
 from . import AXES, Case, Unavailable, Work, clock, number, point, words
 
@@ -125,9 +125,9 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measure cases group by group and return a row for each, as `e1000emu bench --json` has it.
 
-    `progress` gets a line with the number of cases and an estimate of the time, one at the
-    beginning of each group with the time left, and one for each case that is left out.
-    With `layers` the time of layered rows is told by layer too, sampled after the rounds.
+    `progress` gets a line with the number of cases and an estimate of the time. It gets one at the
+    beginning of each group with the time left, and one for each case that is left out. With
+    `layers` the time of layered rows is told by layer too, sampled after the rounds.
     """
     groups: dict[str, list[Case]] = {}
     for case in cases:
@@ -214,7 +214,7 @@ def distribution(samples: list[int]) -> dict[str, Any]:
 def by_layer(work: Work, seconds_s: float, of: int = 1) -> dict[str, float] | None:
     """Sample the work for about `seconds_s` of CPU time: nanoseconds of `of` things by layer.
 
-    None where nothing can be sampled (`stack.profile`).
+    None where nothing can be sampled (`stack.tools.profile`).
     """
     if not Profile.available() or work.timed is not None:
         return None

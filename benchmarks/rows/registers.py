@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from e1000emu.regs import reg
-from fastpath import regfile
+from e1000emu.registers.regs import reg
 from fastpath._ref import regfile as ref_regfile
+from fastpath.nic import regfile
 
 from . import Row, Work, row
 from .device import Nics

@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from fastpath._ref import drvring as ref_ring
 from fastpath._ref import gro as ref_gro
 from fastpath._ref import hdr as ref_hdr
-from fastpath.dma import HostMemory
-from fastpath.drvring import RxRing, TxRing
-from fastpath.gro import GroTable
-from fastpath.skbuff import SkbPool, alloc_skb, kfree_skb, sk_buff, skb_add_data
+from fastpath._ref import rings_driver as ref_ring
+from fastpath.base.dma import HostMemory
+from fastpath.base.skbuff import SkbPool, alloc_skb, kfree_skb, sk_buff, skb_add_data
+from fastpath.net.gro import GroTable
+from fastpath.net.rings_driver import RxRing, TxRing
 
 from . import Work, row
 from .gso import MSS

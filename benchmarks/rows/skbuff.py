@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 
 from fastpath._ref import hdr as ref_hdr
 from fastpath._ref import skbuff as ref_skb
-from fastpath.dma import HostMemory
-from fastpath.hdr import eth_header_push, ip_push, ipv6_push, tcp_push_ts
-from fastpath.skbuff import (
+from fastpath.base.dma import HostMemory
+from fastpath.base.skbuff import (
     SkbPool,
     alloc_skb,
     kfree_skb,
@@ -16,6 +15,7 @@ from fastpath.skbuff import (
     skb_copy_datagram_iter,
     skb_pull,
 )
+from fastpath.net.hdr import eth_header_push, ip_push, ipv6_push, tcp_push_ts
 
 from . import Work, row, size_bytes
 

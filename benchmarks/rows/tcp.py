@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from e1000emu.lab import pump
 from stack.host import Host
@@ -65,12 +64,12 @@ def connected(a: Host, listener: Socket, family: int) -> tuple[Socket, Socket]:
     return client, server
 
 
-def bulk_rows(family: int, **options: Any) -> Callable[[str], Iterator[Work]]:
-    """Return what starts a stream; `options` are those of two_hosts."""
+def bulk_rows(family: int) -> Callable[[str], Iterator[Work]]:
+    """Return what starts a stream."""
 
     def start(size: str) -> Iterator[Work]:
         total = volume(size)
-        with hosts(family, **options) as (a, b), listening(b, family) as listener:
+        with hosts(family) as (a, b), listening(b, family) as listener:
             block = memoryview(bytearray(size_bytes(size)))
             ends: list[Socket] = []
 

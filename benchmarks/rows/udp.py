@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from stack.core.uapi import SOL_UDP
 from stack.host import Host
@@ -75,13 +74,13 @@ def _single(
 
 
 def mmsg_rows(
-    family: int, batch_of: Callable[[str], tuple[int, int]], **options: Any
+    family: int, batch_of: Callable[[str], tuple[int, int]]
 ) -> Callable[[str], Iterator[Work]]:
-    """Return what starts batches of datagrams; `options` are those of two_hosts."""
+    """Return what starts batches of datagrams."""
 
     def start(size: str) -> Iterator[Work]:
         n, batch = batch_of(size)
-        with hosts(family, **options) as (a, b), datagrams(a, b, family) as (sender, receiver):
+        with hosts(family) as (a, b), datagrams(a, b, family) as (sender, receiver):
             messages = [(bytes(n), receiver.getsockname()[:2])] * batch
             buffers = [bytearray(n) for _ in messages]
 

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from e1000emu.capture import PcapngWriter
+from e1000emu.device.nic import Nic
 from e1000emu.errors import ArgumentError
 from e1000emu.lab import two_hosts
-from e1000emu.nic import Nic
 from e1000emu.quantities import show_duration
-from e1000emu.record import Recorder
-from e1000emu.snapshot import save
+from e1000emu.record.recorder import Recorder
+from e1000emu.record.snapshot import save
 from e1000emu.testing.bench import Bench
 from fastpath.errors import check_type, real_number, whole_number
 from stack import proc
@@ -43,9 +43,9 @@ class Limits:
     """What one case may use; a case that uses more is stopped, which is its result."""
 
     seconds: float = 60.0
-    """Of wall-clock time."""
+    """The most wall-clock time."""
     memory_bytes: int = 4 << 30
-    """Of address space, mapped and unused memory included, for each process of the case."""
+    """The most address space of each process, mapped and unused memory included."""
 
     def __post_init__(self) -> None:
         real_number("Limits", "seconds", self.seconds, 0.001, 1e9, takes="seconds, 0.001 or more")

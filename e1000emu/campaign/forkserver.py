@@ -1,4 +1,4 @@
-"""Runs each case in a process of its own: what is imported stays, what a case breaks goes with it.
+"""Runs each case in a process of its own: imports stay, and what a case breaks ends with it.
 
 A worker of any executor starts this (`main`, in a process of its own) and sends it requests over a
 pipe.  It has one thread, so it can fork at any time, which a worker of Dask or MPI cannot.  When
@@ -408,7 +408,8 @@ def main() -> None:
             else:
                 if request.target not in functions:
                     functions[request.target] = function
-                    # What is there is garbage in no case: a collection would copy its pages.
+                    # No case makes garbage of these imports, and a collection would copy their
+                    # pages.
                     gc.collect()
                     gc.freeze()
                 answer = run(function, request, requests.fileno(), answers.fileno())

@@ -92,7 +92,7 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What became of one case."""
 
     key: str
-    """Of the case, its function's file and the program."""
+    """The key of the case, its function's file and the program."""
     number: int
     values: dict[str, str]
     """The axes' values as text."""

@@ -110,7 +110,7 @@ class _Pending(NamedTuple):
 
     cases: list[Case]
     first: Outcome | None
-    """Of a case that runs again."""
+    """The first outcome of a case that runs again."""
     tries: int
 
 

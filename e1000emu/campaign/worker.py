@@ -21,7 +21,7 @@ import msgspec
 from e1000emu.campaign.case import Limits
 from e1000emu.campaign.forkserver import Answer, Request, Target, receive, send
 from e1000emu.campaign.results import program
-from e1000emu.recording import Reader, RecordingError, describe
+from e1000emu.record.recording import Reader, RecordingError, describe
 
 __all__ = ["Done", "Task", "name", "run_case", "work"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from e1000emu.cli.bench import size_words, words
 from e1000emu.cli.bench_compare import Comparison
-from e1000emu.figures import new_figure, svg
+from e1000emu.lab.figures import new_figure, svg
 
 __all__ = ["BYTES", "changed", "families", "growing", "latency", "layers", "over", "ratios"]
 

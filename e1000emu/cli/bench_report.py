@@ -1,6 +1,6 @@
 """`e1000emu bench --report`: one HTML page with figures, nothing to fetch from anywhere.
 
-The figures are matplotlib's, as SVG in the page. Whoever measures knows them, error bars and
+The figures are matplotlib's, as SVG in the page. Readers know such figures, error bars and
 logarithmic axes included, and a page without scripts can be mailed and archived.
 """
 

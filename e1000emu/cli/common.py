@@ -139,15 +139,15 @@ class Station:
 
     def close(self) -> None:
         """Give a lease back, take the interface down and close the link; safe to call twice."""
+        from e1000emu.links.caps import close_link
+
         if self.clients and not self.host.closed:
             for client in self.clients:
                 client.stop()
             self.clock.wait(lambda: False, LAST_FRAMES_NS)
         self.host.close()
         for layer in self.wrapped:
-            close = getattr(layer, "close", None)
-            if close is not None:
-                close()
+            close_link(layer)
 
 
 def make_station(
@@ -163,6 +163,7 @@ def make_station(
     """Build link, NIC, host and driver on `clock`, and bring `eth0` up with its addresses."""
     from e1000emu.lab import add_nic
     from e1000emu.links import Capture, Impair
+    from e1000emu.links.caps import close_link
     from stack.host import Host
 
     mac = own.mac(link_spec)
@@ -187,9 +188,7 @@ def make_station(
         if station.host is not None:
             station.host.close()
         for layer in station.wrapped:
-            close = getattr(layer, "close", None)
-            if close is not None:
-                close()
+            close_link(layer)
         raise
     return station
 

@@ -26,7 +26,7 @@ from e1000emu.errors import E1000Error
 from e1000emu.lab import pump, two_hosts
 from stack.core.dev import dev_get_stats
 from stack.host import Host
-from stack.profile import Profile
+from stack.tools.profile import Profile
 
 __all__ = ["Rate", "command", "run_arp", "run_ping", "run_tcp", "run_udp"]
 
@@ -95,8 +95,6 @@ class Meter:
         self._hosts = hosts
         self._profile = profile
         self._excluded_cpu_s = self._excluded_wall_s = 0.0
-        threads = any(nic.tx.second for host in hosts for nic in host.nics.values())
-        self._now = time.process_time if threads else time.thread_time
 
     def _frames(self) -> int:
         return sum(dev_get_stats(host.dev("eth0")).tx_packets for host in self._hosts)
@@ -104,10 +102,10 @@ class Meter:
     @contextlib.contextmanager
     def excluded(self) -> Iterator[None]:
         """Leave out what is done inside."""
-        cpu, wall = self._now(), time.perf_counter()
+        cpu, wall = time.thread_time(), time.perf_counter()
         with self._profile.paused() if self._profile is not None else contextlib.nullcontext():
             yield
-        self._excluded_cpu_s += self._now() - cpu
+        self._excluded_cpu_s += time.thread_time() - cpu
         self._excluded_wall_s += time.perf_counter() - wall
 
     def __enter__(self) -> Meter:
@@ -115,12 +113,12 @@ class Meter:
         self._virtual = self._hosts[0].clock.now_ns()
         if self._profile is not None:
             self._profile.__enter__()
-        self._cpu, self._wall = self._now(), time.perf_counter()
+        self._cpu, self._wall = time.thread_time(), time.perf_counter()
         return self
 
     def __exit__(self, *exc: object) -> None:
         rate = self.rate
-        rate.cpu_s = self._now() - self._cpu - self._excluded_cpu_s
+        rate.cpu_s = time.thread_time() - self._cpu - self._excluded_cpu_s
         rate.wall_s = time.perf_counter() - self._wall - self._excluded_wall_s
         if self._profile is not None:
             self._profile.__exit__(*exc)
@@ -371,11 +369,6 @@ def _show_chain(screen: Console, kind: str, title: str) -> None:
     help="Where the capture goes.",
 )
 @click.option("--no-trace", is_flag=True, help="Without the call chains of a packet.")
-@click.option(
-    "--device-thread",
-    is_flag=True,
-    help="Let a second thread take part in what the NICs send; results stay the same.",
-)
 @report_options
 def command(
     total: int,
@@ -385,7 +378,6 @@ def command(
     seed: int,
     capture: Path,
     no_trace: bool,
-    device_thread: bool,
     as_json: bool,
 ) -> None:
     """Run the main job: ARP, ping, UDP, two TCP transfers (one over a lossy link), rates, call
@@ -414,7 +406,7 @@ def command(
         disable=as_json,
     ) as progress:
         lossy_wire = {"loss": loss, "reorder": reorder, "seed": seed}
-        a, b = two_hosts(device_thread=device_thread)
+        a, b = two_hosts()
         rates.append(run_udp(a, b, exchanges=exchanges))
         task = progress.add_task("TCP, clean wire", total=total)
         rates.append(
@@ -428,7 +420,7 @@ def command(
         )
         a.close()
         b.close()
-        a, b = two_hosts(impair=lossy_wire, device_thread=device_thread)
+        a, b = two_hosts(impair=lossy_wire)
         name = f"TCP, {loss:.0%} loss"
         lossy = progress.add_task(f"{name}, {reorder:.0%} reordered", total=total)
         rates.append(

@@ -66,7 +66,7 @@ def check_compiled() -> Finding:
     if wrong:
         remedy = f"run: {fastpath.rebuild_command()}"
         return Finding("compiled modules", "broken", "; ".join(wrong), remedy)
-    from fastpath import csum
+    from fastpath.base import csum
 
     return Finding("compiled modules", "ok", f"{fastpath.BUILD}; checksum by {csum.level()}")
 

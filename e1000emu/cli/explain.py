@@ -1,4 +1,5 @@
-"""`e1000emu explain`: why a device does not move, out of its state file; the rules of misuse."""
+"""`e1000emu explain`: says from a state file why its device does not move; lists the misuse
+rules."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from e1000emu.nic import Nic
+    from e1000emu.device.nic import Nic
 
 __all__ = ["command", "report"]
 
@@ -27,7 +28,7 @@ FOUND = {
 
 def report(nic: Nic) -> dict[str, Any]:
     """Return why `nic` does not move as plain data."""
-    from e1000emu.explain import idle, reasons
+    from e1000emu.insight.explain import idle, reasons
 
     found = reasons(nic)
     return {
@@ -37,11 +38,12 @@ def report(nic: Nic) -> dict[str, Any]:
         "reasons": [asdict(reason) for reason in found],
         "idle": [asdict(reason) for reason in idle(nic)],
         "misuse": [asdict(event) for event in nic.misuse.events()],
+        "unmodelled": [asdict(w) | {"text": str(w)} for w in nic.unmodelled.writes()],
     }
 
 
 def _rows() -> list[dict[str, str]]:
-    from e1000emu.misuserules import RULES
+    from e1000emu.insight.misuserules import RULES
 
     return [
         {
@@ -58,8 +60,8 @@ def _rows() -> list[dict[str, str]]:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """Return a report as lines: what is wrong, then what is only idle."""
-    from e1000emu.explain import mark
-    from e1000emu.misuserules import cited
+    from e1000emu.insight.explain import mark
+    from e1000emu.insight.misuserules import cited
 
     out = [f"{found['model']} {found['mac']}, link {'up' if found['link_up'] else 'down'}"]
     wrong = [(r["text"], r["sdm"], r["remedy"]) for r in found["reasons"]]
@@ -72,7 +74,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         wrong = [(r["text"], r["sdm"], r["remedy"]) for r in found["idle"]]
     for text, section, remedy in wrong:
         out += [text, f"    {cited(section)}: {remedy}"]
-    return out
+    stored = [f"    {w['text']}" for w in found["unmodelled"]]
+    return [*out, "Bits that were set and only store:", *stored] if stored else out
 
 
 @click.command()
@@ -84,10 +87,10 @@ def lines(found: dict[str, Any]) -> list[str]:
 def command(what: str, state: Path | None, as_json: bool) -> None:
     """Say why nothing moves (`hang`), or list the rules of misuse (`rules`).
 
-    `hang` takes a file that `vfio-user --state` wrote: link, enables, rings, bus mastering,
-    interrupts, moderation, PAUSE and what the driver did wrong, each with the section of Intel's
-    manual (317453) and the remedy. The file is not changed. A device that runs says the same at
-    SIGUSR2 (`e1000emu vfio-user`), in a program `nic.explain()` does.
+    `hang` takes a file that `vfio-user --state` wrote. It looks at link, enables, rings, bus
+    mastering, interrupts, moderation, PAUSE and what the driver did wrong. Each finding has the
+    section of Intel's manual (317453) and the remedy. The file is not changed. A device that runs
+    says the same at SIGUSR2 (`e1000emu vfio-user`), in a program `nic.explain()` does.
     """
     if what == RULES:
         if state is not None:
@@ -95,7 +98,7 @@ def command(what: str, state: Path | None, as_json: bool) -> None:
         if as_json:
             emit_json(_rows())
             return
-        from e1000emu.misuserules import cited
+        from e1000emu.insight.misuserules import cited
 
         for row in _rows():
             click.echo(f"{row['name']}: {row['register']} ({cited(row['sdm'])})")
@@ -104,7 +107,7 @@ def command(what: str, state: Path | None, as_json: bool) -> None:
         return
     if state is None:
         raise ArgumentError("hang: name the device's state file (vfio-user --state FILE)")
-    from e1000emu.examine import nic_of_file
+    from e1000emu.insight.examine import nic_of_file
 
     found = report(nic_of_file(state))
     if as_json:

@@ -31,7 +31,7 @@ TCP_FLAGS = ((2, "S"), (1, "F"), (4, "R"), (8, "P"), (32, "U"), (64, "E"), (128,
 def frame_line(record: Record, *, link_level: bool = False) -> str:
     """A frame in one line, as tcpdump -n begins its; `link_level` is its -e.
 
-    What is cut off or malformed is said, never an exception.
+    A frame that is cut off or malformed is shown as such; it never raises.
     """
     when = datetime.fromtimestamp(record.when_ns // 1_000_000_000, UTC)
     stamp = f"{when:%H:%M:%S}.{record.when_ns // 1000 % 1_000_000:06d}"

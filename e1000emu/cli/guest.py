@@ -17,24 +17,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from e1000emu.cli.addressing import check_gateways
-from e1000emu.cli.common import (
-    autoneg_option,
-    capture_option,
-    emit_json,
-    faults_option,
-    impair_option,
-    link_option,
-    open_output,
-    report_options,
-)
+from e1000emu.cli.common import emit_json, link_option, open_output
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.params import CIDR, IP, Address, Duration, Interface
-from e1000emu.cli.plugs import DEFAULT_MAC, model_option, open_links, parse_mac, plug_in
+from e1000emu.cli.plugs import DEFAULT_MAC, nic_options, open_links, parse_mac, plug_in
 from e1000emu.cli.up import Failure
 from e1000emu.errors import E1000Error
-from e1000emu.faults import Faults
 from e1000emu.guest.image import KERNELS, SUITE
-from e1000emu.phy import AUTONEG_NS
+from e1000emu.insight.faults import Faults
 from e1000emu.quantities import show_duration
 
 if TYPE_CHECKING:
@@ -151,13 +141,8 @@ def _until_done(guest: GuestLinux, text: str, timeout_ns: int, show: bool) -> Co
     help="Which qemu-system-x86_64 to use (10.1 or newer).  [default: the installed one, or "
     "Debian's newest, fetched]",
 )
-@model_option
 @click.option("--mac", default=DEFAULT_MAC, show_default=True, help="Address in the EEPROM.")
-@autoneg_option(AUTONEG_NS)
-@capture_option
-@impair_option
-@faults_option
-@report_options
+@nic_options
 def command(
     link_spec: str,
     addrs: tuple[Interface, ...],

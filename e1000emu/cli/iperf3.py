@@ -34,7 +34,7 @@ UDP_RCVBUF = 4 << 20
 TCP_INFO_BYTES = 104
 TOTAL_RETRANS = struct.Struct("=I")
 TOTAL_RETRANS_AT = 100
-"""Of struct tcp_info."""
+"""The field of struct tcp_info, and where it begins."""
 BURST_S = 0.001
 """How long a sender with a rate sleeps when it is ahead of it."""
 

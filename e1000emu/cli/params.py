@@ -15,7 +15,7 @@ import click
 
 from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.errors import E1000Error
-from e1000emu.faults import Faults
+from e1000emu.insight.faults import Faults
 from e1000emu.quantities import duration_ns, rate_bps, share, show_duration
 
 __all__ = [

@@ -1,7 +1,7 @@
 """`e1000emu ping`: ICMP echo through our own stack and NIC, in the words of iputils' ping.
 
-What it prints is what iputils prints, line by line, so that programs that read the one read the
-other; so are its options, as far as it has them, and its exit status.
+It prints what iputils prints, line by line, so that programs that read one read the other. Its exit
+status and the options that it has are iputils' too.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stack.api.sockaddr import inet6_ntoa, inet_ntoa
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -18,12 +19,11 @@ from stack.core.uapi import (
     IPPROTO_IPV6,
     SO_EE_ORIGIN_ICMP,
 )
-from stack.sockaddr import inet6_ntoa, inet_ntoa
 
 __all__ = ["EXTENDED_ERR", "HEADER", "Family", "family_of"]
 
 HEADER = struct.Struct("!BBHHH")
-"""Of an echo: type, code, checksum, id, sequence; the same in both families."""
+"""An echo's header: type, code, checksum, id, sequence; the same in both families."""
 EXTENDED_ERR = struct.Struct("=IBBBBII")
 SOCKADDR_IN = struct.Struct("=HH4s")
 SOCKADDR_IN6 = struct.Struct("=HHI16sI")

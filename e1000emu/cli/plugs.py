@@ -10,18 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from e1000emu.cli.common import (
+    autoneg_option,
+    capture_option,
+    faults_option,
+    impair_option,
+    report_options,
+)
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.explain import report
 from e1000emu.cli.linkspec import SWITCH, check_link, open_link
 from e1000emu.cli.stackhost import StackHost
-from e1000emu.models import MODELS, mac_of
-from e1000emu.phy import AUTONEG_NS
+from e1000emu.device.phy import AUTONEG_NS
+from e1000emu.registers.models import MODELS, mac_of
 
 if TYPE_CHECKING:
+    from e1000emu.device.wakeup import PmeCallback
     from e1000emu.embed.vfio_user.server import VfioUserServer
-    from e1000emu.wakeup import PmeCallback
 
-__all__ = ["DEFAULT_MAC", "Plug", "model_option", "nic_macs", "open_links", "parse_mac", "plug_in"]
+__all__ = [
+    "DEFAULT_MAC",
+    "Plug",
+    "model_option",
+    "nic_macs",
+    "nic_options",
+    "open_links",
+    "parse_mac",
+    "plug_in",
+]
 
 DEFAULT_MAC = "52:54:00:12:34:56"
 
@@ -32,6 +48,12 @@ model_option = click.option(
     show_default=True,
     help="Which part to be.",
 )
+
+
+def nic_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that offers NICs `--model` and what their cable, hardware and report take."""
+    run = capture_option(impair_option(faults_option(report_options(command))))
+    return model_option(autoneg_option(AUTONEG_NS)(run))
 
 
 def parse_mac(text: str) -> bytes:

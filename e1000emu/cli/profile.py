@@ -17,9 +17,9 @@ from e1000emu.cli.output import console, plain_table
 from e1000emu.cli.params import OUT_FILE, Duration
 from e1000emu.cli.workloads import WORKLOADS, run
 from e1000emu.errors import E1000Error
-from stack.layers import ROOT
-from stack.profile import Profile, Share
-from stack.profile_format import FORMATS, render
+from stack.tools.layers import ROOT
+from stack.tools.profile import Profile, Share
+from stack.tools.profile_format import FORMATS, render
 
 __all__ = ["command", "shares_table", "with_margin"]
 
@@ -122,7 +122,7 @@ def _format_of(form: str | None, output: Path | None) -> str:
 
 
 class _Profile(click.Command):
-    """What is no option of ours before the SCRIPT is a mistake, not the SCRIPT."""
+    """Refuses an unknown option before the SCRIPT, which would else be taken for the SCRIPT."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

@@ -12,7 +12,7 @@ from e1000emu.cli.common import emit_json, faults_option, report_options
 from e1000emu.cli.params import OUT_FILE, Size
 from e1000emu.cli.plugs import model_option
 from e1000emu.errors import E1000Error
-from e1000emu.faults import Faults
+from e1000emu.insight.faults import Faults
 
 __all__ = ["command", "live"]
 
@@ -42,7 +42,7 @@ def live(
     from e1000emu.clock import VirtualClock
     from e1000emu.lab import add_nic, mac_address, pump
     from e1000emu.links import pair
-    from e1000emu.record import Recorder
+    from e1000emu.record.recorder import Recorder
     from stack.core.ethtool import ethtool_self_test
     from stack.host import Host
     from stack.socket import AF_INET, SOCK_DGRAM, Socket, create_connection, create_server

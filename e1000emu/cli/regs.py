@@ -12,7 +12,7 @@ from rich.markup import escape
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.cli.output import console, plain_table
-from e1000emu.reference import look_up, titles
+from e1000emu.registers.reference import look_up, titles
 
 __all__ = ["command"]
 
@@ -87,7 +87,7 @@ def _show(row: Row, value: int | None) -> None:
     for f in row["fields"]:
         bits = str(f["lo"]) if f["lo"] == f["hi"] else f"{f['hi']}:{f['lo']}"
         todo = f["todo"] if row["space"] == "eeprom" else f"not modelled: {f['todo']}"
-        note = "; ".join(filter(None, [f["doc"], f["todo"] and f"[{todo}]"]))
+        note = "; ".join([*f["notes"], *([f"[{todo}]"] if f["todo"] else [])])
         cells = {"access": f["access"], "reset": hex(f["reset"])}
         width = f["hi"] - f["lo"] + 1
         shown = [hex((value >> f["lo"]) & ((1 << width) - 1))] if value is not None else []
@@ -97,7 +97,7 @@ def _show(row: Row, value: int | None) -> None:
 
 def _coverage(as_json: bool) -> None:
     """Show the share of named bits that act, and every gap."""
-    from e1000emu.coverage import gaps, shares
+    from e1000emu.registers.coverage import gaps, shares
 
     found, each = gaps(), shares()
     if as_json:

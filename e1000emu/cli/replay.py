@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from e1000emu.cli.common import emit_json, report_options
-from e1000emu.recording import INPUTS, Reader, describe
+from e1000emu.record.recording import INPUTS, Reader, describe
 
 __all__ = ["command"]
 
@@ -51,7 +51,7 @@ def command(file: Path, partial: bool, listed: bool, as_json: bool) -> None:
     if listed:
         show(file, partial=partial, as_json=as_json)
         return
-    from e1000emu.replay import replay
+    from e1000emu.record.replay import replay
 
     done = replay(file, partial=partial)
     if as_json:

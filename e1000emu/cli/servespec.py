@@ -28,7 +28,7 @@ class Service:
     port: int
     root: Path | None = None
     addresses: str = ""
-    """Of dhcp: the range that is given out."""
+    """The range that dhcp gives out."""
     lease_s: int = 3600
     connections: int = 0
     active: int = 0
@@ -37,7 +37,7 @@ class Service:
     requests: int = 0
     sockets: list[Any] = field(default_factory=list)
     dhcpd: Any = None
-    """Of dhcp: the server, while it runs."""
+    """The DHCP server, while it runs."""
 
     def count(self) -> None:
         """Bring the counters up to date: `connections` counts the leases that dhcp gave, `active`

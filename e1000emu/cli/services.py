@@ -157,7 +157,7 @@ async def _resource(conn: Any, service: Service, method: str, target: str, close
         if method == "HEAD":
             await aio.sock_sendall(conn, start)
             return
-        # The head is sent with the first piece of the body, as other servers do: alone it would be
+        # The head is sent with the first piece of the body, as by other servers. Alone it would be
         # a small segment, and the next would wait for its delayed acknowledgement.
         buffer = memoryview(bytearray(len(start) + min(size, CHUNK)))
         buffer[: len(start)] = start

@@ -8,24 +8,23 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, Record
-from fastpath.bpf import bpf_filter, bpf_prog
+from fastpath.base.bpf import bpf_filter, bpf_prog
+from stack.api.pcap import compile_filter
+from stack.core.bsd_socket import sys_bind
 from stack.core.sockaddr import sockaddr_ll
-from stack.core.socket import sys_bind
 from stack.core.uapi import SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS, SOL_PACKET
+from stack.packet.af_packet import TP_STATUS_VLAN_TPID_VALID, TP_STATUS_VLAN_VALID
 from stack.packet.packet_sock import (
     PACKET_ADD_MEMBERSHIP,
     PACKET_AUXDATA,
     PACKET_IGNORE_OUTGOING,
     PACKET_MR_PROMISC,
     PACKET_STATISTICS,
-    TP_STATUS_VLAN_TPID_VALID,
-    TP_STATUS_VLAN_VALID,
 )
-from stack.pcap import compile_filter
 from stack.socket import AF_PACKET, SOCK_RAW, SOL_SOCKET
 
 if TYPE_CHECKING:
-    from stack.netns import Namespace
+    from stack.api.netns import Namespace
     from stack.socket import Socket
 
 __all__ = ["Sniffer"]
@@ -42,10 +41,10 @@ IN, OUT, BOTH = "in", "out", "inout"
 class Sniffer:
     """What crosses an interface of `host`, or all of them (None), as `Record`s.
 
-    `expression` is libpcap's ("" takes all). It runs in the stack, on frames as taps see them; a
-    VLAN tag is not in those, so an expression that asks for one ("vlan") runs here instead, on
-    frames that have it again. `direction`: "in", "out" or "inout". Promiscuous while it is open,
-    with an interface. Close it in the end (it is a context manager).
+    `expression` is libpcap's ("" takes all). It runs in the stack, on frames as taps see them,
+    which have no VLAN tag. So an expression that asks for one ("vlan") runs here instead, on frames
+    that have it again. `direction`: "in", "out" or "inout". Promiscuous while it is open, with an
+    interface. Close it in the end (it is a context manager).
 
     Raises: PcapError for an expression; OSError, ENODEV for an interface.
     """

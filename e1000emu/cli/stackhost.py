@@ -10,10 +10,10 @@ from e1000emu.cli.addressing import DEVICE, no_router_advertisements
 from e1000emu.cli.services import serve
 from e1000emu.cli.stackspec import mac_for, parse_stack
 from e1000emu.clock import AsyncioClock
+from e1000emu.device.phy import AUTONEG_NS
 from e1000emu.errors import E1000Error
 from e1000emu.lab import add_nic
 from e1000emu.links.pair import PairEnd
-from e1000emu.phy import AUTONEG_NS
 from stack.host import Host
 
 __all__ = ["StackHost", "StackLink"]

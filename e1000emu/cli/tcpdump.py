@@ -121,8 +121,8 @@ def printer(kind: str, *, link_level: bool, verbose: int, contents: bool, names:
 def from_file(path: Path, expression: str) -> Iterator[tuple[Any, str]]:
     """Yield the frames of a capture that match, with the name of an interface."""
     from e1000emu.capture import LINKTYPE_ETHERNET, read_capture
-    from fastpath.bpf import bpf_filter, bpf_prog
-    from stack.pcap import compile_filter
+    from fastpath.base.bpf import bpf_filter, bpf_prog
+    from stack.api.pcap import compile_filter
 
     prog = bpf_prog(compile_filter(expression)) if expression else None
     for record in read_capture(path):

@@ -18,13 +18,13 @@ from e1000emu.cli.trace_kinds import KINDS as SOCKET_KINDS
 from e1000emu.cli.trace_kinds import Round, Scene
 from e1000emu.cli.trace_links import LINK_KINDS
 from e1000emu.cli.uncompiled import UncompiledCommand, output_of
-from fastpath.calltrace import Classes
+from fastpath.base.calltrace import Classes
 from fastpath.errors import E1000Error
 from stack import COMPILED
+from stack.api.sockaddr import inet6_aton, inet6_ntoa, inet_aton, inet_ntoa
 from stack.host import Host
-from stack.sockaddr import inet6_aton, inet6_ntoa, inet_aton, inet_ntoa
-from stack.trace import Call, Tracer, alike, calibrate, net_times, typical
-from stack.trace_format import FORMATS, render, render_text
+from stack.tools.trace import Call, Tracer, alike, calibrate, net_times, typical
+from stack.tools.trace_format import FORMATS, render, render_text
 
 __all__ = ["KINDS", "STAGED", "Measured", "command", "measure", "record", "title_of"]
 
@@ -174,7 +174,7 @@ def record(kind: str) -> list[Call]:
 @report_options
 def command(kind: str, form: str, ordinary: bool, as_json: bool) -> None:
     """Print the chain of calls that a packet of this KIND takes, each with its own time and the
-    time with its callees: medians of many packets, without what recording costs.
+    time with its callees. Times are medians of many packets, without the cost of recording.
 
     Many kinds are staged to show more, and say so in their first line.
 

@@ -1,4 +1,4 @@
-"""What `e1000emu trace` can record of calls and events that are no packet's way by themselves."""
+"""Kinds of `e1000emu trace` that record calls and events rather than a packet's way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from contextlib import suppress
 from functools import partial
 
 from e1000emu.cli.trace_kinds import V4, V6, Family, Round, Scene, Trace
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from stack.api.select import POLLIN, poll
 from stack.core.ioctl import sys_ioctl
 from stack.core.netfilter import (
     NF_DROP,
@@ -23,7 +24,6 @@ from stack.core.uapi import SIOCINQ
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH
 from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, icmpv6_send
-from stack.select import POLLIN, poll
 from stack.socket import (
     AF_INET,
     IPPROTO_TCP,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import pair
+from stack.api.sockaddr import inet6_aton, inet_aton
 from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE, NUD_PERMANENT
 from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.uapi import IPPROTO_XTP
@@ -20,7 +21,6 @@ from stack.host import Host
 from stack.ipv4.arp import arp_req_set
 from stack.sched.sch_api import qdisc_graft
 from stack.sched.sch_tbf import tbf_qdisc
-from stack.sockaddr import inet6_aton, inet_aton
 from stack.socket import (
     AF_INET,
     AF_INET6,
@@ -228,9 +228,9 @@ def _tcp_send(scene: Scene, family: Family = V4) -> Round:
 def _tcp_recv(scene: Scene, family: Family = V4) -> Round:
     if not scene.staged:
         return _tcp_recv_later(scene, family)
-    # The first segment that a connecting side gets finds header prediction not armed yet (with a
-    # window scale it is set by the first segment), so it takes the slow path, which shows more. So
-    # does routing, which a connection's packets skip where early demux finds their socket.
+    # Header prediction is not armed yet for the first segment that a connecting side gets (with a
+    # window scale that segment arms it). So it takes the slow path, which shows more. So does
+    # routing, which a connection's packets skip where early demux finds their socket.
     scene.b.sysctl.ip_early_demux = 0
     listener = create_server(scene.a, (family.a, 9000), family=family.af)
 

@@ -18,11 +18,12 @@ from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.output import console, plain_table
 from e1000emu.cli.params import OUT_FILE, Duration, Rate, Share, Size
+from e1000emu.clock import SimulationDeadlock
 from e1000emu.errors import E1000Error
 from e1000emu.lab import pump, two_hosts
-from e1000emu.measure import TcpSampler, write_csv, write_figure
+from e1000emu.lab.measure import TcpSampler, write_csv, write_figure
 from e1000emu.quantities import show_duration, show_rate
-from stack.core.sysctl import SysctlError
+from stack.core.sysctl_net_core import SysctlError
 from stack.socket import create_connection, create_server
 
 __all__ = ["command", "run_transfer"]
@@ -65,12 +66,19 @@ def run_transfer(
                 "transfer: no answer to ARP within 3 s on this wire: give less --delay (a number "
                 "without a unit is in seconds; write 20ms), more --rate or less --loss"
             ) from None
-        server, _ = listener.accept()
-        with client, server:
-            with TcpSampler(client, every_ns=every_ns) as sampler:
+        try:
+            server, _ = listener.accept()
+            with client, server, TcpSampler(client, every_ns=every_ns) as sampler:
                 received = pump(client, server, source, lambda piece: None)
-            seconds = (a.clock.now_ns() - start_ns) / 1e9
-            cpu_s = time.process_time() - cpu_s
+        except (OSError, SimulationDeadlock) as error:
+            at_s = (a.clock.now_ns() - start_ns) / 1e9
+            why = error.strerror if isinstance(error, OSError) else "one end gave up, silently"
+            raise E1000Error(
+                f"transfer: the connection broke after {at_s:.1f} s of virtual time ({why}): the "
+                "wire loses too much or is too slow; give less --loss, less --delay or more --rate"
+            ) from None
+        seconds = (a.clock.now_ns() - start_ns) / 1e9
+        cpu_s = time.process_time() - cpu_s
     if received != total_bytes:
         raise E1000Error(f"transfer: {received} of {total_bytes} bytes arrived")
     rows = sampler.samples
@@ -242,7 +250,7 @@ def command(
     table, figure and CSV file.
     """
     if figure is not None:
-        importlib.import_module("e1000emu.figures")  # says now what would be missing at the end
+        importlib.import_module("e1000emu.lab.figures")  # says now what would be missing at the end
     combined = product(congestions or (None,), rates or (None,), delays, losses, reorders)
     runs = named([Run(*values) for values in dict.fromkeys(combined)])
     if capture is not None and len(runs) > 1:

@@ -18,7 +18,7 @@ __all__ = ["UncompiledCommand", "output_of"]
 def output_of(*words: str) -> tuple[int, str]:
     """Run `e1000emu WORDS` with the uncompiled stack: (exit status, what it printed).
 
-    What it says on its standard error goes to ours.
+    Its standard error goes to ours.
     """
     environment = os.environ | {"E1000EMU_UNCOMPILED": "1", "COLUMNS": str(console().width)}
     done = subprocess.run(

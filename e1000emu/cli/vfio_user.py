@@ -16,33 +16,24 @@ from typing import Any
 
 import click
 
-from e1000emu.cli.common import (
-    autoneg_option,
-    capture_option,
-    emit_event,
-    faults_option,
-    impair_option,
-    link_option,
-    report_options,
-)
+from e1000emu.cli.common import emit_event, link_option
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.explain import lines
 from e1000emu.cli.live import Row, live_counters
 from e1000emu.cli.params import OUT_FILE, Duration
-from e1000emu.cli.plugs import DEFAULT_MAC, Plug, model_option, nic_macs, open_links, plug_in
+from e1000emu.cli.plugs import DEFAULT_MAC, Plug, nic_macs, nic_options, open_links, plug_in
 from e1000emu.cli.signals import end_cleanly_before_serving, handle_signals
 from e1000emu.cli.up import Failure
 from e1000emu.cli.wake import WAKE, Wake, Waker
-from e1000emu.eepromfile import eeprom_bytes, eeprom_doubts, words_of
+from e1000emu.device.eepromfile import eeprom_bytes, eeprom_doubts, words_of
+from e1000emu.device.flash import flash_size_code
+from e1000emu.device.interrupts import MODERATIONS
 from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS
 from e1000emu.errors import E1000Error
-from e1000emu.faults import Faults
-from e1000emu.flash import flash_size_code
 from e1000emu.guest.image import QEMU, find_qemu
-from e1000emu.interrupts import MODERATIONS
-from e1000emu.models import MODELS
-from e1000emu.phy import AUTONEG_NS
+from e1000emu.insight.faults import Faults
 from e1000emu.quantities import show_duration
+from e1000emu.registers.models import MODELS
 
 __all__ = [
     "cloud_hypervisor_arguments",
@@ -224,7 +215,6 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     help="UNIX socket to listen at; QEMU connects to it. Repeated: one NIC each, on --link switch.",
 )
 @link_option(switch=True)
-@model_option
 @click.option(
     "--mac",
     "mac_texts",
@@ -306,11 +296,7 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     help="Processors for the server's threads, 1 or 2,3; with one, a single thread serves accesses "
     "and rings. [default: any]",
 )
-@autoneg_option(AUTONEG_NS)
-@capture_option
-@impair_option
-@faults_option
-@report_options
+@nic_options
 def command(
     sockets: tuple[Path, ...],
     link_spec: str,

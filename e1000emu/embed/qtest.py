@@ -1,7 +1,7 @@
 """QEMU's own devices as hardware for our drivers, over the socket of QEMU's qtest.
 
 `Qtest` is the client of the protocol (text lines: MMIO, port I/O, memory, interrupts, clock).
-`QtestMachine` starts a QEMU with one network card, whose RAM is the `HostMemory` of a host, and
+`QtestMachine` starts a QEMU with one network card, whose RAM is the `HostMemory` of a host. It
 offers the card as a `ports.PciSlot` and the far end of its cable as a `ports.Link`:
 
     machine = QtestMachine(clock)                      # RealClock
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from e1000emu.errors import E1000Error
 from e1000emu.links.qemu import PollClock, QemuDgram, QemuStream
-from fastpath.dma import HostMemory
+from fastpath.base.dma import HostMemory
 
 if TYPE_CHECKING:
     from e1000emu.ports import InterruptLine

@@ -18,7 +18,7 @@ except ImportError as error:
 
 from e1000emu import DmaTable, E1000Error, HostMemory, Nic
 from e1000emu.ports import Clock, Link
-from e1000emu.regs import BAR0_BYTES
+from e1000emu.registers.regs import BAR0_BYTES
 
 __all__ = ["UnicornError", "UnicornMachine"]
 

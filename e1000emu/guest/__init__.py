@@ -1,7 +1,8 @@
 """A Linux guest in QEMU whose network card is ours: prepared from Debian packages, without root.
 
-`prepare` makes (once) a stock Debian kernel, a small initramfs and, where the machine's own is too
-old, a QEMU with a vfio-user client; `GuestLinux` boots them and runs commands in the guest.
+`prepare` fetches a stock Debian kernel and makes a small initramfs, once. Where the machine's QEMU
+is too old, it fetches one with a vfio-user client. `GuestLinux` boots them and runs commands in the
+guest.
 """
 
 from e1000emu.guest.image import (

@@ -1,7 +1,8 @@
-"""Debian packages into a directory, by an apt of our own: no root, and the machine's is untouched.
+"""Debian packages into a directory, by an apt of our own: no root, and the machine's apt is
+untouched.
 
-Lists, cache and status live in a private directory; what the machine's apt is told about reaching
-the network (`Acquire::…`, proxies above all) is taken over, its hooks and sources are not. The
+Lists, cache and status live in a private directory. The machine's apt settings for reaching the
+network (`Acquire::…`, proxies above all) are taken over, its hooks and sources are not. The
 archive's signature is verified with Debian's keyring.
 """
 

@@ -1,7 +1,7 @@
 """The kernel proper out of Debian's vmlinuz, so that no emulated processor has to unpack it.
 
-The source is the kernel's Documentation/arch/x86/boot.rst (the setup header); that QEMU can enter
-an unpacked kernel is said by an ELF note, XEN_ELFNOTE_PHYS32_ENTRY of Xen's public/elfnote.h.
+The source is the kernel's Documentation/arch/x86/boot.rst (the setup header). An ELF note,
+XEN_ELFNOTE_PHYS32_ENTRY of Xen's public/elfnote.h, tells QEMU where to enter an unpacked kernel.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ DT_NULL, DT_NEEDED, DT_STRTAB = 0, 1, 5
 def needed(image: bytes) -> tuple[str, list[str]]:
     """Return the interpreter ("" for none) and the libraries that a 64-bit ELF file names.
 
-    What is no ELF file (a script), or is linked statically, needs nothing.
+    A file that is no ELF file (a script), or is linked statically, needs nothing.
     Raises: ValueError when the file ends before its own tables.
     """
     if image[:6] != b"\x7fELF\x02\x01":

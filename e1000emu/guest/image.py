@@ -1,9 +1,9 @@
 """What a guest is booted from: kernel, initramfs and QEMU, made from Debian packages without root.
 
-Everything is kept in a cache outside any source tree, so the work is done once: a tree of unpacked
-packages, an initramfs built of it, and (where the machine has no QEMU with a vfio-user client) a
-newer QEMU that runs in place. Each is made in a temporary directory and renamed when it is
-complete; a lock keeps two preparers apart.
+A cache outside any source tree keeps everything, so the work is done once. It has a tree of
+unpacked packages and an initramfs built of it. Where the machine has no QEMU with a vfio-user
+client, it also has a newer QEMU, which runs in place. Each is made in a temporary directory and
+renamed when it is complete; a lock keeps two preparers apart.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Extra:
     """Programs that only some guests have; they come in a second archive behind the first."""
 
     name: str
-    """Of the tree in the cache."""
+    """The name of the tree in the cache."""
     package: str
     """The package of the programs; of its dependencies only run-time libraries are fetched."""
     more: tuple[str, ...]

@@ -4,8 +4,8 @@
         print(guest.run("ethtool -i eth0").stdout)
 
 The processor is emulated (TCG), so it works in any container. The agent has a virtio port of its
-own; the kernel's messages go to a serial line and from there to a file, which is watched: a panic
-or an oops is raised as `GuestCrashed` by whatever waits for the guest.
+own. The kernel's messages go to a serial line and from there to a file. After a panic or an oops in
+that file, every call that waits for the guest raises `GuestCrashed`.
 """
 
 from __future__ import annotations

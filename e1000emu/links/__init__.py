@@ -2,6 +2,7 @@
 
 from e1000emu.links.annotate import AnnotatedCapture
 from e1000emu.links.base import LinkStats
+from e1000emu.links.caps import LinkCaps
 from e1000emu.links.capture import Capture
 from e1000emu.links.farend import FarEnd
 from e1000emu.links.hub import Hub, HubPort
@@ -24,6 +25,7 @@ __all__ = [
     "Hub",
     "HubPort",
     "Impair",
+    "LinkCaps",
     "LinkStats",
     "NullLink",
     "Pace",

@@ -12,11 +12,11 @@ from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, PcapngWriter, with_com
 from e1000emu.links import pool
 from e1000emu.links.capture import Capture
 from e1000emu.links.impair import Impair
-from fastpath.linkops import epb_encode
+from fastpath.nic.linkops import epb_encode
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["AnnotatedCapture"]
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
-from fastpath.cable import LinkStats
+from e1000emu.links.caps import LinkCaps, close_link, link_caps
 from fastpath.errors import check_clock, check_methods, whole_number
+from fastpath.nic.cable import LinkStats
 
 if TYPE_CHECKING:
     from e1000emu.links.farend import FarEnd
-    from e1000emu.links.hub import Station
     from e1000emu.ports import Clock, Link, LinkPort
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["DEFAULT_QUEUE_FRAMES", "BaseLink", "LinkStats", "Middleware", "ReadingLink"]
 
@@ -39,10 +39,8 @@ class BaseLink(ABC):
     Call every method with the clock's lock held.
     """
 
-    gso_max_bytes = 0
-    """IP bytes of the longest super-frame that `transmit` takes (`Link.transmit`); 0: none."""
-    gso_udp = False
-    """`transmit` takes super-frames of UDP too."""
+    full_duplex = True
+    """Both ends may send at once."""
     far_end: FarEnd | None = None
     """What the far end advertises in autonegotiation; None: all that the link supports."""
 
@@ -62,6 +60,11 @@ class BaseLink(ABC):
     def carrier(self) -> bool:
         """Whether the far end is there."""
         return self._carrier
+
+    @property
+    def caps(self) -> LinkCaps:
+        """What it can do beside frames and a carrier."""
+        return LinkCaps(negotiation=self, clock=self.clock, stats=self.stats)
 
     def attach(self, port: LinkPort) -> None:
         """Plug `port` in. It reads `carrier` itself and hears of every later change."""
@@ -177,11 +180,9 @@ class Middleware:
     frames, never super-frames, also above a link that takes those.
     """
 
-    gso_max_bytes = 0
-    gso_udp = False
-
     def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
-        found = clock if clock is not None else getattr(link, "clock", None)
+        below = link_caps(type(self).__name__, link)
+        found = clock if clock is not None else below.clock
         if found is None:
             raise LinkError(f"{type(self).__name__}: {link!r} has no clock; pass clock=...")
         where = type(self).__name__
@@ -190,6 +191,8 @@ class Middleware:
         )
         check_clock(where, found)
         self.link = link
+        self.below = below
+        """What the link below can do."""
         self.clock: Clock = found
         self.port: LinkPort | None = None
         self.stats = LinkStats()
@@ -205,54 +208,9 @@ class Middleware:
         return self.link.speed_mbps
 
     @property
-    def gap_bytes(self) -> int:
-        """The gap between frames, in bytes, of the link below; 0 when frames take no time there."""
-        return getattr(self.link, "gap_bytes", 0)
-
-    @gap_bytes.setter
-    def gap_bytes(self, value: int) -> None:
-        if hasattr(self.link, "gap_bytes"):
-            self.link.gap_bytes = value
-
-    @property
-    def busy_ns(self) -> int:
-        """The time, ns, until which the wire below is busy; 0 when frames take no time there."""
-        return int(getattr(self.link, "busy_ns", 0))
-
-    @property
-    def station(self) -> Station | None:
-        """What the NIC does about a shared wire below (`links.hub`); None: there is none."""
-        return getattr(self.link, "station", None)
-
-    @station.setter
-    def station(self, station: Station) -> None:
-        if hasattr(self.link, "station"):
-            self.link.station = station
-
-    @property
-    def far_end(self) -> FarEnd | None:
-        """What the far end of the link below says."""
-        return getattr(self.link, "far_end", None)
-
-    @property
-    def tx_config(self) -> int | None:
-        """What the port above sends beside frames, when the link below carries it."""
-        return getattr(self.link, "tx_config", None)
-
-    @tx_config.setter
-    def tx_config(self, value: int) -> None:
-        if hasattr(self.link, "tx_config"):
-            self.link.tx_config = value
-
-    @property
-    def rx_config(self) -> int | None:
-        """What the far end of the link below sends beside frames."""
-        return getattr(self.link, "rx_config", None)
-
-    @property
-    def full_duplex(self) -> bool:
-        """The link below lets both ends send at once."""
-        return getattr(self.link, "full_duplex", True)
+    def caps(self) -> LinkCaps:
+        """What the link below can do, but it sees single frames."""
+        return self.below.for_middleware(self.clock, self.stats)
 
     def attach(self, port: LinkPort) -> None:
         """Plug `port` in, and this into the link below."""
@@ -291,12 +249,6 @@ class Middleware:
         if self.port is not None:
             self.port.link_changed(up, speed_mbps, full_duplex)
 
-    def rx_config_changed(self) -> None:
-        """Pass up that the far end of a fibre sends something else."""
-        changed = getattr(self.port, "rx_config_changed", None)
-        if changed is not None:
-            changed()
-
     def tx_ready(self) -> None:
         """Pass up that the link below takes frames again."""
         if self.port is not None:
@@ -305,6 +257,4 @@ class Middleware:
     def close(self) -> None:
         """Detach, and close the link below when it can be closed."""
         self.detach()
-        close = getattr(self.link, "close", None)
-        if close is not None:
-            close()
+        close_link(self.link)

@@ -13,7 +13,7 @@ from fastpath.errors import check_type
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["Capture"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from e1000emu.errors import ArgumentError
 from fastpath.errors import check_type, known_fields, whole_number
 
-__all__ = ["NULL_PAGE", "FarEnd", "heard", "said"]
+__all__ = ["NULL_PAGE", "FarEnd", "as_plain", "from_plain"]
 
 NULL_PAGE = 0x2001
 """The null message page, sent by an end that has no more pages while the other has."""
@@ -32,7 +32,7 @@ class FarEnd:
     """With `pause`, the PAUSE that it advertises (table 28B-2)."""
     remote_fault: bool = False
     negotiates: bool = True
-    """Of a fibre: it sends /C/ ordered sets until both agree; else idles from the beginning."""
+    """A fibre's far end sends /C/ ordered sets until both agree; else idles from the beginning."""
     next_pages: tuple[int, ...] = ()
     """The next pages that it sends if we have some too, without the toggle bit."""
     master: bool | None = None
@@ -51,15 +51,15 @@ class FarEnd:
             whole_number("FarEnd", f"next_pages[{number}]", page, 0, 0xFFFF)
 
 
-def said(far_end: FarEnd | None) -> dict[str, Any] | None:
-    """Return what it says as plain data, for `heard`."""
+def as_plain(far_end: FarEnd | None) -> dict[str, Any] | None:
+    """Return what it says as plain data, for `from_plain`."""
     if far_end is None:
         return None
     return {f.name: getattr(far_end, f.name) for f in fields(far_end) if f.name != "on_page"}
 
 
-def heard(data: dict[str, Any] | None) -> FarEnd | None:
-    """Return the far end that `said` this."""
+def from_plain(data: dict[str, Any] | None) -> FarEnd | None:
+    """Return the far end that `as_plain` gave."""
     if data is None:
         return None
     return FarEnd(**{**data, "next_pages": tuple(data["next_pages"])})

@@ -1,24 +1,26 @@
 """Middleware for a port that another thread serves: frames cross to that thread in a queue.
 
 A TAP's descriptor can be read and written by any thread; every other link is Python on the clock.
-So that rings do not wait for such a link, a `fastpath.datapath.DataPath` gets a `HandoverQueue` in
-place of the wire, and `Handover` moves frames between the queue and the link.
+So that rings do not wait for such a link, a `fastpath.nic.datapath.DataPath` gets a `HandoverQueue`
+in place of the wire, and `Handover` moves frames between the queue and the link.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from e1000emu.links import pool
 from e1000emu.links.base import Middleware
-from e1000emu.links.hub import RelayedStation, Station
-from fastpath.wire import HandoverQueue
+from e1000emu.links.station import RelayedStation, Station
+from fastpath.nic.wire import HandoverQueue
 
 if TYPE_CHECKING:
+    from e1000emu.links.caps import FibreWire, LinkCaps, SharedWire
     from e1000emu.ports import Clock, Link
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["Handover"]
 
@@ -36,9 +38,7 @@ class Handover(Middleware):
         self, link: Link, *, clock: Clock | None = None, queue_frames: int = QUEUE_FRAMES
     ) -> None:
         super().__init__(link, clock=clock)
-        self.gso_max_bytes = getattr(link, "gso_max_bytes", 0)
-        self.gso_udp = getattr(link, "gso_udp", False)
-        self.stats = getattr(link, "stats", self.stats)
+        self.stats = self.below.stats or self.stats
         self.queue = HandoverQueue(queue_frames)
         self.guard: AbstractContextManager[Any] = nullcontext()
         self._lent = False
@@ -49,6 +49,18 @@ class Handover(Middleware):
 
     def __repr__(self) -> str:
         return f"Handover({self.link!r}, lent={self._lent})"
+
+    @property
+    def caps(self) -> LinkCaps:
+        """What the link below can do, with what it tells the port told with the guard held."""
+        below = self.below
+        return replace(
+            below,
+            shared=below.shared and _GuardedStation(self, below.shared),
+            fibre=below.fibre and _GuardedFibre(self, below.fibre),
+            clock=self.clock,
+            stats=self.stats,
+        )
 
     def lend(self) -> HandoverQueue:
         """Let the caller read and write `queue`, in a thread of its own."""
@@ -136,20 +148,6 @@ class Handover(Middleware):
         with self.guard:
             super().link_changed(up, speed_mbps, full_duplex)
 
-    @property
-    def station(self) -> Station | None:
-        """What the port does about a shared wire below, told with the guard held."""
-        return super().station
-
-    @station.setter
-    def station(self, station: Station) -> None:
-        if hasattr(self.link, "station"):
-            self.link.station = RelayedStation(station, self._told)
-
-    def _told(self, name: str, fn: Callable[..., None], *args: Any) -> None:
-        with self.guard:
-            fn(*args)
-
     def tx_ready(self) -> None:
         """The link below takes frames again, or may find some here."""
         self._send()
@@ -179,3 +177,59 @@ class Handover(Middleware):
         self.queue.close()
         self._left = None
         super().detach()
+
+
+class _GuardedStation:
+    """The shared wire below; what it tells the port's station is told with the guard held."""
+
+    def __init__(self, handover: Handover, below: SharedWire) -> None:
+        self._handover = handover
+        self._below = below
+
+    @property
+    def station(self) -> Station:
+        """The port's."""
+        return self._below.station
+
+    @station.setter
+    def station(self, station: Station) -> None:
+        self._below.station = RelayedStation(station, self._tell)
+
+    def _tell(self, name: str, fn: Callable[..., object], *args: Any) -> None:
+        with self._handover.guard:
+            fn(*args)
+
+
+class _GuardedFibre:
+    """The fibre below; the port hears of a change with the guard held."""
+
+    def __init__(self, handover: Handover, below: FibreWire) -> None:
+        self._handover = handover
+        self._below = below
+
+    @property
+    def tx_config(self) -> int | None:
+        """What the port sends beside frames."""
+        return self._below.tx_config
+
+    @tx_config.setter
+    def tx_config(self, value: int | None) -> None:
+        self._below.tx_config = value
+
+    @property
+    def rx_config(self) -> int | None:
+        """What the far end sends."""
+        return self._below.rx_config
+
+    @property
+    def on_rx_config(self) -> Callable[[], object] | None:
+        """What hears of a change."""
+        return self._below.on_rx_config
+
+    @on_rx_config.setter
+    def on_rx_config(self, fn: Callable[[], object] | None) -> None:
+        self._below.on_rx_config = None if fn is None else lambda: self._tell(fn)
+
+    def _tell(self, fn: Callable[[], object]) -> None:
+        with self._handover.guard:
+            fn()

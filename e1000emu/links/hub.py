@@ -1,28 +1,30 @@
 """A repeater: stations that share one wire, half duplex, by CSMA/CD (IEEE 802.3 clause 4).
 
-Whoever has a frame listens, waits until the wire has been silent for a gap, and sends.  Stations
-that begin before they can hear each other collide; each stops, and tries again after a random
-number of slots, twice as many each time.  Everything is an event on the clock, and what is random
-comes from a seed.
+A station with a frame listens, waits until the wire has been silent for a gap, and sends. Stations
+that begin before they can hear each other collide. Each stops and tries again after a random number
+of slots, from a range that doubles each time. Everything is an event on the clock, and random
+numbers come from a seed.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import BaseLink, whole
-from fastpath.batch import FB_HAS_FCS
+from e1000emu.links.station import GAP_BYTES, Station
+from fastpath.base.batch import FB_HAS_FCS
 
 if TYPE_CHECKING:
+    from e1000emu.links.caps import LinkCaps
     from e1000emu.ports import Clock, TimerHandle
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
-__all__ = ["Hub", "HubPort", "RelayedStation", "Station"]
+__all__ = ["Hub", "HubPort"]
 
 PREAMBLE_BYTES, FCS_BYTES, JAM_BYTES = 8, 4, 4
 SLOT_BYTES = 64
@@ -30,98 +32,7 @@ SLOT_BYTES = 64
 BACKOFF_LIMIT = 10
 """The exponent of the back-off grows no further (4.2.3.2.5)."""
 EXCESSIVE = 16
-GAP_BYTES, SENSE_BYTES = 12, 8
 QUEUE_FRAMES = 64
-
-
-class Station:
-    """How a MAC uses a shared wire.  A NIC brings its own; other ports get this one."""
-
-    full_duplex = False
-    """It neither listens nor hears collisions: a duplex mismatch, if the others do."""
-    retries = 15
-    """Collisions after which a frame is tried again; one more, and it is given up."""
-    retry_late = False
-    """A late collision is tried again too; else the frame is over with it."""
-    defer_bytes = GAP_BYTES
-    """The gap after other stations' frames, in byte times."""
-    sense_bytes = SENSE_BYTES
-    """The first part of that gap, in which a carrier restarts it, in byte times."""
-
-    def deferred(self) -> None:
-        """A frame has to wait: others are on the wire."""
-
-    def collided(self) -> None:
-        """A collision in time."""
-
-    def collided_late(self) -> None:
-        """A late collision: by then all others should have heard the frame."""
-
-    def excessive(self) -> None:
-        """The sixteenth collision of a frame."""
-
-    def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
-        """A frame went through after so many collisions; `with_fcs`: its own FCS is part of it."""
-
-    def over(self) -> None:
-        """There are no more attempts at a frame: it was sent or given up."""
-
-
-class RelayedStation(Station):
-    """Has the attributes of `station`, and calls it by `tell(name, fn, *arguments)`."""
-
-    def __init__(self, station: Station, tell: Callable[..., object]) -> None:
-        self._station = station
-        self._tell = tell
-
-    @property
-    def full_duplex(self) -> bool:  # type: ignore[override]
-        """The station's."""
-        return self._station.full_duplex
-
-    @property
-    def retries(self) -> int:  # type: ignore[override]
-        """The station's."""
-        return self._station.retries
-
-    @property
-    def retry_late(self) -> bool:  # type: ignore[override]
-        """The station's."""
-        return self._station.retry_late
-
-    @property
-    def defer_bytes(self) -> int:  # type: ignore[override]
-        """The station's."""
-        return self._station.defer_bytes
-
-    @property
-    def sense_bytes(self) -> int:  # type: ignore[override]
-        """The station's."""
-        return self._station.sense_bytes
-
-    def deferred(self) -> None:
-        """A frame has to wait."""
-        self._tell("deferred", self._station.deferred)
-
-    def collided(self) -> None:
-        """A collision in time."""
-        self._tell("collided", self._station.collided)
-
-    def collided_late(self) -> None:
-        """A late one."""
-        self._tell("collided_late", self._station.collided_late)
-
-    def excessive(self) -> None:
-        """The sixteenth."""
-        self._tell("excessive", self._station.excessive)
-
-    def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
-        """A frame went through."""
-        self._tell("sent", self._station.sent, collisions, frame, with_fcs)
-
-    def over(self) -> None:
-        """A frame is no more tried."""
-        self._tell("over", self._station.over)
 
 
 class _Sending:
@@ -166,6 +77,16 @@ class HubPort(BaseLink):
 
     def __repr__(self) -> str:
         return f"HubPort({self.number}, carrier={self._carrier}, queued={len(self._queue)})"
+
+    @property
+    def caps(self) -> LinkCaps:
+        """Frames take time, on a wire that stations share."""
+        return replace(super().caps, timed=self, shared=self)
+
+    @property
+    def busy_ns(self) -> int:
+        """0: the wire says itself when a frame is over (`Station.over`)."""
+        return 0
 
     def _attached(self) -> None:
         self._carrier = True

@@ -11,18 +11,20 @@ import heapq
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import Middleware, optional_rate, whole
+from e1000emu.links.caps import LinkCaps, StackedWire
 from e1000emu.links.pair import WIRE_OVERHEAD_BYTES
-from fastpath.batch import FB_BAD_CRC
+from fastpath.base.batch import FB_BAD_CRC
 from fastpath.errors import real_number
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["Impair"]
 
@@ -330,6 +332,7 @@ class Impair(Middleware):
         self.on_loss: Callable[[str, FrameBatch, int], None] | None = None
         """Called with "tx" or "rx" and a frame of a batch that is lost; borrows the batch."""
         self._queue_frames = queue_frames
+        self._rate_bps = rate_bps
         self._starved = False
         self._pushed = False  # the link below keeps frames because the queue is full
 
@@ -363,10 +366,12 @@ class Impair(Middleware):
         self.events[name] = self.events.get(name, 0) + frames
 
     @property
-    def busy_ns(self) -> int:
-        """The time, ns, until which the wire is busy, by its own rate or the link's below."""
-        own = 0 if self._tx is None else self._tx.busy_ns
-        return max(own, super().busy_ns)
+    def caps(self) -> LinkCaps:
+        """What the link below can do, and with a rate frames take time."""
+        tx = self._tx
+        if tx is None or not self._rate_bps:
+            return super().caps
+        return replace(super().caps, timed=StackedWire(self.below.timed, lambda: tx.busy_ns))
 
     def tx_room(self) -> int:
         """Return how many frames `transmit` takes now."""

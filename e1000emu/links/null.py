@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import BaseLink, whole
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 from fastpath.errors import check_methods, check_type, real_number
 
 if TYPE_CHECKING:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from e1000emu.links import pool
 from e1000emu.links.base import Middleware
+from e1000emu.links.caps import LinkCaps, StackedWire
 from e1000emu.links.pair import WIRE_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["Pace"]
 
@@ -26,7 +28,7 @@ BACKLOG_NS = 2_000_000
 GRAIN_NS = 100_000
 """Frames may arrive this much too early, so that one timer serves several of them."""
 SHORTEST_BYTES = 60
-"""Of a frame on the wire, without its FCS: shorter ones are padded."""
+"""The shortest frame on the wire, without its FCS: shorter ones are padded."""
 
 
 class _Wire:
@@ -135,8 +137,11 @@ class Pace(Middleware):
 
     def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
         super().__init__(link, clock=clock)
-        self.stats = getattr(link, "stats", self.stats)
-        self.speed: Callable[[], tuple[int, bool]] = lambda: (self.speed_mbps, self.full_duplex)
+        self.stats = self.below.stats or self.stats
+        self.speed: Callable[[], tuple[int, bool]] = lambda: (
+            self.speed_mbps,
+            self.below.full_duplex,
+        )
         self._wires = _Wire(), _Wire()
         self._tx = _Way(self, self._offer_down)
         self._rx = _Way(self, self._offer_up)
@@ -153,9 +158,10 @@ class Pace(Middleware):
         return self._wires[way is self._rx and self.speed()[1]]
 
     @property
-    def busy_ns(self) -> int:
-        """The time, ns, until which the wire is busy."""
-        return max(self.wire(self._tx).busy_ns, super().busy_ns)
+    def caps(self) -> LinkCaps:
+        """What the link below can do, and frames take time."""
+        wire = StackedWire(self.below.timed, lambda: self.wire(self._tx).busy_ns)
+        return replace(super().caps, timed=wire)
 
     def _frames(self, way: _Way) -> int:
         """Return how many frames of the longest kind fit into the backlog, at least one."""

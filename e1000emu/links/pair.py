@@ -6,13 +6,16 @@ frames it has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, optional_rate, whole
-from fastpath.cable import GAP_BYTES, WIRE_OVERHEAD_BYTES, CableEnd
 from fastpath.errors import check_clock
+from fastpath.nic.cable import GAP_BYTES, WIRE_OVERHEAD_BYTES, CableEnd
 
 if TYPE_CHECKING:
+    from e1000emu.links.caps import LinkCaps
     from e1000emu.ports import Clock
 
 __all__ = ["WIRE_OVERHEAD_BYTES", "PairEnd", "pair"]
@@ -44,10 +47,17 @@ class PairEnd(CableEnd, BaseLink):
         self._latency_ns = latency_ns
         self._tx_config: int | None = None
         self.rx_config: int | None = None
-        """What comes from a fibre board at the far end (`ports.Link`); None: there is none."""
+        """What comes from a fibre board at the far end; None: there is none."""
+        self.on_rx_config: Callable[[], object] | None = None
+        """Called when it has changed."""
 
     def __repr__(self) -> str:
         return f"PairEnd(carrier={self._carrier}, queued={self._queued})"
+
+    @property
+    def caps(self) -> LinkCaps:
+        """Frames take time, and it may be a fibre."""
+        return replace(super().caps, timed=self, fibre=self)
 
     def _attached(self) -> None:
         # The port that is plugged in reads the carrier itself; only the far one is told.
@@ -57,7 +67,7 @@ class PairEnd(CableEnd, BaseLink):
 
     def _detached(self) -> None:
         self.sink = None
-        self._tx_config = self.peer.rx_config = None
+        self._tx_config = self.peer.rx_config = self.on_rx_config = None
         self.gap_bytes = GAP_BYTES
         self.stats.drop("unplugged", self._flush())
         self._both_carriers()
@@ -69,19 +79,18 @@ class PairEnd(CableEnd, BaseLink):
         return self._tx_config
 
     @tx_config.setter
-    def tx_config(self, value: int) -> None:
+    def tx_config(self, value: int | None) -> None:
         if value != self._tx_config:
             self._tx_config = value
             arrives = self.clock.now_ns() + self._latency_ns
             self.clock.call_at(arrives, lambda: self.peer._hear(value))
 
-    def _hear(self, value: int) -> None:
+    def _hear(self, value: int | None) -> None:
         if self.peer.port is None:
             return  # unplugged meanwhile
         self.rx_config = value
-        changed = getattr(self.port, "rx_config_changed", None)
-        if changed is not None:
-            changed()
+        if self.on_rx_config is not None:
+            self.on_rx_config()
 
     def plug(self, connected: bool) -> None:
         """Connect or cut the cable; what is on it when it is cut still arrives."""

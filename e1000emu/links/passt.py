@@ -25,11 +25,11 @@ from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import Middleware
 from e1000emu.links.qemu import MIN_FRAME_BYTES, SOCKET_BYTES, PollClock, QemuStream
-from fastpath.batch import FB_HAS_FCS
+from fastpath.base.batch import FB_HAS_FCS
 from fastpath.errors import check_clock, check_type, whole_number
 
 if TYPE_CHECKING:
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["Passt"]
 

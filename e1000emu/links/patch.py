@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from e1000emu.links import pool
+from e1000emu.links.caps import close_link
 from fastpath.errors import check_methods
 
 if TYPE_CHECKING:
     from e1000emu.ports import Link
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["Patch", "Plug"]
 
@@ -74,6 +75,4 @@ class Patch:
         """Unplug both ends and close the links that can be closed; harmless when repeated."""
         for link in self.links:
             link.detach()
-            close = getattr(link, "close", None)
-            if close is not None:
-                close()
+            close_link(link)

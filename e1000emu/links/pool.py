@@ -1,8 +1,8 @@
-"""Frame batches that go round: who consumes a batch puts it back, who sends takes a fresh one."""
+"""Frame batches that go round: a consumer puts its batch back, a sender takes a fresh one."""
 
 from __future__ import annotations
 
-from fastpath.cable import KEEP_BYTES, BatchPool, shared
+from fastpath.nic.cable import KEEP_BYTES, BatchPool, shared
 
 __all__ = ["KEEP_BYTES", "BatchPool", "get", "put"]
 

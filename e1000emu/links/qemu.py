@@ -20,12 +20,12 @@ from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import ReadingLink, optional_rate
 from e1000emu.ports import Clock
-from fastpath.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_HAS_FCS, FB_SYMBOL_ERR
+from fastpath.base.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_HAS_FCS, FB_SYMBOL_ERR
 from fastpath.errors import check_clock, check_type
-from fastpath.linkops import dgram_read, dgram_write
+from fastpath.nic.linkops import dgram_read, dgram_write
 
 if TYPE_CHECKING:
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["PollClock", "QemuDgram", "QemuStream"]
 

@@ -10,11 +10,11 @@ from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, LinkStats, whole
 from e1000emu.links.patch import Plug
 from e1000emu.links.snooping import MulticastDatabase
 from fastpath.errors import check_clock
-from fastpath.linkops import address_runs
+from fastpath.nic.linkops import address_runs
 
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["Switch", "SwitchPort"]
 
@@ -29,7 +29,7 @@ RESERVED = 0x0180C2000000
 
 
 class SwitchPort(BaseLink):
-    """One port. What waits for its NIC beyond `queue_frames` is dropped, as a switch does."""
+    """One port. It drops frames for its NIC beyond `queue_frames`, as a switch does."""
 
     def __init__(
         self, switch: Switch, number: int, multicast_router: bool | None, isolated: bool
@@ -146,9 +146,9 @@ class Switch:
     longest makes room. With `multicast_snooping` it forwards multicast where hosts have joined the
     group by IGMP or MLD (`links.snooping`), and floods it otherwise.
 
-    There is no spanning tree: a loop of switches carries broadcasts round for ever, unless
-    `storm_pps` bounds what each port may flood in a second (broadcast, multicast and unknown
-    addresses); what is beyond is dropped and counted with the port as "storm control". 0: no bound.
+    There is no spanning tree, so a loop of switches carries broadcasts round for ever. `storm_pps`
+    bounds what each port may flood in a second (broadcast, multicast and unknown addresses). Frames
+    beyond that are dropped and counted with the port as "storm control". 0: no bound.
 
     Call with the clock's lock held.
     """

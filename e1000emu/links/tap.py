@@ -3,9 +3,9 @@
 Frames are read and written by compiled loops, up to `batch_frames` at a wake-up. When the NIC has
 no room, reading stops and the kernel's own queue fills, as behind a slow adapter.
 
-Where the kernel offers it, each packet carries a virtio_net_hdr: TCP then crosses in super-packets
-of up to 64 KiB with one system call, cut up (or not yet cut up) on our side of it. What the port
-above receives are the frames of a wire in either case.
+Where the kernel offers it, each packet carries a virtio_net_hdr. TCP then crosses in super-packets
+of up to 64 KiB with one system call, cut up (or not yet cut up) on our side of it. In either case
+the port above receives the frames of a wire.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ import os
 import socket
 import struct
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from e1000emu.clock import RealClock
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, ReadingLink, whole
-from fastpath.tapend import TapEnd
-from fastpath.vnet import TapQueue
+from fastpath.nic.tap_end import TapEnd
+from fastpath.nic.tap_gso import TapQueue
 
 if TYPE_CHECKING:
+    from e1000emu.links.caps import LinkCaps
     from e1000emu.ports import Clock
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["Tap"]
 
@@ -63,8 +66,8 @@ class Tap(TapEnd, ReadingLink):
     Needs a clock that can wait for file descriptors. The interface has to be brought up by whoever
     runs the other end (`ip link set tap0 up`); while it is down, frames to it are lost and
     counted. With `offload` the kernel is asked for super-packets; `offloads` says what it grants
-    (names of TUN_F_*), `gso_max_bytes` and `gso_udp` what `transmit` takes. A persistent device may
-    be of one queue or of many.
+    (names of TUN_F_*), `caps` what `transmit` takes. A persistent device may be of one queue or of
+    many.
     """
 
     def __init__(
@@ -77,9 +80,6 @@ class Tap(TapEnd, ReadingLink):
         fd, self.name, header_bytes, self.offloads = _open(name, offload)
         self.queue = TapQueue(fd, header_bytes)
         """The compiled reader and writer, and its counters."""
-        self.gso_max_bytes = GSO_MAX_BYTES if header_bytes else 0
-        # a kernel that gives UDP super-packets takes them too
-        self.gso_udp = {"uso4", "uso6"} <= set(self.offloads)
         self._carrier = True
         self._reading = self._lent = False
         self.hint = _hint(self.name, before)
@@ -87,8 +87,22 @@ class Tap(TapEnd, ReadingLink):
         if self.hint:
             log.warning("%s", self.hint)
 
+    @classmethod
+    def open(cls, name: str, *, batch_frames: int = 256, offload: bool = True) -> Tap:
+        """Return a `Tap` on a RealClock of its own, for a program with one clock."""
+        return cls(name, RealClock(), batch_frames=batch_frames, offload=offload)
+
     def __repr__(self) -> str:
         return f"Tap({self.name!r}, fd={self.queue.fd})"
+
+    @property
+    def caps(self) -> LinkCaps:
+        """A kernel that gives UDP super-packets takes them too."""
+        return replace(
+            super().caps,
+            gso_max_bytes=GSO_MAX_BYTES if self.queue.header_bytes else 0,
+            gso_udp={"uso4", "uso6"} <= set(self.offloads),
+        )
 
     def fileno(self) -> int:
         """Return the descriptor, -1 when closed."""
@@ -287,7 +301,7 @@ def _attach(fd: int, name: bytes, offload: bool) -> tuple[str, int]:
         reply = _set_iff(fd, name, wanted | IFF_MULTI_QUEUE)
     if wanted:
         fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HDR_BYTES))
-    # What an earlier user of a persistent device was granted does not end with that user.
+    # A persistent device keeps the offloads that an earlier user was granted.
     with contextlib.suppress(OSError):
         fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
     return reply[:IFNAMSIZ].rstrip(b"\0").decode(), VNET_HDR_BYTES if wanted else 0

@@ -1,7 +1,7 @@
 """Captures of one simulation, by any number of processes, in one file and in one order.
 
-Each process writes what its links carry to a spool, in the order (time, link, sequence); the spools
-are merged by that at the end.
+Each process writes what its links carry to a spool, in the order (time, link, sequence). At the end
+the spools are merged in that order.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from e1000emu.capture import DIRECTION_UNKNOWN, PcapngWriter
-from fastpath.linkops import epb_encode
+from fastpath.nic.linkops import epb_encode
 
 if TYPE_CHECKING:
     from e1000emu.topology import FlatLink
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["LinkCapture", "Spool", "merge"]
 

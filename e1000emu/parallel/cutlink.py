@@ -1,8 +1,8 @@
 """The end of a cable whose other end is on another clock: what crosses is bytes with a time.
 
 It stands for an end of `links.pair` with the same delay, rate and queue. What it tells its sender
-does not depend on the receiver, whose present this side cannot know: a port that takes no frames
-has them wait at its own end.
+does not depend on the receiver, because this side cannot know the receiver's state now. Frames for
+a port that takes none wait at the receiver's end.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from e1000emu.links import pool
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink
-from fastpath.cable import GAP_BYTES, WIRE_OVERHEAD_BYTES
+from fastpath.nic.cable import GAP_BYTES, WIRE_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
+    from e1000emu.links.caps import LinkCaps
     from e1000emu.ports import Clock
-    from fastpath.batch import FrameBatch
+    from fastpath.base.batch import FrameBatch
 
 __all__ = ["Arrival", "CutEnd", "pack", "unpack"]
 
@@ -96,7 +98,7 @@ class CutEnd(BaseLink):
         self.number = number
         self.side = side
         self.sent = sha256()
-        """Of all that was sent, with the times."""
+        """The digest of all that was sent, with the times."""
         self.gap_bytes = GAP_BYTES
         self.busy_ns = 0
         self._send = send
@@ -113,6 +115,11 @@ class CutEnd(BaseLink):
 
     def __repr__(self) -> str:
         return f"CutEnd(link {self.number}, side {self.side})"
+
+    @property
+    def caps(self) -> LinkCaps:
+        """Frames take time."""
+        return replace(super().caps, timed=self)
 
     def _attached(self) -> None:
         self._carrier = True

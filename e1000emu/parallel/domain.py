@@ -1,8 +1,8 @@
-"""Clock domains: nodes that links without delay join share a clock, and nothing with other nodes.
+"""Clock domains: nodes joined by links without delay share a clock, and nothing with others.
 
-A simulation has the same domains however many processes run it, and each does the same: what
-reaches a domain from another one comes before its own events of that time, in the order of
-`Arrival` (time, link, side, sequence).
+A simulation has the same domains however many processes run it, and each does the same. Frames from
+another domain come before a domain's own events of that time, in the order of `Arrival` (time,
+link, side, sequence).
 """
 
 from __future__ import annotations

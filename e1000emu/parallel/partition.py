@@ -32,7 +32,7 @@ class Partition:
     domains: tuple[tuple[str, ...], ...]
     """Nodes of each domain; the same for any number of ranks."""
     rank_of: tuple[int, ...]
-    """Of each domain."""
+    """The rank of each domain."""
     links: tuple[FlatLink, ...]
     """The links between two domains."""
     domain_of: dict[str, int]

@@ -20,7 +20,7 @@ from e1000emu.parallel.cutlink import Arrival, CutEnd, pack, unpack
 from e1000emu.parallel.domain import Domain, Rank
 from e1000emu.parallel.partition import Partition
 from e1000emu.parallel.window import Report, Windows
-from e1000emu.snapshot import save
+from e1000emu.record.snapshot import save
 from e1000emu.topology import Flat, FlatLink, Running, RunResult, TopologyLab, build
 from stack import proc
 
@@ -78,7 +78,7 @@ class Transport(Protocol):
 
 
 class NoTransport:
-    """Of a rank that is alone."""
+    """The transport of a rank that is alone."""
 
     def send(self, report: Report, parcels: Mapping[int, bytes]) -> None:
         """Nothing: there is nobody."""

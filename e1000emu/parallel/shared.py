@@ -1,8 +1,9 @@
 """Reports and frames between the processes of one machine: a pipe and shared memory for each.
 
 A report is one write of less than PIPE_BUF, so it arrives whole, and the pipe's reader sleeps until
-there is one. Frames are in the sender's memory, two blocks by turns: who writes a block again has
-everybody's report of the window between, so nobody reads it any more. A block grows by need.
+there is one. Frames are in the sender's memory, in two blocks that take turns. Before a process
+writes a block again it has everybody's report of the window between, so nobody reads it any more. A
+block grows by need.
 """
 
 from __future__ import annotations

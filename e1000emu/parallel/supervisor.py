@@ -46,7 +46,7 @@ class _Run:
         ranks = range(self.partition.ranks)
         self.shared = SharedBlocks(len(ranks))
         self.clocks = mmap.mmap(-1, 8 * len(ranks))
-        """Of each rank the time of the next event when it began its window."""
+        """For each rank the time of the next event when it began its window."""
         self.results = [os.memfd_create("result") for _ in ranks]
         self.children: dict[int, tuple[int, int]] = {}
         """pidfd -> process, rank"""

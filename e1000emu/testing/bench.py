@@ -9,15 +9,15 @@ from e1000emu.clock import VirtualClock
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from e1000emu.testing.writeback import SlowWriteBack, WatchedMemory
-from fastpath.dma import DmaTable, HostMemory
+from fastpath.base.dma import DmaTable, HostMemory
 from fastpath.errors import known_words, whole_number
 
 if TYPE_CHECKING:
     from e1000emu.capture import PcapngWriter
-    from e1000emu.faults import Faults
-    from e1000emu.nic import Nic
+    from e1000emu.device.nic import Nic
+    from e1000emu.insight.faults import Faults
     from e1000emu.ports import ManagementController
-    from e1000emu.record import Recorder
+    from e1000emu.record.recorder import Recorder
 
 __all__ = ["BENCH_MAC", "POISON", "RAM_BASE", "Bench", "enable_bus_master", "make_bench"]
 
@@ -26,6 +26,8 @@ POISON = 0xFF
 RAM_BASE = 0x10_0000
 BENCH_MAC = b"\x52\x54\x00\x12\x34\x56"
 """The address in the EEPROM of a bench's card."""
+LINK_UP_NS = 5_000_000_000
+"""Autonegotiation takes less."""
 RING_SIZES = ("rx_buffer_bytes", "rx_count", "step", "tx_count")
 """What `GuestRings` takes of them."""
 
@@ -52,12 +54,13 @@ class Bench:
         writeback_ns: int = 0,
         faults: Faults | None = None,
         record: Recorder | None = None,
+        link: RecordingLink | None = None,
         capture: PcapngWriter | None = None,
         **ring_sizes: Any,
     ) -> None:
         """Build all of it; `faults` and `record` are those of `Nic`, `ring_sizes` of `GuestRings`.
 
-        `capture` gets the frames of the link, both ways.
+        `link` is the one to use, None: a new one; `capture` gets its frames, both ways.
 
         With `writeback_ns` the device's writes, and the interrupt that announces them, come so many
         nanoseconds of the bench's clock after the device has used a descriptor. Until then length,
@@ -66,8 +69,8 @@ class Bench:
         does where it waits for descriptors. Rules that compare the rings (found by *audit*) need
         write-backs that take no time.
         """
+        from e1000emu.device.nic import Nic
         from e1000emu.links.capture import Capture
-        from e1000emu.nic import Nic
 
         known_words("Bench", ring_sizes, RING_SIZES)
         ram_bytes = whole_number("Bench", "ram_bytes", ram_bytes, 1, unit="bytes")
@@ -84,12 +87,12 @@ class Bench:
             self.memory = HostMemory(ram_bytes, base=RAM_BASE, poison=POISON)
             self.dma.add(self.memory.base, self.memory.buffer)
         self.line = RecordingLine(clock)
-        self.link = RecordingLink()
-        link = self.link if capture is None else Capture(self.link, capture, clock=clock)
+        self.link = RecordingLink() if link is None else link
+        wire = self.link if capture is None else Capture(self.link, capture, clock=clock)
         self.nic = Nic(
             memory=self.dma,
             irq=self.line,
-            link=link,
+            link=wire,
             clock=clock,
             model=model,
             mac=mac,
@@ -101,6 +104,15 @@ class Bench:
             slow.stand_before(self.nic)
         enable_bus_master(self.nic)
         self.guest = GuestRings(self.nic.slot, self.memory, **ring_sizes)
+
+    @classmethod
+    def running(cls, **options: Any) -> Bench:
+        """Return a bench whose driver has brought the device up and waited for the link."""
+        bench = cls(**options)
+        bench.guest.up(mac=options.get("mac", BENCH_MAC))
+        bench.clock.run_for(LINK_UP_NS)
+        bench.line.clear()
+        return bench
 
     @classmethod
     def of(

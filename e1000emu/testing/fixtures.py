@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e1000emu.clock import VirtualClock
-from e1000emu.testing.bench import BENCH_MAC, POISON, RAM_BASE, Bench, make_bench
+from e1000emu.testing.bench import POISON, RAM_BASE, Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
-from fastpath.dma import HostMemory
+from fastpath.base.dma import HostMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,11 +51,7 @@ def bench() -> Bench:
 @pytest.fixture
 def running_bench() -> Bench:
     """A bench whose driver has brought the device up and waited for the link."""
-    made = make_bench()
-    made.guest.up(mac=BENCH_MAC)
-    made.clock.run_for(5_000_000_000)
-    made.line.clear()
-    return made
+    return Bench.running()
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 The least a program must do to move frames through an 8254x: enable it, reset it, give it two
 rings, ring the doorbells, look at the descriptors that come back. It drives any PCI slot (a
-:class:`e1000emu.nic.Nic`'s, another emulator's: :class:`Slot`) and keeps its rings in a
-:class:`fastpath.dma.HostMemory`. Device tests, fuzzers, benchmarks and users take this one.
+:class:`e1000emu.device.nic.Nic`'s, another emulator's: :class:`Slot`) and keeps its rings in a
+:class:`fastpath.base.dma.HostMemory`. Device tests, fuzzers, benchmarks and users take this one.
 
 It never hides what it does: every register and every descriptor bit can be given by the caller,
 also wrong ones, and nothing is corrected on the way.
@@ -21,7 +21,7 @@ from fastpath.errors import check_callable, check_methods, whole_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fastpath.dma import HostMemory
+    from fastpath.base.dma import HostMemory
 
 DESC_BYTES = 16
 ALL_ONES = 0xFFFF_FFFF

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastpath.batch import FrameBatch
+from e1000emu.links.caps import LinkCaps
+from fastpath.base.batch import FrameBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -79,17 +80,24 @@ class RecordingLink:
 
     ``frames`` and ``flags`` hold the frames sent. `room` is how many more frames the link takes
     (None: any number); :meth:`open_room` gives more and tells the port. ``batches`` counts calls of
-    ``transmit``.
+    ``transmit``. `gap_bytes` is what a NIC sets; frames take no time here.
     """
 
     def __init__(
-        self, *, carrier: bool = True, speed_mbps: int = 1000, room: int | None = None
+        self,
+        *,
+        carrier: bool = True,
+        speed_mbps: int = 1000,
+        room: int | None = None,
+        gso_max_bytes: int = 0,
     ) -> None:
         """Make a link with nobody attached."""
         self.carrier = carrier
         self.speed_mbps = speed_mbps
         self.full_duplex = True
         self.far_end: FarEnd | None = None
+        self.gap_bytes = self.busy_ns = 0
+        self.caps = LinkCaps(gso_max_bytes=gso_max_bytes, timed=self, negotiation=self)
         self.room = room
         self.port: Any = None
         self.frames: list[bytes] = []

@@ -1,8 +1,8 @@
 """Write-backs that take time: what the device has written shows in memory later, and in order.
 
-A bench's device writes at once what it has done, so a driver that does not wait for DD works there
-and nowhere else. `SlowWriteBack` keeps each write for a time of the virtual clock, and the
-interrupt that tells of it; `WatchedMemory` sees what the driver reads meanwhile.
+A bench's device writes its results at once, so a driver that does not wait for DD works there and
+nowhere else. `SlowWriteBack` keeps each write, and the interrupt that reports it, for a time of the
+virtual clock. `WatchedMemory` sees what the driver reads meanwhile.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from e1000emu.regs import reg
-from e1000emu.tx import NO_ROOM
-from fastpath.dma import HostMemory
-from fastpath.txring import RUN_MORE
+from e1000emu.device.tx import NO_ROOM
+from e1000emu.registers.regs import reg
+from fastpath.base.dma import HostMemory
+from fastpath.nic.txring import RUN_MORE
 
 if TYPE_CHECKING:
     from e1000emu.clock import VirtualClock
-    from e1000emu.nic import Nic
-    from fastpath.dma import DmaTable
+    from e1000emu.device.nic import Nic
+    from fastpath.base.dma import DmaTable
 
 __all__ = ["SlowWriteBack", "WatchedMemory"]
 
@@ -170,7 +170,7 @@ class _TxStage:
         nic, tx = self._nic, self._nic.tx
         self._slow.given("tx", nic.regs.peek(TDT), tx.engine.len // DESC_BYTES)
         tail = tx.runnable_end()
-        if tail < 0 or not nic.memory.enabled or nic.shared.still:
+        if tail < 0:
             tx.pump_now()  # says why, or has nothing to do
             return
         result = tx.run_to(tail)

@@ -2,8 +2,8 @@
 
 Each host's seed follows from its name, and each direction of a link has one from the link's number
 and side. In virtual time all hosts boot at once: drivers sleep while they probe, so the clock is
-set back for each host, and all cables are plugged in when the last host of the topology must be
-ready. So a part behaves as it does in the whole.
+set back for each host. All cables are plugged in when the last host of the topology must be ready.
+So a part behaves as it does in the whole.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from e1000emu.capture import PcapngWriter
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import ArgumentError
-from e1000emu.lab import FORWARDING, Lab, add_nic
+from e1000emu.lab import Lab, add_nic
+from e1000emu.lab.hosts import FORWARDING
 from e1000emu.links import Capture, Impair, Switch, pair
-from e1000emu.links.base import LinkStats, Middleware
+from e1000emu.links.base import Middleware
+from e1000emu.links.caps import link_caps
 from e1000emu.links.patch import Patch
 from e1000emu.links.switch import TABLE_ENTRIES
 from e1000emu.topology.entries import NO_NIC
@@ -89,7 +91,7 @@ class TopologyLab(Lab):
         for end in self.ends.values():
             layer: Any = end
             while layer is not None:
-                stats: LinkStats | None = getattr(layer, "stats", None)  # a cut may have none
+                stats = link_caps("build", layer).stats  # a cut may have none
                 if stats is not None:
                     add("link", stats.drops)
                 if isinstance(layer, Impair):

@@ -103,7 +103,7 @@ def draw(flat: Flat, path: str | Path) -> None:
     if path.suffix in (".dot", ".gv"):
         path.write_text(dot(flat), encoding="utf-8")
         return
-    from e1000emu.figures import new_figure, save
+    from e1000emu.lab.figures import new_figure, save
 
     try:
         import networkx

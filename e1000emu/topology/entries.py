@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from e1000emu.lab import DEFAULT_MODEL
+from e1000emu.lab.hosts import DEFAULT_MODEL
 from e1000emu.topology.toml import Path as KeyPath
 
-__all__ = ["NO_NIC", "Link", "Node", "Quantity", "Wrong"]
+__all__ = ["NO_NIC", "Entries", "Link", "Node", "Quantity", "Wrong"]
 
 Quantity = str | int | float
 MOST_SHOWN = 60
@@ -75,3 +75,16 @@ class Link(msgspec.Struct, kw_only=True, omit_defaults=True):
     queue: int | None = None
     """Frames on the cable, those on their way included; then a host waits, a switch drops."""
     mtu: int | None = None
+
+
+class Entries(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """All that is written in a topology."""
+
+    name: str = ""
+    seed: int | str = 0
+    start: Quantity = "3s"
+    """The virtual time at which programs begin: links are up by then, and IPv6 addresses valid."""
+    loops: bool = False
+    """Switches may be joined in a loop, where a broadcast goes round for ever."""
+    nodes: dict[str, Node] = {}
+    links: list[Link] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_interface
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -16,17 +16,14 @@ from e1000emu.cli.params import Interface, not_a_host
 from e1000emu.cli.stackspec import MTU_RANGE
 from e1000emu.errors import ArgumentError
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
-from e1000emu.models import MODELS
 from e1000emu.quantities import duration_ns, rate_bps, share
-from e1000emu.topology.entries import NO_NIC, Link, Node, Quantity, Wrong
+from e1000emu.registers.models import MODELS
+from e1000emu.topology.entries import NO_NIC, Entries, Link, Node, Quantity, Wrong
 from e1000emu.topology.programs import parse
 from e1000emu.topology.toml import Path
 from e1000emu.topology.words import MOST, Route, braces, parse_route, shares, spread
 from fastpath.errors import did_you_mean
 from stack.sysctl import SysctlError, sysctl_table
-
-if TYPE_CHECKING:
-    from e1000emu.topology.model import Topology
 
 __all__ = ["Flat", "FlatLink", "FlatNode", "address_of", "flatten"]
 
@@ -91,7 +88,7 @@ class Flat(msgspec.Struct, frozen=True):
     links: tuple[FlatLink, ...]
 
 
-def flatten(topology: Topology) -> Flat:
+def flatten(topology: Entries) -> Flat:
     """Return every node and link of `topology`.  Raises: Wrong."""
     return _Flattening(topology).flat()
 
@@ -111,7 +108,7 @@ def _number(value: Any, path: Path, low: int, high: int, what: str) -> int:
 
 
 class _Flattening:
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Entries) -> None:
         self.topology = topology
         self.nodes: dict[str, FlatNode] = {}
         self.groups: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@
     delay = "2ms"
 
 `{1..10}` in a text stands for ten texts, as in a shell. Fewer texts than nodes or links are spread
-evenly over them, one after the other; of more texts each node has as many as the others.
+evenly over them, one after the other. Of more texts each node gets equally many.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Self, get_type_hints
 import msgspec
 
 from e1000emu.errors import ArgumentError
-from e1000emu.topology.entries import Link, Node, Quantity, Wrong
+from e1000emu.topology.entries import Entries, Link, Node, Wrong
 from e1000emu.topology.flat import Flat, flatten
 from e1000emu.topology.toml import Path as KeyPath
 from e1000emu.topology.toml import key_lines
@@ -39,17 +39,8 @@ class TopologyError(ArgumentError):
     """A topology that cannot be; the text has file, line, key, value and remedy."""
 
 
-class Topology(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Topology(Entries):
     """Nodes and links; `flat` has what they stand for."""
-
-    name: str = ""
-    seed: int | str = 0
-    start: Quantity = "3s"
-    """The virtual time at which programs begin: links are up by then, and IPv6 addresses valid."""
-    loops: bool = False
-    """Switches may be joined in a loop, where a broadcast goes round for ever."""
-    nodes: dict[str, Node] = {}
-    links: list[Link] = []
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -15,7 +15,7 @@ __all__ = ["MOST", "Route", "braces", "parse_route", "shares", "spread"]
 T = TypeVar("T")
 
 MOST = 1 << 18
-"""Of nodes, of links, and of the texts that one with braces stands for."""
+"""The most nodes, links, and texts that one with braces stands for."""
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
 ROUTE_FORM = "write for instance default via 10.0.0.254, or 10.2.0.0/16 via 10.0.0.254 dev eth0"

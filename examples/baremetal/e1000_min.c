@@ -78,8 +78,8 @@
 #error "E1000_MIN_TX and E1000_MIN_RX: multiples of 8, at least 8"
 #endif
 
-/* The device looks at the descriptors as soon as the doorbell rings, and what it has written is
- * read after its DD bit; neither the compiler nor the processor may swap the two. */
+/* The device looks at the descriptors as soon as the doorbell rings, and the driver
+ * reads what it has written after its DD bit. Neither compiler nor processor may swap the two. */
 #if defined(__GNUC__)
 #define BARRIER() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #else

@@ -1,9 +1,8 @@
 """Test a bare-metal driver in C from pytest: `python -m pytest examples/baremetal/test_driver.py`.
 
 cffi compiles the driver into this process. Its two register functions end at an e1000emu `Nic`, and
-its memory is the NIC's, so a test sends, receives, looks at every byte and reads what the device
-has to say about the driver. Needs a C compiler and
-`pip install 'e1000emu[pytest]' setuptools scapy`.
+its memory is the NIC's. So a test sends, receives, looks at every byte and reads what the device
+says about the driver. Needs a C compiler and `pip install 'e1000emu[pytest]' setuptools scapy`.
 
 For a driver of your own change `SOURCES`, `DECLARATIONS` and the class `Driver`.
 """

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A network node on a bare x86-64 processor: it answers ARP, ping and UDP echo (port 7) at 10.0.0.2
- * with the driver of examples/baremetal, sleeps in `hlt` and is woken by the NIC's interrupt.
+ * A network node on a bare x86-64 processor. It answers ARP, ping and UDP echo (port 7) at 10.0.0.2
+ * with the driver of examples/baremetal. It sleeps in `hlt`, and the NIC's interrupt wakes it.
  */
 #include "../baremetal/e1000_min.h"
 

@@ -4,8 +4,8 @@
  * (16, 32 or 64) and CSUM_COPY (0 or 1).
  *
  * Three instructions for a vector: with x a lane of 32 bits, `s += x` and `h += x >> 16` keep the
- * sum of both halves, because the sum of the low halves is s - (h << 16) modulo 2^32 and is smaller
- * than 2^32 as long as a lane takes fewer than 65536 values. CSUM_BLOCK sees to that.
+ * sum of both halves. For the sum of the low halves is s - (h << 16) modulo 2^32, and it is smaller than
+ * 2^32 as long as a lane takes fewer than 65536 values. CSUM_BLOCK sees to that.
  *
  * n is even and at least CSUM_VBYTES. Returns the sum of the 16-bit words in the machine's own byte
  * order, not folded. The copying form writes every byte of dst[0..n) and nothing else.

@@ -2,10 +2,10 @@
  *
  * A portable wheel is compiled for the oldest CPU of its platform, so the loops carry their own
  * target attributes and csum_init() picks one at import. Sums are taken over words in the machine's
- * byte order (RFC 1071 section 2(B): byte swapping commutes with the sum) and turned to host-order
- * values of big-endian words once at the end.
+ * byte order (RFC 1071 section 2(B): byte swapping commutes with the sum). Once, at the end, they are
+ * turned to host-order values of big-endian words.
  *
- * Included by csum.pyx only: others cimport fastpath.csum, so that there is one dispatch pointer.
+ * Included by csum.pyx only: others cimport fastpath.base.csum, so that there is one dispatch pointer.
  */
 #ifndef E1000EMU_CSUM_SIMD_H
 #define E1000EMU_CSUM_SIMD_H

@@ -2,7 +2,7 @@
  *
  * A timer of the wall clock (its resolution is microseconds; CPU-time timers of Linux fire on
  * scheduler ticks, 4 ms apart as a rule) sends SIGPROF to one thread. The handler reads that
- * thread's CPU clock and adds the time since the last sample to the path it finds:
+ * thread's CPU clock and adds the time since the last sample to the path that it finds. A path is
  * the Python functions from the outermost to the innermost, then the compiled functions that run on
  * top of the innermost one. So the samples' times add up to the CPU time that was used, and the
  * handler's own time is measured and left out.

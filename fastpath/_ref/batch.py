@@ -1,4 +1,4 @@
-"""FrameBatch in plain Python: the twin of ``fastpath.batch``."""
+"""FrameBatch in plain Python: the twin of ``fastpath.base.batch``."""
 
 from __future__ import annotations
 

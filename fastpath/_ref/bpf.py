@@ -1,4 +1,4 @@
-"""Classic BPF in plain Python: the twin of ``fastpath.bpf``."""
+"""Classic BPF in plain Python: the twin of ``fastpath.base.bpf``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fastpath.skbuff import skb_copy_bits
+from fastpath.base.skbuff import skb_copy_bits
 
 Insn = tuple[int, int, int, int]
 """(code, jt, jf, k)"""

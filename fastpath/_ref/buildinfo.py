@@ -1,4 +1,4 @@
-"""Twin of ``fastpath.buildinfo``: nothing is compiled here."""
+"""Twin of ``fastpath.base.buildinfo``: nothing is compiled here."""
 
 
 def compiler() -> str:

@@ -1,4 +1,4 @@
-"""Twin of ``fastpath.busguard``: plain Python cannot go on after SIGBUS, so nothing is guarded."""
+"""Twin of ``fastpath.nic.busguard``: Python cannot go on after SIGBUS, so nothing is guarded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch pool, link counters and cable in plain Python: the twin of ``fastpath.cable``."""
+"""Batch pool, link counters and cable in plain Python: the twin of ``fastpath.nic.cable``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 
 KEEP_BYTES = 4 << 20
 GAP_BYTES = 12

@@ -1,4 +1,4 @@
-"""The call recorder in plain Python, on the profile hook: the twin of ``fastpath.calltrace``."""
+"""The call recorder on the profile hook: the plain-Python twin of ``fastpath.base.calltrace``."""
 
 from __future__ import annotations
 

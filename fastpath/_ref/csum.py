@@ -1,4 +1,4 @@
-"""The Internet checksum in plain Python: the twin of ``fastpath.csum`` and its oracle."""
+"""The Internet checksum in plain Python: the twin of ``fastpath.base.csum`` and its oracle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Serve the frequent messages, in plain Python: the twin of ``fastpath.datapath.BusPump``.
+"""Serve the frequent messages of vfio-user, in plain Python: the twin of ``datapath.BusPump``.
+
+The compiled one does not know the protocol: `e1000emu.embed.vfio_user.hot` tells it.
 
 `DataPath` itself has no twin: the engines work its rings, and their twins are ``_ref/txring`` and
 ``_ref/rxring``; the twin of its interrupt block is ``_ref/irqblock``.
@@ -34,19 +36,19 @@ class BusPump:
             return None
         if command == REGION_READ and len(payload) == ACCESS.size:
             off, region, count = ACCESS.unpack(payload)
-            value = self.nic.read(off) if (region, count, off & 3) == (0, 4, 0) else None
+            value = self.nic.read(off) if (region, count) == (0, 4) else None
             if value is None:
                 return None
             answer = payload + value.to_bytes(4, "little")
         elif command == REGION_WRITE and len(payload) == ACCESS.size + 4:
             off, region, count = ACCESS.unpack_from(payload)
             value = int.from_bytes(payload[ACCESS.size :], "little")
-            if (region, count, off & 3) != (0, 4, 0) or not self.nic.write(off, value):
+            if (region, count) != (0, 4) or not self.nic.write(off, value):
                 return None
             answer = payload[: ACCESS.size]
         elif command == SET_IRQS and len(payload) == IRQS.size:
             argsz, what, index, start, count = IRQS.unpack(payload)
-            if argsz < IRQS.size or (what, index, start, count) != (UNMASK, 0, 0, 1):
+            if argsz != IRQS.size or (what, index, start, count) != (UNMASK, 0, 0, 1):
                 return None
             self.nic.unmask()
             answer = b""

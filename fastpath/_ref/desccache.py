@@ -1,4 +1,4 @@
-"""Descriptors on the chip in plain Python: the twin of ``fastpath.desccache``."""
+"""Descriptors on the chip in plain Python: the twin of ``fastpath.nic.desccache``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bus-master's view of memory in plain Python: the light twin of ``fastpath.dma``."""
+"""The bus-master's view of memory in plain Python: the light twin of ``fastpath.base.dma``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offsets of registers, and the bits that engines read: the twin of ``fastpath.e1000_hw``."""
+"""Offsets of registers, and the bits that engines read: the twin of ``fastpath.nic.e1000_hw``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ REGISTERS = {
 """Byte offsets in BAR 0."""
 CTRL_RFCE, CTRL_TFCE, CTRL_VME = 1 << 27, 1 << 28, 1 << 30
 FCRTL_RTL = FCRTH_RTH = 0xFFF8
+TCTL_EN, TCTL_PSP = 0x2, 0x8
 
 
 class Registers:

@@ -1,4 +1,4 @@
-"""The events of a clock, in plain Python: the twin of ``fastpath.eventq``."""
+"""The events of a clock, in plain Python: the twin of ``fastpath.base.eventq``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A buffer that becomes a bytes object once it is filled: the twin of ``fastpath.freshbytes``."""
+"""A buffer that becomes a bytes object once filled: the twin of ``fastpath.base.freshbytes``."""
 
 from __future__ import annotations
 

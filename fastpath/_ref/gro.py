@@ -1,4 +1,4 @@
-"""Plain-Python twin of ``fastpath.gro``: whole Ethernet frames as bytes in, merged packets out."""
+"""Plain-Python twin of ``fastpath.net.gro``: Ethernet frames as bytes in, merged packets out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain-Python twin of ``fastpath.gso``: a super-packet as bytes in, frames as bytes out."""
+"""Plain-Python twin of ``fastpath.net.gso``: a super-packet as bytes in, frames as bytes out."""
 
 from __future__ import annotations
 

@@ -1,141 +1,30 @@
-"""Plain-Python twin of ``fastpath.hdr``: member tables, and writers that return bytes."""
+"""Plain-Python twin of ``fastpath.net.hdr``: members of headers, and writers that return bytes."""
 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from fastpath._ref.csum import csum_fold, csum_partial
-
-
-class Member(NamedTuple):
-    """`bits` wide, `shift` bits above the end of the `size` bytes at `off`; raw = bytes, no int."""
-
-    off: int
-    size: int
-    shift: int = 0
-    bits: int = 0
-    raw: bool = False
-
-
-def _word(off: int, size: int) -> Member:
-    return Member(off, size, 0, size * 8)
-
-
-def _mac(off: int) -> Member:
-    return Member(off, 6, raw=True)
-
-
-_FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
-SIZES = {
-    "ethhdr": 14,
-    "vlan_ethhdr": 18,
-    "arphdr": 28,
-    "iphdr": 20,
-    "ipv6hdr": 40,
-    "icmphdr": 8,
-    "igmphdr": 8,
-    "udphdr": 8,
-    "tcphdr": 20,
-}
-MEMBERS: dict[str, dict[str, Member]] = {
-    "ethhdr": {"h_dest": _mac(0), "h_source": _mac(6), "h_proto": _word(12, 2)},
-    "vlan_ethhdr": {
-        "h_dest": _mac(0),
-        "h_source": _mac(6),
-        "h_vlan_proto": _word(12, 2),
-        "h_vlan_TCI": _word(14, 2),
-        "h_vlan_encapsulated_proto": _word(16, 2),
-    },
-    "arphdr": {
-        "ar_hrd": _word(0, 2),
-        "ar_pro": _word(2, 2),
-        "ar_hln": _word(4, 1),
-        "ar_pln": _word(5, 1),
-        "ar_op": _word(6, 2),
-        "ar_sha": _mac(8),
-        "ar_sip": _word(14, 4),
-        "ar_tha": _mac(18),
-        "ar_tip": _word(24, 4),
-    },
-    "iphdr": {
-        "version": Member(0, 1, 4, 4),
-        "ihl": Member(0, 1, 0, 4),
-        "tos": _word(1, 1),
-        "tot_len": _word(2, 2),
-        "id": _word(4, 2),
-        "frag_off": _word(6, 2),
-        "ttl": _word(8, 1),
-        "protocol": _word(9, 1),
-        "check": _word(10, 2),
-        "saddr": _word(12, 4),
-        "daddr": _word(16, 4),
-    },
-    "ipv6hdr": {
-        "version": Member(0, 1, 4, 4),
-        "priority": Member(0, 2, 4, 8),
-        "flow_lbl": Member(0, 4, 0, 20),
-        "payload_len": _word(4, 2),
-        "nexthdr": _word(6, 1),
-        "hop_limit": _word(7, 1),
-        "saddr": _word(8, 16),
-        "daddr": _word(24, 16),
-    },
-    "icmphdr": {
-        "type": _word(0, 1),
-        "code": _word(1, 1),
-        "checksum": _word(2, 2),
-        "un": _word(4, 4),
-        "id": _word(4, 2),
-        "sequence": _word(6, 2),
-        "gateway": _word(4, 4),
-        "mtu": _word(6, 2),
-    },
-    "igmphdr": {
-        "type": _word(0, 1),
-        "code": _word(1, 1),
-        "csum": _word(2, 2),
-        "group": _word(4, 4),
-    },
-    "udphdr": {
-        "source": _word(0, 2),
-        "dest": _word(2, 2),
-        "len": _word(4, 2),
-        "check": _word(6, 2),
-    },
-    "tcphdr": {
-        "source": _word(0, 2),
-        "dest": _word(2, 2),
-        "seq": _word(4, 4),
-        "ack_seq": _word(8, 4),
-        "doff": Member(12, 1, 4, 4),
-        "res1": Member(12, 1, 0, 4),
-        "flags": _word(13, 1),
-        **{name: Member(13, 1, i, 1) for i, name in enumerate(_FLAGS)},
-        "window": _word(14, 2),
-        "check": _word(16, 2),
-        "urg_ptr": _word(18, 2),
-    },
-}
+from fastpath.net.headers import HEADERS
 
 
 def get(header: str, name: str, data: bytes) -> int | bytes:
     """Member `name` of the header at the start of `data`."""
-    m = MEMBERS[header][name]
-    raw = data[m.off : m.off + m.size]
-    return raw if m.raw else int.from_bytes(raw, "big") >> m.shift & (1 << m.bits) - 1
+    m = HEADERS[header].members[name]
+    raw = data[m.at : m.at + m.size]
+    return int.from_bytes(raw, "big") >> m.shift & (1 << m.bits) - 1 if m.bits else raw
 
 
 def put(header: str, name: str, data: bytearray, value: int | bytes) -> None:
     """Store `value` (its low bits) in member `name`."""
-    m = MEMBERS[header][name]
+    m = HEADERS[header].members[name]
     if isinstance(value, bytes):
-        data[m.off : m.off + m.size] = value
+        data[m.at : m.at + m.size] = value
         return
     mask = (1 << m.bits) - 1 << m.shift
-    word = int.from_bytes(data[m.off : m.off + m.size], "big")
+    word = int.from_bytes(data[m.at : m.at + m.size], "big")
     word = word & ~mask | value << m.shift & mask
-    data[m.off : m.off + m.size] = word.to_bytes(m.size, "big")
+    data[m.at : m.at + m.size] = word.to_bytes(m.size, "big")
 
 
 def options(data: bytes, fixed: int, length_at: int, high: bool) -> bytes:

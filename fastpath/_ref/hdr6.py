@@ -1,81 +1,10 @@
-"""Plain-Python twin of ``fastpath.hdr6``: member tables, and checks and writers over bytes."""
+"""Plain-Python twin of ``fastpath.net.hdr6``: checks and writers over bytes."""
 
 from __future__ import annotations
 
 import struct
 
 from fastpath._ref.csum import csum_fold, csum_ipv6_nofold, csum_partial
-from fastpath._ref.hdr import Member
-
-
-def _word(off: int, size: int) -> Member:
-    return Member(off, size, 0, size * 8)
-
-
-SIZES = {
-    "ipv6_opt_hdr": 2,
-    "ipv6_rt_hdr": 4,
-    "frag_hdr": 8,
-    "icmp6hdr": 8,
-    "rd_msg": 40,
-}
-MEMBERS: dict[str, dict[str, Member]] = {
-    "ipv6_opt_hdr": {
-        "nexthdr": _word(0, 1),
-        "hdrlen": _word(1, 1),
-    },
-    "ipv6_rt_hdr": {
-        "nexthdr": _word(0, 1),
-        "hdrlen": _word(1, 1),
-        "type": _word(2, 1),
-        "segments_left": _word(3, 1),
-    },
-    "frag_hdr": {
-        "nexthdr": _word(0, 1),
-        "reserved": _word(1, 1),
-        "frag_off": _word(2, 2),
-        "identification": _word(4, 4),
-    },
-    "icmp6hdr": {
-        "icmp6_type": _word(0, 1),
-        "icmp6_code": _word(1, 1),
-        "icmp6_cksum": _word(2, 2),
-        "icmp6_unused": _word(4, 4),
-        "icmp6_mtu": _word(4, 4),
-        "icmp6_pointer": _word(4, 4),
-        "icmp6_identifier": _word(4, 2),
-        "icmp6_sequence": _word(6, 2),
-        "icmp6_maxdelay": _word(4, 2),
-        "icmp6_router": Member(4, 1, 7, 1),
-        "icmp6_solicited": Member(4, 1, 6, 1),
-        "icmp6_override": Member(4, 1, 5, 1),
-        "icmp6_hop_limit": _word(4, 1),
-        "icmp6_addrconf_managed": Member(5, 1, 7, 1),
-        "icmp6_addrconf_other": Member(5, 1, 6, 1),
-        "icmp6_home_agent": Member(5, 1, 5, 1),
-        "icmp6_router_pref": Member(5, 1, 3, 2),
-        "icmp6_rt_lifetime": _word(6, 2),
-    },
-    "rd_msg": {
-        "target": _word(8, 16),
-        "dest": _word(24, 16),
-    },
-}
-
-
-def get(header: str, name: str, data: bytes) -> int:
-    """Member `name` of the header at the start of `data`."""
-    m = MEMBERS[header][name]
-    return int.from_bytes(data[m.off : m.off + m.size], "big") >> m.shift & (1 << m.bits) - 1
-
-
-def put(header: str, name: str, data: bytearray, value: int) -> None:
-    """Store `value` (its low bits) in member `name`."""
-    m = MEMBERS[header][name]
-    mask = (1 << m.bits) - 1 << m.shift
-    word = int.from_bytes(data[m.off : m.off + m.size], "big")
-    word = word & ~mask | value << m.shift & mask
-    data[m.off : m.off + m.size] = word.to_bytes(m.size, "big")
 
 
 def body(data: bytes, fixed: int) -> bytes | None:

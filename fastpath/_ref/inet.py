@@ -1,4 +1,4 @@
-"""Whole steps of IP and UDP on plain bytes: the twin of ``fastpath.inet``."""
+"""Whole steps of IP and UDP on plain bytes: the twin of ``fastpath.net.inet``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections by their two ends: the twin of ``fastpath.inethash`` on packets as bytes."""
+"""Connections by their two ends: the twin of ``fastpath.net.inethash`` on packets as bytes."""
 
 from __future__ import annotations
 

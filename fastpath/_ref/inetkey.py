@@ -1,4 +1,4 @@
-"""Socket keys of packets as bytes: the twin of ``fastpath.inetkey``."""
+"""Socket keys of packets as bytes: the twin of ``fastpath.net.inetkey``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dict whose keys are 64-bit ints: the twin of ``fastpath.intmap``."""
+"""A dict whose keys are 64-bit ints: the twin of ``fastpath.base.intmap``."""
 
 from __future__ import annotations
 

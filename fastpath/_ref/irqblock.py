@@ -1,4 +1,4 @@
-"""Causes, masks, delays and the interrupt line in plain Python: the twin of ``fastpath.irqblock``.
+"""Causes, masks, delays and the interrupt line: the twin of ``fastpath.nic.irqblock``.
 
 It is fed with the time and drives a line at once; clocks, threads and locks are none of its own.
 """

@@ -1,4 +1,4 @@
-"""Whole-batch work of the links in plain Python: the twin of ``fastpath.linkops``."""
+"""Whole-batch work of the links in plain Python: the twin of ``fastpath.nic.linkops``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The searches of ``fastpath.macctrl`` in plain Python: MAC control frames, magic packets."""
+"""The searches of ``fastpath.nic.macctrl`` in plain Python: MAC control frames, magic packets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doorbell to interrupt in plain Python: the twin of ``fastpath.macpath``.
+"""Doorbell to interrupt in plain Python: the twin of ``fastpath.nic.macpath``.
 
 `irq.sent` and `irq.received` take the arguments with which compiled ports call their IrqBlock.
 """
@@ -7,11 +7,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastpath._ref.e1000_hw import CTRL_RFCE, CTRL_TFCE, FCRTH_RTH, FCRTL_RTL, Registers
-from fastpath.cable import shared
-from fastpath.macctrl import find_mac_control
-from fastpath.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ
-from fastpath.txring import RUN_DELAYED, RUN_MORE
+from fastpath._ref.e1000_hw import (
+    CTRL_RFCE,
+    CTRL_TFCE,
+    FCRTH_RTH,
+    FCRTL_RTL,
+    TCTL_EN,
+    Registers,
+)
+from fastpath.nic.cable import shared
+from fastpath.nic.macctrl import find_mac_control
+from fastpath.nic.macpath import (
+    TX_DISABLED,
+    TX_NO_LINK,
+    TX_NO_MASTER,
+    TX_NO_RING,
+    TX_RESTING,
+    TX_STILL,
+    TX_XOFF,
+)
+from fastpath.nic.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ
+from fastpath.nic.txring import RUN_DELAYED, RUN_MORE
 
 BATCH_FRAMES = 512
 ROUNDS = 16
@@ -58,19 +74,35 @@ class TxPort:
     """Doorbell, engine runs, hand-over to the link."""
 
     def __init__(self) -> None:
-        self.open = self.resting = self._pumping = self._again = self.put_off = False
+        self.open = self.paused = self.resting = False
+        self._pumping = self._again = self.put_off = False
         self.credit = CREDIT_MAX
         self.loop: Any = None
         self._link: Any = None
-        self._paused_until_ns = self.doorbells = self.batches = self._descs = 0
+        self.doorbells = self.batches = self._descs = 0
 
-    def _bind(self, nic: Any, engine: Any, mac: MacState, irq: Any) -> None:
-        self._nic, self.engine, self._mac, self._irq = nic, engine, mac, irq
+    def _bind(self, engine: Any, mac: MacState, irq: Any, finish_reset: Any) -> None:
+        self.engine, self._mac, self._irq, self.finish_reset = engine, mac, irq, finish_reset
         self._regs = Registers(engine.regs)
 
     def _use(self, link: Any) -> None:
         """Send to `link` from now on."""
         self._link = link
+
+    @property
+    def stopped_by(self) -> int:
+        """TX_* bits of all that keeps frames from being sent."""
+        regs, count = self._regs, self._regs["TDLEN"] >> 4
+        off = count < MIN_RING or regs["TDH"] >= count or regs["TDT"] > count
+        return (
+            TX_DISABLED * (not regs["TCTL"] & TCTL_EN)
+            | TX_NO_MASTER * (not self.engine.dma.enabled)
+            | TX_NO_RING * off
+            | TX_NO_LINK * (not self.open)
+            | TX_XOFF * self.paused
+            | TX_STILL * self._mac.still
+            | TX_RESTING * self.resting
+        )
 
     def on_write(self, new: int) -> None:
         """TDT was written."""
@@ -92,7 +124,7 @@ class TxPort:
         if self._pumping:
             self._again = True
             return
-        if not self.open or self._paused_until_ns:
+        if not self.open or self.paused:
             self._explain()  # type: ignore[attr-defined]
             self._fill()
             return
@@ -119,11 +151,24 @@ class TxPort:
         if flags := self.engine.fill():
             self._rare(flags)  # type: ignore[attr-defined]
 
+    def room(self) -> int:
+        """Frames that link or loopback take now."""
+        return BATCH_FRAMES if self.loop else min(self._link.tx_room(), BATCH_FRAMES)
+
+    def deliver(self, batch: Any) -> None:
+        """Give frames to the link, or to the loopback."""
+        frames = len(batch)
+        if not frames:
+            shared.put(batch)
+            return
+        self.batches += 1
+        self.credit -= frames
+        (self.loop or self._link.transmit)(batch)
+
     def _rounds(self) -> bool:
         for _ in range(1 if self._mac.bottom_half else ROUNDS):
             self._again = False
-            send = self.loop or self._link.transmit
-            room = BATCH_FRAMES if self.loop else min(self._link.tx_room(), BATCH_FRAMES)
+            room = self.room()
             if room <= 0:
                 self._fill()
                 return False
@@ -134,12 +179,7 @@ class TxPort:
             self._descs += _span(head, self.engine.head, count)
             self._mac.in_engine = False
             frames = len(batch)
-            if batch:
-                self.batches += 1
-                self.credit -= len(batch)
-                send(batch)
-            else:
-                shared.put(batch)
+            self.deliver(batch)
             if flags & ~(CAUSES | RUN_MORE | RUN_DELAYED):
                 self._rare(flags)  # type: ignore[attr-defined]
             if flags & (CAUSES | RUN_DELAYED):
@@ -147,11 +187,11 @@ class TxPort:
                 self._irq.sent(flags & CAUSES, delayed, frames, self._descs, count)
                 self._descs = 0
             if self._mac.reset_pending:
-                self._nic.finish_reset()
+                self.finish_reset()
                 return False
             if not (flags & RUN_MORE or self._again):
                 return False
-            if not self.open or self._paused_until_ns or self._mac.still:
+            if not self.open or self.paused or self._mac.still:
                 self.put_off = self._mac.still
                 return False
             if self.credit <= 0:
@@ -165,11 +205,12 @@ class RxPort:
     def __init__(self) -> None:
         self.open = self._held = self.xoff_sent = self.put_off = False
         self.watching = 0
+        self.fifo_changed: Any = None
         self.doorbells = self.batches = self._frames = self._descs = 0
         self.stage: Any = None
 
-    def _bind(self, nic: Any, engine: Any, mac: MacState, irq: Any) -> None:
-        self._nic, self.engine, self._mac, self._irq = nic, engine, mac, irq
+    def _bind(self, engine: Any, mac: MacState, irq: Any, finish_reset: Any) -> None:
+        self.engine, self._mac, self._irq, self.finish_reset = engine, mac, irq, finish_reset
         self._regs = Registers(engine.regs)
 
     def on_write(self, new: int) -> None:
@@ -210,9 +251,9 @@ class RxPort:
             return int(self._managed(batch, start, hold))  # type: ignore[attr-defined]
         if self.watching and self._asleep(batch, start):  # type: ignore[attr-defined]
             return len(batch)
-        return self._others(batch, start, hold)
+        return self._pass_on(batch, start, hold)
 
-    def _others(self, batch: Any, start: int, hold: bool) -> int:
+    def _pass_on(self, batch: Any, start: int, hold: bool) -> int:
         regs = self._regs
         if regs["CTRL"] & CTRL_RFCE:
             first = find_mac_control(batch, start, regs["FCT"] & 0xFFFF)
@@ -221,38 +262,44 @@ class RxPort:
         self._mac.in_engine = True
         head = self.engine.head
         end = self.engine.receive(batch, start, hold)
-        self._took(end - start, head)
+        self._count_stored(end - start, head)
         self._mac.in_engine = False
         if end < len(batch):
             self._held = True
-        self._after()
+        self._report()
         return int(end)
 
-    def _took(self, frames: int, head: int) -> None:
+    def _count_stored(self, frames: int, head: int) -> None:
         self._frames += frames
         self._descs += _span(head, self.engine.head, self._regs["RDLEN"] >> 4)
 
-    def _after(self) -> None:
+    def _report(self) -> None:
         causes = self.engine.take_causes()
         if self.stage is None:
             self.settle(causes)
         else:
             self.stage.after(causes)
 
+    @property
+    def pause_due(self) -> bool:
+        """The FIFO has crossed the threshold at which the next PAUSE frame is sent."""
+        regs = self._regs
+        used, high = self.engine.fifo_used, regs["FCRTH"] & FCRTH_RTH
+        crossed = used <= regs["FCRTL"] & FCRTL_RTL if self.xoff_sent else used > high
+        return bool(regs["CTRL"] & CTRL_TFCE and high and crossed)
+
     def settle(self, causes: int) -> None:
         """Raise `causes`."""
         if causes & (RX_ABORT | RX_DATA_ABORT | RXSEQ):
             self._unusual(causes)  # type: ignore[attr-defined]
-        regs = self._regs
-        used, high = self.engine.fifo_used, regs["FCRTH"] & FCRTH_RTH
-        crossed = used <= regs["FCRTL"] & FCRTL_RTL if self.xoff_sent else used > high
-        if regs["CTRL"] & CTRL_TFCE and high and crossed:
-            self._nic.flow.fifo_changed()
+        if self.pause_due:
+            self.fifo_changed()
         if causes & CAUSES:
-            self._irq.received(causes & CAUSES, self._frames, self._descs, regs["RDLEN"] >> 4)
+            count = self._regs["RDLEN"] >> 4
+            self._irq.received(causes & CAUSES, self._frames, self._descs, count)
             self._frames = self._descs = 0
         if self._mac.reset_pending:
-            self._nic.finish_reset()
+            self.finish_reset()
 
     def kick(self) -> None:
         """Descriptors are free, or the receiver is on."""
@@ -265,9 +312,9 @@ class RxPort:
             self._mac.in_engine = True
             head, waiting = self.engine.head, self.engine.fifo_frames
             self.engine.kick()
-            self._took(waiting - self.engine.fifo_frames, head)
+            self._count_stored(waiting - self.engine.fifo_frames, head)
             self._mac.in_engine = False
-            self._after()
+            self._report()
         if self._held and self.engine.ready():
             self._release()  # type: ignore[attr-defined]
 

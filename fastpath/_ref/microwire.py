@@ -1,4 +1,4 @@
-"""The serial EEPROM in plain Python: the twin of ``fastpath.microwire``."""
+"""The serial EEPROM in plain Python: the twin of ``fastpath.nic.microwire``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bounded log of misuse in plain Python: the twin of ``fastpath.misuselog``."""
+"""The bounded log of misuse in plain Python: the twin of ``fastpath.nic.misuselog``."""
 
 from __future__ import annotations
 

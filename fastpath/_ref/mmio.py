@@ -1,4 +1,4 @@
-"""A driver's registers in plain Python: the twin of ``fastpath.mmio``."""
+"""A driver's registers in plain Python: the twin of ``fastpath.nic.mmio``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""When a cause that waits may interrupt, in plain Python: the twin of ``fastpath.moderation``."""
+"""When a cause that waits may interrupt: the plain-Python twin of ``fastpath.nic.moderation``."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 FRAMES, SENT = 0x180D3, 0x8003
 LONG_AGO = -(1 << 62)
@@ -40,7 +42,7 @@ class Moderation:
         return 0
 
     def tick(self, now: int) -> None:
-        """What was due is over."""
+        """Forget a delay that has ended."""
 
     def forget(self) -> None:
         """The device was reset."""
@@ -50,58 +52,64 @@ class AdaptiveModeration(Moderation):
     """Few frames at each interrupt: each at once. Many: let the next bring more."""
 
     name = "adaptive"
-    floor_max_ns = 2_000_000
 
-    def __init__(self) -> None:
+    def __init__(self, **parameters: int) -> None:
+        """Take all parameters of `fastpath.nic.moderation.PARAMETERS`."""
+        self.p = SimpleNamespace(**parameters)
+        self._begin()
+
+    def _begin(self) -> None:
         self.floor_ns = self.work = 0
         self.tx_done = self.tx_enough = self.rx_done = self.rx_enough = 0
         self.tx_last = self.rx_last = self.tx_seen = 0
         self.handler_from = self.hold_until = self.room_due = self.rx_since = 0
         self.masked = False
-        self.patience, self.probe, self.tx_late = 0, 16, 0
+        self.patience, self.probe, self.tx_late = 0, self.p.probe_first, 0
 
     def _one_way(self, now: int) -> bool:
-        return now - self.tx_seen >= 20_000_000
+        return now - self.tx_seen >= self.p.answer_ns
 
     def hold_back(self, causes: int, last_ns: int, now: int) -> int:
         """When `causes` may interrupt, ITR aside."""
         if not causes & ~SENT:
             if not self.floor_ns or self.tx_done >= self.tx_enough:
                 return LONG_AGO
-            wait = last_ns + min(4 * self.floor_ns, 2_000_000)
-            return wait if self.patience > 0 else min(wait, self.tx_last + 150_000)
+            wait = last_ns + min(4 * self.floor_ns, self.p.tx_wait_ns)
+            return wait if self.patience > 0 else min(wait, self.tx_last + self.p.tx_silence_ns)
         if causes & ~FRAMES:
             return LONG_AGO
         wait = last_ns + self.floor_ns if self.rx_done < self.rx_enough else LONG_AGO
         if self._one_way(now):
             return max(wait, self.hold_until)
-        return wait if self.patience > 0 else min(wait, self.rx_last + 250_000)
+        return wait if self.patience > 0 else min(wait, self.rx_last + self.p.rx_silence_ns)
 
     def _learn(self, last_ns: int, now: int) -> None:
         """Whether a silence is one side's wait for the other, or only a gap."""
         still = now - max(self.rx_last, self.tx_last)
-        if self.floor_ns < 500_000 or now - last_ns >= 4_000_000:
+        p = self.p
+        if self.floor_ns < 2 * p.rx_silence_ns or now - last_ns >= 2 * p.floor_max_ns:
             return
         if self.patience <= 0:
-            self.patience += still >= 150_000
+            self.patience += still >= p.tx_silence_ns
         elif 2 * still < self.floor_ns:
-            self.patience, self.probe = min(self.patience + 1, 16), 16
+            self.patience, self.probe = min(self.patience + 1, p.patience_max), p.probe_first
         else:
-            self.patience -= 8
+            self.patience -= p.patience_lost
             if self.patience <= 0:
                 self.patience = 1 - self.probe
-                self.probe = min(2 * self.probe, 128)
+                self.probe = min(2 * self.probe, p.probe_most)
 
     def asserted(self, last_ns: int, now: int) -> None:
         """The line rises."""
         self._learn(last_ns, now)
-        since, want = now - last_ns, 12_800_000
-        if self.work > 3 and 0 < since < 1 << 40:
-            want = (64 if self._one_way(now) else 128) * since // self.work
-        if want >= 12_800_000:
+        p, since = self.p, now - last_ns
+        want = p.thin_ns
+        if self.work > p.few_frames and 0 < since < 1 << 40:
+            want = (p.frames_one_way if self._one_way(now) else p.frames) * since // self.work
+        if want >= p.thin_ns:
             self.floor_ns >>= 2
         else:
-            self.floor_ns = min((self.floor_ns + want) // 2, self.floor_max_ns)
+            self.floor_ns = min((self.floor_ns + want) // 2, p.floor_max_ns)
         self.work = self.tx_done = self.rx_done = 0
 
     def received(self, frames: int, descs: int, ring: int, now: int) -> None:
@@ -131,8 +139,8 @@ class AdaptiveModeration(Moderation):
         if not self.handler_from:
             return False
         busy = now - self.handler_from
-        if busy < 10_000_000:
-            self.hold_until = now + 3 * busy // 16
+        if busy < self.p.handler_max_ns:
+            self.hold_until = now + self.p.pause_sixteenths * busy // 16
         waited = self.room_due != 0
         self.handler_from = self.rx_since = self.room_due = 0
         return waited
@@ -143,7 +151,7 @@ class AdaptiveModeration(Moderation):
             return burst
         until = self.hold_until
         if self.handler_from:
-            until = self.handler_from + 10_000_000 if self.masked else 0
+            until = self.handler_from + self.p.handler_max_ns if self.masked else 0
         if now >= until:
             return burst
         left = max(burst - self.rx_since, 0)
@@ -156,13 +164,13 @@ class AdaptiveModeration(Moderation):
         return self.room_due
 
     def tick(self, now: int) -> None:
-        """What was due is over."""
+        """Forget a delay that has ended."""
         if now >= self.room_due:
             self.room_due = 0
 
     def forget(self) -> None:
         """The device was reset."""
-        AdaptiveModeration.__init__(self)
+        self._begin()
         self.masked = True
 
 

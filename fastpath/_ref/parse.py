@@ -1,4 +1,4 @@
-"""The headers of an IP packet in plain Python: what fastpath.parse leaves in an sk_buff."""
+"""The headers of an IP packet in plain Python: what fastpath.net.parse leaves in an sk_buff."""
 
 from __future__ import annotations
 

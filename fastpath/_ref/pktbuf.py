@@ -1,4 +1,4 @@
-"""The packet buffer in plain Python: the twin of ``fastpath.pktbuf``."""
+"""The packet buffer in plain Python: the twin of ``fastpath.nic.pktbuf``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Register arrays and statistics in plain Python: the twin of ``fastpath.regfile``."""
+"""Register arrays and statistics in plain Python: the twin of ``fastpath.nic.regfile``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Address and VLAN filters in plain Python: the twin of ``fastpath.rxfilter``."""
+"""Address and VLAN filters in plain Python: the twin of ``fastpath.nic.rxfilter``."""
 
 from __future__ import annotations
 

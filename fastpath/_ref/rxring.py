@@ -1,4 +1,4 @@
-"""Receive ring engine in plain Python: the twin of ``fastpath.rxring``."""
+"""Receive ring engine in plain Python: the twin of ``fastpath.nic.rxring``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from fastpath._ref.batch import (
     FB_SYMBOL_ERR,
 )
 from fastpath._ref.csum import csum_fold, csum_partial
-from fastpath._ref.desccache import DescCache
-from fastpath._ref.e1000_hw import CTRL_VME, Registers
+from fastpath._ref.e1000_hw import CTRL_VME
 from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
+from fastpath._ref.ring import DescriptorRing
 from fastpath._ref.rxfilter import ACCEPT, BROADCAST, MULTICAST, PIF, VLAN
 from fastpath._ref.txring import bucket
 
@@ -61,7 +61,7 @@ class _Waiting:
     verdict: int
 
 
-class RxEngine:
+class RxEngine(DescriptorRing):
     """One receive queue over any memory with read(addr, n) and write(addr, data)."""
 
     def __init__(
@@ -71,14 +71,9 @@ class RxEngine:
         filter: Any,  # noqa: A002
         buffer: PacketBuffer | None = None,
     ) -> None:
-        self.buffer = buffer or PacketBuffer()
-        self.dma = dma
-        self.stats = stats
+        super().__init__("R", dma, stats, filter.regs, buffer)
         self.filter = filter
-        self.regs: Registers = filter.regs
         self.pad_runts = True
-        self.hold = 0
-        self.chip = DescCache(1)
         self.symbol_errors = 0
         self.reset()
 
@@ -130,15 +125,6 @@ class RxEngine:
         return causes
 
     @property
-    def head(self) -> int:
-        """RDH."""
-        return self.regs["RDH"]
-
-    @property
-    def _base(self) -> int:
-        return self.regs["RDBAH"] << 32 | self.regs["RDBAL"] & ~15
-
-    @property
     def _n(self) -> int:
         return self.regs["RDLEN"] >> 4
 
@@ -155,19 +141,13 @@ class RxEngine:
     def free_descriptors(self) -> int:
         """Descriptors that the device may fill."""
         tail = self.regs["RDT"]
-        if not self.dma.enabled or self._n < 8 or self.head >= self._n or tail > self._n:
-            return 0
-        if self._base + self._n * 16 >= 1 << 64:
+        if not self.dma.enabled or self.off or self.base + self._n * 16 >= 1 << 64:
             return 0
         return tail - self.head if tail >= self.head else self._n - self.head + tail
 
     def prefetch(self, low: int, host: int) -> None:
         """PTHRESH and HTHRESH."""
         self.chip.low, self.chip.host = max(low, 1), host
-
-    def cached(self) -> int:
-        """Descriptors that were fetched and are not used yet."""
-        return len(self.chip.all)
 
     def wants(self) -> bool:
         """Descriptors are to be fetched."""
@@ -188,7 +168,7 @@ class RxEngine:
 
     def _more(self) -> None:
         if self._usable and not self.chip.fetch(
-            self.dma, self._base, self._n, self.head, self._left
+            self.dma, self.base, self._n, self.head, self._left
         ):
             self._stall()
 
@@ -403,7 +383,7 @@ class RxEngine:
         return _segment(packet[8:40], proto, payload)
 
     def _store(self, image: _Image, off: int) -> int:
-        ring = self._base
+        ring = self.base
         size = len(image.data)
         while off < size and self._here:
             at = ring + self.head * 16

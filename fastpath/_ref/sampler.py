@@ -1,4 +1,4 @@
-"""The tree of sampled paths in plain Python: the twin of ``fastpath.sampler.Tree``."""
+"""The tree of sampled paths in plain Python: the twin of ``fastpath.base.sampler.Tree``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain-Python twin of ``fastpath.skbuff``: the same names and meaning, no speed, no raw memory.
+"""Plain-Python twin of ``fastpath.base.skbuff``: the same names and meaning, no raw memory.
 
 A buffer is a counted bytearray; the data part of an sk_buff is its head buffer with offsets and a
 list of fragments. Only what touches bytes, buffers and queues is here.

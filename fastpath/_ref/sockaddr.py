@@ -1,4 +1,4 @@
-"""The address of socket calls in plain Python: the twin of ``fastpath.sockaddr``."""
+"""The address of socket calls in plain Python: the twin of ``fastpath.net.sockaddr``."""
 
 from __future__ import annotations
 

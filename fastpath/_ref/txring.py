@@ -1,4 +1,4 @@
-"""Transmit ring engine in plain Python: the twin of ``fastpath.txring``.
+"""Transmit ring engine in plain Python: the twin of ``fastpath.nic.txring``.
 
 Written for reading: a frame's bytes are gathered whole, and a segmentation context is cut when its
 last descriptor is there. So it has no pauses; `max_frames` is not offered.
@@ -12,9 +12,9 @@ from typing import Any
 
 from fastpath._ref.batch import FB_HAS_FCS
 from fastpath._ref.csum import csum_fold, csum_partial
-from fastpath._ref.desccache import DescCache
-from fastpath._ref.e1000_hw import CTRL_VME, Registers
+from fastpath._ref.e1000_hw import CTRL_VME, TCTL_EN, TCTL_PSP, Registers
 from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
+from fastpath._ref.ring import DescriptorRing
 
 TXDW, TXQE, TXD_LOW = 0x1, 0x2, 0x8000
 RUN_DELAYED, RUN_MORE, RUN_ABORT, RUN_DATA_ABORT, RUN_OFF = (1 << bit for bit in range(24, 29))
@@ -22,7 +22,6 @@ RUN_DELAYED, RUN_MORE, RUN_ABORT, RUN_DATA_ABORT, RUN_OFF = (1 << bit for bit in
 EOP, IFCS, IC, RS, RPS, DEXT, VLE, IDE = (1 << bit for bit in range(8))
 TSE = IC
 IXSM, TXSM = 1, 2
-TCTL_EN, TCTL_PSP = 0x2, 0x8
 
 
 @dataclass(slots=True)
@@ -77,17 +76,13 @@ def insert_checksum(frame: bytearray, css: int, cse: int, cso: int, udp: bool = 
     return True
 
 
-class TxEngine:
+class TxEngine(DescriptorRing):
     """One transmit queue over any memory with read(addr, n) and write(addr, data)."""
 
     def __init__(self, dma: Any, stats: Any, file: Any, buffer: PacketBuffer | None = None) -> None:
-        self.regs = Registers(file)
+        super().__init__("T", dma, stats, Registers(file), buffer)
         self.rps = False
-        self.buffer = buffer or PacketBuffer()
-        self.dma = dma
-        self.stats = stats
         self.low_cause = TXD_LOW
-        self.chip = DescCache(1)
         self.reset()
 
     def reset(self) -> None:
@@ -104,11 +99,6 @@ class TxEngine:
         self._flags = self._record = 0
         self._begun()
 
-    @property
-    def head(self) -> int:
-        """TDH."""
-        return self.regs["TDH"]
-
     def mid_frame(self) -> bool:
         """A frame is begun and not ended."""
         return self._open is not None
@@ -124,18 +114,14 @@ class TxEngine:
         """PTHRESH and HTHRESH; with `low` 0 only runs fetch."""
         self.chip.low, self.chip.host = low, host
 
-    def cached(self) -> int:
-        """Descriptors that were fetched and are not used yet."""
-        return len(self.chip.all)
-
     def fill(self) -> int:
         """Fetch descriptors while nothing is sent."""
         regs = self.regs
         n, head, tail = regs["TDLEN"] >> 4, regs["TDH"], regs["TDT"]
         tail = 0 if tail == n else tail
-        if not regs["TCTL"] & TCTL_EN or not self.dma.enabled or n < 8 or head >= n or tail > n:
+        if not regs["TCTL"] & TCTL_EN or not self.dma.enabled or self.off:
             return 0
-        base = regs["TDBAH"] << 32 | regs["TDBAL"] & ~15
+        base = self.base
         if base + n * 16 >= 1 << 64 or len(self.chip.all) >= self.chip.low:
             return 0
         if self.chip.fetch(self.dma, base, n, head, (tail - head) % n):
@@ -150,10 +136,10 @@ class TxEngine:
         tail = 0 if tail == n else tail
         if not regs["TCTL"] & TCTL_EN or not self.dma.enabled:
             return RUN_OFF
-        if n < 8 or head >= n or tail > n:
+        if self.off:
             self.ring_errors += head != tail
             return RUN_OFF
-        base = regs["TDBAH"] << 32 | regs["TDBAL"] & ~15
+        base = self.base
         if base + n * 16 >= 1 << 64:
             self.ring_errors += 1
             self.dma.aborts += 1
@@ -227,7 +213,7 @@ class TxEngine:
         if not self.dma.enabled:
             return 0
         for index, cmd in self._owed:
-            at = (self.regs["TDBAH"] << 32 | self.regs["TDBAL"] & ~15) + index * 16 + 12
+            at = self.base + index * 16 + 12
             self.dma.write(at, bytes([self.dma.read(at, 1)[0] & 0xF0 | 1]))
             flags |= 0 if cmd & IDE else TXDW
         delayed = RUN_DELAYED if self._owed and not flags else 0

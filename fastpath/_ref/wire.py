@@ -1,4 +1,4 @@
-"""Where frames come from and go to, in plain Python: the twin of ``fastpath.wire``."""
+"""Where frames come from and go to, in plain Python: the twin of ``fastpath.nic.wire``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payload in a caller's memory on plain lists: the twin of ``fastpath.zerocopy``."""
+"""Payload in a caller's memory on plain lists: the twin of ``fastpath.net.zerocopy``."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 The sources of `stack/` stay plain Python. For the modules listed in `compiled.txt` this package
 writes the same text with declarations for Cython into a build directory. Functions become `cpdef`
-with C types from their annotations and call each other directly, integer constants become literals,
-and the fields of every class under `@state` become those of an extension type in one module,
+with C types from their annotations and call each other directly. Integer constants become literals.
+The fields of every class under `@state` become those of an extension type in one module,
 `stack/_state.pyx`. Line numbers stay, so that a traceback points into the source.
 
     constants.py   values of module-level integer constants

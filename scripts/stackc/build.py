@@ -55,11 +55,12 @@ WRAPPER = {
     "cold": "__attribute__((cold))",
 }
 CALLED = {
+    "stack.api.socket",
+    "stack.core.bsd_socket",
     "stack.core.iov",
     "stack.core.irq",
     "stack.core.napi",
     "stack.core.sock",
-    "stack.core.socket",
     "stack.core.softirq",
     "stack.core.wait",
     "stack.ethernet.eth",
@@ -68,7 +69,6 @@ CALLED = {
     "stack.inet.tcp_timer",
     "stack.ipv4.tcp_ipv4",
     "stack.ipv6.tcp_ipv6",
-    "stack.socket",
 }
 
 # The C compiler's options, beside those of all modules. The last two undefine macros of some

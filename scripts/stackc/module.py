@@ -1,4 +1,20 @@
-"""One module: its text for Cython, line by line as in the source, and its declarations."""
+"""One module: its text for Cython, line by line as in the source, and its declarations.
+
+    tree.generate
+      own_names, tree.resolve     where each name comes from, for all modules
+      declare                     the Signature of each function that compiled callers reach
+      Translator.write            one module: `_function` and `_class` for each definition
+        _locals, _find_kinds      C types of variables; which hold a `@state` object
+        _expressions              what a body's expressions become, by kind of node
+          _constant, _call        a constant's value; a direct call
+          _slot_call              a call through a field (slots.py)
+        _text, _pxd               the .pyx with all edits made, and the .pxd beside it
+
+The source is never printed from its tree. A Translator collects `edits`, places in the text with
+what replaces them, and `_text` applies them, so that lines stay where they are. A Module is what
+was read of a source; it does not change once `resolve` and `declare` have filled it in. Read
+Signature, `_function`, then `_expressions`. README.md beside this file says what comes out.
+"""
 
 from __future__ import annotations
 
@@ -531,7 +547,7 @@ class Translator:
                 # any clock's time, without a call where the clock is fastpath's
                 self.edits.append((self._at(node), self._at(node), "_d_clock_ns("))
                 self.edits.append((self._at(clock, end=True), self._at(node, end=True), ")"))
-                self.direct.add(("fastpath.eventq", "clock_ns"))
+                self.direct.add(("fastpath.base.eventq", "clock_ns"))
                 self._expressions(clock, hidden)
                 return
             case ast.Call(func=ast.Name(id=name) as called, args=[_]) if (

@@ -4,8 +4,8 @@ File names are in the C for tracebacks, and those of Cython are in the key of it
 paths would differ between environments (of another interpreter, or of pip's build), so each would
 translate all modules and, because the C differs, compile them again without ccache's help.
 
-A frame of a traceback names the source as the interpreter would, once for each function: by its
-absolute path where the file exists (tracefile.h), otherwise by its path in the tree.
+A frame of a traceback names the source as the interpreter would, once for each function. It has the
+absolute path where the file exists (tracefile.h), otherwise the path in the tree.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The extension types of the `@state` classes, all in one module: `stack/_state.pyx`.
 
-They are in one module because structures refer to each other in circles (a sock to its route, the
-route to its device, the device to its net), which modules cannot. `stack/core/rows.py` makes the
-Python class of each a subclass of its extension type when it finds the compiled module.
+They are in one module because structures refer to each other in circles: a sock to its route, the
+route to its device, the device to its net. Modules cannot. `stack/core/rows.py` makes the Python
+class of each a subclass of its extension type when it finds the compiled module.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class StateModule:
                 for entry in cls.fields.values()
                 if entry.name not in inherited
             ]
-            # Of either kind without padding between them: objects, 64 bits, 32, 16, 8.
+            # In this order no field of either kind needs padding: objects, 64 bits, 32, 16, 8.
             own.sort(key=lambda one: (not one[2], one[0] in _KINDS, -_SIZES.get(one[0], 8)))
             lines += [f"    cdef {kind} {field_name}" for kind, field_name, _ in own]
             pxd += [*(lines if len(lines) > 1 else [*lines, "    pass"]), ""]

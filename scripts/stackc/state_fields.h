@@ -266,17 +266,27 @@ static int state_positional(const state_class *cls, PyObject *self, char *given,
     Py_ssize_t i;
     if (!state_is_bound(cls))
         return -1;
-    memset(given, 0, cls->parameters);
     state_fill(self, cls->image, &cls->start);
-    if (count > cls->parameters) {
+    if (count < cls->parameters) {
+        memset(given + count, 0, cls->parameters - count);
+    } else if (count > cls->parameters) {
         PyErr_Format(PyExc_TypeError, "%.200s.__init__() takes %d arguments but %zd were given",
                      cls->type->tp_name, cls->parameters, count);
         return -1;
     }
     for (i = 0; i < count; i++) {
+        const state_field *field = cls->order[i];
+        PyObject *value = args[i], *old;
         given[i] = 1;
-        if (state_put(self, cls->order[i], args[i]))
-            return -1;
+        if (field->kind != STATE_OBJECT ||
+            (field->type && value != Py_None && !Py_IS_TYPE(value, field->type))) {
+            if (state_put(self, field, value))
+                return -1;
+            continue;
+        }
+        old = STATE_AT(self, field, PyObject *); /* state_put, of the usual kind */
+        STATE_AT(self, field, PyObject *) = Py_NewRef(value);
+        Py_DECREF(old);
     }
     return 0;
 }

@@ -39,8 +39,8 @@ class ExtensionTypes:
         self.state = state
         self.classes: dict[tuple[str, str], str] = {}
         self.functions: set[tuple[str, str]] = set()
-        for pxd in sorted((root / "fastpath").glob("*.pxd")):
-            module = f"fastpath.{pxd.stem}"
+        for pxd in sorted((root / "fastpath").rglob("*.pxd")):
+            module = ".".join(pxd.relative_to(root).with_suffix("").parts)
             text = pxd.read_text()
             for name in _CDEF_CLASS.findall(text):
                 self.classes[module, name] = module

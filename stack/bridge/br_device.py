@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.hdr import eth_hdr
-from fastpath.skbuff import kfree_skb, sk_buff, skb_pull, skb_reset_mac_header
+from fastpath.base.skbuff import sk_buff, skb_pull, skb_reset_mac_header
+from fastpath.net.hdr import eth_hdr
 from stack.bridge.br_fdb import (
     br_fdb_change_mac_address,
     br_fdb_cleanup,
@@ -21,6 +21,7 @@ from stack.bridge.br_private import (
 )
 from stack.bridge.br_stp import br_stp_disable_bridge, br_stp_enable_bridge
 from stack.core.dev import netdev_increment_features, netdev_update_features
+from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.netdevice import (
     ETH_HLEN,
@@ -60,7 +61,7 @@ def br_dev_xmit(skb: sk_buff, dev: net_device) -> int:
     stats.tx_bytes += skb.len
     if skb.len < ETH_HLEN:
         stats.tx_dropped += 1
-        kfree_skb(skb)
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
         return NETDEV_TX_OK
     skb_reset_mac_header(skb)
     dest = eth_hdr(skb).h_dest

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
-    kfree_skb,
     sk_buff,
     skb_clone,
     skb_push,
@@ -27,6 +26,8 @@ from stack.core.dev_forward import is_skb_forwardable, skb_forward_csum
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.drop_reason import (
     SKB_DROP_REASON_DEV_READY,
+    SKB_DROP_REASON_NO_TX_TARGET,
+    SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_BIG,
     kfree_skb_reason,
 )
@@ -65,7 +66,7 @@ def br_dev_queue_push_xmit(skb: sk_buff) -> int:
     if skb.ip_summed == CHECKSUM_PARTIAL and eth_type_vlan(skb.protocol):
         depth = vlan_depth(skb)
         if not depth:
-            kfree_skb(skb)
+            kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
             return 0
         skb_set_network_header(skb, depth)
     dev_queue_xmit(skb)
@@ -102,7 +103,7 @@ def br_forward(to: net_bridge_port | None, skb: sk_buff, local_rcv: bool, local_
         else:
             __br_forward(to, skb, local_orig)
     elif not local_rcv:
-        kfree_skb(skb)
+        kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
 
 
 def br_flood(
@@ -128,7 +129,7 @@ def br_flood(
         prev = p
     if prev is None:
         if not local_rcv:
-            kfree_skb(skb)
+            kfree_skb_reason(br.dev.net, skb, SKB_DROP_REASON_NO_TX_TARGET)
     elif local_rcv:
         deliver_clone(prev, skb, local_orig)
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fastpath.hdr import eth_hdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     PACKET_HOST,
     PACKET_LOOPBACK,
     sk_buff,
     skb_share_check,
 )
+from fastpath.net.hdr import eth_hdr
 from stack.bridge.br_fdb import br_fdb_find_rcu, br_fdb_update
 from stack.bridge.br_forward import br_flood, br_forward
 from stack.bridge.br_private import (

@@ -1,6 +1,6 @@
 """getaddrinfo(3) as in glibc, without the look-up of names, which is the resolver's.
 
-stack/netdb.py makes an `AddrInfo` for each call, blocking or asynchronous:
+stack/api/netdb.py makes an `AddrInfo` for each call, blocking or asynchronous:
 
     AddrInfo(host, port, ...)
         _choose_kinds           types and protocols that fit; the port by number or service name

@@ -9,8 +9,8 @@ The runner carries out the actions in order: `Send` a datagram from port 68 to p
 `SetTimer`, `Configure` the interface with a lease or `Deconfigure` it. It passes ARP packets of the
 interface to `arp_received`, for the check and the defence of the address.
 
-TRANSITIONS is the state machine of RFC 2131 figure 5 with two more states: CHECKING, between the
-ACK and the use of the address, and HELD_OFF, the pause after a declined or refused address.
+TRANSITIONS is the state machine of RFC 2131 figure 5 with two more states. CHECKING is between the
+ACK and the use of the address. HELD_OFF is the pause after a declined or refused address.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ __all__ = ["Action", "Dhcp4Server", "Dhcp4ServerConfig", "Ping", "Reply", "Subne
 
 INADDR_BROADCAST = 0xFFFFFFFF
 MAX_ID_BYTES = 255
-"""Of a client id and of a relay agent's option that are taken."""
+"""The longest client id, and relay agent's option, that the server takes."""
 MAX_PINGS = 256
 """Pings under way at once; offers beyond go out without one, so that a flood finds no queue."""
 MIN_MESSAGE_BYTES = 576

@@ -2,7 +2,7 @@
 
 `Dhcp4Message.parse` checks lengths first, then takes the fields; options that are split (RFC 3396)
 are joined and those in `file` and `sname` (option 52) come after the ordinary ones. An option's own
-form is checked by whoever asks for it.
+form is checked by the code that asks for it.
 """
 
 from __future__ import annotations

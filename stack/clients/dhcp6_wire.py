@@ -1,8 +1,8 @@
 """DHCPv6 messages between client and server, and their options (RFC 8415 8, 21; RFC 3646).
 
 Options may come more than once and hold options themselves, so they are a tuple of (code, value) in
-the order of the wire; `IaNa` and `IaAddr` are read from values where they are wanted. Addresses
-are host-order 128-bit ints, times seconds.
+the order of the wire. `IaNa` and `IaAddr` are read from values where they are wanted. Addresses are
+host-order 128-bit ints, times seconds.
 """
 
 from __future__ import annotations

@@ -148,6 +148,14 @@ class HostsTable:
                     continue
         return table
 
+    def emit(self) -> str:
+        """The table as a file of hosts(5)."""
+        kinds = {AF_INET: ipaddress.IPv4Address, AF_INET6: ipaddress.IPv6Address}
+        return "".join(
+            f"{kinds[family](address)} {' '.join(names)}\n"
+            for family, address, names in self.entries
+        )
+
     def add(self, address: str, *names: str) -> None:
         """Give an address a name and aliases.  Raises: ValueError: not an address."""
         ip = ipaddress.ip_address(address)
@@ -190,7 +198,7 @@ class NameService:
     """How one network namespace finds names: its resolv.conf and its hosts.
 
     Without a name server only `hosts` is asked. `sort`, if set, sorts destinations instead of RFC
-    6724 (stack/destinations.py). `learned` has the servers and domains of DHCP and router
+    6724 (stack/api/destinations.py). `learned` has the servers and domains of DHCP and router
     advertisements, by client.
     """
 

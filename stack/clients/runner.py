@@ -7,13 +7,11 @@ as an event of the clock (process context). So a core's actions may send and con
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from stack.clients.action import NEVER
-from stack.core.sock import sk_sleep
-from stack.core.sockaddr import sockaddr
-from stack.core.socket import (
+from stack.core.bsd_socket import (
     sockfd_lookup,
     sys_bind,
     sys_close,
@@ -24,6 +22,8 @@ from stack.core.socket import (
     sys_setsockopt,
     sys_socket,
 )
+from stack.core.sock import sk_sleep
+from stack.core.sockaddr import sockaddr
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.core.uapi import SO_ERROR, SOCK_NONBLOCK, SOL_SOCKET
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
@@ -138,6 +138,17 @@ class WatchedSocket:
                 raise
             return None
         return bytes(buffer[:size]), name
+
+    def datagrams(self) -> Iterator[tuple[bytes, sockaddr | None]]:
+        """What waits in the socket, each with its sender, while it is open; ICMP errors aside."""
+        while self.fd >= 0:
+            try:
+                got = self.receive()
+            except OSError:  # an ICMP error of an earlier datagram
+                continue
+            if got is None:
+                return
+            yield got
 
     def close(self) -> None:
         """close(2); harmless when repeated."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
     PACKET_LOOPBACK,
     sk_buff,
     skb_reset_mac_header,
 )
-from fastpath.zerocopy import skb_orphan_frags
+from fastpath.net.zerocopy import skb_orphan_frags
 from stack.core.dev_receive import (
     __netif_receive_skb,
 )

@@ -82,7 +82,7 @@ def watch(
     progress: Callable[[], tuple[Any, ...] | None],
     describe: Callable[[], list[str]],
 ) -> Callable[[], Any] | None:
-    """Tell the clock how to see that a machine has stalled (e1000emu/stall.py).
+    """Tell the clock how to see that a machine has stalled (e1000emu/clock/stall.py).
 
     Returns the function that undoes it, or None when the clock does not look for stalls.
     """

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head, skb_get
+from fastpath.base.skbuff import sk_buff, sk_buff_head, skb_get
 from stack.core.errors import os_error
 from stack.core.fasync import SOCKWQ_ASYNC_NOSPACE
-from stack.core.iov import skb_copy_datagram_iter, skb_copy_datagram_msg
 from stack.core.sock import (
     SOCK_DEAD,
     SOCK_SELECT_ERR_QUEUE,
@@ -16,6 +15,7 @@ from stack.core.sock import (
     sk_set_bit,
     sk_sleep,
     sk_wait_event,
+    sock,
     sock_writeable,
     wait_event,
 )
@@ -42,21 +42,7 @@ from stack.core.wait import wait_queue_entry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stack.core.sock import sock
-    from stack.core.socket import socket
-
-__all__ = [
-    "__skb_recv_datagram",
-    "__skb_try_recv_from_queue",
-    "__skb_wait_for_more_packets",
-    "connection_based",
-    "datagram_poll",
-    "skb_copy_datagram_iter",
-    "skb_copy_datagram_msg",
-    "skb_free_datagram",
-    "skb_kill_datagram",
-    "skb_recv_datagram",
-]
+    from stack.core.bsd_socket import socket
 
 
 def connection_based(sk: sock) -> bool:
@@ -160,24 +146,8 @@ def skb_recv_datagram(sk: sock, flags: int) -> sk_buff | None:
     return __skb_recv_datagram(sk, sk.sk_receive_queue, flags, [0] if flags & MSG_PEEK else None)
 
 
-def skb_free_datagram(sk: sock, skb: sk_buff) -> None:
-    """net/core/datagram.c: the reader is done. Takes the reader's reference."""
-    consume_skb(skb)
-
-
-def skb_kill_datagram(sk: sock, skb: sk_buff, flags: int) -> None:
-    """net/core/datagram.c: drop a packet that turned out bad (also one that was only peeked)."""
-    queue = skb.list
-    if flags & MSG_PEEK and queue is not None and queue is sk.sk_receive_queue:
-        queue.unlink(skb)
-        kfree_skb(skb)
-    sk.sk_drops += 1
-    kfree_skb(skb)
-
-
-def datagram_poll(file: Any, sock: socket, wait: Any = None) -> int:
-    """net/core/datagram.c: POLL* of a datagram socket. `wait`: callback to add to its queue."""
-    sk = sock.sk
+def datagram_poll_begin(sk: sock, wait: Any) -> int:
+    """The start of a datagram socket's poll: POLL* of errors and shutdown."""
     if wait is not None:
         sk_sleep(sk).add(wait)
     mask = 0
@@ -189,6 +159,13 @@ def datagram_poll(file: Any, sock: socket, wait: Any = None) -> int:
         mask |= POLLRDHUP | POLLIN | POLLRDNORM
     if sk.sk_shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK:
         mask |= POLLHUP
+    return mask
+
+
+def datagram_poll(file: Any, sock: socket, wait: Any = None) -> int:
+    """net/core/datagram.c: POLL* of a datagram socket. `wait`: callback to add to its queue."""
+    sk = sock.sk
+    mask = datagram_poll_begin(sk, wait)
     if sk.sk_receive_queue.qlen:
         mask |= POLLIN | POLLRDNORM
     if connection_based(sk):

@@ -1,8 +1,8 @@
 """net/core/dev.c: interfaces: registration, open and close, settings, moves between namespaces.
 
-The kernel's file is in parts here: sending in dev_queue.py (through the discipline) and dev_xmit.py
-(to the driver), receiving in napi.py, backlog.py and dev_receive.py, the carrier in link_watch.py,
-notifiers in dev_notifier.py.
+The kernel's file is in parts here. Sending is in dev_queue.py (through the discipline) and
+dev_xmit.py (to the driver), receiving in napi.py, backlog.py and dev_receive.py. link_watch.py has
+the carrier, dev_notifier.py the notifiers.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_COMPLETE,
     CHECKSUM_NONE,
     PACKET_HOST,
     sk_buff,
 )
-from fastpath.zerocopy import skb_orphan_frags
+from fastpath.net.zerocopy import skb_orphan_frags
 from stack.core.drop_reason import (
     SKB_DROP_REASON_DEV_READY,
     SKB_DROP_REASON_NOMEM,

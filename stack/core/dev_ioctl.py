@@ -268,8 +268,8 @@ CHANGING = (
 def dev_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
     """net/core/dev_ioctl.c: a request to an interface; the answer is in `ifr`.
 
-    SIOCETHTOOL fails with EOPNOTSUPP: stack.ethtool has its calls. Raises: OSError EPERM, ENOTTY,
-    and what the request may fail with.
+    SIOCETHTOOL fails with EOPNOTSUPP: stack.api.ethtool has its calls. Raises: OSError EPERM,
+    ENOTTY, and what the request may fail with.
     """
     if cmd == SIOCGIFNAME:
         dev_ifname(net, ifr)

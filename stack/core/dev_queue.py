@@ -26,7 +26,7 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     consume_skb,
     sk_buff,
     skb_reset_mac_header,

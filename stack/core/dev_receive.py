@@ -24,16 +24,16 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.gso import gro_unmerge
-from fastpath.inet import skb_enter_network
-from fastpath.intmap import IntMap
-from fastpath.skbuff import (
+from fastpath.base.intmap import IntMap
+from fastpath.base.skbuff import (
     PACKET_OTHERHOST,
     SKB_GSO_UDP_L4,
     sk_buff,
     skb_get,
     skb_reset_network_header,
 )
+from fastpath.net.gso import gro_unmerge
+from fastpath.net.inet import skb_enter_network
 from stack.core.drop_reason import (
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,

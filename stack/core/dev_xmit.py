@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.gso import skb_gso_segment
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     PACKET_OUTGOING,
     SKB_GSO_TCP_ECN,
@@ -24,7 +23,8 @@ from fastpath.skbuff import (
     skb_reset_mac_header,
     skb_reset_network_header,
 )
-from fastpath.zerocopy import skb_orphan_frags
+from fastpath.net.gso import skb_gso_segment
+from fastpath.net.zerocopy import skb_orphan_frags
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NOMEM,
     SKB_DROP_REASON_SKB_CSUM,
@@ -54,11 +54,11 @@ from stack.core.netdevice import (
     NETIF_F_TSO6,
     NETIF_F_TSO_ECN,
     net_device,
+    packet_type,
 )
 from stack.core.netstamp import net_timestamp_set
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import packet_type
     from stack.core.sock import sock
     from stack.net import Net
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import kfree_skb
+from fastpath.base.skbuff import kfree_skb, sk_buff
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
     from stack.net import Net
 
 SKB_NOT_DROPPED_YET = 0
@@ -98,6 +97,9 @@ SKB_DROP_REASON_ARP_INHDR = 80
 SKB_DROP_REASON_IGMP_INHDR = 81
 SKB_DROP_REASON_FRAG_OVERLAP = 82
 SKB_DROP_REASON_MLD_INHDR = 83
+SKB_DROP_REASON_TCP_RFC7323_TSECR = 84
+SKB_DROP_REASON_TCP_LISTEN_OVERFLOW = 85
+SKB_DROP_REASON_NO_TX_TARGET = 86
 
 SKB_DROP_REASON_NAMES: dict[int, str] = {
     value: name for name, value in list(globals().items()) if name.startswith("SKB_DROP_REASON_")

@@ -13,31 +13,19 @@ from stack.core.drop_reason import (
 from stack.core.rows import row, state, wide
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
+    from fastpath.base.skbuff import sk_buff
     from stack.core.neigh_table import neighbour
     from stack.core.netdevice import net_device
     from stack.core.sock import sock
     from stack.net import Net
 
-DST_HOST = 0x0001
-DST_NOXFRM = 0x0002
-DST_NOPOLICY = 0x0004
-DST_NOCOUNT = 0x0008
 DST_OBSOLETE_NONE = 0
-DST_OBSOLETE_DEAD = 2
 DST_OBSOLETE_FORCE_CHK = -1
 DST_OBSOLETE_KILL = -2
 
 # include/uapi/linux/rtnetlink.h: names of `dst.metrics` keys
 RTAX_MTU = "mtu"
 RTAX_ADVMSS = "advmss"
-RTAX_WINDOW = "window"
-RTAX_RTT = "rtt"
-RTAX_HOPLIMIT = "hoplimit"
-RTAX_FEATURES = "features"
-RTAX_INITCWND = "initcwnd"
-RTAX_INITRWND = "initrwnd"
-RTAX_RTO_MIN = "rto_min"
 RTAX_CC_ALGO = "congctl"
 
 RTAX_MTU_MAX = 65535 - 15

@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import struct
 
-from fastpath.skbuff import kfree_skb, sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
-from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.rows import state
 from stack.core.sock import sk_error_report, sock
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import sock_recv_cmsgs
-from stack.core.uapi import MSG_ERRQUEUE, MSG_TRUNC, SO_EE_ORIGIN_ZEROCOPY
+from stack.core.uapi import MSG_ERRQUEUE, SO_EE_ORIGIN_ZEROCOPY
 
 EXTENDED_ERR = struct.Struct("=IBBBBII")
 
@@ -51,16 +51,7 @@ def sock_recv_errqueue(sk: sock, msg: msghdr, length: int) -> tuple[int, sk_buff
     skb = sk.sk_error_queue.dequeue()
     if skb is None:
         raise os_error(errno.EAGAIN, "the error queue is empty")
-    copied: int = skb.len
-    if copied > length:
-        msg.msg_flags |= MSG_TRUNC
-        copied = length
-    try:
-        if copied:
-            skb_copy_datagram_iter(skb, 0, msg, copied)
-    except (ValueError, BufferError, TypeError) as exc:
-        kfree_skb(skb)
-        raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+    copied = skb_read_datagram(skb, msg, length)
     sock_recv_cmsgs(msg, sk, skb)
     msg.msg_flags |= MSG_ERRQUEUE
     return copied, skb

@@ -1,7 +1,7 @@
 """include/linux/ethtool.h and net/ethtool/ioctl.c: what a driver offers to ``ethtool``, as data.
 
-stack/ethtool.py, which prints as ``ethtool`` does, and programs call the ethtool_* functions. Each
-takes the same steps:
+stack/api/ethtool.py, which prints as ``ethtool`` does, and programs call the ethtool_* functions.
+Each takes the same steps:
 
     ethtool_set_ringparam(dev, ...)
         _op                         the driver's function, or OSError(EOPNOTSUPP)
@@ -45,7 +45,6 @@ ETH_SS_STATS = 1
 
 # Flags of ethtool_test
 ETH_TEST_FL_OFFLINE = 1
-ETH_TEST_FL_FAILED = 2
 
 # enum ethtool_phys_id_state
 ETHTOOL_ID_INACTIVE = 0

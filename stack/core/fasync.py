@@ -17,7 +17,7 @@ from stack.core.signal import (
 )
 
 if TYPE_CHECKING:
-    from stack.core.socket import socket
+    from stack.core.bsd_socket import socket
 
 PID = 1
 """All programs of a host are process 1 of process group 1."""

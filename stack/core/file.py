@@ -1,8 +1,8 @@
 """Open files and the descriptor table of a host (fs/file.c, fs/file_table.c, linux/fs.h).
 
-A host has one process, whose descriptors are those of its network namespace. What a descriptor
-refers to is a `struct_file`: a socket's, an epoll's, a pipe's end, or a file of the machine that
-runs this. Call every function with the host's lock held.
+A host has one process, whose descriptors are those of its network namespace. A descriptor refers to
+a `struct_file`: a socket's, an epoll's, a pipe's end, or a file of the machine that runs this. Call
+every function with the host's lock held.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from fastpath.intmap import IntMap
+from fastpath.base.intmap import IntMap
 from stack.core.errors import os_error
 from stack.core.rows import i32, row, state, u32
 
 if TYPE_CHECKING:
+    from stack.core.bsd_socket import socket
     from stack.core.eventpoll import eventpoll
     from stack.core.iov import msghdr
     from stack.core.pipe import pipe_inode_info
-    from stack.core.socket import socket
     from stack.core.wait import wait_queue_head
     from stack.net import Net
 

@@ -1,7 +1,7 @@
 """net/core/filter.c: classic BPF programs of sockets: attached, shown, detached.
 
 A program is what setsockopt(2) takes, a struct sock_fprog with the address of its instructions, or
-rows of (code, jt, jf, k). fastpath.bpf checks and runs it.
+rows of (code, jt, jf, k). fastpath.base.bpf checks and runs it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastpath.bpf import BPF_MAXINSNS, bpf_prog
+from fastpath.base.bpf import BPF_MAXINSNS, bpf_prog
 from stack.core.errors import os_error
-from stack.core.sock import SOCK_FILTER_LOCKED
-
-if TYPE_CHECKING:
-    from stack.core.sock import sock
+from stack.core.sock import SOCK_FILTER_LOCKED, sock
 
 SOCK_FPROG = struct.Struct("@HP")
 INSN_BYTES = 8

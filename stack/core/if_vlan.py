@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.hdr import eth_hdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     PACKET_HOST,
     PACKET_MULTICAST,
     PACKET_OTHERHOST,
@@ -24,6 +23,7 @@ from fastpath.skbuff import (
     skb_reset_network_header,
     skb_share_check,
 )
+from fastpath.net.hdr import eth_hdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_DEV_HDR,
     SKB_DROP_REASON_DEV_READY,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.bsd_socket import socket
 from stack.core.dev_ioctl import (
     ASKING,
     IFREQ_BYTES,
@@ -24,7 +25,6 @@ from stack.core.fasync import f_getown, f_setown
 from stack.core.file import FASYNC, fget, struct_file
 from stack.core.memory import copy_from_user, copy_to_user, get_user_int, put_user_int
 from stack.core.sock import SOCK_TIMESTAMP, sock_enable_timestamp
-from stack.core.socket import socket
 from stack.core.uapi import (
     FIOASYNC,
     FIOCLEX,

@@ -11,12 +11,13 @@ import errno
 from collections.abc import Iterable
 from typing import Any
 
-from fastpath.skbuff import SkbPool, sk_buff, skb_add_data, skb_append_linear
-from fastpath.skbuff import skb_copy_datagram_iter as _copy_datagram
-from fastpath.zerocopy import ubuf_info
+from fastpath.base.skbuff import SkbPool, kfree_skb, sk_buff, skb_add_data, skb_append_linear
+from fastpath.base.skbuff import skb_copy_datagram_iter as _copy_datagram
+from fastpath.net.zerocopy import ubuf_info
 from stack.core.errors import os_error
 from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
+from stack.core.uapi import MSG_TRUNC
 
 UIO_MAXIOV = 1024
 
@@ -218,6 +219,25 @@ def skb_copy_datagram_iter(skb: sk_buff, offset: int, to: iov_iter, n: int) -> i
         if done < piece:
             break
     return total
+
+
+def skb_read_datagram(skb: sk_buff, msg: msghdr, length: int) -> int:
+    """Copy a packet that was dequeued to the reader, at most `length` bytes. Bytes copied.
+
+    Sets MSG_TRUNC when that is not all. When it cannot be written, the packet is freed.
+    Raises: OSError EFAULT.
+    """
+    copied = skb.len
+    if length < copied:
+        msg.msg_flags |= MSG_TRUNC
+        copied = length
+    try:
+        if copied:
+            skb_copy_datagram_iter(skb, 0, msg, copied)
+    except (ValueError, BufferError, TypeError) as exc:
+        kfree_skb(skb)
+        raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+    return copied
 
 
 skb_copy_datagram_msg = skb_copy_datagram_iter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff, skb_orphan
+from fastpath.base.skbuff import sk_buff, skb_orphan
 from stack.core.backlog import netif_rx
 from stack.core.dev import alloc_netdev_mqs, register_netdev
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastpath.gro import GroTable
-from fastpath.skbuff import kfree_skb, sk_buff
+from fastpath.base.skbuff import kfree_skb, sk_buff
+from fastpath.net.gro import GroTable
 from stack.core.dev_receive import netif_receive_skb, netif_receive_skb_list_internal
 from stack.core.netdevice import (
     NAPI_POLL_WEIGHT,
@@ -185,8 +185,9 @@ def poll_again(machine: Machine, napi: napi_struct) -> None:
 def napi_gro_receive(napi: napi_struct, skb: sk_buff) -> int:
     """net/core/gro.c: merge or pass up. Takes ownership of skb (data past the MAC header).
 
-    Drivers whose ring merges already (fastpath.drvring) have no table here. Packets that leave GRO
-    are passed up as a list when there are `gro_normal_batch` of them or when polling ends.
+    Drivers whose ring merges already (fastpath.net.rings_driver) have no table here. Packets that
+    leave GRO are passed up as a list when there are `gro_normal_batch` of them or when polling
+    ends.
     """
     gro = napi.gro
     if gro is None:

@@ -6,7 +6,7 @@ A table holds at most `gc_thresh3` entries. From `gc_thresh2` on old ones are dr
 
 from __future__ import annotations
 
-from fastpath.skbuff import kfree_skb, sk_buff
+from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NEIGH_DEAD,
     SKB_DROP_REASON_NEIGH_QUEUEFULL,

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import sk_buff, sk_buff_head
+from fastpath.base.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_NEIGH_DEAD, kfree_skb_reason
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
@@ -46,7 +46,6 @@ NUD_NAMES = {
     NUD_PERMANENT: "PERMANENT",
 }
 
-NTF_PROXY = 0x08
 NTF_ROUTER = 0x80
 
 NEIGH_UPDATE_F_OVERRIDE = 0x1

@@ -1,16 +1,17 @@
 """net/core/neighbour.c, include/net/neighbour.h: who is behind a next-hop address.
 
 A neighbour is INCOMPLETE while it is asked for (packets wait in `arp_queue`), REACHABLE while
-confirmed, then STALE until used again, DELAY while an upper layer may still confirm it, PROBE while
-it is asked by unicast, FAILED when it did not answer. `output` is the slow function in every state
-but the connected ones. The family (ARP, ND) gives constructor, solicit and error report.
+confirmed, then STALE until used again. It is in DELAY while an upper layer may still confirm it, in
+PROBE while it is asked by unicast, and FAILED when it did not answer. `output` is the slow function
+in every state but the connected ones. The family (ARP, ND) gives constructor, solicit and error
+report.
 """
 
 from __future__ import annotations
 
 import errno
 
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     consume_skb,
     sk_buff,
     skb_clone,
@@ -48,12 +49,15 @@ from stack.core.neigh_table import (
     NUD_VALID,
     SEC,
     neigh_key,
+    neigh_ops,
     neigh_table,
     neighbour,
 )
-from stack.core.netdevice import net_device
+from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT, net_device
 from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
+
+RTN_BROADCAST = 3  # include/uapi/linux/rtnetlink.h
 
 _NO_EVENT = NUD_CONNECTED | NUD_DELAY | NUD_PROBE
 
@@ -162,6 +166,34 @@ def neigh_hh_init(n: neighbour) -> None:
     ops = n.dev.header_ops
     if ops is not None and ops.cache is not None:
         ops.cache(n, n.hh, n.tbl.family)
+
+
+def neigh_setup(
+    neigh: neighbour, kind: int, group_ha: bytes | None, hh_ops: neigh_ops, direct_ops: neigh_ops
+) -> None:
+    """What arp_constructor and ndisc_constructor do for a new entry whose parms are set.
+
+    `kind`: RTN_*, the type of its address. `group_ha`: the hardware address of a multicast group.
+    """
+    dev = neigh.dev
+    neigh.type = kind
+    if dev.header_ops is None:
+        neigh.nud_state = NUD_NOARP
+        neigh.ops = direct_ops
+    else:
+        neigh.ops = hh_ops
+        if group_ha is not None:
+            neigh.ha = group_ha
+        elif dev.flags & (IFF_NOARP | IFF_LOOPBACK):
+            neigh.ha = dev.dev_addr
+        elif kind == RTN_BROADCAST or dev.flags & IFF_POINTOPOINT:
+            neigh.ha = dev.broadcast
+        else:
+            neigh.output = hh_ops.output
+            return
+        neigh.nud_state = NUD_NOARP
+        neigh_hh_init(neigh)
+    neigh.output = neigh.ops.connected_output
 
 
 def neigh_event_send(neigh: neighbour, skb: sk_buff | None) -> int:

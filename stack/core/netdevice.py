@@ -24,12 +24,11 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Iterator
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fastpath.gro import GroTable
-from fastpath.intmap import IntMap
-from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head
+from fastpath.base.intmap import IntMap
+from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head
+from fastpath.net.gro import GroTable
 from stack.core.rows import row, state
 from stack.core.snmp import rtnl_link_stats64
 
@@ -49,7 +48,6 @@ IFF_BROADCAST = 0x2
 IFF_DEBUG = 0x4
 IFF_LOOPBACK = 0x8
 IFF_POINTOPOINT = 0x10
-IFF_NOTRAILERS = 0x20
 IFF_RUNNING = 0x40
 IFF_NOARP = 0x80
 IFF_PROMISC = 0x100
@@ -77,7 +75,6 @@ IFF_BRIDGE_PORT = 1 << 2
 IFF_DONT_BRIDGE = 1 << 3
 
 # include/uapi/linux/netdevice.h: net_device.addr_assign_type
-NET_ADDR_PERM = 0
 NET_ADDR_RANDOM = 1
 NET_ADDR_STOLEN = 2
 NET_ADDR_SET = 3
@@ -89,7 +86,6 @@ ARPHRD_LOOPBACK = 772
 # include/uapi/linux/if_ether.h
 ETH_ALEN = 6
 ETH_HLEN = 14
-ETH_ZLEN = 60
 ETH_DATA_LEN = 1500
 ETH_FRAME_LEN = 1514
 ETH_FCS_LEN = 4
@@ -100,7 +96,6 @@ ETH_MAX_MTU = 0xFFFF
 ETH_P_802_3 = 0x0001
 ETH_P_802_2 = 0x0004
 ETH_P_ALL = 0x0003
-ETH_P_LOOP = 0x0060
 ETH_P_IP = 0x0800
 ETH_P_ARP = 0x0806
 ETH_P_8021Q = 0x8100
@@ -192,41 +187,21 @@ RX_HANDLER_ANOTHER = 1
 RX_HANDLER_EXACT = 2
 RX_HANDLER_PASS = 3
 
-
-class netdev_cmd(IntEnum):
-    """include/linux/netdevice.h: what notifiers are told."""
-
-    NETDEV_UP = 1
-    NETDEV_DOWN = 2
-    NETDEV_REBOOT = 3
-    NETDEV_CHANGE = 4
-    NETDEV_REGISTER = 5
-    NETDEV_UNREGISTER = 6
-    NETDEV_CHANGEMTU = 7
-    NETDEV_CHANGEADDR = 8
-    NETDEV_GOING_DOWN = 10
-    NETDEV_CHANGENAME = 11
-    NETDEV_FEAT_CHANGE = 12
-    NETDEV_PRE_UP = 14
-    NETDEV_CHANGEUPPER = 21
-    NETDEV_PRECHANGEMTU = 24
-
-
-NETDEV_UP = netdev_cmd.NETDEV_UP
-NETDEV_DOWN = netdev_cmd.NETDEV_DOWN
-NETDEV_REBOOT = netdev_cmd.NETDEV_REBOOT
-NETDEV_CHANGE = netdev_cmd.NETDEV_CHANGE
-NETDEV_REGISTER = netdev_cmd.NETDEV_REGISTER
-NETDEV_UNREGISTER = netdev_cmd.NETDEV_UNREGISTER
-NETDEV_CHANGEMTU = netdev_cmd.NETDEV_CHANGEMTU
-NETDEV_CHANGEADDR = netdev_cmd.NETDEV_CHANGEADDR
-NETDEV_GOING_DOWN = netdev_cmd.NETDEV_GOING_DOWN
-NETDEV_CHANGENAME = netdev_cmd.NETDEV_CHANGENAME
-NETDEV_FEAT_CHANGE = netdev_cmd.NETDEV_FEAT_CHANGE
-NETDEV_PRE_UP = netdev_cmd.NETDEV_PRE_UP
-NETDEV_CHANGEUPPER = netdev_cmd.NETDEV_CHANGEUPPER
-NETDEV_PRECHANGEMTU = netdev_cmd.NETDEV_PRECHANGEMTU
-NOTIFY_DONE = 0
+# include/linux/netdevice.h enum netdev_cmd: what notifiers are told
+NETDEV_UP = 1
+NETDEV_DOWN = 2
+NETDEV_REBOOT = 3
+NETDEV_CHANGE = 4
+NETDEV_REGISTER = 5
+NETDEV_UNREGISTER = 6
+NETDEV_CHANGEMTU = 7
+NETDEV_CHANGEADDR = 8
+NETDEV_GOING_DOWN = 10
+NETDEV_CHANGENAME = 11
+NETDEV_FEAT_CHANGE = 12
+NETDEV_PRE_UP = 14
+NETDEV_CHANGEUPPER = 21
+NETDEV_PRECHANGEMTU = 24
 NOTIFY_BAD = 0x8002
 
 # NAPI states

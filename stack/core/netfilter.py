@@ -16,7 +16,7 @@ from stack.core.rows import row, state
 from stack.core.softirq import raise_later
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
+    from fastpath.base.skbuff import sk_buff
     from stack.core.netdevice import net_device
     from stack.core.sock import sock
     from stack.net import Net

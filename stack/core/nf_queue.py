@@ -30,14 +30,14 @@ from stack.core.netfilter import (
     NF_VERDICT_MASK,
     NF_VERDICT_QBITS,
     NFPROTO_IPV6,
+    nf_hook_ops,
     nf_hook_slow,
     nf_hook_state,
 )
 from stack.core.rows import row, state
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
-    from stack.core.netfilter import nf_hook_ops
+    from fastpath.base.skbuff import sk_buff
     from stack.net import Net
 
 NF_MAX_QUEUES = 65536

@@ -13,27 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stack.core.errors import os_error
 from stack.core.rows import row, state
-from stack.core.workqueue import NSEC_PER_USEC, UDELAY_DEBT_NS, mdelay, msleep, sleep_ns
+from stack.core.workqueue import NSEC_PER_USEC, UDELAY_DEBT_NS, msleep, sleep_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stack.machine import Machine
 
-__all__ = [
-    "PCI_ANY_ID",
-    "PciSlot",
-    "mdelay",
-    "msleep",
-    "pci_bus",
-    "pci_dev",
-    "pci_device_add",
-    "pci_device_id",
-    "pci_driver",
-    "pci_register_driver",
-    "pci_unregister_driver",
-    "udelay",
-]
 
 PCI_ANY_ID = 0xFFFF_FFFF
 
@@ -44,24 +30,17 @@ PCI_COMMAND = 0x04
 PCI_COMMAND_IO = 0x1
 PCI_COMMAND_MEMORY = 0x2
 PCI_COMMAND_MASTER = 0x4
-PCI_COMMAND_INVALIDATE = 0x10
 PCI_COMMAND_INTX_DISABLE = 0x400
 PCI_STATUS = 0x06
 PCI_STATUS_CAP_LIST = 0x10
-PCI_STATUS_ERRORS = 0xF900
 PCI_REVISION_ID = 0x08
-PCI_CLASS_PROG = 0x09
-PCI_CACHE_LINE_SIZE = 0x0C
-PCI_LATENCY_TIMER = 0x0D
 PCI_BASE_ADDRESS_0 = 0x10
 PCI_SUBSYSTEM_VENDOR_ID = 0x2C
 PCI_SUBSYSTEM_ID = 0x2E
 PCI_CAPABILITY_LIST = 0x34
 PCI_INTERRUPT_LINE = 0x3C
-PCI_INTERRUPT_PIN = 0x3D
 PCI_CAP_ID_PM = 0x01
 PCI_CAP_ID_MSI = 0x05
-PCI_CAP_ID_PCIX = 0x07
 PCI_PM_CTRL = 4
 PCI_PM_CTRL_STATE_MASK = 0x3
 PCI_PM_CTRL_PME_ENABLE = 0x100

@@ -1,8 +1,8 @@
 """Pipes of a host (fs/pipe.c): what splice(2) moves bytes through.
 
-sys_pipe2 makes one with a file for each end. read(2), write(2), poll(2), ioctl(2), fcntl(2) and
-close(2) of such a file call pipe_read, pipe_write, pipe_poll, pipe_ioctl, pipe_fcntl, pipe_release
-by its file_operations. splice(2) fills a pipe by splice_to_pipe (stack/core/splice.py).
+sys_pipe2 makes one with a file for each end. Its file_operations map read(2), write(2), poll(2),
+ioctl(2), fcntl(2) and close(2) to pipe_read, pipe_write, pipe_poll, pipe_ioctl, pipe_fcntl and
+pipe_release. splice(2) fills a pipe by splice_to_pipe (stack/core/splice.py).
 
 A pipe has slots (16, or as F_SETPIPE_SZ sets) of a page each. As in the kernel, a write first fills
 the last slot if that has room for the write's odd part (its length modulo the page size). State is
@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stack.core.errors import os_error
-from stack.core.fasync import fasync_helper, kill_fasync
+from stack.core.fasync import fasync_helper, fasync_struct, kill_fasync
 from stack.core.file import (
     O_CLOEXEC,
     O_RDONLY,
@@ -43,7 +43,6 @@ from stack.core.uapi import (
 from stack.core.wait import wait_queue_head, wake_up_poll
 
 if TYPE_CHECKING:
-    from stack.core.fasync import fasync_struct
     from stack.net import Net
 
 PAGE_SIZE = 4096

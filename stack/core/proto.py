@@ -18,11 +18,11 @@ from stack.core.rows import state
 from stack.core.sock import sock
 
 if TYPE_CHECKING:
-    from fastpath.mmsg import mmsg_recv, mmsg_send
+    from fastpath.net.udp_batches import mmsg_recv, mmsg_send
+    from stack.core.bsd_socket import socket
     from stack.core.iov import msghdr
     from stack.core.pipe import pipe_inode_info
     from stack.core.sockaddr import sockaddr
-    from stack.core.socket import socket
     from stack.inet.inet_timewait_sock import timewait_sock_ops
     from stack.net import Net
 
@@ -56,10 +56,10 @@ class proto:
     """(sk): free what the protocol hung on it."""
     shutdown: Callable[..., None] = UNSET
     """(sk, how bits): end the sending side."""
-    setsockopt: Callable[..., None] = UNSET
+    setsockopt: Callable[[Any, int, int, Any], None] = UNSET
     """(sk, level, optname, optval)."""
-    getsockopt: Callable[..., Any] = UNSET
-    """(sk, level, optname): an int or bytes."""
+    getsockopt: Callable[[Any, int, int, int], Any] = UNSET
+    """(sk, level, optname, optlen): an int or bytes. See get_option of sockopt_table.py."""
     keepalive: Callable[..., None] = UNSET
     """(sk, on): SO_KEEPALIVE changed."""
     sendmsg: Callable[[Any, msghdr, int], int] = UNSET
@@ -70,7 +70,8 @@ class proto:
     """(sk, uaddr, addr_len): take an address, where inet_bind does not."""
     sendmmsg: Callable[[Any, mmsg_send, int, int], int] = UNSET
     """sendmmsg(sk, vec, start, flags), recvmmsg(sk, vec, most, flags): the number of rows of a
-    fastpath.mmsg vector handled in one step; 0: use sendmsg or recvmsg for the next row. Ours."""
+    fastpath.net.udp_batches vector handled in one step; 0: use sendmsg or recvmsg for the next row.
+    Ours."""
     recvmmsg: Callable[[Any, mmsg_recv, int, int], int] = UNSET
     """See sendmmsg."""
     backlog_rcv: Callable[..., int] = UNSET
@@ -143,8 +144,8 @@ class proto_ops:
     ioctl: Callable[..., Any] = UNSET
     listen: Callable[..., Any] = UNSET
     shutdown: Callable[..., int] = UNSET
-    setsockopt: Callable[..., None] = UNSET
-    getsockopt: Callable[..., Any] = UNSET
+    setsockopt: Callable[[socket, int, int, Any], None] = UNSET
+    getsockopt: Callable[[socket, int, int, int], Any] = UNSET
     sendmsg: Callable[[socket, msghdr, int], int] = UNSET
     recvmsg: Callable[[socket, msghdr, int, int], int] = UNSET
     set_rcvlowat: Callable[..., None] = UNSET

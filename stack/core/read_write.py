@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.bsd_socket import msghdr_get, msghdr_put
 from stack.core.errors import os_error
 from stack.core.file import O_ACCMODE, O_RDONLY, O_WRONLY, fget, struct_file
 from stack.core.iov import UIO_MAXIOV, msghdr
-from stack.core.socket import msghdr_get, msghdr_put
 
 if TYPE_CHECKING:
     from stack.net import Net

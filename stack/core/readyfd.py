@@ -34,8 +34,8 @@ from stack.core.sock import sk_sleep
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
 
 if TYPE_CHECKING:
+    from stack.core.bsd_socket import socket
     from stack.core.proto import proto_ops
-    from stack.core.socket import socket
     from stack.net import Net
 
 SHOWN = POLLIN | POLLOUT | POLLERR | POLLRDHUP | POLLHUP

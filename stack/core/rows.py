@@ -21,8 +21,8 @@ made, so that no packet pays for a look-up by name.
 
 The compiled stack makes a C structure of each such class, and replaces the generated functions by C
 code over a table of its fields. This needs of the class body:
-* exact types: `int` is a signed 64-bit integer; `u8`, `u16`, `u32` and `i32` are stored in as many
-  bits; `bool` is a truth value, `wide` an int of any size, any other type an object,
+* exact types: `int` is a signed 64-bit integer. `u8`, `u16`, `u32` and `i32` are stored in as many
+  bits. `bool` is a truth value, `wide` an int of any size, any other type an object,
 * one base class at most,
 * defaults that are literals or names of constants.
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stack.core.errors import os_error
 from stack.core.file import fput, get_file, struct_file
 from stack.core.rows import row, state
-from stack.core.sock import ns_capable
+from stack.core.sock import ns_capable, sock
 from stack.core.sockopt import put_cmsg
 from stack.core.sockopt_table import opt_bytes
 from stack.core.uapi import (
@@ -23,9 +23,8 @@ from stack.core.uapi import (
 )
 
 if TYPE_CHECKING:
+    from stack.core.bsd_socket import socket
     from stack.core.iov import msghdr
-    from stack.core.sock import sock
-    from stack.core.socket import socket
     from stack.net import Net
 
 SCM_MAX_FD = 253

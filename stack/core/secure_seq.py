@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.inetkey import inet_siphash
+from fastpath.net.inetkey import inet_siphash
 from stack.core.rows import wide
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 M32 = 0xFFFFFFFF
 
-# What a hash of two ends is for: the last word hashed, so that no hash tells another.
+# The purpose of a hash of two ends. It is the last word hashed, so that no hash reveals another.
 SECURE_SEQ = 0
 SECURE_PORT = 1
 SECURE_EHASH = 2

@@ -9,7 +9,7 @@
 A module is any object with methods named as in `SECURITY_HOOKS`, which take the arguments of
 Linux's LSM hooks. A method returns 0 (or None), or a negative errno with which the call fails; an
 OSError that it raises counts as its errno. Modules are asked in the order of registration until one
-refuses. Without modules each call costs one test (`net.security is None`).
+refuses. Without modules a hook of packets and connections costs one test (`net.security is None`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from stack.core.rows import row, state
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
+    from fastpath.base.skbuff import sk_buff
+    from stack.core.bsd_socket import socket
     from stack.core.iov import msghdr
     from stack.core.sock import sock
-    from stack.core.socket import socket
     from stack.net import Net
 
 SECURITY_HOOKS = (
@@ -134,15 +134,11 @@ def security_socket_post_create(
 
 def security_socket_socketpair(socka: socket, sockb: socket) -> int:
     """security/security.c: may the two be joined?"""
-    if socka.net.security is None:
-        return 0
     return call_int_hook(socka.net, "socket_socketpair", (socka, sockb))
 
 
 def security_socket_bind(sock: socket, address: Any, addrlen: int) -> int:
     """security/security.c: may it have this address?"""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_bind", (sock, address, addrlen))
 
 
@@ -155,8 +151,6 @@ def security_socket_connect(sock: socket, address: Any, addrlen: int) -> int:
 
 def security_socket_listen(sock: socket, backlog: int) -> int:
     """security/security.c: may it listen?"""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_listen", (sock, backlog))
 
 
@@ -183,15 +177,11 @@ def security_socket_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) ->
 
 def security_socket_getsockname(sock: socket) -> int:
     """security/security.c: may the caller know its name?"""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_getsockname", (sock,))
 
 
 def security_socket_getpeername(sock: socket) -> int:
     """security/security.c: may the caller know its peer's name?"""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_getpeername", (sock,))
 
 
@@ -211,8 +201,6 @@ def security_socket_setsockopt(sock: socket, level: int, optname: int) -> int:
 
 def security_socket_shutdown(sock: socket, how: int) -> int:
     """security/security.c: may it be shut down?"""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_shutdown", (sock, how))
 
 
@@ -225,8 +213,6 @@ def security_sock_rcv_skb(sk: sock, skb: sk_buff) -> int:
 
 def security_unix_stream_connect(sk: sock, other: sock, newsk: sock) -> int:
     """security/security.c: may an AF_UNIX stream connect to the listener `other`?"""
-    if sk.net.security is None:
-        return 0
     return call_int_hook(sk.net, "unix_stream_connect", (sk, other, newsk))
 
 
@@ -246,25 +232,17 @@ def security_inet_conn_request(sk: sock, skb: sk_buff, req: Any) -> int:
 
 def security_inet_csk_clone(newsk: sock, req: Any) -> None:
     """security/security.c: a connection was made of a request."""
-    if sk_has_no_module(newsk):
-        return
-    call_int_hook(newsk.net, "inet_csk_clone", (newsk, req))
+    if newsk.net.security is not None:
+        call_int_hook(newsk.net, "inet_csk_clone", (newsk, req))
 
 
 def security_inet_conn_established(sk: sock, skb: sk_buff) -> None:
     """security/security.c: a connect is answered."""
-    if sk_has_no_module(sk):
-        return
-    call_int_hook(sk.net, "inet_conn_established", (sk, skb))
+    if sk.net.security is not None:
+        call_int_hook(sk.net, "inet_conn_established", (sk, skb))
 
 
 def security_sk_classify_flow(sk: sock, flow: Any) -> None:
     """security/security.c: a route is asked for on behalf of a socket."""
-    if sk_has_no_module(sk):
-        return
-    call_int_hook(sk.net, "sk_classify_flow", (sk, flow))
-
-
-def sk_has_no_module(sk: sock) -> bool:
-    """No module is registered."""
-    return sk.net.security is None
+    if sk.net.security is not None:
+        call_int_hook(sk.net, "sk_classify_flow", (sk, flow))

@@ -1,7 +1,7 @@
 """Memory accounting of a protocol's sockets: limits, pressure, reservations.
 
 net/core/sock.c, include/net/sock.h. A sock reserves whole quanta ahead (`sk_forward_alloc`) and
-charges its packets to them. `proto_mem` counts the quanta of all socks against three limits: up to
+charges its packets to them. `proto_mem` counts the quanta of all socks against three limits. Up to
 the first every sock gets memory, above the second only socks below their share do, and above the
 third none does. All amounts are bytes; the kernel counts pages.
 """
@@ -14,7 +14,7 @@ from stack.core.rows import row, state
 from stack.core.uapi import SOCK_STREAM
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
+    from fastpath.base.skbuff import sk_buff
     from stack.core.sock import sock
     from stack.net import Net
 

@@ -6,9 +6,9 @@ Everything here runs with the host's clock lock held. The "socket lock" is the k
 mark: while a caller owns a sock, packets from softirqs go to `sk_backlog` and `release_sock`
 feeds them to `sk.sk_backlog_rcv`.
 
-Callbacks: `sk_data_ready(sk)` and its three siblings are real functions (so a trace shows them);
-each calls the attribute of the same name without `sk_` (`sk.data_ready(sk)`), which
-starts as `sock_def_*` and may be replaced.
+Callbacks: `sk_data_ready(sk)` and its three siblings are real functions (so a trace shows them).
+Each calls the attribute of the same name without `sk_` (`sk.data_ready(sk)`), which starts as
+`sock_def_*` and may be replaced.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from fastpath.bpf import bpf_prog, bpf_prog_run
-from fastpath.skbuff import (
+from fastpath.base.bpf import bpf_prog, bpf_prog_run
+from fastpath.base.skbuff import (
+    SkbPool,
     alloc_skb,
     pskb_trim,
     sk_buff,
@@ -31,7 +32,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_SOCKET_RCVBUFF,
     SKB_NOT_DROPPED_YET,
 )
-from stack.core.dst import dst_check, dst_hold, dst_release
+from stack.core.dst import dst_check, dst_entry, dst_hold, dst_release
 from stack.core.errors import os_error
 from stack.core.fasync import (
     SOCK_FASYNC,
@@ -79,11 +80,9 @@ from stack.core.wait import (
 )
 
 if TYPE_CHECKING:
-    from fastpath.inet import UdpFlow
-    from fastpath.skbuff import SkbPool
-    from stack.core.dst import dst_entry
+    from fastpath.net.inet import UdpFlow
+    from stack.core.bsd_socket import socket
     from stack.core.proto import proto
-    from stack.core.socket import socket
     from stack.core.timer import timer_list
     from stack.net import Net
 
@@ -93,7 +92,6 @@ SOCK_DONE = 1 << 1
 SOCK_URGINLINE = 1 << 2
 SOCK_KEEPOPEN = 1 << 3
 SOCK_LINGER = 1 << 4
-SOCK_DESTROY = 1 << 5
 SOCK_BROADCAST = 1 << 6
 SOCK_TIMESTAMP = 1 << 7
 SOCK_ZAPPED = 1 << 8
@@ -102,11 +100,8 @@ SOCK_DBG = 1 << 10
 SOCK_RCVTSTAMP = 1 << 11
 SOCK_RCVTSTAMPNS = 1 << 12
 SOCK_LOCALROUTE = 1 << 13
-SOCK_QUEUE_SHRUNK = 1 << 14
 SOCK_RXQ_OVFL = 1 << 15
 SOCK_SELECT_ERR_QUEUE = 1 << 16
-SOCK_RCU_FREE = 1 << 17
-SOCK_NO_CHECK_TX = 1 << 18
 SOCK_RCVBUF_LOCK = 1 << 19
 # SOCK_SNDBUF_LOCK, bit 20, is in sk_mem.py
 SOCK_BINDADDR_LOCK = 1 << 21
@@ -118,7 +113,7 @@ SOCK_PASSCRED = 1 << 26
 """sk_scm_credentials: give every reader the sender's credentials."""
 # SOCK_FASYNC, bit 27, is in fasync.py: somebody wants a signal (O_ASYNC). In the kernel the next
 # two are flags of struct socket_wq: SOCKWQ_ASYNC_NOSPACE, a signal about room is due, and
-# SOCKWQ_ASYNC_WAITDATA, a reader sleeps, who needs none about data.
+# SOCKWQ_ASYNC_WAITDATA, a reader sleeps and needs none about data.
 
 SOCK_TSTAMP_NEW = 1 << 30
 SOCK_PASSRIGHTS = 1 << 31
@@ -130,7 +125,6 @@ SK_FLAGS_TIMESTAMP = SOCK_TIMESTAMP
 # si_code of SIGIO (asm-generic/siginfo.h)
 POLL_IN = 1
 POLL_OUT = 2
-POLL_MSG = 3
 POLL_ERR = 4
 POLL_PRI = 5
 POLL_HUP = 6

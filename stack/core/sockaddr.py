@@ -9,7 +9,7 @@ import errno
 import struct
 from sys import byteorder
 
-from fastpath.sockaddr import sockaddr, sockaddr_from, sockaddr_ll, sockaddr_un
+from fastpath.net.sockaddr import sockaddr, sockaddr_from, sockaddr_ll, sockaddr_un
 from stack.core.errors import os_error
 from stack.core.uapi import AF_INET6
 

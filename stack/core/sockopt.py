@@ -1,6 +1,15 @@
 """SOL_SOCKET options and control messages (net/core/sock.c: sock_setsockopt, sock_getsockopt).
 
-The options are the rows of SOCKET_LEVEL; the functions before it are those that a row names.
+    sys_setsockopt -> sock_setsockopt -> set_option (sockopt_table.py), with a row of SOCKET_LEVEL
+    sys_getsockopt -> sock_getsockopt -> get_option
+    sendmsg of a family -> sock_cmsg_send -> __sock_cmsg_send       SOL_SOCKET control messages
+    recvmsg of a family -> sock_recv_cmsgs                          those of a packet that is read
+        put_cmsg                            any message of any level, into msg.msg_control
+
+The functions before SOCKET_LEVEL are setters, getters and checks that its rows name, by theme:
+times, buffers and devices, how a socket sends, how it receives, what it tells. An option that is
+one member of the sock has no function. The file keeps no state: `sock` has it, and for one call
+sockcm_cookie. Read the rows first.
 """
 
 from __future__ import annotations
@@ -10,7 +19,7 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.filter import (
@@ -33,7 +42,6 @@ from stack.core.sock import (
     SOCK_LINGER,
     SOCK_LOCALROUTE,
     SOCK_MIN_RCVBUF,
-    SOCK_NO_CHECK_TX,
     SOCK_PASSCRED,
     SOCK_PASSRIGHTS,
     SOCK_RCVBUF_LOCK,
@@ -47,6 +55,7 @@ from stack.core.sock import (
     SOCK_ZEROCOPY,
     sk_dst_reset,
     sk_write_space,
+    sock,
     sock_enable_timestamp,
     sock_valbool_flag,
 )
@@ -60,12 +69,15 @@ from stack.core.sockopt_table import (
     Level,
     SockOpt,
     exact_int,
+    fact,
     flag,
     get_option,
     need_capable,
     number,
+    only,
     opt_bytes,
     opt_raw,
+    opt_struct,
     opt_u32,
     set_option,
     switch,
@@ -74,8 +86,7 @@ from stack.core.tcp_states import TCP_LISTEN
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 
 if TYPE_CHECKING:
-    from stack.core.sock import sock
-    from stack.core.socket import socket
+    from stack.core.bsd_socket import socket
 
 
 class sockcm_cookie:
@@ -111,12 +122,9 @@ def sock_timeout_ns(optval: Any) -> int:
     if isinstance(optval, int | float):
         ns: wide = int(optval * NSEC)
         return MAX_SCHEDULE_TIMEOUT if ns == 0 else narrow(min(max(ns, 0), MAX_SCHEDULE_TIMEOUT))
-    data = opt_bytes(optval)
-    if len(data) < TIMEVAL.size:
-        raise os_error(errno.EINVAL, "a timeout is a struct timeval of 16 bytes")
     sec: int
     usec: int
-    sec, usec = TIMEVAL.unpack_from(data)
+    sec, usec = TIMEVAL.unpack_from(opt_struct(optval, TIMEVAL.size))
     if not 0 <= usec < 1_000_000:
         raise os_error(errno.EDOM, f"{usec} is not a number of microseconds below a second")
     if sec < 0:
@@ -216,11 +224,10 @@ def sock_getbindtodevice(sk: sock, optlen: int) -> bytes:
 # --- how a socket sends and ends ----------------------------------------------------------------
 
 
-def sock_set_reuseport(sk: sock, val: int) -> None:
-    """net/core/sock.c. Raises: OSError EOPNOTSUPP."""
+def need_ports(sk: sock, val: int) -> None:
+    """SO_REUSEPORT, of families that have ports. Raises: OSError EOPNOTSUPP."""
     if val and sk.sk_family not in (uapi.AF_INET, uapi.AF_INET6):
         raise os_error(errno.EOPNOTSUPP, "SO_REUSEPORT: only for ports")
-    sk.sk_reuseport = bool(val)
 
 
 def sock_set_keepalive(sk: sock, val: int) -> None:
@@ -230,20 +237,12 @@ def sock_set_keepalive(sk: sock, val: int) -> None:
     sock_valbool_flag(sk, SOCK_KEEPOPEN, bool(val))
 
 
-def sock_set_no_check(sk: sock, val: int) -> None:
-    """SO_NO_CHECK: no UDP checksum."""
-    sk.sk_no_check_tx = bool(val)
-    sock_valbool_flag(sk, SOCK_NO_CHECK_TX, bool(val))
-
-
 def sock_set_linger(sk: sock, optval: Any) -> None:
     """SO_LINGER: a struct linger or a pair of ints. Raises: OSError EINVAL."""
     if isinstance(optval, tuple):
         onoff, seconds = optval
     else:
-        if len(opt_bytes(optval)) < LINGER.size:
-            raise os_error(errno.EINVAL, "linger is a struct of 8 bytes")
-        onoff, seconds = LINGER.unpack_from(opt_bytes(optval))
+        onoff, seconds = LINGER.unpack_from(opt_struct(optval, LINGER.size))
     sock_valbool_flag(sk, SOCK_LINGER, bool(onoff))
     if onoff:
         sk.sk_lingertime = seconds * NSEC if seconds >= 0 else MAX_SCHEDULE_TIMEOUT
@@ -255,13 +254,9 @@ def sock_get_linger(sk: sock) -> bytes:
     return LINGER.pack(bool(sk.sk_flags & SOCK_LINGER), -1 if forever else sk.sk_lingertime // NSEC)
 
 
-def need_tcp(sk: sock) -> None:
-    """Check for TCP, the only protocol that is paced (tcp_pacing.py): there is no fq discipline.
-
-    Raises: OSError ENOPROTOOPT.
-    """
-    if sk.sk_protocol != uapi.IPPROTO_TCP:
-        raise os_error(errno.ENOPROTOOPT, "SO_MAX_PACING_RATE: only TCP sockets are paced")
+need_tcp = only(  # the only protocol that is paced (tcp_pacing.py): there is no fq discipline
+    "sk_protocol", (uapi.IPPROTO_TCP,), errno.ENOPROTOOPT, "only TCP sockets are paced"
+)
 
 
 def sock_set_max_pacing_rate(sk: sock, optval: Any) -> None:
@@ -290,15 +285,14 @@ def pacing_rate(sk: sock) -> wide:
     return M64 if rate == PACING_UNLIMITED else rate
 
 
-def sock_set_zerocopy(sk: sock, val: int) -> None:
-    """SO_ZEROCOPY, of TCP and UDP. Raises: OSError EOPNOTSUPP, EINVAL."""
+def need_zerocopy(sk: sock, val: int) -> None:
+    """SO_ZEROCOPY, of TCP and UDP, is 0 or 1. Raises: OSError EOPNOTSUPP, EINVAL."""
     stream = sk.sk_type == uapi.SOCK_STREAM and sk.sk_protocol == uapi.IPPROTO_TCP
     datagrams = sk.sk_type == uapi.SOCK_DGRAM and sk.sk_protocol == uapi.IPPROTO_UDP
     if sk.sk_family not in (uapi.AF_INET, uapi.AF_INET6) or not (stream or datagrams):
         raise os_error(errno.EOPNOTSUPP, "SO_ZEROCOPY: neither TCP nor UDP")
     if not 0 <= val <= 1:
         raise os_error(errno.EINVAL, f"SO_ZEROCOPY: {val} is neither 0 nor 1")
-    sock_valbool_flag(sk, SOCK_ZEROCOPY, bool(val))
 
 
 # --- how a socket receives ----------------------------------------------------------------------
@@ -367,10 +361,9 @@ def sock_get_peername(sk: Any, optlen: int) -> bytes:
     return name
 
 
-def need_unix(sk: sock) -> None:
-    """Raises: OSError EOPNOTSUPP: only AF_UNIX passes credentials and descriptors."""
-    if sk.sk_family != uapi.AF_UNIX:
-        raise os_error(errno.EOPNOTSUPP, "only AF_UNIX passes credentials and descriptors")
+need_unix = only(
+    "sk_family", (uapi.AF_UNIX,), errno.EOPNOTSUPP, "only AF_UNIX passes credentials, descriptors"
+)
 
 
 def peercred(sk: Any) -> tuple[int, int, int]:
@@ -412,8 +405,8 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         fill=lambda sk, optlen: sk_get_filter(sk, max(optlen, 0))),  # optlen counts instructions
     SockOpt("SO_BINDTODEVICE", "use one interface, by name; CAP_NET_RAW to change it",
         takes=opt_raw, set=sock_setbindtodevice, fill=sock_getbindtodevice),
-    SockOpt("SO_BINDTOIFINDEX", "use one interface, by index; CAP_NET_RAW to change it", "5.1",
-        set=sock_bindtoindex, get=lambda sk: sk.sk_bound_dev_if),
+    number("SO_BINDTOIFINDEX", "sk_bound_dev_if", None,
+        "use one interface, by index; CAP_NET_RAW to change it", since="5.1", set=sock_bindtoindex),
     SockOpt("SO_BPF_EXTENSIONS", "how many ancillary loads a filter has", "3.14",
         get=lambda sk: SKF_AD_MAX),
     flag("SO_BROADCAST", SOCK_BROADCAST, "may send to broadcast addresses", then=sk_dst_reset),
@@ -425,7 +418,7 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     flag("SO_DEBUG", SOCK_DBG, "log changes of a TCP socket's state (logger stack.inet.tcp_done)",
         caps=ADMIN, free=(0,), denied=errno.EACCES),
     SockOpt("SO_DETACH_FILTER", "no filter any more", then=sk_detach_filter),
-    SockOpt("SO_DOMAIN", "AF_INET", "2.6.32", get=lambda sk: sk.sk_family),
+    fact("SO_DOMAIN", "sk_family", "AF_INET", "2.6.32"),
     flag("SO_DONTROUTE", SOCK_LOCALROUTE, "to directly connected networks only",
         then=sk_dst_reset),
     SockOpt("SO_ERROR", "the pending error, which is cleared", get=sock_error),
@@ -439,7 +432,7 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     SockOpt("SO_MAX_PACING_RATE", "bytes a second at most, by internal pacing", "3.13", TCP,
         has=need_tcp, takes=opt_raw, set=sock_set_max_pacing_rate, fill=sock_get_max_pacing_rate),
     SockOpt("SO_MEMINFO", "memory in use, nine numbers", "4.12", get=sk_get_meminfo),
-    switch("SO_NO_CHECK", "sk_no_check_tx", "send without UDP checksum", set=sock_set_no_check),
+    switch("SO_NO_CHECK", "sk_no_check_tx", "send without UDP checksum"),
     flag("SO_OOBINLINE", SOCK_URGINLINE, "urgent data stays in the stream"),
     flag("SO_PASSCRED", SOCK_PASSCRED, "the sender's credentials, as a control message",
         sockets=UNIX, has=need_unix),
@@ -454,7 +447,7 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     SockOpt("SO_PEERNAME", "the peer's address as a struct sockaddr", fill=sock_get_peername),
     number("SO_PRIORITY", "sk_priority", None, "band of the queueing discipline",
         takes=opt_u32, caps=ADMIN, free=range(7)),
-    SockOpt("SO_PROTOCOL", "IPPROTO_TCP ...", "2.6.32", get=lambda sk: sk.sk_protocol),
+    fact("SO_PROTOCOL", "sk_protocol", "IPPROTO_TCP ...", "2.6.32"),
     number("SO_RCVBUF", "sk_rcvbuf", None, "receive buffer, doubled, at most 2 * rmem_max",
         takes=opt_u32, set=sock_set_rcvbuf),
     SockOpt("SO_RCVBUFFORCE", "the same without the limit", "2.6.14",
@@ -466,7 +459,7 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     flag("SO_REUSEADDR", SK_CAN_REUSE, "share a local address that waits or is not listened on",
         "sk_reuse"),
     switch("SO_REUSEPORT", "sk_reuseport", "several sockets on one port, packets spread among them",
-        since="3.9", set=sock_set_reuseport),
+        since="3.9", check=need_ports),
     flag("SO_RXQ_OVFL", SOCK_RXQ_OVFL, "datagrams lost so far, as a control message",
         since="2.6.33"),
     flag("SO_SELECT_ERR_QUEUE", SOCK_SELECT_ERR_QUEUE, "poll() says POLLPRI for the error queue",
@@ -484,9 +477,9 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         "5.1"),
     stamp("SO_TIMESTAMP_NEW", US | NEW, "the same as SO_TIMESTAMP, its message by this number",
         "5.1"),
-    SockOpt("SO_TYPE", "SOCK_STREAM ...", get=lambda sk: sk.sk_type),
+    fact("SO_TYPE", "sk_type", "SOCK_STREAM ..."),
     flag("SO_ZEROCOPY", SOCK_ZEROCOPY, "MSG_ZEROCOPY sends from the caller's memory (TCP and UDP)",
-        since="4.14", set=sock_set_zerocopy),
+        since="4.14", check=need_zerocopy),
 ))
 # fmt: on
 

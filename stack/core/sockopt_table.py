@@ -1,13 +1,14 @@
-"""Socket options as rows: setsockopt, getsockopt, docs/knobs.md and stack/sockopts.py read them.
+"""Socket options as rows: setsockopt, getsockopt, docs/knobs.md and stack.api.sockopts read them.
 
     TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(tcp_sock), (
         switch("TCP_INQ", "recvmsg_inq", "bytes still waiting, as a control message", legal=ON_OFF),
         number("TCP_SYNCNT", "icsk_syn_retries", range(1, 128), "SYN retransmissions", get=...),
         ...))
 
-A row says how the user's value is decoded, which values are legal, who may set them, and where the
-value is kept: in a member of the sock, or behind a function. `set_option` and `get_option` do what
-Linux's long switches do for every option. Each level's setsockopt and getsockopt call them.
+A row says how the user's value is decoded, which values are legal, and who may set them. It also
+says where the value is kept: in a member of the sock, or behind a function. `set_option` and
+`get_option` do what Linux's long switches do for every option. Each level's setsockopt and
+getsockopt call them.
 
 Option values are ints, or bytes in the layout that Linux uses on a 64-bit machine.
 """
@@ -18,11 +19,12 @@ import errno
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from stack.core.errors import os_error
+from stack.core.rows import replace, state
 from stack.core.sock import CAP_NET_ADMIN, ns_capable
 
 ORDER = sys.byteorder
@@ -59,6 +61,14 @@ def opt_bytes(optval: Any) -> bytes:
         raise os_error(errno.EINVAL, f"{type(optval).__name__} is no option value") from exc
 
 
+def opt_struct(optval: Any, size: int) -> bytes:
+    """The bytes of a structure. Raises: OSError EINVAL for fewer than `size`."""
+    data = opt_bytes(optval)
+    if len(data) < size:
+        raise os_error(errno.EINVAL, f"the option takes a structure of {size} bytes")
+    return data
+
+
 def opt_u32(optval: Any) -> int:
     """The value of an option without a sign."""
     return opt_int(optval) & M32
@@ -92,10 +102,41 @@ def swapped(ifindex: int) -> int:
     return int.from_bytes((ifindex & M32).to_bytes(4, "little"), "big")
 
 
+def swapped_int(optval: Any) -> int:
+    """The index that an option value has in network order. Raises: OSError EINVAL."""
+    return swapped(exact_int(optval))
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def only(member: str, values: Collection[int], err: int, text: str) -> Callable[[Any], None]:
+    """A row's `has` or `may_set`: raises `err` unless the socket's `member` is among `values`."""
+    read = attrgetter(member)
+
+    def check(sk: Any) -> None:
+        if read(sk) not in values:
+            raise os_error(err, text)
+
+    return check
+
+
+def need_device(sk: Any, ifindex: int) -> None:
+    """A row's `check`: the interface is there, or 0. Raises: OSError EADDRNOTAVAIL."""
+    if ifindex and ifindex not in sk.net.dev_by_index:
+        raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
+
+
+def need_capable(net: Any, caps: tuple[int, ...], what: str, denied: int = errno.EPERM) -> None:
+    """Check that the host's programs have one of `caps`. Raises: OSError `denied`."""
+    if not any(ns_capable(net, cap) for cap in caps):
+        raise os_error(denied, f"{what}: the host's user is {net.uid}, not root")
+
+
 # --- rows ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@state
 class SockOpt:
     """One socket option.
 
@@ -105,9 +146,10 @@ class SockOpt:
     takes(optval)   decodes the value; EINVAL when it is too short
     has(sk)         raises when such a socket does not have the option, set or get
     may_set(sk)     raises when the option cannot be set now
-    legal           the values there are; EINVAL for others
+    legal           the values there are; EINVAL for others; () for what is only read
     caps, free      one of these capabilities is needed for values that are not `free`
     denied          the errno without it
+    check(sk, value)  raises when the value is not for this socket
     set(sk, value)  stores the value; without it `member` is set, or its `bit`
     then(sk)        what follows from a new value
     room            the least optlen of getsockopt, bytes; EINVAL below
@@ -116,44 +158,47 @@ class SockOpt:
     shows(value)    what the user sees of `member`
     no_set          the errno of setsockopt for an option that is only read
 
-    The level's table fills in `level`, `number` and `access` (RW, R or W).
-    `member` is a field of the sock or, dotted, of what it points to. It counts in `unit` per unit
-    of the option; a `switch` is a bool. With `bit` the option is on when the bits of `mask` (`bit`
-    itself without a mask) are those of `bit`.
+    The level's table fills in `level`, `number`, `access` (RW, R or W), `get`, `owner` and `field`.
+    `member` is a field of the sock or, dotted, of what it points to: `field` of `owner(sk)`. It
+    counts in `unit` per unit of the option; a `switch` is a bool. With `bit` the option is on when
+    the bits of `mask` (`bit` itself without a mask) are those of `bit`.
     """
 
     name: str
     what: str
     since: str = ""
     sockets: str = ANY
-    takes: Callable[[Any], Any] | None = None
-    has: Callable[[Any], None] | None = None
-    may_set: Callable[[Any], None] | None = None
+    takes: Callable[..., Any] | None = None
+    has: Callable[..., Any] | None = None
+    may_set: Callable[..., Any] | None = None
     legal: Collection[int] | None = None
     caps: tuple[int, ...] = ()
     free: Collection[int] = ()
     denied: int = errno.EPERM
+    check: Callable[..., Any] | None = None
     member: str = ""
     bit: int = 0
     mask: int = 0
     unit: int = 1
     switch: bool = False
-    set: Callable[[Any, Any], object] | None = None
-    then: Callable[[Any], object] | None = None
+    set: Callable[..., Any] | None = None
+    then: Callable[..., Any] | None = None
     room: int = 0
-    get: Callable[[Any], Any] | None = None
-    fill: Callable[[Any, int], Any] | None = None
-    shows: Callable[[Any], Any] | None = None
+    get: Callable[..., Any] | None = None
+    fill: Callable[..., Any] | None = None
+    shows: Callable[..., Any] | None = None
     no_set: int = errno.ENOPROTOOPT
     level: int = -1
     number: int = -1
     access: str = R
+    owner: Callable[..., Any] | None = None
+    field: str = ""
 
 
 def _access(row: SockOpt) -> str:
     """RW, R or W: what there is a way for."""
     readable = row.get or row.fill or row.member
-    if row.set or row.member or row.then:
+    if row.set or row.then or (row.member and row.legal != ()):
         return RW if readable else W
     return R
 
@@ -175,17 +220,28 @@ def number(
     return SockOpt(name, what, member=member, legal=legal, **more)
 
 
+def fact(name: str, member: str, what: str, since: str = "") -> SockOpt:
+    """A row for a member that is only read."""
+    return SockOpt(name, what, since, member=member, legal=())
+
+
 def structure(name: str, what: str, setter: Callable[..., Any], *first: Any) -> SockOpt:
     """A row that takes a structure and is only set; `first`: its setter's first arguments."""
     return SockOpt(name, what, takes=opt_raw, set=partial(setter, *first))
 
 
+@state
 class Level:
     """The options of one level of setsockopt, by number.
 
     `names` has their numbers. `takes` decodes the value of rows that do not say how. With
     `length_first` a value that is too short is EINVAL also for an option that does not exist.
     """
+
+    name: str
+    takes: Callable[[Any], Any]
+    length_first: bool
+    rows: dict[int, SockOpt]
 
     def __init__(
         self,
@@ -199,11 +255,20 @@ class Level:
         self.name = name
         self.takes = takes
         self.length_first = length_first
-        self.rows: dict[int, SockOpt] = {}
+        self.rows = {}
         for row in rows:
             at = names[row.name.split()[0]]
+            owner, _, field = row.member.rpartition(".")
             self.rows[at] = replace(
-                row, level=level, number=at, takes=row.takes or takes, access=_access(row)
+                row,
+                level=level,
+                number=at,
+                takes=row.takes or takes,
+                access=_access(row),
+                get=row.get or (attrgetter(row.member) if row.member else None),
+                mask=row.mask or row.bit,
+                owner=attrgetter(owner) if owner else None,
+                field=field,
             )
 
     def __iter__(self) -> Iterator[SockOpt]:
@@ -221,7 +286,7 @@ def set_option(level: Level, sk: Any, optname: int, optval: Any) -> None:
 
 def option_value(level: Level, optname: int, optval: Any) -> tuple[SockOpt, Any]:
     """The row of an option to set, and the value for it. Raises: OSError ENOPROTOOPT, EINVAL."""
-    row = level.rows.get(optname)
+    row: SockOpt | None = level.rows.get(optname)
     if row is None or row.access == R:
         if level.length_first:
             level.takes(optval)
@@ -242,6 +307,8 @@ def apply_option(row: SockOpt, sk: Any, val: Any) -> None:
         raise os_error(errno.EINVAL, f"{row.name} cannot be {val}")
     if row.caps and val not in row.free:
         need_capable(sk.net, row.caps, row.name, row.denied)
+    if row.check is not None:
+        row.check(sk, val)
     if row.set is not None:
         row.set(sk, val)
     elif row.member:
@@ -252,14 +319,12 @@ def apply_option(row: SockOpt, sk: Any, val: Any) -> None:
 
 def store(row: SockOpt, sk: Any, val: int) -> None:
     """Set the row's member."""
-    *path, name = row.member.split(".")
-    for part in path:
-        sk = getattr(sk, part)
+    owner = sk if row.owner is None else row.owner(sk)
     if row.bit:
-        old = getattr(sk, name)
-        setattr(sk, name, old | row.bit if val else old & ~row.bit)
+        old: int = getattr(owner, row.field)
+        setattr(owner, row.field, old | row.bit if val else old & ~row.bit)
     else:
-        setattr(sk, name, bool(val) if row.switch else val * row.unit)
+        setattr(owner, row.field, bool(val) if row.switch else val * row.unit)
 
 
 def get_option(level: Level, sk: Any, optname: int, optlen: int = OPTLEN_ANY) -> Any:
@@ -267,34 +332,22 @@ def get_option(level: Level, sk: Any, optname: int, optlen: int = OPTLEN_ANY) ->
 
     `optlen` is the size of the caller's buffer, OPTLEN_ANY when any size fits.
     """
-    row = level.rows.get(optname)
-    if row is None or row.access == W:
+    row: SockOpt | None = level.rows.get(optname)
+    if row is None or (row.get is None and row.fill is None):
         raise os_error(errno.ENOPROTOOPT, f"unknown {level.name} option {optname}")
     if 0 <= optlen < row.room:
         raise os_error(errno.EINVAL, f"{row.name}: room for {optlen} bytes is too little")
     if row.has is not None:
         row.has(sk)
-    if row.fill is not None:
+    if row.get is None:
+        assert row.fill is not None
         return row.fill(sk, optlen)
-    value = row.get(sk) if row.get is not None else load(row, sk)
+    value = row.get(sk)
+    if row.bit:
+        bits: int = value
+        return 1 if bits & row.mask == row.bit else 0
     if row.unit != 1:
         value //= row.unit
     elif isinstance(value, bool):
         value = int(value)
     return value if row.shows is None else row.shows(value)
-
-
-def load(row: SockOpt, sk: Any) -> Any:
-    """The value of the row's member."""
-    value = sk
-    for part in row.member.split("."):
-        value = getattr(value, part)
-    if row.bit:
-        return value & (row.mask or row.bit) == row.bit
-    return value
-
-
-def need_capable(net: Any, caps: tuple[int, ...], what: str, denied: int = errno.EPERM) -> None:
-    """Check that the host's programs have one of `caps`. Raises: OSError `denied`."""
-    if not any(ns_capable(net, cap) for cap in caps):
-        raise os_error(denied, f"{what}: the host's user is {net.uid}, not root")

@@ -15,7 +15,6 @@ from stack.core.rows import row, state
 if TYPE_CHECKING:
     from stack.machine import Machine
 
-HI_SOFTIRQ = 0
 TIMER_SOFTIRQ = 1
 NET_TX_SOFTIRQ = 2
 NET_RX_SOFTIRQ = 3

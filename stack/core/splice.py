@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.bsd_socket import sock_sendmsg, socket
 from stack.core.errors import os_error
 from stack.core.file import O_APPEND, fget, struct_file
 from stack.core.hostfile import at_position, is_hostfile, open_hostfile, readable, writable
@@ -25,7 +26,6 @@ from stack.core.pipe import (
     pipe_wake_readers,
     pipe_wake_writers,
 )
-from stack.core.socket import sock_sendmsg, socket
 from stack.core.uapi import MSG_DONTWAIT, MSG_MORE, O_NONBLOCK
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 SPLICE_F_MOVE = 1
 SPLICE_F_NONBLOCK = 2
 SPLICE_F_MORE = 4
-SPLICE_F_GIFT = 8
 SPLICE_F_ALL = 15
 SPLICE_SLOTS = 16
 MAX_RW_COUNT = 0x7FFFF000
@@ -170,8 +169,9 @@ def splice_pipe_to_pipe(
         if done >= size or pipe_full(opipe):
             break
         n = min(buf.len, size - done)
-        opipe.bufs.append(pipe_buffer(buf.page, buf.offset, n, False, buf.packet))
-        buf.can_merge = False
+        moved = not link and n == buf.len  # whole: what is written next may still be appended
+        merge = moved and buf.can_merge
+        opipe.bufs.append(pipe_buffer(buf.page, buf.offset, n, merge, buf.packet))
         done += n
     if not link:
         pipe_consume(ipipe, done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stack.core.sysctl import INT_MAX, INT_MIN, Sysctl
+from stack.core.sysctl_net_core import INT_MAX, INT_MIN, Sysctl
 
 
 def nf_conntrack_htable_size(ram_bytes: int) -> int:

@@ -4,7 +4,7 @@ Every sock has one of these states in `sk_state`; a datagram socket is CLOSE, or
 is connected.
 
 `TRANSITIONS[state][event]` is the next state. The stack asks this table (through `tcp_next_state`)
-wherever a FIN, an ACK of ours, a close or a shutdown moves a socket on, the documentation draws its
+wherever a FIN, an ACK of ours, a close or a shutdown moves a socket on. The documentation draws its
 diagram from it, and a test walks every pair. A pair that is absent does not change the state.
 `tcp_check_transition` refuses a step that no row has; inet_sk_set_state calls it.
 """
@@ -12,43 +12,6 @@ diagram from it, and a test walks every pair. A pair that is absent does not cha
 from __future__ import annotations
 
 from enum import Enum
-
-__all__ = [
-    "NEW_STATE",
-    "STATE_NAMES",
-    "TCPF_CLOSE",
-    "TCPF_CLOSE_WAIT",
-    "TCPF_CLOSING",
-    "TCPF_ESTABLISHED",
-    "TCPF_FIN_WAIT1",
-    "TCPF_FIN_WAIT2",
-    "TCPF_LAST_ACK",
-    "TCPF_LISTEN",
-    "TCPF_NEW_SYN_RECV",
-    "TCPF_SYN_RECV",
-    "TCPF_SYN_SENT",
-    "TCPF_TIME_WAIT",
-    "TCP_ACTION_FIN",
-    "TCP_CLOSE",
-    "TCP_CLOSE_WAIT",
-    "TCP_CLOSING",
-    "TCP_ESTABLISHED",
-    "TCP_FIN_WAIT1",
-    "TCP_FIN_WAIT2",
-    "TCP_LAST_ACK",
-    "TCP_LISTEN",
-    "TCP_MAX_STATES",
-    "TCP_NEW_SYN_RECV",
-    "TCP_STATE_MASK",
-    "TCP_SYN_RECV",
-    "TCP_SYN_SENT",
-    "TCP_TIME_WAIT",
-    "TRANSITIONS",
-    "TcpEvent",
-    "tcp_check_transition",
-    "tcp_next_state",
-    "transitions_dot",
-]
 
 TCP_ESTABLISHED = 1
 TCP_SYN_SENT = 2

@@ -1,10 +1,11 @@
 """Numbers of the socket interface, as Linux has them (include/uapi/linux/{socket,in,errqueue}.h).
 
-Constants only, in the order of Linux's headers: families, types and shutdown; socket and protocol
-options by level (SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP ...); message flags; poll bits; ioctls;
-extended errors; IPv6 options. Names and values are Linux's on a 64-bit machine. They are written
-out because the host that runs this stack need not be Linux. What an option means stands in the
-function that sets it: `sock_setsockopt`, `do_ip_setsockopt`, `do_tcp_setsockopt` and their kin.
+Constants only, in the order of Linux's headers. First come families, types, shutdown, and socket
+and protocol options by level (SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP ...). Then come message flags,
+poll bits, ioctls, extended errors, and IPv6 options. Names and values are Linux's on a 64-bit
+machine. They are written out because the host that runs this stack need not be Linux. What an
+option means stands in the function that sets it: `sock_setsockopt`, `do_ip_setsockopt`,
+`do_tcp_setsockopt` and their kin.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ NPROTO = 46
 SOCK_STREAM = 1
 SOCK_DGRAM = 2
 SOCK_RAW = 3
-SOCK_RDM = 4
 SOCK_SEQPACKET = 5
 SOCK_PACKET = 10
 SOCK_MAX = 11
@@ -33,7 +33,6 @@ SOCK_CLOEXEC = 0o2000000
 O_NONBLOCK = 0o4000
 
 # enum socket_state (linux/net.h)
-SS_FREE = 0
 SS_UNCONNECTED = 1
 SS_CONNECTING = 2
 SS_CONNECTED = 3
@@ -48,14 +47,11 @@ IPPROTO_UDP = 17
 IPPROTO_XTP = 36
 IPPROTO_IPV6 = 41
 IPPROTO_ICMPV6 = 58
-IPPROTO_UDPLITE = 136
 IPPROTO_RAW = 255
 MAX_INET_PROTOS = 256
 IPPROTO_MAX = 263  # behind IPPROTO_SMC and IPPROTO_MPTCP
 
-INADDR_ANY = 0
 INADDR_BROADCAST = 0xFFFFFFFF
-INADDR_NONE = 0xFFFFFFFF
 INADDR_LOOPBACK = 0x7F000001
 INADDR_ALLHOSTS_GROUP = 0xE0000001
 INADDR_ALLRTRS_GROUP = 0xE0000002
@@ -82,7 +78,6 @@ SO_OOBINLINE = 10
 SO_NO_CHECK = 11
 SO_PRIORITY = 12
 SO_LINGER = 13
-SO_BSDCOMPAT = 14
 SO_REUSEPORT = 15
 SO_PASSCRED = 16
 SO_PEERCRED = 17
@@ -100,10 +95,8 @@ SO_ACCEPTCONN = 30
 SO_PEERSEC = 31
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
-SO_PASSSEC = 34
 SO_TIMESTAMPNS = 35
 SO_MARK = 36
-SO_TIMESTAMPING = 37
 SO_PROTOCOL = 38
 SO_DOMAIN = 39
 SO_RXQ_OVFL = 40
@@ -111,7 +104,6 @@ SO_PEEK_OFF = 42
 SO_LOCK_FILTER = 44
 SO_BPF_EXTENSIONS = 48
 SO_SELECT_ERR_QUEUE = 45
-SO_BUSY_POLL = 46
 SO_MAX_PACING_RATE = 47
 SO_INCOMING_CPU = 49
 SO_ATTACH_BPF = 50
@@ -125,7 +117,6 @@ SO_TIMESTAMPNS_NEW = 64
 SO_RCVTIMEO_NEW = 66
 SO_SNDTIMEO_NEW = 67
 SO_BUF_LOCK = 72
-SO_PASSPIDFD = 76
 SO_PASSRIGHTS = 83
 SO_PEERPIDFD = 77
 SCM_RIGHTS = 1
@@ -149,15 +140,12 @@ IP_RECVTTL = 12
 IP_RECVTOS = 13
 IP_MTU = 14
 IP_FREEBIND = 15
-IP_PASSSEC = 18
 IP_TRANSPARENT = 19
 IP_ORIGDSTADDR = 20
 IP_MINTTL = 21
-IP_NODEFRAG = 22
 IP_CHECKSUM = 23
 IP_BIND_ADDRESS_NO_PORT = 24
 IP_RECVFRAGSIZE = 25
-IP_RECVERR_RFC4884 = 26
 IP_MULTICAST_IF = 32
 IP_MULTICAST_TTL = 33
 IP_MULTICAST_LOOP = 34
@@ -182,9 +170,6 @@ IP_PMTUDISC_OMIT = 5
 
 # UDP options (uapi/linux/udp.h)
 UDP_CORK = 1
-UDP_ENCAP = 100
-UDP_NO_CHECK6_TX = 101
-UDP_NO_CHECK6_RX = 102
 UDP_SEGMENT = 103
 UDP_GRO = 104
 
@@ -200,16 +185,12 @@ MSG_TRUNC = 0x20
 MSG_DONTWAIT = 0x40
 MSG_EOR = 0x80
 MSG_WAITALL = 0x100
-MSG_FIN = 0x200
-MSG_SYN = 0x400
 MSG_CONFIRM = 0x800
-MSG_RST = 0x1000
 MSG_ERRQUEUE = 0x2000
 MSG_NOSIGNAL = 0x4000
 MSG_MORE = 0x8000
 MSG_WAITFORONE = 0x10000
 MSG_ZEROCOPY = 0x4000000
-MSG_FASTOPEN = 0x20000000
 MSG_CMSG_CLOEXEC = 0x40000000
 
 SHUT_RD = 0
@@ -252,12 +233,10 @@ FIOCLEX = 0x5451
 FIOASYNC = 0x5452
 
 # extended errors (uapi/linux/errqueue.h)
-SO_EE_ORIGIN_NONE = 0
 SO_EE_ORIGIN_LOCAL = 1
 SO_EE_ORIGIN_ICMP = 2
 SO_EE_ORIGIN_ICMP6 = 3
 SO_EE_ORIGIN_TXSTATUS = 4
-SO_EE_ORIGIN_TIMESTAMPING = SO_EE_ORIGIN_TXSTATUS
 SO_EE_ORIGIN_ZEROCOPY = 5
 SO_EE_CODE_ZEROCOPY_COPIED = 1
 
@@ -267,10 +246,8 @@ IPV6_2292PKTINFO = 2
 IPV6_2292HOPOPTS = 3
 IPV6_2292DSTOPTS = 4
 IPV6_2292RTHDR = 5
-IPV6_2292PKTOPTIONS = 6
 IPV6_CHECKSUM = 7
 IPV6_2292HOPLIMIT = 8
-IPV6_NEXTHOP = 9
 IPV6_FLOWINFO = 11
 IPV6_UNICAST_HOPS = 16
 IPV6_MULTICAST_IF = 17
@@ -286,8 +263,6 @@ IPV6_V6ONLY = 26
 IPV6_JOIN_ANYCAST = 27
 IPV6_LEAVE_ANYCAST = 28
 IPV6_MULTICAST_ALL = 29
-IPV6_ROUTER_ALERT_ISOLATE = 30
-IPV6_RECVERR_RFC4884 = 31
 IPV6_FLOWLABEL_MGR = 32
 IPV6_FLOWINFO_SEND = 33
 IPV6_HDRINCL = 36

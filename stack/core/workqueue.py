@@ -131,8 +131,3 @@ def msleep(machine: Machine, msecs: int) -> None:
 def usleep_range(machine: Machine, usec_min: int, usec_max: int) -> None:
     """Sleep at least `usec_min` (kernel/time/timer.c); the clock is exact, so no more."""
     sleep_ns(machine, usec_min * NSEC_PER_USEC)
-
-
-def mdelay(machine: Machine, msecs: int) -> None:
-    """Delay `msecs` (linux/delay.h); there is no spinning here, so it sleeps."""
-    sleep_ns(machine, msecs * NSEC_PER_MSEC)

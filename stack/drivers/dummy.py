@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import consume_skb, sk_buff
+from fastpath.base.skbuff import consume_skb, sk_buff
 from stack.core.dev import register_netdevice
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
-from fastpath.cable import shared
-from fastpath.skbuff import SkbPool, consume_skb, sk_buff, skb_from_bytes, skb_to_bytes
+from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
+from fastpath.base.skbuff import SkbPool, consume_skb, sk_buff, skb_from_bytes, skb_to_bytes
+from fastpath.nic.cable import shared
 from stack.core.dev import register_netdevice
 from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
 from stack.core.dev_receive import netif_receive_skb

@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import kfree_skb, pskb_may_pull, sk_buff
+from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from stack.core.backlog import netif_rx
 from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
 from stack.core.dev_forward import __dev_forward_skb
+from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.ethtool import (
     DUPLEX_FULL,
@@ -81,7 +82,7 @@ def veth_xmit(skb: sk_buff, dev: net_device) -> int:
     priv: veth_priv = dev.priv
     rcv: net_device | None = priv.peer
     if rcv is None or not pskb_may_pull(skb, ETH_HLEN):
-        kfree_skb(skb)
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
         dev.stats.tx_dropped += 1
         return NETDEV_TX_OK
     length = skb.len

@@ -6,8 +6,8 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.hdr import eth_hdr, eth_header_push, eth_type_trans_fast
-from fastpath.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff
+from fastpath.base.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff
+from fastpath.net.hdr import eth_hdr, eth_header_push, eth_type_trans_fast
 from stack.core.dev import alloc_netdev_mqs
 from stack.core.netdevice import (
     ARPHRD_ETHER,

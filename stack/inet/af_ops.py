@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastpath.inet import UdpFlow
-from fastpath.inetkey import inet_siphash
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.inet import UdpFlow
+from fastpath.net.inetkey import inet_siphash
 from stack.core.iov import msghdr
 from stack.core.rows import state, wide
 from stack.core.secure_seq import SECURE_EHASH
@@ -54,7 +54,10 @@ class inet_af_ops:
     `udp_mib(net)`: the counters of UDP;
     `raw_input(sk, skb)`: give a raw socket a clone; 1 when the packet matches the socket, else 0;
     `raw_rcv(sk, skb)`: queue a packet on a raw socket (takes ownership of skb);
-    `raw_err(sk, skb, *info)`: report an ICMP error to a raw socket.
+    `raw_err(sk, skb, offset, info)`: report an ICMP error to a raw socket;
+    `icmp_err(sk, skb, info)`: the errno of an ICMP error and whether it is a hard one, 0 if there
+    is nothing to report, as for a redirect, which is followed;
+    `icmp_error(sk, skb, err, port, info, offset)`: put it on the error queue.
 
     Called by udp_sendmsg (stack/inet/udp_flow.py). For the socket's own family:
     `udp_family(sk, msg, length)`: the family that the message goes by; it may replace
@@ -73,9 +76,9 @@ class inet_af_ops:
     `flush_pending_frames(sk)`: discard the corked datagram. What sends takes ownership of skb and
     returns 0 or a negative errno.
 
-    Called for the socket's own family (`sk.sk_family`): `pktinfo_prepare(sk, skb)` saves what the
+    Called for the socket's own family (`sk.sk_family`). `pktinfo_prepare(sk, skb)` saves what the
     control messages of a packet need before it is queued; `cmsg_recv(msg, sk, skb, tlen, offset)`
-    makes them; `recv_error(sk, msg, size)` reads the error queue (raises OSError).
+    makes them. `recv_error(sk, msg, size)` reads the error queue (raises OSError).
 
     Called for every family when a socket is closed: `mc_drop_socket(sk)` leaves its groups.
     """
@@ -92,7 +95,9 @@ class inet_af_ops:
     port_unreachable: Callable[[sk_buff], None]
     raw_input: Callable[[Any, sk_buff], int]
     raw_rcv: Callable[[Any, sk_buff], int]
-    raw_err: Callable[..., None]
+    raw_err: Callable[[Any, sk_buff, int, int], None]
+    icmp_err: Callable[[inet_sock, sk_buff, int], tuple[int, bool]]
+    icmp_error: Callable[[inet_sock, sk_buff, int, int, int, int], None]
     udp_send_skb: Callable[[sk_buff, flowi, inet_cork], int]
     flush_pending_frames: Callable[[udp_sock], None]
     pktinfo_prepare: Callable[[inet_sock, sk_buff], None]

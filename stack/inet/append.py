@@ -14,20 +14,18 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import CHECKSUM_PARTIAL, alloc_skb, kfree_skb, sk_buff
+from fastpath.base.skbuff import CHECKSUM_PARTIAL, SkbPool, alloc_skb, kfree_skb, sk_buff
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG
+from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG, net_device
 from stack.core.sock import SOCK_ZEROCOPY, sock_wait_for_wmem, sock_wfree
 from stack.core.uapi import IPPROTO_UDP, MSG_DONTWAIT, MSG_MORE, MSG_ZEROCOPY, SEND_SHUTDOWN
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
+from stack.inet.inet_sock import inet_cork, inet_sock
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import SkbPool
     from stack.core.dst import dst_entry
-    from stack.core.netdevice import net_device
     from stack.inet.flow import flowi
-    from stack.inet.inet_sock import inet_cork, inet_sock
 
 Getfrag = Callable[[Any, sk_buff, int, "SkbPool"], None]
 """Append n bytes of the user's data to an sk_buff: `getfrag(frm, skb, n, pages)`."""
@@ -47,6 +45,13 @@ def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> Non
         done += frm.add_to_skb(skb, pages, n - done)
         if done < n:
             raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
+
+
+def inet_cork_of(sk: inet_sock) -> inet_cork:
+    """The socket's cork, made when it is first asked for: connections never need one."""
+    if sk.cork is None:
+        sk.cork = inet_cork()
+    return sk.cork
 
 
 def setup_cork(
@@ -83,27 +88,29 @@ def append_data(
 ) -> sk_buff:
     """Append `length` bytes to the corked datagram `skb`, None for the first; see __ip_append_data.
 
-    `headers`: bytes of the IP header with its options or extension headers; `mtu`: the longest
-    packet that leaves whole; `csum`: the features of a device that fills in UDP's checksum behind
-    these headers. Raises: OSError ENOBUFS, EAGAIN, EPIPE.
+    `headers`: bytes of the IP header with its options or extension headers.
+    `mtu`: the longest packet that leaves whole.
+    `csum`: the features of a device that fills in UDP's checksum behind these headers.
+
+    Raises: OSError ENOBUFS, EAGAIN, EPIPE.
     """
     rt: dst_entry = cork.base_dst
     features = rt.dev.features
     summed = bool(length + headers <= mtu and features & csum and not flags & MSG_MORE)
-    if not (flags & MSG_ZEROCOPY and length and sk.sk_flags & SOCK_ZEROCOPY):
-        return append_pieces(
-            sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, summed
-        )
-    stays = bool(skb is None and summed and features & NETIF_F_SG)
-    uarg = msg_zerocopy_start(sk, skb, frm, length, stays)
+    zerocopy = bool(flags & MSG_ZEROCOPY and length and sk.sk_flags & SOCK_ZEROCOPY)
+    if zerocopy:
+        stays = bool(skb is None and summed and features & NETIF_F_SG)
+        uarg = msg_zerocopy_start(sk, skb, frm, length, stays)
     try:
         skb = append_pieces(
             sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, summed
         )
     except BaseException:
-        msg_zerocopy_end(frm, uarg, False)
+        if zerocopy:
+            msg_zerocopy_end(frm, uarg, False)
         raise
-    msg_zerocopy_end(frm, uarg, True, skb)
+    if zerocopy:
+        msg_zerocopy_end(frm, uarg, True, skb)
     return skb
 
 

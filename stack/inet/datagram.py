@@ -1,21 +1,42 @@
-"""disconnect of datagram sockets of both families (net/ipv4/udp.c)."""
+"""Datagram sockets of both families: ICMP errors and disconnect (net/ipv4/udp.c)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastpath.base.skbuff import sk_buff
 from stack.core.sock import (
     SOCK_BINDADDR_LOCK,
     SOCK_BINDPORT_LOCK,
     lock_sock,
     release_sock,
     sk_dst_reset,
+    sk_error_report,
 )
-from stack.core.tcp_states import TCP_CLOSE
-from stack.inet.af_ops import af_ops_of
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.inet.af_ops import af_ops_of, inet_af_ops
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
+
+
+def sk_icmp_err(
+    sk: inet_sock, skb: sk_buff, af: inet_af_ops, recverr: bool, port: int, offset: int, info: int
+) -> None:
+    """udp_err, raw_err, ping_err: report an ICMP error about a datagram of the socket. Borrows skb.
+
+    With `recverr` each error goes to the error queue, with the quoted bytes from `offset` on and
+    the peer's `port`. Otherwise only hard errors count, and only for a connected socket.
+    """
+    err, harderr = af.icmp_err(sk, skb, info)
+    if not err:
+        return
+    if recverr:
+        af.icmp_error(sk, skb, err, port, info, offset)
+    elif not harderr or sk.sk_state != TCP_ESTABLISHED:
+        return
+    sk.sk_err = err
+    sk_error_report(sk)
 
 
 def __udp_disconnect(sk: inet_sock, flags: int) -> int:

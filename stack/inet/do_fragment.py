@@ -10,8 +10,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.gso import skb_gso_validate_network_len
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     alloc_skb,
     consume_skb,
@@ -20,21 +19,30 @@ from fastpath.skbuff import (
     skb_append_frags,
     skb_checksum_help,
     skb_copy_bits,
+    skb_pull,
+    skb_push,
     skb_put_data,
     skb_reset_network_header,
     skb_set_transport_header,
 )
-from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, kfree_skb_reason
+from fastpath.net.gso import skb_gso_segment, skb_gso_validate_network_len
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_NOMEM,
+    SKB_DROP_REASON_SKB_GSO_SEG,
+    kfree_skb_reason,
+)
 from stack.core.netdevice import NETIF_F_SG, net_device
 from stack.core.snmp import ipstats6_mib, ipstats_mib
-from stack.core.sock import skb_set_owner_w
+from stack.core.sock import skb_set_owner_w, sock
 
 if TYPE_CHECKING:
-    from stack.core.sock import sock
     from stack.net import Net
 
 LL_ROOM = 32
 """Bytes of headroom of a fragment, besides its link-layer header."""
+
+FinishOutput = Callable[["Net", "sock | None", sk_buff], int]
+"""ip_finish_output2, ip6_finish_output2: send a packet to its neighbour."""
 
 FragNext = Callable[[sk_buff, bytearray, int, int, bool], None]
 """(fragment, headers of the next ones, offset and bytes of its payload, whether more follow):
@@ -54,6 +62,36 @@ def inet_pkt_too_big(skb: sk_buff, mtu: int) -> bool:
     return not (skb.gso_size and skb_gso_validate_network_len(skb, mtu))
 
 
+def inet_gso_slowpath(
+    net: Net,
+    sk: sock | None,
+    skb: sk_buff,
+    mtu: int,
+    fragment: Callable[[Net, sock | None, sk_buff, int, FinishOutput], int],
+    output: FinishOutput,
+) -> int:
+    """Split a super-packet and fragment its segments, of which some exceed the MTU.
+
+    0 or the first error. Takes ownership of skb.
+    """
+    try:
+        skb_push(skb, 14)
+        segs = skb_gso_segment(skb, net.skb_small)
+    except (ValueError, MemoryError):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_GSO_SEG)
+        return -errno.ENOMEM
+    flags = skb.ip_cb_flags
+    consume_skb(skb)
+    ret = 0
+    for seg in segs:
+        skb_pull(seg, 14)
+        seg.ip_cb_flags = flags
+        err = fragment(net, sk, seg, mtu, output)
+        if err and not ret:
+            ret = err
+    return ret
+
+
 def inet_fragment_ready(net: Net, skb: sk_buff, mib: ipstats_mib | ipstats6_mib) -> bool:
     """Compute a checksum that was left to the device. Takes ownership of skb when False."""
     if skb.ip_summed != CHECKSUM_PARTIAL or skb_checksum_help(skb):
@@ -71,7 +109,7 @@ def inet_do_fragment(
     headers: bytearray,
     most: int,
     frag_next: FragNext,
-    output: Callable[[Net, sock | None, sk_buff], int],
+    output: FinishOutput,
     mib: ipstats_mib | ipstats6_mib,
 ) -> int:
     """Send skb in fragments of `headers` and at most `most` bytes of its payload, behind `hlen`.

@@ -6,11 +6,12 @@ the three of net.ipv4, as in Linux.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.intmap import IntMap
+from fastpath.base.skbuff import sk_buff
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Demux = Callable[[sk_buff], object]
 
 ALL = "ip_early_demux"
+AS_STORED: Mapping[str, int] = {}
 KNOBS = {IPPROTO_TCP: "tcp_early_demux", IPPROTO_UDP: "udp_early_demux"}
 
 
@@ -34,35 +36,50 @@ class HasEarlyDemux(Protocol):
         """May give a packet its socket and its route (borrows)."""
 
 
-def allowed_early_demux(
-    protos: Iterable[HasEarlyDemux | None], allowed: dict[str, bool]
-) -> dict[int, Demux]:
-    """The early_demux functions that the sysctls allow, by protocol number.
-
-    `allowed`: the value of each knob; an absent one is on.
-    """
-    if not allowed.get(ALL, True):
-        return {}
-    return {
-        number: prot.early_demux
-        for number, prot in enumerate(protos)
-        if prot is not None
-        and prot.early_demux is not None
-        and allowed.get(KNOBS.get(number, ALL), True)
-    }
+Protos: TypeAlias = Sequence[HasEarlyDemux | None]
 
 
-def follow_early_demux(net: Net, allowed: dict[str, bool], changed: Callable[[], None]) -> None:
-    """Copy the sysctls to `allowed` and call `changed()`, now and whenever one is written."""
+class EarlyDemux(Protocol):
+    """net.ipv4 and net.ipv6, as far as this file needs them."""
+
+    early_demux: IntMap[Demux]
+    """By protocol: what is called before routing."""
+
+
+def early_demux_init(net: Net, protos: Protos, ip: EarlyDemux) -> None:
+    """Have `ip.early_demux` follow the sysctls, for UDP also the table of connected sockets."""
+
+    def choose(new: Mapping[str, int]) -> None:
+        for number, prot in enumerate(protos):
+            if prot is not None:
+                early_demux_choose(net, protos, ip, number, new)
 
     def written(knob: str, value: int) -> None:
-        allowed[knob] = bool(value)
-        changed()
+        choose({knob: value})
 
+    choose(AS_STORED)
     for knob in (ALL, *KNOBS.values()):
-        allowed[knob] = bool(getattr(net.sysctl, knob))
         net.sysctl.on_write(knob, partial(written, knob), now=False)
-    changed()
+    udp = partial(early_demux_choose, net, protos, ip, IPPROTO_UDP)
+    net.udp_table.connected_changed.append(udp)
+
+
+def early_demux_choose(
+    net: Net, protos: Protos, ip: EarlyDemux, number: int, new: Mapping[str, int] = AS_STORED
+) -> None:
+    """Call a protocol's early_demux if it has one and sysctls allow it; UDP's while it may help.
+
+    `new`: sysctls that are being written.
+    """
+    ip.early_demux.pop(number, None)
+    prot = protos[number]
+    if prot is None or prot.early_demux is None:
+        return
+    for knob in (ALL, KNOBS.get(number, ALL)):
+        if not new.get(knob, getattr(net.sysctl, knob)):
+            return
+    if number != IPPROTO_UDP or net.udp_table.connected:
+        ip.early_demux[number] = prot.early_demux
 
 
 def sk_rx_dst_of(sk: inet_sock, skb: sk_buff) -> dst_entry | None:
@@ -74,7 +91,7 @@ def sk_rx_dst_of(sk: inet_sock, skb: sk_buff) -> dst_entry | None:
 
 
 def inet_sk_rx_dst_set(sk: inet_sock, skb: sk_buff) -> None:
-    """net/ipv4/tcp_ipv4.c (and inet6_sk_rx_dst_set): cache the input route of what is received."""
+    """net/ipv4/tcp_ipv4.c (also inet6_ and udp_sk_rx_dst_set): cache a packet's input route."""
     dst = skb.dst
     if dst is not None:
         sk.sk_rx_dst = dst

@@ -5,7 +5,6 @@ from __future__ import annotations
 from stack.core.rows import row, state, u8, u16, u32, wide
 
 FLOWI_FLAG_ANYSRC = 0x01
-FLOWI_FLAG_KNOWN_NH = 0x02
 
 
 @state

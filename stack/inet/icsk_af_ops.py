@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.rows import state
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class inet_connection_sock_af_ops:
     setsockopt: Callable[[tcp_sock, int, int, Any], None]
     """An option of a level that is not TCP's."""
 
-    getsockopt: Callable[[tcp_sock, int, int], Any]
+    getsockopt: Callable[[tcp_sock, int, int, int], Any]
     """The same, reading: an int or bytes."""
 
     mtu_reduced: Callable[[tcp_sock], None]

@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import wide
@@ -48,7 +49,6 @@ from stack.core.sock import (
     sock_sndtimeo,
 )
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
-from stack.core.socket import socket
 from stack.core.stream import sk_connect_over
 from stack.core.tcp_states import (
     TCP_CLOSE,
@@ -385,12 +385,14 @@ def inet_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
 
 def sock_common_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
     """net/core/sock.c: the protocol's options. Raises: OSError."""
-    sock.sk.sk_prot.setsockopt(sock.sk, level, optname, optval)
+    sk: inet_sock = sock.sk
+    sk.sk_prot.setsockopt(sk, level, optname, optval)
 
 
-def sock_common_getsockopt(sock: socket, level: int, optname: int) -> Any:
+def sock_common_getsockopt(sock: socket, level: int, optname: int, optlen: int) -> Any:
     """net/core/sock.c: the protocol's options. Raises: OSError."""
-    return sock.sk.sk_prot.getsockopt(sock.sk, level, optname)
+    sk: inet_sock = sock.sk
+    return sk.sk_prot.getsockopt(sk, level, optname, optlen)
 
 
 def inet_shutdown(sock: socket, how: int) -> int:

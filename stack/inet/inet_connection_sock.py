@@ -54,15 +54,14 @@ from stack.core.tcp_states import (
 )
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import O_NONBLOCK
-from stack.inet.af_ops import InetKey, af_ops_of, inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.af_ops import InetKey, af_ops_of, inet_af_ops, inet_rcv_saddr_equal, inet_sk_key
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_hashtables import (
     inet_bind_bucket,
     inet_bind_hash,
     inet_sk_get_local_port_range,
 )
-from stack.inet.inet_sock import inet_sock
-from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
+from stack.inet.inet_sock import inet_sock, ip_options
 from stack.inet.tcp_const import (
     TCP_DELACK_MAX,
     TCP_MSS_DEFAULT,
@@ -70,12 +69,11 @@ from stack.inet.tcp_const import (
     TCP_RTO_MIN,
     TCP_TIMEOUT_INIT,
 )
+from stack.inet.tcp_family import tcp_family_ops
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
-    from stack.inet.af_ops import inet_af_ops
     from stack.inet.flow import flowi
-    from stack.inet.inet_sock import ip_options
     from stack.inet.tcp_cong import tcp_congestion_ops
     from stack.inet.tcp_sock import tcp_sock
     from stack.net import Net
@@ -181,10 +179,8 @@ class request_sock:
     """The namespace of the listener."""
     rsk_listener: tcp_sock = row()
     """The listener that got the SYN."""
-    rsk_ops: request_sock_ops = row()
-    """How its family answers and frees it."""
-    af_specific: tcp_request_sock_ops = row()
-    """What tcp_conn_request calls for the family of the SYN."""
+    rsk_ops: tcp_family_ops = row()
+    """What the family of the SYN does."""
     sk: inet_connection_sock | None = row()
     """The child, once there is one."""
     sk_af: inet_af_ops = row()
@@ -243,7 +239,9 @@ class request_sock:
     """Sequence number of our SYN-ACK."""
     snt_synack: int = row(0)
     """When the first SYN-ACK left, ns; 0: never, or a cookie."""
-    snt_tsval: int = row(0)
+    snt_tsval_first: int = row(0)
+    """The timestamp of the first SYN-ACK; 0: none was sent."""
+    snt_tsval_last: int = row(0)
     """The timestamp of the last SYN-ACK."""
     ts_off: int = row(0)
     """What the connection adds to the clock in timestamps, ms."""
@@ -506,15 +504,12 @@ def inet_csk_inc_pingpong_cnt(sk: inet_connection_sock) -> None:
 # --- requests -----------------------------------------------------------------------------
 
 
-def inet_reqsk_alloc(
-    ops: request_sock_ops, af_specific: tcp_request_sock_ops, sk_listener: tcp_sock
-) -> request_sock:
+def inet_reqsk_alloc(ops: tcp_family_ops, sk_listener: tcp_sock) -> request_sock:
     """net/ipv4/tcp_input.c: a request of a listener, in no table yet."""
     req: request_sock = request_sock()
     net = sk_listener.net
     req.net = net
     req.rsk_ops = ops
-    req.af_specific = af_specific
     req.rsk_listener = sk_listener
     req.sk_af = af_ops_of[ops.family]
     req.sk_family = ops.family
@@ -573,10 +568,6 @@ def inet_csk_reqsk_queue_is_full(sk: inet_connection_sock) -> bool:
     return sk.icsk_accept_queue.qlen > sk.sk_max_ack_backlog
 
 
-def inet_csk_reqsk_queue_added(sk: inet_connection_sock, req: request_sock) -> None:
-    reqsk_queue_added(sk.icsk_accept_queue, req)
-
-
 def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
     """Enter ehash and arm the SYN-ACK timer; False when the 4-tuple is taken."""
     ehash = req.net.tcp_hashinfo.ehash
@@ -594,7 +585,7 @@ def inet_csk_reqsk_queue_hash_add(
 ) -> bool:
     if not reqsk_queue_hash_req(req, timeout):
         return False
-    inet_csk_reqsk_queue_added(sk, req)
+    reqsk_queue_added(sk.icsk_accept_queue, req)
     return True
 
 
@@ -618,10 +609,6 @@ def inet_csk_reqsk_queue_drop(sk: inet_connection_sock, req: request_sock) -> bo
     return unlinked
 
 
-def inet_csk_reqsk_queue_drop_and_put(sk: inet_connection_sock, req: request_sock) -> None:
-    inet_csk_reqsk_queue_drop(sk, req)
-
-
 def syn_ack_recalc(
     req: request_sock, max_syn_ack_retries: int, rskq_defer_accept: int
 ) -> tuple[bool, bool]:
@@ -639,9 +626,12 @@ def syn_ack_recalc(
 
 
 def inet_rtx_syn_ack(parent: tcp_sock, req: request_sock) -> int:
-    """Send the SYN-ACK again; 0 or -errno."""
-    err = req.rsk_ops.rtx_syn_ack(parent, req)
+    """Send the SYN-ACK again, with tcp_rtx_synack's counts; 0 or an error."""
+    err = req.rsk_ops.send_synack(parent, None, req, None)
     if not err:
+        parent.net.mib.tcp.RetransSegs += 1
+        parent.net.mib.linux.TCPSynRetrans += 1
+        parent.total_retrans += 1
         req.num_retrans += 1
     return err
 

@@ -2,8 +2,8 @@
 
 `ehash` maps a key (family, foreign address and port, local address and port; `inet_sk_key`) to
 whatever stands for that connection: a full socket, a request (NEW_SYN_RECV) or a TIME_WAIT remnant.
-`bhash` maps a local port to its bucket of owners, `lhash2` a local port to its listeners: both hold
-the sockets of both families, for one of IPv6 may own the port for IPv4 too.
+`bhash` maps a local port to its bucket of owners, `lhash2` a local port to its listeners. Both hold
+the sockets of both families, because one of IPv6 may own the port for IPv4 too.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import errno
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.inethash import InetHash
-from fastpath.inetkey import inet_key
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.inethash import InetHash
+from fastpath.net.inetkey import inet_key
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import secure_ipv4_port_ephemeral
@@ -29,7 +29,6 @@ from stack.inet.inet_timewait_sock import (
 
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
-    from stack.inet.inet_sock import inet_sock
     from stack.inet.tcp_sock import tcp_sock
     from stack.net import Net
 
@@ -108,7 +107,7 @@ def __inet_lookup_established(
     return sk
 
 
-def compute_score(sk: inet_connection_sock, family: int, daddr: wide, dif: int) -> int:
+def compute_score(sk: inet_sock, family: int, daddr: wide, dif: int) -> int:
     """How specific a matching listener of the port is; -1 when it does not match.
 
     A bound address, a bound device and a socket of the packet's own family score higher.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from stack.core.bsd_socket import socket
 from stack.core.datagram import datagram_poll
 from stack.core.proto import proto_ops
 from stack.core.rows import replace
 from stack.core.sock import sock_no_accept, sock_no_listen, sock_no_mmap, sock_no_socketpair
 from stack.core.sockaddr import sockaddr
-from stack.core.socket import socket
 from stack.inet.inet_common import (
     compat_sock_common_getsockopt,
     compat_sock_common_setsockopt,

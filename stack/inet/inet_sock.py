@@ -165,11 +165,4 @@ class inet_sock(sock):
     pending: u16 = row(0, clone=FRESH, hot=True)
     """AF_* of the datagram that is being put together; 0: none."""
     cork: inet_cork | None = row(None, clone=FRESH)
-    """See `inet_cork_of`."""
-
-
-def inet_cork_of(sk: inet_sock) -> inet_cork:
-    """The socket's cork, made when it is first asked for: connections never need one."""
-    if sk.cork is None:
-        sk.cork = inet_cork()
-    return sk.cork
+    """See `inet_cork_of` (append.py)."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import SKB_GSO_UDP_L4, sk_buff
+from fastpath.base.skbuff import SKB_GSO_UDP_L4, sk_buff
 from stack.core.dev_receive import gro_split
 from stack.core.dst import dst_entry, dst_input
 from stack.core.netdevice import NET_RX_SUCCESS, SkbList, net_device

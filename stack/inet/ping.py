@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.inetkey import icmp_echo_key
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     sk_buff,
     skb_clone,
     skb_push,
 )
+from fastpath.net.inetkey import icmp_echo_key
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
@@ -67,13 +67,25 @@ def ping_get_port(sk: ping_sock, ident: int) -> int:
     return 0
 
 
-def ping_bound(sk: ping_sock, ident: int) -> None:
-    """The end of ping_bind: a chosen address or identifier outlives a connect(AF_UNSPEC)."""
-    if sk.inet_rcv_saddr:
+def ping_bind_to(sk: ping_sock, addr: wide, ident: int) -> int:
+    """The end of ping_bind, `addr` having been checked. Returns 0. Raises: OSError.
+
+    A chosen address or identifier outlives a connect(AF_UNSPEC).
+    """
+    if sk.inet_num:
+        raise os_error(errno.EINVAL, "the socket is bound")
+    sk.inet_rcv_saddr = sk.inet_saddr = addr
+    if ping_get_port(sk, ident):
+        sk.inet_saddr = sk.inet_rcv_saddr = 0
+        raise os_error(errno.EADDRINUSE, f"identifier {ident} is taken")
+    if addr:
         sk.sk_flags |= SOCK_BINDADDR_LOCK
     if ident:
         sk.sk_flags |= SOCK_BINDPORT_LOCK
     sk.inet_sport = sk.inet_num
+    sk.inet_daddr = 0
+    sk.inet_dport = 0
+    return 0
 
 
 def ping_unhash(sk: ping_sock) -> None:

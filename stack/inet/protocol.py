@@ -9,7 +9,7 @@ from stack.core.rows import state
 from stack.core.uapi import MAX_INET_PROTOS
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
+    from fastpath.base.skbuff import sk_buff
     from stack.net import Net
 
 

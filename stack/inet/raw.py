@@ -8,8 +8,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from fastpath.inetkey import inet_name
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     consume_skb,
     kfree_skb,
@@ -18,10 +17,11 @@ from fastpath.skbuff import (
     skb_reset_network_header,
     skb_set_transport_header,
 )
+from fastpath.net.inetkey import inet_name
 from stack.core.datagram import skb_recv_datagram
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.netdevice import LL_MAX_HEADER
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
@@ -101,22 +101,22 @@ def raw_match(sk: raw_sock, raddr: wide, laddr: wide, dif: int) -> bool:
 
 
 def raw_icmp_error(
-    skb: sk_buff, family: int, protocol: int, raddr: wide, laddr: wide, *info: int
+    skb: sk_buff, family: int, protocol: int, raddr: wide, laddr: wide, offset: int, info: int
 ) -> None:
     """net/ipv4/raw.c, net/ipv6/raw.c (rawv6_icmp_error): report an ICMP error about our packet.
 
-    `laddr`, `raddr`: source and destination of our packet; `info`: further arguments of the
-    family's `raw_err`. Borrows skb.
+    `laddr`, `raddr`: source and destination of our packet; `offset`: of its payload behind the
+    embedded IP header. Borrows skb.
     """
     net = skb.dst.net
     bucket = net.raw_hash.get((family, protocol))
     if bucket is None:
         return
     dif = skb.dev.ifindex if skb.dev is not None else 0
-    raw_err = af_ops_of[family].raw_err
+    af = af_ops_of[family]
     for sk in tuple(bucket):
         if raw_match(sk, raddr, laddr, dif):
-            raw_err(sk, skb, *info)
+            af.raw_err(sk, skb, offset, info)
 
 
 def raw_rcv_skb(sk: raw_sock, skb: sk_buff) -> int:
@@ -187,15 +187,7 @@ def recv_packet(sk: inet_sock, msg: msghdr, length: int, flags: int) -> int:
     if skb is None:
         return 0
     full = skb.len
-    copied = full
-    if length < copied:
-        msg.msg_flags |= MSG_TRUNC
-        copied = length
-    try:
-        skb_copy_datagram_iter(skb, 0, msg, copied)
-    except (ValueError, BufferError, TypeError) as exc:
-        kfree_skb(skb)
-        raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+    copied = skb_read_datagram(skb, msg, length)
     sock_recv_cmsgs(msg, sk, skb)
     msg.msg_name = inet_name(skb, sk.sk_family)
     if sk.cmsg_flags:

@@ -67,7 +67,7 @@ from stack.inet.tcp_timer import tcp_init_xmit_timers
 from stack.inet.tcp_window import tcp_sync_mss
 
 if TYPE_CHECKING:
-    from stack.core.socket import socket
+    from stack.core.bsd_socket import socket
     from stack.net import Net
 
 

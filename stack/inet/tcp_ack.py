@@ -1,13 +1,13 @@
 """net/ipv4/tcp_input.c, the sender's half: acknowledgments, round-trip times, loss recovery.
 
-Recovery follows the kernel's states Open, Disorder, CWR, Recovery and Loss; the window comes down
-by proportional rate reduction (RFC 6937); reductions that prove wrong are undone (F-RTO RFC 5682,
+Recovery follows the kernel's states Open, Disorder, CWR, Recovery and Loss. The window comes down
+by proportional rate reduction (RFC 6937). Reductions that prove wrong are undone (F-RTO RFC 5682,
 Eifel RFC 3522, DSACK RFC 3708).
 """
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.drop_reason import (
     SKB_DROP_REASON_TCP_ACK_UNSENT_DATA,
     SKB_DROP_REASON_TCP_TOO_OLD_ACK,

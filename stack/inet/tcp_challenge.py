@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_ctl import tcp_send_ack
 from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock

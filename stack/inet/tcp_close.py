@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 
-from fastpath.skbuff import kfree_skb
+from fastpath.base.skbuff import kfree_skb
 from stack.core.ratelimit import net_ratelimit
 from stack.core.sk_mem import SOCK_MIN_SNDBUF
 from stack.core.sock import (

@@ -16,7 +16,7 @@ from stack.core.dst import RTAX_CC_ALGO, dst_entry
 from stack.core.errors import os_error
 from stack.core.rows import state
 from stack.core.sock import CAP_NET_ADMIN, SOCK_NOSPACE, ns_capable
-from stack.core.sysctl import SysctlError
+from stack.core.sysctl_net_core import SysctlError
 from stack.core.tcp_states import TCPF_CLOSE, TCPF_LISTEN
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr
 from stack.inet.tcp_sock import (
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 TCP_CONG_NON_RESTRICTED = 1
-TCP_CONG_NEEDS_ECN = 2
 
 
 @state

@@ -21,11 +21,10 @@ keeps no state of its own. Read tcp_connect first, then tcp_send_delayed_ack.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
-from fastpath.hdr import tcp_push as tcp_header_push
-from fastpath.skbuff import CHECKSUM_PARTIAL, alloc_skb, sk_buff, skb_header_release
-from stack.core.dst import dst_metric_advmss, dst_mtu
+from fastpath.base.skbuff import CHECKSUM_PARTIAL, alloc_skb, sk_buff, skb_header_release
+from fastpath.net.hdr import tcp_push as tcp_header_push
+from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
 from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
@@ -58,7 +57,7 @@ from stack.inet.tcp_const import (
 )
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_send_syn, tcp_ecn_send_synack
-from stack.inet.tcp_options import tcp_synack_options
+from stack.inet.tcp_options import TCPOLEN_TSTAMP_ALIGNED, tcp_synack_options
 from stack.inet.tcp_output import (
     TCP_FRAG_IN_WRITE_QUEUE,
     __tcp_push_pending_frames,
@@ -82,7 +81,6 @@ from stack.inet.tcp_sock import (
     TCPHDR_PSH,
     TCPHDR_RST,
     TCPHDR_SYN,
-    TCPOLEN_TSTAMP_ALIGNED,
     before,
     between,
     tcp_full_space,
@@ -97,9 +95,6 @@ from stack.inet.tcp_window import (
     tcp_select_initial_window,
     tcp_sync_mss,
 )
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
 
 
 def tcp_acceptable_seq(sk: tcp_sock) -> int:
@@ -158,7 +153,7 @@ def tcp_send_fin(sk: tcp_sock) -> None:
     __tcp_push_pending_frames(sk, tcp_current_mss(sk), TCP_NAGLE_OFF)
 
 
-def tcp_send_active_reset(sk: tcp_sock, reason: int = 0) -> None:
+def tcp_send_active_reset(sk: tcp_sock) -> None:
     """Send a RST: the application aborts, or data came that nobody will read."""
     sk.net.mib.tcp.OutRsts += 1
     skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
@@ -181,9 +176,7 @@ def tcp_send_synack(sk: tcp_sock) -> int:
     return tcp_transmit_skb(sk, skb, 1)
 
 
-def tcp_make_synack(
-    sk: tcp_sock, dst: dst_entry, req: request_sock, synack_type: int = 0
-) -> sk_buff | None:
+def tcp_make_synack(sk: tcp_sock, dst: dst_entry, req: request_sock) -> sk_buff | None:
     """A SYN-ACK for a request, data at the TCP header; None when no buffer is left."""
     skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
     if skb is None:
@@ -215,16 +208,6 @@ def tcp_make_synack(
     skb.mark = req.sk_mark
     sk.net.mib.tcp.OutSegs += 1
     return skb
-
-
-def tcp_rtx_synack(sk: tcp_sock, req: request_sock) -> int:
-    """request_sock_ops.rtx_syn_ack: the SYN-ACK again. 0 or an error."""
-    err = req.af_specific.send_synack(sk, None, req, None)
-    if not err:
-        sk.net.mib.tcp.RetransSegs += 1
-        sk.net.mib.linux.TCPSynRetrans += 1
-        sk.total_retrans += 1
-    return err
 
 
 def tcp_connect_init(sk: tcp_sock) -> None:

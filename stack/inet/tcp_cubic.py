@@ -28,7 +28,6 @@ round trip, since the plateau is not known yet.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from fastpath.errors import whole_number
 from stack.core.rows import i32, narrow, row, state, u32, wide
@@ -46,10 +45,8 @@ from stack.inet.tcp_sock import (
     TCP_INFINITE_SSTHRESH,
     TCP_CA_Loss,
     before,
+    tcp_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.inet.tcp_sock import tcp_sock
 
 BICTCP_HZ = 10  # times are in 1 / 2**10 s
 BETA_SCALE = 1024

@@ -22,8 +22,7 @@ charged to the receive buffer like those of `sk_receive_queue`. Read tcp_data_qu
 
 from __future__ import annotations
 
-from fastpath.hdr import tcp_hdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     alloc_skb,
     kfree_skb,
     sk_buff,
@@ -32,6 +31,7 @@ from fastpath.skbuff import (
     skb_pull,
     skb_try_coalesce,
 )
+from fastpath.net.hdr import tcp_hdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_PROTO_MEM,
     SKB_DROP_REASON_TCP_OFO_DROP,

@@ -115,13 +115,3 @@ def tcp_reset(sk: tcp_sock, skb: object = None) -> None:
     else:
         err = errno.ECONNRESET
     tcp_done_with_error(sk, err)
-
-
-__all__ = [
-    "tcp_clear_xmit_timers",
-    "tcp_done",
-    "tcp_done_with_error",
-    "tcp_reset",
-    "tcp_set_state",
-    "tcp_write_err",
-]

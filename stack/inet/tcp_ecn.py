@@ -1,13 +1,13 @@
 """include/net/tcp_ecn.h: explicit congestion notification (RFC 3168), both ends.
 
 A connection whose handshake agreed (TCP_ECN_OK) sends new data as ECT(0). The receiver of a packet
-marked CE sets ECE in every ACK (TCP_ECN_DEMAND_CWR) until CWR arrives; the sender answers ECE as a
+marked CE sets ECE in every ACK (TCP_ECN_DEMAND_CWR) until CWR arrives. The sender treats ECE as a
 loss, once per round trip, and says so by CWR on its next new data (TCP_ECN_QUEUE_CWR).
 """
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.inet.inet_connection_sock import ICSK_ACK_NOW, request_sock
 from stack.inet.tcp_sock import TCPHDR_CWR, TCPHDR_ECE, TCPHDR_SYN, before, tcp_sock
 

@@ -7,7 +7,7 @@ windows), tcp_sack, tcp_options. A function that takes an skb owns it unless it 
 
 from __future__ import annotations
 
-from fastpath.skbuff import kfree_skb, sk_buff, skb_pull
+from fastpath.base.skbuff import kfree_skb, sk_buff, skb_pull
 from stack.core.drop_reason import (
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_TCP_ABORT_ON_DATA,

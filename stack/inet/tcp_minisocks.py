@@ -1,12 +1,28 @@
-"""net/ipv4/tcp_minisocks.c, the beginning: requests, and the full sockets they become."""
+"""net/ipv4/tcp_minisocks.c, the beginning: requests, and the full sockets they become.
+
+    tcp_conn_request -> tcp_openreq_init_rwin       the window that a SYN-ACK offers
+    tcp_rcv -> tcp_rcv_request -> tcp_check_req     a segment for a request
+        icsk_af_ops.syn_recv_sock           the family's; with the handshake's last ACK, the child:
+            tcp_syn_recv_route, tcp_syn_recv_child -> tcp_create_openreq_child, tcp_syn_recv_hash
+        tcp_embryonic_reset                 a RST ends the request
+    tcp_rcv_request -> tcp_child_process    the child gets the segment
+
+State is request_sock until the child, a tcp_sock, takes it over. Read tcp_check_req first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff
-from stack.core.dst import dst_metric_advmss, dst_mtu
+from fastpath.base.skbuff import kfree_skb, sk_buff
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_TCP_LISTEN_OVERFLOW,
+    SKB_DROP_REASON_TCP_OVERWINDOW,
+    SKB_DROP_REASON_TCP_RFC7323_PAWS,
+    SKB_DROP_REASON_TCP_RFC7323_TSECR,
+    kfree_skb_reason,
+)
+from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
 from stack.core.sock import (
     SOCK_KEEPOPEN,
     SOCK_RCVBUF_LOCK,
@@ -35,12 +51,14 @@ from stack.inet.tcp_done import tcp_done
 from stack.inet.tcp_ecn import tcp_ecn_openreq_child
 from stack.inet.tcp_input import tcp_rcv_state_process
 from stack.inet.tcp_options import tcp_parse_options
+from stack.inet.tcp_reply import tcp_reqsk_ack
 from stack.inet.tcp_sock import (
     M32,
     TCPHDR_ACK,
     TCPHDR_RST,
     TCPHDR_SYN,
     after,
+    between,
     jiffies_s,
     keepalive_time_when,
     tcp_full_space,
@@ -60,9 +78,6 @@ from stack.inet.tcp_window import (
     tcp_select_initial_window,
     tcp_sync_mss,
 )
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
 
 
 def tcp_openreq_init_rwin(req: request_sock, sk: tcp_sock, dst: dst_entry) -> None:
@@ -147,7 +162,8 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
 def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | None:
     """A segment for a request (RFC 9293 3.10.7.4 in SYN-RECEIVED).
 
-    Returns the new child; or `sk`, the listener, to let it answer (with a RST); or None: dropped.
+    Returns the new child; or `sk`, the listener, to let it answer (with a RST). Takes ownership of
+    skb when it returns None.
     """
     net = sk.net
     flags = skb.tcp_flags
@@ -155,12 +171,15 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
     flg = flags & (TCPHDR_RST | TCPHDR_SYN | TCPHDR_ACK)
     linux = net.mib.linux
     tmp_opt: tcp_options_received = tcp_options_received()
-    paws_reject = False
+    paws_reject = tsecr_reject = False
     if skb.l4_hlen > 20:
         tcp_parse_options(net, skb, tmp_opt, False)
         if tmp_opt.saw_tstamp:
             tmp_opt.ts_recent = req.ts_recent
             if tmp_opt.rcv_tsecr:
+                # Only a time stamp of one of our SYN-ACKs can come back.
+                first, last = req.snt_tsval_first, req.snt_tsval_last
+                tsecr_reject = req.tstamp_ok and not between(tmp_opt.rcv_tsecr, first, last)
                 tmp_opt.rcv_tsecr = (tmp_opt.rcv_tsecr - req.ts_off) & M32
             tmp_opt.ts_recent_stamp = (
                 jiffies_s(sk.net) - (req.timeout << (req.num_timeout & 31)) // SEC
@@ -173,15 +192,23 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
             mod_timer(
                 req.rsk_timer, net.clock.now_ns() + min(req.timeout << req.num_timeout, TCP_RTO_MAX)
             )
+        kfree_skb(skb)
         return None
     if flags & TCPHDR_ACK and skb.ack_seq != (req.snt_isn + 1) & M32:
         return sk
     window = min(req.rsk_rcv_wnd, 65535)
-    if paws_reject or not tcp_in_window(seq, end_seq, req.rcv_nxt, (req.rcv_nxt + window) & M32):
+    reject = paws_reject or tsecr_reject
+    if reject or not tcp_in_window(seq, end_seq, req.rcv_nxt, (req.rcv_nxt + window) & M32):
         if not flg & TCPHDR_RST and not tcp_oow_rate_limited_mini(req, skb, "TCPACKSkippedSynRecv"):
-            req.rsk_ops.send_ack(sk, skb, req)
+            tcp_reqsk_ack(sk, skb, req)
+        reason = SKB_DROP_REASON_TCP_OVERWINDOW
         if paws_reject:
             linux.PAWSEstab += 1
+            reason = SKB_DROP_REASON_TCP_RFC7323_PAWS
+        elif tsecr_reject:
+            linux.TSEcrRejected += 1
+            reason = SKB_DROP_REASON_TCP_RFC7323_TSECR
+        kfree_skb_reason(net, skb, reason)
         return None
     if tmp_opt.saw_tstamp and not after(seq, req.rcv_nxt):
         req.ts_recent = tmp_opt.rcv_tsval
@@ -190,13 +217,16 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
     if flg & TCPHDR_RST and seq != req.rcv_nxt:
         # RFC 5961 3.2 (the kernel believes any RST in the window here).
         if not tcp_challenge_limited_mini(req):
-            req.rsk_ops.send_ack(sk, skb, req)
+            tcp_reqsk_ack(sk, skb, req)
+        kfree_skb(skb)
         return None
     if flg & (TCPHDR_RST | TCPHDR_SYN):
         net.mib.tcp.AttemptFails += 1
         tcp_embryonic_reset(sk, skb, req, flg)
+        kfree_skb(skb)
         return None
     if not flg & TCPHDR_ACK:
+        kfree_skb(skb)
         return None
     if (
         req.num_timeout < sk.icsk_accept_queue.rskq_defer_accept
@@ -205,13 +235,15 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
         # TCP_DEFER_ACCEPT: the connection is accepted only when data follows the bare ACK.
         req.acked = True
         linux.TCPDeferAcceptDrop += 1
+        kfree_skb(skb)
         return None
     child = sk.icsk_af_ops.syn_recv_sock(sk, skb, req, None, req)
     if child is None:
         if net.sysctl.tcp_abort_on_overflow:
             tcp_embryonic_reset(sk, skb, req, flg)
-            return None
-        req.acked = True
+        else:
+            req.acked = True
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_LISTEN_OVERFLOW)
         return None
     own_req = net.tcp_hashinfo.ehash.get(req.inet_tuple)
     return inet_csk_complete_hashdance(sk, child, req, own_req is child)
@@ -220,7 +252,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
 def tcp_embryonic_reset(sk: tcp_sock, skb: sk_buff, req: request_sock, flg: int) -> None:
     """The request ends with a RST, ours or the peer's."""
     if not flg & TCPHDR_RST:
-        req.rsk_ops.send_reset(sk, skb, 0)
+        req.rsk_ops.send_reset(sk, skb)
     inet_csk_reqsk_queue_drop(sk, req)
     sk.net.mib.linux.EmbryonicRsts += 1
 

@@ -5,38 +5,35 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import tcp_hdr, tcp_parse_ts
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import tcp_hdr, tcp_parse_ts
 from stack.core.dst import dst_metric_advmss
 from stack.core.tcp_states import TCP_SYN_RECV
 from stack.inet.tcp_const import MSEC
-from stack.inet.tcp_sock import (
-    M32,
-    MAX_TCP_OPTION_SPACE,
-    MAX_TCP_WSCALE,
-    TCP_SACK_SEEN,
-    TCPOLEN_MSS,
-    TCPOLEN_SACK_PERBLOCK,
-    TCPOLEN_SACK_PERM,
-    TCPOLEN_TIMESTAMP,
-    TCPOLEN_WINDOW,
-    TCPOPT_EOL,
-    TCPOPT_MSS,
-    TCPOPT_NOP,
-    TCPOPT_SACK,
-    TCPOPT_SACK_PERM,
-    TCPOPT_TIMESTAMP,
-    TCPOPT_WINDOW,
-    tcp_options_received,
-    tcp_sock,
-)
+from stack.inet.tcp_sock import M32, MAX_TCP_WSCALE, TCP_SACK_SEEN, tcp_options_received, tcp_sock
 
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import request_sock
     from stack.net import Net
 
+# options of a header: kinds and lengths
+TCPOPT_NOP = 1
+TCPOPT_EOL = 0
+TCPOPT_MSS = 2
+TCPOPT_WINDOW = 3
+TCPOPT_SACK_PERM = 4
+TCPOPT_SACK = 5
+TCPOPT_TIMESTAMP = 8
+TCPOLEN_MSS = 4
+TCPOLEN_WINDOW = 3
+TCPOLEN_SACK_PERM = 2
+TCPOLEN_TIMESTAMP = 10
+TCPOLEN_TSTAMP_ALIGNED = 12
+TCPOLEN_SACK_PERBLOCK = 8
+MAX_TCP_OPTION_SPACE = 40
 
-# sk_buff.tcp_opts (fastpath/parse.pxd)
+
+# sk_buff.tcp_opts (fastpath/net/parse.pxd)
 OPTS_NONE = 0
 OPTS_TS = 1
 
@@ -99,8 +96,11 @@ def tcp_options_of_syn(
 def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> bytes:
     """Options of the SYN-ACK for a request: what the SYN offered and we have."""
     tsval = (now // MSEC + req.ts_off) & M32
-    if req.tstamp_ok and not req.snt_tsval:
-        req.snt_tsval = tsval or 1
+    if req.tstamp_ok:
+        if not req.snt_tsval_first:
+            tsval = tsval or M32
+            req.snt_tsval_first = tsval
+        req.snt_tsval_last = tsval
     return tcp_options_of_syn(
         mss,
         req.tstamp_ok,

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.hdr import tcp_push as tcp_header_push
-from fastpath.hdr import tcp_push_ts
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     SKB_GSO_TCP_ECN,
     alloc_skb,
@@ -25,6 +23,8 @@ from fastpath.skbuff import (
     skb_split,
     skb_unclone,
 )
+from fastpath.net.hdr import tcp_push as tcp_header_push
+from fastpath.net.hdr import tcp_push_ts
 from stack.core.dst import dst_confirm_neigh, dst_entry
 from stack.core.netdevice import NET_XMIT_CN
 from stack.core.sk_mem import (

@@ -1,23 +1,18 @@
 """net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: what TCP's receive functions of both families share.
 
-    tcp_v4_rcv, tcp_v6_rcv           entries of inet_protos, inet6_protos
-      tcp_rcv                        header, checksum, look-up; TIME_WAIT, requests, backlog
-      tcp_v4_do_rcv, tcp_v6_do_rcv   for the socket that tcp_rcv returned; also sk_backlog_rcv
-        tcp_do_rcv
-          tcp_rcv_established
-          tcp_rcv_state_process      all other states
-
-`tcp_receive_ops` has what the family of a segment does. It is not the socket's table: a listener of
-both families, and a segment without a socket, have the segment's.
+tcp_v4_rcv, tcp_v6_rcv           entries of inet_protos, inet6_protos
+  tcp_rcv                        header, checksum, look-up; TIME_WAIT, requests, backlog
+  tcp_v4_do_rcv, tcp_v6_do_rcv   for the socket that tcp_rcv returned; also sk_backlog_rcv
+    tcp_do_rcv
+      tcp_rcv_established
+      tcp_rcv_state_process      all other states
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from fastpath.hdr import ip_hdr, ipv6_hdr, tcp_fill_cb, tcp_hdr_validate
-from fastpath.inetkey import inet_key
-from fastpath.skbuff import CHECKSUM_UNNECESSARY, kfree_skb, sk_buff, skb_copy_bits
+from fastpath.base.skbuff import CHECKSUM_UNNECESSARY, kfree_skb, sk_buff, skb_copy_bits
+from fastpath.net.hdr import ip_hdr, ipv6_hdr, tcp_fill_cb, tcp_hdr_validate
+from fastpath.net.inetkey import inet_key
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
     SKB_DROP_REASON_OTHERHOST,
@@ -30,7 +25,6 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.netdevice import net_device
-from stack.core.rows import state
 from stack.core.sock import sk_add_backlog, sk_error_report, sk_filter_trim_cap, sock_owned_by_user
 from stack.core.tcp_states import (
     TCP_CLOSE,
@@ -45,15 +39,17 @@ from stack.core.uapi import AF_INET
 from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_drop,
-    inet_csk_reqsk_queue_drop_and_put,
     request_sock,
 )
 from stack.inet.inet_hashtables import __inet_lookup_listener, __inet_lookup_skb
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.tcp_done import tcp_done_with_error
+from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
 from stack.inet.tcp_minisocks import tcp_check_req, tcp_child_process
+from stack.inet.tcp_reply import tcp_timewait_ack
 from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, TCPHDR_SYN, between, tcp_sock
+from stack.inet.tcp_syncookies import cookie_check
 from stack.inet.tcp_timewait import (
     TCP_TW_ACK,
     TCP_TW_RST,
@@ -63,23 +59,7 @@ from stack.inet.tcp_timewait import (
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm_policy_check
 
 
-@state
-class tcp_receive_ops:
-    """What the family of a segment does. All functions borrow the skb, and none raises."""
-
-    family: int
-
-    csum_bad: Callable[[sk_buff], bool]
-    """Whether the checksum is wrong, which the device did not verify."""
-
-    cookie_check: Callable[[tcp_sock, sk_buff], tcp_sock | None]
-    """The child of a SYN cookie's ACK, None for a wrong one, the listener for other segments."""
-
-    send_reset: Callable[[tcp_sock | inet_timewait_sock | None, sk_buff, int], None]
-    timewait_ack: Callable[[inet_timewait_sock, sk_buff], None]
-
-
-def tcp_rcv(skb: sk_buff, ops: tcp_receive_ops) -> tcp_sock | None:
+def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     """Find the socket that processes a segment now, data at the TCP header; None: it is done.
 
     Takes ownership of skb when it returns None.
@@ -106,7 +86,7 @@ def tcp_rcv(skb: sk_buff, ops: tcp_receive_ops) -> tcp_sock | None:
             # RFC 9293 3.10.7.1
             if xfrm_policy_check(None, XFRM_POLICY_IN, skb, ops.family):
                 tcp_fill_cb(skb)
-                ops.send_reset(None, skb, 0)
+                ops.send_reset(None, skb)
             kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
             return None
         sk_state = sk.sk_state
@@ -127,7 +107,7 @@ def tcp_rcv(skb: sk_buff, ops: tcp_receive_ops) -> tcp_sock | None:
                 kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
                 return None
             if sk.sk_state != TCP_LISTEN:
-                inet_csk_reqsk_queue_drop_and_put(sk, req)
+                inet_csk_reqsk_queue_drop(sk, req)
                 sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
                 continue
             if tcp_filter(sk, skb):
@@ -169,7 +149,7 @@ def too_few_hops(sk: tcp_sock, skb: sk_buff, family: int) -> bool:
 
 
 def tcp_rcv_request(
-    sk: tcp_sock, skb: sk_buff, req: request_sock, ops: tcp_receive_ops
+    sk: tcp_sock, skb: sk_buff, req: request_sock, ops: tcp_family_ops
 ) -> tcp_sock | None:
     """A segment for a request of listener sk: sk when it is to process it, else None.
 
@@ -178,17 +158,13 @@ def tcp_rcv_request(
     nsk = tcp_check_req(sk, skb, req)
     if nsk is sk:
         return sk
-    if nsk is None:
-        kfree_skb(skb)
-    elif tcp_child_process(sk, nsk, skb):
-        ops.send_reset(nsk, skb, 0)
+    if nsk is not None and tcp_child_process(sk, nsk, skb):
+        ops.send_reset(nsk, skb)
         kfree_skb(skb)
     return None
 
 
-def tcp_rcv_time_wait(
-    tw: inet_timewait_sock, skb: sk_buff, ops: tcp_receive_ops
-) -> tcp_sock | None:
+def tcp_rcv_time_wait(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     """A segment for a socket in TIME_WAIT; returns the listener if a new SYN is for it.
 
     Takes ownership of skb when it returns None.
@@ -203,15 +179,15 @@ def tcp_rcv_time_wait(
         verdict = TCP_TW_ACK
         net.tcp_tw_isn = 0
     if verdict == TCP_TW_ACK:
-        ops.timewait_ack(tw, skb)
+        tcp_timewait_ack(tw, skb, ops)
     elif verdict == TCP_TW_RST:
-        ops.send_reset(tw, skb, 0)
+        ops.send_reset(tw, skb)
         inet_twsk_deschedule_put(tw)
     kfree_skb(skb)
     return None
 
 
-def tcp_do_rcv(sk: tcp_sock, skb: sk_buff, ops: tcp_receive_ops) -> None:
+def tcp_do_rcv(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> None:
     """Process a segment for a socket that nobody owns, or whose owner processes the backlog.
 
     Takes ownership of skb.
@@ -222,18 +198,18 @@ def tcp_do_rcv(sk: tcp_sock, skb: sk_buff, ops: tcp_receive_ops) -> None:
         tcp_rcv_established(sk, skb)
         return
     if sk.sk_state == TCP_LISTEN and not skb.tcp_flags & TCPHDR_SYN:
-        nsk = ops.cookie_check(sk, skb)
+        nsk = cookie_check(sk, skb, ops)
         if nsk is None:
             kfree_skb(skb)
             return
         if nsk is not sk:
             if tcp_child_process(sk, nsk, skb):
-                ops.send_reset(nsk, skb, 0)
+                ops.send_reset(nsk, skb)
                 kfree_skb(skb)
             return
     reason = tcp_rcv_state_process(sk, skb)
     if reason:
-        ops.send_reset(sk, skb, 0)
+        ops.send_reset(sk, skb)
         kfree_skb_reason(sk.net, skb, reason)
 
 

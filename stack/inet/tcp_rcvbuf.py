@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.sk_mem import SOCK_SNDBUF_LOCK, sk_under_memory_pressure
 from stack.core.sock import SOCK_RCVBUF_LOCK
 from stack.inet.inet_connection_sock import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2

@@ -6,7 +6,7 @@ The functions that mark packets lost (tcp_input.c) are here too; they change `lo
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, inet_csk_reset_xmit_timer
 from stack.inet.tcp_const import TCP_TIMEOUT_MIN
 from stack.inet.tcp_output import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment

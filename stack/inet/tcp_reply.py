@@ -1,7 +1,6 @@
 """net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: segments that are sent without a full socket.
 
-Resets, and the ACKs of TIME_WAIT and of requests. `Respond` is the function of the family that
-sends one.
+Resets, and the ACKs of TIME_WAIT and of requests. The family's `send_response` sends one.
 """
 
 from __future__ import annotations
@@ -10,15 +9,16 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from fastpath.csum import csum_partial
-from fastpath.hdr import tcp_hdr_fields
-from fastpath.inetkey import inet_key
-from fastpath.skbuff import sk_buff
+from fastpath.base.csum import csum_partial
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import tcp_hdr_fields
+from fastpath.net.inetkey import inet_key
 from stack.core.rows import state
-from stack.core.uapi import IPPROTO_TCP
+from stack.core.uapi import AF_INET, IPPROTO_TCP
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_const import MSEC
+from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_sock import M32, TCPHDR_ACK, TCPHDR_RST, tcp_sock
 
 if TYPE_CHECKING:
@@ -48,10 +48,6 @@ class tcp_answer:
     mark: int = 0
 
 
-Respond = Callable[["Net", sk_buff, tcp_answer], bool]
-"""(net, skb, answer): send it to skb's sender; False when there is no route. Borrows skb."""
-
-
 def tcp_answer_bytes(
     skb: sk_buff, answer: tcp_answer, magic: Callable[[Any, Any, int, int, int], int]
 ) -> bytes:
@@ -65,15 +61,15 @@ def tcp_answer_bytes(
     return _TCPHDR.pack(*fields, check, 0) + answer.options
 
 
-def tcp_respond(net: Net, skb: sk_buff, answer: tcp_answer, respond: Respond) -> None:
+def tcp_respond(net: Net, skb: sk_buff, answer: tcp_answer, ops: tcp_family_ops) -> None:
     """Answer skb's sender, and count it. Borrows skb."""
-    if respond(net, skb, answer):
+    if ops.send_response(net, skb, answer):
         net.mib.tcp.OutSegs += 1
         net.mib.tcp.OutRsts += answer.flags & TCPHDR_RST != 0
 
 
 def tcp_reply_reset(
-    sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff, respond: Respond
+    sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff, ops: tcp_family_ops
 ) -> None:
     """RST in answer to skb (RFC 9293 3.10.7.1), never to a RST. Borrows skb; sk may be None."""
     _, _, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
@@ -84,7 +80,7 @@ def tcp_reply_reset(
         answer.seq, answer.ack, answer.flags = ack_seq, 0, TCPHDR_RST
     if sk is not None:
         answer.oif, answer.mark = sk.sk_bound_dev_if, sk.sk_mark
-    tcp_respond(skb.dev.net, skb, answer, respond)
+    tcp_respond(skb.dev.net, skb, answer, ops)
 
 
 def _timestamps(net: Net, offset: int, tsecr: int) -> bytes:
@@ -92,7 +88,7 @@ def _timestamps(net: Net, offset: int, tsecr: int) -> bytes:
     return _TS.pack(1, 1, 8, 10, net.now() // MSEC + offset & M32, tsecr) if tsecr else b""
 
 
-def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, respond: Respond) -> None:
+def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops) -> None:
     """ACK of a socket in TIME_WAIT. Borrows skb."""
     options = _timestamps(tw.net, tw.tw_ts_offset, tw.tw_ts_recent if tw.tw_ts_recent_stamp else 0)
     answer = tcp_answer(
@@ -105,12 +101,10 @@ def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, respond: Respond) -> 
         tclass=tw.tw_tos,
         label=tw.tw_flowlabel,
     )
-    tcp_respond(tw.net, skb, answer, respond)
+    tcp_respond(tw.net, skb, answer, ops)
 
 
-def tcp_reqsk_ack(
-    sk: tcp_sock, skb: sk_buff, req: request_sock, oif: int, respond: Respond
-) -> None:
+def tcp_reqsk_ack(sk: tcp_sock, skb: sk_buff, req: request_sock) -> None:
     """ACK of a request of listener sk. Borrows skb."""
     answer = tcp_answer(
         req.snt_isn + 1 & M32,
@@ -118,7 +112,7 @@ def tcp_reqsk_ack(
         TCPHDR_ACK,
         req.rsk_rcv_wnd >> req.rcv_wscale,
         _timestamps(sk.net, req.ts_off, req.ts_recent if req.tstamp_ok else 0),
-        oif=oif,
+        oif=0 if req.sk_family == AF_INET else req.ir_iif,
         tclass=skb.ip_dsfield,
     )
-    tcp_respond(sk.net, skb, answer, respond)
+    tcp_respond(sk.net, skb, answer, req.rsk_ops)

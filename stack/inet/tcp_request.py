@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.inetkey import inet_key
-from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_header_len
+from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_header_len
+from fastpath.net.inetkey import inet_key
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.security import security_inet_conn_request
 from stack.inet.inet_connection_sock import (
@@ -15,12 +15,13 @@ from stack.inet.inet_connection_sock import (
     request_sock,
     sk_acceptq_is_full,
 )
-from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp_const import TCP_TIMEOUT_INIT
 from stack.inet.tcp_ecn import tcp_ecn_create_request
+from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_clear_options, tcp_parse_options
 from stack.inet.tcp_sock import M32, tcp_options_received, tcp_sock
+from stack.inet.tcp_syncookies import cookie_init_sequence
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -73,9 +74,7 @@ def tcp_reqsk_record_syn(sk: tcp_sock, req: request_sock, skb: sk_buff) -> None:
         req.saved_syn = skb_copy_bits(skb, -hlen, hlen + skb.l4_hlen)
 
 
-def tcp_conn_request(
-    rsk_ops: request_sock_ops, af_ops: tcp_request_sock_ops, sk: tcp_sock, skb: sk_buff
-) -> int:
+def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
     """A SYN for a listener: make a request, answer with SYN-ACK. Borrows skb."""
     net = sk.net
     linux = net.mib.linux
@@ -92,9 +91,9 @@ def tcp_conn_request(
         linux.ListenOverflows += 1
         linux.ListenDrops += 1
         return 0
-    req: request_sock = inet_reqsk_alloc(rsk_ops, af_ops, sk)
+    req: request_sock = inet_reqsk_alloc(ops, sk)
     tmp_opt: tcp_options_received = tcp_options_received()
-    tmp_opt.mss_clamp = af_ops.mss_clamp
+    tmp_opt.mss_clamp = ops.mss_clamp
     tmp_opt.user_mss = sk.rx_opt.user_mss
     tcp_parse_options(net, skb, tmp_opt, False)
     if want_cookie and not tmp_opt.saw_tstamp:
@@ -102,12 +101,12 @@ def tcp_conn_request(
     tmp_opt.tstamp_ok = tmp_opt.saw_tstamp
     tcp_openreq_init(req, tmp_opt, skb, sk)
     req.ir_iif = skb.skb_iif
-    dst = af_ops.route_req(sk, skb, req)
+    dst = ops.route_req(sk, skb, req)
     if dst is None or security_inet_conn_request(sk, skb, req):
         linux.ListenDrops += 1
         return 0
     if req.tstamp_ok:
-        req.ts_off = af_ops.init_ts_off(net, skb)
+        req.ts_off = tcp_init_ts_off(net, skb)
     tcp_ecn_create_request(req, skb, sk)
     if not want_cookie and not isn and not syncookies:
         # Without cookies Linux keeps the last quarter for peers with saved metrics; we save none.
@@ -118,9 +117,9 @@ def tcp_conn_request(
     if want_cookie:
         if not req.tstamp_ok:
             req.ecn_ok = False  # a cookie remembers it in the timestamp
-        isn = af_ops.cookie_init_seq(skb, req)
+        isn = cookie_init_sequence(skb, req)
     elif not isn:
-        isn = af_ops.init_seq(net, skb)
+        isn = tcp_init_seq(net, skb)
     req.snt_isn = isn
     tcp_openreq_init_rwin(req, sk, dst)
     tcp_reqsk_record_syn(sk, req, skb)
@@ -128,5 +127,5 @@ def tcp_conn_request(
         req.timeout = TCP_TIMEOUT_INIT
         if not inet_csk_reqsk_queue_hash_add(sk, req, req.timeout):
             return 0
-    af_ops.send_synack(sk, dst, req, skb)
+    ops.send_synack(sk, dst, req, skb)
     return 0

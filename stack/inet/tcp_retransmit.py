@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     sk_buff,
     skb_cloned,
     skb_copy_bits,
     skb_put_data,
     skb_tailroom,
 )
-from fastpath.zerocopy import skb_zcopy
+from fastpath.net.zerocopy import skb_zcopy
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from stack.inet.tcp_ecn import tcp_ecn_clear_syn
 from stack.inet.tcp_output import (

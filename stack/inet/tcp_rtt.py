@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from stack.inet.inet_connection_sock import request_sock
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_sock import (
     FLAG_ACK_MAYBE_DELAYED,
@@ -13,9 +12,6 @@ from stack.inet.tcp_sock import (
     after,
     tcp_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.inet.inet_connection_sock import request_sock
 
 
 def tcp_rtt_estimator(sk: tcp_sock, mrtt_us: int) -> None:

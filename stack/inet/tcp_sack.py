@@ -20,7 +20,7 @@ The receiver's half, which makes the blocks, is in tcp_data.py. Read tcp_sacktag
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.rows import row, state
 from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_options import tcp_parse_sack_blocks

@@ -14,7 +14,7 @@ inet_sendmsg calls in through proto.sendmsg:
 
 State: `sk_write_queue` holds unsent sk_buffs, `write_seq` is the sequence number behind its last
 byte, `sk_wmem_queued` and `sk_forward_alloc` account its memory. tcp_stream_memory_free says when
-a writer has to wait. What is sent when is decided in tcp_output.py (tcp_write_xmit). Read
+a writer has to wait. tcp_output.py decides what is sent when (tcp_write_xmit). Read
 tcp_sendmsg_queue first.
 """
 
@@ -23,8 +23,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff, skb_header_release
-from fastpath.zerocopy import skb_zcopy
+from fastpath.base.skbuff import sk_buff, skb_header_release
+from fastpath.net.zerocopy import skb_zcopy
 from stack.core.errors import os_error
 from stack.core.netdevice import NETIF_F_SG
 from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule

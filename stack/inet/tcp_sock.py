@@ -1,6 +1,6 @@
 """include/linux/tcp.h and include/net/tcp.h: `tcp_sock`, constants, the small inline helpers.
 
-Units: everything called `*_us` is microseconds (srtt_us is shifted left by 3 as in the kernel),
+Units: everything called `*_us` is microseconds (srtt_us is shifted left by 3 as in the kernel).
 `icsk_rto`, `rcv_*_time`, `lsndtime`, `tcp_mstamp` and other times are ns of the host's clock unless
 the name says otherwise. Sequence numbers are host ints below 2**32.
 """
@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fastpath.rtxqueue import rtx_queue
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.retransmit_queue import rtx_queue
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32
-from stack.inet.inet_connection_sock import inet_connection_sock
+from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
 from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
 
 if TYPE_CHECKING:
     from stack.core.timer import timer_list
-    from stack.inet.inet_connection_sock import request_sock
     from stack.net import Net
 
 M32 = 0xFFFFFFFF
@@ -81,29 +80,13 @@ CA_EVENT_CWND_RESTART = 1
 CA_EVENT_COMPLETE_CWR = 2
 CA_EVENT_LOSS = 3
 
-# --- options
-TCPOPT_NOP = 1
-TCPOPT_EOL = 0
-TCPOPT_MSS = 2
-TCPOPT_WINDOW = 3
-TCPOPT_SACK_PERM = 4
-TCPOPT_SACK = 5
-TCPOPT_TIMESTAMP = 8
-TCPOLEN_MSS = 4
-TCPOLEN_WINDOW = 3
-TCPOLEN_SACK_PERM = 2
-TCPOLEN_TIMESTAMP = 10
-TCPOLEN_TSTAMP_ALIGNED = 12
-TCPOLEN_SACK_PERBLOCK = 8
-TCP_NUM_SACKS = 4
-
 # --- limits and times
 MAX_TCP_HEADER = 256  # headroom of a transmit skb: link, IP with options, TCP with options
-MAX_TCP_OPTION_SPACE = 40
 TCP_MIN_MSS = 88
 MAX_TCP_WINDOW = 32767
 MAX_TCP_WSCALE = 14
 TCP_INIT_CWND = 10
+TCP_NUM_SACKS = 4
 TCP_INFINITE_SSTHRESH = 0x7FFFFFFF
 TCP_MAX_QUICKACKS = 16
 TCP_URG_VALID = 0x0100
@@ -113,10 +96,6 @@ TCP_URG_READ = 0x0400
 TCP_PAWS_WINDOW = 1
 TCP_PAWS_MSL_S = 60
 TCP_PAWS_24DAYS_S = 60 * 60 * 24 * 24
-MAX_TCP_KEEPIDLE = 32767
-MAX_TCP_KEEPINTVL = 32767
-MAX_TCP_KEEPCNT = 127
-MAX_TCP_SYNCNT = 127
 TCP_RMEM_TO_WIN_SCALE = 8
 TCP_DEFAULT_SCALING_RATIO = 128
 
@@ -162,12 +141,6 @@ TCPF_MTU_REDUCED_DEFERRED = 4
 TCPF_ACK_DEFERRED = 8
 TCPF_TSQ_DEFERRED = 16
 TCP_DEFERRED_ALL = 31
-
-TCPI_OPT_TIMESTAMPS = 1
-TCPI_OPT_SACK = 2
-TCPI_OPT_WSCALE = 4
-TCPI_OPT_ECN = 8
-TCPI_OPT_ECN_SEEN = 16
 
 
 def before(seq1: int, seq2: int) -> bool:

@@ -1,16 +1,22 @@
 """net/ipv4/tcp.c: SOL_TCP options and struct tcp_info.
 
-The options are the rows of TCP_LEVEL; the functions before it are those that a row names.
+    tcp_setsockopt -> do_tcp_setsockopt -> option_value, apply_option       a row of TCP_LEVEL
+    tcp_getsockopt -> do_tcp_getsockopt -> get_option
+    tcp_get_info                            TCP_INFO, and ss: from the fields of tcp_sock
+
+The functions before TCP_LEVEL are the setters and getters that its rows name; an option that is one
+member of tcp_sock has none. Setters run with the sock owned. Those that let waiting data go
+(TCP_NODELAY, TCP_CORK) send before they return. The file keeps no state. Read the rows first.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import replace
 from typing import Any
 
 from stack.core.errors import os_error
+from stack.core.rows import replace
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, release_sock, sk_write_space
 from stack.core.sockopt import pacing_rate
 from stack.core.sockopt_table import (
@@ -53,21 +59,12 @@ from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_cleanup_rbuf
 from stack.inet.tcp_sock import (
     M32,
-    MAX_TCP_KEEPCNT,
-    MAX_TCP_KEEPIDLE,
-    MAX_TCP_KEEPINTVL,
-    MAX_TCP_SYNCNT,
     MAX_TCP_WINDOW,
     TCP_INFINITE_SSTHRESH,
     TCP_MIN_MSS,
     TCP_NAGLE_CORK,
     TCP_NAGLE_OFF,
     TCP_NAGLE_PUSH,
-    TCPI_OPT_ECN,
-    TCPI_OPT_ECN_SEEN,
-    TCPI_OPT_SACK,
-    TCPI_OPT_TIMESTAMPS,
-    TCPI_OPT_WSCALE,
     keepalive_intvl_when,
     keepalive_probes,
     keepalive_time_elapsed,
@@ -78,6 +75,18 @@ from stack.inet.tcp_sock import (
     tcp_time_stamp_ts,
 )
 from stack.inet.tcp_window import tcp_current_mss
+
+# limits of options, and tcpi_options of struct tcp_info
+MAX_TCP_KEEPIDLE = 32767
+MAX_TCP_KEEPINTVL = 32767
+MAX_TCP_KEEPCNT = 127
+MAX_TCP_SYNCNT = 127
+TCPI_OPT_TIMESTAMPS = 1
+TCPI_OPT_SACK = 2
+TCPI_OPT_WSCALE = 4
+TCPI_OPT_ECN = 8
+TCPI_OPT_ECN_SEEN = 16
+
 
 TCP_TIMEOUT_INIT = SEC
 SHORTEST_US = 1000
@@ -272,8 +281,20 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
     )
 
 
+_TCP_INFO_NAMES = (
+    "state ca_state retransmits probes backoff options wscale flags "
+    "rto ato snd_mss rcv_mss unacked sacked lost retrans fackets last_data_sent last_ack_sent "
+    "last_data_recv last_ack_recv pmtu rcv_ssthresh rtt rttvar snd_ssthresh snd_cwnd advmss "
+    "reordering rcv_rtt rcv_space total_retrans pacing_rate max_pacing_rate bytes_acked "
+    "bytes_received segs_out segs_in notsent_bytes min_rtt data_segs_in data_segs_out "
+    "delivery_rate busy_time rwnd_limited sndbuf_limited delivered delivered_ce bytes_sent "
+    "bytes_retrans dsack_dups reord_seen rcv_ooopack snd_wnd rcv_wnd rehash total_rto "
+    "total_rto_recoveries total_rto_time"
+)
+
+
 def tcp_info_dict(sk: tcp_sock) -> dict[str, Any]:
-    """struct tcp_info as names and numbers, for `ss`-like printing and tests.
+    """struct tcp_info as names (without `tcpi_`) and numbers, times in us, those of last_* in ms.
 
     `congestion` names the algorithm, and `congestion_info` is its own state (CUBIC's phase, W_max,
     K ...; empty for those that have none).
@@ -282,35 +303,7 @@ def tcp_info_dict(sk: tcp_sock) -> dict[str, Any]:
     return {
         "congestion": ca.name,
         "congestion_info": {} if ca.get_info is None else ca.get_info(sk),
-        "state": sk.sk_state,
-        "ca_state": sk.icsk_ca_state,
-        "retransmits": sk.icsk_retransmits,
-        "backoff": sk.icsk_backoff,
-        "rto_us": sk.icsk_rto // 1000,
-        "snd_mss": sk.mss_cache,
-        "rcv_mss": sk.icsk_ack_rcv_mss,
-        "unacked": sk.packets_out,
-        "sacked": sk.sacked_out,
-        "lost": sk.lost_out,
-        "retrans": sk.retrans_out,
-        "rtt_us": sk.srtt_us >> 3,
-        "rttvar_us": sk.mdev_us >> 2,
-        "min_rtt_us": sk.min_rtt_us,
-        "snd_ssthresh": sk.snd_ssthresh,
-        "snd_cwnd": sk.snd_cwnd,
-        "reordering": sk.reordering,
-        "total_retrans": sk.total_retrans,
-        "bytes_acked": sk.bytes_acked,
-        "bytes_received": sk.bytes_received,
-        "bytes_sent": sk.bytes_sent,
-        "bytes_retrans": sk.bytes_retrans,
-        "segs_in": sk.segs_in,
-        "segs_out": sk.segs_out,
-        "delivered": sk.delivered,
-        "snd_wnd": sk.snd_wnd,
-        "rcv_wnd": sk.rcv_wnd,
-        "rcv_space": sk.rcvq_space_space,
-        "notsent_bytes": (sk.write_seq - sk.snd_nxt) & M32,
+        **dict(zip(_TCP_INFO_NAMES.split(), _TCP_INFO.unpack(tcp_get_info(sk)), strict=True)),
     }
 
 
@@ -406,7 +399,7 @@ def do_tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any) -> No
         release_sock(sk)
 
 
-def tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any, optlen: int = 0) -> None:
+def tcp_setsockopt(sk: tcp_sock, level: int, optname: int, optval: Any) -> None:
     """proto.setsockopt: SOL_TCP here, everything else is the family's. Raises: OSError."""
     if level != SOL_TCP:
         sk.icsk_af_ops.setsockopt(sk, level, optname, optval)
@@ -419,8 +412,8 @@ def do_tcp_getsockopt(sk: tcp_sock, level: int, optname: int) -> Any:
     return get_option(TCP_LEVEL, sk, optname)
 
 
-def tcp_getsockopt(sk: tcp_sock, level: int, optname: int, *_: Any) -> Any:
+def tcp_getsockopt(sk: tcp_sock, level: int, optname: int, optlen: int) -> Any:
     """proto.getsockopt."""
     if level != SOL_TCP:
-        return sk.icsk_af_ops.getsockopt(sk, level, optname)
+        return sk.icsk_af_ops.getsockopt(sk, level, optname, optlen)
     return do_tcp_getsockopt(sk, level, optname)

@@ -1,17 +1,17 @@
 """net/ipv4/syncookies.c, net/ipv6/syncookies.c: answer SYNs without keeping state.
 
-When the listener's queue is full, the initial sequence number is a cookie: a keyed hash of the
-connection, a counter of minutes and an index into a table of MSS values. Window scale, SACK and ECN
-ride in the low bits of our timestamp. A family brings its table of MSS values and its request ops.
+When the listener's queue is full, the initial sequence number is a cookie. It consists of a keyed
+hash of the connection, a counter of minutes and an index into a table of MSS values. Window scale,
+SACK and ECN ride in the low bits of our timestamp. The family brings its table of MSS values.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import tcp_hdr
-from fastpath.inetkey import inet_key, inet_siphash
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import tcp_hdr
+from fastpath.net.inetkey import inet_key, inet_siphash
 from stack.core.rows import wide
 from stack.core.security import security_inet_conn_request
 from stack.inet.inet_connection_sock import (
@@ -19,8 +19,8 @@ from stack.inet.inet_connection_sock import (
     inet_reqsk_alloc,
     request_sock,
 )
-from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp_const import MSEC, SEC
+from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_parse_options
 from stack.inet.tcp_sock import (
@@ -109,9 +109,10 @@ def cookie_timestamp_decode(net: Net, opts: tcp_options_received, req: request_s
         req.snd_wscale = min(wscale, MAX_TCP_WSCALE)
 
 
-def cookie_init_sequence(skb: sk_buff, req: request_sock, msstab: tuple[int, ...]) -> int:
+def cookie_init_sequence(skb: sk_buff, req: request_sock) -> int:
     """The ISN of a SYN-ACK: a cookie that encodes its SYN. Borrows skb."""
     net = req.net
+    msstab = req.rsk_ops.msstab
     _, saddr, sport, daddr, dport = inet_key(skb)
     mssind = len(msstab) - 1
     while mssind and msstab[mssind] > req.mss:
@@ -133,13 +134,7 @@ def tcp_get_cookie_sock(
     return child
 
 
-def cookie_check(
-    sk: tcp_sock,
-    skb: sk_buff,
-    msstab: tuple[int, ...],
-    rsk_ops: request_sock_ops,
-    af_ops: tcp_request_sock_ops,
-) -> tcp_sock | None:
+def cookie_check(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     """Check the cookie of an ACK that came to a listener; returns the child that it proves.
 
     `sk` when it is no valid cookie. None when there is no child for lack of a route or room.
@@ -156,23 +151,23 @@ def cookie_check(
     mssind = check_tcp_syn_cookie(
         net, cookie, saddr, daddr, sport << 16 | dport, (skb.seq - 1) & M32
     )
-    if not 0 <= mssind < len(msstab):
+    if not 0 <= mssind < len(ops.msstab):
         net.mib.linux.SyncookiesFailed += 1
         return sk
     net.mib.linux.SyncookiesRecv += 1
     opts = tcp_options_received()
     tcp_parse_options(net, skb, opts, False)
-    req = inet_reqsk_alloc(rsk_ops, af_ops, sk)
+    req = inet_reqsk_alloc(ops, sk)
     th = tcp_hdr(skb)
     req.rcv_isn = (skb.seq - 1) & M32
     req.rcv_nxt = skb.seq
     req.snt_isn = cookie
-    req.mss = msstab[mssind]
+    req.mss = ops.msstab[mssind]
     req.inet_dport, req.inet_num = th.source, th.dest
     req.ir_iif = skb.skb_iif
     if opts.saw_tstamp and opts.rcv_tsecr:
         cookie_timestamp_decode(net, opts, req)
-    dst = af_ops.route_req(sk, skb, req)
+    dst = ops.route_req(sk, skb, req)
     if dst is None or security_inet_conn_request(sk, skb, req):
         return None
     tcp_openreq_init_rwin(req, sk, dst)

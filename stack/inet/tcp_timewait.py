@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.tcp_states import (
     RCV_FIN,
     TCP_FIN_WAIT2,

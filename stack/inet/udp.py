@@ -1,6 +1,20 @@
 """What UDP over both families has in common (net/ipv4/udp.c; RFC 768, 1122 4.1).
 
-A received checksum is verified when the datagram is queued, not (as in Linux) when it is read: the
+    udp_rcv, udpv6_rcv                      the families' handlers; a known socket is found first
+      udp_lib_rcv                           lengths, checksum; then by the ports
+        __udp_lib_mcast_deliver             a group: a clone to each socket that wants it
+        udp_queue_rcv_skb                   one socket; merged datagrams are split unless UDP_GRO
+          udp_queue_rcv_one_skb             policy, filter, memory; into the queue, wake the reader
+        udp_no_port                         nobody: port unreachable
+    recvmsg, recvmmsg => udp_recvmsg, udp_recvmmsg -> __skb_recv_udp -> udp_rmem_release
+    udp_route of a family -> udp_cmsg_send, udp_check_peer
+    udp_send_skb, udp_v6_send_skb -> udp_headers
+
+Sending itself is stack/inet/udp_flow.py; ports and look-up are udp_hash.py, which also has
+udp_sock, the state. The receive queue is charged to `sk_rmem_alloc` and given back in portions.
+Functions of the receive path take ownership of skb and count what they drop, with a reason.
+
+A received checksum is verified when the datagram is queued, not (as in Linux) when it is read. The
 reader sees the same, and poll never promises a datagram that turns out bad.
 """
 
@@ -10,12 +24,7 @@ import errno
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fastpath.gso import udp_rcv_segment
-from fastpath.hdr import udp_hdr, udp_push
-from fastpath.inet import skb_queue_owned
-from fastpath.inetkey import InetEnds, inet_skb_ends, udp_name_consume
-from fastpath.mmsg import mmsg_recv, udp_carve, udp_carve_all, udp_charge_split
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
     SKB_GSO_UDP_L4,
@@ -29,6 +38,11 @@ from fastpath.skbuff import (
     skb_clone,
     skb_orphan,
 )
+from fastpath.net.gso import udp_rcv_segment
+from fastpath.net.hdr import udp_hdr, udp_push
+from fastpath.net.inet import skb_queue_owned
+from fastpath.net.inetkey import InetEnds, inet_skb_ends, udp_name_consume
+from fastpath.net.udp_batches import mmsg_recv, udp_carve, udp_carve_all, udp_charge_split
 from stack.core.datagram import (
     __skb_try_recv_from_queue,
     __skb_wait_for_more_packets,
@@ -82,21 +96,21 @@ from stack.core.uapi import (
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 from stack.inet.af_ops import af_ops_of, inet_af_ops, inet_sk_takes
 from stack.inet.datagram import udp_disconnect
+from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.udp_flow import (
     UDP_HLEN,
     UDP_MAX_SEGMENTS,
     udp_flush_pending_frames,
 )
-from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_table
+from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_sock, udp_table
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check, xfrm6_policy_check
 
 if TYPE_CHECKING:
+    from stack.core.bsd_socket import socket
     from stack.core.snmp import udp_mib
     from stack.core.sockaddr import sockaddr
-    from stack.core.socket import socket
     from stack.inet.flow import flowi
     from stack.inet.inet_sock import inet_cork
-    from stack.inet.udp_hash import udp_sock
     from stack.net import Net
 
 
@@ -194,7 +208,7 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
     sk = __udp_lib_lookup(net, ends, skb.dev.ifindex)
     if sk is not None:
         if sk.udp_tuple is not None:
-            udp_sk_rx_dst_set(sk, skb)
+            inet_sk_rx_dst_set(sk, skb)
         udp_queue_rcv_skb(sk, skb)
         return 0
     if not udp_policy_check(None, skb):
@@ -233,12 +247,6 @@ def udp_split(net: Net, mib: udp_mib, skb: sk_buff) -> list[sk_buff]:
     except (ValueError, MemoryError):
         mib.InErrors += segs
         return []
-
-
-def udp_sk_rx_dst_set(sk: udp_sock, skb: sk_buff) -> None:
-    """net/ipv4/udp.c: a connected socket remembers the route of what it receives (early demux)."""
-    sk.sk_rx_dst = skb.dst
-    sk.rx_dst_ifindex = skb.skb_iif
 
 
 def udp_drop_short(net: Net, skb: sk_buff, af: inet_af_ops) -> int:

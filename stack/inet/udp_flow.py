@@ -10,27 +10,28 @@
 
 A destination (udp_dest) is what the family found out about datagrams to one address: its route and
 IP's parameters. If plain datagrams need no more than headers that never change, it has a flow too
-(fastpath.inet.UdpFlow), and the socket keeps it until it is connected, an option is set, or the
-route is obsolete. A destination for the connected peer is also invalid when its route is not
+(fastpath.net.inet.UdpFlow). The socket keeps it until the socket is connected, an option is set, or
+the route is obsolete. A destination for the connected peer is also invalid when its route is not
 sk_dst_cache; one for another address leaves sk_dst_cache, the peer's, alone.
 
-A flow cannot say: control messages, several buffers, flags like MSG_MORE, a corked socket, more
-than fits one linear buffer (or, with UDP_SEGMENT, one super-packet), IP options, groups and
-broadcasts, routes with metrics, devices without checksum offload.
+A flow cannot say control messages, several buffers, flags like MSG_MORE, a corked socket, or more
+than fits one linear buffer (or, with UDP_SEGMENT, one super-packet). Nor can it say IP options,
+groups and broadcasts, routes with metrics, or devices without checksum offload.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
-from fastpath.inet import UdpFlow
-from fastpath.mmsg import mmsg_send
-from stack.core.dst import dst_confirm_neigh
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.inet import UdpFlow
+from fastpath.net.udp_batches import mmsg_send
+from stack.core.dst import dst_confirm_neigh, dst_entry
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.netdevice import NETIF_F_CSUM_MASK, NETIF_F_GSO_UDP_L4, NETIF_F_SG
+from stack.core.netdevice import NETIF_F_CSUM_MASK, NETIF_F_GSO_UDP_L4, NETIF_F_SG, net_device
 from stack.core.sock import lock_sock, release_sock, sk_dst_set, sock_wait_for_wmem
+from stack.core.sockaddr import sockaddr
 from stack.core.uapi import (
     AF_INET,
     MSG_CONFIRM,
@@ -40,15 +41,8 @@ from stack.core.uapi import (
     SEND_SHUTDOWN,
 )
 from stack.inet.af_ops import af_ops_of, inet_af_ops
-from stack.inet.inet_sock import inet_cork_of
-from stack.inet.udp_hash import udp_dest
-
-if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
-    from stack.core.dst import dst_entry
-    from stack.core.netdevice import net_device
-    from stack.core.sockaddr import sockaddr
-    from stack.inet.udp_hash import udp_sock
+from stack.inet.append import inet_cork_of
+from stack.inet.udp_hash import udp_dest, udp_sock
 
 PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
 UDP_MAX_SEGMENTS = 128
@@ -67,7 +61,9 @@ def udp_lib_sendmsg(sk: udp_sock, msg: msghdr, length: int, family: int) -> int:
     if dest is None:
         name = msg.msg_name
         af: inet_af_ops = af_ops_of[family]
-        af = af_ops_of[af.udp_family(sk, msg, length)]
+        wire = af.udp_family(sk, msg, length)
+        if wire != family:
+            af = af_ops_of[wire]
         if sk.pending:
             lock_sock(sk)
             if sk.pending:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.inet import UdpFlow
-from fastpath.inethash import InetHash
-from fastpath.inetkey import InetEnds, udp_rcv_ends
-from fastpath.intmap import IntMap
+from fastpath.base.intmap import IntMap
+from fastpath.net.inet import UdpFlow
+from fastpath.net.inethash import InetHash
+from fastpath.net.inetkey import InetEnds, udp_rcv_ends
 from stack.core import snmp
 from stack.core.rows import FRESH, row, state
 from stack.core.sockaddr import sockaddr
-from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
 from stack.inet.af_ops import (
     InetKey,
     inet_af_ops,
@@ -24,8 +24,7 @@ from stack.inet.inet_hashtables import inet_free_port
 from stack.inet.inet_sock import inet_sock
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
-    from stack.core.sockaddr import sockaddr
+    from fastpath.base.skbuff import sk_buff
     from stack.inet.flow import flowi
     from stack.net import Net
 
@@ -95,12 +94,13 @@ def udp_port_socks(net: Net, port: int) -> list[udp_sock]:
     return socks
 
 
-def udp_lib_lport_inuse(sk: udp_sock, others: list[udp_sock]) -> bool:
-    """net/ipv4/udp.c: does a socket of this port conflict with sk's bind?"""
+def udp_lib_lport_inuse(sk: inet_sock, others: list[Any]) -> bool:
+    """net/ipv4/udp.c: does a socket of this port conflict with sk's bind? Also by XTP's rules."""
+    sk2: inet_sock
     for sk2 in others:
         if sk2 is sk:
             continue
-        if sk2.sk_reuse and sk.sk_reuse:
+        if sk2.sk_reuse and sk.sk_reuse and sk2.sk_state != TCP_LISTEN:
             continue
         d1, d2 = sk.sk_bound_dev_if, sk2.sk_bound_dev_if
         if d1 and d2 and d1 != d2:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastpath.mmsg import udp_carve_all
-from fastpath.skbuff import skb_gso_reset
+from fastpath.base.skbuff import skb_gso_reset
+from fastpath.net.udp_batches import udp_carve_all
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.sock import lock_sock, release_sock
 from stack.core.sockopt_table import UDP, Level, get_option, number, set_option, switch
 from stack.inet.udp_flow import udp_push_pending_frames
-
-if TYPE_CHECKING:
-    from stack.inet.udp_hash import udp_sock
+from stack.inet.udp_hash import udp_sock
 
 
 def udp_push_if_uncorked(sk: udp_sock) -> None:

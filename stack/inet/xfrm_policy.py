@@ -12,9 +12,9 @@ import ipaddress
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.hdr import iphdr_at, ipv6hdr_at
-from fastpath.hdr6 import ipv6_skip_exthdr
-from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset
+from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
+from fastpath.net.hdr import iphdr_at, ipv6hdr_at
+from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core.rows import row, state, wide
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.flow import flowi

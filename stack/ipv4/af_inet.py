@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastpath.intmap import IntMap
+from stack.core.bsd_socket import sock_exit_ops, sock_net_ops, sock_register, socket
 from stack.core.dev_receive import dev_add_pack
 from stack.core.eventpoll import eventpoll_net_ops
 from stack.core.net_namespace import (
@@ -20,7 +20,6 @@ from stack.core.sock import (
     release_sock,
 )
 from stack.core.sockaddr import sockaddr
-from stack.core.socket import sock_exit_ops, sock_net_ops, sock_register, socket
 from stack.core.uapi import (
     AF_INET,
     IPPROTO_ICMP,
@@ -34,7 +33,7 @@ from stack.core.uapi import (
     SOCK_STREAM,
 )
 from stack.inet.af_ops import inet_register_af_ops
-from stack.inet.early_demux import allowed_early_demux, follow_early_demux
+from stack.inet.early_demux import early_demux_init
 from stack.inet.inet_common import (
     inet_bind_port,
     inet_check_peer,
@@ -167,20 +166,6 @@ def inet_netns(net: Net) -> None:
     net.ipv4 = netns_ipv4(net, steps)
 
 
-def ip_early_demux_init(net: Net) -> None:
-    """Call a protocol's early_demux before routing, where it has one and the sysctls allow it."""
-    allowed: dict[str, bool] = {}
-
-    def choose() -> None:
-        found = allowed_early_demux(net.inet_protos, allowed)
-        if not net.udp_table.connected:
-            found.pop(IPPROTO_UDP, None)
-        net.ipv4.early_demux = IntMap(found)
-
-    follow_early_demux(net, allowed, choose)
-    net.udp_table.connected_changed.append(choose)
-
-
 def ip_init(net: Net) -> None:
     """net/ipv4/ip_output.c: routing first, then the multicast group state."""
     ip_rt_init(net)
@@ -210,7 +195,7 @@ def inet_init_net(net: Net) -> None:
     ip_fib_init(net)
     ip_frags_init(net)
     tcp_init(net)
-    ip_early_demux_init(net)
+    early_demux_init(net, net.inet_protos, net.ipv4)
     icmp_init(net)
     net.ip_packet_type = packet_type(ETH_P_IP, ip_rcv, list_func=ip_list_rcv)
     dev_add_pack(net, net.ip_packet_type)

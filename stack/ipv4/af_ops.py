@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
-from stack.core.uapi import AF_INET
+import errno
+
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import icmp_hdr
+from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, SOCK_RAW
 from stack.inet.af_ops import inet_af_ops
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
-from stack.ipv4.fib import ipv4_is_loopback
+from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.icmp import icmp_send
-from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH
+from stack.ipv4.icmp_codes import (
+    ICMP_DEST_UNREACH,
+    ICMP_FRAG_NEEDED,
+    ICMP_PARAMETERPROB,
+    ICMP_PORT_UNREACH,
+    ICMP_REDIRECT,
+    ICMP_SOURCE_QUENCH,
+    icmp_err_convert,
+)
 from stack.ipv4.igmp import ip_mc_drop_socket, ip_mc_sf_allow
-from stack.ipv4.ip_errqueue import ip_recv_error
-from stack.ipv4.ip_output import ip_flush_pending_frames
+from stack.ipv4.ip_errqueue import ip_icmp_error, ip_recv_error
+from stack.ipv4.ip_output import ip_flush_pending_frames, ip_sk_accept_pmtu
 from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ipv4_pktinfo_prepare
 from stack.ipv4.raw import raw_err, raw_rcv, raw_v4_input
+from stack.ipv4.route import ipv4_sk_redirect, ipv4_sk_update_pmtu
 from stack.ipv4.udp import (
     udp4_append,
     udp4_family,
@@ -39,6 +51,29 @@ def ipv4_port_unreachable(skb: sk_buff) -> None:
     icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
 
 
+def ipv4_icmp_err(sk: inet_sock, skb: sk_buff, info: int) -> tuple[int, bool]:
+    """The errno of an ICMP error and whether it is hard (inet_af_ops)."""
+    icmph = icmp_hdr(skb)
+    kind, code = icmph.type, icmph.code
+    if kind == ICMP_SOURCE_QUENCH:
+        return 0, False
+    if kind == ICMP_REDIRECT:
+        ipv4_sk_redirect(skb, sk)
+        return 0, False
+    if kind == ICMP_PARAMETERPROB:
+        return errno.EPROTO, True
+    if kind != ICMP_DEST_UNREACH:
+        return errno.EHOSTUNREACH, False
+    if code != ICMP_FRAG_NEEDED:
+        return icmp_err_convert[code]
+    if ip_sk_accept_pmtu(sk):
+        ipv4_sk_update_pmtu(skb, sk, info)
+    if sk.pmtudisc != IP_PMTUDISC_DONT:
+        return errno.EMSGSIZE, True
+    # A raw socket with IP_RECVERR hears of it even so.
+    return (errno.EMSGSIZE if sk.sk_type == SOCK_RAW else 0), False
+
+
 ipv4_af_ops = inet_af_ops(
     family=AF_INET,
     takes=ipv4_takes,
@@ -58,6 +93,8 @@ ipv4_af_ops = inet_af_ops(
     raw_input=raw_v4_input,
     raw_rcv=raw_rcv,
     raw_err=raw_err,
+    icmp_err=ipv4_icmp_err,
+    icmp_error=ip_icmp_error,
     flush_pending_frames=ip_flush_pending_frames,
     pktinfo_prepare=ipv4_pktinfo_prepare,
     cmsg_recv=ip_cmsg_recv_offset,

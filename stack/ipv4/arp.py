@@ -28,9 +28,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.errors import whole_number
-from fastpath.hdr import arp_hdr, ip_hdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     PACKET_HOST,
     PACKET_LOOPBACK,
     PACKET_OTHERHOST,
@@ -39,6 +37,8 @@ from fastpath.skbuff import (
     sk_buff,
     skb_share_check,
 )
+from fastpath.errors import whole_number
+from fastpath.net.hdr import arp_hdr, ip_hdr
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import (
@@ -76,9 +76,9 @@ from stack.core.neighbour import (
     neigh_connected_output,
     neigh_direct_output,
     neigh_event_ns,
-    neigh_hh_init,
     neigh_lookup,
     neigh_resolve_output,
+    neigh_setup,
     neigh_update,
 )
 from stack.core.net_namespace import pernet_operations
@@ -86,9 +86,7 @@ from stack.core.netdevice import (
     ARPHRD_ETHER,
     ETH_P_ARP,
     ETH_P_IP,
-    IFF_LOOPBACK,
     IFF_NOARP,
-    IFF_POINTOPOINT,
     NET_RX_DROP,
     NET_RX_SUCCESS,
     NETDEV_CHANGE,
@@ -100,46 +98,28 @@ from stack.core.netdevice import (
     packet_type,
 )
 from stack.core.rows import narrow
+from stack.ipv4.addr import ipv4_is_loopback, ipv4_is_multicast
 from stack.ipv4.arp_send import (
     ARP_HDR_LEN,
     ARPOP_REPLY,
     ARPOP_REQUEST,
-    arp_create,
     arp_mc_map,
     arp_send,
-    arp_xmit,
 )
-from stack.ipv4.devinet import RT_SCOPE_HOST, RT_SCOPE_LINK, inet_confirm_addr
-from stack.ipv4.fib import inet_addr_type, inet_select_addr
+from stack.ipv4.devinet import RT_SCOPE_HOST, RT_SCOPE_LINK, in_device, in_ifaddr, inet_confirm_addr
+from stack.ipv4.fib import RTN_LOCAL, RTN_MULTICAST, inet_addr_type, inet_select_addr
 from stack.ipv4.netns import in_dev_conf
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
-    from stack.ipv4.devinet import in_device, in_ifaddr
     from stack.net import Net
 
-__all__ = [
-    "arp_create",
-    "arp_init",
-    "arp_process",
-    "arp_rcv",
-    "arp_req_delete",
-    "arp_req_get",
-    "arp_req_set",
-    "arp_send",
-    "arp_solicit",
-    "arp_xmit",
-]
 
 ARPHRD_IEEE802 = 6
 
 # flags of the table in /proc/net/arp (include/uapi/linux/if_arp.h)
 ATF_COM = 0x02
 ATF_PERM = 0x04
-
-RTN_LOCAL = 2
-RTN_BROADCAST = 3
-RTN_MULTICAST = 5
 
 
 def arp_init(net: Net) -> None:
@@ -165,27 +145,9 @@ def arp_constructor(neigh: neighbour) -> int:
     addr = neigh.primary_key
     if dev.ip_ptr is None:
         return -errno.EINVAL
-    neigh.type = inet_addr_type(neigh.net, narrow(addr))
-    if dev.header_ops is None:
-        neigh.nud_state = NUD_NOARP
-        neigh.ops = arp_direct_ops
-    else:
-        if neigh.type == RTN_MULTICAST:
-            neigh.nud_state = NUD_NOARP
-            neigh.ha = arp_mc_map(narrow(addr), dev)
-        elif dev.flags & (IFF_NOARP | IFF_LOOPBACK):
-            neigh.nud_state = NUD_NOARP
-            neigh.ha = dev.dev_addr
-        elif neigh.type == RTN_BROADCAST or dev.flags & IFF_POINTOPOINT:
-            neigh.nud_state = NUD_NOARP
-            neigh.ha = dev.broadcast
-        neigh.ops = arp_hh_ops
-    if neigh.nud_state & NUD_VALID:
-        neigh.output = neigh.ops.connected_output
-        if dev.header_ops is not None:
-            neigh_hh_init(neigh)
-    else:
-        neigh.output = neigh.ops.output
+    kind = inet_addr_type(neigh.net, narrow(addr))
+    group_ha = arp_mc_map(narrow(addr), dev) if kind == RTN_MULTICAST else None
+    neigh_setup(neigh, kind, group_ha, arp_hh_ops, arp_direct_ops)
     return 0
 
 
@@ -279,8 +241,8 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
         arp.ar_hrd not in (ARPHRD_ETHER, ARPHRD_IEEE802)
         or arp.ar_pro != ETH_P_IP
         or op not in (ARPOP_REQUEST, ARPOP_REPLY)
-        or tip >> 28 == 0xE
-        or tip >> 24 == 127
+        or ipv4_is_multicast(tip)
+        or ipv4_is_loopback(tip)
         # RFC 1812 3.3.2: a sender's hardware address must not be a group, nor zeros.
         or sha[0] & 1
         or not any(sha)
@@ -328,8 +290,11 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
 def arp_ignore(net: Net, in_dev: in_device, sip: int, tip: int) -> bool:
     """net/ipv4/arp.c: sysctl arp_ignore: True when a request is not to be answered.
 
-    0 answer for any local address; 1 only for those of this interface; 2 as 1 and the sender must
-    be in a subnet of the address; 3 for those of any interface, but not of scope host; 8 never.
+    0: answer for any local address.
+    1: only for those of this interface.
+    2: as 1, and the sender must be in a subnet of the address.
+    3: for those of any interface, but not of scope host.
+    8: never.
     """
     match in_dev_conf(in_dev, "arp_ignore"):
         case 1:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastpath.hdr import arp_put
-from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff
+from fastpath.base.skbuff import alloc_skb, kfree_skb, sk_buff
+from fastpath.net.hdr import arp_put
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.neighbour import dev_hard_header
 from stack.core.netdevice import ETH_P_ARP, IFF_NOARP, net_device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.rows import narrow
@@ -18,17 +17,10 @@ from stack.core.sockaddr import SOCKADDR_IN_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_UNSPEC
 from stack.inet.flow import flowi
-from stack.ipv4.fib import (
-    RTN_BROADCAST,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    inet_addr_type,
-    ipv4_is_multicast,
-)
+from stack.inet.inet_sock import inet_sock
+from stack.ipv4.addr import ipv4_is_multicast
+from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, inet_addr_type
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
 
 
 def check_sockaddr(uaddr: sockaddr) -> None:

@@ -37,6 +37,7 @@ from stack.core.netdevice import (
     net_device,
 )
 from stack.core.rows import row, state
+from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.arp_send import arp_send_gratuitous
 from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.sysctl_names import ipv4_devconf
@@ -265,7 +266,7 @@ def inet_addr_add(
         ifa.ifa_broadcast = local | ~ifa.ifa_mask & 0xFFFFFFFF
     if scope is not None:
         ifa.ifa_scope = scope
-    elif local >> 24 == 127:
+    elif ipv4_is_loopback(local):
         ifa.ifa_scope = RT_SCOPE_HOST
     err = inet_insert_ifa(in_dev, ifa)
     if err:

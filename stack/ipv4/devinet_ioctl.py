@@ -29,6 +29,7 @@ from stack.core.dev_ioctl import (
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_BROADCAST, IFF_POINTOPOINT, IFF_UP, IFNAMSIZ, net_device
 from stack.core.uapi import AF_INET
+from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.devinet import (
     RT_SCOPE_HOST,
     __inet_del_ifa,
@@ -169,7 +170,7 @@ def inet_set_addr(dev: net_device, ifa: in_ifaddr | None, label: str, addr: int)
     new = in_ifaddr(addr, plen, label)
     if dev.flags & IFF_BROADCAST and not dev.flags & IFF_POINTOPOINT and plen < 31:
         new.ifa_broadcast = addr | ~new.ifa_mask & ALL
-    if addr >> 24 == 127:
+    if ipv4_is_loopback(addr):
         new.ifa_scope = RT_SCOPE_HOST
     if addr:  # inet_insert_ifa of the kernel takes 0.0.0.0 and does nothing
         check(inet_insert_ifa(in_dev, new), dev)

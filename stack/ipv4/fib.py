@@ -2,7 +2,7 @@
 
 net/ipv4/fib_frontend.c, fib_semantics.c, fib_trie.c, include/net/ip_fib.h.
 
-Instead of the kernel's LC-trie a table keeps one dict per prefix length, longest first: a lookup
+Instead of the kernel's LC-trie a table keeps one dict per prefix length, longest first. A lookup
 costs one dict probe per length in use, which for a host is three or four.
 """
 
@@ -12,9 +12,9 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fastpath.base.intmap import IntMap
 from fastpath.errors import ArgumentError
-from fastpath.inetkey import inet_siphash
-from fastpath.intmap import IntMap
+from fastpath.net.inetkey import inet_siphash
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
@@ -28,17 +28,17 @@ from stack.core.netdevice import (
     NETDEV_DOWN,
     NETDEV_UNREGISTER,
     NETDEV_UP,
+    net_device,
 )
 from stack.core.rows import row, state
 from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
-from stack.ipv4.devinet import register_inetaddr_notifier
+from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
+from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
 from stack.ipv4.rt_cache import rt_cache_flush
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.inet.flow import flowi
-    from stack.ipv4.devinet import in_ifaddr
     from stack.ipv4.route import rtable
     from stack.net import Net
 
@@ -58,16 +58,12 @@ RTN_PROHIBIT = 8
 RTN_THROW = 9
 
 RT_SCOPE_UNIVERSE = 0
-RT_SCOPE_SITE = 200
 RT_SCOPE_LINK = 253
 RT_SCOPE_HOST = 254
 RT_SCOPE_NOWHERE = 255
 
-RTPROT_UNSPEC = 0
-RTPROT_REDIRECT = 1
 RTPROT_KERNEL = 2
 RTPROT_BOOT = 3
-RTPROT_STATIC = 4
 
 RTNH_F_DEAD = 1
 RTNH_F_ONLINK = 4
@@ -82,31 +78,6 @@ FIB_PROPS_ERROR = {
 }
 
 MASKS = tuple((0xFFFFFFFF << (32 - n)) & 0xFFFFFFFF for n in range(33))
-
-
-def ipv4_is_multicast(addr: int) -> bool:
-    """include/linux/in.h"""
-    return addr >> 28 == 0xE
-
-
-def ipv4_is_loopback(addr: int) -> bool:
-    """include/linux/in.h"""
-    return addr >> 24 == 127
-
-
-def ipv4_is_zeronet(addr: int) -> bool:
-    """include/linux/in.h: 0.0.0.0/8"""
-    return addr >> 24 == 0
-
-
-def ipv4_is_lbcast(addr: int) -> bool:
-    """include/linux/in.h: 255.255.255.255"""
-    return addr == 0xFFFFFFFF
-
-
-def ipv4_is_local_multicast(addr: int) -> bool:
-    """include/linux/in.h: 224.0.0.0/24"""
-    return addr >> 8 == 0xE00000
 
 
 @state
@@ -396,9 +367,9 @@ def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
 
 def inet_addr_type(net: Net, addr: int) -> int:
     """net/ipv4/fib_frontend.c: RTN_* of an address; inet_addr_type_dev_table without a VRF."""
-    if addr == 0 or addr == 0xFFFFFFFF:
+    if addr == 0 or ipv4_is_lbcast(addr):
         return RTN_BROADCAST
-    if addr >> 28 == 0xE:
+    if ipv4_is_multicast(addr):
         return RTN_MULTICAST
     res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
     return res.type if isinstance(res, fib_result) else RTN_UNICAST
@@ -485,7 +456,6 @@ def fib_table_delete(
     prefsrc: int = 0,
     tos: int = 0,
     priority: int | None = None,
-    protocol: int | None = None,
     scope: int | None = None,
 ) -> None:
     """net/ipv4/fib_trie.c: remove the first route that fits. Raises: OSError ESRCH."""
@@ -497,7 +467,6 @@ def fib_table_delete(
             and (scope is None or fi.fib_scope == scope)
             and (not prefsrc or fi.fib_prefsrc == prefsrc)
             and (priority is None or fi.fib_priority == priority)
-            and (protocol is None or fi.fib_protocol == protocol)
             and (dev is None or any(nh.nh_dev is dev for nh in fi.fib_nh))
             and (gw is None or any(nh.nh_gw == gw for nh in fi.fib_nh))
         ):
@@ -681,9 +650,7 @@ def fib_dump(net: Net, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]
 # --- what addresses and devices do ---------------------------------------------------------
 
 
-def fib_magic(
-    net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifaddr, priority: int = 0
-) -> None:
+def fib_magic(net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifaddr) -> None:
     """net/ipv4/fib_frontend.c: add or remove one automatic route of an address. Never raises."""
     tb = fib_get_table(net, RT_TABLE_MAIN if rtype == RTN_UNICAST else RT_TABLE_LOCAL)
     dev = ifa.ifa_dev.dev
@@ -695,7 +662,6 @@ def fib_magic(
             scope=scope,
             protocol=RTPROT_KERNEL,
             prefsrc=ifa.ifa_local,
-            priority=priority,
         )
         try:
             fib_table_insert(net, tb, dst, plen, info)
@@ -744,15 +710,11 @@ def fib_add_ifaddr(ifa: in_ifaddr) -> None:
         fib_magic(net, True, RTN_BROADCAST, addr, 32, ifa)
 
 
-def fib_del_ifaddr(ifa: in_ifaddr, still: list[in_ifaddr] | None = None) -> None:
-    """net/ipv4/fib_frontend.c: undo fib_add_ifaddr, except for routes that other addresses need.
-
-    `still`: the device's remaining addresses (default: its ifa_list without `ifa`).
-    """
+def fib_del_ifaddr(ifa: in_ifaddr) -> None:
+    """net/ipv4/fib_frontend.c: undo fib_add_ifaddr, except for routes that other addresses need."""
     dev = ifa.ifa_dev.dev
     net = dev.net
-    if still is None:
-        still = [i for i in ifa.ifa_dev.ifa_list if i is not ifa]
+    still = [i for i in ifa.ifa_dev.ifa_list if i is not ifa]
     mask = ifa.ifa_mask
     prefix = ifa.ifa_address & mask
     if not any(i.ifa_address & i.ifa_mask == prefix and i.ifa_mask == mask for i in still):

@@ -25,10 +25,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import icmp_csum, icmp_hdr, icmp_push, ip_hdr, iphdr_at
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_UNNECESSARY,
     PACKET_HOST,
+    SkbPool,
     consume_skb,
     pskb_may_pull,
     sk_buff,
@@ -38,6 +38,8 @@ from fastpath.skbuff import (
     skb_pull,
     skb_put_data,
 )
+from fastpath.net.hdr import icmp_csum, icmp_hdr, icmp_push, ip_hdr, iphdr_at
+from stack.core.bsd_socket import sock_create_kern
 from stack.core.drop_reason import (
     SKB_DROP_REASON_ICMP_CSUM,
     SKB_DROP_REASON_INVALID_PROTO,
@@ -51,7 +53,6 @@ from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import narrow, row, state
 from stack.core.sock import SOCK_USE_WRITE_QUEUE
-from stack.core.socket import sock_create_kern
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow
@@ -104,12 +105,11 @@ from stack.ipv4.route import (
     inet_getpeer_v4,
     ip_route_output_key,
     ipv4_mtu,
+    rtable,
 )
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import SkbPool
     from stack.inet.inet_sock import inet_sock, ip_options
-    from stack.ipv4.route import rtable
     from stack.net import Net
 
 ICMP_HLEN = 8
@@ -535,11 +535,12 @@ def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
     net = skb.dst.net
     iph = iphdr_at(skb, 0)
     protocol = iph.protocol
+    offset = iph.ihl * 4
     # RFC 792: at least 8 bytes of the transport header are quoted.
-    if not pskb_may_pull(skb, iph.ihl * 4 + 8):
+    if not pskb_may_pull(skb, offset + 8):
         net.mib.icmp.InErrors += 1
         return
-    raw_icmp_error(skb, AF_INET, protocol, iph.daddr, iph.saddr, info)
+    raw_icmp_error(skb, AF_INET, protocol, iph.daddr, iph.saddr, offset, info)
     ipprot = net.inet_protos[protocol]
     if ipprot is not None and ipprot.err_handler is not None:
         ipprot.err_handler(skb, info)

@@ -28,9 +28,8 @@ import errno
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from fastpath.csum import csum_fold, csum_partial, ip_compute_csum
-from fastpath.hdr import ip_hdr, ip_push
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_fold, csum_partial, ip_compute_csum
+from fastpath.base.skbuff import (
     CHECKSUM_UNNECESSARY,
     alloc_skb,
     consume_skb,
@@ -40,6 +39,7 @@ from fastpath.skbuff import (
     skb_put_data,
     skb_set_transport_header,
 )
+from fastpath.net.hdr import ip_hdr, ip_push
 from stack.core.dev import dev_mc_add, dev_mc_del
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.drop_reason import (
@@ -56,6 +56,7 @@ from stack.core.netdevice import (
     NETDEV_DOWN,
     NETDEV_UNREGISTER,
     NETDEV_UP,
+    net_device,
 )
 from stack.core.rows import narrow, wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
@@ -71,7 +72,7 @@ from stack.core.uapi import (
     IPPROTO_IGMP,
 )
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import ip_mc_socklist
+from stack.inet.inet_sock import inet_sock, ip_mc_socklist
 from stack.inet.mc_filter import (
     ANY_SOURCE,
     MCAST_EXCLUDE,
@@ -82,8 +83,9 @@ from stack.inet.mc_filter import (
     mc_state,
 )
 from stack.inet.protocol import net_protocol
+from stack.ipv4.addr import ipv4_is_local_multicast, ipv4_is_multicast
 from stack.ipv4.arp_send import arp_mc_map
-from stack.ipv4.fib import ip_dev_find, ipv4_is_local_multicast, ipv4_is_multicast
+from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ip_output import __ip_select_ident, ip_local_out
 from stack.ipv4.mc_list import ip_mc_list, ip_mc_lookup
 from stack.ipv4.netns import in_dev_conf
@@ -91,8 +93,6 @@ from stack.ipv4.route import IP_DF, ip_route_output_key
 from stack.ipv4.rt_cache import rt_cache_flush
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
-    from stack.inet.inet_sock import inet_sock
     from stack.ipv4.devinet import in_device
     from stack.net import Net
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.core.bsd_socket import socket
 from stack.core.dev_ioctl import (
     IFREQ_BYTES,
     SIOCADDRT,
@@ -23,9 +24,6 @@ from stack.inet.inet_common import sk_ioctl
 from stack.ipv4.arp_ioctl import arp_ioctl
 from stack.ipv4.devinet_ioctl import GETTING, SETTING, devinet_ioctl
 from stack.ipv4.fib_ioctl import ip_rt_ioctl
-
-if TYPE_CHECKING:
-    from stack.core.socket import socket
 
 
 def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:

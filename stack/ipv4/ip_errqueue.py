@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from fastpath.hdr import icmp_hdr, ip_hdr, ip_push, iphdr_at
-from fastpath.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
+from fastpath.base.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
+from fastpath.net.hdr import icmp_hdr, ip_hdr, ip_push, iphdr_at
 from stack.core import uapi
 from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr

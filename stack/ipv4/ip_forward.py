@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_decrease_ttl, ip_hdr
-from fastpath.skbuff import CHECKSUM_COMPLETE, CHECKSUM_NONE, PACKET_HOST, sk_buff, skb_cow
+from fastpath.base.skbuff import CHECKSUM_COMPLETE, CHECKSUM_NONE, PACKET_HOST, sk_buff, skb_cow
+from fastpath.net.hdr import ip_decrease_ttl, ip_hdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INHDR,
     SKB_DROP_REASON_IP_OUTNOROUTES,
@@ -42,11 +42,11 @@ from stack.ipv4.route import (
     RTCF_DOREDIRECT,
     ip_dst_mtu_maybe_forward,
     ip_rt_send_redirect,
+    rtable,
 )
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
-    from stack.ipv4.route import rtable
     from stack.net import Net
 
 

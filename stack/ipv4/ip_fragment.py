@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_hdr, ip_send_check, iphdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
     sk_buff,
@@ -18,6 +17,7 @@ from fastpath.skbuff import (
     skb_pull,
     skb_push,
 )
+from fastpath.net.hdr import ip_hdr, ip_send_check, iphdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_FRAG_REASM_TIMEOUT,
     SKB_DROP_REASON_FRAG_TOO_FAR,

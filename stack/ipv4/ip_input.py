@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_hdr, ip_hdr_validate
-from fastpath.inet import ip_is_fragment, ip_pull_header, ip_route_fields
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     PACKET_BROADCAST,
     PACKET_MULTICAST,
     PACKET_OTHERHOST,
@@ -17,6 +15,8 @@ from fastpath.skbuff import (
     skb_orphan,
     skb_share_check,
 )
+from fastpath.net.hdr import ip_hdr, ip_hdr_validate
+from fastpath.net.inet import ip_is_fragment, ip_pull_header, ip_route_fields
 from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_CSUM,
@@ -29,7 +29,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_input
-from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS, SkbList
+from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS, SkbList, net_device, packet_type
 from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
     NF_INET_PRE_ROUTING,
@@ -55,14 +55,12 @@ from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PROT_UNREACH
 from stack.ipv4.ip_fragment import IP_DEFRAG_LOCAL_DELIVER, ip_defrag
 from stack.ipv4.ip_options_rcv import ip_rcv_options
 from stack.ipv4.netns import in_dev_conf
-from stack.ipv4.route import IP_MF, IP_OFFSET
+from stack.ipv4.route import IP_MF, IP_OFFSET, rtable
 from stack.ipv4.route_input import ip_route_input
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device, packet_type
     from stack.core.sock import sock
     from stack.inet.protocol import net_protocol
-    from stack.ipv4.route import rtable
     from stack.net import Net
 
 IP_UDP_HLEN = 28

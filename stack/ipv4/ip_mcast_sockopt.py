@@ -8,15 +8,14 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.sockopt_table import opt_bytes, structure
+from stack.inet.inet_sock import inet_sock
 from stack.ipv4 import igmp
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
+from stack.ipv4.addr import ipv4_is_multicast
 
 STORAGE = 128  # sizeof(struct sockaddr_storage)
 GROUP_REQ = 8 + STORAGE
@@ -75,7 +74,7 @@ def ifindex_of(sk: inet_sock, group: int, ifindex: int, addr: int = 0) -> int:
 
 def need_group(group: int) -> None:
     """Raises: OSError EINVAL."""
-    if group >> 28 != 0xE:
+    if not ipv4_is_multicast(group):
         raise os_error(errno.EINVAL, "not a multicast group")
 
 

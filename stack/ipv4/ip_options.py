@@ -22,10 +22,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_hdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     sk_buff,
 )
+from fastpath.net.hdr import ip_hdr
 from stack.core.errors import os_error
 from stack.inet.inet_sock import ip_options
 from stack.ipv4.fib import (
@@ -44,10 +44,8 @@ IPOPT_END = 0
 IPOPT_NOOP = 1
 IPOPT_RR = 7
 IPOPT_TIMESTAMP = 68
-IPOPT_SEC = 130
 IPOPT_LSRR = 131
 IPOPT_CIPSO = 134
-IPOPT_SID = 136
 IPOPT_SSRR = 137
 IPOPT_RA = 148
 IPOPT_COPY = 0x80

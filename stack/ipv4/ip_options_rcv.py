@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_hdr, ip_send_check
-from fastpath.skbuff import PACKET_HOST, sk_buff, skb_cow, skb_network_offset, skb_store_bits
+from fastpath.base.skbuff import PACKET_HOST, sk_buff, skb_cow, skb_network_offset, skb_store_bits
+from fastpath.net.hdr import ip_hdr, ip_send_check
+from stack.core.netdevice import net_device
 from stack.inet.inet_sock import ip_options
 from stack.ipv4.fib import RTN_LOCAL, RTN_UNICAST
 from stack.ipv4.icmp import icmp_send
@@ -15,9 +15,6 @@ from stack.ipv4.ip_options import IP_HLEN, OptionError, fib_compute_spec_dst, ip
 from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.route import ip_rt_get_source
 from stack.ipv4.route_input import ip_route_input
-
-if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
 
 
 def ip_rcv_options(skb: sk_buff, dev: net_device) -> bool:

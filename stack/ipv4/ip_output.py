@@ -12,10 +12,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
-from fastpath.hdr import ip_hdr, ip_push, ip_send_check
-from fastpath.inetkey import inet_siphash
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     alloc_skb,
     consume_skb,
@@ -24,18 +21,18 @@ from fastpath.skbuff import (
     skb_copy_bits,
     skb_cow_head,
     skb_headroom,
-    skb_pull,
-    skb_push,
     skb_put_data,
     skb_set_transport_header,
 )
+from fastpath.net.gso import skb_gso_validate_network_len
+from fastpath.net.hdr import ip_hdr, ip_push, ip_send_check
+from fastpath.net.inetkey import inet_siphash
 from stack.core.backlog import dev_loopback_xmit
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_OUTNOROUTES,
     SKB_DROP_REASON_NEIGH_CREATEFAIL,
     SKB_DROP_REASON_NOMEM,
     SKB_DROP_REASON_PKT_TOO_BIG,
-    SKB_DROP_REASON_SKB_GSO_SEG,
     kfree_skb_reason,
 )
 from stack.core.dst import dst_output
@@ -46,6 +43,7 @@ from stack.core.netdevice import (
     LL_MAX_HEADER,
     NETIF_F_HW_CSUM,
     NETIF_F_IP_CSUM,
+    net_device,
     net_xmit_errno,
 )
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
@@ -55,6 +53,7 @@ from stack.core.sock import (
     SOCK_LOCALROUTE,
     sk_dst_check,
     sk_setup_caps,
+    sock,
     sock_wait_for_wmem,
 )
 from stack.core.uapi import (
@@ -68,14 +67,15 @@ from stack.core.uapi import (
     MSG_DONTWAIT,
     MSG_PROBE,
 )
-from stack.inet.append import Getfrag, append_data, setup_cork
-from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready
+from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
+from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready, inet_gso_slowpath
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import (
-    inet_cork_of,
+    inet_cork,
     inet_sock,
     ip_options,
 )
+from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_MULTICAST
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
@@ -95,20 +95,15 @@ from stack.ipv4.route import (
     ip_route_output_key,
     ip_route_output_ports,
     ipv4_mtu,
+    rtable,
 )
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
-    from stack.core.sock import sock
-    from stack.inet.inet_sock import inet_cork
-    from stack.ipv4.route import rtable
     from stack.net import Net
 
 IPSKB_FORWARDED = 1 << 0
-IPSKB_XFRM_TUNNEL_SIZE = 1 << 1
 IPSKB_FRAG_COMPLETE = 1 << 3
 IPSKB_REROUTED = 1 << 4
-IPSKB_DOREDIRECT = 1 << 5
 IPSKB_FRAG_PMTU = 1 << 6
 
 IP_HLEN = 20
@@ -175,7 +170,7 @@ def ip_datagram_flow(
         if not daddr:
             raise os_error(errno.EINVAL, "a source route needs a destination")
         faddr = opt.faddr
-    if daddr >> 28 == 0xE:  # a group
+    if ipv4_is_multicast(daddr):
         if not ipc.oif:
             ipc.oif = sk.mc_index
         if not saddr:
@@ -485,20 +480,7 @@ def ip_finish_output_gso(net: Net, sk: sock | None, skb: sk_buff, mtu: int) -> i
     if skb_gso_validate_network_len(skb, mtu):
         return ip_finish_output2(net, sk, skb)
     # The path MTU shrank since gso_size was set, or we forward: segment, then fragment.
-    try:
-        skb_push(skb, 14)
-        segs = skb_gso_segment(skb, net.skb_small)
-    except (ValueError, MemoryError):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_GSO_SEG)
-        return -errno.ENOMEM
-    consume_skb(skb)
-    ret = 0
-    for seg in segs:
-        skb_pull(seg, 14)
-        err = ip_fragment(net, sk, seg, mtu, ip_finish_output2)
-        if err and not ret:
-            ret = err
-    return ret
+    return inet_gso_slowpath(net, sk, skb, mtu, ip_fragment, ip_finish_output2)
 
 
 def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
@@ -650,21 +632,20 @@ def ip_append_data(
     """
     if flags & MSG_PROBE:
         return 0
-    queue = sk.sk_write_queue
     cork = inet_cork_of(sk)
-    skb = queue.peek_tail()
+    skb = sk.sk_write_queue.peek_tail()
     try:
-        if skb is not None:
+        if skb is None:
+            assert ipc is not None
+            assert rt is not None
+            ip_setup_cork(sk, cork, ipc, rt, fl4)
+            skb = __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
+            sk.sk_write_queue.queue_tail(skb)
+        else:
             __ip_append_data(sk, fl4, skb, cork, getfrag, frm, length, 0, flags)
-            return 0
-        assert ipc is not None
-        assert rt is not None
-        ip_setup_cork(sk, cork, ipc, rt, fl4)
-        skb = __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
     except OSError:
         ip_flush_pending_frames(sk)
         raise
-    queue.queue_tail(skb)
     return 0
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastpath.csum import csum_fold
-from fastpath.hdr import ip_hdr, udp_hdr
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_fold
+from fastpath.base.skbuff import (
     sk_buff,
     skb_checksum,
 )
+from fastpath.net.hdr import ip_hdr, udp_hdr
 from stack.core import uapi
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
@@ -39,21 +39,26 @@ from stack.core.sockopt_table import (
     Level,
     SockOpt,
     exact_int,
+    fact,
     flag,
     get_option,
     int_bytes,
+    need_device,
     number,
+    only,
     opt_bytes,
     opt_int,
     opt_raw,
+    opt_struct,
     set_option,
     swapped,
+    swapped_int,
     switch,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import SOL_IP
 from stack.inet.inet_connection_sock import inet_connection_sock
-from stack.inet.inet_sock import ip_options
+from stack.inet.inet_sock import inet_sock, ip_options
 from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ip_errqueue import net_addr, sockaddr_in
 from stack.ipv4.ip_mcast_sockopt import GROUP_OPTIONS
@@ -64,17 +69,13 @@ from stack.ipv4.ip_options import (
     ip_options_undo,
     received_options,
 )
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
-    from stack.ipv4.ip_output import ipcm_cookie
+from stack.ipv4.ip_output import ipcm_cookie
 
 IP_CMSG_PKTINFO = 1 << 0
 IP_CMSG_TTL = 1 << 1
 IP_CMSG_TOS = 1 << 2
 IP_CMSG_RECVOPTS = 1 << 3
 IP_CMSG_RETOPTS = 1 << 4
-IP_CMSG_PASSSEC = 1 << 5
 IP_CMSG_ORIGDSTADDR = 1 << 6
 IP_CMSG_CHECKSUM = 1 << 7
 IP_CMSG_RECVFRAGSIZE = 1 << 8
@@ -126,7 +127,7 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
         if reply is not None:
             put_cmsg(msg, SOL_IP, uapi.IP_RETOPTS, ip_options_undo(reply))
     if flags & IP_CMSG_ORIGDSTADDR:
-        # Of the other protocols the transport header begins with the ports.
+        # The transport header of the other protocols begins with the ports.
         dport = sk.inet_sport if sk.sk_protocol == uapi.IPPROTO_XTP else udp_hdr(skb).dest
         to = sockaddr(uapi.AF_INET, iph.daddr, dport)
         put_cmsg(msg, SOL_IP, uapi.IP_ORIGDSTADDR, sockaddr_in(to))
@@ -209,16 +210,9 @@ def opt_byte(optval: Any) -> int:
     return opt_char(optval)
 
 
-def not_stream(sk: inet_sock) -> None:
-    """Raises: OSError EINVAL."""
-    if sk.sk_type == uapi.SOCK_STREAM:
-        raise os_error(errno.EINVAL, "streams have no fragments and do not multicast")
-
-
-def only_raw(sk: inet_sock) -> None:
-    """Raises: OSError ENOPROTOOPT."""
-    if sk.sk_type != uapi.SOCK_RAW:
-        raise os_error(errno.ENOPROTOOPT, "IP_HDRINCL is for raw sockets")
+DATAGRAMS = (uapi.SOCK_DGRAM, uapi.SOCK_RAW)
+not_stream = only("sk_type", DATAGRAMS, errno.EINVAL, "streams have no fragments, no multicast")
+only_raw = only("sk_type", (uapi.SOCK_RAW,), errno.ENOPROTOOPT, "IP_HDRINCL is for raw sockets")
 
 
 def ip_set_options(sk: inet_sock, optval: Any) -> None:
@@ -253,14 +247,6 @@ def ip_set_multicast_ttl(sk: inet_sock, val: int) -> None:
     sk.mc_ttl = 1 if val == -1 else val
 
 
-def ip_set_unicast_if(sk: inet_sock, val: int) -> None:
-    """IP_UNICAST_IF: an index in network order. Raises: OSError EADDRNOTAVAIL."""
-    ifindex = swapped(val)
-    if ifindex and ifindex not in sk.net.dev_by_index:
-        raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
-    sk.uc_index = ifindex
-
-
 def ip_set_local_port_range(sk: inet_sock, val: int) -> None:
     """IP_LOCAL_PORT_RANGE. Raises: OSError EINVAL."""
     low, high = val & 0xFFFF, val >> 16 & 0xFFFF
@@ -271,19 +257,10 @@ def ip_set_local_port_range(sk: inet_sock, val: int) -> None:
 
 def ip_set_multicast_if(sk: inet_sock, optval: Any) -> None:
     """IP_MULTICAST_IF: struct ip_mreqn, ip_mreq or in_addr."""
-    if sk.sk_type == uapi.SOCK_STREAM:
-        raise os_error(errno.EINVAL, "streams do not multicast")
-    data = opt_bytes(optval)
-    ifindex = 0
-    if len(data) >= 12:
-        addr = int.from_bytes(data[4:8], "big")
-        ifindex = struct.unpack("=i", data[8:12])[0]
-    elif len(data) >= 8:
-        addr = int.from_bytes(data[4:8], "big")
-    elif len(data) >= 4:
-        addr = int.from_bytes(data[:4], "big")
-    else:
-        raise os_error(errno.EINVAL, "struct in_addr has 4 bytes")
+    not_stream(sk)
+    data = opt_struct(optval, 4)
+    addr = int.from_bytes(data[4:8] if len(data) >= 8 else data[:4], "big")
+    ifindex = struct.unpack("=i", data[8:12])[0] if len(data) >= 12 else 0
     if not ifindex:
         if not addr:
             sk.mc_index = 0
@@ -369,7 +346,7 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
     cmsg("IP_ORIGDSTADDR", IP_CMSG_ORIGDSTADDR, "destination of a datagram", since="2.6.29"),
     cmsg("IP_PKTINFO", IP_CMSG_PKTINFO, "interface and destination"),
     SockOpt("IP_PKTOPTIONS", "a stream's control messages", sockets=TCP, get=ip_get_pktoptions),
-    SockOpt("IP_PROTOCOL", "port, or protocol of a raw socket", "6.4", get=lambda sk: sk.inet_num),
+    fact("IP_PROTOCOL", "inet_num", "port, or protocol of a raw socket", "6.4"),
     switch("IP_RECVERR", "recverr", "ICMP errors on the error queue",
         then=ip_purge_unless_recverr),
     cmsg("IP_RECVFRAGSIZE", IP_CMSG_RECVFRAGSIZE, "largest fragment of a datagram", since="4.10",
@@ -387,7 +364,7 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
         takes=opt_byte,
         get=lambda sk: sk.net.sysctl.ip_default_ttl if sk.uc_ttl < 0 else sk.uc_ttl),
     number("IP_UNICAST_IF", "uc_index", None, "interface of datagrams to hosts", since="3.4",
-        takes=exact_int, set=ip_set_unicast_if, then=sk_dst_reset, shows=swapped),
+        takes=swapped_int, check=need_device, then=sk_dst_reset, shows=swapped),
     *GROUP_OPTIONS,
 ), takes=opt_char)
 # fmt: on
@@ -409,8 +386,8 @@ def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> No
     set_option(IP_LEVEL, sk, optname, optval)
 
 
-def ip_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
+def ip_getsockopt(sk: inet_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv4/ip_sockglue.c: an int or bytes. Raises: OSError ENOPROTOOPT, ENOTCONN."""
     if level != SOL_IP:
         raise os_error(errno.EOPNOTSUPP, f"unknown option level {level}")
-    return get_option(IP_LEVEL, sk, optname)
+    return get_option(IP_LEVEL, sk, optname, optlen)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_hdr
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import ip_hdr
 from stack.core.neigh_table import neighbour
 from stack.core.neighbour import neigh_create
 from stack.core.netdevice import IFF_LOOPBACK, IFF_POINTOPOINT, net_device

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from struct import unpack
 from typing import TYPE_CHECKING
 
-from fastpath.inet import IpIdents
-from fastpath.intmap import IntMap
+from fastpath.base.intmap import IntMap
+from fastpath.net.inet import IpIdents
 from stack.core.rows import row, state, wide
 from stack.ipv4.sysctl_names import FORWARDING
 
 if TYPE_CHECKING:
     from random import Random
 
-    from fastpath.skbuff import sk_buff
+    from fastpath.base.skbuff import sk_buff
     from stack.core.sock import sock
     from stack.inet.icmp_limit import icmp_global_state, inet_peer
     from stack.inet.inet_fragment import fqdir

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.hdr import icmp_hdr, icmp_push, iphdr_at
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     sk_buff,
     skb_copy_bits,
 )
+from fastpath.net.hdr import icmp_hdr, icmp_push, iphdr_at
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.proto import proto
@@ -19,17 +19,17 @@ from stack.core.sock import (
     release_sock,
     sk_dst_check,
     sk_dst_set,
-    sk_error_report,
 )
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP
+from stack.core.uapi import AF_INET, IPPROTO_ICMP
+from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
-from stack.inet.datagram import udp_disconnect
+from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.ping import (
     ICMP_HLEN,
-    ping_bound,
+    ping_bind_to,
     ping_close,
     ping_common_sendmsg,
     ping_get_port,
@@ -54,19 +54,13 @@ from stack.ipv4.icmp_codes import (
     ICMP_ECHO,
     ICMP_ECHOREPLY,
     ICMP_FRAG_NEEDED,
-    ICMP_PARAMETERPROB,
     ICMP_REDIRECT,
-    ICMP_SOURCE_QUENCH,
-    NR_ICMP_UNREACH,
-    icmp_err_convert,
 )
-from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import (
     ip_append_data,
     ip_datagram_flow,
     ip_finish_skb,
     ip_push_pending_frames,
-    ip_sk_accept_pmtu,
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
@@ -74,8 +68,6 @@ from stack.ipv4.route import (
     RTCF_BROADCAST,
     ip_route_output_flow,
     ipv4_redirect,
-    ipv4_sk_redirect,
-    ipv4_sk_update_pmtu,
     ipv4_update_pmtu,
 )
 
@@ -94,16 +86,7 @@ def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
             kind != RTN_LOCAL and not sk.freebind and not net.sysctl.ip_nonlocal_bind
         ):
             raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
-        if sk.inet_num:
-            raise os_error(errno.EINVAL, "the socket is bound")
-        sk.inet_rcv_saddr = sk.inet_saddr = addr
-        if ping_get_port(sk, ident):
-            sk.inet_saddr = sk.inet_rcv_saddr = 0
-            raise os_error(errno.EADDRINUSE, f"identifier {ident} is taken")
-        ping_bound(sk, ident)
-        sk.inet_daddr = 0
-        sk.inet_dport = 0
-        return 0
+        return ping_bind_to(sk, addr, ident)
     finally:
         release_sock(sk)
 
@@ -166,33 +149,7 @@ def ping_err(skb: sk_buff, offset: int, info: int) -> None:
     sk = ping_lookup(net, AF_INET, ident, iphdr_at(skb, 0).saddr, dif)
     if sk is None:
         return
-    icmph = icmp_hdr(skb)
-    kind, code = icmph.type, icmph.code
-    err = errno.EHOSTUNREACH
-    harderr = False
-    if kind == ICMP_SOURCE_QUENCH:
-        return
-    if kind == ICMP_PARAMETERPROB:
-        err, harderr = errno.EPROTO, True
-    elif kind == ICMP_REDIRECT:
-        ipv4_sk_redirect(skb, sk)
-        return
-    elif kind == ICMP_DEST_UNREACH:
-        if code == ICMP_FRAG_NEEDED:
-            if ip_sk_accept_pmtu(sk):
-                ipv4_sk_update_pmtu(skb, sk, info)
-            if sk.pmtudisc == IP_PMTUDISC_DONT:
-                return
-            err, harderr = errno.EMSGSIZE, True
-        elif code <= NR_ICMP_UNREACH:
-            err, harderr = icmp_err_convert[code]
-    if not sk.recverr:
-        if not harderr or sk.sk_state != TCP_ESTABLISHED:
-            return
-    else:
-        ip_icmp_error(sk, skb, err, 0, info, offset)
-    sk.sk_err = err
-    sk_error_report(sk)
+    sk_icmp_err(sk, skb, af_ops_of[AF_INET], sk.recverr, 0, offset, info)
 
 
 def icmp_err(skb: sk_buff, info: int) -> int:

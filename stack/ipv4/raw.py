@@ -17,16 +17,16 @@ raw_sendmsg first.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastpath.hdr import icmp_hdr, ip_hdr, ip_send_check, iphdr_at
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     sk_buff,
     skb_clone,
     skb_copy_bits,
     skb_network_offset,
     skb_push,
 )
+from fastpath.net.hdr import ip_hdr, ip_send_check
 from stack.core import uapi
 from stack.core.drop_reason import SKB_DROP_REASON_XFRM_POLICY, kfree_skb_reason
 from stack.core.errors import os_error
@@ -40,20 +40,21 @@ from stack.core.sock import (
     release_sock,
     sk_common_release,
     sk_dst_reset,
-    sk_error_report,
 )
 from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_len, sockaddr
 from stack.core.sockopt_table import (
     RAW,
     Level,
-    SockOpt,
     get_option,
+    number,
+    only,
     opt_raw,
     opt_u32,
     set_option,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
+    AF_INET,
     IPPROTO_ICMP,
     IPPROTO_RAW,
     MSG_MORE,
@@ -61,8 +62,9 @@ from stack.core.uapi import (
     MSG_PROBE,
     SOL_RAW,
 )
+from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
-from stack.inet.datagram import udp_disconnect
+from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.raw import (
     raise_sent,
@@ -76,22 +78,11 @@ from stack.inet.raw import (
     raw_unhash_sk,
 )
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
+from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.datagram import check_destination, inet_bind_source, ip4_datagram_connect
-from stack.ipv4.fib import (
-    ipv4_is_multicast,
-)
 from stack.ipv4.icmp import icmp_out_count
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_FRAG_NEEDED,
-    ICMP_PARAMETERPROB,
-    ICMP_REDIRECT,
-    ICMP_SOURCE_QUENCH,
-    NR_ICMP_UNREACH,
-    icmp_err_convert,
-)
 from stack.ipv4.igmp import ip_mc_sf_allow
-from stack.ipv4.ip_errqueue import ip_icmp_error, ip_local_error
+from stack.ipv4.ip_errqueue import ip_local_error
 from stack.ipv4.ip_output import (
     __ip_select_ident,
     ip_append_data,
@@ -100,19 +91,14 @@ from stack.ipv4.ip_output import (
     ip_flush_pending_frames,
     ip_push_pending_frames,
     ip_send_skb,
-    ip_sk_accept_pmtu,
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, ipv4_pktinfo_prepare
 from stack.ipv4.route import (
     RTCF_BROADCAST,
     ip_route_output_flow,
-    ipv4_sk_redirect,
-    ipv4_sk_update_pmtu,
+    rtable,
 )
-
-if TYPE_CHECKING:
-    from stack.ipv4.route import rtable
 
 IP_HLEN = 20
 
@@ -165,37 +151,10 @@ def raw_rcv(sk: raw_sock, skb: sk_buff) -> int:
 # --- errors ------------------------------------------------------------------------------
 
 
-def raw_err(sk: raw_sock, skb: sk_buff, info: int) -> None:
-    """net/ipv4/raw.c"""
-    icmph = icmp_hdr(skb)
-    kind, code = icmph.type, icmph.code
-    if kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED and ip_sk_accept_pmtu(sk):
-        ipv4_sk_update_pmtu(skb, sk, info)
-    elif kind == ICMP_REDIRECT:
-        ipv4_sk_redirect(skb, sk)
-        return
-    # Only a connected socket, or one with an error queue, gets the error.
-    if not sk.recverr and sk.sk_state != TCP_ESTABLISHED:
-        return
-    err = errno.EHOSTUNREACH
-    harderr = False
-    if kind == ICMP_SOURCE_QUENCH:
-        return
-    if kind == ICMP_PARAMETERPROB:
-        err, harderr = errno.EPROTO, True
-    elif kind == ICMP_DEST_UNREACH:
-        if code > NR_ICMP_UNREACH:
-            return
-        if code == ICMP_FRAG_NEEDED:
-            harderr = sk.pmtudisc != 0
-            err = errno.EMSGSIZE
-        else:
-            err, harderr = icmp_err_convert[code]
-    if sk.recverr:
-        ip_icmp_error(sk, skb, err, 0, info, 0 if sk.hdrincl else iphdr_at(skb, 0).ihl * 4)
-    if sk.recverr or harderr:
-        sk.sk_err = err
-        sk_error_report(sk)
+def raw_err(sk: raw_sock, skb: sk_buff, offset: int, info: int) -> None:
+    """net/ipv4/raw.c: sk_icmp_err. Borrows skb."""
+    whole = 0 if sk.hdrincl else offset
+    sk_icmp_err(sk, skb, af_ops_of[AF_INET], sk.recverr, 0, whole, info)
 
 
 # --- sending -----------------------------------------------------------------------------
@@ -320,10 +279,7 @@ def raw_close(sk: raw_sock, timeout: int) -> None:
     sk_common_release(sk)
 
 
-def only_icmp(sk: raw_sock) -> None:
-    """Raises: OSError EOPNOTSUPP."""
-    if sk.inet_num != IPPROTO_ICMP:
-        raise os_error(errno.EOPNOTSUPP, "ICMP_FILTER is for ICMP")
+only_icmp = only("inet_num", (IPPROTO_ICMP,), errno.EOPNOTSUPP, "ICMP_FILTER is for ICMP")
 
 
 def raw_seticmpfilter(sk: raw_sock, optval: Any) -> None:
@@ -333,8 +289,8 @@ def raw_seticmpfilter(sk: raw_sock, optval: Any) -> None:
 
 # fmt: off
 RAW_LEVEL = Level("SOL_RAW", SOL_RAW, vars(uapi), (
-    SockOpt("ICMP_FILTER", "ICMP types not wanted", sockets=RAW,
-        takes=opt_raw, has=only_icmp, set=raw_seticmpfilter, get=lambda sk: sk.filter),
+    number("ICMP_FILTER", "filter", None, "ICMP types not wanted", sockets=RAW,
+        takes=opt_raw, has=only_icmp, set=raw_seticmpfilter),
 ), length_first=False)
 # fmt: on
 
@@ -347,10 +303,10 @@ def raw_setsockopt(sk: raw_sock, level: int, optname: int, optval: Any) -> None:
     set_option(RAW_LEVEL, sk, optname, optval)
 
 
-def raw_getsockopt(sk: raw_sock, level: int, optname: int) -> Any:
+def raw_getsockopt(sk: raw_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv4/raw.c. Raises: OSError."""
     if level != SOL_RAW:
-        return ip_getsockopt(sk, level, optname)
+        return ip_getsockopt(sk, level, optname, optlen)
     return get_option(RAW_LEVEL, sk, optname)
 
 

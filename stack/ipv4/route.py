@@ -14,13 +14,13 @@ import errno
 import logging
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
 from stack.core.errors import os_error
 from stack.core.neigh_table import neigh_key
 from stack.core.neighbour import neigh_confirm
-from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
+from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import narrow, row, state, wide
 from stack.core.security import security_sk_classify_flow
 from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check, sk_dst_reset, sk_dst_set
@@ -28,6 +28,13 @@ from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer
 from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup
+from stack.ipv4.addr import (
+    ipv4_is_lbcast,
+    ipv4_is_local_multicast,
+    ipv4_is_loopback,
+    ipv4_is_multicast,
+    ipv4_is_zeronet,
+)
 from stack.ipv4.devinet import inet_addr_onlink
 from stack.ipv4.fib import (
     RT_SCOPE_HOST,
@@ -45,11 +52,6 @@ from stack.ipv4.fib import (
     inet_addr_type,
     inet_select_addr,
     ip_dev_find,
-    ipv4_is_lbcast,
-    ipv4_is_local_multicast,
-    ipv4_is_loopback,
-    ipv4_is_multicast,
-    ipv4_is_zeronet,
     netns_fib,
 )
 from stack.ipv4.icmp_codes import (
@@ -65,14 +67,11 @@ from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import CONF
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.inet.inet_sock import inet_sock
     from stack.net import Net
 
 log = logging.getLogger(__name__)
 
-RTCF_DEAD = 0x00000001
-RTCF_NOTIFY = 0x00010000
 RTCF_DOREDIRECT = 0x01000000
 RTCF_REDIRECTED = 0x00040000
 RTCF_BROADCAST = 0x10000000
@@ -530,25 +529,6 @@ def ip_route_connect(
 
     Raises: OSError as ip_route_output_flow.
     """
-    ip_route_connect_init(fl4, dst, src, oif, protocol, sport, dport, sk)
-    net = sk.net
-    if not dst or not src:
-        ip_route_output_flow(net, fl4, sk)
-        fl4.flowi_oif = oif or fl4.flowi_oif
-    return ip_route_output_flow(net, fl4, sk)
-
-
-def ip_route_connect_init(
-    fl4: flowi,
-    dst: int,
-    src: int,
-    oif: int,
-    protocol: int,
-    sport: int,
-    dport: int,
-    sk: inet_sock,
-) -> None:
-    """include/net/route.h: fill `fl4` for a connect."""
     flowi4_init_output(
         fl4,
         oif,
@@ -562,6 +542,11 @@ def ip_route_connect_init(
         dport,
         sport,
     )
+    net = sk.net
+    if not dst or not src:
+        ip_route_output_flow(net, fl4, sk)
+        fl4.flowi_oif = oif or fl4.flowi_oif
+    return ip_route_output_flow(net, fl4, sk)
 
 
 def ip_route_newports(

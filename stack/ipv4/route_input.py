@@ -22,9 +22,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_hdr
-from fastpath.inet import rth_find, rth_key
-from fastpath.skbuff import sk_buff, skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
+from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
+from fastpath.net.hdr import ip_hdr
+from fastpath.net.inet import rth_find, rth_key
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_DROP_REASON_IP_INNOROUTES,
@@ -40,6 +40,13 @@ from stack.core.ratelimit import net_ratelimit
 from stack.core.uapi import AF_INET, IPPROTO_IGMP
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import inet_peer_xrlim_allow
+from stack.ipv4.addr import (
+    ipv4_is_lbcast,
+    ipv4_is_local_multicast,
+    ipv4_is_loopback,
+    ipv4_is_multicast,
+    ipv4_is_zeronet,
+)
 from stack.ipv4.devinet import in_device, inet_addr_onlink
 from stack.ipv4.fib import (
     RT_SCOPE_HOST,
@@ -56,11 +63,6 @@ from stack.ipv4.fib import (
     fib_select_path,
     format_addr,
     inet_addr_type,
-    ipv4_is_lbcast,
-    ipv4_is_local_multicast,
-    ipv4_is_loopback,
-    ipv4_is_multicast,
-    ipv4_is_zeronet,
 )
 from stack.ipv4.icmp_codes import (
     ICMP_DEST_UNREACH,
@@ -82,12 +84,12 @@ from stack.ipv4.route import (
     log,
     rt_dst_alloc,
     rt_set_nexthop,
+    rtable,
 )
 
 if TYPE_CHECKING:
-    from fastpath.intmap import IntMap
+    from fastpath.base.intmap import IntMap
     from stack.core.sock import sock
-    from stack.ipv4.route import rtable
     from stack.net import Net
 
 

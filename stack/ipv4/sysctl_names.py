@@ -6,7 +6,7 @@ import difflib
 import errno
 from typing import TYPE_CHECKING, Any
 
-from stack.core.sysctl import NET_CORE, NET_UNIX, Sysctl, SysctlError
+from stack.core.sysctl_net_core import NET_CORE, NET_UNIX, Sysctl, SysctlError
 from stack.core.sysctl_netfilter import NET_NETFILTER
 from stack.ipv4.sysctl_net_ipv4 import CONF, NET_IPV4
 

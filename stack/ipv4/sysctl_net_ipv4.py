@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stack.core.sysctl import (
+from stack.core.sysctl_net_core import (
     INT_MAX,
     INT_MIN,
     LONG_MAX,

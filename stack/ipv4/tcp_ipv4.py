@@ -1,19 +1,35 @@
-"""net/ipv4/tcp_ipv4.c: where TCP meets IPv4: connect, receive, errors, resets, requests."""
+"""net/ipv4/tcp_ipv4.c: where TCP meets IPv4: connect, receive, requests, the protocol's tables.
+
+    inet_stream_connect => tcp_v4_connect       route, source, port, sequence number; then the SYN
+    tcp_transmit_skb => tcp_v4_send_check       the checksum of a segment
+    inet_protos: tcp_v4_early_demux, tcp_v4_rcv -> tcp_rcv, tcp_v4_do_rcv       (inet/tcp_rcv.py)
+        tcp_v4_conn_request                     a SYN for a listener
+            tcp_v4_route_req, tcp_v4_send_synack
+        tcp_v4_syn_recv_sock                    the ACK that ends the handshake: the child
+        cookie_v4_init_sequence, cookie_v4_check        the same without a request kept
+    inet_sk_rebuild_header -> tcp_v4_rebuild_route      the route of a connection is obsolete
+
+stack/inet has what both families do: a function here holds what IPv4's header or routes make
+different, and hands on. ICMP errors are tcp_err.py, resets and answers without a socket
+tcp_reply.py. State is tcp_sock and request_sock; `ipv4_specific`, `tcp_prot` and `tcp_protocol` at
+the end name the functions. Read tcp_v4_connect first; its twin is stack/ipv6/tcp_ipv6.py.
+"""
 
 from __future__ import annotations
 
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_hdr
-from fastpath.hdr import tcp_v4_send_check as _send_check
-from fastpath.inetkey import inet_key
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_tcpudp_magic
+from fastpath.base.skbuff import (
     SKB_GSO_TCPV4,
     sk_buff,
     skb_checksum_complete,
     skb_checksum_init,
 )
+from fastpath.net.hdr import ip_hdr
+from fastpath.net.hdr import tcp_v4_send_check as _send_check
+from fastpath.net.inetkey import inet_key
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN
 from stack.core.rows import narrow
@@ -34,9 +50,8 @@ from stack.inet.inet_connection_sock import (
 from stack.inet.inet_hashtables import (
     inet_hash_connect,
 )
-from stack.inet.inet_timewait_sock import inet_twsk_deschedule_put
+from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.protocol import net_protocol
-from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
 from stack.inet.tcp import (
     tcp_destroy_sock,
     tcp_init_sock,
@@ -47,21 +62,22 @@ from stack.inet.tcp_ctl import (
     tcp_connect_failed,
     tcp_connect_forget,
     tcp_make_synack,
-    tcp_rtx_synack,
 )
 from stack.inet.tcp_done import tcp_done, tcp_set_state
+from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_minisocks import (
     tcp_syn_recv_child,
     tcp_syn_recv_hash,
     tcp_syn_recv_route,
 )
 from stack.inet.tcp_prot import tcp_proto
-from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv, tcp_receive_ops
-from stack.inet.tcp_request import tcp_conn_request, tcp_init_seq, tcp_init_ts_off
+from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
+from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
+from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sock import tcp_sock
-from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
 from stack.ipv4.datagram import check_sockaddr
-from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit
+from stack.ipv4.fib import RTN_LOCAL
+from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit, ip_send_unicast_reply
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
     RTCF_BROADCAST,
@@ -74,13 +90,10 @@ from stack.ipv4.route import (
     ip_sock_rt_scope,
 )
 from stack.ipv4.tcp_err import tcp_v4_err, tcp_v4_mtu_reduced
-from stack.ipv4.tcp_reply import tcp_v4_reqsk_send_ack, tcp_v4_send_reset, tcp_v4_timewait_ack
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
     from stack.net import Net
-
-msstab = (536, 1300, 1440, 1460)  # net/ipv4/syncookies.c: the MSS values a cookie can encode
 
 
 # --- connect ------------------------------------------------------------------------------
@@ -237,39 +250,6 @@ def tcp_v4_send_synack(
     return 0 if err == NET_XMIT_CN else err
 
 
-def tcp_v4_reqsk_destructor(req: request_sock) -> None:
-    """request_sock_ops.destructor: free the IP options of the SYN."""
-    req.ireq_opt = None
-
-
-def cookie_v4_init_sequence(skb: sk_buff, req: request_sock) -> int:
-    """net/ipv4/syncookies.c"""
-    return cookie_init_sequence(skb, req, msstab)
-
-
-def cookie_v4_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
-    """net/ipv4/syncookies.c: see cookie_check."""
-    return cookie_check(sk, skb, msstab, tcp_request_sock_ops_v4, tcp_request_sock_ipv4_ops)
-
-
-tcp_request_sock_ipv4_ops = tcp_request_sock_ops(
-    mss_clamp=TCP_MSS_DEFAULT,
-    route_req=tcp_v4_route_req,
-    init_seq=tcp_init_seq,
-    init_ts_off=tcp_init_ts_off,
-    cookie_init_seq=cookie_v4_init_sequence,
-    send_synack=tcp_v4_send_synack,
-)
-
-tcp_request_sock_ops_v4 = request_sock_ops(  # the kernel's tcp_request_sock_ops
-    family=AF_INET,
-    rtx_syn_ack=tcp_rtx_synack,
-    send_ack=tcp_v4_reqsk_send_ack,
-    send_reset=tcp_v4_send_reset,
-    destructor=tcp_v4_reqsk_destructor,
-)
-
-
 def tcp_v4_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
     """A SYN for a listener. Borrows skb."""
     dst = skb.dst
@@ -277,7 +257,7 @@ def tcp_v4_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
     if dst is not None and dst.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
         sk.net.mib.linux.ListenDrops += 1
         return 0
-    return tcp_conn_request(tcp_request_sock_ops_v4, tcp_request_sock_ipv4_ops, sk, skb)
+    return tcp_conn_request(tcp_v4_family_ops, sk, skb)
 
 
 def tcp_v4_syn_recv_sock(
@@ -311,30 +291,64 @@ def tcp_v4_syn_recv_sock(
 
 def tcp_v4_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
     """proto.backlog_rcv: a segment for sk, see tcp_do_rcv. Takes ownership of skb."""
-    tcp_do_rcv(sk, skb, tcp_v4_receive_ops)
+    tcp_do_rcv(sk, skb, tcp_v4_family_ops)
     return 0
 
 
 def tcp_v4_rcv(skb: sk_buff) -> int:
     """inet_protos[IPPROTO_TCP]: a segment, data at the TCP header. Takes ownership of skb."""
-    sk = tcp_rcv(skb, tcp_v4_receive_ops)
+    sk = tcp_rcv(skb, tcp_v4_family_ops)
     return 0 if sk is None else tcp_v4_do_rcv(sk, skb)
 
 
+# --- segments without a socket --------------------------------------------------------------
+
+
 def tcp_v4_csum_bad(skb: sk_buff) -> bool:
-    """tcp_receive_ops.csum_bad."""
+    """tcp_family_ops.csum_bad"""
     iph = ip_hdr(skb)
     return bool(
         skb_checksum_init(skb, IPPROTO_TCP, iph.saddr, iph.daddr) or skb_checksum_complete(skb)
     )
 
 
-tcp_v4_receive_ops = tcp_receive_ops(
+def tcp_v4_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
+    """tcp_family_ops.send_response"""
+    _, saddr, sport, daddr, dport = inet_key(skb)
+    ip_send_unicast_reply(
+        net.tcp_ctl_sk,
+        skb,
+        None,
+        saddr,
+        daddr,
+        tcp_answer_bytes(skb, answer, csum_tcpudp_magic),
+        IPPROTO_TCP,
+        answer.tclass,
+        oif=answer.oif,
+        mark=answer.mark,
+        sport=dport,
+        dport=sport,
+    )
+    return True
+
+
+def tcp_v4_send_reset(sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff) -> None:
+    """tcp_family_ops.send_reset"""
+    dst = skb.dst
+    if sk is None and dst is not None and getattr(dst, "rt_type", RTN_LOCAL) != RTN_LOCAL:
+        return
+    tcp_reply_reset(sk, skb, tcp_v4_family_ops)
+
+
+tcp_v4_family_ops = tcp_family_ops(
     family=AF_INET,
+    mss_clamp=TCP_MSS_DEFAULT,
+    msstab=(536, 1300, 1440, 1460),
     csum_bad=tcp_v4_csum_bad,
-    cookie_check=cookie_v4_check,
+    route_req=tcp_v4_route_req,
+    send_synack=tcp_v4_send_synack,
+    send_response=tcp_v4_send_response,
     send_reset=tcp_v4_send_reset,
-    timewait_ack=tcp_v4_timewait_ack,
 )
 
 

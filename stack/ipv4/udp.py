@@ -1,17 +1,29 @@
-"""UDP over IPv4: sending, errors, and the protocol's tables (net/ipv4/udp.c; RFC 768)."""
+"""UDP over IPv4: sending, errors, and the protocol's tables (net/ipv4/udp.c; RFC 768).
+
+    inet_sendmsg => udp_sendmsg -> udp_lib_sendmsg (inet/udp_flow.py), which calls for this family
+        udp4_family, udp4_route             may it go by IPv4, and where to
+        udp4_make_flow, udp4_flow_xmit      plain datagrams, by prebuilt headers
+        udp4_make_skb, udp4_append, udp_send_skb        all others, through ip_output.py
+    inet_protos: udp_v4_early_demux, udp_rcv -> udp_lib_rcv (inet/udp.py)
+                 udp_err -> sk_icmp_err     an ICMP error about a datagram of ours
+
+stack/inet has what both families do; the functions named udp4_* are slots of inet_af_ops, which
+says what each must do. State is udp_sock (inet/udp_hash.py) and, for one message, its udp_dest.
+`udp_prot` and `udp_protocol` at the end name the functions. Read udp4_route first.
+"""
 
 from __future__ import annotations
 
 import errno
 from typing import TYPE_CHECKING, Any
 
-from fastpath.hdr import icmp_hdr, iphdr_at, udp4_send_check, udphdr_at
-from fastpath.inet import UdpFlow
-from fastpath.inetkey import inet_err_ends, udp_rcv_usual
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     sk_buff,
 )
+from fastpath.net.hdr import iphdr_at, udp4_send_check, udphdr_at
+from fastpath.net.inet import UdpFlow
+from fastpath.net.inetkey import inet_err_ends, udp_rcv_usual
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
@@ -25,15 +37,12 @@ from stack.core.sock import (
     SOCK_LOCALROUTE,
     sk_dst_check,
     sk_dst_set,
-    sk_error_report,
     sock_wfree,
 )
 from stack.core.sockaddr import sockaddr
-from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET,
     IP_PMTUDISC_DO,
-    IP_PMTUDISC_DONT,
     IP_PMTUDISC_OMIT,
     IP_PMTUDISC_PROBE,
     IP_PMTUDISC_WANT,
@@ -42,13 +51,12 @@ from stack.core.uapi import (
     SOL_UDP,
 )
 from stack.inet.af_ops import af_ops_of, inet_af_ops
-from stack.inet.append import ip_generic_getfrag
-from stack.inet.datagram import udp_disconnect
-from stack.inet.early_demux import sk_rx_dst_of
+from stack.inet.append import inet_cork_of, ip_generic_getfrag
+from stack.inet.datagram import sk_icmp_err, udp_disconnect
+from stack.inet.early_demux import inet_sk_rx_dst_set, sk_rx_dst_of
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import (
     inet_cork,
-    inet_cork_of,
 )
 from stack.inet.protocol import net_protocol
 from stack.inet.udp import (
@@ -64,7 +72,6 @@ from stack.inet.udp import (
     udp_queue_rcv_skb,
     udp_recvmmsg,
     udp_recvmsg,
-    udp_sk_rx_dst_set,
 )
 from stack.inet.udp_flow import (
     UDP_HLEN,
@@ -82,18 +89,8 @@ from stack.inet.udp_hash import (
     udp_sock,
 )
 from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
+from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_FRAG_NEEDED,
-    ICMP_PARAMETERPROB,
-    ICMP_REDIRECT,
-    ICMP_SOURCE_QUENCH,
-    ICMP_TIME_EXCEEDED,
-    NR_ICMP_UNREACH,
-    icmp_err_convert,
-)
-from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import (
     __ip_make_skb,
     ip_append_data,
@@ -102,7 +99,6 @@ from stack.ipv4.ip_output import (
     ip_make_skb,
     ip_push_pending_frames,
     ip_select_ttl,
-    ip_sk_accept_pmtu,
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
@@ -110,14 +106,10 @@ from stack.ipv4.route import (
     RTCF_BROADCAST,
     RTCF_MULTICAST,
     ip_route_output_flow,
-    ipv4_sk_redirect,
-    ipv4_sk_update_pmtu,
     rtable,
 )
 
 if TYPE_CHECKING:
-    from stack.core.sockaddr import sockaddr
-    from stack.inet.flow import flowi
     from stack.net import Net
 
 
@@ -159,7 +151,7 @@ def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
     fl4.fl_sport = sk.inet_sport
     fl4.flowi_flags = 1 if sk.transparent else 0
     srr = ipc.opt is not None and ipc.opt.srr
-    if srr or fl4.flowi_scope or daddr >> 28 == 0xE:
+    if srr or fl4.flowi_scope or ipv4_is_multicast(daddr):
         connected = False
     rt: rtable | None = sk_dst_check(sk, 0) if connected else None
     if rt is not None:
@@ -323,7 +315,7 @@ def udp_rcv(skb: sk_buff) -> int:
         if sk is None:
             sk = udp_lib_lookup_skb(net, skb)
             if sk is not None and sk.udp_tuple is not None:
-                udp_sk_rx_dst_set(sk, skb)
+                inet_sk_rx_dst_set(sk, skb)
         if sk is not None:
             udp_queue_rcv_skb(sk, skb)
             return 0
@@ -343,35 +335,7 @@ def udp_err(skb: sk_buff, info: int) -> int:
     if sk is None:
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT
-    icmph = icmp_hdr(skb)
-    kind, code = icmph.type, icmph.code
-    err = errno.EHOSTUNREACH
-    harderr = False
-    if kind == ICMP_SOURCE_QUENCH:
-        return 0
-    if kind == ICMP_PARAMETERPROB:
-        err, harderr = errno.EPROTO, True
-    elif kind == ICMP_DEST_UNREACH:
-        if code == ICMP_FRAG_NEEDED:
-            if ip_sk_accept_pmtu(sk):
-                ipv4_sk_update_pmtu(skb, sk, info)
-            if sk.pmtudisc == IP_PMTUDISC_DONT:
-                return 0
-            err, harderr = errno.EMSGSIZE, True
-        elif code <= NR_ICMP_UNREACH:
-            err, harderr = icmp_err_convert[code]
-    elif kind == ICMP_REDIRECT:
-        ipv4_sk_redirect(skb, sk)
-        return 0
-    elif kind == ICMP_TIME_EXCEEDED:
-        err = errno.EHOSTUNREACH
-    if not sk.recverr:
-        if not harderr or sk.sk_state != TCP_ESTABLISHED:
-            return 0
-    else:
-        ip_icmp_error(sk, skb, err, uh.dest, info, hlen + UDP_HLEN)
-    sk.sk_err = err
-    sk_error_report(sk)
+    sk_icmp_err(sk, skb, af_ops_of[AF_INET], sk.recverr, uh.dest, hlen + UDP_HLEN, info)
     return 0
 
 
@@ -403,11 +367,11 @@ def udp_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> None:
         ip_setsockopt(sk, level, optname, optval)
 
 
-def udp_getsockopt(sk: udp_sock, level: int, optname: int) -> Any:
+def udp_getsockopt(sk: udp_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
     if level == SOL_UDP:
         return udp_lib_getsockopt(sk, optname)
-    return ip_getsockopt(sk, level, optname)
+    return ip_getsockopt(sk, level, optname, optlen)
 
 
 udp_prot = proto(

@@ -130,7 +130,7 @@ from stack.ipv6.mcast import (
     ipv6_mc_up,
 )
 from stack.ipv6.mcast_sockopt import ipv6_groups_init
-from stack.ipv6.mld import mld_init, mld_init_dev, mld_stop_dev
+from stack.ipv6.mld import mld_init_dev, mld_rcv, mld_stop_dev
 from stack.ipv6.ndisc import ndisc_cleanup, ndisc_init, ndisc_netdev_event, pndisc_proxied
 from stack.ipv6.ndisc_rcv import ndisc_rcv_init
 from stack.ipv6.ndisc_send import ndisc_send_redirect
@@ -253,7 +253,7 @@ def addrconf_dev_config(dev: net_device) -> None:
     addrconf_addr_gen(idev)
 
 
-def addrconf_addr_gen(idev: inet6_dev, *, prefix_route: bool = True) -> None:
+def addrconf_addr_gen(idev: inet6_dev) -> None:
     """net/ipv6/addrconf.c: make the link-local address by addr_gen_mode (RFC 4862 5.3)."""
     if idev.cnf.addr_gen_mode == IN6_ADDR_GEN_MODE_NONE:
         addrconf_prefix_route(idev.dev, FE80, 64)
@@ -542,7 +542,7 @@ def addrconf_init(net: Net) -> None:
     nd = net.ipv6.nd
     ndisc_init(net)
     ndisc_rcv_init(net)
-    mld_init(net)
+    net.ipv6.nd.mld_rcv = mld_rcv
     ipv6_groups_init(net)
     nd.send_redirect = ndisc_send_redirect
     nd.dad_work = addrconf_dad_work

@@ -55,7 +55,6 @@ from stack.ipv6.if_inet6 import (
     IFA_F_TEMPORARY,
     IFA_F_TENTATIVE,
     INET6_IFADDR_STATE_DAD,
-    INET6_IFADDR_STATE_DEAD,
     INET6_IFADDR_STATE_ERRDAD,
     INET6_IFADDR_STATE_POSTDAD,
     INET6_IFADDR_STATE_PREDAD,
@@ -257,16 +256,10 @@ def ipv6_lonely_lladdr(ifp: inet6_ifaddr) -> bool:
     return True
 
 
-def addrconf_dad_run(idev: inet6_dev, *, restart: bool = False) -> None:
-    """net/ipv6/addrconf.c: the link is up: run DAD for addresses that wait; `restart`: for all."""
+def addrconf_dad_run(idev: inet6_dev) -> None:
+    """net/ipv6/addrconf.c: the link is up: run DAD for addresses that wait."""
     for ifp in tuple(idev.addr_list):
-        if ifp.state == INET6_IFADDR_STATE_DEAD:
-            continue
-        if restart:
-            ifp.state = INET6_IFADDR_STATE_PREDAD
-            ifp.flags |= IFA_F_TENTATIVE
-            addrconf_mod_dad_work(ifp, 0)
-        elif ifp.flags & IFA_F_TENTATIVE and ifp.state == INET6_IFADDR_STATE_DAD:
+        if ifp.flags & IFA_F_TENTATIVE and ifp.state == INET6_IFADDR_STATE_DAD:
             addrconf_dad_kick(ifp)
 
 

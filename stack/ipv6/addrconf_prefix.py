@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
+from stack.core.netdevice import net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_MULTICAST, ipv6_addr_type
@@ -35,16 +35,13 @@ from stack.ipv6.ip6_fib import (
     fib6_del,
     fib6_set_expires,
 )
+from stack.ipv6.nd_options import prefix_info
 from stack.ipv6.stable import (
     IID_MASK,
     ipv6_generate_eui64,
     ipv6_generate_stable_address,
     is_addr_mode_generate_stable,
 )
-
-if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
-    from stack.ipv6.nd_options import prefix_info
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.bsd_socket import sock_register, socket
 from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import net_proto_family, proto_register
@@ -15,7 +16,6 @@ from stack.core.sock import (
     release_sock,
 )
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
-from stack.core.socket import sock_register, socket
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -63,7 +63,7 @@ from stack.ipv6.inet6_ioctl import inet6_ioctl
 from stack.ipv6.ip6_cmsg import iface_scope_id
 from stack.ipv6.ipv6_sockglue import ipv6_families
 from stack.ipv6.pinfo import ipv6_pinfo, np_of
-from stack.ipv6.ping import ping_v6_err_of, pingv6_prot
+from stack.ipv6.ping import ping_v6_err, pingv6_prot
 from stack.ipv6.protocol import inet6_add_protocol, inet6_register_protosw
 from stack.ipv6.raw import raw6_local_deliver, rawv6_icmp_error, rawv6_prot, rawv6_rcv
 from stack.ipv6.tcp_ipv6 import tcpv6_init, tcpv6_prot
@@ -212,7 +212,7 @@ def inet6_net_init(net: Net) -> None:
     slots.rawv6_rcv = rawv6_rcv
     slots.raw6_icmp_error = rawv6_icmp_error
     slots.ping_rcv = ping_rcv
-    slots.ping_err = ping_v6_err_of
+    slots.ping_err = ping_v6_err
     slots.local_error = ipv6_local_error
     slots.local_rxpmtu = ipv6_local_rxpmtu
 

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
-from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import wide
 from stack.ipv6.addr import addrconf_addr_solict_mult
 from stack.ipv6.if_inet6 import ifacaddr6, inet6_dev, ipv6_chk_addr, ipv6_chk_prefix
@@ -26,7 +26,6 @@ from stack.ipv6.ip6_fib import (
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.inet.inet_sock import inet_sock
     from stack.net import Net
 

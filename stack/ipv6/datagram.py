@@ -1,11 +1,22 @@
-"""connect and the error queue of AF_INET6 datagram sockets (net/ipv6/datagram.c)."""
+"""Datagram sockets of AF_INET6: connect, sendmsg's flow, error queue (net/ipv6/datagram.c).
+
+    inet_dgram_connect => ip6_datagram_connect -> __ip6_datagram_connect    peer, route, source
+    udp6_route, rawv6_sendmsg, ping_v6_sendmsg -> sendmsg_flow, sendmsg_options
+    sk_icmp_err => ipv6_icmp_error          an ICMPv6 error, into the error queue
+    __ip6_append_data -> ipv6_local_error, ipv6_local_rxpmtu        a datagram above the path MTU
+    recvmsg => ipv6_recv_error, ipv6_recv_rxpmtu        what these have left
+
+State is inet_sock and ipv6_pinfo (`np_of(sk)`). With a v4-mapped peer the socket is one of IPv4 on
+the wire (set_wire, mapped_sockaddr). Read datagram_flow, then sendmsg_flow.
+"""
 
 from __future__ import annotations
 
 import errno
 
-from fastpath.hdr import ipv6_hdr, ipv6hdr_at
-from fastpath.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
+from fastpath.base.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
+from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
+from fastpath.net.hdr6 import icmp6_hdr
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
@@ -33,6 +44,7 @@ from stack.ipv6.addr import (
     ipv6_addr_is_multicast,
     ipv6_addr_v4mapped,
 )
+from stack.ipv6.ip6_append import ipcm6_cookie
 from stack.ipv6.ip6_cmsg import MTUINFO, iface_scope_id, sockaddr_in6
 from stack.ipv6.ip6_flowlabel import fl6_sock_lookup
 from stack.ipv6.pinfo import np_of
@@ -152,9 +164,57 @@ def datagram_flow(sk: inet_sock, daddr: wide, saddr: wide, dport: int, label: in
         sk.sk_protocol,
         dport,
         sk.inet_sport,
-        flowi_mark=sk.sk_mark,
-        flowlabel=label,
+        0,
+        sk.sk_mark,
+        0,
+        label,
     )
+
+
+def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
+    """udpv6_sendmsg, rawv6_sendmsg, ping_v6_sendmsg: the flow to `name`; None: the connected peer.
+
+    Raises: OSError EINVAL: another interface than the socket's, a flow label that is not its own.
+    """
+    np = np_of(sk)
+    daddr: wide = sk.inet_daddr
+    label = np.flow_label
+    scope_id = 0
+    if name is not None:
+        daddr = name.addr
+        label = name.flowinfo & 0xFFFFF if np.sndflow else 0
+        if name.scope_id and iface_scope_id(daddr, 1):
+            scope_id = name.scope_id
+    if label:
+        check_label(sk, label)
+    fl6 = datagram_flow(sk, daddr or IN6ADDR_LOOPBACK, sk.inet_saddr, dport, label)
+    if scope_id:
+        bound = sk.sk_bound_dev_if
+        if bound and bound != scope_id and sk.sk_type != uapi.SOCK_RAW:
+            raise os_error(errno.EINVAL, f"the socket is bound to interface {bound}")
+        fl6.flowi_oif = scope_id
+    elif np.sticky_ifindex and not sk.sk_bound_dev_if:
+        fl6.flowi_oif = np.sticky_ifindex
+    if np.sticky_addr and not fl6.saddr:
+        fl6.saddr = np.sticky_addr
+    return fl6
+
+
+def sendmsg_options(sk: inet_sock, fl6: flowi, ipc6: ipcm6_cookie) -> wide:
+    """udpv6_sendmsg, rawv6_sendmsg: the socket's options, where the message has none.
+
+    With a routing header the flow goes to its first hop. Then the final destination is returned,
+    otherwise 0.
+    """
+    if ipc6.opt is None:
+        ipc6.opt = np_of(sk).opt
+    fl6.flowi_tos = max(ipc6.tclass, 0)
+    final: wide = fl6.daddr
+    via: wide = fl6_update_dst(final, ipc6.opt) if ipc6.opt is not None else 0
+    if not via:
+        return 0
+    fl6.daddr = via
+    return final
 
 
 def ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
@@ -180,13 +240,15 @@ def ip6_datagram_connect_v6_only(sk: inet_sock, uaddr: sockaddr, addr_len: int =
 
 
 def ipv6_icmp_error(
-    sk: inet_sock, skb: sk_buff, err: int, port: int, info: int, kind: int, code: int, off: int
+    sk: inet_sock, skb: sk_buff, err: int, port: int, info: int, payload_off: int
 ) -> None:
     """net/ipv6/datagram.c: put an ICMPv6 error on the error queue, with the quoted payload.
 
-    `skb` (borrowed): data at the embedded IPv6 header; `off` = where its payload begins.
+    `skb` (borrowed): data at the embedded IPv6 header; `payload_off` = where its payload begins.
     """
     clone = skb_clone(skb)
+    icmp6h = icmp6_hdr(skb)
+    kind, code = icmp6h.icmp6_type, icmp6h.icmp6_code
     ifindex = skb.skb_iif
     daddr = ipv6hdr_at(skb, 0).daddr
     name = sockaddr(AF_INET6, daddr, port, 0, iface_scope_id(daddr, ifindex))
@@ -194,8 +256,8 @@ def ipv6_icmp_error(
     saddr = ipv6_hdr(skb).saddr
     serr.offender = sockaddr(AF_INET6, saddr, 0, 0, iface_scope_id(saddr, ifindex))
     clone.cb = serr
-    if off <= clone.len:
-        skb_pull(clone, off)
+    if payload_off <= clone.len:
+        skb_pull(clone, payload_off)
         if not sock_queue_err_skb(sk, clone):
             return
     kfree_skb(clone)

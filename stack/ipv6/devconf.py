@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stack.core.rows import state
-from stack.core.sysctl import INT_MAX, INT_MIN, NAME, Sysctl, SysctlError
+from stack.core.sysctl_net_core import INT_MAX, INT_MIN, NAME, Sysctl, SysctlError
 
 CONF6 = "net.ipv6.conf.all"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     PACKET_HOST,
     consume_skb,
     pskb_may_pull,
@@ -16,6 +15,7 @@ from fastpath.skbuff import (
     skb_set_transport_header,
     skb_transport_offset,
 )
+from fastpath.net.hdr import ipv6_hdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_DROP_REASON_IP_INHDR,

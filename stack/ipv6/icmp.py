@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr, ipv6hdr_at
-from fastpath.hdr6 import icmp6_csum, icmp6_hdr, ipv6_skip_exthdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_UNNECESSARY,
     consume_skb,
     pskb_may_pull,
@@ -15,6 +13,8 @@ from fastpath.skbuff import (
     skb_copy_bits,
     skb_pull,
 )
+from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
+from fastpath.net.hdr6 import icmp6_csum, icmp6_hdr, ipv6_skip_exthdr
 from stack.core.drop_reason import (
     SKB_CONSUMED,
     SKB_DROP_REASON_ICMP_CSUM,
@@ -32,9 +32,6 @@ from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv6.icmp_send import (
     icmp6_send,
     icmpv6_echo_reply,
-)
-from stack.ipv6.ip6_append import (
-    ip6_flush_pending_frames,
 )
 from stack.ipv6.ip6_icmp import (
     ICMP6_HLEN,
@@ -153,7 +150,7 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
         ipprot.err_handler(skb, None, kind, code, inner, info)
     raw6_icmp_error = net.ipv6.sockets.raw6_icmp_error
     if raw6_icmp_error is not None:
-        raw6_icmp_error(skb, nexthdr, kind, code, inner, info)
+        raw6_icmp_error(skb, nexthdr, inner, info)
     return SKB_NOT_DROPPED_YET
 
 
@@ -186,7 +183,7 @@ def icmpv6_mld(skb: sk_buff) -> int:
     return rcv(skb) if rcv is not None else SKB_NOT_DROPPED_YET
 
 
-# What each type does; of the others errors are passed on and information is discarded.
+# The handler of each type. Errors of other types are passed on; other messages are discarded.
 ICMPV6_HANDLERS: dict[int, Callable[[sk_buff], int]] = {
     ICMPV6_DEST_UNREACH: icmpv6_error,
     ICMPV6_PKT_TOOBIG: icmpv6_error,
@@ -224,8 +221,3 @@ def icmpv6_sk_init(net: Net) -> None:
     net.ipv6.icmp_sk = sk
     net.ipv6.icmp_sender = icmp6_send
     net.xfrm.changed.append(net.ipv6.rt_cache_flush)
-
-
-def icmpv6_sk_exit(net: Net) -> None:
-    """Free a message that is being built."""
-    ip6_flush_pending_frames(net.ipv6.icmp_sk)

@@ -23,10 +23,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr, ipv6hdr_at
-from fastpath.hdr6 import icmp6_hdr, icmp6_push, ipv6_skip_exthdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     PACKET_HOST,
+    SkbPool,
     sk_buff,
     skb_append_frags,
     skb_copy_bits,
@@ -35,13 +34,15 @@ from fastpath.skbuff import (
     skb_push,
     skb_put_data,
 )
+from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
+from fastpath.net.hdr6 import icmp6_hdr, icmp6_push, ipv6_skip_exthdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_INVALID_PROTO,
     SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_NOT_DROPPED_YET,
 )
 from stack.core.errors import os_error
-from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import state, wide
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
 from stack.inet.flow import flowi
@@ -72,8 +73,6 @@ from stack.ipv6.rt6_info import IPV6_MIN_MTU, rt6_info
 from stack.ipv6.saddr import ipv6_dev_get_saddr
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import SkbPool
-    from stack.core.netdevice import net_device
     from stack.net import Net
 
 IPV6_HLEN = 40

@@ -32,7 +32,6 @@ IFA_F_TENTATIVE = 0x40
 IFA_F_PERMANENT = 0x80
 IFA_F_MANAGETEMPADDR = 0x100
 IFA_F_NOPREFIXROUTE = 0x200
-IFA_F_MCAUTOJOIN = 0x400
 IFA_F_STABLE_PRIVACY = 0x800
 
 # include/net/if_inet6.h: inet6_dev.if_flags
@@ -81,9 +80,9 @@ class inet6_ifaddr:
 class ifmcaddr6:
     """struct ifmcaddr6: a group that the interface listens to.
 
-    `filter` counts the listeners and their sources, `changes` are reports still to be sent;
-    `timer` answers queries and repeats version 1 reports; `gsquery` are the sources that a specific
-    query asked about. `loaded`: the group is in the NIC's filter.
+    `filter` counts the listeners and their sources, `changes` are reports still to be sent. `timer`
+    answers queries and repeats version 1 reports. `gsquery` are the sources that a specific query
+    asked about. `loaded`: the group is in the NIC's filter.
     """
 
     idev: inet6_dev

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import kfree_skb, sk_buff
+from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.rows import wide
 from stack.core.sock import sk_dst_check, sk_dst_reset, sk_setup_caps
 from stack.core.uapi import AF_INET6, IPPROTO_TCP

@@ -27,7 +27,7 @@ from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
 
 if TYPE_CHECKING:
-    from stack.core.socket import socket
+    from stack.core.bsd_socket import socket
     from stack.net import Net
 
 IN6_RTMSG = struct.Struct("@16s16s16sIHHILIi")
@@ -56,18 +56,14 @@ def ipv6_route_ioctl(net: Net, cmd: int, arg: Any) -> None:
     if src_len:
         raise os_error(errno.EINVAL, "routes are chosen by destination only")
     dev = device(net, ifindex) if ifindex else None
-    prefix = f"{format_addr6(int.from_bytes(dst, 'big') & prefix_mask(dst_len))}/{dst_len}"
+    mask = (1 << 128) - (1 << 128 - dst_len)
+    prefix = f"{format_addr6(int.from_bytes(dst, 'big') & mask)}/{dst_len}"
     via = format_addr6(int.from_bytes(gateway, "big")) if flags & RTF_GATEWAY else None
     if cmd == SIOCADDRT:
         rtype = RTN_UNREACHABLE if flags & RTF_REJECT else RTN_UNICAST
         ip6_route_add(net, prefix, via=via, dev=dev, metric=metric, rtype=rtype)
     else:
         ip6_route_del(net, prefix, via=via, dev=dev, metric=metric or None)
-
-
-def prefix_mask(plen: int) -> int:
-    """The bits of a prefix of that length (ipv6_addr_prefix)."""
-    return (1 << 128) - (1 << 128 - plen)
 
 
 def device(net: Net, ifindex: int) -> net_device:
@@ -78,22 +74,23 @@ def device(net: Net, ifindex: int) -> net_device:
     return dev
 
 
-def addrconf_add_ifaddr(net: Net, arg: Any) -> None:
-    """net/ipv6/addrconf.c: SIOCSIFADDR. Raises: OSError EPERM, ENODEV, EINVAL, EEXIST ..."""
+def in6_ifreq(net: Net, arg: Any) -> tuple[net_device, int, int]:
+    """Interface, address and prefix length of the administrator's request. Raises: OSError."""
     need_admin(net)
     addr, plen, ifindex = IN6_IFREQ.unpack(copy_from_user(arg, IN6_IFREQ.size))
     if plen > 128:
         raise os_error(errno.EINVAL, f"prefix length {plen}")
-    inet6_addr_add(device(net, ifindex), int.from_bytes(addr, "big"), plen)
+    return device(net, ifindex), int.from_bytes(addr, "big"), plen
+
+
+def addrconf_add_ifaddr(net: Net, arg: Any) -> None:
+    """net/ipv6/addrconf.c: SIOCSIFADDR. Raises: OSError EPERM, ENODEV, EINVAL, EEXIST ..."""
+    inet6_addr_add(*in6_ifreq(net, arg))
 
 
 def addrconf_del_ifaddr(net: Net, arg: Any) -> None:
     """net/ipv6/addrconf.c: SIOCDIFADDR. Raises: OSError EPERM, ENODEV, EADDRNOTAVAIL ..."""
-    need_admin(net)
-    addr, plen, ifindex = IN6_IFREQ.unpack(copy_from_user(arg, IN6_IFREQ.size))
-    if plen > 128:
-        raise os_error(errno.EINVAL, f"prefix length {plen}")
-    inet6_addr_del(device(net, ifindex), int.from_bytes(addr, "big"), plen)
+    inet6_addr_del(*in6_ifreq(net, arg))
 
 
 def addrconf_set_dstaddr(net: Net, arg: Any) -> None:

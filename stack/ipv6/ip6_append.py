@@ -7,10 +7,10 @@ raise OSError.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastpath.hdr import ipv6_push
-from fastpath.skbuff import kfree_skb, sk_buff, skb_cow_head
+from fastpath.base.skbuff import kfree_skb, sk_buff, skb_cow_head
+from fastpath.net.hdr import ipv6_push
 from stack.core.errors import os_error
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
 from stack.core.rows import row, state
@@ -22,9 +22,9 @@ from stack.core.uapi import (
     MSG_DONTWAIT,
     MSG_PROBE,
 )
-from stack.inet.append import Getfrag, append_data, setup_cork
+from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import inet_cork_of
+from stack.inet.inet_sock import inet_cork, inet_sock
 from stack.ipv6.ip6_output import (
     IPV6_HLEN,
     ip6_autoflowlabel,
@@ -41,9 +41,6 @@ from stack.ipv6.pinfo import (
 )
 from stack.ipv6.rt6_info import IP6_MAX_MTU, IPV6_MAXPLEN, IPV6_MIN_MTU, ip6_mtu, rt6_info
 from stack.ipv6.txoptions import ipv6_push_frag_opts, ipv6_push_nfrag_opts, ipv6_txoptions
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_cork, inet_sock
 
 
 @state
@@ -158,21 +155,20 @@ def ip6_append_data(
     """
     if flags & MSG_PROBE:
         return 0
-    queue = sk.sk_write_queue
     cork = inet_cork_of(sk)
-    skb = queue.peek_tail()
+    skb = sk.sk_write_queue.peek_tail()
     try:
-        if skb is not None:
+        if skb is None:
+            assert ipc6 is not None
+            assert rt is not None
+            ip6_setup_cork(sk, cork, ipc6, rt, fl6)
+            skb = __ip6_append_data(sk, fl6, None, cork, getfrag, frm, length, transhdrlen, flags)
+            sk.sk_write_queue.queue_tail(skb)
+        else:
             __ip6_append_data(sk, fl6, skb, cork, getfrag, frm, length, 0, flags)
-            return 0
-        assert ipc6 is not None
-        assert rt is not None
-        ip6_setup_cork(sk, cork, ipc6, rt, fl6)
-        skb = __ip6_append_data(sk, fl6, None, cork, getfrag, frm, length, transhdrlen, flags)
     except OSError:
         ip6_flush_pending_frames(sk)
         raise
-    queue.queue_tail(skb)
     return 0
 
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.rows import row, state
 
 IP6SKB_FORWARDED = 2

@@ -20,8 +20,8 @@ import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastpath.hdr import ip_hdr, ipv6_hdr
-from fastpath.skbuff import sk_buff, skb_copy_bits, skb_network_offset, skb_pull, skb_push
+from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset, skb_pull, skb_push
+from fastpath.net.hdr import ip_hdr, ipv6_hdr
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr

@@ -12,17 +12,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from fastpath.errors import ArgumentError
-from fastpath.inetkey import inet_siphash
+from fastpath.net.inetkey import inet_siphash
 from stack.core.errors import os_error
 from stack.core.neigh_table import NUD_FAILED, NUD_VALID
-from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.ipv6.addr import MASKS6, format_addr6
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.ipv6.rt6_info import rt6_exception, rt6_info
     from stack.net import Net
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 RTF_UP = 0x0001
 RTF_GATEWAY = 0x0002
 RTF_DYNAMIC = 0x0010
-RTF_MODIFIED = 0x0020
 RTF_REJECT = 0x0200
 RTF_DEFAULT = 0x00010000
 RTF_ADDRCONF = 0x00040000
@@ -63,7 +61,6 @@ RTN_BLACKHOLE = 6
 RTN_UNREACHABLE = 7
 RTN_PROHIBIT = 8
 RTN_THROW = 9
-RTPROT_REDIRECT = 1
 RTPROT_KERNEL = 2
 RTPROT_BOOT = 3
 RTPROT_RA = 9

@@ -60,7 +60,7 @@ class in6_flowlabel_req:
 
     @classmethod
     def parse(cls, data: bytes | bytearray | memoryview) -> in6_flowlabel_req:
-        """Of the bytes that setsockopt takes. Raises: OSError EINVAL when there are fewer than 32.
+        """Parse what setsockopt takes. Raises: OSError EINVAL when it has fewer than 32 bytes.
 
         Address and label are in network order, the rest in the machine's (little endian).
         """

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.hdr6 import ipv6_skip_exthdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_COMPLETE,
     CHECKSUM_NONE,
     PACKET_HOST,
@@ -17,6 +15,8 @@ from fastpath.skbuff import (
     skb_cow,
     skb_network_offset,
 )
+from fastpath.net.hdr import ipv6_hdr
+from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_DROP_REASON_IP_INHDR,

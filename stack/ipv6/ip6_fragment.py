@@ -6,18 +6,17 @@ Only the sender fragments; a router answers packet too big.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.hdr6 import frag_hdr_at
-from fastpath.skbuff import sk_buff, skb_copy_bits
+from fastpath.base.skbuff import sk_buff, skb_copy_bits
+from fastpath.net.hdr import ipv6_hdr
+from fastpath.net.hdr6 import frag_hdr_at
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INHDR,
     SKB_DROP_REASON_PKT_TOO_BIG,
     kfree_skb_reason,
 )
-from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready
+from stack.inet.do_fragment import FinishOutput, inet_do_fragment, inet_fragment_ready
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, icmpv6_send
 from stack.ipv6.protocol import NEXTHDR_DEST, NEXTHDR_FRAGMENT, NEXTHDR_HOP, NEXTHDR_ROUTING
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 FRAG_HLEN = 8
 IPV6_HLEN = 40
-
-FinishOutput = Callable[["Net", "sock | None", sk_buff], int]
 
 
 def ipv6_select_ident(net: Net) -> int:

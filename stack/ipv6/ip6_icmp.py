@@ -5,10 +5,11 @@ The sender itself (icmp.py) depends on output, which depends on this; so it regi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+from stack.ipv4.icmp_codes import icmp_err
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -29,8 +30,6 @@ NDISC_ROUTER_ADVERTISEMENT = 134
 NDISC_NEIGHBOUR_SOLICITATION = 135
 NDISC_NEIGHBOUR_ADVERTISEMENT = 136
 NDISC_REDIRECT = 137
-ICMPV6_NI_QUERY = 139
-ICMPV6_NI_REPLY = 140
 ICMPV6_MLD2_REPORT = 143
 
 # codes of ICMPV6_DEST_UNREACH
@@ -39,8 +38,6 @@ ICMPV6_ADM_PROHIBITED = 1
 ICMPV6_NOT_NEIGHBOUR = 2
 ICMPV6_ADDR_UNREACH = 3
 ICMPV6_PORT_UNREACH = 4
-ICMPV6_POLICY_FAIL = 5
-ICMPV6_REJECT_ROUTE = 6
 # codes of ICMPV6_TIME_EXCEED
 ICMPV6_EXC_HOPLIMIT = 0
 ICMPV6_EXC_FRAGTIME = 1
@@ -53,38 +50,31 @@ ICMPV6_HDR_INCOMP = 3
 ICMP6_HLEN = 8
 
 
-class icmp6_err(NamedTuple):
-    """The errno that an unreachable code gives a socket, and whether it ends a connection."""
-
-    err: int
-    fatal: bool
-
-
 # net/ipv6/icmp.c tab_unreach[], by code (Linux's errno numbers)
 tab_unreach = (
-    icmp6_err(101, False),  # ENETUNREACH   NOROUTE
-    icmp6_err(13, True),  # EACCES        ADM_PROHIBITED
-    icmp6_err(113, False),  # EHOSTUNREACH  NOT_NEIGHBOUR
-    icmp6_err(113, False),  # EHOSTUNREACH  ADDR_UNREACH
-    icmp6_err(111, True),  # ECONNREFUSED  PORT_UNREACH
-    icmp6_err(13, True),  # EACCES        POLICY_FAIL
-    icmp6_err(13, True),  # EACCES        REJECT_ROUTE
+    icmp_err(101, False),  # ENETUNREACH   NOROUTE
+    icmp_err(13, True),  # EACCES        ADM_PROHIBITED
+    icmp_err(113, False),  # EHOSTUNREACH  NOT_NEIGHBOUR
+    icmp_err(113, False),  # EHOSTUNREACH  ADDR_UNREACH
+    icmp_err(111, True),  # ECONNREFUSED  PORT_UNREACH
+    icmp_err(13, True),  # EACCES        POLICY_FAIL
+    icmp_err(13, True),  # EACCES        REJECT_ROUTE
 )
 
 
-def icmpv6_err_convert(kind: int, code: int) -> icmp6_err:
+def icmpv6_err_convert(kind: int, code: int) -> icmp_err:
     """net/ipv6/icmp.c: errno and fatality of an error message."""
     if kind == ICMPV6_DEST_UNREACH and code < len(tab_unreach):
         return tab_unreach[code]
     if kind == ICMPV6_DEST_UNREACH:
-        return icmp6_err(71, True)  # EPROTO
+        return icmp_err(71, True)  # EPROTO
     if kind == ICMPV6_PKT_TOOBIG:
-        return icmp6_err(90, False)  # EMSGSIZE
+        return icmp_err(90, False)  # EMSGSIZE
     if kind == ICMPV6_PARAMPROB:
-        return icmp6_err(71, True)  # EPROTO
+        return icmp_err(71, True)  # EPROTO
     if kind == ICMPV6_TIME_EXCEED:
-        return icmp6_err(113, False)  # EHOSTUNREACH
-    return icmp6_err(71, False)
+        return icmp_err(113, False)  # EHOSTUNREACH
+    return icmp_err(71, False)
 
 
 def icmp6_out_count(net: Net, kind: int) -> None:

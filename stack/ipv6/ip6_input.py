@@ -26,10 +26,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.hdr6 import ipv6_hdr_validate
-from fastpath.inet import ip6_pull_header, ip6_rcv_fields, ip6_to_group
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     PACKET_BROADCAST,
     PACKET_LOOPBACK,
     PACKET_MULTICAST,
@@ -41,6 +38,9 @@ from fastpath.skbuff import (
     skb_orphan,
     skb_share_check,
 )
+from fastpath.net.hdr import ipv6_hdr
+from fastpath.net.hdr6 import ipv6_hdr_validate
+from fastpath.net.inet import ip6_pull_header, ip6_rcv_fields, ip6_to_group
 from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
@@ -56,7 +56,14 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_input
-from stack.core.netdevice import IFF_LOOPBACK, NET_RX_DROP, NET_RX_SUCCESS, SkbList
+from stack.core.netdevice import (
+    IFF_LOOPBACK,
+    NET_RX_DROP,
+    NET_RX_SUCCESS,
+    SkbList,
+    net_device,
+    packet_type,
+)
 from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
     NF_INET_PRE_ROUTING,
@@ -88,7 +95,6 @@ from stack.ipv6.protocol import (
 from stack.ipv6.route import ip6_route_input
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device, packet_type
     from stack.core.snmp import ipstats6_mib
     from stack.core.sock import sock
     from stack.ipv6.rt6_info import rt6_info
@@ -236,7 +242,7 @@ def ip6_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     """
     if skb.dst is None:
         daddr, nexthdr, strict = ip6_rcv_fields(skb)
-        early_demux = net.ipv6.early_demux.get(nexthdr)
+        early_demux = net.ipv6.early_demux.find(nexthdr)
         if early_demux is not None and skb.sk is None:
             early_demux(skb)
         if skb.dst is None:

@@ -20,20 +20,16 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.gso import skb_gso_segment, skb_gso_validate_network_len
-from fastpath.hdr import ipv6_hdr, ipv6_push
-from fastpath.inet import ip6_neigh_key
-from fastpath.inetkey import inet_siphash
-from fastpath.skbuff import (
-    consume_skb,
-    kfree_skb,
+from fastpath.base.skbuff import (
     sk_buff,
     skb_clone,
     skb_cow_head,
     skb_headroom,
-    skb_pull,
-    skb_push,
 )
+from fastpath.net.gso import skb_gso_validate_network_len
+from fastpath.net.hdr import ipv6_hdr, ipv6_push
+from fastpath.net.inet import ip6_neigh_key
+from fastpath.net.inetkey import inet_siphash
 from stack.core.backlog import dev_loopback_xmit
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IPV6DISABLED,
@@ -41,7 +37,6 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_NOMEM,
     SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_BIG,
-    SKB_DROP_REASON_SKB_GSO_SEG,
     kfree_skb_reason,
 )
 from stack.core.dst import dst_output
@@ -55,6 +50,7 @@ from stack.core.netfilter import (
 )
 from stack.core.rows import wide
 from stack.core.secure_seq import SECURE_FLOWLABEL
+from stack.inet.do_fragment import inet_gso_slowpath
 from stack.inet.flow import flowi
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import IP6SKB_FORWARDED, IP6SKB_REROUTED
@@ -260,22 +256,7 @@ def ip6_finish_output_gso_slowpath_drop(net: Net, sk: sock | None, skb: sk_buff,
 
     Each segment above the MTU causes a packet too big; the others are sent.
     """
-    try:
-        skb_push(skb, 14)
-        segs = skb_gso_segment(skb, net.skb_small)
-    except (ValueError, MemoryError):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_GSO_SEG)
-        return -errno.ENOMEM
-    flags = skb.ip_cb_flags
-    consume_skb(skb)
-    ret = 0
-    for seg in segs:
-        skb_pull(seg, 14)
-        seg.ip_cb_flags = flags
-        err = ip6_fragment(net, sk, seg, mtu, ip6_finish_output2)
-        if err and not ret:
-            ret = err
-    return ret
+    return inet_gso_slowpath(net, sk, skb, mtu, ip6_fragment, ip6_finish_output2)
 
 
 def sk_mc_loop(sk: sock | None) -> bool:
@@ -342,7 +323,7 @@ def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: wide) -> bool:
             dev_loopback_xmit(net, sk, newskb)
         if iph.hop_limit == 0:
             mib.OutDiscards += 1
-            kfree_skb(skb)
+            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
             return False
     mib.OutMcastPkts += 1
     mib.OutMcastOctets += skb.len

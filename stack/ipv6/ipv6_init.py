@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import ETH_P_IPV6, packet_type
+from stack.inet.early_demux import early_demux_init
 from stack.ipv6.exthdrs import ipv6_exthdrs_init
-from stack.ipv6.icmp import icmpv6_protocol, icmpv6_sk_exit, icmpv6_sk_init
+from stack.ipv6.icmp import icmpv6_protocol, icmpv6_sk_init
+from stack.ipv6.ip6_append import ip6_flush_pending_frames
 from stack.ipv6.ip6_flowlabel import ip6_flowlabel_init
 from stack.ipv6.ip6_forward import (
     ip6_forward,
@@ -26,7 +28,7 @@ from stack.ipv6.ip6_input import (
 )
 from stack.ipv6.ip6_output import ip6_output
 from stack.ipv6.netns import netns_ipv6
-from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol, ip6_early_demux_init
+from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol
 from stack.ipv6.reassembly import ipv6_frag_exit, ipv6_frag_init
 from stack.ipv6.route_learned import ip6_route_net_init
 
@@ -46,7 +48,7 @@ def ipv6_net_init(net: Net) -> None:
     steps.output, steps.input_finish = ip6_output, ip6_input_finish
     steps.discard, steps.discard_out = ip6_pkt_discard, ip6_pkt_discard_out
     steps.prohibit, steps.prohibit_out = ip6_pkt_prohibit, ip6_pkt_prohibit_out
-    ip6_early_demux_init(net)
+    early_demux_init(net, ipv6.inet6_protos, ipv6)
     ip6_route_net_init(net)
     icmpv6_sk_init(net)
     inet6_add_protocol(net, icmpv6_protocol, NEXTHDR_ICMP)
@@ -58,9 +60,9 @@ def ipv6_net_init(net: Net) -> None:
 
 
 def ipv6_net_pre_exit(net: Net) -> None:
-    """Free what waits for reassembly, while the devices still work."""
+    """Free what waits for reassembly and a message that is built, while the devices still work."""
     ipv6_frag_exit(net)
-    icmpv6_sk_exit(net)
+    ip6_flush_pending_frames(net.ipv6.icmp_sk)
 
 
 def ipv6_net_exit(net: Net) -> None:

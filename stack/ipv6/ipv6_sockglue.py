@@ -1,7 +1,13 @@
 """IPPROTO_IPV6 options (net/ipv6/ipv6_sockglue.c; RFC 3493, RFC 3542, RFC 5014).
 
-The options are the rows of IPV6_LEVEL, and those of mcast_sockopt.py for groups. IPPROTO_IP options
-of an AF_INET6 socket are for its IPv4 packets.
+    tcp, udp, raw, ping: setsockopt => ipv6_setsockopt -> do_ipv6_setsockopt -> set_option
+                         getsockopt => ipv6_getsockopt -> get_option
+
+The options are the rows of IPV6_LEVEL, and those of mcast_sockopt.py for groups; the functions
+before it are setters and getters that a row names. Their state is `ipv6_pinfo` (`np_of(sk)`): what
+to send with, what to report of received packets, and `opt`, the extension headers. IPPROTO_IP
+options of an AF_INET6 socket are for its IPv4 packets. IPV6_ADDRFORM (ipv6_addrform) turns the
+socket into one of AF_INET. Read the rows first.
 """
 
 from __future__ import annotations
@@ -26,21 +32,24 @@ from stack.core.sockopt_table import (
     RAW,
     Level,
     SockOpt,
-    exact_int,
     get_option,
+    need_device,
     number,
+    only,
     opt_bytes,
     opt_int,
     opt_raw,
+    opt_struct,
     set_option,
     swapped,
+    swapped_int,
     switch,
 )
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_INET6, SOL_IP, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
-from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
+from stack.ipv4.ip_sockglue import DATAGRAMS, ip_getsockopt, ip_setsockopt
 from stack.ipv6.ip6_cmsg import CMSG_IPV6, MTUINFO, PKTINFO6, check_opt_hdr, with_header
 from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
 from stack.ipv6.mcast_sockopt import GROUP_OPTIONS
@@ -114,11 +123,9 @@ def ipv6_sock_set_addr_preferences(sk: inet_sock, val: int) -> None:
     np_of(sk).srcprefs = val & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC | IPV6_PREFER_SRC_COA)
 
 
-def ipv6_set_pktinfo(sk: inet_sock, data: bytes) -> None:
+def ipv6_set_pktinfo(sk: inet_sock, optval: Any) -> None:
     """IPV6_PKTINFO as an option: source and interface of every datagram (RFC 3542 6.1)."""
-    if len(data) < PKTINFO6.size:
-        raise os_error(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
-    text, ifindex = PKTINFO6.unpack_from(data)
+    text, ifindex = PKTINFO6.unpack_from(opt_struct(optval, PKTINFO6.size))
     if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
         raise os_error(errno.EINVAL, "the socket is bound to another interface")
     np = np_of(sk)
@@ -179,11 +186,7 @@ def ipv6_get_addrform(sk: inet_sock) -> int:
     return sk.sk_family
 
 
-def ipv6_set_v6only(sk: inet_sock, val: int) -> None:
-    """IPV6_V6ONLY. Raises: OSError EINVAL."""
-    if sk.inet_num:
-        raise os_error(errno.EINVAL, "IPV6_V6ONLY comes before bind()")
-    sk.sk_ipv6only = bool(val)
+not_bound = only("inet_num", (0,), errno.EINVAL, "IPV6_V6ONLY comes before bind()")
 
 
 def ipv6_set_mtu(sk: inet_sock, val: int) -> None:
@@ -246,18 +249,7 @@ def ipv6_get_addr_preferences(sk: inet_sock) -> int:
     return val | (prefs & IPV6_PREFER_SRC_COA or IPV6_PREFER_SRC_HOME)
 
 
-def ipv6_set_unicast_if(sk: inet_sock, val: int) -> None:
-    """IPV6_UNICAST_IF: an index in network order. Raises: OSError EADDRNOTAVAIL."""
-    ifindex = swapped(val)
-    if ifindex and ifindex not in sk.net.dev_by_index:
-        raise os_error(errno.EADDRNOTAVAIL, f"no device with index {ifindex}")
-    np_of(sk).ucast_oif = ifindex
-
-
-def need_datagrams(sk: inet_sock) -> None:
-    """Raises: OSError ENOPROTOOPT."""
-    if sk.sk_type == uapi.SOCK_STREAM:
-        raise os_error(errno.ENOPROTOOPT, "streams do not multicast")
+need_datagrams = only("sk_type", DATAGRAMS, errno.ENOPROTOOPT, "streams do not multicast")
 
 
 def ipv6_set_multicast_if(sk: inet_sock, optval: Any) -> None:
@@ -321,7 +313,7 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
     received("IPV6_FLOWINFO", "rxflow", "traffic class and flow label as a control message"),
     switch("IPV6_FLOWINFO_SEND", "pinet6.sndflow", "flow labels in addresses count"),
     SockOpt("IPV6_FLOWLABEL_MGR", "lease a flow label, renew it, give it back",
-        takes=opt_raw, set=ipv6_set_flowlabel,
+        takes=opt_raw, set=ipv6_set_flowlabel, room=32,
         get=lambda sk: ipv6_flowlabel_opt_get(sk, 0).pack()),
     switch("IPV6_FREEBIND", "freebind", "bind to an address that is not here (yet)", since="4.15"),
     header("IPV6_HOPOPTS", "hopopt", "hop-by-hop options of every packet"),
@@ -341,9 +333,9 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
     switch("IPV6_MULTICAST_LOOP", "pinet6.mc_loop", "own datagrams to groups come back",
         legal=ON_OFF),
     SockOpt("IPV6_PATHMTU", "path MTU and destination of a connected socket", "2.6.35",
-        get=ipv6_get_pathmtu),
+        get=ipv6_get_pathmtu, room=MTUINFO.size),
     SockOpt("IPV6_PKTINFO", "source address and interface of every datagram", "2.6.14",
-        takes=opt_bytes, set=ipv6_set_pktinfo),
+        takes=opt_raw, set=ipv6_set_pktinfo),
     received("IPV6_RECVDSTOPTS", "dstopts", "destination options as a control message",
         since="2.6.14"),
     switch("IPV6_RECVERR", "pinet6.recverr", "errors of ICMPv6 in the error queue (MSG_ERRQUEUE)",
@@ -375,8 +367,8 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
             else sk.net.ipv6.devconf_all.hop_limit),
     number("IPV6_UNICAST_IF", "pinet6.ucast_oif", None,
         "interface of packets where nothing else names one", since="3.4",
-        takes=exact_int, set=ipv6_set_unicast_if, then=sk_dst_reset, shows=swapped),
-    switch("IPV6_V6ONLY", "sk_ipv6only", "leave IPv4 to other sockets", set=ipv6_set_v6only),
+        takes=swapped_int, check=need_device, then=sk_dst_reset, shows=swapped),
+    switch("IPV6_V6ONLY", "sk_ipv6only", "leave IPv4 to other sockets", may_set=not_bound),
     *GROUP_OPTIONS,
 ), length_first=False)
 # fmt: on
@@ -402,10 +394,10 @@ def do_ipv6_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> 
     set_option(IPV6_LEVEL, sk, optname, optval)
 
 
-def ipv6_getsockopt(sk: inet_sock, level: int, optname: int) -> Any:
+def ipv6_getsockopt(sk: inet_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv6/ipv6_sockglue.c: an int or bytes. Raises: OSError ENOPROTOOPT, ENOTCONN."""
     if level == SOL_IP and sk.sk_type != uapi.SOCK_RAW:
-        return ip_getsockopt(sk, level, optname)
+        return ip_getsockopt(sk, level, optname, optlen)
     if level != SOL_IPV6:
         raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
-    return get_option(IPV6_LEVEL, sk, optname)
+    return get_option(IPV6_LEVEL, sk, optname, optlen)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.dev import dev_mc_add, dev_mc_del
 from stack.core.errors import os_error
-from stack.core.netdevice import IFF_LOOPBACK, IFF_UP
+from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.inet.mc_filter import ANY_SOURCE, MCAST_EXCLUDE, MCAST_INCLUDE, NOBODY, mc_state
@@ -21,7 +21,6 @@ from stack.ipv6.mld import mld_changed, mld_group_init, mld_group_stop
 from stack.ipv6.pinfo import ipv6_mc_socklist, ipv6_pinfo
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.inet.inet_sock import inet_sock
     from stack.net import Net
 

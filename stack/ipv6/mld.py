@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff, skb_to_bytes
+from fastpath.base.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff, skb_to_bytes
+from fastpath.net.hdr import ipv6_hdr
 from stack.core.drop_reason import SKB_DROP_REASON_MLD_INHDR, SKB_DROP_REASON_NOT_SPECIFIED
 from stack.core.netdevice import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP
 from stack.core.rows import wide
@@ -47,7 +47,7 @@ from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
 
 if TYPE_CHECKING:
-    from stack.net import Net
+    pass
 
 SEC = 1_000_000_000
 MSEC = 1_000_000
@@ -383,8 +383,3 @@ def mld_sendpack(idev: inet6_dev, records: list[MldRecord]) -> None:
     room = idev.cnf.mtu - 40 - len(HBH_ROUTER_ALERT)
     for report in mld2_split(records, room):
         _transmit(idev, report.pack(), IN6ADDR_MLD2_ALL_MCR)
-
-
-def mld_init(net: Net) -> None:
-    """Register the handler of MLD messages with ICMPv6."""
-    net.ipv6.nd.mld_rcv = mld_rcv

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import ipv6_hdr
 from stack.core.drop_reason import SKB_DROP_REASON_NEIGH_FAILED, kfree_skb_reason
 from stack.core.dst import dst_link_failure
 from stack.core.neigh_gc import (
@@ -18,7 +18,6 @@ from stack.core.neigh_gc import (
     pneigh_lookup,
 )
 from stack.core.neigh_table import (
-    NUD_NOARP,
     NUD_VALID,
     neigh_ops,
     neigh_table,
@@ -28,19 +27,18 @@ from stack.core.neigh_table import (
 from stack.core.neighbour import (
     neigh_connected_output,
     neigh_direct_output,
-    neigh_hh_init,
     neigh_resolve_output,
+    neigh_setup,
 )
 from stack.core.netdevice import (
     ETH_P_IPV6,
     IFF_LOOPBACK,
-    IFF_NOARP,
-    IFF_POINTOPOINT,
     NETDEV_CHANGE,
     NETDEV_CHANGEADDR,
     NETDEV_DOWN,
     NETDEV_UNREGISTER,
     NETDEV_UP,
+    net_device,
     netif_carrier_ok,
 )
 from stack.core.proto import proto
@@ -61,7 +59,6 @@ from stack.ipv6.ndisc_send import ndisc_send_ns, ndisc_send_unsol_na
 from stack.ipv6.pinfo import ipv6_pinfo
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.net import Net
 
 SEC = 1_000_000_000
@@ -75,30 +72,12 @@ def ndisc_constructor(neigh: neighbour) -> int:
     if idev is None:
         return -errno.EINVAL
     neigh.parms = idev.nd_parms
-    multicast = ipv6_addr_is_multicast(addr)
-    neigh.type = RTN_MULTICAST if multicast else RTN_UNICAST
-    if dev.header_ops is None:
-        neigh.nud_state = NUD_NOARP
-        neigh.ops = ndisc_direct_ops
-        neigh.output = neigh_direct_output
-        return 0
-    if multicast:
-        neigh.nud_state = NUD_NOARP
-        neigh.ha = ipv6_eth_mc_map(addr)
-    elif dev.flags & (IFF_NOARP | IFF_LOOPBACK):
-        neigh.nud_state = NUD_NOARP
-        neigh.ha = dev.dev_addr
-        if dev.flags & IFF_LOOPBACK:
-            neigh.type = RTN_LOCAL
-    elif dev.flags & IFF_POINTOPOINT:
-        neigh.nud_state = NUD_NOARP
-        neigh.ha = dev.broadcast
-    neigh.ops = ndisc_hh_ops
-    if neigh.nud_state & NUD_VALID:
-        neigh.output = neigh.ops.connected_output
-        neigh_hh_init(neigh)
-    else:
-        neigh.output = neigh.ops.output
+    kind, group_ha = RTN_UNICAST, None
+    if ipv6_addr_is_multicast(addr):
+        kind, group_ha = RTN_MULTICAST, ipv6_eth_mc_map(addr)
+    elif dev.flags & IFF_LOOPBACK and dev.header_ops is not None:
+        kind = RTN_LOCAL
+    neigh_setup(neigh, kind, group_ha, ndisc_hh_ops, ndisc_direct_ops)
     return 0
 
 

@@ -23,8 +23,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     PACKET_HOST,
     PACKET_LOOPBACK,
     consume_skb,
@@ -33,6 +32,7 @@ from fastpath.skbuff import (
     skb_copy_bits,
     skb_to_bytes,
 )
+from fastpath.net.hdr import ipv6_hdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IPV6_NDISC_BAD_CODE,
     SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.skbuff import sk_buff, skb_pull, skb_to_bytes
+from fastpath.base.skbuff import sk_buff, skb_pull, skb_to_bytes
+from fastpath.net.hdr import ipv6_hdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS,
     SKB_DROP_REASON_NEIGH_QUEUEFULL,

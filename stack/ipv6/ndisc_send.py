@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
-from fastpath.csum import csum_fold, csum_ipv6_nofold, csum_partial
-from fastpath.hdr import ipv6_hdr, ipv6_push
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_fold, csum_ipv6_nofold, csum_partial
+from fastpath.base.skbuff import (
     alloc_skb,
     sk_buff,
     skb_copy_bits,
@@ -15,8 +13,9 @@ from fastpath.skbuff import (
     skb_put_data,
     skb_set_transport_header,
 )
+from fastpath.net.hdr import ipv6_hdr, ipv6_push
 from stack.core.neigh_table import NUD_VALID
-from stack.core.netdevice import ETH_P_IPV6
+from stack.core.netdevice import ETH_P_IPV6, net_device
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6
 from stack.inet.flow import flowi
@@ -54,10 +53,6 @@ from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import icmp6_dst_alloc, ip_neigh_gw6
 from stack.ipv6.saddr import ipv6_dev_get_saddr, ipv6_get_lladdr
 
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.core.netdevice import net_device
-
 ND_HOP_LIMIT = 255
 IPV6_HLEN = 40
 
@@ -68,7 +63,6 @@ def ndisc_send_skb(
     daddr: wide,
     saddr: wide,
     *,
-    dst: dst_entry | None = None,
     options: bytes = b"",
     hop_limit: int = ND_HOP_LIMIT,
 ) -> int:
@@ -94,7 +88,7 @@ def ndisc_send_skb(
     skb.dev = dev
     skb.protocol = ETH_P_IPV6
     skb.priority = 7  # TC_PRIO_CONTROL
-    skb.dst = dst if dst is not None else icmp6_dst_alloc(dev, daddr)
+    skb.dst = icmp6_dst_alloc(dev, daddr)
     nexthdr = 0 if options else IPPROTO_ICMPV6
     tclass = idev.cnf.ndisc_tclass if idev is not None else 0
     ipv6_push(skb, tclass, 0, size, nexthdr, hop_limit, saddr, daddr)

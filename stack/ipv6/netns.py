@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out
-from stack.core.netfilter import new_nf_hooks
+from fastpath.base.intmap import IntMap
+from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out, dst_ops
+from stack.core.netfilter import new_nf_hooks, nf_hook_ops
 from stack.core.rows import row, state, wide
 from stack.inet.protosw import inet_protosw
 from stack.ipv6.addrlabel import ip6addrlbl_table
@@ -19,11 +20,9 @@ from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
 from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
 
 if TYPE_CHECKING:
-    from fastpath.skbuff import sk_buff
-    from stack.core.dst import dst_ops
+    from fastpath.base.skbuff import sk_buff
     from stack.core.neigh_table import neigh_table
     from stack.core.netdevice import net_device, packet_type
-    from stack.core.netfilter import nf_hook_ops
     from stack.core.sock import sock
     from stack.core.timer import timer_list
     from stack.inet.flow import flowi
@@ -108,16 +107,17 @@ class socket_slots:
     """What the network layer calls of IPv6's sockets.
 
     raw6_local_deliver(skb, nexthdr): give each matching raw socket a clone; whether there was one
-    (borrows skb, data at the transport header). raw6_icmp_error and ping_err(skb, type, code,
-    offset, info): report an error about a socket's packet (borrow skb, data at the embedded IPv6
-    header). ping_rcv(skb): deliver an echo reply, data behind its ICMPv6 header (borrows).
+    (borrows skb, data at the transport header). raw6_icmp_error(skb, nexthdr, offset,
+    info) and ping_err(skb, offset, info): report an error about a socket's packet (borrow skb, data
+    at the embedded IPv6 header). ping_rcv(skb): deliver an echo reply, data behind its ICMPv6
+    header (borrows).
     local_error(sk, errno, fl6, info) and local_rxpmtu(sk, fl6, mtu): report that a packet exceeds
     the path MTU. rawv6_rcv(sk, skb): queue a packet on a raw socket (takes ownership).
     """
 
     raw6_local_deliver: Callable[[sk_buff, int], bool] = row(_no_raw_socket)
     rawv6_rcv: Callable[..., object] | None = row()
-    raw6_icmp_error: Callable[[sk_buff, int, int, int, int, int], None] | None = row()
+    raw6_icmp_error: Callable[[sk_buff, int, int, int], None] | None = row()
     ping_rcv: Callable[[sk_buff], object] | None = row()
     ping_err: Callable[[sk_buff, int, int], object] | None = row()
     local_error: Callable[[inet_sock, int, flowi, int], None] = row(_no_report)
@@ -145,9 +145,8 @@ class netns_ipv6:
     devconf_all: ipv6_devconf = row(of=lambda ipv6: ipv6.sysctl.conf["all"])
     devconf_dflt: ipv6_devconf = row(of=lambda ipv6: ipv6.sysctl.conf["default"])
     inet6_protos: list[inet6_protocol | None] = row(make=new_inet6_protos)
-    early_demux: dict[int, Callable[[sk_buff], object]] = row(make=dict)
+    early_demux: IntMap[Callable[[sk_buff], object]] = row(make=IntMap)
     """By next header value: the early_demux functions that the sysctls allow."""
-    early_demux_allowed: dict[str, bool] = row(make=dict)
     steps: ip6_dst_steps = row(make=ip6_dst_steps)
     nd: nd_slots = row(make=nd_slots)
     sockets: socket_slots = row(make=socket_slots)

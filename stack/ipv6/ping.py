@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.hdr import ipv6hdr_at
-from fastpath.hdr6 import icmp6_hdr, icmp6_push
-from fastpath.skbuff import sk_buff, skb_copy_bits
+from fastpath.base.skbuff import sk_buff, skb_copy_bits
+from fastpath.net.hdr import ipv6hdr_at
+from fastpath.net.hdr6 import icmp6_push
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.proto import proto
 from stack.core.rows import wide
-from stack.core.sock import lock_sock, release_sock, sk_error_report
+from stack.core.sock import lock_sock, release_sock
 from stack.core.sockaddr import SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
+from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
-from stack.inet.datagram import udp_disconnect
+from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.ping import (
     ICMP_HLEN,
-    ping_bound,
+    ping_bind_to,
     ping_close,
     ping_common_sendmsg,
     ping_get_port,
@@ -35,10 +36,8 @@ from stack.inet.raw import raise_sent
 from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import (
-    check_label,
-    datagram_flow,
     ip6_datagram_connect_v6_only,
-    ipv6_icmp_error,
+    sendmsg_flow,
 )
 from stack.ipv6.ip6_append import (
     ip6_append_data,
@@ -49,15 +48,11 @@ from stack.ipv6.ip6_append import (
 from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
 from stack.ipv6.ip6_icmp import (
     ICMPV6_ECHO_REQUEST,
-    ICMPV6_PKT_TOOBIG,
-    NDISC_REDIRECT,
     icmp6_out_count,
-    icmpv6_err_convert,
 )
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
-from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, np_of
+from stack.ipv6.pinfo import np_of
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
-from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
 
 
 def ping_v6_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
@@ -71,16 +66,7 @@ def ping_v6_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
         if ipv6_addr_v4mapped(addr) or ipv6_addr_is_multicast(addr):
             raise os_error(errno.EINVAL, "not an address of one host")
         inet6_bind_check(sk, addr, uaddr.scope_id)
-        if sk.inet_num:
-            raise os_error(errno.EINVAL, "the socket is bound")
-        sk.inet_rcv_saddr = sk.inet_saddr = addr
-        if ping_get_port(sk, ident):
-            sk.inet_saddr = sk.inet_rcv_saddr = 0
-            raise os_error(errno.EADDRINUSE, f"identifier {ident} is taken")
-        ping_bound(sk, ident)
-        sk.inet_daddr = 0
-        sk.inet_dport = 0
-        return 0
+        return ping_bind_to(sk, addr, ident)
     finally:
         release_sock(sk)
 
@@ -98,31 +84,22 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     sequence = ping_common_sendmsg(msg, length, ICMPV6_ECHO_REQUEST)
     np = np_of(sk)
     name = msg.msg_name
-    scope_id = 0
-    label = np.flow_label
     if name is not None:
         need_sa_len(name, SOCKADDR_IN6_LEN)
         if name.family != AF_INET6:
             raise os_error(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
         daddr: wide = name.addr
-        label = name.flowinfo & 0xFFFFF if np.sndflow else 0
-        scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
-        if scope_id and sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:
-            raise os_error(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = sk.inet_daddr
     if ipv6_addr_v4mapped(daddr):
         raise os_error(errno.EINVAL, "an ICMPv6 socket speaks IPv6")
-    if iface_scope_id(daddr, 1) and not (scope_id or sk.sk_bound_dev_if or np.mcast_oif):
+    fl6 = sendmsg_flow(sk, name, 0)
+    if iface_scope_id(daddr, 1) and not fl6.flowi_oif:
         raise os_error(errno.EINVAL, "a link-local address needs its interface (scope id)")
-    if label:
-        check_label(sk, label)
-    fl6 = datagram_flow(sk, daddr, sk.inet_saddr, 0, label)
+    fl6.daddr = daddr  # :: is no loopback here
     fl6.flowi_proto = IPPROTO_ICMPV6
-    if scope_id:
-        fl6.flowi_oif = scope_id
     ipc6 = ipcm6_cookie(sk)
     if msg.msg_control:
         ip6_datagram_send_ctl(sk, msg.msg_control, fl6, ipc6)
@@ -130,7 +107,7 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         ipc6.opt = np.opt
     fl6.flowi_tos = max(ipc6.tclass, 0)
     if name is None and not msg.msg_control:
-        rt = ip6_sk_dst_lookup_flow(sk, fl6, 0, True, np.srcprefs)
+        rt = ip6_sk_dst_lookup_flow(sk, fl6, np.srcprefs)
         fl6.saddr = fl6.saddr or sk.inet_saddr
     else:
         rt = ip6_dst_lookup_flow(sk.net, sk, fl6, 0, np.srcprefs)
@@ -153,7 +130,7 @@ def ping_v6_push_pending_frames(sk: ping_sock, sequence: int, fl6: flowi) -> int
     return ip6_push_pending_frames(sk, ip6_finish_skb(sk, fl6))
 
 
-def ping_v6_err(skb: sk_buff, kind: int, code: int, offset: int, info: int) -> None:
+def ping_v6_err(skb: sk_buff, offset: int, info: int) -> None:
     """net/ipv4/ping.c (ping_err): an ICMPv6 error about our echo request. Borrows skb.
 
     Data at the embedded IPv6 header, the quoted request `offset` bytes behind it.
@@ -161,31 +138,8 @@ def ping_v6_err(skb: sk_buff, kind: int, code: int, offset: int, info: int) -> N
     net = skb.dev.net
     ident = int.from_bytes(skb_copy_bits(skb, offset, 8)[4:6], "big")
     sk = ping_lookup(net, AF_INET6, ident, ipv6hdr_at(skb, 0).saddr, skb.dev.ifindex)
-    if sk is None:
-        return
-    np = np_of(sk)
-    err, harderr = icmpv6_err_convert(kind, code)
-    if kind == ICMPV6_PKT_TOOBIG:
-        ip6_sk_update_pmtu(skb, sk, info)
-        if np.pmtudisc == IPV6_PMTUDISC_DONT:
-            return
-        harderr = True
-    elif kind == NDISC_REDIRECT:
-        ip6_sk_redirect(skb, sk)
-        return
-    if not np.recverr:
-        if not harderr or sk.sk_state != TCP_ESTABLISHED:
-            return
-    else:
-        ipv6_icmp_error(sk, skb, err, 0, info, kind, code, offset)
-    sk.sk_err = err
-    sk_error_report(sk)
-
-
-def ping_v6_err_of(skb: sk_buff, offset: int, info: int) -> None:
-    """The network layer's slot for errors about echo requests; the outer header says which."""
-    icmp6h = icmp6_hdr(skb)
-    ping_v6_err(skb, icmp6h.icmp6_type, icmp6h.icmp6_code, offset, info)
+    if sk is not None:
+        sk_icmp_err(sk, skb, af_ops_of[AF_INET6], np_of(sk).recverr, 0, offset, info)
 
 
 pingv6_prot = proto(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.rows import state
 from stack.core.uapi import MAX_INET_PROTOS
-from stack.inet.early_demux import allowed_early_demux, follow_early_demux
+from stack.inet.early_demux import early_demux_choose
 from stack.inet.protosw import inet_protosw, inet_register_protosw
 
 if TYPE_CHECKING:
@@ -18,21 +18,14 @@ INET6_PROTO_NOPOLICY = 0x1  # an extension header, or the handler calls xfrm6_po
 INET6_PROTO_FINAL = 0x2  # a transport, not an extension header
 
 NEXTHDR_HOP = 0
-NEXTHDR_IPV4 = 4
 NEXTHDR_TCP = 6
 NEXTHDR_UDP = 17
-NEXTHDR_IPV6 = 41
 NEXTHDR_ROUTING = 43
 NEXTHDR_FRAGMENT = 44
-NEXTHDR_GRE = 47
-NEXTHDR_ESP = 50
 NEXTHDR_AUTH = 51
 NEXTHDR_ICMP = 58
 NEXTHDR_NONE = 59
 NEXTHDR_DEST = 60
-NEXTHDR_SCTP = 132
-NEXTHDR_MOBILITY = 135
-NEXTHDR_MAX = 255
 
 
 @state
@@ -59,25 +52,13 @@ def new_inet6_protos() -> list[inet6_protocol | None]:
     return [None] * MAX_INET_PROTOS
 
 
-def ip6_early_demux_init(net: Net) -> None:
-    """net/ipv6/ip6_input.c (in ip6_rcv_finish_core): have net.ipv6.early_demux follow sysctls."""
-    follow_early_demux(net, net.ipv6.early_demux_allowed, lambda: _find_early_demux(net))
-
-
-def _find_early_demux(net: Net) -> None:
-    """Set net.ipv6.early_demux to the functions that the sysctls allow."""
-    ipv6 = net.ipv6
-    ipv6.early_demux = allowed_early_demux(ipv6.inet6_protos, ipv6.early_demux_allowed)
-
-
 def inet6_add_protocol(net: Net, prot: inet6_protocol, protocol: int) -> int:
     """net/ipv6/protocol.c: 0, or -1 when the number is taken."""
     table = net.ipv6.inet6_protos
     if table[protocol] is not None:
         return -1
     table[protocol] = prot
-    if prot.early_demux is not None:
-        _find_early_demux(net)
+    early_demux_choose(net, table, net.ipv6, protocol)
     return 0
 
 
@@ -87,8 +68,7 @@ def inet6_del_protocol(net: Net, prot: inet6_protocol, protocol: int) -> int:
     if table[protocol] is not prot:
         return -1
     table[protocol] = None
-    if prot.early_demux is not None:
-        _find_early_demux(net)
+    early_demux_choose(net, table, net.ipv6, protocol)
     return 0
 
 

@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.csum import csum_fold, csum_ipv6_nofold
-from fastpath.hdr import ipv6_hdr, ipv6hdr_at
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_fold, csum_ipv6_nofold
+from fastpath.base.skbuff import (
     CHECKSUM_UNNECESSARY,
     sk_buff,
     skb_checksum,
@@ -28,6 +27,7 @@ from fastpath.skbuff import (
     skb_copy_bits,
     skb_store_bits,
 )
+from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from stack.core.drop_reason import (
     SKB_DROP_REASON_SKB_CSUM,
     SKB_DROP_REASON_XFRM_POLICY,
@@ -43,7 +43,6 @@ from stack.core.sock import (
     release_sock,
     sk_common_release,
     sk_dst_reset,
-    sk_error_report,
 )
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
@@ -58,8 +57,9 @@ from stack.core.uapi import (
     MSG_OOB,
     MSG_PROBE,
 )
+from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
-from stack.inet.datagram import udp_disconnect
+from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.raw import (
     raise_sent,
@@ -76,18 +76,16 @@ from stack.inet.raw import (
 )
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv6.addr import (
-    IN6ADDR_LOOPBACK,
     ipv6_addr_is_multicast,
     ipv6_addr_v4mapped,
 )
 from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import (
-    check_label,
-    datagram_flow,
     ip6_datagram_connect_v6_only,
-    ipv6_icmp_error,
     ipv6_local_error,
     ipv6_recv_rxpmtu,
+    sendmsg_flow,
+    sendmsg_options,
 )
 from stack.ipv6.ip6_append import (
     ip6_append_data,
@@ -96,15 +94,12 @@ from stack.ipv6.ip6_append import (
     ip6_push_pending_frames,
     ipcm6_cookie,
 )
-from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
-from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
+from stack.ipv6.ip6_cmsg import ip6_datagram_send_ctl
 from stack.ipv6.ip6_output import ip6_send_skb
-from stack.ipv6.pinfo import IPV6_PMTUDISC_DO, np_of
+from stack.ipv6.pinfo import np_of
 from stack.ipv6.raw_sockopt import rawv6_getsockopt, rawv6_setsockopt
 from stack.ipv6.route import ip6_dst_lookup_flow
-from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
 from stack.ipv6.rt6_info import rt6_info
-from stack.ipv6.txoptions import fl6_update_dst
 
 IPV6_HLEN = 40
 
@@ -171,32 +166,18 @@ def transport_sum(skb: sk_buff, saddr: wide, daddr: wide, protocol: int) -> int:
     return csum_fold(skb_checksum(skb, 0, skb.len, pseudo))
 
 
-def rawv6_err(sk: raw6_sock, skb: sk_buff, kind: int, code: int, offset: int, info: int) -> None:
-    """net/ipv6/raw.c: handle an ICMPv6 error about the socket's packet. Borrows skb."""
-    np = np_of(sk)
-    # Only a connected socket, or one with an error queue, gets the error.
-    if not np.recverr and sk.sk_state != TCP_ESTABLISHED:
-        return
-    err, harderr = icmpv6_err_convert(kind, code)
-    if kind == ICMPV6_PKT_TOOBIG:
-        ip6_sk_update_pmtu(skb, sk, info)
-        harderr = np.pmtudisc == IPV6_PMTUDISC_DO
-    elif kind == NDISC_REDIRECT:
-        ip6_sk_redirect(skb, sk)
-        return
-    if np.recverr:
-        ipv6_icmp_error(sk, skb, err, 0, info, kind, code, 0 if sk.hdrincl else offset)
-    if np.recverr or harderr:
-        sk.sk_err = err
-        sk_error_report(sk)
+def rawv6_err(sk: raw6_sock, skb: sk_buff, offset: int, info: int) -> None:
+    """net/ipv6/raw.c: sk_icmp_err, for a connected socket or one with an error queue. Borrows."""
+    recverr = np_of(sk).recverr
+    if recverr or sk.sk_state == TCP_ESTABLISHED:
+        whole = 0 if sk.hdrincl else offset
+        sk_icmp_err(sk, skb, af_ops_of[AF_INET6], recverr, 0, whole, info)
 
 
-def rawv6_icmp_error(
-    skb: sk_buff, nexthdr: int, kind: int, code: int, offset: int, info: int
-) -> None:
+def rawv6_icmp_error(skb: sk_buff, nexthdr: int, offset: int, info: int) -> None:
     """net/ipv6/raw.c raw6_icmp_error: data at the embedded IPv6 header. Borrows skb."""
     iph = ipv6hdr_at(skb, 0)
-    raw_icmp_error(skb, AF_INET6, nexthdr, iph.daddr, iph.saddr, kind, code, offset, info)
+    raw_icmp_error(skb, AF_INET6, nexthdr, iph.daddr, iph.saddr, offset, info)
 
 
 def rawv6_recvmsg(sk: raw6_sock, msg: msghdr, length: int, flags: int) -> int:
@@ -222,7 +203,6 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
         raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     np = np_of(sk)
     protocol = IPPROTO_RAW if sk.hdrincl else sk.inet_num
-    scope_id = label = 0
     name = msg.msg_name
     if name is not None:
         need_sa_len(name, SIN6_LEN_RFC2133)
@@ -232,37 +212,20 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
         if name.port and name.port not in (sk.inet_num, protocol):
             raise os_error(errno.EINVAL, f"port {name.port} on a raw socket of {sk.inet_num}")
         daddr: wide = name.addr
-        label = name.flowinfo & 0xFFFFF if np.sndflow else 0
-        scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
     else:
         if sk.sk_state != TCP_ESTABLISHED:
             raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = sk.inet_daddr
-        label = np.flow_label
     if ipv6_addr_v4mapped(daddr):
         raise os_error(errno.EINVAL, "a v4-mapped address on a raw socket")
-    if label:
-        check_label(sk, label)
-    daddr = daddr or IN6ADDR_LOOPBACK
-    fl6 = datagram_flow(sk, daddr, sk.inet_saddr, 0, label)
+    fl6 = sendmsg_flow(sk, name, 0)
     fl6.fl_sport = 0
     fl6.flowi_proto = protocol
-    if scope_id:
-        fl6.flowi_oif = scope_id
-    elif np.sticky_ifindex and not sk.sk_bound_dev_if:
-        fl6.flowi_oif = np.sticky_ifindex
-    if np.sticky_addr and not fl6.saddr:
-        fl6.saddr = np.sticky_addr
     ipc6 = ipcm6_cookie(sk)
     if msg.msg_control:
         ip6_datagram_send_ctl(sk, msg.msg_control, fl6, ipc6)
-    if ipc6.opt is None:
-        ipc6.opt = np.opt
-    via = fl6_update_dst(daddr, ipc6.opt)
-    if via:
-        fl6.daddr = via
-    fl6.flowi_tos = max(ipc6.tclass, 0)
-    rt = ip6_dst_lookup_flow(sk.net, sk, fl6, daddr if via else 0, np.srcprefs)
+    final = sendmsg_options(sk, fl6, ipc6)
+    rt = ip6_dst_lookup_flow(sk.net, sk, fl6, final, np.srcprefs)
     if sk.hdrincl:
         return rawv6_send_hdrinc(sk, msg, length, fl6, rt, flags)
     lock_sock(sk)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stack.core import uapi
 from stack.core.errors import os_error
+from stack.core.rows import replace
 from stack.core.sockopt_table import (
     RAW,
     Level,
     SockOpt,
     get_option,
+    number,
+    only,
     opt_bytes,
     opt_int,
     set_option,
@@ -28,10 +30,7 @@ FILTER_BYTES = 32
 """struct icmp6_filter: a bit for each type, set = not wanted; least type first."""
 
 
-def only_icmpv6(sk: raw6_sock) -> None:
-    """Raises: OSError EOPNOTSUPP."""
-    if sk.inet_num != IPPROTO_ICMPV6:
-        raise os_error(errno.EOPNOTSUPP, "ICMPV6_FILTER is for ICMPv6")
+only_icmpv6 = only("inet_num", (IPPROTO_ICMPV6,), errno.EOPNOTSUPP, "ICMPV6_FILTER: only ICMPv6")
 
 
 def not_icmpv6(sk: raw6_sock) -> None:
@@ -63,8 +62,8 @@ ICMPV6_LEVEL = Level("IPPROTO_ICMPV6", SOL_ICMPV6, vars(uapi), (
         takes=opt_bytes, set=rawv6_seticmpfilter, get=rawv6_geticmpfilter),
 ), length_first=False)
 RAWV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
-    SockOpt("IPV6_CHECKSUM", "where the kernel puts a checksum", sockets=RAW,
-        may_set=not_icmpv6, set=rawv6_set_checksum, get=lambda sk: sk.offset),
+    number("IPV6_CHECKSUM", "offset", None, "where the kernel puts a checksum", sockets=RAW,
+        may_set=not_icmpv6, set=rawv6_set_checksum),
     switch("IPV6_HDRINCL", "hdrincl", "packets bring their IPv6 header", since="4.5", sockets=RAW),
 ))
 # fmt: on
@@ -89,11 +88,11 @@ def rawv6_setsockopt(sk: raw6_sock, level: int, optname: int, optval: Any) -> No
         ipv6_setsockopt(sk, level, optname, optval)
 
 
-def rawv6_getsockopt(sk: raw6_sock, level: int, optname: int) -> Any:
+def rawv6_getsockopt(sk: raw6_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv6/raw.c. Raises: OSError."""
     if level == SOL_ICMPV6:
         only_icmpv6(sk)
         return get_option(ICMPV6_LEVEL, sk, optname)
     if level in RAW_LEVELS and optname in RAW_LEVELS[level].rows:
         return get_option(RAW_LEVELS[level], sk, optname)
-    return ipv6_getsockopt(sk, level, optname)
+    return ipv6_getsockopt(sk, level, optname, optlen)

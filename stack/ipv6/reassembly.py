@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.hdr6 import frag_hdr_at, ipv6_skip_exthdr
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     pskb_may_pull,
     sk_buff,
     skb_copy_bits,
@@ -24,6 +22,8 @@ from fastpath.skbuff import (
     skb_store_bits,
     skb_transport_offset,
 )
+from fastpath.net.hdr import ipv6_hdr
+from fastpath.net.hdr6 import frag_hdr_at, ipv6_skip_exthdr
 from stack.core.drop_reason import (
     SKB_DROP_REASON_FRAG_REASM_TIMEOUT,
     SKB_DROP_REASON_IP_INHDR,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import ipv6_hdr
 from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.core.security import security_sk_classify_flow
@@ -204,16 +204,13 @@ def ip6_dst_lookup_flow(
     return rt
 
 
-def ip6_sk_dst_lookup_flow(
-    sk: inet_sock, fl6: flowi, final_dst: wide = 0, connected: bool = True, prefs: int = 0
-) -> rt6_info:
-    """net/ipv6/ip6_output.c: the socket's cached route if valid for the flow, else a new one."""
+def ip6_sk_dst_lookup_flow(sk: inet_sock, fl6: flowi, prefs: int) -> rt6_info:
+    """net/ipv6/ip6_output.c: the cached route of a connected socket if valid, else a new one."""
     rt: rt6_info | None = sk_dst_check(sk, 0)
     if rt is not None and ip6_sk_dst_check(rt, fl6):
         return rt
-    rt = ip6_dst_lookup_flow(sk.net, sk, fl6, final_dst, prefs)
-    if connected:
-        sk_dst_set(sk, rt)
+    rt = ip6_dst_lookup_flow(sk.net, sk, fl6, 0, prefs)
+    sk_dst_set(sk, rt)
     return rt
 
 

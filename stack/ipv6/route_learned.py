@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr, ipv6hdr_at
-from fastpath.hdr6 import rd_msg_at
-from fastpath.skbuff import sk_buff, skb_copy_bits, skb_transport_offset
+from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_transport_offset
+from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
+from fastpath.net.hdr6 import rd_msg_at
 from stack.core.dst import DST_OBSOLETE_KILL, dst_ops
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ISROUTER,
@@ -175,7 +175,7 @@ def ip6_update_pmtu(skb: sk_buff, net: Net, mtu: int, oif: int, mark: int = 0) -
 
 def ip6_sk_update_pmtu(skb: sk_buff, sk: inet_sock, mtu: int) -> None:
     """net/ipv6/route.c: ip6_update_pmtu for a socket, whose cached route is checked."""
-    ip6_update_pmtu(skb, sk.net, mtu, sk.sk_bound_dev_if or skb.dev.ifindex, sk.sk_mark)
+    ip6_update_pmtu(skb, sk.net, mtu, sk.sk_bound_dev_if or skb.dev.ifindex)
     sk_dst_check(sk, 0)
 
 
@@ -204,7 +204,7 @@ def rt6_mtu_change(dev: net_device, mtu: int) -> None:
 # --- redirects -----------------------------------------------------------------------------
 
 
-def rt6_do_redirect(rt: rt6_info, sk: object, skb: sk_buff) -> None:
+def rt6_do_redirect(rt: rt6_info, skb: sk_buff) -> None:
     """net/ipv6/route.c: follow a redirect (RFC 4861 8.3). Borrows skb.
 
     skb's network header is that of the router's packet, its transport header at the redirect.
@@ -269,12 +269,12 @@ def __ip6_route_redirect(net: Net, daddr: wide, gateway: wide, oif: int) -> rt6_
     return None
 
 
-def ip6_redirect(skb: sk_buff, net: Net, oif: int, mark: int = 0) -> None:
+def ip6_redirect(skb: sk_buff, net: Net, oif: int) -> None:
     """net/ipv6/route.c: follow a redirect about our packet; skb data at the embedded header."""
     iph = ipv6hdr_at(skb, 0)
     rt = __ip6_route_redirect(net, iph.daddr, ipv6_hdr(skb).saddr, oif)
     if rt is not None:
-        rt6_do_redirect(rt, None, skb)
+        rt6_do_redirect(rt, skb)
 
 
 def ip6_redirect_no_header(skb: sk_buff, net: Net, oif: int) -> None:
@@ -285,12 +285,12 @@ def ip6_redirect_no_header(skb: sk_buff, net: Net, oif: int) -> None:
     dest = rd_msg_at(skb, at).dest
     rt = __ip6_route_redirect(net, dest, ipv6_hdr(skb).saddr, oif)
     if rt is not None:
-        rt6_do_redirect(rt, None, skb)
+        rt6_do_redirect(rt, skb)
 
 
 def ip6_sk_redirect(skb: sk_buff, sk: inet_sock) -> None:
     """net/ipv6/route.c"""
-    ip6_redirect(skb, sk.net, sk.sk_bound_dev_if or skb.dev.ifindex, sk.sk_mark)
+    ip6_redirect(skb, sk.net, sk.sk_bound_dev_if or skb.dev.ifindex)
 
 
 # --- routers -------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from stack.core.dst import (
 )
 from stack.core.neigh_table import neighbour
 from stack.core.neighbour import neigh_create
-from stack.core.netdevice import IFF_LOOPBACK
+from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.ip6_fib import (
@@ -37,7 +37,6 @@ from stack.ipv6.ip6_fib import (
 )
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.ipv6.if_inet6 import inet6_dev
     from stack.net import Net
 

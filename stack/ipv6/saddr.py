@@ -1,7 +1,7 @@
 """Source address selection: net/ipv6/addrconf.c ipv6_dev_get_saddr, RFC 6724 5.
 
-Candidates are compared rule by rule until one decides. Of equal candidates the first in the
-interface's list is chosen.
+Candidates are compared rule by rule until one decides. The first in the interface's list wins among
+equal candidates.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stack.core.rows import state
-from stack.core.sysctl import INT_MAX, INT_MIN, LONG_MAX, PORTS, Sysctl, SysctlError
+from stack.core.sysctl_net_core import INT_MAX, INT_MIN, LONG_MAX, PORTS, Sysctl, SysctlError
 from stack.ipv6.devconf import CONF_ROWS, WRITTEN_TO_ALL, conf_row, ipv6_devconf
 
 IPV6, ICMP6, ROUTE6 = "net.ipv6", "net.ipv6.icmp", "net.ipv6.route"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.hdr import ipv6hdr_at
-from fastpath.inetkey import inet_err_key
-from fastpath.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
+from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
+from fastpath.net.hdr import ipv6hdr_at
+from fastpath.net.inetkey import inet_err_key
 from stack.core.dst import dst_mtu
 from stack.core.sock import sk_dst_check, sock_owned_by_user
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT, TCPF_CLOSE, TCPF_LISTEN

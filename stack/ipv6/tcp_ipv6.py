@@ -10,16 +10,21 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.hdr import tcp_v6_send_check as _send_check
-from fastpath.inetkey import inet_key
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_ipv6_magic
+from fastpath.base.skbuff import (
+    CHECKSUM_NONE,
     SKB_GSO_TCPV6,
+    alloc_skb,
     pskb_may_pull,
     sk_buff,
     skb_checksum_complete,
     skb_checksum_init_v6,
+    skb_put_data,
+    skb_set_transport_header,
 )
+from fastpath.net.hdr import ipv6_hdr
+from fastpath.net.hdr import tcp_v6_send_check as _send_check
+from fastpath.net.inetkey import inet_key
 from stack.core.errors import os_error
 from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
@@ -41,7 +46,7 @@ from stack.inet.inet_hashtables import (
     inet_hash_connect,
 )
 from stack.inet.inet_sock import inet_sock
-from stack.inet.request_sock import request_sock_ops, tcp_request_sock_ops
+from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp import (
     tcp_destroy_sock,
     tcp_init_sock,
@@ -51,20 +56,19 @@ from stack.inet.tcp_ctl import (
     tcp_connect_failed,
     tcp_connect_forget,
     tcp_make_synack,
-    tcp_rtx_synack,
 )
 from stack.inet.tcp_done import tcp_set_state
+from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_minisocks import (
     tcp_syn_recv_child,
     tcp_syn_recv_hash,
     tcp_syn_recv_route,
 )
 from stack.inet.tcp_prot import tcp_proto
-from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv, tcp_receive_ops
-from stack.inet.tcp_reply import TCP_HLEN
-from stack.inet.tcp_request import tcp_conn_request, tcp_init_seq, tcp_init_ts_off
-from stack.inet.tcp_sock import M32, tcp_sock
-from stack.inet.tcp_syncookies import cookie_check, cookie_init_sequence
+from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
+from stack.inet.tcp_reply import TCP_HLEN, tcp_answer, tcp_answer_bytes, tcp_reply_reset
+from stack.inet.tcp_request import tcp_conn_request
+from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, tcp_sock
 from stack.ipv4.ip_output import ip_queue_xmit
 from stack.ipv4.tcp_err import tcp_v4_mtu_reduced
 from stack.ipv4.tcp_ipv4 import (
@@ -95,12 +99,6 @@ from stack.ipv6.protocol import (
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.rt6_info import IPV6_MIN_MTU
 from stack.ipv6.tcp_err import tcp_v6_err, tcp_v6_mtu_reduced
-from stack.ipv6.tcp_reply import (
-    ipv6_unicast_destination,
-    tcp_v6_reqsk_send_ack,
-    tcp_v6_send_reset,
-    tcp_v6_timewait_ack,
-)
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
@@ -110,9 +108,6 @@ if TYPE_CHECKING:
 IPV6_HLEN = 40
 IN6ADDR_LOOPBACK = 1
 IPV6_FLOWLABEL_MASK = 0xFFFFF
-
-msstab = (1280 - 60, 1480 - 60, 9000 - 60)
-"""net/ipv6/syncookies.c: the MSS values that a cookie can encode."""
 
 
 # --- connect ------------------------------------------------------------------------------
@@ -241,38 +236,6 @@ def tcp_v6_send_synack(
     return 0 if err == NET_XMIT_CN else err
 
 
-def tcp_v6_reqsk_destructor(req: request_sock) -> None:
-    """request_sock_ops.destructor: a request holds nothing of IPv6 to free."""
-
-
-def cookie_v6_init_sequence(skb: sk_buff, req: request_sock) -> int:
-    """net/ipv6/syncookies.c"""
-    return cookie_init_sequence(skb, req, msstab)
-
-
-def cookie_v6_check(sk: tcp_sock, skb: sk_buff) -> tcp_sock | None:
-    """net/ipv6/syncookies.c: see cookie_check."""
-    return cookie_check(sk, skb, msstab, tcp6_request_sock_ops, tcp_request_sock_ipv6_ops)
-
-
-tcp_request_sock_ipv6_ops = tcp_request_sock_ops(
-    mss_clamp=IPV6_MIN_MTU - TCP_HLEN - IPV6_HLEN,
-    route_req=tcp_v6_route_req,
-    init_seq=tcp_init_seq,
-    init_ts_off=tcp_init_ts_off,
-    cookie_init_seq=cookie_v6_init_sequence,
-    send_synack=tcp_v6_send_synack,
-)
-
-tcp6_request_sock_ops = request_sock_ops(
-    family=AF_INET6,
-    rtx_syn_ack=tcp_rtx_synack,
-    send_ack=tcp_v6_reqsk_send_ack,
-    send_reset=tcp_v6_send_reset,
-    destructor=tcp_v6_reqsk_destructor,
-)
-
-
 def tcp_v6_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
     """Process a SYN for a listener, over IPv4 or IPv6. Borrows skb."""
     if skb.protocol == ETH_P_IP:
@@ -283,7 +246,7 @@ def tcp_v6_conn_request(sk: tcp_sock, skb: sk_buff) -> int:
     if ipv6_addr_v4mapped(ipv6_hdr(skb).saddr):
         sk.net.mib.ip6.InHdrErrors += 1
         return 0
-    return tcp_conn_request(tcp6_request_sock_ops, tcp_request_sock_ipv6_ops, sk, skb)
+    return tcp_conn_request(tcp_v6_family_ops, sk, skb)
 
 
 def tcp_v6_syn_recv_sock(
@@ -328,29 +291,14 @@ def tcp_v6_do_rcv(sk: tcp_sock, skb: sk_buff) -> int:
     """proto.backlog_rcv: a segment for sk, see tcp_do_rcv. Takes ownership of skb."""
     if skb.protocol == ETH_P_IP:
         return tcp_v4_do_rcv(sk, skb)  # for a listener of both families
-    tcp_do_rcv(sk, skb, tcp_v6_receive_ops)
+    tcp_do_rcv(sk, skb, tcp_v6_family_ops)
     return 0
 
 
 def tcp_v6_rcv(skb: sk_buff) -> int:
     """inet6_protos[IPPROTO_TCP]: a segment, data at the TCP header. Takes ownership of skb. 0."""
-    sk = tcp_rcv(skb, tcp_v6_receive_ops)
+    sk = tcp_rcv(skb, tcp_v6_family_ops)
     return 0 if sk is None else tcp_v6_do_rcv(sk, skb)
-
-
-def tcp_v6_csum_bad(skb: sk_buff) -> bool:
-    """tcp_receive_ops.csum_bad."""
-    _, saddr, _, daddr, _ = inet_key(skb)
-    return bool(skb_checksum_init_v6(skb, IPPROTO_TCP, saddr, daddr) or skb_checksum_complete(skb))
-
-
-tcp_v6_receive_ops = tcp_receive_ops(
-    family=AF_INET6,
-    csum_bad=tcp_v6_csum_bad,
-    cookie_check=cookie_v6_check,
-    send_reset=tcp_v6_send_reset,
-    timewait_ack=tcp_v6_timewait_ack,
-)
 
 
 def tcp_v6_early_demux(skb: sk_buff) -> None:
@@ -358,6 +306,65 @@ def tcp_v6_early_demux(skb: sk_buff) -> None:
     if skb.pkt_type or not pskb_may_pull(skb, skb.transport_header - skb.data_offset + TCP_HLEN):
         return
     tcp_early_demux(skb)
+
+
+# --- segments without a socket --------------------------------------------------------------
+
+
+def tcp_v6_csum_bad(skb: sk_buff) -> bool:
+    """tcp_family_ops.csum_bad"""
+    _, saddr, _, daddr, _ = inet_key(skb)
+    return bool(skb_checksum_init_v6(skb, IPPROTO_TCP, saddr, daddr) or skb_checksum_complete(skb))
+
+
+def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
+    """tcp_family_ops.send_response"""
+    _, saddr, sport, daddr, dport = inet_key(skb)
+    ctl_sk = net.ipv6.tcp_sk
+    # A link-local peer is on the segment's input interface.
+    oif = answer.oif or (skb.skb_iif if ipv6_addr_is_linklocal(saddr) else 0)
+    fl6 = flowi(AF_INET6, saddr, daddr, oif)
+    fl6.flowi_proto = IPPROTO_TCP
+    fl6.flowi_mark = answer.mark
+    fl6.flowlabel = answer.label
+    fl6.fl_sport, fl6.fl_dport = dport, sport
+    try:
+        dst = ip6_dst_lookup_flow(net, ctl_sk, fl6)
+    except OSError:
+        return False
+    segment = tcp_answer_bytes(skb, answer, csum_ipv6_magic)
+    buff = alloc_skb(net.skb_small, len(segment), MAX_TCP_HEADER)
+    if buff is None:
+        return False
+    skb_put_data(buff, segment)
+    skb_set_transport_header(buff, 0)
+    buff.ip_summed = CHECKSUM_NONE
+    buff.dst = dst
+    ip6_xmit(ctl_sk, buff, fl6, answer.mark, None, answer.tclass & ~3, 0)
+    return True
+
+
+def tcp_v6_send_reset(sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff) -> None:
+    """tcp_family_ops.send_reset"""
+    if sk is not None or ipv6_unicast_destination(skb):
+        tcp_reply_reset(sk, skb, tcp_v6_family_ops)
+
+
+def ipv6_unicast_destination(skb: sk_buff) -> bool:
+    """include/net/ip6_route.h: whether skb's destination is a unicast address of ours."""
+    return skb.pkt_type == 0 and not ipv6_addr_is_multicast(ipv6_hdr(skb).daddr)
+
+
+tcp_v6_family_ops = tcp_family_ops(
+    family=AF_INET6,
+    mss_clamp=IPV6_MIN_MTU - TCP_HLEN - IPV6_HLEN,
+    msstab=(1280 - 60, 1480 - 60, 9000 - 60),
+    csum_bad=tcp_v6_csum_bad,
+    route_req=tcp_v6_route_req,
+    send_synack=tcp_v6_send_synack,
+    send_response=tcp_v6_send_response,
+    send_reset=tcp_v6_send_reset,
+)
 
 
 # --- socket life --------------------------------------------------------------------------

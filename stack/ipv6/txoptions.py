@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastpath.skbuff import sk_buff, skb_push_data
+from fastpath.base.skbuff import sk_buff, skb_push_data
 from stack.core.rows import wide
 from stack.ipv6.protocol import (
     NEXTHDR_AUTH,

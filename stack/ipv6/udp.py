@@ -1,6 +1,16 @@
 """UDP over IPv6: sending, errors, the protocol's tables (net/ipv6/udp.c; RFC 768, 8200 8.1).
 
-Datagrams to a v4-mapped address are sent by stack/ipv4/udp.py.
+    inet6_sendmsg => udpv6_sendmsg -> udp_lib_sendmsg (inet/udp_flow.py), which calls for IPv6
+        udp6_family, udp6_route             IPv4 or IPv6, and where to
+        udp6_make_flow, udp6_flow_xmit      plain datagrams, by prebuilt headers
+        udp6_make_skb, udp6_append, udp_v6_send_skb     all others, through ip6_append.py
+    inet6_protos: udpv6_rcv -> udp_lib_rcv (inet/udp.py)
+                  udpv6_err -> sk_icmp_err  an ICMPv6 error about a datagram of ours
+    inet6_recvmsg => udpv6_recvmsg          a path MTU to report, else udp_recvmsg
+
+stack/inet has what both families do; the functions named udp6_* are slots of inet_af_ops. State is
+udp_sock, its ipv6_pinfo and, for one message, its udp_dest. Read udp6_route first. Datagrams to a
+v4-mapped address are sent by stack/ipv4/udp.py.
 """
 
 from __future__ import annotations
@@ -8,10 +18,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from fastpath.hdr import ipv6_hdr, udp6_send_check, udp_hdr
-from fastpath.inet import UdpFlow
-from fastpath.inetkey import inet_err_ends
-from fastpath.skbuff import pskb_may_pull, sk_buff
+from fastpath.base.skbuff import pskb_may_pull, sk_buff
+from fastpath.net.hdr import ipv6_hdr, udp6_send_check, udp_hdr
+from fastpath.net.inet import UdpFlow
+from fastpath.net.inetkey import inet_err_ends
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.neigh_table import NUD_VALID
@@ -21,11 +31,9 @@ from stack.core.proto import proto
 from stack.core.snmp import udp_mib
 from stack.core.sock import (
     SOCK_LOCALROUTE,
-    sk_error_report,
     sock_wfree,
 )
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len
-from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -34,10 +42,10 @@ from stack.core.uapi import (
     SOL_UDP,
 )
 from stack.inet.af_ops import af_ops_of, inet_af_ops
-from stack.inet.append import ip_generic_getfrag
-from stack.inet.datagram import udp_disconnect
+from stack.inet.append import inet_cork_of, ip_generic_getfrag
+from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import inet_cork, inet_cork_of
+from stack.inet.inet_sock import inet_cork
 from stack.inet.udp import (
     udp_abort,
     udp_check_peer,
@@ -70,17 +78,13 @@ from stack.inet.udp_hash import (
 )
 from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
 from stack.ipv4.udp import udp4_family
-from stack.ipv6.addr import (
-    IN6ADDR_LOOPBACK,
-    ipv6_addr_is_multicast,
-)
+from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.datagram import (
-    check_label,
-    datagram_flow,
     ip6_datagram_connect,
-    ipv6_icmp_error,
     ipv6_recv_rxpmtu,
     mapped_sockaddr,
+    sendmsg_flow,
+    sendmsg_options,
 )
 from stack.ipv6.ip6_append import (
     __ip6_make_skb,
@@ -90,8 +94,7 @@ from stack.ipv6.ip6_append import (
     ip6_sk_ignore_df,
     ipcm6_cookie,
 )
-from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
-from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
+from stack.ipv6.ip6_cmsg import ip6_datagram_send_ctl
 from stack.ipv6.ip6_output import (
     ip6_autoflowlabel,
     ip6_make_flowlabel,
@@ -102,9 +105,7 @@ from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE, np_of
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
-from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
 from stack.ipv6.rt6_info import rt6_info
-from stack.ipv6.txoptions import fl6_update_dst
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -150,41 +151,18 @@ def udp6_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
     name = msg.msg_name
     udp_check_peer(sk, name)
     connected = name is None
-    daddr, dport = sk.inet_daddr, sk.inet_dport
-    label = np.flow_label
-    scope_id = 0
-    if name is not None:
-        daddr, dport = name.addr, name.port
-        label = name.flowinfo & 0xFFFFF if np.sndflow else 0
-        scope_id = name.scope_id if iface_scope_id(daddr, 1) else 0
-    daddr = daddr or IN6ADDR_LOOPBACK
-    if label:
-        check_label(sk, label)
-    fl6 = datagram_flow(sk, daddr, sk.inet_saddr, dport, label)
-    if scope_id:
-        if sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:
-            raise os_error(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
-        fl6.flowi_oif = scope_id
-    elif np.sticky_ifindex and not sk.sk_bound_dev_if:
-        fl6.flowi_oif = np.sticky_ifindex
-    if np.sticky_addr and not fl6.saddr:
-        fl6.saddr = np.sticky_addr
+    fl6 = sendmsg_flow(sk, name, sk.inet_dport if name is None else name.port)
     ipc6 = ipcm6_cookie(sk)
     ipc6.gso_size = sk.gso_size
     if msg.msg_control:
         ip6_datagram_send_ctl(sk, udp_cmsg_send(msg.msg_control, ipc6), fl6, ipc6)
         connected = False
-    if ipc6.opt is None:
-        ipc6.opt = np.opt
-    via = fl6_update_dst(daddr, ipc6.opt)
-    if via:
-        fl6.daddr = via
-    fl6.flowi_tos = max(ipc6.tclass, 0)
-    if connected and not via and not ipv6_addr_is_multicast(fl6.daddr):
-        rt = ip6_sk_dst_lookup_flow(sk, fl6, 0, True, np.srcprefs)
+    final = sendmsg_options(sk, fl6, ipc6)
+    if connected and not final and not ipv6_addr_is_multicast(fl6.daddr):
+        rt = ip6_sk_dst_lookup_flow(sk, fl6, np.srcprefs)
         fl6.saddr = fl6.saddr or sk.inet_saddr
     else:
-        rt = ip6_dst_lookup_flow(sk.net, sk, fl6, daddr if via else 0, np.srcprefs)
+        rt = ip6_dst_lookup_flow(sk.net, sk, fl6, final, np.srcprefs)
     return udp_dest(af, None, fl6, rt, ipc6, None)
 
 
@@ -336,24 +314,9 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
         net.mib.icmp6.InErrors += 1
         return -errno.ENOENT
     np = sk.pinet6
-    if np is None:
-        return 0
-    err, harderr = icmpv6_err_convert(kind, code)
-    if kind == ICMPV6_PKT_TOOBIG:
-        if np.pmtudisc < IPV6_PMTUDISC_INTERFACE:
-            ip6_sk_update_pmtu(skb, sk, info)
-        if np.pmtudisc:
-            harderr = True
-    elif kind == NDISC_REDIRECT:
-        ip6_sk_redirect(skb, sk)
-        return 0
-    if not np.recverr:
-        if not harderr or sk.sk_state != TCP_ESTABLISHED:
-            return 0
-    else:
-        ipv6_icmp_error(sk, skb, err, ends.sport, info, kind, code, offset + UDP_HLEN)
-    sk.sk_err = err
-    sk_error_report(sk)
+    if np is not None:
+        af = af_ops_of[AF_INET6]
+        sk_icmp_err(sk, skb, af, np.recverr, ends.sport, offset + UDP_HLEN, info)
     return 0
 
 
@@ -384,11 +347,11 @@ def udpv6_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> Non
         ipv6_setsockopt(sk, level, optname, optval)
 
 
-def udpv6_getsockopt(sk: udp_sock, level: int, optname: int) -> Any:
+def udpv6_getsockopt(sk: udp_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv6/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
     if level == SOL_UDP:
         return udp_lib_getsockopt(sk, optname)
-    return ipv6_getsockopt(sk, level, optname)
+    return ipv6_getsockopt(sk, level, optname, optlen)
 
 
 def udp6_mib(net: Net) -> udp_mib:

@@ -17,8 +17,8 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Any
 
-from fastpath.hdr import iphdr_at, ipv6hdr_at, udphdr_at
-from fastpath.skbuff import pskb_may_pull, sk_buff
+from fastpath.base.skbuff import pskb_may_pull, sk_buff
+from fastpath.net.hdr import iphdr_at, ipv6hdr_at, udphdr_at
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6, nf_hook_state
 from stack.core.rows import row, state, wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP

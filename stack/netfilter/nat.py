@@ -4,7 +4,7 @@
     nat.snat(host, "192.0.2.7", oif="eth1", saddr="10.0.0.0/24")
     nat.dnat(host, "10.0.0.5:80", iif="eth1", proto="tcp", dport=8080)
 
-Rules are asked once per connection. Of each kind the first that matches decides, in the order in
+Rules are asked once per connection. The first rule of a kind that matches decides, in the order in
 which they were added. Their other words are in stack/netfilter/match.py. Call these with the host's
 lock held where other threads run the host.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.netfilter import (
     NF_ACCEPT,
     NF_INET_LOCAL_IN,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.netfilter import NF_INET_NUMHOOKS, nf_hook_state
 from stack.core.rows import row, state, wide
 
@@ -32,7 +32,6 @@ IP_CT_DIR_ORIGINAL = 0
 IP_CT_DIR_REPLY = 1
 
 # enum ip_conntrack_status
-IPS_EXPECTED = 1 << 0
 IPS_SEEN_REPLY = 1 << 1
 IPS_ASSURED = 1 << 2
 IPS_CONFIRMED = 1 << 3

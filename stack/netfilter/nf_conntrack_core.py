@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netfilter import (
     NF_ACCEPT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.netfilter.nf_conntrack import (
     IP_CT_IS_REPLY,

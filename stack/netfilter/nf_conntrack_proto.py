@@ -5,8 +5,8 @@ net/netfilter/nf_conntrack_proto_udp.c, _icmp.c, _icmpv6.c, _generic.c.
 
 from __future__ import annotations
 
-from fastpath.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, udphdr_at
-from fastpath.skbuff import pskb_may_pull, sk_buff
+from fastpath.base.skbuff import pskb_may_pull, sk_buff
+from fastpath.net.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, udphdr_at
 from stack.core.netfilter import (
     NF_ACCEPT,
     NF_INET_PRE_ROUTING,

@@ -22,10 +22,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import tcphdr, tcphdr_at
-from fastpath.skbuff import pskb_may_pull, sk_buff
+from fastpath.base.skbuff import pskb_may_pull, sk_buff
+from fastpath.net.hdr import tcphdr, tcphdr_at
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_INET_PRE_ROUTING, NF_REPEAT, nf_hook_state
 from stack.core.uapi import IPPROTO_TCP
+from stack.inet.tcp_options import (
+    TCPOPT_EOL,
+    TCPOPT_NOP,
+    TCPOPT_SACK,
+    TCPOPT_SACK_PERM,
+    TCPOPT_WINDOW,
+)
 from stack.netfilter.nf_conntrack import (
     IP_CT_DIR_ORIGINAL,
     IP_CT_DIR_REPLY,
@@ -132,7 +139,6 @@ TCP_FLAG_MAXACK_SET = 0x20
 EXP_CHALLENGE_ACK = 0x40
 SIMULTANEOUS_OPEN = 0x80
 
-TCPOPT_EOL, TCPOPT_NOP, TCPOPT_WINDOW, TCPOPT_SACK_PERM, TCPOPT_SACK = 0, 1, 3, 4, 5
 TCP_MAX_WSCALE = 14
 MAXACKWINCONST = 66000
 TCP_HLEN = 20
@@ -163,28 +169,30 @@ def segment_seq_plus_len(th: tcphdr, length: int, dataoff: int) -> int:
     return (th.seq + length - dataoff - th.doff * 4 + (flags >> 1 & 1) + (flags & 1)) & U32
 
 
+def tcp_option_at(options: bytes, at: int) -> int:
+    """The place of the next whole option from `at` on; -1 behind the last (RFC 9293 3.1)."""
+    end = len(options)
+    while at < end and options[at] == TCPOPT_NOP:
+        at += 1
+    if at + 1 >= end or options[at] == TCPOPT_EOL:
+        return -1
+    return at if 2 <= options[at + 1] <= end - at else -1
+
+
 def tcp_options(skb: sk_buff, dataoff: int, th: tcphdr, seen: ip_ct_tcp_state) -> None:
     """net/netfilter/nf_conntrack_proto_tcp.c: window scale and SACK permitted, of a SYN."""
     seen.td_scale = 0
     seen.flags &= TCP_FLAG_BE_LIBERAL
     options = skb_bytes(skb, dataoff + TCP_HLEN, th.doff * 4 - TCP_HLEN)
-    at, end = 0, len(options)
-    while at < end:
-        kind = options[at]
-        if kind == TCPOPT_EOL:
-            return
-        if kind == TCPOPT_NOP:
-            at += 1
-            continue
-        size = options[at + 1] if at + 1 < end else 0
-        if size < 2 or at + size > end:
-            return
+    at = tcp_option_at(options, 0)
+    while at >= 0:
+        kind, size = options[at], options[at + 1]
         if kind == TCPOPT_SACK_PERM and size == 2:
             seen.flags |= TCP_FLAG_SACK_PERM
         elif kind == TCPOPT_WINDOW and size == 3:
             seen.td_scale = min(options[at + 2], TCP_MAX_WSCALE)
             seen.flags |= TCP_FLAG_WINDOW_SCALE
-        at += size
+        at = tcp_option_at(options, at + size)
 
 
 def tcp_sack(skb: sk_buff, dataoff: int, th: tcphdr, ack: int) -> int:
@@ -192,23 +200,15 @@ def tcp_sack(skb: sk_buff, dataoff: int, th: tcphdr, ack: int) -> int:
     options = skb_bytes(skb, dataoff + TCP_HLEN, th.doff * 4 - TCP_HLEN)
     if len(options) == 12 and options[:4] == b"\1\1\x08\x0a":  # time stamps alone
         return ack
-    at, end = 0, len(options)
-    while at < end:
-        kind = options[at]
-        if kind == TCPOPT_EOL:
-            break
-        if kind == TCPOPT_NOP:
-            at += 1
-            continue
-        size = options[at + 1] if at + 1 < end else 0
-        if size < 2 or at + size > end:
-            break
+    at = tcp_option_at(options, 0)
+    while at >= 0:
+        kind, size = options[at], options[at + 1]
         if kind == TCPOPT_SACK and size >= 10 and (size - 2) % 8 == 0:
             for block in range(at + 2, at + size, 8):
                 right = int.from_bytes(options[block + 4 : block + 8], "big")
                 if before(ack, right):
                     ack = right
-        at += size
+        at = tcp_option_at(options, at + size)
     return ack
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fastpath.csum import csum_fold, csum_ipv6_magic, csum_tcpudp_magic
-from fastpath.hdr import iphdr_at, ipv6hdr_at
-from fastpath.skbuff import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, sk_buff, skb_checksum
+from fastpath.base.csum import csum_fold, csum_ipv6_magic, csum_tcpudp_magic
+from fastpath.base.skbuff import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, sk_buff, skb_checksum
+from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core.netfilter import NFPROTO_IPV4
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, nf_hook_state
 from stack.core.uapi import IPPROTO_TCP
 from stack.netfilter.nf_conntrack import (

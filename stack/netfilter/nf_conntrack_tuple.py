@@ -5,10 +5,10 @@ All lengths are checked: a truncated or malformed packet has no tuple.
 
 from __future__ import annotations
 
-from fastpath.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, udphdr_at
-from fastpath.hdr6 import ipv6_skip_exthdr
-from fastpath.parse import PARSED_L4, PARSED_PLAIN, PARSED_WHOLE, skb_parse
-from fastpath.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
+from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
+from fastpath.net.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, udphdr_at
+from fastpath.net.hdr6 import ipv6_skip_exthdr
+from fastpath.net.parse import PARSED_L4, PARSED_PLAIN, PARSED_WHOLE, skb_parse
 from stack.core.netfilter import NFPROTO_IPV4
 from stack.core.rows import wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP

@@ -7,16 +7,16 @@ that came.
 
 from __future__ import annotations
 
-from fastpath.hdr import ipv6_hdr
-from fastpath.hdr6 import frag_hdr_at
-from fastpath.inet import ip_is_fragment
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     pskb_may_pull,
     sk_buff,
     skb_copy_bits,
     skb_orphan,
     skb_set_transport_header,
 )
+from fastpath.net.hdr import ipv6_hdr
+from fastpath.net.hdr6 import frag_hdr_at
+from fastpath.net.inet import ip_is_fragment
 from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, kfree_skb_reason
 from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_OUT, NF_STOLEN, nf_hook_state
 from stack.core.nf_queue import nf_hook_continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastpath.inetkey import inet_siphash
+from fastpath.net.inetkey import inet_siphash
 from stack.core.netfilter import (
     NF_ACCEPT,
     NF_INET_LOCAL_IN,

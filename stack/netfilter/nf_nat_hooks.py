@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastpath.hdr import iphdr_at, ipv6hdr_at
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core.netfilter import (
     NF_ACCEPT,
     NF_DROP,

@@ -6,9 +6,8 @@ in an ICMP error is translated in the opposite direction, so that its sender rec
 
 from __future__ import annotations
 
-from fastpath.csum import csum_fold, csum_ipv6_magic, csum_replace2, csum_replace4
-from fastpath.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, tcphdr_at, udphdr_at
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_fold, csum_ipv6_magic, csum_replace2, csum_replace4
+from fastpath.base.skbuff import (
     CHECKSUM_COMPLETE,
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
@@ -17,6 +16,7 @@ from fastpath.skbuff import (
     skb_checksum,
     skb_cow,
 )
+from fastpath.net.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, tcphdr_at, udphdr_at
 from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV4
 from stack.core.rows import narrow, wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import (
+from fastpath.base.skbuff import alloc_skb, kfree_skb, pskb_may_pull, sk_buff
+from fastpath.net.hdr import (
     ip_push,
     iphdr_at,
     ipv6_push,
@@ -14,7 +15,6 @@ from fastpath.hdr import (
     tcp_v6_send_check,
     tcphdr_at,
 )
-from fastpath.skbuff import alloc_skb, kfree_skb, pskb_may_pull, sk_buff
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NFPROTO_IPV4, nf_hook_state
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import ip_hdr, ipv6_hdr
-from fastpath.skbuff import sk_buff, skb_cow_head, skb_headroom
+from fastpath.base.skbuff import sk_buff, skb_cow_head, skb_headroom
+from fastpath.net.hdr import ip_hdr, ipv6_hdr
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6

@@ -21,8 +21,8 @@ import errno
 import struct
 from sys import byteorder
 
-from fastpath.bpf import bpf_prog_run
-from fastpath.skbuff import (
+from fastpath.base.bpf import bpf_prog_run
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     PACKET_LOOPBACK,
     PACKET_OUTGOING,
@@ -44,13 +44,14 @@ from fastpath.skbuff import (
     skb_set_network_header,
     skb_shared,
 )
-from fastpath.sockaddr import sockaddr_ll_make
+from fastpath.net.sockaddr import sockaddr_ll_make
+from stack.core.bsd_socket import socket
 from stack.core.datagram import skb_recv_datagram
 from stack.core.dev_queue import dev_direct_xmit, dev_queue_xmit
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.drop_reason import SKB_DROP_REASON_PACKET_SOCK_ERROR, kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.netdevice import (
     ARPHRD_ETHER,
     ETH_HLEN,
@@ -79,7 +80,6 @@ from stack.core.sockaddr import (
     sockaddr,
     sockaddr_ll,
 )
-from stack.core.socket import socket
 from stack.core.sockopt import put_cmsg, sock_cmsg_send, sock_recv_cmsgs
 from stack.core.uapi import (
     AF_INET6,
@@ -93,16 +93,16 @@ from stack.core.uapi import (
     SOL_PACKET,
 )
 from stack.packet.packet_fanout import fanout_link, fanout_unlink
-from stack.packet.packet_sock import (
-    PACKET_AUXDATA,
-    TP_STATUS_CSUM_VALID,
-    TP_STATUS_CSUMNOTREADY,
-    TP_STATUS_GSO_TCP,
-    TP_STATUS_USER,
-    TP_STATUS_VLAN_TPID_VALID,
-    TP_STATUS_VLAN_VALID,
-    packet_sock,
-)
+from stack.packet.packet_sock import PACKET_AUXDATA, packet_sock
+
+# tp_status of struct tpacket_auxdata
+TP_STATUS_USER = 1 << 0
+TP_STATUS_CSUMNOTREADY = 1 << 3
+TP_STATUS_VLAN_VALID = 1 << 4
+TP_STATUS_VLAN_TPID_VALID = 1 << 6
+TP_STATUS_CSUM_VALID = 1 << 7
+TP_STATUS_GSO_TCP = 1 << 8
+
 
 AUXDATA = struct.Struct("=IIIHHHH")
 HEADROOM = 32  # LL_RESERVED_SPACE: an Ethernet header and what precedes it, rounded up
@@ -254,15 +254,7 @@ def packet_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
     if skb is None:
         return 0
     full = skb.len
-    copied = full
-    if length < copied:
-        msg.msg_flags |= MSG_TRUNC
-        copied = length
-    try:
-        skb_copy_datagram_iter(skb, 0, msg, copied)
-    except (ValueError, BufferError, TypeError) as exc:
-        kfree_skb(skb)
-        raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+    copied = skb_read_datagram(skb, msg, length)
     msg.msg_name = skb.cb
     if sk.sk_type == SOCK_DGRAM and is_vlan(skb.protocol):
         msg.msg_name = vlan_name_dgram(skb)

@@ -21,34 +21,34 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
-from fastpath.bpf import bpf_prog, bpf_prog_run
-from fastpath.skbuff import kfree_skb, sk_buff, skb_copy_bits, skb_network_offset
+from fastpath.base.bpf import bpf_prog, bpf_prog_run
+from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
+from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.filter import copy_bpf_fprog_from_user
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, packet_type
 from stack.core.sock import SOCK_FILTER_LOCKED, sock
 from stack.core.sockopt_table import opt_bytes
-from stack.packet.packet_sock import (
-    PACKET_FANOUT_CBPF,
-    PACKET_FANOUT_CPU,
-    PACKET_FANOUT_EBPF,
-    PACKET_FANOUT_FLAG_DEFRAG,
-    PACKET_FANOUT_FLAG_IGNORE_OUTGOING,
-    PACKET_FANOUT_FLAG_ROLLOVER,
-    PACKET_FANOUT_FLAG_UNIQUEID,
-    PACKET_FANOUT_HASH,
-    PACKET_FANOUT_LB,
-    PACKET_FANOUT_QM,
-    PACKET_FANOUT_RND,
-    PACKET_FANOUT_ROLLOVER,
-    packet_fanout,
-    packet_rollover,
-    packet_sock,
-)
+from stack.packet.packet_sock import packet_fanout, packet_rollover, packet_sock
 
 if TYPE_CHECKING:
     from stack.net import Net
+
+# ways to fan out, and flags (include/uapi/linux/if_packet.h)
+PACKET_FANOUT_HASH = 0
+PACKET_FANOUT_LB = 1
+PACKET_FANOUT_CPU = 2
+PACKET_FANOUT_ROLLOVER = 3
+PACKET_FANOUT_RND = 4
+PACKET_FANOUT_QM = 5
+PACKET_FANOUT_CBPF = 6
+PACKET_FANOUT_EBPF = 7
+PACKET_FANOUT_FLAG_ROLLOVER = 0x1000
+PACKET_FANOUT_FLAG_UNIQUEID = 0x2000
+PACKET_FANOUT_FLAG_IGNORE_OUTGOING = 0x4000
+PACKET_FANOUT_FLAG_DEFRAG = 0x8000
+
 
 ARGS = struct.Struct("=HHI")  # struct fanout_args of a little-endian machine
 ROLLOVER_STATS = struct.Struct("=QQQ")
@@ -234,7 +234,7 @@ def packet_rcv_fanout(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: 
     f: packet_fanout = pt.af_packet_priv
     num = len(f.arr)
     if not num:
-        kfree_skb(skb)
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
         return 0
     kind = f.type
     i = 0

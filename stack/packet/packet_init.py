@@ -6,6 +6,7 @@ import errno
 import sys
 from typing import TYPE_CHECKING, Any
 
+from stack.core.bsd_socket import sock_register, socket
 from stack.core.datagram import datagram_poll
 from stack.core.dev_ioctl import family_ioctl
 from stack.core.dev_notifier import register_netdevice_notifier
@@ -26,7 +27,6 @@ from stack.core.sock import (
     sock_orphan,
 )
 from stack.core.sockaddr import sockaddr, sockaddr_ll
-from stack.core.socket import sock_register, socket
 from stack.core.uapi import AF_INET, AF_PACKET, SIOCINQ, SIOCOUTQ, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
 from stack.packet.af_packet import (

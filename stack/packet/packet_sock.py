@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from stack.core.netdevice import packet_type
+from fastpath.base.bpf import bpf_prog
+from stack.core.netdevice import net_device, packet_type
 from stack.core.rows import FRESH, row, state
 from stack.core.sock import sock
-
-if TYPE_CHECKING:
-    from fastpath.bpf import bpf_prog
-    from stack.core.netdevice import net_device
 
 # options of SOL_PACKET
 PACKET_ADD_MEMBERSHIP = 1
@@ -37,27 +32,6 @@ PACKET_MR_PROMISC = 1
 PACKET_MR_ALLMULTI = 2
 PACKET_MR_UNICAST = 3
 
-# ways to fan out, and flags
-PACKET_FANOUT_HASH = 0
-PACKET_FANOUT_LB = 1
-PACKET_FANOUT_CPU = 2
-PACKET_FANOUT_ROLLOVER = 3
-PACKET_FANOUT_RND = 4
-PACKET_FANOUT_QM = 5
-PACKET_FANOUT_CBPF = 6
-PACKET_FANOUT_EBPF = 7
-PACKET_FANOUT_FLAG_ROLLOVER = 0x1000
-PACKET_FANOUT_FLAG_UNIQUEID = 0x2000
-PACKET_FANOUT_FLAG_IGNORE_OUTGOING = 0x4000
-PACKET_FANOUT_FLAG_DEFRAG = 0x8000
-
-# tp_status of struct tpacket_auxdata
-TP_STATUS_USER = 1 << 0
-TP_STATUS_CSUMNOTREADY = 1 << 3
-TP_STATUS_VLAN_VALID = 1 << 4
-TP_STATUS_VLAN_TPID_VALID = 1 << 6
-TP_STATUS_CSUM_VALID = 1 << 7
-TP_STATUS_GSO_TCP = 1 << 8
 
 TPACKET_HDRLEN = {0: 32, 1: 32, 2: 48}
 """sizeof(struct tpacket_hdr), of tpacket2_hdr and of tpacket3_hdr, by version."""

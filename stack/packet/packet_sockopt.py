@@ -44,12 +44,12 @@ from stack.packet.packet_sock import (
     PACKET_MR_UNICAST,
     TPACKET_HDRLEN,
     packet_mclist,
+    packet_sock,
 )
 
 if TYPE_CHECKING:
+    from stack.core.bsd_socket import socket
     from stack.core.netdevice import net_device
-    from stack.core.socket import socket
-    from stack.packet.packet_sock import packet_sock
 
 MREQ = struct.Struct("=iHH")
 MREQ_BYTES = 16  # struct packet_mreq, with room for an address of 8
@@ -165,7 +165,7 @@ PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
     SockOpt("PACKET_FANOUT_DATA", "the program of PACKET_FANOUT_CBPF", "4.3",
         takes=opt_raw, set=fanout_set_data),
     SockOpt("PACKET_HDRLEN", "the length of a ring's header", "2.6.27",
-        get=lambda sk: TPACKET_HDRLEN[0]),  # the buffer brings no version
+        get=lambda sk: TPACKET_HDRLEN[0], room=4),  # the buffer brings no version
     switch("PACKET_IGNORE_OUTGOING", "prot_hook.ignore_outgoing", "only what is received",
         since="4.20", legal=ON_OFF),
     switch("PACKET_LOSS", "tp_loss", "kept; there is no ring", since="2.6.31"),
@@ -198,8 +198,8 @@ def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> No
     set_option(PACKET_LEVEL, sock.sk, optname, optval)
 
 
-def packet_getsockopt(sock: socket, level: int, optname: int) -> Any:
+def packet_getsockopt(sock: socket, level: int, optname: int, optlen: int) -> Any:
     """net/packet/af_packet.c. Raises: OSError ENOPROTOOPT."""
     if level != SOL_PACKET:
         raise os_error(errno.ENOPROTOOPT, f"packet sockets have no options of level {level}")
-    return get_option(PACKET_LEVEL, sock.sk, optname)
+    return get_option(PACKET_LEVEL, sock.sk, optname, optlen)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from stack.core.bsd_socket import socket
 from stack.core.rows import wide
-from stack.core.socket import socket
 from stack.core.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.inet_connection_sock import (

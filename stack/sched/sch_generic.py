@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import kfree_skb, sk_buff, sk_buff_head
+from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head
 from stack.core.drop_reason import (
     SKB_DROP_REASON_QDISC_DROP,
     SKB_DROP_REASON_QDISC_OVERLIMIT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff, sk_buff_head
+from fastpath.base.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT, kfree_skb_reason
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
 from stack.core.rows import narrow, row, state, wide

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from fastpath.csum import csum_fold, csum_partial
+from fastpath.base.csum import csum_fold, csum_partial
 from fastpath.errors import ArgumentError, check_type, known_words
 from stack.clients.action import SetTimer
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig, Subnet
@@ -179,7 +179,7 @@ class Dhcpd:
             return
 
     def _echoed(self, sock: WatchedSocket) -> None:
-        for data, name in _datagrams(sock):
+        for data, name in sock.datagrams():
             at = (data[0] & 15) * 4  # a raw socket's datagram begins with its IP header
             if len(data) >= at + ECHO.size and name is not None:
                 kind, _, _, echo_id, _ = ECHO.unpack_from(data, at)
@@ -187,17 +187,5 @@ class Dhcpd:
                     self._do(self.core.echo_received(name.addr, self.net.now()))
 
     def _ready(self, sock: WatchedSocket) -> None:
-        for data, _ in _datagrams(sock):
+        for data, _ in sock.datagrams():
             self._do(self.core.received(data, self.net.now()))
-
-
-def _datagrams(sock: WatchedSocket) -> Iterator[tuple[bytes, sockaddr | None]]:
-    """What waits in the socket, each with its sender, while it is open."""
-    while sock.fd >= 0:
-        try:
-            got = sock.receive()
-        except OSError:  # an ICMP error of an earlier datagram
-            continue
-        if got is None:
-            return
-        yield got

@@ -266,9 +266,9 @@ class _Test:
     ended_ns: int = 0
     deadline_ns: int = 0
     awaited: dict[Any, int] = field(default_factory=dict)
-    """Of streams that we still read, by peer: how many bytes the client has sent."""
+    """How many bytes the client has sent on each stream that we still read, by peer."""
     arrived: int = 0
-    """Of their bytes, at the last deadline."""
+    """How many of these bytes had arrived at the last deadline."""
 
 
 class Iperf3Server:

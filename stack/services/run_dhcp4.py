@@ -14,9 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.csum import csum_fold, csum_partial, csum_tcpudp_magic
-from fastpath.hdr import arp_hdr
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_fold, csum_partial, csum_tcpudp_magic
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
     PACKET_HOST,
@@ -25,6 +24,7 @@ from fastpath.skbuff import (
     sk_buff,
     skb_copy_bits,
 )
+from fastpath.net.hdr import arp_hdr
 from stack.clients.action import SetTimer
 from stack.clients.dhcp4 import Action, Configure, Deconfigure, Dhcp4Client, Send, SendArp
 from stack.clients.dhcp4_lease import Lease
@@ -185,14 +185,8 @@ class Dhcp4Runner:
         return sock
 
     def _ready(self, sock: WatchedSocket) -> None:
-        while sock.fd >= 0:
-            try:
-                got = sock.receive()
-            except OSError:  # an ICMP error of a unicast renewal: the core asks again
-                continue
-            if got is None:
-                return
-            self._do(self.core.received(got[0], self.net.now()))
+        for data, _ in sock.datagrams():  # after an ICMP error the core asks again
+            self._do(self.core.received(data, self.net.now()))
 
     # --- unicast answers before there is an address ---------------------------------------------
 

@@ -217,14 +217,8 @@ class Dhcp6Runner:
             return
 
     def _ready(self, sock: WatchedSocket) -> None:
-        while sock.fd >= 0:
-            try:
-                got = sock.receive()
-            except OSError:  # an ICMPv6 error: the core asks again
-                continue
-            if got is None:
-                return
-            self._do(self.core.received(got[0], self.net.now()))
+        for data, _ in sock.datagrams():  # after an ICMP error the core asks again
+            self._do(self.core.received(data, self.net.now()))
 
     def _configure(self, lease: Lease6) -> None:
         now = self.net.now()

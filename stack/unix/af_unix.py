@@ -23,7 +23,8 @@ import errno
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff
+from fastpath.base.skbuff import alloc_skb, kfree_skb, sk_buff
+from stack.core.bsd_socket import sock_register, socket
 from stack.core.datagram import __skb_wait_for_more_packets
 from stack.core.errors import os_error
 from stack.core.fasync import SOCK_WAKE_WAITD
@@ -51,8 +52,7 @@ from stack.core.sock import (
     sock_no_sendpage,
     sock_orphan,
 )
-from stack.core.sockaddr import sockaddr_un
-from stack.core.socket import sock_register, socket
+from stack.core.sockaddr import sockaddr, sockaddr_un
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN
 from stack.core.uapi import (
     AF_UNIX,
@@ -109,7 +109,6 @@ from stack.unix.unix_sockopt import unix_getsockopt, unix_setsockopt
 from stack.unix.unix_stream import unix_stream_recvmsg, unix_stream_sendmsg, unix_stream_splice_read
 
 if TYPE_CHECKING:
-    from stack.core.sockaddr import sockaddr
     from stack.machine import Machine
     from stack.net import Net
 

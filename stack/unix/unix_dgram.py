@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, skb_get
+from fastpath.base.skbuff import consume_skb, kfree_skb, sk_buff, skb_get
 from stack.core.datagram import __skb_wait_for_more_packets
 from stack.core.drop_reason import SKB_DROP_REASON_UNIX_DISCONNECT, kfree_skb_reason
 from stack.core.errors import os_error
@@ -35,7 +35,7 @@ from stack.core.sock import (
     sk_error_report,
     sk_filter,
 )
-from stack.core.sockaddr import NO_NAME, SA_FAMILY_LEN, need_sa_len, sockaddr_un
+from stack.core.sockaddr import NO_NAME, SA_FAMILY_LEN, need_sa_len, sockaddr, sockaddr_un
 from stack.core.sockopt import __sock_recv_timestamp
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
@@ -73,8 +73,7 @@ from stack.unix.unix_skb import (
 from stack.unix.unix_sock import unix_may_send, unix_recvq_full_lockless, unix_sock
 
 if TYPE_CHECKING:
-    from stack.core.sockaddr import sockaddr
-    from stack.core.socket import socket
+    from stack.core.bsd_socket import socket
 
 
 def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:

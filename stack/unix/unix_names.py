@@ -1,9 +1,9 @@
 """Names of AF_UNIX sockets: abstract ones, and paths in the net's own name space.
 
 Paths never reach the file system of the machine that runs this. A net has its own tree in memory,
-which holds only sockets. bind makes the folders of its path (Linux: ENOENT), and a folder exists as
-long as something is below it. Relative paths begin at "/". As on Linux a name outlives its socket
-until `sys_unlink` removes it.
+which holds only sockets. `bind` makes the folders of its path (Linux: ENOENT), and a folder exists
+as long as something is below it. Relative paths begin at "/". As on Linux a name outlives its
+socket until `sys_unlink` removes it.
 """
 
 from __future__ import annotations

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head
+from fastpath.base.skbuff import consume_skb, sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_UNIX_SKIP_OOB, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie
-from stack.core.sock import SOCK_DEAD, SOCK_URGINLINE, sk_data_ready, sk_send_sigurg
-from stack.core.uapi import MSG_DONTWAIT, MSG_OOB, MSG_PEEK, RCV_SHUTDOWN
+from stack.core.sock import SOCK_URGINLINE, sk_data_ready, sk_send_sigurg
+from stack.core.uapi import MSG_DONTWAIT, MSG_OOB, MSG_PEEK
 from stack.unix.unix_scm import (
-    scm_stat_add,
-    unix_check_rights,
-    unix_maybe_add_creds,
-    unix_scm_to_skb,
+    unix_stream_prepare,
 )
 from stack.unix.unix_skb import sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_skb_len, unix_sock
@@ -31,19 +28,7 @@ def queue_oob(
 ) -> None:
     """net/unix/af_unix.c: send one byte out of band. Raises: OSError as unix_stream_sendmsg."""
     skb = sock_alloc_send_pskb(sk, msg, 1, 0, bool(msg.msg_flags & MSG_DONTWAIT))
-    try:
-        if scm is not None:
-            unix_scm_to_skb(scm, skb, send_fds, sk.net)
-        if other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN:
-            raise os_error(errno.EPIPE, "the peer does not read any more")
-        if scm is not None and send_fds:
-            unix_check_rights(other, skb)
-    except OSError:
-        kfree_skb(skb)
-        raise
-    unix_maybe_add_creds(skb, sk, other)
-    if scm is not None and send_fds:
-        scm_stat_add(other, skb)
+    unix_stream_prepare(sk, other, skb, scm, send_fds)
     other.oob_skb = skb
     other.sk_receive_queue.queue_tail(skb)
     sk_send_sigurg(other)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stack.core.datagram import datagram_poll_begin
 from stack.core.fasync import SOCK_FASYNC, SOCK_WAKE_SPACE, SOCKWQ_ASYNC_NOSPACE
 from stack.core.sock import (
     KEY_OUT,
     POLL_OUT,
     SOCK_DEAD,
-    SOCK_SELECT_ERR_QUEUE,
     sk_set_bit,
     sk_sleep,
     sk_wake_async,
@@ -40,7 +40,7 @@ from stack.unix.unix_sock import (
 )
 
 if TYPE_CHECKING:
-    from stack.core.socket import socket
+    from stack.core.bsd_socket import socket
 
 
 def unix_write_space(sk: unix_sock) -> None:
@@ -148,18 +148,7 @@ def unix_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     It is not writable while a peer that is not connected back has a full queue.
     """
     sk: unix_sock = sock.sk
-    if wait is not None:
-        sk_sleep(sk).add(wait)
-    mask = 0
-    shutdown = sk.sk_shutdown
-    if sk.sk_err or sk.sk_error_queue.qlen:
-        mask |= POLLERR
-        if sk.sk_flags & SOCK_SELECT_ERR_QUEUE:
-            mask |= POLLPRI
-    if shutdown & RCV_SHUTDOWN:
-        mask |= POLLRDHUP | POLLIN | POLLRDNORM
-    if shutdown == SHUTDOWN_MASK:
-        mask |= POLLHUP
+    mask = datagram_poll_begin(sk, wait)
     if sk.sk_receive_queue.qlen:
         mask |= POLLIN | POLLRDNORM
     if sk.sk_type == SOCK_SEQPACKET and sk.sk_state == TCP_CLOSE:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.errors import os_error
 from stack.core.file import NR_OPEN, fput
-from stack.core.scm import NO_ID, PID, scm_cookie, scm_fp_dup
-from stack.core.sock import SOCK_PASSCRED, SOCK_PASSRIGHTS, ns_capable, sock_wfree
+from stack.core.scm import NO_ID, PID, scm_cookie, scm_fp_dup, scm_fp_list
+from stack.core.sock import SOCK_DEAD, SOCK_PASSCRED, SOCK_PASSRIGHTS, ns_capable, sock_wfree
+from stack.core.uapi import RCV_SHUTDOWN
 from stack.unix.garbage import unix_add_edges, unix_del_edges, unix_schedule_gc
 from stack.unix.unix_sock import UNIXCB, unix_skb_parms, unix_sock
 
 if TYPE_CHECKING:
-    from stack.core.scm import scm_fp_list
     from stack.net import Net
 
 CAP_SYS_ADMIN = 21
@@ -144,6 +144,33 @@ def unix_maybe_add_creds(skb: sk_buff, sk: unix_sock, other: unix_sock) -> None:
             parms.pid = PID
             parms.uid = net.uid
             parms.gid = net.gid
+
+
+def unix_stream_prepare(
+    sk: unix_sock, other: unix_sock, skb: sk_buff, scm: scm_cookie | None, send_fds: bool
+) -> None:
+    """Put descriptors and credentials into a message of a stream, before it is queued for `other`.
+
+    Frees skb when that fails. Raises: OSError EPIPE, EPERM, ETOOMANYREFS.
+    """
+    try:
+        if scm is not None:
+            unix_scm_to_skb(scm, skb, send_fds, sk.net)
+        if other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN:
+            raise unix_pipe_error()
+        if scm is not None and send_fds:
+            unix_check_rights(other, skb)
+    except OSError:
+        kfree_skb(skb)
+        raise
+    unix_maybe_add_creds(skb, sk, other)
+    if scm is not None and send_fds:
+        scm_stat_add(other, skb)
+
+
+def unix_pipe_error() -> OSError:
+    """The error to raise when nobody will read what is sent."""
+    return os_error(errno.EPIPE, "the peer does not read any more")
 
 
 # --- SO_PEERCRED ---------------------------------------------------------------------------

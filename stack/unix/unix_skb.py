@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.skbuff import alloc_skb, kfree_skb, sk_buff, skb_append_linear
+from fastpath.base.skbuff import alloc_skb, kfree_skb, sk_buff, skb_append_linear
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.sock import sock_wait_for_wmem, sock_wfree

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.rows import FRESH, row, state
 from stack.core.scm import NO_ID, scm_fp_list
 from stack.core.sock import KEY_OUT, sock
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from stack.core.workqueue import work_struct
 
 UNIX_PATH_MAX = 108  # sizeof(sun_path)
-FAMILY_BYTES = 2  # offsetof(struct sockaddr_un, sun_path)
 
 
 @state

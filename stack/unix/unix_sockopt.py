@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stack.core.errors import os_error
 
 if TYPE_CHECKING:
-    from stack.core.socket import socket
+    from stack.core.bsd_socket import socket
 
 
 def unix_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
@@ -16,6 +16,6 @@ def unix_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None
     raise os_error(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")
 
 
-def unix_getsockopt(sock: socket, level: int, optname: int) -> Any:
+def unix_getsockopt(sock: socket, level: int, optname: int, optlen: int) -> Any:
     """The family has no level of its own. Raises: OSError EOPNOTSUPP."""
     raise os_error(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, sk_buff_head
+from fastpath.base.skbuff import consume_skb, sk_buff, sk_buff_head
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.pipe import copy_splice_read, pipe_inode_info
@@ -29,20 +29,18 @@ from stack.core.uapi import (
 )
 from stack.unix.unix_oob import manage_oob, queue_oob, unix_stream_recv_urg
 from stack.unix.unix_scm import (
-    scm_stat_add,
-    unix_check_rights,
     unix_detach_fds,
-    unix_maybe_add_creds,
     unix_peek_fds,
-    unix_scm_to_skb,
+    unix_pipe_error,
     unix_skb_scm_eq,
     unix_skb_to_scm,
+    unix_stream_prepare,
 )
 from stack.unix.unix_skb import PAGE_SIZE, SKB_MAX_HEAD, sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_skb_parms, unix_sock
 
 if TYPE_CHECKING:
-    from stack.core.socket import socket
+    from stack.core.bsd_socket import socket
 
 UNIX_SKB_FRAGS_SZ = 32768
 CHUNK_BYTES = SKB_MAX_HEAD + UNIX_SKB_FRAGS_SZ
@@ -117,33 +115,10 @@ def unix_stream_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | No
 def unix_stream_queue(
     sk: unix_sock, other: unix_sock, skb: sk_buff, scm: scm_cookie | None, send_fds: bool
 ) -> None:
-    """Queue one message for the peer. Takes ownership of skb. Raises: OSError EPIPE."""
-    if scm is not None:
-        try:
-            unix_scm_to_skb(scm, skb, send_fds, sk.net)
-        except OSError:
-            kfree_skb(skb)
-            raise
-    if other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN:
-        kfree_skb(skb)
-        raise unix_pipe_error()
-    if scm is not None and send_fds:
-        try:
-            unix_check_rights(other, skb)
-        except OSError:
-            kfree_skb(skb)
-            raise
-    if (sk.sk_flags | other.sk_flags) & SOCK_PASSCRED or other.sk_socket is None:
-        unix_maybe_add_creds(skb, sk, other)
-    if scm is not None and send_fds:
-        scm_stat_add(other, skb)
+    """Queue one message for the peer. Takes ownership of skb. Raises: OSError EPIPE ..."""
+    unix_stream_prepare(sk, other, skb, scm, send_fds)
     other.sk_receive_queue.queue_tail(skb)
     sk_data_ready(other)
-
-
-def unix_pipe_error() -> OSError:
-    """The error to raise when nobody will read what is sent."""
-    return os_error(errno.EPIPE, "the peer does not read any more")
 
 
 # --- receiving -----------------------------------------------------------------------------

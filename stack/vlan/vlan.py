@@ -78,9 +78,9 @@ def vlan_newlink(
     """net/8021q/vlan_netlink.c: `ip link add link REAL name NAME type vlan id ID`.
 
     Raises:
-        OSError: ERANGE, no VLAN id of 0 to 4094; EPROTONOSUPPORT, neither 802.1Q nor 802.1ad;
-            EEXIST, the real device has it already or the name is taken; EOPNOTSUPP, no Ethernet;
-            EINVAL, an MTU above the real device's; EADDRNOTAVAIL, no address of a station.
+        OSError: ERANGE, no VLAN id of 0 to 4094. EPROTONOSUPPORT, neither 802.1Q nor 802.1ad.
+            EEXIST, the real device has it already or the name is taken. EOPNOTSUPP, no Ethernet.
+            EINVAL, an MTU above the real device's. EADDRNOTAVAIL, no address of a station.
         ValueError: the name is empty or too long.
     """
     vlan_init(net.machine)

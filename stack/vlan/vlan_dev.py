@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.skbuff import sk_buff, skb_copy_bits
+from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from stack.core.dev import (
     dev_addresses_sync,
     dev_addresses_unsync,
@@ -52,7 +52,6 @@ from stack.ethernet.eth import ether_setup, is_valid_ether_addr
 
 # include/uapi/linux/if_vlan.h
 VLAN_FLAG_REORDER_HDR = 0x1
-VLAN_FLAG_GVRP = 0x2
 VLAN_FLAG_LOOSE_BINDING = 0x4
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stack.core.bsd_socket import sock_create_kern
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import proto, proto_register
 from stack.core.rows import replace
-from stack.core.socket import sock_create_kern
 from stack.core.uapi import (
     IPPROTO_XTP,
     PF_INET,
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 NO_SOCKOPTS = (SO_BROADCAST, SO_BUF_LOCK, SO_DEBUG, SO_KEEPALIVE, SO_NO_CHECK, SO_OOBINLINE)
-"""Options without a meaning in XTP: it sends to one peer, always probes whether the peer lives, has
-XTP_NOCHECK and no urgent data, keeps buffers at the size set, and logs no states."""
+"""Options without a meaning in XTP. XTP sends to one peer, always probes whether the peer lives,
+and has XTP_NOCHECK and no urgent data. It keeps buffers at the size set, and logs no states."""
 
 xtp_prot = proto(
     name="XTP",

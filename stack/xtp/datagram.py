@@ -10,27 +10,26 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from fastpath.skbuff import consume_skb, kfree_skb, sk_buff, skb_copy_bits, skb_get
+from fastpath.base.skbuff import consume_skb, kfree_skb, sk_buff, skb_copy_bits, skb_get
+from stack.core.bsd_socket import socket
+from stack.core.datagram import datagram_poll_begin
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import narrow
 from stack.core.sock import (
     SOCK_DEAD,
-    SOCK_SELECT_ERR_QUEUE,
     lock_sock,
     raise_sock_error,
     release_sock,
     sk_data_ready,
     sk_dst_reset,
     sk_free,
-    sk_sleep,
     sk_wait_event,
     sock_orphan,
     sock_rcvtimeo,
     sock_sndtimeo,
 )
 from stack.core.sockaddr import sockaddr
-from stack.core.socket import socket
 from stack.core.sockopt import sock_recv_cmsgs
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import (
@@ -40,12 +39,8 @@ from stack.core.uapi import (
     MSG_OOB,
     MSG_PEEK,
     MSG_TRUNC,
-    POLLERR,
-    POLLHUP,
     POLLIN,
     POLLOUT,
-    POLLPRI,
-    POLLRDHUP,
     POLLRDNORM,
     POLLWRNORM,
     RCV_SHUTDOWN,
@@ -53,8 +48,8 @@ from stack.core.uapi import (
     SHUTDOWN_MASK,
 )
 from stack.inet.af_ops import af_ops_of
+from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.datagram import check_sockaddr
-from stack.ipv4.fib import ipv4_is_multicast
 from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ipv4_pktinfo_prepare
 from stack.ipv4.route import RTCF_BROADCAST, RTCF_MULTICAST
 from stack.xtp.context import XTP_CLOSED, XTP_LINGER_NS, xtp_context
@@ -354,17 +349,7 @@ def xtp_dgram_close(sk: xtp_sock, timeout: int) -> None:
 def xtp_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     """proto_ops.poll. `wait`: callback to add to its queue."""
     sk: xtp_sock = sock.sk
-    if wait is not None:
-        sk_sleep(sk).add(wait)
-    mask = 0
-    if sk.sk_err or sk.sk_error_queue.qlen:
-        mask |= POLLERR
-        if sk.sk_flags & SOCK_SELECT_ERR_QUEUE:
-            mask |= POLLPRI
-    if sk.sk_shutdown & RCV_SHUTDOWN:
-        mask |= POLLRDHUP | POLLIN | POLLRDNORM
-    if sk.sk_shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK:
-        mask |= POLLHUP
+    mask = datagram_poll_begin(sk, wait)
     if sk.datagrams:
         mask |= POLLIN | POLLRDNORM
     if sk.sk_wmem_queued < sk.sk_sndbuf:

@@ -12,7 +12,7 @@
     icmp_unreach => xtp_err                 an ICMP error quotes one of our packets
 
 State in `net.xtp`: `initiated` has associations by the key that we chose, `accepted` those by the
-peer's address and key, `answered` the last acknowledged datagrams, so that a repeated one is
+peer's address and key. `answered` has the last acknowledged datagrams, so that a repeated one is
 answered and not delivered again. Read xtp_rcv first.
 """
 
@@ -21,8 +21,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.hdr import icmp_hdr, ip_hdr, iphdr_at
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     PACKET_HOST,
     consume_skb,
     kfree_skb,
@@ -30,6 +29,7 @@ from fastpath.skbuff import (
     sk_buff,
     skb_copy_bits,
 )
+from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NO_SOCKET,
     SKB_DROP_REASON_OTHERHOST,

@@ -12,9 +12,10 @@
     xtp_probe                               a timer expired: ask again
 
 Every packet leaves through xtp_emit into the context's output list, which xtp_push sends. State
-(xtp_context): `unsent`, `sent` and `lost` (segments), `snd_una`, `snd_nxt`, `snd_end`, `snd_alloc`
-(the window's edge), `sync` (number of the last request), `credit` (bytes that the rate allows now),
-`wtimer_ns` (waits for an answer), `rtimer_ns` (waits for the rate). Read xtp_xmit first.
+(xtp_context): `unsent`, `sent` and `lost` are segments; `snd_una`, `snd_nxt`, `snd_end` and
+`snd_alloc` (the window's edge) are sequence numbers. `sync` is the number of the last request,
+`credit` the bytes that the rate allows now. `wtimer_ns` waits for an answer, `rtimer_ns` for the
+rate. Read xtp_xmit first.
 """
 
 from __future__ import annotations
@@ -263,7 +264,7 @@ def xtp_may_send(ctx: xtp_context, now: int) -> list[xtp_segment]:
         again = bool(ctx.lost)
         segment: xtp_segment = ctx.lost[0] if again else ctx.unsent[0]
         if not again and len(segment.data) > ctx.mss:
-            xtp_split(ctx, segment)
+            xtp_cut(ctx.unsent, segment, ctx.mss)  # the path's MTU shrank
         size = len(segment.data)
         if not again and not ctx.noflow and segment.seq + size > ctx.snd_alloc:
             room = ctx.snd_alloc - segment.seq
@@ -291,11 +292,6 @@ def xtp_may_send(ctx: xtp_context, now: int) -> list[xtp_segment]:
                 ctx.sent.append(segment)
         batch.append(segment)
     return batch
-
-
-def xtp_split(ctx: xtp_context, segment: xtp_segment) -> None:
-    """The path's MTU shrank: cut the head of `unsent` to the new MSS."""
-    xtp_cut(ctx.unsent, segment, ctx.mss)
 
 
 def xtp_cut(queue: deque[xtp_segment], segment: xtp_segment, size: int) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from fastpath.csum import ip_compute_csum
+from fastpath.base.csum import ip_compute_csum
 from stack.core.rows import row, state, wide
 
 XTP_HLEN = 32

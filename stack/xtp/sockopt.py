@@ -15,10 +15,8 @@ from stack.core.sockopt_table import (
     M32,
     Level,
     SockOpt,
-    get_option,
     number,
     opt_int,
-    set_option,
     switch,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
@@ -66,11 +64,10 @@ def before_connect(sk: xtp_sock) -> None:
         raise os_error(errno.EISCONN, "the association has its options; set them before connect")
 
 
-def xtp_set_service(sk: xtp_sock, value: int) -> None:
-    """XTP_SERVICE. Raises: OSError EINVAL."""
+def need_service(sk: xtp_sock, value: int) -> None:
+    """XTP_SERVICE: one that the type of socket has. Raises: OSError EINVAL."""
     if value not in SERVICES[sk.sk_type == SOCK_DGRAM]:
         raise os_error(errno.EINVAL, f"service {value} is not for this type of socket")
-    sk.service = value
 
 
 def xtp_rate_changed(sk: xtp_sock) -> None:
@@ -114,21 +111,11 @@ XTP_LEVEL = Level("SOL_XTP", SOL_XTP, globals(), (
         takes=xtp_u32, then=xtp_rate_changed),
     number("XTP_SERVICE", "service", None,
         "SOCK_DGRAM: 1 (unacknowledged, the default) or 2; SOCK_STREAM: 3 (transaction) or 4",
-        may_set=before_connect, set=xtp_set_service),
+        may_set=before_connect, check=need_service),
     number("XTP_SORT", "sort", range(1 << 16), "priority in the header",
         takes=xtp_u32, then=xtp_sort_changed),
 ))
 # fmt: on
-
-
-def xtp_set(sk: xtp_sock, optname: int, optval: Any) -> None:
-    """Set an option of level SOL_XTP. Raises: OSError ENOPROTOOPT, EINVAL, EISCONN."""
-    set_option(XTP_LEVEL, sk, optname, optval)
-
-
-def xtp_get(sk: xtp_sock, optname: int) -> Any:
-    """Get an option of level SOL_XTP. Raises: OSError ENOPROTOOPT, ENOTCONN."""
-    return get_option(XTP_LEVEL, sk, optname)
 
 
 def xtp_info(ctx: xtp_context) -> dict[str, int]:

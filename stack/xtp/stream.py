@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+from stack.core.bsd_socket import socket
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
@@ -46,8 +47,8 @@ from stack.core.sock import (
     sock_sndtimeo,
 )
 from stack.core.sockaddr import sockaddr
-from stack.core.socket import socket
 from stack.core.sockopt import sock_put_stamp
+from stack.core.sockopt_table import get_option, set_option
 from stack.core.stream import (
     sk_stream_error,
     sk_stream_is_writeable,
@@ -115,7 +116,7 @@ from stack.xtp.packet import (
     xtp_packet,
     xtp_tspec,
 )
-from stack.xtp.sockopt import SOL_XTP, xtp_get, xtp_set
+from stack.xtp.sockopt import SOL_XTP, XTP_LEVEL
 from stack.xtp.xmit import xtp_mss, xtp_new_assoc, xtp_push
 from stack.xtp.xtp_sock import xtp_assoc, xtp_new_key, xtp_put_port, xtp_sock
 
@@ -545,13 +546,13 @@ def xtp_setsockopt(sk: xtp_sock, level: int, optname: int, optval: Any) -> None:
         return
     lock_sock(sk)
     try:
-        xtp_set(sk, optname, optval)
+        set_option(XTP_LEVEL, sk, optname, optval)
     finally:
         release_sock(sk)
 
 
-def xtp_getsockopt(sk: xtp_sock, level: int, optname: int) -> Any:
+def xtp_getsockopt(sk: xtp_sock, level: int, optname: int, optlen: int) -> Any:
     """proto.getsockopt. Raises: OSError."""
     if level != SOL_XTP:
-        return ip_getsockopt(sk, level, optname)
-    return xtp_get(sk, optname)
+        return ip_getsockopt(sk, level, optname, optlen)
+    return get_option(XTP_LEVEL, sk, optname)

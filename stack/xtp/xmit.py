@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     alloc_skb,
     kfree_skb,

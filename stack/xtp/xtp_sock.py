@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from fastpath.inetkey import inet_siphash
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.inetkey import inet_siphash
 from stack.core.rows import FRESH, row, state
 from stack.core.secure_seq import SECURE_EHASH
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
 from stack.core.timer import timer_list, timer_shutdown
-from stack.core.uapi import SOCK_STREAM
-from stack.inet.inet_hashtables import inet_free_port
+from stack.core.uapi import AF_INET, SOCK_STREAM
+from stack.inet.inet_hashtables import compute_score, inet_free_port
 from stack.inet.inet_sock import inet_sock
+from stack.inet.udp_hash import udp_lib_lport_inuse
 from stack.xtp.context import xtp_context
 from stack.xtp.packet import XTP_KEY_MASK, XTP_SERVICE_STREAM
 
@@ -136,24 +137,6 @@ def xtp_new_key(net: Net) -> int:
 # --- ports -----------------------------------------------------------------------------------
 
 
-def xtp_port_conflict(sk: xtp_sock, others: list[xtp_sock]) -> bool:
-    """Whether a socket of this port conflicts with sk's bind, by the rules of TCP and UDP."""
-    for sk2 in others:
-        if sk2 is sk:
-            continue
-        dif, dif2 = sk.sk_bound_dev_if, sk2.sk_bound_dev_if
-        if dif and dif2 and dif != dif2:
-            continue
-        if sk.inet_rcv_saddr and sk2.inet_rcv_saddr and sk.inet_rcv_saddr != sk2.inet_rcv_saddr:
-            continue
-        if sk.sk_reuse and sk2.sk_reuse and sk2.sk_state != TCP_LISTEN:
-            continue
-        if sk.sk_reuseport and sk2.sk_reuseport:
-            continue
-        return True
-    return False
-
-
 def xtp_port_taken(sk: xtp_sock, port: int) -> bool:
     """Whether a port has an owner."""
     return (sk.sk_type, port) in sk.net.xtp.ports
@@ -169,7 +152,7 @@ def xtp_get_port(sk: xtp_sock, snum: int) -> int:
             return 1
     else:
         others = ports.get((sk.sk_type, snum))
-        if others is not None and xtp_port_conflict(sk, others):
+        if others is not None and udp_lib_lport_inuse(sk, others):
             return 1
     sk.inet_num = snum
     ports.setdefault((sk.sk_type, snum), []).append(sk)
@@ -212,24 +195,17 @@ def xtp_lookup(
 
 
 def xtp_score(sk: xtp_sock, saddr: int, sport: int, daddr: int, dif: int) -> int:
-    """How specifically sk matches a FIRST; -1: not at all."""
-    score = 0
+    """How specifically sk matches a FIRST; -1: not at all. A connected one counts most."""
+    peer = 0
     if sk.sk_type == SOCK_STREAM:
         if sk.sk_state != TCP_LISTEN:
             return -1
     elif sk.sk_state == TCP_ESTABLISHED:
         if sk.inet_daddr != saddr or sk.inet_dport != sport:
             return -1
-        score += 2
-    if sk.inet_rcv_saddr:
-        if sk.inet_rcv_saddr != daddr:
-            return -1
-        score += 1
-    if sk.sk_bound_dev_if:
-        if sk.sk_bound_dev_if != dif:
-            return -1
-        score += 1
-    return score
+        peer = 8
+    score = compute_score(sk, AF_INET, daddr, dif)
+    return score if score < 0 else score + peer
 
 
 # --- associations ----------------------------------------------------------------------------

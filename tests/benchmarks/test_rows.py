@@ -32,7 +32,7 @@ from benchmarks.rows import (
 from benchmarks.rows import interleave as il
 from e1000emu.cli import bench
 from e1000emu.cli.bench_compare import load
-from stack.profile import Profile
+from stack.tools.profile import Profile
 from tests.support import plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]

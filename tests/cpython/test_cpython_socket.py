@@ -18,7 +18,7 @@ import pytest
 
 from e1000emu.clock import RealClock
 from stack import COMPILED
-from stack.core.socket import sys_close
+from stack.core.bsd_socket import sys_close
 from stack.host import Host
 from stack.socket import MSG_PEEK, SOCK_DGRAM, Socket
 from tests.cpython import world
@@ -120,8 +120,8 @@ def joined(case: unittest.TestCase) -> unittest.TestCase:
     """The case, with its client's thread at its end before anything is cleaned up.
 
     A client that registers `self.cli.close` does so, as the threads happen to run, after the wait
-    for that client was registered: what is last is done first, and the socket goes while the
-    client still asks for its name.
+    for that client was registered. What is last is done first, and the socket goes while the client
+    still asks for its name.
     """
     tear_down = case.tearDown
 

@@ -15,53 +15,31 @@ from typing import Any
 
 import pytest
 
+from stack import dropin
 from stack import socket as ours
 from stack.host import Host
-from stack.socket import Socket
 
-ANY = -1
 PATIENCE_S = 60.0
 """How long CPython's tests wait for what is sure to come, in place of one second or five."""
 
 
-class _SocketType(type):
-    """`socket.socket` as a class: calling makes a Socket of the host, isinstance knows them."""
-
-    host: Host
-    used: int
-    """How often the stack was asked for something; a test that never does tests nothing."""
-
-    def __call__(
-        cls,
-        family: int = ANY,
-        type: int = ANY,  # noqa: A002 -- as in the standard library
-        proto: int = ANY,
-        fileno: int | None = None,
-    ) -> Socket:
-        cls.used += 1
-        if fileno is not None:
-            return Socket(cls.host, fileno=fileno)
-        return Socket(
-            cls.host,
-            stdlib.AF_INET if family == ANY else family,
-            stdlib.SOCK_STREAM if type == ANY else type,
-            0 if proto == ANY else proto,
-        )
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, Socket)
-
-    def __getattr__(cls, name: str) -> Any:
-        return getattr(Socket, name)
-
-
 def socket_module(host: Host) -> types.ModuleType:
-    """The standard library's socket module with the sockets of `host`."""
+    """The standard library's socket module as `stack.dropin` makes it, AF_UNIX too of `host`.
+
+    `socket.used` counts how often the stack was asked for something; a test that never does tests
+    nothing.
+    """
     module = types.ModuleType("socket")
     module.__dict__.update(vars(stdlib))
-    kind = _SocketType("socket", (), {"host": host, "used": 0})
-    module.socket = kind  # type: ignore[attr-defined]
-    module.SocketType = kind  # type: ignore[attr-defined]
+    names = dropin.names(host, kernel=())
+    made = names.pop("socket")
+
+    class Counted(type(made)):  # type: ignore[misc]
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            cls.used += 1
+            return super().__call__(*args, **kwargs)
+
+    kind: Any = Counted("socket", (made,), {"used": 0})
 
     def counted(function: Any) -> Any:
         @wraps(function)
@@ -71,47 +49,11 @@ def socket_module(host: Host) -> types.ModuleType:
 
         return call
 
-    for name in ("CMSG_LEN", "CMSG_SPACE", "recv_fds", "send_fds"):
+    vars(module).update({name: counted(function) for name, function in names.items()})
+    for name in ("CMSG_LEN", "CMSG_SPACE"):
         setattr(module, name, counted(getattr(ours, name)))
-    for name in OF_A_HOST:
-        setattr(module, name, counted(_of_host(getattr(ours, name), host)))
-    module.getaddrinfo = counted(_with_enums(host))  # type: ignore[attr-defined]
+    module.socket = module.SocketType = kind  # type: ignore[attr-defined]
     return module
-
-
-OF_A_HOST = (
-    "create_connection",
-    "create_server",
-    "getdefaulttimeout",
-    "gethostbyaddr",
-    "gethostbyname",
-    "gethostbyname_ex",
-    "getnameinfo",
-    "has_dualstack_ipv6",
-    "setdefaulttimeout",
-    "socketpair",
-)
-"""Functions of stack.socket whose first argument is the host."""
-
-
-def _of_host(function: Any, host: Host) -> Any:
-    @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return function(host, *args, **kwargs)
-
-    return call
-
-
-def _with_enums(host: Host) -> Any:
-    """`getaddrinfo` with the enums that socket.py makes of the C module's ints."""
-
-    def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
-        return [
-            (stdlib.AddressFamily(row[0]), stdlib.SocketKind(row[1]), *row[2:])
-            for row in ours.getaddrinfo(host, *args, **kwargs)
-        ]
-
-    return getaddrinfo
 
 
 def load(host: Host) -> types.ModuleType:

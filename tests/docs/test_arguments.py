@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from e1000emu.cli.params import parse_faults, parse_impair
-from e1000emu.faults import Faults
+from e1000emu.insight.faults import Faults
 from e1000emu.links import Impair
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

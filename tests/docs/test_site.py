@@ -1,6 +1,6 @@
 """The built site as a reader sees it: `make docs-check` builds it and runs this.
 
-A headless Chromium opens every page at the width of a telephone and at that of a desk, and its own
+A headless Chromium opens every page at the width of a telephone and at that of a desk. Its own
 layout says what is visible, how wide, and where the links go.
 """
 

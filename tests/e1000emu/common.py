@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from e1000emu.nic import Nic
-from e1000emu.regs import reg
+from e1000emu.device.nic import Nic
+from e1000emu.registers.regs import reg
 from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import RCTL_BSIZE, Popts, Rctl, Tucmd, TxCmd
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, PcapngWriter, Record, read_capture
 from e1000emu.errors import LinkError
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 from tests.support import examples, require
 
 frames = st.lists(st.binary(min_size=1, max_size=200), max_size=10)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e1000emu.regs import BAR0_BYTES, TABLE
+from e1000emu.registers.regs import BAR0_BYTES, TABLE
 from e1000emu.testing.bench import BENCH_MAC
 from tests.e1000emu.common import off, wr
 from tests.e1000emu.fuzzing.program import BASE

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from e1000emu.regs import reg
+from e1000emu.registers.regs import reg
 from tests.e1000emu.fuzzing.feedback import Branches
 from tests.e1000emu.fuzzing.fuzzer import Found, Fuzzer, corpus
 from tests.e1000emu.fuzzing.program import CLOCK, KINDS, Program, Step, mutated, parse, random_step

@@ -8,12 +8,12 @@ import pytest
 
 from e1000emu import ports
 from e1000emu.clock import RealClock, VirtualClock
+from e1000emu.device.bars import Slot
+from e1000emu.device.management import Management
+from e1000emu.device.nic import Nic
 from e1000emu.links import PairEnd
-from e1000emu.management import Management
-from e1000emu.nic import Nic
-from e1000emu.pci import Slot
 from e1000emu.testing.recorders import RecordingController, RecordingLine, RecordingLink
-from fastpath.dma import DmaTable
+from fastpath.base.dma import DmaTable
 
 OFFERS = [
     (ports.LinkPort, Nic),
@@ -32,5 +32,6 @@ OFFERS = [
 @pytest.mark.parametrize(("port", "kind"), OFFERS, ids=lambda c: c.__name__)
 def test_every_method_of_the_port_is_offered(port: type, kind: type) -> None:
     wanted = [n for n, v in vars(port).items() if inspect.isfunction(v) and n[0] != "_"]
-    have = set(dir(kind)) | set(getattr(kind, "__slots__", ())) | set(inspect.get_annotations(kind))
+    have = set(dir(kind)) | set(getattr(kind, "__slots__", ()))
+    have = have.union(*(inspect.get_annotations(base) for base in kind.__mro__))
     assert [n for n in wanted if n not in have] == []

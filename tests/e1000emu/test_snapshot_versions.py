@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from e1000emu import snapshot
 from e1000emu.errors import SnapshotError
-from e1000emu.snapshot import VERSION, NicState
+from e1000emu.record import snapshot
+from e1000emu.record.snapshot import VERSION, NicState
 from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from tests.e1000emu.common import PEER, frame, rd, running, wr
-from tests.e1000emu.test_flow import pause
+from tests.e1000emu.device.test_flow import pause
 
 STATES = Path(__file__).parent / "states"
 WAITING = (60, 700, 1514)
@@ -23,8 +23,8 @@ BEGUN = 300
 def busy_device() -> Bench:
     """Return a device with something under way in each block; what the states were saved of.
 
-    Three frames wait in the FIFO, a frame to send is begun and has no EOP, RDTR runs, a PAUSE does,
-    a word is being shifted out of the EEPROM, two statistics are not 0.
+    Three frames wait in the FIFO, a frame to send is begun and has no EOP, RDTR and a PAUSE run. A
+    word is being shifted out of the EEPROM, and two statistics are not 0.
     """
     bench = running(ims=0x80, rx_count=8, tx_count=8)
     nic, guest = bench.nic, bench.guest

@@ -4,7 +4,7 @@ A name is REGISTER.FIELD, of the PHY with PHY: and of configuration space with P
 stands in braces in it comes from the test's parameters (`@witness("PRC{bucket}.COUNT")`). One case
 of a parametrized test has its own by `pytest.param(..., marks=witness("RCTL.UPE"))`.
 
-Every witness runs once more for each of its fields, with a field that does nothing: the device
+Every witness runs once more for each of its fields, with a field that does nothing. The device
 never gets what software writes there, and software never sees what the device puts there
 (`Blinder`). The witness has to fail then (`conftest.py`).
 """
@@ -21,12 +21,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from e1000emu.coverage import SPACES
-from e1000emu.fields import Access, Field, Reg
-from e1000emu.nic import Nic
-from e1000emu.pci import PciFunction, Slot
-from e1000emu.phy import Phy
-from fastpath.macpath import BarWindow
+from e1000emu.device.bars import Bar0, Slot
+from e1000emu.device.nic import Nic
+from e1000emu.device.pci import PciFunction
+from e1000emu.device.phy import Phy
+from e1000emu.registers.coverage import SPACES
+from e1000emu.registers.fields import Access, Field, Reg
+from fastpath.nic.macpath import BarWindow
 
 __all__ = [
     "BMSR_ABILITIES",
@@ -172,18 +173,20 @@ class Blinder:
 
         if space == "bar0":
             wrap(
-                Nic,
-                "mmio_read",
-                lambda real: lambda n, off, size=4: self.read(n, off, size, real(n, off, size)),
+                Bar0,
+                "read",
+                lambda real: lambda b, off, size: self.read(b, off, size, real(b, off, size)),
             )
             wrap(
-                Nic,
-                "mmio_write",
+                Bar0,
+                "write",
                 lambda real: (
-                    lambda n, off, value, size=4: real(
-                        n, off, self.write(n, off, size, value), size
-                    )
+                    lambda b, off, value, size: real(b, off, self.write(b, off, size, value), size)
                 ),
+            )
+            patch.setattr(Nic, "mmio_read", lambda n, off, size=4: n.bar0.read(off, size))
+            patch.setattr(
+                Nic, "mmio_write", lambda n, off, value, size=4: n.bar0.write(off, value, size)
             )
             self._install_window(patch)
         elif space == "phy":
@@ -213,11 +216,11 @@ class Blinder:
         def bar_read(slot: Slot, bar: int, off: int, size: int) -> int:
             got = BarWindow.bar_read(slot, bar, off, size)
             direct = bar == 0 and size == 4 and not off & 3 and slot._pci.memory_on
-            return self.read(slot._nic, off, size, got) if direct else got
+            return self.read(slot._bar0, off, size, got) if direct else got
 
         def bar_write(slot: Slot, bar: int, off: int, value: int, size: int) -> None:
             if bar == 0 and size == 4 and not off & 3:
-                value = self.write(slot._nic, off, size, value)
+                value = self.write(slot._bar0, off, size, value)
             BarWindow.bar_write(slot, bar, off, value, size)
 
         patch.setattr(Slot, "bar_read", bar_read, raising=False)

@@ -12,12 +12,12 @@ from fastpath._ref import rxring as ref_rxring
 from fastpath._ref import txring as ref_txring
 from fastpath._ref.csum import csum_fold, csum_partial
 from fastpath._ref.e1000_hw import CTRL_VME, REGISTERS, Registers
-from fastpath.batch import FrameBatch
-from fastpath.dma import DmaTable, HostMemory
-from fastpath.regfile import RegFile, Stats
-from fastpath.rxfilter import RxFilter
-from fastpath.rxring import RxEngine
-from fastpath.txring import RUN_MORE, TxEngine
+from fastpath.base.batch import FrameBatch
+from fastpath.base.dma import DmaTable, HostMemory
+from fastpath.nic.regfile import RegFile, Stats
+from fastpath.nic.rxfilter import RxFilter
+from fastpath.nic.rxring import RxEngine
+from fastpath.nic.txring import RUN_MORE, TxEngine
 
 EOP, IFCS, IC, RS, RPS, DEXT, VLE, IDE = (1 << bit for bit in range(8))
 TSE = IC

@@ -1,4 +1,4 @@
-"""fastpath.batch: FrameBatch against its twin, and what a batch promises about its memory."""
+"""fastpath.base.batch: FrameBatch against its twin, and what a batch promises about its memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fastpath._ref.batch import FrameBatch as RefBatch
-from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
-from fastpath.cable import BatchPool
+from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
+from fastpath.nic.cable import BatchPool
 from tests.support import examples
 
 ROW = struct.Struct("=IIIIQ")

@@ -1,4 +1,4 @@
-"""fastpath.bpf against its twin and against the filters of this machine's kernel."""
+"""fastpath.base.bpf against its twin and against the filters of this machine's kernel."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath import bpf
 from fastpath._ref import bpf as ref
-from fastpath.dma import HostMemory
-from fastpath.skbuff import (
+from fastpath.base import bpf
+from fastpath.base.dma import HostMemory
+from fastpath.base.skbuff import (
     SkbPool,
     alloc_skb,
     kfree_skb,

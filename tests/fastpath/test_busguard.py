@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastpath._ref import busguard as ref
-from fastpath.busguard import SLOTS, BusGuard
+from fastpath.nic.busguard import SLOTS, BusGuard
 
 PAGE = mmap.PAGESIZE
 PAGES = 64
@@ -121,7 +121,7 @@ def test_arguments_that_cannot_be_are_refused(module: type) -> None:
 
 PROLOGUE = """
 import faulthandler, mmap, os, signal, sys
-from fastpath.busguard import BusGuard
+from fastpath.nic.busguard import BusGuard
 fd = os.memfd_create("x")
 os.ftruncate(fd, 8192)
 area, other = mmap.mmap(fd, 8192), mmap.mmap(fd, 8192)

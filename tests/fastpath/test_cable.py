@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import cable
 from fastpath._ref import cable as ref
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
+from fastpath.nic import cable
 
 
 class Clock:

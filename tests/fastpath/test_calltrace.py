@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import calltrace
 from fastpath._ref import calltrace as ref
+from fastpath.base import calltrace
 
 pytestmark = pytest.mark.skipif(not calltrace.available(), reason="needs CPython 3.11 to 3.13")
 

@@ -1,4 +1,4 @@
-"""fastpath.csum against its twin, at every vector level of the machine."""
+"""fastpath.base.csum against its twin, at every vector level of the machine."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath import csum
 from fastpath._ref import csum as ref
+from fastpath.base import csum
 from tests.support import examples
 
 u16 = st.integers(0, 0xFFFF)

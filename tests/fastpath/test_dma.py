@@ -1,4 +1,4 @@
-"""fastpath.dma: the bus-master's view of memory, and the host RAM behind it."""
+"""fastpath.base.dma: the bus-master's view of memory, and the host RAM behind it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath._ref import dma as ref
-from fastpath.dma import DmaTable, HostMemory
+from fastpath.base.dma import DmaTable, HostMemory
 
 TOP = 1 << 64
 

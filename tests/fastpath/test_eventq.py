@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import eventq
 from fastpath._ref import eventq as ref
+from fastpath.base import eventq
 from fastpath.errors import ArgumentError
 
 TIMES = st.one_of(st.integers(-5, 60), st.integers((1 << 63) - 40, 1 << 64), st.just(-(1 << 70)))

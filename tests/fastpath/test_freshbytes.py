@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath._ref import freshbytes as ref
-from fastpath.freshbytes import FreshBytes, first_bytes
+from fastpath.base.freshbytes import FreshBytes, first_bytes
 
 
 @given(st.binary(max_size=300), st.integers(0, 300), st.integers(0, 700))

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath import skbuff as S
 from fastpath._ref import gro as ref
-from fastpath.dma import HostMemory
-from fastpath.drvring import RxRing
-from fastpath.gro import GRO_HELD, GRO_MERGED, GRO_NORMAL, GroTable
-from fastpath.gso import skb_gso_segment
+from fastpath.base import skbuff as S
+from fastpath.base.dma import HostMemory
+from fastpath.net.gro import GRO_HELD, GRO_MERGED, GRO_NORMAL, GroTable
+from fastpath.net.gso import skb_gso_segment
+from fastpath.net.rings_driver import RxRing
 from tests.fastpath.frames import ETH, ipv4, tcp, udp
-from tests.fastpath.test_drvring import Host as RingHost
-from tests.fastpath.test_drvring import RxDevice
+from tests.fastpath.test_rings_driver import Host as RingHost
+from tests.fastpath.test_rings_driver import RxDevice
 from tests.support import examples
 
 TS = b"\x01\x01\x08\x0a\0\0\0\1\0\0\0\2"

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath import skbuff as S
 from fastpath._ref import gso as ref
-from fastpath.csum import csum_ipv6_magic
-from fastpath.dma import HostMemory
-from fastpath.gso import (
+from fastpath.base import skbuff as S
+from fastpath.base.csum import csum_ipv6_magic
+from fastpath.base.dma import HostMemory
+from fastpath.net.gso import (
     skb_gso_network_seglen,
     skb_gso_segment,
     skb_gso_validate_network_len,

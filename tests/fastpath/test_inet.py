@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import inet
 from fastpath._ref import inet as ref
 from fastpath._ref.parse import parse
-from fastpath.dma import HostMemory
-from fastpath.intmap import IntMap
-from fastpath.skbuff import (
+from fastpath.base.dma import HostMemory
+from fastpath.base.intmap import IntMap
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     PACKET_OTHERHOST,
     SKB_GSO_UDP_L4,
@@ -29,6 +28,7 @@ from fastpath.skbuff import (
     skb_set_transport_header,
     skb_to_bytes,
 )
+from fastpath.net import inet
 
 MEMORY = HostMemory(1 << 20)
 POOL = SkbPool(MEMORY, 2048, 64)

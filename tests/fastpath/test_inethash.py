@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath import skbuff as S
 from fastpath._ref import inethash as ref
 from fastpath._ref.inetkey import Key
-from fastpath.dma import HostMemory
-from fastpath.inethash import InetHash
-from fastpath.inetkey import inet_key, inet_skb_ends
-from fastpath.parse import skb_parse
+from fastpath.base import skbuff as S
+from fastpath.base.dma import HostMemory
+from fastpath.net.inethash import InetHash
+from fastpath.net.inetkey import inet_key, inet_skb_ends
+from fastpath.net.parse import skb_parse
 from tests.fastpath.frames import tcp, udp
 from tests.support import examples
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastpath import inetkey
-from fastpath import skbuff as S
 from fastpath._ref import inetkey as ref
-from fastpath.dma import HostMemory
-from fastpath.sockaddr import sockaddr
+from fastpath.base import skbuff as S
+from fastpath.base.dma import HostMemory
+from fastpath.net import inetkey
+from fastpath.net.sockaddr import sockaddr
 from tests.fastpath.frames import ipv4, ipv6, tcp, udp
 from tests.support import examples
 

@@ -18,26 +18,27 @@ HERE = Path(fastpath.__file__).parent
 
 
 def test_modules_lists_every_compiled_source() -> None:
-    sources = {p.stem for p in HERE.glob("*.pyx")}
+    sources = {f"{p.parent.name}.{p.stem}" for p in HERE.glob("*/*.pyx")}
     assert set(fastpath.MODULES) == sources
     assert list(fastpath.MODULES) == sorted(fastpath.MODULES)
 
 
 def test_every_compiled_module_has_its_stub_and_its_twin() -> None:
     for name in fastpath.MODULES:
-        assert (HERE / f"{name}.pyi").exists(), name
-        assert (HERE / "_ref" / f"{name}.py").exists(), name
+        room, kernel = name.split(".")
+        assert (HERE / room / f"{kernel}.pyi").exists(), name
+        assert (HERE / "_ref" / f"{kernel}.py").exists(), name
 
 
 def test_missing_module_fails_with_the_command_that_mends_it(tmp_path: Path) -> None:
     package = tmp_path / "fastpath"
-    package.mkdir()
+    (package / "base").mkdir(parents=True)
     (tmp_path / "setup.py").touch()
-    (package / f"csum{EXTENSION_SUFFIXES[0]}").touch()
+    (package / f"base/csum{EXTENSION_SUFFIXES[0]}").touch()
     command = re.escape(make_command(str(tmp_path)))
-    with pytest.raises(ImportError, match=f"no compiled dma for .*; run: {command}$"):
-        fastpath.check_modules(str(package), ("csum", "dma"))
-    fastpath.check_modules(str(package), ("csum",))
+    with pytest.raises(ImportError, match=f"no compiled base.dma for .*; run: {command}$"):
+        fastpath.check_modules(str(package), ("base.csum", "base.dma"))
+    fastpath.check_modules(str(package), ("base.csum",))
 
 
 def test_import_without_compiled_modules_never_falls_back(tmp_path: Path) -> None:

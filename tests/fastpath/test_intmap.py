@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath._ref import intmap as ref
-from fastpath.intmap import IntMap
+from fastpath.base.intmap import IntMap
 
 KEYS = st.integers(0, 20) | st.integers(-(1 << 63), (1 << 63) - 1)
 """Few, so that they come again, and any."""

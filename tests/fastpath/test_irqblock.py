@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
-from e1000emu.regs import reg
+from e1000emu.registers.regs import reg
 from fastpath._ref import irqblock as ref
 from fastpath._ref import moderation as ref_moderation
-from fastpath.irqblock import (
+from fastpath.nic.irqblock import (
     NEVER_NS,
     REGISTERS,
     EventLine,
@@ -21,8 +21,8 @@ from fastpath.irqblock import (
     LineFaults,
     Worker,
 )
-from fastpath.moderation import POLICIES
-from fastpath.regfile import RegFile
+from fastpath.nic.moderation import PARAMETERS, POLICIES, Moderation
+from fastpath.nic.regfile import RegFile
 
 US = 1000
 
@@ -38,10 +38,25 @@ class Line:
         self.edges.append((self.clock.now_ns(), level))
 
 
+Policy = str | tuple[str, dict[str, int]]
+"""The name of a policy, with parameters of its own or without."""
+
+
+def made_policy(policy: Policy) -> Moderation:
+    name, chosen = policy if isinstance(policy, tuple) else (policy, {})
+    return POLICIES[name](**chosen)
+
+
+def twin_policy(policy: Policy) -> ref_moderation.Moderation:
+    name, chosen = policy if isinstance(policy, tuple) else (policy, {})
+    given = {key: value for key, (value, _) in PARAMETERS.items()} | chosen
+    return ref_moderation.POLICIES[name](**given if name == "adaptive" else {})
+
+
 class OnClock:
     """The block on a clock: reads and writes go through the register file, time through it."""
 
-    def __init__(self, policy: str, *faults: Any) -> None:
+    def __init__(self, policy: Policy, *faults: Any) -> None:
         self.clock = VirtualClock()
         self.line = Line(self.clock)
         self.irq = IrqBlock()
@@ -61,7 +76,7 @@ class OnClock:
                 hot=served,
             )
         self.irq._bind(self.file, self.clock, self.line)
-        self.irq._set_policy(POLICIES[policy]())
+        self.irq._set_policy(made_policy(policy))
         if faults:
             self.irq._fail(LineFaults(*faults))
 
@@ -85,7 +100,7 @@ class OnClock:
 class Threaded(OnClock):
     """The same block as threads have it: fed by hand, with an eventfd that tells of rises."""
 
-    def __init__(self, policy: str, *faults: Any) -> None:
+    def __init__(self, policy: Policy, *faults: Any) -> None:
         super().__init__(policy, *faults)
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.events = EventLine()
@@ -127,12 +142,12 @@ class Threaded(OnClock):
 class Twin:
     """The twin, asked by hand whenever something is due."""
 
-    def __init__(self, policy: str, *faults: Any) -> None:
+    def __init__(self, policy: Policy, *faults: Any) -> None:
         self.now = 0
         self.seen: list[tuple[int, bool]] = []
         self.irq = ref.IrqBlock(
             lambda level: self.seen.append((self.now, level)),
-            ref_moderation.POLICIES[policy](),
+            twin_policy(policy),
             ref.LineFaults(*faults) if faults else None,
         )
 
@@ -163,6 +178,16 @@ OPS = st.lists(
         st.tuples(st.sampled_from(("read", "disable", "room", "pause")), st.integers(0, 1)),
     ),
     max_size=50,
+)
+
+
+CHOSEN = st.dictionaries(
+    st.sampled_from(sorted(PARAMETERS)),
+    st.one_of(st.integers(0, 40), st.sampled_from([64, 128, 1000])),
+).map(
+    lambda chosen: {
+        name: value * 10_000 if name.endswith("_ns") else value for name, value in chosen.items()
+    }
 )
 
 
@@ -215,6 +240,14 @@ def test_on_a_clock_the_block_equals_its_twin(policy: str, ops: list[tuple[str, 
 @given(ops=OPS)
 def test_threaded_the_block_does_the_same(policy: str, ops: list[tuple[str, int]]) -> None:
     assert play(Threaded(policy), ops) == play(Twin(policy), ops)
+
+
+@given(ops=OPS, chosen=CHOSEN)
+def test_with_any_parameters_the_policy_equals_its_twin(
+    ops: list[tuple[str, int]], chosen: dict[str, int]
+) -> None:
+    policy = "adaptive", chosen
+    assert play(OnClock(policy), ops) == play(Twin(policy), ops)
 
 
 FAULTS = st.tuples(

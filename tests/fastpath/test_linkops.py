@@ -1,4 +1,4 @@
-"""fastpath.linkops against its twin."""
+"""fastpath.nic.linkops against its twin."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import linkops
 from fastpath._ref import linkops as ref
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
+from fastpath.nic import linkops
 
 frames = st.lists(st.tuples(st.binary(min_size=1, max_size=80), st.integers(0, 31)), max_size=12)
 

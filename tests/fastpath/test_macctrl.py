@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import macctrl
 from fastpath._ref import macctrl as ref
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
+from fastpath.nic import macctrl
 
 HEAD = st.sampled_from((b"", bytes(11), bytes(12), bytes(12) + b"\x88", bytes(12) + b"\x88\x08"))
 

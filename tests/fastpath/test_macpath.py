@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import macpath
 from fastpath._ref import irqblock as ref_irq
 from fastpath._ref import macpath as ref
 from fastpath._ref.e1000_hw import CTRL_RFCE, CTRL_TFCE
 from fastpath._ref.e1000_hw import REGISTERS as OFFSETS
-from fastpath.batch import FrameBatch
-from fastpath.dma import DmaTable, HostMemory
-from fastpath.irqblock import REGISTERS, IrqBlock
-from fastpath.regfile import RegFile, Stats
-from fastpath.rxfilter import RxFilter
-from fastpath.rxring import RxEngine
-from fastpath.txring import TxEngine
+from fastpath.base.batch import FrameBatch
+from fastpath.base.dma import DmaTable, HostMemory
+from fastpath.nic import macpath
+from fastpath.nic.irqblock import REGISTERS, IrqBlock
+from fastpath.nic.regfile import RegFile, Stats
+from fastpath.nic.rxfilter import RxFilter
+from fastpath.nic.rxring import RxEngine
+from fastpath.nic.txring import TxEngine
 from tests.fastpath.rings import registers
 
 ICR, IMS, RDTR, TIDV = (REGISTERS[name] for name in ("ICR", "IMS", "RDTR", "TIDV"))
@@ -101,10 +101,9 @@ class Link:
 def tx_of(kind: Any) -> tuple[Any, HostMemory, Link, list[Any]]:
     log: list[Any] = []
 
-    class Nic:
-        def finish_reset(self) -> None:
-            mac.reset_pending = False
-            log.append("reset")
+    def finish_reset() -> None:
+        mac.reset_pending = False
+        log.append("reset")
 
     class Tx(kind.TxPort):
         def _explain(self) -> None:
@@ -130,7 +129,7 @@ def tx_of(kind: Any) -> tuple[Any, HostMemory, Link, list[Any]]:
     regs = registers()
     engine = TxEngine(dma, Stats(), regs.file)
     regs["TDBAL"], regs["TDLEN"], regs["TCTL"] = memory.alloc(16 * 64), 16 * 64, 2
-    tx._bind(Nic(), engine, mac, irq)
+    tx._bind(engine, mac, irq, finish_reset)
     tx._use(link)
     link.port, tx.open = tx, True
     tx.shared, tx.irq_, tx.regs = mac, irq, regs
@@ -193,7 +192,7 @@ def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         elif name == "open":
             tx.open = bool(value % 4)
         elif name == "pause":
-            tx._paused_until_ns = value % 3
+            tx.paused = bool(value % 3)
         elif name == "reset":
             tx.shared.reset_pending = value > 15
         elif name == "credit":
@@ -207,7 +206,7 @@ def play_tx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         else:
             tx.pump()
         log.append((tx.engine.head, tx.batches, tx.credit, tx._pumping, tx.shared.in_engine))
-        log.append(tx.put_off)
+        log.append((tx.put_off, tx.stopped_by, tx.room()))
         log.append(tx.irq_.state())
     return log
 
@@ -220,16 +219,9 @@ def test_transmit_equals_reference(ops: list[tuple[str, int]]) -> None:
 def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
     log: list[Any] = []
 
-    class Flow:
-        def fifo_changed(self) -> None:
-            log.append("fifo")
-
-    class Nic:
-        flow = Flow()
-
-        def finish_reset(self) -> None:
-            mac.reset_pending = False
-            log.append("reset")
+    def finish_reset() -> None:
+        mac.reset_pending = False
+        log.append("reset")
 
     class Rx(kind.RxPort):
         def _unusual(self, causes: int) -> None:
@@ -248,7 +240,7 @@ def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
 
         def _managed(self, batch: FrameBatch, start: int, hold: bool) -> int:
             log.append(("managed", start, len(batch)))
-            return start if len(batch) % 3 == 0 else self._others(batch, start, hold)
+            return start if len(batch) % 3 == 0 else self._pass_on(batch, start, hold)
 
         def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
             log.append(("control", start, first))
@@ -265,7 +257,8 @@ def rx_of(kind: Any) -> tuple[Any, HostMemory, list[Any]]:
     where = memory.alloc(2048)
     for i in range(32):
         memory.write64(engine.base + 16 * i, where)
-    rx._bind(Nic(), engine, mac, irq)
+    rx._bind(engine, mac, irq, finish_reset)
+    rx.fifo_changed = lambda: log.append("fifo")
     rx.open, rx.shared, rx.irq_, rx.regs = True, mac, irq, regs
     return rx, memory, log
 
@@ -313,6 +306,7 @@ def play_rx(kind: Any, ops: list[tuple[str, int]]) -> list[Any]:
         log.append(
             (rx.put_off, rx._held, rx.engine.head, rx.engine.fifo_frames, rx.batches, rx.doorbells)
         )
+        log.append(rx.pause_due)
         log.append(rx.irq_.state())
     return log
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath._ref import microwire as ref
-from fastpath.microwire import PHASES, WRITE_ALL_NS, WRITE_NS, Microwire
+from fastpath.nic.microwire import PHASES, WRITE_ALL_NS, WRITE_NS, Microwire
 
 SK, CS, DI = 1, 2, 4
 READ, WRITE, ERASE = 0b10, 0b01, 0b11

@@ -1,4 +1,4 @@
-"""fastpath.misuselog against its twin."""
+"""fastpath.nic.misuselog against its twin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath._ref import misuselog as ref
-from fastpath.misuselog import MisuseLog
+from fastpath.nic.misuselog import MisuseLog
 
 u64 = st.integers(0, (1 << 64) - 1)
 RULES = 5

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import mmio
 from fastpath._ref import mmio as ref
-from fastpath.macpath import BarWindow, MacState
-from fastpath.regfile import RegFile
+from fastpath.nic import mmio
+from fastpath.nic.macpath import BarWindow, MacState
+from fastpath.nic.regfile import RegFile
 
 
 class Slot(BarWindow):

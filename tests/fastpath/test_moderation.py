@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.irqblock import REGISTERS, EventLine, IrqBlock, Worker
-from fastpath.moderation import AdaptiveModeration
-from fastpath.regfile import RegFile
+from fastpath.errors import ArgumentError
+from fastpath.nic.irqblock import REGISTERS, EventLine, IrqBlock, Worker
+from fastpath.nic.moderation import PARAMETERS, AdaptiveModeration
+from fastpath.nic.regfile import RegFile
 
 ICR, ITR, IMS, IMC = (REGISTERS[name] for name in ("ICR", "ITR", "IMS", "IMC"))
 RDTR, RADV, TIDV, TADV = (REGISTERS[name] for name in ("RDTR", "RADV", "TIDV", "TADV"))
@@ -25,7 +27,7 @@ START = 10**17
 class Line:
     """An interrupt block on an eventfd, enabled for everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: AdaptiveModeration | None = None) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.line = EventLine()
         self.line.attach(self.fd)
@@ -34,7 +36,7 @@ class Line:
         for off in (ICR, ITR, IMS, IMC, RDTR, RADV, TIDV, TADV):
             regs.define(off // 4, rw=0xFFFF if off not in (ICR, IMS, IMC) else 0)
         self.regs = regs
-        self.policy = AdaptiveModeration()
+        self.policy = AdaptiveModeration() if policy is None else policy
         self.irq._bind(regs, self, None)
         regs.poke(IMS, 0x1FFFF)
         self.irq._set_policy(self.policy)
@@ -503,3 +505,35 @@ def test_no_cause_is_ever_lost(steps: list[tuple[str, int, int]]) -> None:
     assert rig.irq.asserted == bool(rig.irq.causes)
     assert rig.irq._room_at(64, now + 20_000 * US) == 64
     os.close(rig.fd)
+
+
+def test_each_parameter_has_a_value_and_a_reason() -> None:
+    policy = AdaptiveModeration()
+    for name, (value, reason) in PARAMETERS.items():
+        assert getattr(policy, name) == value
+        assert len(reason.split()) > 5, name
+    assert AdaptiveModeration(frames=7).frames == 7
+
+
+@pytest.mark.parametrize(
+    ("chosen", "wrong"),
+    [
+        ({"frame": 7}, "no argument frame=7; .*; did you mean frames"),
+        ({"frames": -1}, "frames=-1 is out of range; give 0 to 1048576"),
+        ({"thin_ns": 1.5}, "thin_ns=1.5 is a float, not an int"),
+    ],
+)
+def test_what_is_no_parameter(chosen: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(ArgumentError, match=f"AdaptiveModeration: {wrong}"):
+        AdaptiveModeration(**chosen)
+
+
+@pytest.mark.parametrize(("sixteenths", "room"), [(0, 64), (3, 0), (16, 0)])
+def test_the_pause_of_a_guest_that_only_receives_is_a_parameter(sixteenths: int, room: int) -> None:
+    rig = Line(AdaptiveModeration(pause_sixteenths=sixteenths))
+    rig.irq._received_at(RXT0, 64, START)
+    rig.serve(START)
+    rig.irq._write_at(IMS, 0x1FFFF, START + 1600)
+    rig.irq._received_at(RXT0, 64, START + 1600)
+    assert rig.irq._room_at(64, START + 1600) == room
+    assert rig.irq._room_at(64, START + 1600 + sixteenths * 100) == 64

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath import hdr, inet, inetkey, parse
-from fastpath import skbuff as S
 from fastpath._ref.parse import Parsed, Ports
 from fastpath._ref.parse import parse as ref_parse
-from fastpath.drvring import RxRing
-from fastpath.gro import GroTable
+from fastpath.base import skbuff as S
+from fastpath.net import hdr, inet, inetkey, parse
+from fastpath.net.gro import GroTable
+from fastpath.net.rings_driver import RxRing
 from tests.fastpath import frames
-from tests.fastpath.test_drvring import IPCS, TCPCS, VP, Host, RxDevice
+from tests.fastpath.test_rings_driver import IPCS, TCPCS, VP, Host, RxDevice
 from tests.support import examples
 
 HOST = Host()

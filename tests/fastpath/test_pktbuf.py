@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath.pktbuf import PacketBuffer
-from fastpath.regfile import RegFile
+from fastpath.nic.pktbuf import PacketBuffer
+from fastpath.nic.regfile import RegFile
 from tests.fastpath.rings import Rx, eth
 
 RDFH, RDFT, RDFHS, RDFTS, RDFPC = range(0x2410, 0x2431, 8)

@@ -1,4 +1,4 @@
-"""fastpath.pktgen: generator and sink against their twins, and the whole path ring to ring."""
+"""fastpath.nic.pktgen: generator and sink against their twins, and the whole path ring to ring."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fastpath._ref import pktgen as ref
 from fastpath._ref import rxring as ref_rxring
 from fastpath._ref import txring as ref_txring
 from fastpath._ref.rxfilter import RxFilter as RefFilter
-from fastpath.batch import FrameBatch
-from fastpath.dma import DmaTable, HostMemory
-from fastpath.pktgen import RxSink, TxGen, attach, pump
-from fastpath.regfile import Stats
-from fastpath.rxfilter import RxFilter
-from fastpath.rxring import RxEngine
-from fastpath.txring import TxEngine
+from fastpath.base.batch import FrameBatch
+from fastpath.base.dma import DmaTable, HostMemory
+from fastpath.nic.pktgen import RxSink, TxGen, attach, pump
+from fastpath.nic.regfile import Stats
+from fastpath.nic.rxfilter import RxFilter
+from fastpath.nic.rxring import RxEngine
+from fastpath.nic.txring import TxEngine
 from tests.fastpath.rings import MAC, registers, set_address
 from tests.support import examples
 

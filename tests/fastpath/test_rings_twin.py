@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fastpath._ref.e1000_hw import REGISTERS
-from fastpath.batch import FrameBatch
-from fastpath.txring import RUN_DELAYED, RUN_MORE, RUN_OFF, TXDW
+from fastpath.base.batch import FrameBatch
+from fastpath.nic.txring import RUN_DELAYED, RUN_MORE, RUN_OFF, TXDW
 from tests.fastpath.rings import (
     MAC,
     PEER,

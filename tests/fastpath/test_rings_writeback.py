@@ -1,7 +1,7 @@
 """How descriptors are written back: what a driver polls for goes last, and is stored once.
 
-What cannot be seen from here is that the mapped ring gets its eight bytes in one store; what is
-seen are the stores that go to memory by messages, and that odd addresses work.
+This test cannot see that the mapped ring gets its eight bytes in one store. It sees the stores that
+go to memory by messages, and that odd addresses work.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import struct
 
 import pytest
 
-from fastpath.batch import FrameBatch
-from fastpath.dma import DmaTable
-from fastpath.regfile import Stats
-from fastpath.rxfilter import RxFilter
-from fastpath.rxring import RxEngine
+from fastpath.base.batch import FrameBatch
+from fastpath.base.dma import DmaTable
+from fastpath.nic.regfile import Stats
+from fastpath.nic.rxfilter import RxFilter
+from fastpath.nic.rxring import RxEngine
 from tests.fastpath.rings import MAC, Rx, Tx, eth, legacy, registers, set_address
 
 DD, END, LPE = 0x01, 0x02, 1 << 5

@@ -1,4 +1,4 @@
-"""fastpath.rxfilter: addresses, multicast hash and VLAN table."""
+"""fastpath.nic.rxfilter: addresses, multicast hash and VLAN table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fastpath._ref import rxfilter as ref
 from fastpath._ref.e1000_hw import REGISTERS, Registers
-from fastpath.regfile import RegFile
-from fastpath.rxfilter import ACCEPT, BROADCAST, MULTICAST, PIF, VLAN, RxFilter
+from fastpath.nic.regfile import RegFile
+from fastpath.nic.rxfilter import ACCEPT, BROADCAST, MULTICAST, PIF, VLAN, RxFilter
 from tests.fastpath.rings import registers, set_address
 
 UPE, MPE, BAM, VFE, CFIEN, CFI = 1 << 3, 1 << 4, 1 << 15, 1 << 18, 1 << 19, 1 << 20

@@ -1,4 +1,4 @@
-"""fastpath.rxring: what the datasheet asks of a receive queue; what hostile ones must not do."""
+"""fastpath.nic.rxring: what a receive queue must do, and what hostile ones must not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath.batch import (
+from fastpath.base.batch import (
     FB_ALIGN_ERR,
     FB_BAD_CRC,
     FB_CARRIER_EXT,
@@ -19,7 +19,7 @@ from fastpath.batch import (
     FB_SYMBOL_ERR,
     FrameBatch,
 )
-from fastpath.rxring import (
+from fastpath.nic.rxring import (
     RX_ABORT,
     RX_DATA_ABORT,
     RXDMT0,

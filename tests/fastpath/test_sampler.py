@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastpath import sampler
 from fastpath._ref import sampler as ref
+from fastpath.base import sampler
 
 pytestmark = pytest.mark.skipif(
     not sampler.available(), reason="needs Linux and CPython 3.11 to 3.13"

@@ -12,12 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fastpath import flow, gso, hdr, hdr6, inet, inetkey, parse, rtxqueue
-from fastpath import skbuff as S
 from fastpath._ref import skbuff as R
-from fastpath.csum import csum_fold, csum_partial, csum_tcpudp_nofold
-from fastpath.dma import HostMemory
-from fastpath.drvring import TxRing
+from fastpath.base import skbuff as S
+from fastpath.base.csum import csum_fold, csum_partial, csum_tcpudp_nofold
+from fastpath.base.dma import HostMemory
+from fastpath.net import gso, hdr, hdr6, inet, inetkey, parse, retransmit_queue
+from fastpath.net.rings_driver import TxRing
 from tests.support import examples
 
 
@@ -821,8 +821,8 @@ def test_collector_keeps_what_a_packet_in_use_refers_to(pool: S.SkbPool) -> None
 
 
 def test_collector_finds_cycles_through_rings_and_gro() -> None:
-    from fastpath.drvring import TxRing
-    from fastpath.gro import GroTable
+    from fastpath.net.gro import GroTable
+    from fastpath.net.rings_driver import TxRing
     from tests.fastpath.frames import tcp
 
     mem = HostMemory(1 << 20)
@@ -907,7 +907,6 @@ def test_fields_out_of_range_reach_no_byte_outside_the_packet(
         lambda skb: inetkey.udp_rcv_ends(skb),
         lambda skb: inetkey.inet_name(skb, 10),
         lambda skb: inetkey.udp_name(skb, 10),
-        lambda skb: flow.skb_get_hash(skb, 1),
         lambda skb: gso.skb_gso_segment(skb, pool),
         lambda skb: gso.skb_gso_validate_network_len(skb, 1500),
         lambda skb: gso.udp_rcv_segment(S.skb_get(skb), pool),
@@ -935,12 +934,12 @@ def test_fields_out_of_range_reach_no_byte_outside_the_packet(
 
 # -- None ------------------------------------------------------------------------------------------
 # C functions take None for an object of any class, so each says itself that it wants another.
-@pytest.mark.parametrize("module", [S, hdr, hdr6, inet, inetkey, gso, flow, parse, rtxqueue])
+@pytest.mark.parametrize("module", [S, hdr, hdr6, inet, inetkey, gso, parse, retransmit_queue])
 def test_none_is_refused_or_allowed_never_followed(pool: S.SkbPool, module: Any) -> None:
     functions = [f for f in vars(module).values() if isinstance(f, BuiltinFunctionType)]
     queue = S.sk_buff_head()
     methods = [getattr(queue, name) for name in dir(queue) if not name.startswith("_")]
-    assert functions or module is rtxqueue
+    assert functions or module is retransmit_queue
     for function in functions + [m for m in methods if callable(m)]:
         for count in range(1, 11):
             for others in (None, 0, 1, b"", queue):

@@ -14,7 +14,13 @@ from fastpath._ref.sockaddr import sockaddr as twin
 from fastpath._ref.sockaddr import sockaddr_from as twin_from
 from fastpath._ref.sockaddr import sockaddr_ll as twin_ll
 from fastpath._ref.sockaddr import sockaddr_un as twin_un
-from fastpath.sockaddr import sockaddr, sockaddr_from, sockaddr_ll, sockaddr_ll_make, sockaddr_un
+from fastpath.net.sockaddr import (
+    sockaddr,
+    sockaddr_from,
+    sockaddr_ll,
+    sockaddr_ll_make,
+    sockaddr_un,
+)
 
 FIELDS = ("family", "addr", "port", "flowinfo", "scope_id")
 numbers = st.one_of(st.integers(-2, 1 << 17), st.integers(0, 1 << 33), st.integers(0, 1 << 129))

@@ -1,4 +1,4 @@
-"""fastpath.txring: what the datasheet asks of a transmit queue; what hostile ones must not do."""
+"""fastpath.nic.txring: what a transmit queue must do, and what hostile ones must not."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fastpath.batch import FB_HAS_FCS, FrameBatch
-from fastpath.dma import HostMemory
-from fastpath.txring import (
+from fastpath.base.batch import FB_HAS_FCS, FrameBatch
+from fastpath.base.dma import HostMemory
+from fastpath.nic.txring import (
     RUN_ABORT,
     RUN_DATA_ABORT,
     RUN_DELAYED,
@@ -415,12 +415,12 @@ def test_segmentation_pauses_at_the_frame_limit(tx: Tx) -> None:
 def test_a_run_pauses_when_its_batch_has_so_many_bytes(tx: Tx) -> None:
     payload = BODY[:1000]
     raw = super_frame(False, 6, payload)
-    tx.engine.run_bytes = 256  # two segments of 154 bytes, each on 64 bytes of its own
+    limit = 256  # two segments of 154 bytes, each on 64 bytes of its own
     tx.post(segment_context(False, 6, 1000, 100))
     tx.post(data(tx.put(raw), len(raw), EOP | IFCS | TSE | RS, popts=IXSM | TXSM))
     got: list[bytes] = []
     for i in range(5):
-        flags = tx.engine.run(tx.batch, 256)
+        flags = tx.engine.run(tx.batch, 256, max_bytes=limit)
         assert len(tx.batch) == 2
         assert bool(flags & RUN_MORE) is (i < 4)
         got += tx.take()

@@ -1,7 +1,7 @@
-"""Super-frames of fastpath.txring: cut up, they are the segments, and are counted as those.
+"""Super-frames of fastpath.nic.txring: cut up, they are the segments, and are counted as those.
 
 The judge is the plain-Python engine, which always segments, with the same ring in memory of its
-own; what cuts is the twin of fastpath.vnet.
+own; what cuts is the twin of fastpath.nic.tap_gso.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath._ref import vnet as ref_vnet
-from fastpath.batch import FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FrameBatch
-from fastpath.txring import RUN_MORE
-from fastpath.wire import wire_count
+from fastpath._ref import tap_gso as ref_vnet
+from fastpath.base.batch import FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FrameBatch
+from fastpath.nic.txring import RUN_MORE
+from fastpath.nic.wire import wire_count
 from tests.fastpath.rings import (
     EOP,
     IFCS,

@@ -1,4 +1,4 @@
-"""fastpath.wire: the queue between two threads against its twin, and between two threads."""
+"""fastpath.nic.wire: the queue between two threads against its twin, and between two threads."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from fastpath import wire
 from fastpath._ref import batch as ref_batch
 from fastpath._ref import wire as ref
-from fastpath.batch import FrameBatch
-from fastpath.wire import FrameQueue, HandoverQueue
+from fastpath.base.batch import FrameBatch
+from fastpath.nic import wire
+from fastpath.nic.wire import FrameQueue, HandoverQueue
 from tests.support import examples
 
 

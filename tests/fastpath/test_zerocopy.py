@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath._ref import zerocopy as ref
-from fastpath.dma import HostMemory
-from fastpath.skbuff import (
+from fastpath.base.dma import HostMemory
+from fastpath.base.skbuff import (
     SkbPool,
     alloc_skb,
     kfree_skb,
@@ -21,7 +21,7 @@ from fastpath.skbuff import (
     skb_pull,
     skb_to_bytes,
 )
-from fastpath.zerocopy import (
+from fastpath.net.zerocopy import (
     skb_copy_ubufs,
     skb_orphan_frags,
     skb_zcopy,

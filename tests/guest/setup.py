@@ -26,8 +26,8 @@ from e1000emu.errors import E1000Error
 from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic, prepare
 from e1000emu.links import Capture, Tap
 from e1000emu.links.base import Middleware
-from e1000emu.regs import reg
-from fastpath.batch import FrameBatch
+from e1000emu.registers.regs import reg
+from fastpath.base.batch import FrameBatch
 from tests.linux.peer import DATA_PORT, LINUX, Peer, Worker, judged
 from tests.support import in_ci, quiet_ipv6
 

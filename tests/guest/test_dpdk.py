@@ -17,8 +17,8 @@ import pytest
 from e1000emu.clock import RealClock
 from e1000emu.guest import Extra, GuestImage, GuestLinux, VfioUserNic
 from e1000emu.links import pair
-from e1000emu.regs import reg
-from fastpath.batch import FrameBatch
+from e1000emu.registers.regs import reg
+from fastpath.base.batch import FrameBatch
 from tests.guest.setup import MAC, offered, prepared, trouble
 from tests.guest.tried import Tried
 

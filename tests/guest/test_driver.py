@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from e1000emu.models import MODELS
-from e1000emu.regs import reg
+from e1000emu.registers.models import MODELS
+from e1000emu.registers.regs import reg
 from tests.guest.setup import (
     GUEST,
     MAC,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from e1000emu.faults import Faults
 from e1000emu.guest import GuestImage
+from e1000emu.insight.faults import Faults
 from tests.guest.setup import (
     GUEST,
     WAIT_S,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from e1000emu.guest import GuestImage
-from e1000emu.models import MODELS
+from e1000emu.registers.models import MODELS
 from tests.guest.setup import OnTap, ping, wait_carrier
 from tests.support import require
 

@@ -318,9 +318,9 @@ def test_uefi_boots_ipxe_which_runs_the_script_that_the_server_gives(
     tmp_path: Path,
     tried: Tried,
 ) -> None:
-    """OVMF takes iPXE's driver out of the option ROM, gets by it the program iPXE, and that the
-    script; over memory that the device reaches itself, and by messages, and with windows of 64
-    bits."""
+    """OVMF takes iPXE's driver out of the option ROM and fetches the program iPXE with it, which
+    fetches the script. It does so over memory that the device reaches itself, by messages, and with
+    windows of 64 bits."""
     (server.root / "boot.ipxe").write_text(SCRIPT)
     shutil.copy(ovmf / "usr/lib/ipxe/snponly.efi", server.root)
     code, variables = ovmf / "usr/share/OVMF/OVMF_CODE_4M.fd", tmp_path / "variables"

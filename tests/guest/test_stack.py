@@ -15,7 +15,7 @@ from e1000emu.clock import RealClock
 from e1000emu.guest import GuestImage
 from e1000emu.lab import add_nic
 from e1000emu.links import Capture, pair
-from stack.ethtool import ethtool
+from stack.api.ethtool import ethtool
 from stack.host import Host
 from tests.guest.setup import (
     AUTONEG_NS,

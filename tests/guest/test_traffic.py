@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from e1000emu.regs import reg
+from e1000emu.registers.regs import reg
 from tests.guest.setup import (
     DATA_PORT,
     GUEST,

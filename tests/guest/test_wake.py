@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from e1000emu.cli.wake import Wake, Waker
-from e1000emu.regs import reg
+from e1000emu.registers.regs import reg
 from tests.guest.setup import (
     GUEST,
     MAC,
@@ -125,8 +125,8 @@ def test_suspend_and_resume_of_the_device(on_tap, guest):
 
 def test_suspend_and_resume_under_the_newest_kernel():
     """Its virtio-serial port does not come back from this, whatever the network card is, and so the
-    agent is silent afterwards: what the kernel and the command say on the console, and an answer
-    to a ping from outside, tell that the NIC did."""
+    agent is silent afterwards. What the kernel and the command say on the console, and an answer to
+    a ping from outside, tell that the NIC did."""
     require.netns()
     require.tun()
     image = prepared(kernel="trixie-backports")

@@ -14,8 +14,8 @@ import pytest
 from e1000emu.clock import RealClock
 from e1000emu.lab import add_nic
 from e1000emu.links import Capture, Tap
+from stack.api.links import bridge_fdb
 from stack.host import Host
-from stack.links import bridge_fdb
 from tests.linux.peer import DATA_PORT, Peer, Worker, judged, pattern, receive_all
 from tests.stack.links.switch import BROADCAST, Switch, frame, port_address, station
 from tests.support import quiet_ipv6, require

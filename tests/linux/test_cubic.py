@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from e1000emu.arrays import TCP_INFO
+from e1000emu.insight.arrays import TCP_INFO
 from e1000emu.links.base import Middleware
 from tests.linux.peer import DATA_PORT, OURS, Wire
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from e1000emu.links.base import Middleware
-from fastpath.csum import ip_compute_csum
+from fastpath.base.csum import ip_compute_csum
 from tests.linux.peer import IPV4, Family, Wire, pattern, receive_all
 from tests.linux.test_tcp import connected
 

@@ -171,6 +171,8 @@ def test_linux_configures_itself_from_our_advertisements() -> None:
 def test_duplicate_address_detection_both_ways(wire: Wire) -> None:
     peer, tap, host = wire.peer, wire.tap.name, wire.host
     peer.ip("-6", "addr", "add", "fd09:2::7/64", "dev", tap, "nodad")
+    # A second for an answer is little on a machine that pauses; it ends with the first one.
+    host.sysctl["net.ipv6.conf.eth0.dad_transmits"] = 30
     host.ifconfig("eth0", "fd09:2::7/64")
     idev = host.dev("eth0").ip6_ptr
     theirs = parse_addr6("fd09:2::7")
@@ -178,10 +180,10 @@ def test_duplicate_address_detection_both_ways(wire: Wire) -> None:
         lambda: any(i.addr == theirs and i.flags & IFA_F_DADFAILED for i in idev.addr_list),
         "that the address is found taken",
     )
+    host.sysctl["net.ipv6.conf.eth0.dad_transmits"] = 1
     host.ifconfig("eth0", "fd09:2::8/64")
     eventually(lambda: ours(wire, "fd09:2::8"), "our address")
     peer.write(f"/proc/sys/net/ipv6/conf/{tap}/accept_dad", 1)
-    # A second for our answer is little on a machine that pauses; it ends with the first one.
     peer.write(f"/proc/sys/net/ipv6/conf/{tap}/dad_transmits", 30)
     peer.ip("-6", "addr", "add", "fd09:2::8/64", "dev", tap)
     eventually(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fastpath.csum import ip_compute_csum
+from fastpath.base.csum import ip_compute_csum
 from tests.linux.peer import LINUX, OURS, Family, Wire, eventually, judged, pattern
 from tests.support import require
 
@@ -103,8 +103,8 @@ def echo_replies(wire: Wire, family: Family) -> int:
 
 @pytest.mark.parametrize(("count", "size"), [(2000, 56), (200, 20000)], ids=["small", "fragments"])
 def test_flood_is_answered_without_loss(wire: Wire, family: Family, count: int, size: int) -> None:
-    """The kernel counts: ping's own buffer holds six of the long replies, ping may be slow to run,
-    and it waits for the last reply no longer than for the ones before."""
+    """The kernel's counters decide. ping's own buffer holds six of the long replies, ping may be
+    slow to run, and it waits for the last reply no longer than for the ones before."""
     ping = require.tool("ping", "iputils-ping")
     before = echo_replies(wire, family)
     words = (ping, "-q", "-f", "-c", str(count), "-s", str(size), "-W", "5", family.ours)

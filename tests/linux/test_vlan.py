@@ -11,7 +11,7 @@ import pytest
 from scapy.all import ARP, Dot1Q, Ether
 
 from e1000emu.capture import read_capture
-from stack import ethtool
+from stack.api import ethtool
 from tests.linux.peer import (
     DATA_PORT,
     Peer,

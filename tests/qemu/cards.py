@@ -9,7 +9,7 @@ from e1000emu import Nic, VirtualClock
 from e1000emu.clock import RealClock
 from e1000emu.embed.qtest import RAM_BASE, QtestMachine
 from e1000emu.testing import GuestRings, RecordingLine, RecordingLink, Reg
-from fastpath.dma import DmaTable, HostMemory
+from fastpath.base.dma import DmaTable, HostMemory
 from tests.e1000emu.links.ports import RecordingPort
 from tests.qemu.programs import END, MAC, RECEIVED, SENT
 
@@ -151,9 +151,9 @@ class Qemus(_Card):
         raise AssertionError("the last frame did not come")
 
     def level(self) -> bool:
-        """For 128 µs after an interrupt QEMU holds the next one back, and its clock goes from timer
-        to timer when its processor's thread gets its turn: a timer of the PC's own that is due
-        after that tells when what was to come has come."""
+        """For 128 µs after an interrupt QEMU holds the next one back. Its clock goes from timer to
+        timer when its processor's thread gets its turn. So a timer of the PC's own that is due
+        later shows that the interrupt has come if it was to come."""
         q = self.machine.qtest
         q.poll()
         if not self.line.level:

@@ -11,7 +11,7 @@ from e1000emu.embed.qtest import QtestMachine
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import Impair
 from e1000emu.links.base import Middleware
-from fastpath.csum import ip_compute_csum
+from fastpath.base.csum import ip_compute_csum
 from stack.host import Host
 
 SECOND_NS = 1_000_000_000

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from e1000emu.regs import TABLE
+from e1000emu.registers.regs import TABLE
 from e1000emu.testing import GuestRings, Int, Popts, Rctl, Reg, RxStatus, Tucmd, TxCmd
 from e1000emu.testing.guest import Ctrl
 from tests.e1000emu.common import off

@@ -21,7 +21,7 @@ from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.drivers.e1000.main import e1000_init_module
 from stack.host import Host
 from stack.socket import SOCK_DGRAM, Socket
-from stack.trace import Call, Tracer
+from stack.tools.trace import Call, Tracer
 
 pytestmark = pytest.mark.uncompiled
 

@@ -11,12 +11,12 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from stack import COMPILED
+from stack.core.bsd_socket import sock_sendmsg, socket
 from stack.core.datagram import skb_came
 from stack.core.iov import msghdr
 from stack.core.napi import net_rx_action
 from stack.core.proto import proto_ops
 from stack.core.rows import replace
-from stack.core.socket import sock_sendmsg, socket
 from stack.drivers.e1000.txrx import e1000_clean, e1000_intr, e1000_xmit_frame
 from stack.host import Host
 from stack.inet.inet_common import inet_recvmsg, inet_sendmsg

@@ -10,7 +10,7 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
 from stack.core.rows import rows_of
-from stack.core.sysctl import NET_CORE, NET_UNIX, NUMBER, PORTS, Sysctl, SysctlError
+from stack.core.sysctl_net_core import NET_CORE, NET_UNIX, NUMBER, PORTS, Sysctl, SysctlError
 from stack.core.sysctl_netfilter import NET_NETFILTER
 from stack.host import Host
 from stack.ipv4.sysctl_names import SYSCTLS

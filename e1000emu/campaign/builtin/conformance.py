@@ -1,7 +1,7 @@
 """What sockets do, over IPv4 and IPv6, beside what this machine's Linux does over its loopback.
 
-A matrix of behaviours and families, not the tests' tables: those are asserted where they stand, and
-a kernel beside ours is a judge that nobody here has written.  A case fails if the two differ.
+This is a matrix of behaviours and families, not the tests' tables, which the tests assert. The
+kernel beside ours is an independent judge. A case fails if the two differ.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Every model, set of faults and seed.  A case fails if data arrives wrong, if dat
 driver promised to deliver, or if the driver hangs for ever.  Some faults may stop a driver; `STOPS`
 says which and why, and then only wrong data is a failure.
 
-Ours sends by TCP, which must deliver all of it.  The C driver sends and receives frames on a bench,
-compiled into the case's process (cffi; needs the source tree and a C compiler): what it was given
-and took must be on the wire, what it hands over must be what came.
+Ours sends by TCP, which must deliver all of it.  The C driver sends and receives frames on a bench.
+It is compiled into the case's process (cffi; needs the source tree and a C compiler). The frames
+that it accepted must be on the wire, and the frames that it hands over must be those that came.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 from e1000emu.campaign import Campaign, Case, Limits, Result
 from e1000emu.campaign.builtin import of_the_tree
-from e1000emu.faults import Faults
+from e1000emu.insight.faults import Faults
 from fastpath.built import ROOT, is_tree
 
 SECOND = 1_000_000_000

@@ -1,7 +1,8 @@
 """The device's fuzzer on every worker: registers, descriptors and frames, guided by coverage.
 
-Workers share what reached something new through a directory ($E1000EMU_FUZZ_CORPUS, by default
-fuzz-corpus in the current one), so a case is no pure function and none runs twice for its digest.
+Workers share programs that reached something new through a directory ($E1000EMU_FUZZ_CORPUS, by
+default fuzz-corpus in the current one). So a case is no pure function, and none runs twice for its
+digest.
 A generation is a set of cases: each begins with what the ones before it have left.  A case that
 finds a program which the device does not survive fails with that program.
 """

@@ -1,6 +1,6 @@
 """Our NIC beside QEMU's e1000: tests/qemu's programs on both, a case each.
 
-What differs without a ruling of tests/qemu/rulings.toml is a failure.  Needs qemu-system-x86_64.
+A difference without a ruling in tests/qemu/rulings.toml is a failure.  Needs qemu-system-x86_64.
 """
 
 from __future__ import annotations

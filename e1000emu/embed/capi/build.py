@@ -1,8 +1,7 @@
 """Make ``libe1000emu.so`` and put the header beside it (cffi's embedding API).
 
 The library is linked with the libpython of the interpreter that runs this, and keeps the
-directories of its standard library and packages, so that a program which loads it needs no
-environment.
+directories of its standard library and packages. So a program that loads it needs no environment.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@
  * THREADS. Any thread may make any call; the library serves one call at a time. Callbacks run in the
  * thread whose call causes them, before that call returns. A callback may call the library again,
  * except for e1000emu_destroy, e1000emu_reset, e1000emu_pause, e1000emu_resume, e1000emu_advance,
- * e1000emu_state_save, e1000emu_state_load and what changes DMA on the NIC that called it: these return
+ * e1000emu_state_save, e1000emu_state_load and what changes DMA on the NIC that called it. These return
  * E1000EMU_EBUSY, as does any call nested a hundred deep. A callback must not wait for another thread
  * that may be inside the library, and must not be left by longjmp or a C++ exception.
  *
@@ -209,9 +209,9 @@ E1000EMU_API int e1000emu_set_tx(e1000emu_nic *nic, e1000emu_tx_fn fn, void *opa
 E1000EMU_API int e1000emu_tx_poll(e1000emu_nic *nic, struct e1000emu_frame *frames, size_t room,
                                   size_t *count);
 
-/* Frames that reach the NIC over its cable. *taken says how many it took, counted from the first:
- * fewer than `count` when it has no room now, so that nothing is lost; give it the others again after
- * its driver has made room. A frame that no filter wants, or that meets a receiver that is off, is
+/* Frames that reach the NIC over its cable. *taken says how many it took, counted from the first.
+ * It takes fewer than `count` when it has no room now, so that nothing is lost. Give it the others again
+ * after its driver has made room. A frame that no filter wants, or that meets a receiver that is off, is
  * taken and dropped, as on a wire. The frames are copied. */
 E1000EMU_API int e1000emu_rx_push(e1000emu_nic *nic, const struct e1000emu_frame *frames,
                                   size_t count, size_t *taken);

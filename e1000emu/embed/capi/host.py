@@ -1,6 +1,6 @@
 """The Python half of ``libe1000emu.so``: NICs by slot, and what shim.c calls them for.
 
-Registers, frames and the clock do not come through here but through `fastpath.cabi`.
+Registers, frames and the clock do not come through here but through `fastpath.nic.c_abi`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Any
 import msgspec
 
 from e1000emu.clock import VirtualClock
+from e1000emu.device.nic import Nic
+from e1000emu.device.phy import AUTONEG_NS
 from e1000emu.embed.capi.build import fingerprint
 from e1000emu.errors import E1000Error, LifecycleError, SnapshotError
-from e1000emu.misuse import MisuseError
-from e1000emu.nic import Nic
-from e1000emu.phy import AUTONEG_NS
-from fastpath import cabi, rebuild_command
-from fastpath.dma import DmaTable
+from e1000emu.insight.misuse import MisuseError
+from fastpath import rebuild_command
+from fastpath.base.dma import DmaTable
 from fastpath.errors import did_you_mean
+from fastpath.nic import c_abi
 
 __all__ = ["Device", "DeviceClock", "Host", "serve"]
 
@@ -103,8 +104,8 @@ class Device:
             )
         self.clock = DeviceClock(start_ns)
         self.memory = DmaTable()
-        self.line = cabi.CallbackLine()
-        self.link = cabi.CallbackLink()
+        self.line = c_abi.CallbackLine()
+        self.link = c_abi.CallbackLink()
         self.nic = Nic(
             memory=self.memory,
             irq=self.line,
@@ -117,7 +118,7 @@ class Device:
             autoneg_ns=autoneg_ns or AUTONEG_NS,
             wide_bars=bool(flags & WIDE_BARS),
         )
-        self.compiled = cabi.CNic(self.nic.slot, self.link, self.clock, on_error)
+        self.compiled = c_abi.CNic(self.nic.slot, self.link, self.clock, on_error)
         if flags & PCI_ON:
             config_write = self.nic.slot.config_write
             config_write(PCI_BARS, MMIO_BASE, 4)
@@ -129,7 +130,7 @@ class Device:
         self.line.connect(0, 0)
         self.link.connect_tx(0, 0)
         self.link.connect_ready(0, 0)
-        cabi.connect_dma(self.memory, 0, 0, 0)
+        c_abi.connect_dma(self.memory, 0, 0, 0)
         self.nic.halt()
 
     def load(self, data: bytes) -> None:
@@ -261,7 +262,7 @@ class Host:
         elif what == CONNECT_RX_READY:
             device.link.connect_ready(number(fn), number(opaque))
         else:
-            cabi.connect_dma(device.memory, number(fn), number(second), number(opaque))
+            c_abi.connect_dma(device.memory, number(fn), number(second), number(opaque))
 
     def py_irq_level(self, slot: int, level: Any) -> None:
         """Tell the level of the line."""
@@ -328,10 +329,11 @@ def serve(ffi: Any, lib: Any) -> None:
     hooks = [name for name in dir(Host) if name.startswith("py_")]
     for name in hooks:
         ffi.def_extern(name, error=EINTERNAL)(_guarded(host, getattr(host, name)))
-    entries = cabi.entries()
+    entries = c_abi.entries()
     if lib.shim_entries(entries, len(entries)) != 0:
         raise E1000Error(
-            "fastpath.cabi is of another version than libe1000emu.so; run: " + rebuild_command()
+            "fastpath.nic.c_abi is of another version than libe1000emu.so; run: "
+            + rebuild_command()
         )
     if lib.shim_owns_python():
         gc.collect()

@@ -4,7 +4,7 @@
  */
 /* Keep the text of an error for e1000emu_last_error in this thread; returns `code`. */
 int shim_error(int code, const char *text);
-/* Take the addresses that fastpath.cabi.entries() returns; -1 when their number is wrong. */
+/* Take the addresses that fastpath.nic.c_abi.entries() returns; -1 when their number is wrong. */
 int shim_entries(uintptr_t *addresses, size_t count);
 /* Let the NIC in `slot` be served by the CNic object at this address. */
 void shim_nic(uint32_t slot, void *cnic);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The functions of e1000emu.h: they check arguments, start Python when the first NIC is made,
- * take the library's lock and call either a compiled entry (fastpath/cabi.pyx: registers, frames,
+ * The functions of e1000emu.h check arguments, start Python when the first NIC is made, and take the
+ * library's lock. Then they call either a compiled entry (fastpath/nic/c_abi.pyx: registers, frames,
  * clock) or a hook in Python (host.py: all rare calls).
  */
 #define _GNU_SOURCE /* dladdr */
@@ -24,7 +24,7 @@
 
 int shim_start_cffi(void);
 
-/* In the order of fastpath.cabi.entries(). */
+/* In the order of fastpath.nic.c_abi.entries(). */
 static struct {
     int (*bar_read)(void *nic, int bar, uint64_t off, int size, uint64_t *value);
     int (*bar_write)(void *nic, int bar, uint64_t off, int size, uint64_t value);
@@ -37,7 +37,7 @@ static struct {
     int (*next_event)(void *nic, uint64_t *when);
 } entries;
 
-/* As fastpath.cabi has it: the I/O BAR, whose index the EEPROM decides. */
+/* As fastpath.nic.c_abi has it: the I/O BAR, whose index the EEPROM decides. */
 enum { IO_BAR = -1 };
 /* As host.py has them. */
 enum { CONNECT_IRQ, CONNECT_TX, CONNECT_RX_READY, CONNECT_DMA };

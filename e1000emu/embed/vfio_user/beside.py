@@ -2,7 +2,7 @@
 
 The clock's thread keeps the control plane: it alone runs the server's and the NIC's Python code,
 and holds the `DataPath` while it does. The message thread sleeps in `BusPump.recv`, where it serves
-what needs no Python; anything else it hands over and waits. The data thread is `DataPath.run`;
+what needs no Python. It hands over anything else and waits. The data thread is `DataPath.run`;
 without a processor for it (`one_for_all`) it has work only while the message thread waits.
 """
 
@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from e1000emu.ports import Clock, TimerHandle
-from fastpath.datapath import BusPump, short_slice
+from fastpath.nic.datapath import BusPump, short_slice
 
 __all__ = ["BUSY_POLL_NS", "GuardedClock", "MessageThread", "one_for_all", "start_thread"]
 

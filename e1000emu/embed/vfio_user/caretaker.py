@@ -2,11 +2,11 @@
 
 A UNIX socket that is closed while there are bytes in it that nobody has read gives its peer
 ECONNRESET instead of the end of the stream (Linux net/unix/af_unix.c, unix_release_sock).  QEMU's
-vfio-user client takes the end well - the device is gone, reads give all ones, the guest runs on -
-but aborts at the reset (11.1: `error_setv: Assertion '*errp == NULL' failed`), and in mid-traffic
-there are always bytes unread.  `hang_up` ends a connection so that the client survives; a
-`Caretaker`, a small process that holds a second descriptor of each connection, does so for a server
-that is killed.
+vfio-user client survives the end: the device is gone, reads give all ones, the guest runs on. It
+aborts at the reset (11.1: `error_setv: Assertion '*errp == NULL' failed`). In mid-traffic there are
+always bytes unread.  `hang_up` ends a connection so that the client survives; a `Caretaker`, a
+small process that holds a second descriptor of each connection, does so for a server that is
+killed.
 
 This file is also that process: run by its path, with the standard library only.
 """

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from e1000emu.embed.vfio_user.protocol import MAX_DMA_MAPS, DmaMap, DmaUnmap, Refused
-from fastpath.busguard import BusGuard
-from fastpath.dma import DmaTable
+from fastpath.base.dma import DmaTable
+from fastpath.nic.busguard import BusGuard
 
 __all__ = ["GuestMemory"]
 
@@ -36,11 +36,11 @@ class Piece(NamedTuple):
 class GuestMemory:
     """The pieces mapped now; `table` is for the Nic.  Call with the clock's lock held.
 
-    A piece with a descriptor is mapped and reached directly; one without (ROM, RAM that the client
-    does not share, another device's memory) is only remembered: DMA there goes by messages.
+    A piece with a descriptor is mapped and reached directly. One without (ROM, RAM that the client
+    does not share, another device's memory) is only remembered; DMA there goes by messages.
 
-    A client may shorten a file that is mapped here (QEMU's memfds are sealed against that; a file
-    in /dev/shm cannot be, and Cloud Hypervisor seals none): what is gone then reads as zeros.
+    A client may shorten a file that is mapped here; the missing part then reads as zeros. QEMU's
+    memfds are sealed against that; a file in /dev/shm cannot be, and Cloud Hypervisor seals none.
     """
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ class GuestMemory:
             assert piece.guard is not None
             piece.guard.close()
             self._faults += piece.guard.faults
-            # An array (e1000emu.arrays) may still show a ring in it: the last reference unmaps it.
+            # An array (insight/arrays.py) may still show a ring: the last reference unmaps it.
             with contextlib.suppress(BufferError):
                 piece.area.close()
         del self._pieces[base]

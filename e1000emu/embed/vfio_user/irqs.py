@@ -2,8 +2,9 @@
 
 INTx has a level in the device and edges to the client: a rise writes the trigger eventfd and masks
 the interrupt, as the client expects of an automasked one.  Its UNMASK comes when the guest has
-touched a register after the interrupt: when the level is still high then, the eventfd is written
-again at once, or that interrupt would be lost.  With MSI each rise is a message and nothing masks.
+touched a register after the interrupt. If the level is still high then, the eventfd is written
+again at once; else that interrupt would be lost.  With MSI each rise is a message and nothing
+masks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from e1000emu.embed.vfio_user.protocol import (
     SetIrqs,
 )
 from e1000emu.ports import Clock
-from fastpath.irqblock import EventLine
+from fastpath.nic.irqblock import EventLine
 
 __all__ = ["Irqs"]
 

@@ -1,12 +1,13 @@
 """DMA by messages: how the NIC reaches memory that the client does not share.
 
-A DMA_READ or DMA_WRITE goes to the client and its answer comes as any other message, so nobody
-waits: the client's own requests are served meanwhile, in order, and a client whose processor waits
-for a register cannot wait for us.  Before a run of a ring engine, its *stage* fetches what the run
-is going to read (descriptors, then the frames' bytes) in as few messages as it can; what the engine
-writes is sent off without waiting, data before descriptors and DD after all else; and only when the
-client has answered all of that does the stage raise the run's interrupt causes, so that a guest
-that reads ICR finds the descriptors written back.
+A DMA_READ or DMA_WRITE goes to the client, and its answer comes as any other message, so nobody
+waits. The client's own requests are served meanwhile, in order, and a client whose processor waits
+for a register does not wait for us.
+
+Before a run of a ring engine, its *stage* fetches what the run will read (descriptors, then the
+frames' bytes) in as few messages as it can. It sends what the engine writes without waiting, data
+before descriptors and DD after all else. When the client has answered all of that, the stage raises
+the run's interrupt causes. So a guest that reads ICR finds the descriptors written back.
 
 An access that the client answers with an error is a PCI master abort.  One that it does not answer
 in time is one too, and is reported.
@@ -22,16 +23,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from e1000emu.device.pci import COMMAND, COMMAND_MASTER
+from e1000emu.device.tx import NO_ROOM
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.guestmem import GuestMemory
 from e1000emu.embed.vfio_user.protocol import Command, Message
-from e1000emu.pci import COMMAND, COMMAND_MASTER
 from e1000emu.ports import Clock, TimerHandle
-from e1000emu.regs import reg
-from e1000emu.tx import NO_ROOM
+from e1000emu.registers.regs import reg
 
 if TYPE_CHECKING:
-    from e1000emu.nic import Nic
+    from e1000emu.device.nic import Nic
 
 __all__ = ["MessageDma"]
 
@@ -58,7 +59,7 @@ TX_BYTES = 256 << 10
 """Bytes of frames fetched for one run, about: one descriptor may pass it."""
 DESC_BYTES = 16
 HALF_BYTES = 8
-"""Of a descriptor, what the NIC may write: the first half is the driver's."""
+"""The half of a descriptor that the NIC may write: the first half is the driver's."""
 DESC = struct.Struct("<QQ")
 TXD_DEXT = 0x20
 TXD_DATA = 1
@@ -263,10 +264,10 @@ class MessageDma:
     def flush(self) -> None:
         """Send what was written: the data, then the descriptors, each in the engine's order.
 
-        A client may store the bytes of a message in any order and more than once, and as soon as DD
-        is there a driver that polls gives the descriptor back. So a status byte goes by itself, in
-        the order of the ring, and nothing of a descriptor after it; and no address is sent at all,
-        for it is the driver's. Descriptors that lie side by side are therefore not joined.
+        A client may store the bytes of a message in any order and more than once. As soon as DD is
+        there, a driver that polls gives the descriptor back. So a status byte goes by itself, in
+        the order of the ring, and no other part of the descriptor follows it. No address is sent at
+        all, because it is the driver's. Descriptors that lie side by side are therefore not joined.
         """
         data, self._data = self._data, []
         descs, self._descs = self._descs, []
@@ -471,15 +472,51 @@ class MessageDma:
         self._push()
 
 
-class TxStage:
-    """Fetches descriptors and frames, then lets the transmit engine run on them."""
+class FetchStage:
+    """What stands before a ring engine: it fetches what the engine will read."""
 
     def __init__(self, dma: MessageDma) -> None:
         self._dma = dma
         self._nic = dma.nic
         self._memory = dma.memory
         self._epoch = 0
+        """What was asked for in an earlier one is of another ring or memory."""
         self._busy = False
+
+    @property
+    def busy(self) -> bool:
+        """Something was asked for, or written, and the client has not answered yet."""
+        return self._busy or not self._dma.idle
+
+    def run(self) -> None:
+        """Take one step: fetch, or let the engine run."""
+        raise NotImplementedError
+
+    def _fetch(self, wanted: list[tuple[int, int]], then: Callable[[Fetched], None]) -> None:
+        """Fetch `wanted`, give it to `then`, and take the next step."""
+        epoch = self._epoch
+
+        def done(got: Fetched) -> None:
+            if epoch == self._epoch:
+                self._busy = False
+                if self._dma.may_fetch:
+                    then(got)
+                else:
+                    self._refused()  # bus mastering went off meanwhile, or a pause came
+                self.run()
+
+        self._busy = True
+        self._dma.fetch(wanted, done)
+
+    def _refused(self) -> None:
+        """What was fetched may not be used: it is fetched again."""
+
+
+class TxStage(FetchStage):
+    """Fetches descriptors and frames, then lets the transmit engine run on them."""
+
+    def __init__(self, dma: MessageDma) -> None:
+        super().__init__(dma)
         self._clear()
 
     def _clear(self) -> None:
@@ -508,17 +545,12 @@ class TxStage:
                     return data
         return None
 
-    @property
-    def busy(self) -> bool:
-        """Something was asked for, or written, and the client has not answered yet."""
-        return self._busy or not self._dma.idle
-
     def descriptor(self, addr: int) -> bytes | None:
         """Return the descriptor at `addr` as it was fetched."""
         return None if self._descs is None else self._descs.get(addr, DESC_BYTES)
 
     def after(self, causes: int) -> None:
-        """Not for transmit: `run` does it."""
+        """Do nothing: for transmit `run` does it."""
 
     def run(self) -> None:
         """Take one step: fetch descriptors, fetch frames, or let the engine run."""
@@ -528,7 +560,7 @@ class TxStage:
             return
         count, head = engine.len >> 4, engine.head
         tail = tx.runnable_end()
-        if tail < 0 or not self._dma.may_fetch:
+        if tail < 0:
             tx.pump_now()  # says why, or has nothing to do
             return
         ring = (engine.base & ~(DESC_BYTES - 1), count, nic.resets)
@@ -557,20 +589,8 @@ class TxStage:
         else:
             self._run(self._end, tail)
 
-    def _fetch(self, wanted: list[tuple[int, int]], then: Callable[[Fetched], None]) -> None:
-        epoch = self._epoch
-
-        def done(got: Fetched) -> None:
-            if epoch == self._epoch:
-                self._busy = False
-                if self._dma.may_fetch:
-                    then(got)
-                else:
-                    self._clear()  # bus mastering went off meanwhile, or a pause came: fetch again
-                self.run()
-
-        self._busy = True
-        self._dma.fetch(wanted, done)
+    def _refused(self) -> None:
+        self._clear()
 
     def _have_descriptors(self, got: Fetched, tail: int) -> None:
         self._descs, self._known = got, tail
@@ -632,15 +652,11 @@ class TxStage:
             tx.pump()
 
 
-class RxStage:
+class RxStage(FetchStage):
     """Fetches free descriptors as the guest gives them; the engine's tail follows behind."""
 
     def __init__(self, dma: MessageDma) -> None:
-        self._dma = dma
-        self._nic = dma.nic
-        self._memory = dma.memory
-        self._epoch = 0
-        self._busy = False
+        super().__init__(dma)
         self._used = False
         self._have: dict[int, bytes] = {}
 
@@ -666,11 +682,6 @@ class RxStage:
         self._epoch += 1
         self._busy = False
         self._have.clear()
-
-    @property
-    def busy(self) -> bool:
-        """Something was asked for, or written, and the client has not answered yet."""
-        return self._busy or not self._dma.idle
 
     def get(self, addr: int, n: int) -> bytes | None:
         """Return part of a descriptor that was fetched."""
@@ -708,35 +719,20 @@ class RxStage:
             spans = _span(base, count, have, 0 if tail == count else tail)
             wanted = [part for at, n in spans for part in self._memory.parts(at, n)]
             if wanted:
-                self._fetch(wanted, tail, spans)
+                self._fetch(wanted, lambda got: self._have_descriptors(got, tail, spans))
                 return
             rx.fetched(tail)
         rx.kick_now()
 
-    def _fetch(
-        self, wanted: list[tuple[int, int]], tail: int, spans: list[tuple[int, int]]
-    ) -> None:
-        epoch, rx = self._epoch, self._nic.rx
-
-        def done(got: Fetched) -> None:
-            if epoch != self._epoch:
-                return
-            self._busy = False
-            if not self._dma.may_fetch:
-                self.run()  # bus mastering went off meanwhile, or a pause came: fetch again then
-                return
-            for start, n in spans:
-                for at in range(start, start + n, DESC_BYTES):
-                    desc = got.get(at, DESC_BYTES)
-                    if desc is not None:
-                        self._have[at] = desc
-                    else:
-                        self._have.pop(at, None)
-            rx.fetched(tail)
-            self.run()
-
-        self._busy = True
-        self._dma.fetch(wanted, done)
+    def _have_descriptors(self, got: Fetched, tail: int, spans: list[tuple[int, int]]) -> None:
+        for start, n in spans:
+            for at in range(start, start + n, DESC_BYTES):
+                desc = got.get(at, DESC_BYTES)
+                if desc is not None:
+                    self._have[at] = desc
+                else:
+                    self._have.pop(at, None)
+        self._nic.rx.fetched(tail)
 
     def after(self, causes: int) -> None:
         """Raise `causes` when all that the run wrote is in memory."""

@@ -2,7 +2,7 @@
 
 Names are those of the vfio-user specification and of Linux's vfio.h.  All integers are little
 endian.  A message is a 16-byte header (id, command, size of all, flags, errno) and a payload; file
-descriptors ride beside its first byte.  `MessageReader` takes what a socket gave, in pieces of any
+descriptors travel with its first byte.  `MessageReader` takes what a socket gave, in pieces of any
 size; the `parse` methods check every length and field once, and say what is wrong by `Refused`.
 """
 
@@ -122,7 +122,7 @@ class Refused(Exception):
 
 
 class Message(NamedTuple):
-    """One whole message.  Who takes it owns `fds`."""
+    """One whole message.  The taker owns `fds`."""
 
     id: int
     command: int
@@ -297,7 +297,7 @@ SERVER_CAPABILITIES: dict[str, Any] = {
     "pgsizes": PAGE_BYTES,
     "max_dma_maps": MAX_DMA_MAPS,
 }
-"""What we offer, the most important first.  Not write_multiple: QEMU gains nothing by it."""
+"""What we offer, the most important first. write_multiple is left out: QEMU gains nothing."""
 
 
 class DmaMap(NamedTuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastpath.gro import GroTable
+from fastpath.base.skbuff import SkbPool
+from fastpath.net.gro import GroTable
+from fastpath.net.rings_driver import RxRing, TxRing
 from stack.core.netdevice import (
     NETIF_F_GRO,
     NETIF_F_RXALL,
@@ -10,14 +12,7 @@ from stack.core.netdevice import (
 )
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.e1000 import (
-    RxRing,
-    SkbPool,
-    TxRing,
-    e1000_adapter,
-    er32,
-    ew32,
-)
+from stack.drivers.e1000.e1000 import e1000_adapter, er32, ew32
 from stack.drivers.e1000.rxmode import e1000_restore_vlan, e1000_set_rx_mode
 from stack.drivers.e1000.txrx import e1000_alloc_rx_buffers
 from stack.drivers.e1000.watchdog import e1000_fold_ring_stats

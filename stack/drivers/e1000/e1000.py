@@ -5,7 +5,7 @@ Data only; all files of the driver use it. What hangs together:
     net_device.priv     e1000_adapter       the interface: rings, NAPI, tasks, settings
         .hw             e1000_hw            the chip: MAC and PHY type, EEPROM, link, flow control
             .eeprom     e1000_eeprom_info
-        .tx_ring, .rx_ring, .rx_pool        while the interface is up (fastpath/drvring.pyx)
+        .tx_ring, .rx_ring, .rx_pool        while the interface is up (net/rings_driver.pyx)
         .stats          e1000_hw_stats      totals; the registers clear when they are read
 
 er32 and ew32 read and write a register through the PCI BAR. A function of the hardware layer raises
@@ -17,17 +17,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.drvring import RxRing, TxRing
-from fastpath.mmio import readl, writel
-from fastpath.skbuff import SkbPool
-from stack.core.netdevice import napi_struct
+from fastpath.base.skbuff import SkbPool
+from fastpath.net.rings_driver import RxRing, TxRing
+from fastpath.nic.mmio import readl, writel
+from stack.core.netdevice import napi_struct, net_device
 from stack.core.rows import row, rows_of, state
 from stack.drivers.e1000 import defs as d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stack.core.netdevice import net_device
     from stack.core.pci import pci_dev
     from stack.core.workqueue import work_struct
     from stack.drivers.e1000.param import Params
@@ -315,21 +314,3 @@ class e1000_adapter:
     fc_autoneg: bool = row(True)
     test_icr: int = row(0)
     fp_weight: int = row(E1000_RX_FRAMES_PER_POLL)
-
-
-__all__ = [
-    "DRV_NAME",
-    "DRV_VERSION",
-    "E1000_WRITE_FLUSH",
-    "E1000HwError",
-    "RxRing",
-    "SkbPool",
-    "TxRing",
-    "e1000_adapter",
-    "e1000_eeprom_info",
-    "e1000_hw",
-    "e1000_hw_stats",
-    "e1000_phy_info",
-    "er32",
-    "ew32",
-]

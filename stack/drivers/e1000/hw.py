@@ -19,7 +19,8 @@ kernel's file are eeprom.py and phy.py beside this one. Read e1000_init_hw first
 
 from __future__ import annotations
 
-from stack.core.pci import flush_udelay, msleep, udelay
+from stack.core.pci import flush_udelay, udelay
+from stack.core.workqueue import msleep
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000.e1000 import (
     E1000_WRITE_FLUSH,
@@ -38,7 +39,6 @@ from stack.drivers.e1000.phy import (
     e1000_phy_force_speed_duplex,
     e1000_phy_hw_reset,
     e1000_phy_link_up,
-    e1000_phy_reset,
     e1000_read_phy_reg,
 )
 
@@ -525,39 +525,3 @@ def e1000_update_adaptive(hw: e1000_hw, collisions: int, packets: int) -> None:
                 ew32(hw, d.E1000_AIT, hw.current_ifs_val)
     elif hw.in_ifs_mode and packets <= MIN_NUM_XMITS:
         e1000_reset_adaptive(hw)
-
-
-__all__ = [
-    "E1000HwError",
-    "e1000_check_for_link",
-    "e1000_cleanup_led",
-    "e1000_clear_hw_cntrs",
-    "e1000_clear_vfta",
-    "e1000_config_collision_dist",
-    "e1000_config_fc_after_link_up",
-    "e1000_copper_link_postconfig",
-    "e1000_copper_link_preconfig",
-    "e1000_force_mac_fc",
-    "e1000_get_bus_info",
-    "e1000_get_speed_and_duplex",
-    "e1000_hash_mc_addr",
-    "e1000_id_led_init",
-    "e1000_init_hw",
-    "e1000_init_rx_addrs",
-    "e1000_io_write",
-    "e1000_led_off",
-    "e1000_led_on",
-    "e1000_phy_reset",
-    "e1000_rar_clear",
-    "e1000_rar_set",
-    "e1000_reset_adaptive",
-    "e1000_reset_hw",
-    "e1000_set_mac_type",
-    "e1000_set_media_type",
-    "e1000_setup_copper_link",
-    "e1000_setup_led",
-    "e1000_setup_link",
-    "e1000_update_adaptive",
-    "e1000_write_reg_io",
-    "e1000_write_vfta",
-]

@@ -7,13 +7,10 @@ because a module must load. `Params.messages` holds what ``dmesg`` would show.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-
-if TYPE_CHECKING:
-    from stack.drivers.e1000.e1000 import e1000_adapter
+from stack.drivers.e1000.e1000 import e1000_adapter
 
 UNSET = -1
 

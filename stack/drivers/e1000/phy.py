@@ -5,7 +5,8 @@ The 8254x carries a Marvell 88E1000-family PHY at MDIO address 1.
 
 from __future__ import annotations
 
-from stack.core.pci import flush_udelay, msleep, udelay
+from stack.core.pci import flush_udelay, udelay
+from stack.core.workqueue import msleep
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000.e1000 import (
     E1000_WRITE_FLUSH,

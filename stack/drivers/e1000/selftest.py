@@ -23,16 +23,17 @@ import contextlib
 import struct
 from collections.abc import Callable
 
-from fastpath.dma import HostMemory
+from fastpath.base.dma import HostMemory
 from stack.core.irq import IRQ_HANDLED, free_irq, request_irq
 from stack.core.netdevice import net_device, netif_running
-from stack.core.pci import flush_udelay, msleep, udelay
+from stack.core.pci import flush_udelay, udelay
+from stack.core.workqueue import msleep
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, E1000HwError, e1000_adapter, er32, ew32
 from stack.drivers.e1000.eeprom import e1000_validate_eeprom_checksum
-from stack.drivers.e1000.hw import e1000_check_for_link, e1000_phy_reset
-from stack.drivers.e1000.phy import e1000_read_phy_reg, e1000_write_phy_reg
+from stack.drivers.e1000.hw import e1000_check_for_link
+from stack.drivers.e1000.phy import e1000_phy_reset, e1000_read_phy_reg, e1000_write_phy_reg
 from stack.drivers.e1000.updown import e1000_close, e1000_open, e1000_power_up_phy, e1000_reset
 
 TEST_NAMES = (

@@ -2,7 +2,7 @@
 
 `e1000_xmit_frame` sends. `e1000_intr` -> `e1000_clean` -> `e1000_clean_tx_irq` and
 `e1000_clean_rx_irq` free sent packets and pass up received ones. The loops over the rings are
-compiled (`fastpath.drvring`).
+compiled (`fastpath.net.rings_driver`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 
-from fastpath.drvring import TxRing, free_in_runs
-from fastpath.gso import skb_gso_segment
-from fastpath.hdr import gso_csum_prep, tcp_hdrlen
-from fastpath.mmio import readl, writel
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     SKB_GSO_UDP_L4,
     kfree_skb,
@@ -25,7 +21,11 @@ from fastpath.skbuff import (
     skb_network_offset,
     skb_transport_offset,
 )
-from fastpath.zerocopy import skb_zcopy
+from fastpath.net.gso import skb_gso_segment
+from fastpath.net.hdr import gso_csum_prep, tcp_hdrlen
+from fastpath.net.rings_driver import TxRing, free_in_runs
+from fastpath.net.zerocopy import skb_zcopy
+from fastpath.nic.mmio import readl, writel
 from stack.core.backlog import netif_rx
 from stack.core.dev_queue import dev_kfree_skb_irq, netif_stop_queue, netif_wake_queue
 from stack.core.irq import IRQ_HANDLED, IRQ_NONE
@@ -65,7 +65,6 @@ RX_BUFFER_WRITE = 32
 """RDT is written only for at least so many empty receive descriptors."""
 TX_HANG_NS = 1_000_000_000
 TX_WAKE_THRESHOLD = 32
-MAX_DATA_PER_TXD = e.E1000_MAX_DATA_PER_TXD
 MAX_HEADER = 255
 """HDRLEN, TUCSS and TUCSO of a context descriptor have 8 bits (SDM 3.3.6)."""
 TCP_CHECK_AT = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastpath.mmio import readl
+from fastpath.nic.mmio import readl
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import (
     net_device,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from e1000emu.campaign import Campaign, Case, Limits, Result
-from e1000emu.faults import Faults
+from e1000emu.insight.faults import Faults
 
 QUICK = Limits(seconds=1.0)
 

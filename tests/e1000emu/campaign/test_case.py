@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from e1000emu.campaign import Campaign, Case, Limits
 from e1000emu.campaign.case import canonical, label
 from e1000emu.errors import E1000Error
-from e1000emu.faults import Faults
+from e1000emu.insight.faults import Faults
 from tests.e1000emu.campaign import cases
 
 PLAIN = st.recursive(

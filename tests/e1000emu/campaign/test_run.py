@@ -121,8 +121,9 @@ def test_exclusive_cases_have_a_processor_for_themselves(tmp_path: Path) -> None
 
 
 def start(tmp_path: Path, mark: str, *words: str) -> subprocess.Popen[bytes]:
+    # The tests may run in the background of a shell, which ignores SIGINT for its children.
     return subprocess.Popen(
-        [*COMMAND, *words],
+        ["env", "--default-signal=INT", *COMMAND, *words],
         cwd=tmp_path,
         env={**os.environ, "E1000EMU_TEST_MARK": mark, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

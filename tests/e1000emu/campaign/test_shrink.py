@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from e1000emu.campaign import Campaign, CampaignError, Case, shrink
 from e1000emu.campaign.run import target_of
 from e1000emu.campaign.shrink import ddmin, smaller
-from e1000emu.faults import Faults
+from e1000emu.insight.faults import Faults
 from tests.e1000emu.campaign import cases
 
 VALUES = st.recursive(

@@ -344,7 +344,7 @@ def test_report_without_matplotlib_names_the_remedy_before_it_measures(
     for name in [n for n in sys.modules if n.startswith("matplotlib")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    for name in ("e1000emu.figures", "e1000emu.cli.bench_figures", "e1000emu.cli.bench_report"):
+    for name in ("e1000emu.lab.figures", "e1000emu.cli.bench_figures", "e1000emu.cli.bench_report"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(bench, "rows", lambda **options: pytest.fail("measured first"))
     out = CliRunner().invoke(bench.command, ["--report", str(tmp_path / "out.html")])

@@ -9,14 +9,14 @@ from click.testing import CliRunner
 
 from e1000emu.capture import read_capture
 from e1000emu.cli import cli
-from stack.profile import Profile
+from stack.tools.profile import Profile
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """The report and the capture of a short run."""
     path = tmp_path_factory.mktemp("demo") / "demo.pcapng"
-    words = ["demo", "--bytes", "2M", "--udp", "300", "--no-trace", "--json", "--capture", path]
+    words = ["demo", "--bytes", "32M", "--udp", "3000", "--no-trace", "--json", "--capture", path]
     done = CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout), list(read_capture(path))
@@ -39,8 +39,8 @@ def test_frames_have_their_own_times_of_a_day_in_our_century(demo):
     times = [record.when_ns for record in records]
     assert times == sorted(times)
     assert min(times) > 1_600_000_000 * 10**9
-    # a gigabit takes 12.3 us for a full frame: so many cannot come at one time
-    # (the second interface is that of the mistreated wire, which has a queue of its own)
+    # a gigabit takes 12.3 us for a full frame: so many cannot come at one time. The second
+    # interface is that of the mistreated wire, which has a queue of its own.
     sent = [r for r in records if r.length == 1514 and r.direction == 2 and r.interface == 0]
     full = [r.when_ns for r in sent]
     assert len(full) > 1000

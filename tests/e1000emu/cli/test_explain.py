@@ -10,12 +10,12 @@ from click.testing import CliRunner, Result
 
 from e1000emu.cli.explain import command
 from e1000emu.errors import SnapshotError
-from e1000emu.explain import idle, reasons
-from e1000emu.misuserules import RULES
-from e1000emu.snapshot import save_file
+from e1000emu.insight.explain import idle, reasons
+from e1000emu.insight.misuserules import RULES
+from e1000emu.record.snapshot import save_file
 from e1000emu.testing.bench import Bench
 from tests.e1000emu.common import frame, rd, running, wr
-from tests.e1000emu.test_explain import CASES, post
+from tests.e1000emu.insight.test_explain import CASES, post
 
 
 def explain(*arguments: str) -> Result:

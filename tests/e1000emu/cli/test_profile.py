@@ -12,7 +12,7 @@ import pytest
 
 from e1000emu.cli.profile import with_margin
 from e1000emu.cli.workloads import WORKLOADS
-from stack.profile import Profile
+from stack.tools.profile import Profile
 
 pytestmark = pytest.mark.skipif(
     not Profile.available(), reason="needs Linux and CPython 3.11 to 3.13"

@@ -18,8 +18,8 @@ from e1000emu.cli.framelines import frame_line, hex_lines
 from e1000emu.cli.sniffer import Sniffer
 from e1000emu.cli.tcpdump import Capture
 from e1000emu.lab import two_hosts
+from stack.api.pcap import PcapError
 from stack.host import Host
-from stack.pcap import PcapError
 from tests.e1000emu.cli.test_cli import run
 from tests.support import require
 

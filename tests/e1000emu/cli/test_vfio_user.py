@@ -23,8 +23,8 @@ from e1000emu.cli.vfio_user import (
 )
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.errors import E1000Error
-from e1000emu.regs import reg
-from fastpath.batch import FrameBatch
+from e1000emu.registers.regs import reg
+from fastpath.base.batch import FrameBatch
 from tests.e1000emu.cli.test_doctor import fake_qemu
 from tests.support import wait_blocked
 

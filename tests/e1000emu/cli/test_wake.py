@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from e1000emu.capture import PcapngWriter
-from e1000emu.eeprommap import eeprom_word
-from e1000emu.models import MODELS, eeprom_image
-from fastpath.batch import FrameBatch
+from e1000emu.registers.eeprommap import eeprom_word
+from e1000emu.registers.models import MODELS, eeprom_image
+from fastpath.base.batch import FrameBatch
 
 WAIT_S = 60.0
 MAC = bytes.fromhex("525400123456")

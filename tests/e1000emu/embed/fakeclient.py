@@ -22,7 +22,7 @@ from e1000emu.embed.vfio_user.protocol import Command, Message, MessageReader
 from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLink
-from fastpath.dma import HostMemory
+from fastpath.base.dma import HostMemory
 
 TIMEOUT_NS = 60_000_000_000
 LOOK_NS, LONGEST_LOOK_NS = 200_000, 20_000_000
@@ -289,13 +289,17 @@ class FakeClient:
         """What follows the guest's first register access after an interrupt."""
         self.set_irqs(0x11)
 
+    def start_function(self) -> None:
+        """Set INTx up, place BAR 0, enable decoding and bus mastering."""
+        self.new_trigger()
+        self.config_write(0x10, 0xFEBC_0000, 4)
+        self.config_write(0x04, 0x0007, 2)
+
     def start(self, *, by_message: bool = False) -> GuestRings:
         """Shake hands, map RAM, set INTx up, enable the function; return the fake driver."""
         self.version()
         memory = self.map_ram(by_message=by_message)
-        self.new_trigger()
-        self.config_write(0x10, 0xFEBC_0000, 4)
-        self.config_write(0x04, 0x0007, 2)
+        self.start_function()
         return GuestRings(self, memory, tx_count=16, rx_count=16, step=self.settle)
 
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
-from e1000emu.faults import ABORTS, Faults, Injector
-from e1000emu.recording import Kind
+from e1000emu.insight.faults import ABORTS, Faults, Injector
+from e1000emu.record.recording import Kind
 from e1000emu.testing.bench import BENCH_MAC
 from e1000emu.testing.guest import Int, Rctl, Reg
 from tests.e1000emu.common import frame, rd, wr
@@ -29,7 +29,7 @@ from tests.e1000emu.embed.test_record_threads import (
     same,
     traffic,
 )
-from tests.e1000emu.test_faults import failing
+from tests.e1000emu.insight.test_faults import failing
 from tests.support import examples
 
 MS = 1_000_000

@@ -1,8 +1,8 @@
 """Clients that mean no good, one after the other: the next one must find a NIC that works.
 
-Random, from a seed: what is sent is mostly well formed, for only such messages get far; rings point
-into memory that is mapped, unmapped and shortened meanwhile; descriptors are of every kind; the end
-comes anywhere in a message. Nothing may be left over: no descriptor, no thread, no mapping.
+Random, from a seed. Messages are mostly well formed, for only such messages get far. Rings point
+into memory that is mapped, unmapped and shortened meanwhile. Descriptors are of every kind, and the
+end comes anywhere in a message. Nothing may be left over: no descriptor, no thread, no mapping.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from e1000emu.clock import RealClock, VirtualClock
+from e1000emu.device.nic import Nic
 from e1000emu.embed.qtest import (
     HALT_ROM,
     Qtest,
@@ -22,10 +23,9 @@ from e1000emu.embed.qtest import (
     QtestMachine,
     QtestSlot,
 )
-from e1000emu.nic import Nic
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
-from fastpath.batch import FrameBatch
-from fastpath.dma import DmaTable
+from fastpath.base.batch import FrameBatch
+from fastpath.base.dma import DmaTable
 
 
 class Server:

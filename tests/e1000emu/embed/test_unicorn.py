@@ -17,7 +17,7 @@ from unicorn.x86_const import UC_X86_REG_RAX, UC_X86_REG_RCX, UC_X86_REG_RIP
 from e1000emu import HostMemory, MisuseError, RealClock, VirtualClock, pair
 from e1000emu.cli.pinger import Pinger
 from e1000emu.embed.unicorn import UnicornError, UnicornMachine
-from e1000emu.regs import BAR0_BYTES, reg
+from e1000emu.registers.regs import BAR0_BYTES, reg
 from e1000emu.testing import RecordingLink
 from stack.socket import AF_INET, SOCK_DGRAM, Socket
 from tests.support import require

@@ -11,6 +11,7 @@ import resource
 import socket
 import struct
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,17 +19,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from e1000emu.clock import AsyncioClock, RealClock
-from e1000emu.eeprommap import eeprom_word
+from e1000emu import embed
+from e1000emu.clock import AsyncioClock, RealClock, VirtualClock
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.protocol import Command
 from e1000emu.embed.vfio_user.server import VfioUserServer
-from e1000emu.errors import E1000Error
+from e1000emu.errors import ArgumentError, E1000Error
 from e1000emu.links import pair
-from e1000emu.regs import reg
+from e1000emu.registers.eeprommap import eeprom_word
+from e1000emu.registers.regs import reg
 from e1000emu.testing.guest import GuestRings, Int, Reg
 from e1000emu.testing.recorders import RecordingLink
-from fastpath.dma import HostMemory
+from fastpath.base.dma import HostMemory
 from tests.e1000emu.embed.fakeclient import (
     QEMU_VERSION,
     RAM_BASE,
@@ -917,6 +919,35 @@ def test_serves_on_an_asyncio_loop(tmp_path: Path) -> None:
             return data[-4:]
 
     assert asyncio.run(main()) == bytes.fromhex("86800e10")
+
+
+def test_serve_forever_runs_the_clock_of_the_link(tmp_path: Path) -> None:
+    clock = RealClock()
+    answers = []
+
+    def client() -> None:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(tmp_path / "s"))
+            sock.sendall(vu.pack(1, Command.VERSION, bytes(4) + QEMU_VERSION))
+            answers.append(sock.recv(16))
+        clock.request_stop()
+
+    server = embed.VfioUserServer(tmp_path / "s", link=pair(clock)[0])
+    thread = threading.Thread(target=client)
+    thread.start()
+    server.serve_forever()
+    thread.join()
+    assert vu.HEADER.unpack(answers[0])[:2] == (1, Command.VERSION)
+    assert not (tmp_path / "s").exists()
+    clock.close()
+
+
+def test_a_server_needs_a_clock_that_it_can_run(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="RecordingLink has no clock; give clock="):
+        embed.VfioUserServer(tmp_path / "s", link=RecordingLink())
+    link = pair(VirtualClock())[0]
+    with pytest.raises(E1000Error, match="VirtualClock"):
+        embed.VfioUserServer(tmp_path / "s", link=link)
 
 
 def test_path_that_cannot_be_used_is_said(tmp_path: Path) -> None:

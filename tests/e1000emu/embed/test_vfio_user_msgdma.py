@@ -16,7 +16,7 @@ from e1000emu.embed.vfio_user import msgdma
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.protocol import Command, Message
 from e1000emu.testing.guest import Ctrl, GuestRings, Int, Rctl, Reg, TxCmd
-from fastpath.dma import HostMemory
+from fastpath.base.dma import HostMemory
 from tests.e1000emu.embed.fakeclient import (
     QEMU_VERSION,
     RAM_BASE,

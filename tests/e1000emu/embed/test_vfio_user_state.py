@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from e1000emu import SnapshotError
 from e1000emu.clock import RealClock
@@ -24,7 +25,7 @@ from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.errors import E1000Error
 from e1000emu.testing.guest import GuestRings, Int, Reg
 from e1000emu.testing.recorders import RecordingLink
-from fastpath.dma import HostMemory
+from fastpath.base.dma import HostMemory
 from fastpath.lifecycle import RunState
 from tests.e1000emu.embed.fakeclient import RAM_BASE, RAM_BYTES, FakeClient
 
@@ -132,7 +133,7 @@ def test_traffic_goes_on_behind_a_new_server(tmp_path: Path, clock: RealClock) -
     with server(tmp_path, clock, log) as (made, link):
         assert not file.exists()
         assert made.nic.stats.as_dict() == stats
-        assert made.nic.phy.state() | {"due_ns": 0} == phy | {"due_ns": 0}
+        assert replace(made.nic.phy.state(), due_ns=0) == replace(phy, due_ns=0)
         assert made.nic.pci.state() == config
         # Nobody has mapped memory: frames wait, none is lost.
         link.inject(frame(16))

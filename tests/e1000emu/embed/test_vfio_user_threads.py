@@ -22,19 +22,30 @@ from hypothesis import strategies as st
 
 import e1000emu.embed.vfio_user.server as server_module
 import e1000emu.links.tap as tap_module
-from e1000emu import pci
-from e1000emu.clock import RealClock
+from e1000emu.clock import RealClock, VirtualClock
+from e1000emu.device import pci
 from e1000emu.embed.vfio_user import protocol as vu
+from e1000emu.embed.vfio_user.hot import hot_messages
 from e1000emu.embed.vfio_user.protocol import Command
 from e1000emu.embed.vfio_user.server import VfioUserServer
+from e1000emu.errors import ArgumentError
+from e1000emu.links import pair
 from e1000emu.links.base import Middleware
 from e1000emu.links.handover import Handover
 from e1000emu.links.tap import Tap
-from e1000emu.regs import STATISTICS, reg
+from e1000emu.registers.regs import STATISTICS, reg
 from e1000emu.testing.guest import Ctrl, GuestRings, Int, Rctl, Reg
 from fastpath._ref import datapath as ref
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 from fastpath.lifecycle import RunState
+from fastpath.nic.datapath import (
+    MESSAGE_READ,
+    MESSAGE_UNMASK,
+    MESSAGE_WRITE,
+    POLLING,
+    MessageTable,
+    Polling,
+)
 from tests.e1000emu.embed.fakeclient import TIMEOUT_NS, FakeClient
 from tests.e1000emu.embed.test_vfio_user_msgdma import post_tso
 from tests.support import examples
@@ -789,6 +800,102 @@ def test_the_plain_python_pump_says_which_messages_are_hot() -> None:
     assert pump.serve(unmask) == vu.pack(7, Command.DEVICE_SET_IRQS, b"", flags=vu.TYPE_REPLY)
     assert pump.serve(vu.pack(8, Command.VERSION, b"")) is None
     assert [what for what, *_ in nic.log] == ["read", "write", "unmask"]
+
+
+HOT = {
+    Command.REGION_READ: vu.REGION_ACCESS.pack(Reg.STATUS, 0, 4),
+    Command.REGION_WRITE: vu.REGION_ACCESS.pack(Reg.IMS, 0, 4) + b"\x80\0\0\0",
+    Command.DEVICE_SET_IRQS: vu.IRQ_SET.pack(20, 0x11, 0, 0, 1),
+}
+
+
+@given(
+    ident=st.integers(0, 0xFFFF),
+    command=st.sampled_from([*HOT, Command.DEVICE_RESET]),
+    flags=st.sampled_from([0, 0x10, 0x10, 0x20, 0x1, 1 << 31]),
+    of=st.sampled_from(list(HOT)),
+    flips=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 255)), max_size=3),
+    cut=st.sampled_from([0, 0, 0, 1, 4, 20]),
+    more=st.sampled_from([b"", b"", b"\0", bytes(4)]),
+)
+@settings(max_examples=examples(300))
+def test_the_compiled_pump_is_told_the_messages_that_the_plain_one_knows(
+    ident: int,
+    command: Command,
+    flags: int,
+    of: Command,
+    flips: list[tuple[int, int]],
+    cut: int,
+    more: bytes,
+) -> None:
+    payload = bytearray(HOT[of])
+    for at, byte in flips:
+        payload[at % len(payload)] = byte
+    text = vu.pack(ident, command, bytes(payload[: len(payload) - cut]) + more, flags=flags)
+    log: list[tuple[int, int, int]] = []
+
+    class Served:
+        def read(self, off: int) -> int:
+            log.append((MESSAGE_READ, off, 0))
+            return 0x12345678
+
+        def write(self, off: int, value: int) -> bool:
+            log.append((MESSAGE_WRITE, off, value))
+            return True
+
+        def unmask(self) -> None:
+            log.append((MESSAGE_UNMASK, 0, 0))
+
+    answer = ref.BusPump(Served()).serve(text)
+    found = hot_messages().read(text, 0x12345678)
+    assert found == (None if answer is None else (*log[0], answer))
+
+
+def test_how_a_pump_waits_has_parameters_with_reasons() -> None:
+    for name, (value, reason) in POLLING.items():
+        assert getattr(Polling(), name) == value
+        assert len(reason.split()) > 5, name
+    assert Polling(spin_ns=7).spin_ns == 7
+    with pytest.raises(ArgumentError, match=r"Polling: no argument spin=7; .*; did you mean spin"):
+        Polling(spin=7)
+    with pytest.raises(ArgumentError, match="Polling: crowd_ns=-1 is out of range"):
+        Polling(crowd_ns=-1)
+
+
+def test_a_server_looks_for_messages_as_long_as_it_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="spin_ns=-1"):
+        VfioUserServer(tmp_path / "nic", link=pair(VirtualClock())[0], busy_poll_ns=-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"mask": b"\xff" * 31}, "kind=0, 32 bytes, answer of 36"),
+        ({"match": b"\0" * 41, "mask": b"\0" * 41}, "41 bytes"),
+        ({"match": b"\0" * 8, "mask": b"\0" * 8}, "8 bytes"),
+        ({"answer": b"\0" * 40, "echo": b"\0" * 40}, "answer of 40"),
+        ({"kind": 3}, "kind=3"),
+        ({"offset_at": 28}, "fields inside them"),
+        ({"value_at": 33}, "fields inside them"),
+    ],
+)
+def test_a_table_refuses_a_form_that_would_read_past_its_message(
+    given: dict[str, Any], wrong: str
+) -> None:
+    table = MessageTable(header_bytes=16, size_at=4, quiet_at=8, quiet_bits=16)
+    form: dict[str, Any] = {
+        "kind": MESSAGE_READ, "match": bytes(32), "mask": bytes(32), "echo": bytes(36),
+        "answer": bytes(36), "offset_at": 16, "value_at": 32,
+    } | given  # fmt: skip
+    with pytest.raises(ArgumentError, match=wrong):
+        table.add(form.pop("kind"), **form)
+    for _ in range(8):
+        table.add(MESSAGE_UNMASK, match=bytes(16), mask=bytes(16), echo=b"", answer=b"")
+    with pytest.raises(ArgumentError, match="at most 8 forms"):
+        table.add(MESSAGE_UNMASK, match=bytes(16), mask=bytes(16), echo=b"", answer=b"")
+    with pytest.raises(ArgumentError, match="fields inside a header"):
+        MessageTable(header_bytes=16, size_at=13, quiet_at=8, quiet_bits=16)
+    assert MessageTable(header_bytes=16, size_at=4, quiet_at=8, quiet_bits=16).read(b"") is None
 
 
 # --- memory that is not shared, a NIC that outlives the server -----------------------------------

@@ -1,8 +1,9 @@
 """Descriptors written back by messages, as the hardest client applies them.
 
-A client may copy what a DMA_WRITE brings in any order and store bytes of it twice (glibc's memcpy
-of 8 to 15 bytes is two stores of 8 that overlap), while the guest's processors run. Only a single
-byte is stored once. A driver that polls owns a descriptor as soon as it sees DD, and gives it back
+A client may copy what a DMA_WRITE brings in any order and store bytes of it twice, while the
+guest's processors run. glibc's memcpy of 8 to 15 bytes is two stores of 8 that overlap. Only a
+single byte is stored once. A driver that polls owns a descriptor as soon as it sees DD, and gives
+it back
 at once: whatever is stored there afterwards undoes that.
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-from e1000emu.models import MODELS
+from e1000emu.registers.models import MODELS
 from tests.e1000emu.fuzzing.feedback import Branches, Lines, numbered
 from tests.e1000emu.fuzzing.program import CLOCK, KINDS, Program, mutated, parse, random_step
 from tests.e1000emu.fuzzing.targets import Target, make

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from e1000emu.models import MODELS
-from e1000emu.regs import BAR0_BYTES, TABLE, reg
+from e1000emu.registers.models import MODELS
+from e1000emu.registers.regs import BAR0_BYTES, TABLE, reg
 from e1000emu.testing.bench import BENCH_MAC
 
 BASE = 0x10_0000

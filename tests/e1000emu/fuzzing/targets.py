@@ -22,8 +22,8 @@ from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.links import Tap
 from e1000emu.links.base import Middleware
-from e1000emu.models import MODELS
-from e1000emu.regs import BAR0_BYTES, reg
+from e1000emu.registers.models import MODELS
+from e1000emu.registers.regs import BAR0_BYTES, reg
 from e1000emu.testing.bench import BENCH_MAC, make_bench
 from e1000emu.testing.guest import GuestRings, Reg
 from e1000emu.testing.recorders import RecordingController

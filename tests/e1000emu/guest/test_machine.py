@@ -19,7 +19,7 @@ from e1000emu.guest import (
 )
 
 # Plays QEMU: finds the agent's socket and the serial line's file among its arguments, then obeys
-# lines as the agent does; what a command does is a word of the test's.
+# lines as the agent does. A word of the test's says what a command does.
 ACTOR = r"""
 import base64, os, re, socket, sys, time
 text = " ".join(sys.argv)

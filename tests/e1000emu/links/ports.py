@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from e1000emu.links import pool
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 
 
 class RecordingPort:

@@ -11,7 +11,7 @@ from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, read_capture
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from e1000emu.links import AnnotatedCapture, Impair, pair
-from fastpath.batch import FB_BAD_CRC, FrameBatch
+from fastpath.base.batch import FB_BAD_CRC, FrameBatch
 from stack.socket import AF_INET, SOCK_DGRAM, Socket
 from tests.e1000emu.links.ports import RecordingPort
 from tests.support import require

@@ -11,7 +11,7 @@ from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, PcapngWriter, read_cap
 from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.errors import LinkError
 from e1000emu.links import Capture, Impair, NullLink, PcapReplay, pair
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 from tests.e1000emu.links.ports import RecordingPort, frame, number
 
 

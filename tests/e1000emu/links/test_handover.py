@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from e1000emu.clock import RealClock
 from e1000emu.links.base import BaseLink
+from e1000emu.links.caps import LinkCaps
 from e1000emu.links.handover import Handover
-from fastpath.batch import FB_BAD_CRC, FrameBatch
+from fastpath.base.batch import FB_BAD_CRC, FrameBatch
 from tests.e1000emu.links.ports import RecordingPort, frame
 
 
 class Wire(BaseLink):
     """A link with room for `room` frames that keeps what is sent."""
-
-    gso_max_bytes = 4711
 
     def __init__(self, clock: RealClock) -> None:
         super().__init__(clock)
@@ -26,6 +26,10 @@ class Wire(BaseLink):
         self.ready = 0
         self.inside = False
         self.eager = True  # to say that there is room while it sends
+
+    @property
+    def caps(self) -> LinkCaps:
+        return replace(super().caps, gso_max_bytes=4711)
 
     def tx_room(self) -> int:
         return self.room
@@ -64,7 +68,7 @@ def made(clock: RealClock) -> tuple[Wire, Handover, RecordingPort]:
 
 def test_nobody_borrows_and_everything_passes(clock: RealClock) -> None:
     wire, link, port = made(clock)
-    assert link.gso_max_bytes == 4711
+    assert link.caps.gso_max_bytes == 4711
     assert link.stats is wire.stats
     port.send(frame(1))
     assert wire.sent == [frame(1)]

@@ -7,8 +7,8 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import LinkError
 from e1000emu.links import Hub, HubPort
-from e1000emu.links.hub import Station
-from fastpath.batch import FrameBatch
+from e1000emu.links.station import Station
+from fastpath.base.batch import FrameBatch
 
 BYTE_NS = 800  # at 10 Mb/s
 WIRE = 8 + 4  # preamble and FCS

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from e1000emu.clock import VirtualClock
 from e1000emu.links.base import BaseLink
 from e1000emu.links.pace import BACKLOG_NS, GRAIN_NS, Pace
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 from tests.e1000emu.links.ports import RecordingPort, frame
 
 WIRE_BYTES = 24  # preamble, FCS and the gap of each frame
@@ -121,7 +121,7 @@ def test_a_sender_is_pushed_back_before_much_waits() -> None:
     clock, wire, pace, port = made(10)
     port.flood(many(100))
     assert pace.tx_room() == 0
-    assert pace.busy_ns - clock.now_ns() < BACKLOG_NS + 2 * wire_ns(many(1), 10)
+    assert pace.caps.timed.busy_ns - clock.now_ns() < BACKLOG_NS + 2 * wire_ns(many(1), 10)
     wire.flood(many(100))
     assert len(wire.waiting) > 90
 

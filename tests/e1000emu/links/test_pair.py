@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import LinkError
 from e1000emu.links import pair
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 from tests.e1000emu.links.ports import RecordingPort, frame, number
 
 

@@ -8,7 +8,7 @@ from e1000emu.clock import VirtualClock
 from e1000emu.errors import LinkError
 from e1000emu.links import NullLink, Patch, Switch, pair
 from e1000emu.testing.recorders import RecordingLink
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 from tests.e1000emu.links.ports import RecordingPort, frame
 
 

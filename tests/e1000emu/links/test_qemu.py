@@ -16,7 +16,7 @@ from e1000emu.clock import AsyncioClock, RealClock, VirtualClock
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.qemu import BATCH_FRAMES, MAX_FRAME_BYTES, QemuDgram, QemuStream
-from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS
+from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS
 from tests.e1000emu.links.ports import RecordingPort, frame, number
 from tests.support import examples
 

@@ -17,7 +17,7 @@ from e1000emu.clock import ClockError, RealClock, VirtualClock
 from e1000emu.errors import LinkError
 from e1000emu.links import Tap
 from e1000emu.links import tap as tap_module
-from fastpath.csum import csum_fold, csum_partial
+from fastpath.base.csum import csum_fold, csum_partial
 from tests.e1000emu.links.ports import RecordingPort
 from tests.support import quiet_ipv6, require
 
@@ -67,7 +67,7 @@ def net(request: pytest.FixtureRequest) -> Iterator[Net]:
 
 
 def echo_request(net: Net, ident: int, size: int = 56) -> bytes:
-    from fastpath.csum import ip_compute_csum
+    from fastpath.base.csum import ip_compute_csum
 
     icmp = bytearray(b"\x08\0\0\0" + ident.to_bytes(2, "big") + b"\0\1" + bytes(size))
     icmp[2:4] = ip_compute_csum(icmp).to_bytes(2, "big")
@@ -185,7 +185,7 @@ def test_persistent_device_of_any_kind_opens_again_and_again(kind: str, offload:
     try:
         for want in (offload, not offload, offload):
             tap = Tap(name, clock, offload=want)
-            assert (tap.offloads != ()) == (tap.gso_max_bytes > 0) == want
+            assert (tap.offloads != ()) == (tap.caps.gso_max_bytes > 0) == want
             assert {"csum", "tso4", "tso6"}.issuperset(tap.offloads) or "tso4" in tap.offloads
             tap.close()
         assert (
@@ -226,7 +226,19 @@ def test_kernel_without_offloads_is_asked_for_less_and_less(
     )
     tap = Tap(f"l{os.getpid() % 100000}x{next(_serial)}", RealClock())
     tap.close()
-    assert (tap.offloads, tap.gso_max_bytes, tap.queue.header_bytes) == ((), 0, 0)
+    assert (tap.offloads, tap.caps.gso_max_bytes, tap.queue.header_bytes) == ((), 0, 0)
+
+
+def test_one_call_opens_a_device_on_a_clock_of_its_own() -> None:
+    require.tun()
+    tap = Tap.open(f"l{os.getpid() % 100000}x{next(_serial)}", offload=False)
+    try:
+        assert isinstance(tap.clock, RealClock)
+        assert tap.offloads == ()
+        RecordingPort(tap)
+    finally:
+        tap.close()
+        tap.clock.close()
 
 
 def test_virtual_clock_is_refused_when_the_port_is_plugged_in(net: Net) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from e1000emu.clock import RealClock
 from e1000emu.links import Capture, Tap
-from fastpath.batch import FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FrameBatch
+from fastpath.base.batch import FB_GSO_TCPV4, FB_GSO_TCPV6, FB_GSO_UDP, FrameBatch
 from tests.e1000emu.links.ports import RecordingPort
 from tests.fastpath.rings import data
 from tests.fastpath.test_txring_gso import Pair, datagrams, packet, tso_context, uso_context
@@ -113,7 +113,7 @@ def test_linux_and_we_cut_super_frames_into_the_engines_segments(
 def test_linux_and_we_cut_udp_super_frames_into_the_engines_datagrams(
     bridge: Bridge, v6: bool, size: int, mss: int
 ) -> None:
-    if not bridge.sender.gso_udp:
+    if not bridge.sender.caps.gso_udp:
         pytest.skip("this kernel's TAP takes no UDP super-packets (Linux 6.2)")
     cut_by_all(bridge, *engine_output(v6, size, mss, b"", 0, udp=True))
 
@@ -151,7 +151,7 @@ def test_ecn_crosses_with_cwr_on_the_first_segment_only(bridge: Bridge) -> None:
 
 
 def test_wrapper_of_a_tap_takes_wire_frames_only(bridge: Bridge, tmp_path: Path) -> None:
-    assert bridge.sender.gso_max_bytes == 65535
+    assert bridge.sender.caps.gso_max_bytes == 65535
     capture = Capture(bridge.sender, tmp_path / "a.pcapng")
-    assert capture.gso_max_bytes == 0
+    assert capture.caps.gso_max_bytes == 0
     capture.writer.close()

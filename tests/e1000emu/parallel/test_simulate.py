@@ -296,7 +296,8 @@ def only(parent: int, count: int) -> list[int]:
 def test_ctrl_c_ends_all() -> None:
     mark = f"mark-{os.getpid()}-{time.monotonic_ns()}"
     caller = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
+        # the tests may run in the background of a shell, which ignores SIGINT for its children
+        ["env", "--default-signal=INT", sys.executable, "-c", PROGRAM],
         cwd=ROOT,
         env={**os.environ, "E1000EMU_TEST_MARK": mark},
         stderr=subprocess.PIPE,

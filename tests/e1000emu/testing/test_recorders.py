@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from e1000emu.clock import VirtualClock
 from e1000emu.testing import RecordingLine, RecordingLink
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 
 pytest_plugins = ["pytester"]
 

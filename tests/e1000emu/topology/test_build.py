@@ -15,7 +15,7 @@ from e1000emu.errors import ArgumentError
 from e1000emu.links import pool
 from e1000emu.links.base import BaseLink
 from e1000emu.topology import Flat, FlatLink, Link, Node, Topology, TopologyLab, build
-from fastpath.batch import FrameBatch
+from fastpath.base.batch import FrameBatch
 from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
 SECOND_NS = 1_000_000_000

@@ -198,9 +198,9 @@ class Kernel(Calls):
         return [int(struct.unpack_from("=H", raw, 8 * i + 6)[0]) for i in range(len(fds))]
 
     def settle(self) -> None:
-        # What goes over loopback waits in this processor's backlog, which is a queue: when a
-        # datagram of ours has come through, so has all that was in front of it; the next one is
-        # behind what that has brought about.
+        # Packets over loopback wait in this processor's backlog, which is a queue. When a datagram
+        # of ours has come through, so has all that was in front of it. The next one is behind what
+        # that has brought about.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind(("127.0.0.1", 0))
             probe.connect(probe.getsockname())

@@ -92,11 +92,11 @@ Written by `docs/generate.py` from `tests/linux/calls/differences.toml`.
 A socket of this stack answers a system call as the kernel does: the same value, the same bytes,
 the same errno. That is checked call by call. `tests/linux/test_calls.py` makes one table of calls
 twice, on the kernel that it runs on (root, in a network namespace of its own) and on a host with
-the same addresses: `socket` over all families, types and protocols, right and wrong; `bind`,
-`connect`, `listen`, `accept`, `shutdown` and both names in every state of a socket, with addresses
-of every family and length; sending and receiving with every `MSG_` flag; every option of every
-level; control messages; `ioctl`; `poll`; numbers of buffers. What a world chooses by itself
-(ports, identifiers, cookies, times) is taken out by rule. A call that comes to something else
+the same addresses. It calls `socket` over all families, types and protocols, right and wrong. It
+calls `bind`, `connect`, `listen`, `accept`, `shutdown` and both names in every state of a socket,
+with addresses of every family and length. It sends and receives with every `MSG_` flag, and tries
+every option of every level, control messages, `ioctl`, `poll`, and numbers of buffers. Rules take
+out what a world chooses by itself (ports, identifiers, cookies, times). A call with another result
 fails the test, unless a row here is about it; a row whose difference has gone fails it too.
 
 ```sh

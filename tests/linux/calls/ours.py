@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from e1000emu.clock import VirtualClock
-from stack.core import socket as sys
+from stack.core import bsd_socket as sys
 from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
 from stack.core.select import sys_poll

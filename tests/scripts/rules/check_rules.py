@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import stack
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack import callee, consts, rules
 from stack.core.dst import dst_entry
 from stack.core.netdevice import net_device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack import callee, consts
 from stack.callee import half, holds, minus_one, replaced, twice, with_default
 from stack.consts import HOOKED, HUGE, LARGE, LIMIT, MASK, NEGATIVE, SMALL

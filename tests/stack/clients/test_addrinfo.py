@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stack.api.sockaddr import show
 from stack.clients.addrinfo import (
     AI_ADDRCONFIG,
     AI_ALL,
@@ -30,7 +31,6 @@ from stack.clients.resolvconf import HostsTable, NameService, ResolvConf
 from stack.clients.resolver import Finished
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
-from stack.sockaddr import show
 from tests.support import examples
 
 LO = {"lo": 1}

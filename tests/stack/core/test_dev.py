@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastpath.skbuff import PACKET_OUTGOING, kfree_skb, skb_from_bytes, skb_to_bytes
+from fastpath.base.skbuff import PACKET_OUTGOING, kfree_skb, skb_from_bytes, skb_to_bytes
 from stack.core import dev as dev_c
 from stack.core.backlog import netif_rx
 from stack.core.dev import (

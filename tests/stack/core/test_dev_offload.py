@@ -6,15 +6,7 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
-from fastpath.hdr import (
-    eth_header_push,
-    ip_push,
-    tcp_push,
-    tcp_v4_send_check,
-    udp4_send_check,
-    udp_push,
-)
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     SKB_GSO_TCPV4,
     SKB_GSO_UDP_L4,
@@ -22,6 +14,14 @@ from fastpath.skbuff import (
     kfree_skb,
     skb_add_data,
     skb_to_bytes,
+)
+from fastpath.net.hdr import (
+    eth_header_push,
+    ip_push,
+    tcp_push,
+    tcp_v4_send_check,
+    udp4_send_check,
+    udp_push,
 )
 from stack.core.dev import netdev_update_features
 from stack.core.dev_queue import dev_queue_xmit

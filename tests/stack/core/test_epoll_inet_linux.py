@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from e1000emu.clock import VirtualClock
 from stack.core import eventpoll as ep
+from stack.core.bsd_socket import sys_close, sys_poll_one
 from stack.core.fcntl import sys_dup
 from stack.core.ioctl import sys_ioctl
-from stack.core.socket import sys_close, sys_poll_one
 from stack.core.uapi import SIOCINQ
 from stack.host import Host
 from stack.socket import Socket

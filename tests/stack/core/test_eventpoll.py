@@ -12,6 +12,8 @@ import threading
 import pytest
 
 from e1000emu.clock import RealClock, SimulationDeadlock, VirtualClock
+from stack.api.select import epoll
+from stack.core.bsd_socket import sys_close, sys_recv
 from stack.core.eventpoll import (
     EP_MAX_NESTS,
     EPOLL_CTL_ADD,
@@ -27,10 +29,8 @@ from stack.core.eventpoll import (
 )
 from stack.core.fcntl import F_GETFD, sys_fcntl
 from stack.core.file import O_CLOEXEC
-from stack.core.socket import sys_close, sys_recv
 from stack.core.uapi import POLLIN, POLLOUT
 from stack.host import Host
-from stack.select import epoll
 from stack.socket import SOCK_DGRAM, recv_fds, send_fds
 from tests.stack.core.test_files_linux import linux_ctl, outcome
 

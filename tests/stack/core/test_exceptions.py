@@ -15,8 +15,9 @@ import pytest
 
 from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.lab import two_hosts
-from fastpath.skbuff import kfree_skb
+from fastpath.base.skbuff import kfree_skb
 from stack import COMPILED
+from stack.api.ethtool import ethtool
 from stack.core.dev import dev_get_stats
 from stack.core.dev_receive import dev_add_pack, netdev_rx_handler_register
 from stack.core.netdevice import ETH_P_ALL, RX_HANDLER_PASS, packet_type
@@ -31,7 +32,6 @@ from stack.core.netfilter import (
     nf_register_net_hook,
 )
 from stack.core.sock import sk_sleep
-from stack.ethtool import ethtool
 from stack.host import Host
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, Socket
 

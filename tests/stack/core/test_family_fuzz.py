@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP
 from scapy.packet import Raw
 
+from stack.api.sockaddr import parse_un
+from stack.core import bsd_socket as calls
 from stack.core import fcntl, ioctl
-from stack.core import socket as calls
 from stack.core.iov import msghdr
 from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.uapi import IPPROTO_XTP, SOL_SOCKET
-from stack.sockaddr import parse_un
 from stack.xtp.packet import (
     XTP_CNTL,
     XTP_DATA,

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import VirtualClock
-from stack import fcntl, select
+from stack.api import fcntl, select
+from stack.api.signal import SIGIO, SIGRTMIN, SIGURG, getpid, siginfo, signal
 from stack.core.signal import SI_KERNEL, SIGQUEUE_MAX
 from stack.core.uapi import FIOASYNC, FIOGETOWN, FIOSETOWN, SIOCGPGRP, SIOCSPGRP
 from stack.host import Host
-from stack.signal import SIGIO, SIGRTMIN, SIGURG, getpid, siginfo, signal
 
 kernel = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
 MS = 1_000_000

@@ -20,12 +20,12 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from e1000emu.clock import VirtualClock
 from stack.core import eventpoll as ep
+from stack.core.bsd_socket import sys_close, sys_shutdown, sys_socketpair
 from stack.core.fcntl import sys_dup, sys_dup2, sys_fcntl
 from stack.core.ioctl import sys_ioctl
 from stack.core.pipe import sys_pipe2
 from stack.core.read_write import sys_read, sys_readv, sys_write, sys_writev
 from stack.core.select import core_sys_select, sys_poll
-from stack.core.socket import sys_close, sys_shutdown, sys_socketpair
 from stack.core.splice import sys_splice, sys_tee
 from stack.core.uapi import FIONREAD
 from stack.host import Host

@@ -10,13 +10,13 @@ import struct
 import pytest
 
 from e1000emu.clock import VirtualClock
-from stack import fcntl
+from stack.api import fcntl
+from stack.api.select import epoll
 from stack.core import dev_ioctl as d
 from stack.core.ioctl import sys_ioctl
 from stack.core.memory import read_string, write_address
 from stack.core.uapi import FIOASYNC, FIOCLEX, FIONCLEX, SIOCGSTAMP, SIOCGSTAMPNS
 from stack.host import Host
-from stack.select import epoll
 from stack.socket import AF_INET, SOCK_DGRAM
 from tests.stack.core.wire import QUIET6, add_wire_device
 from tests.stack.ipv4.ioctl_program import (

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.dma import HostMemory
-from fastpath.skbuff import SkbPool, alloc_skb, skb_from_bytes, skb_to_bytes
+from fastpath.base.dma import HostMemory
+from fastpath.base.skbuff import SkbPool, alloc_skb, skb_from_bytes, skb_to_bytes
 from stack.core.iov import as_buffer, iov_iter, msghdr, skb_copy_datagram_iter
 from tests.support import examples
 

@@ -1,7 +1,7 @@
 """Packets that are passed up as a list come to the same as one by one.
 
-The same frames, of many flows of both families, arrive at two hosts in the same batches: at one
-NAPI passes up what a poll brings as lists, at the other each packet for itself, which is what
+The same frames, of many flows of both families, arrive at two hosts in the same batches. At one
+NAPI passes up what a poll brings as lists, at the other each packet by itself, as
 net.core.gro_normal_batch = 1 does in Linux.
 """
 
@@ -25,7 +25,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
-from fastpath.skbuff import PACKET_OUTGOING, kfree_skb, skb_copy_bits
+from fastpath.base.skbuff import PACKET_OUTGOING, kfree_skb, skb_copy_bits
 from stack.core.dev_receive import (
     dev_add_pack,
     netdev_rx_handler_register,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastpath.hdr import ip_push
-from fastpath.skbuff import alloc_skb, kfree_skb, skb_put_data, skb_to_bytes
+from fastpath.base.skbuff import alloc_skb, kfree_skb, skb_put_data, skb_to_bytes
+from fastpath.net.hdr import ip_push
 from stack.core.dev import dev_set_mac_address
 from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import (

@@ -9,8 +9,8 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
+from stack.api.fcntl import ioctl
 from stack.core import uapi
-from stack.fcntl import ioctl
 from stack.host import Host
 from stack.socket import (
     AF_INET,

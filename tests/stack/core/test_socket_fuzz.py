@@ -7,8 +7,8 @@ from contextlib import suppress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stack.core import bsd_socket as calls
 from stack.core import eventpoll, fcntl, ioctl, read_write, select
-from stack.core import socket as calls
 from stack.core.iov import msghdr
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import IPPROTO_ICMP, SOL_IP, SOL_SOCKET, SOL_UDP

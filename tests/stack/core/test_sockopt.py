@@ -9,9 +9,7 @@ import pytest
 
 from e1000emu.clock import EPOCH_NS, VirtualClock
 from stack.core import uapi as u
-from stack.core.ioctl import sys_ioctl
-from stack.core.iov import msghdr
-from stack.core.socket import (
+from stack.core.bsd_socket import (
     sockfd_lookup,
     sys_bind,
     sys_getsockopt,
@@ -21,6 +19,8 @@ from stack.core.socket import (
     sys_setsockopt,
     sys_socket,
 )
+from stack.core.ioctl import sys_ioctl
+from stack.core.iov import msghdr
 from stack.core.sockopt import put_cmsg, sock_timeout_ns, sock_timeval
 from stack.host import Host
 from tests.stack.ipv4.net import at

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import VirtualClock
+from stack.api.sockopts import OPTIONS
+from stack.core.bsd_socket import sys_getsockopt, sys_socket
 from stack.core.sockopt_table import (
     ADMIN,
     ON_OFF,
@@ -19,23 +21,32 @@ from stack.core.sockopt_table import (
     W,
     flag,
     get_option,
+    need_device,
     number,
+    only,
     set_option,
     switch,
 )
+from stack.core.uapi import (
+    AF_INET6,
+    AF_PACKET,
+    IPV6_FLOWLABEL_MGR,
+    IPV6_PATHMTU,
+    SOCK_DGRAM,
+    SOL_IPV6,
+    SOL_PACKET,
+)
 from stack.host import Host
-from stack.sockopts import OPTIONS
+from stack.packet.packet_sock import PACKET_HDRLEN
 
-NUMBERS = {"SHOUT": 1, "PACE": 2, "BITS": 3, "BOTH": 4, "AGE": 5, "RESET": 6, "SECRET": 7}
+NUMBERS = {"SHOUT": 1, "PACE": 2, "BITS": 3, "BOTH": 4, "AGE": 5, "RESET": 6, "SECRET": 7, "OUT": 8}
 
 
 def refuse(sk: Any) -> None:
     raise OSError(errno.EOPNOTSUPP, "not such a socket")
 
 
-def only_connected(sk: Any) -> None:
-    if not sk.connected:
-        raise OSError(errno.ENOTCONN, "not connected")
+only_connected = only("connected", (True,), errno.ENOTCONN, "not connected")
 
 
 def forget(sk: Any) -> None:
@@ -54,6 +65,7 @@ LEVEL = Level(
         SockOpt("AGE", "only read", get=lambda sk: 7, room=4, no_set=errno.EPERM),
         SockOpt("RESET", "only set", then=forget),
         SockOpt("SECRET", "of other sockets", has=refuse, get=lambda sk: 1, set=lambda sk, v: 0),
+        number("OUT", "inner.pace", None, "an interface", check=need_device),
     ),
 )
 
@@ -74,7 +86,7 @@ def failure(call: Any, *args: Any) -> int | None:
 def test_a_row_says_whether_it_can_be_set_and_read() -> None:
     access = {row.name: row.access for row in LEVEL}
     assert access == {
-        **dict.fromkeys(("SHOUT", "PACE", "BITS", "BOTH", "SECRET"), RW),
+        **dict.fromkeys(("SHOUT", "PACE", "BITS", "BOTH", "SECRET", "OUT"), RW),
         "AGE": R,
         "RESET": W,
     }
@@ -111,6 +123,36 @@ def test_checks_come_in_order_length_socket_time_range_user() -> None:
     assert failure(set_option, LEVEL, sk, 2, 9) == errno.EPERM
     set_option(LEVEL, sk, 2, 1)
     assert sk.inner.pace == 1000
+
+
+def test_a_check_sees_socket_and_value_before_anything_is_stored() -> None:
+    sk = sock()
+    assert failure(set_option, LEVEL, sk, 8, 99) == errno.EADDRNOTAVAIL
+    assert sk.inner.pace == 5000
+    set_option(LEVEL, sk, 8, 1)  # the loopback device
+    assert get_option(LEVEL, sk, 8) == 1
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "level", "option", "least"),
+    [
+        (AF_INET6, SOCK_DGRAM, SOL_IPV6, IPV6_FLOWLABEL_MGR, 32),
+        (AF_INET6, SOCK_DGRAM, SOL_IPV6, IPV6_PATHMTU, 32),
+        (AF_PACKET, SOCK_DGRAM, SOL_PACKET, PACKET_HDRLEN, 4),
+    ],
+)
+def test_structures_that_linux_does_not_cut_need_their_room(
+    family: int, kind: int, level: int, option: int, least: int
+) -> None:
+    host = Host(name="h", clock=VirtualClock(), drivers=False)
+    fd = sys_socket(host, family, kind, 0)
+    assert failure(sys_getsockopt, host, fd, level, option, least - 1) == errno.EINVAL
+    try:
+        data = sys_getsockopt(host, fd, level, option, least)
+    except OSError as exc:
+        assert exc.errno != errno.EINVAL  # noqa: PT017 - such a socket has no label, no path
+    else:
+        assert len(data) == least
 
 
 def test_what_is_unknown_or_goes_one_way_only() -> None:

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import VirtualClock
-from stack import fcntl, select, signal, unistd
+from stack.api import fcntl, select, signal, unistd
+from stack.api.unistd import O_NONBLOCK, SPLICE_F_MORE, SPLICE_F_NONBLOCK
+from stack.core.bsd_socket import socket, sockfd_lookup
 from stack.core.pipe import pipe_inode_info
 from stack.core.rows import replace
-from stack.core.socket import socket, sockfd_lookup
 from stack.core.uapi import FIONREAD
 from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM
-from stack.unistd import O_NONBLOCK, SPLICE_F_MORE, SPLICE_F_NONBLOCK
 from stack.unix.unix_stream import unix_stream_splice_read
 
 kernel = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
@@ -172,6 +172,21 @@ def wrong(world: Any, path: Path) -> None:
         world.close(number)
 
 
+def slots(world: Any, path: Path) -> None:
+    """A write goes on in a slot that was moved whole, and not in a part of one."""
+    for last in (3, 2):
+        a, b, c, d = *world.pipe2(O_NONBLOCK), *world.pipe2(O_NONBLOCK)
+        for size in (*[3] * 15, last):
+            world.write(b, b"abc")
+            attempt(world, world.splice, a, d, size, flags=SPLICE_F_NONBLOCK)
+        attempt(world, world.write, b, b"more")
+        attempt(world, world.write, d, b"more")
+        attempt(world, world.read, c, 99)
+        attempt(world, world.read, a, 99)
+        for number in (a, b, c, d):
+            world.close(number)
+
+
 def files(world: Any, path: Path) -> None:
     """File to pipe to file, at positions and at the file's own."""
     file = world.open(path)
@@ -214,7 +229,7 @@ def datagrams(world: Any, path: Path) -> None:
 
 
 @kernel
-@pytest.mark.parametrize("program", [send_a_file, proxy, wrong, files, datagrams])
+@pytest.mark.parametrize("program", [send_a_file, proxy, wrong, slots, files, datagrams])
 def test_programs_do_what_they_do_on_the_kernel(
     program: Callable[[Any, Path], None], tmp_path: Path
 ) -> None:

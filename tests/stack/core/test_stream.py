@@ -9,7 +9,7 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from stack.core import sock, stream
-from stack.core.socket import sockfd_lookup, sys_socket
+from stack.core.bsd_socket import sockfd_lookup, sys_socket
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_ESTABLISHED,

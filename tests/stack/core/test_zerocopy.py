@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from e1000emu.lab import two_hosts
-from fastpath.skbuff import kfree_skb, skb_to_bytes
+from fastpath.base.skbuff import kfree_skb, skb_to_bytes
 from stack.core import uapi
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.netdevice import ETH_P_ALL, packet_type

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from e1000emu.clock import VirtualClock
-from fastpath.skbuff import consume_skb, kfree_skb, skb_from_bytes, skb_to_bytes
+from fastpath.base.skbuff import consume_skb, kfree_skb, skb_from_bytes, skb_to_bytes
 from stack.core.dev import dev_open, register_netdev
 from stack.core.napi import (
     napi_complete_done,

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from e1000emu.clock import VirtualClock
-from fastpath.csum import csum_ipv6_magic, csum_partial, csum_tcpudp_magic, ip_compute_csum
+from fastpath.base.csum import csum_ipv6_magic, csum_partial, csum_tcpudp_magic, ip_compute_csum
+from stack.core.bsd_socket import socket
 from stack.core.dev import dev_open, register_netdev
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
@@ -23,7 +24,7 @@ from stack.core.napi import netif_napi_add
 from stack.core.netdevice import NETIF_F_GSO, NETIF_F_SG, net_device_ops
 from stack.core.sock import lock_sock, release_sock, sk_alloc, sock_graft, sock_init_data
 from stack.core.sockaddr import sockaddr
-from stack.core.socket import socket
+from stack.core.sockopt_table import OPTLEN_ANY
 from stack.core.tcp_states import STATE_NAMES, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, O_NONBLOCK, SOCK_STREAM
 from stack.ethernet.eth import alloc_etherdev
@@ -455,7 +456,7 @@ class Sock:
         self.prot.setsockopt(self.sk, level, name, value)
 
     def getsockopt(self, name: int, level: int = 6) -> Any:
-        return self.prot.getsockopt(self.sk, level, name)
+        return self.prot.getsockopt(self.sk, level, name, OPTLEN_ANY)
 
     def shutdown(self, how: int = 2) -> None:
         """how: kernel bits RCV_SHUTDOWN 1, SEND_SHUTDOWN 2 (as inet_shutdown passes them)."""

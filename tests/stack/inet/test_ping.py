@@ -9,8 +9,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.packet import Raw
 
-from stack.core.iov import msghdr
-from stack.core.socket import (
+from stack.core.bsd_socket import (
     sys_bind,
     sys_close,
     sys_connect,
@@ -22,6 +21,7 @@ from stack.core.socket import (
     sys_setsockopt,
     sys_socket,
 )
+from stack.core.iov import msghdr
 from stack.core.uapi import (
     AF_INET,
     IP_RECVERR,

@@ -9,9 +9,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
-from stack.core.ioctl import sys_ioctl
-from stack.core.iov import msghdr
-from stack.core.socket import (
+from stack.core.bsd_socket import (
     sockfd_lookup,
     sys_bind,
     sys_close,
@@ -24,6 +22,8 @@ from stack.core.socket import (
     sys_setsockopt,
     sys_socket,
 )
+from stack.core.ioctl import sys_ioctl
+from stack.core.iov import msghdr
 from stack.core.uapi import (
     AF_INET,
     ICMP_FILTER,

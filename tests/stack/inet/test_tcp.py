@@ -886,7 +886,7 @@ def test_host_without_buffers_makes_writers_wait() -> None:
     with TcpNet(ram_bytes=4 << 20) as net:
         client, server = net.pair()
         hold = []
-        from fastpath.skbuff import alloc_skb, kfree_skb
+        from fastpath.base.skbuff import alloc_skb, kfree_skb
 
         while net.a.skb_pages.available:
             hold.append(alloc_skb(net.a.skb_pages, 100))

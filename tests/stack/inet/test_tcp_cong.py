@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stack.core.sysctl import SysctlError
+from stack.core.sysctl_net_core import SysctlError
 from stack.inet import tcp_sock as opt
 from stack.inet.tcp_close import tcp_disconnect
 from stack.inet.tcp_cong import (

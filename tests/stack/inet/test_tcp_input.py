@@ -544,7 +544,7 @@ def test_out_of_order_flood_is_bounded() -> None:
 
 
 def frag_needed(quoted: bytes, mtu: int) -> bytes:
-    from fastpath.csum import ip_compute_csum
+    from fastpath.base.csum import ip_compute_csum
 
     icmp = bytearray(b"\x03\x04\0\0\0\0" + mtu.to_bytes(2, "big") + quoted[:28])
     icmp[2:4] = ip_compute_csum(icmp).to_bytes(2, "big")
@@ -601,7 +601,7 @@ def test_forged_icmp_outside_the_window_is_ignored() -> None:
 
 
 def test_host_unreachable_is_soft_on_a_connection_and_hard_before() -> None:
-    from fastpath.csum import ip_compute_csum
+    from fastpath.base.csum import ip_compute_csum
 
     def unreachable(quoted: bytes) -> bytes:
         packet = bytearray(frag_needed(quoted, 0))

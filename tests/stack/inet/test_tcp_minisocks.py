@@ -10,7 +10,11 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
-from fastpath.csum import ip_compute_csum
+from fastpath.base.csum import ip_compute_csum
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_TCP_LISTEN_OVERFLOW,
+    SKB_DROP_REASON_TCP_RFC7323_TSECR,
+)
 from stack.core.sock import lock_sock, release_sock
 from stack.core.uapi import POLLIN, SO_DONTROUTE
 from stack.inet import tcp_sock as opt
@@ -112,6 +116,46 @@ def test_a_reset_of_a_request_must_name_the_next_number() -> None:
         assert script.send(RST, 1001) == []
         assert listener.sk.icsk_accept_queue.qlen == 0
         assert net.b.mib.linux.EmbryonicRsts == 1
+        finish(net, listener)
+
+
+def timestamps(value: int, echoed: int) -> bytes:
+    return b"\x01\x01\x08\x0a" + value.to_bytes(4, "big") + echoed.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("off", [-1, 0, 600, 601])
+def test_a_request_takes_the_timestamps_of_its_own_syn_acks_only(off: int) -> None:
+    """RFC 7323 3.2: what an ACK echoes came from us: from the first SYN-ACK to the last."""
+    with TcpNet(sysctl={"tcp_syncookies": 0}) as net:
+        listener = listening(net)
+        script = Script(net)
+        (first,) = script.send(SYN, 1000, options=timestamps(7, 0))
+        net.run(600 * MS)
+        (last,) = script.send(SYN, 1000, options=timestamps(7, 0))
+        sent = [int.from_bytes((s.opt(8) or b"")[:4], "big") for s in (first, last)]
+        assert (sent[1] - sent[0]) & M32 == 600
+        net.run(600 * MS)  # past tcp_invalid_ratelimit
+        echoed = timestamps(8, (sent[0] + off) & M32)
+        answers = script.send(ACK, 1001, first.seq + 1, options=echoed)
+        good = 0 <= off <= 600
+        assert [s.flags for s in answers] == ([] if good else [ACK])
+        assert net.b.mib.linux.TSEcrRejected == (not good)
+        reason = SKB_DROP_REASON_TCP_RFC7323_TSECR
+        assert net.b.drop_reasons.get(reason, 0) == (not good)
+        assert listener.sk.icsk_accept_queue.qlen == (not good)  # else it is a child
+        finish(net, listener)
+
+
+def test_a_segment_that_finds_the_accept_queue_full_is_dropped_for_that() -> None:
+    with TcpNet(sysctl={"tcp_syncookies": 0}) as net:
+        listener = listening(net)
+        script = Script(net)
+        (synack,) = script.send(SYN, 1000)
+        listener.sk.sk_ack_backlog, before = 9, listener.sk.sk_ack_backlog
+        assert script.send(ACK, 1001, synack.seq + 1) == []
+        assert net.b.mib.linux.ListenOverflows == 1
+        assert net.b.drop_reasons == {SKB_DROP_REASON_TCP_LISTEN_OVERFLOW: 1}
+        listener.sk.sk_ack_backlog = before
         finish(net, listener)
 
 

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
-from stack.core.ioctl import sys_ioctl
-from stack.core.iov import msghdr
-from stack.core.socket import (
+from stack.core.bsd_socket import (
     sockfd_lookup,
     sys_bind,
     sys_close,
@@ -31,6 +29,8 @@ from stack.core.socket import (
     sys_shutdown,
     sys_socket,
 )
+from stack.core.ioctl import sys_ioctl
+from stack.core.iov import msghdr
 from stack.core.uapi import (
     AF_INET,
     IP_MTU_DISCOVER,

@@ -1,9 +1,9 @@
 """Folding and merging are not seen: random programs of calls with both on, and with both off.
 
-Two hosts and their NICs on a wire run a program twice: once as they come up, once after ``ethtool
--K eth0 tx-udp-segmentation off gro off`` and with sendto for each message of sendmmsg. What crosses
-the wire and when, what each call returns or raises, all counters and what sockets hold must be the
-same.
+Two hosts and their NICs on a wire run a program twice. The first run is as they come up. The second
+is after ``ethtool -K eth0 tx-udp-segmentation off gro off``, with sendto for each message of
+sendmmsg. What crosses the wire and when, what each call returns or raises, all counters and what
+sockets hold must be the same.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from e1000emu.capture import PcapngWriter
 from e1000emu.lab import two_hosts
-from fastpath.batch import FrameBatch
-from fastpath.skbuff import PACKET_OUTGOING, kfree_skb, skb_copy_bits
+from fastpath.base.batch import FrameBatch
+from fastpath.base.skbuff import PACKET_OUTGOING, kfree_skb, skb_copy_bits
 from stack.core.dev_receive import dev_add_pack
 from stack.core.ethtool import ethtool_set_features
 from stack.core.ioctl import sys_ioctl

@@ -143,7 +143,7 @@ def one_host(
 
 def udp_socket(net: Net, port: int = 0, addr: str = "0.0.0.0", family: int = AF_INET) -> int:
     """A UDP descriptor, bound when `port` or `addr` is given."""
-    from stack.core.socket import sys_bind, sys_socket
+    from stack.core.bsd_socket import sys_bind, sys_socket
 
     fd = sys_socket(net.host, family, SOCK_DGRAM)
     if port or addr != "0.0.0.0":

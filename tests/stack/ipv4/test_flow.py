@@ -10,7 +10,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
-from stack.core.socket import (
+from stack.core.bsd_socket import (
     sys_bind,
     sys_close,
     sys_connect,

@@ -142,7 +142,7 @@ def test_redirect_is_obeyed_from_the_present_gateway_only(net: Net) -> None:
     inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=1, dport=2) / Raw(bytes(8)))
     net.inject(IP(src=PEER, dst=ME) / ICMP(type=5, code=1, gw="10.0.0.66") / Raw(inner))
     assert ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4(GW)
-    from stack.core.socket import sys_connect
+    from stack.core.bsd_socket import sys_connect
     from tests.stack.ipv4.net import udp_socket
 
     fd = udp_socket(net, 1)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP, IPOption_Router_Alert
 from scapy.packet import Raw
 
-from stack.core.dev import dev_close, dev_open
-from stack.core.socket import (
+from stack.core.bsd_socket import (
     sys_close,
     sys_recvfrom,
     sys_sendto,
     sys_setsockopt,
 )
+from stack.core.dev import dev_close, dev_open
 from stack.core.uapi import (
     IP_ADD_MEMBERSHIP,
     IP_ADD_SOURCE_MEMBERSHIP,
@@ -55,7 +55,7 @@ def mreq(group: str = GROUP, addr: str = ME) -> bytes:
 
 def igmp(kind: int, code: int, group: str = "0.0.0.0", more: bytes = b"") -> Raw:
     """An IGMP message with its checksum."""
-    from fastpath.csum import ip_compute_csum
+    from fastpath.base.csum import ip_compute_csum
 
     body = bytearray(bytes((kind, code, 0, 0)) + raw(group) + more)
     body[2:4] = ip_compute_csum(bytes(body)).to_bytes(2, "big")
@@ -76,7 +76,7 @@ def reports(net: Net) -> list[Any]:
 
 def records(packet: Any) -> list[tuple[int, str, list[str]]]:
     """(type, group, sources) of a version 3 report (RFC 3376 4.2)."""
-    from fastpath.csum import ip_compute_csum
+    from fastpath.base.csum import ip_compute_csum
 
     data = bytes(packet.payload)
     assert data[0] == 0x22
@@ -311,7 +311,7 @@ def test_response_codes() -> None:
 @settings(max_examples=examples(150))
 @given(st.binary(max_size=60), st.sampled_from([0x11, 0x12, 0x16, 0x17, 0x22, 0x99]))
 def test_no_igmp_message_crashes(data: bytes, kind: int) -> None:
-    from fastpath.csum import ip_compute_csum
+    from fastpath.base.csum import ip_compute_csum
 
     if not _FUZZ:
         _FUZZ.append(one_host())

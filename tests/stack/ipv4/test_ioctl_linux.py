@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from e1000emu.clock import VirtualClock
-from stack import fcntl
+from stack.api import fcntl
 from stack.host import Host
 from tests.stack.core.wire import QUIET6, add_wire_device
 from tests.stack.ipv4 import ioctl_program

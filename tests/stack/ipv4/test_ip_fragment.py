@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, UDP, fragment
 from scapy.packet import Raw
 
-from stack.core.socket import sys_recvfrom
+from stack.core.bsd_socket import sys_recvfrom
 from stack.core.uapi import MSG_DONTWAIT
 from stack.inet.inet_fragment import ip_frag_ecn
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host, udp_socket

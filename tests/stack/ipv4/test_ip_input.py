@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
+from stack.core.bsd_socket import sys_recvfrom
 from stack.core.netfilter import (
     NF_ACCEPT,
     NF_DROP,
@@ -19,7 +20,6 @@ from stack.core.netfilter import (
     nf_register_net_hook,
     nf_unregister_net_hook,
 )
-from stack.core.socket import sys_recvfrom
 from stack.core.uapi import MSG_DONTWAIT
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host, udp_socket
 from tests.support import examples
@@ -56,7 +56,7 @@ def test_header_errors_are_counted(
     packet = good()
     packet[offset] = value
     if mend:
-        from fastpath.csum import ip_compute_csum
+        from fastpath.base.csum import ip_compute_csum
 
         packet[10:12] = b"\0\0"
         packet[10:12] = ip_compute_csum(bytes(packet[:20])).to_bytes(2, "big")
@@ -131,7 +131,7 @@ def test_hooks_see_drop_and_steal(net: Net) -> None:
         return NF_DROP
 
     def steal(skb, state):
-        from fastpath.skbuff import kfree_skb
+        from fastpath.base.skbuff import kfree_skb
 
         kfree_skb(skb)
         return NF_STOLEN
@@ -165,7 +165,7 @@ def test_arbitrary_packets_never_crash_or_leak(data: bytes, plausible: bool) -> 
         packet[2:4] = len(data).to_bytes(2, "big")
         packet[12:20] = bytes([10, 0, 0, 2, 10, 0, 0, 1])
         hlen = min((packet[0] & 15) * 4, len(packet))
-        from fastpath.csum import ip_compute_csum
+        from fastpath.base.csum import ip_compute_csum
 
         packet[10:12] = b"\0\0"
         packet[10:12] = ip_compute_csum(bytes(packet[:hlen])).to_bytes(2, "big")

@@ -11,7 +11,7 @@ from scapy.layers.inet import ICMP, IP, UDP, IPOption
 from scapy.packet import Raw
 
 from e1000emu.clock import VirtualClock
-from fastpath.csum import ip_compute_csum
+from fastpath.base.csum import ip_compute_csum
 from stack.core.uapi import IP_OPTIONS, IPPROTO_ICMP, SOL_IP
 from stack.host import Host
 from stack.inet.inet_sock import ip_options
@@ -136,7 +136,7 @@ def test_user_options_are_padded_and_limited(net: Net) -> None:
 
 
 def test_source_route_is_reversed(net: Net) -> None:
-    from fastpath.skbuff import skb_from_bytes, skb_reset_network_header
+    from fastpath.base.skbuff import skb_from_bytes, skb_reset_network_header
 
     packet = bytes(IP(src=PEER, dst=ME))
     skb = skb_from_bytes(net.host.skb_small, packet, 64)
@@ -180,7 +180,7 @@ def test_later_fragments_carry_copied_options_only() -> None:
 
 
 def test_fragments_of_a_packet_with_options(net: Net) -> None:
-    from stack.core.socket import sys_sendto, sys_setsockopt
+    from stack.core.bsd_socket import sys_sendto, sys_setsockopt
 
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_OPTIONS, b"\x07\x07\x04\0\0\0\0\x01")
@@ -244,7 +244,7 @@ def _net() -> Net:
 
 
 def _skb(net: Net):
-    from fastpath.skbuff import skb_from_bytes, skb_reset_network_header
+    from fastpath.base.skbuff import skb_from_bytes, skb_reset_network_header
 
     if not _SKBS:
         other = one_host()

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 
-from fastpath.skbuff import alloc_skb, skb_put_data, skb_reset_transport_header
+from fastpath.base.skbuff import alloc_skb, skb_put_data, skb_reset_transport_header
+from stack.core.bsd_socket import sockfd_lookup, sys_connect, sys_send, sys_sendto, sys_setsockopt
 from stack.core.dev import dev_set_mtu
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG
 from stack.core.netfilter import (
@@ -19,7 +20,6 @@ from stack.core.netfilter import (
     NF_INET_POST_ROUTING,
     nf_register_net_hook,
 )
-from stack.core.socket import sockfd_lookup, sys_connect, sys_send, sys_sendto, sys_setsockopt
 from stack.core.uapi import (
     AF_INET,
     IP_MTU_DISCOVER,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_LSRR, IPOption_RR, IPOption_Timestamp
 from scapy.packet import Raw
 
-from fastpath.csum import ip_compute_csum
-from stack.core.socket import (
+from fastpath.base.csum import ip_compute_csum
+from stack.core.bsd_socket import (
     sys_bind,
     sys_connect,
     sys_listen,

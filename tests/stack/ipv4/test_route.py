@@ -8,7 +8,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
-from fastpath.skbuff import alloc_skb, kfree_skb
+from fastpath.base.skbuff import alloc_skb, kfree_skb
 from stack.core.dev import dev_set_mtu
 from stack.core.drop_reason import SKB_DROP_REASON_IP_RPFILTER
 from stack.core.netdevice import ETH_P_IP
@@ -147,7 +147,7 @@ def test_pmtu_exception_expires_and_never_grows(net: Net) -> None:
 
 
 def test_connect_looks_up_twice_and_keeps_the_source(net: Net) -> None:
-    from stack.core.socket import sockfd_lookup
+    from stack.core.bsd_socket import sockfd_lookup
     from tests.stack.ipv4.net import udp_socket
 
     sk = sockfd_lookup(net.host, udp_socket(net)).sk
@@ -231,7 +231,7 @@ def test_forwarded_packets_share_the_route_of_their_next_hop() -> None:
 
 
 def test_unanswered_neighbour_becomes_host_unreachable(net: Net) -> None:
-    from stack.core.socket import sys_connect, sys_recvfrom, sys_send, sys_setsockopt
+    from stack.core.bsd_socket import sys_connect, sys_recvfrom, sys_send, sys_setsockopt
     from stack.core.uapi import IP_RECVERR, SOL_IP
     from tests.stack.ipv4.net import udp_socket
 

@@ -13,8 +13,8 @@ from stack.core.dev import dev_set_mtu
 from stack.host import Host
 from stack.socket import Socket
 
-# A frame crosses two wires, so tshark would see each segment twice and call the second one old; and
-# what a router quotes of a merged segment carries that segment's unfinished checksum.
+# A frame crosses two wires, so tshark would see each segment twice and call the second one old.
+# What a router quotes of a merged segment carries that segment's unfinished checksum.
 pytestmark = pytest.mark.sends_bad_frames
 
 DATA = bytes(i * 31 % 251 for i in range(251)) * (1 << 12)

@@ -1,6 +1,6 @@
 """Rows of the conformance tables: packets in, packets out, each with its section.
 
-A row's packets are put on the wires of a host (or of a router with two wires) one after the other;
+A row's packets are put on the wires of a host (or of a router with two wires) one after the other.
 `want` is what it sends, in words (`say`), on wire 0 and after "1:" on wire 1.
 """
 

@@ -26,7 +26,7 @@ from scapy.layers.inet6 import (
 )
 
 from e1000emu.clock import VirtualClock
-from fastpath.csum import csum_fold, csum_ipv6_nofold, csum_partial
+from fastpath.base.csum import csum_fold, csum_ipv6_nofold, csum_partial
 from stack.core.dev import dev_open
 from stack.core.neigh_table import NTF_ROUTER, NUD_NAMES
 from stack.host import Host

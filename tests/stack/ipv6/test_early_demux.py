@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.ipv6.protocol import inet6_add_protocol, inet6_del_protocol, inet6_protocol
 from tests.stack.ipv6.conformance import v6
 from tests.stack.ipv6.net import one_host6

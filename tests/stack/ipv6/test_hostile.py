@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6ND_Redirect, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
-from fastpath.skbuff import SkbPool
+from fastpath.base.skbuff import SkbPool
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.ip6_fib import fib6_get_table
 from tests.stack.ipv6.conformance import (

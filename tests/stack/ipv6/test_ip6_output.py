@@ -19,7 +19,7 @@ from scapy.layers.inet6 import (
     defragment6,
 )
 
-from fastpath.skbuff import alloc_skb, kfree_skb, skb_from_bytes, skb_put_data
+from fastpath.base.skbuff import alloc_skb, kfree_skb, skb_from_bytes, skb_put_data
 from stack.core.netfilter import (
     NF_ACCEPT,
     NF_DROP,

@@ -13,7 +13,7 @@ from scapy.layers.inet6 import (
     IPv6,
 )
 
-from fastpath.skbuff import skb_copy_bits, skb_pull, skb_transport_offset
+from fastpath.base.skbuff import skb_copy_bits, skb_pull, skb_transport_offset
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
 from stack.ipv6.addr import format_addr6

@@ -350,6 +350,19 @@ def test_ping_sockets(net: Net6) -> None:
     assert (data[:1], data[8:], name[0]) == (b"\x81", b"data", PEER)
 
 
+def test_a_ping_socket_sends_by_the_interface_that_it_was_given(net: Net6) -> None:
+    """RFC 3542 6.1: IPV6_PKTINFO as an option names it, so a link-local address needs no scope."""
+    sock = Socket(net.host, AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6)
+    request = b"\x80\0\0\0\0\0\0\7data"
+    with pytest.raises(OSError, match="needs its interface"):
+        sock.sendto(request, (PEER_LL, 0))
+    info = bytes(16) + struct.pack("=i", net.wire.dev.ifindex)
+    sock.setsockopt(SOL_IPV6, uapi.IPV6_PKTINFO, info)
+    sock.sendto(request, (PEER_LL, 0))
+    (packet,) = net.ip_sent()
+    assert (packet.src, packet.dst) == (ME_LL, PEER_LL)
+
+
 @pytest.mark.parametrize(
     ("option", "value", "bad"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6
 
-from fastpath.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff
 from stack.core.rows import rows_of
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6

@@ -11,12 +11,9 @@ from typing import Any
 
 from scapy.layers.inet import IPOption_LSRR
 
-from fastpath.hdr import ip_hdr
-from fastpath.skbuff import kfree_skb, sk_buff
-from stack.core.dev_receive import dev_add_pack
-from stack.core.netdevice import packet_type
-from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_IN, nf_register_net_hook
-from stack.core.socket import (
+from fastpath.base.skbuff import kfree_skb, sk_buff
+from fastpath.net.hdr import ip_hdr
+from stack.core.bsd_socket import (
     sys_bind,
     sys_close,
     sys_connect,
@@ -25,6 +22,9 @@ from stack.core.socket import (
     sys_listen,
     sys_socket,
 )
+from stack.core.dev_receive import dev_add_pack
+from stack.core.netdevice import packet_type
+from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_IN, nf_register_net_hook
 from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.core.uapi import (
     AF_UNIX,

@@ -15,7 +15,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
 from e1000emu.clock import VirtualClock
-from stack.core.socket import sys_bind, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket
+from stack.core.bsd_socket import sys_bind, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, SOCK_DGRAM, SOCK_STREAM
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set

@@ -1,7 +1,7 @@
 """What each socket option does: `PROBES[name]`, a row (probe, {setting: what the probe sees}).
 
-The probe is given the setting, None for an option left alone; for an option that can only be read
-it is a situation, and what is seen is what getsockopt says.
+The probe gets the setting, None for an option left alone. For an option that can only be read the
+setting is a situation, and the probe returns what getsockopt says.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ from scapy.layers.inet import IPOption_Router_Alert, IPOption_RR
 
 from e1000emu.clock import VirtualClock
 from stack.core import uapi as u
-from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
-from stack.core.iov import msghdr
-from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_OUT, nf_register_net_hook
-from stack.core.socket import (
+from stack.core.bsd_socket import (
     sys_bind,
     sys_connect,
     sys_getsockname,
@@ -34,6 +31,9 @@ from stack.core.socket import (
     sys_socket,
     sys_socketpair,
 )
+from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
+from stack.core.iov import msghdr
+from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_OUT, nf_register_net_hook
 from stack.host import Host
 from stack.inet import tcp_sock as t
 from tests.stack.inet.tcpnet import ACK, MS, RST, B, Sock, TcpNet

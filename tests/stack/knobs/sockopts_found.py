@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from stack.core import uapi as u
-from stack.core.socket import (
+from stack.core.bsd_socket import (
     sys_connect,
     sys_getsockopt,
     sys_recvfrom,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import VirtualClock
-from stack.core.socket import sys_getsockopt, sys_setsockopt, sys_socket
+from stack.api.sockopts import SOCKOPTS, R, W
+from stack.core.bsd_socket import sys_getsockopt, sys_setsockopt, sys_socket
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -28,7 +29,6 @@ from stack.core.uapi import (
     SOL_UDP,
 )
 from stack.host import Host
-from stack.sockopts import SOCKOPTS, R, W
 from tests.stack.knobs.sockopts import CONSTANT
 from tests.stack.knobs.sockopts import PROBES as PROBES4
 from tests.stack.knobs.sockopts6 import PROBES6

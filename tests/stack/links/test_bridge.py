@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
-from fastpath.skbuff import consume_skb, skb_to_bytes
-from stack import ethtool
+from fastpath.base.skbuff import consume_skb, skb_to_bytes
+from stack.api import ethtool
+from stack.api.links import bridge_fdb, bridge_link, ip_link
 from stack.bridge.br_private import BR_STATE_DISABLED, BR_STATE_FORWARDING, br_port_get
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
 from stack.core.dev_receive import dev_add_pack
@@ -26,7 +27,6 @@ from stack.core.netdevice import (
     packet_type,
 )
 from stack.host import Host
-from stack.links import bridge_fdb, bridge_link, ip_link
 from stack.socket import AF_INET, AF_PACKET, SOCK_DGRAM, SOCK_RAW
 from tests.stack.core.wire import QUIET6, assert_no_leak
 from tests.stack.links.switch import (
@@ -301,6 +301,16 @@ def test_a_promiscuous_bridge_hears_what_it_passes_on():
     assert switch.send(1, frame(station(1), station(2))) == [0]
     assert [name for name, _ in got] == ["br0", "br0"]
     assert_no_leak(switch.host)
+
+
+def test_a_frame_that_no_port_takes_is_dropped_for_that(switch):
+    for n in range(3):
+        switch.host.bridge_port(f"eth{n}", flood=False)
+    assert switch.send(0, frame(station(9), station(1))) == []
+    assert drop_names(switch.host) == {"SKB_DROP_REASON_NO_TX_TARGET": 1}
+    assert switch.send(1, frame(station(1), station(2))) == [0]
+    assert switch.send(0, frame(station(1), station(3))) == []  # it came from there
+    assert drop_names(switch.host)["SKB_DROP_REASON_NOT_SPECIFIED"] == 1
 
 
 def test_frames_that_a_port_cannot_take_are_dropped_there(switch):

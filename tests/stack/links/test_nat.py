@@ -5,7 +5,7 @@ from __future__ import annotations
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic
 from e1000emu.links import pair
-from fastpath.skbuff import alloc_skb, kfree_skb
+from fastpath.base.skbuff import alloc_skb, kfree_skb
 from stack.core.dev_forward import skb_scrub_packet
 from stack.host import Host
 from stack.netfilter.nat import masquerade
@@ -49,8 +49,8 @@ def test_containers_behind_a_bridge_go_out_with_the_hosts_address():
 
 
 def test_a_packet_that_a_veth_brings_is_nobodys_yet():
-    """As nf_reset_ct has it: what a firewall left untracked is tracked by the next one, and what a
-    namespace has tracked is new to itself when it comes back by another device."""
+    """As nf_reset_ct does: the next firewall tracks what one left untracked. What a namespace has
+    tracked is new to itself when it comes back by another device."""
     host = Host("host", clock=VirtualClock(), drivers=False, sysctl=QUIET6)
     skb = alloc_skb(host.skb_small, 100)
     assert skb is not None

@@ -10,8 +10,8 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic
 from e1000emu.links import pair
-from fastpath.skbuff import CHECKSUM_PARTIAL, consume_skb
-from stack import ethtool
+from fastpath.base.skbuff import CHECKSUM_PARTIAL, consume_skb
+from stack.api import ethtool
 from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import ETH_P_ALL, packet_type
 from stack.host import Host

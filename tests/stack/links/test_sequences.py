@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
+from stack.api.links import bridge_fdb, bridge_link, ip_link
+from stack.api.netns import Namespace
 from stack.core.netdevice import NETREG_REGISTERED, net_device
 from stack.host import Host
-from stack.links import bridge_fdb, bridge_link, ip_link
-from stack.netns import Namespace
 from stack.socket import AF_INET, SOCK_DGRAM
 from tests.stack.core.wire import add_wire_device, assert_no_leak
 from tests.support import examples

@@ -11,13 +11,13 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, pump
 from e1000emu.links import NullLink, pair
-from fastpath.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
+from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
 from fastpath.errors import ArgumentError
-from stack import ethtool
+from stack.api import ethtool
+from stack.api.links import ip_link
 from stack.core.netdevice import netif_carrier_ok
 from stack.drivers.tun import tun_file
 from stack.host import Host
-from stack.links import ip_link
 from stack.socket import AF_INET, SOCK_DGRAM, Socket, create_connection, create_server
 from tests.stack.core.wire import QUIET6, assert_no_leak
 from tests.stack.links.switch import refused

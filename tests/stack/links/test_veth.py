@@ -9,14 +9,15 @@ from contextlib import suppress
 import pytest
 
 from e1000emu.clock import VirtualClock
-from fastpath.skbuff import CHECKSUM_PARTIAL, consume_skb
-from stack import ethtool, proc
+from fastpath.base.skbuff import CHECKSUM_PARTIAL, consume_skb
+from stack import proc
+from stack.api import ethtool
+from stack.api.links import ip_link
+from stack.api.netns import Namespace
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
 from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import ETH_P_ALL, netif_carrier_ok, packet_type
 from stack.host import Host
-from stack.links import ip_link
-from stack.netns import Namespace
 from stack.socket import AF_INET, SOCK_DGRAM, create_connection, create_server
 from tests.stack.core.wire import QUIET6, assert_no_leak
 from tests.stack.links.switch import refused

@@ -13,13 +13,14 @@ from e1000emu.capture import read_capture
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic
 from e1000emu.links import Capture, pair
-from e1000emu.regs import reg
-from stack import ethtool, proc
+from e1000emu.registers.regs import reg
+from stack import proc
+from stack.api import ethtool
+from stack.api.links import ip_link
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
 from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import IFF_PROMISC, IFF_UP, NETIF_F_TSO, netif_carrier_ok, packet_type
 from stack.host import Host
-from stack.links import ip_link
 from stack.socket import AF_INET, SOCK_DGRAM
 from stack.vlan.vlan import vlan_devices
 from tests.stack.core.wire import QUIET6, assert_no_leak, kfree_skb, wired_pair

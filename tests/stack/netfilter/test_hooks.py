@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fastpath.hdr import ip_hdr, ip_send_check, ipv6_hdr, udp_hdr
-from fastpath.skbuff import skb_copy_bits
+from fastpath.base.skbuff import skb_copy_bits
+from fastpath.net.hdr import ip_hdr, ip_send_check, ipv6_hdr, udp_hdr
 from stack.core.netfilter import (
     NF_ACCEPT,
     NF_DROP,

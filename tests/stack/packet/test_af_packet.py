@@ -217,8 +217,8 @@ def test_bad_addresses(hosts: tuple[Host, Host], address: Any, error: type[Excep
 
 
 def test_address_of_another_family_is_refused(hosts: tuple[Host, Host]) -> None:
+    from stack.core.bsd_socket import sys_bind, sys_sendto
     from stack.core.sockaddr import sockaddr, sockaddr_ll
-    from stack.core.socket import sys_bind, sys_sendto
 
     a, _ = hosts
     with a.socket(AF_PACKET, 3, 0) as sock, a.socket(2, 2) as udp:

@@ -264,7 +264,7 @@ def do(world: World, socks: list[Any], step: tuple[Any, ...]) -> Any:
                 least = 46 if int(sock.type) & 15 == 2 else 60 if len(data) >= 14 else 0
                 data = data.ljust(least, b"\0")
             if 1 - who % 2 in world.down:
-                # Onto a wire that nobody listens at: what veth and taps make of it changes when the
+                # Onto a wire that nobody listens at. What veth and taps make of it changes when the
                 # kernel's link watch, up to a second later, sees that the carrier is gone.
                 return None
             sent = sock.send(data) if to is None else sock.sendto(data, to)

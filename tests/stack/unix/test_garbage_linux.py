@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
@@ -200,11 +200,17 @@ EDGES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=10)
 
 
 @settings(max_examples=examples(60), deadline=None)
+@example([(0, 2), (1, 2), (2, 1), (2, 0)], set(), linux.SOCK_STREAM)
 @given(EDGES, st.sets(st.integers(0, 4)), st.sampled_from(KINDS))
 def test_any_graph_loses_the_same_sockets(
     edges: list[tuple[int, int]], kept: set[int], kind: int
 ) -> None:
-    """A descriptor of each edge's first is in a message to the second; some sockets stay open."""
+    """A descriptor of each edge's first is in a message to the second; some sockets stay open.
+
+    Linux takes the lowest number that a member of a circle reaches for the circle's name, so it
+    keeps circles within circles for ever (up to 6.18 at least). There only ours is judged.
+    """
+    missed = []
 
     def scenario(world: World) -> list[Any]:
         pairs = [world.socketpair(kind) for _ in range(5)]
@@ -221,7 +227,12 @@ def test_any_graph_loses_the_same_sockets(
         living = reachable(edges, kept)
         ends = [watch for at, watch in enumerate(watches) if at not in living]
         world.collect(lambda: all(watch.ended() for watch in ends))
-        assert [at for at in range(5) if not watches[at].ended()] == sorted(living)
+        left = {at for at in range(5) if not watches[at].ended()}
+        if isinstance(world, Kernel):
+            assert left >= living
+            missed.extend(left - living)
+        else:
+            assert left == living
         said = [(outcome(one.recv, 9), outcome(one.send, b"x")) for one, _ in pairs]
         for one, two in pairs:
             one.close()
@@ -229,7 +240,7 @@ def test_any_graph_loses_the_same_sockets(
         world.collect(lambda: True)
         for watch in watches:
             watch.close()
-        return said
+        return [] if missed else said
 
     both(scenario)
 

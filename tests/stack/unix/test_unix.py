@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from e1000emu.clock import RealClock, VirtualClock
 from stack import aio, proc
-from stack.aio_unix import open_unix_connection, start_unix_server
+from stack.api.aio_unix import open_unix_connection, start_unix_server
+from stack.core.bsd_socket import sys_close
 from stack.core.drop_reason import drop_names
 from stack.core.file import NR_OPEN
 from stack.core.sock import SOCK_DEAD
-from stack.core.socket import sys_close
 from stack.core.uapi import SO_PEERGROUPS, SO_PEERPIDFD, SO_PEERSEC
 from stack.host import Host
 from stack.socket import (

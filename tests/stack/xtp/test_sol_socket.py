@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from e1000emu.lab import two_hosts
+from stack.api.sockopts import SOCKET_OPTIONS
 from stack.core import uapi
 from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_OUT, nf_register_net_hook
 from stack.core.uapi import POLLERR, POLLIN, POLLPRI
 from stack.host import Host
 from stack.socket import Socket
-from stack.sockopts import SOCKET_OPTIONS
 from stack.xtp.packet import XTP_HLEN, XTP_SERVICE_ACKED_DATAGRAM, XTP_SERVICE_STREAM
 from stack.xtp.sockopt import SOL_XTP, XTP_SERVICE
 from tests.stack.xtp.test_sockets import SERVER, connected, dgram, failure, info, stream

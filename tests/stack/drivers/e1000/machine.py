@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from e1000emu.clock import VirtualClock
-from e1000emu.faults import Faults
+from e1000emu.device.nic import Nic
+from e1000emu.insight.faults import Faults
 from e1000emu.links.pair import pair
-from e1000emu.nic import Nic
 from e1000emu.testing.recorders import RecordingLink
 from fastpath._ref.gso import segment
-from fastpath.csum import csum_ipv6_magic
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_ipv6_magic
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     SKB_GSO_TCPV4,
     SKB_GSO_TCPV6,

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from fastpath.skbuff import kfree_skb, skb_from_bytes
+from fastpath.base.skbuff import kfree_skb, skb_from_bytes
+from stack.api.ethtool import COMMANDS, LONG_COMMANDS, ethtool
 from stack.core import ethtool as core
 from stack.core.dev import dev_close
 from stack.core.netdevice import IFF_UP
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.ethtool import e1000_gstrings_stats
-from stack.ethtool import COMMANDS, LONG_COMMANDS, ethtool
 from tests.stack.drivers.e1000.machine import (
     MAC_A,
     MAC_B,

@@ -7,8 +7,8 @@ import errno
 import pytest
 
 from e1000emu.clock import VirtualClock
-from e1000emu.explain import reasons
-from e1000emu.faults import Faults
+from e1000emu.insight.explain import reasons
+from e1000emu.insight.faults import Faults
 from e1000emu.links.pair import pair
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address
 from stack.core.pci import pci_stop_and_remove_bus_device

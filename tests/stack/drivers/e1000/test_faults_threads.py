@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import RealClock
+from e1000emu.device.nic import Nic
 from e1000emu.embed.vfio_user.beside import GuardedClock, start_thread
-from e1000emu.explain import reasons
-from e1000emu.faults import Faults
+from e1000emu.insight.explain import reasons
+from e1000emu.insight.faults import Faults
 from e1000emu.links.handover import Handover
 from e1000emu.links.pair import pair
-from e1000emu.nic import Nic
-from fastpath.datapath import NOTICE_CONTROL, DataPath
-from fastpath.irqblock import EventLine
-from fastpath.skbuff import kfree_skb, skb_to_bytes
+from fastpath.base.skbuff import kfree_skb, skb_to_bytes
+from fastpath.nic.datapath import NOTICE_CONTROL, DataPath
+from fastpath.nic.irqblock import EventLine
 from stack.core.dev import dev_close, dev_open
 from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import packet_type

@@ -10,8 +10,9 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from e1000emu.links.farend import FarEnd
-from e1000emu.models import MODELS
+from e1000emu.registers.models import MODELS
 from e1000emu.testing.recorders import RecordingLink
+from stack.api.ethtool import show_settings
 from stack.core import ethtool as core
 from stack.core.dev import dev_get_by_name, dev_open
 from stack.core.netdevice import netif_carrier_ok
@@ -23,7 +24,6 @@ from stack.drivers.e1000.ethtool import (
     e1000_set_pauseparam,
 )
 from stack.drivers.e1000.selftest import e1000_diag_test
-from stack.ethtool import show_settings
 from tests.stack.drivers.e1000.machine import SECOND, Machine, bring_up, plug
 
 FIBER = [name for name, part in MODELS.items() if part.fiber]

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastpath.hdr import eth_header_push
-from fastpath.skbuff import (
+from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
@@ -16,6 +15,7 @@ from fastpath.skbuff import (
     skb_from_bytes,
     skb_to_bytes,
 )
+from fastpath.net.hdr import eth_header_push
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import dev_add_pack
 from stack.core.ethtool import ethtool_set_features

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from e1000emu.clock import VirtualClock
-from e1000emu.nic import Nic
+from e1000emu.device.nic import Nic
 from e1000emu.testing.recorders import RecordingLink
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
 from stack.core.irq import disable_irq, enable_irq
@@ -26,7 +26,7 @@ from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.main import e1000_exit_module, e1000_init_module, e1000_shutdown
 from stack.host import Host
-from stack.trace import Tracer
+from stack.tools.trace import Tracer
 from tests.stack.drivers.e1000.machine import (
     MAC_A,
     MAC_B,
@@ -62,13 +62,13 @@ def test_probe_resets_the_mac_through_the_io_bar() -> None:
     nic = Nic(memory=host.dma_table(), irq=host.irq_line(10), link=RecordingLink(), clock=clock)
     resets = nic.resets
     io_writes: list[tuple[int, int]] = []
-    real = nic.io_write
+    real = nic.io_bar.write
 
-    def spy(off: int, value: int, size: int = 4) -> None:
+    def spy(off: int, value: int, size: int) -> None:
         io_writes.append((off, value))
         real(off, value, size)
 
-    nic.io_write = spy  # type: ignore[method-assign]
+    nic.io_bar.write = spy  # type: ignore[method-assign]
     assert host.pci_add(nic.slot, irq=10) is not None
     assert (0, d.E1000_CTRL) in io_writes
     assert any(off == 4 and value & d.E1000_CTRL_RST for off, value in io_writes)

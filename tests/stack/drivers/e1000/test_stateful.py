@@ -187,7 +187,7 @@ TestDriver.settings = settings(max_examples=examples(25), stateful_step_count=30
 
 
 def test_two_drivers_on_one_host_do_not_mix() -> None:
-    from e1000emu.nic import Nic
+    from e1000emu.device.nic import Nic
     from e1000emu.testing.recorders import RecordingLink
 
     first = recorded()

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from fastpath.csum import csum_partial
-from fastpath.skbuff import (
+from fastpath.base.csum import csum_partial
+from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
     kfree_skb,
     skb_add_data,
     skb_from_bytes,
 )
-from fastpath.skbuff import skb_to_bytes as to_bytes
+from fastpath.base.skbuff import skb_to_bytes as to_bytes
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import ETH_P_ALL, packet_type
@@ -27,7 +27,7 @@ from stack.drivers.e1000.txrx import (
     LOWEST_LATENCY,
     e1000_update_itr,
 )
-from stack.trace import Tracer
+from stack.tools.trace import Tracer
 from tests.stack.drivers.e1000.machine import (
     ETH_P_TEST,
     MAC_A,

@@ -1,0 +1,27 @@
+"""The clocks that NICs, links and hosts are given: virtual (deterministic), real, asyncio.
+
+All three are the same event queue (fastpath.base.eventq): a FIFO of things to do now and a heap of
+things to do later. They differ only in who advances time. A `VirtualClock` jumps to the next event.
+A `RealClock` sleeps in one poll loop with the links' file descriptors. An `AsyncioClock` uses a
+running asyncio loop.
+"""
+
+from e1000emu.clock.aio import AsyncioClock
+from e1000emu.clock.common import SECOND_NS, ClockError, SimulationDeadlock
+from e1000emu.clock.real import RealClock
+from e1000emu.clock.virtual import EPOCH_NS, VirtualClock
+from fastpath.base.eventq import EVENT_MAX_NS, EVENT_NS, INSTANT_EVENTS, TimerHandle
+
+__all__ = [
+    "EPOCH_NS",
+    "EVENT_MAX_NS",
+    "EVENT_NS",
+    "INSTANT_EVENTS",
+    "SECOND_NS",
+    "AsyncioClock",
+    "ClockError",
+    "RealClock",
+    "SimulationDeadlock",
+    "TimerHandle",
+    "VirtualClock",
+]

@@ -1,0 +1,36 @@
+"""What the blocks' saved states are made of: numbers with their range, and times that can move.
+
+Each block has its own struct beside it. `record.snapshot.NicState` holds them all; decoding checks
+the types and ranges that stand in the structs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["FOREVER", "U8", "U16", "U32", "BlockState", "Count", "Due", "Time", "moved"]
+
+FOREVER = 1 << 62
+U8 = Annotated[int, Meta(ge=0, le=0xFF)]
+U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
+U32 = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
+Count = Annotated[int, Meta(ge=0, le=FOREVER)]
+Time = Annotated[int, Meta(ge=0, le=FOREVER, title="time")]
+"""ns on the device's clock; 0: none."""
+Due = Annotated[int, Meta(ge=-1, le=FOREVER, title="due")]
+"""When a timer ends, ns; -1: it does not run."""
+
+
+class BlockState(msgspec.Struct, kw_only=True):
+    """The state of one block.  A field that is added later gets a default."""
+
+    def move(self, ns: int) -> None:
+        """Move every time by `ns`."""
+
+
+def moved(due_ns: int, ns: int, none: int = -1) -> int:
+    """Return a time moved by `ns`; `none` and what is below means that there is none."""
+    return due_ns + ns if due_ns > none else due_ns

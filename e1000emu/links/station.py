@@ -1,0 +1,99 @@
+"""What a MAC does about a wire that it shares with others (`links.hub`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["GAP_BYTES", "RelayedStation", "Station"]
+
+GAP_BYTES, SENSE_BYTES = 12, 8
+
+
+class Station:
+    """How a MAC uses a shared wire.  A NIC brings its own; other ports get this one."""
+
+    full_duplex = False
+    """It neither listens nor hears collisions: a duplex mismatch, if the others do."""
+    retries = 15
+    """Collisions after which a frame is tried again; one more, and it is given up."""
+    retry_late = False
+    """A late collision is tried again too; else the frame is over with it."""
+    defer_bytes = GAP_BYTES
+    """The gap after other stations' frames, in byte times."""
+    sense_bytes = SENSE_BYTES
+    """The first part of that gap, in which a carrier restarts it, in byte times."""
+
+    def deferred(self) -> None:
+        """A frame has to wait: others are on the wire."""
+
+    def collided(self) -> None:
+        """A collision in time."""
+
+    def collided_late(self) -> None:
+        """A late collision: by then all others should have heard the frame."""
+
+    def excessive(self) -> None:
+        """The sixteenth collision of a frame."""
+
+    def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
+        """A frame went through after so many collisions; `with_fcs`: its own FCS is part of it."""
+
+    def over(self) -> None:
+        """There are no more attempts at a frame: it was sent or given up."""
+
+
+class RelayedStation(Station):
+    """Has the attributes of `station`, and calls it by `tell(name, fn, *arguments)`."""
+
+    def __init__(self, station: Station, tell: Callable[..., object]) -> None:
+        self._station = station
+        self._tell = tell
+
+    @property
+    def full_duplex(self) -> bool:  # type: ignore[override]
+        """The station's."""
+        return self._station.full_duplex
+
+    @property
+    def retries(self) -> int:  # type: ignore[override]
+        """The station's."""
+        return self._station.retries
+
+    @property
+    def retry_late(self) -> bool:  # type: ignore[override]
+        """The station's."""
+        return self._station.retry_late
+
+    @property
+    def defer_bytes(self) -> int:  # type: ignore[override]
+        """The station's."""
+        return self._station.defer_bytes
+
+    @property
+    def sense_bytes(self) -> int:  # type: ignore[override]
+        """The station's."""
+        return self._station.sense_bytes
+
+    def deferred(self) -> None:
+        """A frame has to wait."""
+        self._tell("deferred", self._station.deferred)
+
+    def collided(self) -> None:
+        """A collision in time."""
+        self._tell("collided", self._station.collided)
+
+    def collided_late(self) -> None:
+        """A late one."""
+        self._tell("collided_late", self._station.collided_late)
+
+    def excessive(self) -> None:
+        """The sixteenth."""
+        self._tell("excessive", self._station.excessive)
+
+    def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
+        """A frame went through."""
+        self._tell("sent", self._station.sent, collisions, frame, with_fcs)
+
+    def over(self) -> None:
+        """A frame is no more tried."""
+        self._tell("over", self._station.over)

@@ -1,0 +1,1 @@
+"""What device and stack both work with: bytes, sums, packets, queues of events and of frames."""

@@ -1,0 +1,249 @@
+# cython: language_level=3, embedsignature=True
+"""System calls of other programs, answered here: Linux's seccomp user notification.
+
+A program whose filter says SECCOMP_RET_USER_NOTIF for a call stops in it until the holder of the
+filter's listener answers (seccomp_unotify(2)). This module moves what crosses that border: the
+calls, the memory that they point to, descriptors, answers. It knows no call by its meaning.
+
+Everything that comes from the program is hostile: addresses and lengths are used only by
+process_vm_readv(2) and process_vm_writev(2), which fail where there is no memory.
+"""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from libc.errno cimport EFAULT, EINTR, EINVAL, ENOENT, errno
+from posix.unistd cimport close
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+import os
+
+from fastpath.errors import ArgumentError
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <stdint.h>
+    #include <string.h>
+    #ifdef __linux__
+    #include <linux/seccomp.h>
+    #include <sys/ioctl.h>
+    #include <sys/syscall.h>
+    #include <sys/uio.h>
+    #include <unistd.h>
+    #endif
+    #if defined(__linux__) && defined(SECCOMP_ADDFD_FLAG_SEND) && defined(SYS_process_vm_readv)
+    #define E1K_SECCOMP 1
+    /* Linux 6.6: the program runs on at once, on the processor of who answers. */
+    #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+    #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, uint64_t)
+    #endif
+    #ifndef SYS_pidfd_getfd
+    #define SYS_pidfd_getfd 438
+    #endif
+    #ifndef SYS_pidfd_open
+    #define SYS_pidfd_open 434
+    #endif
+    typedef struct seccomp_notif e1k_notif;
+    static int e1k_notif_recv(int fd, e1k_notif *n)
+    {
+        memset(n, 0, sizeof *n);
+        return ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, n);
+    }
+    static int e1k_notif_send(int fd, uint64_t id, int64_t value, int error, uint32_t flags)
+    {
+        struct seccomp_notif_resp r;
+        memset(&r, 0, sizeof r);
+        r.id = id;
+        r.val = value;
+        r.error = error;
+        r.flags = flags;
+        return ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, &r);
+    }
+    static int e1k_notif_valid(int fd, uint64_t id)
+    {
+        return ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+    }
+    static int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags)
+    {
+        struct seccomp_notif_addfd a;
+        memset(&a, 0, sizeof a);
+        a.id = id;
+        a.flags = flags;
+        a.srcfd = (uint32_t)src;
+        a.newfd_flags = fd_flags;
+        return ioctl(fd, SECCOMP_IOCTL_NOTIF_ADDFD, &a);
+    }
+    static int e1k_notif_sync(int fd)
+    {
+        return ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, (uint64_t)1);
+    }
+    static int64_t e1k_vm(int write, int tid, uint64_t addr, void *here, uint64_t n)
+    {
+        struct iovec local = {here, n}, there = {(void *)(uintptr_t)addr, n};
+        return syscall(write ? SYS_process_vm_writev : SYS_process_vm_readv, tid, &local, 1L,
+                       &there, 1L, 0L);
+    }
+    static int e1k_getfd(int pid, int number)
+    {
+        /* Of any thread since Linux 6.9 (PIDFD_THREAD), before of a process's first. */
+        int fd = -1, pidfd = (int)syscall(SYS_pidfd_open, pid, O_EXCL);
+        if (pidfd < 0 && errno == EINVAL)
+            pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+        if (pidfd >= 0) {
+            int why;
+            fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+            why = errno;
+            close(pidfd);
+            errno = why;
+        }
+        return fd;
+    }
+    #else
+    #define E1K_SECCOMP 0
+    #define SECCOMP_USER_NOTIF_FLAG_CONTINUE 1
+    #define SECCOMP_ADDFD_FLAG_SEND 2
+    typedef struct {
+        uint64_t id;
+        uint32_t pid;
+        struct { int nr; uint64_t args[6]; } data;
+    } e1k_notif;
+    static int e1k_notif_recv(int fd, e1k_notif *n)
+    { (void)fd, (void)n; errno = ENOSYS; return -1; }
+    static int e1k_notif_send(int fd, uint64_t id, int64_t value, int error, uint32_t flags)
+    { (void)fd, (void)id, (void)value, (void)error, (void)flags; errno = ENOSYS; return -1; }
+    static int e1k_notif_valid(int fd, uint64_t id) { (void)fd, (void)id; return 0; }
+    static int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags)
+    { (void)fd, (void)id, (void)src, (void)flags, (void)fd_flags; errno = ENOSYS; return -1; }
+    static int e1k_notif_sync(int fd) { (void)fd; errno = ENOSYS; return -1; }
+    static int64_t e1k_vm(int write, int tid, uint64_t addr, void *here, uint64_t n)
+    { (void)write, (void)tid, (void)addr, (void)here, (void)n; errno = ENOSYS; return -1; }
+    static int e1k_getfd(int pid, int number)
+    { (void)pid, (void)number; errno = ENOSYS; return -1; }
+    #endif
+    """
+    const bint E1K_SECCOMP
+    const uint32_t SECCOMP_USER_NOTIF_FLAG_CONTINUE, SECCOMP_ADDFD_FLAG_SEND
+    ctypedef struct e1k_notif_data "struct seccomp_data":
+        int32_t nr
+        uint64_t args[6]
+    ctypedef struct e1k_notif:
+        uint64_t id
+        uint32_t pid
+        e1k_notif_data data
+    int e1k_notif_recv(int fd, e1k_notif *n) nogil
+    int e1k_notif_send(int fd, uint64_t id, int64_t value, int error, uint32_t flags) nogil
+    bint e1k_notif_valid(int fd, uint64_t id) nogil
+    int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags) nogil
+    int e1k_notif_sync(int fd) nogil
+    int64_t e1k_vm(bint write, int tid, uint64_t addr, void *here, uint64_t n) nogil
+    int e1k_getfd(int pid, int number) nogil
+
+
+def available():
+    """Whether this module was built for a system that has all of it (Linux 5.14)."""
+    return bool(E1K_SECCOMP)
+
+
+cdef int failed() except -1:
+    raise OSError(errno, os.strerror(errno))
+
+
+cdef class Listener:
+    """The calls that wait for an answer, of one filter. Takes over the descriptor `fd`."""
+
+    cdef readonly int fd
+
+    def __init__(self, int fd):
+        self.fd = fd
+        e1k_notif_sync(fd)      # older kernels wake the program a little later
+
+    def __dealloc__(self):
+        if self.fd > 0:
+            close(self.fd)
+
+    def fileno(self):
+        """The listener's descriptor, which is readable when a call waits; -1 when closed."""
+        return self.fd
+
+    def close(self):
+        """From now on the calls fail with ENOSYS. Safe to call twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def recv(self):
+        """Return (id, thread, number, six arguments) of a call; None when its thread has ended.
+
+        Waits for one. Raises: OSError.
+        """
+        cdef e1k_notif n
+        cdef int rc
+        with nogil:
+            rc = e1k_notif_recv(self.fd, &n)
+        if rc < 0:
+            if errno in (ENOENT, EINTR):
+                return None
+            failed()
+        return n.id, n.pid, n.data.nr, (
+            n.data.args[0], n.data.args[1], n.data.args[2], n.data.args[3], n.data.args[4],
+            n.data.args[5])
+
+    def valid(self, uint64_t call_id):
+        """Whether the call still waits: its thread has not been killed."""
+        return e1k_notif_valid(self.fd, call_id)
+
+    def answer(self, uint64_t call_id, int64_t value, int error=0):
+        """Let the call return `value`, or fail with `error`. False: nobody waits for it now."""
+        return e1k_notif_send(self.fd, call_id, value, -error, 0) == 0
+
+    def go_on(self, uint64_t call_id):
+        """Let the kernel do the call. False: nobody waits for it now."""
+        return e1k_notif_send(self.fd, call_id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE) == 0
+
+    def answer_fd(self, uint64_t call_id, int fd, uint32_t flags=0):
+        """Put `fd` into the program's table and let the call return its number there.
+
+        `flags`: O_CLOEXEC or 0. Raises: OSError EMFILE; ENOENT: nobody waits for it now.
+        """
+        cdef int number = e1k_notif_addfd(self.fd, call_id, fd, SECCOMP_ADDFD_FLAG_SEND, flags)
+        if number < 0:
+            failed()
+        return number
+
+
+def read_memory(int tid, uint64_t addr, int64_t count):
+    """Return `count` bytes of a program's memory. Raises: OSError EFAULT. ArgumentError."""
+    cdef int64_t n
+    if not 0 <= count <= 1 << 30:
+        raise ArgumentError(f"read_memory: {count} bytes; give 0 to 2**30")
+    data = bytearray(count)
+    cdef char *p = PyByteArray_AS_STRING(data)
+    if count:
+        n = e1k_vm(False, tid, addr, p, count)
+        if n != count:
+            raise OSError(EFAULT if n >= 0 else errno, f"memory of {tid} at {addr:#x}")
+    return data
+
+
+def write_memory(int tid, uint64_t addr, const unsigned char[::1] data):
+    """Write to a program's memory. Raises: OSError EFAULT."""
+    cdef int64_t n, count = data.shape[0]
+    if count:
+        n = e1k_vm(True, tid, addr, <void *>&data[0], count)
+        if n != count:
+            raise OSError(EFAULT if n >= 0 else errno, f"memory of {tid} at {addr:#x}")
+
+
+def get_fd(int tid, int number):
+    """Return a descriptor of this process for descriptor `number` of a thread (pidfd_getfd(2)).
+
+    Raises: OSError EBADF, ESRCH, EPERM.
+    """
+    cdef int fd = e1k_getfd(tid, number)
+    if fd < 0 and errno == EINVAL:      # an older Linux, and not a process's first thread
+        with open(f"/proc/{tid}/status", "rb") as status:
+            leader = next(int(line[5:]) for line in status if line.startswith(b"Tgid:"))
+        fd = e1k_getfd(leader, number)
+    if fd < 0:
+        failed()
+    return fd

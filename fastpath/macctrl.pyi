@@ -1,6 +1,0 @@
-"""Stub of the compiled module; the docstring is in macctrl.pyx."""
-
-from fastpath.batch import FrameBatch
-
-def find_mac_control(batch: FrameBatch, start: int, ethertype: int) -> int: ...
-def find_magic(batch: FrameBatch, start: int, mac: bytes) -> int: ...

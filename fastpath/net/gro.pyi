@@ -1,0 +1,35 @@
+"""Generic receive offload: merge plain in-order segments of a flow (net/core/gro.c)."""
+
+from typing import final
+
+from fastpath.base.skbuff import sk_buff
+
+GRO_MERGED: int  # 0: payload moved into a held packet, skb is gone
+GRO_HELD: int  # 2: the table keeps it
+GRO_NORMAL: int  # 3: appended to `out` as it came
+
+@final
+class GroTable:
+    """Held packets of up to `max_flows` flows. One per NAPI context."""
+
+    def __init__(
+        self, max_bytes: int = 524288, *, max_flows: int = 32, tcp: bool = True, udp: bool = True
+    ) -> None: ...
+    max_bytes: int  # gro_max_size, headers included; writable
+    tcp: bool
+    udp: bool
+    held: int  # packets held now
+    merged: int  # frames merged into a held packet since creation
+    flushed: int
+    bad_csum: int  # frames whose checksum was verified here and wrong
+    def receive(self, skb: sk_buff, out: list[sk_buff]) -> int:
+        """Takes ownership of skb (data at the network header, mac_header and protocol set).
+
+        Appends to `out`, in order per flow, what is to go up now. Returns GRO_MERGED/HELD/NORMAL.
+        """
+
+    def flush(self, out: list[sk_buff]) -> int:
+        """Append everything held to `out`, oldest first; packets appended."""
+
+    def reset(self) -> None:
+        """Free everything held."""

@@ -1,0 +1,188 @@
+from collections.abc import Callable
+from typing import Any
+
+from fastpath.base.batch import FrameBatch
+from fastpath.nic.cable import FrameSink
+from fastpath.nic.irqblock import IrqBlock, WriteBack
+from fastpath.nic.regfile import RegFile, RegHook
+from fastpath.nic.rxring import RxEngine
+from fastpath.nic.txring import TxEngine
+
+BATCH_FRAMES: int
+"""Frames of one engine run, at most."""
+CREDIT_DOORBELL: int
+CREDIT_MAX: int
+TX_DISABLED: int
+"""In `TxPort.stopped_by`: TCTL.EN is 0."""
+TX_NO_MASTER: int
+"""PCI's bus mastering is off."""
+TX_NO_RING: int
+"""TDLEN is too short, or an index lies beyond the ring."""
+TX_NO_LINK: int
+"""There is no link, and no loopback."""
+TX_XOFF: int
+"""A PAUSE frame has come."""
+TX_STILL: int
+"""The device is paused or halted."""
+TX_RESTING: int
+"""The credit is used up."""
+TX_NO_WIRE: int
+"""Those of them that also stop frames which are not of the ring."""
+ROUNDS: int
+"""Engine runs of one `pump`, at most; then the clock's other events come first."""
+WATCH_MAGIC: int
+"""A batch with a magic packet for the controller is shown to `_asleep`."""
+WATCH_WAKE: int
+"""In `RxPort.watching`: every batch is shown to the subclass's `_asleep`, which says whether it
+ends there."""
+WATCH_MANAGEMENT: int
+"""Every batch goes to the subclass's `_managed(batch, start, hold)`, which gives what is not for
+the controller to `_pass_on`."""
+
+class MacState:
+    """What the compiled parts of one Nic share."""
+
+    in_engine: bool
+    reset_pending: bool
+    memory_on: bool
+    halted: bool
+    """The device is unplugged: frames that come over the link are lost."""
+    bottom_half: bool
+    """Rings run after the event that asks for it (`_later`); a bus access never waits for one."""
+    still: bool
+    """The device is paused or halted: no engine runs, no frame comes in or goes out."""
+
+class BarWindow:
+    """Aligned 32-bit accesses to BAR 0; others go to the subclass's `_slow_read`, `_slow_write`."""
+
+    def _bind(self, regs: RegFile, mac: MacState) -> None: ...
+    def bar_read(self, bar: int, off: int, size: int) -> int:
+        """Read from a BAR; all ones when it does not decode."""
+    def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
+        """Write to a BAR; vanishes when it does not decode."""
+
+class TxPort(RegHook):
+    """The transmit side: doorbell, engine runs, hand-over to the link.
+
+    Whoever drives the engine calls `step`, then `deliver` with the frames, then `settle` with the
+    flags. The subclass has `_rare(flags)`, `_explain()`, `_later()` and `_rest()`, which sets
+    `resting` and, some time later, clears it, gives credit and pumps.
+    """
+
+    engine: TxEngine
+    open: bool
+    """The MAC may send: link up, or loopback."""
+    paused: bool
+    """A received PAUSE holds the transmitter."""
+    @property
+    def stopped_by(self) -> int:
+        """TX_* bits of all that keeps the ring's frames from being sent, apart from room; the
+        lowest one is the reason to report."""
+    put_off: bool
+    """Somebody asked to send while the device was paused."""
+    @property
+    def busy(self) -> bool:
+        """Whether frames of the ring are on their way from the engine to the link, or with the
+        worker."""
+    def go_on(self) -> None:
+        """The device runs again: do what was asked for meanwhile."""
+    loop: Any
+    """Where frames go instead of the link (MAC or PHY loopback)."""
+    credit: int
+    """Frames that may be sent before time has to pass; a doorbell gives some."""
+    resting: bool
+    """The credit is used up: nothing is sent until time has passed."""
+    doorbells: int
+    batches: int
+    finish_reset: Any
+    """Called when a reset waits for the engine to return."""
+    faults: Any
+    """Those of the hardware, which a worker asks too; or None."""
+    _link: Any
+    _pumping: bool
+    _again: bool
+    def _bind(
+        self, engine: TxEngine, mac: MacState, irq: IrqBlock, finish_reset: Callable[[], object]
+    ) -> None: ...
+    def _use(self, link: Any) -> None:
+        """Send to `link` from now on."""
+    fetch: Any
+    """Its `go()` says when the engine has a descriptor's bytes; None: it has them at once."""
+    def step(self, batch: FrameBatch, frames: int, *, end: int = -1, descs: int = 65536) -> int:
+        """Run the engine once: at most `frames` go to `batch` (borrowed), of at most `descs`
+        descriptors before `end` (-1: the tail).  RUN_* and causes."""
+    def room(self) -> int:
+        """Frames that link or loopback take now, at most BATCH_FRAMES; a link that takes none calls
+        when it does."""
+    def deliver(self, batch: FrameBatch) -> None:
+        """Give frames to the link, or to the loopback.  Takes ownership of `batch`."""
+    def settle(self, flags: int, frames: int) -> None:
+        """Raise the causes of `flags`: what the run wrote is in memory."""
+    def pump(self) -> None:
+        """Send what the ring holds, as far as the link takes it.
+
+        Never nests: a doorbell from inside only asks for another round.
+        """
+
+class RxPort(RegHook):
+    """The receive side: frames of a link to the engine, causes to the interrupt.
+
+    The subclass has `_with_control(batch, start, first, hold)`, `_unusual(causes)`, `_odd_tail()`,
+    `_release()`, `_later()`.
+    """
+
+    engine: RxEngine
+    open: bool
+    """Frames from the link reach the MAC: link up and no loopback."""
+    put_off: bool
+    """Somebody asked to go on while the device was paused."""
+    def go_on(self) -> None:
+        """The device runs again: do what was asked for meanwhile."""
+    xoff_sent: bool
+    """The far end was told to stop and not yet to go on."""
+    doorbells: int
+    batches: int
+    finish_reset: Any
+    """Called when a reset waits for the engine to return."""
+    fifo_changed: Any
+    """Called when the FIFO has crossed a threshold."""
+    entry: Any
+    """Takes the frames that a worker leaves to Python, as `receive`."""
+    _link: Any
+    _held: bool
+    watching: int
+    """WATCH_*: whom Python shows the frames before the engine has them."""
+    def _bind(
+        self, engine: RxEngine, mac: MacState, irq: IrqBlock, finish_reset: Callable[[], object]
+    ) -> None: ...
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
+    stage: Any
+    """Fetches descriptors before a run, when memory is reached by messages (`ports.Stage`)."""
+    @property
+    def pause_due(self) -> bool:
+        """The FIFO has crossed the threshold at which the next PAUSE frame is sent: FCRTH, or FCRTL
+        when the last one was an XOFF (CTRL.TFCE, SDM 13.4.23)."""
+    def _store(self, batch: FrameBatch, hold: bool) -> int:
+        """Store all of `batch`, whatever filters there are; return how many frames were taken.
+        Call `_report` next."""
+    def _pass_on(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames that no filter keeps, but for MAC control frames; return the index after the
+        last one taken."""
+    def _report(self) -> None:
+        """Report the causes that engine runs have collected."""
+    def settle(self, causes: int) -> None:
+        """Raise `causes`: what the run wrote is in memory."""
+    def kick(self) -> None:
+        """Drain the FIFO and let a holding link continue: descriptors are free, or the receiver is
+        on."""
+
+class HeldBack(WriteBack):
+    """The descriptors of both rings that WTHRESH holds (SDM 13.4.43, 13.4.46)."""
+
+    def __init__(self, tx: TxPort, rx: RxPort) -> None: ...
+
+class RxSink(FrameSink):
+    """The receive side as a cable uses it: frames into memory at once, the causes by an event."""
+
+    def __init__(self, rx: RxPort) -> None: ...

@@ -1,0 +1,118 @@
+from typing import Any, final
+
+from fastpath.base.batch import FrameBatch
+from fastpath.base.dma import DmaTable
+from fastpath.nic.pktbuf import PacketBuffer
+from fastpath.nic.regfile import Stats
+from fastpath.nic.ring import DescriptorRing
+from fastpath.nic.rxfilter import RxFilter
+
+# ICR causes collected in RxEngine.causes.
+RXSEQ: int
+"""Bit 3: a symbol (sequence) error arrived."""
+RXDMT0: int
+"""Bit 4: free descriptors fell to the RCTL.RDMTS fraction."""
+RXO: int
+"""Bit 6: a frame was lost because the FIFO was full."""
+RXT0: int
+"""Bit 7: at least one frame was stored; RDTR/RADV are the control plane's."""
+SRPD: int
+"""Bit 16: a frame of at most RSRPD bytes was stored (82540 and later)."""
+RX_ABORT: int
+"""Bit 26 of causes: a descriptor fetch or write-back was a master abort; reception stopped."""
+RX_DATA_ABORT: int
+"""Bit 27 of causes: data fell outside memory and vanished."""
+
+def crc32(data: bytes, crc: int = 0) -> int:
+    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32; little-endian on the wire."""
+
+def crc32_set_level(level: int = -1) -> int:
+    """Choose the CRC body: 0 table, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest; returns the one in
+    use."""
+
+@final
+class RxEngine(DescriptorRing):
+    """One receive queue of the 8254x with MAC filter, FIFO and statistics (SDM 3.2, 13.4.22). Its
+    registers are in `filter.regs`: RDBAL to RDT, RCTL, RXCSUM, RSRPD, VET and CTRL.VME are read
+    there at the start of each run, RDH is written there at its end."""
+
+    prefetched: int
+    """Descriptors up to this index can be read now, since memory answers by messages; -1: all up
+    to the tail."""
+    promiscuous: bool
+    """Runs take every address, whatever RCTL says: for MAC control frames that RCTL.PMCF passes."""
+    fifo_bytes: int
+    """Size of the receive FIFO: PBA.RXA * 1024. Setting it divides the packet buffer anew: what
+    waits is forgotten."""
+    pad_runts: bool
+    """True (default): frames that came without FCS are padded to 60 bytes. False: they are runts
+    (RUC)."""
+    causes: int
+    """Causes since the control plane last took them."""
+    # Counters beside the registers; cleared by reset().
+    frames_dropped_disabled: int
+    frames_filtered: int
+    frames_bad: int
+    frames_missed: int
+    @property
+    def symbol_errors(self) -> int:
+        """Frames amid which the PHY saw a symbol error (RX_ER); no reset makes it 0."""
+    @property
+    def filter(self) -> RxFilter: ...
+    def __init__(
+        self,
+        dma: DmaTable,
+        stats: Stats,
+        filter: RxFilter,  # noqa: A002
+        buffer: PacketBuffer | None = None,
+    ) -> None: ...
+    def receive(self, batch: FrameBatch, start: int = 0, hold: bool = False) -> int:
+        """Take frames [start, len) of `batch` (borrowed); returns the index after the last one
+        consumed.
+
+        Without descriptors frames wait in the FIFO (RNBC). hold=False: they are lost when it is
+        full (MPC, RXO). hold=True: stops at the first frame that it has no room for and leaves
+        it to the caller. A frame that is larger than the FIFO is lost either way. Releases the GIL
+        for 8 or more frames. Called again while it runs it takes nothing; `reset`, `load` and
+        `flush_fifo` then raise BufferError.
+        """
+    def prefetch(self, low: int, host: int) -> None:
+        """RXDCTL's PTHRESH and HTHRESH, in descriptors."""
+    def wants(self) -> bool:
+        """Whether descriptors are to be fetched now."""
+    def fetch(self, end: int = -1) -> int:
+        """Fetch, for a fault, what a run would, up to `end`; return the number of descriptors."""
+    def turn(self, bits: int) -> bool:
+        """Invert, for a fault, bits of a buffer's address; False without a fetched descriptor."""
+    def ring_moved(self) -> None:
+        """Forget the descriptors that WTHRESH holds: software has moved the ring."""
+    def repay(self) -> None:
+        """Set DD in the descriptors that WTHRESH holds: a delay has ended."""
+    def kick(self) -> int:
+        """Drain the FIFO, when RDT moved or the receiver was enabled. Returns frames stored."""
+    def take_causes(self) -> int:
+        """Return `causes` and clear it."""
+    def free_descriptors(self) -> int:
+        """Descriptors that the device may fill (0 when the ring is off)."""
+    def ready(self) -> bool:
+        """Whether a holding link may continue: half the FIFO is empty, or the receiver is off."""
+    def takes(self, n: int) -> bool:
+        """Whether a frame of `n` bytes from a holding link would be taken or dropped now."""
+    def flush_fifo(self) -> None:
+        """Forget the frames that wait."""
+    @property
+    def fifo_used(self) -> int:
+        """Bytes that wait in the FIFO (for FCRTH/FCRTL)."""
+    @property
+    def fifo_frames(self) -> int: ...
+    def reset(self) -> None:
+        """Clear FIFO, causes and counters (CTRL.RST, power-on); the caller resets the registers."""
+    def state(self) -> dict[str, Any]:
+        """State of the queue beside its registers, by the names of `rx_state`
+        (fastpath/nic/rxring.pxd); `at`, the FIFO's word of the first frame, and `waiting`, (flags,
+        verdict, bytes with FCS) of each."""
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore what `state` gave, the registers being loaded; a field that is missing is as now,
+        one too many is ignored.
+
+        Raises: ValueError, OverflowError, TypeError or KeyError for impossible values."""

@@ -1,0 +1,107 @@
+from typing import Any, final
+
+from fastpath.base.batch import FrameBatch
+from fastpath.base.dma import DmaTable
+from fastpath.nic.pktbuf import PacketBuffer
+from fastpath.nic.regfile import RegFile, Stats
+from fastpath.nic.ring import DescriptorRing
+
+# Bits of what run() returns: ICR causes in place, then the run's own flags.
+TXDW: int
+"""ICR bit 0: a descriptor with RS and without IDE was written back."""
+TXQE: int
+"""ICR bit 1: the last descriptor was taken (head met tail)."""
+TXD_LOW: int
+"""ICR bit 15: pending descriptors fell to TXDCTL.LWTHRESH * 8."""
+RUN_DELAYED: int
+"""Bit 24: the last descriptor with RS that was written back had IDE: (re)start TIDV, start TADV if
+idle, after what TXDW does; TXDW when they end."""
+RUN_MORE: int
+"""Bit 25: max_frames (or one ring's worth of descriptors) reached with work left: run again."""
+RUN_ABORT: int
+"""Bit 26: a descriptor fetch or write-back was a master abort; the engine stopped there."""
+RUN_DATA_ABORT: int
+"""Bit 27: a data fetch was a master abort; those bytes were sent as FF."""
+RUN_OFF: int
+"""Bit 28: nothing done: TCTL.EN clear, bus master off, ring below 8 descriptors, head or tail
+beyond it."""
+
+@final
+class TxEngine(DescriptorRing):
+    """One transmit queue of the 8254x (SDM 3.3-3.5). Its registers are in `regs`: TDBAL to TDT,
+    TCTL, TXDCTL, VET and CTRL.VME are read there at the start of each run, TDH is written there at
+    its end."""
+
+    low_cause: int
+    """The cause of LWTHRESH: TXD_LOW, or 0 for a part without. reset() keeps it."""
+    rps: bool
+    """82544: the RPS bit reports status as RS does. reset() keeps it."""
+    max_frame: int
+    """Frames longer than this (FCS not counted) are dropped; at most 16384."""
+    gso_max_bytes: int
+    """IP bytes of the longest super-frame the link takes (its `gso_max_bytes`); 0: cut everything
+    here. A super-frame has FB_GSO_TCPV4 or FB_GSO_TCPV6 and a mark (fastpath/base/batch.pxd) and
+    counts once in `max_frames`, but in the statistics as the frames it is on the wire. reset()
+    keeps it."""
+    gso_udp: bool
+    """The link takes UDP super-frames too (its `gso_udp`), marked FB_GSO_UDP. reset() keeps it."""
+    # Counters of misuse, for the explanations; never cleared but by reset().
+    mixed_drops: int
+    oversize_drops: int
+    tso_fails: int
+    empty_frames: int
+    csum_skips: int
+    def __init__(
+        self, dma: DmaTable, stats: Stats, regs: RegFile, buffer: PacketBuffer | None = None
+    ) -> None: ...
+    uncounted: bool
+    """Frames that leave are not counted: the wire, which may give them up, says so by `count`.
+    reset() keeps it."""
+    def count(self, frame: bytes, with_fcs: bool = False) -> None:
+        """Count a frame once the wire has taken it, with or without an FCS behind it."""
+    def repay(self) -> int:
+        """Write back the descriptors that WTHRESH holds: a delay has ended.
+
+        Returns TXDW or RUN_DELAYED; 0 when there were none."""
+    def run(self, batch: FrameBatch, max_frames: int = 256, *, max_bytes: int = 0) -> int:
+        """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
+        back.
+
+        Never appends more than `max_frames`, and pauses between frames when it has put `max_bytes`
+        (0: no limit) into the batch; a TSO frame may pause in the middle (RUN_MORE).
+        Releases the GIL when 8 or more descriptors wait. Called again while it runs (from
+        another thread, or from a message-DMA callback) it does nothing and returns RUN_OFF;
+        `reset`, `load` and `abort_frame` then raise BufferError.
+        """
+    def pending(self) -> int:
+        """Descriptors between head and tail (0 when the ring is off)."""
+    def mid_frame(self) -> bool:
+        """Whether a frame is begun and not yet ended by EOP."""
+    def prefetch(self, low: int, host: int) -> None:
+        """TXDCTL's PTHRESH (at least 1) and HTHRESH, in descriptors; `low` 0: only runs fetch."""
+    def fetch(self, end: int = -1) -> int:
+        """Fetch, for a fault, what a run would, up to `end`; return the number of descriptors."""
+    def turn(self, bits: int) -> bool:
+        """Invert, for a fault, bits of a buffer's address; False without a fetched descriptor."""
+    def ahead(self) -> tuple[int, int, int, int, int, bool, bool] | None:
+        """The bus access of the first fetched descriptor, or None when there is none.
+
+        (address, step, left, words, queued, begins, tso). `step`: bytes up to the next point at
+        which the engine acts; `left`: of the buffer. `words`: of the FIFO that the frame takes
+        then; `queued`: bytes of the frame that are in it. `begins`: the frame begins with these
+        bytes. `tso`: they are a segmentation context's.
+        """
+    def fill(self) -> int:
+        """Fetch descriptors if TXDCTL says so, while nothing is sent: RUN_ABORT or 0."""
+    def ring_moved(self) -> None:
+        """Forget the unfinished frame and the descriptors that WTHRESH holds; contexts stay."""
+    def reset(self) -> None:
+        """Clear contexts, the unfinished frame and counters (CTRL.RST, power-on); the caller resets
+        the registers."""
+    def state(self) -> dict[str, Any]:
+        """State of the queue beside its registers, by the names of `tx_state`
+        (fastpath/nic/txring.pxd), and the unfinished frame's bytes as `partial`."""
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore what `state` gave; a field that is missing is as now, one too many is ignored.
+
+        Raises: ValueError, OverflowError, TypeError or KeyError for impossible values."""

@@ -1,0 +1,457 @@
+"""`ip link add` and its like: devices made by software; what `ip` and `bridge` show.
+
+`Host` inherits from `Links`, so a program calls these methods on a host. Each takes the host's
+lock, calls the kernel's function, and turns -errno into OSError:
+
+    add_dummy, add_tap, add_veth            stack/drivers: dummy.py, tun.py, veth.py
+    add_vlan                                stack/vlan: vlan_newlink
+    add_bridge, set_master, bridge_port     stack/bridge: br_add_bridge, br_add_if ...
+    fdb_add, fdb_del, fdb_flush             stack/bridge: the bridge's forwarding table
+    del_link                                rtnl_delete_link => rtnl_link_ops.dellink
+    ip_link, bridge_link, bridge_fdb        functions that print, as `ip -d link` does
+
+The file keeps no state; devices are in `net.dev_base_head`. A name such as "veth%d" gets a number.
+Read add_veth first.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from math import inf
+
+from fastpath.errors import check_methods, check_type, real_number, whole_number
+from stack.bridge.br_fdb import (
+    br_fdb_flush,
+    fdb_add_entry,
+    fdb_delete_entry,
+    has_expired,
+)
+from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if
+from stack.bridge.br_private import (
+    BR_BCAST_FLOOD,
+    BR_FLOOD,
+    BR_GROUPFWD_RESTRICTED,
+    BR_HAIRPIN_MODE,
+    BR_ISOLATED,
+    BR_LEARNING,
+    BR_MCAST_FLOOD,
+    BR_STATE_NAMES,
+    NSEC_PER_SEC,
+    br_port_get,
+    net_bridge,
+    net_bridge_port,
+    netif_is_bridge_master,
+)
+from stack.bridge.br_stp import br_set_port_state
+from stack.core.dev import dev_open, dev_set_mtu
+from stack.core.errors import os_error
+from stack.core.netdevice import (
+    ETH_P_8021AD,
+    ETH_P_8021Q,
+    IFF_UP,
+    LINK_STATE_NOCARRIER,
+    flag_names,
+    net_device,
+)
+from stack.core.rtnetlink import rtnl_delete_link
+from stack.drivers.dummy import dummy_newlink
+from stack.drivers.tun import Link, tun_set_iff
+from stack.drivers.veth import veth_link_ops, veth_newlink
+from stack.net import Net, check_net
+from stack.vlan.vlan import vlan_newlink
+from stack.vlan.vlan_dev import (
+    VLAN_FLAG_LOOSE_BINDING,
+    VLAN_FLAG_REORDER_HDR,
+    is_vlan_dev,
+    vlan_dev_priv,
+    vlan_dev_set_egress_priority,
+    vlan_dev_set_ingress_priority,
+)
+
+__all__ = ["Links", "bridge_fdb", "bridge_link", "ip_link"]
+
+PROTOCOLS = {"802.1Q": ETH_P_8021Q, "802.1ad": ETH_P_8021AD}
+PORT_FLAGS = {
+    "hairpin": BR_HAIRPIN_MODE,
+    "learning": BR_LEARNING,
+    "flood": BR_FLOOD,
+    "mcast_flood": BR_MCAST_FLOOD,
+    "bcast_flood": BR_BCAST_FLOOD,
+    "isolated": BR_ISOLATED,
+}
+"""The switches of a port, as `bridge link set` calls them."""
+
+
+class Links(Net):
+    """The part of a Namespace that makes, joins and deletes devices of software.
+
+    A new device is down, as in Linux, unless `up` is given. Every method raises OSError with the
+    kernel's errno, and ValueError for a name that is empty or has more than 15 characters.
+    """
+
+    __slots__ = ()
+
+    def _dev(self, name: str) -> net_device:
+        check_type(self.name, "name", name, str, "an interface's name")
+        dev = self.dev_by_name.get(name)
+        if dev is None:
+            known = ", ".join(self.dev_by_name)
+            raise os_error(errno.ENODEV, f"{self.name}: no interface {name!r}; there are: {known}")
+        return dev
+
+    def add_dummy(self, name: str = "dummy%d", *, up: bool = False) -> net_device:
+        """`ip link add NAME type dummy`: counts what it is given, and keeps addresses."""
+        _check_new("add_dummy", name)
+        with self.lock:
+            return _opened(dummy_newlink(self, name), up)
+
+    def add_tap(
+        self,
+        name: str,
+        link: Link,
+        *,
+        mac: bytes | None = None,
+        mtu: int | None = None,
+        up: bool = False,
+    ) -> net_device:
+        """`ip tuntap add NAME mode tap`, whose frames `link` (of e1000emu.links) carries.
+
+        An interface without a NIC: no rings, no interrupts, no offloads. Raises: OSError: EEXIST.
+        """
+        _check_new("add_tap", name, mac=mac)
+        takes = "a link, such as an end of e1000emu.links.pair()"
+        check_methods("add_tap", "link", link, ("attach", "transmit"), takes)
+        with self.lock:
+            dev = tun_set_iff(self, name, link, mac)
+            _with_mtu(dev, mtu)
+            return _opened(dev, up)
+
+    def add_veth(
+        self,
+        name: str = "veth%d",
+        peer: str | tuple[Net, str] = "veth%d",
+        *,
+        mac: bytes | None = None,
+        peer_mac: bytes | None = None,
+        mtu: int | None = None,
+        up: bool = False,
+    ) -> net_device:
+        """`ip link add NAME type veth peer name PEER [netns NET]`: a wire of software.
+
+        `peer`: the name of the other end, or its namespace (of this machine) and name. MTU and `up`
+        are for both ends. Raises: OSError: EEXIST, EXDEV (another machine's namespace).
+        """
+        both = "its name, or a namespace and the name there"
+        check_type("add_veth", "peer", peer, (str, tuple), both)
+        other, other_name = peer if isinstance(peer, tuple) and len(peer) == 2 else (self, peer)
+        check_net("add_veth", other)
+        check_type("add_veth", "peer", other_name, str, both)
+        _check_new("add_veth", name, mac=mac, peer_mac=peer_mac)
+        with self.lock:
+            dev = veth_newlink(self, name, other, other_name, mac, peer_mac)
+            for end in (dev, dev.priv.peer):
+                _with_mtu(end, mtu)
+                _opened(end, up)
+            return dev
+
+    def add_vlan(
+        self,
+        name: str,
+        link: str | net_device,
+        vlan_id: int,
+        *,
+        protocol: str = "802.1Q",
+        mac: bytes | None = None,
+        mtu: int | None = None,
+        reorder_hdr: bool = True,
+        loose_binding: bool = False,
+        ingress_qos: dict[int, int] | None = None,
+        egress_qos: dict[int, int] | None = None,
+        up: bool = False,
+    ) -> net_device:
+        """`ip link add link LINK name NAME type vlan id ID [protocol 802.1ad]`.
+
+        `ingress_qos` maps the tag's priority to skb.priority, `egress_qos` the other way. With
+        `loose_binding` the VLAN does not follow its link up and down. Raises: OSError: ERANGE, no
+        id of 0 to 4094; EEXIST; EPROTONOSUPPORT; EINVAL, an MTU above the link's; EOPNOTSUPP, the
+        link is no Ethernet.
+        """
+        _check_new("add_vlan", name, mac=mac)
+        check_type("add_vlan", "link", link, (str, net_device), "an interface, or its name")
+        vlan_id = whole_number("add_vlan", "vlan_id", vlan_id)
+        flags = (VLAN_FLAG_REORDER_HDR if reorder_hdr else 0) | (
+            VLAN_FLAG_LOOSE_BINDING if loose_binding else 0
+        )
+        with self.lock:
+            real = self._dev(link) if isinstance(link, str) else link
+            proto = PROTOCOLS.get(protocol, 0)
+            dev = vlan_newlink(self, name, real, vlan_id, proto, flags, mtu or 0, mac)
+            for prio, skb_prio in (ingress_qos or {}).items():
+                vlan_dev_set_ingress_priority(dev, skb_prio, prio)
+            for skb_prio, prio in (egress_qos or {}).items():
+                vlan_dev_set_egress_priority(dev, skb_prio, prio)
+            return _opened(dev, up)
+
+    def add_bridge(
+        self,
+        name: str = "br%d",
+        ports: Iterable[str] = (),
+        *,
+        mac: bytes | None = None,
+        ageing_time: float = 300,
+        group_fwd_mask: int = 0,
+        fdb_max_learned: int = 0,
+        up: bool = False,
+    ) -> net_device:
+        """`ip link add NAME type bridge`, with `ports` as its first ones; up brings these up, too.
+
+        `ageing_time`: seconds after which an address is forgotten; 0: none is learned.
+        `group_fwd_mask`: bit n lets frames to 01:80:C2:00:00:0n through (3 to 15).
+        Raises: OSError: EEXIST; ERANGE, a mask with bits 0 to 2; what `set_master` raises.
+        """
+        _check_new("add_bridge", name, mac=mac)
+        check_type("add_bridge", "ports", ports, Iterable, "a list of interfaces' names")
+        group_fwd_mask = whole_number("add_bridge", "group_fwd_mask", group_fwd_mask)
+        seconds = "a number of seconds"
+        ageing_time = real_number(
+            "add_bridge", "ageing_time", ageing_time, -inf, inf, takes=seconds
+        )
+        if group_fwd_mask & BR_GROUPFWD_RESTRICTED or group_fwd_mask >> 16:
+            raise os_error(errno.ERANGE, f"{name}: group_fwd_mask {group_fwd_mask:#x}")
+        if ageing_time < 0:
+            raise os_error(errno.ERANGE, f"{name}: ageing_time {ageing_time}")
+        with self.lock:
+            devs = [self._dev(port) for port in ports]
+            dev = br_add_bridge(self, name, mac)
+            br: net_bridge = dev.priv
+            br.ageing_time = int(ageing_time * NSEC_PER_SEC)
+            br.group_fwd_mask = group_fwd_mask
+            br.fdb_max_learned = whole_number("add_bridge", "fdb_max_learned", fdb_max_learned, 0)
+            try:
+                for port in devs:
+                    _check(br_add_if(br, port), f"{port.name}: master {dev.name}")
+                    _opened(port, up)
+                return _opened(dev, up)
+            except OSError:
+                rtnl_delete_link(dev)
+                raise
+
+    def set_master(self, name: str, master: str | None) -> None:
+        """`ip link set NAME master BRIDGE`, or `nomaster` (None).
+
+        Raises:
+            OSError: EBUSY, it has one; ELOOP, it is a bridge itself; EINVAL, it is no Ethernet, or
+                another namespace's; EOPNOTSUPP, `master` is no bridge; EXFULL, too many ports.
+        """
+        with self.lock:
+            dev = self._dev(name)
+            if master is None:
+                if dev.master is not None:
+                    _check(br_del_if(dev.master.priv, dev), f"{name}: nomaster")
+                return
+            br = self._bridge(master)
+            _check(br_add_if(br, dev), f"{name}: master {master}")
+
+    def bridge_port(self, name: str, *, state: int | str | None = None, **flags: bool) -> None:
+        """`bridge link set dev NAME [state STATE] [learning on|off] [flood ...] [hairpin ...]`.
+
+        `state`: 0 to 4, or "disabled", "listening", "learning", "forwarding", "blocking"; without
+        STP a blocking port forwards at once again. `flags`: hairpin, learning, flood, mcast_flood,
+        bcast_flood, isolated. Raises: OSError: EINVAL, no port of a bridge; ENETDOWN.
+        """
+        with self.lock:
+            p = self._port(name)
+            for word, value in flags.items():
+                bit = PORT_FLAGS.get(word)
+                if bit is None:
+                    known = ", ".join(PORT_FLAGS)
+                    raise os_error(errno.EINVAL, f"{name}: no flag {word!r}; there are: {known}")
+                p.flags = p.flags | bit if value else p.flags & ~bit
+            if state is not None:
+                number = BR_STATE_NAMES.index(state) if state in BR_STATE_NAMES else state
+                number = whole_number("bridge_port", "state", number)
+                _check(br_set_port_state(p, number), f"{name}: state {state}")
+
+    def fdb_add(self, addr: str | bytes, name: str, *, static: bool = True) -> None:
+        """`bridge fdb replace ADDR dev NAME master [static|dynamic]`. Raises: OSError: EINVAL."""
+        with self.lock:
+            p = self._port(name)
+            _check(fdb_add_entry(p.br, p, _mac(addr), static), f"{name}: {addr!r}")
+
+    def fdb_del(self, addr: str | bytes, name: str) -> None:
+        """`bridge fdb del ADDR dev NAME master`. Raises: OSError: ENOENT."""
+        with self.lock:
+            p = self._port(name)
+            _check(fdb_delete_entry(p.br, p, _mac(addr)), f"{name}: {addr!r}")
+
+    def fdb_flush(self, bridge: str) -> None:
+        """`bridge fdb flush dev BRIDGE`: forget what was learned."""
+        with self.lock:
+            br_fdb_flush(self._bridge(bridge))
+
+    def del_link(self, name: str) -> None:
+        """`ip link del NAME`; a veth takes its peer along, a real device its VLANs.
+
+        Raises:
+            OSError: ENODEV; EOPNOTSUPP, it is hardware, or `lo`.
+        """
+        with self.lock:
+            _check(rtnl_delete_link(self._dev(name)), f"{self.name}: delete {name}")
+
+    def _bridge(self, name: str) -> net_bridge:
+        dev = self._dev(name)
+        if not netif_is_bridge_master(dev):
+            raise os_error(errno.EOPNOTSUPP, f"{self.name}: {name} is no bridge")
+        br: net_bridge = dev.priv
+        return br
+
+    def _port(self, name: str) -> net_bridge_port:
+        p = br_port_get(self._dev(name))
+        if p is None:
+            raise os_error(errno.EINVAL, f"{self.name}: {name} is no port of a bridge")
+        return p
+
+
+def _check(err: int, what: str) -> None:
+    if err:
+        raise os_error(-err, what)
+
+
+def _check_new(where: str, name: str, **macs: bytes | None) -> None:
+    """Raise ArgumentTypeError unless a new device's name is text and each address is bytes."""
+    check_type(where, "name", name, str, "text, such as eth%d")
+    for word, mac in macs.items():
+        if mac is not None:
+            check_type(where, word, mac, (bytes, bytearray), "six bytes")
+
+
+def _with_mtu(dev: net_device, mtu: int | None) -> None:
+    if mtu is not None:
+        _check(dev_set_mtu(dev, whole_number("add", "mtu", mtu, unit="bytes")), f"{dev.name}: mtu")
+
+
+def _opened(dev: net_device, up: bool) -> net_device:
+    if up:
+        _check(dev_open(dev), f"{dev.name}: open")
+    return dev
+
+
+def _mac(addr: str | bytes) -> bytes:
+    try:
+        return bytes.fromhex(addr.replace(":", "")) if isinstance(addr, str) else bytes(addr)
+    except ValueError:
+        raise os_error(errno.EINVAL, f"no Ethernet address: {addr!r}") from None
+
+
+# --- what `ip` and `bridge` print ---------------------------------------------------------------
+
+
+def ip_link(net: Net) -> str:
+    """`ip -d link`, a line or two for each interface: its lower device, its state, its kind."""
+    with net.lock:
+        return "".join(_link(dev) for dev in net.dev_base_head)
+
+
+def _link(dev: net_device) -> str:
+    on = ""
+    if is_vlan_dev(dev):
+        vlan: vlan_dev_priv = dev.priv
+        on = "@" + _seen_from(dev, vlan.real_dev)
+    elif dev.rtnl_link_ops is veth_link_ops and dev.priv.peer is not None:
+        on = "@" + _seen_from(dev, dev.priv.peer)
+    flags = flag_names(dev)
+    if dev.flags & IFF_UP and dev.state & LINK_STATE_NOCARRIER:
+        flags = f"NO-CARRIER,{flags}"
+    master = f" master {dev.master.name}" if dev.master is not None else ""
+    kind = dev.qdisc.kind if dev.flags & IFF_UP else "noop"
+    text = f"{dev.ifindex}: {dev.name}{on}: <{flags}> mtu {dev.mtu} qdisc {kind}{master} state "
+    addresses = f"{dev.dev_addr.hex(':')} brd {dev.broadcast.hex(':')}"
+    return f"{text}{_operstate(dev)}\n    link/ether {addresses}\n{_details(dev)}"
+
+
+def _seen_from(dev: net_device, other: net_device) -> str:
+    return other.name if other.net is dev.net else f"if{other.ifindex}"
+
+
+def _operstate(dev: net_device) -> str:
+    if not dev.flags & IFF_UP:
+        return "DOWN"
+    return "LOWERLAYERDOWN" if _no_lower(dev) else _carrier(dev)
+
+
+def _no_lower(dev: net_device) -> bool:
+    return is_vlan_dev(dev) and bool(dev.state & LINK_STATE_NOCARRIER)
+
+
+def _carrier(dev: net_device) -> str:
+    return "DOWN" if dev.state & LINK_STATE_NOCARRIER else "UP"
+
+
+def _details(dev: net_device) -> str:
+    if is_vlan_dev(dev):
+        vlan: vlan_dev_priv = dev.priv
+        protocol = "802.1Q" if vlan.vlan_proto == ETH_P_8021Q else "802.1ad"
+        reorder = "<REORDER_HDR>" if vlan.flags & VLAN_FLAG_REORDER_HDR else ""
+        return f"    vlan protocol {protocol} id {vlan.vlan_id} {reorder}\n"
+    if netif_is_bridge_master(dev):
+        br: net_bridge = dev.priv
+        return (
+            f"    bridge forward_delay {br.forward_delay // 10**7} ageing_time "
+            f"{br.ageing_time // 10**7} stp_state 0 group_fwd_mask {br.group_fwd_mask:#x}\n"
+        )
+    text = ""
+    if dev.rtnl_link_ops is not None:
+        text = f"    {dev.rtnl_link_ops.kind}\n"
+    p = br_port_get(dev)
+    if p is not None:
+        text += f"    bridge_slave state {BR_STATE_NAMES[p.state]} port_no {p.port_no:#x}\n"
+    return text
+
+
+def bridge_link(net: Net) -> str:
+    """`bridge link`: the ports of all bridges and their states."""
+    with net.lock:
+        lines = []
+        for dev in net.dev_base_head:
+            p = br_port_get(dev)
+            if p is not None:
+                lines.append(
+                    f"{dev.ifindex}: {dev.name}: <{flag_names(dev)}> mtu {dev.mtu} master "
+                    f"{p.br.dev.name} state {BR_STATE_NAMES[p.state]}\n"
+                )
+        return "".join(lines)
+
+
+def bridge_fdb(net: Net, bridge: str | None = None, *, statistics: bool = False) -> str:
+    """`bridge [-s] fdb show [br BRIDGE]`: each address, its port, whether it will age.
+
+    `permanent`: of a port or of the bridge itself; `static`: set by hand; `stale`: expired, removed
+    soon. With `statistics` the seconds since the last frame to it and from it.
+    """
+    with net.lock:
+        lines = []
+        for dev in net.dev_base_head:
+            if netif_is_bridge_master(dev) and bridge in (None, dev.name):
+                lines += _fdb_lines(dev.priv, statistics)
+        return "".join(lines)
+
+
+def _fdb_lines(br: net_bridge, statistics: bool) -> list[str]:
+    now = br.dev.machine.clock.now_ns()
+    lines = []
+    for fdb in br.fdb_hash.values():
+        where = br.dev if fdb.dst is None else fdb.dst.dev
+        line = f"{fdb.addr.hex(':')} dev {where.name} "
+        if statistics:
+            used, updated = ((now - at) // NSEC_PER_SEC for at in (fdb.used, fdb.updated))
+            line += f"used {used}/{updated} "
+        line += f"master {br.dev.name}"
+        if fdb.is_local:
+            line += " permanent"
+        elif fdb.is_static:
+            line += " static"
+        elif has_expired(br, fdb):
+            line += " stale"
+        lines.append(line + "\n")
+    return lines

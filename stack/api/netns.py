@@ -1,0 +1,229 @@
+"""A network namespace for programs: the `ip` commands, and sockets in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
+from types import NoneType
+from typing import Any
+
+from fastpath.errors import ArgumentError, check_type, known_words, whole_number
+from stack.api.links import Links
+from stack.api.programs import Program, spawn
+from stack.api.socket import Socket, socketpair, unlink
+from stack.clients.dhcp4_pool import Dhcp4ServerConfig
+from stack.core.dev import dev_close, dev_open, dev_set_mtu
+from stack.core.dev_netns import dev_change_net_namespace
+from stack.core.errors import os_error
+from stack.core.link_watch import linkwatch_pending
+from stack.core.netdevice import net_device
+from stack.ipv4.devinet import inet_addr_add, inet_addr_del, parse_ifaddr
+from stack.ipv4.fib import ip_route_add, ip_route_del
+from stack.ipv6.addr import parse_ifaddr6
+from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
+from stack.ipv6.route_config import ip6_route_add, ip6_route_del
+from stack.net import Net, check_net
+from stack.services.dhcpd import Dhcpd, dhcp4_server_config
+from stack.services.radvd import Radvd
+from stack.services.router_advertiser import AdvertiserConfig
+
+
+class Namespace(Links):
+    """A network namespace with its administration.
+
+    `Host.netns_add` makes one; a Host is its machine's first. Interfaces move between those of one
+    machine (`set_netns`). Closing it closes its sockets; hardware goes back to the first one.
+    """
+
+    __slots__ = ()
+
+    def dev(self, name: str) -> net_device:
+        """The interface called `name`.
+
+        Raises:
+            OSError: ENODEV, there is none.
+        """
+        return self._dev(name)
+
+    def ifconfig(
+        self,
+        name: str,
+        addr: str | None = None,
+        *,
+        up: bool | None = None,
+        mtu: int | None = None,
+    ) -> None:
+        """Configure an interface: `addr` is added, then `mtu`, then up or down.
+
+        `addr`: "10.0.0.1/24" or "2001:db8::2/64". An IPv6 address can be used after duplicate
+        address detection, a second or two after the interface is up.
+
+        Raises:
+            OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
+                prefix length, no whole number.
+        """
+        with self.lock:
+            dev = self.dev(name)
+            if mtu is not None:
+                mtu = whole_number(f"{self.name}.ifconfig", "mtu", mtu, unit="bytes")
+                _check(dev_set_mtu(dev, mtu), f"{name}: mtu {mtu}")
+            if addr is not None:
+                if ":" in str(addr):
+                    inet6_addr_add(dev, *parse_ifaddr6(addr))
+                else:
+                    inet_addr_add(dev, *parse_ifaddr(addr))
+            if up is not None:
+                check_type("ifconfig", "up", up, int, "True or False")
+                if up:
+                    _check(dev_open(dev), f"{name}: open")
+                else:
+                    dev_close(dev)
+
+    def addr_del(self, name: str, addr: str) -> None:
+        """Remove an address such as "10.0.0.1/24" or "2001:db8::2/64".
+
+        Raises:
+            OSError: EADDRNOTAVAIL when the interface does not have it.
+        """
+        check_type("addr_del", "addr", addr, str, "text such as 10.0.0.1/24")
+        with self.lock:
+            if ":" in addr:
+                inet6_addr_del(self.dev(name), *parse_ifaddr6(addr))
+            else:
+                inet_addr_del(self.dev(name), *parse_ifaddr(addr))
+
+    def radvd(self, name: str, config: AdvertiserConfig | None = None) -> Radvd:
+        """Advertise the interface's prefixes, or as `config` says, until the result's `stop()`.
+
+        Raises:
+            OSError: EINVAL, the interface does not forward; ENODEV; EBUSY, it advertises already.
+        """
+        with self.lock:
+            return Radvd(self, name, config)
+
+    def dhcpd(self, name: str, config: Dhcp4ServerConfig | str, **options: Any) -> Dhcpd:
+        """Give out addresses by DHCPv4 on the interface until the result's `stop()`.
+
+        `config`: a range of the interface's network as text, "10.0.0.50-10.0.0.99", with `options`
+        of `dhcp4_server_config` (stack.services.dhcpd): router, dns, domain, reserved, lease_s ...
+
+        Raises:
+            OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken.
+            ArgumentError: what cannot be given out, with the value and the remedy.
+        """
+        with self.lock:
+            if isinstance(config, str):
+                config = dhcp4_server_config(self.dev(name), config, **options)
+            elif options:
+                given = ", ".join(options)
+                raise ArgumentError(f"dhcpd: {given} beside a configuration; put them into it")
+            return Dhcpd(self, name, config)
+
+    def route_add(
+        self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
+    ) -> None:
+        """`ip route add PREFIX [via GW] [dev DEV]`, of either family.
+
+        `prefix`: "10.0.0.0/8", "2001:db8::/32", "::/0" or "default", which is of the gateway's
+        family. `kw` are arguments of `ip_route_add` (stack.ipv4.fib) or `ip6_route_add`
+        (stack.ipv6.route_config): src, metric, mtu, advmss, congctl, rtype, onlink, replace ...
+
+        Raises:
+            OSError: with the kernel's errno.
+            ArgumentError: bad text, an argument that routes of the family do not have, or a table
+                that no rule leads to.
+        """
+        with self.lock:
+            call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, kw)
+            call(self, prefix, via=via, dev=dev, **kw)
+
+    def route_del(
+        self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
+    ) -> None:
+        """`ip route del`; `kw`: metric, table, and of IPv4 tos. Raises: as route_add."""
+        with self.lock:
+            call = _route_call("route_del", ip_route_del, ip6_route_del, prefix, via, kw)
+            call(self, prefix, via=via, dev=dev, **kw)
+
+    def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
+        """Wait until the interface's link is up (and its queue active). False after the timeout."""
+        dev = self.dev(name)
+        timeout_ns = whole_number("wait_carrier", "timeout_ns", timeout_ns, 0, unit="ns")
+        with self.lock:
+            return bool(self.clock.wait(lambda: not linkwatch_pending(dev), timeout_ns))
+
+    def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> Socket:  # noqa: A002
+        """A socket in it, with the interface of the standard library's."""
+        return Socket(self, family, type, proto)
+
+    def socketpair(
+        self,
+        family: int = 1,
+        type: int = 1,  # noqa: A002
+        proto: int = 0,
+    ) -> tuple[Socket, Socket]:
+        """Two sockets in it that are connected with each other (AF_UNIX)."""
+        return socketpair(self, family, type, proto)
+
+    def unlink(self, path: str | bytes) -> None:
+        """Take the name of an AF_UNIX socket out of its name space of paths.
+
+        Raises:
+            OSError: ENOENT, EISDIR, ENOTDIR.
+        """
+        unlink(self, path)
+
+    def spawn(self, argv: Sequence[str], **options: Any) -> Program:
+        """Start an unmodified program whose sockets are this namespace's: stack.api.programs.spawn.
+
+        with host.spawn(["curl", "http://10.0.0.2/"], stdout=PIPE) as program:
+            print(program.communicate()[0])
+        """
+        return spawn(self, argv, **options)
+
+    def set_netns(self, name: str, net: Net, pattern: str | None = None) -> net_device:
+        """`ip link set NAME netns NET`: move an interface; it arrives down and without addresses.
+
+        `pattern` ("eth%d") says how it may be called when its name is taken over there.
+
+        Raises:
+            OSError: ENODEV; EINVAL for `lo`; EEXIST, the name is taken; EXDEV, another machine's.
+        """
+        check_net(f"{self.name}.set_netns", net)
+        with self.lock:
+            dev = self.dev(name)
+            _check(dev_change_net_namespace(dev, net, pattern), f"{name}: netns {net.name}")
+        return dev
+
+
+ROUTE_WORDS = {
+    **dict.fromkeys(("gateway", "gw", "nexthop"), "via"),
+    **dict.fromkeys(("device", "interface", "iface", "oif"), "dev"),
+    **dict.fromkeys(("source", "prefsrc"), "src"),
+    **dict.fromkeys(("priority", "preference"), "metric"),
+}
+"""Names that other programs have for arguments of `route_add`."""
+
+
+def _route_call(
+    where: str,
+    ip: Callable[..., None],
+    ip6: Callable[..., None],
+    prefix: str,
+    via: str | None,
+    words: Mapping[str, Any],
+) -> Callable[..., None]:
+    """The family's function, after a check that it has the arguments. Raises: ArgumentError."""
+    check_type(where, "prefix", prefix, str, "text such as 10.0.0.0/8, or default")
+    check_type(where, "via", via, (str, NoneType), "text such as 10.0.0.1")
+    six = ":" in prefix or (via is not None and ":" in via)
+    call = ip6 if six else ip
+    taken = signature(call).parameters.values()
+    known = [p.name for p in taken if p.kind is Parameter.KEYWORD_ONLY]
+    known_words(f"{where} of IPv{6 if six else 4}", words, known, ROUTE_WORDS)
+    return call
+
+
+def _check(err: int, what: str) -> None:
+    if err:
+        raise os_error(-err, what)

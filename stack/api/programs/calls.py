@@ -1,0 +1,605 @@
+"""What each call does on a host: `CALLS`, by the call's name.
+
+A function gets the `Call` and returns the call's value; None where the kernel shall do the call,
+since it is not about a socket of the host. It raises OSError with the call's errno, or `Waiting`
+(`Supervisor.wait`) to be called again when the socket may be ready. The host's own sockets never
+block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import signal
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fastpath.base.seccomp import get_fd, read_memory, write_memory
+from stack.api.programs.files import memory_file, path_at, text_of
+from stack.api.programs.filter import DIRECTORY_OR_PATH, FIONREAD, TIOCOUTQ
+from stack.api.programs.memory import (
+    MMSGHDR_BYTES,
+    MSGHDR,
+    PIECE_BYTES,
+    UIO_MAXIOV,
+    Iov,
+    build_control,
+    gather,
+    get_iov,
+    get_name,
+    parse_control,
+    put_name,
+    scatter,
+    total,
+)
+from stack.api.programs.placeholder import Placeholder
+from stack.api.programs.supervisor import Call
+from stack.core import bsd_socket as sys
+from stack.core.dev_ioctl import IFREQ_BYTES, SIOCGIFCONF
+from stack.core.errors import os_error
+from stack.core.file import O_CLOEXEC
+from stack.core.ioctl import sys_ioctl
+from stack.core.iov import msghdr
+from stack.core.sockaddr import sockaddr, sockaddr_bytes
+from stack.core.uapi import (
+    FIOGETOWN,
+    FIOSETOWN,
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    MSG_NOSIGNAL,
+    MSG_PEEK,
+    MSG_WAITALL,
+    MSG_WAITFORONE,
+    POLLERR,
+    POLLHUP,
+    POLLOUT,
+    SIOCGPGRP,
+    SIOCGSTAMP,
+    SIOCGSTAMPNS,
+    SIOCSPGRP,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+)
+
+MAX_OPTLEN = 1 << 16
+SIOCATMARK, SIOCADDRT, SIOCDELRT = 0x8905, 0x890B, 0x890C
+IFCONF = struct.Struct("=i4xQ")
+IOCTL_BYTES = {FIONREAD: 4, TIOCOUTQ: 4, SIOCGSTAMP: 16, SIOCGSTAMPNS: 16} | dict.fromkeys(
+    (FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP, SIOCATMARK), 4
+)
+"""What a request's struct has; that of the others is struct ifreq."""
+SOCK_CLOEXEC = O_CLOEXEC
+POLLFD = struct.Struct("=ihh")
+MAX_POLLFDS = 1 << 16
+
+
+def i32(value: int) -> int:
+    """An argument that is an int."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+def ours(function: Callable[[Call, Placeholder], int | None]) -> Callable[[Call], int | None]:
+    """A call whose first argument has to be a socket of the host."""
+
+    def call(call: Call) -> int | None:
+        placeholder = call.placeholder()
+        return None if placeholder is None else function(call, placeholder)
+
+    return call
+
+
+def do_socket(call: Call) -> int | None:
+    """socket(2)."""
+    family, kind, protocol = (i32(arg) for arg in call.args[:3])
+    net = call.supervisor.host
+    if call.supervisor.down:
+        raise os_error(errno.ENETDOWN, "the host is gone")
+    fd = sys.sys_socket(net, family, (kind & ~SOCK_CLOEXEC) | SOCK_NONBLOCK, protocol)
+    call.supervisor.give(call, fd, bool(kind & SOCK_NONBLOCK), kind & SOCK_CLOEXEC)
+    return None
+
+
+def do_bind(call: Call, at: Placeholder) -> int:
+    """bind(2)."""
+    name = get_name(call.tid, call.args[1], call.args[2])
+    sys.sys_bind(call.supervisor.host, at.fd, name)
+    return 0
+
+
+def do_listen(call: Call, at: Placeholder) -> int:
+    """listen(2)."""
+    sys.sys_listen(call.supervisor.host, at.fd, i32(call.args[1]))
+    return 0
+
+
+def do_connect(call: Call, at: Placeholder) -> int:
+    """connect(2): a blocking one waits for the handshake."""
+    net = call.supervisor.host
+    if call.state is None:
+        call.state = get_name(call.tid, call.args[1], call.args[2])
+    while True:
+        # A second call, once it is no longer on its way, says what has become of it.
+        try:
+            sys.sys_connect(net, at.fd, call.state)
+            return 0
+        except BlockingIOError:
+            if call.nonblock() or call.state is None:
+                raise
+        if not sys.sys_poll_one(net, at.fd) & (POLLOUT | POLLERR | POLLHUP):
+            call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"), errno.EINPROGRESS)
+
+
+def timeout_ns(at: Placeholder, name: str) -> int:
+    """SO_RCVTIMEO or SO_SNDTIMEO in ns; 0: none."""
+    value = getattr(at.sock.sk, name, None)
+    return int(value) if value and 0 < value < 1 << 62 else 0
+
+
+def do_accept(call: Call, at: Placeholder, flags: int = 0) -> int | None:
+    """accept(2)."""
+    supervisor = call.supervisor
+    try:
+        fd, name = sys.sys_accept4(supervisor.host, at.fd, SOCK_NONBLOCK)
+    except BlockingIOError:
+        if call.nonblock():
+            raise
+        supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
+    try:
+        put_name(call.tid, call.args[1], call.args[2], name)
+    except OSError:
+        sys.sys_close(supervisor.host, fd)
+        raise
+    supervisor.give(call, fd, bool(flags & SOCK_NONBLOCK), flags & SOCK_CLOEXEC)
+    return None
+
+
+def do_accept4(call: Call, at: Placeholder) -> int | None:
+    """accept4(2)."""
+    flags = i32(call.args[3])
+    if flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC):
+        raise os_error(errno.EINVAL, f"unknown flags {flags:#o}")
+    return do_accept(call, at, flags)
+
+
+def do_getsockname(call: Call, at: Placeholder) -> int:
+    """getsockname(2)."""
+    put_name(call.tid, call.args[1], call.args[2], sys.sys_getsockname(call.supervisor.host, at.fd))
+    return 0
+
+
+def do_getpeername(call: Call, at: Placeholder) -> int:
+    """getpeername(2)."""
+    put_name(call.tid, call.args[1], call.args[2], sys.sys_getpeername(call.supervisor.host, at.fd))
+    return 0
+
+
+def do_shutdown(call: Call, at: Placeholder) -> int:
+    """shutdown(2)."""
+    sys.sys_shutdown(call.supervisor.host, at.fd, i32(call.args[1]))
+    return 0
+
+
+def do_setsockopt(call: Call, at: Placeholder) -> int:
+    """setsockopt(2)."""
+    level, name, size = (i32(call.args[number]) for number in (1, 2, 4))
+    if not 0 <= size <= MAX_OPTLEN:
+        raise os_error(errno.EINVAL, f"an option of {size} bytes")
+    value = bytes(read_memory(call.tid, call.args[3], size))
+    sys.sys_setsockopt(call.supervisor.host, at.fd, level, name, value)
+    return 0
+
+
+def do_getsockopt(call: Call, at: Placeholder) -> int:
+    """getsockopt(2)."""
+    _, level, name = (i32(arg) for arg in call.args[:3])
+    (room,) = struct.unpack("=i", read_memory(call.tid, call.args[4], 4))
+    if room < 0:
+        raise os_error(errno.EINVAL, f"room of {room} bytes")
+    value = sys.sys_getsockopt(
+        call.supervisor.host, at.fd, level, name, max(min(room, MAX_OPTLEN), 1)
+    )
+    data = struct.pack("=i", value) if isinstance(value, int) else bytes(value)
+    data = data[:room]
+    write_memory(call.tid, call.args[3], data)
+    write_memory(call.tid, call.args[4], struct.pack("=i", len(data)))
+    return 0
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+def receive(
+    call: Call, at: Placeholder, iov: Iov, flags: int, msg: msghdr | None = None
+) -> tuple[int, msghdr]:
+    """Receive into a program's buffers: bytes, and the msghdr with the rest."""
+    stream = at.sock.type == SOCK_STREAM
+    done = call.state or 0
+    want = total(iov)
+    rest = want - done
+    room = bytearray(min(rest, PIECE_BYTES))
+    msg = msghdr() if msg is None else msg
+    msg.set_bufs([room])
+    try:
+        n = sys.sys_recvmsg(call.supervisor.host, at.fd, msg, (flags & ~MSG_WAITALL) | MSG_DONTWAIT)
+    except BlockingIOError:
+        if done and (flags & MSG_DONTWAIT or call.nonblock()):
+            return done, msg
+        if flags & (MSG_DONTWAIT | MSG_ERRQUEUE) or call.nonblock():
+            raise
+        call.supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
+    except OSError:
+        if done:
+            return done, msg
+        raise
+    scatter(call.tid, iov, memoryview(room)[: min(n, len(room))], done)
+    whole = flags & MSG_WAITALL and stream and not flags & MSG_PEEK
+    if whole and n and done + n < want:
+        call.state = done + n
+        if flags & MSG_DONTWAIT or call.nonblock():
+            return done + n, msg
+        return receive(call, at, iov, flags, msg)
+    return done + n, msg
+
+
+def send(
+    call: Call,
+    at: Placeholder,
+    iov: Iov,
+    flags: int,
+    name: sockaddr | None = None,
+    control: list[Any] | None = None,
+) -> int:
+    """Send a program's buffers: bytes taken. A blocking stream takes all."""
+    net = call.supervisor.host
+    want = total(iov)
+    done = call.state or 0
+    while True:
+        piece = gather(call.tid, iov, done)
+        if at.sock.type != SOCK_STREAM and len(piece) < want:
+            raise os_error(errno.EMSGSIZE, f"a message of {want} bytes")
+        msg = msghdr(name, [piece], control, 0)
+        try:
+            n = sys.sys_sendmsg(net, at.fd, msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL)
+        except BlockingIOError:
+            waits = not (flags & MSG_DONTWAIT or call.nonblock())
+            if waits:
+                call.state = done
+                call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
+            if done:
+                return done
+            raise
+        except OSError as exc:
+            if done:
+                return done
+            if exc.errno == errno.EPIPE and not flags & MSG_NOSIGNAL:
+                raise_sigpipe(call.tid)
+            raise
+        done += n
+        if done >= want or at.sock.type != SOCK_STREAM:
+            return done
+
+
+def raise_sigpipe(tid: int) -> None:
+    """The signal of a write to a connection that is closed, unless the program ignores it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(tid, signal.SIGPIPE)
+
+
+def do_sendto(call: Call, at: Placeholder) -> int:
+    """sendto(2)."""
+    _, addr, size, flags, name_addr, name_len = call.args
+    name = sys.move_addr_to_kernel(get_name(call.tid, name_addr, name_len))
+    return send(call, at, [(addr, size)], i32(flags), name)
+
+
+def do_recvfrom(call: Call, at: Placeholder) -> int:
+    """recvfrom(2)."""
+    _, addr, size, flags, name_addr, len_addr = call.args
+    n, msg = receive(call, at, [(addr, size)], i32(flags))
+    if at.sock.type != SOCK_STREAM:
+        put_name(call.tid, name_addr, len_addr, msg.msg_name)
+    elif len_addr and name_addr:
+        write_memory(call.tid, len_addr, bytes(4))
+    return n
+
+
+def do_read(call: Call, at: Placeholder) -> int:
+    """read(2)."""
+    if not call.args[2]:
+        return 0
+    return receive(call, at, [(call.args[1], call.args[2])], 0)[0]
+
+
+def do_readv(call: Call, at: Placeholder) -> int:
+    """readv(2)."""
+    return receive(call, at, get_iov(call.tid, call.args[1], call.args[2]), 0)[0]
+
+
+def do_write(call: Call, at: Placeholder) -> int:
+    """write(2)."""
+    return send(call, at, [(call.args[1], call.args[2])], 0)
+
+
+def do_writev(call: Call, at: Placeholder) -> int:
+    """writev(2)."""
+    return send(call, at, get_iov(call.tid, call.args[1], call.args[2]), 0)
+
+
+def send_one(call: Call, at: Placeholder, addr: int, flags: int) -> int:
+    """Send the message of a struct msghdr."""
+    fields = MSGHDR.unpack(read_memory(call.tid, addr, MSGHDR.size))
+    name_addr, name_len, iov_addr, iov_len, control_addr, control_len, _ = fields
+    if control_len > MAX_OPTLEN:
+        raise os_error(errno.ENOBUFS, f"control messages of {control_len} bytes")
+    name = sys.move_addr_to_kernel(get_name(call.tid, name_addr, name_len) or None)
+    control = parse_control(bytes(read_memory(call.tid, control_addr, control_len)))
+    return send(call, at, get_iov(call.tid, iov_addr, iov_len), flags, name, control or None)
+
+
+def receive_one(call: Call, at: Placeholder, addr: int, flags: int) -> int:
+    """Receive a message into a struct msghdr."""
+    fields = MSGHDR.unpack(read_memory(call.tid, addr, MSGHDR.size))
+    name_addr, name_len, iov_addr, iov_len, control_addr, control_len, _ = fields
+    iov = get_iov(call.tid, iov_addr, iov_len)
+    room = min(control_len, MAX_OPTLEN)
+    msg = msghdr(None, [], [] if control_addr and room else None, 0)
+    msg.msg_controllen = room
+    n, msg = receive(call, at, iov, flags, msg)
+    control, cut = build_control(msg.msg_control, room)
+    name = b""
+    if msg.msg_name is not None and name_addr:
+        name = sockaddr_bytes(msg.msg_name)
+        write_memory(call.tid, name_addr, name[: name_len & 0x7FFFFFFF])
+    if control:
+        write_memory(call.tid, control_addr, control)
+    packed = MSGHDR.pack(
+        name_addr, len(name), iov_addr, iov_len, control_addr, len(control), msg.msg_flags | cut
+    )
+    write_memory(call.tid, addr, packed)
+    return n
+
+
+def do_sendmsg(call: Call, at: Placeholder) -> int:
+    """sendmsg(2)."""
+    return send_one(call, at, call.args[1], i32(call.args[2]))
+
+
+def do_recvmsg(call: Call, at: Placeholder) -> int:
+    """recvmsg(2)."""
+    return receive_one(call, at, call.args[1], i32(call.args[2]))
+
+
+def many(call: Call, at: Placeholder, one: Callable[[Call, Placeholder, int, int], int]) -> int:
+    """sendmmsg(2) and recvmmsg(2): messages until one fails; those before it are done.
+
+    A blocking call waits for each, with MSG_WAITFORONE for the first.
+    """
+    _, addr, count, flags = (arg & 0xFFFFFFFFFFFFFFFF for arg in call.args[:4])
+    while call.row < min(count & 0xFFFFFFFF, UIO_MAXIOV):
+        here = addr + call.row * MMSGHDR_BYTES
+        at_once = MSG_DONTWAIT if call.row and flags & MSG_WAITFORONE else 0
+        try:
+            n = one(call, at, here, (i32(flags) & ~MSG_WAITFORONE) | at_once)
+            write_memory(call.tid, here + MSGHDR.size, struct.pack("=I", n))
+        except OSError:
+            if not call.row:
+                raise
+            break
+        call.state = None
+        call.row += 1
+    return call.row
+
+
+def do_sendmmsg(call: Call, at: Placeholder) -> int:
+    """sendmmsg(2)."""
+    return many(call, at, send_one)
+
+
+def do_recvmmsg(call: Call, at: Placeholder) -> int:
+    """recvmmsg(2)."""
+    return many(call, at, receive_one)
+
+
+def do_sendfile(call: Call, at: Placeholder) -> int:
+    """sendfile(2) to a socket: the file is read here."""
+    _, number, offset_addr, count = call.args[:4]
+    fd = get_fd(call.tid, number & 0xFFFFFFFF)
+    try:
+        if offset_addr:
+            (offset,) = struct.unpack("=q", read_memory(call.tid, offset_addr, 8))
+        else:
+            offset = os.lseek(fd, 0, os.SEEK_CUR)
+        data = os.pread(fd, min(count, PIECE_BYTES), offset)
+        if not data:
+            return 0
+        try:
+            n = sys.sys_send(call.supervisor.host, at.fd, data, MSG_DONTWAIT | MSG_NOSIGNAL)
+        except BlockingIOError:
+            if call.nonblock():
+                raise
+            call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
+        if offset_addr:
+            write_memory(call.tid, offset_addr, struct.pack("=q", offset + n))
+        else:
+            os.lseek(fd, offset + n, os.SEEK_SET)
+        return n
+    finally:
+        os.close(fd)
+
+
+def do_splice(call: Call) -> int | None:
+    """splice(2) has no pages of ours to move: EINVAL, as of a file that cannot."""
+    supervisor = call.supervisor
+    if supervisor.at(call.tid, call.args[0]) or supervisor.at(call.tid, call.args[2]):
+        raise os_error(errno.EINVAL, "no splice from or to a socket of the host")
+    return None
+
+
+def do_ioctl(call: Call, at: Placeholder) -> int:
+    """ioctl(2) of a socket. What a struct points to is in the program's memory, so no call of the
+    stack's may follow it."""
+    net = call.supervisor.host
+    request, addr = call.args[1] & 0xFFFFFFFF, call.args[2]
+    if request == SIOCGIFCONF:
+        return get_ifconf(call, at, addr)
+    if request in (SIOCADDRT, SIOCDELRT):
+        raise os_error(errno.EOPNOTSUPP, "routes are not set by ioctl from a program")
+    before = read_memory(call.tid, addr, IOCTL_BYTES.get(request, IFREQ_BYTES))
+    room = bytearray(before)
+    value = sys_ioctl(net, at.fd, request, room)
+    if room != before:
+        write_memory(call.tid, addr, room)
+    return int(value or 0)
+
+
+def get_ifconf(call: Call, at: Placeholder, addr: int) -> int:
+    """SIOCGIFCONF: struct ifconf points to room for the interfaces; null asks how much it takes."""
+    size, there = IFCONF.unpack(read_memory(call.tid, addr, IFCONF.size))
+    room = ctypes.create_string_buffer(max(min(size, MAX_OPTLEN), 1))
+    here = ctypes.addressof(room) if there else 0
+    asked = bytearray(IFCONF.pack(min(size, MAX_OPTLEN), here))
+    sys_ioctl(call.supervisor.host, at.fd, SIOCGIFCONF, asked)
+    found, _ = IFCONF.unpack(asked)
+    if there:
+        write_memory(call.tid, there, room.raw[:found])
+    write_memory(call.tid, addr, IFCONF.pack(found, there))
+    return 0
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def open_path(call: Call, addr: int, flags: int) -> None:
+    """A file about the network is the host's, and can be read only."""
+    supervisor = call.supervisor
+    path = path_at(call.tid, addr)
+    text = None if path is None or supervisor.down else text_of(supervisor.host, path)
+    if path is None or text is None:
+        return
+    if flags & os.O_ACCMODE:
+        raise os_error(errno.EACCES, f"{path} of a host is read only")
+    fd = memory_file(path, text)
+    try:
+        supervisor.give_file(call, fd, flags & O_CLOEXEC)
+    finally:
+        os.close(fd)
+
+
+def do_open(call: Call) -> None:
+    """open(2)."""
+    open_path(call, call.args[0], i32(call.args[1]))
+
+
+def do_openat(call: Call) -> None:
+    """openat(2)."""
+    open_path(call, call.args[1], i32(call.args[2]))
+
+
+def do_openat2(call: Call) -> None:
+    """openat2(2): struct open_how begins with the flags."""
+    (flags,) = struct.unpack("=Q", read_memory(call.tid, call.args[2], 8))
+    if not flags & DIRECTORY_OR_PATH:
+        open_path(call, call.args[1], flags)
+
+
+# --- waiting: the kernel does, on what placeholders show -------------------------------------
+
+
+def show(call: Call, numbers: Iterable[int]) -> dict[int, Placeholder]:
+    """Have the sockets under these numbers show their readiness from now on; those there are."""
+    supervisor = call.supervisor
+    found: dict[int, Placeholder] = {}
+    if supervisor.down:
+        return found
+    for number in numbers:
+        at = supervisor.at(call.tid, number)
+        if at is not None:
+            found[number] = at
+            if at.watch() or at.stale():
+                supervisor.show(call.tid, number, at)
+    return found
+
+
+def do_poll(call: Call) -> int | None:
+    """poll(2) and ppoll(2): the kernel waits; an error or a hang-up that is there is told at once.
+
+    Placeholders do not show these two. The other descriptors are told by the next call then.
+    """
+    addr, count = call.args[0], call.args[1]
+    if count > MAX_POLLFDS:
+        return None
+    supervisor = call.supervisor
+    rows = list(POLLFD.iter_unpack(bytes(read_memory(call.tid, addr, POLLFD.size * count))))
+    sockets = show(call, (number for number, _, _ in rows if number >= 0))
+    bits = {number: sys.sys_poll_one(supervisor.host, at.fd) for number, at in sockets.items()}
+    special = POLLERR | POLLHUP
+    if not any(found & special for found in bits.values()):
+        return None
+    told = [
+        (number, events, bits.get(number, 0) & (events | special)) for number, events, _ in rows
+    ]
+    write_memory(call.tid, addr, b"".join(POLLFD.pack(*row) for row in told))
+    return len([row for row in told if row[2]])
+
+
+def do_select(call: Call) -> None:
+    """select(2) and pselect6(2)."""
+    count = min(i32(call.args[0]), 1 << 16)
+    size = (count + 63) // 64 * 8
+    if size <= 0:
+        return
+    bits = 0
+    for addr in call.args[1:4]:
+        if addr:
+            bits |= int.from_bytes(read_memory(call.tid, addr, size), "little")
+    show(call, (number for number in range(count) if bits >> number & 1))
+
+
+def do_epoll_ctl(call: Call) -> None:
+    """epoll_ctl(2)."""
+    show(call, [call.args[2] & 0xFFFFFFFF])
+
+
+CALLS: dict[str, Callable[[Call], int | None]] = {
+    "socket": do_socket,
+    "splice": do_splice,
+    "open": do_open,
+    "openat": do_openat,
+    "openat2": do_openat2,
+    "poll": do_poll,
+    "ppoll": do_poll,
+    "select": do_select,
+    "pselect6": do_select,
+    "epoll_ctl": do_epoll_ctl,
+    **{
+        name: ours(function)
+        for name, function in {
+            "accept": do_accept,
+            "accept4": do_accept4,
+            "bind": do_bind,
+            "connect": do_connect,
+            "getpeername": do_getpeername,
+            "getsockname": do_getsockname,
+            "getsockopt": do_getsockopt,
+            "ioctl": do_ioctl,
+            "listen": do_listen,
+            "read": do_read,
+            "readv": do_readv,
+            "recvfrom": do_recvfrom,
+            "recvmmsg": do_recvmmsg,
+            "recvmsg": do_recvmsg,
+            "sendfile": do_sendfile,
+            "sendmmsg": do_sendmmsg,
+            "sendmsg": do_sendmsg,
+            "sendto": do_sendto,
+            "setsockopt": do_setsockopt,
+            "shutdown": do_shutdown,
+            "write": do_write,
+            "writev": do_writev,
+        }.items()
+    },
+}

@@ -1,0 +1,136 @@
+"""The filter of seccomp that stops a program's calls: which, and how it says so in classic BPF.
+
+A call stops when it may be about a socket of the network. Where the arguments show that it is not
+(AF_UNIX, another kind of ioctl), it does not.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+
+from stack.core.uapi import AF_UNIX
+
+# Numbers of the calls: x86-64, aarch64 (arch/x86/entry/syscalls/syscall_64.tbl,
+# include/uapi/asm-generic/unistd.h). None: the machine has no such call.
+CALLS: dict[str, tuple[int | None, int | None]] = {
+    "read": (0, 63),
+    "write": (1, 64),
+    "open": (2, None),
+    "poll": (7, None),
+    "ioctl": (16, 29),
+    "readv": (19, 65),
+    "writev": (20, 66),
+    "select": (23, None),
+    "sendfile": (40, 71),
+    "socket": (41, 198),
+    "connect": (42, 203),
+    "accept": (43, 202),
+    "sendto": (44, 206),
+    "recvfrom": (45, 207),
+    "sendmsg": (46, 211),
+    "recvmsg": (47, 212),
+    "shutdown": (48, 210),
+    "bind": (49, 200),
+    "listen": (50, 201),
+    "getsockname": (51, 204),
+    "getpeername": (52, 205),
+    "setsockopt": (54, 208),
+    "getsockopt": (55, 209),
+    "epoll_ctl": (233, 21),
+    "openat": (257, 56),
+    "pselect6": (270, 72),
+    "ppoll": (271, 73),
+    "splice": (275, 76),
+    "accept4": (288, 242),
+    "recvmmsg": (299, 243),
+    "sendmmsg": (307, 269),
+    "io_uring_setup": (425, 425),
+    "openat2": (437, 437),
+}
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+"""Column of CALLS, and AUDIT_ARCH_* of linux/audit.h."""
+
+ALLOW, NOTIFY, ERRNO = 0x7FFF0000, 0x7FC00000, 0x00050000
+LD, JEQ, JSET, RET, AND = 0x20, 0x15, 0x45, 0x06, 0x54
+NR, ARCH, ARGS = 0, 4, 16
+"""Offsets in struct seccomp_data; arguments have 64 bits, the low half first."""
+ENOSYS = 38
+X32 = 0x40000000
+DIRECTORY_OR_PATH = os.O_DIRECTORY | 0o10000000
+"""O_DIRECTORY, O_PATH."""
+SIOC, FIONREAD, TIOCOUTQ = 0x8900, 0x541B, 0x5411
+
+Insn = tuple[int, int, int, int]
+
+
+def machine() -> tuple[int, int] | None:
+    """The column of CALLS and the AUDIT_ARCH_* of this machine; None when it is not known."""
+    return MACHINES.get(os.uname().machine)
+
+
+def numbers() -> dict[int, str]:
+    """The name of each call that may stop, by its number on this machine."""
+    found = machine()
+    column = found[0] if found else 0
+    return {row[column]: name for name, row in CALLS.items() if row[column] is not None}  # type: ignore[misc]
+
+
+# What a call does that does not always stop. The accumulator is free.
+SPECIAL: dict[str, list[Insn]] = {
+    "socket": [(LD, 0, 0, ARGS), (JEQ, 0, 1, AF_UNIX), (RET, 0, 0, ALLOW), (RET, 0, 0, NOTIFY)],
+    "io_uring_setup": [(RET, 0, 0, ERRNO | ENOSYS)],
+    "ioctl": [
+        (LD, 0, 0, ARGS + 8),
+        (JEQ, 4, 0, FIONREAD),
+        (JEQ, 3, 0, TIOCOUTQ),
+        (AND, 0, 0, 0xFF00),
+        (JEQ, 1, 0, SIOC),
+        (RET, 0, 0, ALLOW),
+        (RET, 0, 0, NOTIFY),
+    ],
+    **{
+        name: [
+            (LD, 0, 0, ARGS + 8 * flags),
+            (JSET, 0, 1, DIRECTORY_OR_PATH),
+            (RET, 0, 0, ALLOW),
+            (RET, 0, 0, NOTIFY),
+        ]
+        for name, flags in (("open", 1), ("openat", 2))
+    },
+}
+
+
+def program() -> list[Insn]:
+    """The filter's instructions: (code, jt, jf, k) of struct sock_filter.
+
+    Raises: NotImplementedError for a machine whose calls are not known.
+    """
+    found = machine()
+    if found is None:
+        raise NotImplementedError(
+            f"programs run on hosts of {' and '.join(MACHINES)}; this is {os.uname().machine}"
+        )
+    column, arch = found
+    out: list[Insn] = [
+        (LD, 0, 0, ARCH),
+        (JEQ, 1, 0, arch),
+        (RET, 0, 0, ERRNO | ENOSYS),  # calls of another architecture (32 bits)
+        (LD, 0, 0, NR),
+    ]
+    if column == 0:
+        out += [(JSET, 0, 1, X32), (RET, 0, 0, ERRNO | ENOSYS)]
+    for name, row in CALLS.items():
+        number = row[column]
+        if number is None:
+            continue
+        body = SPECIAL.get(name, [(RET, 0, 0, NOTIFY)])
+        out += [(JEQ, 0, len(body), number), *body]
+    return [*out, (RET, 0, 0, ALLOW)]
+
+
+def packed() -> bytes:
+    """The filter as an array of struct sock_filter."""
+    pack: Callable[..., bytes] = struct.Struct("=HBBI").pack
+    return b"".join(pack(*insn) for insn in program())

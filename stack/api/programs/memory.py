@@ -1,0 +1,123 @@
+"""The structs of system calls in a program's memory (64 bits): struct msghdr, iovec, cmsghdr.
+
+Everything here comes from the program. Lengths are bounded before anything is made of them, and
+addresses go to process_vm_readv(2) alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Any
+
+from fastpath.base.seccomp import read_memory, write_memory
+from stack.core.errors import os_error
+from stack.core.sockaddr import sockaddr, sockaddr_bytes
+
+MSGHDR = struct.Struct("=QI4xQQQQi4x")
+MMSGHDR_BYTES = MSGHDR.size + 8
+IOVEC = struct.Struct("=QQ")
+CMSGHDR = struct.Struct("=Qii")
+UIO_MAXIOV = 1024
+PIECE_BYTES = 1 << 20
+"""Read from or written to a program at a time, at most; a stream goes on after it."""
+NAME_BYTES = 128
+CONTROL_BYTES = 1 << 16
+MSG_CTRUNC = 0x8
+
+Iov = list[tuple[int, int]]
+
+
+def get_name(tid: int, addr: int, size: int) -> bytes | None:
+    """The bytes of a struct sockaddr; None for a null pointer. Raises: OSError EINVAL, EFAULT."""
+    if not addr:
+        return None
+    if not 0 <= (size & 0xFFFFFFFF) <= NAME_BYTES:
+        raise os_error(errno.EINVAL, f"an address of {size} bytes")
+    return bytes(read_memory(tid, addr, size & 0xFFFFFFFF))
+
+
+def put_name(tid: int, addr: int, len_addr: int, name: sockaddr | None) -> None:
+    """move_addr_to_user: the struct, cut to what there is room for, and its whole length."""
+    if not addr or not len_addr:
+        return
+    (room,) = struct.unpack("=i", read_memory(tid, len_addr, 4))
+    if room < 0:
+        raise os_error(errno.EINVAL, f"room for an address of {room} bytes")
+    data = b"" if name is None else sockaddr_bytes(name)
+    write_memory(tid, addr, data[:room])
+    write_memory(tid, len_addr, struct.pack("=i", len(data)))
+
+
+def get_iov(tid: int, addr: int, count: int) -> Iov:
+    """import_iovec: (address, bytes) of each buffer. Raises: OSError EINVAL, EMSGSIZE, EFAULT."""
+    if not 0 <= count <= UIO_MAXIOV:
+        raise os_error(errno.EMSGSIZE if count > 0 else errno.EINVAL, f"{count} buffers")
+    rows = list(IOVEC.iter_unpack(bytes(read_memory(tid, addr, IOVEC.size * count))))
+    if any(size >> 63 for _, size in rows):
+        raise os_error(errno.EINVAL, "a buffer of negative size")
+    return rows
+
+
+def gather(tid: int, iov: Iov, skip: int = 0, most: int = PIECE_BYTES) -> bytearray:
+    """The bytes of the buffers from `skip` on, at most `most`. Raises: OSError EFAULT."""
+    out = bytearray()
+    for addr, size in iov:
+        if skip >= size:
+            skip -= size
+            continue
+        piece = min(size - skip, most - len(out))
+        out += read_memory(tid, addr + skip, piece)
+        skip = 0
+        if len(out) >= most:
+            break
+    return out
+
+
+def scatter(tid: int, iov: Iov, data: Any, skip: int = 0) -> None:
+    """Write to the buffers from `skip` on. Raises: OSError EFAULT."""
+    view = memoryview(data)
+    for addr, size in iov:
+        if skip >= size:
+            skip -= size
+            continue
+        piece = view[: size - skip]
+        write_memory(tid, addr + skip, piece)
+        view = view[len(piece) :]
+        skip = 0
+        if not view:
+            break
+
+
+def total(iov: Iov) -> int:
+    """Bytes of all buffers."""
+    return sum(size for _, size in iov)
+
+
+def parse_control(data: bytes) -> list[tuple[int, int, bytes]]:
+    """Control messages: (level, type, data). Raises: OSError EINVAL."""
+    found = []
+    at = 0
+    while at + CMSGHDR.size <= len(data):
+        size, level, kind = CMSGHDR.unpack_from(data, at)
+        if size < CMSGHDR.size or at + size > len(data):
+            raise os_error(errno.EINVAL, f"a control message of {size} bytes")
+        found.append((level, kind, data[at + CMSGHDR.size : at + size]))
+        at += size + 7 & ~7
+    return found
+
+
+def build_control(messages: list[Any] | None, room: int) -> tuple[bytes, int]:
+    """put_cmsg: the bytes that fit into `room`, and MSG_CTRUNC or 0."""
+    out = b""
+    for level, kind, data in messages or ():
+        left = room - len(out)
+        if left < CMSGHDR.size:
+            return out, MSG_CTRUNC
+        size = CMSGHDR.size + len(data)
+        cut = min(size, left)
+        piece = CMSGHDR.pack(cut, level, kind) + data[: cut - CMSGHDR.size]
+        if cut < size:
+            return out + piece, MSG_CTRUNC
+        out += piece.ljust(min(size + 7 & ~7, left), b"\0")
+    return out, 0

@@ -1,0 +1,137 @@
+"""What a program has under a socket's number: a descriptor of the kernel that shows its readiness.
+
+It is one end of a pair of AF_UNIX sockets; the other end is here. So dup, fork, exec, SCM_RIGHTS,
+close, O_NONBLOCK and close-on-exec are the kernel's, and so are poll, select and epoll, over such
+descriptors and any others together. When the last copy is closed, by whatever way, this end hangs
+up, and the socket is closed.
+
+Readiness is shown from the first call on that waits for it (`watch`); a program whose calls block
+does not pay for it:
+
+    POLLIN      a byte waits in the program's end
+    POLLOUT     cleared by bytes in this end, which fill the program's small send buffer
+    POLLRDHUP   this end is shut down for writing
+
+What clears POLLIN and POLLOUT is a call of the program itself, in which its end is at hand
+(`end`). POLLERR and POLLHUP are not shown, but what they come with is: POLLIN and POLLOUT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket as unix
+from typing import TYPE_CHECKING
+
+from stack.core.bsd_socket import sockfd_lookup
+from stack.core.sock import sk_sleep
+from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
+
+if TYPE_CHECKING:
+    from stack.core.bsd_socket import socket
+    from stack.net import Net
+
+FILL = bytes(2048)
+"""Over a quarter of the smallest send buffer."""
+MANY = 1 << 16
+
+
+class Placeholder:
+    """One open socket of a program. Call with the host's lock held."""
+
+    def __init__(self, net: Net, fd: int, nonblock: bool) -> None:
+        self.fd = fd
+        """The socket's number on the host."""
+        self.sock: socket = sockfd_lookup(net, fd)
+        kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC
+        theirs, self.ours = unix.socketpair(unix.AF_UNIX, kind)
+        theirs.setblocking(not nonblock)
+        theirs.setsockopt(unix.SOL_SOCKET, unix.SO_SNDBUF, 0)  # the least there is
+        self.ours.setblocking(False)
+        self.inode = os.fstat(theirs.fileno()).st_ino
+        self.theirs: unix.socket | None = theirs
+        """The program's end, until the program has it."""
+        self._watched = False
+        self._shown = POLLOUT
+
+    def given(self) -> None:
+        """The program has its end."""
+        if self.theirs is not None:
+            self.theirs.close()
+            self.theirs = None
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self.given()
+        self.unwatch()
+        self.ours.close()
+
+    def watch(self) -> bool:
+        """Show readiness from now on. True: it was not shown yet, and `refresh` is to follow."""
+        if self._watched or self.sock.sk is None:
+            return False
+        self._watched = True
+        sk_sleep(self.sock.sk).add(self._woken)
+        return True
+
+    def unwatch(self) -> None:
+        """Show no more changes."""
+        if self._watched:
+            self._watched = False
+            if self.sock.sk is not None:
+                sk_sleep(self.sock.sk).remove(self._woken)
+
+    def end(self) -> None:
+        """The socket goes: whoever waits for it goes on, and finds out."""
+        self.unwatch()
+        with contextlib.suppress(OSError):
+            self.ours.shutdown(unix.SHUT_WR)
+
+    def bits(self) -> int:
+        """What poll(2) would say of the socket."""
+        sock = self.sock
+        if sock.ops is None or sock.sk is None:
+            return POLLIN | POLLOUT | POLLRDHUP
+        bits = sock.ops.poll(sock.file, sock, None)
+        if bits & POLLERR:
+            bits |= POLLIN | POLLOUT
+        if bits & (POLLHUP | POLLRDHUP) == POLLHUP | POLLRDHUP:
+            bits |= POLLIN | POLLOUT
+        return bits & (POLLIN | POLLOUT | POLLRDHUP)
+
+    def _woken(self) -> None:
+        """Something has come, or there is room: what needs the program's end is not shown yet."""
+        bits = self.bits()
+        if bits & POLLRDHUP and not self._shown & POLLRDHUP:
+            self.ours.shutdown(unix.SHUT_WR)
+            self._shown |= POLLRDHUP | POLLIN
+        elif bits & POLLIN:
+            # Again where it is shown: whoever waits for an edge (EPOLLET) has one.
+            with contextlib.suppress(OSError):
+                self.ours.send(b"\0")
+            self._shown |= POLLIN
+        if bits & POLLOUT and not self._shown & POLLOUT:
+            with contextlib.suppress(OSError):
+                self.ours.recv(MANY)  # the filling
+            self._shown |= POLLOUT
+
+    def stale(self) -> bool:
+        """Whether something shown is no longer true, which takes `refresh`."""
+        if not self._watched:
+            return False
+        gone = self._shown & ~self.bits()
+        return bool(gone & (POLLOUT if self._shown & POLLRDHUP else POLLIN | POLLOUT))
+
+    def refresh(self, end: unix.socket) -> None:
+        """Show all that is true now; `end` is the program's."""
+        bits = self.bits()
+        if self._shown & ~bits & POLLIN:
+            with contextlib.suppress(OSError):
+                end.recv(MANY, unix.MSG_DONTWAIT)
+            self._shown &= ~POLLIN
+        if self._shown & ~bits & POLLOUT:
+            with contextlib.suppress(OSError):
+                end.send(FILL, unix.MSG_DONTWAIT)
+            self._shown &= ~POLLOUT
+        if bits & ~self._shown:
+            self._woken()

@@ -1,0 +1,365 @@
+"""Answers the calls of programs: who waits in which, and when it goes on.
+
+The host's clock calls `Supervisor.serve` when a call waits. `calls.CALLS` has the function of each
+call. It never sleeps: a call that has to wait is kept (`Waiting`) and tried again when the socket's
+wait queue is woken. Only a fatal signal can interrupt a thread in a call, and then the call is
+dropped before it takes anything. For other signals the waiting calls are looked at now and then,
+and return EINTR.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket as unix
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fastpath.base.seccomp import Listener, get_fd
+from stack.api.programs.filter import numbers
+from stack.api.programs.placeholder import Placeholder
+from stack.core.bsd_socket import sys_close
+from stack.core.errors import os_error
+from stack.core.sock import sk_sleep
+from stack.core.uapi import O_NONBLOCK
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+SIGNAL_NS = 10_000_000
+"""How often the signals of threads that wait in a call are looked at."""
+ERESTARTSYS = 512
+"""To the kernel: EINTR, or the call again, as the signal's handler was installed (SA_RESTART)."""
+
+
+class Waiting(Exception):
+    """Raised by a call: it has to wait."""
+
+
+class Call:
+    """A program's call. `args` are six numbers of 64 bits, as the program gave them."""
+
+    __slots__ = (
+        "args",
+        "done",
+        "id",
+        "name",
+        "row",
+        "scheduled",
+        "socket",
+        "state",
+        "supervisor",
+        "tid",
+        "timer",
+    )
+
+    def __init__(self, supervisor: Supervisor, call_id: int, tid: int, name: str, args: Any):
+        self.supervisor = supervisor
+        self.id = call_id
+        self.tid = tid
+        self.name = name
+        self.args: tuple[int, ...] = args
+        self.state: Any = None
+        """What the call's function keeps between its tries; a number: bytes that were moved."""
+        self.row = 0
+        """Messages that are done, of a call for many."""
+        self.done = False
+        self.socket: Placeholder | None = None
+        """The socket of the network that the first argument names, once it was looked for."""
+        self.timer: Any = None
+        self.scheduled = False
+
+    def woken(self) -> None:
+        """The socket may be ready. It is in the midst of what made it so, so later."""
+        if not self.scheduled:
+            self.scheduled = True
+            self.supervisor.soon(self.again)
+
+    def again(self) -> None:
+        """Try the call again, if its thread has not been killed meanwhile."""
+        self.scheduled = False
+        if self.done:
+            return
+        if self.supervisor.listener.valid(self.id):
+            self.supervisor.attempt(self)
+        else:
+            self.done = True
+            self.supervisor.forget(self)
+
+    def interrupted(self, error: int) -> None:
+        """End the wait: with what was moved, if there is any, else with `error`."""
+        moved = self.row or (self.state if isinstance(self.state, int) else 0)
+        self.supervisor.finish(self, moved, 0 if moved else error)
+
+    def placeholder(self) -> Placeholder | None:
+        """The socket of the network that the first argument names; None: it names none.
+
+        Raises: OSError ENETDOWN.
+        """
+        if self.socket is None:
+            self.socket = self.supervisor.at(self.tid, self.args[0])
+        if self.socket is not None and self.supervisor.down:
+            raise os_error(errno.ENETDOWN, "the host is gone")
+        return self.socket
+
+    def nonblock(self) -> bool:
+        """Whether O_NONBLOCK is set at the descriptor. Raises: OSError EBADF."""
+        number = self.args[0] & 0xFFFFFFFF
+        try:
+            with open(f"/proc/{self.tid}/fdinfo/{number}", "rb") as file:
+                for line in file:
+                    if line.startswith(b"flags:"):
+                        return bool(int(line.split()[1], 8) & O_NONBLOCK)
+        except OSError:
+            pass
+        raise os_error(errno.EBADF, f"descriptor {number} of thread {self.tid}")
+
+
+class Supervisor:
+    """Serves the programs of one host that share a filter. Call with the host's lock held."""
+
+    def __init__(
+        self,
+        host: Net,
+        listener: Listener,
+        functions: dict[str, Callable[[Call], int | None]],
+        log: Callable[[str], Any],
+        trace: bool,
+    ) -> None:
+        self.host = host
+        self.listener = listener
+        self.log = log
+        self.trace = trace
+        self.sockets: dict[int, Placeholder] = {}
+        """By the inode of the program's end."""
+        self._ends: dict[int, Placeholder] = {}
+        """By the number of our end, which is in the set `_hang_ups`."""
+        self._hang_ups = select.epoll()
+        self.waiting: set[Call] = set()
+        self.calls = 0
+        self._names = numbers()
+        self._functions = functions
+        self._signals: Any = None
+        self._look = select.poll()
+        self._look.register(listener.fd, select.POLLIN)
+        self.ended = False
+        """No process is left that could call."""
+        self.down = False
+        """The host serves no longer, but processes are left."""
+        self._clock: Any = host.clock
+        self._clock.add_reader(listener.fd, self.serve)
+        self._clock.add_reader(self._hang_ups.fileno(), self._hung_up)
+
+    # --- descriptors ----------------------------------------------------------------------------
+
+    def at(self, tid: int, number: int) -> Placeholder | None:
+        """The socket under a program's number."""
+        try:
+            name = os.readlink(f"/proc/{tid}/fd/{number & 0xFFFFFFFF}")
+        except OSError:
+            return None
+        if not name.startswith("socket:["):
+            return None
+        return self.sockets.get(int(name[8:-1]))
+
+    def give(self, call: Call, fd: int, nonblock: bool, flags: int) -> None:
+        """Answer a call with a new descriptor for the host's socket `fd`."""
+        placeholder = Placeholder(self.host, fd, nonblock)
+        assert placeholder.theirs is not None
+        taken = False
+        try:
+            taken = self.give_file(call, placeholder.theirs.fileno(), flags)
+        finally:
+            placeholder.given()
+            if not taken:
+                placeholder.close()
+                sys_close(self.host, fd)
+        if taken:
+            self.sockets[placeholder.inode] = placeholder
+            self._ends[placeholder.ours.fileno()] = placeholder
+            self._hang_ups.register(placeholder.ours.fileno(), select.EPOLLRDHUP)
+
+    def give_file(self, call: Call, fd: int, flags: int) -> bool:
+        """Answer a call with a copy of the descriptor `fd`. False: its thread was killed.
+
+        Raises: OSError EMFILE.
+        """
+        self._settle(call)
+        try:
+            number = self.listener.answer_fd(call.id, fd, flags)
+        except OSError as exc:
+            if exc.errno != errno.ENOENT:
+                raise
+            number = -1
+        call.done = True
+        if self.trace:
+            self._note(call, number, 0)
+        return number >= 0
+
+    def _hung_up(self) -> None:
+        """Programs have closed the last copy of sockets."""
+        for number, _ in self._hang_ups.poll(0):
+            self._drop(self._ends[number])
+
+    def _drop(self, placeholder: Placeholder) -> None:
+        number = placeholder.ours.fileno()
+        self._hang_ups.unregister(number)
+        del self._ends[number]
+        del self.sockets[placeholder.inode]
+        for call in [call for call in self.waiting if call.socket is placeholder]:
+            self.finish(call, 0, errno.EBADF)
+        placeholder.close()
+        if not self.down and not self.host.closed:
+            sys_close(self.host, placeholder.fd)
+
+    def show(self, tid: int, number: int, placeholder: Placeholder) -> None:
+        """Bring what is shown under a program's number up to date."""
+        with contextlib.suppress(OSError):
+            end = unix.socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, get_fd(tid, number))
+            with end:
+                placeholder.refresh(end)
+
+    # --- calls ----------------------------------------------------------------------------------
+
+    def soon(self, fn: Callable[[], Any]) -> None:
+        """Call `fn()` after this event."""
+        self._clock.call_soon(fn)
+
+    def serve(self) -> None:
+        """Answer the call that waits."""
+        ((_, events),) = self._look.poll(0) or [(0, 0)]
+        if not events & select.POLLIN:
+            if events & select.POLLHUP:  # no process has the filter any more
+                self._clock.remove_reader(self.listener.fd)
+                self.ended = True
+                if self.down:
+                    self._release()
+            return
+        found = self.listener.recv()
+        if found is None:
+            return
+        call_id, tid, number, args = found
+        self.calls += 1
+        self.attempt(Call(self, call_id, tid, self._names.get(number, str(number)), args))
+
+    def attempt(self, call: Call) -> None:
+        """Try a call: answer it, or leave it waiting."""
+        try:
+            value = self._functions[call.name](call)
+        except Waiting:
+            return
+        except OSError as exc:
+            self.finish(call, 0, exc.errno or errno.EIO)
+        except Exception:  # a mistake of ours must not stop the program for ever
+            self.log(f"{call.name} of {call.tid}: {traceback.format_exc()}")
+            self.finish(call, 0, errno.EIO)
+        else:
+            if value is not None:
+                self.finish(call, value)
+            elif not call.done:  # not ours
+                call.done = True
+                self.listener.go_on(call.id)
+
+    def finish(self, call: Call, value: int, error: int = 0) -> None:
+        """Answer: the call returns `value`, or fails with `error`."""
+        if call.done:
+            self.forget(call)
+        else:
+            call.done = True
+            self._settle(call)
+            if self.trace:
+                self._note(call, value, error)
+            self.listener.answer(call.id, value, error)
+
+    def _settle(self, call: Call) -> None:
+        """A call is about to return: it waits no longer, and its socket shows what is true now."""
+        self.forget(call)
+        if call.socket is not None and call.socket.stale():
+            self.show(call.tid, call.args[0] & 0xFFFFFFFF, call.socket)
+
+    def wait(
+        self, call: Call, placeholder: Placeholder, timeout_ns: int = 0, late: int = errno.EAGAIN
+    ) -> NoReturn:
+        """Have the call tried again when the socket may be ready; after `timeout_ns` it fails.
+
+        Raises: Waiting.
+        """
+        if call not in self.waiting:
+            self.waiting.add(call)
+            sk_sleep(placeholder.sock.sk).add(call.woken)
+            now = self._clock.now_ns()
+            if timeout_ns:
+                call.timer = self._clock.call_at(now + timeout_ns, lambda: call.interrupted(late))
+            if self._signals is None:
+                self._signals = self._clock.call_at(now + SIGNAL_NS, self._look_at_signals)
+        raise Waiting
+
+    def forget(self, call: Call) -> None:
+        """It waits no longer."""
+        if call in self.waiting:
+            self.waiting.discard(call)
+            placeholder = call.socket
+            if placeholder is not None and placeholder.sock.sk is not None:
+                sk_sleep(placeholder.sock.sk).remove(call.woken)
+        if call.timer is not None:
+            call.timer.cancel()
+            call.timer = None
+
+    def _look_at_signals(self) -> None:
+        self._signals = None
+        for call in list(self.waiting):
+            if not self.listener.valid(call.id):
+                call.done = True
+                self.forget(call)
+            elif _has_signal(call.tid):
+                call.interrupted(ERESTARTSYS)
+        if self.waiting:
+            when = self._clock.now_ns() + SIGNAL_NS
+            self._signals = self._clock.call_at(when, self._look_at_signals)
+
+    def _note(self, call: Call, value: int, error: int) -> None:
+        args = ", ".join(f"{arg:#x}" if arg > 9 else str(arg) for arg in call.args)
+        said = f"-1 {errno.errorcode.get(error, error)}" if error else str(value)
+        self.log(f"[{call.tid}] {call.name}({args}) = {said}")
+
+    def close(self) -> None:
+        """Close the programs' sockets. From now on calls about them fail with ENETDOWN; processes
+        that are left go on with all others until they end."""
+        for call in list(self.waiting):
+            self.finish(call, 0, errno.ENETDOWN)
+        for placeholder in self.sockets.values():
+            placeholder.end()
+            if not self.host.closed:
+                sys_close(self.host, placeholder.fd)
+        self.down = True
+        if self._signals is not None:
+            self._signals.cancel()
+            self._signals = None
+        if self.ended:
+            self._release()
+
+    def _release(self) -> None:
+        """Give the descriptors back."""
+        for placeholder in list(self.sockets.values()):
+            self._drop(placeholder)
+        self._clock.remove_reader(self._hang_ups.fileno())
+        self._hang_ups.close()
+        self.listener.close()
+
+
+def _has_signal(tid: int) -> bool:
+    """Whether a signal for which the program has a handler waits for the thread."""
+    masks = {}
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            for line in file:
+                name, _, value = line.partition(b":")
+                if name in (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigCgt"):
+                    masks[name] = int(value, 16)
+    except OSError:
+        return False
+    pending = masks[b"SigPnd"] | masks[b"ShdPnd"]
+    return bool(pending & ~masks[b"SigBlk"] & masks[b"SigCgt"])

@@ -1,0 +1,153 @@
+"""docs/knobs.md: the sysctls and socket options, from what declares them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from stack.api.sockopts import OPTIONS, RW, SockOpt
+from stack.core import uapi
+from stack.core.sock import CAP_NET_ADMIN, CAP_NET_RAW
+from stack.core.sysctl_net_core import Sysctl
+from stack.ipv4.sysctl_names import SYSCTLS
+from stack.ipv6.devconf import CONF6, CONF_ROWS
+from stack.ipv6.sysctl_net_ipv6 import NET_IPV6
+
+__all__ = ["markdown"]
+
+INTRO = """# Sysctls and socket options
+
+Written by `docs/generate.py` from the declarations in `stack/core/sysctl_net_core.py`,
+`stack/core/sysctl_netfilter.py`,
+`stack/ipv4/sysctl_net_ipv4.py`, `stack/ipv6/sysctl_net_ipv6.py`, `stack/ipv6/devconf.py` and
+the tables of socket options (`stack/api/sockopts.py`).
+
+Each one does what Linux's does: a test turns every knob here, runs traffic and looks at what
+changed on the wire, in an errno, a counter or in time. The tests are in `tests/stack/knobs/`, for
+AF_UNIX and AF_PACKET in the folders of the families in `tests/stack/`. A knob of Linux that is
+missing here answers as in a kernel without it: `SysctlError` ENOENT, or ENOPROTOOPT.
+
+## Setting them
+
+Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
+
+```python
+from e1000emu.lab import two_hosts
+
+a, b = two_hosts(sysctl={"tcp_sack": 0, "net.ipv4.tcp_rmem": "4096 65536 65536"})
+a.sysctl.tcp_ecn = 1  # later, as sysctl -w does
+a.sysctl["net.ipv4.tcp_ecn"] = "1"
+a.dev("eth0").ip_ptr.cnf["rp_filter"] = 1  # net.ipv4.conf.eth0.rp_filter
+a.sysctl["net.ipv6.conf.all.forwarding"] = 1  # those of IPv6 go by their full names
+a.uid = 1000  # ports below 1024 and raw sockets need uid 0
+```
+
+A name that does not exist and a value out of range raise `stack.sysctl.SysctlError`, an OSError
+with the errno that `/proc/sys` gives. It names what is close or what is taken.
+"""
+
+
+OPTIONS_INTRO = """Each is a row of its level's table (`stack/api/sockopts.py` names the tables),
+which setsockopt and getsockopt look up. An empty cell under "takes" is any value of its type, under
+"since Linux" a version before 2.6. A capability stands for uid 0.
+"""
+LEVEL_NAMES = {
+    "SOL_SOCKET": uapi.SOL_SOCKET,
+    "IPPROTO_IP": uapi.SOL_IP,
+    "IPPROTO_TCP": uapi.SOL_TCP,
+    "IPPROTO_UDP": uapi.SOL_UDP,
+    "SOL_RAW": uapi.SOL_RAW,
+    "IPPROTO_IPV6": uapi.SOL_IPV6,
+    "IPPROTO_ICMPV6": uapi.SOL_ICMPV6,
+    "SOL_PACKET": uapi.SOL_PACKET,
+}
+CAP_NAMES = {CAP_NET_ADMIN: "CAP_NET_ADMIN", CAP_NET_RAW: "CAP_NET_RAW"}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    if isinstance(value, frozenset):
+        return _ranges(value) or "none"
+    return str(value)
+
+
+def _ranges(numbers: Collection[int], to: str = "-", then: str = ",") -> str:
+    """`0-1,3-127`."""
+    parts: list[list[int]] = []
+    for n in sorted(numbers):
+        if parts and parts[-1][1] == n - 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return then.join(str(a) if a == b else f"{a}{to}{b}" for a, b in parts)
+
+
+def _takes(row: SockOpt) -> str:
+    """What setsockopt takes, and from whom."""
+    words = []
+    if isinstance(row.legal, range) and row.legal.stop > 1 << 30:
+        words = [f"{row.legal.start} or more"]
+    elif row.legal is not None:
+        words = [_ranges(row.legal, " to ", ", ")]
+    if row.caps:
+        caps = " or ".join(CAP_NAMES[cap] for cap in row.caps)
+        words.append(f"{caps} but for {_ranges(row.free, ' to ', ', ')}" if row.free else caps)
+    return "; ".join(words)
+
+
+def _default(row: Sysctl) -> str:
+    return "of the memory" if callable(row.default) else _shown(row.default)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n"
+
+
+def markdown() -> str:
+    """Return the page."""
+    parts = [INTRO, "## Sysctls\n"]
+    rows_of_all = [*SYSCTLS.values(), *NET_IPV6, *CONF_ROWS]
+    for path in dict.fromkeys(row.path for row in rows_of_all):
+        parts.append(f"### {path}\n")
+        if path == CONF6:
+            parts.append(
+                "`conf.default` is what an interface begins with and `conf.DEV` its own. `all` is "
+                "a set apart; `forwarding` and `disable_ipv6` written there go to every "
+                "interface.\n"
+            )
+        elif path.endswith(".all"):
+            parts.append(
+                "For all interfaces; `conf.DEV`, in `dev.ip_ptr.cnf`, for one. `forwarding` is "
+                "there too: what `ip_forward` is for all.\n"
+            )
+        rows = [
+            (f"`{row.name}`", _default(row), row.takes(), row.what)
+            for row in sorted(rows_of_all, key=lambda r: r.name)
+            if row.path == path
+        ]
+        parts.append(_table(("name", "default", "takes", "what it does"), rows))
+    parts.append("## Socket options\n")
+    parts.append(OPTIONS_INTRO)
+    for title, level in LEVEL_NAMES.items():
+        parts.append(f"### {title}\n")
+        found = [
+            (
+                f"`{o.name}`",
+                str(o.number),
+                "" if o.access == RW else o.access + " only",
+                o.sockets,
+                _takes(o),
+                o.since,
+                o.what,
+            )
+            for o in sorted(OPTIONS, key=lambda o: o.name)
+            if o.level == level
+        ]
+        head = ("name", "number", "", "sockets", "takes", "since Linux", "what it does")
+        parts.append(_table(head, found))
+    return "\n".join(parts)

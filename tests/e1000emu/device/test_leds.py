@@ -1,0 +1,76 @@
+"""LEDs as LEDCTL says."""
+
+from __future__ import annotations
+
+import pytest
+
+from e1000emu.device.leds import MODES, Led
+from tests.e1000emu.common import frame, running, wr
+from tests.e1000emu.witness import witness
+
+
+def test_reset_modes_follow_link_and_activity() -> None:
+    bench = running()
+    link, activity, hundred, gigabit = bench.nic.leds()
+    assert (link.mode, link.lit) == ("link up", True)
+    assert activity.mode == "activity"
+    assert not hundred.lit
+    assert gigabit.lit
+    bench.link.set_carrier(False)
+    assert not any(led.lit for led in bench.nic.leds())
+
+
+def test_activity_lights_and_goes_out() -> None:
+    bench = running()
+    wr(bench.nic, "LEDCTL", 0x0303)
+    bench.nic.leds()
+    bench.link.inject(frame())
+    assert bench.nic.leds()[0].lit
+    bench.clock.run_for(1_000_000_000)
+    assert not bench.nic.leds()[0].lit
+
+
+def test_blinking_and_inversion() -> None:
+    bench = running()
+    wr(bench.nic, "LEDCTL", 0x8E | 0xAE << 8 | 0x4E << 16 | 0x0F << 24)
+    seen = set()
+    for _ in range(10):
+        slow, fast, inverted, off = bench.nic.leds()
+        seen.add((slow.lit, fast.lit))
+        assert slow.blinking
+        assert fast.blinking
+        assert fast.period_ns < slow.period_ns
+        assert inverted.lit
+        assert not inverted.high
+        assert not off.lit
+        bench.clock.run_for(83_000_000)
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize("mode", range(16))
+def test_every_mode_has_a_name_and_a_state(mode: int) -> None:
+    bench = running()
+    wr(bench.nic, "LEDCTL", mode)
+    assert bench.nic.leds()[0].mode == MODES[mode]
+
+
+@witness(
+    "LEDCTL.LED{n}_MODE", "LEDCTL.LED{n}_BLINK", "LEDCTL.LED{n}_BLINK_RATE", "LEDCTL.LED{n}_IVRT"
+)
+@pytest.mark.parametrize("n", range(4))
+def test_each_led_has_its_byte(n: int) -> None:
+    bench = running()
+
+    def led(byte: int) -> Led:
+        wr(bench.nic, "LEDCTL", byte << 8 * n)
+        return bench.nic.leds()[n]
+
+    on, off, invert, fast, blink = 14, 15, 1 << 6, 1 << 5, 1 << 7
+    assert led(on).lit
+    assert not led(off).lit
+    assert not led(on | invert).high
+    assert led(off | invert).high
+    assert not led(on).blinking
+    assert led(on | blink).blinking
+    assert led(on | blink).period_ns == 200_000_000
+    assert led(on | blink | fast).period_ns == 83_000_000

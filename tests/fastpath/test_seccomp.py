@@ -1,0 +1,79 @@
+"""The memory and descriptors of other programs: the compiled functions and their twin.
+
+What answers calls is tested with programs, tests/programs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import gc
+import mmap
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastpath._ref import seccomp as twin
+from fastpath.base import seccomp
+
+pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
+ME = os.getpid()
+
+
+def test_memory_that_is_not_there():
+    for call in (
+        lambda: seccomp.read_memory(ME, 8, 1),
+        lambda: seccomp.write_memory(ME, 8, b"x"),
+        lambda: seccomp.read_memory(ME, (1 << 64) - 8, 16),
+    ):
+        with pytest.raises(OSError) as raised:  # noqa: PT011 - the errno is looked at
+            call()
+        assert raised.value.errno == errno.EFAULT
+    with pytest.raises(OSError):  # noqa: PT011 - no such process
+        seccomp.read_memory(1 << 22, 4096, 1)
+    with pytest.raises(ValueError, match="give 0 to"):
+        seccomp.read_memory(ME, 4096, 1 << 40)
+    assert seccomp.read_memory(ME, 8, 0) == b""
+
+
+@given(st.binary(max_size=64), st.integers(0, 80), st.integers(-8, 1 << 12))
+def test_the_twin_moves_the_same_bytes(data, count, beyond):
+    """The last page of the mapping has `data` at its end, with nothing behind it."""
+    with mmap.mmap(-1, 2 * mmap.PAGESIZE) as room:
+        start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+        libc = ctypes.CDLL(None)
+        libc.munmap(ctypes.c_void_p(start + mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE))
+        said = []
+        for module in (seccomp, twin):
+            addr = start + mmap.PAGESIZE - len(data)
+            found: list[object] = []
+            try:
+                module.write_memory(ME, addr, data)
+                found.append(module.read_memory(ME, addr, len(data)) == data)
+                found.append(module.read_memory(ME, addr + min(beyond, 0), count))
+            except OSError as exc:
+                found.append(exc.errno)
+            said.append(found)
+        libc.mmap(
+            *(ctypes.c_void_p(start + mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE), 3),
+            *(mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x10, -1, ctypes.c_long(0)),
+        )
+        gc.collect()
+    assert said[0] == said[1]
+    assert said[0][0] is True
+
+
+def test_descriptors_of_others_and_of_nobody():
+    read, write = os.pipe()
+    for module in (seccomp, twin):
+        with os.fdopen(module.get_fd(ME, write), "wb") as file:
+            file.write(b"x")
+        assert os.read(read, 10) == b"x"
+        for tid, number, code in ((ME, 9999, errno.EBADF), (1 << 22, 0, errno.EINVAL)):
+            with pytest.raises(OSError) as raised:  # noqa: PT011 - the errno is looked at
+                module.get_fd(tid, number)
+            assert raised.value.errno in (code, errno.ESRCH)
+    os.close(read)
+    os.close(write)

@@ -1,0 +1,1 @@
+"""Unmodified programs on our hosts (stack.api.programs)."""

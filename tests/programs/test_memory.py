@@ -1,0 +1,125 @@
+"""Structs of a program's memory: what is built is what is parsed, and nonsense is an errno."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastpath.base import seccomp
+from stack.api.programs import filter as seccomp_filter
+from stack.api.programs.memory import (
+    MSG_CTRUNC,
+    build_control,
+    gather,
+    get_iov,
+    parse_control,
+    scatter,
+    total,
+)
+
+pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
+INT = st.integers(-(1 << 31), (1 << 31) - 1)
+MESSAGES = st.lists(st.tuples(INT, INT, st.binary(max_size=40)), max_size=5)
+ME = os.getpid()
+
+
+@given(MESSAGES)
+def test_control_messages_come_back(messages):
+    data, flags = build_control(messages, 1 << 16)
+    assert flags == 0
+    assert parse_control(data) == messages
+
+
+@given(MESSAGES, st.integers(0, 200))
+def test_control_messages_are_cut_to_the_room(messages, room):
+    data, flags = build_control(messages, room)
+    assert len(data) <= room
+    whole, _ = build_control(messages, 1 << 16)
+    assert bool(flags) == (len(data) < len(whole.rstrip(b"\0")) or bool(flags))
+    assert flags in (0, MSG_CTRUNC)
+    if not flags:
+        assert parse_control(data) == messages
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_control_messages_or_an_errno(data):
+    with contextlib.suppress(OSError):
+        found = parse_control(data)
+        assert sum(len(what) for _, _, what in found) <= len(data)
+
+
+@given(st.lists(st.integers(0, 50), max_size=8), st.integers(0, 300), st.integers(0, 300))
+def test_buffers_are_gathered_and_scattered(sizes, skip, most):
+    data = os.urandom(sum(sizes))
+    rooms = [ctypes.create_string_buffer(max(size, 1)) for size in sizes]
+    iov = [(ctypes.addressof(room), size) for room, size in zip(rooms, sizes, strict=True)]
+    scatter(ME, iov, data)
+    assert b"".join(room.raw[:size] for room, size in zip(rooms, sizes, strict=True)) == data
+    assert total(iov) == len(data)
+    assert gather(ME, iov, skip, most) == data[skip : skip + most]
+    scatter(ME, iov, data[skip:][::-1], skip)
+    assert gather(ME, iov) == data[:skip] + data[skip:][::-1]
+
+
+@pytest.mark.parametrize(
+    ("addr", "count", "code"),
+    [(8, 1, errno.EFAULT), (0, -1, errno.EINVAL), (0, 1025, errno.EMSGSIZE)],
+)
+def test_wrong_buffers_have_the_kernels_errno(addr, count, code):
+    with pytest.raises(OSError) as raised:  # noqa: PT011 - the errno is looked at
+        get_iov(ME, addr, count)
+    assert raised.value.errno == code
+
+
+def run(data: dict[int, int]) -> int:
+    """What the filter says of the words of a struct seccomp_data, by a plain interpreter."""
+    at, a, insns = 0, 0, seccomp_filter.program()
+    while True:
+        code, jt, jf, k = insns[at]
+        at += 1
+        if code == seccomp_filter.RET:
+            return k
+        if code == seccomp_filter.LD:
+            a = data.get(k, 0)
+        elif code == seccomp_filter.AND:
+            a &= k
+        else:
+            true = {
+                seccomp_filter.JEQ: a == k,
+                seccomp_filter.JSET: bool(a & k),
+            }[code]
+            at += jt if true else jf
+
+
+WORD = st.integers(0, (1 << 32) - 1)
+
+
+@given(st.integers(0, 500), WORD, WORD, WORD)
+def test_the_filter_stops_what_may_be_about_a_socket(number, first, second, third):
+    found = seccomp_filter.machine()
+    assert found is not None
+    said = run({0: number, 4: found[1], 16: first, 24: second, 32: third})
+    name = seccomp_filter.numbers().get(number)
+    if name is None:
+        want = seccomp_filter.ALLOW
+    elif name == "io_uring_setup":
+        want = seccomp_filter.ERRNO | errno.ENOSYS
+    elif name == "socket":
+        want = seccomp_filter.ALLOW if first == 1 else seccomp_filter.NOTIFY
+    elif name in ("open", "openat"):
+        flags = second if name == "open" else third
+        directory = flags & (os.O_DIRECTORY | os.O_PATH)
+        want = seccomp_filter.ALLOW if directory else seccomp_filter.NOTIFY
+    elif name == "ioctl":
+        network = second in (0x541B, 0x5411) or second & 0xFF00 == 0x8900
+        want = seccomp_filter.NOTIFY if network else seccomp_filter.ALLOW
+    else:
+        want = seccomp_filter.NOTIFY
+    assert said == want
+    assert run({0: number, 4: 0x40000003}) == seccomp_filter.ERRNO | errno.ENOSYS

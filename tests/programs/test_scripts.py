@@ -1,0 +1,499 @@
+"""Programs on a host print what they print on the kernel.
+
+Each script runs twice, over the loopback of a host and over the kernel's. What it prints, and its
+exit status, are the same. The scripts are Python's, whose socket and select modules are thin over
+libc; tests/programs/test_debian.py has programs that are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from e1000emu.clock import RealClock
+from fastpath.base import seccomp
+from stack.api.programs import spawn
+from stack.host import Host
+
+pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
+
+PATIENCE_S = 60.0
+HEAD = """
+import array, ctypes, errno, os, select, signal, struct, sys, threading, time
+from socket import *
+import socket
+libc = ctypes.CDLL(None, use_errno=True)
+
+def tried(call, *args):
+    try:
+        return call(*args)
+    except OSError as exc:
+        return type(exc).__name__, errno.errorcode[exc.errno]
+
+def tcp(family=AF_INET):
+    listener = socket.socket(family, SOCK_STREAM)
+    listener.bind(("127.0.0.1" if family == AF_INET else "::1", 0))
+    listener.listen()
+    client = socket.socket(family, SOCK_STREAM)
+    client.connect(listener.getsockname())
+    server, _ = listener.accept()
+    return listener, client, server
+
+def udp():
+    one, two = socket.socket(AF_INET, SOCK_DGRAM), socket.socket(AF_INET, SOCK_DGRAM)
+    one.bind(("127.0.0.1", 0))
+    two.connect(one.getsockname())
+    return one, two
+
+def soon(call, *args, after=0.1):
+    timer = threading.Timer(after, call, args)
+    timer.start()
+    return timer
+"""
+
+SCRIPTS = {
+    "addresses": """
+        for family in (AF_INET, AF_INET6):
+            listener, client, server = tcp(family)
+            print(client.getpeername() == listener.getsockname())
+            print(server.getpeername() == client.getsockname(), client.getsockname()[0])
+            print(tried(listener.getpeername))
+        """,
+    "a stream": """
+        _, client, server = tcp()
+        data = os.urandom(3_000_000)
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        print(server.recv(len(data), MSG_WAITALL) == data)
+        sender.join()
+        client.shutdown(SHUT_WR)
+        print(server.recv(10), tried(client.send, b"x"))
+        server.close()
+        print(client.recv(10))
+        """,
+    "datagrams": """
+        one, two = udp()
+        two.send(b"hello")
+        two.send(b"")
+        data, name = one.recvfrom(3)
+        print(data, name == two.getsockname())
+        print(one.recvfrom(100)[0])
+        print(tried(two.send, bytes(70_000)))
+        print(tried(two.sendto, b"x", ("127.0.0.1", 0)))
+        one.setsockopt(SOL_IP, IP_PKTINFO, 1)
+        two.sendmsg([b"a", b"bc", b"d"])
+        data, control, flags, _ = one.recvmsg(100, 100)
+        print(data, [(level, kind, len(what)) for level, kind, what in control], flags)
+        two.send(b"0123456789")
+        print(one.recvmsg(4)[:3])
+        """,
+    "errors": """
+        one = socket.socket(AF_INET, SOCK_STREAM)
+        print(tried(one.connect, ("127.0.0.1", 1)))
+        print(tried(socket.socket, 77, SOCK_STREAM))
+        print(tried(socket.socket, AF_INET, 99))
+        print(tried(socket.socket(AF_INET, SOCK_STREAM).recv, 1))
+        print(tried(socket.socket(AF_INET, SOCK_DGRAM).send, b"x"))
+        listener, client, server = tcp()
+        other = socket.socket(AF_INET, SOCK_STREAM)
+        print(tried(other.bind, listener.getsockname()))
+        print(tried(client.setsockopt, SOL_SOCKET, 9999, 1), tried(client.getsockopt, 99, 1))
+        client.setblocking(False)
+        print(tried(client.recv, 1), tried(client.connect, listener.getsockname()))
+        """,
+    "null pointers and wild ones": """
+        fd = tcp()[1].fileno()
+        for call, args in (
+            (libc.send, (fd, 1, 5, 0)),
+            (libc.connect, (fd, 0, 16)),
+            (libc.getsockname, (fd, 0, 0)),
+            (libc.getsockopt, (fd, 1, 3, 0, 0)),
+            (libc.setsockopt, (fd, 1, 2, 1, 4)),
+            (libc.setsockopt, (fd, 1, 2, 0, -1)),
+            (libc.sendmsg, (fd, 8, 0)),
+            (libc.writev, (fd, 8, 1)),
+            (libc.writev, (fd, 8, -1)),
+            (libc.writev, (fd, 8, 5000)),
+            (libc.ioctl, (fd, 0x541B, 1)),
+        ):
+            print(call.__name__, call(*args), errno.errorcode.get(ctypes.get_errno()))
+        """,
+    "options": """
+        _, client, server = tcp()
+        client.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        print(client.getsockopt(IPPROTO_TCP, TCP_NODELAY), client.getsockopt(SOL_SOCKET, SO_TYPE))
+        print(client.getsockopt(SOL_SOCKET, SO_ERROR), client.getsockopt(SOL_SOCKET, SO_ACCEPTCONN))
+        client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        print(client.getsockopt(SOL_SOCKET, SO_LINGER, 8))
+        client.close()
+        print(tried(server.recv, 1))
+        """,
+    "timeouts": """
+        _, client, server = tcp()
+        client.setsockopt(SOL_SOCKET, SO_RCVTIMEO, struct.pack("ll", 0, 100_000))
+        began = time.monotonic()
+        print(tried(client.recv, 1), 0.09 < time.monotonic() - began < 5)
+        """,
+    "poll and select": """
+        listener, client, server = tcp()
+        print(select.select([client, server], [client], [], 0.1) == ([], [client], []))
+        poller = select.poll()
+        poller.register(client, select.POLLIN)
+        poller.register(0, select.POLLIN)
+        poller.unregister(0)
+        print(poller.poll(50))
+        soon(server.send, b"hello")
+        print([events for _, events in poller.poll(10_000)])
+        print(client.recv(100), poller.poll(0))
+        soon(server.close)
+        poller.modify(client, select.POLLIN | select.POLLRDHUP)
+        print([events for _, events in poller.poll(10_000)])
+        read, write = os.pipe()
+        soon(os.write, write, b"x")
+        other = tcp()[1]
+        print(select.select([read, other], [], [], 10)[0] == [read])
+        """,
+    "poll tells errors and hang-ups": """
+        poller = select.poll()
+        fresh = socket.socket(AF_INET, SOCK_STREAM)
+        poller.register(fresh, select.POLLIN | select.POLLOUT)
+        print([events for _, events in poller.poll(0)])
+        poller.unregister(fresh)
+        one = socket.socket(AF_INET, SOCK_DGRAM)
+        one.setsockopt(SOL_IP, 11, 1)  # IP_RECVERR
+        one.connect(("127.0.0.1", 1))
+        one.send(b"nobody is there")
+        poller.register(one, select.POLLIN)
+        found = []
+        while found != [select.POLLERR]:
+            found = [events for _, events in poller.poll(10_000)]
+        print(tried(one.recv, 1), len(one.recvmsg(100, 1000, MSG_ERRQUEUE)[1]))
+        print(tried(one.recvmsg, 100, 1000, MSG_ERRQUEUE), poller.poll(0))
+        poller.unregister(one)
+        _, client, server = tcp()
+        client.shutdown(SHUT_WR)
+        server.close()
+        time.sleep(0.1)
+        poller.register(client, select.POLLIN | select.POLLRDHUP)
+        print([events for _, events in poller.poll(0)])
+        """,
+    "a full buffer is not writable": """
+        _, client, server = tcp()
+        client.setblocking(False)
+        sent = 0
+        while isinstance(n := tried(client.send, bytes(65536)), int):
+            sent += n
+        print(n, select.select([], [client], [], 0.1)[1])
+        got = 0
+        while got < sent:
+            got += len(server.recv(1 << 20))
+        print(got == sent, select.select([], [client], [], 10)[1] == [client])
+        """,
+    "epoll, levels and edges": """
+        _, client, server = tcp()
+        level, edge = select.epoll(), select.epoll()
+        level.register(client, select.EPOLLIN)
+        edge.register(client, select.EPOLLIN | select.EPOLLET)
+        names = lambda found: [events for _, events in found]
+        print(names(level.poll(0)), names(edge.poll(0)))
+        server.send(b"one")
+        print(names(level.poll(10)), names(level.poll(10)))
+        print(names(edge.poll(10)), names(edge.poll(0.05)))
+        server.send(b"two")
+        print(names(edge.poll(10)), names(edge.poll(0.05)))
+        print(client.recv(100), names(level.poll(0.05)))
+        once = select.epoll()
+        once.register(client, select.EPOLLIN | select.EPOLLONESHOT)
+        server.send(b"three")
+        print(names(once.poll(10)), names(once.poll(0.05)))
+        """,
+    "a connection that does not block": """
+        listener = tcp()[0]
+        client = socket.socket(AF_INET, SOCK_STREAM)
+        client.setblocking(False)
+        print(client.connect_ex(listener.getsockname()) in (0, errno.EINPROGRESS))
+        print(select.select([], [client], [], 10)[1] == [client])
+        print(client.getsockopt(SOL_SOCKET, SO_ERROR))
+        refused = socket.socket(AF_INET, SOCK_STREAM)
+        refused.setblocking(False)
+        refused.connect_ex(("127.0.0.1", 1))
+        print(select.select([], [refused], [], 10)[1] == [refused])
+        print(errno.errorcode[refused.getsockopt(SOL_SOCKET, SO_ERROR)])
+        """,
+    "dup, fork and exec": """
+        listener, client, server = tcp()
+        again = os.dup(client.fileno())
+        client.close()
+        os.write(again, b"dup ")
+        print(server.recv(100))
+        child = os.fork()
+        if not child:
+            os.write(again, b"child ")
+            os._exit(7)
+        os.close(again)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        print(server.recv(100), server.recv(100))
+        _, client, server = tcp()
+        os.set_inheritable(client.fileno(), True)
+        text = f"import os; os.write({client.fileno()}, b'executed')"
+        child = os.posix_spawn(sys.executable, [sys.executable, "-c", text], os.environ)
+        client.close()
+        print(server.recv(100), server.recv(100))
+        os.waitpid(child, 0)
+        """,
+    "a server that forks": """
+        listener = tcp()[0]
+        for number in range(3):
+            client = socket.socket(AF_INET, SOCK_STREAM)
+            client.connect(listener.getsockname())
+            conn, _ = listener.accept()
+            if not os.fork():
+                client.close()
+                conn.sendall(conn.recv(100)[::-1])
+                os._exit(0)
+            conn.close()
+            client.send(b"abc")
+            print(client.recv(100), client.recv(100))
+            os.wait()
+        """,
+    "descriptors over AF_UNIX": """
+        here, there = socketpair(AF_UNIX)
+        _, client, server = tcp()
+        socket.send_fds(here, [b"x"], [client.fileno()])
+        client.close()
+        _, (number,), _, _ = socket.recv_fds(there, 1, 1)
+        os.write(number, b"passed")
+        print(server.recv(100))
+        os.close(number)
+        print(server.recv(100))
+        """,
+    "a socket as standard input and output": """
+        _, client, server = tcp()
+        child = os.fork()
+        if not child:
+            os.dup2(client.fileno(), 0)
+            os.dup2(client.fileno(), 1)
+            os.execvp("sh", ["sh", "-c", "echo ready; read line; echo got $line; cat"])
+        client.close()
+        file = server.makefile("rw")
+        print(file.readline())
+        file.write("one\\ntwo\\n")
+        file.flush()
+        print(file.readline(), file.readline())
+        server.shutdown(SHUT_WR)
+        print(file.read(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """,
+    "signals": """
+        _, client, server = tcp()
+        alarms = []
+        signal.signal(signal.SIGALRM, lambda *_: alarms.append(1))
+        signal.siginterrupt(signal.SIGALRM, True)
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        fd = client.fileno()
+        room = ctypes.create_string_buffer(8)
+        print(libc.recv(fd, room, 8, 0), errno.errorcode[ctypes.get_errno()])
+        signal.siginterrupt(signal.SIGALRM, False)
+        soon(server.send, b"later", after=0.4)
+        print(libc.recv(fd, room, 8, 0), room.value, len(alarms) > 1)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        server.close()
+        client.recv(1)
+        tried(client.send, b"x")
+        time.sleep(0.1)
+        signal.signal(signal.SIGPIPE, lambda *_: print("pipe"))
+        print(tried(client.send, b"x"))
+        print(tried(client.send, b"x", MSG_NOSIGNAL))
+        """,
+    "a signal in the midst of a send": """
+        _, client, server = tcp()
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.siginterrupt(signal.SIGALRM, True)
+        signal.setitimer(signal.ITIMER_REAL, 0.3, 0.3)
+        room = bytes(50_000_000)
+        sent = libc.send(client.fileno(), room, ctypes.c_size_t(len(room)), 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(0 < sent < len(room))
+        client.shutdown(SHUT_WR)
+        got = 0
+        while data := server.recv(1 << 20):
+            got += len(data)
+        print(got == sent)
+        """,
+    "the end of it by a signal": """
+        _, client, server = tcp()
+        server.close()
+        client.recv(1)
+        tried(client.send, b"x")
+        time.sleep(0.1)
+        print("before", flush=True)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        client.send(b"x")
+        print("after")
+        """,
+    "threads": """
+        listener, _, _ = tcp()
+        def serve():
+            while True:
+                conn, _ = listener.accept()
+                threading.Thread(target=echo, args=(conn,), daemon=True).start()
+        def echo(conn):
+            while data := conn.recv(65536):
+                conn.sendall(data)
+            conn.close()
+        threading.Thread(target=serve, daemon=True).start()
+        def ask(number):
+            client = socket.socket(AF_INET, SOCK_STREAM)
+            client.connect(listener.getsockname())
+            for turn in range(20):
+                client.sendall(bytes([number]) * 1000)
+                assert client.recv(1000, MSG_WAITALL) == bytes([number]) * 1000
+            client.close()
+            done.append(number)
+        done = []
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print(sorted(done))
+        """,
+    "a thread that waits for readiness": """
+        _, client, server = tcp()
+        def wait():
+            ready = select.epoll()
+            ready.register(client, select.EPOLLIN)
+            for turn in range(3):
+                print(len(ready.poll(10)), client.recv(100), ready.poll(0.05))
+                done.release()
+        done = threading.Semaphore(0)
+        thread = threading.Thread(target=wait)
+        thread.start()
+        for turn in range(3):
+            server.send(b"data")
+            done.acquire()
+        thread.join()
+        """,
+    "many messages in a call": """
+        one, two = udp()
+        for number in range(5):
+            two.send(bytes([number]) * number)
+        MSG_WAITFORONE = 0x10000
+        class iovec(ctypes.Structure):
+            _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
+        class msghdr(ctypes.Structure):
+            _fields_ = [("name", ctypes.c_void_p), ("namelen", ctypes.c_uint),
+                        ("iov", ctypes.POINTER(iovec)), ("iovlen", ctypes.c_size_t),
+                        ("control", ctypes.c_void_p), ("controllen", ctypes.c_size_t),
+                        ("flags", ctypes.c_int)]
+        class mmsghdr(ctypes.Structure):
+            _fields_ = [("hdr", msghdr), ("len", ctypes.c_uint)]
+        rooms = [ctypes.create_string_buffer(16) for _ in range(8)]
+        iovs = [iovec(ctypes.addressof(room), 16) for room in rooms]
+        rows = (mmsghdr * 8)(*(mmsghdr(msghdr(None, 0, ctypes.pointer(iov), 1)) for iov in iovs))
+        print(libc.recvmmsg(one.fileno(), rows, 8, MSG_DONTWAIT, None))
+        print([row.len for row in rows][:5])
+        for row, iov in zip(rows, iovs):
+            iov.len = 3
+        print(libc.sendmmsg(two.fileno(), rows, 4, 0), [row.len for row in rows][:4])
+        print([len(one.recv(100)) for _ in range(4)])
+        soon(two.send, b"one")
+        soon(two.send, b"two", after=0.3)
+        print(libc.recvmmsg(one.fileno(), rows, 2, 0, None))
+        soon(two.send, b"three")
+        print(libc.recvmmsg(one.fileno(), rows, 2, MSG_WAITFORONE, None))
+        """,
+    "sendfile": """
+        _, client, server = tcp()
+        with open(sys.executable, "rb") as file:
+            print(os.sendfile(client.fileno(), file.fileno(), 100, 5000))
+            want = os.pread(file.fileno(), 5000, 100)
+            print(server.recv(5000, MSG_WAITALL) == want, file.tell())
+            print(os.sendfile(client.fileno(), file.fileno(), None, 10))
+            print(os.lseek(file.fileno(), 0, 1))
+        """,
+    "bytes that wait": """
+        import fcntl, termios
+        one, two = udp()
+        two.send(b"12345")
+        room = array.array("i", [0])
+        fcntl.ioctl(one, termios.FIONREAD, room)
+        print(room[0], one.recv(2, MSG_PEEK), one.recv(10))
+        with open(sys.executable, "rb") as file:
+            fcntl.ioctl(file, termios.FIONREAD, room)
+            print(room[0] > 0)
+        """,
+    "what is not of the network": """
+        here, there = socketpair(AF_UNIX)
+        here.send(b"unix")
+        print(there.recv(10))
+        read, write = os.pipe()
+        os.write(write, b"pipe")
+        print(os.read(read, 10))
+        with open("/proc/self/comm") as file:
+            print(file.read())
+        print(tried(os.read, 77, 1), tried(os.write, 77, b"x"))
+        """,
+    "asyncio": """
+        import asyncio
+        async def main():
+            async def echo(reader, writer):
+                writer.write(await reader.read())
+                await writer.drain()
+                writer.close()
+            server = await asyncio.start_server(echo, "127.0.0.1", 0)
+            address = server.sockets[0].getsockname()
+            async def ask(size):
+                reader, writer = await asyncio.open_connection(*address)
+                writer.write(bytes(size))
+                writer.write_eof()
+                got = len(await reader.read())
+                writer.close()
+                return got
+            print(await asyncio.gather(*(ask(size) for size in (0, 1, 1000, 300_000))))
+        asyncio.run(main())
+        """,
+}
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    with contextlib.closing(RealClock().start()) as clock, Host("solo", clock=clock) as host:
+        yield host
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    """Wait for what is sure to come, however slow the machine is."""
+    end = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < end, "never came"
+        time.sleep(0.01)
+
+
+def left_open(host: Host) -> int:
+    """Sockets that stay open on the host; what was closed may be seen a little later."""
+    end = time.monotonic() + PATIENCE_S
+    while host.fdtable.fd and time.monotonic() < end:
+        time.sleep(0.01)
+    return len(host.fdtable.fd)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_as_on_the_kernel(host: Host, name: str) -> None:
+    argv = [sys.executable, "-c", HEAD + textwrap.dedent(SCRIPTS[name])]
+    kernel = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    said: list[str] = []
+    pipe = subprocess.PIPE
+    with spawn(host, argv, log=said.append, stdout=pipe, stderr=pipe, text=True) as program:
+        out, err = program.communicate(timeout=60)
+        assert program.supervisor.calls
+        assert left_open(host) == 0
+    assert err == kernel.stderr
+    assert out == kernel.stdout
+    assert program.returncode == kernel.returncode
+    assert said == []
