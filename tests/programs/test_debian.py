@@ -74,6 +74,20 @@ SSHD = {
     "port": 22,
 }
 SSH = "-q -i {dir}/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+FETCH = (
+    "fetch(process.argv[1]).then(r => Promise.all([r.status, r.text()])).then("
+    "([status, text]) => console.log(status, text.length))"
+)
+NODE = {
+    "server": "node -e \"require('http').createServer((q, r) => q.on('data', d => r.end(q.url + d))"
+    ").listen(8000, '{server}')\"",
+    "port": 8000,
+}
+# In Go, whose programs make their system calls themselves.
+CADDY = {
+    "server": "env HOME={dir} caddy file-server --listen {url}:8090 --root {dir}",
+    "port": 8090,
+}
 ROWS = {
     "curl": Row("curl -sS http://{url}:8000/page", **HTTP),
     "curl, what it tells": Row(
@@ -138,6 +152,18 @@ ROWS = {
     "tracepath": Row(
         "tracepath -n {server}",
         rules=((r"[\d.]+ms", "N"), (r"pmtu \d+|back \d+", "N"), (r" 1\?:.*\n", "")),
+    ),
+    "mtr": Row(
+        "mtr -n -r -c 2 -i 0.2 {server}",
+        rules=((r"Start: .*", "Start"), (r"HOST: \S+", "HOST"), (r"\d+\.\d(?!%)", "N"), (r" +", " ")),
+    ),
+    "node, fetch": Row(f'node -e "{FETCH}" http://{{url}}:8080/page', **NGINX),
+    "node, a server": Row("curl -sS -d hello http://{url}:8000/a", **NODE),
+    "caddy and curl": Row("curl -sS http://{url}:8090/page", **CADDY),
+    "caddy and curl, 100 in parallel": Row(
+        "curl -sS -Z --parallel-max 100 -o /dev/null -w '%{{http_code}}\\n' "
+        "http://{url}:8090/page?[1-100] 2>/dev/null",
+        **CADDY,
     ),
     "openssl s_client": Row(
         "openssl s_client -quiet -connect {url}:4433",
