@@ -155,7 +155,7 @@ ROWS = {
     ),
     "mtr": Row(
         "mtr -n -r -c 2 -i 0.2 {server}",
-        rules=((r"Start: .*", "Start"), (r"HOST: \S+", "HOST"), (r"\d+\.\d(?!%)", "N"), (r" +", " ")),
+        rules=((r"Start: .*", ""), (r"HOST: \S+", ""), (r"\d+\.\d(?!%)", "N"), (r" +", " ")),
     ),
     "node, fetch": Row(f'node -e "{FETCH}" http://{{url}}:8080/page', **NGINX),
     "node, a server": Row("curl -sS -d hello http://{url}:8000/a", **NODE),
