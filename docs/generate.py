@@ -21,6 +21,7 @@ import packets
 import parts
 import rates
 import rfcs
+import strangers
 import trials
 
 from e1000emu.cli import COMMANDS, cli, with_subcommands
@@ -144,6 +145,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "misuse.md": misuses.markdown,
     "packets.md": packets.markdown,
     "benchmarks.md": lambda: rates.filled(DOCS / "benchmarks.md"),
+    "programs.md": lambda: strangers.filled(DOCS / "programs.md"),
     "rates.md": lambda: rates.filled(DOCS / "rates.md"),
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,152 +25,14 @@ from stack import proc
 from stack.api.programs import Program, spawn
 from stack.host import Host
 from tests.linux.peer import Peer
+from tests.programs.rows import IPV4, IPV6, ROWS, Row
 from tests.support import require
 
 pytestmark = pytest.mark.netns
 PIPE = subprocess.PIPE
-IPV4, IPV6 = ("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")
 START_S = 30.0
 
 
-@dataclass(frozen=True)
-class Row:
-    """A server, and what is compared of its client.
-
-    Words in braces are filled in: `{server}` the server's address, `{url}` the same in a URL,
-    `{v}` 4 or 6, `{dir}` the directory in which both run. It has `page` (1 MB), `cert.pem` and
-    `key.pem`.
-    """
-
-    client: str
-    server: str = ""
-    port: int = 0
-    """On which the server listens; the client is started once it does."""
-    stdin: str = ""
-    rules: tuple[tuple[str, str], ...] = ()
-    families: tuple[tuple[str, str], ...] = (IPV4, IPV6)
-    status: int = 0
-    log: bool = False
-    """What the server prints is compared too."""
-
-
-NUMBERS = ((r"\d+(\.\d+)?", "N"), (r" +", " "), (r"[KMG]?(bits|Bytes)", "unit"))
-HTTP = {"server": "python3 -m http.server 8000 --bind {server} -d {dir}", "port": 8000}
-TLS = {
-    "server": "openssl s_server -quiet -accept {url}:4433 -cert cert.pem -key key.pem -WWW",
-    "port": 4433,
-}
-IPERF = {"server": "iperf3 -s -1", "port": 5201}
-REDIS = {
-    "server": "redis-server --bind {server} --port 6379 --save '' --protected-mode no --dir {dir}",
-    "port": 6379,
-}
-NGINX = {"server": "nginx -p {dir} -c {dir}/nginx.conf -e stderr", "port": 8080}
-SSHD = {
-    "server": "/usr/sbin/sshd -D -e -p 22 -f /dev/null -h {dir}/host -o StrictModes=no "
-    "-o UsePAM=no -o AuthorizedKeysFile={dir}/id.pub -o PermitRootLogin=yes "
-    "-o 'Subsystem=sftp internal-sftp'",
-    "port": 22,
-}
-SSH = "-q -i {dir}/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
-FETCH = (
-    "fetch(process.argv[1]).then(r => Promise.all([r.status, r.text()])).then("
-    "([status, text]) => console.log(status, text.length))"
-)
-NODE = {
-    "server": "node -e \"require('http').createServer((q, r) => q.on('data', d => r.end(q.url + d))"
-    ").listen(8000, '{server}')\"",
-    "port": 8000,
-}
-# In Go, whose programs make their system calls themselves.
-CADDY = {
-    "server": "env HOME={dir} caddy file-server --listen {url}:8090 --root {dir}",
-    "port": 8090,
-}
-ROWS = {
-    "curl": Row("curl -sS http://{url}:8000/page", **HTTP),
-    "curl, what it tells": Row(
-        "curl -sS -o /dev/null http://{url}:8000/page "
-        "-w '%{{http_code}} %{{size_download}} %{{remote_ip}} %{{num_connects}}'",
-        **HTTP,
-    ),
-    "curl, 100 in parallel": Row(
-        "curl -sS -Z --parallel-max 100 -o /dev/null -w '%{{http_code}}\\n' "
-        "http://{url}:8080/page?[1-100] 2>/dev/null",
-        **NGINX,
-    ),
-    "curl, HTTPS": Row("curl -sSk https://{url}:4433/page", **TLS),
-    "curl, nobody listens": Row(
-        "curl -sS http://{url}:81/", rules=((r"after \d+ ms", "after N ms"),), status=7
-    ),
-    "wget": Row("wget -qO- http://{url}:8000/page", **HTTP),
-    "busybox wget": Row("busybox wget -qO- http://{url}:8000/page", **HTTP),
-    "nc.openbsd": Row(
-        "nc.openbsd -N {server} 99", "nc.openbsd -lN {server} 99", 99, "hello\n", log=True
-    ),
-    "nc.openbsd, refused": Row("nc.openbsd -v {server} 81", status=1),
-    "socat": Row(
-        "socat -t5 - TCP:{url}:99",
-        "socat TCP-LISTEN:99,bind={url},pf=ip{v} EXEC:'tr a-z A-Z',pipes",
-        99,
-        "hello\n",
-    ),
-    "iperf3": Row("iperf3 -c {server} -n 20M", rules=NUMBERS, **IPERF),
-    "iperf3, UDP": Row("iperf3 -c {server} -u -b 20M -t 1", rules=NUMBERS, **IPERF),
-    "iperf3, backwards": Row("iperf3 -c {server} -R -n 20M", rules=NUMBERS, **IPERF),
-    "iperf3, eight streams": Row("iperf3 -c {server} -P 8 -n 20M", rules=NUMBERS, **IPERF),
-    "redis-cli": Row(
-        "redis-cli -h {server}", stdin="SET a 1\nINCR a\nLPUSH l x y z\nLRANGE l 0 -1\n", **REDIS
-    ),
-    "redis-benchmark": Row(
-        "redis-benchmark -h {server} -n 2000 -c 20 -P 4 -t set,get --csv", rules=NUMBERS, **REDIS
-    ),
-    "nginx and curl": Row("curl -sS http://{url}:8080/page", **NGINX),
-    "nginx and ab": Row(
-        "ab -q -n 200 -c 20 http://{url}:8080/page",
-        rules=(*NUMBERS, (r"(?s)Time taken.*", "")),
-        **NGINX,
-    ),
-    "nginx and wrk": Row(
-        "wrk -t2 -c10 -d1s http://{url}:8080/page",
-        rules=(*NUMBERS, (r"Nus|Nms|Ns|NMB|NGB|Nk", "N")),
-        **NGINX,
-    ),
-    "ping": Row("ping -c 2 -i 0.2 {server}", rules=((r"[\d.]+(/[\d.]+)*( )?ms", "N ms"),)),
-    "busybox ping": Row("busybox ping -c 1 {server}", rules=((r"[\d.]+(/[\d.]+)* ms", "N ms"),)),
-    "ssh": Row(
-        f"ssh {SSH} root@{{server}} 'read line; echo got $line; exit 5'",
-        stdin="it\n",
-        status=5,
-        **SSHD,
-    ),
-    "scp": Row(f"scp {SSH} root@{{url}}:{{dir}}/page {{dir}}/copied && cmp page copied", **SSHD),
-    "traceroute": Row(
-        "traceroute -n {server}", rules=((r"[\d.]+ ms", "N ms"), (r"\d+ byte packets", "N"))
-    ),
-    "tracepath": Row(
-        "tracepath -n {server}",
-        rules=((r"[\d.]+ms", "N"), (r"pmtu \d+|back \d+", "N"), (r" 1\?:.*\n", "")),
-    ),
-    "mtr": Row(
-        "mtr -n -r -c 2 -i 0.2 {server}",
-        rules=((r"Start: .*", ""), (r"HOST: \S+", ""), (r"\d+\.\d(?!%)", "N"), (r" +", " ")),
-    ),
-    "node, fetch": Row(f'node -e "{FETCH}" http://{{url}}:8080/page', **NGINX),
-    "node, a server": Row("curl -sS -d hello http://{url}:8000/a", **NODE),
-    "caddy and curl": Row("curl -sS http://{url}:8090/page", **CADDY),
-    "caddy and curl, 100 in parallel": Row(
-        "curl -sS -Z --parallel-max 100 -o /dev/null -w '%{{http_code}}\\n' "
-        "http://{url}:8090/page?[1-100] 2>/dev/null",
-        **CADDY,
-    ),
-    "openssl s_client": Row(
-        "openssl s_client -quiet -connect {url}:4433",
-        stdin="GET /cert.pem HTTP/1.0\r\n\r\n",
-        rules=((r"(?m)^(depth|verify|DONE).*\n", ""),),
-        **TLS,
-    ),
-}
 NGINX_CONF = """
 daemon off; master_process off; pid {dir}/nginx.pid; error_log stderr crit;
 events {{ worker_connections 512; }}
