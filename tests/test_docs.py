@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -173,7 +174,8 @@ def test_commands_shown_work(path, needs, commands, tmp_path, environments):
         case "":
             pass
         case "stays":
-            commands = [f"timeout --preserve-status -s INT 10 {command}" for command in commands]
+            run(commands, tmp_path, programs, stays=True)
+            return
         case "root":
             require.netns()
             require.tun()
@@ -203,25 +205,35 @@ def run(
     programs: Path,
     timeout_s: float = 600,
     inside: Sequence[str] = (),
+    stays: bool = False,
 ) -> None:
     """Run a block's commands beside copies of the examples and the benchmarks; each must end with
-    status 0. The words `inside` stand before each; Python's programs are those of `programs`."""
+    status 0. The words `inside` stand before each; Python's programs are those of `programs`.
+    Those that stay get Ctrl-C once they serve."""
     env = only(programs)
     for name in ("examples", "benchmarks"):
         shutil.copytree(ROOT / name, directory / name)
     for line in commands:
         if line.startswith(ELSEWHERE):
             continue
-        done = subprocess.run(
-            [*inside, "bash", "-c", line],
+        with subprocess.Popen(
+            [*inside, "bash", "-c", f"exec {line}" if stays else line],
             cwd=directory,
             env=env,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert done.returncode == 0, f"$ {line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        ) as process:
+            if stays:
+                assert process.stdout is not None
+                while not re.search("listening|ready", process.stdout.readline()):
+                    assert process.poll() is None, f"$ {line}"
+                process.send_signal(signal.SIGINT)
+            try:
+                out, err = process.communicate(timeout=timeout_s)
+            finally:
+                process.kill()
+        assert process.returncode == 0, f"$ {line}\n{out[-2000:]}\n{err[-2000:]}"
 
 
 def test_there_are_commands_to_run():
