@@ -147,18 +147,8 @@ class PcapngWriter:
         Raises LinkError, once, when the file takes no more; later frames are not written.
         """
         if start < stop and not self._file.closed:
-            self._put(
-                epb_encode(
-                    batch,
-                    start,
-                    stop,
-                    interface,
-                    now_ns,
-                    epoch_ns,
-                    direction,
-                    self._snap[interface],
-                )
-            )
+            snap = self._snap[interface]
+            self._put(epb_encode(batch, start, stop, interface, now_ns, epoch_ns, direction, snap))
             self.frames += stop - start
 
     def put_record(self, record: Record, interface: int) -> None:

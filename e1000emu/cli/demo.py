@@ -9,12 +9,20 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from e1000emu.capture import PcapngWriter
 from e1000emu.cli.common import emit_json, report_options
@@ -333,6 +341,10 @@ def _show_chain(screen: Console, kind: str, title: str) -> None:
         screen.print(f"  {'  ' * call.depth}{call.name} [dim]{call.layer}[/]")
 
 
+def _advance(progress: Progress, task: TaskID, completed: int) -> None:
+    progress.update(task, completed=completed)
+
+
 @click.command()
 @click.option(
     "--bytes",
@@ -406,36 +418,21 @@ def command(
         disable=as_json,
     ) as progress:
         lossy_wire = {"loss": loss, "reorder": reorder, "seed": seed}
-        a, b = two_hosts()
-        rates.append(run_udp(a, b, exchanges=exchanges))
-        task = progress.add_task("TCP, clean wire", total=total)
-        rates.append(
-            run_tcp(
-                a,
-                b,
-                total_bytes=total,
-                name="TCP, clean wire",
-                progress=lambda n: progress.update(task, completed=n),
-            )
-        )
-        a.close()
-        b.close()
-        a, b = two_hosts(impair=lossy_wire)
         name = f"TCP, {loss:.0%} loss"
-        lossy = progress.add_task(f"{name}, {reorder:.0%} reordered", total=total)
-        rates.append(
-            run_tcp(
-                a,
-                b,
-                total_bytes=total,
-                name=name,
-                progress=lambda n: progress.update(lossy, completed=n),
-            )
-        )
-        retransmitted = a.mib.tcp.RetransSegs
-        rates[-1].note += f", {retransmitted} retransmitted"
-        a.close()
-        b.close()
+        for title, called, impair in (
+            ("TCP, clean wire", "TCP, clean wire", None),
+            (f"{name}, {reorder:.0%} reordered", name, lossy_wire),
+        ):
+            a, b = two_hosts(impair=impair)
+            if impair is None:
+                rates.append(run_udp(a, b, exchanges=exchanges))
+            task = progress.add_task(title, total=total)
+            done = partial(_advance, progress, task)
+            rates.append(run_tcp(a, b, total_bytes=total, name=called, progress=done))
+            if impair is not None:
+                rates[-1].note += f", {a.mib.tcp.RetransSegs} retransmitted"
+            a.close()
+            b.close()
     if Profile.available():
         _sample(rates, exchanges=exchanges, total=total, impair=lossy_wire)
     if as_json:

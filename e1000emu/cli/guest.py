@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,14 @@ def describe(image: GuestImage, seconds: float) -> dict[str, Any]:
         "packages": list(image.packages),
         "seconds": round(seconds, 1),
     }
+
+
+def _ready(image: GuestImage, seconds: float) -> str:
+    """Return what was prepared, for people."""
+    return (
+        f"Linux {image.release} for QEMU {image.qemu.version} ({image.qemu.origin}), "
+        f"ready after {seconds} s in {image.kernel.parent.parent}"
+    )
 
 
 def _until_done(guest: GuestLinux, text: str, timeout_ns: int, show: bool) -> Completed:
@@ -184,10 +193,7 @@ def command(
         if as_json:
             emit_json(report)
         else:
-            click.echo(
-                f"Linux {image.release} for QEMU {image.qemu.version} ({image.qemu.origin}), "
-                f"ready after {report['seconds']} s in {image.kernel.parent.parent}"
-            )
+            click.echo(_ready(image, report["seconds"]))
         return
     with asyncio.Runner() as runner, ExitStack() as stack:
         failure = Failure()
@@ -211,19 +217,18 @@ def command(
             threads=True,
             report=lambda line: None,
         )
-        boot = _interactive if text is None else _command
-        work = boot(
-            image,
-            plugs[0].server.path,
-            setup_commands(addrs, gws),
-            text or "",
-            timeout_ns,
-            failure,
-            say,
-            not as_json,
+        session = _Session(
+            image=image,
+            socket=plugs[0].server.path,
+            setup=setup_commands(addrs, gws),
+            text=text,
+            timeout_ns=timeout_ns,
+            failure=failure,
+            say=say,
+            show=not as_json,
         )
         try:
-            completed = runner.run(work)
+            completed = runner.run(session.run())
         except _Stopped as stopped:
             sys.exit(stopped.args[0])
         report |= plugs[0].counters()
@@ -239,59 +244,60 @@ def command(
         sys.exit(completed.returncode)
 
 
-async def _command(
-    image: GuestImage,
-    path: Path,
-    setup: str,
-    text: str,
-    timeout_ns: int,
-    failure: Failure,
-    say: Callable[[str], None],
-    show: bool,
-) -> Completed:
-    """Boot, configure, run one command, switch off."""
-    from e1000emu.guest import GuestLinux, VfioUserNic
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """One boot: what the guest has to do, and who hears of it."""
 
-    say(f"booting Linux {image.release}")
-    guest = GuestLinux(image, nic=VfioUserNic(path), wait=False)
-    try:
+    image: GuestImage
+    socket: Path
+    setup: str
+    text: str | None
+    """The command; None for a shell on this terminal."""
+    timeout_ns: int
+    failure: Failure
+    say: Callable[[str], None]
+    show: bool
 
-        def work() -> Completed:
-            guest.wait_boot()
-            guest.run(setup).check()
-            completed = _until_done(guest, text, timeout_ns, show)
-            guest.shutdown()
-            return completed
+    async def run(self) -> Completed | None:
+        """Boot, do it and switch off.  Returns what the command did, None for a shell."""
+        return await (self._interactive() if self.text is None else self._command(self.text))
 
-        return await _or_stopped(asyncio.to_thread(work), guest, failure)
-    finally:
-        guest.close()
+    async def _command(self, text: str) -> Completed:
+        """Boot, configure, run one command, switch off."""
+        from e1000emu.guest import GuestLinux, VfioUserNic
 
+        self.say(f"booting Linux {self.image.release}")
+        guest = GuestLinux(self.image, nic=VfioUserNic(self.socket), wait=False)
+        try:
 
-async def _interactive(
-    image: GuestImage,
-    path: Path,
-    setup: str,
-    text: str,
-    timeout_ns: int,
-    failure: Failure,
-    say: Callable[[str], None],
-    show: bool,
-) -> None:
-    """Boot with a shell on this terminal and wait for the end of it."""
-    from e1000emu.guest import GuestLinux, VfioUserNic
+            def work() -> Completed:
+                guest.wait_boot()
+                guest.run(self.setup).check()
+                completed = _until_done(guest, text, self.timeout_ns, self.show)
+                guest.shutdown()
+                return completed
 
-    say(f"booting Linux {image.release}; `exit` switches it off, Ctrl-A X ends QEMU at once")
-    columns, rows = shutil.get_terminal_size()
-    setup += f"\nstty -F /dev/ttyS0 rows {rows} cols {columns}\n"
-    setup += f"echo {shlex.quote(f'{INTERFACE} is our NIC')}"
-    guest = GuestLinux(image, nic=VfioUserNic(path), setup=setup, interactive=True)
-    try:
-        code = await _or_stopped(asyncio.to_thread(guest.wait_end), guest, failure)
-        if code:
-            raise E1000Error(f"guest: QEMU ended with {code}: {guest.qemu_messages()}")
-    finally:
-        guest.close()
+            return await _or_stopped(asyncio.to_thread(work), guest, self.failure)
+        finally:
+            guest.close()
+
+    async def _interactive(self) -> None:
+        """Boot with a shell on this terminal and wait for the end of it."""
+        from e1000emu.guest import GuestLinux, VfioUserNic
+
+        release = self.image.release
+        self.say(f"booting Linux {release}; `exit` switches it off, Ctrl-A X ends QEMU at once")
+        columns, rows = shutil.get_terminal_size()
+        setup = f"{self.setup}\nstty -F /dev/ttyS0 rows {rows} cols {columns}\n"
+        setup += f"echo {shlex.quote(f'{INTERFACE} is our NIC')}"
+        nic = VfioUserNic(self.socket)
+        guest = GuestLinux(self.image, nic=nic, setup=setup, interactive=True)
+        try:
+            code = await _or_stopped(asyncio.to_thread(guest.wait_end), guest, self.failure)
+            if code:
+                raise E1000Error(f"guest: QEMU ended with {code}: {guest.qemu_messages()}")
+        finally:
+            guest.close()
 
 
 async def _or_stopped(work: Any, guest: GuestLinux, failure: Failure) -> Any:

@@ -372,25 +372,18 @@ def _icmp_error(scene: Scene, family: Family = V4) -> Round:
 
 
 def _raw(scene: Scene) -> Round:
-    scene.udp()
-    sender = Socket(scene.a, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
-    watcher = Socket(scene.b, AF_INET, SOCK_RAW, IPPROTO_ICMP)
-
-    def one(trace: Trace) -> None:
-        sender.sendto(ECHO, ("10.0.0.2", 0))
-        with trace(scene.b):
-            scene.settle(0.001)
-        with trace(None):
-            watcher.recv(1000)
-        sender.recv(100)
-
-    return one
+    return _watched(scene, AF_INET, IPPROTO_ICMP)
 
 
 def _packet_recv(scene: Scene) -> Round:
+    return _watched(scene, AF_PACKET, int.from_bytes(b"\x08\x00", byteorder))
+
+
+def _watched(scene: Scene, family: int, protocol: int) -> Round:
+    """A ping whose request a raw socket gets too."""
     scene.udp()
     sender = Socket(scene.a, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
-    watcher = Socket(scene.b, AF_PACKET, SOCK_RAW, int.from_bytes(b"\x08\x00", byteorder))
+    watcher = Socket(scene.b, family, SOCK_RAW, protocol)
 
     def one(trace: Trace) -> None:
         sender.sendto(ECHO, ("10.0.0.2", 0))

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,31 @@ def live_rows(plugs: Sequence[Plug]) -> list[Row]:
     return rows
 
 
+def _say(as_json: bool, line: str) -> None:
+    click.echo(line, err=as_json)
+    (sys.stderr if as_json else sys.stdout).flush()
+
+
+def _show(plugs: Sequence[Plug], as_json: bool) -> None:
+    """Show the counters so far (SIGUSR1)."""
+    result = counters_event(plugs, "counters")
+    if as_json:
+        emit_event(result)
+    else:
+        _say(False, summary(result))
+
+
+def _explain(plugs: Sequence[Plug], as_json: bool) -> None:
+    """Say why frames or interrupts do not move (SIGUSR2)."""
+    reports = [{"socket": os.fspath(p.server.path.absolute())} | p.explain() for p in plugs]
+    if as_json:
+        emit_event({"event": "explain", "nics": reports})
+        return
+    for found in reports:
+        for line in lines(found):
+            _say(False, line)
+
+
 async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> None:
     with live_counters(read):
         await failure.stop.wait()
@@ -337,10 +363,7 @@ def command(
     wakes = wakes * len(sockets) if len(wakes) == 1 else wakes
     processors = None if cpus is None else parse_cpus(cpus)
 
-    def say(line: str) -> None:
-        click.echo(line, err=as_json)
-        (sys.stderr if as_json else sys.stdout).flush()
-
+    say = partial(_say, as_json)
     eeprom = None if eeprom_path is None else read_eeprom(eeprom_path, model, say)
     macs: Sequence[bytes | None] = [None]
     if eeprom is None or mac_texts or len(sockets) > 1:
@@ -376,25 +399,11 @@ def command(
             autoneg_ns=autoneg_ns,
             caretaker=stack.enter_context(Caretaker()),
         )
-
-        def show() -> None:
-            result = counters_event(plugs, "counters")
-            if as_json:
-                emit_event(result)
-            else:
-                say(summary(result))
-
-        def explain() -> None:
-            reports = [{"socket": os.fspath(p.server.path.absolute())} | p.explain() for p in plugs]
-            if as_json:
-                emit_event({"event": "explain", "nics": reports})
-                return
-            for found in reports:
-                for line in lines(found):
-                    say(line)
-
         # First, because a signal would end the process as soon as others know of it.
-        shows = {signal.SIGUSR1: show, signal.SIGUSR2: explain}
+        shows = {
+            signal.SIGUSR1: partial(_show, plugs, as_json),
+            signal.SIGUSR2: partial(_explain, plugs, as_json),
+        }
         handle_signals(runner.get_loop(), failure.stop.set, shows)
         program, version = qemu_program()
         greet(plugs, model, link_spec, say, program, version)

@@ -34,7 +34,6 @@ class AsyncioClock(EventQueue):
         "_poll",
         "_spin_until_ns",
         "_spinning",
-        "_waiters",
         "busy_poll_ns",
         "lock",
         "loop",
@@ -57,7 +56,6 @@ class AsyncioClock(EventQueue):
         self._armed: Any = None  # asyncio handle of the next timer
         self._armed_ns = 0
         self._poll = False  # a _run is queued on the loop
-        self._waiters: list[Callable[[], None]] = []
         self._closed = False
 
     def _loop_ns(self) -> int:

@@ -36,6 +36,7 @@ from e1000emu.record.snapshot import VERSION, NicState
 from e1000emu.registers.eeprommap import eeprom_word, loaded_bits
 from e1000emu.registers.models import mac_of
 from e1000emu.registers.regs import reg
+from fastpath.errors import check_callable, check_clock, check_methods
 from fastpath.nic.macpath import HeldBack, MacState, RxSink
 from fastpath.nic.pktbuf import PacketBuffer
 
@@ -82,6 +83,23 @@ class Ports:
     on_pme: PmeCallback | None
     on_pin: PinCallback | None
     management: ManagementController | None
+
+    def check(self) -> None:
+        """Raises: ArgumentTypeError, naming what is missing or of another type."""
+        check_clock("Nic", self.clock)
+        takes = "a link, such as one end of pair()"
+        check_methods("Nic", "link", self.link, ("attach", "transmit"), takes)
+        takes = "an interrupt line, such as Host.irq_line(10)"
+        check_methods("Nic", "irq", self.irq, ("set_level",), takes)
+        takes = "a DmaTable, such as Host.dma_table()"
+        check_methods("Nic", "memory", self.memory, ("read", "write", "aborts"), takes)
+        for name in ("on_message", "on_pme", "on_pin"):
+            callback = getattr(self, name)
+            if callback is not None:
+                check_callable("Nic", name, callback)
+        if self.management is not None:
+            takes = "a ManagementController, or None"
+            check_methods("Nic", "management", self.management, ("attach",), takes)
 
 
 class Board:

@@ -30,13 +30,7 @@ from e1000emu.record.recorder import Setup
 from e1000emu.registers.models import DEFAULT_MAC, Model, eeprom_image, mac_of
 from e1000emu.registers.models import model as find_model
 from fastpath.base.dma import DmaTable
-from fastpath.errors import (
-    check_callable,
-    check_clock,
-    check_methods,
-    check_type,
-    whole_number,
-)
+from fastpath.errors import check_methods, check_type, whole_number
 from fastpath.lifecycle import Call, Lifecycle, RunState
 
 if TYPE_CHECKING:
@@ -97,14 +91,8 @@ class Nic(Board):
         Raises: E1000Error for a bad `model`, `mac`, `moderation`, `flash`, `bus` or `eeprom`, or a
         `management` that the model has no interface for.
         """
-        check_clock("Nic", clock)
-        check_methods(
-            "Nic", "link", link, ("attach", "transmit"), "a link, such as one end of pair()"
-        )
-        takes = "an interrupt line, such as Host.irq_line(10)"
-        check_methods("Nic", "irq", irq, ("set_level",), takes)
-        takes = "a DmaTable, such as Host.dma_table()"
-        check_methods("Nic", "memory", memory, ("read", "write", "aborts"), takes)
+        ports = Ports(memory, irq, link, clock, on_message, on_pme, on_pin, management)
+        ports.check()
         if faults is not None:
             check_type("Nic", "faults", faults, Faults, "Faults(...), or None")
         if mac is not None:
@@ -112,15 +100,8 @@ class Nic(Board):
         for name, content in (("flash", flash), ("eeprom", eeprom)):
             if content is not None:
                 check_type("Nic", name, content, (bytes, bytearray), "its bytes, or None")
-        callbacks = {"on_message": on_message, "on_pme": on_pme, "on_pin": on_pin}
-        for name, callback in callbacks.items():
-            if callback is not None:
-                check_callable("Nic", name, callback)
         if record is not None:
             check_methods("Nic", "record", record, ("eeprom", "ports"), "a Recorder, or None")
-        if management is not None:
-            takes = "a ManagementController, or None"
-            check_methods("Nic", "management", management, ("attach",), takes)
         part = find_model(model)
         its_bus = find_bus(bus, part)
         autoneg_ns = whole_number("Nic", "autoneg_ns", autoneg_ns, 0, unit="ns")
@@ -131,7 +112,6 @@ class Nic(Board):
             wide_bars,
             None if eeprom is None else words_of(eeprom),
         )
-        ports = Ports(memory, irq, link, clock, on_message, on_pme, on_pin, management)
         if record is not None:
             words = record.eeprom(words)
             setup = Setup(

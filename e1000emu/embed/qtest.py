@@ -449,19 +449,10 @@ class QtestMachine:
             os.ftruncate(ram, total)
             os.write(rom, HALT_ROM)
             self.ram = HostMemory(ram_bytes, base=RAM_BASE, fd=ram, fd_offset=RAM_BASE)
-            where = "addr.type=fd,addr.str" if framing == "stream" else "local.type=fd,local.str"
             self.args = [
                 program,
-                *("-no-user-config", "-nodefaults", "-display", "none"),
-                *("-machine", "pc,memory-backend=ram", "-m", f"{total // 1024}K"),
-                *("-accel", "qtest", "-accel", "tcg", "-bios", f"/proc/self/fd/{rom}"),
-                "-object",
-                f"memory-backend-file,id=ram,size={total},mem-path=/proc/self/fd/{ram},share=on",
-                *("-chardev", f"socket,id=qtest,fd={theirs.fileno()}"),
-                *("-qtest", "chardev:qtest", "-qtest-log", "none"),
-                *("-netdev", f"{framing},id=n0,{where}={card.fileno()}"),
-                "-device",
-                f"{device},netdev=n0,mac={mac.hex(':')},addr={SLOT:02x}.0,romfile=",
+                *_machine_arguments(total, ram, rom, theirs.fileno()),
+                *_card_arguments(f"{device},mac={mac.hex(':')}", framing, card.fileno()),
                 *qemu_arguments,
             ]
             self._process = subprocess.Popen(
@@ -638,6 +629,28 @@ class QtestMachine:
         self.qtest.close()
         self._ending()
         self._words.close()
+
+
+def _machine_arguments(total: int, ram: int, rom: int, protocol: int) -> list[str]:
+    """Return QEMU's arguments for a PC with files as RAM and firmware, driven over a socket."""
+    return [
+        *("-no-user-config", "-nodefaults", "-display", "none"),
+        *("-machine", "pc,memory-backend=ram", "-m", f"{total // 1024}K"),
+        *("-accel", "qtest", "-accel", "tcg", "-bios", f"/proc/self/fd/{rom}"),
+        "-object",
+        f"memory-backend-file,id=ram,size={total},mem-path=/proc/self/fd/{ram},share=on",
+        *("-chardev", f"socket,id=qtest,fd={protocol}"),
+        *("-qtest", "chardev:qtest", "-qtest-log", "none"),
+    ]
+
+
+def _card_arguments(device: str, framing: str, wire: int) -> list[str]:
+    """Return QEMU's arguments for the card, whose frames go over the socket `wire`."""
+    where = "addr.type=fd,addr.str" if framing == "stream" else "local.type=fd,local.str"
+    return [
+        *("-netdev", f"{framing},id=n0,{where}={wire}"),
+        *("-device", f"{device},netdev=n0,addr={SLOT:02x}.0,romfile="),
+    ]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -179,6 +179,16 @@ class _NotYet(Exception):
     """A wait without an error text of its own has timed out."""
 
 
+def _kernel_words(modules: Sequence[str], setup: str, interactive: bool) -> list[str]:
+    """Return the kernel's arguments, those for the guest's init among them."""
+    words = [KERNEL_ARGUMENTS, f"e1000emu.modules={','.join(modules)}"]
+    if setup:
+        words.append(f"e1000emu.setup={base64.b64encode(setup.encode()).decode()}")
+    if interactive:
+        words.append("e1000emu.console=shell")
+    return words
+
+
 class GuestLinux:
     """Boots the image and waits until the agent answers.
 
@@ -221,17 +231,11 @@ class GuestLinux:
         self._lock = threading.Condition()
         self._jobs: dict[int, Job] = {}
         self._serial = 0
-        self._crash_from = 0
         self._directory = Path(tempfile.mkdtemp(prefix="e1000emu-guest-"))
         self._log = self._directory / "console"
         self._errors = self._directory / "qemu"
         self._interactive = interactive
-        words = [KERNEL_ARGUMENTS, f"e1000emu.modules={','.join(modules)}"]
-        if setup:
-            words.append(f"e1000emu.setup={base64.b64encode(setup.encode()).decode()}")
-        if interactive:
-            words.append("e1000emu.console=shell")
-        words.append(kernel_arguments)
+        words = [*_kernel_words(modules, setup, interactive), kernel_arguments]
         qemu = self.image.qemu
         memory = ["-m", f"{ram_mib}M", "-machine", "pc"]
         if shared_memory:
@@ -262,22 +266,7 @@ class GuestLinux:
             ]
         self.args += qemu_arguments
         self._socket = ours
-        try:
-            with open(self._errors, "wb") as errors:
-                self._process = subprocess.Popen(
-                    self.args,
-                    pass_fds=() if interactive else (theirs.fileno(),),
-                    stdin=None if interactive else subprocess.DEVNULL,
-                    stdout=None if interactive else errors,
-                    stderr=errors,
-                    env=os.environ | qemu.environment,
-                )
-        except OSError as error:
-            ours.close()
-            shutil.rmtree(self._directory, ignore_errors=True)
-            raise GuestError(f"guest: {self.args[0]}: {error.strerror}") from None
-        finally:
-            theirs.close()
+        self._process = self._start(theirs)
         # Also when the interpreter ends and nobody has called close.
         self._ending = weakref.finalize(self, _end, self._process, ours, self._directory)
         if interactive:
@@ -292,6 +281,26 @@ class GuestLinux:
             except BaseException:
                 self.close()
                 raise
+
+    def _start(self, agent: socket.socket) -> subprocess.Popen[bytes]:
+        """Start QEMU, which gets `agent`. Takes ownership of it."""
+        interactive = self._interactive
+        try:
+            with open(self._errors, "wb") as errors:
+                return subprocess.Popen(
+                    self.args,
+                    pass_fds=() if interactive else (agent.fileno(),),
+                    stdin=None if interactive else subprocess.DEVNULL,
+                    stdout=None if interactive else errors,
+                    stderr=errors,
+                    env=os.environ | self.image.qemu.environment,
+                )
+        except OSError as error:
+            self._socket.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+            raise GuestError(f"guest: {self.args[0]}: {error.strerror}") from None
+        finally:
+            agent.close()
 
     def __repr__(self) -> str:
         return f"GuestLinux(pid={self._process.pid}, boots={self.boots})"

@@ -5,11 +5,20 @@ under a VirtualClock a run is the same each time.  The faults are those of buses
 the device goes on by the datasheet, and `Nic.explain` sees only symptoms.  `Injector.log` has what
 was injected and when.
 
+Where each kind sits:
+
+* at a port: `overrun` where frames come in (`LinkPort.receive`), `irq_lost` and `irq_late` on the
+  interrupt line, `flap` in the cable's plug, `remove` in the slot. `writeback` is the clock's: the
+  ring is served by a later event. A master abort is memory that does not answer, at an address
+  that the engine was given by `turn` or `misdirect`; `DmaTable` itself has no hook, since engines
+  read its C struct for each descriptor;
+* within the part: `phy_busy` on the MDIO wires, `eeprom_bits` in the chip, `reset`. No port sees
+  these.
+
 With threads (`DataPath.inject`) faults are chosen by number, not by time: the n-th rise of the
 line, or the n-th frame. That frame is then an engine run of its own, however frames are batched.
 For that a step of a ring takes the GIL while it holds the path. When no fault can hit the rings it
-does
-not: faults of the line and of the clock are compiled (`fastpath.nic.irqblock.LineFaults`).
+does not: faults of the line and of the clock are compiled (`fastpath.nic.irqblock.LineFaults`).
 """
 
 from __future__ import annotations

@@ -164,12 +164,8 @@ def two_hosts(
     the `record` of `add_nic` for each NIC. Without `clock` they share a `VirtualClock`. Close both
     hosts in the end (they are context managers).
     """
-    for what, given in (
-        ("names", names),
-        ("addrs", addrs),
-        ("models", models),
-        ("records", records),
-    ):
+    pairs = {"names": names, "addrs": addrs, "models": models, "records": records}
+    for what, given in pairs.items():
         if not isinstance(given, tuple | list) or len(given) != 2:
             raise ArgumentError(f"two_hosts: {what}={given!r}; give one for each of two hosts")
     for addr in addrs:
@@ -188,14 +184,8 @@ def two_hosts(
         kind = AnnotatedCapture if annotate else Capture
         links[0] = kind(links[0], capture, clock=clock)
     hosts = [
-        Host(
-            name=name,
-            clock=clock,
-            ram_bytes=ram_bytes,
-            seed=f"{seed}/{name}",
-            sysctl=dict(sysctl or {}),
-        )
-        for name in names[:2]
+        Host(name=name, clock=clock, ram_bytes=ram_bytes, seed=f"{seed}/{name}", sysctl=sysctl)
+        for name in names
     ]
     for number, host in enumerate(hosts):
         add_nic(

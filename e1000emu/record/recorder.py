@@ -389,6 +389,12 @@ def _nobody(*what: object) -> None:
     """PME#, or a pin, leads nowhere."""
 
 
+def _content(batch: FrameBatch, start: int = 0) -> tuple[list[bytes], list[int]]:
+    """Return the frames from `start` on, and their flags."""
+    which = range(start, len(batch))
+    return [batch[i] for i in which], [batch.flags(i) for i in which]
+
+
 def _place(off: int) -> int:
     """Return an offset as a record holds it; no register is beyond."""
     return max(-FAR, min(off, FAR))
@@ -436,8 +442,7 @@ class _Tape:
         def run() -> int:
             flags = self._path.run_tx(batch, room, recorder.now_ns())
             if batch:
-                marks = [batch.flags(i) for i in range(len(batch))]
-                recorder.leave(_nobody, Kind.TRANSMIT, list(batch), marks)
+                recorder.leave(_nobody, Kind.TRANSMIT, *_content(batch))
             return flags
 
         return int(recorder.enter(run, Kind.SEND, room))
@@ -445,8 +450,7 @@ class _Tape:
     def store(self, batch: FrameBatch, start: int) -> tuple[int, int]:
         """Give frames to the receive side."""
         recorder = self._recorder
-        which = range(start, len(batch))
-        frames, flags = [batch[i] for i in which], [batch.flags(i) for i in which]
+        frames, flags = _content(batch, start)
 
         def run() -> int:
             end, events = self._path.run_rx(batch, start, recorder.now_ns())
@@ -478,8 +482,7 @@ class _Tape:
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Let Python have the frames first."""
         recorder = self._recorder
-        which = range(start, len(batch))
-        frames, flags = [batch[i] for i in which], [batch.flags(i) for i in which]
+        frames, flags = _content(batch, start)
 
         def take() -> int:
             return int(self._path.run_receive(batch, start, hold)) - start
@@ -687,8 +690,8 @@ class _Link:
         if recorder.outside:
             self._link.transmit(batch)
             return
-        flags = [batch.flags(i) for i in range(len(batch))]
-        recorder.leave(lambda: self._link.transmit(batch), Kind.TRANSMIT, list(batch), flags)
+        content = _content(batch)
+        recorder.leave(lambda: self._link.transmit(batch), Kind.TRANSMIT, *content)
 
     def rx_ready(self) -> None:
         """Say that the Nic has room."""
@@ -698,8 +701,7 @@ class _Link:
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Give frames to the Nic."""
-        which = range(start, len(batch))
-        frames, flags = [batch[i] for i in which], [batch.flags(i) for i in which]
+        frames, flags = _content(batch, start)
 
         def take() -> int:
             return int(self._port.receive(batch, start, hold)) - start

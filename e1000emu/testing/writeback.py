@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SlowWriteBack", "WatchedMemory"]
 
 RDT, TDT = reg("RDT").offset, reg("TDT").offset
-DESC_BYTES, LENGTH_AT, STATUS_AT = 16, 8, 12
+DESC_BYTES, STATUS_AT = 16, 12
 
 
 class WatchedMemory(HostMemory):

@@ -1,6 +1,4 @@
 # ruff: noqa: A002 - as in the kernel
-"""Stub of the compiled module; the docstrings are in bpf.pyx."""
-
 from collections.abc import Iterable
 from typing import final
 

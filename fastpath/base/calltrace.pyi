@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in calltrace.pyx."""
-
 from collections.abc import Callable
 from types import CodeType
 from typing import Any

@@ -1,5 +1,3 @@
-"""Stub of the compiled checksum module; the docstrings are in csum.pyx."""
-
 from typing_extensions import Buffer
 
 from fastpath.wide import wide

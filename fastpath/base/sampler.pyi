@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in sampler.pyx."""
-
 from typing import TypedDict
 
 PYTHON: int

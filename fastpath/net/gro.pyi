@@ -10,8 +10,6 @@ GRO_NORMAL: int  # 3: appended to `out` as it came
 
 @final
 class GroTable:
-    """Held packets of up to `max_flows` flows. One per NAPI context."""
-
     def __init__(
         self, max_bytes: int = 524288, *, max_flows: int = 32, tcp: bool = True, udp: bool = True
     ) -> None: ...
@@ -22,14 +20,6 @@ class GroTable:
     merged: int  # frames merged into a held packet since creation
     flushed: int
     bad_csum: int  # frames whose checksum was verified here and wrong
-    def receive(self, skb: sk_buff, out: list[sk_buff]) -> int:
-        """Takes ownership of skb (data at the network header, mac_header and protocol set).
-
-        Appends to `out`, in order per flow, what is to go up now. Returns GRO_MERGED/HELD/NORMAL.
-        """
-
-    def flush(self, out: list[sk_buff]) -> int:
-        """Append everything held to `out`, oldest first; packets appended."""
-
-    def reset(self) -> None:
-        """Free everything held."""
+    def receive(self, skb: sk_buff, out: list[sk_buff]) -> int: ...
+    def flush(self, out: list[sk_buff]) -> int: ...
+    def reset(self) -> None: ...

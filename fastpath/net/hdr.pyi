@@ -22,8 +22,7 @@ TCP_FLAG_URG: int  # 0x20
 TCP_FLAG_ECE: int  # 0x40
 TCP_FLAG_CWR: int  # 0x80
 
-class header:
-    """A view of one header in an sk_buff; its members are those that ``headers`` tells of it."""
+class header: ...
 
 @final
 class ethhdr(header):
@@ -149,9 +148,7 @@ def tcphdr_at(skb: sk_buff, off: int) -> tcphdr: ...
 
 # -- writers: push (grow at the front), fill, set *_header; ValueError without headroom ------------
 def eth_header_push(skb: sk_buff, daddr: bytes, saddr: bytes, proto: int) -> None: ...
-def arp_put(skb: sk_buff, op: int, sha: bytes, sip: int, tha: bytes, tip: int) -> None:
-    """Append a 28-byte ARP packet at the tail; sets network_header."""
-
+def arp_put(skb: sk_buff, op: int, sha: bytes, sip: int, tha: bytes, tip: int) -> None: ...
 def ip_push(
     skb: sk_buff,
     tos: int,
@@ -163,12 +160,7 @@ def ip_push(
     saddr: int,
     daddr: int,
     options: bytes = b"",
-) -> None:
-    """Push an IPv4 header with its checksum. `options` length must be a multiple of 4, at most 40.
-
-    `tot_len` above 65535 is stored as 0 (super-packet: skb.len is the truth).
-    """
-
+) -> None: ...
 def ipv6_push(
     skb: sk_buff,
     tclass: int,
@@ -179,9 +171,7 @@ def ipv6_push(
     saddr: wide,
     daddr: wide,
 ) -> None: ...
-def udp_push(skb: sk_buff, sport: int, dport: int, length: int, check: int) -> None:
-    """Push the 8-byte header; sets transport_header. `length` above 65535 is stored as 0."""
-
+def udp_push(skb: sk_buff, sport: int, dport: int, length: int, check: int) -> None: ...
 def tcp_push(
     skb: sk_buff,
     sport: int,
@@ -192,9 +182,7 @@ def tcp_push(
     window: int,
     urg_ptr: int,
     options_bytes: bytes = b"",
-) -> None:
-    """Push 20 + len(options_bytes) bytes, check 0; sets transport_header. Options in 4s."""
-
+) -> None: ...
 def tcp_push_ts(
     skb: sk_buff,
     sport: int,
@@ -206,30 +194,17 @@ def tcp_push_ts(
     urg_ptr: int,
     tsval: int,
     tsecr: int,
-) -> None:
-    """tcp_push with the aligned NOP NOP timestamps option (the common established segment)."""
-
-def icmp_push(skb: sk_buff, type: int, code: int, un: int) -> None:
-    """Push the 8-byte header and set its checksum over the whole packet; sets transport_header."""
+) -> None: ...
+def icmp_push(skb: sk_buff, type: int, code: int, un: int) -> None: ...
 
 # -- checksums -------------------------------------------------------------------------------------
-def ip_fast_csum_ok(skb: sk_buff) -> bool:
-    """Header checksum of the IPv4 header at network_header."""
-
+def ip_fast_csum_ok(skb: sk_buff) -> bool: ...
 def ip_send_check(iph: iphdr) -> None: ...
-def ip_decrease_ttl(iph: iphdr) -> int:
-    """Decrement TTL with incremental checksum; returns the new TTL."""
-
-def tcp_v4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None:
-    """data at the TCP header. ip_summed PARTIAL: pseudo sum, csum_start/offset; else in full."""
-
+def ip_decrease_ttl(iph: iphdr) -> int: ...
+def tcp_v4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None: ...
 def tcp_v6_send_check(skb: sk_buff, saddr: wide, daddr: wide) -> None: ...
-def udp4_csum(skb: sk_buff, saddr: int, daddr: int) -> int:
-    """UDP checksum with data at the UDP header, its check field taken as 0; 0 becomes 0xFFFF."""
-
-def udp4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None:
-    """As tcp_v4_send_check for UDP."""
-
+def udp4_csum(skb: sk_buff, saddr: int, daddr: int) -> int: ...
+def udp4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None: ...
 def udp6_send_check(skb: sk_buff, saddr: wide, daddr: wide) -> None: ...
 def tcp_hdrlen(skb: sk_buff) -> int:
     """include/linux/tcp.h: bytes of the TCP header at transport_header. Raises IndexError."""
@@ -242,35 +217,14 @@ def gso_csum_prep(skb: sk_buff) -> None:
     IndexError when a header is not linear.
     """
 
-def icmp_csum(skb: sk_buff, off: int = 0) -> int:
-    """Folded checksum of data[off:] (0 when a received message is right)."""
+def icmp_csum(skb: sk_buff, off: int = 0) -> int: ...
 
 # -- fused receive helpers -------------------------------------------------------------------------
-def eth_type_trans_fast(skb: sk_buff, dev_addr: bytes) -> int:
-    """mac_header = data, pull 14, set pkt_type and skb.protocol; returns the protocol.
-
-    Host order; 802.3 length fields give ETH_P_802_2 (4). Frames under 14 bytes return 0.
-    """
-
-def ip_hdr_validate(skb: sk_buff) -> int:
-    """ip_rcv_core's checks, data at the IP header: 0 fine (packet trimmed to tot_len, network and
-    transport header set); 1 header error; 2 bad checksum; 3 truncated (tot_len > skb.len)."""
-
-def tcp_hdr_validate(skb: sk_buff) -> int:
-    """data at the TCP header: doff in bytes (>= 20, linear), or 0 when malformed."""
-
-def tcp_fill_cb(skb: sk_buff) -> None:
-    """include/net/tcp.h: tcp_v4_fill_cb, tcp_v6_fill_cb; data at the TCP header.
-
-    Fills seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0. ip_dsfield is the TOS of an
-    IPv4 header, the traffic class of an IPv6 one. Afterwards sport, dport, l4_hlen, th_flags,
-    th_window, tcp_opts, tsval and tsecr are set too: TCP need not read the header again.
-    """
-
-def tcp_parse_ts(skb: sk_buff) -> tuple[int, int] | None:
-    """(tsval, tsecr) when the options are exactly the aligned timestamps form, else None."""
-
+def eth_type_trans_fast(skb: sk_buff, dev_addr: bytes) -> int: ...
+def ip_hdr_validate(skb: sk_buff) -> int: ...
+def tcp_hdr_validate(skb: sk_buff) -> int: ...
+def tcp_fill_cb(skb: sk_buff) -> None: ...
+def tcp_parse_ts(skb: sk_buff) -> tuple[int, int] | None: ...
 def tcp_hdr_fields(
     skb: sk_buff,
-) -> tuple[int, int, int, int, int, int, int, int]:
-    """(source, dest, seq, ack_seq, doff, flags, window, urg_ptr) at transport_header, one call."""
+) -> tuple[int, int, int, int, int, int, int, int]: ...

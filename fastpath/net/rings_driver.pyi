@@ -27,30 +27,18 @@ TUCMD_TSE: int  # 0x04
 
 def free_in_runs(
     destructor: Callable[[sk_buff], object] | None,
-) -> Callable[[sk_buff], object] | None:
-    """Call `destructor` once for successive sk_buffs of one owner that a ring frees.
-
-    For a destructor that only returns truesize to the owner (sock_wfree): the last sk_buff of a run
-    gets the truesize of all, the others lose their destructor. None: a call for each. Returns the
-    previous setting.
-    """
+) -> Callable[[sk_buff], object] | None: ...
 
 @final
 class TxRing:
-    """Transmit ring of `count` 16-byte descriptors (a multiple of 8)."""
-
     def __init__(self, mem: Any, count: int) -> None: ...
     dma: int
     size_bytes: int
     count: int
     next_to_use: int  # the value for TDT
     next_to_clean: int
-    def unused(self) -> int:
-        """Descriptors free now; one stays unused so that head == tail means empty."""
-
-    def desc_needed(self, skb: sk_buff, max_per_desc: int = 4096) -> int:
-        """Data descriptors map() will take for skb (without context descriptor)."""
-
+    def unused(self) -> int: ...
+    def desc_needed(self, skb: sk_buff, max_per_desc: int = 4096) -> int: ...
     def put_context(
         self,
         ipcss: int,
@@ -63,12 +51,7 @@ class TxRing:
         hdrlen: int,
         mss: int,
         cmd: int,
-    ) -> bool:
-        """Write a context descriptor (DTYP 0, DEXT added to `cmd` = TUCMD bits); False when full.
-
-        An unchanged context is written again: whether it is needed is the driver's decision.
-        """
-
+    ) -> bool: ...
     def map(
         self,
         skb: sk_buff,
@@ -76,14 +59,7 @@ class TxRing:
         cmd: int = 0x0B,
         vlan: int = -1,
         max_per_desc: int = 4096,
-    ) -> int:
-        """Write data descriptors for all of skb; takes ownership unless -1 (no room) is returned.
-
-        `cmd` is ORed into every descriptor except that EOP and RS go to the last only; DEXT|DTYP=1
-        are added; `vlan` >= 0 adds VLE and the tag. `popts` sits in each descriptor (the first
-        counts). Returns descriptors used.
-        """
-
+    ) -> int: ...
     def map_legacy(
         self,
         skb: sk_buff,
@@ -92,36 +68,18 @@ class TxRing:
         css: int = 0,
         vlan: int = -1,
         max_per_desc: int = 4096,
-    ) -> int:
-        """The same with legacy descriptors (IC in `cmd` = 0x04 with cso/css)."""
-
-    def clean(self, budget: int = 0, out: list[sk_buff] | None = None) -> tuple[int, int]:
-        """Free the sk_buffs whose last descriptor has DD: (packets, bytes); 0 = no limit.
-
-        A TSO packet counts as gso_segs packets and the bytes that were on the wire. With `out`, the
-        sk_buffs are appended to it instead of freed (dev_kfree_skb_irq).
-        """
+    ) -> int: ...
+    def clean(self, budget: int = 0, out: list[sk_buff] | None = None) -> tuple[int, int]: ...
 
     csum_start: int
     csum_offset: int
     """The device's checksum context, -1 when there is none; the driver sets them."""
-    def pending(self) -> int:
-        """sk_buffs mapped and not yet cleaned."""
-
-    def reset(self) -> None:
-        """Free every mapped sk_buff, zero the ring, next_to_use = next_to_clean = 0."""
-
-    def desc(self, index: int) -> bytes:
-        """The 16 bytes of a descriptor (diagnosis)."""
+    def pending(self) -> int: ...
+    def reset(self) -> None: ...
+    def desc(self, index: int) -> bytes: ...
 
 @final
 class RxRing:
-    """Receive ring with one pool buffer per descriptor.
-
-    A frame of at most `copybreak` bytes in one descriptor is copied into a buffer of `small`, and
-    its descriptor keeps its own. When `small` is empty the frame goes up as others do.
-    """
-
     def __init__(
         self,
         mem: Any,
@@ -151,9 +109,7 @@ class RxRing:
     alloc_failed: int  # refill found the pool empty
     hw_csum_good: int
     hw_csum_err: int
-    def refill(self, max: int = 1 << 30) -> int:
-        """Fill empty descriptors (one slot stays unused); the new RDT, -1 when none was."""
-
+    def refill(self, max: int = 1 << 30) -> int: ...
     def clean(
         self,
         budget: int,
@@ -163,16 +119,7 @@ class RxRing:
         vlan_strip: bool = True,
         strip_fcs: bool = True,
         accept_errors: bool = False,
-    ) -> int:
-        """Take up to `budget` received frames off the ring; frames taken.
-
-        Appends sk_buffs to `out`: data at the Ethernet header, mac_header set, len without FCS when
-        strip_fcs (the length in the descriptor includes it), ip_summed from the status bits, vlan_*
-        set. With `gro`, plain in-order TCP/UDP frames are merged; what the table still holds comes
-        out of ``gro.flush(out)`` (call it before napi_complete). Merged sk_buffs look the same:
-        data at the Ethernet header of the first frame.
-        """
-
+    ) -> int: ...
     def poll(
         self,
         budget: int,
@@ -182,18 +129,8 @@ class RxRing:
         vlan_strip: bool,
         accept_errors: bool,
         low: int,
-    ) -> int:
-        """`clean` as a NAPI poll wants it: 1 when more than `budget` frames may wait (else what
-        `gro` held has come out), plus 2 when at least `low` descriptors are empty.
-        """
-
-    def empty(self) -> int:
-        """Descriptors without a buffer that `refill` would fill."""
-
-    def pending(self) -> bool:
-        """True when the next descriptor has DD set."""
-
-    def reset(self) -> None:
-        """Return every buffer to its pool, zero the ring."""
-
+    ) -> int: ...
+    def empty(self) -> int: ...
+    def pending(self) -> bool: ...
+    def reset(self) -> None: ...
     def desc(self, index: int) -> builtins.bytes: ...

@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in sockaddr.pyx."""
-
 from typing import Any, final
 
 from fastpath.wide import wide
@@ -50,8 +48,7 @@ def sockaddr_ll_make(
 ) -> sockaddr_ll:
     """Make one of numbers that fit; the caller raises ValueError for others."""
 
-def sockaddr_from(data: bytes | bytearray | memoryview) -> sockaddr:
-    """The address in the bytes of a struct sockaddr."""
+def sockaddr_from(data: bytes | bytearray | memoryview) -> sockaddr: ...
 
 @final
 class sockaddr_un(sockaddr):

@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in busguard.pyx."""
-
 from typing_extensions import Buffer
 
 SLOTS: int

@@ -11,13 +11,9 @@ QUEUE_FRAMES: int
 """Frames that wait for `poll`, at most; then the transmitter waits."""
 
 class CallbackLine:
-    """An `InterruptLine` that tells a C function ``void (*)(void *opaque, int level)``."""
-
     level: bool
-    def connect(self, fn: int, opaque: int) -> None:
-        """Call the function at address `fn` (0: nobody) at every change from now on."""
-    def set_level(self, level: bool) -> None:
-        """Drive the line."""
+    def connect(self, fn: int, opaque: int) -> None: ...
+    def set_level(self, level: bool) -> None: ...
 
 class CallbackLink:
     """A `Link` whose far end is a C program.
@@ -30,11 +26,9 @@ class CallbackLink:
     stats: LinkStats
     port: Any
     def attach(self, port: Any) -> None: ...
-    def detach(self) -> None:
-        """Unplug the port; what waits for `poll` is lost."""
+    def detach(self) -> None: ...
     def tx_room(self) -> int: ...
-    def transmit(self, batch: FrameBatch) -> None:
-        """Send the frames. Takes ownership of `batch`."""
+    def transmit(self, batch: FrameBatch) -> None: ...
     def rx_ready(self) -> None: ...
     def connect_tx(self, fn: int, opaque: int) -> None:
         """Give frames to ``void (*)(void *opaque, const frame *, size_t n)`` as they are sent.
@@ -43,8 +37,7 @@ class CallbackLink:
         """
     def connect_ready(self, fn: int, opaque: int) -> None:
         """Call ``void (*)(void *opaque)`` when the NIC takes frames after `push` took less."""
-    def set_carrier(self, up: bool, speed_mbps: int) -> None:
-        """Plug or pull the cable."""
+    def set_carrier(self, up: bool, speed_mbps: int) -> None: ...
     def poll(self, frames: int, room: int) -> int:
         """Fill an array of `room` frames with what was sent; it stays valid until the next
         `poll`."""
@@ -73,5 +66,4 @@ class CNic:
         on_error: Callable[[BaseException], int],
     ) -> None: ...
 
-def entries() -> list[int]:
-    """Return the addresses of the C functions, in the order of `struct entries` of the shim."""
+def entries() -> list[int]: ...

@@ -20,8 +20,7 @@ NOTICE_LINK: int
 NOTICE_FIFO: int
 """The receive FIFO's level has changed while flow control watches it."""
 
-def short_slice() -> None:
-    """Ask for short time slices, so that this thread runs soon after a wake-up (Linux 6.12)."""
+def short_slice() -> None: ...
 
 class _Tape(Protocol):
     """Records the steps of a `DataPath`.  Every method is called with the path held."""
@@ -50,13 +49,6 @@ class _Faults(Protocol):
         """Do `step_storing`."""
 
 class DataPath:
-    """Transmit and receive between one NIC's rings and one TAP, in the thread that calls `run`.
-
-    `with path:` stops the engines: hold it around all access to the NIC from another thread. The
-    thread notes work that needs Python and makes `fileno()` readable;
-    the holder of the NIC then calls `take_notices`.
-    """
-
     tx: TxPort
     rx: RxPort
     irq: IrqBlock
@@ -69,19 +61,9 @@ class DataPath:
     tx_due: int
     """The ring does not send before then, because of a fault; 0: at any time."""
     def __init__(self, tx: TxPort, rx: RxPort, irq: IrqBlock, queue: FrameQueue) -> None: ...
-    def fileno(self) -> int:
-        """The eventfd that is readable when there are notices."""
-    def attach(self, line: EventLine, tape: _Tape | None = None) -> None:
-        """Take the rings over, with interrupts on `line`.  Call before `run`.
-
-        With a `tape` each step and each register access goes through it, in a thread that has the
-        GIL and holds the path.
-        """
-    def inject(self, faults: _Faults | None) -> None:
-        """Let `faults` decide from now on how each step of a ring fails; None: none does.
-
-        Hold the path.
-        """
+    def fileno(self) -> int: ...
+    def attach(self, line: EventLine, tape: _Tape | None = None) -> None: ...
+    def inject(self, faults: _Faults | None) -> None: ...
     # The steps that a tape records and a replay repeats, with the path held, at the time `now`.
     def run_tx(self, batch: FrameBatch, room: int, now: int) -> int:
         """Run the transmit engine once, at most `room` frames into `batch`: RUN_* and causes.
@@ -98,27 +80,17 @@ class DataPath:
     # The same without faults, for the faults themselves to call.
     def step_sending(self, batch: FrameBatch, room: int, now: int) -> int: ...
     def step_storing(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]: ...
-    def must_filter(self, batch: FrameBatch) -> bool:
-        """Whether Python must see the frames first: `run_rx` would store none.  Hold the path."""
-    def run_tick(self, now: int) -> None:
-        """Let the interrupt block do what is due."""
+    def must_filter(self, batch: FrameBatch) -> bool: ...
+    def run_tick(self, now: int) -> None: ...
     def run_read(self, regs: RegFile, off: int, now: int) -> int | None:
         """Read a register as the message thread does; None: it cannot, and nothing was done."""
     def run_write(self, regs: RegFile, off: int, value: int, now: int) -> bool:
         """Write a register as the message thread does; False: it cannot, and nothing was done."""
     @property
-    def run_state(self) -> RunState:
-        """RUNNING, PAUSED or HALTED."""
-    def pause(self) -> tuple[FrameBatch, int] | None:
-        """Leave the rings and the wire to the clock.  Hold the path.
-
-        Returns (batch, index) of frames that were read and not yet stored, or None.
-        Raises: LifecycleError.
-        """
-    def resume(self) -> None:
-        """Take the rings and the wire back.  Hold the path.  Raises: LifecycleError."""
-    def halt(self) -> None:
-        """Let `run` return; frames that wait for the wire are lost.  Safe to call twice."""
+    def run_state(self) -> RunState: ...
+    def pause(self) -> tuple[FrameBatch, int] | None: ...
+    def resume(self) -> None: ...
+    def halt(self) -> None: ...
     def __enter__(self) -> DataPath: ...
     def __exit__(
         self,
@@ -126,24 +98,19 @@ class DataPath:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-    def run(self) -> None:
-        """Work until `halt`.  Call from a thread of its own; releases the GIL all the time."""
-    def step(self) -> bool:
-        """One turn in the calling thread, after `run` has returned: whether it did anything."""
-    def close(self) -> None:
-        """Give back the descriptors, after `run` has returned; safe to call twice."""
+    def run(self) -> None: ...
+    def step(self) -> bool: ...
+    def close(self) -> None: ...
     def take_notices(self) -> tuple[int, int, int, int]:
         """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the TAP).
 
         They are cleared.  Hold the path for this call only: a stuck ring (at an address without
         memory, for example) tries again after other holders release the path, but not after this.
         """
-    def receive_control(self) -> None:
-        """Give the batch with a MAC control frame in it to `Nic.receive`.  Hold the path."""
+    def receive_control(self) -> None: ...
     def read_again(self) -> None:
         """Read the TAP again after an error.  Hold the path."""
-    def counters(self) -> dict[str, int]:
-        """Return the counters by name."""
+    def counters(self) -> dict[str, int]: ...
 
 MESSAGE_READ: int
 MESSAGE_WRITE: int
@@ -152,12 +119,6 @@ MESSAGE_UNMASK: int
 
 @final
 class MessageTable:
-    """How a protocol's messages look: what is cut from a stream, matched, and answered.
-
-    A message has `header_bytes` at least, with its size as 32 bits at `size_at`. Bits `quiet_bits`
-    of the 32 at `quiet_at` say that no answer is wanted. All numbers are little endian.
-    """
-
     def __init__(
         self, *, header_bytes: int, size_at: int, quiet_at: int, quiet_bits: int
     ) -> None: ...
@@ -171,25 +132,13 @@ class MessageTable:
         answer: bytes,
         offset_at: int = 0,
         value_at: int = 0,
-    ) -> None:
-        """Match messages of len(match) bytes that are `match` where `mask` has ones.
-
-        The answer is `answer`, with the bits of the message where `echo` has ones. MESSAGE_READ and
-        MESSAGE_WRITE are of the register at the 64-bit offset that stands at `offset_at`; its 32
-        bits are in the answer, or the message, at `value_at`.  Raises: ArgumentError.
-        """
-    def read(self, message: bytes, value: int = 0) -> tuple[int, int, int, bytes] | None:
-        """What a `BusPump` makes of a message: (kind, offset, value written, answer), or None.
-
-        The answer is b"" when none is wanted; it says that a read register has `value`.
-        """
+    ) -> None: ...
+    def read(self, message: bytes, value: int = 0) -> tuple[int, int, int, bytes] | None: ...
 
 POLLING: dict[str, tuple[int, str]]
 """Parameter of `Polling` -> its value and the reason for it."""
 
 class Polling:
-    """How a `BusPump` waits for messages."""
-
     spin_ns: int
     one_way_spin_ns: int
     crowd_ns: int
@@ -200,8 +149,6 @@ class Polling:
         """Take what is given, else the values of `POLLING`.  Raises: ArgumentError."""
 
 class BusPump:
-    """Reads a client's socket and serves the frequent messages, without the GIL."""
-
     polling: Polling
     sends: int
     solo: bool
@@ -223,17 +170,7 @@ class BusPump:
         polling: Polling | None = None,
     ) -> None:
         """Serve the socket `fd` (borrowed), and there the messages that `table` knows."""
-    def stop(self) -> None:
-        """Let `recv` return (b"", [], False, 0) soon, whatever else there is to do."""
-    def close(self) -> None:
-        """Give back the descriptor, after `recv` has returned; safe to call twice."""
-    def take_unsent(self) -> bytes:
-        """The part of an answer that the socket did not take; send it before any other answer."""
-    def recv(self, serve: bool = True) -> tuple[bytes, list[int], bool, int]:
-        """Serve messages until one arrives that the caller must serve.
-
-        Returns (data, descriptors, truncated, errno): bytes from the start of that message on, all
-        that was read, and the descriptors that came with them, now the caller's.  No data and
-        errno 0 is the end of the stream, or `stop`.  With `serve` false the next read is returned
-        as it is.  Releases the GIL while it waits.
-        """
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+    def take_unsent(self) -> bytes: ...
+    def recv(self, serve: bool = True) -> tuple[bytes, list[int], bool, int]: ...

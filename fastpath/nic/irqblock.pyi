@@ -8,19 +8,12 @@ NEVER_NS: int
 REGISTERS: dict[str, int]
 """Byte offsets of the registers that the block reads, by name."""
 
-class Worker:
-    """A thread that works the rings beside the one that serves registers."""
+class Worker: ...
 
 class WriteBack:
     """Descriptors that wait for a delay to end (WTHRESH)."""
 
 class EventLine:
-    """An interrupt line (`ports.InterruptLine`) that writes an eventfd at each rise.
-
-    With `automask` it masks itself then: the holder of the eventfd says `let` when it wants the
-    next, and gets it at once when the level is still high. Without, each rise is a message (MSI).
-    """
-
     fd: int
     """The eventfd, -1 without."""
     level: bool
@@ -30,21 +23,12 @@ class EventLine:
     unmasks: int
     edges: int
     """How often the level has changed."""
-    def set_level(self, level: bool) -> None:
-        """Take the NIC's level."""
-    def attach(self, fd: int) -> None:
-        """Write this eventfd from now on (-1: none), unmasked.  Borrows `fd`."""
-    def trigger(self) -> None:
-        """Write the eventfd at any level, for a holder that tests its own path."""
-    def let(self) -> None:
-        """Unmask."""
+    def set_level(self, level: bool) -> None: ...
+    def attach(self, fd: int) -> None: ...
+    def trigger(self) -> None: ...
+    def let(self) -> None: ...
 
 class LineFaults:
-    """Faults of an interrupt line: rises are lost, or seen late.
-
-    The fate of the n-th rise depends on its number and the seeds only.
-    """
-
     def __init__(
         self,
         seed_lost: int = 0,
@@ -83,50 +67,32 @@ class IrqBlock(RegHook):
     _line: Any
     _clock: Any
     @property
-    def causes(self) -> int:
-        """ICR, without the side effect of reading it."""
+    def causes(self) -> int: ...
     @property
-    def masks(self) -> int:
-        """IMS: the causes that interrupt."""
+    def masks(self) -> int: ...
     def _bind(self, regs: RegFile, clock: Any, line: Any) -> None: ...
-    def hold_descriptors(self, owed: WriteBack) -> None:
-        """Let `owed` write descriptors back when a delay ends."""
-    def _go_threaded(self, line: EventLine, worker: Worker) -> None:
-        """From now on several threads call: drive `line`, wake `worker` for deadlines."""
-    def _fail(self, faults: LineFaults) -> None:
-        """Let `faults` say from now on which rises the line shows, and when."""
+    def hold_descriptors(self, owed: WriteBack) -> None: ...
+    def _go_threaded(self, line: EventLine, worker: Worker) -> None: ...
+    def _fail(self, faults: LineFaults) -> None: ...
     def _failed(self) -> tuple[list[tuple[int, str]], int, int]:
         """Return (failed, lost, late) of rises since the last call.
 
         `failed` lists time in ns and "irq_lost" or "irq_late" of the latest 1024; the others count.
         """
-    def _set_policy(self, policy: Moderation) -> None:
-        """Use another moderation, also for causes that wait already."""
-    def cause(self, bits: int) -> None:
-        """Set causes (ICR bits) and let the line follow."""
-    def _set_disabled(self, disabled: bool) -> None:
-        """The line stays low while `disabled`."""
-    def freeze(self) -> None:
-        """The device is paused: the line keeps its level, and delays do not end before `thaw`.
-
-        Registers answer and causes are noted meanwhile.  Safe to call twice.
-        """
-    def thaw(self) -> None:
-        """Undo `freeze`: do what has become due meanwhile, and update the line."""
-    def _stop(self) -> None:
-        """Forget timers and assertions; the caller resets the registers."""
+    def _set_policy(self, policy: Moderation) -> None: ...
+    def cause(self, bits: int) -> None: ...
+    def _set_disabled(self, disabled: bool) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def _stop(self) -> None: ...
     flushed: int
     """RXT0, TXDW: a flush that waits for `thaw`."""
-    def _again(self) -> None:
-        """`_line` was replaced by one whose level is low: give it the level."""
-    def _flush(self, bits: int) -> None:
-        """Write back the descriptors of a flush that was put off."""
-    def _times(self) -> tuple[int, int, int, int, int]:
-        """(last assertion, receive, absolute receive, transmit, absolute transmit); 0 = idle."""
+    def _again(self) -> None: ...
+    def _flush(self, bits: int) -> None: ...
+    def _times(self) -> tuple[int, int, int, int, int]: ...
     def _go_on(
         self, asserted: bool, last_ns: int, rx: int, rx_abs: int, tx: int, tx_abs: int
-    ) -> None:
-        """Take back what `_times` returned; after `_stop`, with the registers loaded."""
+    ) -> None: ...
     def _received_at(self, bits: int, frames: int, now: int, ring: int = 65536) -> None: ...
     def _sent_at(self, bits: int, delayed: bool, frames: int, now: int, ring: int = 0) -> None: ...
     def _read_at(self, off: int, now: int) -> int: ...

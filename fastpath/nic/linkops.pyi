@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in linkops.pyx."""
-
 from fastpath.base.batch import FrameBatch
 
 def epb_encode(

@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstring is in macctrl.pyx."""
-
 from fastpath.base.batch import FrameBatch
 
 def find_mac_control(batch: FrameBatch, start: int, ethertype: int) -> int: ...

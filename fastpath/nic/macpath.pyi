@@ -56,10 +56,8 @@ class BarWindow:
     """Aligned 32-bit accesses to BAR 0; others go to the subclass's `_slow_read`, `_slow_write`."""
 
     def _bind(self, regs: RegFile, mac: MacState) -> None: ...
-    def bar_read(self, bar: int, off: int, size: int) -> int:
-        """Read from a BAR; all ones when it does not decode."""
-    def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
-        """Write to a BAR; vanishes when it does not decode."""
+    def bar_read(self, bar: int, off: int, size: int) -> int: ...
+    def bar_write(self, bar: int, off: int, value: int, size: int) -> None: ...
 
 class TxPort(RegHook):
     """The transmit side: doorbell, engine runs, hand-over to the link.
@@ -75,17 +73,12 @@ class TxPort(RegHook):
     paused: bool
     """A received PAUSE holds the transmitter."""
     @property
-    def stopped_by(self) -> int:
-        """TX_* bits of all that keeps the ring's frames from being sent, apart from room; the
-        lowest one is the reason to report."""
+    def stopped_by(self) -> int: ...
     put_off: bool
     """Somebody asked to send while the device was paused."""
     @property
-    def busy(self) -> bool:
-        """Whether frames of the ring are on their way from the engine to the link, or with the
-        worker."""
-    def go_on(self) -> None:
-        """The device runs again: do what was asked for meanwhile."""
+    def busy(self) -> bool: ...
+    def go_on(self) -> None: ...
     loop: Any
     """Where frames go instead of the link (MAC or PHY loopback)."""
     credit: int
@@ -104,25 +97,14 @@ class TxPort(RegHook):
     def _bind(
         self, engine: TxEngine, mac: MacState, irq: IrqBlock, finish_reset: Callable[[], object]
     ) -> None: ...
-    def _use(self, link: Any) -> None:
-        """Send to `link` from now on."""
+    def _use(self, link: Any) -> None: ...
     fetch: Any
     """Its `go()` says when the engine has a descriptor's bytes; None: it has them at once."""
-    def step(self, batch: FrameBatch, frames: int, *, end: int = -1, descs: int = 65536) -> int:
-        """Run the engine once: at most `frames` go to `batch` (borrowed), of at most `descs`
-        descriptors before `end` (-1: the tail).  RUN_* and causes."""
-    def room(self) -> int:
-        """Frames that link or loopback take now, at most BATCH_FRAMES; a link that takes none calls
-        when it does."""
-    def deliver(self, batch: FrameBatch) -> None:
-        """Give frames to the link, or to the loopback.  Takes ownership of `batch`."""
-    def settle(self, flags: int, frames: int) -> None:
-        """Raise the causes of `flags`: what the run wrote is in memory."""
-    def pump(self) -> None:
-        """Send what the ring holds, as far as the link takes it.
-
-        Never nests: a doorbell from inside only asks for another round.
-        """
+    def step(self, batch: FrameBatch, frames: int, *, end: int = -1, descs: int = 65536) -> int: ...
+    def room(self) -> int: ...
+    def deliver(self, batch: FrameBatch) -> None: ...
+    def settle(self, flags: int, frames: int) -> None: ...
+    def pump(self) -> None: ...
 
 class RxPort(RegHook):
     """The receive side: frames of a link to the engine, causes to the interrupt.
@@ -136,8 +118,7 @@ class RxPort(RegHook):
     """Frames from the link reach the MAC: link up and no loopback."""
     put_off: bool
     """Somebody asked to go on while the device was paused."""
-    def go_on(self) -> None:
-        """The device runs again: do what was asked for meanwhile."""
+    def go_on(self) -> None: ...
     xoff_sent: bool
     """The far end was told to stop and not yet to go on."""
     doorbells: int
@@ -155,31 +136,18 @@ class RxPort(RegHook):
     def _bind(
         self, engine: RxEngine, mac: MacState, irq: IrqBlock, finish_reset: Callable[[], object]
     ) -> None: ...
-    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames from the link (LinkPort.receive).  Borrows `batch` until return."""
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int: ...
     stage: Any
     """Fetches descriptors before a run, when memory is reached by messages (`ports.Stage`)."""
     @property
-    def pause_due(self) -> bool:
-        """The FIFO has crossed the threshold at which the next PAUSE frame is sent: FCRTH, or FCRTL
-        when the last one was an XOFF (CTRL.TFCE, SDM 13.4.23)."""
-    def _store(self, batch: FrameBatch, hold: bool) -> int:
-        """Store all of `batch`, whatever filters there are; return how many frames were taken.
-        Call `_report` next."""
-    def _pass_on(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames that no filter keeps, but for MAC control frames; return the index after the
-        last one taken."""
-    def _report(self) -> None:
-        """Report the causes that engine runs have collected."""
-    def settle(self, causes: int) -> None:
-        """Raise `causes`: what the run wrote is in memory."""
-    def kick(self) -> None:
-        """Drain the FIFO and let a holding link continue: descriptors are free, or the receiver is
-        on."""
+    def pause_due(self) -> bool: ...
+    def _store(self, batch: FrameBatch, hold: bool) -> int: ...
+    def _pass_on(self, batch: FrameBatch, start: int, hold: bool) -> int: ...
+    def _report(self) -> None: ...
+    def settle(self, causes: int) -> None: ...
+    def kick(self) -> None: ...
 
 class HeldBack(WriteBack):
-    """The descriptors of both rings that WTHRESH holds (SDM 13.4.43, 13.4.46)."""
-
     def __init__(self, tx: TxPort, rx: RxPort) -> None: ...
 
 class RxSink(FrameSink):

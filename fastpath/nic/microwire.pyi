@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in microwire.pyx."""
-
 from collections.abc import Sequence
 from typing import Any, Protocol
 

@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in misuselog.pyx."""
-
 _Case = tuple[int, int, int, int, int, int]
 """Time in ns, rule, four values."""
 

@@ -1,5 +1,3 @@
-"""A driver's registers: readl and writel (linux/io.h) over whatever stands for BAR 0."""
-
 from collections.abc import Callable
 
 def readl(bar_read: Callable[[int, int, int], int], off: int) -> int:
@@ -8,5 +6,4 @@ def readl(bar_read: Callable[[int, int, int], int], off: int) -> int:
     That of a `BarWindow` is reached without a call through Python.
     """
 
-def writel(bar_write: Callable[[int, int, int, int], None], off: int, value: int) -> None:
-    """Write a register by any device's `bar_write`: `bar_write(0, off, value, 4)`, as `readl`."""
+def writel(bar_write: Callable[[int, int, int, int], None], off: int, value: int) -> None: ...

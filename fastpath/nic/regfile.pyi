@@ -11,8 +11,6 @@ STAT_REGISTERS: tuple[str, ...]
 
 @final
 class Stats:
-    """Counters that the engines write: 64-bit inside, read as 32 bits sticking at FFFFFFFF (SDM
-    13.7)."""
     def __init__(self) -> None: ...
     def __getitem__(self, name: str, /) -> int:
         """The whole counter by base name, not cleared: stats["GPRC"], stats["GORC"] (64-bit)."""
@@ -96,9 +94,7 @@ class RegFile:
         Replaces what was watched of the dword; defining it again watches nothing. Raises
         ValueError while `on_watched` is None.
         """
-    def define_stat(self, index: int, stats: Stats, name: str) -> None:
-        """Serve dword `index` from `stats` (a name of STAT_REGISTERS): read clears, writes are
-        ignored."""
+    def define_stat(self, index: int, stats: Stats, name: str) -> None: ...
     def alias(self, index: int, target: int) -> None:
         """Serve dword `index` as dword `target` (some registers are mirrored at old offsets)."""
     def bind(self, hooks: dict[str, Any], stats: Stats) -> None:
@@ -115,14 +111,10 @@ class RegFile:
         It is the write of 32 bits whose other bytes change nothing: they are what the register
         stores, and 0 where writing 1 clears, sets or acts.
         """
-    def peek(self, off: int) -> int:
-        """Stored value without masks or side effects."""
-    def poke(self, off: int, value: int) -> None:
-        """Store without masks or side effects."""
-    def set_bits(self, off: int, mask: int) -> int:
-        """Raw OR; returns the new value."""
-    def clear_bits(self, off: int, mask: int) -> int:
-        """Raw AND NOT; returns the new value."""
+    def peek(self, off: int) -> int: ...
+    def poke(self, off: int, value: int) -> None: ...
+    def set_bits(self, off: int, mask: int) -> int: ...
+    def clear_bits(self, off: int, mask: int) -> int: ...
     def reset(self, level: int = 0) -> None: ...
     def state(self) -> bytes: ...
     def load(self, data: bytes) -> None:

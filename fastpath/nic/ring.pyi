@@ -9,14 +9,11 @@ class DescriptorRing:
     def base(self) -> int:
         """TDBAH:TDBAL or RDBAH:RDBAL, bits 3:0 being 0: where the ring begins."""
     @property
-    def len(self) -> int:
-        """TDLEN or RDLEN in bytes."""
+    def len(self) -> int: ...
     @property
-    def head(self) -> int:
-        """TDH or RDH."""
+    def head(self) -> int: ...
     @property
-    def tail(self) -> int:
-        """TDT or RDT."""
+    def tail(self) -> int: ...
     @property
     def dma(self) -> DmaTable: ...
     @property
@@ -34,7 +31,5 @@ class DescriptorRing:
     ring_errors: int
     desc_aborts: int
     data_aborts: int
-    def drop(self) -> None:
-        """Forget, for a fault, the fetched descriptors: the next run fetches them again."""
-    def cached(self) -> int:
-        """Descriptors that were fetched and are not used yet."""
+    def drop(self) -> None: ...
+    def cached(self) -> int: ...

@@ -76,43 +76,26 @@ class RxEngine(DescriptorRing):
         for 8 or more frames. Called again while it runs it takes nothing; `reset`, `load` and
         `flush_fifo` then raise BufferError.
         """
-    def prefetch(self, low: int, host: int) -> None:
-        """RXDCTL's PTHRESH and HTHRESH, in descriptors."""
-    def wants(self) -> bool:
-        """Whether descriptors are to be fetched now."""
-    def fetch(self, end: int = -1) -> int:
-        """Fetch, for a fault, what a run would, up to `end`; return the number of descriptors."""
-    def turn(self, bits: int) -> bool:
-        """Invert, for a fault, bits of a buffer's address; False without a fetched descriptor."""
-    def ring_moved(self) -> None:
-        """Forget the descriptors that WTHRESH holds: software has moved the ring."""
-    def repay(self) -> None:
-        """Set DD in the descriptors that WTHRESH holds: a delay has ended."""
-    def kick(self) -> int:
-        """Drain the FIFO, when RDT moved or the receiver was enabled. Returns frames stored."""
-    def take_causes(self) -> int:
-        """Return `causes` and clear it."""
-    def free_descriptors(self) -> int:
-        """Descriptors that the device may fill (0 when the ring is off)."""
-    def ready(self) -> bool:
-        """Whether a holding link may continue: half the FIFO is empty, or the receiver is off."""
-    def takes(self, n: int) -> bool:
-        """Whether a frame of `n` bytes from a holding link would be taken or dropped now."""
-    def flush_fifo(self) -> None:
-        """Forget the frames that wait."""
+    def prefetch(self, low: int, host: int) -> None: ...
+    def wants(self) -> bool: ...
+    def fetch(self, end: int = -1) -> int: ...
+    def turn(self, bits: int) -> bool: ...
+    def ring_moved(self) -> None: ...
+    def repay(self) -> None: ...
+    def kick(self) -> int: ...
+    def take_causes(self) -> int: ...
+    def free_descriptors(self) -> int: ...
+    def ready(self) -> bool: ...
+    def takes(self, n: int) -> bool: ...
+    def flush_fifo(self) -> None: ...
     @property
     def fifo_used(self) -> int:
         """Bytes that wait in the FIFO (for FCRTH/FCRTL)."""
     @property
     def fifo_frames(self) -> int: ...
-    def reset(self) -> None:
-        """Clear FIFO, causes and counters (CTRL.RST, power-on); the caller resets the registers."""
+    def reset(self) -> None: ...
     def state(self) -> dict[str, Any]:
         """State of the queue beside its registers, by the names of `rx_state`
         (fastpath/nic/rxring.pxd); `at`, the FIFO's word of the first frame, and `waiting`, (flags,
         verdict, bytes with FCS) of each."""
-    def load(self, state: dict[str, Any]) -> None:
-        """Restore what `state` gave, the registers being loaded; a field that is missing is as now,
-        one too many is ignored.
-
-        Raises: ValueError, OverflowError, TypeError or KeyError for impossible values."""
+    def load(self, state: dict[str, Any]) -> None: ...

@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in tap_end.pyx."""
-
 from typing import Any
 
 from fastpath.base.batch import FrameBatch

@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in tap_gso.pyx."""
-
 from fastpath.base.batch import FrameBatch
 from fastpath.nic.wire import FrameQueue
 

@@ -59,10 +59,7 @@ class TxEngine(DescriptorRing):
     reset() keeps it."""
     def count(self, frame: bytes, with_fcs: bool = False) -> None:
         """Count a frame once the wire has taken it, with or without an FCS behind it."""
-    def repay(self) -> int:
-        """Write back the descriptors that WTHRESH holds: a delay has ended.
-
-        Returns TXDW or RUN_DELAYED; 0 when there were none."""
+    def repay(self) -> int: ...
     def run(self, batch: FrameBatch, max_frames: int = 256, *, max_bytes: int = 0) -> int:
         """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
         back.
@@ -73,35 +70,17 @@ class TxEngine(DescriptorRing):
         another thread, or from a message-DMA callback) it does nothing and returns RUN_OFF;
         `reset`, `load` and `abort_frame` then raise BufferError.
         """
-    def pending(self) -> int:
-        """Descriptors between head and tail (0 when the ring is off)."""
-    def mid_frame(self) -> bool:
-        """Whether a frame is begun and not yet ended by EOP."""
-    def prefetch(self, low: int, host: int) -> None:
-        """TXDCTL's PTHRESH (at least 1) and HTHRESH, in descriptors; `low` 0: only runs fetch."""
-    def fetch(self, end: int = -1) -> int:
-        """Fetch, for a fault, what a run would, up to `end`; return the number of descriptors."""
-    def turn(self, bits: int) -> bool:
-        """Invert, for a fault, bits of a buffer's address; False without a fetched descriptor."""
-    def ahead(self) -> tuple[int, int, int, int, int, bool, bool] | None:
-        """The bus access of the first fetched descriptor, or None when there is none.
-
-        (address, step, left, words, queued, begins, tso). `step`: bytes up to the next point at
-        which the engine acts; `left`: of the buffer. `words`: of the FIFO that the frame takes
-        then; `queued`: bytes of the frame that are in it. `begins`: the frame begins with these
-        bytes. `tso`: they are a segmentation context's.
-        """
-    def fill(self) -> int:
-        """Fetch descriptors if TXDCTL says so, while nothing is sent: RUN_ABORT or 0."""
+    def pending(self) -> int: ...
+    def mid_frame(self) -> bool: ...
+    def prefetch(self, low: int, host: int) -> None: ...
+    def fetch(self, end: int = -1) -> int: ...
+    def turn(self, bits: int) -> bool: ...
+    def ahead(self) -> tuple[int, int, int, int, int, bool, bool] | None: ...
+    def fill(self) -> int: ...
     def ring_moved(self) -> None:
         """Forget the unfinished frame and the descriptors that WTHRESH holds; contexts stay."""
-    def reset(self) -> None:
-        """Clear contexts, the unfinished frame and counters (CTRL.RST, power-on); the caller resets
-        the registers."""
+    def reset(self) -> None: ...
     def state(self) -> dict[str, Any]:
         """State of the queue beside its registers, by the names of `tx_state`
         (fastpath/nic/txring.pxd), and the unfinished frame's bytes as `partial`."""
-    def load(self, state: dict[str, Any]) -> None:
-        """Restore what `state` gave; a field that is missing is as now, one too many is ignored.
-
-        Raises: ValueError, OverflowError, TypeError or KeyError for impossible values."""
+    def load(self, state: dict[str, Any]) -> None: ...

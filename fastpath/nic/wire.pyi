@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in wire.pyx."""
-
 from fastpath.base.batch import FrameBatch
 
 def wire_count(batch: FrameBatch, start: int = 0) -> tuple[int, int]: ...

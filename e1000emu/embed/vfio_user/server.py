@@ -75,6 +75,22 @@ class NicDevice:
         self.rom_read, self.reset = nic.flash.contents, nic.reset
 
 
+def _far_end(
+    link: Link, clock: Clock, threads: bool | None, pace: bool
+) -> tuple[Link, Pace | None, Tap | Handover | None]:
+    """Return the link that the NIC gets, what paces it, and what a thread of the rings works on."""
+    paced: Pace | None = None
+    if pace:
+        threads = threads is not False and (bool(threads) or isinstance(link, Tap))
+        link = paced = Pace(link, clock=clock)
+    if threads is not False and isinstance(link, Tap):
+        return link, paced, link
+    if not threads:
+        return link, paced, None
+    wire = Handover(link, clock=clock, queue_frames=PACED_FRAMES if pace else QUEUE_FRAMES)
+    return wire, paced, wire
+
+
 class VfioUserServer(DeviceServer):
     """Listens at `path` and offers a `Nic` on `link` to the client that connects.
 
@@ -148,16 +164,7 @@ class VfioUserServer(DeviceServer):
         self.data: DataPath | None = None
         """The rings in a thread of their own."""
         self.guard = guarded.guard
-        wire: Tap | Handover | None = None
-        paced: Pace | None = None
-        if pace:
-            threads = threads is not False and (bool(threads) or isinstance(link, Tap))
-            link = paced = Pace(link, clock=clock)
-        if threads is not False and isinstance(link, Tap):
-            wire = link
-        elif threads:
-            box = QUEUE_FRAMES if paced is None else PACED_FRAMES
-            link = wire = Handover(link, clock=clock, queue_frames=box)
+        link, paced, wire = _far_end(link, clock, threads, pace)
         self._listener = Listener(self.path)
         self.record: Recorder | None = None
         try:
