@@ -132,6 +132,7 @@ class Attr:
     """One attribute. `most`: bytes as its type says (see STRING, BINARY, UNSPEC), 0: any.
 
     `legal` are the values that a number may have, `inner` is the table of what is nested in it.
+    `flagged`: it is built with NLA_F_NESTED, which not all programs mask out.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Attr:
     most: int = 0
     legal: range | None = None
     inner: AttrTable | None = None
+    flagged: bool = False
 
     def wrong(self, data: bytes, at: int, nested: bool, validate: int) -> NlError | None:
         """lib/nlattr.c validate_nla: what is wrong with a payload; None: nothing."""
@@ -257,8 +259,7 @@ class AttrTable:
             payload = row.inner.build(value)
         else:
             payload = row.type.put(value)
-        # Without NLA_F_NESTED, as nla_nest_start_noflag: busybox does not mask it out.
-        put_attr(out, row.number, payload)
+        put_attr(out, row.number | (NLA_F_NESTED if row.flagged else 0), payload)
 
 
 def put_attr(out: bytearray, kind: int, payload: bytes) -> None:

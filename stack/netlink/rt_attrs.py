@@ -127,7 +127,7 @@ IFLA = AttrTable(
         Attr("IFLA_QDISC", 6, STRING),
         Attr("IFLA_STATS", 7, BINARY),
         Attr("IFLA_MASTER", 10, U32),
-        Attr("IFLA_PROTINFO", 12, NESTED),
+        Attr("IFLA_PROTINFO", 12, NESTED, flagged=True),
         Attr("IFLA_TXQLEN", 13, U32),
         Attr("IFLA_MAP", 14, UNSPEC, 32),
         Attr("IFLA_WEIGHT", 15, U32),

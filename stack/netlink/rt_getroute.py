@@ -22,7 +22,6 @@ KNOWN = ("RTA_IIF", "RTA_OIF", "RTA_DST", "RTA_SRC", "RTA_MARK", "RTA_UID", "RTA
     "RTA_SPORT",
     "RTA_DPORT",
 )
-UID = "RTA_UID"
 
 
 def getroute_attrs(nlh: nlmsg, v6: bool) -> tuple[Attrs, int, int]:
@@ -70,9 +69,8 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
             if fa.fa_info is found.fi:
                 netlink_reply(nlh, RTM_NEWROUTE, fib_dump_info(net, fa))
                 return
+    # The kernel looks local routes up in the main table while there are no rules of a program.
     table = RT_TABLE_MAIN
-    if flags & RTM_F_LOOKUP_TABLE and found is not None and found.table is not None:
-        table = found.table.tb_id
     told = rt.rt_flags & ~0xFFFF | RTM_F_CLONED
     head = RTMSG.pack(AF_INET, 32, 0, tos, rt_table(table), 0, 0, rt.rt_type, told)
     metrics = found.fi.fib_metrics if found is not None and found.fi is not None else {}
@@ -84,7 +82,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_PREFSRC": fl4.saddr if fl4.saddr != tb.get("RTA_SRC", 0) else None,
         "RTA_GATEWAY": rt.rt_gw4 or None,
         "RTA_METRICS": metrics_fill(net, metrics) if metrics else None,
-        "RTA_UID": tb.get(UID),
+        "RTA_UID": tb.get("RTA_UID", net.uid),
         "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, 0, *(0,) * 5),
     }
     netlink_reply(nlh, RTM_NEWROUTE, head + RTA4.build(attrs))
@@ -109,13 +107,13 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
         saddr = src or ip6_route_get_saddr(net, rt, dst, 0)
     table = f6i.fib6_table.tb6_id
     head = RTMSG.pack(
-        *(AF_INET6, 128, 0, 0, rt_table(table)),
+        *(AF_INET6, 128, 128, 0, rt_table(table)),
         *(f6i.fib6_protocol, 0, f6i.fib6_type, 0),
     )
     attrs: dict[str, Any] = {
         "RTA_TABLE": table,
         "RTA_DST": dst,
-        "RTA_SRC": src or None,
+        "RTA_SRC": src,
         "RTA_PREFSRC": saddr or None,
         "RTA_METRICS": metrics_fill(net, f6i.fib6_metrics) if f6i.fib6_metrics else None,
         "RTA_PRIORITY": f6i.fib6_metric,

@@ -38,6 +38,8 @@ from stack.core.dev import (
 )
 from stack.core.errors import os_error
 from stack.core.netdevice import (
+    IFF_ALLMULTI,
+    IFF_PROMISC,
     IFF_UP,
     LINK_STATE_NOCARRIER,
     dev_get_flags,
@@ -50,7 +52,7 @@ from stack.drivers.veth import veth_link_ops
 from stack.ipv6.if_inet6 import inet6_dev
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
-from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, NlError
+from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, NlError
 from stack.netlink.rt_attrs import (
     AF_SPEC,
     BR,
@@ -79,6 +81,8 @@ PORT_FLAGS = {
 BR_TICK_NS = 10_000_000
 """USER_HZ is 100: the unit of a bridge's times."""
 COUNTERS = tuple(name for name in rtnl_link_stats64.__slots__ if not name.startswith("_"))
+DEFAULT_TX_QUEUE_LEN = 1000
+"""What is told of a device without a queue (IFF_NO_QUEUE), whose tx_queue_len is 0 here."""
 STATS64 = struct.Struct(f"={len(COUNTERS)}Q")
 STATS = struct.Struct(f"={len(COUNTERS) - 1}I")
 
@@ -102,6 +106,12 @@ def dev_get_iflink(dev: net_device) -> net_device | None:
     if dev.rtnl_link_ops is veth_link_ops and dev.priv is not None:
         return dev.priv.peer  # type: ignore[no-any-return]
     return None
+
+
+def told_flags(dev: net_device) -> int:
+    """dev_get_flags, without the promiscuity that a port has for its bridge only."""
+    flags = dev_get_flags(dev)
+    return flags & ~(IFF_PROMISC | IFF_ALLMULTI) if br_port_get(dev) is not None else flags
 
 
 def bridge_id(dev: net_device) -> bytes:
@@ -181,12 +191,13 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
     away = lower is not None and lower.net is not dev.net
     counters = dev_get_stats(dev) if stats else None
     numbers = [getattr(counters, name) for name in COUNTERS] if counters is not None else []
-    head = IFINFOMSG.pack(AF_UNSPEC, dev.type, dev.ifindex, dev_get_flags(dev), change)
+    head = IFINFOMSG.pack(AF_UNSPEC, dev.type, dev.ifindex, told_flags(dev), change)
+    qdisc = dev.qdisc_sleeping or dev.qdisc
     slot = dev.perm_addr and not dev.virtual and any(dev.perm_addr)
     return head + IFLA.build(
         {
             "IFLA_IFNAME": dev.name,
-            "IFLA_TXQLEN": dev.tx_queue_len,
+            "IFLA_TXQLEN": dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN,
             "IFLA_OPERSTATE": operstate(dev),
             "IFLA_LINKMODE": 0,
             "IFLA_MTU": dev.mtu,
@@ -194,16 +205,19 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
             "IFLA_MAX_MTU": dev.max_mtu,
             "IFLA_GROUP": 0,
             "IFLA_PROMISCUITY": dev.promiscuity,
+            "IFLA_ALLMULTI": U32.put(dev.allmulti),
             "IFLA_NUM_TX_QUEUES": 1,
             "IFLA_GSO_MAX_SEGS": dev.gso_max_segs,
             "IFLA_GSO_MAX_SIZE": dev.gso_max_size,
             "IFLA_GRO_MAX_SIZE": dev.gro_max_size,
+            "IFLA_TSO_MAX_SIZE": U32.put(dev.gso_max_size),
+            "IFLA_TSO_MAX_SEGS": U32.put(dev.gso_max_segs),
             "IFLA_NUM_RX_QUEUES": 1,
             "IFLA_LINK": lower.ifindex if lower is not None else None,
             "IFLA_LINK_NETNSID": 0 if away else None,
             "IFLA_MASTER": dev.master.ifindex if dev.master is not None else None,
             "IFLA_CARRIER": int(not dev.state & LINK_STATE_NOCARRIER) if dev.flags & IFF_UP else 0,
-            "IFLA_QDISC": dev.qdisc.kind if dev.flags & IFF_UP else "noop",
+            "IFLA_QDISC": qdisc.kind,
             "IFLA_PROTO_DOWN": 0,
             "IFLA_MAP": bytes(32),
             "IFLA_ADDRESS": dev.dev_addr or bytes(6),
@@ -333,7 +347,7 @@ def rtnl_bridge_getlink(nlh: nlmsg) -> Iterator[bytes]:
 def br_fill_ifinfo(dev: net_device, p: net_bridge_port) -> bytes:
     """net/bridge/br_netlink.c: a port as `bridge link` shows it."""
     lower = dev_get_iflink(dev)
-    head = IFINFOMSG.pack(AF_BRIDGE, dev.type, dev.ifindex, dev_get_flags(dev), 0)
+    head = IFINFOMSG.pack(AF_BRIDGE, dev.type, dev.ifindex, told_flags(dev), 0)
     return head + IFLA.build(
         {
             "IFLA_IFNAME": dev.name,

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stack.bridge.br_fdb import fdb_add_entry, fdb_delete_entry
-from stack.bridge.br_private import br_port_get, net_bridge, netif_is_bridge_master
+from stack.bridge.br_private import br_port_get, net_bridge, net_bridge_port, netif_is_bridge_master
 from stack.core.neigh_gc import neigh_remove_one, pneigh_create, pneigh_delete
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
@@ -31,7 +31,7 @@ from stack.core.neigh_table import (
     pneigh_entry,
 )
 from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
-from stack.core.netdevice import net_device
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
 from stack.core.uapi import AF_BRIDGE, AF_INET, AF_INET6, RTM_NEWNEIGH
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import (
@@ -50,8 +50,10 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 TICK_NS = 10_000_000
-NTF_USE, NTF_SELF, NTF_MASTER, NTF_PROXY = 0x01, 0x02, 0x04, 0x08
+NTF_USE, NTF_SELF, NTF_PROXY = 0x01, 0x02, 0x08
 ADDR_BYTES = {AF_INET: 4, AF_INET6: 16}
+FAMILIES = {ETH_P_IP: AF_INET, ETH_P_IPV6: AF_INET6}
+"""The family of a table, which names it by EtherType."""
 
 
 def neigh_find_table(net: Net, family: int) -> neigh_table | None:
@@ -66,7 +68,7 @@ def neigh_find_table(net: Net, family: int) -> neigh_table | None:
 
 def neigh_fill_info(n: neighbour) -> bytes:
     """net/core/neighbour.c: struct ndmsg and attributes of a neighbour."""
-    family, now = n.tbl.family, n.net.clock.now_ns()
+    family, now = FAMILIES[n.tbl.family], n.net.clock.now_ns()
     head = NDMSG.pack(family, 0, 0, n.dev.ifindex, n.nud_state, n.flags, n.type)
     ages = (max(now - at, 0) // TICK_NS & 0xFFFFFFFF for at in (n.confirmed, n.used, n.updated))
     return head + NDA.build(
@@ -81,9 +83,9 @@ def neigh_fill_info(n: neighbour) -> bytes:
 
 def pneigh_fill_info(tbl: neigh_table, p: pneigh_entry) -> bytes:
     """net/core/neighbour.c: the same of an address that the host answers for."""
-    index = p.dev.ifindex if p.dev is not None else 0
-    head = NDMSG.pack(tbl.family, 0, 0, index, 0, p.flags | NTF_PROXY, 1)
-    return head + NDA.build({"NDA_DST": p.key.to_bytes(ADDR_BYTES[tbl.family], "big")})
+    index, family = p.dev.ifindex if p.dev is not None else 0, FAMILIES[tbl.family]
+    head = NDMSG.pack(family, 0, 0, index, 0, p.flags | NTF_PROXY, 1)
+    return head + NDA.build({"NDA_DST": p.key.to_bytes(ADDR_BYTES[family], "big")})
 
 
 def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
@@ -128,7 +130,7 @@ def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
 
 def address(tbl: neigh_table, tb: Attrs) -> int:
     """NDA_DST as a number. Raises: NlError EINVAL."""
-    size = ADDR_BYTES[tbl.family]
+    size = ADDR_BYTES[FAMILIES[tbl.family]]
     if len(tb["NDA_DST"]) < size:
         raise tb.wrong("NDA_DST", "Invalid network address")
     return int.from_bytes(tb["NDA_DST"][:size], "big")
@@ -261,29 +263,41 @@ def neigh_delete(nlh: nlmsg) -> None:
 
 
 def rtnl_fdb_dump(nlh: nlmsg) -> Iterator[bytes]:
-    """net/core/rtnetlink.c: RTM_GETNEIGH of AF_BRIDGE: the addresses that bridges know."""
-    sk = nlh.sk
-    for dev in tuple(sk.net.dev_base_head):
-        if not netif_is_bridge_master(dev):
+    """net/core/rtnetlink.c: RTM_GETNEIGH of AF_BRIDGE: what bridges and the interfaces receive."""
+    for dev in tuple(nlh.sk.net.dev_base_head):
+        p = br_port_get(dev)
+        if p is not None:
+            yield from br_fdb_dump(nlh, p.br, p)
+        # ndo_dflt_fdb_dump
+        for addr in (*dev.uc, *dev.mc):
+            yield _fdb(nlh, dev, NUD_PERMANENT, NTF_SELF, {"NDA_LLADDR": addr})
+        if netif_is_bridge_master(dev):
+            yield from br_fdb_dump(nlh, dev.priv, None)
+
+
+def br_fdb_dump(nlh: nlmsg, br: net_bridge, port: net_bridge_port | None) -> Iterator[bytes]:
+    """net/bridge/br_fdb.c: the addresses of a port; None: of the bridge itself."""
+    now = nlh.sk.net.clock.now_ns()
+    for fdb in tuple(br.fdb_hash.values()):
+        if fdb.dst is not port:
             continue
-        br: net_bridge = dev.priv
-        now = sk.net.clock.now_ns()
-        for fdb in tuple(br.fdb_hash.values()):
-            where = dev if fdb.dst is None else fdb.dst.dev
-            state = NUD_REACHABLE
-            if fdb.is_local:
-                state = NUD_PERMANENT
-            elif fdb.is_static:
-                state = NUD_NOARP
-            ages = (max(now - at, 0) // TICK_NS for at in (fdb.used, fdb.used, fdb.updated))
-            attrs = {
-                "NDA_LLADDR": fdb.addr,
-                "NDA_MASTER": dev.ifindex,
-                "NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0),
-            }
-            head = NDMSG.pack(AF_BRIDGE, 0, 0, where.ifindex, state, NTF_MASTER, 0)
-            payload = head + NDA.build(attrs)
-            yield nlmsg_put(RTM_NEWNEIGH, 0, nlh.seq, sk.portid, payload)
+        state = NUD_REACHABLE
+        if fdb.is_local:
+            state = NUD_PERMANENT
+        elif fdb.is_static:
+            state = NUD_NOARP
+        ages = (max(now - at, 0) // TICK_NS for at in (fdb.used, fdb.used, fdb.updated))
+        attrs = {
+            "NDA_LLADDR": fdb.addr,
+            "NDA_MASTER": br.dev.ifindex,
+            "NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0),
+        }
+        yield _fdb(nlh, br.dev if port is None else port.dev, state, 0, attrs)
+
+
+def _fdb(nlh: nlmsg, dev: net_device, state: int, flags: int, attrs: dict[str, Any]) -> bytes:
+    head = NDMSG.pack(AF_BRIDGE, 0, 0, dev.ifindex, state, flags, 0)
+    return nlmsg_put(RTM_NEWNEIGH, 0, nlh.seq, nlh.sk.portid, head + NDA.build(attrs))
 
 
 def _fdb_request(nlh: nlmsg) -> tuple[net_device, bytes, int]:
