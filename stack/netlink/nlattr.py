@@ -132,7 +132,8 @@ class Attr:
     """One attribute. `most`: bytes as its type says (see STRING, BINARY, UNSPEC), 0: any.
 
     `legal` are the values that a number may have, `inner` is the table of what is nested in it.
-    `flagged`: it is built with NLA_F_NESTED, which not all programs mask out.
+    `flagged`: it is built with NLA_F_NESTED, which not all programs mask out. `told`: there is no
+    policy, since it is for answers; of a request any payload is taken, as bytes.
     """
 
     name: str
@@ -142,10 +143,14 @@ class Attr:
     legal: range | None = None
     inner: AttrTable | None = None
     flagged: bool = False
+    told: bool = False
 
     def wrong(self, data: bytes, at: int, nested: bool, validate: int) -> NlError | None:
         """lib/nlattr.c validate_nla: what is wrong with a payload; None: nothing."""
         size, kind = len(data), self.type
+        if self.told:
+            refused = validate & UNSPEC_IS_WRONG
+            return NlError(errno.EINVAL, "Unsupported attribute", at) if refused else None
         if kind.size and size != kind.size and validate & STRICT_ATTRS:
             return NlError(errno.EINVAL, "invalid attribute length", at)
         if validate & NESTED_FLAG:
@@ -204,7 +209,8 @@ class AttrTable:
     def parse(self, data: bytes, at: int = 0, validate: int = LIBERAL, end: int = -1) -> Attrs:
         """lib/nlattr.c __nla_validate_parse: the attributes from `at` to `end` of a message.
 
-        Of those that come twice the last counts. Raises: NlError EINVAL, ERANGE.
+        Of those that come twice the last counts. One without a row, and so without a policy, is
+        there under the table's name and its number. Raises: NlError EINVAL, ERANGE.
         """
         found = Attrs()
         end = len(data) if end < 0 else end
@@ -233,12 +239,17 @@ class AttrTable:
         if row is None:  # no row: no policy
             if validate & UNSPEC_IS_WRONG:
                 raise NlError(errno.EINVAL, "Unsupported attribute", at)
+            name = f"{self.name} {number}"
+            found[name] = payload
+            found.at[name] = at
             return
         wrong = row.wrong(payload, at, bool(kind & NLA_F_NESTED), validate)
         if wrong is not None:
             raise wrong
-        if row.inner is not None:
-            value = row.inner.parse(data, at + NLA_HDRLEN, validate, at + size)
+        if row.told:
+            value: Any = payload
+        elif row.inner is not None:  # as nla_parse_nested_deprecated
+            value = row.inner.parse(data, at + NLA_HDRLEN, LIBERAL, at + size)
         else:
             value = row.type.get(payload)
         found[row.name] = value

@@ -43,7 +43,7 @@ from stack.netlink.netlink_sock import (
     NLMSG_HDRLEN,
     nlmsg,
 )
-from stack.netlink.nlattr import LIBERAL, STRICT, Attrs, AttrTable, NlError
+from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG
 from stack.netlink.rt_link import header, only
 
@@ -124,7 +124,7 @@ def addr_filter(nlh: nlmsg, what: str, table: AttrTable) -> int:
     _, plen, flags, scope, index = values
     if plen or flags or scope:
         raise NlError(errno.EINVAL, f"{name}Invalid values in header for address dump request")
-    tb = table.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size, STRICT)
+    tb = table.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size, DEPRECATED_STRICT)
     if "IFA_TARGET_NETNSID" in tb:
         text = f"{name}Invalid target network namespace id"
         raise tb.wrong("IFA_TARGET_NETNSID", text)
@@ -165,7 +165,7 @@ def inet6_rtm_getaddr(nlh: nlmsg) -> None:
     sk = nlh.sk
     what = "ipv6: Invalid header for get address request"
     _, plen, flags, scope, index = header(nlh, IFADDRMSG, what)
-    validate = STRICT if sk.strict_chk else LIBERAL
+    validate = DEPRECATED_STRICT if sk.strict_chk else LIBERAL
     tb = IFA6.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size, validate)
     if sk.strict_chk:
         if plen or flags or scope:
@@ -220,6 +220,8 @@ def inet_rtm_newaddr(nlh: nlmsg) -> None:
         raise NlError(errno.EINVAL, "ipv4: Invalid prefix length")
     if "IFA_LOCAL" not in tb:
         raise NlError(errno.EINVAL, "ipv4: Local address is not supplied")
+    if not tb["IFA_LOCAL"]:
+        return
     dev = device(nlh, index, "ipv4")
     cacheinfo(tb, "ipv4")
     local = tb["IFA_LOCAL"]

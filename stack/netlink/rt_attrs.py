@@ -44,6 +44,7 @@ RTNEXTHOP = struct.Struct("=HBBi")
 """struct rtnexthop: length, flags, weight - 1, index."""
 
 IFNAMSIZ = 16
+MAX_TCP_HEADER = 320
 
 # --- interfaces ---------------------------------------------------------------------------------
 
@@ -124,10 +125,10 @@ IFLA = AttrTable(
         Attr("IFLA_IFNAME", 3, STRING, IFNAMSIZ - 1),
         Attr("IFLA_MTU", 4, U32),
         Attr("IFLA_LINK", 5, U32),
-        Attr("IFLA_QDISC", 6, STRING),
-        Attr("IFLA_STATS", 7, BINARY),
+        Attr("IFLA_QDISC", 6, STRING, told=True),
+        Attr("IFLA_STATS", 7, BINARY, told=True),
         Attr("IFLA_MASTER", 10, U32),
-        Attr("IFLA_PROTINFO", 12, NESTED, flagged=True),
+        Attr("IFLA_PROTINFO", 12, NESTED, flagged=True, told=True),
         Attr("IFLA_TXQLEN", 13, U32),
         Attr("IFLA_MAP", 14, UNSPEC, 32),
         Attr("IFLA_WEIGHT", 15, U32),
@@ -135,20 +136,20 @@ IFLA = AttrTable(
         Attr("IFLA_LINKMODE", 17, U8),
         Attr("IFLA_LINKINFO", 18, NESTED, inner=LINKINFO),
         Attr("IFLA_NET_NS_PID", 19, U32),
-        Attr("IFLA_IFALIAS", 20, STRING, 255),
-        Attr("IFLA_STATS64", 23, BINARY),
+        Attr("IFLA_IFALIAS", 20, BINARY, 255),
+        Attr("IFLA_STATS64", 23, BINARY, told=True),
         Attr("IFLA_AF_SPEC", 26, NESTED),
         Attr("IFLA_GROUP", 27, U32),
         Attr("IFLA_NET_NS_FD", 28, U32),
         Attr("IFLA_EXT_MASK", 29, U32),
         Attr("IFLA_PROMISCUITY", 30, U32),
-        Attr("IFLA_NUM_TX_QUEUES", 31, U32, legal=range(1, 4097)),
-        Attr("IFLA_NUM_RX_QUEUES", 32, U32, legal=range(1, 4097)),
+        Attr("IFLA_NUM_TX_QUEUES", 31, U32),
+        Attr("IFLA_NUM_RX_QUEUES", 32, U32),
         Attr("IFLA_CARRIER", 33, U8),
         Attr("IFLA_LINK_NETNSID", 37, S32),
         Attr("IFLA_PROTO_DOWN", 39, U8),
         Attr("IFLA_GSO_MAX_SEGS", 40, U32),
-        Attr("IFLA_GSO_MAX_SIZE", 41, U32),
+        Attr("IFLA_GSO_MAX_SIZE", 41, U32, legal=range(MAX_TCP_HEADER + 1, 1 << 32)),
         Attr("IFLA_XDP", 43, NESTED, inner=XDP),
         Attr("IFLA_TARGET_NETNSID", 46, S32),
         Attr("IFLA_MIN_MTU", 50, U32),
@@ -156,7 +157,7 @@ IFLA = AttrTable(
         Attr("IFLA_ALT_IFNAME", 53, STRING, 127),
         Attr("IFLA_PERM_ADDRESS", 54, REJECT),
         Attr("IFLA_PARENT_DEV_NAME", 56, NUL_STRING),
-        Attr("IFLA_PARENT_DEV_BUS_NAME", 57, NUL_STRING),
+        Attr("IFLA_PARENT_DEV_BUS_NAME", 57, NUL_STRING, told=True),
         Attr("IFLA_GRO_MAX_SIZE", 58, U32),
         Attr("IFLA_TSO_MAX_SIZE", 59, REJECT),
         Attr("IFLA_TSO_MAX_SEGS", 60, REJECT),
@@ -168,7 +169,6 @@ IFLA = AttrTable(
 # --- addresses ----------------------------------------------------------------------------------
 
 _IFA_BOTH = (
-    Attr("IFA_LABEL", 3, STRING, IFNAMSIZ - 1),
     Attr("IFA_CACHEINFO", 6, UNSPEC, CACHEINFO.size),
     Attr("IFA_FLAGS", 8, U32),
     Attr("IFA_RT_PRIORITY", 9, U32),
@@ -180,6 +180,7 @@ IFA4 = AttrTable(
     (
         Attr("IFA_ADDRESS", 1, BE32),
         Attr("IFA_LOCAL", 2, BE32),
+        Attr("IFA_LABEL", 3, STRING, IFNAMSIZ - 1),
         Attr("IFA_BROADCAST", 4, BE32),
         *_IFA_BOTH,
     ),
@@ -189,7 +190,6 @@ IFA6 = AttrTable(
     (
         Attr("IFA_ADDRESS", 1, IN6),
         Attr("IFA_LOCAL", 2, IN6),
-        Attr("IFA_MULTICAST", 7, IN6),
         *_IFA_BOTH,
     ),
 )
@@ -231,22 +231,17 @@ _RTA_BOTH = (
     Attr("RTA_OIF", 4, U32),
     Attr("RTA_PRIORITY", 6, U32),
     Attr("RTA_METRICS", 8, NESTED),
-    Attr("RTA_FLOW", 11, U32),
-    Attr("RTA_CACHEINFO", 12, UNSPEC, RTA_CACHE.size),
+    Attr("RTA_MULTIPATH", 9, UNSPEC, RTNEXTHOP.size),
+    Attr("RTA_CACHEINFO", 12, UNSPEC, told=True),
     Attr("RTA_TABLE", 15, U32),
     Attr("RTA_MARK", 16, U32),
-    Attr("RTA_MFC_STATS", 17, BINARY),
-    Attr("RTA_PREF", 20, U8),
     Attr("RTA_ENCAP_TYPE", 21, U16),
     Attr("RTA_ENCAP", 22, NESTED),
-    Attr("RTA_EXPIRES", 23, U32),
     Attr("RTA_UID", 25, U32),
-    Attr("RTA_TTL_PROPAGATE", 26, REJECT),
     Attr("RTA_IP_PROTO", 27, U8),
     Attr("RTA_SPORT", 28, BE16),
     Attr("RTA_DPORT", 29, BE16),
     Attr("RTA_NH_ID", 30, U32),
-    Attr("RTA_FLOWLABEL", 31, U32),
 )
 RTA4 = AttrTable(
     "RTA",
@@ -255,23 +250,26 @@ RTA4 = AttrTable(
         Attr("RTA_SRC", 2, BE32),
         Attr("RTA_GATEWAY", 5, BE32),
         Attr("RTA_PREFSRC", 7, BE32),
-        Attr("RTA_MULTIPATH", 9, BINARY),
-        Attr("RTA_VIA", 18, UNSPEC, 2),
+        Attr("RTA_FLOW", 11, U32),
+        Attr("RTA_VIA", 18, UNSPEC, told=True),
         *_RTA_BOTH,
     ),
-    strict_from=27,
+    last=31,
+    strict_from=30,
 )
 RTA6 = AttrTable(
     "RTA",
     (
-        Attr("RTA_DST", 1, IN6),
-        Attr("RTA_SRC", 2, IN6),
+        Attr("RTA_DST", 1, IN6, told=True),
+        Attr("RTA_SRC", 2, IN6, told=True),
         Attr("RTA_GATEWAY", 5, IN6),
         Attr("RTA_PREFSRC", 7, IN6),
-        Attr("RTA_MULTIPATH", 9, BINARY),
+        Attr("RTA_PREF", 20, U8),
+        Attr("RTA_EXPIRES", 23, U32),
+        Attr("RTA_FLOWLABEL", 31, BE32),
         *_RTA_BOTH,
     ),
-    strict_from=27,
+    strict_from=30,
 )
 
 # --- rules, settings ----------------------------------------------------------------------------

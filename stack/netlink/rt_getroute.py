@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWROUTE
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    RTM_NEWROUTE,
+)
 from stack.inet.flow import flowi
 from stack.ipv4.fib import RT_TABLE_MAIN, fib_lookup, fib_result
 from stack.ipv4.route import ip_route_output_flow
@@ -15,7 +23,16 @@ from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, NlError
 from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTMSG
 from stack.netlink.rt_link import header
-from stack.netlink.rt_route import fib_dump_info, metrics_fill, rt6_fill_node, rt_table
+from stack.netlink.rt_route import (
+    fib_dump_info,
+    in6_prefix,
+    metrics_fill,
+    rt6_fill_node,
+    rt_table,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 KNOWN = ("RTA_IIF", "RTA_OIF", "RTA_DST", "RTA_SRC", "RTA_MARK", "RTA_UID", "RTA_IP_PROTO") + (
@@ -48,6 +65,17 @@ def getroute_attrs(nlh: nlmsg, v6: bool) -> tuple[Attrs, int, int]:
     return tb, tos, flags
 
 
+def check_asked(net: Net, tb: Attrs, icmp: int) -> None:
+    """What cannot be asked. Raises: NlError ENODEV, EOPNOTSUPP."""
+    iif = tb.get("RTA_IIF")
+    if iif and iif not in net.dev_by_index:
+        raise NlError(errno.ENODEV)
+    if iif:
+        raise tb.wrong("RTA_IIF", "routes of what comes in are not told", errno.EOPNOTSUPP)
+    if tb.get("RTA_IP_PROTO", IPPROTO_UDP) not in (IPPROTO_TCP, IPPROTO_UDP, icmp):
+        raise tb.wrong("RTA_IP_PROTO", "Unsupported ip proto", errno.EOPNOTSUPP)
+
+
 def inet_rtm_getroute(nlh: nlmsg) -> None:
     """net/ipv4/route.c: where a packet would go.
 
@@ -55,8 +83,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     """
     net = nlh.sk.net
     tb, tos, flags = getroute_attrs(nlh, False)
-    if tb.get("RTA_IIF"):
-        raise tb.wrong("RTA_IIF", "routes of what comes in are not told", errno.EOPNOTSUPP)
+    check_asked(net, tb, IPPROTO_ICMP)
     oif, dst = tb.get("RTA_OIF", 0), tb.get("RTA_DST", 0)
     fl4 = flowi(AF_INET, dst, tb.get("RTA_SRC", 0), oif, tos)
     rt = ip_route_output_flow(net, fl4, None)
@@ -92,9 +119,10 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
     """net/ipv6/route.c: where a packet would go; an error of the route is told in its cacheinfo."""
     net = nlh.sk.net
     tb, _, flags = getroute_attrs(nlh, True)
-    if tb.get("RTA_IIF"):
-        raise tb.wrong("RTA_IIF", "routes of what comes in are not told", errno.EOPNOTSUPP)
-    dst, src = tb.get("RTA_DST", 0), tb.get("RTA_SRC", 0)
+    check_asked(net, tb, IPPROTO_ICMPV6)
+    if "RTA_SRC" in tb and len(tb["RTA_SRC"]) < 16:
+        raise tb.wrong("RTA_SRC", "Invalid source address")
+    dst, src = in6_prefix(tb, 128), int.from_bytes(tb.get("RTA_SRC", b"")[:16], "big")
     rt = ip6_route_output(net, None, flowi(AF_INET6, dst, src, tb.get("RTA_OIF", 0)))
     f6i = rt.from6
     if f6i is None:

@@ -10,6 +10,7 @@ Read rtnl_fill_ifinfo first: it has the attributes in the kernel's order.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import struct
 from collections.abc import Iterator
@@ -263,6 +264,19 @@ def find_link(net: Net, index: int, tb: Attrs) -> net_device:
     return dev
 
 
+def one_netns(tb: Attrs) -> None:
+    """net/core/rtnetlink.c rtnl_ensure_unique_netns: a request is about its own namespace.
+
+    Raises: NlError EOPNOTSUPP, EINVAL.
+    """
+    for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD"):
+        if name in tb:
+            text = "specified netns attribute not supported"
+            raise tb.wrong(name, text, errno.EOPNOTSUPP)
+    if "IFLA_TARGET_NETNSID" in tb:
+        raise tb.wrong("IFLA_TARGET_NETNSID", "Invalid target network namespace id")
+
+
 def rtnl_getlink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_GETLINK of one interface."""
     sk = nlh.sk
@@ -274,8 +288,7 @@ def rtnl_getlink(nlh: nlmsg) -> None:
             raise NlError(errno.EINVAL, f"Invalid values in header for {what}")
         known = ("IFLA_IFNAME", "IFLA_ALT_IFNAME", "IFLA_EXT_MASK", "IFLA_TARGET_NETNSID")
         only(tb, known, f"Unsupported attribute in {what}")
-    if "IFLA_TARGET_NETNSID" in tb:
-        raise tb.wrong("IFLA_TARGET_NETNSID", "Invalid target network namespace id")
+    one_netns(tb)
     dev = find_link(sk.net, index, tb)
     stats = not tb.get("IFLA_EXT_MASK", 0) & RTEXT_FILTER_SKIP_STATS
     netlink_reply(nlh, RTM_NEWLINK, rtnl_fill_ifinfo(dev, stats=stats))
@@ -295,16 +308,19 @@ def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
         tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16, DEPRECATED_STRICT)
         known = ("IFLA_TARGET_NETNSID", "IFLA_EXT_MASK", "IFLA_MASTER", "IFLA_LINKINFO")
         only(tb, known, f"Unsupported attribute in {what} request")
-    elif len(nlh.whole) >= NLMSG_HDRLEN + 16:
-        tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
+    else:
+        # Old programs send all kinds of things.
+        with contextlib.suppress(NlError):
+            header(nlh, IFINFOMSG)
+            tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
     if "IFLA_TARGET_NETNSID" in tb:
         raise tb.wrong("IFLA_TARGET_NETNSID", "Invalid target network namespace id")
     stats = not tb.get("IFLA_EXT_MASK", 0) & RTEXT_FILTER_SKIP_STATS
-    master = sk.net.dev_by_index.get(tb.get("IFLA_MASTER", 0))
+    master = tb.get("IFLA_MASTER", 0)
     wanted = tb.get("IFLA_LINKINFO", {}).get("IFLA_INFO_KIND")
     for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
         ops = dev.rtnl_link_ops
-        if master is not None and dev.master is not master:
+        if master and (dev.master is None or dev.master.ifindex != master):
             continue
         if wanted is not None and (ops is None or ops.kind != wanted):
             continue
@@ -315,6 +331,12 @@ def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
 def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv6/addrconf.c: RTM_GETLINK of AF_INET6."""
     sk = nlh.sk
+    if sk.strict_chk:
+        _, *values = header(nlh, IFINFOMSG, "Invalid header for link dump request")
+        if len(nlh.payload) > IFINFOMSG.size:
+            raise NlError(errno.EINVAL, "Invalid data after header")
+        if any(values):
+            raise NlError(errno.EINVAL, "Invalid values in header for dump request")
     for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
         idev: inet6_dev | None = dev.ip6_ptr
         if idev is None:
@@ -455,6 +477,10 @@ def rtnl_dellink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_DELLINK."""
     _, _, index, _, _ = header(nlh, IFINFOMSG)
     tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16, DEPRECATED_STRICT)
+    one_netns(tb)
+    if index <= 0 and "IFLA_GROUP" in tb and not {"IFLA_IFNAME", "IFLA_ALT_IFNAME"} & tb.keys():
+        # All interfaces are of group 0, which cannot be deleted.
+        raise NlError(errno.ENODEV if tb["IFLA_GROUP"] else errno.EPERM)
     dev = find_link(nlh.sk.net, index, tb)
     check(rtnl_delete_link(dev), f"{dev.name} cannot be deleted")
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -42,13 +43,15 @@ from stack.netlink.netlink_sock import (
     NLMSG_HDRLEN,
     nlmsg,
 )
-from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, NlError
+from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, BINARY, Attr, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
 from stack.netlink.rt_link import check, header, only
 
 if TYPE_CHECKING:
     from stack.net import Net
 
+NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),))
+"""What neigh_delete looks for; it does not look at others (nlmsg_find_attr)."""
 TICK_NS = 10_000_000
 NTF_USE, NTF_SELF, NTF_PROXY = 0x01, 0x02, 0x08
 ADDR_BYTES = {AF_INET: 4, AF_INET6: 16}
@@ -102,16 +105,18 @@ def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
             raise NlError(errno.EINVAL, "Invalid flags in header for neighbor dump request")
         tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, DEPRECATED_STRICT)
         only(tb, ("NDA_IFINDEX", "NDA_MASTER"), "Unsupported attribute in neighbor dump request")
-    elif len(nlh.payload) >= NDMSG.size:
-        flags = header(nlh, NDMSG)[5]
-        tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
+    else:
+        # Old programs send all kinds of things.
+        with contextlib.suppress(NlError):
+            flags = header(nlh, NDMSG)[5]
+            tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
     wanted, master = tb.get("NDA_IFINDEX", 0), tb.get("NDA_MASTER", 0)
     answer = NLM_F_DUMP_FILTERED if wanted or master else 0
     for each in (AF_INET, AF_INET6):
         tbl = neigh_find_table(sk.net, each)
         if tbl is None or family not in (0, each):
             continue
-        if flags & NTF_PROXY:
+        if flags == NTF_PROXY:
             for p in tuple(tbl.phash.values()):
                 payload = pneigh_fill_info(tbl, p)
                 yield nlmsg_put(RTM_NEWNEIGH, answer, nlh.seq, sk.portid, payload)
@@ -168,13 +173,13 @@ def neigh_get(nlh: nlmsg) -> None:
         if flags & ~NTF_PROXY:
             raise NlError(errno.EINVAL, f"Invalid flags in header for {what}")
     tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, validate)
-    tbl = neigh_find_table(net, family)
-    if tbl is None:
-        raise NlError(errno.EAFNOSUPPORT, f"Unsupported family in header for {what}")
     if strict:
         only(tb, ("NDA_DST",), f"Unsupported attribute in {what}")
     if "NDA_DST" not in tb:
         raise NlError(errno.EINVAL, "Network address not specified")
+    tbl = neigh_find_table(net, family)
+    if tbl is None:
+        raise NlError(errno.EAFNOSUPPORT, f"Unsupported family in header for {what}")
     if len(tb["NDA_DST"]) != ADDR_BYTES[family]:
         raise tb.wrong("NDA_DST", f"Invalid network address in {what}")
     dev = net.dev_by_index.get(index) if index else None
@@ -239,8 +244,8 @@ def neigh_add(nlh: nlmsg) -> None:
 def neigh_delete(nlh: nlmsg) -> None:
     """net/core/neighbour.c: RTM_DELNEIGH."""
     net = nlh.sk.net
-    family, _, _, index, _, flags, _ = header(nlh, NDMSG, "Invalid header length")
-    tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
+    family, _, _, index, _, flags, _ = header(nlh, NDMSG)
+    tb = NDA_FIND.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
     if "NDA_DST" not in tb:
         raise NlError(errno.EINVAL, "Network address not specified")
     dev = device(net, index)

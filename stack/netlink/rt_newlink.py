@@ -104,6 +104,13 @@ def rtnl_newlink(nlh: nlmsg) -> None:
     net = nlh.sk.net
     _, _, index, flags, mask = header(nlh, IFINFOMSG)
     tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
+    if "IFLA_NET_NS_PID" in tb:
+        raise tb.wrong("IFLA_NET_NS_PID", "programs have no namespaces of a host", errno.ESRCH)
+    if "IFLA_NET_NS_FD" in tb:
+        raise tb.wrong("IFLA_NET_NS_FD", "no descriptor is a namespace of a host", errno.EBADF)
+    for name in ("IFLA_LINK_NETNSID", "IFLA_TARGET_NETNSID"):
+        if name in tb:
+            raise tb.wrong(name, "Unknown network namespace id")
     if index < 0:
         raise NlError(errno.EINVAL, "ifindex can't be negative")
     dev = None

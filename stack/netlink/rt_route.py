@@ -39,7 +39,6 @@ from stack.ipv6.ip6_fib import (
     RTF_EXPIRES,
     RTF_PREF_MASK,
     fib6_del,
-    fib6_get_table,
     fib6_info,
 )
 from stack.ipv6.route_config import PREFERENCES, ip6_route_add
@@ -53,7 +52,7 @@ from stack.netlink.netlink_sock import (
     NLMSG_HDRLEN,
     nlmsg,
 )
-from stack.netlink.nlattr import STRICT, Attrs, NlError
+from stack.netlink.nlattr import DEPRECATED_STRICT, Attrs, NlError
 from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP
 from stack.netlink.rt_link import header
 
@@ -157,16 +156,21 @@ class dump_filter:
         if flags & ~(RTM_F_CLONED | RTM_F_PREFIX):
             raise NlError(errno.EINVAL, "Invalid flags for FIB dump request")
         self.table, self.protocol, self.type = table, protocol, kind
-        tb = RTA4.parse(nlh.whole, ATTRS_AT, STRICT)
+        v6 = nlh.payload[0] == AF_INET6
+        absent = bool(table) and table not in (net.ipv6.fib6.tables if v6 else net.fib.tables)
+        tb = RTA4.parse(nlh.whole, ATTRS_AT, DEPRECATED_STRICT)
         for name in tb:
             if name == "RTA_TABLE":
                 self.table = tb[name]
+                absent = False
             elif name == "RTA_OIF":
                 self.oif = tb[name]
                 if self.oif not in net.dev_by_index:
                     raise NlError(errno.ENODEV)
             else:
                 raise tb.wrong(name, "Unsupported attribute in dump request")
+        if absent and nlh.payload[0] in (AF_INET, AF_INET6):
+            raise NlError(errno.ENOENT, "FIB table does not exist")
         self.filtered = bool(self.table or self.protocol or self.type or self.oif)
 
 
@@ -176,10 +180,6 @@ def inet_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
     want = dump_filter(nlh, sk.net)
     answer = NLM_F_DUMP_FILTERED if want.filtered else 0
     tables = sk.net.fib.tables
-    if want.table and want.table not in tables:
-        if nlh.payload[0] == AF_INET:
-            raise NlError(errno.ENOENT, "ipv4: FIB table does not exist")
-        return
     for tb_id in sorted(tables):
         if want.table not in (0, tb_id):
             continue
@@ -202,10 +202,6 @@ def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
     want = dump_filter(nlh, sk.net)
     answer = NLM_F_DUMP_FILTERED if want.filtered else 0
     tables = sk.net.ipv6.fib6.tables
-    if want.table and want.table not in tables:
-        if nlh.payload[0] == AF_INET6:
-            raise NlError(errno.ENOENT, "FIB table does not exist")
-        return
     for tb_id in sorted(tables):
         if want.table not in (0, tb_id):
             continue
@@ -231,7 +227,6 @@ class route_request:
 
     def __init__(self, nlh: nlmsg, family: int) -> None:
         """Raises: NlError."""
-        net = nlh.sk.net
         values = header(nlh, RTMSG)
         self.v6 = family == AF_INET6
         table = RTA6 if self.v6 else RTA4
@@ -248,16 +243,18 @@ class route_request:
         if self.v6 and src:
             raise NlError(errno.EINVAL, "Invalid source address length")
         self.table = tb.get("RTA_TABLE", tb_id) or RT_TABLE_MAIN
-        self.dst = tb.get("RTA_DST", 0)
+        self.dst = in6_prefix(tb, self.plen) if self.v6 else tb.get("RTA_DST", 0)
         mask = MASKS6[self.plen] if self.v6 else MASKS[self.plen]
         if self.v6:
             self.dst &= mask
         elif self.dst & ~mask & 0xFFFFFFFF:
             raise NlError(errno.EINVAL, "Invalid prefix for given prefix length")
-        for name in ("RTA_NH_ID", "RTA_ENCAP", "RTA_ENCAP_TYPE", "RTA_VIA", "RTA_FLOW"):
-            if tb.get(name):
-                raise tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
-        self.dev = out_device(net, tb)
+        if tb.get("RTA_FLOWLABEL", 0) >> 20:
+            raise tb.wrong("RTA_FLOWLABEL", "reserved bit set")
+        if "RTA_ENCAP_TYPE" in tb:
+            raise tb.wrong("RTA_ENCAP_TYPE", "Unknown lwt encapsulation type")
+        if "RTA_VIA" in tb:
+            raise tb.wrong("RTA_VIA", "Unsupported address family")
 
     @property
     def prefix(self) -> str:
@@ -305,6 +302,15 @@ class route_request:
         return found
 
 
+def in6_prefix(tb: Attrs, plen: int) -> int:
+    """RTA_DST of IPv6, of which as many bytes are there as the prefix has. Raises: NlError."""
+    data = tb.get("RTA_DST", b"")
+    size = (plen + 7) // 8
+    if "RTA_DST" in tb and len(data) < size:
+        raise tb.wrong("RTA_DST", "Invalid destination address")
+    return int.from_bytes(data[:size].ljust(16, b"\0"), "big")
+
+
 def out_device(net: Net, tb: Attrs) -> net_device | None:
     """The device of RTA_OIF. Raises: NlError ENODEV."""
     index = tb.get("RTA_OIF", 0)
@@ -321,8 +327,10 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
     net = nlh.sk.net
     want = route_request(nlh, AF_INET)
     known_type(want)
+    no_more(want)
+    dev = out_device(net, want.tb)
     hops = want.nexthops(net)
-    if want.type in FIB_PROPS_ERROR and (hops or want.dev or want.tb.get("RTA_GATEWAY")):
+    if want.type in FIB_PROPS_ERROR and (hops or dev or want.tb.get("RTA_GATEWAY")):
         text = "Route with gateway, device or nexthops cannot be of this type"
         raise NlError(errno.EINVAL, text)
     create, replace = nlh.flags & NLM_F_CREATE, nlh.flags & NLM_F_REPLACE
@@ -335,7 +343,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
             net,
             want.prefix,
             via=want.text("RTA_GATEWAY"),
-            dev=want.dev,
+            dev=dev,
             src=want.text("RTA_PREFSRC"),
             metric=want.tb.get("RTA_PRIORITY", 0),
             tos=want.tos,
@@ -351,6 +359,13 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
         )
     except ArgumentError as exc:
         raise NlError(errno.EINVAL, str(exc)) from None
+
+
+def no_more(want: route_request) -> None:
+    """Refuse what routes cannot have here. Raises: NlError EOPNOTSUPP."""
+    for name in ("RTA_NH_ID", "RTA_FLOW"):
+        if want.tb.get(name):
+            raise want.tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
 
 
 def known_type(want: route_request) -> None:
@@ -377,14 +392,18 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
     want = route_request(nlh, AF_INET)
     if want.table not in net.fib.tables:
         raise NlError(errno.ESRCH, "FIB table does not exist")
+    tb = fib_get_table(net, want.table)
+    oif = want.tb.get("RTA_OIF", 0)
+    if not tb.maps[want.plen].find(want.dst) or (oif and oif not in net.dev_by_index):
+        raise NlError(errno.ESRCH)
     hops = want.nexthops(net)
-    via, dev = want.tb.get("RTA_GATEWAY") or None, want.dev
+    via, dev = want.tb.get("RTA_GATEWAY") or None, out_device(net, want.tb)
     for hop_via, hop_dev, _ in hops[:1]:
         via = RTA4.by_name["RTA_GATEWAY"].type.get(_packed(hop_via)) if hop_via else None
         dev = hop_dev
     fib_table_delete(
         net,
-        fib_get_table(net, want.table),
+        tb,
         want.dst,
         want.plen,
         rtype=want.type,
@@ -405,8 +424,7 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
     """net/ipv6/route.c: RTM_NEWROUTE of AF_INET6; next hops of RTA_MULTIPATH are routes each."""
     net = nlh.sk.net
     want = route_request(nlh, AF_INET6)
-    if want.type > RTN_MAX:
-        raise NlError(errno.EINVAL, "Invalid route type")
+    no_more(want)
     pref = {number & 3: name for name, number in PREFERENCES.items()}
     options: dict[str, Any] = {
         "src": want.text("RTA_PREFSRC"),
@@ -420,7 +438,7 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
     }
     if not nlh.flags & NLM_F_CREATE and not any(_same6(net, want)):
         raise NlError(errno.ENOENT)
-    hops = want.nexthops(net) or [(want.text("RTA_GATEWAY"), want.dev, 1)]
+    hops = want.nexthops(net) or [(want.text("RTA_GATEWAY"), out_device(net, want.tb), 1)]
     replace = bool(nlh.flags & NLM_F_REPLACE)
     append = bool(nlh.flags & NLM_F_APPEND) or not nlh.flags & NLM_F_EXCL
     try:
@@ -444,13 +462,16 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
     want = route_request(nlh, AF_INET6)
     if want.table not in net.ipv6.fib6.tables:
         raise NlError(errno.ESRCH, "FIB table does not exist")
-    fib6_get_table(net, want.table)
+    want.nexthops(net)
+    if want.tb.get("RTA_NH_ID"):
+        raise want.tb.wrong("RTA_NH_ID", "there are no nexthop objects")
+    oif = want.tb.get("RTA_OIF", 0)
     gw, metric = want.tb.get("RTA_GATEWAY", 0), want.tb.get("RTA_PRIORITY", 0)
     found = 0
     for rt in tuple(_same6(net, want)):
         nh = rt.fib6_nh
         if (
-            (want.dev is None or nh.fib_nh_dev is want.dev)
+            (not oif or nh.fib_nh_dev.ifindex == oif)
             and (not gw or nh.fib_nh_gw6 == gw)
             and (not metric or rt.fib6_metric == metric)
             and (not want.protocol or rt.fib6_protocol == want.protocol)
@@ -460,4 +481,6 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
             if gw or not rt.fib6_siblings:
                 return
     if not found:
-        raise NlError(errno.ESRCH)
+        # The kernel's tables have an entry for ::/0 that cannot be deleted.
+        nobody = not (want.plen or gw or oif or metric)
+        raise NlError(errno.ENOENT if nobody else errno.ESRCH)

@@ -44,6 +44,8 @@ def fib_nl_dumprule(nlh: nlmsg) -> Iterator[bytes]:
         if len(nlh.payload) > RTMSG.size:
             raise NlError(errno.EINVAL, "Invalid data after header in fib rule dump request")
     family = nlh.payload[0]
+    if family and family not in RULES:
+        raise NlError(errno.EAFNOSUPPORT)
     for each, rules in RULES.items():
         if family in (0, each):
             for priority, table in rules:
