@@ -50,8 +50,8 @@ from stack.netlink.rt_link import check, header, only
 if TYPE_CHECKING:
     from stack.net import Net
 
-NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),))
-"""What neigh_delete looks for; it does not look at others (nlmsg_find_attr)."""
+NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),), last=16)
+"""What neigh_get and neigh_delete look for; they do not check others."""
 TICK_NS = 10_000_000
 NTF_USE, NTF_SELF, NTF_PROXY = 0x01, 0x02, 0x08
 ADDR_BYTES = {AF_INET: 4, AF_INET6: 16}
@@ -172,7 +172,7 @@ def neigh_get(nlh: nlmsg) -> None:
             raise NlError(errno.EINVAL, f"Invalid values in header for {what}")
         if flags & ~NTF_PROXY:
             raise NlError(errno.EINVAL, f"Invalid flags in header for {what}")
-    tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, validate)
+    tb = NDA_FIND.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, validate)
     if strict:
         only(tb, ("NDA_DST",), f"Unsupported attribute in {what}")
     if "NDA_DST" not in tb:

@@ -253,6 +253,8 @@ class route_request:
             raise tb.wrong("RTA_FLOWLABEL", "reserved bit set")
         if "RTA_ENCAP_TYPE" in tb:
             raise tb.wrong("RTA_ENCAP_TYPE", "Unknown lwt encapsulation type")
+        if tb.get("RTA_NH_ID"):
+            raise tb.wrong("RTA_NH_ID", "Nexthop id does not exist")
         if "RTA_VIA" in tb:
             raise tb.wrong("RTA_VIA", "Unsupported address family")
 
@@ -327,7 +329,8 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
     net = nlh.sk.net
     want = route_request(nlh, AF_INET)
     known_type(want)
-    no_more(want)
+    if want.tb.get("RTA_FLOW"):
+        raise want.tb.wrong("RTA_FLOW", "there are no realms", errno.EOPNOTSUPP)
     dev = out_device(net, want.tb)
     hops = want.nexthops(net)
     if want.type in FIB_PROPS_ERROR and (hops or dev or want.tb.get("RTA_GATEWAY")):
@@ -359,13 +362,6 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
         )
     except ArgumentError as exc:
         raise NlError(errno.EINVAL, str(exc)) from None
-
-
-def no_more(want: route_request) -> None:
-    """Refuse what routes cannot have here. Raises: NlError EOPNOTSUPP."""
-    for name in ("RTA_NH_ID", "RTA_FLOW"):
-        if want.tb.get(name):
-            raise want.tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
 
 
 def known_type(want: route_request) -> None:
@@ -424,7 +420,6 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
     """net/ipv6/route.c: RTM_NEWROUTE of AF_INET6; next hops of RTA_MULTIPATH are routes each."""
     net = nlh.sk.net
     want = route_request(nlh, AF_INET6)
-    no_more(want)
     pref = {number & 3: name for name, number in PREFERENCES.items()}
     options: dict[str, Any] = {
         "src": want.text("RTA_PREFSRC"),
@@ -463,8 +458,6 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
     if want.table not in net.ipv6.fib6.tables:
         raise NlError(errno.ESRCH, "FIB table does not exist")
     want.nexthops(net)
-    if want.tb.get("RTA_NH_ID"):
-        raise want.tb.wrong("RTA_NH_ID", "there are no nexthop objects")
     oif = want.tb.get("RTA_OIF", 0)
     gw, metric = want.tb.get("RTA_GATEWAY", 0), want.tb.get("RTA_PRIORITY", 0)
     found = 0
