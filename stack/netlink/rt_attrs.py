@@ -284,6 +284,11 @@ FRA = AttrTable(
     ),
     last=27,
 )
+NETNSA = AttrTable(
+    "NETNSA",
+    (Attr("NETNSA_NSID", 1, S32), Attr("NETNSA_PID", 2, U32), Attr("NETNSA_FD", 3, U32)),
+    last=6,
+)
 NETCONFA = AttrTable(
     "NETCONFA",
     (

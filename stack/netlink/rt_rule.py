@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stack.core.netdevice import net_device
-from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNETCONF, RTM_NEWRULE
+from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNETCONF, RTM_NEWNSID, RTM_NEWRULE
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
-from stack.netlink.af_netlink import nlmsg_put
-from stack.netlink.netlink_sock import nlmsg
+from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import NlError
-from stack.netlink.rt_attrs import FRA, NETCONFA, RTMSG
+from stack.netlink.rt_attrs import FRA, NETCONFA, NETNSA, RTMSG
 from stack.netlink.rt_link import header
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ RULES = {
 FR_ACT_TO_TBL = 1
 RTPROT_KERNEL = 2
 NETCONFMSG = struct.Struct("=B3x")
-NETCONFA_IFINDEX_ALL, NETCONFA_IFINDEX_DEFAULT = -1, -2
+NETNSA_NSID_NOT_ASSIGNED = -1
 
 
 def fib_nl_dumprule(nlh: nlmsg) -> Iterator[bytes]:
@@ -69,7 +69,6 @@ def _netconf(net: Net, family: int, dev: net_device) -> dict[str, Any] | None:
             "NETCONFA_IFINDEX": dev.ifindex,
             "NETCONFA_FORWARDING": int(in_dev_forward(in_dev)),
             "NETCONFA_RP_FILTER": in_dev_conf(in_dev, "rp_filter"),
-            "NETCONFA_PROXY_NEIGH": in_dev_conf(in_dev, "proxy_arp"),
         }
     idev = dev.ip6_ptr
     if idev is None:
@@ -99,3 +98,22 @@ def inet_netconf_dump_devconf(nlh: nlmsg) -> Iterator[bytes]:
                 yield nlmsg_put(RTM_NEWNETCONF, 0, nlh.seq, sk.portid, payload)
 
 
+
+
+def rtnl_net_getid(nlh: nlmsg) -> None:
+    """net/core/net_namespace.c: RTM_GETNSID: no namespace has an id here.
+
+    Which namespace a program's descriptor is cannot be seen. Raises: NlError ESRCH, EINVAL.
+    """
+    tb = NETNSA.parse(nlh.whole, NLMSG_HDRLEN + NETCONFMSG.size)
+    if "NETNSA_PID" in tb:
+        raise tb.wrong("NETNSA_PID", "Peer netns reference is invalid", errno.ESRCH)
+    if "NETNSA_FD" not in tb:
+        raise NlError(errno.EINVAL, "Peer netns reference is missing")
+    payload = NETCONFMSG.pack(0) + NETNSA.build({"NETNSA_NSID": NETNSA_NSID_NOT_ASSIGNED})
+    netlink_reply(nlh, RTM_NEWNSID, payload)
+
+
+def rtnl_net_dumpid(nlh: nlmsg) -> Iterator[bytes]:
+    """net/core/net_namespace.c: RTM_GETNSID of all: a namespace has given no ids."""
+    return iter(())

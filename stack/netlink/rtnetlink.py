@@ -40,6 +40,7 @@ from stack.core.uapi import (
     RTM_GETLINK,
     RTM_GETNEIGH,
     RTM_GETNETCONF,
+    RTM_GETNSID,
     RTM_GETROUTE,
     RTM_GETRULE,
     RTM_NEWADDR,
@@ -104,7 +105,12 @@ from stack.netlink.rt_route import (
     inet_rtm_newroute,
     rt6_fill_node,
 )
-from stack.netlink.rt_rule import fib_nl_dumprule, inet_netconf_dump_devconf
+from stack.netlink.rt_rule import (
+    fib_nl_dumprule,
+    inet_netconf_dump_devconf,
+    rtnl_net_dumpid,
+    rtnl_net_getid,
+)
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -164,6 +170,7 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (AF_INET6, RTM_NEWROUTE): (inet6_rtm_newroute, None),
     (AF_INET6, RTM_DELROUTE): (inet6_rtm_delroute, None),
     (AF_UNSPEC, RTM_GETRULE): (None, fib_nl_dumprule),
+    (AF_UNSPEC, RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
     (AF_UNSPEC, RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
 }
 """rtnl_register: the function for one object, and that for all; by family and message. What a
