@@ -1,11 +1,11 @@
 """net/ipv4/inet_diag.c, tcp_diag.c, udp_diag.c, raw_diag.c: the sockets of IPv4 and IPv6.
 
-    inet_diag_cmd
-        inet_diag_dump          all that a request's states and filter fit: `ss -tu`
-            inet_diag_bc_sk     the filter (inet_diag_bc.py)
-            inet_sk_diag_fill   struct inet_diag_msg and what the request's idiag_ext asks
-        inet_diag_dump_one      one socket, by its ends and cookie
-        inet_diag_destroy       end it: `ss -K`
+inet_diag_cmd
+    inet_diag_dump          all that a request's states and filter fit: `ss -tu`
+        inet_diag_bc_sk     the filter (inet_diag_bc.py)
+        inet_sk_diag_fill   struct inet_diag_msg and what the request's idiag_ext asks
+    inet_diag_dump_one      one socket, by its ends and cookie
+    inet_diag_destroy       end it: `ss -K`
 """
 
 from __future__ import annotations

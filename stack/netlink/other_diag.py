@@ -168,5 +168,3 @@ def netlink_diag_cmd(nlh: nlmsg, destroy: bool) -> None:
         raise NlError(errno.EOPNOTSUPP)
     found = (s for s in nlh.sk.net.nl_table.sockets if protocol in (255, s.sk_protocol))
     _dump(nlh, found, lambda sk: netlink_fill(sk, show))
-
-

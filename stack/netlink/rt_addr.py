@@ -1,8 +1,8 @@
 """RTM_*ADDR: addresses of interfaces (net/ipv4/devinet.c, net/ipv6/addrconf.c).
 
-    RTM_NEWADDR     inet_rtm_newaddr => inet_addr_add       inet6_rtm_newaddr => inet6_addr_add
-    RTM_DELADDR     inet_rtm_deladdr                        inet6_rtm_deladdr
-    RTM_GETADDR     inet_dump_ifaddr                        inet6_dump_addr, inet6_rtm_getaddr
+RTM_NEWADDR     inet_rtm_newaddr => inet_addr_add       inet6_rtm_newaddr => inet6_addr_add
+RTM_DELADDR     inet_rtm_deladdr                        inet6_rtm_deladdr
+RTM_GETADDR     inet_dump_ifaddr                        inet6_dump_addr, inet6_rtm_getaddr
 """
 
 from __future__ import annotations
@@ -313,4 +313,3 @@ def inet6_rtm_deladdr(nlh: nlmsg) -> None:
         inet6_addr_del(dev, addr, plen)
     except OSError as exc:
         raise NlError(exc.errno or errno.EIO, "ipv6: address not found") from None
-

@@ -46,6 +46,7 @@ from stack.core.netdevice import (
     dev_get_flags,
     net_device,
 )
+from stack.core.rows import rows_of
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_NEWLINK
@@ -81,7 +82,7 @@ PORT_FLAGS = {
 }
 BR_TICK_NS = 10_000_000
 """USER_HZ is 100: the unit of a bridge's times."""
-COUNTERS = tuple(name for name in rtnl_link_stats64.__slots__ if not name.startswith("_"))
+COUNTERS = tuple(rows_of(rtnl_link_stats64))
 DEFAULT_TX_QUEUE_LEN = 1000
 """What is told of a device without a queue (IFF_NO_QUEUE), whose tx_queue_len is 0 here."""
 STATS64 = struct.Struct(f"={len(COUNTERS)}Q")
@@ -483,4 +484,3 @@ def rtnl_dellink(nlh: nlmsg) -> None:
         raise NlError(errno.ENODEV if tb["IFLA_GROUP"] else errno.EPERM)
     dev = find_link(nlh.sk.net, index, tb)
     check(rtnl_delete_link(dev), f"{dev.name} cannot be deleted")
-

@@ -1,9 +1,9 @@
 """net/core/neighbour.c: RTM_*NEIGH: the neighbours of both families, their proxies; bridges' FDBs.
 
-    RTM_NEWNEIGH    neigh_add => neigh_update, pneigh_create
-    RTM_DELNEIGH    neigh_delete => neigh_remove_one, pneigh_delete
-    RTM_GETNEIGH    neigh_get, neigh_dump_info => neigh_fill_info
-    of AF_BRIDGE    rtnl_fdb_add, rtnl_fdb_del, rtnl_fdb_dump
+RTM_NEWNEIGH    neigh_add => neigh_update, pneigh_create
+RTM_DELNEIGH    neigh_delete => neigh_remove_one, pneigh_delete
+RTM_GETNEIGH    neigh_get, neigh_dump_info => neigh_fill_info
+of AF_BRIDGE    rtnl_fdb_add, rtnl_fdb_del, rtnl_fdb_dump
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from stack.netlink.netlink_sock import (
     NLMSG_HDRLEN,
     nlmsg,
 )
-from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, BINARY, Attr, Attrs, AttrTable, NlError
+from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, LIBERAL, Attr, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
 from stack.netlink.rt_link import check, header, only
 

@@ -98,8 +98,6 @@ def inet_netconf_dump_devconf(nlh: nlmsg) -> Iterator[bytes]:
                 yield nlmsg_put(RTM_NEWNETCONF, 0, nlh.seq, sk.portid, payload)
 
 
-
-
 def rtnl_net_getid(nlh: nlmsg) -> None:
     """net/core/net_namespace.c: RTM_GETNSID: no namespace has an id here.
 

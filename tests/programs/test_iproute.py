@@ -139,7 +139,7 @@ ROWS = {
         ip link add br0 type bridge; ip link set br0 up; ip link set v1 master br0
         bridge link; ip link show master br0; bridge -j link
         bridge fdb add 02:00:00:00:00:99 dev v1 master static
-        bridge fdb show br br0 | grep -v self | sort
+        bridge fdb show br br0 | grep -v 'self\\|00:01 ' | sort
         bridge fdb del 02:00:00:00:00:99 dev v1 master
         bridge fdb del 02:00:00:00:00:99 dev v1 master; echo $?
         bridge link set dev v1 state 9; echo $?; bridge link set dev v0 learning off; echo $?
@@ -218,8 +218,8 @@ ss("-tunap"); ss("-Htni state established"); ss("-Htnm state established"); ss("
     "dnsmasq and dig": Row(
         """
         ip addr add 10.5.0.1/24 dev lo
-        dnsmasq -k -q --log-facility=$DIR/log -p 53 --no-resolv --no-hosts --user=root --pid-file= \\
-            --address=/box.test/10.5.0.9 --interface=lo --bind-interfaces &
+        dnsmasq -k -q --log-facility=$DIR/log -p 53 --no-resolv --no-hosts --user=root \\
+            --pid-file= --address=/box.test/10.5.0.9 --interface=lo --bind-interfaces &
         D=$!; sleep 1; dig +short @10.5.0.1 box.test; dig +short @127.0.0.1 box.test
         kill $D; wait $D; grep -o 'query.*\\|config.*' $DIR/log
         """,
