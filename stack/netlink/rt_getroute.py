@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
-KNOWN = ("RTA_IIF", "RTA_OIF", "RTA_DST", "RTA_SRC", "RTA_MARK", "RTA_UID", "RTA_IP_PROTO") + (
-    "RTA_SPORT",
-    "RTA_DPORT",
+KNOWN = (
+    *("RTA_IIF", "RTA_OIF", "RTA_DST", "RTA_SRC", "RTA_MARK"),
+    *("RTA_UID", "RTA_IP_PROTO", "RTA_SPORT", "RTA_DPORT"),
 )
 
 
