@@ -279,7 +279,7 @@ def netlink_dump(sk: netlink_sock) -> None:
         return
     room = min(max(DUMP_BYTES, sk.max_recvmsg_len), DUMP_MOST_BYTES)
     packet = bytearray()
-    flags = NLM_F_MULTI | cb.answer_flags
+    flags = NLM_F_MULTI
     if cb.seq is not None and cb.seq() != cb.prev_seq:
         flags |= NLM_F_DUMP_INTR
     while not cb.ended:

@@ -11,7 +11,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
-from stack.core.sock import SOCK_BINDPORT_LOCK
+from stack.core.sock import SOCK_BINDPORT_LOCK, sock
 from stack.core.uapi import AF_INET, AF_INET6, AF_UNSPEC
 from stack.netlink.nlattr import NlError
 from stack.proc.sockets import shown_address
@@ -106,7 +106,7 @@ def _holds(bytecode: bytes, at: int, sk: Any) -> bool:
     if code == INET_DIAG_BC_JMP:
         return False
     if code == INET_DIAG_BC_AUTO:
-        return not sk.sk_flags & SOCK_BINDPORT_LOCK if hasattr(sk, "sk_flags") else True
+        return not (isinstance(sk, sock) and sk.sk_flags & SOCK_BINDPORT_LOCK)
     if code in (INET_DIAG_BC_S_COND, INET_DIAG_BC_D_COND):
         return _host_holds(bytecode, at + OP.size, sk, code == INET_DIAG_BC_S_COND)
     if code == INET_DIAG_BC_DEV_COND:

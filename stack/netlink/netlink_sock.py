@@ -90,7 +90,6 @@ class netlink_callback:
     prev_seq: Any = None
     pending: bytes = b""
     """A message that did not fit into the last packet."""
-    answer_flags: int = 0
     ended: bool = False
     wrong: OSError | None = None
     """What it ended with."""
@@ -153,4 +152,3 @@ class netlink_table:
     """net->dev_base_seq: moves whenever an interface comes, goes or changes."""
     ifaddr_seq: int = 0
     """The same for the addresses of interfaces."""
-    carrier_changes: dict[int, list[int]] = field(default_factory=dict)

@@ -70,7 +70,6 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
-RTEXT_FILTER_BRVLAN = 1 << 1
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 PORT_FLAGS = {
     "IFLA_BRPORT_MODE": BR_HAIRPIN_MODE,
@@ -398,7 +397,7 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
 
     Raises: OSError EOPNOTSUPP, an attribute that is not supported; others of each change.
     """
-    for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD", "IFLA_MAP", "IFLA_IFALIAS", "IFLA_VF"):
+    for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD", "IFLA_MAP", "IFLA_IFALIAS"):
         if name in tb:
             raise tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
     if "IFLA_ADDRESS" in tb:
