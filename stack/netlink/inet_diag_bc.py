@@ -30,7 +30,6 @@ INET_DIAG_BC_D_COND = 8
 INET_DIAG_BC_DEV_COND = 9
 INET_DIAG_BC_MARK_COND = 10
 S_EQ, D_EQ = 11, 12
-V4_MAPPED = 0xFFFF << 32
 
 PORTS: dict[int, tuple[bool, Callable[[int, int], bool]]] = {
     S_GE: (True, int.__ge__),

@@ -14,7 +14,7 @@ from stack.core.sock import sock
 NETLINK_ROUTE = 0
 NETLINK_USERSOCK = 2
 NETLINK_SOCK_DIAG = 4
-NETLINK_GENERIC = 16
+
 MAX_LINKS = 32
 
 # struct nlmsghdr

@@ -125,7 +125,7 @@ RTNLGRP_IPV6_ROUTE = 11
 RTNLGRP_MAX = 39
 
 RTM_BASE, RTM_MAX = 16, 123
-KIND_NEW, KIND_DEL, KIND_GET = 0, 1, 2
+KIND_DEL, KIND_GET = 1, 2
 
 Doit = Callable[[nlmsg], None]
 Dumpit = Callable[[nlmsg], Iterator[bytes]]
