@@ -198,7 +198,6 @@ def inet_sk_diag_fill(sk: AnySock, want: diag_request, admin: bool) -> bytes:
 
 def _details(sk: inet_sock, want: diag_request, admin: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"INET_DIAG_SHUTDOWN": sk.sk_shutdown}
-    tcp = isinstance(sk, tcp_sock)
     if want.wants(5):
         found["INET_DIAG_TOS"] = sk.tos & 0xFF
     if sk.sk_family == AF_INET6:
@@ -213,9 +212,9 @@ def _details(sk: inet_sock, want: diag_request, admin: bool) -> dict[str, Any]:
         found["INET_DIAG_MEMINFO"] = MEMINFO.pack(*used, sk.sk_wmem_alloc)
     if want.wants(7):
         found["INET_DIAG_SKMEMINFO"] = sk_get_meminfo(sk)
-    if tcp and want.wants(2):
+    if isinstance(sk, tcp_sock) and want.wants(2):
         found["INET_DIAG_INFO"] = tcp_get_info(sk)
-    if tcp and want.wants(4):
+    if isinstance(sk, tcp_sock) and want.wants(4):
         found["INET_DIAG_CONG"] = sk.icsk_ca_ops.name
     return found
 

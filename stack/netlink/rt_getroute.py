@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core.rows import narrow, wide
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -87,7 +88,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     oif, dst = tb.get("RTA_OIF", 0), tb.get("RTA_DST", 0)
     fl4 = flowi(AF_INET, dst, tb.get("RTA_SRC", 0), oif, tos)
     rt = ip_route_output_flow(net, fl4, None)
-    res = fib_lookup(net, fl4.daddr, tos, 0, oif)
+    res = fib_lookup(net, narrow(fl4.daddr), tos, 0, oif)
     found = res if isinstance(res, fib_result) and res.fi is not None else None
     if flags & RTM_F_FIB_MATCH:
         if found is None or found.table is None:
@@ -130,7 +131,7 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
     if flags & RTM_F_FIB_MATCH:
         netlink_reply(nlh, RTM_NEWROUTE, rt6_fill_node(net, f6i))
         return
-    saddr = 0
+    saddr: wide = 0
     if not rt.error:
         saddr = src or ip6_route_get_saddr(net, rt, dst, 0)
     table = f6i.fib6_table.tb6_id

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.errors import ArgumentError
 from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import net_device
+from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWROUTE
 from stack.inet.tcp_cong import tcp_ca_get_name_by_key
 from stack.ipv4.fib import (
@@ -214,7 +215,7 @@ def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
             yield nlmsg_put(RTM_NEWROUTE, answer, nlh.seq, sk.portid, payload)
 
 
-def _behind_its_parts(rt: fib6_info) -> tuple[int, int]:
+def _behind_its_parts(rt: fib6_info) -> tuple[wide, int]:
     """Sorts prefixes as fib6_walk meets them: by address, what is in a prefix before it."""
     return rt.fib6_dst | ~MASKS6[rt.fib6_plen] & MASKS6[128], -rt.fib6_plen
 
