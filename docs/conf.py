@@ -42,6 +42,7 @@ NAV = {
         "cli",
         "sockets",
         "programs",
+        "administer",
         "differences",
         "devices",
         "names",

@@ -28,6 +28,7 @@ from stack.ipv6.af_inet6 import inet6_init
 from stack.ipv6.ipv6_init import ipv6_init
 from stack.machine import Machine
 from stack.netfilter.nf_conntrack_core import nf_conntrack_init
+from stack.netlink.netlink_init import netlink_init
 from stack.packet.packet_init import packet_init
 from stack.progress import describe, progress
 from stack.unix.af_unix import af_unix_init
@@ -79,6 +80,7 @@ class Host(Namespace):
                 addrconf_register(machine)
                 xtp_init(machine)
                 packet_init(machine)
+                netlink_init(machine)
                 af_unix_init(machine)
                 nf_conntrack_init(machine)
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)

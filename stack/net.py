@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from stack.ipv6.netns import netns_ipv6
     from stack.machine import Machine
     from stack.netfilter.nf_conntrack import netns_ct
+    from stack.netlink.netlink_sock import netlink_table
     from stack.packet.packet_sock import packet_fanout, packet_sock
     from stack.unix.unix_sock import netns_unix
     from stack.xtp.xtp_sock import xtp_net
@@ -153,6 +154,11 @@ class Net:
     packet_fanout_list: list[packet_fanout]
     packet_fanout_next_id: int
 
+    # AF_NETLINK: stack/netlink.
+    nl_table: netlink_table
+    rtnl: Callable[[int, Any], None] | None
+    """`rtnl(RTM_NEWROUTE, route)` and its kin, while somebody listens to changes; else None."""
+
     # IPv4: stack/ipv4.
     arp_conflicts: int
     arp_tbl: neigh_table
@@ -188,6 +194,7 @@ class Net:
         self.names = NameService()
         self.closed = False
         self.closing = False
+        self.rtnl = None
         self.default_timeout = None
         self.clock = machine.clock
         self.wake_clock = machine.clock if is_threaded(machine.clock) else None

@@ -104,6 +104,10 @@ MAY_IMPORT = {
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
     "packet": CORE,
     "proc": {*CORE, "inet", "ipv4", "ipv6", "netfilter", "packet", "unix", "xtp"},
+    "netlink": {
+        *(*CORE, "inet", "ipv4", "ipv6", "packet", "unix", "proc"),
+        *("bridge", "drivers", "vlan"),
+    },
     "net": {"clients", "core", "ipv4", "ipv6"},
 }
 BELOW = set(MAY_IMPORT)

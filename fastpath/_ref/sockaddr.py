@@ -110,6 +110,8 @@ def sockaddr_from(data: bytes | bytearray | memoryview) -> sockaddr:
     elif family == 10:
         flow, addr = number(4, 8, "big"), number(8, 24, "big")
         name = sockaddr(10, addr, port, flow, number(24, 28))
+    elif family == 16:
+        name = sockaddr(16, number(4, 8), 0, number(8, 12))
     else:
         name = sockaddr(family, number(4, 8, "big"), port)
     object.__setattr__(name, "sa_len", len(raw) or 1)

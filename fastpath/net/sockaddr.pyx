@@ -13,6 +13,7 @@ cdef enum:
     AF_UNIX = 1
     AF_INET = 2
     AF_INET6 = 10
+    AF_NETLINK = 16
     AF_PACKET = 17
 
 
@@ -24,6 +25,7 @@ cdef class sockaddr:
 
     `addr` is a host-order int (32 bits for AF_INET, 128 for AF_INET6), `port` 0 … 65535,
     `flowinfo` traffic class and flow label as 32 host-order bits, `scope_id` an interface index.
+    Of AF_NETLINK `addr` is nl_pid and `flowinfo` nl_groups.
     AF_UNSPEC (0) takes the peer of a connected socket away. Immutable; equal when all five are.
     `sa_len` is 0 for a whole address; else the bytes there were of it (see `sockaddr_from`).
 
@@ -196,6 +198,9 @@ cpdef sockaddr sockaddr_from(data):
         name = sockaddr(family, int.from_bytes(padded[8:24], "big"), port,
                         int.from_bytes(padded[4:8], "big"),
                         int.from_bytes(padded[24:28], byteorder))
+    elif family == AF_NETLINK:
+        name = sockaddr(family, int.from_bytes(padded[4:8], byteorder), 0,
+                        int.from_bytes(padded[8:12], byteorder))
     else:
         name = sockaddr(family, int.from_bytes(padded[4:8], "big"), port)
     name.sa_len = n if n else 1

@@ -16,7 +16,7 @@ from fastpath.errors import ArgumentRangeError, ArgumentTypeError
 from stack.core.errors import os_error
 from stack.core.rows import narrow, wide
 from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
-from stack.core.uapi import AF_INET, AF_INET6, AF_PACKET, AF_UNIX
+from stack.core.uapi import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -111,6 +111,8 @@ def parse(net: Net, family: int, address: Address) -> sockaddr:
         return parse_ll(net, address)
     if family == AF_UNIX:
         return parse_un(address)
+    if family == AF_NETLINK:
+        return parse_nl(address)
     most = 4 if family == AF_INET6 else 2
     if not isinstance(address, tuple | list) or not 2 <= len(address) <= most:
         raise ArgumentTypeError(
@@ -193,6 +195,19 @@ def show_ll(net: Net, name: sockaddr_ll) -> tuple[str, int, int, int, bytes]:
     )
 
 
+def parse_nl(address: Any) -> sockaddr:
+    """(port id, groups) of AF_NETLINK; port id 0: the kernel's, and for bind any that is free.
+
+    Raises: ArgumentTypeError, ArgumentRangeError.
+    """
+    if not isinstance(address, tuple) or len(address) != 2:
+        raise ArgumentTypeError(
+            f"address {address!r} is not a (port id, groups) pair; give one such as (0, 0)"
+        )
+    portid = _number(address, "port id", address[0], 0xFFFFFFFF)
+    return sockaddr(AF_NETLINK, portid, 0, _number(address, "groups", address[1], 0xFFFFFFFF))
+
+
 def parse_un(address: object) -> sockaddr_un:
     """An address of AF_UNIX: a path, b"" (or "") for a name that bind chooses, or an abstract name.
 
@@ -229,4 +244,6 @@ def show(name: sockaddr) -> Any:
         return path if path[:1] == b"\0" else os.fsdecode(path)
     if name.family == AF_INET6:
         return inet6_ntoa(name.addr), name.port, name.flowinfo, name.scope_id
+    if name.family == AF_NETLINK:
+        return name.addr, name.flowinfo
     return inet_ntoa(name.addr), name.port

@@ -71,6 +71,7 @@ from stack.core.sockopt_table import OPTLEN_ANY
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
+    AF_NETLINK,
     AF_PACKET,
     AF_UNIX,
     IP_TOS,
@@ -142,6 +143,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AF_INET",
     "AF_INET6",
+    "AF_NETLINK",
     "AF_PACKET",
     "AF_UNIX",
     "AI_ADDRCONFIG",

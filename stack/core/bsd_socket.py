@@ -111,6 +111,8 @@ class socket:
     """Made when the program asks for a real descriptor (fileno())."""
     fasync_list: list[fasync_struct] | None = row()
     """In the kernel a member of struct socket_wq."""
+    inode: int = row(0)
+    """What /proc/PID/fd shows of a program's socket; 0: it is no program's."""
 
 
 def security_sock_sendmsg(sock: socket, msg: msghdr, size: int) -> int:

@@ -32,6 +32,7 @@ from stack.core.neigh_table import (
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.core.uapi import RTM_DELNEIGH
 
 
 def neigh_table_init(tbl: neigh_table) -> None:
@@ -54,6 +55,8 @@ def neigh_remove_one(n: neighbour) -> None:
     if tbl.hash.get(key) is n:
         del tbl.hash[key]
     n.dead = True
+    if n.net.rtnl is not None:
+        n.net.rtnl(RTM_DELNEIGH, n)
     timer_delete(n.timer)
     for skb in n.arp_queue:
         n.arp_queue.unlink(skb)

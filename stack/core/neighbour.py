@@ -56,6 +56,7 @@ from stack.core.neigh_table import (
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT, net_device
 from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.uapi import RTM_NEWNEIGH
 
 RTN_BROADCAST = 3  # include/uapi/linux/rtnetlink.h
 
@@ -294,6 +295,7 @@ def neigh_timer_handler(timer: timer_list) -> None:
     parms = neigh.parms
     now = neigh.net.clock.now_ns()
     next_ns = now + SEC
+    notify = False
     if state & NUD_REACHABLE:
         if now < neigh.confirmed + parms.reachable_time:
             next_ns = neigh.confirmed + parms.reachable_time
@@ -306,12 +308,14 @@ def neigh_timer_handler(timer: timer_list) -> None:
             neigh.nud_state = NUD_STALE
             neigh.updated = now
             neigh_suspect(neigh)
+            notify = True
     elif state & NUD_DELAY:
         if now <= neigh.confirmed + parms.delay_probe_time:
             neigh.nud_state = NUD_REACHABLE
             neigh.updated = now
             neigh_connect(neigh)
             next_ns = neigh.confirmed + parms.reachable_time
+            notify = True
         else:
             neigh.nud_state = NUD_PROBE
             neigh.updated = now
@@ -322,12 +326,22 @@ def neigh_timer_handler(timer: timer_list) -> None:
     asking = neigh.nud_state & (NUD_INCOMPLETE | NUD_PROBE)
     if asking and neigh.probes >= neigh_max_probes(neigh):
         neigh.nud_state = NUD_FAILED
+        neigh_update_notify(neigh)
         neigh_invalidate(neigh)
         return
+    if notify:
+        neigh_update_notify(neigh)
     if neigh.nud_state & NUD_IN_TIMER:
         mod_timer(timer, max(next_ns, now + MIN_TIMER))
     if asking:
         neigh_probe(neigh)
+
+
+def neigh_update_notify(neigh: neighbour) -> None:
+    """net/core/neighbour.c: tell the change to those who listen, such as `ip monitor`."""
+    rtnl = neigh.net.rtnl
+    if rtnl is not None:
+        rtnl(RTM_NEWNEIGH, neigh)
 
 
 def neigh_invalidate(neigh: neighbour) -> None:
@@ -372,7 +386,10 @@ def neigh_update(
         if old & NUD_CONNECTED:
             neigh_suspect(neigh)
         neigh.nud_state = new
-        if old & (NUD_INCOMPLETE | NUD_PROBE) and new & NUD_FAILED:
+        failed = old & (NUD_INCOMPLETE | NUD_PROBE) and new & NUD_FAILED
+        if failed or old & NUD_VALID:
+            neigh_update_notify(neigh)
+        if failed:
             neigh_invalidate(neigh)
         return 0
     if not neigh.dev.addr_len:
@@ -412,6 +429,8 @@ def neigh_update(
         if not new & NUD_CONNECTED:
             neigh.confirmed = now - 2 * neigh.parms.base_reachable_time
     if new == old:
+        if changed:
+            neigh_update_notify(neigh)
         return 0
     if new & NUD_CONNECTED:
         neigh_connect(neigh)
@@ -429,6 +448,7 @@ def neigh_update(
             neigh.output(neigh, skb)
         queue.purge()
         neigh.arp_queue_len_bytes = 0
+    neigh_update_notify(neigh)
     return 0
 
 

@@ -11,7 +11,7 @@ from sys import byteorder
 
 from fastpath.net.sockaddr import sockaddr, sockaddr_from, sockaddr_ll, sockaddr_un
 from stack.core.errors import os_error
-from stack.core.uapi import AF_INET6
+from stack.core.uapi import AF_INET6, AF_NETLINK
 
 __all__ = [
     "in_addr_of",
@@ -40,6 +40,8 @@ def sockaddr_bytes(name: sockaddr) -> bytes:
     if isinstance(name, sockaddr_ll):
         rest = struct.pack("=IHBB", name.ifindex, name.hatype, name.pkttype, len(name.lladdr))
         return head + struct.pack(">H", name.protocol) + rest + name.lladdr
+    if name.family == AF_NETLINK:
+        return head + struct.pack("=2xII", name.addr, name.flowinfo)
     head += struct.pack(">H", name.port)
     if name.family == AF_INET6:
         flow, scope = struct.pack(">I", name.flowinfo), struct.pack("=I", name.scope_id)

@@ -37,6 +37,7 @@ from stack.core.netdevice import (
     net_device,
 )
 from stack.core.rows import row, state
+from stack.core.uapi import RTM_DELADDR, RTM_NEWADDR
 from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.arp_send import arp_send_gratuitous
 from stack.ipv4.netns import in_dev_conf
@@ -110,7 +111,10 @@ def unregister_inetaddr_notifier(net: Net, fn: Callable[[int, in_ifaddr], Any]) 
 
 
 def _notify(event: int, ifa: in_ifaddr) -> None:
-    for fn in tuple(ifa.ifa_dev.dev.net.inetaddr_chain):
+    net = ifa.ifa_dev.dev.net
+    if net.rtnl is not None:
+        net.rtnl(RTM_NEWADDR if event == NETDEV_UP else RTM_DELADDR, ifa)
+    for fn in tuple(net.inetaddr_chain):
         fn(event, ifa)
 
 
@@ -246,8 +250,9 @@ def inet_addr_add(
     broadcast: int | None = None,
     peer: int | None = None,
     scope: int | None = None,
+    label: str = "",
 ) -> in_ifaddr:
-    """net/ipv4/devinet.c inet_rtm_newaddr: `ip addr add`.
+    """net/ipv4/devinet.c inet_rtm_newaddr: `ip addr add`. Broadcast 0: none.
 
     Raises:
         OSError: EEXIST, EINVAL (prefix length), ENOBUFS (IPv4 is off on the interface).
@@ -257,7 +262,7 @@ def inet_addr_add(
     in_dev = dev.ip_ptr
     if in_dev is None:
         raise os_error(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv4")
-    ifa = in_ifaddr(local, prefixlen, dev.name)
+    ifa = in_ifaddr(local, prefixlen, label or dev.name)
     if peer is not None:
         ifa.ifa_address = peer
     if broadcast is not None:

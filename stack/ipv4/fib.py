@@ -9,7 +9,7 @@ costs one dict probe per length in use, which for a host is three or four.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.base.intmap import IntMap
@@ -32,6 +32,7 @@ from stack.core.netdevice import (
 )
 from stack.core.rows import row, state
 from stack.core.secure_seq import SECURE_MULTIPATH
+from stack.core.uapi import RTM_DELROUTE, RTM_NEWROUTE
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
 from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
 from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
@@ -424,8 +425,12 @@ def fib_table_insert(
     *,
     tos: int = 0,
     replace: bool = False,
+    append: bool = False,
 ) -> None:
-    """net/ipv4/fib_trie.c: add a route. Raises: OSError EEXIST, EINVAL."""
+    """net/ipv4/fib_trie.c: add a route; `append`: beside others of its TOS and metric.
+
+    Raises: OSError EEXIST, EINVAL.
+    """
     if not 0 <= plen <= 32 or dst & ~MASKS[plen] & 0xFFFFFFFF:
         raise os_error(errno.EINVAL, f"destination has bits outside its /{plen}")
     same = [
@@ -438,10 +443,13 @@ def fib_table_insert(
             tb.remove(fa)
     else:
         for fa in same:
-            if tb.tb_id != RT_TABLE_LOCAL or fa.fa_info.same_as(info):
+            if not (append or tb.tb_id == RT_TABLE_LOCAL) or fa.fa_info.same_as(info):
                 raise os_error(errno.EEXIST, "such a route is there already")
-    tb.insert(fib_alias(dst, plen, tos, info.fib_type, info, tb.tb_id))
+    fa = fib_alias(dst, plen, tos, info.fib_type, info, tb.tb_id)
+    tb.insert(fa)
     fib_changed(net)
+    if net.rtnl is not None:
+        net.rtnl(RTM_NEWROUTE, fa)
 
 
 def fib_table_delete(
@@ -472,6 +480,8 @@ def fib_table_delete(
         ):
             tb.remove(fa)
             fib_changed(net)
+            if net.rtnl is not None:
+                net.rtnl(RTM_DELROUTE, fa)
             return
     raise os_error(errno.ESRCH, "no such route")
 
@@ -551,18 +561,21 @@ def ip_route_add(
     scope: int | None = None,
     protocol: int = RTPROT_BOOT,
     replace: bool = False,
+    append: bool = False,
+    nexthops: Sequence[tuple[str | None, net_device | str | None, int]] = (),
 ) -> None:
     """`ip route add`: fib_frontend.c's inet_rtm_newroute. `dev` is a net_device or its name.
+
+    `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route.
 
     Raises: OSError EEXIST, EINVAL, ENETUNREACH, ENODEV, ENETDOWN; ValueError for bad text.
     """
     dst, plen = parse_prefix(prefix)
     device = dev_named(net, dev)
-    gw = parse_addr(via) if via else 0
     if scope is None:
         if rtype in (RTN_LOCAL,):
             scope = RT_SCOPE_HOST
-        elif gw or rtype in FIB_PROPS_ERROR:
+        elif via or nexthops or rtype in FIB_PROPS_ERROR:
             scope = RT_SCOPE_UNIVERSE
         else:
             scope = RT_SCOPE_LINK
@@ -572,10 +585,12 @@ def ip_route_add(
     nhs: list[fib_nh] = []
     if rtype not in FIB_PROPS_ERROR:
         flags = RTNH_F_ONLINK if onlink else 0
-        # A gateway may be given without a device (NULL); fib_check_nh finds the device.
-        nh = fib_nh(device, gw, 1, flags)  # type: ignore[arg-type]
-        fib_check_nh(net, nh, scope)
-        nhs.append(nh)
+        for hop_gw, hop_dev, weight in nexthops or ((via, device, 1),):
+            to, out = parse_addr(hop_gw) if hop_gw else 0, dev_named(net, hop_dev)
+            # A gateway may be given without a device (NULL); fib_check_nh finds the device.
+            nh = fib_nh(out, to, weight, flags)  # type: ignore[arg-type]
+            fib_check_nh(net, nh, scope)
+            nhs.append(nh)
     given = (("mtu", min(mtu, RTAX_MTU_MAX)), ("advmss", min(advmss, RTAX_ADVMSS_MAX)))
     metrics = {k: v for k, v in given if v}
     if congctl:
@@ -589,7 +604,8 @@ def ip_route_add(
         priority=metric,
         metrics=metrics,
     )
-    fib_table_insert(net, fib_get_table(net, table), dst, plen, info, tos=tos, replace=replace)
+    tb = fib_get_table(net, table)
+    fib_table_insert(net, tb, dst, plen, info, tos=tos, replace=replace, append=append)
 
 
 def ip_route_del(

@@ -46,6 +46,7 @@ from stack.core.netdevice import (
 )
 from stack.core.rows import wide
 from stack.core.timer import timer_shutdown
+from stack.core.uapi import RTM_NEWADDR
 from stack.ipv6.addr import (
     IN6ADDR_INTERFACELOCAL_ALLNODES,
     IN6ADDR_INTERFACELOCAL_ALLROUTERS,
@@ -65,6 +66,7 @@ from stack.ipv6.addrconf_addr import (
     addrconf_leave_solict,
     addrconf_prefix_route,
     ifa6_config,
+    inet6_ifa_notify,
     ipv6_add_addr,
     ipv6_del_addr,
     ipv6_ifa_down,
@@ -240,6 +242,7 @@ def init_loopback(dev: net_device) -> None:
         ifp = ipv6_add_addr(idev, ifa6_config(IN6ADDR_LOOPBACK, 128, flags))
     except OSError:
         return
+    ifp.flags &= ~IFA_F_NODAD
     ifp.state = INET6_IFADDR_STATE_POSTDAD
     ipv6_ifa_up(ifp)
 
@@ -511,6 +514,8 @@ def inet6_addr_add(
         ends = 0 if valid_lft == INFINITY_LIFE_TIME else net.now() + valid_lft * SEC
         if dev.flags & IFF_UP:
             addrconf_prefix_route(dev, addr, plen, metric=metric, expires_ns=ends)
+    if not flags & (IFA_F_OPTIMISTIC | IFA_F_NODAD):
+        inet6_ifa_notify(RTM_NEWADDR, ifp)
     addrconf_dad_start(ifp)
     if flags & IFA_F_MANAGETEMPADDR:
         manage_tempaddrs(idev, ifp, valid_lft, preferred_lft, True, net.now())

@@ -28,6 +28,7 @@ from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
 from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.uapi import RTM_DELADDR, RTM_NEWADDR
 from stack.ipv6.addr import (
     IPV6_ADDR_LOOPBACK,
     IPV6_ADDR_MULTICAST,
@@ -292,8 +293,16 @@ def ifa_route_down(ifp: inet6_ifaddr) -> None:
         fib6_del(ifp.idev.net, rt)
 
 
+def inet6_ifa_notify(event: int, ifp: inet6_ifaddr) -> None:
+    """net/ipv6/addrconf.c: tell the change to those who listen, such as `ip monitor`."""
+    rtnl = ifp.idev.net.rtnl
+    if rtnl is not None:
+        rtnl(event, ifp)
+
+
 def ipv6_ifa_up(ifp: inet6_ifaddr) -> None:
     """net/ipv6/addrconf.c __ipv6_ifa_notify(RTM_NEWADDR): add the address's routes."""
+    inet6_ifa_notify(RTM_NEWADDR, ifp)
     ifa_route_up(ifp)
     if ifp.idev.cnf.forwarding:
         addrconf_join_anycast(ifp)
@@ -303,6 +312,7 @@ def ipv6_ifa_up(ifp: inet6_ifaddr) -> None:
 
 def ipv6_ifa_down(ifp: inet6_ifaddr) -> None:
     """net/ipv6/addrconf.c __ipv6_ifa_notify(RTM_DELADDR): remove the address's routes, groups."""
+    inet6_ifa_notify(RTM_DELADDR, ifp)
     if ifp.idev.cnf.forwarding:
         addrconf_leave_anycast(ifp)
     addrconf_leave_solict(ifp.idev, ifp.addr)

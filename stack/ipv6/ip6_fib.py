@@ -19,6 +19,7 @@ from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
+from stack.core.uapi import RTM_DELROUTE, RTM_NEWROUTE
 from stack.ipv6.addr import MASKS6, format_addr6
 
 if TYPE_CHECKING:
@@ -395,6 +396,8 @@ def fib6_add(net: Net, rt: fib6_info, *, excl: bool = False, replace: bool = Fal
     if rt.fib6_flags & RTF_EXPIRES:
         fib6_start_gc(net)
     net.ipv6.rt_cache_flush()
+    if net.rtnl is not None:
+        net.rtnl(RTM_NEWROUTE, rt)
 
 
 def fib6_del(net: Net, rt: fib6_info) -> None:
@@ -407,6 +410,8 @@ def fib6_del(net: Net, rt: fib6_info) -> None:
     net.ipv6.rt6_exceptions -= len(rt.fib6_nh.exceptions)
     rt.fib6_nh.exceptions.clear()
     net.ipv6.rt_cache_flush()
+    if net.rtnl is not None:
+        net.rtnl(RTM_DELROUTE, rt)
 
 
 def _find_siblings(tb: fib6_table, rt: fib6_info) -> None:

@@ -42,7 +42,6 @@ UNREAD: dict[str, str] = {
     "proto.compat_getsockopt": OLD_SLOT,
     "proto.compat_setsockopt": OLD_SLOT,
     "proto.destroy_cgroup": OLD_SLOT,
-    "proto.diag_destroy": "what NETLINK_SOCK_DIAG calls, which is not here; tests call it",
     "proto.init_cgroup": OLD_SLOT,
     "proto.proto_cgroup": OLD_SLOT,
     "proto_ops.compat_getsockopt": OLD_SLOT,

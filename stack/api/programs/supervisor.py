@@ -178,6 +178,7 @@ class Supervisor:
                 placeholder.close()
                 sys_close(self.host, fd)
         if taken:
+            placeholder.sock.inode = placeholder.inode
             self.sockets[placeholder.inode] = placeholder
             self._ends[placeholder.ours.fileno()] = placeholder
             self._hang_ups.register(placeholder.ours.fileno(), select.EPOLLRDHUP)

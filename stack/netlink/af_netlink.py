@@ -1,0 +1,433 @@
+"""net/netlink/af_netlink.c: messages between programs and the kernel, and what sockets receive.
+
+    sendmsg => netlink_sendmsg
+        netlink_unicast             to another program's socket: queued
+            netlink_unicast_kernel -> netlink_rcv_skb       each message of a request
+                => netlink_protocol.rcv, e.g. rtnetlink_rcv_msg
+                netlink_ack         NLMSG_ERROR, with the texts of NETLINK_EXT_ACK
+        netlink_broadcast           to a multicast group
+    netlink_dump_start -> netlink_dump      the first packet of a dump
+    recvmsg => netlink_recvmsg
+        netlink_dump                the next one, once the reader has room
+    nlmsg_notify                    the kernel tells a group what changed
+
+A packet of the receive queue is an sk_buff with one or more messages; its `cb` is the sender's
+address. A dump is an iterator of messages: at most two packets of it exist at a time, however long
+it is. State: `netlink_sock`, and per namespace `net.nl_table`. Read netlink_sendmsg first.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.base.bpf import bpf_prog_run
+from fastpath.base.skbuff import consume_skb, kfree_skb, pskb_trim, sk_buff, skb_from_bytes
+from stack.core.bsd_socket import socket
+from stack.core.datagram import skb_recv_datagram
+from stack.core.errors import os_error
+from stack.core.iov import msghdr, skb_read_datagram
+from stack.core.sock import (
+    CAP_NET_ADMIN,
+    SOCK_PASSCRED,
+    ns_capable,
+    sk_data_ready,
+    sk_error_report,
+    skb_set_owner_r,
+)
+from stack.core.sockaddr import need_sa_len, sockaddr
+from stack.core.sockopt import UCRED, put_cmsg
+from stack.core.uapi import (
+    AF_NETLINK,
+    MSG_OOB,
+    MSG_TRUNC,
+    SCM_CREDENTIALS,
+    SOL_NETLINK,
+    SOL_SOCKET,
+)
+from stack.netlink.netlink_sock import (
+    NETLINK_PKTINFO,
+    NLM_F_ACK,
+    NLM_F_ACK_TLVS,
+    NLM_F_CAPPED,
+    NLM_F_DUMP_INTR,
+    NLM_F_MULTI,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NLMSG_HDRLEN,
+    NLMSG_MIN_TYPE,
+    NLMSGHDR,
+    SOCKADDR_NL_LEN,
+    netlink_callback,
+    netlink_protocol,
+    netlink_sock,
+    nlmsg,
+)
+from stack.netlink.nlattr import BINARY, NUL_STRING, S32, U32, Attr, AttrTable, NlError
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+DUMP_BYTES = 8192
+"""A packet of a dump (NLMSG_GOODSIZE), unless the reader has shown a larger buffer."""
+DUMP_MOST_BYTES = 32768
+DONE_BYTES = 512
+"""Room for the message that ends a dump, with the text of an error."""
+PORTS = 1 << 15
+
+NLMSGERR = AttrTable(
+    "NLMSGERR",
+    (
+        Attr("NLMSGERR_ATTR_MSG", 1, NUL_STRING),
+        Attr("NLMSGERR_ATTR_OFFS", 2, U32),
+        Attr("NLMSGERR_ATTR_COOKIE", 3, BINARY),
+        Attr("NLMSGERR_ATTR_MISS_TYPE", 5, U32),
+        Attr("NLMSGERR_ATTR_MISS_NEST", 6, U32),
+    ),
+)
+
+
+def nlmsg_put(kind: int, flags: int, seq: int, portid: int, payload: bytes) -> bytes:
+    """include/net/netlink.h: a message with its header; its end is on a multiple of 4."""
+    size = NLMSG_HDRLEN + len(payload)
+    return NLMSGHDR.pack(size, kind, flags, seq, portid) + payload + bytes(-size & 3)
+
+
+def netlink_group_mask(group: int) -> int:
+    """nl_groups of a group; 0 for those that have no bit there."""
+    return 1 << (group - 1) if 0 < group <= 32 else 0
+
+
+def netlink_capable(sk: netlink_sock) -> bool:
+    """net/netlink/af_netlink.c netlink_net_capable: may the sender administer the host?"""
+    return ns_capable(sk.net, CAP_NET_ADMIN)
+
+
+def protocol_of(sk: netlink_sock) -> netlink_protocol:
+    """The protocol of a socket."""
+    return sk.net.nl_table.protocols[sk.sk_protocol]
+
+
+# --- delivery -----------------------------------------------------------------------------------
+
+
+def netlink_attachskb(sk: netlink_sock, data: bytes, name: sockaddr) -> int:
+    """net/netlink/af_netlink.c netlink_sendskb: queue a packet. 0, -ENOBUFS: no room.
+
+    A packet that the socket's filter refuses counts as delivered.
+    """
+    if sk.sk_rmem_alloc > sk.sk_rcvbuf:
+        return -errno.ENOBUFS
+    skb = skb_from_bytes(sk.net.skb_small, data)
+    if skb is None:
+        return -errno.ENOBUFS
+    if sk.sk_filter is not None:
+        wanted = bpf_prog_run(sk.sk_filter, skb, 0)
+        if not wanted:
+            consume_skb(skb)
+            return 0
+        pskb_trim(skb, wanted)
+    skb.cb = name
+    skb_set_owner_r(skb, sk)
+    sk.sk_receive_queue.queue_tail(skb)
+    sk_data_ready(sk)
+    return 0
+
+
+def netlink_overrun(sk: netlink_sock) -> None:
+    """net/netlink/af_netlink.c: a message was lost; the reader gets ENOBUFS, once."""
+    if not sk.no_enobufs and not sk.congested:
+        sk.congested = True
+        sk.sk_err = errno.ENOBUFS
+        sk_error_report(sk)
+    sk.sk_drops += 1
+
+
+def netlink_broadcast(
+    proto: netlink_protocol, data: bytes, portid: int, group: int, but: netlink_sock | None = None
+) -> int:
+    """net/netlink/af_netlink.c: to every socket of a group except `but`. 0, -ESRCH, -ENOBUFS."""
+    name = sockaddr(AF_NETLINK, portid, 0, netlink_group_mask(group))
+    found, err = False, 0
+    for sk in tuple(proto.listeners.get(group, ())):
+        if sk is but:
+            continue
+        if netlink_attachskb(sk, data, name):
+            netlink_overrun(sk)
+            if sk.broadcast_error:
+                err = -errno.ENOBUFS
+        found = True
+    return err if found else -errno.ESRCH
+
+
+def nlmsg_notify(net: Net, protocol: int, group: int, kind: int, payload: bytes) -> None:
+    """net/netlink/af_netlink.c: tell a group; a message about no request has number and port 0."""
+    proto = net.nl_table.protocols[protocol]
+    if proto.listeners.get(group):
+        netlink_broadcast(proto, nlmsg_put(kind, 0, 0, 0, payload), 0, group)
+
+
+def netlink_reply(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None:
+    """include/linux/netlink.h nlmsg_unicast: an answer to the one who asked."""
+    reply = nlmsg_put(kind, flags, nlh.seq, nlh.sk.portid, payload)
+    kernel_to(nlh.sk, reply)
+
+
+def kernel_to(sk: netlink_sock, data: bytes) -> None:
+    """Queue what the kernel says. Raises: OSError EAGAIN, the queue is full."""
+    if netlink_attachskb(sk, data, sockaddr(AF_NETLINK, 0)):
+        raise os_error(errno.EAGAIN, "the receive queue is full")
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+def netlink_unicast(sk: netlink_sock, data: bytes, portid: int) -> None:
+    """net/netlink/af_netlink.c: to the kernel (0) or a socket. Raises: ECONNREFUSED, EAGAIN."""
+    proto = protocol_of(sk)
+    if not portid:
+        if proto.rcv is None:
+            raise os_error(errno.ECONNREFUSED, "the kernel does not take such messages")
+        netlink_rcv_skb(sk, data, proto)
+        return
+    to = proto.by_portid.get(portid)
+    if to is None:
+        raise os_error(errno.ECONNREFUSED, f"no socket has port id {portid}")
+    if netlink_attachskb(to, data, sockaddr(AF_NETLINK, sk.portid)):
+        raise os_error(errno.EAGAIN, f"the receive queue of port id {portid} is full")
+
+
+def netlink_rcv_skb(sk: netlink_sock, data: bytes, proto: netlink_protocol) -> None:
+    """net/netlink/af_netlink.c: each message of what a program sent; a broken one ends it."""
+    assert proto.rcv is not None
+    at = 0
+    while len(data) - at >= NLMSG_HDRLEN:
+        size, kind, flags, seq, portid = NLMSGHDR.unpack_from(data, at)
+        if size < NLMSG_HDRLEN or size > len(data) - at:
+            return
+        nlh = nlmsg(kind, flags, seq, portid, data[at : at + size], sk)
+        wrong: OSError | None = None
+        if flags & NLM_F_REQUEST and kind >= NLMSG_MIN_TYPE:
+            try:
+                proto.rcv(nlh)
+            except OSError as exc:
+                wrong = exc
+        if wrong is not None or (flags & NLM_F_ACK and not nlh.dumped):
+            netlink_ack(nlh, wrong)
+        at += size + 3 & ~3
+
+
+def netlink_ack(nlh: nlmsg, wrong: OSError | None) -> None:
+    """net/netlink/af_netlink.c: NLMSG_ERROR, with errno 0 if nothing is wrong."""
+    sk = nlh.sk
+    flags, quoted = 0, nlh.whole
+    if wrong is None or sk.cap_ack:
+        quoted = nlh.whole[:NLMSG_HDRLEN]
+        flags |= NLM_F_CAPPED
+    tlvs = ext_ack(wrong) if sk.ext_ack and wrong is not None else b""
+    if tlvs:
+        flags |= NLM_F_ACK_TLVS
+        quoted += bytes(-len(quoted) & 3)
+    error = errno_bytes(wrong) + quoted + tlvs
+    reply = nlmsg_put(NLMSG_ERROR, flags, nlh.seq, sk.portid, error)
+    if netlink_attachskb(sk, reply, sockaddr(AF_NETLINK, 0)):
+        sk.sk_err = errno.ENOBUFS
+        sk_error_report(sk)
+
+
+def errno_bytes(wrong: OSError | None) -> bytes:
+    """The negative errno of NLMSG_ERROR and NLMSG_DONE."""
+    return S32.put(-(wrong.errno or errno.EIO) if wrong is not None else 0)
+
+
+def ext_ack(wrong: OSError) -> bytes:
+    """The attributes of an error's extended acknowledgement."""
+    if not isinstance(wrong, NlError):
+        # The detail that our functions give, behind the text of the errno.
+        detail = str(wrong.strerror or "").partition(": ")[2]
+        return NLMSGERR.build({"NLMSGERR_ATTR_MSG": detail}) if detail else b""
+    return NLMSGERR.build(
+        {
+            "NLMSGERR_ATTR_MSG": wrong.msg or None,
+            "NLMSGERR_ATTR_OFFS": wrong.at if wrong.at >= 0 else None,
+            "NLMSGERR_ATTR_MISS_NEST": wrong.nest if wrong.nest >= 0 else None,
+            "NLMSGERR_ATTR_MISS_TYPE": wrong.missing if wrong.missing >= 0 else None,
+        }
+    )
+
+
+# --- dumps --------------------------------------------------------------------------------------
+
+
+def netlink_dump_start(nlh: nlmsg, cb: netlink_callback) -> None:
+    """net/netlink/af_netlink.c: begin a dump. Raises: OSError EBUSY, another is under way."""
+    sk = nlh.sk
+    if sk.cb is not None:
+        raise os_error(errno.EBUSY, "a dump is under way on the socket")
+    sk.cb = cb
+    if cb.seq is not None:
+        cb.prev_seq = cb.seq()
+    nlh.dumped = True
+    netlink_dump(sk)
+
+
+def netlink_dump(sk: netlink_sock) -> None:
+    """net/netlink/af_netlink.c: queue the next packet of a dump, if there is room for it."""
+    cb = sk.cb
+    if cb is None or sk.sk_rmem_alloc >= sk.sk_rcvbuf:
+        return
+    room = min(max(DUMP_BYTES, sk.max_recvmsg_len), DUMP_MOST_BYTES)
+    packet = bytearray()
+    flags = NLM_F_MULTI
+    if cb.seq is not None and cb.seq() != cb.prev_seq:
+        flags |= NLM_F_DUMP_INTR
+    while not cb.ended:
+        message = cb.pending or _next(cb)
+        if packet and len(packet) + len(message) > room:
+            cb.pending = message
+            break
+        cb.pending = b""
+        if message:
+            _with_flags(packet, message, flags)
+    if cb.ended and len(packet) + DONE_BYTES <= room:
+        packet += _done(cb, sk, flags)
+        sk.cb = None
+    if netlink_attachskb(sk, bytes(packet), sockaddr(AF_NETLINK, 0)):
+        sk.cb = None
+        netlink_overrun(sk)
+
+
+def _next(cb: netlink_callback) -> bytes:
+    """The next message of a dump; b"" at its end."""
+    try:
+        return next(cb.messages)
+    except StopIteration:
+        cb.ended = True
+    except OSError as exc:
+        cb.ended, cb.wrong = True, exc
+    return b""
+
+
+def _with_flags(packet: bytearray, message: bytes, flags: int) -> None:
+    """Append a message with more flags."""
+    size, kind, own, seq, portid = NLMSGHDR.unpack_from(message)
+    packet += NLMSGHDR.pack(size, kind, own | flags, seq, portid)
+    packet += message[NLMSG_HDRLEN:]
+
+
+def _done(cb: netlink_callback, sk: netlink_sock, flags: int) -> bytes:
+    """The message that ends a dump: errno, and what NETLINK_EXT_ACK tells."""
+    wrong = cb.wrong
+    payload = errno_bytes(wrong)
+    if wrong is not None and sk.ext_ack:
+        tlvs = ext_ack(wrong)
+        payload += tlvs
+        flags |= NLM_F_ACK_TLVS if tlvs else 0
+    return nlmsg_put(NLMSG_DONE, flags, cb.nlh.seq, sk.portid, payload)
+
+
+# --- the socket's calls -------------------------------------------------------------------------
+
+
+def netlink_autobind(sk: netlink_sock) -> None:
+    """net/netlink/af_netlink.c: a port id that nobody has. Raises: OSError EADDRINUSE."""
+    table, proto = sk.net.nl_table, protocol_of(sk)
+    for _ in range(PORTS):
+        table.rover = table.rover % PORTS + 1
+        if table.rover not in proto.by_portid:
+            netlink_insert(sk, table.rover)
+            return
+    raise os_error(errno.EADDRINUSE, "no port id is free")
+
+
+def netlink_insert(sk: netlink_sock, portid: int) -> None:
+    """net/netlink/af_netlink.c: take a port id. Raises: OSError EADDRINUSE."""
+    proto = protocol_of(sk)
+    if portid in proto.by_portid:
+        raise os_error(errno.EADDRINUSE, f"port id {portid} is another socket's")
+    proto.by_portid[portid] = sk
+    sk.portid = portid
+    sk.bound = True
+
+
+def nl_address(name: sockaddr) -> sockaddr:
+    """Check that an address is one of AF_NETLINK. Raises: OSError EINVAL."""
+    need_sa_len(name, SOCKADDR_NL_LEN)
+    if name.family != AF_NETLINK:
+        raise os_error(errno.EINVAL, f"{name!r} is no address of AF_NETLINK")
+    return name
+
+
+def may_send(sk: netlink_sock) -> None:
+    """To groups and other programs only root sends. Raises: OSError EPERM."""
+    if not protocol_of(sk).nonroot_send and not netlink_capable(sk):
+        raise os_error(errno.EPERM, f"the host's user is {sk.net.uid}, not root")
+
+
+def netlink_sendmsg(sock: socket, msg: msghdr, length: int) -> int:
+    """net/netlink/af_netlink.c: send messages. Returns `length`.
+
+    Raises: OSError EOPNOTSUPP (MSG_OOB), ENODATA (nothing), EMSGSIZE, EPERM, ECONNREFUSED, EAGAIN.
+    """
+    sk: netlink_sock = sock.sk
+    if msg.msg_flags & MSG_OOB:
+        raise os_error(errno.EOPNOTSUPP, "netlink has no urgent data")
+    if not length:
+        raise os_error(errno.ENODATA, "an empty message")
+    portid, group = sk.dst_portid, sk.dst_group
+    if msg.msg_name is not None:
+        name = nl_address(msg.msg_name)
+        portid, group = name.addr, (name.flowinfo & -name.flowinfo).bit_length()
+        if portid or group:
+            may_send(sk)
+    if not sk.bound:
+        netlink_autobind(sk)
+    if length > sk.sk_sndbuf - 32:
+        raise os_error(errno.EMSGSIZE, f"{length} bytes; the send buffer has {sk.sk_sndbuf}")
+    data = msg.take(length)
+    if group:
+        netlink_broadcast(protocol_of(sk), data, sk.portid, group, but=sk)
+    netlink_unicast(sk, data, portid)
+    return length
+
+
+def netlink_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
+    """net/netlink/af_netlink.c: read one packet; bytes copied, with MSG_TRUNC its own length.
+
+    Raises: OSError EOPNOTSUPP (MSG_OOB), EAGAIN, ENOBUFS: messages were lost.
+    """
+    sk: netlink_sock = sock.sk
+    if flags & MSG_OOB:
+        raise os_error(errno.EOPNOTSUPP, "netlink has no urgent data")
+    skb = skb_recv_datagram(sk, flags)
+    if skb is None:
+        return 0
+    sk.max_recvmsg_len = min(max(sk.max_recvmsg_len, length), DUMP_MOST_BYTES)
+    full = skb.len
+    copied = skb_read_datagram(skb, msg, length)
+    msg.msg_name = skb.cb
+    netlink_cmsg(msg, sk, skb)
+    consume_skb(skb)
+    if not sk.sk_receive_queue.qlen:
+        sk.congested = False
+    if sk.cb is not None and sk.sk_rmem_alloc <= sk.sk_rcvbuf // 2:
+        netlink_dump(sk)
+    return full if flags & MSG_TRUNC else copied
+
+
+def netlink_cmsg(msg: msghdr, sk: netlink_sock, skb: sk_buff) -> None:
+    """The control messages that the reader asked for."""
+    if sk.recv_pktinfo:
+        group = skb.cb.flowinfo.bit_length()
+        put_cmsg(msg, SOL_NETLINK, NETLINK_PKTINFO, U32.put(group))
+    if sk.sk_flags & SOCK_PASSCRED:
+        user = (sk.net.uid, sk.net.gid) if skb.cb.addr else (0, 0)
+        put_cmsg(msg, SOL_SOCKET, SCM_CREDENTIALS, UCRED.pack(skb.cb.addr, *user))
+
+
+def netlink_purge(sk: netlink_sock) -> None:
+    """A socket ends: its dump and what it has not read."""
+    sk.cb = None
+    while (skb := sk.sk_receive_queue.dequeue()) is not None:
+        kfree_skb(skb)

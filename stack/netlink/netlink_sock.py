@@ -1,0 +1,154 @@
+"""net/netlink/af_netlink.h, uapi/linux/netlink.h: a netlink socket's state, and its numbers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from stack.core.rows import row, state
+from stack.core.sock import sock
+
+# protocols
+NETLINK_ROUTE = 0
+NETLINK_USERSOCK = 2
+NETLINK_SOCK_DIAG = 4
+
+MAX_LINKS = 32
+
+# struct nlmsghdr
+NLMSGHDR = struct.Struct("=IHHII")
+NLMSG_HDRLEN = NLMSGHDR.size
+NLM_F_REQUEST = 0x01
+NLM_F_MULTI = 0x02
+NLM_F_ACK = 0x04
+NLM_F_DUMP_INTR = 0x10
+NLM_F_DUMP_FILTERED = 0x20
+NLM_F_ROOT = 0x100
+NLM_F_MATCH = 0x200
+NLM_F_DUMP = NLM_F_ROOT | NLM_F_MATCH
+NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
+NLM_F_BULK = 0x200
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLMSG_MIN_TYPE = 0x10
+
+# options of SOL_NETLINK
+NETLINK_ADD_MEMBERSHIP = 1
+NETLINK_DROP_MEMBERSHIP = 2
+NETLINK_PKTINFO = 3
+NETLINK_BROADCAST_ERROR = 4
+NETLINK_NO_ENOBUFS = 5
+NETLINK_LISTEN_ALL_NSID = 8
+NETLINK_LIST_MEMBERSHIPS = 9
+NETLINK_CAP_ACK = 10
+NETLINK_EXT_ACK = 11
+NETLINK_GET_STRICT_CHK = 12
+
+SOCKADDR_NL_LEN = 12
+
+
+@dataclass(slots=True)
+class nlmsg:
+    """One request: its header's fields, its payload and who sent it.
+
+    `whole` is the message with its header, so that offsets of attributes count from its start.
+    """
+
+    type: int
+    flags: int
+    seq: int
+    portid: int
+    whole: bytes
+    sk: netlink_sock
+    dumped: bool = False
+    """A dump has begun, whose end acknowledges the request."""
+
+    @property
+    def payload(self) -> bytes:
+        """What is behind the header."""
+        return self.whole[NLMSG_HDRLEN:]
+
+
+@dataclass(slots=True)
+class netlink_callback:
+    """struct netlink_callback: a dump under way.
+
+    `messages` are what is still to be told, without NLM_F_MULTI. `seq()` changes whenever the
+    tables that are dumped do.
+    """
+
+    nlh: nlmsg
+    messages: Iterator[bytes]
+    seq: Callable[[], Any] | None = None
+    prev_seq: Any = None
+    pending: bytes = b""
+    """A message that did not fit into the last packet."""
+    ended: bool = False
+    wrong: OSError | None = None
+    """What it ended with."""
+
+
+@state
+class netlink_sock(sock):
+    """struct netlink_sock."""
+
+    portid: int = row(0)
+    """Its address; 0 until it is bound."""
+    bound: bool = row(False)
+    dst_portid: int = row(0)
+    """The peer of connect(2); 0: the kernel."""
+    dst_group: int = row(0)
+    groups: set[int] = row(make=set)
+    """Multicast groups that it listens to, from 1 on."""
+    congested: bool = row(False)
+    """A message was lost, and the reader has not caught up."""
+    max_recvmsg_len: int = row(0)
+    """Bytes of the largest buffer that its reader has brought."""
+    cb: netlink_callback | None = row()
+    """The dump that its reader has not taken yet."""
+    recv_pktinfo: bool = row(False)
+    broadcast_error: bool = row(False)
+    no_enobufs: bool = row(False)
+    listen_all_nsid: bool = row(False)
+    cap_ack: bool = row(False)
+    ext_ack: bool = row(False)
+    strict_chk: bool = row(False)
+
+
+@dataclass(slots=True)
+class netlink_protocol:
+    """struct netlink_table: one protocol of a namespace.
+
+    `rcv(msg)` answers one request to the kernel; None: there is nobody. `bind()` is told that the
+    number of listeners changed.
+    """
+
+    number: int
+    groups: int
+    rcv: Callable[[nlmsg], None] | None = None
+    nonroot_recv: bool = False
+    nonroot_send: bool = False
+    bind: Callable[[], None] | None = None
+    by_portid: dict[int, netlink_sock] = field(default_factory=dict)
+    listeners: dict[int, list[netlink_sock]] = field(default_factory=dict)
+    """Sockets by multicast group."""
+
+
+@dataclass(slots=True)
+class netlink_table:
+    """The netlink of a namespace: its protocols, all sockets, and the next port id to try."""
+
+    protocols: dict[int, netlink_protocol] = field(default_factory=dict)
+    sockets: list[netlink_sock] = field(default_factory=list)
+    rover: int = 0
+    dev_base_seq: int = 0
+    """net->dev_base_seq: moves whenever an interface comes, goes or changes."""
+    ifaddr_seq: int = 0
+    """The same for the addresses of interfaces."""

@@ -1,0 +1,315 @@
+"""RTM_*ADDR: addresses of interfaces (net/ipv4/devinet.c, net/ipv6/addrconf.c).
+
+RTM_NEWADDR     inet_rtm_newaddr => inet_addr_add       inet6_rtm_newaddr => inet6_addr_add
+RTM_DELADDR     inet_rtm_deladdr                        inet6_rtm_deladdr
+RTM_GETADDR     inet_dump_ifaddr                        inet6_dump_addr, inet6_rtm_getaddr
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from stack.core.netdevice import net_device
+from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWADDR
+from stack.ipv4.devinet import (
+    IFA_F_PERMANENT,
+    RT_SCOPE_HOST,
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    in_device,
+    in_ifaddr,
+    inet_addr_add,
+    inet_addr_del,
+)
+from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_LOOPBACK, IPV6_ADDR_SITELOCAL
+from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
+from stack.ipv6.if_inet6 import (
+    IFA_F_HOMEADDRESS,
+    IFA_F_MANAGETEMPADDR,
+    IFA_F_NODAD,
+    IFA_F_NOPREFIXROUTE,
+    IFA_F_OPTIMISTIC,
+    INFINITY_LIFE_TIME,
+    inet6_dev,
+    inet6_ifaddr,
+    ipv6_get_ifaddr,
+)
+from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.netlink_sock import (
+    NLM_F_DUMP_FILTERED,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLMSG_HDRLEN,
+    nlmsg,
+)
+from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, AttrTable, NlError
+from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG
+from stack.netlink.rt_link import header, only
+
+SEC = 1_000_000_000
+TICK_NS = 10_000_000
+SETTABLE = (
+    IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_OPTIMISTIC
+)
+SITE_SCOPE = 200
+
+
+# --- telling ------------------------------------------------------------------------------------
+
+
+def inet_fill_ifaddr(ifa: in_ifaddr) -> bytes:
+    """net/ipv4/devinet.c: struct ifaddrmsg and attributes of an IPv4 address."""
+    index, flags = ifa.ifa_dev.dev.ifindex, ifa.ifa_flags
+    head = IFADDRMSG.pack(AF_INET, ifa.ifa_prefixlen, flags & 0xFF, ifa.ifa_scope, index)
+    return head + IFA4.build(
+        {
+            "IFA_ADDRESS": ifa.ifa_address or None,
+            "IFA_LOCAL": ifa.ifa_local or None,
+            "IFA_BROADCAST": ifa.ifa_broadcast or None,
+            "IFA_LABEL": ifa.ifa_label or None,
+            "IFA_FLAGS": flags,
+            "IFA_CACHEINFO": CACHEINFO.pack(INFINITY_LIFE_TIME, INFINITY_LIFE_TIME, 0, 0),
+        }
+    )
+
+
+def rt6_scope(scope: int) -> int:
+    """net/ipv6/addrconf.c rt_scope: RT_SCOPE_* of the scope bits of an IPv6 address."""
+    if scope & IPV6_ADDR_LOOPBACK:
+        return RT_SCOPE_HOST
+    if scope & IPV6_ADDR_LINKLOCAL:
+        return RT_SCOPE_LINK
+    return SITE_SCOPE if scope & IPV6_ADDR_SITELOCAL else RT_SCOPE_UNIVERSE
+
+
+def lifetimes(ifp: inet6_ifaddr, now: int) -> tuple[int, int]:
+    """Seconds that an address is preferred and valid from now on."""
+    preferred, valid = ifp.prefered_lft, ifp.valid_lft
+    if ifp.flags & IFA_F_PERMANENT and preferred == INFINITY_LIFE_TIME:
+        return INFINITY_LIFE_TIME, INFINITY_LIFE_TIME
+    age = (now - ifp.tstamp) // SEC
+    if preferred != INFINITY_LIFE_TIME:
+        preferred = max(preferred - age, 0)
+    if valid != INFINITY_LIFE_TIME:
+        valid = max(valid - age, 0)
+    return preferred, valid
+
+
+def inet6_fill_ifaddr(ifp: inet6_ifaddr) -> bytes:
+    """net/ipv6/addrconf.c: struct ifaddrmsg and attributes of an IPv6 address."""
+    dev, flags = ifp.idev.dev, ifp.flags
+    stamps = (stamp // TICK_NS & 0xFFFFFFFF for stamp in (ifp.cstamp, ifp.tstamp))
+    cache = CACHEINFO.pack(*lifetimes(ifp, dev.net.now()), *stamps)
+    scope = rt6_scope(ifp.scope)
+    head = IFADDRMSG.pack(AF_INET6, ifp.prefix_len, flags & 0xFF, scope, dev.ifindex)
+    return head + IFA6.build(
+        {
+            "IFA_LOCAL": ifp.addr if ifp.peer_addr else None,
+            "IFA_ADDRESS": ifp.peer_addr or ifp.addr,
+            "IFA_RT_PRIORITY": ifp.rt_priority or None,
+            "IFA_CACHEINFO": cache,
+            "IFA_FLAGS": flags,
+        }
+    )
+
+
+def addr_filter(nlh: nlmsg, what: str, table: AttrTable) -> int:
+    """The interface that a strict dump names, or 0. Raises: NlError EINVAL, ENODEV."""
+    sk = nlh.sk
+    if not sk.strict_chk:
+        return 0
+    name = f"{what}: "
+    values = header(nlh, IFADDRMSG, f"{name}Invalid header for address dump request")
+    _, plen, flags, scope, index = values
+    if plen or flags or scope:
+        raise NlError(errno.EINVAL, f"{name}Invalid values in header for address dump request")
+    tb = table.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size, DEPRECATED_STRICT)
+    if "IFA_TARGET_NETNSID" in tb:
+        text = f"{name}Invalid target network namespace id"
+        raise tb.wrong("IFA_TARGET_NETNSID", text)
+    only(tb, (), f"{name}Unsupported attribute in dump request")
+    if index and index not in sk.net.dev_by_index:
+        raise NlError(errno.ENODEV)
+    return index
+
+
+def inet_dump_ifaddr(nlh: nlmsg) -> Iterator[bytes]:
+    """net/ipv4/devinet.c: RTM_GETADDR of AF_INET."""
+    sk = nlh.sk
+    wanted = addr_filter(nlh, "ipv4", IFA4)
+    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+        in_dev: in_device | None = dev.ip_ptr
+        if in_dev is None or wanted not in (0, dev.ifindex):
+            continue
+        for ifa in tuple(in_dev.ifa_list):
+            flags = NLM_F_DUMP_FILTERED if wanted else 0
+            yield nlmsg_put(RTM_NEWADDR, flags, nlh.seq, sk.portid, inet_fill_ifaddr(ifa))
+
+
+def inet6_dump_addr(nlh: nlmsg) -> Iterator[bytes]:
+    """net/ipv6/addrconf.c: RTM_GETADDR of AF_INET6."""
+    sk = nlh.sk
+    wanted = addr_filter(nlh, "ipv6", IFA6)
+    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+        idev: inet6_dev | None = dev.ip6_ptr
+        if idev is None or wanted not in (0, dev.ifindex):
+            continue
+        for ifp in tuple(idev.addr_list):
+            flags = NLM_F_DUMP_FILTERED if wanted else 0
+            yield nlmsg_put(RTM_NEWADDR, flags, nlh.seq, sk.portid, inet6_fill_ifaddr(ifp))
+
+
+def inet6_rtm_getaddr(nlh: nlmsg) -> None:
+    """net/ipv6/addrconf.c: RTM_GETADDR of one address."""
+    sk = nlh.sk
+    what = "ipv6: Invalid header for get address request"
+    _, plen, flags, scope, index = header(nlh, IFADDRMSG, what)
+    validate = DEPRECATED_STRICT if sk.strict_chk else LIBERAL
+    tb = IFA6.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size, validate)
+    if sk.strict_chk:
+        if plen or flags or scope:
+            raise NlError(errno.EINVAL, "ipv6: Invalid values in header for get address request")
+        known = ("IFA_TARGET_NETNSID", "IFA_ADDRESS", "IFA_LOCAL")
+        only(tb, known, "ipv6: Unsupported attribute in get address request")
+    addr = own_address(tb)
+    if addr is None:
+        raise NlError(errno.EINVAL)
+    dev = sk.net.dev_by_index.get(index) if index else None
+    ifp = ipv6_get_ifaddr(sk.net, addr, dev, True)
+    if ifp is None:
+        raise NlError(errno.EADDRNOTAVAIL)
+    netlink_reply(nlh, RTM_NEWADDR, inet6_fill_ifaddr(ifp))
+
+
+# --- changing -----------------------------------------------------------------------------------
+
+
+def own_address(tb: Attrs) -> int | None:
+    """net/ipv6/addrconf.c extract_addr: the local address; IFA_ADDRESS alone is it too."""
+    addr: int | None = tb.get("IFA_LOCAL", tb.get("IFA_ADDRESS"))
+    return addr
+
+
+def device(nlh: nlmsg, index: int, family: str) -> net_device:
+    """The interface of a request. Raises: NlError ENODEV."""
+    dev = nlh.sk.net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV, f"{family}: Device not found" if family == "ipv4" else "")
+    return dev
+
+
+def cacheinfo(tb: Attrs, family: str) -> tuple[int, int]:
+    """Preferred and valid lifetime in s. Raises: NlError EINVAL."""
+    if "IFA_CACHEINFO" not in tb:
+        return INFINITY_LIFE_TIME, INFINITY_LIFE_TIME
+    preferred, valid, _, _ = CACHEINFO.unpack_from(tb["IFA_CACHEINFO"])
+    if not valid:
+        raise tb.wrong("IFA_CACHEINFO", f"{family}: address lifetime invalid")
+    if preferred > valid:
+        text = f"{family}: preferred lifetime larger than valid"
+        raise tb.wrong("IFA_CACHEINFO", text.replace("larger", "greater"))
+    return preferred, valid
+
+
+def inet_rtm_newaddr(nlh: nlmsg) -> None:
+    """net/ipv4/devinet.c: RTM_NEWADDR of AF_INET. An address that is there is not changed."""
+    _, plen, _, scope, index = header(nlh, IFADDRMSG)
+    tb = IFA4.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size)
+    if plen > 32:
+        raise NlError(errno.EINVAL, "ipv4: Invalid prefix length")
+    if "IFA_LOCAL" not in tb:
+        raise NlError(errno.EINVAL, "ipv4: Local address is not supplied")
+    if not tb["IFA_LOCAL"]:
+        return
+    dev = device(nlh, index, "ipv4")
+    cacheinfo(tb, "ipv4")
+    local = tb["IFA_LOCAL"]
+    in_dev: in_device | None = dev.ip_ptr
+    for ifa in in_dev.ifa_list if in_dev is not None else ():
+        if ifa.ifa_local == local and ifa.ifa_prefixlen == plen:
+            if nlh.flags & NLM_F_EXCL or not nlh.flags & NLM_F_REPLACE:
+                raise NlError(errno.EEXIST, "ipv4: Address already assigned")
+            return
+    inet_addr_add(
+        dev,
+        local,
+        plen,
+        broadcast=tb.get("IFA_BROADCAST", 0),
+        peer=tb.get("IFA_ADDRESS"),
+        scope=scope,
+        label=tb.get("IFA_LABEL", ""),
+    )
+
+
+def inet_rtm_deladdr(nlh: nlmsg) -> None:
+    """net/ipv4/devinet.c: RTM_DELADDR: the first address that has what the request names."""
+    _, plen, _, _, index = header(nlh, IFADDRMSG)
+    tb = IFA4.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size)
+    dev = nlh.sk.net.dev_by_index.get(index)
+    in_dev: in_device | None = dev.ip_ptr if dev is not None else None
+    if dev is None or in_dev is None:
+        raise NlError(errno.ENODEV, "ipv4: Device not found")
+    for ifa in in_dev.ifa_list:
+        if "IFA_LOCAL" in tb and ifa.ifa_local != tb["IFA_LOCAL"]:
+            continue
+        if "IFA_LABEL" in tb and ifa.ifa_label != tb["IFA_LABEL"]:
+            continue
+        if "IFA_ADDRESS" in tb:
+            mask = ifa.ifa_mask if "IFA_LOCAL" not in tb else 0xFFFFFFFF
+            if plen != ifa.ifa_prefixlen or (tb["IFA_ADDRESS"] ^ ifa.ifa_address) & mask:
+                continue
+        inet_addr_del(dev, ifa.ifa_local, ifa.ifa_prefixlen)
+        return
+    raise NlError(errno.EADDRNOTAVAIL, "ipv4: Address not found")
+
+
+def inet6_rtm_newaddr(nlh: nlmsg) -> None:
+    """net/ipv6/addrconf.c: RTM_NEWADDR of AF_INET6; with NLM_F_REPLACE lifetimes of one there."""
+    net = nlh.sk.net
+    _, plen, flags, _, index = header(nlh, IFADDRMSG)
+    tb = IFA6.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size)
+    addr = own_address(tb)
+    if addr is None:
+        raise NlError(errno.EINVAL)
+    preferred, valid = cacheinfo(tb, "ipv6")
+    dev = net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV, "ipv6: Unable to find the interface")
+    there = ipv6_get_ifaddr(net, addr, dev, True)
+    if there is not None:
+        if nlh.flags & NLM_F_EXCL or not nlh.flags & NLM_F_REPLACE:
+            raise NlError(errno.EEXIST, "ipv6: address already assigned")
+        there.valid_lft, there.prefered_lft, there.tstamp = valid, preferred, net.now()
+        return
+    peer = tb.get("IFA_ADDRESS", addr)
+    inet6_addr_add(
+        dev,
+        addr,
+        plen,
+        flags=tb.get("IFA_FLAGS", flags) & SETTABLE,
+        valid_lft=valid,
+        preferred_lft=preferred,
+        peer=peer if peer != addr else 0,
+        metric=tb.get("IFA_RT_PRIORITY", 0),
+    )
+
+
+def inet6_rtm_deladdr(nlh: nlmsg) -> None:
+    """net/ipv6/addrconf.c: RTM_DELADDR of AF_INET6."""
+    _, plen, _, _, index = header(nlh, IFADDRMSG)
+    tb = IFA6.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size)
+    addr = own_address(tb)
+    if addr is None:
+        raise NlError(errno.EINVAL)
+    if plen > 128:
+        raise NlError(errno.EINVAL, "ipv6: Invalid prefix length")
+    dev = nlh.sk.net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV, "ipv6: Unable to find the interface")
+    if dev.ip6_ptr is None:
+        raise NlError(errno.ENXIO, "ipv6: IPv6 is disabled on this device")
+    try:
+        inet6_addr_del(dev, addr, plen)
+    except OSError as exc:
+        raise NlError(exc.errno or errno.EIO, "ipv6: address not found") from None

@@ -1,0 +1,306 @@
+"""uapi/linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, netconf.h: NETLINK_ROUTE.
+
+The structures behind the header of each kind of message, and its attributes. The policies are those
+of the kernel's parsers; where the families differ there is a table for each.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from stack.netlink.nlattr import (
+    BE16,
+    BE32,
+    BINARY,
+    IN6,
+    NESTED,
+    NUL_STRING,
+    REJECT,
+    S32,
+    STRING,
+    U8,
+    U16,
+    U32,
+    UNSPEC,
+    Attr,
+    AttrTable,
+)
+
+IFINFOMSG = struct.Struct("=BxHiII")
+"""family, ARPHRD_*, index, flags, mask of flags to change."""
+IFADDRMSG = struct.Struct("=BBBBI")
+"""family, prefix length, flags, scope, index."""
+RTMSG = struct.Struct("=BBBBBBBBI")
+"""family, lengths of destination and source, TOS, table, protocol, scope, type, flags."""
+NDMSG = struct.Struct("=BBHiHBB")
+"""family, two of padding, index, state, flags, type."""
+CACHEINFO = struct.Struct("=IIII")
+"""struct ifa_cacheinfo: preferred and valid lifetime in s; created and changed, 1/100 s."""
+NDA_CACHE = struct.Struct("=IIII")
+"""struct nda_cacheinfo: confirmed, used and updated so many 1/100 s ago; references."""
+RTA_CACHE = struct.Struct("=IIiIIIII")
+"""struct rta_cacheinfo: references, last use, expires in 1/100 s, error ..."""
+RTNEXTHOP = struct.Struct("=HBBi")
+"""struct rtnexthop: length, flags, weight - 1, index."""
+
+IFNAMSIZ = 16
+MAX_TCP_HEADER = 320
+
+# --- interfaces ---------------------------------------------------------------------------------
+
+VLAN_QOS = AttrTable("IFLA_VLAN_QOS", (Attr("IFLA_VLAN_QOS_MAPPING", 1, UNSPEC, 8),))
+VLAN = AttrTable(
+    "IFLA_VLAN",
+    (
+        Attr("IFLA_VLAN_ID", 1, U16),
+        Attr("IFLA_VLAN_FLAGS", 2, UNSPEC, 8),
+        Attr("IFLA_VLAN_EGRESS_QOS", 3, NESTED, inner=VLAN_QOS),
+        Attr("IFLA_VLAN_INGRESS_QOS", 4, NESTED, inner=VLAN_QOS),
+        Attr("IFLA_VLAN_PROTOCOL", 5, BE16),
+    ),
+)
+BR = AttrTable(
+    "IFLA_BR",
+    (
+        Attr("IFLA_BR_FORWARD_DELAY", 1, U32),
+        Attr("IFLA_BR_AGEING_TIME", 4, U32),
+        Attr("IFLA_BR_STP_STATE", 5, U32),
+        Attr("IFLA_BR_GROUP_FWD_MASK", 9, U16),
+        Attr("IFLA_BR_BRIDGE_ID", 11, BINARY, 8),
+        Attr("IFLA_BR_FDB_N_LEARNED", 48, REJECT),
+        Attr("IFLA_BR_FDB_MAX_LEARNED", 49, U32),
+    ),
+)
+VETH = AttrTable("VETH_INFO", (Attr("VETH_INFO_PEER", 1, UNSPEC, IFINFOMSG.size),))
+LINKINFO = AttrTable(
+    "IFLA_INFO",
+    (
+        Attr("IFLA_INFO_KIND", 1, STRING),
+        Attr("IFLA_INFO_DATA", 2, NESTED),
+        Attr("IFLA_INFO_SLAVE_KIND", 4, STRING),
+        Attr("IFLA_INFO_SLAVE_DATA", 5, NESTED),
+    ),
+)
+BRPORT = AttrTable(
+    "IFLA_BRPORT",
+    (
+        Attr("IFLA_BRPORT_STATE", 1, U8),
+        Attr("IFLA_BRPORT_PRIORITY", 2, U16),
+        Attr("IFLA_BRPORT_COST", 3, U32),
+        Attr("IFLA_BRPORT_MODE", 4, U8),
+        Attr("IFLA_BRPORT_GUARD", 5, U8),
+        Attr("IFLA_BRPORT_PROTECT", 6, U8),
+        Attr("IFLA_BRPORT_FAST_LEAVE", 7, U8),
+        Attr("IFLA_BRPORT_LEARNING", 8, U8),
+        Attr("IFLA_BRPORT_UNICAST_FLOOD", 9, U8),
+        Attr("IFLA_BRPORT_NO", 18, U16),
+        Attr("IFLA_BRPORT_MCAST_FLOOD", 27, U8),
+        Attr("IFLA_BRPORT_BCAST_FLOOD", 30, U8),
+        Attr("IFLA_BRPORT_GROUP_FWD_MASK", 31, U16),
+        Attr("IFLA_BRPORT_ISOLATED", 33, U8),
+    ),
+)
+INET6_LINK = AttrTable(
+    "IFLA_INET6",
+    (
+        Attr("IFLA_INET6_FLAGS", 1, U32),
+        Attr("IFLA_INET6_CACHEINFO", 5, UNSPEC, 16),
+        Attr("IFLA_INET6_TOKEN", 7, IN6),
+        Attr("IFLA_INET6_ADDR_GEN_MODE", 8, U8),
+    ),
+)
+AF_SPEC = AttrTable(
+    "IFLA_AF_SPEC",
+    (
+        Attr("AF_INET", 2, NESTED),
+        Attr("AF_INET6", 10, NESTED, inner=INET6_LINK),
+    ),
+)
+XDP = AttrTable("IFLA_XDP", (Attr("IFLA_XDP_ATTACHED", 2, U8),))
+IFLA = AttrTable(
+    "IFLA",
+    (
+        Attr("IFLA_ADDRESS", 1, BINARY, 32),
+        Attr("IFLA_BROADCAST", 2, BINARY, 32),
+        Attr("IFLA_IFNAME", 3, STRING, IFNAMSIZ - 1),
+        Attr("IFLA_MTU", 4, U32),
+        Attr("IFLA_LINK", 5, U32),
+        Attr("IFLA_QDISC", 6, STRING, told=True),
+        Attr("IFLA_STATS", 7, BINARY, told=True),
+        Attr("IFLA_MASTER", 10, U32),
+        Attr("IFLA_PROTINFO", 12, NESTED, flagged=True, told=True),
+        Attr("IFLA_TXQLEN", 13, U32),
+        Attr("IFLA_MAP", 14, UNSPEC, 32),
+        Attr("IFLA_WEIGHT", 15, U32),
+        Attr("IFLA_OPERSTATE", 16, U8),
+        Attr("IFLA_LINKMODE", 17, U8),
+        Attr("IFLA_LINKINFO", 18, NESTED, inner=LINKINFO),
+        Attr("IFLA_NET_NS_PID", 19, U32),
+        Attr("IFLA_IFALIAS", 20, BINARY, 255),
+        Attr("IFLA_STATS64", 23, BINARY, told=True),
+        Attr("IFLA_AF_SPEC", 26, NESTED),
+        Attr("IFLA_GROUP", 27, U32),
+        Attr("IFLA_NET_NS_FD", 28, U32),
+        Attr("IFLA_EXT_MASK", 29, U32),
+        Attr("IFLA_PROMISCUITY", 30, U32),
+        Attr("IFLA_NUM_TX_QUEUES", 31, U32),
+        Attr("IFLA_NUM_RX_QUEUES", 32, U32),
+        Attr("IFLA_CARRIER", 33, U8),
+        Attr("IFLA_LINK_NETNSID", 37, S32),
+        Attr("IFLA_PROTO_DOWN", 39, U8),
+        Attr("IFLA_GSO_MAX_SEGS", 40, U32),
+        Attr("IFLA_GSO_MAX_SIZE", 41, U32, legal=range(MAX_TCP_HEADER + 1, 1 << 32)),
+        Attr("IFLA_XDP", 43, NESTED, inner=XDP),
+        Attr("IFLA_TARGET_NETNSID", 46, S32),
+        Attr("IFLA_MIN_MTU", 50, U32),
+        Attr("IFLA_MAX_MTU", 51, U32),
+        Attr("IFLA_ALT_IFNAME", 53, STRING, 127),
+        Attr("IFLA_PERM_ADDRESS", 54, REJECT),
+        Attr("IFLA_PARENT_DEV_NAME", 56, NUL_STRING),
+        Attr("IFLA_PARENT_DEV_BUS_NAME", 57, NUL_STRING, told=True),
+        Attr("IFLA_GRO_MAX_SIZE", 58, U32),
+        Attr("IFLA_TSO_MAX_SIZE", 59, REJECT),
+        Attr("IFLA_TSO_MAX_SEGS", 60, REJECT),
+        Attr("IFLA_ALLMULTI", 61, REJECT),
+    ),
+    last=69,
+)
+
+# --- addresses ----------------------------------------------------------------------------------
+
+_IFA_BOTH = (
+    Attr("IFA_CACHEINFO", 6, UNSPEC, CACHEINFO.size),
+    Attr("IFA_FLAGS", 8, U32),
+    Attr("IFA_RT_PRIORITY", 9, U32),
+    Attr("IFA_TARGET_NETNSID", 10, S32),
+    Attr("IFA_PROTO", 11, U8),
+)
+IFA4 = AttrTable(
+    "IFA",
+    (
+        Attr("IFA_ADDRESS", 1, BE32),
+        Attr("IFA_LOCAL", 2, BE32),
+        Attr("IFA_LABEL", 3, STRING, IFNAMSIZ - 1),
+        Attr("IFA_BROADCAST", 4, BE32),
+        *_IFA_BOTH,
+    ),
+)
+IFA6 = AttrTable(
+    "IFA",
+    (
+        Attr("IFA_ADDRESS", 1, IN6),
+        Attr("IFA_LOCAL", 2, IN6),
+        *_IFA_BOTH,
+    ),
+)
+
+# --- neighbours ---------------------------------------------------------------------------------
+
+NDA = AttrTable(
+    "NDA",
+    (
+        Attr("NDA_DST", 1, BINARY, 32),
+        Attr("NDA_LLADDR", 2, BINARY, 32),
+        Attr("NDA_CACHEINFO", 3, UNSPEC, NDA_CACHE.size),
+        Attr("NDA_PROBES", 4, U32),
+        Attr("NDA_VLAN", 5, U16),
+        Attr("NDA_IFINDEX", 8, U32),
+        Attr("NDA_MASTER", 9, U32),
+        Attr("NDA_PROTOCOL", 12, U8),
+        Attr("NDA_FLAGS_EXT", 15, U32),
+    ),
+    last=16,
+    strict_from=13,
+)
+
+# --- routes -------------------------------------------------------------------------------------
+
+RTAX = AttrTable(
+    "RTAX",
+    (
+        Attr("mtu", 2, U32),
+        Attr("advmss", 8, U32),
+        Attr("hoplimit", 10, U32),
+        Attr("RTAX_CC_ALGO", 16, STRING),
+    ),
+    last=17,
+)
+"""Metrics; our names of those that routes keep."""
+_RTA_BOTH = (
+    Attr("RTA_IIF", 3, U32),
+    Attr("RTA_OIF", 4, U32),
+    Attr("RTA_PRIORITY", 6, U32),
+    Attr("RTA_METRICS", 8, NESTED),
+    Attr("RTA_MULTIPATH", 9, UNSPEC, RTNEXTHOP.size),
+    Attr("RTA_CACHEINFO", 12, UNSPEC, told=True),
+    Attr("RTA_TABLE", 15, U32),
+    Attr("RTA_MARK", 16, U32),
+    Attr("RTA_ENCAP_TYPE", 21, U16),
+    Attr("RTA_ENCAP", 22, NESTED),
+    Attr("RTA_UID", 25, U32),
+    Attr("RTA_IP_PROTO", 27, U8),
+    Attr("RTA_SPORT", 28, BE16),
+    Attr("RTA_DPORT", 29, BE16),
+    Attr("RTA_NH_ID", 30, U32),
+)
+RTA4 = AttrTable(
+    "RTA",
+    (
+        Attr("RTA_DST", 1, BE32),
+        Attr("RTA_SRC", 2, BE32),
+        Attr("RTA_GATEWAY", 5, BE32),
+        Attr("RTA_PREFSRC", 7, BE32),
+        Attr("RTA_FLOW", 11, U32),
+        Attr("RTA_VIA", 18, UNSPEC, told=True),
+        *_RTA_BOTH,
+    ),
+    last=31,
+    strict_from=30,
+)
+RTA6 = AttrTable(
+    "RTA",
+    (
+        Attr("RTA_DST", 1, IN6, told=True),
+        Attr("RTA_SRC", 2, IN6, told=True),
+        Attr("RTA_GATEWAY", 5, IN6),
+        Attr("RTA_PREFSRC", 7, IN6),
+        Attr("RTA_PREF", 20, U8),
+        Attr("RTA_EXPIRES", 23, U32),
+        Attr("RTA_FLOWLABEL", 31, BE32),
+        *_RTA_BOTH,
+    ),
+    strict_from=30,
+)
+
+# --- rules, settings ----------------------------------------------------------------------------
+
+FRA = AttrTable(
+    "FRA",
+    (
+        Attr("FRA_PRIORITY", 6, U32),
+        Attr("FRA_SUPPRESS_PREFIXLEN", 14, U32),
+        Attr("FRA_TABLE", 15, U32),
+        Attr("FRA_PROTOCOL", 21, U8),
+    ),
+    last=27,
+)
+NETNSA = AttrTable(
+    "NETNSA",
+    (Attr("NETNSA_NSID", 1, S32), Attr("NETNSA_PID", 2, U32), Attr("NETNSA_FD", 3, U32)),
+    last=6,
+)
+NETCONFA = AttrTable(
+    "NETCONFA",
+    (
+        Attr("NETCONFA_IFINDEX", 1, S32),
+        Attr("NETCONFA_FORWARDING", 2, S32),
+        Attr("NETCONFA_RP_FILTER", 3, S32),
+        Attr("NETCONFA_MC_FORWARDING", 4, S32),
+        Attr("NETCONFA_PROXY_NEIGH", 5, S32),
+        Attr("NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN", 6, S32),
+    ),
+    last=9,
+)
+
+TABLES = (IFLA, LINKINFO, VLAN, BR, VETH, BRPORT, AF_SPEC, IFA4, IFA6, NDA, RTA4, RTA6, RTAX, FRA)
+"""Those of requests, for tests and documentation."""

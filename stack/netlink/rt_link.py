@@ -1,0 +1,485 @@
+"""net/core/rtnetlink.c: RTM_*LINK: what an interface is like, and changes of it.
+
+    RTM_GETLINK     rtnl_getlink, rtnl_dump_ifinfo => rtnl_fill_ifinfo
+    RTM_SETLINK     rtnl_setlink -> do_setlink      name, MTU, address, up or down, bridge
+    RTM_NEWLINK     rtnl_newlink                    the same, or a new device (rt_newlink.py)
+    RTM_DELLINK     rtnl_dellink => rtnl_link_ops.dellink
+
+Read rtnl_fill_ifinfo first: it has the attributes in the kernel's order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from stack.bridge.br_if import br_add_if, br_del_if
+from stack.bridge.br_private import (
+    BR_BCAST_FLOOD,
+    BR_FLOOD,
+    BR_HAIRPIN_MODE,
+    BR_ISOLATED,
+    BR_LEARNING,
+    BR_MCAST_FLOOD,
+    br_port_get,
+    net_bridge,
+    net_bridge_port,
+    netif_is_bridge_master,
+)
+from stack.bridge.br_stp import br_set_port_state
+from stack.core.dev import (
+    dev_change_flags,
+    dev_change_name,
+    dev_get_stats,
+    dev_set_mac_address,
+    dev_set_mtu,
+)
+from stack.core.errors import os_error
+from stack.core.netdevice import (
+    IFF_ALLMULTI,
+    IFF_PROMISC,
+    IFF_UP,
+    LINK_STATE_NOCARRIER,
+    dev_get_flags,
+    net_device,
+)
+from stack.core.rows import rows_of
+from stack.core.rtnetlink import rtnl_delete_link
+from stack.core.snmp import rtnl_link_stats64
+from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_NEWLINK
+from stack.drivers.veth import veth_link_ops
+from stack.ipv6.if_inet6 import inet6_dev
+from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
+from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, NlError
+from stack.netlink.rt_attrs import (
+    AF_SPEC,
+    BR,
+    BRPORT,
+    IFINFOMSG,
+    IFLA,
+    INET6_LINK,
+    VLAN,
+)
+from stack.vlan.vlan_dev import is_vlan_dev
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
+RTEXT_FILTER_SKIP_STATS = 1 << 3
+PORT_FLAGS = {
+    "IFLA_BRPORT_MODE": BR_HAIRPIN_MODE,
+    "IFLA_BRPORT_LEARNING": BR_LEARNING,
+    "IFLA_BRPORT_UNICAST_FLOOD": BR_FLOOD,
+    "IFLA_BRPORT_MCAST_FLOOD": BR_MCAST_FLOOD,
+    "IFLA_BRPORT_BCAST_FLOOD": BR_BCAST_FLOOD,
+    "IFLA_BRPORT_ISOLATED": BR_ISOLATED,
+}
+BR_TICK_NS = 10_000_000
+"""USER_HZ is 100: the unit of a bridge's times."""
+COUNTERS = tuple(rows_of(rtnl_link_stats64))
+DEFAULT_TX_QUEUE_LEN = 1000
+"""What is told of a device without a queue (IFF_NO_QUEUE), whose tx_queue_len is 0 here."""
+STATS64 = struct.Struct(f"={len(COUNTERS)}Q")
+STATS = struct.Struct(f"={len(COUNTERS) - 1}I")
+
+
+# --- what an interface is like ------------------------------------------------------------------
+
+
+def operstate(dev: net_device) -> int:
+    """net/core/link_watch.c rfc2863_policy, default_operstate."""
+    if not dev.flags & IFF_UP:
+        return IF_OPER_DOWN
+    if dev.state & LINK_STATE_NOCARRIER:
+        return IF_OPER_LOWERLAYERDOWN if is_vlan_dev(dev) else IF_OPER_DOWN
+    return IF_OPER_UNKNOWN if dev is dev.net.loopback_dev else IF_OPER_UP
+
+
+def dev_get_iflink(dev: net_device) -> net_device | None:
+    """net/core/dev.c: the device below a VLAN, the other end of a veth."""
+    if is_vlan_dev(dev):
+        return dev.priv.real_dev  # type: ignore[no-any-return]
+    if dev.rtnl_link_ops is veth_link_ops and dev.priv is not None:
+        return dev.priv.peer  # type: ignore[no-any-return]
+    return None
+
+
+def told_flags(dev: net_device) -> int:
+    """dev_get_flags, without the promiscuity that a port has for its bridge only."""
+    flags = dev_get_flags(dev)
+    return flags & ~(IFF_PROMISC | IFF_ALLMULTI) if br_port_get(dev) is not None else flags
+
+
+def bridge_id(dev: net_device) -> bytes:
+    """The priority, always 0x8000, and the address of a bridge."""
+    br: net_bridge = dev.priv
+    return b"\x80\0" + br.bridge_addr
+
+
+def brport_fill(p: net_bridge_port) -> dict[str, Any]:
+    """net/bridge/br_netlink.c br_port_fill_attrs."""
+    found: dict[str, Any] = {
+        "IFLA_BRPORT_STATE": p.state,
+        "IFLA_BRPORT_PRIORITY": 32,
+        "IFLA_BRPORT_COST": 2,
+    }
+    found |= {name: int(bool(p.flags & bit)) for name, bit in PORT_FLAGS.items()}
+    found |= {"IFLA_BRPORT_NO": p.port_no, "IFLA_BRPORT_GROUP_FWD_MASK": p.group_fwd_mask}
+    return found
+
+
+def rtnl_link_fill(dev: net_device) -> dict[str, Any] | None:
+    """net/core/rtnetlink.c: IFLA_LINKINFO: the kind, what it has, and what its master says."""
+    found: dict[str, Any] = {}
+    if dev.rtnl_link_ops is not None:
+        found["IFLA_INFO_KIND"] = dev.rtnl_link_ops.kind
+    if is_vlan_dev(dev):
+        vlan = dev.priv
+        data = {
+            "IFLA_VLAN_PROTOCOL": vlan.vlan_proto,
+            "IFLA_VLAN_ID": vlan.vlan_id,
+            "IFLA_VLAN_FLAGS": struct.pack("=II", vlan.flags, 0xFFFFFFFF),
+        }
+        found["IFLA_INFO_DATA"] = VLAN.build(data)
+    elif netif_is_bridge_master(dev):
+        br: net_bridge = dev.priv
+        data = {
+            "IFLA_BR_FORWARD_DELAY": br.forward_delay // BR_TICK_NS,
+            "IFLA_BR_AGEING_TIME": br.ageing_time // BR_TICK_NS,
+            "IFLA_BR_STP_STATE": 0,
+            "IFLA_BR_GROUP_FWD_MASK": br.group_fwd_mask,
+            "IFLA_BR_BRIDGE_ID": bridge_id(dev),
+            "IFLA_BR_FDB_MAX_LEARNED": br.fdb_max_learned,
+        }
+        found["IFLA_INFO_DATA"] = BR.build(data)
+    p = br_port_get(dev)
+    if p is not None:
+        found["IFLA_INFO_SLAVE_KIND"] = "bridge"
+        found["IFLA_INFO_SLAVE_DATA"] = BRPORT.build(brport_fill(p))
+    return found or None
+
+
+def inet6_fill_ifla6(idev: inet6_dev) -> dict[str, Any]:
+    """net/ipv6/addrconf.c inet6_fill_ifla6_attrs: IPv6's part of IFLA_AF_SPEC."""
+    parms = idev.nd_parms
+    ms = (parms.reachable_time // 10**6, parms.retrans_time // 10**6)
+    return {
+        "IFLA_INET6_FLAGS": idev.if_flags & 0xFFFFFFFF,
+        "IFLA_INET6_CACHEINFO": struct.pack("=IIII", 65535, idev.tstamp // BR_TICK_NS, *ms),
+        "IFLA_INET6_TOKEN": 0,
+        "IFLA_INET6_ADDR_GEN_MODE": idev.cnf.addr_gen_mode,
+    }
+
+
+def af_spec_fill(dev: net_device) -> bytes:
+    """IFLA_AF_SPEC: what the families have to say."""
+    found: dict[str, Any] = {}
+    if dev.ip_ptr is not None:
+        found["AF_INET"] = b""
+    if dev.ip6_ptr is not None:
+        found["AF_INET6"] = inet6_fill_ifla6(dev.ip6_ptr)
+    return AF_SPEC.build(found)
+
+
+def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) -> bytes:
+    """net/core/rtnetlink.c: struct ifinfomsg and the attributes of an interface."""
+    lower = dev_get_iflink(dev)
+    away = lower is not None and lower.net is not dev.net
+    counters = dev_get_stats(dev) if stats else None
+    numbers = [getattr(counters, name) for name in COUNTERS] if counters is not None else []
+    head = IFINFOMSG.pack(AF_UNSPEC, dev.type, dev.ifindex, told_flags(dev), change)
+    qdisc = dev.qdisc_sleeping or dev.qdisc
+    slot = dev.perm_addr and not dev.virtual and any(dev.perm_addr)
+    return head + IFLA.build(
+        {
+            "IFLA_IFNAME": dev.name,
+            "IFLA_TXQLEN": dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN,
+            "IFLA_OPERSTATE": operstate(dev),
+            "IFLA_LINKMODE": 0,
+            "IFLA_MTU": dev.mtu,
+            "IFLA_MIN_MTU": dev.min_mtu,
+            "IFLA_MAX_MTU": dev.max_mtu,
+            "IFLA_GROUP": 0,
+            "IFLA_PROMISCUITY": dev.promiscuity,
+            "IFLA_ALLMULTI": U32.put(dev.allmulti),
+            "IFLA_NUM_TX_QUEUES": 1,
+            "IFLA_GSO_MAX_SEGS": dev.gso_max_segs,
+            "IFLA_GSO_MAX_SIZE": dev.gso_max_size,
+            "IFLA_GRO_MAX_SIZE": dev.gro_max_size,
+            "IFLA_TSO_MAX_SIZE": U32.put(dev.gso_max_size),
+            "IFLA_TSO_MAX_SEGS": U32.put(dev.gso_max_segs),
+            "IFLA_NUM_RX_QUEUES": 1,
+            "IFLA_LINK": lower.ifindex if lower is not None else None,
+            "IFLA_LINK_NETNSID": 0 if away else None,
+            "IFLA_MASTER": dev.master.ifindex if dev.master is not None else None,
+            "IFLA_CARRIER": int(not dev.state & LINK_STATE_NOCARRIER) if dev.flags & IFF_UP else 0,
+            "IFLA_QDISC": qdisc.kind,
+            "IFLA_PROTO_DOWN": 0,
+            "IFLA_MAP": bytes(32),
+            "IFLA_ADDRESS": dev.dev_addr or bytes(6),
+            "IFLA_BROADCAST": dev.broadcast or bytes(6),
+            "IFLA_STATS64": STATS64.pack(*numbers) if stats else None,
+            "IFLA_STATS": STATS.pack(*(n & 0xFFFFFFFF for n in numbers[:-1])) if stats else None,
+            "IFLA_XDP": {"IFLA_XDP_ATTACHED": 0},
+            "IFLA_LINKINFO": rtnl_link_fill(dev),
+            "IFLA_AF_SPEC": af_spec_fill(dev),
+            "IFLA_PERM_ADDRESS": dev.perm_addr if slot else None,
+        }
+    )
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+def header(nlh: nlmsg, code: struct.Struct, what: str = "") -> tuple[int, ...]:
+    """The structure behind the header. Raises: NlError EINVAL, it is cut."""
+    if len(nlh.whole) < NLMSG_HDRLEN + code.size:
+        raise NlError(errno.EINVAL, what or "Invalid header length")
+    return code.unpack_from(nlh.whole, NLMSG_HDRLEN)
+
+
+def only(tb: Attrs, known: tuple[str, ...], text: str) -> None:
+    """Refuse attributes that are not `known`. Raises: NlError EINVAL."""
+    for name in tb:
+        if name not in known:
+            raise tb.wrong(name, text)
+
+
+def find_link(net: Net, index: int, tb: Attrs) -> net_device:
+    """__dev_get_by_index, or rtnl_dev_get. Raises: NlError EINVAL, ENODEV."""
+    if index > 0:
+        dev = net.dev_by_index.get(index)
+    else:
+        name = tb.get("IFLA_IFNAME", tb.get("IFLA_ALT_IFNAME"))
+        if name is None:
+            raise NlError(errno.EINVAL)
+        dev = net.dev_by_name.get(name)
+    if dev is None:
+        raise NlError(errno.ENODEV)
+    return dev
+
+
+def one_netns(tb: Attrs) -> None:
+    """net/core/rtnetlink.c rtnl_ensure_unique_netns: a request is about its own namespace.
+
+    Raises: NlError EOPNOTSUPP, EINVAL.
+    """
+    for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD"):
+        if name in tb:
+            text = "specified netns attribute not supported"
+            raise tb.wrong(name, text, errno.EOPNOTSUPP)
+    if "IFLA_TARGET_NETNSID" in tb:
+        raise tb.wrong("IFLA_TARGET_NETNSID", "Invalid target network namespace id")
+
+
+def rtnl_getlink(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_GETLINK of one interface."""
+    sk = nlh.sk
+    what = "get link request"
+    _, kind, index, flags, change = header(nlh, IFINFOMSG, f"Invalid header for {what}")
+    tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16, DEPRECATED_STRICT if sk.strict_chk else LIBERAL)
+    if sk.strict_chk:
+        if kind or flags or change:
+            raise NlError(errno.EINVAL, f"Invalid values in header for {what}")
+        known = ("IFLA_IFNAME", "IFLA_ALT_IFNAME", "IFLA_EXT_MASK", "IFLA_TARGET_NETNSID")
+        only(tb, known, f"Unsupported attribute in {what}")
+    one_netns(tb)
+    dev = find_link(sk.net, index, tb)
+    stats = not tb.get("IFLA_EXT_MASK", 0) & RTEXT_FILTER_SKIP_STATS
+    netlink_reply(nlh, RTM_NEWLINK, rtnl_fill_ifinfo(dev, stats=stats))
+
+
+def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
+    """net/core/rtnetlink.c: RTM_GETLINK of all, or of those of a master or kind."""
+    sk = nlh.sk
+    tb = Attrs()
+    if sk.strict_chk:
+        what = "link dump"
+        _, kind, index, flags, change = header(nlh, IFINFOMSG, f"Invalid header for {what}")
+        if kind or flags or change:
+            raise NlError(errno.EINVAL, f"Invalid values in header for {what} request")
+        if index:
+            raise NlError(errno.EINVAL, f"Filter by device index not supported for {what}s")
+        tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16, DEPRECATED_STRICT)
+        known = ("IFLA_TARGET_NETNSID", "IFLA_EXT_MASK", "IFLA_MASTER", "IFLA_LINKINFO")
+        only(tb, known, f"Unsupported attribute in {what} request")
+    else:
+        # Old programs send all kinds of things.
+        with contextlib.suppress(NlError):
+            header(nlh, IFINFOMSG)
+            tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
+    if "IFLA_TARGET_NETNSID" in tb:
+        raise tb.wrong("IFLA_TARGET_NETNSID", "Invalid target network namespace id")
+    stats = not tb.get("IFLA_EXT_MASK", 0) & RTEXT_FILTER_SKIP_STATS
+    master = tb.get("IFLA_MASTER", 0)
+    wanted = tb.get("IFLA_LINKINFO", {}).get("IFLA_INFO_KIND")
+    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+        ops = dev.rtnl_link_ops
+        if master and (dev.master is None or dev.master.ifindex != master):
+            continue
+        if wanted is not None and (ops is None or ops.kind != wanted):
+            continue
+        payload = rtnl_fill_ifinfo(dev, stats=stats)
+        yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, payload)
+
+
+def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
+    """net/ipv6/addrconf.c: RTM_GETLINK of AF_INET6."""
+    sk = nlh.sk
+    if sk.strict_chk:
+        _, *values = header(nlh, IFINFOMSG, "Invalid header for link dump request")
+        if len(nlh.payload) > IFINFOMSG.size:
+            raise NlError(errno.EINVAL, "Invalid data after header")
+        if any(values):
+            raise NlError(errno.EINVAL, "Invalid values in header for dump request")
+    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+        idev: inet6_dev | None = dev.ip6_ptr
+        if idev is None:
+            continue
+        lower = dev_get_iflink(dev)
+        info = IFLA.build(
+            {
+                "IFLA_IFNAME": dev.name,
+                "IFLA_ADDRESS": dev.dev_addr or bytes(6),
+                "IFLA_MTU": dev.mtu,
+                "IFLA_LINK": lower.ifindex if lower is not None else None,
+                "IFLA_OPERSTATE": operstate(dev),
+                "IFLA_PROTINFO": INET6_LINK.build(inet6_fill_ifla6(idev)),
+            }
+        )
+        head = IFINFOMSG.pack(AF_INET6, dev.type, dev.ifindex, dev_get_flags(dev), 0)
+        yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, head + info)
+
+
+def rtnl_bridge_getlink(nlh: nlmsg) -> Iterator[bytes]:
+    """net/core/rtnetlink.c: RTM_GETLINK of AF_BRIDGE: the bridges and their ports."""
+    sk = nlh.sk
+    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+        p = br_port_get(dev)
+        if p is not None:
+            payload = br_fill_ifinfo(dev, p)
+            yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, payload)
+
+
+def br_fill_ifinfo(dev: net_device, p: net_bridge_port) -> bytes:
+    """net/bridge/br_netlink.c: a port as `bridge link` shows it."""
+    lower = dev_get_iflink(dev)
+    head = IFINFOMSG.pack(AF_BRIDGE, dev.type, dev.ifindex, told_flags(dev), 0)
+    return head + IFLA.build(
+        {
+            "IFLA_IFNAME": dev.name,
+            "IFLA_MASTER": p.br.dev.ifindex,
+            "IFLA_MTU": dev.mtu,
+            "IFLA_OPERSTATE": operstate(dev),
+            "IFLA_ADDRESS": dev.dev_addr,
+            "IFLA_LINK": lower.ifindex if lower is not None else None,
+            "IFLA_PROTINFO": BRPORT.build(brport_fill(p)),
+        }
+    )
+
+
+# --- changing -----------------------------------------------------------------------------------
+
+
+def check(err: int, what: str = "") -> None:
+    """Raise the -errno that a function of the stack returned."""
+    if err:
+        raise os_error(-err, what)
+
+
+def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
+    """net/core/rtnetlink.c: change what the request names, in the kernel's order.
+
+    Raises: OSError EOPNOTSUPP, an attribute that is not supported; others of each change.
+    """
+    for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD", "IFLA_MAP", "IFLA_IFALIAS"):
+        if name in tb:
+            raise tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
+    if "IFLA_ADDRESS" in tb:
+        check(dev_set_mac_address(dev, tb["IFLA_ADDRESS"]), f"{dev.name}: address")
+    if "IFLA_MTU" in tb:
+        check(dev_set_mtu(dev, tb["IFLA_MTU"]), f"{dev.name}: mtu {tb['IFLA_MTU']}")
+    if tb.get("IFLA_IFNAME") and tb["IFLA_IFNAME"] != dev.name:
+        check(dev_change_name(dev, tb["IFLA_IFNAME"]), f"{dev.name}: name {tb['IFLA_IFNAME']}")
+    if "IFLA_BROADCAST" in tb:
+        dev.broadcast = tb["IFLA_BROADCAST"][: dev.addr_len]
+    if "IFLA_MASTER" in tb:
+        do_set_master(dev, tb)
+    if flags or mask:
+        keep = dev.flags & ~mask if mask else 0
+        check(dev_change_flags(dev, keep | (flags & mask if mask else flags)), dev.name)
+    if "IFLA_TXQLEN" in tb:
+        dev.tx_queue_len = tb["IFLA_TXQLEN"]
+    if "IFLA_AF_SPEC" in tb:
+        do_set_af_spec(dev, tb)
+
+
+def do_set_master(dev: net_device, tb: Attrs) -> None:
+    """net/core/rtnetlink.c: join a bridge, or with 0 leave it."""
+    index = tb["IFLA_MASTER"]
+    if dev.master is not None:
+        if index == dev.master.ifindex:
+            return
+        check(br_del_if(dev.master.priv, dev), f"{dev.name}: nomaster")
+    if index:
+        master = dev.net.dev_by_index.get(index)
+        if master is None:
+            raise tb.wrong("IFLA_MASTER", "", errno.EINVAL)
+        if not netif_is_bridge_master(master):
+            raise tb.wrong("IFLA_MASTER", f"{master.name} is no bridge", errno.EOPNOTSUPP)
+        check(br_add_if(master.priv, dev), f"{dev.name}: master {master.name}")
+
+
+def do_set_af_spec(dev: net_device, tb: Attrs) -> None:
+    """net/ipv6/addrconf.c inet6_set_link_af: how link-local addresses are made."""
+    spec = AF_SPEC.parse(tb["IFLA_AF_SPEC"])
+    mode = spec.get("AF_INET6", {}).get("IFLA_INET6_ADDR_GEN_MODE")
+    if mode is None:
+        return
+    if dev.ip6_ptr is None:
+        raise os_error(errno.EAFNOSUPPORT, f"{dev.name} has no IPv6")
+    if mode > 3:
+        raise NlError(errno.EINVAL, "Invalid address generation mode")
+    dev.ip6_ptr.cnf.addr_gen_mode = mode
+
+
+def rtnl_setlink(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_SETLINK."""
+    _, _, index, flags, mask = header(nlh, IFINFOMSG)
+    tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
+    do_setlink(find_link(nlh.sk.net, index, tb), flags, mask, tb)
+
+
+def br_setlink(nlh: nlmsg) -> None:
+    """net/bridge/br_netlink.c: RTM_SETLINK of AF_BRIDGE: the switches and state of a port."""
+    _, _, index, _, _ = header(nlh, IFINFOMSG)
+    dev = nlh.sk.net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV, "unknown ifindex")
+    tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
+    p = br_port_get(dev)
+    if p is None:
+        raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no port of a bridge")
+    given = BRPORT.parse(tb.get("IFLA_PROTINFO", b""))
+    for name, bit in PORT_FLAGS.items():
+        if name in given:
+            p.flags = p.flags | bit if given[name] else p.flags & ~bit
+    if "IFLA_BRPORT_STATE" in given:
+        check(br_set_port_state(p, given["IFLA_BRPORT_STATE"]), f"{dev.name}: state")
+
+
+def rtnl_dellink(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_DELLINK."""
+    _, _, index, _, _ = header(nlh, IFINFOMSG)
+    tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16, DEPRECATED_STRICT)
+    one_netns(tb)
+    if index <= 0 and "IFLA_GROUP" in tb and not {"IFLA_IFNAME", "IFLA_ALT_IFNAME"} & tb.keys():
+        # All interfaces are of group 0, which cannot be deleted.
+        raise NlError(errno.ENODEV if tb["IFLA_GROUP"] else errno.EPERM)
+    dev = find_link(nlh.sk.net, index, tb)
+    check(rtnl_delete_link(dev), f"{dev.name} cannot be deleted")

@@ -1,0 +1,342 @@
+"""net/core/neighbour.c: RTM_*NEIGH: the neighbours of both families, their proxies; bridges' FDBs.
+
+RTM_NEWNEIGH    neigh_add => neigh_update, pneigh_create
+RTM_DELNEIGH    neigh_delete => neigh_remove_one, pneigh_delete
+RTM_GETNEIGH    neigh_get, neigh_dump_info => neigh_fill_info
+of AF_BRIDGE    rtnl_fdb_add, rtnl_fdb_del, rtnl_fdb_dump
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from stack.bridge.br_fdb import fdb_add_entry, fdb_delete_entry
+from stack.bridge.br_private import br_port_get, net_bridge, net_bridge_port, netif_is_bridge_master
+from stack.core.neigh_gc import neigh_remove_one, pneigh_create, pneigh_delete
+from stack.core.neigh_table import (
+    NEIGH_UPDATE_F_ADMIN,
+    NEIGH_UPDATE_F_ISROUTER,
+    NEIGH_UPDATE_F_OVERRIDE,
+    NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
+    NTF_ROUTER,
+    NUD_FAILED,
+    NUD_NOARP,
+    NUD_PERMANENT,
+    NUD_REACHABLE,
+    NUD_VALID,
+    neigh_table,
+    neighbour,
+    pneigh_entry,
+)
+from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
+from stack.core.uapi import AF_BRIDGE, AF_INET, AF_INET6, RTM_NEWNEIGH
+from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.netlink_sock import (
+    NLM_F_CREATE,
+    NLM_F_DUMP_FILTERED,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLMSG_HDRLEN,
+    nlmsg,
+)
+from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, LIBERAL, Attr, Attrs, AttrTable, NlError
+from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
+from stack.netlink.rt_link import check, header, only
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),), last=16)
+"""What neigh_get and neigh_delete look for; they do not check others."""
+TICK_NS = 10_000_000
+NTF_USE, NTF_SELF, NTF_PROXY = 0x01, 0x02, 0x08
+ADDR_BYTES = {AF_INET: 4, AF_INET6: 16}
+FAMILIES = {ETH_P_IP: AF_INET, ETH_P_IPV6: AF_INET6}
+"""The family of a table, which names it by EtherType."""
+
+
+def neigh_find_table(net: Net, family: int) -> neigh_table | None:
+    """net/core/neighbour.c."""
+    if family == AF_INET:
+        return net.arp_tbl
+    return net.ipv6.nd_tbl if family == AF_INET6 else None
+
+
+# --- telling ------------------------------------------------------------------------------------
+
+
+def neigh_fill_info(n: neighbour) -> bytes:
+    """net/core/neighbour.c: struct ndmsg and attributes of a neighbour."""
+    family, now = FAMILIES[n.tbl.family], n.net.clock.now_ns()
+    head = NDMSG.pack(family, 0, 0, n.dev.ifindex, n.nud_state, n.flags, n.type)
+    ages = (max(now - at, 0) // TICK_NS & 0xFFFFFFFF for at in (n.confirmed, n.used, n.updated))
+    return head + NDA.build(
+        {
+            "NDA_DST": n.primary_key.to_bytes(ADDR_BYTES[family], "big"),
+            "NDA_LLADDR": n.ha if n.nud_state & NUD_VALID else None,
+            "NDA_PROBES": n.probes,
+            "NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0),
+        }
+    )
+
+
+def pneigh_fill_info(tbl: neigh_table, p: pneigh_entry) -> bytes:
+    """net/core/neighbour.c: the same of an address that the host answers for."""
+    index, family = p.dev.ifindex if p.dev is not None else 0, FAMILIES[tbl.family]
+    head = NDMSG.pack(family, 0, 0, index, 0, p.flags | NTF_PROXY, 1)
+    return head + NDA.build({"NDA_DST": p.key.to_bytes(ADDR_BYTES[family], "big")})
+
+
+def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
+    """net/core/neighbour.c: RTM_GETNEIGH of all, or of an interface; with NTF_PROXY the proxies."""
+    sk = nlh.sk
+    family = nlh.payload[0]
+    flags, tb = 0, Attrs()
+    if sk.strict_chk:
+        values = header(nlh, NDMSG, "Invalid header for neighbor dump request")
+        _, pad1, pad2, index, state, flags, kind = values
+        if pad1 or pad2 or index or state or kind:
+            raise NlError(errno.EINVAL, "Invalid values in header for neighbor dump request")
+        if flags & ~NTF_PROXY:
+            raise NlError(errno.EINVAL, "Invalid flags in header for neighbor dump request")
+        tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, DEPRECATED_STRICT)
+        only(tb, ("NDA_IFINDEX", "NDA_MASTER"), "Unsupported attribute in neighbor dump request")
+    else:
+        # Old programs send all kinds of things.
+        with contextlib.suppress(NlError):
+            flags = header(nlh, NDMSG)[5]
+            tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
+    wanted, master = tb.get("NDA_IFINDEX", 0), tb.get("NDA_MASTER", 0)
+    answer = NLM_F_DUMP_FILTERED if wanted or master else 0
+    for each in (AF_INET, AF_INET6):
+        tbl = neigh_find_table(sk.net, each)
+        if tbl is None or family not in (0, each):
+            continue
+        if flags == NTF_PROXY:
+            for p in tuple(tbl.phash.values()):
+                payload = pneigh_fill_info(tbl, p)
+                yield nlmsg_put(RTM_NEWNEIGH, answer, nlh.seq, sk.portid, payload)
+            continue
+        for n in tbl:
+            up = n.dev.master
+            if wanted not in (0, n.dev.ifindex):
+                continue
+            if master and (up is None or up.ifindex != master):
+                continue
+            yield nlmsg_put(RTM_NEWNEIGH, answer, nlh.seq, sk.portid, neigh_fill_info(n))
+
+
+# --- one entry ----------------------------------------------------------------------------------
+
+
+def address(tbl: neigh_table, tb: Attrs) -> int:
+    """NDA_DST as a number. Raises: NlError EINVAL."""
+    size = ADDR_BYTES[FAMILIES[tbl.family]]
+    if len(tb["NDA_DST"]) < size:
+        raise tb.wrong("NDA_DST", "Invalid network address")
+    return int.from_bytes(tb["NDA_DST"][:size], "big")
+
+
+def table_of(net: Net, family: int) -> neigh_table:
+    """Raises: NlError EAFNOSUPPORT."""
+    tbl = neigh_find_table(net, family)
+    if tbl is None:
+        raise NlError(errno.EAFNOSUPPORT)
+    return tbl
+
+
+def device(net: Net, index: int) -> net_device | None:
+    """The interface of a request, None for 0. Raises: NlError ENODEV."""
+    if not index:
+        return None
+    dev = net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV)
+    return dev
+
+
+def neigh_get(nlh: nlmsg) -> None:
+    """net/core/neighbour.c: RTM_GETNEIGH of one neighbour or proxy."""
+    net = nlh.sk.net
+    what = "neighbor get request"
+    values = header(nlh, NDMSG, f"Invalid header for {what}")
+    family, pad1, pad2, index, state, flags, kind = values
+    strict = nlh.sk.strict_chk
+    validate = DEPRECATED_STRICT if strict else LIBERAL
+    if strict:
+        if pad1 or pad2 or state or kind:
+            raise NlError(errno.EINVAL, f"Invalid values in header for {what}")
+        if flags & ~NTF_PROXY:
+            raise NlError(errno.EINVAL, f"Invalid flags in header for {what}")
+    tb = NDA_FIND.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, validate)
+    if strict:
+        only(tb, ("NDA_DST",), f"Unsupported attribute in {what}")
+    if "NDA_DST" not in tb:
+        raise NlError(errno.EINVAL, "Network address not specified")
+    tbl = neigh_find_table(net, family)
+    if tbl is None:
+        raise NlError(errno.EAFNOSUPPORT, f"Unsupported family in header for {what}")
+    if len(tb["NDA_DST"]) != ADDR_BYTES[family]:
+        raise tb.wrong("NDA_DST", f"Invalid network address in {what}")
+    dev = net.dev_by_index.get(index) if index else None
+    if index and dev is None:
+        raise NlError(errno.ENODEV, "Unknown device ifindex")
+    addr = address(tbl, tb)
+    if flags & NTF_PROXY:
+        proxy = tbl.phash.get((addr, index))
+        if proxy is None:
+            raise NlError(errno.ENOENT, "Proxy neighbour entry not found")
+        netlink_reply(nlh, RTM_NEWNEIGH, pneigh_fill_info(tbl, proxy))
+        return
+    if dev is None:
+        raise NlError(errno.EINVAL, "No device specified")
+    n = neigh_lookup(tbl, addr, dev)
+    if n is None:
+        raise NlError(errno.ENOENT, "Neighbour entry not found")
+    netlink_reply(nlh, RTM_NEWNEIGH, neigh_fill_info(n))
+
+
+def neigh_add(nlh: nlmsg) -> None:
+    """net/core/neighbour.c: RTM_NEWNEIGH: `ip neigh add`, `replace`, `change`; of proxies too."""
+    net = nlh.sk.net
+    family, _, _, index, state, flags, _ = header(nlh, NDMSG)
+    tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
+    if "NDA_DST" not in tb:
+        raise NlError(errno.EINVAL, "Network address not specified")
+    dev = device(net, index)
+    lladdr: bytes | None = tb.get("NDA_LLADDR")
+    if dev is not None and lladdr is not None and len(lladdr) < dev.addr_len:
+        raise tb.wrong("NDA_LLADDR", "Invalid link address")
+    tbl = table_of(net, family)
+    addr = address(tbl, tb)
+    if flags & NTF_PROXY:
+        pneigh_create(tbl, addr, dev)
+        return
+    if dev is None:
+        raise NlError(errno.EINVAL, "Device not specified")
+    if lladdr is not None:
+        lladdr = lladdr[: dev.addr_len]
+    update = NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
+    n = neigh_lookup(tbl, addr, dev)
+    if n is None:
+        if not nlh.flags & NLM_F_CREATE:
+            raise NlError(errno.ENOENT)
+        n = neigh_create(tbl, addr, dev)
+        if n is None:
+            raise NlError(errno.ENOBUFS, "The table is full")
+    else:
+        if nlh.flags & NLM_F_EXCL:
+            raise NlError(errno.EEXIST)
+        if not nlh.flags & NLM_F_REPLACE:
+            update = 0
+    if flags & NTF_ROUTER:
+        update |= NEIGH_UPDATE_F_ISROUTER
+    if flags & NTF_USE:
+        neigh_event_send(n, None)
+        return
+    check(neigh_update(n, lladdr, state, update | NEIGH_UPDATE_F_ADMIN))
+
+
+def neigh_delete(nlh: nlmsg) -> None:
+    """net/core/neighbour.c: RTM_DELNEIGH."""
+    net = nlh.sk.net
+    family, _, _, index, _, flags, _ = header(nlh, NDMSG)
+    tb = NDA_FIND.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
+    if "NDA_DST" not in tb:
+        raise NlError(errno.EINVAL, "Network address not specified")
+    dev = device(net, index)
+    tbl = table_of(net, family)
+    addr = address(tbl, tb)
+    if flags & NTF_PROXY:
+        if not pneigh_delete(tbl, addr, dev):
+            raise NlError(errno.ENOENT)
+        return
+    if dev is None:
+        raise NlError(errno.EINVAL)
+    n = neigh_lookup(tbl, addr, dev)
+    if n is None:
+        raise NlError(errno.ENOENT)
+    check(neigh_update(n, None, NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN))
+    neigh_remove_one(n)
+
+
+# --- forwarding tables of bridges -----------------------------------------------------------------
+
+
+def rtnl_fdb_dump(nlh: nlmsg) -> Iterator[bytes]:
+    """net/core/rtnetlink.c: RTM_GETNEIGH of AF_BRIDGE: what bridges and the interfaces receive."""
+    for dev in tuple(nlh.sk.net.dev_base_head):
+        p = br_port_get(dev)
+        if p is not None:
+            yield from br_fdb_dump(nlh, p.br, p)
+        # ndo_dflt_fdb_dump
+        for addr in (*dev.uc, *dev.mc):
+            yield _fdb(nlh, dev, NUD_PERMANENT, NTF_SELF, {"NDA_LLADDR": addr})
+        if netif_is_bridge_master(dev):
+            yield from br_fdb_dump(nlh, dev.priv, None)
+
+
+def br_fdb_dump(nlh: nlmsg, br: net_bridge, port: net_bridge_port | None) -> Iterator[bytes]:
+    """net/bridge/br_fdb.c: the addresses of a port; None: of the bridge itself."""
+    now = nlh.sk.net.clock.now_ns()
+    for fdb in tuple(br.fdb_hash.values()):
+        if fdb.dst is not port:
+            continue
+        state = NUD_REACHABLE
+        if fdb.is_local:
+            state = NUD_PERMANENT
+        elif fdb.is_static:
+            state = NUD_NOARP
+        ages = (max(now - at, 0) // TICK_NS for at in (fdb.used, fdb.used, fdb.updated))
+        attrs = {
+            "NDA_LLADDR": fdb.addr,
+            "NDA_MASTER": br.dev.ifindex,
+            "NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0),
+        }
+        yield _fdb(nlh, br.dev if port is None else port.dev, state, 0, attrs)
+
+
+def _fdb(nlh: nlmsg, dev: net_device, state: int, flags: int, attrs: dict[str, Any]) -> bytes:
+    head = NDMSG.pack(AF_BRIDGE, 0, 0, dev.ifindex, state, flags, 0)
+    return nlmsg_put(RTM_NEWNEIGH, 0, nlh.seq, nlh.sk.portid, head + NDA.build(attrs))
+
+
+def _fdb_request(nlh: nlmsg) -> tuple[net_device, bytes, int]:
+    """Port, address and state of a request. Raises: NlError."""
+    _, _, _, index, state, flags, _ = header(nlh, NDMSG)
+    tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
+    if not index:
+        raise NlError(errno.EINVAL, "invalid ifindex")
+    dev = nlh.sk.net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV, "unknown ifindex")
+    if len(tb.get("NDA_LLADDR", b"")) != 6:
+        raise NlError(errno.EINVAL, "invalid address")
+    if br_port_get(dev) is None or flags & NTF_SELF:
+        raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no port of a bridge")
+    return dev, tb["NDA_LLADDR"], state
+
+
+def rtnl_fdb_add(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_NEWNEIGH of AF_BRIDGE: `bridge fdb add ADDR dev PORT master`."""
+    dev, addr, state = _fdb_request(nlh)
+    p = br_port_get(dev)
+    assert p is not None
+    there = p.br.fdb_hash.get(addr)
+    if there is not None and nlh.flags & NLM_F_EXCL:
+        raise NlError(errno.EEXIST)
+    if there is None and not nlh.flags & NLM_F_CREATE:
+        raise NlError(errno.ENOENT)
+    check(fdb_add_entry(p.br, p, addr, bool(state & (NUD_NOARP | NUD_PERMANENT))))
+
+
+def rtnl_fdb_del(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_DELNEIGH of AF_BRIDGE."""
+    dev, addr, _ = _fdb_request(nlh)
+    p = br_port_get(dev)
+    assert p is not None
+    check(fdb_delete_entry(p.br, p, addr))

@@ -1,0 +1,480 @@
+"""RTM_*ROUTE: routes (net/ipv4/fib_frontend.c, fib_semantics.c, route.c, net/ipv6/route.c).
+
+    RTM_NEWROUTE    inet_rtm_newroute => ip_route_add       inet6_rtm_newroute => ip6_route_add
+    RTM_DELROUTE    inet_rtm_delroute => fib_table_delete   inet6_rtm_delroute => fib6_del
+    RTM_GETROUTE    inet_dump_fib => fib_dump_info          inet6_dump_fib => rt6_fill_node
+                    rt_getroute.py: the route of a destination
+
+Tables are told in the kernel's order: IPv4's by address, IPv6's with a prefix behind those in it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fastpath.errors import ArgumentError
+from stack.core.dst import RTAX_CC_ALGO
+from stack.core.netdevice import net_device
+from stack.core.rows import wide
+from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWROUTE
+from stack.inet.tcp_cong import tcp_ca_get_name_by_key
+from stack.ipv4.fib import (
+    FIB_PROPS_ERROR,
+    MASKS,
+    RT_SCOPE_NOWHERE,
+    RT_TABLE_MAIN,
+    RTN_LOCAL,
+    RTN_UNICAST,
+    RTNH_F_ONLINK,
+    fib_alias,
+    fib_get_table,
+    fib_nh,
+    fib_table_delete,
+    format_addr,
+    ip_route_add,
+)
+from stack.ipv6.addr import MASKS6, format_addr6
+from stack.ipv6.ip6_fib import (
+    RTF_EXPIRES,
+    RTF_PREF_MASK,
+    fib6_del,
+    fib6_info,
+)
+from stack.ipv6.route_config import PREFERENCES, ip6_route_add
+from stack.netlink.af_netlink import nlmsg_put
+from stack.netlink.netlink_sock import (
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_DUMP_FILTERED,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLMSG_HDRLEN,
+    nlmsg,
+)
+from stack.netlink.nlattr import DEPRECATED_STRICT, Attrs, NlError
+from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP
+from stack.netlink.rt_link import header
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+RT_TABLE_COMPAT = 252
+RTN_MAX = 11
+RTM_F_CLONED, RTM_F_PREFIX = 0x200, 0x800
+RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
+TICK_NS = 10_000_000
+ATTRS_AT = NLMSG_HDRLEN + RTMSG.size
+
+
+def rt_table(table: int) -> int:
+    """rtm_table of a table's number, which has 8 bits."""
+    return table if table < 256 else RT_TABLE_COMPAT
+
+
+def metrics_fill(net: Net, metrics: dict[str, int]) -> bytes | None:
+    """net/core/rtnetlink.c rtnetlink_put_metrics."""
+    found: dict[str, Any] = {n: v for n, v in metrics.items() if n in RTAX.by_name and v}
+    if RTAX_CC_ALGO in metrics:
+        found.pop(RTAX_CC_ALGO, None)
+        found["RTAX_CC_ALGO"] = tcp_ca_get_name_by_key(net, metrics[RTAX_CC_ALGO])
+    return RTAX.build(found) if found else None
+
+
+# --- telling ------------------------------------------------------------------------------------
+
+
+def fib_dump_info(net: Net, fa: fib_alias) -> bytes:
+    """net/ipv4/fib_semantics.c: struct rtmsg and attributes of an IPv4 route."""
+    fi = fa.fa_info
+    hops = fi.fib_nh
+    flags = hops[0].nh_flags if len(hops) == 1 else 0
+    head = RTMSG.pack(
+        *(AF_INET, fa.fa_plen, 0, fa.fa_tos, rt_table(fa.tb_id)),
+        *(fi.fib_protocol, fi.fib_scope, fa.fa_type, flags),
+    )
+    attrs: dict[str, Any] = {
+        "RTA_TABLE": fa.tb_id,
+        "RTA_DST": fa.fa_dst if fa.fa_plen else None,
+        "RTA_PRIORITY": fi.fib_priority or None,
+        "RTA_METRICS": metrics_fill(net, fi.fib_metrics) if fi.fib_metrics else None,
+        "RTA_PREFSRC": fi.fib_prefsrc or None,
+    }
+    if len(hops) == 1:
+        attrs["RTA_GATEWAY"] = hops[0].nh_gw or None
+        attrs["RTA_OIF"] = hops[0].nh_oif or None
+    elif hops:
+        attrs["RTA_MULTIPATH"] = b"".join(map(nexthop_fill, hops))
+    return head + RTA4.build(attrs)
+
+
+def nexthop_fill(nh: fib_nh) -> bytes:
+    """net/ipv4/fib_semantics.c fib_add_nexthop: struct rtnexthop of one next hop."""
+    attrs = RTA4.build({"RTA_GATEWAY": nh.nh_gw or None})
+    head = RTNEXTHOP.pack(RTNEXTHOP.size + len(attrs), nh.nh_flags, nh.nh_weight - 1, nh.nh_oif)
+    return head + attrs
+
+
+def rt6_fill_node(net: Net, rt: fib6_info) -> bytes:
+    """net/ipv6/route.c: struct rtmsg and attributes of an IPv6 route."""
+    nh, table = rt.fib6_nh, rt.fib6_table.tb6_id
+    head = RTMSG.pack(
+        *(AF_INET6, rt.fib6_plen, 0, 0, rt_table(table)),
+        *(rt.fib6_protocol, 0, rt.fib6_type, nh.fib_nh_flags),
+    )
+    left = 0
+    if rt.fib6_flags & RTF_EXPIRES:
+        left = max(rt.expires - net.clock.now_ns(), -(1 << 31) * TICK_NS) // TICK_NS
+    return head + RTA6.build(
+        {
+            "RTA_TABLE": table,
+            "RTA_DST": rt.fib6_dst if rt.fib6_plen else None,
+            "RTA_PREFSRC": rt.fib6_prefsrc or None,
+            "RTA_METRICS": metrics_fill(net, rt.fib6_metrics) if rt.fib6_metrics else None,
+            "RTA_PRIORITY": rt.fib6_metric,
+            "RTA_GATEWAY": nh.fib_nh_gw6 or None,
+            "RTA_OIF": nh.fib_nh_dev.ifindex,
+            "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, min(left, 0x7FFFFFFF), *(0,) * 5),
+            "RTA_PREF": (rt.fib6_flags & RTF_PREF_MASK) >> 27,
+        }
+    )
+
+
+class dump_filter:
+    """struct fib_dump_filter: which routes a strict dump asks for; 0: any."""
+
+    def __init__(self, nlh: nlmsg, net: Net) -> None:
+        """net/ipv4/fib_frontend.c ip_valid_fib_dump_req. Raises: NlError."""
+        self.table = self.protocol = self.type = self.oif = 0
+        self.filtered = False
+        if not nlh.sk.strict_chk:
+            return
+        values = header(nlh, RTMSG, "Invalid header for FIB dump request")
+        _, dst, src, tos, table, protocol, scope, kind, flags = values
+        if dst or src or tos or scope:
+            raise NlError(errno.EINVAL, "Invalid values in header for FIB dump request")
+        if flags & ~(RTM_F_CLONED | RTM_F_PREFIX):
+            raise NlError(errno.EINVAL, "Invalid flags for FIB dump request")
+        self.table, self.protocol, self.type = table, protocol, kind
+        v6 = nlh.payload[0] == AF_INET6
+        absent = bool(table) and table not in (net.ipv6.fib6.tables if v6 else net.fib.tables)
+        tb = RTA4.parse(nlh.whole, ATTRS_AT, DEPRECATED_STRICT)
+        for name in tb:
+            if name == "RTA_TABLE":
+                self.table = tb[name]
+                absent = False
+            elif name == "RTA_OIF":
+                self.oif = tb[name]
+                if self.oif not in net.dev_by_index:
+                    raise NlError(errno.ENODEV)
+            else:
+                raise tb.wrong(name, "Unsupported attribute in dump request")
+        if absent and nlh.payload[0] in (AF_INET, AF_INET6):
+            raise NlError(errno.ENOENT, "FIB table does not exist")
+        self.filtered = bool(self.table or self.protocol or self.type or self.oif)
+
+
+def inet_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
+    """net/ipv4/fib_frontend.c: RTM_GETROUTE of AF_INET."""
+    sk = nlh.sk
+    want = dump_filter(nlh, sk.net)
+    answer = NLM_F_DUMP_FILTERED if want.filtered else 0
+    tables = sk.net.fib.tables
+    for tb_id in sorted(tables):
+        if want.table not in (0, tb_id):
+            continue
+        routes = sorted(tables[tb_id].aliases(), key=lambda fa: (fa.fa_dst, -fa.fa_plen))
+        for fa in routes:
+            fi = fa.fa_info
+            if want.protocol not in (0, fi.fib_protocol) or want.type not in (0, fa.fa_type):
+                continue
+            if want.oif and not any(nh.nh_oif == want.oif for nh in fi.fib_nh):
+                continue
+            if fi.fib_dead:
+                continue
+            payload = fib_dump_info(sk.net, fa)
+            yield nlmsg_put(RTM_NEWROUTE, answer, nlh.seq, sk.portid, payload)
+
+
+def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
+    """net/ipv6/ip6_fib.c: RTM_GETROUTE of AF_INET6."""
+    sk = nlh.sk
+    want = dump_filter(nlh, sk.net)
+    answer = NLM_F_DUMP_FILTERED if want.filtered else 0
+    tables = sk.net.ipv6.fib6.tables
+    for tb_id in sorted(tables):
+        if want.table not in (0, tb_id):
+            continue
+        for rt in sorted(tables[tb_id].routes(), key=_behind_its_parts):
+            if want.protocol not in (0, rt.fib6_protocol) or want.type not in (0, rt.fib6_type):
+                continue
+            if want.oif and rt.fib6_nh.fib_nh_dev.ifindex != want.oif:
+                continue
+            payload = rt6_fill_node(sk.net, rt)
+            yield nlmsg_put(RTM_NEWROUTE, answer, nlh.seq, sk.portid, payload)
+
+
+def _behind_its_parts(rt: fib6_info) -> tuple[wide, int]:
+    """Sorts prefixes as fib6_walk meets them: by address, what is in a prefix before it."""
+    return rt.fib6_dst | ~MASKS6[rt.fib6_plen] & MASKS6[128], -rt.fib6_plen
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+class route_request:
+    """struct fib_config, struct fib6_config: what a request says about a route."""
+
+    def __init__(self, nlh: nlmsg, family: int) -> None:
+        """Raises: NlError."""
+        values = header(nlh, RTMSG)
+        self.v6 = family == AF_INET6
+        table = RTA6 if self.v6 else RTA4
+        _, self.plen, src, self.tos, tb_id, self.protocol, self.scope, self.type, flags = values
+        tb = self.tb = table.parse(nlh.whole, ATTRS_AT)
+        self.flags = flags
+        most = 128 if self.v6 else 32
+        if not self.v6 and self.tos & 3:
+            raise NlError(errno.EINVAL, "Invalid dsfield (tos): ECN bits must be 0")
+        if self.type > RTN_MAX:
+            raise NlError(errno.EINVAL, "Invalid route type")
+        if self.plen > most:
+            raise NlError(errno.EINVAL, "Invalid prefix length")
+        if self.v6 and src:
+            raise NlError(errno.EINVAL, "Invalid source address length")
+        self.table = tb.get("RTA_TABLE", tb_id) or RT_TABLE_MAIN
+        self.dst = in6_prefix(tb, self.plen) if self.v6 else tb.get("RTA_DST", 0)
+        mask = MASKS6[self.plen] if self.v6 else MASKS[self.plen]
+        if self.v6:
+            self.dst &= mask
+        elif self.dst & ~mask & 0xFFFFFFFF:
+            raise NlError(errno.EINVAL, "Invalid prefix for given prefix length")
+        if tb.get("RTA_FLOWLABEL", 0) >> 20:
+            raise tb.wrong("RTA_FLOWLABEL", "reserved bit set")
+        if "RTA_ENCAP_TYPE" in tb:
+            raise tb.wrong("RTA_ENCAP_TYPE", "Unknown lwt encapsulation type")
+        if tb.get("RTA_NH_ID"):
+            raise tb.wrong("RTA_NH_ID", "Nexthop id does not exist")
+        if "RTA_VIA" in tb:
+            raise tb.wrong("RTA_VIA", "Unsupported address family")
+
+    @property
+    def prefix(self) -> str:
+        """The destination as ip_route_add takes it."""
+        text = format_addr6(self.dst) if self.v6 else format_addr(self.dst)
+        return f"{text}/{self.plen}"
+
+    def text(self, name: str, tb: Attrs | None = None) -> str | None:
+        """An address of the request as text, None without it."""
+        addr = (self.tb if tb is None else tb).get(name)
+        if not addr:
+            return None
+        return format_addr6(addr) if self.v6 else format_addr(addr)
+
+    def metrics(self) -> dict[str, Any]:
+        """Those of RTA_METRICS, as arguments of ip_route_add. Raises: NlError."""
+        if "RTA_METRICS" not in self.tb:
+            return {}
+        given = RTAX.parse(self.tb["RTA_METRICS"])
+        found = {name: given[name] for name in ("mtu", "advmss") if name in given}
+        if self.v6 and "hoplimit" in given:
+            found["hoplimit"] = given["hoplimit"]
+        if "RTAX_CC_ALGO" in given:
+            found["congctl"] = given["RTAX_CC_ALGO"]
+        return found
+
+    def nexthops(self, net: Net) -> list[tuple[str | None, net_device | None, int]]:
+        """RTA_MULTIPATH: (gateway, device, weight) of each. Raises: NlError EINVAL, ENODEV."""
+        data = self.tb.get("RTA_MULTIPATH", b"")
+        table = RTA6 if self.v6 else RTA4
+        found, at = [], 0
+        while len(data) - at >= RTNEXTHOP.size:
+            size, _, weight, index = RTNEXTHOP.unpack_from(data, at)
+            if not RTNEXTHOP.size <= size <= len(data) - at:
+                break
+            tb = table.parse(data[at : at + size], RTNEXTHOP.size)
+            dev = net.dev_by_index.get(index) if index else None
+            if index and dev is None:
+                raise NlError(errno.ENODEV, "Nexthop device is not there")
+            found.append((self.text("RTA_GATEWAY", tb), dev, weight + 1))
+            at += size + 3 & ~3
+        if data and not found:
+            text = "Invalid nexthop configuration - no valid nexthops"
+            raise self.tb.wrong("RTA_MULTIPATH", text)
+        return found
+
+
+def in6_prefix(tb: Attrs, plen: int) -> int:
+    """RTA_DST of IPv6, of which as many bytes are there as the prefix has. Raises: NlError."""
+    data = tb.get("RTA_DST", b"")
+    size = (plen + 7) // 8
+    if "RTA_DST" in tb and len(data) < size:
+        raise tb.wrong("RTA_DST", "Invalid destination address")
+    return int.from_bytes(data[:size].ljust(16, b"\0"), "big")
+
+
+def out_device(net: Net, tb: Attrs) -> net_device | None:
+    """The device of RTA_OIF. Raises: NlError ENODEV."""
+    index = tb.get("RTA_OIF", 0)
+    if not index:
+        return None
+    dev = net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV, "Device does not exist")
+    return dev
+
+
+def inet_rtm_newroute(nlh: nlmsg) -> None:
+    """net/ipv4/fib_frontend.c: RTM_NEWROUTE of AF_INET."""
+    net = nlh.sk.net
+    want = route_request(nlh, AF_INET)
+    known_type(want)
+    if want.tb.get("RTA_FLOW"):
+        raise want.tb.wrong("RTA_FLOW", "there are no realms", errno.EOPNOTSUPP)
+    dev = out_device(net, want.tb)
+    hops = want.nexthops(net)
+    if want.type in FIB_PROPS_ERROR and (hops or dev or want.tb.get("RTA_GATEWAY")):
+        text = "Route with gateway, device or nexthops cannot be of this type"
+        raise NlError(errno.EINVAL, text)
+    create, replace = nlh.flags & NLM_F_CREATE, nlh.flags & NLM_F_REPLACE
+    if not create and not _same(net, want):
+        raise NlError(errno.ENOENT)
+    if want.type != RTN_LOCAL and want.scope >= RT_SCOPE_NOWHERE:
+        raise NlError(errno.EINVAL, "Invalid scope")
+    try:
+        ip_route_add(
+            net,
+            want.prefix,
+            via=want.text("RTA_GATEWAY"),
+            dev=dev,
+            src=want.text("RTA_PREFSRC"),
+            metric=want.tb.get("RTA_PRIORITY", 0),
+            tos=want.tos,
+            table=want.table,
+            rtype=want.type,
+            onlink=bool(want.flags & RTNH_F_ONLINK),
+            scope=want.scope,
+            protocol=want.protocol,
+            replace=bool(replace),
+            append=bool(nlh.flags & NLM_F_APPEND or not (nlh.flags & NLM_F_EXCL or replace)),
+            nexthops=hops,
+            **want.metrics(),
+        )
+    except ArgumentError as exc:
+        raise NlError(errno.EINVAL, str(exc)) from None
+
+
+def known_type(want: route_request) -> None:
+    """Refuse types that no lookup knows. Raises: NlError EINVAL."""
+    if want.type not in (RTN_UNICAST, RTN_LOCAL, *range(3, 6), *FIB_PROPS_ERROR):
+        raise NlError(errno.EINVAL, "Invalid route type")
+    if want.flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
+        raise NlError(errno.EINVAL, "Invalid rtm_flags - can not contain DEAD or LINKDOWN")
+
+
+def _same(net: Net, want: route_request) -> bool:
+    """Whether the table has a route of the prefix, TOS and metric."""
+    tb = net.fib.tables.get(want.table)
+    metric = want.tb.get("RTA_PRIORITY", 0)
+    return tb is not None and any(
+        fa.fa_tos == want.tos and fa.fa_info.fib_priority == metric
+        for fa in tb.maps[want.plen].find(want.dst) or ()
+    )
+
+
+def inet_rtm_delroute(nlh: nlmsg) -> None:
+    """net/ipv4/fib_frontend.c: RTM_DELROUTE of AF_INET: the first route that has what it names."""
+    net = nlh.sk.net
+    want = route_request(nlh, AF_INET)
+    if want.table not in net.fib.tables:
+        raise NlError(errno.ESRCH, "FIB table does not exist")
+    tb = fib_get_table(net, want.table)
+    oif = want.tb.get("RTA_OIF", 0)
+    if not tb.maps[want.plen].find(want.dst) or (oif and oif not in net.dev_by_index):
+        raise NlError(errno.ESRCH)
+    hops = want.nexthops(net)
+    via, dev = want.tb.get("RTA_GATEWAY") or None, out_device(net, want.tb)
+    for hop_via, hop_dev, _ in hops[:1]:
+        via = RTA4.by_name["RTA_GATEWAY"].type.get(_packed(hop_via)) if hop_via else None
+        dev = hop_dev
+    fib_table_delete(
+        net,
+        tb,
+        want.dst,
+        want.plen,
+        rtype=want.type,
+        dev=dev,
+        gw=via,
+        prefsrc=want.tb.get("RTA_PREFSRC", 0),
+        tos=want.tos,
+        priority=want.tb.get("RTA_PRIORITY") or None,
+        scope=None if want.scope == RT_SCOPE_NOWHERE else want.scope,
+    )
+
+
+def _packed(text: str) -> bytes:
+    return bytes(map(int, text.split(".")))
+
+
+def inet6_rtm_newroute(nlh: nlmsg) -> None:
+    """net/ipv6/route.c: RTM_NEWROUTE of AF_INET6; next hops of RTA_MULTIPATH are routes each."""
+    net = nlh.sk.net
+    want = route_request(nlh, AF_INET6)
+    pref = {number & 3: name for name, number in PREFERENCES.items()}
+    options: dict[str, Any] = {
+        "src": want.text("RTA_PREFSRC"),
+        "metric": want.tb.get("RTA_PRIORITY", 0),
+        "table": want.table,
+        "rtype": want.type or RTN_UNICAST,
+        "onlink": bool(want.flags & RTNH_F_ONLINK),
+        "pref": pref.get(want.tb.get("RTA_PREF", 0) & 3, "medium"),
+        "protocol": want.protocol,
+        **want.metrics(),
+    }
+    if not nlh.flags & NLM_F_CREATE and not any(_same6(net, want)):
+        raise NlError(errno.ENOENT)
+    hops = want.nexthops(net) or [(want.text("RTA_GATEWAY"), out_device(net, want.tb), 1)]
+    replace = bool(nlh.flags & NLM_F_REPLACE)
+    append = bool(nlh.flags & NLM_F_APPEND) or not nlh.flags & NLM_F_EXCL
+    try:
+        for via, dev, weight in hops:
+            options |= {"via": via, "dev": dev, "weight": weight}
+            ip6_route_add(net, want.prefix, replace=replace, append=append, **options)
+            replace, append = False, True
+    except ArgumentError as exc:
+        raise NlError(errno.EINVAL, str(exc)) from None
+
+
+def _same6(net: Net, want: route_request) -> list[fib6_info]:
+    """The routes of the prefix in the table."""
+    tb = net.ipv6.fib6.tables.get(want.table)
+    return tb.leaf(want.dst, want.plen) if tb is not None else []
+
+
+def inet6_rtm_delroute(nlh: nlmsg) -> None:
+    """net/ipv6/route.c: RTM_DELROUTE of AF_INET6."""
+    net = nlh.sk.net
+    want = route_request(nlh, AF_INET6)
+    if want.table not in net.ipv6.fib6.tables:
+        raise NlError(errno.ESRCH, "FIB table does not exist")
+    want.nexthops(net)
+    oif = want.tb.get("RTA_OIF", 0)
+    gw, metric = want.tb.get("RTA_GATEWAY", 0), want.tb.get("RTA_PRIORITY", 0)
+    found = 0
+    for rt in tuple(_same6(net, want)):
+        nh = rt.fib6_nh
+        if (
+            (not oif or nh.fib_nh_dev.ifindex == oif)
+            and (not gw or nh.fib_nh_gw6 == gw)
+            and (not metric or rt.fib6_metric == metric)
+            and (not want.protocol or rt.fib6_protocol == want.protocol)
+        ):
+            fib6_del(net, rt)
+            found += 1
+            if gw or not rt.fib6_siblings:
+                return
+    if not found:
+        # The kernel's tables have an entry for ::/0 that cannot be deleted.
+        nobody = not (want.plen or gw or oif or metric)
+        raise NlError(errno.ENOENT if nobody else errno.ESRCH)

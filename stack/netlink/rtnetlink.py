@@ -1,0 +1,277 @@
+"""net/core/rtnetlink.c: NETLINK_ROUTE: which function answers which message; what groups hear.
+
+    rtnetlink_rcv_msg => HANDLERS[family, type]     doit, or dumpit with NLM_F_DUMP
+    rtnl_event, rtnetlink_event                     changes, for the multicast groups
+
+The stack calls `net.rtnl(RTM_NEWROUTE, route)` and its kin while somebody listens, else nothing.
+Read HANDLERS first.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.netdevice import (
+    NETDEV_CHANGE,
+    NETDEV_CHANGEADDR,
+    NETDEV_CHANGEMTU,
+    NETDEV_CHANGENAME,
+    NETDEV_CHANGEUPPER,
+    NETDEV_DOWN,
+    NETDEV_REGISTER,
+    NETDEV_UNREGISTER,
+    NETDEV_UP,
+    net_device,
+)
+from stack.core.uapi import (
+    AF_BRIDGE,
+    AF_INET,
+    AF_INET6,
+    AF_UNSPEC,
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELNEIGH,
+    RTM_DELROUTE,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETNEIGH,
+    RTM_GETNETCONF,
+    RTM_GETNSID,
+    RTM_GETROUTE,
+    RTM_GETRULE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+    RTM_SETLINK,
+)
+from stack.ipv4.devinet import in_ifaddr
+from stack.ipv4.fib import fib_alias
+from stack.ipv6.if_inet6 import inet6_ifaddr
+from stack.netlink.af_netlink import netlink_capable, netlink_dump_start, nlmsg_notify
+from stack.netlink.netlink_sock import (
+    NETLINK_ROUTE,
+    NLM_F_BULK,
+    NLM_F_DUMP,
+    netlink_callback,
+    netlink_protocol,
+    nlmsg,
+)
+from stack.netlink.nlattr import NlError
+from stack.netlink.rt_addr import (
+    inet6_dump_addr,
+    inet6_fill_ifaddr,
+    inet6_rtm_deladdr,
+    inet6_rtm_getaddr,
+    inet6_rtm_newaddr,
+    inet_dump_ifaddr,
+    inet_fill_ifaddr,
+    inet_rtm_deladdr,
+    inet_rtm_newaddr,
+)
+from stack.netlink.rt_getroute import inet6_rtm_getroute, inet_rtm_getroute
+from stack.netlink.rt_link import (
+    br_setlink,
+    inet6_dump_ifinfo,
+    rtnl_bridge_getlink,
+    rtnl_dellink,
+    rtnl_dump_ifinfo,
+    rtnl_fill_ifinfo,
+    rtnl_getlink,
+    rtnl_setlink,
+)
+from stack.netlink.rt_neigh import (
+    neigh_add,
+    neigh_delete,
+    neigh_dump_info,
+    neigh_fill_info,
+    neigh_get,
+    rtnl_fdb_add,
+    rtnl_fdb_del,
+    rtnl_fdb_dump,
+)
+from stack.netlink.rt_newlink import rtnl_newlink
+from stack.netlink.rt_route import (
+    fib_dump_info,
+    inet6_dump_fib,
+    inet6_rtm_delroute,
+    inet6_rtm_newroute,
+    inet_dump_fib,
+    inet_rtm_delroute,
+    inet_rtm_newroute,
+    rt6_fill_node,
+)
+from stack.netlink.rt_rule import (
+    fib_nl_dumprule,
+    inet_netconf_dump_devconf,
+    rtnl_net_dumpid,
+    rtnl_net_getid,
+)
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+# include/uapi/linux/rtnetlink.h: multicast groups
+RTNLGRP_LINK = 1
+RTNLGRP_NEIGH = 3
+RTNLGRP_IPV4_IFADDR = 5
+RTNLGRP_IPV4_ROUTE = 7
+RTNLGRP_IPV6_IFADDR = 9
+RTNLGRP_IPV6_ROUTE = 11
+RTNLGRP_MAX = 39
+
+RTM_BASE, RTM_MAX = 16, 123
+KIND_DEL, KIND_GET = 1, 2
+
+Doit = Callable[[nlmsg], None]
+Dumpit = Callable[[nlmsg], Iterator[bytes]]
+
+
+def rtnl_dump_all(*dumps: Dumpit) -> Dumpit:
+    """net/core/rtnetlink.c: the dumps of all families, one after the other."""
+
+    def dump(nlh: nlmsg) -> Iterator[bytes]:
+        return chain.from_iterable(one(nlh) for one in dumps)
+
+    return dump
+
+
+# fmt: off
+HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
+    (AF_UNSPEC, RTM_GETLINK): (rtnl_getlink, rtnl_dump_ifinfo),
+    (AF_UNSPEC, RTM_NEWLINK): (rtnl_newlink, None),
+    (AF_UNSPEC, RTM_SETLINK): (rtnl_setlink, None),
+    (AF_UNSPEC, RTM_DELLINK): (rtnl_dellink, None),
+    (AF_INET6, RTM_GETLINK): (None, inet6_dump_ifinfo),
+    (AF_BRIDGE, RTM_GETLINK): (None, rtnl_bridge_getlink),
+    (AF_BRIDGE, RTM_SETLINK): (br_setlink, None),
+    (AF_UNSPEC, RTM_GETADDR): (None, rtnl_dump_all(inet_dump_ifaddr, inet6_dump_addr)),
+    (AF_INET, RTM_GETADDR): (None, inet_dump_ifaddr),
+    (AF_INET, RTM_NEWADDR): (inet_rtm_newaddr, None),
+    (AF_INET, RTM_DELADDR): (inet_rtm_deladdr, None),
+    (AF_INET6, RTM_GETADDR): (inet6_rtm_getaddr, inet6_dump_addr),
+    (AF_INET6, RTM_NEWADDR): (inet6_rtm_newaddr, None),
+    (AF_INET6, RTM_DELADDR): (inet6_rtm_deladdr, None),
+    (AF_UNSPEC, RTM_GETNEIGH): (neigh_get, neigh_dump_info),
+    (AF_UNSPEC, RTM_NEWNEIGH): (neigh_add, None),
+    (AF_UNSPEC, RTM_DELNEIGH): (neigh_delete, None),
+    (AF_BRIDGE, RTM_GETNEIGH): (None, rtnl_fdb_dump),
+    (AF_BRIDGE, RTM_NEWNEIGH): (rtnl_fdb_add, None),
+    (AF_BRIDGE, RTM_DELNEIGH): (rtnl_fdb_del, None),
+    (AF_UNSPEC, RTM_GETROUTE): (None, rtnl_dump_all(inet_dump_fib, inet6_dump_fib)),
+    (AF_INET, RTM_GETROUTE): (inet_rtm_getroute, inet_dump_fib),
+    (AF_INET, RTM_NEWROUTE): (inet_rtm_newroute, None),
+    (AF_INET, RTM_DELROUTE): (inet_rtm_delroute, None),
+    (AF_INET6, RTM_GETROUTE): (inet6_rtm_getroute, inet6_dump_fib),
+    (AF_INET6, RTM_NEWROUTE): (inet6_rtm_newroute, None),
+    (AF_INET6, RTM_DELROUTE): (inet6_rtm_delroute, None),
+    (AF_UNSPEC, RTM_GETRULE): (None, fib_nl_dumprule),
+    (AF_UNSPEC, RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
+    (AF_UNSPEC, RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
+}
+"""rtnl_register: the function for one object, and that for all; by family and message. What a
+family does not have AF_UNSPEC's does."""
+# fmt: on
+
+
+def rtnl_get_link(family: int, kind: int, dump: bool) -> Any:
+    """net/core/rtnetlink.c: the function for a message. Raises: NlError EOPNOTSUPP."""
+    for each in (family, AF_UNSPEC):
+        found = HANDLERS.get((each, kind), (None, None))[dump]
+        if found is not None:
+            return found
+    raise NlError(errno.EOPNOTSUPP)
+
+
+def rtnetlink_rcv_msg(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: answer one message. Raises: OSError."""
+    if nlh.type > RTM_MAX:
+        raise NlError(errno.EOPNOTSUPP)
+    payload = nlh.payload
+    if not payload:
+        return
+    kind = (nlh.type - RTM_BASE) & 3
+    if kind != KIND_GET and not netlink_capable(nlh.sk):
+        raise NlError(errno.EPERM)
+    if kind == KIND_GET and nlh.flags & NLM_F_DUMP:
+        dumpit: Dumpit = rtnl_get_link(payload[0], nlh.type, True)
+        netlink_dump_start(nlh, netlink_callback(nlh, dumpit(nlh), dump_seq(nlh)))
+        return
+    doit: Doit = rtnl_get_link(payload[0], nlh.type, False)
+    if kind == KIND_DEL and nlh.flags & NLM_F_BULK:
+        raise NlError(errno.EOPNOTSUPP, "Bulk delete is not supported")
+    doit(nlh)
+
+
+def dump_seq(nlh: nlmsg) -> Callable[[], Any] | None:
+    """net/core/rtnetlink.c nl_dump_check_consistent: what must stay the same during a dump."""
+    table = nlh.sk.net.nl_table
+    if nlh.type == RTM_GETLINK:
+        return lambda: table.dev_base_seq
+    if nlh.type == RTM_GETADDR:
+        return lambda: (table.dev_base_seq, table.ifaddr_seq)
+    return None
+
+
+# --- what groups hear ---------------------------------------------------------------------------
+
+LINK_EVENTS = (
+    *(NETDEV_REGISTER, NETDEV_UP, NETDEV_DOWN, NETDEV_CHANGE, NETDEV_CHANGEMTU),
+    *(NETDEV_CHANGEADDR, NETDEV_CHANGENAME, NETDEV_CHANGEUPPER),
+)
+
+
+def rtnetlink_event(event: int, dev: net_device) -> int:
+    """net/core/rtnetlink.c: an interface came, went or changed."""
+    net = dev.net
+    if event not in LINK_EVENTS and event != NETDEV_UNREGISTER:
+        return 0
+    net.nl_table.dev_base_seq += 1
+    if net.nl_table.protocols[NETLINK_ROUTE].listeners.get(RTNLGRP_LINK):
+        kind = RTM_DELLINK if event == NETDEV_UNREGISTER else RTM_NEWLINK
+        change = 0xFFFFFFFF if event in (NETDEV_REGISTER, NETDEV_UNREGISTER) else 0
+        payload = rtnl_fill_ifinfo(dev, change=change)
+        nlmsg_notify(net, NETLINK_ROUTE, RTNLGRP_LINK, kind, payload)
+    return 0
+
+
+def rtnl_event(net: Net, kind: int, what: Any) -> None:
+    """Tell the group of a neighbour, an address or a route what became of it."""
+    if kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
+        _tell(net, RTNLGRP_NEIGH, kind, neigh_fill_info, what)
+    elif isinstance(what, in_ifaddr):
+        net.nl_table.ifaddr_seq += 1
+        _tell(net, RTNLGRP_IPV4_IFADDR, kind, inet_fill_ifaddr, what)
+    elif isinstance(what, inet6_ifaddr):
+        net.nl_table.ifaddr_seq += 1
+        _tell(net, RTNLGRP_IPV6_IFADDR, kind, inet6_fill_ifaddr, what)
+    elif isinstance(what, fib_alias):
+        _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: fib_dump_info(net, fa), what)
+    else:
+        _tell(net, RTNLGRP_IPV6_ROUTE, kind, lambda rt: rt6_fill_node(net, rt), what)
+
+
+def _tell(net: Net, group: int, kind: int, fill: Callable[[Any], bytes], what: Any) -> None:
+    if net.nl_table.protocols[NETLINK_ROUTE].listeners.get(group):
+        nlmsg_notify(net, NETLINK_ROUTE, group, kind, fill(what))
+
+
+def rtnetlink_net_init(net: Net) -> None:
+    """net/core/rtnetlink.c: NETLINK_ROUTE in a namespace."""
+
+    def rtnl(kind: int, what: Any) -> None:
+        rtnl_event(net, kind, what)
+
+    def bind() -> None:
+        """A namespace in which nobody listens or dumps is spared the calls."""
+        net.rtnl = rtnl if proto.listeners else None
+
+    proto = netlink_protocol(
+        NETLINK_ROUTE, RTNLGRP_MAX, rtnetlink_rcv_msg, nonroot_recv=True, bind=bind
+    )
+    net.nl_table.protocols[NETLINK_ROUTE] = proto
+    register_netdevice_notifier(net, rtnetlink_event)

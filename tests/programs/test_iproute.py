@@ -1,0 +1,271 @@
+"""Debian's ip, ss, bridge, busybox and dnsmasq ask and configure our hosts as they do the kernel.
+
+Each script runs twice, on a host and in a namespace of the kernel that has `lo` only. It makes what
+it needs itself. What it prints, and its exit status, are the same; a row names what cannot be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from e1000emu.clock import RealClock
+from stack.api.programs import spawn
+from stack.host import Host
+from tests.linux.peer import Peer
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+
+VETH = """
+ip link add v0 address 02:00:00:00:00:01 type veth peer name v1 address 02:00:00:00:00:02
+ip link set v0 up; ip link set v1 up
+ip addr add 10.0.0.1/24 brd + dev v0
+ip addr add 2001:db8::1/64 dev v0 nodad
+"""
+REFUSED = r"(?m)^(Error: .*|RTNETLINK answers: .*)\n"
+"""Ours name what is wrong in their own words, or where the kernel has none."""
+ROUTES = """
+ip route add 10.1.0.0/16 via 10.0.0.9
+ip route add 10.2.0.0/16 dev v0 metric 5 mtu 1300 advmss 1200
+ip route add 10.3.0.0/16 via 10.0.0.9 dev v0 onlink proto static
+ip route add default via 10.0.0.254
+ip route add blackhole 10.4.0.0/16; ip route add unreachable 10.5.0.0/16
+ip route add 10.6.0.0/16 nexthop via 10.0.0.7 weight 2 nexthop via 10.0.0.8
+ip -6 route add 2001:db8:1::/48 via 2001:db8::9; ip -6 route add default via 2001:db8::fe metric 7
+ip -6 route add unreachable 2001:db8:2::/48
+"""
+SOCKETS = """
+import socket, subprocess
+one = socket.socket(); one.bind(("127.0.0.1", 80)); one.listen(5)
+two = socket.socket(); two.connect(("127.0.0.1", 80)); three, _ = one.accept()
+three.send(bytes(100))
+four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); four.bind(("0.0.0.0", 53))
+five = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); five.bind(("::1", 54))
+six = socket.socket(socket.AF_INET6); six.bind(("::", 81)); six.listen(3)
+seven = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)
+def ss(words):
+    found = subprocess.run(f"ss {words}", shell=True, capture_output=True, text=True).stdout
+    print(words, *sorted(found.splitlines()), sep="\\n", flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A script of the shell, or with `python` of Python. `rules` take out what is not compared."""
+
+    script: str
+    rules: tuple[tuple[str, str], ...] = ()
+    tools: tuple[str, ...] = ("ip",)
+    python: bool = False
+
+
+PORTS = (r"127\.0\.0\.1:\d{5}|pid=\d+| +", " ")
+ROWS = {
+    "addresses": Row(
+        f"""{VETH}
+        ip addr add 10.0.0.2/24 dev v0 label v0:1
+        ip addr add 10.0.0.1/24 dev v0; echo $?
+        ip -j -p addr show dev v0; ip addr show; ip -6 addr; ip -4 -o addr
+        ip addr del 10.0.0.2/24 dev v0; ip addr del 10.0.0.2/24 dev v0; echo $?
+        ip addr show v0; ip addr flush dev v0; ip addr show v0
+        ip addr add 1.2.3.4/24 dev nothere; echo $?; ip addr add 10.0.0.1/33 dev v0; echo $?
+        """,
+        (("( proto kernel_l[ol]| tentative| qlen 1000)", ""), (REFUSED, "")),
+    ),
+    "links": Row(
+        f"""{VETH}
+        ip link; ip -j link show dev v1; ip link show type veth; ip -br link
+        ip link set v0 mtu 1400; ip link set v0 txqueuelen 50; ip -o link show v0
+        ip link set v0 mtu 1; echo $?
+        ip link set v0 down; ip link set v0 name w0; ip link show w0
+        ip link set w0 address 02:00:00:00:00:07; ip -j link show w0
+        ip link set w0 up; ip link show w0; ip link set lo down; ip link show lo
+        ip link del w0; ip link; ip link del lo; echo $?
+        ip link show nothere; echo $?; ip link add x type nokind; echo $?
+        """,
+        ((REFUSED, ""), (r"M-DOWN|,?NO-CARRIER,?|state \w+", "")),
+    ),
+    "routes of IPv4": Row(
+        f"""{VETH}{ROUTES}
+        ip route add default via 10.0.0.253; echo $?; ip route add 10.7.0.1/16 dev v0; echo $?
+        ip route add 10.8.0.0/16 via 192.0.2.1; echo $?
+        ip route; ip -j route; ip route show table local; ip route show 10.3.0.0/16
+        ip route get 10.1.2.3; ip route get 10.4.0.1; echo $?; ip -j route get 10.0.0.1
+        ip route get 8.8.8.8; ip route get fibmatch 10.1.2.3; ip route get 10.5.0.1; echo $?
+        ip route del 10.1.0.0/16; ip route del 10.1.0.0/16; echo $?
+        ip route replace default via 10.0.0.250; ip route show default
+        ip route append default via 10.0.0.251; ip route show default
+        ip route flush proto static; ip route show 10.3.0.0/16
+        """,
+        (
+            (REFUSED, ""),
+            # Hosts have the broadcast address of all zeros, too, which Linux had until 5.14.
+            (r"broadcast [\d.]+\.0 .*\n", ""),
+        ),
+    ),
+    "routes of IPv6": Row(
+        f"""{VETH}{ROUTES}
+        ip -6 route; ip -6 -j route show default; ip -6 route show table local
+        ip -6 route get 2001:db8:1::5; ip -6 route get 2001:db8::77
+        ip -6 route del 2001:db8:1::/48; ip -6 route del 2001:db8:1::/48; echo $?
+        ip -6 route replace default via 2001:db8::fd metric 7; ip -6 route show default
+        """,
+        ((REFUSED, ""), (r".*ff00::/8.*\n|anycast.*\n", ""), (r" linkdown", "")),
+    ),
+    "neighbours": Row(
+        f"""{VETH}
+        ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev v0
+        ip neigh add 2001:db8::9 lladdr 02:00:00:00:00:09 dev v0 nud permanent
+        ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:0a dev v0; echo $?
+        ip neigh change 10.0.0.8 lladdr 02:00:00:00:00:0a dev v0; echo $?
+        ip neigh replace 10.0.0.9 lladdr 02:00:00:00:00:0a dev v0
+        ip neigh add proxy 10.0.0.77 dev v0
+        ip neigh; ip -j neigh; ip neigh show proxy; ip neigh get 10.0.0.9 dev v0
+        ip neigh del 10.0.0.9 dev v0; ip neigh del 10.0.0.9 dev v0; echo $?
+        ip neigh flush all; ip neigh show 2001:db8::9; ip neigh show proxy
+        """,
+        ((REFUSED, ""), (r"10.0.0.9 dev v0 FAILED \n", "")),
+    ),
+    "rules": Row("ip rule; ip -6 rule; ip -j rule; ip rule show table main"),
+    "bridges": Row(
+        f"""{VETH}
+        ip link add br0 type bridge; ip link set br0 up; ip link set v1 master br0
+        bridge link; ip link show master br0; bridge -j link
+        bridge fdb add 02:00:00:00:00:99 dev v1 master static
+        bridge fdb show br br0 | grep -v 'self\\|00:01 ' | sort
+        bridge fdb del 02:00:00:00:00:99 dev v1 master
+        bridge fdb del 02:00:00:00:00:99 dev v1 master; echo $?
+        bridge link set dev v1 state 9; echo $?; bridge link set dev v0 learning off; echo $?
+        ip link set v1 nomaster; bridge link; ip link del br0; ip link show br0; echo $?
+        """,
+        ((REFUSED, ""),),
+        ("ip", "bridge"),
+    ),
+    "what a monitor hears": Row(
+        f"""
+        ip monitor address route neigh > $DIR/heard & M=$!
+        sleep 0.5
+        {VETH}
+        ip route add 10.1.0.0/16 dev v0; ip route del 10.1.0.0/16
+        ip -6 route add 2001:db8:1::/48 dev v0
+        ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev v0; ip neigh del 10.0.0.9 dev v0
+        ip addr del 10.0.0.1/24 dev v0; sleep 0.5; kill $M
+        sort $DIR/heard | grep -v 'fe80\\|ff0\\|valid_lft\\|broadcast'
+        """,
+    ),
+    "busybox": Row(
+        """
+        busybox ip addr add 10.5.0.1/24 dev lo; busybox ip addr; busybox ip link
+        busybox ip route add 10.6.0.0/24 dev lo; busybox ip route; busybox ip neigh
+        busybox ip route del 10.6.0.0/24; busybox ip route; busybox ip rule
+        """,
+        ((" qlen 1000", ""),),  # by an ioctl, where a queue that does not exist has no length
+        ("busybox",),
+    ),
+    "getifaddrs": Row(
+        """
+import ctypes, socket, struct, subprocess
+subprocess.run("ip addr add 10.5.0.1/24 dev lo", shell=True)
+class ifaddrs(ctypes.Structure):
+    pass
+ifaddrs._fields_ = [("next", ctypes.POINTER(ifaddrs)), ("name", ctypes.c_char_p)] + [
+    ("flags", ctypes.c_uint), ("addr", ctypes.c_void_p), ("mask", ctypes.c_void_p)]
+first = ctypes.POINTER(ifaddrs)()
+print(ctypes.CDLL(None).getifaddrs(ctypes.byref(first)))
+while first:
+    one = first.contents
+    print(one.name, hex(one.flags), [ctypes.string_at(at, 8).hex() for at in (one.addr, one.mask)])
+    first = one.next
+print(socket.if_nameindex())
+        """,
+        python=True,
+    ),
+    "ss": Row(
+        f"""{SOCKETS}
+for words in ("-Htna", "-Huna", "-Hwna", "-Htln", "-Htnp", "-Hulnp", "-Htn state established",
+        "-Htan sport = :80", "-Htan '( dport = :80 or sport = :81 )'", "-Htan dst 127.0.0.0/8",
+        "-Htan src 10.0.0.0/8", "-Htan sport gt :80", "-Htan 'not dst 127.0.0.1'", "-H6tan",
+        "-HtnK dport = :80", "-Htna"):
+    ss(words)
+        """,
+        (PORTS,),
+        ("ss",),
+        python=True,
+    ),
+    "ss -tunap, -i, -m, -s": Row(
+        f"""{SOCKETS}
+ss("-tunap"); ss("-Htni state established"); ss("-Htnm state established"); ss("-s | head -1")
+        """,
+        (
+            PORTS,
+            # What differs by congestion control, time and memory is left: the names.
+            (r"\bbbr:\(.*?\)", ""),
+            (r"\bbbr\b|\bcubic\b", "CC"),
+            (r"(pacing_rate|delivery_rate) [\d.KMG]+bps|app_limited|ato:\d+", ""),
+            (r"[\d.,/]+(bps)?", "N"),
+            (r" +", " "),
+        ),
+        ("ss",),
+        python=True,
+    ),
+    "dnsmasq and dig": Row(
+        """
+        ip addr add 10.5.0.1/24 dev lo
+        dnsmasq -k -q --log-facility=$DIR/log -p 53 --no-resolv --no-hosts --user=root \\
+            --pid-file= --address=/box.test/10.5.0.9 --interface=lo --bind-interfaces &
+        D=$!; sleep 1; dig +short @10.5.0.1 box.test; dig +short @127.0.0.1 box.test
+        kill $D; wait $D; grep -o 'query.*\\|config.*' $DIR/log
+        """,
+        tools=("dnsmasq", "dig"),
+    ),
+}
+
+
+def run(argv: list[str], row: Row, files: Path) -> list[str]:
+    """A row's command in a namespace or on a host, where `argv` begins it."""
+    files.mkdir()
+    script = files / "script"
+    script.write_text(row.script)
+    return [*argv, "env", f"DIR={files}", "python3" if row.python else "sh", str(script)]
+
+
+def told(text: str, row: Row) -> str:
+    """The text without what the row's rules take out, and without spaces at the ends of lines."""
+    for pattern, instead in row.rules:
+        text = re.sub(pattern, instead, text)
+    return re.sub(r"(?m) +$", "", text)
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    require.netns()
+    with contextlib.closing(Peer()) as peer:
+        peer.ip("link", "set", "lo", "up")
+        yield peer
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
+    row = ROWS[name]
+    for tool in row.tools:
+        require.tool(tool, {"dig": "bind9-dnsutils", "dnsmasq": "dnsmasq-base"}.get(tool))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    begin = ["ip", "netns", "exec", peer.name]
+    want = subprocess.run(run(begin, row, tmp_path / "kernel"), **pipes, check=False)  # type: ignore[call-overload]
+    said: list[str] = []
+    with (
+        contextlib.closing(RealClock().start()) as clock,
+        Host("h", clock=clock) as host,
+        spawn(host, run([], row, tmp_path / "host"), log=said.append, **pipes) as program,
+    ):
+        out, _ = program.communicate(timeout=120)
+    assert said == []
+    assert told(out.decode(), row).splitlines() == told(want.stdout.decode(), row).splitlines()
+    assert program.returncode == want.returncode

@@ -1,0 +1,1 @@
+"""AF_NETLINK beside the kernel's, its tables, and hostile messages."""
