@@ -380,7 +380,8 @@ def tcp_process_tlp_ack(sk: tcp_sock, ack: int, flag: int) -> None:
 
 def tcp_simple_retransmit(sk: tcp_sock) -> None:
     """The path MTU shrank: mark packets above it lost; the window is not reduced."""
-    mss = tcp_current_mss(sk)
+    # Of a SYN with data both parts are marked, whatever their size.
+    mss = -1 if sk.syn_data and sk.sk_state == TCP_SYN_SENT else tcp_current_mss(sk)
     lost = sk.lost
     for skb in sk.tcp_rtx_queue:
         if tcp_skb_seglen(skb) > mss:
@@ -389,6 +390,11 @@ def tcp_simple_retransmit(sk: tcp_sock) -> None:
         return
     if not sk.rx_opt.sack_ok:
         tcp_limit_reno_sacked(sk)
+    tcp_non_congestion_loss_retransmit(sk)
+
+
+def tcp_non_congestion_loss_retransmit(sk: tcp_sock) -> None:
+    """Retransmit what was lost for another reason than congestion: the window stays."""
     if sk.icsk_ca_state != TCP_CA_Loss:
         sk.high_seq = sk.snd_nxt
         sk.snd_ssthresh = tcp_current_ssthresh(sk)

@@ -27,6 +27,7 @@ from fastpath.base.skbuff import (
     kfree_skb,
     sk_buff,
     skb_add_data,
+    skb_clone,
     skb_copy_bits,
     skb_pull,
     skb_try_coalesce,
@@ -612,6 +613,29 @@ def tcp_ofo_purge(sk: tcp_sock) -> None:
     queue = sk.out_of_order_queue
     while queue:
         kfree_skb(queue.pop())
+
+
+def tcp_fastopen_add_skb(sk: tcp_sock, skb: sk_buff) -> None:
+    """net/ipv4/tcp_fastopen.c: queue the data of a SYN or SYN-ACK. Borrows skb.
+
+    Data at the TCP header.
+    """
+    if skb.end_seq == sk.rcv_nxt:
+        return
+    copy = skb_clone(skb)
+    copy.dst = None
+    sk.segs_in = max(skb.gso_segs, 1)
+    sk.data_segs_in += sk.segs_in
+    skb_pull(copy, copy.l4_hlen)
+    sk_forced_mem_schedule(sk, copy.truesize)
+    copy.seq = (copy.seq + 1) & M32
+    copy.tcp_flags &= ~TCPHDR_SYN
+    fin = copy.tcp_flags & TCPHDR_FIN
+    sk.syn_data_acked = True
+    tcp_queue_rcv(sk, copy)
+    sk.bytes_received = skb.len - skb.l4_hlen
+    if fin:
+        tcp_fin(sk)
 
 
 def tcp_fin(sk: tcp_sock) -> None:

@@ -111,6 +111,8 @@ def tcp_event_new_data_sent(sk: tcp_sock, skb: sk_buff) -> None:
 
 def tcp_rearm_rto(sk: tcp_sock) -> None:
     """net/ipv4/tcp_input.c: restart the RTO timer, or stop it (RFC 6298 5.2, 5.3)."""
+    if sk.fastopen_rsk is not None:
+        return  # the timer is for the SYN-ACK
     if not sk.packets_out:
         inet_csk_clear_xmit_timer(sk, ICSK_TIME_RETRANS)
         return

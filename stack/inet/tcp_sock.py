@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.retransmit_queue import rtx_queue
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32
-from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
+from stack.inet.inet_connection_sock import fastopen_queue, inet_connection_sock, request_sock
 from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
 
 if TYPE_CHECKING:
+    from stack.core.iov import msghdr
     from stack.core.timer import timer_list
     from stack.net import Net
 
@@ -120,10 +121,14 @@ TCP_QUICKACK = 12
 TCP_CONGESTION = 13
 TCP_THIN_LINEAR_TIMEOUTS = 16
 TCP_USER_TIMEOUT = 18
+TCP_FASTOPEN = 23
 TCP_TIMESTAMP = 24
 TCP_NOTSENT_LOWAT = 25
 TCP_SAVE_SYN = 27
 TCP_SAVED_SYN = 28
+TCP_FASTOPEN_CONNECT = 30
+TCP_FASTOPEN_KEY = 33
+TCP_FASTOPEN_NO_COOKIE = 34
 TCP_INQ = 36
 TCP_CM_INQ = TCP_INQ
 TCP_RTO_MAX_MS = 44
@@ -185,6 +190,30 @@ class tcp_options_received:
     mss_clamp: u16 = row(0)
 
 
+@state
+class tcp_fastopen_cookie:
+    """include/linux/tcp.h: a cookie of TCP Fast Open (RFC 7413)."""
+
+    val: bytes | None = row(None)
+    """4 to 16 bytes; none (b""): the client asks for one; None: there is no option."""
+    exp: bool = row(False)
+    """In the experimental option (254, magic number 0xF989)."""
+
+
+@state
+class tcp_fastopen_request:
+    """struct tcp_fastopen_request: what the SYN shall carry."""
+
+    cookie: tcp_fastopen_cookie = row(make=tcp_fastopen_cookie)
+    """Filled in when the SYN is sent."""
+    data: msghdr | None = row(None)
+    """The call whose data the SYN takes, until it has taken all."""
+    size: int = row(0)
+    """Bytes of that call."""
+    copied: int = row(0)
+    """Bytes that the SYN took."""
+
+
 NO_SKBS: Final[list[sk_buff]] = []
 NO_BLOCKS: Final[list[tuple[int, int]]] = []
 NO_RANGES: Final = sack_ranges()
@@ -218,6 +247,35 @@ class tcp_sock(inet_connection_sock):
     """TCP_THIN_LINEAR_TIMEOUTS: few packets out are retransmitted without backing off."""
     user_window_clamp: i32 = row(0)
     """TCP_WINDOW_CLAMP, bytes; 0: none."""
+
+    fastopen_connect: bool = row(False)
+    """TCP_FASTOPEN_CONNECT: the first write sends the SYN, if there is a cookie."""
+    fastopen_no_cookie: bool = row(False)
+    """TCP_FASTOPEN_NO_COOKIE: Fast Open without cookies."""
+    fastopenq: fastopen_queue | None = row(None, clone=FRESH)
+    """TCP_FASTOPEN and TCP_FASTOPEN_KEY of a listener; None: never set."""
+
+    # TCP Fast Open (RFC 7413)
+    fastopen_req: tcp_fastopen_request | None = row(None, clone=FRESH)
+    """What our SYN shall carry, while it is made."""
+    fastopen_rsk: request_sock | None = row(None, clone=FRESH)
+    """The request of a child whose handshake is not over."""
+    defer_connect: bool = row(False, clone=FRESH)
+    """connect() sent nothing yet: the first write sends the SYN."""
+    syn_fastopen: bool = row(False, clone=FRESH)
+    """Our SYN had the option."""
+    syn_fastopen_exp: bool = row(False, clone=FRESH)
+    """It was the experimental option."""
+    syn_fastopen_ch: bool = row(False, clone=FRESH)
+    """Whether Fast Open works on this path is to be seen."""
+    syn_fastopen_child: bool = row(False, clone=FRESH)
+    """It was made by a SYN with a cookie or data."""
+    syn_data: bool = row(False, clone=FRESH)
+    """Our SYN had data."""
+    syn_data_acked: bool = row(False, clone=FRESH)
+    """The data of the SYN was acknowledged, by the peer or by us."""
+    fastopen_client_fail: u8 = row(0, clone=FRESH)
+    """Why the SYN's data was not taken (TFO_* of tcp_fastopen.py); 0: no reason."""
 
     # what was agreed in the handshake
     rx_opt: tcp_options_received = row(make=tcp_options_received, clone=FRESH)

@@ -28,6 +28,7 @@ from stack.core.sockopt_table import (
     flag,
     get_option,
     number,
+    only,
     opt_bytes,
     opt_u32,
     option_value,
@@ -54,6 +55,12 @@ from stack.inet.inet_connection_sock import (
 from stack.inet.tcp_cong import tcp_set_congestion_control
 from stack.inet.tcp_const import MSEC, SEC, TCP_FIN_TIMEOUT_MAX
 from stack.inet.tcp_ecn import TCP_ECN_OK, TCP_ECN_SEEN
+from stack.inet.tcp_fastopen import (
+    tcp_fastopen_get_ctx,
+    tcp_fastopen_set_backlog,
+    tcp_fastopen_set_connect,
+    tcp_fastopen_set_key,
+)
 from stack.inet.tcp_output import __tcp_push_pending_frames
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_cleanup_rbuf
@@ -86,6 +93,8 @@ TCPI_OPT_SACK = 2
 TCPI_OPT_WSCALE = 4
 TCPI_OPT_ECN = 8
 TCPI_OPT_ECN_SEEN = 16
+TCPI_OPT_SYN_DATA = 32
+TCPI_OPT_TFO_CHILD = 128
 
 
 TCP_TIMEOUT_INIT = SEC
@@ -217,6 +226,8 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         | TCPI_OPT_WSCALE * bool(rx_opt.wscale_ok)
         | TCPI_OPT_ECN * bool(sk.ecn_flags & TCP_ECN_OK)
         | TCPI_OPT_ECN_SEEN * bool(sk.ecn_flags & TCP_ECN_SEEN)
+        | TCPI_OPT_SYN_DATA * sk.syn_data_acked
+        | TCPI_OPT_TFO_CHILD * sk.syn_fastopen_child
     )
     return _TCP_INFO.pack(
         sk.sk_state,
@@ -226,7 +237,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         min(sk.icsk_backoff, 255),
         options,
         (rx_opt.snd_wscale & 15) | (rx_opt.rcv_wscale & 15) << 4,
-        1 if sk.app_limited else 0,
+        (1 if sk.app_limited else 0) | sk.fastopen_client_fail << 1,
         sk.icsk_rto // 1000 & M32,
         (sk.icsk_ack_ato // 1000) & M32,
         sk.mss_cache,
@@ -322,6 +333,11 @@ def tcp_get_linger2(sk: tcp_sock) -> int:
     return (sk.linger2 or sk.net.sysctl.tcp_fin_timeout * SEC) // SEC if sk.linger2 >= 0 else -1
 
 
+def tcp_fastopen_get_backlog(sk: tcp_sock) -> int:
+    """TCP_FASTOPEN"""
+    return sk.fastopenq.max_qlen if sk.fastopenq is not None else 0
+
+
 def tcp_get_saved_syn(sk: tcp_sock) -> bytes:
     """TCP_SAVED_SYN, which can be read once."""
     saved, sk.saved_syn = sk.saved_syn, None
@@ -346,6 +362,17 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
         get=lambda sk: retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, sk.icsk_rto_max)),
     number("TCP_DELACK_MAX_US", "icsk_delack_max", range(SHORTEST_US + 1, 200_001),
         "longest delay of an ACK, us", since="6.15", unit=1000),
+    SockOpt("TCP_FASTOPEN", "children of SYNs with data that wait for the handshake's end", "3.7",
+        set=tcp_fastopen_set_backlog, get=tcp_fastopen_get_backlog),
+    SockOpt("TCP_FASTOPEN_CONNECT", "the first write sends the SYN, with its data", "4.11",
+        legal=ON_OFF, set=tcp_fastopen_set_connect, get=lambda sk: sk.fastopen_connect),
+    SockOpt("TCP_FASTOPEN_KEY", "key of the cookies, or a new one and an old one", "4.15",
+        takes=opt_bytes, set=tcp_fastopen_set_key,
+        get=lambda sk: b"".join(tcp_fastopen_get_ctx(sk))),
+    switch("TCP_FASTOPEN_NO_COOKIE", "fastopen_no_cookie", "SYNs with data need no cookie",
+        since="4.15", legal=ON_OFF,
+        may_set=only("sk_state", (TCP_CLOSE, TCP_LISTEN), errno.EINVAL,
+            "TCP_FASTOPEN_NO_COOKIE: before there is a connection")),
     SockOpt("TCP_INFO", "struct tcp_info", get=tcp_get_info),
     switch("TCP_INQ", "recvmsg_inq", "bytes still waiting, as a control message", since="4.18",
         legal=ON_OFF),
