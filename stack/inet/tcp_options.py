@@ -33,7 +33,7 @@ TCPOPT_SACK = 5
 TCPOPT_TIMESTAMP = 8
 TCPOPT_FASTOPEN = 34
 TCPOPT_EXP = 254
-TCPOPT_FASTOPEN_MAGIC = 0xF989
+TCPOPT_FASTOPEN_MAGIC = b"\xf9\x89"
 TCPOLEN_MSS = 4
 TCPOLEN_WINDOW = 3
 TCPOLEN_SACK_PERM = 2
@@ -111,7 +111,7 @@ def tcp_fastopen_option(cookie: tcp_fastopen_cookie | None, used: int) -> bytes:
         return b""
     head = bytes((TCPOPT_FASTOPEN, size))
     if cookie.exp:
-        head = bytes((TCPOPT_EXP, size)) + TCPOPT_FASTOPEN_MAGIC.to_bytes(2, "big")
+        head = bytes((TCPOPT_EXP, size)) + TCPOPT_FASTOPEN_MAGIC
     return head + cookie.val + bytes((TCPOPT_NOP,)) * (-size & 3)
 
 
@@ -273,7 +273,7 @@ def tcp_parse_options(
 def tcp_parse_fastopen_option(foc: tcp_fastopen_cookie, kind: int, value: bytes) -> None:
     """net/ipv4/tcp_input.c: a Fast Open option; an odd length or another experiment is ignored."""
     if kind == TCPOPT_EXP:
-        if int.from_bytes(value[:2], "big") != TCPOPT_FASTOPEN_MAGIC or len(value) < 2:
+        if value[:2] != TCPOPT_FASTOPEN_MAGIC:
             return
         value = value[2:]
     size = len(value)

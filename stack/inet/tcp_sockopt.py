@@ -56,7 +56,6 @@ from stack.inet.tcp_cong import tcp_set_congestion_control
 from stack.inet.tcp_const import MSEC, SEC, TCP_FIN_TIMEOUT_MAX
 from stack.inet.tcp_ecn import TCP_ECN_OK, TCP_ECN_SEEN
 from stack.inet.tcp_fastopen import (
-    tcp_fastopen_get_ctx,
     tcp_fastopen_set_backlog,
     tcp_fastopen_set_connect,
     tcp_fastopen_set_key,
@@ -368,7 +367,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
         legal=ON_OFF, set=tcp_fastopen_set_connect, get=lambda sk: sk.fastopen_connect),
     SockOpt("TCP_FASTOPEN_KEY", "key of the cookies, or a new one and an old one", "4.15",
         takes=opt_bytes, set=tcp_fastopen_set_key,
-        get=lambda sk: b"".join(tcp_fastopen_get_ctx(sk))),
+        get=lambda sk: b"".join(sk.fastopenq.ctx) if sk.fastopenq is not None else b""),
     switch("TCP_FASTOPEN_NO_COOKIE", "fastopen_no_cookie", "SYNs with data need no cookie",
         since="4.15", legal=ON_OFF,
         may_set=only("sk_state", (TCP_CLOSE, TCP_LISTEN), errno.EINVAL,
