@@ -252,6 +252,12 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     rx_opt.sack_ok = 0
     tcp_sack_reset(sk)
     sk.bytes_acked = sk.bytes_received = sk.bytes_sent = sk.bytes_retrans = 0
+    sk.rate_delivered = sk.rate_interval_us = sk.app_limited = 0
+    sk.rate_app_limited = False
+    sk.chrono_busy = sk.chrono_rwnd = sk.chrono_sndbuf = 0
+    sk.total_rto = sk.total_rto_recoveries = sk.total_rto_time = sk.rto_recovery_start = 0
+    sk.delivered_ce = sk.received_ce = 0
+    sk.received_ecn_bytes = (0, 0, 0)
     sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
     sk.rcv_ooopack = 0
     sk.ecn_flags = 0

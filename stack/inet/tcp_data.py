@@ -89,6 +89,7 @@ from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import (
     INET_ECN_CE,
+    INET_ECN_ECT_0,
     INET_ECN_MASK,
     INET_ECN_NOT_ECT,
     TCP_ECN_DEMAND_CWR,
@@ -106,6 +107,7 @@ from stack.inet.tcp_rcvbuf import (
 from stack.inet.tcp_sock import (
     HALF,
     M32,
+    TCP_CHRONO_SNDBUF_LIMITED,
     TCP_MAX_QUICKACKS,
     TCP_NUM_SACKS,
     TCP_URG_NOTYET,
@@ -115,6 +117,7 @@ from stack.inet.tcp_sock import (
     TCPHDR_URG,
     after,
     before,
+    tcp_chrono_stop,
     tcp_fast_path_check,
     tcp_packets_in_flight,
     tcp_receive_window,
@@ -152,6 +155,17 @@ def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
 def tcp_ecn_check_ce(sk: tcp_sock, skb: sk_buff) -> None:
     """Data came on a connection with ECN: note its mark (RFC 3168 6.1.3)."""
     ecn = skb.ip_dsfield & INET_ECN_MASK
+    if ecn != INET_ECN_NOT_ECT:
+        e1, e0, ce = sk.received_ecn_bytes
+        size = skb.len
+        if ecn == INET_ECN_CE:
+            sk.received_ce += skb.gso_segs or 1
+            ce += size
+        elif ecn == INET_ECN_ECT_0:
+            e0 += size
+        else:
+            e1 += size
+        sk.received_ecn_bytes = (e1, e0, ce)
     if ecn == INET_ECN_CE:
         if not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
             # Tell the sender at once: its window may have become small.
@@ -806,6 +820,8 @@ def tcp_check_space(sk: tcp_sock) -> None:
     """Wake a writer that waits for room (SOCK_NOSPACE)."""
     if sk.sk_flags & SOCK_NOSPACE and sk.sk_socket is not None:
         tcp_new_space(sk)
+        if sk.chrono_type and not sk.sk_flags & SOCK_NOSPACE:
+            tcp_chrono_stop(sk, TCP_CHRONO_SNDBUF_LIMITED)
 
 
 def tcp_data_snd_check(sk: tcp_sock) -> None:

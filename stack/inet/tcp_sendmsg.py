@@ -71,13 +71,16 @@ from stack.inet.tcp_output import (
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
+    TCP_CHRONO_BUSY,
     TCP_NAGLE_CORK,
     TCP_NAGLE_PUSH,
     TCPHDR_ACK,
     TCPHDR_FIN,
     TCPHDR_PSH,
     after,
+    tcp_chrono_set,
     tcp_fastopen_request,
+    tcp_packets_in_flight,
     tcp_sock,
 )
 from stack.inet.tcp_window import tcp_bound_to_half_wnd, tcp_current_mss
@@ -117,6 +120,14 @@ def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
     return mss_now, size_goal
 
 
+def tcp_rate_check_app_limited(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_rate.c: the application left the path idle: less than a segment is unsent."""
+    if (sk.write_seq - sk.snd_nxt) & M32 < sk.mss_cache and sk.lost_out <= sk.retrans_out:
+        in_flight = tcp_packets_in_flight(sk)
+        if in_flight < sk.snd_cwnd:
+            sk.app_limited = sk.delivered + in_flight or 1
+
+
 def tcp_mark_push(sk: tcp_sock, skb: sk_buff) -> None:
     skb.tcp_flags |= TCPHDR_PSH
     sk.pushed_seq = sk.write_seq
@@ -133,6 +144,8 @@ def tcp_skb_entail(sk: tcp_sock, skb: sk_buff) -> None:
     skb.tcp_flags = TCPHDR_ACK
     skb_header_release(skb)
     sk.sk_write_queue.queue_tail(skb)
+    if not sk.chrono_type:
+        tcp_chrono_set(sk, TCP_CHRONO_BUSY)
     truesize = skb.truesize
     sk.sk_wmem_queued += truesize
     sk.sk_forward_alloc -= truesize
@@ -295,6 +308,7 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
     if flags & MSG_FASTOPEN or sk.defer_connect:
         return tcp_sendmsg_connect(sk, msg, size)
     timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
+    tcp_rate_check_app_limited(sk)
     if (
         not (1 << (sk.sk_state & 15)) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT)
         and sk.fastopen_rsk is None

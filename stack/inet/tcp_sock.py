@@ -100,6 +100,12 @@ TCP_PAWS_24DAYS_S = 60 * 60 * 24 * 24
 TCP_RMEM_TO_WIN_SCALE = 8
 TCP_DEFAULT_SCALING_RATIO = 128
 
+# --- what limits a sender (TCP_CHRONO_*)
+TCP_CHRONO_UNSPEC = 0
+TCP_CHRONO_BUSY = 1
+TCP_CHRONO_RWND_LIMITED = 2
+TCP_CHRONO_SNDBUF_LIMITED = 3
+
 # --- nonagle bits
 TCP_NAGLE_OFF = 1
 TCP_NAGLE_CORK = 2
@@ -124,6 +130,7 @@ TCP_USER_TIMEOUT = 18
 TCP_FASTOPEN = 23
 TCP_TIMESTAMP = 24
 TCP_NOTSENT_LOWAT = 25
+TCP_CC_INFO = 26
 TCP_SAVE_SYN = 27
 TCP_SAVED_SYN = 28
 TCP_FASTOPEN_CONNECT = 30
@@ -131,6 +138,7 @@ TCP_FASTOPEN_KEY = 33
 TCP_FASTOPEN_NO_COOKIE = 34
 TCP_INQ = 36
 TCP_CM_INQ = TCP_INQ
+TCP_IS_MPTCP = 43
 TCP_RTO_MAX_MS = 44
 TCP_RTO_MIN_US = 45
 TCP_DELACK_MAX_US = 46
@@ -483,6 +491,36 @@ class tcp_sock(inet_connection_sock):
     first_tx_mstamp: int = row(0, clone=FRESH)
     """When the first segment of the rate sample left, ns."""
 
+    # delivery rate: the sample of the ACK being processed (the kernel's rate_sample), and the last
+    rs_prior_mstamp: int = row(0, clone=FRESH)
+    """When `delivered` had last grown as the newest acknowledged packet left, ns; 0: no sample."""
+    rs_prior_delivered: u32 = row(0, clone=FRESH)
+    """`delivered` at that time."""
+    rs_interval_ns: int = row(0, clone=FRESH)
+    """How long sending the sample's packets took, ns."""
+    rs_last_end_seq: u32 = row(0, clone=FRESH)
+    """The end of that packet."""
+    rs_is_app_limited: bool = row(False, clone=FRESH)
+    """The application had little to send then."""
+    rate_delivered: int = row(0, clone=FRESH)
+    """Segments of the last sample that counts."""
+    rate_interval_us: int = row(0, clone=FRESH)
+    """Its time, us."""
+    rate_app_limited: bool = row(False, clone=FRESH)
+    """The application limited it."""
+
+    # what limits sending (TCP_CHRONO_*)
+    chrono_type: u8 = row(0, clone=FRESH)
+    """What limits it now."""
+    chrono_start: int = row(0, clone=FRESH)
+    """Since when, ns."""
+    chrono_busy: int = row(0, clone=FRESH)
+    """Time with data to send that neither window nor buffer limited, ns."""
+    chrono_rwnd: int = row(0, clone=FRESH)
+    """Time that the peer's window limited, ns."""
+    chrono_sndbuf: int = row(0, clone=FRESH)
+    """Time that the send buffer limited, ns."""
+
     # counters
     bytes_sent: int = row(0, clone=FRESH, ss="bytes_sent")
     """Bytes of payload sent, also again."""
@@ -508,6 +546,18 @@ class tcp_sock(inet_connection_sock):
     """Segments sent again."""
     total_rto: int = row(0, clone=FRESH)
     """Retransmission timeouts."""
+    total_rto_recoveries: int = row(0, clone=FRESH)
+    """How often a timeout was the first of a recovery."""
+    total_rto_time: int = row(0, clone=FRESH)
+    """How long such recoveries took, ns."""
+    rto_recovery_start: int = row(0, clone=FRESH)
+    """When the present one began, ns; 0: there is none."""
+    delivered_ce: int = row(0, clone=FRESH, ss="delivered_ce")
+    """Segments that ACKs with ECE reported."""
+    received_ce: int = row(0, clone=FRESH)
+    """Segments that came marked CE."""
+    received_ecn_bytes: tuple[int, int, int] = row((0, 0, 0), clone=FRESH)
+    """Bytes that came as ECT(1), ECT(0) and CE."""
     dsack_dups: int = row(0, clone=FRESH, ss="dsack_dups")
     """Segments that the peer says it got twice."""
     rcv_ooopack: int = row(0, clone=FRESH, ss="rcv_ooopack")
@@ -546,6 +596,35 @@ def tcp_stream_is_thin(tp: tcp_sock) -> bool:
 def tcp_wnd_end(tp: tcp_sock) -> int:
     """First sequence number the peer does not allow."""
     return (tp.snd_una + tp.snd_wnd) & M32
+
+
+def tcp_chrono_set(sk: tcp_sock, new: int) -> None:
+    """net/ipv4/tcp_output.c: from now on `new` limits sending."""
+    now: int = sk.net.clock.now_ns()
+    old = sk.chrono_type
+    spent = now - sk.chrono_start
+    if old == TCP_CHRONO_BUSY:
+        sk.chrono_busy += spent
+    elif old == TCP_CHRONO_RWND_LIMITED:
+        sk.chrono_rwnd += spent
+    elif old == TCP_CHRONO_SNDBUF_LIMITED:
+        sk.chrono_sndbuf += spent
+    sk.chrono_start = now
+    sk.chrono_type = new
+
+
+def tcp_chrono_start(sk: tcp_sock, kind: int) -> None:
+    """net/ipv4/tcp_output.c: `kind` limits sending, unless something with precedence does."""
+    if kind > sk.chrono_type:
+        tcp_chrono_set(sk, kind)
+
+
+def tcp_chrono_stop(sk: tcp_sock, kind: int) -> None:
+    """net/ipv4/tcp_output.c: `kind` limits sending no longer."""
+    if not sk.tcp_rtx_queue.qlen and not sk.sk_write_queue.qlen:
+        tcp_chrono_set(sk, TCP_CHRONO_UNSPEC)
+    elif kind == sk.chrono_type:
+        tcp_chrono_set(sk, TCP_CHRONO_BUSY)
 
 
 def tcp_receive_window(tp: tcp_sock) -> int:

@@ -237,6 +237,19 @@ def tcp_rtx_probe0_timed_out(sk: tcp_sock, rtx_delta: int) -> bool:
     return sk.net.clock.now_ns() - sk.rcv_tstamp > timeout and rtx_delta > timeout
 
 
+def tcp_update_rto_stats(sk: tcp_sock) -> None:
+    """A timeout: count it, and note when the first in a row was."""
+    if not sk.icsk_retransmits:
+        sk.total_rto_recoveries += 1
+        sk.rto_recovery_start = sk.net.clock.now_ns()
+        if sk.sk_state != TCP_SYN_SENT:
+            # RFC 9293 3.8.3 counts from the first retransmission without progress. retrans_stamp
+            # may be older: it is the start of the whole recovery.
+            sk.rto_stamp = sk.rto_recovery_start
+    sk.icsk_retransmits += 1
+    sk.total_rto += 1
+
+
 def tcp_fastopen_synack_timer(sk: tcp_sock, req: request_sock) -> None:
     """A Fast Open child's SYN-ACK was not acknowledged: send it again, or give up."""
     most = sk.icsk_syn_retries or sk.net.sysctl.tcp_synack_retries + 1
@@ -247,10 +260,7 @@ def tcp_fastopen_synack_timer(sk: tcp_sock, req: request_sock) -> None:
         tcp_ack.tcp_enter_loss(sk)
     inet_rtx_syn_ack(sk, req)  # the application may have the socket: try on after an error
     req.num_timeout += 1
-    if not sk.icsk_retransmits:
-        sk.rto_stamp = sk.net.clock.now_ns()
-    sk.icsk_retransmits += 1
-    sk.total_rto += 1
+    tcp_update_rto_stats(sk)
     if not sk.retrans_stamp:
         sk.retrans_stamp = sk.tcp_mstamp or 1
     tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, req.timeout << req.num_timeout)
@@ -298,12 +308,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
                 else:
                     linux.TCPRenoFailures += 1
         tcp_ack.tcp_enter_loss(sk)
-        if not sk.icsk_retransmits and sk.sk_state != TCP_SYN_SENT:
-            # RFC 9293 3.8.3 counts from the first retransmission without progress. retrans_stamp
-            # may be older: it is the start of the whole recovery.
-            sk.rto_stamp = sk.net.clock.now_ns()
-        sk.icsk_retransmits += 1
-        sk.total_rto += 1
+        tcp_update_rto_stats(sk)
         skb = sk.tcp_rtx_queue.peek()
         assert skb is not None  # packets are out
         if tcp_retransmit_skb(sk, skb, 1) != 0:
