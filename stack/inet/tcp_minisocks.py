@@ -155,9 +155,7 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     return newsk
 
 
-def tcp_check_req(
-    sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool
-) -> tcp_sock | None:
+def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool) -> tcp_sock | None:
     """A segment for a request (RFC 9293 3.10.7.4 in SYN-RECEIVED).
 
     Returns the new child; or `sk`, the listener, to let it answer (with a RST). Takes ownership of

@@ -69,6 +69,7 @@ from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
     TCP_CA_CWR,
+    TCP_CHRONO_BUSY,
     TCP_CHRONO_RWND_LIMITED,
     TCP_NAGLE_CORK,
     TCP_NAGLE_PUSH,

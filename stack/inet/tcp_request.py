@@ -1,9 +1,9 @@
 """net/ipv4/tcp_input.c: the passive open: from a SYN to a request and its SYN-ACK.
 
-    tcp_conn_request            a SYN for a listener
-        tcp_try_fastopen        TCP Fast Open (tcp_fastopen.py): a child at once, with the SYN's data
-            tcp_fastopen_create_child
-        ops.send_synack
+tcp_conn_request            a SYN for a listener
+    tcp_try_fastopen        TCP Fast Open (tcp_fastopen.py): a child at once, with the SYN's data
+        tcp_fastopen_create_child
+    ops.send_synack
 """
 
 from __future__ import annotations

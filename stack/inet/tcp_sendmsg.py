@@ -266,6 +266,8 @@ def tcp_sendmsg_fastopen(sk: tcp_sock, msg: msghdr, size: int) -> int:
         raise os_error(errno.EOPNOTSUPP, "MSG_FASTOPEN: sysctl tcp_fastopen has not bit 1")
     if sk.fastopen_req is not None:
         raise os_error(errno.EALREADY, "another Fast Open is in progress")
+    sock = sk.sk_socket
+    assert sock is not None, "an application calls"
     fo = tcp_fastopen_request()
     fo.data = msg
     fo.size = size
@@ -277,7 +279,7 @@ def tcp_sendmsg_fastopen(sk: tcp_sock, msg: msghdr, size: int) -> int:
                 tcp_connect_failed(sk)
                 raise os_error(err)
         nonblock = O_NONBLOCK if msg.msg_flags & MSG_DONTWAIT else 0
-        __inet_stream_connect(sk.sk_socket, uaddr, 0, nonblock, True)
+        __inet_stream_connect(sock, uaddr, 0, nonblock, True)
     except BlockingIOError as exc:
         if exc.errno != errno.EINPROGRESS or not fo.copied:
             raise

@@ -16,7 +16,7 @@ import struct
 from typing import Any
 
 from stack.core.errors import os_error
-from stack.core.rows import replace
+from stack.core.rows import replace, wide
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, release_sock, sk_write_space
 from stack.core.sockopt import pacing_rate
 from stack.core.sockopt_table import (
@@ -217,7 +217,7 @@ PACING_SS_RATIO, PACING_CA_RATIO = 200, 120
 """tcp_pacing_ss_ratio, tcp_pacing_ca_ratio: per cent of the window per round trip."""
 
 
-def tcp_pacing_rate(sk: tcp_sock) -> int:
+def tcp_pacing_rate(sk: tcp_sock) -> wide:
     """tcp_update_pacing_rate, when asked: bytes a second that Linux would pace the socket at.
 
     Only SO_MAX_PACING_RATE paces a socket here (tcp_pacing.py).

@@ -20,7 +20,14 @@ from stack.core.bsd_socket import (
     sys_socket,
 )
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import AF_INET, MSG_DONTWAIT, MSG_FASTOPEN, O_NONBLOCK, SOCK_NONBLOCK, SOCK_STREAM
+from stack.core.uapi import (
+    AF_INET,
+    MSG_DONTWAIT,
+    MSG_FASTOPEN,
+    O_NONBLOCK,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+)
 from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, A, B, S, Segment, TcpNet, build_segment
 
 SOL_TCP = 6
@@ -203,7 +210,7 @@ def test_a_path_that_swallows_it_is_left_alone() -> None:
     with TcpNet(sysctl=BOTH | {"tcp_fastopen_blackhole_timeout_sec": 60}) as net:
         pair = Pair(net)
         pair.learn()
-        net.filter = lambda s: bool(s.flags & SYN) and not s.payload or s.src == B
+        net.filter = lambda s: (bool(s.flags & SYN) and not s.payload) or s.src == B
         first = pair.send(b"hello")
         net.run(20 * S)
         assert net.a.mib.linux.TCPFastOpenBlackhole == 1
