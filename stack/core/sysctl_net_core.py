@@ -36,8 +36,8 @@ class Sysctl:
 
     `machine`: one setting for all namespaces of a machine, a file of its first namespace only.
     `default` is a value, or a function of the host's memory in bytes. The value is `count` numbers
-    from `low` to `high`, a NAME, NAMES separated by blanks, a set of PORTS, or KEYS in hex. `obsolete` says why
-    nothing reads the knob, on Linux either. `read_only` knobs show a state.
+    from `low` to `high`, a NAME, NAMES separated by blanks, a set of PORTS, or KEYS in hex.
+    `obsolete` says why nothing reads the knob, on Linux either. `read_only` knobs show a state.
     """
 
     path: str

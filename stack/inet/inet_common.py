@@ -364,7 +364,7 @@ def inet_sock_failed(sock: socket, sk: inet_sock, flags: int) -> int:
 def inet_wait_for_connect(sk: inet_sock, timeo_ns: int, writebias: int) -> int:
     """net/ipv4/af_inet.c: sleep until the handshake is over. Returns the ns left.
 
-    `writebias` 1: more data of a Fast Open follows, so the handshake's last ACK waits to ride on it.
+    `writebias` 1: data of a Fast Open follows, so the handshake's last ACK waits to ride on it.
     """
     sk.sk_write_pending += writebias
     try:

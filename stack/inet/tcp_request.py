@@ -1,7 +1,7 @@
 """net/ipv4/tcp_input.c: the passive open: from a SYN to a request and its SYN-ACK.
 
 tcp_conn_request            a SYN for a listener
-    tcp_try_fastopen        TCP Fast Open (tcp_fastopen.py): a child at once, with the SYN's data
+    tcp_try_fastopen        TCP Fast Open: a child at once, with the data of the SYN
         tcp_fastopen_create_child
     ops.send_synack
 """
