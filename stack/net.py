@@ -17,7 +17,7 @@ from fastpath.errors import check_type, whole_number
 from stack.clients.resolvconf import NameService
 from stack.core.clock import Clock, HostClock, is_threaded
 from stack.core.net_namespace import cleanup_net, setup_net
-from stack.core.rows import state
+from stack.core.rows import state, wide
 from stack.core.snmp import netns_mib
 from stack.sysctl import sysctl_table
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from stack.inet.protosw import inet_protosw
     from stack.inet.raw import raw_sock
     from stack.inet.tcp_cong import tcp_congestion_ops
+    from stack.inet.tcp_metrics import tcp_fastopen_metrics
     from stack.inet.udp_hash import udp_table
     from stack.inet.xfrm_policy import netns_xfrm
     from stack.ipv4.devinet import in_ifaddr
@@ -141,8 +142,16 @@ class Net:
     tcp_cong_list: dict[str, tcp_congestion_ops]
     tcp_ctl_sk: inet_sock
     tcp_death_row: inet_timewait_death_row
+    tcp_fastopen_ctx: tuple[bytes, ...]
+    """Keys of TCP Fast Open; the first makes cookies."""
     tcp_hashinfo: inet_hashinfo
+    tcp_metrics: dict[tuple[wide, wide], tcp_fastopen_metrics]
+    """By (source, destination): what is remembered of peers."""
     tcp_tw_isn: int
+    tfo_active_disable_stamp: int
+    """When a path last seemed to swallow Fast Open, ns."""
+    tfo_active_disable_times: int
+    """How often that was since it worked."""
     udp_table: udp_table
 
     # Policies and tracked connections: stack/inet/xfrm_policy.py, stack/netfilter.

@@ -110,6 +110,9 @@ class sysctl_fields:
     tcp_early_retrans: int
     tcp_ecn: int
     tcp_ecn_fallback: int
+    tcp_fastopen: int
+    tcp_fastopen_blackhole_timeout_sec: int
+    tcp_fastopen_key: str
     tcp_fin_timeout: int
     tcp_frto: int
     tcp_invalid_ratelimit: int

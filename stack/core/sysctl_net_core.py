@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import operator
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ INT_MIN, INT_MAX = -(1 << 31), (1 << 31) - 1
 UINT_MAX = (1 << 32) - 1
 LONG_MAX = (1 << 63) - 1
 
-NUMBER, NAME, NAMES, PORTS = "number", "name", "names", "ports"
+NUMBER, NAME, NAMES, PORTS, KEYS = "number", "name", "names", "ports", "keys"
+NO_KEY = "00000000-00000000-00000000-00000000"
 
 
 class SysctlError(E1000Error, OSError):
@@ -34,8 +36,8 @@ class Sysctl:
 
     `machine`: one setting for all namespaces of a machine, a file of its first namespace only.
     `default` is a value, or a function of the host's memory in bytes. The value is `count` numbers
-    from `low` to `high`, a NAME, NAMES separated by blanks, or a set of PORTS. `obsolete` says why
-    nothing reads the knob, on Linux either. `read_only` knobs show a state.
+    from `low` to `high`, a NAME, NAMES separated by blanks, a set of PORTS, or KEYS in hex.
+    `obsolete` says why nothing reads the knob, on Linux either. `read_only` knobs show a state.
     """
 
     path: str
@@ -63,6 +65,8 @@ class Sysctl:
             return "a name"
         if self.kind == NAMES:
             return "names"
+        if self.kind == KEYS:
+            return f'keys of 128 bits, "{NO_KEY}", one or two with a comma'
         if self.kind == PORTS:
             return 'numbers and ranges, "8080,9000-9010"'
         of = f"{self.count} numbers, " if self.count > 1 else ""
@@ -88,6 +92,8 @@ class Sysctl:
             if not isinstance(value, str):
                 raise self.wrong(value)
             return value if self.kind == NAME else " ".join(value.split())
+        if self.kind == KEYS:
+            return self._keys(value)
         if self.kind == PORTS:
             return self._ports(value)
         if self.count == 1:
@@ -107,6 +113,18 @@ class Sysctl:
         if not self.low <= number <= self.high:
             raise self.wrong(shown)
         return number
+
+    def _keys(self, value: Any) -> str:
+        """proc_tcp_fastopen_key: one key or two, each as four words of 32 bits."""
+        keys = value.strip().split(",") if isinstance(value, str) else ()
+        words = [key.split("-") for key in keys]
+        good = len(keys) in (1, 2) and all(
+            len(key) == 4 and all(re.fullmatch("[0-9a-fA-F]{1,8}", word) for word in key)
+            for key in words
+        )
+        if not good:
+            raise self.wrong(value)
+        return ",".join("-".join(f"{int(word, 16):08x}" for word in key) for key in words)
 
     def _ports(self, value: Any) -> frozenset[int]:
         """proc_do_large_bitmap: numbers and ranges with commas between, or an iterable of ints."""

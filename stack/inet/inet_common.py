@@ -83,6 +83,7 @@ from stack.inet.protosw import (
     inet_protosw,
     inet_protosw_find,
 )
+from stack.inet.tcp_fastopen import tcp_fastopen_listen
 from stack.inet.tcp_sock import tcp_sock
 
 if TYPE_CHECKING:
@@ -247,6 +248,7 @@ def inet_listen(sock: socket, backlog: int) -> int:
             raise os_error(errno.EINVAL, "the socket is connected")
         sk.sk_max_ack_backlog = backlog
         if sk.sk_state != TCP_LISTEN:
+            tcp_fastopen_listen(sk, backlog)
             inet_csk_listen_start(sk)
         return 0
     finally:
@@ -306,25 +308,32 @@ def __inet_stream_connect(
     sk: inet_sock = sock.sk
     if uaddr is not None:
         need_sa_len(uaddr, SA_FAMILY_LEN)
-    if uaddr is None or uaddr.family == AF_UNSPEC:
+    if (uaddr is None and not is_sendmsg) or (uaddr is not None and uaddr.family == AF_UNSPEC):
         err = sk.sk_prot.disconnect(sk, flags)
         sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
         return err
     if sock.state == SS_CONNECTED:
         raise os_error(errno.EISCONN, "already connected")
+    tp: tcp_sock | None = sk if isinstance(sk, tcp_sock) else None
     if sock.state == SS_CONNECTING:
         pending = errno.EALREADY
+        if tp is not None and tp.defer_connect:
+            pending = errno.EINPROGRESS if is_sendmsg else errno.EISCONN
         if sk.sk_err:
             return inet_sock_failed(sock, sk, flags)
     elif sock.state == SS_UNCONNECTED:
         if sk.sk_state != TCP_CLOSE:
             raise os_error(errno.EISCONN, "already connected")
+        if uaddr is None:
+            raise os_error(errno.EINVAL, "no address to connect to")
         if sk.sk_prot.pre_connect is not None:
             sk.sk_prot.pre_connect(sk, uaddr, addr_len)
         err = sk.sk_prot.connect(sk, uaddr, addr_len)
         if err:
             raise os_error(err)
         sock.state = SS_CONNECTING
+        if tp is not None and tp.defer_connect:
+            return 0
         pending = errno.EINPROGRESS
     else:
         raise os_error(errno.EINVAL, "the socket is closing")
@@ -332,7 +341,8 @@ def __inet_stream_connect(
     if 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
         if timeo_ns <= 0:
             raise os_error(pending, "the connection is being made")
-        timeo_ns = inet_wait_for_connect(sk, timeo_ns)
+        writes = tp is not None and tp.fastopen_req is not None and tp.fastopen_req.data is not None
+        timeo_ns = inet_wait_for_connect(sk, timeo_ns, int(writes))
         if timeo_ns <= 0 and 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
             raise os_error(pending, "the connection is being made")
     # Refused, reset or timed out: the state is CLOSE again.
@@ -351,11 +361,16 @@ def inet_sock_failed(sock: socket, sk: inet_sock, flags: int) -> int:
     raise os_error(err)
 
 
-def inet_wait_for_connect(sk: inet_sock, timeo_ns: int) -> int:
-    """net/ipv4/af_inet.c: sleep until the handshake is over. Returns the ns left."""
-    # No writer is pending (the kernel's writebias is 1 for fast open only), so the handshake's last
-    # ACK leaves at once instead of waiting for data to ride on.
-    return sk_wait_event(sk, timeo_ns, sk_connect_over)
+def inet_wait_for_connect(sk: inet_sock, timeo_ns: int, writebias: int) -> int:
+    """net/ipv4/af_inet.c: sleep until the handshake is over. Returns the ns left.
+
+    `writebias` 1: data of a Fast Open follows, so the handshake's last ACK waits to ride on it.
+    """
+    sk.sk_write_pending += writebias
+    try:
+        return sk_wait_event(sk, timeo_ns, sk_connect_over)
+    finally:
+        sk.sk_write_pending -= writebias
 
 
 # --- data and options ----------------------------------------------------------------------

@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from stack.core.dst import dst_entry
     from stack.inet.flow import flowi
     from stack.inet.tcp_cong import tcp_congestion_ops
-    from stack.inet.tcp_sock import tcp_sock
+    from stack.inet.tcp_sock import tcp_fastopen_cookie, tcp_sock
     from stack.net import Net
 
 ICSK_TIME_RETRANS = 1
@@ -90,6 +90,20 @@ ICSK_ACK_PUSHED = 4
 ICSK_ACK_PUSHED2 = 8
 ICSK_ACK_NOW = 16
 ICSK_ACK_NOMEM = 32
+
+
+@state
+class fastopen_queue:
+    """struct fastopen_queue: the TCP Fast Open side of a listener."""
+
+    max_qlen: int = row(0)
+    """TCP_FASTOPEN: children whose handshake is not over, at most; 0: Fast Open is off."""
+    qlen: int = row(0)
+    """Such children, and those that a RST ended within a minute."""
+    rst: deque[int] = row(make=deque)
+    """When each of the latter is forgotten, ns, ascending (the kernel's rskq_rst_head)."""
+    ctx: tuple[bytes, ...] = row(())
+    """TCP_FASTOPEN_KEY: the listener's own keys; (): the namespace's."""
 
 
 @state
@@ -181,7 +195,7 @@ class request_sock:
     """The listener that got the SYN."""
     rsk_ops: tcp_family_ops = row()
     """What the family of the SYN does."""
-    sk: inet_connection_sock | None = row()
+    sk: tcp_sock | None = row()
     """The child, once there is one."""
     sk_af: inet_af_ops = row()
     """The family of the addresses below."""
@@ -251,6 +265,11 @@ class request_sock:
     """The window of the SYN-ACK, bytes."""
     rsk_window_clamp: int = row(0)
     """The largest window to offer, bytes."""
+
+    fastopen_cookie: tcp_fastopen_cookie | None = row(None)
+    """The Fast Open cookie that the SYN-ACK brings, while the first is made."""
+    tfo_listener: bool = row(False)
+    """A Fast Open child exists, which sends the SYN-ACK again itself."""
 
     # waiting for the third segment
     acked: bool = row(False)
@@ -504,6 +523,10 @@ def inet_csk_inc_pingpong_cnt(sk: inet_connection_sock) -> None:
 # --- requests -----------------------------------------------------------------------------
 
 
+TCP_FASTOPEN_RST_NS = 60_000_000_000
+"""How long a Fast Open child counts after a RST."""
+
+
 def inet_reqsk_alloc(ops: tcp_family_ops, sk_listener: tcp_sock) -> request_sock:
     """net/ipv4/tcp_input.c: a request of a listener, in no table yet."""
     req: request_sock = request_sock()
@@ -517,6 +540,22 @@ def inet_reqsk_alloc(ops: tcp_family_ops, sk_listener: tcp_sock) -> request_sock
     req.sk_mark = sk_listener.sk_mark
     req.rsk_timer = timer_list(net.machine, reqsk_timer_handler, 0, req)
     return req
+
+
+def reqsk_fastopen_remove(sk: tcp_sock, req: request_sock, reset: bool) -> None:
+    """net/core/request_sock.c: the handshake of a Fast Open child is over, or (`reset`) a RST came.
+
+    After a RST an accepted child counts for a minute more (tcp_fastopen_queue_check).
+    """
+    lsk = req.rsk_listener
+    queue = lsk.fastopenq
+    sk.fastopen_rsk = None
+    req.tfo_listener = False
+    assert queue is not None, "a listener with such children has one"
+    if req.sk is not None or not reset or lsk.sk_state != TCP_LISTEN:
+        queue.qlen = max(queue.qlen - 1, 0)
+    else:
+        queue.rst.append(req.net.clock.now_ns() + TCP_FASTOPEN_RST_NS)
 
 
 def reqsk_queue_alloc(queue: request_sock_queue) -> None:
@@ -681,6 +720,9 @@ def inet_csk_listen_start(sk: tcp_sock, backlog: int | None = None) -> None:
     )
     reqsk_queue_alloc(sk.icsk_accept_queue)
     sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
+    if sk.fastopenq is not None:
+        sk.fastopenq.rst.clear()
+        sk.fastopenq.qlen = 0
     sk.sk_ack_backlog = 0
     inet_csk_delack_init(sk)
     inet_sk_set_state(sk, TCP_LISTEN)
@@ -779,6 +821,7 @@ def inet_csk_listen_stop(sk: inet_connection_sock) -> None:
         child = req.sk
         assert child is not None, "inet_csk_reqsk_queue_add put it there"
         req.sk = None
+        child.fastopen_rsk = None
         bh_lock_sock(child)
         inet_child_forget(sk, req, child)
         bh_unlock_sock(child)

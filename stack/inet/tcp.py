@@ -24,6 +24,7 @@ from stack.core.sock import (
     sock_rcvlowat,
 )
 from stack.core.stream import sk_stream_is_writeable, sk_stream_write_space
+from stack.core.sysctl_net_core import NO_KEY
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.timer import timer_shutdown
 from stack.core.uapi import (
@@ -59,6 +60,7 @@ from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_cubic import cubictcp
 from stack.inet.tcp_data import tcp_data_ready, tcp_epollin_ready, tcp_ofo_purge
 from stack.inet.tcp_done import tcp_clear_xmit_timers
+from stack.inet.tcp_fastopen import tcp_fastopen_active_disable_ofo_check, tcp_fastopen_keys_of
 from stack.inet.tcp_output import tcp_write_queue_purge
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_inq
@@ -116,11 +118,14 @@ def tcp_destroy_sock(sk: tcp_sock) -> None:
         timer_shutdown(sk.pacing_timer)
     tcp_cleanup_congestion_control(sk)
     tcp_write_queue_purge(sk)
+    if sk.syn_fastopen:
+        tcp_fastopen_active_disable_ofo_check(sk)
     tcp_ofo_purge(sk)
     if sk.icsk_bind_hash is not None:
         inet_put_port(sk)
     sk.saved_syn = None
     sk.synack_req = None
+    sk.fastopen_req = None
 
 
 # --- ioctl, poll ---------------------------------------------------------------------------
@@ -162,7 +167,7 @@ def tcp_poll(file: Any, sock: socket, wait: Any = None) -> int:
         mask |= POLLHUP
     if shutdown & RCV_SHUTDOWN:
         mask |= POLLIN | POLLRDNORM | POLLRDHUP
-    if state not in (TCP_SYN_SENT, TCP_SYN_RECV):
+    if state not in (TCP_SYN_SENT, TCP_SYN_RECV) or sk.fastopen_rsk is not None:
         target = sock_rcvlowat(sk, 0, 1 << 31)
         if sk.urg_data and sk.urg_seq == sk.copied_seq and not sk.sk_flags & SOCK_URGINLINE:
             target += 1
@@ -178,6 +183,8 @@ def tcp_poll(file: Any, sock: socket, wait: Any = None) -> int:
             mask |= POLLOUT | POLLWRNORM
         if sk.urg_data & TCP_URG_VALID:
             mask |= POLLPRI
+    elif sk.defer_connect:
+        mask |= POLLOUT | POLLWRNORM  # the first write sends the SYN
     if sk.sk_err or sk.sk_error_queue.qlen:
         mask |= POLLERR
     return mask
@@ -212,6 +219,11 @@ def tcp_init_mem(net: Net) -> None:
     net.sysctl.on_write("tcp_mem", written)
 
 
+def tcp_fastopen_key_written(net: Net, value: str) -> None:
+    """proc_tcp_fastopen_key: the namespace's keys."""
+    net.tcp_fastopen_ctx = tcp_fastopen_keys_of(value)
+
+
 def tcp_init(net: Net) -> None:
     """net/ipv4/tcp.c: TCP's tables and sysctls of one host."""
     tcp_init_mem(net)
@@ -221,6 +233,18 @@ def tcp_init(net: Net) -> None:
     net.syncookie_secret = (net.random.randbytes(16), net.random.randbytes(16))
     net.tcp_challenge = (0, 0)
     net.tcp_tw_isn = 0
+    net.tcp_metrics = {}
+    net.tcp_fastopen_ctx = ()
+    net.tfo_active_disable_stamp = 0
+    net.tfo_active_disable_times = 0
+    net.sysctl.on_write("tcp_fastopen_key", partial(tcp_fastopen_key_written, net), now=False)
+    if net.sysctl.tcp_fastopen_key != NO_KEY:
+        tcp_fastopen_key_written(net, net.sysctl.tcp_fastopen_key)
+
+    def blackhole_timeout_written(seconds: int) -> None:
+        net.tfo_active_disable_times = 0
+
+    net.sysctl.on_write("tcp_fastopen_blackhole_timeout_sec", blackhole_timeout_written)
     net.tcp_cong_list = {}
     allowed = net.sysctl.tcp_allowed_congestion_control
     for module in (tcp_reno, cubictcp()):

@@ -51,6 +51,8 @@ from stack.inet.tcp_recovery import (
     tcp_rack_mark_lost,
     tcp_rack_skb_timeout,
     tcp_rack_update_reo_wnd,
+    tcp_rate_gen,
+    tcp_rate_skb_delivered,
     tcp_skb_seglen,
 )
 from stack.inet.tcp_retransmit import tcp_xmit_retransmit_queue
@@ -82,6 +84,7 @@ from stack.inet.tcp_sock import (
     FLAG_WIN_UPDATE,
     M32,
     TCP_CA_CWR,
+    TCP_CHRONO_BUSY,
     TCP_NAGLE_OFF,
     TCP_PAWS_WINDOW,
     TCPCB_LOST,
@@ -96,6 +99,7 @@ from stack.inet.tcp_sock import (
     after,
     before,
     between,
+    tcp_chrono_stop,
     tcp_fast_path_check,
     tcp_in_cwnd_reduction,
     tcp_packets_in_flight,
@@ -327,6 +331,9 @@ def tcp_fastretrans_alert(
     rexmit = REXMIT_NONE
     if state == TCP_CA_Loss:
         rexmit = tcp_process_loss(sk, flag, num_dupack)
+        if sk.icsk_ca_state != TCP_CA_Loss and sk.rto_recovery_start:
+            sk.total_rto_time += sk.tcp_mstamp - sk.rto_recovery_start
+            sk.rto_recovery_start = 0
         ack_flag = tcp_identify_packet_loss(sk, ack_flag)
         if not (sk.icsk_ca_state == TCP_CA_Open or ack_flag & FLAG_LOST_RETRANS):
             return ack_flag, rexmit
@@ -380,7 +387,8 @@ def tcp_process_tlp_ack(sk: tcp_sock, ack: int, flag: int) -> None:
 
 def tcp_simple_retransmit(sk: tcp_sock) -> None:
     """The path MTU shrank: mark packets above it lost; the window is not reduced."""
-    mss = tcp_current_mss(sk)
+    # Of a SYN with data both parts are marked, whatever their size.
+    mss = -1 if sk.syn_data and sk.sk_state == TCP_SYN_SENT else tcp_current_mss(sk)
     lost = sk.lost
     for skb in sk.tcp_rtx_queue:
         if tcp_skb_seglen(skb) > mss:
@@ -389,6 +397,11 @@ def tcp_simple_retransmit(sk: tcp_sock) -> None:
         return
     if not sk.rx_opt.sack_ok:
         tcp_limit_reno_sacked(sk)
+    tcp_non_congestion_loss_retransmit(sk)
+
+
+def tcp_non_congestion_loss_retransmit(sk: tcp_sock) -> None:
+    """Retransmit what was lost for another reason than congestion: the window stays."""
     if sk.icsk_ca_state != TCP_CA_Loss:
         sk.high_seq = sk.snd_nxt
         sk.snd_ssthresh = tcp_current_ssthresh(sk)
@@ -464,6 +477,7 @@ def tcp_clean_rtx_queue(
             sk.lost_out -= acked_pcount
         sk.packets_out -= acked_pcount
         pkts_acked += acked_pcount
+        tcp_rate_skb_delivered(sk, skb)
         if skb.tcp_flags & TCPHDR_SYN:
             flag |= FLAG_SYN_ACKED
             sk.retrans_stamp = 0
@@ -473,6 +487,8 @@ def tcp_clean_rtx_queue(
             break
         queue.unlink(skb)
         tcp_wmem_free_skb(sk, skb)
+    if skb is None and sk.chrono_type:
+        tcp_chrono_stop(sk, TCP_CHRONO_BUSY)
     if between(sk.snd_up, prior_snd_una, snd_una):
         sk.snd_up = snd_una
     if skb is not None and skb.sacked & TCPCB_SACKED_ACKED:
@@ -739,5 +755,10 @@ def tcp_cong_control_after(
         linux.TCPDelivered += newly
         if flag & FLAG_ECE:
             linux.TCPDeliveredCE += newly
+            sk.delivered_ce += newly
         sk.delivered_mstamp = sk.tcp_mstamp
+        if sk.app_limited and after(sk.delivered & M32, sk.app_limited & M32):
+            sk.app_limited = 0
+        if sk.rs_prior_mstamp:
+            tcp_rate_gen(sk)
     tcp_cong_control(sk, ack, newly, sk.lost - prior_lost, flag)

@@ -46,6 +46,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_destroy_sock,
     inet_csk_listen_stop,
     inet_csk_reset_keepalive_timer,
+    reqsk_fastopen_remove,
 )
 from stack.inet.inet_hashtables import inet_put_port
 from stack.inet.tcp_cong import tcp_reset_congestion_control
@@ -168,6 +169,8 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
         tcp_send_active_reset(sk)
         linux.TCPAbortOnMemory += 1
     if sk.sk_state == TCP_CLOSE:
+        if sk.fastopen_rsk is not None:
+            reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)
         inet_csk_destroy_sock(sk)
     bh_unlock_sock(sk)
 
@@ -249,10 +252,21 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     rx_opt.sack_ok = 0
     tcp_sack_reset(sk)
     sk.bytes_acked = sk.bytes_received = sk.bytes_sent = sk.bytes_retrans = 0
+    sk.rate_delivered = sk.rate_interval_us = sk.app_limited = 0
+    sk.rate_app_limited = False
+    sk.chrono_busy = sk.chrono_rwnd = sk.chrono_sndbuf = 0
+    sk.total_rto = sk.total_rto_recoveries = sk.total_rto_time = sk.rto_recovery_start = 0
+    sk.delivered_ce = sk.received_ce = 0
+    sk.received_ecn_bytes = (0, 0, 0)
     sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
     sk.rcv_ooopack = 0
     sk.ecn_flags = 0
     sk.defer_accept = 0
+    sk.fastopen_req = None
+    sk.defer_connect = False
+    sk.fastopen_client_fail = 0
+    sk.syn_fastopen = sk.syn_fastopen_exp = sk.syn_fastopen_ch = False
+    sk.syn_data = sk.syn_data_acked = sk.syn_fastopen_child = False
     sk_error_report(sk)
     return 0
 

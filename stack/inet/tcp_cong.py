@@ -17,16 +17,18 @@ from stack.core.errors import os_error
 from stack.core.rows import state
 from stack.core.sock import CAP_NET_ADMIN, SOCK_NOSPACE, ns_capable
 from stack.core.sysctl_net_core import SysctlError
-from stack.core.tcp_states import TCPF_CLOSE, TCPF_LISTEN
+from stack.core.tcp_states import TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCPF_CLOSE, TCPF_LISTEN
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr
 from stack.inet.tcp_sock import (
     CA_EVENT_COMPLETE_CWR,
     FLAG_SND_UNA_ADVANCED,
     TCP_CA_CWR,
+    TCP_CHRONO_SNDBUF_LIMITED,
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
     TCP_CA_Open,
     TCP_CA_Recovery,
+    tcp_chrono_start,
     tcp_packets_in_flight,
     tcp_sock,
 )
@@ -353,6 +355,13 @@ def tcp_cwnd_validate(sk: tcp_sock, is_cwnd_limited: bool) -> None:
         return
     if packets_out > sk.snd_cwnd_used:
         sk.snd_cwnd_used = packets_out
+    # All was sent, and a writer waits for room in the buffer.
+    if (
+        sk.sk_flags & SOCK_NOSPACE
+        and not sk.sk_write_queue.qlen
+        and sk.sk_state in (TCP_ESTABLISHED, TCP_CLOSE_WAIT)
+    ):
+        tcp_chrono_start(sk, TCP_CHRONO_SNDBUF_LIMITED)
     if (
         sk.net.sysctl.tcp_slow_start_after_idle
         and sk.tcp_mstamp - sk.snd_cwnd_stamp >= sk.icsk_rto

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.base.skbuff import CHECKSUM_PARTIAL, alloc_skb, sk_buff, skb_header_release
+from fastpath.base.skbuff import CHECKSUM_PARTIAL, alloc_skb, kfree_skb, sk_buff, skb_header_release
 from fastpath.net.hdr import tcp_push as tcp_header_push
 from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
 from stack.core.errors import os_error
@@ -57,7 +57,12 @@ from stack.inet.tcp_const import (
 )
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_send_syn, tcp_ecn_send_synack
-from stack.inet.tcp_options import TCPOLEN_TSTAMP_ALIGNED, tcp_synack_options
+from stack.inet.tcp_fastopen import tcp_fastopen_cookie_check, tcp_fastopen_defer_connect
+from stack.inet.tcp_options import (
+    MAX_TCP_OPTION_SPACE,
+    TCPOLEN_TSTAMP_ALIGNED,
+    tcp_synack_options,
+)
 from stack.inet.tcp_output import (
     TCP_FRAG_IN_WRITE_QUEUE,
     __tcp_push_pending_frames,
@@ -83,12 +88,14 @@ from stack.inet.tcp_sock import (
     TCPHDR_SYN,
     before,
     between,
+    tcp_fastopen_request,
     tcp_full_space,
     tcp_mstamp_refresh,
     tcp_sock,
     tcp_wnd_end,
 )
 from stack.inet.tcp_window import (
+    __tcp_mtu_to_mss,
     tcp_current_mss,
     tcp_initialize_rcv_mss,
     tcp_mss_clamp,
@@ -280,6 +287,65 @@ def tcp_connect_queue_skb(sk: tcp_sock, skb: sk_buff) -> None:
     sk.packets_out += skb.tcp_gso_segs
 
 
+def tcp_send_syn_data(sk: tcp_sock, syn: sk_buff, fo: tcp_fastopen_request) -> int:
+    """Send the SYN with data if there is a cookie, else a SYN that asks for one. 0 or an error.
+
+    The data stays in a segment of its own behind the SYN, so that the SYN is retransmitted alone.
+    """
+    sk.rx_opt.mss_clamp = sk.advmss  # unless the peer's MSS is remembered
+    fo.cookie.val = b""
+    err = -errno.ENOBUFS
+    syn_data: sk_buff | None = None
+    if tcp_fastopen_cookie_check(sk, fo.cookie):
+        sk.rx_opt.mss_clamp = tcp_mss_clamp(sk, sk.rx_opt.mss_clamp)
+        tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
+        syn_data = tcp_syn_data(sk, syn, fo)
+    if syn_data is not None:
+        tcp_connect_queue_skb(sk, syn_data)
+        err = tcp_transmit_skb(sk, syn_data, 1)
+        syn.tx_tstamp_ns = syn_data.tx_tstamp_ns
+        syn_data.seq = (syn_data.seq + 1) & M32
+        syn_data.tcp_flags = TCPHDR_ACK | TCPHDR_PSH
+        if not err:
+            sk.syn_data = fo.copied > 0
+            sk.tcp_rtx_queue.queue_tail(syn_data)
+            sk.net.mib.linux.TCPOrigDataSent += 1
+        else:
+            sk.sk_write_queue.queue_tail(syn_data)
+            sk.packets_out -= syn_data.tcp_gso_segs
+    if err:
+        if fo.cookie.val:
+            fo.cookie.val = b""  # ask for another one
+        err = tcp_transmit_skb(sk, syn, 1)
+        if err:
+            sk.syn_fastopen = False
+    fo.cookie.val = None  # a SYN that is sent again has no option
+    return err
+
+
+def tcp_syn_data(sk: tcp_sock, syn: sk_buff, fo: tcp_fastopen_request) -> sk_buff | None:
+    """A copy of the SYN with the call's data, as much as fits; None when no buffer is left."""
+    syn_data = tcp_stream_alloc_skb(sk)
+    if syn_data is None:
+        return None
+    # Room for all options is kept free: a middlebox may add some.
+    space = min(__tcp_mtu_to_mss(sk, sk.icsk_pmtu_cookie) - MAX_TCP_OPTION_SPACE, fo.size)
+    msg = fo.data
+    if msg is not None and space > 0:
+        fo.copied = msg.add_to_skb(syn_data, sk.net.skb_pages, space)
+        if not fo.copied:
+            kfree_skb(syn_data)
+            return None
+    if fo.copied == fo.size:
+        fo.data = None  # inet_wait_for_connect waits without more to send
+    syn_data.ip_summed = CHECKSUM_PARTIAL
+    syn_data.tcp_flags = syn.tcp_flags
+    syn_data.seq = syn.seq
+    syn_data.end_seq = (syn.end_seq + fo.copied) & M32
+    syn_data.tcp_gso_segs = 1
+    return syn_data
+
+
 def tcp_connect(sk: tcp_sock) -> int:
     """Build a SYN and send it. 0 or -errno."""
     if sk.icsk_af_ops.rebuild_header(sk):
@@ -294,11 +360,14 @@ def tcp_connect(sk: tcp_sock) -> int:
     sk.retrans_stamp = sk.rto_stamp = sk.tcp_mstamp or 1
     tcp_connect_queue_skb(sk, buff)
     sk.tcp_rtx_queue.queue_tail(buff)
-    err = tcp_transmit_skb(sk, buff, 1)
+    if sk.fastopen_req is None:
+        err = tcp_transmit_skb(sk, buff, 1)
+    else:
+        err = tcp_send_syn_data(sk, buff, sk.fastopen_req)
     if err == -errno.ECONNREFUSED:
         return err
-    sk.snd_nxt = sk.write_seq
-    sk.pushed_seq = sk.write_seq
+    unsent = sk.sk_write_queue.peek()
+    sk.snd_nxt = sk.pushed_seq = sk.write_seq if unsent is None else unsent.seq
     sk.net.mib.tcp.ActiveOpens += 1
     tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, sk.icsk_rto)
     return 0
@@ -318,6 +387,8 @@ def tcp_connect_begin(sk: tcp_sock) -> int:
     if not sk.write_seq:
         sk.write_seq = secure_tcp_seq(net, saddr, daddr, sk.inet_sport, sk.inet_dport)
     sk.tsoffset = secure_tcp_ts_off(net, saddr, daddr)
+    if sk.fastopen_connect and tcp_fastopen_defer_connect(sk):
+        return 0
     err = tcp_connect(sk)
     if err:
         tcp_connect_failed(sk)

@@ -27,6 +27,7 @@ from fastpath.base.skbuff import (
     kfree_skb,
     sk_buff,
     skb_add_data,
+    skb_clone,
     skb_copy_bits,
     skb_pull,
     skb_try_coalesce,
@@ -88,6 +89,7 @@ from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import (
     INET_ECN_CE,
+    INET_ECN_ECT_0,
     INET_ECN_MASK,
     INET_ECN_NOT_ECT,
     TCP_ECN_DEMAND_CWR,
@@ -105,6 +107,7 @@ from stack.inet.tcp_rcvbuf import (
 from stack.inet.tcp_sock import (
     HALF,
     M32,
+    TCP_CHRONO_SNDBUF_LIMITED,
     TCP_MAX_QUICKACKS,
     TCP_NUM_SACKS,
     TCP_URG_NOTYET,
@@ -114,6 +117,7 @@ from stack.inet.tcp_sock import (
     TCPHDR_URG,
     after,
     before,
+    tcp_chrono_stop,
     tcp_fast_path_check,
     tcp_packets_in_flight,
     tcp_receive_window,
@@ -151,6 +155,17 @@ def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
 def tcp_ecn_check_ce(sk: tcp_sock, skb: sk_buff) -> None:
     """Data came on a connection with ECN: note its mark (RFC 3168 6.1.3)."""
     ecn = skb.ip_dsfield & INET_ECN_MASK
+    if ecn != INET_ECN_NOT_ECT:
+        e1, e0, ce = sk.received_ecn_bytes
+        size = skb.len
+        if ecn == INET_ECN_CE:
+            sk.received_ce += skb.gso_segs or 1
+            ce += size
+        elif ecn == INET_ECN_ECT_0:
+            e0 += size
+        else:
+            e1 += size
+        sk.received_ecn_bytes = (e1, e0, ce)
     if ecn == INET_ECN_CE:
         if not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
             # Tell the sender at once: its window may have become small.
@@ -614,6 +629,29 @@ def tcp_ofo_purge(sk: tcp_sock) -> None:
         kfree_skb(queue.pop())
 
 
+def tcp_fastopen_add_skb(sk: tcp_sock, skb: sk_buff) -> None:
+    """net/ipv4/tcp_fastopen.c: queue the data of a SYN or SYN-ACK. Borrows skb.
+
+    Data at the TCP header.
+    """
+    if skb.end_seq == sk.rcv_nxt:
+        return
+    copy = skb_clone(skb)
+    copy.dst = None
+    sk.segs_in = max(skb.gso_segs, 1)
+    sk.data_segs_in += sk.segs_in
+    skb_pull(copy, copy.l4_hlen)
+    sk_forced_mem_schedule(sk, copy.truesize)
+    copy.seq = (copy.seq + 1) & M32
+    copy.tcp_flags &= ~TCPHDR_SYN
+    fin = copy.tcp_flags & TCPHDR_FIN
+    sk.syn_data_acked = True
+    tcp_queue_rcv(sk, copy)
+    sk.bytes_received = skb.len - skb.l4_hlen
+    if fin:
+        tcp_fin(sk)
+
+
 def tcp_fin(sk: tcp_sock) -> None:
     """The peer will send no more (RFC 9293 3.10.7.4 "eighth, check the FIN bit")."""
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
@@ -782,6 +820,8 @@ def tcp_check_space(sk: tcp_sock) -> None:
     """Wake a writer that waits for room (SOCK_NOSPACE)."""
     if sk.sk_flags & SOCK_NOSPACE and sk.sk_socket is not None:
         tcp_new_space(sk)
+        if sk.chrono_type and not sk.sk_flags & SOCK_NOSPACE:
+            tcp_chrono_stop(sk, TCP_CHRONO_SNDBUF_LIMITED)
 
 
 def tcp_data_snd_check(sk: tcp_sock) -> None:

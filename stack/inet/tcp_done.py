@@ -26,6 +26,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_clear_xmit_timers,
     inet_csk_destroy_sock,
     inet_sk_set_state,
+    reqsk_fastopen_remove,
 )
 from stack.inet.inet_hashtables import inet_put_port
 from stack.inet.tcp_output import tcp_write_queue_purge
@@ -81,6 +82,8 @@ def tcp_done(sk: tcp_sock) -> None:
         sk.net.mib.tcp.AttemptFails += 1
     tcp_set_state(sk, TCP_CLOSE)
     tcp_clear_xmit_timers(sk)
+    if sk.fastopen_rsk is not None:
+        reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)
     sk.sk_shutdown = SHUTDOWN_MASK
     if not sk.sk_flags & SOCK_DEAD:
         sk_state_change(sk)

@@ -58,8 +58,14 @@ from stack.inet.inet_connection_sock import (
     inet_csk_in_pingpong_mode,
     inet_csk_reset_keepalive_timer,
     inet_csk_reset_xmit_timer,
+    reqsk_fastopen_remove,
+    request_sock,
 )
-from stack.inet.tcp_ack import tcp_ack, tcp_store_ts_recent
+from stack.inet.tcp_ack import (
+    tcp_ack,
+    tcp_non_congestion_loss_retransmit,
+    tcp_store_ts_recent,
+)
 from stack.inet.tcp_challenge import tcp_oow_rate_limited, tcp_send_challenge_ack
 from stack.inet.tcp_close import tcp_shutdown
 from stack.inet.tcp_cong import tcp_init_congestion_control, tcp_init_cwnd
@@ -80,19 +86,25 @@ from stack.inet.tcp_data import (
     tcp_drop_reason,
     tcp_enter_quickack_mode,
     tcp_event_data_recv,
+    tcp_fastopen_add_skb,
     tcp_queue_rcv,
     tcp_send_dupack,
     tcp_urg,
 )
 from stack.inet.tcp_done import tcp_done, tcp_reset, tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_rcv_syn, tcp_ecn_rcv_synack
+from stack.inet.tcp_fastopen import TFO_DATA_NOT_ACKED, TFO_SYN_RETRANSMITTED
+from stack.inet.tcp_metrics import tcp_fastopen_cache_set
+from stack.inet.tcp_minisocks import tcp_check_req
 from stack.inet.tcp_options import (
     OPTS_TS,
     tcp_clear_options,
     tcp_parse_fast_options,
     tcp_parse_options,
 )
+from stack.inet.tcp_output import tcp_rearm_rto
 from stack.inet.tcp_rcvbuf import tcp_init_buffer_space, tcp_rcv_rtt_measure_ts
+from stack.inet.tcp_recovery import tcp_mark_skb_lost
 from stack.inet.tcp_rtt import tcp_synack_rtt_meas
 from stack.inet.tcp_sock import (
     FLAG_DATA,
@@ -101,11 +113,15 @@ from stack.inet.tcp_sock import (
     FLAG_UPDATE_TS_RECENT,
     HALF,
     M32,
+    TCP_CA_CWR,
     TCP_MAX_QUICKACKS,
     TCPHDR_ACK,
     TCPHDR_FIN,
     TCPHDR_RST,
     TCPHDR_SYN,
+    TCP_CA_Disorder,
+    TCP_CA_Loss,
+    TCP_CA_Open,
     after,
     before,
     between,
@@ -113,14 +129,17 @@ from stack.inet.tcp_sock import (
     keepalive_time_when,
     s32,
     tcp_fast_path_on,
+    tcp_fastopen_cookie,
     tcp_fin_time,
     tcp_mstamp_refresh,
+    tcp_options_received,
     tcp_paws_check,
     tcp_paws_reject,
     tcp_receive_window,
     tcp_sock,
 )
 from stack.inet.tcp_timewait import tcp_time_wait
+from stack.inet.tcp_undo import tcp_try_undo_recovery
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_sync_mss
 
 # Bits of the header's third word that prediction compares: all but PSH.
@@ -408,7 +427,8 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     flags = skb.tcp_flags
     rx_opt = sk.rx_opt
     saved_clamp = rx_opt.mss_clamp
-    tcp_parse_options(sk.net, skb, rx_opt, False)
+    foc = tcp_fastopen_cookie() if sk.syn_fastopen else None
+    tcp_parse_options(sk.net, skb, rx_opt, False, foc)
     if rx_opt.saw_tstamp and rx_opt.rcv_tsecr:
         rx_opt.rcv_tsecr = (rx_opt.rcv_tsecr - sk.tsoffset) & M32
     if flags & TCPHDR_ACK:
@@ -454,9 +474,12 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         tcp_initialize_rcv_mss(sk)
         sk.copied_seq = sk.rcv_nxt
         tcp_finish_connect(sk, skb)
+        refused = (foc is not None or sk.syn_data) and tcp_rcv_fastopen_synack(sk, skb, foc)
         if not sk.sk_flags & SOCK_DEAD:
             sk_state_change(sk)
             sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT)
+        if refused:
+            return -1  # the retransmitted data brings the ACK
         if sk.sk_write_pending or sk.defer_accept or inet_csk_in_pingpong_mode(sk):
             # Data will follow soon and carry the ACK.
             sk.icsk_ack_pending |= ICSK_ACK_SCHED
@@ -493,6 +516,45 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         kfree_skb(skb)
         return 0
     return _discard_and_undo(sk, skb, saved_clamp)
+
+
+def tcp_rcv_fastopen_synack(
+    sk: tcp_sock, synack: sk_buff, cookie: tcp_fastopen_cookie | None
+) -> bool:
+    """The answer to a SYN with a Fast Open option or data; True: its data was not taken."""
+    data = sk.tcp_rtx_queue.peek() if sk.syn_data else None
+    mss = sk.rx_opt.mss_clamp
+    if mss == sk.rx_opt.user_mss:
+        opt = tcp_options_received()
+        tcp_parse_options(sk.net, synack, opt, False)
+        mss = opt.mss_clamp
+    offered = cookie is not None and cookie.val is not None
+    syn_drop = False
+    try_exp = 0
+    if cookie is not None:
+        if sk.total_retrans:
+            # Only a SYN without data was answered: the one with data, or its answer, was lost.
+            syn_drop = data is not None and not offered
+        elif not offered and not sk.syn_data:
+            # No answer to our request: next time ask by the other option.
+            try_exp = 2 if sk.syn_fastopen_exp else 1
+    tcp_fastopen_cache_set(sk, mss, cookie, syn_drop, try_exp)
+    linux = sk.net.mib.linux
+    if data is not None:
+        sk.fastopen_client_fail = TFO_SYN_RETRANSMITTED if sk.total_retrans else TFO_DATA_NOT_ACKED
+        while data is not None:
+            tcp_mark_skb_lost(sk, data)
+            data = sk.tcp_rtx_queue.next(data)
+        tcp_non_congestion_loss_retransmit(sk)
+        linux.TCPFastOpenActiveFail += 1
+        return True
+    sk.syn_data_acked = sk.syn_data
+    if sk.syn_data_acked:
+        linux.TCPFastOpenActive += 1
+        if sk.delivered > 1:  # tcp_ack counted SYN and data
+            sk.delivered -= 1
+    tcp_fastopen_add_skb(sk, synack)
+    return False
 
 
 def _negotiate_timestamps(sk: tcp_sock) -> None:
@@ -559,6 +621,9 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         return 0
     tcp_mstamp_refresh(sk)
     sk.rx_opt.saw_tstamp = False
+    req = sk.fastopen_rsk
+    if req is not None and tcp_check_req(sk, skb, req, True) is None:
+        return 0
     if not flags & (TCPHDR_ACK | TCPHDR_RST | TCPHDR_SYN):
         tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
         return 0
@@ -576,6 +641,8 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     if state == TCP_SYN_RECV:
         tcp_rcv_synrecv_acked(sk, skb)
     elif state == TCP_FIN_WAIT1:
+        if req is not None:
+            tcp_rcv_synrecv_state_fastopen(sk, req)
         done = tcp_rcv_fin_wait1(sk, skb)
         if done is not None:
             return done
@@ -627,10 +694,13 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     if not sk.srtt_us:
         tcp_synack_rtt_meas(sk, sk.synack_req)
     sk.synack_req = None
-    tcp_try_undo_spurious_syn(sk)
-    sk.retrans_stamp = 0
-    tcp_init_transfer(sk)
-    sk.copied_seq = sk.rcv_nxt
+    if sk.fastopen_rsk is not None:
+        tcp_rcv_synrecv_state_fastopen(sk, sk.fastopen_rsk)
+    else:
+        tcp_try_undo_spurious_syn(sk)
+        sk.retrans_stamp = 0
+        tcp_init_transfer(sk)
+        sk.copied_seq = sk.rcv_nxt
     tcp_set_state(sk, tcp_next_state(TCP_SYN_RECV, RCV_ACK_OF_SYN))
     sk_state_change(sk)
     sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT)
@@ -645,6 +715,17 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     tcp_fast_path_on(sk)
     if sk.sk_shutdown & SEND_SHUTDOWN:
         tcp_shutdown(sk, SEND_SHUTDOWN)
+
+
+def tcp_rcv_synrecv_state_fastopen(sk: tcp_sock, req: request_sock) -> None:
+    """The handshake of a Fast Open child is over."""
+    if sk.icsk_ca_state == TCP_CA_Loss and not sk.packets_out:
+        tcp_try_undo_recovery(sk)
+    sk.icsk_retransmits = 0
+    if sk.icsk_ca_state in (TCP_CA_Open, TCP_CA_Disorder, TCP_CA_CWR):
+        sk.retrans_stamp = 0
+    reqsk_fastopen_remove(sk, req, False)
+    tcp_rearm_rto(sk)  # data that was sent meanwhile has the timer now
 
 
 def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:

@@ -5,7 +5,7 @@
         icsk_af_ops.syn_recv_sock           the family's; with the handshake's last ACK, the child:
             tcp_syn_recv_route, tcp_syn_recv_child -> tcp_create_openreq_child, tcp_syn_recv_hash
         tcp_embryonic_reset                 a RST ends the request
-    tcp_rcv_request -> tcp_child_process    the child gets the segment
+    tcp_rcv_request -> tcp_child_process    the child gets the segment (tcp_rcv.py)
 
 State is request_sock until the child, a tcp_sock, takes it over. Read tcp_check_req first.
 """
@@ -26,12 +26,8 @@ from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
 from stack.core.sock import (
     SOCK_KEEPOPEN,
     SOCK_RCVBUF_LOCK,
-    sk_backlog_of,
-    sk_data_ready,
     sk_setup_caps,
-    sock_owned_by_user,
 )
-from stack.core.tcp_states import TCP_LISTEN, TCP_SYN_RECV
 from stack.core.timer import mod_timer
 from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (
@@ -41,15 +37,15 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_drop,
     inet_csk_reset_keepalive_timer,
     inet_rtx_syn_ack,
+    reqsk_fastopen_remove,
     request_sock,
     sk_acceptq_is_full,
 )
 from stack.inet.inet_hashtables import __inet_inherit_port, inet_ehash_nolisten
 from stack.inet.tcp_cong import tcp_ca_openreq_child
 from stack.inet.tcp_const import SEC, TCP_RTO_MAX
-from stack.inet.tcp_done import tcp_done
+from stack.inet.tcp_done import tcp_done, tcp_reset
 from stack.inet.tcp_ecn import tcp_ecn_openreq_child
-from stack.inet.tcp_input import tcp_rcv_state_process
 from stack.inet.tcp_options import tcp_parse_options
 from stack.inet.tcp_reply import tcp_reqsk_ack
 from stack.inet.tcp_sock import (
@@ -159,11 +155,12 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     return newsk
 
 
-def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | None:
+def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool) -> tcp_sock | None:
     """A segment for a request (RFC 9293 3.10.7.4 in SYN-RECEIVED).
 
     Returns the new child; or `sk`, the listener, to let it answer (with a RST). Takes ownership of
-    skb when it returns None.
+    skb when it returns None. With `fastopen` the child `sk` exists already, and None or `sk` says
+    whether it goes on with the segment.
     """
     net = sk.net
     flags = skb.tcp_flags
@@ -188,13 +185,13 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
     if seq == req.rcv_isn and flg == TCPHDR_SYN and not paws_reject:
         # The SYN again: our SYN-ACK was lost.
         limited = tcp_oow_rate_limited_mini(req, skb, "TCPACKSkippedSynRecv")
-        if not limited and not inet_rtx_syn_ack(sk, req):
+        if not limited and not inet_rtx_syn_ack(sk, req) and not fastopen:
             mod_timer(
                 req.rsk_timer, net.clock.now_ns() + min(req.timeout << req.num_timeout, TCP_RTO_MAX)
             )
         kfree_skb(skb)
         return None
-    if flags & TCPHDR_ACK and skb.ack_seq != (req.snt_isn + 1) & M32:
+    if flags & TCPHDR_ACK and not fastopen and skb.ack_seq != (req.snt_isn + 1) & M32:
         return sk
     window = min(req.rsk_rcv_wnd, 65535)
     reject = paws_reject or tsecr_reject
@@ -221,13 +218,18 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | N
         kfree_skb(skb)
         return None
     if flg & (TCPHDR_RST | TCPHDR_SYN):
-        net.mib.tcp.AttemptFails += 1
-        tcp_embryonic_reset(sk, skb, req, flg)
+        if fastopen:
+            tcp_fastopen_embryonic_reset(sk, skb, req, flg)
+        else:
+            net.mib.tcp.AttemptFails += 1
+            tcp_embryonic_reset(sk, skb, req, flg)
         kfree_skb(skb)
         return None
     if not flg & TCPHDR_ACK:
         kfree_skb(skb)
         return None
+    if fastopen:
+        return sk
     if (
         req.num_timeout < sk.icsk_accept_queue.rskq_defer_accept
         and end_seq == (req.rcv_isn + 1) & M32
@@ -257,22 +259,15 @@ def tcp_embryonic_reset(sk: tcp_sock, skb: sk_buff, req: request_sock, flg: int)
     sk.net.mib.linux.EmbryonicRsts += 1
 
 
-def tcp_child_process(parent: tcp_sock, child: tcp_sock, skb: sk_buff) -> int:
-    """Feed a new child its first segment; wake the listener. Non-zero: answer with a RST.
-
-    Takes ownership of skb unless it returns non-zero.
-    """
-    child.segs_in += max(1, skb.gso_segs) - 1
-    ret = 0
-    if not sock_owned_by_user(child):
-        state = child.sk_state
-        ret = tcp_rcv_state_process(child, skb)
-        if state == TCP_SYN_RECV and child.sk_state != state and parent.sk_state == TCP_LISTEN:
-            sk_data_ready(parent)
+def tcp_fastopen_embryonic_reset(
+    child: tcp_sock, skb: sk_buff, req: request_sock, flg: int
+) -> None:
+    """tcp_check_req's embryonic_reset for a Fast Open child: an acceptable RST ends it."""
+    if flg & TCPHDR_RST:
+        reqsk_fastopen_remove(child, req, True)
+        tcp_reset(child, skb)
     else:
-        sk_backlog_of(child).queue_tail(skb)
-        child.sk_backlog_len += skb.truesize
-    return ret
+        req.rsk_ops.send_reset(child, skb)
 
 
 def tcp_syn_recv_route(

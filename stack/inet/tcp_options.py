@@ -10,7 +10,14 @@ from fastpath.net.hdr import tcp_hdr, tcp_parse_ts
 from stack.core.dst import dst_metric_advmss
 from stack.core.tcp_states import TCP_SYN_RECV
 from stack.inet.tcp_const import MSEC
-from stack.inet.tcp_sock import M32, MAX_TCP_WSCALE, TCP_SACK_SEEN, tcp_options_received, tcp_sock
+from stack.inet.tcp_sock import (
+    M32,
+    MAX_TCP_WSCALE,
+    TCP_SACK_SEEN,
+    tcp_fastopen_cookie,
+    tcp_options_received,
+    tcp_sock,
+)
 
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import request_sock
@@ -24,12 +31,19 @@ TCPOPT_WINDOW = 3
 TCPOPT_SACK_PERM = 4
 TCPOPT_SACK = 5
 TCPOPT_TIMESTAMP = 8
+TCPOPT_FASTOPEN = 34
+TCPOPT_EXP = 254
+TCPOPT_FASTOPEN_MAGIC = b"\xf9\x89"
 TCPOLEN_MSS = 4
 TCPOLEN_WINDOW = 3
 TCPOLEN_SACK_PERM = 2
 TCPOLEN_TIMESTAMP = 10
 TCPOLEN_TSTAMP_ALIGNED = 12
 TCPOLEN_SACK_PERBLOCK = 8
+TCPOLEN_FASTOPEN_BASE = 2
+TCPOLEN_EXP_FASTOPEN_BASE = 4
+TCP_FASTOPEN_COOKIE_MIN = 4
+TCP_FASTOPEN_COOKIE_MAX = 16
 MAX_TCP_OPTION_SPACE = 40
 
 
@@ -69,7 +83,7 @@ def tcp_syn_options(sk: tcp_sock) -> bytes:
     sack = bool(rx_opt.sack_ok if ack else sysctl.tcp_sack)
     wscale = bool(rx_opt.wscale_ok if ack else sysctl.tcp_window_scaling)
     tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
-    return tcp_options_of_syn(
+    options = tcp_options_of_syn(
         tcp_advertise_mss(sk),
         timestamps,
         sack,
@@ -77,6 +91,28 @@ def tcp_syn_options(sk: tcp_sock) -> bytes:
         tsval,
         rx_opt.ts_recent,
     )
+    if sk.fastopen_req is None:
+        return options
+    cookie = sk.fastopen_req.cookie
+    option = tcp_fastopen_option(cookie, len(options))
+    if option:
+        sk.syn_fastopen = True
+        sk.syn_fastopen_exp = cookie.exp
+    return options + option
+
+
+def tcp_fastopen_option(cookie: tcp_fastopen_cookie | None, used: int) -> bytes:
+    """The option for a Fast Open cookie behind `used` bytes of others; b"" if it does not fit."""
+    if cookie is None or cookie.val is None:
+        return b""
+    base = TCPOLEN_EXP_FASTOPEN_BASE if cookie.exp else TCPOLEN_FASTOPEN_BASE
+    size = base + len(cookie.val)
+    if used + (size + 3 & ~3) > MAX_TCP_OPTION_SPACE:
+        return b""
+    head = bytes((TCPOPT_FASTOPEN, size))
+    if cookie.exp:
+        head = bytes((TCPOPT_EXP, size)) + TCPOPT_FASTOPEN_MAGIC
+    return head + cookie.val + bytes((TCPOPT_NOP,)) * (-size & 3)
 
 
 def tcp_options_of_syn(
@@ -101,7 +137,7 @@ def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> b
             tsval = tsval or M32
             req.snt_tsval_first = tsval
         req.snt_tsval_last = tsval
-    return tcp_options_of_syn(
+    options = tcp_options_of_syn(
         mss,
         req.tstamp_ok,
         req.sack_ok,
@@ -109,6 +145,9 @@ def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> b
         tsval,
         req.ts_recent,
     )
+    if req.fastopen_cookie is None:
+        return options
+    return options + tcp_fastopen_option(req.fastopen_cookie, len(options))
 
 
 def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
@@ -163,11 +202,16 @@ def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff) -> bool:
 
 
 def tcp_parse_options(
-    net: Net, skb: sk_buff, opt_rx: tcp_options_received, estab: bool
+    net: Net,
+    skb: sk_buff,
+    opt_rx: tcp_options_received,
+    estab: bool,
+    foc: tcp_fastopen_cookie | None = None,
 ) -> list[tuple[int, int]]:
     """Read the options up to the first malformed one (RFC 9293 3.2). Returns the SACK blocks.
 
-    In a SYN (not `estab`) an option that our sysctls turn off is ignored.
+    In a SYN (not `estab`) an option that our sysctls turn off is ignored. `foc` gets the Fast Open
+    cookie of a SYN or SYN-ACK.
     """
     ts = tcp_parse_ts(skb)
     if ts is not None:  # nothing but the timestamps of RFC 7323 appendix A
@@ -220,8 +264,24 @@ def tcp_parse_options(
                 opt_rx.num_sacks = 0
         elif kind == TCPOPT_SACK and size >= 10 and not (size - 2) % 8 and opt_rx.sack_ok:
             sacks = [_U32x2.unpack_from(data, i + 2 + 8 * k) for k in range((size - 2) // 8)]
+        elif foc is not None and syn and kind in (TCPOPT_FASTOPEN, TCPOPT_EXP):
+            tcp_parse_fastopen_option(foc, kind, data[i + 2 : i + size])
         i += size
     return sacks
+
+
+def tcp_parse_fastopen_option(foc: tcp_fastopen_cookie, kind: int, value: bytes) -> None:
+    """net/ipv4/tcp_input.c: a Fast Open option; an odd length or another experiment is ignored."""
+    if kind == TCPOPT_EXP:
+        if value[:2] != TCPOPT_FASTOPEN_MAGIC:
+            return
+        value = value[2:]
+    size = len(value)
+    if size & 1:
+        return
+    legal = not size or TCP_FASTOPEN_COOKIE_MIN <= size <= TCP_FASTOPEN_COOKIE_MAX
+    foc.val = value if legal else None
+    foc.exp = kind == TCPOPT_EXP
 
 
 def be32(b0: int, b1: int, b2: int, b3: int) -> int:

@@ -69,6 +69,8 @@ from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
     TCP_CA_CWR,
+    TCP_CHRONO_BUSY,
+    TCP_CHRONO_RWND_LIMITED,
     TCP_NAGLE_CORK,
     TCP_NAGLE_PUSH,
     TCPCB_LOST,
@@ -84,6 +86,8 @@ from stack.inet.tcp_sock import (
     TCP_CA_Recovery,
     after,
     before,
+    tcp_chrono_start,
+    tcp_chrono_stop,
     tcp_mstamp_refresh,
     tcp_packets_in_flight,
     tcp_sock,
@@ -111,6 +115,8 @@ def tcp_event_new_data_sent(sk: tcp_sock, skb: sk_buff) -> None:
 
 def tcp_rearm_rto(sk: tcp_sock) -> None:
     """net/ipv4/tcp_input.c: restart the RTO timer, or stop it (RFC 6298 5.2, 5.3)."""
+    if sk.fastopen_rsk is not None:
+        return  # the timer is for the SYN-ACK
     if not sk.packets_out:
         inet_csk_clear_xmit_timer(sk, ICSK_TIME_RETRANS)
         return
@@ -591,6 +597,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
     tcp_mstamp_refresh(sk)
     sent_pkts = 0
     is_cwnd_limited = False
+    rwnd_limited = False
     max_segs = 0  # not needed for single segments
     paced = sk.sk_pacing_status
     write_queue = sk.sk_write_queue
@@ -605,6 +612,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
                 break
             cwnd_quota = 1
         if not tcp_snd_wnd_test(sk, skb, mss_now):
+            rwnd_limited = True
             break
         limit = mss_now
         if tso_segs == 1:
@@ -633,6 +641,10 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
             tcp_update_skb_after_send(sk, skb.len)
         if push_one:
             break
+    if rwnd_limited:
+        tcp_chrono_start(sk, TCP_CHRONO_RWND_LIMITED)
+    elif sk.chrono_type == TCP_CHRONO_RWND_LIMITED:
+        tcp_chrono_stop(sk, TCP_CHRONO_RWND_LIMITED)
     is_cwnd_limited = is_cwnd_limited or tcp_packets_in_flight(sk) >= sk.snd_cwnd
     if sent_pkts or is_cwnd_limited:
         tcp_cwnd_validate(sk, is_cwnd_limited)
@@ -712,6 +724,8 @@ def tcp_write_queue_purge(sk: tcp_sock) -> None:
     for queue in (sk.sk_write_queue, sk.tcp_rtx_queue):
         while (skb := queue.dequeue()) is not None:
             tcp_wmem_free_skb(sk, skb)
+    if sk.chrono_type:
+        tcp_chrono_stop(sk, TCP_CHRONO_BUSY)
     sk.packets_out = 0
     sk.retrans_out = 0
     sk.lost_out = 0

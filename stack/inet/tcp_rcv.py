@@ -25,7 +25,14 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.netdevice import net_device
-from stack.core.sock import sk_add_backlog, sk_error_report, sk_filter_trim_cap, sock_owned_by_user
+from stack.core.sock import (
+    sk_add_backlog,
+    sk_backlog_of,
+    sk_data_ready,
+    sk_error_report,
+    sk_filter_trim_cap,
+    sock_owned_by_user,
+)
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -46,7 +53,7 @@ from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedu
 from stack.inet.tcp_done import tcp_done_with_error
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
-from stack.inet.tcp_minisocks import tcp_check_req, tcp_child_process
+from stack.inet.tcp_minisocks import tcp_check_req
 from stack.inet.tcp_reply import tcp_timewait_ack
 from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, TCPHDR_SYN, between, tcp_sock
 from stack.inet.tcp_syncookies import cookie_check
@@ -155,13 +162,31 @@ def tcp_rcv_request(
 
     Takes ownership of skb when it returns None.
     """
-    nsk = tcp_check_req(sk, skb, req)
+    nsk = tcp_check_req(sk, skb, req, False)
     if nsk is sk:
         return sk
     if nsk is not None and tcp_child_process(sk, nsk, skb):
         ops.send_reset(nsk, skb)
         kfree_skb(skb)
     return None
+
+
+def tcp_child_process(parent: tcp_sock, child: tcp_sock, skb: sk_buff) -> int:
+    """net/ipv4/tcp_minisocks.c: feed a new child its first segment; wake the listener.
+
+    Non-zero: answer with a RST. Takes ownership of skb unless it returns non-zero.
+    """
+    child.segs_in += max(1, skb.gso_segs) - 1
+    ret = 0
+    if not sock_owned_by_user(child):
+        state = child.sk_state
+        ret = tcp_rcv_state_process(child, skb)
+        if state == TCP_SYN_RECV and child.sk_state != state and parent.sk_state == TCP_LISTEN:
+            sk_data_ready(parent)
+    else:
+        sk_backlog_of(child).queue_tail(skb)
+        child.sk_backlog_len += skb.truesize
+    return ret
 
 
 def tcp_rcv_time_wait(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:

@@ -11,6 +11,7 @@ from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, inet_csk_rese
 from stack.inet.tcp_const import TCP_TIMEOUT_MIN
 from stack.inet.tcp_output import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment
 from stack.inet.tcp_sock import (
+    M32,
     TCPCB_EVER_RETRANS,
     TCPCB_LOST,
     TCPCB_RETRANS,
@@ -101,6 +102,39 @@ def tcp_rack_mark_lost(sk: tcp_sock) -> bool:
     if timeout:
         inet_csk_reset_xmit_timer(sk, ICSK_TIME_REO_TIMEOUT, timeout + TCP_TIMEOUT_MIN, sk.icsk_rto)
     return timeout > 0
+
+
+def tcp_rate_skb_delivered(sk: tcp_sock, skb: sk_buff) -> None:
+    """net/ipv4/tcp_rate.c: skb came through; the ACK's sample is that of the last packet sent."""
+    if not skb.tx_delivered_mstamp_ns:
+        return
+    sent = skb.tx_tstamp_ns
+    if not sk.rs_prior_mstamp or tcp_skb_sent_after(
+        sent, sk.first_tx_mstamp, skb.end_seq, sk.rs_last_end_seq
+    ):
+        sk.rs_prior_mstamp = skb.tx_delivered_mstamp_ns
+        sk.rs_prior_delivered = skb.tx_delivered
+        sk.rs_interval_ns = sent - skb.tx_first_tx_mstamp_ns
+        sk.rs_last_end_seq = skb.end_seq
+        sk.rs_is_app_limited = skb.tx_is_app_limited != 0
+        sk.first_tx_mstamp = sent
+    skb.tx_delivered_mstamp_ns = 0
+
+
+def tcp_rate_gen(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_rate.c: the delivery rate that an ACK shows, from its sample."""
+    prior, sk.rs_prior_mstamp = sk.rs_prior_mstamp, 0
+    delivered = (sk.delivered - sk.rs_prior_delivered) & M32
+    interval_us = max(sk.rs_interval_ns, sk.tcp_mstamp - prior) // 1000
+    if interval_us < sk.min_rtt_us:
+        return  # compressed: no path delivers so fast
+    if (
+        not sk.rs_is_app_limited
+        or delivered * sk.rate_interval_us >= sk.rate_delivered * interval_us
+    ):
+        sk.rate_delivered = delivered
+        sk.rate_interval_us = interval_us
+        sk.rate_app_limited = sk.rs_is_app_limited
 
 
 def tcp_rack_advance(sk: tcp_sock, sacked: int, end_seq: int, xmit_time: int) -> None:

@@ -105,9 +105,9 @@ def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops) 
 
 
 def tcp_reqsk_ack(sk: tcp_sock, skb: sk_buff, req: request_sock) -> None:
-    """ACK of a request of listener sk. Borrows skb."""
+    """ACK of a request of listener sk, or of Fast Open child sk. Borrows skb."""
     answer = tcp_answer(
-        req.snt_isn + 1 & M32,
+        sk.snd_nxt if req.tfo_listener else req.snt_isn + 1 & M32,
         req.rcv_nxt,
         TCPHDR_ACK,
         req.rsk_rcv_wnd >> req.rcv_wscale,

@@ -1,4 +1,10 @@
-"""net/ipv4/tcp_input.c: the passive open: from a SYN to a request and its SYN-ACK."""
+"""net/ipv4/tcp_input.c: the passive open: from a SYN to a request and its SYN-ACK.
+
+tcp_conn_request            a SYN for a listener
+    tcp_try_fastopen        TCP Fast Open: a child at once, with the data of the SYN
+        tcp_fastopen_create_child
+    ops.send_synack
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,10 @@ from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_header_len
 from fastpath.net.inetkey import inet_key
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.security import security_inet_conn_request
+from stack.core.sock import sk_data_ready
 from stack.inet.inet_connection_sock import (
+    ICSK_TIME_RETRANS,
+    inet_csk_reqsk_queue_add,
     inet_csk_reqsk_queue_hash_add,
     inet_csk_reqsk_queue_is_full,
     inet_reqsk_alloc,
@@ -16,14 +25,27 @@ from stack.inet.inet_connection_sock import (
     sk_acceptq_is_full,
 )
 from stack.inet.tcp_const import TCP_TIMEOUT_INIT
+from stack.inet.tcp_data import tcp_fastopen_add_skb
 from stack.inet.tcp_ecn import tcp_ecn_create_request
 from stack.inet.tcp_family import tcp_family_ops
+from stack.inet.tcp_fastopen import (
+    TFO_SERVER_COOKIE_NOT_REQD,
+    TFO_SERVER_ENABLE,
+    tcp_fastopen_cookie_gen,
+    tcp_fastopen_cookie_gen_check,
+    tcp_fastopen_get_ctx,
+    tcp_fastopen_no_cookie,
+    tcp_fastopen_queue_check,
+)
+from stack.inet.tcp_input import tcp_init_transfer
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_clear_options, tcp_parse_options
-from stack.inet.tcp_sock import M32, tcp_options_received, tcp_sock
+from stack.inet.tcp_output import tcp_reset_xmit_timer
+from stack.inet.tcp_sock import M32, tcp_fastopen_cookie, tcp_options_received, tcp_sock
 from stack.inet.tcp_syncookies import cookie_init_sequence
 
 if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
     from stack.net import Net
 
 
@@ -74,6 +96,68 @@ def tcp_reqsk_record_syn(sk: tcp_sock, req: request_sock, skb: sk_buff) -> None:
         req.saved_syn = skb_copy_bits(skb, -hlen, hlen + skb.l4_hlen)
 
 
+def tcp_fastopen_create_child(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock | None:
+    """net/ipv4/tcp_fastopen.c: a child of listener sk from a SYN alone. Borrows skb."""
+    child: tcp_sock | None = sk.icsk_af_ops.syn_recv_sock(sk, skb, req, None, None)
+    if child is None:
+        return None
+    assert sk.fastopenq is not None, "tcp_fastopen_queue_check saw it"
+    sk.fastopenq.qlen += 1
+    child.fastopen_rsk = req
+    child.syn_fastopen_child = True
+    req.tfo_listener = True
+    child.snd_wnd = child.max_window = skb.th_window  # RFC 7323 2.2: never scaled in a SYN
+    tcp_reset_xmit_timer(child, ICSK_TIME_RETRANS, req.timeout)
+    tcp_init_transfer(child)
+    child.rcv_nxt = (skb.seq + 1) & M32
+    tcp_fastopen_add_skb(child, skb)
+    req.rcv_nxt = child.rcv_wup = child.rcv_nxt
+    return child
+
+
+def tcp_try_fastopen(
+    sk: tcp_sock, skb: sk_buff, req: request_sock, foc: tcp_fastopen_cookie, dst: dst_entry
+) -> tcp_sock | None:
+    """net/ipv4/tcp_fastopen.c: the child, if the SYN may make one; else None. Borrows skb.
+
+    `foc` has the SYN's cookie, and gets the one for the SYN-ACK.
+    """
+    net = sk.net
+    linux = net.mib.linux
+    given = foc.val
+    foc.val = None
+    if given == b"":
+        linux.TCPFastOpenCookieReqd += 1
+    syn_data = skb.end_seq != (skb.seq + 1) & M32
+    if (
+        not net.sysctl.tcp_fastopen & TFO_SERVER_ENABLE
+        or not (syn_data or given is not None)
+        or not tcp_fastopen_queue_check(sk)
+    ):
+        return None
+    which = 0
+    if not tcp_fastopen_no_cookie(sk, dst, TFO_SERVER_COOKIE_NOT_REQD):
+        if not given:
+            keys = tcp_fastopen_get_ctx(sk)
+            if given is not None and keys:
+                foc.val = tcp_fastopen_cookie_gen(keys[0], skb, req.sk_family)
+            return None
+        which, foc.val = tcp_fastopen_cookie_gen_check(sk, req, skb, given)
+        if not which:
+            linux.TCPFastOpenPassiveFail += 1
+            return None
+    child = tcp_fastopen_create_child(sk, skb, req)
+    if child is None:
+        linux.TCPFastOpenPassiveFail += 1
+        return None
+    if which == 2:  # made by the old key: the SYN-ACK brings a new one
+        linux.TCPFastOpenPassiveAltKey += 1
+    else:
+        foc.val = None
+    linux.TCPFastOpenPassive += 1
+    return child
+
+
 def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
     """A SYN for a listener: make a request, answer with SYN-ACK. Borrows skb."""
     net = sk.net
@@ -95,7 +179,10 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
     tmp_opt: tcp_options_received = tcp_options_received()
     tmp_opt.mss_clamp = ops.mss_clamp
     tmp_opt.user_mss = sk.rx_opt.user_mss
-    tcp_parse_options(net, skb, tmp_opt, False)
+    foc: tcp_fastopen_cookie | None = None
+    if not want_cookie and net.sysctl.tcp_fastopen & TFO_SERVER_ENABLE:
+        foc = tcp_fastopen_cookie()
+    tcp_parse_options(net, skb, tmp_opt, False, foc)
     if want_cookie and not tmp_opt.saw_tstamp:
         tcp_clear_options(tmp_opt)
     tmp_opt.tstamp_ok = tmp_opt.saw_tstamp
@@ -123,9 +210,18 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
     req.snt_isn = isn
     tcp_openreq_init_rwin(req, sk, dst)
     tcp_reqsk_record_syn(sk, req, skb)
-    if not want_cookie:
-        req.timeout = TCP_TIMEOUT_INIT
-        if not inet_csk_reqsk_queue_hash_add(sk, req, req.timeout):
+    req.timeout = TCP_TIMEOUT_INIT
+    if foc is not None:
+        child = tcp_try_fastopen(sk, skb, req, foc, dst)
+        req.fastopen_cookie = foc
+        if child is not None:
+            ops.send_synack(child, dst, req, skb)
+            req.fastopen_cookie = None  # a SYN-ACK that is sent again has none
+            if inet_csk_reqsk_queue_add(sk, req, child) is not None:
+                sk_data_ready(sk)
             return 0
+    if not want_cookie and not inet_csk_reqsk_queue_hash_add(sk, req, req.timeout):
+        return 0
     ops.send_synack(sk, dst, req, skb)
+    req.fastopen_cookie = None
     return 0

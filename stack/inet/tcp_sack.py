@@ -29,6 +29,7 @@ from stack.inet.tcp_recovery import (
     tcp_check_sack_reordering,
     tcp_highest_sack_seq,
     tcp_rack_advance,
+    tcp_rate_skb_delivered,
 )
 from stack.inet.tcp_sock import (
     FLAG_DATA_SACKED,
@@ -178,6 +179,7 @@ def tcp_sacktag_one(sk: tcp_sock, state: tcp_sacktag_state, skb: sk_buff, dup_sa
     if not sacked & TCPCB_SACKED_ACKED:
         xmit_time = skb.tx_tstamp_ns
         tcp_rack_advance(sk, sacked, end_seq, xmit_time)
+        tcp_rate_skb_delivered(sk, skb)
         if sacked & TCPCB_SACKED_RETRANS:
             if sacked & TCPCB_LOST:
                 sacked &= ~(TCPCB_LOST | TCPCB_SACKED_RETRANS)

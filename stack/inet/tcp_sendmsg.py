@@ -44,10 +44,23 @@ from stack.core.stream import (
     sk_stream_wait_connect,
     sk_stream_wait_memory,
 )
-from stack.core.tcp_states import TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
-from stack.core.uapi import MSG_DONTWAIT, MSG_EOR, MSG_MORE, MSG_OOB, MSG_ZEROCOPY, SEND_SHUTDOWN
+from stack.core.tcp_states import TCP_SYN_SENT, TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
+from stack.core.uapi import (
+    AF_UNSPEC,
+    MSG_DONTWAIT,
+    MSG_EOR,
+    MSG_FASTOPEN,
+    MSG_MORE,
+    MSG_OOB,
+    MSG_ZEROCOPY,
+    O_NONBLOCK,
+    SEND_SHUTDOWN,
+)
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
+from stack.inet.inet_common import __inet_stream_connect
 from stack.inet.tcp_const import MSEC
+from stack.inet.tcp_ctl import tcp_connect, tcp_connect_failed
+from stack.inet.tcp_fastopen import TFO_CLIENT_ENABLE
 from stack.inet.tcp_output import (
     __tcp_push_pending_frames,
     tcp_push_one,
@@ -58,12 +71,16 @@ from stack.inet.tcp_output import (
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
+    TCP_CHRONO_BUSY,
     TCP_NAGLE_CORK,
     TCP_NAGLE_PUSH,
     TCPHDR_ACK,
     TCPHDR_FIN,
     TCPHDR_PSH,
     after,
+    tcp_chrono_set,
+    tcp_fastopen_request,
+    tcp_packets_in_flight,
     tcp_sock,
 )
 from stack.inet.tcp_window import tcp_bound_to_half_wnd, tcp_current_mss
@@ -103,6 +120,14 @@ def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
     return mss_now, size_goal
 
 
+def tcp_rate_check_app_limited(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_rate.c: the application left the path idle: less than a segment is unsent."""
+    if (sk.write_seq - sk.snd_nxt) & M32 < sk.mss_cache and sk.lost_out <= sk.retrans_out:
+        in_flight = tcp_packets_in_flight(sk)
+        if in_flight < sk.snd_cwnd:
+            sk.app_limited = sk.delivered + in_flight or 1
+
+
 def tcp_mark_push(sk: tcp_sock, skb: sk_buff) -> None:
     skb.tcp_flags |= TCPHDR_PSH
     sk.pushed_seq = sk.write_seq
@@ -119,6 +144,8 @@ def tcp_skb_entail(sk: tcp_sock, skb: sk_buff) -> None:
     skb.tcp_flags = TCPHDR_ACK
     skb_header_release(skb)
     sk.sk_write_queue.queue_tail(skb)
+    if not sk.chrono_type:
+        tcp_chrono_set(sk, TCP_CHRONO_BUSY)
     truesize = skb.truesize
     sk.sk_wmem_queued += truesize
     sk.sk_forward_alloc -= truesize
@@ -226,11 +253,68 @@ def tcp_skb_of_others(msg: msghdr, skb: sk_buff, full: sk_buff | None) -> bool:
     return skb is full or (uarg is not None and uarg is not msg.msg_ubuf)
 
 
+def tcp_sendmsg_fastopen(sk: tcp_sock, msg: msghdr, size: int) -> int:
+    """Connect with the call's first bytes in the SYN; returns their number.
+
+    MSG_FASTOPEN, or the first write after a deferred connect.
+    Raises: OSError EOPNOTSUPP, EALREADY, or connect's.
+    """
+    uaddr = msg.msg_name
+    if not sk.net.sysctl.tcp_fastopen & TFO_CLIENT_ENABLE or (
+        uaddr is not None and uaddr.family == AF_UNSPEC
+    ):
+        raise os_error(errno.EOPNOTSUPP, "MSG_FASTOPEN: sysctl tcp_fastopen has not bit 1")
+    if sk.fastopen_req is not None:
+        raise os_error(errno.EALREADY, "another Fast Open is in progress")
+    sock = sk.sk_socket
+    assert sock is not None, "an application calls"
+    fo = tcp_fastopen_request()
+    fo.data = msg
+    fo.size = size
+    sk.fastopen_req = fo
+    try:
+        if sk.defer_connect:
+            err = tcp_connect(sk)
+            if err:
+                tcp_connect_failed(sk)
+                raise os_error(err)
+        nonblock = O_NONBLOCK if msg.msg_flags & MSG_DONTWAIT else 0
+        __inet_stream_connect(sock, uaddr, 0, nonblock, True)
+    except BlockingIOError as exc:
+        if exc.errno != errno.EINPROGRESS or not fo.copied:
+            raise
+    finally:
+        if sk.fastopen_req is fo:
+            sk.fastopen_req = None
+            sk.defer_connect = False
+    return fo.copied
+
+
+def tcp_sendmsg_connect(sk: tcp_sock, msg: msghdr, size: int) -> int:
+    """tcp_sendmsg_queue with the first bytes in the SYN; a non-blocking call sends only these."""
+    in_syn = tcp_sendmsg_fastopen(sk, msg, size)
+    if in_syn and (not msg.count or sk.sk_state == TCP_SYN_SENT):
+        return in_syn
+    msg.msg_flags &= ~MSG_FASTOPEN
+    try:
+        return in_syn + tcp_sendmsg_queue(sk, msg, size)
+    except OSError:
+        if in_syn:
+            return in_syn
+        raise
+
+
 def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """Fill the tail of the write queue, or new sk_buffs, up to the size goal each."""
     flags = msg.msg_flags
+    if flags & MSG_FASTOPEN or sk.defer_connect:
+        return tcp_sendmsg_connect(sk, msg, size)
     timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
-    if not (1 << (sk.sk_state & 15)) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT):
+    tcp_rate_check_app_limited(sk)
+    if (
+        not (1 << (sk.sk_state & 15)) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT)
+        and sk.fastopen_rsk is None
+    ):
         try:
             timeo = sk_stream_wait_connect(sk, timeo)
         except OSError as exc:

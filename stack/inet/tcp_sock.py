@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.retransmit_queue import rtx_queue
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32
-from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
+from stack.inet.inet_connection_sock import fastopen_queue, inet_connection_sock, request_sock
 from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
 
 if TYPE_CHECKING:
+    from stack.core.iov import msghdr
     from stack.core.timer import timer_list
     from stack.net import Net
 
@@ -99,6 +100,12 @@ TCP_PAWS_24DAYS_S = 60 * 60 * 24 * 24
 TCP_RMEM_TO_WIN_SCALE = 8
 TCP_DEFAULT_SCALING_RATIO = 128
 
+# --- what limits a sender (TCP_CHRONO_*)
+TCP_CHRONO_UNSPEC = 0
+TCP_CHRONO_BUSY = 1
+TCP_CHRONO_RWND_LIMITED = 2
+TCP_CHRONO_SNDBUF_LIMITED = 3
+
 # --- nonagle bits
 TCP_NAGLE_OFF = 1
 TCP_NAGLE_CORK = 2
@@ -120,12 +127,18 @@ TCP_QUICKACK = 12
 TCP_CONGESTION = 13
 TCP_THIN_LINEAR_TIMEOUTS = 16
 TCP_USER_TIMEOUT = 18
+TCP_FASTOPEN = 23
 TCP_TIMESTAMP = 24
 TCP_NOTSENT_LOWAT = 25
+TCP_CC_INFO = 26
 TCP_SAVE_SYN = 27
 TCP_SAVED_SYN = 28
+TCP_FASTOPEN_CONNECT = 30
+TCP_FASTOPEN_KEY = 33
+TCP_FASTOPEN_NO_COOKIE = 34
 TCP_INQ = 36
 TCP_CM_INQ = TCP_INQ
+TCP_IS_MPTCP = 43
 TCP_RTO_MAX_MS = 44
 TCP_RTO_MIN_US = 45
 TCP_DELACK_MAX_US = 46
@@ -185,6 +198,30 @@ class tcp_options_received:
     mss_clamp: u16 = row(0)
 
 
+@state
+class tcp_fastopen_cookie:
+    """include/linux/tcp.h: a cookie of TCP Fast Open (RFC 7413)."""
+
+    val: bytes | None = row(None)
+    """4 to 16 bytes; none (b""): the client asks for one; None: there is no option."""
+    exp: bool = row(False)
+    """In the experimental option (254, magic number 0xF989)."""
+
+
+@state
+class tcp_fastopen_request:
+    """struct tcp_fastopen_request: what the SYN shall carry."""
+
+    cookie: tcp_fastopen_cookie = row(make=tcp_fastopen_cookie)
+    """Filled in when the SYN is sent."""
+    data: msghdr | None = row(None)
+    """The call whose data the SYN takes, until it has taken all."""
+    size: int = row(0)
+    """Bytes of that call."""
+    copied: int = row(0)
+    """Bytes that the SYN took."""
+
+
 NO_SKBS: Final[list[sk_buff]] = []
 NO_BLOCKS: Final[list[tuple[int, int]]] = []
 NO_RANGES: Final = sack_ranges()
@@ -218,6 +255,35 @@ class tcp_sock(inet_connection_sock):
     """TCP_THIN_LINEAR_TIMEOUTS: few packets out are retransmitted without backing off."""
     user_window_clamp: i32 = row(0)
     """TCP_WINDOW_CLAMP, bytes; 0: none."""
+
+    fastopen_connect: bool = row(False)
+    """TCP_FASTOPEN_CONNECT: the first write sends the SYN, if there is a cookie."""
+    fastopen_no_cookie: bool = row(False)
+    """TCP_FASTOPEN_NO_COOKIE: Fast Open without cookies."""
+    fastopenq: fastopen_queue | None = row(None, clone=FRESH)
+    """TCP_FASTOPEN and TCP_FASTOPEN_KEY of a listener; None: never set."""
+
+    # TCP Fast Open (RFC 7413)
+    fastopen_req: tcp_fastopen_request | None = row(None, clone=FRESH)
+    """What our SYN shall carry, while it is made."""
+    fastopen_rsk: request_sock | None = row(None, clone=FRESH)
+    """The request of a child whose handshake is not over."""
+    defer_connect: bool = row(False, clone=FRESH)
+    """connect() sent nothing yet: the first write sends the SYN."""
+    syn_fastopen: bool = row(False, clone=FRESH)
+    """Our SYN had the option."""
+    syn_fastopen_exp: bool = row(False, clone=FRESH)
+    """It was the experimental option."""
+    syn_fastopen_ch: bool = row(False, clone=FRESH)
+    """Whether Fast Open works on this path is to be seen."""
+    syn_fastopen_child: bool = row(False, clone=FRESH)
+    """It was made by a SYN with a cookie or data."""
+    syn_data: bool = row(False, clone=FRESH)
+    """Our SYN had data."""
+    syn_data_acked: bool = row(False, clone=FRESH)
+    """The data of the SYN was acknowledged, by the peer or by us."""
+    fastopen_client_fail: u8 = row(0, clone=FRESH)
+    """Why the SYN's data was not taken (TFO_* of tcp_fastopen.py); 0: no reason."""
 
     # what was agreed in the handshake
     rx_opt: tcp_options_received = row(make=tcp_options_received, clone=FRESH)
@@ -425,6 +491,36 @@ class tcp_sock(inet_connection_sock):
     first_tx_mstamp: int = row(0, clone=FRESH)
     """When the first segment of the rate sample left, ns."""
 
+    # delivery rate: the sample of the ACK being processed (the kernel's rate_sample), and the last
+    rs_prior_mstamp: int = row(0, clone=FRESH)
+    """When `delivered` had last grown as the newest acknowledged packet left, ns; 0: no sample."""
+    rs_prior_delivered: u32 = row(0, clone=FRESH)
+    """`delivered` at that time."""
+    rs_interval_ns: int = row(0, clone=FRESH)
+    """How long sending the sample's packets took, ns."""
+    rs_last_end_seq: u32 = row(0, clone=FRESH)
+    """The end of that packet."""
+    rs_is_app_limited: bool = row(False, clone=FRESH)
+    """The application had little to send then."""
+    rate_delivered: int = row(0, clone=FRESH)
+    """Segments of the last sample that counts."""
+    rate_interval_us: int = row(0, clone=FRESH)
+    """Its time, us."""
+    rate_app_limited: bool = row(False, clone=FRESH)
+    """The application limited it."""
+
+    # what limits sending (TCP_CHRONO_*)
+    chrono_type: u8 = row(0, clone=FRESH)
+    """What limits it now."""
+    chrono_start: int = row(0, clone=FRESH)
+    """Since when, ns."""
+    chrono_busy: int = row(0, clone=FRESH)
+    """Time with data to send that neither window nor buffer limited, ns."""
+    chrono_rwnd: int = row(0, clone=FRESH)
+    """Time that the peer's window limited, ns."""
+    chrono_sndbuf: int = row(0, clone=FRESH)
+    """Time that the send buffer limited, ns."""
+
     # counters
     bytes_sent: int = row(0, clone=FRESH, ss="bytes_sent")
     """Bytes of payload sent, also again."""
@@ -450,6 +546,18 @@ class tcp_sock(inet_connection_sock):
     """Segments sent again."""
     total_rto: int = row(0, clone=FRESH)
     """Retransmission timeouts."""
+    total_rto_recoveries: int = row(0, clone=FRESH)
+    """How often a timeout was the first of a recovery."""
+    total_rto_time: int = row(0, clone=FRESH)
+    """How long such recoveries took, ns."""
+    rto_recovery_start: int = row(0, clone=FRESH)
+    """When the present one began, ns; 0: there is none."""
+    delivered_ce: int = row(0, clone=FRESH, ss="delivered_ce")
+    """Segments that ACKs with ECE reported."""
+    received_ce: int = row(0, clone=FRESH)
+    """Segments that came marked CE."""
+    received_ecn_bytes: tuple[int, int, int] = row((0, 0, 0), clone=FRESH)
+    """Bytes that came as ECT(1), ECT(0) and CE."""
     dsack_dups: int = row(0, clone=FRESH, ss="dsack_dups")
     """Segments that the peer says it got twice."""
     rcv_ooopack: int = row(0, clone=FRESH, ss="rcv_ooopack")
@@ -488,6 +596,35 @@ def tcp_stream_is_thin(tp: tcp_sock) -> bool:
 def tcp_wnd_end(tp: tcp_sock) -> int:
     """First sequence number the peer does not allow."""
     return (tp.snd_una + tp.snd_wnd) & M32
+
+
+def tcp_chrono_set(sk: tcp_sock, new: int) -> None:
+    """net/ipv4/tcp_output.c: from now on `new` limits sending."""
+    now: int = sk.net.clock.now_ns()
+    old = sk.chrono_type
+    spent = now - sk.chrono_start
+    if old == TCP_CHRONO_BUSY:
+        sk.chrono_busy += spent
+    elif old == TCP_CHRONO_RWND_LIMITED:
+        sk.chrono_rwnd += spent
+    elif old == TCP_CHRONO_SNDBUF_LIMITED:
+        sk.chrono_sndbuf += spent
+    sk.chrono_start = now
+    sk.chrono_type = new
+
+
+def tcp_chrono_start(sk: tcp_sock, kind: int) -> None:
+    """net/ipv4/tcp_output.c: `kind` limits sending, unless something with precedence does."""
+    if kind > sk.chrono_type:
+        tcp_chrono_set(sk, kind)
+
+
+def tcp_chrono_stop(sk: tcp_sock, kind: int) -> None:
+    """net/ipv4/tcp_output.c: `kind` limits sending no longer."""
+    if not sk.tcp_rtx_queue.qlen and not sk.sk_write_queue.qlen:
+        tcp_chrono_set(sk, TCP_CHRONO_UNSPEC)
+    elif kind == sk.chrono_type:
+        tcp_chrono_set(sk, TCP_CHRONO_BUSY)
 
 
 def tcp_receive_window(tp: tcp_sock) -> int:

@@ -16,7 +16,7 @@ import struct
 from typing import Any
 
 from stack.core.errors import os_error
-from stack.core.rows import replace
+from stack.core.rows import replace, wide
 from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, release_sock, sk_write_space
 from stack.core.sockopt import pacing_rate
 from stack.core.sockopt_table import (
@@ -28,6 +28,7 @@ from stack.core.sockopt_table import (
     flag,
     get_option,
     number,
+    only,
     opt_bytes,
     opt_u32,
     option_value,
@@ -54,6 +55,11 @@ from stack.inet.inet_connection_sock import (
 from stack.inet.tcp_cong import tcp_set_congestion_control
 from stack.inet.tcp_const import MSEC, SEC, TCP_FIN_TIMEOUT_MAX
 from stack.inet.tcp_ecn import TCP_ECN_OK, TCP_ECN_SEEN
+from stack.inet.tcp_fastopen import (
+    tcp_fastopen_set_backlog,
+    tcp_fastopen_set_connect,
+    tcp_fastopen_set_key,
+)
 from stack.inet.tcp_output import __tcp_push_pending_frames
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_cleanup_rbuf
@@ -69,6 +75,7 @@ from stack.inet.tcp_sock import (
     keepalive_probes,
     keepalive_time_elapsed,
     keepalive_time_when,
+    tcp_chrono_set,
     tcp_mstamp_refresh,
     tcp_receive_window,
     tcp_sock,
@@ -86,9 +93,12 @@ TCPI_OPT_SACK = 2
 TCPI_OPT_WSCALE = 4
 TCPI_OPT_ECN = 8
 TCPI_OPT_ECN_SEEN = 16
+TCPI_OPT_SYN_DATA = 32
+TCPI_OPT_TFO_CHILD = 128
 
 
 TCP_TIMEOUT_INIT = SEC
+USEC_PER_SEC = 1_000_000
 SHORTEST_US = 1000
 """TCP_TIMEOUT_MIN: a timer runs for two jiffies at least, here those of CONFIG_HZ=1000."""
 
@@ -201,14 +211,48 @@ def congestion_name(optval: Any) -> str:
 
 # --- reading ------------------------------------------------------------------------------
 
-# uapi/linux/tcp.h struct tcp_info, up to tcpi_total_rto_time.
-_TCP_INFO = struct.Struct("=8B 24I 4Q 6I 4Q 2I 2Q 6I 2H I")
+# uapi/linux/tcp.h struct tcp_info of Linux 6.18, up to tcpi_accecn_opt_seen.
+_TCP_INFO = struct.Struct("=8B 24I 4Q 6I 4Q 2I 2Q 6I 2H I 7I 2H")
+PACING_SS_RATIO, PACING_CA_RATIO = 200, 120
+"""tcp_pacing_ss_ratio, tcp_pacing_ca_ratio: per cent of the window per round trip."""
+
+
+def tcp_pacing_rate(sk: tcp_sock) -> wide:
+    """tcp_update_pacing_rate, when asked: bytes a second that Linux would pace the socket at.
+
+    Only SO_MAX_PACING_RATE paces a socket here (tcp_pacing.py).
+    """
+    most = pacing_rate(sk)
+    if not sk.srtt_us:
+        return most
+    start = sk.snd_cwnd < sk.snd_ssthresh // 2
+    ratio = PACING_SS_RATIO if start else PACING_CA_RATIO
+    window = sk.mss_cache * max(sk.snd_cwnd, sk.packets_out)
+    return min(window * (USEC_PER_SEC // 100 << 3) * ratio // sk.srtt_us, most)
+
+
+def tcp_compute_delivery_rate(sk: tcp_sock) -> int:
+    """net/ipv4/tcp.c: bytes a second of the last sample; 0: there is none."""
+    if not sk.rate_delivered or not sk.rate_interval_us:
+        return 0
+    return sk.rate_delivered * sk.mss_cache * USEC_PER_SEC // sk.rate_interval_us
+
+
+def tcp_get_info_chrono_stats(sk: tcp_sock) -> tuple[int, int, int]:
+    """net/ipv4/tcp.c: us in which there was data to send, and the two limits' shares of them."""
+    tcp_chrono_set(sk, sk.chrono_type)  # up to now
+    busy = sk.chrono_busy + sk.chrono_rwnd + sk.chrono_sndbuf
+    return busy // 1000, sk.chrono_rwnd // 1000, sk.chrono_sndbuf // 1000
 
 
 def tcp_get_info(sk: tcp_sock) -> bytes:
-    """struct tcp_info in the host's byte order (248 bytes)."""
+    """struct tcp_info in the host's byte order (280 bytes)."""
     tcp_mstamp_refresh(sk)
     now = sk.net.now()
+    busy_us, rwnd_us, sndbuf_us = tcp_get_info_chrono_stats(sk)
+    rto_time = sk.total_rto_time
+    if sk.rto_recovery_start:
+        rto_time += now - sk.rto_recovery_start
     rx_opt = sk.rx_opt
     listen = sk.sk_state == TCP_LISTEN
     options = (
@@ -217,6 +261,8 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         | TCPI_OPT_WSCALE * bool(rx_opt.wscale_ok)
         | TCPI_OPT_ECN * bool(sk.ecn_flags & TCP_ECN_OK)
         | TCPI_OPT_ECN_SEEN * bool(sk.ecn_flags & TCP_ECN_SEEN)
+        | TCPI_OPT_SYN_DATA * sk.syn_data_acked
+        | TCPI_OPT_TFO_CHILD * sk.syn_fastopen_child
     )
     return _TCP_INFO.pack(
         sk.sk_state,
@@ -226,7 +272,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         min(sk.icsk_backoff, 255),
         options,
         (rx_opt.snd_wscale & 15) | (rx_opt.rcv_wscale & 15) << 4,
-        1 if sk.app_limited else 0,
+        sk.rate_app_limited | sk.fastopen_client_fail << 1,
         sk.icsk_rto // 1000 & M32,
         (sk.icsk_ack_ato // 1000) & M32,
         sk.mss_cache,
@@ -251,7 +297,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.rcv_rtt_est_rtt_us >> 3,
         sk.rcvq_space_space & M32,
         sk.total_retrans,
-        pacing_rate(sk),
+        tcp_pacing_rate(sk),
         pacing_rate(sk),
         sk.bytes_acked,
         sk.bytes_received,
@@ -261,12 +307,12 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.min_rtt_us & M32,
         sk.data_segs_in & M32,
         sk.data_segs_out & M32,
-        0,
-        0,
-        0,
-        0,
+        tcp_compute_delivery_rate(sk),
+        busy_us,
+        rwnd_us,
+        sndbuf_us,
         sk.delivered & M32,
-        0,
+        sk.delivered_ce & M32,
         sk.bytes_sent,
         sk.bytes_retrans,
         sk.dsack_dups & M32,
@@ -274,8 +320,13 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.rcv_ooopack & M32,
         sk.snd_wnd & M32,
         tcp_receive_window(sk) & M32,
-        0,
+        0,  # tcpi_rehash: a flow keeps its hash
         sk.total_rto & 0xFFFF,
+        sk.total_rto_recoveries & 0xFFFF,
+        rto_time // MSEC & M32,
+        sk.received_ce & M32,
+        *(0, 0, 0),  # what Accurate ECN's option tells
+        *(count & M32 for count in sk.received_ecn_bytes),
         0,
         0,
     )
@@ -289,7 +340,9 @@ _TCP_INFO_NAMES = (
     "bytes_received segs_out segs_in notsent_bytes min_rtt data_segs_in data_segs_out "
     "delivery_rate busy_time rwnd_limited sndbuf_limited delivered delivered_ce bytes_sent "
     "bytes_retrans dsack_dups reord_seen rcv_ooopack snd_wnd rcv_wnd rehash total_rto "
-    "total_rto_recoveries total_rto_time"
+    "total_rto_recoveries total_rto_time received_ce delivered_e1_bytes delivered_e0_bytes "
+    "delivered_ce_bytes received_e1_bytes received_e0_bytes received_ce_bytes accecn_fail_mode "
+    "accecn_opt_seen"
 )
 
 
@@ -322,6 +375,11 @@ def tcp_get_linger2(sk: tcp_sock) -> int:
     return (sk.linger2 or sk.net.sysctl.tcp_fin_timeout * SEC) // SEC if sk.linger2 >= 0 else -1
 
 
+def tcp_fastopen_get_backlog(sk: tcp_sock) -> int:
+    """TCP_FASTOPEN"""
+    return sk.fastopenq.max_qlen if sk.fastopenq is not None else 0
+
+
 def tcp_get_saved_syn(sk: tcp_sock) -> bytes:
     """TCP_SAVED_SYN, which can be read once."""
     saved, sk.saved_syn = sk.saved_syn, None
@@ -346,9 +404,23 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
         get=lambda sk: retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, sk.icsk_rto_max)),
     number("TCP_DELACK_MAX_US", "icsk_delack_max", range(SHORTEST_US + 1, 200_001),
         "longest delay of an ACK, us", since="6.15", unit=1000),
+    SockOpt("TCP_FASTOPEN", "children of SYNs with data that wait for the handshake's end", "3.7",
+        set=tcp_fastopen_set_backlog, get=tcp_fastopen_get_backlog),
+    SockOpt("TCP_FASTOPEN_CONNECT", "the first write sends the SYN, with its data", "4.11",
+        legal=ON_OFF, set=tcp_fastopen_set_connect, get=lambda sk: sk.fastopen_connect),
+    SockOpt("TCP_FASTOPEN_KEY", "key of the cookies, or a new one and an old one", "4.15",
+        takes=opt_bytes, set=tcp_fastopen_set_key,
+        get=lambda sk: b"".join(sk.fastopenq.ctx) if sk.fastopenq is not None else b""),
+    switch("TCP_FASTOPEN_NO_COOKIE", "fastopen_no_cookie", "SYNs with data need no cookie",
+        since="4.15", legal=ON_OFF,
+        may_set=only("sk_state", (TCP_CLOSE, TCP_LISTEN), errno.EINVAL,
+            "TCP_FASTOPEN_NO_COOKIE: before there is a connection")),
     SockOpt("TCP_INFO", "struct tcp_info", get=tcp_get_info),
+    SockOpt("TCP_CC_INFO", "the congestion control's own structure; ours have none", "4.1",
+        get=lambda sk: b""),
     switch("TCP_INQ", "recvmsg_inq", "bytes still waiting, as a control message", since="4.18",
         legal=ON_OFF),
+    SockOpt("TCP_IS_MPTCP", "0: the connection is not multipath TCP", "5.16", get=lambda sk: 0),
     number("TCP_KEEPCNT", "keepalive_probes", range(1, MAX_TCP_KEEPCNT + 1),
         "keepalive probes without an answer", get=keepalive_probes),
     SockOpt("TCP_KEEPIDLE", "seconds of silence before the first keepalive probe",

@@ -58,6 +58,8 @@ from stack.inet.inet_connection_sock import (
     inet_csk_in_pingpong_mode,
     inet_csk_init_xmit_timers,
     inet_csk_reset_keepalive_timer,
+    inet_rtx_syn_ack,
+    request_sock,
 )
 from stack.inet.tcp_close import tcp_check_oom
 from stack.inet.tcp_const import (
@@ -77,6 +79,7 @@ from stack.inet.tcp_ctl import (
     tcp_write_wakeup,
 )
 from stack.inet.tcp_done import tcp_done, tcp_write_err
+from stack.inet.tcp_fastopen import tcp_fastopen_active_detect_blackhole
 from stack.inet.tcp_output import tcp_probe0_when, tcp_push_pending_frames, tcp_reset_xmit_timer
 from stack.inet.tcp_retransmit import (
     tcp_retransmit_skb,
@@ -218,6 +221,8 @@ def tcp_write_timeout(sk: tcp_sock) -> bool:
             if tcp_out_of_resources(sk, do_reset):
                 return True
         expired = retransmits_timed_out(sk, retry_until, sk.icsk_user_timeout)
+    if sk.syn_fastopen or sk.syn_data_acked:
+        tcp_fastopen_active_detect_blackhole(sk, expired)
     if expired:
         tcp_write_err(sk)
     return expired
@@ -232,8 +237,41 @@ def tcp_rtx_probe0_timed_out(sk: tcp_sock, rtx_delta: int) -> bool:
     return sk.net.clock.now_ns() - sk.rcv_tstamp > timeout and rtx_delta > timeout
 
 
+def tcp_update_rto_stats(sk: tcp_sock) -> None:
+    """A timeout: count it, and note when the first in a row was."""
+    if not sk.icsk_retransmits:
+        sk.total_rto_recoveries += 1
+        sk.rto_recovery_start = sk.net.clock.now_ns()
+        if sk.sk_state != TCP_SYN_SENT:
+            # RFC 9293 3.8.3 counts from the first retransmission without progress. retrans_stamp
+            # may be older: it is the start of the whole recovery.
+            sk.rto_stamp = sk.rto_recovery_start
+    sk.icsk_retransmits += 1
+    sk.total_rto += 1
+
+
+def tcp_fastopen_synack_timer(sk: tcp_sock, req: request_sock) -> None:
+    """A Fast Open child's SYN-ACK was not acknowledged: send it again, or give up."""
+    most = sk.icsk_syn_retries or sk.net.sysctl.tcp_synack_retries + 1
+    if req.num_timeout >= most:
+        tcp_write_err(sk)
+        return
+    if sk.icsk_retransmits == 1:
+        tcp_ack.tcp_enter_loss(sk)
+    inet_rtx_syn_ack(sk, req)  # the application may have the socket: try on after an error
+    req.num_timeout += 1
+    tcp_update_rto_stats(sk)
+    if not sk.retrans_stamp:
+        sk.retrans_stamp = sk.tcp_mstamp or 1
+    tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, req.timeout << req.num_timeout)
+
+
 def tcp_retransmit_timer(sk: tcp_sock) -> None:
     """The RTO went off (RFC 6298 5.4-5.7): collapse the window, resend the oldest, back off."""
+    if sk.fastopen_rsk is not None:
+        # Nothing else is retransmitted before the SYN-ACK is acknowledged.
+        tcp_fastopen_synack_timer(sk, sk.fastopen_rsk)
+        return
     if not sk.packets_out:
         return
     skb = sk.tcp_rtx_queue.peek()
@@ -270,12 +308,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
                 else:
                     linux.TCPRenoFailures += 1
         tcp_ack.tcp_enter_loss(sk)
-        if not sk.icsk_retransmits and sk.sk_state != TCP_SYN_SENT:
-            # RFC 9293 3.8.3 counts from the first retransmission without progress. retrans_stamp
-            # may be older: it is the start of the whole recovery.
-            sk.rto_stamp = sk.net.clock.now_ns()
-        sk.icsk_retransmits += 1
-        sk.total_rto += 1
+        tcp_update_rto_stats(sk)
         skb = sk.tcp_rtx_queue.peek()
         assert skb is not None  # packets are out
         if tcp_retransmit_skb(sk, skb, 1) != 0:

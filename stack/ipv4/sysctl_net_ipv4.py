@@ -11,9 +11,11 @@ from typing import Any
 from stack.core.sysctl_net_core import (
     INT_MAX,
     INT_MIN,
+    KEYS,
     LONG_MAX,
     NAME,
     NAMES,
+    NO_KEY,
     PORTS,
     UINT_MAX,
     Sysctl,
@@ -196,6 +198,19 @@ TCP = (
     _u8("tcp_early_retrans", 3, "3: tail loss probes", 0, 4),
     _u8("tcp_ecn", 2, "0: never; 1: ask for and grant ECN; 2: grant it (RFC 3168)", 0, 2),
     _u8("tcp_ecn_fallback", 1, "a SYN that asks for ECN and is lost goes again without"),
+    _int(
+        "tcp_fastopen",
+        1,
+        "TCP Fast Open, bits: 1 clients, 2 servers, 4 and 0x200 they need no cookies, 0x400 every "
+        "listener",
+    ),
+    _int(
+        "tcp_fastopen_blackhole_timeout_sec",
+        0,
+        "seconds without Fast Open when a path swallows it, doubled each time; 0: never",
+        0,
+    ),
+    Sysctl(IPV4, "tcp_fastopen_key", NO_KEY, "key of Fast Open cookies, an old one too", kind=KEYS),
     _int("tcp_fin_timeout", 60, "seconds in FIN_WAIT_2 without an owner"),
     _u8("tcp_frto", 2, "find spurious timeouts (RFC 5682)"),
     _int("tcp_invalid_ratelimit", 500, "ms between duplicate ACKs for segments out of window", 0),

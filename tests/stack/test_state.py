@@ -18,7 +18,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TRANSFORMS = "encryption transforms are not here; a column of /proc/net/xfrm_stat"
 MD5_AO = "TCP-MD5 and TCP-AO are not here; a column of /proc/net/netstat"
-FASTOPEN = "TCP Fast Open is not here; a column of /proc/net/netstat"
 OLD_SLOT = "a slot that older Linux had, which drawings of its stack show"
 PHY = "e1000_phy_get_info() reports it, as the driver's does; tests look at it"
 SHOWN_BY_TESTS = "a statistic that Linux shows elsewhere (sysfs, tc); tests look at it"
@@ -88,16 +87,6 @@ UNMOVED: dict[str, str] = {
     **dict.fromkeys(
         (f"linux_mib.TCPAO{n}" for n in ("Required", "Bad", "KeyNotFound", "Good", "DroppedIcmps")),
         MD5_AO,
-    ),
-    **dict.fromkeys(
-        (
-            f"linux_mib.TCPFastOpen{n}"
-            for n in (
-                *("Active", "ActiveFail", "Passive", "PassiveFail", "ListenOverflow"),
-                *("CookieReqd", "Blackhole", "PassiveAltKey"),
-            )
-        ),
-        FASTOPEN,
     ),
     **dict.fromkeys(
         (

@@ -43,12 +43,15 @@ from stack.core.errors import os_error
 from stack.core.file import O_CLOEXEC
 from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
+from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
+from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
 from stack.core.uapi import (
     FIOGETOWN,
     FIOSETOWN,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
+    MSG_FASTOPEN,
     MSG_NOSIGNAL,
     MSG_PEEK,
     MSG_WAITALL,
@@ -62,6 +65,7 @@ from stack.core.uapi import (
     SIOCSPGRP,
     SOCK_NONBLOCK,
     SOCK_STREAM,
+    SS_CONNECTING,
 )
 
 MAX_OPTLEN = 1 << 16
@@ -257,6 +261,13 @@ def send(
     net = call.supervisor.host
     want = total(iov)
     done = call.state or 0
+    waits = not (flags & MSG_DONTWAIT or call.nonblock())
+    if call.state is not None:
+        flags &= ~MSG_FASTOPEN  # the SYN is out
+        if waits:
+            wait_for_syn_data(call, at)
+        if want and done >= want:
+            return done
     while True:
         piece = gather(call.tid, iov, done)
         if at.sock.type != SOCK_STREAM and len(piece) < want:
@@ -265,7 +276,6 @@ def send(
         try:
             n = sys.sys_sendmsg(net, at.fd, msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL)
         except BlockingIOError:
-            waits = not (flags & MSG_DONTWAIT or call.nonblock())
             if waits:
                 call.state = done
                 call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
@@ -279,6 +289,9 @@ def send(
                 raise_sigpipe(call.tid)
             raise
         done += n
+        if waits and n and at.sock.sk.sk_state == TCP_SYN_SENT:
+            call.state = done
+            wait_for_syn_data(call, at)
         if done >= want or at.sock.type != SOCK_STREAM:
             return done
 
@@ -287,6 +300,15 @@ def raise_sigpipe(tid: int) -> None:
     """The signal of a write to a connection that is closed, unless the program ignores it."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(tid, signal.SIGPIPE)
+
+
+def wait_for_syn_data(call: Call, at: Placeholder) -> None:
+    """Wait until the connection is made whose SYN took a call's first bytes. Raises: OSError."""
+    sk = at.sock.sk
+    if sk.sk_state == TCP_SYN_SENT:
+        call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
+    if sk.sk_state == TCP_CLOSE and at.sock.state == SS_CONNECTING:
+        raise_sock_error(sk)
 
 
 def do_sendto(call: Call, at: Placeholder) -> int:
