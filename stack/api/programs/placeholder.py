@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket as unix
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stack.core.bsd_socket import sockfd_lookup
@@ -39,7 +40,9 @@ MANY = 1 << 16
 class Placeholder:
     """One open socket of a program. Call with the host's lock held."""
 
-    def __init__(self, net: Net, fd: int, nonblock: bool) -> None:
+    def __init__(
+        self, net: Net, fd: int, nonblock: bool, changed: Callable[[], None] | None = None
+    ) -> None:
         self.fd = fd
         """The socket's number on the host."""
         self.sock: socket = sockfd_lookup(net, fd)
@@ -53,6 +56,8 @@ class Placeholder:
         """The program's end, until the program has it."""
         self._watched = False
         self._shown = POLLOUT
+        self._changed = changed
+        """Called when the kernel may have woken whoever waits for the program's end."""
 
     def given(self) -> None:
         """The program has its end."""
@@ -86,6 +91,8 @@ class Placeholder:
         self.unwatch()
         with contextlib.suppress(OSError):
             self.ours.shutdown(unix.SHUT_WR)
+        if self._changed is not None:
+            self._changed()
 
     def bits(self) -> int:
         """What poll(2) would say of the socket."""
@@ -114,6 +121,8 @@ class Placeholder:
             with contextlib.suppress(OSError):
                 self.ours.recv(MANY)  # the filling
             self._shown |= POLLOUT
+        if self._changed is not None:
+            self._changed()
 
     def stale(self) -> bool:
         """Whether something shown is no longer true, which takes `refresh`."""
