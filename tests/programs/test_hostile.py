@@ -276,9 +276,12 @@ def test_wrong_arguments_are_named(host):
         spawn(host, "curl")  # type: ignore[arg-type]
     with pytest.raises(E1000Error, match="argv is empty"):
         spawn(host, [])
-    with contextlib.closing(RealClock()) as still, Host(clock=still) as other:
-        with pytest.raises(ClockError, match="spawn"):
-            spawn(other, ["true"])
+    with (
+        contextlib.closing(RealClock()) as still,
+        Host(clock=still) as other,
+        pytest.raises(ClockError, match="spawn"),
+    ):
+        spawn(other, ["true"])
     with host.spawn(["/no/such/program"], stderr=PIPE) as program:
         assert program.communicate()[1] == b"/no/such/program: No such file or directory\n"
         assert program.returncode == 127

@@ -302,7 +302,7 @@ def test_a_static_binary_asks_for_the_time(host, tmp_path):
     source = tmp_path / "static.c"
     source.write_text(
         "#include <time.h>\n#include <stdio.h>\n"
-        'int main(void) { struct timespec a; clock_gettime(CLOCK_REALTIME, &a);\n'
+        "int main(void) { struct timespec a; clock_gettime(CLOCK_REALTIME, &a);\n"
         'printf("%ld\\n", (long)a.tv_sec); return 0; }\n'
     )
     gcc = require.tool("gcc")

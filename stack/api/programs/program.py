@@ -42,28 +42,27 @@ class Program(subprocess.Popen[Any]):
 
     supervisor: Supervisor
 
-    def _clock(self) -> Any:
-        """The host's clock, if this thread has to run it while it waits."""
-        supervisor = self.__dict__.get("supervisor")
-        if supervisor is None or supervisor.attached is None:
-            return None
-        return supervisor.attached.clock
+    def _attached(self) -> Attached | None:
+        """What has to run while this thread waits; None: the clock runs by itself."""
+        supervisor: Supervisor | None = self.__dict__.get("supervisor")
+        return None if supervisor is None else supervisor.attached
 
     def send_signal(self, sig: int) -> None:
         """Send a signal."""
         super().send_signal(sig)
-        if self._clock() is not None:
-            self.supervisor.attached.soon()
+        attached = self._attached()
+        if attached is not None:
+            attached.soon()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the program: its exit status. `timeout` in seconds of its time.
 
         Raises: subprocess.TimeoutExpired.
         """
-        clock = self._clock()
-        if clock is None:
+        attached = self._attached()
+        if attached is None:
             return super().wait(timeout)
-        self._run(clock, lambda: self.poll() is not None, timeout)
+        self._run(attached.clock, lambda: self.poll() is not None, timeout)
         assert self.returncode is not None
         return self.returncode
 
@@ -73,21 +72,25 @@ class Program(subprocess.Popen[Any]):
             assert timeout is not None
             raise subprocess.TimeoutExpired(self.args, timeout)
 
-    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+    def communicate(
+        self,
+        input: Any = None,  # noqa: A002 - the argument's name in subprocess
+        timeout: float | None = None,
+    ) -> tuple[Any, Any]:
         """Give `input`, take all that the program prints, wait for its end."""
-        clock = self._clock()
-        if clock is None:
+        attached = self._attached()
+        if attached is None:
             return super().communicate(input, timeout)
         moved = _Pipes(self, input)
 
         def over() -> bool:
             if moved.move():  # the program may go on
-                self.supervisor.attached.soon()
+                attached.soon()
                 return False
             return moved.done() and self.poll() is not None
 
         try:
-            self._run(clock, over, timeout)
+            self._run(attached.clock, over, timeout)
         finally:
             moved.close()
         return moved.taken(self.stdout), moved.taken(self.stderr)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
-from stack.api.programs.filter import ARCH_SET_FS, FUTEX_WAIT
 from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, do_poll, do_select, i32
+from stack.api.programs.filter import ARCH_SET_FS, FUTEX_WAIT
 from stack.api.programs.supervisor import TIMESPEC, Call
 from stack.api.programs.vdso import patch
 from stack.api.programs.virtual import Attached, Held, process_of
@@ -40,7 +40,7 @@ def now_of(call: Call, clock: int) -> int | None:
     """The time of one of the program's clocks, in ns; None: it counts what a processor does."""
     host = call.supervisor.host
     if clock in WALL_CLOCKS:
-        return realtime_ns(host.clock)
+        return int(realtime_ns(host.clock))
     return int(host.clock.now_ns()) if clock in STEADY_CLOCKS else None
 
 
@@ -99,7 +99,7 @@ def do_gettimeofday(call: Call) -> int:
 
 def do_time(call: Call) -> int:
     """time(2)."""
-    seconds = realtime_ns(call.supervisor.host.clock) // SECOND_NS
+    seconds = int(realtime_ns(call.supervisor.host.clock)) // SECOND_NS
     attached(call).idle(call.tid)
     if call.args[0]:
         write_memory(call.tid, call.args[0], struct.pack("=q", seconds))
@@ -248,8 +248,7 @@ def poll_in_time(call: Call) -> int | None:
     else:
         wait = seconds_at(call.tid, call.args[2])
         mask = get_mask(call.tid, call.args[3])
-    wanted = lambda: [(number, events) for number, events, _ in rows() if number >= 0]  # noqa: E731
-    if not keep(call, wait, wanted, mask):
+    if not keep(call, wait, lambda: [row[:2] for row in rows() if row[0] >= 0], mask):
         return None
     cleared = (POLLFD.pack(number, events, 0) for number, events, _ in rows())
     write_memory(call.tid, addr, b"".join(cleared))
@@ -462,9 +461,7 @@ def do_timerfd_settime(call: Call) -> int:
     clock, copies = timer.about
     every = get_time(call.tid, call.args[2])
     first = get_time(call.tid, call.args[2] + TIMESPEC.size)
-    before = TIMESPECS.pack(
-        *divmod(timer.every_ns, SECOND_NS), *divmod(timer.left(), SECOND_NS)
-    )
+    before = TIMESPECS.pack(*divmod(timer.every_ns, SECOND_NS), *divmod(timer.left(), SECOND_NS))
     timer.stop()
     if not copies:
         copies.append(get_fd(call.tid, call.args[0] & 0xFFFFFFFF))

@@ -330,4 +330,3 @@ def in_clone(tid: int) -> bool:
     with contextlib.suppress(OSError, ValueError), open(f"/proc/{tid}/syscall") as file:
         return int(file.read().split()[0]) in map(number_of, CLONES)
     return False
-
