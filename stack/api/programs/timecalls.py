@@ -49,7 +49,7 @@ def get_time(tid: int, addr: int, unit_ns: int = 1) -> int:
     seconds, rest = TIMESPEC.unpack(read_memory(tid, addr, TIMESPEC.size))
     if seconds < 0 or not 0 <= rest * unit_ns < SECOND_NS:
         raise os_error(errno.EINVAL, f"a time of {seconds} s and {rest}")
-    return min(seconds * SECOND_NS + rest * unit_ns, NEVER_NS)
+    return int(min(seconds * SECOND_NS + rest * unit_ns, NEVER_NS))
 
 
 def deadline(call: Call, wait_ns: int, clock: int = 1, absolute: bool = False) -> int:
