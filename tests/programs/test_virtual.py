@@ -379,3 +379,23 @@ def test_wild_arguments_of_calls_about_time(host):
     with script(host, text.replace("CALLS", repr(calls))) as program:
         assert program.communicate()[0] == "done\n"
         assert program.said == []
+
+
+def test_nothing_is_left_of_many_programs(host):
+    text = """
+        _, client, server = tcp()
+        client.send(b"x")
+        print(select.select([server], [], [], 9)[0] == [server], select.select([], [], [], 1))
+        """
+
+    def one() -> None:
+        with script(host, text) as program:
+            assert program.communicate()[0] == "True ([], [], [])\n"
+
+    one()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        one()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not host.fdtable.fd
+    assert not host.clock.attached.supervisors

@@ -210,6 +210,7 @@ def keep(
         except OSError:  # of no such descriptor the kernel tells
             return False
     if held.ready():
+        held.close()
         return False
     if passed(call, held):
         return True
