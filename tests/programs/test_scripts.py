@@ -407,6 +407,11 @@ SCRIPTS = {
         print(libc.recvmmsg(one.fileno(), rows, 2, 0, None))
         soon(two.send, b"three")
         print(libc.recvmmsg(one.fileno(), rows, 2, MSG_WAITFORONE, None))
+        limit = (ctypes.c_long * 2)(0, 50_000_000)
+        soon(two.send, b"late")
+        print(libc.recvmmsg(one.fileno(), rows, 2, 0, limit), list(limit))
+        limit[1] = 1 << 40
+        print(libc.recvmmsg(one.fileno(), rows, 2, 0, limit), errno.errorcode[ctypes.get_errno()])
         """,
     "sendfile": """
         _, client, server = tcp()
@@ -416,6 +421,9 @@ SCRIPTS = {
             print(server.recv(5000, MSG_WAITALL) == want, file.tell())
             print(os.sendfile(client.fileno(), file.fileno(), None, 10))
             print(os.lseek(file.fileno(), 0, 1))
+            signal.signal(signal.SIGPIPE, lambda *_: print("SIGPIPE"))
+            client.shutdown(SHUT_WR)
+            print(tried(os.sendfile, client.fileno(), file.fileno(), 0, 10))
         """,
     "bytes that wait": """
         import fcntl, termios

@@ -23,13 +23,17 @@ from stack.api.programs.filter import DIRECTORY_OR_PATH, FIONREAD, TIOCOUTQ
 from stack.api.programs.memory import (
     MMSGHDR_BYTES,
     MSGHDR,
+    NEVER_NS,
     PIECE_BYTES,
+    SECOND_NS,
+    TIMESPEC,
     UIO_MAXIOV,
     Iov,
     build_control,
     gather,
     get_iov,
     get_name,
+    get_time,
     parse_control,
     put_name,
     scatter,
@@ -254,33 +258,37 @@ def send(
     control: list[Any] | None = None,
 ) -> int:
     """Send a program's buffers: bytes taken. A blocking stream takes all."""
-    net = call.supervisor.host
     want = total(iov)
     done = call.state or 0
     while True:
         piece = gather(call.tid, iov, done)
         if at.sock.type != SOCK_STREAM and len(piece) < want:
             raise os_error(errno.EMSGSIZE, f"a message of {want} bytes")
-        msg = msghdr(name, [piece], control, 0)
-        try:
-            n = sys.sys_sendmsg(net, at.fd, msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL)
-        except BlockingIOError:
-            waits = not (flags & MSG_DONTWAIT or call.nonblock())
-            if waits:
-                call.state = done
-                call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
-            if done:
-                return done
-            raise
-        except OSError as exc:
-            if done:
-                return done
-            if exc.errno == errno.EPIPE and not flags & MSG_NOSIGNAL:
-                raise_sigpipe(call.tid)
-            raise
+        n = send_piece(call, at, msghdr(name, [piece], control, 0), flags, done)
+        if done and not n:
+            return done
         done += n
         if done >= want or at.sock.type != SOCK_STREAM:
             return done
+
+
+def send_piece(call: Call, at: Placeholder, msg: msghdr, flags: int, done: int) -> int:
+    """Send one message, or wait. The bytes taken; 0 also for an error after `done` bytes."""
+    try:
+        all_flags = flags | MSG_DONTWAIT | MSG_NOSIGNAL
+        return int(sys.sys_sendmsg(call.supervisor.host, at.fd, msg, all_flags))
+    except BlockingIOError:
+        if not (flags & MSG_DONTWAIT or call.nonblock()):
+            call.state = done
+            call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
+        if not done:
+            raise
+    except OSError as exc:
+        if not done:
+            if exc.errno == errno.EPIPE and not flags & MSG_NOSIGNAL:
+                raise_sigpipe(call.tid)
+            raise
+    return 0
 
 
 def raise_sigpipe(tid: int) -> None:
@@ -391,6 +399,8 @@ def many(call: Call, at: Placeholder, one: Callable[[Call, Placeholder, int, int
             break
         call.state = None
         call.row += 1
+        if call.deadline is not None and call.supervisor.host.clock.now_ns() >= call.deadline:
+            break
     return call.row
 
 
@@ -400,8 +410,15 @@ def do_sendmmsg(call: Call, at: Placeholder) -> int:
 
 
 def do_recvmmsg(call: Call, at: Placeholder) -> int:
-    """recvmmsg(2)."""
-    return many(call, at, receive_one)
+    """recvmmsg(2). As on Linux the timeout is looked at after each message, so it ends no wait."""
+    clock, addr = call.supervisor.host.clock, call.args[4]
+    if addr and call.deadline is None:
+        call.deadline = min(clock.now_ns() + get_time(call.tid, addr), NEVER_NS)
+    done = many(call, at, receive_one)
+    if call.deadline is not None:
+        left = max(call.deadline - clock.now_ns(), 0)
+        write_memory(call.tid, addr, TIMESPEC.pack(*divmod(left, SECOND_NS)))
+    return done
 
 
 def do_sendfile(call: Call, at: Placeholder) -> int:
@@ -416,12 +433,7 @@ def do_sendfile(call: Call, at: Placeholder) -> int:
         data = os.pread(fd, min(count, PIECE_BYTES), offset)
         if not data:
             return 0
-        try:
-            n = sys.sys_send(call.supervisor.host, at.fd, data, MSG_DONTWAIT | MSG_NOSIGNAL)
-        except BlockingIOError:
-            if call.nonblock():
-                raise
-            call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
+        n = send_piece(call, at, msghdr(None, [bytearray(data)], None, 0), 0, 0)
         if offset_addr:
             write_memory(call.tid, offset_addr, struct.pack("=q", offset + n))
         else:

@@ -14,13 +14,13 @@ import errno
 import os
 import select
 import socket as unix
-import struct
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastpath.base.seccomp import Listener, get_fd, write_memory
 from stack.api.programs.filter import numbers
+from stack.api.programs.memory import SECOND_NS, TIMESPEC
 from stack.api.programs.placeholder import Placeholder
 from stack.api.programs.virtual import Attached, Held
 from stack.core.bsd_socket import sys_close
@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
 SIGNAL_NS = 10_000_000
 """How often the signals of threads that wait in a call are looked at."""
+SERVED_AT_ONCE = 16
+"""Calls answered until timers and links have their turn."""
 ERESTARTSYS = 512
 """To the kernel: EINTR, or the call again, as the signal's handler was installed (SA_RESTART)."""
-
-
-TIMESPEC = struct.Struct("=qq")
 
 
 class Waiting(Exception):
@@ -49,6 +48,7 @@ class Call:
 
     __slots__ = (
         "args",
+        "deadline",
         "done",
         "held",
         "id",
@@ -72,6 +72,8 @@ class Call:
         """What the call's function keeps between its tries; a number: bytes that were moved."""
         self.row = 0
         """Messages that are done, of a call for many."""
+        self.deadline: int | None = None
+        """When a call for many messages takes no more, in ns."""
         self.done = False
         self.socket: Placeholder | None = None
         """The socket of the network that the first argument names, once it was looked for."""
@@ -245,16 +247,22 @@ class Supervisor:
         self._clock.call_soon(fn)
 
     def serve(self) -> None:
-        """Answer the call that waits."""
-        ((_, events),) = self._look.poll(0) or [(0, 0)]
-        if not events & select.POLLIN:
-            if events & select.POLLHUP:
-                self._clock.remove_reader(self.listener.fd)
-                self.has_ended()
-            return
-        call = self.receive()
-        if call is not None:
-            self.attempt(call)
+        """Answer the calls that wait, while nothing else is to be done.
+
+        Whoever gets an answer often runs at once, and has its next call ready.
+        """
+        for _ in range(SERVED_AT_ONCE):
+            ((_, events),) = self._look.poll(0) or [(0, 0)]
+            if not events & select.POLLIN:
+                if events & select.POLLHUP:
+                    self._clock.remove_reader(self.listener.fd)
+                    self.has_ended()
+                return
+            call = self.receive()
+            if call is not None:
+                self.attempt(call)
+            if self._clock.waiting_now:
+                return
 
     def receive(self) -> Call | None:
         """Take the call that waits."""
@@ -381,7 +389,9 @@ class Supervisor:
                 if held.left_addr:
                     left = max(held.deadline - self._clock.now_ns(), 0)
                     with contextlib.suppress(OSError):
-                        write_memory(call.tid, held.left_addr, TIMESPEC.pack(*divmod(left, 10**9)))
+                        write_memory(
+                            call.tid, held.left_addr, TIMESPEC.pack(*divmod(left, SECOND_NS))
+                        )
                 self.finish(call, 0, errno.EINTR)
 
     def _look_at_signals(self) -> None:

@@ -17,14 +17,14 @@ from typing import Any
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
 from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, do_poll, do_select, i32
 from stack.api.programs.filter import ARCH_SET_FS, FUTEX_WAIT
-from stack.api.programs.supervisor import TIMESPEC, Call
+from stack.api.programs.memory import NEVER_NS, SECOND_NS, TIMESPEC, get_time
+from stack.api.programs.supervisor import Call
 from stack.api.programs.vdso import patch
 from stack.api.programs.virtual import Attached, Held, process_of
 from stack.core.clock import realtime_ns
 from stack.core.errors import os_error
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI
 
-SECOND_NS, NEVER_NS = 1_000_000_000, (1 << 63) - 1
 WALL_CLOCKS = (0, 5, 8, 11)
 """CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_REALTIME_ALARM, CLOCK_TAI."""
 STEADY_CLOCKS = (1, 4, 6, 7, 9)
@@ -42,14 +42,6 @@ def now_of(call: Call, clock: int) -> int | None:
     if clock in WALL_CLOCKS:
         return int(realtime_ns(host.clock))
     return int(host.clock.now_ns()) if clock in STEADY_CLOCKS else None
-
-
-def get_time(tid: int, addr: int, unit_ns: int = 1) -> int:
-    """A struct timespec, or a timeval with `unit_ns` of 1000, in ns. Raises: OSError EINVAL."""
-    seconds, rest = TIMESPEC.unpack(read_memory(tid, addr, TIMESPEC.size))
-    if seconds < 0 or not 0 <= rest * unit_ns < SECOND_NS:
-        raise os_error(errno.EINVAL, f"a time of {seconds} s and {rest}")
-    return int(min(seconds * SECOND_NS + rest * unit_ns, NEVER_NS))
 
 
 def deadline(call: Call, wait_ns: int, clock: int = 1, absolute: bool = False) -> int:
