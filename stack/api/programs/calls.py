@@ -537,9 +537,9 @@ def show(call: Call, numbers: Iterable[int]) -> dict[int, Placeholder]:
 
 
 def do_poll(call: Call) -> int | None:
-    """poll(2) and ppoll(2): the kernel waits; an error or a hang-up that is there is told at once.
+    """poll(2) and ppoll(2): the kernel waits; an error that is not shown to it is told at once.
 
-    Placeholders do not show these two. The other descriptors are told by the next call then.
+    That is one of a datagram socket. The other descriptors are told by the next call then.
     """
     addr, count = call.args[0], call.args[1]
     if count > MAX_POLLFDS:
@@ -549,7 +549,7 @@ def do_poll(call: Call) -> int | None:
     sockets = show(call, (number for number, _, _ in rows if number >= 0))
     bits = {number: sys.sys_poll_one(supervisor.host, at.fd) for number, at in sockets.items()}
     special = POLLERR | POLLHUP
-    if not any(found & special for found in bits.values()):
+    if not any(sockets[number].hides(found) for number, found in bits.items()):
         return None
     told = [
         (number, events, bits.get(number, 0) & (events | special)) for number, events, _ in rows

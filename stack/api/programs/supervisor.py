@@ -196,8 +196,18 @@ class Supervisor:
                 sys_close(self.host, fd)
         if taken:
             self.sockets[placeholder.inode] = placeholder
-            self._ends[placeholder.ours.fileno()] = placeholder
-            self._hang_ups.register(placeholder.ours.fileno(), select.EPOLLRDHUP)
+            placeholder.moves = self._moved
+            self._look_for_close(placeholder, placeholder.number())
+
+    def _look_for_close(self, placeholder: Placeholder, number: int) -> None:
+        self._ends[number] = placeholder
+        self._hang_ups.register(number, select.EPOLLRDHUP)
+
+    def _moved(self, placeholder: Placeholder, before: int, now: int) -> None:
+        """Another descriptor tells from now on that programs have closed a socket."""
+        self._hang_ups.unregister(before)
+        del self._ends[before]
+        self._look_for_close(placeholder, now)
 
     def give_file(self, call: Call, fd: int, flags: int) -> bool:
         """Answer a call with a copy of the descriptor `fd`. False: its thread was killed.
@@ -223,7 +233,7 @@ class Supervisor:
             self._drop(placeholder)
 
     def _drop(self, placeholder: Placeholder) -> None:
-        number = placeholder.ours.fileno()
+        number = placeholder.number()
         self._hang_ups.unregister(number)
         del self._ends[number]
         del self.sockets[placeholder.inode]
@@ -238,6 +248,7 @@ class Supervisor:
         with contextlib.suppress(OSError):
             end = unix.socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, get_fd(tid, number))
             with end:
+                placeholder.where = (tid, number)
                 placeholder.refresh(end)
 
     # --- calls ----------------------------------------------------------------------------------
