@@ -101,7 +101,7 @@ def do_socket(call: Call) -> int | None:
     family, kind, protocol = (i32(arg) for arg in call.args[:3])
     net = call.supervisor.host
     if call.supervisor.down:
-        raise os_error(errno.ENETDOWN, "the host is gone")
+        raise call.supervisor.gone(call)
     fd = sys.sys_socket(net, family, (kind & ~SOCK_CLOEXEC) | SOCK_NONBLOCK, protocol)
     call.supervisor.give(call, fd, bool(kind & SOCK_NONBLOCK), kind & SOCK_CLOEXEC)
     return None

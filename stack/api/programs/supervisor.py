@@ -111,7 +111,7 @@ class Call:
         if self.socket is None:
             self.socket = self.supervisor.at(self.tid, self.args[0])
         if self.socket is not None and self.supervisor.down:
-            raise os_error(errno.ENETDOWN, "the host is gone")
+            raise self.supervisor.gone(self)
         return self.socket
 
     def nonblock(self) -> bool:
@@ -164,6 +164,7 @@ class Supervisor:
         """No process is left that could call."""
         self.down = False
         """The host serves no longer, but processes are left."""
+        self._told = False
         self._clock: Any = host.clock
         if attached is None:
             self._clock.add_reader(listener.fd, self.serve)
@@ -321,6 +322,13 @@ class Supervisor:
             if self.trace:
                 self._note(call, value, error)
             self.listener.answer(call.id, value, error)
+
+    def gone(self, call: Call) -> OSError:
+        """The error of calls about the network from now on; the first of them is told."""
+        if not self._told:
+            self._told = True
+            self.log(f"{call.name} of {call.tid}: the host is gone; calls fail with ENETDOWN")
+        return os_error(errno.ENETDOWN, "the host is gone")
 
     def _ended(self, call: Call) -> None:
         """The call has its answer."""
