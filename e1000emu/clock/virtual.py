@@ -91,7 +91,7 @@ class VirtualClock(JumpQueue):
     `epoch_ns` is the wall time (ns since 1970-01-01 UTC) at which the clock shows 0.
     """
 
-    __slots__ = ("_baton", "epoch_ns", "lock", "watches")
+    __slots__ = ("_baton", "attached", "epoch_ns", "lock", "watches")
 
     def __init__(self, start_ns: int = 0, *, epoch_ns: int = EPOCH_NS) -> None:
         super().__init__(whole_number("VirtualClock", "start_ns", start_ns, 0, NEVER_NS, unit="ns"))
@@ -99,6 +99,8 @@ class VirtualClock(JumpQueue):
         self.lock: AbstractContextManager[Any] = NullLock()
         self._baton = threading.Semaphore(0)
         self.watches: list[Watch] = []
+        self.attached: Any = None
+        """The programs that run in this time (stack.api.programs.virtual)."""
 
     def realtime_ns(self) -> int:
         """Virtual wall time: ns since 1970-01-01 UTC."""

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from e1000emu.cli import cli
-from e1000emu.clock import ClockError, RealClock, VirtualClock
+from e1000emu.clock import ClockError, RealClock
 from e1000emu.errors import E1000Error
 from fastpath._ref import seccomp as twin
 from fastpath.base import seccomp
@@ -217,6 +217,61 @@ def test_what_serves_goes_away(host):
             said = program.stdout.read().splitlines()
             down = "('OSError', 'ENETDOWN')"
             assert said == [down, f"{down} {down}", "True", "True"]
+            (line,) = program.said
+            assert line.endswith(": the host is gone; calls fail with ENETDOWN")
+
+
+def test_two_programs_on_one_port(host):
+    text = """
+        listener = socket.create_server(("127.0.0.1", 705))
+        print(flush=True)
+        sys.stdin.read()
+        """
+    with script(host, text, stdin=PIPE) as first:
+        assert first.stdout.readline() == "\n"
+        with script(host, "print(tried(socket.create_server, ('127.0.0.1', 705)))") as second:
+            assert second.communicate(timeout=60)[0] == "('OSError', 'EADDRINUSE')\n"
+        first.communicate("", timeout=60)
+
+
+def test_a_program_that_floods_keeps_nobody_from_its_turn(host):
+    flood = """
+        import threading
+        print(flush=True)
+        one, two = udp()
+        one.setblocking(False)
+        def flood():
+            while True:
+                tried(one.recv, 1)
+        for _ in range(8):
+            threading.Thread(target=flood, daemon=True).start()
+        time.sleep(1000)
+        """
+    with script(host, flood) as program:
+        assert program.stdout.readline() == "\n"
+        with script(host, SCRIPTS["a stream"]) as other:
+            assert other.communicate(timeout=120)[0].startswith("True")
+        program.kill()
+        program.wait(60)
+
+
+def test_a_program_closes_what_it_does_not_own(host):
+    """Numbers of the server's own descriptors are none of the program's."""
+    text = """
+        before = len(os.listdir("/proc/self/fd"))
+        one, two = udp()
+        os.closerange(3, 4000)
+        print(tried(os.close, 3), tried(one.recv, 1))
+        one.detach(), two.detach()
+        print(tcp()[1].fileno() > 0)
+        """
+    before = len(os.listdir("/proc/self/fd"))
+    with script(host, text) as program:
+        out = program.communicate(timeout=60)[0].splitlines()
+        assert out == ["('OSError', 'EBADF') ('OSError', 'EBADF')", "True"]
+        assert left_open(host) == 0
+        assert program.said == []
+    eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
 
 
 def test_a_pointer_in_a_request_is_never_followed_here(host):
@@ -276,8 +331,12 @@ def test_wrong_arguments_are_named(host):
         spawn(host, "curl")  # type: ignore[arg-type]
     with pytest.raises(E1000Error, match="argv is empty"):
         spawn(host, [])
-    with Host(clock=VirtualClock()) as virtual, pytest.raises((E1000Error, ClockError)):
-        spawn(virtual, ["true"])
+    with (
+        contextlib.closing(RealClock()) as still,
+        Host(clock=still) as other,
+        pytest.raises(ClockError, match="spawn"),
+    ):
+        spawn(other, ["true"])
     with host.spawn(["/no/such/program"], stderr=PIPE) as program:
         assert program.communicate()[1] == b"/no/such/program: No such file or directory\n"
         assert program.returncode == 127

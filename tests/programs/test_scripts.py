@@ -58,6 +58,47 @@ def soon(call, *args, after=0.1):
 """
 
 SCRIPTS = {
+    "errors and hang-ups, as epoll and poll tell them": """
+        def told(what, *sockets):
+            poll, epoll = select.poll(), select.epoll()
+            for one in sockets:
+                poll.register(one, 0x2007)
+                epoll.register(one, 0x2007)
+            yield
+            while True:
+                time.sleep(0.1)
+                rows = [dict(table.poll(0)) for table in (poll, epoll)]
+                print(what, *([row.get(one.fileno(), 0) for one in sockets] for row in rows))
+                yield
+        listener, client, server = tcp()
+        ears = told("ends", client, server)
+        next(ears), next(ears)
+        client.shutdown(SHUT_WR)
+        next(ears)
+        server.close()
+        _, server, _ = tcp()
+        next(ears)
+        client.close()
+        _, client, server = tcp()
+        reset = told("reset", client)
+        next(reset), next(reset)
+        server.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        server.close()
+        next(reset), next(reset)
+        print(errno.errorcode[client.getsockopt(SOL_SOCKET, SO_ERROR)])
+        next(reset)
+        print(client.recv(1))
+        port = listener.getsockname()[1]
+        listener.close()
+        refused = socket.socket(AF_INET, SOCK_STREAM)
+        refused.setblocking(False)
+        ears = told("refused", refused)
+        next(ears)
+        print(tried(refused.connect, ("127.0.0.1", port))[0])
+        next(ears)
+        print(tried(refused.recv, 1), tried(refused.send, b"x")[0])
+        next(ears)
+        """,
     "addresses": """
         for family in (AF_INET, AF_INET6):
             listener, client, server = tcp(family)
@@ -407,6 +448,11 @@ SCRIPTS = {
         print(libc.recvmmsg(one.fileno(), rows, 2, 0, None))
         soon(two.send, b"three")
         print(libc.recvmmsg(one.fileno(), rows, 2, MSG_WAITFORONE, None))
+        limit = (ctypes.c_long * 2)(0, 50_000_000)
+        soon(two.send, b"late")
+        print(libc.recvmmsg(one.fileno(), rows, 2, 0, limit), list(limit))
+        limit[1] = 1 << 40
+        print(libc.recvmmsg(one.fileno(), rows, 2, 0, limit), errno.errorcode[ctypes.get_errno()])
         """,
     "sendfile": """
         _, client, server = tcp()
@@ -416,6 +462,9 @@ SCRIPTS = {
             print(server.recv(5000, MSG_WAITALL) == want, file.tell())
             print(os.sendfile(client.fileno(), file.fileno(), None, 10))
             print(os.lseek(file.fileno(), 0, 1))
+            signal.signal(signal.SIGPIPE, lambda *_: print("SIGPIPE"))
+            client.shutdown(SHUT_WR)
+            print(tried(os.sendfile, client.fileno(), file.fileno(), 0, 10))
         """,
     "bytes that wait": """
         import fcntl, termios

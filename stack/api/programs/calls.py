@@ -23,13 +23,17 @@ from stack.api.programs.filter import DIRECTORY_OR_PATH, FIONREAD, TIOCOUTQ
 from stack.api.programs.memory import (
     MMSGHDR_BYTES,
     MSGHDR,
+    NEVER_NS,
     PIECE_BYTES,
+    SECOND_NS,
+    TIMESPEC,
     UIO_MAXIOV,
     Iov,
     build_control,
     gather,
     get_iov,
     get_name,
+    get_time,
     parse_control,
     put_name,
     scatter,
@@ -101,7 +105,7 @@ def do_socket(call: Call) -> int | None:
     family, kind, protocol = (i32(arg) for arg in call.args[:3])
     net = call.supervisor.host
     if call.supervisor.down:
-        raise os_error(errno.ENETDOWN, "the host is gone")
+        raise call.supervisor.gone(call)
     fd = sys.sys_socket(net, family, (kind & ~SOCK_CLOEXEC) | SOCK_NONBLOCK, protocol)
     call.supervisor.give(call, fd, bool(kind & SOCK_NONBLOCK), kind & SOCK_CLOEXEC)
     return None
@@ -258,7 +262,6 @@ def send(
     control: list[Any] | None = None,
 ) -> int:
     """Send a program's buffers: bytes taken. A blocking stream takes all."""
-    net = call.supervisor.host
     want = total(iov)
     done = call.state or 0
     waits = not (flags & MSG_DONTWAIT or call.nonblock())
@@ -272,28 +275,34 @@ def send(
         piece = gather(call.tid, iov, done)
         if at.sock.type != SOCK_STREAM and len(piece) < want:
             raise os_error(errno.EMSGSIZE, f"a message of {want} bytes")
-        msg = msghdr(name, [piece], control, 0)
-        try:
-            n = sys.sys_sendmsg(net, at.fd, msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL)
-        except BlockingIOError:
-            if waits:
-                call.state = done
-                call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
-            if done:
-                return done
-            raise
-        except OSError as exc:
-            if done:
-                return done
-            if exc.errno == errno.EPIPE and not flags & MSG_NOSIGNAL:
-                raise_sigpipe(call.tid)
-            raise
+        n = send_piece(call, at, msghdr(name, [piece], control, 0), flags, done)
+        if done and not n:
+            return done
         done += n
         if waits and n and at.sock.sk.sk_state == TCP_SYN_SENT:
             call.state = done
             wait_for_syn_data(call, at)
         if done >= want or at.sock.type != SOCK_STREAM:
             return done
+
+
+def send_piece(call: Call, at: Placeholder, msg: msghdr, flags: int, done: int) -> int:
+    """Send one message, or wait. The bytes taken; 0 also for an error after `done` bytes."""
+    try:
+        all_flags = flags | MSG_DONTWAIT | MSG_NOSIGNAL
+        return int(sys.sys_sendmsg(call.supervisor.host, at.fd, msg, all_flags))
+    except BlockingIOError:
+        if not (flags & MSG_DONTWAIT or call.nonblock()):
+            call.state = done
+            call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
+        if not done:
+            raise
+    except OSError as exc:
+        if not done:
+            if exc.errno == errno.EPIPE and not flags & MSG_NOSIGNAL:
+                raise_sigpipe(call.tid)
+            raise
+    return 0
 
 
 def raise_sigpipe(tid: int) -> None:
@@ -413,6 +422,8 @@ def many(call: Call, at: Placeholder, one: Callable[[Call, Placeholder, int, int
             break
         call.state = None
         call.row += 1
+        if call.deadline is not None and call.supervisor.host.clock.now_ns() >= call.deadline:
+            break
     return call.row
 
 
@@ -422,8 +433,15 @@ def do_sendmmsg(call: Call, at: Placeholder) -> int:
 
 
 def do_recvmmsg(call: Call, at: Placeholder) -> int:
-    """recvmmsg(2)."""
-    return many(call, at, receive_one)
+    """recvmmsg(2). As on Linux the timeout is looked at after each message, so it ends no wait."""
+    clock, addr = call.supervisor.host.clock, call.args[4]
+    if addr and call.deadline is None:
+        call.deadline = min(clock.now_ns() + get_time(call.tid, addr), NEVER_NS)
+    done = many(call, at, receive_one)
+    if call.deadline is not None:
+        left = max(call.deadline - clock.now_ns(), 0)
+        write_memory(call.tid, addr, TIMESPEC.pack(*divmod(left, SECOND_NS)))
+    return done
 
 
 def do_sendfile(call: Call, at: Placeholder) -> int:
@@ -438,12 +456,7 @@ def do_sendfile(call: Call, at: Placeholder) -> int:
         data = os.pread(fd, min(count, PIECE_BYTES), offset)
         if not data:
             return 0
-        try:
-            n = sys.sys_send(call.supervisor.host, at.fd, data, MSG_DONTWAIT | MSG_NOSIGNAL)
-        except BlockingIOError:
-            if call.nonblock():
-                raise
-            call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
+        n = send_piece(call, at, msghdr(None, [bytearray(data)], None, 0), 0, 0)
         if offset_addr:
             write_memory(call.tid, offset_addr, struct.pack("=q", offset + n))
         else:
@@ -547,9 +560,9 @@ def show(call: Call, numbers: Iterable[int]) -> dict[int, Placeholder]:
 
 
 def do_poll(call: Call) -> int | None:
-    """poll(2) and ppoll(2): the kernel waits; an error or a hang-up that is there is told at once.
+    """poll(2) and ppoll(2): the kernel waits; an error that is not shown to it is told at once.
 
-    Placeholders do not show these two. The other descriptors are told by the next call then.
+    That is one of a datagram socket. The other descriptors are told by the next call then.
     """
     addr, count = call.args[0], call.args[1]
     if count > MAX_POLLFDS:
@@ -559,7 +572,7 @@ def do_poll(call: Call) -> int | None:
     sockets = show(call, (number for number, _, _ in rows if number >= 0))
     bits = {number: sys.sys_poll_one(supervisor.host, at.fd) for number, at in sockets.items()}
     special = POLLERR | POLLHUP
-    if not any(found & special for found in bits.values()):
+    if not any(sockets[number].hides(found) for number, found in bits.items()):
         return None
     told = [
         (number, events, bits.get(number, 0) & (events | special)) for number, events, _ in rows

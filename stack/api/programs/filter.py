@@ -49,6 +49,34 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "io_uring_setup": (425, 425),
     "openat2": (437, 437),
 }
+CLONES = ("clone", "fork", "vfork", "clone3")
+"""Calls that make threads and processes."""
+TIME_CALLS: dict[str, tuple[int | None, int | None]] = {
+    "nanosleep": (35, 101),
+    "getitimer": (36, 102),
+    "alarm": (37, None),
+    "setitimer": (38, 103),
+    "clone": (56, 220),
+    "fork": (57, None),
+    "vfork": (58, None),
+    "gettimeofday": (96, 169),
+    "rt_sigtimedwait": (128, 137),
+    "arch_prctl": (158, None),
+    "time": (201, None),
+    "futex": (202, 98),
+    "set_tid_address": (218, 96),
+    "clock_gettime": (228, 113),
+    "clock_nanosleep": (230, 115),
+    "exit_group": (231, 94),
+    "epoll_wait": (232, None),
+    "epoll_pwait": (281, 22),
+    "timerfd_create": (283, 85),
+    "timerfd_settime": (286, 86),
+    "timerfd_gettime": (287, 87),
+    "clone3": (435, 435),
+    "epoll_pwait2": (441, 441),
+}
+"""Calls that stop as well where time is virtual."""
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """Column of CALLS, and AUDIT_ARCH_* of linux/audit.h."""
 
@@ -60,6 +88,8 @@ ENOSYS = 38
 X32 = 0x40000000
 DIRECTORY_OR_PATH = os.O_DIRECTORY | 0o10000000
 """O_DIRECTORY, O_PATH."""
+FUTEX_WAIT, FUTEX_WAIT_BITSET = 0, 9
+ARCH_SET_FS = 0x1002
 SIOC, FIONREAD, TIOCOUTQ = 0x8900, 0x541B, 0x5411
 
 Insn = tuple[int, int, int, int]
@@ -70,11 +100,16 @@ def machine() -> tuple[int, int] | None:
     return MACHINES.get(os.uname().machine)
 
 
-def numbers() -> dict[int, str]:
+def numbers(virtual: bool = False) -> dict[int, str]:
     """The name of each call that may stop, by its number on this machine."""
+    rows = {name: number_of(name) for name in (CALLS | TIME_CALLS if virtual else CALLS)}
+    return {number: name for name, number in rows.items() if number is not None}
+
+
+def number_of(name: str) -> int | None:
+    """A call's number on this machine; None without one."""
     found = machine()
-    column = found[0] if found else 0
-    return {row[column]: name for name, row in CALLS.items() if row[column] is not None}  # type: ignore[misc]
+    return (CALLS | TIME_CALLS)[name][found[0] if found else 0]
 
 
 # What a call does that does not always stop. The accumulator is free.
@@ -99,11 +134,39 @@ SPECIAL: dict[str, list[Insn]] = {
         ]
         for name, flags in (("open", 1), ("openat", 2))
     },
+    # FUTEX_WAIT and FUTEX_WAIT_BITSET with a timeout.
+    "futex": [
+        (LD, 0, 0, ARGS + 8),
+        (AND, 0, 0, 0x7F),
+        (JEQ, 1, 0, FUTEX_WAIT),
+        (JEQ, 0, 5, FUTEX_WAIT_BITSET),
+        (LD, 0, 0, ARGS + 24),
+        (JEQ, 0, 2, 0),
+        (LD, 0, 0, ARGS + 28),
+        (JEQ, 1, 0, 0),
+        (RET, 0, 0, NOTIFY),
+        (RET, 0, 0, ALLOW),
+    ],
+    "arch_prctl": [
+        (LD, 0, 0, ARGS),
+        (JEQ, 1, 0, ARCH_SET_FS),
+        (RET, 0, 0, ALLOW),
+        (RET, 0, 0, NOTIFY),
+    ],
+    **{
+        name: [
+            (LD, 0, 0, ARGS + 24),
+            (JSET, 0, 1, 1 << 31),  # for ever
+            (RET, 0, 0, ALLOW),
+            (RET, 0, 0, NOTIFY),
+        ]
+        for name in ("epoll_wait", "epoll_pwait")
+    },
 }
 
 
-def program() -> list[Insn]:
-    """The filter's instructions: (code, jt, jf, k) of struct sock_filter.
+def program(virtual: bool = False) -> list[Insn]:
+    """The filter's instructions: (code, jt, jf, k) of struct sock_filter. `virtual`: so is time.
 
     Raises: NotImplementedError for a machine whose calls are not known.
     """
@@ -121,7 +184,7 @@ def program() -> list[Insn]:
     ]
     if column == 0:
         out += [(JSET, 0, 1, X32), (RET, 0, 0, ERRNO | ENOSYS)]
-    for name, row in CALLS.items():
+    for name, row in (CALLS | TIME_CALLS if virtual else CALLS).items():
         number = row[column]
         if number is None:
             continue
@@ -130,7 +193,7 @@ def program() -> list[Insn]:
     return [*out, (RET, 0, 0, ALLOW)]
 
 
-def packed() -> bytes:
+def packed(virtual: bool = False) -> bytes:
     """The filter as an array of struct sock_filter."""
     pack: Callable[..., bytes] = struct.Struct("=HBBI").pack
-    return b"".join(pack(*insn) for insn in program())
+    return b"".join(pack(*insn) for insn in program(virtual))

@@ -18,6 +18,8 @@ MSGHDR = struct.Struct("=QI4xQQQQi4x")
 MMSGHDR_BYTES = MSGHDR.size + 8
 IOVEC = struct.Struct("=QQ")
 CMSGHDR = struct.Struct("=Qii")
+TIMESPEC = struct.Struct("=qq")
+SECOND_NS, NEVER_NS = 1_000_000_000, (1 << 63) - 1
 UIO_MAXIOV = 1024
 PIECE_BYTES = 1 << 20
 """Read from or written to a program at a time, at most; a stream goes on after it."""
@@ -47,6 +49,14 @@ def put_name(tid: int, addr: int, len_addr: int, name: sockaddr | None) -> None:
     data = b"" if name is None else sockaddr_bytes(name)
     write_memory(tid, addr, data[:room])
     write_memory(tid, len_addr, struct.pack("=i", len(data)))
+
+
+def get_time(tid: int, addr: int, unit_ns: int = 1) -> int:
+    """A struct timespec, or a timeval with `unit_ns` of 1000, in ns. Raises: OSError EINVAL."""
+    seconds, rest = TIMESPEC.unpack(read_memory(tid, addr, TIMESPEC.size))
+    if seconds < 0 or not 0 <= rest * unit_ns < SECOND_NS:
+        raise os_error(errno.EINVAL, f"a time of {seconds} s and {rest}")
+    return int(min(seconds * SECOND_NS + rest * unit_ns, NEVER_NS))
 
 
 def get_iov(tid: int, addr: int, count: int) -> Iov:

@@ -11,9 +11,14 @@ does not pay for it:
     POLLIN      a byte waits in the program's end
     POLLOUT     cleared by bytes in this end, which fill the program's small send buffer
     POLLRDHUP   this end is shut down for writing
+    POLLHUP     this end is shut down both ways
+    POLLERR     this end was closed with a byte in it that nobody has read; POLLHUP comes along
 
 What clears POLLIN and POLLOUT is a call of the program itself, in which its end is at hand
-(`end`). POLLERR and POLLHUP are not shown, but what they come with is: POLLIN and POLLOUT.
+(`end`). A hang-up is for ever. From then on this end would not tell that the program's is closed.
+So before it, one end of another pair, the guard, is put into the queue of the program's end, which
+the kernel closes along with that. POLLERR alone, as of a datagram socket, cannot be shown; what it
+comes with is: POLLIN and POLLOUT.
 """
 
 from __future__ import annotations
@@ -21,8 +26,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket as unix
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fastpath.base.seccomp import get_fd
 from stack.core.bsd_socket import sockfd_lookup
 from stack.core.sock import sk_sleep
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
@@ -34,12 +41,15 @@ if TYPE_CHECKING:
 FILL = bytes(2048)
 """Over a quarter of the smallest send buffer."""
 MANY = 1 << 16
+HANG_UP = POLLHUP | POLLRDHUP
 
 
 class Placeholder:
     """One open socket of a program. Call with the host's lock held."""
 
-    def __init__(self, net: Net, fd: int, nonblock: bool) -> None:
+    def __init__(
+        self, net: Net, fd: int, nonblock: bool, changed: Callable[[], None] | None = None
+    ) -> None:
         self.fd = fd
         """The socket's number on the host."""
         self.sock: socket = sockfd_lookup(net, fd)
@@ -53,6 +63,13 @@ class Placeholder:
         """The program's end, until the program has it."""
         self._watched = False
         self._shown = POLLOUT
+        self.where = (0, -1)
+        """A thread and its number for the program's end, when it was last at hand."""
+        self.guard: unix.socket | None = None
+        self.moves: Callable[[Placeholder, int, int], None] | None = None
+        """Called with the number of the end that told of the close, and of that which will."""
+        self._changed = changed
+        """Called when the kernel may have woken whoever waits for the program's end."""
 
     def given(self) -> None:
         """The program has its end."""
@@ -65,6 +82,16 @@ class Placeholder:
         self.given()
         self.unwatch()
         self.ours.close()
+        if self.guard is not None:
+            self.guard.close()
+
+    def number(self) -> int:
+        """The descriptor that hangs up when the program has closed the last copy of its end."""
+        return (self.ours if self.guard is None else self.guard).fileno()
+
+    def hides(self, bits: int) -> bool:
+        """Whether POLLERR or POLLHUP of `bits` is not shown."""
+        return bool(bits & (POLLERR | POLLHUP) & ~self._shown)
 
     def watch(self) -> bool:
         """Show readiness from now on. True: it was not shown yet, and `refresh` is to follow."""
@@ -86,6 +113,8 @@ class Placeholder:
         self.unwatch()
         with contextlib.suppress(OSError):
             self.ours.shutdown(unix.SHUT_WR)
+        if self._changed is not None:
+            self._changed()
 
     def bits(self) -> int:
         """What poll(2) would say of the socket."""
@@ -95,14 +124,18 @@ class Placeholder:
         bits = sock.ops.poll(sock.file, sock, None)
         if bits & POLLERR:
             bits |= POLLIN | POLLOUT
-        if bits & (POLLHUP | POLLRDHUP) == POLLHUP | POLLRDHUP:
-            bits |= POLLIN | POLLOUT
+        if bits & HANG_UP == HANG_UP:
+            return bits & (HANG_UP | POLLERR) | POLLIN | POLLOUT
         return bits & (POLLIN | POLLOUT | POLLRDHUP)
 
     def _woken(self) -> None:
         """Something has come, or there is room: what needs the program's end is not shown yet."""
+        if self._shown & POLLHUP:
+            return
         bits = self.bits()
-        if bits & POLLRDHUP and not self._shown & POLLRDHUP:
+        if bits & POLLHUP and self._hang_up(bits):
+            pass
+        elif bits & POLLRDHUP and not self._shown & POLLRDHUP:
             self.ours.shutdown(unix.SHUT_WR)
             self._shown |= POLLRDHUP | POLLIN
         elif bits & POLLIN:
@@ -114,17 +147,50 @@ class Placeholder:
             with contextlib.suppress(OSError):
                 self.ours.recv(MANY)  # the filling
             self._shown |= POLLOUT
+        if self._changed is not None:
+            self._changed()
+
+    def _hang_up(self, bits: int) -> bool:
+        """Show POLLHUP, and POLLERR if it is there. False: there is no room for the guard."""
+        theirs, guard = unix.socketpair()
+        with theirs:
+            try:
+                unix.send_fds(self.ours, [b"\0"], [theirs.fileno()])
+            except OSError:
+                guard.close()
+                return False
+        if self.moves is not None:
+            self.moves(self, self.ours.fileno(), guard.fileno())
+        self.guard = guard
+        if bits & POLLERR:
+            with contextlib.suppress(OSError):
+                end = unix.socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, get_fd(*self.where))
+                with end:
+                    if os.fstat(end.fileno()).st_ino == self.inode:
+                        end.send(b"\0", unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL)
+            self.ours.close()
+        else:
+            self.ours.shutdown(unix.SHUT_RDWR)
+        self._shown = bits
+        return True
 
     def stale(self) -> bool:
         """Whether something shown is no longer true, which takes `refresh`."""
         if not self._watched:
             return False
         gone = self._shown & ~self.bits()
+        if self._shown & POLLHUP:
+            return bool(gone & POLLERR)
         return bool(gone & (POLLOUT if self._shown & POLLRDHUP else POLLIN | POLLOUT))
 
     def refresh(self, end: unix.socket) -> None:
         """Show all that is true now; `end` is the program's."""
         bits = self.bits()
+        if self._shown & POLLHUP:
+            if self._shown & ~bits & POLLERR:
+                end.getsockopt(unix.SOL_SOCKET, unix.SO_ERROR)  # which clears it
+                self._shown &= ~POLLERR
+            return
         if self._shown & ~bits & POLLIN:
             with contextlib.suppress(OSError):
                 end.recv(MANY, unix.MSG_DONTWAIT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base import seccomp
+from fastpath.base.eventq import JumpQueue
 from fastpath.errors import ArgumentError, check_type
 from stack.api.programs import filter as seccomp_filter
 from stack.api.programs.calls import CALLS
 from stack.api.programs.supervisor import Supervisor
+from stack.api.programs.timecalls import TIME_CALLS
+from stack.api.programs.virtual import Attached
 from stack.core.clock import require_running
 from stack.net import check_net
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 LAUNCH = Path(__file__).with_name("launch.py")
+PIPE_BYTES = 1 << 16
 START_S = 30.0
 POLL_S = 0.001
 NOTIFY = "anon_inode:seccomp notify"
@@ -36,6 +41,59 @@ class Program(subprocess.Popen[Any]):
     """
 
     supervisor: Supervisor
+
+    def _attached(self) -> Attached | None:
+        """What has to run while this thread waits; None: the clock runs by itself."""
+        supervisor: Supervisor | None = self.__dict__.get("supervisor")
+        return None if supervisor is None else supervisor.attached
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal."""
+        super().send_signal(sig)
+        attached = self._attached()
+        if attached is not None:
+            attached.soon()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the program: its exit status. `timeout` in seconds of its time.
+
+        Raises: subprocess.TimeoutExpired.
+        """
+        attached = self._attached()
+        if attached is None:
+            return super().wait(timeout)
+        self._run(attached.clock, lambda: self.poll() is not None, timeout)
+        assert self.returncode is not None
+        return self.returncode
+
+    def _run(self, clock: Any, cond: Callable[[], bool], timeout: float | None) -> None:
+        limit_ns = None if timeout is None else int(timeout * 1e9)
+        if not clock.wait(cond, limit_ns):
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+
+    def communicate(
+        self,
+        input: Any = None,  # noqa: A002 - the argument's name in subprocess
+        timeout: float | None = None,
+    ) -> tuple[Any, Any]:
+        """Give `input`, take all that the program prints, wait for its end."""
+        attached = self._attached()
+        if attached is None:
+            return super().communicate(input, timeout)
+        moved = _Pipes(self, input)
+
+        def over() -> bool:
+            if moved.move():  # the program may go on
+                attached.soon()
+                return False
+            return moved.done() and self.poll() is not None
+
+        try:
+            self._run(attached.clock, over, timeout)
+        finally:
+            moved.close()
+        return moved.taken(self.stdout), moved.taken(self.stderr)
 
     def close(self) -> None:
         """Close its sockets that are still open; its calls about the network fail from now on.
@@ -53,6 +111,70 @@ class Program(subprocess.Popen[Any]):
             super().__exit__(*exc)
         finally:
             self.close()
+
+
+class _Pipes:
+    """What a program in virtual time is given and prints, moved whenever all of it waits."""
+
+    def __init__(self, program: Program, given: Any) -> None:
+        stdin = program.stdin
+        if isinstance(given, str):
+            given = given.encode(getattr(stdin, "encoding", None) or "utf-8")
+        self._given = memoryview(given or b"")
+        self._stdin = stdin
+        if stdin is not None:
+            os.set_blocking(stdin.fileno(), False)
+        self._taken: dict[Any, list[bytes]] = {
+            file: [] for file in (program.stdout, program.stderr) if file is not None
+        }
+        self._open = list(self._taken)
+        for file in self._open:
+            os.set_blocking(file.fileno(), False)
+
+    def move(self) -> bool:
+        """Move what can be moved; whether there was anything."""
+        moved = False
+        if self._stdin is not None:
+            try:
+                if self._given:
+                    self._given = self._given[os.write(self._stdin.fileno(), self._given) :]
+                    moved = True
+            except BlockingIOError:
+                pass
+            except BrokenPipeError:
+                self._given = self._given[:0]
+            if not self._given:
+                self._stdin.close()
+                self._stdin = None
+                moved = True
+        for file in list(self._open):
+            with contextlib.suppress(BlockingIOError):
+                data = os.read(file.fileno(), PIPE_BYTES)
+                if data:
+                    self._taken[file].append(data)
+                    moved = True
+                else:
+                    self._open.remove(file)
+        return moved
+
+    def done(self) -> bool:
+        """Whether all that is printed has been taken."""
+        return not self._open
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (*self._taken, *(() if self._stdin is None else (self._stdin,))):
+            file.close()
+
+    def taken(self, file: Any) -> Any:
+        """What the program printed to one of its files; None: it was not asked for."""
+        if file is None:
+            return None
+        data = b"".join(self._taken[file])
+        encoding = getattr(file, "encoding", None)
+        if encoding is None:
+            return data
+        return io.TextIOWrapper(io.BytesIO(data), encoding, file.errors).read()
 
 
 def _to_stderr(line: str) -> None:
@@ -77,8 +199,9 @@ def spawn(
     whose time is not real, or a system without seccomp's user notification. OSError.
     """
     check_net("spawn", host)
-    with host.lock:
-        require_running(host.clock, "spawn")
+    if not isinstance(host.clock, JumpQueue):
+        with host.lock:
+            require_running(host.clock, "spawn")
     return start(host, argv, log=log, trace=trace, **popen)
 
 
@@ -96,13 +219,14 @@ def start(
         raise ArgumentError("spawn: argv is empty; give the program and its arguments")
     if not seccomp.available():
         raise ArgumentError("spawn: programs on hosts need Linux 5.14 and its headers at build")
-    if not hasattr(host.clock, "add_reader"):
+    virtual = isinstance(host.clock, JumpQueue)
+    if not (virtual or hasattr(host.clock, "add_reader")):
         raise ArgumentError(
-            f"spawn: programs run in real time, and {type(host.clock).__name__} has its own; "
-            "give the hosts a RealClock"
+            f"spawn: {type(host.clock).__name__} cannot watch what a program asks; "
+            "give the hosts a RealClock or a VirtualClock"
         )
     try:
-        insns = seccomp_filter.packed()
+        insns = seccomp_filter.packed(virtual)
     except NotImplementedError as exc:
         raise ArgumentError(f"spawn: {exc}") from None
     if trace is None:
@@ -123,7 +247,14 @@ def start(
         undo.pop_all()
     os.close(read)
     with host.lock:
-        program.supervisor = Supervisor(host, listener, CALLS, log, trace)
+        if virtual:
+            if host.clock.attached is None:
+                host.clock.attached = Attached(host.clock)
+            attached = host.clock.attached
+            program.supervisor = Supervisor(host, listener, TIME_CALLS, log, trace, attached)
+            attached.add(program.supervisor, program.pid)
+        else:
+            program.supervisor = Supervisor(host, listener, CALLS, log, trace)
         host.machine.on_close(program.close)
     return program
 

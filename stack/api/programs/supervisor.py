@@ -18,9 +18,11 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fastpath.base.seccomp import Listener, get_fd
+from fastpath.base.seccomp import Listener, get_fd, write_memory
 from stack.api.programs.filter import numbers
+from stack.api.programs.memory import SECOND_NS, TIMESPEC
 from stack.api.programs.placeholder import Placeholder
+from stack.api.programs.virtual import Attached, Held
 from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
 from stack.core.sock import sk_sleep
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 SIGNAL_NS = 10_000_000
 """How often the signals of threads that wait in a call are looked at."""
+SERVED_AT_ONCE = 16
+"""Calls answered until timers and links have their turn."""
 ERESTARTSYS = 512
 """To the kernel: EINTR, or the call again, as the signal's handler was installed (SA_RESTART)."""
 
@@ -44,7 +48,9 @@ class Call:
 
     __slots__ = (
         "args",
+        "deadline",
         "done",
+        "held",
         "id",
         "name",
         "row",
@@ -66,10 +72,14 @@ class Call:
         """What the call's function keeps between its tries; a number: bytes that were moved."""
         self.row = 0
         """Messages that are done, of a call for many."""
+        self.deadline: int | None = None
+        """When a call for many messages takes no more, in ns."""
         self.done = False
         self.socket: Placeholder | None = None
         """The socket of the network that the first argument names, once it was looked for."""
         self.timer: Any = None
+        self.held: Held | None = None
+        """What it waits for where time is virtual, unless that is a socket."""
         self.scheduled = False
 
     def woken(self) -> None:
@@ -86,8 +96,7 @@ class Call:
         if self.supervisor.listener.valid(self.id):
             self.supervisor.attempt(self)
         else:
-            self.done = True
-            self.supervisor.forget(self)
+            self.supervisor.dropped(self)
 
     def interrupted(self, error: int) -> None:
         """End the wait: with what was moved, if there is any, else with `error`."""
@@ -102,7 +111,7 @@ class Call:
         if self.socket is None:
             self.socket = self.supervisor.at(self.tid, self.args[0])
         if self.socket is not None and self.supervisor.down:
-            raise os_error(errno.ENETDOWN, "the host is gone")
+            raise self.supervisor.gone(self)
         return self.socket
 
     def nonblock(self) -> bool:
@@ -128,8 +137,11 @@ class Supervisor:
         functions: dict[str, Callable[[Call], int | None]],
         log: Callable[[str], Any],
         trace: bool,
+        attached: Attached | None = None,
     ) -> None:
         self.host = host
+        self.attached = attached
+        """All programs of the host's clock, if that is a virtual one."""
         self.listener = listener
         self.log = log
         self.trace = trace
@@ -138,9 +150,12 @@ class Supervisor:
         self._ends: dict[int, Placeholder] = {}
         """By the number of our end, which is in the set `_hang_ups`."""
         self._hang_ups = select.epoll()
-        self.waiting: set[Call] = set()
+        self.waiting: dict[Call, None] = {}
+        """In the order in which they began to wait."""
+        self.timers: dict[int, Any] = {}
+        """Timers in virtual time: a process's by its number, others by that of their eventfd."""
         self.calls = 0
-        self._names = numbers()
+        self._names = numbers(virtual=attached is not None)
         self._functions = functions
         self._signals: Any = None
         self._look = select.poll()
@@ -149,9 +164,11 @@ class Supervisor:
         """No process is left that could call."""
         self.down = False
         """The host serves no longer, but processes are left."""
+        self._told = False
         self._clock: Any = host.clock
-        self._clock.add_reader(listener.fd, self.serve)
-        self._clock.add_reader(self._hang_ups.fileno(), self._hung_up)
+        if attached is None:
+            self._clock.add_reader(listener.fd, self.serve)
+            self._clock.add_reader(self._hang_ups.fileno(), self.look_at_hang_ups)
 
     # --- descriptors ----------------------------------------------------------------------------
 
@@ -167,7 +184,8 @@ class Supervisor:
 
     def give(self, call: Call, fd: int, nonblock: bool, flags: int) -> None:
         """Answer a call with a new descriptor for the host's socket `fd`."""
-        placeholder = Placeholder(self.host, fd, nonblock)
+        changed = None if self.attached is None else self.attached.soon
+        placeholder = Placeholder(self.host, fd, nonblock, changed)
         assert placeholder.theirs is not None
         taken = False
         try:
@@ -180,8 +198,18 @@ class Supervisor:
         if taken:
             placeholder.sock.inode = placeholder.inode
             self.sockets[placeholder.inode] = placeholder
-            self._ends[placeholder.ours.fileno()] = placeholder
-            self._hang_ups.register(placeholder.ours.fileno(), select.EPOLLRDHUP)
+            placeholder.moves = self._moved
+            self._look_for_close(placeholder, placeholder.number())
+
+    def _look_for_close(self, placeholder: Placeholder, number: int) -> None:
+        self._ends[number] = placeholder
+        self._hang_ups.register(number, select.EPOLLRDHUP)
+
+    def _moved(self, placeholder: Placeholder, before: int, now: int) -> None:
+        """Another descriptor tells from now on that programs have closed a socket."""
+        self._hang_ups.unregister(before)
+        del self._ends[before]
+        self._look_for_close(placeholder, now)
 
     def give_file(self, call: Call, fd: int, flags: int) -> bool:
         """Answer a call with a copy of the descriptor `fd`. False: its thread was killed.
@@ -195,18 +223,19 @@ class Supervisor:
             if exc.errno != errno.ENOENT:
                 raise
             number = -1
-        call.done = True
+        self._ended(call)
         if self.trace:
             self._note(call, number, 0)
         return number >= 0
 
-    def _hung_up(self) -> None:
-        """Programs have closed the last copy of sockets."""
-        for number, _ in self._hang_ups.poll(0):
-            self._drop(self._ends[number])
+    def look_at_hang_ups(self) -> None:
+        """Close the sockets of which programs have closed the last copy."""
+        found = [self._ends[number] for number, _ in self._hang_ups.poll(0)]
+        for placeholder in sorted(found, key=lambda placeholder: placeholder.fd):
+            self._drop(placeholder)
 
     def _drop(self, placeholder: Placeholder) -> None:
-        number = placeholder.ours.fileno()
+        number = placeholder.number()
         self._hang_ups.unregister(number)
         del self._ends[number]
         del self.sockets[placeholder.inode]
@@ -221,6 +250,7 @@ class Supervisor:
         with contextlib.suppress(OSError):
             end = unix.socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, get_fd(tid, number))
             with end:
+                placeholder.where = (tid, number)
                 placeholder.refresh(end)
 
     # --- calls ----------------------------------------------------------------------------------
@@ -230,21 +260,37 @@ class Supervisor:
         self._clock.call_soon(fn)
 
     def serve(self) -> None:
-        """Answer the call that waits."""
-        ((_, events),) = self._look.poll(0) or [(0, 0)]
-        if not events & select.POLLIN:
-            if events & select.POLLHUP:  # no process has the filter any more
-                self._clock.remove_reader(self.listener.fd)
-                self.ended = True
-                if self.down:
-                    self._release()
-            return
+        """Answer the calls that wait, while nothing else is to be done.
+
+        Whoever gets an answer often runs at once, and has its next call ready.
+        """
+        for _ in range(SERVED_AT_ONCE):
+            ((_, events),) = self._look.poll(0) or [(0, 0)]
+            if not events & select.POLLIN:
+                if events & select.POLLHUP:
+                    self._clock.remove_reader(self.listener.fd)
+                    self.has_ended()
+                return
+            call = self.receive()
+            if call is not None:
+                self.attempt(call)
+            if self._clock.waiting_now:
+                return
+
+    def receive(self) -> Call | None:
+        """Take the call that waits."""
         found = self.listener.recv()
         if found is None:
-            return
+            return None
         call_id, tid, number, args = found
         self.calls += 1
-        self.attempt(Call(self, call_id, tid, self._names.get(number, str(number)), args))
+        return Call(self, call_id, tid, self._names.get(number, str(number)), args)
+
+    def has_ended(self) -> None:
+        """No process has the filter any more."""
+        self.ended = True
+        if self.down:
+            self._release()
 
     def attempt(self, call: Call) -> None:
         """Try a call: answer it, or leave it waiting."""
@@ -261,7 +307,8 @@ class Supervisor:
             if value is not None:
                 self.finish(call, value)
             elif not call.done:  # not ours
-                call.done = True
+                self.forget(call)
+                self._ended(call)
                 self.listener.go_on(call.id)
 
     def finish(self, call: Call, value: int, error: int = 0) -> None:
@@ -269,11 +316,31 @@ class Supervisor:
         if call.done:
             self.forget(call)
         else:
-            call.done = True
+            if error == errno.EAGAIN and self.attached is not None:
+                self.attached.idle(call.tid)
+            self._ended(call)
             self._settle(call)
             if self.trace:
                 self._note(call, value, error)
             self.listener.answer(call.id, value, error)
+
+    def gone(self, call: Call) -> OSError:
+        """The error of calls about the network from now on; the first of them is told."""
+        if not self._told:
+            self._told = True
+            self.log(f"{call.name} of {call.tid}: the host is gone; calls fail with ENETDOWN")
+        return os_error(errno.ENETDOWN, "the host is gone")
+
+    def _ended(self, call: Call) -> None:
+        """The call has its answer."""
+        call.done = True
+        if self.attached is not None:
+            self.attached.answered(call)
+
+    def dropped(self, call: Call) -> None:
+        """The call's thread has been killed."""
+        self.forget(call)
+        self._ended(call)
 
     def _settle(self, call: Call) -> None:
         """A call is about to return: it waits no longer, and its socket shows what is true now."""
@@ -289,33 +356,70 @@ class Supervisor:
         Raises: Waiting.
         """
         if call not in self.waiting:
-            self.waiting.add(call)
+            self.waiting[call] = None
             sk_sleep(placeholder.sock.sk).add(call.woken)
             now = self._clock.now_ns()
             if timeout_ns:
                 call.timer = self._clock.call_at(now + timeout_ns, lambda: call.interrupted(late))
-            if self._signals is None:
+            if self._signals is None and self.attached is None:
                 self._signals = self._clock.call_at(now + SIGNAL_NS, self._look_at_signals)
+        raise Waiting
+
+    def hold(self, call: Call, held: Held) -> NoReturn:
+        """Have the call tried again when all threads rest, and at the end of its wait.
+
+        Raises: Waiting.
+        """
+        call.held = held
+        self.waiting[call] = None
+        call.timer = self._clock.call_at(held.deadline, call.again)
         raise Waiting
 
     def forget(self, call: Call) -> None:
         """It waits no longer."""
         if call in self.waiting:
-            self.waiting.discard(call)
+            del self.waiting[call]
             placeholder = call.socket
             if placeholder is not None and placeholder.sock.sk is not None:
                 sk_sleep(placeholder.sock.sk).remove(call.woken)
         if call.timer is not None:
             call.timer.cancel()
             call.timer = None
+        if call.held is not None:
+            call.held.close()
+
+    def look_at_kept(self) -> None:
+        """Where time is virtual: try calls again whose end the kernel does not tell."""
+        for call in list(self.waiting):
+            held = call.held
+            if call.done:
+                continue
+            if not self.listener.valid(call.id):
+                self.dropped(call)
+            elif held is None:
+                if has_signal(call.tid):
+                    call.interrupted(ERESTARTSYS)
+            elif not has_signal(call.tid, held.mask):
+                self.attempt(call)
+            elif held.mask is not None:  # the kernel has the call unblock it, and fail
+                self.forget(call)
+                self._ended(call)
+                self.listener.go_on(call.id)
+            else:
+                if held.left_addr:
+                    left = max(held.deadline - self._clock.now_ns(), 0)
+                    with contextlib.suppress(OSError):
+                        write_memory(
+                            call.tid, held.left_addr, TIMESPEC.pack(*divmod(left, SECOND_NS))
+                        )
+                self.finish(call, 0, errno.EINTR)
 
     def _look_at_signals(self) -> None:
         self._signals = None
         for call in list(self.waiting):
             if not self.listener.valid(call.id):
-                call.done = True
-                self.forget(call)
-            elif _has_signal(call.tid):
+                self.dropped(call)
+            elif has_signal(call.tid):
                 call.interrupted(ERESTARTSYS)
         if self.waiting:
             when = self._clock.now_ns() + SIGNAL_NS
@@ -339,6 +443,11 @@ class Supervisor:
         if self._signals is not None:
             self._signals.cancel()
             self._signals = None
+        for timer in self.timers.values():
+            timer.close()
+        if self.attached is not None:
+            self.attached.remove(self)
+            self.ended = True
         if self.ended:
             self._release()
 
@@ -346,13 +455,17 @@ class Supervisor:
         """Give the descriptors back."""
         for placeholder in list(self.sockets.values()):
             self._drop(placeholder)
-        self._clock.remove_reader(self._hang_ups.fileno())
+        if self.attached is None:
+            self._clock.remove_reader(self._hang_ups.fileno())
         self._hang_ups.close()
         self.listener.close()
 
 
-def _has_signal(tid: int) -> bool:
-    """Whether a signal for which the program has a handler waits for the thread."""
+def has_signal(tid: int, mask: int | None = None) -> bool:
+    """Whether a signal for which the program has a handler waits for the thread.
+
+    `mask`: the signals that its call blocks, if not those that the thread blocks.
+    """
     masks = {}
     try:
         with open(f"/proc/{tid}/status", "rb") as file:
@@ -363,4 +476,5 @@ def _has_signal(tid: int) -> bool:
     except OSError:
         return False
     pending = masks[b"SigPnd"] | masks[b"ShdPnd"]
-    return bool(pending & ~masks[b"SigBlk"] & masks[b"SigCgt"])
+    blocked = masks[b"SigBlk"] if mask is None else mask
+    return bool(pending & ~blocked & masks[b"SigCgt"])

@@ -1,0 +1,332 @@
+"""Programs in virtual time: the events of a VirtualClock wait until every thread waits.
+
+`Attached.settle` is an event. It runs in the same instant after each event that may have let a
+program go on. It answers calls until no thread of any program runs, and returns. So time moves only
+when all of them wait, in a call that is kept here or asleep in the kernel.
+
+Who runs is read from /proc: the state of a thread, and how often it was switched. Threads and
+processes are found before their maker goes on: the calls that make them stop here, and no further
+call is answered until the maker rests. One call is answered at a time, in the order in which the
+threads were found. So threads that meet only in calls take the same turns in each run.
+
+A call with a timeout is kept here, for the kernel's timers know real time alone. What it waits for
+is looked at when all threads rest: descriptors by poll(2) over copies, the word of a futex in the
+program's memory. A futex wait may end without a wake, so a word that has changed is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from typing import TYPE_CHECKING, Any
+
+from fastpath.base.seccomp import get_fd
+from stack.api.programs.filter import CLONES, number_of
+
+if TYPE_CHECKING:
+    from stack.api.programs.supervisor import Call, Supervisor
+
+FIRST_S, MOST_S = 0.00002, 0.002
+"""How long to sleep until the states of threads are read again."""
+IDLE_CALLS = 4096
+"""Calls of a thread at one instant that found nothing (the time, EAGAIN). Each one beyond takes
+time, or a program that polls for what needs time would never see it."""
+IDLE_NS, IDLE_MOST_NS = 1000, 1_000_000
+RESTS = frozenset("STtZX")
+
+
+class Held:
+    """What a call waits for that is kept here until `deadline` (ns)."""
+
+    __slots__ = ("copies", "deadline", "left_addr", "mask", "poll")
+
+    def __init__(self, deadline: int, mask: int | None = None, left_addr: int = 0) -> None:
+        self.deadline = deadline
+        self.mask = mask
+        """The signals that the call blocks; None: those that the thread blocks."""
+        self.left_addr = left_addr
+        """Where the program wants to know what was left when a signal came; 0: nowhere."""
+        self.copies: list[int] = []
+        self.poll: Any = None
+
+    def watch(self, tid: int, wanted: list[tuple[int, int]]) -> None:
+        """Wait for descriptors of a thread, too: (number, events). Raises: OSError EBADF."""
+        self.poll = select.poll()
+        try:
+            for number, events in wanted:
+                self.copies.append(get_fd(tid, number))
+                self.poll.register(self.copies[-1], events)
+        except OSError:
+            self.close()
+            raise
+
+    def ready(self) -> bool:
+        """Whether a descriptor is."""
+        return bool(self.poll is not None and self.poll.poll(0))
+
+    def close(self) -> None:
+        """Give the copies back."""
+        for fd in self.copies:
+            os.close(fd)
+        self.copies.clear()
+        self.poll = None
+
+
+class Attached:
+    """The programs of one VirtualClock."""
+
+    def __init__(self, clock: Any) -> None:
+        self.clock = clock
+        self.supervisors: list[Supervisor] = []
+        self.stopped: dict[int, Call] = {}
+        """By thread: the call that has no answer yet."""
+        self.pending: list[Call] = []
+        """Those of `stopped` that were not tried yet."""
+        self._threads: dict[int, dict[int, int]] = {}
+        """By process: its threads, with their places in the order."""
+        self._owner: dict[int, Supervisor] = {}
+        """By process: what serves it."""
+        self._found = 0
+        self._makers: set[int] = set()
+        """Threads that may have made a thread or process that is not known yet."""
+        self._idle: dict[int, tuple[int, int]] = {}
+        """By thread: the time, and the calls that found nothing since."""
+        self._scheduled = False
+        self._settling = False
+
+    def add(self, supervisor: Supervisor, pid: int) -> None:
+        """A program has been started."""
+        self.supervisors.append(supervisor)
+        self._find(pid, supervisor)
+        self.soon()
+
+    def remove(self, supervisor: Supervisor) -> None:
+        """Nobody runs the time of its processes any more: end those that are left."""
+        if supervisor in self.supervisors:
+            self.supervisors.remove(supervisor)
+        self.pending = [call for call in self.pending if call.supervisor is not supervisor]
+        for pid in [pid for pid, owner in self._owner.items() if owner is supervisor]:
+            if has_filter(pid):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            self._forget(pid)
+        for tid in [tid for tid, call in self.stopped.items() if call.supervisor is supervisor]:
+            del self.stopped[tid]
+
+    def soon(self) -> None:
+        """A program may go on: let no time pass before it waits again."""
+        if not (self._scheduled or self._settling):
+            self._scheduled = True
+            self.clock.call_soon(self.settle)
+
+    def answered(self, call: Call) -> None:
+        """The thread goes on."""
+        self.stopped.pop(call.tid, None)
+        self.soon()
+
+    def makes(self, tid: int) -> None:
+        """The thread is about to make another, or a process."""
+        self._makers.add(tid)
+
+    def idle(self, tid: int) -> None:
+        """A call of the thread found nothing."""
+        now = self.clock.now_ns()
+        when, count = self._idle.get(tid, (now, 0))
+        self._idle[tid] = (now, count + 1 if when >= now - IDLE_MOST_NS else 1)
+
+    def lives(self, pid: int) -> bool:
+        """Whether the process is one of a program's."""
+        return pid in self._threads
+
+    # --- who rests ------------------------------------------------------------------------------
+
+    def _forget(self, pid: int) -> None:
+        for tid in self._threads.pop(pid, ()):
+            self._idle.pop(tid, None)
+            self._makers.discard(tid)
+        self._owner.pop(pid, None)
+
+    def _find(self, pid: int, owner: Supervisor) -> None:
+        """Look for threads of a process."""
+        known = self._threads.get(pid, {})
+        try:
+            found = sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+        except OSError:
+            self._forget(pid)
+            return
+        self._owner[pid] = owner
+        now = {}
+        for tid in found:
+            if tid not in known:
+                self._found += 1
+            now[tid] = known.get(tid, self._found)
+        self._threads[pid] = now
+
+    def _look_at_makers(self) -> None:
+        """Find what they have made."""
+        for maker in list(self._makers):
+            pid = process_of(maker)
+            owner = None if pid is None else self._owner.get(pid)
+            if pid is None or owner is None:
+                self._makers.discard(maker)
+                continue
+            children: list[int] = []
+            with contextlib.suppress(OSError), open(f"/proc/{maker}/task/{maker}/children") as file:
+                children = [int(word) for word in file.read().split()]
+            for found in (pid, *children):
+                self._find(found, owner)
+            if maker in self.stopped:
+                self._makers.discard(maker)
+
+    def _states(self) -> list[tuple[int, str]] | None:
+        """What the kernel tells of each thread that is not stopped; None when one runs."""
+        if self._makers:
+            self._look_at_makers()
+        out = []
+        for pid in list(self._threads):
+            gone = False
+            for tid in self._threads[pid]:
+                if tid in self.stopped:
+                    continue
+                state, switches = state_of(tid)
+                if not state:
+                    gone = True
+                elif state in RESTS or (state == "D" and in_clone(tid)):
+                    out.append((tid, switches))
+                else:
+                    return None
+            if gone:
+                self._find(pid, self._owner[pid])
+        return out
+
+    def _rest(self) -> bool:
+        """Whether no thread runs. None has run between two looks that tell the same."""
+        before = self._states()
+        if before is None:
+            return False
+        if before:
+            if self._collect(0.0) or self._states() != before:
+                return False
+            # No new call since: what rests was not stopped by one that is not known.
+            if self._collect(0.0):
+                return False
+            for tid, _ in before:
+                self._makers.discard(tid)
+        return True
+
+    # --- calls ----------------------------------------------------------------------------------
+
+    def _collect(self, wait_s: float) -> bool:
+        """Take the calls that were made, after up to `wait_s`. Whether there were any."""
+        found = False
+        by_fd = {s.listener.fd: s for s in self.supervisors}
+        ready = select.poll()
+        for fd in by_fd:
+            ready.register(fd, select.POLLIN)
+        if wait_s:
+            with contextlib.suppress(ValueError):  # numbers beyond select's
+                select.select(list(by_fd), [], [], wait_s)
+        while True:
+            rows = ready.poll(0)
+            if not rows:
+                return found
+            for fd, events in rows:
+                if events & select.POLLIN:
+                    call = by_fd[fd].receive()
+                    if call is not None:
+                        found = True
+                        self._arrived(call)
+                else:
+                    ready.unregister(fd)
+                    self.supervisors.remove(by_fd[fd])
+                    by_fd[fd].has_ended()
+
+    def _arrived(self, call: Call) -> None:
+        self.stopped[call.tid] = call
+        self.pending.append(call)
+        if not any(call.tid in threads for threads in self._threads.values()):
+            pid = process_of(call.tid)
+            if pid is not None:
+                self._find(pid, call.supervisor)
+
+    def _place(self, call: Call) -> int:
+        for threads in self._threads.values():
+            if call.tid in threads:
+                return threads[call.tid]
+        return 0
+
+    def settle(self) -> None:
+        """Answer calls until every thread waits."""
+        self._scheduled = False
+        self._settling = True
+        pause = FIRST_S
+        try:
+            while True:
+                self._collect(0.0)
+                if not self._rest():
+                    self._collect(pause)
+                    pause = min(2 * pause, MOST_S)
+                    continue
+                pause = FIRST_S
+                if self.pending:
+                    call = min(self.pending, key=self._place)
+                    self.pending.remove(call)
+                    self._serve(call)
+                elif not self._look_again():
+                    break
+        finally:
+            self._settling = False
+
+    def _serve(self, call: Call) -> None:
+        now = self.clock.now_ns()
+        when, count = self._idle.get(call.tid, (now, 0))
+        if count > IDLE_CALLS and when >= now - IDLE_MOST_NS:
+            step = min(IDLE_NS << min((count - IDLE_CALLS) >> 10, 20), IDLE_MOST_NS)
+            self.clock.call_at(now + step, call.again)
+        else:
+            call.supervisor.attempt(call)
+
+    def _look_again(self) -> bool:
+        """All rest: have calls that are kept here, and signals, changed? Whether any goes on."""
+        before = len(self.stopped)
+        for supervisor in list(self.supervisors):
+            supervisor.look_at_hang_ups()
+            supervisor.look_at_kept()
+        return len(self.stopped) != before or bool(self.pending)
+
+
+def process_of(tid: int) -> int | None:
+    """The process of a thread; None when it has ended."""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{tid}/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"Tgid:"):
+                return int(line[5:])
+    return None
+
+
+def has_filter(pid: int) -> bool:
+    """Whether the process is under a filter of seccomp: its number is no other's by now."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        return b"Seccomp:\t2\n" in file.read()
+    return False
+
+
+def state_of(tid: int) -> tuple[str, str]:
+    """A thread's state, as a letter, and how often it was switched; "" when it has ended."""
+    state, switches = "", []
+    with contextlib.suppress(OSError), open(f"/proc/{tid}/status") as file:
+        for line in file:
+            if line.startswith("State:"):
+                state = line.split()[1]
+            elif "ctxt_switches" in line:
+                switches.append(line.split()[1])
+    return state, " ".join(switches)
+
+
+def in_clone(tid: int) -> bool:
+    """Whether the thread waits for a child that uses its memory (vfork)."""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{tid}/syscall") as file:
+        return int(file.read().split()[0]) in map(number_of, CLONES)
+    return False
