@@ -8,11 +8,9 @@ block.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
-import signal
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -276,17 +274,11 @@ def send(
             if done:
                 return done
             if exc.errno == errno.EPIPE and not flags & MSG_NOSIGNAL:
-                raise_sigpipe(call.tid)
+                call.sigpipe()
             raise
         done += n
         if done >= want or at.sock.type != SOCK_STREAM:
             return done
-
-
-def raise_sigpipe(tid: int) -> None:
-    """The signal of a write to a connection that is closed, unless the program ignores it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(tid, signal.SIGPIPE)
 
 
 def do_sendto(call: Call, at: Placeholder) -> int:
