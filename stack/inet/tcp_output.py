@@ -249,6 +249,10 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         skb.cb = None
     flags = skb.tcp_flags
     pcount = skb.tcp_gso_segs
+    if pcount > 1:
+        # The receiver's GRO hands a burst on at its last segment. A single segment does not ask for
+        # that: under congestion its ACK, which lets the next one go, had better be late.
+        flags |= TCPHDR_PSH
     payload = skb.len
     seq = skb.seq
     rx_opt = sk.rx_opt
