@@ -94,13 +94,9 @@ def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
 
 
 def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
-    """(MSS, size goal), bytes. TCP_NOTSENT_LOWAT bounds the goal, since it bounds unsent data."""
+    """(MSS, size goal), bytes."""
     mss_now = tcp_current_mss(sk)
-    size_goal = tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
-    lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
-    if lowat < size_goal:
-        size_goal = max(lowat // mss_now, 1) * mss_now
-    return mss_now, size_goal
+    return mss_now, tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
 
 
 def tcp_mark_push(sk: tcp_sock, skb: sk_buff) -> None:

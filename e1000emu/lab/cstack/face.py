@@ -37,6 +37,7 @@ F_DUPFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC = 0, 3, 4, 1030
 EPOLL_EVENT = struct.Struct("=Iq")
 EPOLL_CTL_DEL = 2
 MAX_EVENTS = 1 << 12
+SYSCALL_ARGS = 6
 
 
 class Waits(Protocol):
@@ -147,7 +148,7 @@ class Face:
         if own is not None:
             return own(self, args)
         function = CALLS[name]
-        call = LocalCall(self, name, args)
+        call = LocalCall(self, name, args[:SYSCALL_ARGS])
         while True:
             try:
                 value = function(call)
@@ -280,7 +281,7 @@ class Face:
 
     def splice(self, args: tuple[int, ...]) -> int:
         """splice(2) without offsets, which neither sockets nor pipes have. It does not wait."""
-        if args[1] or args[3]:
+        if args[1] or args[3]:  # the offsets
             raise os_error(errno.ESPIPE, "neither a socket nor a pipe has an offset")
         source, target = self.descriptor(i32(args[0])), self.descriptor(i32(args[2]))
         return sys_splice(self.host, source.fd, None, target.fd, None, args[4], i32(args[5]))

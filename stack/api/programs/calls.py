@@ -72,6 +72,8 @@ IOCTL_BYTES = {FIONREAD: 4, TIOCOUTQ: 4, SIOCGSTAMP: 16, SIOCGSTAMPNS: 16} | dic
 SOCK_CLOEXEC = O_CLOEXEC
 POLLFD = struct.Struct("=ihh")
 MAX_POLLFDS = 1 << 16
+LOWEST_ADDR = 4096
+"""No program has memory below it (vm.mmap_min_addr)."""
 
 
 def i32(value: int) -> int:
@@ -217,6 +219,8 @@ def receive(
     stream = at.sock.type == SOCK_STREAM
     done = call.state or 0
     want = total(iov)
+    if any(addr < LOWEST_ADDR and size for addr, size in iov):
+        raise os_error(errno.EFAULT, "no address")  # before anything is taken
     rest = want - done
     room = bytearray(min(rest, PIECE_BYTES))
     msg = msghdr() if msg is None else msg
