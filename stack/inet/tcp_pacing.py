@@ -12,7 +12,6 @@ from stack.inet.tcp_const import SEC
 from stack.inet.tcp_sock import tcp_sock
 
 PACING_SHIFT = 10  # sk_pacing_shift: about 1 ms of data in one super-packet
-MIN_TSO_SEGS = 2  # sysctl tcp_min_tso_segs
 TSO_RTT_LOG = 9  # sysctl tcp_tso_rtt_log: peers below 2^9 us are near
 SS_RATIO, CA_RATIO = 200, 120  # sysctl tcp_pacing_ss_ratio, tcp_pacing_ca_ratio, percent
 RATE_UNIT = 80_000  # from percent, and eighths of a microsecond, to bytes a second
@@ -31,8 +30,9 @@ def tcp_tso_autosize(sk: tcp_sock, mss_now: int, max_segs: int) -> int:
     if near < 32:
         room += sk.sk_gso_max_size >> near
     segs = room // mss_now
-    if segs < MIN_TSO_SEGS:
-        segs = MIN_TSO_SEGS
+    least: int = sk.net.sysctl.tcp_min_tso_segs
+    if segs < least:
+        segs = least
     return segs if segs < max_segs else max_segs
 
 
