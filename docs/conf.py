@@ -56,6 +56,7 @@ NAV = {
         "beyond",
         "large-labs",
         "capi",
+        "cstack",
         "unicorn",
         "passt",
     ],

@@ -149,7 +149,9 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{row.variant:7}{row.result:7}{theirs} {row.script}: {row.why}")
     for variant in variants:
         mine = [row for row in results if row.variant == variant]
-        count = {word: sum(r.result == word for r in mine) for word in ("passed", "failed", "exempt")}
+        count = {
+            word: sum(r.result == word for r in mine) for word in ("passed", "failed", "exempt")
+        }
         said = ", ".join(f"{number} {word}" for word, number in count.items())
         if asked.kernel:
             said += f"; the kernel passes {sum(r.kernel == 'passed' for r in mine)}"

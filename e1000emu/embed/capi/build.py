@@ -41,7 +41,6 @@ WARN = ("-std=gnu11", "-Wall", "-Wextra")
 GLUE_WARN = ("-w",)  # cffi's generated code is not ours to fix
 
 
-
 @dataclass(frozen=True, slots=True)
 class Library:
     """A library: its C half in `directory` (`sources`, of which `hooks.h` and `provided.h` are also
@@ -67,7 +66,9 @@ class Library:
     def sources(self) -> list[Path]:
         """The files that decide what is built."""
         own = [*([self.header] if self.header else []), "hooks.h", "provided.h", self.shim]
-        return list(dict.fromkeys([*(HERE / n for n in SHARED), *(self.directory / n for n in own)]))
+        return list(
+            dict.fromkeys([*(HERE / n for n in SHARED), *(self.directory / n for n in own)])
+        )
 
     def init(self) -> str:
         """The Python code that runs first."""

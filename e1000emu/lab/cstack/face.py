@@ -261,7 +261,8 @@ class Face:
 
     def epoll_wait(self, args: tuple[int, ...]) -> int:
         """epoll_wait(2)."""
-        at, addr, count, timeout_ms = self.descriptor(i32(args[0])), *args[1:2], *map(i32, args[2:4])
+        at, addr = self.descriptor(i32(args[0])), args[1]
+        count, timeout_ms = i32(args[2]), i32(args[3])
         most = min(count, MAX_EVENTS)
         found = sys_epoll_wait(self.host, at.fd, most, 0)
         if not found and timeout_ms:

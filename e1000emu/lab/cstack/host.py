@@ -211,9 +211,7 @@ class Hosts:
             raise os_error(errno.EXDEV, "the hosts are on different clocks")
         room = bytes(read_memory(os.getpid(), options, LINK_OPTIONS.size)) if options else None
         delay, rate, loss, seed, mtu = LINK_OPTIONS.unpack(room) if room else (0, 0, 0.0, 0, 0)
-        ends: list[Any] = list(
-            pair(clock=hosts[0].clock, latency_ns=delay, rate_bps=rate or None)
-        )
+        ends: list[Any] = list(pair(clock=hosts[0].clock, latency_ns=delay, rate_bps=rate or None))
         if loss:
             ends[0] = Impair(ends[0], clock=hosts[0].clock, loss=loss, seed=seed)
         for host, name, end in zip(hosts, names, ends, strict=True):

@@ -8,8 +8,8 @@ from typing import Any
 
 from stack.core.rows import replace
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
-from stack.inet.tcp_sock import TCPHDR_PSH
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
+from stack.inet.tcp_sock import TCPHDR_PSH
 from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, Segment, Sock, TcpNet, build_segment
 from tests.stack.knobs.rig import Rig, S, err, flows, push, syns
 
