@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Two hosts under a scheduler of this program: it decides what runs next, a timer of its own or what
- * the library has due. A client on one host sends a file to a server on the other, over a link with
- * 20 ms delay that loses a frame of fifty; meanwhile the program looks at the transfer every 100 ms.
+ * the library has due. A client on one host sends a file to a server on the other. Their link has a
+ * delay of 20 ms and loses a frame of fifty. The program looks at the transfer every 100 ms.
  *
  *     e1000emu capi --stack --out build/cstack
  *     cc two_hosts.c $(e1000emu capi --stack --out build/cstack --cflags --libs) -o two_hosts

@@ -76,6 +76,9 @@ if TYPE_CHECKING:
 TCP_SMALL_QUEUE_BACKLOG = 16  # sk_buffs that a long sendmsg fills before it processes the backlog
 
 
+GSO_LEGACY_MAX_SIZE = 65536
+
+
 def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
     """Bytes to gather in one sk_buff: whole segments, up to the device's limit for GSO.
 
@@ -94,9 +97,19 @@ def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
 
 
 def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
-    """(MSS, size goal), bytes."""
+    """(MSS, size goal), bytes.
+
+    One packet may lie above TCP_NOTSENT_LOWAT. It is no larger than Linux's, though devices here
+    take larger ones.
+    """
     mss_now = tcp_current_mss(sk)
-    return mss_now, tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
+    size_goal = tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
+    if size_goal > GSO_LEGACY_MAX_SIZE:
+        lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
+        most = max(lowat, GSO_LEGACY_MAX_SIZE)
+        if most < size_goal:
+            size_goal = most // mss_now * mss_now
+    return mss_now, size_goal
 
 
 def tcp_mark_push(sk: tcp_sock, skb: sk_buff) -> None:
