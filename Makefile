@@ -68,7 +68,7 @@ endif
 APART := $(foreach dir,tests/guest tests/dist tests/docs,$(if $(findstring $(dir),$(TESTS)),,--ignore=$(dir)))
 SPHINX = rm -rf site && $(PY) -m sphinx -q -E -W --keep-going -j $(JOBS) -d build/doctrees docs site
 
-.PHONY: build demo test stale guest-images test-guest test-dist bench bench-pytest bench-record bench-guest bench-edit docs docs-check dist lint types stubs test-asan test-tsan clean format
+.PHONY: build demo test test-packetdrill stale guest-images test-guest test-dist bench bench-pytest bench-record bench-guest bench-edit docs docs-check dist lint types stubs test-asan test-tsan clean format
 
 build: $(VENV)/.installed $(BUILT)
 
@@ -154,6 +154,10 @@ guest-images: build
 
 test-guest: guest-images $(VENV)/.packages-test
 	@$(PY) -m pytest $(XDIST) $(PYTEST) tests/guest
+
+# An outside program and its scripts: make test-packetdrill PACKETDRILL=path SCRIPTS=directory
+test-packetdrill: build
+	@$(PY) -m tests.packetdrill --packetdrill "$(PACKETDRILL)" --scripts "$(SCRIPTS)" $(ARGS)
 
 test-dist: build $(VENV)/.packages-test $(VENV)/.packages-dist
 	@$(PY) -m pytest $(PYTEST) tests/dist

@@ -57,6 +57,7 @@ NAV = {
         "beyond",
         "large-labs",
         "capi",
+        "cstack",
         "unicorn",
         "passt",
     ],

@@ -126,6 +126,7 @@ class sysctl_fields:
     tcp_mem: tuple[int, int, int]
     tcp_min_rtt_wlen: int
     tcp_min_snd_mss: int
+    tcp_min_tso_segs: int
     tcp_moderate_rcvbuf: int
     tcp_notsent_lowat: int
     tcp_orphan_retries: int

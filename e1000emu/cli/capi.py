@@ -18,21 +18,25 @@ __all__ = ["command"]
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     metavar="DIR",
-    help="Where libe1000emu.so and e1000emu.h are to be.",
+    help="Where the library and its header are to be.",
 )
+@click.option("--stack", is_flag=True, help="Hosts instead of the NIC: libe1000stack.so.")
 @click.option("--cflags", is_flag=True, help="Print only what the compiler needs.")
 @click.option("--libs", is_flag=True, help="Print only what the linker needs.")
 @report_options
-def command(out: Path, cflags: bool, libs: bool, as_json: bool) -> None:
+def command(out: Path, stack: bool, cflags: bool, libs: bool, as_json: bool) -> None:
     """Build the NIC as libe1000emu.so with its header e1000emu.h, for programs in C and C++.
+
+    With --stack it is hosts with sockets, links and virtual time: libe1000stack.so, e1000stack.h.
 
     A library that is up to date is not built again. CC, CFLAGS and LDFLAGS are used. The library
     finds this Python and its packages by itself; E1000EMU_PYTHONPATH and E1000EMU_PYTHONHOME name
     others at run time.
     """
-    from e1000emu.embed.capi import build
+    from e1000emu.embed.capi.build import NIC, build
+    from e1000emu.lab.cstack import STACK
 
-    built = build(out)
+    built = build(out, library=STACK if stack else NIC)
     if as_json:
         emit_json(
             {

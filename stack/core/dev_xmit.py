@@ -218,6 +218,8 @@ def csum_ok(skb: sk_buff, features: int) -> bool:
 def _gso_in_software(skb: sk_buff, dev: net_device, features: int) -> list[sk_buff] | None:
     """net/core/gso.c: cut a super-packet that the device cannot cut. Takes ownership of skb."""
     net = dev.net
+    if skb.data_len and not skb_orphan_frags(skb, net.skb_pages):  # the pieces are copies
+        return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
     try:
         segs = skb_gso_segment(skb, net.skb_small, csum_partial=csum_ok(skb, features))
     except ValueError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
 from fastpath.base.skbuff import SkbPool, consume_skb, sk_buff, skb_from_bytes, skb_to_bytes
+from fastpath.net.zerocopy import skb_orphan_frags
 from fastpath.nic.cable import shared
 from stack.core.dev import register_netdevice
 from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
@@ -88,6 +89,10 @@ def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
     tun: tun_struct = dev.priv
     stats = dev.stats
     if tun.link is None:
+        stats.tx_dropped += 1
+        consume_skb(skb)
+        return NETDEV_TX_OK
+    if not skb_orphan_frags(skb, dev.machine.skb_pages):
         stats.tx_dropped += 1
         consume_skb(skb)
         return NETDEV_TX_OK

@@ -53,7 +53,7 @@ from stack.inet.tcp_cong import (
     tcp_enter_cwr,
     tcp_init_cwnd,
 )
-from stack.inet.tcp_const import SEC, TCP_ATO_MIN, TCP_TIMEOUT_MIN
+from stack.inet.tcp_const import MSEC, SEC, TCP_ATO_MIN, TCP_TIMEOUT_MIN
 from stack.inet.tcp_ecn import tcp_ecn_send
 from stack.inet.tcp_options import tcp_established_options, tcp_syn_options
 from stack.inet.tcp_pacing import (
@@ -255,6 +255,10 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         skb.cb = None
     flags = skb.tcp_flags
     pcount = skb.tcp_gso_segs
+    if pcount > 1:
+        # The receiver's GRO hands a burst on at its last segment. A single segment does not ask for
+        # that: under congestion its ACK, which lets the next one go, had better be late.
+        flags |= TCPHDR_PSH
     payload = skb.len
     seq = skb.seq
     rx_opt = sk.rx_opt
@@ -546,6 +550,8 @@ def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
     """
     if sk.icsk_ca_state >= TCP_CA_Recovery or skb.tcp_flags & TCPHDR_FIN:
         return False
+    if sk.tcp_mstamp - sk.tcp_wstamp_ns > MSEC:
+        return False  # what was sent a while ago begins no burst
     is_tail = sk.sk_write_queue.peek_tail() is skb
     mss = sk.mss_cache
     in_flight = sk.packets_out - (sk.sacked_out + sk.lost_out) + sk.retrans_out
@@ -621,9 +627,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
                 break
         else:
             if not max_segs:
-                max_segs = tcp_tso_segs(sk, mss_now)
-                if paced:
-                    max_segs = tcp_tso_autosize(sk, mss_now, max_segs)
+                max_segs = tcp_tso_autosize(sk, mss_now, tcp_tso_segs(sk, mss_now))
             if not push_one and tcp_tso_should_defer(sk, skb, max_segs):
                 break
             if sk.snd_up == sk.snd_una:

@@ -12,6 +12,7 @@ from fastpath.base.skbuff import (
     skb_tailroom,
 )
 from fastpath.net.zerocopy import skb_zcopy
+from stack.core.uapi import MSG_EOR
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from stack.inet.tcp_ecn import tcp_ecn_clear_syn
 from stack.inet.tcp_output import (
@@ -99,11 +100,15 @@ def tcp_retrans_try_collapse(sk: tcp_sock, to: sk_buff, space: int) -> None:
             or skb.tcp_flags & (TCPHDR_SYN | TCPHDR_FIN)
             or skb.sacked & TCPCB_SACKED_ACKED
             or skb_cloned(skb)
+            or to.cb == MSG_EOR
             or to.len + skb.len > space
             or after(skb.end_seq, tcp_wnd_end(sk))
-            or not tcp_collapse_retrans(sk, to, skb)
         ):
             return
+        ends = skb.cb
+        if not tcp_collapse_retrans(sk, to, skb):
+            return
+        to.cb = ends
 
 
 def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:

@@ -93,6 +93,9 @@ if TYPE_CHECKING:
 TCP_SMALL_QUEUE_BACKLOG = 16  # sk_buffs that a long sendmsg fills before it processes the backlog
 
 
+GSO_LEGACY_MAX_SIZE = 65536
+
+
 def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
     """Bytes to gather in one sk_buff: whole segments, up to the device's limit for GSO.
 
@@ -111,12 +114,18 @@ def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
 
 
 def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
-    """(MSS, size goal), bytes. TCP_NOTSENT_LOWAT bounds the goal, since it bounds unsent data."""
+    """(MSS, size goal), bytes.
+
+    One packet may lie above TCP_NOTSENT_LOWAT. It is no larger than Linux's, though devices here
+    take larger ones.
+    """
     mss_now = tcp_current_mss(sk)
     size_goal = tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
-    lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
-    if lowat < size_goal:
-        size_goal = max(lowat // mss_now, 1) * mss_now
+    if size_goal > GSO_LEGACY_MAX_SIZE:
+        lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
+        most = max(lowat, GSO_LEGACY_MAX_SIZE)
+        if most < size_goal:
+            size_goal = most // mss_now * mss_now
     return mss_now, size_goal
 
 

@@ -392,8 +392,15 @@ def tcp_get_timestamp(sk: tcp_sock) -> int:
     return tcp_time_stamp_ts(sk)
 
 
+def tcp_get_cc_info(sk: tcp_sock) -> bytes:
+    """TCP_CC_INFO: union tcp_cc_info, which neither CUBIC nor Reno fills."""
+    return b""
+
+
 # fmt: off
 TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP) for row in (
+    SockOpt("TCP_CC_INFO", "union tcp_cc_info: nothing, of CUBIC and Reno", "4.1",
+        get=tcp_get_cc_info),
     SockOpt("TCP_CONGESTION", "congestion control, by name", "2.6.13",
         takes=congestion_name, set=tcp_set_congestion_control,
         get=lambda sk: sk.icsk_ca_ops.name.encode().ljust(16, b"\0")),

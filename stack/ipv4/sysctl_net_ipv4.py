@@ -232,6 +232,7 @@ TCP = (
     ),
     _int("tcp_min_rtt_wlen", 300, "seconds over which the least RTT is taken", 0, 86400),
     _int("tcp_min_snd_mss", 48, "least MSS, bytes", 48, 65535),
+    _u8("tcp_min_tso_segs", 2, "packets that a slow flow gathers in a super-packet", 1),
     _bool("tcp_moderate_rcvbuf", 1, "tune receive buffers"),
     Sysctl(
         IPV4,

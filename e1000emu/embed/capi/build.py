@@ -1,4 +1,6 @@
-"""Make ``libe1000emu.so`` and put the header beside it (cffi's embedding API).
+"""Make a shared object with a Python half, and put its header beside it (cffi's embedding API).
+
+`NIC` is ``libe1000emu.so``, what `build` makes unless it is told another `Library`.
 
 The library is linked with the libpython of the interpreter that runs this, and keeps the
 directories of its standard library and packages. So a program that loads it needs no environment.
@@ -25,24 +27,55 @@ from pathlib import Path
 from e1000emu.compiler import c_compiler
 from e1000emu.errors import E1000Error
 
-__all__ = ["Built", "CapiError", "build", "check", "fingerprint"]
+__all__ = ["NIC", "Built", "CapiError", "Library", "build", "check", "fingerprint"]
 
 HERE = Path(__file__).parent
 PACKAGES = HERE.parents[2]
 """Where `import e1000emu` found itself."""
-LIBRARY, HEADER = "libe1000emu.so", "e1000emu.h"
-MODULE = "_e1000emu"
-SOURCES = (HEADER, "hooks.h", "provided.h", "shim.c")
+SHARED = ("e1000emu.h", "interpreter.h")
+"""What all libraries have of the C half."""
 NEEDED = ("fastpath", "_cffi_backend", "msgspec", "numpy")
 """What the NIC imports, wherever it is installed."""
 COMPILE = ("-O2", "-g", "-fPIC", "-fvisibility=hidden")
 WARN = ("-std=gnu11", "-Wall", "-Wextra")
 GLUE_WARN = ("-w",)  # cffi's generated code is not ours to fix
 
-INIT = f"""
-from {MODULE} import ffi, lib
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A library: its C half in `directory` (`sources`, of which `hooks.h` and `provided.h` are also
+    cffi's), its Python half, whose `serve(ffi, lib)` connects the two, and its public `header`."""
+
+    name: str
+    directory: Path
+    host: str
+    header: str | None = None
+    shim: str = "shim.c"
+
+    @property
+    def file(self) -> str:
+        """The shared object's name."""
+        return f"lib{self.name}.so"
+
+    @property
+    def module(self) -> str:
+        """cffi's name for what both halves share."""
+        return f"_{self.name}"
+
+    @property
+    def sources(self) -> list[Path]:
+        """The files that decide what is built."""
+        own = [*([self.header] if self.header else []), "hooks.h", "provided.h", self.shim]
+        return list(
+            dict.fromkeys([*(HERE / n for n in SHARED), *(self.directory / n for n in own)])
+        )
+
+    def init(self) -> str:
+        """The Python code that runs first."""
+        return f"""
+from {self.module} import ffi, lib
 try:
-    from e1000emu.embed.capi.host import serve
+    from {self.host} import serve
     serve(ffi, lib)
 except BaseException as error:
     import sys
@@ -54,6 +87,9 @@ except BaseException as error:
 """
 
 
+NIC = Library("e1000emu", HERE, "e1000emu.embed.capi.host", "e1000emu.h")
+
+
 class CapiError(E1000Error):
     """The shared object cannot be built here."""
 
@@ -63,16 +99,17 @@ class Built:
     """What `build` has made, and how to use it."""
 
     directory: Path
+    of: Library = NIC
 
     @property
     def library(self) -> Path:
         """The shared object."""
-        return self.directory / LIBRARY
+        return self.directory / self.of.file
 
     @property
     def header(self) -> Path:
         """The header."""
-        return self.directory / HEADER
+        return self.directory / (self.of.header or self.of.file)
 
     @property
     def cflags(self) -> list[str]:
@@ -82,47 +119,53 @@ class Built:
     @property
     def libs(self) -> list[str]:
         """What the linker needs, and what lets the program find the library where it is."""
-        return [f"-L{self.directory}", f"-Wl,-rpath,{self.directory}", "-le1000emu"]
+        return [f"-L{self.directory}", f"-Wl,-rpath,{self.directory}", f"-l{self.of.name}"]
 
 
-def fingerprint() -> str:
+def fingerprint(library: Library = NIC) -> str:
     """Return what tells one build of the C half from another: a digest of its sources."""
     digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update((HERE / name).read_bytes())
+    for path in library.sources:
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def build(directory: str | os.PathLike[str], *, cc: str | None = None) -> Built:
+def build(
+    directory: str | os.PathLike[str], *, cc: str | None = None, library: Library = NIC
+) -> Built:
     """Make the library and put it into `directory` with its header; return where they are.
 
     The compiler is `cc`, else the environment's CC, else the one Python was built with; CFLAGS and
     LDFLAGS are added.  A build that is up to date is left alone.  Raises: CapiError.
     """
     target = Path(directory).absolute()
-    built = Built(target)
+    built = Built(target, library)
     compiler, include = _compiler(cc), _include()
     cflags = shlex.split(os.environ.get("CFLAGS", ""))
     ldflags = shlex.split(os.environ.get("LDFLAGS", ""))
-    stamp = "\n".join([fingerprint(), sys.version, *compiler, *cflags, *ldflags, _paths_h()])
-    mark = target / ".libe1000emu"
+    paths = _paths_h(library)
+    stamp = "\n".join([fingerprint(library), sys.version, *compiler, *cflags, *ldflags, paths])
+    mark = target / f".lib{library.name}"
     if built.library.exists() and built.header.exists() and _read(mark) == stamp:
         return built
     target.mkdir(parents=True, exist_ok=True)
     mark.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="e1000emu-capi-") as scratch:
         work = Path(scratch)
-        (work / "paths.h").write_text(_paths_h())
-        glue = work / f"{MODULE}.c"
-        _emit(glue)
-        compile_ = [*compiler, *COMPILE, *cflags, f"-I{include}", f"-I{HERE}", f"-I{work}", "-c"]
-        _run([*compile_, *WARN, str(HERE / "shim.c"), "-o", str(work / "shim.o")])
+        (work / "paths.h").write_text(paths)
+        glue = work / f"{library.module}.c"
+        _emit(library, glue)
+        found = dict.fromkeys([library.directory, HERE, work, include])
+        compile_ = [*compiler, *COMPILE, *cflags, *(f"-I{path}" for path in found), "-c"]
+        _run([*compile_, *WARN, str(library.directory / library.shim), "-o", str(work / "shim.o")])
         _run([*compile_, *GLUE_WARN, str(glue), "-o", str(work / "glue.o")])
         link = [*compiler, "-shared", *cflags, *ldflags, str(work / "shim.o"), str(work / "glue.o")]
-        _run([*link, "-Wl,-soname," + LIBRARY, "-o", str(work / LIBRARY), *_libpython()])
+        made = work / library.file
+        _run([*link, "-Wl,-soname," + library.file, "-o", str(made), *_libpython()])
         # One rename each: a program that has the old library mapped keeps it.
-        _install(work / LIBRARY, built.library)
-    _install(HERE / HEADER, built.header)
+        _install(made, built.library)
+    if library.header:
+        _install(library.directory / library.header, built.header)
     mark.write_text(stamp)
     return built
 
@@ -176,17 +219,18 @@ def _run(command: list[str]) -> None:
         raise CapiError(f"{shlex.join(command)} fails:\n{done.stderr.strip()[-4000:]}")
 
 
-def _emit(path: Path) -> None:
+def _emit(library: Library, path: Path) -> None:
     """Write cffi's half: the module, the start of Python, the trampolines of the hooks."""
     import cffi
 
-    hooks, provided = ((HERE / name).read_text() for name in ("hooks.h", "provided.h"))
+    texts = [(library.directory / name).read_text() for name in ("hooks.h", "provided.h")]
+    hooks, provided = texts
     ffi = cffi.FFI()
     ffi.embedding_api("")
     ffi.cdef(provided)
     ffi.cdef(f'extern "Python+C" {{\n{_no_comments(hooks)}\n}}')
     ffi.set_source(
-        MODULE,
+        library.module,
         """
         #include <stddef.h>
         #include <stdint.h>
@@ -195,7 +239,7 @@ def _emit(path: Path) -> None:
         int shim_start_cffi(void) { return cffi_start_python(); }
         """,
     )
-    ffi.embedding_init_code(INIT)
+    ffi.embedding_init_code(library.init())
     with contextlib.redirect_stdout(io.StringIO()):  # it reports what it writes
         ffi.emit_c_code(str(path))
 
@@ -204,7 +248,7 @@ def _no_comments(text: str) -> str:
     return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
 
 
-def _paths_h() -> str:
+def _paths_h(library: Library) -> str:
     """Return the header that tells the library where this Python and its packages are."""
     stdlib = sysconfig.get_path("stdlib")
     nodot = _version().replace(".", "")
@@ -222,7 +266,8 @@ def _paths_h() -> str:
     packages = [p for p in dict.fromkeys(packages) if p not in standard]
     rows = {
         "VERSION": importlib.metadata.version("e1000emu"),
-        "FINGERPRINT": fingerprint(),
+        "LIBRARY": library.file,
+        "FINGERPRINT": fingerprint(library),
         "HOME": sys.base_prefix,
         "EXECUTABLE": sys.executable,
         "STDLIB_DIR": stdlib,

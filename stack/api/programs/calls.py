@@ -8,11 +8,9 @@ block.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
-import signal
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -82,6 +80,8 @@ IOCTL_BYTES = {FIONREAD: 4, TIOCOUTQ: 4, SIOCGSTAMP: 16, SIOCGSTAMPNS: 16} | dic
 SOCK_CLOEXEC = O_CLOEXEC
 POLLFD = struct.Struct("=ihh")
 MAX_POLLFDS = 1 << 16
+LOWEST_ADDR = 4096
+"""No program has memory below it (vm.mmap_min_addr)."""
 
 
 def i32(value: int) -> int:
@@ -227,6 +227,8 @@ def receive(
     stream = at.sock.type == SOCK_STREAM
     done = call.state or 0
     want = total(iov)
+    if any(addr < LOWEST_ADDR and size for addr, size in iov):
+        raise os_error(errno.EFAULT, "no address")  # before anything is taken
     rest = want - done
     room = bytearray(min(rest, PIECE_BYTES))
     msg = msghdr() if msg is None else msg
@@ -300,15 +302,9 @@ def send_piece(call: Call, at: Placeholder, msg: msghdr, flags: int, done: int) 
     except OSError as exc:
         if not done:
             if exc.errno == errno.EPIPE and not flags & MSG_NOSIGNAL:
-                raise_sigpipe(call.tid)
+                call.sigpipe()
             raise
     return 0
-
-
-def raise_sigpipe(tid: int) -> None:
-    """The signal of a write to a connection that is closed, unless the program ignores it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(tid, signal.SIGPIPE)
 
 
 def wait_for_syn_data(call: Call, at: Placeholder) -> None:

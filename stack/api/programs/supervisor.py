@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import socket as unix
 import traceback
 from collections.abc import Callable
@@ -113,6 +114,11 @@ class Call:
         if self.socket is not None and self.supervisor.down:
             raise self.supervisor.gone(self)
         return self.socket
+
+    def sigpipe(self) -> None:
+        """The signal of a write to a connection that is closed, unless the program ignores it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.tid, signal.SIGPIPE)
 
     def nonblock(self) -> bool:
         """Whether O_NONBLOCK is set at the descriptor. Raises: OSError EBADF."""

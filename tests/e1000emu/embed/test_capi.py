@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from e1000emu.embed.capi import Built, CapiError, build
-from e1000emu.embed.capi.build import SOURCES
+from e1000emu.embed.capi.build import NIC
 from tests.support import in_ci, require
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -254,7 +254,7 @@ def test_pythons_own_variables_do_not_matter(probe: Path, tmp_path: Path) -> Non
 def other_package(tmp_path: Path) -> Path:
     """A copy of the package whose C half is of another version."""
     shutil.copytree(ROOT / "e1000emu", tmp_path / "e1000emu", ignore=lambda d, n: ["__pycache__"])
-    with (tmp_path / "e1000emu/embed/capi" / SOURCES[-1]).open("a") as shim:
+    with (tmp_path / "e1000emu/embed/capi" / NIC.sources[-1].name).open("a") as shim:
         shim.write("/* another */\n")
     return tmp_path
 

@@ -9,6 +9,7 @@ from typing import Any
 from stack.core.rows import replace
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
+from stack.inet.tcp_sock import TCPHDR_PSH
 from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, Segment, Sock, TcpNet, build_segment
 from tests.stack.knobs.rig import Rig, S, err, flows, push, syns
 
@@ -278,6 +279,17 @@ def tcp_min_snd_mss(rig: Rig) -> int:
         return max(len(s.payload) for s in net.log)
 
 
+def tcp_min_tso_segs(rig: Rig) -> int:
+    """The first super-packet of a slow flow: its last segment asks for delivery."""
+    with rig.tcp(latency_ns=50 * MS) as net:
+        a, _ = net.pair()
+        mss = a.sk.mss_cache
+        del net.log[:]
+        a.send(bytes(10 * mss))
+        net.run(1 * MS)
+        return next(n for n, seg in enumerate(net.log, 1) if seg.flags & TCPHDR_PSH)
+
+
 def tcp_moderate_rcvbuf(rig: Rig) -> bool:
     with rig.tcp(sysctl={"tcp_rmem": (4096, 65536, 6 << 20)}) as net:
         a, b = net.pair()
@@ -535,6 +547,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_mem": (tcp_mem, {(1536, 2048, 3072): True, (8, 16, 24): False}),
     "tcp_min_rtt_wlen": (tcp_min_rtt_wlen, {300: True, 5: False}),
     "tcp_min_snd_mss": (tcp_min_snd_mss, {48: 88, 300: 288}),
+    "tcp_min_tso_segs": (tcp_min_tso_segs, {2: 2, 8: 8}),
     "tcp_moderate_rcvbuf": (tcp_moderate_rcvbuf, {1: True, 0: False}),
     "tcp_notsent_lowat": (tcp_notsent_lowat, {M32: True, 1000: False}),
     "tcp_orphan_retries": (tcp_orphan_retries, {0: 8, 2: 3}),

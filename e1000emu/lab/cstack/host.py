@@ -1,0 +1,326 @@
+"""The Python half of ``libe1000stack.so``: clocks, hosts and tuns by number, and their calls.
+
+Everything that comes in is a number, and may be any. Addresses are read by process_vm_readv(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from e1000emu.clock import ClockError, SimulationDeadlock, VirtualClock
+from e1000emu.embed.capi.build import Library, fingerprint
+from e1000emu.errors import E1000Error
+from e1000emu.lab.cstack import STACK
+from e1000emu.lab.cstack.face import Face
+from e1000emu.links import Impair, pair, pool
+from fastpath.base.batch import FrameBatch
+from fastpath.base.seccomp import read_memory, write_memory
+from stack.api.programs.files import PATH_BYTES
+from stack.core.errors import os_error
+from stack.core.netdevice import IFF_NOARP
+from stack.host import Host
+
+__all__ = ["Hosts", "Tun", "connect", "read_text"]
+
+CALL_ARGS = 7
+"""call.h has it."""
+MAX_NS = (1 << 63) - 1
+MAX_PACKET = 65_535
+MIN_PACKET = 20
+ETH_HLEN, ETH_P_IP, ETH_P_IPV6 = 14, 0x0800, 0x86DD
+LINK_OPTIONS = struct.Struct("=QQdII")
+IPV6_VERSION = 6
+
+
+class Tun:
+    """The program's end of an interface that carries IP packets: a link of e1000emu.links' shape.
+
+    The interface is a TAP that asks nobody for hardware addresses. What it sends to a group
+    (listener reports, solicitations of routers) is for a network that is not there, and dropped.
+    """
+
+    carrier = True
+
+    def __init__(self, host: Host, name: str, mtu: int) -> None:
+        self.host = host
+        self.sent: deque[tuple[int, bytes]] = deque()
+        """(time in ns, packet)."""
+        self._port: Any = None
+        self._dev = host.add_tap(name, self, mtu=mtu)
+        self._dev.flags |= IFF_NOARP
+        host.ifconfig(name, up=True)
+
+    def attach(self, port: Any) -> None:
+        """Take the interface's port."""
+        self._port = port
+
+    def detach(self) -> None:
+        """Forget it."""
+        self._port = None
+
+    def tx_room(self) -> int:
+        """It takes all."""
+        return MAX_PACKET
+
+    def transmit(self, batch: FrameBatch) -> None:
+        """Keep the packets with their time. Takes ownership of `batch`."""
+        now = self.host.clock.now_ns()
+        for frame in batch:
+            if not frame[0] & 1:
+                self.sent.append((now, frame[ETH_HLEN:]))
+        pool.put(batch)
+
+    def receive(self, packet: bytes) -> None:
+        """Let the host receive a packet. Raises: OSError EINVAL, ENETDOWN."""
+        if not MIN_PACKET <= len(packet) <= MAX_PACKET:
+            raise os_error(errno.EINVAL, f"a packet of {len(packet)} bytes")
+        if self._port is None:
+            raise os_error(errno.ENETDOWN, "the interface is gone")
+        kind = ETH_P_IPV6 if packet[0] >> 4 == IPV6_VERSION else ETH_P_IP
+        header = self._dev.dev_addr + bytes(6) + kind.to_bytes(2, "big")
+        self._port.receive(FrameBatch([header + packet]), 0, False)
+
+
+def read_text(addr: int, what: str) -> str:
+    """A string with its NUL. Raises: OSError EFAULT, EINVAL."""
+    out = bytearray()
+    pid = os.getpid()
+    while len(out) < PATH_BYTES:
+        at = addr + len(out)
+        out += read_memory(pid, at, 64 - at % 64)  # never past the page that has the NUL
+        end = out.find(0)
+        if end >= 0:
+            return out[:end].decode("utf-8", "replace")
+    raise os_error(errno.EINVAL, f"{what} has no end")
+
+
+def _i32(value: int) -> int:
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+class Hosts:
+    """All that the process has made. `call` is what C calls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._clocks: dict[int, VirtualClock] = {}
+        self._faces: dict[int, Face] = {}
+        self._tuns: dict[int, Tun] = {}
+        self._last = 0
+
+    def call(self, name: str, args: tuple[int, ...]) -> int:
+        """One function of e1000stack.h. Raises: OSError, E1000Error."""
+        with self._lock:
+            own: Callable[..., int | None] | None = OWN.get(name)
+            if own is None:
+                return self._face(args[0]).call(name, args[1:])
+            return own(self, *args[: own.__code__.co_argcount - 1]) or 0
+
+    def _new(self) -> int:
+        self._last += 1
+        return self._last
+
+    def _clock(self, number: int) -> VirtualClock:
+        try:
+            return self._clocks[number]
+        except KeyError:
+            raise os_error(errno.EBADF, f"there is no clock {number}") from None
+
+    def _face(self, number: int) -> Face:
+        try:
+            return self._faces[number]
+        except KeyError:
+            raise os_error(errno.EBADF, f"there is no host {number}") from None
+
+    def _tun(self, number: int) -> Tun:
+        try:
+            return self._tuns[number]
+        except KeyError:
+            raise os_error(errno.EBADF, f"there is no tun {number}") from None
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def clock(self, start_ns: int) -> int:
+        """Make a clock."""
+        if not 0 <= start_ns < MAX_NS >> 1:
+            raise os_error(errno.EINVAL, f"a start at {start_ns} ns")
+        number = self._new()
+        self._clocks[number] = VirtualClock(start_ns)
+        return number
+
+    def clock_close(self, number: int) -> None:
+        """Close a clock and its hosts."""
+        clock = self._clock(number)
+        for host in [n for n, face in self._faces.items() if face.host.clock is clock]:
+            self.host_close(host)
+        clock.close()
+        del self._clocks[number]
+
+    def now(self, number: int, addr: int) -> None:
+        """The time."""
+        write_memory(os.getpid(), addr, struct.pack("=Q", self._clock(number).now_ns()))
+
+    def next(self, number: int, addr: int) -> None:
+        """When something is due."""
+        when = self._clock(number).due_ns()
+        if when is None:
+            raise os_error(errno.ENOENT, "nothing happens by itself")
+        write_memory(os.getpid(), addr, struct.pack("=Q", when))
+
+    def run_until(self, number: int, when_ns: int) -> None:
+        """Run what is due until then."""
+        if not 0 <= when_ns < MAX_NS:
+            raise os_error(errno.EINVAL, f"a time of {when_ns & (1 << 64) - 1} ns")
+        self._clock(number).run_until(when_ns)
+
+    # --- hosts ----------------------------------------------------------------------------------
+
+    def host(self, number: int, name: int) -> int:
+        """Make a host."""
+        clock = self._clock(number)
+        host = Host(read_text(name, "the host's name"), clock=clock)
+        made = self._new()
+        self._faces[made] = Face(host, clock.wait)
+        return made
+
+    def host_close(self, number: int) -> None:
+        """Close a host with its tuns."""
+        host = self._face(number).host
+        del self._faces[number]
+        for tun in [n for n, tun in self._tuns.items() if tun.host is host]:
+            del self._tuns[tun]
+        host.close()
+
+    def sysctl(self, number: int, name: int, value: int) -> None:
+        """Set a knob."""
+        host = self._face(number).host
+        host.sysctl[read_text(name, "the knob's name")] = read_text(value, "the value")
+
+    def link(self, a: int, name_a: int, b: int, name_b: int, options: int) -> None:
+        """Connect two hosts."""
+        hosts = self._face(a).host, self._face(b).host
+        names = read_text(name_a, "name_a"), read_text(name_b, "name_b")
+        if hosts[0].clock is not hosts[1].clock:
+            raise os_error(errno.EXDEV, "the hosts are on different clocks")
+        room = bytes(read_memory(os.getpid(), options, LINK_OPTIONS.size)) if options else None
+        delay, rate, loss, seed, mtu = LINK_OPTIONS.unpack(room) if room else (0, 0, 0.0, 0, 0)
+        ends: list[Any] = list(pair(clock=hosts[0].clock, latency_ns=delay, rate_bps=rate or None))
+        if loss:
+            ends[0] = Impair(ends[0], clock=hosts[0].clock, loss=loss, seed=seed)
+        for host, name, end in zip(hosts, names, ends, strict=True):
+            host.add_tap(name, end, mtu=mtu or None, up=True)
+
+    def tun(self, number: int, name: int, mtu: int) -> int:
+        """Make an interface that carries packets."""
+        host = self._face(number).host
+        tun = Tun(host, read_text(name, "the interface's name"), mtu or 1500)
+        made = self._new()
+        self._tuns[made] = tun
+        return made
+
+    def tun_send(self, number: int, addr: int, size: int) -> None:
+        """Give the host a packet."""
+        tun = self._tun(number)
+        if not 0 <= size <= MAX_PACKET:
+            raise os_error(errno.EINVAL, f"a packet of {size} bytes")
+        tun.receive(bytes(read_memory(os.getpid(), addr, size)))
+
+    def tun_receive(self, number: int, addr: int, room: int, when: int) -> int:
+        """Take a packet of the host's."""
+        tun = self._tun(number)
+        if not tun.sent:
+            raise BlockingIOError(errno.EAGAIN, "no packet")
+        sent_ns, packet = tun.sent[0]
+        if not 0 <= len(packet) <= room:
+            raise os_error(errno.EMSGSIZE, f"a packet of {len(packet)} bytes, room for {room}")
+        write_memory(os.getpid(), addr, packet)
+        if when:
+            write_memory(os.getpid(), when, struct.pack("=Q", sent_ns))
+        tun.sent.popleft()
+        return len(packet)
+
+    def addr(self, number: int, name: int, text: int) -> None:
+        """Add an address."""
+        host = self._face(number).host
+        host.ifconfig(read_text(name, "the interface's name"), read_text(text, "the address"))
+
+    def route(self, number: int, prefix: int, via: int, name: int) -> None:
+        """Add a route."""
+        host = self._face(number).host
+        gateway = read_text(via, "the gateway") if via else None
+        dev = read_text(name, "the interface's name") if name else None
+        host.route_add(read_text(prefix, "the prefix"), gateway, dev)
+
+
+OWN: dict[str, Any] = {
+    "addr": Hosts.addr,
+    "clock": Hosts.clock,
+    "clock_close": Hosts.clock_close,
+    "host": Hosts.host,
+    "host_close": Hosts.host_close,
+    "link": Hosts.link,
+    "next": Hosts.next,
+    "now": Hosts.now,
+    "route": Hosts.route,
+    "run_until": Hosts.run_until,
+    "sysctl": Hosts.sysctl,
+    "tun": Hosts.tun,
+    "tun_receive": Hosts.tun_receive,
+    "tun_send": Hosts.tun_send,
+}
+"""What is not a call of Linux on a host."""
+
+
+def errno_of(error: BaseException) -> int:
+    """The errno that stands for an exception."""
+    match error:
+        case OSError() if error.errno:
+            return error.errno
+        case SimulationDeadlock():
+            return errno.EDEADLK
+        case ClockError():
+            return errno.EBUSY
+        case MemoryError():
+            return errno.ENOMEM
+        case KeyError():
+            return errno.ENOSYS
+        case E1000Error() | ValueError() | OverflowError() | TypeError():
+            return errno.EINVAL
+    return errno.EIO
+
+
+def connect(ffi: Any, lib: Any, library: Library, call: Callable[..., int]) -> None:
+    """Let C call `call(name, args)`. Raises: E1000Error, the C half is of another version."""
+    if ffi.string(lib.shim_fingerprint()).decode() != fingerprint(library):
+        raise E1000Error(
+            f"{library.file} was built from another version of e1000emu than the one that Python "
+            f"finds ({__file__}); build it again"
+        )
+
+    def py_call(name: Any, args: Any) -> int:
+        code = errno.EIO
+        try:
+            said = ffi.string(name).decode()
+            return call(said, tuple(ffi.unpack(args, CALL_ARGS)))
+        except BlockingIOError as error:
+            return -(error.errno or errno.EAGAIN)
+        except BaseException as error:
+            code = errno_of(error)
+            unexpected = f"{type(error).__name__}: " if code == errno.EIO else ""
+            lib.shim_error(-code, f"{said}: {unexpected}{error}".encode("utf-8", "replace"))
+            return -code
+
+    ffi.def_extern("py_call", error=-errno.EIO)(py_call)
+    lib.shim_served()
+
+
+def serve(ffi: Any, lib: Any) -> None:
+    """Called once, when Python starts."""
+    connect(ffi, lib, STACK, Hosts().call)

@@ -1,0 +1,207 @@
+"""packetdrill's host: virtual time that its scripts move, and the rules that go with that.
+
+packetdrill asks for the time in a loop until an event is due, sleeps, or waits for the next packet
+that the host sends. So each question for the time takes 1 µs, a sleep runs timers, and a wait for a
+packet goes on to the next timer. A call that blocks is made by a second thread of packetdrill's.
+Once it is woken, time stands still until that thread has asked for the time, as packetdrill does
+first: else the main thread would move time between the event and the moment that is written down.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from e1000emu.clock import VirtualClock
+from e1000emu.lab.cstack import PACKETDRILL
+from e1000emu.lab.cstack.face import Face
+from e1000emu.lab.cstack.host import Tun, connect, read_text
+from fastpath.base.seccomp import read_memory, write_memory
+from stack.core.errors import os_error
+from stack.host import Host
+from stack.ipv4.sysctl_names import SYSCTLS
+
+__all__ = ["Packetdrill", "serve"]
+
+START_NS = 1_000_000_000
+PATIENCE_S = 1.0
+"""Real time that a woken thread is given to ask for the time: as packetdrill's own."""
+SILENCE_NS = 1_000_000_000_000
+"""Virtual time without a packet after which a wait for one is given up."""
+SYSCTL_DIR = Path("/proc/sys")
+INTERFACE = "tun0"
+MACHINE_KNOBS = frozenset({"tcp_mem", "udp_mem", "tcp_max_orphans", "tcp_max_tw_buckets"})
+"""They follow from the machine's memory; ours has its own."""
+
+
+class Packetdrill:
+    """The one host of a run. `call` is what C calls."""
+
+    def __init__(self) -> None:
+        self._moved = threading.Condition(threading.RLock())
+        self._sleepers: dict[int, Callable[[], bool]] = {}
+        """By thread: what it waits for."""
+        self._owed: set[int] = set()
+        """Threads that are awake and have not asked for the time yet."""
+        self._seen: dict[Path, str] = {}
+        self._clock = VirtualClock(START_NS)
+        self._host: Host
+        self._tun: Tun
+        self._face: Face
+
+    def call(self, name: str, args: tuple[int, ...]) -> int:
+        """One function of packetdrill's table. Raises: OSError."""
+        with self._moved:
+            own = OWN.get(name)
+            if own is not None:
+                return own(self, args)
+            self._read_sysctls()
+            try:
+                return self._face.call(name, args)
+            finally:
+                self._clock.run_until(self._clock.now_ns())
+
+    def init(self, args: tuple[int, ...]) -> int:
+        """Make the host as the flags say: addr=A/N, route=PREFIX, mtu=N, with spaces between."""
+        words = read_text(args[0], "the flags").split() if args[0] else []
+        pairs = [word.partition("=")[::2] for word in words]
+        known = {"addr", "mtu", "route"}
+        for name, value in pairs:
+            if name not in known or not value:
+                raise os_error(errno.EINVAL, f"--so_flags: {name!r}; give addr=, route=, mtu=")
+        self._host = Host("packetdrill", clock=self._clock)
+        self._read_sysctls()
+        mtu = int(dict(pairs).get("mtu", 1500))
+        self._tun = Tun(self._host, INTERFACE, mtu)
+        for name, value in pairs:
+            if name == "addr":
+                self._host.ifconfig(INTERFACE, value)
+        for name, value in pairs:
+            if name == "route":
+                self._host.route_add(value, None, INTERFACE)
+        self._face = Face(self._host, self._sleep, lambda _fd: os.eventfd(0), os.close)
+        self._clock.run_for(START_NS)
+        self._tun.sent.clear()
+        return 0
+
+    def _read_sysctls(self) -> None:
+        """Take the knobs that a script has set in its namespace since."""
+        for name, row in SYSCTLS.items():
+            path = SYSCTL_DIR / row.full_name.replace(".", "/")
+            if name in MACHINE_KNOBS or row.obsolete:
+                continue
+            try:
+                text = path.read_text()
+            except OSError:
+                continue
+            if self._seen.get(path) != text:
+                self._seen[path] = text
+                try:
+                    self._host.sysctl[name] = text.strip()
+                except (OSError, ValueError):
+                    continue  # one that Linux only shows
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def _sleep(self, cond: Callable[[], bool], timeout_ns: int | None) -> bool:
+        """How a call waits: another thread moves time."""
+        me = threading.get_ident()
+        end = None if timeout_ns is None else self._clock.now_ns() + timeout_ns
+        timer = None if end is None else self._clock.call_at(end, int)
+        over = False
+
+        def ready() -> bool:
+            nonlocal over
+            over = end is not None and self._clock.now_ns() >= end
+            return over or cond()
+
+        self._owed.discard(me)
+        self._sleepers[me] = ready
+        try:
+            self._moved.notify_all()
+            while not ready():
+                self._moved.wait()
+        finally:
+            del self._sleepers[me]
+            if timer is not None:
+                timer.cancel()
+        return bool(cond())
+
+    def _wake(self) -> None:
+        """Let threads go on whose wait is over, and time stand still until they have."""
+        me = threading.get_ident()
+        woken = {thread for thread, ready in self._sleepers.items() if ready()}
+        if woken:
+            self._owed |= woken
+            self._moved.notify_all()
+        if self._owed - {me}:
+            self._moved.wait_for(lambda: not self._owed - {me}, PATIENCE_S)
+            self._owed.clear()
+
+    def _run(self, until_ns: int, stop: Callable[[], bool] = bool) -> bool:
+        """Run events one time after the other until then, or until `stop()`."""
+        clock = self._clock
+        while True:
+            self._wake()
+            if stop():
+                return True
+            when = clock.due_ns()
+            if when is None or when > until_ns:
+                clock.move_to(until_ns)
+                return False
+            clock.run_until(when)
+
+    def gettimeofday(self, args: tuple[int, ...]) -> int:
+        """The time in µs; the question takes one."""
+        self._owed.discard(threading.get_ident())
+        self._moved.notify_all()
+        self._run(self._clock.now_ns() + 1000)
+        return self._clock.now_ns() // 1000
+
+    def usleep(self, args: tuple[int, ...]) -> int:
+        """Sleep."""
+        self._run(self._clock.now_ns() + args[0] * 1000)
+        return 0
+
+    # --- packets --------------------------------------------------------------------------------
+
+    def netdev_send(self, args: tuple[int, ...]) -> int:
+        """The host receives a packet."""
+        self._read_sysctls()
+        self._tun.receive(bytes(read_memory(os.getpid(), args[0], args[1])))
+        self._run(self._clock.now_ns())
+        return 0
+
+    def netdev_receive(self, args: tuple[int, ...]) -> int:
+        """Wait for the next packet of the host's. Without one the process ends."""
+        sent = self._tun.sent
+        if not self._run(self._clock.now_ns() + SILENCE_NS, lambda: bool(sent)):
+            print("e1000packetdrill: the host sends nothing more", file=sys.stderr, flush=True)
+            os._exit(1)
+        when, packet = sent.popleft()
+        pid = os.getpid()
+        (room,) = struct.unpack("=Q", read_memory(pid, args[1], 8))
+        write_memory(pid, args[0], packet[:room])
+        write_memory(pid, args[1], struct.pack("=Q", min(len(packet), room)))
+        write_memory(pid, args[2], struct.pack("=q", when // 1000))
+        return 0
+
+
+OWN: dict[str, Callable[[Packetdrill, tuple[int, ...]], int]] = {
+    "gettimeofday": Packetdrill.gettimeofday,
+    "init": Packetdrill.init,
+    "netdev_receive": Packetdrill.netdev_receive,
+    "netdev_send": Packetdrill.netdev_send,
+    "usleep": Packetdrill.usleep,
+}
+
+
+def serve(ffi: Any, lib: Any) -> None:
+    """Called once, when Python starts."""
+    connect(ffi, lib, PACKETDRILL, Packetdrill().call)

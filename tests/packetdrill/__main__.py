@@ -1,0 +1,166 @@
+"""Run a directory of packetdrill's scripts on our host: `make test-packetdrill`.
+
+    python -m tests.packetdrill --packetdrill PATH --scripts DIR [--kernel] [--only WORD]
+
+Each script runs in a network namespace of its own, over IPv4, IPv6 and IPv4-mapped addresses, in
+virtual time and in parallel. The table says passed, failed, or exempt with the reason. With
+`--kernel` each runs on this machine's kernel, too, and the exit status tells whether all that the
+kernel passes passes here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from e1000emu.lab.cstack import PACKETDRILL, build
+
+LIMIT_S = 60
+V4 = ["--local_ip=192.168.0.1", "--gateway_ip=192.168.0.1", "--netmask_ip=255.255.0.0"]
+V4 += ["--remote_ip=192.0.2.1", "-D", "TFO_COOKIE=3021b9d889017eeb"]
+V4_HOST = "addr=192.168.0.1/16 route=0.0.0.0/0"
+V6 = ["--mtu=1520", "--local_ip=fd3d:0a0b:17d6::1", "--gateway_ip=fd3d:0a0b:17d6:8888::1"]
+V6 += ["--remote_ip=fd3d:fa7b:d17d::1", "-D", "TFO_COOKIE=c1d1e9742a47a9bc"]
+IP = ["-D", "CMSG_LEVEL_IP=SOL_IP", "-D", "CMSG_TYPE_RECVERR=IP_RECVERR"]
+IPV6 = ["-D", "CMSG_LEVEL_IP=SOL_IPV6", "-D", "CMSG_TYPE_RECVERR=IPV6_RECVERR"]
+CODE = ["-D", "CODE=host_unreachable"]
+VARIANTS = {
+    "ipv4": (["--ip_version=ipv4", *V4, *IP, *CODE], V4_HOST),
+    "ipv6": (["--ip_version=ipv6", *V6, *IPV6], "addr=fd3d:0a0b:17d6::1/48 route=::/0 mtu=1520"),
+    "mapped": (["--ip_version=ipv4-mapped-ipv6", *V4, *IPV6, *CODE], V4_HOST),
+}
+SET_UP = "ip link set lo up; ip tuntap add dev tun0 mode tun; ip link set tun0 up; "
+"""A script's own `tc` wants the interface that packetdrill does not make in this mode."""
+EXEMPT = {
+    r"\bnstat\b": "asks the kernel for its counters (nstat)",
+    r"\b(ip|tc) (route|-6 route|addr|link|qdisc)\b": "configures the kernel's interface (ip, tc)",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a script: "passed", "failed" or "exempt", and why."""
+
+    script: str
+    variant: str
+    result: str
+    why: str = ""
+    kernel: str = ""
+
+
+def exempt(script: Path) -> str:
+    """Why a script cannot be about our host; nothing when it can."""
+    text = re.sub(r"//.*", "", script.read_text(errors="replace"))
+    return next((why for pattern, why in EXEMPT.items() if re.search(pattern, text)), "")
+
+
+def run(command: list[str], script: Path, before: str = "", **env: str) -> str:
+    """Run packetdrill in a namespace; its last words, nothing when it passes."""
+    inside = f'{before}exec env "$@"'
+    words = [f"{name}={value}" for name, value in env.items()]
+    try:
+        done = subprocess.run(
+            ["unshare", "--net", "sh", "-c", inside, "sh", *words, *command, script.name],
+            cwd=script.parent,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"still ran after {LIMIT_S} s"
+    if done.returncode == 0:
+        return ""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("sysctl:")]
+    return " | ".join(lines[:3]) or f"exit status {done.returncode}"
+
+
+def one(program: str, library: Path, script: Path, name: str, variant: str, kernel: bool) -> Result:
+    """Run a script over one kind of addresses."""
+    arguments, host = VARIANTS[variant]
+    command = [program, "--send_omit_free", *arguments]
+    theirs = ""
+    if kernel:
+        said = run([*command, "--tolerance_usecs=14000"], script, "ip link set lo up; ")
+        theirs = "failed" if said else "passed"
+    why = exempt(script)
+    if why:
+        return Result(name, variant, "exempt", why, theirs)
+    ours = [*command, f"--so_filename={library}", f"--so_flags={host}"]
+    said = run(ours, script, SET_UP, LD_PRELOAD=str(library))
+    return Result(name, variant, "failed" if said else "passed", said, theirs)
+
+
+def runs_over(script: Path, variant: str) -> bool:
+    """Whether a script's name allows the kind of addresses."""
+    other = "v4.pkt" if variant == "ipv6" else "v6.pkt"
+    return not script.name.endswith(other)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run all, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.packetdrill", description=__doc__)
+    parser.add_argument("--packetdrill", required=True, help="the program")
+    parser.add_argument("--scripts", required=True, type=Path, help="a directory with *.pkt")
+    parser.add_argument("--kernel", action="store_true", help="run each on the kernel, too")
+    parser.add_argument("--only", default="", help="scripts whose path has this text")
+    parser.add_argument("--variant", choices=VARIANTS, help="one kind of addresses")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("-j", type=int, default=os.cpu_count() or 1, help="at the same time")
+    asked = parser.parse_args(argv)
+    program = shutil.which(asked.packetdrill)
+    if program is None:
+        parser.error(f"--packetdrill: no program {asked.packetdrill!r}")
+    scripts = sorted(p for p in asked.scripts.resolve().rglob("*.pkt") if asked.only in str(p))
+    if not scripts:
+        parser.error(f"--scripts: no *.pkt in {asked.scripts}")
+    variants = [asked.variant] if asked.variant else list(VARIANTS)
+    with tempfile.TemporaryDirectory() as scratch:
+        library = build(scratch, library=PACKETDRILL).library
+        with concurrent.futures.ThreadPoolExecutor(asked.j) as pool:
+            futures = [
+                pool.submit(
+                    one,
+                    os.path.abspath(program),
+                    library,
+                    script,
+                    str(script.relative_to(asked.scripts.resolve())),
+                    variant,
+                    asked.kernel,
+                )
+                for variant in variants
+                for script in scripts
+                if runs_over(script, variant)
+            ]
+            results = [future.result() for future in futures]
+    for row in results:
+        if row.result != "passed" or row.kernel == "failed":
+            theirs = f" (kernel {row.kernel})" if row.kernel else ""
+            print(f"{row.variant:7}{row.result:7}{theirs} {row.script}: {row.why}")
+    for variant in variants:
+        mine = [row for row in results if row.variant == variant]
+        count = {
+            word: sum(r.result == word for r in mine) for word in ("passed", "failed", "exempt")
+        }
+        said = ", ".join(f"{number} {word}" for word, number in count.items())
+        if asked.kernel:
+            said += f"; the kernel passes {sum(r.kernel == 'passed' for r in mine)}"
+        print(f"{variant}: {said}, of {len(mine)}")
+    if asked.json:
+        asked.json.write_text(json.dumps([asdict(row) for row in results], indent=1))
+    bad = [r for r in results if r.result == "failed" and r.kernel != "failed"]
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
