@@ -22,15 +22,10 @@ from stack.bridge.br_private import (
     net_bridge_port,
     netif_is_bridge_port,
 )
+from stack.core import drop_reason
 from stack.core.dev_forward import is_skb_forwardable, skb_forward_csum
 from stack.core.dev_queue import dev_queue_xmit
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_DEV_READY,
-    SKB_DROP_REASON_NO_TX_TARGET,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.if_vlan import eth_type_vlan, vlan_depth
 from stack.core.netdevice import ETH_HLEN, IFF_UP, net_device
 
@@ -60,13 +55,15 @@ def br_dev_queue_push_xmit(skb: sk_buff) -> int:
     if not is_skb_forwardable(dev, skb):
         dev.stats.tx_dropped += 1
         up = dev.flags & IFF_UP
-        reason = SKB_DROP_REASON_PKT_TOO_BIG if up else SKB_DROP_REASON_DEV_READY
+        reason = (
+            drop_reason.SKB_DROP_REASON_PKT_TOO_BIG if up else drop_reason.SKB_DROP_REASON_DEV_READY
+        )
         kfree_skb_reason(dev.net, skb, reason)
         return 0
     if skb.ip_summed == CHECKSUM_PARTIAL and eth_type_vlan(skb.protocol):
         depth = vlan_depth(skb)
         if not depth:
-            kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+            kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
             return 0
         skb_set_network_header(skb, depth)
     dev_queue_xmit(skb)
@@ -103,7 +100,7 @@ def br_forward(to: net_bridge_port | None, skb: sk_buff, local_rcv: bool, local_
         else:
             __br_forward(to, skb, local_orig)
     elif not local_rcv:
-        kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
 
 
 def br_flood(
@@ -129,7 +126,7 @@ def br_flood(
         prev = p
     if prev is None:
         if not local_rcv:
-            kfree_skb_reason(br.dev.net, skb, SKB_DROP_REASON_NO_TX_TARGET)
+            kfree_skb_reason(br.dev.net, skb, drop_reason.SKB_DROP_REASON_NO_TX_TARGET)
     elif local_rcv:
         deliver_clone(prev, skb, local_orig)
     else:

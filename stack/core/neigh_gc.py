@@ -7,11 +7,8 @@ A table holds at most `gc_thresh3` entries. From `gc_thresh2` on old ones are dr
 from __future__ import annotations
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_NEIGH_DEAD,
-    SKB_DROP_REASON_NEIGH_QUEUEFULL,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_table import (
     NUD_FAILED,
     NUD_IN_TIMER,
@@ -57,7 +54,7 @@ def neigh_remove_one(n: neighbour) -> None:
     timer_delete(n.timer)
     for skb in n.arp_queue:
         n.arp_queue.unlink(skb)
-        kfree_skb_reason(n.net, skb, SKB_DROP_REASON_NEIGH_DEAD)
+        kfree_skb_reason(n.net, skb, drop_reason.SKB_DROP_REASON_NEIGH_DEAD)
     n.arp_queue_len_bytes = 0
     n.output = neigh_blackhole
     n.nud_state = NUD_NOARP if n.nud_state & NUD_VALID else NUD_NONE
@@ -194,7 +191,7 @@ def pneigh_enqueue(tbl: neigh_table, p: neigh_parms, skb: sk_buff) -> None:
     A station that really has the address answers first. Takes ownership of skb.
     """
     if len(tbl.proxy_queue) >= p.proxy_qlen or tbl.proxy_timer is None:
-        kfree_skb_reason(tbl.net, skb, SKB_DROP_REASON_NEIGH_QUEUEFULL)
+        kfree_skb_reason(tbl.net, skb, drop_reason.SKB_DROP_REASON_NEIGH_QUEUEFULL)
         return
     when = tbl.net.clock.now_ns() + tbl.net.random.randrange(max(p.proxy_delay, 1))
     skb.dst = None

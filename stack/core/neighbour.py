@@ -19,14 +19,9 @@ from fastpath.base.skbuff import (
     skb_pull,
     skb_push_data,
 )
+from stack.core import drop_reason
 from stack.core.dev_queue import dev_queue_xmit
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_NEIGH_DEAD,
-    SKB_DROP_REASON_NEIGH_FAILED,
-    SKB_DROP_REASON_NEIGH_HH_FILLFAIL,
-    SKB_DROP_REASON_NEIGH_QUEUEFULL,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_gc import neigh_forced_gc
 from stack.core.neigh_table import (
     MIN_TIMER,
@@ -151,7 +146,7 @@ def neigh_connected_output(neigh: neighbour, skb: sk_buff) -> int:
     if offset > 0:
         skb_pull(skb, offset)
     if dev_hard_header(skb, dev, skb.protocol, neigh.ha, None, skb.len) < 0:
-        kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_HH_FILLFAIL)
+        kfree_skb_reason(neigh.net, skb, drop_reason.SKB_DROP_REASON_NEIGH_HH_FILLFAIL)
         return -errno.EINVAL
     return dev_queue_xmit(skb)
 
@@ -210,7 +205,7 @@ def __neigh_event_send(neigh: neighbour, skb: sk_buff | None, now: int) -> int:
     parms = neigh.parms
     if neigh.dead:
         if skb is not None:
-            kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_DEAD)
+            kfree_skb_reason(neigh.net, skb, drop_reason.SKB_DROP_REASON_NEIGH_DEAD)
         return 1
     immediate_probe = False
     state = neigh.nud_state
@@ -219,7 +214,7 @@ def __neigh_event_send(neigh: neighbour, skb: sk_buff | None, now: int) -> int:
             neigh.nud_state = NUD_FAILED
             neigh.updated = now
             if skb is not None:
-                kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_FAILED)
+                kfree_skb_reason(neigh.net, skb, drop_reason.SKB_DROP_REASON_NEIGH_FAILED)
             return 1
         neigh.probes = parms.ucast_probes
         neigh.nud_state = NUD_INCOMPLETE
@@ -240,7 +235,7 @@ def __neigh_event_send(neigh: neighbour, skb: sk_buff | None, now: int) -> int:
                 assert old is not None
                 neigh.arp_queue_len_bytes -= old.truesize
                 neigh.tbl.stats.unres_discards += 1
-                kfree_skb_reason(neigh.net, old, SKB_DROP_REASON_NEIGH_QUEUEFULL)
+                kfree_skb_reason(neigh.net, old, drop_reason.SKB_DROP_REASON_NEIGH_QUEUEFULL)
             queue.queue_tail(skb)
             neigh.arp_queue_len_bytes += size
         rc = 1

@@ -26,6 +26,7 @@ from fastpath.base.skbuff import (
     sk_buff_head,
     skb_orphan,
 )
+from stack.core import uapi
 from stack.core.drop_reason import (
     SKB_DROP_REASON_PROTO_MEM,
     SKB_DROP_REASON_SOCKET_FILTER,
@@ -57,19 +58,6 @@ from stack.core.sk_mem import (
 )
 from stack.core.softirq import raise_later
 from stack.core.tcp_states import TCP_CLOSE
-from stack.core.uapi import (
-    AF_UNIX,
-    POLLERR,
-    POLLIN,
-    POLLOUT,
-    POLLPRI,
-    POLLRDBAND,
-    POLLRDNORM,
-    POLLWRBAND,
-    POLLWRNORM,
-    RCV_SHUTDOWN,
-    SEND_SHUTDOWN,
-)
 from stack.core.wait import (
     MAX_SCHEDULE_TIMEOUT,
     schedule_timeout,
@@ -130,8 +118,8 @@ POLL_PRI = 5
 POLL_HUP = 6
 
 # What a wake-up is about: its key
-KEY_IN = POLLIN | POLLPRI | POLLRDNORM | POLLRDBAND
-KEY_OUT = POLLOUT | POLLWRNORM | POLLWRBAND
+KEY_IN = uapi.POLLIN | uapi.POLLPRI | uapi.POLLRDNORM | uapi.POLLRDBAND
+KEY_OUT = uapi.POLLOUT | uapi.POLLWRNORM | uapi.POLLWRBAND
 
 SK_CAN_REUSE = 1
 SK_NO_REUSE = 0
@@ -349,7 +337,7 @@ def sock_valbool_flag(sk: sock, flag: int, valbool: bool) -> None:
 
 def sock_needs_netstamp(sk: sock) -> bool:
     """net/core/sock.c: do the socket's packets come from a device?"""
-    return sk.sk_family != AF_UNIX
+    return sk.sk_family != uapi.AF_UNIX
 
 
 def sock_enable_timestamp(sk: sock, flag: int) -> None:
@@ -650,7 +638,7 @@ def sk_data_came(sk: sock, seen: sk_buff | None) -> bool:
     return bool(
         sk.sk_receive_queue.peek_tail() is not seen
         or sk.sk_err
-        or sk.sk_shutdown & RCV_SHUTDOWN
+        or sk.sk_shutdown & uapi.RCV_SHUTDOWN
         or sk.sk_state == TCP_CLOSE
         or sk.sk_flags & SOCK_DEAD
     )
@@ -680,7 +668,7 @@ def sock_def_wakeup(sk: sock) -> None:
 
 def sock_def_error_report(sk: sock) -> None:
     """net/core/sock.c: sk_error_report."""
-    wake_up_poll(sk.sk_wq, POLLERR)
+    wake_up_poll(sk.sk_wq, uapi.POLLERR)
     if sk.sk_flags & SOCK_FASYNC:
         sk_wake_async(sk, SOCK_WAKE_IO, POLL_ERR)
 
@@ -897,7 +885,7 @@ def sock_alloc_send_skb(
 
     Raises: OSError EPIPE, EAGAIN, ENOBUFS or the sock's pending error.
     """
-    if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+    if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
         sock_wait_for_wmem(sk, noblock)
     skb = alloc_skb(pool or sk.net.skb_small, size_bytes, headroom)
     if skb is None:
@@ -916,7 +904,7 @@ def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
     timeo_ns = sock_sndtimeo(sk, noblock)
     while True:
         raise_sock_error(sk)
-        if sk.sk_shutdown & SEND_SHUTDOWN:
+        if sk.sk_shutdown & uapi.SEND_SHUTDOWN:
             raise os_error(errno.EPIPE, "socket was shut down for sending")
         if sk.sk_wmem_alloc < sk.sk_sndbuf:
             return
@@ -931,7 +919,7 @@ def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
 
 def sock_wmem_came(sk: sock, seen: Any) -> bool:
     """The condition of `sock_wait_for_wmem`."""
-    return bool(sk.sk_wmem_alloc < sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN)
+    return bool(sk.sk_wmem_alloc < sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN)
 
 
 def sock_kmalloc(sk: sock, size_bytes: int) -> None:

@@ -39,16 +39,9 @@ from fastpath.base.skbuff import (
     skb_put_data,
 )
 from fastpath.net.hdr import icmp_csum, icmp_hdr, icmp_push, ip_hdr, iphdr_at
+from stack.core import drop_reason
 from stack.core.bsd_socket import sock_create_kern
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_ICMP_CSUM,
-    SKB_DROP_REASON_INVALID_PROTO,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_UNHANDLED_PROTO,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import narrow, row, state
@@ -387,18 +380,18 @@ def icmp_rcv(skb: sk_buff) -> int:
     rt = skb.dst
     net = rt.net
     if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return 0
     mib = net.mib.icmp
     mib.InMsgs += 1
     if skb.ip_summed != CHECKSUM_UNNECESSARY and icmp_csum(skb):
         mib.InCsumErrors += 1
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_ICMP_CSUM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ICMP_CSUM)
         return 0
     if not pskb_may_pull(skb, ICMP_HLEN):
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
     icmph = icmp_hdr(skb)
     kind = icmph.type
@@ -406,18 +399,18 @@ def icmp_rcv(skb: sk_buff) -> int:
     icmp_in_count(net, kind)
     if kind > NR_ICMP_TYPES:  # RFC 1122 3.2.2: unknown types are silently discarded
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_UNHANDLED_PROTO)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UNHANDLED_PROTO)
         return 0
     if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
         # RFC 1122 3.2.2.6, 3.2.2.8: requests to a group may be ignored, other messages must be.
         if kind in (ICMP_ECHO, ICMP_TIMESTAMP):
             if net.sysctl.icmp_echo_ignore_broadcasts:
                 mib.InErrors += 1
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_INVALID_PROTO)
+                kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_INVALID_PROTO)
                 return 0
         elif kind not in (ICMP_ADDRESS, ICMP_ADDRESSREPLY):
             mib.InErrors += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_INVALID_PROTO)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_INVALID_PROTO)
             return 0
     handler = ICMP_HANDLERS.get(kind)
     if handler is None:
@@ -427,7 +420,7 @@ def icmp_rcv(skb: sk_buff) -> int:
         consume_skb(skb)
     else:
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
 
 

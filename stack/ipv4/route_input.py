@@ -25,16 +25,8 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
 from fastpath.net.hdr import ip_hdr
 from fastpath.net.inet import rth_find, rth_key
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_INADDRERRORS,
-    SKB_DROP_REASON_IP_INNOROUTES,
-    SKB_DROP_REASON_IP_INVALID_DEST,
-    SKB_DROP_REASON_IP_INVALID_SOURCE,
-    SKB_DROP_REASON_IP_LOCAL_SOURCE,
-    SKB_DROP_REASON_IP_LOCALNET,
-    SKB_DROP_REASON_IP_RPFILTER,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, NET_RX_DROP, net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.uapi import AF_INET, IPPROTO_IGMP
@@ -129,10 +121,10 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
     if ipv4_is_multicast(daddr):
         in_dev = dev.ip_ptr
         if in_dev is None:
-            return SKB_DROP_REASON_IP_INADDRERRORS
+            return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
         proto = ip_hdr(skb).protocol if skb.protocol == ETH_P_IP else 0
         if not ip_check_mc_rcu(in_dev, daddr, saddr, proto):
-            return SKB_DROP_REASON_IP_INADDRERRORS
+            return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
         return ip_route_input_mc(skb, daddr, saddr, tos, dev)
     return ip_route_input_slow(skb, daddr, saddr, tos, dev)
 
@@ -140,16 +132,16 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
 def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: route a packet to a group that this host is a member of."""
     if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or skb.protocol != ETH_P_IP:
-        return SKB_DROP_REASON_IP_INVALID_SOURCE
+        return drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
     in_dev = dev.ip_ptr
     assert in_dev is not None
     if ipv4_is_loopback(saddr) and not dev.flags & IFF_LOOPBACK:
-        return SKB_DROP_REASON_IP_LOCALNET
+        return drop_reason.SKB_DROP_REASON_IP_LOCALNET
     if ipv4_is_zeronet(saddr):
         if not ipv4_is_local_multicast(daddr) and ip_hdr(skb).protocol != IPPROTO_IGMP:
-            return SKB_DROP_REASON_IP_INVALID_SOURCE
+            return drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
     elif fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev) < 0:
-        return SKB_DROP_REASON_IP_RPFILTER
+        return drop_reason.SKB_DROP_REASON_IP_RPFILTER
     rt = rt_dst_alloc(dev, RTCF_MULTICAST | RTCF_LOCAL, RTN_MULTICAST)
     rt.output = ip_rt_bug
     rt.rt_is_input = True
@@ -164,22 +156,26 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
     net = dev.net
     in_dev = dev.ip_ptr
     if in_dev is None:
-        return SKB_DROP_REASON_IP_INADDRERRORS
+        return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
     loopback = dev.flags & IFF_LOOPBACK
     if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr):
-        return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+        return martian_source(skb, dev, daddr, saddr, drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE)
     broadcast = ipv4_is_lbcast(daddr) or (saddr == 0 and daddr == 0)
     res: fib_result | None = None
     if not broadcast:
         if ipv4_is_zeronet(saddr):
-            return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+            return martian_source(
+                skb, dev, daddr, saddr, drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
+            )
         if ipv4_is_zeronet(daddr):
             return martian_destination(dev, daddr, saddr)
         if not loopback and not in_dev_conf(in_dev, "route_localnet"):
             if ipv4_is_loopback(daddr):
                 return martian_destination(dev, daddr, saddr)
             if ipv4_is_loopback(saddr):
-                return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_LOCALNET)
+                return martian_source(
+                    skb, dev, daddr, saddr, drop_reason.SKB_DROP_REASON_IP_LOCALNET
+                )
         found = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
         if not isinstance(found, fib_result):
             err = -found if in_dev_forward(in_dev) else errno.EHOSTUNREACH
@@ -189,7 +185,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
             broadcast = True
     if broadcast:
         if skb.protocol != ETH_P_IP:
-            return SKB_DROP_REASON_IP_INVALID_DEST
+            return drop_reason.SKB_DROP_REASON_IP_INVALID_DEST
         if not ipv4_is_zeronet(saddr):
             err = fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev)
             if err < 0:
@@ -274,7 +270,7 @@ def ip_mkroute_input(
     out_dev = nh.nh_dev
     out_in_dev = out_dev.ip_ptr
     if out_in_dev is None:
-        return SKB_DROP_REASON_IP_INNOROUTES
+        return drop_reason.SKB_DROP_REASON_IP_INNOROUTES
     err = fib_validate_source(skb, saddr, daddr, tos, nh.nh_oif, dev, in_dev)
     if err < 0:
         return martian_source(skb, dev, daddr, saddr, source_reason(err))
@@ -303,15 +299,15 @@ def ip_mkroute_input(
 def source_reason(err: int) -> int:
     """The drop reason for an error of fib_validate_source."""
     if err == -errno.EXDEV:
-        return SKB_DROP_REASON_IP_RPFILTER
-    return SKB_DROP_REASON_IP_LOCAL_SOURCE
+        return drop_reason.SKB_DROP_REASON_IP_RPFILTER
+    return drop_reason.SKB_DROP_REASON_IP_LOCAL_SOURCE
 
 
 def martian_source(skb: sk_buff, dev: net_device, daddr: int, saddr: int, reason: int) -> int:
     """net/ipv4/route.c (ip_handle_martian_source): count, log, return the drop reason."""
     net = dev.net
     net.ipv4.in_martian_src += 1
-    if reason == SKB_DROP_REASON_IP_RPFILTER:
+    if reason == drop_reason.SKB_DROP_REASON_IP_RPFILTER:
         net.mib.linux.IPReversePathFilter += 1
     in_dev = dev.ip_ptr
     if in_dev is not None and in_dev_conf(in_dev, "log_martians") and net_ratelimit(net):
@@ -332,7 +328,7 @@ def martian_destination(dev: net_device, daddr: int, saddr: int) -> int:
     if in_dev is not None and in_dev_conf(in_dev, "log_martians") and net_ratelimit(net):
         to, of = format_addr(daddr), format_addr(saddr)
         log.warning("%s: IPv4: martian destination %s from %s, dev %s", net.name, to, of, dev.name)
-    return SKB_DROP_REASON_IP_INVALID_DEST
+    return drop_reason.SKB_DROP_REASON_IP_INVALID_DEST
 
 
 def fib_validate_source(
@@ -366,7 +362,7 @@ def fib_validate_source(
 
 def ip_rt_bug(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/route.c: drop output over an input route, which is a bug of the stack."""
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INADDRERRORS)
     return 0
 
 
@@ -382,7 +378,7 @@ def ip_error(skb: sk_buff) -> int:
     if in_dev is not None and not in_dev_forward(in_dev):
         if rt.error == errno.EHOSTUNREACH:
             net.mib.ip.InAddrErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INADDRERRORS)
         return NET_RX_DROP
     code = {
         errno.EHOSTUNREACH: ICMP_HOST_UNREACH,
@@ -396,5 +392,5 @@ def ip_error(skb: sk_buff) -> int:
         peer = inet_getpeer_v4(net, ip_hdr(skb).saddr)
         if inet_peer_xrlim_allow(net, peer, sysctl.error_cost * MSEC, sysctl.error_burst * MSEC):
             net.ipv4.steps.icmp_send(skb, ICMP_DEST_UNREACH, code, 0)
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INNOROUTES)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INNOROUTES)
     return NET_RX_DROP

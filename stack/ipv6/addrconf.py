@@ -23,27 +23,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core import netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.neigh_gc import neigh_ifdown
 from stack.core.neigh_table import neigh_rand_reach_time
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
-from stack.core.netdevice import (
-    ARPHRD_ETHER,
-    IFF_LOOPBACK,
-    IFF_MULTICAST,
-    IFF_UP,
-    NETDEV_CHANGE,
-    NETDEV_CHANGEMTU,
-    NETDEV_CHANGENAME,
-    NETDEV_DOWN,
-    NETDEV_REGISTER,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    net_device,
-    netif_carrier_ok,
-    netif_running,
-)
+from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.rows import wide
 from stack.core.timer import timer_shutdown
 from stack.ipv6.addr import (
@@ -167,7 +153,7 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
     net = dev.net
     cnf = ipv6_devconf(dev.name, net.ipv6.devconf_dflt)
     cnf.store("mtu", dev.mtu)
-    if dev.flags & IFF_LOOPBACK:
+    if dev.flags & netdevice.IFF_LOOPBACK:
         cnf.store("accept_dad", -1)
     idev = inet6_dev(dev, cnf)
     parms = idev.nd_parms
@@ -183,7 +169,7 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
     cnf.on_write("addr_gen_mode", lambda conf, old: addr_gen_mode_change(idev, old))
     ipv6_dev_mc_inc(dev, IN6ADDR_INTERFACELOCAL_ALLNODES)
     ipv6_dev_mc_inc(dev, IN6ADDR_LINKLOCAL_ALLNODES)
-    if cnf.forwarding and dev.flags & IFF_MULTICAST:
+    if cnf.forwarding and dev.flags & netdevice.IFF_MULTICAST:
         ipv6_dev_mc_inc(dev, IN6ADDR_LINKLOCAL_ALLROUTERS)
     return idev
 
@@ -200,7 +186,7 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
         idev = ipv6_add_dev(dev)
     if idev.cnf.disable_ipv6:
         raise os_error(errno.EACCES, f"{dev.name}: IPv6 is disabled (disable_ipv6)")
-    if not dev.flags & IFF_LOOPBACK:
+    if not dev.flags & netdevice.IFF_LOOPBACK:
         addrconf_add_mroute(dev)
     return idev
 
@@ -226,9 +212,9 @@ def addrconf_add_mroute(dev: net_device) -> None:
 
 def addrconf_init_auto_addrs(dev: net_device) -> None:
     """net/ipv6/addrconf.c: add ::1 to a loopback device, to others a link-local address."""
-    if dev.flags & IFF_LOOPBACK:
+    if dev.flags & netdevice.IFF_LOOPBACK:
         init_loopback(dev)
-    elif dev.type == ARPHRD_ETHER:
+    elif dev.type == netdevice.ARPHRD_ETHER:
         addrconf_dev_config(dev)
 
 
@@ -289,11 +275,11 @@ def addrconf_notify(event: int, dev: net_device) -> None:
     """net/ipv6/addrconf.c: update IPv6 on a device event."""
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
-    loopback = bool(dev.flags & IFF_LOOPBACK)
-    if event == NETDEV_REGISTER:
+    loopback = bool(dev.flags & netdevice.IFF_LOOPBACK)
+    if event == netdevice.NETDEV_REGISTER:
         if idev is None and dev.mtu >= IPV6_MIN_MTU:
             ipv6_add_dev(dev)
-    elif event == NETDEV_CHANGEMTU:
+    elif event == netdevice.NETDEV_CHANGEMTU:
         if dev.mtu < IPV6_MIN_MTU:
             addrconf_ifdown(dev, not loopback)
         elif idev is not None:
@@ -301,18 +287,18 @@ def addrconf_notify(event: int, dev: net_device) -> None:
             idev.cnf.store("mtu", dev.mtu)
         else:
             ipv6_add_dev(dev)
-            if dev.flags & IFF_UP:
+            if dev.flags & netdevice.IFF_UP:
                 addrconf_up(dev)
-    elif event == NETDEV_UP:
+    elif event == netdevice.NETDEV_UP:
         addrconf_up(dev)
-    elif event == NETDEV_CHANGE:
-        if dev.flags & IFF_UP:
+    elif event == netdevice.NETDEV_CHANGE:
+        if dev.flags & netdevice.IFF_UP:
             addrconf_carrier(dev)
-    elif event == NETDEV_DOWN:
+    elif event == netdevice.NETDEV_DOWN:
         addrconf_ifdown(dev, False)
-    elif event == NETDEV_UNREGISTER:
+    elif event == netdevice.NETDEV_UNREGISTER:
         addrconf_ifdown(dev, True)
-    elif event == NETDEV_CHANGENAME and idev is not None:
+    elif event == netdevice.NETDEV_CHANGENAME and idev is not None:
         conf = net.ipv6.sysctl.conf
         for name, cnf in tuple(conf.items()):
             if cnf is idev.cnf:
@@ -326,10 +312,10 @@ def addrconf_up(dev: net_device) -> None:
     if idev is None or idev.cnf.disable_ipv6:
         return
     if dev.mtu < IPV6_MIN_MTU:
-        addrconf_ifdown(dev, not dev.flags & IFF_LOOPBACK)
+        addrconf_ifdown(dev, not dev.flags & netdevice.IFF_LOOPBACK)
         return
     addrconf_permanent_addr(idev)
-    if addrconf_link_ready(dev) or dev.flags & IFF_LOOPBACK:
+    if addrconf_link_ready(dev) or dev.flags & netdevice.IFF_LOOPBACK:
         addrconf_link_up(idev)
 
 
@@ -433,7 +419,7 @@ def _addr_ifdown(ifp: inet6_ifaddr, keep_addr: bool) -> None:
         addrconf_leave_solict(idev, ifp.addr)
         return
     ipv6_ifa_down(ifp)
-    notify_inet6addr(NETDEV_DOWN, ifp)
+    notify_inet6addr(netdevice.NETDEV_DOWN, ifp)
 
 
 # --- settings that have an effect when written ---------------------------------------------
@@ -445,7 +431,7 @@ def dev_forward_change(idev: inet6_dev, old: int) -> None:
     if bool(forwarding) == bool(old):
         return
     dev = idev.dev
-    if dev.flags & IFF_MULTICAST:
+    if dev.flags & netdevice.IFF_MULTICAST:
         for group in _ALL_ROUTERS:
             (ipv6_dev_mc_inc if forwarding else ipv6_dev_mc_dec)(dev, group)
     for ifp in tuple(idev.addr_list):
@@ -453,7 +439,7 @@ def dev_forward_change(idev: inet6_dev, old: int) -> None:
             (addrconf_join_anycast if forwarding else addrconf_leave_anycast)(ifp)
     if forwarding:
         rt6_purge_dflt_routers(idev.net)
-    elif idev.if_flags & IF_READY and idev.cnf.accept_ra and not dev.flags & IFF_LOOPBACK:
+    elif idev.if_flags & IF_READY and idev.cnf.accept_ra and not dev.flags & netdevice.IFF_LOOPBACK:
         addrconf_rs_start(idev)
 
 
@@ -464,7 +450,7 @@ def dev_disable_change(idev: inet6_dev, old: int) -> None:
         return
     if disable:
         addrconf_ifdown(idev.dev, False)
-    elif idev.dev.flags & IFF_UP:
+    elif idev.dev.flags & netdevice.IFF_UP:
         addrconf_up(idev.dev)
 
 
@@ -509,7 +495,7 @@ def inet6_addr_add(
     ifp = ipv6_add_addr(idev, cfg)
     if not flags & IFA_F_NOPREFIXROUTE:
         ends = 0 if valid_lft == INFINITY_LIFE_TIME else net.now() + valid_lft * SEC
-        if dev.flags & IFF_UP:
+        if dev.flags & netdevice.IFF_UP:
             addrconf_prefix_route(dev, addr, plen, metric=metric, expires_ns=ends)
     addrconf_dad_start(ifp)
     if flags & IFA_F_MANAGETEMPADDR:

@@ -15,15 +15,8 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_csum, icmp6_hdr, ipv6_skip_exthdr
-from stack.core.drop_reason import (
-    SKB_CONSUMED,
-    SKB_DROP_REASON_ICMP_CSUM,
-    SKB_DROP_REASON_IPV6_BAD_EXTHDR,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_XFRM_POLICY,
-    SKB_NOT_DROPPED_YET,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.proto import proto
 from stack.core.sock import SOCK_USE_WRITE_QUEUE, sk_alloc, sock_init_data
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
@@ -72,19 +65,19 @@ def icmpv6_rcv(skb: sk_buff) -> int:
     """net/ipv6/icmp.c: an ICMPv6 message, data at its header. Takes ownership of skb."""
     net = skb.dev.net
     if not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return 0
     mib = net.mib.icmp6
     mib.InMsgs += 1
     iph = ipv6_hdr(skb)
     if not pskb_may_pull(skb, ICMP6_HLEN):
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
     if skb.ip_summed != CHECKSUM_UNNECESSARY and icmp6_csum(skb, iph.saddr, iph.daddr):
         mib.InCsumErrors += 1
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_ICMP_CSUM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ICMP_CSUM)
         return 0
     kind = icmp6_hdr(skb).icmp6_type
     icmp6_in_count(net, kind)
@@ -92,10 +85,10 @@ def icmpv6_rcv(skb: sk_buff) -> int:
     if handler is not None:
         reason = handler(skb)
     elif kind & ICMPV6_INFOMSG_MASK:
-        reason = SKB_NOT_DROPPED_YET  # RFC 4443 2.4 (b): silently discarded
+        reason = drop_reason.SKB_NOT_DROPPED_YET  # RFC 4443 2.4 (b): silently discarded
     else:
         reason = icmpv6_error(skb)  # RFC 4443 2.4 (a): passed to the upper layer
-    if reason and reason != SKB_CONSUMED:
+    if reason and reason != drop_reason.SKB_CONSUMED:
         mib.InErrors += 1
         kfree_skb_reason(net, skb, reason)
     else:
@@ -106,7 +99,7 @@ def icmpv6_rcv(skb: sk_buff) -> int:
 def icmpv6_echo_request(skb: sk_buff) -> int:
     """net/ipv6/icmp.c (in icmpv6_rcv): answer an echo request, unless icmp.echo_ignore_all."""
     if skb.dev.net.ipv6.sysctl.icmpv6_echo_ignore_all:
-        return SKB_NOT_DROPPED_YET
+        return drop_reason.SKB_NOT_DROPPED_YET
     skb_pull(skb, ICMP6_HLEN)
     return icmpv6_echo_reply(skb)
 
@@ -117,7 +110,7 @@ def icmpv6_echo_answer(skb: sk_buff) -> int:
     skb_pull(skb, ICMP6_HLEN)
     if rcv is not None:
         rcv(skb)
-    return SKB_NOT_DROPPED_YET
+    return drop_reason.SKB_NOT_DROPPED_YET
 
 
 def icmpv6_error(skb: sk_buff) -> int:
@@ -135,23 +128,23 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
     """
     net: Net = skb.dev.net
     if not pskb_may_pull(skb, IPV6_HLEN):
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     nexthdr = ipv6hdr_at(skb, 0).nexthdr
     inner = IPV6_HLEN
     if ipv6_ext_hdr(nexthdr):
         inner, nexthdr, _ = ipv6_skip_exthdr(skb, IPV6_HLEN, nexthdr)
         if inner < 0:
-            return SKB_DROP_REASON_IPV6_BAD_EXTHDR
+            return drop_reason.SKB_DROP_REASON_IPV6_BAD_EXTHDR
     # The first 8 bytes hold the ports, by which the sender's socket is found.
     if not pskb_may_pull(skb, inner + 8):
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     ipprot = net.ipv6.inet6_protos[nexthdr]
     if ipprot is not None and ipprot.err_handler is not None:
         ipprot.err_handler(skb, None, kind, code, inner, info)
     raw6_icmp_error = net.ipv6.sockets.raw6_icmp_error
     if raw6_icmp_error is not None:
         raw6_icmp_error(skb, nexthdr, inner, info)
-    return SKB_NOT_DROPPED_YET
+    return drop_reason.SKB_NOT_DROPPED_YET
 
 
 def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
@@ -174,13 +167,13 @@ def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
 def icmpv6_ndisc(skb: sk_buff) -> int:
     """Give a message of RFC 4861 to neighbour discovery."""
     rcv = skb.dev.net.ipv6.nd.ndisc_rcv
-    return rcv(skb) if rcv is not None else SKB_NOT_DROPPED_YET
+    return rcv(skb) if rcv is not None else drop_reason.SKB_NOT_DROPPED_YET
 
 
 def icmpv6_mld(skb: sk_buff) -> int:
     """Give a message of multicast listener discovery to its module."""
     rcv = skb.dev.net.ipv6.nd.mld_rcv
-    return rcv(skb) if rcv is not None else SKB_NOT_DROPPED_YET
+    return rcv(skb) if rcv is not None else drop_reason.SKB_NOT_DROPPED_YET
 
 
 # The handler of each type. Errors of other types are passed on; other messages are discarded.

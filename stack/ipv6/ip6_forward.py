@@ -5,29 +5,12 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    CHECKSUM_COMPLETE,
-    CHECKSUM_NONE,
-    PACKET_HOST,
-    sk_buff,
-    skb_clone,
-    skb_copy_bits,
-    skb_cow,
-    skb_network_offset,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import sk_buff, skb_clone, skb_copy_bits, skb_cow, skb_network_offset
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import ipv6_skip_exthdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_INADDRERRORS,
-    SKB_DROP_REASON_IP_INHDR,
-    SKB_DROP_REASON_IP_INNOROUTES,
-    SKB_DROP_REASON_IP_OUTNOROUTES,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
 from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
@@ -110,12 +93,16 @@ def ip6_forward(skb: sk_buff) -> int:
     net: Net = skb.dev.net
     rt: rt6_info = skb.dst
     mib = net.mib.ip6
-    if not net.ipv6.devconf_all.forwarding or skb.pkt_type != PACKET_HOST or skb.sk is not None:
+    if (
+        not net.ipv6.devconf_all.forwarding
+        or skb.pkt_type != skbuff.PACKET_HOST
+        or skb.sk is not None
+    ):
         return _refused(net, skb)
     if not xfrm6_policy_check(None, XFRM_POLICY_FWD, skb):
         return _blocked(net, skb)
-    if skb.ip_summed == CHECKSUM_COMPLETE:
-        skb.ip_summed = CHECKSUM_NONE
+    if skb.ip_summed == skbuff.CHECKSUM_COMPLETE:
+        skb.ip_summed = skbuff.CHECKSUM_NONE
     # RFC 2711: a router must look at packets with a router alert.
     if skb.ip_cb_flags & IP6SKB_ROUTERALERT and ip6_call_ra_chain(skb, IP6CB(skb).ra):
         return 0
@@ -123,7 +110,7 @@ def ip6_forward(skb: sk_buff) -> int:
     if iph.hop_limit <= 1:
         icmpv6_send(skb, ICMPV6_TIME_EXCEED, ICMPV6_EXC_HOPLIMIT, 0)
         mib.InHdrErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return -errno.ETIMEDOUT
     proxied = net.ipv6.nd.proxied
     if proxied is not None and proxied(skb.dev, iph.daddr):
@@ -132,7 +119,7 @@ def ip6_forward(skb: sk_buff) -> int:
             return net.ipv6.steps.input(skb)
         if verdict < 0:
             mib.InDiscards += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
             return -errno.EINVAL
     if not xfrm_route_forward(net, skb, AF_INET6, rt.dev.ifindex):
         return _blocked(net, skb)
@@ -149,11 +136,11 @@ def ip6_forward(skb: sk_buff) -> int:
         icmpv6_send(skb, ICMPV6_PKT_TOOBIG, 0, mtu)
         mib.InTooBigErrors += 1
         mib.FragFails += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         return -errno.EMSGSIZE
     if not skb_cow(skb, rt.dev.hard_header_len + rt.dev.needed_headroom + 16):
         mib.OutDiscards += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return -errno.ENOMEM
     iph = ipv6_hdr(skb)
     iph.hop_limit -= 1
@@ -179,7 +166,7 @@ def ip6_forward(skb: sk_buff) -> int:
 def _blocked(net: Net, skb: sk_buff) -> int:
     """Drop a packet that a policy blocks. Takes ownership of skb."""
     net.mib.ip6.InDiscards += 1
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
     return -errno.EINVAL
 
 
@@ -200,7 +187,7 @@ def ip6_forward_source(skb: sk_buff, saddr: wide, out: net_device) -> bool:
 def _refused(net: Net, skb: sk_buff) -> int:
     """Drop a packet that is not for us and must not be forwarded. Takes ownership of skb."""
     net.mib.ip6.InAddrErrors += 1
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INADDRERRORS)
     return -errno.EINVAL
 
 
@@ -225,7 +212,11 @@ def ip6_pkt_drop(skb: sk_buff, code: int, out: bool) -> int:
     else:
         mib.InNoRoutes += 1
     icmpv6_send(skb, ICMPV6_DEST_UNREACH, code, 0)
-    reason = SKB_DROP_REASON_IP_OUTNOROUTES if out else SKB_DROP_REASON_IP_INNOROUTES
+    reason = (
+        drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES
+        if out
+        else drop_reason.SKB_DROP_REASON_IP_INNOROUTES
+    )
     kfree_skb_reason(net, skb, reason)
     return 0
 

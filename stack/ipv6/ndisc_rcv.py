@@ -23,26 +23,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    PACKET_HOST,
-    PACKET_LOOPBACK,
-    consume_skb,
-    sk_buff,
-    skb_clone,
-    skb_copy_bits,
-    skb_to_bytes,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import consume_skb, sk_buff, skb_clone, skb_copy_bits, skb_to_bytes
 from fastpath.net.hdr import ipv6_hdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IPV6_NDISC_BAD_CODE,
-    SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS,
-    SKB_DROP_REASON_IPV6_NDISC_FRAG,
-    SKB_DROP_REASON_IPV6_NDISC_HOP_LIMIT,
-    SKB_DROP_REASON_IPV6_NDISC_NS_OTHERHOST,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_gc import pneigh_enqueue, pneigh_lookup
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ISROUTER,
@@ -99,7 +84,7 @@ log = logging.getLogger(__name__)
 
 ND_HOP_LIMIT = 255
 _LEARN = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE
-_INVALID = SKB_DROP_REASON_NOT_SPECIFIED
+_INVALID = drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
 
 
 def ndisc_rcv(skb: sk_buff) -> int:
@@ -113,14 +98,14 @@ def ndisc_rcv(skb: sk_buff) -> int:
     if idev is None:
         return _INVALID
     if skb.ip_cb_flags & IP6SKB_FRAGMENTED and idev.cnf.suppress_frag_ndisc:
-        return SKB_DROP_REASON_IPV6_NDISC_FRAG
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_FRAG
     if skb.len < RS_LEN:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     if ipv6_hdr(skb).hop_limit != ND_HOP_LIMIT:
-        return SKB_DROP_REASON_IPV6_NDISC_HOP_LIMIT
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_HOP_LIMIT
     kind, code = skb_copy_bits(skb, 0, 2)
     if code:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_CODE
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_CODE
     return HANDLERS[kind](skb)
 
 
@@ -147,7 +132,7 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
     data = skb_to_bytes(skb)
     msg = NeighbourSolicitation.parse(data)
     if msg is None:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     target = msg.target
     if idev is None or ipv6_addr_is_multicast(target):
         return _INVALID
@@ -155,10 +140,10 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
         return _INVALID
     options = ndisc_parse_options(data[ND_MSG_LEN:], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     lladdr = options.src_lladdr
     if lladdr is not None and dad:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     inc = ipv6_addr_is_multicast(daddr)
     is_router: bool | None = None
     ifp = ipv6_get_ifaddr(net, target, dev, True)
@@ -178,10 +163,10 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
         if idev.cnf.forwarding and proxy:
             is_router = pndisc_is_router(net, target, dev)
         if is_router is None and not ipv6_chk_acast_addr(net, dev, target):
-            return SKB_DROP_REASON_IPV6_NDISC_NS_OTHERHOST
+            return drop_reason.SKB_DROP_REASON_IPV6_NDISC_NS_OTHERHOST
         if (
             not locally_enqueued
-            and skb.pkt_type != PACKET_HOST
+            and skb.pkt_type != skbuff.PACKET_HOST
             and inc
             and idev.nd_parms.proxy_delay
         ):
@@ -244,17 +229,17 @@ def ndisc_recv_na(skb: sk_buff) -> int:
     data = skb_to_bytes(skb)
     msg = NeighbourAdvertisement.parse(data)
     if msg is None:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     target = msg.target
     if ipv6_addr_is_multicast(target) or (ipv6_addr_is_multicast(daddr) and msg.solicited):
         return _INVALID
     options = ndisc_parse_options(data[ND_MSG_LEN:], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     lladdr = options.tgt_lladdr
     ifp = ipv6_get_ifaddr(net, target, dev, True)
     if ifp is not None:
-        if skb.pkt_type != PACKET_LOOPBACK:
+        if skb.pkt_type != skbuff.PACKET_LOOPBACK:
             if ifp.flags & IFA_F_TENTATIVE:
                 addrconf_dad_failure(ifp, _mac_of(skb))
             elif net_ratelimit(net):
@@ -304,10 +289,10 @@ def ndisc_recv_rs(skb: sk_buff) -> int:
     data = skb_to_bytes(skb)
     options = ndisc_parse_options(data[RS_LEN:], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     if saddr == IN6ADDR_ANY:
         if options.src_lladdr is not None:
-            return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+            return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     else:
         neigh = __neigh_lookup(tbl, saddr, dev, True)
         if neigh is not None:

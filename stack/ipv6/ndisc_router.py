@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_pull, skb_to_bytes
 from fastpath.net.hdr import ipv6_hdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS,
-    SKB_DROP_REASON_NEIGH_QUEUEFULL,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-)
+from stack.core import drop_reason
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ISROUTER,
     NEIGH_UPDATE_F_OVERRIDE,
@@ -94,12 +89,12 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
     data = skb_to_bytes(skb)
     message = RouterAdvertisement.parse(data)
     if message is None:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     if idev is None or not ipv6_addr_is_linklocal(saddr):
-        return SKB_DROP_REASON_NOT_SPECIFIED
+        return drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
     options = ndisc_parse_options(data[RA_LEN:], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     if idev.nd.on_ra is not None:
         idev.nd.on_ra(saddr, message, options)
     accept = ipv6_accept_ra(idev)
@@ -112,7 +107,7 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
         _neighbour_times(idev, message)
     neigh = __neigh_lookup(tbl, saddr, dev, True)
     if neigh is None:
-        return SKB_DROP_REASON_NEIGH_QUEUEFULL
+        return drop_reason.SKB_DROP_REASON_NEIGH_QUEUEFULL
     neigh_update(neigh, options.src_lladdr, NUD_STALE, _LEARN | NEIGH_UPDATE_F_ISROUTER)
     if rt is not None:
         neigh.flags |= NTF_ROUTER
@@ -258,12 +253,12 @@ def ndisc_redirect_rcv(skb: sk_buff) -> int:
     saddr = ipv6_hdr(skb).saddr
     data = skb_to_bytes(skb)
     if Redirect.parse(data) is None:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     if not ipv6_addr_is_linklocal(saddr):
-        return SKB_DROP_REASON_NOT_SPECIFIED
+        return drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
     options = ndisc_parse_options(data[RD_LEN:], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     if options.redirected is None:
         ip6_redirect_no_header(skb, net, dev.ifindex)
         return 0

@@ -24,15 +24,8 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import frag_hdr_at, ipv6_skip_exthdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_FRAG_REASM_TIMEOUT,
-    SKB_DROP_REASON_IP_INHDR,
-    SKB_DROP_REASON_IPV6_BAD_EXTHDR,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.rows import row, state
 from stack.core.timer import timer_list
 from stack.inet.inet_fragment import (
@@ -120,7 +113,7 @@ def ipv6_frag_rcv(skb: sk_buff) -> int:
         or not pskb_may_pull(skb, at + FRAG_HLEN)
     ):
         mib.InHdrErrors += 1
-        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, off, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
+        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, off, drop_reason.SKB_DROP_REASON_IPV6_BAD_EXTHDR)
         return -1
     mib.ReasmReqds += 1
     fhdr = frag_hdr_at(skb, at)
@@ -133,12 +126,12 @@ def ipv6_frag_rcv(skb: sk_buff) -> int:
         return 1
     if not frag_off & IP6_OFFSET and ipv6frag_thdr_truncated(skb, at, fhdr.nexthdr):
         mib.InHdrErrors += 1
-        icmpv6_param_prob(skb, ICMPV6_HDR_INCOMP, 0, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
+        icmpv6_param_prob(skb, ICMPV6_HDR_INCOMP, 0, drop_reason.SKB_DROP_REASON_IPV6_BAD_EXTHDR)
         return -1
     fq = fq_find(net, fhdr.identification, skb, IP6_DEFRAG_LOCAL_DELIVER)
     if fq is None:
         mib.ReasmFails += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return -1
     whole = ip6_frag_queue(fq, skb, frag_off)
     if whole is not None:
@@ -184,7 +177,7 @@ def ip6_frag_expire(timer: timer_list) -> None:
     head = inet_frag_expire(qp)
     if head is not None:
         icmpv6_send(head, ICMPV6_TIME_EXCEED, ICMPV6_EXC_FRAGTIME, 0)
-    inet_frag_purge(qp, SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
+    inet_frag_purge(qp, drop_reason.SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
 
 
 def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | None:
@@ -201,11 +194,11 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | Non
     # RFC 8200 4.5: a packet has at most 65535 bytes; all fragments but the last are multiples of 8.
     if end > IP_MAX_LEN:
         net.mib.ip6.InHdrErrors += 1
-        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, hlen + 2, SKB_DROP_REASON_PKT_TOO_BIG)
+        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, hlen + 2, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         return None
     if more and end & 7:
         net.mib.ip6.InHdrErrors += 1
-        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, 4, SKB_DROP_REASON_IP_INHDR)
+        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, 4, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return None
     nexthdr, ecn = skb_copy_bits(skb, skb_transport_offset(skb), 1)[0], iph.priority & 3
     skb_pull(skb, skb_transport_offset(skb) + FRAG_HLEN)
@@ -258,4 +251,4 @@ def ipv6_frag_init(net: Net) -> None:
 
 def ipv6_frag_exit(net: Net) -> None:
     """net/ipv6/reassembly.c: free everything that waits."""
-    fqdir_exit(net.ipv6.frags, SKB_DROP_REASON_NOT_SPECIFIED)
+    fqdir_exit(net.ipv6.frags, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
