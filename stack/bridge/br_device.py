@@ -6,19 +6,14 @@ import errno
 
 from fastpath.base.skbuff import sk_buff, skb_pull, skb_reset_mac_header
 from fastpath.net.hdr import eth_hdr
+from stack.bridge import br_private
 from stack.bridge.br_fdb import (
     br_fdb_change_mac_address,
     br_fdb_cleanup,
     br_fdb_find_rcu,
 )
 from stack.bridge.br_forward import br_flood, br_forward
-from stack.bridge.br_private import (
-    BR_PKT_BROADCAST,
-    BR_PKT_MULTICAST,
-    BR_PKT_UNICAST,
-    net_bridge,
-    net_bridge_fdb_entry,
-)
+from stack.bridge.br_private import net_bridge, net_bridge_fdb_entry
 from stack.bridge.br_stp import br_stp_disable_bridge, br_stp_enable_bridge
 from stack.core import netdevice
 from stack.core.dev import netdev_increment_features, netdev_update_features
@@ -52,12 +47,14 @@ def br_dev_xmit(skb: sk_buff, dev: net_device) -> int:
     dest = eth_hdr(skb).h_dest
     skb_pull(skb, netdevice.ETH_HLEN)
     if dest[0] & 1:
-        pkt_type = BR_PKT_BROADCAST if dest == ETH_BROADCAST else BR_PKT_MULTICAST
+        pkt_type = (
+            br_private.BR_PKT_BROADCAST if dest == ETH_BROADCAST else br_private.BR_PKT_MULTICAST
+        )
         br_flood(br, skb, pkt_type, False, True)
         return netdevice.NETDEV_TX_OK
     dst = br_fdb_find_rcu(br, dest)
     if dst is None:
-        br_flood(br, skb, BR_PKT_UNICAST, False, True)
+        br_flood(br, skb, br_private.BR_PKT_UNICAST, False, True)
     else:
         br_forward(dst.dst, skb, False, True)
     return netdevice.NETDEV_TX_OK

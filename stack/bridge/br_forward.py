@@ -9,19 +9,8 @@ from fastpath.base.skbuff import (
     skb_push,
     skb_set_network_header,
 )
-from stack.bridge.br_private import (
-    BR_BCAST_FLOOD,
-    BR_FLOOD,
-    BR_HAIRPIN_MODE,
-    BR_ISOLATED,
-    BR_MCAST_FLOOD,
-    BR_PKT_MULTICAST,
-    BR_PKT_UNICAST,
-    BR_STATE_FORWARDING,
-    net_bridge,
-    net_bridge_port,
-    netif_is_bridge_port,
-)
+from stack.bridge import br_private
+from stack.bridge.br_private import net_bridge, net_bridge_port, netif_is_bridge_port
 from stack.core import drop_reason
 from stack.core.dev_forward import is_skb_forwardable, skb_forward_csum
 from stack.core.dev_queue import dev_queue_xmit
@@ -33,11 +22,11 @@ from stack.core.netdevice import ETH_HLEN, IFF_UP, net_device
 def should_deliver(p: net_bridge_port, skb: sk_buff) -> bool:
     """net/bridge/br_forward.c: whether the frame may leave through `p`."""
     dev: net_device = skb.dev
-    if p.state != BR_STATE_FORWARDING:
+    if p.state != br_private.BR_STATE_FORWARDING:
         return False
-    if dev is p.dev and not p.flags & BR_HAIRPIN_MODE:
+    if dev is p.dev and not p.flags & br_private.BR_HAIRPIN_MODE:
         return False
-    return not (p.flags & BR_ISOLATED and br_skb_isolated(dev))
+    return not (p.flags & br_private.BR_ISOLATED and br_skb_isolated(dev))
 
 
 def br_skb_isolated(dev: net_device) -> bool:
@@ -45,7 +34,7 @@ def br_skb_isolated(dev: net_device) -> bool:
     if not netif_is_bridge_port(dev):
         return False
     source: net_bridge_port = dev.rx_handler_data
-    return bool(source.flags & BR_ISOLATED)
+    return bool(source.flags & br_private.BR_ISOLATED)
 
 
 def br_dev_queue_push_xmit(skb: sk_buff) -> int:
@@ -112,12 +101,12 @@ def br_flood(
     """
     p: net_bridge_port
     prev: net_bridge_port | None = None
-    if pkt_type == BR_PKT_UNICAST:
-        wanted = BR_FLOOD
-    elif pkt_type == BR_PKT_MULTICAST:
-        wanted = 0 if local_orig else BR_MCAST_FLOOD
+    if pkt_type == br_private.BR_PKT_UNICAST:
+        wanted = br_private.BR_FLOOD
+    elif pkt_type == br_private.BR_PKT_MULTICAST:
+        wanted = 0 if local_orig else br_private.BR_MCAST_FLOOD
     else:
-        wanted = 0 if local_orig else BR_BCAST_FLOOD
+        wanted = 0 if local_orig else br_private.BR_BCAST_FLOOD
     for p in br.port_list:
         if p.flags & wanted != wanted or not should_deliver(p, skb):
             continue

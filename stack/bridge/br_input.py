@@ -5,19 +5,10 @@ from __future__ import annotations
 from fastpath.base import skbuff
 from fastpath.base.skbuff import sk_buff, skb_share_check
 from fastpath.net.hdr import eth_hdr
+from stack.bridge import br_private
 from stack.bridge.br_fdb import br_fdb_find_rcu, br_fdb_update
 from stack.bridge.br_forward import br_flood, br_forward
-from stack.bridge.br_private import (
-    BR_LEARNING,
-    BR_PKT_BROADCAST,
-    BR_PKT_MULTICAST,
-    BR_PKT_UNICAST,
-    BR_STATE_FORWARDING,
-    BR_STATE_LEARNING,
-    net_bridge,
-    net_bridge_fdb_entry,
-    net_bridge_port,
-)
+from stack.bridge.br_private import net_bridge, net_bridge_fdb_entry, net_bridge_port
 from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.drop_reason import kfree_skb_reason
@@ -60,7 +51,7 @@ def br_handle_frame(skb: sk_buff) -> int:
             br_handle_local_finish(p, source)
             return netdevice.RX_HANDLER_PASS
     state = p.state
-    if state != BR_STATE_FORWARDING and state != BR_STATE_LEARNING:
+    if state != br_private.BR_STATE_FORWARDING and state != br_private.BR_STATE_LEARNING:
         kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE)
         return netdevice.RX_HANDLER_CONSUMED
     shared = skb_share_check(skb)
@@ -74,7 +65,10 @@ def br_handle_frame(skb: sk_buff) -> int:
 
 def br_handle_local_finish(p: net_bridge_port, source: bytes) -> None:
     """net/bridge/br_input.c: learn from a link-local frame."""
-    if p.flags & BR_LEARNING and p.state in (BR_STATE_LEARNING, BR_STATE_FORWARDING):
+    if p.flags & br_private.BR_LEARNING and p.state in (
+        br_private.BR_STATE_LEARNING,
+        br_private.BR_STATE_FORWARDING,
+    ):
         br_fdb_update(p.br, p, source)
 
 
@@ -86,20 +80,22 @@ def br_handle_frame_finish(p: net_bridge_port, skb: sk_buff, source: bytes, dest
     br: net_bridge = p.br
     brdev: net_device = br.dev
     dst: net_bridge_fdb_entry | None = None
-    if p.flags & BR_LEARNING:
+    if p.flags & br_private.BR_LEARNING:
         br_fdb_update(br, p, source)
     promisc = brdev.flags & netdevice.IFF_PROMISC != 0
     local_rcv = promisc
-    pkt_type = BR_PKT_UNICAST
+    pkt_type = br_private.BR_PKT_UNICAST
     if dest[0] & 1:
         local_rcv = True
-        pkt_type = BR_PKT_BROADCAST if dest == ETH_BROADCAST else BR_PKT_MULTICAST
-    if p.state == BR_STATE_LEARNING:
+        pkt_type = (
+            br_private.BR_PKT_BROADCAST if dest == ETH_BROADCAST else br_private.BR_PKT_MULTICAST
+        )
+    if p.state == br_private.BR_STATE_LEARNING:
         kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE)
         return 0
-    if pkt_type == BR_PKT_UNICAST:
+    if pkt_type == br_private.BR_PKT_UNICAST:
         dst = br_fdb_find_rcu(br, dest)
-    elif pkt_type == BR_PKT_MULTICAST:
+    elif pkt_type == br_private.BR_PKT_MULTICAST:
         brdev.stats.multicast += 1
     if dst is not None:
         if dst.is_local:

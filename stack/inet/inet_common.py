@@ -23,7 +23,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from stack.core import uapi
+from stack.core import tcp_states, uapi
 from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
@@ -51,15 +51,6 @@ from stack.core.sock import (
 )
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
 from stack.core.stream import sk_connect_over
-from stack.core.tcp_states import (
-    TCP_CLOSE,
-    TCP_LISTEN,
-    TCP_SYN_SENT,
-    TCPF_CLOSE,
-    TCPF_LISTEN,
-    TCPF_SYN_RECV,
-    TCPF_SYN_SENT,
-)
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_connection_sock import inet_csk_listen_start
 from stack.inet.inet_sock import inet_sock
@@ -169,7 +160,7 @@ def inet_bind_port(sk: inet_sock, addr: wide, source: wide, snum: int) -> None:
     `source`: the source address of packets sent (0 when bound to a group).
     Raises: OSError EINVAL, EADDRINUSE.
     """
-    if sk.sk_state != TCP_CLOSE or sk.inet_num:
+    if sk.sk_state != tcp_states.TCP_CLOSE or sk.inet_num:
         raise os_error(errno.EINVAL, "the socket is bound or connected")
     sk.inet_rcv_saddr = addr
     sk.inet_saddr = source
@@ -218,7 +209,9 @@ def inet_check_peer(sk: inet_sock, peer: int) -> None:
 
     Raises: OSError ENOTCONN.
     """
-    if not sk.inet_dport or (peer == 1 and 1 << sk.sk_state & (TCPF_CLOSE | TCPF_SYN_SENT)):
+    if not sk.inet_dport or (
+        peer == 1 and 1 << sk.sk_state & (tcp_states.TCPF_CLOSE | tcp_states.TCPF_SYN_SENT)
+    ):
         raise os_error(errno.ENOTCONN, "the socket is not connected")
 
 
@@ -229,10 +222,10 @@ def inet_listen(sock: socket, backlog: int) -> int:
     try:
         if sock.state != uapi.SS_UNCONNECTED or sock.type != uapi.SOCK_STREAM:
             raise os_error(errno.EINVAL, "only an unconnected stream can listen")
-        if not 1 << sk.sk_state & (TCPF_CLOSE | TCPF_LISTEN):
+        if not 1 << sk.sk_state & (tcp_states.TCPF_CLOSE | tcp_states.TCPF_LISTEN):
             raise os_error(errno.EINVAL, "the socket is connected")
         sk.sk_max_ack_backlog = backlog
-        if sk.sk_state != TCP_LISTEN:
+        if sk.sk_state != tcp_states.TCP_LISTEN:
             inet_csk_listen_start(sk)
         return 0
     finally:
@@ -303,7 +296,7 @@ def __inet_stream_connect(
         if sk.sk_err:
             return inet_sock_failed(sock, sk, flags)
     elif sock.state == uapi.SS_UNCONNECTED:
-        if sk.sk_state != TCP_CLOSE:
+        if sk.sk_state != tcp_states.TCP_CLOSE:
             raise os_error(errno.EISCONN, "already connected")
         if sk.sk_prot.pre_connect is not None:
             sk.sk_prot.pre_connect(sk, uaddr, addr_len)
@@ -315,14 +308,16 @@ def __inet_stream_connect(
     else:
         raise os_error(errno.EINVAL, "the socket is closing")
     timeo_ns = sock_sndtimeo(sk, flags & uapi.O_NONBLOCK)
-    if 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+    if 1 << sk.sk_state & (tcp_states.TCPF_SYN_SENT | tcp_states.TCPF_SYN_RECV):
         if timeo_ns <= 0:
             raise os_error(pending, "the connection is being made")
         timeo_ns = inet_wait_for_connect(sk, timeo_ns)
-        if timeo_ns <= 0 and 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+        if timeo_ns <= 0 and 1 << sk.sk_state & (
+            tcp_states.TCPF_SYN_SENT | tcp_states.TCPF_SYN_RECV
+        ):
             raise os_error(pending, "the connection is being made")
     # Refused, reset or timed out: the state is CLOSE again.
-    if sk.sk_state == TCP_CLOSE:
+    if sk.sk_state == tcp_states.TCP_CLOSE:
         return inet_sock_failed(sock, sk, flags)
     sock.state = uapi.SS_CONNECTED
     return 0
@@ -390,18 +385,18 @@ def inet_shutdown(sock: socket, how: int) -> int:
     lock_sock(sk)
     try:
         if sock.state == uapi.SS_CONNECTING:
-            connecting = TCPF_SYN_SENT | TCPF_SYN_RECV | TCPF_CLOSE
+            connecting = tcp_states.TCPF_SYN_SENT | tcp_states.TCPF_SYN_RECV | tcp_states.TCPF_CLOSE
             sock.state = (
                 uapi.SS_DISCONNECTING if 1 << sk.sk_state & connecting else uapi.SS_CONNECTED
             )
         failed = False
-        if sk.sk_state == TCP_CLOSE:
+        if sk.sk_state == tcp_states.TCP_CLOSE:
             failed = True  # ENOTCONN, but wake sleepers all the same
-        if sk.sk_state == TCP_LISTEN:
+        if sk.sk_state == tcp_states.TCP_LISTEN:
             if how & uapi.RCV_SHUTDOWN:
                 err = sk.sk_prot.disconnect(sk, uapi.O_NONBLOCK)
                 sock.state = uapi.SS_DISCONNECTING if err else uapi.SS_UNCONNECTED
-        elif sk.sk_state == TCP_SYN_SENT:
+        elif sk.sk_state == tcp_states.TCP_SYN_SENT:
             err = sk.sk_prot.disconnect(sk, uapi.O_NONBLOCK)
             sock.state = uapi.SS_DISCONNECTING if err else uapi.SS_UNCONNECTED
         else:

@@ -18,25 +18,13 @@ from stack.inet.xfrm_policy import (
     xfrm4_policy_check,
     xfrm_route_forward,
 )
+from stack.ipv4 import icmp_codes, route
 from stack.ipv4.icmp import icmp_send
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_EXC_TTL,
-    ICMP_FRAG_NEEDED,
-    ICMP_SR_FAILED,
-    ICMP_TIME_EXCEEDED,
-)
 from stack.ipv4.ip_input import ip_call_ra_chain
 from stack.ipv4.ip_options import received_options
 from stack.ipv4.ip_options_rcv import ip_forward_options
 from stack.ipv4.ip_output import IPSKB_FORWARDED
-from stack.ipv4.route import (
-    IP_DF,
-    RTCF_DOREDIRECT,
-    ip_dst_mtu_maybe_forward,
-    ip_rt_send_redirect,
-    rtable,
-)
+from stack.ipv4.route import ip_dst_mtu_maybe_forward, ip_rt_send_redirect, rtable
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
@@ -54,7 +42,7 @@ def rt_tos2priority(tos: int) -> int:
 
 def ip_exceeds_mtu(skb: sk_buff, mtu: int) -> bool:
     """net/ipv4/ip_forward.c: whether skb exceeds the next link's MTU and must not be fragmented."""
-    if skb.len <= mtu or not ip_hdr(skb).frag_off & IP_DF:
+    if skb.len <= mtu or not ip_hdr(skb).frag_off & route.IP_DF:
         return False
     return inet_pkt_too_big(skb, mtu)
 
@@ -78,7 +66,7 @@ def ip_forward(skb: sk_buff) -> int:
         skb.ip_summed = CHECKSUM_NONE
     if ip_hdr(skb).ttl <= 1:
         net.mib.ip.InHdrErrors += 1
-        icmp_send(skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0)
+        icmp_send(skb, icmp_codes.ICMP_TIME_EXCEEDED, icmp_codes.ICMP_EXC_TTL, 0)
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return NET_RX_DROP
     rt: rtable = skb.dst
@@ -87,14 +75,14 @@ def ip_forward(skb: sk_buff) -> int:
         return NET_RX_DROP
     if opt is not None and opt.is_strictroute and rt.rt_uses_gateway:
         net.mib.ip.InAddrErrors += 1
-        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_SR_FAILED, 0)
+        icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, icmp_codes.ICMP_SR_FAILED, 0)
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES)
         return NET_RX_DROP
     skb.ip_cb_flags |= IPSKB_FORWARDED
     mtu = ip_dst_mtu_maybe_forward(rt, True)
     if ip_exceeds_mtu(skb, mtu):
         net.mib.ip.FragFails += 1
-        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
+        icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, icmp_codes.ICMP_FRAG_NEEDED, mtu)
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         return NET_RX_DROP
     if not skb_cow(skb, rt.dev.hard_header_len + rt.dev.needed_headroom + 16):
@@ -103,7 +91,7 @@ def ip_forward(skb: sk_buff) -> int:
         return NET_RX_DROP
     iph = ip_hdr(skb)
     ip_decrease_ttl(iph)
-    if rt.rt_flags & RTCF_DOREDIRECT and (opt is None or not opt.srr):
+    if rt.rt_flags & route.RTCF_DOREDIRECT and (opt is None or not opt.srr):
         ip_rt_send_redirect(skb)
     skb.priority = rt_tos2priority(iph.tos)
     if net.nf_hooks[NF_INET_FORWARD]:

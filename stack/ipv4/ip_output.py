@@ -52,6 +52,7 @@ from stack.inet.inet_sock import (
     inet_sock,
     ip_options,
 )
+from stack.ipv4 import route
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_MULTICAST
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
@@ -59,14 +60,6 @@ from stack.ipv4.ip_errqueue import ip_local_error
 from stack.ipv4.ip_options import __ip_options_echo, ip_options_build, ip_options_fragment
 from stack.ipv4.neigh import ip_neigh_for_gw
 from stack.ipv4.route import (
-    IP_DF,
-    IP_MAX_MTU,
-    IP_MF,
-    IP_OFFSET,
-    IPTOS_RT_MASK,
-    RTCF_BROADCAST,
-    RTCF_LOCAL,
-    RTCF_MULTICAST,
     ip4_dst_hoplimit,
     ip_dst_mtu_maybe_forward,
     ip_route_output_key,
@@ -160,7 +153,7 @@ def ip_datagram_flow(
         faddr,
         saddr,
         ipc.oif,
-        tos & IPTOS_RT_MASK,
+        tos & route.IPTOS_RT_MASK,
         protocol,
         0,
         0,
@@ -234,7 +227,9 @@ def ip_select_ttl(sk: inet_sock, rt: rtable) -> int:
 
 def ip_sk_mtu(sk: inet_sock, rt: rtable) -> int:
     """The MTU for a socket's datagrams, bytes."""
-    return ipv4_mtu(rt) if sk.pmtudisc < uapi.IP_PMTUDISC_PROBE else min(rt.dev.mtu, IP_MAX_MTU)
+    return (
+        ipv4_mtu(rt) if sk.pmtudisc < uapi.IP_PMTUDISC_PROBE else min(rt.dev.mtu, route.IP_MAX_MTU)
+    )
 
 
 def ip_skb_dst_mtu(sk: sock | None, skb: sk_buff) -> int:
@@ -245,7 +240,7 @@ def ip_skb_dst_mtu(sk: sock | None, skb: sk_buff) -> int:
     ):
         return ip_dst_mtu_maybe_forward(rt, bool(skb.ip_cb_flags & IPSKB_FORWARDED))
     mtu = rt.dev.mtu
-    return mtu if mtu < IP_MAX_MTU else IP_MAX_MTU
+    return mtu if mtu < route.IP_MAX_MTU else route.IP_MAX_MTU
 
 
 # --- local output --------------------------------------------------------------------------
@@ -282,9 +277,9 @@ def ip_build_and_send_pkt(
     if opt is not None and opt.optlen:
         options, final = ip_options_build(opt, daddr, rt, saddr)
     if skb.len <= IP_MIN_FRAG and not (opt is not None and opt.optlen):
-        df, ident = IP_DF, 0
+        df, ident = route.IP_DF, 0
     else:
-        df = IP_DF if ip_dont_fragment(sk, rt) else 0
+        df = route.IP_DF if ip_dont_fragment(sk, rt) else 0
         ident = ip_select_ident_segs(net, skb, sk, df, daddr, saddr, sk.sk_protocol)
     hlen = IP_HLEN + len(options)
     ip_push(
@@ -360,7 +355,7 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
             options, daddr = ip_options_build(inet_opt, narrow(daddr), rt, narrow(saddr))
     pmtudisc = sk.pmtudisc
     df = (
-        IP_DF
+        route.IP_DF
         if (
             pmtudisc == uapi.IP_PMTUDISC_DO
             or (pmtudisc == uapi.IP_PMTUDISC_WANT and not rt.rt_mtu_locked)
@@ -412,14 +407,14 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     skb.dev = dev
     skb.protocol = netdevice.ETH_P_IP
     ttl = ip_hdr(skb).ttl
-    if rt.rt_flags & RTCF_MULTICAST:
-        if (not isinstance(sk, inet_sock) or sk.mc_loop) and rt.rt_flags & RTCF_LOCAL:
+    if rt.rt_flags & route.RTCF_MULTICAST:
+        if (not isinstance(sk, inet_sock) or sk.mc_loop) and rt.rt_flags & route.RTCF_LOCAL:
             ip_mc_loopback(net, skb_clone(skb), rt)
         # Multicast with TTL 0 must not leave the host; only the copy is delivered.
         if ttl == 0:
             consume_skb(skb)
             return 0
-    if rt.rt_flags & RTCF_BROADCAST:
+    if rt.rt_flags & route.RTCF_BROADCAST:
         ip_mc_loopback(net, skb_clone(skb), rt)
     if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
         ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev, ip_finish_output)
@@ -473,8 +468,8 @@ def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     size = skb.len
     ipext = net.mib.ipext
     ipext.OutOctets += size
-    if flags & (RTCF_MULTICAST | RTCF_BROADCAST):
-        if flags & RTCF_MULTICAST:
+    if flags & (route.RTCF_MULTICAST | route.RTCF_BROADCAST):
+        if flags & route.RTCF_MULTICAST:
             ipext.OutMcastPkts += 1
             ipext.OutMcastOctets += size
         else:
@@ -509,7 +504,7 @@ def ip_fragment(
     Takes ownership of skb.
     """
     iph = ip_hdr(skb)
-    if not iph.frag_off & IP_DF:
+    if not iph.frag_off & route.IP_DF:
         return ip_do_fragment(net, sk, skb, output)
     if not skb.ignore_df or (skb.frag_max_size and skb.frag_max_size > mtu):
         net.mib.ip.FragFails += 1
@@ -547,8 +542,8 @@ def ip_frag_next(frag: sk_buff, headers: bytearray, offset: int, length: int, mo
     hlen = len(headers)
     iph = ip_hdr(frag)
     # A fragment that is cut again keeps its place and MF.
-    kept = iph.frag_off & (IP_OFFSET | IP_MF | IP_DF)
-    iph.frag_off = kept + (offset >> 3) | (IP_MF if more else 0)
+    kept = iph.frag_off & (route.IP_OFFSET | route.IP_MF | route.IP_DF)
+    iph.frag_off = kept + (offset >> 3) | (route.IP_MF if more else 0)
     iph.tot_len = hlen + length
     ip_send_check(iph)
     if not offset and hlen > IP_HLEN:
@@ -588,9 +583,9 @@ def __ip_append_data(
     """
     optlen = cork.opt.optlen if cork.opt is not None else 0
     headers = IP_HLEN + optlen
-    mtu = IP_MAX_MTU if cork.gso_size else cork.fragsize
+    mtu = route.IP_MAX_MTU if cork.gso_size else cork.fragsize
     total = cork.length + length
-    if total > mtu - headers and (total > IP_MAX_MTU - headers or not ip_sk_ignore_df(sk)):
+    if total > mtu - headers and (total > route.IP_MAX_MTU - headers or not ip_sk_ignore_df(sk)):
         ip_local_error(sk, errno.EMSGSIZE, narrow(fl4.daddr), fl4.fl_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
     csum = 0 if optlen else netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_IP_CSUM
@@ -678,9 +673,9 @@ def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> s
     pmtudisc = sk.pmtudisc
     if pmtudisc == uapi.IP_PMTUDISC_WANT:
         mtu = ipv4_mtu(rt) if rt.rt_pmtu or rt.metrics else rt.dev.mtu
-        df = IP_DF if tot_len <= mtu and not rt.rt_mtu_locked else 0
+        df = route.IP_DF if tot_len <= mtu and not rt.rt_mtu_locked else 0
     else:
-        df = IP_DF if pmtudisc in (uapi.IP_PMTUDISC_DO, uapi.IP_PMTUDISC_PROBE) else 0
+        df = route.IP_DF if pmtudisc in (uapi.IP_PMTUDISC_DO, uapi.IP_PMTUDISC_PROBE) else 0
     ttl = cork.ttl
     if not ttl:
         ttl = sk.mc_ttl if rt.rt_type == RTN_MULTICAST else sk.uc_ttl
@@ -812,7 +807,7 @@ def ip_send_unicast_reply(
         tos,
         len(payload) + IP_HLEN + len(options),
         0,
-        IP_DF,
+        route.IP_DF,
         ttl or ip4_dst_hoplimit(rt),
         protocol,
         saddr,

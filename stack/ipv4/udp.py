@@ -80,6 +80,7 @@ from stack.inet.udp_hash import (
     udp_sock,
 )
 from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
+from stack.ipv4 import route
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
 from stack.ipv4.ip_output import (
@@ -93,12 +94,7 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
-from stack.ipv4.route import (
-    RTCF_BROADCAST,
-    RTCF_MULTICAST,
-    ip_route_output_flow,
-    rtable,
-)
+from stack.ipv4.route import ip_route_output_flow, rtable
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -155,7 +151,7 @@ def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
         if exc.errno == errno.ENETUNREACH:
             net.mib.ip.OutNoRoutes += 1
         raise
-    if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
+    if rt.rt_flags & route.RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
         raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if connected:
         sk_dst_set(sk, rt)
@@ -173,7 +169,7 @@ def udp4_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
         ipc.opt is not None
         or sk.sk_flags & SOCK_LOCALROUTE
         or sk.sk_no_check_tx
-        or rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
+        or rt.rt_flags & (route.RTCF_BROADCAST | route.RTCF_MULTICAST)
         or rt.rt_pmtu
         or rt.metrics
         or rt.rt_mtu_locked
@@ -295,7 +291,7 @@ def udp_rcv(skb: sk_buff) -> int:
     """net/ipv4/udp.c: handler of protocol 17. Takes ownership of skb."""
     rt: rtable = skb.dst
     net = rt.net
-    many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
+    many = rt.rt_flags & (route.RTCF_BROADCAST | route.RTCF_MULTICAST)
     sk: udp_sock | None = skb.sk  # type: ignore[assignment]
     if sk is not None:  # early demux
         skb.sk = None

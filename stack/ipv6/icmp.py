@@ -22,30 +22,12 @@ from stack.core.sock import SOCK_USE_WRITE_QUEUE, sk_alloc, sock_init_data
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
+from stack.ipv6 import ip6_icmp
 from stack.ipv6.icmp_send import (
     icmp6_send,
     icmpv6_echo_reply,
 )
-from stack.ipv6.ip6_icmp import (
-    ICMP6_HLEN,
-    ICMPV6_DEST_UNREACH,
-    ICMPV6_ECHO_REPLY,
-    ICMPV6_ECHO_REQUEST,
-    ICMPV6_INFOMSG_MASK,
-    ICMPV6_MGM_QUERY,
-    ICMPV6_MGM_REDUCTION,
-    ICMPV6_MGM_REPORT,
-    ICMPV6_MLD2_REPORT,
-    ICMPV6_PARAMPROB,
-    ICMPV6_PKT_TOOBIG,
-    ICMPV6_TIME_EXCEED,
-    NDISC_NEIGHBOUR_ADVERTISEMENT,
-    NDISC_NEIGHBOUR_SOLICITATION,
-    NDISC_REDIRECT,
-    NDISC_ROUTER_ADVERTISEMENT,
-    NDISC_ROUTER_SOLICITATION,
-    icmp6_in_count,
-)
+from stack.ipv6.ip6_icmp import icmp6_in_count
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, ipv6_pinfo
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
 from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
@@ -70,7 +52,7 @@ def icmpv6_rcv(skb: sk_buff) -> int:
     mib = net.mib.icmp6
     mib.InMsgs += 1
     iph = ipv6_hdr(skb)
-    if not pskb_may_pull(skb, ICMP6_HLEN):
+    if not pskb_may_pull(skb, ip6_icmp.ICMP6_HLEN):
         mib.InErrors += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
@@ -84,7 +66,7 @@ def icmpv6_rcv(skb: sk_buff) -> int:
     handler = ICMPV6_HANDLERS.get(kind)
     if handler is not None:
         reason = handler(skb)
-    elif kind & ICMPV6_INFOMSG_MASK:
+    elif kind & ip6_icmp.ICMPV6_INFOMSG_MASK:
         reason = drop_reason.SKB_NOT_DROPPED_YET  # RFC 4443 2.4 (b): silently discarded
     else:
         reason = icmpv6_error(skb)  # RFC 4443 2.4 (a): passed to the upper layer
@@ -100,14 +82,14 @@ def icmpv6_echo_request(skb: sk_buff) -> int:
     """net/ipv6/icmp.c (in icmpv6_rcv): answer an echo request, unless icmp.echo_ignore_all."""
     if skb.dev.net.ipv6.sysctl.icmpv6_echo_ignore_all:
         return drop_reason.SKB_NOT_DROPPED_YET
-    skb_pull(skb, ICMP6_HLEN)
+    skb_pull(skb, ip6_icmp.ICMP6_HLEN)
     return icmpv6_echo_reply(skb)
 
 
 def icmpv6_echo_answer(skb: sk_buff) -> int:
     """net/ipv6/icmp.c (ping_rcv): give an echo reply to its ping socket."""
     rcv = skb.dev.net.ipv6.sockets.ping_rcv
-    skb_pull(skb, ICMP6_HLEN)
+    skb_pull(skb, ip6_icmp.ICMP6_HLEN)
     if rcv is not None:
         rcv(skb)
     return drop_reason.SKB_NOT_DROPPED_YET
@@ -117,7 +99,7 @@ def icmpv6_error(skb: sk_buff) -> int:
     """net/ipv6/icmp.c (in icmpv6_rcv): process an error about our packet."""
     icmp6h = icmp6_hdr(skb)
     kind, code, info = icmp6h.icmp6_type, icmp6h.icmp6_code, icmp6h.icmp6_mtu
-    skb_pull(skb, ICMP6_HLEN)
+    skb_pull(skb, ip6_icmp.ICMP6_HLEN)
     return icmpv6_notify(skb, kind, code, info)
 
 
@@ -150,15 +132,15 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
 def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
     """net/ipv6/icmp.c: err_handler of ICMPv6 itself: an error about our message."""
     net: Net = skb.dev.net
-    if kind == ICMPV6_PKT_TOOBIG:
+    if kind == ip6_icmp.ICMPV6_PKT_TOOBIG:
         ip6_update_pmtu(skb, net, info, skb.dev.ifindex)
-    elif kind == NDISC_REDIRECT:
+    elif kind == ip6_icmp.NDISC_REDIRECT:
         ip6_redirect(skb, net, skb.dev.ifindex)
     ping_err = net.ipv6.sockets.ping_err
     if (
-        not kind & ICMPV6_INFOMSG_MASK
+        not kind & ip6_icmp.ICMPV6_INFOMSG_MASK
         and ping_err is not None
-        and skb_copy_bits(skb, offset, 1)[0] == ICMPV6_ECHO_REQUEST
+        and skb_copy_bits(skb, offset, 1)[0] == ip6_icmp.ICMPV6_ECHO_REQUEST
     ):
         ping_err(skb, offset, info)
     return 0
@@ -178,21 +160,21 @@ def icmpv6_mld(skb: sk_buff) -> int:
 
 # The handler of each type. Errors of other types are passed on; other messages are discarded.
 ICMPV6_HANDLERS: dict[int, Callable[[sk_buff], int]] = {
-    ICMPV6_DEST_UNREACH: icmpv6_error,
-    ICMPV6_PKT_TOOBIG: icmpv6_error,
-    ICMPV6_TIME_EXCEED: icmpv6_error,
-    ICMPV6_PARAMPROB: icmpv6_error,
-    ICMPV6_ECHO_REQUEST: icmpv6_echo_request,
-    ICMPV6_ECHO_REPLY: icmpv6_echo_answer,
-    ICMPV6_MGM_QUERY: icmpv6_mld,
-    ICMPV6_MGM_REPORT: icmpv6_mld,
-    ICMPV6_MGM_REDUCTION: icmpv6_mld,
-    ICMPV6_MLD2_REPORT: icmpv6_mld,
-    NDISC_ROUTER_SOLICITATION: icmpv6_ndisc,
-    NDISC_ROUTER_ADVERTISEMENT: icmpv6_ndisc,
-    NDISC_NEIGHBOUR_SOLICITATION: icmpv6_ndisc,
-    NDISC_NEIGHBOUR_ADVERTISEMENT: icmpv6_ndisc,
-    NDISC_REDIRECT: icmpv6_ndisc,
+    ip6_icmp.ICMPV6_DEST_UNREACH: icmpv6_error,
+    ip6_icmp.ICMPV6_PKT_TOOBIG: icmpv6_error,
+    ip6_icmp.ICMPV6_TIME_EXCEED: icmpv6_error,
+    ip6_icmp.ICMPV6_PARAMPROB: icmpv6_error,
+    ip6_icmp.ICMPV6_ECHO_REQUEST: icmpv6_echo_request,
+    ip6_icmp.ICMPV6_ECHO_REPLY: icmpv6_echo_answer,
+    ip6_icmp.ICMPV6_MGM_QUERY: icmpv6_mld,
+    ip6_icmp.ICMPV6_MGM_REPORT: icmpv6_mld,
+    ip6_icmp.ICMPV6_MGM_REDUCTION: icmpv6_mld,
+    ip6_icmp.ICMPV6_MLD2_REPORT: icmpv6_mld,
+    ip6_icmp.NDISC_ROUTER_SOLICITATION: icmpv6_ndisc,
+    ip6_icmp.NDISC_ROUTER_ADVERTISEMENT: icmpv6_ndisc,
+    ip6_icmp.NDISC_NEIGHBOUR_SOLICITATION: icmpv6_ndisc,
+    ip6_icmp.NDISC_NEIGHBOUR_ADVERTISEMENT: icmpv6_ndisc,
+    ip6_icmp.NDISC_REDIRECT: icmpv6_ndisc,
 }
 
 icmpv6_protocol = inet6_protocol(

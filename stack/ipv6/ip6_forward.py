@@ -22,20 +22,10 @@ from stack.inet.xfrm_policy import (
     xfrm6_policy_check,
     xfrm_route_forward,
 )
+from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FORWARDED, IP6SKB_ROUTERALERT, ip6cb_srcrt
-from stack.ipv6.ip6_icmp import (
-    ICMPV6_ADM_PROHIBITED,
-    ICMPV6_DEST_UNREACH,
-    ICMPV6_EXC_HOPLIMIT,
-    ICMPV6_NOROUTE,
-    ICMPV6_NOT_NEIGHBOUR,
-    ICMPV6_PKT_TOOBIG,
-    ICMPV6_TIME_EXCEED,
-    NDISC_REDIRECT,
-    NDISC_ROUTER_SOLICITATION,
-    icmpv6_send,
-)
+from stack.ipv6.ip6_icmp import icmpv6_send
 from stack.ipv6.protocol import NEXTHDR_ICMP
 from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_dst_mtu_maybe_forward, rt6_info
 
@@ -75,7 +65,7 @@ def ip6_forward_proxy_check(skb: sk_buff) -> int:
     at, nexthdr, _ = ipv6_skip_exthdr(skb, offset + 40, iph.nexthdr)
     if nexthdr == NEXTHDR_ICMP and 0 <= at < skb.len:
         kind = skb_copy_bits(skb, at, 1)[0]
-        if NDISC_ROUTER_SOLICITATION <= kind <= NDISC_REDIRECT:
+        if ip6_icmp.NDISC_ROUTER_SOLICITATION <= kind <= ip6_icmp.NDISC_REDIRECT:
             return 1
     return -1 if ipv6_addr_is_linklocal(iph.daddr) else 0
 
@@ -108,7 +98,7 @@ def ip6_forward(skb: sk_buff) -> int:
         return 0
     iph = ipv6_hdr(skb)
     if iph.hop_limit <= 1:
-        icmpv6_send(skb, ICMPV6_TIME_EXCEED, ICMPV6_EXC_HOPLIMIT, 0)
+        icmpv6_send(skb, ip6_icmp.ICMPV6_TIME_EXCEED, ip6_icmp.ICMPV6_EXC_HOPLIMIT, 0)
         mib.InHdrErrors += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return -errno.ETIMEDOUT
@@ -133,7 +123,7 @@ def ip6_forward(skb: sk_buff) -> int:
             send_redirect(skb, rt.rt6i_gateway or iph.daddr)
     mtu = max(ip6_dst_mtu_maybe_forward(rt, True), IPV6_MIN_MTU)
     if ip6_pkt_too_big(skb, mtu):
-        icmpv6_send(skb, ICMPV6_PKT_TOOBIG, 0, mtu)
+        icmpv6_send(skb, ip6_icmp.ICMPV6_PKT_TOOBIG, 0, mtu)
         mib.InTooBigErrors += 1
         mib.FragFails += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
@@ -179,7 +169,7 @@ def ip6_forward_source(skb: sk_buff, saddr: wide, out: net_device) -> bool:
     if not saddr or saddr == 1 or saddr >> 120 == 0xFF:
         return False
     if out is not skb.dev and ipv6_addr_is_linklocal(saddr):
-        icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_NOT_NEIGHBOUR, 0)
+        icmpv6_send(skb, ip6_icmp.ICMPV6_DEST_UNREACH, ip6_icmp.ICMPV6_NOT_NEIGHBOUR, 0)
         return False
     return True
 
@@ -211,7 +201,7 @@ def ip6_pkt_drop(skb: sk_buff, code: int, out: bool) -> int:
         mib.InAddrErrors += 1
     else:
         mib.InNoRoutes += 1
-    icmpv6_send(skb, ICMPV6_DEST_UNREACH, code, 0)
+    icmpv6_send(skb, ip6_icmp.ICMPV6_DEST_UNREACH, code, 0)
     reason = (
         drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES
         if out
@@ -223,21 +213,21 @@ def ip6_pkt_drop(skb: sk_buff, code: int, out: bool) -> int:
 
 def ip6_pkt_discard(skb: sk_buff) -> int:
     """net/ipv6/route.c: input without a route. Takes ownership of skb."""
-    return ip6_pkt_drop(skb, ICMPV6_NOROUTE, False)
+    return ip6_pkt_drop(skb, ip6_icmp.ICMPV6_NOROUTE, False)
 
 
 def ip6_pkt_discard_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/route.c: output without a route. Takes ownership of skb."""
     skb.dev = skb.dst.dev
-    return ip6_pkt_drop(skb, ICMPV6_NOROUTE, True)
+    return ip6_pkt_drop(skb, ip6_icmp.ICMPV6_NOROUTE, True)
 
 
 def ip6_pkt_prohibit(skb: sk_buff) -> int:
     """net/ipv6/route.c: input of a prohibited route. Takes ownership of skb."""
-    return ip6_pkt_drop(skb, ICMPV6_ADM_PROHIBITED, False)
+    return ip6_pkt_drop(skb, ip6_icmp.ICMPV6_ADM_PROHIBITED, False)
 
 
 def ip6_pkt_prohibit_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/route.c: output of a prohibited route. Takes ownership of skb."""
     skb.dev = skb.dst.dev
-    return ip6_pkt_drop(skb, ICMPV6_ADM_PROHIBITED, True)
+    return ip6_pkt_drop(skb, ip6_icmp.ICMPV6_ADM_PROHIBITED, True)

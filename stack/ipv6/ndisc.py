@@ -37,13 +37,9 @@ from stack.core.rows import wide
 from stack.core.sock import sk_alloc, sock_init_data
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
+from stack.ipv6 import if_inet6
 from stack.ipv6.addr import addrconf_addr_solict_mult, ipv6_addr_is_multicast, ipv6_eth_mc_map
-from stack.ipv6.if_inet6 import (
-    IFA_F_OPTIMISTIC,
-    IFA_F_TENTATIVE,
-    inet6_dev,
-    ipv6_chk_addr_and_flags,
-)
+from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_addr_and_flags
 from stack.ipv6.ip6_fib import RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, fib6_nh, fib6_run_gc
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 from stack.ipv6.ndisc_send import ndisc_send_ns, ndisc_send_unsol_na
@@ -88,7 +84,7 @@ def ndisc_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     saddr: wide | None = None
     if skb is not None and skb.protocol == netdevice.ETH_P_IPV6:
         source = ipv6_hdr(skb).saddr
-        banned = IFA_F_TENTATIVE | IFA_F_OPTIMISTIC
+        banned = if_inet6.IFA_F_TENTATIVE | if_inet6.IFA_F_OPTIMISTIC
         if ipv6_chk_addr_and_flags(neigh.net, source, dev, False, True, banned) is not None:
             saddr = source
     parms = neigh.parms

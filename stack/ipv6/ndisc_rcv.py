@@ -42,6 +42,7 @@ from stack.core.neigh_table import (
 from stack.core.neighbour import __neigh_lookup, neigh_create, neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
+from stack.ipv6 import if_inet6, ip6_icmp
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -50,22 +51,8 @@ from stack.ipv6.addr import (
     ipv6_addr_is_solict_mult,
 )
 from stack.ipv6.addrconf_dad import addrconf_dad_failure
-from stack.ipv6.if_inet6 import (
-    IFA_F_OPTIMISTIC,
-    IFA_F_TENTATIVE,
-    inet6_dev,
-    ipv6_chk_acast_addr,
-    ipv6_chk_prefix,
-    ipv6_get_ifaddr,
-)
+from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_acast_addr, ipv6_chk_prefix, ipv6_get_ifaddr
 from stack.ipv6.ip6_cb import IP6SKB_FRAGMENTED
-from stack.ipv6.ip6_icmp import (
-    NDISC_NEIGHBOUR_ADVERTISEMENT,
-    NDISC_NEIGHBOUR_SOLICITATION,
-    NDISC_REDIRECT,
-    NDISC_ROUTER_ADVERTISEMENT,
-    NDISC_ROUTER_SOLICITATION,
-)
 from stack.ipv6.nd_messages import (
     ND_MSG_LEN,
     RS_LEN,
@@ -148,7 +135,7 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
     is_router: bool | None = None
     ifp = ipv6_get_ifaddr(net, target, dev, True)
     if ifp is not None:
-        if ifp.flags & (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC):
+        if ifp.flags & (if_inet6.IFA_F_TENTATIVE | if_inet6.IFA_F_OPTIMISTIC):
             if dad:
                 # RFC 7527 4.2: our own solicitation was looped back.
                 if options.nonce is not None and ifp.dad_nonce == options.nonce:
@@ -156,7 +143,7 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
                 # Another station runs DAD for the same address.
                 addrconf_dad_failure(ifp, _mac_of(skb))
                 return 0
-            if not ifp.flags & IFA_F_OPTIMISTIC:
+            if not ifp.flags & if_inet6.IFA_F_OPTIMISTIC:
                 return 0  # not ours yet
     else:
         proxy = net.ipv6.devconf_all.proxy_ndp or idev.cnf.proxy_ndp
@@ -240,7 +227,7 @@ def ndisc_recv_na(skb: sk_buff) -> int:
     ifp = ipv6_get_ifaddr(net, target, dev, True)
     if ifp is not None:
         if skb.pkt_type != skbuff.PACKET_LOOPBACK:
-            if ifp.flags & IFA_F_TENTATIVE:
+            if ifp.flags & if_inet6.IFA_F_TENTATIVE:
                 addrconf_dad_failure(ifp, _mac_of(skb))
             elif net_ratelimit(net):
                 # RFC 4862 5.4.4: the address has passed DAD, so it stays ours.
@@ -304,11 +291,11 @@ def ndisc_recv_rs(skb: sk_buff) -> int:
 
 
 HANDLERS: dict[int, Callable[[sk_buff], int]] = {
-    NDISC_ROUTER_SOLICITATION: ndisc_recv_rs,
-    NDISC_ROUTER_ADVERTISEMENT: ndisc_router_discovery,
-    NDISC_NEIGHBOUR_SOLICITATION: ndisc_recv_ns,
-    NDISC_NEIGHBOUR_ADVERTISEMENT: ndisc_recv_na,
-    NDISC_REDIRECT: ndisc_redirect_rcv,
+    ip6_icmp.NDISC_ROUTER_SOLICITATION: ndisc_recv_rs,
+    ip6_icmp.NDISC_ROUTER_ADVERTISEMENT: ndisc_router_discovery,
+    ip6_icmp.NDISC_NEIGHBOUR_SOLICITATION: ndisc_recv_ns,
+    ip6_icmp.NDISC_NEIGHBOUR_ADVERTISEMENT: ndisc_recv_na,
+    ip6_icmp.NDISC_REDIRECT: ndisc_redirect_rcv,
 }
 
 

@@ -24,29 +24,12 @@ from stack.core.neigh_table import (
 from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
+from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.addrconf_prefix import addrconf_prefix_rcv, ra_route_room
 from stack.ipv6.icmp import icmpv6_notify
-from stack.ipv6.if_inet6 import (
-    IF_RA_MANAGED,
-    IF_RA_OTHERCONF,
-    IF_RA_RCVD,
-    IF_RS_SENT,
-    IPV6_MIN_MTU,
-    inet6_dev,
-    ipv6_accept_ra,
-    ipv6_chk_addr,
-)
-from stack.ipv6.ip6_fib import (
-    RT6_TABLE_MAIN,
-    RTF_ADDRCONF,
-    RTF_DEFAULT,
-    RTF_PREF_MASK,
-    fib6_del,
-    fib6_get_table,
-    fib6_info,
-    fib6_set_expires,
-)
+from stack.ipv6.if_inet6 import inet6_dev, ipv6_accept_ra, ipv6_chk_addr
+from stack.ipv6.ip6_fib import fib6_del, fib6_get_table, fib6_info, fib6_set_expires
 from stack.ipv6.ip6_icmp import NDISC_REDIRECT
 from stack.ipv6.nd_messages import RA_LEN, RD_LEN, Redirect, RouterAdvertisement
 from stack.ipv6.nd_options import (
@@ -126,13 +109,13 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
 
 def _remember_flags(idev: inet6_dev, message: RouterAdvertisement) -> None:
     """Store the M and O flags, for DHCPv6; a router's answer ends solicitation (RFC 7559)."""
-    if idev.if_flags & IF_RS_SENT and message.router_lifetime:
-        idev.if_flags |= IF_RA_RCVD
-    flags = idev.if_flags & ~(IF_RA_MANAGED | IF_RA_OTHERCONF)
+    if idev.if_flags & if_inet6.IF_RS_SENT and message.router_lifetime:
+        idev.if_flags |= if_inet6.IF_RA_RCVD
+    flags = idev.if_flags & ~(if_inet6.IF_RA_MANAGED | if_inet6.IF_RA_OTHERCONF)
     if message.managed:
-        flags |= IF_RA_MANAGED
+        flags |= if_inet6.IF_RA_MANAGED
     if message.other:
-        flags |= IF_RA_OTHERCONF
+        flags |= if_inet6.IF_RA_OTHERCONF
     idev.if_flags = flags
 
 
@@ -153,8 +136,8 @@ def _default_router(idev: inet6_dev, saddr: wide, message: RouterAdvertisement) 
         if not ra_route_room(idev):
             return None
         rt = rt6_add_dflt_router(net, saddr, dev, pref, cnf.ra_defrtr_metric, lifetime)
-    elif rt is not None and rt.fib6_flags & RTF_PREF_MASK != rtf_pref(pref):
-        rt.fib6_flags = rt.fib6_flags & ~RTF_PREF_MASK | rtf_pref(pref)
+    elif rt is not None and rt.fib6_flags & ip6_fib.RTF_PREF_MASK != rtf_pref(pref):
+        rt.fib6_flags = rt.fib6_flags & ~ip6_fib.RTF_PREF_MASK | rtf_pref(pref)
         net.ipv6.rt_cache_flush()
     if rt is not None:
         fib6_set_expires(net, rt, net.now() + lifetime * SEC)
@@ -202,7 +185,7 @@ def _routes(idev: inet6_dev, saddr: wide, options: ndisc_options) -> None:
 def _mtu(idev: inet6_dev, mtu: int, rt: fib6_info | None) -> None:
     """RFC 4861 6.3.4: set the link's MTU, if the device allows it."""
     idev.nd.ra_mtu = mtu
-    if not IPV6_MIN_MTU <= mtu <= idev.dev.mtu:
+    if not if_inet6.IPV6_MIN_MTU <= mtu <= idev.dev.mtu:
         if net_ratelimit(idev.net):
             log.warning("%s: invalid MTU %d in a router advertisement", idev.dev.name, mtu)
         return
@@ -237,8 +220,8 @@ def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
 
 def rt6_clean_tohost(net: Net, gateway: wide) -> None:
     """net/ipv6/route.c: `gateway` is no router any more: remove the routes that it advertised."""
-    for f6i in tuple(fib6_get_table(net, RT6_TABLE_MAIN).routes()):
-        learned = f6i.fib6_flags & (RTF_ADDRCONF | RTF_DEFAULT)
+    for f6i in tuple(fib6_get_table(net, ip6_fib.RT6_TABLE_MAIN).routes()):
+        learned = f6i.fib6_flags & (ip6_fib.RTF_ADDRCONF | ip6_fib.RTF_DEFAULT)
         if learned and f6i.fib6_nh.fib_nh_gw6 == gateway:
             fib6_del(net, f6i)
 

@@ -13,15 +13,8 @@ from fastpath.net.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, tcphdr_at, udphdr
 from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV4
 from stack.core.rows import narrow, wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
-from stack.netfilter.nf_conntrack import (
-    IPS_DST_NAT,
-    IPS_NAT_DONE_MASK,
-    IPS_NAT_MASK,
-    IPS_SRC_NAT,
-    Tuple,
-    ctinfo2dir,
-    nf_conn,
-)
+from stack.netfilter import nf_conntrack
+from stack.netfilter.nf_conntrack import Tuple, ctinfo2dir, nf_conn
 from stack.netfilter.nf_conntrack_sum import nf_checksum
 from stack.netfilter.nf_conntrack_tuple import nf_ct_invert_tuple, nf_ct_l4_offset
 from stack.netfilter.nf_nat_core import HOOK2MANIP, NF_NAT_MANIP_SRC
@@ -173,8 +166,8 @@ def nf_nat_writable(skb: sk_buff) -> bool:
 
 def statusbit_of(maniptype: int, direction: int) -> int:
     """The bit (IPS_SRC_NAT or IPS_DST_NAT) that says whether packets of a direction change."""
-    bit = IPS_SRC_NAT if maniptype == NF_NAT_MANIP_SRC else IPS_DST_NAT
-    return bit ^ IPS_NAT_MASK if direction else bit
+    bit = nf_conntrack.IPS_SRC_NAT if maniptype == NF_NAT_MANIP_SRC else nf_conntrack.IPS_DST_NAT
+    return bit ^ nf_conntrack.IPS_NAT_MASK if direction else bit
 
 
 def nf_nat_packet(ct: nf_conn, ctinfo: int, hook: int, skb: sk_buff, pf: int) -> bool:
@@ -203,7 +196,8 @@ def nf_nat_icmp_reply_translation(
         return False
     redirect = ICMP_REDIRECT if pf == NFPROTO_IPV4 else NDISC_REDIRECT
     if icmphdr_at(skb, off).type == redirect and (
-        ct.status & IPS_NAT_DONE_MASK != IPS_NAT_DONE_MASK or ct.status & IPS_NAT_MASK
+        ct.status & nf_conntrack.IPS_NAT_DONE_MASK != nf_conntrack.IPS_NAT_DONE_MASK
+        or ct.status & nf_conntrack.IPS_NAT_MASK
     ):
         return False  # it redirects to a translated address
     maniptype = HOOK2MANIP(hook)

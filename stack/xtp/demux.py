@@ -44,15 +44,8 @@ from stack.core.sock import (
 )
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import SOCK_DGRAM, SOCK_STREAM
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_FRAG_NEEDED,
-    ICMP_PARAMETERPROB,
-    ICMP_REDIRECT,
-    ICMP_TIME_EXCEEDED,
-    NR_ICMP_UNREACH,
-    icmp_err_convert,
-)
+from stack.ipv4 import icmp_codes
+from stack.ipv4.icmp_codes import icmp_err_convert
 from stack.ipv4.ip_output import ip_sk_accept_pmtu
 from stack.ipv4.route import ipv4_sk_redirect, ipv4_sk_update_pmtu
 from stack.xtp.context import XTP_ACTIVE, XTP_OPENING, xtp_context, xtp_end
@@ -313,22 +306,22 @@ def xtp_err(skb: sk_buff, info: int) -> int:
     sk = assoc.sk
     icmph = icmp_hdr(skb)
     kind, code = icmph.type, icmph.code
-    if kind == ICMP_REDIRECT:
+    if kind == icmp_codes.ICMP_REDIRECT:
         if not sock_owned_by_user(sk):
             ipv4_sk_redirect(skb, sk)
         return 0
     err = errno.EHOSTUNREACH
-    if kind == ICMP_PARAMETERPROB:
+    if kind == icmp_codes.ICMP_PARAMETERPROB:
         err = errno.EPROTO
-    elif kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
+    elif kind == icmp_codes.ICMP_DEST_UNREACH and code == icmp_codes.ICMP_FRAG_NEEDED:
         if ip_sk_accept_pmtu(sk):
             ipv4_sk_update_pmtu(skb, sk, info)
             if sk.sk_type == SOCK_STREAM:
                 assoc.ctx.mss = min(assoc.ctx.mss, xtp_mss(max(info, 68)))
         return 0
-    elif kind == ICMP_DEST_UNREACH and code <= NR_ICMP_UNREACH:
+    elif kind == icmp_codes.ICMP_DEST_UNREACH and code <= icmp_codes.NR_ICMP_UNREACH:
         err = icmp_err_convert[code].errno
-    elif kind != ICMP_TIME_EXCEEDED:
+    elif kind != icmp_codes.ICMP_TIME_EXCEEDED:
         return 0
     if assoc.ctx.state == XTP_OPENING and not sock_owned_by_user(sk):
         xtp_end(assoc.ctx, err, net.clock.now_ns(), False)

@@ -64,6 +64,7 @@ from stack.inet.flow import flowi
 from stack.ipv4.datagram import check_sockaddr
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import RTCF_BROADCAST, RTCF_MULTICAST, ip_route_connect
+from stack.xtp import packet
 from stack.xtp.context import (
     XTP_CLOSED,
     XTP_INACTIVE,
@@ -82,14 +83,7 @@ from stack.xtp.output import (
     xtp_write,
     xtp_xmit,
 )
-from stack.xtp.packet import (
-    XTP_SERVICE_DATAGRAM,
-    XTP_SERVICE_STREAM,
-    XTP_SERVICE_TRANSACTION,
-    xtp_first_segment,
-    xtp_packet,
-    xtp_tspec,
-)
+from stack.xtp.packet import xtp_first_segment, xtp_packet, xtp_tspec
 from stack.xtp.sockopt import SOL_XTP, XTP_LEVEL
 from stack.xtp.xmit import xtp_mss, xtp_new_assoc, xtp_push
 from stack.xtp.xtp_sock import xtp_assoc, xtp_new_key, xtp_put_port, xtp_sock
@@ -103,7 +97,9 @@ XTP_WRITE_BYTES = 65536
 
 def xtp_init_sock(sk: xtp_sock) -> int:
     """proto.init: service type; control of errors, flow and rate, and no timers, by their rows."""
-    sk.service = XTP_SERVICE_DATAGRAM if sk.sk_type == uapi.SOCK_DGRAM else XTP_SERVICE_STREAM
+    sk.service = (
+        packet.XTP_SERVICE_DATAGRAM if sk.sk_type == uapi.SOCK_DGRAM else packet.XTP_SERVICE_STREAM
+    )
     sk.write_space = sk_stream_write_space
     return 0
 
@@ -130,7 +126,7 @@ def xtp_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     ctx.mss = xtp_mss(dst_mtu(dst))
     sk.assoc = assoc = xtp_new_assoc(sk, ctx, narrow(sk.inet_saddr), narrow(sk.inet_daddr))
     net.xtp.mib.ActiveOpens += 1
-    if sk.service == XTP_SERVICE_TRANSACTION:
+    if sk.service == packet.XTP_SERVICE_TRANSACTION:
         sk.sk_state = TCP_ESTABLISHED
         return 0
     sk.sk_state = TCP_SYN_SENT
@@ -236,7 +232,7 @@ def xtp_close_assoc(sk: xtp_sock, assoc: xtp_assoc, timeout: int) -> None:
     if ctx.state == XTP_INACTIVE or ctx.state == XTP_OPENING or ctx.queued or abortive:
         if ctx.state == XTP_INACTIVE:
             ctx.state = XTP_CLOSED
-        elif ctx.state == XTP_OPENING and ctx.service == XTP_SERVICE_TRANSACTION:
+        elif ctx.state == XTP_OPENING and ctx.service == packet.XTP_SERVICE_TRANSACTION:
             xtp_close_write(ctx)  # send the request all the same, and ignore the answer
             xtp_close_read(ctx, now)
         else:
@@ -346,7 +342,7 @@ def xtp_sendmsg_locked(sk: xtp_sock, msg: msghdr) -> int:
             timeo = sk_stream_wait_connect(sk, timeo)
         except OSError as exc:
             raise sk_stream_error(sk, flags, exc.errno or errno.EPIPE) from None
-    single = sk.service == XTP_SERVICE_TRANSACTION and not flags & uapi.MSG_MORE
+    single = sk.service == packet.XTP_SERVICE_TRANSACTION and not flags & uapi.MSG_MORE
     copied = 0
     while msg.count or (single and not sk.sk_shutdown & uapi.SEND_SHUTDOWN):
         assoc = sk.assoc
