@@ -6,49 +6,29 @@ import errno
 
 from fastpath.base.skbuff import sk_buff, skb_pull, skb_reset_mac_header
 from fastpath.net.hdr import eth_hdr
+from stack.bridge import br_private
 from stack.bridge.br_fdb import (
     br_fdb_change_mac_address,
     br_fdb_cleanup,
     br_fdb_find_rcu,
 )
 from stack.bridge.br_forward import br_flood, br_forward
-from stack.bridge.br_private import (
-    BR_PKT_BROADCAST,
-    BR_PKT_MULTICAST,
-    BR_PKT_UNICAST,
-    net_bridge,
-    net_bridge_fdb_entry,
-)
+from stack.bridge.br_private import net_bridge, net_bridge_fdb_entry
 from stack.bridge.br_stp import br_stp_disable_bridge, br_stp_enable_bridge
+from stack.core import netdevice
 from stack.core.dev import netdev_increment_features, netdev_update_features
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
-from stack.core.netdevice import (
-    ETH_HLEN,
-    ETH_MAX_MTU,
-    GSO_MAX_SIZE,
-    IFF_EBRIDGE,
-    NETDEV_TX_OK,
-    NETIF_F_ALL_TSO,
-    NETIF_F_FRAGLIST,
-    NETIF_F_GSO_SOFTWARE,
-    NETIF_F_HIGHDMA,
-    NETIF_F_HW_CSUM,
-    NETIF_F_HW_VLAN_CTAG_TX,
-    NETIF_F_HW_VLAN_STAG_TX,
-    NETIF_F_NETNS_LOCAL,
-    NETIF_F_ONE_FOR_ALL,
-    NETIF_F_SG,
-    NETREG_REGISTERED,
-    net_device,
-    net_device_ops,
-    netif_carrier_ok,
-)
+from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
 from stack.core.workqueue import work_struct
 from stack.ethernet.eth import ETH_BROADCAST, ether_setup, is_valid_ether_addr
 
 COMMON_FEATURES = (
-    NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_GSO_SOFTWARE | NETIF_F_HW_CSUM
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_FRAGLIST
+    | netdevice.NETIF_F_HIGHDMA
+    | netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_HW_CSUM
 )
 
 
@@ -59,23 +39,25 @@ def br_dev_xmit(skb: sk_buff, dev: net_device) -> int:
     stats = dev.stats
     stats.tx_packets += 1
     stats.tx_bytes += skb.len
-    if skb.len < ETH_HLEN:
+    if skb.len < netdevice.ETH_HLEN:
         stats.tx_dropped += 1
         kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-        return NETDEV_TX_OK
+        return netdevice.NETDEV_TX_OK
     skb_reset_mac_header(skb)
     dest = eth_hdr(skb).h_dest
-    skb_pull(skb, ETH_HLEN)
+    skb_pull(skb, netdevice.ETH_HLEN)
     if dest[0] & 1:
-        pkt_type = BR_PKT_BROADCAST if dest == ETH_BROADCAST else BR_PKT_MULTICAST
+        pkt_type = (
+            br_private.BR_PKT_BROADCAST if dest == ETH_BROADCAST else br_private.BR_PKT_MULTICAST
+        )
         br_flood(br, skb, pkt_type, False, True)
-        return NETDEV_TX_OK
+        return netdevice.NETDEV_TX_OK
     dst = br_fdb_find_rcu(br, dest)
     if dst is None:
-        br_flood(br, skb, BR_PKT_UNICAST, False, True)
+        br_flood(br, skb, br_private.BR_PKT_UNICAST, False, True)
     else:
         br_forward(dst.dst, skb, False, True)
-    return NETDEV_TX_OK
+    return netdevice.NETDEV_TX_OK
 
 
 def br_dev_open(dev: net_device) -> int:
@@ -110,7 +92,7 @@ def br_set_mac_address(dev: net_device, addr: bytes) -> int:
     br: net_bridge = dev.priv
     if not is_valid_ether_addr(addr):
         return -errno.EADDRNOTAVAIL
-    if dev.reg_state != NETREG_REGISTERED:
+    if dev.reg_state != netdevice.NETREG_REGISTERED:
         return -errno.EBUSY
     if dev.dev_addr != addr:
         br_fdb_change_mac_address(br, bytes(addr))
@@ -124,10 +106,10 @@ def br_fix_features(dev: net_device, features: int) -> int:
     if not br.port_list:
         return features
     mask = features
-    features &= ~NETIF_F_ONE_FOR_ALL
+    features &= ~netdevice.NETIF_F_ONE_FOR_ALL
     for p in br.port_list:
         features = netdev_increment_features(features, p.dev.features, mask)
-    return netdev_increment_features(features, NETIF_F_ALL_TSO, mask)
+    return netdev_increment_features(features, netdevice.NETIF_F_ALL_TSO, mask)
 
 
 def br_getinfo(dev: net_device) -> ethtool_drvinfo:
@@ -158,13 +140,13 @@ def br_priv(dev: net_device) -> net_bridge:
 def br_dev_setup(dev: net_device) -> None:
     """net/bridge/br_device.c: Ethernet without a queue; it stays in its namespace."""
     ether_setup(dev)
-    dev.priv_flags |= IFF_EBRIDGE
+    dev.priv_flags |= netdevice.IFF_EBRIDGE
     dev.tx_queue_len = 0
-    dev.max_mtu = ETH_MAX_MTU
+    dev.max_mtu = netdevice.ETH_MAX_MTU
     dev.netdev_ops = br_netdev_ops
     dev.ethtool_ops = br_ethtool_ops
-    tags = NETIF_F_HW_VLAN_CTAG_TX | NETIF_F_HW_VLAN_STAG_TX
-    dev.features = COMMON_FEATURES | NETIF_F_NETNS_LOCAL | tags
+    tags = netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
+    dev.features = COMMON_FEATURES | netdevice.NETIF_F_NETNS_LOCAL | tags
     dev.hw_features = COMMON_FEATURES | tags
     dev.vlan_features = COMMON_FEATURES
-    dev.gso_max_size = GSO_MAX_SIZE
+    dev.gso_max_size = netdevice.GSO_MAX_SIZE

@@ -9,28 +9,12 @@ from fastpath.base.skbuff import (
     skb_push,
     skb_set_network_header,
 )
-from stack.bridge.br_private import (
-    BR_BCAST_FLOOD,
-    BR_FLOOD,
-    BR_HAIRPIN_MODE,
-    BR_ISOLATED,
-    BR_MCAST_FLOOD,
-    BR_PKT_MULTICAST,
-    BR_PKT_UNICAST,
-    BR_STATE_FORWARDING,
-    net_bridge,
-    net_bridge_port,
-    netif_is_bridge_port,
-)
+from stack.bridge import br_private
+from stack.bridge.br_private import net_bridge, net_bridge_port, netif_is_bridge_port
+from stack.core import drop_reason
 from stack.core.dev_forward import is_skb_forwardable, skb_forward_csum
 from stack.core.dev_queue import dev_queue_xmit
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_DEV_READY,
-    SKB_DROP_REASON_NO_TX_TARGET,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.if_vlan import eth_type_vlan, vlan_depth
 from stack.core.netdevice import ETH_HLEN, IFF_UP, net_device
 
@@ -38,11 +22,11 @@ from stack.core.netdevice import ETH_HLEN, IFF_UP, net_device
 def should_deliver(p: net_bridge_port, skb: sk_buff) -> bool:
     """net/bridge/br_forward.c: whether the frame may leave through `p`."""
     dev: net_device = skb.dev
-    if p.state != BR_STATE_FORWARDING:
+    if p.state != br_private.BR_STATE_FORWARDING:
         return False
-    if dev is p.dev and not p.flags & BR_HAIRPIN_MODE:
+    if dev is p.dev and not p.flags & br_private.BR_HAIRPIN_MODE:
         return False
-    return not (p.flags & BR_ISOLATED and br_skb_isolated(dev))
+    return not (p.flags & br_private.BR_ISOLATED and br_skb_isolated(dev))
 
 
 def br_skb_isolated(dev: net_device) -> bool:
@@ -50,7 +34,7 @@ def br_skb_isolated(dev: net_device) -> bool:
     if not netif_is_bridge_port(dev):
         return False
     source: net_bridge_port = dev.rx_handler_data
-    return bool(source.flags & BR_ISOLATED)
+    return bool(source.flags & br_private.BR_ISOLATED)
 
 
 def br_dev_queue_push_xmit(skb: sk_buff) -> int:
@@ -60,13 +44,15 @@ def br_dev_queue_push_xmit(skb: sk_buff) -> int:
     if not is_skb_forwardable(dev, skb):
         dev.stats.tx_dropped += 1
         up = dev.flags & IFF_UP
-        reason = SKB_DROP_REASON_PKT_TOO_BIG if up else SKB_DROP_REASON_DEV_READY
+        reason = (
+            drop_reason.SKB_DROP_REASON_PKT_TOO_BIG if up else drop_reason.SKB_DROP_REASON_DEV_READY
+        )
         kfree_skb_reason(dev.net, skb, reason)
         return 0
     if skb.ip_summed == CHECKSUM_PARTIAL and eth_type_vlan(skb.protocol):
         depth = vlan_depth(skb)
         if not depth:
-            kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+            kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
             return 0
         skb_set_network_header(skb, depth)
     dev_queue_xmit(skb)
@@ -103,7 +89,7 @@ def br_forward(to: net_bridge_port | None, skb: sk_buff, local_rcv: bool, local_
         else:
             __br_forward(to, skb, local_orig)
     elif not local_rcv:
-        kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
 
 
 def br_flood(
@@ -115,12 +101,12 @@ def br_flood(
     """
     p: net_bridge_port
     prev: net_bridge_port | None = None
-    if pkt_type == BR_PKT_UNICAST:
-        wanted = BR_FLOOD
-    elif pkt_type == BR_PKT_MULTICAST:
-        wanted = 0 if local_orig else BR_MCAST_FLOOD
+    if pkt_type == br_private.BR_PKT_UNICAST:
+        wanted = br_private.BR_FLOOD
+    elif pkt_type == br_private.BR_PKT_MULTICAST:
+        wanted = 0 if local_orig else br_private.BR_MCAST_FLOOD
     else:
-        wanted = 0 if local_orig else BR_BCAST_FLOOD
+        wanted = 0 if local_orig else br_private.BR_BCAST_FLOOD
     for p in br.port_list:
         if p.flags & wanted != wanted or not should_deliver(p, skb):
             continue
@@ -129,7 +115,7 @@ def br_flood(
         prev = p
     if prev is None:
         if not local_rcv:
-            kfree_skb_reason(br.dev.net, skb, SKB_DROP_REASON_NO_TX_TARGET)
+            kfree_skb_reason(br.dev.net, skb, drop_reason.SKB_DROP_REASON_NO_TX_TARGET)
     elif local_rcv:
         deliver_clone(prev, skb, local_orig)
     else:

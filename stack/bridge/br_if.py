@@ -21,6 +21,7 @@ from stack.bridge.br_stp import (
     br_stp_enable_port,
     br_stp_recalculate_bridge_id,
 )
+from stack.core import netdevice
 from stack.core.dev import (
     dev_close,
     dev_set_allmulti,
@@ -39,31 +40,7 @@ from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler
 from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
 from stack.core.net_namespace import load_module, pernet_operations
-from stack.core.netdevice import (
-    ARPHRD_ETHER,
-    ETH_ALEN,
-    ETH_DATA_LEN,
-    GSO_MAX_SIZE,
-    IFF_BRIDGE_PORT,
-    IFF_DONT_BRIDGE,
-    IFF_LOOPBACK,
-    IFF_UP,
-    LINK_STATE_NOCARRIER,
-    NET_ADDR_RANDOM,
-    NET_ADDR_SET,
-    NETDEV_CHANGE,
-    NETDEV_CHANGEADDR,
-    NETDEV_CHANGEMTU,
-    NETDEV_DOWN,
-    NETDEV_FEAT_CHANGE,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    NETREG_REGISTERED,
-    net_device,
-    netif_carrier_ok,
-    netif_running,
-    rtnl_link_ops,
-)
+from stack.core.netdevice import net_device, netif_carrier_ok, netif_running, rtnl_link_ops
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
 from stack.core.workqueue import cancel_delayed_work
 from stack.ethernet.eth import is_valid_ether_addr
@@ -87,8 +64,8 @@ def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
         raise os_error(errno.EADDRNOTAVAIL, f"bridge {name}: {bytes(mac).hex(':')}")
     dev = rtnl_create_link(net, name, br_link_ops, br_dev_setup, br_priv)
     dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-    dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET
-    dev.state |= LINK_STATE_NOCARRIER
+    dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
+    dev.state |= netdevice.LINK_STATE_NOCARRIER
     err = register_netdevice(dev)
     if err:
         raise os_error(-err, f"bridge {name}")
@@ -98,7 +75,7 @@ def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
 
 def br_dev_delete(dev: net_device) -> None:
     """net/bridge/br_if.c: release the ports, then unregister the bridge."""
-    if dev.reg_state != NETREG_REGISTERED:
+    if dev.reg_state != netdevice.NETREG_REGISTERED:
         return
     br: net_bridge = dev.priv
     dev_close(dev)
@@ -125,19 +102,19 @@ def br_add_if(br: net_bridge, dev: net_device) -> int:
     rx_handler; -EOPNOTSUPP: IFF_DONT_BRIDGE; -EXFULL: too many ports.
     """
     if (
-        dev.flags & IFF_LOOPBACK
-        or dev.type != ARPHRD_ETHER
-        or dev.addr_len != ETH_ALEN
+        dev.flags & netdevice.IFF_LOOPBACK
+        or dev.type != netdevice.ARPHRD_ETHER
+        or dev.addr_len != netdevice.ETH_ALEN
         or not is_valid_ether_addr(dev.dev_addr)
         or dev.net is not br.dev.net
-        or dev.reg_state != NETREG_REGISTERED
+        or dev.reg_state != netdevice.NETREG_REGISTERED
     ):
         return -errno.EINVAL
     if dev.netdev_ops.ndo_start_xmit is br_dev_xmit or netif_is_bridge_master(dev):
         return -errno.ELOOP
     if dev.master is not None or dev.rx_handler is not None:
         return -errno.EBUSY
-    if dev.priv_flags & IFF_DONT_BRIDGE:
+    if dev.priv_flags & netdevice.IFF_DONT_BRIDGE:
         return -errno.EOPNOTSUPP
     index = find_portno(br)
     if not index:
@@ -147,17 +124,17 @@ def br_add_if(br: net_bridge, dev: net_device) -> int:
         return -errno.ELOOP if err == -errno.EBUSY else err
     p = net_bridge_port(br, dev, index)
     netdev_rx_handler_register(dev, br_handle_frame, p)
-    dev.priv_flags |= IFF_BRIDGE_PORT
+    dev.priv_flags |= netdevice.IFF_BRIDGE_PORT
     dev_set_allmulti(dev, 1)
     dev_set_promiscuity(dev, 1)
     br.port_list.insert(0, p)
     netdev_update_features(br.dev)
     br_fdb_add_local(br, p, dev.dev_addr)
     changed = br_stp_recalculate_bridge_id(br)
-    if netif_running(dev) and netif_carrier_ok(dev) and br.dev.flags & IFF_UP:
+    if netif_running(dev) and netif_carrier_ok(dev) and br.dev.flags & netdevice.IFF_UP:
         br_stp_enable_port(p)
     if changed:
-        call_netdevice_notifiers(NETDEV_CHANGEADDR, br.dev)
+        call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, br.dev)
     br_mtu_auto_adjust(br)
     br_set_gso_limits(br)
     return 0
@@ -174,12 +151,12 @@ def br_del_if(br: net_bridge, dev: net_device) -> int:
     dev_set_allmulti(dev, -1)
     br_fdb_delete_by_port(br, p, True)
     netdev_upper_dev_unlink(dev, br.dev)
-    dev.priv_flags &= ~IFF_BRIDGE_PORT
+    dev.priv_flags &= ~netdevice.IFF_BRIDGE_PORT
     netdev_rx_handler_unregister(dev)
     br_mtu_auto_adjust(br)
     br_set_gso_limits(br)
     if br_stp_recalculate_bridge_id(br):
-        call_netdevice_notifiers(NETDEV_CHANGEADDR, br.dev)
+        call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, br.dev)
     netdev_update_features(br.dev)
     return 0
 
@@ -194,13 +171,15 @@ def br_mtu_auto_adjust(br: net_bridge) -> None:
     """net/bridge/br_if.c: the smallest MTU of the ports, unless one was set."""
     if br.mtu_set_by_user:
         return
-    dev_set_mtu(br.dev, min((p.dev.mtu for p in br.port_list), default=ETH_DATA_LEN))
+    dev_set_mtu(br.dev, min((p.dev.mtu for p in br.port_list), default=netdevice.ETH_DATA_LEN))
     br.mtu_set_by_user = False  # dev_set_mtu came by ndo_change_mtu
 
 
 def br_set_gso_limits(br: net_bridge) -> None:
     """net/bridge/br_if.c: limit GSO packets to the smallest limit of the ports."""
-    br.dev.gso_max_size = min((p.dev.gso_max_size for p in br.port_list), default=GSO_MAX_SIZE)
+    br.dev.gso_max_size = min(
+        (p.dev.gso_max_size for p in br.port_list), default=netdevice.GSO_MAX_SIZE
+    )
 
 
 def br_device_event(event: int, dev: net_device) -> None:
@@ -209,24 +188,24 @@ def br_device_event(event: int, dev: net_device) -> None:
     if p is None:
         return
     br = p.br
-    if event == NETDEV_CHANGEMTU:
+    if event == netdevice.NETDEV_CHANGEMTU:
         br_mtu_auto_adjust(br)
-    elif event == NETDEV_CHANGEADDR:
+    elif event == netdevice.NETDEV_CHANGEADDR:
         br_fdb_changeaddr(p, dev.dev_addr)
         if br_stp_recalculate_bridge_id(br):
-            call_netdevice_notifiers(NETDEV_CHANGEADDR, br.dev)
-    elif event == NETDEV_CHANGE:
+            call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, br.dev)
+    elif event == netdevice.NETDEV_CHANGE:
         br_port_carrier_check(p)
-    elif event == NETDEV_FEAT_CHANGE:
+    elif event == netdevice.NETDEV_FEAT_CHANGE:
         netdev_update_features(br.dev)
         br_set_gso_limits(br)
-    elif event == NETDEV_DOWN:
-        if br.dev.flags & IFF_UP:
+    elif event == netdevice.NETDEV_DOWN:
+        if br.dev.flags & netdevice.IFF_UP:
             br_stp_disable_port(p)
-    elif event == NETDEV_UP:
-        if br.dev.flags & IFF_UP and netif_carrier_ok(dev):
+    elif event == netdevice.NETDEV_UP:
+        if br.dev.flags & netdevice.IFF_UP and netif_carrier_ok(dev):
             br_stp_enable_port(p)
-    elif event == NETDEV_UNREGISTER:  # deleted, or moved to another namespace
+    elif event == netdevice.NETDEV_UNREGISTER:  # deleted, or moved to another namespace
         br_del_if(br, dev)
 
 

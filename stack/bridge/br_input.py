@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from fastpath.base.skbuff import (
-    PACKET_HOST,
-    PACKET_LOOPBACK,
-    sk_buff,
-    skb_share_check,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import sk_buff, skb_share_check
 from fastpath.net.hdr import eth_hdr
+from stack.bridge import br_private
 from stack.bridge.br_fdb import br_fdb_find_rcu, br_fdb_update
 from stack.bridge.br_forward import br_flood, br_forward
-from stack.bridge.br_private import (
-    BR_LEARNING,
-    BR_PKT_BROADCAST,
-    BR_PKT_MULTICAST,
-    BR_PKT_UNICAST,
-    BR_STATE_FORWARDING,
-    BR_STATE_LEARNING,
-    net_bridge,
-    net_bridge_fdb_entry,
-    net_bridge_port,
-)
+from stack.bridge.br_private import net_bridge, net_bridge_fdb_entry, net_bridge_port
+from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import netif_receive_skb
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE,
-    SKB_DROP_REASON_MAC_IEEE_MAC_CONTROL,
-    SKB_DROP_REASON_MAC_INVALID_SOURCE,
-    kfree_skb_reason,
-)
-from stack.core.netdevice import (
-    IFF_PROMISC,
-    RX_HANDLER_CONSUMED,
-    RX_HANDLER_PASS,
-    net_device,
-)
+from stack.core.drop_reason import kfree_skb_reason
+from stack.core.netdevice import net_device
 from stack.ethernet.eth import ETH_BROADCAST, is_valid_ether_addr
 
 LINK_LOCAL = b"\x01\x80\xc2\x00\x00"
@@ -52,14 +30,14 @@ def br_handle_frame(skb: sk_buff) -> int:
     Takes ownership of skb (data past the MAC header), unless RX_HANDLER_PASS is returned: the port
     itself receives link-local frames (pause frames are dropped).
     """
-    if skb.pkt_type == PACKET_LOOPBACK:
-        return RX_HANDLER_PASS
+    if skb.pkt_type == skbuff.PACKET_LOOPBACK:
+        return netdevice.RX_HANDLER_PASS
     dev: net_device = skb.dev
     eth = eth_hdr(skb)
     source = eth.h_source
     if not is_valid_ether_addr(source):
-        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_MAC_INVALID_SOURCE)
-        return RX_HANDLER_CONSUMED
+        kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_MAC_INVALID_SOURCE)
+        return netdevice.RX_HANDLER_CONSUMED
     dest = eth.h_dest
     p: net_bridge_port = dev.rx_handler_data
     if dest[0] & 1 and is_link_local_ether_addr(dest):
@@ -68,26 +46,29 @@ def br_handle_frame(skb: sk_buff) -> int:
         # Without STP a BPDU is passed on: others may look for loops.
         if group and not mask >> (group & 15) & 1:
             if group == 1:
-                kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_MAC_IEEE_MAC_CONTROL)
-                return RX_HANDLER_CONSUMED
+                kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_MAC_IEEE_MAC_CONTROL)
+                return netdevice.RX_HANDLER_CONSUMED
             br_handle_local_finish(p, source)
-            return RX_HANDLER_PASS
+            return netdevice.RX_HANDLER_PASS
     state = p.state
-    if state != BR_STATE_FORWARDING and state != BR_STATE_LEARNING:
-        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE)
-        return RX_HANDLER_CONSUMED
+    if state != br_private.BR_STATE_FORWARDING and state != br_private.BR_STATE_LEARNING:
+        kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE)
+        return netdevice.RX_HANDLER_CONSUMED
     shared = skb_share_check(skb)
     if shared is None:
-        return RX_HANDLER_CONSUMED
+        return netdevice.RX_HANDLER_CONSUMED
     if dest == p.br.dev.dev_addr:
-        shared.pkt_type = PACKET_HOST
+        shared.pkt_type = skbuff.PACKET_HOST
     br_handle_frame_finish(p, shared, source, dest)
-    return RX_HANDLER_CONSUMED
+    return netdevice.RX_HANDLER_CONSUMED
 
 
 def br_handle_local_finish(p: net_bridge_port, source: bytes) -> None:
     """net/bridge/br_input.c: learn from a link-local frame."""
-    if p.flags & BR_LEARNING and p.state in (BR_STATE_LEARNING, BR_STATE_FORWARDING):
+    if p.flags & br_private.BR_LEARNING and p.state in (
+        br_private.BR_STATE_LEARNING,
+        br_private.BR_STATE_FORWARDING,
+    ):
         br_fdb_update(p.br, p, source)
 
 
@@ -99,20 +80,22 @@ def br_handle_frame_finish(p: net_bridge_port, skb: sk_buff, source: bytes, dest
     br: net_bridge = p.br
     brdev: net_device = br.dev
     dst: net_bridge_fdb_entry | None = None
-    if p.flags & BR_LEARNING:
+    if p.flags & br_private.BR_LEARNING:
         br_fdb_update(br, p, source)
-    promisc = brdev.flags & IFF_PROMISC != 0
+    promisc = brdev.flags & netdevice.IFF_PROMISC != 0
     local_rcv = promisc
-    pkt_type = BR_PKT_UNICAST
+    pkt_type = br_private.BR_PKT_UNICAST
     if dest[0] & 1:
         local_rcv = True
-        pkt_type = BR_PKT_BROADCAST if dest == ETH_BROADCAST else BR_PKT_MULTICAST
-    if p.state == BR_STATE_LEARNING:
-        kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE)
+        pkt_type = (
+            br_private.BR_PKT_BROADCAST if dest == ETH_BROADCAST else br_private.BR_PKT_MULTICAST
+        )
+    if p.state == br_private.BR_STATE_LEARNING:
+        kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE)
         return 0
-    if pkt_type == BR_PKT_UNICAST:
+    if pkt_type == br_private.BR_PKT_UNICAST:
         dst = br_fdb_find_rcu(br, dest)
-    elif pkt_type == BR_PKT_MULTICAST:
+    elif pkt_type == br_private.BR_PKT_MULTICAST:
         brdev.stats.multicast += 1
     if dst is not None:
         if dst.is_local:

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import errno
 
+from stack.bridge import br_private
 from stack.bridge.br_fdb import (
     br_fdb_change_mac_address,
     br_fdb_delete_by_port,
     br_fdb_gc,
 )
-from stack.bridge.br_private import (
-    BR_STATE_BLOCKING,
-    BR_STATE_DISABLED,
-    BR_STATE_FORWARDING,
-    net_bridge,
-    net_bridge_port,
-)
+from stack.bridge.br_private import net_bridge, net_bridge_port
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import IFF_UP, NET_ADDR_SET, netif_carrier_ok, netif_running
 from stack.core.workqueue import cancel_delayed_work
@@ -34,18 +29,18 @@ def br_set_state(p: net_bridge_port, state: int) -> None:
 
 def br_make_forwarding(p: net_bridge_port) -> None:
     """net/bridge/br_stp.c: forward at once, as there is no STP."""
-    if p.state == BR_STATE_BLOCKING:
-        br_set_state(p, BR_STATE_FORWARDING)
+    if p.state == br_private.BR_STATE_BLOCKING:
+        br_set_state(p, br_private.BR_STATE_FORWARDING)
 
 
 def br_port_state_selection(br: net_bridge) -> None:
     """net/bridge/br_stp.c: blocking ports forward; the bridge has a carrier when one does."""
     liveports = 0
     for p in br.port_list:
-        if p.state == BR_STATE_DISABLED:
+        if p.state == br_private.BR_STATE_DISABLED:
             continue
         br_make_forwarding(p)
-        if p.state == BR_STATE_FORWARDING:
+        if p.state == br_private.BR_STATE_FORWARDING:
             liveports += 1
     if liveports:
         netif_carrier_on(br.dev)
@@ -55,13 +50,13 @@ def br_port_state_selection(br: net_bridge) -> None:
 
 def br_stp_enable_port(p: net_bridge_port) -> None:
     """net/bridge/br_stp_if.c: enable a port that has a carrier while the bridge is up."""
-    br_set_state(p, BR_STATE_BLOCKING)  # br_init_port
+    br_set_state(p, br_private.BR_STATE_BLOCKING)  # br_init_port
     br_port_state_selection(p.br)
 
 
 def br_stp_disable_port(p: net_bridge_port) -> None:
     """net/bridge/br_stp_if.c: disable a port and forget the addresses learned there."""
-    br_set_state(p, BR_STATE_DISABLED)
+    br_set_state(p, br_private.BR_STATE_DISABLED)
     br_fdb_delete_by_port(p.br, p, False)
     br_port_state_selection(p.br)
 
@@ -77,7 +72,7 @@ def br_stp_enable_bridge(br: net_bridge) -> None:
 def br_stp_disable_bridge(br: net_bridge) -> None:
     """net/bridge/br_stp_if.c: the bridge goes down, and every port with it."""
     for p in br.port_list:
-        if p.state != BR_STATE_DISABLED:
+        if p.state != br_private.BR_STATE_DISABLED:
             br_stp_disable_port(p)
     br.topology_change = False
     cancel_delayed_work(br.gc_work)
@@ -105,10 +100,12 @@ def br_set_port_state(p: net_bridge_port, state: int) -> int:
 
     As in Linux without STP a blocking port forwards again at once; listening and learning stay.
     """
-    if not BR_STATE_DISABLED <= state <= BR_STATE_BLOCKING:
+    if not br_private.BR_STATE_DISABLED <= state <= br_private.BR_STATE_BLOCKING:
         return -errno.EINVAL
     dev = p.dev
-    if not netif_running(dev) or not (netif_carrier_ok(dev) or state == BR_STATE_DISABLED):
+    if not netif_running(dev) or not (
+        netif_carrier_ok(dev) or state == br_private.BR_STATE_DISABLED
+    ):
         return -errno.ENETDOWN
     br_set_state(p, state)
     br_port_state_selection(p.br)
@@ -121,7 +118,7 @@ def br_port_carrier_check(p: net_bridge_port) -> None:
     if not br.dev.flags & IFF_UP:
         return
     if netif_running(p.dev) and netif_carrier_ok(p.dev):
-        if p.state == BR_STATE_DISABLED:
+        if p.state == br_private.BR_STATE_DISABLED:
             br_stp_enable_port(p)
-    elif p.state != BR_STATE_DISABLED:
+    elif p.state != br_private.BR_STATE_DISABLED:
         br_stp_disable_port(p)

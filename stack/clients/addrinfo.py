@@ -31,17 +31,8 @@ from stack.clients.dnsname import name_from_text, name_to_text
 from stack.clients.resolvconf import NameService
 from stack.clients.resolver import Finished
 from stack.clients.services import service_port
+from stack.core import uapi
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import (
-    AF_INET,
-    AF_INET6,
-    AF_UNSPEC,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    SOCK_DGRAM,
-    SOCK_RAW,
-    SOCK_STREAM,
-)
 
 __all__ = [
     "AI_ADDRCONFIG",
@@ -114,9 +105,9 @@ class _Kind:
 
 
 KINDS = (
-    _Kind(SOCK_STREAM, IPPROTO_TCP, "tcp"),
-    _Kind(SOCK_DGRAM, IPPROTO_UDP, "udp"),
-    _Kind(SOCK_RAW, 0, "raw", any_proto=True, service=False),
+    _Kind(uapi.SOCK_STREAM, uapi.IPPROTO_TCP, "tcp"),
+    _Kind(uapi.SOCK_DGRAM, uapi.IPPROTO_UDP, "udp"),
+    _Kind(uapi.SOCK_RAW, 0, "raw", any_proto=True, service=False),
 )
 
 
@@ -183,12 +174,12 @@ class AddrInfo:
         if flags & ~KNOWN_FLAGS or (flags & AI_CANONNAME and host is None):
             raise gai_error(EAI_BADFLAGS)
         if flags & AI_ADDRCONFIG:
-            have = [f for f in (AF_INET, AF_INET6) if configured(f)]
-            if family == AF_UNSPEC and len(have) == 1:
+            have = [f for f in (uapi.AF_INET, uapi.AF_INET6) if configured(f)]
+            if family == uapi.AF_UNSPEC and len(have) == 1:
                 family = have[0]
-            elif family != AF_UNSPEC and have and family not in have:
+            elif family != uapi.AF_UNSPEC and have and family not in have:
                 raise gai_error(EAI_NONAME)
-        if family not in (AF_UNSPEC, AF_INET, AF_INET6):
+        if family not in (uapi.AF_UNSPEC, uapi.AF_INET, uapi.AF_INET6):
             raise gai_error(EAI_FAMILY)
         if flags & AI_NUMERICSERV and _number(port) is None:
             raise gai_error(EAI_NONAME)
@@ -241,10 +232,10 @@ class AddrInfo:
         if host is None:
             passive = self._flags & AI_PASSIVE
             found = [
-                sockaddr(AF_INET6, 0 if passive else IN6ADDR_LOOPBACK, 0),
-                sockaddr(AF_INET, 0 if passive else INADDR_LOOPBACK, 0),
+                sockaddr(uapi.AF_INET6, 0 if passive else IN6ADDR_LOOPBACK, 0),
+                sockaddr(uapi.AF_INET, 0 if passive else INADDR_LOOPBACK, 0),
             ]
-            self._finish([a for a in found if family in (AF_UNSPEC, a.family)], "")
+            self._finish([a for a in found if family in (uapi.AF_UNSPEC, a.family)], "")
             return
         number = self._numeric(host)
         if number is not None:
@@ -261,10 +252,10 @@ class AddrInfo:
         if found:
             self._finish(found, lines[0][2])
             return
-        types = {AF_INET: (RRType.A,), AF_INET6: (RRType.AAAA,)}.get(
+        types = {uapi.AF_INET: (RRType.A,), uapi.AF_INET6: (RRType.AAAA,)}.get(
             family, (RRType.A, RRType.AAAA)
         )
-        if family == AF_INET6 and self._flags & AI_V4MAPPED:
+        if family == uapi.AF_INET6 and self._flags & AI_V4MAPPED:
             types = (RRType.A, RRType.AAAA)
         if not self._names.current.servers:
             text = f"{GAI_TEXT[EAI_AGAIN]}: {host!r} is not in the hosts table, and no name server"
@@ -276,20 +267,20 @@ class AddrInfo:
         family = self._family
         v4 = ipv4_number(host)
         if v4 is not None:
-            if family == AF_INET6:
+            if family == uapi.AF_INET6:
                 if not self._flags & AI_V4MAPPED:
                     raise gai_error(EAI_ADDRFAMILY)
-                return sockaddr(AF_INET6, V4MAPPED | v4, 0)
-            return sockaddr(AF_INET, v4, 0)
+                return sockaddr(uapi.AF_INET6, V4MAPPED | v4, 0)
+            return sockaddr(uapi.AF_INET, v4, 0)
         text, percent, zone = host.partition("%")
         try:
             address = int.from_bytes(socket.inet_pton(socket.AF_INET6, text), "big")
         except (OSError, ValueError):
             return None
-        if family == AF_INET:
+        if family == uapi.AF_INET:
             if address >> 32 != V4MAPPED >> 32:
                 raise gai_error(EAI_ADDRFAMILY)
-            return sockaddr(AF_INET, address & 0xFFFFFFFF, 0)
+            return sockaddr(uapi.AF_INET, address & 0xFFFFFFFF, 0)
         scope_id: wide = 0
         if percent:
             # glibc's __inet6_scopeid_pton: a name only where it means a link
@@ -300,24 +291,28 @@ class AddrInfo:
                 scope_id = -1
             if not 0 <= scope_id <= 0xFFFFFFFF:
                 raise gai_error(EAI_NONAME)
-        return sockaddr(AF_INET6, address, 0, 0, scope_id)
+        return sockaddr(uapi.AF_INET6, address, 0, 0, scope_id)
 
     def _wanted(self, found: Iterable[sockaddr]) -> list[sockaddr]:
         """The addresses of the requested family, with AI_V4MAPPED mapped IPv4 ones."""
         every = list(dict.fromkeys(found))
-        if self._family == AF_UNSPEC:
+        if self._family == uapi.AF_UNSPEC:
             return every
         same = [a for a in every if a.family == self._family]
         flags = self._flags
-        if self._family == AF_INET6 and flags & AI_V4MAPPED and (flags & AI_ALL or not same):
-            same += [sockaddr(AF_INET6, V4MAPPED | a.addr, 0) for a in every if a.family == AF_INET]
+        if self._family == uapi.AF_INET6 and flags & AI_V4MAPPED and (flags & AI_ALL or not same):
+            same += [
+                sockaddr(uapi.AF_INET6, V4MAPPED | a.addr, 0)
+                for a in every
+                if a.family == uapi.AF_INET
+            ]
         return same
 
     def answer(self, result: Finished) -> list[Row]:
         """The rows of a lookup's result.  Raises: gaierror: there is no address."""
         if result.outcome is not Outcome.FOUND:
             raise gai_error(result.outcome.value)
-        families = {RRType.A: AF_INET, RRType.AAAA: AF_INET6}
+        families = {RRType.A: uapi.AF_INET, RRType.AAAA: uapi.AF_INET6}
         found = self._wanted(
             sockaddr(families[RRType(record.type)], record.data, 0)
             for record in result.records

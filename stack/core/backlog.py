@@ -4,33 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    CHECKSUM_NONE,
-    CHECKSUM_UNNECESSARY,
-    PACKET_LOOPBACK,
-    sk_buff,
-    skb_reset_mac_header,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import sk_buff, skb_reset_mac_header
 from fastpath.net.zerocopy import skb_orphan_frags
+from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import (
     __netif_receive_skb,
 )
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_CPU_BACKLOG,
-    SKB_DROP_REASON_DEV_READY,
-    SKB_DROP_REASON_NOMEM,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.napi import __napi_schedule
-from stack.core.netdevice import (
-    NAPI_STATE_MISSED,
-    NAPI_STATE_SCHED,
-    NET_RX_DROP,
-    NET_RX_SUCCESS,
-    napi_struct,
-    net_device,
-    netif_running,
-)
+from stack.core.netdevice import napi_struct, net_device, netif_running
 from stack.core.netstamp import net_timestamp_check
 from stack.core.softirq import (
     local_bh_disable,
@@ -62,9 +45,9 @@ def netif_rx(skb: sk_buff) -> int:
 def dev_loopback_xmit(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/core/dev.c: receive a packet of ours. Takes ownership of skb (data at its L3 header)."""
     skb_reset_mac_header(skb)
-    skb.pkt_type = PACKET_LOOPBACK
-    if skb.ip_summed == CHECKSUM_NONE:
-        skb.ip_summed = CHECKSUM_UNNECESSARY
+    skb.pkt_type = skbuff.PACKET_LOOPBACK
+    if skb.ip_summed == skbuff.CHECKSUM_NONE:
+        skb.ip_summed = skbuff.CHECKSUM_UNNECESSARY
     netif_rx(skb)
     return 0
 
@@ -78,20 +61,20 @@ def enqueue_to_backlog(skb: sk_buff, machine: Machine) -> int:
     if queue.qlen > machine.net_hotdata.max_backlog or not netif_running(skb.dev):
         sd.dropped += 1
         skb.dev.stats.rx_dropped += 1
-        kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_CPU_BACKLOG)
-        return NET_RX_DROP
+        kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_CPU_BACKLOG)
+        return netdevice.NET_RX_DROP
     # The kernel does this in deliver_skb, per handler. Here only the backlog carries packets that
     # were sent on this machine, and only those can have fragments in a sender's memory.
     if skb.data_len and not skb_orphan_frags(skb, machine.skb_pages):
         skb.dev.stats.rx_dropped += 1
-        kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_NOMEM)
-        return NET_RX_DROP
+        kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
+        return netdevice.NET_RX_DROP
     queue.queue_tail(skb)
     backlog = sd.backlog
-    if not backlog.state & NAPI_STATE_SCHED:
-        backlog.state |= NAPI_STATE_SCHED
+    if not backlog.state & netdevice.NAPI_STATE_SCHED:
+        backlog.state |= netdevice.NAPI_STATE_SCHED
         __napi_schedule(backlog)
-    return NET_RX_SUCCESS
+    return netdevice.NET_RX_SUCCESS
 
 
 def flush_backlog(dev: net_device) -> None:
@@ -101,7 +84,7 @@ def flush_backlog(dev: net_device) -> None:
         for skb in queue:
             if skb.dev is dev:
                 queue.unlink(skb)
-                kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_DEV_READY)
+                kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_DEV_READY)
 
 
 def process_backlog(napi: napi_struct, quota: int) -> int:
@@ -118,7 +101,7 @@ def process_backlog(napi: napi_struct, quota: int) -> int:
                 return work
             skb = process.dequeue()
         if not sd.input_pkt_queue.qlen:
-            napi.state &= ~(NAPI_STATE_SCHED | NAPI_STATE_MISSED)
+            napi.state &= ~(netdevice.NAPI_STATE_SCHED | netdevice.NAPI_STATE_MISSED)
             return work
         sd.input_pkt_queue, sd.process_queue = process, sd.input_pkt_queue
         process = sd.process_queue

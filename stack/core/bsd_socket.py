@@ -25,6 +25,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.net.udp_batches import mmsg_recv, mmsg_send
+from stack.core import uapi
 from stack.core.dev_queue import dev_plug, dev_unplug
 from stack.core.errors import os_error
 from stack.core.fasync import fasync_struct, sock_fasync
@@ -65,23 +66,6 @@ from stack.core.sock import sock as sock_t
 from stack.core.sockaddr import sockaddr, sockaddr_from
 from stack.core.sockopt import sock_getsockopt, sock_setsockopt
 from stack.core.sockopt_table import OPTLEN_ANY, pack_opt
-from stack.core.uapi import (
-    MSG_CMSG_CLOEXEC,
-    MSG_DONTWAIT,
-    MSG_EOR,
-    MSG_WAITFORONE,
-    NPROTO,
-    O_NONBLOCK,
-    SO_GET_FILTER,
-    SOCK_CLOEXEC,
-    SOCK_MAX,
-    SOCK_NONBLOCK,
-    SOCK_SEQPACKET,
-    SOCK_TYPE_MASK,
-    SOL_IP,
-    SOL_SOCKET,
-    SS_UNCONNECTED,
-)
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT, wait_queue_head
 
 if TYPE_CHECKING:
@@ -99,7 +83,7 @@ class socket:
     """struct socket: what a descriptor refers to."""
 
     net: Net
-    state: u8 = row(SS_UNCONNECTED)
+    state: u8 = row(uapi.SS_UNCONNECTED)
     type: u16 = row(0)
     flags: u32 = row(0)
     ops: proto_ops = row()
@@ -143,7 +127,7 @@ def sock_init(net: Net) -> None:
     net.signal = signal_struct()
     net.ready_hub = None
     net.rcv_entry = net.rcv_ready = None
-    net.net_families = [None] * NPROTO
+    net.net_families = [None] * uapi.NPROTO
     net.proto_list = []
     net.prot_mem = net.machine.prot_mem
     net.sock_cookie = 0
@@ -196,9 +180,9 @@ def __sock_create(
     kern: bool,
 ) -> socket:
     """net/socket.c"""
-    if not 0 <= family < NPROTO:
+    if not 0 <= family < uapi.NPROTO:
         raise os_error(errno.EAFNOSUPPORT, f"address family {family} is not supported")
-    if not 0 <= type < SOCK_MAX:
+    if not 0 <= type < uapi.SOCK_MAX:
         raise os_error(errno.EINVAL, f"socket type {type} does not exist")
     pf = net.net_families[family]
     if pf is None:
@@ -216,7 +200,9 @@ def __sock_create(
 
 def sock_alloc_file(sock: socket, flags: int) -> struct_file:
     """net/socket.c"""
-    sock.file = file = struct_file(sock.net, socket_file_ops, sock, O_RDWR | flags & O_NONBLOCK)
+    sock.file = file = struct_file(
+        sock.net, socket_file_ops, sock, O_RDWR | flags & uapi.O_NONBLOCK
+    )
     file.sock = sock
     return file
 
@@ -337,7 +323,7 @@ def sock_read_iter(file: struct_file, to: msghdr) -> int:
     if not to.count:
         return 0  # as System V had it: no message is taken
     sock: socket = file.private_data
-    return sock_recvmsg(sock, to, MSG_DONTWAIT if file.f_flags & O_NONBLOCK else 0)
+    return sock_recvmsg(sock, to, uapi.MSG_DONTWAIT if file.f_flags & uapi.O_NONBLOCK else 0)
 
 
 def sock_splice_read(file: struct_file, pos: int | None, pipe: pipe_inode_info, size: int) -> int:
@@ -352,10 +338,10 @@ def sock_splice_read(file: struct_file, pos: int | None, pipe: pipe_inode_info, 
 def sock_write_iter(file: struct_file, msg: msghdr) -> int:
     """net/socket.c: write(2) of a socket; a packet of SOCK_SEQPACKET ends with it. Bytes."""
     sock: socket = file.private_data
-    if file.f_flags & O_NONBLOCK:
-        msg.msg_flags |= MSG_DONTWAIT
-    if sock.type == SOCK_SEQPACKET:
-        msg.msg_flags |= MSG_EOR
+    if file.f_flags & uapi.O_NONBLOCK:
+        msg.msg_flags |= uapi.MSG_DONTWAIT
+    if sock.type == uapi.SOCK_SEQPACKET:
+        msg.msg_flags |= uapi.MSG_EOR
     return __sock_sendmsg(sock, msg)
 
 
@@ -365,7 +351,9 @@ def sock_write_iter(file: struct_file, msg: msghdr) -> int:
 def file_flags(sock: socket, flags: int) -> int:
     """net/socket.c: a call's MSG_* flags, with MSG_DONTWAIT if its open file has O_NONBLOCK."""
     file = sock.file
-    return flags | MSG_DONTWAIT if file is not None and file.f_flags & O_NONBLOCK else flags
+    return (
+        flags | uapi.MSG_DONTWAIT if file is not None and file.f_flags & uapi.O_NONBLOCK else flags
+    )
 
 
 def msghdr_get(net: Net, name: sockaddr | None, buf: Any, flags: int) -> msghdr:
@@ -389,30 +377,30 @@ def msghdr_put(net: Net, msg: msghdr) -> None:
 
 def sys_socket(net: Net, family: int, type: int, protocol: int = 0) -> int:  # noqa: A002
     """socket(2): a descriptor. `type` may carry SOCK_NONBLOCK, SOCK_CLOEXEC. Raises: OSError."""
-    flags = type & ~SOCK_TYPE_MASK
-    if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
+    flags = type & ~uapi.SOCK_TYPE_MASK
+    if flags & ~(uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK):
         raise os_error(errno.EINVAL, f"unknown socket type flags {flags:#o}")
-    sock = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
-    return sock_map_fd(sock, flags & (SOCK_CLOEXEC | O_NONBLOCK))
+    sock = sock_create(net, family, type & uapi.SOCK_TYPE_MASK, protocol)
+    return sock_map_fd(sock, flags & (uapi.SOCK_CLOEXEC | uapi.O_NONBLOCK))
 
 
 def sys_socketpair(net: Net, family: int, type: int, protocol: int = 0) -> Any:  # noqa: A002
     """socketpair(2). Raises: OSError EOPNOTSUPP for families without it."""
-    flags = type & ~SOCK_TYPE_MASK
-    if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
+    flags = type & ~uapi.SOCK_TYPE_MASK
+    if flags & ~(uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK):
         raise os_error(errno.EINVAL, f"unknown socket type flags {flags:#o}")
-    one = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
-    two = sock_create(net, family, type & SOCK_TYPE_MASK, protocol)
+    one = sock_create(net, family, type & uapi.SOCK_TYPE_MASK, protocol)
+    two = sock_create(net, family, type & uapi.SOCK_TYPE_MASK, protocol)
     try:
         refuse(security_socket_socketpair(one, two))
         one.ops.socketpair(one, two)
-        fd = sock_map_fd(one, flags & (SOCK_CLOEXEC | O_NONBLOCK))
+        fd = sock_map_fd(one, flags & (uapi.SOCK_CLOEXEC | uapi.O_NONBLOCK))
     except OSError:
         sock_release(one)
         sock_release(two)
         raise
     try:
-        return fd, sock_map_fd(two, flags & (SOCK_CLOEXEC | O_NONBLOCK))
+        return fd, sock_map_fd(two, flags & (uapi.SOCK_CLOEXEC | uapi.O_NONBLOCK))
     except OSError:
         sys_close(net, fd)
         raise
@@ -445,7 +433,7 @@ def sys_accept(net: Net, fd: int) -> tuple[int, Any]:
 
 def sys_accept4(net: Net, fd: int, flags: int) -> tuple[int, Any]:
     """accept4(2): flags SOCK_NONBLOCK, SOCK_CLOEXEC."""
-    if flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK):
+    if flags & ~(uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK):
         raise os_error(errno.EINVAL, f"unknown flags {flags:#o}")
     sock: socket = sockfd_lookup(net, fd)
     newsock = sock_alloc(net)
@@ -619,7 +607,7 @@ sys_receivemsg = sys_recvmsg  # an old spelling
 
 def ___sys_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
     """net/socket.c: with the socket looked up."""
-    msg.msg_flags = flags & MSG_CMSG_CLOEXEC
+    msg.msg_flags = flags & uapi.MSG_CMSG_CLOEXEC
     msg.msg_name = None
     return sock_recvmsg(sock, msg, file_flags(sock, flags))
 
@@ -645,12 +633,12 @@ def sys_recvmmsg(
     while done < count:
         try:
             if rows is None:
-                lengths.append(___sys_recvmsg(sock, msgs[done], flags & ~MSG_WAITFORONE))  # type: ignore[index]
+                lengths.append(___sys_recvmsg(sock, msgs[done], flags & ~uapi.MSG_WAITFORONE))  # type: ignore[index]
                 done += 1
             else:
                 # As on Linux one more message is received after the timeout.
                 most = 1 if end is not None and net.clock.now_ns() >= end else count - done
-                done += recv_rows(sock, rows, most, flags & ~MSG_WAITFORONE)
+                done += recv_rows(sock, rows, most, flags & ~uapi.MSG_WAITFORONE)
         except OSError as exc:
             if not done:
                 raise
@@ -659,8 +647,8 @@ def sys_recvmmsg(
                 if sock.ready is not None:
                     sock.ready.refresh()
             break
-        if flags & MSG_WAITFORONE:
-            flags |= MSG_DONTWAIT
+        if flags & uapi.MSG_WAITFORONE:
+            flags |= uapi.MSG_DONTWAIT
         if end is not None and net.clock.now_ns() >= end:
             break
     return lengths
@@ -703,7 +691,7 @@ def sys_setsockopt(net: Net, fd: int, level: int, optname: int, optval: Any) -> 
     """setsockopt(2): `optval` an int or the bytes of the option's struct. Raises: OSError."""
     sock: socket = sockfd_lookup(net, fd)
     refuse(security_socket_setsockopt(sock, level, optname))
-    if level == SOL_SOCKET:
+    if level == uapi.SOL_SOCKET:
         sock_setsockopt(sock, level, optname, optval)
         if sock.ready is not None:
             sock.ready.refresh()
@@ -715,17 +703,17 @@ def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = OP
     """getsockopt(2): an int (bytes for structs), or at most `optlen` bytes. Raises: OSError."""
     sock: socket = sockfd_lookup(net, fd)
     refuse(security_socket_getsockopt(sock, level, optname))
-    if level == SOL_SOCKET:
+    if level == uapi.SOL_SOCKET:
         value = sock_getsockopt(sock, level, optname, optlen)
         if sock.ready is not None:
             sock.ready.refresh()  # SO_ERROR cleared the error
-        if optname == SO_GET_FILTER:  # its optlen counts instructions
+        if optname == uapi.SO_GET_FILTER:  # its optlen counts instructions
             return value
     else:
         value = sock.ops.getsockopt(sock, level, optname, optlen)
     if optlen == OPTLEN_ANY:
         return value
-    if 0 < optlen < 4 and level == SOL_IP and isinstance(value, int) and 0 <= value <= 255:
+    if 0 < optlen < 4 and level == uapi.SOL_IP and isinstance(value, int) and 0 <= value <= 255:
         optlen = 1  # net/ipv4/ip_sockglue.c: a short buffer gets one byte
     return pack_opt(value, optlen)
 
@@ -751,15 +739,15 @@ def sys_set_nonblocking(net: Net, fd: int, on: bool) -> None:
     file = sockfd_lookup(net, fd).file
     assert file is not None
     if on:
-        file.f_flags |= O_NONBLOCK
+        file.f_flags |= uapi.O_NONBLOCK
     else:
-        file.f_flags &= ~O_NONBLOCK
+        file.f_flags &= ~uapi.O_NONBLOCK
 
 
 def sys_get_nonblocking(net: Net, fd: int) -> bool:
     """fcntl(F_GETFL) & O_NONBLOCK. Raises: OSError EBADF."""
     file = sockfd_lookup(net, fd).file
-    return file is not None and bool(file.f_flags & O_NONBLOCK)
+    return file is not None and bool(file.f_flags & uapi.O_NONBLOCK)
 
 
 # --- poll ----------------------------------------------------------------------------------

@@ -6,11 +6,9 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import sk_buff, sk_buff_head, skb_get
+from stack.core import uapi
 from stack.core.errors import os_error
-from stack.core.fasync import SOCKWQ_ASYNC_NOSPACE
 from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_SELECT_ERR_QUEUE,
     raise_sock_error,
     sk_set_bit,
     sk_sleep,
@@ -19,24 +17,8 @@ from stack.core.sock import (
     sock_writeable,
     wait_event,
 )
+from stack.core.sock_flags import SOCK_DEAD, SOCK_SELECT_ERR_QUEUE, SOCKWQ_ASYNC_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT
-from stack.core.uapi import (
-    MSG_DONTWAIT,
-    MSG_PEEK,
-    POLLERR,
-    POLLHUP,
-    POLLIN,
-    POLLOUT,
-    POLLPRI,
-    POLLRDHUP,
-    POLLRDNORM,
-    POLLWRBAND,
-    POLLWRNORM,
-    RCV_SHUTDOWN,
-    SHUTDOWN_MASK,
-    SOCK_SEQPACKET,
-    SOCK_STREAM,
-)
 from stack.core.wait import wait_queue_entry
 
 if TYPE_CHECKING:
@@ -47,7 +29,7 @@ if TYPE_CHECKING:
 
 def connection_based(sk: sock) -> bool:
     """net/core/datagram.c: does the type need a connection to receive?"""
-    return sk.sk_type in (SOCK_SEQPACKET, SOCK_STREAM)
+    return sk.sk_type in (uapi.SOCK_SEQPACKET, uapi.SOCK_STREAM)
 
 
 def __skb_try_recv_from_queue(
@@ -58,7 +40,7 @@ def __skb_try_recv_from_queue(
     MSG_PEEK leaves it on the queue with one more reference. `off` is SO_PEEK_OFF in a list of one:
     the bytes to skip before the call, the offset in the returned packet after it.
     """
-    if not flags & MSG_PEEK or off is None:
+    if not flags & uapi.MSG_PEEK or off is None:
         return queue.dequeue()
     left: int = off[0]
     for skb in queue:
@@ -78,7 +60,7 @@ def __skb_recv_datagram(
 
     `off` as in __skb_try_recv_from_queue. Raises: OSError EAGAIN, ENOTCONN, the pending error.
     """
-    timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
+    timeo_ns = 0 if flags & uapi.MSG_DONTWAIT else sk.sk_rcvtimeo_ns
     while True:
         if sk.sk_err:
             raise_sock_error(sk)
@@ -87,7 +69,7 @@ def __skb_recv_datagram(
             return skb
         if timeo_ns <= 0:  # as in Linux, a reader that does not wait gets EAGAIN after shutdown too
             raise os_error(errno.EAGAIN, "no packet is waiting")
-        if sk.sk_shutdown & RCV_SHUTDOWN:
+        if sk.sk_shutdown & uapi.RCV_SHUTDOWN:
             return None
         if connection_based(sk) and sk.sk_state not in (TCP_ESTABLISHED, TCP_LISTEN):
             raise os_error(errno.ENOTCONN, "socket is not connected")
@@ -110,7 +92,9 @@ def __skb_wait_for_more_packets(sk: sock, queue: sk_buff_head, timeo_ns: int) ->
 
 def skb_came(sk: sock, queue: sk_buff_head) -> bool:
     """The condition of `__skb_wait_for_more_packets`."""
-    return bool(queue.qlen or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD)
+    return bool(
+        queue.qlen or sk.sk_err or sk.sk_shutdown & uapi.RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
+    )
 
 
 def skb_wait_forever(sk: sock) -> None:
@@ -143,7 +127,9 @@ def skb_recv_datagram(sk: sock, flags: int) -> sk_buff | None:
 
     Raises: OSError EAGAIN or the pending error.
     """
-    return __skb_recv_datagram(sk, sk.sk_receive_queue, flags, [0] if flags & MSG_PEEK else None)
+    return __skb_recv_datagram(
+        sk, sk.sk_receive_queue, flags, [0] if flags & uapi.MSG_PEEK else None
+    )
 
 
 def datagram_poll_begin(sk: sock, wait: Any) -> int:
@@ -152,13 +138,13 @@ def datagram_poll_begin(sk: sock, wait: Any) -> int:
         sk_sleep(sk).add(wait)
     mask = 0
     if sk.sk_err or sk.sk_error_queue.qlen:
-        mask |= POLLERR
+        mask |= uapi.POLLERR
         if sk.sk_flags & SOCK_SELECT_ERR_QUEUE:
-            mask |= POLLPRI
-    if sk.sk_shutdown & RCV_SHUTDOWN:
-        mask |= POLLRDHUP | POLLIN | POLLRDNORM
-    if sk.sk_shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK:
-        mask |= POLLHUP
+            mask |= uapi.POLLPRI
+    if sk.sk_shutdown & uapi.RCV_SHUTDOWN:
+        mask |= uapi.POLLRDHUP | uapi.POLLIN | uapi.POLLRDNORM
+    if sk.sk_shutdown & uapi.SHUTDOWN_MASK == uapi.SHUTDOWN_MASK:
+        mask |= uapi.POLLHUP
     return mask
 
 
@@ -167,14 +153,14 @@ def datagram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     sk = sock.sk
     mask = datagram_poll_begin(sk, wait)
     if sk.sk_receive_queue.qlen:
-        mask |= POLLIN | POLLRDNORM
+        mask |= uapi.POLLIN | uapi.POLLRDNORM
     if connection_based(sk):
         if sk.sk_state == TCP_CLOSE:
-            mask |= POLLHUP
+            mask |= uapi.POLLHUP
         if sk.sk_state == TCP_SYN_SENT:
             return mask
     if sock_writeable(sk):
-        mask |= POLLOUT | POLLWRNORM | POLLWRBAND
+        mask |= uapi.POLLOUT | uapi.POLLWRNORM | uapi.POLLWRBAND
     else:
         sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
     return mask

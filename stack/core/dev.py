@@ -11,6 +11,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from stack.core import netdevice
 from stack.core.backlog import (
     flush_backlog,
 )
@@ -32,43 +33,7 @@ from stack.core.link_watch import (
 from stack.core.napi import (
     netif_napi_del,
 )
-from stack.core.netdevice import (
-    IFF_ALLMULTI,
-    IFF_DEBUG,
-    IFF_MULTICAST,
-    IFF_NOARP,
-    IFF_PROMISC,
-    IFF_UP,
-    IFNAMSIZ,
-    LINK_STATE_START,
-    NETDEV_CHANGEADDR,
-    NETDEV_CHANGEMTU,
-    NETDEV_CHANGENAME,
-    NETDEV_DOWN,
-    NETDEV_FEAT_CHANGE,
-    NETDEV_GOING_DOWN,
-    NETDEV_PRE_UP,
-    NETDEV_REGISTER,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    NETIF_F_ALL_TSO,
-    NETIF_F_CSUM_MASK,
-    NETIF_F_GSO,
-    NETIF_F_GSO_UDP_L4,
-    NETIF_F_HW_CSUM,
-    NETIF_F_IP_CSUM,
-    NETIF_F_IPV6_CSUM,
-    NETIF_F_ONE_FOR_ALL,
-    NETIF_F_SG,
-    NETIF_F_SOFT_FEATURES,
-    NETIF_F_TSO,
-    NETIF_F_TSO6,
-    NETREG_REGISTERED,
-    NETREG_RELEASED,
-    NETREG_UNREGISTERED,
-    net_device,
-    netif_device_present,
-)
+from stack.core.netdevice import IFNAMSIZ, net_device, netif_device_present
 from stack.core.snmp import rtnl_link_stats64
 from stack.sched.sch_generic import noop_qdisc
 
@@ -135,15 +100,15 @@ def register_netdevice(dev: net_device) -> int:
         if err:
             return err
     dev.ifindex = dev_new_index(net)
-    dev.hw_features |= NETIF_F_SOFT_FEATURES
-    dev.features |= NETIF_F_SOFT_FEATURES
+    dev.hw_features |= netdevice.NETIF_F_SOFT_FEATURES
+    dev.features |= netdevice.NETIF_F_SOFT_FEATURES
     dev.wanted_features = dev.features & dev.hw_features
     if not dev.perm_addr:
         dev.perm_addr = dev.dev_addr
-    dev.reg_state = NETREG_REGISTERED
+    dev.reg_state = netdevice.NETREG_REGISTERED
     netdev_update_features(dev)
     list_netdevice(dev)
-    err = call_netdevice_notifiers(NETDEV_REGISTER, dev)
+    err = call_netdevice_notifiers(netdevice.NETDEV_REGISTER, dev)
     if err:
         unregister_netdevice(dev)
     return err
@@ -175,11 +140,11 @@ def unlist_netdevice(dev: net_device) -> None:
 
 def unregister_netdevice(dev: net_device) -> None:
     """net/core/dev.c: close, NETDEV_UNREGISTER, unlist."""
-    if dev.reg_state != NETREG_REGISTERED:
+    if dev.reg_state != netdevice.NETREG_REGISTERED:
         return
     dev_close(dev)
-    dev.reg_state = NETREG_UNREGISTERED
-    call_netdevice_notifiers(NETDEV_UNREGISTER, dev)
+    dev.reg_state = netdevice.NETREG_UNREGISTERED
+    call_netdevice_notifiers(netdevice.NETDEV_UNREGISTER, dev)
     dev.qdisc_sleeping = None
     if dev in dev.machine.linkwatch_events:
         dev.machine.linkwatch_events.remove(dev)
@@ -199,7 +164,7 @@ def free_netdev(dev: net_device) -> None:
     for napi in list(dev.napi_list):
         netif_napi_del(napi)
     dev.priv = None
-    dev.reg_state = NETREG_RELEASED
+    dev.reg_state = netdevice.NETREG_RELEASED
 
 
 def dev_get_by_name(net: Net, name: str) -> net_device | None:
@@ -214,31 +179,31 @@ def dev_get_by_index(net: Net, ifindex: int) -> net_device | None:
 
 def dev_open(dev: net_device) -> int:
     """net/core/dev.c: bring the interface up. 0 or -errno."""
-    if dev.flags & IFF_UP:
+    if dev.flags & netdevice.IFF_UP:
         return 0
     err = __dev_open(dev)
     if not err:
-        call_netdevice_notifiers(NETDEV_UP, dev)
+        call_netdevice_notifiers(netdevice.NETDEV_UP, dev)
     return err
 
 
 def __dev_open(dev: net_device) -> int:
     """net/core/dev.c: ndo_open, flags, receive mode, queue."""
-    if dev.reg_state != NETREG_REGISTERED or not netif_device_present(dev):
+    if dev.reg_state != netdevice.NETREG_REGISTERED or not netif_device_present(dev):
         return -errno.ENODEV
-    err = call_netdevice_notifiers(NETDEV_PRE_UP, dev)
+    err = call_netdevice_notifiers(netdevice.NETDEV_PRE_UP, dev)
     if err:
         return err
     ops = dev.netdev_ops
-    dev.state |= LINK_STATE_START
+    dev.state |= netdevice.LINK_STATE_START
     if ops.ndo_validate_addr is not None:
         err = ops.ndo_validate_addr(dev)
     if not err and ops.ndo_open is not None:
         err = ops.ndo_open(dev)
     if err:
-        dev.state &= ~LINK_STATE_START
+        dev.state &= ~netdevice.LINK_STATE_START
         return err
-    dev.flags |= IFF_UP
+    dev.flags |= netdevice.IFF_UP
     dev_set_rx_mode(dev)
     dev_activate(dev)
     return 0
@@ -246,36 +211,42 @@ def __dev_open(dev: net_device) -> int:
 
 def dev_close(dev: net_device) -> None:
     """net/core/dev.c: take the interface down."""
-    if dev.flags & IFF_UP:
+    if dev.flags & netdevice.IFF_UP:
         __dev_close(dev)
-        call_netdevice_notifiers(NETDEV_DOWN, dev)
+        call_netdevice_notifiers(netdevice.NETDEV_DOWN, dev)
 
 
 def __dev_close(dev: net_device) -> None:
     """net/core/dev.c."""
-    call_netdevice_notifiers(NETDEV_GOING_DOWN, dev)
-    dev.state &= ~LINK_STATE_START
+    call_netdevice_notifiers(netdevice.NETDEV_GOING_DOWN, dev)
+    dev.state &= ~netdevice.LINK_STATE_START
     dev_deactivate(dev)
     if dev.netdev_ops.ndo_stop is not None:
         dev.netdev_ops.ndo_stop(dev)
-    dev.flags &= ~IFF_UP
+    dev.flags &= ~netdevice.IFF_UP
     dev.queue_stopped = False
 
 
-_CHANGEABLE = IFF_DEBUG | IFF_NOARP | IFF_MULTICAST | IFF_ALLMULTI | IFF_PROMISC
+_CHANGEABLE = (
+    netdevice.IFF_DEBUG
+    | netdevice.IFF_NOARP
+    | netdevice.IFF_MULTICAST
+    | netdevice.IFF_ALLMULTI
+    | netdevice.IFF_PROMISC
+)
 
 
 def dev_change_flags(dev: net_device, flags: int) -> int:
     """net/core/dev.c: `ip link set up/down/promisc/arp ...`. 0 or -errno."""
     old = dev.flags
-    if (old ^ flags) & IFF_PROMISC:
-        dev_set_promiscuity(dev, 1 if flags & IFF_PROMISC else -1)
-    if (old ^ flags) & IFF_ALLMULTI:
-        dev_set_allmulti(dev, 1 if flags & IFF_ALLMULTI else -1)
-    keep = IFF_DEBUG | IFF_NOARP | IFF_MULTICAST
+    if (old ^ flags) & netdevice.IFF_PROMISC:
+        dev_set_promiscuity(dev, 1 if flags & netdevice.IFF_PROMISC else -1)
+    if (old ^ flags) & netdevice.IFF_ALLMULTI:
+        dev_set_allmulti(dev, 1 if flags & netdevice.IFF_ALLMULTI else -1)
+    keep = netdevice.IFF_DEBUG | netdevice.IFF_NOARP | netdevice.IFF_MULTICAST
     dev.flags = dev.flags & ~keep | flags & keep
-    if (old ^ flags) & IFF_UP:
-        if flags & IFF_UP:
+    if (old ^ flags) & netdevice.IFF_UP:
+        if flags & netdevice.IFF_UP:
             return dev_open(dev)
         dev_close(dev)
     elif (old ^ dev.flags) & _CHANGEABLE:
@@ -294,7 +265,7 @@ def dev_set_mtu(dev: net_device, mtu: int) -> int:
         if err:
             return err
     dev.mtu = mtu
-    call_netdevice_notifiers(NETDEV_CHANGEMTU, dev)
+    call_netdevice_notifiers(netdevice.NETDEV_CHANGEMTU, dev)
     return 0
 
 
@@ -308,14 +279,14 @@ def dev_set_mac_address(dev: net_device, addr: bytes) -> int:
     if err:
         return err
     dev.addr_assign_type = 3  # NET_ADDR_SET
-    call_netdevice_notifiers(NETDEV_CHANGEADDR, dev)
+    call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, dev)
     return 0
 
 
 def dev_change_name(dev: net_device, name: str) -> int:
     """net/core/dev.c: 0, -EBUSY while up, -EEXIST, -EINVAL."""
     net = dev.net
-    if dev.flags & IFF_UP:
+    if dev.flags & netdevice.IFF_UP:
         return -errno.EBUSY
     if not name or len(name) >= IFNAMSIZ or "/" in name or any(c.isspace() for c in name):
         return -errno.EINVAL
@@ -325,13 +296,13 @@ def dev_change_name(dev: net_device, name: str) -> int:
     del net.dev_by_name[dev.name]
     dev.name = new
     net.dev_by_name[new] = dev
-    call_netdevice_notifiers(NETDEV_CHANGENAME, dev)
+    call_netdevice_notifiers(netdevice.NETDEV_CHANGENAME, dev)
     return 0
 
 
 def dev_set_rx_mode(dev: net_device) -> None:
     """net/core/dev.c: tell the driver about promiscuity and address lists."""
-    if not dev.flags & IFF_UP or not netif_device_present(dev):
+    if not dev.flags & netdevice.IFF_UP or not netif_device_present(dev):
         return
     if dev.netdev_ops.ndo_set_rx_mode is not None:
         dev.netdev_ops.ndo_set_rx_mode(dev)
@@ -341,7 +312,9 @@ def dev_set_promiscuity(dev: net_device, inc: int) -> None:
     """net/core/dev.c: count users of promiscuous mode."""
     old = dev.flags
     dev.promiscuity = max(0, dev.promiscuity + inc)
-    dev.flags = dev.flags | IFF_PROMISC if dev.promiscuity else dev.flags & ~IFF_PROMISC
+    dev.flags = (
+        dev.flags | netdevice.IFF_PROMISC if dev.promiscuity else dev.flags & ~netdevice.IFF_PROMISC
+    )
     dev_change_rx_flags(dev, old ^ dev.flags)
     dev_set_rx_mode(dev)
 
@@ -350,7 +323,9 @@ def dev_set_allmulti(dev: net_device, inc: int) -> None:
     """net/core/dev.c: count users of all-multicast mode."""
     old = dev.flags
     dev.allmulti = max(0, dev.allmulti + inc)
-    dev.flags = dev.flags | IFF_ALLMULTI if dev.allmulti else dev.flags & ~IFF_ALLMULTI
+    dev.flags = (
+        dev.flags | netdevice.IFF_ALLMULTI if dev.allmulti else dev.flags & ~netdevice.IFF_ALLMULTI
+    )
     dev_change_rx_flags(dev, old ^ dev.flags)
     dev_set_rx_mode(dev)
 
@@ -436,24 +411,33 @@ def dev_mc_del(dev: net_device, addr: bytes) -> int:
 
 def netdev_fix_features(dev: net_device, features: int) -> int:
     """net/core/dev.c: remove features whose prerequisites are off (TSO needs SG and checksums)."""
-    if features & NETIF_F_TSO and not features & (NETIF_F_HW_CSUM | NETIF_F_IP_CSUM):
-        features &= ~(NETIF_F_ALL_TSO & ~NETIF_F_TSO6)
-    if features & NETIF_F_TSO6 and not features & (NETIF_F_HW_CSUM | NETIF_F_IPV6_CSUM):
-        features &= ~NETIF_F_TSO6
-    if features & NETIF_F_GSO_UDP_L4 and not features & NETIF_F_CSUM_MASK:
-        features &= ~NETIF_F_GSO_UDP_L4
-    if features & (NETIF_F_ALL_TSO | NETIF_F_GSO) and not features & NETIF_F_SG:
-        features &= ~(NETIF_F_ALL_TSO | NETIF_F_GSO_UDP_L4 | NETIF_F_GSO)
+    if features & netdevice.NETIF_F_TSO and not features & (
+        netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_IP_CSUM
+    ):
+        features &= ~(netdevice.NETIF_F_ALL_TSO & ~netdevice.NETIF_F_TSO6)
+    if features & netdevice.NETIF_F_TSO6 and not features & (
+        netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_IPV6_CSUM
+    ):
+        features &= ~netdevice.NETIF_F_TSO6
+    if features & netdevice.NETIF_F_GSO_UDP_L4 and not features & netdevice.NETIF_F_CSUM_MASK:
+        features &= ~netdevice.NETIF_F_GSO_UDP_L4
+    if (
+        features & (netdevice.NETIF_F_ALL_TSO | netdevice.NETIF_F_GSO)
+        and not features & netdevice.NETIF_F_SG
+    ):
+        features &= ~(
+            netdevice.NETIF_F_ALL_TSO | netdevice.NETIF_F_GSO_UDP_L4 | netdevice.NETIF_F_GSO
+        )
     return features
 
 
 def netdev_increment_features(features: int, one: int, mask: int) -> int:
     """net/core/dev.c: the features of a device over several ports, with port `one` added."""
-    if mask & NETIF_F_HW_CSUM:
-        mask |= NETIF_F_CSUM_MASK
-    features |= one & (NETIF_F_ONE_FOR_ALL | NETIF_F_CSUM_MASK) & mask
-    if features & NETIF_F_HW_CSUM:
-        features &= ~(NETIF_F_CSUM_MASK & ~NETIF_F_HW_CSUM)
+    if mask & netdevice.NETIF_F_HW_CSUM:
+        mask |= netdevice.NETIF_F_CSUM_MASK
+    features |= one & (netdevice.NETIF_F_ONE_FOR_ALL | netdevice.NETIF_F_CSUM_MASK) & mask
+    if features & netdevice.NETIF_F_HW_CSUM:
+        features &= ~(netdevice.NETIF_F_CSUM_MASK & ~netdevice.NETIF_F_HW_CSUM)
     return features
 
 
@@ -489,7 +473,7 @@ def netdev_update_features(dev: net_device) -> None:
 
 def netdev_features_change(dev: net_device) -> None:
     """net/core/dev.c."""
-    call_netdevice_notifiers(NETDEV_FEAT_CHANGE, dev)
+    call_netdevice_notifiers(netdevice.NETDEV_FEAT_CHANGE, dev)
 
 
 def dev_get_stats(dev: net_device) -> rtnl_link_stats64:

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-from fastpath.base.skbuff import (
-    CHECKSUM_COMPLETE,
-    CHECKSUM_NONE,
-    PACKET_HOST,
-    sk_buff,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import sk_buff
 from fastpath.net.zerocopy import skb_orphan_frags
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_DEV_READY,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    kfree_skb_reason,
-)
-from stack.core.netdevice import (
-    IFF_UP,
-    NET_RX_DROP,
-    VLAN_HLEN,
-    net_device,
-)
+from stack.core import drop_reason, netdevice
+from stack.core.drop_reason import kfree_skb_reason
+from stack.core.netdevice import net_device
 from stack.ethernet.eth import eth_type_trans
 
 
 def is_skb_forwardable(dev: net_device, skb: sk_buff) -> bool:
     """net/core/dev.c: `dev` is up and takes packets of this size. data at the MAC header."""
-    if not dev.flags & IFF_UP:
+    if not dev.flags & netdevice.IFF_UP:
         return False
-    return skb.len <= dev.mtu + dev.hard_header_len + VLAN_HLEN or skb.gso_size != 0
+    return skb.len <= dev.mtu + dev.hard_header_len + netdevice.VLAN_HLEN or skb.gso_size != 0
 
 
 def skb_forward_csum(skb: sk_buff) -> None:
     """include/linux/skbuff.h: a sum over all that was received means nothing to a sender."""
-    if skb.ip_summed == CHECKSUM_COMPLETE:
-        skb.ip_summed = CHECKSUM_NONE
+    if skb.ip_summed == skbuff.CHECKSUM_COMPLETE:
+        skb.ip_summed = skbuff.CHECKSUM_NONE
 
 
 def skb_scrub_packet(skb: sk_buff, xnet: bool) -> None:
     """net/core/skbuff.c: forget what the sending side knew; with `xnet`, its namespace too."""
-    skb.pkt_type = PACKET_HOST
+    skb.pkt_type = skbuff.PACKET_HOST
     skb.skb_iif = 0
     skb.ignore_df = False
     skb.dst = None
@@ -58,14 +45,16 @@ def __dev_forward_skb(dev: net_device, skb: sk_buff) -> int:
     sender: net_device = skb.dev
     if skb.data_len and not skb_orphan_frags(skb, dev.machine.skb_pages):
         dev.stats.rx_dropped += 1
-        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOMEM)
-        return NET_RX_DROP
+        kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
+        return netdevice.NET_RX_DROP
     if not is_skb_forwardable(dev, skb):
         dev.stats.rx_dropped += 1
-        up = dev.flags & IFF_UP
-        reason = SKB_DROP_REASON_PKT_TOO_BIG if up else SKB_DROP_REASON_DEV_READY
+        up = dev.flags & netdevice.IFF_UP
+        reason = (
+            drop_reason.SKB_DROP_REASON_PKT_TOO_BIG if up else drop_reason.SKB_DROP_REASON_DEV_READY
+        )
         kfree_skb_reason(dev.net, skb, reason)
-        return NET_RX_DROP
+        return netdevice.NET_RX_DROP
     skb_scrub_packet(skb, sender.net is not dev.net)
     skb.priority = 0
     eth_type_trans(skb, dev)

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from stack.core import netdevice
 from stack.core.dev import (
     dev_change_flags,
     dev_change_name,
@@ -22,14 +23,9 @@ from stack.core.dev import (
 from stack.core.dev_notifier import call_netdevice_notifiers
 from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, copy_to_user, write_address
-from stack.core.netdevice import (
-    IFNAMSIZ,
-    NETDEV_CHANGEADDR,
-    dev_get_flags,
-    net_device,
-    netif_device_present,
-)
-from stack.core.sock import CAP_NET_ADMIN, ns_capable
+from stack.core.netdevice import dev_get_flags, net_device, netif_device_present
+from stack.core.sock import ns_capable
+from stack.core.uapi import CAP_NET_ADMIN
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -99,8 +95,8 @@ def register_gifconf(family: int, gifconf: Callable[[net_device, int | None], li
 
 def ifr_name(ifr: bytearray) -> bytes:
     """The name, which ends at a NUL or after 15 bytes."""
-    ifr[IFNAMSIZ - 1] = 0
-    return bytes(ifr[:IFNAMSIZ]).partition(b"\0")[0]
+    ifr[netdevice.IFNAMSIZ - 1] = 0
+    return bytes(ifr[: netdevice.IFNAMSIZ]).partition(b"\0")[0]
 
 
 def ifr_dev(net: Net, ifr: bytearray) -> net_device:
@@ -114,13 +110,13 @@ def ifr_dev(net: Net, ifr: bytearray) -> net_device:
 
 def ifr_int(ifr: bytearray) -> int:
     """ifr_ifindex, ifr_mtu, ifr_qlen: an int."""
-    number: int = S32.unpack_from(ifr, IFNAMSIZ)[0]
+    number: int = S32.unpack_from(ifr, netdevice.IFNAMSIZ)[0]
     return number
 
 
 def ifr_family(ifr: bytearray) -> int:
     """sa_family of the address."""
-    family: int = U16.unpack_from(ifr, IFNAMSIZ)[0]
+    family: int = U16.unpack_from(ifr, netdevice.IFNAMSIZ)[0]
     return family
 
 
@@ -144,7 +140,7 @@ def dev_ifname(net: Net, ifr: bytearray) -> None:
     dev = net.dev_by_index.get(ifr_int(ifr))
     if dev is None:
         raise os_error(errno.ENODEV, f"{net.name} has no interface {ifr_int(ifr)}")
-    ifr[:IFNAMSIZ] = os.fsencode(dev.name).ljust(IFNAMSIZ, b"\0")
+    ifr[: netdevice.IFNAMSIZ] = os.fsencode(dev.name).ljust(netdevice.IFNAMSIZ, b"\0")
 
 
 def dev_ifconf(net: Net, arg: Any) -> None:
@@ -171,17 +167,19 @@ def dev_ifsioc_locked(net: Net, ifr: bytearray, cmd: int) -> None:
     """net/core/dev_ioctl.c: the requests that only ask. Raises: OSError ENODEV, EINVAL."""
     dev = ifr_dev(net, ifr)
     if cmd == SIOCGIFFLAGS:
-        U16.pack_into(ifr, IFNAMSIZ, dev_get_flags(dev) & 0xFFFF)
+        U16.pack_into(ifr, netdevice.IFNAMSIZ, dev_get_flags(dev) & 0xFFFF)
     elif cmd == SIOCGIFMETRIC:
-        S32.pack_into(ifr, IFNAMSIZ, 0)
+        S32.pack_into(ifr, netdevice.IFNAMSIZ, 0)
     elif cmd == SIOCGIFMTU:
-        S32.pack_into(ifr, IFNAMSIZ, dev.mtu)
+        S32.pack_into(ifr, netdevice.IFNAMSIZ, dev.mtu)
     elif cmd == SIOCGIFMAP:
-        ifr[IFNAMSIZ:] = bytes(IFREQ_BYTES - IFNAMSIZ)  # no ISA memory, I/O port, IRQ or DMA
+        ifr[netdevice.IFNAMSIZ :] = bytes(
+            IFREQ_BYTES - netdevice.IFNAMSIZ
+        )  # no ISA memory, I/O port, IRQ or DMA
     elif cmd == SIOCGIFINDEX:
-        S32.pack_into(ifr, IFNAMSIZ, dev.ifindex)
+        S32.pack_into(ifr, netdevice.IFNAMSIZ, dev.ifindex)
     elif cmd == SIOCGIFTXQLEN:
-        S32.pack_into(ifr, IFNAMSIZ, dev.tx_queue_len)
+        S32.pack_into(ifr, netdevice.IFNAMSIZ, dev.tx_queue_len)
     else:
         raise os_error(errno.EINVAL, f"request {cmd:#x} is not for {dev.name}")
 
@@ -189,8 +187,8 @@ def dev_ifsioc_locked(net: Net, ifr: bytearray, cmd: int) -> None:
 def netif_get_mac_address(net: Net, ifr: bytearray) -> None:
     """net/core/dev.c: SIOCGIFHWADDR, ARPHRD_* and the address. Raises: OSError ENODEV."""
     dev = ifr_dev(net, ifr)
-    U16.pack_into(ifr, IFNAMSIZ, dev.type)
-    at = IFNAMSIZ + U16.size
+    U16.pack_into(ifr, netdevice.IFNAMSIZ, dev.type)
+    at = netdevice.IFNAMSIZ + U16.size
     if not dev.addr_len:
         ifr[at : at + SA_DATA_BYTES] = bytes(SA_DATA_BYTES)
     else:
@@ -211,7 +209,7 @@ def dev_set_mac_address_user(dev: net_device, ifr: bytearray) -> None:
 
 def hw_data(dev: net_device, ifr: bytearray) -> bytes:
     """The first `addr_len` bytes of sa_data."""
-    at = IFNAMSIZ + U16.size
+    at = netdevice.IFNAMSIZ + U16.size
     return bytes(ifr[at : at + min(SA_DATA_BYTES, dev.addr_len)])
 
 
@@ -231,7 +229,7 @@ def dev_ifsioc(net: Net, ifr: bytearray, cmd: int) -> None:
         if ifr_family(ifr) != dev.type:
             raise os_error(errno.EINVAL, f"{dev.name} is of type {dev.type}")
         dev.broadcast = hw_data(dev, ifr)
-        call_netdevice_notifiers(NETDEV_CHANGEADDR, dev)
+        call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, dev)
     elif cmd in (SIOCADDMULTI, SIOCDELMULTI):
         if dev.netdev_ops.ndo_set_rx_mode is None or ifr_family(ifr):
             raise os_error(errno.EINVAL, f"{dev.name}: no multicast, or sa_family is not AF_UNSPEC")
@@ -247,8 +245,8 @@ def dev_ifsioc(net: Net, ifr: bytearray, cmd: int) -> None:
             raise os_error(errno.EINVAL, f"{dev.name}: a queue of {ifr_int(ifr)}")
         dev.tx_queue_len = ifr_int(ifr)
     elif cmd == SIOCSIFNAME:
-        ifr[2 * IFNAMSIZ - 1] = 0
-        name = bytes(ifr[IFNAMSIZ : 2 * IFNAMSIZ]).partition(b"\0")[0]
+        ifr[2 * netdevice.IFNAMSIZ - 1] = 0
+        name = bytes(ifr[netdevice.IFNAMSIZ : 2 * netdevice.IFNAMSIZ]).partition(b"\0")[0]
         check(dev_change_name(dev, os.fsdecode(name)), dev)
     else:
         raise os_error(errno.EOPNOTSUPP, f"{dev.name} does not offer request {cmd:#x}")

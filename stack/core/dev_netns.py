@@ -6,6 +6,7 @@ import errno
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stack.core import netdevice
 from stack.core.backlog import flush_backlog, process_backlog
 from stack.core.dev import (
     dev_alloc_name,
@@ -24,14 +25,7 @@ from stack.core.net_namespace import (
     register_pernet_device,
     register_pernet_subsys,
 )
-from stack.core.netdevice import (
-    IFNAMSIZ,
-    NETDEV_REGISTER,
-    NETDEV_UNREGISTER,
-    NETIF_F_NETNS_LOCAL,
-    NETREG_REGISTERED,
-    net_device,
-)
+from stack.core.netdevice import net_device
 from stack.core.softirq import NET_RX_SOFTIRQ, NET_TX_SOFTIRQ, open_softirq
 
 if TYPE_CHECKING:
@@ -51,7 +45,7 @@ def dev_change_net_namespace(dev: net_device, net: Net, pat: str | None = None) 
     """
     if net.machine is not dev.machine:
         return -errno.EXDEV
-    if dev.features & NETIF_F_NETNS_LOCAL or dev.reg_state != NETREG_REGISTERED:
+    if dev.features & netdevice.NETIF_F_NETNS_LOCAL or dev.reg_state != netdevice.NETREG_REGISTERED:
         return -errno.EINVAL
     if dev.net is net:
         return 0
@@ -59,14 +53,14 @@ def dev_change_net_namespace(dev: net_device, net: Net, pat: str | None = None) 
     if name in net.dev_by_name:
         if pat is None:
             return -errno.EEXIST
-        if not pat or len(pat) >= IFNAMSIZ:
+        if not pat or len(pat) >= netdevice.IFNAMSIZ:
             return -errno.EINVAL
         other = dev_alloc_name(net, pat)
         if other is None:
             return -errno.EEXIST
         name = other
     dev_close(dev)
-    call_netdevice_notifiers(NETDEV_UNREGISTER, dev)
+    call_netdevice_notifiers(netdevice.NETDEV_UNREGISTER, dev)
     unlist_netdevice(dev)
     flush_backlog(dev)
     dev.uc.clear()
@@ -76,7 +70,7 @@ def dev_change_net_namespace(dev: net_device, net: Net, pat: str | None = None) 
     if dev.ifindex in net.dev_by_index:
         dev.ifindex = dev_new_index(net)
     list_netdevice(dev)
-    return call_netdevice_notifiers(NETDEV_REGISTER, dev)
+    return call_netdevice_notifiers(netdevice.NETDEV_REGISTER, dev)
 
 
 def netdev_init(net: Net) -> None:
@@ -107,10 +101,10 @@ def default_device_exit_net(net: Net) -> None:
     for dev in reversed(for_each_netdev(net)):
         ops = dev.rtnl_link_ops
         if ops is not None:
-            if dev.reg_state == NETREG_REGISTERED:  # not deleted along with another
+            if dev.reg_state == netdevice.NETREG_REGISTERED:  # not deleted along with another
                 ops.dellink(dev)
             continue
-        movable = not dev.virtual and not dev.features & NETIF_F_NETNS_LOCAL
+        movable = not dev.virtual and not dev.features & netdevice.NETIF_F_NETNS_LOCAL
         if net is first or not movable or dev_change_net_namespace(dev, first, "dev%d"):
             unregister_netdev(dev)
 

@@ -6,14 +6,8 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stack.core.netdevice import (
-    IFF_UP,
-    NETDEV_CHANGE,
-    NETDEV_REGISTER,
-    NETDEV_UP,
-    NOTIFY_BAD,
-    net_device,
-)
+from stack.core import netdevice
+from stack.core.netdevice import net_device
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -28,9 +22,9 @@ def register_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int | 
     """net/core/dev.c: call `fn(event, dev)`; it first hears of what exists already."""
     net.netdev_chain.append(fn)
     for dev in for_each_netdev(net):
-        fn(NETDEV_REGISTER, dev)
-        if dev.flags & IFF_UP:
-            fn(NETDEV_UP, dev)
+        fn(netdevice.NETDEV_REGISTER, dev)
+        if dev.flags & netdevice.IFF_UP:
+            fn(netdevice.NETDEV_UP, dev)
 
 
 def unregister_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int | None]) -> None:
@@ -43,12 +37,12 @@ def call_netdevice_notifiers(event: int, dev: net_device) -> int:
     """net/core/dev.c: tell everybody; the first -errno (or NOTIFY_BAD) stops and is returned."""
     for fn in tuple(dev.net.netdev_chain):
         ret = fn(event, dev)
-        if ret is not None and (ret < 0 or ret == NOTIFY_BAD):
+        if ret is not None and (ret < 0 or ret == netdevice.NOTIFY_BAD):
             return ret if ret < 0 else -errno.EINVAL
     return 0
 
 
 def netdev_state_change(dev: net_device) -> None:
     """net/core/dev.c: NETDEV_CHANGE to those who listen."""
-    if dev.flags & IFF_UP:
-        call_netdevice_notifiers(NETDEV_CHANGE, dev)
+    if dev.flags & netdevice.IFF_UP:
+        call_netdevice_notifiers(netdevice.NETDEV_CHANGE, dev)

@@ -31,6 +31,7 @@ from fastpath.base.skbuff import (
     sk_buff,
     skb_reset_mac_header,
 )
+from stack.core import netdevice
 from stack.core.dev_xmit import (
     dev_hard_start_xmit,
     skb_list_free,
@@ -40,15 +41,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_DEV_READY,
     kfree_skb_reason,
 )
-from stack.core.netdevice import (
-    IFF_UP,
-    NET_XMIT_DROP,
-    NET_XMIT_SUCCESS,
-    NETDEV_TX_BUSY,
-    net_device,
-    netif_carrier_ok,
-    netif_running,
-)
+from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.softirq import (
     NET_TX_SOFTIRQ,
     do_softirq,
@@ -94,14 +87,14 @@ def dev_direct_xmit(skb: sk_buff) -> int:
     if not netif_running(dev) or not netif_carrier_ok(dev):
         dev.stats.tx_dropped += 1
         kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_DEV_READY)
-        return NET_XMIT_DROP
+        return netdevice.NET_XMIT_DROP
     skbs = validate_xmit_skb(skb, dev)
     if skbs is None or len(skbs) != 1:
         dev.stats.tx_dropped += 1
         skb_list_free(dev.net, skbs or [], SKB_DROP_REASON_DEV_READY)
-        return NET_XMIT_DROP
+        return netdevice.NET_XMIT_DROP
     machine.softirq_count += 1
-    rc = NETDEV_TX_BUSY
+    rc = netdevice.NETDEV_TX_BUSY
     try:
         if not dev.queue_stopped:
             skb_reset_mac_header(skbs[0])
@@ -130,7 +123,7 @@ def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
                 __qdisc_run(q, dev.machine.net_hotdata.dev_tx_weight)
         finally:
             q.running = False
-        return NET_XMIT_SUCCESS
+        return netdevice.NET_XMIT_SUCCESS
     rc = q.enqueue(skb)
     qdisc_run(q)
     return rc
@@ -173,7 +166,7 @@ def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
     net = dev.net
     sd = dev.machine.softnet_data
     skb_reset_mac_header(skb)
-    if dev.flags & IFF_UP and sd.xmit_recursion < MAX_XMIT_RECURSION:
+    if dev.flags & netdevice.IFF_UP and sd.xmit_recursion < MAX_XMIT_RECURSION:
         skbs = validate_xmit_skb(skb, dev) or []
         sd.xmit_recursion += 1
         try:

@@ -24,16 +24,12 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastpath.base import skbuff
 from fastpath.base.intmap import IntMap
-from fastpath.base.skbuff import (
-    PACKET_OTHERHOST,
-    SKB_GSO_UDP_L4,
-    sk_buff,
-    skb_get,
-    skb_reset_network_header,
-)
+from fastpath.base.skbuff import sk_buff, skb_get, skb_reset_network_header
 from fastpath.net.gso import gro_unmerge
 from fastpath.net.inet import skb_enter_network
+from stack.core import netdevice
 from stack.core.drop_reason import (
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,
@@ -45,19 +41,7 @@ from stack.core.if_vlan import (
     vlan_do_receive,
     vlan_find_dev,
 )
-from stack.core.netdevice import (
-    ETH_P_8021AD,
-    ETH_P_8021Q,
-    ETH_P_ALL,
-    NET_RX_DROP,
-    NET_RX_SUCCESS,
-    RX_HANDLER_ANOTHER,
-    RX_HANDLER_CONSUMED,
-    RX_HANDLER_EXACT,
-    VLAN_VID_MASK,
-    net_device,
-    packet_type,
-)
+from stack.core.netdevice import net_device, packet_type
 from stack.core.netstamp import net_timestamp_check
 from stack.core.softirq import raise_later
 
@@ -88,7 +72,7 @@ def rx_fast_update(net: Net) -> None:
         {
             proto: handlers[0]
             for proto, handlers in net.ptype_base.items()
-            if len(handlers) == 1 and proto not in (ETH_P_8021Q, ETH_P_8021AD)
+            if len(handlers) == 1 and proto not in (netdevice.ETH_P_8021Q, netdevice.ETH_P_8021AD)
         }
     )
     for dev in net.dev_base_head:
@@ -98,7 +82,7 @@ def rx_fast_update(net: Net) -> None:
 
 def __netif_receive_skb(skb: sk_buff) -> int:
     """net/core/dev.c. Splits merged datagrams: taps and rx_handlers see them one by one."""
-    if not skb.gso_type & SKB_GSO_UDP_L4:
+    if not skb.gso_type & skbuff.SKB_GSO_UDP_L4:
         return __netif_receive_skb_one_core(skb)
     dev: net_device = skb.dev
     skb_reset_network_header(skb)
@@ -107,7 +91,7 @@ def __netif_receive_skb(skb: sk_buff) -> int:
             __netif_receive_skb_one_core(segment)
         except BaseException as wrong:
             raise_later(dev.machine, wrong)
-    return NET_RX_SUCCESS
+    return netdevice.NET_RX_SUCCESS
 
 
 def __netif_receive_skb_one_core(skb: sk_buff) -> int:
@@ -144,7 +128,7 @@ def __netif_receive_skb_list_core(skbs: list[sk_buff]) -> None:
     for skb in skbs:
         dev = skb.dev
         pt_prev = dev.rx_fast.find(skb_enter_network(skb, dev.ifindex))
-        if pt_prev is None and skb.gso_type & SKB_GSO_UDP_L4:
+        if pt_prev is None and skb.gso_type & skbuff.SKB_GSO_UDP_L4:
             __netif_receive_skb_list_ptype(sublist, pt_curr, od_curr)
             sublist = []
             __netif_receive_skb(skb)
@@ -220,45 +204,47 @@ def __netif_receive_skb_core(
         if eth_type_vlan(skb.protocol):
             untagged = skb_vlan_untag(skb)
             if untagged is None:
-                return NET_RX_DROP, None, None
+                return netdevice.NET_RX_DROP, None, None
             skb = untagged
         if net.ptype_all or dev.ptype_specific:
             for ptype in (*net.ptype_all, *dev.ptype_specific):
-                if ptype.type == ETH_P_ALL and (ptype.dev is None or ptype.dev is dev):
+                if ptype.type == netdevice.ETH_P_ALL and (ptype.dev is None or ptype.dev is dev):
                     deliver_skb(skb_get(skb), ptype, orig_dev)
         if skb.vlan_proto:
-            vlan_dev = vlan_find_dev(dev, skb.vlan_proto, skb.vlan_tci & VLAN_VID_MASK)
+            vlan_dev = vlan_find_dev(dev, skb.vlan_proto, skb.vlan_tci & netdevice.VLAN_VID_MASK)
             if vlan_dev is not None:
                 received = vlan_do_receive(skb, vlan_dev)
                 if received is None:
-                    return NET_RX_DROP, None, None
+                    return netdevice.NET_RX_DROP, None, None
                 skb = received
                 continue
         handler = dev.rx_handler
         exact = False
         if handler is not None:
             verdict = handler(skb)
-            if verdict == RX_HANDLER_CONSUMED:
-                return NET_RX_SUCCESS, None, None
-            if verdict == RX_HANDLER_ANOTHER:
+            if verdict == netdevice.RX_HANDLER_CONSUMED:
+                return netdevice.NET_RX_SUCCESS, None, None
+            if verdict == netdevice.RX_HANDLER_ANOTHER:
                 continue
-            exact = verdict == RX_HANDLER_EXACT
+            exact = verdict == netdevice.RX_HANDLER_EXACT
         vlan_dev = None
         while skb.vlan_proto:
-            if skb.vlan_tci & VLAN_VID_MASK:  # nobody has this VLAN
-                skb.pkt_type = PACKET_OTHERHOST
+            if skb.vlan_tci & netdevice.VLAN_VID_MASK:  # nobody has this VLAN
+                skb.pkt_type = skbuff.PACKET_OTHERHOST
             elif eth_type_vlan(skb.protocol):  # a priority tag around another
                 __vlan_hwaccel_clear_tag(skb)
                 untagged = skb_vlan_untag(skb)
                 if untagged is None:
-                    return NET_RX_DROP, None, None
+                    return netdevice.NET_RX_DROP, None, None
                 skb = untagged
-                vlan_dev = vlan_find_dev(dev, skb.vlan_proto, skb.vlan_tci & VLAN_VID_MASK)
+                vlan_dev = vlan_find_dev(
+                    dev, skb.vlan_proto, skb.vlan_tci & netdevice.VLAN_VID_MASK
+                )
                 if vlan_dev is None:
                     continue
                 received = vlan_do_receive(skb, vlan_dev)
                 if received is None:
-                    return NET_RX_DROP, None, None
+                    return netdevice.NET_RX_DROP, None, None
                 skb = received
                 break
             __vlan_hwaccel_clear_tag(skb)
@@ -270,7 +256,7 @@ def __netif_receive_skb_core(
     if handlers is not None and not exact and len(handlers) == 1 and not dev.ptype_specific:
         ptype = handlers[0]
         if ptype.dev is None or ptype.dev is dev:
-            return NET_RX_SUCCESS, skb, ptype
+            return netdevice.NET_RX_SUCCESS, skb, ptype
     pt_prev = None
     for ptype in (*(handlers or ()), *dev.ptype_specific):
         if ptype.type != proto or (ptype.dev is None and exact):
@@ -281,11 +267,11 @@ def __netif_receive_skb_core(
             deliver_skb(skb_get(skb), pt_prev, orig_dev)
         pt_prev = ptype
     if pt_prev is not None:
-        return NET_RX_SUCCESS, skb, pt_prev
-    if skb.pkt_type != PACKET_OTHERHOST:
+        return netdevice.NET_RX_SUCCESS, skb, pt_prev
+    if skb.pkt_type != skbuff.PACKET_OTHERHOST:
         dev.stats.rx_nohandler += 1
     kfree_skb_reason(net, skb, SKB_DROP_REASON_UNHANDLED_PROTO)
-    return NET_RX_DROP, None, None
+    return netdevice.NET_RX_DROP, None, None
 
 
 def deliver_skb(skb: sk_buff, pt_prev: packet_type, orig_dev: net_device) -> int:
@@ -305,13 +291,13 @@ def dev_remove_pack(net: Net, pt: packet_type) -> None:
     head = _ptype_head(net, pt)
     if pt in head:
         head.remove(pt)
-    if not head and pt.type != ETH_P_ALL and pt.dev is None:
+    if not head and pt.type != netdevice.ETH_P_ALL and pt.dev is None:
         net.ptype_base.pop(pt.type, None)
     rx_fast_update(net)
 
 
 def _ptype_head(net: Net, pt: packet_type) -> list[packet_type]:
-    if pt.type == ETH_P_ALL:
+    if pt.type == netdevice.ETH_P_ALL:
         return net.ptype_all if pt.dev is None else pt.dev.ptype_specific
     if pt.dev is not None:
         return pt.dev.ptype_specific

@@ -7,13 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastpath.base import skbuff
 from fastpath.base.skbuff import (
-    CHECKSUM_PARTIAL,
-    PACKET_OUTGOING,
-    SKB_GSO_TCP_ECN,
-    SKB_GSO_TCPV4,
-    SKB_GSO_TCPV6,
-    SKB_GSO_UDP_L4,
     consume_skb,
     kfree_skb,
     sk_buff,
@@ -25,12 +20,8 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.gso import skb_gso_segment
 from fastpath.net.zerocopy import skb_orphan_frags
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_SKB_CSUM,
-    SKB_DROP_REASON_SKB_GSO_SEG,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason, netdevice
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.if_vlan import (
     __vlan_hwaccel_push_inside,
     skb_vlan_tagged,
@@ -38,24 +29,7 @@ from stack.core.if_vlan import (
     vlan_get_protocol,
     vlan_hw_offload_capable,
 )
-from stack.core.netdevice import (
-    ETH_P_ALL,
-    NETIF_F_ALL_TSO,
-    NETIF_F_FRAGLIST,
-    NETIF_F_GSO_UDP_L4,
-    NETIF_F_HIGHDMA,
-    NETIF_F_HW_CSUM,
-    NETIF_F_HW_VLAN_CTAG_TX,
-    NETIF_F_HW_VLAN_STAG_TX,
-    NETIF_F_IP_CSUM,
-    NETIF_F_IPV6_CSUM,
-    NETIF_F_SG,
-    NETIF_F_TSO,
-    NETIF_F_TSO6,
-    NETIF_F_TSO_ECN,
-    net_device,
-    packet_type,
-)
+from stack.core.netdevice import net_device, packet_type
 from stack.core.netstamp import net_timestamp_set
 
 if TYPE_CHECKING:
@@ -63,24 +37,30 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 
-_CSUM_SG = NETIF_F_HW_CSUM | NETIF_F_SG
+_CSUM_SG = netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_SG
 
 
 def gso_feature(kind: int) -> int:
     """The feature bit of devices that segment packets of `kind` (SKB_GSO_*), or 0."""
-    if kind == SKB_GSO_TCPV4:
-        return NETIF_F_TSO
-    if kind == SKB_GSO_UDP_L4:
-        return NETIF_F_GSO_UDP_L4
-    return NETIF_F_TSO6 if kind == SKB_GSO_TCPV6 else 0
+    if kind == skbuff.SKB_GSO_TCPV4:
+        return netdevice.NETIF_F_TSO
+    if kind == skbuff.SKB_GSO_UDP_L4:
+        return netdevice.NETIF_F_GSO_UDP_L4
+    return netdevice.NETIF_F_TSO6 if kind == skbuff.SKB_GSO_TCPV6 else 0
 
 
-_TAGS_TX = NETIF_F_HW_VLAN_CTAG_TX | NETIF_F_HW_VLAN_STAG_TX
-_MULTI_TAGGED = NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | NETIF_F_FRAGLIST | _TAGS_TX
+_TAGS_TX = netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
+_MULTI_TAGGED = (
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_HIGHDMA
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_FRAGLIST
+    | _TAGS_TX
+)
 """include/linux/if_vlan.h vlan_features_check: what holds for a frame of several tags."""
 
 
-_GSO_KINDS = SKB_GSO_TCPV4 | SKB_GSO_TCPV6 | SKB_GSO_UDP_L4
+_GSO_KINDS = skbuff.SKB_GSO_TCPV4 | skbuff.SKB_GSO_TCPV6 | skbuff.SKB_GSO_UDP_L4
 
 
 def dev_hard_start_xmit(
@@ -124,7 +104,7 @@ def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
     sk = skb.sk
     ptype: packet_type
     for ptype in (*net.ptype_all, *dev.ptype_specific):
-        if ptype.type != ETH_P_ALL or ptype.ignore_outgoing:
+        if ptype.type != netdevice.ETH_P_ALL or ptype.ignore_outgoing:
             continue
         if ptype.dev is not None and ptype.dev is not dev:
             continue
@@ -135,7 +115,7 @@ def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
             kfree_skb(clone)
             continue
         net_timestamp_set(clone, net.machine)
-        clone.pkt_type = PACKET_OUTGOING
+        clone.pkt_type = skbuff.PACKET_OUTGOING
         skb_reset_mac_header(clone)
         off = clone.network_header - clone.data_offset
         if off < 0 or off > clone.len:  # the protocol layer left it unset
@@ -147,7 +127,7 @@ def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
     """net/core/dev.c: the device's features that hold for this packet."""
     features = dev.features
     if skb.gso_size and (skb.gso_segs > dev.gso_max_segs or skb.len > dev.gso_max_size + 14):
-        features &= ~(NETIF_F_ALL_TSO | NETIF_F_GSO_UDP_L4)
+        features &= ~(netdevice.NETIF_F_ALL_TSO | netdevice.NETIF_F_GSO_UDP_L4)
     if skb_vlan_tagged(skb):
         features = netdev_intersect_features(features, dev.vlan_features | _TAGS_TX)
         if skb_vlan_tagged_multi(skb):
@@ -160,11 +140,11 @@ def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
 
 def netdev_intersect_features(f1: int, f2: int) -> int:
     """include/linux/netdevice.h: the common features; HW_CSUM implies IP_CSUM and IPV6_CSUM."""
-    if (f1 ^ f2) & NETIF_F_HW_CSUM:
-        if f1 & NETIF_F_HW_CSUM:
-            f1 |= NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM
+    if (f1 ^ f2) & netdevice.NETIF_F_HW_CSUM:
+        if f1 & netdevice.NETIF_F_HW_CSUM:
+            f1 |= netdevice.NETIF_F_IP_CSUM | netdevice.NETIF_F_IPV6_CSUM
         else:
-            f2 |= NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM
+            f2 |= netdevice.NETIF_F_IP_CSUM | netdevice.NETIF_F_IPV6_CSUM
     return f1 & f2
 
 
@@ -185,33 +165,33 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
         and not vlan_hw_offload_capable(features, skb.vlan_proto)
         and not __vlan_hwaccel_push_inside(skb)
     ):
-        return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
+        return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_NOMEM)
     if gso_size:
         if (
             features & gso_feature(skb.gso_type & _GSO_KINDS)
-            and features & NETIF_F_SG
+            and features & netdevice.NETIF_F_SG
             and csum_ok(skb, features)
-            and (not skb.gso_type & SKB_GSO_TCP_ECN or features & NETIF_F_TSO_ECN)
+            and (not skb.gso_type & skbuff.SKB_GSO_TCP_ECN or features & netdevice.NETIF_F_TSO_ECN)
         ):
             return [skb]
         return _gso_in_software(skb, dev, features)
-    if skb.data_len and not features & NETIF_F_SG and not skb_linearize(skb):
-        return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
-    in_software = skb.ip_summed == CHECKSUM_PARTIAL and not csum_ok(skb, features)
+    if skb.data_len and not features & netdevice.NETIF_F_SG and not skb_linearize(skb):
+        return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_NOMEM)
+    in_software = skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not csum_ok(skb, features)
     if in_software and not skb_checksum_help(skb):
-        return _drop_tx(skb, dev, SKB_DROP_REASON_SKB_CSUM)
+        return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_SKB_CSUM)
     return [skb]
 
 
 def csum_ok(skb: sk_buff, features: int) -> bool:
     """include/linux/netdevice.h can_checksum_protocol: the device completes this checksum."""
-    if features & NETIF_F_HW_CSUM:
+    if features & netdevice.NETIF_F_HW_CSUM:
         return True
     proto = vlan_get_protocol(skb)
     if proto == 0x0800:
-        return bool(features & NETIF_F_IP_CSUM)
+        return bool(features & netdevice.NETIF_F_IP_CSUM)
     if proto == 0x86DD:
-        return bool(features & NETIF_F_IPV6_CSUM)
+        return bool(features & netdevice.NETIF_F_IPV6_CSUM)
     return False
 
 
@@ -219,15 +199,15 @@ def _gso_in_software(skb: sk_buff, dev: net_device, features: int) -> list[sk_bu
     """net/core/gso.c: cut a super-packet that the device cannot cut. Takes ownership of skb."""
     net = dev.net
     if skb.data_len and not skb_orphan_frags(skb, net.skb_pages):  # the pieces are copies
-        return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
+        return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_NOMEM)
     try:
         segs = skb_gso_segment(skb, net.skb_small, csum_partial=csum_ok(skb, features))
     except ValueError:
-        return _drop_tx(skb, dev, SKB_DROP_REASON_SKB_GSO_SEG)
+        return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_SKB_GSO_SEG)
     except MemoryError:
-        return _drop_tx(skb, dev, SKB_DROP_REASON_NOMEM)
+        return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_NOMEM)
     consume_skb(skb)
-    if not features & NETIF_F_SG:
+    if not features & netdevice.NETIF_F_SG:
         for seg in segs:
             if seg.data_len:
                 skb_linearize(seg)

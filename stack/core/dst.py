@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_INNOROUTES,
-    SKB_DROP_REASON_IP_OUTNOROUTES,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.rows import row, state, wide
 
 if TYPE_CHECKING:
@@ -49,13 +46,13 @@ class dst_ops:
 
 def dst_discard(skb: sk_buff) -> int:
     """net/core/dst.c: input of a dead or unset route. Takes ownership of skb."""
-    kfree_skb_reason(skb.dev.net, skb, SKB_DROP_REASON_IP_INNOROUTES)
+    kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_IP_INNOROUTES)
     return 0
 
 
 def dst_discard_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/core/dst.c: output of a dead or unset route. Takes ownership of skb."""
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_OUTNOROUTES)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES)
     return 0
 
 

@@ -21,22 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from stack.core import netdevice
 from stack.core.dev import __netdev_update_features, netdev_features_change
 from stack.core.errors import os_error
-from stack.core.netdevice import (
-    NETDEV_FEATURE_STRINGS,
-    NETIF_F_ALL_TSO,
-    NETIF_F_CSUM_MASK,
-    NETIF_F_GRO,
-    NETIF_F_GSO,
-    NETIF_F_HW_VLAN_CTAG_RX,
-    NETIF_F_HW_VLAN_CTAG_TX,
-    NETIF_F_LRO,
-    NETIF_F_RXCSUM,
-    NETIF_F_SG,
-    net_device,
-    netif_running,
-)
+from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device, netif_running
 from stack.core.workqueue import msleep
 
 # enum ethtool_stringset
@@ -359,15 +347,15 @@ def ethtool_nway_reset(dev: net_device) -> None:
 # -- features (net/ethtool/ioctl.c, features.c) ----------------------------------------------------
 
 OLD_FEATURES: dict[str, int] = {
-    "rx": NETIF_F_RXCSUM,
-    "tx": NETIF_F_CSUM_MASK,
-    "sg": NETIF_F_SG,
-    "tso": NETIF_F_ALL_TSO,
-    "gso": NETIF_F_GSO,
-    "gro": NETIF_F_GRO,
-    "lro": NETIF_F_LRO,
-    "rxvlan": NETIF_F_HW_VLAN_CTAG_RX,
-    "txvlan": NETIF_F_HW_VLAN_CTAG_TX,
+    "rx": netdevice.NETIF_F_RXCSUM,
+    "tx": netdevice.NETIF_F_CSUM_MASK,
+    "sg": netdevice.NETIF_F_SG,
+    "tso": netdevice.NETIF_F_ALL_TSO,
+    "gso": netdevice.NETIF_F_GSO,
+    "gro": netdevice.NETIF_F_GRO,
+    "lro": netdevice.NETIF_F_LRO,
+    "rxvlan": netdevice.NETIF_F_HW_VLAN_CTAG_RX,
+    "txvlan": netdevice.NETIF_F_HW_VLAN_CTAG_TX,
 }
 """The short names of ``ethtool -K`` and the bits they stand for."""
 

@@ -24,12 +24,8 @@ from fastpath.base.skbuff import (
     skb_share_check,
 )
 from fastpath.net.hdr import eth_hdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_DEV_HDR,
-    SKB_DROP_REASON_DEV_READY,
-    SKB_DROP_REASON_NOMEM,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import (
     ETH_HLEN,
     ETH_P_802_2,
@@ -157,11 +153,11 @@ def skb_vlan_untag(skb: sk_buff) -> sk_buff | None:
     if shared is None:
         return None
     if not pskb_may_pull(shared, VLAN_HLEN + 2):
-        kfree_skb_reason(net, shared, SKB_DROP_REASON_DEV_HDR)
+        kfree_skb_reason(net, shared, drop_reason.SKB_DROP_REASON_DEV_HDR)
         return None
     skb = shared
     if not skb_cow_head(skb, 0):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return None
     head = skb_copy_bits(skb, 0, VLAN_HLEN)
     proto = skb.protocol
@@ -200,7 +196,7 @@ def vlan_do_receive(skb: sk_buff, vlan_dev: net_device) -> sk_buff | None:
         return None
     skb = shared
     if not vlan_dev.flags & IFF_UP:
-        kfree_skb_reason(vlan_dev.net, skb, SKB_DROP_REASON_DEV_READY)
+        kfree_skb_reason(vlan_dev.net, skb, drop_reason.SKB_DROP_REASON_DEV_READY)
         return None
     skb.dev = vlan_dev
     stats = vlan_dev.stats

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.bsd_socket import socket
 from stack.core.dev_ioctl import (
     ASKING,
@@ -24,20 +25,8 @@ from stack.core.errors import os_error
 from stack.core.fasync import f_getown, f_setown
 from stack.core.file import FASYNC, fget, struct_file
 from stack.core.memory import copy_from_user, copy_to_user, get_user_int, put_user_int
-from stack.core.sock import SOCK_TIMESTAMP, sock_enable_timestamp
-from stack.core.uapi import (
-    FIOASYNC,
-    FIOCLEX,
-    FIOGETOWN,
-    FIONBIO,
-    FIONCLEX,
-    FIOSETOWN,
-    O_NONBLOCK,
-    SIOCGPGRP,
-    SIOCGSTAMP,
-    SIOCGSTAMPNS,
-    SIOCSPGRP,
-)
+from stack.core.sock import sock_enable_timestamp
+from stack.core.sock_flags import SOCK_TIMESTAMP
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -50,16 +39,16 @@ def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
     """ioctl(2): 0, or the request's answer. Raises: OSError EBADF, ENOTTY, EFAULT, EINVAL ..."""
     file: struct_file = fget(net, fd)
     cmd &= 0xFFFFFFFF
-    if cmd == FIOCLEX:
+    if cmd == uapi.FIOCLEX:
         net.fdtable.close_on_exec.add(fd)
         return 0
-    if cmd == FIONCLEX:
+    if cmd == uapi.FIONCLEX:
         net.fdtable.close_on_exec.discard(fd)
         return 0
-    if cmd == FIONBIO:
+    if cmd == uapi.FIONBIO:
         ioctl_fionbio(file, get_user_int(arg))
         return 0
-    if cmd == FIOASYNC:
+    if cmd == uapi.FIOASYNC:
         ioctl_fioasync(fd, file, get_user_int(arg))
         return 0
     if file.sock is not None:
@@ -73,9 +62,9 @@ def sys_ioctl(net: Net, fd: int, cmd: int, arg: Any = None) -> Any:
 def ioctl_fionbio(file: struct_file, on: int) -> None:
     """fs/ioctl.c: O_NONBLOCK on or off."""
     if on:
-        file.f_flags |= O_NONBLOCK
+        file.f_flags |= uapi.O_NONBLOCK
     else:
-        file.f_flags &= ~O_NONBLOCK
+        file.f_flags &= ~uapi.O_NONBLOCK
 
 
 def ioctl_fioasync(fd: int, file: struct_file, on: int) -> None:
@@ -90,13 +79,13 @@ def ioctl_fioasync(fd: int, file: struct_file, on: int) -> None:
 
 def sock_ioctl(file: struct_file, sock: socket, cmd: int, arg: Any) -> Any:
     """net/socket.c: requests to any socket, then those to its family. Raises: OSError ENOTTY."""
-    if cmd in (FIOSETOWN, SIOCSPGRP):
+    if cmd in (uapi.FIOSETOWN, uapi.SIOCSPGRP):
         f_setown(file, get_user_int(arg))
         return 0
-    if cmd in (FIOGETOWN, SIOCGPGRP):
+    if cmd in (uapi.FIOGETOWN, uapi.SIOCGPGRP):
         return put_user_int(f_getown(file), arg)
-    if cmd in (SIOCGSTAMP, SIOCGSTAMPNS):
-        return sock_gettstamp(sock, cmd == SIOCGSTAMP, arg)
+    if cmd in (uapi.SIOCGSTAMP, uapi.SIOCGSTAMPNS):
+        return sock_gettstamp(sock, cmd == uapi.SIOCGSTAMP, arg)
     if cmd == SIOCGIFCONF:
         dev_ifconf(sock.net, arg)
         return 0

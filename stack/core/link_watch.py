@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stack.core import netdevice
 from stack.core.dev_notifier import (
     netdev_state_change,
 )
@@ -11,16 +12,7 @@ from stack.core.dev_queue import (
     netif_stop_queue,
     netif_wake_queue,
 )
-from stack.core.netdevice import (
-    IFF_UP,
-    LINK_STATE_NOCARRIER,
-    LINK_STATE_PRESENT,
-    NETREG_REGISTERED,
-    net_device,
-    netif_carrier_ok,
-    netif_device_present,
-    netif_running,
-)
+from stack.core.netdevice import net_device, netif_carrier_ok, netif_device_present, netif_running
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.sched.sch_generic import noop_qdisc, qdisc_create_dflt
 
@@ -30,9 +22,9 @@ if TYPE_CHECKING:
 
 def netif_carrier_on(dev: net_device) -> None:
     """net/sched/sch_generic.c: the driver saw the link come up."""
-    if dev.state & LINK_STATE_NOCARRIER:
-        dev.state &= ~LINK_STATE_NOCARRIER
-        if dev.reg_state == NETREG_REGISTERED:
+    if dev.state & netdevice.LINK_STATE_NOCARRIER:
+        dev.state &= ~netdevice.LINK_STATE_NOCARRIER
+        if dev.reg_state == netdevice.NETREG_REGISTERED:
             linkwatch_fire_event(dev)
             if netif_running(dev):
                 __netdev_watchdog_up(dev)
@@ -40,9 +32,9 @@ def netif_carrier_on(dev: net_device) -> None:
 
 def netif_carrier_off(dev: net_device) -> None:
     """net/sched/sch_generic.c: the driver saw the link go down."""
-    if not dev.state & LINK_STATE_NOCARRIER:
-        dev.state |= LINK_STATE_NOCARRIER
-        if dev.reg_state == NETREG_REGISTERED:
+    if not dev.state & netdevice.LINK_STATE_NOCARRIER:
+        dev.state |= netdevice.LINK_STATE_NOCARRIER
+        if dev.reg_state == netdevice.NETREG_REGISTERED:
             linkwatch_fire_event(dev)
 
 
@@ -61,9 +53,9 @@ def linkwatch_run_queue(machine: Machine) -> None:
         return
     events, machine.linkwatch_events = machine.linkwatch_events, []
     for dev in events:
-        if dev.reg_state != NETREG_REGISTERED:
+        if dev.reg_state != netdevice.NETREG_REGISTERED:
             continue
-        if dev.flags & IFF_UP:
+        if dev.flags & netdevice.IFF_UP:
             if netif_carrier_ok(dev):
                 dev_activate(dev)
             else:
@@ -79,16 +71,16 @@ def linkwatch_pending(dev: net_device) -> bool:
 
 def netif_device_detach(dev: net_device) -> None:
     """net/core/dev.c: the hardware is gone for now (suspend)."""
-    if dev.state & LINK_STATE_PRESENT:
-        dev.state &= ~LINK_STATE_PRESENT
+    if dev.state & netdevice.LINK_STATE_PRESENT:
+        dev.state &= ~netdevice.LINK_STATE_PRESENT
         if netif_running(dev):
             netif_stop_queue(dev)
 
 
 def netif_device_attach(dev: net_device) -> None:
     """net/core/dev.c: undo netif_device_detach."""
-    if not dev.state & LINK_STATE_PRESENT:
-        dev.state |= LINK_STATE_PRESENT
+    if not dev.state & netdevice.LINK_STATE_PRESENT:
+        dev.state |= netdevice.LINK_STATE_PRESENT
         if netif_running(dev):
             netif_wake_queue(dev)
             __netdev_watchdog_up(dev)

@@ -5,32 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_orphan
+from stack.core import netdevice
 from stack.core.backlog import netif_rx
 from stack.core.dev import alloc_netdev_mqs, register_netdev
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations
-from stack.core.netdevice import (
-    ARPHRD_LOOPBACK,
-    ETH_ALEN,
-    ETH_HLEN,
-    ETH_MIN_MTU,
-    GSO_MAX_SIZE,
-    IFF_LOOPBACK,
-    NET_RX_SUCCESS,
-    NETDEV_TX_OK,
-    NETIF_F_FRAGLIST,
-    NETIF_F_GSO,
-    NETIF_F_GSO_SOFTWARE,
-    NETIF_F_HIGHDMA,
-    NETIF_F_HW_CSUM,
-    NETIF_F_LOOPBACK,
-    NETIF_F_NETNS_LOCAL,
-    NETIF_F_RXCSUM,
-    NETIF_F_SG,
-    net_device,
-    net_device_ops,
-)
+from stack.core.netdevice import net_device, net_device_ops
 from stack.ethernet.eth import eth_header_ops, eth_mac_addr, eth_type_trans
 
 if TYPE_CHECKING:
@@ -44,45 +25,45 @@ def loopback_xmit(skb: sk_buff, dev: net_device) -> int:
     """
     skb_orphan(skb)
     length = skb.len
-    if length < ETH_HLEN:
+    if length < netdevice.ETH_HLEN:
         kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-        return NETDEV_TX_OK
+        return netdevice.NETDEV_TX_OK
     eth_type_trans(skb, dev)
     stats = dev.stats
-    if netif_rx(skb) == NET_RX_SUCCESS:
+    if netif_rx(skb) == netdevice.NET_RX_SUCCESS:
         stats.tx_packets += 1
         stats.tx_bytes += length
         stats.rx_packets += 1
         stats.rx_bytes += length
-    return NETDEV_TX_OK
+    return netdevice.NETDEV_TX_OK
 
 
 def loopback_setup(dev: net_device) -> None:
     """drivers/net/loopback.c: MTU 64 KiB, no queue, every offload (nothing leaves memory)."""
     dev.mtu = 65536
-    dev.min_mtu = ETH_MIN_MTU
+    dev.min_mtu = netdevice.ETH_MIN_MTU
     dev.max_mtu = 0
-    dev.hard_header_len = ETH_HLEN
-    dev.addr_len = ETH_ALEN
-    dev.dev_addr = bytes(ETH_ALEN)
-    dev.broadcast = bytes(ETH_ALEN)
-    dev.type = ARPHRD_LOOPBACK
-    dev.flags = IFF_LOOPBACK
+    dev.hard_header_len = netdevice.ETH_HLEN
+    dev.addr_len = netdevice.ETH_ALEN
+    dev.dev_addr = bytes(netdevice.ETH_ALEN)
+    dev.broadcast = bytes(netdevice.ETH_ALEN)
+    dev.type = netdevice.ARPHRD_LOOPBACK
+    dev.flags = netdevice.IFF_LOOPBACK
     dev.tx_queue_len = 0
     dev.header_ops = eth_header_ops
-    dev.hw_features = NETIF_F_GSO_SOFTWARE
+    dev.hw_features = netdevice.NETIF_F_GSO_SOFTWARE
     dev.features = (
-        NETIF_F_SG
-        | NETIF_F_FRAGLIST
-        | NETIF_F_GSO
-        | NETIF_F_GSO_SOFTWARE
-        | NETIF_F_HW_CSUM
-        | NETIF_F_RXCSUM
-        | NETIF_F_HIGHDMA
-        | NETIF_F_LOOPBACK
-        | NETIF_F_NETNS_LOCAL
+        netdevice.NETIF_F_SG
+        | netdevice.NETIF_F_FRAGLIST
+        | netdevice.NETIF_F_GSO
+        | netdevice.NETIF_F_GSO_SOFTWARE
+        | netdevice.NETIF_F_HW_CSUM
+        | netdevice.NETIF_F_RXCSUM
+        | netdevice.NETIF_F_HIGHDMA
+        | netdevice.NETIF_F_LOOPBACK
+        | netdevice.NETIF_F_NETNS_LOCAL
     )
-    dev.gso_max_size = GSO_MAX_SIZE
+    dev.gso_max_size = netdevice.GSO_MAX_SIZE
     dev.netdev_ops = net_device_ops(ndo_start_xmit=loopback_xmit, ndo_set_mac_address=eth_mac_addr)
 
 

@@ -6,16 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from fastpath.net.gro import GroTable
+from stack.core import netdevice
 from stack.core.dev_receive import netif_receive_skb, netif_receive_skb_list_internal
-from stack.core.netdevice import (
-    NAPI_POLL_WEIGHT,
-    NAPI_STATE_DISABLE,
-    NAPI_STATE_MISSED,
-    NAPI_STATE_SCHED,
-    NET_RX_SUCCESS,
-    napi_struct,
-    net_device,
-)
+from stack.core.netdevice import napi_struct, net_device
 from stack.core.softirq import (
     NET_RX_SOFTIRQ,
     raise_later,
@@ -26,11 +19,11 @@ if TYPE_CHECKING:
     from stack.machine import Machine
 
 _NET_RX = 1 << NET_RX_SOFTIRQ
-_BUSY = NAPI_STATE_SCHED | NAPI_STATE_DISABLE
+_BUSY = netdevice.NAPI_STATE_SCHED | netdevice.NAPI_STATE_DISABLE
 
 
 def netif_napi_add(
-    dev: net_device, napi: napi_struct, poll: Any, weight: int = NAPI_POLL_WEIGHT
+    dev: net_device, napi: napi_struct, poll: Any, weight: int = netdevice.NAPI_POLL_WEIGHT
 ) -> None:
     """net/core/dev.c: tie a NAPI context to its device; disabled until `napi_enable`."""
     machine = dev.machine
@@ -39,7 +32,7 @@ def netif_napi_add(
     napi.sd = machine.softnet_data
     napi.poll = poll
     napi.weight = weight
-    napi.state = NAPI_STATE_SCHED | NAPI_STATE_DISABLE
+    napi.state = netdevice.NAPI_STATE_SCHED | netdevice.NAPI_STATE_DISABLE
     dev.napi_list.append(napi)
 
 
@@ -56,13 +49,13 @@ def netif_napi_del(napi: napi_struct) -> None:
 
 def napi_enable(napi: napi_struct) -> None:
     """net/core/dev.c: allow scheduling."""
-    napi.state &= ~(_BUSY | NAPI_STATE_MISSED)
+    napi.state &= ~(_BUSY | netdevice.NAPI_STATE_MISSED)
 
 
 def napi_disable(napi: napi_struct) -> None:
     """net/core/dev.c: stop polling at once; `napi_schedule` has no effect until `napi_enable`."""
     napi.state |= _BUSY
-    napi.state &= ~NAPI_STATE_MISSED
+    napi.state &= ~netdevice.NAPI_STATE_MISSED
     sd = napi.sd
     if napi in sd.poll_list:
         sd.poll_list.remove(napi)
@@ -73,10 +66,10 @@ def napi_schedule_prep(napi: napi_struct) -> bool:
     """net/core/dev.c: claim a context. False when it is claimed or off; then polling goes on."""
     state = napi.state
     if state & _BUSY:
-        if not state & NAPI_STATE_DISABLE:
-            napi.state = state | NAPI_STATE_MISSED
+        if not state & netdevice.NAPI_STATE_DISABLE:
+            napi.state = state | netdevice.NAPI_STATE_MISSED
         return False
-    napi.state = state | NAPI_STATE_SCHED
+    napi.state = state | netdevice.NAPI_STATE_SCHED
     return True
 
 
@@ -106,11 +99,11 @@ def napi_complete_done(napi: napi_struct, work_done: int = 0) -> bool:
     if napi.rx_list:
         gro_normal_list(napi)
     state = napi.state
-    if state & NAPI_STATE_MISSED:
-        napi.state = state & ~NAPI_STATE_MISSED | NAPI_STATE_SCHED
+    if state & netdevice.NAPI_STATE_MISSED:
+        napi.state = state & ~netdevice.NAPI_STATE_MISSED | netdevice.NAPI_STATE_SCHED
         __napi_schedule(napi)
         return False
-    napi.state = state & ~NAPI_STATE_SCHED
+    napi.state = state & ~netdevice.NAPI_STATE_SCHED
     return True
 
 
@@ -121,14 +114,14 @@ def napi_complete(napi: napi_struct) -> bool:
 
 def napi_poll(napi: napi_struct, repoll: list[napi_struct]) -> int:
     """net/core/dev.c: poll one context once; work done. With its budget spent it joins `repoll`."""
-    if napi.state & _BUSY != NAPI_STATE_SCHED:
+    if napi.state & _BUSY != netdevice.NAPI_STATE_SCHED:
         return 0
     weight = napi.weight
     work = napi.poll(napi, weight)
     if work >= weight:
         if napi.rx_list:
             gro_normal_list(napi)
-        if not napi.state & NAPI_STATE_DISABLE:
+        if not napi.state & netdevice.NAPI_STATE_DISABLE:
             # GRO keeps its packets: the next poll comes soon and can merge into them.
             repoll.append(napi)
     return work
@@ -177,7 +170,7 @@ def poll_again(machine: Machine, napi: napi_struct) -> None:
     program may.
     """
     sd = machine.softnet_data
-    if napi.state & _BUSY == NAPI_STATE_SCHED and napi not in sd.poll_list:
+    if napi.state & _BUSY == netdevice.NAPI_STATE_SCHED and napi not in sd.poll_list:
         sd.poll_list.append(napi)
     machine.softirq_pending |= _NET_RX
 
@@ -192,12 +185,12 @@ def napi_gro_receive(napi: napi_struct, skb: sk_buff) -> int:
     gro = napi.gro
     if gro is None:
         gro_normal_one(napi, skb, skb.gso_segs or 1)
-        return NET_RX_SUCCESS
+        return netdevice.NET_RX_SUCCESS
     out: list[sk_buff] = []
     gro.receive(skb, out)
     for skb in out:
         gro_normal_one(napi, skb, skb.gso_segs or 1)
-    return NET_RX_SUCCESS
+    return netdevice.NET_RX_SUCCESS
 
 
 def gro_normal_one(napi: napi_struct, skb: sk_buff, segs: int) -> None:

@@ -16,24 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from stack.core import netfilter
 from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
-from stack.core.netfilter import (
-    NF_ACCEPT,
-    NF_DROP,
-    NF_INET_LOCAL_OUT,
-    NF_MAX_VERDICT,
-    NF_QUEUE,
-    NF_REPEAT,
-    NF_STOLEN,
-    NF_STOP,
-    NF_VERDICT_FLAG_QUEUE_BYPASS,
-    NF_VERDICT_MASK,
-    NF_VERDICT_QBITS,
-    NFPROTO_IPV6,
-    nf_hook_ops,
-    nf_hook_slow,
-    nf_hook_state,
-)
+from stack.core.netfilter import nf_hook_ops, nf_hook_slow, nf_hook_state
 from stack.core.rows import row, state
 
 if TYPE_CHECKING:
@@ -73,15 +58,15 @@ class nf_queue_net:
 
         Takes ownership of skb otherwise.
         """
-        queuenum = verdict >> NF_VERDICT_QBITS & 0xFFFF
+        queuenum = verdict >> netfilter.NF_VERDICT_QBITS & 0xFFFF
         handler = self.handlers.get(queuenum)
         if handler is None:
-            if verdict & NF_VERDICT_FLAG_QUEUE_BYPASS:
+            if verdict & netfilter.NF_VERDICT_FLAG_QUEUE_BYPASS:
                 return True
             kfree_skb_reason(state.net, skb, SKB_DROP_REASON_NETFILTER_DROP)
             return False
         entry = nf_queue_entry(skb, state, queuenum, state.entries[state.index])
-        if state.hook == NF_INET_LOCAL_OUT and state.pf in self.reroute:
+        if state.hook == netfilter.NF_INET_LOCAL_OUT and state.pf in self.reroute:
             entry.route_key = self.reroute[state.pf][0](skb)
         handler(entry)
         return False
@@ -115,27 +100,30 @@ def nf_reinject(entry: nf_queue_entry, verdict: int) -> int:
     Raises:
         ValueError: no verdict, or the packet had one already.
     """
-    if verdict & NF_VERDICT_MASK > NF_MAX_VERDICT:
+    if verdict & netfilter.NF_VERDICT_MASK > netfilter.NF_MAX_VERDICT:
         raise ValueError(f"{verdict:#x} is no verdict (NF_*)")
     if entry.done:
         raise ValueError("this packet had its verdict already")
     entry.done = True
     skb, state = entry.skb, entry.state
     net = state.net
-    lists = net.ipv6.nf_hooks if state.pf == NFPROTO_IPV6 else net.nf_hooks
+    lists = net.ipv6.nf_hooks if state.pf == netfilter.NFPROTO_IPV6 else net.nf_hooks
     entries = lists[state.hook]
     at = next((i for i, ops in enumerate(entries) if ops is entry.ops), -1)
-    kind = verdict & NF_VERDICT_MASK
-    if kind == NF_STOLEN:
+    kind = verdict & netfilter.NF_VERDICT_MASK
+    if kind == netfilter.NF_STOLEN:
         return 0
-    if at < 0 or kind == NF_DROP or net.closed or not _rerouted(entry):
+    if at < 0 or kind == netfilter.NF_DROP or net.closed or not _rerouted(entry):
         kfree_skb_reason(net, skb, SKB_DROP_REASON_NETFILTER_DROP)
         return 0
     state.entries = entries
     state.index = at
-    if kind == NF_QUEUE and not net.nf_queue.take(skb, state, verdict):
+    if kind == netfilter.NF_QUEUE and not net.nf_queue.take(skb, state, verdict):
         return 0
-    if kind != NF_STOP and nf_hook_slow(skb, state, at if kind == NF_REPEAT else at + 1) != 1:
+    if (
+        kind != netfilter.NF_STOP
+        and nf_hook_slow(skb, state, at if kind == netfilter.NF_REPEAT else at + 1) != 1
+    ):
         return 0
     return state.okfn(net, state.sk, skb)
 
@@ -156,7 +144,7 @@ def nf_hook_continue(skb: sk_buff, state: nf_hook_state) -> int:
         state.okfn,
         state.entries,
     )
-    if nf_hook_slow(skb, on, state.index + 1) != NF_ACCEPT:
+    if nf_hook_slow(skb, on, state.index + 1) != netfilter.NF_ACCEPT:
         return 0
     return on.okfn(on.net, on.sk, skb)
 

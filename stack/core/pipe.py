@@ -15,6 +15,7 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.fasync import fasync_helper, fasync_struct, kill_fasync
 from stack.core.file import (
@@ -29,17 +30,7 @@ from stack.core.iov import msghdr
 from stack.core.memory import put_user_int
 from stack.core.rows import row, state
 from stack.core.signal import SIGIO
-from stack.core.sock import POLL_IN, POLL_OUT
-from stack.core.uapi import (
-    FIONREAD,
-    O_NONBLOCK,
-    POLLERR,
-    POLLHUP,
-    POLLIN,
-    POLLOUT,
-    POLLRDNORM,
-    POLLWRNORM,
-)
+from stack.core.uapi import POLL_IN, POLL_OUT
 from stack.core.wait import wait_queue_head, wake_up_poll
 
 if TYPE_CHECKING:
@@ -95,14 +86,14 @@ def get_pipe_info(file: struct_file) -> pipe_inode_info | None:
 
 def pipe_wake_readers(pipe: pipe_inode_info) -> None:
     """There is something to read, or no writer is left."""
-    wake_up_poll(pipe.rd_wait, POLLIN | POLLRDNORM)
+    wake_up_poll(pipe.rd_wait, uapi.POLLIN | uapi.POLLRDNORM)
     if pipe.fasync_readers:
         kill_fasync(pipe.fasync_readers, SIGIO, POLL_IN)
 
 
 def pipe_wake_writers(pipe: pipe_inode_info) -> None:
     """There is room, or no reader is left."""
-    wake_up_poll(pipe.wr_wait, POLLOUT | POLLWRNORM)
+    wake_up_poll(pipe.wr_wait, uapi.POLLOUT | uapi.POLLWRNORM)
     if pipe.fasync_writers:
         kill_fasync(pipe.fasync_writers, SIGIO, POLL_OUT)
 
@@ -139,7 +130,7 @@ def pipe_read(file: struct_file, to: msghdr) -> int:
                 break
         if not to.count or ret or not pipe.writers:
             break
-        if file.f_flags & O_NONBLOCK:
+        if file.f_flags & uapi.O_NONBLOCK:
             raise os_error(errno.EAGAIN, "the pipe is empty")
         pipe_wait_readable(pipe)
         was_full = pipe_full(pipe)
@@ -199,7 +190,7 @@ def pipe_write(file: struct_file, source: msghdr) -> int:
             pipe.bufs.append(pipe_buffer(page, 0, len(data), not packet, packet))
             ret += len(data)
             continue
-        if file.f_flags & O_NONBLOCK:
+        if file.f_flags & uapi.O_NONBLOCK:
             if not ret:
                 raise os_error(errno.EAGAIN, "the pipe is full")
             break
@@ -218,14 +209,14 @@ def pipe_poll(file: struct_file) -> int:
     mask = 0
     if not file.f_flags & O_WRONLY:
         if pipe.bufs:
-            mask |= POLLIN | POLLRDNORM
+            mask |= uapi.POLLIN | uapi.POLLRDNORM
         if not pipe.writers:
-            mask |= POLLHUP
+            mask |= uapi.POLLHUP
     else:
         if not pipe_full(pipe):
-            mask |= POLLOUT | POLLWRNORM
+            mask |= uapi.POLLOUT | uapi.POLLWRNORM
         if not pipe.readers:
-            mask |= POLLERR
+            mask |= uapi.POLLERR
     return mask
 
 
@@ -245,8 +236,8 @@ def pipe_release(file: struct_file) -> None:
     if not pipe.readers and not pipe.writers:
         pipe.bufs.clear()
         return
-    wake_up_poll(pipe.rd_wait, POLLIN | POLLRDNORM | POLLERR | POLLHUP)
-    wake_up_poll(pipe.wr_wait, POLLOUT | POLLWRNORM | POLLERR | POLLHUP)
+    wake_up_poll(pipe.rd_wait, uapi.POLLIN | uapi.POLLRDNORM | uapi.POLLERR | uapi.POLLHUP)
+    wake_up_poll(pipe.wr_wait, uapi.POLLOUT | uapi.POLLWRNORM | uapi.POLLERR | uapi.POLLHUP)
     if pipe.fasync_readers:
         kill_fasync(pipe.fasync_readers, SIGIO, POLL_IN)
     if pipe.fasync_writers:
@@ -263,7 +254,7 @@ def pipe_fasync(fd: int, file: struct_file, on: bool) -> None:
 def pipe_ioctl(file: struct_file, cmd: int, arg: Any) -> int:
     """fs/pipe.c: FIONREAD. Raises: OSError ENOTTY."""
     pipe: pipe_inode_info = file.private_data
-    if cmd != FIONREAD:
+    if cmd != uapi.FIONREAD:
         raise os_error(errno.ENOTTY, f"request {cmd:#x} is not for pipes")
     count = 0
     for buf in pipe.bufs:
@@ -307,10 +298,10 @@ def sys_pipe2(net: Net, flags: int = 0) -> tuple[int, int]:
 
     Raises: OSError EINVAL, EMFILE.
     """
-    if flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT):
+    if flags & ~(O_CLOEXEC | uapi.O_NONBLOCK | O_DIRECT):
         raise os_error(errno.EINVAL, f"pipe2: flags {flags:#o}")
     pipe = pipe_inode_info(net)
-    kept = flags & (O_NONBLOCK | O_DIRECT)
+    kept = flags & (uapi.O_NONBLOCK | O_DIRECT)
     reading = struct_file(net, pipefifo_fops, pipe, O_RDONLY | kept)
     writing = struct_file(net, pipefifo_fops, pipe, O_WRONLY | kept)
     fd = fd_install(net, reading, flags)

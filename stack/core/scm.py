@@ -9,18 +9,13 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.file import fput, get_file, struct_file
 from stack.core.rows import row, state
 from stack.core.sock import ns_capable, sock
 from stack.core.sockopt import put_cmsg
 from stack.core.sockopt_table import opt_bytes
-from stack.core.uapi import (
-    MSG_CTRUNC,
-    SCM_CREDENTIALS,
-    SCM_RIGHTS,
-    SOL_SOCKET,
-)
 
 if TYPE_CHECKING:
     from stack.core.bsd_socket import socket
@@ -82,13 +77,13 @@ def __scm_send(sock: socket, msg: msghdr) -> scm_cookie:
     control: Any = msg.msg_control
     try:
         for level, kind, data in control:
-            if level != SOL_SOCKET:
+            if level != uapi.SOL_SOCKET:
                 continue
-            if kind == SCM_RIGHTS:
+            if kind == uapi.SCM_RIGHTS:
                 if sock.ops.family != 1:
                     raise os_error(errno.EINVAL, "SCM_RIGHTS is AF_UNIX's")
                 scm_fp_copy(sock.net, opt_bytes(data), scm)
-            elif kind == SCM_CREDENTIALS:
+            elif kind == uapi.SCM_CREDENTIALS:
                 scm_creds_copy(sock.net, opt_bytes(data), scm)
             else:
                 raise os_error(errno.EINVAL, f"control message {kind} cannot be sent")
@@ -178,11 +173,11 @@ def scm_recv_unix(sk: sock, msg: msghdr, scm: scm_cookie | None, passcred: bool)
     """net/core/scm.c: give the reader credentials and descriptors, or MSG_CTRUNC."""
     if msg.msg_control is None:
         if passcred or (scm is not None and scm.fp is not None):
-            msg.msg_flags |= MSG_CTRUNC
+            msg.msg_flags |= uapi.MSG_CTRUNC
         scm_destroy(scm)
         return
     if passcred:
-        put_cmsg(msg, SOL_SOCKET, SCM_CREDENTIALS, scm_ucred(scm))
+        put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_CREDENTIALS, scm_ucred(scm))
     if scm is not None and scm.fp is not None:
         scm_detach_fds(sk, msg, scm)
 
@@ -220,7 +215,7 @@ def scm_detach_fds(sk: sock, msg: msghdr, scm: scm_cookie) -> None:
         data += FD.pack(fd)
         done += 1
     if done:
-        put_cmsg(msg, SOL_SOCKET, SCM_RIGHTS, data)
+        put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_RIGHTS, data)
     if done < count:
-        msg.msg_flags |= MSG_CTRUNC
+        msg.msg_flags |= uapi.MSG_CTRUNC
     __scm_destroy(scm)

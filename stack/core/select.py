@@ -10,27 +10,17 @@ import errno
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from stack.core import uapi
 from stack.core.clock import Clock
 from stack.core.errors import os_error
 from stack.core.file import NR_OPEN, fput, get_file, struct_file, vfs_poll
-from stack.core.uapi import (
-    POLLERR,
-    POLLHUP,
-    POLLIN,
-    POLLNVAL,
-    POLLOUT,
-    POLLPRI,
-    POLLRDBAND,
-    POLLRDNORM,
-    POLLWRBAND,
-    POLLWRNORM,
-)
+from stack.core.uapi import POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI
 
 if TYPE_CHECKING:
     from stack.net import Net
 
-POLLIN_SET = POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR | POLLNVAL
-POLLOUT_SET = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR | POLLNVAL
+POLLIN_SET = uapi.POLLRDNORM | uapi.POLLRDBAND | POLLIN | POLLHUP | uapi.POLLERR | POLLNVAL
+POLLOUT_SET = uapi.POLLWRBAND | uapi.POLLWRNORM | POLLOUT | uapi.POLLERR | POLLNVAL
 POLLEX_SET = POLLPRI | POLLNVAL
 NSEC_PER_SEC = 1_000_000_000
 
@@ -69,7 +59,7 @@ def do_poll(
     clock: Clock, waits: Sequence[tuple[struct_file | None, int]], timeout_ns: int | None
 ) -> list[int]:
     """fs/select.c: `wait_files` with POLLERR and POLLHUP always wanted, as poll(2) has them."""
-    always = POLLERR | POLLHUP
+    always = uapi.POLLERR | POLLHUP
     return wait_files(clock, [(file, wanted | always) for file, wanted in waits], timeout_ns)
 
 

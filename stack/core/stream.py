@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+from stack.core import tcp_states
 from stack.core.errors import os_error
-from stack.core.fasync import SOCK_FASYNC, SOCK_WAKE_SPACE, SOCKWQ_ASYNC_NOSPACE
+from stack.core.fasync import SOCK_WAKE_SPACE
 from stack.core.sk_mem import sk_mem_reclaim_final
 from stack.core.sock import (
     KEY_OUT,
-    POLL_OUT,
-    SOCK_NOSPACE,
     raise_sock_error,
     sk_set_bit,
     sk_wait_event,
@@ -19,16 +18,8 @@ from stack.core.sock import (
     sock,
     sock_error,
 )
-from stack.core.tcp_states import (
-    TCPF_CLOSE_WAIT,
-    TCPF_CLOSING,
-    TCPF_ESTABLISHED,
-    TCPF_FIN_WAIT1,
-    TCPF_LAST_ACK,
-    TCPF_SYN_RECV,
-    TCPF_SYN_SENT,
-)
-from stack.core.uapi import SEND_SHUTDOWN
+from stack.core.sock_flags import SOCK_FASYNC, SOCK_NOSPACE, SOCKWQ_ASYNC_NOSPACE
+from stack.core.uapi import POLL_OUT, SEND_SHUTDOWN
 from stack.core.wait import wake_up_poll
 
 
@@ -71,8 +62,8 @@ def sk_stream_wait_connect(sk: sock, timeo_ns: int) -> int:
     """
     while True:
         raise_sock_error(sk)
-        if not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV):
-            if (1 << sk.sk_state) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT):
+        if not (1 << sk.sk_state) & (tcp_states.TCPF_SYN_SENT | tcp_states.TCPF_SYN_RECV):
+            if (1 << sk.sk_state) & (tcp_states.TCPF_ESTABLISHED | tcp_states.TCPF_CLOSE_WAIT):
                 return timeo_ns
             raise os_error(errno.EPIPE, "socket is not connected")
         if timeo_ns <= 0:
@@ -86,7 +77,9 @@ def sk_stream_wait_connect(sk: sock, timeo_ns: int) -> int:
 
 def sk_connect_over(sk: sock, seen: Any) -> bool:
     """The handshake is over, one way or the other."""
-    return bool(sk.sk_err or not (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV))
+    return bool(
+        sk.sk_err or not (1 << sk.sk_state) & (tcp_states.TCPF_SYN_SENT | tcp_states.TCPF_SYN_RECV)
+    )
 
 
 def sk_stream_wait_close(sk: sock, timeo_ns: int) -> None:
@@ -97,7 +90,9 @@ def sk_stream_wait_close(sk: sock, timeo_ns: int) -> None:
 
 def sk_stream_closed(sk: sock, seen: Any) -> bool:
     """net/core/stream.c sk_stream_closing, inverted: what `sk_stream_wait_close` waits for."""
-    return not (1 << sk.sk_state) & (TCPF_FIN_WAIT1 | TCPF_CLOSING | TCPF_LAST_ACK)
+    return not (1 << sk.sk_state) & (
+        tcp_states.TCPF_FIN_WAIT1 | tcp_states.TCPF_CLOSING | tcp_states.TCPF_LAST_ACK
+    )
 
 
 def sk_stream_wait_memory(sk: sock, timeo_ns: int) -> int:

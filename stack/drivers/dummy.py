@@ -5,24 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import consume_skb, sk_buff
+from stack.core import netdevice
 from stack.core.dev import register_netdevice
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
-from stack.core.netdevice import (
-    IFF_MULTICAST,
-    IFF_NOARP,
-    NET_ADDR_RANDOM,
-    NET_ADDR_SET,
-    NETDEV_TX_OK,
-    NETIF_F_FRAGLIST,
-    NETIF_F_GSO_SOFTWARE,
-    NETIF_F_HIGHDMA,
-    NETIF_F_HW_CSUM,
-    NETIF_F_SG,
-    net_device,
-    net_device_ops,
-    rtnl_link_ops,
-)
+from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link, unregister_and_free
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
 
@@ -36,7 +23,7 @@ def dummy_xmit(skb: sk_buff, dev: net_device) -> int:
     stats.tx_packets += 1
     stats.tx_bytes += skb.len
     consume_skb(skb)
-    return NETDEV_TX_OK
+    return netdevice.NETDEV_TX_OK
 
 
 def dummy_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
@@ -62,13 +49,17 @@ def dummy_setup(dev: net_device) -> None:
     """drivers/net/dummy.c: Ethernet without ARP and queue, of any MTU."""
     ether_setup(dev)
     dev.tx_queue_len = 0
-    dev.flags = dev.flags & ~IFF_MULTICAST | IFF_NOARP
+    dev.flags = dev.flags & ~netdevice.IFF_MULTICAST | netdevice.IFF_NOARP
     dev.min_mtu = 0
     dev.max_mtu = 0
     dev.netdev_ops = dummy_netdev_ops
     dev.ethtool_ops = dummy_ethtool_ops
     dev.features = (
-        NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_GSO_SOFTWARE | NETIF_F_HW_CSUM | NETIF_F_HIGHDMA
+        netdevice.NETIF_F_SG
+        | netdevice.NETIF_F_FRAGLIST
+        | netdevice.NETIF_F_GSO_SOFTWARE
+        | netdevice.NETIF_F_HW_CSUM
+        | netdevice.NETIF_F_HIGHDMA
     )
     dev.hw_features = dev.features
 
@@ -81,7 +72,7 @@ def dummy_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:
     """
     dev = rtnl_create_link(net, name, dummy_link_ops, dummy_setup)
     dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-    dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET
+    dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
     err = eth_validate_addr(dev) or register_netdevice(dev)
     if err:
         raise os_error(-err, f"dummy {name}")

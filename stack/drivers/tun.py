@@ -13,6 +13,7 @@ from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
 from fastpath.base.skbuff import SkbPool, consume_skb, sk_buff, skb_from_bytes, skb_to_bytes
 from fastpath.net.zerocopy import skb_orphan_frags
 from fastpath.nic.cable import shared
+from stack.core import netdevice
 from stack.core.dev import register_netdevice
 from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
 from stack.core.dev_receive import netif_receive_skb
@@ -24,20 +25,7 @@ from stack.core.ethtool import (
     ethtool_ops,
 )
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
-from stack.core.netdevice import (
-    ETH_MAX_MTU,
-    IFF_UP,
-    NET_ADDR_RANDOM,
-    NET_ADDR_SET,
-    NETDEV_TX_OK,
-    NETIF_F_FRAGLIST,
-    NETIF_F_GSO,
-    NETIF_F_SG,
-    net_device,
-    net_device_ops,
-    netif_carrier_ok,
-    rtnl_link_ops,
-)
+from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
 from stack.core.rows import row, state
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link, unregister_and_free
 from stack.core.softirq import local_bh_disable, local_bh_enable
@@ -91,11 +79,11 @@ def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
     if tun.link is None:
         stats.tx_dropped += 1
         consume_skb(skb)
-        return NETDEV_TX_OK
+        return netdevice.NETDEV_TX_OK
     if not skb_orphan_frags(skb, dev.machine.skb_pages):
         stats.tx_dropped += 1
         consume_skb(skb)
-        return NETDEV_TX_OK
+        return netdevice.NETDEV_TX_OK
     batch: FrameBatch = shared.get() if tun.batch is None else tun.batch
     batch.append(skb_to_bytes(skb))
     stats.tx_packets += 1
@@ -103,12 +91,12 @@ def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
     consume_skb(skb)
     if dev.xmit_more and len(batch) < tun.link.tx_room():
         tun.batch = batch
-        return NETDEV_TX_OK
+        return netdevice.NETDEV_TX_OK
     tun.batch = None
     tun.link.transmit(batch)
     if tun.link.tx_room() <= 0:
         netif_stop_queue(dev)
-    return NETDEV_TX_OK
+    return netdevice.NETDEV_TX_OK
 
 
 def tun_get_user(dev: net_device, frame: memoryview, flags: int) -> None:
@@ -140,7 +128,7 @@ class tun_file:
         """Take all frames of `batch` from `start`. Borrows `batch` until return."""
         dev = self.dev
         stop = len(batch)
-        if not dev.flags & IFF_UP:
+        if not dev.flags & netdevice.IFF_UP:
             dev.stats.rx_dropped += stop - start
             return stop
         local_bh_disable(dev.machine)
@@ -204,10 +192,10 @@ def tun_setup(dev: net_device) -> None:
     """drivers/net/tun.c (with tun_net_initialize): Ethernet with a short queue, no offloads."""
     ether_setup(dev)
     dev.tx_queue_len = TUN_READQ_SIZE
-    dev.max_mtu = ETH_MAX_MTU - dev.hard_header_len
+    dev.max_mtu = netdevice.ETH_MAX_MTU - dev.hard_header_len
     dev.netdev_ops = tap_netdev_ops
     dev.ethtool_ops = tun_ethtool_ops
-    dev.features = NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_GSO
+    dev.features = netdevice.NETIF_F_SG | netdevice.NETIF_F_FRAGLIST | netdevice.NETIF_F_GSO
     dev.hw_features = dev.features
 
 
@@ -219,7 +207,7 @@ def tun_set_iff(net: Net, name: str, link: Link, mac: bytes | None = None) -> ne
     """
     dev = rtnl_create_link(net, name, tun_link_ops, tun_setup, lambda _dev: tun_struct())
     dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-    dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET
+    dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
     err = eth_validate_addr(dev) or register_netdevice(dev)
     if err:
         raise os_error(-err, f"tap {name}")

@@ -9,43 +9,15 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
+from stack.core import ethtool, netdevice
 from stack.core.backlog import netif_rx
 from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
 from stack.core.dev_forward import __dev_forward_skb
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.ethtool import (
-    DUPLEX_FULL,
-    ETH_SS_STATS,
-    ethtool_drvinfo,
-    ethtool_link_ksettings,
-    ethtool_ops,
-)
+from stack.core.ethtool import ethtool_drvinfo, ethtool_link_ksettings, ethtool_ops
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
-from stack.core.netdevice import (
-    ETH_HLEN,
-    ETH_MAX_MTU,
-    GSO_MAX_SIZE,
-    IFF_UP,
-    NET_ADDR_RANDOM,
-    NET_ADDR_SET,
-    NET_RX_SUCCESS,
-    NETDEV_TX_OK,
-    NETIF_F_FRAGLIST,
-    NETIF_F_GSO_SOFTWARE,
-    NETIF_F_HIGHDMA,
-    NETIF_F_HW_CSUM,
-    NETIF_F_HW_VLAN_CTAG_RX,
-    NETIF_F_HW_VLAN_CTAG_TX,
-    NETIF_F_HW_VLAN_STAG_RX,
-    NETIF_F_HW_VLAN_STAG_TX,
-    NETIF_F_RXCSUM,
-    NETIF_F_SG,
-    net_device,
-    net_device_ops,
-    netif_carrier_ok,
-    rtnl_link_ops,
-)
+from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
 from stack.core.rows import row, state
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
@@ -54,18 +26,18 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 VETH_VLAN = (
-    NETIF_F_HW_VLAN_CTAG_TX
-    | NETIF_F_HW_VLAN_CTAG_RX
-    | NETIF_F_HW_VLAN_STAG_TX
-    | NETIF_F_HW_VLAN_STAG_RX
+    netdevice.NETIF_F_HW_VLAN_CTAG_TX
+    | netdevice.NETIF_F_HW_VLAN_CTAG_RX
+    | netdevice.NETIF_F_HW_VLAN_STAG_TX
+    | netdevice.NETIF_F_HW_VLAN_STAG_RX
 )
 VETH_FEATURES = (
-    NETIF_F_SG
-    | NETIF_F_FRAGLIST
-    | NETIF_F_HW_CSUM
-    | NETIF_F_RXCSUM
-    | NETIF_F_HIGHDMA
-    | NETIF_F_GSO_SOFTWARE
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_FRAGLIST
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_RXCSUM
+    | netdevice.NETIF_F_HIGHDMA
+    | netdevice.NETIF_F_GSO_SOFTWARE
     | VETH_VLAN
 )
 
@@ -81,21 +53,21 @@ def veth_xmit(skb: sk_buff, dev: net_device) -> int:
     """drivers/net/veth.c: ndo_start_xmit. NETDEV_TX_OK or NET_XMIT_DROP; takes ownership of skb."""
     priv: veth_priv = dev.priv
     rcv: net_device | None = priv.peer
-    if rcv is None or not pskb_may_pull(skb, ETH_HLEN):
+    if rcv is None or not pskb_may_pull(skb, netdevice.ETH_HLEN):
         kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
         dev.stats.tx_dropped += 1
-        return NETDEV_TX_OK
+        return netdevice.NETDEV_TX_OK
     length = skb.len
-    if veth_forward_skb(rcv, skb) != NET_RX_SUCCESS:
+    if veth_forward_skb(rcv, skb) != netdevice.NET_RX_SUCCESS:
         dev.stats.tx_dropped += 1
-        return NETDEV_TX_OK
+        return netdevice.NETDEV_TX_OK
     stats = dev.stats
     stats.tx_packets += 1
     stats.tx_bytes += length
     stats = rcv.stats
     stats.rx_packets += 1
     stats.rx_bytes += length
-    return NETDEV_TX_OK
+    return netdevice.NETDEV_TX_OK
 
 
 def veth_forward_skb(dev: net_device, skb: sk_buff) -> int:
@@ -109,7 +81,7 @@ def veth_open(dev: net_device) -> int:
     peer = priv.peer
     if peer is None:
         return -errno.ENOTCONN
-    if peer.flags & IFF_UP:
+    if peer.flags & netdevice.IFF_UP:
         netif_carrier_on(dev)
         netif_carrier_on(peer)
     return 0
@@ -140,12 +112,12 @@ def veth_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
 
 def veth_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
     """drivers/net/veth.c: `ethtool DEV`: a nominal 10 Gbit/s."""
-    return ethtool_link_ksettings(speed=10000, duplex=DUPLEX_FULL, autoneg=False)
+    return ethtool_link_ksettings(speed=10000, duplex=ethtool.DUPLEX_FULL, autoneg=False)
 
 
 def veth_get_strings(dev: net_device, stringset: int) -> list[str]:
     """drivers/net/veth.c: the names for `ethtool -S`."""
-    return ["peer_ifindex"] if stringset == ETH_SS_STATS else []
+    return ["peer_ifindex"] if stringset == ethtool.ETH_SS_STATS else []
 
 
 def veth_get_sset_count(dev: net_device, stringset: int) -> int:
@@ -173,13 +145,13 @@ def veth_setup(dev: net_device) -> None:
     """drivers/net/veth.c: Ethernet without a queue and with every offload."""
     ether_setup(dev)
     dev.tx_queue_len = 0
-    dev.max_mtu = ETH_MAX_MTU
+    dev.max_mtu = netdevice.ETH_MAX_MTU
     dev.netdev_ops = veth_netdev_ops
     dev.ethtool_ops = veth_ethtool_ops
     dev.features = VETH_FEATURES
     dev.hw_features = VETH_FEATURES
     dev.vlan_features = VETH_FEATURES & ~VETH_VLAN
-    dev.gso_max_size = GSO_MAX_SIZE
+    dev.gso_max_size = netdevice.GSO_MAX_SIZE
 
 
 def veth_newlink(
@@ -204,7 +176,9 @@ def veth_newlink(
     dev = rtnl_create_link(net, name, veth_link_ops, veth_setup, lambda _dev: veth_priv())
     for end, given in ((peer, peer_mac), (dev, mac)):
         end.dev_addr = random_ether_addr(net) if given is None else bytes(given)
-        end.addr_assign_type = NET_ADDR_RANDOM if given is None else NET_ADDR_SET
+        end.addr_assign_type = (
+            netdevice.NET_ADDR_RANDOM if given is None else netdevice.NET_ADDR_SET
+        )
         err = eth_validate_addr(end) or register_netdevice(end)
         if err:
             veth_dellink(peer)

@@ -8,33 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff
 from fastpath.net.hdr import eth_hdr, eth_header_push, eth_type_trans_fast
+from stack.core import netdevice
 from stack.core.dev import alloc_netdev_mqs
-from stack.core.netdevice import (
-    ARPHRD_ETHER,
-    ETH_ALEN,
-    ETH_DATA_LEN,
-    ETH_HLEN,
-    ETH_MIN_MTU,
-    ETH_P_802_2,
-    IFF_BROADCAST,
-    IFF_LOOPBACK,
-    IFF_MULTICAST,
-    IFF_NOARP,
-    header_ops,
-    net_device,
-)
+from stack.core.netdevice import header_ops, net_device
 
 if TYPE_CHECKING:
     from stack.core.neigh_table import hh_cache, neighbour
     from stack.net import Net
 
-ETH_BROADCAST = b"\xff" * ETH_ALEN
-_ZERO = bytes(ETH_ALEN)
+ETH_BROADCAST = b"\xff" * netdevice.ETH_ALEN
+_ZERO = bytes(netdevice.ETH_ALEN)
 
 
 def is_valid_ether_addr(addr: bytes) -> bool:
     """include/linux/etherdevice.h: whether a station may have the address."""
-    return len(addr) == ETH_ALEN and not addr[0] & 1 and addr != _ZERO
+    return len(addr) == netdevice.ETH_ALEN and not addr[0] & 1 and addr != _ZERO
 
 
 def eth_header(
@@ -53,10 +41,10 @@ def eth_header(
         skb,
         daddr if daddr is not None else _ZERO,
         saddr if saddr is not None else dev.dev_addr,
-        len if proto == ETH_P_802_2 else proto,
+        len if proto == netdevice.ETH_P_802_2 else proto,
     )
-    known = daddr is not None or dev.flags & (IFF_LOOPBACK | IFF_NOARP)
-    return ETH_HLEN if known else -ETH_HLEN
+    known = daddr is not None or dev.flags & (netdevice.IFF_LOOPBACK | netdevice.IFF_NOARP)
+    return netdevice.ETH_HLEN if known else -netdevice.ETH_HLEN
 
 
 def eth_header_parse(skb: sk_buff) -> bytes:
@@ -66,16 +54,16 @@ def eth_header_parse(skb: sk_buff) -> bytes:
 
 def eth_header_cache(neigh: neighbour, hh: hh_cache, proto: int) -> int:
     """net/ethernet/eth.c: store the ready header in `hh.hh_data`; 0, or -1 for 802.3 framing."""
-    if proto == ETH_P_802_2:
+    if proto == netdevice.ETH_P_802_2:
         return -1
     hh.hh_data = neigh.ha + neigh.dev.dev_addr + proto.to_bytes(2, "big")
-    hh.hh_len = ETH_HLEN
+    hh.hh_len = netdevice.ETH_HLEN
     return 0
 
 
 def eth_header_cache_update(hh: hh_cache, dev: net_device, haddr: bytes) -> None:
     """net/ethernet/eth.c: put a neighbour's new address into its ready header."""
-    hh.hh_data = haddr + hh.hh_data[ETH_ALEN:]
+    hh.hh_data = haddr + hh.hh_data[netdevice.ETH_ALEN :]
 
 
 def eth_type_trans(skb: sk_buff, dev: net_device) -> int:
@@ -114,14 +102,14 @@ def eth_validate_addr(dev: net_device) -> int:
 def ether_setup(dev: net_device) -> None:
     """net/ethernet/eth.c: set the fields that all Ethernet devices share."""
     dev.header_ops = eth_header_ops
-    dev.type = ARPHRD_ETHER
-    dev.hard_header_len = ETH_HLEN
-    dev.mtu = ETH_DATA_LEN
-    dev.min_mtu = ETH_MIN_MTU
-    dev.max_mtu = ETH_DATA_LEN
-    dev.addr_len = ETH_ALEN
+    dev.type = netdevice.ARPHRD_ETHER
+    dev.hard_header_len = netdevice.ETH_HLEN
+    dev.mtu = netdevice.ETH_DATA_LEN
+    dev.min_mtu = netdevice.ETH_MIN_MTU
+    dev.max_mtu = netdevice.ETH_DATA_LEN
+    dev.addr_len = netdevice.ETH_ALEN
     dev.tx_queue_len = 1000
-    dev.flags = IFF_BROADCAST | IFF_MULTICAST
+    dev.flags = netdevice.IFF_BROADCAST | netdevice.IFF_MULTICAST
     dev.broadcast = ETH_BROADCAST
     dev.dev_addr = _ZERO
 

@@ -26,11 +26,8 @@ from fastpath.base.skbuff import (
     skb_set_transport_header,
 )
 from fastpath.net.gso import skb_gso_segment, skb_gso_validate_network_len
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_SKB_GSO_SEG,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import NETIF_F_SG, net_device
 from stack.core.snmp import ipstats6_mib, ipstats_mib
 from stack.core.sock import skb_set_owner_w, sock
@@ -78,7 +75,7 @@ def inet_gso_slowpath(
         skb_push(skb, 14)
         segs = skb_gso_segment(skb, net.skb_small)
     except (ValueError, MemoryError):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_GSO_SEG)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SKB_GSO_SEG)
         return -errno.ENOMEM
     flags = skb.ip_cb_flags
     consume_skb(skb)
@@ -97,7 +94,7 @@ def inet_fragment_ready(net: Net, skb: sk_buff, mib: ipstats_mib | ipstats6_mib)
     if skb.ip_summed != CHECKSUM_PARTIAL or skb_checksum_help(skb):
         return True
     mib.FragFails += 1
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
     return False
 
 
@@ -128,7 +125,7 @@ def inet_do_fragment(
         frag = inet_frag_alloc(net, skb, headers, hlen + at, length, dev, gather)
         if frag is None:
             mib.FragFails += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
             return -errno.ENOMEM
         ip_copy_metadata(frag, skb)
         if owner is not None:

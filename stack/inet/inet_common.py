@@ -23,17 +23,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core import tcp_states, uapi
 from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import wide
 from stack.core.sock import (
-    CAP_NET_BIND_SERVICE,
-    CAP_NET_RAW,
     SK_CAN_REUSE,
-    SOCK_BINDPORT_LOCK,
-    SOCK_DEAD,
-    SOCK_LINGER,
     lock_sock,
     ns_capable,
     release_sock,
@@ -48,32 +44,10 @@ from stack.core.sock import (
     sock_no_sendpage,
     sock_sndtimeo,
 )
+from stack.core.sock_flags import SOCK_BINDPORT_LOCK, SOCK_DEAD, SOCK_LINGER
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
 from stack.core.stream import sk_connect_over
-from stack.core.tcp_states import (
-    TCP_CLOSE,
-    TCP_LISTEN,
-    TCP_SYN_SENT,
-    TCPF_CLOSE,
-    TCPF_LISTEN,
-    TCPF_SYN_RECV,
-    TCPF_SYN_SENT,
-)
-from stack.core.uapi import (
-    AF_UNSPEC,
-    IP_PMTUDISC_DONT,
-    IPPROTO_MAX,
-    IPPROTO_RAW,
-    O_NONBLOCK,
-    RCV_SHUTDOWN,
-    SHUTDOWN_MASK,
-    SOCK_RAW,
-    SOCK_STREAM,
-    SS_CONNECTED,
-    SS_CONNECTING,
-    SS_DISCONNECTING,
-    SS_UNCONNECTED,
-)
+from stack.core.uapi import CAP_NET_BIND_SERVICE, CAP_NET_RAW
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_connection_sock import inet_csk_listen_start
 from stack.inet.inet_sock import inet_sock
@@ -105,11 +79,11 @@ def inet_create_sock(
 
     `inet_start_sock` must follow. Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM.
     """
-    if not 0 <= protocol < IPPROTO_MAX:
+    if not 0 <= protocol < uapi.IPPROTO_MAX:
         raise os_error(errno.EINVAL, f"protocol {protocol} does not exist")
-    sock.state = SS_UNCONNECTED
+    sock.state = uapi.SS_UNCONNECTED
     answer, protocol = inet_protosw_find(inetsw, sock.type, protocol)
-    if sock.type == SOCK_RAW and not kern and not ns_capable(net, CAP_NET_RAW):
+    if sock.type == uapi.SOCK_RAW and not kern and not ns_capable(net, CAP_NET_RAW):
         raise os_error(errno.EPERM, f"raw sockets: the user is {net.uid}, not root")
     sock.ops = answer.ops
     sk: inet_sock = sk_alloc(net, family, 0, answer.prot, kern)
@@ -117,12 +91,12 @@ def inet_create_sock(
     if answer.flags & INET_PROTOSW_REUSE:
         sk.sk_reuse = SK_CAN_REUSE
     sk.is_icsk = bool(answer.flags & INET_PROTOSW_ICSK)
-    if sock.type == SOCK_RAW:
+    if sock.type == uapi.SOCK_RAW:
         sk.inet_num = protocol
-        sk.hdrincl = protocol == IPPROTO_RAW
+        sk.hdrincl = protocol == uapi.IPPROTO_RAW
     sock_init_data(sock, sk)
     if net.sysctl.ip_no_pmtu_disc:
-        sk.pmtudisc = IP_PMTUDISC_DONT
+        sk.pmtudisc = uapi.IP_PMTUDISC_DONT
     sk.destruct = inet_sock_destruct
     sk.sk_protocol = protocol
     return sk
@@ -160,8 +134,8 @@ def inet_release(sock: socket) -> int:
     sk: inet_sock | None = sock.sk
     if sk is None:
         return 0
-    if sock.state != SS_UNCONNECTED:
-        sock.state = SS_DISCONNECTING
+    if sock.state != uapi.SS_UNCONNECTED:
+        sock.state = uapi.SS_DISCONNECTING
     for af in af_ops_of.values():
         af.mc_drop_socket(sk)
     timeout = 0
@@ -184,7 +158,7 @@ def inet_bind_port(sk: inet_sock, addr: wide, source: wide, snum: int) -> None:
     `source`: the source address of packets sent (0 when bound to a group).
     Raises: OSError EINVAL, EADDRINUSE.
     """
-    if sk.sk_state != TCP_CLOSE or sk.inet_num:
+    if sk.sk_state != tcp_states.TCP_CLOSE or sk.inet_num:
         raise os_error(errno.EINVAL, "the socket is bound or connected")
     sk.inet_rcv_saddr = addr
     sk.inet_saddr = source
@@ -233,7 +207,9 @@ def inet_check_peer(sk: inet_sock, peer: int) -> None:
 
     Raises: OSError ENOTCONN.
     """
-    if not sk.inet_dport or (peer == 1 and 1 << sk.sk_state & (TCPF_CLOSE | TCPF_SYN_SENT)):
+    if not sk.inet_dport or (
+        peer == 1 and 1 << sk.sk_state & (tcp_states.TCPF_CLOSE | tcp_states.TCPF_SYN_SENT)
+    ):
         raise os_error(errno.ENOTCONN, "the socket is not connected")
 
 
@@ -242,12 +218,12 @@ def inet_listen(sock: socket, backlog: int) -> int:
     sk: tcp_sock = sock.sk
     lock_sock(sk)
     try:
-        if sock.state != SS_UNCONNECTED or sock.type != SOCK_STREAM:
+        if sock.state != uapi.SS_UNCONNECTED or sock.type != uapi.SOCK_STREAM:
             raise os_error(errno.EINVAL, "only an unconnected stream can listen")
-        if not 1 << sk.sk_state & (TCPF_CLOSE | TCPF_LISTEN):
+        if not 1 << sk.sk_state & (tcp_states.TCPF_CLOSE | tcp_states.TCPF_LISTEN):
             raise os_error(errno.EINVAL, "the socket is connected")
         sk.sk_max_ack_backlog = backlog
-        if sk.sk_state != TCP_LISTEN:
+        if sk.sk_state != tcp_states.TCP_LISTEN:
             tcp_fastopen_listen(sk, backlog)
             inet_csk_listen_start(sk)
         return 0
@@ -268,7 +244,7 @@ def inet_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -
 def __inet_accept(sock: socket, newsock: socket, newsk: inet_sock) -> None:
     """net/ipv4/af_inet.c"""
     sock_graft(newsk, newsock)
-    newsock.state = SS_CONNECTED
+    newsock.state = uapi.SS_CONNECTED
 
 
 # --- connect -------------------------------------------------------------------------------
@@ -282,7 +258,7 @@ def inet_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
     sk: inet_sock = sock.sk
     if uaddr is not None:
         need_sa_len(uaddr, SA_FAMILY_LEN)
-    if uaddr is None or uaddr.family == AF_UNSPEC:
+    if uaddr is None or uaddr.family == uapi.AF_UNSPEC:
         return sk.sk_prot.disconnect(sk, flags)
     if sk.sk_prot.pre_connect is not None:
         sk.sk_prot.pre_connect(sk, uaddr, addr_len)
@@ -308,21 +284,21 @@ def __inet_stream_connect(
     sk: inet_sock = sock.sk
     if uaddr is not None:
         need_sa_len(uaddr, SA_FAMILY_LEN)
-    if (uaddr is None and not is_sendmsg) or (uaddr is not None and uaddr.family == AF_UNSPEC):
+    if (uaddr is None and not is_sendmsg) or (uaddr is not None and uaddr.family == uapi.AF_UNSPEC):
         err = sk.sk_prot.disconnect(sk, flags)
-        sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
+        sock.state = uapi.SS_DISCONNECTING if err else uapi.SS_UNCONNECTED
         return err
-    if sock.state == SS_CONNECTED:
+    if sock.state == uapi.SS_CONNECTED:
         raise os_error(errno.EISCONN, "already connected")
     tp: tcp_sock | None = sk if isinstance(sk, tcp_sock) else None
-    if sock.state == SS_CONNECTING:
+    if sock.state == uapi.SS_CONNECTING:
         pending = errno.EALREADY
         if tp is not None and tp.defer_connect:
             pending = errno.EINPROGRESS if is_sendmsg else errno.EISCONN
         if sk.sk_err:
             return inet_sock_failed(sock, sk, flags)
-    elif sock.state == SS_UNCONNECTED:
-        if sk.sk_state != TCP_CLOSE:
+    elif sock.state == uapi.SS_UNCONNECTED:
+        if sk.sk_state != tcp_states.TCP_CLOSE:
             raise os_error(errno.EISCONN, "already connected")
         if uaddr is None:
             raise os_error(errno.EINVAL, "no address to connect to")
@@ -331,33 +307,35 @@ def __inet_stream_connect(
         err = sk.sk_prot.connect(sk, uaddr, addr_len)
         if err:
             raise os_error(err)
-        sock.state = SS_CONNECTING
+        sock.state = uapi.SS_CONNECTING
         if tp is not None and tp.defer_connect:
             return 0
         pending = errno.EINPROGRESS
     else:
         raise os_error(errno.EINVAL, "the socket is closing")
-    timeo_ns = sock_sndtimeo(sk, flags & O_NONBLOCK)
-    if 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+    timeo_ns = sock_sndtimeo(sk, flags & uapi.O_NONBLOCK)
+    if 1 << sk.sk_state & (tcp_states.TCPF_SYN_SENT | tcp_states.TCPF_SYN_RECV):
         if timeo_ns <= 0:
             raise os_error(pending, "the connection is being made")
         writes = tp is not None and tp.fastopen_req is not None and tp.fastopen_req.data is not None
         timeo_ns = inet_wait_for_connect(sk, timeo_ns, int(writes))
-        if timeo_ns <= 0 and 1 << sk.sk_state & (TCPF_SYN_SENT | TCPF_SYN_RECV):
+        if timeo_ns <= 0 and 1 << sk.sk_state & (
+            tcp_states.TCPF_SYN_SENT | tcp_states.TCPF_SYN_RECV
+        ):
             raise os_error(pending, "the connection is being made")
     # Refused, reset or timed out: the state is CLOSE again.
-    if sk.sk_state == TCP_CLOSE:
+    if sk.sk_state == tcp_states.TCP_CLOSE:
         return inet_sock_failed(sock, sk, flags)
-    sock.state = SS_CONNECTED
+    sock.state = uapi.SS_CONNECTED
     return 0
 
 
 def inet_sock_failed(sock: socket, sk: inet_sock, flags: int) -> int:
     """A connect failed: back to unconnected. Raises: OSError."""
     err = sock_error(sk) or -errno.ECONNABORTED
-    sock.state = SS_UNCONNECTED
+    sock.state = uapi.SS_UNCONNECTED
     if sk.sk_prot.disconnect is not None and sk.sk_prot.disconnect(sk, flags):
-        sock.state = SS_DISCONNECTING
+        sock.state = uapi.SS_DISCONNECTING
     raise os_error(err)
 
 
@@ -414,23 +392,25 @@ def inet_shutdown(sock: socket, how: int) -> int:
     """net/ipv4/af_inet.c: SHUT_RD, SHUT_WR or SHUT_RDWR. Raises: OSError EINVAL, ENOTCONN."""
     sk: inet_sock = sock.sk
     how += 1  # 0, 1, 2 become the bits RCV_SHUTDOWN, SEND_SHUTDOWN, both
-    if how & ~SHUTDOWN_MASK or not how:
+    if how & ~uapi.SHUTDOWN_MASK or not how:
         raise os_error(errno.EINVAL, f"{how - 1} is not SHUT_RD, SHUT_WR or SHUT_RDWR")
     lock_sock(sk)
     try:
-        if sock.state == SS_CONNECTING:
-            connecting = TCPF_SYN_SENT | TCPF_SYN_RECV | TCPF_CLOSE
-            sock.state = SS_DISCONNECTING if 1 << sk.sk_state & connecting else SS_CONNECTED
+        if sock.state == uapi.SS_CONNECTING:
+            connecting = tcp_states.TCPF_SYN_SENT | tcp_states.TCPF_SYN_RECV | tcp_states.TCPF_CLOSE
+            sock.state = (
+                uapi.SS_DISCONNECTING if 1 << sk.sk_state & connecting else uapi.SS_CONNECTED
+            )
         failed = False
-        if sk.sk_state == TCP_CLOSE:
+        if sk.sk_state == tcp_states.TCP_CLOSE:
             failed = True  # ENOTCONN, but wake sleepers all the same
-        if sk.sk_state == TCP_LISTEN:
-            if how & RCV_SHUTDOWN:
-                err = sk.sk_prot.disconnect(sk, O_NONBLOCK)
-                sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
-        elif sk.sk_state == TCP_SYN_SENT:
-            err = sk.sk_prot.disconnect(sk, O_NONBLOCK)
-            sock.state = SS_DISCONNECTING if err else SS_UNCONNECTED
+        if sk.sk_state == tcp_states.TCP_LISTEN:
+            if how & uapi.RCV_SHUTDOWN:
+                err = sk.sk_prot.disconnect(sk, uapi.O_NONBLOCK)
+                sock.state = uapi.SS_DISCONNECTING if err else uapi.SS_UNCONNECTED
+        elif sk.sk_state == tcp_states.TCP_SYN_SENT:
+            err = sk.sk_prot.disconnect(sk, uapi.O_NONBLOCK)
+            sock.state = uapi.SS_DISCONNECTING if err else uapi.SS_UNCONNECTED
         else:
             sk.sk_shutdown |= how
             if sk.sk_prot.shutdown is not None:

@@ -26,12 +26,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from stack.core import tcp_states
 from stack.core.errors import os_error
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32, wide
 from stack.core.security import security_inet_csk_clone
 from stack.core.sock import (
     SK_CAN_REUSE,
-    SOCK_DEAD,
     bh_lock_sock,
     bh_unlock_sock,
     lock_sock,
@@ -43,17 +43,12 @@ from stack.core.sock import (
     sock_orphan,
     sock_rcvtimeo,
 )
+from stack.core.sock_flags import SOCK_DEAD
 from stack.core.stream import sk_stream_kill_queues
-from stack.core.tcp_states import (
-    TCP_CLOSE,
-    TCP_LISTEN,
-    TCP_NEW_SYN_RECV,
-    TCP_SYN_RECV,
-    TCP_TIME_WAIT,
-    tcp_check_transition,
-)
+from stack.core.tcp_states import tcp_check_transition
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import O_NONBLOCK
+from stack.inet import tcp_const
 from stack.inet.af_ops import InetKey, af_ops_of, inet_af_ops, inet_rcv_saddr_equal, inet_sk_key
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_hashtables import (
@@ -62,13 +57,6 @@ from stack.inet.inet_hashtables import (
     inet_sk_get_local_port_range,
 )
 from stack.inet.inet_sock import inet_sock, ip_options
-from stack.inet.tcp_const import (
-    TCP_DELACK_MAX,
-    TCP_MSS_DEFAULT,
-    TCP_RTO_MAX,
-    TCP_RTO_MIN,
-    TCP_TIMEOUT_INIT,
-)
 from stack.inet.tcp_family import tcp_family_ops
 
 if TYPE_CHECKING:
@@ -159,9 +147,9 @@ class inet_connection_sock(inet_sock):
     """None once the socket is destroyed, so that no timer is armed again."""
     icsk_pending: u8 = row(0, clone=FRESH)
     icsk_timeout: int = row(0, clone=FRESH)
-    icsk_rto: int = row(TCP_TIMEOUT_INIT, clone=FRESH, ss="rto")
-    icsk_rto_min: int = row(TCP_RTO_MIN)
-    icsk_rto_max: int = row(TCP_RTO_MAX)
+    icsk_rto: int = row(tcp_const.TCP_TIMEOUT_INIT, clone=FRESH, ss="rto")
+    icsk_rto_min: int = row(tcp_const.TCP_RTO_MIN)
+    icsk_rto_max: int = row(tcp_const.TCP_RTO_MAX)
     icsk_retransmits: i32 = row(0, clone=FRESH)
     icsk_backoff: i32 = row(0, clone=FRESH, ss="backoff")
     icsk_probes_out: i32 = row(0, clone=FRESH)
@@ -170,7 +158,7 @@ class inet_connection_sock(inet_sock):
     icsk_user_timeout: int = row(0)
 
     # delayed acknowledgements
-    icsk_delack_max: int = row(TCP_DELACK_MAX)
+    icsk_delack_max: int = row(tcp_const.TCP_DELACK_MAX)
     icsk_ack_pending: u8 = row(0, clone=FRESH)
     icsk_ack_quick: i32 = row(0, clone=FRESH)
     icsk_ack_pingpong: i32 = row(0, clone=FRESH)
@@ -179,7 +167,7 @@ class inet_connection_sock(inet_sock):
     icsk_ack_timeout: int = row(0, clone=FRESH)
     icsk_ack_lrcvtime: int = row(0, clone=FRESH)
     icsk_ack_last_seg_size: i32 = row(0, clone=FRESH)
-    icsk_ack_rcv_mss: i32 = row(TCP_MSS_DEFAULT, ss="rcvmss")
+    icsk_ack_rcv_mss: i32 = row(tcp_const.TCP_MSS_DEFAULT, ss="rcvmss")
 
 
 @state
@@ -199,7 +187,7 @@ class request_sock:
     """The child, once there is one."""
     sk_af: inet_af_ops = row()
     """The family of the addresses below."""
-    sk_state: int = row(TCP_NEW_SYN_RECV)
+    sk_state: int = row(tcp_states.TCP_NEW_SYN_RECV)
     """Always TCP_NEW_SYN_RECV: a lookup tells requests from sockets by it."""
     sk_family: int = row(0)
     """AF_* of the addresses."""
@@ -278,7 +266,7 @@ class request_sock:
     """SYN-ACKs sent again."""
     num_timeout: int = row(0)
     """How often rsk_timer has run out."""
-    timeout: int = row(TCP_TIMEOUT_INIT)
+    timeout: int = row(tcp_const.TCP_TIMEOUT_INIT)
     """The first wait for the third segment, ns; it doubles each time."""
     rsk_timer: timer_list = row()
     """Sends the SYN-ACK again, and ends the request."""
@@ -315,12 +303,12 @@ def inet_csk_bind_conflict(
             continue
         if not inet_rcv_saddr_equal(sk, sk2):
             continue
-        if reuse and sk2.sk_reuse and sk2.sk_state != TCP_LISTEN:
+        if reuse and sk2.sk_reuse and sk2.sk_state != tcp_states.TCP_LISTEN:
             if relax:
                 continue
             # A port chosen for the caller is shared only when both may also share it by reuseport.
             return True
-        if reuseport and sk2.sk_reuseport and sk2.sk_state != TCP_TIME_WAIT:
+        if reuseport and sk2.sk_reuseport and sk2.sk_state != tcp_states.TCP_TIME_WAIT:
             continue
         return True
     return False
@@ -350,7 +338,7 @@ def inet_csk_find_open_port(sk: inet_connection_sock) -> tuple[int, inet_bind_bu
 def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
     """proto.get_port: bind to `snum` (0 = choose). 0, or 1 when the port cannot be had."""
     bhash = sk.net.tcp_hashinfo.bhash
-    reuse = bool(sk.sk_reuse == SK_CAN_REUSE and sk.sk_state != TCP_LISTEN)
+    reuse = bool(sk.sk_reuse == SK_CAN_REUSE and sk.sk_state != tcp_states.TCP_LISTEN)
     if snum:
         tb = bhash.get(snum)
         if tb is not None and not tb.is_free():
@@ -552,7 +540,7 @@ def reqsk_fastopen_remove(sk: tcp_sock, req: request_sock, reset: bool) -> None:
     sk.fastopen_rsk = None
     req.tfo_listener = False
     assert queue is not None, "a listener with such children has one"
-    if req.sk is not None or not reset or lsk.sk_state != TCP_LISTEN:
+    if req.sk is not None or not reset or lsk.sk_state != tcp_states.TCP_LISTEN:
         queue.qlen = max(queue.qlen - 1, 0)
     else:
         queue.rst.append(req.net.clock.now_ns() + TCP_FASTOPEN_RST_NS)
@@ -680,7 +668,7 @@ def reqsk_timer_handler(timer: timer_list) -> None:
     req: request_sock = timer.data
     sk = req.rsk_listener
     net = req.net
-    if sk.sk_state != TCP_LISTEN:
+    if sk.sk_state != tcp_states.TCP_LISTEN:
         inet_csk_reqsk_queue_drop(sk, req)
         return
     max_syn_ack_retries = sk.icsk_syn_retries or net.sysctl.tcp_synack_retries
@@ -700,7 +688,7 @@ def reqsk_timer_handler(timer: timer_list) -> None:
         req.num_timeout += 1
         mod_timer(
             req.rsk_timer,
-            net.clock.now_ns() + min(req.timeout << req.num_timeout, TCP_RTO_MAX),
+            net.clock.now_ns() + min(req.timeout << req.num_timeout, tcp_const.TCP_RTO_MAX),
         )
         return
     net.mib.linux.TCPTimeouts += 1
@@ -725,9 +713,9 @@ def inet_csk_listen_start(sk: tcp_sock, backlog: int | None = None) -> None:
         sk.fastopenq.qlen = 0
     sk.sk_ack_backlog = 0
     inet_csk_delack_init(sk)
-    inet_sk_set_state(sk, TCP_LISTEN)
+    inet_sk_set_state(sk, tcp_states.TCP_LISTEN)
     if sk.sk_prot.get_port(sk, sk.inet_num):
-        inet_sk_set_state(sk, TCP_CLOSE)
+        inet_sk_set_state(sk, tcp_states.TCP_CLOSE)
         raise os_error(errno.EADDRINUSE)
     sk.inet_sport = sk.inet_num
     sk_dst_reset(sk)
@@ -739,12 +727,12 @@ def inet_csk_wait_for_connect(sk: inet_connection_sock, timeo: int) -> None:
     queue = sk.icsk_accept_queue
     sk_wait_event(sk, timeo, inet_csk_connection_came, queue)
     if not queue.rskq_accept_head:
-        raise os_error(errno.EAGAIN if sk.sk_state == TCP_LISTEN else errno.EINVAL)
+        raise os_error(errno.EAGAIN if sk.sk_state == tcp_states.TCP_LISTEN else errno.EINVAL)
 
 
 def inet_csk_connection_came(sk: inet_connection_sock, queue: request_sock_queue) -> bool:
     """Whether `inet_csk_wait_for_connect` may return: a child waits, or sk listens no more."""
-    return bool(queue.rskq_accept_head) or sk.sk_state != TCP_LISTEN
+    return bool(queue.rskq_accept_head) or sk.sk_state != tcp_states.TCP_LISTEN
 
 
 def inet_csk_accept(sk: inet_connection_sock, flags: int = 0) -> inet_connection_sock:
@@ -754,7 +742,7 @@ def inet_csk_accept(sk: inet_connection_sock, flags: int = 0) -> inet_connection
     """
     lock_sock(sk)
     try:
-        if sk.sk_state != TCP_LISTEN:
+        if sk.sk_state != tcp_states.TCP_LISTEN:
             raise os_error(errno.EINVAL)
         queue = sk.icsk_accept_queue
         if reqsk_queue_empty(queue):
@@ -776,7 +764,7 @@ def inet_csk_reqsk_queue_add(
     sk: inet_connection_sock, req: request_sock, child: tcp_sock
 ) -> tcp_sock | None:
     """Queue a finished child for accept(); None when the listener went away."""
-    if sk.sk_state != TCP_LISTEN:
+    if sk.sk_state != tcp_states.TCP_LISTEN:
         inet_child_forget(sk, req, child)
         return None
     req.sk = child
@@ -831,7 +819,7 @@ def inet_csk_clone_lock(sk: tcp_sock, req: request_sock, priority: int = 0) -> t
     """A child of the listener: cloned, in SYN_RECV, with the request's addresses."""
     newsk: tcp_sock = sk_clone_lock(sk, priority)
     newsk.sk_lock_owned = False  # the kernel holds the spinlock only
-    newsk.sk_state = TCP_SYN_RECV  # its first state, so no transition is checked
+    newsk.sk_state = tcp_states.TCP_SYN_RECV  # its first state, so no transition is checked
     newsk.icsk_ack_rcv_mss = 0
     newsk.inet_daddr = req.inet_daddr
     newsk.inet_rcv_saddr = req.inet_rcv_saddr

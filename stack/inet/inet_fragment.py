@@ -35,14 +35,8 @@ from fastpath.base.skbuff import (
     skb_try_coalesce,
     skb_unclone,
 )
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_DUP_FRAG,
-    SKB_DROP_REASON_FRAG_OVERLAP,
-    SKB_DROP_REASON_IP_INHDR,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.rows import row, state, wide
 from stack.core.snmp import ipstats6_mib, ipstats_mib
 from stack.core.timer import mod_timer, timer_delete, timer_list
@@ -178,14 +172,14 @@ def inet_frag_put(
     """
     hlen = -skb_network_offset(skb)
     if not inet_frag_end(qp, end, more) or end <= offset:
-        inet_frag_discard(qp, skb, SKB_DROP_REASON_IP_INHDR)
+        inet_frag_discard(qp, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return IPFRAG_INVALID
     pskb_trim(skb, end - offset)
     verdict = inet_frag_queue_insert(qp, skb, offset, end)
     if verdict == IPFRAG_DUP:
-        kfree_skb_reason(qp.net, skb, SKB_DROP_REASON_DUP_FRAG)
+        kfree_skb_reason(qp.net, skb, drop_reason.SKB_DROP_REASON_DUP_FRAG)
     elif verdict == IPFRAG_OVERLAP:
-        inet_frag_discard(qp, skb, SKB_DROP_REASON_FRAG_OVERLAP)
+        inet_frag_discard(qp, skb, drop_reason.SKB_DROP_REASON_FRAG_OVERLAP)
     if verdict != IPFRAG_OK:
         return verdict
     qp.dev = skb.dev
@@ -264,7 +258,7 @@ def inet_frag_reasm(qp: inet_frag_queue, last: sk_buff, length: int, hlen: int) 
     inet_frag_kill(qp)
     dst, dev = last.dst, qp.dev
     if length > IP_MAX_LEN or ip_frag_ecn(qp.ecn) == 255:
-        inet_frag_purge(qp, SKB_DROP_REASON_PKT_TOO_BIG)
+        inet_frag_purge(qp, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         mib.ReasmFails += 1
         return None
     whole = inet_frag_reasm_join(qp, hlen)
@@ -310,7 +304,7 @@ def inet_frag_reasm_join(qp: inet_frag_queue, hlen: int) -> sk_buff | None:
     for skb in (head, *rest):
         data = skb_copy_bits(skb, 0, skb.len)
         if whole is not None and skb_add_data(whole, net.skb_pages, data, 0, len(data)) < len(data):
-            kfree_skb_reason(net, whole, SKB_DROP_REASON_NOMEM)
+            kfree_skb_reason(net, whole, drop_reason.SKB_DROP_REASON_NOMEM)
             whole = None
         kfree_skb(skb)
     return whole

@@ -18,6 +18,7 @@ from fastpath.base.skbuff import (
     skb_set_transport_header,
 )
 from fastpath.net.inetkey import inet_name
+from stack.core import uapi
 from stack.core.datagram import skb_recv_datagram
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
@@ -27,15 +28,6 @@ from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import sock_alloc_send_skb, sock_queue_rcv_skb_reason
 from stack.core.sockopt import sock_recv_cmsgs
-from stack.core.uapi import (
-    MSG_DONTWAIT,
-    MSG_ERRQUEUE,
-    MSG_OOB,
-    MSG_TRUNC,
-    SIOCINQ,
-    SIOCOUTQ,
-    SOCK_DGRAM,
-)
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.inet_sock import inet_sock
@@ -148,7 +140,7 @@ def raw_hdrinc_skb(
     pool = net.skb_small
     headroom = LL_MAX_HEADER + rt.dev.needed_headroom
     size = min(length, pool.buf_bytes - headroom)
-    skb = sock_alloc_send_skb(sk, size, flags & MSG_DONTWAIT, pool, headroom)
+    skb = sock_alloc_send_skb(sk, size, flags & uapi.MSG_DONTWAIT, pool, headroom)
     before = skb.truesize
     skb_put_data(skb, header)
     try:
@@ -171,7 +163,7 @@ def raw_hdrinc_skb(
 
 def raw_recvmsg(sk: raw_sock, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv4/raw.c: read one packet. Bytes copied. Raises: OSError."""
-    if flags & MSG_OOB:
+    if flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     return recv_packet(sk, msg, length, flags)
 
@@ -181,7 +173,7 @@ def recv_packet(sk: inet_sock, msg: msghdr, length: int, flags: int) -> int:
 
     Returns the bytes copied; for a raw socket with MSG_TRUNC the packet's length. Raises: OSError.
     """
-    if flags & MSG_ERRQUEUE:
+    if flags & uapi.MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
     skb = skb_recv_datagram(sk, flags)
     if skb is None:
@@ -193,16 +185,16 @@ def recv_packet(sk: inet_sock, msg: msghdr, length: int, flags: int) -> int:
     if sk.cmsg_flags:
         af_ops_of[sk.sk_family].cmsg_recv(msg, sk, skb, 0, 0)
     consume_skb(skb)
-    if sk.sk_type == SOCK_DGRAM:
+    if sk.sk_type == uapi.SOCK_DGRAM:
         return copied  # a ping socket ignores MSG_TRUNC
-    return full if flags & MSG_TRUNC else copied
+    return full if flags & uapi.MSG_TRUNC else copied
 
 
 def raw_ioctl(sk: inet_sock, cmd: int, arg: Any = None) -> int:
     """net/ipv4/raw.c: SIOCINQ, SIOCOUTQ. Raises: OSError ENOTTY."""
-    if cmd == SIOCOUTQ:
+    if cmd == uapi.SIOCOUTQ:
         return int(sk.sk_wmem_alloc)
-    if cmd == SIOCINQ:
+    if cmd == uapi.SIOCINQ:
         skb = sk.sk_receive_queue.peek()
         return 0 if skb is None else skb.len
     raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")

@@ -23,11 +23,8 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
-from stack.core.sock import (
-    SOCK_KEEPOPEN,
-    SOCK_RCVBUF_LOCK,
-    sk_setup_caps,
-)
+from stack.core.sock import sk_setup_caps
+from stack.core.sock_flags import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK
 from stack.core.timer import mod_timer
 from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (

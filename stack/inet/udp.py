@@ -43,32 +43,20 @@ from fastpath.net.hdr import udp_hdr, udp_push
 from fastpath.net.inet import skb_queue_owned
 from fastpath.net.inetkey import InetEnds, inet_skb_ends, udp_name_consume
 from fastpath.net.udp_batches import mmsg_recv, udp_carve, udp_carve_all, udp_charge_split
+from stack.core import drop_reason, uapi
 from stack.core.datagram import (
     __skb_try_recv_from_queue,
     __skb_wait_for_more_packets,
     datagram_poll,
     skb_wait_forever,
 )
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_NO_SOCKET,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_PROTO_MEM,
-    SKB_DROP_REASON_SOCKET_FILTER,
-    SKB_DROP_REASON_SOCKET_RCVBUFF,
-    SKB_DROP_REASON_UDP_CSUM,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
 from stack.core.sock import (
     RCV_HOARD,
-    SOCK_DEAD,
-    SOCK_RCVTSTAMP,
-    SOCK_RXQ_OVFL,
-    SOCK_TIMESTAMP,
     raise_sock_error,
     sk_common_release,
     sk_data_ready,
@@ -76,23 +64,10 @@ from stack.core.sock import (
     sk_filter_trim_cap,
     sock_rfree,
 )
+from stack.core.sock_flags import SOCK_DEAD, SOCK_RCVTSTAMP, SOCK_RXQ_OVFL, SOCK_TIMESTAMP
 from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
 from stack.core.sockopt_table import int_bytes, opt_bytes
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import (
-    IPPROTO_UDP,
-    MSG_CTRUNC,
-    MSG_DONTWAIT,
-    MSG_ERRQUEUE,
-    MSG_PEEK,
-    MSG_TRUNC,
-    RCV_SHUTDOWN,
-    SIOCINQ,
-    SIOCOUTQ,
-    SOL_UDP,
-    UDP_GRO,
-    UDP_SEGMENT,
-)
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 from stack.inet.af_ops import af_ops_of, inet_af_ops, inet_sk_takes
 from stack.inet.datagram import udp_disconnect
@@ -124,7 +99,7 @@ def udp_cmsg_send(control: list[Any], ipc: Any) -> list[Any]:
     """
     rest = []
     for level, kind, data in control:
-        if level == SOL_UDP:
+        if level == uapi.SOL_UDP:
             ipc.gso_size = __udp_cmsg_send(kind, data)
         else:
             rest.append((level, kind, data))
@@ -133,7 +108,7 @@ def udp_cmsg_send(control: list[Any], ipc: Any) -> list[Any]:
 
 def __udp_cmsg_send(kind: int, data: int | bytes) -> int:
     """net/ipv4/udp.c: the size of a UDP_SEGMENT message, the only one. Raises: OSError EINVAL."""
-    if kind != UDP_SEGMENT:
+    if kind != uapi.UDP_SEGMENT:
         raise os_error(errno.EINVAL, f"control message {kind} of SOL_UDP")
     raw = data if isinstance(data, int) else opt_bytes(data)
     if not isinstance(raw, int):
@@ -201,7 +176,7 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
     ):
         mib.InCsumErrors += 1
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_UDP_CSUM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UDP_CSUM)
         return 0
     if many:
         return __udp_lib_mcast_deliver(net, skb, af, ends)
@@ -213,7 +188,7 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
         return 0
     if not udp_policy_check(None, skb):
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
     elif skb.gso_size:
         for seg in udp_split(net, mib, skb):
             udp_no_port(net, seg, af)
@@ -233,7 +208,7 @@ def udp_no_port(net: Net, skb: sk_buff, af: inet_af_ops) -> None:
     """__udp4_lib_rcv's end for a datagram without a socket. Takes ownership of skb."""
     af.udp_mib(net).NoPorts += 1
     af.port_unreachable(skb)
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NO_SOCKET)
 
 
 def udp_split(net: Net, mib: udp_mib, skb: sk_buff) -> list[sk_buff]:
@@ -252,13 +227,13 @@ def udp_split(net: Net, mib: udp_mib, skb: sk_buff) -> list[sk_buff]:
 def udp_drop_short(net: Net, skb: sk_buff, af: inet_af_ops) -> int:
     """Drop and count a datagram that is shorter than its length field. Takes ownership of skb."""
     af.udp_mib(net).InErrors += 1
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
     return 0
 
 
 def udp_csum_bad(skb: sk_buff) -> bool:
     """net/ipv4/udp.c (udp4_csum_init, udp_lib_checksum_complete): verify in software."""
-    if inet_checksum_init(skb, IPPROTO_UDP):
+    if inet_checksum_init(skb, uapi.IPPROTO_UDP):
         return True
     return skb.ip_summed != CHECKSUM_UNNECESSARY and bool(skb_checksum_complete(skb))
 
@@ -326,7 +301,7 @@ def udp_queue_rcv_one_skb(sk: udp_sock, skb: sk_buff) -> int:
     if not udp_policy_check(sk, skb):
         sk.udp_mib.InErrors += 1
         sk.sk_drops += 1
-        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(sk.net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return -1
     if (sk.sk_filter is not None or sk.net.security is not None) and sk_filter_trim_cap(
         sk, skb, UDP_HLEN
@@ -334,19 +309,19 @@ def udp_queue_rcv_one_skb(sk: udp_sock, skb: sk_buff) -> int:
         net = sk.net
         sk.udp_mib.InErrors += 1
         sk.sk_drops += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SOCKET_FILTER)
         return -1
     if sk.cmsg_flags:
         af_ops_of[sk.sk_family].pktinfo_prepare(sk, skb)
     # One datagram may overrun the limit, so a big one always fits an empty buffer.
     if sk.sk_rmem_alloc > sk.sk_rcvbuf:
-        return udp_drop_full(sk, skb, "RcvbufErrors", SKB_DROP_REASON_SOCKET_RCVBUFF)
+        return udp_drop_full(sk, skb, "RcvbufErrors", drop_reason.SKB_DROP_REASON_SOCKET_RCVBUFF)
     queue = sk.sk_receive_queue
     truesize = skb_queue_owned(queue, skb, sk, sock_rfree, UDP_HLEN, sk.sk_forward_alloc)
     if not truesize:
         truesize = skb.truesize
         if truesize > sk.sk_forward_alloc and not sk_rmem_schedule(sk, skb, truesize):
-            return udp_drop_full(sk, skb, "MemErrors", SKB_DROP_REASON_PROTO_MEM)
+            return udp_drop_full(sk, skb, "MemErrors", drop_reason.SKB_DROP_REASON_PROTO_MEM)
         if skb.destructor is not None:
             skb_orphan(skb)
         skb_queue_owned(queue, skb, sk, sock_rfree, UDP_HLEN, truesize)
@@ -375,7 +350,7 @@ def __skb_recv_udp(sk: udp_sock, flags: int, off: list[int] | None) -> sk_buff |
     __skb_try_recv_from_queue. Raises: OSError EAGAIN, ENOBUFS, the pending error.
     """
     queue = sk.sk_receive_queue
-    timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
+    timeo_ns = 0 if flags & uapi.MSG_DONTWAIT else sk.sk_rcvtimeo_ns
     while True:
         if sk.sk_err:
             raise_sock_error(sk)
@@ -389,7 +364,7 @@ def __skb_recv_udp(sk: udp_sock, flags: int, off: list[int] | None) -> sk_buff |
                 return skb
         if timeo_ns <= 0:  # as on Linux, before the check for shutdown
             raise os_error(errno.EAGAIN, "no packet is waiting")
-        if sk.sk_shutdown & RCV_SHUTDOWN:
+        if sk.sk_shutdown & uapi.RCV_SHUTDOWN:
             return None
         if timeo_ns >= MAX_SCHEDULE_TIMEOUT and not sk.sk_lock_owned:
             skb_wait_forever(sk)
@@ -412,7 +387,7 @@ def udp_recvmmsg(sk: udp_sock, vec: mmsg_recv, most: int, flags: int) -> int:
     the data.
     """
     if (
-        flags & ~MSG_DONTWAIT
+        flags & ~uapi.MSG_DONTWAIT
         or sk.sk_err
         or sk.cmsg_flags
         or sk.gro_enabled
@@ -440,9 +415,9 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
 
     Fills msg.msg_name, msg_flags and control messages. Raises: OSError.
     """
-    if flags & MSG_ERRQUEUE:
+    if flags & uapi.MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
-    peeking = flags & MSG_PEEK
+    peeking = flags & uapi.MSG_PEEK
     at = [max(sk.sk_peek_off, 0)] if peeking else None
     skb: sk_buff | None = __skb_recv_udp(sk, flags, at)
     if skb is None:
@@ -453,7 +428,7 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
     if length < copied:
         copied = length
     if copied < ulen:
-        msg.msg_flags |= MSG_TRUNC
+        msg.msg_flags |= uapi.MSG_TRUNC
     try:
         if copied:
             skb_copy_datagram_iter(skb, off, msg, copied)
@@ -470,16 +445,16 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
         sock_recv_cmsgs(msg, sk, skb)
     if sk.gro_enabled and skb.gso_size:
         if msg.msg_control is None:
-            msg.msg_flags |= MSG_CTRUNC
+            msg.msg_flags |= uapi.MSG_CTRUNC
         else:
-            put_cmsg(msg, SOL_UDP, UDP_GRO, int_bytes(skb.gso_size))
+            put_cmsg(msg, uapi.SOL_UDP, uapi.UDP_GRO, int_bytes(skb.gso_size))
     if sk.cmsg_flags:
         af_ops_of[sk.sk_family].cmsg_recv(msg, sk, skb, UDP_HLEN, off)
     if msg.msg_noname:
         consume_skb(skb)
     else:
         sk.udp_from = msg.msg_name = udp_name_consume(skb, sk.sk_family, sk.udp_from)
-    return ulen if flags & MSG_TRUNC else copied
+    return ulen if flags & uapi.MSG_TRUNC else copied
 
 
 # --- socket calls ------------------------------------------------------------------------
@@ -506,9 +481,9 @@ def udp_abort(sk: udp_sock, err: int) -> int:
 
 def udp_ioctl(sk: udp_sock, cmd: int, arg: Any = None) -> int:
     """net/ipv4/udp.c: SIOCINQ (length of the next datagram), SIOCOUTQ. Raises: OSError."""
-    if cmd == SIOCOUTQ:
+    if cmd == uapi.SIOCOUTQ:
         return int(sk.sk_wmem_alloc)
-    if cmd == SIOCINQ:
+    if cmd == uapi.SIOCINQ:
         skb = sk.sk_receive_queue.peek()
         if skb is None:
             return 0

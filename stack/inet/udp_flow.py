@@ -26,25 +26,18 @@ import errno
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.inet import UdpFlow
 from fastpath.net.udp_batches import mmsg_send
+from stack.core import uapi
 from stack.core.dst import dst_confirm_neigh, dst_entry
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import NETIF_F_CSUM_MASK, NETIF_F_GSO_UDP_L4, NETIF_F_SG, net_device
 from stack.core.sock import lock_sock, release_sock, sk_dst_set, sock_wait_for_wmem
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import (
-    AF_INET,
-    MSG_CONFIRM,
-    MSG_DONTWAIT,
-    MSG_MORE,
-    MSG_NOSIGNAL,
-    SEND_SHUTDOWN,
-)
 from stack.inet.af_ops import af_ops_of, inet_af_ops
 from stack.inet.append import inet_cork_of
 from stack.inet.udp_hash import udp_dest, udp_sock
 
-PLAIN_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
+PLAIN_FLAGS = uapi.MSG_DONTWAIT | uapi.MSG_NOSIGNAL
 UDP_MAX_SEGMENTS = 128
 UDP_HLEN = 8
 
@@ -118,7 +111,7 @@ def udp_dest_new(
     """
     dest = af.udp_route(sk, msg, af)
     rt: dst_entry = dest.rt
-    if msg.msg_flags & MSG_CONFIRM:
+    if msg.msg_flags & uapi.MSG_CONFIRM:
         dst_confirm_neigh(rt, dest.fl.daddr)
     if not plain or sk.corkflag:
         return dest
@@ -144,8 +137,8 @@ def udp_send_flow(sk: udp_sock, dest: udp_dest, flow: UdpFlow, msg: msghdr, leng
 
     Raises: OSError EAGAIN, EPIPE, ENOBUFS, an error of the layers below.
     """
-    if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
-        sock_wait_for_wmem(sk, msg.msg_flags & MSG_DONTWAIT)
+    if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
+        sock_wait_for_wmem(sk, msg.msg_flags & uapi.MSG_DONTWAIT)
     if sk.gso_size and length > sk.gso_size:
         skb = flow.segments(msg.buf, msg.off, length, sk.gso_size, sk.net.skb_pages)
     else:
@@ -171,7 +164,7 @@ def udp_send_cork(sk: udp_sock, msg: msghdr, length: int, dest: udp_dest) -> int
 
     Raises: OSError.
     """
-    if sk.corkflag or msg.msg_flags & MSG_MORE:
+    if sk.corkflag or msg.msg_flags & uapi.MSG_MORE:
         lock_sock(sk)
         if sk.pending:
             release_sock(sk)
@@ -196,7 +189,7 @@ def udp_append(
     `af`: the family of the message; `dest`: of the first piece, else None. Raises: OSError.
     """
     try:
-        if sk.pending != af.family and af.family == AF_INET:
+        if sk.pending != af.family and af.family == uapi.AF_INET:
             raise os_error(errno.EINVAL, "an IPv6 datagram is being collected on this socket")
         ulen = length + UDP_HLEN if dest is not None else length
         try:
@@ -207,7 +200,7 @@ def udp_append(
             udp_flush_pending_frames(sk)
             raise
         sk.len += ulen
-        if not (sk.corkflag or msg.msg_flags & MSG_MORE):
+        if not (sk.corkflag or msg.msg_flags & uapi.MSG_MORE):
             err = udp_push_pending_frames(sk)
             if err:
                 raise_send_error(sk, err)

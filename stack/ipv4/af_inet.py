@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.bsd_socket import sock_exit_ops, sock_net_ops, sock_register, socket
 from stack.core.dev_receive import dev_add_pack
 from stack.core.eventpoll import eventpoll_net_ops
@@ -14,24 +15,9 @@ from stack.core.net_namespace import (
 )
 from stack.core.netdevice import ETH_P_IP, packet_type
 from stack.core.proto import net_proto_family, proto_register
-from stack.core.sock import (
-    SOCK_BINDADDR_LOCK,
-    lock_sock,
-    release_sock,
-)
+from stack.core.sock import lock_sock, release_sock
+from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import (
-    AF_INET,
-    IPPROTO_ICMP,
-    IPPROTO_IGMP,
-    IPPROTO_IP,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    PF_INET,
-    SOCK_DGRAM,
-    SOCK_RAW,
-    SOCK_STREAM,
-)
 from stack.inet.af_ops import inet_register_af_ops
 from stack.inet.early_demux import early_demux_init
 from stack.inet.inet_common import (
@@ -89,7 +75,7 @@ def inet_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> No
 
     Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM, or an error of prot->init.
     """
-    inet_start_sock(sock, inet_create_sock(net, sock, PF_INET, net.inetsw, protocol, kern))
+    inet_start_sock(sock, inet_create_sock(net, sock, uapi.PF_INET, net.inetsw, protocol, kern))
 
 
 def inet_bind(sock: socket, uaddr: sockaddr, addr_len: int = 16) -> int:
@@ -125,30 +111,34 @@ def inet_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr
     sk = sock.sk
     if peer:
         inet_check_peer(sk, peer)
-        return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
-    return sockaddr(AF_INET, sk.inet_rcv_saddr or sk.inet_saddr, sk.inet_sport)
+        return sockaddr(uapi.AF_INET, sk.inet_daddr, sk.inet_dport)
+    return sockaddr(uapi.AF_INET, sk.inet_rcv_saddr or sk.inet_saddr, sk.inet_sport)
 
 
 # --- tables --------------------------------------------------------------------------------
 
 
 inet_stream_ops, inet_dgram_ops, inet_sockraw_ops = inet_proto_ops(
-    PF_INET, inet_release, inet_bind, inet_getname, inet_ioctl, inet_compat_ioctl
+    uapi.PF_INET, inet_release, inet_bind, inet_getname, inet_ioctl, inet_compat_ioctl
 )
 
-inet_family_ops = net_proto_family(family=PF_INET, create=inet_create)
+inet_family_ops = net_proto_family(family=uapi.PF_INET, create=inet_create)
 
 inetsw_array = (
     inet_protosw(
-        SOCK_STREAM,
-        IPPROTO_TCP,
+        uapi.SOCK_STREAM,
+        uapi.IPPROTO_TCP,
         tcp_prot,
         inet_stream_ops,
         INET_PROTOSW_PERMANENT | INET_PROTOSW_ICSK,
     ),
-    inet_protosw(SOCK_DGRAM, IPPROTO_UDP, udp_prot, inet_dgram_ops, INET_PROTOSW_PERMANENT),
-    inet_protosw(SOCK_DGRAM, IPPROTO_ICMP, ping_prot, inet_sockraw_ops, INET_PROTOSW_REUSE),
-    inet_protosw(SOCK_RAW, IPPROTO_IP, raw_prot, inet_sockraw_ops, INET_PROTOSW_REUSE),
+    inet_protosw(
+        uapi.SOCK_DGRAM, uapi.IPPROTO_UDP, udp_prot, inet_dgram_ops, INET_PROTOSW_PERMANENT
+    ),
+    inet_protosw(
+        uapi.SOCK_DGRAM, uapi.IPPROTO_ICMP, ping_prot, inet_sockraw_ops, INET_PROTOSW_REUSE
+    ),
+    inet_protosw(uapi.SOCK_RAW, uapi.IPPROTO_IP, raw_prot, inet_sockraw_ops, INET_PROTOSW_REUSE),
 )
 
 icmp_protocol = net_protocol(handler=icmp_rcv, err_handler=icmp_err, no_policy=True)
@@ -185,10 +175,10 @@ def inet_init_net(net: Net) -> None:
     for prot in (tcp_prot, udp_prot, raw_prot, ping_prot):
         proto_register(net, prot)
     sock_register(net, inet_family_ops)
-    inet_add_protocol(net, icmp_protocol, IPPROTO_ICMP)
-    inet_add_protocol(net, udp_protocol, IPPROTO_UDP)
-    inet_add_protocol(net, igmp_protocol, IPPROTO_IGMP)
-    inet_add_protocol(net, tcp_protocol, IPPROTO_TCP)
+    inet_add_protocol(net, icmp_protocol, uapi.IPPROTO_ICMP)
+    inet_add_protocol(net, udp_protocol, uapi.IPPROTO_UDP)
+    inet_add_protocol(net, igmp_protocol, uapi.IPPROTO_IGMP)
+    inet_add_protocol(net, tcp_protocol, uapi.IPPROTO_TCP)
     for row in inetsw_array:
         inet_register_protosw(net.inetsw, row)
     ip_init(net)

@@ -10,17 +10,10 @@ from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, SOCK_RAW
 from stack.inet.af_ops import inet_af_ops
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
+from stack.ipv4 import icmp_codes
 from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.icmp import icmp_send
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_FRAG_NEEDED,
-    ICMP_PARAMETERPROB,
-    ICMP_PORT_UNREACH,
-    ICMP_REDIRECT,
-    ICMP_SOURCE_QUENCH,
-    icmp_err_convert,
-)
+from stack.ipv4.icmp_codes import icmp_err_convert
 from stack.ipv4.igmp import ip_mc_drop_socket, ip_mc_sf_allow
 from stack.ipv4.ip_errqueue import ip_icmp_error, ip_recv_error
 from stack.ipv4.ip_output import ip_flush_pending_frames, ip_sk_accept_pmtu
@@ -48,23 +41,23 @@ def ipv4_takes(sk: inet_sock | inet_timewait_sock, family: int) -> bool:
 
 def ipv4_port_unreachable(skb: sk_buff) -> None:
     """RFC 1122 4.1.3.1: no socket has the port of a datagram."""
-    icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
+    icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, icmp_codes.ICMP_PORT_UNREACH, 0)
 
 
 def ipv4_icmp_err(sk: inet_sock, skb: sk_buff, info: int) -> tuple[int, bool]:
     """The errno of an ICMP error and whether it is hard (inet_af_ops)."""
     icmph = icmp_hdr(skb)
     kind, code = icmph.type, icmph.code
-    if kind == ICMP_SOURCE_QUENCH:
+    if kind == icmp_codes.ICMP_SOURCE_QUENCH:
         return 0, False
-    if kind == ICMP_REDIRECT:
+    if kind == icmp_codes.ICMP_REDIRECT:
         ipv4_sk_redirect(skb, sk)
         return 0, False
-    if kind == ICMP_PARAMETERPROB:
+    if kind == icmp_codes.ICMP_PARAMETERPROB:
         return errno.EPROTO, True
-    if kind != ICMP_DEST_UNREACH:
+    if kind != icmp_codes.ICMP_DEST_UNREACH:
         return errno.EHOSTUNREACH, False
-    if code != ICMP_FRAG_NEEDED:
+    if code != icmp_codes.ICMP_FRAG_NEEDED:
         return icmp_err_convert[code]
     if ip_sk_accept_pmtu(sk):
         ipv4_sk_update_pmtu(skb, sk, info)

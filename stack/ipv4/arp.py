@@ -28,26 +28,14 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    PACKET_HOST,
-    PACKET_LOOPBACK,
-    PACKET_OTHERHOST,
-    consume_skb,
-    pskb_may_pull,
-    sk_buff,
-    skb_share_check,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import consume_skb, pskb_may_pull, sk_buff, skb_share_check
 from fastpath.errors import whole_number
 from fastpath.net.hdr import arp_hdr, ip_hdr
+from stack.core import drop_reason, netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_receive import dev_add_pack
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_ARP_INHDR,
-    SKB_DROP_REASON_HDR_TRUNC,
-    SKB_DROP_REASON_NEIGH_FAILED,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_link_failure
 from stack.core.errors import os_error
 from stack.core.neigh_gc import (
@@ -61,12 +49,6 @@ from stack.core.neigh_gc import (
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
     NEIGH_UPDATE_F_OVERRIDE,
-    NUD_FAILED,
-    NUD_NOARP,
-    NUD_PERMANENT,
-    NUD_REACHABLE,
-    NUD_STALE,
-    NUD_VALID,
     neigh_ops,
     neigh_table,
     neighbour,
@@ -82,21 +64,7 @@ from stack.core.neighbour import (
     neigh_update,
 )
 from stack.core.net_namespace import pernet_operations
-from stack.core.netdevice import (
-    ARPHRD_ETHER,
-    ETH_P_ARP,
-    ETH_P_IP,
-    IFF_NOARP,
-    NET_RX_DROP,
-    NET_RX_SUCCESS,
-    NETDEV_CHANGE,
-    NETDEV_CHANGEADDR,
-    NETDEV_DOWN,
-    NETDEV_UNREGISTER,
-    net_device,
-    netif_carrier_ok,
-    packet_type,
-)
+from stack.core.netdevice import net_device, netif_carrier_ok, packet_type
 from stack.core.rows import narrow
 from stack.ipv4.addr import ipv4_is_loopback, ipv4_is_multicast
 from stack.ipv4.arp_send import (
@@ -124,10 +92,10 @@ ATF_PERM = 0x04
 
 def arp_init(net: Net) -> None:
     """net/ipv4/arp.c: a namespace's arp_tbl, its packet handler and device notifier."""
-    net.arp_tbl = neigh_table(net, "arp_cache", ETH_P_IP, arp_constructor)
+    net.arp_tbl = neigh_table(net, "arp_cache", netdevice.ETH_P_IP, arp_constructor)
     neigh_table_init(net.arp_tbl)
     net.arp_conflicts = 0
-    dev_add_pack(net, packet_type(ETH_P_ARP, arp_rcv))
+    dev_add_pack(net, packet_type(netdevice.ETH_P_ARP, arp_rcv))
     register_netdevice_notifier(net, arp_netdev_event)
 
 
@@ -154,7 +122,7 @@ def arp_constructor(neigh: neighbour) -> int:
 def arp_error_report(neigh: neighbour, skb: sk_buff) -> None:
     """net/ipv4/arp.c: ARP got no answer: report host unreachable. Takes ownership of skb."""
     dst_link_failure(skb)
-    kfree_skb_reason(neigh.net, skb, SKB_DROP_REASON_NEIGH_FAILED)
+    kfree_skb_reason(neigh.net, skb, drop_reason.SKB_DROP_REASON_NEIGH_FAILED)
 
 
 def _same_net(ifa: in_ifaddr, a: int, b: int) -> bool:
@@ -172,7 +140,7 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     saddr = 0
     in_dev = dev.ip_ptr
     announce = in_dev_conf(in_dev, "arp_announce") if in_dev is not None else 2
-    if skb is not None and announce < 2 and skb.protocol == ETH_P_IP:
+    if skb is not None and announce < 2 and skb.protocol == netdevice.ETH_P_IP:
         source = ip_hdr(skb).saddr
         # arp_announce 0: any local address; 1: only an address in the target's network.
         if inet_addr_type(neigh.net, source) == RTN_LOCAL and (
@@ -184,9 +152,11 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     if not saddr:
         saddr = inet_select_addr(dev, narrow(target), RT_SCOPE_LINK)
     dest_hw = None
-    if neigh.probes < neigh.parms.ucast_probes and neigh.nud_state & NUD_VALID:
+    if neigh.probes < neigh.parms.ucast_probes and neigh.nud_state & uapi.NUD_VALID:
         dest_hw = neigh.ha
-    arp_send(ARPOP_REQUEST, ETH_P_ARP, narrow(target), dev, saddr, dest_hw, dev.dev_addr, None)
+    arp_send(
+        ARPOP_REQUEST, netdevice.ETH_P_ARP, narrow(target), dev, saddr, dest_hw, dev.dev_addr, None
+    )
 
 
 arp_hh_ops = neigh_ops(arp_solicit, arp_error_report, neigh_resolve_output, neigh_connected_output)
@@ -205,20 +175,23 @@ def arp_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device
     """net/ipv4/arp.c: an ARP frame came. Takes ownership of skb."""
     net = dev.net
     pkt_type = skb.pkt_type
-    if dev.flags & IFF_NOARP or pkt_type in (PACKET_OTHERHOST, PACKET_LOOPBACK):
+    if dev.flags & netdevice.IFF_NOARP or pkt_type in (
+        skbuff.PACKET_OTHERHOST,
+        skbuff.PACKET_LOOPBACK,
+    ):
         consume_skb(skb)
-        return NET_RX_SUCCESS
+        return netdevice.NET_RX_SUCCESS
     shared = skb_share_check(skb)
     if shared is None:
-        return NET_RX_DROP
+        return netdevice.NET_RX_DROP
     skb = shared
     if not pskb_may_pull(skb, ARP_HDR_LEN):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_HDR_TRUNC)
-        return NET_RX_DROP
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_HDR_TRUNC)
+        return netdevice.NET_RX_DROP
     arp = arp_hdr(skb)
     if arp.ar_hln != dev.addr_len or arp.ar_pln != 4:
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_ARP_INHDR)
-        return NET_RX_DROP
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ARP_INHDR)
+        return netdevice.NET_RX_DROP
     return arp_process(net, None, skb)
 
 
@@ -230,16 +203,16 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
     dev = skb.dev
     in_dev = dev.ip_ptr
     if in_dev is None:
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-        return NET_RX_DROP
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
+        return netdevice.NET_RX_DROP
     arp = arp_hdr(skb)
     op = arp.ar_op
     sha = arp.ar_sha
     sip = arp.ar_sip
     tip = arp.ar_tip
     if (
-        arp.ar_hrd not in (ARPHRD_ETHER, ARPHRD_IEEE802)
-        or arp.ar_pro != ETH_P_IP
+        arp.ar_hrd not in (netdevice.ARPHRD_ETHER, ARPHRD_IEEE802)
+        or arp.ar_pro != netdevice.ETH_P_IP
         or op not in (ARPOP_REQUEST, ARPOP_REPLY)
         or ipv4_is_multicast(tip)
         or ipv4_is_loopback(tip)
@@ -248,43 +221,43 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
         or not any(sha)
         or sip >> 28 >= 0xE
     ):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_ARP_INHDR)
-        return NET_RX_DROP
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ARP_INHDR)
+        return netdevice.NET_RX_DROP
     garp = sip == tip
     if garp and in_dev_conf(in_dev, "drop_gratuitous_arp"):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_ARP_INHDR)
-        return NET_RX_DROP
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ARP_INHDR)
+        return netdevice.NET_RX_DROP
     if not sip:
         # Duplicate address detection (RFC 5227 2.1.1): answer, learn nothing.
         ours = op == ARPOP_REQUEST and inet_addr_type(net, tip) == RTN_LOCAL
         if ours and not arp_ignore(net, in_dev, sip, tip):
-            arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
+            arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
-        return NET_RX_SUCCESS
+        return netdevice.NET_RX_SUCCESS
     if inet_addr_type(net, sip) == RTN_LOCAL:
         # Another station uses our address. Linux drops this as a martian source, so neither answer
         # nor learn.
         if sha != dev.dev_addr:
             net.arp_conflicts += 1
         consume_skb(skb)
-        return NET_RX_SUCCESS
+        return netdevice.NET_RX_SUCCESS
     if op == ARPOP_REQUEST and inet_addr_type(net, tip) == RTN_LOCAL:
         answer = not arp_ignore(net, in_dev, sip, tip)
         if answer and neigh_event_ns(net.arp_tbl, sha, sip, dev) is not None:
-            arp_send(ARPOP_REPLY, ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
+            arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
-        return NET_RX_SUCCESS
+        return netdevice.NET_RX_SUCCESS
     n = __neigh_lookup(net.arp_tbl, sip, dev, bool(garp and in_dev_conf(in_dev, "arp_accept")))
     if n is not None:
-        state = NUD_REACHABLE
+        state = uapi.NUD_REACHABLE
         # The first of several answers counts; a different one is accepted only after locktime.
         override = garp or net.clock.now_ns() > n.updated + n.parms.locktime
         # Broadcast answers and requests do not show that the neighbour hears us.
-        if op != ARPOP_REPLY or skb.pkt_type != PACKET_HOST:
-            state = NUD_STALE
+        if op != ARPOP_REPLY or skb.pkt_type != skbuff.PACKET_HOST:
+            state = uapi.NUD_STALE
         neigh_update(n, sha, state, NEIGH_UPDATE_F_OVERRIDE if override else 0)
     consume_skb(skb)
-    return NET_RX_SUCCESS
+    return netdevice.NET_RX_SUCCESS
 
 
 def arp_ignore(net: Net, in_dev: in_device, sip: int, tip: int) -> bool:
@@ -312,12 +285,12 @@ def arp_ignore(net: Net, in_dev: in_device, sip: int, tip: int) -> bool:
 def arp_netdev_event(event: int, dev: net_device) -> None:
     """net/ipv4/arp.c: what device events do to the cache."""
     tbl = dev.net.arp_tbl
-    if event == NETDEV_CHANGEADDR:
+    if event == netdevice.NETDEV_CHANGEADDR:
         neigh_changeaddr(tbl, dev)
-    elif event == NETDEV_CHANGE:
+    elif event == netdevice.NETDEV_CHANGE:
         if not netif_carrier_ok(dev):
             neigh_carrier_down(tbl, dev)
-    elif event in (NETDEV_DOWN, NETDEV_UNREGISTER):
+    elif event in (netdevice.NETDEV_DOWN, netdevice.NETDEV_UNREGISTER):
         neigh_ifdown(tbl, dev)
 
 
@@ -338,7 +311,7 @@ def arp_req_set(dev: net_device, ip: int, ha: bytes, *, permanent: bool = True) 
     neigh = __neigh_lookup(dev.net.arp_tbl, ip, dev, True)
     if neigh is None:
         raise os_error(errno.ENOBUFS)
-    state = NUD_PERMANENT if permanent else NUD_STALE
+    state = uapi.NUD_PERMANENT if permanent else uapi.NUD_STALE
     err = neigh_update(neigh, ha, state, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
     if err:
         raise os_error(-err)
@@ -351,7 +324,7 @@ def arp_req_get(dev: net_device, ip: int) -> neighbour:
         OSError: ENXIO, no such entry.
     """
     neigh = neigh_lookup(dev.net.arp_tbl, ip, dev)
-    if neigh is None or neigh.nud_state & NUD_NOARP:
+    if neigh is None or neigh.nud_state & uapi.NUD_NOARP:
         raise os_error(errno.ENXIO)
     return neigh
 
@@ -363,12 +336,12 @@ def arp_req_delete(dev: net_device, ip: int) -> None:
         OSError: ENXIO, no such entry.
     """
     neigh = arp_req_get(dev, ip)
-    neigh_update(neigh, None, NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
+    neigh_update(neigh, None, uapi.NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
     neigh_remove_one(neigh)
 
 
 def arp_state_to_flags(neigh: neighbour) -> int:
     """net/ipv4/arp.c: the Flags column of /proc/net/arp."""
-    if neigh.nud_state & NUD_PERMANENT:
+    if neigh.nud_state & uapi.NUD_PERMANENT:
         return ATF_PERM | ATF_COM
-    return ATF_COM if neigh.nud_state & NUD_VALID else 0
+    return ATF_COM if neigh.nud_state & uapi.NUD_VALID else 0

@@ -22,20 +22,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
+from stack.core import netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations
-from stack.core.netdevice import (
-    IFF_BROADCAST,
-    IFF_LOOPBACK,
-    NETDEV_CHANGEADDR,
-    NETDEV_CHANGEMTU,
-    NETDEV_DOWN,
-    NETDEV_REGISTER,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    net_device,
-)
+from stack.core.netdevice import NETDEV_DOWN, NETDEV_UP, net_device
 from stack.core.rows import row, state
 from stack.core.uapi import RTM_DELADDR, RTM_NEWADDR
 from stack.ipv4.addr import ipv4_is_loopback
@@ -151,23 +142,25 @@ def inetdev_event(event: int, dev: net_device) -> None:
     """net/ipv4/devinet.c: update IPv4's state on a device event."""
     in_dev = dev.ip_ptr
     if in_dev is None:
-        if event == NETDEV_REGISTER or (event == NETDEV_CHANGEMTU and inetdev_valid_mtu(dev.mtu)):
+        if event == netdevice.NETDEV_REGISTER or (
+            event == netdevice.NETDEV_CHANGEMTU and inetdev_valid_mtu(dev.mtu)
+        ):
             inetdev_init(dev)
         return
     if event == NETDEV_UP:
         if not inetdev_valid_mtu(dev.mtu):
             return
-        if dev.flags & IFF_LOOPBACK and not in_dev.ifa_list:
+        if dev.flags & netdevice.IFF_LOOPBACK and not in_dev.ifa_list:
             ifa = in_ifaddr(INADDR_LOOPBACK, 8, dev.name)
             ifa.ifa_scope = RT_SCOPE_HOST
             inet_insert_ifa(in_dev, ifa)
         if in_dev_conf(in_dev, "arp_notify"):
             inetdev_send_gratuitous_arp(dev, in_dev)
-    elif event == NETDEV_CHANGEADDR:
+    elif event == netdevice.NETDEV_CHANGEADDR:
         if in_dev_conf(in_dev, "arp_notify"):
             inetdev_send_gratuitous_arp(dev, in_dev)
-    elif event == NETDEV_UNREGISTER or (
-        event == NETDEV_CHANGEMTU and not inetdev_valid_mtu(dev.mtu)
+    elif event == netdevice.NETDEV_UNREGISTER or (
+        event == netdevice.NETDEV_CHANGEMTU and not inetdev_valid_mtu(dev.mtu)
     ):
         inetdev_destroy(in_dev)
 
@@ -267,7 +260,7 @@ def inet_addr_add(
         ifa.ifa_address = peer
     if broadcast is not None:
         ifa.ifa_broadcast = broadcast
-    elif prefixlen < 31 and dev.flags & IFF_BROADCAST:
+    elif prefixlen < 31 and dev.flags & netdevice.IFF_BROADCAST:
         ifa.ifa_broadcast = local | ~ifa.ifa_mask & 0xFFFFFFFF
     if scope is not None:
         ifa.ifa_scope = scope

@@ -15,21 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fastpath.base.intmap import IntMap
 from fastpath.errors import ArgumentError
 from fastpath.net.inetkey import inet_siphash
+from stack.core import netdevice
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
 from stack.core.errors import os_error
-from stack.core.netdevice import (
-    IFF_LOOPBACK,
-    IFF_UP,
-    NETDEV_CHANGE,
-    NETDEV_CHANGEADDR,
-    NETDEV_CHANGEMTU,
-    NETDEV_DOWN,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    net_device,
-)
+from stack.core.netdevice import net_device
 from stack.core.rows import row, state
 from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.core.uapi import RTM_DELROUTE, RTM_NEWROUTE
@@ -412,7 +403,7 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int) -> None:
         nh.nh_scope = RT_SCOPE_LINK
     elif nh.nh_dev is None:
         raise os_error(errno.ENODEV, "a route needs a device or a gateway")
-    if not nh.nh_dev.flags & IFF_UP:
+    if not nh.nh_dev.flags & netdevice.IFF_UP:
         raise os_error(errno.ENETDOWN, f"{nh.nh_dev.name} is down")
 
 
@@ -708,7 +699,7 @@ def fib_add_ifaddr(ifa: in_ifaddr) -> None:
     """net/ipv4/fib_frontend.c: the local, broadcast and prefix routes of a new address."""
     dev = ifa.ifa_dev.dev
     net = dev.net
-    if not dev.flags & IFF_UP:
+    if not dev.flags & netdevice.IFF_UP:
         return
     mask = ifa.ifa_mask
     prefix = ifa.ifa_address & mask
@@ -720,7 +711,7 @@ def fib_add_ifaddr(ifa: in_ifaddr) -> None:
         return
     if prefix == ifa.ifa_local and ifa.ifa_prefixlen == 32:
         return
-    loopback = dev.flags & IFF_LOOPBACK
+    loopback = dev.flags & netdevice.IFF_LOOPBACK
     fib_magic(net, True, RTN_LOCAL if loopback else RTN_UNICAST, prefix, ifa.ifa_prefixlen, ifa)
     for addr in _ifa_broadcasts(ifa):
         fib_magic(net, True, RTN_BROADCAST, addr, 32, ifa)
@@ -734,7 +725,7 @@ def fib_del_ifaddr(ifa: in_ifaddr) -> None:
     mask = ifa.ifa_mask
     prefix = ifa.ifa_address & mask
     if not any(i.ifa_address & i.ifa_mask == prefix and i.ifa_mask == mask for i in still):
-        loopback = dev.flags & IFF_LOOPBACK
+        loopback = dev.flags & netdevice.IFF_LOOPBACK
         rtype = RTN_LOCAL if loopback else RTN_UNICAST
         fib_magic(net, False, rtype, prefix, ifa.ifa_prefixlen, ifa)
     kept = {b for i in still for b in _ifa_broadcasts(i)}
@@ -795,9 +786,9 @@ def fib_disable_ip(dev: net_device) -> None:
 
 def fib_inetaddr_event(event: int, ifa: in_ifaddr) -> None:
     """net/ipv4/fib_frontend.c: NETDEV_UP = address added, NETDEV_DOWN = address removed."""
-    if event == NETDEV_UP:
+    if event == netdevice.NETDEV_UP:
         fib_add_ifaddr(ifa)
-    elif event == NETDEV_DOWN:
+    elif event == netdevice.NETDEV_DOWN:
         fib_del_ifaddr(ifa)
         if not ifa.ifa_dev.ifa_list:
             fib_disable_ip(ifa.ifa_dev.dev)
@@ -807,18 +798,22 @@ def fib_inetaddr_event(event: int, ifa: in_ifaddr) -> None:
 def fib_netdev_event(event: int, dev: net_device) -> None:
     """net/ipv4/fib_frontend.c: routes follow a device's state."""
     in_dev = dev.ip_ptr
-    if event == NETDEV_UNREGISTER:
+    if event == netdevice.NETDEV_UNREGISTER:
         fib_disable_ip(dev)
     elif in_dev is None:
         return
-    elif event == NETDEV_UP:
+    elif event == netdevice.NETDEV_UP:
         for ifa in in_dev.ifa_list:
             fib_add_ifaddr(ifa)
         fib_sync_up(dev)
         fib_changed(dev.net)
-    elif event == NETDEV_DOWN:
+    elif event == netdevice.NETDEV_DOWN:
         fib_disable_ip(dev)
-    elif event in (NETDEV_CHANGE, NETDEV_CHANGEMTU, NETDEV_CHANGEADDR):
+    elif event in (
+        netdevice.NETDEV_CHANGE,
+        netdevice.NETDEV_CHANGEMTU,
+        netdevice.NETDEV_CHANGEADDR,
+    ):
         fib_changed(dev.net)
 
 

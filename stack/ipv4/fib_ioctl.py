@@ -12,15 +12,9 @@ from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, read_string
 from stack.core.netdevice import IFNAMSIZ, net_device
 from stack.core.uapi import AF_INET
+from stack.ipv4 import fib
 from stack.ipv4.devinet_ioctl import bad_mask, inet_mask_len
 from stack.ipv4.fib import (
-    RT_SCOPE_HOST,
-    RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE,
-    RT_TABLE_MAIN,
-    RTN_UNICAST,
-    RTN_UNREACHABLE,
-    RTPROT_BOOT,
     fib_check_nh,
     fib_get_table,
     fib_info,
@@ -53,7 +47,7 @@ class rt_config:
     def __init__(self) -> None:
         self.dst = 0
         self.dst_len = 32
-        self.rtype = RTN_UNICAST
+        self.rtype = fib.RTN_UNICAST
         self.scope: int | None = None
         self.priority: int | None = None
         self.dev: net_device | None = None
@@ -105,22 +99,22 @@ def rtentry_to_fib_config(net: Net, cmd: int, data: bytes) -> rt_config:
     if metric:
         cfg.priority = (metric - 1) & 0xFFFFFFFF
     if flags & RTF_REJECT:
-        cfg.scope = RT_SCOPE_HOST
-        cfg.rtype = RTN_UNREACHABLE
+        cfg.scope = fib.RT_SCOPE_HOST
+        cfg.rtype = fib.RTN_UNREACHABLE
         return cfg
     if dev:
         rt_device(net, dev, cfg)
     family, addr = sk_extract_addr(gateway)
     if family == AF_INET and addr:
         cfg.gw = addr
-        if flags & RTF_GATEWAY and inet_addr_type(net, addr) == RTN_UNICAST:
-            cfg.scope = RT_SCOPE_UNIVERSE
+        if flags & RTF_GATEWAY and inet_addr_type(net, addr) == fib.RTN_UNICAST:
+            cfg.scope = fib.RT_SCOPE_UNIVERSE
     if cmd == SIOCDELRT:
         return cfg
     if flags & RTF_GATEWAY and not cfg.gw:
         raise os_error(errno.EINVAL, "RTF_GATEWAY without a gateway")
     if cfg.scope is None:
-        cfg.scope = RT_SCOPE_LINK
+        cfg.scope = fib.RT_SCOPE_LINK
     if flags & RTF_MTU:
         cfg.metrics["advmss"] = max(mtu - 40, 0)
     return cfg
@@ -134,7 +128,7 @@ def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
     """
     need_admin(net)
     cfg = rtentry_to_fib_config(net, cmd, bytes(copy_from_user(arg, RTENTRY_BYTES)))
-    table = fib_get_table(net, RT_TABLE_MAIN)
+    table = fib_get_table(net, fib.RT_TABLE_MAIN)
     if cmd == SIOCDELRT:
         fib_table_delete(
             net,
@@ -149,9 +143,9 @@ def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
             scope=cfg.scope,
         )
         return
-    scope = cfg.scope if cfg.scope is not None else RT_SCOPE_LINK
+    scope = cfg.scope if cfg.scope is not None else fib.RT_SCOPE_LINK
     nhs: list[fib_nh] = []
-    if cfg.rtype == RTN_UNICAST:
+    if cfg.rtype == fib.RTN_UNICAST:
         # A gateway may be given without a device (NULL); fib_check_nh finds the device.
         nh = fib_nh(cfg.dev, cfg.gw, 1, 0)  # type: ignore[arg-type]
         if cfg.dev is None and not cfg.gw:
@@ -162,7 +156,7 @@ def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
         nhs,
         rtype=cfg.rtype,
         scope=scope,
-        protocol=RTPROT_BOOT,
+        protocol=fib.RTPROT_BOOT,
         prefsrc=cfg.prefsrc,
         priority=cfg.priority or 0,
         metrics=cfg.metrics,

@@ -39,51 +39,21 @@ from fastpath.base.skbuff import (
     skb_put_data,
 )
 from fastpath.net.hdr import icmp_csum, icmp_hdr, icmp_push, ip_hdr, iphdr_at
+from stack.core import drop_reason
 from stack.core.bsd_socket import sock_create_kern
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_ICMP_CSUM,
-    SKB_DROP_REASON_INVALID_PROTO,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_UNHANDLED_PROTO,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import narrow, row, state
-from stack.core.sock import SOCK_USE_WRITE_QUEUE
+from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow
 from stack.inet.ping import ping_rcv
 from stack.inet.raw import raw_icmp_error
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
-from stack.ipv4.fib import (
-    RT_SCOPE_LINK,
-    RTN_BROADCAST,
-    inet_addr_type,
-    inet_select_addr,
-)
-from stack.ipv4.icmp_codes import (
-    ICMP_ADDRESS,
-    ICMP_ADDRESSREPLY,
-    ICMP_DEST_UNREACH,
-    ICMP_ECHO,
-    ICMP_ECHOREPLY,
-    ICMP_EXC_FRAGTIME,
-    ICMP_FRAG_NEEDED,
-    ICMP_INFO_REPLY,
-    ICMP_INFO_REQUEST,
-    ICMP_PARAMETERPROB,
-    ICMP_REDIRECT,
-    ICMP_SOURCE_QUENCH,
-    ICMP_TIME_EXCEEDED,
-    ICMP_TIMESTAMP,
-    ICMP_TIMESTAMPREPLY,
-    NR_ICMP_TYPES,
-    NR_ICMP_UNREACH,
-)
+from stack.ipv4 import fib, icmp_codes, route
+from stack.ipv4.fib import inet_addr_type, inet_select_addr
 from stack.ipv4.ip_options import (
     __ip_options_echo,
     fib_compute_spec_dst,
@@ -97,16 +67,7 @@ from stack.ipv4.ip_output import (
     ip_push_pending_frames,
     ipcm_cookie,
 )
-from stack.ipv4.route import (
-    IP_OFFSET,
-    RTCF_BROADCAST,
-    RTCF_LOCAL,
-    RTCF_MULTICAST,
-    inet_getpeer_v4,
-    ip_route_output_key,
-    ipv4_mtu,
-    rtable,
-)
+from stack.ipv4.route import inet_getpeer_v4, ip_route_output_key, ipv4_mtu, rtable
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock, ip_options
@@ -120,17 +81,17 @@ INADDR_DUMMY = 0xC0000008  # RFC 7600: 192.0.0.8 when there is no address to ans
 
 # SNMP names by type (net/ipv4/proc.c icmpmibmap)
 ICMP_MIB_NAMES = {
-    ICMP_DEST_UNREACH: "DestUnreachs",
-    ICMP_TIME_EXCEEDED: "TimeExcds",
-    ICMP_PARAMETERPROB: "ParmProbs",
-    ICMP_SOURCE_QUENCH: "SrcQuenchs",
-    ICMP_REDIRECT: "Redirects",
-    ICMP_ECHO: "Echos",
-    ICMP_ECHOREPLY: "EchoReps",
-    ICMP_TIMESTAMP: "Timestamps",
-    ICMP_TIMESTAMPREPLY: "TimestampReps",
-    ICMP_ADDRESS: "AddrMasks",
-    ICMP_ADDRESSREPLY: "AddrMaskReps",
+    icmp_codes.ICMP_DEST_UNREACH: "DestUnreachs",
+    icmp_codes.ICMP_TIME_EXCEEDED: "TimeExcds",
+    icmp_codes.ICMP_PARAMETERPROB: "ParmProbs",
+    icmp_codes.ICMP_SOURCE_QUENCH: "SrcQuenchs",
+    icmp_codes.ICMP_REDIRECT: "Redirects",
+    icmp_codes.ICMP_ECHO: "Echos",
+    icmp_codes.ICMP_ECHOREPLY: "EchoReps",
+    icmp_codes.ICMP_TIMESTAMP: "Timestamps",
+    icmp_codes.ICMP_TIMESTAMPREPLY: "TimestampReps",
+    icmp_codes.ICMP_ADDRESS: "AddrMasks",
+    icmp_codes.ICMP_ADDRESSREPLY: "AddrMaskReps",
 }
 
 
@@ -162,9 +123,9 @@ def icmp_in_count(net: Net, kind: int) -> None:
 
 def icmpv4_mask_allow(net: Net, kind: int, code: int) -> bool:
     """net/ipv4/icmp.c: is this type free of limits?"""
-    if kind > NR_ICMP_TYPES:
+    if kind > icmp_codes.NR_ICMP_TYPES:
         return True
-    if kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
+    if kind == icmp_codes.ICMP_DEST_UNREACH and code == icmp_codes.ICMP_FRAG_NEEDED:
         return True  # path MTU discovery must work
     return not 1 << kind & net.sysctl.icmp_ratemask
 
@@ -305,9 +266,9 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
     iph = ip_hdr(skb_in)
     if skb_in.pkt_type != PACKET_HOST:
         return
-    if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
+    if rt.rt_flags & (route.RTCF_BROADCAST | route.RTCF_MULTICAST):
         return
-    if iph.frag_off & IP_OFFSET:
+    if iph.frag_off & route.IP_OFFSET:
         return
     offset = skb_network_offset(skb_in)
     protocol = iph.protocol
@@ -318,7 +279,7 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
         if skb_in.len - at < 1:
             return
         itype = skb_copy_bits(skb_in, at, 1)[0]
-        if itype > NR_ICMP_TYPES or is_error(itype):
+        if itype > icmp_codes.NR_ICMP_TYPES or is_error(itype):
             return
     if not icmpv4_global_allow(net, type, code):
         return
@@ -327,12 +288,12 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
         return
     try:
         saddr = iph.daddr
-        if not rt.rt_flags & RTCF_LOCAL:
+        if not rt.rt_flags & route.RTCF_LOCAL:
             saddr = 0
             if rt.rt_is_input and net.sysctl.icmp_errors_use_inbound_ifaddr:
                 dev = net.dev_by_index.get(rt.rt_iif)
                 if dev is not None:
-                    saddr = inet_select_addr(dev, saddr_in, RT_SCOPE_LINK)
+                    saddr = inet_select_addr(dev, saddr_in, fib.RT_SCOPE_LINK)
         tos = (iph.tos & 0x1E) | 0xC0 if error else iph.tos
         param = icmp_bxm(type, code, info)
         ipc = ipcm_cookie()
@@ -374,11 +335,11 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
 def is_error(kind: int) -> bool:
     """net/ipv4/icmp.c icmp_pointers[].error: the type reports an error about another packet."""
     return kind in (
-        ICMP_DEST_UNREACH,
-        ICMP_SOURCE_QUENCH,
-        ICMP_REDIRECT,
-        ICMP_TIME_EXCEEDED,
-        ICMP_PARAMETERPROB,
+        icmp_codes.ICMP_DEST_UNREACH,
+        icmp_codes.ICMP_SOURCE_QUENCH,
+        icmp_codes.ICMP_REDIRECT,
+        icmp_codes.ICMP_TIME_EXCEEDED,
+        icmp_codes.ICMP_PARAMETERPROB,
     )
 
 
@@ -387,37 +348,37 @@ def icmp_rcv(skb: sk_buff) -> int:
     rt = skb.dst
     net = rt.net
     if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return 0
     mib = net.mib.icmp
     mib.InMsgs += 1
     if skb.ip_summed != CHECKSUM_UNNECESSARY and icmp_csum(skb):
         mib.InCsumErrors += 1
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_ICMP_CSUM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ICMP_CSUM)
         return 0
     if not pskb_may_pull(skb, ICMP_HLEN):
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
     icmph = icmp_hdr(skb)
     kind = icmph.type
     skb_pull(skb, ICMP_HLEN)
     icmp_in_count(net, kind)
-    if kind > NR_ICMP_TYPES:  # RFC 1122 3.2.2: unknown types are silently discarded
+    if kind > icmp_codes.NR_ICMP_TYPES:  # RFC 1122 3.2.2: unknown types are silently discarded
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_UNHANDLED_PROTO)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UNHANDLED_PROTO)
         return 0
-    if rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
+    if rt.rt_flags & (route.RTCF_BROADCAST | route.RTCF_MULTICAST):
         # RFC 1122 3.2.2.6, 3.2.2.8: requests to a group may be ignored, other messages must be.
-        if kind in (ICMP_ECHO, ICMP_TIMESTAMP):
+        if kind in (icmp_codes.ICMP_ECHO, icmp_codes.ICMP_TIMESTAMP):
             if net.sysctl.icmp_echo_ignore_broadcasts:
                 mib.InErrors += 1
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_INVALID_PROTO)
+                kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_INVALID_PROTO)
                 return 0
-        elif kind not in (ICMP_ADDRESS, ICMP_ADDRESSREPLY):
+        elif kind not in (icmp_codes.ICMP_ADDRESS, icmp_codes.ICMP_ADDRESSREPLY):
             mib.InErrors += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_INVALID_PROTO)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_INVALID_PROTO)
             return 0
     handler = ICMP_HANDLERS.get(kind)
     if handler is None:
@@ -427,7 +388,7 @@ def icmp_rcv(skb: sk_buff) -> int:
         consume_skb(skb)
     else:
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
 
 
@@ -440,7 +401,7 @@ def icmp_echo(skb: sk_buff) -> bool:
     if net.sysctl.icmp_echo_ignore_all:
         return True
     icmph = icmp_hdr(skb)
-    param = icmp_bxm(ICMP_ECHOREPLY, icmph.code, icmph.un)
+    param = icmp_bxm(icmp_codes.ICMP_ECHOREPLY, icmph.code, icmph.un)
     param.skb = skb
     param.data_len = skb.len
     icmp_reply(param, skb)
@@ -452,7 +413,7 @@ def icmp_timestamp(skb: sk_buff) -> bool:
     if not pskb_may_pull(skb, 4):
         return False
     now = inet_current_timestamp(skb.dst.net).to_bytes(4, "big")
-    param = icmp_bxm(ICMP_TIMESTAMPREPLY, 0, icmp_hdr(skb).un)
+    param = icmp_bxm(icmp_codes.ICMP_TIMESTAMPREPLY, 0, icmp_hdr(skb).un)
     param.head = skb_copy_bits(skb, 0, 4) + now + now
     icmp_reply(param, skb)
     return True
@@ -491,8 +452,8 @@ def icmp_unreach(skb: sk_buff) -> bool:
     if iph.ihl < 5 or iph.version != 4:
         return False
     info = 0
-    if kind == ICMP_DEST_UNREACH:
-        if code == ICMP_FRAG_NEEDED:
+    if kind == icmp_codes.ICMP_DEST_UNREACH:
+        if code == icmp_codes.ICMP_FRAG_NEEDED:
             mode = net.sysctl.ip_no_pmtu_disc
             if mode == 2 or (mode == 3 and not icmp_tag_validation(net, iph.protocol)):
                 return False
@@ -500,16 +461,16 @@ def icmp_unreach(skb: sk_buff) -> bool:
                 info = icmph.mtu
                 if not info:  # RFC 1191 5: an old router that gives no MTU
                     info = guess_mtu(iph.tot_len)
-        if code > NR_ICMP_UNREACH:
+        if code > icmp_codes.NR_ICMP_UNREACH:
             return False
-    elif kind == ICMP_PARAMETERPROB:
+    elif kind == icmp_codes.ICMP_PARAMETERPROB:
         info = icmph.gateway >> 24
-    elif kind == ICMP_TIME_EXCEEDED and code == ICMP_EXC_FRAGTIME:
+    elif kind == icmp_codes.ICMP_TIME_EXCEEDED and code == icmp_codes.ICMP_EXC_FRAGTIME:
         return True
     # RFC 1122 3.2.2: errors about broadcasts we never sent are bogus.
     if (
         not net.sysctl.icmp_ignore_bogus_error_responses
-        and inet_addr_type(net, iph.daddr) == RTN_BROADCAST
+        and inet_addr_type(net, iph.daddr) == fib.RTN_BROADCAST
     ):
         return False
     icmp_socket_deliver(skb, info)
@@ -548,19 +509,19 @@ def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
 
 # net/ipv4/icmp.c icmp_pointers[]: what each type does; types without a row are discarded
 ICMP_HANDLERS: dict[int, Callable[[sk_buff], bool]] = {
-    ICMP_ECHOREPLY: icmp_echoreply,
-    ICMP_DEST_UNREACH: icmp_unreach,
-    ICMP_SOURCE_QUENCH: icmp_unreach,
-    ICMP_REDIRECT: icmp_redirect,
-    ICMP_ECHO: icmp_echo,
-    ICMP_TIME_EXCEEDED: icmp_unreach,
-    ICMP_PARAMETERPROB: icmp_unreach,
-    ICMP_TIMESTAMP: icmp_timestamp,
-    ICMP_TIMESTAMPREPLY: icmp_discard,
-    ICMP_INFO_REQUEST: icmp_discard,
-    ICMP_INFO_REPLY: icmp_discard,
-    ICMP_ADDRESS: icmp_discard,
-    ICMP_ADDRESSREPLY: icmp_discard,
+    icmp_codes.ICMP_ECHOREPLY: icmp_echoreply,
+    icmp_codes.ICMP_DEST_UNREACH: icmp_unreach,
+    icmp_codes.ICMP_SOURCE_QUENCH: icmp_unreach,
+    icmp_codes.ICMP_REDIRECT: icmp_redirect,
+    icmp_codes.ICMP_ECHO: icmp_echo,
+    icmp_codes.ICMP_TIME_EXCEEDED: icmp_unreach,
+    icmp_codes.ICMP_PARAMETERPROB: icmp_unreach,
+    icmp_codes.ICMP_TIMESTAMP: icmp_timestamp,
+    icmp_codes.ICMP_TIMESTAMPREPLY: icmp_discard,
+    icmp_codes.ICMP_INFO_REQUEST: icmp_discard,
+    icmp_codes.ICMP_INFO_REPLY: icmp_discard,
+    icmp_codes.ICMP_ADDRESS: icmp_discard,
+    icmp_codes.ICMP_ADDRESSREPLY: icmp_discard,
 }
 
 

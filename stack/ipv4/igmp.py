@@ -40,48 +40,19 @@ from fastpath.base.skbuff import (
     skb_set_transport_header,
 )
 from fastpath.net.hdr import ip_hdr, ip_push
+from stack.core import drop_reason, netdevice, uapi
 from stack.core.dev import dev_mc_add, dev_mc_del
 from stack.core.dev_notifier import register_netdevice_notifier
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IGMP_INHDR,
-    SKB_DROP_REASON_SKB_CSUM,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.netdevice import (
-    IFF_LOOPBACK,
-    IFF_MULTICAST,
-    IFF_UP,
-    LL_MAX_HEADER,
-    NETDEV_DOWN,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    net_device,
-)
+from stack.core.netdevice import net_device
 from stack.core.rows import narrow, wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
-from stack.core.uapi import (
-    AF_INET,
-    INADDR_ALLHOSTS_GROUP,
-    INADDR_ALLRTRS_GROUP,
-    IP_ADD_SOURCE_MEMBERSHIP,
-    IP_BLOCK_SOURCE,
-    IP_DROP_SOURCE_MEMBERSHIP,
-    IP_UNBLOCK_SOURCE,
-    IPPROTO_IGMP,
-)
+from stack.inet import mc_filter
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock, ip_mc_socklist
-from stack.inet.mc_filter import (
-    ANY_SOURCE,
-    MCAST_EXCLUDE,
-    MCAST_INCLUDE,
-    NOBODY,
-    current_record,
-    mc_changes,
-    mc_state,
-)
+from stack.inet.mc_filter import ANY_SOURCE, NOBODY, current_record, mc_changes, mc_state
 from stack.inet.protocol import net_protocol
 from stack.ipv4.addr import ipv4_is_local_multicast, ipv4_is_multicast
 from stack.ipv4.arp_send import arp_mc_map
@@ -159,12 +130,14 @@ def ip_mc_find_dev(net: Net, group: int, addr: int) -> net_device | None:
     if addr:
         return ip_dev_find(net, addr)
     try:
-        return ip_route_output_key(net, flowi(AF_INET, group)).dev
+        return ip_route_output_key(net, flowi(uapi.AF_INET, group)).dev
     except OSError:
         return None
 
 
-def ip_mc_join_group(sk: inet_sock, group: int, ifindex: int, mode: int = MCAST_EXCLUDE) -> None:
+def ip_mc_join_group(
+    sk: inet_sock, group: int, ifindex: int, mode: int = mc_filter.MCAST_EXCLUDE
+) -> None:
     """net/ipv4/igmp.c: join for a socket. Raises: OSError EINVAL, ENODEV, EADDRINUSE, ENOBUFS."""
     if not ipv4_is_multicast(group):
         raise os_error(errno.EINVAL, "not a multicast group")
@@ -217,11 +190,11 @@ def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: 
     dev = sk.net.dev_by_index.get(ifindex)
     if dev is None or dev.ip_ptr is None:
         raise os_error(errno.ENODEV, "no interface for this group")
-    if optname == IP_ADD_SOURCE_MEMBERSHIP:
+    if optname == uapi.IP_ADD_SOURCE_MEMBERSHIP:
         if ml is None:
-            ip_mc_join_group(sk, group, ifindex, MCAST_INCLUDE)
+            ip_mc_join_group(sk, group, ifindex, mc_filter.MCAST_INCLUDE)
             ml = sk.mc_list[-1]
-        if ml.sfmode != MCAST_INCLUDE:
+        if ml.sfmode != mc_filter.MCAST_INCLUDE:
             raise os_error(errno.EINVAL, "the membership takes every source")
         if source in ml.sflist:
             raise os_error(errno.EADDRNOTAVAIL, "this source is listed already")
@@ -233,8 +206,8 @@ def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: 
         return
     if ml is None:
         raise os_error(errno.EINVAL, "not a member of this group")
-    if optname == IP_DROP_SOURCE_MEMBERSHIP:
-        if ml.sfmode != MCAST_INCLUDE or source not in ml.sflist:
+    if optname == uapi.IP_DROP_SOURCE_MEMBERSHIP:
+        if ml.sfmode != mc_filter.MCAST_INCLUDE or source not in ml.sflist:
             raise os_error(errno.EADDRNOTAVAIL, "this source is not listed")
         before = _state(ml)
         ml.sflist.remove(source)
@@ -243,16 +216,16 @@ def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: 
             sk.mc_list.remove(ml)
             sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
         return
-    if ml.sfmode != MCAST_EXCLUDE:
+    if ml.sfmode != mc_filter.MCAST_EXCLUDE:
         raise os_error(errno.EINVAL, "the membership lists its sources")
     before = _state(ml)
-    if optname == IP_BLOCK_SOURCE:
+    if optname == uapi.IP_BLOCK_SOURCE:
         if source in ml.sflist:
             raise os_error(errno.EADDRNOTAVAIL, "this source is blocked already")
         if len(ml.sflist) >= sk.net.sysctl.igmp_max_msf:
             raise os_error(errno.ENOBUFS, "igmp_max_msf reached")
         ml.sflist.append(source)
-    elif optname == IP_UNBLOCK_SOURCE:
+    elif optname == uapi.IP_UNBLOCK_SOURCE:
         if source not in ml.sflist:
             raise os_error(errno.EADDRNOTAVAIL, "this source is not blocked")
         ml.sflist.remove(source)
@@ -265,12 +238,12 @@ def ip_mc_msfilter(
     """net/ipv4/igmp.c: replace a membership's source filter. Raises: OSError EINVAL, ENODEV."""
     if not ipv4_is_multicast(group):
         raise os_error(errno.EINVAL, "not a multicast group")
-    if mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
+    if mode not in (mc_filter.MCAST_INCLUDE, mc_filter.MCAST_EXCLUDE):
         raise os_error(errno.EINVAL, f"{mode} is no filter mode")
     dev = sk.net.dev_by_index.get(ifindex)
     if dev is None or dev.ip_ptr is None:
         raise os_error(errno.ENODEV, "no interface for this group")
-    if mode == MCAST_INCLUDE and not sources:
+    if mode == mc_filter.MCAST_INCLUDE and not sources:
         ip_mc_leave_group(sk, group, ifindex)  # the filter admits no source
         return
     ml = next((m for m in sk.mc_list if m.multiaddr == group and m.ifindex == ifindex), None)
@@ -289,7 +262,7 @@ def ip_mc_sf_allow(sk: inet_sock, loc_addr: int, rmt_addr: int, dif: int) -> boo
     for ml in sk.mc_list:
         if ml.multiaddr == loc_addr and ml.ifindex == dif:
             listed = rmt_addr in ml.sflist
-            return listed if ml.sfmode == MCAST_INCLUDE else not listed
+            return listed if ml.sfmode == mc_filter.MCAST_INCLUDE else not listed
     return sk.mc_all
 
 
@@ -308,7 +281,7 @@ def ip_mc_change(in_dev: in_device, addr: int, old: mc_state | None, new: mc_sta
         im = ip_mc_list(in_dev, addr, igmp_timer_expire)
         in_dev.mc_list.append(im)
         _changed_routes(in_dev)
-        if in_dev.dev.flags & IFF_UP:
+        if in_dev.dev.flags & netdevice.IFF_UP:
             igmp_group_added(im)
     before = im.filter.state()
     if old is not None:
@@ -338,7 +311,7 @@ def igmp_group_added(im: ip_mc_list) -> None:
     dev = im.interface.dev
     if not im.loaded:
         im.loaded = True
-        if dev.addr_len and not dev.flags & IFF_LOOPBACK:
+        if dev.addr_len and not dev.flags & netdevice.IFF_LOOPBACK:
             dev_mc_add(dev, arp_mc_map(im.multiaddr, dev))
 
 
@@ -348,7 +321,7 @@ def igmp_group_unload(im: ip_mc_list) -> None:
     timer_delete(im.timer)
     if im.loaded:
         im.loaded = False
-        if dev.addr_len and not dev.flags & IFF_LOOPBACK:
+        if dev.addr_len and not dev.flags & netdevice.IFF_LOOPBACK:
             dev_mc_del(dev, arp_mc_map(im.multiaddr, dev))
 
 
@@ -356,9 +329,9 @@ def igmp_reportable(im: ip_mc_list) -> bool:
     """Whether to report the group: all but all-hosts (RFC 3376 6), if the device has multicast."""
     dev = im.interface.dev
     return (
-        im.multiaddr != INADDR_ALLHOSTS_GROUP
-        and not dev.flags & IFF_LOOPBACK
-        and bool(dev.flags & IFF_MULTICAST)
+        im.multiaddr != uapi.INADDR_ALLHOSTS_GROUP
+        and not dev.flags & netdevice.IFF_LOOPBACK
+        and bool(dev.flags & netdevice.IFF_MULTICAST)
     )
 
 
@@ -366,7 +339,7 @@ def igmp_filter_changed(im: ip_mc_list, before: mc_state) -> None:
     """net/ipv4/igmp.c (igmp_ifc_event): report a filter's change qrv times, at random intervals."""
     in_dev = im.interface
     after = im.filter.state()
-    if after == before or not igmp_reportable(im) or not in_dev.dev.flags & IFF_UP:
+    if after == before or not igmp_reportable(im) or not in_dev.dev.flags & netdevice.IFF_UP:
         return
     if igmp_v1_seen(in_dev) or igmp_v2_seen(in_dev):
         if before.empty:
@@ -383,7 +356,7 @@ def igmp_group_dropped(im: ip_mc_list, before: mc_state) -> None:
     in_dev = im.interface
     reporter = im.reporter
     igmp_group_unload(im)
-    if not igmp_reportable(im) or not in_dev.dev.flags & IFF_UP:
+    if not igmp_reportable(im) or not in_dev.dev.flags & netdevice.IFF_UP:
         return
     if igmp_v1_seen(in_dev):
         return
@@ -410,7 +383,7 @@ def igmp_timer_expire(timer: timer_list) -> None:
 def igmp_timer_run(im: ip_mc_list) -> None:
     """Send what is due for a group: change records (v3), a report (v1, v2), a query's answer."""
     in_dev = im.interface
-    if not in_dev.dev.flags & IFF_UP:
+    if not in_dev.dev.flags & netdevice.IFF_UP:
         return
     if igmp_v1_seen(in_dev):
         igmp_send_report(in_dev, IGMP_HOST_MEMBERSHIP_REPORT, im.multiaddr)
@@ -454,11 +427,11 @@ def igmp_transmit(in_dev: in_device, dst: int, payload: bytes) -> int:
     dev = in_dev.dev
     net = dev.net
     try:
-        fl4 = flowi(AF_INET, dst, 0, dev.ifindex, 0, IPPROTO_IGMP)
+        fl4 = flowi(uapi.AF_INET, dst, 0, dev.ifindex, 0, uapi.IPPROTO_IGMP)
         rt = ip_route_output_key(net, fl4)
     except OSError as exc:
         return -(exc.errno or errno.ENETUNREACH)
-    skb = alloc_skb(net.skb_small, len(payload), LL_MAX_HEADER + 24)
+    skb = alloc_skb(net.skb_small, len(payload), netdevice.LL_MAX_HEADER + 24)
     if skb is None:
         return -errno.ENOMEM
     data = bytearray(payload)
@@ -466,7 +439,7 @@ def igmp_transmit(in_dev: in_device, dst: int, payload: bytes) -> int:
     skb_put_data(skb, data)
     skb_set_transport_header(skb, 0)
     skb.dst = rt
-    ident = __ip_select_ident(net, dst, narrow(fl4.saddr), IPPROTO_IGMP)
+    ident = __ip_select_ident(net, dst, narrow(fl4.saddr), uapi.IPPROTO_IGMP)
     ip_push(
         skb,
         0xC0,
@@ -474,7 +447,7 @@ def igmp_transmit(in_dev: in_device, dst: int, payload: bytes) -> int:
         ident,
         IP_DF,
         1,
-        IPPROTO_IGMP,
+        uapi.IPPROTO_IGMP,
         narrow(fl4.saddr),
         dst,
         ROUTER_ALERT,
@@ -484,9 +457,9 @@ def igmp_transmit(in_dev: in_device, dst: int, payload: bytes) -> int:
 
 def igmp_send_report(in_dev: in_device, kind: int, group: int) -> int:
     """net/ipv4/igmp.c: a v1 or v2 report, or a v2 leave."""
-    if ipv4_is_local_multicast(group) and group == INADDR_ALLHOSTS_GROUP:
+    if ipv4_is_local_multicast(group) and group == uapi.INADDR_ALLHOSTS_GROUP:
         return 0
-    dst = INADDR_ALLRTRS_GROUP if kind == IGMP_HOST_LEAVE_MESSAGE else group
+    dst = uapi.INADDR_ALLRTRS_GROUP if kind == IGMP_HOST_LEAVE_MESSAGE else group
     return igmp_transmit(in_dev, dst, bytes((kind, 0, 0, 0)) + group.to_bytes(4, "big"))
 
 
@@ -528,16 +501,16 @@ def igmp_rcv(skb: sk_buff) -> int:
     net = dev.net
     in_dev = dev.ip_ptr
     if in_dev is None or not pskb_may_pull(skb, 8):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IGMP_INHDR)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IGMP_INHDR)
         return 0
     data = skb_copy_bits(skb, 0, min(skb.len, 9000))
     if skb.ip_summed != CHECKSUM_UNNECESSARY and ip_compute_csum(data):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_CSUM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SKB_CSUM)
         return 0
     kind = data[0]
     if kind == IGMP_HOST_MEMBERSHIP_QUERY:
         if not igmp_heard_query(in_dev, skb, data):
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_IGMP_INHDR)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IGMP_INHDR)
             return 0
     elif (
         kind in (IGMP_HOST_MEMBERSHIP_REPORT, IGMPV2_HOST_MEMBERSHIP_REPORT)
@@ -551,7 +524,7 @@ def igmp_rcv(skb: sk_buff) -> int:
 
 def igmp_heard_report(in_dev: in_device, group: int) -> None:
     """net/ipv4/igmp.c: another host reported the group (v1, v2): cancel our report."""
-    if group == INADDR_ALLHOSTS_GROUP:
+    if group == uapi.INADDR_ALLHOSTS_GROUP:
         return
     im = ip_mc_lookup(in_dev, group)
     if im is not None and (igmp_v1_seen(in_dev) or igmp_v2_seen(in_dev)):
@@ -624,10 +597,10 @@ def igmp_heard_query(in_dev: in_device, skb: sk_buff, data: bytes) -> bool:
 
 def ip_mc_up(in_dev: in_device) -> None:
     """net/ipv4/igmp.c: the interface is up: hear all-hosts and every group that has listeners."""
-    if not in_dev.dev.flags & (IFF_MULTICAST | IFF_LOOPBACK):
+    if not in_dev.dev.flags & (netdevice.IFF_MULTICAST | netdevice.IFF_LOOPBACK):
         return
-    if ip_mc_lookup(in_dev, INADDR_ALLHOSTS_GROUP) is None:
-        ip_mc_inc_group(in_dev, INADDR_ALLHOSTS_GROUP)
+    if ip_mc_lookup(in_dev, uapi.INADDR_ALLHOSTS_GROUP) is None:
+        ip_mc_inc_group(in_dev, uapi.INADDR_ALLHOSTS_GROUP)
     for im in in_dev.mc_list:
         igmp_group_added(im)
         igmp_filter_changed(im, NOBODY)
@@ -645,11 +618,11 @@ def igmp_netdev_event(event: int, dev: net_device) -> None:
     in_dev = dev.ip_ptr
     if in_dev is None:
         return
-    if event == NETDEV_UP:
+    if event == netdevice.NETDEV_UP:
         ip_mc_up(in_dev)
-    elif event == NETDEV_DOWN:
+    elif event == netdevice.NETDEV_DOWN:
         ip_mc_down(in_dev)
-    elif event == NETDEV_UNREGISTER:
+    elif event == netdevice.NETDEV_UNREGISTER:
         ip_mc_down(in_dev)
         in_dev.mc_list.clear()
 

@@ -6,15 +6,8 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import CHECKSUM_COMPLETE, CHECKSUM_NONE, PACKET_HOST, sk_buff, skb_cow
 from fastpath.net.hdr import ip_decrease_ttl, ip_hdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_INHDR,
-    SKB_DROP_REASON_IP_OUTNOROUTES,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.netfilter import NF_INET_FORWARD, nf_hook
@@ -25,25 +18,13 @@ from stack.inet.xfrm_policy import (
     xfrm4_policy_check,
     xfrm_route_forward,
 )
+from stack.ipv4 import icmp_codes, route
 from stack.ipv4.icmp import icmp_send
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_EXC_TTL,
-    ICMP_FRAG_NEEDED,
-    ICMP_SR_FAILED,
-    ICMP_TIME_EXCEEDED,
-)
 from stack.ipv4.ip_input import ip_call_ra_chain
 from stack.ipv4.ip_options import received_options
 from stack.ipv4.ip_options_rcv import ip_forward_options
 from stack.ipv4.ip_output import IPSKB_FORWARDED
-from stack.ipv4.route import (
-    IP_DF,
-    RTCF_DOREDIRECT,
-    ip_dst_mtu_maybe_forward,
-    ip_rt_send_redirect,
-    rtable,
-)
+from stack.ipv4.route import ip_dst_mtu_maybe_forward, ip_rt_send_redirect, rtable
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
@@ -61,7 +42,7 @@ def rt_tos2priority(tos: int) -> int:
 
 def ip_exceeds_mtu(skb: sk_buff, mtu: int) -> bool:
     """net/ipv4/ip_forward.c: whether skb exceeds the next link's MTU and must not be fragmented."""
-    if skb.len <= mtu or not ip_hdr(skb).frag_off & IP_DF:
+    if skb.len <= mtu or not ip_hdr(skb).frag_off & route.IP_DF:
         return False
     return inet_pkt_too_big(skb, mtu)
 
@@ -73,10 +54,10 @@ def ip_forward(skb: sk_buff) -> int:
     """
     net = skb.dev.net
     if skb.pkt_type != PACKET_HOST or skb.sk is not None:
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
         return NET_RX_DROP
     if not xfrm4_policy_check(None, XFRM_POLICY_FWD, skb):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return NET_RX_DROP
     opt = received_options(skb)
     if opt is not None and opt.router_alert and ip_call_ra_chain(skb):
@@ -85,32 +66,32 @@ def ip_forward(skb: sk_buff) -> int:
         skb.ip_summed = CHECKSUM_NONE
     if ip_hdr(skb).ttl <= 1:
         net.mib.ip.InHdrErrors += 1
-        icmp_send(skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0)
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
+        icmp_send(skb, icmp_codes.ICMP_TIME_EXCEEDED, icmp_codes.ICMP_EXC_TTL, 0)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return NET_RX_DROP
     rt: rtable = skb.dst
     if not xfrm_route_forward(net, skb, AF_INET, rt.dev.ifindex):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return NET_RX_DROP
     if opt is not None and opt.is_strictroute and rt.rt_uses_gateway:
         net.mib.ip.InAddrErrors += 1
-        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_SR_FAILED, 0)
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_OUTNOROUTES)
+        icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, icmp_codes.ICMP_SR_FAILED, 0)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES)
         return NET_RX_DROP
     skb.ip_cb_flags |= IPSKB_FORWARDED
     mtu = ip_dst_mtu_maybe_forward(rt, True)
     if ip_exceeds_mtu(skb, mtu):
         net.mib.ip.FragFails += 1
-        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+        icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, icmp_codes.ICMP_FRAG_NEEDED, mtu)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         return NET_RX_DROP
     if not skb_cow(skb, rt.dev.hard_header_len + rt.dev.needed_headroom + 16):
         net.mib.ip.InDiscards += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return NET_RX_DROP
     iph = ip_hdr(skb)
     ip_decrease_ttl(iph)
-    if rt.rt_flags & RTCF_DOREDIRECT and (opt is None or not opt.srr):
+    if rt.rt_flags & route.RTCF_DOREDIRECT and (opt is None or not opt.srr):
         ip_rt_send_redirect(skb)
     skb.priority = rt_tos2priority(iph.tos)
     if net.nf_hooks[NF_INET_FORWARD]:

@@ -18,13 +18,8 @@ from fastpath.base.skbuff import (
     skb_push,
 )
 from fastpath.net.hdr import ip_hdr, ip_send_check, iphdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_FRAG_REASM_TIMEOUT,
-    SKB_DROP_REASON_FRAG_TOO_FAR,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.rows import row, state
 from stack.core.timer import mod_timer, timer_list
 from stack.inet.inet_fragment import (
@@ -80,7 +75,7 @@ def ip_defrag(net: Net, skb: sk_buff, user: int) -> sk_buff | None:
     qp = ip_find(net, iph, user)
     if qp is None:
         net.mib.ip.ReasmFails += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return None
     return ip_frag_queue(qp, skb)
 
@@ -111,7 +106,7 @@ def ip_expire(timer: timer_list) -> None:
             qp.key[4] == IP_DEFRAG_LOCAL_DELIVER or head.dst.rt_type == RTN_LOCAL
         ):
             icmp_send(head, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0)
-    inet_frag_purge(qp, SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
+    inet_frag_purge(qp, drop_reason.SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
 
 
 def ip_frag_too_far(qp: ipq, saddr: int) -> bool:
@@ -130,7 +125,7 @@ def ip_frag_reinit(qp: ipq) -> None:
     """net/ipv4/ip_fragment.c: the sender reused the id: discard the fragments and start over."""
     net = qp.net
     mod_timer(qp.timer, net.clock.now_ns() + net.sysctl.ipfrag_time * 1_000_000_000)
-    inet_frag_purge(qp, SKB_DROP_REASON_FRAG_TOO_FAR)
+    inet_frag_purge(qp, drop_reason.SKB_DROP_REASON_FRAG_TOO_FAR)
     qp.flags = 0
     qp.len = 0
     qp.meat = 0
@@ -203,4 +198,4 @@ def ip_frags_init(net: Net) -> None:
 
 def ip_frags_exit(net: Net) -> None:
     """net/ipv4/ip_fragment.c: free everything that waits."""
-    fqdir_exit(net.ipv4.frags, SKB_DROP_REASON_NOT_SPECIFIED)
+    fqdir_exit(net.ipv4.frags, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)

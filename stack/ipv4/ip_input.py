@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    PACKET_BROADCAST,
-    PACKET_MULTICAST,
-    PACKET_OTHERHOST,
-    SKB_GSO_UDP_L4,
-    consume_skb,
-    sk_buff,
-    skb_clone,
-    skb_orphan,
-    skb_share_check,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import consume_skb, sk_buff, skb_clone, skb_orphan, skb_share_check
 from fastpath.net.hdr import ip_hdr, ip_hdr_validate
 from fastpath.net.inet import ip_is_fragment, ip_pull_header, ip_route_fields
+from stack.core import drop_reason
 from stack.core.dev_receive import gro_split
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_CSUM,
-    SKB_DROP_REASON_IP_INHDR,
-    SKB_DROP_REASON_IP_NOPROTO,
-    SKB_DROP_REASON_OTHERHOST,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_input
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS, SkbList, net_device, packet_type
 from stack.core.netfilter import (
@@ -69,7 +52,7 @@ IP_UDP_HLEN = 28
 def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
     """net/ipv4/ip_input.c: a received IPv4 packet, data at its header. Takes ownership of skb."""
     net = dev.net
-    if skb.gso_type & SKB_GSO_UDP_L4 and ip_rcv_one_by_one(net):
+    if skb.gso_type & skbuff.SKB_GSO_UDP_L4 and ip_rcv_one_by_one(net):
         ip_list_rcv(gro_split(skb), pt, orig_dev)
         return NET_RX_SUCCESS
     checked = ip_rcv_core(skb, net)
@@ -121,15 +104,15 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     header set; None when it was dropped. Takes ownership of skb.
     """
     # A promiscuous device hears frames for others.
-    if skb.pkt_type == PACKET_OTHERHOST:
+    if skb.pkt_type == skbuff.PACKET_OTHERHOST:
         skb.dev.stats.rx_otherhost_dropped += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_OTHERHOST)
         return None
     mib = net.mib
     segs = skb.gso_segs or 1
     mib.ip.InReceives += segs
     mib.ipext.InOctets += skb.len
-    if skb.gso_type & SKB_GSO_UDP_L4:  # each of the merged datagrams counts
+    if skb.gso_type & skbuff.SKB_GSO_UDP_L4:  # each of the merged datagrams counts
         mib.ipext.InOctets += (segs - 1) * IP_UDP_HLEN
     if skb.users > 1:
         shared = skb_share_check(skb)
@@ -141,13 +124,13 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     if bad:
         if bad == 2:
             mib.ipext.InCsumErrors += 1
-            reason = SKB_DROP_REASON_IP_CSUM
+            reason = drop_reason.SKB_DROP_REASON_IP_CSUM
         elif bad == 3:
             mib.ipext.InTruncatedPkts += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
             return None
         else:
-            reason = SKB_DROP_REASON_IP_INHDR
+            reason = drop_reason.SKB_DROP_REASON_IP_INHDR
         mib.ip.InHdrErrors += 1
         kfree_skb_reason(net, skb, reason)
         return None
@@ -193,11 +176,11 @@ def ip_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     rtype = rt.rt_type
     if plain == 2 and rtype == RTN_LOCAL:
         return NET_RX_SUCCESS
-    if rtype != RTN_LOCAL and skb.gso_type & SKB_GSO_UDP_L4:
+    if rtype != RTN_LOCAL and skb.gso_type & skbuff.SKB_GSO_UDP_L4:
         return ONE_BY_ONE
     if ip_hdr(skb).ihl > 5:
         if ip_rcv_options(skb, dev):
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
             return NET_RX_DROP
         rt = skb.dst
         rtype = rt.rt_type
@@ -207,10 +190,10 @@ def ip_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     elif rtype == RTN_BROADCAST:
         net.mib.ipext.InBcastPkts += 1
         net.mib.ipext.InBcastOctets += skb.len
-    elif skb.pkt_type in (PACKET_BROADCAST, PACKET_MULTICAST):
+    elif skb.pkt_type in (skbuff.PACKET_BROADCAST, skbuff.PACKET_MULTICAST):
         in_dev = dev.ip_ptr
         if in_dev is not None and in_dev_conf(in_dev, "drop_unicast_in_l2_multicast"):
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
             return NET_RX_DROP
     return NET_RX_SUCCESS
 
@@ -263,12 +246,12 @@ def ip_local_deliver_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
             if xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
                 net.mib.ip.InUnknownProtos += 1
                 icmp_send(skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0)
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_NOPROTO)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_NOPROTO)
             return NET_RX_SUCCESS
         if not ipprot.no_policy and not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
             return NET_RX_SUCCESS
-        net.mib.ip.InDelivers += skb.gso_segs if skb.gso_type & SKB_GSO_UDP_L4 else 1
+        net.mib.ip.InDelivers += skb.gso_segs if skb.gso_type & skbuff.SKB_GSO_UDP_L4 else 1
         handler = ipprot.handler
         ret = handler(skb)
         if ret is None or ret >= 0:

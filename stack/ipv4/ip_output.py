@@ -27,46 +27,18 @@ from fastpath.base.skbuff import (
 from fastpath.net.gso import skb_gso_validate_network_len
 from fastpath.net.hdr import ip_hdr, ip_push, ip_send_check
 from fastpath.net.inetkey import inet_siphash
+from stack.core import drop_reason, netdevice, uapi
 from stack.core.backlog import dev_loopback_xmit
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_OUTNOROUTES,
-    SKB_DROP_REASON_NEIGH_CREATEFAIL,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
 from stack.core.errors import os_error
 from stack.core.neighbour import neigh_output
-from stack.core.netdevice import (
-    ETH_P_IP,
-    LL_MAX_HEADER,
-    NETIF_F_HW_CSUM,
-    NETIF_F_IP_CSUM,
-    net_device,
-    net_xmit_errno,
-)
+from stack.core.netdevice import net_device, net_xmit_errno
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.rows import narrow, row, state
 from stack.core.secure_seq import SECURE_IP_ID
-from stack.core.sock import (
-    SOCK_LOCALROUTE,
-    sk_dst_check,
-    sk_setup_caps,
-    sock,
-    sock_wait_for_wmem,
-)
-from stack.core.uapi import (
-    AF_INET,
-    IP_PMTUDISC_DO,
-    IP_PMTUDISC_INTERFACE,
-    IP_PMTUDISC_OMIT,
-    IP_PMTUDISC_PROBE,
-    IP_PMTUDISC_WANT,
-    MSG_DONTROUTE,
-    MSG_DONTWAIT,
-    MSG_PROBE,
-)
+from stack.core.sock import sk_dst_check, sk_setup_caps, sock, sock_wait_for_wmem
+from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
 from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready, inet_gso_slowpath
 from stack.inet.flow import flowi
@@ -75,6 +47,7 @@ from stack.inet.inet_sock import (
     inet_sock,
     ip_options,
 )
+from stack.ipv4 import route
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_MULTICAST
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
@@ -82,14 +55,6 @@ from stack.ipv4.ip_errqueue import ip_local_error
 from stack.ipv4.ip_options import __ip_options_echo, ip_options_build, ip_options_fragment
 from stack.ipv4.neigh import ip_neigh_for_gw
 from stack.ipv4.route import (
-    IP_DF,
-    IP_MAX_MTU,
-    IP_MF,
-    IP_OFFSET,
-    IPTOS_RT_MASK,
-    RTCF_BROADCAST,
-    RTCF_LOCAL,
-    RTCF_MULTICAST,
     ip4_dst_hoplimit,
     ip_dst_mtu_maybe_forward,
     ip_route_output_key,
@@ -146,7 +111,7 @@ def ip_sendmsg_scope(sk: inet_sock, ipc: ipcm_cookie, flags: int) -> int:
     """include/net/ip.h: RT_SCOPE_LINK for what must not go by a router."""
     if (
         sk.sk_flags & SOCK_LOCALROUTE
-        or flags & MSG_DONTROUTE
+        or flags & uapi.MSG_DONTROUTE
         or (ipc.opt is not None and ipc.opt.is_strictroute)
     ):
         return RT_SCOPE_LINK
@@ -179,11 +144,11 @@ def ip_datagram_flow(
         ipc.oif = sk.uc_index
     tos = sk.tos if ipc.tos == -1 else ipc.tos
     return flowi(
-        AF_INET,
+        uapi.AF_INET,
         faddr,
         saddr,
         ipc.oif,
-        tos & IPTOS_RT_MASK,
+        tos & route.IPTOS_RT_MASK,
         protocol,
         0,
         0,
@@ -234,17 +199,19 @@ def ip_select_ident_segs(
 def ip_dont_fragment(sk: inet_sock, rt: rtable) -> bool:
     """include/net/ip.h: must DF be set?"""
     pmtudisc = sk.pmtudisc
-    return pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not rt.rt_mtu_locked)
+    return pmtudisc == uapi.IP_PMTUDISC_DO or (
+        pmtudisc == uapi.IP_PMTUDISC_WANT and not rt.rt_mtu_locked
+    )
 
 
 def ip_sk_accept_pmtu(sk: inet_sock) -> bool:
     """include/net/ip.h: may ICMP change the path MTU on behalf of this socket?"""
-    return sk.pmtudisc not in (IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT)
+    return sk.pmtudisc not in (uapi.IP_PMTUDISC_INTERFACE, uapi.IP_PMTUDISC_OMIT)
 
 
 def ip_sk_ignore_df(sk: inet_sock) -> bool:
     """include/net/ip.h: may packets of this socket be fragmented here?"""
-    return sk.pmtudisc < IP_PMTUDISC_DO or sk.pmtudisc == IP_PMTUDISC_OMIT
+    return sk.pmtudisc < uapi.IP_PMTUDISC_DO or sk.pmtudisc == uapi.IP_PMTUDISC_OMIT
 
 
 def ip_select_ttl(sk: inet_sock, rt: rtable) -> int:
@@ -255,18 +222,20 @@ def ip_select_ttl(sk: inet_sock, rt: rtable) -> int:
 
 def ip_sk_mtu(sk: inet_sock, rt: rtable) -> int:
     """The MTU for a socket's datagrams, bytes."""
-    return ipv4_mtu(rt) if sk.pmtudisc < IP_PMTUDISC_PROBE else min(rt.dev.mtu, IP_MAX_MTU)
+    return (
+        ipv4_mtu(rt) if sk.pmtudisc < uapi.IP_PMTUDISC_PROBE else min(rt.dev.mtu, route.IP_MAX_MTU)
+    )
 
 
 def ip_skb_dst_mtu(sk: sock | None, skb: sk_buff) -> int:
     """include/net/ip.h: the size in bytes above which skb must be fragmented."""
     rt: rtable = skb.dst
     if (rt.rt_pmtu or rt.metrics or rt.rt_mtu_locked) and (
-        not isinstance(sk, inet_sock) or sk.pmtudisc < IP_PMTUDISC_PROBE
+        not isinstance(sk, inet_sock) or sk.pmtudisc < uapi.IP_PMTUDISC_PROBE
     ):
         return ip_dst_mtu_maybe_forward(rt, bool(skb.ip_cb_flags & IPSKB_FORWARDED))
     mtu = rt.dev.mtu
-    return mtu if mtu < IP_MAX_MTU else IP_MAX_MTU
+    return mtu if mtu < route.IP_MAX_MTU else route.IP_MAX_MTU
 
 
 # --- local output --------------------------------------------------------------------------
@@ -275,7 +244,7 @@ def ip_skb_dst_mtu(sk: sock | None, skb: sk_buff) -> int:
 def __ip_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: count, LOCAL_OUT hook. 1 = go on with dst_output."""
     net.mib.ip.OutRequests += 1
-    skb.protocol = ETH_P_IP
+    skb.protocol = netdevice.ETH_P_IP
     if net.nf_hooks[NF_INET_LOCAL_OUT]:
         return nf_hook(NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev, dst_output)
     return 1
@@ -303,9 +272,9 @@ def ip_build_and_send_pkt(
     if opt is not None and opt.optlen:
         options, final = ip_options_build(opt, daddr, rt, saddr)
     if skb.len <= IP_MIN_FRAG and not (opt is not None and opt.optlen):
-        df, ident = IP_DF, 0
+        df, ident = route.IP_DF, 0
     else:
-        df = IP_DF if ip_dont_fragment(sk, rt) else 0
+        df = route.IP_DF if ip_dont_fragment(sk, rt) else 0
         ident = ip_select_ident_segs(net, skb, sk, df, daddr, saddr, sk.sk_protocol)
     hlen = IP_HLEN + len(options)
     ip_push(
@@ -349,7 +318,7 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
             daddr = sk.inet_daddr
             if inet_opt is not None and inet_opt.srr:
                 daddr = inet_opt.faddr
-            fl4 = fl if fl is not None else flowi(AF_INET)
+            fl4 = fl if fl is not None else flowi(uapi.AF_INET)
             try:
                 rt = ip_route_output_ports(
                     net,
@@ -365,7 +334,7 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
                 )
             except OSError:
                 net.mib.ip.OutNoRoutes += 1
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_OUTNOROUTES)
+                kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES)
                 return -errno.EHOSTUNREACH
             sk_setup_caps(sk, rt)
         skb.dst = rt
@@ -375,14 +344,17 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
     if inet_opt is not None:
         if inet_opt.is_strictroute and rt.rt_uses_gateway:
             net.mib.ip.OutNoRoutes += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_OUTNOROUTES)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES)
             return -errno.EHOSTUNREACH
         if inet_opt.optlen:
             options, daddr = ip_options_build(inet_opt, narrow(daddr), rt, narrow(saddr))
     pmtudisc = sk.pmtudisc
     df = (
-        IP_DF
-        if (pmtudisc == IP_PMTUDISC_DO or (pmtudisc == IP_PMTUDISC_WANT and not rt.rt_mtu_locked))
+        route.IP_DF
+        if (
+            pmtudisc == uapi.IP_PMTUDISC_DO
+            or (pmtudisc == uapi.IP_PMTUDISC_WANT and not rt.rt_mtu_locked)
+        )
         and not skb.ignore_df
         else 0
     )
@@ -428,16 +400,16 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     dev = rt.dev
     net.mib.ip.OutTransmits += 1
     skb.dev = dev
-    skb.protocol = ETH_P_IP
+    skb.protocol = netdevice.ETH_P_IP
     ttl = ip_hdr(skb).ttl
-    if rt.rt_flags & RTCF_MULTICAST:
-        if (not isinstance(sk, inet_sock) or sk.mc_loop) and rt.rt_flags & RTCF_LOCAL:
+    if rt.rt_flags & route.RTCF_MULTICAST:
+        if (not isinstance(sk, inet_sock) or sk.mc_loop) and rt.rt_flags & route.RTCF_LOCAL:
             ip_mc_loopback(net, skb_clone(skb), rt)
         # Multicast with TTL 0 must not leave the host; only the copy is delivered.
         if ttl == 0:
             consume_skb(skb)
             return 0
-    if rt.rt_flags & RTCF_BROADCAST:
+    if rt.rt_flags & route.RTCF_BROADCAST:
         ip_mc_loopback(net, skb_clone(skb), rt)
     if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
         ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev, ip_finish_output)
@@ -491,8 +463,8 @@ def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     size = skb.len
     ipext = net.mib.ipext
     ipext.OutOctets += size
-    if flags & (RTCF_MULTICAST | RTCF_BROADCAST):
-        if flags & RTCF_MULTICAST:
+    if flags & (route.RTCF_MULTICAST | route.RTCF_BROADCAST):
+        if flags & route.RTCF_MULTICAST:
             ipext.OutMcastPkts += 1
             ipext.OutMcastOctets += size
         else:
@@ -501,13 +473,13 @@ def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     if skb_headroom(skb) < dev.hard_header_len and not skb_cow_head(
         skb, dev.hard_header_len + dev.needed_headroom
     ):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return -errno.ENOMEM
     neigh = rt.neigh
     if neigh is None or neigh.dead:
         neigh = ip_neigh_for_gw(rt, skb)
     if neigh is None:
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NEIGH_CREATEFAIL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NEIGH_CREATEFAIL)
         return -errno.ENOBUFS
     return neigh_output(neigh, skb)
 
@@ -527,12 +499,12 @@ def ip_fragment(
     Takes ownership of skb.
     """
     iph = ip_hdr(skb)
-    if not iph.frag_off & IP_DF:
+    if not iph.frag_off & route.IP_DF:
         return ip_do_fragment(net, sk, skb, output)
     if not skb.ignore_df or (skb.frag_max_size and skb.frag_max_size > mtu):
         net.mib.ip.FragFails += 1
         net.ipv4.steps.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         return -errno.EMSGSIZE
     return ip_do_fragment(net, sk, skb, output)
 
@@ -552,7 +524,7 @@ def ip_do_fragment(
     hlen = ip_hdr(skb).ihl * 4
     if mtu < hlen + 8:
         net.mib.ip.FragFails += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         return -errno.EMSGSIZE
     headers = bytearray(skb_copy_bits(skb, 0, hlen))
     return inet_do_fragment(
@@ -565,8 +537,8 @@ def ip_frag_next(frag: sk_buff, headers: bytearray, offset: int, length: int, mo
     hlen = len(headers)
     iph = ip_hdr(frag)
     # A fragment that is cut again keeps its place and MF.
-    kept = iph.frag_off & (IP_OFFSET | IP_MF | IP_DF)
-    iph.frag_off = kept + (offset >> 3) | (IP_MF if more else 0)
+    kept = iph.frag_off & (route.IP_OFFSET | route.IP_MF | route.IP_DF)
+    iph.frag_off = kept + (offset >> 3) | (route.IP_MF if more else 0)
     iph.tot_len = hlen + length
     ip_send_check(iph)
     if not offset and hlen > IP_HLEN:
@@ -606,12 +578,12 @@ def __ip_append_data(
     """
     optlen = cork.opt.optlen if cork.opt is not None else 0
     headers = IP_HLEN + optlen
-    mtu = IP_MAX_MTU if cork.gso_size else cork.fragsize
+    mtu = route.IP_MAX_MTU if cork.gso_size else cork.fragsize
     total = cork.length + length
-    if total > mtu - headers and (total > IP_MAX_MTU - headers or not ip_sk_ignore_df(sk)):
+    if total > mtu - headers and (total > route.IP_MAX_MTU - headers or not ip_sk_ignore_df(sk)):
         ip_local_error(sk, errno.EMSGSIZE, narrow(fl4.daddr), fl4.fl_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
-    csum = 0 if optlen else NETIF_F_HW_CSUM | NETIF_F_IP_CSUM
+    csum = 0 if optlen else netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_IP_CSUM
     return append_data(sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, mtu, csum)
 
 
@@ -630,7 +602,7 @@ def ip_append_data(
 
     `ipc` and `rt` are of the first piece only. After an error nothing is collected any more.
     """
-    if flags & MSG_PROBE:
+    if flags & uapi.MSG_PROBE:
         return 0
     cork = inet_cork_of(sk)
     skb = sk.sk_write_queue.peek_tail()
@@ -666,11 +638,11 @@ def ip_make_skb(
     It has no headers yet: the transport pushes its own, then calls `__ip_make_skb`. None with
     MSG_PROBE.
     """
-    if flags & MSG_PROBE:
+    if flags & uapi.MSG_PROBE:
         return None
     # Sleep before changing the cork: another thread may send on this socket meanwhile.
     if sk.sk_wmem_alloc >= sk.sk_sndbuf:
-        sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
+        sock_wait_for_wmem(sk, flags & uapi.MSG_DONTWAIT)
     ip_setup_cork(sk, cork, ipc, rt, fl4)
     return __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
 
@@ -694,11 +666,11 @@ def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> s
         options, daddr = ip_options_build(opt, narrow(cork.addr or daddr), rt, narrow(saddr))
         tot_len += len(options)
     pmtudisc = sk.pmtudisc
-    if pmtudisc == IP_PMTUDISC_WANT:
+    if pmtudisc == uapi.IP_PMTUDISC_WANT:
         mtu = ipv4_mtu(rt) if rt.rt_pmtu or rt.metrics else rt.dev.mtu
-        df = IP_DF if tot_len <= mtu and not rt.rt_mtu_locked else 0
+        df = route.IP_DF if tot_len <= mtu and not rt.rt_mtu_locked else 0
     else:
-        df = IP_DF if pmtudisc in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE) else 0
+        df = route.IP_DF if pmtudisc in (uapi.IP_PMTUDISC_DO, uapi.IP_PMTUDISC_PROBE) else 0
     ttl = cork.ttl
     if not ttl:
         ttl = sk.mc_ttl if rt.rt_type == RTN_MULTICAST else sk.uc_ttl
@@ -802,7 +774,7 @@ def ip_send_unicast_reply(
     socket is charged. `sopt`: received options to be answered, or None. 0 or a negative errno.
     """
     net = sk.net
-    fl4 = flowi(AF_INET, daddr, saddr, oif, tos & 0x1C, protocol, dport, sport, flags, mark)
+    fl4 = flowi(uapi.AF_INET, daddr, saddr, oif, tos & 0x1C, protocol, dport, sport, flags, mark)
     options = b""
     final = daddr
     reply: ip_options | None = None
@@ -816,7 +788,7 @@ def ip_send_unicast_reply(
         return -(exc.errno or errno.EHOSTUNREACH)
     if reply is not None and reply.optlen:
         options, final = ip_options_build(reply, daddr, rt, saddr)
-    nskb = alloc_skb(net.skb_small, len(payload), LL_MAX_HEADER + 80)
+    nskb = alloc_skb(net.skb_small, len(payload), netdevice.LL_MAX_HEADER + 80)
     if nskb is None:
         return -errno.ENOMEM
     skb_put_data(nskb, payload)
@@ -830,7 +802,7 @@ def ip_send_unicast_reply(
         tos,
         len(payload) + IP_HLEN + len(options),
         0,
-        IP_DF,
+        route.IP_DF,
         ttl or ip4_dst_hoplimit(rt),
         protocol,
         saddr,

@@ -13,13 +13,8 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.proto import proto
 from stack.core.rows import narrow
-from stack.core.sock import (
-    SOCK_BROADCAST,
-    lock_sock,
-    release_sock,
-    sk_dst_check,
-    sk_dst_set,
-)
+from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_set
+from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, IPPROTO_ICMP
@@ -41,21 +36,10 @@ from stack.inet.ping import (
     ping_unhash,
 )
 from stack.inet.raw import raise_sent
+from stack.ipv4 import fib, icmp_codes
 from stack.ipv4.datagram import check_bind_sockaddr, check_sockaddr, ip4_datagram_connect
-from stack.ipv4.fib import (
-    RTN_BROADCAST,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    inet_addr_type,
-)
+from stack.ipv4.fib import inet_addr_type
 from stack.ipv4.icmp import icmp_out_count
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_ECHO,
-    ICMP_ECHOREPLY,
-    ICMP_FRAG_NEEDED,
-    ICMP_REDIRECT,
-)
 from stack.ipv4.ip_output import (
     ip_append_data,
     ip_datagram_flow,
@@ -81,9 +65,9 @@ def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     net = sk.net
     lock_sock(sk)
     try:
-        kind = inet_addr_type(net, addr) if addr else RTN_LOCAL
-        if kind in (RTN_MULTICAST, RTN_BROADCAST) or (
-            kind != RTN_LOCAL and not sk.freebind and not net.sysctl.ip_nonlocal_bind
+        kind = inet_addr_type(net, addr) if addr else fib.RTN_LOCAL
+        if kind in (fib.RTN_MULTICAST, fib.RTN_BROADCAST) or (
+            kind != fib.RTN_LOCAL and not sk.freebind and not net.sysctl.ip_nonlocal_bind
         ):
             raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
         return ping_bind_to(sk, addr, ident)
@@ -96,7 +80,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
 
     The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
     """
-    sequence = ping_common_sendmsg(msg, length, ICMP_ECHO)
+    sequence = ping_common_sendmsg(msg, length, icmp_codes.ICMP_ECHO)
     if msg.msg_name is not None:
         check_sockaddr(msg.msg_name)
         daddr = msg.msg_name.addr
@@ -133,8 +117,8 @@ def ping_v4_push_pending_frames(sk: ping_sock, sequence: int, fl4: flowi) -> int
     skb = sk.sk_write_queue.peek()
     if skb is None:
         return 0
-    icmp_push(skb, ICMP_ECHO, 0, sk.inet_num << 16 | sequence)
-    icmp_out_count(sk.net, ICMP_ECHO)
+    icmp_push(skb, icmp_codes.ICMP_ECHO, 0, sk.inet_num << 16 | sequence)
+    icmp_out_count(sk.net, icmp_codes.ICMP_ECHO)
     return ip_push_pending_frames(sk, ip_finish_skb(sk, fl4))
 
 
@@ -142,7 +126,7 @@ def ping_err(skb: sk_buff, offset: int, info: int) -> None:
     """net/ipv4/ping.c: an ICMP error about our echo request, quoted header at `offset`. Borrows."""
     net = skb.dst.net
     quoted = skb_copy_bits(skb, offset, 8)
-    if quoted[0] not in (ICMP_ECHO, ICMP_EXT_ECHO):
+    if quoted[0] not in (icmp_codes.ICMP_ECHO, ICMP_EXT_ECHO):
         return
     ident = int.from_bytes(quoted[4:6], "big")
     dif = skb.dev.ifindex if skb.dev else 0
@@ -157,11 +141,11 @@ def icmp_err(skb: sk_buff, info: int) -> int:
     icmph = icmp_hdr(skb)
     net = skb.dst.net
     hlen = iphdr_at(skb, 0).ihl * 4
-    if skb_copy_bits(skb, hlen, 1)[0] != ICMP_ECHOREPLY:
+    if skb_copy_bits(skb, hlen, 1)[0] != icmp_codes.ICMP_ECHOREPLY:
         ping_err(skb, hlen, info)
-        if icmph.type == ICMP_DEST_UNREACH and icmph.code == ICMP_FRAG_NEEDED:
+        if icmph.type == icmp_codes.ICMP_DEST_UNREACH and icmph.code == icmp_codes.ICMP_FRAG_NEEDED:
             ipv4_update_pmtu(skb, net, info, 0, IPPROTO_ICMP)
-        elif icmph.type == ICMP_REDIRECT:
+        elif icmph.type == icmp_codes.ICMP_REDIRECT:
             ipv4_redirect(skb, net, 0, IPPROTO_ICMP)
     return 0
 

@@ -34,13 +34,8 @@ from stack.core.iov import msghdr
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.proto import proto
 from stack.core.rows import narrow
-from stack.core.sock import (
-    SOCK_BROADCAST,
-    lock_sock,
-    release_sock,
-    sk_common_release,
-    sk_dst_reset,
-)
+from stack.core.sock import lock_sock, release_sock, sk_common_release, sk_dst_reset
+from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_len, sockaddr
 from stack.core.sockopt_table import (
     RAW,
@@ -53,15 +48,6 @@ from stack.core.sockopt_table import (
     set_option,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
-from stack.core.uapi import (
-    AF_INET,
-    IPPROTO_ICMP,
-    IPPROTO_RAW,
-    MSG_MORE,
-    MSG_OOB,
-    MSG_PROBE,
-    SOL_RAW,
-)
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
@@ -124,7 +110,7 @@ def raw_v4_input(sk: raw_sock, skb: sk_buff) -> int:
     dif = skb.dev.ifindex
     if not raw_match(sk, saddr, daddr, dif):
         return 0
-    if sk.filter and sk.inet_num == IPPROTO_ICMP and icmp_filter(sk, skb):
+    if sk.filter and sk.inet_num == uapi.IPPROTO_ICMP and icmp_filter(sk, skb):
         return 1
     if ipv4_is_multicast(daddr) and not ip_mc_sf_allow(sk, daddr, saddr, dif):
         return 1
@@ -154,7 +140,7 @@ def raw_rcv(sk: raw_sock, skb: sk_buff) -> int:
 def raw_err(sk: raw_sock, skb: sk_buff, offset: int, info: int) -> None:
     """net/ipv4/raw.c: sk_icmp_err. Borrows skb."""
     whole = 0 if sk.hdrincl else offset
-    sk_icmp_err(sk, skb, af_ops_of[AF_INET], sk.recverr, 0, whole, info)
+    sk_icmp_err(sk, skb, af_ops_of[uapi.AF_INET], sk.recverr, 0, whole, info)
 
 
 # --- sending -----------------------------------------------------------------------------
@@ -167,7 +153,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     """
     if length > 0xFFFF:
         raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit an IPv4 packet")
-    if msg.msg_flags & MSG_OOB:
+    if msg.msg_flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     hdrincl = sk.hdrincl
     name = msg.msg_name
@@ -180,12 +166,12 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         daddr = narrow(sk.inet_daddr)
     ipc = ipcm_cookie(sk)
     if hdrincl:
-        ipc.protocol = IPPROTO_RAW
+        ipc.protocol = uapi.IPPROTO_RAW
     if msg.msg_control:
         ip_cmsg_send(sk, msg.msg_control, ipc)
     if hdrincl and (ipc.opt is not None or sk.inet_opt is not None):
         raise os_error(errno.EINVAL, "IP options and IP_HDRINCL exclude each other")
-    protocol = IPPROTO_RAW if hdrincl else sk.sk_protocol
+    protocol = uapi.IPPROTO_RAW if hdrincl else sk.sk_protocol
     fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, protocol)
     fl4.flowi_flags = 1 if hdrincl or sk.transparent else 0
     rt = ip_route_output_flow(sk.net, fl4, sk)
@@ -198,7 +184,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     lock_sock(sk)
     try:
         ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, 0, ipc, rt, msg.msg_flags)
-        if not msg.msg_flags & MSG_MORE:
+        if not msg.msg_flags & uapi.MSG_MORE:
             raise_sent(ip_push_pending_frames(sk, ip_finish_skb(sk, fl4)), sk.recverr)
     finally:
         release_sock(sk)
@@ -218,7 +204,7 @@ def raw_send_hdrinc(
         raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
     if length < IP_HLEN:
         raise os_error(errno.EINVAL, "the packet is shorter than an IP header")
-    if flags & MSG_PROBE:
+    if flags & uapi.MSG_PROBE:
         return length
     header = msg.take(IP_HLEN)
     ihl = (header[0] & 15) * 4
@@ -233,7 +219,7 @@ def raw_send_hdrinc(
     if not iph.id:
         iph.id = __ip_select_ident(net, iph.daddr, iph.saddr, iph.protocol)
     ip_send_check(iph)
-    if iph.protocol == IPPROTO_ICMP and length > ihl:
+    if iph.protocol == uapi.IPPROTO_ICMP and length > ihl:
         icmp_out_count(net, skb_copy_bits(skb, ihl, 1)[0])
     raise_sent(ip_send_skb(net, skb), sk.recverr)
     return length
@@ -260,7 +246,7 @@ def raw_bind(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
 
 def raw_init(sk: raw_sock) -> int:
     """net/ipv4/raw.c (raw_sk_init): no ICMP type is filtered."""
-    if sk.inet_num == IPPROTO_ICMP:
+    if sk.inet_num == uapi.IPPROTO_ICMP:
         sk.filter = 0
     return 0
 
@@ -279,7 +265,7 @@ def raw_close(sk: raw_sock, timeout: int) -> None:
     sk_common_release(sk)
 
 
-only_icmp = only("inet_num", (IPPROTO_ICMP,), errno.EOPNOTSUPP, "ICMP_FILTER is for ICMP")
+only_icmp = only("inet_num", (uapi.IPPROTO_ICMP,), errno.EOPNOTSUPP, "ICMP_FILTER is for ICMP")
 
 
 def raw_seticmpfilter(sk: raw_sock, optval: Any) -> None:
@@ -288,7 +274,7 @@ def raw_seticmpfilter(sk: raw_sock, optval: Any) -> None:
 
 
 # fmt: off
-RAW_LEVEL = Level("SOL_RAW", SOL_RAW, vars(uapi), (
+RAW_LEVEL = Level("SOL_RAW", uapi.SOL_RAW, vars(uapi), (
     number("ICMP_FILTER", "filter", None, "ICMP types not wanted", sockets=RAW,
         takes=opt_raw, has=only_icmp, set=raw_seticmpfilter),
 ), length_first=False)
@@ -297,7 +283,7 @@ RAW_LEVEL = Level("SOL_RAW", SOL_RAW, vars(uapi), (
 
 def raw_setsockopt(sk: raw_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/raw.c: SOL_RAW ICMP_FILTER; everything else is IP's. Raises: OSError."""
-    if level != SOL_RAW:
+    if level != uapi.SOL_RAW:
         ip_setsockopt(sk, level, optname, optval)
         return
     set_option(RAW_LEVEL, sk, optname, optval)
@@ -305,7 +291,7 @@ def raw_setsockopt(sk: raw_sock, level: int, optname: int, optval: Any) -> None:
 
 def raw_getsockopt(sk: raw_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv4/raw.c. Raises: OSError."""
-    if level != SOL_RAW:
+    if level != uapi.SOL_RAW:
         return ip_getsockopt(sk, level, optname, optlen)
     return get_option(RAW_LEVEL, sk, optname)
 

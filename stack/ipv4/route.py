@@ -23,11 +23,13 @@ from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import narrow, row, state, wide
 from stack.core.security import security_sk_classify_flow
-from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check, sk_dst_reset, sk_dst_set
+from stack.core.sock import sk_dst_check, sk_dst_reset, sk_dst_set
+from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer
 from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup
+from stack.ipv4 import fib, icmp_codes
 from stack.ipv4.addr import (
     ipv4_is_lbcast,
     ipv4_is_local_multicast,
@@ -37,14 +39,6 @@ from stack.ipv4.addr import (
 )
 from stack.ipv4.devinet import inet_addr_onlink
 from stack.ipv4.fib import (
-    RT_SCOPE_HOST,
-    RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE,
-    RT_TABLE_LOCAL,
-    RTN_BROADCAST,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    RTN_UNICAST,
     fib_lookup,
     fib_result,
     fib_result_prefsrc,
@@ -53,12 +47,6 @@ from stack.ipv4.fib import (
     inet_select_addr,
     ip_dev_find,
     netns_fib,
-)
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_HOST_UNREACH,
-    ICMP_REDIR_HOST,
-    ICMP_REDIRECT,
 )
 from stack.ipv4.mc_list import ip_check_mc_rcu
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
@@ -186,7 +174,7 @@ def ipv4_link_failure(skb: sk_buff) -> None:
     """net/ipv4/route.c: the neighbour did not answer: send ICMP host unreachable."""
     rt = skb.dst
     assert rt is not None
-    rt.net.ipv4.steps.icmp_send(skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0)
+    rt.net.ipv4.steps.icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, icmp_codes.ICMP_HOST_UNREACH, 0)
     if isinstance(rt, rtable):
         rt.expires = 0
 
@@ -222,7 +210,7 @@ def rt_dst_alloc(dev: net_device, flags: int, rtype: int) -> rtable:
 def rt_set_nexthop(rt: rtable, daddr: int, res: fib_result | None) -> None:
     """net/ipv4/route.c: set gateway, metrics and what was learned about `daddr`."""
     nh = res.nh if res is not None else None
-    if nh is not None and nh.nh_gw and nh.nh_scope == RT_SCOPE_LINK:
+    if nh is not None and nh.nh_gw and nh.nh_scope == fib.RT_SCOPE_LINK:
         rt.rt_uses_gateway = True
         rt.rt_gw4 = nh.nh_gw
     if res is not None and res.fi is not None and res.fi.fib_metrics:
@@ -357,7 +345,7 @@ def ip_route_output_ports(
         oif,
         sk.sk_mark if sk is not None else 0,
         tos & IPTOS_RT_MASK,
-        ip_sock_rt_scope(sk) if sk is not None else RT_SCOPE_UNIVERSE,
+        ip_sock_rt_scope(sk) if sk is not None else fib.RT_SCOPE_UNIVERSE,
         proto,
         inet_sk_flowi_flags(sk) if sk is not None else 0,
         daddr,
@@ -370,7 +358,7 @@ def ip_route_output_ports(
 
 def ip_sock_rt_scope(sk: inet_sock) -> int:
     """include/net/route.h: SO_DONTROUTE limits a socket to its links."""
-    return RT_SCOPE_LINK if sk.sk_flags & SOCK_LOCALROUTE else RT_SCOPE_UNIVERSE
+    return fib.RT_SCOPE_LINK if sk.sk_flags & SOCK_LOCALROUTE else fib.RT_SCOPE_UNIVERSE
 
 
 def inet_sk_flowi_flags(sk: inet_sock) -> int:
@@ -384,7 +372,7 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
     flags = 0
     orig_oif = fl4.flowi_oif
     res: fib_result | None = None
-    rtype = RTN_UNICAST
+    rtype = fib.RTN_UNICAST
     daddr = narrow(fl4.daddr)
     saddr = narrow(fl4.saddr)
     make_route = False
@@ -411,19 +399,19 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
             or fl4.flowi_proto == IPPROTO_IGMP
         ):
             if not saddr:
-                saddr = inet_select_addr(dev_out, 0, RT_SCOPE_LINK)
+                saddr = inet_select_addr(dev_out, 0, fib.RT_SCOPE_LINK)
             make_route = True
         elif not saddr:
             if ipv4_is_multicast(daddr):
                 saddr = inet_select_addr(dev_out, 0, fl4.flowi_scope)
             elif not daddr:
-                saddr = inet_select_addr(dev_out, 0, RT_SCOPE_HOST)
+                saddr = inet_select_addr(dev_out, 0, fib.RT_SCOPE_HOST)
     if not make_route and not daddr:
         daddr = saddr or INADDR_LOOPBACK
         saddr = daddr
         dev_out = net.loopback_dev
         fl4.flowi_oif = dev_out.ifindex
-        rtype = RTN_LOCAL
+        rtype = fib.RTN_LOCAL
         flags |= RTCF_LOCAL
         make_route = True
     if not make_route:
@@ -436,12 +424,12 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
                 raise os_error(-found)  # type: ignore[operator]
             # No route, but the caller gave a device: treat the destination as on link.
             if not saddr:
-                saddr = inet_select_addr(dev_out, 0, RT_SCOPE_LINK)
+                saddr = inet_select_addr(dev_out, 0, fib.RT_SCOPE_LINK)
         else:
             res = found
             assert res is not None
             rtype = res.type
-            if rtype == RTN_LOCAL:
+            if rtype == fib.RTN_LOCAL:
                 if not saddr:
                     saddr = (res.fi.fib_prefsrc if res.fi else 0) or daddr
                 orig_oif = res.nh.nh_oif if res.nh else 0
@@ -460,7 +448,7 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
     fl4.daddr = daddr
     assert dev_out is not None
     rt = __mkroute_output(res, fl4, orig_oif, dev_out, flags, rtype)
-    if key is not None and rt.rt_type != RTN_MULTICAST:
+    if key is not None and rt.rt_type != fib.RTN_MULTICAST:
         ipv4 = net.ipv4
         if len(ipv4.rt_cache_out) >= RT_CACHE_MAX:
             rt_cache_flush(net)
@@ -486,17 +474,17 @@ def __mkroute_output(
     ):
         raise os_error(errno.EINVAL, "a loopback source cannot leave the host")
     if ipv4_is_lbcast(daddr):
-        rtype = RTN_BROADCAST
+        rtype = fib.RTN_BROADCAST
     elif ipv4_is_multicast(daddr):
-        rtype = RTN_MULTICAST
+        rtype = fib.RTN_MULTICAST
     elif ipv4_is_zeronet(daddr):
         raise os_error(errno.EINVAL, "destination 0.0.0.0/8 is not routable")
     if loopback:
         flags |= RTCF_LOCAL
-    if rtype == RTN_BROADCAST:
+    if rtype == fib.RTN_BROADCAST:
         flags |= RTCF_BROADCAST | RTCF_LOCAL
         res = None
-    elif rtype == RTN_MULTICAST:
+    elif rtype == fib.RTN_MULTICAST:
         flags |= RTCF_MULTICAST | RTCF_LOCAL
         if not ip_check_mc_rcu(in_dev, daddr, narrow(fl4.saddr), fl4.flowi_proto):
             flags &= ~RTCF_LOCAL
@@ -680,7 +668,7 @@ def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
     if not in_dev_conf(in_dev, "shared_media"):
         if not inet_addr_onlink(in_dev, new_gw, old_gw):
             return
-    elif inet_addr_type(net, new_gw) != RTN_UNICAST:
+    elif inet_addr_type(net, new_gw) != fib.RTN_UNICAST:
         return
     if in_dev_conf(in_dev, "secure_redirects") and not inet_addr_onlink(in_dev, new_gw, 0):
         return
@@ -710,7 +698,9 @@ def ip_rt_send_redirect(skb: sk_buff) -> None:
         return
     load_ns = sysctl.redirect_load * MSEC
     if peer.n_redirects == 0 or now > peer.rate_last + (load_ns << peer.n_redirects):
-        net.ipv4.steps.icmp_send(skb, ICMP_REDIRECT, ICMP_REDIR_HOST, rt.rt_gw4 or iph.daddr)
+        net.ipv4.steps.icmp_send(
+            skb, icmp_codes.ICMP_REDIRECT, icmp_codes.ICMP_REDIR_HOST, rt.rt_gw4 or iph.daddr
+        )
         peer.rate_last = now
         peer.n_redirects += 1
 
@@ -719,7 +709,7 @@ def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
     """net/ipv4/route.c: the address that goes into route-recording options."""
     if not rt.rt_is_input:
         return ip_hdr(addr_skb).saddr
-    return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, RT_SCOPE_UNIVERSE)
+    return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, fib.RT_SCOPE_UNIVERSE)
 
 
 ROUTE_SYSCTLS = tuple(
@@ -734,7 +724,7 @@ def ip_rt_init(net: Net) -> None:
     """net/ipv4/route.c: set up routing in a namespace."""
     net.fib = netns_fib()
     net.xfrm.changed.append(lambda: rt_cache_flush(net))
-    net.ipv4.own_addresses = net.fib.tables[RT_TABLE_LOCAL].maps[32]
+    net.ipv4.own_addresses = net.fib.tables[fib.RT_TABLE_LOCAL].maps[32]
 
     def written(_: object) -> None:
         rt_cache_flush(net)

@@ -25,21 +25,14 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
 from fastpath.net.hdr import ip_hdr
 from fastpath.net.inet import rth_find, rth_key
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_INADDRERRORS,
-    SKB_DROP_REASON_IP_INNOROUTES,
-    SKB_DROP_REASON_IP_INVALID_DEST,
-    SKB_DROP_REASON_IP_INVALID_SOURCE,
-    SKB_DROP_REASON_IP_LOCAL_SOURCE,
-    SKB_DROP_REASON_IP_LOCALNET,
-    SKB_DROP_REASON_IP_RPFILTER,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, NET_RX_DROP, net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.uapi import AF_INET, IPPROTO_IGMP
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import inet_peer_xrlim_allow
+from stack.ipv4 import fib, icmp_codes, route
 from stack.ipv4.addr import (
     ipv4_is_lbcast,
     ipv4_is_local_multicast,
@@ -49,13 +42,6 @@ from stack.ipv4.addr import (
 )
 from stack.ipv4.devinet import in_device, inet_addr_onlink
 from stack.ipv4.fib import (
-    RT_SCOPE_HOST,
-    RT_TABLE_LOCAL,
-    RTN_BROADCAST,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    RTN_UNICAST,
-    RTN_UNREACHABLE,
     fib_alias,
     fib_info_nh_uses_dev,
     fib_lookup,
@@ -64,21 +50,9 @@ from stack.ipv4.fib import (
     format_addr,
     inet_addr_type,
 )
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_HOST_UNREACH,
-    ICMP_NET_UNREACH,
-    ICMP_PKT_FILTERED,
-)
 from stack.ipv4.mc_list import ip_check_mc_rcu
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv4.route import (
-    IPTOS_RT_MASK,
-    MSEC,
-    RTCF_BROADCAST,
-    RTCF_DOREDIRECT,
-    RTCF_LOCAL,
-    RTCF_MULTICAST,
     find_exception,
     inet_getpeer_v4,
     log,
@@ -120,7 +94,7 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
     ipv4 = net.ipv4
     top = saddr >> 24
     if ipv4.rth_forwards and 0 < top < 224 and top != 127 and saddr not in ipv4.own_addresses:
-        res = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
+        res = fib_lookup(net, daddr, tos & route.IPTOS_RT_MASK)
         if res.__class__ is fib_result and res.fi is not None and len(res.fi.fib_nh) == 1:
             rth = res.nh.nh_rth_input.get(dev.ifindex) if res.nh is not None else None
             if rth is not None and rth.rt_genid == ipv4.rt_genid and daddr not in ipv4.fnhe:
@@ -129,10 +103,10 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
     if ipv4_is_multicast(daddr):
         in_dev = dev.ip_ptr
         if in_dev is None:
-            return SKB_DROP_REASON_IP_INADDRERRORS
+            return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
         proto = ip_hdr(skb).protocol if skb.protocol == ETH_P_IP else 0
         if not ip_check_mc_rcu(in_dev, daddr, saddr, proto):
-            return SKB_DROP_REASON_IP_INADDRERRORS
+            return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
         return ip_route_input_mc(skb, daddr, saddr, tos, dev)
     return ip_route_input_slow(skb, daddr, saddr, tos, dev)
 
@@ -140,17 +114,17 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
 def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: route a packet to a group that this host is a member of."""
     if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or skb.protocol != ETH_P_IP:
-        return SKB_DROP_REASON_IP_INVALID_SOURCE
+        return drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
     in_dev = dev.ip_ptr
     assert in_dev is not None
     if ipv4_is_loopback(saddr) and not dev.flags & IFF_LOOPBACK:
-        return SKB_DROP_REASON_IP_LOCALNET
+        return drop_reason.SKB_DROP_REASON_IP_LOCALNET
     if ipv4_is_zeronet(saddr):
         if not ipv4_is_local_multicast(daddr) and ip_hdr(skb).protocol != IPPROTO_IGMP:
-            return SKB_DROP_REASON_IP_INVALID_SOURCE
+            return drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
     elif fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev) < 0:
-        return SKB_DROP_REASON_IP_RPFILTER
-    rt = rt_dst_alloc(dev, RTCF_MULTICAST | RTCF_LOCAL, RTN_MULTICAST)
+        return drop_reason.SKB_DROP_REASON_IP_RPFILTER
+    rt = rt_dst_alloc(dev, route.RTCF_MULTICAST | route.RTCF_LOCAL, fib.RTN_MULTICAST)
     rt.output = ip_rt_bug
     rt.rt_is_input = True
     rt.rt_iif = dev.ifindex
@@ -164,32 +138,36 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
     net = dev.net
     in_dev = dev.ip_ptr
     if in_dev is None:
-        return SKB_DROP_REASON_IP_INADDRERRORS
+        return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
     loopback = dev.flags & IFF_LOOPBACK
     if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr):
-        return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+        return martian_source(skb, dev, daddr, saddr, drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE)
     broadcast = ipv4_is_lbcast(daddr) or (saddr == 0 and daddr == 0)
     res: fib_result | None = None
     if not broadcast:
         if ipv4_is_zeronet(saddr):
-            return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_INVALID_SOURCE)
+            return martian_source(
+                skb, dev, daddr, saddr, drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
+            )
         if ipv4_is_zeronet(daddr):
             return martian_destination(dev, daddr, saddr)
         if not loopback and not in_dev_conf(in_dev, "route_localnet"):
             if ipv4_is_loopback(daddr):
                 return martian_destination(dev, daddr, saddr)
             if ipv4_is_loopback(saddr):
-                return martian_source(skb, dev, daddr, saddr, SKB_DROP_REASON_IP_LOCALNET)
-        found = fib_lookup(net, daddr, tos & IPTOS_RT_MASK)
+                return martian_source(
+                    skb, dev, daddr, saddr, drop_reason.SKB_DROP_REASON_IP_LOCALNET
+                )
+        found = fib_lookup(net, daddr, tos & route.IPTOS_RT_MASK)
         if not isinstance(found, fib_result):
             err = -found if in_dev_forward(in_dev) else errno.EHOSTUNREACH
             return ip_route_input_none(skb, daddr, saddr, tos, dev, err)
         res = found
-        if res.type == RTN_BROADCAST:
+        if res.type == fib.RTN_BROADCAST:
             broadcast = True
     if broadcast:
         if skb.protocol != ETH_P_IP:
-            return SKB_DROP_REASON_IP_INVALID_DEST
+            return drop_reason.SKB_DROP_REASON_IP_INVALID_DEST
         if not ipv4_is_zeronet(saddr):
             err = fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev)
             if err < 0:
@@ -202,21 +180,21 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
         ):
             # RFC 1812 5.3.5.2: a directed broadcast to another of our networks.
             return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
-        flags, rtype = RTCF_BROADCAST | RTCF_LOCAL, RTN_BROADCAST
-    elif res is not None and res.type == RTN_LOCAL:
+        flags, rtype = route.RTCF_BROADCAST | route.RTCF_LOCAL, fib.RTN_BROADCAST
+    elif res is not None and res.type == fib.RTN_LOCAL:
         err = fib_validate_source(skb, saddr, daddr, tos, 0, dev, in_dev)
         if err < 0:
             return martian_source(skb, dev, daddr, saddr, source_reason(err))
-        flags, rtype = RTCF_LOCAL, RTN_LOCAL
+        flags, rtype = route.RTCF_LOCAL, fib.RTN_LOCAL
     else:
         if not in_dev_forward(in_dev):
             return ip_route_input_none(skb, daddr, saddr, tos, dev, errno.EHOSTUNREACH)
-        if res is None or res.type != RTN_UNICAST:
+        if res is None or res.type != fib.RTN_UNICAST:
             return martian_destination(dev, daddr, saddr)
         return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
     # Cache the route by our address, so that there are no more routes than addresses of ours.
     ipv4 = net.ipv4
-    usual = rtype == RTN_LOCAL and source_is_usual(dev, in_dev)
+    usual = rtype == fib.RTN_LOCAL and source_is_usual(dev, in_dev)
     cache = ipv4.rth_input if usual else ipv4.rth_checked
     key = rth_key(daddr, tos, dev.ifindex)
     rt = cache.find(key)
@@ -236,7 +214,7 @@ def source_is_usual(dev: net_device, in_dev: in_device) -> bool:
     net = dev.net
     if dev.flags & IFF_LOOPBACK or max(in_dev_conf(in_dev, "rp_filter"), net.sysctl.rp_filter):
         return False
-    local = net.fib.tables[RT_TABLE_LOCAL]
+    local = net.fib.tables[fib.RT_TABLE_LOCAL]
     return all(plen == 32 or not _foreign_local(local.maps[plen]) for plen in local.lens)
 
 
@@ -251,7 +229,7 @@ def ip_route_input_none(
     """net/ipv4/route.c (no_route): route the packet to ip_error, which may answer with ICMP."""
     net = dev.net
     net.mib.ipext.InNoRoutes += 1
-    rt = rt_dst_alloc(net.loopback_dev, 0, RTN_UNREACHABLE)
+    rt = rt_dst_alloc(net.loopback_dev, 0, fib.RTN_UNREACHABLE)
     rt.output = ip_rt_bug
     rt.input = ip_error
     rt.error = err
@@ -267,14 +245,14 @@ def ip_mkroute_input(
     """net/ipv4/route.c: route a packet that is to be forwarded. 0 or a drop reason."""
     dev = in_dev.dev
     net = dev.net
-    fl4 = flowi(AF_INET, daddr, saddr, 0, tos & IPTOS_RT_MASK)
+    fl4 = flowi(AF_INET, daddr, saddr, 0, tos & route.IPTOS_RT_MASK)
     fib_select_path(net, res, fl4)
     nh = res.nh
     assert nh is not None
     out_dev = nh.nh_dev
     out_in_dev = out_dev.ip_ptr
     if out_in_dev is None:
-        return SKB_DROP_REASON_IP_INNOROUTES
+        return drop_reason.SKB_DROP_REASON_IP_INNOROUTES
     err = fib_validate_source(skb, saddr, daddr, tos, nh.nh_oif, dev, in_dev)
     if err < 0:
         return martian_source(skb, dev, daddr, saddr, source_reason(err))
@@ -284,7 +262,7 @@ def ip_mkroute_input(
         if in_dev_conf(out_in_dev, "send_redirects") and (
             shared or inet_addr_onlink(out_in_dev, saddr, nh.nh_gw)
         ):
-            flags |= RTCF_DOREDIRECT
+            flags |= route.RTCF_DOREDIRECT
     # A learned exception is for one destination, and a redirect for one sender. Without either
     # the next hop may cache the route.
     own = bool(flags) or find_exception(net, daddr) is not None
@@ -303,15 +281,15 @@ def ip_mkroute_input(
 def source_reason(err: int) -> int:
     """The drop reason for an error of fib_validate_source."""
     if err == -errno.EXDEV:
-        return SKB_DROP_REASON_IP_RPFILTER
-    return SKB_DROP_REASON_IP_LOCAL_SOURCE
+        return drop_reason.SKB_DROP_REASON_IP_RPFILTER
+    return drop_reason.SKB_DROP_REASON_IP_LOCAL_SOURCE
 
 
 def martian_source(skb: sk_buff, dev: net_device, daddr: int, saddr: int, reason: int) -> int:
     """net/ipv4/route.c (ip_handle_martian_source): count, log, return the drop reason."""
     net = dev.net
     net.ipv4.in_martian_src += 1
-    if reason == SKB_DROP_REASON_IP_RPFILTER:
+    if reason == drop_reason.SKB_DROP_REASON_IP_RPFILTER:
         net.mib.linux.IPReversePathFilter += 1
     in_dev = dev.ip_ptr
     if in_dev is not None and in_dev_conf(in_dev, "log_martians") and net_ratelimit(net):
@@ -332,7 +310,7 @@ def martian_destination(dev: net_device, daddr: int, saddr: int) -> int:
     if in_dev is not None and in_dev_conf(in_dev, "log_martians") and net_ratelimit(net):
         to, of = format_addr(daddr), format_addr(saddr)
         log.warning("%s: IPv4: martian destination %s from %s, dev %s", net.name, to, of, dev.name)
-    return SKB_DROP_REASON_IP_INVALID_DEST
+    return drop_reason.SKB_DROP_REASON_IP_INVALID_DEST
 
 
 def fib_validate_source(
@@ -348,17 +326,19 @@ def fib_validate_source(
         return 0
     rpf = max(in_dev_conf(idev, "rp_filter"), net.sysctl.rp_filter)
     if not rpf and not oif:
-        if inet_addr_type(net, src) == RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
+        if inet_addr_type(net, src) == fib.RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
             return -errno.EINVAL
         return 0
-    res = fib_lookup(net, src, tos & IPTOS_RT_MASK)
+    res = fib_lookup(net, src, tos & route.IPTOS_RT_MASK)
     if not isinstance(res, fib_result):
         return -errno.EXDEV if rpf else 0
-    if res.type != RTN_UNICAST and (res.type != RTN_LOCAL or not in_dev_conf(idev, "accept_local")):
+    if res.type != fib.RTN_UNICAST and (
+        res.type != fib.RTN_LOCAL or not in_dev_conf(idev, "accept_local")
+    ):
         return -errno.EINVAL
     assert res.nh is not None
     if res.nh.nh_dev is dev or (res.fi is not None and fib_info_nh_uses_dev(res.fi, dev)):
-        return 1 if res.nh.nh_scope >= RT_SCOPE_HOST else 0
+        return 1 if res.nh.nh_scope >= fib.RT_SCOPE_HOST else 0
     if rpf == 1:
         return -errno.EXDEV
     return 0
@@ -366,7 +346,7 @@ def fib_validate_source(
 
 def ip_rt_bug(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/route.c: drop output over an input route, which is a bug of the stack."""
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INADDRERRORS)
     return 0
 
 
@@ -382,19 +362,21 @@ def ip_error(skb: sk_buff) -> int:
     if in_dev is not None and not in_dev_forward(in_dev):
         if rt.error == errno.EHOSTUNREACH:
             net.mib.ip.InAddrErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INADDRERRORS)
         return NET_RX_DROP
     code = {
-        errno.EHOSTUNREACH: ICMP_HOST_UNREACH,
-        errno.ENETUNREACH: ICMP_NET_UNREACH,
-        errno.EACCES: ICMP_PKT_FILTERED,
+        errno.EHOSTUNREACH: icmp_codes.ICMP_HOST_UNREACH,
+        errno.ENETUNREACH: icmp_codes.ICMP_NET_UNREACH,
+        errno.EACCES: icmp_codes.ICMP_PKT_FILTERED,
     }.get(rt.error)
     if code is not None:
         if rt.error == errno.ENETUNREACH:
             net.mib.ipext.InNoRoutes += 1
         sysctl = net.sysctl
         peer = inet_getpeer_v4(net, ip_hdr(skb).saddr)
-        if inet_peer_xrlim_allow(net, peer, sysctl.error_cost * MSEC, sysctl.error_burst * MSEC):
-            net.ipv4.steps.icmp_send(skb, ICMP_DEST_UNREACH, code, 0)
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INNOROUTES)
+        if inet_peer_xrlim_allow(
+            net, peer, sysctl.error_cost * route.MSEC, sysctl.error_burst * route.MSEC
+        ):
+            net.ipv4.steps.icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, code, 0)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INNOROUTES)
     return NET_RX_DROP

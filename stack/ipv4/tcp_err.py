@@ -18,15 +18,8 @@ from stack.inet.tcp_ack import tcp_simple_retransmit
 from stack.inet.tcp_rcv import tcp_icmp_concerns, tcp_icmp_error, tcp_icmp_mtu, tcp_req_err
 from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_window import tcp_sync_mss
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_FRAG_NEEDED,
-    ICMP_PARAMETERPROB,
-    ICMP_REDIRECT,
-    ICMP_TIME_EXCEEDED,
-    NR_ICMP_UNREACH,
-    icmp_err_convert,
-)
+from stack.ipv4 import icmp_codes
+from stack.ipv4.icmp_codes import icmp_err_convert
 from stack.ipv4.ip_output import ip_dont_fragment, ip_sk_accept_pmtu
 from stack.ipv4.route import ipv4_sk_redirect, rtable
 
@@ -72,29 +65,31 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
         tcp_req_err(
             sk,
             seq,
-            kind in (ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED)
-            or (kind == ICMP_DEST_UNREACH and code in (0, 1)),
+            kind in (icmp_codes.ICMP_PARAMETERPROB, icmp_codes.ICMP_TIME_EXCEEDED)
+            or (kind == icmp_codes.ICMP_DEST_UNREACH and code in (0, 1)),
         )
         return 0
     if iph.ttl < sk.min_ttl:
         net.mib.linux.TCPMinTTLDrop += 1
         return 0
-    if not tcp_icmp_concerns(sk, seq, kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED):
+    if not tcp_icmp_concerns(
+        sk, seq, kind == icmp_codes.ICMP_DEST_UNREACH and code == icmp_codes.ICMP_FRAG_NEEDED
+    ):
         return 0
-    if kind == ICMP_REDIRECT:
+    if kind == icmp_codes.ICMP_REDIRECT:
         if not sock_owned_by_user(sk):
             ipv4_sk_redirect(skb, sk)
         return 0
-    if kind == ICMP_PARAMETERPROB:
+    if kind == icmp_codes.ICMP_PARAMETERPROB:
         err = errno.EPROTO
-    elif kind == ICMP_DEST_UNREACH:
-        if code > NR_ICMP_UNREACH:
+    elif kind == icmp_codes.ICMP_DEST_UNREACH:
+        if code > icmp_codes.NR_ICMP_UNREACH:
             return 0
-        if code == ICMP_FRAG_NEEDED:
+        if code == icmp_codes.ICMP_FRAG_NEEDED:
             tcp_icmp_mtu(sk, info)
             return 0
         err = icmp_err_convert[code].errno
-    elif kind == ICMP_TIME_EXCEEDED:
+    elif kind == icmp_codes.ICMP_TIME_EXCEEDED:
         err = errno.EHOSTUNREACH
     else:
         return 0

@@ -24,32 +24,18 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import iphdr_at, udp4_send_check, udphdr_at
 from fastpath.net.inet import UdpFlow
 from fastpath.net.inetkey import inet_err_ends, udp_rcv_usual
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.neigh_table import NUD_VALID
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
 from stack.core.rows import narrow
 from stack.core.snmp import udp_mib
-from stack.core.sock import (
-    SOCK_BROADCAST,
-    SOCK_LOCALROUTE,
-    sk_dst_check,
-    sk_dst_set,
-    sock_wfree,
-)
+from stack.core.sock import sk_dst_check, sk_dst_set, sock_wfree
+from stack.core.sock_flags import SOCK_BROADCAST, SOCK_LOCALROUTE
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import (
-    AF_INET,
-    IP_PMTUDISC_DO,
-    IP_PMTUDISC_OMIT,
-    IP_PMTUDISC_PROBE,
-    IP_PMTUDISC_WANT,
-    IPPROTO_UDP,
-    MSG_OOB,
-    SOL_UDP,
-)
+from stack.core.uapi import NUD_VALID
 from stack.inet.af_ops import af_ops_of, inet_af_ops
 from stack.inet.append import inet_cork_of, ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
@@ -89,6 +75,7 @@ from stack.inet.udp_hash import (
     udp_sock,
 )
 from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
+from stack.ipv4 import route
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
 from stack.ipv4.ip_output import (
@@ -102,12 +89,7 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
-from stack.ipv4.route import (
-    RTCF_BROADCAST,
-    RTCF_MULTICAST,
-    ip_route_output_flow,
-    rtable,
-)
+from stack.ipv4.route import ip_route_output_flow, rtable
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -121,22 +103,22 @@ IP_UDP_HLEN = 28
 
 def udp_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     """net/ipv4/udp.c: udp_lib_sendmsg over IPv4. Returns `length`. Raises: OSError."""
-    return udp_lib_sendmsg(sk, msg, length, AF_INET)
+    return udp_lib_sendmsg(sk, msg, length, uapi.AF_INET)
 
 
 def udp4_family(sk: udp_sock, msg: msghdr, length: int) -> int:
     """Check what IPv4 cannot send (inet_af_ops). Raises: OSError EMSGSIZE, EOPNOTSUPP."""
     if length > 0xFFFF:
         raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit a UDP datagram")
-    if msg.msg_flags & MSG_OOB:
+    if msg.msg_flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "UDP has no urgent data")
-    return AF_INET
+    return uapi.AF_INET
 
 
 def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
     """Where a message goes (inet_af_ops). Raises: OSError EINVAL, EACCES, routing errors."""
     name = msg.msg_name
-    if name is not None and (name.family != AF_INET or name.sa_len):
+    if name is not None and (name.family != uapi.AF_INET or name.sa_len):
         check_destination(name)
     udp_check_peer(sk, name)
     connected = name is None
@@ -164,7 +146,7 @@ def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
         if exc.errno == errno.ENETUNREACH:
             net.mib.ip.OutNoRoutes += 1
         raise
-    if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
+    if rt.rt_flags & route.RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
         raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if connected:
         sk_dst_set(sk, rt)
@@ -182,7 +164,7 @@ def udp4_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
         ipc.opt is not None
         or sk.sk_flags & SOCK_LOCALROUTE
         or sk.sk_no_check_tx
-        or rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
+        or rt.rt_flags & (route.RTCF_BROADCAST | route.RTCF_MULTICAST)
         or rt.rt_pmtu
         or rt.metrics
         or rt.rt_mtu_locked
@@ -204,11 +186,11 @@ def udp4_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
         fl4.fl_dport,
         tos=sk.tos,
         ttl=ip_select_ttl(sk, rt),
-        df=pmtudisc in (IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE),
-        ignore_df=pmtudisc < IP_PMTUDISC_DO or pmtudisc == IP_PMTUDISC_OMIT,
+        df=pmtudisc in (uapi.IP_PMTUDISC_WANT, uapi.IP_PMTUDISC_DO, uapi.IP_PMTUDISC_PROBE),
+        ignore_df=pmtudisc < uapi.IP_PMTUDISC_DO or pmtudisc == uapi.IP_PMTUDISC_OMIT,
         mark=sk.sk_mark,
         priority=sk.sk_priority,
-        ident_slot=ip_ident_slot(net, narrow(fl4.daddr), narrow(fl4.saddr), IPPROTO_UDP),
+        ident_slot=ip_ident_slot(net, narrow(fl4.daddr), narrow(fl4.saddr), uapi.IPPROTO_UDP),
         idents=net.ipv4.ip_idents,
         randrange=net.random.randrange,
         small=net.skb_small_head,
@@ -304,7 +286,7 @@ def udp_rcv(skb: sk_buff) -> int:
     """net/ipv4/udp.c: handler of protocol 17. Takes ownership of skb."""
     rt: rtable = skb.dst
     net = rt.net
-    many = rt.rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)
+    many = rt.rt_flags & (route.RTCF_BROADCAST | route.RTCF_MULTICAST)
     sk: udp_sock | None = skb.sk  # type: ignore[assignment]
     if sk is not None:  # early demux
         skb.sk = None
@@ -319,7 +301,7 @@ def udp_rcv(skb: sk_buff) -> int:
         if sk is not None:
             udp_queue_rcv_skb(sk, skb)
             return 0
-    return udp_lib_rcv(net, skb, af_ops_of[AF_INET], bool(many))
+    return udp_lib_rcv(net, skb, af_ops_of[uapi.AF_INET], bool(many))
 
 
 def udp_err(skb: sk_buff, info: int) -> int:
@@ -335,7 +317,7 @@ def udp_err(skb: sk_buff, info: int) -> int:
     if sk is None:
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT
-    sk_icmp_err(sk, skb, af_ops_of[AF_INET], sk.recverr, uh.dest, hlen + UDP_HLEN, info)
+    sk_icmp_err(sk, skb, af_ops_of[uapi.AF_INET], sk.recverr, uh.dest, hlen + UDP_HLEN, info)
     return 0
 
 
@@ -361,7 +343,7 @@ def udp_connect(sk: udp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
 def udp_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
     sk.sk_tx_flow = None
-    if level == SOL_UDP:
+    if level == uapi.SOL_UDP:
         udp_lib_setsockopt(sk, optname, optval)
     else:
         ip_setsockopt(sk, level, optname, optval)
@@ -369,7 +351,7 @@ def udp_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> None:
 
 def udp_getsockopt(sk: udp_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
-    if level == SOL_UDP:
+    if level == uapi.SOL_UDP:
         return udp_lib_getsockopt(sk, optname)
     return ip_getsockopt(sk, level, optname, optlen)
 

@@ -23,30 +23,17 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core import netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.neigh_gc import neigh_ifdown
 from stack.core.neigh_table import neigh_rand_reach_time
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
-from stack.core.netdevice import (
-    ARPHRD_ETHER,
-    IFF_LOOPBACK,
-    IFF_MULTICAST,
-    IFF_UP,
-    NETDEV_CHANGE,
-    NETDEV_CHANGEMTU,
-    NETDEV_CHANGENAME,
-    NETDEV_DOWN,
-    NETDEV_REGISTER,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    net_device,
-    netif_carrier_ok,
-    netif_running,
-)
+from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.rows import wide
 from stack.core.timer import timer_shutdown
 from stack.core.uapi import RTM_NEWADDR
+from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
     IN6ADDR_INTERFACELOCAL_ALLNODES,
     IN6ADDR_INTERFACELOCAL_ALLROUTERS,
@@ -89,34 +76,8 @@ from stack.ipv6.addrconf_temp import (
 )
 from stack.ipv6.anycast import ipv6_ac_destroy_dev
 from stack.ipv6.devconf import ipv6_devconf
-from stack.ipv6.if_inet6 import (
-    IF_RA_RCVD,
-    IF_READY,
-    IF_RS_SENT,
-    IFA_F_DADFAILED,
-    IFA_F_DEPRECATED,
-    IFA_F_MANAGETEMPADDR,
-    IFA_F_NODAD,
-    IFA_F_NOPREFIXROUTE,
-    IFA_F_OPTIMISTIC,
-    IFA_F_PERMANENT,
-    IFA_F_STABLE_PRIVACY,
-    IFA_F_TENTATIVE,
-    INET6_IFADDR_STATE_DEAD,
-    INET6_IFADDR_STATE_POSTDAD,
-    INET6_IFADDR_STATE_PREDAD,
-    INFINITY_LIFE_TIME,
-    IPV6_MIN_MTU,
-    inet6_dev,
-    inet6_ifaddr,
-)
+from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
 from stack.ipv6.ip6_fib import (
-    IP6_RT_PRIO_ADDRCONF,
-    RT6_TABLE_LOCAL,
-    RTF_UP,
-    RTN_MULTICAST,
-    RTNH_F_DEAD,
-    RTPROT_KERNEL,
     fib6_add,
     fib6_clean_all,
     fib6_get_table,
@@ -169,13 +130,13 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
     net = dev.net
     cnf = ipv6_devconf(dev.name, net.ipv6.devconf_dflt)
     cnf.store("mtu", dev.mtu)
-    if dev.flags & IFF_LOOPBACK:
+    if dev.flags & netdevice.IFF_LOOPBACK:
         cnf.store("accept_dad", -1)
     idev = inet6_dev(dev, cnf)
     parms = idev.nd_parms
     parms.reachable_time = neigh_rand_reach_time(net, parms.base_reachable_time)
     if addrconf_link_ready(dev):
-        idev.if_flags |= IF_READY
+        idev.if_flags |= if_inet6.IF_READY
     idev.tstamp = net.now()
     mld_init_dev(idev)
     dev.ip6_ptr = idev
@@ -185,7 +146,7 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
     cnf.on_write("addr_gen_mode", lambda conf, old: addr_gen_mode_change(idev, old))
     ipv6_dev_mc_inc(dev, IN6ADDR_INTERFACELOCAL_ALLNODES)
     ipv6_dev_mc_inc(dev, IN6ADDR_LINKLOCAL_ALLNODES)
-    if cnf.forwarding and dev.flags & IFF_MULTICAST:
+    if cnf.forwarding and dev.flags & netdevice.IFF_MULTICAST:
         ipv6_dev_mc_inc(dev, IN6ADDR_LINKLOCAL_ALLROUTERS)
     return idev
 
@@ -197,12 +158,12 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
     """
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:
-        if dev.mtu < IPV6_MIN_MTU:
+        if dev.mtu < if_inet6.IPV6_MIN_MTU:
             raise os_error(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv6")
         idev = ipv6_add_dev(dev)
     if idev.cnf.disable_ipv6:
         raise os_error(errno.EACCES, f"{dev.name}: IPv6 is disabled (disable_ipv6)")
-    if not dev.flags & IFF_LOOPBACK:
+    if not dev.flags & netdevice.IFF_LOOPBACK:
         addrconf_add_mroute(dev)
     return idev
 
@@ -210,14 +171,14 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
 def addrconf_add_mroute(dev: net_device) -> None:
     """net/ipv6/addrconf.c: add the interface's route for groups, ff00::/8."""
     rt = fib6_info(
-        fib6_get_table(dev.net, RT6_TABLE_LOCAL),
+        fib6_get_table(dev.net, ip6_fib.RT6_TABLE_LOCAL),
         0xFF << 120,
         8,
         fib6_nh(dev),
-        rtype=RTN_MULTICAST,
-        flags=RTF_UP,
-        metric=IP6_RT_PRIO_ADDRCONF,
-        protocol=RTPROT_KERNEL,
+        rtype=ip6_fib.RTN_MULTICAST,
+        flags=ip6_fib.RTF_UP,
+        metric=ip6_fib.IP6_RT_PRIO_ADDRCONF,
+        protocol=ip6_fib.RTPROT_KERNEL,
     )
     try:
         fib6_add(dev.net, rt)
@@ -228,9 +189,9 @@ def addrconf_add_mroute(dev: net_device) -> None:
 
 def addrconf_init_auto_addrs(dev: net_device) -> None:
     """net/ipv6/addrconf.c: add ::1 to a loopback device, to others a link-local address."""
-    if dev.flags & IFF_LOOPBACK:
+    if dev.flags & netdevice.IFF_LOOPBACK:
         init_loopback(dev)
-    elif dev.type == ARPHRD_ETHER:
+    elif dev.type == netdevice.ARPHRD_ETHER:
         addrconf_dev_config(dev)
 
 
@@ -238,12 +199,12 @@ def init_loopback(dev: net_device) -> None:
     """net/ipv6/addrconf.c"""
     try:
         idev = addrconf_add_dev(dev)
-        flags = IFA_F_PERMANENT | IFA_F_NODAD
+        flags = if_inet6.IFA_F_PERMANENT | if_inet6.IFA_F_NODAD
         ifp = ipv6_add_addr(idev, ifa6_config(IN6ADDR_LOOPBACK, 128, flags))
     except OSError:
         return
-    ifp.flags &= ~IFA_F_NODAD
-    ifp.state = INET6_IFADDR_STATE_POSTDAD
+    ifp.flags &= ~if_inet6.IFA_F_NODAD
+    ifp.state = if_inet6.INET6_IFADDR_STATE_POSTDAD
     ipv6_ifa_up(ifp)
 
 
@@ -264,7 +225,7 @@ def addrconf_addr_gen(idev: inet6_dev) -> None:
     if is_addr_mode_generate_stable(idev):
         addr = ipv6_generate_stable_address(idev, FE80, 0)
         if addr is not None:
-            addrconf_add_linklocal(idev, addr, IFA_F_STABLE_PRIVACY)
+            addrconf_add_linklocal(idev, addr, if_inet6.IFA_F_STABLE_PRIVACY)
             return
     iid = ipv6_generate_eui64(idev.dev)
     if iid is not None:
@@ -273,10 +234,10 @@ def addrconf_addr_gen(idev: inet6_dev) -> None:
 
 def addrconf_add_linklocal(idev: inet6_dev, addr: wide, flags: int) -> None:
     """net/ipv6/addrconf.c"""
-    flags |= IFA_F_PERMANENT
+    flags |= if_inet6.IFA_F_PERMANENT
     all_ = idev.net.ipv6.devconf_all
     if (all_.optimistic_dad or idev.cnf.optimistic_dad) and not all_.forwarding:
-        flags |= IFA_F_OPTIMISTIC
+        flags |= if_inet6.IFA_F_OPTIMISTIC
     try:
         ifp = ipv6_add_addr(idev, ifa6_config(addr, 64, flags))
     except OSError:
@@ -292,30 +253,30 @@ def addrconf_notify(event: int, dev: net_device) -> None:
     """net/ipv6/addrconf.c: update IPv6 on a device event."""
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
-    loopback = bool(dev.flags & IFF_LOOPBACK)
-    if event == NETDEV_REGISTER:
-        if idev is None and dev.mtu >= IPV6_MIN_MTU:
+    loopback = bool(dev.flags & netdevice.IFF_LOOPBACK)
+    if event == netdevice.NETDEV_REGISTER:
+        if idev is None and dev.mtu >= if_inet6.IPV6_MIN_MTU:
             ipv6_add_dev(dev)
-    elif event == NETDEV_CHANGEMTU:
-        if dev.mtu < IPV6_MIN_MTU:
+    elif event == netdevice.NETDEV_CHANGEMTU:
+        if dev.mtu < if_inet6.IPV6_MIN_MTU:
             addrconf_ifdown(dev, not loopback)
         elif idev is not None:
             rt6_mtu_change(dev, dev.mtu)
             idev.cnf.store("mtu", dev.mtu)
         else:
             ipv6_add_dev(dev)
-            if dev.flags & IFF_UP:
+            if dev.flags & netdevice.IFF_UP:
                 addrconf_up(dev)
-    elif event == NETDEV_UP:
+    elif event == netdevice.NETDEV_UP:
         addrconf_up(dev)
-    elif event == NETDEV_CHANGE:
-        if dev.flags & IFF_UP:
+    elif event == netdevice.NETDEV_CHANGE:
+        if dev.flags & netdevice.IFF_UP:
             addrconf_carrier(dev)
-    elif event == NETDEV_DOWN:
+    elif event == netdevice.NETDEV_DOWN:
         addrconf_ifdown(dev, False)
-    elif event == NETDEV_UNREGISTER:
+    elif event == netdevice.NETDEV_UNREGISTER:
         addrconf_ifdown(dev, True)
-    elif event == NETDEV_CHANGENAME and idev is not None:
+    elif event == netdevice.NETDEV_CHANGENAME and idev is not None:
         conf = net.ipv6.sysctl.conf
         for name, cnf in tuple(conf.items()):
             if cnf is idev.cnf:
@@ -328,11 +289,11 @@ def addrconf_up(dev: net_device) -> None:
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.cnf.disable_ipv6:
         return
-    if dev.mtu < IPV6_MIN_MTU:
-        addrconf_ifdown(dev, not dev.flags & IFF_LOOPBACK)
+    if dev.mtu < if_inet6.IPV6_MIN_MTU:
+        addrconf_ifdown(dev, not dev.flags & netdevice.IFF_LOOPBACK)
         return
     addrconf_permanent_addr(idev)
-    if addrconf_link_ready(dev) or dev.flags & IFF_LOOPBACK:
+    if addrconf_link_ready(dev) or dev.flags & netdevice.IFF_LOOPBACK:
         addrconf_link_up(idev)
 
 
@@ -341,7 +302,7 @@ def addrconf_carrier(dev: net_device) -> None:
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.cnf.disable_ipv6 or not addrconf_link_ready(dev):
         return
-    if idev.if_flags & IF_READY:
+    if idev.if_flags & if_inet6.IF_READY:
         # The cable may be plugged in elsewhere: report our groups again.
         ipv6_mc_up(idev)
         return
@@ -351,11 +312,11 @@ def addrconf_carrier(dev: net_device) -> None:
 def addrconf_link_up(idev: inet6_dev) -> None:
     """net/ipv6/addrconf.c: the link is ready: report groups, add addresses, run DAD."""
     dev = idev.dev
-    idev.if_flags |= IF_READY
+    idev.if_flags |= if_inet6.IF_READY
     ipv6_mc_up(idev)
     addrconf_init_auto_addrs(dev)
     addrconf_dad_run(idev)
-    rt6_sync_up(dev, RTNH_F_DEAD, True)
+    rt6_sync_up(dev, ip6_fib.RTNH_F_DEAD, True)
     if idev.cnf.mtu != dev.mtu:
         rt6_mtu_change(dev, dev.mtu)
         idev.cnf.store("mtu", dev.mtu)
@@ -365,12 +326,14 @@ def addrconf_link_up(idev: inet6_dev) -> None:
 def addrconf_permanent_addr(idev: inet6_dev) -> None:
     """net/ipv6/addrconf.c: addresses kept or added while down have their routes and DAD now."""
     for ifp in tuple(idev.addr_list):
-        kept = ifp.flags & IFA_F_PERMANENT and ifp.rt is None
+        kept = ifp.flags & if_inet6.IFA_F_PERMANENT and ifp.rt is None
         if kept:
             ifp.rt = addrconf_f6i_alloc(idev, ifp.addr)
-        if ifp.flags & IFA_F_PERMANENT and not ifp.flags & IFA_F_NOPREFIXROUTE:
+        if ifp.flags & if_inet6.IFA_F_PERMANENT and not ifp.flags & if_inet6.IFA_F_NOPREFIXROUTE:
             addrconf_prefix_route(idev.dev, ifp.addr, ifp.prefix_len, metric=ifp.rt_priority)
-        if kept or (ifp.flags & IFA_F_TENTATIVE and ifp.state != INET6_IFADDR_STATE_DEAD):
+        if kept or (
+            ifp.flags & if_inet6.IFA_F_TENTATIVE and ifp.state != if_inet6.INET6_IFADDR_STATE_DEAD
+        ):
             addrconf_dad_start(ifp)
 
 
@@ -389,7 +352,7 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
         keep_addr = net.ipv6.devconf_all.keep_addr_on_down or idev.cnf.keep_addr_on_down
     addrconf_del_rs_timer(idev)
     if not unregister:
-        idev.if_flags &= ~(IF_RS_SENT | IF_RA_RCVD | IF_READY)
+        idev.if_flags &= ~(if_inet6.IF_RS_SENT | if_inet6.IF_RA_RCVD | if_inet6.IF_READY)
     mld_stop_dev(idev)
     for ifp in tuple(idev.addr_list):
         _addr_ifdown(ifp, keep_addr > 0)
@@ -418,25 +381,25 @@ def _addr_ifdown(ifp: inet6_ifaddr, keep_addr: bool) -> None:
     addrconf_del_dad_work(ifp)
     keep = (
         keep_addr
-        and ifp.flags & IFA_F_PERMANENT
+        and ifp.flags & if_inet6.IFA_F_PERMANENT
         and not ipv6_addr_is_linklocal(ifp.addr)
         and ifp.addr != IN6ADDR_LOOPBACK
     )
-    was_dead = ifp.state == INET6_IFADDR_STATE_DEAD
+    was_dead = ifp.state == if_inet6.INET6_IFADDR_STATE_DEAD
     if keep:
         ipv6_ifa_down(ifp)
-        ifp.state = INET6_IFADDR_STATE_PREDAD
-        ifp.flags |= IFA_F_TENTATIVE
-        ifp.flags &= ~IFA_F_DADFAILED
+        ifp.state = if_inet6.INET6_IFADDR_STATE_PREDAD
+        ifp.flags |= if_inet6.IFA_F_TENTATIVE
+        ifp.flags &= ~if_inet6.IFA_F_DADFAILED
         ifp.rt = None
         return
-    ifp.state = INET6_IFADDR_STATE_DEAD
+    ifp.state = if_inet6.INET6_IFADDR_STATE_DEAD
     ipv6_unhash_addr(ifp)
     if was_dead:
         addrconf_leave_solict(idev, ifp.addr)
         return
     ipv6_ifa_down(ifp)
-    notify_inet6addr(NETDEV_DOWN, ifp)
+    notify_inet6addr(netdevice.NETDEV_DOWN, ifp)
 
 
 # --- settings that have an effect when written ---------------------------------------------
@@ -448,15 +411,19 @@ def dev_forward_change(idev: inet6_dev, old: int) -> None:
     if bool(forwarding) == bool(old):
         return
     dev = idev.dev
-    if dev.flags & IFF_MULTICAST:
+    if dev.flags & netdevice.IFF_MULTICAST:
         for group in _ALL_ROUTERS:
             (ipv6_dev_mc_inc if forwarding else ipv6_dev_mc_dec)(dev, group)
     for ifp in tuple(idev.addr_list):
-        if not ifp.flags & IFA_F_TENTATIVE:
+        if not ifp.flags & if_inet6.IFA_F_TENTATIVE:
             (addrconf_join_anycast if forwarding else addrconf_leave_anycast)(ifp)
     if forwarding:
         rt6_purge_dflt_routers(idev.net)
-    elif idev.if_flags & IF_READY and idev.cnf.accept_ra and not dev.flags & IFF_LOOPBACK:
+    elif (
+        idev.if_flags & if_inet6.IF_READY
+        and idev.cnf.accept_ra
+        and not dev.flags & netdevice.IFF_LOOPBACK
+    ):
         addrconf_rs_start(idev)
 
 
@@ -467,13 +434,13 @@ def dev_disable_change(idev: inet6_dev, old: int) -> None:
         return
     if disable:
         addrconf_ifdown(idev.dev, False)
-    elif idev.dev.flags & IFF_UP:
+    elif idev.dev.flags & netdevice.IFF_UP:
         addrconf_up(idev.dev)
 
 
 def addr_gen_mode_change(idev: inet6_dev, old: int) -> None:
     """net/ipv6/addrconf.c addrconf_sysctl_addr_gen_mode: add the address of the new mode."""
-    if idev.cnf.addr_gen_mode != old and idev.if_flags & IF_READY:
+    if idev.cnf.addr_gen_mode != old and idev.if_flags & if_inet6.IF_READY:
         addrconf_init_auto_addrs(idev.dev)
 
 
@@ -486,8 +453,8 @@ def inet6_addr_add(
     plen: int,
     *,
     flags: int = 0,
-    valid_lft: int = INFINITY_LIFE_TIME,
-    preferred_lft: int = INFINITY_LIFE_TIME,
+    valid_lft: int = if_inet6.INFINITY_LIFE_TIME,
+    preferred_lft: int = if_inet6.INFINITY_LIFE_TIME,
     peer: wide = 0,
     metric: int = 0,
 ) -> inet6_ifaddr:
@@ -500,24 +467,24 @@ def inet6_addr_add(
         raise os_error(errno.EINVAL, f"prefix length {plen} is not 0 to 128")
     if not valid_lft or preferred_lft > valid_lft:
         raise os_error(errno.EINVAL, f"lifetimes: preferred {preferred_lft} s, valid {valid_lft} s")
-    if flags & IFA_F_MANAGETEMPADDR and plen != 64:
+    if flags & if_inet6.IFA_F_MANAGETEMPADDR and plen != 64:
         raise os_error(errno.EINVAL, "temporary addresses need a prefix of 64 bits")
     net = dev.net
     idev = addrconf_add_dev(dev)
-    if valid_lft == INFINITY_LIFE_TIME:
-        flags |= IFA_F_PERMANENT
+    if valid_lft == if_inet6.INFINITY_LIFE_TIME:
+        flags |= if_inet6.IFA_F_PERMANENT
     if not preferred_lft:
-        flags |= IFA_F_DEPRECATED
+        flags |= if_inet6.IFA_F_DEPRECATED
     cfg = ifa6_config(addr, plen, flags, valid_lft, preferred_lft, peer, metric)
     ifp = ipv6_add_addr(idev, cfg)
-    if not flags & IFA_F_NOPREFIXROUTE:
-        ends = 0 if valid_lft == INFINITY_LIFE_TIME else net.now() + valid_lft * SEC
-        if dev.flags & IFF_UP:
+    if not flags & if_inet6.IFA_F_NOPREFIXROUTE:
+        ends = 0 if valid_lft == if_inet6.INFINITY_LIFE_TIME else net.now() + valid_lft * SEC
+        if dev.flags & netdevice.IFF_UP:
             addrconf_prefix_route(dev, addr, plen, metric=metric, expires_ns=ends)
-    if not flags & (IFA_F_OPTIMISTIC | IFA_F_NODAD):
+    if not flags & (if_inet6.IFA_F_OPTIMISTIC | if_inet6.IFA_F_NODAD):
         inet6_ifa_notify(RTM_NEWADDR, ifp)
     addrconf_dad_start(ifp)
-    if flags & IFA_F_MANAGETEMPADDR:
+    if flags & if_inet6.IFA_F_MANAGETEMPADDR:
         manage_tempaddrs(idev, ifp, valid_lft, preferred_lft, True, net.now())
     addrconf_verify(net)
     return ifp
@@ -528,7 +495,7 @@ def inet6_addr_del(dev: net_device, addr: wide, plen: int) -> None:
     idev: inet6_dev | None = dev.ip6_ptr
     for ifp in tuple(idev.addr_list) if idev is not None else ():
         if ifp.addr == addr and ifp.prefix_len == plen:
-            if ifp.flags & IFA_F_MANAGETEMPADDR:
+            if ifp.flags & if_inet6.IFA_F_MANAGETEMPADDR:
                 manage_tempaddrs(ifp.idev, ifp, 0, 0, False, dev.net.now())
             ipv6_del_addr(ifp)
             addrconf_verify(dev.net)

@@ -29,6 +29,7 @@ from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP
 from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import RTM_DELADDR, RTM_NEWADDR
+from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
     IPV6_ADDR_LOOPBACK,
     IPV6_ADDR_MULTICAST,
@@ -40,30 +41,8 @@ from stack.ipv6.addr import (
     ipv6_prefix_equal,
 )
 from stack.ipv6.anycast import ipv6_dev_ac_dec, ipv6_dev_ac_inc
-from stack.ipv6.if_inet6 import (
-    IFA_F_NODAD,
-    IFA_F_NOPREFIXROUTE,
-    IFA_F_PERMANENT,
-    IFA_F_TEMPORARY,
-    IFA_F_TENTATIVE,
-    INET6_IFADDR_STATE_DEAD,
-    INET6_IFADDR_STATE_PREDAD,
-    INFINITY_LIFE_TIME,
-    inet6_dev,
-    inet6_ifaddr,
-    ipv6_get_ifaddr,
-)
+from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr, ipv6_get_ifaddr
 from stack.ipv6.ip6_fib import (
-    IP6_RT_PRIO_ADDRCONF,
-    RT6_TABLE_LOCAL,
-    RT6_TABLE_MAIN,
-    RTF_EXPIRES,
-    RTF_GATEWAY,
-    RTF_LOCAL,
-    RTF_NONEXTHOP,
-    RTF_UP,
-    RTN_LOCAL,
-    RTPROT_KERNEL,
     fib6_add,
     fib6_del,
     fib6_get_table,
@@ -88,8 +67,8 @@ class ifa6_config:
     pfx: wide
     plen: int
     ifa_flags: int = 0
-    valid_lft: int = INFINITY_LIFE_TIME
-    preferred_lft: int = INFINITY_LIFE_TIME
+    valid_lft: int = if_inet6.INFINITY_LIFE_TIME
+    preferred_lft: int = if_inet6.INFINITY_LIFE_TIME
     peer_pfx: wide = 0
     rt_priority: int = 0
 
@@ -99,17 +78,17 @@ class ifa6_config:
 
 def addrconf_f6i_alloc(idev: inet6_dev, addr: wide) -> fib6_info:
     """net/ipv6/route.c: the route that delivers `addr` to this host; not in a table yet."""
-    table = fib6_get_table(idev.net, RT6_TABLE_LOCAL)
-    flags = RTF_UP | RTF_NONEXTHOP | RTF_LOCAL
+    table = fib6_get_table(idev.net, ip6_fib.RT6_TABLE_LOCAL)
+    flags = ip6_fib.RTF_UP | ip6_fib.RTF_NONEXTHOP | ip6_fib.RTF_LOCAL
     return fib6_info(
         table,
         addr,
         128,
         fib6_nh(idev.dev),
-        rtype=RTN_LOCAL,
+        rtype=ip6_fib.RTN_LOCAL,
         flags=flags,
         metric=0,
-        protocol=RTPROT_KERNEL,
+        protocol=ip6_fib.RTPROT_KERNEL,
     )
 
 
@@ -119,13 +98,13 @@ def addrconf_prefix_route(
     """net/ipv6/addrconf.c: add the on-link route of a prefix. `expires_ns`: host ns, 0: never."""
     net = dev.net
     rt = fib6_info(
-        fib6_get_table(net, RT6_TABLE_MAIN),
+        fib6_get_table(net, ip6_fib.RT6_TABLE_MAIN),
         pfx & MASKS6[plen],
         plen,
         fib6_nh(dev),
-        flags=RTF_UP | flags,
-        metric=metric or IP6_RT_PRIO_ADDRCONF,
-        protocol=RTPROT_KERNEL,
+        flags=ip6_fib.RTF_UP | flags,
+        metric=metric or ip6_fib.IP6_RT_PRIO_ADDRCONF,
+        protocol=ip6_fib.RTPROT_KERNEL,
     )
     if expires_ns:
         fib6_set_expires(net, rt, expires_ns)
@@ -140,8 +119,8 @@ def addrconf_get_prefix_route(
     dev: net_device, pfx: wide, plen: int, flags: int = 0, noflags: int = 0
 ) -> fib6_info | None:
     """net/ipv6/addrconf.c: the on-link route of a prefix with all of `flags`, none of `noflags`."""
-    for rt in fib6_get_table(dev.net, RT6_TABLE_MAIN).leaf(pfx & MASKS6[plen], plen):
-        if rt.fib6_nh.fib_nh_dev is not dev or rt.fib6_flags & RTF_GATEWAY:
+    for rt in fib6_get_table(dev.net, ip6_fib.RT6_TABLE_MAIN).leaf(pfx & MASKS6[plen], plen):
+        if rt.fib6_nh.fib_nh_dev is not dev or rt.fib6_flags & ip6_fib.RTF_GATEWAY:
             continue
         if rt.fib6_flags & flags == flags and not rt.fib6_flags & noflags:
             return rt
@@ -191,7 +170,11 @@ def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
         raise os_error(errno.EACCES, f"{idev.dev.name}: IPv6 is disabled (disable_ipv6)")
     if ipv6_get_ifaddr(net, cfg.pfx, idev.dev, True) is not None:
         raise os_error(errno.EEXIST, f"{idev.dev.name}: the address is there already")
-    flags = cfg.ifa_flags if cfg.ifa_flags & IFA_F_NODAD else cfg.ifa_flags | IFA_F_TENTATIVE
+    flags = (
+        cfg.ifa_flags
+        if cfg.ifa_flags & if_inet6.IFA_F_NODAD
+        else cfg.ifa_flags | if_inet6.IFA_F_TENTATIVE
+    )
     ifp = inet6_ifaddr(idev, cfg.pfx, cfg.plen, kind & IPV6_ADDR_SCOPE_MASK, flags)
     ifp.peer_addr = cfg.peer_pfx
     ifp.valid_lft = cfg.valid_lft
@@ -202,7 +185,7 @@ def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
     ifp.rt = addrconf_f6i_alloc(idev, cfg.pfx)
     net.ipv6.addr_hash.setdefault(cfg.pfx, []).append(ifp)
     ipv6_link_dev_addr(idev, ifp)
-    if flags & IFA_F_TEMPORARY:
+    if flags & if_inet6.IFA_F_TEMPORARY:
         idev.nd.tempaddr_list.append(ifp)
     notify_inet6addr(NETDEV_UP, ifp)
     return ifp
@@ -231,8 +214,8 @@ def addrconf_del_dad_work(ifp: inet6_ifaddr) -> None:
 
 def addrconf_dad_start(ifp: inet6_ifaddr) -> None:
     """net/ipv6/addrconf.c: begin duplicate address detection."""
-    if ifp.state != INET6_IFADDR_STATE_DEAD:
-        ifp.state = INET6_IFADDR_STATE_PREDAD
+    if ifp.state != if_inet6.INET6_IFADDR_STATE_DEAD:
+        ifp.state = if_inet6.INET6_IFADDR_STATE_PREDAD
         addrconf_mod_dad_work(ifp, 0)
 
 
@@ -340,9 +323,9 @@ def ipv6_unhash_addr(ifp: inet6_ifaddr) -> None:
 
 def ipv6_del_addr(ifp: inet6_ifaddr) -> None:
     """net/ipv6/addrconf.c: remove an address, and its prefix route when it was the last one's."""
-    if ifp.state == INET6_IFADDR_STATE_DEAD:
+    if ifp.state == if_inet6.INET6_IFADDR_STATE_DEAD:
         return
-    ifp.state = INET6_IFADDR_STATE_DEAD
+    ifp.state = if_inet6.INET6_IFADDR_STATE_DEAD
     idev = ifp.idev
     ipv6_unhash_addr(ifp)
     for other in idev.nd.tempaddr_list:
@@ -351,7 +334,7 @@ def ipv6_del_addr(ifp: inet6_ifaddr) -> None:
     addrconf_del_dad_work(ifp)
     ipv6_ifa_down(ifp)
     notify_inet6addr(NETDEV_DOWN, ifp)
-    if ifp.flags & IFA_F_PERMANENT and not ifp.flags & IFA_F_NOPREFIXROUTE:
+    if ifp.flags & if_inet6.IFA_F_PERMANENT and not ifp.flags & if_inet6.IFA_F_NOPREFIXROUTE:
         cleanup_prefix_route(ifp)
     rt6_remove_prefsrc(idev.net, ifp.addr)
 
@@ -368,8 +351,8 @@ def cleanup_prefix_route(ifp: inet6_ifaddr) -> None:
             other.addr, ifp.addr, ifp.prefix_len
         ):
             continue
-        if other.flags & (IFA_F_PERMANENT | IFA_F_NOPREFIXROUTE) or (
-            other.valid_lft == INFINITY_LIFE_TIME
+        if other.flags & (if_inet6.IFA_F_PERMANENT | if_inet6.IFA_F_NOPREFIXROUTE) or (
+            other.valid_lft == if_inet6.INFINITY_LIFE_TIME
         ):
             return
         expires = max(expires, other.tstamp + other.valid_lft * SEC)
@@ -378,7 +361,7 @@ def cleanup_prefix_route(ifp: inet6_ifaddr) -> None:
         return
     if not expires:
         fib6_del(idev.net, rt)
-    elif not rt.fib6_flags & RTF_EXPIRES:
+    elif not rt.fib6_flags & ip6_fib.RTF_EXPIRES:
         fib6_set_expires(idev.net, rt, expires)
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP
 from stack.core.ratelimit import net_ratelimit
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.ipv6 import if_inet6
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -43,25 +44,7 @@ from stack.ipv6.addrconf_addr import (
     ipv6_ifa_up,
 )
 from stack.ipv6.addrconf_temp import addrconf_verify, ipv6_create_tempaddr
-from stack.ipv6.if_inet6 import (
-    IF_RA_RCVD,
-    IF_READY,
-    IF_RS_SENT,
-    IFA_F_DADFAILED,
-    IFA_F_NODAD,
-    IFA_F_OPTIMISTIC,
-    IFA_F_PERMANENT,
-    IFA_F_STABLE_PRIVACY,
-    IFA_F_TEMPORARY,
-    IFA_F_TENTATIVE,
-    INET6_IFADDR_STATE_DAD,
-    INET6_IFADDR_STATE_ERRDAD,
-    INET6_IFADDR_STATE_POSTDAD,
-    INET6_IFADDR_STATE_PREDAD,
-    inet6_dev,
-    inet6_ifaddr,
-    ipv6_accept_ra,
-)
+from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr, ipv6_accept_ra
 from stack.ipv6.mld import ipv6_mc_dad_complete
 from stack.ipv6.ndisc_send import ndisc_send_na, ndisc_send_ns, ndisc_send_rs
 from stack.ipv6.saddr import ipv6_get_lladdr
@@ -73,7 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SEC = 1_000_000_000
-_NOT_YET = IFA_F_TENTATIVE | IFA_F_OPTIMISTIC | IFA_F_DADFAILED
+_NOT_YET = if_inet6.IFA_F_TENTATIVE | if_inet6.IFA_F_OPTIMISTIC | if_inet6.IFA_F_DADFAILED
 FE80 = 0xFE80 << 112
 
 
@@ -81,22 +64,26 @@ def addrconf_dad_work(timer: timer_list) -> None:
     """net/ipv6/addrconf.c: the next step of an address's detection."""
     ifp: inet6_ifaddr = timer.data
     idev = ifp.idev
-    if ifp.state == INET6_IFADDR_STATE_PREDAD:
-        ifp.state = INET6_IFADDR_STATE_DAD
+    if ifp.state == if_inet6.INET6_IFADDR_STATE_PREDAD:
+        ifp.state = if_inet6.INET6_IFADDR_STATE_DAD
         addrconf_dad_begin(ifp)
         return
-    if ifp.state == INET6_IFADDR_STATE_ERRDAD:
-        ifp.state = INET6_IFADDR_STATE_POSTDAD
+    if ifp.state == if_inet6.INET6_IFADDR_STATE_ERRDAD:
+        ifp.state = if_inet6.INET6_IFADDR_STATE_POSTDAD
         disable = _disables_ipv6(ifp)
         addrconf_dad_stop(ifp, True)
         if disable:
             log.warning("%s: IPv6 being disabled", idev.dev.name)
             idev.cnf.disable_ipv6 = 1
         return
-    if idev.dead or not idev.if_flags & IF_READY or ifp.state != INET6_IFADDR_STATE_DAD:
+    if (
+        idev.dead
+        or not idev.if_flags & if_inet6.IF_READY
+        or ifp.state != if_inet6.INET6_IFADDR_STATE_DAD
+    ):
         return
     if not ifp.dad_probes:
-        ifp.state = INET6_IFADDR_STATE_POSTDAD
+        ifp.state = if_inet6.INET6_IFADDR_STATE_POSTDAD
         ifp.flags &= ~_NOT_YET
         addrconf_dad_completed(ifp, send_na=True)
         return
@@ -114,18 +101,20 @@ def addrconf_dad_begin(ifp: inet6_ifaddr) -> None:
     if (
         dev.flags & (IFF_NOARP | IFF_LOOPBACK)
         or (idev.net.ipv6.devconf_all.accept_dad < 1 and idev.cnf.accept_dad < 1)
-        or not ifp.flags & IFA_F_TENTATIVE
-        or ifp.flags & IFA_F_NODAD
+        or not ifp.flags & if_inet6.IFA_F_TENTATIVE
+        or ifp.flags & if_inet6.IFA_F_NODAD
     ):
-        announce = bool(ifp.flags & IFA_F_TENTATIVE and not ifp.flags & IFA_F_OPTIMISTIC)
-        ifp.state = INET6_IFADDR_STATE_POSTDAD
+        announce = bool(
+            ifp.flags & if_inet6.IFA_F_TENTATIVE and not ifp.flags & if_inet6.IFA_F_OPTIMISTIC
+        )
+        ifp.state = if_inet6.INET6_IFADDR_STATE_POSTDAD
         ifp.flags &= ~_NOT_YET
         addrconf_dad_completed(ifp, send_na=announce)
         return
-    if not idev.if_flags & IF_READY:
+    if not idev.if_flags & if_inet6.IF_READY:
         addrconf_dad_stop(ifp, False)
         return
-    if ifp.flags & IFA_F_OPTIMISTIC:  # RFC 4429 3.3: it receives packets during DAD
+    if ifp.flags & if_inet6.IFA_F_OPTIMISTIC:  # RFC 4429 3.3: it receives packets during DAD
         ifa_route_up(ifp)
     addrconf_dad_kick(ifp)
 
@@ -139,7 +128,7 @@ def addrconf_dad_kick(ifp: inet6_ifaddr) -> None:
     random = idev.net.random
     delay_s = idev.cnf.router_solicitation_delay
     delay = 0
-    if not ifp.flags & IFA_F_OPTIMISTIC and delay_s:
+    if not ifp.flags & if_inet6.IFA_F_OPTIMISTIC and delay_s:
         delay = random.randrange(delay_s * SEC)
     ifp.dad_nonce = b""
     if idev.cnf.enhanced_dad or idev.net.ipv6.devconf_all.enhanced_dad:
@@ -154,17 +143,17 @@ def addrconf_dad_stop(ifp: inet6_ifaddr, dad_failed: bool) -> None:
     Other addresses that failed are removed; a temporary one gets a successor.
     """
     if dad_failed:
-        ifp.flags |= IFA_F_DADFAILED
-    if ifp.flags & IFA_F_TEMPORARY:
+        ifp.flags |= if_inet6.IFA_F_DADFAILED
+    if ifp.flags & if_inet6.IFA_F_TEMPORARY:
         public = ifp.ifpub
         ipv6_del_addr(ifp)
         if public is not None:
             ipv6_create_tempaddr(public)
-    elif ifp.flags & IFA_F_PERMANENT or not dad_failed:
+    elif ifp.flags & if_inet6.IFA_F_PERMANENT or not dad_failed:
         addrconf_del_dad_work(ifp)
-        ifp.flags |= IFA_F_TENTATIVE
+        ifp.flags |= if_inet6.IFA_F_TENTATIVE
         if dad_failed:
-            ifp.flags &= ~IFA_F_OPTIMISTIC
+            ifp.flags &= ~if_inet6.IFA_F_OPTIMISTIC
     else:
         ipv6_del_addr(ifp)
 
@@ -174,17 +163,17 @@ def addrconf_dad_failure(ifp: inet6_ifaddr, who: str) -> None:
 
     For a stable address the next one is tried (RFC 7217 6).
     """
-    if ifp.state != INET6_IFADDR_STATE_DAD:
+    if ifp.state != if_inet6.INET6_IFADDR_STATE_DAD:
         return
-    ifp.state = INET6_IFADDR_STATE_POSTDAD
+    ifp.state = if_inet6.INET6_IFADDR_STATE_POSTDAD
     idev = ifp.idev
     net = idev.net
     if net_ratelimit(net):
         name = idev.dev.name
         log.warning("%s: duplicate address %s used by %s", name, format_addr6(ifp.addr), who)
-    if ifp.flags & IFA_F_STABLE_PRIVACY:
+    if ifp.flags & if_inet6.IFA_F_STABLE_PRIVACY:
         _next_stable(ifp)
-    ifp.state = INET6_IFADDR_STATE_ERRDAD
+    ifp.state = if_inet6.INET6_IFADDR_STATE_ERRDAD
     addrconf_mod_dad_work(ifp, 0)
 
 
@@ -197,14 +186,14 @@ def _next_stable(ifp: inet6_ifaddr) -> None:
     limit = idev.cnf.max_addresses
     if addr is None or (limit and len(idev.addr_list) >= limit):
         return
-    flags = ifp.flags & ~IFA_F_DADFAILED
+    flags = ifp.flags & ~if_inet6.IFA_F_DADFAILED
     cfg = ifa6_config(addr, ifp.prefix_len, flags, ifp.valid_lft, ifp.prefered_lft)
     try:
         again = ipv6_add_addr(idev, cfg)
     except OSError:
         return
     again.stable_privacy_retry = retries
-    again.state = INET6_IFADDR_STATE_PREDAD
+    again.state = if_inet6.INET6_IFADDR_STATE_PREDAD
     addrconf_mod_dad_work(again, net.ipv6.sysctl.idgen_delay * SEC)
 
 
@@ -214,7 +203,7 @@ def _disables_ipv6(ifp: inet6_ifaddr) -> bool:
     if max(idev.net.ipv6.devconf_all.accept_dad, idev.cnf.accept_dad) < 2:
         return False
     iid = ipv6_generate_eui64(idev.dev)
-    stable = ifp.flags & IFA_F_STABLE_PRIVACY
+    stable = ifp.flags & if_inet6.IFA_F_STABLE_PRIVACY
     return iid is not None and not stable and ifp.addr == FE80 | iid
 
 
@@ -242,7 +231,7 @@ def addrconf_dad_completed(ifp: inet6_ifaddr, *, send_na: bool) -> None:
     ):
         addrconf_rs_start(idev)
     net.ipv6.rt_cache_flush()
-    if ifp.flags & IFA_F_TEMPORARY:
+    if ifp.flags & if_inet6.IFA_F_TEMPORARY:
         addrconf_verify(net)
 
 
@@ -251,7 +240,7 @@ def ipv6_lonely_lladdr(ifp: inet6_ifaddr) -> bool:
     for other in ifp.idev.addr_list:
         if other is ifp or other.scope != IPV6_ADDR_LINKLOCAL:
             continue
-        if not other.flags & _NOT_YET and other.state == INET6_IFADDR_STATE_POSTDAD:
+        if not other.flags & _NOT_YET and other.state == if_inet6.INET6_IFADDR_STATE_POSTDAD:
             return False
     return True
 
@@ -259,7 +248,7 @@ def ipv6_lonely_lladdr(ifp: inet6_ifaddr) -> bool:
 def addrconf_dad_run(idev: inet6_dev) -> None:
     """net/ipv6/addrconf.c: the link is up: run DAD for addresses that wait."""
     for ifp in tuple(idev.addr_list):
-        if ifp.flags & IFA_F_TENTATIVE and ifp.state == INET6_IFADDR_STATE_DAD:
+        if ifp.flags & if_inet6.IFA_F_TENTATIVE and ifp.state == if_inet6.INET6_IFADDR_STATE_DAD:
             addrconf_dad_kick(ifp)
 
 
@@ -285,7 +274,7 @@ def addrconf_rs_start(idev: inet6_dev) -> None:
     if saddr is None:
         return
     net, nd = idev.net, idev.nd
-    idev.if_flags = idev.if_flags & ~IF_RA_RCVD | IF_RS_SENT
+    idev.if_flags = idev.if_flags & ~if_inet6.IF_RA_RCVD | if_inet6.IF_RS_SENT
     nd.rs_probes = 1
     nd.rs_interval = rfc3315_s14_backoff_init(net, idev.cnf.router_solicitation_interval * SEC)
     if nd.rs_timer is None:
@@ -298,9 +287,9 @@ def addrconf_rs_timer(timer: timer_list) -> None:
     """net/ipv6/addrconf.c: no router answered yet: solicit again, at growing intervals."""
     idev: inet6_dev = timer.data
     net, nd, cnf = idev.net, idev.nd, idev.cnf
-    if idev.dead or not idev.if_flags & IF_READY or not ipv6_accept_ra(idev):
+    if idev.dead or not idev.if_flags & if_inet6.IF_READY or not ipv6_accept_ra(idev):
         return
-    if idev.if_flags & IF_RA_RCVD:
+    if idev.if_flags & if_inet6.IF_RA_RCVD:
         return
     if 0 <= cnf.router_solicitations <= nd.rs_probes:
         log.debug("%s: no IPv6 routers present", idev.dev.name)

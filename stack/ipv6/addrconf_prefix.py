@@ -7,6 +7,7 @@ import logging
 from stack.core.netdevice import net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
+from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_MULTICAST, ipv6_addr_type
 from stack.ipv6.addrconf_addr import (
     addrconf_dad_start,
@@ -16,25 +17,8 @@ from stack.ipv6.addrconf_addr import (
     ipv6_add_addr,
 )
 from stack.ipv6.addrconf_temp import addrconf_verify, manage_tempaddrs
-from stack.ipv6.if_inet6 import (
-    IFA_F_DEPRECATED,
-    IFA_F_MANAGETEMPADDR,
-    IFA_F_OPTIMISTIC,
-    IFA_F_STABLE_PRIVACY,
-    INFINITY_LIFE_TIME,
-    inet6_dev,
-    inet6_ifaddr,
-    ipv6_get_ifaddr,
-)
-from stack.ipv6.ip6_fib import (
-    RTF_ADDRCONF,
-    RTF_DEFAULT,
-    RTF_EXPIRES,
-    RTF_PREFIX_RT,
-    fib6_clean_expires,
-    fib6_del,
-    fib6_set_expires,
-)
+from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr, ipv6_get_ifaddr
+from stack.ipv6.ip6_fib import fib6_clean_expires, fib6_del, fib6_set_expires
 from stack.ipv6.nd_options import prefix_info
 from stack.ipv6.stable import (
     IID_MASK,
@@ -58,7 +42,7 @@ def ra_route_room(idev: inet6_dev) -> bool:
         1
         for table in idev.net.ipv6.fib6.tables.values()
         for rt in table.routes()
-        if rt.fib6_flags & RTF_ADDRCONF and rt.fib6_nh.fib_nh_dev is idev.dev
+        if rt.fib6_flags & ip6_fib.RTF_ADDRCONF and rt.fib6_nh.fib_nh_dev is idev.dev
     )
     if learned < MAX_RA_ROUTES:
         return True
@@ -88,7 +72,7 @@ def addrconf_prefix_rcv(dev: net_device, pinfo: prefix_info, sllao: bool) -> Non
     flags = 0
     if is_addr_mode_generate_stable(idev):
         addr = ipv6_generate_stable_address(idev, pinfo.prefix, 0)
-        flags = IFA_F_STABLE_PRIVACY
+        flags = if_inet6.IFA_F_STABLE_PRIVACY
     if addr is None:
         iid = ipv6_generate_eui64(dev)
         if iid is None:
@@ -102,9 +86,9 @@ def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
     """Add or refresh the route of an on-link prefix, or remove it (valid lifetime 0)."""
     net, dev = idev.net, idev.dev
     valid = pinfo.valid
-    ends = 0 if valid == INFINITY_LIFE_TIME else net.now() + valid * SEC
-    flags = RTF_ADDRCONF | RTF_PREFIX_RT
-    rt = addrconf_get_prefix_route(dev, pinfo.prefix, pinfo.prefix_len, flags, RTF_DEFAULT)
+    ends = 0 if valid == if_inet6.INFINITY_LIFE_TIME else net.now() + valid * SEC
+    flags = ip6_fib.RTF_ADDRCONF | ip6_fib.RTF_PREFIX_RT
+    rt = addrconf_get_prefix_route(dev, pinfo.prefix, pinfo.prefix_len, flags, ip6_fib.RTF_DEFAULT)
     if rt is not None:
         if not valid:
             fib6_del(net, rt)
@@ -113,7 +97,7 @@ def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
         else:
             fib6_clean_expires(rt)
     elif valid and ra_route_room(idev):
-        flags |= RTF_EXPIRES if ends else 0
+        flags |= ip6_fib.RTF_EXPIRES if ends else 0
         addrconf_prefix_route(dev, pinfo.prefix, pinfo.prefix_len, expires_ns=ends, flags=flags)
 
 
@@ -124,7 +108,7 @@ def _find_of_prefix(idev: inet6_dev, addr: wide, stable: bool) -> inet6_ifaddr |
         return found
     # After a DAD conflict the prefix has another stable address than `addr`, the first one.
     for ifp in idev.addr_list:
-        if ifp.flags & IFA_F_STABLE_PRIVACY and not (ifp.addr ^ addr) >> 64:
+        if ifp.flags & if_inet6.IFA_F_STABLE_PRIVACY and not (ifp.addr ^ addr) >> 64:
             return ifp
     return None
 
@@ -136,14 +120,14 @@ def addrconf_prefix_rcv_add_addr(
     net = idev.net
     now = net.now()
     valid, prefered = pinfo.valid, pinfo.prefered
-    ifp = _find_of_prefix(idev, addr, bool(flags & IFA_F_STABLE_PRIVACY))
+    ifp = _find_of_prefix(idev, addr, bool(flags & if_inet6.IFA_F_STABLE_PRIVACY))
     create = False
     if ifp is None:
         if not valid:
             return
         all_ = net.ipv6.devconf_all
         if (all_.optimistic_dad or idev.cnf.optimistic_dad) and not all_.forwarding and sllao:
-            flags |= IFA_F_OPTIMISTIC
+            flags |= if_inet6.IFA_F_OPTIMISTIC
         limit = idev.cnf.max_addresses
         if limit and len(idev.addr_list) >= limit:
             idev.nd.ra_refused += 1
@@ -153,17 +137,17 @@ def addrconf_prefix_rcv_add_addr(
             ifp = ipv6_add_addr(idev, cfg)
         except OSError:
             return
-        ifp.flags |= IFA_F_MANAGETEMPADDR
+        ifp.flags |= if_inet6.IFA_F_MANAGETEMPADDR
         create = True
     else:
         stored = max(ifp.valid_lft - (now - ifp.tstamp) // SEC, 0)
-        if ifp.valid_lft == INFINITY_LIFE_TIME:
-            stored = INFINITY_LIFE_TIME
+        if ifp.valid_lft == if_inet6.INFINITY_LIFE_TIME:
+            stored = if_inet6.INFINITY_LIFE_TIME
         if stored:
             if not idev.cnf.ra_honor_pio_life:
                 valid = max(valid, min(stored, MIN_VALID_LIFETIME))
             ifp.valid_lft, ifp.prefered_lft, ifp.tstamp = valid, prefered, now
-            ifp.flags &= ~IFA_F_DEPRECATED
+            ifp.flags &= ~if_inet6.IFA_F_DEPRECATED
     manage_tempaddrs(idev, ifp, valid, prefered, create, now)
     if create:
         addrconf_dad_start(ifp)

@@ -6,23 +6,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.ipv6 import if_inet6
 from stack.ipv6.addrconf_addr import (
     addrconf_dad_start,
     ifa6_config,
     ipv6_add_addr,
     ipv6_del_addr,
 )
-from stack.ipv6.if_inet6 import (
-    IFA_F_DEPRECATED,
-    IFA_F_OPTIMISTIC,
-    IFA_F_PERMANENT,
-    IFA_F_TEMPORARY,
-    IFA_F_TENTATIVE,
-    INFINITY_LIFE_TIME,
-    for_each_ifaddr6,
-    inet6_dev,
-    inet6_ifaddr,
-)
+from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev, inet6_ifaddr
 from stack.ipv6.stable import IID_MASK, ipv6_gen_rnd_iid
 
 if TYPE_CHECKING:
@@ -72,7 +63,7 @@ def ipv6_create_tempaddr(ifp: inet6_ifaddr) -> inet6_ifaddr | None:
         prefered = regen_advance + age + 1
         if prefered > valid or prefered > ifp.prefered_lft:
             return None
-    flags = IFA_F_TEMPORARY | (ifp.flags & IFA_F_OPTIMISTIC)
+    flags = if_inet6.IFA_F_TEMPORARY | (ifp.flags & if_inet6.IFA_F_OPTIMISTIC)
     addr = ifp.addr & ~IID_MASK | ipv6_gen_rnd_iid(net.random)
     try:
         ift = ipv6_add_addr(idev, ifa6_config(addr, ifp.prefix_len, flags, valid, prefered))
@@ -103,7 +94,7 @@ def manage_tempaddrs(
         ift.prefered_lft = min(prefered_lft, most)
         ift.tstamp = now
         if ift.prefered_lft > 0:
-            ift.flags &= ~IFA_F_DEPRECATED
+            ift.flags &= ~if_inet6.IFA_F_DEPRECATED
     if not idev.nd.tempaddr_list and (valid_lft or prefered_lft):
         create = True
     if create and cnf.use_tempaddr > 0:
@@ -118,13 +109,13 @@ def addrconf_verify(net: Net) -> None:
     now = net.now()
     next_ns = now + ADDR_CHECK_FREQUENCY_NS
     for ifp in tuple(for_each_ifaddr6(net)):
-        if ifp.flags & IFA_F_PERMANENT and ifp.prefered_lft == INFINITY_LIFE_TIME:
+        if ifp.flags & if_inet6.IFA_F_PERMANENT and ifp.prefered_lft == if_inet6.INFINITY_LIFE_TIME:
             continue
         age = (now - ifp.tstamp) // SEC
         if (
-            ifp.flags & IFA_F_TEMPORARY
-            and not ifp.flags & IFA_F_TENTATIVE
-            and ifp.prefered_lft != INFINITY_LIFE_TIME
+            ifp.flags & if_inet6.IFA_F_TEMPORARY
+            and not ifp.flags & if_inet6.IFA_F_TENTATIVE
+            and ifp.prefered_lft != if_inet6.INFINITY_LIFE_TIME
             and not ifp.regen_count
             and ifp.ifpub is not None
         ):
@@ -135,14 +126,14 @@ def addrconf_verify(net: Net) -> None:
                 ipv6_create_tempaddr(ifp.ifpub)
             else:
                 next_ns = min(next_ns, ifp.tstamp + (ifp.prefered_lft - regen_advance) * SEC)
-        if ifp.valid_lft != INFINITY_LIFE_TIME and age >= ifp.valid_lft:
+        if ifp.valid_lft != if_inet6.INFINITY_LIFE_TIME and age >= ifp.valid_lft:
             ipv6_del_addr(ifp)
             continue
-        if ifp.prefered_lft == INFINITY_LIFE_TIME:
+        if ifp.prefered_lft == if_inet6.INFINITY_LIFE_TIME:
             continue
         if age >= ifp.prefered_lft:
-            ifp.flags |= IFA_F_DEPRECATED
-            if ifp.valid_lft != INFINITY_LIFE_TIME:
+            ifp.flags |= if_inet6.IFA_F_DEPRECATED
+            if ifp.valid_lft != if_inet6.INFINITY_LIFE_TIME:
                 next_ns = min(next_ns, ifp.tstamp + ifp.valid_lft * SEC)
         else:
             next_ns = min(next_ns, ifp.tstamp + ifp.prefered_lft * SEC)

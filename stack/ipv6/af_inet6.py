@@ -5,29 +5,15 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.bsd_socket import sock_register, socket
 from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import net_proto_family, proto_register
 from stack.core.rows import wide
-from stack.core.sock import (
-    SOCK_BINDADDR_LOCK,
-    lock_sock,
-    release_sock,
-)
+from stack.core.sock import lock_sock, release_sock
+from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
-from stack.core.uapi import (
-    AF_INET,
-    AF_INET6,
-    IPPROTO_ICMPV6,
-    IPPROTO_IP,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    PF_INET6,
-    SOCK_DGRAM,
-    SOCK_RAW,
-    SOCK_STREAM,
-)
 from stack.inet.af_ops import inet_register_af_ops
 from stack.inet.inet_common import (
     inet_bind_port,
@@ -81,7 +67,7 @@ def inet6_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> N
 
     Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM, or an error of prot->init.
     """
-    sk = inet_create_sock(net, sock, PF_INET6, net.ipv6.inetsw6, protocol, kern)
+    sk = inet_create_sock(net, sock, uapi.PF_INET6, net.ipv6.inetsw6, protocol, kern)
     sysctl = net.ipv6.sysctl
     sk.pinet6 = ipv6_pinfo(
         pmtudisc=int(not net.sysctl.ip_no_pmtu_disc),
@@ -107,12 +93,12 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     """
     net = sk.net
     need_sa_len(uaddr, SIN6_LEN_RFC2133)
-    if uaddr.family != AF_INET6:
+    if uaddr.family != uapi.AF_INET6:
         raise os_error(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
     addr, snum = uaddr.addr, uaddr.port
     mapped = ipv6_addr_v4mapped(addr)
     multicast = ipv6_addr_is_multicast(addr)
-    if multicast and sk.sk_type == SOCK_STREAM:
+    if multicast and sk.sk_type == uapi.SOCK_STREAM:
         raise os_error(errno.EINVAL, "a stream is bound to no group")
     inet_check_port(net, snum)
     lock_sock(sk)
@@ -124,7 +110,7 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
                 raise os_error(errno.EINVAL, "a v4-mapped address on an IPV6_V6ONLY socket")
             addr &= 0xFFFFFFFF
             source = inet_bind_source(sk, addr)
-            set_wire(sk, AF_INET)
+            set_wire(sk, uapi.AF_INET)
         else:
             inet6_bind_check(sk, addr, uaddr.scope_id)
             source = 0 if multicast else addr
@@ -136,7 +122,7 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
         except OSError:
             sk.sk_ipv6only = before
             if mapped:
-                set_wire(sk, AF_INET6)
+                set_wire(sk, uapi.AF_INET6)
             raise
         if addr or mapped:
             sk.sk_flags |= SOCK_BINDADDR_LOCK
@@ -147,9 +133,9 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
 
 def inet6_name(sk: inet_sock, addr: wide, port: int, flowinfo: int = 0) -> sockaddr:
     """The sockaddr_in6 that an AF_INET6 socket reports for `addr`, which may be an IPv4 address."""
-    if sk.sk_af.family == AF_INET:
-        return sockaddr(AF_INET6, IN6ADDR_V4MAPPED | addr, port)
-    return sockaddr(AF_INET6, addr, port, flowinfo, iface_scope_id(addr, sk.sk_bound_dev_if))
+    if sk.sk_af.family == uapi.AF_INET:
+        return sockaddr(uapi.AF_INET6, IN6ADDR_V4MAPPED | addr, port)
+    return sockaddr(uapi.AF_INET6, addr, port, flowinfo, iface_scope_id(addr, sk.sk_bound_dev_if))
 
 
 def inet6_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockaddr:
@@ -164,7 +150,7 @@ def inet6_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> sockadd
         return inet6_name(sk, sk.inet_daddr, sk.inet_dport, np.flow_label if np.sndflow else 0)
     addr = sk.inet_rcv_saddr or sk.inet_saddr
     if not addr and not sk.sk_flags & SOCK_BINDADDR_LOCK:
-        return sockaddr(AF_INET6, 0, sk.inet_sport)
+        return sockaddr(uapi.AF_INET6, 0, sk.inet_sport)
     return inet6_name(sk, addr, sk.inet_sport)
 
 
@@ -177,22 +163,26 @@ def inet6_release(sock: socket) -> int:
 
 
 inet6_stream_ops, inet6_dgram_ops, inet6_sockraw_ops = inet_proto_ops(
-    PF_INET6, inet6_release, inet6_bind, inet6_getname, inet6_ioctl, inet6_ioctl
+    uapi.PF_INET6, inet6_release, inet6_bind, inet6_getname, inet6_ioctl, inet6_ioctl
 )
 
-inet6_family_ops = net_proto_family(family=PF_INET6, create=inet6_create)
+inet6_family_ops = net_proto_family(family=uapi.PF_INET6, create=inet6_create)
 
 tcpv6_protosw = inet_protosw(
-    SOCK_STREAM,
-    IPPROTO_TCP,
+    uapi.SOCK_STREAM,
+    uapi.IPPROTO_TCP,
     tcpv6_prot,
     inet6_stream_ops,
     INET_PROTOSW_PERMANENT | INET_PROTOSW_ICSK,
 )
 inetsw6_array = (
-    inet_protosw(SOCK_DGRAM, IPPROTO_UDP, udpv6_prot, inet6_dgram_ops, INET_PROTOSW_PERMANENT),
-    inet_protosw(SOCK_DGRAM, IPPROTO_ICMPV6, pingv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE),
-    inet_protosw(SOCK_RAW, IPPROTO_IP, rawv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE),
+    inet_protosw(
+        uapi.SOCK_DGRAM, uapi.IPPROTO_UDP, udpv6_prot, inet6_dgram_ops, INET_PROTOSW_PERMANENT
+    ),
+    inet_protosw(
+        uapi.SOCK_DGRAM, uapi.IPPROTO_ICMPV6, pingv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE
+    ),
+    inet_protosw(uapi.SOCK_RAW, uapi.IPPROTO_IP, rawv6_prot, inet6_sockraw_ops, INET_PROTOSW_REUSE),
 )
 
 
@@ -205,7 +195,7 @@ def inet6_net_init(net: Net) -> None:
     sock_register(net, inet6_family_ops)
     for row in inetsw6_array:
         inet6_register_protosw(net, row)
-    inet6_add_protocol(net, udpv6_protocol, IPPROTO_UDP)
+    inet6_add_protocol(net, udpv6_protocol, uapi.IPPROTO_UDP)
     tcpv6_init(net, tcpv6_protosw)
     slots = ipv6.sockets
     slots.raw6_local_deliver = raw6_local_deliver
@@ -220,6 +210,6 @@ def inet6_net_init(net: Net) -> None:
 def inet6_init(machine: Machine) -> None:
     """net/ipv6/af_inet6.c: AF_INET6 sockets on a machine, in each of its namespaces."""
     inet_register_af_ops(ipv6_af_ops)
-    ipv6_families[IPPROTO_UDP] = udp_prot, inet_dgram_ops, None
-    ipv6_families[IPPROTO_TCP] = tcp_prot, inet_stream_ops, ipv4_specific
+    ipv6_families[uapi.IPPROTO_UDP] = udp_prot, inet_dgram_ops, None
+    ipv6_families[uapi.IPPROTO_TCP] = tcp_prot, inet_stream_ops, ipv4_specific
     register_pernet_subsys(machine, pernet_operations(init=inet6_net_init))

@@ -9,19 +9,13 @@ from stack.core.uapi import AF_INET, AF_INET6, SOCK_RAW
 from stack.inet.af_ops import inet_af_ops
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
+from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_loopback
 from stack.ipv6.datagram import ipv6_icmp_error, ipv6_recv_error
 from stack.ipv6.ip6_append import ip6_flush_pending_frames
 from stack.ipv6.ip6_cmsg import ip6_datagram_recv_ctl, ipv6_pktinfo_prepare
 from stack.ipv6.ip6_flowlabel import fl6_free_socklist
-from stack.ipv6.ip6_icmp import (
-    ICMPV6_DEST_UNREACH,
-    ICMPV6_PKT_TOOBIG,
-    ICMPV6_PORT_UNREACH,
-    NDISC_REDIRECT,
-    icmpv6_err_convert,
-    icmpv6_send,
-)
+from stack.ipv6.ip6_icmp import icmpv6_err_convert, icmpv6_send
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DO, IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_INTERFACE, np_of
 from stack.ipv6.raw import raw_v6_input, rawv6_err, rawv6_rcv
 from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
@@ -46,18 +40,18 @@ def ipv6_takes(sk: inet_sock | inet_timewait_sock, family: int) -> bool:
 
 def ipv6_port_unreachable(skb: sk_buff) -> None:
     """RFC 4443 3.1: no socket has the port of a datagram."""
-    icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0)
+    icmpv6_send(skb, ip6_icmp.ICMPV6_DEST_UNREACH, ip6_icmp.ICMPV6_PORT_UNREACH, 0)
 
 
 def ipv6_icmp_err(sk: inet_sock, skb: sk_buff, info: int) -> tuple[int, bool]:
     """The errno of an ICMPv6 error and whether it is hard (inet_af_ops)."""
     icmp6h = icmp6_hdr(skb)
     kind = icmp6h.icmp6_type
-    if kind == NDISC_REDIRECT:
+    if kind == ip6_icmp.NDISC_REDIRECT:
         ip6_sk_redirect(skb, sk)
         return 0, False
     err, harderr = icmpv6_err_convert(kind, icmp6h.icmp6_code)
-    if kind == ICMPV6_PKT_TOOBIG:
+    if kind == ip6_icmp.ICMPV6_PKT_TOOBIG:
         pmtudisc = np_of(sk).pmtudisc
         raw = sk.sk_type == SOCK_RAW
         if raw or pmtudisc < IPV6_PMTUDISC_INTERFACE:

@@ -8,21 +8,10 @@ from typing import TYPE_CHECKING
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import wide
+from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import addrconf_addr_solict_mult
 from stack.ipv6.if_inet6 import ifacaddr6, inet6_dev, ipv6_chk_addr, ipv6_chk_prefix
-from stack.ipv6.ip6_fib import (
-    RT6_TABLE_LOCAL,
-    RTF_ANYCAST,
-    RTF_NONEXTHOP,
-    RTF_UP,
-    RTN_ANYCAST,
-    RTPROT_KERNEL,
-    fib6_add,
-    fib6_del,
-    fib6_get_table,
-    fib6_info,
-    fib6_nh,
-)
+from stack.ipv6.ip6_fib import fib6_add, fib6_del, fib6_get_table, fib6_info, fib6_nh
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 
 if TYPE_CHECKING:
@@ -43,14 +32,14 @@ def ipv6_dev_ac_inc(idev: inet6_dev, addr: wide) -> None:
         return
     net = idev.net
     rt = fib6_info(
-        fib6_get_table(net, RT6_TABLE_LOCAL),
+        fib6_get_table(net, ip6_fib.RT6_TABLE_LOCAL),
         addr,
         128,
         fib6_nh(idev.dev),
-        rtype=RTN_ANYCAST,
-        flags=RTF_UP | RTF_NONEXTHOP | RTF_ANYCAST,
+        rtype=ip6_fib.RTN_ANYCAST,
+        flags=ip6_fib.RTF_UP | ip6_fib.RTF_NONEXTHOP | ip6_fib.RTF_ANYCAST,
         metric=0,
-        protocol=RTPROT_KERNEL,
+        protocol=ip6_fib.RTPROT_KERNEL,
     )
     idev.ac_list[addr] = ifacaddr6(addr, rt)
     try:

@@ -15,44 +15,20 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_csum, icmp6_hdr, ipv6_skip_exthdr
-from stack.core.drop_reason import (
-    SKB_CONSUMED,
-    SKB_DROP_REASON_ICMP_CSUM,
-    SKB_DROP_REASON_IPV6_BAD_EXTHDR,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_XFRM_POLICY,
-    SKB_NOT_DROPPED_YET,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.proto import proto
-from stack.core.sock import SOCK_USE_WRITE_QUEUE, sk_alloc, sock_init_data
+from stack.core.sock import sk_alloc, sock_init_data
+from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
+from stack.ipv6 import ip6_icmp
 from stack.ipv6.icmp_send import (
     icmp6_send,
     icmpv6_echo_reply,
 )
-from stack.ipv6.ip6_icmp import (
-    ICMP6_HLEN,
-    ICMPV6_DEST_UNREACH,
-    ICMPV6_ECHO_REPLY,
-    ICMPV6_ECHO_REQUEST,
-    ICMPV6_INFOMSG_MASK,
-    ICMPV6_MGM_QUERY,
-    ICMPV6_MGM_REDUCTION,
-    ICMPV6_MGM_REPORT,
-    ICMPV6_MLD2_REPORT,
-    ICMPV6_PARAMPROB,
-    ICMPV6_PKT_TOOBIG,
-    ICMPV6_TIME_EXCEED,
-    NDISC_NEIGHBOUR_ADVERTISEMENT,
-    NDISC_NEIGHBOUR_SOLICITATION,
-    NDISC_REDIRECT,
-    NDISC_ROUTER_ADVERTISEMENT,
-    NDISC_ROUTER_SOLICITATION,
-    icmp6_in_count,
-)
+from stack.ipv6.ip6_icmp import icmp6_in_count
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, ipv6_pinfo
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
 from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
@@ -72,30 +48,30 @@ def icmpv6_rcv(skb: sk_buff) -> int:
     """net/ipv6/icmp.c: an ICMPv6 message, data at its header. Takes ownership of skb."""
     net = skb.dev.net
     if not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return 0
     mib = net.mib.icmp6
     mib.InMsgs += 1
     iph = ipv6_hdr(skb)
-    if not pskb_may_pull(skb, ICMP6_HLEN):
+    if not pskb_may_pull(skb, ip6_icmp.ICMP6_HLEN):
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
     if skb.ip_summed != CHECKSUM_UNNECESSARY and icmp6_csum(skb, iph.saddr, iph.daddr):
         mib.InCsumErrors += 1
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_ICMP_CSUM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ICMP_CSUM)
         return 0
     kind = icmp6_hdr(skb).icmp6_type
     icmp6_in_count(net, kind)
     handler = ICMPV6_HANDLERS.get(kind)
     if handler is not None:
         reason = handler(skb)
-    elif kind & ICMPV6_INFOMSG_MASK:
-        reason = SKB_NOT_DROPPED_YET  # RFC 4443 2.4 (b): silently discarded
+    elif kind & ip6_icmp.ICMPV6_INFOMSG_MASK:
+        reason = drop_reason.SKB_NOT_DROPPED_YET  # RFC 4443 2.4 (b): silently discarded
     else:
         reason = icmpv6_error(skb)  # RFC 4443 2.4 (a): passed to the upper layer
-    if reason and reason != SKB_CONSUMED:
+    if reason and reason != drop_reason.SKB_CONSUMED:
         mib.InErrors += 1
         kfree_skb_reason(net, skb, reason)
     else:
@@ -106,25 +82,25 @@ def icmpv6_rcv(skb: sk_buff) -> int:
 def icmpv6_echo_request(skb: sk_buff) -> int:
     """net/ipv6/icmp.c (in icmpv6_rcv): answer an echo request, unless icmp.echo_ignore_all."""
     if skb.dev.net.ipv6.sysctl.icmpv6_echo_ignore_all:
-        return SKB_NOT_DROPPED_YET
-    skb_pull(skb, ICMP6_HLEN)
+        return drop_reason.SKB_NOT_DROPPED_YET
+    skb_pull(skb, ip6_icmp.ICMP6_HLEN)
     return icmpv6_echo_reply(skb)
 
 
 def icmpv6_echo_answer(skb: sk_buff) -> int:
     """net/ipv6/icmp.c (ping_rcv): give an echo reply to its ping socket."""
     rcv = skb.dev.net.ipv6.sockets.ping_rcv
-    skb_pull(skb, ICMP6_HLEN)
+    skb_pull(skb, ip6_icmp.ICMP6_HLEN)
     if rcv is not None:
         rcv(skb)
-    return SKB_NOT_DROPPED_YET
+    return drop_reason.SKB_NOT_DROPPED_YET
 
 
 def icmpv6_error(skb: sk_buff) -> int:
     """net/ipv6/icmp.c (in icmpv6_rcv): process an error about our packet."""
     icmp6h = icmp6_hdr(skb)
     kind, code, info = icmp6h.icmp6_type, icmp6h.icmp6_code, icmp6h.icmp6_mtu
-    skb_pull(skb, ICMP6_HLEN)
+    skb_pull(skb, ip6_icmp.ICMP6_HLEN)
     return icmpv6_notify(skb, kind, code, info)
 
 
@@ -135,37 +111,37 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
     """
     net: Net = skb.dev.net
     if not pskb_may_pull(skb, IPV6_HLEN):
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     nexthdr = ipv6hdr_at(skb, 0).nexthdr
     inner = IPV6_HLEN
     if ipv6_ext_hdr(nexthdr):
         inner, nexthdr, _ = ipv6_skip_exthdr(skb, IPV6_HLEN, nexthdr)
         if inner < 0:
-            return SKB_DROP_REASON_IPV6_BAD_EXTHDR
+            return drop_reason.SKB_DROP_REASON_IPV6_BAD_EXTHDR
     # The first 8 bytes hold the ports, by which the sender's socket is found.
     if not pskb_may_pull(skb, inner + 8):
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     ipprot = net.ipv6.inet6_protos[nexthdr]
     if ipprot is not None and ipprot.err_handler is not None:
         ipprot.err_handler(skb, None, kind, code, inner, info)
     raw6_icmp_error = net.ipv6.sockets.raw6_icmp_error
     if raw6_icmp_error is not None:
         raw6_icmp_error(skb, nexthdr, inner, info)
-    return SKB_NOT_DROPPED_YET
+    return drop_reason.SKB_NOT_DROPPED_YET
 
 
 def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
     """net/ipv6/icmp.c: err_handler of ICMPv6 itself: an error about our message."""
     net: Net = skb.dev.net
-    if kind == ICMPV6_PKT_TOOBIG:
+    if kind == ip6_icmp.ICMPV6_PKT_TOOBIG:
         ip6_update_pmtu(skb, net, info, skb.dev.ifindex)
-    elif kind == NDISC_REDIRECT:
+    elif kind == ip6_icmp.NDISC_REDIRECT:
         ip6_redirect(skb, net, skb.dev.ifindex)
     ping_err = net.ipv6.sockets.ping_err
     if (
-        not kind & ICMPV6_INFOMSG_MASK
+        not kind & ip6_icmp.ICMPV6_INFOMSG_MASK
         and ping_err is not None
-        and skb_copy_bits(skb, offset, 1)[0] == ICMPV6_ECHO_REQUEST
+        and skb_copy_bits(skb, offset, 1)[0] == ip6_icmp.ICMPV6_ECHO_REQUEST
     ):
         ping_err(skb, offset, info)
     return 0
@@ -174,32 +150,32 @@ def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
 def icmpv6_ndisc(skb: sk_buff) -> int:
     """Give a message of RFC 4861 to neighbour discovery."""
     rcv = skb.dev.net.ipv6.nd.ndisc_rcv
-    return rcv(skb) if rcv is not None else SKB_NOT_DROPPED_YET
+    return rcv(skb) if rcv is not None else drop_reason.SKB_NOT_DROPPED_YET
 
 
 def icmpv6_mld(skb: sk_buff) -> int:
     """Give a message of multicast listener discovery to its module."""
     rcv = skb.dev.net.ipv6.nd.mld_rcv
-    return rcv(skb) if rcv is not None else SKB_NOT_DROPPED_YET
+    return rcv(skb) if rcv is not None else drop_reason.SKB_NOT_DROPPED_YET
 
 
 # The handler of each type. Errors of other types are passed on; other messages are discarded.
 ICMPV6_HANDLERS: dict[int, Callable[[sk_buff], int]] = {
-    ICMPV6_DEST_UNREACH: icmpv6_error,
-    ICMPV6_PKT_TOOBIG: icmpv6_error,
-    ICMPV6_TIME_EXCEED: icmpv6_error,
-    ICMPV6_PARAMPROB: icmpv6_error,
-    ICMPV6_ECHO_REQUEST: icmpv6_echo_request,
-    ICMPV6_ECHO_REPLY: icmpv6_echo_answer,
-    ICMPV6_MGM_QUERY: icmpv6_mld,
-    ICMPV6_MGM_REPORT: icmpv6_mld,
-    ICMPV6_MGM_REDUCTION: icmpv6_mld,
-    ICMPV6_MLD2_REPORT: icmpv6_mld,
-    NDISC_ROUTER_SOLICITATION: icmpv6_ndisc,
-    NDISC_ROUTER_ADVERTISEMENT: icmpv6_ndisc,
-    NDISC_NEIGHBOUR_SOLICITATION: icmpv6_ndisc,
-    NDISC_NEIGHBOUR_ADVERTISEMENT: icmpv6_ndisc,
-    NDISC_REDIRECT: icmpv6_ndisc,
+    ip6_icmp.ICMPV6_DEST_UNREACH: icmpv6_error,
+    ip6_icmp.ICMPV6_PKT_TOOBIG: icmpv6_error,
+    ip6_icmp.ICMPV6_TIME_EXCEED: icmpv6_error,
+    ip6_icmp.ICMPV6_PARAMPROB: icmpv6_error,
+    ip6_icmp.ICMPV6_ECHO_REQUEST: icmpv6_echo_request,
+    ip6_icmp.ICMPV6_ECHO_REPLY: icmpv6_echo_answer,
+    ip6_icmp.ICMPV6_MGM_QUERY: icmpv6_mld,
+    ip6_icmp.ICMPV6_MGM_REPORT: icmpv6_mld,
+    ip6_icmp.ICMPV6_MGM_REDUCTION: icmpv6_mld,
+    ip6_icmp.ICMPV6_MLD2_REPORT: icmpv6_mld,
+    ip6_icmp.NDISC_ROUTER_SOLICITATION: icmpv6_ndisc,
+    ip6_icmp.NDISC_ROUTER_ADVERTISEMENT: icmpv6_ndisc,
+    ip6_icmp.NDISC_NEIGHBOUR_SOLICITATION: icmpv6_ndisc,
+    ip6_icmp.NDISC_NEIGHBOUR_ADVERTISEMENT: icmpv6_ndisc,
+    ip6_icmp.NDISC_REDIRECT: icmpv6_ndisc,
 }
 
 icmpv6_protocol = inet6_protocol(

@@ -36,11 +36,7 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_hdr, icmp6_push, ipv6_skip_exthdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_INVALID_PROTO,
-    SKB_DROP_REASON_IP_INADDRERRORS,
-    SKB_NOT_DROPPED_YET,
-)
+from stack.core import drop_reason
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import state, wide
@@ -311,13 +307,13 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
     iph = ipv6_hdr(skb)
     daddr, source = iph.daddr, iph.saddr
     if not source:
-        return SKB_DROP_REASON_IP_INADDRERRORS
+        return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
     multicast = ipv6_addr_is_multicast(daddr)
     if multicast and sysctl.icmpv6_echo_ignore_multicast:
-        return SKB_DROP_REASON_INVALID_PROTO
+        return drop_reason.SKB_DROP_REASON_INVALID_PROTO
     anycast = not multicast and ipv6_chk_acast_addr(net, dev, daddr)
     if anycast and sysctl.icmpv6_echo_ignore_anycast:
-        return SKB_DROP_REASON_INVALID_PROTO
+        return drop_reason.SKB_DROP_REASON_INVALID_PROTO
     saddr = daddr
     if multicast or (anycast and not sysctl.anycast_src_echo_reply):
         saddr = 0
@@ -333,18 +329,18 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
         fl6.flowlabel = iph.flow_lbl
     sk = icmpv6_xmit_lock(net)
     if sk is None:
-        return SKB_NOT_DROPPED_YET
+        return drop_reason.SKB_NOT_DROPPED_YET
     try:
         try:
             rt = ip6_dst_lookup_tail(net, sk, fl6, 0)
         except OSError:
-            return SKB_NOT_DROPPED_YET
+            return drop_reason.SKB_NOT_DROPPED_YET
         if xfrm_lookup(net, fl6):
-            return SKB_NOT_DROPPED_YET
+            return drop_reason.SKB_NOT_DROPPED_YET
         if not dev.flags & IFF_LOOPBACK and not icmpv6_global_allow(net, ICMPV6_ECHO_REPLY):
-            return SKB_NOT_DROPPED_YET
+            return drop_reason.SKB_NOT_DROPPED_YET
         if not icmpv6_xrlim_allow(net, ICMPV6_ECHO_REPLY, fl6):
-            return SKB_NOT_DROPPED_YET
+            return drop_reason.SKB_NOT_DROPPED_YET
         request = icmp6_hdr(skb)
         un = request.icmp6_identifier << 16 | request.icmp6_sequence
         msg = icmpv6_msg(ICMPV6_ECHO_REPLY, request.icmp6_code, un, skb, 0)
@@ -353,4 +349,4 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
         icmpv6_transmit(sk, msg, skb.len, ipc6, fl6, rt)
     finally:
         icmpv6_xmit_unlock(sk)
-    return SKB_NOT_DROPPED_YET
+    return drop_reason.SKB_NOT_DROPPED_YET

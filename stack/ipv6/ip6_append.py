@@ -11,17 +11,11 @@ from typing import Any
 
 from fastpath.base.skbuff import kfree_skb, sk_buff, skb_cow_head
 from fastpath.net.hdr import ipv6_push
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
 from stack.core.rows import row, state
 from stack.core.sock import sock_wait_for_wmem
-from stack.core.uapi import (
-    IPPROTO_ICMPV6,
-    IPPROTO_RAW,
-    IPPROTO_UDP,
-    MSG_DONTWAIT,
-    MSG_PROBE,
-)
 from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock
@@ -110,7 +104,7 @@ def _check_size(
     raise os_error(errno.EMSGSIZE)
 
 
-_DONTFRAG_PROTOCOLS = (IPPROTO_UDP, IPPROTO_ICMPV6, IPPROTO_RAW)
+_DONTFRAG_PROTOCOLS = (uapi.IPPROTO_UDP, uapi.IPPROTO_ICMPV6, uapi.IPPROTO_RAW)
 
 
 def __ip6_append_data(
@@ -153,7 +147,7 @@ def ip6_append_data(
 
     `ipc6` and `rt` are of the first piece only. After an error nothing is collected any more.
     """
-    if flags & MSG_PROBE:
+    if flags & uapi.MSG_PROBE:
         return 0
     cork = inet_cork_of(sk)
     skb = sk.sk_write_queue.peek_tail()
@@ -189,11 +183,11 @@ def ip6_make_skb(
     It has no headers yet: the transport pushes its own, then calls `__ip6_make_skb`. None with
     MSG_PROBE.
     """
-    if flags & MSG_PROBE:
+    if flags & uapi.MSG_PROBE:
         return None
     # Sleep before changing the cork: another thread may send on this socket meanwhile.
     if sk.sk_wmem_alloc >= sk.sk_sndbuf:
-        sock_wait_for_wmem(sk, flags & MSG_DONTWAIT)
+        sock_wait_for_wmem(sk, flags & uapi.MSG_DONTWAIT)
     ip6_setup_cork(sk, cork, ipc6, rt, fl6)
     return __ip6_append_data(sk, fl6, None, cork, getfrag, frm, length, transhdrlen, flags)
 

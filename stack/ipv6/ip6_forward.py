@@ -5,29 +5,12 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    CHECKSUM_COMPLETE,
-    CHECKSUM_NONE,
-    PACKET_HOST,
-    sk_buff,
-    skb_clone,
-    skb_copy_bits,
-    skb_cow,
-    skb_network_offset,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import sk_buff, skb_clone, skb_copy_bits, skb_cow, skb_network_offset
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import ipv6_skip_exthdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_INADDRERRORS,
-    SKB_DROP_REASON_IP_INHDR,
-    SKB_DROP_REASON_IP_INNOROUTES,
-    SKB_DROP_REASON_IP_OUTNOROUTES,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
 from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
@@ -39,20 +22,10 @@ from stack.inet.xfrm_policy import (
     xfrm6_policy_check,
     xfrm_route_forward,
 )
+from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FORWARDED, IP6SKB_ROUTERALERT, ip6cb_srcrt
-from stack.ipv6.ip6_icmp import (
-    ICMPV6_ADM_PROHIBITED,
-    ICMPV6_DEST_UNREACH,
-    ICMPV6_EXC_HOPLIMIT,
-    ICMPV6_NOROUTE,
-    ICMPV6_NOT_NEIGHBOUR,
-    ICMPV6_PKT_TOOBIG,
-    ICMPV6_TIME_EXCEED,
-    NDISC_REDIRECT,
-    NDISC_ROUTER_SOLICITATION,
-    icmpv6_send,
-)
+from stack.ipv6.ip6_icmp import icmpv6_send
 from stack.ipv6.protocol import NEXTHDR_ICMP
 from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_dst_mtu_maybe_forward, rt6_info
 
@@ -92,7 +65,7 @@ def ip6_forward_proxy_check(skb: sk_buff) -> int:
     at, nexthdr, _ = ipv6_skip_exthdr(skb, offset + 40, iph.nexthdr)
     if nexthdr == NEXTHDR_ICMP and 0 <= at < skb.len:
         kind = skb_copy_bits(skb, at, 1)[0]
-        if NDISC_ROUTER_SOLICITATION <= kind <= NDISC_REDIRECT:
+        if ip6_icmp.NDISC_ROUTER_SOLICITATION <= kind <= ip6_icmp.NDISC_REDIRECT:
             return 1
     return -1 if ipv6_addr_is_linklocal(iph.daddr) else 0
 
@@ -110,20 +83,24 @@ def ip6_forward(skb: sk_buff) -> int:
     net: Net = skb.dev.net
     rt: rt6_info = skb.dst
     mib = net.mib.ip6
-    if not net.ipv6.devconf_all.forwarding or skb.pkt_type != PACKET_HOST or skb.sk is not None:
+    if (
+        not net.ipv6.devconf_all.forwarding
+        or skb.pkt_type != skbuff.PACKET_HOST
+        or skb.sk is not None
+    ):
         return _refused(net, skb)
     if not xfrm6_policy_check(None, XFRM_POLICY_FWD, skb):
         return _blocked(net, skb)
-    if skb.ip_summed == CHECKSUM_COMPLETE:
-        skb.ip_summed = CHECKSUM_NONE
+    if skb.ip_summed == skbuff.CHECKSUM_COMPLETE:
+        skb.ip_summed = skbuff.CHECKSUM_NONE
     # RFC 2711: a router must look at packets with a router alert.
     if skb.ip_cb_flags & IP6SKB_ROUTERALERT and ip6_call_ra_chain(skb, IP6CB(skb).ra):
         return 0
     iph = ipv6_hdr(skb)
     if iph.hop_limit <= 1:
-        icmpv6_send(skb, ICMPV6_TIME_EXCEED, ICMPV6_EXC_HOPLIMIT, 0)
+        icmpv6_send(skb, ip6_icmp.ICMPV6_TIME_EXCEED, ip6_icmp.ICMPV6_EXC_HOPLIMIT, 0)
         mib.InHdrErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return -errno.ETIMEDOUT
     proxied = net.ipv6.nd.proxied
     if proxied is not None and proxied(skb.dev, iph.daddr):
@@ -132,7 +109,7 @@ def ip6_forward(skb: sk_buff) -> int:
             return net.ipv6.steps.input(skb)
         if verdict < 0:
             mib.InDiscards += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
             return -errno.EINVAL
     if not xfrm_route_forward(net, skb, AF_INET6, rt.dev.ifindex):
         return _blocked(net, skb)
@@ -146,14 +123,14 @@ def ip6_forward(skb: sk_buff) -> int:
             send_redirect(skb, rt.rt6i_gateway or iph.daddr)
     mtu = max(ip6_dst_mtu_maybe_forward(rt, True), IPV6_MIN_MTU)
     if ip6_pkt_too_big(skb, mtu):
-        icmpv6_send(skb, ICMPV6_PKT_TOOBIG, 0, mtu)
+        icmpv6_send(skb, ip6_icmp.ICMPV6_PKT_TOOBIG, 0, mtu)
         mib.InTooBigErrors += 1
         mib.FragFails += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         return -errno.EMSGSIZE
     if not skb_cow(skb, rt.dev.hard_header_len + rt.dev.needed_headroom + 16):
         mib.OutDiscards += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return -errno.ENOMEM
     iph = ipv6_hdr(skb)
     iph.hop_limit -= 1
@@ -179,7 +156,7 @@ def ip6_forward(skb: sk_buff) -> int:
 def _blocked(net: Net, skb: sk_buff) -> int:
     """Drop a packet that a policy blocks. Takes ownership of skb."""
     net.mib.ip6.InDiscards += 1
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
     return -errno.EINVAL
 
 
@@ -192,7 +169,7 @@ def ip6_forward_source(skb: sk_buff, saddr: wide, out: net_device) -> bool:
     if not saddr or saddr == 1 or saddr >> 120 == 0xFF:
         return False
     if out is not skb.dev and ipv6_addr_is_linklocal(saddr):
-        icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_NOT_NEIGHBOUR, 0)
+        icmpv6_send(skb, ip6_icmp.ICMPV6_DEST_UNREACH, ip6_icmp.ICMPV6_NOT_NEIGHBOUR, 0)
         return False
     return True
 
@@ -200,7 +177,7 @@ def ip6_forward_source(skb: sk_buff, saddr: wide, out: net_device) -> bool:
 def _refused(net: Net, skb: sk_buff) -> int:
     """Drop a packet that is not for us and must not be forwarded. Takes ownership of skb."""
     net.mib.ip6.InAddrErrors += 1
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INADDRERRORS)
     return -errno.EINVAL
 
 
@@ -224,29 +201,33 @@ def ip6_pkt_drop(skb: sk_buff, code: int, out: bool) -> int:
         mib.InAddrErrors += 1
     else:
         mib.InNoRoutes += 1
-    icmpv6_send(skb, ICMPV6_DEST_UNREACH, code, 0)
-    reason = SKB_DROP_REASON_IP_OUTNOROUTES if out else SKB_DROP_REASON_IP_INNOROUTES
+    icmpv6_send(skb, ip6_icmp.ICMPV6_DEST_UNREACH, code, 0)
+    reason = (
+        drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES
+        if out
+        else drop_reason.SKB_DROP_REASON_IP_INNOROUTES
+    )
     kfree_skb_reason(net, skb, reason)
     return 0
 
 
 def ip6_pkt_discard(skb: sk_buff) -> int:
     """net/ipv6/route.c: input without a route. Takes ownership of skb."""
-    return ip6_pkt_drop(skb, ICMPV6_NOROUTE, False)
+    return ip6_pkt_drop(skb, ip6_icmp.ICMPV6_NOROUTE, False)
 
 
 def ip6_pkt_discard_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/route.c: output without a route. Takes ownership of skb."""
     skb.dev = skb.dst.dev
-    return ip6_pkt_drop(skb, ICMPV6_NOROUTE, True)
+    return ip6_pkt_drop(skb, ip6_icmp.ICMPV6_NOROUTE, True)
 
 
 def ip6_pkt_prohibit(skb: sk_buff) -> int:
     """net/ipv6/route.c: input of a prohibited route. Takes ownership of skb."""
-    return ip6_pkt_drop(skb, ICMPV6_ADM_PROHIBITED, False)
+    return ip6_pkt_drop(skb, ip6_icmp.ICMPV6_ADM_PROHIBITED, False)
 
 
 def ip6_pkt_prohibit_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/route.c: output of a prohibited route. Takes ownership of skb."""
     skb.dev = skb.dst.dev
-    return ip6_pkt_drop(skb, ICMPV6_ADM_PROHIBITED, True)
+    return ip6_pkt_drop(skb, ip6_icmp.ICMPV6_ADM_PROHIBITED, True)

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import frag_hdr_at
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_INHDR,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.inet.do_fragment import FinishOutput, inet_do_fragment, inet_fragment_ready
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, icmpv6_send
 from stack.ipv6.protocol import NEXTHDR_DEST, NEXTHDR_FRAGMENT, NEXTHDR_HOP, NEXTHDR_ROUTING
@@ -70,7 +67,7 @@ def ip6_fragment(net: Net, sk: sock | None, skb: sk_buff, mtu: int, output: Fini
     hlen, nhoff = ip6_find_1stfragopt(skb)
     if hlen < 0:
         mib.FragFails += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INHDR)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return -errno.EINVAL
     # RFC 8200 5: a forwarded packet, or one with IPV6_DONTFRAG, must not be fragmented.
     if not skb.ignore_df and skb.len > mtu:
@@ -105,5 +102,5 @@ def _too_big(net: Net, skb: sk_buff, mtu: int) -> int:
     """Send packet too big and drop the packet. Takes ownership of skb."""
     icmpv6_send(skb, ICMPV6_PKT_TOOBIG, 0, mtu)
     net.mib.ip6.FragFails += 1
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
     return -errno.EMSGSIZE

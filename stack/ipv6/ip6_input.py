@@ -26,44 +26,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    PACKET_BROADCAST,
-    PACKET_LOOPBACK,
-    PACKET_MULTICAST,
-    PACKET_OTHERHOST,
-    SKB_GSO_UDP_L4,
-    consume_skb,
-    sk_buff,
-    skb_copy_bits,
-    skb_orphan,
-    skb_share_check,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import consume_skb, sk_buff, skb_copy_bits, skb_orphan, skb_share_check
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import ipv6_hdr_validate
 from fastpath.net.inet import ip6_pull_header, ip6_rcv_fields, ip6_to_group
+from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import gro_split
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IP_INADDRERRORS,
-    SKB_DROP_REASON_IP_INHDR,
-    SKB_DROP_REASON_IP_NOPROTO,
-    SKB_DROP_REASON_IPV6DISABLED,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_OTHERHOST,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_UNHANDLED_PROTO,
-    SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_input
-from stack.core.netdevice import (
-    IFF_LOOPBACK,
-    NET_RX_DROP,
-    NET_RX_SUCCESS,
-    SkbList,
-    net_device,
-    packet_type,
-)
+from stack.core.netdevice import SkbList, net_device, packet_type
 from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
     NF_INET_PRE_ROUTING,
@@ -107,12 +79,12 @@ MLD_TYPES = (130, 131, 132, 143)
 def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
     """net/ipv6/ip6_input.c: a received IPv6 packet, data at its header. Takes ownership of skb."""
     net = dev.net
-    if skb.gso_type & SKB_GSO_UDP_L4 and ip6_rcv_one_by_one(net):
+    if skb.gso_type & skbuff.SKB_GSO_UDP_L4 and ip6_rcv_one_by_one(net):
         ipv6_list_rcv(gro_split(skb), pt, orig_dev)
-        return NET_RX_SUCCESS
+        return netdevice.NET_RX_SUCCESS
     checked = ip6_rcv_core(skb, net)
     if checked is None:
-        return NET_RX_DROP
+        return netdevice.NET_RX_DROP
     skb = checked
     hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
     if (
@@ -122,7 +94,7 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
         )
         != 1
     ):
-        return NET_RX_DROP
+        return netdevice.NET_RX_DROP
     return ip6_rcv_finish(net, None, skb)
 
 
@@ -162,21 +134,21 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     RFC 8200 3, RFC 4291 2. Returns the packet, perhaps a clone, trimmed to its length and with
     network and transport header set; None when it was dropped. Takes ownership of skb.
     """
-    if skb.pkt_type == PACKET_OTHERHOST:  # a promiscuous device hears frames for others
+    if skb.pkt_type == skbuff.PACKET_OTHERHOST:  # a promiscuous device hears frames for others
         skb.dev.stats.rx_otherhost_dropped += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_OTHERHOST)
         return None
     dev: net_device = skb.dev
     mib = net.mib.ip6
     segs = skb.gso_segs or 1
     mib.InReceives += segs
     mib.InOctets += skb.len
-    if skb.gso_type & SKB_GSO_UDP_L4:  # each of the merged datagrams counts
+    if skb.gso_type & skbuff.SKB_GSO_UDP_L4:  # each of the merged datagrams counts
         mib.InOctets += (segs - 1) * IPV6_UDP_HLEN
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.cnf.disable_ipv6:
         mib.InDiscards += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IPV6DISABLED)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IPV6DISABLED)
         return None
     if skb.users > 1:
         shared = skb_share_check(skb)
@@ -187,24 +159,30 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     skb.cb = None
     skb.ip_cb_flags = 0
     skb.frag_max_size = 0
-    bad = ipv6_hdr_validate(skb, bool(dev.flags & IFF_LOOPBACK) or skb.pkt_type == PACKET_LOOPBACK)
+    bad = ipv6_hdr_validate(
+        skb, bool(dev.flags & netdevice.IFF_LOOPBACK) or skb.pkt_type == skbuff.PACKET_LOOPBACK
+    )
     if bad:
         if bad == 3:
             mib.InTruncatedPkts += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
             return None
         mib.InHdrErrors += 1
         version = skb_copy_bits(skb, 0, 1)[0] >> 4 if skb.len else 0
-        reason = SKB_DROP_REASON_IP_INHDR if version == 6 else SKB_DROP_REASON_UNHANDLED_PROTO
+        reason = (
+            drop_reason.SKB_DROP_REASON_IP_INHDR
+            if version == 6
+            else drop_reason.SKB_DROP_REASON_UNHANDLED_PROTO
+        )
         kfree_skb_reason(net, skb, reason)
         return None
     if (
-        skb.pkt_type in (PACKET_BROADCAST, PACKET_MULTICAST)
+        skb.pkt_type in (skbuff.PACKET_BROADCAST, skbuff.PACKET_MULTICAST)
         and not ip6_to_group(skb)
         and idev.cnf.drop_unicast_in_l2_multicast
     ):
         mib.InHdrErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
         return None
     ip6_ecn_count(mib, skb.l3_dsfield & 3, skb.gso_segs or 1)
     if skb.l4_proto == NEXTHDR_HOP and not ipv6_parse_hopopts(skb):
@@ -229,10 +207,10 @@ def ip6_ecn_count(mib: ipstats6_mib, ecn: int, segs: int) -> None:
 
 def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/ip6_input.c: early demux, find the route, pass on. Takes ownership of skb."""
-    if ip6_rcv_finish_core(net, skb) == NET_RX_SUCCESS:
+    if ip6_rcv_finish_core(net, skb) == netdevice.NET_RX_SUCCESS:
         return dst_input(skb)
     ip6_list_rcv_finish(net, sk, gro_split(skb))
-    return NET_RX_SUCCESS
+    return netdevice.NET_RX_SUCCESS
 
 
 def ip6_rcv_finish_core(net: Net, skb: sk_buff) -> int:
@@ -247,9 +225,9 @@ def ip6_rcv_finish_core(net: Net, skb: sk_buff) -> int:
             early_demux(skb)
         if skb.dst is None:
             ip6_route_input(skb, daddr, strict)
-    if skb.gso_type & SKB_GSO_UDP_L4 and skb.dst.input is not ip6_input:
+    if skb.gso_type & skbuff.SKB_GSO_UDP_L4 and skb.dst.input is not ip6_input:
         return ONE_BY_ONE
-    return NET_RX_SUCCESS
+    return netdevice.NET_RX_SUCCESS
 
 
 ip6_rcv_ops = inet_rcv_ops(
@@ -275,7 +253,7 @@ def ip6_input(skb: sk_buff) -> int:
         )
         != 1
     ):
-        return NET_RX_DROP
+        return netdevice.NET_RX_DROP
     return ip6_input_finish(net, None, skb)
 
 
@@ -297,34 +275,34 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
             if raw:
                 net.mib.ip6.InDelivers += 1
                 consume_skb(skb)
-                return NET_RX_SUCCESS
+                return netdevice.NET_RX_SUCCESS
             if not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
-                return _discard(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+                return _discard(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
             net.mib.ip6.InUnknownProtos += 1
             icmpv6_send(skb, ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, nhoff)
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_NOPROTO)
-            return NET_RX_SUCCESS
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_NOPROTO)
+            return netdevice.NET_RX_SUCCESS
         final = ipprot.flags & INET6_PROTO_FINAL
         if have_final:
             if not final:  # an extension header inside a tunnel's payload
-                return _discard(net, skb, SKB_DROP_REASON_IP_INHDR)
+                return _discard(net, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
         elif final:
             have_final = True
             if ip6_to_group(skb) and not ip6_mc_for_us(skb, ipv6_hdr(skb).daddr, nexthdr):
-                return _discard(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
+                return _discard(net, skb, drop_reason.SKB_DROP_REASON_IP_INADDRERRORS)
         if not ipprot.flags & INET6_PROTO_NOPOLICY and not xfrm6_policy_check(
             None, XFRM_POLICY_IN, skb
         ):
-            return _discard(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+            return _discard(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         handler = ipprot.handler
-        delivered = skb.gso_segs if skb.gso_type & SKB_GSO_UDP_L4 else 1
+        delivered = skb.gso_segs if skb.gso_type & skbuff.SKB_GSO_UDP_L4 else 1
         ret = handler(skb)
         if not ret:
             if final:
                 net.mib.ip6.InDelivers += delivered
-            return NET_RX_SUCCESS
+            return netdevice.NET_RX_SUCCESS
         if ret < 0:
-            return NET_RX_SUCCESS
+            return netdevice.NET_RX_SUCCESS
         if final:
             nexthdr = ret  # the handler unwrapped another protocol
         else:
@@ -336,7 +314,7 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 def _discard(net: Net, skb: sk_buff, reason: int) -> int:
     net.mib.ip6.InDiscards += 1
     kfree_skb_reason(net, skb, reason)
-    return NET_RX_SUCCESS
+    return netdevice.NET_RX_SUCCESS
 
 
 def ip6_mc_for_us(skb: sk_buff, daddr: wide, nexthdr: int) -> bool:
@@ -346,7 +324,7 @@ def ip6_mc_for_us(skb: sk_buff, daddr: wide, nexthdr: int) -> bool:
     """
     dev: net_device = skb.dev
     rt: rt6_info = skb.dst
-    if dev.flags & IFF_LOOPBACK and rt is not None and rt.rt6i_idev is not None:
+    if dev.flags & netdevice.IFF_LOOPBACK and rt is not None and rt.rt6i_idev is not None:
         dev = rt.rt6i_idev.dev
     if ipv6_chk_mcast_addr(dev, daddr, ipv6_hdr(skb).saddr):
         return True
@@ -364,5 +342,5 @@ def ip6_mc_input(skb: sk_buff) -> int:
     mib.InMcastOctets += skb.len
     if ipv6_chk_mcast_addr(skb.dev, ipv6_hdr(skb).daddr):
         return ip6_input(skb)
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
     return 0

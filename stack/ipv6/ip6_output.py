@@ -30,15 +30,9 @@ from fastpath.net.gso import skb_gso_validate_network_len
 from fastpath.net.hdr import ipv6_hdr, ipv6_push
 from fastpath.net.inet import ip6_neigh_key
 from fastpath.net.inetkey import inet_siphash
+from stack.core import drop_reason
 from stack.core.backlog import dev_loopback_xmit
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IPV6DISABLED,
-    SKB_DROP_REASON_NEIGH_CREATEFAIL,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
 from stack.core.neighbour import neigh_output
 from stack.core.netdevice import ETH_P_IPV6, IFF_LOOPBACK, LL_MAX_HEADER, net_xmit_errno
@@ -182,7 +176,7 @@ def ip6_xmit(
     if opt is not None:
         if not skb_cow_head(skb, LL_MAX_HEADER + IPV6_HLEN + opt.tot_len):
             net.mib.ip6.OutDiscards += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
             return -errno.ENOBUFS
         proto = ipv6_push_frag_opts(skb, opt, proto)
         proto, daddr = ipv6_push_nfrag_opts(skb, opt, proto, daddr)
@@ -201,7 +195,7 @@ def ip6_xmit(
             skb.dev = rt.dev
             net.ipv6.sockets.local_error(sk, errno.EMSGSIZE, fl6, mtu)
             net.mib.ip6.FragFails += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_BIG)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
             return -errno.EMSGSIZE
     net.mib.ip6.OutRequests += 1
     hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
@@ -227,7 +221,7 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     mib.OutTransmits += 1
     if idev is None or idev.cnf.disable_ipv6:
         mib.OutDiscards += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_IPV6DISABLED)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IPV6DISABLED)
         return 0
     hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
     if hooks and not skb.ip_cb_flags & IP6SKB_REROUTED:
@@ -279,7 +273,7 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     if skb_headroom(skb) < dev.hard_header_len and not skb_cow_head(
         skb, dev.hard_header_len + dev.needed_headroom
     ):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return -errno.ENOMEM
     tbl = net.ipv6.nd_tbl
     neigh = tbl.hash.get(key) if key and tbl is not None and not rt.rt6i_gateway else None
@@ -287,7 +281,7 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
         neigh = ip_neigh_gw6(dev, rt.rt6i_gateway or ipv6_hdr(skb).daddr)
     if neigh is None:
         mib.OutNoRoutes += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NEIGH_CREATEFAIL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NEIGH_CREATEFAIL)
         return -errno.EINVAL
     return neigh_output(neigh, skb)
 
@@ -323,11 +317,11 @@ def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: wide) -> bool:
             dev_loopback_xmit(net, sk, newskb)
         if iph.hop_limit == 0:
             mib.OutDiscards += 1
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
             return False
     mib.OutMcastPkts += 1
     mib.OutMcastOctets += skb.len
     if daddr >> 112 & 15 <= 1 and not loopback:  # interface-local scope
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
         return False
     return True

@@ -12,12 +12,7 @@ from dataclasses import dataclass
 
 from stack.core.rows import wide
 from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE
-from stack.ipv6.ip6_icmp import (
-    ICMPV6_MGM_QUERY,
-    ICMPV6_MGM_REDUCTION,
-    ICMPV6_MGM_REPORT,
-    ICMPV6_MLD2_REPORT,
-)
+from stack.ipv6 import ip6_icmp
 
 MLD_V1_LEN = 24
 MLD_V2_LEN = 28
@@ -62,7 +57,7 @@ class MldQuery:
     def pack(self) -> bytes:
         """Return the message, checksum 0."""
         head = (
-            bytes((ICMPV6_MGM_QUERY, 0, 0, 0))
+            bytes((ip6_icmp.ICMPV6_MGM_QUERY, 0, 0, 0))
             + self.mrc.to_bytes(2, "big")
             + bytes(2)
             + self.group.to_bytes(16, "big")
@@ -106,7 +101,7 @@ class MldMessage:
 
     def pack(self) -> bytes:
         """Return the message, checksum 0."""
-        kind = ICMPV6_MGM_REDUCTION if self.done else ICMPV6_MGM_REPORT
+        kind = ip6_icmp.ICMPV6_MGM_REDUCTION if self.done else ip6_icmp.ICMPV6_MGM_REPORT
         return bytes((kind, 0, 0, 0, 0, 0, 0, 0)) + self.group.to_bytes(16, "big")
 
     @classmethod
@@ -114,7 +109,7 @@ class MldMessage:
         """None when it is too short."""
         if len(data) < MLD_V1_LEN:
             return None
-        return cls(int.from_bytes(data[8:24], "big"), data[0] == ICMPV6_MGM_REDUCTION)
+        return cls(int.from_bytes(data[8:24], "big"), data[0] == ip6_icmp.ICMPV6_MGM_REDUCTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +141,9 @@ class MldReport:
 
     def pack(self) -> bytes:
         """Return the message, checksum 0."""
-        head = bytes((ICMPV6_MLD2_REPORT, 0, 0, 0, 0, 0)) + len(self.records).to_bytes(2, "big")
+        head = bytes((ip6_icmp.ICMPV6_MLD2_REPORT, 0, 0, 0, 0, 0)) + len(self.records).to_bytes(
+            2, "big"
+        )
         return head + b"".join(record.pack() for record in self.records)
 
     @classmethod

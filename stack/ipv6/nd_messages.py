@@ -10,13 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stack.core.rows import wide
-from stack.ipv6.ip6_icmp import (
-    NDISC_NEIGHBOUR_ADVERTISEMENT,
-    NDISC_NEIGHBOUR_SOLICITATION,
-    NDISC_REDIRECT,
-    NDISC_ROUTER_ADVERTISEMENT,
-    NDISC_ROUTER_SOLICITATION,
-)
+from stack.ipv6 import ip6_icmp
 
 RS_LEN = 8
 RA_LEN = 16
@@ -30,7 +24,7 @@ class RouterSolicitation:
 
     def pack(self, options: bytes = b"") -> bytes:
         """Return the message with its options, checksum 0."""
-        return bytes((NDISC_ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0)) + options
+        return bytes((ip6_icmp.NDISC_ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0)) + options
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +50,7 @@ class RouterAdvertisement:
             self.managed << 7 | self.other << 6 | self.home_agent << 5 | (self.router_pref & 3) << 3
         )
         return (
-            bytes((NDISC_ROUTER_ADVERTISEMENT, 0, 0, 0, self.hop_limit, flags))
+            bytes((ip6_icmp.NDISC_ROUTER_ADVERTISEMENT, 0, 0, 0, self.hop_limit, flags))
             + self.router_lifetime.to_bytes(2, "big")
             + self.reachable_time.to_bytes(4, "big")
             + self.retrans_timer.to_bytes(4, "big")
@@ -89,7 +83,7 @@ class NeighbourSolicitation:
 
     def pack(self, options: bytes = b"") -> bytes:
         """Return the message with its options, checksum 0."""
-        head = bytes((NDISC_NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0))
+        head = bytes((ip6_icmp.NDISC_NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0))
         return head + self.target.to_bytes(16, "big") + options
 
     @classmethod
@@ -110,7 +104,7 @@ class NeighbourAdvertisement:
     def pack(self, options: bytes = b"") -> bytes:
         """Return the message with its options, checksum 0."""
         flags = self.router << 7 | self.solicited << 6 | self.override << 5
-        head = bytes((NDISC_NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0))
+        head = bytes((ip6_icmp.NDISC_NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0))
         return head + self.target.to_bytes(16, "big") + options
 
     @classmethod
@@ -136,7 +130,7 @@ class Redirect:
 
     def pack(self, options: bytes = b"") -> bytes:
         """Return the message with its options, checksum 0."""
-        head = bytes((NDISC_REDIRECT, 0, 0, 0, 0, 0, 0, 0))
+        head = bytes((ip6_icmp.NDISC_REDIRECT, 0, 0, 0, 0, 0, 0, 0))
         return head + self.target.to_bytes(16, "big") + self.dest.to_bytes(16, "big") + options
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ipv6_hdr
+from stack.core import netdevice
 from stack.core.drop_reason import SKB_DROP_REASON_NEIGH_FAILED, kfree_skb_reason
 from stack.core.dst import dst_link_failure
 from stack.core.neigh_gc import (
@@ -17,42 +18,22 @@ from stack.core.neigh_gc import (
     neigh_table_init,
     pneigh_lookup,
 )
-from stack.core.neigh_table import (
-    NUD_VALID,
-    neigh_ops,
-    neigh_table,
-    neighbour,
-    pneigh_entry,
-)
+from stack.core.neigh_table import neigh_ops, neigh_table, neighbour, pneigh_entry
 from stack.core.neighbour import (
     neigh_connected_output,
     neigh_direct_output,
     neigh_resolve_output,
     neigh_setup,
 )
-from stack.core.netdevice import (
-    ETH_P_IPV6,
-    IFF_LOOPBACK,
-    NETDEV_CHANGE,
-    NETDEV_CHANGEADDR,
-    NETDEV_DOWN,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    net_device,
-    netif_carrier_ok,
-)
+from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.proto import proto
 from stack.core.rows import wide
 from stack.core.sock import sk_alloc, sock_init_data
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, NUD_VALID, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
+from stack.ipv6 import if_inet6
 from stack.ipv6.addr import addrconf_addr_solict_mult, ipv6_addr_is_multicast, ipv6_eth_mc_map
-from stack.ipv6.if_inet6 import (
-    IFA_F_OPTIMISTIC,
-    IFA_F_TENTATIVE,
-    inet6_dev,
-    ipv6_chk_addr_and_flags,
-)
+from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_addr_and_flags
 from stack.ipv6.ip6_fib import RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, fib6_nh, fib6_run_gc
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 from stack.ipv6.ndisc_send import ndisc_send_ns, ndisc_send_unsol_na
@@ -75,7 +56,7 @@ def ndisc_constructor(neigh: neighbour) -> int:
     kind, group_ha = RTN_UNICAST, None
     if ipv6_addr_is_multicast(addr):
         kind, group_ha = RTN_MULTICAST, ipv6_eth_mc_map(addr)
-    elif dev.flags & IFF_LOOPBACK and dev.header_ops is not None:
+    elif dev.flags & netdevice.IFF_LOOPBACK and dev.header_ops is not None:
         kind = RTN_LOCAL
     neigh_setup(neigh, kind, group_ha, ndisc_hh_ops, ndisc_direct_ops)
     return 0
@@ -95,9 +76,9 @@ def ndisc_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     dev = neigh.dev
     target = neigh.primary_key
     saddr: wide | None = None
-    if skb is not None and skb.protocol == ETH_P_IPV6:
+    if skb is not None and skb.protocol == netdevice.ETH_P_IPV6:
         source = ipv6_hdr(skb).saddr
-        banned = IFA_F_TENTATIVE | IFA_F_OPTIMISTIC
+        banned = if_inet6.IFA_F_TENTATIVE | if_inet6.IFA_F_OPTIMISTIC
         if ipv6_chk_addr_and_flags(neigh.net, source, dev, False, True, banned) is not None:
             saddr = source
     parms = neigh.parms
@@ -165,17 +146,17 @@ def ndisc_netdev_event(event: int, dev: net_device) -> None:
     all_ = net.ipv6.devconf_all
     if tbl is None:
         return
-    if event in (NETDEV_CHANGEADDR, NETDEV_UP):
-        if event == NETDEV_CHANGEADDR:
+    if event in (netdevice.NETDEV_CHANGEADDR, netdevice.NETDEV_UP):
+        if event == netdevice.NETDEV_CHANGEADDR:
             neigh_changeaddr(tbl, dev)
             fib6_run_gc(net)
         if idev is not None and (idev.cnf.ndisc_notify or all_.ndisc_notify):
             ndisc_send_unsol_na(dev)
-    elif event == NETDEV_CHANGE:
+    elif event == netdevice.NETDEV_CHANGE:
         evict = idev is None or (idev.cnf.ndisc_evict_nocarrier and all_.ndisc_evict_nocarrier)
         if evict and not netif_carrier_ok(dev):
             neigh_carrier_down(tbl, dev)
-    elif event in (NETDEV_DOWN, NETDEV_UNREGISTER):
+    elif event in (netdevice.NETDEV_DOWN, netdevice.NETDEV_UNREGISTER):
         neigh_ifdown(tbl, dev)
         fib6_run_gc(net)
 
@@ -195,7 +176,7 @@ def ndisc_ctl_sock(net: Net) -> inet_sock:
 
 def ndisc_init(net: Net) -> None:
     """net/ipv6/ndisc.c: the namespace's nd_tbl, with the thresholds of its sysctls."""
-    tbl = neigh_table(net, "ndisc_cache", ETH_P_IPV6, ndisc_constructor)
+    tbl = neigh_table(net, "ndisc_cache", netdevice.ETH_P_IPV6, ndisc_constructor)
     tbl.pconstructor = pndisc_constructor
     tbl.pdestructor = pndisc_destructor
     sysctl = net.ipv6.sysctl

@@ -23,40 +23,17 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    PACKET_HOST,
-    PACKET_LOOPBACK,
-    consume_skb,
-    sk_buff,
-    skb_clone,
-    skb_copy_bits,
-    skb_to_bytes,
-)
+from fastpath.base import skbuff
+from fastpath.base.skbuff import consume_skb, sk_buff, skb_clone, skb_copy_bits, skb_to_bytes
 from fastpath.net.hdr import ipv6_hdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IPV6_NDISC_BAD_CODE,
-    SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS,
-    SKB_DROP_REASON_IPV6_NDISC_FRAG,
-    SKB_DROP_REASON_IPV6_NDISC_HOP_LIMIT,
-    SKB_DROP_REASON_IPV6_NDISC_NS_OTHERHOST,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason, neigh_table
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_gc import pneigh_enqueue, pneigh_lookup
-from stack.core.neigh_table import (
-    NEIGH_UPDATE_F_ISROUTER,
-    NEIGH_UPDATE_F_OVERRIDE,
-    NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
-    NEIGH_UPDATE_F_WEAK_OVERRIDE,
-    NTF_ROUTER,
-    NUD_FAILED,
-    NUD_REACHABLE,
-    NUD_STALE,
-)
 from stack.core.neighbour import __neigh_lookup, neigh_create, neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
+from stack.core.uapi import NTF_ROUTER, NUD_FAILED, NUD_REACHABLE, NUD_STALE
+from stack.ipv6 import if_inet6, ip6_icmp, nd_messages
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -65,28 +42,9 @@ from stack.ipv6.addr import (
     ipv6_addr_is_solict_mult,
 )
 from stack.ipv6.addrconf_dad import addrconf_dad_failure
-from stack.ipv6.if_inet6 import (
-    IFA_F_OPTIMISTIC,
-    IFA_F_TENTATIVE,
-    inet6_dev,
-    ipv6_chk_acast_addr,
-    ipv6_chk_prefix,
-    ipv6_get_ifaddr,
-)
+from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_acast_addr, ipv6_chk_prefix, ipv6_get_ifaddr
 from stack.ipv6.ip6_cb import IP6SKB_FRAGMENTED
-from stack.ipv6.ip6_icmp import (
-    NDISC_NEIGHBOUR_ADVERTISEMENT,
-    NDISC_NEIGHBOUR_SOLICITATION,
-    NDISC_REDIRECT,
-    NDISC_ROUTER_ADVERTISEMENT,
-    NDISC_ROUTER_SOLICITATION,
-)
-from stack.ipv6.nd_messages import (
-    ND_MSG_LEN,
-    RS_LEN,
-    NeighbourAdvertisement,
-    NeighbourSolicitation,
-)
+from stack.ipv6.nd_messages import NeighbourAdvertisement, NeighbourSolicitation
 from stack.ipv6.nd_options import ndisc_parse_options
 from stack.ipv6.ndisc_router import ndisc_redirect_rcv, ndisc_router_discovery, rt6_clean_tohost
 from stack.ipv6.ndisc_send import ndisc_send_na
@@ -98,8 +56,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ND_HOP_LIMIT = 255
-_LEARN = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE
-_INVALID = SKB_DROP_REASON_NOT_SPECIFIED
+_LEARN = neigh_table.NEIGH_UPDATE_F_WEAK_OVERRIDE | neigh_table.NEIGH_UPDATE_F_OVERRIDE
+_INVALID = drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
 
 
 def ndisc_rcv(skb: sk_buff) -> int:
@@ -113,14 +71,14 @@ def ndisc_rcv(skb: sk_buff) -> int:
     if idev is None:
         return _INVALID
     if skb.ip_cb_flags & IP6SKB_FRAGMENTED and idev.cnf.suppress_frag_ndisc:
-        return SKB_DROP_REASON_IPV6_NDISC_FRAG
-    if skb.len < RS_LEN:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_FRAG
+    if skb.len < nd_messages.RS_LEN:
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     if ipv6_hdr(skb).hop_limit != ND_HOP_LIMIT:
-        return SKB_DROP_REASON_IPV6_NDISC_HOP_LIMIT
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_HOP_LIMIT
     kind, code = skb_copy_bits(skb, 0, 2)
     if code:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_CODE
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_CODE
     return HANDLERS[kind](skb)
 
 
@@ -147,23 +105,23 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
     data = skb_to_bytes(skb)
     msg = NeighbourSolicitation.parse(data)
     if msg is None:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     target = msg.target
     if idev is None or ipv6_addr_is_multicast(target):
         return _INVALID
     if dad and not ipv6_addr_is_solict_mult(daddr):
         return _INVALID
-    options = ndisc_parse_options(data[ND_MSG_LEN:], dev.addr_len)
+    options = ndisc_parse_options(data[nd_messages.ND_MSG_LEN :], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     lladdr = options.src_lladdr
     if lladdr is not None and dad:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     inc = ipv6_addr_is_multicast(daddr)
     is_router: bool | None = None
     ifp = ipv6_get_ifaddr(net, target, dev, True)
     if ifp is not None:
-        if ifp.flags & (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC):
+        if ifp.flags & (if_inet6.IFA_F_TENTATIVE | if_inet6.IFA_F_OPTIMISTIC):
             if dad:
                 # RFC 7527 4.2: our own solicitation was looped back.
                 if options.nonce is not None and ifp.dad_nonce == options.nonce:
@@ -171,17 +129,17 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
                 # Another station runs DAD for the same address.
                 addrconf_dad_failure(ifp, _mac_of(skb))
                 return 0
-            if not ifp.flags & IFA_F_OPTIMISTIC:
+            if not ifp.flags & if_inet6.IFA_F_OPTIMISTIC:
                 return 0  # not ours yet
     else:
         proxy = net.ipv6.devconf_all.proxy_ndp or idev.cnf.proxy_ndp
         if idev.cnf.forwarding and proxy:
             is_router = pndisc_is_router(net, target, dev)
         if is_router is None and not ipv6_chk_acast_addr(net, dev, target):
-            return SKB_DROP_REASON_IPV6_NDISC_NS_OTHERHOST
+            return drop_reason.SKB_DROP_REASON_IPV6_NDISC_NS_OTHERHOST
         if (
             not locally_enqueued
-            and skb.pkt_type != PACKET_HOST
+            and skb.pkt_type != skbuff.PACKET_HOST
             and inc
             and idev.nd_parms.proxy_delay
         ):
@@ -244,18 +202,18 @@ def ndisc_recv_na(skb: sk_buff) -> int:
     data = skb_to_bytes(skb)
     msg = NeighbourAdvertisement.parse(data)
     if msg is None:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     target = msg.target
     if ipv6_addr_is_multicast(target) or (ipv6_addr_is_multicast(daddr) and msg.solicited):
         return _INVALID
-    options = ndisc_parse_options(data[ND_MSG_LEN:], dev.addr_len)
+    options = ndisc_parse_options(data[nd_messages.ND_MSG_LEN :], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     lladdr = options.tgt_lladdr
     ifp = ipv6_get_ifaddr(net, target, dev, True)
     if ifp is not None:
-        if skb.pkt_type != PACKET_LOOPBACK:
-            if ifp.flags & IFA_F_TENTATIVE:
+        if skb.pkt_type != skbuff.PACKET_LOOPBACK:
+            if ifp.flags & if_inet6.IFA_F_TENTATIVE:
                 addrconf_dad_failure(ifp, _mac_of(skb))
             elif net_ratelimit(net):
                 # RFC 4862 5.4.4: the address has passed DAD, so it stays ours.
@@ -279,11 +237,11 @@ def ndisc_recv_na(skb: sk_buff) -> int:
     ):
         return _INVALID  # our own proxy answer
     old_flags = neigh.flags
-    flags = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
+    flags = neigh_table.NEIGH_UPDATE_F_WEAK_OVERRIDE | neigh_table.NEIGH_UPDATE_F_OVERRIDE_ISROUTER
     if msg.override:
-        flags |= NEIGH_UPDATE_F_OVERRIDE
+        flags |= neigh_table.NEIGH_UPDATE_F_OVERRIDE
     if msg.router:
-        flags |= NEIGH_UPDATE_F_ISROUTER
+        flags |= neigh_table.NEIGH_UPDATE_F_ISROUTER
     neigh_update(neigh, lladdr, state, flags)
     if old_flags & ~neigh.flags & NTF_ROUTER:
         # RFC 4861 7.2.5: remove the routes of a neighbour that is no router any more.
@@ -302,16 +260,16 @@ def ndisc_recv_rs(skb: sk_buff) -> int:
         return _INVALID
     saddr = ipv6_hdr(skb).saddr
     data = skb_to_bytes(skb)
-    options = ndisc_parse_options(data[RS_LEN:], dev.addr_len)
+    options = ndisc_parse_options(data[nd_messages.RS_LEN :], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     if saddr == IN6ADDR_ANY:
         if options.src_lladdr is not None:
-            return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+            return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     else:
         neigh = __neigh_lookup(tbl, saddr, dev, True)
         if neigh is not None:
-            flags = _LEARN | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
+            flags = _LEARN | neigh_table.NEIGH_UPDATE_F_OVERRIDE_ISROUTER
             neigh_update(neigh, options.src_lladdr, NUD_STALE, flags)
     if idev.nd.on_rs is not None:
         idev.nd.on_rs(saddr)
@@ -319,11 +277,11 @@ def ndisc_recv_rs(skb: sk_buff) -> int:
 
 
 HANDLERS: dict[int, Callable[[sk_buff], int]] = {
-    NDISC_ROUTER_SOLICITATION: ndisc_recv_rs,
-    NDISC_ROUTER_ADVERTISEMENT: ndisc_router_discovery,
-    NDISC_NEIGHBOUR_SOLICITATION: ndisc_recv_ns,
-    NDISC_NEIGHBOUR_ADVERTISEMENT: ndisc_recv_na,
-    NDISC_REDIRECT: ndisc_redirect_rcv,
+    ip6_icmp.NDISC_ROUTER_SOLICITATION: ndisc_recv_rs,
+    ip6_icmp.NDISC_ROUTER_ADVERTISEMENT: ndisc_router_discovery,
+    ip6_icmp.NDISC_NEIGHBOUR_SOLICITATION: ndisc_recv_ns,
+    ip6_icmp.NDISC_NEIGHBOUR_ADVERTISEMENT: ndisc_recv_na,
+    ip6_icmp.NDISC_REDIRECT: ndisc_redirect_rcv,
 }
 
 

@@ -11,56 +11,27 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_pull, skb_to_bytes
 from fastpath.net.hdr import ipv6_hdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS,
-    SKB_DROP_REASON_NEIGH_QUEUEFULL,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-)
+from stack.core import drop_reason
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ISROUTER,
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
-    NTF_ROUTER,
-    NUD_STALE,
     neigh_rand_reach_time,
 )
 from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
+from stack.core.uapi import NTF_ROUTER, NUD_STALE
+from stack.ipv6 import if_inet6, ip6_fib, nd_options
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.addrconf_prefix import addrconf_prefix_rcv, ra_route_room
 from stack.ipv6.icmp import icmpv6_notify
-from stack.ipv6.if_inet6 import (
-    IF_RA_MANAGED,
-    IF_RA_OTHERCONF,
-    IF_RA_RCVD,
-    IF_RS_SENT,
-    IPV6_MIN_MTU,
-    inet6_dev,
-    ipv6_accept_ra,
-    ipv6_chk_addr,
-)
-from stack.ipv6.ip6_fib import (
-    RT6_TABLE_MAIN,
-    RTF_ADDRCONF,
-    RTF_DEFAULT,
-    RTF_PREF_MASK,
-    fib6_del,
-    fib6_get_table,
-    fib6_info,
-    fib6_set_expires,
-)
+from stack.ipv6.if_inet6 import inet6_dev, ipv6_accept_ra, ipv6_chk_addr
+from stack.ipv6.ip6_fib import fib6_del, fib6_get_table, fib6_info, fib6_set_expires
 from stack.ipv6.ip6_icmp import NDISC_REDIRECT
 from stack.ipv6.nd_messages import RA_LEN, RD_LEN, Redirect, RouterAdvertisement
-from stack.ipv6.nd_options import (
-    ICMPV6_ROUTER_PREF_INVALID,
-    ICMPV6_ROUTER_PREF_MEDIUM,
-    INFINITY_LIFE_TIME,
-    ndisc_options,
-    ndisc_parse_options,
-)
+from stack.ipv6.nd_options import ndisc_options, ndisc_parse_options
 from stack.ipv6.route_learned import (
     ip6_redirect_no_header,
     rt6_add_dflt_router,
@@ -94,12 +65,12 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
     data = skb_to_bytes(skb)
     message = RouterAdvertisement.parse(data)
     if message is None:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     if idev is None or not ipv6_addr_is_linklocal(saddr):
-        return SKB_DROP_REASON_NOT_SPECIFIED
+        return drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
     options = ndisc_parse_options(data[RA_LEN:], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     if idev.nd.on_ra is not None:
         idev.nd.on_ra(saddr, message, options)
     accept = ipv6_accept_ra(idev)
@@ -112,7 +83,7 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
         _neighbour_times(idev, message)
     neigh = __neigh_lookup(tbl, saddr, dev, True)
     if neigh is None:
-        return SKB_DROP_REASON_NEIGH_QUEUEFULL
+        return drop_reason.SKB_DROP_REASON_NEIGH_QUEUEFULL
     neigh_update(neigh, options.src_lladdr, NUD_STALE, _LEARN | NEIGH_UPDATE_F_ISROUTER)
     if rt is not None:
         neigh.flags |= NTF_ROUTER
@@ -131,13 +102,13 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
 
 def _remember_flags(idev: inet6_dev, message: RouterAdvertisement) -> None:
     """Store the M and O flags, for DHCPv6; a router's answer ends solicitation (RFC 7559)."""
-    if idev.if_flags & IF_RS_SENT and message.router_lifetime:
-        idev.if_flags |= IF_RA_RCVD
-    flags = idev.if_flags & ~(IF_RA_MANAGED | IF_RA_OTHERCONF)
+    if idev.if_flags & if_inet6.IF_RS_SENT and message.router_lifetime:
+        idev.if_flags |= if_inet6.IF_RA_RCVD
+    flags = idev.if_flags & ~(if_inet6.IF_RA_MANAGED | if_inet6.IF_RA_OTHERCONF)
     if message.managed:
-        flags |= IF_RA_MANAGED
+        flags |= if_inet6.IF_RA_MANAGED
     if message.other:
-        flags |= IF_RA_OTHERCONF
+        flags |= if_inet6.IF_RA_OTHERCONF
     idev.if_flags = flags
 
 
@@ -148,8 +119,8 @@ def _default_router(idev: inet6_dev, saddr: wide, message: RouterAdvertisement) 
     if lifetime and lifetime < cnf.accept_ra_min_lft:
         return None
     pref = message.router_pref
-    if pref == ICMPV6_ROUTER_PREF_INVALID or not cnf.accept_ra_rtr_pref:
-        pref = ICMPV6_ROUTER_PREF_MEDIUM
+    if pref == nd_options.ICMPV6_ROUTER_PREF_INVALID or not cnf.accept_ra_rtr_pref:
+        pref = nd_options.ICMPV6_ROUTER_PREF_MEDIUM
     rt = rt6_get_dflt_router(net, saddr, dev)
     if rt is not None and (not lifetime or rt.fib6_metric != cnf.ra_defrtr_metric):
         fib6_del(net, rt)
@@ -158,8 +129,8 @@ def _default_router(idev: inet6_dev, saddr: wide, message: RouterAdvertisement) 
         if not ra_route_room(idev):
             return None
         rt = rt6_add_dflt_router(net, saddr, dev, pref, cnf.ra_defrtr_metric, lifetime)
-    elif rt is not None and rt.fib6_flags & RTF_PREF_MASK != rtf_pref(pref):
-        rt.fib6_flags = rt.fib6_flags & ~RTF_PREF_MASK | rtf_pref(pref)
+    elif rt is not None and rt.fib6_flags & ip6_fib.RTF_PREF_MASK != rtf_pref(pref):
+        rt.fib6_flags = rt.fib6_flags & ~ip6_fib.RTF_PREF_MASK | rtf_pref(pref)
         net.ipv6.rt_cache_flush()
     if rt is not None:
         fib6_set_expires(net, rt, net.now() + lifetime * SEC)
@@ -198,7 +169,9 @@ def _routes(idev: inet6_dev, saddr: wide, options: ndisc_options) -> None:
         if not cnf.accept_ra_rt_info_min_plen <= plen <= cnf.accept_ra_rt_info_max_plen:
             continue
         # RFC 4191 2.3: an option with the reserved preference is ignored.
-        if option.pref == ICMPV6_ROUTER_PREF_INVALID or (lifetime and not ra_route_room(idev)):
+        if option.pref == nd_options.ICMPV6_ROUTER_PREF_INVALID or (
+            lifetime and not ra_route_room(idev)
+        ):
             continue
         prefix = option.prefix >> (128 - plen) << (128 - plen) if plen else 0
         rt6_route_rcv(idev.net, idev.dev, prefix, plen, option.pref, lifetime, saddr)
@@ -207,7 +180,7 @@ def _routes(idev: inet6_dev, saddr: wide, options: ndisc_options) -> None:
 def _mtu(idev: inet6_dev, mtu: int, rt: fib6_info | None) -> None:
     """RFC 4861 6.3.4: set the link's MTU, if the device allows it."""
     idev.nd.ra_mtu = mtu
-    if not IPV6_MIN_MTU <= mtu <= idev.dev.mtu:
+    if not if_inet6.IPV6_MIN_MTU <= mtu <= idev.dev.mtu:
         if net_ratelimit(idev.net):
             log.warning("%s: invalid MTU %d in a router advertisement", idev.dev.name, mtu)
         return
@@ -224,7 +197,7 @@ def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
     now = idev.net.now()
 
     def ends(lifetime: int) -> int | None:
-        return None if lifetime == INFINITY_LIFE_TIME else now + lifetime * SEC
+        return None if lifetime == nd_options.INFINITY_LIFE_TIME else now + lifetime * SEC
 
     for servers in options.rdnss:
         nd.dns_servers.update((server, ends(servers.lifetime)) for server in servers.servers)
@@ -242,8 +215,8 @@ def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
 
 def rt6_clean_tohost(net: Net, gateway: wide) -> None:
     """net/ipv6/route.c: `gateway` is no router any more: remove the routes that it advertised."""
-    for f6i in tuple(fib6_get_table(net, RT6_TABLE_MAIN).routes()):
-        learned = f6i.fib6_flags & (RTF_ADDRCONF | RTF_DEFAULT)
+    for f6i in tuple(fib6_get_table(net, ip6_fib.RT6_TABLE_MAIN).routes()):
+        learned = f6i.fib6_flags & (ip6_fib.RTF_ADDRCONF | ip6_fib.RTF_DEFAULT)
         if learned and f6i.fib6_nh.fib_nh_gw6 == gateway:
             fib6_del(net, f6i)
 
@@ -258,12 +231,12 @@ def ndisc_redirect_rcv(skb: sk_buff) -> int:
     saddr = ipv6_hdr(skb).saddr
     data = skb_to_bytes(skb)
     if Redirect.parse(data) is None:
-        return SKB_DROP_REASON_PKT_TOO_SMALL
+        return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     if not ipv6_addr_is_linklocal(saddr):
-        return SKB_DROP_REASON_NOT_SPECIFIED
+        return drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
     options = ndisc_parse_options(data[RD_LEN:], dev.addr_len)
     if options is None:
-        return SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     if options.redirected is None:
         ip6_redirect_no_header(skb, net, dev.ifindex)
         return 0

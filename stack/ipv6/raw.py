@@ -28,11 +28,8 @@ from fastpath.base.skbuff import (
     skb_store_bits,
 )
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_SKB_CSUM,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason, uapi
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import NET_RX_DROP
@@ -46,17 +43,6 @@ from stack.core.sock import (
 )
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
-from stack.core.uapi import (
-    AF_INET6,
-    AF_UNSPEC,
-    IPPROTO_ICMPV6,
-    IPPROTO_RAW,
-    IPPROTO_UDP,
-    MSG_ERRQUEUE,
-    MSG_MORE,
-    MSG_OOB,
-    MSG_PROBE,
-)
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
@@ -116,7 +102,7 @@ class raw6_sock(raw_sock):
 
 def raw6_local_deliver(skb: sk_buff, nexthdr: int) -> bool:
     """net/ipv6/raw.c: give a clone to each raw socket that matches the packet. Borrows skb."""
-    return bool(raw_local_deliver(skb, AF_INET6, nexthdr))
+    return bool(raw_local_deliver(skb, uapi.AF_INET6, nexthdr))
 
 
 def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
@@ -127,7 +113,7 @@ def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
         return 0
     if ipv6_addr_is_multicast(daddr) and not sk.net.ipv6.groups.check(sk, daddr, saddr):
         return 0
-    if sk.filter and sk.inet_num == IPPROTO_ICMPV6 and icmpv6_filter(sk, skb):
+    if sk.filter and sk.inet_num == uapi.IPPROTO_ICMPV6 and icmpv6_filter(sk, skb):
         return 1
     clone = skb_clone(skb)
     clone.dst = skb.dst
@@ -147,7 +133,7 @@ def rawv6_rcv(sk: raw6_sock, skb: sk_buff) -> int:
     """net/ipv6/raw.c: verify the checksum the socket asks for, and queue. Takes ownership."""
     if not xfrm6_policy_check(sk, XFRM_POLICY_IN, skb):
         sk.sk_drops += 1
-        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(sk.net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return NET_RX_DROP
     if (
         sk.offset >= 0
@@ -155,7 +141,7 @@ def rawv6_rcv(sk: raw6_sock, skb: sk_buff) -> int:
         and transport_sum(skb, ipv6_hdr(skb).saddr, ipv6_hdr(skb).daddr, sk.inet_num)
     ):
         sk.sk_drops += 1
-        kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_SKB_CSUM)
+        kfree_skb_reason(sk.net, skb, drop_reason.SKB_DROP_REASON_SKB_CSUM)
         return 0
     return raw_rcv_skb(sk, skb)
 
@@ -171,18 +157,18 @@ def rawv6_err(sk: raw6_sock, skb: sk_buff, offset: int, info: int) -> None:
     recverr = np_of(sk).recverr
     if recverr or sk.sk_state == TCP_ESTABLISHED:
         whole = 0 if sk.hdrincl else offset
-        sk_icmp_err(sk, skb, af_ops_of[AF_INET6], recverr, 0, whole, info)
+        sk_icmp_err(sk, skb, af_ops_of[uapi.AF_INET6], recverr, 0, whole, info)
 
 
 def rawv6_icmp_error(skb: sk_buff, nexthdr: int, offset: int, info: int) -> None:
     """net/ipv6/raw.c raw6_icmp_error: data at the embedded IPv6 header. Borrows skb."""
     iph = ipv6hdr_at(skb, 0)
-    raw_icmp_error(skb, AF_INET6, nexthdr, iph.daddr, iph.saddr, offset, info)
+    raw_icmp_error(skb, uapi.AF_INET6, nexthdr, iph.daddr, iph.saddr, offset, info)
 
 
 def rawv6_recvmsg(sk: raw6_sock, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv6/raw.c: read one payload. Bytes copied. Raises: OSError."""
-    waits = np_of(sk).rx_pmtu is not None and not flags & MSG_ERRQUEUE
+    waits = np_of(sk).rx_pmtu is not None and not flags & uapi.MSG_ERRQUEUE
     if waits and ipv6_recv_rxpmtu(sk, msg):
         return 0
     return raw_recvmsg(sk, msg, length, flags)
@@ -199,14 +185,14 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     if length > 0x7FFFFFFF:
         raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit a packet")
     flags = msg.msg_flags
-    if flags & MSG_OOB:
+    if flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     np = np_of(sk)
-    protocol = IPPROTO_RAW if sk.hdrincl else sk.inet_num
+    protocol = uapi.IPPROTO_RAW if sk.hdrincl else sk.inet_num
     name = msg.msg_name
     if name is not None:
         need_sa_len(name, SIN6_LEN_RFC2133)
-        if name.family not in (AF_UNSPEC, AF_INET6):
+        if name.family not in (uapi.AF_UNSPEC, uapi.AF_INET6):
             raise os_error(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
         # RFC 2292: the port is 0 or the protocol.
         if name.port and name.port not in (sk.inet_num, protocol):
@@ -231,7 +217,7 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     lock_sock(sk)
     try:
         ip6_append_data(sk, ip_generic_getfrag, msg, length, 0, ipc6, fl6, rt, flags)
-        if not flags & MSG_MORE:
+        if not flags & uapi.MSG_MORE:
             raise_sent(rawv6_push_pending_frames(sk, fl6), np.recverr)
     finally:
         release_sock(sk)
@@ -249,7 +235,7 @@ def rawv6_push_pending_frames(sk: raw6_sock, fl6: flowi) -> int:
             ip6_flush_pending_frames(sk)
             raise os_error(errno.EINVAL, f"IPV6_CHECKSUM {sk.offset} in {skb.len} bytes")
         check = transport_sum(skb, fl6.saddr, fl6.daddr, fl6.flowi_proto)
-        if not check and fl6.flowi_proto == IPPROTO_UDP:
+        if not check and fl6.flowi_proto == uapi.IPPROTO_UDP:
             check = 0xFFFF  # 0 would say that there is none
         skb_store_bits(skb, sk.offset, check.to_bytes(2, "big"))
     return ip6_push_pending_frames(sk, ip6_finish_skb(sk, fl6))
@@ -265,7 +251,7 @@ def rawv6_send_hdrinc(
         raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {rt.dev.name}")
     if length < IPV6_HLEN:
         raise os_error(errno.EINVAL, "the packet is shorter than an IPv6 header")
-    if flags & MSG_PROBE:
+    if flags & uapi.MSG_PROBE:
         return length
     skb = raw_hdrinc_skb(sk, msg.take(IPV6_HLEN), msg, length, fl6, rt, flags)
     net.mib.ip6.OutRequests += 1
@@ -279,7 +265,7 @@ def rawv6_send_hdrinc(
 def rawv6_bind(sk: raw6_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     """net/ipv6/raw.c: receive only what is sent to this local address. Raises: OSError."""
     need_sa_len(uaddr, SIN6_LEN_RFC2133)
-    if uaddr.family != AF_INET6:
+    if uaddr.family != uapi.AF_INET6:
         raise os_error(errno.EINVAL, f"family {uaddr.family} on an IPv6 socket")
     addr = uaddr.addr
     if ipv6_addr_v4mapped(addr):
@@ -299,7 +285,7 @@ def rawv6_bind(sk: raw6_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
 
 def rawv6_init_sk(sk: raw6_sock) -> int:
     """net/ipv6/raw.c: ICMPv6's checksum is always the kernel's (RFC 3542 3.1)."""
-    if sk.inet_num == IPPROTO_ICMPV6:
+    if sk.inet_num == uapi.IPPROTO_ICMPV6:
         sk.offset = 2
     return 0
 

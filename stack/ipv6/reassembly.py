@@ -24,15 +24,8 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import frag_hdr_at, ipv6_skip_exthdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_FRAG_REASM_TIMEOUT,
-    SKB_DROP_REASON_IP_INHDR,
-    SKB_DROP_REASON_IPV6_BAD_EXTHDR,
-    SKB_DROP_REASON_NOMEM,
-    SKB_DROP_REASON_NOT_SPECIFIED,
-    SKB_DROP_REASON_PKT_TOO_BIG,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.rows import row, state
 from stack.core.timer import timer_list
 from stack.inet.inet_fragment import (
@@ -49,6 +42,7 @@ from stack.inet.inet_fragment import (
     inet_frag_start,
     ip_frag_ecn,
 )
+from stack.ipv6 import protocol
 from stack.ipv6.addr import rt6_need_strict
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FRAGMENTED, ip6cb_nhoff
 from stack.ipv6.ip6_icmp import (
@@ -59,16 +53,7 @@ from stack.ipv6.ip6_icmp import (
     icmpv6_param_prob,
     icmpv6_send,
 )
-from stack.ipv6.protocol import (
-    INET6_PROTO_NOPOLICY,
-    NEXTHDR_FRAGMENT,
-    NEXTHDR_ICMP,
-    NEXTHDR_NONE,
-    NEXTHDR_TCP,
-    NEXTHDR_UDP,
-    inet6_add_protocol,
-    inet6_protocol,
-)
+from stack.ipv6.protocol import inet6_add_protocol, inet6_protocol
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -95,13 +80,13 @@ class frag_queue(inet_frag_queue):
 
     nhoff: int = row(0)
     hlen: int = row(IPV6_HLEN)
-    nexthdr: int = row(NEXTHDR_NONE)
+    nexthdr: int = row(protocol.NEXTHDR_NONE)
 
     def __init__(self, net: Net, key: FragKey) -> None:
         super().__init__(net, net.ipv6.frags, key, ip6_frag_expire)
         self.nhoff = 0
         self.hlen = IPV6_HLEN
-        self.nexthdr = NEXTHDR_NONE
+        self.nexthdr = protocol.NEXTHDR_NONE
 
 
 def ipv6_frag_rcv(skb: sk_buff) -> int:
@@ -120,7 +105,7 @@ def ipv6_frag_rcv(skb: sk_buff) -> int:
         or not pskb_may_pull(skb, at + FRAG_HLEN)
     ):
         mib.InHdrErrors += 1
-        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, off, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
+        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, off, drop_reason.SKB_DROP_REASON_IPV6_BAD_EXTHDR)
         return -1
     mib.ReasmReqds += 1
     fhdr = frag_hdr_at(skb, at)
@@ -133,12 +118,12 @@ def ipv6_frag_rcv(skb: sk_buff) -> int:
         return 1
     if not frag_off & IP6_OFFSET and ipv6frag_thdr_truncated(skb, at, fhdr.nexthdr):
         mib.InHdrErrors += 1
-        icmpv6_param_prob(skb, ICMPV6_HDR_INCOMP, 0, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
+        icmpv6_param_prob(skb, ICMPV6_HDR_INCOMP, 0, drop_reason.SKB_DROP_REASON_IPV6_BAD_EXTHDR)
         return -1
     fq = fq_find(net, fhdr.identification, skb, IP6_DEFRAG_LOCAL_DELIVER)
     if fq is None:
         mib.ReasmFails += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOMEM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return -1
     whole = ip6_frag_queue(fq, skb, frag_off)
     if whole is not None:
@@ -152,12 +137,14 @@ def ipv6frag_thdr_truncated(skb: sk_buff, at: int, nexthdr: int) -> bool:
     `at`: the offset of its fragment header. RFC 8200 4.5, RFC 7112 5.
     """
     offset, nexthdr, _ = ipv6_skip_exthdr(skb, at + FRAG_HLEN, nexthdr)
-    if nexthdr == NEXTHDR_NONE:
+    if nexthdr == protocol.NEXTHDR_NONE:
         return False
     if offset < 0:
         return True
     # As on Linux the whole transport header must be there, and one byte of an unknown one.
-    need = {NEXTHDR_TCP: 20, NEXTHDR_UDP: 8, NEXTHDR_ICMP: 8}.get(nexthdr, 1)
+    need = {protocol.NEXTHDR_TCP: 20, protocol.NEXTHDR_UDP: 8, protocol.NEXTHDR_ICMP: 8}.get(
+        nexthdr, 1
+    )
     return offset + need > skb.len
 
 
@@ -184,7 +171,7 @@ def ip6_frag_expire(timer: timer_list) -> None:
     head = inet_frag_expire(qp)
     if head is not None:
         icmpv6_send(head, ICMPV6_TIME_EXCEED, ICMPV6_EXC_FRAGTIME, 0)
-    inet_frag_purge(qp, SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
+    inet_frag_purge(qp, drop_reason.SKB_DROP_REASON_FRAG_REASM_TIMEOUT)
 
 
 def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | None:
@@ -201,11 +188,11 @@ def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | Non
     # RFC 8200 4.5: a packet has at most 65535 bytes; all fragments but the last are multiples of 8.
     if end > IP_MAX_LEN:
         net.mib.ip6.InHdrErrors += 1
-        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, hlen + 2, SKB_DROP_REASON_PKT_TOO_BIG)
+        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, hlen + 2, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         return None
     if more and end & 7:
         net.mib.ip6.InHdrErrors += 1
-        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, 4, SKB_DROP_REASON_IP_INHDR)
+        icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, 4, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return None
     nexthdr, ecn = skb_copy_bits(skb, skb_transport_offset(skb), 1)[0], iph.priority & 3
     skb_pull(skb, skb_transport_offset(skb) + FRAG_HLEN)
@@ -247,15 +234,15 @@ def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> sk_buff | None:
     return head
 
 
-frag_protocol = inet6_protocol(handler=ipv6_frag_rcv, flags=INET6_PROTO_NOPOLICY)
+frag_protocol = inet6_protocol(handler=ipv6_frag_rcv, flags=protocol.INET6_PROTO_NOPOLICY)
 
 
 def ipv6_frag_init(net: Net) -> None:
     """net/ipv6/reassembly.c"""
     net.ipv6.frags = fqdir(net.mib.ip6)
-    inet6_add_protocol(net, frag_protocol, NEXTHDR_FRAGMENT)
+    inet6_add_protocol(net, frag_protocol, protocol.NEXTHDR_FRAGMENT)
 
 
 def ipv6_frag_exit(net: Net) -> None:
     """net/ipv6/reassembly.c: free everything that waits."""
-    fqdir_exit(net.ipv6.frags, SKB_DROP_REASON_NOT_SPECIFIED)
+    fqdir_exit(net.ipv6.frags, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)

@@ -18,18 +18,12 @@ from stack.core.sock import sk_dst_check, sk_dst_set
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
 from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup
+from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import (
     ipv6_addr_v4mapped,
     rt6_need_strict,
 )
-from stack.ipv6.ip6_fib import (
-    RT6_LOOKUP_F_IFACE,
-    RT6_LOOKUP_F_REACHABLE,
-    RTN_THROW,
-    fib6_info,
-    fib6_select_path,
-    fib6_table_lookup,
-)
+from stack.ipv6.ip6_fib import fib6_info, fib6_select_path, fib6_table_lookup
 from stack.ipv6.rt6_info import rt6_info, rt6_make_pcpu_route
 from stack.ipv6.saddr import ipv6_dev_get_saddr
 
@@ -48,11 +42,11 @@ def ip6_pol_route(
     """
     ipv6 = net.ipv6
     if not ipv6.devconf_all.forwarding:
-        strict |= RT6_LOOKUP_F_REACHABLE
+        strict |= ip6_fib.RT6_LOOKUP_F_REACHABLE
     f6i: fib6_info | None = None
     for tb in ipv6.fib6.rules:
         f6i = fib6_table_lookup(net, tb, daddr, oif, strict)
-        if f6i is not None and f6i.fib6_type != RTN_THROW:
+        if f6i is not None and f6i.fib6_type != ip6_fib.RTN_THROW:
             break
     else:
         return ipv6.ip6_null_entry
@@ -93,7 +87,7 @@ def ip6_route_input(skb: sk_buff, daddr: wide, need_strict: bool) -> None:
     net = dev.net
     strict = 0
     if need_strict:
-        strict = RT6_LOOKUP_F_IFACE
+        strict = ip6_fib.RT6_LOOKUP_F_IFACE
     else:
         # The usual case is an address of ours: one lookup in the local table.
         leaf = net.ipv6.fib6.rules[0].leaf(daddr, 128)
@@ -118,7 +112,7 @@ def ip6_route_output_flags(net: Net, sk: inet_sock | None, fl6: flowi, flags: in
         or rt6_need_strict(fl6.daddr)
         or (oif and not fl6.saddr)
     ):
-        flags |= RT6_LOOKUP_F_IFACE
+        flags |= ip6_fib.RT6_LOOKUP_F_IFACE
     return ip6_pol_route(net, oif, fl6.daddr, fl6.saddr, fl6.flowlabel, flags)
 
 
@@ -156,7 +150,7 @@ def ip6_dst_lookup_tail(net: Net, sk: inet_sock | None, fl6: flowi, prefs: int) 
         if rt.error:
             rt = None
         if fl6.flowi_oif:
-            flags |= RT6_LOOKUP_F_IFACE
+            flags |= ip6_fib.RT6_LOOKUP_F_IFACE
     if rt is None:
         rt = ip6_route_output_flags(net, sk, fl6, flags)
     if rt.error:

@@ -12,6 +12,7 @@ from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
+from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
     IPV6_ADDR_MAPPED,
@@ -23,18 +24,6 @@ from stack.ipv6.addr import (
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_addr
 from stack.ipv6.ip6_fib import (
     FIB6_TYPE_ERROR,
-    ICMPV6_ROUTER_PREF_HIGH,
-    ICMPV6_ROUTER_PREF_LOW,
-    ICMPV6_ROUTER_PREF_MEDIUM,
-    IP6_RT_PRIO_USER,
-    RT6_LOOKUP_F_IFACE,
-    RT6_TABLE_MAIN,
-    RTF_GATEWAY,
-    RTF_NONEXTHOP,
-    RTF_REJECT,
-    RTF_UP,
-    RTN_UNICAST,
-    RTPROT_BOOT,
     fib6_add,
     fib6_del,
     fib6_get_table,
@@ -48,9 +37,9 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 PREFERENCES = {
-    "low": ICMPV6_ROUTER_PREF_LOW,
-    "medium": ICMPV6_ROUTER_PREF_MEDIUM,
-    "high": ICMPV6_ROUTER_PREF_HIGH,
+    "low": ip6_fib.ICMPV6_ROUTER_PREF_LOW,
+    "medium": ip6_fib.ICMPV6_ROUTER_PREF_MEDIUM,
+    "high": ip6_fib.ICMPV6_ROUTER_PREF_HIGH,
 }
 
 
@@ -73,8 +62,8 @@ def ip6_validate_gw(net: Net, gw: wide, dev: net_device | None, onlink: bool) ->
             raise os_error(errno.ENODEV, "onlink needs a device")
         return dev
     oif = dev.ifindex if dev is not None else 0
-    f6i = fib6_lookup(net, gw, oif, RT6_LOOKUP_F_IFACE if oif else 0)
-    if f6i is None or f6i.fib6_flags & RTF_REJECT or f6i.fib6_nh.fib_nh_gw6:
+    f6i = fib6_lookup(net, gw, oif, ip6_fib.RT6_LOOKUP_F_IFACE if oif else 0)
+    if f6i is None or f6i.fib6_flags & ip6_fib.RTF_REJECT or f6i.fib6_nh.fib_nh_gw6:
         raise os_error(errno.EHOSTUNREACH, "the gateway is not on a link of this host")
     return f6i.fib6_nh.fib_nh_dev
 
@@ -91,12 +80,12 @@ def ip6_route_add(
     advmss: int = 0,
     hoplimit: int = 0,
     congctl: str = "",
-    table: int = RT6_TABLE_MAIN,
-    rtype: int = RTN_UNICAST,
+    table: int = ip6_fib.RT6_TABLE_MAIN,
+    rtype: int = ip6_fib.RTN_UNICAST,
     onlink: bool = False,
     pref: str = "medium",
     weight: int = 1,
-    protocol: int = RTPROT_BOOT,
+    protocol: int = ip6_fib.RTPROT_BOOT,
     replace: bool = False,
     append: bool = False,
 ) -> None:
@@ -109,16 +98,16 @@ def ip6_route_add(
     if pref not in PREFERENCES:
         raise ArgumentError(f"pref {pref!r}: write one of {', '.join(PREFERENCES)}")
     device = dev_named(net, dev)
-    flags = RTF_UP | rtf_pref(PREFERENCES[pref])
+    flags = ip6_fib.RTF_UP | rtf_pref(PREFERENCES[pref])
     gw = parse_addr6(via) if via else 0
     if rtype in FIB6_TYPE_ERROR:
-        flags |= RTF_REJECT | RTF_NONEXTHOP
+        flags |= ip6_fib.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
         device, gw = net.loopback_dev, 0
     elif gw:
         device = ip6_validate_gw(net, gw, device, onlink)
         if device.flags & IFF_LOOPBACK:
             raise os_error(errno.EINVAL, "a gateway on the loopback device")
-        flags |= RTF_GATEWAY
+        flags |= ip6_fib.RTF_GATEWAY
     if device is None:
         raise os_error(errno.ENODEV, "a route needs a device or a gateway")
     idev: inet6_dev | None = device.ip6_ptr
@@ -149,7 +138,7 @@ def ip6_route_add(
         fib6_nh(device, gw, weight),
         rtype=rtype,
         flags=flags,
-        metric=metric or IP6_RT_PRIO_USER,
+        metric=metric or ip6_fib.IP6_RT_PRIO_USER,
         protocol=protocol,
         prefsrc=prefsrc,
         metrics=metrics,
@@ -164,7 +153,7 @@ def ip6_route_del(
     via: str | None = None,
     dev: net_device | str | None = None,
     metric: int | None = None,
-    table: int = RT6_TABLE_MAIN,
+    table: int = ip6_fib.RT6_TABLE_MAIN,
 ) -> None:
     """`ip -6 route del`. Raises: OSError ESRCH; ArgumentError for bad text."""
     dst, plen = parse_prefix6(prefix)
@@ -182,7 +171,7 @@ def ip6_route_del(
     raise os_error(errno.ESRCH, f"no such route: {prefix}")
 
 
-def fib6_dump(net: Net, table: int | None = RT6_TABLE_MAIN) -> list[dict[str, object]]:
+def fib6_dump(net: Net, table: int | None = ip6_fib.RT6_TABLE_MAIN) -> list[dict[str, object]]:
     """Rows for `ip -6 route` and /proc/net/ipv6_route: one dict per route. None: all tables."""
     rows: list[dict[str, object]] = []
     for tb in net.ipv6.fib6.tables.values():

@@ -21,20 +21,9 @@ from stack.core.neigh_table import neighbour
 from stack.core.neighbour import neigh_create
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
+from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import format_addr6
-from stack.ipv6.ip6_fib import (
-    FIB6_TYPE_ERROR,
-    RTF_CACHE,
-    RTF_GATEWAY,
-    RTF_LOCAL,
-    RTF_NONEXTHOP,
-    RTF_REJECT,
-    RTN_ANYCAST,
-    RTN_BLACKHOLE,
-    RTN_LOCAL,
-    RTN_PROHIBIT,
-    fib6_info,
-)
+from stack.ipv6.ip6_fib import FIB6_TYPE_ERROR, fib6_info
 
 if TYPE_CHECKING:
     from stack.ipv6.if_inet6 import inet6_dev
@@ -93,9 +82,9 @@ def ip6_rt_init_dst(rt: rt6_info, f6i: fib6_info) -> None:
     """net/ipv6/route.c: set the input and output functions of a route."""
     steps = rt.net.ipv6.steps
     rt.output = steps.output
-    if f6i.fib6_flags & RTF_REJECT or f6i.fib6_type in FIB6_TYPE_ERROR:
+    if f6i.fib6_flags & ip6_fib.RTF_REJECT or f6i.fib6_type in FIB6_TYPE_ERROR:
         ip6_rt_init_dst_reject(rt, f6i.fib6_type)
-    elif f6i.fib6_type in (RTN_LOCAL, RTN_ANYCAST):
+    elif f6i.fib6_type in (ip6_fib.RTN_LOCAL, ip6_fib.RTN_ANYCAST):
         rt.input = steps.input
     elif f6i.fib6_dst >> 120 == 0xFF:
         rt.input = steps.mc_input
@@ -106,11 +95,11 @@ def ip6_rt_init_dst(rt: rt6_info, f6i: fib6_info) -> None:
 def ip6_rt_init_dst_reject(rt: rt6_info, rtype: int) -> None:
     """net/ipv6/route.c: set the functions and the error of a route that drops packets."""
     steps = rt.net.ipv6.steps
-    rt.rt6i_flags |= RTF_REJECT
+    rt.rt6i_flags |= ip6_fib.RTF_REJECT
     rt.error = FIB6_TYPE_ERROR.get(rtype, errno.ENETUNREACH)
-    if rtype == RTN_BLACKHOLE:
+    if rtype == ip6_fib.RTN_BLACKHOLE:
         rt.input, rt.output = dst_discard, dst_discard_out
-    elif rtype == RTN_PROHIBIT:
+    elif rtype == ip6_fib.RTN_PROHIBIT:
         rt.input, rt.output = steps.prohibit, steps.prohibit_out
     else:
         rt.input, rt.output = steps.discard, steps.discard_out
@@ -121,7 +110,7 @@ def rt6_make_pcpu_route(net: Net, f6i: fib6_info) -> rt6_info:
     nh = f6i.fib6_nh
     dev = nh.fib_nh_dev
     # Packets to ourselves are sent over lo (ip6_rt_get_dev_rcu).
-    out = net.loopback_dev if f6i.fib6_type in (RTN_LOCAL, RTN_ANYCAST) else dev
+    out = net.loopback_dev if f6i.fib6_type in (ip6_fib.RTN_LOCAL, ip6_fib.RTN_ANYCAST) else dev
     rt = rt6_info(out, net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
     rt.rt6i_idev = dev.ip6_ptr
@@ -139,7 +128,7 @@ def ip6_rt_copy_init(rt: rt6_info, f6i: fib6_info) -> None:
     gw = f6i.fib6_nh.fib_nh_gw6
     if gw:
         rt.rt6i_gateway = gw
-        rt.rt6i_flags |= RTF_GATEWAY
+        rt.rt6i_flags |= ip6_fib.RTF_GATEWAY
     rt.metrics = f6i.fib6_metrics
 
 
@@ -147,7 +136,7 @@ def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info:
     """net/ipv6/route.c: make a destination's own route."""
     rt = rt6_info(rt6_output_dev(net, f6i), net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
-    rt.rt6i_flags |= RTF_CACHE
+    rt.rt6i_flags |= ip6_fib.RTF_CACHE
     rt.rt6i_dst = daddr
     rt.rt6i_plen = 128
     rt.rt6i_idev = f6i.fib6_nh.fib_nh_dev.ip6_ptr
@@ -158,7 +147,7 @@ def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info:
 
 def rt6_output_dev(net: Net, f6i: fib6_info) -> net_device:
     """net/ipv6/route.c ip6_rt_get_dev_rcu: the device of a route's packets; lo for our own."""
-    return net.loopback_dev if f6i.fib6_flags & RTF_LOCAL else f6i.fib6_nh.fib_nh_dev
+    return net.loopback_dev if f6i.fib6_flags & ip6_fib.RTF_LOCAL else f6i.fib6_nh.fib_nh_dev
 
 
 def icmp6_dst_alloc(dev: net_device, daddr: wide) -> rt6_info:
@@ -175,7 +164,7 @@ def icmp6_dst_alloc(dev: net_device, daddr: wide) -> rt6_info:
 def ip6_null_entry(net: Net) -> rt6_info:
     """net/ipv6/route.c ip6_null_entry_template: no route."""
     rt = rt6_info(net.loopback_dev, net.ipv6.dst_ops, None)
-    rt.rt6i_flags = RTF_REJECT | RTF_NONEXTHOP
+    rt.rt6i_flags = ip6_fib.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
     rt.error = errno.ENETUNREACH
     rt.input, rt.output = net.ipv6.steps.discard, net.ipv6.steps.discard_out
     return rt
@@ -200,7 +189,7 @@ def ip6_mtu(dst: rt6_info) -> int:
 
 def ip6_dst_mtu_maybe_forward(dst: rt6_info, forwarding: bool) -> int:
     """include/net/ip6_route.h: the path MTU, bytes; for forwarded packets without a learned one."""
-    if dst.metrics and not (forwarding and dst.rt6i_flags & RTF_CACHE):
+    if dst.metrics and not (forwarding and dst.rt6i_flags & ip6_fib.RTF_CACHE):
         mtu = dst.metrics.get("mtu", 0)
         if mtu:
             return min(mtu, IP6_MAX_MTU)

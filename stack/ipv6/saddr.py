@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack.core.rows import row, state, wide
+from stack.ipv6 import if_inet6
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
     IPV6_ADDR_LOOPBACK,
@@ -20,15 +21,7 @@ from stack.ipv6.addr import (
     ipv6_addr_scope,
     ipv6_addr_type,
 )
-from stack.ipv6.if_inet6 import (
-    IFA_F_DEPRECATED,
-    IFA_F_HOMEADDRESS,
-    IFA_F_OPTIMISTIC,
-    IFA_F_TEMPORARY,
-    IFA_F_TENTATIVE,
-    inet6_dev,
-    inet6_ifaddr,
-)
+from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
 
 if TYPE_CHECKING:
     from stack.core.netdevice import net_device
@@ -91,12 +84,12 @@ def ipv6_get_saddr_eval(dst: saddr_dst, ifa: inet6_ifaddr, rule: int) -> int:
         scope: int = ipv6_addr_scope(addr)
         return -scope if scope >= dst.scope else scope - 128
     if rule == 2:  # rule 3: not deprecated (and not optimistic)
-        avoid: int = IFA_F_DEPRECATED
+        avoid: int = if_inet6.IFA_F_DEPRECATED
         if not ipv6_use_optimistic_addr(idev):
-            avoid |= IFA_F_OPTIMISTIC
+            avoid |= if_inet6.IFA_F_OPTIMISTIC
         return not ifa.flags & avoid or bool(ipv6_addr_type(addr) & _PREFERRED)
     if rule == 3:  # rule 4: home address
-        return bool(ifa.flags & IFA_F_HOMEADDRESS) != bool(dst.prefs & IPV6_PREFER_SRC_COA)
+        return bool(ifa.flags & if_inet6.IFA_F_HOMEADDRESS) != bool(dst.prefs & IPV6_PREFER_SRC_COA)
     if rule == 4:  # rule 5: outgoing interface
         return not dst.ifindex or dst.ifindex == idev.dev.ifindex
     if rule == 5:  # rule 6: the same label
@@ -108,12 +101,12 @@ def ipv6_get_saddr_eval(dst: saddr_dst, ifa: inet6_ifaddr, rule: int) -> int:
         want_temporary: bool = idev.cnf.use_tempaddr >= 2
         if dst.prefs & (IPV6_PREFER_SRC_PUBLIC | IPV6_PREFER_SRC_TMP):
             want_temporary = bool(dst.prefs & IPV6_PREFER_SRC_TMP)
-        return bool(ifa.flags & IFA_F_TEMPORARY) == want_temporary
+        return bool(ifa.flags & if_inet6.IFA_F_TEMPORARY) == want_temporary
     if rule == 7:
         return _orchid(addr) == _orchid(dst.addr)
     if rule == 8:  # rule 8: longest matching prefix
         return min(ipv6_addr_diff(addr, dst.addr), ifa.prefix_len)
-    return not ifa.flags & IFA_F_OPTIMISTIC
+    return not ifa.flags & if_inet6.IFA_F_OPTIMISTIC
 
 
 def ipv6_saddr_better(dst: saddr_dst, ifa: inet6_ifaddr, best: inet6_ifaddr) -> bool:
@@ -151,7 +144,7 @@ def ipv6_select_ifaddr(
         if idev is None:
             continue
         for ifa in idev.addr_list:
-            if ifa.flags & IFA_F_TENTATIVE and not ifa.flags & IFA_F_OPTIMISTIC:
+            if ifa.flags & if_inet6.IFA_F_TENTATIVE and not ifa.flags & if_inet6.IFA_F_OPTIMISTIC:
                 continue
             if best is None or ipv6_saddr_better(dst, ifa, best):
                 best = ifa
@@ -164,7 +157,7 @@ def ipv6_dev_get_saddr(net: Net, dst_dev: net_device | None, daddr: wide, prefs:
     return ifa.addr if ifa is not None else 0
 
 
-def ipv6_get_lladdr(dev: net_device, banned_flags: int = IFA_F_TENTATIVE) -> wide | None:
+def ipv6_get_lladdr(dev: net_device, banned_flags: int = if_inet6.IFA_F_TENTATIVE) -> wide | None:
     """net/ipv6/addrconf.c: the newest link-local address of an interface, or None."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:

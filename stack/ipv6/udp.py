@@ -22,25 +22,17 @@ from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import ipv6_hdr, udp6_send_check, udp_hdr
 from fastpath.net.inet import UdpFlow
 from fastpath.net.inetkey import inet_err_ends
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.neigh_table import NUD_VALID
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
 from stack.core.snmp import udp_mib
-from stack.core.sock import (
-    SOCK_LOCALROUTE,
-    sock_wfree,
-)
+from stack.core.sock import sock_wfree
+from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len
-from stack.core.uapi import (
-    AF_INET,
-    AF_INET6,
-    AF_UNSPEC,
-    MSG_ERRQUEUE,
-    SOL_UDP,
-)
+from stack.core.uapi import NUD_VALID
 from stack.inet.af_ops import af_ops_of, inet_af_ops
 from stack.inet.append import inet_cork_of, ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
@@ -118,7 +110,7 @@ IPV6_UDP_HLEN = 48
 
 def udpv6_sendmsg(sk: udp_sock, msg: msghdr, length: int) -> int:
     """net/ipv6/udp.c: udp_lib_sendmsg over IPv6. Returns `length`. Raises: OSError."""
-    return udp_lib_sendmsg(sk, msg, length, AF_INET6)
+    return udp_lib_sendmsg(sk, msg, length, uapi.AF_INET6)
 
 
 def udp6_family(sk: udp_sock, msg: msghdr, length: int) -> int:
@@ -126,20 +118,20 @@ def udp6_family(sk: udp_sock, msg: msghdr, length: int) -> int:
     name = msg.msg_name
     if name is not None:
         need_sa_len(name, SA_FAMILY_LEN)
-        if name.family == AF_UNSPEC:
+        if name.family == uapi.AF_UNSPEC:
             msg.msg_name = name = None
     if name is None:
-        if sk.sk_af.family == AF_INET:
+        if sk.sk_af.family == uapi.AF_INET:
             return udp4_family(sk, msg, length)
-        return AF_INET6
-    if name.family == AF_INET and sk.sk_ipv6only:
+        return uapi.AF_INET6
+    if name.family == uapi.AF_INET and sk.sk_ipv6only:
         raise os_error(errno.ENETUNREACH, "an IPv4 address on an IPV6_V6ONLY socket")
-    if name.family not in (AF_INET, AF_INET6):
+    if name.family not in (uapi.AF_INET, uapi.AF_INET6):
         raise os_error(errno.EINVAL, f"family {name.family} on an IPv6 socket")
     v4 = mapped_sockaddr(sk, name)
     if v4 is None:
-        return AF_INET6
-    if sk.inet_saddr and sk.sk_af.family == AF_INET6:
+        return uapi.AF_INET6
+    if sk.inet_saddr and sk.sk_af.family == uapi.AF_INET6:
         raise os_error(errno.ENETUNREACH, "the socket is bound to an IPv6 address")
     msg.msg_name = v4
     return udp4_family(sk, msg, length)
@@ -202,7 +194,7 @@ def udp6_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
         mark=sk.sk_mark,
         priority=sk.sk_priority,
         small=net.skb_small_head,
-        family=AF_INET6,
+        family=uapi.AF_INET6,
         flowlabel=ip6_make_flowlabel(net, 0, fl6.flowlabel, ip6_autoflowlabel(net, np), fl6),
         mtu=dev.mtu,
     )
@@ -293,13 +285,13 @@ def udpv6_rcv(skb: sk_buff) -> int:
         udp_queue_rcv_skb(sk, skb)
         return 0
     if not pskb_may_pull(skb, UDP_HLEN):
-        return udp_drop_short(net, skb, af_ops_of[AF_INET6])
+        return udp_drop_short(net, skb, af_ops_of[uapi.AF_INET6])
     if not udp_hdr(skb).check and not skb.gso_size:
         # RFC 8200 8.1: a datagram over IPv6 has a checksum.
         net.mib.udp6.InCsumErrors += 1
-        return udp_drop_short(net, skb, af_ops_of[AF_INET6])
+        return udp_drop_short(net, skb, af_ops_of[uapi.AF_INET6])
     many = ipv6_hdr(skb).daddr >> 120 == 0xFF
-    return udp_lib_rcv(net, skb, af_ops_of[AF_INET6], many)
+    return udp_lib_rcv(net, skb, af_ops_of[uapi.AF_INET6], many)
 
 
 def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
@@ -315,7 +307,7 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
         return -errno.ENOENT
     np = sk.pinet6
     if np is not None:
-        af = af_ops_of[AF_INET6]
+        af = af_ops_of[uapi.AF_INET6]
         sk_icmp_err(sk, skb, af, np.recverr, ends.sport, offset + UDP_HLEN, info)
     return 0
 
@@ -323,7 +315,7 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
 def udpv6_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
     """net/ipv6/udp.c: udp_recvmsg, or the report of a pending path MTU. Raises: OSError."""
     np = sk.pinet6
-    waits = np is not None and np.rx_pmtu is not None and not flags & MSG_ERRQUEUE
+    waits = np is not None and np.rx_pmtu is not None and not flags & uapi.MSG_ERRQUEUE
     if waits and ipv6_recv_rxpmtu(sk, msg):
         return 0
     return udp_recvmsg(sk, msg, length, flags)
@@ -341,7 +333,7 @@ def udpv6_init_sock(sk: udp_sock) -> int:
 def udpv6_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv6/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
     sk.sk_tx_flow = None
-    if level == SOL_UDP:
+    if level == uapi.SOL_UDP:
         udp_lib_setsockopt(sk, optname, optval)
     else:
         ipv6_setsockopt(sk, level, optname, optval)
@@ -349,7 +341,7 @@ def udpv6_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> Non
 
 def udpv6_getsockopt(sk: udp_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv6/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
-    if level == SOL_UDP:
+    if level == uapi.SOL_UDP:
         return udp_lib_getsockopt(sk, optname)
     return ipv6_getsockopt(sk, level, optname, optlen)
 

@@ -17,23 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import sk_buff
+from stack.core import netfilter
 from stack.core.netfilter import (
-    NF_ACCEPT,
-    NF_DROP,
     NF_DROP_ERR,
-    NF_INET_FORWARD,
-    NF_INET_LOCAL_IN,
-    NF_INET_LOCAL_OUT,
-    NF_INET_POST_ROUTING,
-    NF_INET_PRE_ROUTING,
-    NF_IP_PRI_FILTER,
-    NF_IP_PRI_RAW,
-    NF_QUEUE,
     NF_QUEUE_NR,
-    NF_VERDICT_FLAG_QUEUE_BYPASS,
-    NF_VERDICT_MASK,
-    NFPROTO_IPV4,
-    NFPROTO_IPV6,
     Hook,
     nf_hook_state,
     nf_register_net_hook,
@@ -51,13 +38,13 @@ if TYPE_CHECKING:
 __all__ = ["accept", "delete", "drop", "notrack", "policy", "queue", "reject", "rules"]
 
 CHAINS = {
-    "prerouting": NF_INET_PRE_ROUTING,
-    "input": NF_INET_LOCAL_IN,
-    "forward": NF_INET_FORWARD,
-    "output": NF_INET_LOCAL_OUT,
-    "postrouting": NF_INET_POST_ROUTING,
+    "prerouting": netfilter.NF_INET_PRE_ROUTING,
+    "input": netfilter.NF_INET_LOCAL_IN,
+    "forward": netfilter.NF_INET_FORWARD,
+    "output": netfilter.NF_INET_LOCAL_OUT,
+    "postrouting": netfilter.NF_INET_POST_ROUTING,
 }
-FAMILIES = (NFPROTO_IPV4, NFPROTO_IPV6)
+FAMILIES = (netfilter.NFPROTO_IPV4, netfilter.NFPROTO_IPV6)
 UNTRACK = 0x100
 REJECT = 0x101
 """Actions of a rule beside the verdicts NF_*."""
@@ -89,7 +76,7 @@ class nft_chain:
     raw: bool
     """The chain runs before connection tracking, as `notrack` needs."""
     rules: list[nft_rule] = row(make=list)
-    policy: int = row(NF_ACCEPT)
+    policy: int = row(netfilter.NF_ACCEPT)
     packets: int = row(0)
     """Packets that the policy decided about."""
     hook: Hook | None = row()
@@ -109,7 +96,7 @@ def nft_do_chain(chain: nft_chain, skb: sk_buff, hook: nf_hook_state) -> int:
             continue
         if rule.verdict == REJECT:
             nf_reject(skb, hook, rule.reject_with)
-            return NF_DROP
+            return netfilter.NF_DROP
         return rule.verdict
     chain.packets += 1
     return chain.policy
@@ -124,7 +111,7 @@ def _chain(net: Net, name: str, raw: bool = False) -> nft_chain:
     if found is None:
         found = held[name, raw] = nft_chain(name, CHAINS[name], raw)
         found.hook = partial(nft_do_chain, found)
-        priority = NF_IP_PRI_RAW if raw else NF_IP_PRI_FILTER
+        priority = netfilter.NF_IP_PRI_RAW if raw else netfilter.NF_IP_PRI_FILTER
         for pf in FAMILIES:
             nf_register_net_hook(net, found.hooknum, found.hook, pf, priority)
     return found
@@ -132,7 +119,7 @@ def _chain(net: Net, name: str, raw: bool = False) -> nft_chain:
 
 def _unhook_if_idle(net: Net, chain: nft_chain) -> None:
     """Unregister a chain without rules that accepts everything, so that it costs nothing."""
-    if chain.rules or chain.policy != NF_ACCEPT or chain.hook is None:
+    if chain.rules or chain.policy != netfilter.NF_ACCEPT or chain.hook is None:
         return
     for pf in FAMILIES:
         nf_unregister_net_hook(net, chain.hooknum, chain.hook, pf)
@@ -156,7 +143,7 @@ def _add(
 
 def accept(net: Net, chain: str, **words: Any) -> nft_rule:
     """`accept`: let matching packets go on. Raises: ValueError."""
-    return _add(net, chain, "accept", NF_ACCEPT, words)
+    return _add(net, chain, "accept", netfilter.NF_ACCEPT, words)
 
 
 def drop(net: Net, chain: str, *, error: int = 0, **words: Any) -> nft_rule:
@@ -165,7 +152,7 @@ def drop(net: Net, chain: str, *, error: int = 0, **words: Any) -> nft_rule:
     Raises:
         ValueError: words that a rule does not have, or values that do not fit.
     """
-    return _add(net, chain, "drop", NF_DROP_ERR(-abs(error)) if error else NF_DROP, words)
+    return _add(net, chain, "drop", NF_DROP_ERR(-abs(error)) if error else netfilter.NF_DROP, words)
 
 
 def reject(net: Net, chain: str, *, with_: str = "port-unreach", **words: Any) -> nft_rule:
@@ -188,8 +175,8 @@ def queue(net: Net, chain: str, number: int = 0, *, bypass: bool = False, **word
 
     `bypass`: without a listener they go on.
     """
-    verdict = NF_QUEUE_NR(number) | (NF_VERDICT_FLAG_QUEUE_BYPASS if bypass else 0)
-    assert verdict & NF_VERDICT_MASK == NF_QUEUE
+    verdict = NF_QUEUE_NR(number) | (netfilter.NF_VERDICT_FLAG_QUEUE_BYPASS if bypass else 0)
+    assert verdict & netfilter.NF_VERDICT_MASK == netfilter.NF_QUEUE
     return _add(net, chain, f"queue num {number}", verdict, words)
 
 
@@ -209,7 +196,7 @@ def policy(net: Net, chain: str, verdict: str) -> None:
     if verdict not in ("accept", "drop"):
         raise ValueError(f"policy {verdict!r}: it is 'accept' or 'drop'")
     held = _chain(net, chain)
-    held.policy = NF_ACCEPT if verdict == "accept" else NF_DROP
+    held.policy = netfilter.NF_ACCEPT if verdict == "accept" else netfilter.NF_DROP
     _unhook_if_idle(net, held)
 
 
@@ -236,6 +223,6 @@ def flush(net: Net) -> None:
     for chain in list(net.ct.chains.values()):
         for rule in list(chain.rules):
             delete(net, rule)
-        chain.policy = NF_ACCEPT
+        chain.policy = netfilter.NF_ACCEPT
         if (chain.name, chain.raw) in net.ct.chains:
             _unhook_if_idle(net, chain)

@@ -22,14 +22,7 @@ from fastpath.net.hdr import iphdr_at, ipv6hdr_at, udphdr_at
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6, nf_hook_state
 from stack.core.rows import row, state, wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
-from stack.netfilter.nf_conntrack import (
-    IP_CT_ESTABLISHED,
-    IP_CT_ESTABLISHED_REPLY,
-    IP_CT_NEW,
-    IP_CT_RELATED,
-    IP_CT_RELATED_REPLY,
-    IP_CT_UNTRACKED,
-)
+from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack_tuple import nf_ct_l4_offset
 
 __all__ = ["nft_match", "nft_match_packet", "parse_match"]
@@ -43,11 +36,11 @@ STATES = {
     "untracked": CT_UNTRACKED,
 }
 STATE_OF_INFO = {
-    IP_CT_ESTABLISHED: CT_ESTABLISHED,
-    IP_CT_ESTABLISHED_REPLY: CT_ESTABLISHED,
-    IP_CT_RELATED: CT_RELATED,
-    IP_CT_RELATED_REPLY: CT_RELATED,
-    IP_CT_NEW: CT_NEW,
+    nf_conntrack.IP_CT_ESTABLISHED: CT_ESTABLISHED,
+    nf_conntrack.IP_CT_ESTABLISHED_REPLY: CT_ESTABLISHED,
+    nf_conntrack.IP_CT_RELATED: CT_RELATED,
+    nf_conntrack.IP_CT_RELATED_REPLY: CT_RELATED,
+    nf_conntrack.IP_CT_NEW: CT_NEW,
 }
 PROTOS = {
     "icmp": IPPROTO_ICMP,
@@ -254,5 +247,5 @@ def nft_match_packet(m: nft_match, skb: sk_buff, hook: nf_hook_state) -> bool:
 def ct_state_of(skb: sk_buff) -> int:
     """CT_*: what the packet is to its connection (nft_ct NFT_CT_STATE)."""
     if skb.nfct is None:
-        return CT_UNTRACKED if skb.nfctinfo == IP_CT_UNTRACKED else CT_INVALID
+        return CT_UNTRACKED if skb.nfctinfo == nf_conntrack.IP_CT_UNTRACKED else CT_INVALID
     return STATE_OF_INFO.get(skb.nfctinfo, CT_INVALID)

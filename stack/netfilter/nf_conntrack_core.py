@@ -10,35 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
+from stack.core import netfilter
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
-from stack.core.netfilter import (
-    NF_ACCEPT,
-    NF_DROP,
-    NF_INET_LOCAL_IN,
-    NF_INET_LOCAL_OUT,
-    NF_INET_POST_ROUTING,
-    NF_INET_PRE_ROUTING,
-    NF_IP_PRI_CONNTRACK,
-    NF_IP_PRI_CONNTRACK_CONFIRM,
-    NF_IP_PRI_CONNTRACK_DEFRAG,
-    NF_REPEAT,
-    NFPROTO_IPV4,
-    NFPROTO_IPV6,
-    nf_hook_state,
-    nf_register_net_hook,
-    nf_unregister_net_hook,
-)
+from stack.core.netfilter import nf_hook_state, nf_register_net_hook, nf_unregister_net_hook
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
-from stack.netfilter.nf_conntrack import (
-    IP_CT_ESTABLISHED,
-    IP_CT_ESTABLISHED_REPLY,
-    IP_CT_NEW,
-    IP_CT_UNTRACKED,
-    IPS_SEEN_REPLY,
-    Tuple,
-    netns_ct,
-    nf_conn,
-)
+from stack.netfilter import nf_conntrack
+from stack.netfilter.nf_conntrack import Tuple, netns_ct, nf_conn
 from stack.netfilter.nf_conntrack_life import nf_conntrack_cleanup_net
 from stack.netfilter.nf_conntrack_proto import (
     nf_conntrack_generic_packet,
@@ -76,11 +53,11 @@ def nf_conntrack_in(skb: sk_buff, state: nf_hook_state) -> int:
     ct: nf_conn = skb.nfct
     if ct is not None:
         if ct.net is net:  # it came over loopback and was seen before
-            return NF_ACCEPT
+            return netfilter.NF_ACCEPT
         skb.nfct = None  # that of another namespace
         skb.nfctinfo = 0
-    elif skb.nfctinfo == IP_CT_UNTRACKED:
-        return NF_ACCEPT
+    elif skb.nfctinfo == nf_conntrack.IP_CT_UNTRACKED:
+        return netfilter.NF_ACCEPT
     table: netns_ct = net.ct
     pf = state.pf
     tup = nf_ct_plain_tuple(skb, pf)
@@ -91,50 +68,50 @@ def nf_conntrack_in(skb: sk_buff, state: nf_hook_state) -> int:
         dataoff, proto = nf_ct_l4_offset(skb, 0, pf)
         if dataoff < 0:
             table.stat.invalid += 1
-            return NF_ACCEPT
+            return netfilter.NF_ACCEPT
         if proto in (IPPROTO_ICMP, IPPROTO_ICMPV6):
             ret = nf_conntrack_handle_icmp(skb, dataoff, proto, state)
             if ret <= 0:
                 table.stat.error += 1
                 table.stat.invalid += 1
                 return -ret
-            if skb.nfct is not None or skb.nfctinfo == IP_CT_UNTRACKED:
-                return NF_ACCEPT
+            if skb.nfct is not None or skb.nfctinfo == nf_conntrack.IP_CT_UNTRACKED:
+                return netfilter.NF_ACCEPT
         tup = nf_ct_get_tuple(skb, 0, dataoff, pf, proto)
         if tup is None:
             table.stat.invalid += 1
-            return NF_ACCEPT
+            return netfilter.NF_ACCEPT
     for _ in range(2):  # the second time after -NF_REPEAT
         ret = resolve_normal_ct(skb, net, tup)
         if ret < 0:
             table.stat.drop += 1
-            return NF_DROP
+            return netfilter.NF_DROP
         ct = skb.nfct  # type: ignore[assignment]  # None: nothing can answer it
         if ct is None:
             table.stat.invalid += 1
-            return NF_ACCEPT
+            return netfilter.NF_ACCEPT
         ret = nf_conntrack_handle_packet(ct, skb, dataoff, proto, skb.nfctinfo, state)
         if ret > 0:
             break
         skb.nfct = None
-        if ret != -NF_REPEAT:
+        if ret != -netfilter.NF_REPEAT:
             table.stat.invalid += 1
             skb.nfctinfo = 0
-            if ret == NF_DROP:
+            if ret == netfilter.NF_DROP:
                 table.stat.drop += 1
             return -ret
-    if skb.nfctinfo == IP_CT_ESTABLISHED_REPLY:
-        ct.status |= IPS_SEEN_REPLY
-    return NF_ACCEPT
+    if skb.nfctinfo == nf_conntrack.IP_CT_ESTABLISHED_REPLY:
+        ct.status |= nf_conntrack.IPS_SEEN_REPLY
+    return netfilter.NF_ACCEPT
 
 
 def nf_conntrack_handle_icmp(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> int:
     """net/netfilter/nf_conntrack_core.c: give an ICMP error the connection that it quotes."""
-    if proto == IPPROTO_ICMP and state.pf == NFPROTO_IPV4:
+    if proto == IPPROTO_ICMP and state.pf == netfilter.NFPROTO_IPV4:
         return nf_conntrack_icmpv4_error(skb, dataoff, state)
-    if proto == IPPROTO_ICMPV6 and state.pf == NFPROTO_IPV6:
+    if proto == IPPROTO_ICMPV6 and state.pf == netfilter.NFPROTO_IPV6:
         return nf_conntrack_icmpv6_error(skb, dataoff, state)
-    return NF_ACCEPT
+    return netfilter.NF_ACCEPT
 
 
 def resolve_normal_ct(skb: sk_buff, net: Net, tup: Tuple) -> int:
@@ -151,15 +128,19 @@ def resolve_normal_ct(skb: sk_buff, net: Net, tup: Tuple) -> int:
         if ct is None:
             return -1
         skb.nfct = ct
-        skb.nfctinfo = IP_CT_NEW
+        skb.nfctinfo = nf_conntrack.IP_CT_NEW
         return 0
     ct = found.ct
     net.ct.stat.found += 1
     skb.nfct = ct
     if found.dir:
-        skb.nfctinfo = IP_CT_ESTABLISHED_REPLY
+        skb.nfctinfo = nf_conntrack.IP_CT_ESTABLISHED_REPLY
     else:
-        skb.nfctinfo = IP_CT_ESTABLISHED if ct.status & IPS_SEEN_REPLY else IP_CT_NEW
+        skb.nfctinfo = (
+            nf_conntrack.IP_CT_ESTABLISHED
+            if ct.status & nf_conntrack.IPS_SEEN_REPLY
+            else nf_conntrack.IP_CT_NEW
+        )
     return 0
 
 
@@ -187,12 +168,14 @@ def nf_ct_netns_get(net: Net, pf: int) -> None:
     users[pf] = users.get(pf, 0) + 1
     if users[pf] > 1:
         return
-    defrag = ipv4_conntrack_defrag if pf == NFPROTO_IPV4 else ipv6_defrag
-    for hook in (NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT):
-        nf_register_net_hook(net, hook, defrag, pf, NF_IP_PRI_CONNTRACK_DEFRAG)
-        nf_register_net_hook(net, hook, nf_conntrack_in, pf, NF_IP_PRI_CONNTRACK)
-    for hook in (NF_INET_LOCAL_IN, NF_INET_POST_ROUTING):
-        nf_register_net_hook(net, hook, nf_conntrack_confirm, pf, NF_IP_PRI_CONNTRACK_CONFIRM)
+    defrag = ipv4_conntrack_defrag if pf == netfilter.NFPROTO_IPV4 else ipv6_defrag
+    for hook in (netfilter.NF_INET_PRE_ROUTING, netfilter.NF_INET_LOCAL_OUT):
+        nf_register_net_hook(net, hook, defrag, pf, netfilter.NF_IP_PRI_CONNTRACK_DEFRAG)
+        nf_register_net_hook(net, hook, nf_conntrack_in, pf, netfilter.NF_IP_PRI_CONNTRACK)
+    for hook in (netfilter.NF_INET_LOCAL_IN, netfilter.NF_INET_POST_ROUTING):
+        nf_register_net_hook(
+            net, hook, nf_conntrack_confirm, pf, netfilter.NF_IP_PRI_CONNTRACK_CONFIRM
+        )
 
 
 def nf_ct_netns_put(net: Net, pf: int) -> None:
@@ -203,11 +186,11 @@ def nf_ct_netns_put(net: Net, pf: int) -> None:
     users[pf] -= 1
     if users[pf]:
         return
-    defrag = ipv4_conntrack_defrag if pf == NFPROTO_IPV4 else ipv6_defrag
-    for hook in (NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT):
+    defrag = ipv4_conntrack_defrag if pf == netfilter.NFPROTO_IPV4 else ipv6_defrag
+    for hook in (netfilter.NF_INET_PRE_ROUTING, netfilter.NF_INET_LOCAL_OUT):
         nf_unregister_net_hook(net, hook, defrag, pf)
         nf_unregister_net_hook(net, hook, nf_conntrack_in, pf)
-    for hook in (NF_INET_LOCAL_IN, NF_INET_POST_ROUTING):
+    for hook in (netfilter.NF_INET_LOCAL_IN, netfilter.NF_INET_POST_ROUTING):
         nf_unregister_net_hook(net, hook, nf_conntrack_confirm, pf)
     if not any(users.values()):
         nf_conntrack_cleanup_net(net)

@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
-from stack.netfilter.nf_conntrack import (
-    IP_CT_IS_REPLY,
-    IPS_ASSURED,
-    IPS_CONFIRMED,
-    IPS_DYING,
-    IPS_SRC_NAT_DONE,
-    NSEC_PER_SEC,
-    netns_ct,
-    nf_conn,
-)
+from stack.netfilter import nf_conntrack
+from stack.netfilter.nf_conntrack import netns_ct, nf_conn
 
 if TYPE_CHECKING:
     from stack.net import Net
 
-GC_SCAN_INTERVAL_MIN_NS = 1 * NSEC_PER_SEC
-GC_SCAN_INTERVAL_MAX_NS = 60 * NSEC_PER_SEC
+GC_SCAN_INTERVAL_MIN_NS = 1 * nf_conntrack.NSEC_PER_SEC
+GC_SCAN_INTERVAL_MAX_NS = 60 * nf_conntrack.NSEC_PER_SEC
 
 
 def nf_ct_is_expired(ct: nf_conn) -> bool:
@@ -43,7 +35,7 @@ def nf_ct_acct_update(ct: nf_conn, ctinfo: int, skb: sk_buff) -> None:
     """net/netfilter/nf_conntrack_core.c: count packet and bytes (sysctl nf_conntrack_acct)."""
     if not ct.net.sysctl.nf_conntrack_acct:
         return
-    if ctinfo >= IP_CT_IS_REPLY:
+    if ctinfo >= nf_conntrack.IP_CT_IS_REPLY:
         ct.reply_packets += 1
         ct.reply_bytes += skb.len
     else:
@@ -53,7 +45,7 @@ def nf_ct_acct_update(ct: nf_conn, ctinfo: int, skb: sk_buff) -> None:
 
 def nf_ct_refresh_acct(ct: nf_conn, ctinfo: int, skb: sk_buff, extra_ns: int) -> None:
     """net/netfilter/nf_conntrack_core.c: restart the timeout with `extra_ns`; count the packet."""
-    if ct.status & IPS_CONFIRMED:
+    if ct.status & nf_conntrack.IPS_CONFIRMED:
         extra_ns += ct.net.clock.now_ns()
     ct.timeout = extra_ns
     nf_ct_acct_update(ct, ctinfo, skb)
@@ -61,7 +53,7 @@ def nf_ct_refresh_acct(ct: nf_conn, ctinfo: int, skb: sk_buff, extra_ns: int) ->
 
 def nf_ct_assured(ct: nf_conn) -> None:
     """Set IPS_ASSURED: a full table does not drop it early."""
-    ct.status |= IPS_ASSURED
+    ct.status |= nf_conntrack.IPS_ASSURED
     ct.net.ct.unassured.pop(ct, None)
 
 
@@ -73,17 +65,17 @@ def nf_ct_count(table: netns_ct, delta: int) -> None:
 
 def nf_ct_delete(ct: nf_conn) -> bool:
     """net/netfilter/nf_conntrack_core.c: delete from the table; False: it was deleted already."""
-    if ct.status & IPS_DYING:
+    if ct.status & nf_conntrack.IPS_DYING:
         return False
-    ct.status |= IPS_DYING
-    if not ct.status & IPS_CONFIRMED:
+    ct.status |= nf_conntrack.IPS_DYING
+    if not ct.status & nf_conntrack.IPS_CONFIRMED:
         return True
     table: netns_ct = ct.net.ct
     table.unassured.pop(ct, None)
     for one in (ct.orig, ct.reply):
         if table.hash.get(one.tuple) is one:
             del table.hash[one.tuple]
-    if ct.status & IPS_SRC_NAT_DONE:
+    if ct.status & nf_conntrack.IPS_SRC_NAT_DONE:
         nf_nat_cleanup_conntrack(table, ct)
     nf_ct_count(table, -1)
     return True

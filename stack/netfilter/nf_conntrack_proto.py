@@ -7,27 +7,12 @@ from __future__ import annotations
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, udphdr_at
-from stack.core.netfilter import (
-    NF_ACCEPT,
-    NF_INET_PRE_ROUTING,
-    NFPROTO_IPV4,
-    NFPROTO_IPV6,
-    nf_hook_state,
-)
+from stack.core import netfilter
+from stack.core.netfilter import nf_hook_state
 from stack.core.rows import wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP
-from stack.netfilter.nf_conntrack import (
-    IP_CT_DIR_REPLY,
-    IP_CT_IS_REPLY,
-    IP_CT_RELATED,
-    IP_CT_UNTRACKED,
-    IPS_ASSURED,
-    IPS_CONFIRMED,
-    IPS_SEEN_REPLY,
-    NSEC_PER_SEC,
-    nf_conn,
-    nf_conntrack_tuple_hash,
-)
+from stack.netfilter import nf_conntrack
+from stack.netfilter.nf_conntrack import nf_conn, nf_conntrack_tuple_hash
 from stack.netfilter.nf_conntrack_life import nf_ct_assured, nf_ct_refresh_acct
 from stack.netfilter.nf_conntrack_sum import nf_checksum
 from stack.netfilter.nf_conntrack_table import nf_conntrack_find_get
@@ -44,7 +29,7 @@ ICMPV6_VALID_NEW = frozenset((128, 139))
 """Echo and node information requests."""
 ICMPV6_NOCT = frozenset((130, 131, 132, 133, 134, 135, 136, 143))
 """Listener discovery, routers and neighbours, which are never tracked (noct_valid_new)."""
-STREAM_AFTER_NS = 2 * NSEC_PER_SEC
+STREAM_AFTER_NS = 2 * nf_conntrack.NSEC_PER_SEC
 
 
 def udp_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> bool:
@@ -59,7 +44,7 @@ def udp_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> bool:
     if not uh.check:
         return False
     return (
-        state.hook == NF_INET_PRE_ROUTING
+        state.hook == netfilter.NF_INET_PRE_ROUTING
         and state.net.sysctl.nf_conntrack_checksum != 0
         and nf_checksum(skb, dataoff, IPPROTO_UDP, state.pf)
     )
@@ -73,39 +58,41 @@ def nf_conntrack_udp_packet(
     A flow with answers counts as a stream after two seconds.
     """
     if udp_error(skb, dataoff, state):
-        return -NF_ACCEPT
+        return -netfilter.NF_ACCEPT
     sysctl = ct.net.sysctl
     now = ct.net.clock.now_ns()
-    if not ct.status & IPS_CONFIRMED:
+    if not ct.status & nf_conntrack.IPS_CONFIRMED:
         ct.stream_ts = now + STREAM_AFTER_NS
     extra = sysctl.nf_conntrack_udp_timeout
-    if ct.status & IPS_SEEN_REPLY and now > ct.stream_ts:
+    if ct.status & nf_conntrack.IPS_SEEN_REPLY and now > ct.stream_ts:
         extra = sysctl.nf_conntrack_udp_timeout_stream
-        if not ct.status & IPS_ASSURED:
+        if not ct.status & nf_conntrack.IPS_ASSURED:
             nf_ct_assured(ct)
-    nf_ct_refresh_acct(ct, ctinfo, skb, extra * NSEC_PER_SEC)
-    return NF_ACCEPT
+    nf_ct_refresh_acct(ct, ctinfo, skb, extra * nf_conntrack.NSEC_PER_SEC)
+    return netfilter.NF_ACCEPT
 
 
 def nf_conntrack_icmp_packet(ct: nf_conn, skb: sk_buff, ctinfo: int, state: nf_hook_state) -> int:
     """net/netfilter/nf_conntrack_proto_icmp.c, _icmpv6.c: only requests begin a connection."""
     kind = ct.orig.tuple[5] >> 8
     if ct.protonum == IPPROTO_ICMP:
-        if state.pf != NFPROTO_IPV4 or kind not in ICMP_VALID_NEW:
-            return -NF_ACCEPT
+        if state.pf != netfilter.NFPROTO_IPV4 or kind not in ICMP_VALID_NEW:
+            return -netfilter.NF_ACCEPT
         timeout = ct.net.sysctl.nf_conntrack_icmp_timeout
     else:
-        if state.pf != NFPROTO_IPV6 or kind not in ICMPV6_VALID_NEW:
-            return -NF_ACCEPT
+        if state.pf != netfilter.NFPROTO_IPV6 or kind not in ICMPV6_VALID_NEW:
+            return -netfilter.NF_ACCEPT
         timeout = ct.net.sysctl.nf_conntrack_icmpv6_timeout
-    nf_ct_refresh_acct(ct, ctinfo, skb, timeout * NSEC_PER_SEC)
-    return NF_ACCEPT
+    nf_ct_refresh_acct(ct, ctinfo, skb, timeout * nf_conntrack.NSEC_PER_SEC)
+    return netfilter.NF_ACCEPT
 
 
 def nf_conntrack_generic_packet(ct: nf_conn, skb: sk_buff, ctinfo: int) -> int:
     """net/netfilter/nf_conntrack_proto_generic.c: track by addresses and protocol only."""
-    nf_ct_refresh_acct(ct, ctinfo, skb, ct.net.sysctl.nf_conntrack_generic_timeout * NSEC_PER_SEC)
-    return NF_ACCEPT
+    nf_ct_refresh_acct(
+        ct, ctinfo, skb, ct.net.sysctl.nf_conntrack_generic_timeout * nf_conntrack.NSEC_PER_SEC
+    )
+    return netfilter.NF_ACCEPT
 
 
 def nf_conntrack_inet_error(
@@ -116,17 +103,19 @@ def nf_conntrack_inet_error(
     """
     inner = nf_ct_get_tuplepr(skb, dataoff + ICMP_HLEN, state.pf)
     if inner is None:
-        return -NF_ACCEPT
+        return -netfilter.NF_ACCEPT
     inverse = nf_ct_invert_tuple(inner)
     if inverse is None:
-        return -NF_ACCEPT
+        return -netfilter.NF_ACCEPT
     found: nf_conntrack_tuple_hash | None = nf_conntrack_find_get(state.net, inverse)
     # A genuine error goes to the source of the quoted packet.
     if found is None or found.tuple[4] != outer_daddr:
-        return -NF_ACCEPT
+        return -netfilter.NF_ACCEPT
     skb.nfct = found.ct
-    skb.nfctinfo = IP_CT_RELATED + (IP_CT_IS_REPLY if found.dir == IP_CT_DIR_REPLY else 0)
-    return NF_ACCEPT
+    skb.nfctinfo = nf_conntrack.IP_CT_RELATED + (
+        nf_conntrack.IP_CT_IS_REPLY if found.dir == nf_conntrack.IP_CT_DIR_REPLY else 0
+    )
+    return netfilter.NF_ACCEPT
 
 
 def nf_conntrack_icmpv4_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> int:
@@ -134,36 +123,36 @@ def nf_conntrack_icmpv4_error(skb: sk_buff, dataoff: int, state: nf_hook_state) 
     NF_ACCEPT, or -NF_ACCEPT for an INVALID one.
     """
     if skb.len < dataoff + ICMP_HLEN or not pskb_may_pull(skb, dataoff + ICMP_HLEN):
-        return -NF_ACCEPT
+        return -netfilter.NF_ACCEPT
     if icmp_sum_wrong(skb, dataoff, IPPROTO_ICMP, state):
-        return -NF_ACCEPT
+        return -netfilter.NF_ACCEPT
     kind = icmphdr_at(skb, dataoff).type
     if kind > NR_ICMP_TYPES:
-        return -NF_ACCEPT
+        return -netfilter.NF_ACCEPT
     if kind not in ICMP_ERRORS:
-        return NF_ACCEPT
+        return netfilter.NF_ACCEPT
     return nf_conntrack_inet_error(skb, dataoff, state, iphdr_at(skb, 0).daddr)
 
 
 def nf_conntrack_icmpv6_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> int:
     """net/netfilter/nf_conntrack_proto_icmpv6.c: as for IPv4; neighbour discovery is untracked."""
     if skb.len < dataoff + ICMP_HLEN or not pskb_may_pull(skb, dataoff + ICMP_HLEN):
-        return -NF_ACCEPT
+        return -netfilter.NF_ACCEPT
     if icmp_sum_wrong(skb, dataoff, IPPROTO_ICMPV6, state):
-        return -NF_ACCEPT
+        return -netfilter.NF_ACCEPT
     kind = icmphdr_at(skb, dataoff).type
     if kind in ICMPV6_NOCT:
-        skb.nfctinfo = IP_CT_UNTRACKED
-        return NF_ACCEPT
+        skb.nfctinfo = nf_conntrack.IP_CT_UNTRACKED
+        return netfilter.NF_ACCEPT
     if kind >= 128:
-        return NF_ACCEPT
+        return netfilter.NF_ACCEPT
     return nf_conntrack_inet_error(skb, dataoff, state, ipv6hdr_at(skb, 0).daddr)
 
 
 def icmp_sum_wrong(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> bool:
     """Whether a received ICMP message has a wrong checksum (sysctl nf_conntrack_checksum)."""
     return (
-        state.hook == NF_INET_PRE_ROUTING
+        state.hook == netfilter.NF_INET_PRE_ROUTING
         and state.net.sysctl.nf_conntrack_checksum != 0
         and nf_checksum(skb, dataoff, proto, state.pf)
     )

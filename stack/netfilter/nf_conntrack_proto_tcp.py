@@ -33,18 +33,8 @@ from stack.inet.tcp_options import (
     TCPOPT_SACK_PERM,
     TCPOPT_WINDOW,
 )
-from stack.netfilter.nf_conntrack import (
-    IP_CT_DIR_ORIGINAL,
-    IP_CT_DIR_REPLY,
-    IPS_ASSURED,
-    IPS_CONFIRMED,
-    IPS_SEEN_REPLY,
-    NSEC_PER_SEC,
-    ctinfo2dir,
-    ip_ct_tcp,
-    ip_ct_tcp_state,
-    nf_conn,
-)
+from stack.netfilter import nf_conntrack
+from stack.netfilter.nf_conntrack import ctinfo2dir, ip_ct_tcp, ip_ct_tcp_state, nf_conn
 from stack.netfilter.nf_conntrack_life import (
     nf_ct_assured,
     nf_ct_delete,
@@ -227,7 +217,10 @@ def tcp_init_sender(
     sender.td_maxwin = win or 1
     tcp_options(skb, dataoff, th, sender)
     # RFC 7323 2.2: both must offer it.
-    if direction == IP_CT_DIR_REPLY and not sender.flags & receiver.flags & TCP_FLAG_WINDOW_SCALE:
+    if (
+        direction == nf_conntrack.IP_CT_DIR_REPLY
+        and not sender.flags & receiver.flags & TCP_FLAG_WINDOW_SCALE
+    ):
         sender.td_scale = receiver.td_scale = 0
 
 
@@ -268,7 +261,7 @@ def tcp_in_window(
     elif syn and before(sender.td_end, end) and tcp.state in (SYN_SENT, SYN_RECV):
         # The connection begins again, with another sequence number.
         tcp_init_sender(sender, receiver, skb, dataoff, th, end, win, direction)
-        if direction == IP_CT_DIR_REPLY and not flags & TH_ACK:
+        if direction == nf_conntrack.IP_CT_DIR_REPLY and not flags & TH_ACK:
             return NFCT_TCP_ACCEPT
     if not flags & TH_ACK or (flags & TH_RST and not ack):
         ack = sack = receiver.td_end
@@ -415,7 +408,7 @@ def nf_conntrack_tcp_packet(
     th = tcphdr_at(skb, dataoff)
     if tcp_error(skb, dataoff, th, state):
         return -NF_ACCEPT
-    if not ct.status & IPS_CONFIRMED and not tcp_new(ct, skb, dataoff, th):
+    if not ct.status & nf_conntrack.IPS_CONFIRMED and not tcp_new(ct, skb, dataoff, th):
         return -NF_ACCEPT
     tcp: ip_ct_tcp = ct.tcp  # type: ignore[assignment]
     flags = th.flags
@@ -460,7 +453,7 @@ def nf_conntrack_tcp_packet(
         tcp.last_flags |= SIMULTANEOUS_OPEN
     elif new_state == SYN_RECV:
         if (
-            direction == IP_CT_DIR_REPLY
+            direction == nf_conntrack.IP_CT_DIR_REPLY
             and index == TCP_ACK_SET
             and tcp.last_flags & SIMULTANEOUS_OPEN
         ):
@@ -483,7 +476,7 @@ def nf_conntrack_tcp_packet(
         sender = tcp.reply if direction else tcp.orig
         sender.flags |= TCP_FLAG_CLOSE_INIT
     timeout = tcp_timeout_of(ct.net, tcp, index, new_state)
-    if not ct.status & IPS_SEEN_REPLY:
+    if not ct.status & nf_conntrack.IPS_SEEN_REPLY:
         # A reset as the only answer: there was no connection.
         if flags & TH_RST:
             nf_ct_kill_acct(ct, ctinfo, skb)
@@ -493,12 +486,12 @@ def nf_conntrack_tcp_packet(
         if new_state == ESTABLISHED:
             timeout = min(timeout, ct.net.sysctl.nf_conntrack_tcp_timeout_unacknowledged)
     elif (
-        not ct.status & IPS_ASSURED
+        not ct.status & nf_conntrack.IPS_ASSURED
         and old_state in (SYN_RECV, ESTABLISHED)
         and new_state == ESTABLISHED
     ):
         nf_ct_assured(ct)
-    nf_ct_refresh_acct(ct, ctinfo, skb, timeout * NSEC_PER_SEC)
+    nf_ct_refresh_acct(ct, ctinfo, skb, timeout * nf_conntrack.NSEC_PER_SEC)
     return NF_ACCEPT
 
 
@@ -548,14 +541,14 @@ def tcp_ignored(
     tcp.last_seq = th.seq
     tcp.last_end = segment_seq_plus_len(th, skb.len, dataoff)
     tcp.last_win = th.window
-    if index == TCP_SYN_SET and direction == IP_CT_DIR_ORIGINAL:
+    if index == TCP_SYN_SET and direction == nf_conntrack.IP_CT_DIR_ORIGINAL:
         seen = ip_ct_tcp_state()
         tcp_options(skb, dataoff, th, seen)
         tcp.last_flags = seen.flags & (TCP_FLAG_WINDOW_SCALE | TCP_FLAG_SACK_PERM)
         tcp.last_wscale = seen.td_scale
         if old_state == LAST_ACK:
             tcp.last_flags |= EXP_CHALLENGE_ACK
-    if old_state == SYN_SENT and index == TCP_ACK_SET and direction == IP_CT_DIR_REPLY:
+    if old_state == SYN_SENT and index == TCP_ACK_SET and direction == nf_conntrack.IP_CT_DIR_REPLY:
         tcp.last_ack = th.ack_seq  # perhaps a challenge
 
 
@@ -568,7 +561,7 @@ def tcp_reset(ct: nf_conn, tcp: ip_ct_tcp, th: tcphdr, direction: int, old_state
     if not other.flags & TCP_FLAG_MAXACK_SET:
         return CLOSE
     seq = th.seq
-    established = tcp.state == ESTABLISHED and ct.status & IPS_ASSURED
+    established = tcp.state == ESTABLISHED and ct.status & nf_conntrack.IPS_ASSURED
     if not seq and not established:
         return CLOSE
     if before(seq, other.td_maxack) and not ct.net.sysctl.nf_conntrack_tcp_ignore_invalid_rst:
@@ -583,13 +576,13 @@ def tcp_reset(ct: nf_conn, tcp: ip_ct_tcp, th: tcphdr, direction: int, old_state
 def tcp_reset_of_ignored(ct: nf_conn, tcp: ip_ct_tcp, th: tcphdr, old_state: int) -> bool:
     """In nf_conntrack_tcp_packet: a reset that answers an ignored packet of unknown window."""
     if th.ack_seq == tcp.last_end and (
-        (ct.status & IPS_SEEN_REPLY and tcp.last_index == TCP_SYN_SET)
-        or (not ct.status & IPS_ASSURED and tcp.last_index == TCP_ACK_SET)
+        (ct.status & nf_conntrack.IPS_SEEN_REPLY and tcp.last_index == TCP_SYN_SET)
+        or (not ct.status & nf_conntrack.IPS_ASSURED and tcp.last_index == TCP_ACK_SET)
     ):
         return True
     return (
         old_state == SYN_SENT
         and tcp.last_index == TCP_ACK_SET
-        and tcp.last_dir == IP_CT_DIR_REPLY
+        and tcp.last_dir == nf_conntrack.IP_CT_DIR_REPLY
         and th.seq == tcp.last_ack
     )

@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, nf_hook_state
 from stack.core.uapi import IPPROTO_TCP
-from stack.netfilter.nf_conntrack import (
-    IP_CT_DIR_ORIGINAL,
-    IP_CT_DIR_REPLY,
-    IP_CT_IS_REPLY,
-    IPS_CONFIRMED,
-    IPS_DYING,
-    IPS_SRC_NAT_DONE,
-    Tuple,
-    netns_ct,
-    nf_conn,
-    nf_conntrack_tuple_hash,
-)
+from stack.netfilter import nf_conntrack
+from stack.netfilter.nf_conntrack import Tuple, netns_ct, nf_conn, nf_conntrack_tuple_hash
 from stack.netfilter.nf_conntrack_life import (
     early_drop,
     gc_start,
@@ -53,8 +43,8 @@ def nf_conntrack_alloc(net: Net, orig: Tuple, reply: Tuple) -> nf_conn | None:
     if limit and table.count >= limit and not early_drop(table):
         return None
     ct = nf_conn(net, orig[0], orig[1])
-    ct.orig = nf_conntrack_tuple_hash(ct, IP_CT_DIR_ORIGINAL, orig)
-    ct.reply = nf_conntrack_tuple_hash(ct, IP_CT_DIR_REPLY, reply)
+    ct.orig = nf_conntrack_tuple_hash(ct, nf_conntrack.IP_CT_DIR_ORIGINAL, orig)
+    ct.reply = nf_conntrack_tuple_hash(ct, nf_conntrack.IP_CT_DIR_REPLY, reply)
     return ct
 
 
@@ -67,9 +57,9 @@ def nf_conntrack_tuple_taken(tup: Tuple, ignored: nf_conn) -> bool:
 def nf_conntrack_confirm(skb: sk_buff, state: nf_hook_state) -> int:
     """net/netfilter/nf_conntrack_core.c: the last hook: enter the packet's connection."""
     ct: nf_conn | None = skb.nfct
-    if ct is None or ct.status & IPS_CONFIRMED:
+    if ct is None or ct.status & nf_conntrack.IPS_CONFIRMED:
         return NF_ACCEPT
-    if skb.nfctinfo >= IP_CT_IS_REPLY:
+    if skb.nfctinfo >= nf_conntrack.IP_CT_IS_REPLY:
         return NF_ACCEPT
     return __nf_conntrack_confirm(skb, ct)
 
@@ -78,7 +68,7 @@ def __nf_conntrack_confirm(skb: sk_buff, ct: nf_conn) -> int:
     """net/netfilter/nf_conntrack_core.c: enter a connection whose tuples are not in the table."""
     net: Net = ct.net
     table: netns_ct = net.ct
-    if ct.status & IPS_DYING:
+    if ct.status & nf_conntrack.IPS_DYING:
         table.stat.insert_failed += 1
         return NF_DROP
     orig, reply = ct.orig, ct.reply
@@ -88,12 +78,12 @@ def __nf_conntrack_confirm(skb: sk_buff, ct: nf_conn) -> int:
     if other is not None:
         return nf_ct_resolve_clash(skb, ct, other)
     ct.timeout += net.clock.now_ns()
-    ct.status |= IPS_CONFIRMED
+    ct.status |= nf_conntrack.IPS_CONFIRMED
     table.hash[orig.tuple] = orig
     table.hash[reply.tuple] = reply
     table.unassured[ct] = None
     nf_ct_count(table, 1)
-    if ct.status & IPS_SRC_NAT_DONE:
+    if ct.status & nf_conntrack.IPS_SRC_NAT_DONE:
         nf_nat_bysource_add(table, ct)
     table.stat.insert += 1
     if table.gc_timer is None or not table.gc_timer.pending:

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from fastpath.net.inetkey import inet_siphash
-from stack.core.netfilter import (
-    NF_ACCEPT,
-    NF_INET_LOCAL_IN,
-    NF_INET_POST_ROUTING,
-)
+from stack.core import netfilter
 from stack.core.rows import state, wide
 from stack.core.secure_seq import SECURE_NAT
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
-from stack.netfilter.nf_conntrack import (
-    IPS_CONFIRMED,
-    IPS_DST_NAT,
-    IPS_DST_NAT_DONE,
-    IPS_SRC_NAT,
-    IPS_SRC_NAT_DONE,
-    Tuple,
-    nf_conn,
-)
+from stack.netfilter import nf_conntrack
+from stack.netfilter.nf_conntrack import Tuple, nf_conn
 from stack.netfilter.nf_conntrack_table import nf_conntrack_tuple_taken
 from stack.netfilter.nf_conntrack_tuple import nf_ct_invert_tuple
 
@@ -50,14 +39,14 @@ class nf_nat_range2:
 
 def HOOK2MANIP(hook: int) -> int:
     """include/net/netfilter/nf_nat.h: which end of a tuple is changed at a hook point."""
-    if hook in (NF_INET_POST_ROUTING, NF_INET_LOCAL_IN):
+    if hook in (netfilter.NF_INET_POST_ROUTING, netfilter.NF_INET_LOCAL_IN):
         return NF_NAT_MANIP_SRC
     return NF_NAT_MANIP_DST
 
 
 def nf_nat_initialized(ct: nf_conn, maniptype: int) -> bool:
     """include/net/netfilter/nf_nat.h: NAT of this kind was decided."""
-    done = IPS_DST_NAT_DONE if maniptype else IPS_SRC_NAT_DONE
+    done = nf_conntrack.IPS_DST_NAT_DONE if maniptype else nf_conntrack.IPS_SRC_NAT_DONE
     return ct.status & done != 0
 
 
@@ -206,20 +195,20 @@ def nf_nat_l4proto_unique_tuple(
 
 def nf_nat_setup_info(ct: nf_conn, rng: nf_nat_range2, maniptype: int) -> int:
     """net/netfilter/nf_nat_core.c: decide a connection's NAT of one kind, once; a verdict."""
-    if ct.status & IPS_CONFIRMED or nf_nat_initialized(ct, maniptype):
-        return NF_ACCEPT
+    if ct.status & nf_conntrack.IPS_CONFIRMED or nf_nat_initialized(ct, maniptype):
+        return netfilter.NF_ACCEPT
     # The present tuple: NAT of the other kind may have changed it.
     current = nf_ct_invert_tuple(ct.reply.tuple)
     if current is None:
-        return NF_ACCEPT
+        return netfilter.NF_ACCEPT
     new = get_unique_tuple(ct, current, rng, maniptype)
     if new != current:
         reply = nf_ct_invert_tuple(new)
         if reply is not None:
             ct.reply.tuple = reply  # nf_conntrack_alter_reply
-            ct.status |= IPS_DST_NAT if maniptype else IPS_SRC_NAT
-    ct.status |= IPS_DST_NAT_DONE if maniptype else IPS_SRC_NAT_DONE
-    return NF_ACCEPT
+            ct.status |= nf_conntrack.IPS_DST_NAT if maniptype else nf_conntrack.IPS_SRC_NAT
+    ct.status |= nf_conntrack.IPS_DST_NAT_DONE if maniptype else nf_conntrack.IPS_SRC_NAT_DONE
+    return netfilter.NF_ACCEPT
 
 
 def nf_nat_alloc_null_binding(ct: nf_conn, hook: int) -> int:

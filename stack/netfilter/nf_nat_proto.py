@@ -6,29 +6,15 @@ in an ICMP error is translated in the opposite direction, so that its sender rec
 
 from __future__ import annotations
 
+from fastpath.base import skbuff
 from fastpath.base.csum import csum_fold, csum_ipv6_magic, csum_replace2, csum_replace4
-from fastpath.base.skbuff import (
-    CHECKSUM_COMPLETE,
-    CHECKSUM_NONE,
-    CHECKSUM_PARTIAL,
-    pskb_may_pull,
-    sk_buff,
-    skb_checksum,
-    skb_cow,
-)
+from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_checksum, skb_cow
 from fastpath.net.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, tcphdr_at, udphdr_at
 from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV4
 from stack.core.rows import narrow, wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
-from stack.netfilter.nf_conntrack import (
-    IPS_DST_NAT,
-    IPS_NAT_DONE_MASK,
-    IPS_NAT_MASK,
-    IPS_SRC_NAT,
-    Tuple,
-    ctinfo2dir,
-    nf_conn,
-)
+from stack.netfilter import nf_conntrack
+from stack.netfilter.nf_conntrack import Tuple, ctinfo2dir, nf_conn
 from stack.netfilter.nf_conntrack_sum import nf_checksum
 from stack.netfilter.nf_conntrack_tuple import nf_ct_invert_tuple, nf_ct_l4_offset
 from stack.netfilter.nf_nat_core import HOOK2MANIP, NF_NAT_MANIP_SRC
@@ -81,7 +67,7 @@ def tcp_manip_pkt(
     if not whole:
         return
     th = tcphdr_at(skb, off)
-    partial = skb.ip_summed == CHECKSUM_PARTIAL and not inner
+    partial = skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not inner
     check = inet_proto_csum_replace(th.check, old, new, pf, partial)
     if not partial:
         check = csum_replace2(check, before, port)
@@ -98,7 +84,7 @@ def udp_manip_pkt(
         uh.source = port
     else:
         uh.dest = port
-    partial = skb.ip_summed == CHECKSUM_PARTIAL and not inner
+    partial = skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not inner
     check = uh.check
     if not check and not partial:
         return
@@ -115,7 +101,7 @@ def icmp_manip_pkt(
     icmph = icmphdr_at(skb, off)
     check = icmph.checksum
     if proto == IPPROTO_ICMPV6:
-        partial = skb.ip_summed == CHECKSUM_PARTIAL
+        partial = skb.ip_summed == skbuff.CHECKSUM_PARTIAL
         check = inet_proto_csum_replace(check, old, new, pf, partial)
     queries = ICMP_QUERIES if proto == IPPROTO_ICMP else ICMPV6_QUERIES
     if icmph.type in queries:
@@ -173,15 +159,15 @@ def nf_nat_manip_pkt(
 
 def nf_nat_writable(skb: sk_buff) -> bool:
     """skb_ensure_writable: unshare the headers. CHECKSUM_COMPLETE is dropped."""
-    if skb.ip_summed == CHECKSUM_COMPLETE:
-        skb.ip_summed = CHECKSUM_NONE
+    if skb.ip_summed == skbuff.CHECKSUM_COMPLETE:
+        skb.ip_summed = skbuff.CHECKSUM_NONE
     return skb_cow(skb, 0)
 
 
 def statusbit_of(maniptype: int, direction: int) -> int:
     """The bit (IPS_SRC_NAT or IPS_DST_NAT) that says whether packets of a direction change."""
-    bit = IPS_SRC_NAT if maniptype == NF_NAT_MANIP_SRC else IPS_DST_NAT
-    return bit ^ IPS_NAT_MASK if direction else bit
+    bit = nf_conntrack.IPS_SRC_NAT if maniptype == NF_NAT_MANIP_SRC else nf_conntrack.IPS_DST_NAT
+    return bit ^ nf_conntrack.IPS_NAT_MASK if direction else bit
 
 
 def nf_nat_packet(ct: nf_conn, ctinfo: int, hook: int, skb: sk_buff, pf: int) -> bool:
@@ -210,7 +196,8 @@ def nf_nat_icmp_reply_translation(
         return False
     redirect = ICMP_REDIRECT if pf == NFPROTO_IPV4 else NDISC_REDIRECT
     if icmphdr_at(skb, off).type == redirect and (
-        ct.status & IPS_NAT_DONE_MASK != IPS_NAT_DONE_MASK or ct.status & IPS_NAT_MASK
+        ct.status & nf_conntrack.IPS_NAT_DONE_MASK != nf_conntrack.IPS_NAT_DONE_MASK
+        or ct.status & nf_conntrack.IPS_NAT_MASK
     ):
         return False  # it redirects to a translated address
     maniptype = HOOK2MANIP(hook)
@@ -223,7 +210,7 @@ def nf_nat_icmp_reply_translation(
         return False
     if not nf_nat_manip_pkt(skb, off + ICMP_HLEN, other, 1 - maniptype, pf, True):
         return False
-    if skb.ip_summed != CHECKSUM_PARTIAL:
+    if skb.ip_summed != skbuff.CHECKSUM_PARTIAL:
         icmph = icmphdr_at(skb, off)
         icmph.checksum = 0
         n = skb.len - off

@@ -21,13 +21,9 @@ import errno
 import struct
 from sys import byteorder
 
+from fastpath.base import skbuff
 from fastpath.base.bpf import bpf_prog_run
 from fastpath.base.skbuff import (
-    CHECKSUM_PARTIAL,
-    PACKET_LOOPBACK,
-    PACKET_OUTGOING,
-    SKB_GSO_TCPV4,
-    SKB_GSO_TCPV6,
     consume_skb,
     kfree_skb,
     pskb_trim,
@@ -45,6 +41,7 @@ from fastpath.base.skbuff import (
     skb_shared,
 )
 from fastpath.net.sockaddr import sockaddr_ll_make
+from stack.core import netdevice, uapi
 from stack.core.bsd_socket import socket
 from stack.core.datagram import skb_recv_datagram
 from stack.core.dev_queue import dev_direct_xmit, dev_queue_xmit
@@ -52,20 +49,8 @@ from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.drop_reason import SKB_DROP_REASON_PACKET_SOCK_ERROR, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
-from stack.core.netdevice import (
-    ARPHRD_ETHER,
-    ETH_HLEN,
-    ETH_P_8021AD,
-    ETH_P_8021Q,
-    ETH_P_ALL,
-    IFF_UP,
-    VLAN_HLEN,
-    net_device,
-    net_xmit_errno,
-    packet_type,
-)
+from stack.core.netdevice import net_device, net_xmit_errno, packet_type
 from stack.core.sock import (
-    SOCK_DEAD,
     lock_sock,
     release_sock,
     sk_data_ready,
@@ -73,6 +58,7 @@ from stack.core.sock import (
     skb_set_owner_r,
     sock_alloc_send_skb,
 )
+from stack.core.sock_flags import SOCK_DEAD
 from stack.core.sockaddr import (
     SOCKADDR_LL_LEN,
     in_addr_of,
@@ -81,17 +67,6 @@ from stack.core.sockaddr import (
     sockaddr_ll,
 )
 from stack.core.sockopt import put_cmsg, sock_cmsg_send, sock_recv_cmsgs
-from stack.core.uapi import (
-    AF_INET6,
-    AF_PACKET,
-    MSG_DONTWAIT,
-    MSG_ERRQUEUE,
-    MSG_PEEK,
-    MSG_TRUNC,
-    SOCK_DGRAM,
-    SOCK_RAW,
-    SOL_PACKET,
-)
 from stack.packet.packet_fanout import fanout_link, fanout_unlink
 from stack.packet.packet_sock import PACKET_AUXDATA, packet_sock
 
@@ -106,7 +81,7 @@ TP_STATUS_GSO_TCP = 1 << 8
 
 AUXDATA = struct.Struct("=IIIHHHH")
 HEADROOM = 32  # LL_RESERVED_SPACE: an Ethernet header and what precedes it, rounded up
-READ_FLAGS = MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_ERRQUEUE
+READ_FLAGS = uapi.MSG_PEEK | uapi.MSG_DONTWAIT | uapi.MSG_TRUNC | uapi.MSG_ERRQUEUE
 VLAN_MAX_DEPTH = 8
 MAX_LINEAR = 0x600
 """Bytes of a frame in the head of its sk_buff; the rest is in page fragments."""
@@ -167,7 +142,7 @@ def packet_do_bind(sk: packet_sock, ifindex: int, proto: int) -> int:
         sk.ifindex = ifindex
         if not proto:
             return 0
-        if dev is None or dev.flags & IFF_UP:
+        if dev is None or dev.flags & netdevice.IFF_UP:
             register_prot_hook(sk)
         else:
             packet_down(sk)
@@ -185,14 +160,14 @@ def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_dev
     Data behind the MAC header; for a sent frame at it. Takes ownership of (a reference to) skb.
     """
     sk: packet_sock = pt.af_packet_priv
-    if skb.pkt_type == PACKET_LOOPBACK:
+    if skb.pkt_type == skbuff.PACKET_LOOPBACK:
         consume_skb(skb)
         return 0
     off = 0
     if dev.header_ops is not None:
-        if sk.sk_type != SOCK_DGRAM:
+        if sk.sk_type != uapi.SOCK_DGRAM:
             off = skb_mac_offset(skb)
-        elif skb.pkt_type == PACKET_OUTGOING:
+        elif skb.pkt_type == skbuff.PACKET_OUTGOING:
             off = skb_network_offset(skb)
     length = skb.len - off
     snaplen = length
@@ -248,7 +223,7 @@ def packet_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
         raise os_error(
             errno.EINVAL, f"flags {flags & ~READ_FLAGS:#x} mean nothing to packet sockets"
         )
-    if flags & MSG_ERRQUEUE:
+    if flags & uapi.MSG_ERRQUEUE:
         raise os_error(errno.EAGAIN, "the error queue is empty")
     skb = skb_recv_datagram(sk, flags)
     if skb is None:
@@ -256,24 +231,24 @@ def packet_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
     full = skb.len
     copied = skb_read_datagram(skb, msg, length)
     msg.msg_name = skb.cb
-    if sk.sk_type == SOCK_DGRAM and is_vlan(skb.protocol):
+    if sk.sk_type == uapi.SOCK_DGRAM and is_vlan(skb.protocol):
         msg.msg_name = vlan_name_dgram(skb)
     sock_recv_cmsgs(msg, sk, skb)
     if sk.auxdata:
-        put_cmsg(msg, SOL_PACKET, PACKET_AUXDATA, packet_auxdata(sk, skb))
+        put_cmsg(msg, uapi.SOL_PACKET, PACKET_AUXDATA, packet_auxdata(sk, skb))
     consume_skb(skb)
-    return full if flags & MSG_TRUNC else copied
+    return full if flags & uapi.MSG_TRUNC else copied
 
 
 def is_vlan(protocol: int) -> bool:
     """include/linux/if_vlan.h eth_type_vlan."""
-    return protocol in (ETH_P_8021Q, ETH_P_8021AD)
+    return protocol in (netdevice.ETH_P_8021Q, netdevice.ETH_P_8021AD)
 
 
 def vlan_name_dgram(skb: sk_buff) -> sockaddr_ll:
     """A tagged frame's address, with the protocol behind its tags (vlan_get_protocol_dgram)."""
     name: sockaddr_ll = skb.cb
-    proto = vlan_behind(skb, skb.protocol, skb_mac_offset(skb) + ETH_HLEN)
+    proto = vlan_behind(skb, skb.protocol, skb_mac_offset(skb) + netdevice.ETH_HLEN)
     return sockaddr_ll_make(proto, name.ifindex, name.hatype, name.pkttype, name.lladdr)
 
 
@@ -285,30 +260,30 @@ def vlan_behind(skb: sk_buff, proto: int, off: int) -> int:
     for _ in range(VLAN_MAX_DEPTH):
         if not is_vlan(proto):
             return proto
-        if off + VLAN_HLEN > skb.len:
+        if off + netdevice.VLAN_HLEN > skb.len:
             return 0
         proto = int.from_bytes(skb_copy_bits(skb, off + 2, 2), "big")
-        off += VLAN_HLEN
+        off += netdevice.VLAN_HLEN
     return 0
 
 
 def packet_auxdata(sk: packet_sock, skb: sk_buff) -> bytes:
     """struct tpacket_auxdata of a frame."""
     status = TP_STATUS_USER
-    if skb.ip_summed == CHECKSUM_PARTIAL:
+    if skb.ip_summed == skbuff.CHECKSUM_PARTIAL:
         status |= TP_STATUS_CSUMNOTREADY
-    elif skb.pkt_type != PACKET_OUTGOING and skb_csum_unnecessary(skb):
+    elif skb.pkt_type != skbuff.PACKET_OUTGOING and skb_csum_unnecessary(skb):
         status |= TP_STATUS_CSUM_VALID
-    if skb.gso_size and skb.gso_type & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6):
+    if skb.gso_size and skb.gso_type & (skbuff.SKB_GSO_TCPV4 | skbuff.SKB_GSO_TCPV6):
         status |= TP_STATUS_GSO_TCP
     tci = tpid = 0
     if skb.vlan_proto:
         tci = skb.vlan_tci
         tpid = skb.vlan_proto
         status |= TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID
-    elif sk.sk_type == SOCK_DGRAM and is_vlan(skb.protocol):
-        off = skb_mac_offset(skb) + ETH_HLEN
-        if off + VLAN_HLEN <= skb.len:
+    elif sk.sk_type == uapi.SOCK_DGRAM and is_vlan(skb.protocol):
+        off = skb_mac_offset(skb) + netdevice.ETH_HLEN
+        if off + netdevice.VLAN_HLEN <= skb.len:
             tci = int.from_bytes(skb_copy_bits(skb, off, 2), "big")
         tpid = skb.protocol
         status |= TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID
@@ -330,7 +305,7 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
     Raises: OSError ENXIO without an interface, ENETDOWN, EMSGSIZE above MTU and header, EINVAL for
     less than a header, ENOBUFS, EAGAIN, EPIPE.
     """
-    raw = sk.sk_type == SOCK_RAW
+    raw = sk.sk_type == uapi.SOCK_RAW
     to: sockaddr_ll | None = None
     if msg.msg_name is None:
         dev: net_device | None = sk.cached_dev
@@ -341,11 +316,11 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
         proto = to.protocol
     if dev is None:
         raise os_error(errno.ENXIO, "no such interface: bind the socket, or give an address")
-    if not dev.flags & IFF_UP:
+    if not dev.flags & netdevice.IFF_UP:
         raise os_error(errno.ENETDOWN, f"{dev.name} is down")
     sockc = sock_cmsg_send(sk, msg.msg_control) if msg.msg_control else None
     reserve = dev.hard_header_len if raw else 0
-    if length > dev.mtu + reserve + VLAN_HLEN:
+    if length > dev.mtu + reserve + netdevice.VLAN_HLEN:
         raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
     skb = packet_alloc_skb(sk, dev, msg, length)
     if not raw:
@@ -379,7 +354,7 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
 def ll_address(name: sockaddr) -> sockaddr_ll:
     """Check that an address is one of AF_PACKET. Raises: OSError EINVAL."""
     need_sa_len(name, SOCKADDR_LL_LEN)
-    if name.family != AF_PACKET:
+    if name.family != uapi.AF_PACKET:
         raise os_error(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
     return name  # type: ignore[return-value]
 
@@ -387,10 +362,10 @@ def ll_address(name: sockaddr) -> sockaddr_ll:
 def ll_destination(name: sockaddr) -> sockaddr_ll:
     """The address of a sendto, which ignores the family as on Linux. Raises: OSError EINVAL."""
     need_sa_len(name, SOCKADDR_LL_LEN)
-    if name.family == AF_PACKET or (not name.sa_len and name.family != AF_INET6):
+    if name.family == uapi.AF_PACKET or (not name.sa_len and name.family != uapi.AF_INET6):
         return ll_address(name)
     # The byte at the place of sll_halen is taken for one, and so must fit.
-    if name.family == AF_INET6 and 0 < name.sa_len < 12 + (name.addr >> 96 & 0xFF):
+    if name.family == uapi.AF_INET6 and 0 < name.sa_len < 12 + (name.addr >> 96 & 0xFF):
         raise os_error(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
     return sockaddr_ll(name.port, int.from_bytes(in_addr_of(name).to_bytes(4, "big"), byteorder))
 
@@ -403,7 +378,9 @@ def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int)
     net = sk.net
     headroom = HEADROOM + dev.needed_headroom
     linear = length if length < MAX_LINEAR else MAX_LINEAR
-    skb = sock_alloc_send_skb(sk, linear, msg.msg_flags & MSG_DONTWAIT, net.skb_small, headroom)
+    skb = sock_alloc_send_skb(
+        sk, linear, msg.msg_flags & uapi.MSG_DONTWAIT, net.skb_small, headroom
+    )
     before = skb.truesize
     skb_reset_network_header(skb)
     done = msg.copy_to_skb(skb, linear)
@@ -418,25 +395,25 @@ def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int)
 
 def packet_extra_vlan_len_allowed(dev: net_device, skb: sk_buff) -> bool:
     """net/packet/af_packet.c: whether a frame has a VLAN tag and may be longer by its size."""
-    if dev.type != ARPHRD_ETHER:
+    if dev.type != netdevice.ARPHRD_ETHER:
         return False
     return skb_copy_bits(skb, 12, 2) == b"\x81\x00"
 
 
 def packet_parse_headers(skb: sk_buff, raw: bool) -> None:
     """net/packet/af_packet.c: set the protocol and the network header of a whole frame."""
-    if raw and (not skb.protocol or skb.protocol == ETH_P_ALL):
+    if raw and (not skb.protocol or skb.protocol == netdevice.ETH_P_ALL):
         skb_reset_mac_header(skb)
         skb.protocol = int.from_bytes(skb_copy_bits(skb, 12, 2), "big")
     dev: net_device = skb.dev
-    if dev.type != ARPHRD_ETHER:
+    if dev.type != netdevice.ARPHRD_ETHER:
         return
     proto = skb.protocol
-    depth = ETH_HLEN
-    while is_vlan(proto) and depth + VLAN_HLEN <= skb.len:
+    depth = netdevice.ETH_HLEN
+    while is_vlan(proto) and depth + netdevice.VLAN_HLEN <= skb.len:
         proto = int.from_bytes(skb_copy_bits(skb, depth + 2, 2), "big")
-        depth += VLAN_HLEN
-    if depth != ETH_HLEN and not is_vlan(proto):
+        depth += netdevice.VLAN_HLEN
+    if depth != netdevice.ETH_HLEN and not is_vlan(proto):
         skb_set_network_header(skb, depth)
 
 

@@ -8,22 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from stack.core import tcp_states
 from stack.core.rows import Row, rows_of, wide
 from stack.core.sock import sock
-from stack.core.tcp_states import (
-    TCP_CLOSE,
-    TCP_CLOSE_WAIT,
-    TCP_CLOSING,
-    TCP_ESTABLISHED,
-    TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2,
-    TCP_LAST_ACK,
-    TCP_LISTEN,
-    TCP_NEW_SYN_RECV,
-    TCP_SYN_RECV,
-    TCP_SYN_SENT,
-    TCP_TIME_WAIT,
-)
 from stack.core.uapi import AF_INET6
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
@@ -44,18 +31,18 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 STATES = {
-    TCP_ESTABLISHED: "ESTAB",
-    TCP_SYN_SENT: "SYN-SENT",
-    TCP_SYN_RECV: "SYN-RECV",
-    TCP_FIN_WAIT1: "FIN-WAIT-1",
-    TCP_FIN_WAIT2: "FIN-WAIT-2",
-    TCP_TIME_WAIT: "TIME-WAIT",
-    TCP_CLOSE: "UNCONN",
-    TCP_CLOSE_WAIT: "CLOSE-WAIT",
-    TCP_LAST_ACK: "LAST-ACK",
-    TCP_LISTEN: "LISTEN",
-    TCP_CLOSING: "CLOSING",
-    TCP_NEW_SYN_RECV: "SYN-RECV",
+    tcp_states.TCP_ESTABLISHED: "ESTAB",
+    tcp_states.TCP_SYN_SENT: "SYN-SENT",
+    tcp_states.TCP_SYN_RECV: "SYN-RECV",
+    tcp_states.TCP_FIN_WAIT1: "FIN-WAIT-1",
+    tcp_states.TCP_FIN_WAIT2: "FIN-WAIT-2",
+    tcp_states.TCP_TIME_WAIT: "TIME-WAIT",
+    tcp_states.TCP_CLOSE: "UNCONN",
+    tcp_states.TCP_CLOSE_WAIT: "CLOSE-WAIT",
+    tcp_states.TCP_LAST_ACK: "LAST-ACK",
+    tcp_states.TCP_LISTEN: "LISTEN",
+    tcp_states.TCP_CLOSING: "CLOSING",
+    tcp_states.TCP_NEW_SYN_RECV: "SYN-RECV",
 }
 COLUMNS = "{:<5} {:<10} {:<6} {:<6} {:>24} {:>24}"
 HEAD = COLUMNS.format(
@@ -161,7 +148,7 @@ def ss(net: Net, *, info: bool = False, memory: bool = False) -> str:
                 continue
             lines.append(_row(some, "tcp", *queues(some)))
             extra = [skmem(some)] if memory else []
-            if info and some.sk_state != TCP_LISTEN:
+            if info and some.sk_state != tcp_states.TCP_LISTEN:
                 extra.append(tcp_info(some))
             if extra:
                 lines.append(f"\t {' '.join(extra)}")

@@ -6,15 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from stack.core import uapi
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
-from stack.core.uapi import (
-    SOCK_DGRAM,
-    SOCK_SEQPACKET,
-    SOCK_STREAM,
-    SS_CONNECTED,
-    SS_CONNECTING,
-    SS_UNCONNECTED,
-)
 from stack.proc.text import text
 from stack.unix.unix_sock import unix_skb_len, unix_sock
 
@@ -22,7 +15,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 SO_ACCEPTCON = 1 << 16
-NETID = {SOCK_STREAM: "u_str", SOCK_DGRAM: "u_dgr", SOCK_SEQPACKET: "u_seq"}
+NETID = {uapi.SOCK_STREAM: "u_str", uapi.SOCK_DGRAM: "u_dgr", uapi.SOCK_SEQPACKET: "u_seq"}
 
 
 def unix_sockets(net: Net) -> Iterator[unix_sock]:
@@ -43,9 +36,9 @@ def unix(net: Net) -> str:
     lines = ["Num       RefCount Protocol Flags    Type St Inode Path"]
     for sk in unix_sockets(net):
         if sk.sk_socket is None:
-            state = SS_CONNECTING if sk.sk_state == TCP_ESTABLISHED else SS_UNCONNECTED
+            state = uapi.SS_CONNECTING if sk.sk_state == TCP_ESTABLISHED else uapi.SS_UNCONNECTED
         else:
-            state = SS_CONNECTED if sk.sk_state == TCP_ESTABLISHED else SS_UNCONNECTED
+            state = uapi.SS_CONNECTED if sk.sk_state == TCP_ESTABLISHED else uapi.SS_UNCONNECTED
         flags = SO_ACCEPTCON if sk.sk_state == TCP_LISTEN else 0
         refs = 2 + (sk.peer is not None)
         name = unix_name(sk)

@@ -10,11 +10,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_QDISC_DROP,
-    SKB_DROP_REASON_QDISC_OVERLIMIT,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
 from stack.core.rows import row, state
 
@@ -72,7 +69,7 @@ class Qdisc:
     def reset(self) -> None:
         """Free everything queued."""
         while self.gso_skb:
-            kfree_skb(self.gso_skb.popleft(), SKB_DROP_REASON_QDISC_DROP)
+            kfree_skb(self.gso_skb.popleft(), drop_reason.SKB_DROP_REASON_QDISC_DROP)
         if self.watchdog is not None:
             self.watchdog.cancel()
         self.qlen = 0
@@ -87,7 +84,7 @@ class noop_qdisc(Qdisc):
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_generic.c: noop_enqueue."""
         self.qstats.drops += 1
-        kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_DROP)
+        kfree_skb_reason(self.dev.net, skb, drop_reason.SKB_DROP_REASON_QDISC_DROP)
         return NET_XMIT_CN
 
     def dequeue(self) -> sk_buff | None:
@@ -126,7 +123,7 @@ class pfifo_fast_qdisc(Qdisc):
         band: sk_buff_head
         if self.qlen >= self.limit:
             self.qstats.drops += 1
-            kfree_skb_reason(self.dev.net, skb, SKB_DROP_REASON_QDISC_OVERLIMIT)
+            kfree_skb_reason(self.dev.net, skb, drop_reason.SKB_DROP_REASON_QDISC_OVERLIMIT)
             return NET_XMIT_DROP
         band = self._by_priority[skb.priority & 15]
         band.queue_tail(skb)

@@ -23,20 +23,10 @@ from stack.clients.dhcp4_server import Action, Dhcp4Server, Ping, Reply
 from stack.clients.dhcp4_wire import SERVER_PORT, Option
 from stack.clients.dnsname import name_from_text
 from stack.clients.runner import CoreTimer, WatchedSocket
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import (
-    AF_INET,
-    ICMP_FILTER,
-    IPPROTO_ICMP,
-    SO_BINDTODEVICE,
-    SO_BROADCAST,
-    SOCK_DGRAM,
-    SOCK_RAW,
-    SOL_RAW,
-    SOL_SOCKET,
-)
 from stack.ipv4.arp import arp_req_set
 
 if TYPE_CHECKING:
@@ -129,14 +119,18 @@ class Dhcpd:
         self.core = Dhcp4Server(config)
         self._timer = CoreTimer(net, lambda now_ns: self._do(self.core.timer(now_ns)))
         self._echo_id = net.random.getrandbits(16)
-        self._socket = WatchedSocket(net, AF_INET, SOCK_DGRAM, self._ready)
-        self._icmp = WatchedSocket(net, AF_INET, SOCK_RAW, self._echoed, IPPROTO_ICMP)
+        self._socket = WatchedSocket(net, uapi.AF_INET, uapi.SOCK_DGRAM, self._ready)
+        self._icmp = WatchedSocket(
+            net, uapi.AF_INET, uapi.SOCK_RAW, self._echoed, uapi.IPPROTO_ICMP
+        )
         try:
             for sock in (self._socket, self._icmp):
-                sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, name.encode())
-            self._icmp.setsockopt(SOL_RAW, ICMP_FILTER, ~(1 << ICMP_ECHOREPLY) & 0xFFFFFFFF)
-            self._socket.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
-            self._socket.bind(sockaddr(AF_INET, 0, SERVER_PORT))
+                sock.setsockopt(uapi.SOL_SOCKET, uapi.SO_BINDTODEVICE, name.encode())
+            self._icmp.setsockopt(
+                uapi.SOL_RAW, uapi.ICMP_FILTER, ~(1 << ICMP_ECHOREPLY) & 0xFFFFFFFF
+            )
+            self._socket.setsockopt(uapi.SOL_SOCKET, uapi.SO_BROADCAST, 1)
+            self._socket.bind(sockaddr(uapi.AF_INET, 0, SERVER_PORT))
         except OSError:
             self._socket.close()
             self._icmp.close()
@@ -166,7 +160,7 @@ class Dhcpd:
         try:
             if reply.mac:
                 arp_req_set(self.dev, reply.daddr, reply.mac, permanent=False)
-            self._socket.send(reply.data, sockaddr(AF_INET, reply.daddr, reply.dport))
+            self._socket.send(reply.data, sockaddr(uapi.AF_INET, reply.daddr, reply.dport))
         except OSError:
             return
 
@@ -174,7 +168,7 @@ class Dhcpd:
         head = ECHO.pack(ICMP_ECHO, 0, 0, self._echo_id, 1)
         head = ECHO.pack(ICMP_ECHO, 0, csum_fold(csum_partial(head)), self._echo_id, 1)
         try:
-            self._icmp.send(head, sockaddr(AF_INET, address, 0))
+            self._icmp.send(head, sockaddr(uapi.AF_INET, address, 0))
         except OSError:  # unreachable: nobody has it
             return
 

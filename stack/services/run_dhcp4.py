@@ -14,16 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fastpath.base import skbuff
 from fastpath.base.csum import csum_fold, csum_partial, csum_tcpudp_magic
-from fastpath.base.skbuff import (
-    CHECKSUM_PARTIAL,
-    CHECKSUM_UNNECESSARY,
-    PACKET_HOST,
-    kfree_skb,
-    pskb_may_pull,
-    sk_buff,
-    skb_copy_bits,
-)
+from fastpath.base.skbuff import kfree_skb, pskb_may_pull, sk_buff, skb_copy_bits
 from fastpath.net.hdr import arp_hdr
 from stack.clients.action import SetTimer
 from stack.clients.dhcp4 import Action, Configure, Deconfigure, Dhcp4Client, Send, SendArp
@@ -33,19 +26,11 @@ from stack.clients.dhcp4_state import State
 from stack.clients.dhcp4_wire import CLIENT_PORT, SERVER_PORT, Route
 from stack.clients.dns_wire import DNS_PORT
 from stack.clients.runner import CoreTimer, WatchedSocket
+from stack.core import uapi
 from stack.core.dev import dev_set_mtu
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.netdevice import ETH_P_ARP, ETH_P_IP, NET_RX_SUCCESS, net_device, packet_type
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import (
-    AF_INET,
-    IPPROTO_UDP,
-    SO_BINDTODEVICE,
-    SO_BROADCAST,
-    SO_REUSEADDR,
-    SOCK_DGRAM,
-    SOL_SOCKET,
-)
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
 from stack.ipv4.arp_send import ARP_HDR_LEN, ARPOP_REQUEST, arp_send, arp_send_gratuitous
 from stack.ipv4.devinet import inet_addr_add, inet_addr_del
@@ -164,7 +149,7 @@ class Dhcp4Runner:
         """Send a datagram; the core retransmits one that cannot be sent now."""
         try:
             sock = self._socket(action.saddr)
-            sock.send(action.data, sockaddr(AF_INET, action.daddr, SERVER_PORT))
+            sock.send(action.data, sockaddr(uapi.AF_INET, action.daddr, SERVER_PORT))
         except OSError:
             return
 
@@ -172,12 +157,12 @@ class Dhcp4Runner:
         """The socket that sends from `saddr`; 0: the one for an interface without an address."""
         sock = self._sockets.get(saddr)
         if sock is None:
-            sock = WatchedSocket(self.net, AF_INET, SOCK_DGRAM, self._ready)
+            sock = WatchedSocket(self.net, uapi.AF_INET, uapi.SOCK_DGRAM, self._ready)
             try:
-                sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-                sock.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
-                sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, self.dev.name.encode())
-                sock.bind(sockaddr(AF_INET, saddr, CLIENT_PORT))
+                sock.setsockopt(uapi.SOL_SOCKET, uapi.SO_REUSEADDR, 1)
+                sock.setsockopt(uapi.SOL_SOCKET, uapi.SO_BROADCAST, 1)
+                sock.setsockopt(uapi.SOL_SOCKET, uapi.SO_BINDTODEVICE, self.dev.name.encode())
+                sock.bind(sockaddr(uapi.AF_INET, saddr, CLIENT_PORT))
             except OSError:
                 sock.close()
                 raise
@@ -201,8 +186,8 @@ class Dhcp4Runner:
 
     def _ip_rcv(self, skb: sk_buff, dev: net_device, pt: packet_type, orig: net_device) -> int:
         """A packet handler beside IP's own. Takes ownership of skb."""
-        if skb.pkt_type == PACKET_HOST:
-            summed = skb.ip_summed in (CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY)
+        if skb.pkt_type == skbuff.PACKET_HOST:
+            summed = skb.ip_summed in (skbuff.CHECKSUM_PARTIAL, skbuff.CHECKSUM_UNNECESSARY)
             payload = _answer_in(skb_copy_bits(skb, 0, skb.len), summed)
             if payload is not None:
                 self._answers.append(payload)
@@ -250,7 +235,7 @@ class Dhcp4Runner:
             dev_set_mtu(self.dev, lease.mtu)
         self._set_routes(list(lease.routes), lease)
         search = lease.search or tuple(lease.domain.split())
-        servers = [sockaddr(AF_INET, address, DNS_PORT) for address in lease.dns]
+        servers = [sockaddr(uapi.AF_INET, address, DNS_PORT) for address in lease.dns]
         self.net.names.learn(self._source, servers, search)
         self._changed(lease)
         self.net.clock.wake()
@@ -324,7 +309,7 @@ def _answer_in(packet: bytes, summed: bool) -> bytes | None:
         or packet[0] >> 4 != 4
         or csum_fold(csum_partial(packet[:hlen]))
         or int.from_bytes(packet[6:8], "big") & 0x3FFF  # a fragment
-        or packet[9] != IPPROTO_UDP
+        or packet[9] != uapi.IPPROTO_UDP
         or int.from_bytes(packet[hlen + 2 : hlen + 4], "big") != CLIENT_PORT
     ):
         return None
@@ -336,7 +321,7 @@ def _answer_in(packet: bytes, summed: bool) -> bytes | None:
     if (
         not summed
         and datagram[6:8] != b"\0\0"
-        and csum_tcpudp_magic(saddr, daddr, ulen, IPPROTO_UDP, csum_partial(datagram))
+        and csum_tcpudp_magic(saddr, daddr, ulen, uapi.IPPROTO_UDP, csum_partial(datagram))
     ):
         return None
     return datagram[UDP_HLEN:]

@@ -30,17 +30,12 @@ from stack.core.sockaddr import sockaddr
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import AF_INET6, SO_REUSEADDR, SOCK_DGRAM, SOL_SOCKET
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
+from stack.ipv6 import if_inet6
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.addrconf_addr import register_inet6addr_notifier, unregister_inet6addr_notifier
 from stack.ipv6.addrconf_temp import addrconf_verify
-from stack.ipv6.if_inet6 import (
-    IFA_F_DADFAILED,
-    IFA_F_NOPREFIXROUTE,
-    IFA_F_TENTATIVE,
-    inet6_dev,
-    inet6_ifaddr,
-)
+from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -114,7 +109,9 @@ class Dhcp6Runner:
         if self.lease is None:
             return False
         return self._stateless or not any(
-            ifp.flags & IFA_F_TENTATIVE for ifp in self._addresses() if ifp.addr in self._ours
+            ifp.flags & if_inet6.IFA_F_TENTATIVE
+            for ifp in self._addresses()
+            if ifp.addr in self._ours
         )
 
     def stop(self, *, release: bool = True) -> None:
@@ -150,7 +147,7 @@ class Dhcp6Runner:
         """An address of ours failed its check: decline it in process context."""
         if ifp.idev.dev is not self.dev:
             return
-        if event == NETDEV_DOWN and ifp.addr in self._ours and ifp.flags & IFA_F_DADFAILED:
+        if event == NETDEV_DOWN and ifp.addr in self._ours and ifp.flags & if_inet6.IFA_F_DADFAILED:
             self._duplicates.append(ifp.addr)
             schedule_work(self._work)
 
@@ -174,7 +171,7 @@ class Dhcp6Runner:
             (
                 ifp.addr
                 for ifp in self._addresses()
-                if ipv6_addr_is_linklocal(ifp.addr) and not ifp.flags & IFA_F_TENTATIVE
+                if ipv6_addr_is_linklocal(ifp.addr) and not ifp.flags & if_inet6.IFA_F_TENTATIVE
             ),
             None,
         )
@@ -251,7 +248,7 @@ class Dhcp6Runner:
                 self.dev,
                 leased.address,
                 PREFIX_LEN,
-                flags=IFA_F_NOPREFIXROUTE,
+                flags=if_inet6.IFA_F_NOPREFIXROUTE,
                 valid_lft=max(valid_s, 1),
                 preferred_lft=min(preferred_s, max(valid_s, 1)),
             )

@@ -24,6 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import alloc_skb, kfree_skb, sk_buff
+from stack.core import uapi
 from stack.core.bsd_socket import sock_register, socket
 from stack.core.datagram import __skb_wait_for_more_packets
 from stack.core.errors import os_error
@@ -33,11 +34,6 @@ from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
 from stack.core.rows import replace
 from stack.core.security import security_unix_stream_connect
 from stack.core.sock import (
-    POLL_HUP,
-    POLL_IN,
-    SOCK_DEAD,
-    SOCK_PASSCRED,
-    SOCK_PASSRIGHTS,
     raise_sock_error,
     sk_alloc,
     sk_data_ready,
@@ -52,27 +48,10 @@ from stack.core.sock import (
     sock_no_sendpage,
     sock_orphan,
 )
+from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED, SOCK_PASSRIGHTS
 from stack.core.sockaddr import sockaddr, sockaddr_un
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN
-from stack.core.uapi import (
-    AF_UNIX,
-    O_NONBLOCK,
-    PF_UNIX,
-    RCV_SHUTDOWN,
-    SEND_SHUTDOWN,
-    SHUT_RD,
-    SHUT_RDWR,
-    SHUTDOWN_MASK,
-    SIOCATMARK,
-    SIOCINQ,
-    SIOCOUTQ,
-    SOCK_DGRAM,
-    SOCK_RAW,
-    SOCK_SEQPACKET,
-    SOCK_STREAM,
-    SS_CONNECTED,
-    SS_UNCONNECTED,
-)
+from stack.core.uapi import POLL_HUP, POLL_IN
 from stack.core.workqueue import cancel_delayed_work, work_struct
 from stack.unix.garbage import unix_gc, unix_schedule_gc, unix_update_edges
 from stack.unix.unix_dgram import (
@@ -118,16 +97,16 @@ if TYPE_CHECKING:
 
 def unix_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> None:
     """net/unix/af_unix.c. Raises: OSError EPROTONOSUPPORT, ESOCKTNOSUPPORT."""
-    if protocol not in (0, PF_UNIX):
+    if protocol not in (0, uapi.PF_UNIX):
         raise os_error(errno.EPROTONOSUPPORT, f"AF_UNIX has no protocol {protocol}")
-    sock.state = SS_UNCONNECTED
-    if sock.type == SOCK_RAW:
-        sock.type = SOCK_DGRAM  # believed to be what 4.4BSD programs mean
-    if sock.type == SOCK_STREAM:
+    sock.state = uapi.SS_UNCONNECTED
+    if sock.type == uapi.SOCK_RAW:
+        sock.type = uapi.SOCK_DGRAM  # believed to be what 4.4BSD programs mean
+    if sock.type == uapi.SOCK_STREAM:
         sock.ops = unix_stream_ops
-    elif sock.type == SOCK_DGRAM:
+    elif sock.type == uapi.SOCK_DGRAM:
         sock.ops = unix_dgram_ops
-    elif sock.type == SOCK_SEQPACKET:
+    elif sock.type == uapi.SOCK_SEQPACKET:
         sock.ops = unix_seqpacket_ops
     else:
         raise os_error(errno.ESOCKTNOSUPPORT, f"AF_UNIX has no sockets of type {sock.type}")
@@ -136,8 +115,8 @@ def unix_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> No
 
 def unix_create1(net: Net, sock: socket | None, kern: bool, kind: int) -> unix_sock:
     """net/unix/af_unix.c: a sock; without `sock` one that is accepted later."""
-    prot = unix_stream_proto if kind == SOCK_STREAM else unix_dgram_proto
-    sk: unix_sock = sk_alloc(net, PF_UNIX, 0, prot, kern)
+    prot = unix_stream_proto if kind == uapi.SOCK_STREAM else unix_dgram_proto
+    sk: unix_sock = sk_alloc(net, uapi.PF_UNIX, 0, prot, kern)
     sock_init_data(sock, sk)
     sk.sk_type = kind
     sk.sk_flags |= SOCK_PASSRIGHTS
@@ -161,7 +140,7 @@ def unix_release_sock(sk: unix_sock, embrion: bool) -> None:
     """net/unix/af_unix.c: release a sock; an `embrion` was never accepted."""
     unix_remove_socket(sk)
     sock_orphan(sk)
-    sk.sk_shutdown = SHUTDOWN_MASK
+    sk.sk_shutdown = uapi.SHUTDOWN_MASK
     state = sk.sk_state
     sk.sk_state = TCP_CLOSE
     skpair: unix_sock | None = sk.peer
@@ -169,12 +148,12 @@ def unix_release_sock(sk: unix_sock, embrion: bool) -> None:
     sk.oob_skb = None
     unix_wake_peers(sk)
     if skpair is not None:
-        if sk.sk_type in (SOCK_STREAM, SOCK_SEQPACKET):
+        if sk.sk_type in (uapi.SOCK_STREAM, uapi.SOCK_SEQPACKET):
             skb: sk_buff | None = sk.sk_receive_queue.peek()
             if skb is not None and not unix_skb_len(skb):
                 # Skip the mark of a byte that was read out of band, or an empty packet.
                 skb = sk.sk_receive_queue.next(skb)
-            skpair.sk_shutdown = SHUTDOWN_MASK
+            skpair.sk_shutdown = uapi.SHUTDOWN_MASK
             if skb is not None or embrion:
                 skpair.sk_err = errno.ECONNRESET
             sk_state_change(skpair)
@@ -213,7 +192,7 @@ def unix_bind(sock: socket, uaddr: sockaddr, addr_len: int) -> int:
 def unix_listen(sock: socket, backlog: int) -> int:
     """net/unix/af_unix.c: listen, or change the backlog. Raises: OSError EOPNOTSUPP, EINVAL."""
     sk: unix_sock = sock.sk
-    if sock.type not in (SOCK_STREAM, SOCK_SEQPACKET):
+    if sock.type not in (uapi.SOCK_STREAM, uapi.SOCK_SEQPACKET):
         raise os_error(errno.EOPNOTSUPP, "only streams and SOCK_SEQPACKET listen")
     if sk.addr is None:
         raise os_error(errno.EINVAL, "a listener needs a name")
@@ -238,10 +217,10 @@ def unix_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, fla
     sunaddr: sockaddr_un = unix_validate_addr(uaddr)
     if sk.sk_flags & SOCK_PASSCRED:
         unix_autobind(sk)
-    timeo_ns = 0 if flags & O_NONBLOCK else sk.sk_sndtimeo_ns
+    timeo_ns = 0 if flags & uapi.O_NONBLOCK else sk.sk_sndtimeo_ns
     while True:
         other: unix_sock = unix_find_other(net, sunaddr, sk.sk_type)
-        if other.sk_state != TCP_LISTEN or other.sk_shutdown & RCV_SHUTDOWN:
+        if other.sk_state != TCP_LISTEN or other.sk_shutdown & uapi.RCV_SHUTDOWN:
             raise os_error(errno.ECONNREFUSED, f"{sunaddr.path!r} does not listen")
         if not unix_recvq_full(other):
             break
@@ -271,7 +250,7 @@ def unix_stream_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, fla
     init_peercred(newsk)
     newsk.addr = other.addr
     copy_peercred(sk, other)
-    sock.state = SS_CONNECTED
+    sock.state = uapi.SS_CONNECTED
     sk.sk_state = TCP_ESTABLISHED
     sk.peer = newsk
     other.sk_receive_queue.queue_tail(skb)
@@ -289,8 +268,8 @@ def unix_socketpair(socka: socket, sockb: socket) -> None:
     init_peercred(skb)
     ska.sk_state = TCP_ESTABLISHED
     skb.sk_state = TCP_ESTABLISHED
-    socka.state = SS_CONNECTED
-    sockb.state = SS_CONNECTED
+    socka.state = uapi.SS_CONNECTED
+    sockb.state = uapi.SS_CONNECTED
 
 
 def unix_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -> None:
@@ -298,7 +277,7 @@ def unix_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -
     sk: unix_sock = sock.sk
     if sk.sk_state != TCP_LISTEN:
         raise os_error(errno.EINVAL, "the socket does not listen")
-    timeo_ns = 0 if flags & O_NONBLOCK else sk.sk_rcvtimeo_ns
+    timeo_ns = 0 if flags & uapi.O_NONBLOCK else sk.sk_rcvtimeo_ns
     while True:
         raise_sock_error(sk)
         skb: sk_buff | None = sk.sk_receive_queue.dequeue()
@@ -306,14 +285,14 @@ def unix_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -
             break
         if timeo_ns <= 0:
             raise os_error(errno.EAGAIN, "nobody has connected")
-        if sk.sk_shutdown & RCV_SHUTDOWN:
+        if sk.sk_shutdown & uapi.RCV_SHUTDOWN:
             raise os_error(errno.EINVAL, "the socket was shut down")
         timeo_ns = __skb_wait_for_more_packets(sk, sk.sk_receive_queue, timeo_ns)
     tsk: unix_sock = skb.sk  # type: ignore[assignment]  # who connected
     kfree_skb(skb)
     unix_wake_peers(sk)
     unix_update_edges(tsk)
-    newsock.state = SS_CONNECTED
+    newsock.state = uapi.SS_CONNECTED
     sock_graft(tsk, newsock)
 
 
@@ -335,7 +314,7 @@ def unix_shutdown(sock: socket, mode: int) -> int:
 
     Raises: OSError EINVAL.
     """
-    if not SHUT_RD <= mode <= SHUT_RDWR:
+    if not uapi.SHUT_RD <= mode <= uapi.SHUT_RDWR:
         raise os_error(errno.EINVAL, f"shutdown: {mode} is not 0, 1 or 2")
     mode += 1
     sk: unix_sock = sock.sk
@@ -343,15 +322,15 @@ def unix_shutdown(sock: socket, mode: int) -> int:
     other: unix_sock | None = sk.peer
     sk_state_change(sk)
     unix_wake_peers(sk)
-    if other is not None and sk.sk_type in (SOCK_STREAM, SOCK_SEQPACKET):
-        if mode & RCV_SHUTDOWN:
-            other.sk_shutdown |= SEND_SHUTDOWN
-        if mode & SEND_SHUTDOWN:
-            other.sk_shutdown |= RCV_SHUTDOWN
+    if other is not None and sk.sk_type in (uapi.SOCK_STREAM, uapi.SOCK_SEQPACKET):
+        if mode & uapi.RCV_SHUTDOWN:
+            other.sk_shutdown |= uapi.SEND_SHUTDOWN
+        if mode & uapi.SEND_SHUTDOWN:
+            other.sk_shutdown |= uapi.RCV_SHUTDOWN
         sk_state_change(other)
-        if mode == SHUTDOWN_MASK:
+        if mode == uapi.SHUTDOWN_MASK:
             sk_wake_async(other, SOCK_WAKE_WAITD, POLL_HUP)
-        elif mode & SEND_SHUTDOWN:
+        elif mode & uapi.SEND_SHUTDOWN:
             sk_wake_async(other, SOCK_WAKE_WAITD, POLL_IN)
     return 0
 
@@ -363,7 +342,7 @@ def unix_inq_len(sk: unix_sock) -> int:
     """net/unix/af_unix.c: SIOCINQ, bytes to read. Raises: OSError EINVAL for a listener."""
     if sk.sk_state == TCP_LISTEN:
         raise os_error(errno.EINVAL, "a listener has nothing to read")
-    if sk.sk_type == SOCK_DGRAM:
+    if sk.sk_type == uapi.SOCK_DGRAM:
         skb: sk_buff | None = sk.sk_receive_queue.peek()
         return 0 if skb is None else skb.len
     amount = 0
@@ -383,12 +362,12 @@ def unix_ioctl(sock: socket, cmd: int, arg: Any = None) -> int:
     Raises: OSError ENOTTY, EINVAL, EOPNOTSUPP.
     """
     sk: unix_sock = sock.sk
-    if cmd == SIOCOUTQ:
+    if cmd == uapi.SIOCOUTQ:
         return unix_outq_len(sk)
-    if cmd == SIOCINQ:
+    if cmd == uapi.SIOCINQ:
         return unix_inq_len(sk)
-    if cmd == SIOCATMARK:
-        if sk.sk_type != SOCK_STREAM:
+    if cmd == uapi.SIOCATMARK:
+        if sk.sk_type != uapi.SOCK_STREAM:
             raise os_error(errno.EOPNOTSUPP, "only streams have something out of band")
         skb: sk_buff | None = sk.sk_receive_queue.peek()
         if skb is None:
@@ -407,7 +386,7 @@ unix_dgram_proto = proto(name="UNIX", sock_class=unix_sock)
 unix_stream_proto = proto(name="UNIX-STREAM", sock_class=unix_sock)
 
 unix_stream_ops = proto_ops(
-    family=PF_UNIX,
+    family=uapi.PF_UNIX,
     release=unix_release,
     bind=unix_bind,
     connect=unix_stream_connect,
@@ -443,7 +422,7 @@ unix_seqpacket_ops = replace(
     splice_read=None,
     recvmsg=unix_seqpacket_recvmsg,
 )
-unix_family_ops = net_proto_family(family=AF_UNIX, create=unix_create)
+unix_family_ops = net_proto_family(family=uapi.AF_UNIX, create=unix_create)
 
 
 def unix_net_init(net: Net) -> None:

@@ -20,33 +20,18 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import consume_skb, kfree_skb, sk_buff, skb_get
+from stack.core import uapi
 from stack.core.datagram import __skb_wait_for_more_packets
 from stack.core.drop_reason import SKB_DROP_REASON_UNIX_DISCONNECT, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
 from stack.core.security import security_unix_may_send
-from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_PASSCRED,
-    SOCK_RCVTSTAMP,
-    raise_sock_error,
-    sk_data_ready,
-    sk_error_report,
-    sk_filter,
-)
+from stack.core.sock import raise_sock_error, sk_data_ready, sk_error_report, sk_filter
+from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED, SOCK_RCVTSTAMP
 from stack.core.sockaddr import NO_NAME, SA_FAMILY_LEN, need_sa_len, sockaddr, sockaddr_un
 from stack.core.sockopt import __sock_recv_timestamp
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
-from stack.core.uapi import (
-    AF_UNSPEC,
-    MSG_DONTWAIT,
-    MSG_OOB,
-    MSG_PEEK,
-    MSG_TRUNC,
-    RCV_SHUTDOWN,
-    SOCK_SEQPACKET,
-)
 from stack.unix.unix_names import unix_autobind, unix_find_other, unix_validate_addr
 from stack.unix.unix_poll import (
     unix_dgram_peer_wake_disconnect_wakeup,
@@ -97,7 +82,7 @@ def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flag
     other: unix_sock | None = None
     if uaddr is not None:
         need_sa_len(uaddr, SA_FAMILY_LEN)
-    if uaddr is not None and uaddr.family != AF_UNSPEC:
+    if uaddr is not None and uaddr.family != uapi.AF_UNSPEC:
         sunaddr: sockaddr_un = unix_validate_addr(uaddr)
         if sk.sk_flags & SOCK_PASSCRED:
             unix_autobind(sk)
@@ -149,7 +134,7 @@ def unix_dgram_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
 def unix_dgram_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | None) -> int:
     """The part of `unix_dgram_sendmsg` between scm_send and scm_destroy."""
     flags = msg.msg_flags
-    if flags & MSG_OOB:
+    if flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "datagrams have nothing out of band")
     sunaddr: sockaddr_un | None = None
     if msg.msg_name is not None and msg.msg_name.sa_len != NO_NAME:
@@ -164,7 +149,7 @@ def unix_dgram_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | Non
         if data_len > MAX_FRAGS_BYTES:
             data_len = MAX_FRAGS_BYTES
         data_len = data_len + PAGE_SIZE - 1 & ~(PAGE_SIZE - 1)
-    noblock = bool(flags & MSG_DONTWAIT)
+    noblock = bool(flags & uapi.MSG_DONTWAIT)
     skb = sock_alloc_send_pskb(sk, msg, size - data_len, data_len, noblock)
     try:
         if scm is not None:
@@ -203,7 +188,7 @@ def unix_dgram_queue(
             unix_ask_security(sk, other)
         if other.sk_flags & SOCK_DEAD:
             raise unix_dgram_dead(sk, other)
-        if other.sk_shutdown & RCV_SHUTDOWN:
+        if other.sk_shutdown & uapi.RCV_SHUTDOWN:
             raise os_error(errno.EPIPE, "the receiver does not read any more")
         if scm is not None:
             unix_check_rights(other, skb)
@@ -230,7 +215,7 @@ def unix_dgram_queue(
 
 def unix_dgram_dead(sk: unix_sock, other: unix_sock) -> OSError:
     """The error for a closed receiver; if it was the sender's peer, the sender forgets it."""
-    if sk.sk_type == SOCK_SEQPACKET:
+    if sk.sk_type == uapi.SOCK_SEQPACKET:
         return os_error(errno.EPIPE, "the peer is closed")
     if sk.peer is not other:
         return os_error(errno.ECONNRESET, "the receiver was closed")
@@ -247,10 +232,10 @@ def unix_dgram_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
     Raises: OSError EAGAIN, the pending error, EOPNOTSUPP for MSG_OOB.
     """
     sk: unix_sock = sock.sk
-    if flags & MSG_OOB:
+    if flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "datagrams have nothing out of band")
-    timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
-    peek = bool(flags & MSG_PEEK)
+    timeo_ns = 0 if flags & uapi.MSG_DONTWAIT else sk.sk_rcvtimeo_ns
+    peek = bool(flags & uapi.MSG_PEEK)
     skip = 0
     while True:
         if sk.sk_err:
@@ -262,7 +247,9 @@ def unix_dgram_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
             skb = sk.sk_receive_queue.dequeue()
         if skb is not None:
             break
-        if sk.sk_shutdown & RCV_SHUTDOWN and (timeo_ns > 0 or sk.sk_type == SOCK_SEQPACKET):
+        if sk.sk_shutdown & uapi.RCV_SHUTDOWN and (
+            timeo_ns > 0 or sk.sk_type == uapi.SOCK_SEQPACKET
+        ):
             return 0
         if timeo_ns <= 0:
             raise os_error(errno.EAGAIN, "no datagram waits")
@@ -275,7 +262,7 @@ def unix_dgram_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
     if size > left:
         size = left
     elif size < left:
-        msg.msg_flags |= MSG_TRUNC
+        msg.msg_flags |= uapi.MSG_TRUNC
     skb_copy_datagram_iter(skb, skip, msg, size)
     if sk.sk_flags & SOCK_RCVTSTAMP:
         __sock_recv_timestamp(msg, sk, skb)
@@ -295,7 +282,7 @@ def unix_dgram_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
             unix_detach_fds(sk.net, scm, skb)
         scm_recv_unix(sk, msg, scm, passcred)
     consume_skb(skb)
-    return left if flags & MSG_TRUNC else size
+    return left if flags & uapi.MSG_TRUNC else size
 
 
 def unix_peek_datagram(sk: unix_sock) -> Any:

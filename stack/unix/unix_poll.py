@@ -4,32 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.datagram import datagram_poll_begin
-from stack.core.fasync import SOCK_FASYNC, SOCK_WAKE_SPACE, SOCKWQ_ASYNC_NOSPACE
-from stack.core.sock import (
-    KEY_OUT,
-    POLL_OUT,
-    SOCK_DEAD,
-    sk_set_bit,
-    sk_sleep,
-    sk_wake_async,
-)
+from stack.core.fasync import SOCK_WAKE_SPACE
+from stack.core.sock import KEY_OUT, sk_set_bit, sk_sleep, sk_wake_async
+from stack.core.sock_flags import SOCK_DEAD, SOCK_FASYNC, SOCKWQ_ASYNC_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE
-from stack.core.uapi import (
-    POLLERR,
-    POLLHUP,
-    POLLIN,
-    POLLOUT,
-    POLLPRI,
-    POLLRDHUP,
-    POLLRDNORM,
-    POLLWRBAND,
-    POLLWRNORM,
-    RCV_SHUTDOWN,
-    SHUTDOWN_MASK,
-    SOCK_SEQPACKET,
-    SOCK_STREAM,
-)
+from stack.core.uapi import POLL_OUT
 from stack.core.wait import schedule_timeout, wait_queue_entry, wake_up_poll
 from stack.unix.unix_sock import (
     unix_peer_wake,
@@ -64,7 +45,9 @@ def unix_wait_for_peer(other: unix_sock, timeo_ns: int) -> int:
 def unix_peer_has_room(other: Any, seen: Any) -> bool:
     """Whether `unix_wait_for_peer` may return."""
     return bool(
-        other.sk_flags & SOCK_DEAD or other.sk_shutdown & RCV_SHUTDOWN or not unix_recvq_full(other)
+        other.sk_flags & SOCK_DEAD
+        or other.sk_shutdown & uapi.RCV_SHUTDOWN
+        or not unix_recvq_full(other)
     )
 
 
@@ -126,19 +109,19 @@ def unix_poll(file: Any, sock: socket, wait: Any = None) -> int:
     mask = 0
     shutdown = sk.sk_shutdown
     if sk.sk_err:
-        mask |= POLLERR
-    if shutdown == SHUTDOWN_MASK:
-        mask |= POLLHUP
-    if shutdown & RCV_SHUTDOWN:
-        mask |= POLLRDHUP | POLLIN | POLLRDNORM
+        mask |= uapi.POLLERR
+    if shutdown == uapi.SHUTDOWN_MASK:
+        mask |= uapi.POLLHUP
+    if shutdown & uapi.RCV_SHUTDOWN:
+        mask |= uapi.POLLRDHUP | uapi.POLLIN | uapi.POLLRDNORM
     if sk.sk_receive_queue.qlen:
-        mask |= POLLIN | POLLRDNORM
+        mask |= uapi.POLLIN | uapi.POLLRDNORM
     if sk.oob_skb is not None:
-        mask |= POLLPRI
-    if sk.sk_state == TCP_CLOSE and sk.sk_type in (SOCK_STREAM, SOCK_SEQPACKET):
-        mask |= POLLHUP
+        mask |= uapi.POLLPRI
+    if sk.sk_state == TCP_CLOSE and sk.sk_type in (uapi.SOCK_STREAM, uapi.SOCK_SEQPACKET):
+        mask |= uapi.POLLHUP
     if unix_writable(sk):
-        mask |= POLLOUT | POLLWRNORM | POLLWRBAND
+        mask |= uapi.POLLOUT | uapi.POLLWRNORM | uapi.POLLWRBAND
     return mask
 
 
@@ -150,9 +133,9 @@ def unix_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     sk: unix_sock = sock.sk
     mask = datagram_poll_begin(sk, wait)
     if sk.sk_receive_queue.qlen:
-        mask |= POLLIN | POLLRDNORM
-    if sk.sk_type == SOCK_SEQPACKET and sk.sk_state == TCP_CLOSE:
-        mask |= POLLHUP
+        mask |= uapi.POLLIN | uapi.POLLRDNORM
+    if sk.sk_type == uapi.SOCK_SEQPACKET and sk.sk_state == TCP_CLOSE:
+        mask |= uapi.POLLHUP
     if unix_writable(sk):
         other: unix_sock | None = sk.peer
         if (
@@ -161,6 +144,6 @@ def unix_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
             or not unix_recvq_full_lockless(other)
             or not unix_dgram_peer_wake_me(sk, other)
         ):
-            return mask | POLLOUT | POLLWRNORM | POLLWRBAND
+            return mask | uapi.POLLOUT | uapi.POLLWRNORM | uapi.POLLWRBAND
     sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
     return mask

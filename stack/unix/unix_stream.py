@@ -6,27 +6,15 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import consume_skb, sk_buff, sk_buff_head
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.pipe import copy_splice_read, pipe_inode_info
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
-from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_PASSCRED,
-    raise_sock_error,
-    sk_data_ready,
-    wait_event,
-)
+from stack.core.sock import raise_sock_error, sk_data_ready, wait_event
+from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED
 from stack.core.sockaddr import NO_NAME
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
-from stack.core.uapi import (
-    MSG_DONTWAIT,
-    MSG_OOB,
-    MSG_PEEK,
-    MSG_WAITALL,
-    RCV_SHUTDOWN,
-    SEND_SHUTDOWN,
-)
 from stack.unix.unix_oob import manage_oob, queue_oob, unix_stream_recv_urg
 from stack.unix.unix_scm import (
     unix_detach_fds,
@@ -67,7 +55,7 @@ def unix_stream_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
 def unix_stream_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | None) -> int:
     """The part of `unix_stream_sendmsg` between scm_send and scm_destroy."""
     flags = msg.msg_flags
-    oob = bool(flags & MSG_OOB)
+    oob = bool(flags & uapi.MSG_OOB)
     if oob:
         if not size:
             raise os_error(errno.EOPNOTSUPP, "MSG_OOB is for one byte")
@@ -79,9 +67,9 @@ def unix_stream_send(sk: unix_sock, msg: msghdr, size: int, scm: scm_cookie | No
     other: unix_sock | None = sk.peer
     if other is None:
         raise os_error(errno.ENOTCONN, "the socket is not connected")
-    if sk.sk_shutdown & SEND_SHUTDOWN:
+    if sk.sk_shutdown & uapi.SEND_SHUTDOWN:
         raise unix_pipe_error()
-    noblock = bool(flags & MSG_DONTWAIT)
+    noblock = bool(flags & uapi.MSG_DONTWAIT)
     sent = 0
     fds_sent = False
     half = (sk.sk_sndbuf >> 1) - 64
@@ -146,12 +134,12 @@ def unix_stream_read_generic(sock: socket, msg: msghdr, size: int, flags: int) -
     sk: unix_sock = sock.sk
     if sk.sk_state != TCP_ESTABLISHED:
         raise os_error(errno.EINVAL, "the socket is not connected")
-    if flags & MSG_OOB:
+    if flags & uapi.MSG_OOB:
         return unix_stream_recv_urg(sk, msg, size, flags)
-    timeo_ns = 0 if flags & MSG_DONTWAIT else sk.sk_rcvtimeo_ns
+    timeo_ns = 0 if flags & uapi.MSG_DONTWAIT else sk.sk_rcvtimeo_ns
     lowat = sk.sk_rcvlowat
-    target = (size if flags & MSG_WAITALL or size < lowat else lowat) or 1
-    peek = bool(flags & MSG_PEEK)
+    target = (size if flags & uapi.MSG_WAITALL or size < lowat else lowat) or 1
+    peek = bool(flags & uapi.MSG_PEEK)
     passcred = bool(sk.sk_flags & SOCK_PASSCRED)
     queue: sk_buff_head = sk.sk_receive_queue
     scm: scm_cookie | None = None
@@ -176,7 +164,7 @@ def unix_stream_read_generic(sock: socket, msg: msghdr, size: int, flags: int) -
                 break
             try:
                 raise_sock_error(sk)
-                if sk.sk_shutdown & RCV_SHUTDOWN:
+                if sk.sk_shutdown & uapi.RCV_SHUTDOWN:
                     break
                 if timeo_ns <= 0:
                     raise os_error(errno.EAGAIN, "nothing to read")
@@ -269,6 +257,6 @@ def unix_stream_data_came(sk: Any, seen: Any) -> bool:
         tail is not last
         or (tail is not None and tail.len != last_len)
         or sk.sk_err
-        or sk.sk_shutdown & RCV_SHUTDOWN
+        or sk.sk_shutdown & uapi.RCV_SHUTDOWN
         or sk.sk_flags & SOCK_DEAD
     )

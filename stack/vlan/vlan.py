@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core import netdevice
 from stack.core.dev import (
     dev_addresses_unsync,
     dev_change_flags,
@@ -28,27 +29,7 @@ from stack.core.if_vlan import (
 )
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.net_namespace import load_module, pernet_operations
-from stack.core.netdevice import (
-    ARPHRD_ETHER,
-    ETH_P_8021AD,
-    ETH_P_8021Q,
-    IFF_UP,
-    NET_ADDR_SET,
-    NETDEV_CHANGE,
-    NETDEV_CHANGEADDR,
-    NETDEV_CHANGEMTU,
-    NETDEV_DOWN,
-    NETDEV_FEAT_CHANGE,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    NETIF_F_HW_VLAN_CTAG_FILTER,
-    NETREG_REGISTERED,
-    NETREG_UNREGISTERED,
-    VLAN_HLEN,
-    net_device,
-    netif_carrier_ok,
-    rtnl_link_ops,
-)
+from stack.core.netdevice import net_device, netif_carrier_ok, rtnl_link_ops
 from stack.core.rtnetlink import rtnl_create_link
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.vlan.vlan_dev import (
@@ -70,7 +51,7 @@ def vlan_newlink(
     name: str,
     real_dev: net_device,
     vlan_id: int,
-    vlan_proto: int = ETH_P_8021Q,
+    vlan_proto: int = netdevice.ETH_P_8021Q,
     flags: int = VLAN_FLAG_REORDER_HDR,
     mtu: int = 0,
     mac: bytes | None = None,
@@ -97,7 +78,7 @@ def vlan_newlink(
     dev.mtu = mtu or real_dev.mtu
     if mac is not None:
         dev.dev_addr = bytes(mac)
-        dev.addr_assign_type = NET_ADDR_SET
+        dev.addr_assign_type = netdevice.NET_ADDR_SET
     err = register_vlan_dev(dev)
     if err:
         raise os_error(-err, f"{name}: VLAN {vlan_id} of {real_dev.name}")
@@ -108,11 +89,11 @@ def _check(real_dev: net_device, proto: int, vlan_id: int, mtu: int) -> int:
     """vlan_validate and vlan_check_real_dev. 0 or -errno."""
     if not 0 <= vlan_id < VLAN_N_VID - 1:
         return -errno.ERANGE
-    if proto not in (ETH_P_8021Q, ETH_P_8021AD):
+    if proto not in (netdevice.ETH_P_8021Q, netdevice.ETH_P_8021AD):
         return -errno.EPROTONOSUPPORT
-    if real_dev.reg_state != NETREG_REGISTERED:
+    if real_dev.reg_state != netdevice.NETREG_REGISTERED:
         return -errno.ENODEV
-    if real_dev.type != ARPHRD_ETHER:
+    if real_dev.type != netdevice.ARPHRD_ETHER:
         return -errno.EOPNOTSUPP
     if vlan_find_dev(real_dev, proto, vlan_id) is not None:
         return -errno.EEXIST
@@ -145,7 +126,7 @@ def unregister_vlan_dev(dev: net_device) -> None:
     """net/8021q/vlan.c: unregister the device; an id's last user removes it from the filter."""
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
-    if dev.reg_state != NETREG_REGISTERED:
+    if dev.reg_state != netdevice.NETREG_REGISTERED:
         return
     dev_close(dev)
     netdev_upper_dev_unlink(real_dev, dev)
@@ -188,46 +169,48 @@ def vlan_transfer_features(real_dev: net_device, dev: net_device) -> None:
     dev.gso_max_segs = real_dev.gso_max_segs
     dev.hard_header_len = real_dev.hard_header_len
     if not vlan_hw_offload_capable(real_dev.features, vlan.vlan_proto):
-        dev.hard_header_len += VLAN_HLEN
+        dev.hard_header_len += netdevice.VLAN_HLEN
     netdev_update_features(dev)
 
 
 def vlan_device_event(event: int, dev: net_device) -> None:
     """net/8021q/vlan.c: pass events of a real device on to its VLANs."""
-    if dev.features & NETIF_F_HW_VLAN_CTAG_FILTER:
-        if event == NETDEV_UP:  # for frames with a priority tag only
-            vlan_vid_add(dev, ETH_P_8021Q, 0)
-        elif event == NETDEV_DOWN:
-            vlan_vid_del(dev, ETH_P_8021Q, 0)
+    if dev.features & netdevice.NETIF_F_HW_VLAN_CTAG_FILTER:
+        if event == netdevice.NETDEV_UP:  # for frames with a priority tag only
+            vlan_vid_add(dev, netdevice.ETH_P_8021Q, 0)
+        elif event == netdevice.NETDEV_DOWN:
+            vlan_vid_del(dev, netdevice.ETH_P_8021Q, 0)
     info = dev.vlan_info
     if info is None:
         return
     vlans: list[net_device] = list(info.vlan_group.values())
-    if event == NETDEV_CHANGE:
+    if event == netdevice.NETDEV_CHANGE:
         for vlan in vlans:
             vlan_transfer_operstate(dev, vlan)
-    elif event == NETDEV_CHANGEADDR:
+    elif event == netdevice.NETDEV_CHANGEADDR:
         for vlan in vlans:
-            if vlan.flags & IFF_UP:
+            if vlan.flags & netdevice.IFF_UP:
                 vlan_sync_address(dev, vlan)
-    elif event == NETDEV_CHANGEMTU:
+    elif event == netdevice.NETDEV_CHANGEMTU:
         for vlan in vlans:
             if vlan.mtu > dev.mtu:
                 dev_set_mtu(vlan, dev.mtu)
-    elif event == NETDEV_FEAT_CHANGE:
+    elif event == netdevice.NETDEV_FEAT_CHANGE:
         for vlan in vlans:
             vlan_transfer_features(dev, vlan)
-    elif event == NETDEV_DOWN:
+    elif event == netdevice.NETDEV_DOWN:
         for vlan in vlans:
-            if vlan.flags & IFF_UP and not vlan.priv.flags & VLAN_FLAG_LOOSE_BINDING:
+            if vlan.flags & netdevice.IFF_UP and not vlan.priv.flags & VLAN_FLAG_LOOSE_BINDING:
                 dev_close(vlan)
             vlan_transfer_operstate(dev, vlan)
-    elif event == NETDEV_UP:
+    elif event == netdevice.NETDEV_UP:
         for vlan in vlans:
-            if not vlan.flags & IFF_UP and not vlan.priv.flags & VLAN_FLAG_LOOSE_BINDING:
-                dev_change_flags(vlan, vlan.flags | IFF_UP)
+            if not vlan.flags & netdevice.IFF_UP and not vlan.priv.flags & VLAN_FLAG_LOOSE_BINDING:
+                dev_change_flags(vlan, vlan.flags | netdevice.IFF_UP)
             vlan_transfer_operstate(dev, vlan)
-    elif event == NETDEV_UNREGISTER and dev.reg_state == NETREG_UNREGISTERED:  # else it moves
+    elif (
+        event == netdevice.NETDEV_UNREGISTER and dev.reg_state == netdevice.NETREG_UNREGISTERED
+    ):  # else it moves
         for vlan in vlans:
             unregister_vlan_dev(vlan)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits
+from stack.core import netdevice
 from stack.core.dev import (
     dev_addresses_sync,
     dev_addresses_unsync,
@@ -23,30 +24,7 @@ from stack.core.ethtool import (
 )
 from stack.core.if_vlan import vlan_hw_offload_capable
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
-from stack.core.netdevice import (
-    ETH_MAX_MTU,
-    IFF_802_1Q_VLAN,
-    IFF_ALLMULTI,
-    IFF_PROMISC,
-    IFF_UP,
-    LINK_STATE_NOCARRIER,
-    NET_ADDR_STOLEN,
-    NET_XMIT_CN,
-    NET_XMIT_SUCCESS,
-    NETIF_F_FRAGLIST,
-    NETIF_F_GSO_SOFTWARE,
-    NETIF_F_HIGHDMA,
-    NETIF_F_HW_CSUM,
-    NETIF_F_IP_CSUM,
-    NETIF_F_IPV6_CSUM,
-    NETIF_F_RXCSUM,
-    NETIF_F_SG,
-    NETIF_F_SOFT_FEATURES,
-    VLAN_HLEN,
-    net_device,
-    net_device_ops,
-    netif_carrier_ok,
-)
+from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
 from stack.core.rows import row, state
 from stack.ethernet.eth import ether_setup, is_valid_ether_addr
 
@@ -70,7 +48,7 @@ class vlan_dev_priv:
 
 def is_vlan_dev(dev: net_device) -> bool:
     """include/linux/if_vlan.h."""
-    return bool(dev.priv_flags & IFF_802_1Q_VLAN)
+    return bool(dev.priv_flags & netdevice.IFF_802_1Q_VLAN)
 
 
 def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
@@ -89,7 +67,7 @@ def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
     skb.dev = vlan.real_dev
     length = skb.len
     ret = dev_queue_xmit(skb)
-    if ret in (NET_XMIT_SUCCESS, NET_XMIT_CN):
+    if ret in (netdevice.NET_XMIT_SUCCESS, netdevice.NET_XMIT_CN):
         stats.tx_packets += 1
         stats.tx_bytes += length
     else:
@@ -133,15 +111,15 @@ def vlan_dev_open(dev: net_device) -> int:
     """net/8021q/vlan_dev.c: 0; -ENETDOWN while the real device is down."""
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
-    if not real_dev.flags & IFF_UP and not vlan.flags & VLAN_FLAG_LOOSE_BINDING:
+    if not real_dev.flags & netdevice.IFF_UP and not vlan.flags & VLAN_FLAG_LOOSE_BINDING:
         return -errno.ENETDOWN
     if dev.dev_addr != real_dev.dev_addr:
         err = dev_uc_add(real_dev, dev.dev_addr)
         if err:
             return err
-    if dev.flags & IFF_ALLMULTI:
+    if dev.flags & netdevice.IFF_ALLMULTI:
         dev_set_allmulti(real_dev, 1)
-    if dev.flags & IFF_PROMISC:
+    if dev.flags & netdevice.IFF_PROMISC:
         dev_set_promiscuity(real_dev, 1)
     vlan.real_dev_addr = real_dev.dev_addr
     if netif_carrier_ok(real_dev):
@@ -154,9 +132,9 @@ def vlan_dev_stop(dev: net_device) -> int:
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
     dev_addresses_unsync(real_dev, dev)
-    if dev.flags & IFF_ALLMULTI:
+    if dev.flags & netdevice.IFF_ALLMULTI:
         dev_set_allmulti(real_dev, -1)
-    if dev.flags & IFF_PROMISC:
+    if dev.flags & netdevice.IFF_PROMISC:
         dev_set_promiscuity(real_dev, -1)
     if dev.dev_addr != real_dev.dev_addr:
         dev_uc_del(real_dev, dev.dev_addr)
@@ -170,7 +148,7 @@ def vlan_dev_set_mac_address(dev: net_device, addr: bytes) -> int:
     real_dev = vlan.real_dev
     if not is_valid_ether_addr(addr):
         return -errno.EADDRNOTAVAIL
-    if dev.flags & IFF_UP:
+    if dev.flags & netdevice.IFF_UP:
         if addr != real_dev.dev_addr:
             err = dev_uc_add(real_dev, addr)
             if err:
@@ -184,11 +162,11 @@ def vlan_dev_set_mac_address(dev: net_device, addr: bytes) -> int:
 def vlan_dev_change_rx_flags(dev: net_device, change: int) -> None:
     """net/8021q/vlan_dev.c: make the real device promiscuous when its VLAN is."""
     vlan: vlan_dev_priv = dev.priv
-    if dev.flags & IFF_UP:
-        if change & IFF_ALLMULTI:
-            dev_set_allmulti(vlan.real_dev, 1 if dev.flags & IFF_ALLMULTI else -1)
-        if change & IFF_PROMISC:
-            dev_set_promiscuity(vlan.real_dev, 1 if dev.flags & IFF_PROMISC else -1)
+    if dev.flags & netdevice.IFF_UP:
+        if change & netdevice.IFF_ALLMULTI:
+            dev_set_allmulti(vlan.real_dev, 1 if dev.flags & netdevice.IFF_ALLMULTI else -1)
+        if change & netdevice.IFF_PROMISC:
+            dev_set_promiscuity(vlan.real_dev, 1 if dev.flags & netdevice.IFF_PROMISC else -1)
 
 
 def vlan_dev_set_rx_mode(dev: net_device) -> None:
@@ -202,21 +180,29 @@ def vlan_dev_fix_features(dev: net_device, features: int) -> int:
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
     old = features
-    lower = netdev_intersect_features(real_dev.vlan_features | NETIF_F_RXCSUM, real_dev.features)
-    if lower & (NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM):
-        lower |= NETIF_F_HW_CSUM
+    lower = netdev_intersect_features(
+        real_dev.vlan_features | netdevice.NETIF_F_RXCSUM, real_dev.features
+    )
+    if lower & (netdevice.NETIF_F_IP_CSUM | netdevice.NETIF_F_IPV6_CSUM):
+        lower |= netdevice.NETIF_F_HW_CSUM
     features = netdev_intersect_features(features, lower)
-    return features | old & (NETIF_F_SOFT_FEATURES | NETIF_F_GSO_SOFTWARE)
+    return features | old & (netdevice.NETIF_F_SOFT_FEATURES | netdevice.NETIF_F_GSO_SOFTWARE)
 
 
 def vlan_dev_init(dev: net_device) -> int:
     """net/8021q/vlan_dev.c: copy address, flags and features of the real device. 0."""
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
-    dev.state |= LINK_STATE_NOCARRIER
-    dev.flags = real_dev.flags & ~(IFF_UP | IFF_PROMISC | IFF_ALLMULTI)
+    dev.state |= netdevice.LINK_STATE_NOCARRIER
+    dev.flags = real_dev.flags & ~(
+        netdevice.IFF_UP | netdevice.IFF_PROMISC | netdevice.IFF_ALLMULTI
+    )
     dev.hw_features = (
-        NETIF_F_HW_CSUM | NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_GSO_SOFTWARE | NETIF_F_HIGHDMA
+        netdevice.NETIF_F_HW_CSUM
+        | netdevice.NETIF_F_SG
+        | netdevice.NETIF_F_FRAGLIST
+        | netdevice.NETIF_F_GSO_SOFTWARE
+        | netdevice.NETIF_F_HIGHDMA
     )
     dev.features |= dev.hw_features
     dev.gso_max_size = real_dev.gso_max_size
@@ -224,12 +210,12 @@ def vlan_dev_init(dev: net_device) -> int:
     dev.vlan_features = real_dev.vlan_features
     if not any(dev.dev_addr):
         dev.dev_addr = real_dev.dev_addr
-        dev.addr_assign_type = NET_ADDR_STOLEN
+        dev.addr_assign_type = netdevice.NET_ADDR_STOLEN
     dev.broadcast = real_dev.broadcast
     dev.needed_headroom = real_dev.needed_headroom
     dev.hard_header_len = real_dev.hard_header_len
     if not vlan_hw_offload_capable(real_dev.features, vlan.vlan_proto):
-        dev.hard_header_len += VLAN_HLEN
+        dev.hard_header_len += netdevice.VLAN_HLEN
     return 0
 
 
@@ -266,9 +252,9 @@ vlan_netdev_ops = net_device_ops(
 def vlan_setup(dev: net_device) -> None:
     """net/8021q/vlan_dev.c: Ethernet without a queue."""
     ether_setup(dev)
-    dev.priv_flags |= IFF_802_1Q_VLAN
+    dev.priv_flags |= netdevice.IFF_802_1Q_VLAN
     dev.tx_queue_len = 0
     dev.min_mtu = 0
-    dev.max_mtu = ETH_MAX_MTU
+    dev.max_mtu = netdevice.ETH_MAX_MTU
     dev.netdev_ops = vlan_netdev_ops
     dev.ethtool_ops = vlan_ethtool_ops

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stack.core import uapi
 from stack.core.bsd_socket import sock_create_kern
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import proto, proto_register
 from stack.core.rows import replace
-from stack.core.uapi import (
-    IPPROTO_XTP,
-    PF_INET,
-    SO_BROADCAST,
-    SO_BUF_LOCK,
-    SO_DEBUG,
-    SO_KEEPALIVE,
-    SO_LINGER,
-    SO_NO_CHECK,
-    SO_OOBINLINE,
-    SO_RCVLOWAT,
-    SO_RXQ_OVFL,
-    SOCK_DGRAM,
-    SOCK_RAW,
-    SOCK_STREAM,
-)
 from stack.inet.protocol import inet_add_protocol, net_protocol
 from stack.inet.protosw import inet_protosw, inet_register_protosw
 from stack.ipv4.af_inet import inet_dgram_ops, inet_stream_ops
@@ -58,7 +43,14 @@ if TYPE_CHECKING:
     from stack.machine import Machine
     from stack.net import Net
 
-NO_SOCKOPTS = (SO_BROADCAST, SO_BUF_LOCK, SO_DEBUG, SO_KEEPALIVE, SO_NO_CHECK, SO_OOBINLINE)
+NO_SOCKOPTS = (
+    uapi.SO_BROADCAST,
+    uapi.SO_BUF_LOCK,
+    uapi.SO_DEBUG,
+    uapi.SO_KEEPALIVE,
+    uapi.SO_NO_CHECK,
+    uapi.SO_OOBINLINE,
+)
 """Options without a meaning in XTP. XTP sends to one peer, always probes whether the peer lives,
 and has XTP_NOCHECK and no urgent data. It keeps buffers at the size set, and logs no states."""
 
@@ -80,7 +72,7 @@ xtp_prot = proto(
     unhash=xtp_put_port,
     get_port=xtp_get_port,
     no_autobind=True,
-    no_sockopts=(*NO_SOCKOPTS, SO_RXQ_OVFL),
+    no_sockopts=(*NO_SOCKOPTS, uapi.SO_RXQ_OVFL),
     sock_class=xtp_sock,
 )
 xtp_dgram_prot = replace(
@@ -94,14 +86,14 @@ xtp_dgram_prot = replace(
     sendmsg=xtp_dgram_sendmsg,
     recvmsg=xtp_dgram_recvmsg,
     no_autobind=False,
-    no_sockopts=(*NO_SOCKOPTS, SO_LINGER, SO_RCVLOWAT),
+    no_sockopts=(*NO_SOCKOPTS, uapi.SO_LINGER, uapi.SO_RCVLOWAT),
 )
 xtp_stream_ops = replace(inet_stream_ops, listen=xtp_listen, poll=xtp_poll, set_rcvlowat=None)
 xtp_dgram_ops = replace(inet_dgram_ops, poll=xtp_dgram_poll)
 
 inetsw_array = (
-    inet_protosw(SOCK_STREAM, IPPROTO_XTP, xtp_prot, xtp_stream_ops),
-    inet_protosw(SOCK_DGRAM, IPPROTO_XTP, xtp_dgram_prot, xtp_dgram_ops),
+    inet_protosw(uapi.SOCK_STREAM, uapi.IPPROTO_XTP, xtp_prot, xtp_stream_ops),
+    inet_protosw(uapi.SOCK_DGRAM, uapi.IPPROTO_XTP, xtp_dgram_prot, xtp_dgram_ops),
 )
 
 xtp_protocol = net_protocol(handler=xtp_rcv, err_handler=xtp_err)
@@ -112,10 +104,10 @@ def xtp_init_net(net: Net) -> None:
     net.xtp = xtp_net()
     for prot in (xtp_prot, xtp_dgram_prot):
         proto_register(net, prot)
-    inet_add_protocol(net, xtp_protocol, IPPROTO_XTP)
+    inet_add_protocol(net, xtp_protocol, uapi.IPPROTO_XTP)
     for row in inetsw_array:
         inet_register_protosw(net.inetsw, row)
-    sock = sock_create_kern(net, PF_INET, SOCK_RAW, IPPROTO_XTP)
+    sock = sock_create_kern(net, uapi.PF_INET, uapi.SOCK_RAW, uapi.IPPROTO_XTP)
     net.xtp.ctl_sk = sock.sk
     sock.sk.sk_prot.unhash(sock.sk)  # it only sends
 

@@ -15,18 +15,8 @@ from __future__ import annotations
 from collections import deque
 
 from stack.core.rows import row, state
-from stack.xtp.packet import (
-    FASTNAK,
-    NOCHECK,
-    NOERR,
-    NOFLOW,
-    RCLOSE,
-    SORT,
-    XTP_RTN,
-    XTP_SERVICE_STREAM,
-    xtp_build,
-    xtp_tspec,
-)
+from stack.xtp import packet
+from stack.xtp.packet import xtp_build, xtp_tspec
 
 MSEC = 1_000_000
 SEC = 1_000 * MSEC
@@ -96,7 +86,7 @@ class xtp_context:
     key: int
     initiator: bool
     first: bytes = b""
-    service: int = XTP_SERVICE_STREAM
+    service: int = packet.XTP_SERVICE_STREAM
     state: int = row(XTP_INACTIVE)
     err: int = row(0)
     """errno, if the association ended without both ends closing it."""
@@ -277,15 +267,15 @@ def xtp_emit(
 ) -> None:
     """Append a packet to `out`, with the options that all packets of this context have."""
     options |= (
-        (NOERR if ctx.noerr else 0)
-        | (NOFLOW if ctx.noflow else 0)
-        | (NOCHECK if ctx.nocheck else 0)
-        | (FASTNAK if ctx.fastnak else 0)
-        | (SORT if ctx.sort else 0)
+        (packet.NOERR if ctx.noerr else 0)
+        | (packet.NOFLOW if ctx.noflow else 0)
+        | (packet.NOCHECK if ctx.nocheck else 0)
+        | (packet.FASTNAK if ctx.fastnak else 0)
+        | (packet.SORT if ctx.sort else 0)
     )
     if ctx.r_closed or xtp_r_done(ctx):
-        options |= RCLOSE
-    key = ctx.key if ctx.initiator else ctx.key | XTP_RTN
+        options |= packet.RCLOSE
+    key = ctx.key if ctx.initiator else ctx.key | packet.XTP_RTN
     ctx.out.append(xtp_build(key, options, form, seq, sync, ctx.sort, segment, data))
     ctx.packets_out += 1
 

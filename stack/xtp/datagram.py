@@ -11,13 +11,13 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import consume_skb, kfree_skb, sk_buff, skb_copy_bits, skb_get
+from stack.core import uapi
 from stack.core.bsd_socket import socket
 from stack.core.datagram import datagram_poll_begin
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import narrow
 from stack.core.sock import (
-    SOCK_DEAD,
     lock_sock,
     raise_sock_error,
     release_sock,
@@ -29,24 +29,10 @@ from stack.core.sock import (
     sock_rcvtimeo,
     sock_sndtimeo,
 )
+from stack.core.sock_flags import SOCK_DEAD
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import sock_recv_cmsgs
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
-from stack.core.uapi import (
-    AF_INET,
-    MSG_DONTWAIT,
-    MSG_ERRQUEUE,
-    MSG_OOB,
-    MSG_PEEK,
-    MSG_TRUNC,
-    POLLIN,
-    POLLOUT,
-    POLLRDNORM,
-    POLLWRNORM,
-    RCV_SHUTDOWN,
-    SEND_SHUTDOWN,
-    SHUTDOWN_MASK,
-)
 from stack.inet.af_ops import af_ops_of
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.datagram import check_sockaddr
@@ -103,7 +89,7 @@ def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
     If the call must not wait, it returns at once, and a failure becomes the socket's next error.
     Raises: OSError EMSGSIZE, EDESTADDRREQ, EPIPE, ECONNREFUSED, ETIMEDOUT, EAGAIN, routing errors.
     """
-    if msg.msg_flags & MSG_OOB:
+    if msg.msg_flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "XTP has no urgent data")
     if size > XTP_MAX_DATAGRAM:
         raise os_error(
@@ -112,7 +98,7 @@ def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
     lock_sock(sk)
     try:
         raise_sock_error(sk)
-        if sk.sk_shutdown & SEND_SHUTDOWN:
+        if sk.sk_shutdown & uapi.SEND_SHUTDOWN:
             raise os_error(errno.EPIPE, "socket was shut down for sending")
         name = xtp_dgram_peer(sk, msg)
         rt = xtp_route(sk, narrow(sk.inet_saddr), name.addr)
@@ -141,7 +127,7 @@ def xtp_dgram_peer(sk: xtp_sock, msg: msghdr) -> sockaddr:
         return msg.msg_name
     if sk.sk_state != TCP_ESTABLISHED:
         raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
-    return sockaddr(AF_INET, sk.inet_daddr, sk.inet_dport)
+    return sockaddr(uapi.AF_INET, sk.inet_daddr, sk.inet_dport)
 
 
 def xtp_dgram_plain(sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: bytes) -> None:
@@ -162,7 +148,7 @@ def xtp_dgram_acked(
     sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: bytes, flags: int
 ) -> None:
     """Send an acknowledged datagram, and wait until its context is over. Raises: OSError."""
-    timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
+    timeo = sock_sndtimeo(sk, flags & uapi.MSG_DONTWAIT)
     if sk.sk_wmem_queued and sk.sk_wmem_queued + len(data) > sk.sk_sndbuf:
         if timeo <= 0:
             raise os_error(errno.EAGAIN, "too much is not acknowledged yet")
@@ -223,7 +209,7 @@ def xtp_dgram_rcv(sk: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int, skb: sk
     dlen = int.from_bytes(skb_copy_bits(skb, 12, 4), "big")
     offset = XTP_HLEN + dlen - len(pkt.data)
     size = min(len(pkt.data), skb.len - offset)
-    name = sockaddr(AF_INET, saddr, pkt.sport)
+    name = sockaddr(uapi.AF_INET, saddr, pkt.sport)
     sk.datagrams.append(xtp_datagram(skb_get(skb), offset, size, name, acked))
     sk.sk_rmem_alloc += size + XTP_HLEN
     xtp.mib.InDatagrams += 1
@@ -259,16 +245,16 @@ def xtp_answer_acked(sk: Any, acked: xtp_acked) -> None:
 
 def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
     """proto.recvmsg: one datagram. Raises: OSError EAGAIN, EOPNOTSUPP, the pending error."""
-    if flags & MSG_ERRQUEUE:
+    if flags & uapi.MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, size)
-    if flags & MSG_OOB:
+    if flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "XTP has no urgent data")
     lock_sock(sk)
     try:
-        timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT)
+        timeo = sock_rcvtimeo(sk, flags & uapi.MSG_DONTWAIT)
         while not sk.datagrams:
             raise_sock_error(sk)
-            if sk.sk_shutdown & RCV_SHUTDOWN:
+            if sk.sk_shutdown & uapi.RCV_SHUTDOWN:
                 return 0
             if timeo <= 0:
                 raise os_error(errno.EAGAIN, "nothing to read")
@@ -282,18 +268,18 @@ def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
             raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
         msg.msg_name = datagram.name
         if done < full:
-            msg.msg_flags |= MSG_TRUNC
+            msg.msg_flags |= uapi.MSG_TRUNC
         sock_recv_cmsgs(msg, sk, skb)
         if sk.cmsg_flags:
             ip_cmsg_recv_offset(msg, sk, skb, 0, 0)
-        if not flags & MSG_PEEK:
+        if not flags & uapi.MSG_PEEK:
             sk.datagrams.popleft()
             consume_skb(skb)
             sk.sk_rmem_alloc -= full + XTP_HLEN
             if datagram.acked is not None and not datagram.acked.delivered:
                 datagram.acked.delivered = True
                 xtp_answer_acked(sk, datagram.acked)
-        return full if flags & MSG_TRUNC else done
+        return full if flags & uapi.MSG_TRUNC else done
     finally:
         release_sock(sk)
 
@@ -301,7 +287,7 @@ def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
 def xtp_dgram_came(sk: xtp_sock, seen: Any) -> bool:
     """Whether a reader need not wait any longer."""
     return bool(
-        sk.datagrams or sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
+        sk.datagrams or sk.sk_err or sk.sk_shutdown & uapi.RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
     )
 
 
@@ -333,7 +319,7 @@ def xtp_dgram_disconnect(sk: xtp_sock, flags: int) -> int:
 def xtp_dgram_close(sk: xtp_sock, timeout: int) -> None:
     """proto.close: give up datagrams that are not acknowledged yet, and tell their receivers."""
     lock_sock(sk)
-    sk.sk_shutdown = SHUTDOWN_MASK
+    sk.sk_shutdown = uapi.SHUTDOWN_MASK
     sock_orphan(sk)
     for assoc in list(sk.pending_acks.values()):
         xtp_abort(assoc.ctx, 0, sk.net.clock.now_ns())
@@ -351,7 +337,7 @@ def xtp_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
     sk: xtp_sock = sock.sk
     mask = datagram_poll_begin(sk, wait)
     if sk.datagrams:
-        mask |= POLLIN | POLLRDNORM
+        mask |= uapi.POLLIN | uapi.POLLRDNORM
     if sk.sk_wmem_queued < sk.sk_sndbuf:
-        mask |= POLLOUT | POLLWRNORM
+        mask |= uapi.POLLOUT | uapi.POLLWRNORM
     return mask

@@ -30,16 +30,8 @@ from fastpath.base.skbuff import (
     skb_copy_bits,
 )
 from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_NO_SOCKET,
-    SKB_DROP_REASON_OTHERHOST,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_SKB_CSUM,
-    SKB_DROP_REASON_SOCKET_BACKLOG,
-    SKB_DROP_REASON_SOCKET_FILTER,
-    SKB_NOT_DROPPED_YET,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_mtu
 from stack.core.sock import (
     release_sock,
@@ -52,15 +44,8 @@ from stack.core.sock import (
 )
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import SOCK_DGRAM, SOCK_STREAM
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_FRAG_NEEDED,
-    ICMP_PARAMETERPROB,
-    ICMP_REDIRECT,
-    ICMP_TIME_EXCEEDED,
-    NR_ICMP_UNREACH,
-    icmp_err_convert,
-)
+from stack.ipv4 import icmp_codes
+from stack.ipv4.icmp_codes import icmp_err_convert
 from stack.ipv4.ip_output import ip_sk_accept_pmtu
 from stack.ipv4.route import ipv4_sk_redirect, ipv4_sk_update_pmtu
 from stack.xtp.context import XTP_ACTIVE, XTP_OPENING, xtp_context, xtp_end
@@ -107,21 +92,21 @@ def xtp_rcv(skb: sk_buff) -> int:
     mib = net.xtp.mib
     mib.InPkts += 1
     if skb.pkt_type != PACKET_HOST:
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_OTHERHOST)
         return 0
     packet = xtp_bytes(skb)
     if packet is None:
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
     if not xtp_checksum_ok(packet):
         mib.InCsumErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SKB_CSUM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SKB_CSUM)
         return 0
     pkt = xtp_parse(packet)
     if pkt is None:
         mib.InErrors += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
     pkt.arrived_ns = skb.tstamp_ns
     if pkt.format == XTP_DIAG:
@@ -133,17 +118,17 @@ def xtp_rcv(skb: sk_buff) -> int:
     if assoc is not None:
         sk = assoc.sk
         if xtp_filter(sk, skb, skb.len):
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SOCKET_FILTER)
             return 0
         if sock_owned_by_user(sk):
             if sk_add_backlog(sk, skb, sk.sk_rcvbuf + sk.sk_sndbuf):
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
+                kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SOCKET_BACKLOG)
             return 0
         xtp_rcv_packet(assoc, pkt)
         consume_skb(skb)
         return 0
     reason = xtp_rcv_first(net, pkt, saddr, daddr, skb)
-    if reason == SKB_NOT_DROPPED_YET:
+    if reason == drop_reason.SKB_NOT_DROPPED_YET:
         consume_skb(skb)
     else:
         kfree_skb_reason(net, skb, reason)
@@ -209,13 +194,13 @@ def xtp_rcv_first(net: Net, pkt: xtp_packet, saddr: int, daddr: int, skb: sk_buf
         if pkt.options & (SREQ | DREQ):
             known.sync = pkt.sync
             xtp_answer_acked(net.xtp.ctl_sk, known)
-        return SKB_NOT_DROPPED_YET
+        return drop_reason.SKB_NOT_DROPPED_YET
     if pkt.format == XTP_DIAG:
-        return SKB_DROP_REASON_NO_SOCKET
+        return drop_reason.SKB_DROP_REASON_NO_SOCKET
     if pkt.format != XTP_FIRST or pkt.rtn or pkt.tspec is None:
         if not pkt.options & END:
             xtp_send_diag(net, pkt, saddr, daddr, XTP_DIAG_INVALID, XTP_VAL_BAD_STATE)
-        return SKB_DROP_REASON_NO_SOCKET
+        return drop_reason.SKB_DROP_REASON_NO_SOCKET
     service = pkt.tspec.service
     if service in (XTP_SERVICE_DATAGRAM, XTP_SERVICE_ACKED_DATAGRAM):
         kind = SOCK_DGRAM
@@ -223,22 +208,22 @@ def xtp_rcv_first(net: Net, pkt: xtp_packet, saddr: int, daddr: int, skb: sk_buf
         kind = SOCK_STREAM
     else:
         xtp_send_diag(net, pkt, saddr, daddr, XTP_DIAG_REFUSED, XTP_VAL_NO_PROVIDER)
-        return SKB_DROP_REASON_NO_SOCKET
+        return drop_reason.SKB_DROP_REASON_NO_SOCKET
     sk = xtp_lookup(net, kind, saddr, pkt.sport, daddr, pkt.dport, skb.dev.ifindex)
     if sk is None:
         net.xtp.mib.NoPorts += 1
         if service != XTP_SERVICE_DATAGRAM:
             xtp_send_diag(net, pkt, saddr, daddr, XTP_DIAG_REFUSED, XTP_VAL_NO_LISTENER)
-        return SKB_DROP_REASON_NO_SOCKET
+        return drop_reason.SKB_DROP_REASON_NO_SOCKET
     if kind == SOCK_DGRAM:
         if xtp_filter(sk, skb, XTP_HLEN + XTP_FIRST_BYTES):
-            return SKB_DROP_REASON_SOCKET_FILTER
+            return drop_reason.SKB_DROP_REASON_SOCKET_FILTER
         xtp_dgram_rcv(sk, pkt, saddr, daddr, skb)
     else:
         if xtp_filter(sk, skb, skb.len):
-            return SKB_DROP_REASON_SOCKET_FILTER
+            return drop_reason.SKB_DROP_REASON_SOCKET_FILTER
         xtp_new_child(sk, pkt, saddr, daddr)
-    return SKB_NOT_DROPPED_YET
+    return drop_reason.SKB_NOT_DROPPED_YET
 
 
 def xtp_new_child(listener: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -> None:
@@ -321,22 +306,22 @@ def xtp_err(skb: sk_buff, info: int) -> int:
     sk = assoc.sk
     icmph = icmp_hdr(skb)
     kind, code = icmph.type, icmph.code
-    if kind == ICMP_REDIRECT:
+    if kind == icmp_codes.ICMP_REDIRECT:
         if not sock_owned_by_user(sk):
             ipv4_sk_redirect(skb, sk)
         return 0
     err = errno.EHOSTUNREACH
-    if kind == ICMP_PARAMETERPROB:
+    if kind == icmp_codes.ICMP_PARAMETERPROB:
         err = errno.EPROTO
-    elif kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED:
+    elif kind == icmp_codes.ICMP_DEST_UNREACH and code == icmp_codes.ICMP_FRAG_NEEDED:
         if ip_sk_accept_pmtu(sk):
             ipv4_sk_update_pmtu(skb, sk, info)
             if sk.sk_type == SOCK_STREAM:
                 assoc.ctx.mss = min(assoc.ctx.mss, xtp_mss(max(info, 68)))
         return 0
-    elif kind == ICMP_DEST_UNREACH and code <= NR_ICMP_UNREACH:
+    elif kind == icmp_codes.ICMP_DEST_UNREACH and code <= icmp_codes.NR_ICMP_UNREACH:
         err = icmp_err_convert[code].errno
-    elif kind != ICMP_TIME_EXCEEDED:
+    elif kind != icmp_codes.ICMP_TIME_EXCEEDED:
         return 0
     if assoc.ctx.state == XTP_OPENING and not sock_owned_by_user(sk):
         xtp_end(assoc.ctx, err, net.clock.now_ns(), False)

@@ -25,13 +25,8 @@ from __future__ import annotations
 import errno
 from bisect import bisect_left
 
+from stack.xtp import context, packet
 from stack.xtp.context import (
-    XTP_ACTIVE,
-    XTP_CLOSED,
-    XTP_CTIMER_NS,
-    XTP_MAX_PIECES,
-    XTP_OPENING,
-    XTP_PIECE_BYTES,
     xtp_alloc,
     xtp_context,
     xtp_end,
@@ -52,67 +47,49 @@ from stack.xtp.output import (
     xtp_waits_for_rclose,
     xtp_xmit,
 )
-from stack.xtp.packet import (
-    DREQ,
-    END,
-    EOM,
-    FASTNAK,
-    NOERR,
-    RCLOSE,
-    SREQ,
-    WCLOSE,
-    XTP_DATA,
-    XTP_DIAG,
-    XTP_DIAG_INVALID,
-    XTP_DIAG_PROTOCOL_ERROR,
-    XTP_DIAG_REFUSED,
-    XTP_DIAG_TOO_BIG,
-    XTP_FIRST,
-    XTP_MAX_SPANS,
-    xtp_packet,
-)
+from stack.xtp.packet import xtp_packet
 
 _DIAG_ERRNO = {
-    XTP_DIAG_REFUSED: errno.ECONNREFUSED,
-    XTP_DIAG_PROTOCOL_ERROR: errno.EPROTO,
-    XTP_DIAG_TOO_BIG: errno.EMSGSIZE,
+    packet.XTP_DIAG_REFUSED: errno.ECONNREFUSED,
+    packet.XTP_DIAG_PROTOCOL_ERROR: errno.EPROTO,
+    packet.XTP_DIAG_TOO_BIG: errno.EMSGSIZE,
 }
 
 
 def xtp_input(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
     """Process a received packet of this context."""
     ctx.packets_in += 1
-    if ctx.state == XTP_CLOSED:
+    if ctx.state == context.XTP_CLOSED:
         # The end that sent END answers late packets, but never an END or a DIAG.
-        if ctx.ctimer_ns and pkt.format != XTP_DIAG and not pkt.options & END:
+        if ctx.ctimer_ns and pkt.format != packet.XTP_DIAG and not pkt.options & packet.END:
             ctx.rcv_sync = pkt.sync
             xtp_send_end(ctx)
         return
-    if pkt.format == XTP_DIAG:
+    if pkt.format == packet.XTP_DIAG:
         xtp_diagnosed(ctx, pkt, now)
         return
-    if ctx.state == XTP_OPENING:
-        ctx.state = XTP_ACTIVE
-    ctx.ctimer_ns = now + XTP_CTIMER_NS
+    if ctx.state == context.XTP_OPENING:
+        ctx.state = context.XTP_ACTIVE
+    ctx.ctimer_ns = now + context.XTP_CTIMER_NS
     gap = False
-    if pkt.format == XTP_DATA or pkt.format == XTP_FIRST:
+    if pkt.format == packet.XTP_DATA or pkt.format == packet.XTP_FIRST:
         gap = xtp_rcv_data(ctx, pkt)
     else:
-        if pkt.options & NOERR and pkt.seq > ctx.rcv_nxt:
+        if pkt.options & packet.NOERR and pkt.seq > ctx.rcv_nxt:
             xtp_skip(ctx, pkt.seq)
-        if pkt.options & WCLOSE:
+        if pkt.options & packet.WCLOSE:
             xtp_fin(ctx, pkt.seq)
-    if pkt.options & SREQ:
+    if pkt.options & packet.SREQ:
         ctx.rcv_sync = pkt.sync
     if pkt.tspec is not None:
         xtp_limit_rate(ctx, pkt.tspec)
-    if pkt.options & RCLOSE:
+    if pkt.options & packet.RCLOSE:
         ctx.peer_rclose = True
     if pkt.echo >= 0:
         xtp_acknowledged(ctx, pkt, now)
     if ctx.peer_rclose:
         xtp_peer_reads_no_more(ctx)
-    if pkt.options & END:
+    if pkt.options & packet.END:
         xtp_ended(ctx, now)
         return
     if not xtp_check_end(ctx, now):
@@ -124,12 +101,12 @@ def xtp_input(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
 
 def xtp_answer(ctx: xtp_context, pkt: xtp_packet, gap: bool, now: int) -> None:
     """Answer the requests of a packet, and with FASTNAK report a new gap."""
-    if pkt.options & DREQ:
+    if pkt.options & packet.DREQ:
         ctx.rcv_dreq = pkt.sync
         ctx.rcv_dreq_seq = pkt.seq + len(pkt.data)
-    if pkt.options & SREQ:
-        xtp_send_control(ctx, now, 0, pkt.sync, pkt.format == XTP_FIRST)
-    elif gap and pkt.options & FASTNAK:
+    if pkt.options & packet.SREQ:
+        xtp_send_control(ctx, now, 0, pkt.sync, pkt.format == packet.XTP_FIRST)
+    elif gap and pkt.options & packet.FASTNAK:
         xtp_send_control(ctx, now, 0, ctx.rcv_sync, False)
     xtp_tell_delivery(ctx, now)
 
@@ -156,7 +133,7 @@ def xtp_rcv_data(ctx: xtp_context, pkt: xtp_packet) -> bool:
     seq = pkt.seq
     data = pkt.data
     end = seq + len(data)
-    if pkt.options & WCLOSE:
+    if pkt.options & packet.WCLOSE:
         xtp_fin(ctx, end)
     if ctx.r_fin >= 0 and end > ctx.r_fin:
         return False
@@ -165,9 +142,9 @@ def xtp_rcv_data(ctx: xtp_context, pkt: xtp_packet) -> bool:
         return False
     if end > xtp_alloc(ctx):
         return False
-    if pkt.options & NOERR and seq > ctx.rcv_nxt:
+    if pkt.options & packet.NOERR and seq > ctx.rcv_nxt:
         xtp_skip(ctx, seq)
-    eom = bool(pkt.options & EOM)
+    eom = bool(pkt.options & packet.EOM)
     if seq > ctx.rcv_nxt:
         if not data:
             return False
@@ -185,7 +162,7 @@ def xtp_deliver(ctx: xtp_context, data: bytes, eom: bool, arrived_ns: int) -> No
     ctx.rcv_nxt += len(data)
     ctx.queued += len(data)
     pieces = ctx.pieces
-    if pieces and not pieces[-1][1] and len(pieces[-1][0]) + len(data) <= XTP_PIECE_BYTES:
+    if pieces and not pieces[-1][1] and len(pieces[-1][0]) + len(data) <= context.XTP_PIECE_BYTES:
         data = pieces.pop()[0] + data
     pieces.append((data, eom, arrived_ns))
 
@@ -203,7 +180,7 @@ def xtp_skip(ctx: xtp_context, seq: int) -> None:
 def xtp_keep_early(ctx: xtp_context, seq: int, data: bytes, eom: bool, arrived_ns: int) -> None:
     """Store the parts of data beyond a gap that are not stored yet."""
     early = ctx.early
-    if len(early) >= XTP_MAX_PIECES:
+    if len(early) >= context.XTP_MAX_PIECES:
         return
     end = seq + len(data)
     at = bisect_left(early, (seq, b"", False, 0))
@@ -247,7 +224,7 @@ def xtp_read(ctx: xtp_context, most: int, now: int) -> tuple[bytes, bool]:
             break
         left -= len(data)
     ctx.queued -= len(taken)
-    if ctx.state == XTP_ACTIVE:
+    if ctx.state == context.XTP_ACTIVE:
         xtp_tell_delivery(ctx, now)
         opened = xtp_alloc(ctx) - ctx.told_alloc
         if opened >= ctx.rcvbuf >> 1 or (opened and ctx.told_alloc <= ctx.rcv_nxt):
@@ -326,7 +303,7 @@ def xtp_find_lost(ctx: xtp_context, pkt: xtp_packet, echo: int) -> None:
     """
     spans = pkt.spans
     high = spans[-1][1] if spans else pkt.rseq
-    complete = len(spans) < XTP_MAX_SPANS
+    complete = len(spans) < packet.XTP_MAX_SPANS
     at = 0
     for segment in ctx.sent:
         if segment.arrived:
@@ -374,9 +351,9 @@ def xtp_ended(ctx: xtp_context, now: int) -> None:
 
 def xtp_diagnosed(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
     """DIAG: the peer reports an error, which ends the context."""
-    if pkt.code == XTP_DIAG_INVALID and ctx.state == XTP_OPENING:
+    if pkt.code == packet.XTP_DIAG_INVALID and ctx.state == context.XTP_OPENING:
         return  # data overtook the FIRST, which will arrive or be repeated
     err = _DIAG_ERRNO.get(pkt.code, errno.ECONNRESET)
-    if pkt.code == XTP_DIAG_INVALID and xtp_w_done(ctx) and xtp_r_done(ctx):
+    if pkt.code == packet.XTP_DIAG_INVALID and xtp_w_done(ctx) and xtp_r_done(ctx):
         err = 0
     xtp_end(ctx, err, now, False)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from stack.xtp import packet
 from stack.xtp.context import (
     XTP_ACTIVE,
     XTP_OPENING,
@@ -38,23 +39,7 @@ from stack.xtp.context import (
     xtp_spans,
     xtp_w_done,
 )
-from stack.xtp.packet import (
-    DREQ,
-    END,
-    EOM,
-    SREQ,
-    WCLOSE,
-    XTP_CNTL,
-    XTP_DATA,
-    XTP_ECNTL,
-    XTP_FIRST,
-    XTP_MAX_SPANS,
-    XTP_SERVICE_ACKED_DATAGRAM,
-    XTP_TCNTL,
-    xtp_cntl_segment,
-    xtp_ecntl_segment,
-    xtp_tcntl_segment,
-)
+from stack.xtp.packet import xtp_cntl_segment, xtp_ecntl_segment, xtp_tcntl_segment
 
 SEC = 1_000_000_000
 
@@ -102,7 +87,13 @@ def xtp_abort(ctx: xtp_context, err: int, now: int) -> None:
     """End the context at once, and send END."""
     if ctx.state in (XTP_OPENING, XTP_ACTIVE):
         xtp_emit(
-            ctx, XTP_CNTL, END, ctx.snd_nxt, ctx.sync, xtp_state_segment(ctx, ctx.rcv_sync), b""
+            ctx,
+            packet.XTP_CNTL,
+            packet.END,
+            ctx.snd_nxt,
+            ctx.sync,
+            xtp_state_segment(ctx, ctx.rcv_sync),
+            b"",
         )
     xtp_end(ctx, err, now, False)
 
@@ -122,21 +113,21 @@ def xtp_send_control(ctx: xtp_context, now: int, options: int, echo: int, tspec:
     SREQ in `options` makes it a request too.
     """
     if ctx.w_closed and not ctx.unsent:
-        options |= WCLOSE
+        options |= packet.WCLOSE
         ctx.w_told = True
-    if options & SREQ:
+    if options & packet.SREQ:
         xtp_request_now(ctx, now)
     if tspec:
         ctx.told_alloc = xtp_alloc(ctx)
-        form = XTP_TCNTL
+        form = packet.XTP_TCNTL
         segment = xtp_tcntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo, xtp_own_tspec(ctx))
     elif ctx.early and not ctx.r_closed:
         ctx.told_alloc = xtp_alloc(ctx)
-        form = XTP_ECNTL
-        spans = xtp_spans(ctx, XTP_MAX_SPANS)
+        form = packet.XTP_ECNTL
+        spans = xtp_spans(ctx, packet.XTP_MAX_SPANS)
         segment = xtp_ecntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo, spans)
     else:
-        form = XTP_CNTL
+        form = packet.XTP_CNTL
         segment = xtp_state_segment(ctx, echo)
     xtp_emit(ctx, form, options, ctx.snd_nxt, ctx.sync, segment, b"")
 
@@ -154,13 +145,13 @@ def xtp_request_now(ctx: xtp_context, now: int) -> None:
 
 def xtp_ask_delivery(ctx: xtp_context, now: int) -> None:
     """Send a DREQ, which is answered when the peer's application has read all that was sent."""
-    if ctx.state != XTP_ACTIVE or ctx.service == XTP_SERVICE_ACKED_DATAGRAM:
+    if ctx.state != XTP_ACTIVE or ctx.service == packet.XTP_SERVICE_ACKED_DATAGRAM:
         return
     ctx.sync += 1
     ctx.dreq_sync = ctx.sync
     ctx.dreq_seq = ctx.snd_nxt
     segment = xtp_state_segment(ctx, ctx.rcv_sync)
-    xtp_emit(ctx, XTP_CNTL, DREQ, ctx.snd_nxt, ctx.sync, segment, b"")
+    xtp_emit(ctx, packet.XTP_CNTL, packet.DREQ, ctx.snd_nxt, ctx.sync, segment, b"")
     xtp_arm_wtimer(ctx, now)
 
 
@@ -181,7 +172,7 @@ def xtp_keep_asking(ctx: xtp_context, now: int) -> None:
     if ctx.state != XTP_ACTIVE or ctx.requests:
         return
     if ctx.sent and not ctx.noerr:
-        xtp_send_control(ctx, now, SREQ, ctx.rcv_sync, False)
+        xtp_send_control(ctx, now, packet.SREQ, ctx.rcv_sync, False)
     elif xtp_waits_for_delivery(ctx):
         xtp_arm_wtimer(ctx, now)
 
@@ -204,7 +195,7 @@ def xtp_open(ctx: xtp_context, now: int) -> None:
 
 def xtp_send_first(ctx: xtp_context, now: int) -> None:
     """Send the FIRST, or repeat it: the peer makes its context when it arrives."""
-    options = SREQ
+    options = packet.SREQ
     data = b""
     if ctx.unsent and not ctx.snd_nxt:
         ctx.sent.append(ctx.unsent.popleft())
@@ -216,13 +207,13 @@ def xtp_send_first(ctx: xtp_context, now: int) -> None:
         head.sends += 1
         head.sync = ctx.sync
         if head.eom:
-            options |= EOM
-    if ctx.dreq and ctx.service == XTP_SERVICE_ACKED_DATAGRAM:
-        options |= DREQ
+            options |= packet.EOM
+    if ctx.dreq and ctx.service == packet.XTP_SERVICE_ACKED_DATAGRAM:
+        options |= packet.DREQ
     if ctx.w_closed and not ctx.unsent and ctx.snd_end == len(data):
-        options |= WCLOSE
+        options |= packet.WCLOSE
         ctx.w_told = True
-    xtp_emit(ctx, XTP_FIRST, options, 0, ctx.sync, ctx.first, data)
+    xtp_emit(ctx, packet.XTP_FIRST, options, 0, ctx.sync, ctx.first, data)
 
 
 def xtp_xmit(ctx: xtp_context, now: int) -> None:
@@ -246,7 +237,7 @@ def xtp_xmit(ctx: xtp_context, now: int) -> None:
         xtp_send_segment(ctx, segment, now, ask)
     if xtp_waits_for_rclose(ctx):
         if not ctx.w_told:
-            xtp_send_control(ctx, now, SREQ, ctx.rcv_sync, False)
+            xtp_send_control(ctx, now, packet.SREQ, ctx.rcv_sync, False)
         else:
             xtp_arm_wtimer(ctx, now)
     elif ctx.unsent and not ctx.rtimer_ns:
@@ -306,17 +297,17 @@ def xtp_cut(queue: deque[xtp_segment], segment: xtp_segment, size: int) -> None:
 
 def xtp_send_segment(ctx: xtp_context, segment: xtp_segment, now: int, ask: bool) -> None:
     """One DATA packet."""
-    options = EOM if segment.eom else 0
+    options = packet.EOM if segment.eom else 0
     end = segment.seq + len(segment.data)
     if ctx.w_closed and end == ctx.snd_end:
-        options |= WCLOSE
+        options |= packet.WCLOSE
         ctx.w_told = True
     if ask:
-        options |= SREQ
+        options |= packet.SREQ
         xtp_request_now(ctx, now)
     segment.sync = ctx.sync if ask else ctx.sync + 1
     segment.sends += 1
-    xtp_emit(ctx, XTP_DATA, options, segment.seq, ctx.sync, b"", segment.data)
+    xtp_emit(ctx, packet.XTP_DATA, options, segment.seq, ctx.sync, b"", segment.data)
 
 
 # --- rate ----------------------------------------------------------------------------------------
@@ -346,9 +337,9 @@ def xtp_check_end(ctx: xtp_context, now: int) -> bool:
 
 def xtp_send_end(ctx: xtp_context) -> None:
     """Send END."""
-    options = END | (WCLOSE if ctx.w_closed else 0)
+    options = packet.END | (packet.WCLOSE if ctx.w_closed else 0)
     segment = xtp_state_segment(ctx, ctx.rcv_sync)
-    xtp_emit(ctx, XTP_CNTL, options, ctx.snd_nxt, ctx.sync, segment, b"")
+    xtp_emit(ctx, packet.XTP_CNTL, options, ctx.snd_nxt, ctx.sync, segment, b"")
 
 
 def xtp_probe(ctx: xtp_context, now: int) -> None:
@@ -356,6 +347,6 @@ def xtp_probe(ctx: xtp_context, now: int) -> None:
     if ctx.state == XTP_OPENING:
         xtp_send_first(ctx, now)
     else:
-        xtp_send_control(ctx, now, SREQ, ctx.rcv_sync, False)
+        xtp_send_control(ctx, now, packet.SREQ, ctx.rcv_sync, False)
         if xtp_waits_for_delivery(ctx):
             xtp_ask_delivery(ctx, now)

@@ -21,13 +21,8 @@ from stack.core.sockopt_table import (
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import SOCK_DGRAM
+from stack.xtp import packet
 from stack.xtp.context import xtp_backlog, xtp_context
-from stack.xtp.packet import (
-    XTP_SERVICE_ACKED_DATAGRAM,
-    XTP_SERVICE_DATAGRAM,
-    XTP_SERVICE_STREAM,
-    XTP_SERVICE_TRANSACTION,
-)
 from stack.xtp.xtp_sock import xtp_sock
 
 SOL_XTP = 36
@@ -46,8 +41,8 @@ XTP_INFO = 20
 XTP_INFO_FORMAT = "=16Q"
 
 SERVICES = {
-    True: (XTP_SERVICE_DATAGRAM, XTP_SERVICE_ACKED_DATAGRAM),
-    False: (XTP_SERVICE_TRANSACTION, XTP_SERVICE_STREAM),
+    True: (packet.XTP_SERVICE_DATAGRAM, packet.XTP_SERVICE_ACKED_DATAGRAM),
+    False: (packet.XTP_SERVICE_TRANSACTION, packet.XTP_SERVICE_STREAM),
 }
 """The services of SOCK_DGRAM (True) and of SOCK_STREAM."""
 

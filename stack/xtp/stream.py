@@ -20,17 +20,13 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+from stack.core import sock_flags, uapi
 from stack.core.bsd_socket import socket
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import narrow
 from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_LINGER,
-    SOCK_NOSPACE,
-    SOCK_RCVTSTAMP,
-    SOCK_SELECT_ERR_QUEUE,
     lock_sock,
     raise_sock_error,
     release_sock,
@@ -58,38 +54,12 @@ from stack.core.stream import (
     sk_stream_write_space,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT
-from stack.core.uapi import (
-    AF_INET,
-    IPPROTO_XTP,
-    MSG_DONTWAIT,
-    MSG_EOR,
-    MSG_ERRQUEUE,
-    MSG_MORE,
-    MSG_OOB,
-    MSG_PEEK,
-    MSG_WAITALL,
-    O_NONBLOCK,
-    POLLERR,
-    POLLHUP,
-    POLLIN,
-    POLLOUT,
-    POLLPRI,
-    POLLRDHUP,
-    POLLRDNORM,
-    POLLWRNORM,
-    RCV_SHUTDOWN,
-    SEND_SHUTDOWN,
-    SHUTDOWN_MASK,
-    SIOCINQ,
-    SIOCOUTQ,
-    SOCK_DGRAM,
-    SS_UNCONNECTED,
-)
 from stack.inet.af_ops import af_ops_of
 from stack.inet.flow import flowi
 from stack.ipv4.datagram import check_sockaddr
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import RTCF_BROADCAST, RTCF_MULTICAST, ip_route_connect
+from stack.xtp import packet
 from stack.xtp.context import (
     XTP_CLOSED,
     XTP_INACTIVE,
@@ -108,14 +78,7 @@ from stack.xtp.output import (
     xtp_write,
     xtp_xmit,
 )
-from stack.xtp.packet import (
-    XTP_SERVICE_DATAGRAM,
-    XTP_SERVICE_STREAM,
-    XTP_SERVICE_TRANSACTION,
-    xtp_first_segment,
-    xtp_packet,
-    xtp_tspec,
-)
+from stack.xtp.packet import xtp_first_segment, xtp_packet, xtp_tspec
 from stack.xtp.sockopt import SOL_XTP, XTP_LEVEL
 from stack.xtp.xmit import xtp_mss, xtp_new_assoc, xtp_push
 from stack.xtp.xtp_sock import xtp_assoc, xtp_new_key, xtp_put_port, xtp_sock
@@ -129,7 +92,9 @@ XTP_WRITE_BYTES = 65536
 
 def xtp_init_sock(sk: xtp_sock) -> int:
     """proto.init: service type; control of errors, flow and rate, and no timers, by their rows."""
-    sk.service = XTP_SERVICE_DATAGRAM if sk.sk_type == SOCK_DGRAM else XTP_SERVICE_STREAM
+    sk.service = (
+        packet.XTP_SERVICE_DATAGRAM if sk.sk_type == uapi.SOCK_DGRAM else packet.XTP_SERVICE_STREAM
+    )
     sk.write_space = sk_stream_write_space
     return 0
 
@@ -156,7 +121,7 @@ def xtp_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     ctx.mss = xtp_mss(dst_mtu(dst))
     sk.assoc = assoc = xtp_new_assoc(sk, ctx, narrow(sk.inet_saddr), narrow(sk.inet_daddr))
     net.xtp.mib.ActiveOpens += 1
-    if sk.service == XTP_SERVICE_TRANSACTION:
+    if sk.service == packet.XTP_SERVICE_TRANSACTION:
         sk.sk_state = TCP_ESTABLISHED
         return 0
     sk.sk_state = TCP_SYN_SENT
@@ -168,13 +133,13 @@ def xtp_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
 def xtp_connect_route(sk: xtp_sock, uaddr: sockaddr) -> None:
     """Fix the peer: route, local address and port. Raises: OSError."""
     check_sockaddr(uaddr)
-    fl4 = flowi(AF_INET)
+    fl4 = flowi(uapi.AF_INET)
     rt = ip_route_connect(
         fl4,
         uaddr.addr,
         narrow(sk.inet_saddr),
         sk.sk_bound_dev_if,
-        IPPROTO_XTP,
+        uapi.IPPROTO_XTP,
         sk.inet_sport,
         uaddr.port,
         sk,
@@ -220,13 +185,13 @@ def xtp_shutdown(sk: xtp_sock, how: int) -> None:
         return
     ctx = assoc.ctx
     now = sk.net.clock.now_ns()
-    if how & SEND_SHUTDOWN and not ctx.w_closed:
+    if how & uapi.SEND_SHUTDOWN and not ctx.w_closed:
         xtp_close_write(ctx)
         if ctx.state == XTP_INACTIVE:
             xtp_open(ctx, now)  # a transaction without a request
         else:
             xtp_xmit(ctx, now)
-    if how & RCV_SHUTDOWN:
+    if how & uapi.RCV_SHUTDOWN:
         xtp_close_read(ctx, now)
     xtp_check_end(ctx, now)
     xtp_push(assoc)
@@ -235,7 +200,7 @@ def xtp_shutdown(sk: xtp_sock, how: int) -> None:
 def xtp_close(sk: xtp_sock, timeout: int) -> None:
     """proto.close: both directions end, in order if everything was read, else at once."""
     lock_sock(sk)
-    sk.sk_shutdown = SHUTDOWN_MASK
+    sk.sk_shutdown = uapi.SHUTDOWN_MASK
     if sk.sk_state == TCP_LISTEN:
         xtp_listen_stop(sk)
         sk.sk_state = TCP_CLOSE
@@ -258,11 +223,11 @@ def xtp_close_assoc(sk: xtp_sock, assoc: xtp_assoc, timeout: int) -> None:
     """Close the association of a socket, and wait up to `timeout` ns for the peer (SO_LINGER)."""
     ctx = assoc.ctx
     now = sk.net.clock.now_ns()
-    abortive = sk.sk_flags & SOCK_LINGER and not sk.sk_lingertime
+    abortive = sk.sk_flags & sock_flags.SOCK_LINGER and not sk.sk_lingertime
     if ctx.state == XTP_INACTIVE or ctx.state == XTP_OPENING or ctx.queued or abortive:
         if ctx.state == XTP_INACTIVE:
             ctx.state = XTP_CLOSED
-        elif ctx.state == XTP_OPENING and ctx.service == XTP_SERVICE_TRANSACTION:
+        elif ctx.state == XTP_OPENING and ctx.service == packet.XTP_SERVICE_TRANSACTION:
             xtp_close_write(ctx)  # send the request all the same, and ignore the answer
             xtp_close_read(ctx, now)
         else:
@@ -292,7 +257,7 @@ def xtp_listen(sock: socket, backlog: int) -> int:
     sk: xtp_sock = sock.sk
     lock_sock(sk)
     try:
-        if sock.state != SS_UNCONNECTED or sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
+        if sock.state != uapi.SS_UNCONNECTED or sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
             raise os_error(errno.EINVAL, "only an unconnected stream can listen")
         sk.sk_max_ack_backlog = backlog
         if sk.sk_state != TCP_LISTEN:
@@ -326,7 +291,7 @@ def xtp_accept(sk: xtp_sock, flags: int) -> xtp_sock:
     """proto.accept: the oldest association that waits. Raises: OSError EINVAL, EAGAIN."""
     lock_sock(sk)
     try:
-        timeo = sock_rcvtimeo(sk, flags & O_NONBLOCK)
+        timeo = sock_rcvtimeo(sk, flags & uapi.O_NONBLOCK)
         while not sk.accept_queue:
             if sk.sk_state != TCP_LISTEN:
                 raise os_error(errno.EINVAL, "the socket does not listen")
@@ -354,7 +319,7 @@ def xtp_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
     A transaction's message and direction end with the call, unless MSG_MORE is set.
     Raises: OSError EPIPE, EAGAIN, EOPNOTSUPP, the pending error.
     """
-    if msg.msg_flags & MSG_OOB:
+    if msg.msg_flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "XTP has no urgent data")
     lock_sock(sk)
     try:
@@ -366,17 +331,22 @@ def xtp_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
 def xtp_sendmsg_locked(sk: xtp_sock, msg: msghdr) -> int:
     """The same with the sock owned."""
     flags = msg.msg_flags
-    timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
+    timeo = sock_sndtimeo(sk, flags & uapi.MSG_DONTWAIT)
     if sk.sk_state != TCP_ESTABLISHED:
         try:
             timeo = sk_stream_wait_connect(sk, timeo)
         except OSError as exc:
             raise sk_stream_error(sk, flags, exc.errno or errno.EPIPE) from None
-    single = sk.service == XTP_SERVICE_TRANSACTION and not flags & MSG_MORE
+    single = sk.service == packet.XTP_SERVICE_TRANSACTION and not flags & uapi.MSG_MORE
     copied = 0
-    while msg.count or (single and not sk.sk_shutdown & SEND_SHUTDOWN):
+    while msg.count or (single and not sk.sk_shutdown & uapi.SEND_SHUTDOWN):
         assoc = sk.assoc
-        if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN or assoc is None or assoc.ctx.peer_rclose:
+        if (
+            sk.sk_err
+            or sk.sk_shutdown & uapi.SEND_SHUTDOWN
+            or assoc is None
+            or assoc.ctx.peer_rclose
+        ):
             if copied:
                 return copied
             raise sk_stream_error(sk, flags, errno.EPIPE)
@@ -390,13 +360,13 @@ def xtp_sendmsg_locked(sk: xtp_sock, msg: msghdr) -> int:
             continue
         data = msg.take(min(msg.count, XTP_WRITE_BYTES))
         last = not msg.count
-        xtp_write(assoc.ctx, data, last and (single or bool(flags & MSG_EOR)))
+        xtp_write(assoc.ctx, data, last and (single or bool(flags & uapi.MSG_EOR)))
         copied += len(data)
         sk.sk_wmem_queued = xtp_backlog(assoc.ctx)
         if last and single:
-            sk.sk_shutdown |= SEND_SHUTDOWN
+            sk.sk_shutdown |= uapi.SEND_SHUTDOWN
             xtp_close_write(assoc.ctx)
-        if not last or not flags & MSG_MORE:
+        if not last or not flags & uapi.MSG_MORE:
             if assoc.ctx.state == XTP_INACTIVE:
                 xtp_open(assoc.ctx, sk.net.clock.now_ns())
             else:
@@ -410,16 +380,16 @@ def xtp_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
 
     Raises: OSError EAGAIN, ENOTCONN, EOPNOTSUPP, the pending error.
     """
-    if flags & MSG_ERRQUEUE:
+    if flags & uapi.MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, size)
-    if flags & MSG_OOB:
+    if flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "XTP has no urgent data")
     lock_sock(sk)
     try:
         if sk.sk_state == TCP_LISTEN or (sk.assoc is None and not sk.sk_err):
             raise os_error(errno.ENOTCONN, "the socket is not connected")
         copied = xtp_recvmsg_locked(sk, msg, size, flags)
-        if copied and sk.sk_flags & SOCK_RCVTSTAMP:
+        if copied and sk.sk_flags & sock_flags.SOCK_RCVTSTAMP:
             sock_put_stamp(msg, sk, sk.sk_stamp_ns)
         return copied
     finally:
@@ -428,8 +398,8 @@ def xtp_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
 
 def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
     """The same with the sock owned."""
-    timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT)
-    target = sock_rcvlowat(sk, flags & MSG_WAITALL, size)
+    timeo = sock_rcvtimeo(sk, flags & uapi.MSG_DONTWAIT)
+    target = sock_rcvlowat(sk, flags & uapi.MSG_WAITALL, size)
     copied = 0
     while copied < size:
         assoc = sk.assoc
@@ -440,24 +410,24 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
             except (ValueError, BufferError, TypeError) as exc:
                 raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
             copied += len(data)
-            if sk.sk_flags & SOCK_RCVTSTAMP:
+            if sk.sk_flags & sock_flags.SOCK_RCVTSTAMP:
                 sk.sk_stamp_ns = sk.net.machine.realtime_ns(arrived_ns)
-            if not flags & MSG_PEEK:
+            if not flags & uapi.MSG_PEEK:
                 assoc.ctx.rcvbuf = sk.sk_rcvbuf
                 xtp_read(assoc.ctx, len(data), sk.net.clock.now_ns())
                 xtp_push(assoc)
             if eom:
-                msg.msg_flags |= MSG_EOR
+                msg.msg_flags |= uapi.MSG_EOR
                 break
-            if flags & MSG_PEEK:
+            if flags & uapi.MSG_PEEK:
                 break
             continue
         if copied >= target:
             break
-        if copied and (sk.sk_err or sk.sk_shutdown & RCV_SHUTDOWN or timeo <= 0):
+        if copied and (sk.sk_err or sk.sk_shutdown & uapi.RCV_SHUTDOWN or timeo <= 0):
             break
         raise_sock_error(sk)
-        if sk.sk_shutdown & RCV_SHUTDOWN or sk.sk_state == TCP_CLOSE:
+        if sk.sk_shutdown & uapi.RCV_SHUTDOWN or sk.sk_state == TCP_CLOSE:
             break
         if timeo <= 0:
             raise os_error(errno.EAGAIN, "nothing to read")
@@ -470,9 +440,9 @@ def xtp_data_came(sk: xtp_sock, seen: Any) -> bool:
     return bool(
         (sk.assoc is not None and sk.assoc.ctx.pieces)
         or sk.sk_err
-        or sk.sk_shutdown & RCV_SHUTDOWN
+        or sk.sk_shutdown & uapi.RCV_SHUTDOWN
         or sk.sk_state == TCP_CLOSE
-        or sk.sk_flags & SOCK_DEAD
+        or sk.sk_flags & sock_flags.SOCK_DEAD
     )
 
 
@@ -486,7 +456,7 @@ def xtp_rcv_packet(assoc: xtp_assoc, pkt: xtp_packet) -> None:
     xtp_input(ctx, pkt, sk.net.clock.now_ns())
     sk.net.xtp.mib.Retransmits += ctx.retransmits - retransmits
     xtp_push(assoc)
-    if ctx.queued > queued and not sk.sk_flags & SOCK_DEAD:
+    if ctx.queued > queued and not sk.sk_flags & sock_flags.SOCK_DEAD:
         sk_data_ready(sk)
 
 
@@ -499,23 +469,23 @@ def xtp_poll(file: Any, sock: socket, wait: Any = None) -> int:
     if wait is not None:
         sk_sleep(sk).add(wait)
     if sk.sk_state == TCP_LISTEN:
-        return POLLIN | POLLRDNORM if sk.accept_queue else 0
+        return uapi.POLLIN | uapi.POLLRDNORM if sk.accept_queue else 0
     mask = 0
-    if sk.sk_shutdown == SHUTDOWN_MASK or sk.sk_state == TCP_CLOSE:
-        mask |= POLLHUP
-    if sk.sk_shutdown & RCV_SHUTDOWN:
-        mask |= POLLIN | POLLRDNORM | POLLRDHUP
+    if sk.sk_shutdown == uapi.SHUTDOWN_MASK or sk.sk_state == TCP_CLOSE:
+        mask |= uapi.POLLHUP
+    if sk.sk_shutdown & uapi.RCV_SHUTDOWN:
+        mask |= uapi.POLLIN | uapi.POLLRDNORM | uapi.POLLRDHUP
     if sk.sk_state != TCP_SYN_SENT:
         if sk.assoc is not None and xtp_readable(sk, sk.assoc.ctx):
-            mask |= POLLIN | POLLRDNORM
-        if sk.sk_shutdown & SEND_SHUTDOWN or sk_stream_is_writeable(sk):
-            mask |= POLLOUT | POLLWRNORM
+            mask |= uapi.POLLIN | uapi.POLLRDNORM
+        if sk.sk_shutdown & uapi.SEND_SHUTDOWN or sk_stream_is_writeable(sk):
+            mask |= uapi.POLLOUT | uapi.POLLWRNORM
         else:
-            sk.sk_flags |= SOCK_NOSPACE
+            sk.sk_flags |= sock_flags.SOCK_NOSPACE
     if sk.sk_err or sk.sk_error_queue.qlen:
-        mask |= POLLERR
-        if sk.sk_flags & SOCK_SELECT_ERR_QUEUE:
-            mask |= POLLPRI
+        mask |= uapi.POLLERR
+        if sk.sk_flags & sock_flags.SOCK_SELECT_ERR_QUEUE:
+            mask |= uapi.POLLPRI
     return mask
 
 
@@ -530,11 +500,11 @@ def xtp_ioctl(sk: xtp_sock, cmd: int, arg: Any = None) -> int:
     """proto.ioctl: SIOCINQ, SIOCOUTQ. Raises: OSError EINVAL, ENOTTY."""
     if sk.sk_state == TCP_LISTEN:
         raise os_error(errno.EINVAL, "a listener has no data")
-    if cmd == SIOCINQ:
-        if sk.sk_type == SOCK_DGRAM:
+    if cmd == uapi.SIOCINQ:
+        if sk.sk_type == uapi.SOCK_DGRAM:
             return sk.datagrams[0].size if sk.datagrams else 0
         return sk.assoc.ctx.queued if sk.assoc is not None else 0
-    if cmd == SIOCOUTQ:
+    if cmd == uapi.SIOCOUTQ:
         return sk.sk_wmem_queued
     raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
 

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import errno
 
-from stack.xtp.context import (
-    XTP_CLOSED,
-    XTP_CTIMEOUT_NS,
-    XTP_CTIMER_NS,
-    xtp_context,
-    xtp_end,
-    xtp_rto_ns,
-)
+from stack.xtp import context
+from stack.xtp.context import xtp_context, xtp_end, xtp_rto_ns
 from stack.xtp.output import xtp_abort, xtp_probe, xtp_xmit
 
 
 def xtp_timeout(ctx: xtp_context, now: int) -> None:
     """Do what is due at `now`, ns; `xtp_deadline` returns the time of the next call."""
-    if ctx.state == XTP_CLOSED:
+    if ctx.state == context.XTP_CLOSED:
         if ctx.ctimer_ns and now >= ctx.ctimer_ns:
             ctx.ctimer_ns = 0  # it lingered long enough
         return
@@ -28,7 +22,7 @@ def xtp_timeout(ctx: xtp_context, now: int) -> None:
         ctx.rtimer_ns = 0
         xtp_xmit(ctx, now)
     if ctx.wtimer_ns and now >= ctx.wtimer_ns:
-        if ctx.requests and now - ctx.asking_ns >= XTP_CTIMEOUT_NS:
+        if ctx.requests and now - ctx.asking_ns >= context.XTP_CTIMEOUT_NS:
             xtp_end(ctx, errno.ETIMEDOUT, now, False)
             return
         ctx.backoff += 1
@@ -36,6 +30,6 @@ def xtp_timeout(ctx: xtp_context, now: int) -> None:
         xtp_probe(ctx, now)
         ctx.wtimer_ns = now + xtp_rto_ns(ctx)
     if ctx.ctimer_ns and now >= ctx.ctimer_ns:
-        ctx.ctimer_ns = now + XTP_CTIMER_NS
+        ctx.ctimer_ns = now + context.XTP_CTIMER_NS
         if not ctx.requests:
             xtp_probe(ctx, now)

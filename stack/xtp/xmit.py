@@ -16,14 +16,13 @@ from fastpath.base.skbuff import (
 from stack.core.dst import dst_mtu
 from stack.core.netdevice import LL_MAX_HEADER
 from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_NOSPACE,
     sk_error_report,
     sk_free,
     sk_state_change,
     sk_write_space,
     sock_owned_by_user,
 )
+from stack.core.sock_flags import SOCK_DEAD, SOCK_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_SENT
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import AF_INET, IPPROTO_XTP, RCV_SHUTDOWN, SHUTDOWN_MASK, SOCK_DGRAM
@@ -31,14 +30,8 @@ from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit
 from stack.ipv4.route import ip_route_output_flow, ip_sock_rt_scope, rtable
-from stack.xtp.context import (
-    XTP_ACTIVE,
-    XTP_CLOSED,
-    XTP_ORPHAN_NS,
-    xtp_backlog,
-    xtp_context,
-    xtp_deadline,
-)
+from stack.xtp import context
+from stack.xtp.context import xtp_backlog, xtp_context, xtp_deadline
 from stack.xtp.packet import XTP_HLEN
 from stack.xtp.timeout import xtp_timeout
 from stack.xtp.xtp_sock import xtp_assoc, xtp_forget_assoc, xtp_hash_assoc, xtp_sock
@@ -182,7 +175,7 @@ def xtp_datagram_over(assoc: xtp_assoc) -> None:
     """Wake the sender of an acknowledged datagram when its context is over."""
     sk = assoc.sk
     ctx = assoc.ctx
-    if ctx.state != XTP_CLOSED:
+    if ctx.state != context.XTP_CLOSED:
         return
     if not ctx.ctimer_ns:
         xtp_forget_assoc(assoc)
@@ -200,11 +193,11 @@ def xtp_tell_socket(assoc: xtp_assoc) -> None:
     sk = assoc.sk
     ctx = assoc.ctx
     if sk.assoc is not assoc:
-        if ctx.state == XTP_CLOSED and not ctx.ctimer_ns:
+        if ctx.state == context.XTP_CLOSED and not ctx.ctimer_ns:
             xtp_forget_assoc(assoc)
         return
     changed = False
-    if ctx.state == XTP_ACTIVE and sk.sk_state == TCP_SYN_SENT:
+    if ctx.state == context.XTP_ACTIVE and sk.sk_state == TCP_SYN_SENT:
         sk.sk_state = TCP_ESTABLISHED
         changed = True
     queued = xtp_backlog(ctx)
@@ -216,10 +209,10 @@ def xtp_tell_socket(assoc: xtp_assoc) -> None:
     if 0 <= ctx.r_fin <= ctx.rcv_nxt and not sk.sk_shutdown & RCV_SHUTDOWN:
         sk.sk_shutdown |= RCV_SHUTDOWN
         changed = True
-    if ctx.state == XTP_CLOSED:
+    if ctx.state == context.XTP_CLOSED:
         changed |= xtp_closed(assoc)
     elif sk.sk_flags & SOCK_DEAD and not ctx.orphan_ns:
-        ctx.orphan_ns = sk.net.clock.now_ns() + XTP_ORPHAN_NS
+        ctx.orphan_ns = sk.net.clock.now_ns() + context.XTP_ORPHAN_NS
         mod_timer(assoc.timer, xtp_deadline(ctx))
     if changed and not sk.sk_flags & SOCK_DEAD:
         sk_state_change(sk)

@@ -267,10 +267,10 @@ def test_every_drop_reason_is_given() -> None:
         if isinstance(target, ast.Name)
     }
     used = {
-        node.id
+        node.id if isinstance(node, ast.Name) else node.attr
         for tree in trees().values()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
     first = {"SKB_NOT_DROPPED_YET", "SKB_CONSUMED"}
     assert {name for name in reasons if name.startswith("SKB_")} - used - first == set()

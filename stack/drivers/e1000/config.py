@@ -5,11 +5,7 @@ from __future__ import annotations
 from fastpath.base.skbuff import SkbPool
 from fastpath.net.gro import GroTable
 from fastpath.net.rings_driver import RxRing, TxRing
-from stack.core.netdevice import (
-    NETIF_F_GRO,
-    NETIF_F_RXALL,
-    NETIF_F_RXFCS,
-)
+from stack.core import netdevice
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.e1000 import e1000_adapter, er32, ew32
@@ -75,7 +71,7 @@ def e1000_setup_rx_resources(adapter: e1000_adapter) -> None:
 
 def e1000_set_gro(adapter: e1000_adapter, features: int) -> None:
     """Merge received segments in the ring's compiled clean, as NETIF_F_GRO says."""
-    if not features & NETIF_F_GRO or adapter.flags & e.E1000_NO_NAPI:
+    if not features & netdevice.NETIF_F_GRO or adapter.flags & e.E1000_NO_NAPI:
         if adapter.napi.ring_gro is not None:
             adapter.napi.ring_gro.reset()
         adapter.napi.ring_gro = None
@@ -183,9 +179,9 @@ def e1000_setup_rctl(adapter: e1000_adapter) -> None:
     if netdev.mtu > 1500:
         rctl |= d.E1000_RCTL_LPE
     rctl |= RX_BUFFER_SIZE_BITS[adapter.rx_buffer_len]
-    if netdev.features & NETIF_F_RXFCS:
+    if netdev.features & netdevice.NETIF_F_RXFCS:
         rctl &= ~d.E1000_RCTL_SECRC
-    adapter.rx_all = bool(netdev.features & NETIF_F_RXALL)
+    adapter.rx_all = bool(netdev.features & netdevice.NETIF_F_RXALL)
     if adapter.rx_all:
         # Keep bad frames and pause frames; filter by address only.
         rctl |= d.E1000_RCTL_SBP | d.E1000_RCTL_BAM | d.E1000_RCTL_PMCF

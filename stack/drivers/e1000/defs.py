@@ -88,65 +88,17 @@ E1000_WUFC: Final = 0x05808
 E1000_WUS: Final = 0x05810
 E1000_MANC: Final = 0x05820
 
-# Statistics, in the order of the address space (SDM 13.7). All clear when read.
-E1000_CRCERRS: Final = 0x04000
-E1000_ALGNERRC: Final = 0x04004
-E1000_SYMERRS: Final = 0x04008
-E1000_RXERRC: Final = 0x0400C
-E1000_MPC: Final = 0x04010
-E1000_SCC: Final = 0x04014
-E1000_ECOL: Final = 0x04018
-E1000_MCC: Final = 0x0401C
-E1000_LATECOL: Final = 0x04020
-E1000_COLC: Final = 0x04028
-E1000_DC: Final = 0x04030
-E1000_TNCRS: Final = 0x04034
-E1000_SEC: Final = 0x04038
-E1000_CEXTERR: Final = 0x0403C
-E1000_RLEC: Final = 0x04040
-E1000_XONRXC: Final = 0x04048
-E1000_XONTXC: Final = 0x0404C
-E1000_XOFFRXC: Final = 0x04050
-E1000_XOFFTXC: Final = 0x04054
-E1000_FCRUC: Final = 0x04058
-E1000_PRC64: Final = 0x0405C
-E1000_PRC127: Final = 0x04060
-E1000_PRC255: Final = 0x04064
-E1000_PRC511: Final = 0x04068
-E1000_PRC1023: Final = 0x0406C
-E1000_PRC1522: Final = 0x04070
-E1000_GPRC: Final = 0x04074
-E1000_BPRC: Final = 0x04078
-E1000_MPRC: Final = 0x0407C
-E1000_GPTC: Final = 0x04080
-E1000_GORCL: Final = 0x04088
-E1000_GORCH: Final = 0x0408C
-E1000_GOTCL: Final = 0x04090
-E1000_GOTCH: Final = 0x04094
-E1000_RNBC: Final = 0x040A0
-E1000_RUC: Final = 0x040A4
-E1000_RFC: Final = 0x040A8
-E1000_ROC: Final = 0x040AC
-E1000_RJC: Final = 0x040B0
-E1000_MGTPRC: Final = 0x040B4
-E1000_MGTPDC: Final = 0x040B8
-E1000_MGTPTC: Final = 0x040BC
-E1000_TORL: Final = 0x040C0
-E1000_TORH: Final = 0x040C4
-E1000_TOTL: Final = 0x040C8
-E1000_TOTH: Final = 0x040CC
-E1000_TPR: Final = 0x040D0
-E1000_TPT: Final = 0x040D4
-E1000_PTC64: Final = 0x040D8
-E1000_PTC127: Final = 0x040DC
-E1000_PTC255: Final = 0x040E0
-E1000_PTC511: Final = 0x040E4
-E1000_PTC1023: Final = 0x040E8
-E1000_PTC1522: Final = 0x040EC
-E1000_MPTC: Final = 0x040F0
-E1000_BPTC: Final = 0x040F4
-E1000_TSCTC: Final = 0x040F8
-E1000_TSCTFC: Final = 0x040FC
+_STATISTICS = """
+crcerrs algnerrc symerrs rxerrc mpc scc ecol mcc latecol - colc - dc tncrs sec cexterr rlec -
+xonrxc xontxc xoffrxc xofftxc fcruc prc64 prc127 prc255 prc511 prc1023 prc1522 gprc bprc mprc
+gptc - gorcl gorch gotcl gotch - - rnbc ruc rfc roc rjc mgtprc mgtpdc mgtptc torl torh totl toth
+tpr tpt ptc64 ptc127 ptc255 ptc511 ptc1023 ptc1522 mptc bptc tsctc tsctfc
+"""
+# In the order of the address space, with "-" where there is none (SDM 13.7).
+STATISTICS: Final = {
+    name: 0x04000 + 4 * at for at, name in enumerate(_STATISTICS.split()) if name != "-"
+}
+"""Registers of the statistics, by name in lower case. All clear when read."""
 
 # -- CTRL, STATUS, CTRL_EXT (SDM 13.4.1, 13.4.2, 13.4.6) -------------------------------------------
 E1000_CTRL_FD: Final = 0x0000_0001

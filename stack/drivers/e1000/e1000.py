@@ -21,7 +21,7 @@ from fastpath.base.skbuff import SkbPool
 from fastpath.net.rings_driver import RxRing, TxRing
 from fastpath.nic.mmio import readl, writel
 from stack.core.netdevice import napi_struct, net_device
-from stack.core.rows import row, rows_of, state
+from stack.core.rows import row, state
 from stack.drivers.e1000 import defs as d
 
 if TYPE_CHECKING:
@@ -242,10 +242,6 @@ class e1000_hw_stats:
     # Sums of other counters, for ethtool and /proc/net/dev.
     rlerrc: int = row(0)
     txerrc: int = row(0)
-
-
-HW_STATS = tuple(name for name in rows_of(e1000_hw_stats) if name not in ("rlerrc", "txerrc"))
-"""The counters that are registers of the NIC."""
 
 
 @state

@@ -24,7 +24,6 @@ from stack.core.workqueue import msleep
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000.e1000 import (
     E1000_WRITE_FLUSH,
-    HW_STATS,
     E1000HwError,
     e1000_hw,
     er32,
@@ -472,19 +471,17 @@ def e1000_led_off(hw: e1000_hw) -> None:
 
 # -- counters --------------------------------------------------------------------------------------
 
-STATISTICS = tuple(
-    (name, getattr(d, f"E1000_{name.upper()}"))
-    for name in HW_STATS
-    if name not in ("gorcl", "gotcl", "torl", "totl")
-)
-"""(member of e1000_hw_stats, register) of the 32-bit counters."""
-STATISTICS_64 = (
-    ("gorcl", d.E1000_GORCL, d.E1000_GORCH),
-    ("gotcl", d.E1000_GOTCL, d.E1000_GOTCH),
-    ("torl", d.E1000_TORL, d.E1000_TORH),
-    ("totl", d.E1000_TOTL, d.E1000_TOTH),
+STATISTICS_64 = tuple(
+    (low, d.STATISTICS[low], d.STATISTICS[high])
+    for low, high in (("gorcl", "gorch"), ("gotcl", "gotch"), ("torl", "torh"), ("totl", "toth"))
 )
 """(member, low register, high register); reading the high half clears both (SDM 13.7)."""
+STATISTICS = tuple(
+    (name, reg)
+    for name, reg in d.STATISTICS.items()
+    if not any(reg in (low, high) for _, low, high in STATISTICS_64)
+)
+"""(member of e1000_hw_stats, register) of the 32-bit counters."""
 
 
 def e1000_clear_hw_cntrs(hw: e1000_hw) -> None:

@@ -14,31 +14,12 @@ import errno
 import logging
 from typing import TYPE_CHECKING
 
-from stack.core import pci
+from stack.core import netdevice, pci
 from stack.core.dev import free_netdev, register_netdev, unregister_netdev
 from stack.core.errors import os_error
 from stack.core.link_watch import netif_carrier_off, netif_device_attach, netif_device_detach
 from stack.core.napi import netif_napi_add
-from stack.core.netdevice import (
-    ETH_HLEN,
-    ETH_MIN_MTU,
-    NETIF_F_GRO,
-    NETIF_F_GSO_UDP_L4,
-    NETIF_F_HIGHDMA,
-    NETIF_F_HW_CSUM,
-    NETIF_F_HW_VLAN_CTAG_FILTER,
-    NETIF_F_HW_VLAN_CTAG_RX,
-    NETIF_F_HW_VLAN_CTAG_TX,
-    NETIF_F_RXALL,
-    NETIF_F_RXCSUM,
-    NETIF_F_RXFCS,
-    NETIF_F_SG,
-    NETIF_F_TSO,
-    NETIF_F_TSO6,
-    net_device,
-    net_device_ops,
-    netif_running,
-)
+from stack.core.netdevice import net_device, net_device_ops, netif_running
 from stack.core.workqueue import (
     schedule_work,
     work_struct,
@@ -193,17 +174,27 @@ def e1000_features(adapter: e1000_adapter) -> None:
     (7.3.6.2) subtracts them. QEMU's e1000 follows the SDM, so there IPv6 is segmented in software.
     """
     netdev = adapter.netdev
-    tso = NETIF_F_TSO | NETIF_F_TSO6
+    tso = netdevice.NETIF_F_TSO | netdevice.NETIF_F_TSO6
     if adapter.hw.subsystem_vendor_id == PCI_VENDOR_ID_REDHAT_QUMRANET:
-        tso = NETIF_F_TSO
+        tso = netdevice.NETIF_F_TSO
         adapter.flags |= E1000_NO_TSO6
     netdev.hw_features = (
-        NETIF_F_SG | NETIF_F_HW_CSUM | NETIF_F_HW_VLAN_CTAG_RX | NETIF_F_GSO_UDP_L4 | tso
+        netdevice.NETIF_F_SG
+        | netdevice.NETIF_F_HW_CSUM
+        | netdevice.NETIF_F_HW_VLAN_CTAG_RX
+        | netdevice.NETIF_F_GSO_UDP_L4
+        | tso
     )
-    netdev.features = netdev.hw_features | NETIF_F_HW_VLAN_CTAG_TX | NETIF_F_HW_VLAN_CTAG_FILTER
-    netdev.hw_features |= NETIF_F_RXCSUM | NETIF_F_RXALL | NETIF_F_RXFCS
-    netdev.features |= NETIF_F_HIGHDMA | NETIF_F_RXCSUM
-    netdev.vlan_features |= NETIF_F_HW_CSUM | NETIF_F_SG | tso
+    netdev.features = (
+        netdev.hw_features
+        | netdevice.NETIF_F_HW_VLAN_CTAG_TX
+        | netdevice.NETIF_F_HW_VLAN_CTAG_FILTER
+    )
+    netdev.hw_features |= (
+        netdevice.NETIF_F_RXCSUM | netdevice.NETIF_F_RXALL | netdevice.NETIF_F_RXFCS
+    )
+    netdev.features |= netdevice.NETIF_F_HIGHDMA | netdevice.NETIF_F_RXCSUM
+    netdev.vlan_features |= netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_SG | tso
 
 
 def e1000_probe_hw(adapter: e1000_adapter) -> None:
@@ -221,7 +212,7 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
     e1000_sw_init(adapter)
     e1000_features(adapter)
     netdev.gso_max_size = e.E1000_GSO_MAX_SIZE
-    netdev.min_mtu = ETH_MIN_MTU
+    netdev.min_mtu = netdevice.ETH_MIN_MTU
     netdev.max_mtu = d.MAX_JUMBO_FRAME_SIZE - (d.ENET_HEADER_SIZE + d.ETH_FCS_LEN)
     e1000_init_eeprom_params(hw)
     # Put the hardware into a known state: a boot loader may have left it running.
@@ -241,7 +232,7 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
     adapter.refill_task = work_struct(adapter.machine, lambda: e1000_refill_task(adapter))
     e1000_check_options(adapter)
     if not adapter.rx_csum:
-        netdev.features &= ~NETIF_F_RXCSUM
+        netdev.features &= ~netdevice.NETIF_F_RXCSUM
     e1000_init_wol(adapter)
     e1000_reset(adapter)
 
@@ -396,23 +387,23 @@ def e1000_set_ethtool_ops(netdev: net_device) -> None:
 
 def e1000_fix_features(netdev: net_device, features: int) -> int:
     """e1000_main.c: make the features for stripping and inserting tags equal: one bit, CTRL.VME."""
-    if features & NETIF_F_HW_VLAN_CTAG_RX:
-        return features | NETIF_F_HW_VLAN_CTAG_TX
-    return features & ~NETIF_F_HW_VLAN_CTAG_TX
+    if features & netdevice.NETIF_F_HW_VLAN_CTAG_RX:
+        return features | netdevice.NETIF_F_HW_VLAN_CTAG_TX
+    return features & ~netdevice.NETIF_F_HW_VLAN_CTAG_TX
 
 
 def e1000_set_features(netdev: net_device, features: int) -> int:
     """e1000_main.c: ndo_set_features: 0, or 1 when netdev.features is set here already."""
     adapter: e1000_adapter = netdev.priv
     changed = features ^ netdev.features
-    if changed & NETIF_F_HW_VLAN_CTAG_RX:
+    if changed & netdevice.NETIF_F_HW_VLAN_CTAG_RX:
         e1000_vlan_mode(netdev, features)
-    if changed & NETIF_F_GRO and adapter.rx_ring is not None:
+    if changed & netdevice.NETIF_F_GRO and adapter.rx_ring is not None:
         e1000_set_gro(adapter, features)
-    if not changed & (NETIF_F_RXCSUM | NETIF_F_RXALL | NETIF_F_RXFCS):
+    if not changed & (netdevice.NETIF_F_RXCSUM | netdevice.NETIF_F_RXALL | netdevice.NETIF_F_RXFCS):
         return 0
     netdev.features = features
-    adapter.rx_csum = bool(features & NETIF_F_RXCSUM)
+    adapter.rx_csum = bool(features & netdevice.NETIF_F_RXCSUM)
     if netif_running(netdev):
         e1000_reinit_locked(adapter)
     else:
@@ -500,4 +491,4 @@ e1000_driver = pci.pci_driver(
 )
 """The module as loaded by default; `e1000_init_module` registers a copy with its parameters."""
 
-assert ETH_HLEN == d.ENET_HEADER_SIZE
+assert netdevice.ETH_HLEN == d.ENET_HEADER_SIZE

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from stack.core.netdevice import (
-    IFF_ALLMULTI,
-    IFF_PROMISC,
-    NETIF_F_HW_VLAN_CTAG_RX,
-    NETIF_F_RXALL,
-    net_device,
-)
+from stack.core import netdevice
+from stack.core.netdevice import net_device
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000.e1000 import (
     E1000_WRITE_FLUSH,
@@ -39,13 +34,13 @@ def e1000_set_rx_mode(netdev: net_device) -> None:
     rctl = er32(hw, d.E1000_RCTL)
     exact = d.E1000_RAR_ENTRIES - 1
     use_uc = True
-    if netdev.flags & IFF_PROMISC:
+    if netdev.flags & netdevice.IFF_PROMISC:
         rctl |= d.E1000_RCTL_UPE | d.E1000_RCTL_MPE
     else:
         rctl &= ~(d.E1000_RCTL_UPE | d.E1000_RCTL_MPE)
-        if netdev.flags & IFF_ALLMULTI:
+        if netdev.flags & netdevice.IFF_ALLMULTI:
             rctl |= d.E1000_RCTL_MPE
-    if netdev.flags & IFF_PROMISC or netdev.features & NETIF_F_RXALL:
+    if netdev.flags & netdevice.IFF_PROMISC or netdev.features & netdevice.NETIF_F_RXALL:
         rctl &= ~d.E1000_RCTL_VFE
     elif e1000_vlan_used(adapter):
         rctl |= d.E1000_RCTL_VFE
@@ -93,7 +88,7 @@ def e1000_vlan_mode(netdev: net_device, features: int) -> None:
     """e1000_main.c: CTRL.VME: strip and insert tags in hardware, or leave them in the frame."""
     adapter: e1000_adapter = netdev.priv
     ctrl = er32(adapter.hw, d.E1000_CTRL) & ~d.E1000_CTRL_VME
-    adapter.rx_vlan_strip = bool(features & NETIF_F_HW_VLAN_CTAG_RX)
+    adapter.rx_vlan_strip = bool(features & netdevice.NETIF_F_HW_VLAN_CTAG_RX)
     if adapter.rx_vlan_strip:
         ctrl |= d.E1000_CTRL_VME
     ew32(adapter.hw, d.E1000_CTRL, ctrl)
@@ -104,7 +99,7 @@ def e1000_vlan_filter_on_off(adapter: e1000_adapter, filter_on: bool) -> None:
     hw = adapter.hw
     e1000_vlan_mode(adapter.netdev, adapter.netdev.features)
     rctl = er32(hw, d.E1000_RCTL) & ~d.E1000_RCTL_CFIEN
-    if filter_on and not adapter.netdev.flags & IFF_PROMISC:
+    if filter_on and not adapter.netdev.flags & netdevice.IFF_PROMISC:
         rctl |= d.E1000_RCTL_VFE
     else:
         rctl &= ~d.E1000_RCTL_VFE

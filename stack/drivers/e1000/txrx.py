@@ -26,18 +26,12 @@ from fastpath.net.hdr import gso_csum_prep, tcp_hdrlen
 from fastpath.net.rings_driver import TxRing, free_in_runs
 from fastpath.net.zerocopy import skb_zcopy
 from fastpath.nic.mmio import readl, writel
+from stack.core import netdevice
 from stack.core.backlog import netif_rx
 from stack.core.dev_queue import dev_kfree_skb_irq, netif_stop_queue, netif_wake_queue
 from stack.core.irq import IRQ_HANDLED, IRQ_NONE
 from stack.core.napi import napi_complete_done, napi_gro_receive, napi_schedule
-from stack.core.netdevice import (
-    ETH_P_IPV6,
-    NETDEV_TX_BUSY,
-    NETDEV_TX_OK,
-    napi_struct,
-    net_device,
-    netif_carrier_ok,
-)
+from stack.core.netdevice import napi_struct, net_device, netif_carrier_ok
 from stack.core.sock import sock_wfree
 from stack.core.workqueue import (
     mod_delayed_work,
@@ -343,7 +337,7 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
             if needed >= ring.count:
                 return e1000_xmit_in_pieces(adapter, skb)
             if e1000_maybe_stop_tx(netdev, ring, needed):
-                return NETDEV_TX_BUSY
+                return netdevice.NETDEV_TX_BUSY
     if (
         skb.data_len
         and skb_zcopy(skb) is not None
@@ -351,7 +345,7 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
     ):
         netdev.stats.tx_dropped += 1
         kfree_skb(skb)
-        return NETDEV_TX_OK
+        return netdevice.NETDEV_TX_OK
     popts = 0
     cmd = adapter.txd_cmd
     if skb.gso_size:
@@ -366,7 +360,7 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
         netdev.stats.tx_dropped += 1
         kfree_skb(skb)
     e1000_tx_queue(adapter, ring, netdev)
-    return NETDEV_TX_OK
+    return netdevice.NETDEV_TX_OK
 
 
 def e1000_tx_queue(adapter: e1000_adapter, ring: TxRing, netdev: net_device) -> None:
@@ -411,7 +405,7 @@ def e1000_tso(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
     length. Packets beyond the context's fields are refused (headers over 255 bytes, 1 MiB of
     payload), and IPv6 for parts that cannot segment it.
     """
-    v6 = skb.protocol == ETH_P_IPV6
+    v6 = skb.protocol == netdevice.ETH_P_IPV6
     if v6 and adapter.flags & E1000_NO_TSO6:
         return -errno.EOPNOTSUPP
     if not skb_cow_head(skb, 0):
@@ -506,8 +500,8 @@ def e1000_xmit_in_pieces(adapter: e1000_adapter, skb: sk_buff) -> int:
     if not segments:
         netdev.stats.tx_dropped += 1
     for segment in segments:
-        if e1000_xmit_frame(segment, netdev) != NETDEV_TX_OK:
+        if e1000_xmit_frame(segment, netdev) != netdevice.NETDEV_TX_OK:
             netdev.stats.tx_dropped += 1
             kfree_skb(segment)
     e1000_tx_queue(adapter, adapter.tx_ring, netdev)  # packets that wait because of xmit_more
-    return NETDEV_TX_OK
+    return netdevice.NETDEV_TX_OK
