@@ -11,7 +11,8 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
-from stack.core.sock import SOCK_BINDPORT_LOCK, sock
+from stack.core.sock import sock
+from stack.core.sock_flags import SOCK_BINDPORT_LOCK
 from stack.core.uapi import AF_INET, AF_INET6, AF_UNSPEC
 from stack.netlink.nlattr import NlError
 from stack.proc.sockets import shown_address

@@ -21,19 +21,24 @@ from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ISROUTER,
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
-    NTF_ROUTER,
-    NUD_FAILED,
-    NUD_NOARP,
-    NUD_PERMANENT,
-    NUD_REACHABLE,
-    NUD_VALID,
     neigh_table,
     neighbour,
     pneigh_entry,
 )
 from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
-from stack.core.uapi import AF_BRIDGE, AF_INET, AF_INET6, RTM_NEWNEIGH
+from stack.core.uapi import (
+    AF_BRIDGE,
+    AF_INET,
+    AF_INET6,
+    NTF_ROUTER,
+    NUD_FAILED,
+    NUD_NOARP,
+    NUD_PERMANENT,
+    NUD_REACHABLE,
+    NUD_VALID,
+    RTM_NEWNEIGH,
+)
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import (
     NLM_F_CREATE,
