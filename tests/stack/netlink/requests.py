@@ -1,8 +1,8 @@
 """Netlink requests, right and wrong, and the shape of the answers to them.
 
-`generated()` makes each request that a rule gives. Every kind of message comes with every family. Its
-structure is cut at every fourth byte, and has every field set. Every attribute comes with too few
-and too many bytes, nested and not, twice, and with bytes behind it. All of it is sent with and
+`generated()` makes each request that a rule gives. Every kind of message comes with every family.
+Its structure is cut at every fourth byte, and has every field set. Every attribute comes with too
+few and too many bytes, nested and not, twice, and with bytes behind it. All of it is sent with and
 without strict checks.
 """
 
