@@ -1,8 +1,9 @@
 """net/ipv4/inet_diag.c: the filters of `ss` (sport = :22, dst 10.0.0.0/8 ...) as they are sent.
 
-A filter is a list of struct inet_diag_bc_op: the code, how many bytes to go forward when it holds,
-how many when it does not; some are followed by what they compare with. A socket fits when the end
-is reached exactly; a jump beyond it says that it does not. `audit` refuses all that would not end.
+A filter is a list of struct inet_diag_bc_op. Each has a code, and how many bytes to go forward when
+it holds and when it does not. Some are followed by what they compare with. A socket fits when the
+end is reached exactly. A jump beyond it says that it does not fit. `audit` refuses all that would
+not end.
 """
 
 from __future__ import annotations

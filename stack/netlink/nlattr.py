@@ -47,8 +47,8 @@ FAILED = "Attribute failed policy validation"
 class NlError(OSError):
     """What a request fails with, and what NLMSGERR_ATTR_* tell about it.
 
-    `at` is the offset of the wrong attribute in the message, `missing` the number of the one that
-    is not there and `nest` the offset of the attribute that it should be in; -1: none.
+    `at` is the offset of the wrong attribute in the message. `missing` is the number of one that
+    is not there, `nest` the offset of the one that it should be in. -1: none.
     """
 
     def __init__(

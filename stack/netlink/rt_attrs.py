@@ -1,7 +1,18 @@
 """uapi/linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, netconf.h: NETLINK_ROUTE.
 
 The structures behind the header of each kind of message, and its attributes. The policies are those
-of the kernel's parsers; where the families differ there is a table for each.
+of the kernel's parsers. Where the families differ there is a table for each.
+
+    rt_link.py, rt_newlink.py       IFLA with LINKINFO, VLAN, BR, VETH, BRPORT, AF_SPEC
+    rt_addr.py                      IFA4, IFA6
+    rt_neigh.py                     NDA
+    rt_route.py, rt_getroute.py     RTA4, RTA6, RTAX
+    rt_rule.py                      FRA, NETCONFA, NETNSA
+
+A request's handler calls `TABLE.parse(nlh.whole, offset, validate)` and reads values by name. What
+is told is built by `TABLE.build({name: value})`, in the order of the mapping. The file keeps no
+state. A number that is missing here has no policy: liberal parsers take any payload, strict ones
+refuse it. Read IFA4 and IFA6 first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Netlink requests, right and wrong, and the shape of the answers to them.
 
-`generated()` makes each request that a rule gives: every kind of message with every family, its
-structure cut at every fourth byte and with every field set, every attribute with too few and too
-many bytes, nested and not, twice, unknown, with bytes behind it; with and without strict checks.
+`generated()` makes each request that a rule gives. Every kind of message comes with every family.
+Its structure is cut at every fourth byte, and has every field set. Every attribute comes with too
+few and too many bytes, nested and not, twice, and with bytes behind it. All of it is sent with and
+without strict checks.
 """
 
 from __future__ import annotations
