@@ -1,4 +1,16 @@
-"""TCP options: building them (net/ipv4/tcp_output.c) and reading them (net/ipv4/tcp_input.c)."""
+"""TCP options: building them (net/ipv4/tcp_output.c) and reading them (net/ipv4/tcp_input.c).
+
+    tcp_transmit_skb -> tcp_syn_options, tcp_established_options
+    tcp_make_synack -> tcp_synack_options
+        tcp_options_of_syn              those of a SYN and of a SYN-ACK, in Linux's order
+        tcp_fastopen_option             a cookie of TCP Fast Open behind them
+    tcp_rcv_established -> tcp_parse_fast_options
+        tcp_parse_options               also for SYNs, requests and TIME_WAIT
+    tcp_sacktag_write_queue -> tcp_parse_sack_blocks
+
+State: what the peer's options said is in `tcp_options_received` (sk.rx_opt); the file has none.
+Read tcp_options_of_syn and tcp_parse_options first.
+"""
 
 from __future__ import annotations
 
