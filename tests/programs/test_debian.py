@@ -26,7 +26,7 @@ from stack import proc
 from stack.api.programs import Program, spawn
 from stack.host import Host
 from tests.linux.peer import Peer
-from tests.support import require
+from tests.support import in_ci, require
 
 pytestmark = pytest.mark.netns
 PIPE = subprocess.PIPE
@@ -53,10 +53,26 @@ class Row:
     status: int = 0
     log: bool = False
     """What the server prints is compared too."""
+    heavy: bool = False
+    """It takes long to start, or is a large package: in CI only."""
 
 
 NUMBERS = ((r"\d+(\.\d+)?", "N"), (r" +", " "), (r"[KMG]?(bits|Bytes)", "unit"))
 HTTP = {"server": "python3 -m http.server 8000 --bind {server} -d {dir}", "port": 8000}
+CADDY = {"server": "caddy file-server --listen {url}:8000 --root {dir}", "port": 8000}
+GET_JAVA = """
+import java.net.URI;
+import java.net.http.*;
+
+public class Get {
+    public static void main(String[] args) throws Exception {
+        var asked = HttpRequest.newBuilder(URI.create(args[0])).build();
+        var body = HttpResponse.BodyHandlers.ofByteArray();
+        var got = HttpClient.newHttpClient().send(asked, body);
+        System.out.println(got.statusCode() + " " + got.body().length);
+    }
+}
+"""
 TLS = {
     "server": "openssl s_server -quiet -accept {url}:4433 -cert cert.pem -key key.pem -WWW",
     "port": 4433,
@@ -139,6 +155,15 @@ ROWS = {
         "tracepath -n {server}",
         rules=((r"[\d.]+ms", "N"), (r"pmtu \d+|back \d+", "N"), (r" 1\?:.*\n", "")),
     ),
+    "mtr": Row("mtr -n -r -c 2 -i 0.3 {server}", rules=((r"Start.*", ""), *NUMBERS)),
+    "caddy, in Go, and curl": Row("curl -sS http://{url}:8000/page", heavy=True, **CADDY),
+    "node": Row(
+        "node -e \"fetch('http://{url}:8000/page').then(r => r.text())"
+        '.then(text => console.log(text.length))"',
+        heavy=True,
+        **HTTP,
+    ),
+    "java": Row("java {dir}/Get.java http://{url}:8000/page", heavy=True, **HTTP),
     "openssl s_client": Row(
         "openssl s_client -quiet -connect {url}:4433",
         stdin="GET /cert.pem HTTP/1.0\r\n\r\n",
@@ -162,6 +187,7 @@ http {{
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("www")
     (path / "page").write_bytes(b"0123456789abcdef" * 65536)
+    (path / "Get.java").write_text(GET_JAVA)
     (path / "nginx.conf").write_text(NGINX_CONF.format(dir=path))
     words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=b"]
     words += ["-keyout", str(path / "key.pem"), "-out", str(path / "cert.pem")]
@@ -269,6 +295,8 @@ def test_as_on_linux(
     peer: Peer, hosts: tuple[Host, Host], files: Path, name: str, family: tuple[str, str]
 ) -> None:
     row = ROWS[name]
+    if row.heavy and not in_ci():
+        pytest.skip("takes long: set CI to run it")
     for text in (row.client, row.server):
         if text:
             require.tool(text.split()[0])
