@@ -695,6 +695,14 @@ def delayed_ack_ms(value: Any) -> bool:
         return any(s.src == B for s in net.log)
 
 
+def tcp_cc_info(name: str) -> Any:
+    """Neither CUBIC nor Reno has anything to tell."""
+    with TcpNet() as net:
+        a, _ = net.pair()
+        a.setsockopt(t.TCP_CONGESTION, name)
+        return bytes(a.getsockopt(t.TCP_CC_INFO))
+
+
 def tcp_info(moved: bool) -> bool:
     with tcp() as net:
         a, b = net.pair()
@@ -1042,6 +1050,7 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
         {False: 0, True: 1},
     ),
     "IP_UNICAST_IF": (ip_unicast_if, {None: [0], 3 << 24: [1]}),
+    "TCP_CC_INFO": (tcp_cc_info, {"cubic": b"", "reno": b""}),
     "TCP_CONGESTION": (tcp_congestion, {"reno": "", "cubic": "", "nothing": "ENOENT"}),
     "TCP_CORK": (tcp_cork, {None: 5, 1: 0}),
     "TCP_DEFER_ACCEPT": (tcp_defer_accept, {None: True, 5: False}),
@@ -1071,5 +1080,5 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "ICMP_FILTER": (icmp_filter, {None: 1, 1: 0}),
 }
 
-CONSTANT = {"SO_BPF_EXTENSIONS", "SO_DOMAIN", "SO_SNDLOWAT"}
+CONSTANT = {"SO_BPF_EXTENSIONS", "SO_DOMAIN", "SO_SNDLOWAT", "TCP_CC_INFO"}
 """Options that say the same of every socket here."""

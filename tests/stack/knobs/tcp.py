@@ -547,7 +547,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_mem": (tcp_mem, {(1536, 2048, 3072): True, (8, 16, 24): False}),
     "tcp_min_rtt_wlen": (tcp_min_rtt_wlen, {300: True, 5: False}),
     "tcp_min_snd_mss": (tcp_min_snd_mss, {48: 88, 300: 288}),
-    "tcp_min_tso_segs": (tcp_min_tso_segs, {2: 2, 8: 8}),
+    "tcp_min_tso_segs": (tcp_min_tso_segs, {2: 2, 4: 4}),
     "tcp_moderate_rcvbuf": (tcp_moderate_rcvbuf, {1: True, 0: False}),
     "tcp_notsent_lowat": (tcp_notsent_lowat, {M32: True, 1000: False}),
     "tcp_orphan_retries": (tcp_orphan_retries, {0: 8, 2: 3}),
