@@ -12,8 +12,9 @@ import itertools
 import socket
 from collections.abc import Callable, Iterator
 
-from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NUD_PERMANENT
+from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN
 from stack.core.neighbour import neigh_create, neigh_update
+from stack.core.uapi import NUD_PERMANENT
 from stack.host import Host
 from stack.ipv4.fib import RTN_LOCAL, parse_addr
 from stack.ipv6.addr import parse_addr6

@@ -13,9 +13,9 @@ from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import pair
 from stack.api.sockaddr import inet6_aton, inet_aton
-from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE, NUD_PERMANENT
+from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE
 from stack.core.neighbour import __neigh_lookup, neigh_update
-from stack.core.uapi import IPPROTO_XTP
+from stack.core.uapi import IPPROTO_XTP, NUD_PERMANENT
 from stack.drivers.e1000.main import e1000_init_module
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.base.skbuff import sk_buff, sk_buff_head, skb_get
 from stack.core import uapi
 from stack.core.errors import os_error
-from stack.core.fasync import SOCKWQ_ASYNC_NOSPACE
 from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_SELECT_ERR_QUEUE,
     raise_sock_error,
     sk_set_bit,
     sk_sleep,
@@ -20,6 +17,7 @@ from stack.core.sock import (
     sock_writeable,
     wait_event,
 )
+from stack.core.sock_flags import SOCK_DEAD, SOCK_SELECT_ERR_QUEUE, SOCKWQ_ASYNC_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT
 from stack.core.wait import wait_queue_entry
 

@@ -24,7 +24,8 @@ from stack.core.dev_notifier import call_netdevice_notifiers
 from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, copy_to_user, write_address
 from stack.core.netdevice import dev_get_flags, net_device, netif_device_present
-from stack.core.sock import CAP_NET_ADMIN, ns_capable
+from stack.core.sock import ns_capable
+from stack.core.uapi import CAP_NET_ADMIN
 
 if TYPE_CHECKING:
     from stack.net import Net

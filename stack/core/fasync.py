@@ -5,16 +5,12 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core import signal
 from stack.core.errors import os_error
 from stack.core.file import FASYNC, fown_struct, struct_file
 from stack.core.rows import state
-from stack.core.signal import (
-    SI_SIGIO,
-    SIGIO,
-    SIGURG,
-    do_send_sig_info,
-    siginfo,
-)
+from stack.core.signal import do_send_sig_info, siginfo
+from stack.core.sock_flags import SOCK_FASYNC, SOCKWQ_ASYNC_NOSPACE, SOCKWQ_ASYNC_WAITDATA
 
 if TYPE_CHECKING:
     from stack.core.bsd_socket import socket
@@ -61,7 +57,7 @@ def kill_fasync(fapp: list[fasync_struct], sig: int, band: int) -> None:
     """fs/fcntl.c: tell everybody on the list. `band`: POLL_IN and so on."""
     for entry in tuple(fapp):
         fown = entry.fa_file.f_owner
-        if fown is not None and not (sig == SIGURG and not fown.signum):
+        if fown is not None and not (sig == signal.SIGURG and not fown.signum):
             send_sigio(entry.fa_file, fown, entry.fa_fd, band)
 
 
@@ -74,10 +70,10 @@ def send_sigio(file: struct_file, fown: fown_struct, fd: int, band: int) -> None
     if sig:
         code = band
         if sig in SPECIFIC_SICODES:
-            code = SI_SIGIO
+            code = signal.SI_SIGIO
         if not do_send_sig_info(net, siginfo(sig, code, BAND_TABLE[band - 1], fd)):
             return
-    do_send_sig_info(net, siginfo(SIGIO))
+    do_send_sig_info(net, siginfo(signal.SIGIO))
 
 
 def send_sigurg(file: struct_file) -> bool:
@@ -85,7 +81,7 @@ def send_sigurg(file: struct_file) -> bool:
     fown = file.f_owner
     if fown is None or fown.pid != PID:
         return False
-    do_send_sig_info(file.net, siginfo(SIGURG))
+    do_send_sig_info(file.net, siginfo(signal.SIGURG))
     return True
 
 
@@ -122,9 +118,6 @@ def f_getown(file: struct_file) -> int:
 # --- sockets -------------------------------------------------------------------------------
 
 
-SOCK_FASYNC = 1 << 27  # bits of sk_flags; stack/core/sock.py has them all
-SOCKWQ_ASYNC_NOSPACE = 1 << 28
-SOCKWQ_ASYNC_WAITDATA = 1 << 29
 SOCK_WAKE_IO = 0  # enum: how of sk_wake_async (include/linux/net.h)
 SOCK_WAKE_WAITD = 1
 SOCK_WAKE_SPACE = 2
@@ -148,9 +141,9 @@ def sock_wake_async(sock: socket, how: int, band: int) -> None:
             return
         sk.sk_flags &= ~SOCKWQ_ASYNC_NOSPACE
     elif how == SOCK_WAKE_URG:
-        kill_fasync(fapp, SIGURG, band)
+        kill_fasync(fapp, signal.SIGURG, band)
         return
-    kill_fasync(fapp, SIGIO, band)
+    kill_fasync(fapp, signal.SIGIO, band)
 
 
 def sock_fasync(fd: int, file: struct_file, on: bool) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from fastpath.base.bpf import BPF_MAXINSNS, bpf_prog
 from stack.core.errors import os_error
-from stack.core.sock import SOCK_FILTER_LOCKED, sock
+from stack.core.sock import sock
+from stack.core.sock_flags import SOCK_FILTER_LOCKED
 
 SOCK_FPROG = struct.Struct("@HP")
 INSN_BYTES = 8

@@ -25,7 +25,8 @@ from stack.core.errors import os_error
 from stack.core.fasync import f_getown, f_setown
 from stack.core.file import FASYNC, fget, struct_file
 from stack.core.memory import copy_from_user, copy_to_user, get_user_int, put_user_int
-from stack.core.sock import SOCK_TIMESTAMP, sock_enable_timestamp
+from stack.core.sock import sock_enable_timestamp
+from stack.core.sock_flags import SOCK_TIMESTAMP
 
 if TYPE_CHECKING:
     from stack.net import Net

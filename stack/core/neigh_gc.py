@@ -7,16 +7,9 @@ A table holds at most `gc_thresh3` entries. From `gc_thresh2` on old ones are dr
 from __future__ import annotations
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
-from stack.core import drop_reason
+from stack.core import drop_reason, uapi
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_table import (
-    NUD_FAILED,
-    NUD_IN_TIMER,
-    NUD_INCOMPLETE,
-    NUD_NOARP,
-    NUD_NONE,
-    NUD_PERMANENT,
-    NUD_VALID,
     SEC,
     neigh_blackhole,
     neigh_key,
@@ -57,7 +50,7 @@ def neigh_remove_one(n: neighbour) -> None:
         kfree_skb_reason(n.net, skb, drop_reason.SKB_DROP_REASON_NEIGH_DEAD)
     n.arp_queue_len_bytes = 0
     n.output = neigh_blackhole
-    n.nud_state = NUD_NOARP if n.nud_state & NUD_VALID else NUD_NONE
+    n.nud_state = uapi.NUD_NOARP if n.nud_state & uapi.NUD_VALID else uapi.NUD_NONE
     n.hh.hh_len = 0
     n.hh.hh_data = b""
     tbl.stats.destroys += 1
@@ -73,9 +66,15 @@ def neigh_forced_gc(tbl: neigh_table) -> int:
     for n in tbl:
         if shrunk >= max_clean:
             break
-        if n.nud_state & NUD_PERMANENT or (n.arp_queue.qlen and n.nud_state != NUD_INCOMPLETE):
+        if n.nud_state & uapi.NUD_PERMANENT or (
+            n.arp_queue.qlen and n.nud_state != uapi.NUD_INCOMPLETE
+        ):
             continue
-        if n.nud_state == NUD_FAILED or n.nud_state == NUD_NOARP or now > n.updated + 5 * SEC:
+        if (
+            n.nud_state == uapi.NUD_FAILED
+            or n.nud_state == uapi.NUD_NOARP
+            or now > n.updated + 5 * SEC
+        ):
             neigh_remove_one(n)
             shrunk += 1
     tbl.last_flush = now
@@ -92,10 +91,10 @@ def neigh_periodic_work(timer: timer_list) -> None:
         tbl.parms.reachable_time = neigh_rand_reach_time(tbl.net, tbl.parms.base_reachable_time)
     if len(tbl.hash) >= tbl.gc_thresh1:
         for n in tbl:
-            if n.nud_state & (NUD_PERMANENT | NUD_IN_TIMER):
+            if n.nud_state & (uapi.NUD_PERMANENT | uapi.NUD_IN_TIMER):
                 continue
             n.used = max(n.used, n.confirmed)
-            if n.nud_state == NUD_FAILED or now > n.used + n.parms.gc_staletime:
+            if n.nud_state == uapi.NUD_FAILED or now > n.used + n.parms.gc_staletime:
                 neigh_remove_one(n)
     mod_timer(timer, now + tbl.parms.base_reachable_time // 2)
 
@@ -105,7 +104,7 @@ def neigh_flush_dev(tbl: neigh_table, dev: net_device | None, skip_perm: bool) -
     for n in tbl:
         if dev is not None and n.dev is not dev:
             continue
-        if skip_perm and n.nud_state & NUD_PERMANENT:
+        if skip_perm and n.nud_state & uapi.NUD_PERMANENT:
             continue
         neigh_remove_one(n)
 

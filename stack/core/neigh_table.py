@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import sk_buff, sk_buff_head
+from stack.core import uapi
 from stack.core.drop_reason import SKB_DROP_REASON_NEIGH_DEAD, kfree_skb_reason
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
@@ -20,33 +21,17 @@ from stack.core.timer import timer_list
 if TYPE_CHECKING:
     from stack.net import Net as Net
 
-# include/uapi/linux/neighbour.h
-NUD_INCOMPLETE = 0x01
-NUD_REACHABLE = 0x02
-NUD_STALE = 0x04
-NUD_DELAY = 0x08
-NUD_PROBE = 0x10
-NUD_FAILED = 0x20
-NUD_NOARP = 0x40
-NUD_PERMANENT = 0x80
-NUD_NONE = 0x00
-NUD_IN_TIMER = NUD_INCOMPLETE | NUD_REACHABLE | NUD_DELAY | NUD_PROBE
-NUD_VALID = NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY
-NUD_CONNECTED = NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE
-
 NUD_NAMES = {
-    NUD_NONE: "NONE",
-    NUD_INCOMPLETE: "INCOMPLETE",
-    NUD_REACHABLE: "REACHABLE",
-    NUD_STALE: "STALE",
-    NUD_DELAY: "DELAY",
-    NUD_PROBE: "PROBE",
-    NUD_FAILED: "FAILED",
-    NUD_NOARP: "NOARP",
-    NUD_PERMANENT: "PERMANENT",
+    uapi.NUD_NONE: "NONE",
+    uapi.NUD_INCOMPLETE: "INCOMPLETE",
+    uapi.NUD_REACHABLE: "REACHABLE",
+    uapi.NUD_STALE: "STALE",
+    uapi.NUD_DELAY: "DELAY",
+    uapi.NUD_PROBE: "PROBE",
+    uapi.NUD_FAILED: "FAILED",
+    uapi.NUD_NOARP: "NOARP",
+    uapi.NUD_PERMANENT: "PERMANENT",
 }
-
-NTF_ROUTER = 0x80
 
 NEIGH_UPDATE_F_OVERRIDE = 0x1
 NEIGH_UPDATE_F_WEAK_OVERRIDE = 0x2
@@ -141,7 +126,7 @@ class neighbour:
     """The namespace of `dev`."""
     parms: neigh_parms = row(of=lambda neigh: neigh.tbl.parms)
     """Times and limits of its interface."""
-    nud_state: int = row(NUD_NONE)
+    nud_state: int = row(uapi.NUD_NONE)
     """NUD_*."""
     flags: int = row(0)
     """Bits NTF_*: is it a router."""

@@ -19,7 +19,7 @@ from fastpath.base.skbuff import (
     skb_pull,
     skb_push_data,
 )
-from stack.core import drop_reason
+from stack.core import drop_reason, uapi
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_gc import neigh_forced_gc
@@ -30,18 +30,6 @@ from stack.core.neigh_table import (
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
-    NTF_ROUTER,
-    NUD_CONNECTED,
-    NUD_DELAY,
-    NUD_FAILED,
-    NUD_IN_TIMER,
-    NUD_INCOMPLETE,
-    NUD_NOARP,
-    NUD_PERMANENT,
-    NUD_PROBE,
-    NUD_REACHABLE,
-    NUD_STALE,
-    NUD_VALID,
     SEC,
     neigh_key,
     neigh_ops,
@@ -54,7 +42,7 @@ from stack.core.timer import mod_timer, timer_delete, timer_list
 
 RTN_BROADCAST = 3  # include/uapi/linux/rtnetlink.h
 
-_NO_EVENT = NUD_CONNECTED | NUD_DELAY | NUD_PROBE
+_NO_EVENT = uapi.NUD_CONNECTED | uapi.NUD_DELAY | uapi.NUD_PROBE
 
 
 # --- look-up -----------------------------------------------------------------------------------
@@ -107,7 +95,7 @@ def __neigh_lookup(
 
 def neigh_output(n: neighbour, skb: sk_buff, skip_cache: bool = False) -> int:
     """include/net/neighbour.h: send a network-layer packet to `n`. Takes ownership of skb."""
-    if n.nud_state & NUD_CONNECTED and not skip_cache:
+    if n.nud_state & uapi.NUD_CONNECTED and not skip_cache:
         data = n.hh.hh_data
         if data:
             skb_push_data(skb, data)
@@ -173,7 +161,7 @@ def neigh_setup(
     dev = neigh.dev
     neigh.type = kind
     if dev.header_ops is None:
-        neigh.nud_state = NUD_NOARP
+        neigh.nud_state = uapi.NUD_NOARP
         neigh.ops = direct_ops
     else:
         neigh.ops = hh_ops
@@ -186,7 +174,7 @@ def neigh_setup(
         else:
             neigh.output = hh_ops.output
             return
-        neigh.nud_state = NUD_NOARP
+        neigh.nud_state = uapi.NUD_NOARP
         neigh_hh_init(neigh)
     neigh.output = neigh.ops.connected_output
 
@@ -209,24 +197,24 @@ def __neigh_event_send(neigh: neighbour, skb: sk_buff | None, now: int) -> int:
         return 1
     immediate_probe = False
     state = neigh.nud_state
-    if not state & (NUD_STALE | NUD_INCOMPLETE):
+    if not state & (uapi.NUD_STALE | uapi.NUD_INCOMPLETE):
         if not parms.mcast_probes + parms.app_probes:
-            neigh.nud_state = NUD_FAILED
+            neigh.nud_state = uapi.NUD_FAILED
             neigh.updated = now
             if skb is not None:
                 kfree_skb_reason(neigh.net, skb, drop_reason.SKB_DROP_REASON_NEIGH_FAILED)
             return 1
         neigh.probes = parms.ucast_probes
-        neigh.nud_state = NUD_INCOMPLETE
+        neigh.nud_state = uapi.NUD_INCOMPLETE
         neigh.updated = now
         mod_timer(neigh.timer, now + max(parms.retrans_time, MIN_TIMER))
         immediate_probe = True
-    elif state & NUD_STALE:
-        neigh.nud_state = NUD_DELAY
+    elif state & uapi.NUD_STALE:
+        neigh.nud_state = uapi.NUD_DELAY
         neigh.updated = now
         mod_timer(neigh.timer, now + parms.delay_probe_time)
     rc = 0
-    if neigh.nud_state == NUD_INCOMPLETE:
+    if neigh.nud_state == uapi.NUD_INCOMPLETE:
         if skb is not None:
             queue = neigh.arp_queue
             size = skb.truesize
@@ -276,7 +264,7 @@ def neigh_confirm(n: neighbour) -> None:
 def neigh_max_probes(n: neighbour) -> int:
     """net/core/neighbour.c: how often to ask in this state."""
     p = n.parms
-    more = p.mcast_reprobes if n.nud_state & NUD_PROBE else p.mcast_probes
+    more = p.mcast_reprobes if n.nud_state & uapi.NUD_PROBE else p.mcast_probes
     return p.ucast_probes + p.app_probes + more
 
 
@@ -284,42 +272,42 @@ def neigh_timer_handler(timer: timer_list) -> None:
     """net/core/neighbour.c: time passed in a state that has a timer."""
     neigh: neighbour = timer.data
     state = neigh.nud_state
-    if not state & NUD_IN_TIMER or neigh.dead:
+    if not state & uapi.NUD_IN_TIMER or neigh.dead:
         return
     parms = neigh.parms
     now = neigh.net.clock.now_ns()
     next_ns = now + SEC
-    if state & NUD_REACHABLE:
+    if state & uapi.NUD_REACHABLE:
         if now < neigh.confirmed + parms.reachable_time:
             next_ns = neigh.confirmed + parms.reachable_time
         elif now <= neigh.used + parms.delay_probe_time:
-            neigh.nud_state = NUD_DELAY
+            neigh.nud_state = uapi.NUD_DELAY
             neigh.updated = now
             neigh_suspect(neigh)
             next_ns = now + parms.delay_probe_time
         else:
-            neigh.nud_state = NUD_STALE
+            neigh.nud_state = uapi.NUD_STALE
             neigh.updated = now
             neigh_suspect(neigh)
-    elif state & NUD_DELAY:
+    elif state & uapi.NUD_DELAY:
         if now <= neigh.confirmed + parms.delay_probe_time:
-            neigh.nud_state = NUD_REACHABLE
+            neigh.nud_state = uapi.NUD_REACHABLE
             neigh.updated = now
             neigh_connect(neigh)
             next_ns = neigh.confirmed + parms.reachable_time
         else:
-            neigh.nud_state = NUD_PROBE
+            neigh.nud_state = uapi.NUD_PROBE
             neigh.updated = now
             neigh.probes = 0
             next_ns = now + max(parms.retrans_time, MIN_TIMER)
     else:  # NUD_PROBE | NUD_INCOMPLETE
         next_ns = now + max(parms.retrans_time, MIN_TIMER)
-    asking = neigh.nud_state & (NUD_INCOMPLETE | NUD_PROBE)
+    asking = neigh.nud_state & (uapi.NUD_INCOMPLETE | uapi.NUD_PROBE)
     if asking and neigh.probes >= neigh_max_probes(neigh):
-        neigh.nud_state = NUD_FAILED
+        neigh.nud_state = uapi.NUD_FAILED
         neigh_invalidate(neigh)
         return
-    if neigh.nud_state & NUD_IN_TIMER:
+    if neigh.nud_state & uapi.NUD_IN_TIMER:
         mod_timer(timer, max(next_ns, now + MIN_TIMER))
     if asking:
         neigh_probe(neigh)
@@ -331,7 +319,7 @@ def neigh_invalidate(neigh: neighbour) -> None:
     neigh.updated = neigh.net.clock.now_ns()
     queue = neigh.arp_queue
     # The report (ICMP) may come back here and change the state, hence the look each time.
-    while neigh.nud_state == NUD_FAILED:
+    while neigh.nud_state == uapi.NUD_FAILED:
         skb = queue.dequeue()
         if skb is None:
             break
@@ -343,9 +331,9 @@ def neigh_invalidate(neigh: neighbour) -> None:
 def neigh_update_is_router(neigh: neighbour, flags: int) -> None:
     """net/core/neighbour.c: remember whether the neighbour says that it is a router."""
     if flags & NEIGH_UPDATE_F_ISROUTER:
-        neigh.flags |= NTF_ROUTER
+        neigh.flags |= uapi.NTF_ROUTER
     else:
-        neigh.flags &= ~NTF_ROUTER
+        neigh.flags &= ~uapi.NTF_ROUTER
 
 
 def neigh_update(
@@ -360,33 +348,33 @@ def neigh_update(
     now = neigh.net.clock.now_ns()
     if neigh.dead:
         return -errno.EINVAL
-    if not flags & NEIGH_UPDATE_F_ADMIN and old & (NUD_NOARP | NUD_PERMANENT):
+    if not flags & NEIGH_UPDATE_F_ADMIN and old & (uapi.NUD_NOARP | uapi.NUD_PERMANENT):
         return -errno.EPERM
-    if not new & NUD_VALID:
+    if not new & uapi.NUD_VALID:
         timer_delete(neigh.timer)
-        if old & NUD_CONNECTED:
+        if old & uapi.NUD_CONNECTED:
             neigh_suspect(neigh)
         neigh.nud_state = new
-        if old & (NUD_INCOMPLETE | NUD_PROBE) and new & NUD_FAILED:
+        if old & (uapi.NUD_INCOMPLETE | uapi.NUD_PROBE) and new & uapi.NUD_FAILED:
             neigh_invalidate(neigh)
         return 0
     if not neigh.dev.addr_len:
         lladdr = neigh.ha
     elif lladdr is None:
-        if not old & NUD_VALID:
+        if not old & uapi.NUD_VALID:
             return -errno.EINVAL
         lladdr = neigh.ha
-    if new & NUD_CONNECTED:
+    if new & uapi.NUD_CONNECTED:
         neigh.confirmed = now
     isrouter = flags & NEIGH_UPDATE_F_OVERRIDE_ISROUTER
-    if old & NUD_VALID:
+    if old & uapi.NUD_VALID:
         if lladdr != neigh.ha and not flags & NEIGH_UPDATE_F_OVERRIDE:
-            if not (flags & NEIGH_UPDATE_F_WEAK_OVERRIDE and old & NUD_CONNECTED):
+            if not (flags & NEIGH_UPDATE_F_WEAK_OVERRIDE and old & uapi.NUD_CONNECTED):
                 return 0
             isrouter = 0
             lladdr = neigh.ha
-            new = NUD_STALE
-        elif lladdr == neigh.ha and new == NUD_STALE and not flags & NEIGH_UPDATE_F_ADMIN:
+            new = uapi.NUD_STALE
+        elif lladdr == neigh.ha and new == uapi.NUD_STALE and not flags & NEIGH_UPDATE_F_ADMIN:
             new = old
     if isrouter:
         neigh_update_is_router(neigh, flags)
@@ -395,28 +383,28 @@ def neigh_update(
         neigh.updated = now
     if new != old:
         timer_delete(neigh.timer)
-        if new & NUD_PROBE:
+        if new & uapi.NUD_PROBE:
             neigh.probes = 0
-        if new & NUD_IN_TIMER:
-            delay = neigh.parms.reachable_time if new & NUD_REACHABLE else 0
+        if new & uapi.NUD_IN_TIMER:
+            delay = neigh.parms.reachable_time if new & uapi.NUD_REACHABLE else 0
             mod_timer(neigh.timer, now + delay)
         neigh.nud_state = new
     if changed:
         neigh.ha = bytes(lladdr)
         neigh_update_hhs(neigh)
-        if not new & NUD_CONNECTED:
+        if not new & uapi.NUD_CONNECTED:
             neigh.confirmed = now - 2 * neigh.parms.base_reachable_time
     if new == old:
         return 0
-    if new & NUD_CONNECTED:
+    if new & uapi.NUD_CONNECTED:
         neigh_connect(neigh)
         if not neigh.hh.hh_len and neigh.dev.header_ops is not None:
             neigh_hh_init(neigh)
     else:
         neigh_suspect(neigh)
-    if not old & NUD_VALID:
+    if not old & uapi.NUD_VALID:
         queue = neigh.arp_queue
-        while neigh.nud_state & NUD_VALID:
+        while neigh.nud_state & uapi.NUD_VALID:
             skb = queue.dequeue()
             if skb is None:
                 break
@@ -440,5 +428,5 @@ def neigh_event_ns(
     """net/core/neighbour.c: a station asks for our address: learn its own (STALE)."""
     neigh = __neigh_lookup(tbl, saddr, dev, lladdr is not None or not dev.addr_len)
     if neigh is not None:
-        neigh_update(neigh, lladdr, NUD_STALE, NEIGH_UPDATE_F_OVERRIDE)
+        neigh_update(neigh, lladdr, uapi.NUD_STALE, NEIGH_UPDATE_F_OVERRIDE)
     return neigh

@@ -30,7 +30,7 @@ from stack.core.iov import msghdr
 from stack.core.memory import put_user_int
 from stack.core.rows import row, state
 from stack.core.signal import SIGIO
-from stack.core.sock import POLL_IN, POLL_OUT
+from stack.core.uapi import POLL_IN, POLL_OUT
 from stack.core.wait import wait_queue_head, wake_up_poll
 
 if TYPE_CHECKING:

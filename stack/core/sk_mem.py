@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stack.core.rows import row, state
+from stack.core.sock_flags import SOCK_SNDBUF_LOCK
 from stack.core.uapi import SOCK_STREAM
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ SK_MEM_QUANTUM = 4096
 SK_MEM_SEND = 0
 SK_MEM_RECV = 1
 SOCK_MIN_SNDBUF = 4608
-SOCK_SNDBUF_LOCK = 1 << 20  # the one of sock.py's sock_flags that is needed here
 
 
 @state

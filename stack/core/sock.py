@@ -26,7 +26,7 @@ from fastpath.base.skbuff import (
     sk_buff_head,
     skb_orphan,
 )
-from stack.core import uapi
+from stack.core import fasync, sock_flags, uapi
 from stack.core.drop_reason import (
     SKB_DROP_REASON_PROTO_MEM,
     SKB_DROP_REASON_SOCKET_FILTER,
@@ -35,17 +35,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.dst import dst_check, dst_entry, dst_hold, dst_release
 from stack.core.errors import os_error
-from stack.core.fasync import (
-    SOCK_FASYNC,
-    SOCK_WAKE_IO,
-    SOCK_WAKE_SPACE,
-    SOCK_WAKE_URG,
-    SOCK_WAKE_WAITD,
-    SOCKWQ_ASYNC_NOSPACE,
-    SOCKWQ_ASYNC_WAITDATA,
-    send_sigurg,
-    sock_wake_async,
-)
+from stack.core.fasync import send_sigurg, sock_wake_async
 from stack.core.netstamp import net_disable_timestamp, net_enable_timestamp
 from stack.core.rows import FRESH, clone_state, i32, row, state, u8, u16, u32
 from stack.core.security import security_sock_rcv_skb
@@ -58,6 +48,7 @@ from stack.core.sk_mem import (
 )
 from stack.core.softirq import raise_later
 from stack.core.tcp_states import TCP_CLOSE
+from stack.core.uapi import POLL_ERR, POLL_IN, POLL_OUT, POLL_PRI
 from stack.core.wait import (
     MAX_SCHEDULE_TIMEOUT,
     schedule_timeout,
@@ -74,49 +65,6 @@ if TYPE_CHECKING:
     from stack.core.timer import timer_list
     from stack.net import Net
 
-# enum sock_flags (include/net/sock.h): bit masks in sk.sk_flags
-SOCK_DEAD = 1 << 0
-SOCK_DONE = 1 << 1
-SOCK_URGINLINE = 1 << 2
-SOCK_KEEPOPEN = 1 << 3
-SOCK_LINGER = 1 << 4
-SOCK_BROADCAST = 1 << 6
-SOCK_TIMESTAMP = 1 << 7
-SOCK_ZAPPED = 1 << 8
-SOCK_USE_WRITE_QUEUE = 1 << 9
-SOCK_DBG = 1 << 10
-SOCK_RCVTSTAMP = 1 << 11
-SOCK_RCVTSTAMPNS = 1 << 12
-SOCK_LOCALROUTE = 1 << 13
-SOCK_RXQ_OVFL = 1 << 15
-SOCK_SELECT_ERR_QUEUE = 1 << 16
-SOCK_RCVBUF_LOCK = 1 << 19
-# SOCK_SNDBUF_LOCK, bit 20, is in sk_mem.py
-SOCK_BINDADDR_LOCK = 1 << 21
-SOCK_BINDPORT_LOCK = 1 << 22
-SOCK_NOSPACE = 1 << 23
-SOCK_ZEROCOPY = 1 << 24
-SOCK_FILTER_LOCKED = 1 << 25
-SOCK_PASSCRED = 1 << 26
-"""sk_scm_credentials: give every reader the sender's credentials."""
-# SOCK_FASYNC, bit 27, is in fasync.py: somebody wants a signal (O_ASYNC). In the kernel the next
-# two are flags of struct socket_wq: SOCKWQ_ASYNC_NOSPACE, a signal about room is due, and
-# SOCKWQ_ASYNC_WAITDATA, a reader sleeps and needs none about data.
-
-SOCK_TSTAMP_NEW = 1 << 30
-SOCK_PASSRIGHTS = 1 << 31
-"""sk_scm_rights: others may send it descriptors."""
-
-SK_FLAGS_TIMESTAMP = SOCK_TIMESTAMP
-"""Each has the socket's packets stamped as they come."""
-
-# si_code of SIGIO (asm-generic/siginfo.h)
-POLL_IN = 1
-POLL_OUT = 2
-POLL_ERR = 4
-POLL_PRI = 5
-POLL_HUP = 6
-
 # What a wake-up is about: its key
 KEY_IN = uapi.POLLIN | uapi.POLLPRI | uapi.POLLRDNORM | uapi.POLLRDBAND
 KEY_OUT = uapi.POLLOUT | uapi.POLLWRNORM | uapi.POLLWRBAND
@@ -128,11 +76,6 @@ RCV_HOARD = 1 << 16  # forward allocation that a reader keeps while more is queu
 SOCK_MIN_RCVBUF = 2304
 PACING_UNLIMITED = (1 << 63) - 1
 """sk_pacing_rate without a limit; where applications see it, it is ~0UL as on Linux."""
-
-# include/uapi/linux/capability.h
-CAP_NET_BIND_SERVICE = 10
-CAP_NET_ADMIN = 12
-CAP_NET_RAW = 13
 
 
 NO_PACKETS: Final = sk_buff_head()
@@ -162,7 +105,7 @@ class sock:
     """A number that no other socket of the namespace has (SO_COOKIE)."""
 
     # what the application set
-    sk_flags: u32 = row(SOCK_ZAPPED, hot=True)
+    sk_flags: u32 = row(sock_flags.SOCK_ZAPPED, hot=True)
     """Bits SOCK_*."""
     sk_reuse: u8 = row(SK_NO_REUSE)
     """SO_REUSEADDR: SK_CAN_REUSE or SK_NO_REUSE."""
@@ -345,7 +288,7 @@ def sock_enable_timestamp(sk: sock, flag: int) -> None:
     if not sk.sk_flags & flag:
         previous = sk.sk_flags
         sk.sk_flags |= flag
-        if sock_needs_netstamp(sk) and not previous & SK_FLAGS_TIMESTAMP:
+        if sock_needs_netstamp(sk) and not previous & sock_flags.SK_FLAGS_TIMESTAMP:
             net_enable_timestamp(sk.net.machine)
 
 
@@ -353,7 +296,7 @@ def sock_disable_timestamp(sk: sock, flags: int) -> None:
     """net/core/sock.c: this socket asks no more."""
     if sk.sk_flags & flags:
         sk.sk_flags &= ~flags
-        if sock_needs_netstamp(sk) and not sk.sk_flags & SK_FLAGS_TIMESTAMP:
+        if sock_needs_netstamp(sk) and not sk.sk_flags & sock_flags.SK_FLAGS_TIMESTAMP:
             net_disable_timestamp(sk.net.machine)
 
 
@@ -409,7 +352,7 @@ def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
     """net/core/sock.c: a locked child with sk's settings and empty queues (accept path)."""
     newsk: sock = clone_state(sk)
     newsk.sk_lock_owned = True
-    newsk.sk_flags &= ~(SOCK_DONE | SOCK_DEAD)
+    newsk.sk_flags &= ~(sock_flags.SOCK_DONE | sock_flags.SOCK_DEAD)
     # Callbacks that others set on the listener are not the child's.
     newsk.state_change = sock_def_wakeup
     newsk.data_ready = sock_def_readable
@@ -418,7 +361,7 @@ def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
     if newsk.sk_filter is not None:
         newsk.sk_omem_alloc += newsk.sk_filter.size_bytes
     net = sk.net
-    if newsk.sk_flags & SK_FLAGS_TIMESTAMP and sock_needs_netstamp(newsk):
+    if newsk.sk_flags & sock_flags.SK_FLAGS_TIMESTAMP and sock_needs_netstamp(newsk):
         net_enable_timestamp(net.machine)
     net.sock_cookie = newsk.sk_cookie = net.sock_cookie + 1
     return newsk
@@ -429,7 +372,7 @@ def sk_free(sk: sock) -> None:
     if sk.sk_freed:
         return
     sk.sk_freed = True
-    sock_disable_timestamp(sk, SK_FLAGS_TIMESTAMP)
+    sock_disable_timestamp(sk, sock_flags.SK_FLAGS_TIMESTAMP)
     if sk.destruct is not None:
         sk.destruct(sk)
     sk.sk_receive_queue.purge()
@@ -445,7 +388,7 @@ def sk_free(sk: sock) -> None:
 
 def sock_orphan(sk: sock) -> None:
     """include/net/sock.h: detach from the socket; nobody waits on it any more."""
-    sk.sk_flags |= SOCK_DEAD
+    sk.sk_flags |= sock_flags.SOCK_DEAD
     sk.sk_socket = None
 
 
@@ -625,11 +568,11 @@ def sk_wait_data(sk: sock, timeo_ns: int, skb: sk_buff | None) -> int:
 
     Errors, shutdown and a move to CLOSE end the wait too; the caller looks which it was.
     """
-    if not sk.sk_flags & SOCK_FASYNC:
+    if not sk.sk_flags & sock_flags.SOCK_FASYNC:
         return sk_wait_event(sk, timeo_ns, sk_data_came, skb)
-    sk.sk_flags |= SOCKWQ_ASYNC_WAITDATA
+    sk.sk_flags |= sock_flags.SOCKWQ_ASYNC_WAITDATA
     left = sk_wait_event(sk, timeo_ns, sk_data_came, skb)
-    sk.sk_flags &= ~SOCKWQ_ASYNC_WAITDATA
+    sk.sk_flags &= ~sock_flags.SOCKWQ_ASYNC_WAITDATA
     return left
 
 
@@ -640,7 +583,7 @@ def sk_data_came(sk: sock, seen: sk_buff | None) -> bool:
         or sk.sk_err
         or sk.sk_shutdown & uapi.RCV_SHUTDOWN
         or sk.sk_state == TCP_CLOSE
-        or sk.sk_flags & SOCK_DEAD
+        or sk.sk_flags & sock_flags.SOCK_DEAD
     )
 
 
@@ -669,16 +612,16 @@ def sock_def_wakeup(sk: sock) -> None:
 def sock_def_error_report(sk: sock) -> None:
     """net/core/sock.c: sk_error_report."""
     wake_up_poll(sk.sk_wq, uapi.POLLERR)
-    if sk.sk_flags & SOCK_FASYNC:
-        sk_wake_async(sk, SOCK_WAKE_IO, POLL_ERR)
+    if sk.sk_flags & sock_flags.SOCK_FASYNC:
+        sk_wake_async(sk, fasync.SOCK_WAKE_IO, POLL_ERR)
 
 
 def sock_def_readable(sk: sock) -> None:
     """net/core/sock.c: sk_data_ready."""
     if skwq_has_sleeper(sk):
         wake_up_poll(sk.sk_wq, KEY_IN)
-    if sk.sk_flags & SOCK_FASYNC:
-        sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN)
+    if sk.sk_flags & sock_flags.SOCK_FASYNC:
+        sk_wake_async(sk, fasync.SOCK_WAKE_WAITD, POLL_IN)
 
 
 def sock_def_write_space(sk: sock) -> None:
@@ -686,8 +629,8 @@ def sock_def_write_space(sk: sock) -> None:
     if sk.sk_wmem_alloc << 1 <= sk.sk_sndbuf:
         if skwq_has_sleeper(sk):
             wake_up_poll(sk.sk_wq, KEY_OUT)
-        if sk.sk_flags & SOCK_FASYNC:
-            sk_wake_async(sk, SOCK_WAKE_SPACE, POLL_OUT)
+        if sk.sk_flags & sock_flags.SOCK_FASYNC:
+            sk_wake_async(sk, fasync.SOCK_WAKE_SPACE, POLL_OUT)
 
 
 def sock_def_destruct(sk: sock) -> None:
@@ -699,13 +642,13 @@ def sock_def_destruct(sk: sock) -> None:
 
 def sk_set_bit(sk: sock, bit: int) -> None:
     """include/net/sock.h: SOCKWQ_ASYNC_NOSPACE or _WAITDATA, if anybody wants signals."""
-    if sk.sk_flags & SOCK_FASYNC:
+    if sk.sk_flags & sock_flags.SOCK_FASYNC:
         sk.sk_flags |= bit
 
 
 def sk_wake_async(sk: sock, how: int, band: int) -> None:
     """include/net/sock.h: send SIGIO, if the application set O_ASYNC on the socket."""
-    if sk.sk_flags & SOCK_FASYNC:
+    if sk.sk_flags & sock_flags.SOCK_FASYNC:
         sock = sk.sk_socket
         if sock is not None:
             sock_wake_async(sock, how, band)
@@ -715,7 +658,7 @@ def sk_send_sigurg(sk: sock) -> None:
     """net/core/sock.c: urgent data has come: SIGURG to the owner of the open file."""
     sock = sk.sk_socket
     if sock is not None and sock.file is not None and send_sigurg(sock.file):
-        sk_wake_async(sk, SOCK_WAKE_URG, POLL_PRI)
+        sk_wake_async(sk, fasync.SOCK_WAKE_URG, POLL_PRI)
 
 
 # --- errors --------------------------------------------------------------------------------
@@ -751,7 +694,9 @@ def sock_wfree(skb: sk_buff) -> None:
     try:
         sk.sk_wmem_alloc -= skb.truesize
         flags = sk.sk_flags
-        if not flags & SOCK_USE_WRITE_QUEUE and (flags & SOCK_FASYNC or skwq_has_sleeper(sk)):
+        if not flags & sock_flags.SOCK_USE_WRITE_QUEUE and (
+            flags & sock_flags.SOCK_FASYNC or skwq_has_sleeper(sk)
+        ):
             sk_write_space(sk)
     except (AttributeError, TypeError):  # the collector took sk apart
         return
@@ -823,7 +768,7 @@ def __sock_queue_rcv_skb(sk: sock, skb: sk_buff) -> int:
     skb.dev = None
     skb_set_owner_r(skb, sk)
     sk.sk_receive_queue.queue_tail(skb)
-    if not sk.sk_flags & SOCK_DEAD:
+    if not sk.sk_flags & sock_flags.SOCK_DEAD:
         sk_data_ready(sk)
     return 0
 
@@ -873,7 +818,7 @@ def sock_queue_err_skb(sk: sock, skb: sk_buff) -> int:
     skb.destructor = sock_rmem_free
     sk.sk_rmem_alloc += truesize
     sk_error_queue_of(sk).queue_tail(skb)
-    if not sk.sk_flags & SOCK_DEAD:
+    if not sk.sk_flags & sock_flags.SOCK_DEAD:
         sk_error_report(sk)
     return 0
 
@@ -908,7 +853,7 @@ def sock_wait_for_wmem(sk: sock, noblock: int | bool) -> None:
             raise os_error(errno.EPIPE, "socket was shut down for sending")
         if sk.sk_wmem_alloc < sk.sk_sndbuf:
             return
-        sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
+        sk_set_bit(sk, sock_flags.SOCKWQ_ASYNC_NOSPACE)
         if timeo_ns <= 0:
             raise os_error(errno.EAGAIN, "send buffer full")
         if sk.sk_lock_owned:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import sk_buff
-from stack.core import uapi
+from stack.core import sock_flags, uapi
 from stack.core.errors import os_error
 from stack.core.filter import (
     sk_attach_bpf,
@@ -30,29 +30,11 @@ from stack.core.filter import (
     sk_lock_filter,
 )
 from stack.core.rows import narrow, wide
-from stack.core.sk_mem import SOCK_MIN_SNDBUF, SOCK_SNDBUF_LOCK
+from stack.core.sk_mem import SOCK_MIN_SNDBUF
 from stack.core.sock import (
-    CAP_NET_RAW,
     PACING_UNLIMITED,
     SK_CAN_REUSE,
-    SOCK_BROADCAST,
-    SOCK_DBG,
-    SOCK_FILTER_LOCKED,
-    SOCK_KEEPOPEN,
-    SOCK_LINGER,
-    SOCK_LOCALROUTE,
     SOCK_MIN_RCVBUF,
-    SOCK_PASSCRED,
-    SOCK_PASSRIGHTS,
-    SOCK_RCVBUF_LOCK,
-    SOCK_RCVTSTAMP,
-    SOCK_RCVTSTAMPNS,
-    SOCK_RXQ_OVFL,
-    SOCK_SELECT_ERR_QUEUE,
-    SOCK_TIMESTAMP,
-    SOCK_TSTAMP_NEW,
-    SOCK_URGINLINE,
-    SOCK_ZEROCOPY,
     sk_dst_reset,
     sk_write_space,
     sock,
@@ -83,6 +65,7 @@ from stack.core.sockopt_table import (
     switch,
 )
 from stack.core.tcp_states import TCP_LISTEN
+from stack.core.uapi import CAP_NET_RAW
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 
 if TYPE_CHECKING:
@@ -148,13 +131,13 @@ def sock_timeval(timeo_ns: int) -> bytes:
 
 def __sock_set_rcvbuf(sk: sock, val: int) -> None:
     """net/core/sock.c: Linux doubles the value for its own overhead."""
-    sk.sk_flags |= SOCK_RCVBUF_LOCK
+    sk.sk_flags |= sock_flags.SOCK_RCVBUF_LOCK
     sk.sk_rcvbuf = max(val * 2, SOCK_MIN_RCVBUF)
 
 
 def __sock_set_sndbuf(sk: sock, val: int) -> None:
     """net/core/sock.c"""
-    sk.sk_flags |= SOCK_SNDBUF_LOCK
+    sk.sk_flags |= sock_flags.SOCK_SNDBUF_LOCK
     sk.sk_sndbuf = max(val * 2, SOCK_MIN_SNDBUF)
     sk_write_space(sk)
 
@@ -171,8 +154,8 @@ def sock_set_sndbuf(sk: sock, val: int) -> None:
 
 def sock_set_buf_lock(sk: sock, val: int) -> None:
     """SO_BUF_LOCK: bit 0 keeps the send buffer's size, bit 1 the receive buffer's."""
-    sock_valbool_flag(sk, SOCK_SNDBUF_LOCK, bool(val & 1))
-    sock_valbool_flag(sk, SOCK_RCVBUF_LOCK, bool(val & 2))
+    sock_valbool_flag(sk, sock_flags.SOCK_SNDBUF_LOCK, bool(val & 1))
+    sock_valbool_flag(sk, sock_flags.SOCK_RCVBUF_LOCK, bool(val & 2))
 
 
 def sock_set_rcvlowat(sk: Any, val: int) -> None:
@@ -234,7 +217,7 @@ def sock_set_keepalive(sk: sock, val: int) -> None:
     """net/core/sock.c"""
     if sk.sk_prot.keepalive is not None:
         sk.sk_prot.keepalive(sk, val)
-    sock_valbool_flag(sk, SOCK_KEEPOPEN, bool(val))
+    sock_valbool_flag(sk, sock_flags.SOCK_KEEPOPEN, bool(val))
 
 
 def sock_set_linger(sk: sock, optval: Any) -> None:
@@ -243,7 +226,7 @@ def sock_set_linger(sk: sock, optval: Any) -> None:
         onoff, seconds = optval
     else:
         onoff, seconds = LINGER.unpack_from(opt_struct(optval, LINGER.size))
-    sock_valbool_flag(sk, SOCK_LINGER, bool(onoff))
+    sock_valbool_flag(sk, sock_flags.SOCK_LINGER, bool(onoff))
     if onoff:
         sk.sk_lingertime = seconds * NSEC if seconds >= 0 else MAX_SCHEDULE_TIMEOUT
 
@@ -251,7 +234,9 @@ def sock_set_linger(sk: sock, optval: Any) -> None:
 def sock_get_linger(sk: sock) -> bytes:
     """SO_LINGER: l_linger is -1 for ever, where Linux has the limit of its timers."""
     forever = sk.sk_lingertime >= MAX_SCHEDULE_TIMEOUT
-    return LINGER.pack(bool(sk.sk_flags & SOCK_LINGER), -1 if forever else sk.sk_lingertime // NSEC)
+    return LINGER.pack(
+        bool(sk.sk_flags & sock_flags.SOCK_LINGER), -1 if forever else sk.sk_lingertime // NSEC
+    )
 
 
 need_tcp = only(  # the only protocol that is paced (tcp_pacing.py): there is no fq discipline
@@ -309,19 +294,21 @@ PEEK_OFF_PROTOCOLS = {
     uapi.SOCK_STREAM: (uapi.IPPROTO_TCP,),
     uapi.SOCK_DGRAM: (uapi.IPPROTO_UDP,),
 }
-US = SOCK_RCVTSTAMP
-NS = SOCK_RCVTSTAMP | SOCK_RCVTSTAMPNS
-NEW = SOCK_TSTAMP_NEW
+US = sock_flags.SOCK_RCVTSTAMP
+NS = sock_flags.SOCK_RCVTSTAMP | sock_flags.SOCK_RCVTSTAMPNS
+NEW = sock_flags.SOCK_TSTAMP_NEW
 """The flags of SO_TIMESTAMP, of SO_TIMESTAMPNS, and what their _NEW options add."""
 
 
 def sock_set_timestamp(kind: int, sk: sock, val: int) -> None:
     """net/core/sock.c: switch the time stamps of this kind on, or all of them off."""
-    sock_valbool_flag(sk, SOCK_RCVTSTAMP, bool(val))
-    sock_valbool_flag(sk, SOCK_RCVTSTAMPNS, bool(val and kind & SOCK_RCVTSTAMPNS))
+    sock_valbool_flag(sk, sock_flags.SOCK_RCVTSTAMP, bool(val))
+    sock_valbool_flag(
+        sk, sock_flags.SOCK_RCVTSTAMPNS, bool(val and kind & sock_flags.SOCK_RCVTSTAMPNS)
+    )
     if val:
-        sock_valbool_flag(sk, SOCK_TSTAMP_NEW, bool(kind & SOCK_TSTAMP_NEW))
-        sock_enable_timestamp(sk, SOCK_TIMESTAMP)
+        sock_valbool_flag(sk, sock_flags.SOCK_TSTAMP_NEW, bool(kind & sock_flags.SOCK_TSTAMP_NEW))
+        sock_enable_timestamp(sk, sock_flags.SOCK_TIMESTAMP)
 
 
 # --- what a socket tells ------------------------------------------------------------------------
@@ -409,23 +396,26 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         "use one interface, by index; CAP_NET_RAW to change it", since="5.1", set=sock_bindtoindex),
     SockOpt("SO_BPF_EXTENSIONS", "how many ancillary loads a filter has", "3.14",
         get=lambda sk: SKF_AD_MAX),
-    flag("SO_BROADCAST", SOCK_BROADCAST, "may send to broadcast addresses", then=sk_dst_reset),
+    flag("SO_BROADCAST", sock_flags.SOCK_BROADCAST,
+        "may send to broadcast addresses", then=sk_dst_reset),
     SockOpt("SO_BUF_LOCK", "buffers whose size stays: 1 sending, 2 receiving", "5.15",
         legal=range(4), set=sock_set_buf_lock, get=lambda sk:
-            bool(sk.sk_flags & SOCK_SNDBUF_LOCK) | 2 * bool(sk.sk_flags & SOCK_RCVBUF_LOCK)),
+            bool(sk.sk_flags & sock_flags.SOCK_SNDBUF_LOCK)
+            | 2 * bool(sk.sk_flags & sock_flags.SOCK_RCVBUF_LOCK)),
     SockOpt("SO_COOKIE", "a number that no other socket of the host has", "4.12",
         get=lambda sk: COOKIE.pack(sk.sk_cookie), room=8),
-    flag("SO_DEBUG", SOCK_DBG, "log changes of a TCP socket's state (logger stack.inet.tcp_done)",
+    flag("SO_DEBUG", sock_flags.SOCK_DBG,
+        "log changes of a TCP socket's state (logger stack.inet.tcp_done)",
         caps=ADMIN, free=(0,), denied=errno.EACCES),
     SockOpt("SO_DETACH_FILTER", "no filter any more", then=sk_detach_filter),
     fact("SO_DOMAIN", "sk_family", "AF_INET", "2.6.32"),
-    flag("SO_DONTROUTE", SOCK_LOCALROUTE, "to directly connected networks only",
+    flag("SO_DONTROUTE", sock_flags.SOCK_LOCALROUTE, "to directly connected networks only",
         then=sk_dst_reset),
     SockOpt("SO_ERROR", "the pending error, which is cleared", get=sock_error),
-    flag("SO_KEEPALIVE", SOCK_KEEPOPEN, "probe a silent peer", set=sock_set_keepalive),
+    flag("SO_KEEPALIVE", sock_flags.SOCK_KEEPOPEN, "probe a silent peer", set=sock_set_keepalive),
     SockOpt("SO_LINGER", "close() waits for unsent data, or resets",
         takes=opt_raw, set=sock_set_linger, get=sock_get_linger),
-    flag("SO_LOCK_FILTER", SOCK_FILTER_LOCKED, "the filter stays, for ever", since="3.9",
+    flag("SO_LOCK_FILTER", sock_flags.SOCK_FILTER_LOCKED, "the filter stays, for ever", since="3.9",
         set=lambda sk, val: sk_lock_filter(sk, bool(val))),
     number("SO_MARK", "sk_mark", None, "mark of packets (skb.mark, for netfilter hooks)",
         since="2.6.25", takes=opt_u32, caps=ADMIN, then=sk_dst_reset),
@@ -433,10 +423,10 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         has=need_tcp, takes=opt_raw, set=sock_set_max_pacing_rate, fill=sock_get_max_pacing_rate),
     SockOpt("SO_MEMINFO", "memory in use, nine numbers", "4.12", get=sk_get_meminfo),
     switch("SO_NO_CHECK", "sk_no_check_tx", "send without UDP checksum"),
-    flag("SO_OOBINLINE", SOCK_URGINLINE, "urgent data stays in the stream"),
-    flag("SO_PASSCRED", SOCK_PASSCRED, "the sender's credentials, as a control message",
+    flag("SO_OOBINLINE", sock_flags.SOCK_URGINLINE, "urgent data stays in the stream"),
+    flag("SO_PASSCRED", sock_flags.SOCK_PASSCRED, "the sender's credentials, as a control message",
         sockets=UNIX, has=need_unix),
-    flag("SO_PASSRIGHTS", SOCK_PASSRIGHTS, "descriptors may come, as control messages",
+    flag("SO_PASSRIGHTS", sock_flags.SOCK_PASSRIGHTS, "descriptors may come, as control messages",
         since="6.16", sockets=UNIX, has=need_unix),
     number("SO_PEEK_OFF", "sk_peek_off", None, "where MSG_PEEK begins", since="3.4",
         has=need_peek_off),
@@ -460,10 +450,10 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         "sk_reuse"),
     switch("SO_REUSEPORT", "sk_reuseport", "several sockets on one port, packets spread among them",
         since="3.9", check=need_ports),
-    flag("SO_RXQ_OVFL", SOCK_RXQ_OVFL, "datagrams lost so far, as a control message",
+    flag("SO_RXQ_OVFL", sock_flags.SOCK_RXQ_OVFL, "datagrams lost so far, as a control message",
         since="2.6.33"),
-    flag("SO_SELECT_ERR_QUEUE", SOCK_SELECT_ERR_QUEUE, "poll() says POLLPRI for the error queue",
-        since="3.10"),
+    flag("SO_SELECT_ERR_QUEUE", sock_flags.SOCK_SELECT_ERR_QUEUE,
+        "poll() says POLLPRI for the error queue", since="3.10"),
     number("SO_SNDBUF", "sk_sndbuf", None, "send buffer, doubled, at most 2 * wmem_max",
         takes=opt_u32, set=sock_set_sndbuf),
     SockOpt("SO_SNDBUFFORCE", "the same without the limit", "2.6.14",
@@ -478,8 +468,9 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     stamp("SO_TIMESTAMP_NEW", US | NEW, "the same as SO_TIMESTAMP, its message by this number",
         "5.1"),
     fact("SO_TYPE", "sk_type", "SOCK_STREAM ..."),
-    flag("SO_ZEROCOPY", SOCK_ZEROCOPY, "MSG_ZEROCOPY sends from the caller's memory (TCP and UDP)",
-        since="4.14", check=need_zerocopy),
+    flag("SO_ZEROCOPY", sock_flags.SOCK_ZEROCOPY,
+        "MSG_ZEROCOPY sends from the caller's memory (TCP and UDP)", since="4.14",
+        check=need_zerocopy),
 ))
 # fmt: on
 
@@ -557,11 +548,11 @@ def put_cmsg(msg: Any, level: int, kind: int, data: bytes) -> None:
 def sock_recv_cmsgs(msg: Any, sk: sock, skb: sk_buff) -> None:
     """include/net/sock.h: receive time stamp and drop count, when the socket asked for them."""
     flags = sk.sk_flags
-    if flags & SOCK_RCVTSTAMP:
+    if flags & sock_flags.SOCK_RCVTSTAMP:
         __sock_recv_timestamp(msg, sk, skb)
-    elif flags & SOCK_TIMESTAMP:
+    elif flags & sock_flags.SOCK_TIMESTAMP:
         sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)
-    if flags & SOCK_RXQ_OVFL and sk.sk_drops:
+    if flags & sock_flags.SOCK_RXQ_OVFL and sk.sk_drops:
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SO_RXQ_OVFL, struct.pack("=I", sk.sk_drops))
 
 
@@ -573,8 +564,8 @@ def __sock_recv_timestamp(msg: Any, sk: sock, skb: sk_buff) -> None:
 def sock_put_stamp(msg: Any, sk: sock, stamp: int) -> None:
     """The message of a time of arrival, ns since 1970, as the socket asked for it."""
     sec, nsec = divmod(stamp, NSEC)
-    new = sk.sk_flags & SOCK_TSTAMP_NEW
-    if sk.sk_flags & SOCK_RCVTSTAMPNS:
+    new = sk.sk_flags & sock_flags.SOCK_TSTAMP_NEW
+    if sk.sk_flags & sock_flags.SOCK_RCVTSTAMPNS:
         kind = uapi.SO_TIMESTAMPNS_NEW if new else uapi.SCM_TIMESTAMPNS
         put_cmsg(msg, uapi.SOL_SOCKET, kind, TIMEVAL.pack(sec, nsec))
     else:

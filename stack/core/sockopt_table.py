@@ -25,7 +25,8 @@ from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.rows import replace, state
-from stack.core.sock import CAP_NET_ADMIN, ns_capable
+from stack.core.sock import ns_capable
+from stack.core.uapi import CAP_NET_ADMIN
 
 ORDER = sys.byteorder
 M32 = 0xFFFFFFFF

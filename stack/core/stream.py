@@ -7,12 +7,10 @@ from typing import Any
 
 from stack.core import tcp_states
 from stack.core.errors import os_error
-from stack.core.fasync import SOCK_FASYNC, SOCK_WAKE_SPACE, SOCKWQ_ASYNC_NOSPACE
+from stack.core.fasync import SOCK_WAKE_SPACE
 from stack.core.sk_mem import sk_mem_reclaim_final
 from stack.core.sock import (
     KEY_OUT,
-    POLL_OUT,
-    SOCK_NOSPACE,
     raise_sock_error,
     sk_set_bit,
     sk_wait_event,
@@ -20,7 +18,8 @@ from stack.core.sock import (
     sock,
     sock_error,
 )
-from stack.core.uapi import SEND_SHUTDOWN
+from stack.core.sock_flags import SOCK_FASYNC, SOCK_NOSPACE, SOCKWQ_ASYNC_NOSPACE
+from stack.core.uapi import POLL_OUT, SEND_SHUTDOWN
 from stack.core.wait import wake_up_poll
 
 

@@ -18,13 +18,8 @@ from fastpath.base.skbuff import alloc_skb, consume_skb, sk_buff
 from fastpath.net.zerocopy import skb_copy_ubufs, skb_zcopy, skb_zcopy_map, ubuf_info, zc_page
 from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb
-from stack.core.sock import (
-    SOCK_DEAD,
-    sk_error_queue_of,
-    sk_error_report,
-    sock,
-    sock_wfree,
-)
+from stack.core.sock import sk_error_queue_of, sk_error_report, sock, sock_wfree
+from stack.core.sock_flags import SOCK_DEAD
 from stack.core.softirq import TASKLET_SOFTIRQ, open_softirq, raise_softirq_irqoff
 from stack.core.uapi import SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_ZEROCOPY, SOCK_STREAM
 

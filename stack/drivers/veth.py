@@ -9,19 +9,13 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
-from stack.core import netdevice
+from stack.core import ethtool, netdevice
 from stack.core.backlog import netif_rx
 from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
 from stack.core.dev_forward import __dev_forward_skb
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.ethtool import (
-    DUPLEX_FULL,
-    ETH_SS_STATS,
-    ethtool_drvinfo,
-    ethtool_link_ksettings,
-    ethtool_ops,
-)
+from stack.core.ethtool import ethtool_drvinfo, ethtool_link_ksettings, ethtool_ops
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
 from stack.core.rows import row, state
@@ -118,12 +112,12 @@ def veth_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
 
 def veth_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
     """drivers/net/veth.c: `ethtool DEV`: a nominal 10 Gbit/s."""
-    return ethtool_link_ksettings(speed=10000, duplex=DUPLEX_FULL, autoneg=False)
+    return ethtool_link_ksettings(speed=10000, duplex=ethtool.DUPLEX_FULL, autoneg=False)
 
 
 def veth_get_strings(dev: net_device, stringset: int) -> list[str]:
     """drivers/net/veth.c: the names for `ethtool -S`."""
-    return ["peer_ifindex"] if stringset == ETH_SS_STATS else []
+    return ["peer_ifindex"] if stringset == ethtool.ETH_SS_STATS else []
 
 
 def veth_get_sset_count(dev: net_device, stringset: int) -> int:

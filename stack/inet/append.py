@@ -18,7 +18,8 @@ from fastpath.base.skbuff import CHECKSUM_PARTIAL, SkbPool, alloc_skb, kfree_skb
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG, net_device
-from stack.core.sock import SOCK_ZEROCOPY, sock_wait_for_wmem, sock_wfree
+from stack.core.sock import sock_wait_for_wmem, sock_wfree
+from stack.core.sock_flags import SOCK_ZEROCOPY
 from stack.core.uapi import IPPROTO_UDP, MSG_DONTWAIT, MSG_MORE, MSG_ZEROCOPY, SEND_SHUTDOWN
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.inet_sock import inet_cork, inet_sock

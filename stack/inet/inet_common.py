@@ -29,12 +29,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import wide
 from stack.core.sock import (
-    CAP_NET_BIND_SERVICE,
-    CAP_NET_RAW,
     SK_CAN_REUSE,
-    SOCK_BINDPORT_LOCK,
-    SOCK_DEAD,
-    SOCK_LINGER,
     lock_sock,
     ns_capable,
     release_sock,
@@ -49,8 +44,10 @@ from stack.core.sock import (
     sock_no_sendpage,
     sock_sndtimeo,
 )
+from stack.core.sock_flags import SOCK_BINDPORT_LOCK, SOCK_DEAD, SOCK_LINGER
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
 from stack.core.stream import sk_connect_over
+from stack.core.uapi import CAP_NET_BIND_SERVICE, CAP_NET_RAW
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_connection_sock import inet_csk_listen_start
 from stack.inet.inet_sock import inet_sock

@@ -32,7 +32,6 @@ from stack.core.rows import FRESH, i32, row, state, u8, u16, u32, wide
 from stack.core.security import security_inet_csk_clone
 from stack.core.sock import (
     SK_CAN_REUSE,
-    SOCK_DEAD,
     bh_lock_sock,
     bh_unlock_sock,
     lock_sock,
@@ -44,6 +43,7 @@ from stack.core.sock import (
     sock_orphan,
     sock_rcvtimeo,
 )
+from stack.core.sock_flags import SOCK_DEAD
 from stack.core.stream import sk_stream_kill_queues
 from stack.core.tcp_states import tcp_check_transition
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown

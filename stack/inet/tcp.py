@@ -10,18 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stack.core.errors import os_error
-from stack.core.fasync import SOCKWQ_ASYNC_NOSPACE
 from stack.core.sk_mem import proto_mem
-from stack.core.sock import (
+from stack.core.sock import lock_sock, release_sock, sk_set_bit, sk_sleep, sock_rcvlowat
+from stack.core.sock_flags import (
     SOCK_DEAD,
     SOCK_NOSPACE,
     SOCK_URGINLINE,
     SOCK_USE_WRITE_QUEUE,
-    lock_sock,
-    release_sock,
-    sk_set_bit,
-    sk_sleep,
-    sock_rcvlowat,
+    SOCKWQ_ASYNC_NOSPACE,
 )
 from stack.core.stream import sk_stream_is_writeable, sk_stream_write_space
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT

@@ -9,11 +9,6 @@ from fastpath.base.skbuff import kfree_skb
 from stack.core.ratelimit import net_ratelimit
 from stack.core.sk_mem import SOCK_MIN_SNDBUF
 from stack.core.sock import (
-    SOCK_BINDADDR_LOCK,
-    SOCK_BINDPORT_LOCK,
-    SOCK_DEAD,
-    SOCK_DONE,
-    SOCK_LINGER,
     bh_lock_sock,
     bh_unlock_sock,
     lock_sock,
@@ -21,6 +16,13 @@ from stack.core.sock import (
     sk_dst_reset,
     sk_error_report,
     sock_orphan,
+)
+from stack.core.sock_flags import (
+    SOCK_BINDADDR_LOCK,
+    SOCK_BINDPORT_LOCK,
+    SOCK_DEAD,
+    SOCK_DONE,
+    SOCK_LINGER,
 )
 from stack.core.stream import sk_stream_wait_close
 from stack.core.tcp_states import (

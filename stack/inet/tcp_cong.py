@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from stack.core.dst import RTAX_CC_ALGO, dst_entry
 from stack.core.errors import os_error
 from stack.core.rows import state
-from stack.core.sock import CAP_NET_ADMIN, SOCK_NOSPACE, ns_capable
+from stack.core.sock import ns_capable
+from stack.core.sock_flags import SOCK_NOSPACE
 from stack.core.sysctl_net_core import SysctlError
 from stack.core.tcp_states import TCPF_CLOSE, TCPF_LISTEN
+from stack.core.uapi import CAP_NET_ADMIN
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr
 from stack.inet.tcp_sock import (
     CA_EVENT_COMPLETE_CWR,

@@ -29,7 +29,8 @@ from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sk_mem import sk_mem_charge
-from stack.core.sock import SOCK_DONE, SOCK_RCVBUF_LOCK, sock_reset_flag
+from stack.core.sock import sock_reset_flag
+from stack.core.sock_flags import SOCK_DONE, SOCK_RCVBUF_LOCK
 from stack.core.tcp_states import TCP_CLOSE
 from stack.core.timer import mod_timer
 from stack.inet.inet_connection_sock import (

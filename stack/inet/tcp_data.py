@@ -44,25 +44,25 @@ from stack.core.drop_reason import (
 )
 from stack.core.fasync import SOCK_WAKE_WAITD
 from stack.core.sk_mem import (
-    SOCK_SNDBUF_LOCK,
     sk_forced_mem_schedule,
     sk_mem_reclaim,
     sk_rmem_schedule,
     sk_under_memory_pressure,
 )
 from stack.core.sock import (
-    POLL_HUP,
-    POLL_IN,
-    SOCK_DEAD,
-    SOCK_DONE,
-    SOCK_NOSPACE,
-    SOCK_URGINLINE,
     sk_data_ready,
     sk_send_sigurg,
     sk_state_change,
     sk_wake_async,
     sk_write_space,
     skb_set_owner_r,
+)
+from stack.core.sock_flags import (
+    SOCK_DEAD,
+    SOCK_DONE,
+    SOCK_NOSPACE,
+    SOCK_SNDBUF_LOCK,
+    SOCK_URGINLINE,
 )
 from stack.core.tcp_states import (
     RCV_FIN,
@@ -74,7 +74,7 @@ from stack.core.tcp_states import (
     TCP_TIME_WAIT,
     tcp_next_state,
 )
-from stack.core.uapi import RCV_SHUTDOWN, SHUTDOWN_MASK
+from stack.core.uapi import POLL_HUP, POLL_IN, RCV_SHUTDOWN, SHUTDOWN_MASK
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,

@@ -5,13 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 
-from stack.core.sock import (
-    SOCK_BINDPORT_LOCK,
-    SOCK_DBG,
-    SOCK_DEAD,
-    sk_error_report,
-    sk_state_change,
-)
+from stack.core.sock import sk_error_report, sk_state_change
+from stack.core.sock_flags import SOCK_BINDPORT_LOCK, SOCK_DBG, SOCK_DEAD
 from stack.core.tcp_states import (
     STATE_NAMES,
     TCP_CLOSE,

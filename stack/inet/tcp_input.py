@@ -25,14 +25,8 @@ from stack.core.drop_reason import (
 from stack.core.fasync import SOCK_WAKE_IO
 from stack.core.security import security_inet_conn_established
 from stack.core.sk_mem import sk_rmem_schedule
-from stack.core.sock import (
-    POLL_OUT,
-    SOCK_DEAD,
-    SOCK_KEEPOPEN,
-    sk_state_change,
-    sk_wake_async,
-    sock_owned_by_user,
-)
+from stack.core.sock import sk_state_change, sk_wake_async, sock_owned_by_user
+from stack.core.sock_flags import SOCK_DEAD, SOCK_KEEPOPEN
 from stack.core.tcp_states import (
     RCV_ACK_OF_FIN,
     RCV_ACK_OF_SYN,
@@ -49,7 +43,7 @@ from stack.core.tcp_states import (
     TCP_SYN_SENT,
     tcp_next_state,
 )
-from stack.core.uapi import RCV_SHUTDOWN, SEND_SHUTDOWN
+from stack.core.uapi import POLL_OUT, RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_SCHED,

@@ -23,14 +23,8 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
-from stack.core.sock import (
-    SOCK_KEEPOPEN,
-    SOCK_RCVBUF_LOCK,
-    sk_backlog_of,
-    sk_data_ready,
-    sk_setup_caps,
-    sock_owned_by_user,
-)
+from stack.core.sock import sk_backlog_of, sk_data_ready, sk_setup_caps, sock_owned_by_user
+from stack.core.sock_flags import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK
 from stack.core.tcp_states import TCP_LISTEN, TCP_SYN_RECV
 from stack.core.timer import mod_timer
 from stack.inet.early_demux import inet_sk_rx_dst_set

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastpath.base.skbuff import sk_buff
-from stack.core.sk_mem import SOCK_SNDBUF_LOCK, sk_under_memory_pressure
-from stack.core.sock import SOCK_RCVBUF_LOCK
+from stack.core.sk_mem import sk_under_memory_pressure
+from stack.core.sock_flags import SOCK_RCVBUF_LOCK, SOCK_SNDBUF_LOCK
 from stack.inet.inet_connection_sock import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2
 from stack.inet.tcp_const import MSEC, TCP_MSS_DEFAULT
 from stack.inet.tcp_rtt import tcp_rtt_tsopt_us

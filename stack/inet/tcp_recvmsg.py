@@ -9,16 +9,8 @@ from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.pipe import copy_splice_read, pipe_inode_info
-from stack.core.sock import (
-    SOCK_DONE,
-    SOCK_RCVTSTAMP,
-    SOCK_URGINLINE,
-    lock_sock,
-    release_sock,
-    sk_wait_data,
-    sock_rcvlowat,
-    sock_rcvtimeo,
-)
+from stack.core.sock import lock_sock, release_sock, sk_wait_data, sock_rcvlowat, sock_rcvtimeo
+from stack.core.sock_flags import SOCK_DONE, SOCK_RCVTSTAMP, SOCK_URGINLINE
 from stack.core.sockopt import put_cmsg, sock_put_stamp
 from stack.core.sockopt_table import int_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT

@@ -28,15 +28,8 @@ from fastpath.net.zerocopy import skb_zcopy
 from stack.core.errors import os_error
 from stack.core.netdevice import NETIF_F_SG
 from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule
-from stack.core.sock import (
-    SOCK_NOSPACE,
-    SOCK_ZEROCOPY,
-    lock_sock,
-    release_sock,
-    sk_flush_backlog,
-    sk_wait_event,
-    sock_sndtimeo,
-)
+from stack.core.sock import lock_sock, release_sock, sk_flush_backlog, sk_wait_event, sock_sndtimeo
+from stack.core.sock_flags import SOCK_NOSPACE, SOCK_ZEROCOPY
 from stack.core.sockopt import sock_cmsg_send
 from stack.core.stream import (
     sk_stream_error,

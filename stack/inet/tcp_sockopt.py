@@ -17,7 +17,8 @@ from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.rows import replace
-from stack.core.sock import SOCK_KEEPOPEN, SOCK_MIN_RCVBUF, lock_sock, release_sock, sk_write_space
+from stack.core.sock import SOCK_MIN_RCVBUF, lock_sock, release_sock, sk_write_space
+from stack.core.sock_flags import SOCK_KEEPOPEN
 from stack.core.sockopt import pacing_rate
 from stack.core.sockopt_table import (
     ON_OFF,

@@ -21,13 +21,8 @@ timer calls inet_csk_reset_xmit_timer or tcp_reset_xmit_timer. Read tcp_retransm
 from __future__ import annotations
 
 from stack.core.dst import dst_entry
-from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_KEEPOPEN,
-    __release_sock,
-    sk_dst_reset,
-    sock_owned_by_user,
-)
+from stack.core.sock import __release_sock, sk_dst_reset, sock_owned_by_user
+from stack.core.sock_flags import SOCK_DEAD, SOCK_KEEPOPEN
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_CLOSING,

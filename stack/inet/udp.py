@@ -57,10 +57,6 @@ from stack.core.netdevice import ETH_P_IPV6
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
 from stack.core.sock import (
     RCV_HOARD,
-    SOCK_DEAD,
-    SOCK_RCVTSTAMP,
-    SOCK_RXQ_OVFL,
-    SOCK_TIMESTAMP,
     raise_sock_error,
     sk_common_release,
     sk_data_ready,
@@ -68,6 +64,7 @@ from stack.core.sock import (
     sk_filter_trim_cap,
     sock_rfree,
 )
+from stack.core.sock_flags import SOCK_DEAD, SOCK_RCVTSTAMP, SOCK_RXQ_OVFL, SOCK_TIMESTAMP
 from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
 from stack.core.sockopt_table import int_bytes, opt_bytes
 from stack.core.tcp_states import TCP_ESTABLISHED

@@ -15,11 +15,8 @@ from stack.core.net_namespace import (
 )
 from stack.core.netdevice import ETH_P_IP, packet_type
 from stack.core.proto import net_proto_family, proto_register
-from stack.core.sock import (
-    SOCK_BINDADDR_LOCK,
-    lock_sock,
-    release_sock,
-)
+from stack.core.sock import lock_sock, release_sock
+from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import sockaddr
 from stack.inet.af_ops import inet_register_af_ops
 from stack.inet.early_demux import early_demux_init

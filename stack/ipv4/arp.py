@@ -32,7 +32,7 @@ from fastpath.base import skbuff
 from fastpath.base.skbuff import consume_skb, pskb_may_pull, sk_buff, skb_share_check
 from fastpath.errors import whole_number
 from fastpath.net.hdr import arp_hdr, ip_hdr
-from stack.core import drop_reason, netdevice
+from stack.core import drop_reason, netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import kfree_skb_reason
@@ -49,12 +49,6 @@ from stack.core.neigh_gc import (
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
     NEIGH_UPDATE_F_OVERRIDE,
-    NUD_FAILED,
-    NUD_NOARP,
-    NUD_PERMANENT,
-    NUD_REACHABLE,
-    NUD_STALE,
-    NUD_VALID,
     neigh_ops,
     neigh_table,
     neighbour,
@@ -158,7 +152,7 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     if not saddr:
         saddr = inet_select_addr(dev, narrow(target), RT_SCOPE_LINK)
     dest_hw = None
-    if neigh.probes < neigh.parms.ucast_probes and neigh.nud_state & NUD_VALID:
+    if neigh.probes < neigh.parms.ucast_probes and neigh.nud_state & uapi.NUD_VALID:
         dest_hw = neigh.ha
     arp_send(
         ARPOP_REQUEST, netdevice.ETH_P_ARP, narrow(target), dev, saddr, dest_hw, dev.dev_addr, None
@@ -255,12 +249,12 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
         return netdevice.NET_RX_SUCCESS
     n = __neigh_lookup(net.arp_tbl, sip, dev, bool(garp and in_dev_conf(in_dev, "arp_accept")))
     if n is not None:
-        state = NUD_REACHABLE
+        state = uapi.NUD_REACHABLE
         # The first of several answers counts; a different one is accepted only after locktime.
         override = garp or net.clock.now_ns() > n.updated + n.parms.locktime
         # Broadcast answers and requests do not show that the neighbour hears us.
         if op != ARPOP_REPLY or skb.pkt_type != skbuff.PACKET_HOST:
-            state = NUD_STALE
+            state = uapi.NUD_STALE
         neigh_update(n, sha, state, NEIGH_UPDATE_F_OVERRIDE if override else 0)
     consume_skb(skb)
     return netdevice.NET_RX_SUCCESS
@@ -317,7 +311,7 @@ def arp_req_set(dev: net_device, ip: int, ha: bytes, *, permanent: bool = True) 
     neigh = __neigh_lookup(dev.net.arp_tbl, ip, dev, True)
     if neigh is None:
         raise os_error(errno.ENOBUFS)
-    state = NUD_PERMANENT if permanent else NUD_STALE
+    state = uapi.NUD_PERMANENT if permanent else uapi.NUD_STALE
     err = neigh_update(neigh, ha, state, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
     if err:
         raise os_error(-err)
@@ -330,7 +324,7 @@ def arp_req_get(dev: net_device, ip: int) -> neighbour:
         OSError: ENXIO, no such entry.
     """
     neigh = neigh_lookup(dev.net.arp_tbl, ip, dev)
-    if neigh is None or neigh.nud_state & NUD_NOARP:
+    if neigh is None or neigh.nud_state & uapi.NUD_NOARP:
         raise os_error(errno.ENXIO)
     return neigh
 
@@ -342,12 +336,12 @@ def arp_req_delete(dev: net_device, ip: int) -> None:
         OSError: ENXIO, no such entry.
     """
     neigh = arp_req_get(dev, ip)
-    neigh_update(neigh, None, NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
+    neigh_update(neigh, None, uapi.NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
     neigh_remove_one(neigh)
 
 
 def arp_state_to_flags(neigh: neighbour) -> int:
     """net/ipv4/arp.c: the Flags column of /proc/net/arp."""
-    if neigh.nud_state & NUD_PERMANENT:
+    if neigh.nud_state & uapi.NUD_PERMANENT:
         return ATF_PERM | ATF_COM
-    return ATF_COM if neigh.nud_state & NUD_VALID else 0
+    return ATF_COM if neigh.nud_state & uapi.NUD_VALID else 0

@@ -11,17 +11,10 @@ from stack.core.dev_ioctl import SIOCDARP, SIOCGARP, SIOCSARP, check, need_admin
 from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, copy_to_user
 from stack.core.neigh_gc import neigh_remove_one
-from stack.core.neigh_table import (
-    NEIGH_UPDATE_F_ADMIN,
-    NEIGH_UPDATE_F_OVERRIDE,
-    NUD_FAILED,
-    NUD_NOARP,
-    NUD_PERMANENT,
-    NUD_STALE,
-)
+from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE
 from stack.core.neighbour import __neigh_lookup, neigh_lookup, neigh_update
 from stack.core.netdevice import IFNAMSIZ, net_device
-from stack.core.uapi import AF_INET
+from stack.core.uapi import AF_INET, NUD_FAILED, NUD_NOARP, NUD_PERMANENT, NUD_STALE
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.route import ip_route_output
 

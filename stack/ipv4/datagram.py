@@ -6,13 +6,8 @@ import errno
 
 from stack.core.errors import os_error
 from stack.core.rows import narrow
-from stack.core.sock import (
-    SOCK_BROADCAST,
-    lock_sock,
-    release_sock,
-    sk_dst_reset,
-    sk_dst_set,
-)
+from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_dst_set
+from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import SOCKADDR_IN_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_UNSPEC

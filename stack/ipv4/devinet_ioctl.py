@@ -7,25 +7,9 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
+from stack.core import dev_ioctl
 from stack.core.dev import dev_change_flags
-from stack.core.dev_ioctl import (
-    IFREQ_BYTES,
-    SIOCGIFADDR,
-    SIOCGIFBRDADDR,
-    SIOCGIFDSTADDR,
-    SIOCGIFNETMASK,
-    SIOCSIFADDR,
-    SIOCSIFBRDADDR,
-    SIOCSIFDSTADDR,
-    SIOCSIFFLAGS,
-    SIOCSIFNETMASK,
-    check,
-    ifr_dev,
-    ifr_family,
-    ifr_name,
-    need_admin,
-    register_gifconf,
-)
+from stack.core.dev_ioctl import check, ifr_dev, ifr_family, ifr_name, need_admin, register_gifconf
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_BROADCAST, IFF_POINTOPOINT, IFF_UP, IFNAMSIZ, net_device
 from stack.core.uapi import AF_INET
@@ -45,8 +29,18 @@ if TYPE_CHECKING:
 ADDR_AT = IFNAMSIZ + 4  # sin_addr: behind sin_family and sin_port
 ALL = 0xFFFFFFFF
 
-GETTING = (SIOCGIFADDR, SIOCGIFBRDADDR, SIOCGIFDSTADDR, SIOCGIFNETMASK)
-SETTING = (SIOCSIFADDR, SIOCSIFBRDADDR, SIOCSIFDSTADDR, SIOCSIFNETMASK)
+GETTING = (
+    dev_ioctl.SIOCGIFADDR,
+    dev_ioctl.SIOCGIFBRDADDR,
+    dev_ioctl.SIOCGIFDSTADDR,
+    dev_ioctl.SIOCGIFNETMASK,
+)
+SETTING = (
+    dev_ioctl.SIOCSIFADDR,
+    dev_ioctl.SIOCSIFBRDADDR,
+    dev_ioctl.SIOCSIFDSTADDR,
+    dev_ioctl.SIOCSIFNETMASK,
+)
 
 
 def inet_abc_len(addr: int) -> int:
@@ -80,7 +74,7 @@ def ifr_addr(ifr: bytearray) -> int:
 
 def ifreq_of(label: bytes, addr: int) -> bytearray:
     """struct ifreq of a name and an address."""
-    ifr = bytearray(IFREQ_BYTES)
+    ifr = bytearray(dev_ioctl.IFREQ_BYTES)
     ifr[: len(label)] = label
     struct.pack_into("=H", ifr, IFNAMSIZ, AF_INET)
     ifr[ADDR_AT : ADDR_AT + 4] = addr.to_bytes(4, "big")
@@ -92,7 +86,7 @@ def inet_gifconf(dev: net_device, room: int | None) -> list[bytes]:
     in_dev: in_device | None = dev.ip_ptr
     if in_dev is None:
         return []
-    most = len(in_dev.ifa_list) if room is None else max(room, 0) // IFREQ_BYTES
+    most = len(in_dev.ifa_list) if room is None else max(room, 0) // dev_ioctl.IFREQ_BYTES
     return [
         bytes(ifreq_of(os.fsencode(ifa.ifa_label), ifa.ifa_local)) for ifa in in_dev.ifa_list[:most]
     ]
@@ -110,7 +104,7 @@ def devinet_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
     """
     label = os.fsdecode(ifr_name(ifr))
     family, wanted = ifr_family(ifr), ifr_addr(ifr)
-    if cmd == SIOCSIFFLAGS:
+    if cmd == dev_ioctl.SIOCSIFFLAGS:
         need_admin(net)
     elif cmd in SETTING:
         need_admin(net)
@@ -124,20 +118,20 @@ def devinet_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
     ifa = labelled[0] if labelled else None
     if cmd in GETTING and family == AF_INET:
         ifa = next((one for one in labelled if one.ifa_local == wanted), ifa)
-    if ifa is None and cmd not in (SIOCSIFADDR, SIOCSIFFLAGS):
+    if ifa is None and cmd not in (dev_ioctl.SIOCSIFADDR, dev_ioctl.SIOCSIFFLAGS):
         raise os_error(errno.EADDRNOTAVAIL, f"{label} has no IPv4 address")
-    if cmd == SIOCSIFFLAGS:
+    if cmd == dev_ioctl.SIOCSIFFLAGS:
         devinet_set_flags(dev, ifa, ":" in label, family)
-    elif cmd == SIOCSIFADDR:
+    elif cmd == dev_ioctl.SIOCSIFADDR:
         inet_set_addr(dev, ifa, label, wanted)
     elif ifa is not None and cmd in SETTING:
         devinet_change(ifa, cmd, wanted)
     elif ifa is not None:
         value = {
-            SIOCGIFADDR: ifa.ifa_local,
-            SIOCGIFBRDADDR: ifa.ifa_broadcast,
-            SIOCGIFDSTADDR: ifa.ifa_address,
-            SIOCGIFNETMASK: ifa.ifa_mask,
+            dev_ioctl.SIOCGIFADDR: ifa.ifa_local,
+            dev_ioctl.SIOCGIFBRDADDR: ifa.ifa_broadcast,
+            dev_ioctl.SIOCGIFDSTADDR: ifa.ifa_address,
+            dev_ioctl.SIOCGIFNETMASK: ifa.ifa_mask,
         }[cmd]
         ifr[IFNAMSIZ : IFNAMSIZ + 16] = ifreq_of(b"", value)[IFNAMSIZ : IFNAMSIZ + 16]
 
@@ -180,20 +174,20 @@ def devinet_change(ifa: in_ifaddr, cmd: int, value: int) -> None:
     """SIOCSIFBRDADDR, SIOCSIFDSTADDR, SIOCSIFNETMASK: remove the address and add it changed."""
     in_dev = ifa.ifa_dev
     dev = in_dev.dev
-    if cmd == SIOCSIFDSTADDR:
+    if cmd == dev_ioctl.SIOCSIFDSTADDR:
         if ifa.ifa_address == value:
             return
         if inet_abc_len(value) < 0:
             raise os_error(errno.EINVAL, "a group is no peer")
-    elif cmd == SIOCSIFNETMASK and bad_mask(value, 0):
+    elif cmd == dev_ioctl.SIOCSIFNETMASK and bad_mask(value, 0):
         raise os_error(errno.EINVAL, f"{value:#010x} is no mask")
-    now = ifa.ifa_broadcast if cmd == SIOCSIFBRDADDR else ifa.ifa_mask
-    if cmd != SIOCSIFDSTADDR and now == value:
+    now = ifa.ifa_broadcast if cmd == dev_ioctl.SIOCSIFBRDADDR else ifa.ifa_mask
+    if cmd != dev_ioctl.SIOCSIFDSTADDR and now == value:
         return
     __inet_del_ifa(in_dev, ifa)
-    if cmd == SIOCSIFBRDADDR:
+    if cmd == dev_ioctl.SIOCSIFBRDADDR:
         ifa.ifa_broadcast = value
-    elif cmd == SIOCSIFDSTADDR:
+    elif cmd == dev_ioctl.SIOCSIFDSTADDR:
         ifa.ifa_address = value
     else:
         old = ifa.ifa_mask

@@ -45,7 +45,7 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import narrow, row, state
-from stack.core.sock import SOCK_USE_WRITE_QUEUE
+from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow

@@ -49,17 +49,10 @@ from stack.core.netdevice import net_device
 from stack.core.rows import narrow, wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.inet import mc_filter
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock, ip_mc_socklist
-from stack.inet.mc_filter import (
-    ANY_SOURCE,
-    MCAST_EXCLUDE,
-    MCAST_INCLUDE,
-    NOBODY,
-    current_record,
-    mc_changes,
-    mc_state,
-)
+from stack.inet.mc_filter import ANY_SOURCE, NOBODY, current_record, mc_changes, mc_state
 from stack.inet.protocol import net_protocol
 from stack.ipv4.addr import ipv4_is_local_multicast, ipv4_is_multicast
 from stack.ipv4.arp_send import arp_mc_map
@@ -142,7 +135,9 @@ def ip_mc_find_dev(net: Net, group: int, addr: int) -> net_device | None:
         return None
 
 
-def ip_mc_join_group(sk: inet_sock, group: int, ifindex: int, mode: int = MCAST_EXCLUDE) -> None:
+def ip_mc_join_group(
+    sk: inet_sock, group: int, ifindex: int, mode: int = mc_filter.MCAST_EXCLUDE
+) -> None:
     """net/ipv4/igmp.c: join for a socket. Raises: OSError EINVAL, ENODEV, EADDRINUSE, ENOBUFS."""
     if not ipv4_is_multicast(group):
         raise os_error(errno.EINVAL, "not a multicast group")
@@ -197,9 +192,9 @@ def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: 
         raise os_error(errno.ENODEV, "no interface for this group")
     if optname == uapi.IP_ADD_SOURCE_MEMBERSHIP:
         if ml is None:
-            ip_mc_join_group(sk, group, ifindex, MCAST_INCLUDE)
+            ip_mc_join_group(sk, group, ifindex, mc_filter.MCAST_INCLUDE)
             ml = sk.mc_list[-1]
-        if ml.sfmode != MCAST_INCLUDE:
+        if ml.sfmode != mc_filter.MCAST_INCLUDE:
             raise os_error(errno.EINVAL, "the membership takes every source")
         if source in ml.sflist:
             raise os_error(errno.EADDRNOTAVAIL, "this source is listed already")
@@ -212,7 +207,7 @@ def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: 
     if ml is None:
         raise os_error(errno.EINVAL, "not a member of this group")
     if optname == uapi.IP_DROP_SOURCE_MEMBERSHIP:
-        if ml.sfmode != MCAST_INCLUDE or source not in ml.sflist:
+        if ml.sfmode != mc_filter.MCAST_INCLUDE or source not in ml.sflist:
             raise os_error(errno.EADDRNOTAVAIL, "this source is not listed")
         before = _state(ml)
         ml.sflist.remove(source)
@@ -221,7 +216,7 @@ def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: 
             sk.mc_list.remove(ml)
             sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
         return
-    if ml.sfmode != MCAST_EXCLUDE:
+    if ml.sfmode != mc_filter.MCAST_EXCLUDE:
         raise os_error(errno.EINVAL, "the membership lists its sources")
     before = _state(ml)
     if optname == uapi.IP_BLOCK_SOURCE:
@@ -243,12 +238,12 @@ def ip_mc_msfilter(
     """net/ipv4/igmp.c: replace a membership's source filter. Raises: OSError EINVAL, ENODEV."""
     if not ipv4_is_multicast(group):
         raise os_error(errno.EINVAL, "not a multicast group")
-    if mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
+    if mode not in (mc_filter.MCAST_INCLUDE, mc_filter.MCAST_EXCLUDE):
         raise os_error(errno.EINVAL, f"{mode} is no filter mode")
     dev = sk.net.dev_by_index.get(ifindex)
     if dev is None or dev.ip_ptr is None:
         raise os_error(errno.ENODEV, "no interface for this group")
-    if mode == MCAST_INCLUDE and not sources:
+    if mode == mc_filter.MCAST_INCLUDE and not sources:
         ip_mc_leave_group(sk, group, ifindex)  # the filter admits no source
         return
     ml = next((m for m in sk.mc_list if m.multiaddr == group and m.ifindex == ifindex), None)
@@ -267,7 +262,7 @@ def ip_mc_sf_allow(sk: inet_sock, loc_addr: int, rmt_addr: int, dif: int) -> boo
     for ml in sk.mc_list:
         if ml.multiaddr == loc_addr and ml.ifindex == dif:
             listed = rmt_addr in ml.sflist
-            return listed if ml.sfmode == MCAST_INCLUDE else not listed
+            return listed if ml.sfmode == mc_filter.MCAST_INCLUDE else not listed
     return sk.mc_all
 
 

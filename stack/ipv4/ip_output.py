@@ -37,13 +37,8 @@ from stack.core.netdevice import net_device, net_xmit_errno
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.rows import narrow, row, state
 from stack.core.secure_seq import SECURE_IP_ID
-from stack.core.sock import (
-    SOCK_LOCALROUTE,
-    sk_dst_check,
-    sk_setup_caps,
-    sock,
-    sock_wait_for_wmem,
-)
+from stack.core.sock import sk_dst_check, sk_setup_caps, sock, sock_wait_for_wmem
+from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
 from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready, inet_gso_slowpath
 from stack.inet.flow import flowi

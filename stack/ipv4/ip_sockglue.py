@@ -22,14 +22,7 @@ from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import narrow, state
-from stack.core.sock import (
-    CAP_NET_ADMIN,
-    CAP_NET_RAW,
-    lock_sock,
-    release_sock,
-    sk_dst_check,
-    sk_dst_reset,
-)
+from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_reset
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
 from stack.core.sockopt_table import (
@@ -56,7 +49,7 @@ from stack.core.sockopt_table import (
     switch,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
-from stack.core.uapi import SOL_IP
+from stack.core.uapi import CAP_NET_ADMIN, CAP_NET_RAW, SOL_IP
 from stack.inet.inet_connection_sock import inet_connection_sock
 from stack.inet.inet_sock import inet_sock, ip_options
 from stack.ipv4.fib import ip_dev_find

@@ -13,13 +13,8 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.proto import proto
 from stack.core.rows import narrow
-from stack.core.sock import (
-    SOCK_BROADCAST,
-    lock_sock,
-    release_sock,
-    sk_dst_check,
-    sk_dst_set,
-)
+from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_set
+from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, IPPROTO_ICMP

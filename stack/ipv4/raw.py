@@ -34,13 +34,8 @@ from stack.core.iov import msghdr
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.proto import proto
 from stack.core.rows import narrow
-from stack.core.sock import (
-    SOCK_BROADCAST,
-    lock_sock,
-    release_sock,
-    sk_common_release,
-    sk_dst_reset,
-)
+from stack.core.sock import lock_sock, release_sock, sk_common_release, sk_dst_reset
+from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_len, sockaddr
 from stack.core.sockopt_table import (
     RAW,

@@ -23,7 +23,8 @@ from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import narrow, row, state, wide
 from stack.core.security import security_sk_classify_flow
-from stack.core.sock import SOCK_LOCALROUTE, sk_dst_check, sk_dst_reset, sk_dst_set
+from stack.core.sock import sk_dst_check, sk_dst_reset, sk_dst_set
+from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer

@@ -27,20 +27,15 @@ from fastpath.net.inetkey import inet_err_ends, udp_rcv_usual
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.neigh_table import NUD_VALID
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
 from stack.core.rows import narrow
 from stack.core.snmp import udp_mib
-from stack.core.sock import (
-    SOCK_BROADCAST,
-    SOCK_LOCALROUTE,
-    sk_dst_check,
-    sk_dst_set,
-    sock_wfree,
-)
+from stack.core.sock import sk_dst_check, sk_dst_set, sock_wfree
+from stack.core.sock_flags import SOCK_BROADCAST, SOCK_LOCALROUTE
 from stack.core.sockaddr import sockaddr
+from stack.core.uapi import NUD_VALID
 from stack.inet.af_ops import af_ops_of, inet_af_ops
 from stack.inet.append import inet_cork_of, ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect

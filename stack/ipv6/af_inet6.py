@@ -11,11 +11,8 @@ from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.proto import net_proto_family, proto_register
 from stack.core.rows import wide
-from stack.core.sock import (
-    SOCK_BINDADDR_LOCK,
-    lock_sock,
-    release_sock,
-)
+from stack.core.sock import lock_sock, release_sock
+from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.inet.af_ops import inet_register_af_ops
 from stack.inet.inet_common import (

@@ -22,14 +22,8 @@ from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr
 from stack.core.rows import wide
-from stack.core.sock import (
-    SOCK_BINDADDR_LOCK,
-    lock_sock,
-    release_sock,
-    sk_dst_reset,
-    sk_dst_set,
-    sock_queue_err_skb,
-)
+from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_dst_set, sock_queue_err_skb
+from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.sockopt import put_cmsg
 from stack.core.tcp_states import TCP_ESTABLISHED

@@ -24,17 +24,11 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,
 )
+from stack.ipv6 import protocol
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_HOPBYHOP, IP6SKB_JUMBOGRAM, IP6SKB_ROUTERALERT
 from stack.ipv6.ip6_icmp import ICMPV6_HDR_FIELD, ICMPV6_UNK_OPTION, icmpv6_param_prob
-from stack.ipv6.protocol import (
-    INET6_PROTO_NOPOLICY,
-    NEXTHDR_DEST,
-    NEXTHDR_NONE,
-    NEXTHDR_ROUTING,
-    inet6_add_protocol,
-    inet6_protocol,
-)
+from stack.ipv6.protocol import inet6_add_protocol, inet6_protocol
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -226,13 +220,13 @@ def ipv6_nodata_rcv(skb: sk_buff) -> int:
     return 0
 
 
-rthdr_protocol = inet6_protocol(handler=ipv6_rthdr_rcv, flags=INET6_PROTO_NOPOLICY)
-destopt_protocol = inet6_protocol(handler=ipv6_destopt_rcv, flags=INET6_PROTO_NOPOLICY)
-nodata_protocol = inet6_protocol(handler=ipv6_nodata_rcv, flags=INET6_PROTO_NOPOLICY)
+rthdr_protocol = inet6_protocol(handler=ipv6_rthdr_rcv, flags=protocol.INET6_PROTO_NOPOLICY)
+destopt_protocol = inet6_protocol(handler=ipv6_destopt_rcv, flags=protocol.INET6_PROTO_NOPOLICY)
+nodata_protocol = inet6_protocol(handler=ipv6_nodata_rcv, flags=protocol.INET6_PROTO_NOPOLICY)
 
 
 def ipv6_exthdrs_init(net: Net) -> None:
     """net/ipv6/exthdrs.c: register the handlers."""
-    inet6_add_protocol(net, rthdr_protocol, NEXTHDR_ROUTING)
-    inet6_add_protocol(net, destopt_protocol, NEXTHDR_DEST)
-    inet6_add_protocol(net, nodata_protocol, NEXTHDR_NONE)
+    inet6_add_protocol(net, rthdr_protocol, protocol.NEXTHDR_ROUTING)
+    inet6_add_protocol(net, destopt_protocol, protocol.NEXTHDR_DEST)
+    inet6_add_protocol(net, nodata_protocol, protocol.NEXTHDR_NONE)

@@ -18,7 +18,8 @@ from fastpath.net.hdr6 import icmp6_csum, icmp6_hdr, ipv6_skip_exthdr
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.proto import proto
-from stack.core.sock import SOCK_USE_WRITE_QUEUE, sk_alloc, sock_init_data
+from stack.core.sock import sk_alloc, sock_init_data
+from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check

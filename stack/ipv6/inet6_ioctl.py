@@ -9,14 +9,8 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
-from stack.core.dev_ioctl import (
-    SIOCADDRT,
-    SIOCDELRT,
-    SIOCDIFADDR,
-    SIOCSIFADDR,
-    SIOCSIFDSTADDR,
-    need_admin,
-)
+from stack.core import dev_ioctl
+from stack.core.dev_ioctl import need_admin
 from stack.core.errors import os_error
 from stack.core.memory import copy_from_user
 from stack.core.netdevice import net_device
@@ -47,7 +41,7 @@ def ipv6_route_ioctl(net: Net, cmd: int, arg: Any) -> None:
     need_admin(net)
     data = copy_from_user(arg, IN6_RTMSG.size)
     dst, _, gateway, _, dst_len, src_len, metric, _, flags, ifindex = IN6_RTMSG.unpack(data)
-    if cmd == SIOCDELRT and (
+    if cmd == dev_ioctl.SIOCDELRT and (
         dst_len > 128 or src_len or (ifindex and ifindex not in net.dev_by_index)
     ):
         raise os_error(errno.ESRCH, "no such route")
@@ -59,7 +53,7 @@ def ipv6_route_ioctl(net: Net, cmd: int, arg: Any) -> None:
     mask = (1 << 128) - (1 << 128 - dst_len)
     prefix = f"{format_addr6(int.from_bytes(dst, 'big') & mask)}/{dst_len}"
     via = format_addr6(int.from_bytes(gateway, "big")) if flags & RTF_GATEWAY else None
-    if cmd == SIOCADDRT:
+    if cmd == dev_ioctl.SIOCADDRT:
         rtype = RTN_UNREACHABLE if flags & RTF_REJECT else RTN_UNICAST
         ip6_route_add(net, prefix, via=via, dev=dev, metric=metric, rtype=rtype)
     else:
@@ -108,13 +102,13 @@ def inet6_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
     Raises: OSError; ENOTTY for an unknown request.
     """
     net = sock.net
-    if cmd in (SIOCADDRT, SIOCDELRT):
+    if cmd in (dev_ioctl.SIOCADDRT, dev_ioctl.SIOCDELRT):
         ipv6_route_ioctl(net, cmd, arg)
-    elif cmd == SIOCSIFADDR:
+    elif cmd == dev_ioctl.SIOCSIFADDR:
         addrconf_add_ifaddr(net, arg)
-    elif cmd == SIOCDIFADDR:
+    elif cmd == dev_ioctl.SIOCDIFADDR:
         addrconf_del_ifaddr(net, arg)
-    elif cmd == SIOCSIFDSTADDR:
+    elif cmd == dev_ioctl.SIOCSIFDSTADDR:
         addrconf_set_dstaddr(net, arg)
     else:
         return sk_ioctl(sock.sk, cmd, arg)

@@ -27,11 +27,11 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import ETH_P_IP
 from stack.core.rows import wide
-from stack.core.sock import CAP_NET_RAW, ns_capable
+from stack.core.sock import ns_capable
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
 from stack.core.sockopt_table import exact_int, int_bytes, opt_bytes
-from stack.core.uapi import SOL_IPV6
+from stack.core.uapi import CAP_NET_RAW, SOL_IPV6
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import in_skb_info, ip_cmsg_recv_offset, ipv4_pktinfo_prepare

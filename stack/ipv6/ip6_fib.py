@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from fastpath.errors import ArgumentError
 from fastpath.net.inetkey import inet_siphash
 from stack.core.errors import os_error
-from stack.core.neigh_table import NUD_FAILED, NUD_VALID
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
+from stack.core.uapi import NUD_FAILED, NUD_VALID
 from stack.ipv6.addr import MASKS6, format_addr6
 
 if TYPE_CHECKING:

@@ -19,14 +19,7 @@ from typing import Any
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.rows import rows_of
-from stack.core.sock import (
-    CAP_NET_ADMIN,
-    CAP_NET_RAW,
-    lock_sock,
-    release_sock,
-    sk_dst_check,
-    sk_dst_reset,
-)
+from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_reset
 from stack.core.sockopt_table import (
     ON_OFF,
     RAW,
@@ -46,7 +39,7 @@ from stack.core.sockopt_table import (
     switch,
 )
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, AF_INET6, SOL_IP, SOL_IPV6
+from stack.core.uapi import AF_INET, AF_INET6, CAP_NET_ADMIN, CAP_NET_RAW, SOL_IP, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import DATAGRAMS, ip_getsockopt, ip_setsockopt

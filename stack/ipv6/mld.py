@@ -16,14 +16,8 @@ from stack.core.drop_reason import SKB_DROP_REASON_MLD_INHDR, SKB_DROP_REASON_NO
 from stack.core.netdevice import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP
 from stack.core.rows import wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
-from stack.inet.mc_filter import (
-    ALLOW_NEW_SOURCES,
-    CHANGE_TO_EXCLUDE,
-    MCAST_EXCLUDE,
-    current_record,
-    mc_changes,
-    mc_state,
-)
+from stack.inet import mc_filter
+from stack.inet.mc_filter import current_record, mc_changes, mc_state
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -202,8 +196,8 @@ def mld_dad_work(timer: timer_list) -> None:
         for mc in idev.mc_list.values():
             if mld_reportable(mc):
                 now = mc.filter.state()
-                excludes = now.mode == MCAST_EXCLUDE
-                kind = CHANGE_TO_EXCLUDE if excludes else ALLOW_NEW_SOURCES
+                excludes = now.mode == mc_filter.MCAST_EXCLUDE
+                kind = mc_filter.CHANGE_TO_EXCLUDE if excludes else mc_filter.ALLOW_NEW_SOURCES
                 records.append(MldRecord(kind, mc.mca_addr, tuple(sorted(now.sources))))
         mld_sendpack(idev, records)
     idev.mld.dad_count -= 1

@@ -18,13 +18,7 @@ from stack.core.neigh_gc import (
     neigh_table_init,
     pneigh_lookup,
 )
-from stack.core.neigh_table import (
-    NUD_VALID,
-    neigh_ops,
-    neigh_table,
-    neighbour,
-    pneigh_entry,
-)
+from stack.core.neigh_table import neigh_ops, neigh_table, neighbour, pneigh_entry
 from stack.core.neighbour import (
     neigh_connected_output,
     neigh_direct_output,
@@ -35,7 +29,7 @@ from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.proto import proto
 from stack.core.rows import wide
 from stack.core.sock import sk_alloc, sock_init_data
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, NUD_VALID, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6 import if_inet6
 from stack.ipv6.addr import addrconf_addr_solict_mult, ipv6_addr_is_multicast, ipv6_eth_mc_map

@@ -26,23 +26,14 @@ from typing import TYPE_CHECKING
 from fastpath.base import skbuff
 from fastpath.base.skbuff import consume_skb, sk_buff, skb_clone, skb_copy_bits, skb_to_bytes
 from fastpath.net.hdr import ipv6_hdr
-from stack.core import drop_reason
+from stack.core import drop_reason, neigh_table
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_gc import pneigh_enqueue, pneigh_lookup
-from stack.core.neigh_table import (
-    NEIGH_UPDATE_F_ISROUTER,
-    NEIGH_UPDATE_F_OVERRIDE,
-    NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
-    NEIGH_UPDATE_F_WEAK_OVERRIDE,
-    NTF_ROUTER,
-    NUD_FAILED,
-    NUD_REACHABLE,
-    NUD_STALE,
-)
 from stack.core.neighbour import __neigh_lookup, neigh_create, neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
-from stack.ipv6 import if_inet6, ip6_icmp
+from stack.core.uapi import NTF_ROUTER, NUD_FAILED, NUD_REACHABLE, NUD_STALE
+from stack.ipv6 import if_inet6, ip6_icmp, nd_messages
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -53,12 +44,7 @@ from stack.ipv6.addr import (
 from stack.ipv6.addrconf_dad import addrconf_dad_failure
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_acast_addr, ipv6_chk_prefix, ipv6_get_ifaddr
 from stack.ipv6.ip6_cb import IP6SKB_FRAGMENTED
-from stack.ipv6.nd_messages import (
-    ND_MSG_LEN,
-    RS_LEN,
-    NeighbourAdvertisement,
-    NeighbourSolicitation,
-)
+from stack.ipv6.nd_messages import NeighbourAdvertisement, NeighbourSolicitation
 from stack.ipv6.nd_options import ndisc_parse_options
 from stack.ipv6.ndisc_router import ndisc_redirect_rcv, ndisc_router_discovery, rt6_clean_tohost
 from stack.ipv6.ndisc_send import ndisc_send_na
@@ -70,7 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ND_HOP_LIMIT = 255
-_LEARN = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE
+_LEARN = neigh_table.NEIGH_UPDATE_F_WEAK_OVERRIDE | neigh_table.NEIGH_UPDATE_F_OVERRIDE
 _INVALID = drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
 
 
@@ -86,7 +72,7 @@ def ndisc_rcv(skb: sk_buff) -> int:
         return _INVALID
     if skb.ip_cb_flags & IP6SKB_FRAGMENTED and idev.cnf.suppress_frag_ndisc:
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_FRAG
-    if skb.len < RS_LEN:
+    if skb.len < nd_messages.RS_LEN:
         return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     if ipv6_hdr(skb).hop_limit != ND_HOP_LIMIT:
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_HOP_LIMIT
@@ -125,7 +111,7 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
         return _INVALID
     if dad and not ipv6_addr_is_solict_mult(daddr):
         return _INVALID
-    options = ndisc_parse_options(data[ND_MSG_LEN:], dev.addr_len)
+    options = ndisc_parse_options(data[nd_messages.ND_MSG_LEN :], dev.addr_len)
     if options is None:
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     lladdr = options.src_lladdr
@@ -220,7 +206,7 @@ def ndisc_recv_na(skb: sk_buff) -> int:
     target = msg.target
     if ipv6_addr_is_multicast(target) or (ipv6_addr_is_multicast(daddr) and msg.solicited):
         return _INVALID
-    options = ndisc_parse_options(data[ND_MSG_LEN:], dev.addr_len)
+    options = ndisc_parse_options(data[nd_messages.ND_MSG_LEN :], dev.addr_len)
     if options is None:
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     lladdr = options.tgt_lladdr
@@ -251,11 +237,11 @@ def ndisc_recv_na(skb: sk_buff) -> int:
     ):
         return _INVALID  # our own proxy answer
     old_flags = neigh.flags
-    flags = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
+    flags = neigh_table.NEIGH_UPDATE_F_WEAK_OVERRIDE | neigh_table.NEIGH_UPDATE_F_OVERRIDE_ISROUTER
     if msg.override:
-        flags |= NEIGH_UPDATE_F_OVERRIDE
+        flags |= neigh_table.NEIGH_UPDATE_F_OVERRIDE
     if msg.router:
-        flags |= NEIGH_UPDATE_F_ISROUTER
+        flags |= neigh_table.NEIGH_UPDATE_F_ISROUTER
     neigh_update(neigh, lladdr, state, flags)
     if old_flags & ~neigh.flags & NTF_ROUTER:
         # RFC 4861 7.2.5: remove the routes of a neighbour that is no router any more.
@@ -274,7 +260,7 @@ def ndisc_recv_rs(skb: sk_buff) -> int:
         return _INVALID
     saddr = ipv6_hdr(skb).saddr
     data = skb_to_bytes(skb)
-    options = ndisc_parse_options(data[RS_LEN:], dev.addr_len)
+    options = ndisc_parse_options(data[nd_messages.RS_LEN :], dev.addr_len)
     if options is None:
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     if saddr == IN6ADDR_ANY:
@@ -283,7 +269,7 @@ def ndisc_recv_rs(skb: sk_buff) -> int:
     else:
         neigh = __neigh_lookup(tbl, saddr, dev, True)
         if neigh is not None:
-            flags = _LEARN | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
+            flags = _LEARN | neigh_table.NEIGH_UPDATE_F_OVERRIDE_ISROUTER
             neigh_update(neigh, options.src_lladdr, NUD_STALE, flags)
     if idev.nd.on_rs is not None:
         idev.nd.on_rs(saddr)

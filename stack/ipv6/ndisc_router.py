@@ -17,14 +17,13 @@ from stack.core.neigh_table import (
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
-    NTF_ROUTER,
-    NUD_STALE,
     neigh_rand_reach_time,
 )
 from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
-from stack.ipv6 import if_inet6, ip6_fib
+from stack.core.uapi import NTF_ROUTER, NUD_STALE
+from stack.ipv6 import if_inet6, ip6_fib, nd_options
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.addrconf_prefix import addrconf_prefix_rcv, ra_route_room
 from stack.ipv6.icmp import icmpv6_notify
@@ -32,13 +31,7 @@ from stack.ipv6.if_inet6 import inet6_dev, ipv6_accept_ra, ipv6_chk_addr
 from stack.ipv6.ip6_fib import fib6_del, fib6_get_table, fib6_info, fib6_set_expires
 from stack.ipv6.ip6_icmp import NDISC_REDIRECT
 from stack.ipv6.nd_messages import RA_LEN, RD_LEN, Redirect, RouterAdvertisement
-from stack.ipv6.nd_options import (
-    ICMPV6_ROUTER_PREF_INVALID,
-    ICMPV6_ROUTER_PREF_MEDIUM,
-    INFINITY_LIFE_TIME,
-    ndisc_options,
-    ndisc_parse_options,
-)
+from stack.ipv6.nd_options import ndisc_options, ndisc_parse_options
 from stack.ipv6.route_learned import (
     ip6_redirect_no_header,
     rt6_add_dflt_router,
@@ -126,8 +119,8 @@ def _default_router(idev: inet6_dev, saddr: wide, message: RouterAdvertisement) 
     if lifetime and lifetime < cnf.accept_ra_min_lft:
         return None
     pref = message.router_pref
-    if pref == ICMPV6_ROUTER_PREF_INVALID or not cnf.accept_ra_rtr_pref:
-        pref = ICMPV6_ROUTER_PREF_MEDIUM
+    if pref == nd_options.ICMPV6_ROUTER_PREF_INVALID or not cnf.accept_ra_rtr_pref:
+        pref = nd_options.ICMPV6_ROUTER_PREF_MEDIUM
     rt = rt6_get_dflt_router(net, saddr, dev)
     if rt is not None and (not lifetime or rt.fib6_metric != cnf.ra_defrtr_metric):
         fib6_del(net, rt)
@@ -176,7 +169,9 @@ def _routes(idev: inet6_dev, saddr: wide, options: ndisc_options) -> None:
         if not cnf.accept_ra_rt_info_min_plen <= plen <= cnf.accept_ra_rt_info_max_plen:
             continue
         # RFC 4191 2.3: an option with the reserved preference is ignored.
-        if option.pref == ICMPV6_ROUTER_PREF_INVALID or (lifetime and not ra_route_room(idev)):
+        if option.pref == nd_options.ICMPV6_ROUTER_PREF_INVALID or (
+            lifetime and not ra_route_room(idev)
+        ):
             continue
         prefix = option.prefix >> (128 - plen) << (128 - plen) if plen else 0
         rt6_route_rcv(idev.net, idev.dev, prefix, plen, option.pref, lifetime, saddr)
@@ -202,7 +197,7 @@ def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
     now = idev.net.now()
 
     def ends(lifetime: int) -> int | None:
-        return None if lifetime == INFINITY_LIFE_TIME else now + lifetime * SEC
+        return None if lifetime == nd_options.INFINITY_LIFE_TIME else now + lifetime * SEC
 
     for servers in options.rdnss:
         nd.dns_servers.update((server, ends(servers.lifetime)) for server in servers.servers)

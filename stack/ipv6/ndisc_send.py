@@ -14,12 +14,11 @@ from fastpath.base.skbuff import (
     skb_set_transport_header,
 )
 from fastpath.net.hdr import ipv6_hdr, ipv6_push
-from stack.core.neigh_table import NUD_VALID
 from stack.core.netdevice import ETH_P_IPV6, net_device
 from stack.core.rows import wide
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, NUD_VALID
 from stack.inet.flow import flowi
-from stack.ipv6 import if_inet6
+from stack.ipv6 import if_inet6, nd_options
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -37,13 +36,7 @@ from stack.ipv6.nd_messages import (
     Redirect,
     RouterSolicitation,
 )
-from stack.ipv6.nd_options import (
-    ND_OPT_SOURCE_LL_ADDR,
-    ND_OPT_TARGET_LL_ADDR,
-    ndisc_fill_addr_option,
-    opt_nonce,
-    opt_redirected_header,
-)
+from stack.ipv6.nd_options import ndisc_fill_addr_option, opt_nonce, opt_redirected_header
 from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import icmp6_dst_alloc, ip_neigh_gw6
 from stack.ipv6.saddr import ipv6_dev_get_saddr, ipv6_get_lladdr
@@ -107,7 +100,7 @@ def ndisc_send_ns(
     options = b""
     # RFC 4861 4.3: the option is not allowed with source ::.
     if dev.addr_len and saddr != IN6ADDR_ANY:
-        options += ndisc_fill_addr_option(ND_OPT_SOURCE_LL_ADDR, dev.dev_addr)
+        options += ndisc_fill_addr_option(nd_options.ND_OPT_SOURCE_LL_ADDR, dev.dev_addr)
     if nonce:
         options += opt_nonce(nonce)
     ndisc_send_skb(dev, NeighbourSolicitation(solicit).pack(options), daddr, saddr)
@@ -137,7 +130,7 @@ def ndisc_send_na(
             return
     options = b""
     if inc_opt and dev.addr_len:
-        options = ndisc_fill_addr_option(ND_OPT_TARGET_LL_ADDR, dev.dev_addr)
+        options = ndisc_fill_addr_option(nd_options.ND_OPT_TARGET_LL_ADDR, dev.dev_addr)
     message = NeighbourAdvertisement(solicited_addr, router, solicited, override)
     ndisc_send_skb(dev, message.pack(options), daddr, src_addr)
 
@@ -163,7 +156,7 @@ def ndisc_send_rs(dev: net_device, saddr: wide, daddr: wide) -> None:
     if dev.addr_len and saddr != IN6ADDR_ANY:
         ifp = ipv6_get_ifaddr(dev.net, saddr, dev, True)
         if ifp is not None and not ifp.flags & if_inet6.IFA_F_OPTIMISTIC:
-            options = ndisc_fill_addr_option(ND_OPT_SOURCE_LL_ADDR, dev.dev_addr)
+            options = ndisc_fill_addr_option(nd_options.ND_OPT_SOURCE_LL_ADDR, dev.dev_addr)
     ndisc_send_skb(dev, RouterSolicitation().pack(options), daddr, saddr)
 
 
@@ -209,7 +202,7 @@ def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
         if neigh is None:
             return
         if neigh.nud_state & NUD_VALID:
-            options = ndisc_fill_addr_option(ND_OPT_TARGET_LL_ADDR, neigh.ha)
+            options = ndisc_fill_addr_option(nd_options.ND_OPT_TARGET_LL_ADDR, neigh.ha)
     start = skb_network_offset(skb)
     room = if_inet6.IPV6_MIN_MTU - IPV6_HLEN - RD_LEN - len(options) - 8
     quoted = skb_copy_bits(skb, start, min(room, skb.len - start))

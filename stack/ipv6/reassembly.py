@@ -42,6 +42,7 @@ from stack.inet.inet_fragment import (
     inet_frag_start,
     ip_frag_ecn,
 )
+from stack.ipv6 import protocol
 from stack.ipv6.addr import rt6_need_strict
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FRAGMENTED, ip6cb_nhoff
 from stack.ipv6.ip6_icmp import (
@@ -52,16 +53,7 @@ from stack.ipv6.ip6_icmp import (
     icmpv6_param_prob,
     icmpv6_send,
 )
-from stack.ipv6.protocol import (
-    INET6_PROTO_NOPOLICY,
-    NEXTHDR_FRAGMENT,
-    NEXTHDR_ICMP,
-    NEXTHDR_NONE,
-    NEXTHDR_TCP,
-    NEXTHDR_UDP,
-    inet6_add_protocol,
-    inet6_protocol,
-)
+from stack.ipv6.protocol import inet6_add_protocol, inet6_protocol
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -88,13 +80,13 @@ class frag_queue(inet_frag_queue):
 
     nhoff: int = row(0)
     hlen: int = row(IPV6_HLEN)
-    nexthdr: int = row(NEXTHDR_NONE)
+    nexthdr: int = row(protocol.NEXTHDR_NONE)
 
     def __init__(self, net: Net, key: FragKey) -> None:
         super().__init__(net, net.ipv6.frags, key, ip6_frag_expire)
         self.nhoff = 0
         self.hlen = IPV6_HLEN
-        self.nexthdr = NEXTHDR_NONE
+        self.nexthdr = protocol.NEXTHDR_NONE
 
 
 def ipv6_frag_rcv(skb: sk_buff) -> int:
@@ -145,12 +137,14 @@ def ipv6frag_thdr_truncated(skb: sk_buff, at: int, nexthdr: int) -> bool:
     `at`: the offset of its fragment header. RFC 8200 4.5, RFC 7112 5.
     """
     offset, nexthdr, _ = ipv6_skip_exthdr(skb, at + FRAG_HLEN, nexthdr)
-    if nexthdr == NEXTHDR_NONE:
+    if nexthdr == protocol.NEXTHDR_NONE:
         return False
     if offset < 0:
         return True
     # As on Linux the whole transport header must be there, and one byte of an unknown one.
-    need = {NEXTHDR_TCP: 20, NEXTHDR_UDP: 8, NEXTHDR_ICMP: 8}.get(nexthdr, 1)
+    need = {protocol.NEXTHDR_TCP: 20, protocol.NEXTHDR_UDP: 8, protocol.NEXTHDR_ICMP: 8}.get(
+        nexthdr, 1
+    )
     return offset + need > skb.len
 
 
@@ -240,13 +234,13 @@ def ip6_frag_reasm(qp: frag_queue, last: sk_buff) -> sk_buff | None:
     return head
 
 
-frag_protocol = inet6_protocol(handler=ipv6_frag_rcv, flags=INET6_PROTO_NOPOLICY)
+frag_protocol = inet6_protocol(handler=ipv6_frag_rcv, flags=protocol.INET6_PROTO_NOPOLICY)
 
 
 def ipv6_frag_init(net: Net) -> None:
     """net/ipv6/reassembly.c"""
     net.ipv6.frags = fqdir(net.mib.ip6)
-    inet6_add_protocol(net, frag_protocol, NEXTHDR_FRAGMENT)
+    inet6_add_protocol(net, frag_protocol, protocol.NEXTHDR_FRAGMENT)
 
 
 def ipv6_frag_exit(net: Net) -> None:

@@ -29,13 +29,12 @@ from stack.core.neigh_table import (
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
-    NUD_STALE,
     neigh_key,
 )
 from stack.core.neighbour import neigh_confirm, neigh_update
 from stack.core.rows import wide
 from stack.core.sock import sk_dst_check
-from stack.core.uapi import AF_INET6
+from stack.core.uapi import AF_INET6, NUD_STALE
 from stack.inet.flow import flowi
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,

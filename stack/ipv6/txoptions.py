@@ -11,13 +11,7 @@ from dataclasses import dataclass
 
 from fastpath.base.skbuff import sk_buff, skb_push_data
 from stack.core.rows import wide
-from stack.ipv6.protocol import (
-    NEXTHDR_AUTH,
-    NEXTHDR_DEST,
-    NEXTHDR_FRAGMENT,
-    NEXTHDR_HOP,
-    NEXTHDR_ROUTING,
-)
+from stack.ipv6 import protocol
 
 IPV6_SRCRT_TYPE_0 = 0
 IPV6_SRCRT_TYPE_2 = 2
@@ -77,13 +71,13 @@ def push_rthdr(skb: sk_buff, proto: int, header: bytes, daddr: wide) -> int:
     if header[2] == IPV6_SRCRT_TYPE_4:  # its first entry is the final destination
         body = daddr.to_bytes(16, "big") + header[24:]
     skb_push_data(skb, bytes((proto,)) + header[1:8] + body)
-    return NEXTHDR_ROUTING
+    return protocol.NEXTHDR_ROUTING
 
 
 def ipv6_push_frag_opts(skb: sk_buff, opt: ipv6_txoptions, proto: int) -> int:
     """net/ipv6/exthdrs.c: push the headers that are fragmented; returns the first one's type."""
     if opt.dst1opt:
-        proto = push_exthdr(skb, proto, NEXTHDR_DEST, opt.dst1opt)
+        proto = push_exthdr(skb, proto, protocol.NEXTHDR_DEST, opt.dst1opt)
     return proto
 
 
@@ -96,19 +90,19 @@ def ipv6_push_nfrag_opts(
         first_hop = fl6_update_dst(daddr, opt) or daddr
         proto = push_rthdr(skb, proto, opt.srcrt, daddr)
         if opt.dst0opt:
-            proto = push_exthdr(skb, proto, NEXTHDR_DEST, opt.dst0opt)
+            proto = push_exthdr(skb, proto, protocol.NEXTHDR_DEST, opt.dst0opt)
     if opt.hopopt:
-        proto = push_exthdr(skb, proto, NEXTHDR_HOP, opt.hopopt)
+        proto = push_exthdr(skb, proto, protocol.NEXTHDR_HOP, opt.hopopt)
     return proto, first_hop
 
 
 def ipv6_ext_hdr(nexthdr: int) -> bool:
     """net/ipv6/exthdrs_core.c: whether the type is an extension header; 59 (no next header) is."""
     return nexthdr in (
-        NEXTHDR_HOP,
-        NEXTHDR_ROUTING,
-        NEXTHDR_FRAGMENT,
-        NEXTHDR_AUTH,
+        protocol.NEXTHDR_HOP,
+        protocol.NEXTHDR_ROUTING,
+        protocol.NEXTHDR_FRAGMENT,
+        protocol.NEXTHDR_AUTH,
         59,
-        NEXTHDR_DEST,
+        protocol.NEXTHDR_DEST,
     )

@@ -25,16 +25,14 @@ from fastpath.net.inetkey import inet_err_ends
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.neigh_table import NUD_VALID
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
 from stack.core.snmp import udp_mib
-from stack.core.sock import (
-    SOCK_LOCALROUTE,
-    sock_wfree,
-)
+from stack.core.sock import sock_wfree
+from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len
+from stack.core.uapi import NUD_VALID
 from stack.inet.af_ops import af_ops_of, inet_af_ops
 from stack.inet.append import inet_cork_of, ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect

@@ -18,18 +18,10 @@ from fastpath.base.skbuff import sk_buff
 from stack.core import netfilter
 from stack.core.netfilter import nf_hook_state
 from stack.core.rows import row, state
+from stack.netfilter import nf_nat_core
 from stack.netfilter.match import FAMILIES, nft_match, nft_match_packet, parse_match, parse_ports
 from stack.netfilter.nf_conntrack import nf_conn
-from stack.netfilter.nf_nat_core import (
-    NF_NAT_MANIP_DST,
-    NF_NAT_MANIP_SRC,
-    NF_NAT_RANGE_MAP_IPS,
-    NF_NAT_RANGE_PERSISTENT,
-    NF_NAT_RANGE_PROTO_RANDOM_FULLY,
-    NF_NAT_RANGE_PROTO_SPECIFIED,
-    nf_nat_range2,
-    nf_nat_setup_info,
-)
+from stack.netfilter.nf_nat_core import nf_nat_range2, nf_nat_setup_info
 from stack.netfilter.nf_nat_hooks import nf_nat_netns_get, nf_nat_netns_put
 from stack.netfilter.nf_nat_masquerade import (
     nf_nat_masquerade,
@@ -95,18 +87,18 @@ def parse_to(to: str) -> tuple[int, nf_nat_range2]:
     high = ipaddress.ip_address(last.strip()) if dash else low
     if low.version != high.version or int(high) < int(low):
         raise ValueError(f"{to!r}: no range of addresses")
-    rng = nf_nat_range2(NF_NAT_RANGE_MAP_IPS, int(low), int(high))
+    rng = nf_nat_range2(nf_nat_core.NF_NAT_RANGE_MAP_IPS, int(low), int(high))
     if ports:
-        rng.flags |= NF_NAT_RANGE_PROTO_SPECIFIED
+        rng.flags |= nf_nat_core.NF_NAT_RANGE_PROTO_SPECIFIED
         rng.min_proto, rng.max_proto = parse_ports(ports)
     return FAMILIES[low.version], rng
 
 
 def _flags(rng: nf_nat_range2, random: bool, persistent: bool) -> None:
     if random:
-        rng.flags |= NF_NAT_RANGE_PROTO_RANDOM_FULLY
+        rng.flags |= nf_nat_core.NF_NAT_RANGE_PROTO_RANDOM_FULLY
     if persistent:
-        rng.flags |= NF_NAT_RANGE_PERSISTENT
+        rng.flags |= nf_nat_core.NF_NAT_RANGE_PERSISTENT
 
 
 def _add(net: Net, rule: nat_rule) -> nat_rule:
@@ -143,12 +135,14 @@ def masquerade(
         families.append(netfilter.NFPROTO_IPV6)
     rng = nf_nat_range2()
     if ports is not None:
-        rng.flags |= NF_NAT_RANGE_PROTO_SPECIFIED
+        rng.flags |= nf_nat_core.NF_NAT_RANGE_PROTO_SPECIFIED
         rng.min_proto, rng.max_proto = parse_ports(ports)
     _flags(rng, random, False)
     hooks = [netfilter.NF_INET_POST_ROUTING]
     text = _text("masquerade", words)
-    return _add(net, nat_rule(match, rng, NF_NAT_MANIP_SRC, True, families, hooks, text))
+    return _add(
+        net, nat_rule(match, rng, nf_nat_core.NF_NAT_MANIP_SRC, True, families, hooks, text)
+    )
 
 
 def snat(
@@ -166,7 +160,7 @@ def snat(
     _flags(rng, random, persistent)
     hooks = [netfilter.NF_INET_POST_ROUTING, netfilter.NF_INET_LOCAL_IN]
     text = _text(f"snat to {to}", words)
-    return _add(net, nat_rule(match, rng, NF_NAT_MANIP_SRC, False, [pf], hooks, text))
+    return _add(net, nat_rule(match, rng, nf_nat_core.NF_NAT_MANIP_SRC, False, [pf], hooks, text))
 
 
 def dnat(
@@ -183,7 +177,7 @@ def dnat(
     _flags(rng, random, persistent)
     hooks = [netfilter.NF_INET_PRE_ROUTING, netfilter.NF_INET_LOCAL_OUT]
     text = _text(f"dnat to {to}", words)
-    return _add(net, nat_rule(match, rng, NF_NAT_MANIP_DST, False, [pf], hooks, text))
+    return _add(net, nat_rule(match, rng, nf_nat_core.NF_NAT_MANIP_DST, False, [pf], hooks, text))
 
 
 def rules(net: Net) -> list[nat_rule]:

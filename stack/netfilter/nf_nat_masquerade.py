@@ -20,14 +20,10 @@ from stack.ipv6.addrconf_addr import (
     unregister_inet6addr_notifier,
 )
 from stack.ipv6.saddr import ipv6_dev_get_saddr
+from stack.netfilter import nf_nat_core
 from stack.netfilter.nf_conntrack import netns_ct, nf_conn
 from stack.netfilter.nf_conntrack_life import nf_ct_delete
-from stack.netfilter.nf_nat_core import (
-    NF_NAT_MANIP_SRC,
-    NF_NAT_RANGE_MAP_IPS,
-    nf_nat_range2,
-    nf_nat_setup_info,
-)
+from stack.netfilter.nf_nat_core import nf_nat_range2, nf_nat_setup_info
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -50,9 +46,9 @@ def nf_nat_masquerade(skb: sk_buff, state: nf_hook_state, ct: nf_conn, rng: nf_n
     if not src:
         return NF_DROP
     ct.masq_index = out.ifindex
-    flags = rng.flags | NF_NAT_RANGE_MAP_IPS
+    flags = rng.flags | nf_nat_core.NF_NAT_RANGE_MAP_IPS
     new = nf_nat_range2(flags, src, src, rng.min_proto, rng.max_proto)
-    return nf_nat_setup_info(ct, new, NF_NAT_MANIP_SRC)
+    return nf_nat_setup_info(ct, new, nf_nat_core.NF_NAT_MANIP_SRC)
 
 
 def masquerade_cleanup(net: Net, ifindex: int, pf: int, addr: wide) -> int:

@@ -51,7 +51,6 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.netdevice import net_device, net_xmit_errno, packet_type
 from stack.core.sock import (
-    SOCK_DEAD,
     lock_sock,
     release_sock,
     sk_data_ready,
@@ -59,6 +58,7 @@ from stack.core.sock import (
     skb_set_owner_r,
     sock_alloc_send_skb,
 )
+from stack.core.sock_flags import SOCK_DEAD
 from stack.core.sockaddr import (
     SOCKADDR_LL_LEN,
     in_addr_of,

@@ -28,7 +28,8 @@ from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reas
 from stack.core.errors import os_error
 from stack.core.filter import copy_bpf_fprog_from_user
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, packet_type
-from stack.core.sock import SOCK_FILTER_LOCKED, sock
+from stack.core.sock import sock
+from stack.core.sock_flags import SOCK_FILTER_LOCKED
 from stack.core.sockopt_table import opt_bytes
 from stack.packet.packet_sock import packet_fanout, packet_rollover, packet_sock
 

@@ -15,7 +15,6 @@ from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UNREGISTER, NETDEV_UP, net_device
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
 from stack.core.sock import (
-    CAP_NET_RAW,
     ns_capable,
     sk_alloc,
     sk_free,
@@ -27,7 +26,7 @@ from stack.core.sock import (
     sock_orphan,
 )
 from stack.core.sockaddr import sockaddr, sockaddr_ll
-from stack.core.uapi import AF_INET, AF_PACKET, SIOCINQ, SIOCOUTQ, SOCK_DGRAM, SOCK_RAW
+from stack.core.uapi import AF_INET, AF_PACKET, CAP_NET_RAW, SIOCINQ, SIOCOUTQ, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
 from stack.packet.af_packet import (
     ll_address,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stack.core.neigh_table import NUD_NOARP, neigh_table, neighbour
+from stack.core.neigh_table import neigh_table, neighbour
+from stack.core.uapi import NUD_NOARP
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.fib import fib_dump
 from stack.ipv6.if_inet6 import for_each_ifaddr6, ifmcaddr6, inet6_dev

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable
 
 from stack.api.sockopts import OPTIONS, RW, SockOpt
 from stack.core import uapi
-from stack.core.sock import CAP_NET_ADMIN, CAP_NET_RAW
 from stack.core.sysctl_net_core import Sysctl
+from stack.core.uapi import CAP_NET_ADMIN, CAP_NET_RAW
 from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv6.devconf import CONF6, CONF_ROWS
 from stack.ipv6.sysctl_net_ipv6 import NET_IPV6

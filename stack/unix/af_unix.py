@@ -34,11 +34,6 @@ from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
 from stack.core.rows import replace
 from stack.core.security import security_unix_stream_connect
 from stack.core.sock import (
-    POLL_HUP,
-    POLL_IN,
-    SOCK_DEAD,
-    SOCK_PASSCRED,
-    SOCK_PASSRIGHTS,
     raise_sock_error,
     sk_alloc,
     sk_data_ready,
@@ -53,8 +48,10 @@ from stack.core.sock import (
     sock_no_sendpage,
     sock_orphan,
 )
+from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED, SOCK_PASSRIGHTS
 from stack.core.sockaddr import sockaddr, sockaddr_un
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN
+from stack.core.uapi import POLL_HUP, POLL_IN
 from stack.core.workqueue import cancel_delayed_work, work_struct
 from stack.unix.garbage import unix_gc, unix_schedule_gc, unix_update_edges
 from stack.unix.unix_dgram import (

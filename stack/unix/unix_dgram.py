@@ -27,15 +27,8 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
 from stack.core.security import security_unix_may_send
-from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_PASSCRED,
-    SOCK_RCVTSTAMP,
-    raise_sock_error,
-    sk_data_ready,
-    sk_error_report,
-    sk_filter,
-)
+from stack.core.sock import raise_sock_error, sk_data_ready, sk_error_report, sk_filter
+from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED, SOCK_RCVTSTAMP
 from stack.core.sockaddr import NO_NAME, SA_FAMILY_LEN, need_sa_len, sockaddr, sockaddr_un
 from stack.core.sockopt import __sock_recv_timestamp
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED

@@ -14,7 +14,8 @@ from stack.core.drop_reason import SKB_DROP_REASON_UNIX_SKIP_OOB, kfree_skb_reas
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie
-from stack.core.sock import SOCK_URGINLINE, sk_data_ready, sk_send_sigurg
+from stack.core.sock import sk_data_ready, sk_send_sigurg
+from stack.core.sock_flags import SOCK_URGINLINE
 from stack.core.uapi import MSG_DONTWAIT, MSG_OOB, MSG_PEEK
 from stack.unix.unix_scm import (
     unix_stream_prepare,

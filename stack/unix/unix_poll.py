@@ -6,16 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from stack.core import uapi
 from stack.core.datagram import datagram_poll_begin
-from stack.core.fasync import SOCK_FASYNC, SOCK_WAKE_SPACE, SOCKWQ_ASYNC_NOSPACE
-from stack.core.sock import (
-    KEY_OUT,
-    POLL_OUT,
-    SOCK_DEAD,
-    sk_set_bit,
-    sk_sleep,
-    sk_wake_async,
-)
+from stack.core.fasync import SOCK_WAKE_SPACE
+from stack.core.sock import KEY_OUT, sk_set_bit, sk_sleep, sk_wake_async
+from stack.core.sock_flags import SOCK_DEAD, SOCK_FASYNC, SOCKWQ_ASYNC_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE
+from stack.core.uapi import POLL_OUT
 from stack.core.wait import schedule_timeout, wait_queue_entry, wake_up_poll
 from stack.unix.unix_sock import (
     unix_peer_wake,

@@ -9,7 +9,8 @@ from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.errors import os_error
 from stack.core.file import NR_OPEN, fput
 from stack.core.scm import NO_ID, PID, scm_cookie, scm_fp_dup, scm_fp_list
-from stack.core.sock import SOCK_DEAD, SOCK_PASSCRED, SOCK_PASSRIGHTS, ns_capable, sock_wfree
+from stack.core.sock import ns_capable, sock_wfree
+from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED, SOCK_PASSRIGHTS
 from stack.core.uapi import RCV_SHUTDOWN
 from stack.unix.garbage import unix_add_edges, unix_del_edges, unix_schedule_gc
 from stack.unix.unix_sock import UNIXCB, unix_skb_parms, unix_sock

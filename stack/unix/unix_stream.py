@@ -11,13 +11,8 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.pipe import copy_splice_read, pipe_inode_info
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
-from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_PASSCRED,
-    raise_sock_error,
-    sk_data_ready,
-    wait_event,
-)
+from stack.core.sock import raise_sock_error, sk_data_ready, wait_event
+from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED
 from stack.core.sockaddr import NO_NAME
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
 from stack.unix.unix_oob import manage_oob, queue_oob, unix_stream_recv_urg

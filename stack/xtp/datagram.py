@@ -18,7 +18,6 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import narrow
 from stack.core.sock import (
-    SOCK_DEAD,
     lock_sock,
     raise_sock_error,
     release_sock,
@@ -30,6 +29,7 @@ from stack.core.sock import (
     sock_rcvtimeo,
     sock_sndtimeo,
 )
+from stack.core.sock_flags import SOCK_DEAD
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import sock_recv_cmsgs
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED

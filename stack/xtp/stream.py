@@ -20,18 +20,13 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from stack.core import uapi
+from stack.core import sock_flags, uapi
 from stack.core.bsd_socket import socket
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.rows import narrow
 from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_LINGER,
-    SOCK_NOSPACE,
-    SOCK_RCVTSTAMP,
-    SOCK_SELECT_ERR_QUEUE,
     lock_sock,
     raise_sock_error,
     release_sock,
@@ -228,7 +223,7 @@ def xtp_close_assoc(sk: xtp_sock, assoc: xtp_assoc, timeout: int) -> None:
     """Close the association of a socket, and wait up to `timeout` ns for the peer (SO_LINGER)."""
     ctx = assoc.ctx
     now = sk.net.clock.now_ns()
-    abortive = sk.sk_flags & SOCK_LINGER and not sk.sk_lingertime
+    abortive = sk.sk_flags & sock_flags.SOCK_LINGER and not sk.sk_lingertime
     if ctx.state == XTP_INACTIVE or ctx.state == XTP_OPENING or ctx.queued or abortive:
         if ctx.state == XTP_INACTIVE:
             ctx.state = XTP_CLOSED
@@ -394,7 +389,7 @@ def xtp_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
         if sk.sk_state == TCP_LISTEN or (sk.assoc is None and not sk.sk_err):
             raise os_error(errno.ENOTCONN, "the socket is not connected")
         copied = xtp_recvmsg_locked(sk, msg, size, flags)
-        if copied and sk.sk_flags & SOCK_RCVTSTAMP:
+        if copied and sk.sk_flags & sock_flags.SOCK_RCVTSTAMP:
             sock_put_stamp(msg, sk, sk.sk_stamp_ns)
         return copied
     finally:
@@ -415,7 +410,7 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
             except (ValueError, BufferError, TypeError) as exc:
                 raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
             copied += len(data)
-            if sk.sk_flags & SOCK_RCVTSTAMP:
+            if sk.sk_flags & sock_flags.SOCK_RCVTSTAMP:
                 sk.sk_stamp_ns = sk.net.machine.realtime_ns(arrived_ns)
             if not flags & uapi.MSG_PEEK:
                 assoc.ctx.rcvbuf = sk.sk_rcvbuf
@@ -447,7 +442,7 @@ def xtp_data_came(sk: xtp_sock, seen: Any) -> bool:
         or sk.sk_err
         or sk.sk_shutdown & uapi.RCV_SHUTDOWN
         or sk.sk_state == TCP_CLOSE
-        or sk.sk_flags & SOCK_DEAD
+        or sk.sk_flags & sock_flags.SOCK_DEAD
     )
 
 
@@ -461,7 +456,7 @@ def xtp_rcv_packet(assoc: xtp_assoc, pkt: xtp_packet) -> None:
     xtp_input(ctx, pkt, sk.net.clock.now_ns())
     sk.net.xtp.mib.Retransmits += ctx.retransmits - retransmits
     xtp_push(assoc)
-    if ctx.queued > queued and not sk.sk_flags & SOCK_DEAD:
+    if ctx.queued > queued and not sk.sk_flags & sock_flags.SOCK_DEAD:
         sk_data_ready(sk)
 
 
@@ -486,10 +481,10 @@ def xtp_poll(file: Any, sock: socket, wait: Any = None) -> int:
         if sk.sk_shutdown & uapi.SEND_SHUTDOWN or sk_stream_is_writeable(sk):
             mask |= uapi.POLLOUT | uapi.POLLWRNORM
         else:
-            sk.sk_flags |= SOCK_NOSPACE
+            sk.sk_flags |= sock_flags.SOCK_NOSPACE
     if sk.sk_err or sk.sk_error_queue.qlen:
         mask |= uapi.POLLERR
-        if sk.sk_flags & SOCK_SELECT_ERR_QUEUE:
+        if sk.sk_flags & sock_flags.SOCK_SELECT_ERR_QUEUE:
             mask |= uapi.POLLPRI
     return mask
 

@@ -16,14 +16,13 @@ from fastpath.base.skbuff import (
 from stack.core.dst import dst_mtu
 from stack.core.netdevice import LL_MAX_HEADER
 from stack.core.sock import (
-    SOCK_DEAD,
-    SOCK_NOSPACE,
     sk_error_report,
     sk_free,
     sk_state_change,
     sk_write_space,
     sock_owned_by_user,
 )
+from stack.core.sock_flags import SOCK_DEAD, SOCK_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_SENT
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import AF_INET, IPPROTO_XTP, RCV_SHUTDOWN, SHUTDOWN_MASK, SOCK_DGRAM

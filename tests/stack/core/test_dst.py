@@ -8,7 +8,8 @@ from ipaddress import ip_address
 import pytest
 
 from stack.core.drop_reason import drop_names
-from stack.core.neigh_table import NUD_REACHABLE, SEC, neighbour
+from stack.core.neigh_table import SEC, neighbour
+from stack.core.uapi import NUD_REACHABLE
 from stack.ipv6.ip6_fib import RTN_BLACKHOLE
 from tests.stack.netfilter.rig import INSIDE, INSIDE6, OUTER, OUTER6, OUTSIDE, OUTSIDE6, Lan, lan
 

@@ -23,17 +23,7 @@ from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
-    NUD_CONNECTED,
-    NUD_DELAY,
-    NUD_FAILED,
-    NUD_INCOMPLETE,
     NUD_NAMES,
-    NUD_NOARP,
-    NUD_PERMANENT,
-    NUD_PROBE,
-    NUD_REACHABLE,
-    NUD_STALE,
-    NUD_VALID,
 )
 from stack.core.neighbour import (
     SEC,
@@ -44,6 +34,18 @@ from stack.core.neighbour import (
 )
 from stack.core.net_namespace import register_pernet_subsys
 from stack.core.netdevice import packet_type
+from stack.core.uapi import (
+    NUD_CONNECTED,
+    NUD_DELAY,
+    NUD_FAILED,
+    NUD_INCOMPLETE,
+    NUD_NOARP,
+    NUD_PERMANENT,
+    NUD_PROBE,
+    NUD_REACHABLE,
+    NUD_STALE,
+    NUD_VALID,
+)
 from stack.ipv4.af_inet import inet_netns
 from stack.ipv4.arp import arp_net_ops, arp_req_delete, arp_req_get, arp_req_set, arp_state_to_flags
 from stack.ipv4.arp_send import arp_send, arp_send_gratuitous

@@ -271,8 +271,8 @@ class TcpNet:
 
     def warm_arp(self) -> None:
         """Let both ends know each other's address, so that traces begin with TCP."""
-        from stack.core.neigh_table import NUD_PERMANENT
         from stack.core.neighbour import neigh_create, neigh_update
+        from stack.core.uapi import NUD_PERMANENT
 
         for wire, addr in ((self.wires[0], B), (self.wires[1], A)):
             net = wire.dev.net

@@ -28,7 +28,8 @@ from scapy.layers.inet6 import (
 from e1000emu.clock import VirtualClock
 from fastpath.base.csum import csum_fold, csum_ipv6_nofold, csum_partial
 from stack.core.dev import dev_open
-from stack.core.neigh_table import NTF_ROUTER, NUD_NAMES
+from stack.core.neigh_table import NUD_NAMES
+from stack.core.uapi import NTF_ROUTER
 from stack.host import Host
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.if_inet6 import (

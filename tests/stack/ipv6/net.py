@@ -18,15 +18,12 @@ from scapy.layers.l2 import Ether
 from e1000emu.clock import VirtualClock
 from stack.core.dev import dev_open
 from stack.core.drop_reason import drop_names
-from stack.core.neigh_table import (
-    NEIGH_UPDATE_F_ADMIN,
-    NEIGH_UPDATE_F_OVERRIDE,
-    NUD_PERMANENT,
-)
+from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE
 from stack.core.neighbour import (
     __neigh_lookup,
     neigh_update,
 )
+from stack.core.uapi import NUD_PERMANENT
 from stack.host import Host
 from stack.ipv6.addr import (
     parse_addr6,

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack import proc
-from stack.core.neigh_table import NUD_FAILED
-from stack.core.uapi import AF_INET6
+from stack.core.uapi import AF_INET6, NUD_FAILED
 from stack.inet.flow import flowi
 from stack.ipv6.addr import MASKS6, format_addr6
 from stack.ipv6.ip6_fib import (

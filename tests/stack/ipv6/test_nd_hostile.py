@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet6 import ICMPv6NDOptDNSSL, ICMPv6NDOptRDNSS, ICMPv6NDOptRouteInfo
 
-from stack.core.neigh_table import NUD_REACHABLE
+from stack.core.uapi import NUD_REACHABLE
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.addrconf_prefix import MAX_RA_ROUTES
 from stack.ipv6.if_inet6 import IFA_F_TEMPORARY, IFA_F_TENTATIVE

@@ -20,7 +20,7 @@ from stack.api.aio_unix import open_unix_connection, start_unix_server
 from stack.core.bsd_socket import sys_close
 from stack.core.drop_reason import drop_names
 from stack.core.file import NR_OPEN
-from stack.core.sock import SOCK_DEAD
+from stack.core.sock_flags import SOCK_DEAD
 from stack.core.uapi import SO_PEERGROUPS, SO_PEERPIDFD, SO_PEERSEC
 from stack.host import Host
 from stack.socket import (
