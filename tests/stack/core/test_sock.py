@@ -12,6 +12,7 @@ from fastpath.base.bpf import bpf_prog
 from fastpath.base.skbuff import alloc_skb, kfree_skb
 from stack.core import sk_mem as m
 from stack.core import sock as s
+from stack.core import sock_flags
 from stack.core.bsd_socket import sockfd_lookup, sys_close, sys_socket
 from stack.core.sock import (
     sk_data_ready,
@@ -36,20 +37,20 @@ def sk(host: Host) -> Any:
 
 
 def test_flags(sk: Any) -> None:
-    assert not sk.sk_flags & s.SOCK_BROADCAST
-    s.sock_valbool_flag(sk, s.SOCK_BROADCAST, True)
-    s.sock_valbool_flag(sk, s.SOCK_KEEPOPEN, True)
-    s.sock_reset_flag(sk, s.SOCK_KEEPOPEN)
-    assert sk.sk_flags & s.SOCK_BROADCAST
-    assert not sk.sk_flags & s.SOCK_KEEPOPEN
-    s.sock_valbool_flag(sk, s.SOCK_BROADCAST, False)
-    assert not sk.sk_flags & s.SOCK_BROADCAST
+    assert not sk.sk_flags & sock_flags.SOCK_BROADCAST
+    s.sock_valbool_flag(sk, sock_flags.SOCK_BROADCAST, True)
+    s.sock_valbool_flag(sk, sock_flags.SOCK_KEEPOPEN, True)
+    s.sock_reset_flag(sk, sock_flags.SOCK_KEEPOPEN)
+    assert sk.sk_flags & sock_flags.SOCK_BROADCAST
+    assert not sk.sk_flags & sock_flags.SOCK_KEEPOPEN
+    s.sock_valbool_flag(sk, sock_flags.SOCK_BROADCAST, False)
+    assert not sk.sk_flags & sock_flags.SOCK_BROADCAST
 
 
 def test_flag_masks_are_distinct() -> None:
     masks = [
         v
-        for n, v in vars(s).items()
+        for n, v in vars(sock_flags).items()
         if n.startswith("SOCK_")
         and isinstance(v, int)
         and not n.startswith(("SOCK_MIN", "SOCK_STREAM", "SOCK_DGRAM", "SOCK_WAKE_"))
