@@ -23,6 +23,9 @@ typedef struct {
 
 static slot_way slot_ways[SLOT_WAYS];
 static const slot_way slot_python;
+/* The type of compiled modules' functions, once one is found. Others (partial, attrgetter) would be
+ * looked up at each call, in vain. */
+static PyTypeObject *slot_kind;
 
 /* Fill `way` for `fn`; 0 when it is no function of a compiled module. Sets no exception. */
 static int slot_learn(slot_way *way, PyObject *fn, const char *shape)
@@ -31,6 +34,8 @@ static int slot_learn(slot_way *way, PyObject *fn, const char *shape)
     slot_way found = {0}, last;
     int learnt = 0;
     Py_ssize_t i;
+    if (slot_kind && Py_TYPE(fn) != slot_kind)
+        return 0;
     if (PyMethod_Check(fn) || PyCFunction_Check(fn) || PyFunction_Check(fn) || PyType_Check(fn))
         return 0;
     name = PyObject_GetAttrString(fn, "__name__");
@@ -51,6 +56,7 @@ static int slot_learn(slot_way *way, PyObject *fn, const char *shape)
             if (PyTuple_GET_ITEM(types, i) != Py_None)
                 found.types[i] = (PyTypeObject *)PyTuple_GET_ITEM(types, i);
         found.call = PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule));
+        slot_kind = Py_TYPE(fn);
     }
     found.fn = fn;
     found.shape = shape;
