@@ -393,15 +393,10 @@ def tcp_get_timestamp(sk: tcp_sock) -> int:
     return tcp_time_stamp_ts(sk)
 
 
-def tcp_get_cc_info(sk: tcp_sock) -> bytes:
-    """TCP_CC_INFO: union tcp_cc_info, which neither CUBIC nor Reno fills."""
-    return b""
-
-
 # fmt: off
 TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP) for row in (
     SockOpt("TCP_CC_INFO", "union tcp_cc_info: nothing, of CUBIC and Reno", "4.1",
-        get=tcp_get_cc_info),
+        get=lambda sk: b""),
     SockOpt("TCP_CONGESTION", "congestion control, by name", "2.6.13",
         takes=congestion_name, set=tcp_set_congestion_control,
         get=lambda sk: sk.icsk_ca_ops.name.encode().ljust(16, b"\0")),
@@ -424,8 +419,6 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
         may_set=only("sk_state", (TCP_CLOSE, TCP_LISTEN), errno.EINVAL,
             "TCP_FASTOPEN_NO_COOKIE: before there is a connection")),
     SockOpt("TCP_INFO", "struct tcp_info", get=tcp_get_info),
-    SockOpt("TCP_CC_INFO", "the congestion control's own structure; ours have none", "4.1",
-        get=lambda sk: b""),
     switch("TCP_INQ", "recvmsg_inq", "bytes still waiting, as a control message", since="4.18",
         legal=ON_OFF),
     SockOpt("TCP_IS_MPTCP", "0: the connection is not multipath TCP", "5.16", get=lambda sk: 0),
