@@ -44,16 +44,10 @@ from stack.bridge.br_private import (
     netif_is_bridge_master,
 )
 from stack.bridge.br_stp import br_set_port_state
+from stack.core import netdevice
 from stack.core.dev import dev_open, dev_set_mtu
 from stack.core.errors import os_error
-from stack.core.netdevice import (
-    ETH_P_8021AD,
-    ETH_P_8021Q,
-    IFF_UP,
-    LINK_STATE_NOCARRIER,
-    flag_names,
-    net_device,
-)
+from stack.core.netdevice import flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.drivers.dummy import dummy_newlink
 from stack.drivers.tun import Link, tun_set_iff
@@ -71,7 +65,7 @@ from stack.vlan.vlan_dev import (
 
 __all__ = ["Links", "bridge_fdb", "bridge_link", "ip_link"]
 
-PROTOCOLS = {"802.1Q": ETH_P_8021Q, "802.1ad": ETH_P_8021AD}
+PROTOCOLS = {"802.1Q": netdevice.ETH_P_8021Q, "802.1ad": netdevice.ETH_P_8021AD}
 PORT_FLAGS = {
     "hairpin": BR_HAIRPIN_MODE,
     "learning": BR_LEARNING,
@@ -361,10 +355,10 @@ def _link(dev: net_device) -> str:
     elif dev.rtnl_link_ops is veth_link_ops and dev.priv.peer is not None:
         on = "@" + _seen_from(dev, dev.priv.peer)
     flags = flag_names(dev)
-    if dev.flags & IFF_UP and dev.state & LINK_STATE_NOCARRIER:
+    if dev.flags & netdevice.IFF_UP and dev.state & netdevice.LINK_STATE_NOCARRIER:
         flags = f"NO-CARRIER,{flags}"
     master = f" master {dev.master.name}" if dev.master is not None else ""
-    kind = dev.qdisc.kind if dev.flags & IFF_UP else "noop"
+    kind = dev.qdisc.kind if dev.flags & netdevice.IFF_UP else "noop"
     text = f"{dev.ifindex}: {dev.name}{on}: <{flags}> mtu {dev.mtu} qdisc {kind}{master} state "
     addresses = f"{dev.dev_addr.hex(':')} brd {dev.broadcast.hex(':')}"
     return f"{text}{_operstate(dev)}\n    link/ether {addresses}\n{_details(dev)}"
@@ -375,23 +369,23 @@ def _seen_from(dev: net_device, other: net_device) -> str:
 
 
 def _operstate(dev: net_device) -> str:
-    if not dev.flags & IFF_UP:
+    if not dev.flags & netdevice.IFF_UP:
         return "DOWN"
     return "LOWERLAYERDOWN" if _no_lower(dev) else _carrier(dev)
 
 
 def _no_lower(dev: net_device) -> bool:
-    return is_vlan_dev(dev) and bool(dev.state & LINK_STATE_NOCARRIER)
+    return is_vlan_dev(dev) and bool(dev.state & netdevice.LINK_STATE_NOCARRIER)
 
 
 def _carrier(dev: net_device) -> str:
-    return "DOWN" if dev.state & LINK_STATE_NOCARRIER else "UP"
+    return "DOWN" if dev.state & netdevice.LINK_STATE_NOCARRIER else "UP"
 
 
 def _details(dev: net_device) -> str:
     if is_vlan_dev(dev):
         vlan: vlan_dev_priv = dev.priv
-        protocol = "802.1Q" if vlan.vlan_proto == ETH_P_8021Q else "802.1ad"
+        protocol = "802.1Q" if vlan.vlan_proto == netdevice.ETH_P_8021Q else "802.1ad"
         reorder = "<REORDER_HDR>" if vlan.flags & VLAN_FLAG_REORDER_HDR else ""
         return f"    vlan protocol {protocol} id {vlan.vlan_id} {reorder}\n"
     if netif_is_bridge_master(dev):

@@ -9,6 +9,7 @@ import errno
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.sk_mem import proto_mem
 from stack.core.sock import lock_sock, release_sock, sk_set_bit, sk_sleep, sock_rcvlowat
@@ -23,23 +24,6 @@ from stack.core.stream import sk_stream_is_writeable, sk_stream_write_space
 from stack.core.sysctl_net_core import NO_KEY
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.timer import timer_shutdown
-from stack.core.uapi import (
-    IP_PMTUDISC_DONT,
-    POLLERR,
-    POLLHUP,
-    POLLIN,
-    POLLOUT,
-    POLLPRI,
-    POLLRDHUP,
-    POLLRDNORM,
-    POLLWRNORM,
-    RCV_SHUTDOWN,
-    SEND_SHUTDOWN,
-    SHUTDOWN_MASK,
-    SIOCATMARK,
-    SIOCINQ,
-    SIOCOUTQ,
-)
 from stack.inet.inet_connection_sock import inet_csk_shutdown_timers
 from stack.inet.inet_hashtables import inet_hashinfo, inet_put_port
 from stack.inet.inet_sock import inet_sock
@@ -129,7 +113,7 @@ def tcp_destroy_sock(sk: tcp_sock) -> None:
 
 def tcp_ioctl(sk: tcp_sock, cmd: int, arg: Any = None) -> int:
     """proto.ioctl: SIOCINQ, SIOCATMARK, SIOCOUTQ, SIOCOUTQNSD. Raises: OSError."""
-    if cmd == SIOCINQ:
+    if cmd == uapi.SIOCINQ:
         if sk.sk_state == TCP_LISTEN:
             raise os_error(errno.EINVAL)
         lock_sock(sk)
@@ -137,14 +121,14 @@ def tcp_ioctl(sk: tcp_sock, cmd: int, arg: Any = None) -> int:
             return tcp_inq(sk)
         finally:
             release_sock(sk)
-    if cmd == SIOCATMARK:
+    if cmd == uapi.SIOCATMARK:
         return int(bool(sk.urg_data) and sk.urg_seq == sk.copied_seq)
-    if cmd in (SIOCOUTQ, 0x894B):  # SIOCOUTQNSD
+    if cmd in (uapi.SIOCOUTQ, 0x894B):  # SIOCOUTQNSD
         if sk.sk_state == TCP_LISTEN:
             raise os_error(errno.EINVAL)
         if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV):
             return 0
-        start = sk.snd_una if cmd == SIOCOUTQ else sk.snd_nxt
+        start = sk.snd_una if cmd == uapi.SIOCOUTQ else sk.snd_nxt
         return (sk.write_seq - start) & M32
     raise os_error(errno.ENOTTY)
 
@@ -156,33 +140,33 @@ def tcp_poll(file: Any, sock: socket, wait: Any = None) -> int:
         sk_sleep(sk).add(wait)
     state = sk.sk_state
     if state == TCP_LISTEN:
-        return POLLIN | POLLRDNORM if sk.icsk_accept_queue.rskq_accept_head else 0
+        return uapi.POLLIN | uapi.POLLRDNORM if sk.icsk_accept_queue.rskq_accept_head else 0
     mask = 0
     shutdown = sk.sk_shutdown
-    if shutdown == SHUTDOWN_MASK or state == TCP_CLOSE:
-        mask |= POLLHUP
-    if shutdown & RCV_SHUTDOWN:
-        mask |= POLLIN | POLLRDNORM | POLLRDHUP
+    if shutdown == uapi.SHUTDOWN_MASK or state == TCP_CLOSE:
+        mask |= uapi.POLLHUP
+    if shutdown & uapi.RCV_SHUTDOWN:
+        mask |= uapi.POLLIN | uapi.POLLRDNORM | uapi.POLLRDHUP
     if state not in (TCP_SYN_SENT, TCP_SYN_RECV) or sk.fastopen_rsk is not None:
         target = sock_rcvlowat(sk, 0, 1 << 31)
         if sk.urg_data and sk.urg_seq == sk.copied_seq and not sk.sk_flags & SOCK_URGINLINE:
             target += 1
         if tcp_epollin_ready(sk, target):
-            mask |= POLLIN | POLLRDNORM
-        if not shutdown & SEND_SHUTDOWN:
+            mask |= uapi.POLLIN | uapi.POLLRDNORM
+        if not shutdown & uapi.SEND_SHUTDOWN:
             if sk_stream_is_writeable(sk):
-                mask |= POLLOUT | POLLWRNORM
+                mask |= uapi.POLLOUT | uapi.POLLWRNORM
             else:
                 sk_set_bit(sk, SOCKWQ_ASYNC_NOSPACE)
                 sk.sk_flags |= SOCK_NOSPACE
         else:
-            mask |= POLLOUT | POLLWRNORM
+            mask |= uapi.POLLOUT | uapi.POLLWRNORM
         if sk.urg_data & TCP_URG_VALID:
-            mask |= POLLPRI
+            mask |= uapi.POLLPRI
     elif sk.defer_connect:
-        mask |= POLLOUT | POLLWRNORM  # the first write sends the SYN
+        mask |= uapi.POLLOUT | uapi.POLLWRNORM  # the first write sends the SYN
     if sk.sk_err or sk.sk_error_queue.qlen:
-        mask |= POLLERR
+        mask |= uapi.POLLERR
     return mask
 
 
@@ -253,4 +237,4 @@ def tcp_init(net: Net) -> None:
         net.sysctl.on_write(knob, partial(written, net))
     net.tcp_ctl_sk = inet_sock(net)
     if net.sysctl.ip_no_pmtu_disc:
-        net.tcp_ctl_sk.pmtudisc = IP_PMTUDISC_DONT
+        net.tcp_ctl_sk.pmtudisc = uapi.IP_PMTUDISC_DONT

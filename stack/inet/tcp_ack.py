@@ -8,10 +8,7 @@ Eifel RFC 3522, DSACK RFC 3708).
 from __future__ import annotations
 
 from fastpath.base.skbuff import sk_buff
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_TCP_ACK_UNSENT_DATA,
-    SKB_DROP_REASON_TCP_TOO_OLD_ACK,
-)
+from stack.core import drop_reason
 from stack.core.tcp_states import TCP_SYN_SENT
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_PROBE0,
@@ -674,7 +671,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
         if before(ack, (prior_snd_una - max_window) & M32):
             if not flag & FLAG_NO_CHALLENGE_ACK:
                 tcp_send_challenge_ack(sk)
-            return -SKB_DROP_REASON_TCP_TOO_OLD_ACK
+            return -drop_reason.SKB_DROP_REASON_TCP_TOO_OLD_ACK
         # Old, but its SACK blocks may be news.
         if sk.rx_opt.sack_ok and skb.l4_hlen > (32 if sk.rx_opt.tstamp_ok else 20):
             sack_state = tcp_sacktag_state()
@@ -687,7 +684,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
     if after(ack, sk.snd_nxt):
         if not flag & FLAG_NO_CHALLENGE_ACK:
             tcp_send_challenge_ack(sk)
-        return -SKB_DROP_REASON_TCP_ACK_UNSENT_DATA
+        return -drop_reason.SKB_DROP_REASON_TCP_ACK_UNSENT_DATA
     if ack != prior_snd_una:
         flag |= FLAG_SND_UNA_ADVANCED
         sk.icsk_retransmits = 0

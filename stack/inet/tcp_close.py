@@ -6,6 +6,7 @@ import errno
 import logging
 
 from fastpath.base.skbuff import kfree_skb
+from stack.core import sock_flags, tcp_states
 from stack.core.ratelimit import net_ratelimit
 from stack.core.sk_mem import SOCK_MIN_SNDBUF
 from stack.core.sock import (
@@ -17,31 +18,8 @@ from stack.core.sock import (
     sk_error_report,
     sock_orphan,
 )
-from stack.core.sock_flags import (
-    SOCK_BINDADDR_LOCK,
-    SOCK_BINDPORT_LOCK,
-    SOCK_DEAD,
-    SOCK_DONE,
-    SOCK_LINGER,
-)
 from stack.core.stream import sk_stream_wait_close
-from stack.core.tcp_states import (
-    NEW_STATE,
-    TCP_ACTION_FIN,
-    TCP_CLOSE,
-    TCP_FIN_WAIT2,
-    TCP_LISTEN,
-    TCP_STATE_MASK,
-    TCP_SYN_SENT,
-    TCPF_CLOSE_WAIT,
-    TCPF_CLOSING,
-    TCPF_ESTABLISHED,
-    TCPF_FIN_WAIT1,
-    TCPF_FIN_WAIT2,
-    TCPF_LAST_ACK,
-    TCPF_SYN_RECV,
-    TCPF_SYN_SENT,
-)
+from stack.core.tcp_states import NEW_STATE
 from stack.core.uapi import SEND_SHUTDOWN, SHUTDOWN_MASK
 from stack.inet.inet_connection_sock import (
     inet_csk_delack_init,
@@ -76,8 +54,8 @@ log = logging.getLogger("stack.inet.tcp")
 def tcp_close_state(sk: tcp_sock) -> bool:
     """Enter the state that follows on a close (NEW_STATE, from TRANSITIONS); True: send a FIN."""
     nxt = NEW_STATE[sk.sk_state]
-    tcp_set_state(sk, nxt & TCP_STATE_MASK)
-    return bool(nxt >> 4 & TCP_ACTION_FIN >> 4)
+    tcp_set_state(sk, nxt & tcp_states.TCP_STATE_MASK)
+    return bool(nxt >> 4 & tcp_states.TCP_ACTION_FIN >> 4)
 
 
 def tcp_shutdown(sk: tcp_sock, how: int) -> None:
@@ -85,7 +63,7 @@ def tcp_shutdown(sk: tcp_sock, how: int) -> None:
     if not how & SEND_SHUTDOWN:
         return
     if (1 << sk.sk_state) & (
-        TCPF_ESTABLISHED | TCPF_SYN_SENT | TCPF_CLOSE_WAIT
+        tcp_states.TCPF_ESTABLISHED | tcp_states.TCPF_SYN_SENT | tcp_states.TCPF_CLOSE_WAIT
     ) and tcp_close_state(sk):
         tcp_send_fin(sk)
 
@@ -118,8 +96,8 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
     linux = sk.net.mib.linux
     data_was_unread = 0
     sk.sk_shutdown = SHUTDOWN_MASK
-    if sk.sk_state == TCP_LISTEN:
-        tcp_set_state(sk, TCP_CLOSE)
+    if sk.sk_state == tcp_states.TCP_LISTEN:
+        tcp_set_state(sk, tcp_states.TCP_CLOSE)
         inet_csk_listen_stop(sk)
     else:
         while (skb := sk.sk_receive_queue.dequeue()) is not None:
@@ -129,13 +107,13 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
             if after(end_seq, sk.copied_seq):
                 data_was_unread += (end_seq - sk.copied_seq) & M32
             kfree_skb(skb)
-        if sk.sk_state != TCP_CLOSE:
+        if sk.sk_state != tcp_states.TCP_CLOSE:
             if data_was_unread:
                 # The peer must learn that its data was not read.
                 linux.TCPAbortOnClose += 1
-                tcp_set_state(sk, TCP_CLOSE)
+                tcp_set_state(sk, tcp_states.TCP_CLOSE)
                 tcp_send_active_reset(sk)
-            elif sk.sk_flags & SOCK_LINGER and not sk.sk_lingertime:
+            elif sk.sk_flags & sock_flags.SOCK_LINGER and not sk.sk_lingertime:
                 # Abortive close.
                 sk.sk_prot.disconnect(sk, 0)
                 linux.TCPAbortOnData += 1
@@ -150,13 +128,13 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
     while (skb := sk.sk_backlog.dequeue()) is not None:
         sk.sk_backlog_rcv(sk, skb)
     sk.sk_backlog_len = 0
-    if state != TCP_CLOSE and sk.sk_state == TCP_CLOSE:
+    if state != tcp_states.TCP_CLOSE and sk.sk_state == tcp_states.TCP_CLOSE:
         # It died meanwhile (RST, or the last ACK came).
         inet_csk_destroy_sock(sk)
         return
-    if sk.sk_state == TCP_FIN_WAIT2:
+    if sk.sk_state == tcp_states.TCP_FIN_WAIT2:
         if sk.linger2 < 0:
-            tcp_set_state(sk, TCP_CLOSE)
+            tcp_set_state(sk, tcp_states.TCP_CLOSE)
             tcp_send_active_reset(sk)
             linux.TCPAbortOnLinger += 1
         else:
@@ -164,13 +142,13 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
             if tmo > TCP_TIMEWAIT_LEN:
                 inet_csk_reset_keepalive_timer(sk, tmo - TCP_TIMEWAIT_LEN)
             else:
-                tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
+                tcp_time_wait(sk, tcp_states.TCP_FIN_WAIT2, tmo)
                 return
-    if sk.sk_state != TCP_CLOSE and tcp_check_oom(sk, 0):
-        tcp_set_state(sk, TCP_CLOSE)
+    if sk.sk_state != tcp_states.TCP_CLOSE and tcp_check_oom(sk, 0):
+        tcp_set_state(sk, tcp_states.TCP_CLOSE)
         tcp_send_active_reset(sk)
         linux.TCPAbortOnMemory += 1
-    if sk.sk_state == TCP_CLOSE:
+    if sk.sk_state == tcp_states.TCP_CLOSE:
         if sk.fastopen_rsk is not None:
             reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)
         inet_csk_destroy_sock(sk)
@@ -191,23 +169,30 @@ def tcp_need_reset(state: int) -> bool:
     """A disconnect in these states owes the peer a RST."""
     return bool(
         (1 << state)
-        & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT | TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2 | TCPF_SYN_RECV)
+        & (
+            tcp_states.TCPF_ESTABLISHED
+            | tcp_states.TCPF_CLOSE_WAIT
+            | tcp_states.TCPF_FIN_WAIT1
+            | tcp_states.TCPF_FIN_WAIT2
+            | tcp_states.TCPF_SYN_RECV
+        )
     )
 
 
 def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     """proto.disconnect: back to CLOSE, ready for another connect. 0."""
     old_state = sk.sk_state
-    if old_state != TCP_CLOSE:
-        tcp_set_state(sk, TCP_CLOSE)
-    if old_state == TCP_LISTEN:
+    if old_state != tcp_states.TCP_CLOSE:
+        tcp_set_state(sk, tcp_states.TCP_CLOSE)
+    if old_state == tcp_states.TCP_LISTEN:
         inet_csk_listen_stop(sk)
     elif tcp_need_reset(old_state) or (
-        sk.snd_nxt != sk.write_seq and (1 << old_state) & (TCPF_CLOSING | TCPF_LAST_ACK)
+        sk.snd_nxt != sk.write_seq
+        and (1 << old_state) & (tcp_states.TCPF_CLOSING | tcp_states.TCPF_LAST_ACK)
     ):
         tcp_send_active_reset(sk)
         sk.sk_err = errno.ECONNRESET
-    elif old_state == TCP_SYN_SENT:
+    elif old_state == tcp_states.TCP_SYN_SENT:
         sk.sk_err = errno.ECONNRESET
     tcp_clear_xmit_timers(sk)
     sk.sk_receive_queue.purge()
@@ -216,12 +201,12 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     tcp_write_queue_purge(sk)
     tcp_ofo_purge(sk)
     sk.inet_dport = 0
-    if not sk.sk_flags & SOCK_BINDADDR_LOCK:
+    if not sk.sk_flags & sock_flags.SOCK_BINDADDR_LOCK:
         sk.inet_saddr = sk.inet_rcv_saddr = 0
-    if not sk.sk_flags & SOCK_BINDPORT_LOCK and sk.icsk_bind_hash is not None:
+    if not sk.sk_flags & sock_flags.SOCK_BINDPORT_LOCK and sk.icsk_bind_hash is not None:
         inet_put_port(sk)
     sk.sk_shutdown = 0
-    sk.sk_flags &= ~SOCK_DONE
+    sk.sk_flags &= ~sock_flags.SOCK_DONE
     sk.srtt_us = 0
     sk.mdev_us = 1_000_000
     sk.rcv_rtt_last_tsecr = 0
@@ -275,11 +260,11 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
 
 def tcp_abort(sk: tcp_sock, err: int) -> int:
     """proto.diag_destroy: end a connection from outside (`ss -K`)."""
-    if sk.sk_state == TCP_LISTEN:
-        tcp_set_state(sk, TCP_CLOSE)
+    if sk.sk_state == tcp_states.TCP_LISTEN:
+        tcp_set_state(sk, tcp_states.TCP_CLOSE)
         inet_csk_listen_stop(sk)
         return 0
-    if not sk.sk_flags & SOCK_DEAD:
+    if not sk.sk_flags & sock_flags.SOCK_DEAD:
         if tcp_need_reset(sk.sk_state):
             tcp_send_active_reset(sk)
         tcp_done_with_error(sk, err)

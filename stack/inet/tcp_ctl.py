@@ -33,6 +33,7 @@ from stack.core.sock import sock_reset_flag
 from stack.core.sock_flags import SOCK_DONE, SOCK_RCVBUF_LOCK
 from stack.core.tcp_states import TCP_CLOSE
 from stack.core.timer import mod_timer
+from stack.inet import tcp_const
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_PUSHED,
     ICSK_ACK_SCHED,
@@ -46,16 +47,6 @@ from stack.inet.inet_connection_sock import (
     request_sock,
 )
 from stack.inet.tcp_cong import tcp_ca_dst_init
-from stack.inet.tcp_const import (
-    SEC,
-    TCP_ATO_MIN,
-    TCP_DELACK_MAX,
-    TCP_DELACK_MIN,
-    TCP_RESOURCE_PROBE_INTERVAL,
-    TCP_RTO_MAX,
-    TCP_TICK,
-    TCP_TIMEOUT_MIN,
-)
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_send_syn, tcp_ecn_send_synack
 from stack.inet.tcp_fastopen import tcp_fastopen_cookie_check, tcp_fastopen_defer_connect
@@ -154,7 +145,7 @@ def tcp_send_fin(sk: tcp_sock) -> None:
                 sk.snd_nxt = (sk.snd_nxt + 1) & M32
             else:
                 # Nothing is in flight: tcp_probe_timer tries again.
-                tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, TCP_RESOURCE_PROBE_INTERVAL)
+                tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, tcp_const.TCP_RESOURCE_PROBE_INTERVAL)
             return
         tcp_init_nondata_skb(skb, sk.write_seq, TCPHDR_ACK | TCPHDR_FIN)
         tcp_queue_skb(sk, skb)
@@ -265,7 +256,7 @@ def tcp_connect_init(sk: tcp_sock) -> None:
 
 def tcp_timeout_init(sk: tcp_sock) -> int:
     """include/net/tcp.h: RFC 6298 2.1."""
-    return SEC
+    return tcp_const.SEC
 
 
 def tcp_clear_retrans(sk: tcp_sock) -> None:
@@ -405,7 +396,11 @@ def tcp_connect_failed(sk: tcp_sock) -> None:
 
 
 def tcp_delack_max(sk: tcp_sock) -> int:
-    return sk.icsk_delack_max if sk.icsk_delack_max < TCP_DELACK_MAX else TCP_DELACK_MAX
+    return (
+        sk.icsk_delack_max
+        if sk.icsk_delack_max < tcp_const.TCP_DELACK_MAX
+        else tcp_const.TCP_DELACK_MAX
+    )
 
 
 def tcp_send_delayed_ack(sk: tcp_sock) -> None:
@@ -415,18 +410,18 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     (icsk_ack_ato), which expires at the next tick, by when the application has answered.
     """
     ato = sk.icsk_ack_ato
-    if ato > TCP_DELACK_MIN:
-        max_ato = SEC // 2
+    if ato > tcp_const.TCP_DELACK_MIN:
+        max_ato = tcp_const.SEC // 2
         if (
             sk.icsk_ack_pingpong >= sk.net.sysctl.tcp_pingpong_thresh
             or sk.icsk_ack_pending & ICSK_ACK_PUSHED
         ):
-            max_ato = TCP_DELACK_MAX
+            max_ato = tcp_const.TCP_DELACK_MAX
         # Not much longer than a round trip, so that the peer's RTO does not fire.
         if sk.srtt_us:
             rtt = (sk.srtt_us >> 3) * 1000
-            if rtt < TCP_DELACK_MIN:
-                rtt = TCP_DELACK_MIN
+            if rtt < tcp_const.TCP_DELACK_MIN:
+                rtt = tcp_const.TCP_DELACK_MIN
             if rtt < max_ato:
                 max_ato = rtt
         if ato > max_ato:
@@ -434,8 +429,8 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     longest = tcp_delack_max(sk)
     if ato > longest:
         ato = longest
-    if ato < TCP_TICK:
-        ato = TCP_TICK
+    if ato < tcp_const.TCP_TICK:
+        ato = tcp_const.TCP_TICK
     now = sk.net.clock.now_ns()
     timeout = now + ato
     if sk.icsk_ack_pending & ICSK_ACK_TIMER:
@@ -458,12 +453,12 @@ def __tcp_send_ack(sk: tcp_sock, rcv_nxt: int) -> None:
         return
     buff = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
     if buff is None:
-        delay = TCP_DELACK_MAX << sk.icsk_ack_retry
-        if delay < TCP_RTO_MAX:
+        delay = tcp_const.TCP_DELACK_MAX << sk.icsk_ack_retry
+        if delay < tcp_const.TCP_RTO_MAX:
             sk.icsk_ack_retry += 1
         inet_csk_schedule_ack(sk)
-        sk.icsk_ack_ato = TCP_ATO_MIN
-        inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, delay, TCP_RTO_MAX)
+        sk.icsk_ack_ato = tcp_const.TCP_ATO_MIN
+        inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, delay, tcp_const.TCP_RTO_MAX)
         return
     tcp_init_nondata_skb(buff, tcp_acceptable_seq(sk), TCPHDR_ACK)
     tcp_mstamp_refresh(sk)
@@ -528,7 +523,7 @@ def tcp_send_probe0(sk: tcp_sock) -> None:
             sk.icsk_backoff += 1
         timeout = tcp_probe0_when(sk, sk.icsk_rto_max)
     else:
-        timeout = TCP_RESOURCE_PROBE_INTERVAL
+        timeout = tcp_const.TCP_RESOURCE_PROBE_INTERVAL
     tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, tcp_clamp_probe0_to_user_timeout(sk, timeout))
 
 
@@ -538,4 +533,4 @@ def tcp_clamp_probe0_to_user_timeout(sk: tcp_sock, when: int) -> int:
     if not user_timeout or not sk.icsk_probes_tstamp:
         return when
     remaining: int = user_timeout - (sk.net.clock.now_ns() - sk.icsk_probes_tstamp)
-    return min(max(remaining, TCP_TIMEOUT_MIN), when)
+    return min(max(remaining, tcp_const.TCP_TIMEOUT_MIN), when)

@@ -33,16 +33,8 @@ from fastpath.base.skbuff import (
     skb_try_coalesce,
 )
 from fastpath.net.hdr import tcp_hdr
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_PROTO_MEM,
-    SKB_DROP_REASON_TCP_OFO_DROP,
-    SKB_DROP_REASON_TCP_OFO_QUEUE_PRUNE,
-    SKB_DROP_REASON_TCP_OFOMERGE,
-    SKB_DROP_REASON_TCP_OLD_DATA,
-    SKB_DROP_REASON_TCP_OVERWINDOW,
-    SKB_DROP_REASON_TCP_ZEROWINDOW,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason, sock_flags, tcp_states
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.fasync import SOCK_WAKE_WAITD
 from stack.core.sk_mem import (
     sk_forced_mem_schedule,
@@ -58,24 +50,9 @@ from stack.core.sock import (
     sk_write_space,
     skb_set_owner_r,
 )
-from stack.core.sock_flags import (
-    SOCK_DEAD,
-    SOCK_DONE,
-    SOCK_NOSPACE,
-    SOCK_SNDBUF_LOCK,
-    SOCK_URGINLINE,
-)
-from stack.core.tcp_states import (
-    RCV_FIN,
-    TCP_CLOSE,
-    TCP_ESTABLISHED,
-    TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2,
-    TCP_SYN_RECV,
-    TCP_TIME_WAIT,
-    tcp_next_state,
-)
+from stack.core.tcp_states import RCV_FIN, tcp_next_state
 from stack.core.uapi import POLL_HUP, POLL_IN, RCV_SHUTDOWN, SHUTDOWN_MASK
+from stack.inet import tcp_ecn
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
@@ -87,15 +64,7 @@ from stack.inet.inet_connection_sock import (
 from stack.inet.tcp_const import TCP_ATO_MIN
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.inet.tcp_done import tcp_set_state
-from stack.inet.tcp_ecn import (
-    INET_ECN_CE,
-    INET_ECN_ECT_0,
-    INET_ECN_MASK,
-    INET_ECN_NOT_ECT,
-    TCP_ECN_DEMAND_CWR,
-    TCP_ECN_SEEN,
-    tcp_ecn_accept_cwr,
-)
+from stack.inet.tcp_ecn import tcp_ecn_accept_cwr
 from stack.inet.tcp_output import tcp_push_pending_frames
 from stack.inet.tcp_rcvbuf import (
     tcp_clamp_window,
@@ -154,30 +123,30 @@ def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
 
 def tcp_ecn_check_ce(sk: tcp_sock, skb: sk_buff) -> None:
     """Data came on a connection with ECN: note its mark (RFC 3168 6.1.3)."""
-    ecn = skb.ip_dsfield & INET_ECN_MASK
-    if ecn != INET_ECN_NOT_ECT:
+    ecn = skb.ip_dsfield & tcp_ecn.INET_ECN_MASK
+    if ecn != tcp_ecn.INET_ECN_NOT_ECT:
         e1, e0, ce = sk.received_ecn_bytes
         size = skb.len
-        if ecn == INET_ECN_CE:
+        if ecn == tcp_ecn.INET_ECN_CE:
             sk.received_ce += skb.gso_segs or 1
             ce += size
-        elif ecn == INET_ECN_ECT_0:
+        elif ecn == tcp_ecn.INET_ECN_ECT_0:
             e0 += size
         else:
             e1 += size
         sk.received_ecn_bytes = (e1, e0, ce)
-    if ecn == INET_ECN_CE:
-        if not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
+    if ecn == tcp_ecn.INET_ECN_CE:
+        if not sk.ecn_flags & tcp_ecn.TCP_ECN_DEMAND_CWR:
             # Tell the sender at once: its window may have become small.
             tcp_enter_quickack_mode(sk, 2)
-            sk.ecn_flags |= TCP_ECN_DEMAND_CWR
-        sk.ecn_flags |= TCP_ECN_SEEN
-    elif ecn == INET_ECN_NOT_ECT:
+            sk.ecn_flags |= tcp_ecn.TCP_ECN_DEMAND_CWR
+        sk.ecn_flags |= tcp_ecn.TCP_ECN_SEEN
+    elif ecn == tcp_ecn.INET_ECN_NOT_ECT:
         # ECT before and not now: probably a retransmission, whose sender waits for the ACK.
-        if sk.ecn_flags & TCP_ECN_SEEN:
+        if sk.ecn_flags & tcp_ecn.TCP_ECN_SEEN:
             tcp_enter_quickack_mode(sk, 2)
     else:
-        sk.ecn_flags |= TCP_ECN_SEEN
+        sk.ecn_flags |= tcp_ecn.TCP_ECN_SEEN
 
 
 def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
@@ -376,7 +345,7 @@ def tcp_prune_ofo_queue(sk: tcp_sock, in_skb: sk_buff) -> bool:
         pruned = True
         queue.pop()
         goal -= skb.truesize
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_OFO_QUEUE_PRUNE)
+        tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OFO_QUEUE_PRUNE)
         if goal <= 0:
             sk_mem_reclaim(sk)
             if sk.sk_rmem_alloc <= sk.sk_rcvbuf and not sk_under_memory_pressure(sk):
@@ -478,7 +447,7 @@ def tcp_queue_rcv(sk: tcp_sock, skb: sk_buff) -> bool:
 def tcp_data_ready(sk: tcp_sock) -> None:
     """Wake the reader when enough is there (SO_RCVLOWAT), or the queue will not hold more."""
     lowat = sk.sk_rcvlowat
-    if lowat <= 1 or tcp_epollin_ready(sk, lowat) or sk.sk_flags & SOCK_DONE:
+    if lowat <= 1 or tcp_epollin_ready(sk, lowat) or sk.sk_flags & sock_flags.SOCK_DONE:
         sk_data_ready(sk)
 
 
@@ -516,7 +485,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
     if tcp_try_rmem_schedule(sk, skb, skb.truesize):
         linux.TCPOFODrop += 1
         sk_data_ready(sk)
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_PROTO_MEM)
+        tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_PROTO_MEM)
         return
     sk.pred_flags = 0
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
@@ -552,7 +521,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
                 tcp_dsack_set(sk, seq, end_seq)
                 if sack:
                     tcp_sack_new_ofo_skb(sk, seq, end_seq)
-                tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_OFOMERGE)
+                tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OFOMERGE)
                 return
             if prev.seq == seq:
                 # Same start, but longer: skb replaces the old one below.
@@ -585,7 +554,7 @@ def tcp_ofo_swallow(sk: tcp_sock, pos: int, end_seq: int) -> None:
         del queue[pos]
         tcp_dsack_extend(sk, nxt.seq, nxt.end_seq)
         sk.net.mib.linux.TCPOFOMerge += 1
-        tcp_drop_reason(sk, nxt, SKB_DROP_REASON_TCP_OFOMERGE)
+        tcp_drop_reason(sk, nxt, drop_reason.SKB_DROP_REASON_TCP_OFOMERGE)
 
 
 def tcp_ofo_queue(sk: tcp_sock) -> None:
@@ -605,7 +574,7 @@ def tcp_ofo_queue(sk: tcp_sock) -> None:
                 dsack_high = skb.end_seq
             tcp_dsack_extend(sk, skb.seq, dsack)
         if not after(skb.end_seq, rcv_nxt):
-            tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_OFO_DROP)
+            tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OFO_DROP)
             continue
         fin = bool(skb.tcp_flags & TCPHDR_FIN)
         end_seq = skb.end_seq
@@ -656,26 +625,26 @@ def tcp_fin(sk: tcp_sock) -> None:
     """The peer will send no more (RFC 9293 3.10.7.4 "eighth, check the FIN bit")."""
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
     sk.sk_shutdown |= RCV_SHUTDOWN
-    sk.sk_flags |= SOCK_DONE
+    sk.sk_flags |= sock_flags.SOCK_DONE
     state = sk.sk_state
     new = tcp_next_state(state, RCV_FIN)
-    if state in (TCP_SYN_RECV, TCP_ESTABLISHED):
+    if state in (tcp_states.TCP_SYN_RECV, tcp_states.TCP_ESTABLISHED):
         tcp_set_state(sk, new)
         inet_csk_enter_pingpong_mode(sk)
-    elif state == TCP_FIN_WAIT1:
+    elif state == tcp_states.TCP_FIN_WAIT1:
         # Simultaneous close: ACK the FIN, wait for the ACK of ours.
         tcp_send_ack(sk)
         tcp_set_state(sk, new)
-    elif state == TCP_FIN_WAIT2:
+    elif state == tcp_states.TCP_FIN_WAIT2:
         tcp_send_ack(sk)
-        tcp_time_wait(sk, TCP_TIME_WAIT, 0)
+        tcp_time_wait(sk, tcp_states.TCP_TIME_WAIT, 0)
     # CLOSE_WAIT, CLOSING, LAST_ACK: a retransmitted FIN only needs an ACK.
     tcp_ofo_purge(sk)
     if sk.rx_opt.sack_ok:
         tcp_sack_reset(sk)
-    if not sk.sk_flags & SOCK_DEAD:
+    if not sk.sk_flags & sock_flags.SOCK_DEAD:
         sk_state_change(sk)
-        if sk.sk_shutdown == SHUTDOWN_MASK or sk.sk_state == TCP_CLOSE:
+        if sk.sk_shutdown == SHUTDOWN_MASK or sk.sk_state == tcp_states.TCP_CLOSE:
             sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_HUP)
         else:  # a half close is no hang-up
             sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN)
@@ -702,10 +671,10 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
             # A retransmission of received data: perhaps our ACK was lost.
             linux.DelayedACKLost += 1
             tcp_dsack_set(sk, seq, end_seq)
-            tcp_data_out_of_window(sk, skb, SKB_DROP_REASON_TCP_OLD_DATA)
+            tcp_data_out_of_window(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OLD_DATA)
             return
         if not before(seq, (rcv_nxt + window) & M32):
-            tcp_data_out_of_window(sk, skb, SKB_DROP_REASON_TCP_OVERWINDOW)
+            tcp_data_out_of_window(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OVERWINDOW)
             return
         if not before(seq, rcv_nxt):
             tcp_data_queue_ofo(sk, skb)
@@ -714,14 +683,14 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
         tcp_dsack_set(sk, seq, rcv_nxt)
     if not window and not (not skb.len and skb.tcp_flags & TCPHDR_FIN):
         linux.TCPZeroWindowDrop += 1
-        tcp_data_out_of_window(sk, skb, SKB_DROP_REASON_TCP_ZEROWINDOW)
+        tcp_data_out_of_window(sk, skb, drop_reason.SKB_DROP_REASON_TCP_ZEROWINDOW)
         return
     if tcp_try_rmem_schedule(sk, skb, skb.truesize):
         sk.icsk_ack_pending |= ICSK_ACK_NOMEM | ICSK_ACK_NOW | ICSK_ACK_SCHED
         sk_data_ready(sk)
         if sk.sk_receive_queue.qlen and skb.len:
             linux.TCPRcvQDrop += 1
-            tcp_drop_reason(sk, skb, SKB_DROP_REASON_PROTO_MEM)
+            tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_PROTO_MEM)
             return
         sk_forced_mem_schedule(sk, skb.truesize)
     fin = skb.tcp_flags & TCPHDR_FIN
@@ -738,7 +707,7 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
     if sk.rx_opt.num_sacks:
         tcp_sack_remove(sk)
     tcp_fast_path_check(sk)
-    if not sk.sk_flags & SOCK_DEAD:
+    if not sk.sk_flags & sock_flags.SOCK_DEAD:
         tcp_data_ready(sk)
 
 
@@ -768,7 +737,7 @@ def tcp_check_urg(sk: tcp_sock, skb: sk_buff, urg_ptr: int) -> None:
     if (
         sk.urg_seq == sk.copied_seq
         and sk.urg_data
-        and not sk.sk_flags & SOCK_URGINLINE
+        and not sk.sk_flags & sock_flags.SOCK_URGINLINE
         and sk.copied_seq != sk.rcv_nxt
     ):
         # An unread urgent byte becomes ordinary data again, but is skipped at the queue's head.
@@ -794,7 +763,7 @@ def tcp_urg(sk: tcp_sock, skb: sk_buff) -> None:
         offset = ((sk.urg_seq - skb.seq) & M32) + th.doff * 4 - th.syn
         if th.doff * 4 <= offset < skb.len:
             sk.urg_data = TCP_URG_VALID | skb_copy_bits(skb, offset, 1)[0]
-            if not sk.sk_flags & SOCK_DEAD:
+            if not sk.sk_flags & sock_flags.SOCK_DEAD:
                 sk_data_ready(sk)
 
 
@@ -803,7 +772,7 @@ def tcp_urg(sk: tcp_sock, skb: sk_buff) -> None:
 
 def tcp_should_expand_sndbuf(sk: tcp_sock) -> bool:
     """Whether the send buffer limits sending, rather than the window or the host's memory."""
-    if sk.sk_flags & SOCK_SNDBUF_LOCK or sk_under_memory_pressure(sk):
+    if sk.sk_flags & sock_flags.SOCK_SNDBUF_LOCK or sk_under_memory_pressure(sk):
         return False
     mem = sk.sk_mem
     return mem.memory_allocated < mem.sysctl_mem[0] and tcp_packets_in_flight(sk) < sk.snd_cwnd
@@ -818,9 +787,9 @@ def tcp_new_space(sk: tcp_sock) -> None:
 
 def tcp_check_space(sk: tcp_sock) -> None:
     """Wake a writer that waits for room (SOCK_NOSPACE)."""
-    if sk.sk_flags & SOCK_NOSPACE and sk.sk_socket is not None:
+    if sk.sk_flags & sock_flags.SOCK_NOSPACE and sk.sk_socket is not None:
         tcp_new_space(sk)
-        if sk.chrono_type and not sk.sk_flags & SOCK_NOSPACE:
+        if sk.chrono_type and not sk.sk_flags & sock_flags.SOCK_NOSPACE:
             tcp_chrono_stop(sk, TCP_CHRONO_SNDBUF_LIMITED)
 
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 
+from stack.core import tcp_states
 from stack.core.sock import sk_error_report, sk_state_change
 from stack.core.sock_flags import SOCK_BINDPORT_LOCK, SOCK_DBG, SOCK_DEAD
-from stack.core.tcp_states import (
-    STATE_NAMES,
-    TCP_CLOSE,
-    TCP_CLOSE_WAIT,
-    TCP_ESTABLISHED,
-    TCP_SYN_RECV,
-    TCP_SYN_SENT,
-)
+from stack.core.tcp_states import STATE_NAMES
 from stack.core.timer import timer_delete
 from stack.core.uapi import SHUTDOWN_MASK
 from stack.inet.inet_connection_sock import (
@@ -37,20 +31,20 @@ def tcp_set_state(sk: tcp_sock, state: int) -> None:
     """
     oldstate = sk.sk_state
     mib = sk.net.mib.tcp
-    if state == TCP_ESTABLISHED:
-        if oldstate != TCP_ESTABLISHED:
+    if state == tcp_states.TCP_ESTABLISHED:
+        if oldstate != tcp_states.TCP_ESTABLISHED:
             mib.CurrEstab += 1
-    elif state == TCP_CLOSE_WAIT:
-        if oldstate == TCP_SYN_RECV:
+    elif state == tcp_states.TCP_CLOSE_WAIT:
+        if oldstate == tcp_states.TCP_SYN_RECV:
             mib.CurrEstab += 1
     else:
-        if state == TCP_CLOSE:
-            if oldstate in (TCP_CLOSE_WAIT, TCP_ESTABLISHED):
+        if state == tcp_states.TCP_CLOSE:
+            if oldstate in (tcp_states.TCP_CLOSE_WAIT, tcp_states.TCP_ESTABLISHED):
                 mib.EstabResets += 1
             sk.sk_prot.unhash(sk)
             if sk.icsk_bind_hash is not None and not sk.sk_flags & SOCK_BINDPORT_LOCK:
                 inet_put_port(sk)
-        if oldstate in (TCP_ESTABLISHED, TCP_CLOSE_WAIT):
+        if oldstate in (tcp_states.TCP_ESTABLISHED, tcp_states.TCP_CLOSE_WAIT):
             mib.CurrEstab -= 1
     if sk.sk_flags & SOCK_DBG:
         log.info(
@@ -73,9 +67,9 @@ def tcp_clear_xmit_timers(sk: tcp_sock) -> None:
 
 def tcp_done(sk: tcp_sock) -> None:
     """The connection is over: CLOSE, nothing armed; an orphan dies here."""
-    if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV):
+    if sk.sk_state in (tcp_states.TCP_SYN_SENT, tcp_states.TCP_SYN_RECV):
         sk.net.mib.tcp.AttemptFails += 1
-    tcp_set_state(sk, TCP_CLOSE)
+    tcp_set_state(sk, tcp_states.TCP_CLOSE)
     tcp_clear_xmit_timers(sk)
     if sk.fastopen_rsk is not None:
         reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)
@@ -104,11 +98,11 @@ def tcp_done_with_error(sk: tcp_sock, err: int) -> None:
 
 def tcp_reset(sk: tcp_sock, skb: object = None) -> None:
     """net/ipv4/tcp_input.c: an acceptable RST came (RFC 9293 3.10.7.4)."""
-    if sk.sk_state == TCP_SYN_SENT:
+    if sk.sk_state == tcp_states.TCP_SYN_SENT:
         err = errno.ECONNREFUSED
-    elif sk.sk_state == TCP_CLOSE_WAIT:
+    elif sk.sk_state == tcp_states.TCP_CLOSE_WAIT:
         err = errno.EPIPE
-    elif sk.sk_state == TCP_CLOSE:
+    elif sk.sk_state == tcp_states.TCP_CLOSE:
         return
     else:
         err = errno.ECONNRESET

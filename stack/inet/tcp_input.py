@@ -8,42 +8,16 @@ windows), tcp_sack, tcp_options. A function that takes an skb owns it unless it 
 from __future__ import annotations
 
 from fastpath.base.skbuff import kfree_skb, sk_buff, skb_pull
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_TCP_ABORT_ON_DATA,
-    SKB_DROP_REASON_TCP_CLOSE,
-    SKB_DROP_REASON_TCP_FLAGS,
-    SKB_DROP_REASON_TCP_INVALID_SEQUENCE,
-    SKB_DROP_REASON_TCP_INVALID_SYN,
-    SKB_DROP_REASON_TCP_OLD_ACK,
-    SKB_DROP_REASON_TCP_OLD_SEQUENCE,
-    SKB_DROP_REASON_TCP_RESET,
-    SKB_DROP_REASON_TCP_RFC7323_PAWS,
-    SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason, tcp_states
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.fasync import SOCK_WAKE_IO
 from stack.core.security import security_inet_conn_established
 from stack.core.sk_mem import sk_rmem_schedule
 from stack.core.sock import sk_state_change, sk_wake_async, sock_owned_by_user
 from stack.core.sock_flags import SOCK_DEAD, SOCK_KEEPOPEN
-from stack.core.tcp_states import (
-    RCV_ACK_OF_FIN,
-    RCV_ACK_OF_SYN,
-    RCV_SYN,
-    TCP_CLOSE,
-    TCP_CLOSE_WAIT,
-    TCP_CLOSING,
-    TCP_ESTABLISHED,
-    TCP_FIN_WAIT1,
-    TCP_FIN_WAIT2,
-    TCP_LAST_ACK,
-    TCP_LISTEN,
-    TCP_SYN_RECV,
-    TCP_SYN_SENT,
-    tcp_next_state,
-)
+from stack.core.tcp_states import RCV_ACK_OF_FIN, RCV_ACK_OF_SYN, RCV_SYN, tcp_next_state
 from stack.core.uapi import POLL_OUT, RCV_SHUTDOWN, SEND_SHUTDOWN
+from stack.inet import tcp_const
 from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_SCHED,
@@ -63,13 +37,6 @@ from stack.inet.tcp_ack import (
 from stack.inet.tcp_challenge import tcp_oow_rate_limited, tcp_send_challenge_ack
 from stack.inet.tcp_close import tcp_shutdown
 from stack.inet.tcp_cong import tcp_init_congestion_control, tcp_init_cwnd
-from stack.inet.tcp_const import (
-    MSEC,
-    TCP_DELACK_MAX,
-    TCP_RTO_MAX,
-    TCP_TIMEOUT_INIT,
-    TCP_TIMEWAIT_LEN,
-)
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_synack
 from stack.inet.tcp_data import (
     __tcp_ack_snd_check,
@@ -157,7 +124,7 @@ def tcp_disordered_ack(sk: tcp_sock, skb: sk_buff) -> bool:
             or after(skb.seq, sk.snd_wl1)
             or (skb.seq == sk.snd_wl1 and window > sk.snd_wnd)
         )
-        and s32(sk.rx_opt.ts_recent - sk.rx_opt.rcv_tsval) <= sk.icsk_rto // MSEC
+        and s32(sk.rx_opt.ts_recent - sk.rx_opt.rcv_tsval) <= sk.icsk_rto // tcp_const.MSEC
     )
 
 
@@ -169,18 +136,18 @@ def tcp_paws_discard(sk: tcp_sock, skb: sk_buff) -> bool:
 def tcp_sequence(sk: tcp_sock, seq: int, end_seq: int) -> int:
     """RFC 9293 3.4: 0 when part of it lies in the window (from the last ACK on), else why not."""
     if before(end_seq, sk.rcv_wup):
-        return SKB_DROP_REASON_TCP_OLD_SEQUENCE
+        return drop_reason.SKB_DROP_REASON_TCP_OLD_SEQUENCE
     if after(seq, (sk.rcv_nxt + tcp_receive_window(sk)) & M32):
-        return SKB_DROP_REASON_TCP_INVALID_SEQUENCE
+        return drop_reason.SKB_DROP_REASON_TCP_INVALID_SEQUENCE
     return 0
 
 
 def tcp_reset_check(sk: tcp_sock, skb: sk_buff) -> bool:
     """Some peers send RST after FIN with the sequence number of the FIN."""
     return skb.seq == (sk.rcv_nxt - 1) & M32 and sk.sk_state in (
-        TCP_CLOSE_WAIT,
-        TCP_LAST_ACK,
-        TCP_CLOSING,
+        tcp_states.TCP_CLOSE_WAIT,
+        tcp_states.TCP_LAST_ACK,
+        tcp_states.TCP_CLOSING,
     )
 
 
@@ -202,19 +169,19 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
         if skb.seq == skb.end_seq == sk.rcv_nxt and before(skb.ack_seq, sk.snd_una):
             # A pure ACK that newer ones overtook needs no answer.
             linux.PAWSOldAck += 1
-            tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK)
+            tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK)
             return False
         linux.PAWSEstab += 1
         if not tcp_oow_rate_limited(sk, skb, "TCPACKSkippedPAWS"):
             tcp_send_dupack(sk, skb)
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RFC7323_PAWS)
+        tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_RFC7323_PAWS)
         return False
     reason = tcp_sequence(sk, skb.seq, skb.end_seq)
     if reason:
         if not flags & TCPHDR_RST:
             if flags & TCPHDR_SYN:
                 return tcp_syn_challenge(sk, skb, syn_inerr)
-            if reason == SKB_DROP_REASON_TCP_INVALID_SEQUENCE:
+            if reason == drop_reason.SKB_DROP_REASON_TCP_INVALID_SEQUENCE:
                 linux.BeyondWindow += 1
             if not tcp_oow_rate_limited(sk, skb, "TCPACKSkippedSeq"):
                 tcp_send_dupack(sk, skb)
@@ -238,11 +205,11 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
                 tcp_send_challenge_ack(sk)
         else:
             tcp_send_challenge_ack(sk)
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RESET)
+        tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_RESET)
         return False
     if flags & TCPHDR_SYN:
         if (
-            sk.sk_state == TCP_SYN_RECV
+            sk.sk_state == tcp_states.TCP_SYN_RECV
             and sk.sk_socket is not None
             and flags & TCPHDR_ACK
             and (skb.seq + 1) & M32 == skb.end_seq
@@ -260,7 +227,7 @@ def tcp_syn_challenge(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
         sk.net.mib.tcp.InErrs += 1
     sk.net.mib.linux.TCPSYNChallenge += 1
     tcp_send_challenge_ack(sk)
-    tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_INVALID_SYN)
+    tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_INVALID_SYN)
     return False
 
 
@@ -298,7 +265,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
             if length <= hlen:
                 if length < hlen:
                     sk.net.mib.tcp.InErrs += 1
-                    tcp_drop_reason(sk, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+                    tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
                     return
                 # A pure ACK: we are the sender.
                 if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
@@ -347,10 +314,10 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
     # Slow path.
     if length < hlen:
         sk.net.mib.tcp.InErrs += 1
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return
     if not flags & (TCPHDR_ACK | TCPHDR_RST | TCPHDR_SYN):
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+        tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_FLAGS)
         return
     if not tcp_validate_incoming(sk, skb, True):
         return
@@ -388,7 +355,7 @@ def tcp_init_transfer(sk: tcp_sock) -> None:
 
 def tcp_finish_connect(sk: tcp_sock, skb: sk_buff) -> None:
     """The active open succeeded."""
-    tcp_set_state(sk, TCP_ESTABLISHED)
+    tcp_set_state(sk, tcp_states.TCP_ESTABLISHED)
     inet_sk_rx_dst_set(sk, skb)
     security_inet_conn_established(sk, skb)
     now = sk.net.clock.now_ns()
@@ -411,7 +378,7 @@ def tcp_try_undo_spurious_syn(sk: tcp_sock) -> None:
         sk.undo_marker
         and syn_stamp
         and rx_opt.saw_tstamp
-        and syn_stamp // MSEC & M32 == rx_opt.rcv_tsecr
+        and syn_stamp // tcp_const.MSEC & M32 == rx_opt.rcv_tsecr
     ):
         sk.undo_marker = 0
 
@@ -433,7 +400,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             # An old incarnation of the peer: a RST makes it forget; then our SYN goes again.
             if sk.icsk_retransmits == 0:
                 inet_csk_reset_xmit_timer(
-                    sk, ICSK_TIME_RETRANS, TCP_TIMEOUT_INIT // 500, TCP_RTO_MAX
+                    sk, ICSK_TIME_RETRANS, tcp_const.TCP_TIMEOUT_INIT // 500, tcp_const.TCP_RTO_MAX
                 )
             return _reset_and_undo(sk, saved_clamp)
         if (
@@ -441,15 +408,15 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             and rx_opt.rcv_tsecr
             and not between(
                 rx_opt.rcv_tsecr,
-                (sk.retrans_stamp // MSEC) & M32,
-                (sk.net.clock.now_ns() // MSEC) & M32,
+                (sk.retrans_stamp // tcp_const.MSEC) & M32,
+                (sk.net.clock.now_ns() // tcp_const.MSEC) & M32,
             )
         ):
             sk.net.mib.linux.PAWSActive += 1
             return _reset_and_undo(sk, saved_clamp)
         if flags & TCPHDR_RST:
             tcp_reset(sk, skb)
-            kfree_skb_reason(sk.net, skb, SKB_DROP_REASON_TCP_RESET)
+            kfree_skb_reason(sk.net, skb, drop_reason.SKB_DROP_REASON_TCP_RESET)
             return 0
         if not flags & TCPHDR_SYN:
             return _discard_and_undo(sk, skb, saved_clamp)
@@ -478,7 +445,9 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             # Data will follow soon and carry the ACK.
             sk.icsk_ack_pending |= ICSK_ACK_SCHED
             tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
-            inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, TCP_DELACK_MAX, TCP_RTO_MAX)
+            inet_csk_reset_xmit_timer(
+                sk, ICSK_TIME_DACK, tcp_const.TCP_DELACK_MAX, tcp_const.TCP_RTO_MAX
+            )
             kfree_skb(skb)
             return 0
         tcp_send_ack(sk)
@@ -494,7 +463,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         return _discard_and_undo(sk, skb, saved_clamp)
     if flags & TCPHDR_SYN:
         # Both ends open at once (RFC 9293 3.5 figure 7).
-        tcp_set_state(sk, tcp_next_state(TCP_SYN_SENT, RCV_SYN))
+        tcp_set_state(sk, tcp_next_state(tcp_states.TCP_SYN_SENT, RCV_SYN))
         _negotiate_timestamps(sk)
         sk.rcv_nxt = sk.copied_seq = sk.rcv_wup = (skb.seq + 1) & M32
         sk.snd_wnd = sk.max_window = skb.th_window
@@ -565,7 +534,7 @@ def _negotiate_timestamps(sk: tcp_sock) -> None:
 def _discard_and_undo(sk: tcp_sock, skb: sk_buff, saved_clamp: int) -> int:
     tcp_clear_options(sk.rx_opt)
     sk.rx_opt.mss_clamp = saved_clamp
-    tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+    tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_FLAGS)
     return 0
 
 
@@ -585,25 +554,25 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     """
     state = sk.sk_state
     flags = skb.tcp_flags
-    if state == TCP_CLOSE:
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_CLOSE)
+    if state == tcp_states.TCP_CLOSE:
+        tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_CLOSE)
         return 0
-    if state == TCP_LISTEN:
+    if state == tcp_states.TCP_LISTEN:
         if flags & TCPHDR_ACK:
-            return SKB_DROP_REASON_TCP_FLAGS
+            return drop_reason.SKB_DROP_REASON_TCP_FLAGS
         if flags & TCPHDR_RST:
-            tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_RESET)
+            tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_RESET)
             return 0
         if flags & TCPHDR_SYN:
             if flags & TCPHDR_FIN:
-                tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+                tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_FLAGS)
                 return 0
             sk.icsk_af_ops.conn_request(sk, skb)
             kfree_skb(skb)
             return 0
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+        tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_FLAGS)
         return 0
-    if state == TCP_SYN_SENT:
+    if state == tcp_states.TCP_SYN_SENT:
         sk.rx_opt.saw_tstamp = False
         tcp_mstamp_refresh(sk)
         queued = tcp_rcv_synsent_state_process(sk, skb)
@@ -619,41 +588,49 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     if req is not None and tcp_check_req(sk, skb, req, True) is None:
         return 0
     if not flags & (TCPHDR_ACK | TCPHDR_RST | TCPHDR_SYN):
-        tcp_drop_reason(sk, skb, SKB_DROP_REASON_TCP_FLAGS)
+        tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_FLAGS)
         return 0
     if not tcp_validate_incoming(sk, skb, False):
         return 0
     reason = tcp_ack(sk, skb, FLAG_SLOWPATH | FLAG_UPDATE_TS_RECENT | FLAG_NO_CHALLENGE_ACK)
     if reason <= 0:
-        if state == TCP_SYN_RECV:
-            return -reason or SKB_DROP_REASON_TCP_OLD_ACK
+        if state == tcp_states.TCP_SYN_RECV:
+            return -reason or drop_reason.SKB_DROP_REASON_TCP_OLD_ACK
         # An old ACK is normal while closing; one of data never sent is not.
         if reason < 0:
             tcp_send_challenge_ack(sk)
             tcp_drop_reason(sk, skb, -reason)
             return 0
-    if state == TCP_SYN_RECV:
+    if state == tcp_states.TCP_SYN_RECV:
         tcp_rcv_synrecv_acked(sk, skb)
-    elif state == TCP_FIN_WAIT1:
+    elif state == tcp_states.TCP_FIN_WAIT1:
         if req is not None:
             tcp_rcv_synrecv_state_fastopen(sk, req)
         done = tcp_rcv_fin_wait1(sk, skb)
         if done is not None:
             return done
-    elif state == TCP_CLOSING:
+    elif state == tcp_states.TCP_CLOSING:
         if sk.snd_una == sk.write_seq:
             tcp_time_wait(sk, tcp_next_state(state, RCV_ACK_OF_FIN), 0)
             kfree_skb(skb)
             return 0
-    elif state == TCP_LAST_ACK and sk.snd_una == sk.write_seq:
+    elif state == tcp_states.TCP_LAST_ACK and sk.snd_una == sk.write_seq:
         tcp_done(sk)
         kfree_skb(skb)
         return 0
     tcp_urg(sk, skb)
     state = sk.sk_state
     queued = False
-    if state in (TCP_CLOSE_WAIT, TCP_CLOSING, TCP_LAST_ACK, TCP_FIN_WAIT1, TCP_FIN_WAIT2):
-        wanted = state in (TCP_FIN_WAIT1, TCP_FIN_WAIT2) or before(skb.seq, sk.rcv_nxt)
+    if state in (
+        tcp_states.TCP_CLOSE_WAIT,
+        tcp_states.TCP_CLOSING,
+        tcp_states.TCP_LAST_ACK,
+        tcp_states.TCP_FIN_WAIT1,
+        tcp_states.TCP_FIN_WAIT2,
+    ):
+        wanted = state in (tcp_states.TCP_FIN_WAIT1, tcp_states.TCP_FIN_WAIT2) or before(
+            skb.seq, sk.rcv_nxt
+        )
         # RFC 9293 3.10.7.4: data after our reader is gone gets a RST (RFC 2525 2.17).
         if (
             wanted
@@ -663,18 +640,21 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         ):
             sk.net.mib.linux.TCPAbortOnData += 1
             tcp_reset(sk, skb)
-            return SKB_DROP_REASON_TCP_ABORT_ON_DATA
+            return drop_reason.SKB_DROP_REASON_TCP_ABORT_ON_DATA
     if state in (
-        TCP_ESTABLISHED,
-        TCP_FIN_WAIT1,
-        TCP_FIN_WAIT2,
-        TCP_CLOSE_WAIT,
-        TCP_CLOSING,
-        TCP_LAST_ACK,
-    ) and (state in (TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2) or before(skb.seq, sk.rcv_nxt)):
+        tcp_states.TCP_ESTABLISHED,
+        tcp_states.TCP_FIN_WAIT1,
+        tcp_states.TCP_FIN_WAIT2,
+        tcp_states.TCP_CLOSE_WAIT,
+        tcp_states.TCP_CLOSING,
+        tcp_states.TCP_LAST_ACK,
+    ) and (
+        state in (tcp_states.TCP_ESTABLISHED, tcp_states.TCP_FIN_WAIT1, tcp_states.TCP_FIN_WAIT2)
+        or before(skb.seq, sk.rcv_nxt)
+    ):
         tcp_data_queue(sk, skb)
         queued = True
-    if sk.sk_state != TCP_CLOSE:
+    if sk.sk_state != tcp_states.TCP_CLOSE:
         tcp_data_snd_check(sk)
         tcp_ack_snd_check(sk)
     if not queued:
@@ -695,7 +675,7 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
         sk.retrans_stamp = 0
         tcp_init_transfer(sk)
         sk.copied_seq = sk.rcv_nxt
-    tcp_set_state(sk, tcp_next_state(TCP_SYN_RECV, RCV_ACK_OF_SYN))
+    tcp_set_state(sk, tcp_next_state(tcp_states.TCP_SYN_RECV, RCV_ACK_OF_SYN))
     sk_state_change(sk)
     sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT)
     sk.snd_una = skb.ack_seq
@@ -729,7 +709,7 @@ def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
     """
     if sk.snd_una != sk.write_seq:
         return None
-    tcp_set_state(sk, tcp_next_state(TCP_FIN_WAIT1, RCV_ACK_OF_FIN))
+    tcp_set_state(sk, tcp_next_state(tcp_states.TCP_FIN_WAIT1, RCV_ACK_OF_FIN))
     sk.sk_shutdown |= SEND_SHUTDOWN
     sk.sk_dst_pending_confirm = True
     if not sk.sk_flags & SOCK_DEAD:
@@ -740,15 +720,15 @@ def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
         # TCP_LINGER2 below 0 forbids waiting, or data came that nobody will read.
         tcp_done(sk)
         sk.net.mib.linux.TCPAbortOnData += 1
-        return SKB_DROP_REASON_TCP_ABORT_ON_DATA
+        return drop_reason.SKB_DROP_REASON_TCP_ABORT_ON_DATA
     tmo = tcp_fin_time(sk)
-    if tmo > TCP_TIMEWAIT_LEN:
-        inet_csk_reset_keepalive_timer(sk, tmo - TCP_TIMEWAIT_LEN)
+    if tmo > tcp_const.TCP_TIMEWAIT_LEN:
+        inet_csk_reset_keepalive_timer(sk, tmo - tcp_const.TCP_TIMEWAIT_LEN)
     elif fin or sock_owned_by_user(sk):
         # This segment has the FIN, or the backlog may: stay in FIN_WAIT2 until the timer expires.
         inet_csk_reset_keepalive_timer(sk, tmo)
     else:
-        tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
+        tcp_time_wait(sk, tcp_states.TCP_FIN_WAIT2, tmo)
         kfree_skb(skb)
         return 0
     return None

@@ -15,13 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_TCP_LISTEN_OVERFLOW,
-    SKB_DROP_REASON_TCP_OVERWINDOW,
-    SKB_DROP_REASON_TCP_RFC7323_PAWS,
-    SKB_DROP_REASON_TCP_RFC7323_TSECR,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
 from stack.core.sock import sk_setup_caps
 from stack.core.sock_flags import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK
@@ -195,13 +190,13 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
     if reject or not tcp_in_window(seq, end_seq, req.rcv_nxt, (req.rcv_nxt + window) & M32):
         if not flg & TCPHDR_RST and not tcp_oow_rate_limited_mini(req, skb, "TCPACKSkippedSynRecv"):
             tcp_reqsk_ack(sk, skb, req)
-        reason = SKB_DROP_REASON_TCP_OVERWINDOW
+        reason = drop_reason.SKB_DROP_REASON_TCP_OVERWINDOW
         if paws_reject:
             linux.PAWSEstab += 1
-            reason = SKB_DROP_REASON_TCP_RFC7323_PAWS
+            reason = drop_reason.SKB_DROP_REASON_TCP_RFC7323_PAWS
         elif tsecr_reject:
             linux.TSEcrRejected += 1
-            reason = SKB_DROP_REASON_TCP_RFC7323_TSECR
+            reason = drop_reason.SKB_DROP_REASON_TCP_RFC7323_TSECR
         kfree_skb_reason(net, skb, reason)
         return None
     if tmp_opt.saw_tstamp and not after(seq, req.rcv_nxt):
@@ -242,7 +237,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
             tcp_embryonic_reset(sk, skb, req, flg)
         else:
             req.acked = True
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_LISTEN_OVERFLOW)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_TCP_LISTEN_OVERFLOW)
         return None
     own_req = net.tcp_hashinfo.ehash.get(req.inet_tuple)
     return inet_csk_complete_hashdance(sk, child, req, own_req is child)

@@ -13,17 +13,8 @@ from __future__ import annotations
 from fastpath.base.skbuff import CHECKSUM_UNNECESSARY, kfree_skb, sk_buff, skb_copy_bits
 from fastpath.net.hdr import ip_hdr, ipv6_hdr, tcp_fill_cb, tcp_hdr_validate
 from fastpath.net.inetkey import inet_key
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_NO_SOCKET,
-    SKB_DROP_REASON_OTHERHOST,
-    SKB_DROP_REASON_PKT_TOO_SMALL,
-    SKB_DROP_REASON_SOCKET_BACKLOG,
-    SKB_DROP_REASON_SOCKET_FILTER,
-    SKB_DROP_REASON_TCP_CSUM,
-    SKB_DROP_REASON_TCP_MINTTL,
-    SKB_DROP_REASON_XFRM_POLICY,
-    kfree_skb_reason,
-)
+from stack.core import drop_reason
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import net_device
 from stack.core.sock import (
     sk_add_backlog,
@@ -74,18 +65,18 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     dev: net_device = skb.dev
     net = dev.net
     if skb.pkt_type:  # PACKET_HOST
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_OTHERHOST)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_OTHERHOST)
         return None
     mib = net.mib.tcp
     mib.InSegs += skb.gso_segs or 1
     if not tcp_hdr_validate(skb):
         mib.InErrs += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_PKT_TOO_SMALL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return None
     if skb.ip_summed != CHECKSUM_UNNECESSARY and ops.csum_bad(skb):
         mib.InCsumErrors += 1
         mib.InErrs += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_CSUM)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_TCP_CSUM)
         return None
     sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
     while True:
@@ -94,12 +85,12 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
             if xfrm_policy_check(None, XFRM_POLICY_IN, skb, ops.family):
                 tcp_fill_cb(skb)
                 ops.send_reset(None, skb)
-            kfree_skb_reason(net, skb, SKB_DROP_REASON_NO_SOCKET)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NO_SOCKET)
             return None
         sk_state = sk.sk_state
         if sk_state == TCP_TIME_WAIT:
             if not xfrm_policy_check(None, XFRM_POLICY_IN, skb, ops.family):
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+                kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
                 return None
             tcp_fill_cb(skb)
             sk = tcp_rcv_time_wait(sk, skb, ops)
@@ -111,14 +102,14 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
             sk = req.rsk_listener
             if not xfrm_policy_check(sk, XFRM_POLICY_IN, skb, ops.family):
                 sk.sk_drops += 1
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+                kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
                 return None
             if sk.sk_state != TCP_LISTEN:
                 inet_csk_reqsk_queue_drop(sk, req)
                 sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
                 continue
             if tcp_filter(sk, skb):
-                kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+                kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SOCKET_FILTER)
                 return None
             tcp_fill_cb(skb)
             return tcp_rcv_request(sk, skb, req, ops)
@@ -128,14 +119,14 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     tp: tcp_sock = sk
     if (tp.min_ttl or tp.min_hopcount) and too_few_hops(tp, skb, ops.family):
         net.mib.linux.TCPMinTTLDrop += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_TCP_MINTTL)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_TCP_MINTTL)
         return None
     if not xfrm_policy_check(tp, XFRM_POLICY_IN, skb, ops.family):
         tp.sk_drops += 1
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_XFRM_POLICY)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return None
     if tcp_filter(tp, skb):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_FILTER)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SOCKET_FILTER)
         return None
     tcp_fill_cb(skb)
     if tp.sk_state == TCP_LISTEN:
@@ -144,7 +135,7 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     if not sock_owned_by_user(tp):
         return tp
     if tcp_add_backlog(tp, skb):
-        kfree_skb_reason(net, skb, SKB_DROP_REASON_SOCKET_BACKLOG)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SOCKET_BACKLOG)
     return None
 
 

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.pipe import copy_splice_read, pipe_inode_info
@@ -14,16 +15,6 @@ from stack.core.sock_flags import SOCK_DONE, SOCK_RCVTSTAMP, SOCK_URGINLINE
 from stack.core.sockopt import put_cmsg, sock_put_stamp
 from stack.core.sockopt_table import int_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
-from stack.core.uapi import (
-    MSG_DONTWAIT,
-    MSG_ERRQUEUE,
-    MSG_OOB,
-    MSG_PEEK,
-    MSG_TRUNC,
-    MSG_WAITALL,
-    RCV_SHUTDOWN,
-    SOL_TCP,
-)
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_PUSHED,
@@ -60,16 +51,16 @@ def tcp_recv_urg(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:
         raise os_error(errno.ENOTCONN)
     if sk.urg_data & TCP_URG_VALID:
         char = sk.urg_data & 0xFF
-        if not flags & MSG_PEEK:
+        if not flags & uapi.MSG_PEEK:
             sk.urg_data = TCP_URG_READ
-        msg.msg_flags |= MSG_OOB
+        msg.msg_flags |= uapi.MSG_OOB
         if length > 0:
-            if not flags & MSG_TRUNC:
+            if not flags & uapi.MSG_TRUNC:
                 msg.put(bytes((char,)))
             return 1
-        msg.msg_flags |= MSG_TRUNC
+        msg.msg_flags |= uapi.MSG_TRUNC
         return 0
-    if sk.sk_state == TCP_CLOSE or sk.sk_shutdown & RCV_SHUTDOWN:
+    if sk.sk_state == TCP_CLOSE or sk.sk_shutdown & uapi.RCV_SHUTDOWN:
         return 0
     raise os_error(errno.EAGAIN, "the urgent byte has not come yet")
 
@@ -92,7 +83,7 @@ def tcp_cleanup_rbuf(sk: tcp_sock, copied: int) -> None:
         )
     ):
         time_to_ack = True
-    if copied > 0 and not time_to_ack and not sk.sk_shutdown & RCV_SHUTDOWN:
+    if copied > 0 and not time_to_ack and not sk.sk_shutdown & uapi.RCV_SHUTDOWN:
         rcv_window_now = tcp_receive_window(sk)
         if 2 * rcv_window_now <= sk.window_clamp:
             new_window = __tcp_select_window(sk)
@@ -113,7 +104,7 @@ def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
 
     Raises: OSError EAGAIN, ENOTCONN, EINVAL, the pending error.
     """
-    if flags & MSG_ERRQUEUE:
+    if flags & uapi.MSG_ERRQUEUE:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
     lock_sock(sk)
     try:
@@ -124,7 +115,7 @@ def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
         if stamped and sk.sk_stamp_ns >= 0:
             sock_put_stamp(msg, sk, sk.sk_stamp_ns)
         if sk.recvmsg_inq and copied >= 0:
-            put_cmsg(msg, SOL_TCP, TCP_CM_INQ, int_bytes(tcp_inq_hint(sk)))
+            put_cmsg(msg, uapi.SOL_TCP, TCP_CM_INQ, int_bytes(tcp_inq_hint(sk)))
         return copied
     finally:
         release_sock(sk)
@@ -150,11 +141,11 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
     """Copy from the receive queue; wait for `target` bytes, the stream's end or the timeout."""
     if sk.sk_state == TCP_LISTEN:
         raise os_error(errno.ENOTCONN)
-    if flags & MSG_OOB:
+    if flags & uapi.MSG_OOB:
         return tcp_recv_urg(sk, msg, length, flags)
-    timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT)
-    peek = flags & MSG_PEEK
-    target = sock_rcvlowat(sk, flags & MSG_WAITALL, length)
+    timeo = sock_rcvtimeo(sk, flags & uapi.MSG_DONTWAIT)
+    peek = flags & uapi.MSG_PEEK
+    target = sock_rcvlowat(sk, flags & uapi.MSG_WAITALL, length)
     seq = sk.copied_seq
     peek_off = 0
     if peek and sk.sk_peek_off >= 0:
@@ -185,7 +176,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                     timeo <= 0
                     or sk.sk_err
                     or sk.sk_state == TCP_CLOSE
-                    or sk.sk_shutdown & RCV_SHUTDOWN
+                    or sk.sk_shutdown & uapi.RCV_SHUTDOWN
                 ):
                     break
             else:
@@ -194,7 +185,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                 if sk.sk_err:
                     err, sk.sk_err = sk.sk_err, 0
                     raise os_error(err)
-                if sk.sk_shutdown & RCV_SHUTDOWN:
+                if sk.sk_shutdown & uapi.RCV_SHUTDOWN:
                     break
                 if sk.sk_state == TCP_CLOSE:
                     raise os_error(errno.ENOTCONN)
@@ -225,7 +216,10 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                         offset += 1
                         used -= 1
             if used > 0:
-                if not flags & MSG_TRUNC and skb_copy_datagram_iter(skb, offset, msg, used) != used:
+                if (
+                    not flags & uapi.MSG_TRUNC
+                    and skb_copy_datagram_iter(skb, offset, msg, used) != used
+                ):
                     if not copied:
                         raise os_error(errno.EFAULT)
                     break

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_header_release
 from fastpath.net.zerocopy import skb_zcopy
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.netdevice import NETIF_F_SG
 from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule
@@ -38,17 +39,6 @@ from stack.core.stream import (
     sk_stream_wait_memory,
 )
 from stack.core.tcp_states import TCP_SYN_SENT, TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
-from stack.core.uapi import (
-    AF_UNSPEC,
-    MSG_DONTWAIT,
-    MSG_EOR,
-    MSG_FASTOPEN,
-    MSG_MORE,
-    MSG_OOB,
-    MSG_ZEROCOPY,
-    O_NONBLOCK,
-    SEND_SHUTDOWN,
-)
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.inet_common import __inet_stream_connect
 from stack.inet.tcp_const import MSEC
@@ -113,7 +103,7 @@ def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
     take larger ones.
     """
     mss_now = tcp_current_mss(sk)
-    size_goal = tcp_xmit_size_goal(sk, mss_now, not flags & MSG_OOB)
+    size_goal = tcp_xmit_size_goal(sk, mss_now, not flags & uapi.MSG_OOB)
     if size_goal > GSO_LEGACY_MAX_SIZE:
         lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
         most = max(lowat, GSO_LEGACY_MAX_SIZE)
@@ -162,10 +152,10 @@ def tcp_push(sk: tcp_sock, flags: int, mss_now: int, nonagle: int, size_goal: in
     skb = sk.sk_write_queue.peek_tail()
     if skb is None:
         return
-    more = flags & MSG_MORE
+    more = flags & uapi.MSG_MORE
     if not more or forced_push(sk):
         tcp_mark_push(sk, skb)
-    if flags & MSG_OOB:  # tcp_mark_urg
+    if flags & uapi.MSG_OOB:  # tcp_mark_urg
         sk.snd_up = sk.write_seq
     if more:
         nonagle = TCP_NAGLE_CORK
@@ -231,7 +221,7 @@ def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: msghdr, n: int) -> int:
 
 def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """Queue the user's bytes: a copy of them, or with MSG_ZEROCOPY references to them."""
-    if not msg.msg_flags & MSG_ZEROCOPY or not sk.sk_flags & SOCK_ZEROCOPY or not size:
+    if not msg.msg_flags & uapi.MSG_ZEROCOPY or not sk.sk_flags & SOCK_ZEROCOPY or not size:
         return tcp_sendmsg_queue(sk, msg, size)
     dst = sk.sk_dst_cache
     stays = dst is None or bool(dst.dev.features & NETIF_F_SG)
@@ -263,7 +253,7 @@ def tcp_sendmsg_fastopen(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """
     uaddr = msg.msg_name
     if not sk.net.sysctl.tcp_fastopen & TFO_CLIENT_ENABLE or (
-        uaddr is not None and uaddr.family == AF_UNSPEC
+        uaddr is not None and uaddr.family == uapi.AF_UNSPEC
     ):
         raise os_error(errno.EOPNOTSUPP, "MSG_FASTOPEN: sysctl tcp_fastopen has not bit 1")
     if sk.fastopen_req is not None:
@@ -280,7 +270,7 @@ def tcp_sendmsg_fastopen(sk: tcp_sock, msg: msghdr, size: int) -> int:
             if err:
                 tcp_connect_failed(sk)
                 raise os_error(err)
-        nonblock = O_NONBLOCK if msg.msg_flags & MSG_DONTWAIT else 0
+        nonblock = uapi.O_NONBLOCK if msg.msg_flags & uapi.MSG_DONTWAIT else 0
         __inet_stream_connect(sock, uaddr, 0, nonblock, True)
     except BlockingIOError as exc:
         if exc.errno != errno.EINPROGRESS or not fo.copied:
@@ -297,7 +287,7 @@ def tcp_sendmsg_connect(sk: tcp_sock, msg: msghdr, size: int) -> int:
     in_syn = tcp_sendmsg_fastopen(sk, msg, size)
     if in_syn and (not msg.count or sk.sk_state == TCP_SYN_SENT):
         return in_syn
-    msg.msg_flags &= ~MSG_FASTOPEN
+    msg.msg_flags &= ~uapi.MSG_FASTOPEN
     try:
         return in_syn + tcp_sendmsg_queue(sk, msg, size)
     except OSError:
@@ -309,9 +299,9 @@ def tcp_sendmsg_connect(sk: tcp_sock, msg: msghdr, size: int) -> int:
 def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """Fill the tail of the write queue, or new sk_buffs, up to the size goal each."""
     flags = msg.msg_flags
-    if flags & MSG_FASTOPEN or sk.defer_connect:
+    if flags & uapi.MSG_FASTOPEN or sk.defer_connect:
         return tcp_sendmsg_connect(sk, msg, size)
-    timeo = sock_sndtimeo(sk, flags & MSG_DONTWAIT)
+    timeo = sock_sndtimeo(sk, flags & uapi.MSG_DONTWAIT)
     tcp_rate_check_app_limited(sk)
     if (
         not (1 << (sk.sk_state & 15)) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT)
@@ -325,7 +315,7 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
     copied = 0
     filled = 0
     mss_now, size_goal = tcp_send_mss(sk, flags)
-    if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+    if sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
         raise sk_stream_error(sk, flags, errno.EPIPE)
     write_queue = sk.sk_write_queue
     skb: sk_buff | None
@@ -336,11 +326,13 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
         if skb is not None and msg.msg_ubuf is not None and tcp_skb_of_others(msg, skb, full):
             tcp_mark_push(sk, skb)
             copy = 0
-        if copy <= 0 or (skb is not None and (skb.tcp_flags & TCPHDR_FIN or skb.cb == MSG_EOR)):
+        if copy <= 0 or (
+            skb is not None and (skb.tcp_flags & TCPHDR_FIN or skb.cb == uapi.MSG_EOR)
+        ):
             if filled >= TCP_SMALL_QUEUE_BACKLOG and sk.sk_backlog.qlen:
                 filled = 0
                 if sk_flush_backlog(sk):
-                    if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+                    if sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
                         break
                     mss_now, size_goal = tcp_send_mss(sk, flags)
                     continue
@@ -378,10 +370,10 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
         skb.tcp_gso_segs = 0
         copied += done
         if not msg.count:
-            if flags & MSG_EOR:
-                skb.cb = MSG_EOR
+            if flags & uapi.MSG_EOR:
+                skb.cb = uapi.MSG_EOR
             break
-        if skb.len < size_goal or flags & MSG_OOB:
+        if skb.len < size_goal or flags & uapi.MSG_OOB:
             continue
         if forced_push(sk):
             tcp_mark_push(sk, skb)
@@ -390,7 +382,7 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
             tcp_push_one(sk, mss_now)
     if copied:
         tcp_push(sk, flags, mss_now, sk.nonagle, size_goal)
-    elif size and (sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN):
+    elif size and (sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN):
         raise sk_stream_error(sk, flags, errno.EPIPE)
     return copied
 
@@ -405,7 +397,7 @@ def tcp_sendmsg_wait(
     """
     sk.sk_flags |= SOCK_NOSPACE
     if copied:
-        tcp_push(sk, flags & ~MSG_MORE, mss_now, TCP_NAGLE_PUSH, size_goal)
+        tcp_push(sk, flags & ~uapi.MSG_MORE, mss_now, TCP_NAGLE_PUSH, size_goal)
     net = sk.net
     try:
         if sk_stream_memory_free(sk):
@@ -415,7 +407,7 @@ def tcp_sendmsg_wait(
             if timeo <= 0:
                 raise os_error(errno.EAGAIN, "no packet buffer left on the host")
             sk_wait_event(sk, min(timeo, 20 * MSEC), tcp_buffers_came, tcp_no_buffers(net))
-            if sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN:
+            if sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
                 raise os_error(errno.EPIPE)
             return timeo
         return sk_stream_wait_memory(sk, timeo)
@@ -430,7 +422,9 @@ def tcp_sendmsg_wait(
 
 def tcp_buffers_came(sk: tcp_sock, dry: bool) -> bool:
     """Whether to stop waiting: the host, if it was `dry`, has buffers again, or sending failed."""
-    return bool(sk.sk_err or sk.sk_shutdown & SEND_SHUTDOWN) or (dry and not tcp_no_buffers(sk.net))
+    return bool(sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN) or (
+        dry and not tcp_no_buffers(sk.net)
+    )
 
 
 def tcp_no_buffers(net: Net) -> bool:

@@ -40,7 +40,7 @@ from stack.core.tcp_states import (
 )
 from stack.core.timer import mod_timer, timer_list
 from stack.core.uapi import AF_INET6
-from stack.inet import tcp_ack
+from stack.inet import tcp_ack, tcp_const
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_SCHED,
     ICSK_ACK_TIMER,
@@ -57,15 +57,6 @@ from stack.inet.inet_connection_sock import (
     request_sock,
 )
 from stack.inet.tcp_close import tcp_check_oom
-from stack.inet.tcp_const import (
-    SEC,
-    TCP_ATO_MIN,
-    TCP_RESOURCE_PROBE_INTERVAL,
-    TCP_RTO_MAX,
-    TCP_RTO_MIN,
-    TCP_TIMEOUT_MIN,
-    TCP_TIMEWAIT_LEN,
-)
 from stack.inet.tcp_ctl import (
     tcp_send_ack,
     tcp_send_active_reset,
@@ -143,10 +134,10 @@ def tcp_out_of_resources(sk: tcp_sock, do_reset: bool) -> bool:
     peer gets a RST if we sent data recently, if its window is closed, or with `do_reset`.
     """
     idle = sk.net.clock.now_ns() - sk.lsndtime
-    shift = int(idle > 2 * TCP_RTO_MAX or not do_reset) + bool(sk.sk_err_soft)
+    shift = int(idle > 2 * tcp_const.TCP_RTO_MAX or not do_reset) + bool(sk.sk_err_soft)
     if not tcp_check_oom(sk, shift):
         return False
-    if do_reset or idle <= TCP_TIMEWAIT_LEN or (not sk.snd_wnd and not sk.packets_out):
+    if do_reset or idle <= tcp_const.TCP_TIMEWAIT_LEN or (not sk.snd_wnd and not sk.packets_out):
         tcp_send_active_reset(sk)
     tcp_done(sk)
     sk.net.mib.linux.TCPAbortOnMemory += 1
@@ -167,7 +158,11 @@ def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
     if not sk.icsk_retransmits:
         return False
     if not timeout:
-        rto_base = SEC if (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV) else TCP_RTO_MIN
+        rto_base = (
+            tcp_const.SEC
+            if (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV)
+            else tcp_const.TCP_RTO_MIN
+        )
         timeout = tcp_model_timeout(sk, boundary, rto_base)
     elapsed: int = sk.net.clock.now_ns() - sk.rto_stamp
     return elapsed >= timeout
@@ -309,7 +304,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
         if tcp_retransmit_skb(sk, skb, 1) != 0:
             # Nothing was sent (no buffer, no route): try again soon, without backing off.
             tcp_reset_xmit_timer(
-                sk, ICSK_TIME_RETRANS, min(sk.icsk_rto, TCP_RESOURCE_PROBE_INTERVAL)
+                sk, ICSK_TIME_RETRANS, min(sk.icsk_rto, tcp_const.TCP_RESOURCE_PROBE_INTERVAL)
             )
             return
     if (
@@ -409,7 +404,7 @@ def tcp_delack_timer_handler(sk: tcp_sock) -> None:
             sk.icsk_ack_ato = min(sk.icsk_ack_ato << 1, sk.icsk_rto)
         else:
             sk.icsk_ack_pingpong = 0
-            sk.icsk_ack_ato = TCP_ATO_MIN
+            sk.icsk_ack_ato = tcp_const.TCP_ATO_MIN
         tcp_mstamp_refresh(sk)
         tcp_send_ack(sk)
         sk.net.mib.linux.DelayedACKs += 1
@@ -441,14 +436,14 @@ def tcp_keepalive_timer(timer: timer_list) -> None:
     """Probe a silent peer (RFC 9293 3.8.4); end an orphan's FIN_WAIT2."""
     sk = timer.data
     if sock_owned_by_user(sk):
-        inet_csk_reset_keepalive_timer(sk, SEC // 20)
+        inet_csk_reset_keepalive_timer(sk, tcp_const.SEC // 20)
         return
     if sk.sk_state in (TCP_LISTEN, TCP_CLOSE):
         return
     tcp_mstamp_refresh(sk)
     if sk.sk_state == TCP_FIN_WAIT2 and sk.sk_flags & SOCK_DEAD:
         if sk.linger2 >= 0:
-            tmo = tcp_fin_time(sk) - TCP_TIMEWAIT_LEN
+            tmo = tcp_fin_time(sk) - tcp_const.TCP_TIMEWAIT_LEN
             if tmo > 0:
                 tcp_time_wait(sk, TCP_FIN_WAIT2, tmo)
                 return
@@ -472,10 +467,10 @@ def tcp_keepalive_timer(timer: timer_list) -> None:
                 sk.icsk_probes_out += 1
                 elapsed = keepalive_intvl_when(sk)
             else:
-                elapsed = TCP_RESOURCE_PROBE_INTERVAL
+                elapsed = tcp_const.TCP_RESOURCE_PROBE_INTERVAL
         else:
             elapsed = keepalive_time_when(sk) - elapsed
-    inet_csk_reset_keepalive_timer(sk, max(elapsed, TCP_TIMEOUT_MIN))
+    inet_csk_reset_keepalive_timer(sk, max(elapsed, tcp_const.TCP_TIMEOUT_MIN))
 
 
 # --- pacing -------------------------------------------------------------------------------

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from fastpath.base.skbuff import sk_buff
-from stack.core.tcp_states import (
-    RCV_FIN,
-    TCP_FIN_WAIT2,
-    TCP_TIME_WAIT,
-    tcp_check_transition,
-    tcp_next_state,
-)
+from stack.core import tcp_states
+from stack.core.tcp_states import RCV_FIN, tcp_check_transition, tcp_next_state
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import (
     inet_timewait_sock,
@@ -71,7 +66,7 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
         tw.tw_ts_offset = sk.tsoffset
         tw.last_oow_ack_time = 0
         timeo = max(timeo, rto)
-        if state == TCP_TIME_WAIT:
+        if state == tcp_states.TCP_TIME_WAIT:
             timeo = TCP_TIMEWAIT_LEN
         inet_twsk_schedule(tw, timeo)
         inet_twsk_hashdance(tw, sk, net.tcp_hashinfo)
@@ -125,7 +120,7 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
             tmp_opt.ts_recent = tw.tw_ts_recent
             tmp_opt.ts_recent_stamp = tw.tw_ts_recent_stamp
             paws_reject = tcp_paws_reject(tmp_opt, rst, jiffies_s(net))
-    if tw.tw_substate == TCP_FIN_WAIT2:
+    if tw.tw_substate == tcp_states.TCP_FIN_WAIT2:
         if paws_reject or not tcp_in_window(
             seq, end_seq, tw.tw_rcv_nxt, (tw.tw_rcv_nxt + tw.tw_rcv_wnd) & M32
         ):
@@ -142,7 +137,7 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
         # Data nobody will read, or data after the FIN.
         if not flags & TCPHDR_FIN or end_seq != (tw.tw_rcv_nxt + 1) & M32:
             return TCP_TW_RST
-        tw.tw_substate = tcp_next_state(TCP_FIN_WAIT2, RCV_FIN)
+        tw.tw_substate = tcp_next_state(tcp_states.TCP_FIN_WAIT2, RCV_FIN)
         tw.tw_rcv_nxt = end_seq
         if tmp_opt.saw_tstamp:
             tw.tw_ts_recent_stamp = jiffies_s(net)
@@ -193,7 +188,7 @@ def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
     loopback = sktw.sk_af.is_loopback
     if reuse == 2 and not loopback(sktw.inet_daddr) and not loopback(sktw.inet_rcv_saddr):
         reuse = 0
-    if not sktw.tw_ts_recent_stamp or sktw.tw_substate != TCP_TIME_WAIT:
+    if not sktw.tw_ts_recent_stamp or sktw.tw_substate != tcp_states.TCP_TIME_WAIT:
         return False
     if reuse and jiffies_s(net) > sktw.tw_ts_recent_stamp:
         sk.write_seq = (sktw.tw_snd_nxt + 65535 + 2) & M32 or 1

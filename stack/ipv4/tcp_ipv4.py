@@ -30,16 +30,12 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import ip_hdr
 from fastpath.net.hdr import tcp_v4_send_check as _send_check
 from fastpath.net.inetkey import inet_key
+from stack.core import tcp_states
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN
 from stack.core.rows import narrow
 from stack.core.sock import sk_dst_reset, sk_setup_caps
 from stack.core.sockaddr import sockaddr
-from stack.core.tcp_states import (
-    TCP_NEW_SYN_RECV,
-    TCP_SYN_SENT,
-    TCP_TIME_WAIT,
-)
 from stack.core.uapi import AF_INET, IPPROTO_TCP
 from stack.inet.early_demux import tcp_early_demux
 from stack.inet.flow import flowi
@@ -143,7 +139,7 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     sk.inet_daddr = daddr
     sk.icsk_ext_hdr_len = inet_opt.optlen if inet_opt is not None else 0
     sk.rx_opt.mss_clamp = TCP_MSS_DEFAULT
-    tcp_set_state(sk, TCP_SYN_SENT)
+    tcp_set_state(sk, tcp_states.TCP_SYN_SENT)
     try:
         inet_hash_connect(net.tcp_death_row, sk)
         rt = ip_route_newports(fl4, rt, orig_sport, dport, sk.inet_sport, dport, sk)
@@ -406,8 +402,8 @@ tcp_protocol = net_protocol(
 def tcp_sk_exit(net: Net) -> None:
     """net/ipv4/tcp_ipv4.c: the namespace ends: end the remaining connections silently."""
     for sk in list(net.tcp_hashinfo.ehash.values()):
-        if sk.sk_state == TCP_TIME_WAIT:
+        if sk.sk_state == tcp_states.TCP_TIME_WAIT:
             inet_twsk_deschedule_put(sk)
-        elif sk.sk_state != TCP_NEW_SYN_RECV:
+        elif sk.sk_state != tcp_states.TCP_NEW_SYN_RECV:
             tcp_done(sk)
     net.tcp_hashinfo.ehash.clear()

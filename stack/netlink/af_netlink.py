@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.bpf import bpf_prog_run
 from fastpath.base.skbuff import consume_skb, kfree_skb, pskb_trim, sk_buff, skb_from_bytes
+from stack.core import uapi
 from stack.core.bsd_socket import socket
 from stack.core.datagram import skb_recv_datagram
 from stack.core.errors import os_error
@@ -36,15 +37,6 @@ from stack.core.sock import (
 from stack.core.sock_flags import SOCK_PASSCRED
 from stack.core.sockaddr import need_sa_len, sockaddr
 from stack.core.sockopt import UCRED, put_cmsg
-from stack.core.uapi import (
-    AF_NETLINK,
-    CAP_NET_ADMIN,
-    MSG_OOB,
-    MSG_TRUNC,
-    SCM_CREDENTIALS,
-    SOL_NETLINK,
-    SOL_SOCKET,
-)
 from stack.netlink.netlink_sock import (
     NETLINK_PKTINFO,
     NLM_F_ACK,
@@ -101,7 +93,7 @@ def netlink_group_mask(group: int) -> int:
 
 def netlink_capable(sk: netlink_sock) -> bool:
     """net/netlink/af_netlink.c netlink_net_capable: may the sender administer the host?"""
-    return ns_capable(sk.net, CAP_NET_ADMIN)
+    return ns_capable(sk.net, uapi.CAP_NET_ADMIN)
 
 
 def protocol_of(sk: netlink_sock) -> netlink_protocol:
@@ -148,7 +140,7 @@ def netlink_broadcast(
     proto: netlink_protocol, data: bytes, portid: int, group: int, but: netlink_sock | None = None
 ) -> int:
     """net/netlink/af_netlink.c: to every socket of a group except `but`. 0, -ESRCH, -ENOBUFS."""
-    name = sockaddr(AF_NETLINK, portid, 0, netlink_group_mask(group))
+    name = sockaddr(uapi.AF_NETLINK, portid, 0, netlink_group_mask(group))
     found, err = False, 0
     for sk in tuple(proto.listeners.get(group, ())):
         if sk is but:
@@ -176,7 +168,7 @@ def netlink_reply(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None
 
 def kernel_to(sk: netlink_sock, data: bytes) -> None:
     """Queue what the kernel says. Raises: OSError EAGAIN, the queue is full."""
-    if netlink_attachskb(sk, data, sockaddr(AF_NETLINK, 0)):
+    if netlink_attachskb(sk, data, sockaddr(uapi.AF_NETLINK, 0)):
         raise os_error(errno.EAGAIN, "the receive queue is full")
 
 
@@ -194,7 +186,7 @@ def netlink_unicast(sk: netlink_sock, data: bytes, portid: int) -> None:
     to = proto.by_portid.get(portid)
     if to is None:
         raise os_error(errno.ECONNREFUSED, f"no socket has port id {portid}")
-    if netlink_attachskb(to, data, sockaddr(AF_NETLINK, sk.portid)):
+    if netlink_attachskb(to, data, sockaddr(uapi.AF_NETLINK, sk.portid)):
         raise os_error(errno.EAGAIN, f"the receive queue of port id {portid} is full")
 
 
@@ -231,7 +223,7 @@ def netlink_ack(nlh: nlmsg, wrong: OSError | None) -> None:
         quoted += bytes(-len(quoted) & 3)
     error = errno_bytes(wrong) + quoted + tlvs
     reply = nlmsg_put(NLMSG_ERROR, flags, nlh.seq, sk.portid, error)
-    if netlink_attachskb(sk, reply, sockaddr(AF_NETLINK, 0)):
+    if netlink_attachskb(sk, reply, sockaddr(uapi.AF_NETLINK, 0)):
         sk.sk_err = errno.ENOBUFS
         sk_error_report(sk)
 
@@ -293,7 +285,7 @@ def netlink_dump(sk: netlink_sock) -> None:
     if cb.ended and len(packet) + DONE_BYTES <= room:
         packet += _done(cb, sk, flags)
         sk.cb = None
-    if netlink_attachskb(sk, bytes(packet), sockaddr(AF_NETLINK, 0)):
+    if netlink_attachskb(sk, bytes(packet), sockaddr(uapi.AF_NETLINK, 0)):
         sk.cb = None
         netlink_overrun(sk)
 
@@ -354,7 +346,7 @@ def netlink_insert(sk: netlink_sock, portid: int) -> None:
 def nl_address(name: sockaddr) -> sockaddr:
     """Check that an address is one of AF_NETLINK. Raises: OSError EINVAL."""
     need_sa_len(name, SOCKADDR_NL_LEN)
-    if name.family != AF_NETLINK:
+    if name.family != uapi.AF_NETLINK:
         raise os_error(errno.EINVAL, f"{name!r} is no address of AF_NETLINK")
     return name
 
@@ -371,7 +363,7 @@ def netlink_sendmsg(sock: socket, msg: msghdr, length: int) -> int:
     Raises: OSError EOPNOTSUPP (MSG_OOB), ENODATA (nothing), EMSGSIZE, EPERM, ECONNREFUSED, EAGAIN.
     """
     sk: netlink_sock = sock.sk
-    if msg.msg_flags & MSG_OOB:
+    if msg.msg_flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "netlink has no urgent data")
     if not length:
         raise os_error(errno.ENODATA, "an empty message")
@@ -398,7 +390,7 @@ def netlink_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
     Raises: OSError EOPNOTSUPP (MSG_OOB), EAGAIN, ENOBUFS: messages were lost.
     """
     sk: netlink_sock = sock.sk
-    if flags & MSG_OOB:
+    if flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "netlink has no urgent data")
     skb = skb_recv_datagram(sk, flags)
     if skb is None:
@@ -413,17 +405,17 @@ def netlink_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
         sk.congested = False
     if sk.cb is not None and sk.sk_rmem_alloc <= sk.sk_rcvbuf // 2:
         netlink_dump(sk)
-    return full if flags & MSG_TRUNC else copied
+    return full if flags & uapi.MSG_TRUNC else copied
 
 
 def netlink_cmsg(msg: msghdr, sk: netlink_sock, skb: sk_buff) -> None:
     """The control messages that the reader asked for."""
     if sk.recv_pktinfo:
         group = skb.cb.flowinfo.bit_length()
-        put_cmsg(msg, SOL_NETLINK, NETLINK_PKTINFO, U32.put(group))
+        put_cmsg(msg, uapi.SOL_NETLINK, NETLINK_PKTINFO, U32.put(group))
     if sk.sk_flags & SOCK_PASSCRED:
         user = (sk.net.uid, sk.net.gid) if skb.cb.addr else (0, 0)
-        put_cmsg(msg, SOL_SOCKET, SCM_CREDENTIALS, UCRED.pack(skb.cb.addr, *user))
+        put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_CREDENTIALS, UCRED.pack(skb.cb.addr, *user))
 
 
 def netlink_purge(sk: netlink_sock) -> None:

@@ -5,16 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.rows import narrow, wide
-from stack.core.uapi import (
-    AF_INET,
-    AF_INET6,
-    IPPROTO_ICMP,
-    IPPROTO_ICMPV6,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    RTM_NEWROUTE,
-)
 from stack.inet.flow import flowi
 from stack.ipv4.fib import RT_TABLE_MAIN, fib_lookup, fib_result
 from stack.ipv4.route import ip_route_output_flow
@@ -73,7 +65,7 @@ def check_asked(net: Net, tb: Attrs, icmp: int) -> None:
         raise NlError(errno.ENODEV)
     if iif:
         raise tb.wrong("RTA_IIF", "routes of what comes in are not told", errno.EOPNOTSUPP)
-    if tb.get("RTA_IP_PROTO", IPPROTO_UDP) not in (IPPROTO_TCP, IPPROTO_UDP, icmp):
+    if tb.get("RTA_IP_PROTO", uapi.IPPROTO_UDP) not in (uapi.IPPROTO_TCP, uapi.IPPROTO_UDP, icmp):
         raise tb.wrong("RTA_IP_PROTO", "Unsupported ip proto", errno.EOPNOTSUPP)
 
 
@@ -84,9 +76,9 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     """
     net = nlh.sk.net
     tb, tos, flags = getroute_attrs(nlh, False)
-    check_asked(net, tb, IPPROTO_ICMP)
+    check_asked(net, tb, uapi.IPPROTO_ICMP)
     oif, dst = tb.get("RTA_OIF", 0), tb.get("RTA_DST", 0)
-    fl4 = flowi(AF_INET, dst, tb.get("RTA_SRC", 0), oif, tos)
+    fl4 = flowi(uapi.AF_INET, dst, tb.get("RTA_SRC", 0), oif, tos)
     rt = ip_route_output_flow(net, fl4, None)
     res = fib_lookup(net, narrow(fl4.daddr), tos, 0, oif)
     found = res if isinstance(res, fib_result) and res.fi is not None else None
@@ -95,12 +87,12 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
             raise NlError(errno.EHOSTUNREACH)
         for fa in found.table.maps[found.prefixlen].find(found.prefix) or ():
             if fa.fa_info is found.fi:
-                netlink_reply(nlh, RTM_NEWROUTE, fib_dump_info(net, fa))
+                netlink_reply(nlh, uapi.RTM_NEWROUTE, fib_dump_info(net, fa))
                 return
     # The kernel looks local routes up in the main table while there are no rules of a program.
     table = RT_TABLE_MAIN
     told = rt.rt_flags & ~0xFFFF | RTM_F_CLONED
-    head = RTMSG.pack(AF_INET, 32, 0, tos, rt_table(table), 0, 0, rt.rt_type, told)
+    head = RTMSG.pack(uapi.AF_INET, 32, 0, tos, rt_table(table), 0, 0, rt.rt_type, told)
     metrics = found.fi.fib_metrics if found is not None and found.fi is not None else {}
     attrs: dict[str, Any] = {
         "RTA_TABLE": table,
@@ -113,30 +105,30 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_UID": tb.get("RTA_UID", net.uid),
         "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, 0, *(0,) * 5),
     }
-    netlink_reply(nlh, RTM_NEWROUTE, head + RTA4.build(attrs))
+    netlink_reply(nlh, uapi.RTM_NEWROUTE, head + RTA4.build(attrs))
 
 
 def inet6_rtm_getroute(nlh: nlmsg) -> None:
     """net/ipv6/route.c: where a packet would go; an error of the route is told in its cacheinfo."""
     net = nlh.sk.net
     tb, _, flags = getroute_attrs(nlh, True)
-    check_asked(net, tb, IPPROTO_ICMPV6)
+    check_asked(net, tb, uapi.IPPROTO_ICMPV6)
     if "RTA_SRC" in tb and len(tb["RTA_SRC"]) < 16:
         raise tb.wrong("RTA_SRC", "Invalid source address")
     dst, src = in6_prefix(tb, 128), int.from_bytes(tb.get("RTA_SRC", b"")[:16], "big")
-    rt = ip6_route_output(net, None, flowi(AF_INET6, dst, src, tb.get("RTA_OIF", 0)))
+    rt = ip6_route_output(net, None, flowi(uapi.AF_INET6, dst, src, tb.get("RTA_OIF", 0)))
     f6i = rt.from6
     if f6i is None:
         raise NlError(rt.error or errno.ENETUNREACH)
     if flags & RTM_F_FIB_MATCH:
-        netlink_reply(nlh, RTM_NEWROUTE, rt6_fill_node(net, f6i))
+        netlink_reply(nlh, uapi.RTM_NEWROUTE, rt6_fill_node(net, f6i))
         return
     saddr: wide = 0
     if not rt.error:
         saddr = src or ip6_route_get_saddr(net, rt, dst, 0)
     table = f6i.fib6_table.tb6_id
     head = RTMSG.pack(
-        *(AF_INET6, 128, 128, 0, rt_table(table)),
+        *(uapi.AF_INET6, 128, 128, 0, rt_table(table)),
         *(f6i.fib6_protocol, 0, f6i.fib6_type, 0),
     )
     attrs: dict[str, Any] = {
@@ -151,4 +143,4 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, 0, rt.error, *(0,) * 4),
         "RTA_PREF": 0,
     }
-    netlink_reply(nlh, RTM_NEWROUTE, head + RTA6.build(attrs))
+    netlink_reply(nlh, uapi.RTM_NEWROUTE, head + RTA6.build(attrs))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack.bridge.br_fdb import fdb_add_entry, fdb_delete_entry
 from stack.bridge.br_private import br_port_get, net_bridge, net_bridge_port, netif_is_bridge_master
+from stack.core import uapi
 from stack.core.neigh_gc import neigh_remove_one, pneigh_create, pneigh_delete
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
@@ -27,18 +28,6 @@ from stack.core.neigh_table import (
 )
 from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
-from stack.core.uapi import (
-    AF_BRIDGE,
-    AF_INET,
-    AF_INET6,
-    NTF_ROUTER,
-    NUD_FAILED,
-    NUD_NOARP,
-    NUD_PERMANENT,
-    NUD_REACHABLE,
-    NUD_VALID,
-    RTM_NEWNEIGH,
-)
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import (
     NLM_F_CREATE,
@@ -59,16 +48,16 @@ NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),), last=16)
 """What neigh_get and neigh_delete look for; they do not check others."""
 TICK_NS = 10_000_000
 NTF_USE, NTF_SELF, NTF_PROXY = 0x01, 0x02, 0x08
-ADDR_BYTES = {AF_INET: 4, AF_INET6: 16}
-FAMILIES = {ETH_P_IP: AF_INET, ETH_P_IPV6: AF_INET6}
+ADDR_BYTES = {uapi.AF_INET: 4, uapi.AF_INET6: 16}
+FAMILIES = {ETH_P_IP: uapi.AF_INET, ETH_P_IPV6: uapi.AF_INET6}
 """The family of a table, which names it by EtherType."""
 
 
 def neigh_find_table(net: Net, family: int) -> neigh_table | None:
     """net/core/neighbour.c."""
-    if family == AF_INET:
+    if family == uapi.AF_INET:
         return net.arp_tbl
-    return net.ipv6.nd_tbl if family == AF_INET6 else None
+    return net.ipv6.nd_tbl if family == uapi.AF_INET6 else None
 
 
 # --- telling ------------------------------------------------------------------------------------
@@ -82,7 +71,7 @@ def neigh_fill_info(n: neighbour) -> bytes:
     return head + NDA.build(
         {
             "NDA_DST": n.primary_key.to_bytes(ADDR_BYTES[family], "big"),
-            "NDA_LLADDR": n.ha if n.nud_state & NUD_VALID else None,
+            "NDA_LLADDR": n.ha if n.nud_state & uapi.NUD_VALID else None,
             "NDA_PROBES": n.probes,
             "NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0),
         }
@@ -117,14 +106,14 @@ def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
             tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
     wanted, master = tb.get("NDA_IFINDEX", 0), tb.get("NDA_MASTER", 0)
     answer = NLM_F_DUMP_FILTERED if wanted or master else 0
-    for each in (AF_INET, AF_INET6):
+    for each in (uapi.AF_INET, uapi.AF_INET6):
         tbl = neigh_find_table(sk.net, each)
         if tbl is None or family not in (0, each):
             continue
         if flags == NTF_PROXY:
             for p in tuple(tbl.phash.values()):
                 payload = pneigh_fill_info(tbl, p)
-                yield nlmsg_put(RTM_NEWNEIGH, answer, nlh.seq, sk.portid, payload)
+                yield nlmsg_put(uapi.RTM_NEWNEIGH, answer, nlh.seq, sk.portid, payload)
             continue
         for n in tbl:
             up = n.dev.master
@@ -132,7 +121,7 @@ def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
                 continue
             if master and (up is None or up.ifindex != master):
                 continue
-            yield nlmsg_put(RTM_NEWNEIGH, answer, nlh.seq, sk.portid, neigh_fill_info(n))
+            yield nlmsg_put(uapi.RTM_NEWNEIGH, answer, nlh.seq, sk.portid, neigh_fill_info(n))
 
 
 # --- one entry ----------------------------------------------------------------------------------
@@ -195,14 +184,14 @@ def neigh_get(nlh: nlmsg) -> None:
         proxy = tbl.phash.get((addr, index))
         if proxy is None:
             raise NlError(errno.ENOENT, "Proxy neighbour entry not found")
-        netlink_reply(nlh, RTM_NEWNEIGH, pneigh_fill_info(tbl, proxy))
+        netlink_reply(nlh, uapi.RTM_NEWNEIGH, pneigh_fill_info(tbl, proxy))
         return
     if dev is None:
         raise NlError(errno.EINVAL, "No device specified")
     n = neigh_lookup(tbl, addr, dev)
     if n is None:
         raise NlError(errno.ENOENT, "Neighbour entry not found")
-    netlink_reply(nlh, RTM_NEWNEIGH, neigh_fill_info(n))
+    netlink_reply(nlh, uapi.RTM_NEWNEIGH, neigh_fill_info(n))
 
 
 def neigh_add(nlh: nlmsg) -> None:
@@ -238,7 +227,7 @@ def neigh_add(nlh: nlmsg) -> None:
             raise NlError(errno.EEXIST)
         if not nlh.flags & NLM_F_REPLACE:
             update = 0
-    if flags & NTF_ROUTER:
+    if flags & uapi.NTF_ROUTER:
         update |= NEIGH_UPDATE_F_ISROUTER
     if flags & NTF_USE:
         neigh_event_send(n, None)
@@ -265,7 +254,7 @@ def neigh_delete(nlh: nlmsg) -> None:
     n = neigh_lookup(tbl, addr, dev)
     if n is None:
         raise NlError(errno.ENOENT)
-    check(neigh_update(n, None, NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN))
+    check(neigh_update(n, None, uapi.NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN))
     neigh_remove_one(n)
 
 
@@ -280,7 +269,7 @@ def rtnl_fdb_dump(nlh: nlmsg) -> Iterator[bytes]:
             yield from br_fdb_dump(nlh, p.br, p)
         # ndo_dflt_fdb_dump
         for addr in (*dev.uc, *dev.mc):
-            yield _fdb(nlh, dev, NUD_PERMANENT, NTF_SELF, {"NDA_LLADDR": addr})
+            yield _fdb(nlh, dev, uapi.NUD_PERMANENT, NTF_SELF, {"NDA_LLADDR": addr})
         if netif_is_bridge_master(dev):
             yield from br_fdb_dump(nlh, dev.priv, None)
 
@@ -291,11 +280,11 @@ def br_fdb_dump(nlh: nlmsg, br: net_bridge, port: net_bridge_port | None) -> Ite
     for fdb in tuple(br.fdb_hash.values()):
         if fdb.dst is not port:
             continue
-        state = NUD_REACHABLE
+        state = uapi.NUD_REACHABLE
         if fdb.is_local:
-            state = NUD_PERMANENT
+            state = uapi.NUD_PERMANENT
         elif fdb.is_static:
-            state = NUD_NOARP
+            state = uapi.NUD_NOARP
         ages = (max(now - at, 0) // TICK_NS for at in (fdb.used, fdb.used, fdb.updated))
         attrs = {
             "NDA_LLADDR": fdb.addr,
@@ -306,8 +295,8 @@ def br_fdb_dump(nlh: nlmsg, br: net_bridge, port: net_bridge_port | None) -> Ite
 
 
 def _fdb(nlh: nlmsg, dev: net_device, state: int, flags: int, attrs: dict[str, Any]) -> bytes:
-    head = NDMSG.pack(AF_BRIDGE, 0, 0, dev.ifindex, state, flags, 0)
-    return nlmsg_put(RTM_NEWNEIGH, 0, nlh.seq, nlh.sk.portid, head + NDA.build(attrs))
+    head = NDMSG.pack(uapi.AF_BRIDGE, 0, 0, dev.ifindex, state, flags, 0)
+    return nlmsg_put(uapi.RTM_NEWNEIGH, 0, nlh.seq, nlh.sk.portid, head + NDA.build(attrs))
 
 
 def _fdb_request(nlh: nlmsg) -> tuple[net_device, bytes, int]:
@@ -336,7 +325,7 @@ def rtnl_fdb_add(nlh: nlmsg) -> None:
         raise NlError(errno.EEXIST)
     if there is None and not nlh.flags & NLM_F_CREATE:
         raise NlError(errno.ENOENT)
-    check(fdb_add_entry(p.br, p, addr, bool(state & (NUD_NOARP | NUD_PERMANENT))))
+    check(fdb_add_entry(p.br, p, addr, bool(state & (uapi.NUD_NOARP | uapi.NUD_PERMANENT))))
 
 
 def rtnl_fdb_del(nlh: nlmsg) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.netdevice import (
     NETDEV_CHANGE,
@@ -26,28 +27,6 @@ from stack.core.netdevice import (
     NETDEV_UNREGISTER,
     NETDEV_UP,
     net_device,
-)
-from stack.core.uapi import (
-    AF_BRIDGE,
-    AF_INET,
-    AF_INET6,
-    AF_UNSPEC,
-    RTM_DELADDR,
-    RTM_DELLINK,
-    RTM_DELNEIGH,
-    RTM_DELROUTE,
-    RTM_GETADDR,
-    RTM_GETLINK,
-    RTM_GETNEIGH,
-    RTM_GETNETCONF,
-    RTM_GETNSID,
-    RTM_GETROUTE,
-    RTM_GETRULE,
-    RTM_NEWADDR,
-    RTM_NEWLINK,
-    RTM_NEWNEIGH,
-    RTM_NEWROUTE,
-    RTM_SETLINK,
 )
 from stack.ipv4.devinet import in_ifaddr
 from stack.ipv4.fib import fib_alias
@@ -142,36 +121,36 @@ def rtnl_dump_all(*dumps: Dumpit) -> Dumpit:
 
 # fmt: off
 HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
-    (AF_UNSPEC, RTM_GETLINK): (rtnl_getlink, rtnl_dump_ifinfo),
-    (AF_UNSPEC, RTM_NEWLINK): (rtnl_newlink, None),
-    (AF_UNSPEC, RTM_SETLINK): (rtnl_setlink, None),
-    (AF_UNSPEC, RTM_DELLINK): (rtnl_dellink, None),
-    (AF_INET6, RTM_GETLINK): (None, inet6_dump_ifinfo),
-    (AF_BRIDGE, RTM_GETLINK): (None, rtnl_bridge_getlink),
-    (AF_BRIDGE, RTM_SETLINK): (br_setlink, None),
-    (AF_UNSPEC, RTM_GETADDR): (None, rtnl_dump_all(inet_dump_ifaddr, inet6_dump_addr)),
-    (AF_INET, RTM_GETADDR): (None, inet_dump_ifaddr),
-    (AF_INET, RTM_NEWADDR): (inet_rtm_newaddr, None),
-    (AF_INET, RTM_DELADDR): (inet_rtm_deladdr, None),
-    (AF_INET6, RTM_GETADDR): (inet6_rtm_getaddr, inet6_dump_addr),
-    (AF_INET6, RTM_NEWADDR): (inet6_rtm_newaddr, None),
-    (AF_INET6, RTM_DELADDR): (inet6_rtm_deladdr, None),
-    (AF_UNSPEC, RTM_GETNEIGH): (neigh_get, neigh_dump_info),
-    (AF_UNSPEC, RTM_NEWNEIGH): (neigh_add, None),
-    (AF_UNSPEC, RTM_DELNEIGH): (neigh_delete, None),
-    (AF_BRIDGE, RTM_GETNEIGH): (None, rtnl_fdb_dump),
-    (AF_BRIDGE, RTM_NEWNEIGH): (rtnl_fdb_add, None),
-    (AF_BRIDGE, RTM_DELNEIGH): (rtnl_fdb_del, None),
-    (AF_UNSPEC, RTM_GETROUTE): (None, rtnl_dump_all(inet_dump_fib, inet6_dump_fib)),
-    (AF_INET, RTM_GETROUTE): (inet_rtm_getroute, inet_dump_fib),
-    (AF_INET, RTM_NEWROUTE): (inet_rtm_newroute, None),
-    (AF_INET, RTM_DELROUTE): (inet_rtm_delroute, None),
-    (AF_INET6, RTM_GETROUTE): (inet6_rtm_getroute, inet6_dump_fib),
-    (AF_INET6, RTM_NEWROUTE): (inet6_rtm_newroute, None),
-    (AF_INET6, RTM_DELROUTE): (inet6_rtm_delroute, None),
-    (AF_UNSPEC, RTM_GETRULE): (None, fib_nl_dumprule),
-    (AF_UNSPEC, RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
-    (AF_UNSPEC, RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
+    (uapi.AF_UNSPEC, uapi.RTM_GETLINK): (rtnl_getlink, rtnl_dump_ifinfo),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWLINK): (rtnl_newlink, None),
+    (uapi.AF_UNSPEC, uapi.RTM_SETLINK): (rtnl_setlink, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELLINK): (rtnl_dellink, None),
+    (uapi.AF_INET6, uapi.RTM_GETLINK): (None, inet6_dump_ifinfo),
+    (uapi.AF_BRIDGE, uapi.RTM_GETLINK): (None, rtnl_bridge_getlink),
+    (uapi.AF_BRIDGE, uapi.RTM_SETLINK): (br_setlink, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETADDR): (None, rtnl_dump_all(inet_dump_ifaddr, inet6_dump_addr)),
+    (uapi.AF_INET, uapi.RTM_GETADDR): (None, inet_dump_ifaddr),
+    (uapi.AF_INET, uapi.RTM_NEWADDR): (inet_rtm_newaddr, None),
+    (uapi.AF_INET, uapi.RTM_DELADDR): (inet_rtm_deladdr, None),
+    (uapi.AF_INET6, uapi.RTM_GETADDR): (inet6_rtm_getaddr, inet6_dump_addr),
+    (uapi.AF_INET6, uapi.RTM_NEWADDR): (inet6_rtm_newaddr, None),
+    (uapi.AF_INET6, uapi.RTM_DELADDR): (inet6_rtm_deladdr, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNEIGH): (neigh_get, neigh_dump_info),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWNEIGH): (neigh_add, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELNEIGH): (neigh_delete, None),
+    (uapi.AF_BRIDGE, uapi.RTM_GETNEIGH): (None, rtnl_fdb_dump),
+    (uapi.AF_BRIDGE, uapi.RTM_NEWNEIGH): (rtnl_fdb_add, None),
+    (uapi.AF_BRIDGE, uapi.RTM_DELNEIGH): (rtnl_fdb_del, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETROUTE): (None, rtnl_dump_all(inet_dump_fib, inet6_dump_fib)),
+    (uapi.AF_INET, uapi.RTM_GETROUTE): (inet_rtm_getroute, inet_dump_fib),
+    (uapi.AF_INET, uapi.RTM_NEWROUTE): (inet_rtm_newroute, None),
+    (uapi.AF_INET, uapi.RTM_DELROUTE): (inet_rtm_delroute, None),
+    (uapi.AF_INET6, uapi.RTM_GETROUTE): (inet6_rtm_getroute, inet6_dump_fib),
+    (uapi.AF_INET6, uapi.RTM_NEWROUTE): (inet6_rtm_newroute, None),
+    (uapi.AF_INET6, uapi.RTM_DELROUTE): (inet6_rtm_delroute, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETRULE): (None, fib_nl_dumprule),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
 }
 """rtnl_register: the function for one object, and that for all; by family and message. What a
 family does not have AF_UNSPEC's does."""
@@ -180,7 +159,7 @@ family does not have AF_UNSPEC's does."""
 
 def rtnl_get_link(family: int, kind: int, dump: bool) -> Any:
     """net/core/rtnetlink.c: the function for a message. Raises: NlError EOPNOTSUPP."""
-    for each in (family, AF_UNSPEC):
+    for each in (family, uapi.AF_UNSPEC):
         found = HANDLERS.get((each, kind), (None, None))[dump]
         if found is not None:
             return found
@@ -210,9 +189,9 @@ def rtnetlink_rcv_msg(nlh: nlmsg) -> None:
 def dump_seq(nlh: nlmsg) -> Callable[[], Any] | None:
     """net/core/rtnetlink.c nl_dump_check_consistent: what must stay the same during a dump."""
     table = nlh.sk.net.nl_table
-    if nlh.type == RTM_GETLINK:
+    if nlh.type == uapi.RTM_GETLINK:
         return lambda: table.dev_base_seq
-    if nlh.type == RTM_GETADDR:
+    if nlh.type == uapi.RTM_GETADDR:
         return lambda: (table.dev_base_seq, table.ifaddr_seq)
     return None
 
@@ -232,7 +211,7 @@ def rtnetlink_event(event: int, dev: net_device) -> int:
         return 0
     net.nl_table.dev_base_seq += 1
     if net.nl_table.protocols[NETLINK_ROUTE].listeners.get(RTNLGRP_LINK):
-        kind = RTM_DELLINK if event == NETDEV_UNREGISTER else RTM_NEWLINK
+        kind = uapi.RTM_DELLINK if event == NETDEV_UNREGISTER else uapi.RTM_NEWLINK
         change = 0xFFFFFFFF if event in (NETDEV_REGISTER, NETDEV_UNREGISTER) else 0
         payload = rtnl_fill_ifinfo(dev, change=change)
         nlmsg_notify(net, NETLINK_ROUTE, RTNLGRP_LINK, kind, payload)
@@ -241,7 +220,7 @@ def rtnetlink_event(event: int, dev: net_device) -> int:
 
 def rtnl_event(net: Net, kind: int, what: Any) -> None:
     """Tell the group of a neighbour, an address or a route what became of it."""
-    if kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
+    if kind in (uapi.RTM_NEWNEIGH, uapi.RTM_DELNEIGH):
         _tell(net, RTNLGRP_NEIGH, kind, neigh_fill_info, what)
     elif isinstance(what, in_ifaddr):
         net.nl_table.ifaddr_seq += 1

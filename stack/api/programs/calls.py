@@ -40,6 +40,7 @@ from stack.api.programs.memory import (
 from stack.api.programs.placeholder import Placeholder
 from stack.api.programs.supervisor import Call
 from stack.core import bsd_socket as sys
+from stack.core import uapi
 from stack.core.dev_ioctl import IFREQ_BYTES, SIOCGIFCONF
 from stack.core.errors import os_error
 from stack.core.file import O_CLOEXEC
@@ -48,34 +49,16 @@ from stack.core.iov import msghdr
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
-from stack.core.uapi import (
-    FIOGETOWN,
-    FIOSETOWN,
-    MSG_DONTWAIT,
-    MSG_ERRQUEUE,
-    MSG_FASTOPEN,
-    MSG_NOSIGNAL,
-    MSG_PEEK,
-    MSG_WAITALL,
-    MSG_WAITFORONE,
-    POLLERR,
-    POLLHUP,
-    POLLOUT,
-    SIOCGPGRP,
-    SIOCGSTAMP,
-    SIOCGSTAMPNS,
-    SIOCSPGRP,
-    SOCK_NONBLOCK,
-    SOCK_STREAM,
-    SS_CONNECTING,
-)
 
 MAX_OPTLEN = 1 << 16
 SIOCATMARK, SIOCADDRT, SIOCDELRT = 0x8905, 0x890B, 0x890C
 IFCONF = struct.Struct("=i4xQ")
-IOCTL_BYTES = {FIONREAD: 4, TIOCOUTQ: 4, SIOCGSTAMP: 16, SIOCGSTAMPNS: 16} | dict.fromkeys(
-    (FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP, SIOCATMARK), 4
-)
+IOCTL_BYTES = {
+    FIONREAD: 4,
+    TIOCOUTQ: 4,
+    uapi.SIOCGSTAMP: 16,
+    uapi.SIOCGSTAMPNS: 16,
+} | dict.fromkeys((uapi.FIOSETOWN, uapi.SIOCSPGRP, uapi.FIOGETOWN, uapi.SIOCGPGRP, SIOCATMARK), 4)
 """What a request's struct has; that of the others is struct ifreq."""
 SOCK_CLOEXEC = O_CLOEXEC
 POLLFD = struct.Struct("=ihh")
@@ -106,8 +89,8 @@ def do_socket(call: Call) -> int | None:
     net = call.supervisor.host
     if call.supervisor.down:
         raise call.supervisor.gone(call)
-    fd = sys.sys_socket(net, family, (kind & ~SOCK_CLOEXEC) | SOCK_NONBLOCK, protocol)
-    call.supervisor.give(call, fd, bool(kind & SOCK_NONBLOCK), kind & SOCK_CLOEXEC)
+    fd = sys.sys_socket(net, family, (kind & ~SOCK_CLOEXEC) | uapi.SOCK_NONBLOCK, protocol)
+    call.supervisor.give(call, fd, bool(kind & uapi.SOCK_NONBLOCK), kind & SOCK_CLOEXEC)
     return None
 
 
@@ -137,7 +120,7 @@ def do_connect(call: Call, at: Placeholder) -> int:
         except BlockingIOError:
             if call.nonblock() or call.state is None:
                 raise
-        if not sys.sys_poll_one(net, at.fd) & (POLLOUT | POLLERR | POLLHUP):
+        if not sys.sys_poll_one(net, at.fd) & (uapi.POLLOUT | uapi.POLLERR | uapi.POLLHUP):
             call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"), errno.EINPROGRESS)
 
 
@@ -151,7 +134,7 @@ def do_accept(call: Call, at: Placeholder, flags: int = 0) -> int | None:
     """accept(2)."""
     supervisor = call.supervisor
     try:
-        fd, name = sys.sys_accept4(supervisor.host, at.fd, SOCK_NONBLOCK)
+        fd, name = sys.sys_accept4(supervisor.host, at.fd, uapi.SOCK_NONBLOCK)
     except BlockingIOError:
         if call.nonblock():
             raise
@@ -161,14 +144,14 @@ def do_accept(call: Call, at: Placeholder, flags: int = 0) -> int | None:
     except OSError:
         sys.sys_close(supervisor.host, fd)
         raise
-    supervisor.give(call, fd, bool(flags & SOCK_NONBLOCK), flags & SOCK_CLOEXEC)
+    supervisor.give(call, fd, bool(flags & uapi.SOCK_NONBLOCK), flags & SOCK_CLOEXEC)
     return None
 
 
 def do_accept4(call: Call, at: Placeholder) -> int | None:
     """accept4(2)."""
     flags = i32(call.args[3])
-    if flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC):
+    if flags & ~(uapi.SOCK_NONBLOCK | SOCK_CLOEXEC):
         raise os_error(errno.EINVAL, f"unknown flags {flags:#o}")
     return do_accept(call, at, flags)
 
@@ -224,7 +207,7 @@ def receive(
     call: Call, at: Placeholder, iov: Iov, flags: int, msg: msghdr | None = None
 ) -> tuple[int, msghdr]:
     """Receive into a program's buffers: bytes, and the msghdr with the rest."""
-    stream = at.sock.type == SOCK_STREAM
+    stream = at.sock.type == uapi.SOCK_STREAM
     done = call.state or 0
     want = total(iov)
     if any(addr < LOWEST_ADDR and size for addr, size in iov):
@@ -234,11 +217,13 @@ def receive(
     msg = msghdr() if msg is None else msg
     msg.set_bufs([room])
     try:
-        n = sys.sys_recvmsg(call.supervisor.host, at.fd, msg, (flags & ~MSG_WAITALL) | MSG_DONTWAIT)
+        n = sys.sys_recvmsg(
+            call.supervisor.host, at.fd, msg, (flags & ~uapi.MSG_WAITALL) | uapi.MSG_DONTWAIT
+        )
     except BlockingIOError:
-        if done and (flags & MSG_DONTWAIT or call.nonblock()):
+        if done and (flags & uapi.MSG_DONTWAIT or call.nonblock()):
             return done, msg
-        if flags & (MSG_DONTWAIT | MSG_ERRQUEUE) or call.nonblock():
+        if flags & (uapi.MSG_DONTWAIT | uapi.MSG_ERRQUEUE) or call.nonblock():
             raise
         call.supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
     except OSError:
@@ -246,10 +231,10 @@ def receive(
             return done, msg
         raise
     scatter(call.tid, iov, memoryview(room)[: min(n, len(room))], done)
-    whole = flags & MSG_WAITALL and stream and not flags & MSG_PEEK
+    whole = flags & uapi.MSG_WAITALL and stream and not flags & uapi.MSG_PEEK
     if whole and n and done + n < want:
         call.state = done + n
-        if flags & MSG_DONTWAIT or call.nonblock():
+        if flags & uapi.MSG_DONTWAIT or call.nonblock():
             return done + n, msg
         return receive(call, at, iov, flags, msg)
     return done + n, msg
@@ -266,16 +251,16 @@ def send(
     """Send a program's buffers: bytes taken. A blocking stream takes all."""
     want = total(iov)
     done = call.state or 0
-    waits = not (flags & MSG_DONTWAIT or call.nonblock())
+    waits = not (flags & uapi.MSG_DONTWAIT or call.nonblock())
     if call.state is not None:
-        flags &= ~MSG_FASTOPEN  # the SYN is out
+        flags &= ~uapi.MSG_FASTOPEN  # the SYN is out
         if waits:
             wait_for_syn_data(call, at)
         if want and done >= want:
             return done
     while True:
         piece = gather(call.tid, iov, done)
-        if at.sock.type != SOCK_STREAM and len(piece) < want:
+        if at.sock.type != uapi.SOCK_STREAM and len(piece) < want:
             raise os_error(errno.EMSGSIZE, f"a message of {want} bytes")
         n = send_piece(call, at, msghdr(name, [piece], control, 0), flags, done)
         if done and not n:
@@ -284,24 +269,24 @@ def send(
         if waits and n and at.sock.sk.sk_state == TCP_SYN_SENT:
             call.state = done
             wait_for_syn_data(call, at)
-        if done >= want or at.sock.type != SOCK_STREAM:
+        if done >= want or at.sock.type != uapi.SOCK_STREAM:
             return done
 
 
 def send_piece(call: Call, at: Placeholder, msg: msghdr, flags: int, done: int) -> int:
     """Send one message, or wait. The bytes taken; 0 also for an error after `done` bytes."""
     try:
-        all_flags = flags | MSG_DONTWAIT | MSG_NOSIGNAL
+        all_flags = flags | uapi.MSG_DONTWAIT | uapi.MSG_NOSIGNAL
         return int(sys.sys_sendmsg(call.supervisor.host, at.fd, msg, all_flags))
     except BlockingIOError:
-        if not (flags & MSG_DONTWAIT or call.nonblock()):
+        if not (flags & uapi.MSG_DONTWAIT or call.nonblock()):
             call.state = done
             call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
         if not done:
             raise
     except OSError as exc:
         if not done:
-            if exc.errno == errno.EPIPE and not flags & MSG_NOSIGNAL:
+            if exc.errno == errno.EPIPE and not flags & uapi.MSG_NOSIGNAL:
                 call.sigpipe()
             raise
     return 0
@@ -312,7 +297,7 @@ def wait_for_syn_data(call: Call, at: Placeholder) -> None:
     sk = at.sock.sk
     if sk.sk_state == TCP_SYN_SENT:
         call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
-    if sk.sk_state == TCP_CLOSE and at.sock.state == SS_CONNECTING:
+    if sk.sk_state == TCP_CLOSE and at.sock.state == uapi.SS_CONNECTING:
         raise_sock_error(sk)
 
 
@@ -327,7 +312,7 @@ def do_recvfrom(call: Call, at: Placeholder) -> int:
     """recvfrom(2)."""
     _, addr, size, flags, name_addr, len_addr = call.args
     n, msg = receive(call, at, [(addr, size)], i32(flags))
-    if at.sock.type != SOCK_STREAM:
+    if at.sock.type != uapi.SOCK_STREAM:
         put_name(call.tid, name_addr, len_addr, msg.msg_name)
     elif len_addr and name_addr:
         write_memory(call.tid, len_addr, bytes(4))
@@ -408,9 +393,9 @@ def many(call: Call, at: Placeholder, one: Callable[[Call, Placeholder, int, int
     _, addr, count, flags = (arg & 0xFFFFFFFFFFFFFFFF for arg in call.args[:4])
     while call.row < min(count & 0xFFFFFFFF, UIO_MAXIOV):
         here = addr + call.row * MMSGHDR_BYTES
-        at_once = MSG_DONTWAIT if call.row and flags & MSG_WAITFORONE else 0
+        at_once = uapi.MSG_DONTWAIT if call.row and flags & uapi.MSG_WAITFORONE else 0
         try:
-            n = one(call, at, here, (i32(flags) & ~MSG_WAITFORONE) | at_once)
+            n = one(call, at, here, (i32(flags) & ~uapi.MSG_WAITFORONE) | at_once)
             write_memory(call.tid, here + MSGHDR.size, struct.pack("=I", n))
         except OSError:
             if not call.row:
@@ -567,7 +552,7 @@ def do_poll(call: Call) -> int | None:
     rows = list(POLLFD.iter_unpack(bytes(read_memory(call.tid, addr, POLLFD.size * count))))
     sockets = show(call, (number for number, _, _ in rows if number >= 0))
     bits = {number: sys.sys_poll_one(supervisor.host, at.fd) for number, at in sockets.items()}
-    special = POLLERR | POLLHUP
+    special = uapi.POLLERR | uapi.POLLHUP
     if not any(sockets[number].hides(found) for number, found in bits.items()):
         return None
     told = [
