@@ -519,7 +519,7 @@ def test_tcp_info_layout() -> None:
         transfer(net, client, server, data, close=False)
         net.run(100 * MS)
         info = client.getsockopt(opt.TCP_INFO)
-        assert len(info) == 248
+        assert len(info) == 280
         assert info[0] == 1  # tcpi_state ESTABLISHED
         assert info[5] & 7 == 7  # timestamps, SACK, window scale
         (rto, _ato, snd_mss) = struct.unpack_from("=III", info, 8)

@@ -53,9 +53,13 @@ class Pair:
     def send(self, data: bytes) -> int:
         """A new client that sends `data` with its SYN; its descriptor."""
         fd = sys_socket(self.net.a, AF_INET, SOCK_STREAM, 0)
+        self.write(fd, data)
+        return fd
+
+    def write(self, fd: int, data: bytes) -> None:
+        """Send with the SYN of a client."""
         with contextlib.suppress(BlockingIOError):  # EINPROGRESS: there is no cookie
             sys_sendto(self.net.a, fd, data, MSG_FASTOPEN | MSG_DONTWAIT, TO_B)
-        return fd
 
     def accept(self) -> int:
         """The next connection; its descriptor on b."""

@@ -459,8 +459,9 @@ def test_window_never_shrinks_below_what_was_offered() -> None:
         for s in net.log[3:]:
             if s.src == B:
                 edge = ((s.ack - base) & M32) + (s.window << scale)
-                assert edge >= right_edge
-                right_edge = edge
+                # A window of 0 says that a segment did not fit (ICSK_ACK_NOMEM).
+                assert edge >= right_edge or not s.window
+                right_edge = max(edge, right_edge)
         server.close()
         client.close()
         net.run(300 * S)

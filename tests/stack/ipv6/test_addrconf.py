@@ -272,7 +272,7 @@ def test_radvd_needs_a_router(net: Net6) -> None:
 def test_proc_lists_addresses_and_groups(net: Net6) -> None:
     lines = proc.read(net.host, "if_inet6").splitlines()
     assert [line.split() for line in lines] == [
-        [f"{1:032x}", "01", "80", "10", "82", "lo"],
+        [f"{1:032x}", "01", "80", "10", "80", "lo"],
         [f"{ip6(ME):032x}", "02", "40", "00", "82", "eth0"],
         [f"{ip6(ME_LL):032x}", "02", "40", "20", "82", "eth0"],
     ]

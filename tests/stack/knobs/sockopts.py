@@ -38,6 +38,7 @@ from stack.host import Host
 from stack.inet import tcp_sock as t
 from tests.stack.inet.tcpnet import ACK, MS, RST, B, Sock, TcpNet
 from tests.stack.ipv4.net import FAR, ME, PEER, Net, at, one_host
+from tests.stack.knobs import fastopen
 from tests.stack.knobs.core_and_ip import GROUP, frag_needed, membership
 from tests.stack.knobs.rig import (
     ICMP,
@@ -703,6 +704,11 @@ def tcp_cc_info(name: str) -> Any:
         return bytes(a.getsockopt(t.TCP_CC_INFO))
 
 
+def tcp_is_mptcp(_: Any) -> int:
+    with tcp() as net:
+        return net.pair()[0].getsockopt(t.TCP_IS_MPTCP)
+
+
 def tcp_info(moved: bool) -> bool:
     with tcp() as net:
         a, b = net.pair()
@@ -960,7 +966,8 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "SO_LOCK_FILTER": (so_lock_filter, {None: b"abcdef", 1: "EPERM"}),
     "SO_LINGER": (so_linger, {None: False, struct.pack("=ii", 1, 0): True}),
     "SO_MARK": (so_mark, {None: [0], 77: [77]}),
-    "SO_MAX_PACING_RATE": (so_max_pacing_rate, {None: 0.0, 100_000: 2.0, 400_000: 0.5}),
+    # Less a first burst, which waits for nothing.
+    "SO_MAX_PACING_RATE": (so_max_pacing_rate, {None: 0.0, 100_000: 1.9, 400_000: 0.5}),
     "SO_MEMINFO": (so_meminfo, {False: False, True: True}),
     "SO_NO_CHECK": (so_no_check, {None: True, 1: False}),
     "SO_OOBINLINE": (so_oobinline, {None: b"ab", 1: b"ab!"}),
@@ -1052,6 +1059,14 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "IP_UNICAST_IF": (ip_unicast_if, {None: [0], 3 << 24: [1]}),
     "TCP_CC_INFO": (tcp_cc_info, {"cubic": b"", "reno": b""}),
     "TCP_CONGESTION": (tcp_congestion, {"reno": "", "cubic": "", "nothing": "ENOENT"}),
+    "TCP_FASTOPEN": (fastopen.fastopen, {None: 0, 8: 5}),
+    "TCP_FASTOPEN_CONNECT": (fastopen.fastopen_connect, {None: 1, 1: 0}),
+    "TCP_FASTOPEN_KEY": (
+        fastopen.fastopen_key,
+        dict(zip(fastopen.KEYS, (True, False), strict=True)),
+    ),
+    "TCP_FASTOPEN_NO_COOKIE": (fastopen.fastopen_no_cookie, {None: False, 1: True}),
+    "TCP_IS_MPTCP": (tcp_is_mptcp, {None: 0}),
     "TCP_CORK": (tcp_cork, {None: 5, 1: 0}),
     "TCP_DEFER_ACCEPT": (tcp_defer_accept, {None: True, 5: False}),
     "TCP_DELACK_MAX_US": (delayed_ack_ms, {None: False, 5000: True}),
@@ -1080,5 +1095,5 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "ICMP_FILTER": (icmp_filter, {None: 1, 1: 0}),
 }
 
-CONSTANT = {"SO_BPF_EXTENSIONS", "SO_DOMAIN", "SO_SNDLOWAT", "TCP_CC_INFO"}
+CONSTANT = {"SO_BPF_EXTENSIONS", "SO_DOMAIN", "SO_SNDLOWAT", "TCP_CC_INFO", "TCP_IS_MPTCP"}
 """Options that say the same of every socket here."""

@@ -11,6 +11,7 @@ from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
 from stack.inet.tcp_sock import TCPHDR_PSH
 from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, Segment, Sock, TcpNet, build_segment
+from tests.stack.knobs import fastopen
 from tests.stack.knobs.rig import Rig, S, err, flows, push, syns
 
 M32 = 0xFFFFFFFF
@@ -476,7 +477,7 @@ def doubles(net: TcpNet, a: Sock) -> bool:
 
 
 def schedule(rig: Rig) -> list[tuple[int, int]]:
-    with rig.tcp(latency_ns=20 * MS, rate_bps=50_000_000) as net:
+    with rig.tcp(latency_ns=5 * MS, rate_bps=50_000_000) as net:
         a, b = net.pair()
         push(net, a, b, 600_000)
         return [(s.time_ns, s.seq) for s in net.log]
@@ -531,6 +532,15 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_early_retrans": (tcp_early_retrans, {3: 1, 0: 0}),
     "tcp_ecn": (tcp_ecn, {2: (False, True), 1: (True, True), 0: (False, False)}),
     "tcp_ecn_fallback": (tcp_ecn_fallback, {1: True, 0: False}),
+    "tcp_fastopen": (fastopen.tcp_fastopen, {1: 0, 3: 5}),
+    "tcp_fastopen_blackhole_timeout_sec": (
+        fastopen.tcp_fastopen_blackhole_timeout_sec,
+        {0: 5, 60: 0},
+    ),
+    "tcp_fastopen_key": (
+        fastopen.tcp_fastopen_key,
+        dict(zip(fastopen.KEY_TEXTS, (True, False), strict=True)),
+    ),
     "tcp_fin_timeout": (tcp_fin_timeout, {60: 1, 5: 0}),
     "tcp_frto": (tcp_frto, {2: True, 0: False}),
     "tcp_invalid_ratelimit": (tcp_invalid_ratelimit, {500: 1, 0: 5}),

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import VirtualClock
-from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE, NUD_PERMANENT
+from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE
 from stack.core.neighbour import neigh_create, neigh_update
+from stack.core.uapi import NUD_PERMANENT
 from stack.host import Host
 from stack.ipv6.addr import parse_addr6
 from tests.stack.netlink.requests import Asker, generated
