@@ -9,9 +9,9 @@ Where each kind sits:
 
 * at a port: `overrun` where frames come in (`LinkPort.receive`), `irq_lost` and `irq_late` on the
   interrupt line, `flap` in the cable's plug, `remove` in the slot. `writeback` is the clock's: the
-  ring is served by a later event. A master abort is memory that does not answer, at an address
-  that the engine was given by `turn` or `misdirect`; `DmaTable` itself has no hook, since engines
-  read its C struct for each descriptor;
+  ring is served by a later event. A master abort is memory that does not answer: `turn` or
+  `misdirect` gave the engine such an address. `DmaTable` has no hook, since engines read its C
+  struct for each descriptor;
 * within the part: `phy_busy` on the MDIO wires, `eeprom_bits` in the chip, `reset`. No port sees
   these.
 

@@ -2,6 +2,13 @@
 
 They are as those of `calls.py`. A call that waits with a timeout is kept (`Supervisor.hold`) until
 what it waits for is there; then the kernel does it. When its time has come it is answered here.
+
+    a clock, a timer set     do_clock_gettime, do_setitimer: answered at once
+    a sleep, a futex, poll   keep, sleep_until -> Supervisor.hold(call, Held), which raises Waiting
+    tried again              Held.ready: None, the kernel does the call; passed: its time is over
+
+State: `Call.held` of each call that waits, and the `Timer` of each alarm and timerfd. When time may
+move on, `Attached` (virtual.py) decides. Read `keep` first.
 """
 
 from __future__ import annotations
