@@ -99,6 +99,31 @@ SCRIPTS = {
         print(tried(refused.recv, 1), tried(refused.send, b"x")[0])
         next(ears)
         """,
+    "a filter, in the program's own memory": """
+        SO_ATTACH_FILTER = 26
+        one, two = udp()
+        # Those that begin with "a": ldb [8]; jeq 'a', 0, 1; ret -1; ret 0
+        code = [(0x30, 0, 0, 8), (0x15, 0, 1, 97), (6, 0, 0, 0xFFFFFFFF), (6, 0, 0, 0)]
+        insns = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *row) for row in code))
+
+        def attach(count, addr):
+            one.setsockopt(SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", count, addr))
+
+        def get(room):
+            found, length = ctypes.create_string_buffer(64), ctypes.c_int(room)
+            done = libc.getsockopt(one.fileno(), SOL_SOCKET, SO_ATTACH_FILTER, found,
+                ctypes.byref(length))
+            print(done, ctypes.get_errno() if done else 0, length.value, found.raw.rstrip(b"\\0"))
+
+        get(0)
+        attach(4, ctypes.addressof(insns))
+        for word in (b"no", b"and", b"not", b"also"):
+            two.send(word)
+        print(one.recv(9), one.recv(9), tried(one.recv, 9, MSG_DONTWAIT))
+        get(0), get(3), get(4), get(8)
+        for count, addr in ((4, 8), (0, ctypes.addressof(insns)), (5000, ctypes.addressof(insns))):
+            print(tried(attach, count, addr))
+        """,
     "addresses": """
         for family in (AF_INET, AF_INET6):
             listener, client, server = tcp(family)

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from fastpath.base.bpf import BPF_MAXINSNS
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
 from stack.api.programs.files import memory_file, path_at, text_of
 from stack.api.programs.filter import DIRECTORY_OR_PATH, FIONREAD, TIOCOUTQ
@@ -44,13 +45,21 @@ from stack.core import uapi
 from stack.core.dev_ioctl import IFREQ_BYTES, SIOCGIFCONF
 from stack.core.errors import os_error
 from stack.core.file import O_CLOEXEC
+from stack.core.filter import SOCK_FPROG
 from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
+from stack.packet.packet_sock import PACKET_FANOUT_DATA
 
 MAX_OPTLEN = 1 << 16
+SOCK_FILTER = struct.Struct("=HBBI")
+FILTERS = {
+    (uapi.SOL_SOCKET, uapi.SO_ATTACH_FILTER),
+    (uapi.SOL_PACKET, PACKET_FANOUT_DATA),
+}
+"""Options that are a struct sock_fprog."""
 SIOCATMARK, SIOCADDRT, SIOCDELRT = 0x8905, 0x890B, 0x890C
 IFCONF = struct.Struct("=i4xQ")
 IOCTL_BYTES = {
@@ -179,8 +188,29 @@ def do_setsockopt(call: Call, at: Placeholder) -> int:
     level, name, size = (i32(call.args[number]) for number in (1, 2, 4))
     if not 0 <= size <= MAX_OPTLEN:
         raise os_error(errno.EINVAL, f"an option of {size} bytes")
-    value = bytes(read_memory(call.tid, call.args[3], size))
+    value: Any = bytes(read_memory(call.tid, call.args[3], size))
+    if (level, name) in FILTERS and size == SOCK_FPROG.size:
+        value = filter_of(call, *SOCK_FPROG.unpack(value))
     sys.sys_setsockopt(call.supervisor.host, at.fd, level, name, value)
+    return 0
+
+
+def filter_of(call: Call, count: int, addr: int) -> list[tuple[int, ...]]:
+    """The instructions of a struct sock_fprog, which lie in the program's memory."""
+    if count > BPF_MAXINSNS:
+        raise os_error(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
+    return list(SOCK_FILTER.iter_unpack(read_memory(call.tid, addr, count * SOCK_FILTER.size)))
+
+
+def get_filter(call: Call, at: Placeholder, room: int) -> int:
+    """SO_GET_FILTER, whose lengths are instructions. With no room it says how many there are."""
+    found = sys.sys_getsockopt(
+        call.supervisor.host, at.fd, uapi.SOL_SOCKET, uapi.SO_GET_FILTER, room
+    )
+    count = found if isinstance(found, int) else len(found) // SOCK_FILTER.size
+    if room:
+        write_memory(call.tid, call.args[3], found)
+    write_memory(call.tid, call.args[4], struct.pack("=i", count))
     return 0
 
 
@@ -190,6 +220,8 @@ def do_getsockopt(call: Call, at: Placeholder) -> int:
     (room,) = struct.unpack("=i", read_memory(call.tid, call.args[4], 4))
     if room < 0:
         raise os_error(errno.EINVAL, f"room of {room} bytes")
+    if (level, name) == (uapi.SOL_SOCKET, uapi.SO_GET_FILTER):
+        return get_filter(call, at, room)
     value = sys.sys_getsockopt(
         call.supervisor.host, at.fd, level, name, max(min(room, MAX_OPTLEN), 1)
     )
