@@ -208,7 +208,7 @@ ss("-tunap"); ss("-Htni state established"); ss("-Htnm state established"); ss("
             # What differs by congestion control, time and memory is left: the names.
             (r"\bbbr:\(.*?\)", ""),
             (r"\bbbr\b|\bcubic\b", "CC"),
-            (r"(pacing_rate|delivery_rate) [\d.KMG]+bps|app_limited|ato:\d+", ""),
+            (r"(pacing_rate|delivery_rate) [\d.KMG]+bps|app_limited|busy:\d+ms|ato:\d+", ""),
             (r"[\d.,/]+(bps)?", "N"),
             (r" +", " "),
         ),
