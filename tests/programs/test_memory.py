@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fastpath.base import seccomp
 from stack.api.programs import filter as seccomp_filter
+from stack.api.programs import vdso
 from stack.api.programs.memory import (
     MSG_CTRUNC,
     build_control,
@@ -123,3 +124,27 @@ def test_the_filter_stops_what_may_be_about_a_socket(number, first, second, thir
         want = seccomp_filter.NOTIFY
     assert said == want
     assert run({0: number, 4: 0x40000003}) == seccomp_filter.ERRNO | errno.ENOSYS
+
+
+def own_vdso() -> bytes:
+    with open("/proc/self/maps") as maps:
+        (text,) = (line.split()[0] for line in maps if line.rstrip().endswith("[vdso]"))
+    begin, end = (int(word, 16) for word in text.split("-"))
+    return bytes(seccomp.read_memory(os.getpid(), begin, end - begin))
+
+
+def test_the_functions_of_the_vdso_are_found():
+    assert set(vdso.CALLS[os.uname().machine]) <= set(vdso.functions(own_vdso()))
+
+
+PLACES = st.integers(0, 63) | st.integers(0, 1 << 14)  # the header's, and any
+
+
+@given(st.lists(st.tuples(PLACES, st.binary(min_size=1, max_size=8)), max_size=20))
+def test_a_vdso_that_the_program_has_changed_is_an_error_or_has_functions_inside(changes):
+    image = bytearray(own_vdso())
+    size = len(image)
+    for at, data in changes:
+        image[at % size : at % size + len(data)] = data
+    with contextlib.suppress(ValueError):
+        assert all(0 <= value < len(image) for value in vdso.functions(bytes(image)).values())

@@ -33,7 +33,15 @@ def stub(machine: str, number: int) -> bytes:
 
 
 def functions(image: bytes) -> dict[str, int]:
-    """Where the functions of an ELF object begin. Raises: struct.error, it is none."""
+    """Where the functions of an ELF object begin. Raises: ValueError, it is none."""
+    try:
+        return dynamic_symbols(image)
+    except (struct.error, IndexError, OverflowError) as exc:
+        raise ValueError(f"no ELF object: {exc}") from None
+
+
+def dynamic_symbols(image: bytes) -> dict[str, int]:
+    """Names and values of a 64-bit object's dynamic symbols, those within the object."""
     fields = HEADER.unpack_from(image)
     at, size, count = fields[6], fields[11], fields[12]
     rows = [SECTION.unpack_from(image, at + size * number) for number in range(count)]
@@ -45,7 +53,8 @@ def functions(image: bytes) -> dict[str, int]:
         for symbol in range(row[4], row[4] + row[5], SYMBOL.size):
             name, _, _, _, value, _ = SYMBOL.unpack_from(image, symbol)
             end = image.index(b"\0", names + name)
-            found[image[names + name : end].decode(errors="replace")] = value
+            if value < len(image):
+                found[image[names + name : end].decode(errors="replace")] = value
     return found
 
 
@@ -60,10 +69,7 @@ def patch(tid: int) -> None:
     for text in ranges:
         begin, end = (int(word, 16) for word in text.split("-"))
         image = bytes(read_memory(tid, begin, min(end - begin, MOST_BYTES)))
-        try:
-            found = functions(image)
-        except (struct.error, IndexError) as exc:
-            raise ValueError(f"the vDSO of {tid}: {exc}") from None
+        found = functions(image)
         with open(f"/proc/{tid}/mem", "r+b", buffering=0) as memory:
             for name, number in CALLS[machine].items():
                 if name in found:
