@@ -694,14 +694,18 @@ def test_a_state_taken_from_threads_is_the_same_without(rig: Rig) -> None:
     client, rings = rig.up()
     rings.write(Reg.RDTR, 0xFFFF)
     rings.read(Reg.STATUS)
-    rig.far.send(frame(1))
-    rig.until(client, lambda: rings.read(Reg.RDH) == 1)
-    with rig.server.guard:
-        interrupts = rig.server.nic.interrupts
-        before = interrupts.state()
-        rig.server.nic.load_state(rig.server.nic.state())
-        assert interrupts.state() == before
-        assert interrupts._times()[1] > 0
+    for count in range(1, 8):
+        rig.far.send(frame(1))
+        rig.until(client, lambda count=count: rings.read(Reg.RDH) == count)
+        with rig.server.guard:
+            interrupts = rig.server.nic.interrupts
+            before = interrupts.state()
+            rig.server.nic.load_state(rig.server.nic.state())
+            assert interrupts.state() == before
+            armed = interrupts._times()[1] > 0
+        if armed:  # a busy machine may be later than RDTR's 67 ms
+            break
+    assert armed
 
 
 REGISTERS = st.sampled_from(
