@@ -88,8 +88,9 @@ SCRIPTS = {
         print(errno.errorcode[client.getsockopt(SOL_SOCKET, SO_ERROR)])
         next(reset)
         print(client.recv(1))
-        port = listener.getsockname()[1]
-        listener.close()
+        held = socket.socket(AF_INET, SOCK_STREAM)  # nobody else gets its port
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
         refused = socket.socket(AF_INET, SOCK_STREAM)
         refused.setblocking(False)
         ears = told("refused", refused)

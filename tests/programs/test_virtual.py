@@ -260,9 +260,8 @@ def test_a_timeout_is_one_of_the_programs_time(host):
         with pytest.raises(subprocess.TimeoutExpired):
             program.wait(10)
         assert host.clock.now_ns() == 10 * SECOND
-        program.terminate()
+        program.terminate()  # which has no time: it comes from outside of the simulation
         assert program.wait() == -15
-    assert host.clock.now_ns() == 10 * SECOND
 
 
 def test_more_than_pipes_hold(host):
