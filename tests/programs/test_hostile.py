@@ -265,13 +265,13 @@ def test_a_program_closes_what_it_does_not_own(host):
         one.detach(), two.detach()
         print(tcp()[1].fileno() > 0)
         """
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(os.listdir("/proc/self/fd"))  # an earlier test's program may still be closing its
     with script(host, text) as program:
         out = program.communicate(timeout=60)[0].splitlines()
         assert out == ["('OSError', 'EBADF') ('OSError', 'EBADF')", "True"]
         assert left_open(host) == 0
         assert program.said == []
-    eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 def test_a_pointer_in_a_request_is_never_followed_here(host):
@@ -323,7 +323,7 @@ def test_nothing_is_left_of_many_programs(host):
     before = descriptors()
     for _ in range(20):
         one()
-    eventually(lambda: descriptors() == before)
+    eventually(lambda: descriptors() <= before)
 
 
 def test_wrong_arguments_are_named(host):

@@ -395,6 +395,6 @@ def test_nothing_is_left_of_many_programs(host):
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(10):
         one()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert not host.fdtable.fd
     assert not host.clock.attached.supervisors
