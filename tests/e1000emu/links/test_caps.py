@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.device.nic import Nic
 from e1000emu.errors import ArgumentError, ArgumentTypeError
-from e1000emu.links import Capture, FarEnd, Hub, Impair, LinkCaps, NullLink, Pace, pair
+from e1000emu.links import Capture, FarEnd, Hub, Impair, LinkCaps, NullLink, Pace, Switch, pair
 from e1000emu.links.caps import link_caps
 from e1000emu.links.handover import Handover
 from e1000emu.links.station import Station
@@ -206,3 +207,10 @@ def test_no_other_file_guesses_what_a_link_has() -> None:
     guess = re.compile(rf'(?:getattr|hasattr)\([^)]*"(?:{names})"')
     found = [p for p in (ROOT / "e1000emu").rglob("*.py") if guess.search(p.read_text())]
     assert found == []
+
+
+def test_asking_for_caps_leaves_attributes_inline() -> None:
+    """An object whose `__dict__` was asked for has its attributes read through that dictionary."""
+    port = Switch(VirtualClock()).port()
+    assert port.caps.negotiation is port
+    assert not any(isinstance(held, dict) for held in gc.get_referents(port))
