@@ -106,6 +106,8 @@ class Net:
     dev_by_index: dict[int, net_device]
     dev_by_name: dict[str, net_device]
     dev_ifindex: int
+    qdisc_autohandle: int
+    """The last handle that a discipline got without asking for one (sched/sch_kinds.py)."""
     loopback_dev: net_device
     netdev_chain: list[Callable[[int, net_device], int | None]]
     ptype_all: list[packet_type]

@@ -19,8 +19,6 @@ from stack.core.uapi import IPPROTO_XTP, NUD_PERMANENT
 from stack.drivers.e1000.main import e1000_init_module
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
-from stack.sched.sch_api import qdisc_graft
-from stack.sched.sch_tbf import tbf_qdisc
 from stack.socket import (
     AF_INET,
     AF_INET6,
@@ -412,10 +410,8 @@ def _packet_send(scene: Scene) -> Round:
 
 def _blocked_qdisc(scene: Scene) -> Round:
     sender, receiver = scene.udp()
-    dev = scene.a.dev("eth0")
-    with scene.a.lock:
-        # a full bucket pays for one frame of 106 bytes, and is full again after 850 us
-        qdisc_graft(dev, tbf_qdisc(dev, rate_bps=1_000_000, burst_bytes=110))
+    # a full bucket pays for one frame of 106 bytes, and is full again after 850 us
+    scene.a.qdisc_add("eth0", "tbf", rate=125_000, burst=110, limit=10_000)
 
     def one(trace: Trace) -> None:
         sender.sendto(b"x" * 64, ("10.0.0.2", 9000))

@@ -10,6 +10,7 @@ from typing import Any
 from fastpath.errors import ArgumentError, check_type, known_words, whole_number
 from stack.api.links import Links
 from stack.api.programs import Program, spawn
+from stack.api.qdisc import class_add, qdisc_add, qdisc_show
 from stack.api.socket import Socket, socketpair, unlink
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
@@ -23,6 +24,7 @@ from stack.ipv6.addr import parse_ifaddr6
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
 from stack.net import Net, check_net
+from stack.sched.sch_api import qdisc_graft
 from stack.services.dhcpd import Dhcpd, dhcp4_server_config
 from stack.services.radvd import Radvd
 from stack.services.router_advertiser import AdvertiserConfig
@@ -144,6 +146,37 @@ class Namespace(Links):
         with self.lock:
             call = _route_call("route_del", ip_route_del, ip6_route_del, prefix, via, kw)
             call(self, prefix, via=via, dev=dev, **kw)
+
+    def qdisc_add(
+        self, name: str, kind: str, *, parent: str = "root", handle: str | None = None, **opt: Any
+    ) -> None:
+        """`tc qdisc replace dev NAME parent PARENT handle HANDLE KIND ...`.
+
+        `opt` are the members of Linux's structures and attributes, in their units: rates in
+        bytes/s, sizes in bytes (stack.netlink.tc_attrs). A float is a probability, 0.01 is 1%.
+        qdisc_add("eth0", "tbf", rate=125_000, burst=3000, limit=10_000)
+
+        Raises:
+            OSError: with the kernel's errno: ENODEV, EINVAL ...
+            ArgumentError: no such discipline, parameter or parent.
+        """
+        with self.lock:
+            qdisc_add(self.dev(name), kind, parent, handle, opt)
+
+    def qdisc_del(self, name: str) -> None:
+        """`tc qdisc del dev NAME root`: the default discipline again. Raises: OSError ENODEV."""
+        with self.lock:
+            qdisc_graft(self.dev(name), None)
+
+    def qdisc_show(self, name: str) -> list[dict[str, Any]]:
+        """`tc -s qdisc show dev NAME`: parameters and statistics. Raises: OSError ENODEV."""
+        with self.lock:
+            return qdisc_show(self.dev(name))
+
+    def class_add(self, name: str, classid: str, *, parent: str = "root", **opt: Any) -> None:
+        """`tc class replace dev NAME parent PARENT classid CLASSID ...`. Raises: as qdisc_add."""
+        with self.lock:
+            class_add(self.dev(name), classid, parent, opt)
 
     def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
         """Wait until the interface's link is up (and its queue active). False after the timeout."""

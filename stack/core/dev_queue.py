@@ -126,7 +126,7 @@ def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
         return netdevice.NET_XMIT_SUCCESS
     rc = q.enqueue(skb)
     qdisc_run(q)
-    return rc
+    return rc & netdevice.NET_XMIT_MASK
 
 
 def dev_plug(dev: net_device, priority: int) -> Qdisc | None:

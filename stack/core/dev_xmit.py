@@ -214,6 +214,15 @@ def _gso_in_software(skb: sk_buff, dev: net_device, features: int) -> list[sk_bu
     return segs
 
 
+def skb_gso_software(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
+    """Cut a super-packet into the frames that it stands for, for a queue that wants single ones.
+
+    None: it was dropped. Takes ownership of skb (data at the MAC header).
+    """
+    skb_reset_mac_header(skb)
+    return _gso_in_software(skb, dev, dev.features)
+
+
 def _drop_tx(skb: sk_buff, dev: net_device, reason: int) -> list[sk_buff] | None:
     """Count and free a packet that cannot be sent as it is. Takes ownership of skb."""
     dev.stats.tx_dropped += 1

@@ -74,6 +74,13 @@ from stack.netlink.rt_neigh import (
     rtnl_fdb_dump,
 )
 from stack.netlink.rt_newlink import rtnl_newlink
+from stack.netlink.rt_qdisc import (
+    tc_ctl_tclass,
+    tc_dump_qdisc,
+    tc_dump_tclass,
+    tc_get_qdisc,
+    tc_modify_qdisc,
+)
 from stack.netlink.rt_route import (
     fib_dump_info,
     inet6_dump_fib,
@@ -149,6 +156,12 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_INET6, uapi.RTM_NEWROUTE): (inet6_rtm_newroute, None),
     (uapi.AF_INET6, uapi.RTM_DELROUTE): (inet6_rtm_delroute, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETRULE): (None, fib_nl_dumprule),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWQDISC): (tc_modify_qdisc, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELQDISC): (tc_get_qdisc, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETQDISC): (tc_get_qdisc, tc_dump_qdisc),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWTCLASS): (tc_ctl_tclass, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELTCLASS): (tc_ctl_tclass, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETTCLASS): (tc_ctl_tclass, tc_dump_tclass),
     (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
     (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stack.proc.conntrack import nf_conntrack, stat_nf_conntrack, xfrm_stat
 from stack.proc.counters import netstat, nstat, snmp, snmp6
-from stack.proc.devices import dev, interrupts, softirqs, softnet_stat
+from stack.proc.devices import dev, interrupts, psched, softirqs, softnet_stat
 from stack.proc.sockets import packet, raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
 from stack.proc.ss import ss
 from stack.proc.tables import (
@@ -56,6 +56,7 @@ FILES: dict[str, Callable[[Net], str]] = {
     "stat/nf_conntrack": stat_nf_conntrack,
     "xfrm_stat": xfrm_stat,
     "packet": packet,
+    "psched": psched,
     "xtp": xtp,
     "sockstat": sockstat,
     "sockstat6": sockstat6,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stack.core.dev import dev_get_stats
 from stack.core.softirq import SOFTIRQ_NAMES
 from stack.proc.text import text
+from stack.sched.psched import PSCHED_SHIFT
 
 if TYPE_CHECKING:
     from stack.core.snmp import rtnl_link_stats64
@@ -44,6 +45,11 @@ def softnet_stat(net: Net) -> str:
     values = [sd.processed, sd.dropped, sd.time_squeeze, *[0] * 8, sd.input_pkt_queue.qlen]
     values += [0, sd.input_pkt_queue.qlen, sd.process_queue.qlen]
     return text([" ".join(f"{value:08x}" for value in values)])
+
+
+def psched(net: Net) -> str:
+    """net/sched/sch_api.c: ns in a us, ns in a tick of packet schedulers, two resolutions."""
+    return text([f"{1000:08x} {1 << PSCHED_SHIFT:08x} {1_000_000:08x} {1_000_000_000:08x}"])
 
 
 def softirqs(net: Net) -> str:

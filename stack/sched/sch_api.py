@@ -1,17 +1,39 @@
-"""net/sched/sch_api.c: replacing a discipline, and the timer of one that holds packets back."""
+"""net/sched/sch_api.c: the disciplines of a device as a tree; the timer of one that holds back.
+
+A device has one discipline at its root. Each class of a `Qdisc_class` has another, and so on.
+`qdisc_graft` replaces one. On a device that is down the root waits in `dev.qdisc_sleeping`.
+"""
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+
 from stack.core.dev_queue import netif_schedule
+from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state
 from stack.core.timer import mod_timer, timer_delete, timer_list
-from stack.sched.sch_generic import Qdisc
+from stack.sched.sch_generic import (
+    TC_H_ROOT,
+    Qdisc,
+    Qdisc_class,
+    noop_qdisc,
+    noqueue_qdisc,
+    qdisc_create_dflt,
+    qdisc_purge_queue,
+)
+
+TC_H_MAJ_MASK = 0xFFFF0000
+TC_H_MIN_MASK = 0x0000FFFF
+TC_H_INGRESS = 0xFFFFFFF1
+AUTOHANDLE = 0x80000000
+"""Handles above it are given to disciplines that come without one."""
 
 
 def qdisc_watchdog_timer(timer: timer_list) -> None:
     """net/sched/sch_api.c: let the throttled discipline send again."""
-    netif_schedule(timer.data.qdisc)
+    netif_schedule(qdisc_root(timer.data.qdisc.dev))
 
 
 @state
@@ -33,10 +55,85 @@ def qdisc_watchdog_schedule_ns(wd: qdisc_watchdog, expires_ns: int) -> None:
     mod_timer(wd.timer, expires_ns)
 
 
-def qdisc_graft(dev: net_device, qdisc: Qdisc) -> None:
-    """net/sched/sch_api.c: make `qdisc` the device's discipline; free packets of the old one."""
-    old = dev.qdisc
-    dev.qdisc = qdisc
+def qdisc_root(dev: net_device) -> Qdisc:
+    """The discipline that a device has when it is up."""
+    return dev.qdisc_sleeping if dev.qdisc_sleeping is not None else dev.qdisc
+
+
+def qdisc_all(dev: net_device) -> list[Qdisc]:
+    """The disciplines of a device that `tc` lists, in the order of Linux's hash of handles."""
+
+    def below(q: Qdisc) -> Iterator[Qdisc]:
+        for leaf in q.leaves() if isinstance(q, Qdisc_class) else ():
+            if not isinstance(leaf, noop_qdisc):
+                yield leaf
+                yield from below(leaf)
+
+    root = qdisc_root(dev)
+    if isinstance(root, noop_qdisc):
+        return []
+    hashed = [*below(root)][::-1]  # the newest of a bucket is first
+    hashed.sort(key=lambda q: (q.handle * 0x61C88647 & 0xFFFFFFFF) >> 28)
+    return [root, *hashed]
+
+
+def qdisc_lookup(dev: net_device, handle: int) -> Qdisc | None:
+    """net/sched/sch_api.c: the discipline with a handle; None: there is none."""
+    return next((q for q in qdisc_all(dev) if handle and q.handle == handle), None)
+
+
+def class_of(parent: Qdisc, classid: int) -> object:
+    """A discipline's class. Raises: OSError EOPNOTSUPP, ENOENT."""
+    if not isinstance(parent, Qdisc_class):
+        raise os_error(errno.EOPNOTSUPP, "Parent qdisc is not classful")
+    cl = parent.find(classid)
+    if cl is None:
+        raise os_error(errno.ENOENT, "Specified class not found")
+    return cl
+
+
+def qdisc_leaf(parent: Qdisc, classid: int) -> Qdisc | None:
+    """net/sched/sch_api.c: what holds the packets of a class. Raises: as class_of."""
+    cl = class_of(parent, classid)
+    return parent.leaf(cl) if isinstance(parent, Qdisc_class) else None
+
+
+def qdisc_graft(
+    dev: net_device, new: Qdisc | None, parent: Qdisc | None = None, classid: int = TC_H_ROOT
+) -> Qdisc | None:
+    """net/sched/sch_api.c: put a discipline in place of another; None: the default one.
+
+    Without `parent` it is the device's. The old one is destroyed, and returned for what it counted.
+    Raises: OSError EOPNOTSUPP, ENOENT, EINVAL.
+    """
+    if parent is None:
+        return dev_graft_qdisc(dev, new)
+    cl = class_of(parent, classid)
+    assert isinstance(parent, Qdisc_class)
+    if isinstance(new, noqueue_qdisc):
+        raise os_error(errno.EINVAL, "Cannot assign noqueue to a class")
+    old = parent.graft(cl, new if new is not None else noop_qdisc(dev))
     if old is not None:
-        old.deactivated = True
-        old.reset()
+        old.destroy()
+    return old
+
+
+def dev_graft_qdisc(dev: net_device, new: Qdisc | None) -> Qdisc:
+    """net/sched/sch_generic.c: make `new` the device's discipline; free packets of the old one."""
+    old = qdisc_root(dev)
+    if isinstance(dev.qdisc, noop_qdisc):
+        dev.qdisc_sleeping = new
+    else:
+        dev.qdisc = new if new is not None else qdisc_create_dflt(dev)
+    if old is not None:
+        old.destroy()
+    return old
+
+
+def qdisc_replace(sch: Qdisc_class, new: Qdisc, old: Qdisc | None, classid: int) -> Qdisc | None:
+    """include/net/sch_generic.h: make `new` a leaf of `sch` and empty the old one. Returns it."""
+    new.up = sch
+    new.parent = classid
+    if old is not None:
+        qdisc_purge_queue(old)
+    return old

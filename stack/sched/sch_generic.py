@@ -1,23 +1,36 @@
 """net/sched/sch_generic.c: queueing disciplines above a driver; the default, pfifo_fast.
 
-`enqueue` and `dequeue` are methods, as the kernel's function pointers are members. A discipline
-may hold packets back (return None although `qlen` > 0) and arm its watchdog.
+The kernel's Qdisc_ops are methods: `enqueue` and `dequeue` for packets, `init`, `change` and `dump`
+for `tc`. One whose packets others hold is a `Qdisc_class`: its methods are Qdisc_class_ops. A
+discipline may hold packets back (return None although `qlen` > 0) and arm its watchdog. Each counts
+what it and those below it hold (`qlen`, `qstats.backlog`).
+
+Parameters come and go as mappings by the names of Linux's structures and attributes: `limit`,
+`quantum` ... (stack/netlink/tc_attrs.py has their places in messages).
 """
 
 from __future__ import annotations
 
+import errno
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from fastpath.base import skbuff
 from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
 from stack.core.rows import row, state
 
 if TYPE_CHECKING:
     from stack.sched.sch_api import qdisc_watchdog
 
+Options = Mapping[str, Any]
+"""Parameters of a discipline or a class, by name."""
+
+TC_H_ROOT = 0xFFFFFFFF
 TC_PRIO_CONTROL = 7
 # include/uapi/linux/pkt_sched.h, sch_generic.c: skb->priority & 15 -> band
 PRIO2BAND = (1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -25,12 +38,36 @@ PRIO2BAND = (1, 2, 2, 2, 1, 2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
 
 @state
 class gnet_stats_queue:
-    """include/uapi/linux/gen_stats.h; packets and bytes sent are the device's own counters."""
+    """include/uapi/linux/gen_stats.h; `backlog`: bytes that wait."""
 
     drops: int = row(0)
     requeues: int = row(0)
     overlimits: int = row(0)
     backlog: int = row(0)
+
+
+@state
+class gnet_stats_basic_sync:
+    """include/net/gen_stats.h: what was sent."""
+
+    bytes: int = row(0)
+    packets: int = row(0)
+
+
+def qdisc_pkt_len(skb: sk_buff) -> int:
+    """include/net/sch_generic.h, net/core/dev.c qdisc_pkt_len_init: bytes on the wire.
+
+    Each segment of a super-packet has headers of its own.
+    """
+    if skb.gso_size == 0 or skb.gso_segs < 2:
+        return skb.len
+    headers = skb.len - skb.gso_size * (skb.gso_segs - 1)
+    at = skb.transport_header - skb.data_offset
+    if 0 < at < headers:
+        tcp = skb.gso_type & (skbuff.SKB_GSO_TCPV4 | skbuff.SKB_GSO_TCPV6)
+        hlen = (skbuff.skb_copy_bits(skb, at + 12, 1)[0] >> 4) * 4 if tcp else 8
+        return skb.len + (skb.gso_segs - 1) * (at + hlen)
+    return skb.len
 
 
 @state
@@ -40,12 +77,21 @@ class Qdisc:
     kind = "none"
 
     dev: net_device
+    handle: int = row(0)
+    """Its major number in the upper half; 0: a default that `tc` cannot name."""
+    parent: int = row(TC_H_ROOT)
+    """The class whose packets it holds; TC_H_ROOT: the device's."""
+    up: Qdisc | None = row()
+    """The discipline that has the class `parent`."""
+    invisible: bool = row(False)
+    """TCQ_F_INVISIBLE: `tc` shows it only when asked for all."""
     limit: int = row(of=lambda qdisc: qdisc.dev.tx_queue_len)
     noqueue: bool = row(False)
     can_bypass: bool = row(False)
     """TCQ_F_CAN_BYPASS: while it is empty, packets may skip it."""
     qlen: int = row(0)
     qstats: gnet_stats_queue = row(make=gnet_stats_queue)
+    bstats: gnet_stats_basic_sync = row(make=gnet_stats_basic_sync)
     running: bool = row(False)
     """__QDISC_STATE_RUNNING: qdisc_run is on the call stack."""
     plug_priority: int = row(-1)
@@ -66,6 +112,29 @@ class Qdisc:
         """The next packet that may leave now, or None."""
         raise TypeError(f"qdisc {self.kind} cannot dequeue")
 
+    def peek(self) -> sk_buff | None:
+        """include/net/sch_generic.h qdisc_peek_dequeued: the packet that dequeue would give.
+
+        It stays part of the queue; who peeks takes it by `dequeue_peeked`.
+        """
+        if not self.gso_skb:
+            skb = self.dequeue()
+            if skb is None:
+                return None
+            self.gso_skb.append(skb)
+            self.qstats.backlog += qdisc_pkt_len(skb)
+            self.qlen += 1
+        return self.gso_skb[0]
+
+    def dequeue_peeked(self) -> sk_buff | None:
+        """include/net/sch_generic.h qdisc_dequeue_peeked: what was looked at, else the next."""
+        if not self.gso_skb:
+            return self.dequeue()
+        skb = self.gso_skb.popleft()
+        self.qstats.backlog -= qdisc_pkt_len(skb)
+        self.qlen -= 1
+        return skb
+
     def reset(self) -> None:
         """Free everything queued."""
         while self.gso_skb:
@@ -73,6 +142,153 @@ class Qdisc:
         if self.watchdog is not None:
             self.watchdog.cancel()
         self.qlen = 0
+        self.qstats.backlog = 0
+
+    # Qdisc_ops that tc calls
+
+    def init(self, opt: Options | None) -> None:
+        """Begin with parameters; None: `tc` gave none. Raises: OSError."""
+        if opt is not None:
+            self.change(opt)
+
+    def change(self, opt: Options) -> None:
+        """Take other parameters; those not given stay. Raises: OSError."""
+        raise os_error(errno.EINVAL, "Change operation not supported by specified qdisc")
+
+    def destroy(self) -> None:
+        """It is nobody's any more: free what it holds and what is below it."""
+        self.deactivated = True
+        self.reset()
+
+    def dump(self) -> Options | None:
+        """Its parameters as `init` takes them; None: it has none."""
+        return None
+
+    def dump_stats(self) -> Options | None:
+        """The statistics of its own, by Linux's names."""
+        return None
+
+    def update_stats(self) -> None:
+        """Bring `bstats` and `qstats` up to date, for one that does not count each packet."""
+
+
+@state
+class class_dump:
+    """What `tc class show` tells of a class."""
+
+    handle: int
+    parent: int
+    leaf: Qdisc | None
+    opt: Options | None = None
+    bstats: gnet_stats_basic_sync | None = None
+    qstats: gnet_stats_queue | None = None
+    qlen: int = 0
+    app: Options | None = None
+
+
+@state
+class Qdisc_class(Qdisc):
+    """A discipline with classes (`cl`), whose packets other disciplines hold: Qdisc_class_ops."""
+
+    def find(self, classid: int) -> Any:
+        """The class of that number; None: there is none."""
+        raise NotImplementedError
+
+    def walk(self) -> Sequence[Any]:
+        """All classes, in the order that `tc class show` lists them."""
+        raise NotImplementedError
+
+    def leaf(self, cl: Any) -> Qdisc | None:
+        """The discipline that holds the packets of a class; None: an inner class."""
+        raise NotImplementedError
+
+    def graft(self, cl: Any, new: Qdisc) -> Qdisc | None:
+        """Put another one there. Returns the old one. Raises: OSError."""
+        raise NotImplementedError
+
+    def change_class(self, classid: int, parent: int, opt: Options | None, cl: Any) -> Any:
+        """Make a class (`cl` is None) or change one. Returns it. Raises: OSError."""
+        raise os_error(errno.EOPNOTSUPP)
+
+    def delete_class(self, cl: Any) -> None:
+        """Raises: OSError EBUSY."""
+        raise os_error(errno.EOPNOTSUPP)
+
+    def dump_class(self, cl: Any) -> class_dump:
+        """Number, parent, leaf, parameters and statistics of a class."""
+        raise NotImplementedError
+
+    def qlen_notify(self, classid: int) -> None:
+        """The packets of the class' discipline have gone without a dequeue."""
+
+    def leaves(self) -> list[Qdisc]:
+        """The disciplines of all classes."""
+        found = [self.leaf(cl) for cl in self.walk()]
+        return [q for q in found if q is not None]
+
+    def reset(self) -> None:
+        super().reset()
+        for q in self.leaves():
+            q.reset()
+
+    def destroy(self) -> None:
+        super().destroy()
+        for q in self.leaves():
+            q.destroy()
+
+
+def qdisc_tree_reduce_backlog(sch: Qdisc, packets: int, nbytes: int) -> None:
+    """net/sched/sch_api.c: those above count packets that left `sch` other than by a dequeue."""
+    while sch.up is not None:
+        up = sch.up
+        if not sch.qlen and isinstance(up, Qdisc_class):
+            up.qlen_notify(sch.parent)
+        up.qlen -= packets
+        up.qstats.backlog -= nbytes
+        sch = up
+
+
+def qdisc_purge_queue(sch: Qdisc) -> None:
+    """include/net/sch_generic.h: free what it holds, and tell those above."""
+    qlen, backlog = sch.qlen, sch.qstats.backlog
+    sch.reset()
+    qdisc_tree_reduce_backlog(sch, qlen, backlog)
+
+
+def qdisc_drop(skb: sk_buff, sch: Qdisc, reason: int) -> int:
+    """include/net/sch_generic.h: count and free a packet. NET_XMIT_DROP. Takes ownership of skb."""
+    sch.qstats.drops += 1
+    kfree_skb_reason(sch.dev.net, skb, reason)
+    return NET_XMIT_DROP
+
+
+def qdisc_bstats_update(sch: Qdisc, skb: sk_buff) -> None:
+    """include/net/sch_generic.h: count a packet that leaves."""
+    bstats_update(sch.bstats, skb)
+
+
+def bstats_update(stats: gnet_stats_basic_sync, skb: sk_buff) -> None:
+    """include/net/sch_generic.h: count a packet; each segment of a super-packet."""
+    stats.bytes += qdisc_pkt_len(skb)
+    stats.packets += skb.gso_segs if skb.gso_size else 1
+
+
+def qdisc_enqueue_tail(skb: sk_buff, sch: Qdisc, q: sk_buff_head) -> int:
+    """include/net/sch_generic.h: append to the discipline's list. Takes ownership of skb."""
+    sch.qstats.backlog += qdisc_pkt_len(skb)
+    q.queue_tail(skb)
+    sch.qlen += 1
+    return NET_XMIT_SUCCESS
+
+
+def qdisc_dequeue_head(sch: Qdisc, q: sk_buff_head) -> sk_buff | None:
+    """include/net/sch_generic.h: the first of the discipline's list, counted as sent."""
+    skb = q.dequeue()
+    if skb is not None:
+        sch.qlen -= 1
+        sch.qstats.backlog -= qdisc_pkt_len(skb)
+        qdisc_bstats_update(sch, skb)
+    return skb
 
 
 @state
@@ -117,6 +333,10 @@ class pfifo_fast_qdisc(Qdisc):
     _by_priority: tuple[sk_buff_head, ...] = row(
         of=lambda qdisc: tuple(qdisc._bands[band] for band in PRIO2BAND)
     )
+    sent_before: tuple[int, int] = row(
+        of=lambda qdisc: (qdisc.dev.stats.tx_bytes, qdisc.dev.stats.tx_packets)
+    )
+    """The device's counters when it began. What was sent since is the discipline's too."""
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_generic.c: pfifo_fast_enqueue. Takes ownership of skb."""
@@ -143,10 +363,50 @@ class pfifo_fast_qdisc(Qdisc):
         super().reset()
         for band in self._bands:
             band.purge()
-        self.qlen = 0
+
+    def init(self, opt: Options | None) -> None:
+        """net/sched/sch_generic.c: it has no parameters."""
+
+    def dump(self) -> Options:
+        return {"bands": len(self._bands), "priomap": bytes(PRIO2BAND)}
+
+    def update_stats(self) -> None:
+        stats = self.dev.stats
+        self.bstats.bytes = stats.tx_bytes - self.sent_before[0]
+        self.bstats.packets = stats.tx_packets - self.sent_before[1]
+        self.qstats.backlog = sum(skb.len for band in self._bands for skb in band)
 
 
 pfifo_fast_enqueue = pfifo_fast_qdisc.enqueue
+
+
+def qdisc_default_leaf(sch: Qdisc, leaf: Qdisc, classid: int) -> Qdisc:
+    """net/sched/sch_generic.c qdisc_create_dflt, of a class: what holds its packets at first."""
+    leaf.init(None)
+    leaf.invisible = True
+    leaf.up = sch
+    leaf.parent = classid
+    return leaf
+
+
+def qdisc_child_enqueue(sch: Qdisc, child: Qdisc, skb: sk_buff) -> int:
+    """Hand a packet to a discipline below, and count it here too. Takes ownership of skb."""
+    nbytes = qdisc_pkt_len(skb)
+    ret = child.enqueue(skb)
+    if ret == NET_XMIT_SUCCESS:
+        sch.qlen += 1
+        sch.qstats.backlog += nbytes
+    elif ret == NET_XMIT_DROP:
+        sch.qstats.drops += 1
+    return ret
+
+
+def qdisc_child_sent(sch: Qdisc, skb: sk_buff) -> sk_buff:
+    """Count a packet that a discipline below gave, as leaving this one too."""
+    sch.qlen -= 1
+    sch.qstats.backlog -= qdisc_pkt_len(skb)
+    qdisc_bstats_update(sch, skb)
+    return skb
 
 
 def qdisc_create_dflt(dev: net_device) -> Qdisc:

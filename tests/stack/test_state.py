@@ -29,8 +29,6 @@ UNREAD: dict[str, str] = {
     "e1000_phy_info.remote_rx": PHY,
     "e1000_adapter.hw_errors": "failures that the driver survived; tests look at it",
     "e1000_adapter.tx_hang_count": "what e1000_tx_timeout was called for; tests look at it",
-    "gnet_stats_queue.overlimits": SHOWN_BY_TESTS,
-    "gnet_stats_queue.requeues": SHOWN_BY_TESTS,
     "inet_connection_sock.icsk_sync_mss": "options read it by getattr: not every socket has it",
     "irq_desc.unhandled": "/proc/irq/N/spurious of Linux; tests look at it",
     "Net.arp_conflicts": "addresses that another host claimed; tests look at it",

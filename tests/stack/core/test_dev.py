@@ -77,10 +77,17 @@ from stack.core.softirq import (
 from stack.ethernet.eth import alloc_etherdev
 from stack.sched.sch_api import qdisc_graft
 from stack.sched.sch_fifo import pfifo_qdisc
-from stack.sched.sch_tbf import tbf_qdisc
+from stack.sched.sch_generic import TC_H_ROOT
+from stack.sched.sch_kinds import qdisc_create
 from tests.stack.core.wire import assert_no_leak, frame_skb, wired_pair
 
 PROTO = 0x88B5
+
+
+def tbf(dev, rate, burst):
+    """A token bucket of so many bytes/s and bytes at the device's root."""
+    opt = {"rate": rate, "burst": burst, "limit": 10_000}
+    qdisc_graft(dev, qdisc_create(dev, "tbf", TC_H_ROOT, 0, opt))
 
 
 class Collector:
@@ -272,7 +279,7 @@ def test_a_refused_packet_is_requeued_and_sent_first(pair):
 def test_a_throttled_qdisc_goes_on_by_its_watchdog(pair):
     """blocked qdisc -> watchdog -> netif_schedule -> net_tx_action (kernel-flow §10)."""
     clock, a, _b, wa, _wb = pair
-    qdisc_graft(wa.dev, tbf_qdisc(wa.dev, rate_bps=8_000_000, burst_bytes=1500))
+    tbf(wa.dev, 1_000_000, 1500)
     times = []
     real = wa.start_xmit
     wa.dev.netdev_ops.ndo_start_xmit = lambda skb, dev: (
@@ -296,17 +303,17 @@ def test_a_throttled_qdisc_goes_on_by_its_watchdog(pair):
 
 def test_tbf_refuses_what_never_fits(pair):
     _clock, _a, _b, wa, _wb = pair
-    qdisc_graft(wa.dev, tbf_qdisc(wa.dev, rate_bps=1000, burst_bytes=100))
+    tbf(wa.dev, 125, 100)
     assert dev_queue_xmit(frame_skb(wa, bytes(200))) == 1
-    with pytest.raises(ValueError, match="tbf"):
-        tbf_qdisc(wa.dev, rate_bps=0, burst_bytes=1)
+    with pytest.raises(OSError, match="rate"):
+        tbf(wa.dev, 0, 1)
 
 
 def test_grafting_frees_what_the_old_qdisc_held(pair):
     _clock, a, _b, wa, _wb = pair
     netif_stop_queue(wa.dev)
     dev_queue_xmit(frame_skb(wa, b"old"))
-    qdisc_graft(wa.dev, pfifo_qdisc(wa.dev, limit=1))
+    qdisc_graft(wa.dev, qdisc_create(wa.dev, "pfifo", TC_H_ROOT, 0, {"limit": 1}))
     assert a.skb_small.in_use == 0
     dev_queue_xmit(frame_skb(wa, b"1"))
     assert dev_queue_xmit(frame_skb(wa, b"2")) == 1

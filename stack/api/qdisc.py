@@ -1,0 +1,121 @@
+"""Traffic control from Python: the queueing disciplines of an interface, as `tc` sets them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from fastpath.errors import ArgumentError, check_type, known_words
+from stack.core.netdevice import net_device
+from stack.netlink.tc_attrs import CLASS_OPTIONS, OPTIONS, Options
+from stack.sched.sch_api import TC_H_MAJ_MASK, class_of, qdisc_all, qdisc_graft, qdisc_lookup
+from stack.sched.sch_generic import TC_H_ROOT, Qdisc, Qdisc_class
+from stack.sched.sch_kinds import QDISCS, qdisc_create
+
+PROBABILITY = 0xFFFFFFFF
+"""1 as messages have it; a parameter that is a float is a probability."""
+
+
+def tc_handle(where: str, text: str) -> int:
+    """A handle or a class: "1:", "1:10" (hexadecimal), or "root". Raises: ArgumentError."""
+    check_type(where, "handle", text, str, "text such as 1: or 1:10")
+    if text == "root":
+        return TC_H_ROOT
+    major, colon, minor = text.partition(":")
+    try:
+        found = int(major, 16) << 16 | int(minor or "0", 16)
+    except ValueError:
+        found = -1
+    if not colon or not 0 <= found < TC_H_ROOT or int(minor or "0", 16) > 0xFFFF:
+        raise ArgumentError(f"{where}: {text!r} is no handle; write 1: or 1:10, hexadecimal")
+    return found
+
+
+def tc_options(
+    where: str, table: Mapping[str, Options], kind: str, given: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Parameters as the discipline takes them; None: there are none. Raises: ArgumentError."""
+    if not given:
+        return None
+    known_words(f"{where} {kind}", given, table[kind].names if kind in table else ())
+    opt = {
+        name: round(value * PROBABILITY) if isinstance(value, float) else value
+        for name, value in given.items()
+    }
+    try:
+        table[kind].build(opt)
+    except (struct.error, TypeError, OverflowError) as exc:
+        raise ArgumentError(f"{where} {kind}: {dict(given)} does not fit: {exc}") from None
+    return opt
+
+
+def qdisc_add(
+    dev: net_device, kind: str, parent: str, handle: str | None, opt: Mapping[str, Any]
+) -> Qdisc:
+    """Make a discipline and put it at the root or below a class, in place of what is there.
+
+    Raises: OSError, ArgumentError.
+    """
+    where = "qdisc_add"
+    if kind not in QDISCS:
+        raise ArgumentError(f"{where}: no discipline {kind!r}; there are {', '.join(QDISCS)}")
+    at = tc_handle(where, parent)
+    above = qdisc_lookup(dev, at & TC_H_MAJ_MASK) if at != TC_H_ROOT else None
+    if at != TC_H_ROOT and above is None:
+        raise ArgumentError(f"{where}: {dev.name} has no discipline for parent {parent!r}")
+    if above is not None:
+        class_of(above, at)
+    number = tc_handle(where, handle) if handle is not None else 0
+    new = qdisc_create(dev, kind, at, number, tc_options(where, OPTIONS, kind, opt))
+    qdisc_graft(dev, new, above, at)
+    return new
+
+
+def qdisc_class(dev: net_device, classid: str) -> Qdisc_class:
+    """The discipline that a class is of. Raises: ArgumentError."""
+    found = qdisc_lookup(dev, tc_handle("class_add", classid) & TC_H_MAJ_MASK)
+    if not isinstance(found, Qdisc_class):
+        raise ArgumentError(f"class_add: {dev.name} has no discipline with classes for {classid!r}")
+    return found
+
+
+def class_add(dev: net_device, classid: str, parent: str, opt: Mapping[str, Any]) -> None:
+    """Make a class, or change one. Raises: OSError, ArgumentError."""
+    where = "class_add"
+    q = qdisc_class(dev, classid)
+    number = tc_handle(where, classid)
+    given = tc_options(where, CLASS_OPTIONS, q.kind, opt)
+    q.change_class(number, tc_handle(where, parent), given, q.find(number))
+
+
+def told(handle: int) -> str:
+    """A handle or a class as `tc` prints it."""
+    minor = handle & 0xFFFF
+    return f"{handle >> 16:x}:{minor:x}" if minor else f"{handle >> 16:x}:"
+
+
+def qdisc_show(dev: net_device) -> list[dict[str, Any]]:
+    """What `tc -s qdisc show` tells: kind, handle, parent, parameters, statistics of each."""
+    found = []
+    for q in qdisc_all(dev):
+        if q.invisible:
+            continue
+        q.update_stats()
+        found.append(
+            {
+                "kind": q.kind,
+                "handle": told(q.handle),
+                "parent": "root" if q.parent == TC_H_ROOT else told(q.parent),
+                "options": {k: v for k, v in (q.dump() or {}).items() if v is not None},
+                "bytes": q.bstats.bytes,
+                "packets": q.bstats.packets,
+                "drops": q.qstats.drops,
+                "overlimits": q.qstats.overlimits,
+                "requeues": q.qstats.requeues,
+                "backlog": q.qstats.backlog,
+                "qlen": q.qlen,
+                **(q.dump_stats() or {}),
+            }
+        )
+    return found

@@ -1,0 +1,371 @@
+"""net/sched/sch_api.c: RTM_*QDISC and RTM_*TCLASS: what `tc qdisc` and `tc class` say.
+
+    RTM_NEWQDISC    tc_modify_qdisc     makes one, or changes, moves or replaces it
+    RTM_DELQDISC    tc_get_qdisc        and RTM_GETQDISC of one
+    RTM_GETQDISC    tc_dump_qdisc       all => tc_fill_qdisc
+    RTM_*TCLASS     tc_ctl_tclass       one class, tc_dump_tclass all => tc_fill_tclass
+
+The disciplines are in stack/sched; their parameters become attributes by stack/netlink/tc_attrs.py.
+Programs that listen to the group RTNLGRP_TC hear of each change. Read tc_modify_qdisc first.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import Any
+
+from stack.core.netdevice import net_device
+from stack.core.uapi import (
+    RTM_DELQDISC,
+    RTM_DELTCLASS,
+    RTM_GETQDISC,
+    RTM_NEWQDISC,
+    RTM_NEWTCLASS,
+)
+from stack.netlink.af_netlink import netlink_reply, nlmsg_notify, nlmsg_put
+from stack.netlink.netlink_sock import (
+    NETLINK_ROUTE,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLMSG_HDRLEN,
+    nlmsg,
+)
+from stack.netlink.nlattr import Attrs, NlError
+from stack.netlink.rt_link import header
+from stack.netlink.tc_attrs import (
+    BASIC,
+    CLASS_OPTIONS,
+    CLASS_XSTATS,
+    OPTIONS,
+    QUEUE,
+    STATS2,
+    TC_STATS,
+    TCA,
+    TCMSG,
+    XSTATS,
+    Options,
+    Shape,
+)
+from stack.sched.sch_api import (
+    TC_H_INGRESS,
+    TC_H_MAJ_MASK,
+    TC_H_MIN_MASK,
+    qdisc_all,
+    qdisc_graft,
+    qdisc_leaf,
+    qdisc_lookup,
+    qdisc_root,
+)
+from stack.sched.sch_generic import (
+    TC_H_ROOT,
+    Qdisc,
+    Qdisc_class,
+    class_dump,
+    gnet_stats_basic_sync,
+    gnet_stats_queue,
+    noop_qdisc,
+)
+from stack.sched.sch_kinds import qdisc_create
+
+RTNLGRP_TC = 4
+U32_MAX = 0xFFFFFFFF
+
+
+# --- telling ------------------------------------------------------------------------------------
+
+
+def tc_stats(
+    bstats: gnet_stats_basic_sync,
+    qstats: gnet_stats_queue,
+    qlen: int,
+    app: bytes,
+) -> dict[str, Any]:
+    """net/core/gen_stats.c: TCA_STATS2, and TCA_STATS and TCA_XSTATS for old programs."""
+    packets, drops = bstats.packets & U32_MAX, qstats.drops & U32_MAX
+    backlog, overlimits = qstats.backlog & U32_MAX, qstats.overlimits & U32_MAX
+    stats2 = {
+        "TCA_STATS_BASIC": BASIC.pack(bstats.bytes, packets),
+        "TCA_STATS_PKT64": bstats.packets if bstats.packets > U32_MAX else None,
+        "TCA_STATS_QUEUE": QUEUE.pack(qlen, backlog, drops, qstats.requeues & U32_MAX, overlimits),
+        "TCA_STATS_APP": app or None,
+    }
+    return {
+        "TCA_STATS2": STATS2.build(stats2),
+        "TCA_STATS": TC_STATS.pack(bstats.bytes, packets, drops, overlimits, 0, 0, qlen, backlog),
+        "TCA_XSTATS": app or None,
+    }
+
+
+def app_stats(shapes: dict[str, Shape], kind: str, values: Any) -> bytes:
+    """TCA_STATS_APP: a discipline's own statistics, or those of its classes."""
+    return shapes[kind].put(values) if values is not None else b""
+
+
+def tc_fill_qdisc(dev: net_device, q: Qdisc) -> bytes:
+    """net/sched/sch_api.c: struct tcmsg and the attributes of a discipline."""
+    q.update_stats()
+    opt = q.dump()
+    head = TCMSG.pack(0, dev.ifindex, q.handle, q.parent, 2 if q.parent == TC_H_ROOT else 1)
+    return head + TCA.build(
+        {
+            "TCA_KIND": q.kind,
+            "TCA_OPTIONS": OPTIONS[q.kind].build(opt) if opt is not None else None,
+            "TCA_HW_OFFLOAD": 0,
+            **tc_stats(q.bstats, q.qstats, q.qlen, app_stats(XSTATS, q.kind, q.dump_stats())),
+        }
+    )
+
+
+def tc_fill_tclass(dev: net_device, q: Qdisc_class, cl: Any) -> bytes:
+    """net/sched/sch_api.c: struct tcmsg and the attributes of a class."""
+    told: class_dump = q.dump_class(cl)
+    leaf = told.leaf.handle if told.leaf is not None else 0
+    opt = CLASS_OPTIONS[q.kind].build(told.opt) if told.opt is not None else None
+    stats: dict[str, Any] = {"TCA_STATS2": b""}
+    if told.bstats is not None and told.qstats is not None:
+        app = app_stats(CLASS_XSTATS, q.kind, told.app)
+        stats = tc_stats(told.bstats, told.qstats, told.qlen, app)
+    return TCMSG.pack(0, dev.ifindex, told.handle, told.parent, leaf) + TCA.build(
+        {
+            "TCA_KIND": q.kind,
+            "TCA_OPTIONS": opt,
+            **stats,
+        }
+    )
+
+
+def qdisc_notify(dev: net_device, old: Qdisc | None, new: Qdisc | None) -> None:
+    """net/sched/sch_api.c: tell the group what went and what came."""
+    for q, kind in ((old, RTM_DELQDISC), (new, RTM_NEWQDISC)):
+        if q is not None and q.handle:
+            nlmsg_notify(dev.net, NETLINK_ROUTE, RTNLGRP_TC, kind, tc_fill_qdisc(dev, q))
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+def tcmsg(nlh: nlmsg) -> tuple[net_device, int, int, Attrs]:
+    """Device, handle, parent and attributes of a request. Raises: NlError ENODEV, EINVAL."""
+    _, index, handle, parent, _ = header(nlh, TCMSG)
+    tb = TCA.parse(nlh.whole, NLMSG_HDRLEN + TCMSG.size)
+    dev = nlh.sk.net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV)
+    return dev, handle, parent, tb
+
+
+def given(table: dict[str, Options], kind: str, tb: Attrs) -> dict[str, Any] | None:
+    """TCA_OPTIONS as a mapping; None: there is none. Raises: NlError."""
+    data = tb.get("TCA_OPTIONS")
+    if data is None or kind not in table:
+        return None
+    return table[kind].parse(data)
+
+
+def tc_dump_qdisc(nlh: nlmsg) -> Iterator[bytes]:
+    """net/sched/sch_api.c: RTM_GETQDISC of all devices; those below root too."""
+    tb = TCA.parse(nlh.whole, NLMSG_HDRLEN + TCMSG.size)
+    for dev in tuple(nlh.sk.net.dev_base_head):
+        for q in qdisc_all(dev):
+            if not q.invisible or "TCA_DUMP_INVISIBLE" in tb:
+                payload = tc_fill_qdisc(dev, q)
+                yield nlmsg_put(RTM_NEWQDISC, 0, nlh.seq, nlh.sk.portid, payload)
+
+
+def tc_find_parent(dev: net_device, parent: int, text: str) -> tuple[Qdisc | None, Qdisc | None]:
+    """The discipline that has the class `parent` (None: the root), and what is there now.
+
+    Raises: NlError ENOENT, EOPNOTSUPP.
+    """
+    if parent == TC_H_ROOT:
+        root = qdisc_root(dev)
+        return None, None if isinstance(root, noop_qdisc) else root
+    p = qdisc_lookup(dev, parent & TC_H_MAJ_MASK)
+    if p is None:
+        raise NlError(errno.ENOENT, text)
+    return p, qdisc_leaf(p, parent)
+
+
+def tc_get_qdisc(nlh: nlmsg) -> None:
+    """net/sched/sch_api.c: RTM_GETQDISC or RTM_DELQDISC of one. Raises: OSError."""
+    dev, handle, parent, tb = tcmsg(nlh)
+    p: Qdisc | None = None
+    q: Qdisc | None
+    if parent:
+        if parent & TC_H_MAJ_MASK == TC_H_INGRESS & TC_H_MAJ_MASK and parent != TC_H_ROOT:
+            q = None
+        else:
+            text = "Failed to find qdisc with specified classid"
+            p, q = tc_find_parent(dev, parent, text)
+        if q is None:
+            raise NlError(errno.ENOENT, "Cannot find specified qdisc on specified device")
+        if handle and q.handle != handle:
+            raise NlError(errno.EINVAL, "Invalid handle")
+    else:
+        q = qdisc_lookup(dev, handle)
+        if q is None:
+            raise NlError(errno.ENOENT, "Failed to find qdisc with specified handle")
+    if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
+        raise tb.wrong("TCA_KIND", "Invalid qdisc name")
+    if nlh.type == RTM_GETQDISC:
+        netlink_reply(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q))
+        return
+    if not parent:
+        raise NlError(errno.EINVAL, "Classid cannot be zero")
+    if not q.handle:
+        raise NlError(errno.ENOENT, "Cannot delete qdisc with handle of zero")
+    qdisc_graft(dev, None, p, parent)
+    qdisc_notify(dev, q, None)
+
+
+def tc_modify_qdisc(nlh: nlmsg) -> None:
+    """net/sched/sch_api.c: RTM_NEWQDISC: make, replace, move or change one. Raises: OSError."""
+    dev, handle, parent, tb = tcmsg(nlh)
+    flags = nlh.flags
+    p: Qdisc | None = None
+    q: Qdisc | None = None
+    replaces = False
+    if parent == TC_H_INGRESS:
+        raise NlError(errno.EOPNOTSUPP, "there is no discipline for received packets")
+    if "TCA_STAB" in tb:
+        raise tb.wrong("TCA_STAB", "size tables are not served", errno.EOPNOTSUPP)
+    if parent:
+        p, q = tc_find_parent(dev, parent, "Failed to find specified qdisc")
+        if q is not None and not q.handle:
+            q = None  # a default one
+    if parent and (q is None or not handle or q.handle != handle):
+        if handle:
+            if q is not None and not flags & NLM_F_REPLACE:
+                raise NlError(errno.EEXIST, "NLM_F_REPLACE needed to override")
+            if handle & TC_H_MIN_MASK:
+                raise NlError(errno.EINVAL, "Invalid minor handle")
+            q = qdisc_lookup(dev, handle)
+            if q is not None:
+                tc_move_qdisc(nlh, dev, tb, q, p, parent)
+                return
+        elif q is not None and tc_replaces(flags, tb, q):
+            q, replaces = None, True
+        if q is None:
+            if not flags & NLM_F_CREATE and not replaces:
+                text = "Qdisc not found. To create specify NLM_F_CREATE flag"
+                raise NlError(errno.ENOENT, text)
+            tc_create_qdisc(dev, tb, handle, p, parent)
+            return
+    elif not parent:
+        if not handle:
+            raise NlError(errno.EINVAL, "Handle cannot be zero")
+        q = qdisc_lookup(dev, handle)
+    if q is None:
+        raise NlError(errno.ENOENT, "Specified qdisc not found")
+    if flags & NLM_F_EXCL:
+        raise NlError(errno.EEXIST, "Exclusivity flag on, cannot modify")
+    if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
+        raise tb.wrong("TCA_KIND", "Invalid qdisc name")
+    opt = given(OPTIONS, q.kind, tb)
+    if opt is not None:
+        q.change(opt)
+    elif "TCA_OPTIONS" in tb:
+        raise NlError(errno.EINVAL, "Change operation not supported by specified qdisc")
+    qdisc_notify(dev, None, q)
+
+
+def tc_replaces(flags: int, tb: Attrs, q: Qdisc) -> bool:
+    """Whether a request without a handle makes a new one in place of `q`."""
+    if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
+        return True
+    all_of = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_EXCL
+    return flags & all_of == all_of
+
+
+def tc_create_qdisc(dev: net_device, tb: Attrs, handle: int, p: Qdisc | None, parent: int) -> None:
+    """net/sched/sch_api.c tc_modify_qdisc: make a discipline and put it in its place."""
+    kind = tb.get("TCA_KIND", "")
+    new = qdisc_create(dev, kind, parent, handle, given(OPTIONS, kind, tb))
+    try:
+        old = qdisc_graft(dev, new, p, parent)
+    except OSError:
+        new.destroy()
+        raise
+    qdisc_notify(dev, old, new)
+
+
+def tc_move_qdisc(
+    nlh: nlmsg, dev: net_device, tb: Attrs, q: Qdisc, p: Qdisc | None, parent: int
+) -> None:
+    """One that is there already cannot be a leaf of two classes here. Raises: NlError."""
+    if nlh.flags & NLM_F_EXCL:
+        raise NlError(errno.EEXIST, "Exclusivity flag on, cannot override")
+    if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
+        raise tb.wrong("TCA_KIND", "Invalid qdisc name")
+    above = p
+    while above is not None:
+        if above is q:
+            raise NlError(errno.ELOOP, "Qdisc parent/child loop detected")
+        above = above.up
+    raise NlError(errno.EOPNOTSUPP, "a qdisc has one parent")
+
+
+# --- classes ------------------------------------------------------------------------------------
+
+
+def tc_dump_tclass(nlh: nlmsg) -> Iterator[bytes]:
+    """net/sched/sch_api.c: RTM_GETTCLASS: the classes of a device, or of one discipline."""
+    _, index, _, parent, _ = header(nlh, TCMSG)
+    dev = nlh.sk.net.dev_by_index.get(index)
+    if dev is None:
+        return
+    for q in qdisc_all(dev):
+        if not isinstance(q, Qdisc_class) or q.invisible:
+            continue
+        if parent and parent & TC_H_MAJ_MASK != q.handle:
+            continue
+        for cl in q.walk():
+            payload = tc_fill_tclass(dev, q, cl)
+            yield nlmsg_put(RTM_NEWTCLASS, 0, nlh.seq, nlh.sk.portid, payload)
+
+
+def tc_class_parent(dev: net_device, parent: int, classid: int) -> tuple[int, int]:
+    """The handle of the discipline that a request about a class means, and the parent's number."""
+    qid = classid & TC_H_MAJ_MASK
+    if parent != TC_H_ROOT:
+        major = parent & TC_H_MAJ_MASK
+        if qid and major and qid != major:
+            raise NlError(errno.EINVAL)
+        qid = qid or major or qdisc_root(dev).handle
+        if parent:
+            parent = qid | parent & TC_H_MIN_MASK
+    return qid or qdisc_root(dev).handle, parent
+
+
+def tc_ctl_tclass(nlh: nlmsg) -> None:
+    """net/sched/sch_api.c: RTM_NEWTCLASS, RTM_DELTCLASS, RTM_GETTCLASS of one. Raises: OSError."""
+    dev, classid, parent, tb = tcmsg(nlh)
+    qid, portid = tc_class_parent(dev, parent, classid)
+    q = qdisc_lookup(dev, qid)
+    if q is None:
+        raise NlError(errno.ENOENT)
+    if not isinstance(q, Qdisc_class):
+        raise NlError(errno.EINVAL)
+    if not classid:
+        classid = qid if parent == TC_H_ROOT else 0
+    classid = qid | classid & TC_H_MIN_MASK
+    cl = q.find(classid)
+    if cl is None:
+        if nlh.type != RTM_NEWTCLASS or not nlh.flags & NLM_F_CREATE:
+            raise NlError(errno.ENOENT)
+    elif nlh.type == RTM_NEWTCLASS:
+        if nlh.flags & NLM_F_EXCL:
+            raise NlError(errno.EEXIST)
+    elif nlh.type == RTM_DELTCLASS:
+        payload = tc_fill_tclass(dev, q, cl)
+        q.delete_class(cl)
+        nlmsg_notify(dev.net, NETLINK_ROUTE, RTNLGRP_TC, RTM_DELTCLASS, payload)
+        return
+    else:
+        netlink_reply(nlh, RTM_NEWTCLASS, tc_fill_tclass(dev, q, cl))
+        return
+    cl = q.change_class(classid, portid, given(CLASS_OPTIONS, q.kind, tb), cl)
+    payload = tc_fill_tclass(dev, q, cl)
+    nlmsg_notify(dev.net, NETLINK_ROUTE, RTNLGRP_TC, RTM_NEWTCLASS, payload)

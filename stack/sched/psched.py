@@ -1,0 +1,66 @@
+"""include/net/pkt_sched.h, sch_generic.h: the time that packets take at a rate."""
+
+from __future__ import annotations
+
+from stack.core.netdevice import net_device
+from stack.core.rows import state
+from stack.sched.sch_generic import Options
+
+PSCHED_SHIFT = 6
+"""A tick of packet schedulers, the unit of times in some structures, is 64 ns."""
+TC_LINKLAYER_ATM = 2
+
+
+def psched_mtu(dev: net_device) -> int:
+    """include/net/pkt_sched.h: bytes of the largest frame."""
+    return dev.mtu + dev.hard_header_len
+
+
+def psched_l2t_ns(rate: int, nbytes: int) -> int:
+    """include/net/sch_generic.h: the time that `nbytes` take at `rate` bytes/s, ns."""
+    return nbytes * 1_000_000_000 // rate
+
+
+@state
+class psched_ratecfg:
+    """include/net/sch_generic.h: a rate, and what the link adds to each packet."""
+
+    bytes_ps: int = 0
+    """Bytes per second."""
+    overhead: int = 0
+    mpu: int = 0
+    """Bytes of the smallest frame."""
+    linklayer: int = 1
+
+    def l2t_ns(self, nbytes: int) -> int:
+        """psched_l2t_ns: the time that a packet takes. With ATM in cells of 48 bytes in 53."""
+        nbytes = max(nbytes + self.overhead, self.mpu)
+        if self.linklayer == TC_LINKLAYER_ATM:
+            nbytes = -(-nbytes // 48) * 53
+        return psched_l2t_ns(self.bytes_ps, nbytes)
+
+    def t2l(self, time_ns: int) -> int:
+        """net/sched/sch_tbf.c psched_ns_t2l: bytes that may be sent in a time."""
+        nbytes = self.bytes_ps * time_ns // 1_000_000_000
+        if self.linklayer == TC_LINKLAYER_ATM:
+            nbytes = nbytes // 53 * 48
+        return max(nbytes - self.overhead, 0)
+
+
+RATESPEC = ("overhead", "mpu", "linklayer")
+
+
+def rate_from(opt: Options, name: str, wide_name: str) -> psched_ratecfg:
+    """A rate of `opt`, with the members of its struct tc_ratespec as `name`_overhead ..."""
+    rest = [opt.get(f"{name}_{part}") or 0 for part in RATESPEC]
+    return psched_ratecfg(max(opt.get(wide_name) or 0, opt.get(name) or 0), *rest)
+
+
+def rate_told(rate: psched_ratecfg, name: str, wide_name: str) -> dict[str, int | None]:
+    """The same the other way."""
+    big = rate.bytes_ps > 0xFFFFFFFF
+    return {
+        name: 0xFFFFFFFF if big else rate.bytes_ps,
+        **{f"{name}_{part}": getattr(rate, part) for part in RATESPEC},
+        wide_name: rate.bytes_ps if big else None,
+    }

@@ -1,0 +1,381 @@
+"""net/sched/sch_htb.c: the hierarchical token bucket: classes with a rate and a ceiling.
+
+A class sends at its `rate`. Above it, up to `ceil`, it borrows from its parent. Leaves hold the
+packets, each in a discipline of its own.
+
+    enqueue     htb_classify: the packet's priority is a class, else the default one, else direct
+    dequeue     of the leaves with packets, those to which somebody lends (can_send_by)
+                the lowest level of the lender first, then the lowest `prio`, then in turns
+                htb_class.charge: the class and those above it pay
+
+Tokens are times in ns, as long as a packet takes at the class' rate. A class whose tokens are below
+zero may borrow; one whose `ctokens` are cannot send. Read dequeue first.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from itertools import chain
+
+from fastpath.base.skbuff import sk_buff, sk_buff_head
+from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT
+from stack.core.errors import os_error
+from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
+from stack.core.rows import row, state
+from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, rate_from, rate_told
+from stack.sched.sch_api import (
+    TC_H_MAJ_MASK,
+    qdisc_replace,
+    qdisc_watchdog,
+    qdisc_watchdog_schedule_ns,
+)
+from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN, pfifo_qdisc
+from stack.sched.sch_generic import (
+    TC_H_ROOT,
+    Options,
+    Qdisc,
+    Qdisc_class,
+    bstats_update,
+    class_dump,
+    gnet_stats_basic_sync,
+    gnet_stats_queue,
+    qdisc_child_enqueue,
+    qdisc_child_sent,
+    qdisc_default_leaf,
+    qdisc_drop,
+    qdisc_enqueue_tail,
+    qdisc_pkt_len,
+    qdisc_purge_queue,
+)
+
+HTB_VER = 0x30011
+TC_HTB_MAXDEPTH = 8
+TC_HTB_NUMPRIO = 8
+MBUFFER_NS = 60_000_000_000
+"""Tokens never fall further behind."""
+
+
+@state
+class htb_class:
+    """struct htb_class. `level`: 0 for leaves, 7 for an inner class at the top."""
+
+    classid: int
+    parent: htb_class | None
+    children: list[htb_class] = row(make=list)
+    level: int = row(0)
+    q: Qdisc | None = row()
+    """The leaf's discipline."""
+    rate: psched_ratecfg = row()
+    ceil: psched_ratecfg = row()
+    buffer: int = row(0)
+    """The burst at `rate`, ns."""
+    cbuffer: int = row(0)
+    quantum: int = row(0)
+    """Bytes that it sends in its turn."""
+    prio: int = row(0)
+    tokens: int = row(0)
+    ctokens: int = row(0)
+    t_c: int = row(0)
+    """When the tokens were last counted, ns."""
+    deficit: dict[int, int] = row(make=dict)
+    """By level of the lender: bytes left of its turn."""
+    bstats: gnet_stats_basic_sync = row(make=gnet_stats_basic_sync)
+    drops: int = row(0)
+    overlimits: int = row(0)
+    lends: int = row(0)
+    borrows: int = row(0)
+
+    def can_send_by(self, now: int) -> tuple[htb_class | None, int]:
+        """net/sched/sch_htb.c htb_class_mode: the class that lends to a leaf; its own or above.
+
+        None: nobody, and for how long, ns.
+        """
+        cl: htb_class | None = self
+        wait = MBUFFER_NS
+        while cl is not None:
+            passed = min(now - cl.t_c, MBUFFER_NS)
+            if cl.ctokens + passed < 0:
+                return None, min(wait, -(cl.ctokens + passed))
+            if cl.tokens + passed >= 0:
+                return cl, 0
+            wait = min(wait, -(cl.tokens + passed))
+            cl = cl.parent
+        return None, wait
+
+    def charge(self, lender: htb_class, nbytes: int, now: int) -> None:
+        """net/sched/sch_htb.c: htb_charge_class: take tokens of a leaf and of those above it."""
+        cl: htb_class | None = self
+        while cl is not None:
+            passed = min(now - cl.t_c, MBUFFER_NS)
+            if cl.level >= lender.level:
+                cl.lends += cl.level == lender.level
+                cl.tokens = _pay(cl.tokens + passed, cl.buffer, cl.rate.l2t_ns(nbytes))
+            else:
+                cl.borrows += 1
+                cl.tokens += passed  # t_c moves
+            cl.ctokens = _pay(cl.ctokens + passed, cl.cbuffer, cl.ceil.l2t_ns(nbytes))
+            cl.t_c = now
+            cl = cl.parent
+
+
+def _hash(cl: htb_class, size: int) -> int:
+    """include/net/sch_generic.h: qdisc_class_hash."""
+    number = cl.classid ^ cl.classid >> 8
+    return (number ^ number >> 4) & (size - 1)
+
+
+def _pay(tokens: int, most: int, cost: int) -> int:
+    """htb_accnt_tokens."""
+    return max(min(tokens, most) - cost, 1 - MBUFFER_NS)
+
+
+@state
+class htb_qdisc(Qdisc_class):
+    """net/sched/sch_htb.c: packets without a class are sent at once (`direct_queue`)."""
+
+    kind = "htb"
+
+    rate2quantum: int = row(10)
+    defcls: int = row(0)
+    direct_qlen: int = row(0)
+    direct_pkts: int = row(0)
+    direct_queue: sk_buff_head = row(make=sk_buff_head)
+    classes: dict[int, htb_class] = row(make=dict)
+    active: dict[int, htb_class] = row(make=dict)
+    """Leaves that have packets."""
+    turn: dict[tuple[int, int], int] = row(make=dict)
+    """By level and priority: the class whose turn it is."""
+
+    def init(self, opt: Options | None) -> None:
+        """`defcls`, `rate2quantum`, `direct_qlen`. Raises: OSError EINVAL."""
+        if opt is None or opt.get("version", HTB_VER >> 16) != HTB_VER >> 16:
+            raise os_error(errno.EINVAL)
+        self.watchdog = qdisc_watchdog(self)
+        self.defcls = opt.get("defcls", 0)
+        self.rate2quantum = opt.get("rate2quantum") or 10
+        self.direct_qlen = opt.get("direct_qlen", self.dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN)
+
+    def dump(self) -> Options:
+        return {
+            "version": HTB_VER,
+            "rate2quantum": self.rate2quantum,
+            "defcls": self.defcls,
+            "debug": 0,
+            "direct_pkts": self.direct_pkts,
+            "direct_qlen": self.direct_qlen,
+        }
+
+    def htb_classify(self, skb: sk_buff) -> htb_class | None:
+        """net/sched/sch_htb.c: the leaf for a packet; None: it goes directly."""
+        if skb.priority == self.handle:
+            return None
+        cl = self.classes.get(skb.priority)
+        if cl is None or cl.level:
+            cl = self.classes.get(self.handle | self.defcls)
+        return cl if cl is not None and not cl.level else None
+
+    def enqueue(self, skb: sk_buff) -> int:
+        """net/sched/sch_htb.c: htb_enqueue. Takes ownership of skb."""
+        cl = self.htb_classify(skb)
+        if cl is None:
+            if self.direct_queue.qlen >= self.direct_qlen:
+                return qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
+            self.direct_pkts += 1
+            return qdisc_enqueue_tail(skb, self, self.direct_queue)
+        assert cl.q is not None
+        ret = qdisc_child_enqueue(self, cl.q, skb)
+        if ret == NET_XMIT_SUCCESS:
+            self.active[cl.classid] = cl
+        elif ret == NET_XMIT_DROP:
+            cl.drops += 1
+        return ret
+
+    def dequeue(self) -> sk_buff | None:
+        """net/sched/sch_htb.c: htb_dequeue."""
+        skb = self.direct_queue.dequeue()
+        if skb is not None:
+            return qdisc_child_sent(self, skb)
+        now = self.dev.net.clock.now_ns()
+        ready: dict[tuple[int, int], list[tuple[htb_class, htb_class]]] = {}
+        wait = MBUFFER_NS
+        for cl in self.active.values():
+            lender, time = cl.can_send_by(now)
+            if lender is None:
+                wait = min(wait, time)
+                cl.overlimits += 1
+            else:
+                ready.setdefault((lender.level, cl.prio), []).append((cl, lender))
+        for at in sorted(ready):
+            skb = self.htb_dequeue_tree(at, ready[at], now)
+            if skb is not None:
+                return skb
+        if self.qlen:
+            self.qstats.overlimits += 1
+            assert self.watchdog is not None
+            qdisc_watchdog_schedule_ns(self.watchdog, now + wait)
+        return None
+
+    def htb_dequeue_tree(
+        self, at: tuple[int, int], ready: list[tuple[htb_class, htb_class]], now: int
+    ) -> sk_buff | None:
+        """net/sched/sch_htb.c: the packet of the leaf whose turn it is, of a level and priority."""
+        turn = self.turn.get(at, 0)
+        ready.sort(key=lambda pair: (pair[0].classid < turn, pair[0].classid))
+        for cl, lender in ready:
+            assert cl.q is not None
+            skb = cl.q.dequeue_peeked()
+            if skb is None:
+                continue  # its discipline holds packets back
+            if not cl.q.qlen:
+                self.active.pop(cl.classid, None)
+            nbytes = qdisc_pkt_len(skb)
+            left = cl.deficit.get(lender.level, 0) - nbytes
+            self.turn[at] = cl.classid
+            if left < 0:
+                left += cl.quantum
+                self.turn[at] = cl.classid + 1
+            cl.deficit[lender.level] = left
+            cl.charge(lender, nbytes, now)
+            above: htb_class | None = cl
+            while above is not None:
+                bstats_update(above.bstats, skb)
+                above = above.parent
+            return qdisc_child_sent(self, skb)
+        return None
+
+    def reset(self) -> None:
+        super().reset()
+        self.direct_queue.purge()
+        self.active.clear()
+
+    # classes
+
+    def find(self, classid: int) -> htb_class | None:
+        return self.classes.get(classid)
+
+    def walk(self) -> Sequence[htb_class]:
+        """In the order of Linux's hash of classes, which grows as it fills."""
+        buckets: list[list[htb_class]] = [[] for _ in range(4)]
+        for count, cl in enumerate(self.classes.values(), 1):
+            buckets[_hash(cl, len(buckets))].insert(0, cl)
+            if count * 4 > len(buckets) * 3:
+                grown: list[list[htb_class]] = [[] for _ in range(2 * len(buckets))]
+                for each in chain.from_iterable(buckets):
+                    grown[_hash(each, len(grown))].insert(0, each)
+                buckets = grown
+        return [*chain.from_iterable(buckets)]
+
+    def leaf(self, cl: htb_class) -> Qdisc | None:
+        return cl.q
+
+    def graft(self, cl: htb_class, new: Qdisc) -> Qdisc | None:
+        if cl.level:
+            raise os_error(errno.EINVAL)
+        old, cl.q = cl.q, new
+        self.active.pop(cl.classid, None)
+        return qdisc_replace(self, new, old, cl.classid)
+
+    def qlen_notify(self, classid: int) -> None:
+        self.active.pop(classid, None)
+
+    def change_class(
+        self, classid: int, parent: int, opt: Options | None, cl: htb_class | None
+    ) -> htb_class:
+        """net/sched/sch_htb.c: htb_change_class: `rate`, `ceil`, `buffer`, `cbuffer`, `prio` ...
+
+        Raises: OSError EINVAL.
+        """
+        if opt is None or "rate" not in opt:
+            raise os_error(errno.EINVAL)
+        rate = rate_from(opt, "rate", "rate64")
+        ceil = rate_from(opt, "ceil", "ceil64") if "ceil" in opt else rate
+        if not rate.bytes_ps or not ceil.bytes_ps:
+            raise os_error(errno.EINVAL)
+        if cl is None:
+            cl = self.new_class(classid, parent)
+            cl.tokens = cl.ctokens = 0
+            fresh = True
+        else:
+            fresh = False
+        cl.rate, cl.ceil = rate, ceil
+        default = psched_burst(self.dev.mtu)
+        cl.buffer = opt["buffer"] << PSCHED_SHIFT if "buffer" in opt else rate.l2t_ns(default)
+        cl.cbuffer = opt["cbuffer"] << PSCHED_SHIFT if "cbuffer" in opt else ceil.l2t_ns(default)
+        if not cl.level:
+            computed = min(max(rate.bytes_ps // self.rate2quantum, 1000), 200_000)
+            cl.quantum = opt.get("quantum") or computed
+            cl.prio = min(opt.get("prio", 0), TC_HTB_NUMPRIO - 1)
+        if fresh:
+            cl.tokens, cl.ctokens = cl.buffer, cl.cbuffer
+            cl.t_c = self.dev.net.clock.now_ns()
+        return cl
+
+    def new_class(self, classid: int, parentid: int) -> htb_class:
+        """A class in the tree, with a pfifo as its discipline. Raises: OSError EINVAL."""
+        if classid & TC_H_MAJ_MASK != self.handle or classid == self.handle:
+            raise os_error(errno.EINVAL)
+        parent = self.classes.get(parentid) if parentid != TC_H_ROOT else None
+        if parent is not None and parent.parent is not None and parent.parent.level < 2:
+            raise os_error(errno.EINVAL, "tree is too deep")
+        if parent is not None and not parent.level:  # it becomes an inner class
+            assert parent.q is not None
+            qdisc_purge_queue(parent.q)
+            parent.q.destroy()
+            parent.q = None
+            self.active.pop(parent.classid, None)
+            above = parent.parent
+            parent.level = (above.level if above is not None else TC_HTB_MAXDEPTH) - 1
+        cl = htb_class(classid, parent)
+        cl.q = qdisc_default_leaf(self, pfifo_qdisc(self.dev), classid)
+        if parent is not None:
+            parent.children.append(cl)
+        self.classes[classid] = cl
+        return cl
+
+    def delete_class(self, cl: htb_class) -> None:
+        """net/sched/sch_htb.c: htb_delete. Raises: OSError EBUSY."""
+        if cl.children:
+            raise os_error(errno.EBUSY, "HTB class in use")
+        if cl.q is not None:
+            qdisc_purge_queue(cl.q)
+            cl.q.destroy()
+        self.active.pop(cl.classid, None)
+        del self.classes[cl.classid]
+        parent = cl.parent
+        if parent is not None:
+            parent.children.remove(cl)
+            if not parent.children:  # it is a leaf again
+                parent.level = 0
+                parent.q = qdisc_default_leaf(self, pfifo_qdisc(self.dev), parent.classid)
+                parent.tokens, parent.ctokens = parent.buffer, parent.cbuffer
+                parent.t_c = self.dev.net.clock.now_ns()
+
+    def dump_class(self, cl: htb_class) -> class_dump:
+        queue = gnet_stats_queue()
+        queue.drops, queue.overlimits = cl.drops, cl.overlimits
+        if cl.q is not None:
+            queue.backlog = cl.q.qstats.backlog
+        opt = {
+            **rate_told(cl.rate, "rate", "rate64"),
+            **rate_told(cl.ceil, "ceil", "ceil64"),
+            "buffer": cl.buffer >> PSCHED_SHIFT,
+            "cbuffer": cl.cbuffer >> PSCHED_SHIFT,
+            "quantum": cl.quantum,
+            "prio": cl.prio,
+            "level": cl.level,
+        }
+        app = {
+            "lends": cl.lends,
+            "borrows": cl.borrows,
+            "tokens": cl.tokens >> PSCHED_SHIFT,
+            "ctokens": cl.ctokens >> PSCHED_SHIFT,
+        }
+        parent = cl.parent.classid if cl.parent is not None else TC_H_ROOT
+        qlen = cl.q.qlen if cl.q is not None else 0
+        return class_dump(cl.classid, parent, cl.q, opt, cl.bstats, queue, qlen, app)
+
+
+def psched_burst(mtu: int) -> int:
+    """The burst that `tc` takes when none is given: bytes of the largest packet, and 100."""
+    return mtu + 100

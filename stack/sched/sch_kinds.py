@@ -1,0 +1,56 @@
+"""net/sched/sch_api.c: the disciplines by name, and new ones."""
+
+from __future__ import annotations
+
+import errno
+
+from stack.core.errors import os_error
+from stack.core.netdevice import net_device
+from stack.sched.sch_api import AUTOHANDLE, TC_H_INGRESS, TC_H_MAJ_MASK, qdisc_lookup
+from stack.sched.sch_fifo import bfifo_qdisc, pfifo_head_drop_qdisc, pfifo_qdisc
+from stack.sched.sch_generic import TC_H_ROOT, Options, Qdisc, noqueue_qdisc, pfifo_fast_qdisc
+from stack.sched.sch_htb import htb_qdisc
+from stack.sched.sch_netem import netem_qdisc
+from stack.sched.sch_prio import prio_qdisc
+from stack.sched.sch_tbf import tbf_qdisc
+
+QDISCS: dict[str, type[Qdisc]] = {
+    cls.kind: cls
+    for cls in (
+        *(pfifo_fast_qdisc, noqueue_qdisc, pfifo_qdisc, bfifo_qdisc, pfifo_head_drop_qdisc),
+        *(tbf_qdisc, prio_qdisc, netem_qdisc, htb_qdisc),
+    )
+}
+"""register_qdisc: the class of each kind that `tc qdisc add` makes."""
+
+
+def qdisc_alloc_handle(dev: net_device) -> int:
+    """net/sched/sch_api.c: a handle that the device does not use yet."""
+    net = dev.net
+    while True:
+        handle = max(net.qdisc_autohandle, AUTOHANDLE) + 0x10000
+        net.qdisc_autohandle = handle if handle < TC_H_ROOT & TC_H_MAJ_MASK else AUTOHANDLE
+        if handle == net.qdisc_autohandle and qdisc_lookup(dev, handle) is None:
+            return handle
+
+
+def qdisc_create(
+    dev: net_device, kind: str, parent: int, handle: int, opt: Options | None
+) -> Qdisc:
+    """net/sched/sch_api.c: a discipline that is not in use yet. `handle` 0: any that is free.
+
+    Raises: OSError ENOENT (unknown kind), EINVAL, and what the discipline says of `opt`.
+    """
+    if kind == "mq":
+        raise os_error(errno.EOPNOTSUPP)  # it wants a device with several queues
+    cls = QDISCS.get(kind)
+    if cls is None:
+        raise os_error(errno.ENOENT, "Specified qdisc kind is unknown")
+    if parent == TC_H_INGRESS:
+        text = "Specified parent ID is reserved for ingress and clsact Qdiscs"
+        raise os_error(errno.EINVAL, text)
+    sch = cls(dev)
+    sch.parent = parent
+    sch.handle = handle or qdisc_alloc_handle(dev)
+    sch.init(opt)
+    return sch
