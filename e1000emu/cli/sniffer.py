@@ -13,7 +13,7 @@ from stack.api.pcap import compile_filter
 from stack.core.bsd_socket import sys_bind
 from stack.core.sockaddr import sockaddr_ll
 from stack.core.uapi import SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS, SOL_PACKET
-from stack.packet.af_packet import TP_STATUS_VLAN_TPID_VALID, TP_STATUS_VLAN_VALID
+from stack.packet.packet_ring import TP_STATUS_VLAN_TPID_VALID, TP_STATUS_VLAN_VALID
 from stack.packet.packet_sock import (
     PACKET_ADD_MEMBERSHIP,
     PACKET_AUXDATA,

@@ -63,7 +63,8 @@ cdef extern from *:
     {
         return ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
     }
-    static int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags)
+    static int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags,
+                               uint32_t number)
     {
         struct seccomp_notif_addfd a;
         memset(&a, 0, sizeof a);
@@ -71,6 +72,7 @@ cdef extern from *:
         a.flags = flags;
         a.srcfd = (uint32_t)src;
         a.newfd_flags = fd_flags;
+        a.newfd = number;
         return ioctl(fd, SECCOMP_IOCTL_NOTIF_ADDFD, &a);
     }
     static int e1k_notif_sync(int fd)
@@ -101,6 +103,7 @@ cdef extern from *:
     #else
     #define E1K_SECCOMP 0
     #define SECCOMP_USER_NOTIF_FLAG_CONTINUE 1
+    #define SECCOMP_ADDFD_FLAG_SETFD 1
     #define SECCOMP_ADDFD_FLAG_SEND 2
     typedef struct {
         uint64_t id;
@@ -112,8 +115,10 @@ cdef extern from *:
     static int e1k_notif_send(int fd, uint64_t id, int64_t value, int error, uint32_t flags)
     { (void)fd, (void)id, (void)value, (void)error, (void)flags; errno = ENOSYS; return -1; }
     static int e1k_notif_valid(int fd, uint64_t id) { (void)fd, (void)id; return 0; }
-    static int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags)
-    { (void)fd, (void)id, (void)src, (void)flags, (void)fd_flags; errno = ENOSYS; return -1; }
+    static int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags,
+                               uint32_t number)
+    { (void)fd, (void)id, (void)src, (void)flags, (void)fd_flags, (void)number; errno = ENOSYS;
+      return -1; }
     static int e1k_notif_sync(int fd) { (void)fd; errno = ENOSYS; return -1; }
     static int64_t e1k_vm(int write, int tid, uint64_t addr, void *here, uint64_t n)
     { (void)write, (void)tid, (void)addr, (void)here, (void)n; errno = ENOSYS; return -1; }
@@ -123,6 +128,7 @@ cdef extern from *:
     """
     const bint E1K_SECCOMP
     const uint32_t SECCOMP_USER_NOTIF_FLAG_CONTINUE, SECCOMP_ADDFD_FLAG_SEND
+    const uint32_t SECCOMP_ADDFD_FLAG_SETFD
     ctypedef struct e1k_notif_data "struct seccomp_data":
         int32_t nr
         uint64_t args[6]
@@ -133,7 +139,8 @@ cdef extern from *:
     int e1k_notif_recv(int fd, e1k_notif *n) nogil
     int e1k_notif_send(int fd, uint64_t id, int64_t value, int error, uint32_t flags) nogil
     bint e1k_notif_valid(int fd, uint64_t id) nogil
-    int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags) nogil
+    int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags,
+                        uint32_t number) nogil
     int e1k_notif_sync(int fd) nogil
     int64_t e1k_vm(bint write, int tid, uint64_t addr, void *here, uint64_t n) nogil
     int e1k_getfd(int pid, int number) nogil
@@ -205,10 +212,18 @@ cdef class Listener:
 
         `flags`: O_CLOEXEC or 0. Raises: OSError EMFILE; ENOENT: nobody waits for it now.
         """
-        cdef int number = e1k_notif_addfd(self.fd, call_id, fd, SECCOMP_ADDFD_FLAG_SEND, flags)
+        cdef int number = e1k_notif_addfd(self.fd, call_id, fd, SECCOMP_ADDFD_FLAG_SEND, flags, 0)
         if number < 0:
             failed()
         return number
+
+    def put_fd(self, uint64_t call_id, int fd, uint32_t number, uint32_t flags=0):
+        """Put `fd` into the program's table under `number`, in place of what is there.
+
+        The call waits on. `flags`: O_CLOEXEC or 0. Raises: OSError EBADF, ENOENT.
+        """
+        if e1k_notif_addfd(self.fd, call_id, fd, SECCOMP_ADDFD_FLAG_SETFD, flags, number) < 0:
+            failed()
 
 
 def read_memory(int tid, uint64_t addr, int64_t count):

@@ -132,6 +132,7 @@ from stack.core.uapi import (
 )
 from stack.inet.tcp_sock import TCP_CORK, TCP_NODELAY
 from stack.net import Net, check_net
+from stack.packet.packet_mmap import map_ring
 from stack.unix.unix_names import sys_unlink
 
 if TYPE_CHECKING:
@@ -805,6 +806,13 @@ class Socket:
         """An int, or bytes when `buflen` is given."""
         return sys.sys_getsockopt(self.net, self._fd, level, optname, buflen or OPTLEN_ANY)
 
+    def mmap(self, length: int, offset: int = 0) -> Any:
+        """Map the ring of a packet socket (PACKET_RX_RING): `mmap.mmap(sock.fileno(), length)`.
+
+        Returns an `mmap.mmap` of its `length` bytes. Raises: OSError EINVAL, ENODEV.
+        """
+        return map_ring(self.net, self._fd, length, offset)
+
     def settimeout(self, value: float | None) -> None:
         """None blocks, 0 never blocks, else seconds until TimeoutError."""
         _check_timeout("settimeout", value)
@@ -1011,6 +1019,7 @@ class _LockedSocket(Socket):
     recvmfrom_into = _locked("recvmfrom_into")
     setsockopt = _locked("setsockopt")
     getsockopt = _locked("getsockopt")
+    mmap = _locked("mmap")
     settimeout = _locked("settimeout")
     poll = _locked("poll")
 

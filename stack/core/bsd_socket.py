@@ -36,6 +36,7 @@ from stack.core.file import (
     files_struct,
     filp_close,
     struct_file,
+    vm_area_struct,
 )
 from stack.core.iov import UIO_MAXIOV, msghdr, msghdr_init
 from stack.core.net_namespace import pernet_operations
@@ -716,6 +717,13 @@ def sys_getsockopt(net: Net, fd: int, level: int, optname: int, optlen: int = OP
     if 0 < optlen < 4 and level == uapi.SOL_IP and isinstance(value, int) and 0 <= value <= 255:
         optlen = 1  # net/ipv4/ip_sockglue.c: a short buffer gets one byte
     return pack_opt(value, optlen)
+
+
+def sys_mmap(net: Net, fd: int, vma: vm_area_struct) -> None:
+    """mmap(2): the file to map is `vma.vm_file` then. Raises: OSError ENODEV, EINVAL."""
+    sock: socket = sockfd_lookup(net, fd)
+    sock.ops.mmap(sock.file, sock, vma)
+    sockfd_put(sock)
 
 
 def sys_shutdown(net: Net, fd: int, how: int) -> None:

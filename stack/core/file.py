@@ -58,6 +58,20 @@ class file_operations:
 
 
 @state
+class vm_area_struct:
+    """struct vm_area_struct: an mmap of `size` bytes from byte `vm_pgoff` on.
+
+    `still()` tells whether it is there still. The file's mmap sets `vm_file`, the number of a file
+    of the machine that runs this, whose pages are mapped.
+    """
+
+    size: int
+    vm_pgoff: int
+    still: Callable[[], bool]
+    vm_file: int = row(-1)
+
+
+@state
 class fown_struct:
     """struct fown_struct: the process that gets a file's signals, and which; signum 0 is SIGIO."""
 

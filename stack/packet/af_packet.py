@@ -30,7 +30,6 @@ from fastpath.base.skbuff import (
     sk_buff,
     skb_clone,
     skb_copy_bits,
-    skb_csum_unnecessary,
     skb_mac_offset,
     skb_network_offset,
     skb_pull,
@@ -68,16 +67,13 @@ from stack.core.sockaddr import (
 )
 from stack.core.sockopt import put_cmsg, sock_cmsg_send, sock_recv_cmsgs
 from stack.packet.packet_fanout import fanout_link, fanout_unlink
+from stack.packet.packet_ring import (
+    TP_STATUS_USER,
+    tpacket_rcv,
+    tpacket_status,
+    tpacket_vlan,
+)
 from stack.packet.packet_sock import PACKET_AUXDATA, packet_sock
-
-# tp_status of struct tpacket_auxdata
-TP_STATUS_USER = 1 << 0
-TP_STATUS_CSUMNOTREADY = 1 << 3
-TP_STATUS_VLAN_VALID = 1 << 4
-TP_STATUS_VLAN_TPID_VALID = 1 << 6
-TP_STATUS_CSUM_VALID = 1 << 7
-TP_STATUS_GSO_TCP = 1 << 8
-
 
 AUXDATA = struct.Struct("=IIIHHHH")
 HEADROOM = 32  # LL_RESERVED_SPACE: an Ethernet header and what precedes it, rounded up
@@ -182,6 +178,11 @@ def packet_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_dev
     elif not length:  # as in run_filter, whose result would be 0 bytes
         consume_skb(skb)
         return 0
+    if sk.rx_ring is not None:
+        if not tpacket_rcv(sk, skb, dev, orig_dev, off, snaplen):
+            consume_skb(skb)
+            return 0
+        snaplen = length
     if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
         sk.tp_drops += 1
         sk.sk_drops += 1
@@ -269,24 +270,8 @@ def vlan_behind(skb: sk_buff, proto: int, off: int) -> int:
 
 def packet_auxdata(sk: packet_sock, skb: sk_buff) -> bytes:
     """struct tpacket_auxdata of a frame."""
-    status = TP_STATUS_USER
-    if skb.ip_summed == skbuff.CHECKSUM_PARTIAL:
-        status |= TP_STATUS_CSUMNOTREADY
-    elif skb.pkt_type != skbuff.PACKET_OUTGOING and skb_csum_unnecessary(skb):
-        status |= TP_STATUS_CSUM_VALID
-    if skb.gso_size and skb.gso_type & (skbuff.SKB_GSO_TCPV4 | skbuff.SKB_GSO_TCPV6):
-        status |= TP_STATUS_GSO_TCP
-    tci = tpid = 0
-    if skb.vlan_proto:
-        tci = skb.vlan_tci
-        tpid = skb.vlan_proto
-        status |= TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID
-    elif sk.sk_type == uapi.SOCK_DGRAM and is_vlan(skb.protocol):
-        off = skb_mac_offset(skb) + netdevice.ETH_HLEN
-        if off + netdevice.VLAN_HLEN <= skb.len:
-            tci = int.from_bytes(skb_copy_bits(skb, off, 2), "big")
-        tpid = skb.protocol
-        status |= TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID
+    tci, tpid, valid = tpacket_vlan(sk, skb)
+    status = TP_STATUS_USER | tpacket_status(skb) | valid
     net = skb_network_offset(skb) & 0xFFFF
     return AUXDATA.pack(status, skb.seq, skb.len, 0, net, tci, tpid)
 

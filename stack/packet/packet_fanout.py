@@ -31,6 +31,7 @@ from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, packet_type
 from stack.core.sock import sock
 from stack.core.sock_flags import SOCK_FILTER_LOCKED
 from stack.core.sockopt_table import opt_bytes
+from stack.packet.packet_ring import tpacket_has_room
 from stack.packet.packet_sock import packet_fanout, packet_rollover, packet_sock
 
 if TYPE_CHECKING:
@@ -308,6 +309,11 @@ def mix(key: bytes) -> int:
 
 def packet_rcv_has_room(sk: packet_sock, skb: sk_buff) -> int:
     """net/packet/af_packet.c: ROOM_NORMAL above a quarter of the buffer, ROOM_LOW, ROOM_NONE."""
+    ring = sk.rx_ring
+    if ring is not None:
+        if tpacket_has_room(ring, 4):
+            return ROOM_NORMAL
+        return ROOM_LOW if tpacket_has_room(ring, 0) else ROOM_NONE
     avail = sk.sk_rcvbuf - sk.sk_rmem_alloc - skb.truesize
     if avail > sk.sk_rcvbuf >> 2:
         return ROOM_NORMAL

@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stack.core.bsd_socket import sock_register, socket
-from stack.core.datagram import datagram_poll
 from stack.core.dev_ioctl import family_ioctl
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
@@ -21,7 +20,6 @@ from stack.core.sock import (
     sock_init_data,
     sock_no_accept,
     sock_no_listen,
-    sock_no_mmap,
     sock_no_socketpair,
     sock_orphan,
 )
@@ -39,6 +37,7 @@ from stack.packet.af_packet import (
     unregister_prot_hook,
 )
 from stack.packet.packet_fanout import fanout_release
+from stack.packet.packet_ring import packet_free_ring, packet_mmap, packet_poll
 from stack.packet.packet_sock import packet_sock
 from stack.packet.packet_sockopt import (
     packet_dev_mclist_delete,
@@ -86,6 +85,7 @@ def packet_release(sock: socket) -> int:
     unregister_prot_hook(sk)
     fanout_release(sk)
     packet_flush_mclist(sk)
+    packet_free_ring(sk)
     sk.cached_dev = sk.prot_hook.dev = None
     sock_orphan(sk)
     sock.sk = None
@@ -150,7 +150,7 @@ packet_ops = proto_ops(
     socketpair=sock_no_socketpair,
     accept=sock_no_accept,
     getname=packet_getname,
-    poll=datagram_poll,
+    poll=packet_poll,
     ioctl=packet_ioctl,
     listen=sock_no_listen,
     shutdown=packet_no,
@@ -158,7 +158,7 @@ packet_ops = proto_ops(
     getsockopt=packet_getsockopt,
     sendmsg=packet_sendmsg,
     recvmsg=packet_recvmsg,
-    mmap=sock_no_mmap,
+    mmap=packet_mmap,
 )
 
 packet_family_ops = net_proto_family(AF_PACKET, packet_create)

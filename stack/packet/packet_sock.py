@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from fastpath.base.bpf import bpf_prog
 from stack.core.netdevice import net_device, packet_type
 from stack.core.rows import FRESH, row, state
 from stack.core.sock import sock
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stack.core.timer import timer_list
+
 # options of SOL_PACKET
 PACKET_ADD_MEMBERSHIP = 1
 PACKET_DROP_MEMBERSHIP = 2
+PACKET_RX_RING = 5
 PACKET_STATISTICS = 6
 PACKET_COPY_THRESH = 7
 PACKET_AUXDATA = 8
@@ -32,8 +40,10 @@ PACKET_MR_PROMISC = 1
 PACKET_MR_ALLMULTI = 2
 PACKET_MR_UNICAST = 3
 
-
-TPACKET_HDRLEN = {0: 32, 1: 32, 2: 48}
+TPACKET_V1 = 0
+TPACKET_V2 = 1
+TPACKET_V3 = 2
+TPACKET_HDRLEN = {TPACKET_V1: 32, TPACKET_V2: 32, TPACKET_V3: 48}
 """sizeof(struct tpacket_hdr), of tpacket2_hdr and of tpacket3_hdr, by version."""
 
 
@@ -84,6 +94,45 @@ class packet_fanout:
 
 
 @state
+class packet_ring_buffer:
+    """struct packet_ring_buffer: the frames that a program reads from memory it shares.
+
+    TPACKET_V1 and V2 have `frame_nr` slots of `frame_size` bytes, `head` is the next one. V3 has
+    `block_nr` blocks of `block_size` bytes, which frames fill one behind another: the fields below
+    `maps` are those of struct tpacket_kbdq_core.
+    """
+
+    version: int
+    block_size: int
+    block_nr: int
+    frame_size: int
+    frame_nr: int
+    fd: int
+    """A file of the machine that runs this, whose pages are the ring; its size is the ring's."""
+    memory: Any
+    """The pages, an mmap.mmap."""
+    hdrlen: int
+    """Bytes before a frame, but for its own header: tp_hdrlen."""
+    head: int = row(0)
+    maps: list[Callable[[], bool]] = row(make=list)
+    """Whoever maps the pages: each tells whether it still does."""
+    priv: int = row(0)
+    """Bytes behind the header of a block that are the program's."""
+    tov_ns: int = row(0)
+    """A block with frames is handed over so long after its first, full or not."""
+    features: int = row(0)
+    block: int = row(0)
+    """The block that is filled; `at` is the next frame in the ring, `last` the one before."""
+    at: int = row(0)
+    last: int = row(0)
+    seq: int = row(1)
+    frozen: bool = row(False)
+    """The program has not given back the block that is to be filled."""
+    freezes: int = row(0)
+    timer: timer_list | None = row()
+
+
+@state
 class packet_sock(sock):
     """struct packet_sock. `num`: the protocol in host order; `ifindex` -1: interface removed."""
 
@@ -102,7 +151,7 @@ class packet_sock(sock):
     auxdata: bool = row(False)
     origdev: bool = row(False)
     qdisc_bypass: bool = row(False)
-    # Options of rings, which are not supported: programs can set and read them.
+    rx_ring: packet_ring_buffer | None = row(clone=FRESH)
     tp_version: int = row(0)
     tp_reserve: int = row(0)
     tp_loss: bool = row(False)

@@ -37,12 +37,14 @@ from stack.packet.packet_fanout import (
     fanout_set_data,
     rollover_stats,
 )
+from stack.packet.packet_ring import packet_set_ring
 from stack.packet.packet_sock import (
     PACKET_MR_ALLMULTI,
     PACKET_MR_MULTICAST,
     PACKET_MR_PROMISC,
     PACKET_MR_UNICAST,
     TPACKET_HDRLEN,
+    TPACKET_V3,
     packet_mclist,
     packet_sock,
 )
@@ -145,10 +147,29 @@ def packet_flush_mclist(sk: packet_sock) -> None:
 
 
 def packet_get_statistics(sk: packet_sock) -> bytes:
-    """PACKET_STATISTICS: struct tpacket_stats, which reading resets."""
+    """PACKET_STATISTICS: struct tpacket_stats or tpacket_stats_v3, which reading resets."""
     packets, drops = sk.tp_packets, sk.tp_drops
     sk.tp_packets = sk.tp_drops = 0
-    return STATS.pack(packets + drops & M32, drops & M32)
+    told = STATS.pack(packets + drops & M32, drops & M32)
+    if sk.tp_version != TPACKET_V3:
+        return told
+    ring = sk.rx_ring
+    if ring is None:
+        return told + bytes(4)
+    freezes, ring.freezes = ring.freezes, 0
+    return told + struct.pack("=I", freezes & M32)
+
+
+def no_ring(sk: packet_sock, value: Any) -> None:
+    """A row's `check`: what a ring was made for stays. Raises: OSError EBUSY."""
+    if sk.rx_ring is not None:
+        raise os_error(errno.EBUSY, "the socket has a ring")
+
+
+def set_tx_has_off(sk: packet_sock, value: int) -> None:
+    """PACKET_TX_HAS_OFF, which as on Linux a socket with a ring ignores."""
+    if sk.rx_ring is None:
+        sk.tp_tx_has_off = bool(value)
 
 
 # fmt: off
@@ -157,7 +178,8 @@ PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
         takes=packet_mreq, set=packet_mc_add),
     switch("PACKET_AUXDATA", "auxdata", "length, checksum state and VLAN tag, as a control message",
         since="2.6.21", takes=opt_int),
-    number("PACKET_COPY_THRESH", "copy_thresh", None, "kept; there is no ring"),
+    number("PACKET_COPY_THRESH", "copy_thresh", None,
+        "frames too long for a slot of the ring can be read whole, too"),
     SockOpt("PACKET_DROP_MEMBERSHIP", "the opposite of PACKET_ADD_MEMBERSHIP",
         takes=packet_mreq, set=packet_mc_drop),
     SockOpt("PACKET_FANOUT", "share the packets with the sockets of a group", "3.1",
@@ -168,22 +190,26 @@ PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
         get=lambda sk: TPACKET_HDRLEN[0], room=4),  # the buffer brings no version
     switch("PACKET_IGNORE_OUTGOING", "prot_hook.ignore_outgoing", "only what is received",
         since="4.20", legal=ON_OFF),
-    switch("PACKET_LOSS", "tp_loss", "kept; there is no ring", since="2.6.31"),
+    switch("PACKET_LOSS", "tp_loss", "kept; there is no ring to send from", since="2.6.31",
+        check=no_ring),
     switch("PACKET_ORIGDEV", "origdev", "addresses name the interface that received first",
         since="2.6.22", takes=opt_int),
     switch("PACKET_QDISC_BYPASS", "qdisc_bypass", "send past the queueing discipline",
         since="3.14"),
-    number("PACKET_RESERVE", "tp_reserve", range(1 << 31), "kept; there is no ring",
-        since="2.6.27"),
+    number("PACKET_RESERVE", "tp_reserve", range(1 << 31), "room before each frame of a ring",
+        since="2.6.27", check=no_ring),
     SockOpt("PACKET_ROLLOVER_STATS", "packets that other sockets of the group took", "4.2",
         get=rollover_stats),
+    SockOpt("PACKET_RX_RING", "frames into memory that a program maps", takes=opt_raw,
+        set=packet_set_ring),
     SockOpt("PACKET_STATISTICS", "packets received and dropped since this was read",
         get=packet_get_statistics),
     number("PACKET_TIMESTAMP", "tp_tstamp", None, "kept; time stamps are the kernel's",
         since="2.6.36"),
-    switch("PACKET_TX_HAS_OFF", "tp_tx_has_off", "kept; there is no ring", since="3.8"),
-    number("PACKET_VERSION", "tp_version", tuple(TPACKET_HDRLEN), "kept; there is no ring",
-        since="2.6.27"),
+    switch("PACKET_TX_HAS_OFF", "tp_tx_has_off", "kept; there is no ring to send from",
+        since="3.8", set=set_tx_has_off),
+    number("PACKET_VERSION", "tp_version", tuple(TPACKET_HDRLEN), "how a ring is laid out",
+        since="2.6.27", check=no_ring),
 ), takes=exact_int, length_first=False)
 # fmt: on
 
@@ -191,7 +217,7 @@ PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
 def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
     """net/packet/af_packet.c. Raises: OSError ENOPROTOOPT, EINVAL, ENODEV.
 
-    Rings, which a program would map, and virtio headers are not supported: ENOPROTOOPT.
+    Rings to send from, and virtio headers, are not supported: ENOPROTOOPT.
     """
     if level != SOL_PACKET:
         raise os_error(errno.ENOPROTOOPT, f"packet sockets have no options of level {level}")

@@ -114,6 +114,17 @@ ROWS = {
     ),
     "ping": Row("ping -c 2 -i 0.2 {server}", rules=((r"[\d.]+(/[\d.]+)*( )?ms", "N ms"),)),
     "busybox ping": Row("busybox ping -c 1 {server}", rules=((r"[\d.]+(/[\d.]+)* ms", "N ms"),)),
+    "tcpdump": Row(
+        "tcpdump -nt -i any -c 3 -Q in 'icmp[0] == 0 or ip6[40] == 129' & t=$!; "
+        "ping -i 0.2 {server} >/dev/null & p=$!; wait $t && kill $p",
+        rules=(
+            (r"^\S+", "NAME"),
+            (r"(?m)^(lo|eth0) +", "NAME "),
+            (r"(id|seq|packets?|length) \d+", "N"),
+            (r"\d+ packets?", "N"),
+            (r"10\.0\.0\.2 > 10\.0\.0\.[12]|fd00::2 > fd00::[12]", "A > B"),
+        ),
+    ),
     "ssh": Row(
         f"ssh {SSH} root@{{server}} 'read line; echo got $line; exit 5'",
         stdin="it\n",

@@ -20,6 +20,7 @@ from e1000emu.clock import RealClock
 from fastpath.base import seccomp
 from stack.api.programs import spawn
 from stack.host import Host
+from tests.support import require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 
@@ -514,6 +515,56 @@ SCRIPTS = {
             print(file.read())
         print(tried(os.read, 77, 1), tried(os.write, 77, b"x"))
         """,
+    "a packet socket's ring, and bad requests for one": """
+        import mmap
+        VERSION, RESERVE, HDRLEN, RX_RING, SOL_PACKET = 10, 12, 11, 5, 263
+        tap = socket.socket(AF_PACKET, SOCK_RAW, 0)
+        def hdrlen(version, room=4):
+            value, size = ctypes.c_int(version), ctypes.c_int(room)
+            done = libc.getsockopt(tap.fileno(), SOL_PACKET, HDRLEN, ctypes.byref(value),
+                ctypes.byref(size))
+            print(done, ctypes.get_errno() if done else (value.value, size.value))
+        hdrlen(0), hdrlen(1), hdrlen(2), hdrlen(3), hdrlen(-1), hdrlen(2, 3), hdrlen(2, 8)
+        def ring(*request):
+            return tried(tap.setsockopt, SOL_PACKET, RX_RING, struct.pack("=7I", *request))
+        def maps(size, offset=0, shared=1, fd=None):
+            libc.mmap.restype = ctypes.c_void_p
+            where = libc.mmap(None, ctypes.c_size_t(size), 3, shared,
+                tap.fileno() if fd is None else fd, ctypes.c_size_t(offset))
+            failed = where == ctypes.c_void_p(-1).value
+            return errno.errorcode[ctypes.get_errno()] if failed else where
+        good = 4096, 4, 2048, 8, 60000, 0, 0
+        print(maps(4096))
+        print(tap.setsockopt(SOL_PACKET, VERSION, 1), ring(*good))
+        print(tried(tap.setsockopt, SOL_PACKET, VERSION, 2))
+        print(tried(tap.setsockopt, SOL_PACKET, RESERVE, 4))
+        print(maps(4096), maps(16384, 4096), maps(16384, 1), maps(0), maps(1 << 63))
+        print(maps(16384, 0, 1, 77), ring(*good))
+        os.set_inheritable(tap.fileno(), True)
+        before = os.fstat(tap.fileno()).st_mode
+        area = maps(16384 - 100)
+        tap.bind(("lo", 3))
+        print(os.fstat(tap.fileno()).st_mode == before, os.get_inheritable(tap.fileno()))
+        print(ring(0, 0, 0, 0, 0, 0, 0))
+        one, two = udp()
+        two.send(b"frame")
+        print(select.select([tap], [], [], 5)[0] == [tap], one.recv(9))
+        view = (ctypes.c_char * 16384).from_address(area)
+        status, length, snaplen, mac, net = struct.unpack_from("=IIIHH", view)
+        print(status & 1, length, snaplen, mac, net, view[net + 28:net + 33])
+        print(tried(tap.recv, 100, MSG_DONTWAIT))
+        child = os.fork()
+        if not child:
+            os._exit(view[2048 + net + 28:2048 + net + 33] != b"frame")
+        print(os.waitpid(child, 0)[1])
+        libc.memset(ctypes.c_void_p(area), 0, 16384)
+        print(select.select([tap], [], [], 0)[0])
+        print(libc.munmap(ctypes.c_void_p(area), 16384), ring(0, 0, 0, 0, 0, 0, 0))
+        print(maps(16384), ring(*good))
+        last = maps(16384)
+        tap.close()  # and nobody calls about it any more
+        (ctypes.c_char * 16384).from_address(last)[0] = 1
+        """,
     "asyncio": """
         import asyncio
         async def main():
@@ -560,6 +611,8 @@ def left_open(host: Host) -> int:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_as_on_the_kernel(host: Host, name: str) -> None:
+    if "AF_PACKET" in SCRIPTS[name]:
+        require.root()
     argv = [sys.executable, "-c", HEAD + textwrap.dedent(SCRIPTS[name])]
     kernel = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     said: list[str] = []

@@ -17,7 +17,7 @@ from typing import Any
 
 from fastpath.base.bpf import BPF_MAXINSNS
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
-from stack.api.programs.files import memory_file, path_at, text_of
+from stack.api.programs.files import PAGE, memory_file, path_at, text_of
 from stack.api.programs.filter import DIRECTORY_OR_PATH, FIONREAD, TIOCOUTQ
 from stack.api.programs.memory import (
     MMSGHDR_BYTES,
@@ -39,19 +39,20 @@ from stack.api.programs.memory import (
     total,
 )
 from stack.api.programs.placeholder import Placeholder
-from stack.api.programs.supervisor import Call
+from stack.api.programs.rings import Mapped
+from stack.api.programs.supervisor import Call, socket_inode
 from stack.core import bsd_socket as sys
 from stack.core import uapi
-from stack.core.dev_ioctl import IFREQ_BYTES, SIOCGIFCONF
+from stack.core.dev_ioctl import IFREQ_BYTES, SIOCGIFCONF, SIOCGIFNAME, SIOCSMIIREG
 from stack.core.errors import os_error
-from stack.core.file import O_CLOEXEC
+from stack.core.file import O_CLOEXEC, vm_area_struct
 from stack.core.filter import SOCK_FPROG
 from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
-from stack.packet.packet_sock import PACKET_FANOUT_DATA
+from stack.packet.packet_sock import PACKET_FANOUT_DATA, PACKET_HDRLEN, TPACKET_HDRLEN
 
 MAX_OPTLEN = 1 << 16
 SOCK_FILTER = struct.Struct("=HBBI")
@@ -69,9 +70,13 @@ IOCTL_BYTES = {
     uapi.SIOCGSTAMPNS: 16,
 } | dict.fromkeys((uapi.FIOSETOWN, uapi.SIOCSPGRP, uapi.FIOGETOWN, uapi.SIOCGPGRP, SIOCATMARK), 4)
 """What a request's struct has; that of the others is struct ifreq."""
+OF_INTERFACES = range(SIOCGIFNAME, SIOCSMIIREG + 1)
+"""Requests about interfaces, which any socket has."""
 SOCK_CLOEXEC = O_CLOEXEC
 POLLFD = struct.Struct("=ihh")
 MAX_POLLFDS = 1 << 16
+ADDRESS_BITS = 47
+"""A program has no more memory."""
 LOWEST_ADDR = 4096
 """No program has memory below it (vm.mmap_min_addr)."""
 
@@ -214,6 +219,17 @@ def get_filter(call: Call, at: Placeholder, room: int) -> int:
     return 0
 
 
+def get_hdrlen(call: Call, at: Placeholder) -> int:
+    """PACKET_HDRLEN of a packet socket, where the program's buffer brings the version."""
+    sys.sys_getsockopt(call.supervisor.host, at.fd, uapi.SOL_PACKET, PACKET_HDRLEN, 4)
+    (version,) = struct.unpack("=i", read_memory(call.tid, call.args[3], 4))
+    if version not in TPACKET_HDRLEN:
+        raise os_error(errno.EINVAL, f"no version {version} of rings")
+    write_memory(call.tid, call.args[4], struct.pack("=i", 4))
+    write_memory(call.tid, call.args[3], struct.pack("=i", TPACKET_HDRLEN[version]))
+    return 0
+
+
 def do_getsockopt(call: Call, at: Placeholder) -> int:
     """getsockopt(2)."""
     _, level, name = (i32(arg) for arg in call.args[:3])
@@ -222,6 +238,8 @@ def do_getsockopt(call: Call, at: Placeholder) -> int:
         raise os_error(errno.EINVAL, f"room of {room} bytes")
     if (level, name) == (uapi.SOL_SOCKET, uapi.SO_GET_FILTER):
         return get_filter(call, at, room)
+    if (level, name) == (uapi.SOL_PACKET, PACKET_HDRLEN) and room >= 4:
+        return get_hdrlen(call, at)
     value = sys.sys_getsockopt(
         call.supervisor.host, at.fd, level, name, max(min(room, MAX_OPTLEN), 1)
     )
@@ -487,30 +505,72 @@ def do_splice(call: Call) -> int | None:
     return None
 
 
-def do_ioctl(call: Call, at: Placeholder) -> int:
-    """ioctl(2) of a socket. What a struct points to is in the program's memory, so no call of the
-    stack's may follow it."""
+def do_mmap(call: Call) -> int | None:
+    """mmap(2) of a packet socket's ring: the kernel maps the file that the ring is in."""
+    supervisor, number = call.supervisor, call.args[4] & 0xFFFFFFFF
+    at = supervisor.at(call.tid, number)
+    if at is None:
+        return None
+    if supervisor.down:
+        raise supervisor.gone(call)
+    size, offset = call.args[1], call.args[5]
+    if offset % PAGE:
+        raise os_error(errno.EINVAL, f"a mapping begins with a page, not at {offset}")
+    if size >> ADDRESS_BITS:
+        raise os_error(errno.ENOMEM, f"a mapping of {size} bytes")
+    mapped = Mapped(call.tid)
+    vma = vm_area_struct(size, offset // PAGE, mapped)
+    sys.sys_mmap(supervisor.host, at.fd, vma)
+    mapped.inode = os.fstat(vma.vm_file).st_ino
+    supervisor.lend(call, number, vma.vm_file)
+    return None
+
+
+def do_ioctl(call: Call) -> int | None:
+    """ioctl(2) of a socket. Of one that is not the host's (libc's if_indextoname has an AF_UNIX
+    one) those about interfaces are about the host's all the same."""
+    at = call.placeholder()
+    if at is not None:
+        return ioctl(call, at.fd)
+    supervisor = call.supervisor
+    if (
+        call.args[1] & 0xFFFFFFFF not in OF_INTERFACES
+        or socket_inode(call.tid, call.args[0]) is None
+    ):
+        return None
+    if supervisor.down:
+        raise supervisor.gone(call)
+    fd = sys.sys_socket(supervisor.host, uapi.AF_UNIX, uapi.SOCK_DGRAM)
+    try:
+        return ioctl(call, fd)
+    finally:
+        sys.sys_close(supervisor.host, fd)
+
+
+def ioctl(call: Call, fd: int) -> int:
+    """ioctl(2) of the host's socket `fd`. What a struct points to is in the program's memory, so no
+    call of the stack's may follow it."""
     net = call.supervisor.host
     request, addr = call.args[1] & 0xFFFFFFFF, call.args[2]
     if request == SIOCGIFCONF:
-        return get_ifconf(call, at, addr)
+        return get_ifconf(call, fd, addr)
     if request in (SIOCADDRT, SIOCDELRT):
         raise os_error(errno.EOPNOTSUPP, "routes are not set by ioctl from a program")
     before = read_memory(call.tid, addr, IOCTL_BYTES.get(request, IFREQ_BYTES))
     room = bytearray(before)
-    value = sys_ioctl(net, at.fd, request, room)
+    value = sys_ioctl(net, fd, request, room)
     if room != before:
         write_memory(call.tid, addr, room)
     return int(value or 0)
 
 
-def get_ifconf(call: Call, at: Placeholder, addr: int) -> int:
+def get_ifconf(call: Call, fd: int, addr: int) -> int:
     """SIOCGIFCONF: struct ifconf points to room for the interfaces; null asks how much it takes."""
     size, there = IFCONF.unpack(read_memory(call.tid, addr, IFCONF.size))
     room = ctypes.create_string_buffer(max(min(size, MAX_OPTLEN), 1))
     here = ctypes.addressof(room) if there else 0
     asked = bytearray(IFCONF.pack(min(size, MAX_OPTLEN), here))
-    sys_ioctl(call.supervisor.host, at.fd, SIOCGIFCONF, asked)
+    sys_ioctl(call.supervisor.host, fd, SIOCGIFCONF, asked)
     found, _ = IFCONF.unpack(asked)
     if there:
         write_memory(call.tid, there, room.raw[:found])
@@ -615,6 +675,8 @@ def do_epoll_ctl(call: Call) -> None:
 CALLS: dict[str, Callable[[Call], int | None]] = {
     "socket": do_socket,
     "splice": do_splice,
+    "mmap": do_mmap,
+    "ioctl": do_ioctl,
     "open": do_open,
     "openat": do_openat,
     "openat2": do_openat2,
@@ -633,7 +695,6 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
             "getpeername": do_getpeername,
             "getsockname": do_getsockname,
             "getsockopt": do_getsockopt,
-            "ioctl": do_ioctl,
             "listen": do_listen,
             "read": do_read,
             "readv": do_readv,

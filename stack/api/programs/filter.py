@@ -19,6 +19,7 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "write": (1, 64),
     "open": (2, None),
     "poll": (7, None),
+    "mmap": (9, 222),
     "ioctl": (16, 29),
     "readv": (19, 65),
     "writev": (20, 66),
@@ -90,6 +91,7 @@ DIRECTORY_OR_PATH = os.O_DIRECTORY | 0o10000000
 """O_DIRECTORY, O_PATH."""
 FUTEX_WAIT, FUTEX_WAIT_BITSET = 0, 9
 ARCH_SET_FS = 0x1002
+MAP_SHARED, MAP_ANONYMOUS = 0x1, 0x20
 SIOC, FIONREAD, TIOCOUTQ = 0x8900, 0x541B, 0x5411
 
 Insn = tuple[int, int, int, int]
@@ -115,6 +117,13 @@ def number_of(name: str) -> int | None:
 # What a call does that does not always stop. The accumulator is free.
 SPECIAL: dict[str, list[Insn]] = {
     "socket": [(LD, 0, 0, ARGS), (JEQ, 0, 1, AF_UNIX), (RET, 0, 0, ALLOW), (RET, 0, 0, NOTIFY)],
+    "mmap": [
+        (LD, 0, 0, ARGS + 24),
+        (JSET, 1, 0, MAP_ANONYMOUS),
+        (JSET, 1, 0, MAP_SHARED),
+        (RET, 0, 0, ALLOW),
+        (RET, 0, 0, NOTIFY),
+    ],
     "io_uring_setup": [(RET, 0, 0, ERRNO | ENOSYS)],
     "ioctl": [
         (LD, 0, 0, ARGS + 8),

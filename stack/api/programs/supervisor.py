@@ -23,6 +23,7 @@ from fastpath.base.seccomp import Listener, get_fd, write_memory
 from stack.api.programs.filter import numbers
 from stack.api.programs.memory import SECOND_NS, TIMESPEC
 from stack.api.programs.placeholder import Placeholder
+from stack.api.programs.rings import Lent, flags_of
 from stack.api.programs.virtual import Attached, Held
 from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
@@ -123,14 +124,10 @@ class Call:
     def nonblock(self) -> bool:
         """Whether O_NONBLOCK is set at the descriptor. Raises: OSError EBADF."""
         number = self.args[0] & 0xFFFFFFFF
-        try:
-            with open(f"/proc/{self.tid}/fdinfo/{number}", "rb") as file:
-                for line in file:
-                    if line.startswith(b"flags:"):
-                        return bool(int(line.split()[1], 8) & O_NONBLOCK)
-        except OSError:
-            pass
-        raise os_error(errno.EBADF, f"descriptor {number} of thread {self.tid}")
+        flags = flags_of(self.tid, number)
+        if flags is None:
+            raise os_error(errno.EBADF, f"descriptor {number} of thread {self.tid}")
+        return bool(flags & O_NONBLOCK)
 
 
 class Supervisor:
@@ -160,6 +157,8 @@ class Supervisor:
         """In the order in which they began to wait."""
         self.timers: dict[int, Any] = {}
         """Timers in virtual time: a process's by its number, others by that of their eventfd."""
+        self.lent: list[Lent] = []
+        """Rings that a call maps at the moment."""
         self.calls = 0
         self._names = numbers(virtual=attached is not None)
         self._functions = functions
@@ -180,13 +179,8 @@ class Supervisor:
 
     def at(self, tid: int, number: int) -> Placeholder | None:
         """The socket under a program's number."""
-        try:
-            name = os.readlink(f"/proc/{tid}/fd/{number & 0xFFFFFFFF}")
-        except OSError:
-            return None
-        if not name.startswith("socket:["):
-            return None
-        return self.sockets.get(int(name[8:-1]))
+        inode = socket_inode(tid, number)
+        return None if inode is None else self.sockets.get(inode)
 
     def give(self, call: Call, fd: int, nonblock: bool, flags: int) -> None:
         """Answer a call with a new descriptor for the host's socket `fd`."""
@@ -259,6 +253,16 @@ class Supervisor:
                 placeholder.where = (tid, number)
                 placeholder.refresh(end)
 
+    def lend(self, call: Call, number: int, fd: int) -> None:
+        """Have `call`, which goes on, find the file `fd` under a socket's number."""
+        self.lent.append(Lent(call, number, fd))
+
+    def _forget_lent(self) -> None:
+        """Whoever mapped a ring has ended."""
+        for lent in self.lent:
+            lent.close()
+        self.lent.clear()
+
     # --- calls ----------------------------------------------------------------------------------
 
     def soon(self, fn: Callable[[], Any]) -> None:
@@ -290,11 +294,15 @@ class Supervisor:
             return None
         call_id, tid, number, args = found
         self.calls += 1
-        return Call(self, call_id, tid, self._names.get(number, str(number)), args)
+        call = Call(self, call_id, tid, self._names.get(number, str(number)), args)
+        if self.lent:
+            self.lent = [lent for lent in self.lent if not lent.back(call)]
+        return call
 
     def has_ended(self) -> None:
         """No process has the filter any more."""
         self.ended = True
+        self._forget_lent()
         if self.down:
             self._release()
 
@@ -459,12 +467,22 @@ class Supervisor:
 
     def _release(self) -> None:
         """Give the descriptors back."""
+        self._forget_lent()
         for placeholder in list(self.sockets.values()):
             self._drop(placeholder)
         if self.attached is None:
             self._clock.remove_reader(self._hang_ups.fileno())
         self._hang_ups.close()
         self.listener.close()
+
+
+def socket_inode(tid: int, number: int) -> int | None:
+    """The inode of the socket under a program's number; None: it is no socket."""
+    try:
+        name = os.readlink(f"/proc/{tid}/fd/{number & 0xFFFFFFFF}")
+    except OSError:
+        return None
+    return int(name[8:-1]) if name.startswith("socket:[") else None
 
 
 def has_signal(tid: int, mask: int | None = None) -> bool:

@@ -6,6 +6,7 @@ A thread leaves for a namespace of its own; what it opens stays there, and any t
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import queue
@@ -14,13 +15,41 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+AF_PACKET = 17
+MACS = "52:54:00:12:34:56", "52:54:00:12:34:57"
+A, B = (bytes.fromhex(m.replace(":", "")) for m in MACS)
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
 IFREQ = struct.Struct("16sh22x")
 IFF_UP = 1
 IFF_RUNNING = 0x40
+
+
+@dataclass
+class World:
+    """Two ends of a wire: sockets at each, the state of an interface, time to arrive."""
+
+    open: Callable[[int, int, int], Any]
+    """(end, type, protocol in host order) -> socket"""
+    set_up: Callable[[int, bool], None]
+    settle: Callable[[], None]
+    mapped: Callable[[Any, int, int], Any]
+    """(socket, bytes, offset) -> its memory"""
+    down: set[int] = field(default_factory=set)
+    """The ends whose interface a program has set down."""
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """What a call gave, or the name of its errno."""
+    try:
+        return call()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    except (OverflowError, ValueError, TypeError) as error:
+        return type(error).__name__
 
 
 class KernelNet:

@@ -2,110 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import socket as stdlib
 import struct
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from e1000emu.clock import VirtualClock
-from e1000emu.lab import add_nic
-from e1000emu.links import pair
-from stack.core.dev import dev_close, dev_open, dev_set_promiscuity
-from stack.host import Host
 from tests.fastpath.bpfprogs import Insn, broken, fprog, programs
-from tests.stack.packet.kernelnet import KernelNet, two_nets
-from tests.support import examples, require
+from tests.stack.packet.kernelnet import A, B, World, outcome
+from tests.support import examples
 
 pytestmark = [pytest.mark.netns, pytest.mark.sends_bad_frames]
 
-AF_PACKET, SOL_PACKET, SOL_SOCKET = 17, 263, 1
-MACS = "52:54:00:12:34:56", "52:54:00:12:34:57"
-A, B = (bytes.fromhex(m.replace(":", "")) for m in MACS)
+SOL_PACKET, SOL_SOCKET = 263, 1
 ETH_P_ALL = 3
 PROTOCOLS = (0, ETH_P_ALL, 0x0800, 0x88B5, 1, 4, 0x8100)
 QUEUE = 24  # of the ancillary loads: which queue a packet came by, which is up to the driver
 FILTER_AD = tuple(n for n in range(0, 64, 4) if n not in (QUEUE, 36, 56))
-
-
-@dataclass
-class World:
-    """Two ends of a wire: sockets at each, the state of an interface, time to arrive."""
-
-    open: Callable[[int, int, int], Any]
-    """(end, type, protocol in host order) -> socket"""
-    set_up: Callable[[int, bool], None]
-    settle: Callable[[], None]
-    down: set[int] = field(default_factory=set)
-    """The ends whose interface a program has set down."""
-
-
-@pytest.fixture(scope="module")
-def kernel() -> Iterator[World]:
-    require.netns()
-    cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})  # BY_CPU
-    nets: tuple[KernelNet, KernelNet] = two_nets(MACS)
-
-    def make(end: int, kind: int, proto: int) -> Any:
-        return nets[end].socket(AF_PACKET, kind, stdlib.htons(proto))
-
-    def set_up(end: int, up: bool) -> None:
-        nets[end].set_up("eth0", up)
-        while up and nets[1 - end].is_up("eth0") and not all(net.running("eth0") for net in nets):
-            time.sleep(0.001)  # until then a sender's queue throws packets away
-
-    yield World(make, set_up, lambda: None)
-    os.sched_setaffinity(0, cpus)
-    for net in nets:
-        net.close()
-
-
-def our_hosts() -> tuple[Host, Host]:
-    clock = VirtualClock()
-    links = pair(clock)
-    quiet = {"net.ipv6.conf.all.disable_ipv6": 1}
-    hosts = Host(name="a", clock=clock, sysctl=quiet), Host(name="b", clock=clock, sysctl=quiet)
-    for host, link, mac in zip(hosts, links, (A, B), strict=True):
-        add_nic(host, link, mac=mac, wait=False)
-    for host in hosts:
-        assert host.wait_carrier("eth0")
-        dev_set_promiscuity(host.dev("eth0"), 1)  # a NIC filters by address, veth does not
-    return hosts
-
-
-@pytest.fixture(scope="module")
-def ours() -> Iterator[World]:
-    hosts = our_hosts()
-
-    def set_up(end: int, up: bool) -> None:
-        host = hosts[end]
-        (dev_open if up else dev_close)(host.dev("eth0"))
-        host.clock.run_for(5_000_000_000)
-
-    def make(end: int, kind: int, proto: int) -> Any:
-        return hosts[end].socket(AF_PACKET, kind, stdlib.htons(proto))
-
-    yield World(make, set_up, lambda: hosts[0].clock.run_for(1_000_000))
-    for host in hosts:
-        host.close()
-
-
-def outcome(call: Callable[[], Any]) -> Any:
-    """What a call gave, or the name of its errno."""
-    try:
-        return call()
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    except (OverflowError, ValueError, TypeError) as error:
-        return type(error).__name__
 
 
 def drain(sock: Any, room: int, flags: int, anc: int) -> list[Any]:

@@ -1,0 +1,79 @@
+"""A packet socket's ring in a program's memory.
+
+The kernel maps the file under the number that mmap(2) is given, which is a placeholder's. So for
+that one call the ring's file stands under the number, and the placeholder comes back with the next
+call that the thread makes here. Other calls of these the program can make before it are close, dup,
+fcntl and fork; a descriptor that they make meanwhile is the file's.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from fastpath.base.seccomp import get_fd
+from stack.core.file import O_CLOEXEC
+
+if TYPE_CHECKING:
+    from stack.api.programs.supervisor import Call
+
+
+def flags_of(tid: int, number: int) -> int | None:
+    """The flags of a program's descriptor, FD_CLOEXEC as O_CLOEXEC; None: there is none."""
+    try:
+        with open(f"/proc/{tid}/fdinfo/{number}", "rb") as file:
+            for line in file:
+                if line.startswith(b"flags:"):
+                    return int(line.split()[1], 8)
+    except OSError:
+        pass
+    return None
+
+
+class Mapped:
+    """Whether a program still maps a ring. `inode`: that of the ring's file, once it is known."""
+
+    def __init__(self, tid: int) -> None:
+        self._tid = tid
+        self.inode = 0
+
+    def __call__(self) -> bool:
+        try:
+            with open(f"/proc/{self._tid}/maps", "rb") as file:
+                return any(int(line.split(None, 5)[4]) == self.inode for line in file)
+        except OSError:
+            return False
+
+
+class Lent:
+    """A ring's file that stands under a program's number instead of a placeholder."""
+
+    def __init__(self, call: Call, number: int, fd: int) -> None:
+        """Put it there. Raises: OSError."""
+        self._tid = call.tid
+        self._number = number
+        self._inode = os.fstat(fd).st_ino
+        self._flags = (flags_of(call.tid, number) or 0) & O_CLOEXEC
+        self._end = get_fd(call.tid, number)
+        try:
+            call.supervisor.listener.put_fd(call.id, fd, number, self._flags)
+        except OSError:
+            self.close()
+            raise
+
+    def back(self, call: Call) -> bool:
+        """Put the placeholder back, if `call` is of its thread. False: it is of another one."""
+        if call.tid != self._tid and os.path.exists(f"/proc/{self._tid}"):
+            return False
+        try:
+            there = os.stat(f"/proc/{call.tid}/fd/{self._number}").st_ino == self._inode
+            if call.tid == self._tid and there:
+                call.supervisor.listener.put_fd(call.id, self._end, self._number, self._flags)
+        except OSError:
+            pass  # the program has closed it, or was killed
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Give the placeholder up."""
+        os.close(self._end)

@@ -1,0 +1,107 @@
+"""Many small programs on one host, one after the other: what stays behind in this process.
+
+    python -m tests.programs.many 10000
+
+prints, at each tenth of the way, open descriptors, memory, sockets of the host and objects of
+`stack.api.programs` that are alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from e1000emu.clock import RealClock
+from stack.api.programs import spawn
+from stack.host import Host
+
+__all__ = ["Left", "left", "run"]
+
+PORT = 99
+SHELL = 'i=0; while [ $i -lt "$1" ]; do nc.openbsd -N 127.0.0.1 99; i=$((i+1)); done'
+ARGS = ["sh", "-c", SHELL, "sh"]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a process holds."""
+
+    descriptors: int
+    sockets: int
+    """On the host."""
+    objects: int
+    """Of the classes of stack.api.programs."""
+    rss_kb: int
+
+
+def left(host: Host) -> Left:
+    """What this process holds now."""
+    gc.collect()
+    ours = sum(
+        str(type(one).__module__).startswith("stack.api.programs.") for one in gc.get_objects()
+    )
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    rss = pages * os.sysconf("SC_PAGE_SIZE") // 1024
+    return Left(len(os.listdir("/proc/self/fd")), len(host.fdtable.fd), ours, rss)
+
+
+@contextlib.contextmanager
+def server(host: Host) -> Iterator[None]:
+    """A program that takes connections on `PORT`, and reads them to their end."""
+    words = ["python3", "-c", SERVER]
+    with spawn(host, words, stdout=subprocess.PIPE) as program:
+        assert program.stdout.readline() == b"ready\n"
+        try:
+            yield
+        finally:
+            program.kill()
+
+
+SERVER = f"""
+import socket
+with socket.create_server(("127.0.0.1", {PORT}), backlog=64) as listener:
+    print("ready", flush=True)
+    while True:
+        sock, _ = listener.accept()
+        while sock.recv(1000):
+            pass
+        sock.close()
+"""
+
+
+def run(host: Host, count: int) -> None:
+    """Start `count` programs: every second one from a shell, of which each starts a tenth."""
+    each = max(count // 20, 1)
+    for _ in range(count // 2 // each):
+        with spawn(host, [*ARGS, str(each)], stdin=subprocess.DEVNULL) as shell:
+            assert shell.wait(600) == 0
+        for _ in range(each):
+            words = ["nc.openbsd", "-N", "127.0.0.1", str(PORT)]
+            with spawn(host, words, stdin=subprocess.DEVNULL) as program:
+                assert program.wait(60) == 0
+
+
+def main() -> None:
+    """Start as many programs as the first argument says, and print what is left."""
+    count = int(sys.argv[1])
+    with (
+        contextlib.closing(RealClock().start()) as clock,
+        Host("solo", clock=clock) as host,
+        server(host),
+    ):
+        began = time.monotonic()
+        for part in range(11):
+            if part:
+                run(host, count // 10)
+            print(part * count // 10, left(host), f"{time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Rings of packet sockets: what the kernel puts into the memory, and says of bad requests."""
+
+from __future__ import annotations
+
+import select
+import struct
+import time
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.stack.packet.kernelnet import A, B, World, outcome
+from tests.support import examples
+
+pytestmark = [pytest.mark.netns, pytest.mark.sends_bad_frames]
+
+SOL_PACKET, ETH_P_ALL = 263, 3
+RX_RING, STATISTICS, COPY_THRESH, VERSION, HDRLEN, RESERVE, LOSS, TX_HAS_OFF = (
+    *(5, 6, 7, 10, 11, 12, 14, 19),
+)
+PAGE = 4096
+NOBODYS = 1 << 3 | 1 << 7 | 1 << 29
+"""Bits of a status that devices differ in: who looked at a checksum, who took the time."""
+TIMES = {0: (20, 28), 1: (16, 24), 2: (4, 12)}
+"""Where a frame's header has its time."""
+
+SIZES = st.sampled_from([0, 1, 16, 64, 80, 2048, PAGE - 16, PAGE, PAGE + 16, 2 * PAGE, 1 << 31,
+                         (1 << 32) - PAGE, (1 << 32) - 1])  # fmt: skip
+COUNTS = st.sampled_from([0, 1, 2, 3, 4, 64, (1 << 28) + 1, (1 << 32) - 1])
+REQUESTS = st.tuples(SIZES, COUNTS, SIZES, COUNTS, st.sampled_from([0, 60_000]),
+                     st.sampled_from([0, 1, 8, 3000, 1 << 31, (1 << 32) - 1]),
+                     st.integers(0, 2))  # fmt: skip
+GOOD = (PAGE, 2, 2048, 4, 60_000, 0, 0)
+SHORT = st.sampled_from([28, 28, 16, 15, 27, 0])
+STEPS = st.one_of(
+    st.tuples(st.just("ring"), st.just(GOOD), st.just(28)),
+    st.tuples(st.just("ring"), REQUESTS, SHORT),
+    st.tuples(st.just("set"), st.sampled_from([VERSION, RESERVE, LOSS, TX_HAS_OFF, COPY_THRESH]),
+              st.sampled_from([0, 1, 2, 3, 16, 100, -1])),
+    st.tuples(st.just("get"), st.sampled_from([VERSION, RESERVE, LOSS, TX_HAS_OFF, STATISTICS])),
+    st.tuples(st.just("map"), st.sampled_from([PAGE, 2 * PAGE, 2 * PAGE - 1, 3 * PAGE]),
+              st.sampled_from([0, 0, PAGE])),
+    st.just(("unmap",)),
+)  # fmt: skip
+
+
+def step(world: World, sock: Any, maps: list[Any], what: str, *args: Any) -> Any:
+    match what:
+        case "ring":
+            request, size = args
+            return sock.setsockopt(SOL_PACKET, RX_RING, struct.pack("=7I", *request)[:size])
+        case "set":
+            return sock.setsockopt(SOL_PACKET, args[0], args[1])
+        case "get":
+            return sock.getsockopt(SOL_PACKET, args[0], 12)
+        case "map":
+            maps.append(world.mapped(sock, *args))
+        case "unmap" if maps:
+            maps.pop().close()
+    return None
+
+
+@settings(max_examples=examples(200))
+@example(steps=[("ring", (PAGE, 1 << 28, PAGE, 1 << 28, 0, 0, 0), 28)])
+@example(steps=[("ring", GOOD, 28), ("map", 2 * PAGE, 0), ("ring", (0,) * 7, 28), ("unmap",),
+                ("ring", GOOD, 28), ("ring", (0, 0, 0, 1, 0, 0, 0), 28), ("ring", (0,) * 7, 28),
+                ("ring", GOOD, 28)])  # fmt: skip
+@given(steps=st.lists(STEPS, min_size=1, max_size=8))
+def test_requests_are_refused_as_by_the_kernel(
+    kernel: World, ours: World, steps: list[tuple[Any, ...]]
+) -> None:
+    results = []
+    for world in (kernel, ours):
+        maps: list[Any] = []
+        with world.open(0, 3, 0) as sock:
+            results.append([
+                outcome(lambda one=one: step(world, sock, maps, *one)) for one in steps  # type: ignore[misc]  # noqa: B023
+            ])  # fmt: skip
+            for area in maps:
+                area.close()
+    assert results[1] == results[0]
+
+
+def masked(data: bytes, at: int, version: int, hdrlen: int) -> bytes:
+    """A frame's header without its time and the bits that devices differ in."""
+    header = bytearray(data[at : at + hdrlen])
+    first, behind = TIMES[version]
+    header[first:behind] = bytes(behind - first)
+    place = 20 if version == 2 else 0
+    status = int.from_bytes(header[place : place + 4], "little") & ~NOBODYS
+    header[place : place + 4] = status.to_bytes(4, "little")
+    return bytes(header)
+
+
+def slots(ring: Any, version: int, frame_size: int) -> list[bytes]:
+    """The slots of a ring of version 1 or 2."""
+    data = ring[:]
+    return [
+        masked(data, at, version, 32) + data[at + 32 : at + frame_size]
+        for at in range(0, len(data), frame_size)
+    ]
+
+
+def blocks(ring: Any, size: int) -> list[tuple[Any, ...]]:
+    """The blocks of a ring of version 3: their headers without times, and their frames."""
+    found = []
+    for start in range(0, len(ring), size):
+        data = ring[start : start + size]
+        fields = struct.unpack_from("=IIIIIIQ", data)
+        at, frames = fields[4], []
+        for _ in range(fields[3] if fields[2] else 0):
+            header = masked(data, at, 2, 48)
+            (following,) = struct.unpack_from("=I", header)
+            end = following or fields[5] - at
+            frames.append((header, data[at + 48 : at + end]))
+            at += following
+        found.append((fields, frames))
+    return found
+
+
+@settings(max_examples=examples(60))
+@given(
+    version=st.integers(0, 2),
+    kind=st.sampled_from([2, 3, 3]),
+    reserve=st.sampled_from([0, 0, 4, 100]),
+    priv=st.sampled_from([0, 13]),
+    copy=st.booleans(),
+    frames=st.lists(
+        st.tuples(st.sampled_from([60, 61, 200, 700, 1514]), st.sampled_from([A, B, b"\xff" * 6]),
+                  st.sampled_from([b"\x88\xb5", b"\x81\x00\x20\x05\x88\xb5"]), st.booleans()),
+        min_size=1, max_size=14),
+)  # fmt: skip
+def test_the_memory_as_the_kernel_fills_it(
+    kernel: World, ours: World, version: int, kind: int, reserve: int, priv: int, copy: bool,
+    frames: list[tuple[int, bytes, bytes, bool]],
+) -> None:  # fmt: skip
+    results = []
+    for world in (kernel, ours):
+        said: list[Any] = []
+        with world.open(1, kind, 0) as sock, world.open(0, 3, 0) as sender:
+            sender.bind(("eth0", 0))
+            sock.setsockopt(SOL_PACKET, VERSION, version)
+            sock.setsockopt(SOL_PACKET, RESERVE, reserve)
+            sock.setsockopt(SOL_PACKET, COPY_THRESH, copy)
+            request = struct.pack("=7I", PAGE, 2, 512, 16, 60_000, priv, 0)
+            sock.setsockopt(SOL_PACKET, RX_RING, request)
+            ring = world.mapped(sock, 2 * PAGE, 0)
+            sock.bind(("eth0", ETH_P_ALL))
+            sock.setblocking(False)
+            for n, (size, to, tag, free) in enumerate(frames):
+                sender.send((to + A + tag + bytes((n,)) * size)[:size])
+                world.settle()
+                said.append(readable(sock))
+                said.append(slots(ring, version, 512) if version < 2 else blocks(ring, PAGE))
+                if free:
+                    for at in range(8, 2 * PAGE, PAGE) if version == 2 else range(0, 2 * PAGE, 512):
+                        ring[at : at + 4] = bytes(4)
+                if copy:
+                    got = outcome(lambda: sock.recv(2000))
+                    said.append(got)
+            said.append(sock.getsockopt(SOL_PACKET, STATISTICS, 12))
+            ring.close()
+        results.append(said)
+    assert results[1] == results[0]
+
+
+def readable(sock: Any) -> bool:
+    """What poll(2) says."""
+    if hasattr(sock, "net"):
+        return bool(sock.poll() & select.POLLIN)
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def test_a_block_is_handed_over_when_its_time_has_come(kernel: World, ours: World) -> None:
+    results = []
+    for world in (kernel, ours):
+        with world.open(1, 3, 0) as sock, world.open(0, 3, 0) as sender:
+            sender.bind(("eth0", 0))
+            sock.setsockopt(SOL_PACKET, VERSION, 2)
+            sock.setsockopt(SOL_PACKET, RX_RING, struct.pack("=7I", PAGE, 2, 2048, 4, 20, 0, 0))
+            ring = world.mapped(sock, 2 * PAGE, 0)
+            sock.bind(("eth0", ETH_P_ALL))
+            said: list[Any] = []
+            for n in range(3):
+                sender.send(B + A + b"\x88\xb5" + bytes((n,)) * 50)
+                status = 8 + n % 2 * PAGE
+                while not ring[status]:
+                    world.settle()
+                    time.sleep(0.001)
+                said.append((readable(sock), blocks(ring, PAGE)[n % 2]))
+                ring[status] = 0
+            results.append(said)
+            ring.close()
+    assert results[1] == results[0]
