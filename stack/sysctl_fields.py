@@ -155,5 +155,6 @@ class sysctl_fields:
     udp_early_demux: int
     udp_rmem_min: int
     udp_wmem_min: int
+    tstamp_allow_data: int
     wmem_default: int
     wmem_max: int

@@ -64,3 +64,13 @@ def segment(
         out.append(bytes(h) + chunk)
         done += len(chunk)
     return out
+
+
+def stamped(seq: int, count: int, gso_size: int, tskey: int, *, tcp: bool) -> int | None:
+    """Which of `count` segments from `seq` asks for the time stamp `tskey`; None: no one."""
+    if not tcp:
+        return 0
+    behind = (tskey - seq) & 0xFFFFFFFF
+    if behind >= 1 << 31:
+        return 0
+    return behind // gso_size if behind // gso_size < count else None

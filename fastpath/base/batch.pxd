@@ -49,6 +49,7 @@ cdef inline uint8_t *fb_reserve(FrameBatch b, size_t n) noexcept nogil:
         return b.reserve(n)
     return b.arena + b.used
 
+# Without `+=`, whose check for overflow (a directive of stack/) needs the GIL.
 cdef inline int fb_commit(FrameBatch b, size_t n, uint32_t flags) noexcept nogil:
     cdef frame_meta *m = &b.f[b.n]
     m.off = <uint32_t>b.used
@@ -56,8 +57,8 @@ cdef inline int fb_commit(FrameBatch b, size_t n, uint32_t flags) noexcept nogil
     m.flags = flags
     m.mark = 0
     m.tstamp_ns = 0
-    b.used += (n + 63) & ~<size_t>63
-    b.n += 1
+    b.used = b.used + ((n + 63) & ~<size_t>63)
+    b.n = b.n + 1
     return b.n - 1
 
 # What `mark` holds of a super-frame: bytes of payload per segment, length of all headers, offset of

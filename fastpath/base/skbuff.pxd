@@ -109,12 +109,15 @@ cdef class sk_buff:
     cdef public uint32_t vlan_tci, vlan_proto
     cdef public uint32_t ip_cb_flags
     cdef public uint32_t tcp_flags, sacked, ip_dsfield
+    cdef public uint32_t tskey      # what SO_TIMESTAMPING calls the packet, or its last byte
     cdef public int skb_iif
     cdef public bint csum_valid, csum_complete_sw, ignore_df, l4_hash, peeked, ooo_okay
     cdef public bint dst_pending_confirm
     cdef public bint tx_is_app_limited
     cdef public uint8_t pkt_type, ip_summed, csum_level
     cdef public uint8_t nfctinfo    # IP_CT_...: its role in that connection
+    cdef public uint8_t tx_flags    # SKBTX_...: the time stamps that its sender wants
+    cdef public bint txstamp_ack    # one for the acknowledgement, too (TCP_SKB_CB)
     # Parsed fields of the headers at parsed_at and parsed_l4 (parse.pxd).
     cdef uint32_t parsed_at, parsed_l4
     cdef readonly int64_t saddr, daddr              # of IPv4

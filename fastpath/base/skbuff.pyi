@@ -108,6 +108,8 @@ class sk_buff:
     queue_mapping: int
     napi_id: int
     nfctinfo: int
+    tx_flags: int  # SKBTX_*: the time stamps that its sender wants
+    tskey: int  # what SO_TIMESTAMPING calls the packet, or its last byte
     ignore_df: int
     peeked: int
     ooo_okay: int
@@ -123,6 +125,7 @@ class sk_buff:
     tcp_flags: int  # FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128
     sacked: int
     ip_dsfield: int
+    txstamp_ack: int  # a time stamp for the acknowledgement is wanted
     tcp_gso_size: int
     tcp_gso_segs: int
     tx_tstamp_ns: int

@@ -1,7 +1,7 @@
 # cython: language_level=3, embedsignature=True
 """Software segmentation of GSO super-packets (net/core/gso.c, tcp_offload.c, udp_offload.c)."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from fastpath.base.bytes cimport ld16be, ld32be, st16be, st32be
@@ -164,6 +164,24 @@ cdef void drop_all(list segs) noexcept:
         skb_free(seg)
 
 
+cdef void gso_tstamp(list segs, sk_buff skb, layout *w, uint32_t mss) noexcept:
+    """tcp_gso_tstamp: only the segment with byte `tskey` asks for a time stamp; of UDP the first.
+
+    `segs` are copies of `skb`, and so all ask.
+    """
+    cdef uint32_t seq = 0
+    cdef bint found = False
+    cdef sk_buff seg
+    if w.proto == P_TCP:
+        seq = ld32be(skb.head + skb.data + w.l4 + 4)
+    for seg in segs:
+        if found or w.proto == P_TCP and <int32_t>(skb.tskey - (seq + mss)) >= 0:
+            seg.tx_flags = 0
+        else:
+            found = True
+        seq += mss
+
+
 cdef list cut(sk_buff skb, SkbPool pool, layout *w, bint with_sum, uint32_t share_from):
     """One sk_buff per gso_size bytes; payload from `share_from` bytes on goes by reference."""
     cdef uint32_t total, mss, n, i, last, done = 0, room
@@ -203,6 +221,8 @@ cdef list cut(sk_buff skb, SkbPool pool, layout *w, bint with_sum, uint32_t shar
         seg.gso_size = seg.gso_segs = seg.gso_type = 0
         fix_headers(seg, skb, w, i, last, done, with_sum)
         done += n
+    if skb.tx_flags:
+        gso_tstamp(segs, skb, w, mss)
     return segs
 
 
@@ -212,7 +232,8 @@ cpdef list skb_gso_segment(sk_buff skb, SkbPool pool, bint csum_partial=False):
     Borrows skb: the caller still frees it. Lengths, IP ids, checksums, sequence numbers and flags
     (PSH, FIN, CWR) are per segment; `csum_partial` leaves CHECKSUM_PARTIAL for a NIC. Segments
     keep protocol, dev, dst, priority, mark, vlan_*, queue_mapping, and skb.sk without destructor
-    (accounting stays with the super-packet). IPv4 and IPv6, TCP and UDP_L4.
+    (accounting stays with the super-packet). One of them keeps tx_flags: the one with TCP's byte
+    `tskey`, of UDP the first. IPv4 and IPv6, TCP and UDP_L4.
 
     Raises ValueError for a malformed packet; MemoryError when `pool` runs dry (nothing leaks).
     """

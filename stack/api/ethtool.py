@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from stack.core import ethtool as core
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device
 
@@ -36,6 +37,7 @@ __all__ = [
     "show_self_test",
     "show_settings",
     "show_statistics",
+    "show_time_stamping",
 ]
 
 
@@ -61,6 +63,25 @@ def show_driver(dev: net_device) -> str:
         f"supports-eeprom-access: {_yes(info.eedump_len)}\n"
         f"supports-register-dump: {_yes(info.regdump_len)}\n"
         "supports-priv-flags: no\n"
+    )
+
+
+TIME_STAMPING = (
+    (uapi.SOF_TIMESTAMPING_TX_SOFTWARE, "software-transmit"),
+    (uapi.SOF_TIMESTAMPING_RX_SOFTWARE, "software-receive"),
+    (uapi.SOF_TIMESTAMPING_SOFTWARE, "software-system-clock"),
+)
+
+
+def show_time_stamping(dev: net_device) -> str:
+    """``ethtool -T``."""
+    can = core.ethtool_get_ts_info(dev)
+    lines = [f"\t{name}\n" for bit, name in TIME_STAMPING if can & bit]
+    return (
+        f"Time stamping parameters for {dev.name}:\nCapabilities:\n{''.join(lines)}"
+        "PTP Hardware Clock: none\n"
+        "Hardware Transmit Timestamp Modes: none\n"
+        "Hardware Receive Filter Modes: none\n"
     )
 
 
@@ -368,6 +389,7 @@ def _page(show: Callable[[net_device], str]) -> Callable[[net_device, Sequence[s
 
 COMMANDS: dict[str, Callable[[net_device, Sequence[str]], str]] = {
     "-i": _page(show_driver),
+    "-T": _page(show_time_stamping),
     "-k": _page(show_features),
     "-K": _do_set_features,
     "-g": _page(show_ring),
@@ -387,6 +409,7 @@ COMMANDS: dict[str, Callable[[net_device, Sequence[str]], str]] = {
 }
 LONG_COMMANDS = {
     "--driver": "-i",
+    "--show-time-stamping": "-T",
     "--show-features": "-k",
     "--show-offload": "-k",
     "--features": "-K",

@@ -47,6 +47,7 @@ from stack.core.softirq import (
     do_softirq,
     raise_softirq_irqoff,
 )
+from stack.core.tstamp import skb_sched_timestamp
 from stack.sched.sch_generic import Qdisc
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def dev_queue_xmit(skb: sk_buff) -> int:
     dev: net_device = skb.dev
     machine = dev.machine
     q = dev.qdisc
+    if skb.tx_flags:
+        skb_sched_timestamp(skb)
     machine.softirq_count += 1  # rcu_read_lock_bh()
     try:
         rc = __dev_xmit_noqueue(skb, dev) if q.noqueue else __dev_xmit_skb(skb, q, dev)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import errno
 import struct
 
-from fastpath.base.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.rows import state
 from stack.core.sock import sk_error_report, sock
 from stack.core.sockaddr import sockaddr
-from stack.core.sockopt import sock_recv_cmsgs
-from stack.core.uapi import MSG_ERRQUEUE, SO_EE_ORIGIN_ZEROCOPY
+from stack.core.sockopt import put_cmsg, sock_recv_timestamp
+from stack.core.uapi import (
+    MSG_ERRQUEUE,
+    SCM_TIMESTAMPING_OPT_STATS,
+    SO_EE_ORIGIN_ICMP,
+    SO_EE_ORIGIN_ICMP6,
+    SO_EE_ORIGIN_TIMESTAMPING,
+    SOL_SOCKET,
+)
 
 EXTENDED_ERR = struct.Struct("=IBBBBII")
 
@@ -33,6 +40,8 @@ class sock_exterr_skb:
     name: sockaddr | None
     offender: sockaddr | None = None
     ee_data: int = 0
+    opt_stats: bool = False
+    """Its payload is for SCM_TIMESTAMPING_OPT_STATS."""
 
     def pack(self) -> bytes:
         """struct sock_extended_err."""
@@ -52,25 +61,41 @@ def sock_recv_errqueue(sk: sock, msg: msghdr, length: int) -> tuple[int, sk_buff
     if skb is None:
         raise os_error(errno.EAGAIN, "the error queue is empty")
     copied = skb_read_datagram(skb, msg, length)
-    sock_recv_cmsgs(msg, sk, skb)
+    serr = skb.cb
+    if (
+        sock_recv_timestamp(msg, sk, skb, True)
+        and isinstance(serr, sock_exterr_skb)
+        and serr.opt_stats
+    ):
+        put_cmsg(msg, SOL_SOCKET, SCM_TIMESTAMPING_OPT_STATS, skb_copy_bits(skb, 0, skb.len))
     msg.msg_flags |= MSG_ERRQUEUE
     return copied, skb
+
+
+def is_icmp_err(serr: object) -> bool:
+    """net/core/skbuff.c (is_icmp_err_skb): an error that an ICMP message told."""
+    return isinstance(serr, sock_exterr_skb) and serr.ee_origin in (
+        SO_EE_ORIGIN_ICMP,
+        SO_EE_ORIGIN_ICMP6,
+    )
+
+
+def is_stamp(serr: sock_exterr_skb) -> bool:
+    """The time stamp of a sent packet, not an error."""
+    return serr.ee_origin == SO_EE_ORIGIN_TIMESTAMPING
 
 
 def sock_next_error(sk: sock, read: object = None) -> None:
     """net/core/skbuff.c (sock_dequeue_err_skb): the queue's next error becomes the pending one.
 
-    `read` is the error that was taken off. A MSG_ZEROCOPY notification is never the pending error,
-    so taking one does not clear `sk_err`.
+    `read` is what was taken off. Only what ICMP told is a pending error: a time stamp or a notice
+    about MSG_ZEROCOPY leaves `sk_err` alone.
     """
     head = sk.sk_error_queue.peek()
     serr = head.cb if head is not None else None
-    if isinstance(read, sock_exterr_skb) and read.ee_origin == SO_EE_ORIGIN_ZEROCOPY:
-        if head is not None:
-            if isinstance(serr, sock_exterr_skb) and serr.ee_errno:
-                sk.sk_err = serr.ee_errno
-            sk_error_report(sk)
-        return
-    sk.sk_err = serr.ee_errno if isinstance(serr, sock_exterr_skb) else 0
-    if sk.sk_err:
+    if isinstance(serr, sock_exterr_skb) and is_icmp_err(serr):
+        sk.sk_err = serr.ee_errno
+    elif is_icmp_err(read):
+        sk.sk_err = 0
+    if head is not None:
         sk_error_report(sk)

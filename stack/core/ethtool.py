@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from stack.core import netdevice
+from stack.core import netdevice, uapi
 from stack.core.dev import __netdev_update_features, netdev_features_change
 from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device, netif_running
@@ -153,6 +153,7 @@ class ethtool_ops:
     get_ringparam: Callable[[net_device], ethtool_ringparam] | None = None
     get_sset_count: Callable[[net_device, int], int] | None = None
     get_strings: Callable[[net_device, int], list[str]] | None = None
+    get_ts_info: Callable[[net_device], int] | None = None
     get_wol: Callable[[net_device], ethtool_wolinfo] | None = None
     nway_reset: Callable[[net_device], int] | None = None
     self_test: Callable[[net_device, int], tuple[bool, list[int]]] | None = None
@@ -189,6 +190,23 @@ def _check(dev: net_device, what: str, err: int | None) -> None:
 def ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
     """net/ethtool/ioctl.c: -i."""
     return _op(dev, _ops(dev).get_drvinfo, "get_drvinfo")(dev)
+
+
+def ethtool_op_get_ts_info(dev: net_device) -> int:
+    """net/ethtool/ioctl.c: get_ts_info of a driver that stamps what it sends, in software."""
+    return (
+        uapi.SOF_TIMESTAMPING_TX_SOFTWARE
+        | uapi.SOF_TIMESTAMPING_RX_SOFTWARE
+        | uapi.SOF_TIMESTAMPING_SOFTWARE
+    )
+
+
+def ethtool_get_ts_info(dev: net_device) -> int:
+    """net/ethtool/common.c: -T: SOF_TIMESTAMPING_* of the interface. None has a hardware clock."""
+    get = _ops(dev).get_ts_info
+    if get is None:
+        return uapi.SOF_TIMESTAMPING_RX_SOFTWARE | uapi.SOF_TIMESTAMPING_SOFTWARE
+    return get(dev)
 
 
 def ethtool_get_link(dev: net_device) -> bool:

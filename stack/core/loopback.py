@@ -10,8 +10,10 @@ from stack.core.backlog import netif_rx
 from stack.core.dev import alloc_netdev_mqs, register_netdev
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.errors import os_error
+from stack.core.ethtool import ethtool_op_get_ts_info, ethtool_ops
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import net_device, net_device_ops
+from stack.core.tstamp import skb_tx_timestamp
 from stack.ethernet.eth import eth_header_ops, eth_mac_addr, eth_type_trans
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ def loopback_xmit(skb: sk_buff, dev: net_device) -> int:
 
     The route stays with the packet, as in the kernel: it already says where it goes.
     """
+    if skb.tx_flags:
+        skb_tx_timestamp(skb)
     skb_orphan(skb)
     length = skb.len
     if length < netdevice.ETH_HLEN:
@@ -36,6 +40,9 @@ def loopback_xmit(skb: sk_buff, dev: net_device) -> int:
         stats.rx_packets += 1
         stats.rx_bytes += length
     return netdevice.NETDEV_TX_OK
+
+
+loopback_ethtool_ops = ethtool_ops(get_ts_info=ethtool_op_get_ts_info)
 
 
 def loopback_setup(dev: net_device) -> None:
@@ -63,6 +70,7 @@ def loopback_setup(dev: net_device) -> None:
         | netdevice.NETIF_F_LOOPBACK
         | netdevice.NETIF_F_NETNS_LOCAL
     )
+    dev.ethtool_ops = loopback_ethtool_ops
     dev.gso_max_size = netdevice.GSO_MAX_SIZE
     dev.netdev_ops = net_device_ops(ndo_start_xmit=loopback_xmit, ndo_set_mac_address=eth_mac_addr)
 

@@ -18,6 +18,7 @@ from stack.core.rows import state
 from stack.core.sock import sock
 
 if TYPE_CHECKING:
+    from fastpath.base.skbuff import sk_buff
     from fastpath.net.udp_batches import mmsg_recv, mmsg_send
     from stack.core.bsd_socket import socket
     from stack.core.iov import msghdr
@@ -76,6 +77,8 @@ class proto:
     """See sendmmsg."""
     backlog_rcv: Callable[..., int] = UNSET
     """(sk, skb): process a packet that the lock held back."""
+    opt_stats: Callable[[Any, sk_buff, sk_buff | None], bytes] = UNSET
+    """(sk, packet, its acknowledgement): the payload of SCM_TIMESTAMPING_OPT_STATS. Ours."""
     release_cb: Callable[..., None] = UNSET
     """(sk): what timers left to whoever owned the socket."""
     hash: Callable[..., int] = UNSET

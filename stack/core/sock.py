@@ -199,6 +199,10 @@ class sock:
     """How many connections wait for accept()."""
     sk_stamp_ns: int = row(-1)
     """When the last packet read came (SIOCGSTAMP), ns since 1970; -1: unknown."""
+    sk_tsflags: u32 = row(0, hot=True)
+    """Bits SOF_TIMESTAMPING_* (SO_TIMESTAMPING)."""
+    sk_tskey: u32 = row(0)
+    """The number of the next datagram with a time stamp; of TCP where counting bytes begins."""
     sk_timer: timer_list | None = row(None, clone=FRESH)
     """The keepalive timer; None until it is first armed."""
 
@@ -298,6 +302,11 @@ def sock_disable_timestamp(sk: sock, flags: int) -> None:
         sk.sk_flags &= ~flags
         if sock_needs_netstamp(sk) and not sk.sk_flags & sock_flags.SK_FLAGS_TIMESTAMP:
             net_disable_timestamp(sk.net.machine)
+
+
+def sk_is_tcp(sk: sock) -> bool:
+    """include/net/sock.h: a TCP socket of either family?"""
+    return sk.sk_type == uapi.SOCK_STREAM and sk.sk_protocol == uapi.IPPROTO_TCP
 
 
 def ns_capable(net: Net, cap: int) -> bool:

@@ -36,8 +36,10 @@ from stack.core.sock import (
     SK_CAN_REUSE,
     SOCK_MIN_RCVBUF,
     sk_dst_reset,
+    sk_is_tcp,
     sk_write_space,
     sock,
+    sock_disable_timestamp,
     sock_enable_timestamp,
     sock_valbool_flag,
 )
@@ -58,13 +60,14 @@ from stack.core.sockopt_table import (
     number,
     only,
     opt_bytes,
+    opt_int,
     opt_raw,
     opt_struct,
     opt_u32,
     set_option,
     switch,
 )
-from stack.core.tcp_states import TCP_LISTEN
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import CAP_NET_RAW
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 
@@ -75,14 +78,21 @@ if TYPE_CHECKING:
 class sockcm_cookie:
     """struct sockcm_cookie: socket options that one sendmsg overrides by control messages."""
 
-    __slots__ = ("mark", "priority")
+    __slots__ = ("mark", "priority", "transmit_time", "ts_opt_id", "tsflags")
 
-    def __init__(self, mark: int, priority: int) -> None:
+    def __init__(self, sk: sock, mark: int, priority: int) -> None:
         self.mark = mark
         self.priority = priority
+        self.tsflags: int = sk.sk_tsflags
+        self.ts_opt_id: int = -1
+        """SCM_TS_OPT_ID: the number of the datagram's time stamps; -1: the next."""
+        self.transmit_time: int = 0
+        """SCM_TXTIME: when the packet is to leave, ns on the clock of SO_TXTIME."""
 
 
 TIMEVAL = struct.Struct("=qq")
+TIMESTAMPING = struct.Struct("=6q")
+SO_TIMESTAMPING_BYTES = struct.Struct("=ii")
 LINGER = struct.Struct("=ii")
 UCRED = struct.Struct("=iII")
 MEMINFO = struct.Struct("=9I")
@@ -311,6 +321,66 @@ def sock_set_timestamp(kind: int, sk: sock, val: int) -> None:
         sock_enable_timestamp(sk, sock_flags.SOCK_TIMESTAMP)
 
 
+def sock_take_timestamping(optval: Any) -> tuple[int, int]:
+    """An int of SOF_TIMESTAMPING_*, or a struct so_timestamping: these and a clock's number."""
+    if not isinstance(optval, int) and len(opt_bytes(optval)) == SO_TIMESTAMPING_BYTES.size:
+        flags: int
+        bind_phc: int
+        flags, bind_phc = SO_TIMESTAMPING_BYTES.unpack(opt_bytes(optval))
+        return flags, bind_phc
+    return opt_int(optval), 0
+
+
+def sock_set_timestamping(new: int, sk: Any, timestamping: tuple[int, int]) -> None:
+    """net/core/sock.c: what SO_TIMESTAMPING asks for; `new`: by the option's _NEW number.
+
+    Raises: OSError EINVAL; EOPNOTSUPP for a clock (SOF_TIMESTAMPING_BIND_PHC) of no interface.
+    """
+    val, _ = timestamping
+    if val & ~uapi.SOF_TIMESTAMPING_MASK:
+        raise os_error(errno.EINVAL, f"SO_TIMESTAMPING: {val & M32:#x} has unknown bits")
+    numbers = val & uapi.SOF_TIMESTAMPING_OPT_ID
+    if val & uapi.SOF_TIMESTAMPING_OPT_ID_TCP and not numbers:
+        raise os_error(errno.EINVAL, "SOF_TIMESTAMPING_OPT_ID_TCP needs SOF_TIMESTAMPING_OPT_ID")
+    if numbers and not sk.sk_tsflags & uapi.SOF_TIMESTAMPING_OPT_ID:
+        sk.sk_tskey = sock_first_tskey(sk, val)
+    if val & uapi.SOF_TIMESTAMPING_OPT_STATS and not val & uapi.SOF_TIMESTAMPING_OPT_TSONLY:
+        raise os_error(errno.EINVAL, "SOF_TIMESTAMPING_OPT_STATS needs ..._OPT_TSONLY")
+    if val & uapi.SOF_TIMESTAMPING_BIND_PHC:
+        if sk.sk_bound_dev_if not in sk.net.dev_by_index:
+            raise os_error(errno.EOPNOTSUPP, "SOF_TIMESTAMPING_BIND_PHC: bind an interface first")
+        raise os_error(errno.EINVAL, "the interface has no clock")
+    sk.sk_tsflags = val
+    sock_valbool_flag(sk, sock_flags.SOCK_TSTAMP_NEW, bool(new))
+    told = uapi.SOF_TIMESTAMPING_SOFTWARE | uapi.SOF_TIMESTAMPING_RAW_HARDWARE
+    sock_valbool_flag(sk, sock_flags.SOCK_TIMESTAMPING_ANY, bool(val & told))
+    if val & uapi.SOF_TIMESTAMPING_RX_SOFTWARE:
+        sock_enable_timestamp(sk, sock_flags.SOCK_TIMESTAMPING_RX_SOFTWARE)
+    else:
+        sock_disable_timestamp(sk, sock_flags.SOCK_TIMESTAMPING_RX_SOFTWARE)
+
+
+def sock_first_tskey(sk: Any, val: int) -> int:
+    """Where SOF_TIMESTAMPING_OPT_ID begins to count. Raises: OSError EINVAL for idle TCP."""
+    if not sk_is_tcp(sk):
+        return 0
+    if sk.sk_state in (TCP_CLOSE, TCP_LISTEN):
+        raise os_error(errno.EINVAL, "SOF_TIMESTAMPING_OPT_ID: the connection has no bytes yet")
+    first: int = sk.write_seq if val & uapi.SOF_TIMESTAMPING_OPT_ID_TCP else sk.snd_una
+    return first
+
+
+def sock_get_timestamping(new: int, sk: sock, optlen: int) -> Any:
+    """SO_TIMESTAMPING: a struct so_timestamping, or its first int where no more fits.
+
+    The _NEW option says nothing while the other is in use.
+    """
+    flags = sk.sk_tsflags
+    if new and not sk.sk_flags & sock_flags.SOCK_TSTAMP_NEW:
+        flags = 0
+    return SO_TIMESTAMPING_BYTES.pack(flags, 0) if optlen > 4 else flags
+
+
 # --- what a socket tells ------------------------------------------------------------------------
 
 
@@ -374,6 +444,18 @@ def stamp(name: str, kind: int, what: str, since: str = "") -> SockOpt:
     """A row for one kind of time stamps."""
     setter = partial(sock_set_timestamp, kind)
     return flag(name, kind, what, since=since, mask=NS | NEW, set=setter)
+
+
+def stamping(name: str, new: int, what: str, since: str) -> SockOpt:
+    """A row for SO_TIMESTAMPING; `new`: its second number."""
+    return SockOpt(
+        name,
+        what,
+        since,
+        takes=sock_take_timestamping,
+        set=partial(sock_set_timestamping, new),
+        fill=partial(sock_get_timestamping, new),
+    )
 
 
 def timeout(name: str, member: str, what: str, since: str = "") -> SockOpt:
@@ -461,6 +543,10 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     SockOpt("SO_SNDLOWAT", "1", get=lambda sk: 1),
     timeout("SO_SNDTIMEO", "sk_sndtimeo_ns", "how long a send may wait"),
     timeout("SO_SNDTIMEO_NEW", "sk_sndtimeo_ns", "the same as SO_SNDTIMEO", "5.1"),
+    stamping("SO_TIMESTAMPING", 0, "times of packets that come and go (SOF_TIMESTAMPING_*)",
+        "2.6.30"),
+    stamping("SO_TIMESTAMPING_NEW", 1, "the same as SO_TIMESTAMPING, its message by this number",
+        "5.1"),
     stamp("SO_TIMESTAMP", US, "time of arrival in us, as a control message"),
     stamp("SO_TIMESTAMPNS", NS, "time of arrival in ns, as a control message", "2.6.22"),
     stamp("SO_TIMESTAMPNS_NEW", NS | NEW, "the same as SO_TIMESTAMPNS, its message by this number",
@@ -514,13 +600,22 @@ def __sock_cmsg_send(sk: sock, kind: int, data: Any, sockc: sockcm_cookie) -> No
         if not 0 <= priority <= 6:
             need_capable(sk.net, ADMIN, f"SO_PRIORITY {priority}")
         sockc.priority = priority & M32
+    elif kind in (uapi.SO_TIMESTAMPING, uapi.SO_TIMESTAMPING_NEW):
+        asked = exact_int(data) & M32
+        if asked & ~uapi.SOF_TIMESTAMPING_TX_RECORD_MASK:
+            raise os_error(errno.EINVAL, f"{asked:#x} asks for more than stamps of this packet")
+        sockc.tsflags = sockc.tsflags & ~uapi.SOF_TIMESTAMPING_TX_RECORD_MASK | asked
+    elif kind == uapi.SCM_TS_OPT_ID:
+        if sk_is_tcp(sk) or not sk.sk_tsflags & uapi.SOF_TIMESTAMPING_OPT_ID:
+            raise os_error(errno.EINVAL, "SCM_TS_OPT_ID: datagrams with SOF_TIMESTAMPING_OPT_ID")
+        sockc.ts_opt_id = exact_int(data) & M32
     elif kind not in (uapi.SCM_RIGHTS, uapi.SCM_CREDENTIALS):
         raise os_error(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
 
 
 def sock_cmsg_send(sk: sock, control: list[Any]) -> sockcm_cookie:
     """net/core/sock.c: all of SOL_SOCKET among these messages. Raises: OSError EINVAL, EPERM."""
-    sockc = sockcm_cookie(sk.sk_mark, sk.sk_priority)
+    sockc = sockcm_cookie(sk, sk.sk_mark, sk.sk_priority)
     for level, kind, data in control:
         if level == uapi.SOL_SOCKET:
             __sock_cmsg_send(sk, kind, data, sockc)
@@ -548,17 +643,51 @@ def put_cmsg(msg: Any, level: int, kind: int, data: bytes) -> None:
 def sock_recv_cmsgs(msg: Any, sk: sock, skb: sk_buff) -> None:
     """include/net/sock.h: receive time stamp and drop count, when the socket asked for them."""
     flags = sk.sk_flags
-    if flags & sock_flags.SOCK_RCVTSTAMP:
-        __sock_recv_timestamp(msg, sk, skb)
+    if flags & sock_flags.SOCK_STAMPS:
+        sock_recv_timestamp(msg, sk, skb, False)
     elif flags & sock_flags.SOCK_TIMESTAMP:
         sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)
     if flags & sock_flags.SOCK_RXQ_OVFL and sk.sk_drops:
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SO_RXQ_OVFL, struct.pack("=I", sk.sk_drops))
 
 
-def __sock_recv_timestamp(msg: Any, sk: sock, skb: sk_buff) -> None:
-    """net/socket.c: SCM_TIMESTAMP or SCM_TIMESTAMPNS."""
-    sock_put_stamp(msg, sk, sk.net.machine.realtime_ns(skb.tstamp_ns))
+def sock_recv_timestamp(msg: Any, sk: sock, skb: sk_buff, err_queue: bool) -> bool:
+    """net/socket.c: the times of a packet of the receive or the error queue.
+
+    True when SCM_TIMESTAMPING was among the messages.
+    """
+    when: int = skb.tstamp_ns
+    if when or sk.sk_flags & sock_flags.SOCK_RCVTSTAMP:
+        when = sk.net.machine.realtime_ns(when)
+    return sock_put_stamps(msg, sk, when, err_queue)
+
+
+def sock_put_stamps(msg: Any, sk: sock, when: int, err_queue: bool) -> bool:
+    """net/socket.c (__sock_recv_timestamp): tell a time, ns since 1970; 0: unknown.
+
+    True when SCM_TIMESTAMPING was among the messages.
+    """
+    if sk.sk_flags & sock_flags.SOCK_RCVTSTAMP:
+        sock_put_stamp(msg, sk, when)
+    if not when or not sock_tells_stamp(sk.sk_tsflags, err_queue):
+        return False
+    kind = uapi.SCM_TIMESTAMPING
+    if sk.sk_flags & sock_flags.SOCK_TSTAMP_NEW:
+        kind = uapi.SO_TIMESTAMPING_NEW
+    # The other two times are of hardware: nothing has a clock here.
+    put_cmsg(msg, uapi.SOL_SOCKET, kind, TIMESTAMPING.pack(*divmod(when, NSEC), 0, 0, 0, 0))
+    return True
+
+
+def sock_tells_stamp(tsflags: int, err_queue: bool) -> bool:
+    """Whether a socket with these SOF_TIMESTAMPING_* is told of software's stamps.
+
+    Others may have had the packet stamped: OPT_RX_FILTER wants only what the socket asked for.
+    """
+    if not tsflags & uapi.SOF_TIMESTAMPING_SOFTWARE:
+        return False
+    asked = tsflags & uapi.SOF_TIMESTAMPING_RX_SOFTWARE or err_queue
+    return bool(asked or not tsflags & uapi.SOF_TIMESTAMPING_OPT_RX_FILTER)
 
 
 def sock_put_stamp(msg: Any, sk: sock, stamp: int) -> None:

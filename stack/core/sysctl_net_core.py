@@ -184,6 +184,13 @@ NET_CORE = (
     _core("rmem_default", 212992, "receive buffer of a new socket, bytes", SOCK_MIN_RCVBUF),
     _core("rmem_max", 212992, "largest SO_RCVBUF, bytes", SOCK_MIN_RCVBUF),
     _core("somaxconn", 4096, "longest backlog of listen()", 0),
+    _core(
+        "tstamp_allow_data",
+        1,
+        "time stamps of sent packets may come with the packet (SO_TIMESTAMPING)",
+        0,
+        1,
+    ),
     _core("wmem_default", 212992, "send buffer of a new socket, bytes", SOCK_MIN_SNDBUF),
     _core("wmem_max", 212992, "largest SO_SNDBUF, bytes", SOCK_MIN_SNDBUF),
 )

@@ -8,9 +8,10 @@ from fastpath.base.skbuff import consume_skb, sk_buff
 from stack.core import netdevice
 from stack.core.dev import register_netdevice
 from stack.core.errors import os_error
-from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.ethtool import ethtool_drvinfo, ethtool_op_get_ts_info, ethtool_ops
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link, unregister_and_free
+from stack.core.tstamp import skb_tx_timestamp
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def dummy_xmit(skb: sk_buff, dev: net_device) -> int:
     stats = dev.stats
     stats.tx_packets += 1
     stats.tx_bytes += skb.len
+    if skb.tx_flags:
+        skb_tx_timestamp(skb)
     consume_skb(skb)
     return netdevice.NETDEV_TX_OK
 
@@ -42,7 +45,10 @@ dummy_netdev_ops = net_device_ops(
     ndo_set_mac_address=eth_mac_addr,
 )
 
-dummy_ethtool_ops = ethtool_ops(get_drvinfo=dummy_get_drvinfo)
+dummy_ethtool_ops = ethtool_ops(
+    get_drvinfo=dummy_get_drvinfo,
+    get_ts_info=ethtool_op_get_ts_info,
+)
 
 
 def dummy_setup(dev: net_device) -> None:

@@ -22,6 +22,7 @@ from stack.core.ethtool import (
     DUPLEX_FULL,
     ethtool_drvinfo,
     ethtool_link_ksettings,
+    ethtool_op_get_ts_info,
     ethtool_ops,
 )
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
@@ -29,6 +30,7 @@ from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, r
 from stack.core.rows import row, state
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link, unregister_and_free
 from stack.core.softirq import local_bh_disable, local_bh_enable
+from stack.core.tstamp import skb_tx_timestamp
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
         consume_skb(skb)
         return netdevice.NETDEV_TX_OK
     batch: FrameBatch = shared.get() if tun.batch is None else tun.batch
+    if skb.tx_flags:
+        skb_tx_timestamp(skb)
     batch.append(skb_to_bytes(skb))
     stats.tx_packets += 1
     stats.tx_bytes += skb.len
@@ -183,6 +187,7 @@ tap_netdev_ops = net_device_ops(
 )
 tun_ethtool_ops = ethtool_ops(
     get_drvinfo=tun_get_drvinfo,
+    get_ts_info=ethtool_op_get_ts_info,
     get_link=netif_carrier_ok,
     get_link_ksettings=tun_get_link_ksettings,
 )

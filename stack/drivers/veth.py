@@ -20,6 +20,7 @@ from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
 from stack.core.rows import row, state
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.core.tstamp import skb_tx_timestamp
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def veth_xmit(skb: sk_buff, dev: net_device) -> int:
         kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
         dev.stats.tx_dropped += 1
         return netdevice.NETDEV_TX_OK
+    if skb.tx_flags:
+        skb_tx_timestamp(skb)
     length = skb.len
     if veth_forward_skb(rcv, skb) != netdevice.NET_RX_SUCCESS:
         dev.stats.tx_dropped += 1
@@ -133,6 +136,7 @@ def veth_get_ethtool_stats(dev: net_device) -> list[int]:
 
 veth_ethtool_ops = ethtool_ops(
     get_drvinfo=veth_get_drvinfo,
+    get_ts_info=ethtool.ethtool_op_get_ts_info,
     get_link=netif_carrier_ok,
     get_link_ksettings=veth_get_link_ksettings,
     get_strings=veth_get_strings,

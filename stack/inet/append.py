@@ -20,12 +20,14 @@ from stack.core.iov import msghdr
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG, net_device
 from stack.core.sock import sock_wait_for_wmem, sock_wfree
 from stack.core.sock_flags import SOCK_ZEROCOPY
+from stack.core.tstamp import skb_setup_datagram
 from stack.core.uapi import IPPROTO_UDP, MSG_DONTWAIT, MSG_MORE, MSG_ZEROCOPY, SEND_SHUTDOWN
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.inet_sock import inet_cork, inet_sock
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
+    from stack.core.sockopt import sockcm_cookie
     from stack.inet.flow import flowi
 
 Getfrag = Callable[[Any, sk_buff, int, "SkbPool"], None]
@@ -63,6 +65,7 @@ def setup_cork(
     gso_size: int,
     mark: int,
     priority: int,
+    sockc: sockcm_cookie | None,
 ) -> None:
     """Start a datagram to `fl` through `dst` in packets of `fragsize` bytes; see inet_cork."""
     cork.base_dst = dst
@@ -71,6 +74,7 @@ def setup_cork(
     cork.gso_size = gso_size
     cork.mark = mark
     cork.priority = priority
+    cork.sockc = sockc
     cork.length = 0
 
 
@@ -135,6 +139,8 @@ def append_pieces(
         skb = alloc_datagram(sk, rt.dev, 0 if refers else data, headers, transhdrlen, flags)
         if summed and sk.sk_protocol == IPPROTO_UDP:
             skb.ip_summed = CHECKSUM_PARTIAL
+        if cork.sockc is not None:
+            skb_setup_datagram(skb, sk, cork.sockc)
     before = skb.truesize
     try:
         getfrag(frm, skb, data, sk.net.skb_pages)

@@ -130,6 +130,9 @@ def inet_do_fragment(
         ip_copy_metadata(frag, skb)
         if owner is not None:
             skb_set_owner_w(frag, owner)
+        if not at:  # as in the kernel the first is the datagram's own sk_buff
+            frag.tx_flags = skb.tx_flags
+            frag.tskey = skb.tskey
         frag_next(frag, headers, at, length, length < left)
         at += length
         left -= length

@@ -12,6 +12,7 @@ from stack.core.sock import sock
 from stack.core.uapi import IP_PMTUDISC_WANT
 
 if TYPE_CHECKING:
+    from stack.core.sockopt import sockcm_cookie
     from stack.inet.af_ops import inet_af_ops
     from stack.inet.flow import flowi
     from stack.ipv6.pinfo import ipv6_pinfo
@@ -67,6 +68,8 @@ class inet_cork:
     priority: int = row(0)
     gso_size: int = row(0)
     mark: int = row(0)
+    sockc: sockcm_cookie | None = row()
+    """The time stamps that its first packet is to get."""
     fl4: flowi | None = row()
 
 

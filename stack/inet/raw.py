@@ -27,7 +27,8 @@ from stack.core.netdevice import LL_MAX_HEADER
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import sock_alloc_send_skb, sock_queue_rcv_skb_reason
-from stack.core.sockopt import sock_recv_cmsgs
+from stack.core.sockopt import sock_recv_cmsgs, sockcm_cookie
+from stack.core.tstamp import skb_setup_tx_timestamp
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.inet_sock import inet_sock
@@ -130,7 +131,14 @@ def raise_sent(err: int, recverr: bool) -> None:
 
 
 def raw_hdrinc_skb(
-    sk: raw_sock, header: bytes, msg: msghdr, length: int, fl: flowi, rt: dst_entry, flags: int
+    sk: raw_sock,
+    header: bytes,
+    msg: msghdr,
+    length: int,
+    fl: flowi,
+    rt: dst_entry,
+    flags: int,
+    sockc: sockcm_cookie | None,
 ) -> sk_buff:
     """Make a packet of `length` bytes that begins with the caller's IP `header` (IP_HDRINCL).
 
@@ -151,6 +159,8 @@ def raw_hdrinc_skb(
     sk.sk_wmem_alloc += skb.truesize - before
     skb.priority = sk.sk_priority
     skb.mark = fl.flowi_mark
+    if sockc is not None:
+        skb_setup_tx_timestamp(skb, sk, sockc)
     skb.dst = rt
     skb_reset_network_header(skb)
     skb_set_transport_header(skb, len(header))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from fastpath.base.skbuff import sk_buff
 from stack.core import drop_reason
 from stack.core.tcp_states import TCP_SYN_SENT
+from stack.core.tstamp import __skb_tstamp_tx
+from stack.core.uapi import SCM_TSTAMP_ACK
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_PROBE0,
     ICSK_TIME_RETRANS,
@@ -419,6 +421,12 @@ def tcp_tso_acked(sk: tcp_sock, skb: sk_buff) -> int:
     return packets_acked - skb.tcp_gso_segs
 
 
+def tcp_ack_tstamp(sk: tcp_sock, skb: sk_buff, ack_skb: sk_buff, prior_snd_una: int) -> None:
+    """SCM_TSTAMP_ACK, if the byte that is to be stamped was acknowledged just now."""
+    if not before(skb.tskey, prior_snd_una) and before(skb.tskey, sk.snd_una):
+        __skb_tstamp_tx(skb, ack_skb, sk, SCM_TSTAMP_ACK)
+
+
 def tcp_clean_rtx_queue(
     sk: tcp_sock,
     skb_ack: sk_buff,
@@ -482,12 +490,16 @@ def tcp_clean_rtx_queue(
             flag |= FLAG_DATA_ACKED
         if not fully_acked:
             break
+        if skb.txstamp_ack:
+            tcp_ack_tstamp(sk, skb, skb_ack, prior_snd_una)
         queue.unlink(skb)
         tcp_wmem_free_skb(sk, skb)
     if skb is None and sk.chrono_type:
         tcp_chrono_stop(sk, TCP_CHRONO_BUSY)
     if between(sk.snd_up, prior_snd_una, snd_una):
         sk.snd_up = snd_una
+    if skb is not None and skb.txstamp_ack:
+        tcp_ack_tstamp(sk, skb, skb_ack, prior_snd_una)
     if skb is not None and skb.sacked & TCPCB_SACKED_ACKED:
         flag |= FLAG_SACK_RENEGING
     seq_rtt_us = ca_rtt_us = sack_rtt_us = -1

@@ -253,6 +253,8 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
             return -errno.ENOBUFS
         skb = clone
         skb.cb = None
+        if skb.tx_flags:
+            skb.sk = sk
     flags = skb.tcp_flags
     pcount = skb.tcp_gso_segs
     if pcount > 1:
@@ -405,7 +407,24 @@ def _split(sk: tcp_sock, skb: sk_buff, length: int) -> sk_buff | None:
     skb.tcp_flags = flags & ~(TCPHDR_FIN | TCPHDR_PSH)
     buff.tcp_flags = flags
     buff.sacked = skb.sacked
+    if (skb.tx_flags or skb.txstamp_ack) and not before(skb.tskey, seq):
+        buff.tx_flags, buff.txstamp_ack, buff.tskey = skb.tx_flags, skb.txstamp_ack, skb.tskey
+        skb.tx_flags = skb.txstamp_ack = 0
     return buff
+
+
+def tcp_tx_tstamp(skb: sk_buff) -> tuple[int, int, int] | None:
+    """The time stamps that skb is to get, for tcp_skb_collapse_tstamp; None: none."""
+    if not skb.tx_flags and not skb.txstamp_ack:
+        return None
+    return skb.tx_flags, skb.txstamp_ack, skb.tskey
+
+
+def tcp_skb_collapse_tstamp(skb: sk_buff, stamps: tuple[int, int, int]) -> None:
+    """skb has got the payload of another packet, and its stamps: those of the later byte stay."""
+    skb.tx_flags |= stamps[0]
+    skb.txstamp_ack |= stamps[1]
+    skb.tskey = stamps[2]
 
 
 def tcp_fragment(sk: tcp_sock, tcp_queue: int, skb: sk_buff, length: int, mss_now: int) -> int:

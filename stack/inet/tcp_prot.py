@@ -13,7 +13,7 @@ from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutd
 from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
 from stack.inet.tcp_sock import tcp_sock
-from stack.inet.tcp_sockopt import tcp_getsockopt, tcp_setsockopt
+from stack.inet.tcp_sockopt import tcp_get_timestamping_opt_stats, tcp_getsockopt, tcp_setsockopt
 from stack.inet.tcp_timer import tcp_release_cb, tcp_set_keepalive
 from stack.inet.tcp_timewait import tcp_timewait_sock_ops
 
@@ -42,6 +42,7 @@ def tcp_proto(
         sendmsg=tcp_sendmsg,
         recvmsg=tcp_recvmsg,
         backlog_rcv=backlog_rcv,
+        opt_stats=tcp_get_timestamping_opt_stats,
         release_cb=tcp_release_cb,
         hash=inet_hash,
         unhash=inet_unhash,

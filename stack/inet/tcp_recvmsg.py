@@ -11,8 +11,8 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.pipe import copy_splice_read, pipe_inode_info
 from stack.core.sock import lock_sock, release_sock, sk_wait_data, sock_rcvlowat, sock_rcvtimeo
-from stack.core.sock_flags import SOCK_DONE, SOCK_RCVTSTAMP, SOCK_URGINLINE
-from stack.core.sockopt import put_cmsg, sock_put_stamp
+from stack.core.sock_flags import SOCK_DONE, SOCK_STAMPS, SOCK_URGINLINE
+from stack.core.sockopt import put_cmsg, sock_put_stamps
 from stack.core.sockopt_table import int_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.inet.af_ops import af_ops_of
@@ -108,12 +108,12 @@ def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
     lock_sock(sk)
     try:
-        stamped = sk.sk_flags & SOCK_RCVTSTAMP
+        stamped = sk.sk_flags & SOCK_STAMPS
         if stamped:
             sk.sk_stamp_ns = -1
         copied = tcp_recvmsg_locked(sk, msg, length, flags)
         if stamped and sk.sk_stamp_ns >= 0:
-            sock_put_stamp(msg, sk, sk.sk_stamp_ns)
+            sock_put_stamps(msg, sk, sk.sk_stamp_ns, False)
         if sk.recvmsg_inq and copied >= 0:
             put_cmsg(msg, uapi.SOL_TCP, TCP_CM_INQ, int_bytes(tcp_inq_hint(sk)))
         return copied
@@ -223,7 +223,8 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                     if not copied:
                         raise os_error(errno.EFAULT)
                     break
-                if sk.sk_flags & SOCK_RCVTSTAMP:  # the last packet read from gives the time
+                # The last packet read from gives the time.
+                if sk.sk_flags & SOCK_STAMPS and skb.tstamp_ns:
                     sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)
                 seq = (seq + used) & M32
                 copied += used

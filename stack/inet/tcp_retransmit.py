@@ -22,10 +22,12 @@ from stack.inet.tcp_output import (
     tcp_rearm_rto,
     tcp_reset_xmit_timer,
     tcp_set_skb_tso_segs,
+    tcp_skb_collapse_tstamp,
     tcp_snd_wnd_test,
     tcp_transmit_skb,
     tcp_trim_head,
     tcp_tso_segs,
+    tcp_tx_tstamp,
     tcp_wmem_free_skb,
     tcp_write_xmit,
 )
@@ -122,8 +124,11 @@ def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
     segs = next_skb.tcp_gso_segs
     total = skb.truesize + next_skb.truesize
+    stamps = tcp_tx_tstamp(next_skb)
     if not sk.tcp_rtx_queue.coalesce(skb, next_skb):
         return False
+    if stamps is not None:
+        tcp_skb_collapse_tstamp(skb, stamps)
     delta = skb.truesize - total
     sk.sk_wmem_queued += delta
     sk.sk_forward_alloc -= delta
@@ -138,6 +143,9 @@ def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     skb_put_data(skb, skb_copy_bits(next_skb, 0, next_skb.len))
     end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
     segs = next_skb.tcp_gso_segs
+    stamps = tcp_tx_tstamp(next_skb)
+    if stamps is not None:
+        tcp_skb_collapse_tstamp(skb, stamps)
     sk.tcp_rtx_queue.unlink(next_skb)
     tcp_wmem_free_skb(sk, next_skb)
     _collapsed(sk, skb, end_seq, flags, sacked, segs)

@@ -24,7 +24,12 @@ from fastpath.base.skbuff import sk_buff
 from stack.core.rows import row, state
 from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_options import tcp_parse_sack_blocks
-from stack.inet.tcp_output import TCP_FRAG_IN_RTX_QUEUE, tcp_fragment
+from stack.inet.tcp_output import (
+    TCP_FRAG_IN_RTX_QUEUE,
+    tcp_fragment,
+    tcp_skb_collapse_tstamp,
+    tcp_tx_tstamp,
+)
 from stack.inet.tcp_recovery import (
     tcp_check_sack_reordering,
     tcp_highest_sack_seq,
@@ -231,8 +236,11 @@ def tcp_shift_skb_data(sk: tcp_sock, skb: sk_buff) -> sk_buff:
     end_seq, flags, segs = skb.end_seq, skb.tcp_flags, skb.tcp_gso_segs
     ever, stamp = skb.sacked, skb.tx_tstamp_ns
     total = prev.truesize + skb.truesize
+    stamps = tcp_tx_tstamp(skb)
     if not queue.coalesce(prev, skb):
         return skb
+    if stamps is not None:
+        tcp_skb_collapse_tstamp(prev, stamps)
     delta = prev.truesize - total
     sk.sk_wmem_queued += delta
     sk.sk_forward_alloc -= delta

@@ -39,6 +39,7 @@ from stack.core.stream import (
     sk_stream_wait_memory,
 )
 from stack.core.tcp_states import TCP_SYN_SENT, TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
+from stack.core.tstamp import sock_tx_flags
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.inet_common import __inet_stream_connect
 from stack.inet.tcp_const import MSEC
@@ -178,19 +179,30 @@ def tcp_sendmsg(sk: tcp_sock, msg: msghdr, size: int) -> int:
     """
     lock_sock(sk)
     try:
-        if msg.msg_control:
-            tcp_cmsg_send(sk, msg)
         return tcp_sendmsg_locked(sk, msg, size)
     finally:
         release_sock(sk)
 
 
-def tcp_cmsg_send(sk: tcp_sock, msg: msghdr) -> None:
-    """tcp_sendmsg_locked's part for control messages. Raises: OSError EINVAL for any error."""
+def tcp_cmsg_send(sk: tcp_sock, msg: msghdr) -> int:
+    """tcp_sendmsg_locked's part for control messages: the call's SOF_TIMESTAMPING_*.
+
+    Raises: OSError EINVAL for any error.
+    """
     try:
-        sock_cmsg_send(sk, msg.msg_control or [])
+        return sock_cmsg_send(sk, msg.msg_control or []).tsflags
     except OSError as exc:
         raise os_error(errno.EINVAL, str(exc)) from None
+
+
+def tcp_tx_timestamp(sk: tcp_sock, tsflags: int) -> None:
+    """A call has queued its bytes: the packet with the last one gets its time stamps."""
+    skb = sk.sk_write_queue.peek_tail()
+    if skb is not None and tsflags & uapi.SOF_TIMESTAMPING_TX_RECORD_MASK:
+        skb.tx_flags |= sock_tx_flags(tsflags)
+        if tsflags & uapi.SOF_TIMESTAMPING_TX_ACK:
+            skb.txstamp_ack = 1
+        skb.tskey = (skb.seq + skb.len - 1) & M32
 
 
 def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
@@ -311,6 +323,7 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
             timeo = sk_stream_wait_connect(sk, timeo)
         except OSError as exc:
             raise sk_stream_error(sk, flags, exc.errno or errno.EPIPE) from None
+    tsflags = tcp_cmsg_send(sk, msg) if msg.msg_control else sk.sk_tsflags
     sk.sk_flags &= ~SOCK_NOSPACE
     copied = 0
     filled = 0
@@ -341,7 +354,7 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
             if skb is None:
                 copied_now = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)
                 if copied_now is None:
-                    return copied
+                    break
                 timeo = copied_now
                 mss_now, size_goal = tcp_send_mss(sk, flags)
                 continue
@@ -359,7 +372,7 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
             tcp_remove_empty_skb(sk)
             copied_now = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)
             if copied_now is None:
-                return copied
+                break
             timeo = copied_now
             mss_now, size_goal = tcp_send_mss(sk, flags)
             continue
@@ -381,6 +394,8 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
         elif skb is write_queue.peek():
             tcp_push_one(sk, mss_now)
     if copied:
+        if tsflags:
+            tcp_tx_timestamp(sk, tsflags)
         tcp_push(sk, flags, mss_now, sk.nonagle, size_goal)
     elif size and (sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN):
         raise sk_stream_error(sk, flags, errno.EPIPE)
@@ -392,7 +407,7 @@ def tcp_sendmsg_wait(
 ) -> int | None:
     """No room: push what is queued and sleep. Returns the ns left.
 
-    None: waiting failed, and the caller returns what it has copied. Raises: OSError when that is
+    None: waiting failed, and the caller sends what it has copied. Raises: OSError when that is
     nothing.
     """
     sk.sk_flags |= SOCK_NOSPACE

@@ -15,7 +15,10 @@ import errno
 import struct
 from typing import Any
 
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.hdr import ip_hdr, ipv6_hdr
 from stack.core.errors import os_error
+from stack.core.netdevice import ETH_P_IPV6
 from stack.core.rows import replace, wide
 from stack.core.sock import SOCK_MIN_RCVBUF, lock_sock, release_sock, sk_write_space
 from stack.core.sock_flags import SOCK_KEEPOPEN
@@ -331,6 +334,52 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         0,
         0,
     )
+
+
+def tcp_get_timestamping_opt_stats(sk: tcp_sock, orig: sk_buff, ack: sk_buff | None) -> bytes:
+    """net/ipv4/tcp.c: SCM_TIMESTAMPING_OPT_STATS, netlink attributes TCP_NLA_* of 6.18.
+
+    `orig`: the packet with the time stamp; `ack`: the segment that acknowledged it.
+    """
+    busy_us, rwnd_us, sndbuf_us = tcp_get_info_chrono_stats(sk)
+    edt = orig.tx_tstamp_ns or sk.tcp_wstamp_ns
+    rows: list[tuple[int, str, int]] = [
+        (1, "Q", busy_us),
+        (2, "Q", rwnd_us),
+        (3, "Q", sndbuf_us),
+        (4, "Q", sk.data_segs_out),
+        (5, "Q", sk.total_retrans),
+        (6, "Q", tcp_pacing_rate(sk)),
+        (7, "Q", tcp_compute_delivery_rate(sk)),
+        (8, "I", sk.snd_cwnd),
+        (9, "I", sk.reordering),
+        (10, "I", sk.min_rtt_us & M32),
+        (11, "B", min(sk.icsk_retransmits, 255)),
+        (12, "B", int(sk.rate_app_limited)),
+        (15, "I", min(sk.snd_ssthresh, TCP_INFINITE_SSTHRESH)),
+        (16, "I", sk.delivered & M32),
+        (17, "I", sk.delivered_ce & M32),
+        (13, "I", (sk.write_seq - sk.snd_una) & M32),
+        (14, "B", sk.icsk_ca_state),
+        (18, "Q", sk.bytes_sent),
+        (19, "Q", sk.bytes_retrans),
+        (20, "I", sk.dsack_dups & M32),
+        (21, "I", sk.reord_seen & M32),
+        (22, "I", sk.srtt_us >> 3),
+        (23, "H", 0),  # a flow keeps its hash
+        (24, "I", (sk.write_seq - sk.snd_nxt) & M32),
+        (25, "Q", edt),
+    ]
+    if ack is not None:
+        v6 = ack.protocol == ETH_P_IPV6
+        rows.append((26, "B", ipv6_hdr(ack).hop_limit if v6 else ip_hdr(ack).ttl))
+    rows.append((27, "I", 0))
+    return b"".join(tcp_nla(number, struct.pack("=" + kind, val)) for number, kind, val in rows)
+
+
+def tcp_nla(number: int, data: bytes) -> bytes:
+    """A netlink attribute, padded to 4 bytes."""
+    return struct.pack("=HH", 4 + len(data), number) + data + bytes(-len(data) % 4)
 
 
 _TCP_INFO_NAMES = (

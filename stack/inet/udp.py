@@ -64,7 +64,7 @@ from stack.core.sock import (
     sk_filter_trim_cap,
     sock_rfree,
 )
-from stack.core.sock_flags import SOCK_DEAD, SOCK_RCVTSTAMP, SOCK_RXQ_OVFL, SOCK_TIMESTAMP
+from stack.core.sock_flags import FLAGS_RECV_CMSGS, SOCK_DEAD
 from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
 from stack.core.sockopt_table import int_bytes, opt_bytes
 from stack.core.tcp_states import TCP_ESTABLISHED
@@ -392,7 +392,7 @@ def udp_recvmmsg(sk: udp_sock, vec: mmsg_recv, most: int, flags: int) -> int:
         or sk.cmsg_flags
         or sk.gro_enabled
         or sk.sk_peek_off > 0
-        or sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL)
+        or sk.sk_flags & FLAGS_RECV_CMSGS
         or (sk.pinet6 is not None and sk.pinet6.rx_pmtu is not None)
     ):
         return 0
@@ -441,7 +441,7 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
             sk.sk_peek_off = max(sk.sk_peek_off - ulen, 0)
     elif sk.sk_peek_off >= 0:
         sk.sk_peek_off += copied
-    if sk.sk_flags & (SOCK_RCVTSTAMP | SOCK_TIMESTAMP | SOCK_RXQ_OVFL):
+    if sk.sk_flags & FLAGS_RECV_CMSGS:
         sock_recv_cmsgs(msg, sk, skb)
     if sk.gro_enabled and skb.gso_size:
         if msg.msg_control is None:

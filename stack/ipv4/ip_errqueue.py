@@ -7,12 +7,13 @@ import struct
 from fastpath.base.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
 from fastpath.net.hdr import icmp_hdr, ip_hdr, ip_push, iphdr_at
 from stack.core import uapi
-from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
+from stack.core.errqueue import is_stamp, sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr
 from stack.core.sock import sock_queue_err_skb
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import put_cmsg
 from stack.core.uapi import SOL_IP
+from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 
 SOCKADDR_IN = struct.Struct("=H2s4s8x")
@@ -75,6 +76,10 @@ def ip_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
     serr = skb.cb
     if isinstance(serr, sock_exterr_skb):
         msg.msg_name = serr.name
+        if skb.skb_iif and is_stamp(serr) and sk.sk_tsflags & uapi.SOF_TIMESTAMPING_OPT_CMSG:
+            serr.offender = sockaddr(uapi.AF_INET, ip_hdr(skb).saddr)
+            if sk.cmsg_flags:
+                af_ops_of[uapi.AF_INET].cmsg_recv(msg, sk, skb, 0, 0)
         put_cmsg(msg, SOL_IP, uapi.IP_RECVERR, serr.pack() + sockaddr_in(serr.offender))
     sock_next_error(sk, serr)
     consume_skb(skb)

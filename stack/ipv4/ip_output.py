@@ -39,6 +39,7 @@ from stack.core.rows import narrow, row, state
 from stack.core.secure_seq import SECURE_IP_ID
 from stack.core.sock import sk_dst_check, sk_setup_caps, sock, sock_wait_for_wmem
 from stack.core.sock_flags import SOCK_LOCALROUTE
+from stack.core.sockopt import sockcm_cookie
 from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
 from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready, inet_gso_slowpath
 from stack.inet.flow import flowi
@@ -87,6 +88,8 @@ class ipcm_cookie:
     oif: int = row(0)
     sockc_mark: int = row(0)
     priority: int = row(0)
+    sockc: sockcm_cookie | None = row()
+    """The time stamps that are wanted, if any are."""
 
     def __init__(self, sk: inet_sock | None = None) -> None:
         self.addr = 0
@@ -95,12 +98,15 @@ class ipcm_cookie:
         self.tos = -1
         self.gso_size = 0
         self.protocol = 0
+        self.sockc = None
         if sk is not None:
             self.addr = narrow(sk.inet_saddr)
             self.oif = sk.sk_bound_dev_if
             self.sockc_mark = sk.sk_mark
             self.priority = sk.sk_priority
             self.protocol = sk.inet_num
+            if sk.sk_tsflags:
+                self.sockc = sockcm_cookie(sk, 0, 0)
         else:
             self.oif = 0
             self.sockc_mark = 0
@@ -553,7 +559,7 @@ def ip_setup_cork(sk: inet_sock, cork: inet_cork, ipc: ipcm_cookie, rt: rtable, 
     mtu = ip_sk_mtu(sk, rt)
     if mtu < 68:
         raise os_error(errno.ENETUNREACH, "path MTU is below 68")
-    setup_cork(cork, rt, fl4, mtu, ipc.gso_size, ipc.sockc_mark, ipc.priority)
+    setup_cork(cork, rt, fl4, mtu, ipc.gso_size, ipc.sockc_mark, ipc.priority, ipc.sockc)
     cork.opt = ipc.opt
     cork.addr = ipc.addr
     cork.ttl = ipc.ttl

@@ -136,11 +136,11 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
 
     `control`: [(level, type, bytes or int)]. Raises: OSError EINVAL.
     """
-    sockc = sockcm_cookie(ipc.sockc_mark, ipc.priority)
+    sockc = sockcm_cookie(sk, ipc.sockc_mark, ipc.priority)
     for level, kind, data in control:
         if level == uapi.SOL_SOCKET:
             __sock_cmsg_send(sk, kind, data, sockc)
-            ipc.sockc_mark, ipc.priority = sockc.mark, sockc.priority
+            ipc.sockc_mark, ipc.priority, ipc.sockc = sockc.mark, sockc.priority, sockc
             continue
         if level != SOL_IP:
             continue

@@ -37,6 +37,7 @@ from stack.core.rows import narrow
 from stack.core.sock import lock_sock, release_sock, sk_common_release, sk_dst_reset
 from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_len, sockaddr
+from stack.core.sockopt import sockcm_cookie
 from stack.core.sockopt_table import (
     RAW,
     Level,
@@ -178,7 +179,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
         raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")
     if hdrincl:
-        return raw_send_hdrinc(sk, fl4, msg, length, rt, msg.msg_flags)
+        return raw_send_hdrinc(sk, fl4, msg, length, rt, msg.msg_flags, ipc.sockc)
     if not ipc.addr:
         ipc.addr = narrow(fl4.daddr)
     lock_sock(sk)
@@ -192,7 +193,13 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
 
 
 def raw_send_hdrinc(
-    sk: raw_sock, fl4: flowi, msg: msghdr, length: int, rt: rtable, flags: int
+    sk: raw_sock,
+    fl4: flowi,
+    msg: msghdr,
+    length: int,
+    rt: rtable,
+    flags: int,
+    sockc: sockcm_cookie | None,
 ) -> int:
     """net/ipv4/raw.c: send a packet with the caller's IP header; fill source, id, length, checksum.
 
@@ -211,7 +218,7 @@ def raw_send_hdrinc(
     if ihl < IP_HLEN or ihl > length:
         raise os_error(errno.EINVAL, f"header length {ihl} in a packet of {length} bytes")
     header += msg.take(ihl - IP_HLEN)
-    skb = raw_hdrinc_skb(sk, header, msg, length, fl4, rt, flags)
+    skb = raw_hdrinc_skb(sk, header, msg, length, fl4, rt, flags, sockc)
     iph = ip_hdr(skb)
     if not iph.saddr:
         iph.saddr = narrow(fl4.saddr)

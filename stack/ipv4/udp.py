@@ -163,6 +163,7 @@ def udp4_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
     if (
         ipc.opt is not None
         or sk.sk_flags & SOCK_LOCALROUTE
+        or sk.sk_tsflags & uapi.SOF_TIMESTAMPING_TX_RECORD_MASK
         or sk.sk_no_check_tx
         or rt.rt_flags & (route.RTCF_BROADCAST | route.RTCF_MULTICAST)
         or rt.rt_pmtu

@@ -15,12 +15,13 @@ from __future__ import annotations
 import errno
 
 from fastpath.base.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
-from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
+from fastpath.net.hdr import ip_hdr, ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_hdr
 from stack.core import uapi
 from stack.core.errors import os_error
-from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
+from stack.core.errqueue import is_stamp, sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr
+from stack.core.netdevice import ETH_P_IPV6
 from stack.core.rows import wide
 from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_dst_set, sock_queue_err_skb
 from stack.core.sock_flags import SOCK_BINDADDR_LOCK
@@ -299,6 +300,14 @@ def as_ipv6(name: sockaddr | None) -> sockaddr | None:
     return sockaddr(AF_INET6, IN6ADDR_V4MAPPED | name.addr, name.port)
 
 
+def sent_from(skb: sk_buff) -> sockaddr:
+    """The source of a packet of ours, which a time stamp brings back whole."""
+    if skb.protocol != ETH_P_IPV6:
+        return sockaddr(AF_INET, ip_hdr(skb).saddr)
+    saddr = ipv6_hdr(skb).saddr
+    return sockaddr(AF_INET6, saddr, 0, 0, iface_scope_id(saddr, skb.skb_iif))
+
+
 def ipv6_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
     """net/ipv6/datagram.c: recvmsg with MSG_ERRQUEUE: the failed packet's payload and its error.
 
@@ -308,6 +317,10 @@ def ipv6_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
     serr = skb.cb
     if isinstance(serr, sock_exterr_skb):
         msg.msg_name = as_ipv6(serr.name)
+        if skb.skb_iif and is_stamp(serr):
+            serr.offender = sent_from(skb)
+            if sk.cmsg_flags:
+                af_ops_of[AF_INET6].cmsg_recv(msg, sk, skb, 0, 0)
         offender = sockaddr_in6(as_ipv6(serr.offender))
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_RECVERR, serr.pack() + offender)
     sock_next_error(sk, serr)

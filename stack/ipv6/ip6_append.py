@@ -16,6 +16,7 @@ from stack.core.errors import os_error
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
 from stack.core.rows import row, state
 from stack.core.sock import sock_wait_for_wmem
+from stack.core.sockopt import sockcm_cookie
 from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock
@@ -48,6 +49,8 @@ class ipcm6_cookie:
     opt: ipv6_txoptions | None = row()
     mark: int = row(0)
     priority: int = row(0)
+    sockc: sockcm_cookie | None = row()
+    """The time stamps that are wanted, if any are."""
 
     def __init__(self, sk: inet_sock | None = None) -> None:
         self.hlimit = -1
@@ -57,6 +60,7 @@ class ipcm6_cookie:
         self.opt = None
         self.mark = sk.sk_mark if sk is not None else 0
         self.priority = sk.sk_priority if sk is not None else 0
+        self.sockc = sockcm_cookie(sk, 0, 0) if sk is not None and sk.sk_tsflags else None
         np = sk.pinet6 if sk is not None else None
         if np is not None:
             self.tclass = np.tclass
@@ -81,7 +85,7 @@ def ip6_setup_cork(
         mtu = np.frag_size
     if mtu < IPV6_MIN_MTU:
         raise os_error(errno.EINVAL)
-    setup_cork(cork, rt, fl6, mtu, ipc6.gso_size, ipc6.mark, ipc6.priority)
+    setup_cork(cork, rt, fl6, mtu, ipc6.gso_size, ipc6.mark, ipc6.priority, ipc6.sockc)
     v6_cork = np.cork
     v6_cork.opt = ipc6.opt
     v6_cork.hop_limit = ipc6.hlimit

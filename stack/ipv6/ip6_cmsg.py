@@ -276,11 +276,12 @@ def ip6_datagram_send_ctl(
 
     `control`: [(level, type, bytes or int)]. Raises: OSError EINVAL, EPERM, ENODEV.
     """
-    sockc = sockcm_cookie(ipc6.mark, ipc6.priority)
+    sockc = sockcm_cookie(sk, ipc6.mark, ipc6.priority)
     for level, kind, data in control:
         if level == uapi.SOL_SOCKET:
             __sock_cmsg_send(sk, kind, data, sockc)
             ipc6.mark = sockc.mark
+            ipc6.sockc = sockc
             if kind == uapi.SO_MARK:
                 fl6.flowi_mark = sockc.mark
             ipc6.priority = sockc.priority

@@ -42,6 +42,7 @@ from stack.core.sock import (
     sk_dst_reset,
 )
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
+from stack.core.sockopt import sockcm_cookie
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
@@ -213,7 +214,7 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     final = sendmsg_options(sk, fl6, ipc6)
     rt = ip6_dst_lookup_flow(sk.net, sk, fl6, final, np.srcprefs)
     if sk.hdrincl:
-        return rawv6_send_hdrinc(sk, msg, length, fl6, rt, flags)
+        return rawv6_send_hdrinc(sk, msg, length, fl6, rt, flags, ipc6.sockc)
     lock_sock(sk)
     try:
         ip6_append_data(sk, ip_generic_getfrag, msg, length, 0, ipc6, fl6, rt, flags)
@@ -242,7 +243,13 @@ def rawv6_push_pending_frames(sk: raw6_sock, fl6: flowi) -> int:
 
 
 def rawv6_send_hdrinc(
-    sk: raw6_sock, msg: msghdr, length: int, fl6: flowi, rt: rt6_info, flags: int
+    sk: raw6_sock,
+    msg: msghdr,
+    length: int,
+    fl6: flowi,
+    rt: rt6_info,
+    flags: int,
+    sockc: sockcm_cookie | None,
 ) -> int:
     """net/ipv6/raw.c: send with the caller's IPv6 header. Raises: OSError EMSGSIZE, EINVAL."""
     net = sk.net
@@ -253,7 +260,7 @@ def rawv6_send_hdrinc(
         raise os_error(errno.EINVAL, "the packet is shorter than an IPv6 header")
     if flags & uapi.MSG_PROBE:
         return length
-    skb = raw_hdrinc_skb(sk, msg.take(IPV6_HLEN), msg, length, fl6, rt, flags)
+    skb = raw_hdrinc_skb(sk, msg.take(IPV6_HLEN), msg, length, fl6, rt, flags, sockc)
     net.mib.ip6.OutRequests += 1
     raise_sent(ip6_send_skb(skb), np_of(sk).recverr)
     return length

@@ -168,6 +168,7 @@ def udp6_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
     if (
         ipc6.opt is not None
         or sk.sk_flags & SOCK_LOCALROUTE
+        or sk.sk_tsflags & uapi.SOF_TIMESTAMPING_TX_RECORD_MASK
         or ipv6_addr_is_multicast(fl6.daddr)
         or np.frag_size
         or rt.expires

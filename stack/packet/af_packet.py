@@ -47,6 +47,7 @@ from stack.core.dev_queue import dev_direct_xmit, dev_queue_xmit
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.drop_reason import SKB_DROP_REASON_PACKET_SOCK_ERROR, kfree_skb_reason
 from stack.core.errors import os_error
+from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.netdevice import net_device, net_xmit_errno, packet_type
 from stack.core.sock import (
@@ -65,7 +66,8 @@ from stack.core.sockaddr import (
     sockaddr,
     sockaddr_ll,
 )
-from stack.core.sockopt import put_cmsg, sock_cmsg_send, sock_recv_cmsgs
+from stack.core.sockopt import put_cmsg, sock_cmsg_send, sock_recv_cmsgs, sockcm_cookie
+from stack.core.tstamp import skb_setup_tx_timestamp
 from stack.packet.packet_fanout import fanout_link, fanout_unlink
 from stack.packet.packet_ring import (
     TP_STATUS_USER,
@@ -73,7 +75,7 @@ from stack.packet.packet_ring import (
     tpacket_status,
     tpacket_vlan,
 )
-from stack.packet.packet_sock import PACKET_AUXDATA, packet_sock
+from stack.packet.packet_sock import PACKET_AUXDATA, PACKET_TX_TIMESTAMP, packet_sock
 
 AUXDATA = struct.Struct("=IIIHHHH")
 HEADROOM = 32  # LL_RESERVED_SPACE: an Ethernet header and what precedes it, rounded up
@@ -225,7 +227,7 @@ def packet_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
             errno.EINVAL, f"flags {flags & ~READ_FLAGS:#x} mean nothing to packet sockets"
         )
     if flags & uapi.MSG_ERRQUEUE:
-        raise os_error(errno.EAGAIN, "the error queue is empty")
+        return packet_recv_error(sk, msg, length)
     skb = skb_recv_datagram(sk, flags)
     if skb is None:
         return 0
@@ -239,6 +241,20 @@ def packet_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
         put_cmsg(msg, uapi.SOL_PACKET, PACKET_AUXDATA, packet_auxdata(sk, skb))
     consume_skb(skb)
     return full if flags & uapi.MSG_TRUNC else copied
+
+
+def packet_recv_error(sk: packet_sock, msg: msghdr, length: int) -> int:
+    """net/core/sock.c (sock_recv_errqueue): the time stamp of a sent frame, PACKET_TX_TIMESTAMP.
+
+    Raises: BlockingIOError when there is none.
+    """
+    copied, skb = sock_recv_errqueue(sk, msg, length)
+    serr = skb.cb
+    if isinstance(serr, sock_exterr_skb):
+        put_cmsg(msg, uapi.SOL_PACKET, PACKET_TX_TIMESTAMP, serr.pack())
+    sock_next_error(sk, serr)
+    consume_skb(skb)
+    return copied
 
 
 def is_vlan(protocol: int) -> bool:
@@ -303,7 +319,11 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
         raise os_error(errno.ENXIO, "no such interface: bind the socket, or give an address")
     if not dev.flags & netdevice.IFF_UP:
         raise os_error(errno.ENETDOWN, f"{dev.name} is down")
-    sockc = sock_cmsg_send(sk, msg.msg_control) if msg.msg_control else None
+    sockc: sockcm_cookie | None = None
+    if msg.msg_control:
+        sockc = sock_cmsg_send(sk, msg.msg_control)
+    elif sk.sk_tsflags:
+        sockc = sockcm_cookie(sk, sk.sk_mark, sk.sk_priority)
     reserve = dev.hard_header_len if raw else 0
     if length > dev.mtu + reserve + netdevice.VLAN_HLEN:
         raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
@@ -327,6 +347,8 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
     skb.dev = dev
     skb.priority = sk.sk_priority if sockc is None else sockc.priority
     skb.mark = sk.sk_mark if sockc is None else sockc.mark
+    if sockc is not None:
+        skb_setup_tx_timestamp(skb, sk, sockc)
     packet_parse_headers(skb, raw)
     err = packet_xmit(sk, skb)
     if err > 0:

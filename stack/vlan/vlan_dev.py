@@ -19,6 +19,7 @@ from stack.core.dev_xmit import netdev_intersect_features
 from stack.core.ethtool import (
     ethtool_drvinfo,
     ethtool_get_settings,
+    ethtool_get_ts_info,
     ethtool_link_ksettings,
     ethtool_ops,
 )
@@ -224,6 +225,12 @@ def vlan_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
     return ethtool_drvinfo(driver="802.1Q VLAN Support", version="1.8", fw_version="N/A")
 
 
+def vlan_ethtool_get_ts_info(dev: net_device) -> int:
+    """net/8021q/vlan_dev.c: `ethtool -T`: the real device's."""
+    vlan: vlan_dev_priv = dev.priv
+    return ethtool_get_ts_info(vlan.real_dev)
+
+
 def vlan_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
     """net/8021q/vlan_dev.c: `ethtool DEV`: the real device's."""
     vlan: vlan_dev_priv = dev.priv
@@ -232,6 +239,7 @@ def vlan_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
 
 vlan_ethtool_ops = ethtool_ops(
     get_drvinfo=vlan_ethtool_get_drvinfo,
+    get_ts_info=vlan_ethtool_get_ts_info,
     get_link=netif_carrier_ok,
     get_link_ksettings=vlan_ethtool_get_link_ksettings,
 )

@@ -43,7 +43,7 @@ from stack.core.sock import (
     sock_sndtimeo,
 )
 from stack.core.sockaddr import sockaddr
-from stack.core.sockopt import sock_put_stamp
+from stack.core.sockopt import sock_put_stamps
 from stack.core.sockopt_table import get_option, set_option
 from stack.core.stream import (
     sk_stream_error,
@@ -389,8 +389,8 @@ def xtp_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
         if sk.sk_state == TCP_LISTEN or (sk.assoc is None and not sk.sk_err):
             raise os_error(errno.ENOTCONN, "the socket is not connected")
         copied = xtp_recvmsg_locked(sk, msg, size, flags)
-        if copied and sk.sk_flags & sock_flags.SOCK_RCVTSTAMP:
-            sock_put_stamp(msg, sk, sk.sk_stamp_ns)
+        if copied and sk.sk_flags & sock_flags.SOCK_STAMPS:
+            sock_put_stamps(msg, sk, sk.sk_stamp_ns, False)
         return copied
     finally:
         release_sock(sk)
@@ -410,7 +410,7 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
             except (ValueError, BufferError, TypeError) as exc:
                 raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
             copied += len(data)
-            if sk.sk_flags & sock_flags.SOCK_RCVTSTAMP:
+            if sk.sk_flags & sock_flags.SOCK_STAMPS:
                 sk.sk_stamp_ns = sk.net.machine.realtime_ns(arrived_ns)
             if not flags & uapi.MSG_PEEK:
                 assoc.ctx.rcvbuf = sk.sk_rcvbuf

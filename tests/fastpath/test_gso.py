@@ -50,6 +50,30 @@ def cut(h: Host, skb: S.sk_buff, **kw: bool) -> list[bytes]:
     return out
 
 
+@settings(max_examples=examples(60), deadline=None)
+@given(
+    n=st.integers(1, 6000),
+    size=st.integers(100, 1500),
+    is_udp=st.booleans(),
+    seq=st.sampled_from([1, 0xFFFFFF00]),
+    at=st.integers(-5, 9000),
+)
+def test_one_segment_asks_for_the_time_stamp(
+    n: int, size: int, is_udp: bool, seq: int, at: int
+) -> None:
+    frame = udp(bytes(n)) if is_udp else tcp(bytes(n), seq=seq)
+    h = Host()
+    skb = h.skb(frame, size, S.SKB_GSO_UDP_L4 if is_udp else S.SKB_GSO_TCPV4)
+    skb.tx_flags, skb.tskey = 2, (seq + at) & 0xFFFFFFFF
+    segs = skb_gso_segment(skb, h.small)
+    asks = [i for i, seg in enumerate(segs) if seg.tx_flags]
+    want = ref.stamped(seq, len(segs), size, skb.tskey, tcp=not is_udp)
+    assert asks == [] if want is None else asks == [want]
+    assert {seg.tskey for seg in segs} == {skb.tskey}
+    S.kfree_skb_list(segs)
+    S.kfree_skb(skb)
+
+
 @settings(max_examples=examples(80), deadline=None)
 @given(
     n=st.integers(0, 9000),

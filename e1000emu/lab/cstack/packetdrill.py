@@ -50,7 +50,7 @@ class Packetdrill:
         self._owed: set[int] = set()
         """Threads that are awake and have not asked for the time yet."""
         self._seen: dict[Path, str] = {}
-        self._clock = VirtualClock(START_NS)
+        self._clock = VirtualClock(START_NS, epoch_ns=0)  # wall time is gettimeofday()'s
         self._host: Host
         self._tun: Tun
         self._face: Face

@@ -494,6 +494,7 @@ def e1000_get_ethtool_stats(netdev: net_device) -> list[int]:
 
 e1000_ethtool_ops = core.ethtool_ops(
     get_drvinfo=e1000_get_drvinfo,
+    get_ts_info=core.ethtool_op_get_ts_info,
     get_regs_len=e1000_get_regs_len,
     get_regs=e1000_get_regs,
     get_wol=e1000_get_wol,

@@ -33,6 +33,7 @@ from stack.core.irq import IRQ_HANDLED, IRQ_NONE
 from stack.core.napi import napi_complete_done, napi_gro_receive, napi_schedule
 from stack.core.netdevice import napi_struct, net_device, netif_carrier_ok
 from stack.core.sock import sock_wfree
+from stack.core.tstamp import skb_tx_timestamp
 from stack.core.workqueue import (
     mod_delayed_work,
     schedule_delayed_work,
@@ -359,6 +360,8 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
         ring.csum_start = -1
         netdev.stats.tx_dropped += 1
         kfree_skb(skb)
+    elif skb.tx_flags:
+        skb_tx_timestamp(skb)
     e1000_tx_queue(adapter, ring, netdev)
     return netdevice.NETDEV_TX_OK
 

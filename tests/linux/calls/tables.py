@@ -9,6 +9,7 @@ from tests.linux.calls.creation import creation
 from tests.linux.calls.data import data
 from tests.linux.calls.naming import naming
 from tests.linux.calls.options import options, options_in_states
+from tests.linux.calls.stamps import stamps
 from tests.linux.calls.waiting import waiting
 from tests.linux.calls.world import World
 
@@ -18,6 +19,7 @@ TABLES: dict[str, Callable[[World], None]] = {
     "data": data,
     "waiting": waiting,
     "control": control,
+    "stamps": stamps,
     "options": options,
     "options_in_states": options_in_states,
 }

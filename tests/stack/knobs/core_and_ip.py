@@ -13,6 +13,7 @@ from scapy.layers.inet import IPOption_LSRR
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from fastpath.net.hdr import ip_hdr
+from stack.core import uapi
 from stack.core.bsd_socket import (
     sys_bind,
     sys_close,
@@ -20,9 +21,11 @@ from stack.core.bsd_socket import (
     sys_getsockname,
     sys_getsockopt,
     sys_listen,
+    sys_recvmsg,
     sys_socket,
 )
 from stack.core.dev_receive import dev_add_pack
+from stack.core.iov import msghdr
 from stack.core.netdevice import packet_type
 from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_IN, nf_register_net_hook
 from stack.core.softirq import local_bh_disable, local_bh_enable
@@ -142,6 +145,21 @@ def joins(net: Any, fd: int) -> int:
 def optmem_max(rig: Rig) -> int:
     net = rig.ip(igmp_max_memberships=30)
     return joins(net, udp(net))
+
+
+def tstamp_allow_data(rig: Rig) -> int | None:
+    """Bytes of the packet that come with a time stamp, to a user who may not see packets."""
+    net = rig.ip()
+    fd = udp(net)
+    flags = uapi.SOF_TIMESTAMPING_TX_SCHED | uapi.SOF_TIMESTAMPING_SOFTWARE
+    sys_setsockopt(net.host, fd, SOL_SOCKET, uapi.SO_TIMESTAMPING, flags)
+    net.host.uid = 1000
+    send(net.host, fd, PEER)
+    try:
+        msg = msghdr(None, [bytearray(2000)], [])
+        return int(sys_recvmsg(net.host, fd, msg, uapi.MSG_ERRQUEUE | uapi.MSG_DONTWAIT))
+    except BlockingIOError:
+        return None
 
 
 def rmem_default(rig: Rig) -> bool:
@@ -673,6 +691,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "gro_normal_batch": (gro_normal_batch, {8: [3], 2: [2, 1], 1: [1, 1, 1]}),
     "netdev_budget": (netdev_budget, {300: 0, 1: 2}),
     "netdev_max_backlog": (netdev_max_backlog, {1000: 8, 2: 3}),
+    "tstamp_allow_data": (tstamp_allow_data, {1: 52, 0: None}),
     "optmem_max": (optmem_max, {131072: 30, 100: 2}),
     "rmem_default": (rmem_default, {212992: True, 4000: False}),
     "wmem_default": (wmem_default, {212992: True, 5000: False}),

@@ -9,13 +9,16 @@ from stack.core import uapi as u
 from stack.core.bsd_socket import (
     sys_connect,
     sys_getsockopt,
+    sys_poll_one,
     sys_recvfrom,
+    sys_recvmsg,
     sys_setsockopt,
     sys_socket,
 )
+from stack.core.iov import msghdr
 from tests.stack.ipv4.net import ME, PEER, Net, at, ip4, one_host
 from tests.stack.knobs.core_and_ip import GROUP
-from tests.stack.knobs.rig import S, datagram, err, udp
+from tests.stack.knobs.rig import S, datagram, err, send, udp
 from tests.stack.knobs.sockopts import JOIN, NO, SOL, Probe, control, member, option
 
 TIMEVAL_1S = struct.pack("=qq", 1, 0)
@@ -111,6 +114,26 @@ def extensions(_: Any) -> int:
     return int(sys_getsockopt(net.host, udp(net), SOL, u.SO_BPF_EXTENSIONS))
 
 
+def stamping(name: int) -> Probe:
+    """What the error queue has after a datagram was sent."""
+
+    def probe(flags: int | None) -> list[tuple[int, int]]:
+        net: Net = one_host()
+        fd = udp(net)
+        option(net, fd, SOL, name, flags)
+        send(net.host, fd, PEER)
+        if not sys_poll_one(net.host, fd) & u.POLLERR:
+            return []
+        msg = msghdr(None, [bytearray(2000)], [])
+        sys_recvmsg(net.host, fd, msg, u.MSG_ERRQUEUE)
+        return [(level, kind) for level, kind, _ in msg.msg_control or ()]
+
+    return probe
+
+
+TOLD = u.SOF_TIMESTAMPING_TX_SCHED | u.SOF_TIMESTAMPING_SOFTWARE
+STAMPED = (u.SOL_IP, u.IP_RECVERR)
+
 FOUND: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "SO_BPF_EXTENSIONS": (extensions, {None: 64}),
     "SO_BUF_LOCK": (buf_lock, {None: 2, 1: 3}),
@@ -120,6 +143,14 @@ FOUND: dict[str, tuple[Probe, dict[Any, Any]]] = {
     ),
     "SO_RCVTIMEO_NEW": (receive_timeout, {None: "", TIMEVAL_1S: "EAGAIN"}),
     "SO_SNDTIMEO_NEW": (send_timeout, {None: bytes(16), TIMEVAL_1S: TIMEVAL_1S}),
+    "SO_TIMESTAMPING": (
+        stamping(u.SO_TIMESTAMPING),
+        {None: [], TOLD: [(SOL, u.SCM_TIMESTAMPING), STAMPED]},
+    ),
+    "SO_TIMESTAMPING_NEW": (
+        stamping(u.SO_TIMESTAMPING_NEW),
+        {None: [], TOLD: [(SOL, u.SO_TIMESTAMPING_NEW), STAMPED]},
+    ),
     "SO_TIMESTAMPNS_NEW": (
         control(SOL, u.SO_TIMESTAMPNS_NEW),
         {None: NO, 1: [(SOL, u.SO_TIMESTAMPNS_NEW)]},
