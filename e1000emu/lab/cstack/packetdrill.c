@@ -252,11 +252,12 @@ static int pd_pipe(void *u, int ends[2])
     return code;
 }
 
+/* What the offsets point to are the script's arguments, which are addresses themselves: NULL. */
 static int pd_splice(void *u, int in, loff_t *in_offset, int out, loff_t *out_offset, size_t bytes,
                      unsigned flags)
 {
     (void)u;
-    return (int)CALL("splice", in, AT(in_offset), out, AT(out_offset), (int64_t)bytes, flags);
+    return (int)CALL("splice", in, *in_offset, out, *out_offset, (int64_t)bytes, flags);
 }
 
 /* The order is packetdrill's; all but the first are pointers to functions. */

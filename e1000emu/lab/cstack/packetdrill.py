@@ -30,7 +30,7 @@ from stack.ipv4.sysctl_names import SYSCTLS
 __all__ = ["Packetdrill", "serve"]
 
 START_NS = 1_000_000_000
-PATIENCE_S = 1.0
+PATIENCE_MS = 1000
 """Real time that a woken thread is given to ask for the time: as packetdrill's own."""
 SILENCE_NS = 1_000_000_000_000
 """Virtual time without a packet after which a wait for one is given up."""
@@ -38,6 +38,15 @@ SYSCTL_DIR = Path("/proc/sys")
 INTERFACE = "tun0"
 MACHINE_KNOBS = frozenset({"tcp_mem", "udp_mem", "tcp_max_orphans", "tcp_max_tw_buckets"})
 """They follow from the machine's memory; ours has its own."""
+
+
+def asleep(thread: int) -> bool:
+    """Whether a thread of this process sleeps, or is gone."""
+    try:
+        stat = Path(f"/proc/self/task/{thread}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(") ")[2][0] == "S"
 
 
 class Packetdrill:
@@ -49,6 +58,8 @@ class Packetdrill:
         """By thread: what it waits for."""
         self._owed: set[int] = set()
         """Threads that are awake and have not asked for the time yet."""
+        self._returning: dict[int, int] = {}
+        """By the number of a thread that has then: how often it was seen asleep since."""
         self._seen: dict[Path, str] = {}
         self._clock = VirtualClock(START_NS)
         self._host: Host
@@ -141,7 +152,7 @@ class Packetdrill:
             self._owed |= woken
             self._moved.notify_all()
         if self._owed - {me}:
-            self._moved.wait_for(lambda: not self._owed - {me}, PATIENCE_S)
+            self._moved.wait_for(lambda: not self._owed - {me}, PATIENCE_MS / 1000)
             self._owed.clear()
 
     def _run(self, until_ns: int, stop: Callable[[], bool] = bool) -> bool:
@@ -159,14 +170,29 @@ class Packetdrill:
 
     def gettimeofday(self, args: tuple[int, ...]) -> int:
         """The time in µs; the question takes one."""
-        self._owed.discard(threading.get_ident())
-        self._moved.notify_all()
+        me = threading.get_ident()
+        if me in self._owed:
+            self._owed.discard(me)
+            self._returning[threading.get_native_id()] = 0
+            self._moved.notify_all()
         self._run(self._clock.now_ns() + 1000)
         return self._clock.now_ns() // 1000
 
     def usleep(self, args: tuple[int, ...]) -> int:
-        """Sleep."""
+        """Sleep: the one call during which another thread can write down what its own returned."""
         self._run(self._clock.now_ns() + args[0] * 1000)
+        for _ in range(PATIENCE_MS):
+            if not self._returning:
+                break
+            self._moved.wait(0.001)
+            for thread, seen in list(self._returning.items()):
+                if not asleep(thread):
+                    self._returning[thread] = 0
+                elif seen:
+                    del self._returning[thread]
+                else:  # perhaps it only waits for the interpreter
+                    self._returning[thread] = 1
+        self._returning.clear()
         return 0
 
     # --- packets --------------------------------------------------------------------------------
