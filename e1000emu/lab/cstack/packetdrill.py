@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import struct
 import sys
 import threading
@@ -61,6 +62,8 @@ class Packetdrill:
         self._returning: dict[int, int] = {}
         """By the number of a thread that has then: how often it was seen asleep since."""
         self._seen: dict[Path, str] = {}
+        self._children = -1
+        """Page faults of all commands that have ended."""
         self._clock = VirtualClock(START_NS)
         self._host: Host
         self._tun: Tun
@@ -79,30 +82,39 @@ class Packetdrill:
                 self._clock.run_until(self._clock.now_ns())
 
     def init(self, args: tuple[int, ...]) -> int:
-        """Make the host as the flags say: addr=A/N, route=PREFIX, mtu=N, with spaces between."""
+        """Make the host as the flags say, with spaces between.
+
+        addr=A/N, route=PREFIX, mtu=N, nic=MODEL.
+        """
         words = read_text(args[0], "the flags").split() if args[0] else []
         pairs = [word.partition("=")[::2] for word in words]
-        known = {"addr", "mtu", "route"}
+        known = {"addr", "mtu", "nic", "route"}
         for name, value in pairs:
             if name not in known or not value:
-                raise os_error(errno.EINVAL, f"--so_flags: {name!r}; give addr=, route=, mtu=")
+                raise os_error(
+                    errno.EINVAL, f"--so_flags: {name!r}; give addr=, route=, mtu=, nic="
+                )
         self._host = Host("packetdrill", clock=self._clock)
         self._read_sysctls()
         mtu = int(dict(pairs).get("mtu", 1500))
-        self._tun = Tun(self._host, INTERFACE, mtu)
+        self._tun = Tun(self._host, INTERFACE, mtu, dict(pairs).get("nic"))
         for name, value in pairs:
             if name == "addr":
-                self._host.ifconfig(INTERFACE, value)
+                self._host.ifconfig(self._tun.name, value)
         for name, value in pairs:
             if name == "route":
-                self._host.route_add(value, None, INTERFACE)
+                self._host.route_add(value, None, self._tun.name)
         self._face = Face(self._host, self._sleep, lambda _fd: os.eventfd(0), os.close)
         self._clock.run_for(START_NS)
         self._tun.sent.clear()
         return 0
 
     def _read_sysctls(self) -> None:
-        """Take the knobs that a script has set in its namespace since."""
+        """Take the knobs that a script has set in its namespace since, by a command of its."""
+        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+        if children == self._children:
+            return  # no command has ended: each has page faults
+        self._children = children
         for name, row in SYSCTLS.items():
             path = SYSCTL_DIR / row.full_name.replace(".", "/")
             if name in MACHINE_KNOBS or row.obsolete:

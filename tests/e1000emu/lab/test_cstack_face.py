@@ -6,7 +6,8 @@ import ctypes
 import socket as linux
 import struct
 
-from scapy.layers.inet import IP, UDP
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
 from e1000emu.clock import VirtualClock
@@ -42,6 +43,23 @@ def test_the_handshakes_last_ack_rides_on_what_a_writer_waits_to_send() -> None:
         server.close()
         listener.close()
         net.run(300 * S)
+
+
+@pytest.mark.parametrize("model", [None, "82540EM"])
+def test_packets_have_no_padding_of_frames(model: str | None) -> None:
+    """A tun's packets, also over a NIC, whose frames have 60 bytes at least."""
+    with Host("h", clock=VirtualClock()) as host:
+        tun = Tun(host, "tun0", 1500, model)
+        host.ifconfig(tun.name, "10.0.0.1/24")
+        host.clock.run_for(S)
+        tun.sent.clear()
+        asked = IP(src="10.0.0.2", dst="10.0.0.1") / ICMP(id=5) / Raw(b"abc")
+        tun.receive(bytes(asked))
+        host.clock.run_for(S)
+        ((_, packet),) = tun.sent
+        told = IP(packet)
+        assert (len(packet), told.len, told.src) == (31, 31, "10.0.0.1")
+        assert (told[ICMP].type, told[ICMP].id, told[Raw].load) == (0, 5, b"abc")
 
 
 def test_a_large_packet_counts_about_its_size_to_its_receiver() -> None:
