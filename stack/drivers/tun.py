@@ -10,7 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
-from fastpath.base.skbuff import SkbPool, consume_skb, sk_buff, skb_from_bytes, skb_to_bytes
+from fastpath.base.skbuff import (
+    consume_skb,
+    kfree_skb,
+    sk_buff,
+    skb_add_data,
+    skb_from_bytes,
+    skb_to_bytes,
+)
 from fastpath.net.zerocopy import skb_orphan_frags
 from fastpath.nic.cable import shared
 from stack.core import netdevice
@@ -111,10 +118,16 @@ def tun_get_user(dev: net_device, frame: memoryview, flags: int) -> None:
         stats.rx_errors += 1
         return
     machine = dev.machine
-    pool: SkbPool = machine.skb_small if length <= SMALL_FRAME_BYTES else machine.skb_pages
-    skb = skb_from_bytes(pool, frame[:length], NET_SKB_PAD + NET_IP_ALIGN)
+    linear = min(length, SMALL_FRAME_BYTES)
+    rest = length - linear
+    skb = skb_from_bytes(machine.skb_small, frame[:linear], NET_SKB_PAD + NET_IP_ALIGN)
     if skb is None:
         stats.rx_dropped += 1
+        return
+    # A large frame's rest shares a page: what it counts to a receiver is about its size.
+    if rest and skb_add_data(skb, machine.skb_pages, frame, linear, rest) < rest:
+        stats.rx_dropped += 1
+        kfree_skb(skb)
         return
     stats.rx_packets += 1
     stats.rx_bytes += length

@@ -94,6 +94,8 @@ from stack.inet.tcp_sock import (
 )
 from stack.inet.tcp_window import tcp_current_mss, tcp_select_window
 
+TCP_SKB_TRUESIZE = 832
+"""What an sk_buff counts in a send buffer beside its payload, in bytes: as on a 64-bit Linux."""
 TCP_FRAG_IN_WRITE_QUEUE = 0
 TCP_FRAG_IN_RTX_QUEUE = 1
 
@@ -211,6 +213,7 @@ def tcp_stream_alloc_skb(sk: tcp_sock, force: bool = False) -> sk_buff | None:
         sk_enter_memory_pressure(sk)
         sk_stream_moderate_sndbuf(sk)
         return None
+    skb.truesize = TCP_SKB_TRUESIZE
     if force:
         sk_forced_mem_schedule(sk, skb.truesize)
     elif not sk_wmem_schedule(sk, skb.truesize):
@@ -562,11 +565,7 @@ def tcp_tso_segs(sk: tcp_sock, mss_now: int) -> int:
 
 
 def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
-    """True when it pays to wait for the next ACK (or write) and send a larger piece then.
-
-    A corked tail (TCP_CORK, MSG_MORE) that is not full waits as long as packets are in flight. Else
-    each of their ACKs would flush a half-filled super-packet.
-    """
+    """True when it pays to wait for the next ACK (or write) and send a larger piece then."""
     if sk.icsk_ca_state >= TCP_CA_Recovery or skb.tcp_flags & TCPHDR_FIN:
         return False
     if sk.tcp_mstamp - sk.tcp_wstamp_ns > MSEC:
@@ -574,14 +573,6 @@ def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
     is_tail = sk.sk_write_queue.peek_tail() is skb
     mss = sk.mss_cache
     in_flight = sk.packets_out - (sk.sacked_out + sk.lost_out) + sk.retrans_out
-    if (
-        is_tail
-        and in_flight
-        and (sk.nonagle & TCP_NAGLE_CORK or sk.msg_more)
-        and not sk.nonagle & TCP_NAGLE_PUSH
-        and skb.len < max_segs * mss
-    ):
-        return True
     send_win = (sk.snd_una + sk.snd_wnd - skb.seq) & M32
     cong_win = (sk.snd_cwnd - in_flight) * mss
     limit = min(send_win, cong_win)

@@ -65,8 +65,12 @@ def tcp_rack_reo_wnd(sk: tcp_sock) -> int:
 
 
 def tcp_rack_skb_timeout(sk: tcp_sock, skb: sk_buff, reo_wnd: int) -> int:
-    """ns until skb counts as lost; <= 0 now."""
-    return sk.rack_rtt_us * 1000 + reo_wnd - (sk.tcp_mstamp - skb.tx_tstamp_ns)
+    """ns until skb counts as lost; <= 0 now.
+
+    Its age is rounded as rack_rtt_us is, or what was sent in the same burst would seem younger.
+    """
+    age_us = tcp_stamp_us_delta(sk.tcp_mstamp, skb.tx_tstamp_ns)
+    return (sk.rack_rtt_us - age_us) * 1000 + reo_wnd
 
 
 def tcp_rack_detect_loss(sk: tcp_sock) -> int:

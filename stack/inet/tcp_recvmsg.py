@@ -122,10 +122,18 @@ def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
 
 
 def tcp_splice_read(sock: socket, pos: int | None, pipe: pipe_inode_info, size: int) -> int:
-    """net/ipv4/tcp.c: proto_ops.splice_read. Raises: OSError, ENOTCONN of a listener."""
+    """net/ipv4/tcp.c: proto_ops.splice_read, which never passes the urgent byte.
+
+    Raises: OSError, ENOTCONN of a listener.
+    """
     assert sock.file is not None
-    if sock.sk.sk_state == TCP_LISTEN:
+    sk: tcp_sock = sock.sk
+    if sk.sk_state == TCP_LISTEN:
         raise os_error(errno.ENOTCONN, "a listener has no data")
+    if sk.urg_data and sk.urg_seq == sk.copied_seq and sk.sk_receive_queue.qlen:
+        if sock.file.f_flags & uapi.O_NONBLOCK:
+            raise os_error(errno.EAGAIN, "splice: the next byte is urgent")
+        return 0
     return copy_splice_read(sock.file, pos, pipe, size)
 
 

@@ -141,6 +141,9 @@ def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     if skb_tailroom(skb) < next_skb.len:
         return False
     skb_put_data(skb, skb_copy_bits(next_skb, 0, next_skb.len))
+    moved = next_skb.len
+    skb.truesize += moved
+    next_skb.truesize -= moved
     end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
     segs = next_skb.tcp_gso_segs
     stamps = tcp_tx_tstamp(next_skb)

@@ -153,14 +153,12 @@ def tcp_push(sk: tcp_sock, flags: int, mss_now: int, nonagle: int, size_goal: in
     skb = sk.sk_write_queue.peek_tail()
     if skb is None:
         return
-    more = flags & uapi.MSG_MORE
-    if not more or forced_push(sk):
+    if not flags & uapi.MSG_MORE or forced_push(sk):
         tcp_mark_push(sk, skb)
     if flags & uapi.MSG_OOB:  # tcp_mark_urg
         sk.snd_up = sk.write_seq
-    if more:
+    if flags & uapi.MSG_MORE:
         nonagle = TCP_NAGLE_CORK
-    sk.msg_more = bool(more)
     __tcp_push_pending_frames(sk, mss_now, nonagle)
 
 
@@ -220,11 +218,14 @@ def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
 
 def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: msghdr, n: int) -> int:
     """Append up to n bytes to skb, in its head if they fit, else in pages; bytes appended."""
-    if not skb.data_len and n <= skb.tailroom and msg.msg_ubuf is None:
-        return msg.copy_to_skb(skb, n)
-    n = tcp_wmem_schedule(sk, n)
+    if n > sk.sk_forward_alloc:
+        n = tcp_wmem_schedule(sk, n)
     old = skb.truesize
-    done = msg.add_to_skb(skb, sk.net.skb_pages, n)
+    if not skb.data_len and n <= skb.tailroom and msg.msg_ubuf is None:
+        done = msg.copy_to_skb(skb, n)
+        skb.truesize = old + done
+    else:
+        done = msg.add_to_skb(skb, sk.net.skb_pages, n)
     delta = skb.truesize - old
     sk.sk_wmem_queued += delta
     sk.sk_forward_alloc -= delta

@@ -324,8 +324,6 @@ class tcp_sock(inet_connection_sock):
     """The same for the last byte that must be pushed."""
     tcp_rtx_queue: rtx_queue = row(make=rtx_queue, clone=FRESH)
     """What was sent and is not acknowledged, in order."""
-    msg_more: bool = row(False, clone=FRESH)
-    """The last send had MSG_MORE."""
     mtu_info: u32 = row(0, clone=FRESH)
     """The MTU of an ICMP error that waits for the socket's owner, bytes."""
     tsq_flags: u8 = row(0, clone=FRESH)

@@ -132,7 +132,6 @@ def __tcp_sock_set_nodelay(sk: tcp_sock, on: int) -> None:
 
 def tcp_push_pending(sk: tcp_sock) -> None:
     """tcp_push_pending_frames, for a socket in any state."""
-    sk.msg_more = False
     if sk.sk_write_queue.qlen and not (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         __tcp_push_pending_frames(sk, tcp_current_mss(sk), sk.nonagle)
 

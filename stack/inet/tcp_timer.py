@@ -198,7 +198,7 @@ def tcp_write_timeout(sk: tcp_sock) -> bool:
         if sk.sk_state == TCP_SYN_SENT:
             max_retransmits += sysctl.tcp_syn_linear_timeouts
         expired = sk.icsk_retransmits >= max_retransmits
-        if not expired and sk.icsk_user_timeout:
+        if not expired:  # the linear retries take none of the time that doubling ones would
             expired = retransmits_timed_out(sk, retry_until, sk.icsk_user_timeout)
     else:
         if retransmits_timed_out(sk, sysctl.tcp_retries1, 0):

@@ -69,6 +69,7 @@ from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
 from stack.inet.tcp_reply import TCP_HLEN, tcp_answer, tcp_answer_bytes, tcp_reply_reset
 from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, tcp_sock
+from stack.inet.tcp_window import tcp_sync_mss
 from stack.ipv4.ip_output import ip_queue_xmit
 from stack.ipv4.tcp_err import tcp_v4_mtu_reduced
 from stack.ipv4.tcp_ipv4 import (
@@ -265,6 +266,7 @@ def tcp_v6_syn_recv_sock(
         if newsk is not None:
             newsk.icsk_af_ops = ipv6_mapped
             newsk.sk_backlog_rcv = tcp_v4_do_rcv
+            tcp_sync_mss(newsk, newsk.icsk_pmtu_cookie)  # with IPv4's header, which is shorter
         return newsk
     dst = tcp_syn_recv_route(sk, req, dst, inet6_csk_route_req)
     if dst is None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from stack import aio
+from stack.inet.tcp_sock import TCP_MAXSEG
 from stack.socket import (
     AF_INET,
     AF_INET6,
+    IPPROTO_TCP,
     SOCK_DGRAM,
     Socket,
     create_connection,
@@ -34,6 +36,21 @@ def test_one_server_for_both_families(net: Net6) -> None:
         assert conn.recv(9) == b"x"
         client.close()
         conn.close()
+
+
+def test_a_mapped_peer_gets_segments_of_ipv4s_size(net: Net6) -> None:
+    net.host.ifconfig("lo", mtu=1500)
+    server = create_server(net.host, ("", 8000), family=AF_INET6, dualstack_ipv6=True)
+    sizes = []
+    for target in ("127.0.0.1", "::1"):
+        client = create_connection(net.host, (target, 8000))
+        conn, _ = server.accept()
+        ends = [sock.getsockopt(IPPROTO_TCP, TCP_MAXSEG) for sock in (client, conn)]
+        assert ends[0] == ends[1]
+        sizes.append(ends[0])
+        client.close()
+        conn.close()
+    assert sizes[0] == sizes[1] + 20
 
 
 def test_a_server_of_ipv6_leaves_ipv4_alone(net: Net6) -> None:

@@ -24,7 +24,7 @@ from stack.core.file import fget, vfs_poll
 from stack.core.pipe import sys_pipe2
 from stack.core.sock import sk_sleep
 from stack.core.splice import sys_splice
-from stack.core.uapi import O_NONBLOCK, POLLERR, POLLHUP, POLLIN, POLLNVAL
+from stack.core.uapi import O_NONBLOCK, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT
 
 if TYPE_CHECKING:
     from stack.api.programs.placeholder import Placeholder
@@ -149,6 +149,13 @@ class Face:
             return own(self, args)
         function = CALLS[name]
         call = LocalCall(self, name, args[:SYSCALL_ARGS])
+        try:
+            return self._do(function, call)
+        finally:
+            call.wrote()
+
+    def _do(self, function: Callable[[Call], int | None], call: LocalCall) -> int:
+        """Try a call until it is done."""
         while True:
             try:
                 value = function(call)
@@ -281,11 +288,21 @@ class Face:
         return 0
 
     def splice(self, args: tuple[int, ...]) -> int:
-        """splice(2) without offsets, which neither sockets nor pipes have. It does not wait."""
+        """splice(2) without offsets, which neither sockets nor pipes have. It does not wait.
+
+        A blocking one does not wait before the urgent byte either, and returns 0.
+        """
         if args[1] or args[3]:  # the offsets
             raise os_error(errno.ESPIPE, "neither a socket nor a pipe has an offset")
         source, target = self.descriptor(i32(args[0])), self.descriptor(i32(args[2]))
-        return sys_splice(self.host, source.fd, None, target.fd, None, args[4], i32(args[5]))
+        try:
+            return sys_splice(self.host, source.fd, None, target.fd, None, args[4], i32(args[5]))
+        except BlockingIOError:
+            if source.sock is None or source.nonblock or not source.sock.sk.sk_receive_queue.qlen:
+                raise
+            if not vfs_poll(fget(self.host, target.fd)) & POLLOUT:
+                raise
+            return 0
 
 
 OWN: dict[str, Callable[[Face, tuple[int, ...]], int]] = {

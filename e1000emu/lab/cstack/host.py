@@ -18,6 +18,7 @@ from e1000emu.embed.capi.build import Library, fingerprint
 from e1000emu.errors import E1000Error
 from e1000emu.lab.cstack import STACK
 from e1000emu.lab.cstack.face import Face
+from e1000emu.lab.hosts import add_nic
 from e1000emu.links import Impair, pair, pool
 from fastpath.base.batch import FrameBatch
 from fastpath.base.seccomp import read_memory, write_memory
@@ -33,28 +34,36 @@ CALL_ARGS = 7
 MAX_NS = (1 << 63) - 1
 MAX_PACKET = 65_535
 MIN_PACKET = 20
-ETH_HLEN, ETH_P_IP, ETH_P_IPV6 = 14, 0x0800, 0x86DD
+ETH_HLEN, ETH_ZLEN, ETH_P_IP, ETH_P_IPV6 = 14, 60, 0x0800, 0x86DD
 LINK_OPTIONS = struct.Struct("=QQdII")
-IPV6_VERSION = 6
+IPV6_VERSION, IPV6_HLEN = 6, 40
 
 
 class Tun:
     """The program's end of an interface that carries IP packets: a link of e1000emu.links' shape.
 
-    The interface is a TAP that asks nobody for hardware addresses. What it sends to a group
-    (listener reports, solicitations of routers) is for a network that is not there, and dropped.
+    The interface is a TAP that asks nobody for hardware addresses, or with `model` an emulated NIC
+    and its driver, which then name it. What it sends to a group (listener reports, solicitations of
+    routers) is for a network that is not there, and dropped.
     """
 
     carrier = True
+    speed_mbps = 1000
 
-    def __init__(self, host: Host, name: str, mtu: int) -> None:
+    def __init__(self, host: Host, name: str, mtu: int, model: str | None = None) -> None:
         self.host = host
         self.sent: deque[tuple[int, bytes]] = deque()
         """(time in ns, packet)."""
         self._port: Any = None
-        self._dev = host.add_tap(name, self, mtu=mtu)
+        if model is None:
+            self._dev = host.add_tap(name, self, mtu=mtu)
+        else:
+            add_nic(host, self, model=model, mtu=mtu)
+            self._dev = host.dev_by_name[next(iter(host.nics))]
+        self._shortest = ETH_ZLEN if model else 0
         self._dev.flags |= IFF_NOARP
-        host.ifconfig(name, up=True)
+        self.name: str = self._dev.name
+        host.ifconfig(self.name, up=True)
 
     def attach(self, port: Any) -> None:
         """Take the interface's port."""
@@ -73,7 +82,7 @@ class Tun:
         now = self.host.clock.now_ns()
         for frame in batch:
             if not frame[0] & 1:
-                self.sent.append((now, frame[ETH_HLEN:]))
+                self.sent.append((now, unpadded(frame[ETH_HLEN:])))
         pool.put(batch)
 
     def receive(self, packet: bytes) -> None:
@@ -84,7 +93,18 @@ class Tun:
             raise os_error(errno.ENETDOWN, "the interface is gone")
         kind = ETH_P_IPV6 if packet[0] >> 4 == IPV6_VERSION else ETH_P_IP
         header = self._dev.dev_addr + bytes(6) + kind.to_bytes(2, "big")
-        self._port.receive(FrameBatch([header + packet]), 0, False)
+        frame = (header + packet).ljust(self._shortest, b"\0")
+        self._port.receive(FrameBatch([frame]), 0, False)
+
+    def rx_ready(self) -> None:
+        """No batch is held."""
+
+
+def unpadded(packet: bytes) -> bytes:
+    """An IP packet without what its frame had to be filled up with."""
+    if packet[0] >> 4 == IPV6_VERSION:
+        return packet[: IPV6_HLEN + int.from_bytes(packet[4:6], "big")]
+    return packet[: int.from_bytes(packet[2:4], "big")]
 
 
 def read_text(addr: int, what: str) -> str:

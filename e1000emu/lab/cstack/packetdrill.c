@@ -3,8 +3,8 @@
  * The table that packetdrill fills in its mode for shared objects. One host, whose one interface is a
  * tun that packetdrill reads and writes; time is virtual (packetdrill.py).
  *
- * The library is preloaded, too. packetdrill asks libc's getsockopt for TCP_INFO, past the table, so
- * there is one here that knows which descriptors are the host's.
+ * The library is preloaded, too. packetdrill asks libc's getsockopt for TCP_INFO, past the table, and
+ * calls its sendfile. So these are here, too, and know which descriptors are the host's.
  */
 #define _GNU_SOURCE /* dladdr, RTLD_NEXT */
 #include "call.h"
@@ -252,11 +252,12 @@ static int pd_pipe(void *u, int ends[2])
     return code;
 }
 
+/* What the offsets point to are the script's arguments, which are addresses themselves: NULL. */
 static int pd_splice(void *u, int in, loff_t *in_offset, int out, loff_t *out_offset, size_t bytes,
                      unsigned flags)
 {
     (void)u;
-    return (int)CALL("splice", in, AT(in_offset), out, AT(out_offset), (int64_t)bytes, flags);
+    return (int)CALL("splice", in, *in_offset, out, *out_offset, (int64_t)bytes, flags);
 }
 
 /* The order is packetdrill's; all but the first are pointers to functions. */
@@ -286,6 +287,30 @@ SHOWN void packetdrill_interface_init(const char *flags, struct table *table)
         fprintf(stderr, "e1000packetdrill: %s\n", last_error);
         _exit(1);
     }
+}
+
+/* packetdrill's sendfile is libc's as well; what it sends is a file of the kernel's. Its name is
+ * given to the linker, since Python's headers make "sendfile64" of the other. */
+SHOWN ssize_t own_sendfile(int out, int in, off_t *offset, size_t bytes) __asm__("sendfile");
+SHOWN ssize_t own_sendfile(int out, int in, off_t *offset, size_t bytes)
+{
+    static ssize_t (*next)(int, int, off_t *, size_t);
+    char data[65536];
+    ssize_t got, sent;
+    if (!is_mine(out)) {
+        if (!next) {
+            void *found = dlsym(RTLD_NEXT, "sendfile");
+            memcpy(&next, &found, sizeof next);
+        }
+        return next(out, in, offset, bytes);
+    }
+    if (bytes > sizeof data)
+        bytes = sizeof data;
+    got = offset ? pread(in, data, bytes, *offset) : read(in, data, bytes);
+    sent = got > 0 ? pd_write(NULL, out, data, (size_t)got) : got;
+    if (offset && sent > 0)
+        *offset += sent;
+    return sent;
 }
 
 SHOWN int getsockopt(int fd, int level, int name, void *value, socklen_t *bytes)

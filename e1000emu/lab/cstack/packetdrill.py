@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import struct
 import sys
 import threading
@@ -30,7 +31,7 @@ from stack.ipv4.sysctl_names import SYSCTLS
 __all__ = ["Packetdrill", "serve"]
 
 START_NS = 1_000_000_000
-PATIENCE_S = 1.0
+PATIENCE_MS = 1000
 """Real time that a woken thread is given to ask for the time: as packetdrill's own."""
 SILENCE_NS = 1_000_000_000_000
 """Virtual time without a packet after which a wait for one is given up."""
@@ -38,6 +39,15 @@ SYSCTL_DIR = Path("/proc/sys")
 INTERFACE = "tun0"
 MACHINE_KNOBS = frozenset({"tcp_mem", "udp_mem", "tcp_max_orphans", "tcp_max_tw_buckets"})
 """They follow from the machine's memory; ours has its own."""
+
+
+def asleep(thread: int) -> bool:
+    """Whether a thread of this process sleeps, or is gone."""
+    try:
+        stat = Path(f"/proc/self/task/{thread}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(") ")[2][0] == "S"
 
 
 class Packetdrill:
@@ -49,7 +59,11 @@ class Packetdrill:
         """By thread: what it waits for."""
         self._owed: set[int] = set()
         """Threads that are awake and have not asked for the time yet."""
+        self._returning: dict[int, int] = {}
+        """By the number of a thread that has then: how often it was seen asleep since."""
         self._seen: dict[Path, str] = {}
+        self._children = -1
+        """Page faults of all commands that have ended."""
         self._clock = VirtualClock(START_NS, epoch_ns=0)  # wall time is gettimeofday()'s
         self._host: Host
         self._tun: Tun
@@ -68,30 +82,39 @@ class Packetdrill:
                 self._clock.run_until(self._clock.now_ns())
 
     def init(self, args: tuple[int, ...]) -> int:
-        """Make the host as the flags say: addr=A/N, route=PREFIX, mtu=N, with spaces between."""
+        """Make the host as the flags say, with spaces between.
+
+        addr=A/N, route=PREFIX, mtu=N, nic=MODEL.
+        """
         words = read_text(args[0], "the flags").split() if args[0] else []
         pairs = [word.partition("=")[::2] for word in words]
-        known = {"addr", "mtu", "route"}
+        known = {"addr", "mtu", "nic", "route"}
         for name, value in pairs:
             if name not in known or not value:
-                raise os_error(errno.EINVAL, f"--so_flags: {name!r}; give addr=, route=, mtu=")
+                raise os_error(
+                    errno.EINVAL, f"--so_flags: {name!r}; give addr=, route=, mtu=, nic="
+                )
         self._host = Host("packetdrill", clock=self._clock)
         self._read_sysctls()
         mtu = int(dict(pairs).get("mtu", 1500))
-        self._tun = Tun(self._host, INTERFACE, mtu)
+        self._tun = Tun(self._host, INTERFACE, mtu, dict(pairs).get("nic"))
         for name, value in pairs:
             if name == "addr":
-                self._host.ifconfig(INTERFACE, value)
+                self._host.ifconfig(self._tun.name, value)
         for name, value in pairs:
             if name == "route":
-                self._host.route_add(value, None, INTERFACE)
+                self._host.route_add(value, None, self._tun.name)
         self._face = Face(self._host, self._sleep, lambda _fd: os.eventfd(0), os.close)
         self._clock.run_for(START_NS)
         self._tun.sent.clear()
         return 0
 
     def _read_sysctls(self) -> None:
-        """Take the knobs that a script has set in its namespace since."""
+        """Take the knobs that a script has set in its namespace since, by a command of its."""
+        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+        if children == self._children:
+            return  # no command has ended: each has page faults
+        self._children = children
         for name, row in SYSCTLS.items():
             path = SYSCTL_DIR / row.full_name.replace(".", "/")
             if name in MACHINE_KNOBS or row.obsolete:
@@ -141,7 +164,7 @@ class Packetdrill:
             self._owed |= woken
             self._moved.notify_all()
         if self._owed - {me}:
-            self._moved.wait_for(lambda: not self._owed - {me}, PATIENCE_S)
+            self._moved.wait_for(lambda: not self._owed - {me}, PATIENCE_MS / 1000)
             self._owed.clear()
 
     def _run(self, until_ns: int, stop: Callable[[], bool] = bool) -> bool:
@@ -159,14 +182,29 @@ class Packetdrill:
 
     def gettimeofday(self, args: tuple[int, ...]) -> int:
         """The time in µs; the question takes one."""
-        self._owed.discard(threading.get_ident())
-        self._moved.notify_all()
+        me = threading.get_ident()
+        if me in self._owed:
+            self._owed.discard(me)
+            self._returning[threading.get_native_id()] = 0
+            self._moved.notify_all()
         self._run(self._clock.now_ns() + 1000)
         return self._clock.now_ns() // 1000
 
     def usleep(self, args: tuple[int, ...]) -> int:
-        """Sleep."""
+        """Sleep: the one call during which another thread can write down what its own returned."""
         self._run(self._clock.now_ns() + args[0] * 1000)
+        for _ in range(PATIENCE_MS):
+            if not self._returning:
+                break
+            self._moved.wait(0.001)
+            for thread, seen in list(self._returning.items()):
+                if not asleep(thread):
+                    self._returning[thread] = 0
+                elif seen:
+                    del self._returning[thread]
+                else:  # perhaps it only waits for the interpreter
+                    self._returning[thread] = 1
+        self._returning.clear()
         return 0
 
     # --- packets --------------------------------------------------------------------------------

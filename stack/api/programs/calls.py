@@ -13,7 +13,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from fastpath.base.bpf import BPF_MAXINSNS
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
@@ -305,7 +305,7 @@ def send(
     if call.state is not None:
         flags &= ~uapi.MSG_FASTOPEN  # the SYN is out
         if waits:
-            wait_for_syn_data(call, at)
+            wait_for_syn_data(call, at, done < want)
         if want and done >= want:
             return done
     while True:
@@ -318,7 +318,7 @@ def send(
         done += n
         if waits and n and at.sock.sk.sk_state == TCP_SYN_SENT:
             call.state = done
-            wait_for_syn_data(call, at)
+            wait_for_syn_data(call, at, done < want)
         if done >= want or at.sock.type != uapi.SOCK_STREAM:
             return done
 
@@ -331,7 +331,7 @@ def send_piece(call: Call, at: Placeholder, msg: msghdr, flags: int, done: int) 
     except BlockingIOError:
         if not (flags & uapi.MSG_DONTWAIT or call.nonblock()):
             call.state = done
-            call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
+            wait_to_write(call, at)
         if not done:
             raise
     except OSError as exc:
@@ -342,10 +342,22 @@ def send_piece(call: Call, at: Placeholder, msg: msghdr, flags: int, done: int) 
     return 0
 
 
-def wait_for_syn_data(call: Call, at: Placeholder) -> None:
-    """Wait until the connection is made whose SYN took a call's first bytes. Raises: OSError."""
+def wait_to_write(call: Call, at: Placeholder) -> NoReturn:
+    """Wait as a writer: TCP lets the handshake's last ACK ride on the data. Raises: Waiting."""
+    if call.writes_to is None:
+        call.writes_to = at.sock.sk
+        at.sock.sk.sk_write_pending += 1
+    call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
+
+
+def wait_for_syn_data(call: Call, at: Placeholder, rest: bool) -> None:
+    """Wait until the connection is made whose SYN took a call's first bytes, of which a `rest` may
+    be left. Raises: OSError.
+    """
     sk = at.sock.sk
     if sk.sk_state == TCP_SYN_SENT:
+        if rest:
+            wait_to_write(call, at)
         call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
     if sk.sk_state == TCP_CLOSE and at.sock.state == uapi.SS_CONNECTING:
         raise_sock_error(sk)

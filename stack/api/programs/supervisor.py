@@ -62,6 +62,7 @@ class Call:
         "supervisor",
         "tid",
         "timer",
+        "writes_to",
     )
 
     def __init__(self, supervisor: Supervisor, call_id: int, tid: int, name: str, args: Any):
@@ -83,6 +84,14 @@ class Call:
         self.held: Held | None = None
         """What it waits for where time is virtual, unless that is a socket."""
         self.scheduled = False
+        self.writes_to: Any = None
+        """The struct sock whose sk_write_pending counts this call."""
+
+    def wrote(self) -> None:
+        """No data of this call's will follow."""
+        if self.writes_to is not None:
+            self.writes_to.sk_write_pending -= 1
+            self.writes_to = None
 
     def woken(self) -> None:
         """The socket may be ready. It is in the midst of what made it so, so later."""
@@ -396,6 +405,7 @@ class Supervisor:
             placeholder = call.socket
             if placeholder is not None and placeholder.sock.sk is not None:
                 sk_sleep(placeholder.sock.sk).remove(call.woken)
+        call.wrote()
         if call.timer is not None:
             call.timer.cancel()
             call.timer = None

@@ -228,8 +228,28 @@ def datagrams(world: Any, path: Path) -> None:
     world.close(writing)
 
 
+def urgent(world: Any, path: Path) -> None:
+    """splice stops before the urgent byte; there a blocking one returns 0, another EAGAIN."""
+    client, peer = connection(world)
+    reading, writing = world.pipe2(0)
+    client.send(b"before")
+    client.send(b"!", linux.MSG_OOB)
+    client.send(b"after")
+    attempt(world, world.splice, world.fd(peer), writing, 6)
+    attempt(world, world.splice, world.fd(peer), writing, 1)
+    peer.setblocking(False)
+    attempt(world, world.splice, world.fd(peer), writing, 1)
+    attempt(world, peer.recv, 1, linux.MSG_OOB)
+    attempt(world, peer.recv, 9)
+    attempt(world, world.read, reading, 9)
+    client.close()
+    peer.close()
+    world.close(reading)
+    world.close(writing)
+
+
 @kernel
-@pytest.mark.parametrize("program", [send_a_file, proxy, wrong, slots, files, datagrams])
+@pytest.mark.parametrize("program", [send_a_file, proxy, wrong, slots, files, datagrams, urgent])
 def test_programs_do_what_they_do_on_the_kernel(
     program: Callable[[Any, Path], None], tmp_path: Path
 ) -> None:

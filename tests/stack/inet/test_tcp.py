@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket as linux
 import struct
+import sys
 
 import pytest
 from scapy.layers.inet import ICMP, IP
@@ -591,6 +593,36 @@ def test_msg_more_is_a_cork_for_one_call() -> None:
         net.run(20 * MS)
         server.recv()
         drain(net, client, server)
+
+
+def test_msg_more_holds_back_only_the_last_segment() -> None:
+    """Whole segments go at once, also while others are in flight."""
+    with TcpNet(latency_ns=10 * MS) as net:
+        client, server = net.pair()
+        start = len(net.log)
+        client.send(b"x" * 4500, MSG_MORE)
+        assert [len(s.payload) for s in net.log[start:]] == [1448, 1448, 1448]
+        net.run(300 * MS)
+        assert server.recv() == b"x" * 4500
+        drain(net, client, server)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
+def test_a_send_buffer_counts_writes_as_the_kernels_does() -> None:
+    """sk_wmem_queued after each of some corked writes, beside SO_MEMINFO of the kernel."""
+    with TcpNet() as net, linux.create_server(("127.0.0.1", 0)) as listener:
+        theirs = linux.create_connection(listener.getsockname())
+        client, server = net.pair()
+        theirs.setsockopt(linux.IPPROTO_TCP, linux.TCP_CORK, 1)
+        client.setsockopt(opt.TCP_CORK, 1)
+        for size in (1, 1, 100, 1000):
+            theirs.send(b"x" * size)
+            client.send(b"x" * size)
+            meminfo = theirs.getsockopt(linux.SOL_SOCKET, uapi.SO_MEMINFO, 36)
+            assert client.sk.sk_wmem_queued == struct.unpack("=9I", meminfo)[5]
+        theirs.close()
+        drain(net, client, server)
+        assert client.sk.sk_wmem_queued == 0
 
 
 def test_defer_accept_waits_for_data() -> None:

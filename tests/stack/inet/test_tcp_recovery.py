@@ -141,6 +141,25 @@ def test_window_halves_once_per_loss_episode() -> None:
         finish(net, client, server)
 
 
+def test_a_burst_is_one_moment_for_rack() -> None:
+    """RFC 8985 6.2: three SACKs above a hole retransmit it at once, not by the reorder timer.
+
+    What is sent in one burst differs by nanoseconds, which round-trip times do not have.
+    """
+    with TcpNet(latency_ns=20 * MS) as net:
+        client, server = net.pair()
+        lost = drop_nth(net, 0, 1, 2, 3)
+        client.send(b"x" * (10 * MSS))
+        net.run(41 * MS)
+        seqs = {gone.seq for gone in lost}
+        resent = [s.time_ns for s in net.log if s.src == A and s.payload and s.seq in seqs][4:]
+        assert resent == [next(s.time_ns for s in net.log if s.sacks) + 20 * MS] * 4
+        assert client.sk.lost_out == len(lost)
+        net.run(S)
+        assert server.recv_all() == b"x" * (10 * MSS)
+        finish(net, client, server)
+
+
 def test_limited_transmit_sends_new_data_on_the_first_duplicates() -> None:
     """RFC 3042: two duplicate ACKs each release a segment beyond the window."""
     with TcpNet(latency_ns=20 * MS, sysctl={"tcp_sack": 0}, gso=False) as net:

@@ -44,6 +44,21 @@ def test_syn_is_retransmitted_linear_then_exponential() -> None:
         finish(net, client)
 
 
+def test_few_syn_retries_take_as_long_as_doubling_ones() -> None:
+    """TCP_SYNCNT 1 on Linux 6.18: SYNs after 0, 1 and 2 s, ETIMEDOUT after 1 + 2 s."""
+    with TcpNet() as net:
+        net.filter = lambda segment: False
+        client = net.socket(net.a)
+        client.setsockopt(7, 1)  # TCP_SYNCNT
+        client.connect(B, 80)
+        net.run(2900 * MS)
+        assert client.state == "SYN_SENT"
+        net.run(200 * MS)
+        assert gaps_ms(net.log) == [1000, 1000]
+        assert client.sk.sk_err == errno.ETIMEDOUT
+        finish(net, client)
+
+
 def test_synack_is_retransmitted_with_doubling() -> None:
     with TcpNet() as net:
         listener = net.socket(net.b)
