@@ -20,6 +20,8 @@ from stack.core.sockaddr import sockaddr
 from stack.core.uapi import MSG_TRUNC
 
 UIO_MAXIOV = 1024
+ZEROCOPY_FRAGS = 17
+"""MAX_SKB_FRAGS of a Linux with pages of 4 KiB."""
 
 
 def as_buffer(data: Any) -> Any:
@@ -109,9 +111,12 @@ class iov_iter:
         return total
 
     def zerocopy_to_skb(self, skb: sk_buff, uarg: ubuf_info, n: int) -> int:
-        """Append `n` bytes to `skb` without a copy, for `uarg`; bytes that found room."""
+        """Append `n` bytes to `skb` without a copy, for `uarg`; bytes that found room.
+
+        Each of the user's buffers is a fragment, and an sk_buff takes ZEROCOPY_FRAGS of them.
+        """
         total = 0
-        while total < n:
+        while total < n and skb.nr_frags < ZEROCOPY_FRAGS:
             done = uarg.add(skb, self.buf, self.off, min(n - total, self.contiguous()))
             self.advance(done)
             total += done

@@ -37,7 +37,8 @@ Getfrag = Callable[[Any, sk_buff, int, "SkbPool"], None]
 def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> None:
     """net/ipv4/ip_output.c: append `n` bytes of the user's data, as pages once skb is full.
 
-    Raises: OSError ENOBUFS when the host's packet buffers run out.
+    Raises: OSError ENOBUFS when the host's packet buffers run out, EMSGSIZE when MSG_ZEROCOPY has
+    more buffers than a packet has fragments.
     """
     done = (
         frm.copy_to_skb(skb, min(n, skb.tailroom))
@@ -46,6 +47,8 @@ def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> Non
     )
     if done < n:
         done += frm.add_to_skb(skb, pages, n - done)
+        if done < n and frm.msg_ubuf is not None:
+            raise os_error(errno.EMSGSIZE, "MSG_ZEROCOPY: too many buffers for a packet")
         if done < n:
             raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
 

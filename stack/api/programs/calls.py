@@ -309,10 +309,12 @@ def send(
         if want and done >= want:
             return done
     while True:
-        piece = gather(call.tid, iov, done)
-        if at.sock.type != uapi.SOCK_STREAM and len(piece) < want:
+        pieces = [gather(call.tid, iov, done)]
+        if at.sock.type != uapi.SOCK_STREAM and len(pieces[0]) < want:
             raise os_error(errno.EMSGSIZE, f"a message of {want} bytes")
-        n = send_piece(call, at, msghdr(name, [piece], control, 0), flags, done)
+        if flags & uapi.MSG_ZEROCOPY and not done and want <= PIECE_BYTES:
+            pieces = [gather(call.tid, [part]) for part in iov]  # each is a fragment
+        n = send_piece(call, at, msghdr(name, pieces, control, 0), flags, done)
         if done and not n:
             return done
         done += n

@@ -15,6 +15,7 @@ import pytest
 from e1000emu.lab import two_hosts
 from fastpath.base.skbuff import kfree_skb, skb_to_bytes
 from stack.core import uapi
+from stack.core.bsd_socket import sockfd_lookup
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.netdevice import ETH_P_ALL, packet_type
 from stack.host import Host
@@ -307,6 +308,25 @@ def test_writers_pieces_and_notifications_in_order(ends: tuple[Host, Host]) -> N
         told = numbers(client, lambda: rest(a), 31)
         assert told == [(i, 0) for i in range(32)]
         assert all(map(free, buffers))
+
+
+def test_a_packet_has_seventeen_of_a_writers_buffers(ends: tuple[Host, Host]) -> None:
+    """As on Linux: a stream goes on in another segment, a datagram is refused."""
+    a, b = ends
+    listener, client, server = connection(a, b, AF_INET)
+    with listener, client, server:
+        assert client.sendmsg([b"x"] * 18, (), ZEROCOPY) == 18
+        assert receive(server, 18) == b"x" * 18
+        assert sockfd_lookup(a, client.host_fd).sk.data_segs_out == 2
+        rest(a)
+        assert notification(client) == (uapi.SOL_IP, 0, 0, 0)
+    with Socket(a, AF_INET, SOCK_DGRAM) as sender:
+        sender.setsockopt(SOL_SOCKET, uapi.SO_ZEROCOPY, 1)
+        assert sender.sendmsg([b"x"] * 17, (), ZEROCOPY, (THERE[AF_INET], 5000)) == 17
+        with pytest.raises(OSError, match="too many buffers") as caught:
+            sender.sendmsg([b"x"] * 18, (), ZEROCOPY, (THERE[AF_INET], 5000))
+        assert caught.value.errno == errno.EMSGSIZE
+        rest(a)
 
 
 def test_more_pieces_than_a_packet_has_fragments(ends: tuple[Host, Host]) -> None:
