@@ -127,7 +127,7 @@ class red_qdisc(Qdisc_class):
         if not self.idle_since:
             return self.qavg + self.q.qstats.backlog - (self.qavg >> self.Wlog)
         idle = (self.dev.net.clock.now_ns() - self.idle_since) // 1000
-        shift = self.stab[min(idle >> self.Scell_log, STAB_SIZE - 1)]
+        shift: int = self.stab[min(idle >> self.Scell_log, STAB_SIZE - 1)]
         if shift:
             return self.qavg >> shift
         less = self.qavg * idle >> self.Scell_log
