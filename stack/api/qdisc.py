@@ -43,6 +43,9 @@ def tc_options(
         name: round(value * PROBABILITY) if isinstance(value, float) else value
         for name, value in given.items()
     }
+    for name, value in opt.items():
+        kinds = (bytes, tuple, list) if name in table[kind].tables else (int,)
+        check_type(where, name, value, kinds, "a table" if int not in kinds else "a number")
     try:
         table[kind].build(opt)
     except (struct.error, TypeError, OverflowError) as exc:

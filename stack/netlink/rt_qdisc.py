@@ -71,6 +71,7 @@ from stack.sched.sch_kinds import qdisc_create
 
 RTNLGRP_TC = 4
 U32_MAX = 0xFFFFFFFF
+NLM_F_ECHO = 0x08
 
 
 # --- telling ------------------------------------------------------------------------------------
@@ -136,11 +137,18 @@ def tc_fill_tclass(dev: net_device, q: Qdisc_class, cl: Any) -> bytes:
     )
 
 
-def qdisc_notify(dev: net_device, old: Qdisc | None, new: Qdisc | None) -> None:
-    """net/sched/sch_api.c: tell the group what went and what came."""
+def rtnetlink_send(nlh: nlmsg, kind: int, payload: bytes) -> None:
+    """net/core/rtnetlink.c: tell the group, and with NLM_F_ECHO the one who asked."""
+    nlmsg_notify(nlh.sk.net, NETLINK_ROUTE, RTNLGRP_TC, kind, payload)
+    if nlh.flags & NLM_F_ECHO:
+        netlink_reply(nlh, kind, payload)
+
+
+def qdisc_notify(nlh: nlmsg, dev: net_device, old: Qdisc | None, new: Qdisc | None) -> None:
+    """net/sched/sch_api.c: tell what went and what came."""
     for q, kind in ((old, RTM_DELQDISC), (new, RTM_NEWQDISC)):
         if q is not None and q.handle:
-            nlmsg_notify(dev.net, NETLINK_ROUTE, RTNLGRP_TC, kind, tc_fill_qdisc(dev, q))
+            rtnetlink_send(nlh, kind, tc_fill_qdisc(dev, q))
 
 
 # --- asking -------------------------------------------------------------------------------------
@@ -210,14 +218,14 @@ def tc_get_qdisc(nlh: nlmsg) -> None:
     if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
         raise tb.wrong("TCA_KIND", "Invalid qdisc name")
     if nlh.type == RTM_GETQDISC:
-        netlink_reply(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q))
+        rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q))
         return
     if not parent:
         raise NlError(errno.EINVAL, "Classid cannot be zero")
     if not q.handle:
         raise NlError(errno.ENOENT, "Cannot delete qdisc with handle of zero")
     qdisc_graft(dev, None, p, parent)
-    qdisc_notify(dev, q, None)
+    qdisc_notify(nlh, dev, q, None)
 
 
 def tc_modify_qdisc(nlh: nlmsg) -> None:
@@ -251,7 +259,7 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
             if not flags & NLM_F_CREATE and not replaces:
                 text = "Qdisc not found. To create specify NLM_F_CREATE flag"
                 raise NlError(errno.ENOENT, text)
-            tc_create_qdisc(dev, tb, handle, p, parent)
+            tc_create_qdisc(nlh, dev, tb, handle, p, parent)
             return
     elif not parent:
         if not handle:
@@ -268,18 +276,21 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
         q.change(opt)
     elif "TCA_OPTIONS" in tb:
         raise NlError(errno.EINVAL, "Change operation not supported by specified qdisc")
-    qdisc_notify(dev, None, q)
+    qdisc_notify(nlh, dev, None, q)
 
 
 def tc_replaces(flags: int, tb: Attrs, q: Qdisc) -> bool:
     """Whether a request without a handle makes a new one in place of `q`."""
-    if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
-        return True
-    all_of = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_EXCL
-    return flags & all_of == all_of
+    if "TCA_KIND" not in tb or tb["TCA_KIND"] == q.kind:
+        return False
+    if flags & NLM_F_CREATE:
+        return bool(flags & (NLM_F_REPLACE | NLM_F_EXCL))
+    return not flags & (NLM_F_REPLACE | NLM_F_EXCL)  # `tc qdisc change`
 
 
-def tc_create_qdisc(dev: net_device, tb: Attrs, handle: int, p: Qdisc | None, parent: int) -> None:
+def tc_create_qdisc(
+    nlh: nlmsg, dev: net_device, tb: Attrs, handle: int, p: Qdisc | None, parent: int
+) -> None:
     """net/sched/sch_api.c tc_modify_qdisc: make a discipline and put it in its place."""
     kind = tb.get("TCA_KIND", "")
     new = qdisc_create(dev, kind, parent, handle, given(OPTIONS, kind, tb))
@@ -288,7 +299,7 @@ def tc_create_qdisc(dev: net_device, tb: Attrs, handle: int, p: Qdisc | None, pa
     except OSError:
         new.destroy()
         raise
-    qdisc_notify(dev, old, new)
+    qdisc_notify(nlh, dev, old, new)
 
 
 def tc_move_qdisc(
@@ -348,10 +359,11 @@ def tc_ctl_tclass(nlh: nlmsg) -> None:
         raise NlError(errno.ENOENT)
     if not isinstance(q, Qdisc_class):
         raise NlError(errno.EINVAL)
-    if not classid:
-        classid = qid if parent == TC_H_ROOT else 0
-    classid = qid | classid & TC_H_MIN_MASK
-    cl = q.find(classid)
+    if classid:
+        classid = qid | classid & TC_H_MIN_MASK
+    elif parent == TC_H_ROOT:
+        classid = qid
+    cl = q.find(classid) if classid else None
     if cl is None:
         if nlh.type != RTM_NEWTCLASS or not nlh.flags & NLM_F_CREATE:
             raise NlError(errno.ENOENT)
@@ -361,11 +373,11 @@ def tc_ctl_tclass(nlh: nlmsg) -> None:
     elif nlh.type == RTM_DELTCLASS:
         payload = tc_fill_tclass(dev, q, cl)
         q.delete_class(cl)
-        nlmsg_notify(dev.net, NETLINK_ROUTE, RTNLGRP_TC, RTM_DELTCLASS, payload)
+        rtnetlink_send(nlh, RTM_DELTCLASS, payload)
         return
     else:
-        netlink_reply(nlh, RTM_NEWTCLASS, tc_fill_tclass(dev, q, cl))
+        rtnetlink_send(nlh, RTM_NEWTCLASS, tc_fill_tclass(dev, q, cl))
         return
     cl = q.change_class(classid, portid, given(CLASS_OPTIONS, q.kind, tb), cl)
     payload = tc_fill_tclass(dev, q, cl)
-    nlmsg_notify(dev.net, NETLINK_ROUTE, RTNLGRP_TC, RTM_NEWTCLASS, payload)
+    rtnetlink_send(nlh, RTM_NEWTCLASS, payload)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stack.netlink.nlattr import (
+    BINARY,
     FLAG,
     NESTED,
     STRING,
@@ -105,10 +106,16 @@ class Structure(Attr):
 
 
 class Options:
-    """TCA_OPTIONS of one kind: `head` is the structure at its start, `rows` are the attributes."""
+    """TCA_OPTIONS of one kind: `head` is the structure at its start, `rows` are the attributes.
 
-    def __init__(self, head: Shape | None = None, rows: tuple[Attr, ...] = ()) -> None:
+    `least`: bytes of the structure that old programs send; what is missing is 0.
+    """
+
+    def __init__(
+        self, head: Shape | None = None, rows: tuple[Attr, ...] = (), least: int = 0
+    ) -> None:
         self.head = head
+        self.least = least
         self.rows = rows
         self.table = AttrTable("TCA_OPTIONS", rows)
         members = [row.shape.names for row in rows if isinstance(row, Structure)]
@@ -118,15 +125,18 @@ class Options:
             *(row.name for row in rows if not isinstance(row, Structure)),
         } - {"-"}
         """All parameters."""
+        scalar = (row for row in rows if not isinstance(row, Structure))
+        self.tables = {"priomap", *(row.name for row in scalar if not row.type.size)}
+        """Those that are no numbers: bytes, or several numbers."""
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """The parameters by name. Raises: NlError EINVAL, ERANGE."""
         at, opt = 0, {}
         if self.head is not None:
             at = self.head.code.size
-            if len(data) < at:
+            if len(data) < (self.least or at):
                 raise NlError(errno.EINVAL)
-            opt.update(self.head.get(data))
+            opt.update(self.head.get(data.ljust(at, b"\0")))
             at = at + 3 & ~3
         for name, value in self.table.parse(data, at).items():
             if isinstance(value, dict):
@@ -154,6 +164,11 @@ def Nest(name: str, number: int, rows: tuple[Attr, ...]) -> Structure:
     shape = Shape("", " ".join(sorted(inner.names)))
     kind = AttrType("NESTED", inner.parse, inner.build)
     return Structure(name, number, kind, shape=shape)
+
+
+def numbers(names: str) -> Options:
+    """Attributes of 32 bits, numbered from 1."""
+    return Options(rows=tuple(Attr(name, at, U32) for at, name in enumerate(names.split(), 1)))
 
 
 def ratespec(name: str) -> str:
@@ -220,6 +235,30 @@ OPTIONS: dict[str, Options] = {
     "tbf": TBF,
     "prio": Options(PRIO_QOPT),
     "netem": NETEM,
+    "codel": numbers("target limit interval ecn ce_threshold"),
+    "fq_codel": numbers(
+        "target limit interval ecn flows quantum ce_threshold drop_batch_size memory_limit"
+    ),
+    "fq": numbers(
+        "plimit flow_plimit quantum initial_quantum rate_enable flow_default_rate flow_max_rate "
+        "buckets_log flow_refill_delay orphan_mask low_rate_threshold ce_threshold"
+    ),
+    "sfq": Options(
+        Shape(
+            "IiIIIIIIIIBBBBI6I",
+            "quantum perturb_period limit divisor flows depth headdrop - qth_min qth_max - - - - - "
+            "- - - - - -",
+        ),
+        least=20,
+    ),
+    "red": Options(
+        rows=(
+            Shape("IIIBBBB", "limit qth_min qth_max Wlog Plog Scell_log flags").row("PARMS", 1),
+            Attr("stab", 2, BINARY),
+            Attr("max_P", 3, U32),
+            Shape("II", "flags_value flags_selector").row("FLAGS", 4),
+        )
+    ),
     "htb": Options(
         rows=(
             Shape("IIIII", "version rate2quantum defcls debug direct_pkts").row("INIT", 2),
@@ -241,7 +280,23 @@ CLASS_OPTIONS: dict[str, Options] = {
     )
 }
 """TCA_OPTIONS of classes."""
-XSTATS: dict[str, Shape] = {}
+XSTATS: dict[str, Shape] = {
+    "codel": Shape(
+        "IIIIiIIII",
+        "maxpacket count lastcount ldelay drop_next drop_overlimit ecn_mark dropping ce_mark",
+    ),
+    "fq_codel": Shape(
+        "10I",
+        "type maxpacket drop_overlimit ecn_mark new_flow_count new_flows_len old_flows_len ce_mark "
+        "memory_usage drop_overmemory",
+    ),
+    "red": Shape("IIII", "early pdrop other marked"),
+    "fq": Shape(
+        "QQQQQQQqIIIIQ",
+        "gc_flows highprio_packets tcp_retrans throttled flows_plimit pkts_too_long "
+        "allocation_errors time_next_delayed_flow flows inactive_flows throttled_flows - ce_mark",
+    ),
+}
 """TCA_STATS_APP of disciplines."""
 CLASS_XSTATS: dict[str, Shape] = {"htb": Shape("IIIii", "lends borrows giants tokens ctokens")}
 """TCA_STATS_APP of classes."""

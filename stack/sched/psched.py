@@ -9,6 +9,7 @@ from stack.sched.sch_generic import Options
 PSCHED_SHIFT = 6
 """A tick of packet schedulers, the unit of times in some structures, is 64 ns."""
 TC_LINKLAYER_ATM = 2
+RATE_MAX = (1 << 63) - 1
 
 
 def psched_mtu(dev: net_device) -> int:
@@ -53,7 +54,8 @@ RATESPEC = ("overhead", "mpu", "linklayer")
 def rate_from(opt: Options, name: str, wide_name: str) -> psched_ratecfg:
     """A rate of `opt`, with the members of its struct tc_ratespec as `name`_overhead ..."""
     rest = [opt.get(f"{name}_{part}") or 0 for part in RATESPEC]
-    return psched_ratecfg(max(opt.get(wide_name) or 0, opt.get(name) or 0), *rest)
+    most = max(opt.get(wide_name) or 0, opt.get(name) or 0)
+    return psched_ratecfg(min(most, RATE_MAX), *rest)
 
 
 def rate_told(rate: psched_ratecfg, name: str, wide_name: str) -> dict[str, int | None]:

@@ -54,6 +54,7 @@ from stack.sched.sch_generic import (
 
 NETEM_DIST_SCALE = 8192
 NETEM_DIST_MAX = 16384
+FOREVER_NS = 1 << 62
 PROBABILITY_MAX = 0xFFFFFFFF
 
 GAP, LOST_IN_GAP, BURST, LOST_IN_BURST = range(4)
@@ -141,8 +142,6 @@ class netem_qdisc(Qdisc_class):
         `delay_dist` is a table of int16. Raises: OSError EINVAL.
         """
         fresh = {name: opt[name] for name in (*PLAIN, *EXTRA) if opt.get(name) is not None}
-        if any(not -(1 << 63) <= value < 1 << 63 for value in fresh.values()):
-            raise os_error(errno.EINVAL)
         for name in ("latency", "jitter"):  # in ticks, or in ns
             if name in fresh:
                 fresh[name] <<= PSCHED_SHIFT
@@ -288,7 +287,7 @@ class netem_qdisc(Qdisc_class):
                 delay = max(delay - (self.tail_time - now), 0)
                 now = self.tail_time
             delay += self.packet_time_ns(qdisc_pkt_len(skb))
-        at = now + delay
+        at = min(now + delay, FOREVER_NS)
         self.tail_time = max(self.tail_time, at) if self.waiting else at
         self.counter += 1
         heappush(self.waiting, (at, self.seq, skb))
@@ -320,7 +319,7 @@ class netem_qdisc(Qdisc_class):
         else:
             spread = max(p["max_delay"] - p["min_delay"], 0)
             delay = p["min_delay"] + (self.random.getrandbits(32) * spread >> 32)
-        self.slot_next = now + delay
+        self.slot_next = min(now + delay, FOREVER_NS)
         self.slot_packets = p["max_packets"] or 1 << 31
         self.slot_bytes = p["max_bytes"] or 1 << 31
 

@@ -162,12 +162,22 @@ SHOWN = (
     "netem limit 1000 delay 20s slot 800us 1ms packets 4 bytes 1000",
     "netem limit 1000 delay 1ms slot distribution 1ms 100us",
     "netem limit 1000 loss 5% ecn",
+    "codel limit 900p target 4ms interval 80ms ecn",
+    "fq_codel limit 900p flows 64 quantum 600 target 4ms interval 80ms memory_limit 4Mb "
+    "ecn drop_batch 7",
+    "fq limit 900p flow_limit 50p buckets 256 orphan_mask 255 quantum 3000b initial_quantum 9000b "
+    "maxrate 1Mbit low_rate_threshold 1Mbit refill_delay 30ms",
+    "sfq limit 100p quantum 2000b depth 20 headdrop divisor 512 perturb 10sec",
+    "red limit 60000b min 10000b max 30000b ecn",
 )
 """What `tc` shows of disciplines that this machine's kernel may not have."""
 WORDS = (
     (r"p13 | p31| p32| p23| p14|\bp | r | 1-h| 1-k|packetoverhead|cell\w+", " "),
     (r"slot distribution", "slot distribution normal"),
     (r"limit 1000 ", ""),
+    (r"(\d)[pb]\b", r"\1"),
+    (r"sec$", ""),
+    (r"^(red .*)", r"\1 avpkt 1000 burst 20 bandwidth 10mbit"),
 )
 """What it shows and does not take."""
 

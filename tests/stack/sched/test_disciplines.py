@@ -5,6 +5,7 @@ In virtual time, rates and delays are those that were asked for, within the boun
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import struct
 from collections import Counter
@@ -15,13 +16,26 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
 
+from e1000emu.clock import VirtualClock
+from e1000emu.lab import two_hosts
 from fastpath.base.skbuff import consume_skb, skb_to_bytes
 from stack.core.dev_queue import dev_queue_xmit
+from stack.netlink.tc_attrs import CLASS_OPTIONS, OPTIONS, XSTATS
+from stack.sched.ecn import INET_ECN_set_ce
 from stack.sched.sch_generic import TC_H_ROOT, Qdisc
+from stack.sched.sch_htb import htb_qdisc
 from stack.sched.sch_kinds import QDISCS, qdisc_create
 from tests.stack.core.wire import assert_no_leak, frame_skb, wired_pair
 from tests.support import examples
+
+
+def scapy_ip(frame: bytes) -> Any:
+    """The packet behind the Ethernet header."""
+    return (IP if frame[12:14] == b"\x08\x00" else IPv6)(frame[14:])
+
 
 PERCENT = 0xFFFFFFFF // 100
 MSEC = 1_000_000
@@ -31,11 +45,16 @@ CONSERVING: dict[str, dict[str, Any] | None] = {
     "pfifo_head_drop": {"limit": 20},
     "pfifo_fast": None,
     "prio": {"bands": 3},
+    "sfq": {"limit": 20, "flows": 5, "depth": 9},
+    "red": {"limit": 9000, "qth_min": 2000, "qth_max": 6000, "Wlog": 2, "max_P": 1 << 30},
 }
 """Those that give a packet whenever they have one."""
 HOLDING: dict[str, dict[str, Any]] = {
     "tbf": {"rate": 1_000_000, "burst": 2000, "limit": 9000},
     "htb": {"defcls": 0},
+    "codel": {"limit": 20, "target": 500, "interval": 3000},
+    "fq_codel": {"limit": 20, "flows": 4, "quantum": 300, "target": 500, "interval": 3000},
+    "fq": {"plimit": 20, "flow_plimit": 9, "quantum": 600, "flow_max_rate": 500_000},
     "netem": {"latency64": MSEC, "limit": 20, "loss": 10 * PERCENT, "duplicate": 10 * PERCENT},
 }
 FLOWS = st.lists(
@@ -299,5 +318,238 @@ def test_a_higher_band_goes_first(wired: tuple[Any, Any, Any]) -> None:
     assert len(times) == 30
 
 
+def ip_skb(wire: Any, sport: int, number: int, size: int, tos: int = 0) -> Any:
+    """A UDP datagram over IPv4, `size` bytes of frame."""
+    udp = struct.pack("!HHHH", sport, 9, size - 34, 0) + struct.pack("=Q", number)
+    head = struct.pack("!BBHHHBBH8s", 0x45, tos, size - 14, 0, 0, 64, 17, 0, bytes(8))
+    total = sum(struct.unpack("!10H", head))
+    total = ~(total + (total >> 16)) & 0xFFFF
+    payload = head[:10] + total.to_bytes(2, "big") + head[12:] + udp
+    skb = frame_skb(wire, payload.ljust(size - 14, b"\0"), proto=0x0800)
+    skb.network_header = skb.data_offset + 14
+    skb.transport_header = skb.data_offset + 34
+    return skb
+
+
+def offered(wired: tuple[Any, Any, Any], tos: int = 0) -> list[int]:
+    """How long packets have waited, ns, at a link of 1 Mbit/s that 1.05 Mbit/s are offered."""
+    host, wire, times = wired
+    start = host.clock.now_ns()
+    for n in range(1600):
+        dev_queue_xmit(ip_skb(wire, 5000, n, 1000, tos))
+        host.clock.run_for(7_600_000)
+    host.clock.run_until_idle()
+    sent = [(at, struct.unpack_from("=Q", frame, 42)[0]) for at, frame in times]
+    return [at - start - n * 7_600_000 for at, n in sent]
+
+
+def bottleneck(host: Any, kind: str, **opt: Any) -> None:
+    """A link of 1 Mbit/s, and what waits for it."""
+    host.qdisc_add("eth0", "tbf", handle="1:", rate=125_000, burst=1514, limit=1 << 20)
+    host.qdisc_add("eth0", kind, handle="2:", parent="1:1", **opt)
+
+
+@pytest.mark.parametrize("kind", ["codel", "fq_codel"])
+def test_controlled_delay_keeps_the_queue_short(wired: tuple[Any, Any, Any], kind: str) -> None:
+    bottleneck(wired[0], "pfifo", limit=1000)
+    assert offered(wired)[-1] > 500 * MSEC
+    wired[2].clear()
+    bottleneck(wired[0], kind, ecn=0)
+    waited = offered(wired)
+    assert statistics.fmean(waited[-400:]) < 40 * MSEC
+    child = wired[0].qdisc_show("eth0")[1]
+    assert child["kind"] == kind
+    assert child["drops"] == 1600 - len(waited) > 0
+
+
+def test_packets_that_take_marks_are_not_dropped(wired: tuple[Any, Any, Any]) -> None:
+    bottleneck(wired[0], "codel", ecn=1)
+    offered(wired, tos=2)
+    frames = [frame for _, frame in wired[2]]
+    marked = [frame for frame in frames if frame[15] & 3 == 3]
+    told = wired[0].qdisc_show("eth0")[1]
+    assert (len(frames), told["drops"]) == (1600, 0)
+    assert len(marked) == told["ecn_mark"] > 10
+    for frame in marked:
+        total = sum(struct.unpack_from("!10H", frame, 14))
+        assert (total & 0xFFFF) + (total >> 16) == 0xFFFF  # the header's checksum is right
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(tos=st.integers(0, 255), version=st.sampled_from([4, 6]))
+def test_a_mark_changes_the_field_and_the_sum_only(tos: int, version: int) -> None:
+    _, a, b, wire, _ = wired_pair()
+    if version == 4:
+        skb = ip_skb(wire, 1, 0, 100, tos)
+    else:
+        word = (6 << 28 | tos << 20 | 0x12345).to_bytes(4, "big")
+        skb = frame_skb(wire, word + bytes(40), proto=0x86DD)
+        skb.network_header = skb.data_offset + 14
+    before = scapy_ip(skb_to_bytes(skb))
+    took = INET_ECN_set_ce(skb)
+    after = scapy_ip(skb_to_bytes(skb))
+    consume_skb(skb)
+    assert_no_leak(a, b)
+    assert took == bool(tos & 3)
+    assert (after.tos if version == 4 else after.tc) == (tos | 3 if took else tos)
+    if version == 4:
+        sent = after.chksum
+        del after.chksum
+        assert sent == IP(bytes(after)).chksum
+        after.chksum, after.tos = before.chksum, before.tos
+    else:
+        after.tc = before.tc
+    assert bytes(after) == bytes(before)
+
+
+@pytest.mark.parametrize("kind", ["fq_codel", "sfq", "fq"])
+def test_a_sparse_flow_does_not_wait_for_a_greedy_one(
+    wired: tuple[Any, Any, Any], kind: str
+) -> None:
+    host, wire, times = wired
+    bottleneck(host, kind, **({"initial_quantum": 3028} if kind == "fq" else {}))
+    for n in range(100):
+        for _ in range(5):
+            dev_queue_xmit(ip_skb(wire, 5000, n, 1400))
+        if n % 10 == 0:
+            dev_queue_xmit(ip_skb(wire, 6000, n, 100))
+        host.clock.run_for(20 * MSEC)
+    sparse = [
+        at - struct.unpack_from("=Q", frame, 42)[0] * 20 * MSEC
+        for at, frame in times
+        if frame[34:36] == (6000).to_bytes(2, "big")
+    ]
+    assert len(sparse) == 10
+    assert max(sparse) < 40 * MSEC  # the packets on their way, and one of the other flow
+    host.clock.run_until_idle()
+
+
+def test_early_detection_drops_as_likely_as_the_queue_is_long() -> None:
+    opt = {"limit": 60_000, "qth_min": 10_000, "qth_max": 30_000, "Wlog": 9, "max_P": 0.1}
+    bench = Bench("red", {**opt, "max_P": round(0.1 * 2**32)})
+    for level, share in ((9_000, 0.0), (20_000, 0.05), (29_000, 0.095)):
+        while bench.q.qstats.backlog < level:
+            bench.put(0, 978)
+        bench.q.qavg = level << 9
+        before, count = bench.q.qstats.drops, bench.count
+        while bench.count < count + 3000:
+            bench.put(0, 978)
+            if bench.q.qstats.backlog > level:
+                bench.get()
+        # the distance between two drops is uniform between 1 and 1 / share
+        lost = (bench.q.qstats.drops - before) / 3000
+        assert lost == pytest.approx(2 * share / (1 + share), abs=0.02)
+    bench.close()
+
+
+def test_a_flow_has_its_rate(wired: tuple[Any, Any, Any]) -> None:
+    host, wire, times = wired
+    host.qdisc_add("eth0", "fq", flow_max_rate=125_000)
+    send(host, wire, 20)
+    send(host, wire, 1, size=70, priority=7)  # TC_PRIO_CONTROL
+    host.clock.run_until_idle()
+    assert [at for at, frame in times if len(frame) == 1000] == [8 * MSEC * n for n in range(20)]
+    assert [at for at, frame in times if len(frame) == 70] == [0]
+
+
+TCP_BYTES = 400_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "opt"),
+    [
+        ("tbf", {"rate": 1_000_000, "burst": 3000, "limit": 200_000}),
+        ("fq", {"flow_max_rate": 1_000_000}),
+        ("netem", {"latency64": 10 * MSEC, "rate": 1_000_000}),
+        ("netem", {"latency64": MSEC, "loss": 0.02, "duplicate": 0.02, "corrupt": 0.01}),
+    ],
+)
+def test_super_packets_of_tcp_pass(kind: str, opt: dict[str, Any]) -> None:
+    """The NIC cuts them up, tbf does where they are larger than its bucket."""
+    clock = VirtualClock()
+    with contextlib.closing(clock):
+        a, b = two_hosts(clock)
+        a.qdisc_add("eth0", kind, **opt)
+        with b.socket(2, 1) as listener, a.socket(2, 1) as sender:
+            listener.bind(("10.0.0.2", 80))
+            listener.listen(1)
+            sender.connect(("10.0.0.2", 80))
+            start = clock.now_ns()
+            receiver, _ = listener.accept()
+            got = bytearray()
+
+            def read() -> None:
+                while len(got) < TCP_BYTES:
+                    got.extend(receiver.recv(65536))
+
+            reading = clock.spawn(read)
+            sent = bytes(range(250)) * (TCP_BYTES // 250)
+            sender.sendall(sent)
+            reading.join()
+            took = clock.now_ns() - start
+            receiver.close()
+        assert got == sent
+        if "loss" not in opt:
+            told = a.qdisc_show("eth0")[0]
+            assert told["drops"] == 0
+            assert told["bytes"] > TCP_BYTES + 54 * TCP_BYTES // 1460  # each segment's headers
+            latency = 2 * opt.get("latency64", 0)
+            assert took == pytest.approx(TCP_BYTES * 1000 * 1.04 + latency, rel=0.05)
+        a.qdisc_del("eth0")
+        clock.run_for(5000 * MSEC)
+        assert (a.skb_small.in_use, a.skb_pages.in_use) == (0, 0)
+
+
 def test_every_kind_is_tried() -> None:
     assert {*CONSERVING, *HOLDING, "noqueue"} == set(QDISCS)
+
+
+TABLES = st.sampled_from([b"", bytes(16), bytes(range(256)), bytes(16385)])
+NUMBERS = st.sampled_from([0, 1, 2, 7, 255, 1000, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1])
+
+
+@settings(max_examples=examples(400), deadline=None)
+@given(data=st.data())
+def test_any_message_is_refused_or_told_again(data: st.DataObject) -> None:
+    """Parameters of any value: an OSError, or a discipline that takes packets and tells its own."""
+    kind = data.draw(st.sampled_from(sorted(OPTIONS)))
+    options = OPTIONS[kind]
+    opt: dict[str, Any] = {}
+    for name in sorted(options.names):
+        if data.draw(st.booleans()):
+            opt[name] = data.draw(TABLES if name in options.tables else NUMBERS)
+    try:
+        message = options.build(opt)
+    except struct.error:  # of fewer bits
+        message = data.draw(st.binary(max_size=120))
+    try:
+        given_opt = options.parse(message)
+        bench = Bench(kind, given_opt)
+    except OSError:
+        return
+    try:
+        for n in range(3):
+            bench.put(n, 100 * n)
+        bench.get()
+        bench.clock.run_for(MSEC)
+        bench.get()
+        with contextlib.suppress(OSError):
+            bench.q.change(given_opt)
+            if isinstance(bench.q, htb_qdisc):
+                drawn = data.draw(st.binary(min_size=48, max_size=48))
+                classy = CLASS_OPTIONS["htb"].parse(struct.pack("=HH", 52, 1) + drawn)
+                cl = bench.q.change_class(0x10001, TC_H_ROOT, classy, None)
+                CLASS_OPTIONS["htb"].build(bench.q.dump_class(cl).opt or {})
+                skb = ip_skb(bench.wire, 1, 1, 100)
+                skb.priority = 0x10001
+                bench.q.enqueue(skb)
+                bench.get()
+        told = bench.q.dump()
+        app = bench.q.dump_stats()
+        assert (app is None) == (kind not in XSTATS)
+        if app is not None:
+            XSTATS[kind].put(app)
+        if told is not None:
+            options.parse(options.build(told))
+    finally:
+        bench.close()

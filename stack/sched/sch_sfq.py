@@ -1,0 +1,224 @@
+"""net/sched/sch_sfq.c: stochastic fairness: a queue per flow, served in turns of `quantum` bytes.
+
+Where the discipline is full, a packet of the longest queue goes. With `perturb_period` the hash
+changes from time to time, so that two flows do not share a queue for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+
+from fastpath.base.skbuff import kfree_skb, sk_buff
+from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_QDISC_OVERLIMIT
+from stack.core.errors import os_error
+from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_SUCCESS
+from stack.core.rows import row, state
+from stack.sched.flow_dissector import reciprocal_scale, skb_get_hash_perturb
+from stack.sched.psched import psched_mtu
+from stack.sched.sch_generic import (
+    Options,
+    Qdisc,
+    qdisc_bstats_update,
+    qdisc_drop,
+    qdisc_pkt_len,
+    qdisc_tree_reduce_backlog,
+)
+
+SFQ_MAX_DEPTH = 127
+SFQ_DEFAULT_FLOWS = 128
+SFQ_MAX_FLOWS = 0x10000 - SFQ_MAX_DEPTH - 1
+SEC = 1_000_000_000
+
+
+@state
+class sfq_slot:
+    """struct sfq_slot: one flow. `allot`: bytes that are left of its turn."""
+
+    hash: int
+    queue: deque[sk_buff] = row(make=deque)
+    allot: int = row(0)
+
+
+@state
+class sfq_qdisc(Qdisc):
+    """net/sched/sch_sfq.c; RED within a flow is not served."""
+
+    kind = "sfq"
+
+    quantum: int = row(of=lambda sch: psched_mtu(sch.dev))
+    perturb_period: int = row(0)
+    """Seconds; 0: the hash stays."""
+    perturb_at: int = row(0)
+    divisor: int = row(1024)
+    """Values of the hash."""
+    maxflows: int = row(SFQ_DEFAULT_FLOWS)
+    maxdepth: int = row(SFQ_MAX_DEPTH)
+    """Packets of one flow."""
+    headdrop: bool = row(False)
+    """A full queue loses its oldest packet."""
+    perturbation: int = row(of=lambda sch: sch.dev.net.random.getrandbits(32))
+    slots: dict[int, sfq_slot] = row(make=dict)
+    """By hash, those with packets."""
+    turns: deque[sfq_slot] = row(make=deque)
+
+    def init(self, opt: Options | None) -> None:
+        """Raises: OSError EINVAL."""
+        self.limit = SFQ_MAX_DEPTH
+        super().init(opt)
+
+    def change(self, opt: Options) -> None:
+        """net/sched/sch_sfq.c: sfq_change; 0 keeps what there is, but `perturb_period`'s.
+
+        `quantum` bytes, `perturb_period` s, `limit` packets, `divisor`, `flows`, `depth`,
+        `headdrop`. Raises: OSError EINVAL.
+        """
+        quantum, divisor = opt.get("quantum") or self.quantum, opt.get("divisor") or self.divisor
+        limit, period = opt.get("limit") or self.limit, opt.get("perturb_period", 0)
+        if divisor & (divisor - 1) or divisor > 65536:
+            raise os_error(errno.EINVAL)
+        if quantum >= 1 << 31:
+            raise os_error(errno.EINVAL, "invalid quantum")
+        if period < 0 or period >= 1 << 31:
+            raise os_error(errno.EINVAL, "invalid perturb period")
+        if limit == 1:
+            raise os_error(errno.EINVAL, "invalid limit")
+        if opt.get("qth_max"):
+            raise os_error(errno.EOPNOTSUPP, "RED within a flow is not served")
+        self.quantum, self.perturb_period = quantum, period
+        self.perturb_at = self.dev.net.clock.now_ns() + period * SEC
+        if opt.get("flows"):
+            self.maxflows = min(opt["flows"], SFQ_MAX_FLOWS)
+        if divisor != self.divisor:
+            self.divisor = divisor
+            self.sfq_rehash()
+        if opt.get("depth"):
+            self.maxdepth = min(opt["depth"], SFQ_MAX_DEPTH)
+        self.headdrop = bool(opt.get("headdrop") or self.headdrop)
+        self.limit = min(limit, self.maxdepth * self.maxflows)
+        packets, nbytes = self.qlen, self.qstats.backlog
+        while self.qlen > self.limit:
+            self.sfq_drop()
+        qdisc_tree_reduce_backlog(self, packets - self.qlen, nbytes - self.qstats.backlog)
+
+    def dump(self) -> Options:
+        return {
+            "quantum": self.quantum,
+            "perturb_period": self.perturb_period,
+            "limit": self.limit,
+            "divisor": self.divisor,
+            "flows": self.maxflows,
+            "depth": self.maxdepth,
+            "headdrop": int(self.headdrop),
+        }
+
+    def _slot(self, skb: sk_buff) -> sfq_slot | None:
+        """The flow of a packet; None: there are too many."""
+        at = reciprocal_scale(skb_get_hash_perturb(skb, self.perturbation), self.divisor)
+        slot = self.slots.get(at)
+        if slot is None:
+            if len(self.slots) >= self.maxflows:
+                return None
+            slot = self.slots[at] = sfq_slot(at)
+            slot.allot = self.quantum
+            self.turns.append(slot)
+        return slot
+
+    def enqueue(self, skb: sk_buff) -> int:
+        """net/sched/sch_sfq.c: sfq_enqueue. Takes ownership of skb."""
+        now = self.dev.net.clock.now_ns()
+        if self.perturb_period and now >= self.perturb_at:
+            self.perturb_at = now + self.perturb_period * SEC
+            self.perturbation = self.dev.net.random.getrandbits(32)
+            self.sfq_rehash()
+        slot = self._slot(skb)
+        if slot is None:
+            return qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
+        nbytes = qdisc_pkt_len(skb)
+        if len(slot.queue) >= self.maxdepth:
+            if not self.headdrop:
+                return qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
+            lost = self._drop_from(slot)
+            self._append(slot, skb, nbytes)
+            qdisc_tree_reduce_backlog(self, 0, lost - nbytes)
+            return NET_XMIT_CN
+        self._append(slot, skb, nbytes)
+        if self.qlen <= self.limit:
+            return NET_XMIT_SUCCESS
+        longest, lost = self.sfq_drop()
+        if longest is slot:  # those above have not counted this packet
+            qdisc_tree_reduce_backlog(self, 0, lost - nbytes)
+            return NET_XMIT_CN
+        qdisc_tree_reduce_backlog(self, 1, lost)
+        return NET_XMIT_SUCCESS
+
+    def _append(self, slot: sfq_slot, skb: sk_buff, nbytes: int) -> None:
+        slot.queue.append(skb)
+        self.qlen += 1
+        self.qstats.backlog += nbytes
+
+    def _drop_from(self, slot: sfq_slot) -> int:
+        """Drop one packet of a flow: bytes."""
+        skb = slot.queue.popleft() if self.headdrop else slot.queue.pop()
+        nbytes = qdisc_pkt_len(skb)
+        self.qlen -= 1
+        self.qstats.backlog -= nbytes
+        qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
+        return nbytes
+
+    def sfq_drop(self) -> tuple[sfq_slot, int]:
+        """net/sched/sch_sfq.c: drop a packet of the longest queue; the flow, and bytes."""
+        slot = max(self.turns, key=lambda slot: len(slot.queue))
+        nbytes = self._drop_from(slot)
+        if not slot.queue:
+            self._end(slot)
+        return slot, nbytes
+
+    def _end(self, slot: sfq_slot) -> None:
+        """A flow has no packets any more."""
+        del self.slots[slot.hash]
+        self.turns.remove(slot)
+
+    def sfq_rehash(self) -> None:
+        """net/sched/sch_sfq.c: sort what waits by another hash; a flow keeps its order."""
+        waiting = [slot.queue for slot in self.turns]
+        self.slots.clear()
+        self.turns.clear()
+        for queue in waiting:
+            for skb in queue:
+                slot = self._slot(skb)
+                if slot is not None and len(slot.queue) < self.maxdepth:
+                    slot.queue.append(skb)
+                    continue
+                nbytes = qdisc_pkt_len(skb)
+                self.qlen -= 1
+                self.qstats.backlog -= nbytes
+                qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
+                qdisc_tree_reduce_backlog(self, 1, nbytes)
+
+    def dequeue(self) -> sk_buff | None:
+        """net/sched/sch_sfq.c: sfq_dequeue."""
+        if not self.turns:
+            return None
+        slot = self.turns[0]
+        while slot.allot <= 0:
+            slot.allot += self.quantum
+            self.turns.rotate(-1)
+            slot = self.turns[0]
+        skb = slot.queue.popleft()
+        nbytes = qdisc_pkt_len(skb)
+        self.qlen -= 1
+        self.qstats.backlog -= nbytes
+        qdisc_bstats_update(self, skb)
+        slot.allot -= nbytes
+        if not slot.queue:
+            self._end(slot)
+        return skb
+
+    def reset(self) -> None:
+        super().reset()
+        for slot in self.turns:
+            for skb in slot.queue:
+                kfree_skb(skb, SKB_DROP_REASON_QDISC_DROP)
+        self.slots.clear()
+        self.turns.clear()
