@@ -10,6 +10,7 @@ from typing import Any
 from fastpath.errors import ArgumentError, check_type, known_words, whole_number
 from stack.api.links import Links
 from stack.api.programs import Program, spawn
+from stack.api.rules import ip_rule_add, ip_rule_del
 from stack.api.socket import Socket, socketpair, unlink
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
@@ -144,6 +145,25 @@ class Namespace(Links):
         with self.lock:
             call = _route_call("route_del", ip_route_del, ip6_route_del, prefix, via, kw)
             call(self, prefix, via=via, dev=dev, **kw)
+
+    def rule_add(self, table: int | None = None, **words: Any) -> None:
+        """`ip rule add [from SRC] [to DST] [fwmark MARK] ... table N`, of either family.
+
+        `words`: src, dst ("10.0.0.0/8"), mark, mask, iif, oif, tos, ipproto, sport and dport (a
+        port, or (first, last)), uidrange, priority, suppress_prefixlength, invert. In place of
+        `table`: goto (a priority) or action ("blackhole", "unreachable", "prohibit", "nop").
+        `family` is 6 for a rule of IPv6 without addresses.
+
+        Raises:
+            OSError: EEXIST, EINVAL. ArgumentError: an argument or value that rules do not have.
+        """
+        with self.lock:
+            ip_rule_add(self, {"table": table, **words} if table is not None else words)
+
+    def rule_del(self, table: int | None = None, **words: Any) -> None:
+        """`ip rule del`: the first rule that has what is given. Raises: ENOENT; as above."""
+        with self.lock:
+            ip_rule_del(self, {"table": table, **words} if table is not None else words)
 
     def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
         """Wait until the interface's link is up (and its queue active). False after the timeout."""
