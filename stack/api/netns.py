@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.errors import ArgumentError, check_type, known_words, whole_number
 from stack.api.links import Links
 from stack.api.qdisc import class_add, qdisc_add, qdisc_show
+from stack.api.rules import ip_rule_add, ip_rule_del
 from stack.api.socket import Socket, socketpair, unlink
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
@@ -179,6 +180,25 @@ class Namespace(Links):
         """`tc class replace dev NAME parent PARENT classid CLASSID ...`. Raises: as qdisc_add."""
         with self.lock:
             class_add(self.dev(name), classid, parent, opt)
+
+    def rule_add(self, table: int | None = None, **words: Any) -> None:
+        """`ip rule add [from SRC] [to DST] [fwmark MARK] ... table N`, of either family.
+
+        `words`: src, dst ("10.0.0.0/8"), mark, mask, iif, oif, tos, ipproto, sport and dport (a
+        port, or (first, last)), uidrange, priority, suppress_prefixlength, invert. In place of
+        `table`: goto (a priority) or action ("blackhole", "unreachable", "prohibit", "nop").
+        `family` is 6 for a rule of IPv6 without addresses.
+
+        Raises:
+            OSError: EEXIST, EINVAL. ArgumentError: an argument or value that rules do not have.
+        """
+        with self.lock:
+            ip_rule_add(self, {"table": table, **words} if table is not None else words)
+
+    def rule_del(self, table: int | None = None, **words: Any) -> None:
+        """`ip rule del`: the first rule that has what is given. Raises: ENOENT; as above."""
+        with self.lock:
+            ip_rule_del(self, {"table": table, **words} if table is not None else words)
 
     def wait_carrier(self, name: str, timeout_ns: int = 10_000_000_000) -> bool:
         """Wait until the interface's link is up (and its queue active). False after the timeout."""

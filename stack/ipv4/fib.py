@@ -13,24 +13,34 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.base.intmap import IntMap
-from fastpath.errors import ArgumentError
+from fastpath.errors import ArgumentError, whole_number
 from fastpath.net.inetkey import inet_siphash
 from stack.core import netdevice
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
 from stack.core.errors import os_error
+from stack.core.fib_rules import (
+    FR_ACT_ERROR,
+    FR_ACT_TO_TBL,
+    LAST_ID,
+    LOOPBACK_IFINDEX,
+    fib_default_rules,
+    fib_rule_next,
+    fib_rule_suppress,
+    fib_rules_ops,
+)
 from stack.core.netdevice import net_device
-from stack.core.rows import row, state
+from stack.core.rows import narrow, row, state
 from stack.core.secure_seq import SECURE_MULTIPATH
-from stack.core.uapi import RTM_DELROUTE, RTM_NEWROUTE
+from stack.core.uapi import AF_INET, RTM_DELROUTE, RTM_NEWROUTE
+from stack.inet.flow import flowi
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
 from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
 from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
 from stack.ipv4.rt_cache import rt_cache_flush
 
 if TYPE_CHECKING:
-    from stack.inet.flow import flowi
     from stack.ipv4.route import rtable
     from stack.net import Net
 
@@ -48,6 +58,10 @@ RTN_BLACKHOLE = 6
 RTN_UNREACHABLE = 7
 RTN_PROHIBIT = 8
 RTN_THROW = 9
+
+RT_RULES = ((0, RT_TABLE_LOCAL), (32766, RT_TABLE_MAIN), (32767, RT_TABLE_DEFAULT))
+"""Priority and table of the rules that there are at first (fib_default_rules_init)."""
+IPTOS_RT_MASK = 0x1C
 
 RT_SCOPE_UNIVERSE = 0
 RT_SCOPE_LINK = 253
@@ -224,34 +238,48 @@ class fib_table:
 
 @state
 class netns_fib:
-    """The tables of one host, in rule order: local, main, default."""
+    """The tables and rules of one host.
+
+    `rules`: the tables that every lookup asks first, in order: local, main, default, unless a
+    program changed the rules (fib_rules_ops.leading).
+    """
 
     tables: dict[int, fib_table] = row()
     rules: list[fib_table] = row()
+    ops: fib_rules_ops = row()
     generation: int = row(0)
 
-    def __init__(self) -> None:
-        self.tables = {i: fib_table(i) for i in (RT_TABLE_LOCAL, RT_TABLE_MAIN, RT_TABLE_DEFAULT)}
-        self.rules = [
-            self.tables[RT_TABLE_LOCAL],
-            self.tables[RT_TABLE_MAIN],
-            self.tables[RT_TABLE_DEFAULT],
-        ]
+    def __init__(self, net: Net) -> None:
+        self.tables = {tb_id: fib_table(tb_id) for _, tb_id in RT_RULES}
+        self.rules = list(self.tables.values())
+        self.ops = fib_rules_ops(
+            AF_INET, 32, IPTOS_RT_MASK, fib_default_rules(*RT_RULES), lambda: fib_rules_changed(net)
+        )
         self.generation = 0
 
 
+def fib_rules_changed(net: Net) -> None:
+    """net/ipv4/fib_rules.c fib4_rule_flush_cache: look up by the rules as they are now."""
+    fib = net.fib
+    fib.rules = [fib.tables[tb_id] for tb_id in fib.ops.leading if tb_id in fib.tables]
+    net.ipv4.rt_by_flow = bool(fib.ops.rest)
+    net.ipv4.rth_forwards = False
+    rt_cache_flush(net)
+
+
 def fib_get_table(net: Net, tb_id: int) -> fib_table:
-    """include/net/ip_fib.h: the table `tb_id`: 255 (local), 254 (main) or 253 (default).
+    """include/net/ip_fib.h fib_new_table: the table `tb_id`, made when it is missing.
 
     Raises:
-        ArgumentError: another table. Without policy routing no rule would refer to it.
+        ArgumentError: no number of a table.
     """
-    table = net.fib.tables.get(tb_id)
+    fib = net.fib
+    table = fib.tables.get(tb_id)
     if table is None:
-        raise ArgumentError(
-            f"table={tb_id!r}: no rule leads there, for there is no policy routing; "
-            "give 254 (main), 253 (default) or 255 (local)"
-        )
+        whole_number("route", "table", tb_id, 1, LAST_ID)
+        table = fib.tables[tb_id] = fib_table(tb_id)
+        if tb_id in fib.ops.leading:
+            fib_rules_changed(net)
     return table
 
 
@@ -296,11 +324,39 @@ def fib_table_lookup(
 def fib_lookup(
     net: Net, daddr: int, tos: int = 0, scope: int = RT_SCOPE_UNIVERSE, oif: int = 0
 ) -> fib_result | int:
-    """include/net/ip_fib.h: walk the rules. A result, or a negative errno (-ENETUNREACH: none)."""
+    """include/net/ip_fib.h: ask the tables that every lookup asks first, whatever the flow.
+
+    A result, or a negative errno. -ENETUNREACH: none; then __fib_lookup goes on by the rules.
+    """
     for tb in net.fib.rules:
         res = fib_table_lookup(tb, daddr, tos, scope, oif)
         if res.__class__ is fib_result or res != -errno.EAGAIN:
             return res
+    return -errno.ENETUNREACH
+
+
+def __fib_lookup(net: Net, fl4: flowi, iif: int) -> fib_result | int:
+    """net/ipv4/fib_rules.c: by the rules with conditions, where fib_lookup finds nothing.
+
+    `iif`: the interface that the packet came in by, LOOPBACK_IFINDEX for the host's own. A result,
+    or a negative errno (-ENETUNREACH: none).
+    """
+    ops = net.fib.ops
+    at = fib_rule_next(net, ops, 0, fl4, iif)
+    while at >= 0:
+        rule = ops.rest[at]
+        if rule.action != FR_ACT_TO_TBL:
+            return -FR_ACT_ERROR.get(rule.action, errno.EINVAL)
+        tb = net.fib.tables.get(rule.table)
+        if tb is not None:
+            tos = fl4.flowi_tos & IPTOS_RT_MASK
+            res = fib_table_lookup(tb, narrow(fl4.daddr), tos, fl4.flowi_scope, fl4.flowi_oif)
+            if not isinstance(res, fib_result):
+                if res != -errno.EAGAIN:
+                    return res
+            elif not fib_rule_suppress(rule, res.prefixlen):
+                return res
+        at = fib_rule_next(net, ops, at + 1, fl4, iif)
     return -errno.ENETUNREACH
 
 
@@ -378,7 +434,20 @@ def ip_dev_find(net: Net, addr: int) -> net_device | None:
 # --- changing routes -----------------------------------------------------------------------
 
 
-def fib_check_nh(net: Net, nh: fib_nh, scope: int) -> None:
+def fib_check_nh_gw(net: Net, nh: fib_nh, scope: int, table: int) -> fib_result | int:
+    """net/ipv4/fib_semantics.c fib_check_nh_v4_gw: look the gateway up, first in the own table."""
+    oif = nh.nh_oif
+    tb = net.fib.tables.get(table) if table != RT_TABLE_MAIN else None
+    res = fib_table_lookup(tb, nh.nh_gw, 0, scope, oif) if tb is not None else -errno.EAGAIN
+    if not isinstance(res, fib_result):
+        res = fib_lookup(net, nh.nh_gw, 0, scope, oif)
+        if not isinstance(res, fib_result) and net.fib.ops.rest:
+            fl4 = flowi(AF_INET, nh.nh_gw, 0, oif, flowi_scope=scope)
+            res = __fib_lookup(net, fl4, LOOPBACK_IFINDEX)
+    return res
+
+
+def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -> None:
     """net/ipv4/fib_semantics.c: check that the next hop is reachable; set a gateway's device.
 
     Raises: OSError EINVAL, ENETUNREACH, ENETDOWN, ENODEV.
@@ -392,7 +461,7 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int) -> None:
         else:
             if inet_addr_type(net, nh.nh_gw) != RTN_UNICAST:
                 raise os_error(errno.EINVAL, "the gateway is not a unicast address of another host")
-            res = fib_lookup(net, nh.nh_gw, 0, max(scope + 1, RT_SCOPE_LINK), nh.nh_oif)
+            res = fib_check_nh_gw(net, nh, max(scope + 1, RT_SCOPE_LINK), table)
             if not isinstance(res, fib_result):
                 raise os_error(-res, "the gateway is not reachable over a link")
             if res.type != RTN_UNICAST or res.nh is None:
@@ -580,7 +649,7 @@ def ip_route_add(
             to, out = parse_addr(hop_gw) if hop_gw else 0, dev_named(net, hop_dev)
             # A gateway may be given without a device (NULL); fib_check_nh finds the device.
             nh = fib_nh(out, to, weight, flags)  # type: ignore[arg-type]
-            fib_check_nh(net, nh, scope)
+            fib_check_nh(net, nh, scope, table)
             nhs.append(nh)
     given = (("mtu", min(mtu, RTAX_MTU_MAX)), ("advmss", min(advmss, RTAX_ADVMSS_MAX)))
     metrics = {k: v for k, v in given if v}

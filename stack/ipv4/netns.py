@@ -62,6 +62,8 @@ class netns_ipv4:
     rth_forwards: bool = row(False)
     """True once a next hop has a cached route for forwarding (nh_rth_input)."""
     own_addresses: IntMap[list[fib_alias]] = row(make=IntMap)
+    rt_by_flow: bool = row(False)
+    """Output routes are cached by mark, protocol and ports too: there are rules with conditions."""
     rt_by_daddr: dict[int, list[tuple[wide, ...]]] = row(make=dict)
     rt_genid: int = row(0)
     early_demux: IntMap[Callable[[sk_buff], object]] = row(make=IntMap)

@@ -18,6 +18,7 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
 from stack.core.errors import os_error
+from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.neigh_table import neigh_key
 from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
@@ -39,6 +40,10 @@ from stack.ipv4.addr import (
 )
 from stack.ipv4.devinet import inet_addr_onlink
 from stack.ipv4.fib import (
+    IPTOS_RT_MASK as IPTOS_RT_MASK,
+)
+from stack.ipv4.fib import (
+    __fib_lookup,
     fib_lookup,
     fib_result,
     fib_result_prefsrc,
@@ -66,7 +71,6 @@ RTCF_BROADCAST = 0x10000000
 RTCF_MULTICAST = 0x20000000
 RTCF_LOCAL = 0x80000000
 
-IPTOS_RT_MASK = 0x1C
 MSEC = 1_000_000
 IP_MAX_MTU = 0xFFFF
 
@@ -280,7 +284,7 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
 
     Raises: OSError EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES, ENODEV.
     """
-    key = (
+    key: tuple[wide, ...] = (
         fl4.daddr,
         fl4.saddr,
         fl4.flowi_oif,
@@ -288,6 +292,8 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
         fl4.flowi_scope,
         fl4.flowi_flags,
     )
+    if net.ipv4.rt_by_flow:
+        key += (fl4.flowi_mark, fl4.flowi_proto, fl4.fl_sport, fl4.fl_dport)
     if sk is not None and net.security is not None:
         security_sk_classify_flow(sk, fl4)
     rt: rtable | None = net.ipv4.rt_cache_out.get(key)
@@ -303,7 +309,7 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
 
 
 def ip_route_output_policed(
-    net: Net, fl4: flowi, rt: rtable | None, key: tuple[wide, wide, int, int, int, int]
+    net: Net, fl4: flowi, rt: rtable | None, key: tuple[wide, ...]
 ) -> rtable:
     """ip_route_output_flow's end when there are policies. Raises: OSError, also EPERM."""
     if rt is None:
@@ -418,6 +424,9 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
         found = fib_lookup(
             net, daddr, fl4.flowi_tos & IPTOS_RT_MASK, fl4.flowi_scope, fl4.flowi_oif
         )
+        if net.ipv4.rt_by_flow and found == -errno.ENETUNREACH:
+            fl4.saddr, fl4.daddr = saddr, daddr
+            found = __fib_lookup(net, fl4, LOOPBACK_IFINDEX)
         if found.__class__ is not fib_result:
             if not fl4.flowi_oif or dev_out is None:
                 net.mib.ip.OutNoRoutes += 1
@@ -722,7 +731,7 @@ ROUTE_SYSCTLS = tuple(
 
 def ip_rt_init(net: Net) -> None:
     """net/ipv4/route.c: set up routing in a namespace."""
-    net.fib = netns_fib()
+    net.fib = netns_fib(net)
     net.xfrm.changed.append(lambda: rt_cache_flush(net))
     net.ipv4.own_addresses = net.fib.tables[fib.RT_TABLE_LOCAL].maps[32]
 

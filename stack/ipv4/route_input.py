@@ -22,14 +22,21 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
+from fastpath.base.skbuff import (
+    sk_buff,
+    skb_copy_bits,
+    skb_mac_header_was_set,
+    skb_mac_offset,
+    skb_network_offset,
+)
 from fastpath.net.hdr import ip_hdr
 from fastpath.net.inet import rth_find, rth_key
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, NET_RX_DROP, net_device
 from stack.core.ratelimit import net_ratelimit
-from stack.core.uapi import AF_INET, IPPROTO_IGMP
+from stack.core.uapi import AF_INET, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import inet_peer_xrlim_allow
 from stack.ipv4 import fib, icmp_codes, route
@@ -42,6 +49,7 @@ from stack.ipv4.addr import (
 )
 from stack.ipv4.devinet import in_device, inet_addr_onlink
 from stack.ipv4.fib import (
+    __fib_lookup,
     fib_alias,
     fib_info_nh_uses_dev,
     fib_lookup,
@@ -65,6 +73,9 @@ if TYPE_CHECKING:
     from fastpath.base.intmap import IntMap
     from stack.core.sock import sock
     from stack.net import Net
+
+
+WITH_PORTS = (IPPROTO_TCP, IPPROTO_UDP)
 
 
 def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
@@ -144,6 +155,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
         return martian_source(skb, dev, daddr, saddr, drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE)
     broadcast = ipv4_is_lbcast(daddr) or (saddr == 0 and daddr == 0)
     res: fib_result | None = None
+    by_rule = False
     if not broadcast:
         if ipv4_is_zeronet(saddr):
             return martian_source(
@@ -159,6 +171,9 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
                     skb, dev, daddr, saddr, drop_reason.SKB_DROP_REASON_IP_LOCALNET
                 )
         found = fib_lookup(net, daddr, tos & route.IPTOS_RT_MASK)
+        if net.ipv4.rt_by_flow and found == -errno.ENETUNREACH:
+            by_rule = True
+            found = __fib_lookup(net, input_flow(skb, daddr, saddr, tos), dev.ifindex)
         if not isinstance(found, fib_result):
             err = -found if in_dev_forward(in_dev) else errno.EHOSTUNREACH
             return ip_route_input_none(skb, daddr, saddr, tos, dev, err)
@@ -197,16 +212,30 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
     usual = rtype == fib.RTN_LOCAL and source_is_usual(dev, in_dev)
     cache = ipv4.rth_input if usual else ipv4.rth_checked
     key = rth_key(daddr, tos, dev.ifindex)
-    rt = cache.find(key)
+    rt = cache.find(key) if not by_rule else None
     if rt is None:
         rt = rt_dst_alloc(net.loopback_dev, flags, rtype)
         rt.output = ip_rt_bug
         rt.rt_is_input = True
         rt.rt_iif = dev.ifindex
-        if skb.protocol == ETH_P_IP:
+        if skb.protocol == ETH_P_IP and not by_rule:
             cache[key] = rt
     skb.dst = rt
     return 0
+
+
+def input_flow(skb: sk_buff, daddr: int, saddr: int, tos: int) -> flowi:
+    """net/ipv4/fib_rules.c fib4_rules_early_flow_dissect: what rules see of a received packet."""
+    fl4 = flowi(AF_INET, daddr, saddr, 0, tos, flowi_mark=skb.mark)
+    if skb.protocol == ETH_P_IP:
+        iph = ip_hdr(skb)
+        fl4.flowi_proto = iph.protocol
+        at = skb_network_offset(skb) + 4 * iph.ihl
+        if iph.protocol in WITH_PORTS and not iph.frag_off & route.IP_OFFSET and skb.len >= at + 4:
+            ports = skb_copy_bits(skb, at, 4)
+            fl4.fl_sport = ports[0] << 8 | ports[1]
+            fl4.fl_dport = ports[2] << 8 | ports[3]
+    return fl4
 
 
 def source_is_usual(dev: net_device, in_dev: in_device) -> bool:
@@ -330,6 +359,10 @@ def fib_validate_source(
             return -errno.EINVAL
         return 0
     res = fib_lookup(net, src, tos & route.IPTOS_RT_MASK)
+    if net.ipv4.rt_by_flow and res == -errno.ENETUNREACH:
+        fl4 = input_flow(skb, src, dst, tos)  # the way back: ports the other way round, no mark
+        fl4.fl_sport, fl4.fl_dport, fl4.flowi_mark = fl4.fl_dport, fl4.fl_sport, 0
+        res = __fib_lookup(net, fl4, oif or LOOPBACK_IFINDEX)
     if not isinstance(res, fib_result):
         return -errno.EXDEV if rpf else 0
     if res.type != fib.RTN_UNICAST and (

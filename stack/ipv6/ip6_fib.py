@@ -11,14 +11,25 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from fastpath.errors import ArgumentError
+from fastpath.errors import whole_number
 from fastpath.net.inetkey import inet_siphash
 from stack.core.errors import os_error
+from stack.core.fib_rules import (
+    FR_ACT_TO_TBL,
+    LAST_ID,
+    LOOPBACK_IFINDEX,
+    fib_default_rules,
+    fib_rule,
+    fib_rule_next,
+    fib_rule_suppress,
+    fib_rules_ops,
+)
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
-from stack.core.uapi import NUD_FAILED, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
+from stack.core.uapi import AF_INET6, NUD_FAILED, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
+from stack.inet.flow import flowi
 from stack.ipv6.addr import MASKS6, format_addr6
 
 if TYPE_CHECKING:
@@ -51,6 +62,8 @@ IP6_RT_PRIO_ADDRCONF = 256
 
 RT6_TABLE_MAIN = 254
 RT6_TABLE_LOCAL = 255
+RT6_RULES = ((0, RT6_TABLE_LOCAL), (32766, RT6_TABLE_MAIN))
+"""Priority and table of the rules that there are at first (fib6_rules_net_init)."""
 
 # include/uapi/linux/rtnetlink.h
 RTN_UNICAST = 1
@@ -209,30 +222,47 @@ class fib6_table:
 
 @state
 class netns_fib6:
-    """The tables of one namespace in rule order, the timer of routes that expire."""
+    """The tables and rules of one namespace, the timer of routes that expire.
+
+    `rules`: the tables that every lookup asks first, in order: local, main, unless a program
+    changed the rules (fib_rules_ops.leading); never empty.
+    """
 
     tables: dict[int, fib6_table] = row()
     rules: list[fib6_table] = row()
+    ops: fib_rules_ops = row()
     gc_timer: timer_list = row()
 
     def __init__(self, net: Net) -> None:
-        self.tables = {i: fib6_table(i) for i in (RT6_TABLE_LOCAL, RT6_TABLE_MAIN)}
+        self.tables = {tb_id: fib6_table(tb_id) for _, tb_id in RT6_RULES}
         self.rules = list(self.tables.values())
+        self.ops = fib_rules_ops(
+            AF_INET6, 128, 0xFC, fib_default_rules(*RT6_RULES), lambda: fib6_rules_changed(net)
+        )
         self.gc_timer = timer_list(net.machine, fib6_gc_timer_cb, TIMER_DEFERRABLE, data=net)
 
 
+def fib6_rules_changed(net: Net) -> None:
+    """Look up by the rules as they are now."""
+    fib6 = net.ipv6.fib6
+    leading = [fib6.tables[tb_id] for tb_id in fib6.ops.leading if tb_id in fib6.tables]
+    fib6.rules = leading or [fib6_table(0)]
+    net.ipv6.rt_cache_flush()
+
+
 def fib6_get_table(net: Net, tb_id: int) -> fib6_table:
-    """net/ipv6/ip6_fib.c: the table `tb_id`, one that the rules refer to.
+    """net/ipv6/ip6_fib.c fib6_new_table: the table `tb_id`, made when it is missing.
 
     Raises:
-        ArgumentError: another table. Without policy routing no rule would refer to it.
+        ArgumentError: no number of a table.
     """
-    table = net.ipv6.fib6.tables.get(tb_id)
+    fib6 = net.ipv6.fib6
+    table = fib6.tables.get(tb_id)
     if table is None:
-        raise ArgumentError(
-            f"table={tb_id!r}: no rule leads there, for there is no policy routing; "
-            "give 254 (main) or 255 (local)"
-        )
+        whole_number("route", "table", tb_id, 1, LAST_ID)
+        table = fib6.tables[tb_id] = fib6_table(tb_id)
+        if tb_id in fib6.ops.leading:
+            fib6_rules_changed(net)
     return table
 
 
@@ -327,13 +357,47 @@ def fib6_table_lookup(
         strict &= ~RT6_LOOKUP_F_REACHABLE
 
 
-def fib6_lookup(net: Net, daddr: wide, oif: int = 0, strict: int = 0) -> fib6_info | None:
-    """net/ipv6/fib6_rules.c fib6_rule_lookup: walk the rules; a `throw` route ends its table."""
-    for tb in net.ipv6.fib6.rules:
+def fib6_lookup(
+    net: Net, daddr: wide, oif: int = 0, strict: int = 0, iif: int = LOOPBACK_IFINDEX
+) -> fib6_info | None:
+    """net/ipv6/fib6_rules.c fib6_lookup: walk the rules; a `throw` route ends its table."""
+    for rule, tb in fib6_rule_tables(net, flowi(AF_INET6, daddr, 0, oif), iif):
+        if tb is None:
+            return None
         f6i = fib6_table_lookup(net, tb, daddr, oif, strict)
-        if f6i is not None and f6i.fib6_type != RTN_THROW:
+        if (
+            f6i is not None
+            and f6i.fib6_type != RTN_THROW
+            and not (rule is not None and fib6_rule_suppress(rule, f6i))
+        ):
             return f6i
     return None
+
+
+def fib6_rule_suppress(rule: fib_rule, f6i: fib6_info) -> bool:
+    """net/ipv6/fib6_rules.c: whether the rule refuses so short a prefix; no error is refused."""
+    return f6i.fib6_type not in FIB6_TYPE_ERROR and fib_rule_suppress(rule, f6i.fib6_plen)
+
+
+def fib6_rule_tables(
+    net: Net, fl6: flowi, iif: int
+) -> Iterator[tuple[fib_rule | None, fib6_table | None]]:
+    """The tables that a flow's lookup asks, in order, each with its rule unless it always asks it.
+
+    (rule, None): the rule ends the lookup. `iif`: as fib_rule_match.
+    """
+    fib6 = net.ipv6.fib6
+    for tb in fib6.rules:
+        yield None, tb
+    at = fib_rule_next(net, fib6.ops, 0, fl6, iif)
+    while at >= 0:
+        rule = fib6.ops.rest[at]
+        if rule.action != FR_ACT_TO_TBL:
+            yield rule, None
+            return
+        if rule.table in fib6.tables:
+            yield rule, fib6.tables[rule.table]
+        at = fib_rule_next(net, fib6.ops, at + 1, fl6, iif)
 
 
 def fib6_select_path(net: Net, f6i: fib6_info, saddr: wide, daddr: wide, label: int) -> fib6_info:

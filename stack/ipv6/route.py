@@ -9,13 +9,15 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from fastpath.net.hdr import ipv6_hdr
+from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core.errors import os_error
+from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.rows import wide
 from stack.core.security import security_sk_classify_flow
 from stack.core.sock import sk_dst_check, sk_dst_set
-from stack.core.uapi import AF_INET6
+from stack.core.uapi import AF_INET6, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.flow import flowi
 from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup
 from stack.ipv6 import ip6_fib
@@ -24,13 +26,16 @@ from stack.ipv6.addr import (
     rt6_need_strict,
 )
 from stack.ipv6.ip6_fib import fib6_info, fib6_select_path, fib6_table_lookup
-from stack.ipv6.rt6_info import rt6_info, rt6_make_pcpu_route
+from stack.ipv6.rt6_info import ip6_error_entry, rt6_info, rt6_make_pcpu_route
 from stack.ipv6.saddr import ipv6_dev_get_saddr
 
 if TYPE_CHECKING:
     from stack.core.netdevice import net_device
     from stack.inet.inet_sock import inet_sock
     from stack.net import Net
+
+IPV6_HLEN = 40
+WITH_PORTS = (IPPROTO_TCP, IPPROTO_UDP)
 
 
 def ip6_pol_route(
@@ -51,6 +56,13 @@ def ip6_pol_route(
     else:
         return ipv6.ip6_null_entry
     assert f6i is not None
+    return rt6_of_info(net, f6i, oif, daddr, saddr, flowlabel)
+
+
+def rt6_of_info(
+    net: Net, f6i: fib6_info, oif: int, daddr: wide, saddr: wide, flowlabel: int
+) -> rt6_info:
+    """net/ipv6/route.c (in ip6_pol_route): of equal routes one; what packets of it share."""
     if f6i.fib6_siblings and not oif:
         f6i = fib6_select_path(net, f6i, saddr, daddr, flowlabel)
     nh = f6i.fib6_nh
@@ -98,7 +110,44 @@ def ip6_route_input(skb: sk_buff, daddr: wide, need_strict: bool) -> None:
                 return
     oif = dev.ifindex if strict else 0
     iph = ipv6_hdr(skb)
-    skb.dst = ip6_pol_route(net, oif, daddr, iph.saddr, iph.flow_lbl, strict)
+    rt = ip6_pol_route(net, oif, daddr, iph.saddr, iph.flow_lbl, strict)
+    if rt is net.ipv6.ip6_null_entry and net.ipv6.fib6.ops.rest:
+        rt = fib6_rule_lookup(net, input_flow(skb, daddr, oif), dev.ifindex, strict)
+    skb.dst = rt
+
+
+def input_flow(skb: sk_buff, daddr: wide, oif: int) -> flowi:
+    """include/net/ip6_fib.h fib6_rules_early_flow_dissect: what rules see of a received packet."""
+    iph = ipv6_hdr(skb)
+    fl6 = flowi(AF_INET6, daddr, iph.saddr, oif, iph.priority, flowi_mark=skb.mark)
+    fl6.flowlabel = iph.flow_lbl
+    at, proto, frag_off = ipv6_skip_exthdr(skb, skb_network_offset(skb) + IPV6_HLEN, iph.nexthdr)
+    fl6.flowi_proto = proto
+    if at >= 0 and proto in WITH_PORTS and not frag_off & ~7 and skb.len >= at + 4:
+        ports = skb_copy_bits(skb, at, 4)
+        fl6.fl_sport = ports[0] << 8 | ports[1]
+        fl6.fl_dport = ports[2] << 8 | ports[3]
+    return fl6
+
+
+def fib6_rule_lookup(net: Net, fl6: flowi, iif: int, strict: int) -> rt6_info:
+    """net/ipv6/fib6_rules.c: the route by rules with conditions; perhaps one with an error."""
+    daddr = fl6.daddr
+    if not net.ipv6.devconf_all.forwarding:
+        strict |= ip6_fib.RT6_LOOKUP_F_REACHABLE
+    for rule, tb in ip6_fib.fib6_rule_tables(net, fl6, iif):
+        if rule is None:
+            continue
+        if tb is None:
+            return ip6_error_entry(net, rule.action)
+        f6i = fib6_table_lookup(net, tb, daddr, fl6.flowi_oif, strict)
+        if (
+            f6i is not None
+            and f6i.fib6_type != ip6_fib.RTN_THROW
+            and not ip6_fib.fib6_rule_suppress(rule, f6i)
+        ):
+            return rt6_of_info(net, f6i, fl6.flowi_oif, daddr, fl6.saddr, fl6.flowlabel)
+    return net.ipv6.ip6_null_entry
 
 
 # --- output --------------------------------------------------------------------------------
@@ -113,7 +162,10 @@ def ip6_route_output_flags(net: Net, sk: inet_sock | None, fl6: flowi, flags: in
         or (oif and not fl6.saddr)
     ):
         flags |= ip6_fib.RT6_LOOKUP_F_IFACE
-    return ip6_pol_route(net, oif, fl6.daddr, fl6.saddr, fl6.flowlabel, flags)
+    rt = ip6_pol_route(net, oif, fl6.daddr, fl6.saddr, fl6.flowlabel, flags)
+    if rt is net.ipv6.ip6_null_entry and net.ipv6.fib6.ops.rest:
+        rt = fib6_rule_lookup(net, fl6, LOOPBACK_IFINDEX, flags)
+    return rt
 
 
 def ip6_route_output(net: Net, sk: inet_sock | None, fl6: flowi) -> rt6_info:

@@ -30,6 +30,7 @@ from stack.ipv6.ip6_fib import (
     fib6_info,
     fib6_lookup,
     fib6_nh,
+    fib6_table_lookup,
 )
 from stack.ipv6.route_learned import rtf_pref
 
@@ -43,7 +44,9 @@ PREFERENCES = {
 }
 
 
-def ip6_validate_gw(net: Net, gw: wide, dev: net_device | None, onlink: bool) -> net_device:
+def ip6_validate_gw(
+    net: Net, gw: wide, dev: net_device | None, onlink: bool, table: int = ip6_fib.RT6_TABLE_MAIN
+) -> net_device:
     """net/ipv6/route.c: check that `gw` can be a next hop; returns the device that reaches it.
 
     Raises: OSError EINVAL, ENODEV, EHOSTUNREACH.
@@ -62,10 +65,17 @@ def ip6_validate_gw(net: Net, gw: wide, dev: net_device | None, onlink: bool) ->
             raise os_error(errno.ENODEV, "onlink needs a device")
         return dev
     oif = dev.ifindex if dev is not None else 0
-    f6i = fib6_lookup(net, gw, oif, ip6_fib.RT6_LOOKUP_F_IFACE if oif else 0)
-    if f6i is None or f6i.fib6_flags & ip6_fib.RTF_REJECT or f6i.fib6_nh.fib_nh_gw6:
-        raise os_error(errno.EHOSTUNREACH, "the gateway is not on a link of this host")
-    return f6i.fib6_nh.fib_nh_dev
+    strict = ip6_fib.RT6_LOOKUP_F_IFACE if oif else 0
+    tb = net.ipv6.fib6.tables.get(table) if table != ip6_fib.RT6_TABLE_MAIN else None
+    own = fib6_table_lookup(net, tb, gw, oif, strict) if tb is not None else None
+    for f6i in (own, fib6_lookup(net, gw, oif, strict)):
+        if (
+            f6i is not None
+            and not f6i.fib6_flags & ip6_fib.RTF_REJECT
+            and not f6i.fib6_nh.fib_nh_gw6
+        ):
+            return f6i.fib6_nh.fib_nh_dev
+    raise os_error(errno.EHOSTUNREACH, "the gateway is not on a link of this host")
 
 
 def ip6_route_add(
@@ -104,7 +114,7 @@ def ip6_route_add(
         flags |= ip6_fib.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
         device, gw = net.loopback_dev, 0
     elif gw:
-        device = ip6_validate_gw(net, gw, device, onlink)
+        device = ip6_validate_gw(net, gw, device, onlink, table)
         if device.flags & IFF_LOOPBACK:
             raise os_error(errno.EINVAL, "a gateway on the loopback device")
         flags |= ip6_fib.RTF_GATEWAY

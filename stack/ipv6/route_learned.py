@@ -24,6 +24,7 @@ from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_transport_offset
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import rd_msg_at
 from stack.core.dst import DST_OBSOLETE_KILL, dst_ops
+from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ISROUTER,
     NEIGH_UPDATE_F_OVERRIDE,
@@ -63,6 +64,7 @@ from stack.ipv6.ip6_fib import (
     fib6_get_table,
     fib6_info,
     fib6_nh,
+    fib6_rule_tables,
     fib6_set_expires,
     fib6_start_gc,
 )
@@ -252,7 +254,9 @@ def __ip6_route_redirect(net: Net, daddr: wide, gateway: wide, oif: int) -> rt6_
 
     Only the current first hop may redirect (RFC 4861 8.1).
     """
-    for tb in net.ipv6.fib6.rules:
+    for _, tb in fib6_rule_tables(net, flowi(AF_INET6, daddr, 0, oif), LOOPBACK_IFINDEX):
+        if tb is None:
+            return None
         for mask, leaves in tb.levels:
             for f6i in leaves.get(daddr & mask, ()):
                 nh = f6i.fib6_nh

@@ -170,6 +170,18 @@ def ip6_null_entry(net: Net) -> rt6_info:
     return rt
 
 
+def ip6_error_entry(net: Net, action: int) -> rt6_info:
+    """net/ipv6/fib6_rules.c __fib6_rule_action: what a rule answers; its actions are RTN_*.
+
+    ip6_null_entry, or what ip6_prohibit_entry and ip6_blk_hole_entry are.
+    """
+    if action == ip6_fib.RTN_UNREACHABLE:
+        return net.ipv6.ip6_null_entry
+    rt = ip6_null_entry(net)
+    ip6_rt_init_dst_reject(rt, action if action in FIB6_TYPE_ERROR else ip6_fib.RTN_BLACKHOLE)
+    return rt
+
+
 # --- dst operations ------------------------------------------------------------------------
 
 

@@ -112,6 +112,7 @@ U64 = _number("U64", "=Q")
 S32 = _number("S32", "=i")
 BE16 = _number("BE16", ">H")
 BE32 = _number("BE32", ">I")
+BE64 = _number("BE64", ">Q")
 """In network order; of an IPv4 address the value is an int in host order."""
 IN6 = AttrType("IN6", lambda data: _big(data[:16]), lambda addr: addr.to_bytes(16, "big"))
 """An IPv6 address, an int."""

@@ -22,6 +22,7 @@ import struct
 from stack.netlink.nlattr import (
     BE16,
     BE32,
+    BE64,
     BINARY,
     IN6,
     NESTED,
@@ -53,6 +54,10 @@ RTA_CACHE = struct.Struct("=IIiIIIII")
 """struct rta_cacheinfo: references, last use, expires in 1/100 s, error ..."""
 RTNEXTHOP = struct.Struct("=HBBi")
 """struct rtnexthop: length, flags, weight - 1, index."""
+FRA_RANGE16 = struct.Struct("=HH")
+"""struct fib_rule_port_range: first and last."""
+FRA_RANGE32 = struct.Struct("=II")
+"""struct fib_rule_uid_range."""
 
 IFNAMSIZ = 16
 MAX_TCP_HEADER = 320
@@ -288,12 +293,27 @@ RTA6 = AttrTable(
 FRA = AttrTable(
     "FRA",
     (
+        Attr("FRA_DST", 1, BINARY),
+        Attr("FRA_SRC", 2, BINARY),
+        Attr("FRA_IIFNAME", 3, STRING, IFNAMSIZ - 1),
+        Attr("FRA_GOTO", 4, U32),
         Attr("FRA_PRIORITY", 6, U32),
+        Attr("FRA_FWMARK", 10, U32),
+        Attr("FRA_TUN_ID", 12, BE64),
+        Attr("FRA_SUPPRESS_IFGROUP", 13, U32),
         Attr("FRA_SUPPRESS_PREFIXLEN", 14, U32),
         Attr("FRA_TABLE", 15, U32),
+        Attr("FRA_FWMASK", 16, U32),
+        Attr("FRA_OIFNAME", 17, STRING, IFNAMSIZ - 1),
+        Attr("FRA_L3MDEV", 19, U8),
+        Attr("FRA_UID_RANGE", 20, UNSPEC, FRA_RANGE32.size),
         Attr("FRA_PROTOCOL", 21, U8),
+        Attr("FRA_IP_PROTO", 22, U8),
+        Attr("FRA_SPORT_RANGE", 23, UNSPEC, FRA_RANGE16.size),
+        Attr("FRA_DPORT_RANGE", 24, UNSPEC, FRA_RANGE16.size),
     ),
-    last=27,
+    last=30,
+    strict_from=25,
 )
 NETNSA = AttrTable(
     "NETNSA",

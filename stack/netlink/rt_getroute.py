@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from fastpath.base.skbuff import kfree_skb, sk_buff, skb_from_bytes, skb_reset_network_header
 from stack.core import uapi
-from stack.core.rows import narrow, wide
+from stack.core.fib_rules import LOOPBACK_IFINDEX
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
+from stack.core.rows import narrow, replace, wide
 from stack.inet.flow import flowi
-from stack.ipv4.fib import RT_TABLE_MAIN, fib_lookup, fib_result
-from stack.ipv4.route import ip_route_output_flow
-from stack.ipv6.route import ip6_route_get_saddr, ip6_route_output
+from stack.ipv4.fib import RT_TABLE_LOCAL, RT_TABLE_MAIN, __fib_lookup, fib_lookup, fib_result
+from stack.ipv4.route import ip_route_output_flow, rtable
+from stack.ipv4.route_input import ip_route_input_noref
+from stack.ipv6.addr import rt6_need_strict
+from stack.ipv6.route import ip6_route_get_saddr, ip6_route_input, ip6_route_output
+from stack.ipv6.rt6_info import rt6_info
 from stack.netlink.af_netlink import netlink_reply
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, NlError
@@ -32,6 +38,10 @@ KNOWN = (
     *("RTA_IIF", "RTA_OIF", "RTA_DST", "RTA_SRC", "RTA_MARK"),
     *("RTA_UID", "RTA_IP_PROTO", "RTA_SPORT", "RTA_DPORT"),
 )
+PROTOCOLS = {
+    uapi.AF_INET: (uapi.IPPROTO_TCP, uapi.IPPROTO_UDP, uapi.IPPROTO_ICMP),
+    uapi.AF_INET6: (uapi.IPPROTO_TCP, uapi.IPPROTO_UDP, uapi.IPPROTO_ICMPV6),
+}
 
 
 def getroute_attrs(nlh: nlmsg, v6: bool) -> tuple[Attrs, int, int]:
@@ -58,29 +68,76 @@ def getroute_attrs(nlh: nlmsg, v6: bool) -> tuple[Attrs, int, int]:
     return tb, tos, flags
 
 
-def check_asked(net: Net, tb: Attrs, icmp: int) -> None:
-    """What cannot be asked. Raises: NlError ENODEV, EOPNOTSUPP."""
-    iif = tb.get("RTA_IIF")
-    if iif and iif not in net.dev_by_index:
+def asked_flow(net: Net, tb: Attrs, family: int, tos: int) -> tuple[flowi, net_device | None]:
+    """The packet that is asked about, and the device that it comes in by, if it does.
+
+    Raises: NlError ENODEV, EOPNOTSUPP.
+    """
+    v6 = family == uapi.AF_INET6
+    iif = net.dev_by_index.get(tb.get("RTA_IIF", 0))
+    if tb.get("RTA_IIF") and iif is None:
         raise NlError(errno.ENODEV)
-    if iif:
-        raise tb.wrong("RTA_IIF", "routes of what comes in are not told", errno.EOPNOTSUPP)
-    if tb.get("RTA_IP_PROTO", uapi.IPPROTO_UDP) not in (uapi.IPPROTO_TCP, uapi.IPPROTO_UDP, icmp):
+    proto = tb.get("RTA_IP_PROTO", uapi.IPPROTO_UDP)
+    if proto not in PROTOCOLS[family]:
         raise tb.wrong("RTA_IP_PROTO", "Unsupported ip proto", errno.EOPNOTSUPP)
+    dst = in6_prefix(tb, 128) if v6 else tb.get("RTA_DST", 0)
+    src = int.from_bytes(tb.get("RTA_SRC", b"")[:16], "big") if v6 else tb.get("RTA_SRC", 0)
+    fl = flowi(family, dst, src, tb.get("RTA_OIF", 0), tos, proto)
+    fl.fl_sport, fl.fl_dport = tb.get("RTA_SPORT", 0), tb.get("RTA_DPORT", 0)
+    fl.flowi_mark = tb.get("RTA_MARK", 0)
+    return fl, iif
+
+
+def received(net: Net, fl: flowi, dev: net_device) -> sk_buff:
+    """inet_rtm_getroute_build_skb: a packet of the flow, as `dev` receives it."""
+    v6 = fl.family == uapi.AF_INET6
+    if v6:
+        head = bytes((0x60 | fl.flowi_tos >> 4, fl.flowi_tos << 4 & 0xFF, 0, 0, 0, 8))
+        head += bytes((fl.flowi_proto, 64)) + fl.saddr.to_bytes(16, "big")
+        head += fl.daddr.to_bytes(16, "big")
+    else:
+        head = bytes((0x45, fl.flowi_tos, 0, 28, 0, 0, 0, 0, 64, fl.flowi_proto, 0, 0))
+        head += fl.saddr.to_bytes(4, "big") + fl.daddr.to_bytes(4, "big")
+    ports = fl.fl_sport.to_bytes(2, "big") + fl.fl_dport.to_bytes(2, "big")
+    skb = skb_from_bytes(net.skb_small, head + ports + bytes(4))
+    if skb is None:
+        raise NlError(errno.ENOBUFS)
+    skb_reset_network_header(skb)
+    skb.protocol = ETH_P_IPV6 if v6 else ETH_P_IP
+    skb.dev, skb.mark = dev, fl.flowi_mark
+    return skb
+
+
+def input_route(net: Net, fl4: flowi, dev: net_device) -> rtable:
+    """How a packet that comes in is routed. Raises: OSError EINVAL, that of the route."""
+    skb = received(net, fl4, dev)
+    try:
+        daddr, saddr = narrow(fl4.daddr), narrow(fl4.saddr)
+        if ip_route_input_noref(skb, daddr, saddr, fl4.flowi_tos, dev):
+            raise NlError(errno.EINVAL)
+        rt: rtable = skb.dst
+    finally:
+        skb.dst = None
+        kfree_skb(skb)
+    if rt.error:
+        raise NlError(rt.error)
+    return rt
 
 
 def inet_rtm_getroute(nlh: nlmsg) -> None:
-    """net/ipv4/route.c: where a packet would go.
-
-    Raises: NlError EOPNOTSUPP, how one that comes in would be routed; OSError of the lookup.
-    """
+    """net/ipv4/route.c: where a packet would go. Raises: NlError, OSError of the lookup."""
     net = nlh.sk.net
     tb, tos, flags = getroute_attrs(nlh, False)
-    check_asked(net, tb, uapi.IPPROTO_ICMP)
-    oif, dst = tb.get("RTA_OIF", 0), tb.get("RTA_DST", 0)
-    fl4 = flowi(uapi.AF_INET, dst, tb.get("RTA_SRC", 0), oif, tos)
-    rt = ip_route_output_flow(net, fl4, None)
-    res = fib_lookup(net, narrow(fl4.daddr), tos, 0, oif)
+    fl4, iif = asked_flow(net, tb, uapi.AF_INET, tos)
+    key = replace(fl4)
+    if iif is not None:
+        rt = input_route(net, fl4, iif)
+    else:
+        rt = ip_route_output_flow(net, fl4, None)
+    key.daddr = fl4.daddr
+    res = fib_lookup(net, narrow(key.daddr), tos, 0, key.flowi_oif)
+    if res == -errno.ENETUNREACH:
+        res = __fib_lookup(net, key, iif.ifindex if iif is not None else LOOPBACK_IFINDEX)
     found = res if isinstance(res, fib_result) and res.fi is not None else None
     if flags & RTM_F_FIB_MATCH:
         if found is None or found.table is None:
@@ -89,20 +146,26 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
             if fa.fa_info is found.fi:
                 netlink_reply(nlh, uapi.RTM_NEWROUTE, fib_dump_info(net, fa))
                 return
-    # The kernel looks local routes up in the main table while there are no rules of a program.
     table = RT_TABLE_MAIN
+    # The kernel looks local routes up in the main table while there are no rules of a program.
+    merged = () if net.fib.ops.has_custom_rules else (RT_TABLE_LOCAL,)
+    if found is not None and found.table is not None and flags & RTM_F_LOOKUP_TABLE:
+        table = found.table.tb_id if found.table.tb_id not in merged else table
     told = rt.rt_flags & ~0xFFFF | RTM_F_CLONED
-    head = RTMSG.pack(uapi.AF_INET, 32, 0, tos, rt_table(table), 0, 0, rt.rt_type, told)
+    src_len = 32 if tb.get("RTA_SRC") else 0
+    head = RTMSG.pack(uapi.AF_INET, 32, src_len, tos, rt_table(table), 0, 0, rt.rt_type, told)
     metrics = found.fi.fib_metrics if found is not None and found.fi is not None else {}
     attrs: dict[str, Any] = {
         "RTA_TABLE": table,
-        "RTA_DST": rt.rt_dst,
+        "RTA_DST": fl4.daddr,
         "RTA_SRC": tb.get("RTA_SRC") or None,
+        "RTA_IIF": iif.ifindex if iif is not None else None,
         "RTA_OIF": rt.dev.ifindex,
         "RTA_PREFSRC": fl4.saddr if fl4.saddr != tb.get("RTA_SRC", 0) else None,
         "RTA_GATEWAY": rt.rt_gw4 or None,
         "RTA_METRICS": metrics_fill(net, metrics) if metrics else None,
-        "RTA_UID": tb.get("RTA_UID", net.uid),
+        "RTA_MARK": fl4.flowi_mark or None,
+        "RTA_UID": tb.get("RTA_UID", net.uid if iif is None else None),
         "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, 0, *(0,) * 5),
     }
     netlink_reply(nlh, uapi.RTM_NEWROUTE, head + RTA4.build(attrs))
@@ -111,12 +174,19 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
 def inet6_rtm_getroute(nlh: nlmsg) -> None:
     """net/ipv6/route.c: where a packet would go; an error of the route is told in its cacheinfo."""
     net = nlh.sk.net
-    tb, _, flags = getroute_attrs(nlh, True)
-    check_asked(net, tb, uapi.IPPROTO_ICMPV6)
+    tb, tos, flags = getroute_attrs(nlh, True)
     if "RTA_SRC" in tb and len(tb["RTA_SRC"]) < 16:
         raise tb.wrong("RTA_SRC", "Invalid source address")
-    dst, src = in6_prefix(tb, 128), int.from_bytes(tb.get("RTA_SRC", b"")[:16], "big")
-    rt = ip6_route_output(net, None, flowi(uapi.AF_INET6, dst, src, tb.get("RTA_OIF", 0)))
+    fl6, iif = asked_flow(net, tb, uapi.AF_INET6, tos)
+    dst, src = fl6.daddr, fl6.saddr
+    if iif is not None:
+        skb = received(net, fl6, iif)
+        ip6_route_input(skb, dst, rt6_need_strict(dst))
+        rt: rt6_info = skb.dst
+        skb.dst = None
+        kfree_skb(skb)
+    else:
+        rt = ip6_route_output(net, None, fl6)
     f6i = rt.from6
     if f6i is None:
         raise NlError(rt.error or errno.ENETUNREACH)
@@ -124,7 +194,7 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
         netlink_reply(nlh, uapi.RTM_NEWROUTE, rt6_fill_node(net, f6i))
         return
     saddr: wide = 0
-    if not rt.error:
+    if not rt.error and iif is None:
         saddr = src or ip6_route_get_saddr(net, rt, dst, 0)
     table = f6i.fib6_table.tb6_id
     head = RTMSG.pack(
@@ -135,6 +205,7 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_TABLE": table,
         "RTA_DST": dst,
         "RTA_SRC": src,
+        "RTA_IIF": iif.ifindex if iif is not None else None,
         "RTA_PREFSRC": saddr or None,
         "RTA_METRICS": metrics_fill(net, f6i.fib6_metrics) if f6i.fib6_metrics else None,
         "RTA_PRIORITY": f6i.fib6_metric,

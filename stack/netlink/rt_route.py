@@ -11,7 +11,7 @@ Tables are told in the kernel's order: IPv4's by address, IPv6's with a prefix b
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
@@ -40,6 +40,7 @@ from stack.ipv6.ip6_fib import (
     RTF_EXPIRES,
     RTF_PREF_MASK,
     fib6_del,
+    fib6_get_table,
     fib6_info,
 )
 from stack.ipv6.route_config import PREFERENCES, ip6_route_add
@@ -157,22 +158,26 @@ class dump_filter:
         if flags & ~(RTM_F_CLONED | RTM_F_PREFIX):
             raise NlError(errno.EINVAL, "Invalid flags for FIB dump request")
         self.table, self.protocol, self.type = table, protocol, kind
-        v6 = nlh.payload[0] == AF_INET6
-        absent = bool(table) and table not in (net.ipv6.fib6.tables if v6 else net.fib.tables)
         tb = RTA4.parse(nlh.whole, ATTRS_AT, DEPRECATED_STRICT)
         for name in tb:
             if name == "RTA_TABLE":
                 self.table = tb[name]
-                absent = False
             elif name == "RTA_OIF":
                 self.oif = tb[name]
                 if self.oif not in net.dev_by_index:
                     raise NlError(errno.ENODEV)
             else:
                 raise tb.wrong(name, "Unsupported attribute in dump request")
-        if absent and nlh.payload[0] in (AF_INET, AF_INET6):
+        known = {AF_INET: set(net.fib.tables), AF_INET6: set(net.ipv6.fib6.tables)}
+        if self.table and self.table not in known.get(nlh.payload[0], {self.table}):
             raise NlError(errno.ENOENT, "FIB table does not exist")
         self.filtered = bool(self.table or self.protocol or self.type or self.oif)
+
+
+def by_hash(tables: Iterable[int]) -> list[int]:
+    """Numbers of tables as the kernel's 256 lists of them have these: the newest first."""
+    newest = tuple(tables)[::-1]
+    return sorted(newest, key=lambda tb_id: tb_id & 255)
 
 
 def inet_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
@@ -181,7 +186,7 @@ def inet_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
     want = dump_filter(nlh, sk.net)
     answer = NLM_F_DUMP_FILTERED if want.filtered else 0
     tables = sk.net.fib.tables
-    for tb_id in sorted(tables):
+    for tb_id in by_hash(tables):
         if want.table not in (0, tb_id):
             continue
         routes = sorted(tables[tb_id].aliases(), key=lambda fa: (fa.fa_dst, -fa.fa_plen))
@@ -203,7 +208,7 @@ def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
     want = dump_filter(nlh, sk.net)
     answer = NLM_F_DUMP_FILTERED if want.filtered else 0
     tables = sk.net.ipv6.fib6.tables
-    for tb_id in sorted(tables):
+    for tb_id in by_hash(tables):
         if want.table not in (0, tb_id):
             continue
         for rt in sorted(tables[tb_id].routes(), key=_behind_its_parts):
@@ -329,6 +334,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
     """net/ipv4/fib_frontend.c: RTM_NEWROUTE of AF_INET."""
     net = nlh.sk.net
     want = route_request(nlh, AF_INET)
+    fib_get_table(net, want.table)
     known_type(want)
     if want.tb.get("RTA_FLOW"):
         raise want.tb.wrong("RTA_FLOW", "there are no realms", errno.EOPNOTSUPP)
@@ -434,6 +440,7 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
     }
     if not nlh.flags & NLM_F_CREATE and not any(_same6(net, want)):
         raise NlError(errno.ENOENT)
+    fib6_get_table(net, want.table)
     hops = want.nexthops(net) or [(want.text("RTA_GATEWAY"), out_device(net, want.tb), 1)]
     replace = bool(nlh.flags & NLM_F_REPLACE)
     append = bool(nlh.flags & NLM_F_APPEND) or not nlh.flags & NLM_F_EXCL

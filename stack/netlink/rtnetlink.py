@@ -92,7 +92,10 @@ from stack.netlink.rt_route import (
     rt6_fill_node,
 )
 from stack.netlink.rt_rule import (
+    fib_nl_delrule,
     fib_nl_dumprule,
+    fib_nl_fill_rule,
+    fib_nl_newrule,
     inet_netconf_dump_devconf,
     rtnl_net_dumpid,
     rtnl_net_getid,
@@ -107,7 +110,9 @@ RTNLGRP_NEIGH = 3
 RTNLGRP_IPV4_IFADDR = 5
 RTNLGRP_IPV4_ROUTE = 7
 RTNLGRP_IPV6_IFADDR = 9
+RTNLGRP_IPV4_RULE = 8
 RTNLGRP_IPV6_ROUTE = 11
+RTNLGRP_IPV6_RULE = 19
 RTNLGRP_MAX = 39
 
 RTM_BASE, RTM_MAX = 16, 123
@@ -155,6 +160,8 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_INET6, uapi.RTM_GETROUTE): (inet6_rtm_getroute, inet6_dump_fib),
     (uapi.AF_INET6, uapi.RTM_NEWROUTE): (inet6_rtm_newroute, None),
     (uapi.AF_INET6, uapi.RTM_DELROUTE): (inet6_rtm_delroute, None),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWRULE): (fib_nl_newrule, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELRULE): (fib_nl_delrule, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETRULE): (None, fib_nl_dumprule),
     (uapi.AF_UNSPEC, uapi.RTM_NEWQDISC): (tc_modify_qdisc, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELQDISC): (tc_get_qdisc, None),
@@ -241,6 +248,10 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
     elif isinstance(what, inet6_ifaddr):
         net.nl_table.ifaddr_seq += 1
         _tell(net, RTNLGRP_IPV6_IFADDR, kind, inet6_fill_ifaddr, what)
+    elif kind in (uapi.RTM_NEWRULE, uapi.RTM_DELRULE):
+        ops, rule = what
+        group = RTNLGRP_IPV6_RULE if ops.family == uapi.AF_INET6 else RTNLGRP_IPV4_RULE
+        _tell(net, group, kind, lambda one: fib_nl_fill_rule(net, ops, one), rule)
     elif isinstance(what, fib_alias):
         _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: fib_dump_info(net, fa), what)
     else:

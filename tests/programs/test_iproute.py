@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -41,6 +42,81 @@ ip route add 10.6.0.0/16 nexthop via 10.0.0.7 weight 2 nexthop via 10.0.0.8
 ip -6 route add 2001:db8:1::/48 via 2001:db8::9; ip -6 route add default via 2001:db8::fe metric 7
 ip -6 route add unreachable 2001:db8:2::/48
 """
+RULES = """
+ip rule add from 10.0.0.0/24 to 10.9.0.0/16 table 100
+ip rule add fwmark 7 table 101 priority 50; ip rule add fwmark 0x10/0xf0 lookup 1000000 prio 60
+ip rule add iif v0 oif v1 tos 0x10 table 102; ip rule add iif nothere lookup 5 prio 3
+ip rule add ipproto udp sport 53 dport 1000-2000 table 103 prio 70
+ip rule add uidrange 1-5 table 104 prio 71
+ip rule add not from 10.0.0.1 table main suppress_prefixlength 0 prio 72
+ip rule add goto 32766 prio 73; ip rule add goto 9999 prio 74; ip rule add nop prio 75
+ip rule add prohibit to 10.66.0.0/16 prio 76; ip rule add blackhole fwmark 66 prio 77
+ip rule add unreachable from 1.1.1.1 prio 78; ip rule add l3mdev prio 1000; echo $?
+"""
+
+
+def decisions(seed: int, six: bool) -> str:
+    """A script that makes rules and tables, and asks for the routes of packets of all kinds."""
+    rng = Random(seed)
+    addrs = (
+        ("2001:db8:1::9", "2001:db8:2::9", "fd77::9")
+        if six
+        else ("10.1.0.9", "10.2.0.9", "8.8.8.8")
+    )
+    nets = (
+        ("2001:db8:1::/48", "2001:db8::/32", "fd77::9")
+        if six
+        else ("10.1.0.0/16", "10.0.0.0/8", "8.8.8.8")
+    )
+    own, gw = ("2001:db8::1", "2001:db8::") if six else ("10.0.0.1", "10.0.0.1")
+    ip = "ip -6" if six else "ip"
+    lines = [VETH]
+    lines.append("ip addr add 10.5.0.1/24 dev v1; ip addr add 2001:db8:5::1/64 dev v1 nodad")
+    for table in range(100, 106):
+        for net in rng.sample(nets, 2):
+            kind = rng.choice(("via {}{}", "via {}{}", "via {}{}", "unreachable", "throw"))
+            if kind[:3] == "via":
+                lines.append(f"{ip} route add {net} {kind.format(gw, table - 50)} table {table}")
+            else:
+                lines.append(f"{ip} route add {kind} {net} table {table}")
+    lines.append(f"{ip} route add default via {gw}99")
+    for _ in range(14):
+        words = [
+            rng.choice(("", "", "not")),
+            rng.choice(("", "", "from {}", "to {}")).format(rng.choice(nets)),
+            rng.choice(("", "", "fwmark 1", "fwmark 0x3/0x2")),
+            rng.choice(("", "", "iif v0", "iif lo", "oif v1")),
+            rng.choice(("", "", "ipproto udp", "ipproto tcp")),
+            rng.choice(("", "", "sport 50-60", "dport 80")),
+            rng.choice(
+                (
+                    "table {}",
+                    "table {}",
+                    "table {}",
+                    "table {} suppress_prefixlength 32",
+                    "prohibit",
+                    "blackhole",
+                    "unreachable",
+                    "goto 31000",
+                )
+            ).format(rng.randrange(100, 107)),
+        ]
+        lines.append(f"{ip} rule add {' '.join(words)} prio {rng.randrange(2, 40) * 100}")
+    lines.append(f"{ip} rule")
+    for _ in range(150):
+        words = [
+            rng.choice(addrs),
+            rng.choice(("", f"from {own}", "from {} iif v0")).format(rng.choice(addrs[1:])),
+            rng.choice(("", "mark 1", "mark 2", "mark 3")),
+            rng.choice(("", "", "oif v1", "oif v0")),
+            rng.choice(("", "ipproto udp sport 55 dport 80", "ipproto tcp sport 9 dport 80")),
+        ]
+        if "iif" in words[1]:
+            words[3] = ""
+        lines.append(f"{ip} route get {' '.join(words)}; echo $?")
+    return "\n".join(lines)
+
+
 SOCKETS = """
 import socket, subprocess
 one = socket.socket(); one.bind(("127.0.0.1", 80)); one.listen(5)
@@ -64,6 +140,7 @@ class Row:
     rules: tuple[tuple[str, str], ...] = ()
     tools: tuple[str, ...] = ("ip",)
     python: bool = False
+    forwards: bool = False
 
 
 PORTS = (r"127\.0\.0\.1:\d{5}|pid=\d+| +", " ")
@@ -133,7 +210,32 @@ ROWS = {
         """,
         ((REFUSED, ""), (r"10.0.0.9 dev v0 FAILED \n", "")),
     ),
-    "rules": Row("ip rule; ip -6 rule; ip -j rule; ip rule show table main"),
+    "rules": Row(
+        rf"""{VETH}
+        ip rule; ip -6 rule; ip -j rule; ip rule show table main
+        ip route show table 100; echo $?
+        {RULES}
+        ip rule; ip -j rule; ip -N rule; ip rule show table 101; ip rule show prio 70
+        ip rule add fwmark 7 table 101 priority 50; echo $?
+        ip rule del prio 60; ip rule del fwmark 7; ip rule del prio 60; echo $?
+        ip rule del from 10.0.0.0/24 to 10.9.0.0/16 table 100; ip rule del goto 9999; ip rule
+        ip rule flush; ip rule; ip route get 10.0.0.1
+        ip -6 rule add from 2001:db8::/32 table 200 prio 5
+        ip -6 rule add fwmark 1 table 0; echo $?
+        ip -6 rule add to 2001:db8:1::/48 iif lo table 201 prio 6
+        ip -6 rule; ip -6 rule del table 200; ip -6 rule del prio 0; ip -6 rule
+        ip -6 rule flush; ip -6 rule; ip -6 route show table 201; echo $?
+        ip rule add table 7 prio 7; ip rule add goto 3 prio 7; echo $?
+        ip route add 10.7.0.0/16 dev v0 table 7; ip route add 10.8.0.0/16 dev v0 table 4294967295
+        ip -6 route add 2001:db8:9::/48 dev v0 table 500
+        ip route show table 7; ip route show table 4294967295; ip -6 route show table 500
+        ip route show table all | grep -v 'local\|anycast\|multicast\|fe80'
+        ip route del 10.7.0.0/16 table 7; ip route flush table 4294967295; ip route show table 7
+        """,
+        ((REFUSED, ""), (r"broadcast [\d.]+\.0 .*\n", "")),
+    ),
+    "rules decide": Row(decisions(1, False), ((REFUSED, ""),), forwards=True),
+    "rules of IPv6 decide": Row(decisions(2, True), ((REFUSED, ""),), forwards=True),
     "bridges": Row(
         f"""{VETH}
         ip link add br0 type bridge; ip link set br0 up; ip link set v1 master br0
@@ -150,12 +252,13 @@ ROWS = {
     ),
     "what a monitor hears": Row(
         f"""
-        ip monitor address route neigh > $DIR/heard & M=$!
+        ip monitor address route neigh rule > $DIR/heard & M=$!
         sleep 0.5
         {VETH}
         ip route add 10.1.0.0/16 dev v0; ip route del 10.1.0.0/16
         ip -6 route add 2001:db8:1::/48 dev v0
         ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev v0; ip neigh del 10.0.0.9 dev v0
+        ip rule add table 7; ip -6 rule add table 8; ip rule del table 7
         ip addr del 10.0.0.1/24 dev v0; sleep 0.5; kill $M
         sort $DIR/heard | grep -v 'fe80\\|ff0\\|valid_lft\\|broadcast'
         """,
@@ -258,11 +361,15 @@ def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
         require.tool(tool, {"dig": "bind9-dnsutils", "dnsmasq": "dnsmasq-base"}.get(tool))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     begin = ["ip", "netns", "exec", peer.name]
+    if row.forwards:
+        names = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        subprocess.run([*begin, "sysctl", "-qw", *names], check=True)
+    sysctl = {"ip_forward": int(row.forwards), "net.ipv6.conf.all.forwarding": int(row.forwards)}
     want = subprocess.run(run(begin, row, tmp_path / "kernel"), **pipes, check=False)  # type: ignore[call-overload]
     said: list[str] = []
     with (
         contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
+        Host("h", clock=clock, sysctl=sysctl) as host,
         spawn(host, run([], row, tmp_path / "host"), log=said.append, **pipes) as program,
     ):
         out, _ = program.communicate(timeout=120)

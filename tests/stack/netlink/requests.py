@@ -38,6 +38,8 @@ ATTRIBUTES: dict[tuple[int, int], AttrTable] = {
     (ROUTE, 10): rt_attrs.RTA6,
     (NEIGH, 2): rt_attrs.NDA,
     (NEIGH, 10): rt_attrs.NDA,
+    (RULE, 2): rt_attrs.FRA,
+    (RULE, 10): rt_attrs.FRA,
 }
 
 
@@ -75,7 +77,7 @@ def generated() -> Iterator[Request]:
     """All of them."""
     for group, (code, fields) in BODIES.items():
         for name, kind, flags in asked(group):
-            if group == RULE and name != "dump":
+            if group == RULE and name == "get":
                 continue
             for family in FAMILIES:
                 what = f"{name} {group} family {family}"

@@ -1,0 +1,267 @@
+"""Policy routing: rules that say which table a lookup asks, for both families.
+
+net/core/fib_rules.c, include/net/fib_rules.h, include/uapi/linux/fib_rules.h.
+
+    fib_rules_ops           the rules of a family, by priority: `net.fib.ops`, `net.ipv6.fib6.ops`
+        fib_rule_add, fib_rule_del      a program changes them; `changed` drops cached routes
+        fib_rules_sort                  divides them into `leading` and `rest`
+        fib_rule_next                   the next rule of `rest` that a flow matches
+
+`leading` are the tables of the first rules that match every packet, such as the default ones:
+local, main, default. A lookup asks these first, without a flow. Only if they have no route, and
+there is a `rest`, its rules are compared with the flow (ipv4/fib.py, ipv6/ip6_fib.py). So a host
+without rules of its own pays nothing for a packet that has a route. Read fib_rule_match first.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from stack.core.errors import os_error
+from stack.core.uapi import RTM_DELRULE, RTM_NEWRULE
+
+if TYPE_CHECKING:
+    from stack.inet.flow import flowi
+    from stack.net import Net
+
+# include/uapi/linux/fib_rules.h
+FR_ACT_TO_TBL = 1
+FR_ACT_GOTO = 2
+FR_ACT_NOP = 3
+FR_ACT_BLACKHOLE = 6
+FR_ACT_UNREACHABLE = 7
+FR_ACT_PROHIBIT = 8
+FIB_RULE_INVERT = 0x02
+FIB_RULE_FIND_SADDR = 0x00010000
+
+LAST_ID = 0xFFFFFFFF
+RTPROT_KERNEL = 2
+RTPROT_BOOT = 3
+LOOPBACK_IFINDEX = 1
+"""What flows of the host itself come in by."""
+
+FR_ACT_ERROR = {
+    FR_ACT_BLACKHOLE: errno.EINVAL,
+    FR_ACT_UNREACHABLE: errno.ENETUNREACH,
+    FR_ACT_PROHIBIT: errno.EACCES,
+}
+"""net/ipv4/fib_rules.c fib4_rule_action: what a lookup ends with."""
+
+
+@dataclass(slots=True)
+class fib_rule:
+    """struct fib_rule with fib4_rule's and fib6_rule's fields. Each condition's default is "any".
+
+    `target`: the priority that FR_ACT_GOTO goes to, else -1. `src`, `dst`: ints. `sport`, `dport`,
+    `uid_range`: first and last. `suppress_prefixlen`, `suppress_ifgroup`: -1 suppresses nothing.
+    """
+
+    pref: int = 0
+    action: int = FR_ACT_TO_TBL
+    table: int = 0
+    flags: int = 0
+    target: int = -1
+    src: int = 0
+    src_len: int = 0
+    dst: int = 0
+    dst_len: int = 0
+    tos: int = 0
+    iifname: str = ""
+    oifname: str = ""
+    mark: int = 0
+    mark_mask: int = 0
+    ip_proto: int = 0
+    sport: tuple[int, int] | None = None
+    dport: tuple[int, int] | None = None
+    uid_range: tuple[int, int] | None = None
+    tun_id: int = 0
+    l3mdev: int = 0
+    suppress_prefixlen: int = -1
+    suppress_ifgroup: int = -1
+    proto: int = 0
+
+
+CONDITIONS = tuple(
+    each.name
+    for each in fields(fib_rule)
+    if each.name not in ("pref", "action", "table", "target", "proto")
+)
+"""Fields of which a rule that matches every packet has the default, `flags` being one of them."""
+
+
+@dataclass(slots=True)
+class fib_rules_ops:
+    """struct fib_rules_ops: the rules of a family; `tos_mask`: which bits of the TOS are compared.
+
+    `leading`: numbers of tables, `rest`: the rules behind them. `changed()`: called after a change.
+    """
+
+    family: int
+    bits: int
+    tos_mask: int
+    rules: list[fib_rule]
+    changed: Callable[[], None]
+    leading: list[int] = field(default_factory=list)
+    rest: list[fib_rule] = field(default_factory=list)
+    has_custom_rules: bool = False
+    """net->ipv4.fib_has_custom_rules: a program has changed them, once."""
+
+    def __post_init__(self) -> None:
+        fib_rules_sort(self)
+
+
+def fib_default_rules(*rules: tuple[int, int]) -> list[fib_rule]:
+    """The rules that there are at first, of (priority, table)."""
+    return [fib_rule(pref, table=table, proto=RTPROT_KERNEL) for pref, table in rules]
+
+
+def fib_rules_sort(ops: fib_rules_ops) -> None:
+    """Divide the rules into `leading` and `rest`."""
+    plain = fib_rule()
+    ops.leading = []
+    at = 0
+    for at, rule in enumerate(ops.rules):  # noqa: B007 -- used below
+        if rule.action != FR_ACT_TO_TBL or any(
+            getattr(rule, name) != getattr(plain, name) for name in CONDITIONS
+        ):
+            break
+        ops.leading.append(rule.table)
+    else:
+        at = len(ops.rules)
+    ops.rest = ops.rules[at:]
+
+
+# --- lookup -------------------------------------------------------------------------------------
+
+
+def _device_is(net: Net, name: str, ifindex: int) -> bool:
+    dev = net.dev_by_name.get(name)
+    return dev is not None and dev.ifindex == ifindex
+
+
+def fib_rule_match(net: Net, ops: fib_rules_ops, rule: fib_rule, fl: flowi, iif: int) -> bool:
+    """net/core/fib_rules.c, fib4_rule_match, fib6_rule_match: whether a flow is one of the rule's.
+
+    `iif`: index of the interface it came in by, LOOPBACK_IFINDEX of the host's own.
+    """
+    return _conditions_hold(net, ops, rule, fl, iif) != bool(rule.flags & FIB_RULE_INVERT)
+
+
+def _conditions_hold(net: Net, ops: fib_rules_ops, rule: fib_rule, fl: flowi, iif: int) -> bool:
+    if rule.iifname and not _device_is(net, rule.iifname, iif):
+        return False
+    if rule.oifname and not _device_is(net, rule.oifname, fl.flowi_oif):
+        return False
+    if (rule.mark ^ fl.flowi_mark) & rule.mark_mask or rule.l3mdev or rule.tun_id:
+        return False  # nothing comes out of a tunnel or is in an L3 domain
+    if rule.uid_range is not None and not rule.uid_range[0] <= net.uid <= rule.uid_range[1]:
+        return False
+    if rule.dst_len and (fl.daddr ^ rule.dst) >> (ops.bits - rule.dst_len):
+        return False
+    if rule.src_len:
+        # A flow whose source is not chosen yet is in no network of IPv6; of IPv4 it has 0.0.0.0.
+        if ops.bits == 128 and not fl.saddr:
+            if not rule.flags & FIB_RULE_FIND_SADDR:
+                return False
+        elif (fl.saddr ^ rule.src) >> (ops.bits - rule.src_len):
+            return False
+    if rule.tos and rule.tos != fl.flowi_tos & ops.tos_mask:
+        return False
+    if rule.ip_proto and rule.ip_proto != fl.flowi_proto:
+        return False
+    if rule.sport is not None and not rule.sport[0] <= fl.fl_sport <= rule.sport[1]:
+        return False
+    return rule.dport is None or rule.dport[0] <= fl.fl_dport <= rule.dport[1]
+
+
+def fib_rule_next(net: Net, ops: fib_rules_ops, at: int, fl: flowi, iif: int) -> int:
+    """net/core/fib_rules.c fib_rules_lookup: where in `rest`, from `at` on, a rule decides; or -1.
+
+    It follows `goto`, which leads forward only.
+    """
+    rest = ops.rest
+    while at < len(rest):
+        rule = rest[at]
+        at += 1
+        if rule.action == FR_ACT_NOP or not fib_rule_match(net, ops, rule, fl, iif):
+            continue
+        if rule.action != FR_ACT_GOTO:
+            return at - 1
+        for there in range(at, len(rest)):
+            if rest[there].pref == rule.target:
+                at = there
+                break
+    return -1
+
+
+def fib_rule_suppress(rule: fib_rule, prefixlen: int) -> bool:
+    """fib4_rule_suppress, fib6_rule_suppress: whether the rule refuses so short a prefix.
+
+    Interfaces here are all in group 0.
+    """
+    return prefixlen <= rule.suppress_prefixlen or rule.suppress_ifgroup == 0
+
+
+# --- changes ------------------------------------------------------------------------------------
+
+
+def fib_default_rule_pref(ops: fib_rules_ops) -> int:
+    """net/core/fib_rules.c: the priority of a rule that has none: before the second one."""
+    if len(ops.rules) > 1 and ops.rules[1].pref:
+        return ops.rules[1].pref - 1
+    return 0
+
+
+def fib_rule_check(rule: fib_rule) -> None:
+    """net/core/fib_rules.c fib_nl2rule: what no rule may be. Raises: OSError EINVAL."""
+    goto = rule.action == FR_ACT_GOTO
+    for wrong, text in (
+        (rule.target >= 0 and not goto, "Unexpected goto target"),
+        (goto and rule.target < 0, "Missing goto target for action goto"),
+        (goto and rule.target <= rule.pref, "Backward goto not supported"),
+        (rule.l3mdev and rule.table, "l3mdev and table are mutually exclusive"),
+        (rule.tos & 3, "Invalid dsfield (tos): ECN bits must be 0"),
+    ):
+        if wrong:
+            raise os_error(errno.EINVAL, text)
+
+
+def fib_rule_add(net: Net, ops: fib_rules_ops, rule: fib_rule, excl: bool = True) -> None:
+    """net/core/fib_rules.c fib_newrule: behind those of its priority. `excl`: only if it is new.
+
+    Raises: OSError EEXIST; EINVAL.
+    """
+    fib_rule_check(rule)
+    if excl and rule in ops.rules:
+        raise os_error(errno.EEXIST, "such a rule is there already")
+    at = len(ops.rules)
+    while at and ops.rules[at - 1].pref > rule.pref:
+        at -= 1
+    ops.rules.insert(at, rule)
+    _changed(net, ops, RTM_NEWRULE, rule)
+
+
+def fib_rule_del(net: Net, ops: fib_rules_ops, rule: fib_rule) -> None:
+    """net/core/fib_rules.c: take out one that is there."""
+    ops.rules = [each for each in ops.rules if each is not rule]
+    _changed(net, ops, RTM_DELRULE, rule)
+
+
+def _changed(net: Net, ops: fib_rules_ops, kind: int, rule: fib_rule) -> None:
+    ops.has_custom_rules = True
+    fib_rules_sort(ops)
+    ops.changed()
+    if net.rtnl is not None:
+        net.rtnl(kind, (ops, rule))
+
+
+def fib_rule_find(ops: fib_rules_ops, given: dict[str, object]) -> fib_rule:
+    """net/core/fib_rules.c rule_find: the first with the fields `given`. Raises: OSError ENOENT."""
+    wanted: Iterable[tuple[str, object]] = given.items()
+    for rule in ops.rules:
+        if all(getattr(rule, name) == value for name, value in wanted):
+            return rule
+    raise os_error(errno.ENOENT, "no such rule")
