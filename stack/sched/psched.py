@@ -12,6 +12,11 @@ TC_LINKLAYER_ATM = 2
 RATE_MAX = (1 << 63) - 1
 
 
+def psched_ticks(time_ns: int) -> int:
+    """include/net/pkt_sched.h PSCHED_NS2TICKS, in the 32 bits of a structure."""
+    return time_ns >> PSCHED_SHIFT & 0xFFFFFFFF
+
+
 def psched_mtu(dev: net_device) -> int:
     """include/net/pkt_sched.h: bytes of the largest frame."""
     return dev.mtu + dev.hard_header_len

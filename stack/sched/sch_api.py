@@ -133,7 +133,8 @@ def dev_graft_qdisc(dev: net_device, new: Qdisc | None) -> Qdisc:
 def qdisc_replace(sch: Qdisc_class, new: Qdisc, old: Qdisc | None, classid: int) -> Qdisc | None:
     """include/net/sch_generic.h: make `new` a leaf of `sch` and empty the old one. Returns it."""
     new.up = sch
-    new.parent = classid
+    if not new.handle:  # others have been told where they are
+        new.parent = classid
     if old is not None:
         qdisc_purge_queue(old)
     return old

@@ -23,7 +23,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
-from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, rate_from, rate_told
+from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
 from stack.sched.sch_api import (
     TC_H_MAJ_MASK,
     qdisc_replace,
@@ -52,6 +52,7 @@ from stack.sched.sch_generic import (
 HTB_VER = 0x30011
 TC_HTB_MAXDEPTH = 8
 TC_HTB_NUMPRIO = 8
+INT_MAX = 0x7FFFFFFF
 MBUFFER_NS = 60_000_000_000
 """Tokens never fall further behind."""
 
@@ -313,7 +314,7 @@ class htb_qdisc(Qdisc_class):
 
     def new_class(self, classid: int, parentid: int) -> htb_class:
         """A class in the tree, with a pfifo as its discipline. Raises: OSError EINVAL."""
-        if classid & TC_H_MAJ_MASK != self.handle or classid == self.handle:
+        if classid & TC_H_MAJ_MASK != self.handle:
             raise os_error(errno.EINVAL)
         parent = self.classes.get(parentid) if parentid != TC_H_ROOT else None
         if parent is not None and parent.parent is not None and parent.parent.level < 2:
@@ -359,8 +360,8 @@ class htb_qdisc(Qdisc_class):
         opt = {
             **rate_told(cl.rate, "rate", "rate64"),
             **rate_told(cl.ceil, "ceil", "ceil64"),
-            "buffer": cl.buffer >> PSCHED_SHIFT,
-            "cbuffer": cl.cbuffer >> PSCHED_SHIFT,
+            "buffer": psched_ticks(cl.buffer),
+            "cbuffer": psched_ticks(cl.cbuffer),
             "quantum": cl.quantum,
             "prio": cl.prio,
             "level": cl.level,
@@ -368,8 +369,8 @@ class htb_qdisc(Qdisc_class):
         app = {
             "lends": cl.lends,
             "borrows": cl.borrows,
-            "tokens": cl.tokens >> PSCHED_SHIFT,
-            "ctokens": cl.ctokens >> PSCHED_SHIFT,
+            "tokens": min(cl.tokens >> PSCHED_SHIFT, INT_MAX),
+            "ctokens": min(cl.ctokens >> PSCHED_SHIFT, INT_MAX),
         }
         parent = cl.parent.classid if cl.parent is not None else TC_H_ROOT
         qlen = cl.q.qlen if cl.q is not None else 0

@@ -11,7 +11,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
-from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, rate_from, rate_told
+from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
 from stack.sched.sch_api import (
     qdisc_replace,
     qdisc_watchdog,
@@ -167,8 +167,8 @@ class tbf_qdisc(Qdisc_class):
             "limit": self.limit,
             **rate_told(self.rate, "rate", "rate64"),
             **rate_told(peak, "peakrate", "prate64"),
-            "mtu": self.mtu >> PSCHED_SHIFT,
-            "buffer": self.buffer >> PSCHED_SHIFT,
+            "mtu": psched_ticks(self.mtu),
+            "buffer": psched_ticks(self.buffer),
         }
 
     # its one class
