@@ -5,15 +5,17 @@ import ctypes
 import errno
 import fcntl
 import os
+import select
 import struct
 import sys
+from pathlib import Path
 
 from fastpath.errors import ArgumentError
 
 # linux/seccomp.h: _IOWR('!', 0, struct seccomp_notif) and so on
 RECV, SEND, ID_VALID = 0xC0502100, 0xC0182101, 0x40082102
 ADDFD, SET_FLAGS = 0x40182103, 0x40082104
-CONTINUE, ADDFD_SEND, SYNC_WAKE_UP = 1, 2, 1
+CONTINUE, ADDFD_SETFD, ADDFD_SEND, SYNC_WAKE_UP = 1, 1, 2, 1
 SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 434, 438
 
 
@@ -27,6 +29,7 @@ class Listener:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.ended = False
         with contextlib.suppress(OSError):
             fcntl.ioctl(fd, SET_FLAGS, SYNC_WAKE_UP)
 
@@ -39,6 +42,21 @@ class Listener:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def next(self) -> tuple[int, int, int, tuple[int, ...]] | None:
+        """Return a call that waits; None: none does, or nobody is left (`ended`)."""
+        look = select.poll()
+        look.register(self.fd, select.POLLIN)
+        while True:
+            if not look.poll(0):
+                os.sched_yield()
+            ((_, events),) = look.poll(0) or [(0, 0)]
+            if not events & select.POLLIN:
+                self.ended = bool(events & select.POLLHUP)
+                return None
+            call = self.recv()
+            if call is not None:
+                return call
 
     def recv(self) -> tuple[int, int, int, tuple[int, ...]] | None:
         """Return (id, thread, number, arguments) of a call."""
@@ -80,6 +98,29 @@ class Listener:
         # Of a bytearray the call's own result is returned.
         asked = bytearray(struct.pack("=QIIII", call_id, ADDFD_SEND, fd, 0, flags))
         return fcntl.ioctl(self.fd, ADDFD, asked)
+
+    def put_fd(self, call_id: int, fd: int, number: int, flags: int = 0) -> None:
+        """Put a descriptor into the program's table under `number`."""
+        asked = bytearray(struct.pack("=QIIII", call_id, ADDFD_SETFD, fd, number, flags))
+        fcntl.ioctl(self.fd, ADDFD, asked)
+
+
+def socket_inode(tid: int, number: int) -> int:
+    """Return the inode of the socket under a thread's number; -1: there is none."""
+    try:
+        name = os.readlink(f"/proc/{tid}/fd/{number}")
+    except OSError:
+        return -1
+    return int(name[8:-1]) if name.startswith("socket:[") else -1
+
+
+def fd_flags(tid: int, number: int) -> int:
+    """Return the flags of a thread's descriptor; -1: there is none."""
+    try:
+        text = Path(f"/proc/{tid}/fdinfo/{number}").read_text()
+    except OSError:
+        return -1
+    return int(text.partition("flags:")[2].split()[0], 8)
 
 
 # struct iovec: a base and a length, each a word.

@@ -22,8 +22,13 @@ cdef extern from *:
     """
     #include <errno.h>
     #include <fcntl.h>
+    #include <poll.h>
+    #include <sched.h>
     #include <stdint.h>
+    #include <stdio.h>
+    #include <stdlib.h>
     #include <string.h>
+    #include <unistd.h>
     #ifdef __linux__
     #include <linux/seccomp.h>
     #include <sys/ioctl.h>
@@ -33,6 +38,36 @@ cdef extern from *:
     #endif
     #if defined(__linux__) && defined(SECCOMP_ADDFD_FLAG_SEND) && defined(SYS_process_vm_readv)
     #define E1K_SECCOMP 1
+    /* What a program has under a number: /proc says it for any thread. */
+    static int64_t e1k_socket_inode(int tid, unsigned number)
+    {
+        char path[48], name[48];
+        ssize_t n;
+        snprintf(path, sizeof path, "/proc/%d/fd/%u", tid, number);
+        n = readlink(path, name, sizeof name - 1);
+        if (n < 8 || memcmp(name, "socket:[", 8))
+            return -1;
+        name[n] = 0;
+        return strtoll(name + 8, NULL, 10);
+    }
+    static int64_t e1k_fd_flags(int tid, unsigned number)
+    {
+        char path[48], text[256];
+        const char *at;
+        ssize_t n;
+        int fd;
+        snprintf(path, sizeof path, "/proc/%d/fdinfo/%u", tid, number);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return -1;
+        n = read(fd, text, sizeof text - 1);
+        close(fd);
+        if (n < 0)
+            return -1;
+        text[n] = 0;
+        at = strstr(text, "flags:");
+        return at ? strtoll(at + 6, NULL, 8) : -1;
+    }
     /* Linux 6.6: the program runs on at once, on the processor of who answers. */
     #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
     #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, uint64_t)
@@ -102,6 +137,9 @@ cdef extern from *:
     }
     #else
     #define E1K_SECCOMP 0
+    static int64_t e1k_socket_inode(int tid, unsigned number)
+    { (void)tid, (void)number; return -1; }
+    static int64_t e1k_fd_flags(int tid, unsigned number) { (void)tid, (void)number; return -1; }
     #define SECCOMP_USER_NOTIF_FLAG_CONTINUE 1
     #define SECCOMP_ADDFD_FLAG_SETFD 1
     #define SECCOMP_ADDFD_FLAG_SEND 2
@@ -127,6 +165,14 @@ cdef extern from *:
     #endif
     """
     const bint E1K_SECCOMP
+    const short POLLIN, POLLHUP
+    struct pollfd:
+        int fd
+        short events, revents
+    int sched_yield() nogil
+    int poll(pollfd *fds, unsigned long count, int timeout) nogil
+    int64_t e1k_socket_inode(int tid, unsigned number) nogil
+    int64_t e1k_fd_flags(int tid, unsigned number) nogil
     const uint32_t SECCOMP_USER_NOTIF_FLAG_CONTINUE, SECCOMP_ADDFD_FLAG_SEND
     const uint32_t SECCOMP_ADDFD_FLAG_SETFD
     ctypedef struct e1k_notif_data "struct seccomp_data":
@@ -159,6 +205,8 @@ cdef class Listener:
     """The calls that wait for an answer, of one filter. Takes over the descriptor `fd`."""
 
     cdef readonly int fd
+    cdef readonly bint ended
+    """Whether `next` has found that no process has the filter any more."""
 
     def __init__(self, int fd):
         self.fd = fd
@@ -177,6 +225,32 @@ cdef class Listener:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def next(self):
+        """Return a call that waits, as `recv` does; None: none waits, or nobody is left (`ended`).
+
+        Who was answered last is ready to run on this processor. It gets it for once, since its next
+        call often comes at once, and to sleep and wake costs more. Raises: OSError.
+        """
+        cdef pollfd look
+        cdef int found
+        look.fd = self.fd
+        look.events = POLLIN
+        while True:
+            look.revents = 0
+            with nogil:
+                found = poll(&look, 1, 0)
+                if not found:
+                    sched_yield()
+                    found = poll(&look, 1, 0)
+            if found <= 0:
+                return None
+            if not look.revents & POLLIN:
+                self.ended = look.revents & POLLHUP != 0
+                return None
+            call = self.recv()
+            if call is not None:
+                return call
 
     def recv(self):
         """Return (id, thread, number, six arguments) of a call; None when its thread has ended.
@@ -224,6 +298,16 @@ cdef class Listener:
         """
         if e1k_notif_addfd(self.fd, call_id, fd, SECCOMP_ADDFD_FLAG_SETFD, flags, number) < 0:
             failed()
+
+
+def socket_inode(int tid, unsigned int number):
+    """Return the inode of the socket under a thread's number; -1: there is none."""
+    return e1k_socket_inode(tid, number)
+
+
+def fd_flags(int tid, unsigned int number):
+    """Return the flags of a thread's descriptor, FD_CLOEXEC as O_CLOEXEC; -1: there is none."""
+    return e1k_fd_flags(tid, number)
 
 
 def read_memory(int tid, uint64_t addr, int64_t count):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.errors import ArgumentError, check_type, known_words, whole_number
 from stack.api.links import Links
+from stack.api.programs import Program, spawn
 from stack.api.qdisc import class_add, qdisc_add, qdisc_show
 from stack.api.rules import ip_rule_add, ip_rule_del
 from stack.api.socket import Socket, socketpair, unlink
@@ -28,9 +29,6 @@ from stack.sched.sch_api import qdisc_graft
 from stack.services.dhcpd import Dhcpd, dhcp4_server_config
 from stack.services.radvd import Radvd
 from stack.services.router_advertiser import AdvertiserConfig
-
-if TYPE_CHECKING:
-    from stack.api.programs import Program
 
 
 class Namespace(Links):
@@ -234,8 +232,6 @@ class Namespace(Links):
         with host.spawn(["curl", "http://10.0.0.2/"], stdout=PIPE) as program:
             print(program.communicate()[0])
         """
-        from stack.api.programs import spawn  # a tenth of what importing a host takes
-
         return spawn(self, argv, **options)
 
     def set_netns(self, name: str, net: Net, pattern: str | None = None) -> net_device:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from fastpath.base.bpf import BPF_MAXINSNS
-from fastpath.base.seccomp import get_fd, read_memory, write_memory
+from fastpath.base.seccomp import get_fd, read_memory, socket_inode, write_memory
 from stack.api.programs.files import PAGE, memory_file, path_at, text_of
 from stack.api.programs.filter import DIRECTORY_OR_PATH, FIONREAD, TIOCOUTQ
 from stack.api.programs.memory import (
@@ -40,7 +40,7 @@ from stack.api.programs.memory import (
 )
 from stack.api.programs.placeholder import Placeholder
 from stack.api.programs.rings import Mapped
-from stack.api.programs.supervisor import Call, socket_inode
+from stack.api.programs.supervisor import Call
 from stack.core import bsd_socket as sys
 from stack.core import uapi
 from stack.core.dev_ioctl import IFREQ_BYTES, SIOCGIFCONF, SIOCGIFNAME, SIOCSMIIREG
@@ -290,6 +290,11 @@ def receive(
     return done + n, msg
 
 
+def waits(call: Call, flags: int) -> bool:
+    """Whether a call may wait."""
+    return not (flags & uapi.MSG_DONTWAIT or call.nonblock())
+
+
 def send(
     call: Call,
     at: Placeholder,
@@ -301,10 +306,9 @@ def send(
     """Send a program's buffers: bytes taken. A blocking stream takes all."""
     want = total(iov)
     done = call.state or 0
-    waits = not (flags & uapi.MSG_DONTWAIT or call.nonblock())
     if call.state is not None:
         flags &= ~uapi.MSG_FASTOPEN  # the SYN is out
-        if waits:
+        if waits(call, flags):
             wait_for_syn_data(call, at, done < want)
         if want and done >= want:
             return done
@@ -318,7 +322,7 @@ def send(
         if done and not n:
             return done
         done += n
-        if waits and n and at.sock.sk.sk_state == TCP_SYN_SENT:
+        if n and at.sock.sk.sk_state == TCP_SYN_SENT and waits(call, flags):
             call.state = done
             wait_for_syn_data(call, at, done < want)
         if done >= want or at.sock.type != uapi.SOCK_STREAM:
@@ -549,7 +553,7 @@ def do_ioctl(call: Call) -> int | None:
     supervisor = call.supervisor
     if (
         call.args[1] & 0xFFFFFFFF not in OF_INTERFACES
-        or socket_inode(call.tid, call.args[0]) is None
+        or socket_inode(call.tid, call.args[0] & 0xFFFFFFFF) < 0
     ):
         return None
     if supervisor.down:

@@ -91,6 +91,7 @@ DIRECTORY_OR_PATH = os.O_DIRECTORY | 0o10000000
 """O_DIRECTORY, O_PATH."""
 FUTEX_WAIT, FUTEX_WAIT_BITSET = 0, 9
 ARCH_SET_FS = 0x1002
+EPOLL_CTL_ADD = 1
 MAP_SHARED, MAP_ANONYMOUS = 0x1, 0x20
 SIOC, FIONREAD, TIOCOUTQ = 0x8900, 0x541B, 0x5411
 
@@ -117,6 +118,13 @@ def number_of(name: str) -> int | None:
 # What a call does that does not always stop. The accumulator is free.
 SPECIAL: dict[str, list[Insn]] = {
     "socket": [(LD, 0, 0, ARGS), (JEQ, 0, 1, AF_UNIX), (RET, 0, 0, ALLOW), (RET, 0, 0, NOTIFY)],
+    # From EPOLL_CTL_ADD on a socket shows its readiness, whatever becomes of the entry.
+    "epoll_ctl": [
+        (LD, 0, 0, ARGS + 8),
+        (JEQ, 0, 1, EPOLL_CTL_ADD),
+        (RET, 0, 0, NOTIFY),
+        (RET, 0, 0, ALLOW),
+    ],
     "mmap": [
         (LD, 0, 0, ARGS + 24),
         (JSET, 1, 0, MAP_ANONYMOUS),

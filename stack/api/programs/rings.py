@@ -11,23 +11,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastpath.base.seccomp import get_fd
+from fastpath.base.seccomp import fd_flags, get_fd
 from stack.core.file import O_CLOEXEC
 
 if TYPE_CHECKING:
     from stack.api.programs.supervisor import Call
-
-
-def flags_of(tid: int, number: int) -> int | None:
-    """The flags of a program's descriptor, FD_CLOEXEC as O_CLOEXEC; None: there is none."""
-    try:
-        with open(f"/proc/{tid}/fdinfo/{number}", "rb") as file:
-            for line in file:
-                if line.startswith(b"flags:"):
-                    return int(line.split()[1], 8)
-    except OSError:
-        pass
-    return None
 
 
 class Mapped:
@@ -53,7 +41,7 @@ class Lent:
         self._tid = call.tid
         self._number = number
         self._inode = os.fstat(fd).st_ino
-        self._flags = (flags_of(call.tid, number) or 0) & O_CLOEXEC
+        self._flags = max(fd_flags(call.tid, number), 0) & O_CLOEXEC
         self._end = get_fd(call.tid, number)
         try:
             call.supervisor.listener.put_fd(call.id, fd, number, self._flags)

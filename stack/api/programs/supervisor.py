@@ -19,11 +19,11 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fastpath.base.seccomp import Listener, get_fd, write_memory
+from fastpath.base.seccomp import Listener, fd_flags, get_fd, socket_inode, write_memory
 from stack.api.programs.filter import numbers
 from stack.api.programs.memory import SECOND_NS, TIMESPEC
 from stack.api.programs.placeholder import Placeholder
-from stack.api.programs.rings import Lent, flags_of
+from stack.api.programs.rings import Lent
 from stack.api.programs.virtual import Attached, Held
 from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
@@ -133,8 +133,8 @@ class Call:
     def nonblock(self) -> bool:
         """Whether O_NONBLOCK is set at the descriptor. Raises: OSError EBADF."""
         number = self.args[0] & 0xFFFFFFFF
-        flags = flags_of(self.tid, number)
-        if flags is None:
+        flags = fd_flags(self.tid, number)
+        if flags < 0:
             raise os_error(errno.EBADF, f"descriptor {number} of thread {self.tid}")
         return bool(flags & O_NONBLOCK)
 
@@ -172,8 +172,6 @@ class Supervisor:
         self._names = numbers(virtual=attached is not None)
         self._functions = functions
         self._signals: Any = None
-        self._look = select.poll()
-        self._look.register(listener.fd, select.POLLIN)
         self.ended = False
         """No process is left that could call."""
         self.down = False
@@ -188,8 +186,7 @@ class Supervisor:
 
     def at(self, tid: int, number: int) -> Placeholder | None:
         """The socket under a program's number."""
-        inode = socket_inode(tid, number)
-        return None if inode is None else self.sockets.get(inode)
+        return self.sockets.get(socket_inode(tid, number & 0xFFFFFFFF))
 
     def give(self, call: Call, fd: int, nonblock: bool, flags: int) -> None:
         """Answer a call with a new descriptor for the host's socket `fd`."""
@@ -284,24 +281,22 @@ class Supervisor:
         Whoever gets an answer often runs at once, and has its next call ready.
         """
         for _ in range(SERVED_AT_ONCE):
-            ((_, events),) = self._look.poll(0) or [(0, 0)]
-            if not events & select.POLLIN:
-                if events & select.POLLHUP:
+            found = self.listener.next()
+            if found is None:
+                if self.listener.ended:
                     self._clock.remove_reader(self.listener.fd)
                     self.has_ended()
                 return
-            call = self.receive()
-            if call is not None:
-                self.attempt(call)
+            self.attempt(self._call(*found))
             if self._clock.waiting_now:
                 return
 
     def receive(self) -> Call | None:
         """Take the call that waits."""
         found = self.listener.recv()
-        if found is None:
-            return None
-        call_id, tid, number, args = found
+        return None if found is None else self._call(*found)
+
+    def _call(self, call_id: int, tid: int, number: int, args: tuple[int, ...]) -> Call:
         self.calls += 1
         call = Call(self, call_id, tid, self._names.get(number, str(number)), args)
         if self.lent:
@@ -484,15 +479,6 @@ class Supervisor:
             self._clock.remove_reader(self._hang_ups.fileno())
         self._hang_ups.close()
         self.listener.close()
-
-
-def socket_inode(tid: int, number: int) -> int | None:
-    """The inode of the socket under a program's number; None: it is no socket."""
-    try:
-        name = os.readlink(f"/proc/{tid}/fd/{number & 0xFFFFFFFF}")
-    except OSError:
-        return None
-    return int(name[8:-1]) if name.startswith("socket:[") else None
 
 
 def has_signal(tid: int, mask: int | None = None) -> bool:
