@@ -700,15 +700,15 @@ def tcp_mtu_probe_skb(sk: tcp_sock, probe_size: int, mss_now: int) -> sk_buff | 
     skb_header_release(probe)
     queue.insert_before(head, probe)
     left = probe_size
-    while left and (skb := queue.next(probe)) is not None:
-        left -= skb.len
-        probe.tcp_flags |= skb.tcp_flags
-        probe.cb = skb.cb
-        stamps = tcp_tx_tstamp(skb)
+    while left and (eaten := queue.next(probe)) is not None:
+        left -= eaten.len
+        probe.tcp_flags |= eaten.tcp_flags
+        probe.cb = eaten.cb
+        stamps = tcp_tx_tstamp(eaten)
         if stamps is not None:
             tcp_skb_collapse_tstamp(probe, stamps)
-        queue.unlink(skb)
-        tcp_wmem_free_skb(sk, skb)
+        queue.unlink(eaten)
+        tcp_wmem_free_skb(sk, eaten)
     tcp_set_skb_tso_segs(probe, probe_size)
     return probe
 
