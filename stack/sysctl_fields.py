@@ -103,6 +103,7 @@ class sysctl_fields:
     tcp_allowed_congestion_control: str
     tcp_app_win: int
     tcp_available_congestion_control: str
+    tcp_base_mss: int
     tcp_challenge_ack_limit: int
     tcp_congestion_control: str
     tcp_dsack: int
@@ -128,9 +129,13 @@ class sysctl_fields:
     tcp_min_snd_mss: int
     tcp_min_tso_segs: int
     tcp_moderate_rcvbuf: int
+    tcp_mtu_probe_floor: int
+    tcp_mtu_probing: int
     tcp_notsent_lowat: int
     tcp_orphan_retries: int
     tcp_pingpong_thresh: int
+    tcp_probe_interval: int
+    tcp_probe_threshold: int
     tcp_recovery: int
     tcp_reordering: int
     tcp_retrans_collapse: int

@@ -116,7 +116,7 @@ from stack.inet.tcp_undo import (
     tcp_try_undo_partial,
     tcp_try_undo_recovery,
 )
-from stack.inet.tcp_window import tcp_current_mss, tcp_sync_mss
+from stack.inet.tcp_window import tcp_current_mss, tcp_mss_to_mtu, tcp_sync_mss
 
 REXMIT_NONE = 0
 REXMIT_LOST = 1
@@ -347,6 +347,15 @@ def tcp_fastretrans_alert(
     if not tcp_time_to_recover(sk, flag):
         tcp_try_to_open(sk, flag)
         return ack_flag, rexmit
+    if (
+        sk.mtup_probe_size
+        and sk.icsk_ca_state < TCP_CA_CWR
+        and sk.snd_una == sk.mtu_probe_seq_start
+    ):
+        tcp_mtup_probe_failed(sk)
+        sk.snd_cwnd += 1  # of which tcp_mtu_probe took one
+        tcp_simple_retransmit(sk)
+        return ack_flag, rexmit
     tcp_enter_recovery(sk, bool(flag & FLAG_ECE))
     return ack_flag, REXMIT_LOST
 
@@ -384,15 +393,35 @@ def tcp_process_tlp_ack(sk: tcp_sock, ack: int, flag: int) -> None:
         sk.tlp_high_seq = 0
 
 
+def tcp_mtup_probe_failed(sk: tcp_sock) -> None:
+    """The probe alone was lost: the path does not carry so much (RFC 4821 7.6.2)."""
+    sk.mtup_search_high = sk.mtup_probe_size - 1
+    sk.mtup_probe_size = 0
+    sk.net.mib.linux.TCPMTUPFail += 1
+
+
+def tcp_mtup_probe_success(sk: tcp_sock) -> None:
+    """The probe arrived: the MSS grows, and the window keeps its bytes (RFC 4821 7.6.1)."""
+    sk.prior_ssthresh = tcp_current_ssthresh(sk)
+    window = sk.snd_cwnd * tcp_mss_to_mtu(sk, sk.mss_cache)
+    sk.snd_cwnd = max(window // sk.mtup_probe_size, 1)
+    sk.snd_cwnd_cnt = 0
+    sk.snd_cwnd_stamp = sk.tcp_mstamp
+    sk.snd_ssthresh = tcp_current_ssthresh(sk)
+    sk.mtup_search_low = sk.mtup_probe_size
+    sk.mtup_probe_size = 0
+    tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
+    sk.net.mib.linux.TCPMTUPSuccess += 1
+
+
 def tcp_simple_retransmit(sk: tcp_sock) -> None:
     """The path MTU shrank: mark packets above it lost; the window is not reduced."""
     # Of a SYN with data both parts are marked, whatever their size.
     mss = -1 if sk.syn_data and sk.sk_state == TCP_SYN_SENT else tcp_current_mss(sk)
-    lost = sk.lost
     for skb in sk.tcp_rtx_queue:
         if tcp_skb_seglen(skb) > mss:
             tcp_mark_skb_lost(sk, skb)
-    if sk.lost == lost:
+    if not sk.lost_out:
         return
     if not sk.rx_opt.sack_ok:
         tcp_limit_reno_sacked(sk)
@@ -519,6 +548,8 @@ def tcp_clean_rtx_queue(
     rtt_update = tcp_ack_update_rtt(sk, flag, seq_rtt_us, sack_rtt_us, ca_rtt_us)
     if flag & FLAG_ACKED:
         flag |= FLAG_SET_XMIT_TIMER
+        if sk.mtup_probe_size and not after(sk.mtu_probe_seq_end, snd_una):
+            tcp_mtup_probe_success(sk)
         if not is_sack:
             tcp_remove_reno_sacks(sk, pkts_acked)
             # Without SACK an ACK of originals and retransmissions does not prove that the

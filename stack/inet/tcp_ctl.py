@@ -91,6 +91,7 @@ from stack.inet.tcp_window import (
     tcp_current_mss,
     tcp_initialize_rcv_mss,
     tcp_mss_clamp,
+    tcp_mtup_init,
     tcp_select_initial_window,
     tcp_sync_mss,
 )
@@ -218,6 +219,7 @@ def tcp_connect_init(sk: tcp_sock) -> None:
     if sk.rx_opt.user_mss:
         sk.rx_opt.mss_clamp = sk.rx_opt.user_mss
     sk.max_window = 0
+    tcp_mtup_init(sk)
     tcp_sync_mss(sk, dst_mtu(dst))
     if not sk.window_clamp:
         sk.window_clamp = dst.metrics.get("window", 0)

@@ -101,7 +101,7 @@ from stack.inet.tcp_sock import (
 )
 from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_undo import tcp_try_undo_recovery
-from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_sync_mss
+from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mtup_init, tcp_sync_mss
 
 # Bits of the header's third word that prediction compares: all but PSH.
 TCP_HP_BITS = ~(0x08 << 16) & 0xFFFFFFFF
@@ -344,6 +344,7 @@ def tcp_rcv_established_step5(sk: tcp_sock, skb: sk_buff) -> None:
 
 def tcp_init_transfer(sk: tcp_sock) -> None:
     """The connection is open: congestion window, congestion control, buffers."""
+    tcp_mtup_init(sk)
     if sk.total_retrans > 1 and sk.undo_marker:
         sk.snd_cwnd = 1
     else:
@@ -431,6 +432,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
             sk.window_clamp = min(sk.window_clamp, 65535)
         _negotiate_timestamps(sk)
+        tcp_mtup_init(sk)
         tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
         tcp_initialize_rcv_mss(sk)
         sk.copied_seq = sk.rcv_nxt
@@ -473,6 +475,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             sk.window_clamp = min(sk.window_clamp, 65535)
         tcp_ecn_rcv_syn(sk, flags)
         tcp_mstamp_refresh(sk)
+        tcp_mtup_init(sk)
         tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
         tcp_initialize_rcv_mss(sk)
         tcp_send_synack(sk)

@@ -16,6 +16,7 @@ from fastpath.base.skbuff import (
     kfree_skb,
     pskb_copy,
     sk_buff,
+    skb_append_frags,
     skb_clone,
     skb_cloned,
     skb_header_release,
@@ -35,6 +36,7 @@ from stack.core.sk_mem import (
     sk_wmem_schedule,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.core.uapi import MSG_EOR
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_DACK,
     ICSK_TIME_LOSS_PROBE,
@@ -92,12 +94,20 @@ from stack.inet.tcp_sock import (
     tcp_packets_in_flight,
     tcp_sock,
 )
-from stack.inet.tcp_window import tcp_current_mss, tcp_select_window
+from stack.inet.tcp_window import (
+    tcp_current_mss,
+    tcp_mss_to_mtu,
+    tcp_mtu_check_reprobe,
+    tcp_mtu_to_mss,
+    tcp_select_window,
+)
 
 TCP_SKB_TRUESIZE = 832
 """What an sk_buff counts in a send buffer beside its payload, in bytes: as on a 64-bit Linux."""
 TCP_FRAG_IN_WRITE_QUEUE = 0
 TCP_FRAG_IN_RTX_QUEUE = 1
+MTU_PROBE_CWND = 11
+"""Segments of window without which no probe is sent: its loss must show by duplicate ACKs."""
 
 
 # --- new data -----------------------------------------------------------------------------
@@ -604,6 +614,96 @@ def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
     return not (not is_tail or skb.tcp_flags & TCPHDR_FIN)
 
 
+def tcp_can_coalesce_send_queue_head(sk: tcp_sock, length: int) -> bool:
+    """Whether what waits gives a packet of `length` bytes: no end, no time stamp inside."""
+    for skb in sk.sk_write_queue:
+        if length <= skb.len:
+            break
+        if skb.tx_flags or skb.txstamp_ack or skb.cb == MSG_EOR:
+            return False
+        length -= skb.len
+    return True
+
+
+def tcp_mtu_probe(sk: tcp_sock) -> int:
+    """Send a larger packet than the path is known to carry, if one is due (RFC 4821 7.5).
+
+    1: it was sent. 0: sending should wait, for the probe needs room. -1: there is none to send.
+    """
+    if (
+        sk.mtup_probe_size
+        or sk.icsk_ca_state != TCP_CA_Open
+        or sk.snd_cwnd < MTU_PROBE_CWND
+        or sk.rx_opt.num_sacks
+        or sk.rx_opt.dsack
+    ):
+        return -1
+    mss_now = tcp_current_mss(sk)
+    low, high = sk.mtup_search_low, sk.mtup_search_high
+    probe_size = tcp_mtu_to_mss(sk, (high + low) >> 1)
+    size_needed = probe_size + (sk.reordering + 1) * sk.mss_cache
+    threshold: int = sk.net.sysctl.tcp_probe_threshold
+    if probe_size > tcp_mtu_to_mss(sk, high) or high - low < threshold:
+        tcp_mtu_check_reprobe(sk)
+        return -1
+    if (sk.write_seq - sk.snd_nxt) & M32 < size_needed or sk.snd_wnd < size_needed:
+        return -1
+    if after((sk.snd_nxt + size_needed) & M32, (sk.snd_una + sk.snd_wnd) & M32):
+        return 0
+    in_flight = tcp_packets_in_flight(sk)
+    if in_flight + 2 > sk.snd_cwnd:
+        return 0 if in_flight else -1
+    if not tcp_can_coalesce_send_queue_head(sk, probe_size):
+        return -1
+    probe = tcp_mtu_probe_skb(sk, probe_size, mss_now)
+    if probe is None or tcp_transmit_skb(sk, probe, 1):
+        return -1
+    sk.snd_cwnd -= 1  # it counts for two packets
+    tcp_event_new_data_sent(sk, probe)
+    sk.mtup_probe_size = tcp_mss_to_mtu(sk, probe.len)
+    sk.mtu_probe_seq_start, sk.mtu_probe_seq_end = probe.seq, probe.end_seq
+    return 1
+
+
+def tcp_mtu_probe_skb(sk: tcp_sock, probe_size: int, mss_now: int) -> sk_buff | None:
+    """Put the first `probe_size` bytes of the write queue into one packet; None without memory."""
+    queue = sk.sk_write_queue
+    probe = tcp_stream_alloc_skb(sk)
+    if probe is None:
+        return None
+    left = probe_size
+    for skb in queue:  # first share the payload: what fails leaves all bytes in the queue
+        if (skb.len > left and tso_fragment(sk, skb, left, mss_now)) or not skb_append_frags(
+            probe, skb, 0, skb.len
+        ):
+            kfree_skb(probe)
+            return None
+        left -= skb.len
+        if not left:
+            break
+    sk.sk_wmem_queued += probe.truesize
+    sk.sk_forward_alloc -= probe.truesize
+    head = queue.peek()
+    assert head is not None  # the caller counted the bytes
+    probe.seq = head.seq
+    probe.end_seq = (head.seq + probe_size) & M32
+    probe.tcp_flags = TCPHDR_ACK
+    skb_header_release(probe)
+    queue.insert_before(head, probe)
+    left = probe_size
+    while left and (eaten := queue.next(probe)) is not None:
+        left -= eaten.len
+        probe.tcp_flags |= eaten.tcp_flags
+        probe.cb = eaten.cb
+        stamps = tcp_tx_tstamp(eaten)
+        if stamps is not None:
+            tcp_skb_collapse_tstamp(probe, stamps)
+        queue.unlink(eaten)
+        tcp_wmem_free_skb(sk, eaten)
+    tcp_set_skb_tso_segs(probe, probe_size)
+    return probe
+
+
 def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> bool:
     """Send from the write queue what windows, Nagle and TSO allow.
 
@@ -617,6 +717,12 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
     max_segs = 0  # not needed for single segments
     paced = sk.sk_pacing_status
     write_queue = sk.sk_write_queue
+    if sk.mtup_enabled and not push_one and write_queue.qlen:
+        probed = tcp_mtu_probe(sk)
+        if not probed:
+            return False
+        if probed > 0:
+            sent_pkts = 1
     while (skb := write_queue.peek()) is not None:
         if paced and tcp_pacing_check(sk):
             break

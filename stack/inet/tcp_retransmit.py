@@ -173,6 +173,7 @@ def _collapsed(
 
 def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
     """Send up to `segs` segments of skb (of the retransmit queue) again. 0 or an error."""
+    sk.mtup_probe_size = 0  # a loss beside the probe: it tells nothing
     if before(skb.seq, sk.snd_una):
         if skb.tcp_flags & TCPHDR_SYN:
             skb.tcp_flags &= ~TCPHDR_SYN

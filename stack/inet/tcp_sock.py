@@ -324,6 +324,20 @@ class tcp_sock(inet_connection_sock):
     """The same for the last byte that must be pushed."""
     tcp_rtx_queue: rtx_queue = row(make=rtx_queue, clone=FRESH)
     """What was sent and is not acknowledged, in order."""
+    mtup_enabled: bool = row(False, clone=FRESH)
+    """Larger packets are tried (RFC 4821), of mtup_search_low … mtup_search_high bytes."""
+    mtup_search_high: int = row(0, clone=FRESH)
+    """Bytes of the largest packet that the path may carry."""
+    mtup_search_low: int = row(0, clone=FRESH)
+    """Bytes of the largest packet that is known to pass."""
+    mtup_probe_size: int = row(0, clone=FRESH)
+    """Bytes of the probe that is under way; 0: none is."""
+    mtup_probe_timestamp: int = row(0, clone=FRESH)
+    """When the last search began, ns."""
+    mtu_probe_seq_start: u32 = row(0, clone=FRESH)
+    """The first byte of the probe."""
+    mtu_probe_seq_end: u32 = row(0, clone=FRESH)
+    """The byte behind its last."""
     mtu_info: u32 = row(0, clone=FRESH)
     """The MTU of an ICMP error that waits for the socket's owner, bytes."""
     tsq_flags: u8 = row(0, clone=FRESH)

@@ -342,7 +342,7 @@ def tcp_get_timestamping_opt_stats(sk: tcp_sock, orig: sk_buff, ack: sk_buff | N
     """
     busy_us, rwnd_us, sndbuf_us = tcp_get_info_chrono_stats(sk)
     edt = orig.tx_tstamp_ns or sk.tcp_wstamp_ns
-    rows: list[tuple[int, str, int]] = [
+    rows: list[tuple[int, str, wide]] = [
         (1, "Q", busy_us),
         (2, "Q", rwnd_us),
         (3, "Q", sndbuf_us),

@@ -95,6 +95,7 @@ from stack.inet.tcp_sock import (
     tcp_stream_is_thin,
 )
 from stack.inet.tcp_timewait import tcp_time_wait
+from stack.inet.tcp_window import tcp_mtu_probing
 
 TCP_THIN_LINEAR_RETRIES = 6
 
@@ -202,6 +203,7 @@ def tcp_write_timeout(sk: tcp_sock) -> bool:
             expired = retransmits_timed_out(sk, retry_until, sk.icsk_user_timeout)
     else:
         if retransmits_timed_out(sk, sysctl.tcp_retries1, 0):
+            tcp_mtu_probing(sk)
             dst_negative_advice(sk)
         retry_until = sysctl.tcp_retries2
         if sk.sk_flags & SOCK_DEAD:

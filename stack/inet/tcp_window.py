@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.dst import dst_mtu
 from stack.inet.inet_connection_sock import ICSK_ACK_NOMEM
-from stack.inet.tcp_const import TCP_MSS_DEFAULT
+from stack.inet.tcp_const import SEC, TCP_MSS_DEFAULT
 from stack.inet.tcp_options import tcp_established_options_size
 from stack.inet.tcp_sock import (
     MAX_TCP_WINDOW,
@@ -136,6 +136,52 @@ def tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:
     return __tcp_mtu_to_mss(sk, pmtu) - (sk.tcp_header_len - 20)
 
 
+def tcp_mss_to_mtu(sk: tcp_sock, mss: int) -> int:
+    """Bytes of a packet with `mss` bytes of payload, without SACK blocks."""
+    return mss + sk.tcp_header_len + sk.icsk_ext_hdr_len + sk.icsk_af_ops.net_header_len
+
+
+def tcp_mtup_init(sk: tcp_sock) -> None:
+    """Where the search for the path MTU begins (RFC 4821 7.2), for a connection that starts."""
+    sysctl = sk.net.sysctl
+    sk.mtup_enabled = sysctl.tcp_mtu_probing > 1
+    sk.mtup_search_high = sk.rx_opt.mss_clamp + 20 + sk.icsk_af_ops.net_header_len
+    sk.mtup_search_low = tcp_mss_to_mtu(sk, sysctl.tcp_base_mss)
+    sk.mtup_probe_size = 0
+    if sk.mtup_enabled:
+        sk.mtup_probe_timestamp = sk.net.clock.now_ns()
+
+
+def tcp_mtu_probing(sk: tcp_sock) -> None:
+    """net/ipv4/tcp_timer.c: timeouts in a row may be a black hole (RFC 4821 7.7): smaller packets.
+
+    The first time the search begins at tcp_base_mss. Then its lower end is halved each time.
+    """
+    sysctl = sk.net.sysctl
+    if not sysctl.tcp_mtu_probing:
+        return
+    if not sk.mtup_enabled:
+        sk.mtup_enabled = True
+        sk.mtup_probe_timestamp = sk.net.clock.now_ns()
+    else:
+        base: int = sysctl.tcp_base_mss
+        mss = min(tcp_mtu_to_mss(sk, sk.mtup_search_low) >> 1, base)
+        mss = max(mss, sysctl.tcp_mtu_probe_floor, sysctl.tcp_min_snd_mss)
+        sk.mtup_search_low = tcp_mss_to_mtu(sk, mss)
+    tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
+
+
+def tcp_mtu_check_reprobe(sk: tcp_sock) -> None:
+    """After tcp_probe_interval the path may carry more: search from the present size on."""
+    now: int = sk.net.clock.now_ns()
+    if now - sk.mtup_probe_timestamp >= sk.net.sysctl.tcp_probe_interval * SEC:
+        mss = tcp_current_mss(sk)
+        sk.mtup_probe_size = 0
+        sk.mtup_search_high = sk.rx_opt.mss_clamp + 20 + sk.icsk_af_ops.net_header_len
+        sk.mtup_search_low = tcp_mss_to_mtu(sk, mss)
+        sk.mtup_probe_timestamp = now
+
+
 def tcp_bound_to_half_wnd(sk: tcp_sock, pktsize: int) -> int:
     """Bound `pktsize` by half the peer's largest window, so that two packets can be in flight."""
     cutoff = sk.max_window >> 1 if sk.max_window > TCP_MSS_DEFAULT else sk.max_window
@@ -146,9 +192,13 @@ def tcp_bound_to_half_wnd(sk: tcp_sock, pktsize: int) -> int:
 
 def tcp_sync_mss(sk: tcp_sock, pmtu: int) -> int:
     """Adapt the MSS to the path MTU `pmtu`, bytes, which icsk_pmtu_cookie keeps."""
+    if sk.mtup_search_high > pmtu:
+        sk.mtup_search_high = pmtu
     mss_now = tcp_mtu_to_mss(sk, pmtu)
     mss_now = tcp_bound_to_half_wnd(sk, mss_now)
     sk.icsk_pmtu_cookie = pmtu
+    if sk.mtup_enabled:
+        mss_now = min(mss_now, tcp_mtu_to_mss(sk, sk.mtup_search_low))
     sk.mss_cache = mss_now
     return mss_now
 

@@ -217,6 +217,7 @@ TCP = (
     _int("tcp_keepalive_intvl", 75, "seconds between keepalive probes"),
     _u8("tcp_keepalive_probes", 9, "keepalive probes without an answer"),
     _int("tcp_keepalive_time", 7200, "seconds of silence before the first keepalive probe"),
+    _int("tcp_base_mss", 1024, "bytes of payload at which the search for the path MTU begins"),
     _int("tcp_max_orphans", 4096, "sockets without an owner"),
     _int("tcp_max_reordering", 300, "segments that may arrive out of order before loss is seen"),
     _int("tcp_max_syn_backlog", 1024, "half-open connections when tcp_syncookies is 0"),
@@ -232,6 +233,20 @@ TCP = (
     ),
     _int("tcp_min_rtt_wlen", 300, "seconds over which the least RTT is taken", 0, 86400),
     _int("tcp_min_snd_mss", 48, "least MSS, bytes", 48, 65535),
+    _int(
+        "tcp_mtu_probe_floor",
+        48,
+        "least payload to which a black hole shrinks segments, bytes",
+        48,
+        65535,
+    ),
+    _u8(
+        "tcp_mtu_probing",
+        0,
+        "search the path MTU by larger segments (RFC 4821): 1 after timeouts in a row; 2 always",
+    ),
+    _int("tcp_probe_interval", 600, "seconds until the path MTU is searched again", 0),
+    _int("tcp_probe_threshold", 8, "the search ends when its ends are nearer, bytes"),
     _u8("tcp_min_tso_segs", 2, "packets that a slow flow gathers in a super-packet", 1),
     _bool("tcp_moderate_rcvbuf", 1, "tune receive buffers"),
     Sysctl(

@@ -280,6 +280,50 @@ def tcp_min_snd_mss(rig: Rig) -> int:
         return max(len(s.payload) for s in net.log)
 
 
+def turns(net: TcpNet, a: Sock, b: Sock, seconds: int, size: int = 30_000) -> None:
+    """Send so many bytes each second, and read them."""
+    for _ in range(seconds):
+        with contextlib.suppress(BlockingIOError):
+            a.send(bytes(size))
+        net.run(S)
+        with contextlib.suppress(BlockingIOError):
+            b.recv(1 << 20)
+
+
+def hole(most: int, size: int = 30_000, **others: int) -> Any:
+    """The payload of segments after a while on a path that drops packets above `most` bytes."""
+
+    def probe(rig: Rig) -> int:
+        with rig.tcp(gso=False, sysctl=others) as net:
+            a, b = net.pair()
+            a.setsockopt(1, 1)  # TCP_NODELAY
+            net.filter = lambda s: len(s.frame) - 14 <= most
+            turns(net, a, b, 40, size)
+            return int(a.sk.mss_cache)
+
+    return probe
+
+
+def tcp_base_mss(rig: Rig) -> int:
+    with rig.tcp(gso=False, sysctl={"tcp_mtu_probing": 2}) as net:
+        a, _ = net.pair()
+        a.send(bytes(3000))
+        net.run(50 * MS)
+        return max(len(s.payload) for s in net.log)
+
+
+def tcp_probe_interval(rig: Rig) -> bool:
+    """Whether a path that got better is used half a minute later."""
+    with rig.tcp(gso=False, sysctl={"tcp_mtu_probing": 2}) as net:
+        a, b = net.pair()
+        net.filter = lambda s: len(s.frame) - 14 <= 1200
+        turns(net, a, b, 10)
+        net.filter = None
+        net.run(30 * S)
+        turns(net, a, b, 10)
+        return int(a.sk.mss_cache) > 1200
+
+
 def tcp_min_tso_segs(rig: Rig) -> int:
     """The first super-packet of a slow flow: its last segment asks for delivery."""
     with rig.tcp(latency_ns=50 * MS) as net:
@@ -550,6 +594,11 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
         keepalive,
         {9: ([10 + 5 * n for n in range(9)], False), 1: ([10], False)},
     ),
+    "tcp_base_mss": (tcp_base_mss, {1024: 1024, 512: 512}),
+    "tcp_mtu_probe_floor": (hole(500, 1000, tcp_mtu_probing=1), {48: 256, 600: 600}),
+    "tcp_mtu_probing": (hole(1200), {0: 1448, 1: 1147, 2: 1147}),
+    "tcp_probe_interval": (tcp_probe_interval, {600: False, 20: True}),
+    "tcp_probe_threshold": (hole(1200, tcp_mtu_probing=2), {8: 1147, 300: 1024}),
     "tcp_max_orphans": (tcp_max_orphans, {4096: False, 0: True}),
     "tcp_max_reordering": (tcp_max_reordering, {300: True, 4: False}),
     "tcp_max_syn_backlog": (tcp_max_syn_backlog, {1024: 20, 8: 7}),
