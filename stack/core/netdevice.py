@@ -408,6 +408,10 @@ class hw_addr_list:
     def __iter__(self) -> Iterator[bytes]:
         return iter(tuple(self._count))
 
+    def users(self, addr: bytes) -> int:
+        """How many want this address."""
+        return self._count.get(addr, 0)
+
     def __len__(self) -> int:
         return len(self._count)
 

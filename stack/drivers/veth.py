@@ -99,10 +99,15 @@ def veth_close(dev: net_device) -> int:
     return 0
 
 
+def veth_set_multicast_list(dev: net_device) -> None:
+    """drivers/net/veth.c: ndo_set_rx_mode: it takes whatever its peer sends, without a filter."""
+
+
 veth_netdev_ops = net_device_ops(
     ndo_open=veth_open,
     ndo_stop=veth_close,
     ndo_start_xmit=veth_xmit,
+    ndo_set_rx_mode=veth_set_multicast_list,
     ndo_set_mac_address=eth_mac_addr,
     ndo_validate_addr=eth_validate_addr,
 )

@@ -385,6 +385,7 @@ def igmp_timer_run(im: ip_mc_list) -> None:
     in_dev = im.interface
     if not in_dev.dev.flags & netdevice.IFF_UP:
         return
+    changed = False
     if igmp_v1_seen(in_dev):
         igmp_send_report(in_dev, IGMP_HOST_MEMBERSHIP_REPORT, im.multiaddr)
         repeat_ns = unsolicited_ns(in_dev, 2)
@@ -394,14 +395,15 @@ def igmp_timer_run(im: ip_mc_list) -> None:
     else:
         repeat_ns = unsolicited_ns(in_dev, 3)
         now = im.filter.state()
-        if im.changes:
+        changed = bool(im.changes)
+        if changed:
             sent = im.changes.records(now)
         else:
             answer = current_record(now, im.gsquery)
             im.gsquery = frozenset()
             sent = [answer] if answer is not None else []
         igmpv3_sendpack(in_dev, [(kind, im.multiaddr, src) for kind, src in sent])
-    im.reporter = True
+    im.reporter = im.reporter or not changed  # Linux has changes reported by the interface
     if im.unsolicit_count > 0:
         im.unsolicit_count -= 1
     if im.unsolicit_count or im.changes:

@@ -15,7 +15,12 @@ from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.inet.mc_filter import ANY_SOURCE, MCAST_EXCLUDE, MCAST_INCLUDE, NOBODY, mc_state
-from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_eth_mc_map
+from stack.ipv6.addr import (
+    IPV6_ADDR_SCOPE_LINKLOCAL,
+    ipv6_addr_is_multicast,
+    ipv6_addr_mc_scope,
+    ipv6_eth_mc_map,
+)
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.ipv6.mld import mld_changed, mld_group_init, mld_group_stop
 from stack.ipv6.pinfo import ipv6_mc_socklist, ipv6_pinfo
@@ -76,9 +81,9 @@ def ipv6_dev_mc_dec(dev: net_device, addr: wide) -> None:
 
 
 def igmp6_group_added(mc: ifmcaddr6) -> None:
-    """net/ipv6/mcast.c: add the group to the NIC's filter."""
+    """net/ipv6/mcast.c: add the group to the NIC's filter, unless it stays in the host."""
     dev = mc.idev.dev
-    if not mc.loaded:
+    if not mc.loaded and ipv6_addr_mc_scope(mc.mca_addr) >= IPV6_ADDR_SCOPE_LINKLOCAL:
         mc.loaded = True
         if dev.addr_len and not dev.flags & IFF_LOOPBACK:
             dev_mc_add(dev, ipv6_eth_mc_map(mc.mca_addr))

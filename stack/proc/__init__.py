@@ -11,16 +11,28 @@ from typing import TYPE_CHECKING
 
 from stack.proc.conntrack import nf_conntrack, stat_nf_conntrack, xfrm_stat
 from stack.proc.counters import netstat, nstat, snmp, snmp6
-from stack.proc.devices import dev, interrupts, psched, softirqs, softnet_stat
-from stack.proc.sockets import packet, raw, raw6, sockstat, sockstat6, tcp, tcp6, udp, udp6
+from stack.proc.devices import dev, interrupts, psched, ptype, softirqs, softnet_stat
+from stack.proc.groups import dev_mcast, igmp, igmp6, mcfilter, mcfilter6
+from stack.proc.sockets import (
+    icmp,
+    icmp6,
+    netlink,
+    packet,
+    raw,
+    raw6,
+    sockstat,
+    sockstat6,
+    tcp,
+    tcp6,
+    udp,
+    udp6,
+)
 from stack.proc.ss import ss
 from stack.proc.tables import (
     arp,
     arp_cache,
     if_inet6,
-    igmp6,
     ipv6_route,
-    mcfilter6,
     ndisc_cache,
     route,
 )
@@ -41,8 +53,15 @@ FILES: dict[str, Callable[[Net], str]] = {
     "route": route,
     "ipv6_route": ipv6_route,
     "if_inet6": if_inet6,
+    "igmp": igmp,
+    "mcfilter": mcfilter,
     "igmp6": igmp6,
     "mcfilter6": mcfilter6,
+    "dev_mcast": dev_mcast,
+    "icmp": icmp,
+    "icmp6": icmp6,
+    "netlink": netlink,
+    "ptype": ptype,
     "tcp": tcp,
     "tcp6": tcp6,
     "udp": udp,

@@ -1,10 +1,11 @@
-"""/proc/net/dev, /proc/net/softnet_stat, /proc/softirqs and /proc/interrupts."""
+"""/proc/net/dev, ptype, softnet_stat, psched, /proc/softirqs and /proc/interrupts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from stack.core.dev import dev_get_stats
+from stack.core.netdevice import ETH_P_ALL
 from stack.core.softirq import SOFTIRQ_NAMES
 from stack.proc.text import text
 from stack.sched.psched import PSCHED_SHIFT
@@ -68,4 +69,16 @@ def interrupts(net: Net) -> str:
     for irq, desc in sorted(net.machine.irq_descs.items()):
         names = ", ".join(action.name for action in desc.actions)
         lines.append(f"{irq:>3}: {desc.count:10d}   level     {names}")
+    return text(lines)
+
+
+def ptype(net: Net) -> str:
+    """net/core/net-procfs.c: ptype_seq_show: the handlers of each EtherType, and the taps."""
+    lines = ["Type Device      Function"]
+    devices = [packet for dev in net.dev_base_head for packet in dev.ptype_specific]
+    known = [packet for _, packets in sorted(net.ptype_base.items()) for packet in packets]
+    for packet in (*devices, *net.ptype_all, *known):
+        kind = "ALL " if packet.type == ETH_P_ALL else f"{packet.type:04x}"
+        device = "" if packet.dev is None else packet.dev.name
+        lines.append(f"{kind} {device:<8s} {packet.func.__name__}")
     return text(lines)

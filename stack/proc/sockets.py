@@ -35,8 +35,8 @@ V4_MAPPED = 0xFFFF << 32
 
 AnyTcp = tcp_sock | request_sock | inet_timewait_sock
 
-# For each family: how wide its lines are (tcp, others), and the columns that name the ends.
-WIDTH = {AF_INET: (149, 127), AF_INET6: (0, 0)}
+# For each family: how wide TCP's lines are, and the columns that name the ends.
+WIDTH = {AF_INET: 149, AF_INET6: 0}
 ENDS = {
     AF_INET: "local_address rem_address   ",
     AF_INET6: "local_address                         remote_address                        ",
@@ -64,6 +64,12 @@ def udp_sockets(net: Net) -> Iterator[inet_sock]:
 def raw_sockets(net: Net) -> Iterator[inet_sock]:
     """The raw sockets by protocol."""
     for _, bucket in sorted(net.raw_hash.items()):
+        yield from bucket
+
+
+def ping_sockets(net: Net) -> Iterator[inet_sock]:
+    """The ping sockets by identifier."""
+    for _, bucket in sorted(net.ping_table.items()):
         yield from bucket
 
 
@@ -136,7 +142,7 @@ def _tcp_row(sk: AnyTcp) -> str:
 
 
 def _tcp(net: Net, family: int) -> str:
-    width = WIDTH[family][0]
+    width = WIDTH[family]
     head = f"  sl  {ENDS[family]}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
     lines = [f"{head:<{width}}"]
     mine = (sk for sk in tcp_sockets(net) if sk.sk_family == family)
@@ -155,17 +161,23 @@ def tcp6(net: Net) -> str:
     return _tcp(net, AF_INET6)
 
 
-def _datagram(sockets: Iterable[inet_sock], family: int) -> str:
+def _datagram(
+    sockets: Iterable[inet_sock],
+    family: int,
+    *,
+    slot: str = "  sl",
+    digits: int = 5,
+    width: int = 0,
+) -> str:
     """net/ipv4/udp.c: udp4_format_sock, net/ipv6/datagram.c: __ip6_dgram_sock_seq_show."""
-    width = WIDTH[family][1]
     head = (
-        f"   sl  {ENDS[family]}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout "
+        f"{slot}  {ENDS[family]}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout "
         "inode ref pointer drops"
     )
     lines = [f"{head:<{width}}"]
     for number, sk in enumerate(sk for sk in sockets if sk.sk_family == family):
         row = (
-            f"{number:5d}: {_ends(sk)} {sk.sk_state:02X} {sk.sk_wmem_alloc:08X}:"
+            f"{number:{digits}d}: {_ends(sk)} {sk.sk_state:02X} {sk.sk_wmem_alloc:08X}:"
             f"{sk.sk_rmem_alloc:08X} {0:02X}:{0:08X} {0:08X} {0:5d} {0:8d} {sk.sk_cookie} 2 0 "
             f"{sk.sk_drops}"
         )
@@ -175,7 +187,7 @@ def _datagram(sockets: Iterable[inet_sock], family: int) -> str:
 
 def udp(net: Net) -> str:
     """net/ipv4/udp.c: udp4_seq_show."""
-    return _datagram(udp_sockets(net), AF_INET)
+    return _datagram(udp_sockets(net), AF_INET, slot="   sl", width=127)
 
 
 def udp6(net: Net) -> str:
@@ -185,12 +197,22 @@ def udp6(net: Net) -> str:
 
 def raw(net: Net) -> str:
     """net/ipv4/raw.c: raw_seq_show."""
-    return _datagram(raw_sockets(net), AF_INET)
+    return _datagram(raw_sockets(net), AF_INET, digits=4)
 
 
 def raw6(net: Net) -> str:
     """net/ipv6/raw.c: raw6_seq_show."""
     return _datagram(raw_sockets(net), AF_INET6)
+
+
+def icmp(net: Net) -> str:
+    """net/ipv4/ping.c: ping_v4_seq_show: the ping sockets."""
+    return _datagram(ping_sockets(net), AF_INET, width=127)
+
+
+def icmp6(net: Net) -> str:
+    """net/ipv6/ping.c: ping_v6_seq_show."""
+    return _datagram(ping_sockets(net), AF_INET6)
 
 
 def _count(sockets: Iterable[AnyTcp | inet_sock], family: int) -> int:
@@ -243,5 +265,20 @@ def packet(net: Net) -> str:
             f"{0:016x} {2 + sk.running:<6d} {sk.sk_type:<4d} {sk.num:04x}   "
             f"{sk.ifindex:<5d} {sk.running:d} {sk.sk_rmem_alloc:<6d} {net.uid:<6d} "
             f"{sk.sk_cookie:<6d}"
+        )
+    return text(lines)
+
+
+def netlink(net: Net) -> str:
+    """net/netlink/af_netlink.c: netlink_native_seq_show. The inode is the socket's cookie."""
+    lines = [
+        "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode"
+    ]
+    for sk in net.nl_table.sockets:
+        groups = sum(1 << (number - 1) for number in sk.groups if number <= 32)
+        lines.append(
+            f"{0:016x} {sk.sk_protocol:<3d} {sk.portid:<10d} {groups:08x} {sk.sk_rmem_alloc:<8d} "
+            f"{sk.sk_wmem_alloc:<8d} {sk.cb is not None:<5d} {2:<8d} {sk.sk_drops:<8d} "
+            f"{sk.sk_cookie:<8d}"
         )
     return text(lines)

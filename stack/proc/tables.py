@@ -1,15 +1,14 @@
-"""/proc/net/arp, route, ipv6_route, if_inet6, igmp6, mcfilter6 and the like."""
+"""/proc/net/arp, route, ipv6_route, if_inet6 and the like."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stack.core.neigh_table import neigh_table, neighbour
 from stack.core.uapi import NUD_NOARP
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.fib import fib_dump
-from stack.ipv6.if_inet6 import for_each_ifaddr6, ifmcaddr6, inet6_dev
+from stack.ipv6.if_inet6 import for_each_ifaddr6
 from stack.ipv6.route_config import fib6_dump
 from stack.proc.text import dotted, le_word, text
 
@@ -113,47 +112,3 @@ def if_inet6(net: Net) -> str:
             for ifp in for_each_ifaddr6(net)
         ]
     )
-
-
-def _groups6(net: Net) -> Iterator[ifmcaddr6]:
-    for dev in net.dev_base_head:
-        idev: inet6_dev | None = dev.ip6_ptr
-        if idev is not None:
-            yield from idev.mc_list.values()
-
-
-USER_HZ = 100
-MAF_TIMER_RUNNING, MAF_LAST_REPORTER, MAF_LOADED, MAF_GSQUERY = 0x1, 0x2, 0x4, 0x10
-
-
-def igmp6(net: Net) -> str:
-    """net/ipv6/mcast.c: igmp6_mc_seq_show: groups, their listeners, flags, time to a report."""
-    lines = []
-    now = net.now()
-    for mc in _groups6(net):
-        flags, ticks = 0, 0
-        if mc.timer is not None and mc.timer.pending:
-            flags |= MAF_TIMER_RUNNING
-            ticks = (mc.timer.expires - now) * USER_HZ // 1_000_000_000
-        flags |= mc.last_reporter * MAF_LAST_REPORTER | mc.loaded * MAF_LOADED
-        flags |= bool(mc.gsquery) * MAF_GSQUERY
-        dev = mc.idev.dev
-        lines.append(
-            f"{dev.ifindex:<4d} {dev.name:<15} {mc.mca_addr:032x} {mc.filter.users:5d} "
-            f"{flags:08X} {ticks}"
-        )
-    return text(lines)
-
-
-def mcfilter6(net: Net) -> str:
-    """net/ipv6/mcast.c: igmp6_mcf_seq_show: how many include and exclude each source."""
-    head = f"{'Idx':>3} {'Device':>6} {'Multicast Address':>32} {'Source Address':>32}"
-    lines = [f"{head} {'INC':>6} {'EXC':>6}"]
-    for mc in _groups6(net):
-        dev = mc.idev.dev
-        for source, (exclude, include) in mc.filter.sources.items():
-            lines.append(
-                f"{dev.ifindex:3d} {dev.name:>6.6s} {mc.mca_addr:032x} {source:032x} "
-                f"{include:6d} {exclude:6d}"
-            )
-    return text(lines)

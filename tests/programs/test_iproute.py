@@ -250,6 +250,25 @@ ROWS = {
         ((REFUSED, ""),),
         ("ip", "bridge"),
     ),
+    "groups": Row(
+        f"""
+import socket, subprocess
+subprocess.run({VETH!r}, shell=True)
+def sh(words):
+    print(words, flush=True)
+    subprocess.run(words, shell=True)
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+join = bytes([10, 0, 0, 1])
+one.setsockopt(0, 35, bytes([239, 1, 2, 3]) + join)
+one.setsockopt(0, 39, bytes([239, 1, 2, 4]) + join + bytes([10, 0, 0, 7]))
+sh("ip link set lo up; ip maddr add 01:00:5e:00:00:05 dev v1; ip maddr add 01:00:5e:00:00:05 dev v1")
+sh("ip maddr | sort; ip maddr show dev v1 | sort; ip -4 maddr show dev v0")
+sh("ip maddr del 01:00:5e:00:00:05 dev v1; ip maddr show dev v1 | sort")
+for name in ("igmp", "mcfilter", "igmp6", "icmp", "icmp6", "raw", "raw6", "udp6"):
+    print(open("/proc/net/" + name).read())
+        """,
+        python=True,
+    ),
     "what a monitor hears": Row(
         f"""
         ip monitor address route neigh rule > $DIR/heard & M=$!

@@ -245,3 +245,29 @@ def test_xtp_counts(hosts):
         names, values = (line.split() for line in read(host, "xtp").splitlines())
         assert names[0] == values[0] == "Xtp:"
         assert dict(zip(names, values, strict=True))[name] == "1"
+
+
+def test_ping_sockets_are_in_icmp(hosts):
+    """The columns are those of Linux 6.18, with the port of a bound socket as its identifier."""
+    a, _ = hosts
+    with a.socket(AF_INET, SOCK_DGRAM, 1) as ping, a.socket(AF_INET6, SOCK_DGRAM, 58) as ping6:
+        ping.bind(("127.0.0.1", 77))
+        ping6.bind(("::1", 78))
+        head, row = read(a, "icmp").splitlines()
+        assert head.startswith("  sl  local_address rem_address ")
+        assert len(head) == len(row) == 127
+        assert row.startswith("    0: 0100007F:004D 00000000:0000 07 00000000:00000000 00:")
+        _, row = read(a, "icmp6").splitlines()
+        assert row.startswith(f"    0: {'0' * 24}01000000:004E {'0' * 32}:0000 07 ")
+    assert [len(read(a, name).splitlines()) for name in ("icmp", "icmp6")] == [1, 1]
+
+
+def test_handlers_and_netlink_sockets_are_told(hosts):
+    a, _ = hosts
+    with a.socket(16, SOCK_RAW, 0) as netlink, a.socket(AF_PACKET, SOCK_RAW, 3) as tap:
+        netlink.bind((7, 1 | 1 << 4))
+        tap.bind(("eth0", 3))
+        assert read(a, "netlink").splitlines()[1].split()[1:4] == ["0", "7", "00000011"]
+        lines = read(a, "ptype").splitlines()
+    assert lines[1] == "ALL  eth0     packet_rcv"
+    assert "0800          ip_rcv" in lines
