@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 class sockcm_cookie:
     """struct sockcm_cookie: socket options that one sendmsg overrides by control messages."""
 
-    __slots__ = ("mark", "priority", "transmit_time", "ts_opt_id", "tsflags")
+    __slots__ = ("mark", "priority", "ts_opt_id", "tsflags")
 
     def __init__(self, sk: sock, mark: int, priority: int) -> None:
         self.mark = mark
@@ -86,8 +86,6 @@ class sockcm_cookie:
         self.tsflags: int = sk.sk_tsflags
         self.ts_opt_id: int = -1
         """SCM_TS_OPT_ID: the number of the datagram's time stamps; -1: the next."""
-        self.transmit_time: int = 0
-        """SCM_TXTIME: when the packet is to leave, ns on the clock of SO_TXTIME."""
 
 
 TIMEVAL = struct.Struct("=qq")
