@@ -641,7 +641,7 @@ def put_cmsg(msg: Any, level: int, kind: int, data: bytes) -> None:
 def sock_recv_cmsgs(msg: Any, sk: sock, skb: sk_buff) -> None:
     """include/net/sock.h: receive time stamp and drop count, when the socket asked for them."""
     flags = sk.sk_flags
-    if flags & sock_flags.SOCK_STAMPS:
+    if flags & sock_flags.FLAGS_STAMPS:
         sock_recv_timestamp(msg, sk, skb, False)
     elif flags & sock_flags.SOCK_TIMESTAMP:
         sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)

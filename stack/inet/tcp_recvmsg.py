@@ -11,7 +11,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.pipe import copy_splice_read, pipe_inode_info
 from stack.core.sock import lock_sock, release_sock, sk_wait_data, sock_rcvlowat, sock_rcvtimeo
-from stack.core.sock_flags import SOCK_DONE, SOCK_STAMPS, SOCK_URGINLINE
+from stack.core.sock_flags import FLAGS_STAMPS, SOCK_DONE, SOCK_URGINLINE
 from stack.core.sockopt import put_cmsg, sock_put_stamps
 from stack.core.sockopt_table import int_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
@@ -108,7 +108,7 @@ def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
         return af_ops_of[sk.sk_family].recv_error(sk, msg, length)
     lock_sock(sk)
     try:
-        stamped = sk.sk_flags & SOCK_STAMPS
+        stamped = sk.sk_flags & FLAGS_STAMPS
         if stamped:
             sk.sk_stamp_ns = -1
         copied = tcp_recvmsg_locked(sk, msg, length, flags)
@@ -232,7 +232,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                         raise os_error(errno.EFAULT)
                     break
                 # The last packet read from gives the time.
-                if sk.sk_flags & SOCK_STAMPS and skb.tstamp_ns:
+                if sk.sk_flags & FLAGS_STAMPS and skb.tstamp_ns:
                     sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)
                 seq = (seq + used) & M32
                 copied += used

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.errors import ArgumentError
+from fastpath.errors import ArgumentError, whole_number
 from stack.core.dev import dev_named
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
 from stack.core.errors import os_error
+from stack.core.fib_rules import LAST_ID
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
@@ -105,6 +106,7 @@ def ip6_route_add(
     device); ArgumentError for bad text.
     """
     dst, plen = parse_prefix6(prefix)
+    whole_number("route", "table", table, 1, LAST_ID)
     if pref not in PREFERENCES:
         raise ArgumentError(f"pref {pref!r}: write one of {', '.join(PREFERENCES)}")
     device = dev_named(net, dev)
@@ -167,6 +169,7 @@ def ip6_route_del(
 ) -> None:
     """`ip -6 route del`. Raises: OSError ESRCH; ArgumentError for bad text."""
     dst, plen = parse_prefix6(prefix)
+    whole_number("route", "table", table, 1, LAST_ID)
     device = dev_named(net, dev)
     gw = parse_addr6(via) if via else None
     for rt in tuple(fib6_get_table(net, table).leaf(dst, plen)):

@@ -28,7 +28,7 @@ from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
 from stack.core.security import security_unix_may_send
 from stack.core.sock import raise_sock_error, sk_data_ready, sk_error_report, sk_filter
-from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED, SOCK_RCVTSTAMP, SOCK_STAMPS
+from stack.core.sock_flags import FLAGS_STAMPS, SOCK_DEAD, SOCK_PASSCRED, SOCK_RCVTSTAMP
 from stack.core.sockaddr import NO_NAME, SA_FAMILY_LEN, need_sa_len, sockaddr, sockaddr_un
 from stack.core.sockopt import sock_recv_timestamp
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
@@ -264,7 +264,7 @@ def unix_dgram_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
     elif size < left:
         msg.msg_flags |= uapi.MSG_TRUNC
     skb_copy_datagram_iter(skb, skip, msg, size)
-    if sk.sk_flags & SOCK_STAMPS:
+    if sk.sk_flags & FLAGS_STAMPS:
         sock_recv_timestamp(msg, sk, skb, False)
     off = sk.sk_peek_off
     if off >= 0:

@@ -389,7 +389,7 @@ def xtp_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
         if sk.sk_state == TCP_LISTEN or (sk.assoc is None and not sk.sk_err):
             raise os_error(errno.ENOTCONN, "the socket is not connected")
         copied = xtp_recvmsg_locked(sk, msg, size, flags)
-        if copied and sk.sk_flags & sock_flags.SOCK_STAMPS:
+        if copied and sk.sk_flags & sock_flags.FLAGS_STAMPS:
             sock_put_stamps(msg, sk, sk.sk_stamp_ns, False)
         return copied
     finally:
@@ -410,7 +410,7 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
             except (ValueError, BufferError, TypeError) as exc:
                 raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
             copied += len(data)
-            if sk.sk_flags & sock_flags.SOCK_STAMPS:
+            if sk.sk_flags & sock_flags.FLAGS_STAMPS:
                 sk.sk_stamp_ns = sk.net.machine.realtime_ns(arrived_ns)
             if not flags & uapi.MSG_PEEK:
                 assoc.ctx.rcvbuf = sk.sk_rcvbuf

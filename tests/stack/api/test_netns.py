@@ -363,10 +363,10 @@ def test_sysctls_are_a_namespaces_own_except_those_of_the_machine(hosts):
         ("route_add", "10.9.0.0/16", {"hoplimit": 3}, "IPv4: no argument hoplimit=3; there are"),
         ("route_add", "fd00::/8", {"tos": 3}, "IPv6: no argument tos=3; there are: advmss, "),
         ("route_del", "10.9.0.0/16", {"gw": "10.0.0.2"}, "route_del of IPv4: no argument gw="),
-        ("route_add", "10.9.0.0/16", {"dev": "lo", "table": 100}, "table=100: no rule leads"),
-        ("route_del", "10.9.0.0/16", {"table": 100}, "table=100: no rule leads there"),
-        ("route_add", "fd00::/8", {"dev": "lo", "table": 100}, "table=100: no rule leads"),
-        ("route_del", "fd00::/8", {"table": 100}, "table=100: no rule leads there"),
+        ("route_add", "10.9.0.0/16", {"dev": "lo", "table": 0}, "table=0 is out of range"),
+        ("route_del", "10.9.0.0/16", {"table": 1 << 32}, "table=4294967296 is out of range"),
+        ("route_add", "fd00::/8", {"dev": "lo", "table": -1}, "table=-1 is out of range"),
+        ("route_del", "fd00::/8", {"table": "main"}, "table='main' is a str, not an int"),
     ],
 )
 def test_a_wrong_word_for_a_route_is_told_the_right_one(call, prefix, words, told):
@@ -377,9 +377,10 @@ def test_a_wrong_word_for_a_route_is_told_the_right_one(call, prefix, words, tol
 
 
 @pytest.mark.parametrize(
-    ("prefix", "tables"), [("10.9.0.0/16", (253, 254, 255)), ("fd00::/8", (254, 255))]
+    ("prefix", "tables"),
+    [("10.9.0.0/16", (100, 253, 254, 255, (1 << 32) - 1)), ("fd00::/8", (100, 254, 255))],
 )
-def test_the_tables_that_rules_lead_to_take_routes(prefix, tables):
+def test_tables_take_routes(prefix, tables):
     with Host("h", clock=VirtualClock()) as host:
         host.ifconfig("lo", up=True)
         for table in tables:

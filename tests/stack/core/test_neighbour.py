@@ -65,7 +65,7 @@ MAC_B = b"\x02\x00\x00\x00\x00\x02"
 def add_ipv4(host, wire, addr):
     """What ARP needs of IPv4: addresses and the local table; no IP input."""
     inet_netns(host)
-    host.fib = netns_fib()
+    host.fib = netns_fib(host)
     register_pernet_subsys(host.machine, devinet_net_ops)
     register_pernet_subsys(host.machine, arp_net_ops)
     register_inetaddr_notifier(host, fib_inetaddr_event)

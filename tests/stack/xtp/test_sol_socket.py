@@ -31,7 +31,11 @@ STAMPS = {
     uapi.SO_TIMESTAMPNS: uapi.SCM_TIMESTAMPNS,
     uapi.SO_TIMESTAMP_NEW: uapi.SO_TIMESTAMP_NEW,
     uapi.SO_TIMESTAMPNS_NEW: uapi.SO_TIMESTAMPNS_NEW,
+    uapi.SO_TIMESTAMPING: uapi.SCM_TIMESTAMPING,
+    uapi.SO_TIMESTAMPING_NEW: uapi.SO_TIMESTAMPING_NEW,
 }
+IN_US = (uapi.SO_TIMESTAMP, uapi.SO_TIMESTAMP_NEW)
+RECEIVED = uapi.SOF_TIMESTAMPING_RX_SOFTWARE | uapi.SOF_TIMESTAMPING_SOFTWARE
 SEC = 1_000_000_000
 
 BOTH = [
@@ -55,6 +59,8 @@ BOTH = [
     "SO_SNDTIMEO",
     "SO_SNDTIMEO_NEW",
     "SO_TIMESTAMP",
+    "SO_TIMESTAMPING",
+    "SO_TIMESTAMPING_NEW",
     "SO_TIMESTAMPNS",
     "SO_TIMESTAMPNS_NEW",
     "SO_TIMESTAMP_NEW",
@@ -151,14 +157,14 @@ def test_the_time_of_arrival(ab: Hosts, kind: str, option: int) -> None:
         client.connect(SERVER)
     client.send(b"unasked")
     assert server.recvmsg(100, 100)[1] == []
-    server.setsockopt(SOL, option, 1)
+    server.setsockopt(SOL, option, RECEIVED)
     client.send(b"x")
     a.clock.run_for(SEC)
     came = b.machine.realtime_ns() - SEC
     a.clock.run_for(2 * SEC)
     _, [(level, number, data)], _, _ = server.recvmsg(100, 100)
-    sec, fraction = struct.unpack("=qq", data)
-    unit = 1 if option in (uapi.SO_TIMESTAMPNS, uapi.SO_TIMESTAMPNS_NEW) else 1000
+    sec, fraction = struct.unpack_from("=qq", data)
+    unit = 1000 if option in IN_US else 1
     assert (level, number) == (SOL, STAMPS[option])
     assert 0 <= sec * SEC + fraction * unit - came + 1000 < SEC // 100
 
