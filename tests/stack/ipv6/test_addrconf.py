@@ -277,7 +277,7 @@ def test_proc_lists_addresses_and_groups(net: Net6) -> None:
         [f"{ip6(ME_LL):032x}", "02", "40", "20", "82", "eth0"],
     ]
     groups = proc.read(net.host, "igmp6")
-    assert f"2    eth0            {ip6('ff02::1'):032x}     1 00000004 0" in groups.splitlines()
+    assert f"2    eth0            {ip6('ff02::1'):032x}     1 0000000C 0" in groups.splitlines()
     assert proc.read(net.host, "mcfilter6").split()[:2] == ["Idx", "Device"]
 
 
