@@ -366,6 +366,25 @@ def told(text: str, row: Row) -> str:
     return re.sub(r"(?m) +$", "", text)
 
 
+def both(peer: Peer, tmp_path: Path, row: Row, sysctl: dict[str, int]) -> None:
+    """Run a row's script in the kernel's namespace and on a host; what they tell is the same."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    begin = ["ip", "netns", "exec", peer.name]
+    settings = [f"{name}={value}" for name, value in sysctl.items()]
+    subprocess.run([*begin, "sysctl", "-qw", *settings], check=True)
+    want = subprocess.run(run(begin, row, tmp_path / "kernel"), **pipes, check=False)  # type: ignore[call-overload]
+    said: list[str] = []
+    with (
+        contextlib.closing(RealClock().start()) as clock,
+        Host("h", clock=clock, sysctl=sysctl) as host,
+        spawn(host, run([], row, tmp_path / "host"), log=said.append, **pipes) as program,
+    ):
+        out, _ = program.communicate(timeout=120)
+    assert said == []
+    assert told(out.decode(), row).splitlines() == told(want.stdout.decode(), row).splitlines()
+    assert program.returncode == want.returncode
+
+
 @pytest.fixture
 def peer() -> Iterator[Peer]:
     require.netns()
@@ -379,20 +398,5 @@ def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
     row = ROWS[name]
     for tool in row.tools:
         require.tool(tool, {"dig": "bind9-dnsutils", "dnsmasq": "dnsmasq-base"}.get(tool))
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    begin = ["ip", "netns", "exec", peer.name]
-    if row.forwards:
-        names = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-        subprocess.run([*begin, "sysctl", "-qw", *names], check=True)
-    sysctl = {"ip_forward": int(row.forwards), "net.ipv6.conf.all.forwarding": int(row.forwards)}
-    want = subprocess.run(run(begin, row, tmp_path / "kernel"), **pipes, check=False)  # type: ignore[call-overload]
-    said: list[str] = []
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock, sysctl=sysctl) as host,
-        spawn(host, run([], row, tmp_path / "host"), log=said.append, **pipes) as program,
-    ):
-        out, _ = program.communicate(timeout=120)
-    assert said == []
-    assert told(out.decode(), row).splitlines() == told(want.stdout.decode(), row).splitlines()
-    assert program.returncode == want.returncode
+    names = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+    both(peer, tmp_path, row, dict.fromkeys(names, int(row.forwards)))
