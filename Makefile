@@ -37,7 +37,7 @@ PIP = flock $(VENV)/.pip $(PY) -m pip install -q --disable-pip-version-check --n
 MAKEFLAGS += -j2
 MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
 BUILT := $(VENV)/.built-$(MODE)
-SOURCES := $(wildcard fastpath/*/*.pyx fastpath/*/*.pxd fastpath/_c/*.h scripts/stackc/*.*) \
+SOURCES := $(wildcard benchmarks/*.pyx fastpath/*/*.pyx fastpath/*/*.pxd fastpath/_c/*.h scripts/stackc/*.*) \
 	$(shell find stack -name '*.py')
 FLAGS := setup.py scripts/stackc/build.py scripts/stackc/compiled.txt
 # Hundreds of tests start the command, each by the bytecode of the one before it.
@@ -177,7 +177,7 @@ types: stubs $(VENV)/.packages-test
 # The stubs of the compiled modules say what the modules have. Not that each type is a base of its own
 # (disjoint_base): every compiled class is, and the mark is not in typing before Python 3.15.
 stubs: build $(VENV)/.packages-lint
-	@$(PY) -m mypy.stubtest fastpath --concise --ignore-disjoint-bases --allowlist scripts/stubtest.txt
+	@$(PY) -m mypy.stubtest fastpath benchmarks.pktgen --concise --ignore-disjoint-bases --allowlist scripts/stubtest.txt
 
 # Writes the generated files and builds the site; a warning is an error.
 docs: build $(VENV)/.packages-docs

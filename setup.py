@@ -1,4 +1,5 @@
-"""Build the compiled modules: ``fastpath``, and the protocol path of ``stack`` (scripts/stackc).
+"""Build the compiled modules: ``fastpath``, the benchmarks' packet generator, and the protocol path
+of ``stack`` (scripts/stackc).
 
 Environment switches (all read here and nowhere else):
 
@@ -115,15 +116,26 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
     return flags, link
 
 
+def kernels() -> list[Path]:
+    """Return the Cython sources: fastpath's, and what drives its engines in the benchmarks."""
+    return [*sorted((ROOT / "fastpath").glob("*/*.pyx")), ROOT / "benchmarks/pktgen.pyx"]
+
+
+def module_name(path: Path) -> str:
+    """Return a kernel's name in a wheel, where the benchmarks are a package of e1000emu."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.replace("benchmarks", "e1000emu._benchmarks")
+
+
 def extensions() -> list[Extension]:
-    """Return one extension per ``fastpath/*/*.pyx``."""
+    """Return one extension per ``.pyx``."""
     macros = [("E1000EMU_DEBUG", "1")] if DEBUG else []
     headers = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "fastpath/_c").glob("*.h"))]
 
     def extension(path: Path) -> Extension:
         flags, link = compiler_flags(OPTIMIZE["cold" if path.stem in COLD else "hot"])
         return Extension(
-            ".".join(path.relative_to(ROOT).with_suffix("").parts),
+            module_name(path),
             [str(path.relative_to(ROOT))],
             include_dirs=["fastpath/_c"],
             depends=headers,
@@ -141,8 +153,7 @@ def extensions() -> list[Extension]:
         extra_compile_args=flags,
         extra_link_args=link,
     )
-    sources = sorted((ROOT / "fastpath").glob("*/*.pyx"))
-    found = [extension(path) for path in sources if not ONLY or path.stem in ONLY]
+    found = [extension(path) for path in kernels() if not ONLY or path.stem in ONLY]
     if not ONLY and not SOURCES_ONLY:
         keep_only([SHARED, *(one.name for one in found)], "fastpath")
     return found if SOURCES_ONLY or (ONLY and not found) else [shared, *found]

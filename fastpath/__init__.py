@@ -66,7 +66,6 @@ MODULES = (
     "nic.mmio",
     "nic.moderation",
     "nic.pktbuf",
-    "nic.pktgen",
     "nic.regfile",
     "nic.ring",
     "nic.rxfilter",

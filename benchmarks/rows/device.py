@@ -2,7 +2,7 @@
 
 `device` rows run the compiled engines alone: transmit engine, frame batch, receive engine. `nic`
 rows run two whole Nics on a cable: doorbells by MMIO, cable, clock, interrupt causes. Descriptors
-are prepared and reaped in bulk by `fastpath.nic.pktgen`; the rest is as with a driver. The
+are prepared and reaped in bulk by `benchmarks.pktgen`; the rest is as with a driver. The
 usual variant inserts IP and UDP checksums, filters, verifies, counts and writes back, as
 `peers/ring_model.c` does; `peers/ring_copy.c` only copies frames and is the ceiling.
 """
@@ -19,12 +19,12 @@ from e1000emu.links import pair
 from e1000emu.registers.regs import BAR0_BYTES, reg
 from fastpath.base.batch import FrameBatch
 from fastpath.base.dma import DmaTable, HostMemory
-from fastpath.nic.pktgen import RxSink, TxGen, attach, pump
 from fastpath.nic.regfile import RegFile, Stats
 from fastpath.nic.rxfilter import RxFilter
 from fastpath.nic.rxring import RxEngine
 from fastpath.nic.txring import TxEngine
 
+from ..pktgen import RxSink, TxGen, attach, pump
 from . import Row, Work, row, size_bytes
 from .peer import load
 

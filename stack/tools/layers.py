@@ -86,7 +86,6 @@ LAYERS: tuple[tuple[str, str], ...] = (
     ("fastpath/base/", SHARED),
     ("fastpath/nic/cable", "link"),
     ("fastpath/nic/linkops", "link"),
-    ("fastpath/nic/pktgen", "link"),
     ("fastpath/nic/tap_", "link"),
     ("fastpath/nic/wire", "link"),
     ("fastpath/net/rings_driver", "driver"),

@@ -1,4 +1,4 @@
-"""Generator and sink in plain Python: the twin of ``fastpath.nic.pktgen``, over any host memory."""
+"""Generator and sink in plain Python: the twin of ``benchmarks.pktgen``, over any host memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fastpath.nic.pktgen: generator and sink against their twins, and the whole path ring to ring."""
+"""benchmarks.pktgen: generator and sink against their twins, and the whole path ring to ring."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.pktgen import RxSink, TxGen, attach, pump
 from benchmarks.rows.device import Engines, udp_frame
-from fastpath._ref import pktgen as ref
 from fastpath._ref import rxring as ref_rxring
 from fastpath._ref import txring as ref_txring
 from fastpath._ref.rxfilter import RxFilter as RefFilter
 from fastpath.base.batch import FrameBatch
 from fastpath.base.dma import DmaTable, HostMemory
-from fastpath.nic.pktgen import RxSink, TxGen, attach, pump
 from fastpath.nic.regfile import Stats
 from fastpath.nic.rxfilter import RxFilter
 from fastpath.nic.rxring import RxEngine
 from fastpath.nic.txring import TxEngine
+from tests.benchmarks import pktgen_twin as ref
 from tests.fastpath.rings import MAC, registers, set_address
 from tests.support import examples
 

@@ -6,6 +6,7 @@ engines.
 into an `RxSink`'s ring, all in C. The engines do exactly what they do behind a doorbell.
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -30,9 +31,19 @@ def _check(count, buf_bytes):
         raise ValueError(f"buffers of {buf_bytes} bytes: need 64..16384")
 
 
+@cython.final
 cdef class TxGen:
     """Transmit ring of `count` legacy (or, with `offload`, data) descriptors over buffers with
     prepared frames."""
+    cdef HostMemory mem
+    cdef uint64_t ring_addr, bufs_addr
+    cdef uint8_t *ring
+    cdef uint32_t n, buf_bytes
+    cdef uint32_t *lengths      # of the frame in buffer i, 0 = none yet
+    cdef uint32_t next, clean
+    cdef public uint32_t cmd    # descriptor command byte
+    cdef public bint offload    # data descriptors that ask for IXSM and TXSM
+    cdef public uint64_t posted, done
 
     def __cinit__(self, HostMemory mem not None, count=256, buf_bytes=2048):
         _check(count, buf_bytes)
@@ -139,8 +150,15 @@ cdef class TxGen:
         return out
 
 
+@cython.final
 cdef class RxSink:
     """Receive ring of `count` descriptors; a buffer goes back as soon as its frame is counted."""
+    cdef HostMemory mem
+    cdef uint64_t ring_addr, bufs_addr
+    cdef uint8_t *ring
+    cdef uint32_t n, buf_bytes
+    cdef uint32_t next, tail_
+    cdef public uint64_t frames, descriptors, octets, csum_ok, errors
 
     def __cinit__(self, HostMemory mem not None, count=256, buf_bytes=2048):
         cdef uint32_t i
