@@ -258,7 +258,7 @@ def dev_set_mtu(dev: net_device, mtu: int) -> int:
     """net/core/dev.c: 0, -EINVAL or the driver's error."""
     if mtu == dev.mtu:
         return 0
-    if mtu < dev.min_mtu or (dev.max_mtu and mtu > dev.max_mtu):
+    if not dev.min_mtu <= mtu < 1 << 31 or (dev.max_mtu and mtu > dev.max_mtu):
         return -errno.EINVAL
     if dev.netdev_ops.ndo_change_mtu is not None:
         err = dev.netdev_ops.ndo_change_mtu(dev, mtu)
@@ -275,19 +275,18 @@ def dev_set_mac_address(dev: net_device, addr: bytes) -> int:
         return -errno.EOPNOTSUPP
     if len(addr) != dev.addr_len:
         return -errno.EINVAL
-    err = dev.netdev_ops.ndo_set_mac_address(dev, addr)
-    if err:
-        return err
+    if addr != dev.dev_addr:
+        err = dev.netdev_ops.ndo_set_mac_address(dev, addr)
+        if err:
+            return err
     dev.addr_assign_type = 3  # NET_ADDR_SET
     call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, dev)
     return 0
 
 
 def dev_change_name(dev: net_device, name: str) -> int:
-    """net/core/dev.c: 0, -EBUSY while up, -EEXIST, -EINVAL."""
+    """net/core/dev.c: 0, -EEXIST, -EINVAL. Up or down, as since Linux 6.2."""
     net = dev.net
-    if dev.flags & netdevice.IFF_UP:
-        return -errno.EBUSY
     if not name or len(name) >= IFNAMSIZ or "/" in name or any(c.isspace() for c in name):
         return -errno.EINVAL
     new = dev_alloc_name(net, name)

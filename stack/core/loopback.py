@@ -48,7 +48,7 @@ loopback_ethtool_ops = ethtool_ops(get_ts_info=ethtool_op_get_ts_info)
 def loopback_setup(dev: net_device) -> None:
     """drivers/net/loopback.c: MTU 64 KiB, no queue, every offload (nothing leaves memory)."""
     dev.mtu = 65536
-    dev.min_mtu = netdevice.ETH_MIN_MTU
+    dev.min_mtu = 0
     dev.max_mtu = 0
     dev.hard_header_len = netdevice.ETH_HLEN
     dev.addr_len = netdevice.ETH_ALEN

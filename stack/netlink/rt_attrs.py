@@ -82,10 +82,12 @@ BR = AttrTable(
         Attr("IFLA_BR_AGEING_TIME", 4, U32),
         Attr("IFLA_BR_STP_STATE", 5, U32),
         Attr("IFLA_BR_GROUP_FWD_MASK", 9, U16),
-        Attr("IFLA_BR_BRIDGE_ID", 11, BINARY, 8),
+        Attr("IFLA_BR_BRIDGE_ID", 11, BINARY, 8, told=True),
         Attr("IFLA_BR_FDB_N_LEARNED", 48, REJECT),
         Attr("IFLA_BR_FDB_MAX_LEARNED", 49, U32),
     ),
+    last=50,
+    strict_from=48,
 )
 VETH = AttrTable("VETH_INFO", (Attr("VETH_INFO_PEER", 1, UNSPEC, IFINFOMSG.size),))
 LINKINFO = AttrTable(

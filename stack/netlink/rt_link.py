@@ -3,6 +3,7 @@
     RTM_GETLINK     rtnl_getlink, rtnl_dump_ifinfo => rtnl_fill_ifinfo
     RTM_SETLINK     rtnl_setlink -> do_setlink      name, MTU, address, up or down, bridge
     RTM_NEWLINK     rtnl_newlink                    the same, or a new device (rt_newlink.py)
+    kinds           rt_kinds.KINDS                  what a bridge, a VLAN ... has to say
     RTM_DELLINK     rtnl_dellink => rtnl_link_ops.dellink
 
 Read rtnl_fill_ifinfo first: it has the attributes in the kernel's order.
@@ -16,19 +17,7 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from stack.bridge.br_if import br_add_if, br_del_if
-from stack.bridge.br_private import (
-    BR_BCAST_FLOOD,
-    BR_FLOOD,
-    BR_HAIRPIN_MODE,
-    BR_ISOLATED,
-    BR_LEARNING,
-    BR_MCAST_FLOOD,
-    br_port_get,
-    net_bridge,
-    net_bridge_port,
-    netif_is_bridge_master,
-)
+from stack.bridge.br_private import br_port_get, net_bridge_port
 from stack.bridge.br_stp import br_set_port_state
 from stack.core.dev import (
     dev_change_flags,
@@ -50,20 +39,12 @@ from stack.core.rows import rows_of
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_NEWLINK
-from stack.drivers.veth import veth_link_ops
 from stack.ipv6.if_inet6 import inet6_dev
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, NlError
-from stack.netlink.rt_attrs import (
-    AF_SPEC,
-    BR,
-    BRPORT,
-    IFINFOMSG,
-    IFLA,
-    INET6_LINK,
-    VLAN,
-)
+from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
+from stack.netlink.rt_kinds import BR_TICK_NS, PORT_FLAGS, brport_fill, link_kind_of
 from stack.vlan.vlan_dev import is_vlan_dev
 
 if TYPE_CHECKING:
@@ -71,16 +52,6 @@ if TYPE_CHECKING:
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
 RTEXT_FILTER_SKIP_STATS = 1 << 3
-PORT_FLAGS = {
-    "IFLA_BRPORT_MODE": BR_HAIRPIN_MODE,
-    "IFLA_BRPORT_LEARNING": BR_LEARNING,
-    "IFLA_BRPORT_UNICAST_FLOOD": BR_FLOOD,
-    "IFLA_BRPORT_MCAST_FLOOD": BR_MCAST_FLOOD,
-    "IFLA_BRPORT_BCAST_FLOOD": BR_BCAST_FLOOD,
-    "IFLA_BRPORT_ISOLATED": BR_ISOLATED,
-}
-BR_TICK_NS = 10_000_000
-"""USER_HZ is 100: the unit of a bridge's times."""
 COUNTERS = tuple(rows_of(rtnl_link_stats64))
 DEFAULT_TX_QUEUE_LEN = 1000
 """What is told of a device without a queue (IFF_NO_QUEUE), whose tx_queue_len is 0 here."""
@@ -102,11 +73,8 @@ def operstate(dev: net_device) -> int:
 
 def dev_get_iflink(dev: net_device) -> net_device | None:
     """net/core/dev.c: the device below a VLAN, the other end of a veth."""
-    if is_vlan_dev(dev):
-        return dev.priv.real_dev  # type: ignore[no-any-return]
-    if dev.rtnl_link_ops is veth_link_ops and dev.priv is not None:
-        return dev.priv.peer  # type: ignore[no-any-return]
-    return None
+    row = link_kind_of(dev)
+    return row.link(dev) if row is not None and row.link is not None else None
 
 
 def told_flags(dev: net_device) -> int:
@@ -115,52 +83,18 @@ def told_flags(dev: net_device) -> int:
     return flags & ~(IFF_PROMISC | IFF_ALLMULTI) if br_port_get(dev) is not None else flags
 
 
-def bridge_id(dev: net_device) -> bytes:
-    """The priority, always 0x8000, and the address of a bridge."""
-    br: net_bridge = dev.priv
-    return b"\x80\0" + br.bridge_addr
-
-
-def brport_fill(p: net_bridge_port) -> dict[str, Any]:
-    """net/bridge/br_netlink.c br_port_fill_attrs."""
-    found: dict[str, Any] = {
-        "IFLA_BRPORT_STATE": p.state,
-        "IFLA_BRPORT_PRIORITY": 32,
-        "IFLA_BRPORT_COST": 2,
-    }
-    found |= {name: int(bool(p.flags & bit)) for name, bit in PORT_FLAGS.items()}
-    found |= {"IFLA_BRPORT_NO": p.port_no, "IFLA_BRPORT_GROUP_FWD_MASK": p.group_fwd_mask}
-    return found
-
-
 def rtnl_link_fill(dev: net_device) -> dict[str, Any] | None:
     """net/core/rtnetlink.c: IFLA_LINKINFO: the kind, what it has, and what its master says."""
     found: dict[str, Any] = {}
     if dev.rtnl_link_ops is not None:
         found["IFLA_INFO_KIND"] = dev.rtnl_link_ops.kind
-    if is_vlan_dev(dev):
-        vlan = dev.priv
-        data = {
-            "IFLA_VLAN_PROTOCOL": vlan.vlan_proto,
-            "IFLA_VLAN_ID": vlan.vlan_id,
-            "IFLA_VLAN_FLAGS": struct.pack("=II", vlan.flags, 0xFFFFFFFF),
-        }
-        found["IFLA_INFO_DATA"] = VLAN.build(data)
-    elif netif_is_bridge_master(dev):
-        br: net_bridge = dev.priv
-        data = {
-            "IFLA_BR_FORWARD_DELAY": br.forward_delay // BR_TICK_NS,
-            "IFLA_BR_AGEING_TIME": br.ageing_time // BR_TICK_NS,
-            "IFLA_BR_STP_STATE": 0,
-            "IFLA_BR_GROUP_FWD_MASK": br.group_fwd_mask,
-            "IFLA_BR_BRIDGE_ID": bridge_id(dev),
-            "IFLA_BR_FDB_MAX_LEARNED": br.fdb_max_learned,
-        }
-        found["IFLA_INFO_DATA"] = BR.build(data)
-    p = br_port_get(dev)
-    if p is not None:
-        found["IFLA_INFO_SLAVE_KIND"] = "bridge"
-        found["IFLA_INFO_SLAVE_DATA"] = BRPORT.build(brport_fill(p))
+    row = link_kind_of(dev)
+    if row is not None and row.fill_info is not None:
+        found["IFLA_INFO_DATA"] = row.policy.build(row.fill_info(dev))
+    master = link_kind_of(dev.master) if dev.master is not None else None
+    if master is not None and master.fill_slave is not None:
+        found["IFLA_INFO_SLAVE_KIND"] = master.kind
+        found["IFLA_INFO_SLAVE_DATA"] = master.slave_policy.build(master.fill_slave(dev))
     return found or None
 
 
@@ -378,7 +312,7 @@ def br_fill_ifinfo(dev: net_device, p: net_bridge_port) -> bytes:
             "IFLA_OPERSTATE": operstate(dev),
             "IFLA_ADDRESS": dev.dev_addr,
             "IFLA_LINK": lower.ifindex if lower is not None else None,
-            "IFLA_PROTINFO": BRPORT.build(brport_fill(p)),
+            "IFLA_PROTINFO": BRPORT.build(brport_fill(dev)),
         }
     )
 
@@ -397,11 +331,15 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
 
     Raises: OSError EOPNOTSUPP, an attribute that is not supported; others of each change.
     """
+    for name in ("IFLA_ADDRESS", "IFLA_BROADCAST"):  # validate_linkmsg
+        if len(tb.get(name, dev.dev_addr)) < dev.addr_len:
+            raise NlError(errno.EINVAL)
     for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD", "IFLA_MAP", "IFLA_IFALIAS"):
         if name in tb:
             raise tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
     if "IFLA_ADDRESS" in tb:
-        check(dev_set_mac_address(dev, tb["IFLA_ADDRESS"]), f"{dev.name}: address")
+        addr = tb["IFLA_ADDRESS"][: dev.addr_len]
+        check(dev_set_mac_address(dev, addr), f"{dev.name}: address")
     if "IFLA_MTU" in tb:
         check(dev_set_mtu(dev, tb["IFLA_MTU"]), f"{dev.name}: mtu {tb['IFLA_MTU']}")
     if tb.get("IFLA_IFNAME") and tb["IFLA_IFNAME"] != dev.name:
@@ -420,19 +358,24 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
 
 
 def do_set_master(dev: net_device, tb: Attrs) -> None:
-    """net/core/rtnetlink.c: join a bridge, or with 0 leave it."""
+    """net/core/rtnetlink.c: get a master, such as a bridge; with 0 lose it."""
     index = tb["IFLA_MASTER"]
     if dev.master is not None:
         if index == dev.master.ifindex:
             return
-        check(br_del_if(dev.master.priv, dev), f"{dev.name}: nomaster")
+        row = link_kind_of(dev.master)
+        if row is None or row.del_slave is None:
+            raise NlError(errno.EOPNOTSUPP)
+        check(row.del_slave(dev.master, dev), f"{dev.name}: nomaster")
     if index:
         master = dev.net.dev_by_index.get(index)
         if master is None:
             raise tb.wrong("IFLA_MASTER", "", errno.EINVAL)
-        if not netif_is_bridge_master(master):
-            raise tb.wrong("IFLA_MASTER", f"{master.name} is no bridge", errno.EOPNOTSUPP)
-        check(br_add_if(master.priv, dev), f"{dev.name}: master {master.name}")
+        row = link_kind_of(master)
+        if row is None or row.add_slave is None:
+            text = f"{master.name} cannot be a master"
+            raise tb.wrong("IFLA_MASTER", text, errno.EOPNOTSUPP)
+        check(row.add_slave(master, dev), f"{dev.name}: master {master.name}")
 
 
 def do_set_af_spec(dev: net_device, tb: Attrs) -> None:
@@ -465,7 +408,13 @@ def br_setlink(nlh: nlmsg) -> None:
     p = br_port_get(dev)
     if p is None:
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no port of a bridge")
-    given = BRPORT.parse(tb.get("IFLA_PROTINFO", b""))
+    br_setport(dev, BRPORT.parse(tb.get("IFLA_PROTINFO", b"")))
+
+
+def br_setport(dev: net_device, given: Attrs) -> None:
+    """net/bridge/br_netlink.c: the switches and the state of a port. Raises: OSError."""
+    p = br_port_get(dev)
+    assert p is not None
     for name, bit in PORT_FLAGS.items():
         if name in given:
             p.flags = p.flags | bit if given[name] else p.flags & ~bit

@@ -1,0 +1,327 @@
+"""net/core/rtnetlink.c: the kinds of devices that software makes, one row each.
+
+A row says what RTM_NEWLINK, RTM_GETLINK and IFLA_MASTER need of a kind, as rtnl_link_ops does:
+
+    policy          the attributes of IFLA_INFO_DATA
+    validate        what is wrong with a request, before anything is looked up
+    newlink         make the device; the caller configures what all kinds have
+    changelink      `ip link set DEV type KIND ...`; None: refused
+    fill_info       the values of IFLA_INFO_DATA, in the kernel's order
+    link            the device of IFLA_LINK
+    add_slave, del_slave, fill_slave, slave_policy      of kinds that are masters of others
+
+How a device ends is `rtnl_link_ops.dellink`, which the device itself has. Read KINDS first.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if, br_link_ops
+from stack.bridge.br_private import (
+    BR_BCAST_FLOOD,
+    BR_FLOOD,
+    BR_HAIRPIN_MODE,
+    BR_ISOLATED,
+    BR_LEARNING,
+    BR_MCAST_FLOOD,
+    br_port_get,
+    net_bridge,
+)
+from stack.core.dev import dev_set_mtu
+from stack.core.errors import os_error
+from stack.core.netdevice import (
+    ETH_ALEN,
+    ETH_MAX_MTU,
+    ETH_MIN_MTU,
+    ETH_P_8021AD,
+    ETH_P_8021Q,
+    VLAN_VID_MASK,
+    net_device,
+    rtnl_link_ops,
+)
+from stack.drivers.dummy import dummy_link_ops, dummy_newlink
+from stack.drivers.tun import tun_link_ops
+from stack.drivers.veth import veth_link_ops, veth_newlink
+from stack.ethernet.eth import is_valid_ether_addr
+from stack.netlink.nlattr import Attrs, AttrTable, NlError
+from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN
+from stack.vlan.vlan import vlan_link_ops, vlan_newlink
+from stack.vlan.vlan_dev import VLAN_FLAG_REORDER_HDR, vlan_dev_priv
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+BR_TICK_NS = 10_000_000
+"""USER_HZ is 100: the unit of a bridge's times."""
+VLAN_FLAGS = struct.Struct("=II")
+VLAN_FLAGS_KNOWN = 0x1F
+PORT_FLAGS = {
+    "IFLA_BRPORT_MODE": BR_HAIRPIN_MODE,
+    "IFLA_BRPORT_LEARNING": BR_LEARNING,
+    "IFLA_BRPORT_UNICAST_FLOOD": BR_FLOOD,
+    "IFLA_BRPORT_MCAST_FLOOD": BR_MCAST_FLOOD,
+    "IFLA_BRPORT_BCAST_FLOOD": BR_BCAST_FLOOD,
+    "IFLA_BRPORT_ISOLATED": BR_ISOLATED,
+}
+EMPTY = AttrTable("IFLA_INFO_DATA", ())
+"""The policy of kinds without attributes."""
+
+Given = Attrs
+"""The attributes of IFLA_INFO_DATA by name; empty when there are none."""
+
+
+def validate_ether(tb: Attrs, data: Given | None) -> None:
+    """dummy_validate and its like: the address is one that a station may have. Raises: NlError."""
+    if "IFLA_ADDRESS" in tb:
+        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
+            raise NlError(errno.EINVAL)
+        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
+            raise NlError(errno.EADDRNOTAVAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class link_kind:
+    """One kind. Functions may raise OSError, and ValueError for a value that does not fit."""
+
+    ops: rtnl_link_ops
+    newlink: Callable[[Net, Attrs, Given], net_device] | None = None
+    """(namespace, attributes of the message, of IFLA_INFO_DATA); None: not made by netlink."""
+    policy: AttrTable = EMPTY
+    validate: Callable[[Attrs, Given | None], None] = validate_ether
+    changelink: Callable[[net_device, Attrs, Given], None] | None = None
+    fill_info: Callable[[net_device], dict[str, Any]] | None = None
+    link: Callable[[net_device], net_device | None] | None = None
+    add_slave: Callable[[net_device, net_device], int] | None = None
+    """(master, port) -> 0 or -errno; so is del_slave."""
+    del_slave: Callable[[net_device, net_device], int] | None = None
+    fill_slave: Callable[[net_device], dict[str, Any]] | None = None
+    slave_policy: AttrTable = EMPTY
+
+    @property
+    def kind(self) -> str:
+        """IFLA_INFO_KIND."""
+        return self.ops.kind
+
+
+def link_name(tb: Attrs, kind: str) -> str:
+    """The name of a new device, or the pattern of its kind. Raises: NlError EINVAL."""
+    name: str = tb.get("IFLA_IFNAME", f"{kind}%d")
+    if not name or "/" in name or any(c.isspace() for c in name) or name in (".", ".."):
+        raise tb.wrong("IFLA_IFNAME", f"{name!r} is no name of an interface")
+    return name
+
+
+# --- dummy, veth ----------------------------------------------------------------------------------
+
+
+def dummy_new(net: Net, tb: Attrs, data: Given) -> net_device:
+    """drivers/net/dummy.c."""
+    return dummy_newlink(net, link_name(tb, "dummy"), tb.get("IFLA_ADDRESS"))
+
+
+def veth_validate(tb: Attrs, data: Given | None) -> None:
+    """drivers/net/veth.c: the address and the MTU."""
+    validate_ether(tb, data)
+    if not ETH_MIN_MTU <= tb.get("IFLA_MTU", ETH_MIN_MTU) <= ETH_MAX_MTU:
+        raise NlError(errno.EINVAL)
+
+
+def veth_new(net: Net, tb: Attrs, data: Given) -> net_device:
+    """drivers/net/veth.c veth_newlink: both ends, in one namespace."""
+    peer = Attrs()
+    if "VETH_INFO_PEER" in data:
+        peer = IFLA.parse(data["VETH_INFO_PEER"], IFINFOMSG.size)
+        veth_validate(peer, None)
+    name, other = link_name(tb, "veth"), link_name(peer, "veth")
+    macs = tb.get("IFLA_ADDRESS"), peer.get("IFLA_ADDRESS")
+    dev = veth_newlink(net, name, net, other, *macs)
+    end: net_device = dev.priv.peer
+    if "IFLA_MTU" in peer:
+        err = dev_set_mtu(end, peer["IFLA_MTU"])
+        if err:
+            veth_link_ops.dellink(dev)
+            raise os_error(-err, f"{end.name}: mtu")
+    return dev
+
+
+def veth_link(dev: net_device) -> net_device | None:
+    """drivers/net/veth.c veth_get_iflink: the other end."""
+    return dev.priv.peer if dev.priv is not None else None
+
+
+# --- bridge ---------------------------------------------------------------------------------------
+
+
+def br_new(net: Net, tb: Attrs, data: Given) -> net_device:
+    """net/bridge/br_netlink.c br_dev_newlink."""
+    dev = br_add_bridge(net, link_name(tb, "bridge"), tb.get("IFLA_ADDRESS"))
+    br_changelink(dev, tb, data)
+    return dev
+
+
+def br_changelink(dev: net_device, tb: Attrs, data: Given) -> None:
+    """net/bridge/br_netlink.c."""
+    br: net_bridge = dev.priv
+    if "IFLA_BR_AGEING_TIME" in data:
+        br.ageing_time = data["IFLA_BR_AGEING_TIME"] * BR_TICK_NS
+    if "IFLA_BR_GROUP_FWD_MASK" in data:
+        br.group_fwd_mask = data["IFLA_BR_GROUP_FWD_MASK"]
+    if "IFLA_BR_FDB_MAX_LEARNED" in data:
+        br.fdb_max_learned = data["IFLA_BR_FDB_MAX_LEARNED"]
+
+
+def bridge_id(dev: net_device) -> bytes:
+    """The priority, always 0x8000, and the address of a bridge."""
+    br: net_bridge = dev.priv
+    return b"\x80\0" + br.bridge_addr
+
+
+def br_fill_info(dev: net_device) -> dict[str, Any]:
+    """net/bridge/br_netlink.c."""
+    br: net_bridge = dev.priv
+    return {
+        "IFLA_BR_FORWARD_DELAY": br.forward_delay // BR_TICK_NS,
+        "IFLA_BR_AGEING_TIME": br.ageing_time // BR_TICK_NS,
+        "IFLA_BR_STP_STATE": 0,
+        "IFLA_BR_GROUP_FWD_MASK": br.group_fwd_mask,
+        "IFLA_BR_BRIDGE_ID": bridge_id(dev),
+        "IFLA_BR_FDB_MAX_LEARNED": br.fdb_max_learned,
+    }
+
+
+def br_add_slave(master: net_device, dev: net_device) -> int:
+    """net/bridge/br_device.c."""
+    return br_add_if(master.priv, dev)
+
+
+def br_del_slave(master: net_device, dev: net_device) -> int:
+    """net/bridge/br_device.c."""
+    return br_del_if(master.priv, dev)
+
+
+def brport_fill(dev: net_device) -> dict[str, Any]:
+    """net/bridge/br_netlink.c br_port_fill_attrs."""
+    p = br_port_get(dev)
+    assert p is not None
+    found: dict[str, Any] = {
+        "IFLA_BRPORT_STATE": p.state,
+        "IFLA_BRPORT_PRIORITY": 32,
+        "IFLA_BRPORT_COST": 2,
+    }
+    found |= {name: int(bool(p.flags & bit)) for name, bit in PORT_FLAGS.items()}
+    found |= {"IFLA_BRPORT_NO": p.port_no, "IFLA_BRPORT_GROUP_FWD_MASK": p.group_fwd_mask}
+    return found
+
+
+# --- vlan -----------------------------------------------------------------------------------------
+
+
+def vlan_validate(tb: Attrs, data: Given | None) -> None:
+    """net/8021q/vlan_netlink.c."""
+    if "IFLA_ADDRESS" in tb:
+        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
+            raise NlError(errno.EINVAL, "8021q: Invalid link address")
+        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
+            raise NlError(errno.EADDRNOTAVAIL, "8021q: Invalid link address")
+    if data is None:
+        raise NlError(errno.EINVAL, "8021q: VLAN properties not specified")
+    if data.get("IFLA_VLAN_PROTOCOL", ETH_P_8021Q) not in (ETH_P_8021Q, ETH_P_8021AD):
+        raise NlError(errno.EPROTONOSUPPORT, "8021q: Invalid VLAN protocol")
+    if data.get("IFLA_VLAN_ID", 0) >= VLAN_VID_MASK:
+        raise NlError(errno.ERANGE, "8021q: Invalid VLAN id")
+    if "IFLA_VLAN_FLAGS" in data:
+        value, mask = VLAN_FLAGS.unpack_from(data["IFLA_VLAN_FLAGS"])
+        if value & mask & ~VLAN_FLAGS_KNOWN:
+            raise NlError(errno.EINVAL, "8021q: Invalid VLAN flags")
+
+
+def vlan_new(net: Net, tb: Attrs, data: Given) -> net_device:
+    """net/8021q/vlan_netlink.c vlan_newlink."""
+    if "IFLA_VLAN_ID" not in data:
+        raise NlError(errno.EINVAL, "8021q: VLAN id not specified")
+    if "IFLA_LINK" not in tb:
+        raise NlError(errno.EINVAL, "8021q: link not specified")
+    real = net.dev_by_index.get(tb["IFLA_LINK"])
+    if real is None:
+        raise NlError(errno.ENODEV, "8021q: link does not exist")
+    flags = VLAN_FLAG_REORDER_HDR
+    if "IFLA_VLAN_FLAGS" in data:
+        value, mask = VLAN_FLAGS.unpack_from(data["IFLA_VLAN_FLAGS"])
+        flags = flags & ~mask | value & mask
+    name = link_name(tb, f"{real.name}.{data['IFLA_VLAN_ID']}".replace("%", ""))
+    name = name.removesuffix("%d") if "IFLA_IFNAME" not in tb else name
+    proto = data.get("IFLA_VLAN_PROTOCOL", ETH_P_8021Q)
+    mtu, mac = tb.get("IFLA_MTU", 0), tb.get("IFLA_ADDRESS")
+    return vlan_newlink(net, name, real, data["IFLA_VLAN_ID"], proto, flags, mtu, mac)
+
+
+def vlan_changelink(dev: net_device, tb: Attrs, data: Given) -> None:
+    """net/8021q/vlan_netlink.c: the flags of a VLAN."""
+    vlan: vlan_dev_priv = dev.priv
+    if "IFLA_VLAN_FLAGS" in data:
+        value, mask = VLAN_FLAGS.unpack_from(data["IFLA_VLAN_FLAGS"])
+        vlan.flags = vlan.flags & ~mask | value & mask
+
+
+def vlan_fill_info(dev: net_device) -> dict[str, Any]:
+    """net/8021q/vlan_netlink.c."""
+    vlan: vlan_dev_priv = dev.priv
+    return {
+        "IFLA_VLAN_PROTOCOL": vlan.vlan_proto,
+        "IFLA_VLAN_ID": vlan.vlan_id,
+        "IFLA_VLAN_FLAGS": VLAN_FLAGS.pack(vlan.flags, 0xFFFFFFFF),
+    }
+
+
+def vlan_link(dev: net_device) -> net_device | None:
+    """net/8021q/vlan_dev.c vlan_dev_get_iflink: the real device."""
+    vlan: vlan_dev_priv = dev.priv
+    return vlan.real_dev
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def tun_validate(tb: Attrs, data: Given | None) -> None:
+    """drivers/net/tun.c."""
+    raise NlError(errno.EOPNOTSUPP, "tun/tap creation via rtnetlink is not supported.")
+
+
+ROWS = (
+    link_kind(dummy_link_ops, dummy_new),
+    link_kind(veth_link_ops, veth_new, VETH, veth_validate, link=veth_link),
+    link_kind(tun_link_ops, validate=tun_validate),
+    link_kind(
+        vlan_link_ops,
+        vlan_new,
+        VLAN,
+        vlan_validate,
+        vlan_changelink,
+        vlan_fill_info,
+        vlan_link,
+    ),
+    link_kind(
+        br_link_ops,
+        br_new,
+        BR,
+        changelink=br_changelink,
+        fill_info=br_fill_info,
+        add_slave=br_add_slave,
+        del_slave=br_del_slave,
+        fill_slave=brport_fill,
+        slave_policy=BRPORT,
+    ),
+)
+KINDS: dict[str, link_kind] = {row.kind: row for row in ROWS}
+"""rtnl_link_ops of each kind, by IFLA_INFO_KIND."""
+
+
+def link_kind_of(dev: net_device) -> link_kind | None:
+    """The row of a device; None: hardware, or lo."""
+    ops = dev.rtnl_link_ops
+    return KINDS.get(ops.kind) if ops is not None else None
