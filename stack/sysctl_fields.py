@@ -25,6 +25,10 @@ class sysctl_fields:
     drop_unicast_in_l2_multicast: int
     error_burst: int
     error_cost: int
+    fib_multipath_hash_fields: int
+    fib_multipath_hash_policy: int
+    fib_multipath_hash_seed: int
+    fib_multipath_use_neigh: int
     force_igmp_version: int
     gro_normal_batch: int
     icmp_echo_ignore_all: int

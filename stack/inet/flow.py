@@ -13,6 +13,7 @@ class flowi:
 
     `flowi_tos` is the TOS (for IPv6 the traffic class), `flowlabel` 20 bits, `ident` the generator
     of IP identifications for this flow, once known (else -1), `flowi_scope` RT_SCOPE_* (0: any).
+    `mp_hash`: by what a next hop of several is chosen, if not by the flow (else 0).
     """
 
     family: u16
@@ -28,6 +29,7 @@ class flowi:
     flowi_scope: u8 = 0
     flowlabel: u32 = 0
     ident: int = row(-1)
+    mp_hash: u32 = row(0)
 
     def __repr__(self) -> str:
         return (

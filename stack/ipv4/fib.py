@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.base.intmap import IntMap
+from fastpath.base.skbuff import sk_buff
 from fastpath.errors import ArgumentError, whole_number
-from fastpath.net.inetkey import inet_siphash
 from stack.core import netdevice
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
@@ -30,11 +30,12 @@ from stack.core.fib_rules import (
     fib_rule_suppress,
     fib_rules_ops,
 )
+from stack.core.neigh_table import neigh_key
 from stack.core.netdevice import net_device
 from stack.core.rows import narrow, row, state
-from stack.core.secure_seq import SECURE_MULTIPATH
-from stack.core.uapi import AF_INET, RTM_DELROUTE, RTM_NEWROUTE
+from stack.core.uapi import AF_INET, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
 from stack.inet.flow import flowi
+from stack.inet.multipath import BY_PORTS, fib_multipath_hash, fib_rebalance
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
 from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
 from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
@@ -262,8 +263,19 @@ def fib_rules_changed(net: Net) -> None:
     """net/ipv4/fib_rules.c fib4_rule_flush_cache: look up by the rules as they are now."""
     fib = net.fib
     fib.rules = [fib.tables[tb_id] for tb_id in fib.ops.leading if tb_id in fib.tables]
-    net.ipv4.rt_by_flow = bool(fib.ops.rest)
     net.ipv4.rth_forwards = False
+    fib_flows_changed(net)
+
+
+def fib_flows_changed(net: Net, policy: int = -1) -> None:
+    """What a route depends on besides addresses and TOS may have changed: mark, protocol, ports.
+
+    `policy`: fib_multipath_hash_policy, if it is about to be written.
+    """
+    ipv4 = net.ipv4
+    policy = net.sysctl.fib_multipath_hash_policy if policy < 0 else policy
+    by_ports = ipv4.fib_multipath and policy in BY_PORTS
+    ipv4.rt_by_flow = bool(net.fib.ops.rest) or by_ports
     rt_cache_flush(net)
 
 
@@ -360,23 +372,45 @@ def __fib_lookup(net: Net, fl4: flowi, iif: int) -> fib_result | int:
     return -errno.ENETUNREACH
 
 
-def fib_select_path(net: Net, res: fib_result, fl4: flowi) -> None:
-    """net/ipv4/fib_semantics.c: choose a next hop of a multipath route by weight and flow hash."""
+def fib_good_nh(nh: fib_nh) -> bool:
+    """net/ipv4/fib_semantics.c: whether the neighbour answers, as far as is known."""
+    dev = nh.nh_dev
+    n = dev.net.arp_tbl.hash.get(neigh_key(dev, nh.nh_gw)) if nh.nh_gw else None
+    return n is None or not n.nud_state or bool(n.nud_state & NUD_VALID)
+
+
+def fib_select_path(net: Net, res: fib_result, fl4: flowi, skb: sk_buff | None = None) -> None:
+    """net/ipv4/fib_semantics.c: one of several next hops, for a flow or a received packet."""
     fi = res.fi
     if fi is None or len(fi.fib_nh) < 2 or fl4.flowi_oif:
         return
-    usable = [nh for nh in fi.fib_nh if fib_nh_usable(nh, 0)]
-    total = 0
-    for nh in usable:
-        total += nh.nh_weight
-    if not total:
+    found = fib_multipath_hash(net, fl4, skb)
+    fib_select_multipath(net, res, found, narrow(fl4.saddr) if skb is None else 0)
+
+
+def fib_select_multipath(net: Net, res: fib_result, found: int, saddr: int) -> None:
+    """net/ipv4/fib_semantics.c: the next hop into whose share the hash `found` falls.
+
+    With `saddr`, the source of the host's own packet, one that has this address goes first. With
+    sysctl fib_multipath_use_neigh one whose neighbour does not answer is passed over.
+    """
+    fi = res.fi
+    assert fi is not None
+    use_neigh = net.sysctl.fib_multipath_use_neigh
+    weights = [nh.nh_weight if fib_nh_usable(nh, 0) else 0 for nh in fi.fib_nh]
+    if not any(weights):
         return
-    point = inet_siphash(net.secret, fl4.saddr, fl4.daddr, 0, SECURE_MULTIPATH) % total
-    for nh in usable:
-        point -= nh.nh_weight
-        if point < 0:
-            res.nh = nh
-            return
+    best = 0
+    for nh, bound in zip(fi.fib_nh, fib_rebalance(weights), strict=True):
+        if bound < 0 or (use_neigh and not fib_good_nh(nh)):
+            continue
+        score = int(found <= bound)
+        if saddr and inet_select_addr(nh.nh_dev, nh.nh_gw, fi.fib_scope) == saddr:
+            score += 2
+        if score > best:
+            res.nh, best = nh, score
+            if score == (3 if saddr else 1):
+                return
 
 
 def fib_result_prefsrc(net: Net, res: fib_result) -> int:
@@ -507,6 +541,9 @@ def fib_table_insert(
                 raise os_error(errno.EEXIST, "such a route is there already")
     fa = fib_alias(dst, plen, tos, info.fib_type, info, tb.tb_id)
     tb.insert(fa)
+    if len(info.fib_nh) > 1 and not net.ipv4.fib_multipath:
+        net.ipv4.fib_multipath = True
+        fib_flows_changed(net)
     fib_changed(net)
     if net.rtnl is not None:
         net.rtnl(RTM_NEWROUTE, fa)

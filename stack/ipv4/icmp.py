@@ -49,6 +49,7 @@ from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow
+from stack.inet.multipath import fib_multipath_hash
 from stack.inet.ping import ping_rcv
 from stack.inet.raw import raw_icmp_error
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
@@ -67,7 +68,13 @@ from stack.ipv4.ip_output import (
     ip_push_pending_frames,
     ipcm_cookie,
 )
-from stack.ipv4.route import inet_getpeer_v4, ip_route_output_key, ipv4_mtu, rtable
+from stack.ipv4.route import (
+    inet_getpeer_v4,
+    ip_route_output_key,
+    ip_route_output_key_hash,
+    ipv4_mtu,
+    rtable,
+)
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock, ip_options
@@ -310,7 +317,11 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
                     daddr = ipc.opt.faddr
         fl4 = flowi(AF_INET, daddr, saddr, 0, tos & 0x1C, IPPROTO_ICMP)
         try:
-            out = ip_route_output_key(net, fl4)
+            if net.ipv4.fib_multipath:  # the way of the packet that it is about
+                fl4.mp_hash = fib_multipath_hash(net, fl4, skb_in)
+                out = ip_route_output_key_hash(net, fl4)
+            else:
+                out = ip_route_output_key(net, fl4)
         except OSError:
             return
         if not icmpv4_xrlim_allow(net, out, narrow(fl4.daddr), type, code):

@@ -63,7 +63,10 @@ class netns_ipv4:
     """True once a next hop has a cached route for forwarding (nh_rth_input)."""
     own_addresses: IntMap[list[fib_alias]] = row(make=IntMap)
     rt_by_flow: bool = row(False)
-    """Output routes are cached by mark, protocol and ports too: there are rules with conditions."""
+    """Output routes are cached by mark, protocol and ports too: there are rules with conditions, or
+    several next hops among which the ports choose."""
+    fib_multipath: bool = row(False)
+    """There is, or was, a route with several next hops."""
     rt_by_daddr: dict[int, list[tuple[wide, ...]]] = row(make=dict)
     rt_genid: int = row(0)
     early_demux: IntMap[Callable[[sk_buff], object]] = row(make=IntMap)

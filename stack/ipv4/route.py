@@ -44,6 +44,7 @@ from stack.ipv4.fib import (
 )
 from stack.ipv4.fib import (
     __fib_lookup,
+    fib_flows_changed,
     fib_lookup,
     fib_result,
     fib_result_prefsrc,
@@ -277,6 +278,7 @@ def flowi4_init_output(
     fl4.fl_sport = sport
     fl4.flowlabel = 0
     fl4.ident = -1
+    fl4.mp_hash = 0
 
 
 def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> rtable:
@@ -721,10 +723,12 @@ def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
     return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, fib.RT_SCOPE_UNIVERSE)
 
 
+MORE_SYSCTLS = (
+    *("ip_forward", "ip_default_ttl", "min_adv_mss"),
+    *("fib_multipath_hash_fields", "fib_multipath_hash_seed", "fib_multipath_use_neigh"),
+)
 ROUTE_SYSCTLS = tuple(
-    name
-    for name, entry in SYSCTLS.items()
-    if entry.path == CONF or name in ("ip_forward", "ip_default_ttl", "min_adv_mss")
+    name for name, entry in SYSCTLS.items() if entry.path == CONF or name in MORE_SYSCTLS
 )
 """Cached routes depend on these, so writing one makes the routes obsolete."""
 
@@ -740,3 +744,7 @@ def ip_rt_init(net: Net) -> None:
 
     for name in ROUTE_SYSCTLS:
         net.sysctl.on_write(name, written, now=False)
+
+    net.sysctl.on_write(
+        "fib_multipath_hash_policy", lambda policy: fib_flows_changed(net, policy), now=False
+    )

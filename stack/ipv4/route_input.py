@@ -275,7 +275,7 @@ def ip_mkroute_input(
     dev = in_dev.dev
     net = dev.net
     fl4 = flowi(AF_INET, daddr, saddr, 0, tos & route.IPTOS_RT_MASK)
-    fib_select_path(net, res, fl4)
+    fib_select_path(net, res, fl4, skb)
     nh = res.nh
     assert nh is not None
     out_dev = nh.nh_dev

@@ -44,6 +44,7 @@ from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, inet_getpeer, inet_peer_xrlim_allow
 from stack.inet.inet_sock import inet_sock
+from stack.inet.multipath import fib_multipath_hash
 from stack.inet.xfrm_policy import xfrm_lookup
 from stack.ipv6.addr import ipv6_addr_is_multicast, rt6_need_strict
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
@@ -269,6 +270,8 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
             fl_sport=type,
             fl_dport=code,
         )
+        if net.ipv6.fib6.multipath:  # the way of the packet that it is about
+            fl6.mp_hash = fib_multipath_hash(net, fl6, skb)
         if not icmpv6_xrlim_allow(net, type, fl6):
             return
         rt = icmpv6_route_lookup(net, sk, fl6)

@@ -11,8 +11,8 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
+from fastpath.base.skbuff import sk_buff
 from fastpath.errors import whole_number
-from fastpath.net.inetkey import inet_siphash
 from stack.core.errors import os_error
 from stack.core.fib_rules import (
     FR_ACT_TO_TBL,
@@ -26,10 +26,10 @@ from stack.core.fib_rules import (
 )
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
-from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.core.uapi import AF_INET6, NUD_FAILED, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
 from stack.inet.flow import flowi
+from stack.inet.multipath import fib_multipath_hash, fib_select_hop
 from stack.ipv6.addr import MASKS6, format_addr6
 
 if TYPE_CHECKING:
@@ -232,6 +232,8 @@ class netns_fib6:
     rules: list[fib6_table] = row()
     ops: fib_rules_ops = row()
     gc_timer: timer_list = row()
+    multipath: bool = row(False)
+    """There is, or was, a route with several next hops."""
 
     def __init__(self, net: Net) -> None:
         self.tables = {tb_id: fib6_table(tb_id) for _, tb_id in RT6_RULES}
@@ -240,6 +242,7 @@ class netns_fib6:
             AF_INET6, 128, 0xFC, fib_default_rules(*RT6_RULES), lambda: fib6_rules_changed(net)
         )
         self.gc_timer = timer_list(net.machine, fib6_gc_timer_cb, TIMER_DEFERRABLE, data=net)
+        self.multipath = False
 
 
 def fib6_rules_changed(net: Net) -> None:
@@ -400,20 +403,14 @@ def fib6_rule_tables(
         at = fib_rule_next(net, fib6.ops, at + 1, fl6, iif)
 
 
-def fib6_select_path(net: Net, f6i: fib6_info, saddr: wide, daddr: wide, label: int) -> fib6_info:
-    """net/ipv6/route.c: choose one of several equal routes by weight and a hash of the flow."""
-    usable = [s for s in f6i.fib6_siblings if not s.fib6_nh.fib_nh_flags & RTNH_F_DEAD]
-    total = 0
-    for sibling in usable:
-        total += sibling.fib6_nh.fib_nh_weight
-    if not total:
-        return f6i
-    point = inet_siphash(net.secret, saddr, daddr, label, SECURE_MULTIPATH) % total
-    for sibling in usable:
-        point -= sibling.fib6_nh.fib_nh_weight
-        if point < 0:
-            return sibling
-    return f6i
+def fib6_select_path(net: Net, f6i: fib6_info, fl6: flowi, skb: sk_buff | None) -> fib6_info:
+    """net/ipv6/route.c: one of several equal routes, by weight and a hash of the flow or packet."""
+    siblings = f6i.fib6_siblings
+    weights = [
+        0 if s.fib6_nh.fib_nh_flags & RTNH_F_DEAD else s.fib6_nh.fib_nh_weight for s in siblings
+    ]
+    at = fib_select_hop(weights, fib_multipath_hash(net, fl6, skb))
+    return siblings[at] if at >= 0 else f6i
 
 
 # --- changing routes -----------------------------------------------------------------------
@@ -455,7 +452,7 @@ def fib6_add(net: Net, rt: fib6_info, *, excl: bool = False, replace: bool = Fal
                     old.expires = rt.expires
                 raise os_error(errno.EEXIST, "such a route is there already")
     tb.link(rt)
-    _find_siblings(tb, rt)
+    _find_siblings(net, tb, rt)
     if rt.fib6_flags & RTF_EXPIRES:
         fib6_start_gc(net)
     net.ipv6.rt_cache_flush()
@@ -469,7 +466,7 @@ def fib6_del(net: Net, rt: fib6_info) -> None:
         return
     rt.fib6_destroying = True
     rt.fib6_table.unlink(rt)
-    _find_siblings(rt.fib6_table, rt)
+    _find_siblings(net, rt.fib6_table, rt)
     net.ipv6.rt6_exceptions -= len(rt.fib6_nh.exceptions)
     rt.fib6_nh.exceptions.clear()
     net.ipv6.rt_cache_flush()
@@ -477,12 +474,14 @@ def fib6_del(net: Net, rt: fib6_info) -> None:
         net.rtnl(RTM_DELROUTE, rt)
 
 
-def _find_siblings(tb: fib6_table, rt: fib6_info) -> None:
+def _find_siblings(net: Net, tb: fib6_table, rt: fib6_info) -> None:
     """Update fib6_siblings of the equal routes of rt's prefix and metric."""
     leaf = tb.leaf(rt.fib6_dst, rt.fib6_plen)
     equal = [r for r in leaf if r.fib6_metric == rt.fib6_metric and rt6_qualify_for_ecmp(r)]
     for each in equal:
         each.fib6_siblings = equal if len(equal) > 1 else []
+    if len(equal) > 1:
+        net.ipv6.fib6.multipath = True
 
 
 def fib6_clean_all(net: Net, dev: net_device | None) -> None:

@@ -39,9 +39,9 @@ WITH_PORTS = (IPPROTO_TCP, IPPROTO_UDP)
 
 
 def ip6_pol_route(
-    net: Net, oif: int, daddr: wide, saddr: wide, flowlabel: int, strict: int
+    net: Net, oif: int, daddr: wide, fl6: flowi | None, skb: sk_buff | None, strict: int
 ) -> rt6_info:
-    """net/ipv6/route.c: the route of a packet or flow; ip6_null_entry when there is none.
+    """net/ipv6/route.c: the route of a flow, or of `skb`; ip6_null_entry when there is none.
 
     `oif`: the interface it must leave by (output) or came in by (input), 0: any.
     """
@@ -56,15 +56,15 @@ def ip6_pol_route(
     else:
         return ipv6.ip6_null_entry
     assert f6i is not None
-    return rt6_of_info(net, f6i, oif, daddr, saddr, flowlabel)
+    return rt6_of_info(net, f6i, oif, daddr, fl6, skb)
 
 
 def rt6_of_info(
-    net: Net, f6i: fib6_info, oif: int, daddr: wide, saddr: wide, flowlabel: int
+    net: Net, f6i: fib6_info, oif: int, daddr: wide, fl6: flowi | None, skb: sk_buff | None
 ) -> rt6_info:
     """net/ipv6/route.c (in ip6_pol_route): of equal routes one; what packets of it share."""
     if f6i.fib6_siblings and not oif:
-        f6i = fib6_select_path(net, f6i, saddr, daddr, flowlabel)
+        f6i = fib6_select_path(net, f6i, fl6 or flowi(AF_INET6, daddr), skb)
     nh = f6i.fib6_nh
     if nh.exceptions:
         rt = rt6_find_cached_rt(net, f6i, daddr)
@@ -109,10 +109,9 @@ def ip6_route_input(skb: sk_buff, daddr: wide, need_strict: bool) -> None:
                 skb.dst = nh.rt6i_pcpu
                 return
     oif = dev.ifindex if strict else 0
-    iph = ipv6_hdr(skb)
-    rt = ip6_pol_route(net, oif, daddr, iph.saddr, iph.flow_lbl, strict)
+    rt = ip6_pol_route(net, oif, daddr, None, skb, strict)
     if rt is net.ipv6.ip6_null_entry and net.ipv6.fib6.ops.rest:
-        rt = fib6_rule_lookup(net, input_flow(skb, daddr, oif), dev.ifindex, strict)
+        rt = fib6_rule_lookup(net, input_flow(skb, daddr, oif), dev.ifindex, strict, skb)
     skb.dst = rt
 
 
@@ -130,7 +129,7 @@ def input_flow(skb: sk_buff, daddr: wide, oif: int) -> flowi:
     return fl6
 
 
-def fib6_rule_lookup(net: Net, fl6: flowi, iif: int, strict: int) -> rt6_info:
+def fib6_rule_lookup(net: Net, fl6: flowi, iif: int, strict: int, skb: sk_buff | None) -> rt6_info:
     """net/ipv6/fib6_rules.c: the route by rules with conditions; perhaps one with an error."""
     daddr = fl6.daddr
     if not net.ipv6.devconf_all.forwarding:
@@ -146,7 +145,7 @@ def fib6_rule_lookup(net: Net, fl6: flowi, iif: int, strict: int) -> rt6_info:
             and f6i.fib6_type != ip6_fib.RTN_THROW
             and not ip6_fib.fib6_rule_suppress(rule, f6i)
         ):
-            return rt6_of_info(net, f6i, fl6.flowi_oif, daddr, fl6.saddr, fl6.flowlabel)
+            return rt6_of_info(net, f6i, fl6.flowi_oif, daddr, fl6, skb)
     return net.ipv6.ip6_null_entry
 
 
@@ -162,9 +161,9 @@ def ip6_route_output_flags(net: Net, sk: inet_sock | None, fl6: flowi, flags: in
         or (oif and not fl6.saddr)
     ):
         flags |= ip6_fib.RT6_LOOKUP_F_IFACE
-    rt = ip6_pol_route(net, oif, fl6.daddr, fl6.saddr, fl6.flowlabel, flags)
+    rt = ip6_pol_route(net, oif, fl6.daddr, fl6, None, flags)
     if rt is net.ipv6.ip6_null_entry and net.ipv6.fib6.ops.rest:
-        rt = fib6_rule_lookup(net, fl6, LOOPBACK_IFINDEX, flags)
+        rt = fib6_rule_lookup(net, fl6, LOOPBACK_IFINDEX, flags, None)
     return rt
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from stack.core.rows import state
 from stack.core.sysctl_net_core import INT_MAX, INT_MIN, LONG_MAX, PORTS, Sysctl, SysctlError
+from stack.inet.multipath import FIELDS_ALL, FIELDS_DEFAULT
 from stack.ipv6.devconf import CONF_ROWS, WRITTEN_TO_ALL, conf_row, ipv6_devconf
 
 IPV6, ICMP6, ROUTE6 = "net.ipv6", "net.ipv6.icmp", "net.ipv6.route"
@@ -35,6 +36,22 @@ NET_IPV6: tuple[Sysctl, ...] = (
     _row(IPV6, "anycast_src_echo_reply", 0, "answer echo requests from an anycast address", 0, 1),
     _row(IPV6, "auto_flowlabels", 1, "0: none; 1: unless the socket says no; 2: if asked; 3", 0, 3),
     _row(IPV6, "bindv6only", 0, "new sockets have IPV6_V6ONLY", 0, 1),
+    _row(
+        IPV6,
+        "fib_multipath_hash_fields",
+        FIELDS_DEFAULT,
+        "with policy 3: bits 0-5 for source, destination, protocol, label, ports; 6-11 inside",
+        1,
+        FIELDS_ALL,
+    ),
+    _row(
+        IPV6,
+        "fib_multipath_hash_policy",
+        0,
+        "next hop by 0: addresses, label; 1: ports; 2: inner; 3: fields",
+        0,
+        3,
+    ),
     _row(IPV6, "flowlabel_consistency", 1, "flow labels must have been leased", 0, 1),
     _row(IPV6, "flowlabel_reflect", 0, "bits: 1 TCP's and 4 echo's answers take the label", 0, 7),
     _row(IPV6, "flowlabel_state_ranges", 1, "labels above 0x7ffff are the automatic ones", 0, 1),
@@ -110,6 +127,8 @@ class netns_sysctl_ipv6:
     anycast_src_echo_reply: int
     auto_flowlabels: int
     bindv6only: int
+    fib_multipath_hash_fields: int
+    fib_multipath_hash_policy: int
     flowlabel_consistency: int
     flowlabel_reflect: int
     flowlabel_state_ranges: int

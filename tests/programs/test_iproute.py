@@ -368,6 +368,12 @@ def told(text: str, row: Row) -> str:
 
 def both(peer: Peer, tmp_path: Path, row: Row, sysctl: dict[str, int]) -> None:
     """Run a row's script in the kernel's namespace and on a host; what they tell is the same."""
+    kernel, host = ran(peer, tmp_path, row, sysctl)
+    assert told(host, row).splitlines() == told(kernel, row).splitlines()
+
+
+def ran(peer: Peer, tmp_path: Path, row: Row, sysctl: dict[str, int]) -> tuple[str, str]:
+    """What a row's script tells in the kernel's namespace, and on a host, with one status."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     begin = ["ip", "netns", "exec", peer.name]
     settings = [f"{name}={value}" for name, value in sysctl.items()]
@@ -381,8 +387,8 @@ def both(peer: Peer, tmp_path: Path, row: Row, sysctl: dict[str, int]) -> None:
     ):
         out, _ = program.communicate(timeout=120)
     assert said == []
-    assert told(out.decode(), row).splitlines() == told(want.stdout.decode(), row).splitlines()
-    assert program.returncode == want.returncode
+    assert program.returncode == want.returncode, out.decode()
+    return want.stdout.decode(), out.decode()
 
 
 @pytest.fixture
@@ -391,6 +397,45 @@ def peer() -> Iterator[Peer]:
     with contextlib.closing(Peer()) as peer:
         peer.ip("link", "set", "lo", "up")
         yield peer
+
+
+SHARES = """
+ip link add w0 type veth peer name w1; ip link set w0 up; ip link set w1 up
+ip link add x0 type veth peer name x1; ip link set x0 up; ip link set x1 up
+ip addr add 10.7.0.1/24 dev w0; ip addr add 10.8.0.1/24 dev x0
+ip addr add 2001:db8:7::1/64 dev w0 nodad; ip addr add 2001:db8:8::1/64 dev x0 nodad
+ip route add default nexthop via 10.7.0.2 weight 3 nexthop via 10.8.0.2 weight 1
+ip -6 route add default nexthop via 2001:db8:7::2 weight 3 nexthop via 2001:db8:8::2 weight 1
+python3 - > $DIR/asked <<'END'
+for i in range(400):
+    a, b = f"172.16.{i % 250}.1", f"172.17.{i // 250}.7"
+    for src, dst in ((a, b), (b, a)):
+        print(f"route get {dst} from {src} iif v0")
+    print(f"route get 2001:db8:99::{i + 1:x} from 2001:db8::1")
+    print(f"route get 172.18.{i % 250}.{i // 250} ipproto udp sport {i + 1} dport 5")
+    print(f"route get 9.9.9.9 ipproto udp sport {i + 1} dport 5")
+    print(f"route get 9.9.9.9 from 10.8.0.1 ipproto udp sport {i + 1} dport 5")
+END
+ip -b $DIR/asked | grep -o 'dev [wx]0'
+"""
+
+
+@pytest.mark.parametrize("policy", [0, 1])
+def test_flows_part_as_on_linux(peer: Peer, tmp_path: Path, policy: int) -> None:
+    """Six kinds of question, 400 of each: the shares of the next hops are the kernel's."""
+    sysctl = {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
+    sysctl |= {f"net.{v}.fib_multipath_hash_policy": policy for v in ("ipv4", "ipv6")}
+    texts = ran(peer, tmp_path, Row(f"{VETH}{SHARES}"), sysctl)
+    answers = [text.splitlines() for text in texts]
+    assert [len(lines) for lines in answers] == [2400, 2400]
+    for kind in range(6):
+        kernel, ours = (lines[kind::6].count("dev w0") for lines in answers)
+        if kernel in (0, 400):
+            assert ours in (0, 400), kind
+        else:
+            assert abs(kernel - ours) < 5 * (2 * 400 * 3 / 16) ** 0.5, (kind, kernel, ours)
+    for lines in answers:  # both directions go one way
+        assert lines[0::6] == lines[1::6]
 
 
 @pytest.mark.parametrize("name", ROWS)

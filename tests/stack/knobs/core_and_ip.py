@@ -41,6 +41,9 @@ from stack.core.uapi import (
     SOL_IP,
     SOL_SOCKET,
 )
+from stack.inet.flow import flowi
+from stack.ipv4.arp import arp_req_set
+from stack.ipv4.route import ip_route_output_flow
 from tests.stack.ipv4.net import ME_MAC, PEER_MAC, at
 from tests.stack.knobs.rig import (
     AF_INET,
@@ -685,6 +688,43 @@ def gap(rig: Rig, **more: int) -> bool:
     return found[-1][0] - found[0][0] > 2100
 
 
+def multipath(rig: Rig, **more: int) -> int:
+    """Over how many wires a router sends on what differs by port and by the packet inside."""
+    net = rig.ip(f"{ME}/24", f"{OUT}/24", "10.2.0.1/24", ip_forward=1, **more)
+    hops = []
+    for i, to in enumerate((BEYOND, "10.2.0.2")):
+        arp_req_set(net.wires[i + 1].dev, ip4(to), b"\x02\0\0\0\1\2")
+        hops.append((to, None, 1))
+    net.host.route_add("default", nexthops=hops)
+    for i in range(20):
+        net.inject(IP(src=PEER, dst="8.8.8.8") / UDP(sport=i, dport=2))
+    return sum(bool(net.ip_sent(wire=i)) for i in (1, 2))
+
+
+def multipath_seed(rig: Rig) -> bool:
+    """Whether flows are spread as with seed 0."""
+    spread = []
+    for each in (rig, Rig({**rig.sysctl, "fib_multipath_hash_seed": 0}, rig.live)):
+        net = each.ip(f"{ME}/24", f"{OUT}/24", "10.2.0.1/24")
+        net.host.route_add("default", nexthops=[(BEYOND, None, 1), ("10.2.0.2", None, 1)])
+        flows = [flowi(AF_INET, ip4(f"8.8.8.{i}")) for i in range(40)]
+        spread.append([ip_route_output_flow(net.host, fl4).dev.name for fl4 in flows])
+    return spread[0] == spread[1]
+
+
+def multipath_use_neigh(rig: Rig) -> int:
+    """To how many routers packets go after one did not answer."""
+    net = rig.ip(f"{ME}/24", f"{OUT}/24", "10.2.0.1/24", ip_forward=1)
+    arp_req_set(net.wires[1].dev, ip4(BEYOND), b"\x02\0\0\0\1\2")
+    net.host.route_add("default", nexthops=[(BEYOND, None, 1), ("10.2.0.2", None, 1)])
+    for _ in range(2):
+        for i in range(20):
+            net.inject(IP(src=PEER, dst=f"8.8.8.{i}") / UDP(sport=1, dport=2))
+        sent = len(net.ip_sent(wire=1))
+        net.run(5 * S)
+    return sent == 20
+
+
 MIB = 1 << 20
 PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "dev_weight": (dev_weight, {64: False, 2: True}),
@@ -706,6 +746,13 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "udp_early_demux": (demuxed, {1: [True, True], 0: [True, False]}),
     "ip_no_pmtu_disc": (ip_no_pmtu_disc, {0: True, 1: False}),
     "ip_forward_use_pmtu": (ip_forward_use_pmtu, {0: 1, 1: 0}),
+    "fib_multipath_hash_policy": (multipath, {0: 1, 1: 2, 2: 1}),
+    "fib_multipath_hash_fields": (
+        lambda rig: multipath(rig, fib_multipath_hash_policy=3),
+        {7: 1, 16: 2},
+    ),
+    "fib_multipath_hash_seed": (multipath_seed, {0: True, 77: False}),
+    "fib_multipath_use_neigh": (multipath_use_neigh, {0: False, 1: True}),
     "ip_nonlocal_bind": (ip_nonlocal_bind, {0: "EADDRNOTAVAIL", 1: ""}),
     "ip_local_port_range": (ip_local_port_range, {(32768, 60999): False, (2000, 2001): True}),
     "ip_local_reserved_ports": (

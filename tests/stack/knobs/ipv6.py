@@ -254,9 +254,25 @@ def disabled(rig: Rig6) -> list[str]:
 
 
 REPLY = ["reply 4"]
+
+
+def multipath(rig: Rig6, **more: int) -> int:
+    """Over how many interfaces flows go that differ by port."""
+    net = rig.host("2001:db8:1::1/64", "2001:db8:2::1/64", **more)
+    for i in (1, 2):
+        net.host.route_add("::/0", via=f"2001:db8:{i}::2", append=i > 1)
+    flows = [flowi(AF_INET6, ip6("fd00::9"), ip6("2001:db8:1::1"), fl_sport=i) for i in range(20)]
+    return len({ip6_route_output_flow(net.host, fl6).dev.ifindex for fl6 in flows})
+
+
 PROBES6: dict[str, tuple[Callable[[Rig6], Any], dict[Any, Any]]] = {
     "net.ipv6.anycast_src_echo_reply": (anycast_source, {0: ME, 1: ANYCAST}),
     "net.ipv6.auto_flowlabels": (label, {1: 1, 0: -1, 2: -1, 3: 1}),
+    "net.ipv6.fib_multipath_hash_fields": (
+        lambda rig: multipath(rig, fib_multipath_hash_policy=3),
+        {7: 1, 16: 2},
+    ),
+    "net.ipv6.fib_multipath_hash_policy": (multipath, {0: 1, 1: 2, 2: 1}),
     "net.ipv6.flowlabel_consistency": (reflect_refused, {1: "EPERM", 0: "ENOPROTOOPT"}),
     "net.ipv6.flowlabel_reflect": (label_reflected, {0: False, 4: True}),
     "net.ipv6.flowlabel_state_ranges": (label, {1: 1, 0: 2}),
