@@ -203,6 +203,12 @@ class sock:
     """Bits SOF_TIMESTAMPING_* (SO_TIMESTAMPING)."""
     sk_tskey: u32 = row(0)
     """The number of the next datagram with a time stamp; of TCP where counting bytes begins."""
+    sk_clockid: u8 = row(0)
+    """CLOCK_*: whose ns SCM_TXTIME has (SO_TXTIME)."""
+    sk_txtime_deadline_mode: bool = row(False)
+    """SOF_TXTIME_DEADLINE_MODE: the time is the last moment, not the moment to send."""
+    sk_txtime_report_errors: bool = row(False)
+    """SOF_TXTIME_REPORT_ERRORS: packets that etf drops are told on the error queue."""
     sk_timer: timer_list | None = row(None, clone=FRESH)
     """The keepalive timer; None until it is first armed."""
 

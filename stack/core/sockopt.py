@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,6 @@ from stack.core.sockopt_table import (
     ADMIN,
     M32,
     OPTLEN_ANY,
-    TCP,
     UNIX,
     Level,
     SockOpt,
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 class sockcm_cookie:
     """struct sockcm_cookie: socket options that one sendmsg overrides by control messages."""
 
-    __slots__ = ("mark", "priority", "ts_opt_id", "tsflags")
+    __slots__ = ("mark", "priority", "transmit_time", "ts_opt_id", "tsflags")
 
     def __init__(self, sk: sock, mark: int, priority: int) -> None:
         self.mark = mark
@@ -86,11 +86,16 @@ class sockcm_cookie:
         self.tsflags: int = sk.sk_tsflags
         self.ts_opt_id: int = -1
         """SCM_TS_OPT_ID: the number of the datagram's time stamps; -1: the next."""
+        self.transmit_time: int = 0
+        """SCM_TXTIME: when the packet is to leave, ns of `sk_clockid`; 0: at once."""
 
 
 TIMEVAL = struct.Struct("=qq")
 TIMESTAMPING = struct.Struct("=6q")
 SO_TIMESTAMPING_BYTES = struct.Struct("=ii")
+SOCK_TXTIME_BYTES = struct.Struct("=iI")
+TXTIME = struct.Struct("=q")
+"""A u64 that the kernel, too, compares as a signed number."""
 LINGER = struct.Struct("=ii")
 UCRED = struct.Struct("=iII")
 MEMINFO = struct.Struct("=9I")
@@ -247,11 +252,6 @@ def sock_get_linger(sk: sock) -> bytes:
     )
 
 
-need_tcp = only(  # the only protocol that is paced (tcp_pacing.py): there is no fq discipline
-    "sk_protocol", (uapi.IPPROTO_TCP,), errno.ENOPROTOOPT, "only TCP sockets are paced"
-)
-
-
 def sock_set_max_pacing_rate(sk: sock, optval: Any) -> None:
     """SO_MAX_PACING_RATE, bytes a second: an int of 32 bits (-1: no limit) or 8 bytes."""
     if not isinstance(optval, int) and len(opt_bytes(optval)) >= PACING_RATE.size:
@@ -276,6 +276,36 @@ def pacing_rate(sk: sock) -> wide:
     """sk_pacing_rate as applications see it: bytes per second, ~0UL when nothing limits it."""
     rate: wide = sk.sk_pacing_rate
     return M64 if rate == PACING_UNLIMITED else rate
+
+
+def sock_set_txtime(sk: sock, optval: Any) -> None:
+    """SO_TXTIME, a struct sock_txtime: the clock of SCM_TXTIME, and SOF_TXTIME_*.
+
+    Raises: OSError EINVAL; EPERM for another clock than CLOCK_MONOTONIC.
+    """
+    data = opt_bytes(optval)
+    if len(data) != SOCK_TXTIME_BYTES.size:
+        raise os_error(errno.EINVAL, f"SO_TXTIME takes {SOCK_TXTIME_BYTES.size} bytes")
+    clockid: int
+    flags: int
+    clockid, flags = SOCK_TXTIME_BYTES.unpack(data)
+    if flags & ~uapi.SOF_TXTIME_FLAGS_MASK:
+        raise os_error(errno.EINVAL, f"SO_TXTIME: {flags:#x} has unknown bits")
+    if clockid != uapi.CLOCK_MONOTONIC:  # fq, which sends by it, has a horizon
+        need_capable(sk.net, ADMIN, f"SO_TXTIME with clock {clockid}")
+    if clockid not in (uapi.CLOCK_REALTIME, uapi.CLOCK_MONOTONIC, uapi.CLOCK_TAI):
+        raise os_error(errno.EINVAL, f"no packet has a time of clock {clockid}")
+    sk.sk_flags |= sock_flags.SOCK_TXTIME
+    sk.sk_clockid = clockid
+    sk.sk_txtime_deadline_mode = bool(flags & uapi.SOF_TXTIME_DEADLINE_MODE)
+    sk.sk_txtime_report_errors = bool(flags & uapi.SOF_TXTIME_REPORT_ERRORS)
+
+
+def sock_get_txtime(sk: sock) -> bytes:
+    """SO_TXTIME: the struct sock_txtime."""
+    flags = uapi.SOF_TXTIME_DEADLINE_MODE * sk.sk_txtime_deadline_mode
+    flags |= uapi.SOF_TXTIME_REPORT_ERRORS * sk.sk_txtime_report_errors
+    return SOCK_TXTIME_BYTES.pack(sk.sk_clockid, flags)
 
 
 def need_zerocopy(sk: sock, val: int) -> None:
@@ -499,8 +529,8 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         set=lambda sk, val: sk_lock_filter(sk, bool(val))),
     number("SO_MARK", "sk_mark", None, "mark of packets (skb.mark, for netfilter hooks)",
         since="2.6.25", takes=opt_u32, caps=ADMIN, then=sk_dst_reset),
-    SockOpt("SO_MAX_PACING_RATE", "bytes a second at most, by internal pacing", "3.13", TCP,
-        has=need_tcp, takes=opt_raw, set=sock_set_max_pacing_rate, fill=sock_get_max_pacing_rate),
+    SockOpt("SO_MAX_PACING_RATE", "bytes a second at most, of others than TCP by fq", "3.13",
+        takes=opt_raw, set=sock_set_max_pacing_rate, fill=sock_get_max_pacing_rate),
     SockOpt("SO_MEMINFO", "memory in use, nine numbers", "4.12", get=sk_get_meminfo),
     switch("SO_NO_CHECK", "sk_no_check_tx", "send without UDP checksum"),
     flag("SO_OOBINLINE", sock_flags.SOCK_URGINLINE, "urgent data stays in the stream"),
@@ -551,6 +581,8 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         "5.1"),
     stamp("SO_TIMESTAMP_NEW", US | NEW, "the same as SO_TIMESTAMP, its message by this number",
         "5.1"),
+    SockOpt("SO_TXTIME", "packets may say when to leave (SCM_TXTIME), for fq and etf", "4.19",
+        takes=opt_raw, set=sock_set_txtime, get=sock_get_txtime),
     fact("SO_TYPE", "sk_type", "SOCK_STREAM ..."),
     flag("SO_ZEROCOPY", sock_flags.SOCK_ZEROCOPY,
         "MSG_ZEROCOPY sends from the caller's memory (TCP and UDP)", since="4.14",
@@ -607,8 +639,21 @@ def __sock_cmsg_send(sk: sock, kind: int, data: Any, sockc: sockcm_cookie) -> No
         if sk_is_tcp(sk) or not sk.sk_tsflags & uapi.SOF_TIMESTAMPING_OPT_ID:
             raise os_error(errno.EINVAL, "SCM_TS_OPT_ID: datagrams with SOF_TIMESTAMPING_OPT_ID")
         sockc.ts_opt_id = exact_int(data) & M32
+    elif kind == uapi.SCM_TXTIME:
+        sockc.transmit_time = sock_txtime(sk, data)
     elif kind not in (uapi.SCM_RIGHTS, uapi.SCM_CREDENTIALS):
         raise os_error(errno.EINVAL, f"control message {kind} of SOL_SOCKET")
+
+
+def sock_txtime(sk: sock, data: Any) -> int:
+    """SCM_TXTIME: ns, 8 bytes or an int. Raises: OSError EINVAL, also without SO_TXTIME."""
+    if not sk.sk_flags & sock_flags.SOCK_TXTIME:
+        raise os_error(errno.EINVAL, "SCM_TXTIME: set SO_TXTIME first")
+    raw = (data & M64).to_bytes(8, sys.byteorder) if isinstance(data, int) else opt_bytes(data)
+    if len(raw) != TXTIME.size:
+        raise os_error(errno.EINVAL, f"SCM_TXTIME has {TXTIME.size} bytes")
+    when: int = TXTIME.unpack(raw)[0]
+    return when
 
 
 def sock_cmsg_send(sk: sock, control: list[Any]) -> sockcm_cookie:

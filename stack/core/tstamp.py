@@ -61,11 +61,12 @@ def sock_tx_key(sk: sock, sockc: sockcm_cookie) -> int:
 
 
 def skb_setup_tx_timestamp(skb: sk_buff, sk: sock, sockc: sockcm_cookie) -> None:
-    """include/net/sock.h: what the sender of this packet asked for."""
+    """include/net/sock.h: what the sender of this packet asked for: stamps, and when to leave."""
     tsflags = sockc.tsflags
     if tsflags & uapi.SOF_TIMESTAMPING_TX_RECORD_MASK:
         skb.tx_flags = sock_tx_flags(tsflags)
         skb.tskey = sock_tx_key(sk, sockc)
+    skb.tx_tstamp_ns = sockc.transmit_time
 
 
 def skb_setup_datagram(skb: sk_buff, sk: sock, sockc: sockcm_cookie) -> None:
@@ -73,6 +74,7 @@ def skb_setup_datagram(skb: sk_buff, sk: sock, sockc: sockcm_cookie) -> None:
     skb.tx_flags = sock_tx_flags(sockc.tsflags)
     if skb.tx_flags:
         skb.tskey = sock_tx_key(sk, sockc)
+    skb.tx_tstamp_ns = sockc.transmit_time
 
 
 def skb_tx_timestamp(skb: sk_buff) -> None:

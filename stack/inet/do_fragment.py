@@ -189,6 +189,7 @@ def ip_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
     to.dst = frm.dst
     to.dev = frm.dev
     to.mark = frm.mark
+    to.tx_tstamp_ns = frm.tx_tstamp_ns
     to.hash = frm.hash
     to.ip_cb_flags = frm.ip_cb_flags
     to.queue_mapping = frm.queue_mapping

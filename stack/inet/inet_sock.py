@@ -69,7 +69,7 @@ class inet_cork:
     gso_size: int = row(0)
     mark: int = row(0)
     sockc: sockcm_cookie | None = row()
-    """The time stamps that its first packet is to get."""
+    """The time stamps that its first packet is to get, and when it leaves."""
     fl4: flowi | None = row()
 
 

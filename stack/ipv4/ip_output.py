@@ -89,7 +89,7 @@ class ipcm_cookie:
     sockc_mark: int = row(0)
     priority: int = row(0)
     sockc: sockcm_cookie | None = row()
-    """The time stamps that are wanted, if any are."""
+    """The time stamps that are wanted, and when to leave; None: neither."""
 
     def __init__(self, sk: inet_sock | None = None) -> None:
         self.addr = 0

@@ -50,7 +50,7 @@ class ipcm6_cookie:
     mark: int = row(0)
     priority: int = row(0)
     sockc: sockcm_cookie | None = row()
-    """The time stamps that are wanted, if any are."""
+    """The time stamps that are wanted, and when to leave; None: neither."""
 
     def __init__(self, sk: inet_sock | None = None) -> None:
         self.hlimit = -1

@@ -239,10 +239,18 @@ OPTIONS: dict[str, Options] = {
     "fq_codel": numbers(
         "target limit interval ecn flows quantum ce_threshold drop_batch_size memory_limit"
     ),
-    "fq": numbers(
-        "plimit flow_plimit quantum initial_quantum rate_enable flow_default_rate flow_max_rate "
-        "buckets_log flow_refill_delay orphan_mask low_rate_threshold ce_threshold"
+    "fq": Options(
+        rows=(
+            *numbers(
+                "plimit flow_plimit quantum initial_quantum rate_enable flow_default_rate "
+                "flow_max_rate buckets_log flow_refill_delay orphan_mask low_rate_threshold "
+                "ce_threshold"
+            ).rows,
+            Attr("horizon", 14, U32),
+            Attr("horizon_drop", 15, U8),
+        )
     ),
+    "etf": Options(rows=(Shape("iiI", "delta clockid flags").row("PARMS", 1),)),
     "sfq": Options(
         Shape(
             "IiIIIIIIIIBBBBI6I",
@@ -292,9 +300,10 @@ XSTATS: dict[str, Shape] = {
     ),
     "red": Shape("IIII", "early pdrop other marked"),
     "fq": Shape(
-        "QQQQQQQqIIIIQ",
+        "QQQQQQQqIIIIQQQ",
         "gc_flows highprio_packets tcp_retrans throttled flows_plimit pkts_too_long "
-        "allocation_errors time_next_delayed_flow flows inactive_flows throttled_flows - ce_mark",
+        "allocation_errors time_next_delayed_flow flows inactive_flows throttled_flows - ce_mark "
+        "horizon_drops horizon_caps",
     ),
 }
 """TCA_STATS_APP of disciplines."""

@@ -2,10 +2,13 @@
 
     enqueue     fq_classify: the packet's socket, else its hash, is its flow
                 packets of priority TC_PRIO_CONTROL go into `internal`, which is sent first
+                a packet with a time to leave (SCM_TXTIME, CLOCK_MONOTONIC) has its place by it
     dequeue     internal; new flows, then old ones; each may send `quantum` bytes in its turn
-                a flow with a rate (SO_MAX_PACING_RATE, `flow_max_rate`) waits in `delayed`
+                a flow whose time has not come (SO_MAX_PACING_RATE, `flow_max_rate`, its first
+                packet's own) waits in `delayed`
 
-TCP paces its own packets, before they come here; so its sockets' rate is not applied again.
+TCP paces its own packets, before they come here; so its sockets' rate is not applied again. A time
+above 2^63 has passed for ever, where Linux holds its flow for as long.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ NO_RATE = 0xFFFFFFFF
 PLAIN = (
     *("plimit", "flow_plimit", "quantum", "initial_quantum", "rate_enable", "flow_max_rate"),
     *("buckets_log", "orphan_mask", "low_rate_threshold", "ce_threshold", "flow_refill_delay"),
+    *("horizon", "horizon_drop"),
 )
 """Parameters that are kept as they come, in `p`."""
 FLOWS_MAX = 65536
@@ -50,7 +54,7 @@ class fq_flow:
 
     key: int
     queue: deque[tuple[sk_buff, int]] = row(make=deque)
-    """Packets and when they came, ns."""
+    """Packets by the time from which each may leave, ns."""
     credit: int = row(0)
     """Bytes left of its turn."""
     time_next_packet: int = row(0)
@@ -78,6 +82,8 @@ class fq_qdisc(Qdisc):
     throttled: int = row(0)
     flows_plimit: int = row(0)
     ce_mark: int = row(0)
+    horizon_drops: int = row(0)
+    horizon_caps: int = row(0)
 
     def init(self, opt: Options | None) -> None:
         """Raises: OSError EINVAL."""
@@ -95,6 +101,8 @@ class fq_qdisc(Qdisc):
             "low_rate_threshold": 550_000 // 8,
             "ce_threshold": NO_RATE,
             "flow_refill_delay": 40_000,
+            "horizon": 10_000_000,
+            "horizon_drop": 1,
         }
         super().init(opt)
 
@@ -129,6 +137,8 @@ class fq_qdisc(Qdisc):
             "inactive_flows": idle,
             "throttled_flows": len(self.delayed),
             "ce_mark": self.ce_mark,
+            "horizon_drops": self.horizon_drops,
+            "horizon_caps": self.horizon_caps,
         }
 
     def fq_classify(self, skb: sk_buff, now: int) -> fq_flow:
@@ -144,11 +154,29 @@ class fq_qdisc(Qdisc):
             flow.credit = self.p["initial_quantum"]
         return flow
 
+    def time_to_send(self, skb: sk_buff, now: int) -> int:
+        """When a packet may leave, ns: what its sender said, at most `horizon` on; -1: drop it."""
+        when = skb.tx_tstamp_ns
+        if when <= now or skb.sk is None:  # without a socket it was forwarded, and its time is over
+            return now
+        last = now + self.p["horizon"] * 1000
+        if when <= last:
+            return when
+        if self.p["horizon_drop"]:
+            self.horizon_drops += 1
+            return -1
+        self.horizon_caps += 1
+        skb.tx_tstamp_ns = last
+        return last
+
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_fq.c: fq_enqueue. Takes ownership of skb."""
         if self.qlen >= self.p["plimit"]:
             return qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
         now = self.dev.net.clock.now_ns()
+        when = self.time_to_send(skb, now)
+        if when < 0:
+            return qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_DROP)
         if skb.priority & 15 == TC_PRIO_CONTROL:
             queue = self.internal
             self.highprio_packets += 1
@@ -162,7 +190,10 @@ class fq_qdisc(Qdisc):
                 if now > flow.age + self.p["flow_refill_delay"] * 1000:
                     flow.credit = max(flow.credit, self.p["quantum"])
                 self.new_flows.append(flow)
-        queue.append((skb, now))
+        at = len(queue)
+        while at and queue[at - 1][1] > when:
+            at -= 1
+        queue.insert(at, (skb, when))
         self.qlen += 1
         self.qstats.backlog += qdisc_pkt_len(skb)
         return NET_XMIT_SUCCESS
@@ -200,11 +231,13 @@ class fq_qdisc(Qdisc):
                 flow.credit += self.p["quantum"]
                 self.old_flows.append(flows.popleft())
                 continue
-            if flow.time_next_packet > now:
+            time_next_packet = max(flow.queue[0][1], flow.time_next_packet)
+            if time_next_packet > now:
                 flows.popleft()
+                flow.time_next_packet = time_next_packet
                 self.throttled += 1
                 self.seq += 1
-                heappush(self.delayed, (flow.time_next_packet, self.seq, flow))
+                heappush(self.delayed, (time_next_packet, self.seq, flow))
                 continue
             return self.send(flow, flows, now)
         if self.delayed:

@@ -8,6 +8,7 @@ from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.sched.sch_api import AUTOHANDLE, TC_H_INGRESS, TC_H_MAJ_MASK, qdisc_lookup
 from stack.sched.sch_codel import codel_qdisc
+from stack.sched.sch_etf import etf_qdisc
 from stack.sched.sch_fifo import bfifo_qdisc, pfifo_head_drop_qdisc, pfifo_qdisc
 from stack.sched.sch_fq import fq_qdisc
 from stack.sched.sch_fq_codel import fq_codel_qdisc
@@ -24,7 +25,7 @@ QDISCS: dict[str, type[Qdisc]] = {
     for cls in (
         *(pfifo_fast_qdisc, noqueue_qdisc, pfifo_qdisc, bfifo_qdisc, pfifo_head_drop_qdisc),
         *(tbf_qdisc, prio_qdisc, netem_qdisc, htb_qdisc, red_qdisc),
-        *(codel_qdisc, fq_codel_qdisc, fq_qdisc, sfq_qdisc),
+        *(codel_qdisc, fq_codel_qdisc, fq_qdisc, sfq_qdisc, etf_qdisc),
     )
 }
 """register_qdisc: the class of each kind that `tc qdisc add` makes."""

@@ -48,11 +48,14 @@ NO_SOCKOPTS = (
     uapi.SO_BUF_LOCK,
     uapi.SO_DEBUG,
     uapi.SO_KEEPALIVE,
+    uapi.SO_MAX_PACING_RATE,
     uapi.SO_NO_CHECK,
     uapi.SO_OOBINLINE,
+    uapi.SO_TXTIME,
 )
-"""Options without a meaning in XTP. XTP sends to one peer, always probes whether the peer lives,
-and has XTP_NOCHECK and no urgent data. It keeps buffers at the size set, and logs no states."""
+"""Options without a meaning in XTP. XTP sends to one peer, as its rate allows, and always probes
+whether the peer lives. It has XTP_NOCHECK and no urgent data. It keeps buffers at the size set, and
+logs no states."""
 
 xtp_prot = proto(
     name="XTP",

@@ -150,7 +150,8 @@ SHOWN = (
     "fq_codel limit 900p flows 64 quantum 600 target 4ms interval 80ms memory_limit 4Mb "
     "ecn drop_batch 7",
     "fq limit 900p flow_limit 50p buckets 256 orphan_mask 255 quantum 3000b initial_quantum 9000b "
-    "maxrate 1Mbit low_rate_threshold 1Mbit refill_delay 30ms",
+    "maxrate 1Mbit low_rate_threshold 1Mbit refill_delay 30ms horizon 2s horizon_cap",
+    "etf clockid TAI delta 300000 offload off deadline_mode on skip_sock_check off",
     "sfq limit 100p quantum 2000b depth 20 headdrop divisor 512 perturb 10sec",
     "red limit 60000b min 10000b max 30000b ecn",
 )
@@ -161,6 +162,7 @@ WORDS = (
     (r"limit 1000 ", ""),
     (r"(\d)[pb]\b", r"\1"),
     (r"sec$", ""),
+    (r"clockid TAI(.*) offload off deadline_mode on .*", r"clockid CLOCK_TAI\1 deadline_mode"),
     (r"^(red .*)", r"\1 avpkt 1000 burst 20 bandwidth 10mbit"),
 )
 """What it shows and does not take."""

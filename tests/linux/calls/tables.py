@@ -10,6 +10,7 @@ from tests.linux.calls.data import data
 from tests.linux.calls.naming import naming
 from tests.linux.calls.options import options, options_in_states
 from tests.linux.calls.stamps import stamps
+from tests.linux.calls.txtime import txtime
 from tests.linux.calls.waiting import waiting
 from tests.linux.calls.world import World
 
@@ -20,6 +21,7 @@ TABLES: dict[str, Callable[[World], None]] = {
     "waiting": waiting,
     "control": control,
     "stamps": stamps,
+    "txtime": txtime,
     "options": options,
     "options_in_states": options_in_states,
 }

@@ -12,6 +12,7 @@ from stack.core.bsd_socket import (
     sys_poll_one,
     sys_recvfrom,
     sys_recvmsg,
+    sys_sendmsg,
     sys_setsockopt,
     sys_socket,
 )
@@ -131,6 +132,15 @@ def stamping(name: int) -> Probe:
     return probe
 
 
+def txtime(value: bytes | None) -> str:
+    """Whether a datagram may say when to leave."""
+    net: Net = one_host()
+    fd = udp(net)
+    option(net, fd, SOL, u.SO_TXTIME, value)
+    message = [(SOL, u.SCM_TXTIME, bytes(8))]
+    return err(sys_sendmsg, net.host, fd, msghdr(at(PEER, 9), [bytes(10)], message), 0)
+
+
 TOLD = u.SOF_TIMESTAMPING_TX_SCHED | u.SOF_TIMESTAMPING_SOFTWARE
 STAMPED = (u.SOL_IP, u.IP_RECVERR)
 
@@ -159,6 +169,7 @@ FOUND: dict[str, tuple[Probe, dict[Any, Any]]] = {
         control(SOL, u.SO_TIMESTAMP_NEW),
         {None: NO, 1: [(SOL, u.SO_TIMESTAMP_NEW)]},
     ),
+    "SO_TXTIME": (txtime, {None: "EINVAL", struct.pack("=iI", u.CLOCK_MONOTONIC, 0): ""}),
     "IP_MSFILTER": (
         after(u.IP_MSFILTER, msfilter(EXCLUDE, PEER), JOIN),
         {False: 1, True: 0},

@@ -55,6 +55,7 @@ HOLDING: dict[str, dict[str, Any]] = {
     "codel": {"limit": 20, "target": 500, "interval": 3000},
     "fq_codel": {"limit": 20, "flows": 4, "quantum": 300, "target": 500, "interval": 3000},
     "fq": {"plimit": 20, "flow_plimit": 9, "quantum": 600, "flow_max_rate": 500_000},
+    "etf": {"delta": 0, "clockid": 11, "flags": 4},
     "netem": {"latency64": MSEC, "limit": 20, "loss": 10 * PERCENT, "duplicate": 10 * PERCENT},
 }
 FLOWS = st.lists(
