@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,11 @@ from e1000emu.cli.common import (
     link_option,
     make_station,
 )
+from e1000emu.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from e1000emu.cli.simulated import SimulatedClock
+    from stack.api.programs import Program
 
 __all__ = ["command"]
 
@@ -27,6 +33,11 @@ __all__ = ["command"]
 @click.argument("argv", metavar="PROGRAM [ARGS]...", nargs=-1, required=True)
 @link_option()
 @address_options
+@click.option(
+    "--virtual",
+    is_flag=True,
+    help="In virtual time: it moves when all threads wait, so `sleep 3600` ends at once.",
+)
 @click.option("--trace", is_flag=True, help="Print each call that the host answers.")
 @autoneg_option(0)
 @capture_option
@@ -35,6 +46,7 @@ def command(
     argv: tuple[str, ...],
     link_spec: str,
     own: Addressing,
+    virtual: bool,
     trace: bool,
     autoneg_ns: int,
     capture: Path | None,
@@ -49,20 +61,54 @@ def command(
     from stack.api.programs import start
 
     with contextlib.ExitStack() as stack:
-        clock = stack.enter_context(blocking_clock(link_spec))
+        clock = stack.enter_context(clock_of(link_spec, virtual))
         station = make_station(
             clock, link_spec, own, capture=capture, impair=impair, autoneg_ns=autoneg_ns
         )
         stack.callback(station.close)
+        if virtual:
+            clock.begin()
         program = stack.enter_context(start(station.host, argv, trace=trace or None))
-        ended = os.pidfd_open(program.pid)
-        stack.callback(os.close, ended)
-        clock.add_reader(ended, lambda: clock.remove_reader(ended))
         # The terminal sends its own to the program, too; others end the program first.
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _: program.send_signal(number))
-        clock.wait(lambda: program.poll() is not None)
+        wait = in_virtual_time if virtual else in_real_time
+        wait(clock, program)
         status = program.returncode
     raise SystemExit(status if status >= 0 else 128 - status)
+
+
+def clock_of(link_spec: str, virtual: bool) -> AbstractContextManager[Any]:
+    """Return a clock for the link.  Raises: ArgumentError."""
+    if not virtual:
+        return blocking_clock(link_spec)
+    from e1000emu.cli.simulated import simulated_clock
+
+    return simulated_clock(link_spec)
+
+
+def in_real_time(clock: Any, program: Program) -> None:
+    """Run the clock until the program has ended."""
+    ended = os.pidfd_open(program.pid)
+    try:
+        clock.add_reader(ended, lambda: clock.remove_reader(ended))
+        clock.wait(lambda: program.poll() is not None)
+    finally:
+        os.close(ended)
+
+
+def in_virtual_time(clock: SimulatedClock, program: Program) -> None:
+    """The same where time is virtual.  Raises: CommandError."""
+    from e1000emu.clock import SimulationDeadlock
+
+    try:
+        clock.loop.run_until_complete(program.ended())
+    except SimulationDeadlock:
+        program.close()
+        raise CommandError(
+            "the program waits for what cannot come: nothing is left that happens in virtual time; "
+            "whoever writes or types from outside has none, so leave --virtual out for that",
+            1,
+        ) from None

@@ -92,6 +92,8 @@ def _figures(figures: dict[str, Any]) -> str:
         if isinstance(value, dict):
             value = ", ".join(f"{number:,} {word}" for word, number in value.items() if number)
             words.append(f"{key} {value or 'nobody came'}")
+        elif isinstance(value, str):
+            words += [value] if value else []
         elif value is not None:
             words.append(f"{key} {value:,.6g}" if isinstance(value, float) else f"{key} {value:,}")
     return "; ".join(words)

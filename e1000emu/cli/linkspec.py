@@ -135,6 +135,8 @@ class Kind:
     """`(what follows the colon, what else is known)` to a `Link`; raises E1000Error."""
     check: Callable[[str], str] = _no_more
     """What is wrong with what follows the colon, without opening anything; or ""."""
+    simulated: bool = False
+    """Nothing at its far end has real time."""
 
     @property
     def bare(self) -> bool:
@@ -150,6 +152,7 @@ LINKS: dict[str, Kind] = {
         "a host of this stack in this process",
         _open_stack,
         _check_stack,
+        simulated=True,
     ),
     "passt": Kind(
         "passt[:OPTIONS|:PATH]",
@@ -157,8 +160,8 @@ LINKS: dict[str, Kind] = {
         _open_passt,
         _check_passt,
     ),
-    "pcap": Kind("pcap:FILE", "replay of a capture", _open_pcap, _check_pcap),
-    "null": Kind("null", "a far end that takes all and says nothing", _open_null),
+    "pcap": Kind("pcap:FILE", "replay of a capture", _open_pcap, _check_pcap, simulated=True),
+    "null": Kind("null", "a far end that takes all and says nothing", _open_null, simulated=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""What `run` starts on a host: ping, get, send, serve and iperf3 -s, as coroutines.
+"""What `run` starts on a host: ping, get, send, serve, iperf3 -s and exec, as coroutines.
 
 Words and options are those of the commands of the same names, as far as they have them.
 """
@@ -11,7 +11,9 @@ import http.client
 import io
 import os
 import shlex
+import signal
 from collections.abc import Callable, Coroutine
+from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
 import click
@@ -36,6 +38,8 @@ Start = Callable[[Host, Callable[[str], str], Figures], Coroutine[Any, Any, None
 SECOND_NS = 1_000_000_000
 BLOCK = memoryview(bytes(64 << 10))
 SEGMENT_BYTES = 1448
+MOST_SHOWN = 200
+"""Characters of a line that a program has printed."""
 PORT = click.IntRange(1, 65535)
 
 
@@ -52,6 +56,8 @@ class Program(msgspec.Struct, frozen=True):
     """Whom it talks to: an address, or the name of a node."""
     lasting: bool = False
     """It serves until it is stopped, and nobody waits for it to end."""
+    looks_up: bool = False
+    """It looks names up itself, so its host has to know those of the nodes."""
 
     @property
     def name(self) -> str:
@@ -62,13 +68,18 @@ class Program(msgspec.Struct, frozen=True):
 PROGRAMS: dict[str, click.Command] = {}
 
 
-def _program(*params: Callable[..., Any]) -> Callable[[Callable[..., Any]], click.Command]:
-    """Declare a program of the function's name; the function returns `Program`'s fields."""
+def _program(
+    *params: Callable[..., Any], name: str | None = None, **settings: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Declare a program of the function's name; the function returns `Program`'s fields.
+
+    `settings` are of click's context.
+    """
 
     def declare(function: Callable[..., Any]) -> click.Command:
         for param in reversed(params):
             function = param(function)
-        command = click.command(add_help_option=False)(function)
+        command = click.command(name, context_settings=settings, add_help_option=False)(function)
         assert command.name is not None
         PROGRAMS[command.name] = command
         return command
@@ -284,6 +295,53 @@ def _serving(services: list[Service]) -> Any:
                 }
 
     return {"start": start, "lasting": True}
+
+
+@_program(
+    click.option("-s", "--server", is_flag=True),
+    click.argument("argv", metavar="PROGRAM [ARGS]...", nargs=-1, required=True),
+    name="exec",
+    allow_interspersed_args=False,
+)
+def unmodified(server: bool, argv: tuple[str, ...]) -> Any:
+    """Run a program of this machine, whose network is the host's; it fails as its status says.
+
+    With -s nobody waits for its end. Then it has ended with the last of its processes, else they
+    are ended with it.
+    """
+
+    async def start(host: Host, address: Callable[[str], str], figures: Figures) -> None:
+        from stack.api.programs import start as start_program
+
+        began_ns = host.clock.now_ns()
+        pipes: dict[str, Any] = {"stdin": DEVNULL, "stdout": PIPE, "stderr": STDOUT}
+        program = start_program(host, argv, **pipes)
+        try:
+            status = await program.ended(children=server)
+        finally:
+            program.close()
+            program.wait()
+            output = last_line(program.printed)
+            figures |= {"seconds": (host.clock.now_ns() - began_ns) / SECOND_NS, "output": output}
+        if status:
+            why = f"ended by {_signal(-status)}" if status < 0 else f"exit status {status}"
+            raise ProgramError(f"{why}{output and f': {output}'}")
+
+    return {"start": start, "lasting": server, "looks_up": True}
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of real time has no name
+        return f"signal {number}"
+
+
+def last_line(printed: bytes) -> str:
+    """Return the last line with text in what a program printed, for a line of ours."""
+    lines = [line for line in printed.decode(errors="replace").splitlines() if line.strip()]
+    shown = "".join(char if char.isprintable() else " " for char in "".join(lines[-1:]))
+    return shown.strip()[:MOST_SHOWN]
 
 
 def told(error: BaseException) -> str:

@@ -51,7 +51,11 @@ class Running:
         self._started = self._loop.create_future()
         self.clock.call_at(lab.flat.start_ns, self._start)
         for name, node in lab.flat.nodes.items():
-            for line in node.run if name in lab else ():
+            if name not in lab:
+                continue
+            if any(parse(line).looks_up for line in node.run):
+                self._name_nodes(lab[name])
+            for line in node.run:
                 program, result = parse(line), RunResult(name, line)
                 self.results.append(result)
                 task = self._loop.create_task(self._run(lab[name], program, result))
@@ -59,6 +63,13 @@ class Running:
                 if not program.lasting:
                     self._waited.add(task)
                     task.add_done_callback(self._waited.discard)
+
+    def _name_nodes(self, host: Host) -> None:
+        """Have the host find all nodes by their names."""
+        for name, node in self.lab.flat.nodes.items():
+            for given in node.addresses.values():
+                for address in given:
+                    host.names.hosts.add(address.partition("/")[0], name)
 
     def _start(self) -> None:
         if not self._started.done():

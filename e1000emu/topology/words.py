@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 MOST = 1 << 18
 """The most nodes, links, and texts that one with braces stands for."""
+QUOTED = re.compile(r"""(\\.|'[^']*'|"(?:\\.|[^"\\])*")""", re.DOTALL)
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
 ROUTE_FORM = "write for instance default via 10.0.0.254, or 10.2.0.0/16 via 10.0.0.254 dev eth0"
@@ -33,32 +34,45 @@ class Route(msgspec.Struct, frozen=True):
 def braces(text: str) -> list[str]:
     """Return what a shell makes of `a{1..3}` or `a{1,2,3}`; with several the last goes quickest.
 
+    What stands between quotation marks, or after a backslash, stays as it is.
+
     Raises: ValueError.
     """
     parts: list[Sequence[str]] = []
     total = 1
-    for number, part in enumerate(BRACES.split(text)):
-        if number % 2 == 0:
-            if "{" in part or "}" in part:
-                raise ValueError("a brace has no partner; write {1..10} or {a,b}")
-            parts.append([part])
+    for place, piece in enumerate(QUOTED.split(text)):
+        if place % 2:
+            parts.append([piece])
             continue
-        match = RANGE.fullmatch(part)
-        if match is not None:
-            first, last = int(match[1]), int(match[2])
-            total *= abs(last - first) + 1
-            if total > MOST:
-                raise ValueError(f"it stands for more than {MOST:,} texts; write fewer")
-            step = 1 if last >= first else -1
-            parts.append([str(n) for n in range(first, last + step, step)])
-        elif "," in part:
-            parts.append(part.split(","))
+        for number, part in enumerate(BRACES.split(piece)):
+            parts.append(_listed(part, MOST // total) if number % 2 else [_plain(part)])
             total *= len(parts[-1])
-            if total > MOST:
-                raise ValueError(f"it stands for more than {MOST:,} texts; write fewer")
-        else:
-            raise ValueError(f"{{{part}}} is no list; write {{1..10}} or {{a,b}}")
     return ["".join(words) for words in itertools.product(*parts)]
+
+
+def _plain(part: str) -> str:
+    """Return what stands outside of braces.  Raises: ValueError."""
+    if "{" in part or "}" in part:
+        raise ValueError("a brace has no partner; write {1..10} or {a,b}")
+    return part
+
+
+def _listed(part: str, most: int) -> list[str]:
+    """Return what the inside of braces stands for, at most so many texts.  Raises: ValueError."""
+    match = RANGE.fullmatch(part)
+    if match is not None:
+        first, last = int(match[1]), int(match[2])
+        step = 1 if last >= first else -1
+        numbers = range(first, last + step, step)
+        if len(numbers) <= most:
+            return [str(n) for n in numbers]
+    elif "," in part:
+        words = part.split(",")
+        if len(words) <= most:
+            return words
+    else:
+        raise ValueError(f"{{{part}}} is no list; write {{1..10}} or {{a,b}}")
+    raise ValueError(f"it stands for more than {MOST:,} texts; write fewer")
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

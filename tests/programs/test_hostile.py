@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import mmap
@@ -358,6 +359,26 @@ def test_wrong_arguments_are_named(host):
         assert program.returncode == 127
 
 
+def test_a_coroutine_waits_for_the_end(host):
+    async def statuses() -> list[int]:
+        with script(host, "time.sleep(0.2); sys.exit(3)") as one, script(host, "") as two:
+            return [await two.ended(), await one.ended(), await one.ended()]
+
+    assert asyncio.run(statuses()) == [0, 3, 3]
+
+    async def too_long() -> None:
+        with script(host, "time.sleep(1000)") as one:
+            try:
+                await asyncio.wait_for(one.ended(), 0.1)
+            finally:
+                one.kill()
+
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(TimeoutError):
+        asyncio.run(too_long())
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
 def test_trace_names_each_call(host):
     said: list[str] = []
     argv = [sys.executable, "-c", HEAD + "tried(socket.create_connection, ('127.0.0.1', 1))"]
@@ -367,9 +388,10 @@ def test_trace_names_each_call(host):
     assert any("connect(3, " in line and line.endswith("= -1 ECONNREFUSED") for line in said)
 
 
-EXEC = ["exec", "--link", "stack:10.9.0.1/24,serve=http:80", "--addr", "10.9.0.2/24", "--"]
+EXEC = ["exec", "--link", "stack:10.9.0.1/24,serve=http:80", "--addr", "10.9.0.2/24"]
 
 
+@pytest.mark.parametrize("time_is", [[], ["--virtual"]], ids=["real", "virtual"])
 @pytest.mark.parametrize(
     ("words", "status"),
     [
@@ -378,10 +400,10 @@ EXEC = ["exec", "--link", "stack:10.9.0.1/24,serve=http:80", "--addr", "10.9.0.2
         (["/no/such/program"], 127),
     ],
 )
-def test_the_commands_status_is_the_programs(words, status):
+def test_the_commands_status_is_the_programs(words, status, time_is):
     before = {number: signal.getsignal(number) for number in (2, 3, 15, 1)}
     try:
-        assert CliRunner().invoke(cli, [*EXEC, *words]).exit_code == status
+        assert CliRunner().invoke(cli, [*EXEC, *time_is, "--", *words]).exit_code == status
     finally:
         for number, action in before.items():
             signal.signal(number, action)
@@ -390,7 +412,7 @@ def test_the_commands_status_is_the_programs(words, status):
 def test_the_command_runs_a_program():
     text = "import urllib.request as u; print(u.urlopen('http://10.9.0.1/').read()[:15])"
     done = subprocess.run(
-        [sys.executable, "-m", "e1000emu", *EXEC, sys.executable, "-c", text],
+        [sys.executable, "-m", "e1000emu", *EXEC, "--", sys.executable, "-c", text],
         capture_output=True,
         timeout=120,
     )

@@ -19,12 +19,14 @@ from stack.api.programs import Program, spawn
 from stack.api.programs.filter import TIME_CALLS, number_of
 from stack.api.programs.virtual import state_of
 from stack.host import Host
+from tests.e1000emu.cli.test_cli import run
 from tests.programs.test_scripts import HEAD, eventually
 from tests.support import require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 PIPE = subprocess.PIPE
 SECOND = 1_000_000_000
+FAR = "stack:10.9.0.1/24,serve=http:80"
 
 
 @pytest.fixture
@@ -354,6 +356,42 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
     assert one[2] > 12 * SECOND  # three handshakes and answers over two seconds and back
     assert one[1] != transfer(tmp_path / "three.pcapng", 4)[1]
     assert time.monotonic() - begin < 60
+
+
+def command(*words: str, link: str = FAR) -> subprocess.CompletedProcess[str]:
+    exec_ = ["exec", "--virtual", "--link", link, "--addr", "10.9.0.2/24"]
+    return run(*exec_, *words)
+
+
+def test_the_command_runs_a_program_in_virtual_time():
+    begin = time.monotonic()
+    text = """
+        import subprocess, urllib.request
+        begin = time.monotonic()
+        print(urllib.request.urlopen("http://10.9.0.1/").read()[:15])
+        print(round(time.monotonic() - begin, 3))
+        subprocess.run(["sleep", "3600"])
+        print(round(time.monotonic() - begin, 3))
+        """
+    words = ["--impair", "delay=1s", "--", sys.executable, "-c", HEAD + textwrap.dedent(text)]
+    one, two = command(*words), command(*words)
+    assert (one.stdout, one.stderr, one.returncode) == (two.stdout, two.stderr, 0)
+    assert one.stdout.splitlines() == ["b'<!doctype html>'", "6.0", "3606.0"]  # ARP, SYN, request
+    assert time.monotonic() - begin < 60
+
+
+def test_the_command_tells_of_a_program_that_waits_for_ever():
+    waits = "import socket; socket.socket(type=socket.SOCK_DGRAM).recv(1)"
+    done = command("--", sys.executable, "-c", waits)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "e1000emu: the program waits for what cannot come" in done.stderr
+
+
+def test_what_can_be_simulated_is_told():
+    assert command("--", "true", link="null").returncode == 0
+    done = command("--", "true", link="tap:none")
+    assert done.returncode == 2
+    assert "--link 'tap:none' leads to has real time; use stack:" in done.stderr
 
 
 def test_wild_arguments_of_calls_about_time(host):

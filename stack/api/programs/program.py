@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from fastpath.base.eventq import JumpQueue
 from fastpath.errors import ArgumentError, check_type
 from stack.api.programs import filter as seccomp_filter
 from stack.api.programs.calls import CALLS
+from stack.api.programs.pipes import Pipes
 from stack.api.programs.supervisor import Supervisor
 from stack.api.programs.timecalls import TIME_CALLS
 from stack.api.programs.virtual import Attached
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 LAUNCH = Path(__file__).with_name("launch.py")
-PIPE_BYTES = 1 << 16
+PRINTED_BYTES = 1 << 12
 START_S = 30.0
 POLL_S = 0.001
 NOTIFY = "anon_inode:seccomp notify"
@@ -41,6 +41,8 @@ class Program(subprocess.Popen[Any]):
     """
 
     supervisor: Supervisor
+    printed = b""
+    """The end of what it has printed to a pipe as its standard output, while `ended` waits."""
 
     def _attached(self) -> Attached | None:
         """What has to run while this thread waits; None: the clock runs by itself."""
@@ -81,7 +83,7 @@ class Program(subprocess.Popen[Any]):
         attached = self._attached()
         if attached is None:
             return super().communicate(input, timeout)
-        moved = _Pipes(self, input)
+        moved = Pipes(self, input)
 
         def over() -> bool:
             if moved.move():  # the program may go on
@@ -94,6 +96,50 @@ class Program(subprocess.Popen[Any]):
         finally:
             moved.close()
         return moved.taken(self.stdout), moved.taken(self.stderr)
+
+    async def ended(self, *, children: bool = False) -> int:
+        """Wait in an asyncio loop for the end of the program: its exit status.
+
+        With `children` wait until its last process has ended. Where time is virtual, what it
+        prints to pipes is read meanwhile, and but for `printed` dropped.
+        """
+        # Whoever awaits this has imported it; most programs are waited for without.
+        loop = sys.modules["asyncio"].get_running_loop()
+        over = loop.create_future()
+        attached = self._attached()
+        if attached is None:
+            if self.poll() is None:
+                watched = os.pidfd_open(self.pid)
+                loop.add_reader(watched, over.set_result, None)
+                try:
+                    await over
+                finally:
+                    loop.remove_reader(watched)
+                    os.close(watched)
+            return self.wait()
+        moved = Pipes(self, None, PRINTED_BYTES)
+        supervisor = self.supervisor
+
+        def rests() -> bool:
+            if moved.move():  # the program may go on
+                attached.soon()
+            elif self.poll() is not None:
+                return supervisor.ended or not children
+            return False
+
+        def told() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        attached.when(rests, told)
+        try:
+            await over
+        finally:
+            attached.forget(told)
+            moved.move()
+            moved.close()
+            self.printed = moved.last(self.stdout)
+        return self.wait()
 
     def close(self) -> None:
         """Close its sockets that are still open; its calls about the network fail from now on.
@@ -111,70 +157,6 @@ class Program(subprocess.Popen[Any]):
             super().__exit__(*exc)
         finally:
             self.close()
-
-
-class _Pipes:
-    """What a program in virtual time is given and prints, moved whenever all of it waits."""
-
-    def __init__(self, program: Program, given: Any) -> None:
-        stdin = program.stdin
-        if isinstance(given, str):
-            given = given.encode(getattr(stdin, "encoding", None) or "utf-8")
-        self._given = memoryview(given or b"")
-        self._stdin = stdin
-        if stdin is not None:
-            os.set_blocking(stdin.fileno(), False)
-        self._taken: dict[Any, list[bytes]] = {
-            file: [] for file in (program.stdout, program.stderr) if file is not None
-        }
-        self._open = list(self._taken)
-        for file in self._open:
-            os.set_blocking(file.fileno(), False)
-
-    def move(self) -> bool:
-        """Move what can be moved; whether there was anything."""
-        moved = False
-        if self._stdin is not None:
-            try:
-                if self._given:
-                    self._given = self._given[os.write(self._stdin.fileno(), self._given) :]
-                    moved = True
-            except BlockingIOError:
-                pass
-            except BrokenPipeError:
-                self._given = self._given[:0]
-            if not self._given:
-                self._stdin.close()
-                self._stdin = None
-                moved = True
-        for file in list(self._open):
-            with contextlib.suppress(BlockingIOError):
-                data = os.read(file.fileno(), PIPE_BYTES)
-                if data:
-                    self._taken[file].append(data)
-                    moved = True
-                else:
-                    self._open.remove(file)
-        return moved
-
-    def done(self) -> bool:
-        """Whether all that is printed has been taken."""
-        return not self._open
-
-    def close(self) -> None:
-        """Close the files."""
-        for file in (*self._taken, *(() if self._stdin is None else (self._stdin,))):
-            file.close()
-
-    def taken(self, file: Any) -> Any:
-        """What the program printed to one of its files; None: it was not asked for."""
-        if file is None:
-            return None
-        data = b"".join(self._taken[file])
-        encoding = getattr(file, "encoding", None)
-        if encoding is None:
-            return data
-        return io.TextIOWrapper(io.BytesIO(data), encoding, file.errors).read()
 
 
 def _to_stderr(line: str) -> None:

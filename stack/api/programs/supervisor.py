@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import select
 import signal
 import socket as unix
@@ -24,7 +25,7 @@ from stack.api.programs.filter import numbers
 from stack.api.programs.memory import SECOND_NS, TIMESPEC
 from stack.api.programs.placeholder import Placeholder
 from stack.api.programs.rings import Lent
-from stack.api.programs.virtual import Attached, Held
+from stack.api.programs.virtual import Attached, Held, status_of
 from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
 from stack.core.sock import sk_sleep
@@ -37,6 +38,9 @@ SIGNAL_NS = 10_000_000
 """How often the signals of threads that wait in a call are looked at."""
 SERVED_AT_ONCE = 16
 """Calls answered until timers and links have their turn."""
+SIGNALS = re.compile(
+    rb"\nSigPnd:\t(\w+)\nShdPnd:\t(\w+)\nSigBlk:\t(\w+)\nSigIgn:\t\w+\nSigCgt:\t(\w+)\n"
+)
 ERESTARTSYS = 512
 """To the kernel: EINTR, or the call again, as the signal's handler was installed (SA_RESTART)."""
 
@@ -486,15 +490,8 @@ def has_signal(tid: int, mask: int | None = None) -> bool:
 
     `mask`: the signals that its call blocks, if not those that the thread blocks.
     """
-    masks = {}
-    try:
-        with open(f"/proc/{tid}/status", "rb") as file:
-            for line in file:
-                name, _, value = line.partition(b":")
-                if name in (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigCgt"):
-                    masks[name] = int(value, 16)
-    except OSError:
+    found = SIGNALS.search(status_of(tid))
+    if found is None:
         return False
-    pending = masks[b"SigPnd"] | masks[b"ShdPnd"]
-    blocked = masks[b"SigBlk"] if mask is None else mask
-    return bool(pending & ~blocked & masks[b"SigCgt"])
+    private, shared, blocked, caught = (int(word, 16) for word in found.groups())
+    return bool((private | shared) & ~(blocked if mask is None else mask) & caught)

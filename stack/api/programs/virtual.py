@@ -4,10 +4,12 @@
 program go on. It answers calls until no thread of any program runs, and returns. So time moves only
 when all of them wait, in a call that is kept here or asleep in the kernel.
 
-Who runs is read from /proc: the state of a thread, and how often it was switched. Threads and
-processes are found before their maker goes on: the calls that make them stop here, and no further
-call is answered until the maker rests. One call is answered at a time, in the order in which the
-threads were found. So threads that meet only in calls take the same turns in each run.
+Who runs is read from /proc: the state of a thread, and how often it was switched. A thread in
+wait4(2) is called asleep before it looks for children, so the kernel is asked whether it is on a
+processor, too. Threads and processes are found before their maker goes on: the calls that make them
+stop here, and no further call is answered until the maker rests. One call is answered at a time, in
+the order in which the threads were found. So threads that meet only in calls take the same turns in
+each run.
 
 A call with a timeout is kept here, for the kernel's timers know real time alone. What it waits for
 is looked at when all threads rest: descriptors by poll(2) over copies, the word of a futex in the
@@ -18,8 +20,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.seccomp import get_fd
@@ -35,6 +39,9 @@ IDLE_CALLS = 4096
 time, or a program that polls for what needs time would never see it."""
 IDLE_NS, IDLE_MOST_NS = 1000, 1_000_000
 RESTS = frozenset("STtZX")
+ASLEEP = frozenset("SD")
+STATUS_BYTES = 1 << 14
+TGID = re.compile(rb"\nTgid:\t(\d+)\n")
 
 
 class Held:
@@ -80,6 +87,12 @@ class Attached:
     def __init__(self, clock: Any) -> None:
         self.clock = clock
         self.supervisors: list[Supervisor] = []
+        self._listeners: Any = None
+        """The set of the supervisors' listeners, while there are any."""
+        self._listening: dict[int, Supervisor] = {}
+        """By descriptor of the listener."""
+        self._watched: dict[Callable[[], Any], Callable[[], bool]] = {}
+        """What to call when all threads rest and the condition holds."""
         self.stopped: dict[int, Call] = {}
         """By thread: the call that has no answer yet."""
         self.pending: list[Call] = []
@@ -99,13 +112,16 @@ class Attached:
     def add(self, supervisor: Supervisor, pid: int) -> None:
         """A program has been started."""
         self.supervisors.append(supervisor)
+        if not self._listening:
+            self._listeners = select.epoll()
+        self._listening[supervisor.listener.fd] = supervisor
+        self._listeners.register(supervisor.listener.fd, select.EPOLLIN)
         self._find(pid, supervisor)
         self.soon()
 
     def remove(self, supervisor: Supervisor) -> None:
         """Nobody runs the time of its processes any more: end those that are left."""
-        if supervisor in self.supervisors:
-            self.supervisors.remove(supervisor)
+        self._unlisten(supervisor)
         self.pending = [call for call in self.pending if call.supervisor is not supervisor]
         for pid in [pid for pid, owner in self._owner.items() if owner is supervisor]:
             if has_filter(pid):
@@ -114,6 +130,24 @@ class Attached:
             self._forget(pid)
         for tid in [tid for tid, call in self.stopped.items() if call.supervisor is supervisor]:
             del self.stopped[tid]
+
+    def _unlisten(self, supervisor: Supervisor) -> None:
+        """No more calls of it come."""
+        if supervisor in self.supervisors:
+            self.supervisors.remove(supervisor)
+            del self._listening[supervisor.listener.fd]
+            self._listeners.unregister(supervisor.listener.fd)
+            if not self._listening:
+                self._listeners.close()
+
+    def when(self, cond: Callable[[], bool], fn: Callable[[], Any]) -> None:
+        """Call `fn()` once `cond()` holds, which is looked at whenever all threads rest."""
+        self._watched[fn] = cond
+        self.soon()
+
+    def forget(self, fn: Callable[[], Any]) -> None:
+        """Undo `when`; harmless when it was called."""
+        self._watched.pop(fn, None)
 
     def soon(self) -> None:
         """A program may go on: let no time pass before it waits again."""
@@ -180,7 +214,7 @@ class Attached:
             if maker in self.stopped:
                 self._makers.discard(maker)
 
-    def _states(self) -> list[tuple[int, str]] | None:
+    def _states(self) -> list[tuple[int, str, bytes]] | None:
         """What the kernel tells of each thread that is not stopped; None when one runs."""
         if self._makers:
             self._look_at_makers()
@@ -194,7 +228,7 @@ class Attached:
                 if not state:
                     gone = True
                 elif state in RESTS or (state == "D" and in_clone(tid)):
-                    out.append((tid, switches))
+                    out.append((tid, state, switches))
                 else:
                     return None
             if gone:
@@ -207,12 +241,16 @@ class Attached:
         if before is None:
             return False
         if before:
-            if self._collect(0.0) or self._states() != before:
+            if self._collect(0.0) or any(
+                state in ASLEEP and on_processor(tid) for tid, state, _ in before
+            ):
+                return False
+            if self._states() != before:
                 return False
             # No new call since: what rests was not stopped by one that is not known.
             if self._collect(0.0):
                 return False
-            for tid, _ in before:
+            for tid, _, _ in before:
                 self._makers.discard(tid)
         return True
 
@@ -221,27 +259,22 @@ class Attached:
     def _collect(self, wait_s: float) -> bool:
         """Take the calls that were made, after up to `wait_s`. Whether there were any."""
         found = False
-        by_fd = {s.listener.fd: s for s in self.supervisors}
-        ready = select.poll()
-        for fd in by_fd:
-            ready.register(fd, select.POLLIN)
         if wait_s:
-            with contextlib.suppress(ValueError):  # numbers beyond select's
-                select.select(list(by_fd), [], [], wait_s)
-        while True:
-            rows = ready.poll(0)
-            if not rows:
-                return found
+            sets = [self._listeners] if self._listening else []
+            with contextlib.suppress(ValueError):  # a number beyond select's
+                select.select(sets, [], [], wait_s)  # epoll waits for whole milliseconds
+        while self._listening and (rows := self._listeners.poll(0)):
             for fd, events in rows:
-                if events & select.POLLIN:
-                    call = by_fd[fd].receive()
+                supervisor = self._listening[fd]
+                if events & select.EPOLLIN:
+                    call = supervisor.receive()
                     if call is not None:
                         found = True
                         self._arrived(call)
                 else:
-                    ready.unregister(fd)
-                    self.supervisors.remove(by_fd[fd])
-                    by_fd[fd].has_ended()
+                    self._unlisten(supervisor)
+                    supervisor.has_ended()
+        return found
 
     def _arrived(self, call: Call) -> None:
         self.stopped[call.tid] = call
@@ -278,6 +311,10 @@ class Attached:
                     break
         finally:
             self._settling = False
+        for fn, cond in list(self._watched.items()):
+            if cond():
+                self.forget(fn)
+                fn()
 
     def _serve(self, call: Call) -> None:
         now = self.clock.now_ns()
@@ -297,32 +334,49 @@ class Attached:
         return len(self.stopped) != before or bool(self.pending)
 
 
+def status_of(tid: int) -> bytes:
+    """/proc/TID/status; nothing when the thread has ended."""
+    with contextlib.suppress(OSError):
+        fd = os.open(f"/proc/{tid}/status", os.O_RDONLY)
+        try:
+            return os.read(fd, STATUS_BYTES)
+        finally:
+            os.close(fd)
+    return b""
+
+
 def process_of(tid: int) -> int | None:
     """The process of a thread; None when it has ended."""
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{tid}/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"Tgid:"):
-                return int(line[5:])
-    return None
+    found = TGID.search(status_of(tid))
+    return None if found is None else int(found[1])
 
 
 def has_filter(pid: int) -> bool:
     """Whether the process is under a filter of seccomp: its number is no other's by now."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
-        return b"Seccomp:\t2\n" in file.read()
+    return b"\nSeccomp:\t2\n" in status_of(pid)
+
+
+def state_of(tid: int) -> tuple[str, bytes]:
+    """A thread's state, as a letter, and the lines that tell how often it was switched.
+
+    "" when it has ended.
+    """
+    status = status_of(tid)
+    at = status.find(b"\nState:\t")
+    if at < 0:
+        return "", b""
+    return chr(status[at + 8]), status[status.find(b"\nvoluntary_ctxt_switches:") :]
+
+
+def on_processor(tid: int) -> bool:
+    """Whether the thread runs, whatever its state says (task_current_syscall of lib/syscall.c)."""
+    with contextlib.suppress(OSError):
+        fd = os.open(f"/proc/{tid}/syscall", os.O_RDONLY)
+        try:
+            return os.read(fd, 8).startswith(b"running")
+        finally:
+            os.close(fd)
     return False
-
-
-def state_of(tid: int) -> tuple[str, str]:
-    """A thread's state, as a letter, and how often it was switched; "" when it has ended."""
-    state, switches = "", []
-    with contextlib.suppress(OSError), open(f"/proc/{tid}/status") as file:
-        for line in file:
-            if line.startswith("State:"):
-                state = line.split()[1]
-            elif "ctxt_switches" in line:
-                switches.append(line.split()[1])
-    return state, " ".join(switches)
 
 
 def in_clone(tid: int) -> bool:

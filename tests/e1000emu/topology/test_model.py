@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from e1000emu.errors import ArgumentError
 from e1000emu.topology import Link, Node, Topology, TopologyError
+from e1000emu.topology.words import braces
 
 GOOD = """\
 name = "two"
@@ -100,6 +101,27 @@ def test_of_more_texts_each_node_has_several() -> None:
     ).flat()
     assert flat.nodes["h2"].addresses == {"eth0": ("10.0.0.3/24", "10.0.0.4/24")}
     assert flat.nodes["h1"].run == ("serve echo:1", "serve echo:2")
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("a{1..2}", ["a1", "a2"]),
+        ("'{a,b}' {1,2}", ["'{a,b}' 1", "'{a,b}' 2"]),
+        ('"%{x} \\" }" {1..2}', ['"%{x} \\" }" 1', '"%{x} \\" }" 2']),
+        (r"\{a,b\} '\' {c,d}", [r"\{a,b\} '\' c", r"\{a,b\} '\' d"]),
+        ("it's {1..2}", ["it's 1", "it's 2"]),
+        ("{2..1}{a,b}", ["2a", "2b", "1a", "1b"]),
+    ],
+)
+def test_braces_between_quotation_marks_stay(text: str, texts: list[str]) -> None:
+    assert braces(text) == texts
+
+
+@pytest.mark.parametrize("text", ["'{' {1..2", "{1,'2,3'}", '"a" }', "{1..512}{1..513}"])
+def test_wrong_braces_beside_quotation_marks(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no partner|more than 262,144"):
+        braces(text)
 
 
 def test_the_same_in_python() -> None:

@@ -143,7 +143,7 @@ def test_only_in_virtual_time() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("", "no program ''; there are: ping, get, send, serve, iperf3"),
+        ("", "no program ''; there are: ping, get, send, serve, iperf3, exec"),
         ("pnig server", "no program 'pnig'; .*did you mean ping"),
         ("ping", "Missing argument 'DEST'; write ping"),
         ("ping sever", "'sever' is neither an address nor a node; did you mean server"),
@@ -155,6 +155,8 @@ def test_only_in_virtual_time() -> None:
         ("send -n 0 server 9", "0 is not 1 or more; write send"),
         ("send server 70000", "70000 is not in the range"),
         ("serve eco:7", "no such service; did you mean echo"),
+        ("exec", "Missing argument 'PROGRAM .*'; write exec"),
+        ("exec -x ls", "No such option.*-x.*; write exec"),
         ("iperf3", "only the server, -s, is there; write iperf3"),
     ],
 )
