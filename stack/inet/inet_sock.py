@@ -145,6 +145,8 @@ class inet_sock(sock):
     """IPV6_MINHOPCOUNT: the same for IPv6."""
     recverr: bool = row(False, hot=True)
     """IP_RECVERR: ICMP errors go to the error queue."""
+    recverr_rfc4884: bool = row(False)
+    """IP_RECVERR_RFC4884: they tell where the extensions of the ICMP message begin."""
     cmsg_flags: u32 = row(0, hot=True)
     """Bits IP_CMSG_*: the control messages that recvmsg() adds."""
     rcv_tos: u8 = row(0)

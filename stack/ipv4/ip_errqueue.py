@@ -14,8 +14,16 @@ from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import put_cmsg
 from stack.core.uapi import SOL_IP
 from stack.inet.af_ops import af_ops_of
+from stack.inet.icmp_ext import ip_icmp_error_rfc4884
 from stack.inet.inet_sock import inet_sock
+from stack.ipv4.icmp_codes import (
+    ICMP_DEST_UNREACH,
+    ICMP_PARAMETERPROB,
+    ICMP_TIME_EXCEEDED,
+)
 
+HAVE_EXTENSIONS = (ICMP_DEST_UNREACH, ICMP_TIME_EXCEEDED, ICMP_PARAMETERPROB)
+ICMP_HLEN = 8
 SOCKADDR_IN = struct.Struct("=H2s4s8x")
 
 
@@ -46,6 +54,8 @@ def ip_icmp_error(
     clone.cb = serr
     if payload_off <= clone.len:
         skb_pull(clone, payload_off)
+        if sk.recverr_rfc4884 and icmph.type in HAVE_EXTENSIONS:
+            serr.ee_data = ip_icmp_error_rfc4884(clone, ICMP_HLEN, 5, 4)
         if not sock_queue_err_skb(sk, clone):
             return
     kfree_skb(clone)

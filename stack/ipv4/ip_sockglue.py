@@ -342,6 +342,8 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
     fact("IP_PROTOCOL", "inet_num", "port, or protocol of a raw socket", "6.4"),
     switch("IP_RECVERR", "recverr", "ICMP errors on the error queue",
         then=ip_purge_unless_recverr),
+    switch("IP_RECVERR_RFC4884", "recverr_rfc4884", "they tell where an error's extensions begin",
+        since="5.9", legal=ON_OFF),
     cmsg("IP_RECVFRAGSIZE", IP_CMSG_RECVFRAGSIZE, "largest fragment of a datagram", since="4.10",
         may_set=not_stream),
     cmsg("IP_RECVOPTS", IP_CMSG_RECVOPTS, "IP options of a datagram"),

@@ -31,6 +31,7 @@ from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_INET6, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.flow import flowi
+from stack.inet.icmp_ext import ip_icmp_error_rfc4884
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.datagram import __ip4_datagram_connect
 from stack.ipv6.addr import (
@@ -42,6 +43,7 @@ from stack.ipv6.addr import (
 from stack.ipv6.ip6_append import ipcm6_cookie
 from stack.ipv6.ip6_cmsg import MTUINFO, iface_scope_id, sockaddr_in6
 from stack.ipv6.ip6_flowlabel import fl6_sock_lookup
+from stack.ipv6.ip6_icmp import ICMP6_HLEN, ICMPV6_DEST_UNREACH, ICMPV6_TIME_EXCEED
 from stack.ipv6.pinfo import np_of
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.txoptions import fl6_update_dst
@@ -253,6 +255,8 @@ def ipv6_icmp_error(
     clone.cb = serr
     if payload_off <= clone.len:
         skb_pull(clone, payload_off)
+        if np_of(sk).recverr_rfc4884 and kind in (ICMPV6_DEST_UNREACH, ICMPV6_TIME_EXCEED):
+            serr.ee_data = ip_icmp_error_rfc4884(clone, ICMP6_HLEN, 4, 8)
         if not sock_queue_err_skb(sk, clone):
             return
     kfree_skb(clone)

@@ -333,6 +333,8 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
         since="2.6.14"),
     switch("IPV6_RECVERR", "pinet6.recverr", "errors of ICMPv6 in the error queue (MSG_ERRQUEUE)",
         then=ipv6_purge_unless_recverr),
+    switch("IPV6_RECVERR_RFC4884", "pinet6.recverr_rfc4884",
+        "they tell where an error's extensions begin", since="5.9", legal=ON_OFF),
     received("IPV6_RECVFRAGSIZE", "recvfragsize", "largest fragment as a control message",
         since="4.10", takes=short_is_off),
     received("IPV6_RECVHOPLIMIT", "rxhlim", "hop limit as a control message", since="2.6.14"),

@@ -82,6 +82,7 @@ class ipv6_pinfo:
     mc_loop: bool = True
     mc_all: bool = True
     recverr: bool = False
+    recverr_rfc4884: bool = False
     repflow: bool = False
     sndflow: bool = False
     autoflowlabel: bool = False

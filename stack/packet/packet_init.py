@@ -27,17 +27,16 @@ from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.uapi import AF_INET, AF_PACKET, CAP_NET_RAW, SIOCINQ, SIOCOUTQ, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
 from stack.packet.af_packet import (
-    ll_address,
     packet_do_bind,
     packet_down,
     packet_rcv,
     packet_recvmsg,
-    packet_sendmsg,
     register_prot_hook,
     unregister_prot_hook,
 )
 from stack.packet.packet_fanout import fanout_release
-from stack.packet.packet_ring import packet_free_ring, packet_mmap, packet_poll
+from stack.packet.packet_ring import packet_free_rings, packet_mmap, packet_poll
+from stack.packet.packet_snd import ll_address, packet_sendmsg
 from stack.packet.packet_sock import packet_sock
 from stack.packet.packet_sockopt import (
     packet_dev_mclist_delete,
@@ -85,7 +84,7 @@ def packet_release(sock: socket) -> int:
     unregister_prot_hook(sk)
     fanout_release(sk)
     packet_flush_mclist(sk)
-    packet_free_ring(sk)
+    packet_free_rings(sk)
     sk.cached_dev = sk.prot_hook.dev = None
     sock_orphan(sk)
     sock.sk = None

@@ -1,7 +1,7 @@
 """net/packet/af_packet.c: PACKET_RX_RING: frames go into memory that the program shares.
 
-    setsockopt(PACKET_RX_RING) => packet_set_ring
-        alloc_pg_vec                    the pages (packet_mmap.py)
+    setsockopt(PACKET_RX_RING, PACKET_TX_RING) => packet_set_ring
+        place_rings -> alloc_pg_vec     the pages (packet_mmap.py); packet_snd.py sends from them
         init_prb_bdqc                   TPACKET_V3: open the first block
     mmap => packet_mmap
     packet_rcv -> tpacket_rcv           a slot or a place in a block; copy; the header before it
@@ -16,8 +16,8 @@ A slot, and a block of V3. The program owns it while its status is not 0:
     tpacket2_hdr | sockaddr_ll | PACKET_RESERVE | frame, its network header aligned to 16
     tpacket_block_desc | the program's own | tpacket3_hdr | sockaddr_ll | frame | tpacket3_hdr ...
 
-State: `packet_sock.rx_ring`, a packet_ring_buffer. What the program writes there is never trusted:
-only the word of the status is read. Read tpacket_rcv first.
+State: `packet_sock.rx_ring` and `tx_ring`, each a packet_ring_buffer. What the program writes there
+is never trusted: only the word of the status is read. Read tpacket_rcv first.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from stack.packet.packet_mmap import alloc_pg_vec
 from stack.packet.packet_sock import (
     TPACKET_HDRLEN,
     TPACKET_V1,
+    TPACKET_V2,
     TPACKET_V3,
     packet_ring_buffer,
     packet_sock,
@@ -68,6 +69,13 @@ TP_STATUS_VLAN_TPID_VALID = 1 << 6
 TP_STATUS_CSUM_VALID = 1 << 7
 TP_STATUS_GSO_TCP = 1 << 8
 TP_STATUS_TS_SOFTWARE = 1 << 29
+# of a ring to send
+TP_STATUS_AVAILABLE = 0
+TP_STATUS_SEND_REQUEST = 1 << 0
+TP_STATUS_SENDING = 1 << 1
+TP_STATUS_WRONG_FORMAT = 1 << 2
+TX_STATUS = {TPACKET_V1: 0, TPACKET_V2: 0, TPACKET_V3: 20}
+"""Where a slot has its status, by version: a ring to send has no blocks."""
 
 TPACKET_ALIGNMENT = 16
 V3_ALIGNMENT = 8
@@ -100,11 +108,12 @@ def align(value: int, to: int) -> int:
 # --- making and mapping ------------------------------------------------------------------------
 
 
-def packet_set_ring(sk: packet_sock, optval: Any) -> None:
-    """net/packet/af_packet.c: make the ring, or with no blocks end it.
+def packet_set_ring(tx: bool, sk: packet_sock, optval: Any) -> None:
+    """net/packet/af_packet.c: make the ring to receive, or to send, or with no blocks end it.
 
-    Raises: OSError EINVAL; EBUSY for a ring that is mapped, or there already; ENOMEM.
+    Raises: OSError EINVAL; EBUSY while it is mapped, is in use or was made already; ENOMEM.
     """
+    there = sk.tx_ring if tx else sk.rx_ring
     layout = REQ3 if sk.tp_version == TPACKET_V3 else REQ
     data = opt_bytes(optval)
     if len(data) < layout.size:
@@ -112,14 +121,15 @@ def packet_set_ring(sk: packet_sock, optval: Any) -> None:
     block_size, block_nr, frame_size, frame_nr, tov, priv, features = REQ3.unpack(
         data[: layout.size].ljust(REQ3.size, b"\0")
     )
-    if sk.rx_ring is not None and still_mapped(sk.rx_ring):
-        raise os_error(errno.EBUSY, "the ring is mapped")
+    if still_mapped(sk) or (there is not None and there.pending):
+        raise os_error(errno.EBUSY, "the ring is mapped, or frames of it are on their way")
     if not block_nr:
         if frame_nr:
             raise os_error(errno.EINVAL, f"{frame_nr} frames in no block")
-        packet_free_ring(sk)
+        if there is not None:
+            place_rings(sk, *((sk.rx_ring, None) if tx else (None, sk.tx_ring)))
         return
-    if sk.rx_ring is not None:
+    if there is not None:
         raise os_error(errno.EBUSY, "the socket has a ring")
     hdrlen = TPACKET_HDRLEN[sk.tp_version] + SLL_BYTES
     least = hdrlen + sk.tp_reserve
@@ -134,23 +144,49 @@ def packet_set_ring(sk: packet_sock, optval: Any) -> None:
         or block_size // frame_size * block_nr != frame_nr
     ):
         raise os_error(errno.EINVAL, f"no ring: {block_nr} * {block_size} for {frame_nr} frames")
-    fd, memory = alloc_pg_vec(block_size * block_nr)
+    if tx and (tov or priv or features):
+        raise os_error(errno.EINVAL, "a ring to send has no blocks that wait")
     ring = packet_ring_buffer(
-        sk.tp_version, block_size, block_nr, frame_size, frame_nr, fd, memory, hdrlen
+        sk.tp_version, block_size, block_nr, frame_size, frame_nr, None, hdrlen
     )
-    if ring.version == TPACKET_V3:
+    place_rings(sk, *((sk.rx_ring, ring) if tx else (ring, sk.tx_ring)))
+    if ring.version == TPACKET_V3 and not tx:
         ring.priv = priv
         ring.tov_ns = tov * 1_000_000 or DEFAULT_PRB_RETIRE_TOV_NS
         ring.features = features
         ring.timer = timer_list(sk.net.machine, prb_retire_rx_blk_timer_expired, data=sk)
         prb_open_block(sk, ring)
-    sk.rx_ring = ring
 
 
-def still_mapped(ring: packet_ring_buffer) -> bool:
+def place_rings(
+    sk: packet_sock, rx: packet_ring_buffer | None, tx: packet_ring_buffer | None
+) -> None:
+    """Make these the socket's rings: pages of one file, the ring to receive before that to send.
+
+    Nobody maps them now. Raises: OSError ENOMEM, and the rings stay as they are.
+    """
+    rings = [ring for ring in (rx, tx) if ring is not None]
+    fd = -1
+    if rings:
+        fd, pages = alloc_pg_vec(sum(map(ring_bytes, rings)))
+        first = ring_bytes(rings[0])
+        for ring, begin in zip(rings, (0, first), strict=False):
+            size = ring_bytes(ring)
+            memory = pages if len(rings) == 1 else memoryview(pages)[begin : begin + size]
+            if ring.memory is not None:
+                memory[0:size] = ring.memory[0:size]
+            ring.memory = memory
+    if rx is None and sk.rx_ring is not None and sk.rx_ring.timer is not None:
+        timer_shutdown(sk.rx_ring.timer)
+    if sk.pages_fd >= 0:
+        os.close(sk.pages_fd)
+    sk.rx_ring, sk.tx_ring, sk.pages_fd = rx, tx, fd
+
+
+def still_mapped(sk: packet_sock) -> bool:
     """Whether somebody maps the pages; who does not any more is forgotten."""
-    ring.maps = [still for still in ring.maps if still()]
-    return bool(ring.maps)
+    sk.maps = [still for still in sk.maps if still()]
+    return bool(sk.maps)
 
 
 def blk_plus_priv(priv: int) -> int:
@@ -158,25 +194,20 @@ def blk_plus_priv(priv: int) -> int:
     return BLOCK_DESC.size + align(priv, V3_ALIGNMENT)
 
 
-def packet_free_ring(sk: packet_sock) -> None:
+def packet_free_rings(sk: packet_sock) -> None:
     """The socket has no ring any more; who maps its pages keeps them."""
-    ring = sk.rx_ring
-    if ring is None:
-        return
-    sk.rx_ring = None
-    if ring.timer is not None:
-        timer_shutdown(ring.timer)
-    os.close(ring.fd)
+    place_rings(sk, None, None)
 
 
 def packet_mmap(file: object, sock: socket, vma: vm_area_struct) -> None:
     """net/packet/af_packet.c: the file whose pages are mapped. Raises: OSError EINVAL."""
-    ring = sock.sk.rx_ring
-    if ring is None or vma.vm_pgoff or align(vma.size, PAGE_SIZE) != ring_bytes(ring):
-        raise os_error(errno.EINVAL, "a ring is mapped whole, once it was made")
-    vma.vm_file = ring.fd
-    still_mapped(ring)
-    ring.maps.append(vma.still)
+    sk: packet_sock = sock.sk
+    size = sum(ring_bytes(ring) for ring in (sk.rx_ring, sk.tx_ring) if ring is not None)
+    if not size or vma.vm_pgoff or align(vma.size, PAGE_SIZE) != size:
+        raise os_error(errno.EINVAL, "rings are mapped whole, once they were made")
+    vma.vm_file = sk.pages_fd
+    still_mapped(sk)
+    sk.maps.append(vma.still)
 
 
 def ring_bytes(ring: packet_ring_buffer) -> int:
@@ -185,8 +216,14 @@ def ring_bytes(ring: packet_ring_buffer) -> int:
 
 
 def packet_poll(file: Any, sock: socket, wait: Any = None) -> int:
-    """net/packet/af_packet.c: POLL* of the socket: readable, too, when frames are in the ring."""
+    """net/packet/af_packet.c: POLL* of the socket: readable, too, when frames are in the ring.
+
+    With a ring to send it is writable, too, when the next slot is free.
+    """
     mask = datagram_poll(file, sock, wait)
+    ring = sock.sk.tx_ring
+    if ring is not None and slot_status(ring) == TP_STATUS_AVAILABLE:
+        mask |= uapi.POLLOUT | uapi.POLLWRNORM
     ring = sock.sk.rx_ring
     if ring is not None:
         if ring.version == TPACKET_V3:
@@ -202,6 +239,11 @@ def packet_poll(file: Any, sock: socket, wait: Any = None) -> int:
 def word_at(ring: packet_ring_buffer, at: int) -> int:
     """32 bits of the ring."""
     return int(WORD.unpack_from(ring.memory, at)[0])
+
+
+def slot_status(ring: packet_ring_buffer) -> int:
+    """__packet_get_status of the slot at hand of a ring to send."""
+    return word_at(ring, slot_at(ring, ring.head) + TX_STATUS[ring.version])
 
 
 def slot_at(ring: packet_ring_buffer, i: int) -> int:

@@ -26,6 +26,7 @@ PACKET_ORIGDEV = 9
 PACKET_VERSION = 10
 PACKET_HDRLEN = 11
 PACKET_RESERVE = 12
+PACKET_TX_RING = 13
 PACKET_LOSS = 14
 PACKET_TIMESTAMP = 17
 PACKET_FANOUT = 18
@@ -96,11 +97,11 @@ class packet_fanout:
 
 @state
 class packet_ring_buffer:
-    """struct packet_ring_buffer: the frames that a program reads from memory it shares.
+    """struct packet_ring_buffer: frames in memory that a program shares.
 
     TPACKET_V1 and V2 have `frame_nr` slots of `frame_size` bytes, `head` is the next one. V3 has
     `block_nr` blocks of `block_size` bytes, which frames fill one behind another: the fields below
-    `maps` are those of struct tpacket_kbdq_core.
+    `pending` are those of struct tpacket_kbdq_core.
     """
 
     version: int
@@ -108,15 +109,13 @@ class packet_ring_buffer:
     block_nr: int
     frame_size: int
     frame_nr: int
-    fd: int
-    """A file of the machine that runs this, whose pages are the ring; its size is the ring's."""
     memory: Any
-    """The pages, an mmap.mmap."""
+    """Its pages: an mmap.mmap, or with a second ring a part of one."""
     hdrlen: int
     """Bytes before a frame, but for its own header: tp_hdrlen."""
     head: int = row(0)
-    maps: list[Callable[[], bool]] = row(make=list)
-    """Whoever maps the pages: each tells whether it still does."""
+    pending: int = row(0)
+    """Frames of a ring to send that are on their way."""
     priv: int = row(0)
     """Bytes behind the header of a block that are the program's."""
     tov_ns: int = row(0)
@@ -153,6 +152,12 @@ class packet_sock(sock):
     origdev: bool = row(False)
     qdisc_bypass: bool = row(False)
     rx_ring: packet_ring_buffer | None = row(clone=FRESH)
+    tx_ring: packet_ring_buffer | None = row(clone=FRESH)
+    """Where the program puts frames to send (packet_snd.py)."""
+    pages_fd: int = row(-1, clone=FRESH)
+    """A file of the machine that runs this: the pages of rx_ring, then those of tx_ring."""
+    maps: list[Callable[[], bool]] = row(make=list, clone=FRESH)
+    """Whoever maps the pages: each tells whether it still does."""
     tp_version: int = row(0)
     tp_reserve: int = row(0)
     tp_loss: bool = row(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stack.core.dev import (
@@ -162,13 +163,13 @@ def packet_get_statistics(sk: packet_sock) -> bytes:
 
 def no_ring(sk: packet_sock, value: Any) -> None:
     """A row's `check`: what a ring was made for stays. Raises: OSError EBUSY."""
-    if sk.rx_ring is not None:
+    if sk.rx_ring is not None or sk.tx_ring is not None:
         raise os_error(errno.EBUSY, "the socket has a ring")
 
 
 def set_tx_has_off(sk: packet_sock, value: int) -> None:
     """PACKET_TX_HAS_OFF, which as on Linux a socket with a ring ignores."""
-    if sk.rx_ring is None:
+    if sk.rx_ring is None and sk.tx_ring is None:
         sk.tp_tx_has_off = bool(value)
 
 
@@ -190,8 +191,8 @@ PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
         get=lambda sk: TPACKET_HDRLEN[0], room=4),  # the buffer brings no version
     switch("PACKET_IGNORE_OUTGOING", "prot_hook.ignore_outgoing", "only what is received",
         since="4.20", legal=ON_OFF),
-    switch("PACKET_LOSS", "tp_loss", "kept; there is no ring to send from", since="2.6.31",
-        check=no_ring),
+    switch("PACKET_LOSS", "tp_loss", "frames of a ring that cannot be sent are left out",
+        since="2.6.31", check=no_ring),
     switch("PACKET_ORIGDEV", "origdev", "addresses name the interface that received first",
         since="2.6.22", takes=opt_int),
     switch("PACKET_QDISC_BYPASS", "qdisc_bypass", "send past the queueing discipline",
@@ -201,13 +202,15 @@ PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
     SockOpt("PACKET_ROLLOVER_STATS", "packets that other sockets of the group took", "4.2",
         get=rollover_stats),
     SockOpt("PACKET_RX_RING", "frames into memory that a program maps", takes=opt_raw,
-        set=packet_set_ring),
+        set=partial(packet_set_ring, False)),
     SockOpt("PACKET_STATISTICS", "packets received and dropped since this was read",
         get=packet_get_statistics),
     number("PACKET_TIMESTAMP", "tp_tstamp", None, "kept; time stamps are the kernel's",
         since="2.6.36"),
-    switch("PACKET_TX_HAS_OFF", "tp_tx_has_off", "kept; there is no ring to send from",
+    switch("PACKET_TX_HAS_OFF", "tp_tx_has_off", "a slot to send says where its frame begins",
         since="3.8", set=set_tx_has_off),
+    SockOpt("PACKET_TX_RING", "frames from memory that a program maps", "2.6.31", takes=opt_raw,
+        set=partial(packet_set_ring, True)),
     number("PACKET_VERSION", "tp_version", tuple(TPACKET_HDRLEN), "how a ring is laid out",
         since="2.6.27", check=no_ring),
 ), takes=exact_int, length_first=False)
@@ -217,7 +220,7 @@ PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
 def packet_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
     """net/packet/af_packet.c. Raises: OSError ENOPROTOOPT, EINVAL, ENODEV.
 
-    Rings to send from, and virtio headers, are not supported: ENOPROTOOPT.
+    Virtio headers are not supported: ENOPROTOOPT.
     """
     if level != SOL_PACKET:
         raise os_error(errno.ENOPROTOOPT, f"packet sockets have no options of level {level}")

@@ -185,7 +185,7 @@ PACKET_RECV = (
 )
 PACKET_SEND = f"""
     sys_send > sys_sendto > {SEND} packet_sendmsg > packet_snd >
-        packet_alloc_skb(sock_alloc_send_skb) packet_parse_headers
+        packet_alloc_skb(sock_alloc_send_skb) packet_fill_skb(packet_parse_headers)
         packet_xmit > dev_queue_xmit > enqueue
         qdisc_run > qdisc_restart > dequeue
         dev_hard_start_xmit > dev_queue_xmit_nit e1000_xmit_frame

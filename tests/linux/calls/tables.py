@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tests.linux.calls.control import control
 from tests.linux.calls.creation import creation
 from tests.linux.calls.data import data
+from tests.linux.calls.extensions import extensions
 from tests.linux.calls.naming import naming
 from tests.linux.calls.options import options, options_in_states
 from tests.linux.calls.stamps import stamps
@@ -22,6 +23,7 @@ TABLES: dict[str, Callable[[World], None]] = {
     "control": control,
     "stamps": stamps,
     "txtime": txtime,
+    "extensions": extensions,
     "options": options,
     "options_in_states": options_in_states,
 }

@@ -20,7 +20,9 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrRouting,
     PadN,
     RouterAlert,
+    in6_chksum,
 )
+from scapy.packet import Raw
 
 from stack.core import uapi as u
 from stack.ipv6.if_inet6 import IFA_F_TEMPORARY
@@ -357,6 +359,21 @@ def recverr(value: Any) -> int:
     return int(sock.sk.sk_error_queue.qlen)
 
 
+def recverr_rfc4884(value: Any) -> int:
+    """Where an error's extensions begin, in the data that it brings back."""
+    net = one_host6()
+    sock = udp6(net)
+    give(sock, u.IPV6_RECVERR, 1)
+    give(sock, u.IPV6_RECVERR_RFC4884, value)
+    sock.sendto(bytes(200), (PEER, 9))
+    quoted = bytes(net.ip_sent()[0])[:128] + bytes.fromhex("2000000000080101000101ff")
+    unreachable = bytes((1, 4, 0, 0, 16, 0, 0, 0)) + quoted
+    sum_ = in6_chksum(58, IPv6(src=PEER, dst=ME), unreachable).to_bytes(2, "big")
+    net.inject(IPv6(src=PEER, dst=ME, nh=58) / Raw(unreachable[:2] + sum_ + unreachable[4:]))
+    _, control, _, _ = sock.recvmsg(2000, 500, u.MSG_ERRQUEUE)
+    return int(struct.unpack_from("=12xH", control[0][2])[0])
+
+
 def router_alert(value: Any) -> int:
     net = one_host6(addrs=(f"{ME}/64", f"{OUT}/64"), sysctl={"net.ipv6.conf.all.forwarding": 1})
     raw = Socket(net.host, AF_INET6, SOCK_RAW, 255)
@@ -455,6 +472,7 @@ PROBES6: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "IPV6_PKTINFO": (pktinfo, {False: "2001:db8::99", True: ME}),
     "IPV6_RECVDSTOPTS": told(u.IPV6_RECVDSTOPTS, u.IPV6_DSTOPTS),
     "IPV6_RECVERR": (recverr, {None: 0, 1: 1}),
+    "IPV6_RECVERR_RFC4884": (recverr_rfc4884, {None: 0, 1: 80}),
     "IPV6_RECVFRAGSIZE": (fragsize, {None: [], 1: [1048]}),
     "IPV6_RECVHOPLIMIT": told(u.IPV6_RECVHOPLIMIT, u.IPV6_HOPLIMIT),
     "IPV6_RECVHOPOPTS": told(u.IPV6_RECVHOPOPTS, u.IPV6_HOPOPTS),

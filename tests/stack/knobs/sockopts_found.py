@@ -5,6 +5,9 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from scapy.layers.inet import ICMP, IP
+from scapy.packet import Raw
+
 from stack.core import uapi as u
 from stack.core.bsd_socket import (
     sys_connect,
@@ -132,6 +135,20 @@ def stamping(name: int) -> Probe:
     return probe
 
 
+def recverr_rfc4884(value: int | None) -> int:
+    """Where an error's extensions begin, in the data that it brings back."""
+    net = one_host()
+    fd = udp(net)
+    option(net, fd, u.SOL_IP, u.IP_RECVERR, 1)
+    option(net, fd, u.SOL_IP, u.IP_RECVERR_RFC4884, value)
+    send(net.host, fd, PEER, 200)
+    quoted = bytes(net.ip_sent()[0])[:128] + bytes.fromhex("2000000000080101000101ff")
+    net.inject(IP(src=PEER, dst=ME, proto=1) / ICMP(type=3, code=1, length=32) / Raw(quoted))
+    msg = msghdr(None, [bytearray(2000)], [])
+    sys_recvmsg(net.host, fd, msg, u.MSG_ERRQUEUE)
+    return int(struct.unpack_from("=12xH", (msg.msg_control or [])[0][2])[0])
+
+
 def txtime(value: bytes | None) -> str:
     """Whether a datagram may say when to leave."""
     net: Net = one_host()
@@ -170,6 +187,7 @@ FOUND: dict[str, tuple[Probe, dict[Any, Any]]] = {
         {None: NO, 1: [(SOL, u.SO_TIMESTAMP_NEW)]},
     ),
     "SO_TXTIME": (txtime, {None: "EINVAL", struct.pack("=iI", u.CLOCK_MONOTONIC, 0): ""}),
+    "IP_RECVERR_RFC4884": (recverr_rfc4884, {None: 0, 1: 100}),
     "IP_MSFILTER": (
         after(u.IP_MSFILTER, msfilter(EXCLUDE, PEER), JOIN),
         {False: 1, True: 0},

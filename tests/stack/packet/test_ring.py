@@ -16,7 +16,7 @@ from tests.support import examples
 
 pytestmark = [pytest.mark.netns, pytest.mark.sends_bad_frames]
 
-SOL_PACKET, ETH_P_ALL = 263, 3
+SOL_PACKET, ETH_P_ALL, TX_RING = 263, 3, 13
 RX_RING, STATISTICS, COPY_THRESH, VERSION, HDRLEN, RESERVE, LOSS, TX_HAS_OFF = (
     *(5, 6, 7, 10, 11, 12, 14, 19),
 )
@@ -37,10 +37,12 @@ SHORT = st.sampled_from([28, 28, 16, 15, 27, 0])
 STEPS = st.one_of(
     st.tuples(st.just("ring"), st.just(GOOD), st.just(28)),
     st.tuples(st.just("ring"), REQUESTS, SHORT),
+    st.tuples(st.just("tx ring"), st.just(GOOD), st.just(28)),
+    st.tuples(st.just("tx ring"), REQUESTS, SHORT),
     st.tuples(st.just("set"), st.sampled_from([VERSION, RESERVE, LOSS, TX_HAS_OFF, COPY_THRESH]),
               st.sampled_from([0, 1, 2, 3, 16, 100, -1])),
     st.tuples(st.just("get"), st.sampled_from([VERSION, RESERVE, LOSS, TX_HAS_OFF, STATISTICS])),
-    st.tuples(st.just("map"), st.sampled_from([PAGE, 2 * PAGE, 2 * PAGE - 1, 3 * PAGE]),
+    st.tuples(st.just("map"), st.sampled_from([PAGE, 2 * PAGE, 2 * PAGE - 1, 3 * PAGE, 4 * PAGE]),
               st.sampled_from([0, 0, PAGE])),
     st.just(("unmap",)),
 )  # fmt: skip
@@ -51,6 +53,9 @@ def step(world: World, sock: Any, maps: list[Any], what: str, *args: Any) -> Any
         case "ring":
             request, size = args
             return sock.setsockopt(SOL_PACKET, RX_RING, struct.pack("=7I", *request)[:size])
+        case "tx ring":
+            request, size = args
+            return sock.setsockopt(SOL_PACKET, TX_RING, struct.pack("=7I", *request)[:size])
         case "set":
             return sock.setsockopt(SOL_PACKET, args[0], args[1])
         case "get":
@@ -195,4 +200,57 @@ def test_a_block_is_handed_over_when_its_time_has_come(kernel: World, ours: Worl
                 ring[status] = 0
             results.append(said)
             ring.close()
+    assert results[1] == results[0]
+
+
+LENGTH_AT, STATUS_AT, MAC_AT = (8, 4, 16), (0, 0, 20), (16, 12, 24)
+SLOTS = st.lists(
+    st.tuples(st.sampled_from([0, 13, 14, 60, 200, 460, 481, 1514, 1519, 9000, 1 << 30]),
+              st.sampled_from([0, 1, 1, 1, 1, 2, 4]), st.sampled_from([0, 32, 48, 100, 3000])),
+    min_size=1, max_size=8)  # fmt: skip
+
+
+@settings(max_examples=examples(60))
+@given(version=st.integers(0, 2), kind=st.sampled_from([2, 3]), loss=st.booleans(),
+       has_off=st.booleans(), both=st.booleans(), found=SLOTS)  # fmt: skip
+def test_a_ring_is_sent_as_by_the_kernel(
+    kernel: World, ours: World, version: int, kind: int, loss: bool, has_off: bool, both: bool,
+    found: list[tuple[int, int, int]],
+) -> None:  # fmt: skip
+    """Slots of any length, status and offset: frames, results and what the slots say then."""
+    results = []
+    for world in (kernel, ours):
+        said: list[Any] = []
+        with world.open(0, kind, 0) as sock, world.open(1, 3, 0x88B5) as receiver:
+            receiver.bind(("eth0", 0x88B5))
+            receiver.setblocking(False)
+            sock.setsockopt(SOL_PACKET, VERSION, version)
+            sock.setsockopt(SOL_PACKET, LOSS, loss)
+            sock.setsockopt(SOL_PACKET, TX_HAS_OFF, has_off)
+            request = struct.pack("=7I", PAGE, 2, 512, 16, 0, 0, 0)
+            sock.setsockopt(SOL_PACKET, TX_RING, request)
+            if both:
+                sock.setsockopt(SOL_PACKET, RX_RING, request)
+            ring = world.mapped(sock, (4 if both else 2) * PAGE, 0)
+            first = 2 * PAGE * both
+            to = ("eth0", 0x88B5, 0, 0, B)
+            for n, (length, status, offset) in enumerate(found):
+                at = first + 512 * n
+                ring[at + 32 : at + 512] = (B + A + b"\x88\xb5" + bytes((n + 1,)) * 500)[:480]
+                ring[at : at + 48] = bytes(48) if version == 2 else ring[at : at + 48]
+                struct.pack_into("=I", ring, at + LENGTH_AT[version], length)
+                struct.pack_into("=HH", ring, at + MAC_AT[version], offset, offset)
+                struct.pack_into("=I", ring, at + STATUS_AT[version], status)
+            for _ in range(3):
+                said.append(outcome(lambda: sock.sendto(b"", 0x40, to)))  # noqa: B023
+                world.settle()
+                time.sleep(0.002 if world is kernel else 0)
+                places = range(first + STATUS_AT[version], first + 2 * PAGE, 512)
+                said.append([struct.unpack_from("=I", ring, at)[0] for at in places])
+            for _ in found:
+                got = outcome(lambda: receiver.recv(2000))
+                # A NIC pads short frames.
+                said.append(got.rstrip(b"\0") if isinstance(got, bytes) else got)
+            ring.close()
+        results.append(said)
     assert results[1] == results[0]
