@@ -23,8 +23,8 @@ NFGENMSG = struct.Struct(">BBH")
 """family, version, res_id."""
 
 
-def _nest(name: str, number: int, inner: AttrTable) -> Attr:
-    return Attr(name, number, NESTED, inner=inner, flagged=True)
+def _nest(name: str, number: int, inner: AttrTable, told: bool = False) -> Attr:
+    return Attr(name, number, NESTED, inner=inner, flagged=True, told=told)
 
 
 CTA_IP = AttrTable(
@@ -86,9 +86,9 @@ CTA = AttrTable(
         _nest("CTA_PROTOINFO", 4, CTA_PROTOINFO),
         Attr("CTA_TIMEOUT", 7, BE32),
         Attr("CTA_MARK", 8, BE32),
-        _nest("CTA_COUNTERS_ORIG", 9, CTA_COUNTERS),
-        _nest("CTA_COUNTERS_REPLY", 10, CTA_COUNTERS),
-        Attr("CTA_USE", 11, BE32),
+        _nest("CTA_COUNTERS_ORIG", 9, CTA_COUNTERS, told=True),
+        _nest("CTA_COUNTERS_REPLY", 10, CTA_COUNTERS, told=True),
+        Attr("CTA_USE", 11, BE32, told=True),
         Attr("CTA_ID", 12, BE32),
         Attr("CTA_ZONE", 18, BE16),
         Attr("CTA_MARK_MASK", 21, BE32),

@@ -41,6 +41,7 @@ from stack.netfilter.nf_conntrack_life import (
 )
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_MAX
 from stack.netfilter.nf_conntrack_table import nf_conntrack_alloc, nf_conntrack_find_get
+from stack.netfilter.nf_conntrack_tuple import ICMP_INVERSE, ICMPV6_INVERSE
 from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_put
 from stack.netlink.ct_attrs import CTA, CTA_STATS, CTA_STATS_GLOBAL, NFGENMSG
 from stack.netlink.netlink_sock import (
@@ -60,7 +61,10 @@ NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_CTNETLINK_EXP = 1, 2
 CT_NEW, CT_GET, CT_DELETE, CT_GET_CTRZERO, CT_GET_STATS_CPU, CT_GET_STATS = range(6)
 CT_GET_DYING, CT_GET_UNCONFIRMED = 6, 7
 EXP_GET = 1
-PORTS = (IPPROTO_TCP, IPPROTO_UDP)
+PORTS = (IPPROTO_TCP, IPPROTO_UDP, 33, 47, 132, 136)
+"""Protocols with ports: TCP, UDP, DCCP, GRE, SCTP, UDP-Lite. The keys of GRE stand in their place."""
+ANSWERED = {IPPROTO_ICMP: ICMP_INVERSE, IPPROTO_ICMPV6: ICMPV6_INVERSE}
+"""Types of ICMP messages that are asked or answered."""
 ICMP = {IPPROTO_ICMP: "CTA_PROTO_ICMP", IPPROTO_ICMPV6: "CTA_PROTO_ICMPV6"}
 FIXED = IPS_CONFIRMED | IPS_DYING | 1
 """Bits of the status that a program may not change: CONFIRMED, DYING, EXPECTED."""
@@ -169,6 +173,8 @@ def parse_tuple(tb: Attrs, name: str, l3num: int) -> Tuple:
         need(proto, f"{kind}_TYPE", f"{kind}_CODE", f"{kind}_ID")
         sport = proto[f"{kind}_ID"]
         dport = proto[f"{kind}_TYPE"] << 8 | proto[f"{kind}_CODE"]
+        if proto[f"{kind}_TYPE"] not in ANSWERED[number]:
+            raise NlError(errno.EINVAL)
     if found.get("CTA_TUPLE_ZONE"):
         raise NlError(errno.EOPNOTSUPP, "There are no zones")
     ip: Attrs = found["CTA_TUPLE_IP"]
@@ -195,6 +201,8 @@ def find(nlh: nlmsg, tup: Tuple) -> nf_conn:
 # --- filters ------------------------------------------------------------------------------------
 
 Fits = Callable[[nf_conn], bool]
+FILTERS = ("CTA_MARK", "CTA_STATUS", "CTA_FILTER")
+"""What a dump is filtered by; a mask alone is not read."""
 
 
 def ctnetlink_alloc_filter(nlh: nlmsg, tb: Attrs) -> Fits:
@@ -202,6 +210,8 @@ def ctnetlink_alloc_filter(nlh: nlmsg, tb: Attrs) -> Fits:
 
     Raises: NlError EINVAL: a mask without its value, a filter without its tuple.
     """
+    if not family_of(nlh) and not any(name in tb for name in FILTERS):
+        return lambda ct: True
     for mask, value in (("CTA_MARK_MASK", "CTA_MARK"), ("CTA_STATUS_MASK", "CTA_STATUS")):
         if mask in tb and value not in tb:
             raise NlError(errno.EINVAL)

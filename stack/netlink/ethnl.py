@@ -68,6 +68,8 @@ class ethnl_request:
     set: Set | None = None
     policy: AttrTable = attrs.ONLY_HEADER
     admin: bool = False
+    check: Callable[[Wanted], object] | None = None
+    """Checks a dump's attributes before it begins."""
 
 
 # --- headers ------------------------------------------------------------------------------------
@@ -83,7 +85,7 @@ def ethnl_parse_header_dev_get(
     net = nlh.sk.net
     if "HEADER" not in tb:
         if need_dev:
-            raise NlError(errno.EINVAL, "request header missing")
+            raise NlError(errno.EINVAL, missing=1)
         return None, 0
     header: Attrs = tb["HEADER"]
     flags = header.get("ETHTOOL_A_HEADER_FLAGS", 0)
@@ -156,7 +158,10 @@ def ethnl_default_doit(request: ethnl_request, nlh: nlmsg, tb: Attrs) -> None:
 def ethnl_default_dumpit(request: ethnl_request, nlh: nlmsg, tb: Attrs) -> Iterator[bytes]:
     """net/ethtool/netlink.c: GET of all interfaces; one that the header names is looked up only."""
     _, flags = ethnl_parse_header_dev_get(nlh, tb, False)
-    return dump(request, nlh, wanted(flags, nlh, tb))
+    want = wanted(flags, nlh, tb)
+    if request.check is not None:
+        request.check(want)
+    return dump(request, nlh, want)
 
 
 def dump(request: ethnl_request, nlh: nlmsg, want: Wanted) -> Iterator[bytes]:
@@ -189,6 +194,8 @@ def ethnl_set_features(nlh: nlmsg, tb: Attrs) -> None:
     """net/ethtool/features.c: FEATURES_SET, which has an answer."""
     if "WANTED" not in tb:
         raise NlError(errno.EINVAL, missing=3)
+    if "HEADER" not in tb:
+        raise NlError(errno.EINVAL, "request header missing")
     dev, flags = ethnl_parse_header_dev_get(nlh, tb, True)
     assert dev is not None
     need_present(dev)
@@ -200,7 +207,9 @@ def ethnl_set_features(nlh: nlmsg, tb: Attrs) -> None:
 
 def ethnl_strset_doit(nlh: nlmsg, tb: Attrs) -> None:
     """net/ethtool/strset.c: STRSET_GET, of an interface or of none."""
-    dev, flags = ethnl_parse_header_dev_get(nlh, tb, "HEADER" not in tb)
+    if "HEADER" not in tb:
+        raise NlError(errno.EINVAL)
+    dev, flags = ethnl_parse_header_dev_get(nlh, tb, False)
     told = get.strset(dev, wanted(flags, nlh, tb))
     genlmsg_reply(nlh, ethtool_family, STRSET.reply, answer(STRSET, dev, told))
 
@@ -220,7 +229,8 @@ REQUESTS: tuple[ethnl_request, ...] = (
     STRSET,
     ethnl_request("linkinfo", 2, 2, get.linkinfo, attrs.LINKINFO, 3, 3, put.set_linkinfo),
     ethnl_request("linkmodes", 4, 4, get.linkmodes, attrs.LINKMODES, 5, 5, put.set_linkmodes),
-    ethnl_request("linkstate", 6, 6, get.linkstate, attrs.LINKSTATE),
+    ethnl_request("linkstate", 6, 6, get.linkstate, attrs.LINKSTATE,
+        policy=attrs.ONLY_HEADER_STATS),
     ethnl_request("debug", 7, 7, get.debug, attrs.DEBUG, 8, 8, put.set_debug),
     ethnl_request("wol", 9, 9, get.wol, attrs.WOL, 10, 10, put.set_wol, admin=True),
     FEATURES,
@@ -234,10 +244,12 @@ REQUESTS: tuple[ethnl_request, ...] = (
         policy=attrs.PAUSE_GET),
     ethnl_request("eee", 23, 24, get.unsupported, attrs.EEE, 24, 25, put.set_unsupported),
     ethnl_request("tsinfo", 25, 26, get.tsinfo, attrs.TSINFO, policy=attrs.ONLY_HEADER_STATS),
-    ethnl_request("fec", 29, 30, get.unsupported, attrs.FEC, 30, 31, put.set_unsupported),
+    ethnl_request("fec", 29, 30, get.unsupported, attrs.FEC, 30, 31, put.set_unsupported,
+        policy=attrs.ONLY_HEADER_STATS),
     ethnl_request("module_eeprom", 31, 32, get.module_eeprom, attrs.MODULE_EEPROM,
         policy=attrs.MODULE_EEPROM),
-    ethnl_request("stats", 32, 33, get.stats, attrs.STATS, policy=attrs.STATS),
+    ethnl_request("stats", 32, 33, get.stats, attrs.STATS, policy=attrs.STATS,
+        check=get.stats_groups),
     ethnl_request("phc_vclocks", 33, 34, get.header_only, attrs.ONLY_HEADER),
     ethnl_request("module", 34, 35, get.header_only, attrs.ONLY_HEADER),
 )

@@ -35,8 +35,8 @@ def _header(flags: int) -> AttrTable:
     )
 
 
-def _in(name: str, table: AttrTable) -> Attr:
-    return Attr(name, 1, NESTED, inner=table, flagged=True, policed=True)
+def _in(name: str, table: AttrTable, number: int = 1) -> Attr:
+    return Attr(name, number, NESTED, inner=table, flagged=True, policed=True)
 
 
 HEADER = _in("HEADER", _header(ETHTOOL_FLAG_COMPACT_BITSETS | ETHTOOL_FLAG_OMIT_REPLY))
@@ -90,7 +90,7 @@ STRING_TOLD = AttrTable("ETHTOOL_A_STRING", (Attr("INDEX", 1, U32), Attr("VALUE"
 STATS = AttrTable(
     "ETHTOOL_A_STATS",
     (
-        HEADER,
+        _in("HEADER", _header(ETHTOOL_FLAG_COMPACT_BITSETS | ETHTOOL_FLAG_OMIT_REPLY), 2),
         _nest("GROUPS", 3),
         _nest("GRP", 4, told=True),
         Attr("SRC", 5, U32, legal=range(3)),
@@ -206,7 +206,6 @@ PAUSE = AttrTable(
         _nest("STATS", 5, told=True),
         Attr("STATS_SRC", 6, U32, told=True),
     ),
-    last=4,
 )
 PAUSE_GET = AttrTable("ETHTOOL_A_PAUSE", (HEADER_STATS, Attr("STATS_SRC", 6, U32, legal=range(3))))
 TSINFO = AttrTable(

@@ -107,11 +107,11 @@ def _verbose(
         length, kind = NLA_HDR.unpack_from(data, at)
         if not NLA_HDRLEN <= length <= end - at:
             break
+        if not kind & NLA_F_NESTED:
+            raise NlError(errno.EINVAL, "NLA_F_NESTED is missing", at)
         if kind & NLA_TYPE_MASK != 1:
             text = "only ETHTOOL_A_BITSET_BITS_BIT allowed in ETHTOOL_A_BITSET_BITS"
             raise NlError(errno.EINVAL, text, at)
-        if not kind & NLA_F_NESTED:
-            raise NlError(errno.EINVAL, "NLA_F_NESTED is missing", at)
         bit = BIT.parse(data, at + NLA_HDRLEN, STRICT, at + length)
         index = _index(bit, at, size, names)
         mask |= 1 << index

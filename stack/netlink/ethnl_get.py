@@ -231,6 +231,17 @@ def module_eeprom(dev: net_device, want: Wanted) -> Told:
 
 def stats(dev: net_device, want: Wanted) -> Told:
     """net/ethtool/stats.c: the groups that are asked for, empty: drivers here have none of them."""
+    wanted = stats_groups(want)
+    groups = [
+        STATS_GRP.build({"ID": number, "SS_ID": ETH_SS_STATS_STD + 1 + number})
+        for number in range(len(STRING_SETS[ETH_SS_STATS_STD]))
+        if wanted >> number & 1
+    ]
+    return {"GRP": groups}
+
+
+def stats_groups(want: Wanted) -> int:
+    """net/ethtool/stats.c stats_parse_request: the groups. Raises: NlError EINVAL."""
     assert want.tb is not None
     assert want.nlh is not None
     names = STRING_SETS[ETH_SS_STATS_STD]
@@ -239,12 +250,7 @@ def stats(dev: net_device, want: Wanted) -> Told:
     value, mask = ethnl_parse_bitset(want.nlh, want.tb, "GROUPS", len(names), names)
     if not value & mask:
         raise NlError(errno.EINVAL, "no stats requested")
-    groups = [
-        STATS_GRP.build({"ID": number, "SS_ID": ETH_SS_STATS_STD + 1 + number})
-        for number in range(len(names))
-        if value & mask & 1 << number
-    ]
-    return {"GRP": groups}
+    return value & mask
 
 
 def strings_of(dev: net_device | None, number: int) -> list[str] | tuple[str, ...]:
@@ -283,7 +289,7 @@ def strset_ids(want: Wanted, dev: net_device | None) -> list[int]:
         if "ID" not in one:
             raise NlError(errno.EINVAL)
         if one["ID"] >= ETH_SS_COUNT:
-            raise NlError(errno.EOPNOTSUPP)
+            raise NlError(errno.EOPNOTSUPP, "unknown string set id", at)
         found.add(one["ID"])
         at += length + 3 & ~3
     if dev is None and any(number in PER_DEVICE for number in found):

@@ -20,6 +20,7 @@ from stack.netlink.ethnl_get import (
     ALL_FEATURES,
     FEATURES,
     LINK_MODES,
+    NEVER_CHANGE,
     PORT_MODES,
     PORTS,
     feature_set,
@@ -31,6 +32,8 @@ from stack.netlink.ethnl_get import (
 from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 
+MASTER_SLAVE = range(2, 6)
+"""MASTER_SLAVE_CFG_*."""
 NAMELESS = ("Autoneg", *PORT_MODES.values())
 """Link modes that are told by other members of a driver's settings."""
 
@@ -88,6 +91,8 @@ def set_linkinfo(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
 
 def set_linkmodes(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     """net/ethtool/linkmodes.c: negotiation, speed, duplex, what is offered."""
+    if tb.get("MASTER_SLAVE_CFG", MASTER_SLAVE[0]) not in MASTER_SLAVE:
+        raise tb.wrong("MASTER_SLAVE_CFG", "master/slave value is invalid", errno.EOPNOTSUPP)
     ops = ops_of(dev)
     need(ops.get_link_ksettings, ops.set_link_ksettings)
     link = link_settings(dev)
@@ -151,6 +156,12 @@ def set_wol(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
         core.ethtool_set_wol(dev, wanted)
 
 
+RING_TEXTS = {
+    "TCP_DATA_SPLIT": "setting TCP data split is not supported",
+    "TX_PUSH_BUF_LEN": "setting tx push buf len is not supported",
+    "HDS_THRESH": "setting hds-thresh is not supported",
+}
+
 # --- queues -------------------------------------------------------------------------------------
 
 
@@ -159,7 +170,7 @@ def set_rings(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     ops = ops_of(dev)
     for name in RING_NEVER:
         if name in tb:
-            text = f"setting {name.lower().replace('_', ' ')} not supported"
+            text = RING_TEXTS.get(name, f"setting {name.lower().replace('_', ' ')} not supported")
             raise tb.wrong(name, text, errno.EOPNOTSUPP)
     need(ops.get_ringparam, ops.set_ringparam)
     ring = core.ethtool_get_ringparam(dev)
@@ -213,6 +224,8 @@ def set_features(dev: net_device, nlh: nlmsg, tb: Attrs, compact: bool) -> dict[
     if "WANTED" not in tb:
         raise NlError(errno.EINVAL, missing=3)
     value, mask = ethnl_parse_bitset(nlh, tb, "WANTED", len(FEATURES), FEATURES)
+    if mask & NEVER_CHANGE:
+        raise NlError(errno.EINVAL, "attempt to change non-ethtool features")
     old_active, old_wanted = features_of(dev.features), features_of(dev.wanted_features)
     wanted = value & mask | old_wanted & ~mask
     if wanted != old_wanted:

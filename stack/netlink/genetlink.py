@@ -293,7 +293,8 @@ def _policy_messages(nlh: nlmsg, family: genl_family, ops: tuple[genl_op, ...]) 
             put_attr(own, number, U32.put(tables[op.table]))
         if own:
             nested = bytearray()
-            put_attr(nested, op.cmd | 1 << 15, bytes(own))
+            # Linux names the command of DO, so one that only dumps is 0.
+            put_attr(nested, (op.cmd if op.doit is not None else 0) | 1 << 15, bytes(own))
             yield _policy_message(nlh, family, "CTRL_ATTR_OP_POLICY", bytes(nested))
     for table, index in tables.items():
         for number, attributes in policy_attributes(table, tables):
