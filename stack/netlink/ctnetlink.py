@@ -62,7 +62,7 @@ CT_NEW, CT_GET, CT_DELETE, CT_GET_CTRZERO, CT_GET_STATS_CPU, CT_GET_STATS = rang
 CT_GET_DYING, CT_GET_UNCONFIRMED = 6, 7
 EXP_GET = 1
 PORTS = (IPPROTO_TCP, IPPROTO_UDP, 33, 47, 132, 136)
-"""Protocols with ports: TCP, UDP, DCCP, GRE, SCTP, UDP-Lite. The keys of GRE stand in their place."""
+"""TCP, UDP, DCCP, GRE (whose keys stand in the place of ports), SCTP, UDP-Lite."""
 ANSWERED = {IPPROTO_ICMP: ICMP_INVERSE, IPPROTO_ICMPV6: ICMPV6_INVERSE}
 """Types of ICMP messages that are asked or answered."""
 ICMP = {IPPROTO_ICMP: "CTA_PROTO_ICMP", IPPROTO_ICMPV6: "CTA_PROTO_ICMPV6"}

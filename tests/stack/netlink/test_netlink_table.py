@@ -1,9 +1,9 @@
-"""A table of netlink requests to this machine's kernel and to a host: the same answers, byte for byte.
+"""A table of netlink requests to the kernel of this machine and to a host: the same answers.
 
-Compared are the errno, the text and the place of each error, and of each answer its command and every
-attribute. What a world chooses by itself (ports, sequence numbers, numbers of connections) is taken
-out. `DIFFERENCES` names each request that is answered otherwise, with the reason. One that differs no
-more fails the test too.
+Compared byte for byte are the errno, the text and the place of each error, and of each answer its
+command and every attribute. What a world chooses by itself (ports, sequence numbers, numbers of
+connections) is taken out. `DIFFERENCES` names each request that is answered otherwise, with the
+reason. One that differs no more fails the test too.
 """
 
 from __future__ import annotations
@@ -81,10 +81,18 @@ HEADERS = {
     "and bytes behind": named() + b"\1\2",
 }
 ETHTOOL: dict[int, AttrTable] = {
-    **{1: ethnl_attrs.STRSET, 3: ethnl_attrs.LINKINFO, 5: ethnl_attrs.LINKMODES},
-    **{8: ethnl_attrs.DEBUG, 10: ethnl_attrs.WOL, 12: ethnl_attrs.FEATURES},
-    **{16: ethnl_attrs.RINGS, 20: ethnl_attrs.COALESCE, 21: ethnl_attrs.PAUSE_GET},
-    **{22: ethnl_attrs.PAUSE, 24: ethnl_attrs.EEE, 32: ethnl_attrs.STATS},
+    1: ethnl_attrs.STRSET,
+    3: ethnl_attrs.LINKINFO,
+    5: ethnl_attrs.LINKMODES,
+    8: ethnl_attrs.DEBUG,
+    10: ethnl_attrs.WOL,
+    12: ethnl_attrs.FEATURES,
+    16: ethnl_attrs.RINGS,
+    20: ethnl_attrs.COALESCE,
+    21: ethnl_attrs.PAUSE_GET,
+    22: ethnl_attrs.PAUSE,
+    24: ethnl_attrs.EEE,
+    32: ethnl_attrs.STATS,
 }
 """Requests with attributes beside the header."""
 GETS = (1, 2, 4, 6, 7, 9, 11, 13, 15, 19, 21, 23, 25, 29, 32, 33)
@@ -356,7 +364,7 @@ class Side:
         return tuple(sorted(table.items()))
 
     def connection(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The attributes of a connection, but for its number, references, time left and SYNPROXY."""
+        """The attributes of a connection but for number, references, time left and SYNPROXY."""
         found, at = [], HDR.size + 4
         while at + 4 <= len(data):
             size, number = struct.unpack_from("=HH", data, at)
@@ -397,13 +405,13 @@ DIFFERENCES: dict[str, str] = {
     r"ethtool 11 .*": FEATURES,
     r"ethtool 12 bits (a name|an index|both)": FEATURES,
     r"ethtool 32 dump none": "Linux gives a dump's missing attribute a text, that of an empty set",
-    r"conntrack \w+ tuple with a short .*": "Linux tells no text of what is nested; the errno is same",
+    r"conntrack \w+ tuple with a short .*": "no text is told of what is nested; the errno is same",
     r"conntrack 0x102 CTA_FILTER of [048]": "a filter beside a tuple is not read here",
     r"ethtool (17|18) .*": "the kernel's veth has channels",
-    r"ethtool (26|27|28) .*": "cables are not tested, and tunnels not offloaded: no such command",
-    r"ethtool 22 .* STATS_SRC .*": "a number that SET does not take is told as one without a policy",
-    r"ethtool 20 .* [RT]X_PROFILE .*": "profiles of moderation are taken by no driver here, unread",
-    r"ethtool 25 dump .*": "Linux dumps the interface that the header names, not as its other dumps",
+    r"ethtool (26|27|28) .*": "no tests of cables, no tunnels that are offloaded",
+    r"ethtool 22 .* STATS_SRC .*": "what SET does not take has no policy here",
+    r"ethtool 20 .* [RT]X_PROFILE .*": "no driver here has profiles: they are not read",
+    r"ethtool 25 dump .*": "this dump alone is of the interface in its header",
     r"controller 3 (one byte behind|length 3|length 0|too long)": LEFTOVER,
 }
 """Patterns of the names of requests -> why the answers are not the same."""
