@@ -336,7 +336,7 @@ def dev_ethtool(net: Net, dev: net_device, address: int, memory: Memory) -> None
         memory.write(address, answer)
 
 
-def ifr_data(ifr: bytes) -> int:
+def ifr_data(ifr: bytearray) -> int:
     """The pointer of a struct ifreq."""
     address: int = POINTER.unpack_from(ifr, IFNAMSIZ)[0]
     return address

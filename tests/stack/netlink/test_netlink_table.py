@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import VirtualClock
+from stack.core.ethtool_names import ETH_SS_COUNT
 from stack.host import Host
 from stack.netlink import ct_attrs, ethnl_attrs, genetlink
 from stack.netlink.ctnetlink import fill_tuple
@@ -159,7 +160,7 @@ def ethtool() -> Iterator[Request]:
         for name, inside in BITSETS.items():
             body = command(cmd) + named() + attr(number | NESTED, inside)
             yield Request(f"ethtool {cmd} bits {name}", 0, REQUEST | ACK, body)
-    for number in (*range(25), 99):
+    for number in (*range(ETH_SS_COUNT + 2), 99):
         inside = attr(1 | NESTED, attr(1, struct.pack("=I", number)))
         for header in (b"", named(), named("lo")):
             body = command(1) + header + attr(2 | NESTED, inside)
