@@ -106,7 +106,7 @@ MAY_IMPORT = {
     "proc": {*CORE, "inet", "ipv4", "ipv6", "netfilter", "packet", "unix", "xtp"},
     "netlink": {
         *(*CORE, "inet", "ipv4", "ipv6", "packet", "unix", "proc"),
-        *("bridge", "drivers", "vlan"),
+        *("bridge", "drivers", "netfilter", "vlan"),
     },
     "net": {"clients", "core", "ipv4", "ipv6"},
 }

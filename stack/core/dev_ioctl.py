@@ -22,7 +22,8 @@ from stack.core.dev import (
 )
 from stack.core.dev_notifier import call_netdevice_notifiers
 from stack.core.errors import os_error
-from stack.core.memory import copy_from_user, copy_to_user, write_address
+from stack.core.ethtool_ioctl import Memory, dev_ethtool, ifr_data
+from stack.core.memory import copy_from_user, copy_to_user, read_address, write_address
 from stack.core.netdevice import dev_get_flags, net_device, netif_device_present
 from stack.core.sock import ns_capable
 from stack.core.uapi import CAP_NET_ADMIN
@@ -78,6 +79,8 @@ SA_DATA_BYTES = 14
 U16 = struct.Struct("=H")
 S32 = struct.Struct("=i")
 IFCONF = struct.Struct("@iP")
+OWN = Memory(read_address, write_address)
+"""The memory of this process."""
 
 gifconf_list: dict[int, Callable[[net_device, int | None], list[bytes]]] = {}
 """By family: `gifconf(dev, room)` returns a struct ifreq per address, `room` bytes at most."""
@@ -263,11 +266,11 @@ CHANGING = (
 )
 
 
-def dev_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
+def dev_ioctl(net: Net, cmd: int, ifr: bytearray, memory: Memory = OWN) -> None:
     """net/core/dev_ioctl.c: a request to an interface; the answer is in `ifr`.
 
-    SIOCETHTOOL fails with EOPNOTSUPP: stack.api.ethtool has its calls. Raises: OSError EPERM,
-    ENOTTY, and what the request may fail with.
+    What SIOCETHTOOL points to is memory of this process, unless `memory` says whose it is. Raises:
+    OSError EPERM, ENOTTY, and what the request may fail with.
     """
     if cmd == SIOCGIFNAME:
         dev_ifname(net, ifr)
@@ -278,7 +281,9 @@ def dev_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
     elif cmd in CHANGING:
         need_admin(net)
         dev_ifsioc(net, ifr, cmd)
-    elif cmd == SIOCETHTOOL or SIOCDEVPRIVATE <= cmd <= SIOCDEVPRIVATE + 15:
+    elif cmd == SIOCETHTOOL:
+        dev_ethtool(net, ifr_dev(net, ifr), ifr_data(ifr), memory)
+    elif SIOCDEVPRIVATE <= cmd <= SIOCDEVPRIVATE + 15:
         dev = ifr_dev(net, ifr)
         raise os_error(errno.EOPNOTSUPP, f"{dev.name} does not offer request {cmd:#x}")
     else:

@@ -19,13 +19,16 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stack.core import netdevice, uapi
 from stack.core.dev import __netdev_update_features, netdev_features_change
 from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device, netif_running
 from stack.core.workqueue import msleep
+
+if TYPE_CHECKING:
+    from stack.netlink.netlink_sock import netlink_table
 
 # enum ethtool_stringset
 ETH_SS_TEST = 0
@@ -187,6 +190,16 @@ def _check(dev: net_device, what: str, err: int | None) -> None:
         raise os_error(-err, f"{dev.name}: cannot {what}")
 
 
+def ethtool_notify(dev: net_device, what: str) -> None:
+    """net/ethtool/netlink.c: tell the listeners of the ethtool family that a setting changed.
+
+    `what` is the setting: "rings", "pause" ...
+    """
+    table: netlink_table | None = dev.net.nl_table
+    if table is not None and table.ethtool_notify is not None:
+        table.ethtool_notify(dev, what)
+
+
 def ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
     """net/ethtool/ioctl.c: -i."""
     return _op(dev, _ops(dev).get_drvinfo, "get_drvinfo")(dev)
@@ -219,13 +232,19 @@ def ethtool_get_settings(dev: net_device) -> ethtool_link_ksettings:
     return _op(dev, _ops(dev).get_link_ksettings, "get_link_ksettings")(dev)
 
 
-def ethtool_set_settings(dev: net_device, settings: ethtool_link_ksettings) -> None:
-    """net/ethtool/ioctl.c: -s speed/duplex/autoneg."""
+def ethtool_set_settings(
+    dev: net_device,
+    settings: ethtool_link_ksettings,
+    told: tuple[str, ...] = ("linkinfo", "linkmodes"),
+) -> None:
+    """net/ethtool/ioctl.c: -s speed/duplex/autoneg. Listeners hear of `told`."""
     _check(
         dev,
         "set link settings",
         _op(dev, _ops(dev).set_link_ksettings, "set_link_ksettings")(dev, settings),
     )
+    for what in told:
+        ethtool_notify(dev, what)
 
 
 def ethtool_get_ringparam(dev: net_device) -> ethtool_ringparam:
@@ -245,6 +264,7 @@ def ethtool_set_ringparam(dev: net_device, *, rx: int | None = None, tx: int | N
     _check(
         dev, "set ring parameters", _op(dev, _ops(dev).set_ringparam, "set_ringparam")(dev, ring)
     )
+    ethtool_notify(dev, "rings")
 
 
 def ethtool_get_coalesce(dev: net_device) -> ethtool_coalesce:
@@ -261,6 +281,7 @@ def ethtool_set_coalesce(dev: net_device, *, rx_usecs: int) -> None:
         f"set rx-usecs {rx_usecs}",
         _op(dev, _ops(dev).set_coalesce, "set_coalesce")(dev, coalesce),
     )
+    ethtool_notify(dev, "coalesce")
 
 
 def ethtool_get_pauseparam(dev: net_device) -> ethtool_pauseparam:
@@ -285,6 +306,7 @@ def ethtool_set_pauseparam(
         "set pause parameters",
         _op(dev, _ops(dev).set_pauseparam, "set_pauseparam")(dev, pause),
     )
+    ethtool_notify(dev, "pause")
 
 
 def ethtool_get_wol(dev: net_device) -> ethtool_wolinfo:
@@ -299,6 +321,7 @@ def ethtool_set_wol(dev: net_device, wolopts: int) -> None:
         _check(dev, "set wake-on-lan", -errno.EINVAL)
     wol.wolopts = wolopts
     _check(dev, "set wake-on-lan", _op(dev, _ops(dev).set_wol, "set_wol")(dev, wol))
+    ethtool_notify(dev, "wol")
 
 
 def ethtool_get_regs(dev: net_device) -> ethtool_regs:
@@ -435,3 +458,4 @@ def ethtool_get_msglevel(dev: net_device) -> int:
 def ethtool_set_msglevel(dev: net_device, level: int) -> None:
     """net/ethtool/ioctl.c: -s msglvl."""
     _op(dev, _ops(dev).set_msglevel, "set_msglevel")(dev, level)
+    ethtool_notify(dev, "debug")

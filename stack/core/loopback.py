@@ -12,7 +12,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reas
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_op_get_ts_info, ethtool_ops
 from stack.core.net_namespace import pernet_operations
-from stack.core.netdevice import net_device, net_device_ops
+from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
 from stack.core.tstamp import skb_tx_timestamp
 from stack.ethernet.eth import eth_header_ops, eth_mac_addr, eth_type_trans
 
@@ -42,7 +42,7 @@ def loopback_xmit(skb: sk_buff, dev: net_device) -> int:
     return netdevice.NETDEV_TX_OK
 
 
-loopback_ethtool_ops = ethtool_ops(get_ts_info=ethtool_op_get_ts_info)
+loopback_ethtool_ops = ethtool_ops(get_link=netif_carrier_ok, get_ts_info=ethtool_op_get_ts_info)
 
 
 def loopback_setup(dev: net_device) -> None:

@@ -92,6 +92,14 @@ def write_address(address: int, data: bytes) -> None:
             raise os_error(errno.EFAULT, f"memory at {address:#x} ends too early")
 
 
+def read_address(address: int, size: int) -> bytes:
+    """copy_from_user from an address of this process. Raises: OSError EFAULT."""
+    local = ctypes.create_string_buffer(max(size, 1))
+    if size and _process_vm("process_vm_readv", address, local, size) < size:
+        raise os_error(errno.EFAULT, f"memory at {address:#x} ends too early")
+    return local.raw[:size]
+
+
 def read_string(address: int, size: int) -> bytes:
     """strncpy_from_user: up to a NUL or `size` bytes. Raises: OSError EFAULT."""
     found = b""

@@ -35,6 +35,8 @@ from stack.netlink.af_netlink import (
     nl_address,
     protocol_of,
 )
+from stack.netlink.ethnl import ethnl_net_init
+from stack.netlink.genetlink import genl_net_init
 from stack.netlink.netlink_sock import (
     MAX_LINKS,
     NETLINK_USERSOCK,
@@ -48,6 +50,7 @@ from stack.netlink.netlink_sockopt import (
     netlink_setsockopt,
     netlink_update_membership,
 )
+from stack.netlink.nfnetlink import nfnetlink_net_init
 from stack.netlink.rtnetlink import rtnetlink_net_init
 from stack.netlink.sock_diag import sock_diag_net_init
 
@@ -185,6 +188,9 @@ def netlink_net_init(net: Net) -> None:
     sock_register(net, netlink_family_ops)
     rtnetlink_net_init(net)
     sock_diag_net_init(net)
+    genl_net_init(net)
+    ethnl_net_init(net)
+    nfnetlink_net_init(net)
 
 
 netlink_net_ops = pernet_operations(init=netlink_net_init)

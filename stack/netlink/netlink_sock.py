@@ -5,15 +5,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.rows import row, state
 from stack.core.sock import sock
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
 
 # protocols
 NETLINK_ROUTE = 0
 NETLINK_USERSOCK = 2
 NETLINK_SOCK_DIAG = 4
+NETLINK_NETFILTER = 12
+NETLINK_GENERIC = 16
 
 MAX_LINKS = 32
 
@@ -23,6 +28,7 @@ NLMSG_HDRLEN = NLMSGHDR.size
 NLM_F_REQUEST = 0x01
 NLM_F_MULTI = 0x02
 NLM_F_ACK = 0x04
+NLM_F_ECHO = 0x08
 NLM_F_DUMP_INTR = 0x10
 NLM_F_DUMP_FILTERED = 0x20
 NLM_F_ROOT = 0x100
@@ -152,3 +158,7 @@ class netlink_table:
     """net->dev_base_seq: moves whenever an interface comes, goes or changes."""
     ifaddr_seq: int = 0
     """The same for the addresses of interfaces."""
+    ethtool_notify: Callable[[net_device, str], None] | None = None
+    """Tells what changed of an interface's settings, while somebody listens."""
+    families: dict[int, Any] = field(default_factory=dict)
+    """NETLINK_GENERIC: each `genl_family` by its number."""

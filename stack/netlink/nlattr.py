@@ -134,7 +134,9 @@ class Attr:
 
     `legal` are the values that a number may have, `inner` is the table of what is nested in it.
     `flagged`: it is built with NLA_F_NESTED, which not all programs mask out. `told`: there is no
-    policy, since it is for answers; of a request any payload is taken, as bytes.
+    policy, since it is for answers; of a request any payload is taken, as bytes. `policed`: what is
+    nested in it is checked as strictly as it is itself (NLA_POLICY_NESTED). `mask` has the bits
+    that a number may have (NLA_POLICY_MASK), 0: all.
     """
 
     name: str
@@ -145,6 +147,8 @@ class Attr:
     inner: AttrTable | None = None
     flagged: bool = False
     told: bool = False
+    policed: bool = False
+    mask: int = 0
 
     def wrong(self, data: bytes, at: int, nested: bool, validate: int) -> NlError | None:
         """lib/nlattr.c validate_nla: what is wrong with a payload; None: nothing."""
@@ -167,6 +171,8 @@ class Attr:
             return NlError(errno.ERANGE, FAILED, at)
         if self.legal is not None and kind.get(data) not in self.legal:
             return NlError(errno.ERANGE, "integer out of range", at)
+        if self.mask and kind.get(data) & ~self.mask:
+            return NlError(errno.EINVAL, "reserved bit set", at)
         return None
 
     def fits(self, data: bytes) -> bool:
@@ -250,7 +256,8 @@ class AttrTable:
         if row.told:
             value: Any = payload
         elif row.inner is not None:  # as nla_parse_nested_deprecated
-            value = row.inner.parse(data, at + NLA_HDRLEN, LIBERAL, at + size)
+            strict = validate if row.policed else LIBERAL
+            value = row.inner.parse(data, at + NLA_HDRLEN, strict, at + size)
         else:
             value = row.type.get(payload)
         found[row.name] = value

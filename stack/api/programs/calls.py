@@ -43,8 +43,16 @@ from stack.api.programs.rings import Mapped
 from stack.api.programs.supervisor import Call
 from stack.core import bsd_socket as sys
 from stack.core import uapi
-from stack.core.dev_ioctl import IFREQ_BYTES, SIOCGIFCONF, SIOCGIFNAME, SIOCSMIIREG
+from stack.core.dev_ioctl import (
+    IFREQ_BYTES,
+    SIOCETHTOOL,
+    SIOCGIFCONF,
+    SIOCGIFNAME,
+    SIOCSMIIREG,
+    dev_ioctl,
+)
 from stack.core.errors import os_error
+from stack.core.ethtool_ioctl import Memory
 from stack.core.file import O_CLOEXEC, vm_area_struct
 from stack.core.filter import SOCK_FPROG
 from stack.core.ioctl import sys_ioctl
@@ -572,6 +580,10 @@ def ioctl(call: Call, fd: int) -> int:
     request, addr = call.args[1] & 0xFFFFFFFF, call.args[2]
     if request == SIOCGIFCONF:
         return get_ifconf(call, fd, addr)
+    if request == SIOCETHTOOL:
+        ifr = bytearray(read_memory(call.tid, addr, IFREQ_BYTES))
+        dev_ioctl(net, request, ifr, memory_of(call))
+        return 0
     if request in (SIOCADDRT, SIOCDELRT):
         raise os_error(errno.EOPNOTSUPP, "routes are not set by ioctl from a program")
     before = read_memory(call.tid, addr, IOCTL_BYTES.get(request, IFREQ_BYTES))
@@ -580,6 +592,18 @@ def ioctl(call: Call, fd: int) -> int:
     if room != before:
         write_memory(call.tid, addr, room)
     return int(value or 0)
+
+
+def memory_of(call: Call) -> Memory:
+    """The program's memory."""
+
+    def read(address: int, size: int) -> bytes:
+        return bytes(read_memory(call.tid, address, size))
+
+    def write(address: int, data: bytes) -> None:
+        write_memory(call.tid, address, data)
+
+    return Memory(read, write)
 
 
 def get_ifconf(call: Call, fd: int, addr: int) -> int:

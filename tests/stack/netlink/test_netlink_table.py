@@ -1,0 +1,453 @@
+"""A table of netlink requests to the kernel of this machine and to a host: the same answers.
+
+Compared byte for byte are the errno, the text and the place of each error, and of each answer its
+command and every attribute. What a world chooses by itself (ports, sequence numbers, numbers of
+connections) is taken out. `DIFFERENCES` names each request that is answered otherwise, with the
+reason. One that differs no more fails the test too.
+"""
+
+from __future__ import annotations
+
+import re
+import socket as stdlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e1000emu.clock import VirtualClock
+from stack.core.ethtool_names import ETH_SS_COUNT
+from stack.host import Host
+from stack.netlink import ct_attrs, ethnl_attrs, genetlink
+from stack.netlink.ctnetlink import fill_tuple
+from stack.netlink.nlattr import AttrTable
+from tests.stack.netlink.requests import (
+    ACK,
+    DUMP,
+    EXT_ACK,
+    HDR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    REQUEST,
+    SOL_NETLINK,
+    Request,
+    attr,
+    attributes,
+)
+from tests.stack.packet.kernelnet import KernelNet
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+
+NESTED = 1 << 15
+GENERIC, NETFILTER, CTRL = 16, 12, 16
+LEAST = 2000
+SHOWN = 40
+MAX = int(Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+def named(name: str = "v0", flags: int | None = None, index: int | None = None) -> bytes:
+    """A header of the ethtool family."""
+    inner = b"" if index is None else attr(1, struct.pack("=I", index))
+    inner += attr(2, name.encode() + b"\0") if name else b""
+    inner += attr(3, struct.pack("=I", flags)) if flags is not None else b""
+    return attr(1 | NESTED, inner)
+
+
+HEADERS = {
+    "none": b"",
+    "empty": attr(1 | NESTED, b""),
+    "not nested": attr(1, attr(2, b"v0\0")),
+    "name": named(),
+    "compact": named(flags=1),
+    "no reply": named(flags=2),
+    "statistics": named(flags=4),
+    "unknown flags": named(flags=8),
+    "lo": named("lo"),
+    "no such name": named("v9"),
+    "long name": named("v" * 200),
+    "no NUL": attr(1 | NESTED, attr(2, b"v0")),
+    "no such index": named("", index=99),
+    "index": named("", index=1),
+    "index and name": named("v0", index=1),
+    "index of 2 bytes": attr(1 | NESTED, attr(1, b"\1\0")),
+    "unknown attribute": attr(1 | NESTED, attr(2, b"v0\0") + attr(9, b"1234")),
+    "cut off": attr(1 | NESTED, b"\7"),
+    "too long": struct.pack("=HH", 99, 1 | NESTED) + attr(2, b"v0\0"),
+    "twice": named("v9") + named(),
+    "and bytes behind": named() + b"\1\2",
+}
+ETHTOOL: dict[int, AttrTable] = {
+    1: ethnl_attrs.STRSET,
+    3: ethnl_attrs.LINKINFO,
+    5: ethnl_attrs.LINKMODES,
+    8: ethnl_attrs.DEBUG,
+    10: ethnl_attrs.WOL,
+    12: ethnl_attrs.FEATURES,
+    16: ethnl_attrs.RINGS,
+    20: ethnl_attrs.COALESCE,
+    21: ethnl_attrs.PAUSE_GET,
+    22: ethnl_attrs.PAUSE,
+    24: ethnl_attrs.EEE,
+    32: ethnl_attrs.STATS,
+}
+"""Requests with attributes beside the header."""
+GETS = (1, 2, 4, 6, 7, 9, 11, 13, 15, 19, 21, 23, 25, 29, 32, 33)
+
+
+def command(cmd: int, version: int = 1, reserved: int = 0) -> bytes:
+    return genetlink.GENLMSGHDR.pack(cmd, version, reserved)
+
+
+def bitset(size: int | None, value: bytes | None, mask: bytes | None, *more: bytes) -> bytes:
+    """The inside of a set of bits."""
+    found = b"" if size is None else attr(2, struct.pack("=I", size))
+    found += b"" if value is None else attr(4, value)
+    found += b"" if mask is None else attr(5, mask)
+    return found + b"".join(more)
+
+
+def bit(*attrs: bytes) -> bytes:
+    return attr(3 | NESTED, attr(1 | NESTED, b"".join(attrs)))
+
+
+INDEX, NAME, VALUE = attr(1, b"\0\0\0\0"), attr(2, b"tx-scatter-gather\0"), attr(3, b"")
+BITSETS = {
+    "nothing": b"",
+    "compact": bitset(64, bytes(8), bytes(8)),
+    "no size": bitset(None, bytes(8), bytes(8)),
+    "no value": bitset(64, None, bytes(8)),
+    "no mask": bitset(64, bytes(8), None),
+    "a list": bitset(64, bytes(8), None, attr(1, b"")),
+    "a list with a mask": bitset(64, bytes(8), bytes(8), attr(1, b"")),
+    "a short value": bitset(64, bytes(4), bytes(8)),
+    "a short mask": bitset(64, bytes(8), bytes(4)),
+    "of 0 bits": bitset(0, b"", b""),
+    "of 70000 bits": bitset(70000, bytes(8752), bytes(8752)),
+    "longer": bitset(96, bytes(12), bytes(12)),
+    "longer, of more": bitset(96, b"\1" * 12, b"\1" * 12),
+    "shorter": bitset(32, bytes(4), bytes(4)),
+    "an index": bitset(None, None, None, bit(INDEX)),
+    "a name": bitset(None, None, None, bit(NAME)),
+    "both": bitset(None, None, None, bit(INDEX, NAME, VALUE)),
+    "neither": bitset(None, None, None, bit(VALUE)),
+    "that disagree": bitset(None, None, None, bit(attr(1, b"\5\0\0\0"), NAME)),
+    "high": bitset(None, None, None, bit(attr(1, b"\0\1\0\0"))),
+    "no such name": bitset(None, None, None, bit(attr(2, b"nothing\0"))),
+    "of both kinds": bitset(None, bytes(8), None, bit(INDEX)),
+    "with another attribute": bitset(None, None, None, attr(3 | NESTED, attr(2, b"1234"))),
+    "with an attribute too many": bitset(None, None, None, bit(INDEX, attr(7, b"1234"))),
+}
+
+
+def ethtool() -> Iterator[Request]:
+    """Headers, attributes and sets of bits, right and wrong, of each command."""
+    for cmd in range(1, 35):
+        for name, header in HEADERS.items():
+            body = command(cmd) + header
+            yield Request(f"ethtool {cmd} header {name}", 0, REQUEST | ACK, body)
+            if cmd in GETS and name not in ("name", "lo"):
+                yield Request(f"ethtool {cmd} dump {name}", 0, REQUEST | ACK | DUMP, body)
+    for cmd, table in ETHTOOL.items():
+        for header in (b"", named()):
+            what = f"ethtool {cmd} {'with' if header else 'without'} header"
+            yield from attributes(what, 0, REQUEST | ACK, command(cmd) + header, table)
+    for cmd, number in ((12, 3), (32, 3), (8, 2), (10, 2), (5, 3)):
+        for name, inside in BITSETS.items():
+            body = command(cmd) + named() + attr(number | NESTED, inside)
+            yield Request(f"ethtool {cmd} bits {name}", 0, REQUEST | ACK, body)
+    for number in (*range(ETH_SS_COUNT + 2), 99):
+        inside = attr(1 | NESTED, attr(1, struct.pack("=I", number)))
+        for header in (b"", named(), named("lo")):
+            body = command(1) + header + attr(2 | NESTED, inside)
+            yield Request(f"ethtool strings {number} {len(header)}", 0, REQUEST | ACK, body)
+            body += attr(3, b"")
+            yield Request(f"ethtool strings {number} {len(header)}", 0, REQUEST | ACK, body)
+    for cut in range(1, 4):
+        yield Request(f"ethtool cut at {cut}", 0, REQUEST | ACK, command(2)[:cut])
+    yield Request("ethtool reserved", 0, REQUEST | ACK, command(2, 1, 7) + named())
+    yield Request("ethtool version 9", 0, REQUEST | ACK, command(2, 9) + named())
+
+
+def controller() -> Iterator[Request]:
+    """The controller: families by number and name, policies."""
+    for cmd in (0, 3, 10, 11, 200):
+        what = f"controller {cmd}"
+        for flags in (REQUEST | ACK, REQUEST | ACK | DUMP):
+            if (cmd, flags) == (3, REQUEST | ACK | DUMP):
+                continue  # all families of the kernel
+            for name in (b"nlctrl\0", b"nlctrl", b"nothere\0", b"x" * 16 + b"\0", b"\0"):
+                yield Request(f"{what} {name!r}", CTRL, flags, command(cmd, 2) + attr(2, name))
+            for number in (b"\x10\0", b"\x10", b"\0\0", b"\xff\xff", b"\x10\0\0\0"):
+                body = command(cmd, 2) + attr(1, number)
+                yield Request(f"{what} id {number.hex()}", CTRL, flags, body)
+            yield Request(what, CTRL, flags, command(cmd, 2))
+            for op in (0, 3, 10, 99):
+                body = command(cmd, 2) + attr(2, b"nlctrl\0") + attr(10, struct.pack("=I", op))
+                yield Request(f"{what} op {op}", CTRL, flags, body)
+            if flags == REQUEST | ACK:
+                yield from attributes(what, CTRL, flags, command(cmd, 2), genetlink.CTRL)
+    for kind in (18, 99, 1000):
+        yield Request(f"family {kind}", kind, REQUEST | ACK, command(1))
+
+
+def tuple_of(reply: bool = False, proto: int = 17, port: int = 5) -> bytes:
+    """A tuple of a connection, of the network order."""
+    a, b, sport, dport = 0x0A010101, 0x0A010102, port, 6
+    found = (2, proto, b, dport, a, sport) if reply else (2, proto, a, sport, b, dport)
+    return ct_attrs.CTA.build({"CTA_TUPLE_REPLY" if reply else "CTA_TUPLE_ORIG": fill_tuple(found)})
+
+
+def conntrack() -> Iterator[Request]:
+    """Messages of conntrack, in an order in which they make, change and delete connections."""
+    timeout = attr(7, struct.pack(">I", 1000))
+    status = attr(3, struct.pack(">I", 8))
+    new, change = REQUEST | ACK | 0x600, REQUEST | ACK | 0x400
+    for proto in (6, 17, 1, 58, 47, 136):
+        both = tuple_of(False, proto) + tuple_of(True, proto)
+        for tail_name, tail in (
+            ("", b""),
+            ("timeout", timeout),
+            ("again", timeout),
+            ("mark", timeout + attr(8, b"\0\0\0\7")),
+        ):
+            for flags in (REQUEST | ACK, new, change):
+                body = ct_attrs.NFGENMSG.pack(2, 0, 0) + both + status + tail
+                yield Request(f"conntrack new {proto} {tail_name} {flags:#x}", 0x100, flags, body)
+        for kind, name in ((0x101, "get"), (0x103, "zero")):
+            for family in (0, 2, 10, 7):
+                for what, body in (
+                    ("original", tuple_of(False, proto)),
+                    ("reply", tuple_of(True, proto)),
+                    ("another", tuple_of(False, proto, 99)),
+                ):
+                    head = ct_attrs.NFGENMSG.pack(family, 0, 0)
+                    yield Request(
+                        f"conntrack {name} {proto} {what} family {family}",
+                        kind,
+                        REQUEST | ACK,
+                        head + body,
+                    )
+    for kind in (0x100, 0x101, 0x102):
+        flags = change if kind == 0x100 else REQUEST | ACK
+        what = f"conntrack {kind:#x}"
+        for row in ct_attrs.CTA.by_number.values():
+            for size in (0, 1, 2, 3, 4, 8):
+                body = ct_attrs.NFGENMSG.pack(2, 0, 0) + tuple_of(port=77)
+                body += attr(row.number, b"\1" * size)
+                yield Request(f"{what} {row.name} of {size}", kind, flags, body)
+        for name, body in broken_tuples():
+            head = ct_attrs.NFGENMSG.pack(2, 0, 0)
+            yield Request(f"{what} tuple {name}", kind, flags, head + body)
+    for kind in range(0x100, 0x10C):
+        for cut in range(4):
+            body = bytes(cut)
+            yield Request(f"conntrack {kind:#x} cut at {cut}", kind, REQUEST | ACK, body)
+    for bits in (8, 0, 1, 0x200, 0xE, 8):
+        body = ct_attrs.NFGENMSG.pack(2, 0, 0) + tuple_of() + attr(3, struct.pack(">I", bits))
+        yield Request(f"conntrack status {bits:#x}", 0x100, change, body)
+    for flags in (REQUEST | ACK, REQUEST | ACK | DUMP):
+        for kind in (0x105, 0x106, 0x107, 0x108, 0x1FF, 0x201, 0x2FF, 0x4FF, 0xD00, 0x10):
+            yield Request(f"netfilter {kind:#x} {flags:#x}", kind, flags, bytes(4))
+    filters = {
+        "nothing": b"",
+        "mark": attr(8, b"\0\0\0\7"),
+        "mark and mask": attr(8, b"\0\0\0\1") + attr(21, b"\0\0\0\1"),
+        "mask": attr(21, b"\0\0\0\1"),
+        "status": attr(3, b"\0\0\0\x08"),
+        "status mask": attr(26, b"\0\0\0\1"),
+        "both masks": attr(3, b"\0\0\0\x08") + attr(26, b"\0\0\0\x0a"),
+    }
+    for family in (0, 2, 10, 7):
+        for name, body in filters.items():
+            head = ct_attrs.NFGENMSG.pack(family, 0, 0)
+            flags = REQUEST | DUMP
+            yield Request(f"conntrack dump {name} family {family}", 0x101, flags, head + body)
+    for proto in (6, 17, 1, 17):
+        body = ct_attrs.NFGENMSG.pack(2, 0, 0) + tuple_of(proto=proto)
+        yield Request(f"conntrack delete {proto}", 0x102, REQUEST | ACK, body)
+    yield Request("conntrack flush", 0x102, REQUEST | ACK, bytes(4))
+    yield Request("conntrack dump of none", 0x101, REQUEST | DUMP, bytes(4))
+
+
+def broken_tuples() -> Iterator[tuple[str, bytes]]:
+    """Tuples without a part, or with parts that are cut."""
+    ip = attr(1 | NESTED, attr(1, b"\n\1\1\1") + attr(2, b"\n\1\1\2"))
+    proto = attr(2 | NESTED, attr(1, b"\x11") + attr(2, b"\0\5") + attr(3, b"\0\6"))
+    for name, inside in {
+        "empty": b"",
+        "of addresses": ip,
+        "of a protocol": proto,
+        "with one address": attr(1 | NESTED, attr(1, b"\n\1\1\1")) + proto,
+        "with a short address": attr(1 | NESTED, attr(1, b"\n\1") + attr(2, b"\n\1\1\2")) + proto,
+        "without ports": ip + attr(2 | NESTED, attr(1, b"\x11")),
+        "without a number": ip + attr(2 | NESTED, attr(2, b"\0\5")),
+        "with a short port": ip + attr(2 | NESTED, attr(1, b"\x11") + attr(2, b"\5")),
+        "that is whole": ip + proto,
+        "not nested inside": attr(1, attr(1, b"\n\1\1\1") + attr(2, b"\n\1\1\2")) + proto,
+        "cut": (ip + proto)[:-3],
+        "with an unknown part": ip + proto + attr(9, b"1234"),
+    }.items():
+        yield name, attr(1 | NESTED, inside)
+        yield f"{name}, without the mark of nesting", attr(1, inside)
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+class Side:
+    """A socket of the kernel or of a host, and what it answers without what it chooses."""
+
+    def __init__(self, sock: Any, protocol: int) -> None:
+        self.sock = sock
+        self.protocol = protocol
+        self.family = 0
+        self.seq = 0
+        sock.setsockopt(SOL_NETLINK, EXT_ACK, 1)
+        sock.bind((0, 0))
+        if protocol == GENERIC:
+            body = command(3, 2) + attr(2, b"ethtool\0")
+            (told,) = self.messages(Request("", CTRL, REQUEST, body))
+            found = genetlink.CTRL.parse(told, HDR.size + 4)
+            self.family = int.from_bytes(found["CTRL_ATTR_FAMILY_ID"].to_bytes(2, "big"), "big")
+
+    def messages(self, request: Request) -> list[bytes]:
+        """What answers, message by message."""
+        self.seq += 1
+        kind = request.type or self.family
+        self.sock.sendto(
+            Request(request.name, kind, request.flags, request.body).message(self.seq), (0, 0)
+        )
+        found = []
+        while True:
+            try:
+                data = self.sock.recv(1 << 18, stdlib.MSG_DONTWAIT)
+            except BlockingIOError:
+                return found
+            at = 0
+            while at < len(data):
+                size = HDR.unpack_from(data, at)[0]
+                found.append(data[at : at + size])
+                at += size + 3 & ~3
+
+    def ask(self, request: Request) -> list[Any]:
+        """The answers in a form that both worlds have."""
+        found = [self.plain(one) for one in self.messages(request)]
+        return sorted(found, key=repr) if self.protocol == NETFILTER else found
+
+    def plain(self, data: bytes) -> tuple[Any, ...]:
+        _, kind, flags, _, _ = HDR.unpack_from(data)
+        if kind in (NLMSG_ERROR, NLMSG_DONE):
+            err = struct.unpack_from("=i", data, HDR.size)[0]
+            return kind, -err, self.told(data, kind, flags) if err else ()
+        if self.protocol == NETFILTER:
+            return kind, data[HDR.size : HDR.size + 4], *self.connection(data)
+        shown = "family" if kind == self.family else kind
+        return shown, flags, data[HDR.size :]
+
+    def told(self, data: bytes, kind: int, flags: int) -> tuple[Any, ...]:
+        """Text and place of the extended acknowledgement."""
+        if not flags & 0x200:
+            return ()
+        at = HDR.size + 4
+        if kind == NLMSG_ERROR:
+            at += HDR.unpack_from(data, at)[0] + 3 & ~3
+        table = {}
+        while at + 4 <= len(data):
+            size, number = struct.unpack_from("=HH", data, at)
+            if number in (1, 2):
+                table[number] = data[at + 4 : at + size]
+            at += size + 3 & ~3
+        return tuple(sorted(table.items()))
+
+    def connection(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The attributes of a connection but for number, references, time left and SYNPROXY."""
+        found, at = [], HDR.size + 4
+        while at + 4 <= len(data):
+            size, number = struct.unpack_from("=HH", data, at)
+            if number & 0x3FFF not in (7, 11, 12, 24):
+                found.append((number, data[at + 4 : at + size]))
+            at += size + 3 & ~3
+        return found
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelNet]:
+    require.netns()
+    require.tool("ip", "iproute2")
+    net = KernelNet()
+    net.run("ip link add v0 type veth peer name v1", "ip link set v0 up", "ip link set v1 up")
+    net.run("sysctl -qw net.netfilter.nf_conntrack_acct=1")
+    yield net
+    net.close()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    knobs = {"net.netfilter.nf_conntrack_acct": 1, "net.netfilter.nf_conntrack_max": MAX}
+    with Host("h", clock=VirtualClock(), sysctl=knobs) as host:
+        host.add_veth("v0", "v1", up=True)
+        host.ifconfig("v1", up=True)
+        host.wait_carrier("v0")
+        yield host
+
+
+FEATURES = "which offloads a veth has differs, and those of newer protocols are not here"
+STRINGS = "the kernel's veth counts what XDP did, too"
+LEFTOVER = "Linux tells of bytes left over even where it takes them; the errno is the same"
+DIFFERENCES: dict[str, str] = {
+    r"ethtool 1 (header|dump) .*": STRINGS,
+    r"ethtool 1 with header .*": STRINGS,
+    r"ethtool strings 1 .*": STRINGS,
+    r"ethtool 11 .*": FEATURES,
+    r"ethtool 12 bits (a name|an index|both)": FEATURES,
+    r"ethtool 32 dump none": "Linux gives a dump's missing attribute a text, that of an empty set",
+    r"conntrack \w+ tuple with a short .*": "no text is told of what is nested; the errno is same",
+    r"conntrack 0x102 CTA_FILTER of [048]": "a filter beside a tuple is not read here",
+    r"ethtool (17|18) .*": "the kernel's veth has channels",
+    r"ethtool (26|27|28) .*": "no tests of cables, no tunnels that are offloaded",
+    r"ethtool 22 .* STATS_SRC .*": "what SET does not take has no policy here",
+    r"ethtool 20 .* [RT]X_PROFILE .*": "no driver here has profiles: they are not read",
+    r"ethtool 25 dump .*": "this dump alone is of the interface in its header",
+    r"controller 3 (one byte behind|length 3|length 0|too long)": LEFTOVER,
+}
+"""Patterns of the names of requests -> why the answers are not the same."""
+
+
+def compared(kernel: KernelNet, host: Host, protocol: int, rows: Iterator[Request]) -> int:
+    """How many requests were sent. Fails on those that differ without a reason, and the reverse."""
+    theirs = Side(
+        kernel.call(stdlib.socket, stdlib.AF_NETLINK, stdlib.SOCK_RAW, protocol), protocol
+    )
+    ours = Side(host.socket(stdlib.AF_NETLINK, stdlib.SOCK_RAW, protocol), protocol)
+    asked, different, known = 0, [], set()
+    for request in rows:
+        asked += 1
+        want, got = theirs.ask(request), ours.ask(request)
+        if want == got:
+            continue
+        found = [one for one in DIFFERENCES if re.fullmatch(one, request.name)]
+        known.update(found)
+        if not found:
+            different.append(f"{request.name}: kernel {want!r:.300}, here {got!r:.300}")
+    theirs.sock.close()
+    ours.sock.close()
+    told = "\n".join(different[:SHOWN])
+    assert not different, f"{len(different)} of {asked} requests differ:\n{told}"
+    prefixes = {"ethtool", "controller", "family"} if protocol == GENERIC else {"conntrack"}
+    mine = {one for one in DIFFERENCES if re.match(r"\w+", one)[0] in prefixes}  # type: ignore[index]
+    assert not mine - known, f"no request differs so any more: {sorted(mine - known)}"
+    return asked
+
+
+def test_generic_requests(kernel: KernelNet, host: Host) -> None:
+    rows = (*controller(), *ethtool())
+    assert compared(kernel, host, GENERIC, iter(rows)) >= LEAST
+
+
+def test_conntrack_requests(kernel: KernelNet, host: Host) -> None:
+    assert compared(kernel, host, NETFILTER, conntrack()) >= LEAST // 10
