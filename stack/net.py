@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from stack.netfilter.nf_conntrack import netns_ct
     from stack.netlink.netlink_sock import netlink_table
     from stack.packet.packet_sock import packet_fanout, packet_sock
+    from stack.sched.act_api import tc_action
     from stack.unix.unix_sock import netns_unix
     from stack.xtp.xtp_sock import xtp_net
 
@@ -108,6 +109,8 @@ class Net:
     dev_ifindex: int
     qdisc_autohandle: int
     """The last handle that a discipline got without asking for one (sched/sch_kinds.py)."""
+    tc_actions: dict[str, dict[int, tc_action]]
+    """Actions of filters by kind and number (sched/act_api.py)."""
     loopback_dev: net_device
     netdev_chain: list[Callable[[int, net_device], int | None]]
     ptype_all: list[packet_type]

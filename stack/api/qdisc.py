@@ -9,7 +9,14 @@ from typing import Any
 from fastpath.errors import ArgumentError, check_type, known_words
 from stack.core.netdevice import net_device
 from stack.netlink.tc_attrs import CLASS_OPTIONS, OPTIONS, Options
-from stack.sched.sch_api import TC_H_MAJ_MASK, class_of, qdisc_all, qdisc_graft, qdisc_lookup
+from stack.sched.sch_api import (
+    TC_H_INGRESS,
+    TC_H_MAJ_MASK,
+    class_of,
+    qdisc_all,
+    qdisc_graft,
+    qdisc_lookup,
+)
 from stack.sched.sch_generic import TC_H_ROOT, Qdisc, Qdisc_class
 from stack.sched.sch_kinds import QDISCS, qdisc_create
 
@@ -17,11 +24,16 @@ PROBABILITY = 0xFFFFFFFF
 """1 as messages have it; a parameter that is a float is a probability."""
 
 
+PLACES = {"root": TC_H_ROOT, "ingress": TC_H_INGRESS}
+"""Where a discipline may be that is in no class."""
+NAMES = {number: name for name, number in PLACES.items()}
+
+
 def tc_handle(where: str, text: str) -> int:
-    """A handle or a class: "1:", "1:10" (hexadecimal), or "root". Raises: ArgumentError."""
+    """A handle or a class: "1:", "1:10" (hexadecimal), "root", "ingress". Raises: ArgumentError."""
     check_type(where, "handle", text, str, "text such as 1: or 1:10")
-    if text == "root":
-        return TC_H_ROOT
+    if text in PLACES:
+        return PLACES[text]
     major, colon, minor = text.partition(":")
     try:
         found = int(major, 16) << 16 | int(minor or "0", 16)
@@ -64,8 +76,9 @@ def qdisc_add(
     if kind not in QDISCS:
         raise ArgumentError(f"{where}: no discipline {kind!r}; there are {', '.join(QDISCS)}")
     at = tc_handle(where, parent)
-    above = qdisc_lookup(dev, at & TC_H_MAJ_MASK) if at != TC_H_ROOT else None
-    if at != TC_H_ROOT and above is None:
+    placed = at in PLACES.values()
+    above = None if placed else qdisc_lookup(dev, at & TC_H_MAJ_MASK)
+    if above is None and not placed:
         raise ArgumentError(f"{where}: {dev.name} has no discipline for parent {parent!r}")
     if above is not None:
         class_of(above, at)
@@ -109,7 +122,7 @@ def qdisc_show(dev: net_device) -> list[dict[str, Any]]:
             {
                 "kind": q.kind,
                 "handle": told(q.handle),
-                "parent": "root" if q.parent == TC_H_ROOT else told(q.parent),
+                "parent": NAMES.get(q.parent) or told(q.parent),
                 "options": {k: v for k, v in (q.dump() or {}).items() if v is not None},
                 "bytes": q.bstats.bytes,
                 "packets": q.bstats.packets,

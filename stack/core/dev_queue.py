@@ -3,6 +3,7 @@
 Upper layers (neigh_output, packet sockets, bridge) hand a complete frame to dev_queue_xmit:
 
     dev_queue_xmit
+        sch_handle_egress           the filters of clsact, if there are any (dev_tc.py)
         __dev_xmit_noqueue          device without a discipline (lo, vlan): straight to the driver
         __dev_xmit_skb
             sch_direct_xmit         discipline is empty and allows bypassing: straight to the driver
@@ -32,6 +33,7 @@ from fastpath.base.skbuff import (
     skb_reset_mac_header,
 )
 from stack.core import netdevice
+from stack.core.dev_tc import sch_handle_egress
 from stack.core.dev_xmit import (
     dev_hard_start_xmit,
     skb_list_free,
@@ -69,6 +71,10 @@ def dev_queue_xmit(skb: sk_buff) -> int:
         skb_sched_timestamp(skb)
     machine.softirq_count += 1  # rcu_read_lock_bh()
     try:
+        if dev.tcx_egress is not None:
+            rc = sch_handle_egress(skb, dev.tcx_egress)
+            if rc >= 0:
+                return rc
         rc = __dev_xmit_noqueue(skb, dev) if q.noqueue else __dev_xmit_skb(skb, q, dev)
     finally:
         machine.softirq_count = count = machine.softirq_count - 1

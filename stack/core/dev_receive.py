@@ -6,7 +6,7 @@ Drivers, GRO and the backlog (NAPI, in softirq context) call in with the data be
         deliver_skb                         `dev.rx_fast` knows the only handler: no other step
         __netif_receive_skb
             __netif_receive_skb_one_core
-                __netif_receive_skb_core    taps, VLAN tag, rx_handler (bridge), all but one handler
+                __netif_receive_skb_core    taps, filters, VLAN tag, rx_handler (bridge), handlers
                 deliver_skb => packet_type.func             ip_rcv, ipv6_rcv, arp_rcv, packet_rcv
     netif_receive_skb_list_internal         several packets, in their order
         __netif_receive_skb_list_core       runs of one handler and device are kept together
@@ -30,6 +30,7 @@ from fastpath.base.skbuff import sk_buff, skb_get, skb_reset_network_header
 from fastpath.net.gso import gro_unmerge
 from fastpath.net.inet import skb_enter_network
 from stack.core import netdevice
+from stack.core.dev_tc import sch_handle_ingress
 from stack.core.drop_reason import (
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,
@@ -77,6 +78,7 @@ def rx_fast_update(net: Net) -> None:
     )
     for dev in net.dev_base_head:
         slow = net.ptype_all or dev.ptype_specific or dev.rx_handler is not None
+        slow = slow or dev.tcx_ingress is not None
         dev.rx_fast = IntMap() if slow else alone
 
 
@@ -210,6 +212,10 @@ def __netif_receive_skb_core(
             for ptype in (*net.ptype_all, *dev.ptype_specific):
                 if ptype.type == netdevice.ETH_P_ALL and (ptype.dev is None or ptype.dev is dev):
                     deliver_skb(skb_get(skb), ptype, orig_dev)
+        if dev.tcx_ingress is not None:
+            ret = sch_handle_ingress(skb, dev.tcx_ingress)
+            if ret >= 0:
+                return ret, None, None
         if skb.vlan_proto:
             vlan_dev = vlan_find_dev(dev, skb.vlan_proto, skb.vlan_tci & netdevice.VLAN_VID_MASK)
             if vlan_dev is not None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from stack.machine import Machine
     from stack.net import Net
     from stack.sched.sch_generic import Qdisc
+    from stack.sched.sch_ingress import mini_Qdisc
 
 # include/uapi/linux/if.h
 IFNAMSIZ = 16
@@ -179,6 +180,7 @@ NET_XMIT_SUCCESS = 0x00
 NET_XMIT_DROP = 0x01
 NET_XMIT_CN = 0x02
 NET_XMIT_MASK = 0x0F
+NET_XMIT_STOLEN = 0x00010000
 NET_XMIT_BYPASS = 0x00020000
 NETDEV_TX_OK = 0x00
 NETDEV_TX_BUSY = 0x10
@@ -299,6 +301,8 @@ class softnet_data:
     time_squeeze: int = row(0)
     in_net_rx_action: bool = row(False)
     xmit_recursion: int = row(0)
+    mirred_nest: int = row(0)
+    """Actions that are handing a packet to another device, on the call stack."""
 
 
 def no_start_xmit(skb: sk_buff, dev: net_device) -> int:
@@ -481,6 +485,12 @@ class net_device:
     """The queueing discipline."""
     qdisc_sleeping: Qdisc | None = row()
     """The discipline that runs again when the carrier is back."""
+    ingress_queue: Qdisc | None = row()
+    """`ingress` or `clsact`; a noop when one was asked for; None: never."""
+    tcx_ingress: mini_Qdisc | None = row()
+    """Filters for what it receives; None: there are none."""
+    tcx_egress: mini_Qdisc | None = row()
+    """Filters for what it sends; None: there are none."""
     queue_stopped: bool = row(False)
     """The driver's ring is full (netif_stop_queue)."""
     xmit_more: bool = row(False)

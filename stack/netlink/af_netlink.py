@@ -153,11 +153,13 @@ def netlink_broadcast(
     return err if found else -errno.ESRCH
 
 
-def nlmsg_notify(net: Net, protocol: int, group: int, kind: int, payload: bytes) -> None:
+def nlmsg_notify(
+    net: Net, protocol: int, group: int, kind: int, payload: bytes, flags: int = 0
+) -> None:
     """net/netlink/af_netlink.c: tell a group; a message about no request has number and port 0."""
     proto = net.nl_table.protocols[protocol]
     if proto.listeners.get(group):
-        netlink_broadcast(proto, nlmsg_put(kind, 0, 0, 0, payload), 0, group)
+        netlink_broadcast(proto, nlmsg_put(kind, flags, 0, 0, payload), 0, group)
 
 
 def netlink_reply(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None:

@@ -11,6 +11,7 @@ Programs that listen to the group RTNLGRP_TC hear of each change. Read tc_modify
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,7 @@ from stack.core.uapi import (
     RTM_NEWTCLASS,
 )
 from stack.netlink.af_netlink import netlink_reply, nlmsg_notify, nlmsg_put
+from stack.netlink.gen_stats import tc_stats
 from stack.netlink.netlink_sock import (
     NETLINK_ROUTE,
     NLM_F_CREATE,
@@ -35,23 +37,22 @@ from stack.netlink.netlink_sock import (
 from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_link import header
 from stack.netlink.tc_attrs import (
-    BASIC,
     CLASS_OPTIONS,
     CLASS_XSTATS,
     OPTIONS,
-    QUEUE,
-    STATS2,
-    TC_STATS,
+    STAB,
     TCA,
     TCMSG,
     XSTATS,
     Options,
     Shape,
 )
+from stack.sched.gen_estimator import gen_new_estimator
 from stack.sched.sch_api import (
     TC_H_INGRESS,
     TC_H_MAJ_MASK,
     TC_H_MIN_MASK,
+    dev_ingress_queue_create,
     qdisc_all,
     qdisc_graft,
     qdisc_leaf,
@@ -63,40 +64,17 @@ from stack.sched.sch_generic import (
     Qdisc,
     Qdisc_class,
     class_dump,
-    gnet_stats_basic_sync,
-    gnet_stats_queue,
     noop_qdisc,
 )
+from stack.sched.sch_ingress import ingress_qdisc
 from stack.sched.sch_kinds import qdisc_create
+from stack.sched.sch_stab import qdisc_get_stab
 
 RTNLGRP_TC = 4
-U32_MAX = 0xFFFFFFFF
 NLM_F_ECHO = 0x08
 
 
 # --- telling ------------------------------------------------------------------------------------
-
-
-def tc_stats(
-    bstats: gnet_stats_basic_sync,
-    qstats: gnet_stats_queue,
-    qlen: int,
-    app: bytes,
-) -> dict[str, Any]:
-    """net/core/gen_stats.c: TCA_STATS2, and TCA_STATS and TCA_XSTATS for old programs."""
-    packets, drops = bstats.packets & U32_MAX, qstats.drops & U32_MAX
-    backlog, overlimits = qstats.backlog & U32_MAX, qstats.overlimits & U32_MAX
-    stats2 = {
-        "TCA_STATS_BASIC": BASIC.pack(bstats.bytes, packets),
-        "TCA_STATS_PKT64": bstats.packets if bstats.packets > U32_MAX else None,
-        "TCA_STATS_QUEUE": QUEUE.pack(qlen, backlog, drops, qstats.requeues & U32_MAX, overlimits),
-        "TCA_STATS_APP": app or None,
-    }
-    return {
-        "TCA_STATS2": STATS2.build(stats2),
-        "TCA_STATS": TC_STATS.pack(bstats.bytes, packets, drops, overlimits, 0, 0, qlen, backlog),
-        "TCA_XSTATS": app or None,
-    }
 
 
 def app_stats(shapes: dict[str, Shape], kind: str, values: Any) -> bytes:
@@ -108,13 +86,15 @@ def tc_fill_qdisc(dev: net_device, q: Qdisc) -> bytes:
     """net/sched/sch_api.c: struct tcmsg and the attributes of a discipline."""
     q.update_stats()
     opt = q.dump()
+    app = app_stats(XSTATS, q.kind, q.dump_stats())
     head = TCMSG.pack(0, dev.ifindex, q.handle, q.parent, 2 if q.parent == TC_H_ROOT else 1)
     return head + TCA.build(
         {
             "TCA_KIND": q.kind,
             "TCA_OPTIONS": OPTIONS[q.kind].build(opt) if opt is not None else None,
             "TCA_HW_OFFLOAD": 0,
-            **tc_stats(q.bstats, q.qstats, q.qlen, app_stats(XSTATS, q.kind, q.dump_stats())),
+            "TCA_STAB": STAB.build(q.size_table.szopts) if q.size_table is not None else None,
+            **tc_stats(q.bstats, q.qstats, q.qlen, app, q.rate_est),
         }
     )
 
@@ -127,7 +107,7 @@ def tc_fill_tclass(dev: net_device, q: Qdisc_class, cl: Any) -> bytes:
     stats: dict[str, Any] = {"TCA_STATS2": b""}
     if told.bstats is not None and told.qstats is not None:
         app = app_stats(CLASS_XSTATS, q.kind, told.app)
-        stats = tc_stats(told.bstats, told.qstats, told.qlen, app)
+        stats = tc_stats(told.bstats, told.qstats, told.qlen, app, told.rate_est)
     return TCMSG.pack(0, dev.ifindex, told.handle, told.parent, leaf) + TCA.build(
         {
             "TCA_KIND": q.kind,
@@ -137,11 +117,11 @@ def tc_fill_tclass(dev: net_device, q: Qdisc_class, cl: Any) -> bytes:
     )
 
 
-def rtnetlink_send(nlh: nlmsg, kind: int, payload: bytes) -> None:
+def rtnetlink_send(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None:
     """net/core/rtnetlink.c: tell the group, and with NLM_F_ECHO the one who asked."""
-    nlmsg_notify(nlh.sk.net, NETLINK_ROUTE, RTNLGRP_TC, kind, payload)
+    nlmsg_notify(nlh.sk.net, NETLINK_ROUTE, RTNLGRP_TC, kind, payload, flags)
     if nlh.flags & NLM_F_ECHO:
-        netlink_reply(nlh, kind, payload)
+        netlink_reply(nlh, kind, payload, flags)
 
 
 def qdisc_notify(nlh: nlmsg, dev: net_device, old: Qdisc | None, new: Qdisc | None) -> None:
@@ -190,6 +170,8 @@ def tc_find_parent(dev: net_device, parent: int, text: str) -> tuple[Qdisc | Non
     if parent == TC_H_ROOT:
         root = qdisc_root(dev)
         return None, None if isinstance(root, noop_qdisc) else root
+    if parent == TC_H_INGRESS:
+        return None, dev_ingress_queue_create(dev)
     p = qdisc_lookup(dev, parent & TC_H_MAJ_MASK)
     if p is None:
         raise NlError(errno.ENOENT, text)
@@ -203,7 +185,7 @@ def tc_get_qdisc(nlh: nlmsg) -> None:
     q: Qdisc | None
     if parent:
         if parent & TC_H_MAJ_MASK == TC_H_INGRESS & TC_H_MAJ_MASK and parent != TC_H_ROOT:
-            q = None
+            q, parent = dev.ingress_queue, TC_H_INGRESS
         else:
             text = "Failed to find qdisc with specified classid"
             p, q = tc_find_parent(dev, parent, text)
@@ -235,10 +217,6 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
     p: Qdisc | None = None
     q: Qdisc | None = None
     replaces = False
-    if parent == TC_H_INGRESS:
-        raise NlError(errno.EOPNOTSUPP, "there is no discipline for received packets")
-    if "TCA_STAB" in tb:
-        raise tb.wrong("TCA_STAB", "size tables are not served", errno.EOPNOTSUPP)
     if parent:
         p, q = tc_find_parent(dev, parent, "Failed to find specified qdisc")
         if q is not None and not q.handle:
@@ -272,10 +250,15 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
     if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
         raise tb.wrong("TCA_KIND", "Invalid qdisc name")
     opt = given(OPTIONS, q.kind, tb)
-    if opt is not None:
+    if opt is not None and not isinstance(q, ingress_qdisc):
         q.change(opt)
     elif "TCA_OPTIONS" in tb:
         raise NlError(errno.EINVAL, "Change operation not supported by specified qdisc")
+    if "TCA_STAB" in tb:
+        q.size_table = qdisc_get_stab(STAB.parse(tb["TCA_STAB"]))
+    if "TCA_RATE" in tb:
+        with contextlib.suppress(OSError):  # the other changes cannot be taken back
+            q.rate_est = gen_new_estimator(dev.net, q, tb["TCA_RATE"], q.rate_est)
     qdisc_notify(nlh, dev, None, q)
 
 
@@ -293,7 +276,11 @@ def tc_create_qdisc(
 ) -> None:
     """net/sched/sch_api.c tc_modify_qdisc: make a discipline and put it in its place."""
     kind = tb.get("TCA_KIND", "")
-    new = qdisc_create(dev, kind, parent, handle, given(OPTIONS, kind, tb))
+    if "TCA_INGRESS_BLOCK" in tb or "TCA_EGRESS_BLOCK" in tb:
+        raise NlError(errno.EOPNOTSUPP, "blocks that devices share are not served")
+    stab = STAB.parse(tb["TCA_STAB"]) if "TCA_STAB" in tb else None
+    opt, est = given(OPTIONS, kind, tb), tb.get("TCA_RATE")
+    new = qdisc_create(dev, kind, parent, handle, opt, stab=stab, est=est)
     try:
         old = qdisc_graft(dev, new, p, parent)
     except OSError:
@@ -310,11 +297,15 @@ def tc_move_qdisc(
         raise NlError(errno.EEXIST, "Exclusivity flag on, cannot override")
     if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
         raise tb.wrong("TCA_KIND", "Invalid qdisc name")
+    if isinstance(q, ingress_qdisc):
+        raise NlError(errno.EINVAL, "Cannot regraft ingress or clsact Qdiscs")
     above = p
     while above is not None:
         if above is q:
             raise NlError(errno.ELOOP, "Qdisc parent/child loop detected")
         above = above.up
+    if parent == TC_H_INGRESS:
+        raise NlError(errno.EINVAL, "Ingress cannot graft directly")
     raise NlError(errno.EOPNOTSUPP, "a qdisc has one parent")
 
 
@@ -378,6 +369,9 @@ def tc_ctl_tclass(nlh: nlmsg) -> None:
     else:
         rtnetlink_send(nlh, RTM_NEWTCLASS, tc_fill_tclass(dev, q, cl))
         return
-    cl = q.change_class(classid, portid, given(CLASS_OPTIONS, q.kind, tb), cl)
+    opt = given(CLASS_OPTIONS, q.kind, tb)
+    if opt is not None and "TCA_RATE" in tb:
+        opt["est"] = tb["TCA_RATE"]
+    cl = q.change_class(classid, portid, opt, cl)
     payload = tc_fill_tclass(dev, q, cl)
     rtnetlink_send(nlh, RTM_NEWTCLASS, payload)

@@ -35,12 +35,15 @@ from stack.netlink.af_netlink import netlink_capable, netlink_dump_start, nlmsg_
 from stack.netlink.netlink_sock import (
     NETLINK_ROUTE,
     NLM_F_BULK,
+    NLM_F_CREATE,
     NLM_F_DUMP,
+    NLM_F_EXCL,
     netlink_callback,
     netlink_protocol,
     nlmsg,
 )
 from stack.netlink.nlattr import NlError
+from stack.netlink.rt_action import tc_ctl_action, tc_dump_action
 from stack.netlink.rt_addr import (
     inet6_dump_addr,
     inet6_fill_ifaddr,
@@ -51,6 +54,15 @@ from stack.netlink.rt_addr import (
     inet_fill_ifaddr,
     inet_rtm_deladdr,
     inet_rtm_newaddr,
+)
+from stack.netlink.rt_filter import (
+    tc_chain_fill_node,
+    tc_ctl_chain,
+    tc_del_tfilter,
+    tc_dump_chain,
+    tc_dump_tfilter,
+    tc_get_tfilter,
+    tc_new_tfilter,
 )
 from stack.netlink.rt_getroute import inet6_rtm_getroute, inet_rtm_getroute
 from stack.netlink.rt_link import (
@@ -75,6 +87,7 @@ from stack.netlink.rt_neigh import (
 )
 from stack.netlink.rt_newlink import rtnl_newlink
 from stack.netlink.rt_qdisc import (
+    RTNLGRP_TC,
     tc_ctl_tclass,
     tc_dump_qdisc,
     tc_dump_tclass,
@@ -100,6 +113,7 @@ from stack.netlink.rt_rule import (
     rtnl_net_dumpid,
     rtnl_net_getid,
 )
+from stack.sched.cls_api import tcf_chain
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -117,6 +131,7 @@ RTNLGRP_MAX = 39
 
 RTM_BASE, RTM_MAX = 16, 123
 KIND_DEL, KIND_GET = 1, 2
+CHAIN_FLAGS = NLM_F_CREATE | NLM_F_EXCL
 
 Doit = Callable[[nlmsg], None]
 Dumpit = Callable[[nlmsg], Iterator[bytes]]
@@ -169,6 +184,15 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_NEWTCLASS): (tc_ctl_tclass, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELTCLASS): (tc_ctl_tclass, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETTCLASS): (tc_ctl_tclass, tc_dump_tclass),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWTFILTER): (tc_new_tfilter, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELTFILTER): (tc_del_tfilter, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETTFILTER): (tc_get_tfilter, tc_dump_tfilter),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWACTION): (tc_ctl_action, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELACTION): (tc_ctl_action, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETACTION): (tc_ctl_action, tc_dump_action),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWCHAIN): (tc_ctl_chain, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELCHAIN): (tc_ctl_chain, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETCHAIN): (tc_ctl_chain, tc_dump_chain),
     (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
     (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
 }
@@ -252,15 +276,20 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
         ops, rule = what
         group = RTNLGRP_IPV6_RULE if ops.family == uapi.AF_INET6 else RTNLGRP_IPV4_RULE
         _tell(net, group, kind, lambda one: fib_nl_fill_rule(net, ops, one), rule)
+    elif isinstance(what, tcf_chain):
+        flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
+        _tell(net, RTNLGRP_TC, kind, tc_chain_fill_node, what, flags)
     elif isinstance(what, fib_alias):
         _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: fib_dump_info(net, fa), what)
     else:
         _tell(net, RTNLGRP_IPV6_ROUTE, kind, lambda rt: rt6_fill_node(net, rt), what)
 
 
-def _tell(net: Net, group: int, kind: int, fill: Callable[[Any], bytes], what: Any) -> None:
+def _tell(
+    net: Net, group: int, kind: int, fill: Callable[[Any], bytes], what: Any, flags: int = 0
+) -> None:
     if net.nl_table.protocols[NETLINK_ROUTE].listeners.get(group):
-        nlmsg_notify(net, NETLINK_ROUTE, group, kind, fill(what))
+        nlmsg_notify(net, NETLINK_ROUTE, group, kind, fill(what), flags)
 
 
 def rtnetlink_net_init(net: Net) -> None:

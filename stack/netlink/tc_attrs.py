@@ -59,8 +59,11 @@ STATS2 = AttrTable(
     "TCA_STATS",
     (
         Attr("TCA_STATS_BASIC", 1, UNSPEC),
+        Attr("TCA_STATS_RATE_EST", 2, UNSPEC),
         Attr("TCA_STATS_QUEUE", 3, UNSPEC),
         Attr("TCA_STATS_APP", 4, UNSPEC),
+        Attr("TCA_STATS_RATE_EST64", 5, UNSPEC),
+        Attr("TCA_STATS_BASIC_HW", 7, UNSPEC),
         Attr("TCA_STATS_PKT64", 8, U64),
     ),
 )
@@ -68,6 +71,9 @@ BASIC = struct.Struct("=QI4x")
 """struct gnet_stats_basic: bytes, packets."""
 QUEUE = struct.Struct("=IIIII")
 """struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits."""
+RATE_EST = struct.Struct("=II")
+RATE_EST64 = struct.Struct("=QQ")
+"""struct gnet_stats_rate_est and gnet_stats_rate_est64: bytes/s, packets/s."""
 TC_STATS = struct.Struct("=QIIIIIII4x")
 """struct tc_stats: bytes, packets, drops, overlimits, bps, pps, qlen, backlog."""
 
@@ -227,7 +233,25 @@ NETEM = Options(
     ),
 )
 
+
+def _uint16s(data: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"={len(data) // 2}H", data[: len(data) & ~1])
+
+
+UINT16S = AttrType("BINARY", _uint16s, lambda values: struct.pack(f"={len(values)}H", *values))
+STAB = Options(
+    rows=(
+        Shape("BBhiIIII", "cell_log size_log cell_align overhead linklayer mpu mtu tsize").row(
+            "BASE", 1
+        ),
+        Attr("data", 2, UINT16S),
+    )
+)
+"""TCA_STAB."""
+
 OPTIONS: dict[str, Options] = {
+    "ingress": Options(),
+    "clsact": Options(),
     "pfifo": FIFO,
     "bfifo": FIFO,
     "pfifo_head_drop": FIFO,

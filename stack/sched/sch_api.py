@@ -69,12 +69,14 @@ def qdisc_all(dev: net_device) -> list[Qdisc]:
                 yield leaf
                 yield from below(leaf)
 
+    ingress = dev.ingress_queue
+    last = [ingress] if ingress is not None and ingress.handle else []
     root = qdisc_root(dev)
     if isinstance(root, noop_qdisc):
-        return []
+        return last
     hashed = [*below(root)][::-1]  # the newest of a bucket is first
     hashed.sort(key=lambda q: (q.handle * 0x61C88647 & 0xFFFFFFFF) >> 28)
-    return [root, *hashed]
+    return [root, *hashed, *last]
 
 
 def qdisc_lookup(dev: net_device, handle: int) -> Qdisc | None:
@@ -107,6 +109,8 @@ def qdisc_graft(
     Raises: OSError EOPNOTSUPP, ENOENT, EINVAL.
     """
     if parent is None:
+        if classid == TC_H_INGRESS:
+            return dev_graft_ingress(dev, new)
         return dev_graft_qdisc(dev, new)
     cl = class_of(parent, classid)
     assert isinstance(parent, Qdisc_class)
@@ -127,6 +131,21 @@ def dev_graft_qdisc(dev: net_device, new: Qdisc | None) -> Qdisc:
         dev.qdisc = new if new is not None else qdisc_create_dflt(dev)
     if old is not None:
         old.destroy()
+    return old
+
+
+def dev_ingress_queue_create(dev: net_device) -> Qdisc:
+    """net/core/dev.c: what is in the place of `ingress` and `clsact`; at first a noop."""
+    if dev.ingress_queue is None:
+        dev.ingress_queue = noop_qdisc(dev)
+    return dev.ingress_queue
+
+
+def dev_graft_ingress(dev: net_device, new: Qdisc | None) -> Qdisc:
+    """net/sched/sch_api.c qdisc_graft: another discipline for what the device receives."""
+    old = dev_ingress_queue_create(dev)
+    old.destroy()
+    dev.ingress_queue = new if new is not None else noop_qdisc(dev)
     return old
 
 

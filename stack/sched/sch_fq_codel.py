@@ -16,6 +16,8 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_Q
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
+from stack.sched.act_api import TC_ACT_OK
+from stack.sched.cls_api import flow_classify, qdisc_taken, tcf_block
 from stack.sched.codel import codel_dequeue, codel_params, codel_stats, codel_vars
 from stack.sched.flow_dissector import reciprocal_scale, skb_get_hash_perturb
 from stack.sched.psched import psched_mtu
@@ -71,6 +73,7 @@ class fq_codel_qdisc(Qdisc):
     def init(self, opt: Options | None) -> None:
         """Raises: OSError EINVAL."""
         self.limit = 10 * 1024
+        self.block = tcf_block(self)
         super().init(opt)
 
     def change(self, opt: Options) -> None:
@@ -120,16 +123,21 @@ class fq_codel_qdisc(Qdisc):
             "drop_overmemory": self.drop_overmemory,
         }
 
-    def fq_codel_classify(self, skb: sk_buff) -> int:
-        """net/sched/sch_fq_codel.c: the number of a packet's queue."""
+    def fq_codel_classify(self, skb: sk_buff) -> tuple[int, int]:
+        """net/sched/sch_fq_codel.c: the number of a packet's queue; as flow_classify."""
         minor = skb.priority & TC_H_MIN_MASK
         if skb.priority & TC_H_MAJ_MASK == self.handle and 0 < minor <= self.flows_cnt:
-            return minor - 1
-        return reciprocal_scale(skb_get_hash_perturb(skb, self.perturb), self.flows_cnt)
+            return minor - 1, TC_ACT_OK
+        if self.block is not None and self.block.head is not None:
+            return flow_classify(self.block, skb, self.flows_cnt)
+        at = reciprocal_scale(skb_get_hash_perturb(skb, self.perturb), self.flows_cnt)
+        return at, TC_ACT_OK
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_fq_codel.c: fq_codel_enqueue. Takes ownership of skb."""
-        at = self.fq_codel_classify(skb)
+        at, verdict = self.fq_codel_classify(skb)
+        if verdict:
+            return qdisc_taken(self, skb, verdict)
         flow = self.flows.get(at)
         if flow is None:
             flow = self.flows[at] = fq_codel_flow()

@@ -21,11 +21,21 @@ from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP, NET_XMIT_SUCCESS, net_device
+from stack.core.netdevice import (
+    NET_XMIT_BYPASS,
+    NET_XMIT_CN,
+    NET_XMIT_DROP,
+    NET_XMIT_SUCCESS,
+    net_device,
+)
 from stack.core.rows import row, state
 
 if TYPE_CHECKING:
+    from stack.sched.cls_api import tcf_block
+    from stack.sched.cls_u32 import tc_u_common
+    from stack.sched.gen_estimator import net_rate_estimator
     from stack.sched.sch_api import qdisc_watchdog
+    from stack.sched.sch_stab import qdisc_size_table
 
 Options = Mapping[str, Any]
 """Parameters of a discipline or a class, by name."""
@@ -59,6 +69,10 @@ def qdisc_pkt_len(skb: sk_buff) -> int:
 
     Each segment of a super-packet has headers of its own.
     """
+    dev: net_device = skb.dev
+    table = dev.qdisc.size_table
+    if table is not None:
+        return table.pkt_len(skb.len)
     if skb.gso_size == 0 or skb.gso_segs < 2:
         return skb.len
     headers = skb.len - skb.gso_size * (skb.gso_segs - 1)
@@ -103,6 +117,14 @@ class Qdisc:
     """Packets that the driver refused; they are sent first."""
     watchdog: qdisc_watchdog | None = row()
     """The timer of a discipline that holds packets back (sch_api.py)."""
+    block: tcf_block | None = row()
+    """Its filters; None: it takes none."""
+    u32_common: tc_u_common | None = row()
+    """What its u32 filters share."""
+    rate_est: net_rate_estimator | None = row()
+    """The estimator of its rate; None: nobody asked for one."""
+    size_table: qdisc_size_table | None = row()
+    """How long its packets count; None: as long as they are."""
 
     def enqueue(self, skb: sk_buff) -> int:
         """Queue or drop; NET_XMIT_*. Takes ownership of skb."""
@@ -159,6 +181,10 @@ class Qdisc:
         """It is nobody's any more: free what it holds and what is below it."""
         self.deactivated = True
         self.reset()
+        for block in self.blocks():
+            block.put()
+        if self.rate_est is not None:
+            self.rate_est.kill()
 
     def dump(self) -> Options | None:
         """Its parameters as `init` takes them; None: it has none."""
@@ -167,6 +193,14 @@ class Qdisc:
     def dump_stats(self) -> Options | None:
         """The statistics of its own, by Linux's names."""
         return None
+
+    def block_of(self, cl: Any) -> tcf_block | None:
+        """The filters of the discipline (`cl` is None) or of a class; None: it takes none."""
+        return self.block if cl is None else None
+
+    def blocks(self) -> list[tcf_block]:
+        """All its filters."""
+        return [self.block] if self.block is not None else []
 
     def update_stats(self) -> None:
         """Bring `bstats` and `qstats` up to date, for one that does not count each packet."""
@@ -184,6 +218,7 @@ class class_dump:
     qstats: gnet_stats_queue | None = None
     qlen: int = 0
     app: Options | None = None
+    rate_est: net_rate_estimator | None = None
 
 
 @state
@@ -396,7 +431,7 @@ def qdisc_child_enqueue(sch: Qdisc, child: Qdisc, skb: sk_buff) -> int:
     if ret == NET_XMIT_SUCCESS:
         sch.qlen += 1
         sch.qstats.backlog += nbytes
-    elif ret == NET_XMIT_DROP:
+    elif ret in (NET_XMIT_DROP, NET_XMIT_BYPASS):
         sch.qstats.drops += 1
     return ret
 

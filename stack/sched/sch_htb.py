@@ -3,7 +3,8 @@
 A class sends at its `rate`. Above it, up to `ceil`, it borrows from its parent. Leaves hold the
 packets, each in a discipline of its own.
 
-    enqueue     htb_classify: the packet's priority is a class, else the default one, else direct
+    enqueue     htb_classify: the packet's priority is a class, or a filter says one, else the
+                default one, else direct
     dequeue     of the leaves with packets, those to which somebody lends (can_send_by)
                 the lowest level of the lender first, then the lowest `prio`, then in turns
                 htb_class.charge: the class and those above it pay
@@ -23,6 +24,9 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
+from stack.sched.act_api import TC_ACT_OK, TC_ACT_TAKES, tcf_result
+from stack.sched.cls_api import qdisc_classify, qdisc_taken, tcf_block
+from stack.sched.gen_estimator import gen_new_estimator, net_rate_estimator
 from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
 from stack.sched.sch_api import (
     TC_H_MAJ_MASK,
@@ -86,6 +90,10 @@ class htb_class:
     overlimits: int = row(0)
     lends: int = row(0)
     borrows: int = row(0)
+    block: tcf_block | None = row()
+    """Filters for the packets that come to it as an inner class."""
+    rate_est: net_rate_estimator | None = row()
+    """The estimator of its rate; None: nobody asked for one."""
 
     def can_send_by(self, now: int) -> tuple[htb_class | None, int]:
         """net/sched/sch_htb.c htb_class_mode: the class that lends to a leaf; its own or above.
@@ -153,6 +161,7 @@ class htb_qdisc(Qdisc_class):
         if opt is None or opt.get("version", HTB_VER >> 16) != HTB_VER >> 16:
             raise os_error(errno.EINVAL)
         self.watchdog = qdisc_watchdog(self)
+        self.block = tcf_block(self)
         self.defcls = opt.get("defcls", 0)
         self.rate2quantum = opt.get("rate2quantum") or 10
         self.direct_qlen = opt.get("direct_qlen", self.dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN)
@@ -167,18 +176,40 @@ class htb_qdisc(Qdisc_class):
             "direct_qlen": self.direct_qlen,
         }
 
-    def htb_classify(self, skb: sk_buff) -> htb_class | None:
-        """net/sched/sch_htb.c: the leaf for a packet; None: it goes directly."""
+    def htb_classify(self, skb: sk_buff) -> tuple[htb_class | None, int]:
+        """net/sched/sch_htb.c: the leaf for a packet; None: it goes directly.
+
+        The number is a verdict of TC_ACT_TAKES when a filter took the packet, else TC_ACT_OK. An
+        inner class has filters of its own, which are asked next.
+        """
         if skb.priority == self.handle:
-            return None
+            return None, TC_ACT_OK
         cl = self.classes.get(skb.priority)
-        if cl is None or cl.level:
-            cl = self.classes.get(self.handle | self.defcls)
-        return cl if cl is not None and not cl.level else None
+        block = self.block
+        if cl is not None:
+            if not cl.level:
+                return cl, TC_ACT_OK
+            block = cl.block
+        res = tcf_result()
+        while (verdict := qdisc_classify(block, skb, res)) >= 0:
+            if verdict in TC_ACT_TAKES:
+                return None, verdict
+            if res.classid == self.handle:
+                return None, TC_ACT_OK
+            cl = self.classes.get(res.classid)
+            if cl is None:
+                break
+            if not cl.level:
+                return cl, TC_ACT_OK
+            block = cl.block
+        cl = self.classes.get(self.handle | self.defcls)
+        return cl if cl is not None and not cl.level else None, TC_ACT_OK
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_htb.c: htb_enqueue. Takes ownership of skb."""
-        cl = self.htb_classify(skb)
+        cl, verdict = self.htb_classify(skb)
+        if verdict:
+            return qdisc_taken(self, skb, verdict)
         if cl is None:
             if self.direct_queue.qlen >= self.direct_qlen:
                 return qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
@@ -295,10 +326,18 @@ class htb_qdisc(Qdisc_class):
             raise os_error(errno.EINVAL)
         if cl is None:
             cl = self.new_class(classid, parent)
+            if "est" in opt:
+                try:
+                    cl.rate_est = gen_new_estimator(self.dev.net, cl, opt["est"])
+                except OSError:
+                    self.delete_class(cl)
+                    raise
             cl.tokens = cl.ctokens = 0
             fresh = True
         else:
             fresh = False
+            if "est" in opt:
+                cl.rate_est = gen_new_estimator(self.dev.net, cl, opt["est"], cl.rate_est)
         cl.rate, cl.ceil = rate, ceil
         default = psched_burst(self.dev.mtu)
         cl.buffer = opt["buffer"] << PSCHED_SHIFT if "buffer" in opt else rate.l2t_ns(default)
@@ -328,6 +367,7 @@ class htb_qdisc(Qdisc_class):
             above = parent.parent
             parent.level = (above.level if above is not None else TC_HTB_MAXDEPTH) - 1
         cl = htb_class(classid, parent)
+        cl.block = tcf_block(self)
         cl.q = qdisc_default_leaf(self, pfifo_qdisc(self.dev), classid)
         if parent is not None:
             parent.children.append(cl)
@@ -336,8 +376,10 @@ class htb_qdisc(Qdisc_class):
 
     def delete_class(self, cl: htb_class) -> None:
         """net/sched/sch_htb.c: htb_delete. Raises: OSError EBUSY."""
-        if cl.children:
+        filtered = (f.classid for block in self.blocks() for f in block.filters())
+        if cl.children or cl.classid in filtered:
             raise os_error(errno.EBUSY, "HTB class in use")
+        self.end_class(cl)
         if cl.q is not None:
             qdisc_purge_queue(cl.q)
             cl.q.destroy()
@@ -351,6 +393,25 @@ class htb_qdisc(Qdisc_class):
                 parent.q = qdisc_default_leaf(self, pfifo_qdisc(self.dev), parent.classid)
                 parent.tokens, parent.ctokens = parent.buffer, parent.cbuffer
                 parent.t_c = self.dev.net.clock.now_ns()
+
+    def end_class(self, cl: htb_class) -> None:
+        """A class' filters and its estimator go."""
+        if cl.block is not None:
+            cl.block.put()
+        if cl.rate_est is not None:
+            cl.rate_est.kill()
+
+    def destroy(self) -> None:
+        super().destroy()
+        for cl in self.classes.values():
+            self.end_class(cl)
+
+    def block_of(self, cl: htb_class | None) -> tcf_block | None:
+        return self.block if cl is None else cl.block
+
+    def blocks(self) -> list[tcf_block]:
+        every = [self.block, *(cl.block for cl in self.classes.values())]
+        return [block for block in every if block is not None]
 
     def dump_class(self, cl: htb_class) -> class_dump:
         queue = gnet_stats_queue()
@@ -374,7 +435,7 @@ class htb_qdisc(Qdisc_class):
         }
         parent = cl.parent.classid if cl.parent is not None else TC_H_ROOT
         qlen = cl.q.qlen if cl.q is not None else 0
-        return class_dump(cl.classid, parent, cl.q, opt, cl.bstats, queue, qlen, app)
+        return class_dump(cl.classid, parent, cl.q, opt, cl.bstats, queue, qlen, app, cl.rate_est)
 
 
 def psched_burst(mtu: int) -> int:

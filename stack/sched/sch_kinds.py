@@ -6,6 +6,7 @@ import errno
 
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
+from stack.sched.gen_estimator import gen_new_estimator
 from stack.sched.sch_api import AUTOHANDLE, TC_H_INGRESS, TC_H_MAJ_MASK, qdisc_lookup
 from stack.sched.sch_codel import codel_qdisc
 from stack.sched.sch_etf import etf_qdisc
@@ -14,10 +15,12 @@ from stack.sched.sch_fq import fq_qdisc
 from stack.sched.sch_fq_codel import fq_codel_qdisc
 from stack.sched.sch_generic import TC_H_ROOT, Options, Qdisc, noqueue_qdisc, pfifo_fast_qdisc
 from stack.sched.sch_htb import htb_qdisc
+from stack.sched.sch_ingress import clsact_qdisc, ingress_qdisc
 from stack.sched.sch_netem import netem_qdisc
 from stack.sched.sch_prio import prio_qdisc
 from stack.sched.sch_red import red_qdisc
 from stack.sched.sch_sfq import sfq_qdisc
+from stack.sched.sch_stab import qdisc_get_stab
 from stack.sched.sch_tbf import tbf_qdisc
 
 QDISCS: dict[str, type[Qdisc]] = {
@@ -26,6 +29,7 @@ QDISCS: dict[str, type[Qdisc]] = {
         *(pfifo_fast_qdisc, noqueue_qdisc, pfifo_qdisc, bfifo_qdisc, pfifo_head_drop_qdisc),
         *(tbf_qdisc, prio_qdisc, netem_qdisc, htb_qdisc, red_qdisc),
         *(codel_qdisc, fq_codel_qdisc, fq_qdisc, sfq_qdisc, etf_qdisc),
+        *(ingress_qdisc, clsact_qdisc),
     )
 }
 """register_qdisc: the class of each kind that `tc qdisc add` makes."""
@@ -42,9 +46,18 @@ def qdisc_alloc_handle(dev: net_device) -> int:
 
 
 def qdisc_create(
-    dev: net_device, kind: str, parent: int, handle: int, opt: Options | None
+    dev: net_device,
+    kind: str,
+    parent: int,
+    handle: int,
+    opt: Options | None,
+    *,
+    stab: Options | None = None,
+    est: bytes | None = None,
 ) -> Qdisc:
     """net/sched/sch_api.c: a discipline that is not in use yet. `handle` 0: any that is free.
+
+    `stab`: a size table, `est`: a struct gnet_estimator.
 
     Raises: OSError ENOENT (unknown kind), EINVAL, and what the discipline says of `opt`.
     """
@@ -53,11 +66,24 @@ def qdisc_create(
     cls = QDISCS.get(kind)
     if cls is None:
         raise os_error(errno.ENOENT, "Specified qdisc kind is unknown")
-    if parent == TC_H_INGRESS:
-        text = "Specified parent ID is reserved for ingress and clsact Qdiscs"
-        raise os_error(errno.EINVAL, text)
     sch = cls(dev)
     sch.parent = parent
-    sch.handle = handle or qdisc_alloc_handle(dev)
+    if parent == TC_H_INGRESS:
+        if not isinstance(sch, ingress_qdisc):
+            text = "Specified parent ID is reserved for ingress and clsact Qdiscs"
+            raise os_error(errno.EINVAL, text)
+        sch.handle = TC_H_INGRESS & TC_H_MAJ_MASK
+    else:
+        sch.handle = handle or qdisc_alloc_handle(dev)
+    if stab is not None:
+        if parent != TC_H_ROOT:
+            raise os_error(errno.EINVAL, "STAB not supported on a non root")
+        sch.size_table = qdisc_get_stab(stab)
     sch.init(opt)
+    if est is not None:
+        try:
+            sch.rate_est = gen_new_estimator(dev.net, sch, est)
+        except OSError:
+            sch.destroy()
+            raise
     return sch

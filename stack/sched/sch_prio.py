@@ -7,6 +7,8 @@ import errno
 from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
 from stack.core.rows import row, state
+from stack.sched.act_api import TC_ACT_TAKES, tcf_result
+from stack.sched.cls_api import qdisc_classify, qdisc_taken, tcf_block
 from stack.sched.sch_api import TC_H_MAJ_MASK, TC_H_MIN_MASK, qdisc_replace
 from stack.sched.sch_fifo import pfifo_qdisc
 from stack.sched.sch_generic import (
@@ -39,6 +41,7 @@ class prio_qdisc(Qdisc_class):
         """Raises: OSError EINVAL."""
         if opt is None:
             raise os_error(errno.EINVAL)
+        self.block = tcf_block(self)
         self.change(opt)
 
     def change(self, opt: Options) -> None:
@@ -63,16 +66,24 @@ class prio_qdisc(Qdisc_class):
     def dump(self) -> Options:
         return {"bands": len(self.queues), "priomap": bytes(self.prio2band)}
 
-    def prio_classify(self, skb: sk_buff) -> Qdisc:
-        """net/sched/sch_prio.c: by class if the priority is one of this discipline's."""
-        if skb.priority & TC_H_MAJ_MASK != self.handle:
-            return self.queues[self.prio2band[skb.priority & TC_PRIO_MAX]]
-        band = (skb.priority & TC_H_MIN_MASK) - 1
-        return self.queues[band if 0 <= band < len(self.queues) else self.prio2band[0]]
-
     def enqueue(self, skb: sk_buff) -> int:
-        """net/sched/sch_prio.c: prio_enqueue. Takes ownership of skb."""
-        return qdisc_child_enqueue(self, self.prio_classify(skb), skb)
+        """net/sched/sch_prio.c: prio_enqueue, prio_classify. Takes ownership of skb.
+
+        The class is the priority if that is one of this discipline's, else what a filter says.
+        """
+        classid = skb.priority
+        if classid & TC_H_MAJ_MASK != self.handle:
+            res = tcf_result()
+            verdict = qdisc_classify(self.block, skb, res)
+            if verdict in TC_ACT_TAKES:
+                return qdisc_taken(self, skb, verdict)
+            if verdict < 0:
+                at = 0 if classid & TC_H_MAJ_MASK else classid & TC_PRIO_MAX
+                return qdisc_child_enqueue(self, self.queues[self.prio2band[at]], skb)
+            classid = res.classid
+        band = (classid & TC_H_MIN_MASK) - 1
+        q = self.queues[band if 0 <= band < len(self.queues) else self.prio2band[0]]
+        return qdisc_child_enqueue(self, q, skb)
 
     def peek(self) -> sk_buff | None:
         for q in self.queues:

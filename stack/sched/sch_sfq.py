@@ -14,8 +14,11 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_Q
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
+from stack.sched.act_api import TC_ACT_OK
+from stack.sched.cls_api import flow_classify, qdisc_taken, tcf_block
 from stack.sched.flow_dissector import reciprocal_scale, skb_get_hash_perturb
 from stack.sched.psched import psched_mtu
+from stack.sched.sch_api import TC_H_MAJ_MASK, TC_H_MIN_MASK
 from stack.sched.sch_generic import (
     Options,
     Qdisc,
@@ -65,6 +68,7 @@ class sfq_qdisc(Qdisc):
     def init(self, opt: Options | None) -> None:
         """Raises: OSError EINVAL."""
         self.limit = SFQ_MAX_DEPTH
+        self.block = tcf_block(self)
         super().init(opt)
 
     def change(self, opt: Options) -> None:
@@ -112,9 +116,21 @@ class sfq_qdisc(Qdisc):
             "headdrop": int(self.headdrop),
         }
 
-    def _slot(self, skb: sk_buff) -> sfq_slot | None:
-        """The flow of a packet; None: there are too many."""
-        at = reciprocal_scale(skb_get_hash_perturb(skb, self.perturbation), self.divisor)
+    def sfq_hash(self, skb: sk_buff) -> int:
+        """net/sched/sch_sfq.c: the number of a packet's flow."""
+        return reciprocal_scale(skb_get_hash_perturb(skb, self.perturbation), self.divisor)
+
+    def sfq_classify(self, skb: sk_buff) -> tuple[int, int]:
+        """net/sched/sch_sfq.c: the same, by priority or filter if they say; as flow_classify."""
+        minor = skb.priority & TC_H_MIN_MASK
+        if skb.priority & TC_H_MAJ_MASK == self.handle and 0 < minor <= self.divisor:
+            return minor - 1, TC_ACT_OK
+        if self.block is not None and self.block.head is not None:
+            return flow_classify(self.block, skb, self.divisor)
+        return self.sfq_hash(skb), TC_ACT_OK
+
+    def _slot(self, at: int) -> sfq_slot | None:
+        """A flow by its number; None: there are too many."""
         slot = self.slots.get(at)
         if slot is None:
             if len(self.slots) >= self.maxflows:
@@ -131,7 +147,10 @@ class sfq_qdisc(Qdisc):
             self.perturb_at = now + self.perturb_period * SEC
             self.perturbation = self.dev.net.random.getrandbits(32)
             self.sfq_rehash()
-        slot = self._slot(skb)
+        at, verdict = self.sfq_classify(skb)
+        if verdict:
+            return qdisc_taken(self, skb, verdict)
+        slot = self._slot(at)
         if slot is None:
             return qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
         nbytes = qdisc_pkt_len(skb)
@@ -186,7 +205,7 @@ class sfq_qdisc(Qdisc):
         self.turns.clear()
         for queue in waiting:
             for skb in queue:
-                slot = self._slot(skb)
+                slot = self._slot(self.sfq_hash(skb))
                 if slot is not None and len(slot.queue) < self.maxdepth:
                     slot.queue.append(skb)
                     continue

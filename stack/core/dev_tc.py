@@ -1,0 +1,71 @@
+"""net/core/dev.c: the filters of ingress and clsact, where packets come in and go out.
+
+A device without them has `tcx_ingress` and `tcx_egress` None, so that nobody calls these functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.base.skbuff import consume_skb, sk_buff, skb_reset_mac_header
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_TC_EGRESS,
+    SKB_DROP_REASON_TC_INGRESS,
+    kfree_skb_reason,
+)
+from stack.core.netdevice import (
+    NET_RX_DROP,
+    NET_RX_SUCCESS,
+    NET_XMIT_DROP,
+    NET_XMIT_SUCCESS,
+)
+from stack.sched.act_api import TC_ACT_CONSUMED, TC_ACT_SHOT, TC_ACT_TAKES, tcf_result
+from stack.sched.cls_api import tcf_classify
+from stack.sched.sch_generic import qdisc_pkt_len
+
+if TYPE_CHECKING:
+    from stack.sched.sch_ingress import mini_Qdisc
+
+
+def sch_handle_ingress(skb: sk_buff, miniq: mini_Qdisc) -> int:
+    """net/core/dev.c: filters see what was received. -1: it goes on; else it is gone: NET_RX_*.
+
+    Takes ownership of skb unless it goes on (data behind the MAC header).
+    """
+    verdict = tc_run(skb, miniq, True, skb.len)
+    if verdict not in TC_ACT_TAKES:
+        return -1
+    if verdict == TC_ACT_SHOT:
+        kfree_skb_reason(miniq.q.dev.net, skb, SKB_DROP_REASON_TC_INGRESS)
+        return NET_RX_DROP
+    if verdict != TC_ACT_CONSUMED:
+        consume_skb(skb)
+    return NET_RX_SUCCESS
+
+
+def sch_handle_egress(skb: sk_buff, miniq: mini_Qdisc) -> int:
+    """net/core/dev.c: filters see what will be sent. -1: it goes on; else it is gone: NET_XMIT_*.
+
+    Takes ownership of skb unless it goes on (data at the MAC header).
+    """
+    skb_reset_mac_header(skb)
+    verdict = tc_run(skb, miniq, False, qdisc_pkt_len(skb))
+    if verdict not in TC_ACT_TAKES:
+        return -1
+    if verdict == TC_ACT_SHOT:
+        kfree_skb_reason(miniq.q.dev.net, skb, SKB_DROP_REASON_TC_EGRESS)
+        return NET_XMIT_DROP
+    if verdict != TC_ACT_CONSUMED:
+        consume_skb(skb)
+    return NET_XMIT_SUCCESS
+
+
+def tc_run(skb: sk_buff, miniq: mini_Qdisc, at_ingress: bool, nbytes: int) -> int:
+    """net/core/dev.c: count a packet and classify it. TC_ACT_*."""
+    q = miniq.q
+    q.bstats.bytes += nbytes
+    q.bstats.packets += skb.gso_segs if skb.gso_size else 1
+    verdict = tcf_classify(skb, miniq.chain, tcf_result(at_ingress))
+    if verdict == TC_ACT_SHOT:
+        q.qstats.drops += 1
+    return verdict

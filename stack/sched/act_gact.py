@@ -1,0 +1,65 @@
+"""net/sched/act_gact.c: a verdict, for all packets or for some of them."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.base.skbuff import sk_buff
+from stack.core.errors import os_error
+from stack.core.rows import row, state
+from stack.sched.act_api import (
+    TC_ACT_GOTO_CHAIN,
+    TC_ACT_SHOT,
+    tc_act_ext,
+    tc_action,
+    tcf_action_check_ctrlact,
+    tcf_result,
+)
+from stack.sched.sch_generic import Options
+
+if TYPE_CHECKING:
+    from stack.sched.cls_api import tcf_block
+
+PGACT_NONE, PGACT_NETRAND, PGACT_DETERM = range(3)
+
+
+@state
+class tcf_gact(tc_action):
+    """`action`, but one packet of `pval`, by chance or in turn, gets `paction`."""
+
+    kind = "gact"
+
+    ptype: int = row(PGACT_NONE)
+    pval: int = row(0)
+    paction: int = row(0)
+
+    def init(self, opt: Options, block: tcf_block | None) -> None:
+        """`ptype`, `pval` and `paction`: the probability. Raises: OSError EINVAL."""
+        ptype, paction = opt.get("ptype"), opt.get("paction", 0)
+        if ptype is not None:
+            if ptype > PGACT_DETERM:
+                raise os_error(errno.EINVAL)
+            if tc_act_ext(paction) == TC_ACT_GOTO_CHAIN:
+                raise os_error(errno.EINVAL, "goto chain not allowed on fallback")
+        self.set_ctrlact(opt["action"], tcf_action_check_ctrlact(opt["action"], block))
+        if ptype is not None:
+            self.ptype, self.pval, self.paction = ptype, max(opt["pval"], 1), paction
+
+    def act(self, skb: sk_buff, res: tcf_result) -> int:
+        """net/sched/act_gact.c: tcf_gact_act."""
+        self.used(skb, res)
+        verdict = self.action
+        if self.ptype == PGACT_NETRAND:
+            other = not self.net.random.randrange(self.pval)
+        else:
+            other = self.ptype == PGACT_DETERM and not self.bstats.packets % self.pval
+        if other:
+            verdict = self.paction
+        if verdict == TC_ACT_SHOT:
+            self.qstats.drops += 1
+        return verdict
+
+    def dump(self) -> Options:
+        prob = {"ptype": self.ptype, "pval": self.pval, "paction": self.paction}
+        return {**self.tc_gen(), **(prob if self.ptype else {}), **self.tcf_tm_dump()}

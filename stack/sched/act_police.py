@@ -1,0 +1,138 @@
+"""net/sched/act_police.c: a token bucket lets packets pass, and has a verdict on the others."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.base.skbuff import sk_buff
+from stack.core.errors import os_error
+from stack.core.rows import row, state
+from stack.sched.act_api import (
+    TC_ACT_GOTO_CHAIN,
+    TC_ACT_OK,
+    TC_ACT_SHOT,
+    tc_act_ext,
+    tc_action,
+    tcf_action_check_ctrlact,
+    tcf_result,
+)
+from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
+from stack.sched.sch_generic import Options, qdisc_pkt_len
+
+if TYPE_CHECKING:
+    from stack.sched.cls_api import tcf_block
+
+U32_MAX = 0xFFFFFFFF
+SEC = 1_000_000_000
+
+
+@state
+class tcf_police(tc_action):
+    """`result` for what is within the rates, `action` for the rest. Tokens are times, ns."""
+
+    kind = "police"
+
+    rate: psched_ratecfg | None = row()
+    peak: psched_ratecfg | None = row()
+    pps: int = row(0)
+    """Packets per second; 0: they are not limited."""
+    pktburst: int = row(0)
+    mtu: int = row(U32_MAX)
+    """Bytes of the largest packet that passes."""
+    burst: int = row(0)
+    toks: int = row(0)
+    ptoks: int = row(0)
+    pkttoks: int = row(0)
+    mtu_ptoks: int = row(0)
+    t_c: int = row(0)
+    """When tokens were last counted, ns."""
+    result: int = row(TC_ACT_OK)
+    avrate: int = row(0)
+    """Bytes/s that the estimator may say; 0: it is not asked."""
+
+    def init(self, opt: Options, block: tcf_block | None) -> None:
+        """`rate`, `peakrate`, `burst`, `mtu`; `pktrate`, `pktburst`; `avrate`, `result`.
+
+        Raises: OSError EINVAL.
+        """
+        pps, result = opt.get("pktrate64") or 0, opt.get("result", self.result)
+        rate = rate_from(opt, "rate", "rate64") if opt.get("rate") else None
+        peak = rate_from(opt, "peakrate", "peakrate64") if opt.get("peakrate") else None
+        if (rate is not None and "rtab" not in opt) or (peak is not None and "ptab" not in opt):
+            raise os_error(errno.EINVAL)
+        if tc_act_ext(result) == TC_ACT_GOTO_CHAIN:
+            raise os_error(errno.EINVAL, "goto chain not allowed on fallback")
+        if pps and rate is not None:
+            text = "packet-per-second and byte-per-second rate limits not allowed in same action"
+            raise os_error(errno.EINVAL, text)
+        if peak is not None and rate is None:
+            raise os_error(errno.EINVAL)
+        self.set_ctrlact(opt["action"], tcf_action_check_ctrlact(opt["action"], block))
+        self.rate, self.peak, self.pps, self.result = rate, peak, pps, result
+        self.mtu = opt.get("mtu") or U32_MAX
+        if not opt.get("mtu") and rate is not None:
+            self.mtu = 255 << opt.get("rate_cell_log", 0)
+        self.burst = (opt.get("burst") or 0) << PSCHED_SHIFT
+        self.toks = self.burst
+        if peak is not None:
+            self.mtu_ptoks = self.ptoks = peak.l2t_ns(self.mtu)
+        self.pktburst = opt.get("pktburst64") or 0
+        self.pkttoks = self.pktburst * SEC // pps if pps else 0
+        self.avrate = opt.get("avrate") or 0
+        self.t_c = self.net.clock.now_ns()
+
+    def within(self, nbytes: int, packets: int) -> bool:
+        """Whether there are tokens for a packet, which takes them."""
+        now = self.net.clock.now_ns()
+        passed = now - self.t_c
+        toks, ptoks, pkttoks = self.toks, self.ptoks, self.pkttoks
+        if self.rate is not None:
+            toks = min(toks + passed, self.burst) - self.rate.l2t_ns(nbytes)
+        if self.peak is not None:
+            ptoks = min(ptoks + passed, self.mtu_ptoks) - self.peak.l2t_ns(nbytes)
+        if self.pps:
+            most = self.pktburst * SEC // self.pps
+            pkttoks = min(pkttoks + passed, most) - packets * SEC // self.pps
+        if min(toks, ptoks, pkttoks) < 0:
+            return False
+        self.toks, self.ptoks, self.pkttoks, self.t_c = toks, ptoks, pkttoks, now
+        return True
+
+    def act(self, skb: sk_buff, res: tcf_result) -> int:
+        """net/sched/act_police.c: tcf_police_act."""
+        self.used(skb, res)
+        nbytes = skb.len if res.at_ingress else qdisc_pkt_len(skb)
+        over = self.avrate and (self.rate_est is None or self.rate_est.read()[0] >= self.avrate)
+        largest = (
+            min(nbytes, skb.len - skb.gso_size * (skb.gso_segs - 1)) if skb.gso_size else nbytes
+        )
+        verdict = self.action
+        if not over and largest <= self.mtu:
+            limited = self.rate is not None or self.pps
+            if not limited:
+                return self.result
+            if self.within(nbytes, skb.gso_segs or 1):
+                verdict = self.result
+                if verdict == TC_ACT_SHOT:
+                    self.qstats.drops += 1
+                return verdict
+        self.qstats.overlimits += 1
+        if verdict == TC_ACT_SHOT:
+            self.qstats.drops += 1
+        return verdict
+
+    def dump(self) -> Options:
+        none = psched_ratecfg(linklayer=0)
+        return {
+            **self.tc_gen(),
+            "burst": psched_ticks(self.burst),
+            "mtu": self.mtu,
+            **rate_told(self.rate or none, "rate", "rate64"),
+            **rate_told(self.peak or none, "peakrate", "peakrate64"),
+            "pktrate64": self.pps or None,
+            "pktburst64": self.pktburst if self.pps else None,
+            "result": self.result or None,
+            "avrate": self.avrate or None,
+            **self.tcf_tm_dump(),
+        }

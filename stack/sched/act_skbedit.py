@@ -1,0 +1,78 @@
+"""net/sched/act_skbedit.c: what is known of a packet beside its bytes: priority, mark, type."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
+from stack.core.errors import os_error
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
+from stack.core.rows import row, state
+from stack.sched.act_api import tc_action, tcf_action_check_ctrlact, tcf_result
+from stack.sched.sch_generic import Options
+
+if TYPE_CHECKING:
+    from stack.sched.cls_api import tcf_block
+
+SKBEDIT_F_INHERITDSFIELD = 0x20
+PACKET_OTHERHOST = 3
+SETS = ("priority", "mark", "ptype", "queue_mapping")
+
+
+@state
+class tcf_skbedit(tc_action):
+    """What it sets; None: it leaves that alone. There is one queue, so its number is kept only."""
+
+    kind = "skbedit"
+
+    priority: int | None = row()
+    mark: int | None = row()
+    mask: int = row(0xFFFFFFFF)
+    """The bits of the mark that are set."""
+    ptype: int | None = row()
+    queue_mapping: int | None = row()
+    inherit: bool = row(False)
+    """The priority is that of the packet's DS field."""
+
+    def init(self, opt: Options, block: tcf_block | None) -> None:
+        """`priority`, `mark`, `mask`, `ptype`, `queue_mapping`, `flags`. Raises: OSError EINVAL."""
+        inherit = bool((opt.get("skbedit_flags") or 0) & SKBEDIT_F_INHERITDSFIELD)
+        ptype = opt.get("ptype")
+        if ptype is not None and ptype > PACKET_OTHERHOST:
+            raise os_error(errno.EINVAL)
+        if not inherit and all(opt.get(name) is None for name in (*SETS, "mask")):
+            raise os_error(errno.EINVAL)
+        if opt.get("queue_mapping"):
+            raise os_error(errno.EINVAL, "a device has one queue")
+        self.set_ctrlact(opt["action"], tcf_action_check_ctrlact(opt["action"], block))
+        self.priority, self.mark, self.ptype = opt.get("priority"), opt.get("mark"), ptype
+        self.queue_mapping, self.inherit = opt.get("queue_mapping"), inherit
+        mask = opt.get("mask")
+        self.mask = 0xFFFFFFFF if mask is None else mask
+
+    def act(self, skb: sk_buff, res: tcf_result) -> int:
+        """net/sched/act_skbedit.c: tcf_skbedit_act."""
+        self.used(skb, res)
+        if self.priority is not None:
+            skb.priority = self.priority
+        if self.inherit:
+            at = skb_network_offset(skb)
+            if skb.protocol == ETH_P_IP and skb.len >= at + 20:
+                skb.priority = skb_copy_bits(skb, at + 1, 1)[0] >> 2
+            elif skb.protocol == ETH_P_IPV6 and skb.len >= at + 40:
+                skb.priority = int.from_bytes(skb_copy_bits(skb, at, 2), "big") >> 6 & 0x3F
+        if self.mark is not None:
+            skb.mark = skb.mark & ~self.mask & 0xFFFFFFFF | self.mark & self.mask
+        if self.ptype is not None:
+            skb.pkt_type = self.ptype
+        return self.action
+
+    def dump(self) -> Options:
+        return {
+            **self.tc_gen(),
+            **{name: getattr(self, name) for name in SETS},
+            "mask": self.mask if self.mask != 0xFFFFFFFF else None,
+            "skbedit_flags": SKBEDIT_F_INHERITDSFIELD if self.inherit else None,
+            **self.tcf_tm_dump(),
+        }
