@@ -83,6 +83,8 @@ class Net:
     uid: int
     gid: int
     mib: netns_mib
+    gen: dict[str, Any]
+    """net_generic: what modules keep here, by their names (stack/tunnel)."""
     sysctl: sysctl_table
     drop_reasons: dict[int, int]
     on_drop: Callable[[sk_buff, int], None] | None
@@ -221,6 +223,7 @@ class Net:
         self.skb_pages = machine.skb_pages
         self.skb_small_head = machine.skb_small_head
         self.mib = netns_mib()
+        self.gen = {}
         self.drop_reasons = {}
         self.on_drop = None
         self.uid = whole_number("Host", "uid", uid, 0, LAST_ID)

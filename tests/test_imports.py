@@ -103,10 +103,11 @@ MAY_IMPORT = {
     "netfilter": {*CORE, "inet", "ipv4", "ipv6"},
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
     "packet": CORE,
+    "tunnel": {*CORE, "inet", "ipv4", "ipv6"},
     "proc": {*CORE, "inet", "ipv4", "ipv6", "netfilter", "packet", "unix", "xtp"},
     "netlink": {
         *(*CORE, "inet", "ipv4", "ipv6", "packet", "unix", "proc"),
-        *("bridge", "drivers", "netfilter", "vlan"),
+        *("bridge", "drivers", "netfilter", "tunnel", "vlan"),
     },
     "net": {"clients", "core", "ipv4", "ipv6"},
 }

@@ -5,6 +5,7 @@ lock, calls the kernel's function, and turns -errno into OSError:
 
     add_dummy, add_tap, add_veth            stack/drivers: dummy.py, tun.py, veth.py
     add_vlan                                stack/vlan: vlan_newlink
+    add_tunnel                              stack/tunnel: tunnel_newlink
     add_bridge, set_master, bridge_port     stack/bridge: br_add_bridge, br_add_if ...
     fdb_add, fdb_del, fdb_flush             stack/bridge: the bridge's forwarding table
     del_link                                rtnl_delete_link => rtnl_link_ops.dellink
@@ -20,7 +21,7 @@ import errno
 from collections.abc import Iterable
 from math import inf
 
-from fastpath.errors import check_methods, check_type, real_number, whole_number
+from fastpath.errors import ArgumentError, check_methods, check_type, real_number, whole_number
 from stack.bridge.br_fdb import (
     br_fdb_flush,
     fdb_add_entry,
@@ -49,10 +50,21 @@ from stack.core.dev import dev_open, dev_set_mtu
 from stack.core.errors import os_error
 from stack.core.netdevice import flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
+from stack.core.uapi import AF_INET
 from stack.drivers.dummy import dummy_newlink
 from stack.drivers.tun import Link, tun_set_iff
 from stack.drivers.veth import veth_link_ops, veth_newlink
+from stack.ipv4.fib import parse_addr
+from stack.ipv6.addr import parse_addr6
 from stack.net import Net, check_net
+from stack.tunnel.gre import GRE_CSUM, GRE_KEY, GRE_SEQ
+from stack.tunnel.ip_tunnel import (
+    IP6_TNL_F_IGN_ENCAP_LIMIT,
+    IP6_TNL_F_USE_ORIG_TCLASS,
+    KINDS,
+    ip_tunnel_parm,
+)
+from stack.tunnel.tunnels import tunnel_newlink
 from stack.vlan.vlan import vlan_newlink
 from stack.vlan.vlan_dev import (
     VLAN_FLAG_LOOSE_BINDING,
@@ -185,6 +197,45 @@ class Links(Net):
                 vlan_dev_set_ingress_priority(dev, skb_prio, prio)
             for skb_prio, prio in (egress_qos or {}).items():
                 vlan_dev_set_egress_priority(dev, skb_prio, prio)
+            return _opened(dev, up)
+
+    def add_tunnel(
+        self,
+        name: str,
+        kind: str,
+        *,
+        remote: str | None = None,
+        local: str | None = None,
+        link: str | net_device | None = None,
+        ttl: int | None = None,
+        tos: int | str = 0,
+        key: int | None = None,
+        csum: bool = False,
+        seq: bool = False,
+        pmtudisc: bool = True,
+        ignore_df: bool = False,
+        encap_limit: int | None = 4,
+        mac: bytes | None = None,
+        mtu: int | None = None,
+        up: bool = False,
+    ) -> net_device:
+        """`ip link add NAME type KIND remote ADDR local ADDR ...`: packets in other packets.
+
+        `kind`: ipip, sit, gre, gretap (IPv4 outside), ip6tnl, ip6gre, ip6gretap (IPv6). `ttl` None:
+        that of the packet inside, over IPv6 64. `tos`: a number or "inherit". `key`, `csum`, `seq`
+        are GRE's. `ignore_df` wants `pmtudisc=False`. `encap_limit` None: no option (RFC 2473).
+        Raises: OSError: EEXIST; EINVAL; ENODEV. ArgumentError: no such kind, no address.
+        """
+        _check_new("add_tunnel", name, mac=mac)
+        p = tunnel_parms(kind, remote, local, ttl, tos, key, csum, seq, encap_limit)
+        p.pmtudisc, p.ignore_df = bool(pmtudisc), bool(ignore_df)
+        if p.ignore_df and p.pmtudisc and KINDS[kind].family == AF_INET:
+            raise os_error(errno.EINVAL, f"{name}: ignore_df without pmtudisc=False")
+        with self.lock:
+            if link is not None:
+                p.link = (self._dev(link) if isinstance(link, str) else link).ifindex
+            dev = tunnel_newlink(self, name, kind, p, mac)
+            _with_mtu(dev, mtu)
             return _opened(dev, up)
 
     def add_bridge(
@@ -323,6 +374,50 @@ def _check_new(where: str, name: str, **macs: bytes | None) -> None:
 def _with_mtu(dev: net_device, mtu: int | None) -> None:
     if mtu is not None:
         _check(dev_set_mtu(dev, whole_number("add", "mtu", mtu, unit="bytes")), f"{dev.name}: mtu")
+
+
+def tunnel_parms(
+    kind: str,
+    remote: str | None,
+    local: str | None,
+    ttl: int | None,
+    tos: int | str,
+    key: int | None,
+    csum: bool,
+    seq: bool,
+    encap_limit: int | None,
+) -> ip_tunnel_parm:
+    """The arguments of add_tunnel as the kernel's structure. Raises: ArgumentError, OSError."""
+    check_type("add_tunnel", "kind", kind, str, "ipip, gre ...")
+    row = KINDS.get(kind)
+    if row is None:
+        raise ArgumentError(f"add_tunnel: no kind {kind!r}; there are: {', '.join(KINDS)}")
+    p = ip_tunnel_parm()
+    six = row.family != AF_INET
+    for word, text in (("remote", remote), ("local", local)):
+        if text is not None:
+            check_type("add_tunnel", word, text, str, "an address, such as 10.0.0.1")
+            setattr(p, word, parse_addr6(text) if six else parse_addr(text))
+    if not row.gre:
+        p.proto = 0 if six else row.protos[0]
+    elif key is not None:
+        p.i_key = p.o_key = whole_number("add_tunnel", "key", key, 0, 0xFFFFFFFF)
+    flags = GRE_KEY if key is not None else 0
+    flags |= (GRE_CSUM if csum else 0) | (GRE_SEQ if seq else 0)
+    if flags and not row.gre:
+        raise ArgumentError(f"add_tunnel: {kind} has no key, csum or seq")
+    p.i_flags = p.o_flags = flags
+    ttl = (64 if six else 0) if ttl is None else ttl
+    p.ttl = whole_number("add_tunnel", "ttl", ttl, 0, 255)
+    if tos == "inherit":
+        p.tos, p.flags = (0, IP6_TNL_F_USE_ORIG_TCLASS) if six else (1, 0)
+    else:
+        p.tos = whole_number("add_tunnel", "tos", tos, 0, 255)
+    if encap_limit is None:
+        p.flags |= IP6_TNL_F_IGN_ENCAP_LIMIT
+    else:
+        p.encap_limit = whole_number("add_tunnel", "encap_limit", encap_limit, 0, 255)
+    return p
 
 
 def _opened(dev: net_device, up: bool) -> net_device:

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if, br_link_ops
@@ -42,14 +40,15 @@ from stack.core.netdevice import (
     ETH_P_8021Q,
     VLAN_VID_MASK,
     net_device,
-    rtnl_link_ops,
 )
 from stack.drivers.dummy import dummy_link_ops, dummy_newlink
 from stack.drivers.tun import tun_link_ops
 from stack.drivers.veth import veth_link_ops, veth_newlink
 from stack.ethernet.eth import is_valid_ether_addr
-from stack.netlink.nlattr import Attrs, AttrTable, NlError
+from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN
+from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
+from stack.netlink.rt_tunnels import TUNNEL_ROWS
 from stack.vlan.vlan import vlan_link_ops, vlan_newlink
 from stack.vlan.vlan_dev import VLAN_FLAG_REORDER_HDR, vlan_dev_priv
 
@@ -68,70 +67,22 @@ PORT_FLAGS = {
     "IFLA_BRPORT_BCAST_FLOOD": BR_BCAST_FLOOD,
     "IFLA_BRPORT_ISOLATED": BR_ISOLATED,
 }
-EMPTY = AttrTable("IFLA_INFO_DATA", ())
-"""The policy of kinds without attributes."""
-
-Given = Attrs
-"""The attributes of IFLA_INFO_DATA by name; empty when there are none."""
-
-
-def validate_ether(tb: Attrs, data: Given | None) -> None:
-    """dummy_validate and its like: the address is one that a station may have. Raises: NlError."""
-    if "IFLA_ADDRESS" in tb:
-        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
-            raise NlError(errno.EINVAL)
-        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
-            raise NlError(errno.EADDRNOTAVAIL)
-
-
-@dataclass(frozen=True, slots=True)
-class link_kind:
-    """One kind. Functions may raise OSError, and ValueError for a value that does not fit."""
-
-    ops: rtnl_link_ops
-    newlink: Callable[[Net, Attrs, Given], net_device] | None = None
-    """(namespace, attributes of the message, of IFLA_INFO_DATA); None: not made by netlink."""
-    policy: AttrTable = EMPTY
-    validate: Callable[[Attrs, Given | None], None] = validate_ether
-    changelink: Callable[[net_device, Attrs, Given], None] | None = None
-    fill_info: Callable[[net_device], dict[str, Any]] | None = None
-    link: Callable[[net_device], net_device | None] | None = None
-    add_slave: Callable[[net_device, net_device], int] | None = None
-    """(master, port) -> 0 or -errno; so is del_slave."""
-    del_slave: Callable[[net_device, net_device], int] | None = None
-    fill_slave: Callable[[net_device], dict[str, Any]] | None = None
-    slave_policy: AttrTable = EMPTY
-
-    @property
-    def kind(self) -> str:
-        """IFLA_INFO_KIND."""
-        return self.ops.kind
-
-
-def link_name(tb: Attrs, kind: str) -> str:
-    """The name of a new device, or the pattern of its kind. Raises: NlError EINVAL."""
-    name: str = tb.get("IFLA_IFNAME", f"{kind}%d")
-    if not name or "/" in name or any(c.isspace() for c in name) or name in (".", ".."):
-        raise tb.wrong("IFLA_IFNAME", f"{name!r} is no name of an interface")
-    return name
-
-
 # --- dummy, veth ----------------------------------------------------------------------------------
 
 
-def dummy_new(net: Net, tb: Attrs, data: Given) -> net_device:
+def dummy_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """drivers/net/dummy.c."""
     return dummy_newlink(net, link_name(tb, "dummy"), tb.get("IFLA_ADDRESS"))
 
 
-def veth_validate(tb: Attrs, data: Given | None) -> None:
+def veth_validate(tb: Attrs, data: Attrs | None) -> None:
     """drivers/net/veth.c: the address and the MTU."""
     validate_ether(tb, data)
     if not ETH_MIN_MTU <= tb.get("IFLA_MTU", ETH_MIN_MTU) <= ETH_MAX_MTU:
         raise NlError(errno.EINVAL)
 
 
-def veth_new(net: Net, tb: Attrs, data: Given) -> net_device:
+def veth_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """drivers/net/veth.c veth_newlink: both ends, in one namespace."""
     peer = Attrs()
     if "VETH_INFO_PEER" in data:
@@ -157,14 +108,14 @@ def veth_link(dev: net_device) -> net_device | None:
 # --- bridge ---------------------------------------------------------------------------------------
 
 
-def br_new(net: Net, tb: Attrs, data: Given) -> net_device:
+def br_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """net/bridge/br_netlink.c br_dev_newlink."""
     dev = br_add_bridge(net, link_name(tb, "bridge"), tb.get("IFLA_ADDRESS"))
     br_changelink(dev, tb, data)
     return dev
 
 
-def br_changelink(dev: net_device, tb: Attrs, data: Given) -> None:
+def br_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
     """net/bridge/br_netlink.c."""
     br: net_bridge = dev.priv
     if "IFLA_BR_AGEING_TIME" in data:
@@ -221,7 +172,7 @@ def brport_fill(dev: net_device) -> dict[str, Any]:
 # --- vlan -----------------------------------------------------------------------------------------
 
 
-def vlan_validate(tb: Attrs, data: Given | None) -> None:
+def vlan_validate(tb: Attrs, data: Attrs | None) -> None:
     """net/8021q/vlan_netlink.c."""
     if "IFLA_ADDRESS" in tb:
         if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
@@ -240,7 +191,7 @@ def vlan_validate(tb: Attrs, data: Given | None) -> None:
             raise NlError(errno.EINVAL, "8021q: Invalid VLAN flags")
 
 
-def vlan_new(net: Net, tb: Attrs, data: Given) -> net_device:
+def vlan_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """net/8021q/vlan_netlink.c vlan_newlink."""
     if "IFLA_VLAN_ID" not in data:
         raise NlError(errno.EINVAL, "8021q: VLAN id not specified")
@@ -260,7 +211,7 @@ def vlan_new(net: Net, tb: Attrs, data: Given) -> net_device:
     return vlan_newlink(net, name, real, data["IFLA_VLAN_ID"], proto, flags, mtu, mac)
 
 
-def vlan_changelink(dev: net_device, tb: Attrs, data: Given) -> None:
+def vlan_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
     """net/8021q/vlan_netlink.c: the flags of a VLAN."""
     vlan: vlan_dev_priv = dev.priv
     if "IFLA_VLAN_FLAGS" in data:
@@ -287,7 +238,7 @@ def vlan_link(dev: net_device) -> net_device | None:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def tun_validate(tb: Attrs, data: Given | None) -> None:
+def tun_validate(tb: Attrs, data: Attrs | None) -> None:
     """drivers/net/tun.c."""
     raise NlError(errno.EOPNOTSUPP, "tun/tap creation via rtnetlink is not supported.")
 
@@ -316,6 +267,7 @@ ROWS = (
         fill_slave=brport_fill,
         slave_policy=BRPORT,
     ),
+    *TUNNEL_ROWS,
 )
 KINDS: dict[str, link_kind] = {row.kind: row for row in ROWS}
 """rtnl_link_ops of each kind, by IFLA_INFO_KIND."""

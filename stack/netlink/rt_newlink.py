@@ -10,7 +10,8 @@ from stack.core.rtnetlink import rtnl_delete_link
 from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import LIBERAL, NLA_HDRLEN, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import BRPORT, IFINFOMSG, IFLA
-from stack.netlink.rt_kinds import KINDS, link_kind, link_kind_of
+from stack.netlink.rt_kind_row import link_kind
+from stack.netlink.rt_kinds import KINDS, link_kind_of
 from stack.netlink.rt_link import br_setport, check, do_set_master, do_setlink, header
 
 if TYPE_CHECKING:

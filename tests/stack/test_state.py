@@ -101,7 +101,6 @@ UNMOVED: dict[str, str] = {
     ),
     "rtnl_link_stats64.rx_compressed": "no device compresses; a column of /proc/net/dev",
     "rtnl_link_stats64.tx_compressed": "no device compresses; a column of /proc/net/dev",
-    "rtnl_link_stats64.rx_fifo_errors": "no driver tells it; a column of /proc/net/dev",
 }
 """Counters that nothing moves, by class and name. They are columns of files that Linux prints."""
 

@@ -15,7 +15,8 @@ import pytest
 from e1000emu.clock import VirtualClock
 from stack.host import Host
 from stack.netlink.rt_attrs import IFINFOMSG
-from stack.netlink.rt_kinds import KINDS, link_kind
+from stack.netlink.rt_kind_row import link_kind
+from stack.netlink.rt_kinds import KINDS
 from tests.stack.netlink.requests import ACK, CREATE, EXCL, REPLACE, REQUEST, Asker, Request, attr
 from tests.stack.packet.kernelnet import KernelNet
 from tests.support import examples, require

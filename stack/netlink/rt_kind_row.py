@@ -1,0 +1,59 @@
+"""include/net/rtnetlink.h struct rtnl_link_ops: a row of the table of kinds (rt_kinds.py)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stack.core.netdevice import ETH_ALEN, net_device, rtnl_link_ops
+from stack.ethernet.eth import is_valid_ether_addr
+from stack.netlink.nlattr import Attrs, AttrTable, NlError
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+EMPTY = AttrTable("IFLA_INFO_DATA", ())
+"""The policy of kinds without attributes."""
+
+
+def validate_ether(tb: Attrs, data: Attrs | None) -> None:
+    """dummy_validate and its like: the address is one that a station may have. Raises: NlError."""
+    if "IFLA_ADDRESS" in tb:
+        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
+            raise NlError(errno.EINVAL)
+        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
+            raise NlError(errno.EADDRNOTAVAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class link_kind:
+    """One kind. Functions may raise OSError, and ValueError for a value that does not fit."""
+
+    ops: rtnl_link_ops
+    newlink: Callable[[Net, Attrs, Attrs], net_device] | None = None
+    """(namespace, attributes of the message, of IFLA_INFO_DATA); None: not made by netlink."""
+    policy: AttrTable = EMPTY
+    validate: Callable[[Attrs, Attrs | None], None] = validate_ether
+    changelink: Callable[[net_device, Attrs, Attrs], None] | None = None
+    fill_info: Callable[[net_device], dict[str, Any]] | None = None
+    link: Callable[[net_device], net_device | None] | None = None
+    add_slave: Callable[[net_device, net_device], int] | None = None
+    """(master, port) -> 0 or -errno; so is del_slave."""
+    del_slave: Callable[[net_device, net_device], int] | None = None
+    fill_slave: Callable[[net_device], dict[str, Any]] | None = None
+    slave_policy: AttrTable = EMPTY
+
+    @property
+    def kind(self) -> str:
+        """IFLA_INFO_KIND."""
+        return self.ops.kind
+
+
+def link_name(tb: Attrs, kind: str) -> str:
+    """The name of a new device, or the pattern of its kind. Raises: NlError EINVAL."""
+    name: str = tb.get("IFLA_IFNAME", f"{kind}%d")
+    if not name or "/" in name or any(c.isspace() for c in name) or name in (".", ".."):
+        raise tb.wrong("IFLA_IFNAME", f"{name!r} is no name of an interface")
+    return name
