@@ -367,7 +367,7 @@ def set_slot_status(ring: packet_ring_buffer, slot: int, status: int) -> None:
 
 def tpacket_destruct_skb(skb: sk_buff) -> None:
     """net/packet/af_packet.c: a frame of the ring has left, or was dropped."""
-    sk: packet_sock = skb.sk
+    sk: packet_sock = skb.sk  # type: ignore[assignment]  # as tpacket_snd set it
     try:
         ring = sk.tx_ring
         if ring is not None:
