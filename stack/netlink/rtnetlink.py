@@ -28,6 +28,7 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
+from stack.inet.nexthop import nexthop, nexthop_net_init
 from stack.ipv4.devinet import in_ifaddr
 from stack.ipv4.fib import fib_alias
 from stack.ipv6.if_inet6 import inet6_ifaddr
@@ -74,6 +75,13 @@ from stack.netlink.rt_neigh import (
     rtnl_fdb_dump,
 )
 from stack.netlink.rt_newlink import rtnl_newlink
+from stack.netlink.rt_nexthop import (
+    nh_fill_node,
+    rtm_del_nexthop,
+    rtm_dump_nexthop,
+    rtm_get_nexthop,
+    rtm_new_nexthop,
+)
 from stack.netlink.rt_qdisc import (
     tc_ctl_tclass,
     tc_dump_qdisc,
@@ -113,6 +121,7 @@ RTNLGRP_IPV6_IFADDR = 9
 RTNLGRP_IPV4_RULE = 8
 RTNLGRP_IPV6_ROUTE = 11
 RTNLGRP_IPV6_RULE = 19
+RTNLGRP_NEXTHOP = 32
 RTNLGRP_MAX = 39
 
 RTM_BASE, RTM_MAX = 16, 123
@@ -169,6 +178,9 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_NEWTCLASS): (tc_ctl_tclass, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELTCLASS): (tc_ctl_tclass, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETTCLASS): (tc_ctl_tclass, tc_dump_tclass),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWNEXTHOP): (rtm_new_nexthop, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELNEXTHOP): (rtm_del_nexthop, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOP): (rtm_get_nexthop, rtm_dump_nexthop),
     (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
     (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
 }
@@ -252,6 +264,8 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
         ops, rule = what
         group = RTNLGRP_IPV6_RULE if ops.family == uapi.AF_INET6 else RTNLGRP_IPV4_RULE
         _tell(net, group, kind, lambda one: fib_nl_fill_rule(net, ops, one), rule)
+    elif isinstance(what, nexthop):
+        _tell(net, RTNLGRP_NEXTHOP, kind, nh_fill_node, what)
     elif isinstance(what, fib_alias):
         _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: fib_dump_info(net, fa), what)
     else:
@@ -278,3 +292,4 @@ def rtnetlink_net_init(net: Net) -> None:
     )
     net.nl_table.protocols[NETLINK_ROUTE] = proto
     register_netdevice_notifier(net, rtnetlink_event)
+    nexthop_net_init(net)
