@@ -42,6 +42,7 @@ from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
 from stack.ipv4.rt_cache import rt_cache_flush
 
 if TYPE_CHECKING:
+    from stack.inet.nexthop import nexthop
     from stack.ipv4.route import rtable
     from stack.net import Net
 
@@ -118,6 +119,8 @@ class fib_info:
     fib_priority: int = row(0)
     fib_metrics: dict[str, int] = row()
     fib_dead: bool = row(False)
+    fib_nhobj: nexthop | None = row()
+    """fi->nh: the object that `fib_nh` comes from."""
 
     def __init__(
         self,
@@ -129,6 +132,7 @@ class fib_info:
         prefsrc: int = 0,
         priority: int = 0,
         metrics: dict[str, int] | None = None,
+        nhobj: nexthop | None = None,
     ) -> None:
         self.fib_nh = nhs
         self.fib_type = rtype
@@ -138,6 +142,7 @@ class fib_info:
         self.fib_priority = priority
         self.fib_metrics = metrics or {}
         self.fib_dead = False
+        self.fib_nhobj = nhobj
 
     def same_as(self, other: fib_info) -> bool:
         """Whether both have the same next hops and attributes (kernel: fib_find_info)."""
@@ -148,6 +153,7 @@ class fib_info:
             and self.fib_prefsrc == other.fib_prefsrc
             and self.fib_priority == other.fib_priority
             and self.fib_metrics == other.fib_metrics
+            and self.fib_nhobj is other.fib_nhobj
             and [(n.nh_dev, n.nh_gw, n.nh_weight) for n in self.fib_nh]
             == [(n.nh_dev, n.nh_gw, n.nh_weight) for n in other.fib_nh]
         )
@@ -249,6 +255,10 @@ class netns_fib:
     rules: list[fib_table] = row()
     ops: fib_rules_ops = row()
     generation: int = row(0)
+    nexthops: dict[int, nexthop] = row()
+    """net->nexthop: objects by id (inet/nexthop.py)."""
+    last_nexthop_id: int = row(0)
+    nexthop_serial: int = row(0)
 
     def __init__(self, net: Net) -> None:
         self.tables = {tb_id: fib_table(tb_id) for _, tb_id in RT_RULES}
@@ -257,6 +267,8 @@ class netns_fib:
             AF_INET, 32, IPTOS_RT_MASK, fib_default_rules(*RT_RULES), lambda: fib_rules_changed(net)
         )
         self.generation = 0
+        self.nexthops = {}
+        self.last_nexthop_id = self.nexthop_serial = 0
 
 
 def fib_rules_changed(net: Net) -> None:
@@ -510,6 +522,23 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
         raise os_error(errno.ENETDOWN, f"{nh.nh_dev.name} is down")
 
 
+def fib_nexthops(nh: nexthop) -> list[fib_nh]:
+    """The next hops of an IPv4 route over an object."""
+    found = []
+    for member, weight in nh.hops():
+        dev = member.dev
+        assert dev is not None
+        hop = fib_nh(dev, int(member.gw), weight, member.flags)
+        hop.nh_scope = member.scope
+        found.append(hop)
+    return found
+
+
+def fib_type_of(nh: nexthop, rtype: int) -> int:
+    """The type of a route over an object: of one that discards RTN_BLACKHOLE."""
+    return RTN_BLACKHOLE if nh.is_blackhole() and rtype not in FIB_PROPS_ERROR else rtype
+
+
 def fib_table_insert(
     net: Net,
     tb: fib_table,
@@ -539,7 +568,8 @@ def fib_table_insert(
         for fa in same:
             if not (append or tb.tb_id == RT_TABLE_LOCAL) or fa.fa_info.same_as(info):
                 raise os_error(errno.EEXIST, "such a route is there already")
-    fa = fib_alias(dst, plen, tos, info.fib_type, info, tb.tb_id)
+    rtype = info.fib_type if info.fib_nhobj is None else fib_type_of(info.fib_nhobj, info.fib_type)
+    fa = fib_alias(dst, plen, tos, rtype, info, tb.tb_id)
     tb.insert(fa)
     if len(info.fib_nh) > 1 and not net.ipv4.fib_multipath:
         net.ipv4.fib_multipath = True
@@ -562,6 +592,7 @@ def fib_table_delete(
     tos: int = 0,
     priority: int | None = None,
     scope: int | None = None,
+    nhid: int = 0,
 ) -> None:
     """net/ipv4/fib_trie.c: remove the first route that fits. Raises: OSError ESRCH."""
     for fa in tb.maps[plen].find(dst) or ():
@@ -572,6 +603,7 @@ def fib_table_delete(
             and (scope is None or fi.fib_scope == scope)
             and (not prefsrc or fi.fib_prefsrc == prefsrc)
             and (priority is None or fi.fib_priority == priority)
+            and (not nhid or (fi.fib_nhobj is not None and fi.fib_nhobj.id == nhid))
             and (dev is None or any(nh.nh_dev is dev for nh in fi.fib_nh))
             and (gw is None or any(nh.nh_gw == gw for nh in fi.fib_nh))
         ):
@@ -660,10 +692,12 @@ def ip_route_add(
     replace: bool = False,
     append: bool = False,
     nexthops: Sequence[tuple[str | None, net_device | str | None, int]] = (),
+    nhobj: nexthop | None = None,
 ) -> None:
     """`ip route add`: fib_frontend.c's inet_rtm_newroute. `dev` is a net_device or its name.
 
     `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route.
+    `nhobj` is an object in their place, which netlink/rt_route.py has checked.
 
     Raises: OSError EEXIST, EINVAL, ENETUNREACH, ENODEV, ENETDOWN; ValueError for bad text.
     """
@@ -672,7 +706,7 @@ def ip_route_add(
     if scope is None:
         if rtype in (RTN_LOCAL,):
             scope = RT_SCOPE_HOST
-        elif via or nexthops or rtype in FIB_PROPS_ERROR:
+        elif via or nexthops or nhobj or rtype in FIB_PROPS_ERROR:
             scope = RT_SCOPE_UNIVERSE
         else:
             scope = RT_SCOPE_LINK
@@ -680,7 +714,9 @@ def ip_route_add(
     if prefsrc and inet_addr_type(net, prefsrc) != RTN_LOCAL:
         raise os_error(errno.EINVAL, f"{src} is not an address of this host")
     nhs: list[fib_nh] = []
-    if rtype not in FIB_PROPS_ERROR:
+    if nhobj is not None:
+        nhs = fib_nexthops(nhobj)
+    elif rtype not in FIB_PROPS_ERROR:
         flags = RTNH_F_ONLINK if onlink else 0
         for hop_gw, hop_dev, weight in nexthops or ((via, device, 1),):
             to, out = parse_addr(hop_gw) if hop_gw else 0, dev_named(net, hop_dev)
@@ -700,6 +736,7 @@ def ip_route_add(
         prefsrc=prefsrc,
         priority=metric,
         metrics=metrics,
+        nhobj=nhobj,
     )
     tb = fib_get_table(net, table)
     fib_table_insert(net, tb, dst, plen, info, tos=tos, replace=replace, append=append)

@@ -33,6 +33,7 @@ from stack.inet.multipath import fib_multipath_hash, fib_select_hop
 from stack.ipv6.addr import MASKS6, format_addr6
 
 if TYPE_CHECKING:
+    from stack.inet.nexthop import nexthop
     from stack.ipv6.rt6_info import rt6_exception, rt6_info
     from stack.net import Net
 
@@ -129,6 +130,8 @@ class fib6_info:
     fib6_metrics: dict[str, int] = row()
     fib6_siblings: list[fib6_info] = row()
     fib6_destroying: bool = row(False)
+    nh: nexthop | None = row()
+    """The object that `fib6_nh` comes from."""
     expires: int = row(0)
 
     def __init__(
@@ -157,6 +160,7 @@ class fib6_info:
         self.fib6_metrics = metrics or {}
         self.fib6_siblings = []  # includes the route itself, unless it has none
         self.fib6_destroying = False
+        self.nh = None
         self.expires = 0
 
     def __repr__(self) -> str:
@@ -418,11 +422,17 @@ def fib6_select_path(net: Net, f6i: fib6_info, fl6: flowi, skb: sk_buff | None) 
 
 def rt6_qualify_for_ecmp(f6i: fib6_info) -> bool:
     """include/net/ip6_route.h: whether a route may share traffic: configured, with a gateway."""
-    return bool(f6i.fib6_nh.fib_nh_gw6) and not f6i.fib6_flags & (RTF_ADDRCONF | RTF_DYNAMIC)
+    return (
+        f6i.nh is None
+        and bool(f6i.fib6_nh.fib_nh_gw6)
+        and not f6i.fib6_flags & (RTF_ADDRCONF | RTF_DYNAMIC)
+    )
 
 
 def _same_nexthop(a: fib6_info, b: fib6_info) -> bool:
     """include/net/ip6_route.h rt6_duplicate_nexthop."""
+    if a.nh is not None or b.nh is not None:
+        return a.nh is b.nh
     return (
         a.fib6_nh.fib_nh_dev is b.fib6_nh.fib_nh_dev
         and a.fib6_nh.fib_nh_gw6 == b.fib6_nh.fib_nh_gw6
@@ -467,11 +477,63 @@ def fib6_del(net: Net, rt: fib6_info) -> None:
     rt.fib6_destroying = True
     rt.fib6_table.unlink(rt)
     _find_siblings(net, rt.fib6_table, rt)
-    net.ipv6.rt6_exceptions -= len(rt.fib6_nh.exceptions)
-    rt.fib6_nh.exceptions.clear()
+    fib6_drop_exceptions(net, rt)
+    if rt.nh is not None:
+        fib6_drop_siblings(rt)
     net.ipv6.rt_cache_flush()
     if net.rtnl is not None:
         net.rtnl(RTM_DELROUTE, rt)
+
+
+def fib6_drop_exceptions(net: Net, rt: fib6_info) -> None:
+    """net/ipv6/route.c rt6_flush_exceptions: forget what was learned about its destinations."""
+    net.ipv6.rt6_exceptions -= len(rt.fib6_nh.exceptions)
+    rt.fib6_nh.exceptions.clear()
+
+
+def fib6_drop_siblings(rt: fib6_info) -> None:
+    """Forget the routes for the members of a route's group of next hops (inet/nexthop.py)."""
+    net = rt.fib6_nh.fib_nh_dev.net
+    for each in rt.fib6_siblings:
+        fib6_drop_exceptions(net, each)
+    rt.fib6_siblings = []
+
+
+def fib6_bind(f6i: fib6_info, nh: nexthop) -> None:
+    """Give an IPv6 route the next hops of its object."""
+    fib6_drop_siblings(f6i)
+    hops = []
+    for member, weight in nh.hops():
+        assert member.dev is not None
+        hops.append(fib6_nh(member.dev, member.gw, weight))
+    f6i.nh = nh
+    f6i.fib6_nh = hops[0]
+    flags = f6i.fib6_flags & ~(RTF_GATEWAY | RTF_REJECT)
+    if nh.is_blackhole():
+        f6i.fib6_type, flags = RTN_BLACKHOLE, flags | RTF_REJECT
+    elif f6i.fib6_type == RTN_BLACKHOLE:
+        f6i.fib6_type = RTN_UNICAST
+    f6i.fib6_flags = flags | (RTF_GATEWAY if hops[0].fib_nh_gw6 else 0)
+    if nh.members:
+        f6i.fib6_siblings = [_member_route(f6i, hop) for hop in hops]
+
+
+def _member_route(f6i: fib6_info, hop: fib6_nh) -> fib6_info:
+    """A route like `f6i` over one member of its group."""
+    rt = fib6_info(
+        f6i.fib6_table,
+        f6i.fib6_dst,
+        f6i.fib6_plen,
+        hop,
+        rtype=f6i.fib6_type,
+        flags=f6i.fib6_flags,
+        metric=f6i.fib6_metric,
+        protocol=f6i.fib6_protocol,
+        prefsrc=f6i.fib6_prefsrc,
+        metrics=f6i.fib6_metrics,
+    )
+    rt.nh = f6i.nh
+    return rt
 
 
 def _find_siblings(net: Net, tb: fib6_table, rt: fib6_info) -> None:

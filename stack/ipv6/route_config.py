@@ -26,6 +26,7 @@ from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_addr
 from stack.ipv6.ip6_fib import (
     FIB6_TYPE_ERROR,
     fib6_add,
+    fib6_bind,
     fib6_del,
     fib6_get_table,
     fib6_info,
@@ -36,6 +37,7 @@ from stack.ipv6.ip6_fib import (
 from stack.ipv6.route_learned import rtf_pref
 
 if TYPE_CHECKING:
+    from stack.inet.nexthop import nexthop
     from stack.net import Net
 
 PREFERENCES = {
@@ -99,8 +101,11 @@ def ip6_route_add(
     protocol: int = ip6_fib.RTPROT_BOOT,
     replace: bool = False,
     append: bool = False,
+    nhobj: nexthop | None = None,
 ) -> None:
     """`ip -6 route add`. With `append` a route over another gateway shares the traffic.
+
+    `nhobj`: an object in place of `via` and `dev`, which netlink/rt_route.py has checked.
 
     Raises: OSError EEXIST, EINVAL, EHOSTUNREACH, ENODEV, ENETDOWN, EACCES (IPv6 is off on the
     device); ArgumentError for bad text.
@@ -112,7 +117,9 @@ def ip6_route_add(
     device = dev_named(net, dev)
     flags = ip6_fib.RTF_UP | rtf_pref(PREFERENCES[pref])
     gw = parse_addr6(via) if via else 0
-    if rtype in FIB6_TYPE_ERROR:
+    if nhobj is not None:
+        device = nhobj.hops()[0][0].dev
+    elif rtype in FIB6_TYPE_ERROR:
         flags |= ip6_fib.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
         device, gw = net.loopback_dev, 0
     elif gw:
@@ -155,6 +162,8 @@ def ip6_route_add(
         prefsrc=prefsrc,
         metrics=metrics,
     )
+    if nhobj is not None:
+        fib6_bind(rt, nhobj)
     fib6_add(net, rt, excl=not append, replace=replace)
 
 

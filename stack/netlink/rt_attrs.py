@@ -7,6 +7,7 @@ of the kernel's parsers. Where the families differ there is a table for each.
     rt_addr.py                      IFA4, IFA6
     rt_neigh.py                     NDA
     rt_route.py, rt_getroute.py     RTA4, RTA6, RTAX
+    rt_nexthop.py                   NHA
     rt_rule.py                      FRA, NETCONFA, NETNSA
 
 A request's handler calls `TABLE.parse(nlh.whole, offset, validate)` and reads values by name. What
@@ -24,6 +25,7 @@ from stack.netlink.nlattr import (
     BE32,
     BE64,
     BINARY,
+    FLAG,
     IN6,
     NESTED,
     NUL_STRING,
@@ -290,6 +292,45 @@ RTA6 = AttrTable(
     strict_from=30,
 )
 
+NHMSG = struct.Struct("=BBBBI")
+"""struct nhmsg: family, scope, protocol, 0, flags."""
+NH_GRP = struct.Struct("=IBBH")
+"""struct nexthop_grp: id, weight - 1, its upper bits, 0."""
+_NHA = {
+    row.name: row
+    for row in (
+        Attr("NHA_ID", 1, U32),
+        Attr("NHA_GROUP", 2, UNSPEC),
+        Attr("NHA_GROUP_TYPE", 3, U16),
+        Attr("NHA_BLACKHOLE", 4, FLAG),
+        Attr("NHA_OIF", 5, U32),
+        Attr("NHA_GATEWAY", 6, BINARY),
+        Attr("NHA_ENCAP_TYPE", 7, U16),
+        Attr("NHA_ENCAP", 8, NESTED),
+        Attr("NHA_GROUPS", 9, FLAG),
+        Attr("NHA_MASTER", 10, U32),
+        Attr("NHA_FDB", 11, FLAG),
+        Attr("NHA_RES_GROUP", 12, NESTED),
+        Attr("NHA_OP_FLAGS", 14, U32),
+        Attr("NHA_HW_STATS_ENABLE", 16, U32, legal=range(2)),
+    )
+}
+
+
+def _nha(*names: str) -> AttrTable:
+    """A policy of some of the attributes of a next hop; of others none may be given."""
+    return AttrTable("NHA", [_NHA[f"NHA_{name}"] for name in names], last=17)
+
+
+NHA_NEW = _nha(
+    *("ID", "GROUP", "GROUP_TYPE", "BLACKHOLE", "OIF", "GATEWAY", "ENCAP_TYPE", "ENCAP"),
+    *("FDB", "RES_GROUP", "HW_STATS_ENABLE"),
+)
+NHA_GET = _nha("ID", "OP_FLAGS")
+NHA_DEL = _nha("ID")
+NHA_DUMP = _nha("OIF", "GROUPS", "MASTER", "FDB", "OP_FLAGS")
+NHA = AttrTable("NHA", _NHA.values())
+
 # --- rules, settings ----------------------------------------------------------------------------
 
 FRA = AttrTable(
@@ -335,5 +376,21 @@ NETCONFA = AttrTable(
     last=9,
 )
 
-TABLES = (IFLA, LINKINFO, VLAN, BR, VETH, BRPORT, AF_SPEC, IFA4, IFA6, NDA, RTA4, RTA6, RTAX, FRA)
+TABLES = (
+    IFLA,
+    LINKINFO,
+    VLAN,
+    BR,
+    VETH,
+    BRPORT,
+    AF_SPEC,
+    IFA4,
+    IFA6,
+    NDA,
+    RTA4,
+    RTA6,
+    RTAX,
+    NHA_NEW,
+    FRA,
+)
 """Those of requests, for tests and documentation."""

@@ -23,6 +23,8 @@ from stack.inet.tcp_cong import tcp_ca_get_name_by_key
 from stack.ipv4.fib import (
     FIB_PROPS_ERROR,
     MASKS,
+    RT_SCOPE_HOST,
+    RT_SCOPE_LINK,
     RT_SCOPE_NOWHERE,
     RT_TABLE_MAIN,
     RTN_LOCAL,
@@ -42,6 +44,7 @@ from stack.ipv6.ip6_fib import (
     fib6_del,
     fib6_get_table,
     fib6_info,
+    fib6_nh,
 )
 from stack.ipv6.route_config import PREFERENCES, ip6_route_add
 from stack.netlink.af_netlink import nlmsg_put
@@ -59,6 +62,7 @@ from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP
 from stack.netlink.rt_link import header
 
 if TYPE_CHECKING:
+    from stack.inet.nexthop import nexthop
     from stack.net import Net
 
 RT_TABLE_COMPAT = 252
@@ -102,6 +106,8 @@ def fib_dump_info(net: Net, fa: fib_alias) -> bytes:
         "RTA_METRICS": metrics_fill(net, fi.fib_metrics) if fi.fib_metrics else None,
         "RTA_PREFSRC": fi.fib_prefsrc or None,
     }
+    if fi.fib_nhobj is not None:
+        attrs["RTA_NH_ID"] = fi.fib_nhobj.id
     if len(hops) == 1:
         attrs["RTA_GATEWAY"] = hops[0].nh_gw or None
         attrs["RTA_OIF"] = hops[0].nh_oif or None
@@ -117,6 +123,13 @@ def nexthop_fill(nh: fib_nh) -> bytes:
     return head + attrs
 
 
+def nexthop6_fill(nh: fib6_nh) -> bytes:
+    """net/ipv6/route.c fib_add_nexthop: struct rtnexthop of one next hop of a group."""
+    attrs = RTA6.build({"RTA_GATEWAY": nh.fib_nh_gw6 or None})
+    size, oif = RTNEXTHOP.size + len(attrs), nh.fib_nh_dev.ifindex
+    return RTNEXTHOP.pack(size, nh.fib_nh_flags, nh.fib_nh_weight - 1, oif) + attrs
+
+
 def rt6_fill_node(net: Net, rt: fib6_info) -> bytes:
     """net/ipv6/route.c: struct rtmsg and attributes of an IPv6 route."""
     nh, table = rt.fib6_nh, rt.fib6_table.tb6_id
@@ -127,6 +140,7 @@ def rt6_fill_node(net: Net, rt: fib6_info) -> bytes:
     left = 0
     if rt.fib6_flags & RTF_EXPIRES:
         left = max(rt.expires - net.clock.now_ns(), -(1 << 31) * TICK_NS) // TICK_NS
+    group = rt.fib6_siblings if rt.nh is not None else []
     return head + RTA6.build(
         {
             "RTA_TABLE": table,
@@ -134,8 +148,10 @@ def rt6_fill_node(net: Net, rt: fib6_info) -> bytes:
             "RTA_PREFSRC": rt.fib6_prefsrc or None,
             "RTA_METRICS": metrics_fill(net, rt.fib6_metrics) if rt.fib6_metrics else None,
             "RTA_PRIORITY": rt.fib6_metric,
-            "RTA_GATEWAY": nh.fib_nh_gw6 or None,
-            "RTA_OIF": nh.fib_nh_dev.ifindex,
+            "RTA_NH_ID": rt.nh.id if rt.nh is not None else None,
+            "RTA_GATEWAY": (nh.fib_nh_gw6 or None) if not group else None,
+            "RTA_OIF": nh.fib_nh_dev.ifindex if not group else None,
+            "RTA_MULTIPATH": b"".join(nexthop6_fill(each.fib6_nh) for each in group) or None,
             "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, min(left, 0x7FFFFFFF), *(0,) * 5),
             "RTA_PREF": (rt.fib6_flags & RTF_PREF_MASK) >> 27,
         }
@@ -259,8 +275,9 @@ class route_request:
             raise tb.wrong("RTA_FLOWLABEL", "reserved bit set")
         if "RTA_ENCAP_TYPE" in tb:
             raise tb.wrong("RTA_ENCAP_TYPE", "Unknown lwt encapsulation type")
-        if tb.get("RTA_NH_ID"):
-            raise tb.wrong("RTA_NH_ID", "Nexthop id does not exist")
+        if tb.get("RTA_NH_ID") and set(tb) & {"RTA_OIF", "RTA_GATEWAY", "RTA_MULTIPATH"}:
+            text = "Nexthop specification and nexthop id are mutually exclusive"
+            raise NlError(errno.EINVAL, text)
         if "RTA_VIA" in tb:
             raise tb.wrong("RTA_VIA", "Unsupported address family")
 
@@ -308,6 +325,33 @@ class route_request:
             text = "Invalid nexthop configuration - no valid nexthops"
             raise self.tb.wrong("RTA_MULTIPATH", text)
         return found
+
+
+def asked_object(net: Net, want: route_request) -> nexthop | None:
+    """The object of RTA_NH_ID, if a route may use it. Raises: NlError EINVAL.
+
+    fib_check_nexthop, fib6_check_nexthop.
+    """
+    nhid = want.tb.get("RTA_NH_ID", 0)
+    if not nhid:
+        return None
+    nh = net.fib.nexthops.get(nhid)
+    if nh is None:
+        raise NlError(errno.EINVAL, "Nexthop id does not exist")
+    if want.v6:
+        if nh.has(AF_INET):
+            raise NlError(errno.EINVAL, "IPv6 routes can not use an IPv4 nexthop")
+        return nh
+    if nh.has(AF_INET6):
+        raise NlError(errno.EINVAL, "IPv4 routes here have no gateways of IPv6")
+    first = nh.hops()[0][0]
+    if want.scope == RT_SCOPE_HOST and not nh.single():
+        raise NlError(errno.EINVAL, "Route with host scope can not have multiple nexthops")
+    if want.scope == RT_SCOPE_HOST and first.gw:
+        raise NlError(errno.EINVAL, "Route with host scope can not have a gateway")
+    if first.flags & RTNH_F_ONLINK and want.scope >= RT_SCOPE_LINK:
+        raise NlError(errno.EINVAL, "Scope mismatch with nexthop")
+    return nh
 
 
 def in6_prefix(tb: Attrs, plen: int) -> int:
@@ -365,6 +409,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
             replace=bool(replace),
             append=bool(nlh.flags & NLM_F_APPEND or not (nlh.flags & NLM_F_EXCL or replace)),
             nexthops=hops,
+            nhobj=asked_object(net, want),
             **want.metrics(),
         )
     except ArgumentError as exc:
@@ -416,6 +461,7 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
         tos=want.tos,
         priority=want.tb.get("RTA_PRIORITY") or None,
         scope=None if want.scope == RT_SCOPE_NOWHERE else want.scope,
+        nhid=want.tb.get("RTA_NH_ID", 0),
     )
 
 
@@ -436,6 +482,7 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
         "onlink": bool(want.flags & RTNH_F_ONLINK),
         "pref": pref.get(want.tb.get("RTA_PREF", 0) & 3, "medium"),
         "protocol": want.protocol,
+        "nhobj": asked_object(net, want),
         **want.metrics(),
     }
     if not nlh.flags & NLM_F_CREATE and not any(_same6(net, want)):
@@ -468,13 +515,14 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
     want.nexthops(net)
     oif = want.tb.get("RTA_OIF", 0)
     gw, metric = want.tb.get("RTA_GATEWAY", 0), want.tb.get("RTA_PRIORITY", 0)
-    found = 0
+    found, nhid = 0, want.tb.get("RTA_NH_ID", 0)
     for rt in tuple(_same6(net, want)):
         nh = rt.fib6_nh
         if (
             (not oif or nh.fib_nh_dev.ifindex == oif)
             and (not gw or nh.fib_nh_gw6 == gw)
             and (not metric or rt.fib6_metric == metric)
+            and (not nhid or (rt.nh is not None and rt.nh.id == nhid))
             and (not want.protocol or rt.fib6_protocol == want.protocol)
         ):
             fib6_del(net, rt)

@@ -28,6 +28,7 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
+from stack.inet.nexthop import nexthop, nexthop_net_init
 from stack.ipv4.devinet import in_ifaddr
 from stack.ipv4.fib import fib_alias
 from stack.ipv6.if_inet6 import inet6_ifaddr
@@ -86,6 +87,13 @@ from stack.netlink.rt_neigh import (
     rtnl_fdb_dump,
 )
 from stack.netlink.rt_newlink import rtnl_newlink
+from stack.netlink.rt_nexthop import (
+    nh_fill_node,
+    rtm_del_nexthop,
+    rtm_dump_nexthop,
+    rtm_get_nexthop,
+    rtm_new_nexthop,
+)
 from stack.netlink.rt_qdisc import (
     RTNLGRP_TC,
     tc_ctl_tclass,
@@ -127,6 +135,7 @@ RTNLGRP_IPV6_IFADDR = 9
 RTNLGRP_IPV4_RULE = 8
 RTNLGRP_IPV6_ROUTE = 11
 RTNLGRP_IPV6_RULE = 19
+RTNLGRP_NEXTHOP = 32
 RTNLGRP_MAX = 39
 
 RTM_BASE, RTM_MAX = 16, 123
@@ -193,6 +202,9 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_NEWCHAIN): (tc_ctl_chain, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELCHAIN): (tc_ctl_chain, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETCHAIN): (tc_ctl_chain, tc_dump_chain),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWNEXTHOP): (rtm_new_nexthop, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELNEXTHOP): (rtm_del_nexthop, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOP): (rtm_get_nexthop, rtm_dump_nexthop),
     (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
     (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
 }
@@ -279,6 +291,8 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
     elif isinstance(what, tcf_chain):
         flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
         _tell(net, RTNLGRP_TC, kind, tc_chain_fill_node, what, flags)
+    elif isinstance(what, nexthop):
+        _tell(net, RTNLGRP_NEXTHOP, kind, nh_fill_node, what)
     elif isinstance(what, fib_alias):
         _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: fib_dump_info(net, fa), what)
     else:
@@ -307,3 +321,4 @@ def rtnetlink_net_init(net: Net) -> None:
     )
     net.nl_table.protocols[NETLINK_ROUTE] = proto
     register_netdevice_notifier(net, rtnetlink_event)
+    nexthop_net_init(net)

@@ -42,6 +42,28 @@ ip route add 10.6.0.0/16 nexthop via 10.0.0.7 weight 2 nexthop via 10.0.0.8
 ip -6 route add 2001:db8:1::/48 via 2001:db8::9; ip -6 route add default via 2001:db8::fe metric 7
 ip -6 route add unreachable 2001:db8:2::/48
 """
+NEXTHOPS = """
+ip nexthop add id 1 via 10.0.0.2 dev v0; ip nexthop add id 2 via 10.0.0.3 dev v0 protocol static
+ip nexthop add id 3 via 2001:db8::2 dev v0; ip nexthop add id 4 blackhole
+ip nexthop add id 5 dev v0; ip nexthop add id 6 via 10.0.0.5 dev v0 onlink
+ip nexthop add via 10.0.0.6 dev v0; ip nexthop add id 10 group 1/2,5; echo $?
+ip nexthop add id 12 group 4; ip nexthop add id 13 group 5; ip nexthop add id 14 group 10; echo $?
+ip nexthop add id 15 group 1/1; echo $?; ip nexthop add id 16 group 99; echo $?
+ip nexthop add id 17 group 1/4; echo $?; ip nexthop add id 1 via 10.0.0.2 dev v0; echo $?
+ip nexthop add id 20 via 192.0.2.1 dev v0; echo $?; ip nexthop add id 20 via 192.0.2.1; echo $?
+ip nexthop add id 20 via 10.0.0.1 dev v0; ip -6 nexthop add id 21 dev v0
+ip nexthop add id 22 via 10.0.0.9 dev v0 fdb; echo $?
+ip nexthop add id 30 via 2001:db8::3 dev v0; ip nexthop add id 31 group 3,5/30,7
+ip route add 10.1.0.0/16 nhid 1; ip route add 10.2.0.0/16 nhid 10; ip route add 10.3.0.0/16 nhid 4
+ip route add 10.5.0.0/16 nhid 99; echo $?; ip route add 10.6.0.0/16 nhid 1 via 10.0.0.2; echo $?
+ip route add 10.7.0.0/16 nhid 1 dev v0; echo $?; ip route add 10.8.0.0/16 nhid 5
+ip route add blackhole 10.9.0.0/16 nhid 5; echo $?; ip route add 10.11.0.0/16 nhid 5 scope link
+ip route add 10.12.0.0/16 nhid 6 scope link; echo $?
+ip route add 10.13.0.0/16 nhid 1 scope host; echo $?
+ip -6 route add 2001:db8:1::/48 nhid 3; ip -6 route add 2001:db8:2::/48 nhid 1; echo $?
+ip -6 route add 2001:db8:4::/48 nhid 21; ip -6 route add 2001:db8:5::/48 nhid 31; echo $?
+ip route add 10.1.0.0/16 nhid 1; echo $?; ip route add 10.1.0.0/16 nhid 2; echo $?
+"""
 RULES = """
 ip rule add from 10.0.0.0/24 to 10.9.0.0/16 table 100
 ip rule add fwmark 7 table 101 priority 50; ip rule add fwmark 0x10/0xf0 lookup 1000000 prio 60
@@ -209,6 +231,43 @@ ROWS = {
         ip neigh flush all; ip neigh show 2001:db8::9; ip neigh show proxy
         """,
         ((REFUSED, ""), (r"10.0.0.9 dev v0 FAILED \n", "")),
+    ),
+    "nexthop objects": Row(
+        f"""{VETH}{NEXTHOPS}
+        ip nexthop; ip -j nexthop; ip -6 nexthop; ip -4 nexthop; ip nexthop show dev v0
+        ip nexthop show groups; ip nexthop get id 10; ip nexthop get id 77; echo $?
+        ip route; ip -6 route; ip -j route; ip -6 -j route
+        for to in 10.1.0.5 10.3.0.5 10.8.0.5 "fibmatch 10.2.0.9"; do ip route get $to; echo $?; done
+        for to in 2001:db8:1::9 2001:db8:4::9; do ip -6 route get $to; echo $?; done
+        ip route replace 10.1.0.0/16 nhid 2; ip route show 10.1.0.0/16
+        ip nexthop replace id 2 via 10.0.0.77 dev v0; ip route show 10.1.0.0/16
+        ip nexthop replace id 10 via 10.0.0.8 dev v0; echo $?
+        ip nexthop replace id 1 group 2; echo $?; ip nexthop replace id 55 via 10.0.0.5 dev v0
+        ip nexthop replace id 10 group 1,7/2; ip route; ip nexthop
+        ip nexthop replace id 3 via 2001:db8::33 dev v0; ip -6 route
+        ip route del 10.1.0.0/16 nhid 1; echo $?; ip route del 10.1.0.0/16 nhid 2; ip route
+        ip nexthop del id 1; ip route; ip nexthop; ip nexthop del id 77; echo $?
+        ip nexthop del id 3; ip -6 route; ip -6 route del 2001:db8:4::/48 nhid 5; echo $?
+        ip -6 route del 2001:db8:4::/48 nhid 21; echo $?; ip -6 route
+        ip nexthop flush; ip nexthop; ip route; ip -6 route
+        ip nexthop add id 1 via 10.0.0.2 dev v0; ip nexthop add id 3 via 2001:db8::2 dev v0
+        ip nexthop add id 2 group 1; ip route add 10.2.0.0/16 nhid 2
+        ip -6 route add 2001:db8:1::/48 nhid 3; ip nexthop; ip route
+        ip link set v0 down; ip nexthop; ip route; ip link del v0; ip nexthop
+        """,
+        ((REFUSED, ""), (r" linkdown", ""), (r"broadcast [\d.]+\.0 .*\n", "")),
+    ),
+    "what a monitor hears of nexthop objects": Row(
+        f"""{VETH}
+        ip monitor nexthop route > $DIR/heard & M=$!
+        sleep 0.5
+        {NEXTHOPS}
+        ip route replace 10.1.0.0/16 nhid 2; ip nexthop replace id 2 via 10.0.0.77 dev v0
+        ip nexthop replace id 10 group 1,7/2; ip nexthop replace id 3 via 2001:db8::33 dev v0
+        ip nexthop del id 1; ip nexthop del id 3; ip nexthop del id 22; sleep 0.5; kill $M
+        grep -v 'fe80\\|ff00' $DIR/heard
+        """,
+        ((REFUSED, ""),),
     ),
     "rules": Row(
         rf"""{VETH}

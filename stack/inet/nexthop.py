@@ -1,0 +1,194 @@
+"""Next hops as objects of their own, which routes name by id (net/ipv4/nexthop.c).
+
+    nexthop_add, nexthop_replace, nexthop_remove    a program's changes (netlink/rt_nexthop.py)
+        nexthop_apply           the routes of an object get its next hops as they are now
+    nexthop_flush_dev           an interface went down or lost its carrier: its objects go
+    fib_nexthops, fib6_bind     what a route of each family has of its object (fib.py, ip6_fib.py)
+
+An object is one next hop or a group of them with weights. Routes keep next hops of the ordinary
+kind, so lookups do not know objects. An IPv6 route over a group has a route for each member, which
+no table has, as its siblings. State: `net.fib.nexthops`, by id. Read nexthop_apply first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stack.core.netdevice import (
+    IFF_UP,
+    NETDEV_CHANGE,
+    NETDEV_DOWN,
+    NETDEV_UNREGISTER,
+    net_device,
+    netif_carrier_ok,
+)
+from stack.core.rows import row, state, wide
+from stack.core.uapi import RTM_DELNEXTHOP, RTM_NEWNEXTHOP, RTM_NEWROUTE
+from stack.ipv4.fib import fib_alias, fib_changed, fib_info, fib_nexthops, fib_type_of
+from stack.ipv6.ip6_fib import fib6_bind, fib6_del, fib6_info
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+@state
+class nexthop:
+    """struct nexthop and nh_info. `members`: (object, weight) of a group, in order; else empty.
+
+    `serial` orders groups: the one that was made or replaced last has the highest.
+    """
+
+    id: int
+    family: int = 0
+    protocol: int = 0
+    flags: int = 0
+    scope: int = 0
+    dev: net_device | None = None
+    gw: wide = 0
+    blackhole: bool = False
+    members: list[tuple[nexthop, int]] = row(make=list)
+    serial: int = row(0)
+
+    def single(self) -> bool:
+        """Whether it is no group."""
+        return not self.members
+
+    def hops(self) -> list[tuple[nexthop, int]]:
+        """(object, weight) of each next hop."""
+        return self.members or [(self, 1)]
+
+    def is_blackhole(self) -> bool:
+        """Whether packets go nowhere."""
+        return self.hops()[0][0].blackhole
+
+    def has(self, family: int) -> bool:
+        """Whether one of its next hops is of the family."""
+        return any(nh.family == family for nh, _ in self.hops())
+
+    def uses(self, nh: nexthop) -> bool:
+        """Whether it is `nh`, or has it as a member."""
+        return self is nh or any(member is nh for member, _ in self.members)
+
+
+# --- routes -------------------------------------------------------------------------------------
+
+
+def routes4(net: Net, nh: nexthop) -> list[fib_alias]:
+    """IPv4 routes over an object itself."""
+    return [
+        fa for tb in net.fib.tables.values() for fa in tb.aliases() if fa.fa_info.fib_nhobj is nh
+    ]
+
+
+def routes6(net: Net, nh: nexthop) -> list[fib6_info]:
+    """IPv6 routes over an object itself."""
+    return [rt for tb in net.ipv6.fib6.tables.values() for rt in tb.routes() if rt.nh is nh]
+
+
+def nexthop_apply(net: Net, nh: nexthop, tell: bool = True) -> None:
+    """Routes over `nh`, or a group with it, have its next hops as they are now."""
+    changed4: list[fib_alias] = []
+    changed6: list[fib6_info] = []
+    for each in (nh, *_groups(net, nh)):
+        routes = routes4(net, each)
+        infos: list[fib_info] = []
+        for fa in routes:
+            if fa.fa_info not in infos:
+                infos.append(fa.fa_info)
+            fa.fa_type = fib_type_of(each, fa.fa_info.fib_type)
+        for fi in infos:
+            fi.fib_nh = fib_nexthops(each)
+        changed4 += routes
+        for rt in routes6(net, each):
+            fib6_bind(rt, each)
+            changed6.append(rt)
+        if len(each.members) > 1:
+            net.ipv6.fib6.multipath = True
+            net.ipv4.fib_multipath = True
+    fib_changed(net)
+    net.ipv6.rt_cache_flush()
+    if tell and net.rtnl is not None:
+        for what in (*changed4, *changed6):
+            net.rtnl(RTM_NEWROUTE, what)
+
+
+# --- changes ------------------------------------------------------------------------------------
+
+
+def _groups(net: Net, nh: nexthop) -> list[nexthop]:
+    """The groups with a member, the newest first."""
+    found = [each for each in net.fib.nexthops.values() if each is not nh and each.uses(nh)]
+    return sorted(found, key=lambda each: -each.serial)
+
+
+def nexthop_unused_id(net: Net) -> int:
+    """net/ipv4/nexthop.c nh_find_unused_id: the next number that no object has."""
+    fib = net.fib
+    while True:
+        fib.last_nexthop_id = (fib.last_nexthop_id + 1) & 0xFFFFFFFF or 1
+        if fib.last_nexthop_id not in fib.nexthops:
+            return fib.last_nexthop_id
+
+
+def _told(net: Net, kind: int, nh: nexthop, tell: bool) -> None:
+    if tell and net.rtnl is not None:
+        net.rtnl(kind, nh)
+
+
+def nexthop_add(net: Net, nh: nexthop) -> None:
+    """net/ipv4/nexthop.c insert_nexthop: an object with an id that is free."""
+    nh.serial = net.fib.nexthop_serial = net.fib.nexthop_serial + 1
+    net.fib.nexthops[nh.id] = nh
+    _told(net, RTM_NEWNEXTHOP, nh, True)
+
+
+def nexthop_replace(net: Net, old: nexthop, new: nexthop) -> None:
+    """net/ipv4/nexthop.c replace_nexthop: `old` becomes what `new` is; routes stay."""
+    for name in ("family", "protocol", "flags", "scope", "dev", "gw", "blackhole", "members"):
+        setattr(old, name, getattr(new, name))
+    old.serial = net.fib.nexthop_serial = net.fib.nexthop_serial + 1
+    _told(net, RTM_NEWNEXTHOP, old, True)
+    nexthop_apply(net, old)
+
+
+def nexthop_remove(net: Net, nh: nexthop, tell: bool = True) -> None:
+    """net/ipv4/nexthop.c remove_nexthop: the object, its routes, its place in groups."""
+    if net.fib.nexthops.get(nh.id) is not nh:
+        return
+    _told(net, RTM_DELNEXTHOP, nh, tell)
+    del net.fib.nexthops[nh.id]
+    for fa in routes4(net, nh):  # as the kernel's fib_flush, without a word
+        net.fib.tables[fa.tb_id].remove(fa)
+    for rt in routes6(net, nh):
+        fib6_del(net, rt)
+    for group in _groups(net, nh):
+        rest = [(member, weight) for member, weight in group.members if member is not nh]
+        if not rest:
+            nexthop_remove(net, group, tell)
+            continue
+        group.members = rest
+        nexthop_apply(net, group, False)
+        _told(net, RTM_NEWNEXTHOP, group, tell)
+    fib_changed(net)
+
+
+def nexthop_flush_dev(net: Net, dev: net_device) -> None:
+    """net/ipv4/nexthop.c: remove the objects over an interface."""
+    for nh in tuple(net.fib.nexthops.values()):
+        if nh.dev is dev:
+            nexthop_remove(net, nh, False)
+
+
+def nh_netdev_event(event: int, dev: net_device) -> None:
+    """net/ipv4/nexthop.c: an interface changed."""
+    net = dev.net
+    if not net.fib.nexthops:
+        return
+    lost = event == NETDEV_CHANGE and not (dev.flags & IFF_UP and netif_carrier_ok(dev))
+    if lost or event in (NETDEV_DOWN, NETDEV_UNREGISTER):
+        nexthop_flush_dev(net, dev)
+
+
+def nexthop_net_init(net: Net) -> None:
+    """net/ipv4/nexthop.c: follow interfaces, before the tables do."""
+    net.netdev_chain.insert(0, nh_netdev_event)

@@ -1,0 +1,318 @@
+"""RTM_*NEXTHOP: next hops as objects, `ip nexthop` (net/ipv4/nexthop.c).
+
+Groups are hash-threshold ones. Resilient groups, and next hops of a forwarding database, are not
+served: the first are refused as by a kernel that does not know their type.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stack.core.netdevice import IFF_UP, net_device, netif_carrier_ok
+from stack.core.rows import wide
+from stack.core.uapi import AF_INET, AF_INET6, AF_UNSPEC, RTM_NEWNEXTHOP
+from stack.inet.nexthop import (
+    nexthop,
+    nexthop_add,
+    nexthop_remove,
+    nexthop_replace,
+    nexthop_unused_id,
+    routes4,
+    routes6,
+)
+from stack.ipv4.fib import (
+    RT_SCOPE_HOST,
+    RT_SCOPE_LINK,
+    RT_TABLE_MAIN,
+    RTN_LOCAL,
+    RTNH_F_ONLINK,
+    fib_check_nh,
+    fib_nh,
+    inet_addr_type,
+)
+from stack.ipv6.route_config import ip6_validate_gw
+from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.netlink_sock import (
+    NLM_F_CREATE,
+    NLM_F_DUMP_FILTERED,
+    NLM_F_REPLACE,
+    NLMSG_HDRLEN,
+    nlmsg,
+)
+from stack.netlink.nlattr import STRICT, Attrs, NlError
+from stack.netlink.rt_attrs import NH_GRP, NHA, NHA_DEL, NHA_DUMP, NHA_GET, NHA_NEW, NHMSG
+from stack.netlink.rt_link import header
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+ATTRS_AT = NLMSG_HDRLEN + NHMSG.size
+NEXTHOP_GRP_TYPE_MPATH = 0
+NHA_OP_FLAG_RESP_GRP_RESVD_0 = 1 << 31
+BEHIND_GROUP = ("NHA_BLACKHOLE", "NHA_OIF", "NHA_GATEWAY", "NHA_ENCAP_TYPE", "NHA_ENCAP")
+
+
+def invalid(text: str, err: int = errno.EINVAL) -> NlError:
+    """What a request is refused with."""
+    return NlError(err, text)
+
+
+def nh_fill_node(nh: nexthop) -> bytes:
+    """net/ipv4/nexthop.c: struct nhmsg and attributes of an object."""
+    head = NHMSG.pack(nh.family, nh.scope, nh.protocol, 0, nh.flags)
+    if not nh.single():
+        group = b"".join(
+            NH_GRP.pack(member.id, weight - 1 & 0xFF, weight - 1 >> 8, 0)
+            for member, weight in nh.members
+        )
+        attrs = {"NHA_ID": nh.id, "NHA_GROUP_TYPE": NEXTHOP_GRP_TYPE_MPATH, "NHA_GROUP": group}
+        attrs["NHA_OP_FLAGS"] = NHA_OP_FLAG_RESP_GRP_RESVD_0
+        return head + NHA.build(attrs)
+    if nh.blackhole:
+        return head + NHA.build({"NHA_ID": nh.id, "NHA_BLACKHOLE": True})
+    assert nh.dev is not None
+    size = 16 if nh.family == AF_INET6 else 4
+    gw = int(nh.gw).to_bytes(size, "big") if nh.gw else None
+    return head + NHA.build({"NHA_ID": nh.id, "NHA_OIF": nh.dev.ifindex, "NHA_GATEWAY": gw})
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+def asked_group(net: Net, family: int, tb: Attrs) -> list[tuple[nexthop, int]]:
+    """net/ipv4/nexthop.c nh_check_attr_group. Raises: NlError EINVAL."""
+    if family != AF_UNSPEC:
+        raise invalid("Invalid family for group")
+    if tb.get("NHA_GROUP_TYPE", NEXTHOP_GRP_TYPE_MPATH) != NEXTHOP_GRP_TYPE_MPATH:
+        raise invalid("Invalid group type")
+    data = tb["NHA_GROUP"]
+    if not data or len(data) % NH_GRP.size:
+        raise invalid("Invalid length for nexthop group attribute")
+    entries = list(NH_GRP.iter_unpack(data))
+    for i, (nhid, weight, high, reserved) in enumerate(entries):
+        if reserved:
+            raise invalid("Reserved field in nexthop_grp must be 0")
+        if weight + (high << 8) == 0xFFFF:
+            raise invalid("Invalid value for weight")
+        if any(other[0] == nhid for other in entries[i + 1 :]):
+            raise invalid("Nexthop id can not be used twice in a group")
+    members = []
+    for nhid, weight, high, _ in entries:
+        nh = net.fib.nexthops.get(nhid)
+        if nh is None:
+            raise invalid("Invalid nexthop id")
+        if not nh.single():
+            raise invalid("Hash-threshold group can not be a nexthop within a group")
+        if nh.blackhole and len(entries) > 1:
+            text = "Blackhole nexthop can not be used in a group with more than 1 path"
+            raise invalid(text)
+        members.append((nh, weight + (high << 8) + 1))
+    if any(name in tb for name in (*BEHIND_GROUP, "NHA_RES_GROUP")):
+        raise invalid("No other attributes can be set in nexthop groups")
+    if "NHA_FDB" in tb:
+        raise invalid("FDB nexthop group can only have fdb nexthops")
+    return members
+
+
+def asked_device(net: Net, tb: Attrs) -> net_device | None:
+    """The device of NHA_OIF. Raises: NlError EINVAL, ENETDOWN."""
+    index = tb.get("NHA_OIF", 0)
+    if not index:
+        return None
+    dev = net.dev_by_index.get(index)
+    if dev is None:
+        raise invalid("Invalid device index")
+    if not dev.flags & IFF_UP:
+        raise invalid("Nexthop device is not up", errno.ENETDOWN)
+    if not netif_carrier_ok(dev):
+        raise invalid("Carrier for nexthop device is down", errno.ENETDOWN)
+    return dev
+
+
+def nexthop_create(net: Net, nh: nexthop, tb: Attrs) -> None:
+    """net/ipv4/nexthop.c rtm_to_nh_config, nh_create_ipv4, nh_create_ipv6: one next hop.
+
+    Raises: NlError EINVAL, ENETDOWN; OSError of what checks a gateway.
+    """
+    if "NHA_BLACKHOLE" in tb:
+        if any(name in tb for name in BEHIND_GROUP[1:]):
+            raise invalid("Blackhole attribute can not be used with gateway, oif, encap or fdb")
+        nh.blackhole, nh.dev = True, net.loopback_dev
+        if not net.loopback_dev.flags & IFF_UP:
+            raise invalid("Device for nexthop is not up", errno.ENETDOWN)
+        return
+    if "NHA_OIF" not in tb:
+        raise invalid("Device attribute required for non-blackhole and non-fdb nexthops")
+    nh.dev = asked_device(net, tb)
+    if "NHA_GATEWAY" in tb:
+        if len(tb["NHA_GATEWAY"]) != (16 if nh.family == AF_INET6 else 4):
+            raise invalid("Invalid gateway")
+        nh.gw = int.from_bytes(tb["NHA_GATEWAY"], "big")
+    elif nh.flags & RTNH_F_ONLINK:
+        raise invalid("ONLINK flag can not be set for nexthop without a gateway")
+    if "NHA_ENCAP" in tb or "NHA_ENCAP_TYPE" in tb:
+        missing = "type" if "NHA_ENCAP_TYPE" not in tb else "attribute"
+        if "NHA_ENCAP" in tb and "NHA_ENCAP_TYPE" in tb:
+            raise invalid("lwt encapsulation type not supported")
+        raise invalid(f"LWT encapsulation {missing} is missing")
+    if nh.dev is None:
+        raise invalid("Device for nexthop is not there", errno.ENODEV)
+    if nh.family == AF_INET6:
+        _check_gw6(net, nh, nh.gw)
+    else:
+        _check_gw4(net, nh)
+
+
+def _check_gw4(net: Net, nh: nexthop) -> None:
+    """fib_check_nh of an object: with our own address as gateway its scope is that of hosts."""
+    assert nh.dev is not None
+    gw = int(nh.gw)
+    if not gw or (not nh.flags & RTNH_F_ONLINK and inet_addr_type(net, gw) == RTN_LOCAL):
+        nh.scope = RT_SCOPE_HOST
+        return
+    try:
+        fib_check_nh(net, fib_nh(nh.dev, gw, 1, nh.flags), 0, RT_TABLE_MAIN)
+    except OSError as exc:
+        raise invalid("Nexthop has invalid gateway", exc.errno or errno.EINVAL) from None
+    nh.scope = RT_SCOPE_LINK
+
+
+def _check_gw6(net: Net, nh: nexthop, gw: wide) -> None:
+    """fib6_nh_init of an object."""
+    assert nh.dev is not None
+    nh.scope = RT_SCOPE_LINK
+    if nh.dev.ip6_ptr is None:
+        raise invalid("IPv6 is disabled on nexthop device", errno.EACCES)
+    if gw:
+        try:
+            ip6_validate_gw(net, gw, nh.dev, bool(nh.flags & RTNH_F_ONLINK))
+        except OSError as exc:
+            raise invalid("Nexthop has invalid gateway", exc.errno or errno.EINVAL) from None
+
+
+def rtm_new_nexthop(nlh: nlmsg) -> None:
+    """net/ipv4/nexthop.c: RTM_NEWNEXTHOP. Raises: NlError."""
+    net = nlh.sk.net
+    values = header(nlh, NHMSG)
+    tb = NHA_NEW.parse(nlh.whole, ATTRS_AT, STRICT)
+    family, scope, protocol, reserved, flags = values
+    if reserved or scope:
+        raise invalid("Invalid values in ancillary header")
+    if flags & ~RTNH_F_ONLINK:
+        raise invalid("Invalid nexthop flags in ancillary header")
+    if family not in (AF_INET, AF_INET6) and (family or "NHA_GROUP" not in tb):
+        raise invalid("Invalid address family")
+    if "NHA_FDB" in tb and "NHA_GROUP" not in tb:
+        if any(name in tb for name in ("NHA_OIF", *BEHIND_GROUP[:1], *BEHIND_GROUP[3:])):
+            raise invalid("Fdb attribute can not be used with encap, oif or blackhole")
+        raise invalid("next hops of a forwarding database are not served", errno.EOPNOTSUPP)
+    nh = nexthop(tb.get("NHA_ID", 0), family, protocol, flags)
+    if "NHA_GROUP" in tb:
+        nh.members = asked_group(net, family, tb)
+    elif "NHA_HW_STATS_ENABLE" in tb:
+        text = "Cannot enable nexthop hardware statistics for non-group nexthops"
+        raise invalid(text)
+    else:
+        nexthop_create_checked(net, nh, tb)
+    put_nexthop(net, nh, bool(nlh.flags & NLM_F_REPLACE), bool(nlh.flags & NLM_F_CREATE))
+
+
+def nexthop_create_checked(net: Net, nh: nexthop, tb: Attrs) -> None:
+    """nexthop_create; errors of lookups become those of the request."""
+    try:
+        nexthop_create(net, nh, tb)
+    except NlError:
+        raise
+    except OSError as exc:
+        raise invalid(exc.strerror or "", exc.errno or errno.EINVAL) from None
+
+
+def put_nexthop(net: Net, nh: nexthop, replace: bool, create: bool) -> None:
+    """net/ipv4/nexthop.c nexthop_add, insert_nexthop, replace_nexthop. Raises: NlError."""
+    if not nh.id:
+        if replace:
+            raise invalid("Replace requires nexthop id")
+        nh.id = nexthop_unused_id(net)
+    old = net.fib.nexthops.get(nh.id)
+    if old is None:
+        if replace and not create:
+            text = "Replace specified without create and no entry exists"
+            raise invalid(text, errno.ENOENT)
+        nexthop_add(net, nh)
+        return
+    if not replace:
+        raise NlError(errno.EEXIST)
+    if old.single() and not nh.single():
+        raise invalid("Can not replace a nexthop with a nexthop group.")
+    if not old.single() and nh.single():
+        raise invalid("Can not replace a nexthop group with a nexthop.")
+    if nh.blackhole and any(len(g.members) > 1 for g in net.fib.nexthops.values() if g.uses(old)):
+        text = "Blackhole nexthop can not be used in a group with more than 1 path"
+        raise invalid(text)
+    used = {AF_INET: False, AF_INET6: False}
+    for each in net.fib.nexthops.values():
+        if each.uses(old):
+            used[AF_INET] |= bool(routes4(net, each))
+            used[AF_INET6] |= bool(routes6(net, each))
+    if used[AF_INET6] and nh.has(AF_INET):
+        raise invalid("IPv6 routes can not use an IPv4 nexthop")
+    if used[AF_INET] and nh.has(AF_INET6):
+        raise invalid("IPv4 routes here have no gateways of IPv6")
+    nexthop_replace(net, old, nh)
+
+
+def asked(nlh: nlmsg, table: object) -> nexthop:
+    """net/ipv4/nexthop.c nh_valid_get_del_req: the object of a request. Raises: NlError."""
+    values = header(nlh, NHMSG)
+    tb = (NHA_GET if table is NHA_GET else NHA_DEL).parse(nlh.whole, ATTRS_AT, STRICT)
+    if any(values[1:]):
+        raise invalid("Invalid values in header")
+    if "NHA_ID" not in tb:
+        raise invalid("Nexthop id is missing")
+    if not tb["NHA_ID"]:
+        raise invalid("Invalid nexthop id")
+    nh = nlh.sk.net.fib.nexthops.get(tb["NHA_ID"])
+    if nh is None:
+        raise NlError(errno.ENOENT)
+    return nh
+
+
+def rtm_del_nexthop(nlh: nlmsg) -> None:
+    """net/ipv4/nexthop.c: RTM_DELNEXTHOP. Raises: NlError."""
+    nexthop_remove(nlh.sk.net, asked(nlh, NHA_DEL))
+
+
+def rtm_get_nexthop(nlh: nlmsg) -> None:
+    """net/ipv4/nexthop.c: RTM_GETNEXTHOP of one. Raises: NlError."""
+    netlink_reply(nlh, RTM_NEWNEXTHOP, nh_fill_node(asked(nlh, NHA_GET)))
+
+
+def rtm_dump_nexthop(nlh: nlmsg) -> Iterator[bytes]:
+    """net/ipv4/nexthop.c: RTM_GETNEXTHOP of all, or of those of a device, a family, of groups."""
+    sk = nlh.sk
+    family, *rest = header(nlh, NHMSG)
+    tb = NHA_DUMP.parse(nlh.whole, ATTRS_AT, STRICT)
+    if any(rest):
+        raise invalid("Invalid values in header for nexthop dump request")
+    for name in ("NHA_OIF", "NHA_MASTER"):
+        if tb.get(name, 0) >> 31:
+            raise invalid("Invalid device index")
+    oif, master, groups = tb.get("NHA_OIF"), tb.get("NHA_MASTER"), "NHA_GROUPS" in tb
+    filtered = bool(oif or master or groups or family or "NHA_FDB" in tb)
+    for nhid in sorted(sk.net.fib.nexthops):
+        nh = sk.net.fib.nexthops.get(nhid)
+        if nh is None or "NHA_FDB" in tb or (groups and nh.single()):
+            continue
+        if (oif or master or family) and not nh.single():
+            continue
+        dev = nh.dev
+        if oif and (dev is None or dev.ifindex != oif or nh.blackhole):
+            continue
+        if master and (dev is None or dev.master is None or dev.master.ifindex != master):
+            continue
+        if family and nh.family != family:
+            continue
+        flags = NLM_F_DUMP_FILTERED if filtered else 0
+        yield nlmsg_put(RTM_NEWNEXTHOP, flags, nlh.seq, sk.portid, nh_fill_node(nh))
