@@ -276,6 +276,8 @@ def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
     datagrams would take, and readers carve them off. It is split first if there is no room for all
     of them, or if a filter must see each. Takes ownership of skb.
     """
+    if sk.encap_rcv is not None:
+        return udp_encap_rcv(sk, skb)
     if not skb.gso_size or sk.gro_enabled:
         return udp_queue_rcv_one_skb(sk, skb)
     if sk.sk_filter is None and sk.net.security is None:
@@ -290,6 +292,18 @@ def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
         sk.sk_drops += segs
     for seg in split:
         udp_queue_rcv_one_skb(sk, seg)
+    return 0
+
+
+def udp_encap_rcv(sk: udp_sock, skb: sk_buff) -> int:
+    """net/ipv4/udp.c (in udp_queue_rcv_one_skb): a tunnel's datagrams, one by one. 0.
+
+    Takes ownership of skb.
+    """
+    encap_rcv = sk.encap_rcv
+    assert encap_rcv is not None
+    for seg in udp_split(sk.net, sk.udp_mib, skb) if skb.gso_size else [skb]:
+        encap_rcv(sk, seg)
     return 0
 
 

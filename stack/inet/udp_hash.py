@@ -77,6 +77,8 @@ class udp_sock(inet_sock):
     """The destination that sk_tx_flow belongs to."""
     udp_from: sockaddr | None = row()
     """The sender of the last datagram that was read."""
+    encap_rcv: Callable[[udp_sock, sk_buff], int] | None = row(None, clone=FRESH)
+    """Takes each datagram, data at its UDP header: a tunnel's (stack/tunnel/vxlan.py)."""
     udp_port_next: udp_sock | None = row(None, clone=FRESH)
     """The next socket on the same port."""
 

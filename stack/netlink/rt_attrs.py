@@ -224,6 +224,8 @@ NDA = AttrTable(
         Attr("NDA_CACHEINFO", 3, UNSPEC, NDA_CACHE.size),
         Attr("NDA_PROBES", 4, U32),
         Attr("NDA_VLAN", 5, U16),
+        Attr("NDA_PORT", 6, BE16),
+        Attr("NDA_VNI", 7, U32),
         Attr("NDA_IFINDEX", 8, U32),
         Attr("NDA_MASTER", 9, U32),
         Attr("NDA_PROTOCOL", 12, U8),

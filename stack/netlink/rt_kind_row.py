@@ -44,6 +44,11 @@ class link_kind:
     del_slave: Callable[[net_device, net_device], int] | None = None
     fill_slave: Callable[[net_device], dict[str, Any]] | None = None
     slave_policy: AttrTable = EMPTY
+    fdb_add: Callable[[net_device, Attrs, int, int, int], None] | None = None
+    """`bridge fdb add ... self`: (device, NDA_*, state, NTF_*, NLM_F_*)."""
+    fdb_del: Callable[[net_device, Attrs], None] | None = None
+    fdb_dump: Callable[[net_device], list[Any]] | None = None
+    """Of each entry the state, flags, attributes, and times of use and change, ns."""
 
     @property
     def kind(self) -> str:

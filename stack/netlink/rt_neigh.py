@@ -39,6 +39,7 @@ from stack.netlink.netlink_sock import (
 )
 from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, LIBERAL, Attr, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
+from stack.netlink.rt_kinds import link_kind_of
 from stack.netlink.rt_link import check, header, only
 
 if TYPE_CHECKING:
@@ -272,6 +273,14 @@ def rtnl_fdb_dump(nlh: nlmsg) -> Iterator[bytes]:
             yield _fdb(nlh, dev, uapi.NUD_PERMANENT, NTF_SELF, {"NDA_LLADDR": addr})
         if netif_is_bridge_master(dev):
             yield from br_fdb_dump(nlh, dev.priv, None)
+        row = link_kind_of(dev)
+        if row is not None and row.fdb_dump is not None:
+            now = nlh.sk.net.clock.now_ns()
+            for state, flags, attrs, (used, updated) in row.fdb_dump(dev):
+                ages = (max(now - at, 0) // TICK_NS for at in (used, used, updated))
+                yield _fdb(
+                    nlh, dev, state, flags, attrs | {"NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0)}
+                )
 
 
 def br_fdb_dump(nlh: nlmsg, br: net_bridge, port: net_bridge_port | None) -> Iterator[bytes]:
@@ -299,8 +308,8 @@ def _fdb(nlh: nlmsg, dev: net_device, state: int, flags: int, attrs: dict[str, A
     return nlmsg_put(uapi.RTM_NEWNEIGH, 0, nlh.seq, nlh.sk.portid, head + NDA.build(attrs))
 
 
-def _fdb_request(nlh: nlmsg) -> tuple[net_device, bytes, int]:
-    """Port, address and state of a request. Raises: NlError."""
+def _fdb_request(nlh: nlmsg) -> tuple[net_device, Attrs, int, int]:
+    """Device, attributes, state and flags of a request. Raises: NlError."""
     _, _, _, index, state, flags, _ = header(nlh, NDMSG)
     tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
     if not index:
@@ -310,16 +319,25 @@ def _fdb_request(nlh: nlmsg) -> tuple[net_device, bytes, int]:
         raise NlError(errno.ENODEV, "unknown ifindex")
     if len(tb.get("NDA_LLADDR", b"")) != 6:
         raise NlError(errno.EINVAL, "invalid address")
-    if br_port_get(dev) is None or flags & NTF_SELF:
+    return dev, tb, state, flags
+
+
+def _fdb_port(dev: net_device, flags: int) -> net_bridge_port:
+    """The bridge's port that a request without NTF_SELF is about. Raises: NlError."""
+    p = br_port_get(dev)
+    if p is None or flags & NTF_SELF:
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no port of a bridge")
-    return dev, tb["NDA_LLADDR"], state
+    return p
 
 
 def rtnl_fdb_add(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_NEWNEIGH of AF_BRIDGE: `bridge fdb add ADDR dev PORT master`."""
-    dev, addr, state = _fdb_request(nlh)
-    p = br_port_get(dev)
-    assert p is not None
+    dev, tb, state, flags = _fdb_request(nlh)
+    addr, row = tb["NDA_LLADDR"], link_kind_of(dev)
+    if flags & NTF_SELF and row is not None and row.fdb_add is not None:
+        row.fdb_add(dev, tb, state, flags, nlh.flags)
+        return
+    p = _fdb_port(dev, flags)
     there = p.br.fdb_hash.get(addr)
     if there is not None and nlh.flags & NLM_F_EXCL:
         raise NlError(errno.EEXIST)
@@ -330,7 +348,10 @@ def rtnl_fdb_add(nlh: nlmsg) -> None:
 
 def rtnl_fdb_del(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_DELNEIGH of AF_BRIDGE."""
-    dev, addr, _ = _fdb_request(nlh)
-    p = br_port_get(dev)
-    assert p is not None
+    dev, tb, _, flags = _fdb_request(nlh)
+    addr, row = tb["NDA_LLADDR"], link_kind_of(dev)
+    if flags & NTF_SELF and row is not None and row.fdb_del is not None:
+        row.fdb_del(dev, tb)
+        return
+    p = _fdb_port(dev, flags)
     check(fdb_delete_entry(p.br, p, addr))

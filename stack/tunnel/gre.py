@@ -72,6 +72,8 @@ def gre_parse_header(skb: sk_buff, at: int, verify: bool) -> tnl_ptk_info | None
         tpi.proto = ETH_P_IP
         if skb.len > at + 4 and skb_copy_bits(skb, at + 4, 1)[0] & 0xF0 != 0x40:
             tpi.hdr_len += 4
+            if not pskb_may_pull(skb, at + tpi.hdr_len):
+                return None
     return tpi
 
 

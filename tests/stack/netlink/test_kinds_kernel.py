@@ -17,6 +17,8 @@ from stack.host import Host
 from stack.netlink.rt_attrs import IFINFOMSG
 from stack.netlink.rt_kind_row import link_kind
 from stack.netlink.rt_kinds import KINDS
+from stack.netlink.rt_vxlan import LEFT_OUT as vxlan_left_out
+from stack.netlink.rt_vxlan import LEFT_OUT_FLAGS as vxlan_flags
 from tests.stack.netlink.requests import ACK, CREATE, EXCL, REPLACE, REQUEST, Asker, Request, attr
 from tests.stack.packet.kernelnet import KernelNet
 from tests.support import examples, require
@@ -33,9 +35,10 @@ NUMBERS = (0, 1, 2, 67, 68, 100, 1280, 1500, 9000, 65535, 65536, 1 << 31, 0xFFFF
 FLAGS = (CREATE | EXCL, CREATE | EXCL, CREATE | EXCL, CREATE, 0, REPLACE, CREATE | REPLACE)
 LEFT_OUT: dict[str, set[str]] = {
     "bridge": {"IFLA_BR_STP_STATE", "IFLA_BR_FORWARD_DELAY", "IFLA_BR_GROUP_FWD_MASK"},
+    "vxlan": {f"IFLA_VXLAN_{name}" for name in (*vxlan_left_out, *vxlan_flags)},
 }
-"""Attributes whose values we take and the kernel judges."""
-TOLD = ("bridge", "veth")
+"""Attributes whose values the kernel judges and we take, or that we refuse."""
+TOLD = ("bridge", "veth", "vxlan")
 """The kinds that the kernel of the tests has, too."""
 
 

@@ -1,0 +1,142 @@
+"""vxlan between us and Linux over a TAP: the kernel's device is the peer, tshark judges frames."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from e1000emu.clock import RealClock
+from stack.api.programs import spawn
+from stack.host import Host
+from stack.netlink.rt_vxlan import VXLAN
+from stack.tunnel.vxlan import vxlan_config, vxlan_newlink
+from tests.linux.peer import (
+    DATA_PORT,
+    LINUX,
+    LINUX6,
+    OURS,
+    OURS6,
+    Wire,
+    judged,
+    pattern,
+    receive_all,
+)
+from tests.stack.packet.kernelnet import KernelNet
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+
+VNI, PORT = 77, 4789
+INSIDE_LINUX, INSIDE_OURS = "192.168.7.1", "192.168.7.2"
+
+
+def number(text: str) -> int:
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    return int.from_bytes(socket.inet_pton(family, text), "big")
+
+
+@pytest.mark.parametrize("af", [socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
+def test_linux_pings_us_and_streams_go_both_ways(need_linux: None, tmp_path: Path, af: int) -> None:
+    require.tool("tshark")
+    six = af == socket.AF_INET6
+    linux, ours = (LINUX6, OURS6) if six else (LINUX, OURS)
+    capture = tmp_path / "wire.pcapng"
+    with Wire(ipv6=six, capture=capture) as wire:
+        peer, host = wire.peer, wire.host
+        words = f"v0 type vxlan id {VNI} local {linux} remote {ours} dev {peer.tap_name}"
+        peer.ip("link", "add", *words.split(), "dstport", str(PORT))
+        peer.ip("link", "set", "v0", "up")
+        peer.ip("addr", "add", f"{INSIDE_LINUX}/24", "dev", "v0")
+        cfg = vxlan_config()
+        cfg.vni, cfg.dst_port, cfg.family = VNI, PORT, int(af)
+        cfg.remote, cfg.local = number(linux), number(ours)
+        with host.lock:
+            cfg.link = host.dev("eth0").ifindex
+            vxlan_newlink(host, "v0", cfg)
+        host.ifconfig("v0", f"{INSIDE_OURS}/24", up=True)
+        want = json.loads(peer.ip("-j", "link", "show", "v0"))[0]["mtu"]
+        assert host.dev("v0").mtu == want == (1430 if six else 1450)
+        for size in (56, 1400, 4000):
+            assert peer.ping(INSIDE_OURS, size=size) >= 3
+        data = pattern(500_000)
+        with peer.socket() as listener:
+            listener.bind((INSIDE_LINUX, DATA_PORT))
+            listener.listen(1)
+            sock = wire.socket()
+            sock.connect((INSIDE_LINUX, DATA_PORT))
+            theirs, _ = listener.accept()
+        theirs.settimeout(60)
+        reader = wire.spawn(receive_all, theirs, len(data))
+        sock.sendall(data)
+        assert reader.result() == data
+        sender = wire.spawn(lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
+        assert receive_all(sock) == data
+        sender.result()
+        sock.close()
+        theirs.close()
+        learned = host.dev("v0").priv.fdb
+        assert len(learned) == 2  # the address of zeros, and Linux's device
+        stats = host.dev("v0").stats
+        assert stats.rx_errors == stats.tx_errors == 0
+    assert list(judged(capture)) == []
+
+
+SCRIPT = """
+ip link add e0 type veth peer name e1; ip link set e0 up; ip link set e1 up
+ip addr add 10.0.0.1/24 dev e0
+ip link add v0 address 02:00:00:00:00:07 type vxlan id 5 dstport 4789 local 10.0.0.1 dev e0 ttl 9
+ip link add v1 address 02:00:00:00:00:08 type vxlan id 6 group 239.1.1.1 dev e0 dstport 4789 nolearning
+ip link add v2 type vxlan id 5 dstport 4789 local 10.0.0.1 dev e0 2>/dev/null; echo $?
+ip link add v2 type vxlan id 16777216 dstport 4789 2>/dev/null; echo $?
+ip link add v2 type vxlan id 9 dstport 4789 group 239.1.1.1 2>/dev/null; echo $?
+ip link set v0 up
+bridge fdb append 00:00:00:00:00:00 dev v0 dst 10.0.0.2; bridge fdb append 00:00:00:00:00:00 dev v0 dst 10.0.0.3
+bridge fdb add 02:00:00:00:00:99 dev v0 dst 10.0.0.4 port 1234 vni 8; echo $?
+bridge fdb add 02:00:00:00:00:99 dev v0 dst 10.0.0.5 2>/dev/null; echo $?
+bridge fdb replace 02:00:00:00:00:9a dev v0 dst 10.0.0.5; bridge fdb replace 02:00:00:00:00:9a dev v0 dst 10.0.0.6
+bridge fdb show dev v0 | grep -v "33:33\\|01:00:5e" | sort
+bridge fdb del 02:00:00:00:00:99 dev v0; bridge fdb del 02:00:00:00:00:99 dev v0 2>/dev/null; echo $?
+bridge fdb del 00:00:00:00:00:00 dev v0 dst 10.0.0.2; bridge fdb show dev v0 | grep -v "33:33\\|01:00:5e" | sort
+bridge fdb show dev v1 | grep -v "33:33\\|01:00:5e"
+ip -d -j link show v0; ip -d -j link show v1; ip link del v0; ip link show v0 2>/dev/null; echo $?
+"""  # noqa: E501
+
+
+def told(text: str) -> list[object]:
+    """Lines; of links what a vxlan is."""
+    found: list[object] = []
+    for line in text.splitlines():
+        if not line.startswith("[{"):
+            found.append(line.strip())
+            continue
+        (link,) = json.loads(line)
+        keep = ("ifname", "mtu", "link", "address", "broadcast", "min_mtu")
+        found.append({word: link.get(word) for word in keep} | {"info": link["linkinfo"]})
+    return found
+
+
+def test_ip_and_bridge_tell_what_they_tell_of_the_kernels_device() -> None:
+    require.netns()
+    require.tool("ip", "iproute2")
+    require.tool("bridge", "iproute2")
+    kernel = KernelNet()
+    want = kernel.run(SCRIPT)
+    kernel.close()
+    with (
+        contextlib.closing(RealClock().start()) as clock,
+        Host("h", clock=clock) as host,
+        spawn(host, ["sh", "-c", SCRIPT], stdout=subprocess.PIPE) as program,
+    ):
+        out, _ = program.communicate(timeout=120)
+    assert told(out.decode()) == told(want)
+
+
+def test_the_table_of_attributes_fits_the_wire() -> None:
+    data = VXLAN.build({"IFLA_VXLAN_ID": 5, "IFLA_VXLAN_PORT_RANGE": struct.pack(">HH", 1, 9)})
+    assert VXLAN.parse(data)["IFLA_VXLAN_PORT_RANGE"] == b"\0\1\0\x09"
