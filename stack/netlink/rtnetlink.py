@@ -28,7 +28,6 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
-from stack.inet.nexthop import nexthop, nexthop_net_init
 from stack.ipv4.devinet import in_ifaddr
 from stack.ipv4.fib import fib_alias
 from stack.ipv6.if_inet6 import inet6_ifaddr
@@ -41,6 +40,7 @@ from stack.netlink.netlink_sock import (
     netlink_protocol,
     nlmsg,
 )
+from stack.netlink.nexthop import nexthop, nexthop_net_init
 from stack.netlink.nlattr import NlError
 from stack.netlink.rt_addr import (
     inet6_dump_addr,
