@@ -42,9 +42,9 @@ from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
 from stack.ipv4.rt_cache import rt_cache_flush
 
 if TYPE_CHECKING:
-    from stack.inet.nexthop import nexthop
     from stack.ipv4.route import rtable
     from stack.net import Net
+    from stack.netlink.nexthop import nexthop
 
 RT_TABLE_DEFAULT = 253
 RT_TABLE_MAIN = 254
@@ -256,7 +256,7 @@ class netns_fib:
     ops: fib_rules_ops = row()
     generation: int = row(0)
     nexthops: dict[int, nexthop] = row()
-    """net->nexthop: objects by id (inet/nexthop.py)."""
+    """net->nexthop: objects by id (netlink/nexthop.py)."""
     last_nexthop_id: int = row(0)
     nexthop_serial: int = row(0)
 

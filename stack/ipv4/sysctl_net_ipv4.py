@@ -83,23 +83,9 @@ IP = (
     _bool("tcp_early_demux", 1, "the same for TCP alone"),
     _bool("udp_early_demux", 1, "the same for connected UDP sockets alone"),
     _u8("ip_forward_use_pmtu", 0, "forwarding obeys a learned path MTU"),
-    _u8(
-        "fib_multipath_hash_policy",
-        0,
-        "next hop by 0: addresses; 1: ports; 2: inner; 3: fields",
-        0,
-        3,
-    ),
-    _int(
-        "fib_multipath_hash_fields",
-        FIELDS_DEFAULT,
-        "with policy 3: bits 0-5 for source, destination, protocol, label, ports; 6-11 inside",
-        1,
-        FIELDS_ALL,
-    ),
-    _int(
-        "fib_multipath_hash_seed", 0, "mixed into the hash, for a choice of next hops", 0, UINT_MAX
-    ),
+    _u8("fib_multipath_hash_policy", 0, "hop by 0: addresses 1: ports 2: inner 3: fields", 0, 3),
+    _int("fib_multipath_hash_fields", FIELDS_DEFAULT, "of policy 3, as bits", 1, FIELDS_ALL),
+    _int("fib_multipath_hash_seed", 0, "mixed into that hash", 0, UINT_MAX),
     _bool("fib_multipath_use_neigh", 0, "pass over next hops whose neighbour does not answer"),
     _u8("ip_nonlocal_bind", 0, "bind() takes addresses that are not ours"),
     _vector("ip_local_port_range", (32768, 60999), "ports for sockets that name none", 1, 65535, 2),

@@ -33,9 +33,9 @@ from stack.inet.multipath import fib_multipath_hash, fib_select_hop
 from stack.ipv6.addr import MASKS6, format_addr6
 
 if TYPE_CHECKING:
-    from stack.inet.nexthop import nexthop
     from stack.ipv6.rt6_info import rt6_exception, rt6_info
     from stack.net import Net
+    from stack.netlink.nexthop import nexthop
 
 # include/uapi/linux/ipv6_route.h
 RTF_UP = 0x0001
@@ -492,7 +492,7 @@ def fib6_drop_exceptions(net: Net, rt: fib6_info) -> None:
 
 
 def fib6_drop_siblings(rt: fib6_info) -> None:
-    """Forget the routes for the members of a route's group of next hops (inet/nexthop.py)."""
+    """Forget the routes for the members of a route's group of next hops (netlink/nexthop.py)."""
     net = rt.fib6_nh.fib_nh_dev.net
     for each in rt.fib6_siblings:
         fib6_drop_exceptions(net, each)

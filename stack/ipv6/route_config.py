@@ -37,8 +37,8 @@ from stack.ipv6.ip6_fib import (
 from stack.ipv6.route_learned import rtf_pref
 
 if TYPE_CHECKING:
-    from stack.inet.nexthop import nexthop
     from stack.net import Net
+    from stack.netlink.nexthop import nexthop
 
 PREFERENCES = {
     "low": ip6_fib.ICMPV6_ROUTER_PREF_LOW,

@@ -1,7 +1,14 @@
 """RTM_*NEXTHOP: next hops as objects, `ip nexthop` (net/ipv4/nexthop.c).
 
-Groups are hash-threshold ones. Resilient groups, and next hops of a forwarding database, are not
-served: the first are refused as by a kernel that does not know their type.
+    rtm_new_nexthop             asked_group or nexthop_create checks it, put_nexthop stores it
+    rtm_del_nexthop, rtm_get_nexthop    one by its id
+    rtm_dump_nexthop            all, or those that a filter names, by id
+    nh_fill_node                what an answer and a monitor's message have
+
+rtnetlink.py calls in. The file keeps no state; nexthop.py has the objects and what becomes of
+routes. Groups are hash-threshold ones. Resilient groups, and next hops of a forwarding database,
+are not served: the first are refused as by a kernel that does not know their type. Read
+rtm_new_nexthop first.
 """
 
 from __future__ import annotations
@@ -13,15 +20,6 @@ from typing import TYPE_CHECKING
 from stack.core.netdevice import IFF_UP, net_device, netif_carrier_ok
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6, AF_UNSPEC, RTM_NEWNEXTHOP
-from stack.inet.nexthop import (
-    nexthop,
-    nexthop_add,
-    nexthop_remove,
-    nexthop_replace,
-    nexthop_unused_id,
-    routes4,
-    routes6,
-)
 from stack.ipv4.fib import (
     RT_SCOPE_HOST,
     RT_SCOPE_LINK,
@@ -40,6 +38,15 @@ from stack.netlink.netlink_sock import (
     NLM_F_REPLACE,
     NLMSG_HDRLEN,
     nlmsg,
+)
+from stack.netlink.nexthop import (
+    nexthop,
+    nexthop_add,
+    nexthop_remove,
+    nexthop_replace,
+    nexthop_unused_id,
+    routes4,
+    routes6,
 )
 from stack.netlink.nlattr import STRICT, Attrs, NlError
 from stack.netlink.rt_attrs import NH_GRP, NHA, NHA_DEL, NHA_DUMP, NHA_GET, NHA_NEW, NHMSG

@@ -62,8 +62,8 @@ from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP
 from stack.netlink.rt_link import header
 
 if TYPE_CHECKING:
-    from stack.inet.nexthop import nexthop
     from stack.net import Net
+    from stack.netlink.nexthop import nexthop
 
 RT_TABLE_COMPAT = 252
 RTN_MAX = 11

@@ -28,7 +28,6 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
-from stack.inet.nexthop import nexthop, nexthop_net_init
 from stack.ipv4.devinet import in_ifaddr
 from stack.ipv4.fib import fib_alias
 from stack.ipv6.if_inet6 import inet6_ifaddr
@@ -43,6 +42,7 @@ from stack.netlink.netlink_sock import (
     netlink_protocol,
     nlmsg,
 )
+from stack.netlink.nexthop import nexthop, nexthop_net_init
 from stack.netlink.nlattr import NlError
 from stack.netlink.rt_action import tc_ctl_action, tc_dump_action
 from stack.netlink.rt_addr import (

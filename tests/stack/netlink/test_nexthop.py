@@ -1,4 +1,4 @@
-"""Packets over next hops that are objects (stack/inet/nexthop.py); `ip` is in test_iproute.py."""
+"""Packets over next hops that are objects; what `ip nexthop` tells is in test_iproute.py."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scapy.layers.inet6 import IPv6
 
 from stack.core.dev import dev_close
 from stack.core.uapi import AF_INET, AF_INET6
-from stack.inet.nexthop import nexthop, nexthop_add, nexthop_remove, nexthop_replace
 from stack.ipv4.fib import RT_SCOPE_LINK, fib_lookup, fib_result, ip_route_add
 from stack.ipv6.route_config import ip6_route_add
+from stack.netlink.nexthop import nexthop, nexthop_add, nexthop_remove, nexthop_replace
 from tests.stack.inet.test_multipath import router, router6, way
 from tests.stack.ipv4.net import Net, ip4
 from tests.stack.ipv6.net import Net6, ip6
