@@ -327,17 +327,23 @@ class route_request:
         return found
 
 
+def known_object(net: Net, want: route_request) -> int:
+    """The id of RTA_NH_ID, of an object that there is; 0: none. Raises: NlError EINVAL."""
+    nhid: int = want.tb.get("RTA_NH_ID", 0)
+    if nhid and nhid not in net.fib.nexthops:
+        raise NlError(errno.EINVAL, "Nexthop id does not exist")
+    return nhid
+
+
 def asked_object(net: Net, want: route_request) -> nexthop | None:
     """The object of RTA_NH_ID, if a route may use it. Raises: NlError EINVAL.
 
     fib_check_nexthop, fib6_check_nexthop.
     """
-    nhid = want.tb.get("RTA_NH_ID", 0)
+    nhid = known_object(net, want)
     if not nhid:
         return None
-    nh = net.fib.nexthops.get(nhid)
-    if nh is None:
-        raise NlError(errno.EINVAL, "Nexthop id does not exist")
+    nh = net.fib.nexthops[nhid]
     if want.v6:
         if nh.has(AF_INET):
             raise NlError(errno.EINVAL, "IPv6 routes can not use an IPv4 nexthop")
@@ -438,6 +444,7 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
     """net/ipv4/fib_frontend.c: RTM_DELROUTE of AF_INET: the first route that has what it names."""
     net = nlh.sk.net
     want = route_request(nlh, AF_INET)
+    nhid = known_object(net, want)
     if want.table not in net.fib.tables:
         raise NlError(errno.ESRCH, "FIB table does not exist")
     tb = fib_get_table(net, want.table)
@@ -461,7 +468,7 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
         tos=want.tos,
         priority=want.tb.get("RTA_PRIORITY") or None,
         scope=None if want.scope == RT_SCOPE_NOWHERE else want.scope,
-        nhid=want.tb.get("RTA_NH_ID", 0),
+        nhid=nhid,
     )
 
 
@@ -510,12 +517,13 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
     """net/ipv6/route.c: RTM_DELROUTE of AF_INET6."""
     net = nlh.sk.net
     want = route_request(nlh, AF_INET6)
+    nhid = known_object(net, want)
     if want.table not in net.ipv6.fib6.tables:
         raise NlError(errno.ESRCH, "FIB table does not exist")
     want.nexthops(net)
     oif = want.tb.get("RTA_OIF", 0)
     gw, metric = want.tb.get("RTA_GATEWAY", 0), want.tb.get("RTA_PRIORITY", 0)
-    found, nhid = 0, want.tb.get("RTA_NH_ID", 0)
+    found = 0
     for rt in tuple(_same6(net, want)):
         nh = rt.fib6_nh
         if (

@@ -289,6 +289,8 @@ def test_what_a_table_builds_it_parses(table: AttrTable) -> None:
             continue
         if row.type.size:
             values[row.name] = row.legal[0] if row.legal is not None else 7
+        elif row.type.name == "FLAG":
+            values[row.name] = True
         elif row.type is IN6:
             values[row.name] = 1 << 100
         elif row.type.name in ("STRING", "NUL_STRING"):
