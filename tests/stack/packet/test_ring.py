@@ -109,7 +109,10 @@ def slots(ring: Any, version: int, frame_size: int) -> list[bytes]:
 
 
 def blocks(ring: Any, size: int) -> list[tuple[Any, ...]]:
-    """The blocks of a ring of version 3: their headers without times, and their frames."""
+    """The blocks of a ring of version 3: their headers without times, and their frames.
+
+    Bytes between, and those behind an address of 6 in its 8, are what earlier frames left there.
+    """
     found = []
     for start in range(0, len(ring), size):
         data = ring[start : start + size]
@@ -117,9 +120,11 @@ def blocks(ring: Any, size: int) -> list[tuple[Any, ...]]:
         at, frames = fields[4], []
         for _ in range(fields[3] if fields[2] else 0):
             header = masked(data, at, 2, 48)
-            (following,) = struct.unpack_from("=I", header)
+            following, snaplen, mac = struct.unpack_from("=I8xI8xH", header)
             end = following or fields[5] - at
-            frames.append((header, data[at + 48 : at + end]))
+            frame = data[at + mac : at + mac + snaplen]
+            halen = data[at + 48 + 11]
+            frames.append((header, end, data[at + 48 : at + 48 + 12 + halen], frame))
             at += following
         found.append((fields, frames))
     return found
