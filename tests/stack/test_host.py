@@ -36,7 +36,7 @@ def test_ifconfig_refuses_nonsense():
         with pytest.raises(ValueError, match="netmask"):
             host.ifconfig("lo", "10.0.0.1/99")
         with pytest.raises(OSError, match="mtu"):
-            host.ifconfig("lo", mtu=20)
+            host.ifconfig("lo", mtu=-1)
         with pytest.raises(OSError, match="lo"):
             host.ifconfig("lo", "127.0.0.1/8")
 
