@@ -195,7 +195,8 @@ def ethtool_notify(dev: net_device, what: str) -> None:
 
     `what` is the setting: "rings", "pause" ...
     """
-    table: netlink_table | None = dev.net.nl_table
+    # A namespace that was made before netlink was imported has no table.
+    table: netlink_table | None = getattr(dev.net, "nl_table", None)
     if table is not None and table.ethtool_notify is not None:
         table.ethtool_notify(dev, what)
 
