@@ -166,6 +166,8 @@ class Row:
 
 
 PORTS = (r"127\.0\.0\.1:\d{5}|pid=\d+| +", " ")
+LINK_LOCAL = ((r"(?m)^fe80::/64 .*\n", ""), (r'\{"dst":"fe80::/64"[^}]*\},?', ""))
+"""Routes of two interfaces, in the order in which these came up."""
 ROWS = {
     "addresses": Row(
         f"""{VETH}
@@ -255,7 +257,7 @@ ROWS = {
         ip -6 route add 2001:db8:1::/48 nhid 3; ip nexthop; ip route
         ip link set v0 down; ip nexthop; ip route; ip link del v0; ip nexthop
         """,
-        ((REFUSED, ""), (r" linkdown", ""), (r"broadcast [\d.]+\.0 .*\n", "")),
+        ((REFUSED, ""), (r" linkdown", ""), (r"broadcast [\d.]+\.0 .*\n", ""), *LINK_LOCAL),
     ),
     "what a monitor hears of nexthop objects": Row(
         f"""{VETH}

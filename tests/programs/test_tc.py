@@ -44,6 +44,8 @@ for n in range(5): s.sendto(bytes(100), ('10.0.0.2', 9))
 """
 TIMES = (r'"(installed|last_used|first_used)":\d+,|( ?(installed|used|firstused) \d+ sec)', "")
 """How long ago: not the same on both sides."""
+OVERLIMITS = (r'(overlimits"?[ :])\d+', r"\1N")
+"""A mirror counts one for each packet while the kernel brings the other interface up."""
 CLSACT = f"""{VETH}
 tc qdisc add dev v0 clsact
 ip link add w0 numtxqueues 1 type veth peer name w1; ip link set w0 up; ip link set w1 up
@@ -128,7 +130,7 @@ ROWS = {
         tc filter del dev v0 ingress chain 3; tc filter show dev v0 ingress
         tc filter del dev v0 ingress; tc filter show dev v0 ingress; tc -s qdisc show dev v0
         """,
-        (REFUSED, HANDLES, TIMES),
+        (REFUSED, HANDLES, TIMES, OVERLIMITS),
         ("tc", "ip"),
     ),
     "bpf": Row(
