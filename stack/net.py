@@ -174,6 +174,8 @@ class Net:
     nl_table: netlink_table
     rtnl: Callable[[int, Any], None] | None
     """`rtnl(RTM_NEWROUTE, route)` and its kin, while somebody listens to changes; else None."""
+    ethtool_notify: Callable[[net_device, str], None] | None
+    """`ethtool_notify(dev, "rings")`: a setting changed, while somebody listens; else None."""
 
     # IPv4: stack/ipv4.
     arp_conflicts: int
@@ -210,7 +212,7 @@ class Net:
         self.names = NameService()
         self.closed = False
         self.closing = False
-        self.rtnl = None
+        self.rtnl = self.ethtool_notify = None
         self.default_timeout = None
         self.clock = machine.clock
         self.wake_clock = machine.clock if is_threaded(machine.clock) else None

@@ -88,6 +88,7 @@ cdef class IrqBlock(RegHook):
     cdef int64_t earliest(self) noexcept nogil
     cdef int64_t ends(self) noexcept nogil
     # Each takes the lock.
+    cdef uint32_t peek(self, uint32_t *r) noexcept nogil
     cdef void set_causes(self, uint32_t bits, int64_t now) noexcept nogil
     cdef void received(self, uint32_t bits, uint64_t frames, uint32_t descs, uint32_t ring,
                        int64_t now) noexcept nogil

@@ -243,12 +243,20 @@ cdef class IrqBlock(RegHook):
     @property
     def causes(self):
         """ICR, without the side effect of reading it."""
-        return self.icr[0]
+        return self.peek(self.icr)
 
     @property
     def masks(self):
         """IMS: the causes that interrupt."""
-        return self.ims[0]
+        return self.peek(self.ims)
+
+    cdef uint32_t peek(self, uint32_t *r) noexcept nogil:
+        """A register that other threads write."""
+        cdef uint32_t value
+        self.lock()
+        value = r[0]
+        self.unlock()
+        return value
 
     def _set_policy(self, Moderation policy not None):
         """Use another moderation, also for causes that wait already."""

@@ -19,16 +19,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from stack.core import netdevice, uapi
 from stack.core.dev import __netdev_update_features, netdev_features_change
 from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device, netif_running
 from stack.core.workqueue import msleep
-
-if TYPE_CHECKING:
-    from stack.netlink.netlink_sock import netlink_table
 
 # enum ethtool_stringset
 ETH_SS_TEST = 0
@@ -195,10 +192,9 @@ def ethtool_notify(dev: net_device, what: str) -> None:
 
     `what` is the setting: "rings", "pause" ...
     """
-    # A namespace that was made before netlink was imported has no table.
-    table: netlink_table | None = getattr(dev.net, "nl_table", None)
-    if table is not None and table.ethtool_notify is not None:
-        table.ethtool_notify(dev, what)
+    notify = dev.net.ethtool_notify
+    if notify is not None:
+        notify(dev, what)
 
 
 def ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:

@@ -304,7 +304,7 @@ def ethnl_net_init(net: Net) -> None:
 
     def bind() -> None:
         """A namespace in which nobody listens is spared the calls."""
-        net.nl_table.ethtool_notify = ethtool_notify if genl_has_listeners(net, MONITOR) else None
+        net.ethtool_notify = ethtool_notify if genl_has_listeners(net, MONITOR) else None
 
     genl_register_family(net, ethtool_family)
     net.nl_table.protocols[NETLINK_GENERIC].bind = bind

@@ -5,13 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.rows import row, state
 from stack.core.sock import sock
-
-if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
 
 # protocols
 NETLINK_ROUTE = 0
@@ -158,7 +155,5 @@ class netlink_table:
     """net->dev_base_seq: moves whenever an interface comes, goes or changes."""
     ifaddr_seq: int = 0
     """The same for the addresses of interfaces."""
-    ethtool_notify: Callable[[net_device, str], None] | None = None
-    """Tells what changed of an interface's settings, while somebody listens."""
     families: dict[int, Any] = field(default_factory=dict)
     """NETLINK_GENERIC: each `genl_family` by its number."""

@@ -295,15 +295,20 @@ def dump_place(nlh: nlmsg) -> tuple[Asked, Place] | None:
     return t, Place(dev, t.parent or q.handle, block)
 
 
-def tc_dump_tfilter(nlh: nlmsg) -> Iterator[bytes]:
-    """net/sched/cls_api.c: RTM_GETTFILTER of all filters of a place."""
+def dump_chains(nlh: nlmsg) -> Iterator[tuple[Asked, Place, tcf_chain]]:
+    """The chains that a dump is about: all of a place, or one."""
     found = dump_place(nlh)
     if found is None:
         return
     t, place = found
     for chain in tuple(place.block.chains.values()):
-        if t.tb.get("TCA_CHAIN", chain.index) != chain.index:
-            continue
+        if t.tb.get("TCA_CHAIN", chain.index) == chain.index:
+            yield t, place, chain
+
+
+def tc_dump_tfilter(nlh: nlmsg) -> Iterator[bytes]:
+    """net/sched/cls_api.c: RTM_GETTFILTER of all filters of a place."""
+    for t, place, chain in dump_chains(nlh):
         for tp in tuple(chain.protos):
             if t.prio not in (0, tp.prio) or t.protocol not in (0, tp.protocol):
                 continue
@@ -354,13 +359,7 @@ def tc_new_chain(nlh: nlmsg, t: Asked, place: Place, chain: tcf_chain | None, in
 
 def tc_dump_chain(nlh: nlmsg) -> Iterator[bytes]:
     """net/sched/cls_api.c: RTM_GETCHAIN of all chains of a place."""
-    found = dump_place(nlh)
-    if found is None:
-        return
-    t, place = found
-    for chain in tuple(place.block.chains.values()):
-        if t.tb.get("TCA_CHAIN", chain.index) != chain.index:
-            continue
+    for _, _, chain in dump_chains(nlh):
         if chain.live:
             payload = tc_chain_fill_node(chain)
             yield nlmsg_put(RTM_NEWCHAIN, 0, nlh.seq, nlh.sk.portid, payload)

@@ -42,6 +42,7 @@ from fastpath.net.hdr import (
     udp6_send_check,
     udp_push,
 )
+from fastpath.net.inetkey import siphash
 from stack.core import netdevice, uapi
 from stack.core.backlog import netif_rx
 from stack.core.bsd_socket import sock_create_kern, sock_release, socket
@@ -77,6 +78,7 @@ from stack.ipv6.mcast import ipv6_sock_mc_join
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit
 from stack.tunnel.inet_ecn import INET_ECN_decapsulate, INET_ECN_encapsulate
+from stack.tunnel.ip_tunnel import TUNNEL_FEATURES
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -94,8 +96,6 @@ LINK_LOCAL = 0xFE80 >> 6
 ALL_ZEROS = bytes(ETH_ALEN)
 VXLAN_DF_UNSET, VXLAN_DF_SET, VXLAN_DF_INHERIT = 0, 1, 2
 HEADROOM = {AF_INET: 20 + UDP_HLEN + VXLAN_HLEN, AF_INET6: 40 + UDP_HLEN + VXLAN_HLEN}
-FEATURES = netdevice.NETIF_F_SG | netdevice.NETIF_F_FRAGLIST | netdevice.NETIF_F_HIGHDMA
-"""No checksums and no segmentation: frames are whole before they get headers."""
 
 
 @state
@@ -284,16 +284,7 @@ def udp_flow_src_port(vxlan: vxlan_dev, skb: sk_buff) -> int:
         data += skb_copy_bits(skb, 23, 1) + skb_copy_bits(skb, 26, 12)
     elif skb.protocol == ETH_P_IPV6 and skb.len >= 58:
         data += skb_copy_bits(skb, 20, 1) + skb_copy_bits(skb, 22, 36)
-    mixed = hash_of(net.secret + data)
-    return low + (mixed * (high - low) >> 32)
-
-
-def hash_of(data: bytes) -> int:
-    """32 bits of a flow: FNV-1a, keyed by the host's secret in front of the data."""
-    value = 0x811C9DC5
-    for byte in data:
-        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return value
+    return low + ((siphash(net.secret, data) & 0xFFFFFFFF) * (high - low) >> 32)
 
 
 def inner_ip(skb: sk_buff) -> tuple[int, int, bool]:
@@ -536,8 +527,8 @@ def vxlan_setup(dev: net_device) -> None:
     dev.tx_queue_len = 0
     dev.netdev_ops = vxlan_netdev_ops
     dev.ethtool_ops = vxlan_ethtool_ops
-    dev.features = FEATURES
-    dev.hw_features = FEATURES
+    dev.features = TUNNEL_FEATURES
+    dev.hw_features = TUNNEL_FEATURES
     dev.needed_headroom = HEADROOM[AF_INET6] + netdevice.LL_MAX_HEADER
 
 

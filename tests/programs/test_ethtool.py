@@ -69,14 +69,6 @@ ROWS = {
 }
 
 
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    require.netns()
-    with contextlib.closing(Peer()) as peer:
-        peer.ip("link", "set", "lo", "up")
-        yield peer
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_ethtool_prints_what_it_prints_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
     require.tool("ethtool", "ethtool")
@@ -178,11 +170,13 @@ def test_dumps_by_ioctl(host: Host) -> None:
     assert said.endswith("\n6\n")
 
 
-def test_a_monitor_hears_what_changes(host: Host) -> None:
+def test_a_monitor_hears_what_changes(host: Host, tmp_path: Path) -> None:
+    wait = "for i in $(seq 100); do grep -q '%s' heard && break; sleep 0.1; done; "
     said = run(
         host,
-        "stdbuf -oL ethtool --monitor eth0 & M=$!; sleep 0.5; ethtool -K eth0 gro off; "
-        "ethtool -G eth0 rx 1024; ethtool -s eth0 wol d; sleep 0.5; kill $M",
+        f"cd {tmp_path}; stdbuf -oL ethtool --monitor eth0 >heard & M=$!; {wait % 'listening'}"
+        f"ethtool -K eth0 gro off; ethtool -G eth0 rx 256; ethtool -s eth0 wol d; "
+        f"{wait % 'Wake-on: d'}kill $M; cat heard",
     )
     assert "Ring parameters for eth0" in said
     assert "generic-receive-offload: off" in said

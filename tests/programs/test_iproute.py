@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -450,14 +449,6 @@ def ran(peer: Peer, tmp_path: Path, row: Row, sysctl: dict[str, int]) -> tuple[s
     assert said == []
     assert program.returncode == want.returncode, out.decode()
     return want.stdout.decode(), out.decode()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    require.netns()
-    with contextlib.closing(Peer()) as peer:
-        peer.ip("link", "set", "lo", "up")
-        yield peer
 
 
 SHARES = """

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -345,14 +344,6 @@ for n in range(60): s.sendto(bytes(n), ('10.0.0.2', 9 + n % 5))
 }
 
 
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    require.netns()
-    with contextlib.closing(Peer()) as peer:
-        peer.ip("link", "set", "lo", "up")
-        yield peer
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
     require.tool("tc", "iproute2")
@@ -393,6 +384,18 @@ WORDS = (
 """What it shows and does not take."""
 
 
+def said_on_a_host(lines: list[str]) -> str:
+    """What a script of the shell prints on a host of ours."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with (
+        contextlib.closing(RealClock().start()) as clock,
+        Host("h", clock=clock) as host,
+        spawn(host, ["sh", "-c", "\n".join(lines)], **pipes) as program,
+    ):
+        out, _ = program.communicate(timeout=120)
+    return out.decode()
+
+
 def test_it_shows_what_it_set(tmp_path: Path) -> None:
     require.netns()
     require.tool("tc", "iproute2")
@@ -404,16 +407,8 @@ def test_it_shows_what_it_set(tmp_path: Path) -> None:
         lines.append(
             f"tc qdisc add dev v0 root {words}; tc qdisc show dev v0; tc qdisc del dev v0 root"
         )
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
-        spawn(host, ["sh", "-c", "\n".join(lines)], **pipes) as program,
-    ):
-        out, _ = program.communicate(timeout=120)
-    told = [
-        re.sub(r"qdisc (\w+) \w+: root refcnt 2", r"\1", line) for line in out.decode().splitlines()
-    ]
+    out = said_on_a_host(lines)
+    told = [re.sub(r"qdisc (\w+) \w+: root refcnt 2", r"\1", line) for line in out.splitlines()]
     assert [line.strip() for line in told] == list(SHOWN)
 
 
@@ -498,15 +493,9 @@ def test_filters_and_actions_show_what_was_set(tmp_path: Path) -> None:
             f"tc filter add dev v0 ingress prio 1 protocol {words}; echo NEXT; "
             "tc filter show dev v0 ingress; tc filter del dev v0 ingress"
         )
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
-        spawn(host, ["sh", "-c", "\n".join(lines)], **pipes) as program,
-    ):
-        out, _ = program.communicate(timeout=120)
+    out = said_on_a_host(lines)
     start = r"filter protocol \S+ pref 1 \w+ chain 0"
-    told = [" ".join(part.split()) for part in out.decode().split("NEXT\n")][1:]
+    told = [" ".join(part.split()) for part in out.split("NEXT\n")][1:]
     told = [re.sub(start, "FILTER", part).removeprefix("FILTER FILTER ") for part in told]
     assert told[: len(FILTERS)] == list(FILTERS.values())
     shown = [part.removeprefix("handle 0x1 not_in_hw action order 1: ") for part in told]
