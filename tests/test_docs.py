@@ -38,6 +38,7 @@ PROGRAMS = {
     "ip": "iproute2",
     "ping": "iputils-ping",
     "qemu-system-x86_64": "qemu-system-x86",
+    "rustc": "rustc",
     "tshark": "tshark",
 }
 """Programs that a page names the Debian package of, when it shows a command of theirs."""

@@ -18,7 +18,8 @@
  *
  * TIME is virtual, in ns: it moves in e1000stack_run_until, and in a call that waits. A socket without
  * O_NONBLOCK lets time pass until its call is done; EDEADLK when nothing is left that could end the
- * wait. The same calls give the same run, byte for byte.
+ * wait. The same calls give the same run, byte for byte. On a clock of e1000stack_callback_clock time
+ * is the program's, and no call waits: EDEADLK at once.
  *
  * DESCRIPTORS belong to the host that made them. They are not the process's.
  *
@@ -50,12 +51,26 @@ E1000STACK_API const char *e1000stack_version(void);
 
 /* Make a clock that shows `start_ns`. */
 E1000STACK_API int e1000stack_clock(uint64_t start_ns);
+/* The clock of a simulator. Both functions may be called in every call of the library that is about
+ * this clock, with `data`, by the thread that makes the call. Neither may call the library. */
+struct e1000stack_time {
+    /* The time in ns, which never goes back. */
+    uint64_t (*now)(void *data);
+    /* e1000stack_run is to be called at `when_ns`, and no longer when the last call of this function
+     * said; UINT64_MAX: nothing is due. An earlier call, or one too many, does no harm. */
+    void (*due)(void *data, uint64_t when_ns);
+    void *data;
+};
+/* Make a clock that shows the program's time. `time` is copied. */
+E1000STACK_API int e1000stack_callback_clock(const struct e1000stack_time *time);
+/* Run what is due by the program's time. Other calls do so as well before they begin. */
+E1000STACK_API int e1000stack_run(int clock);
 /* Close a clock and its hosts. */
 E1000STACK_API int e1000stack_clock_close(int clock);
 E1000STACK_API int e1000stack_now(int clock, uint64_t *now_ns);
 /* When the next timer or packet is due; ENOENT: nothing is. */
 E1000STACK_API int e1000stack_next(int clock, uint64_t *when_ns);
-/* Run what is due until then, and set the time to it. */
+/* Run what is due until then, and set the time to it. EINVAL: the time is the program's. */
 E1000STACK_API int e1000stack_run_until(int clock, uint64_t when_ns);
 
 /* --- hosts and what they are connected to --------------------------------------------------------- */

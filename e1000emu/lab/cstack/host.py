@@ -36,6 +36,9 @@ MAX_PACKET = 65_535
 MIN_PACKET = 20
 ETH_HLEN, ETH_ZLEN, ETH_P_IP, ETH_P_IPV6 = 14, 60, 0x0800, 0x86DD
 LINK_OPTIONS = struct.Struct("=QQdII")
+TIME = struct.Struct("=QQQ")
+"""struct e1000stack_time: two functions and their argument."""
+NEVER = (1 << 64) - 1
 IPV6_VERSION, IPV6_HLEN = 6, 40
 
 
@@ -125,10 +128,50 @@ def _i32(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
+class ProgramTime(VirtualClock):
+    """A clock that follows the program's: struct e1000stack_time."""
+
+    __slots__ = ("_ask", "_asked", "_read", "_seen")
+
+    def __init__(self, read: Callable[[], int], ask: Callable[[int], None]) -> None:
+        """`read()` is the program's time in ns; `ask(when_ns)` has it call at that time."""
+        self._seen = start = read()
+        if start > MAX_NS >> 1:
+            raise os_error(errno.EINVAL, f"the program's time begins at {start} ns")
+        super().__init__(start)
+        self._read = read
+        self._ask = ask
+        self._asked = NEVER
+
+    def follow(self) -> None:
+        """Run what is due by the program's time. Raises: OSError EINVAL, it went back."""
+        when = self._read()
+        if not self._seen <= when < MAX_NS:
+            raise os_error(errno.EINVAL, f"the program's time is {when} ns, after {self._seen} ns")
+        self._seen = when
+        self.run_until(when)
+
+    def ask(self) -> None:
+        """Say when something is due, if that has changed."""
+        due = self.due_ns()
+        when = NEVER if due is None else due
+        if when != self._asked:
+            self._asked = when
+            self._ask(when)
+
+    def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
+        """Time does not pass in a call. Raises: OSError EDEADLK, unless `cond()`."""
+        if not cond() and timeout_ns != 0:
+            raise os_error(errno.EDEADLK, "time is the program's, and passes in no call")
+        return cond()
+
+
 class Hosts:
     """All that the process has made. `call` is what C calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, ffi: Any) -> None:
+        """`ffi` calls the program's functions."""
+        self._ffi = ffi
         self._lock = threading.RLock()
         self._clocks: dict[int, VirtualClock] = {}
         self._faces: dict[int, Face] = {}
@@ -138,10 +181,27 @@ class Hosts:
     def call(self, name: str, args: tuple[int, ...]) -> int:
         """One function of e1000stack.h. Raises: OSError, E1000Error."""
         with self._lock:
-            own: Callable[..., int | None] | None = OWN.get(name)
-            if own is None:
-                return self._face(args[0]).call(name, args[1:])
-            return own(self, *args[: own.__code__.co_argcount - 1]) or 0
+            makes = name in ("clock", "callback_clock")  # no number of ours comes first
+            theirs = None if makes else self._program_time(args[0])
+            if theirs is None:
+                return self._call(name, args)
+            theirs.follow()
+            try:
+                return self._call(name, args)
+            finally:
+                theirs.ask()
+
+    def _call(self, name: str, args: tuple[int, ...]) -> int:
+        own: Callable[..., int | None] | None = OWN.get(name)
+        if own is None:
+            return self._face(args[0]).call(name, args[1:])
+        return own(self, *args[: own.__code__.co_argcount - 1]) or 0
+
+    def _program_time(self, number: int) -> ProgramTime | None:
+        """The clock of a clock, host or tun, if it follows the program's."""
+        made = self._faces.get(number) or self._tuns.get(number)
+        clock = self._clocks.get(number) if made is None else made.host.clock
+        return clock if isinstance(clock, ProgramTime) else None
 
     def _new(self) -> int:
         self._last += 1
@@ -175,6 +235,25 @@ class Hosts:
         self._clocks[number] = VirtualClock(start_ns)
         return number
 
+    def callback_clock(self, addr: int) -> int:
+        """Make a clock that follows the program's."""
+        now, due, data = TIME.unpack(bytes(read_memory(os.getpid(), addr, TIME.size)))
+        if not now or not due:
+            raise os_error(errno.EINVAL, "a time without `now` or `due`")
+        cast = self._ffi.cast
+        their_data = cast("void *", data)
+        their_now = cast("uint64_t (*)(void *)", now)
+        their_due = cast("void (*)(void *, uint64_t)", due)
+        clock = ProgramTime(lambda: their_now(their_data), lambda when: their_due(their_data, when))
+        number = self._new()
+        self._clocks[number] = clock
+        return number
+
+    def run(self, number: int) -> None:
+        """Run what is due by the program's time: `call` has done so."""
+        if not isinstance(self._clock(number), ProgramTime):
+            raise os_error(errno.EINVAL, "the clock is not the program's")
+
     def clock_close(self, number: int) -> None:
         """Close a clock and its hosts."""
         clock = self._clock(number)
@@ -197,8 +276,11 @@ class Hosts:
     def run_until(self, number: int, when_ns: int) -> None:
         """Run what is due until then."""
         if not 0 <= when_ns < MAX_NS:
-            raise os_error(errno.EINVAL, f"a time of {when_ns & (1 << 64) - 1} ns")
-        self._clock(number).run_until(when_ns)
+            raise os_error(errno.EINVAL, f"a time of {when_ns & NEVER} ns")
+        clock = self._clock(number)
+        if isinstance(clock, ProgramTime):
+            raise os_error(errno.EINVAL, "the time is the program's")
+        clock.run_until(when_ns)
 
     # --- hosts ----------------------------------------------------------------------------------
 
@@ -281,6 +363,7 @@ class Hosts:
 
 OWN: dict[str, Any] = {
     "addr": Hosts.addr,
+    "callback_clock": Hosts.callback_clock,
     "clock": Hosts.clock,
     "clock_close": Hosts.clock_close,
     "host": Hosts.host,
@@ -289,6 +372,7 @@ OWN: dict[str, Any] = {
     "next": Hosts.next,
     "now": Hosts.now,
     "route": Hosts.route,
+    "run": Hosts.run,
     "run_until": Hosts.run_until,
     "sysctl": Hosts.sysctl,
     "tun": Hosts.tun,
@@ -343,4 +427,4 @@ def connect(ffi: Any, lib: Any, library: Library, call: Callable[..., int]) -> N
 
 def serve(ffi: Any, lib: Any) -> None:
     """Called once, when Python starts."""
-    connect(ffi, lib, STACK, Hosts().call)
+    connect(ffi, lib, STACK, Hosts(ffi).call)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The functions of e1000stack.h: each hands its arguments on to the call of its name in calls.py.
+ * The functions of e1000stack.h: each hands its arguments on to the call of its name in host.py.
  */
 #define _GNU_SOURCE /* dladdr */
 #include "call.h"
@@ -19,6 +19,16 @@ const char *e1000stack_version(void)
 int e1000stack_clock(uint64_t start_ns)
 {
     return (int)CALL("clock", (int64_t)start_ns);
+}
+
+int e1000stack_callback_clock(const struct e1000stack_time *time)
+{
+    return (int)CALL("callback_clock", AT(time));
+}
+
+int e1000stack_run(int clock)
+{
+    return (int)CALL("run", clock);
 }
 
 int e1000stack_clock_close(int clock)

@@ -159,6 +159,98 @@ def test_every_function_of_the_header_is_there(library: Built) -> None:
     assert shown - {"_cffi_pypyinit__e1000stack", "PyInit__e1000stack"} == declared
 
 
+def test_a_simulator_in_rust_gives_the_time(library: Built) -> None:
+    """Its time is that of its events, and the transfer is the one of the example in C."""
+    program = library.directory / "two_hosts_rs"
+    rustc = [require.tool("rustc", "rustc"), "--edition", "2021", "-D", "warnings"]
+    flags = ["-L", library.directory, "-C", f"link-arg=-Wl,-rpath,{library.directory}"]
+    source = ROOT / "examples/cstack/two_hosts.rs"
+    subprocess.run([*rustc, source, *flags, "-o", program], check=True)
+    first, second = run(program), run(program)
+    assert first.returncode == 0, first.stderr
+    assert re.search(r"^300000 bytes in \d+ ms$", first.stdout, re.MULTILINE)
+    assert first.stdout == second.stdout
+
+
+ON_A_CALLBACK_CLOCK = """
+import ctypes, errno, json, socket, struct, sys
+lib = ctypes.CDLL(sys.argv[1], use_errno=True)
+lib.e1000stack_last_error.restype = ctypes.c_char_p
+u64 = ctypes.c_uint64
+def call(name, *args):
+    value = getattr(lib, "e1000stack_" + name)(*args)
+    return value if value >= 0 else errno.errorcode[ctypes.get_errno()]
+Now = ctypes.CFUNCTYPE(u64, ctypes.c_void_p)
+Due = ctypes.CFUNCTYPE(None, ctypes.c_void_p, u64)
+class Time(ctypes.Structure):
+    _fields_ = [("now", Now), ("due", Due), ("data", ctypes.c_void_p)]
+now, asked = 5_000, []
+time = Time(Now(lambda data: now), Due(lambda data, when: asked.append((data, when))), 77)
+bad = Time(Now(), Due(), 0)
+clock = call("callback_clock", ctypes.byref(time))
+seen = dict(
+    wild=call("callback_clock", ctypes.c_void_p(0x1000)),
+    empty=call("callback_clock", ctypes.byref(bad)),
+    other=call("run", call("clock", u64(clock))),
+    run_until=call("run_until", clock, u64(9_000)),
+)
+host = call("host", clock, b"a")
+tun = call("tun", host, b"tun0", 1500)
+call("addr", host, b"tun0", b"10.0.0.1/24")
+there = struct.pack("=H", 2) + struct.pack(">H", 80) + bytes([10, 0, 0, 2]) + bytes(8)
+listener = call("socket", host, 2, 1, 0)
+call("listen", host, listener, 1)
+seen["blocks"] = call("accept4", host, listener, None, None, 0)
+seen["why"] = lib.e1000stack_last_error().decode()
+when, packet, syns = u64(), ctypes.create_string_buffer(2000), []
+def receive():
+    while call("tun_receive", tun, packet, ctypes.c_size_t(2000), ctypes.byref(when)) != "EAGAIN":
+        syns.append((when.value, packet.raw[33]))
+fd = call("socket", host, 2, 1 | socket.SOCK_NONBLOCK, 0)
+call("connect", host, fd, there, 16)
+receive()
+while len(syns) < 3:
+    assert asked[-1][0] == 77
+    now = asked[-1][1]
+    seen["run"] = call("run", clock)
+    receive()
+seen["syns"] = [(at - 5_000, flags) for at, flags in syns]
+call("now", clock, ctypes.byref(when))
+seen["now"] = when.value == now
+now -= 1
+seen["back"] = call("run", clock)
+now += 1
+seen["poll"] = call("poll", host, struct.pack("=ihh", fd, 1, 0), ctypes.c_ulong(1), 100)
+seen["look"] = call("poll", host, struct.pack("=ihh", fd, 1, 0), ctypes.c_ulong(1), 0)
+seen["close"] = call("clock_close", clock)
+seen["last"] = asked[-1][1] == (1 << 64) - 1
+print(json.dumps(seen))
+"""
+
+
+def test_a_clock_that_follows_the_programs_time(library: Built) -> None:
+    """TCP's timers run when the program's time has come to them, and no call waits."""
+    done = run(sys.executable, "-I", "-c", ON_A_CALLBACK_CLOCK, library.library)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "wild": "EFAULT",
+        "empty": "EINVAL",
+        "other": "EINVAL",
+        "run_until": "EINVAL",
+        "blocks": "EDEADLOCK",
+        "why": "accept4: [Errno 35] Resource deadlock avoided: "
+        "time is the program's, and passes in no call",
+        "run": 0,
+        "syns": [[0, 2], [1_000_000_000, 2], [2_000_000_000, 2]],
+        "now": True,
+        "back": "EINVAL",
+        "poll": "EDEADLOCK",
+        "look": 0,
+        "close": 0,
+        "last": True,
+    }
+
+
 def test_packetdrills_table(tmp_path: Path) -> None:
     """A SYN leaves at the time of the call, and each question for the time takes 1 us."""
     built = build(tmp_path, cc=require.tool("gcc"), library=PACKETDRILL)
