@@ -367,7 +367,7 @@ def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
     """net/core/sock.c: a locked child with sk's settings and empty queues (accept path)."""
     newsk: sock = clone_state(sk)
     newsk.sk_lock_owned = True
-    newsk.sk_flags &= ~(sock_flags.SOCK_DONE | sock_flags.SOCK_DEAD)
+    newsk.sk_flags &= ~(sock_flags.SOCK_DONE | sock_flags.SOCK_DEAD | sock_flags.SOCK_BINDPORT_LOCK)
     # Callbacks that others set on the listener are not the child's.
     newsk.state_change = sock_def_wakeup
     newsk.data_ready = sock_def_readable

@@ -249,6 +249,8 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.rcv_ooopack = 0
     sk.ecn_flags = 0
     sk.defer_accept = 0
+    if sk.fastopen_rsk is not None:
+        reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)
     sk.fastopen_req = None
     sk.defer_connect = False
     sk.fastopen_client_fail = 0

@@ -71,6 +71,7 @@ from stack.inet.tcp_rcvbuf import (
     tcp_grow_window,
     tcp_measure_rcv_mss,
     tcp_rcv_rtt_measure,
+    tcp_rcvbuf_grow,
     tcp_sndbuf_expand,
 )
 from stack.inet.tcp_sock import (
@@ -174,7 +175,7 @@ def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
     if sk.ecn_flags:
         tcp_ecn_check_ce(sk, skb)
     if skb.len >= 128:
-        tcp_grow_window(sk, skb)
+        tcp_grow_window(sk, skb.len, skb.truesize)
 
 
 # --- SACK blocks to send (RFC 2018, 2883) -------------------------------------------------
@@ -487,6 +488,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
         sk_data_ready(sk)
         tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_PROTO_MEM)
         return
+    tcp_measure_rcv_mss(sk, skb)
     sk.pred_flags = 0
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
     segs = skb.gso_segs or 1
@@ -495,6 +497,19 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
     # Without SACK the count is all the sender has, so send as many as its fast retransmit needs.
     sk.dup_acks_due = 1 if sk.rx_opt.sack_ok else min(segs, 4)
     linux.TCPOFOQueue += 1
+    length, truesize = skb.len, skb.truesize
+    # Without SACK the window stays, so that each duplicate ACK looks like one.
+    if tcp_ofo_insert(sk, skb) and sk.rx_opt.sack_ok:
+        tcp_grow_window(sk, length, truesize)
+    if sk.sk_socket is not None:  # a child that was accepted, and has a reader
+        tcp_rcvbuf_grow(sk, sk.rcvq_space_space)
+
+
+def tcp_ofo_insert(sk: tcp_sock, skb: sk_buff) -> bool:
+    """Put data beyond a hole into its place, and into SACK's blocks; False: it was there.
+
+    Takes ownership of skb.
+    """
     seq, end_seq = skb.seq, skb.end_seq
     queue = sk.out_of_order_queue
     sack = sk.rx_opt.sack_ok
@@ -503,26 +518,25 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
             sk.selective_acks = [(seq, end_seq)]
             sk.rx_opt.num_sacks = 1
         sk.out_of_order_queue = [skb]
-        tcp_grow_window(sk, skb)
         skb_set_owner_r(skb, sk)
-        return
+        return True
     last = queue[-1]
     if last.end_seq == seq and tcp_try_coalesce(sk, last, skb):
         if sack:
             tcp_sack_new_ofo_skb(sk, seq, end_seq)
-        return
+        return True
     pos = tcp_ofo_find(queue, sk.rcv_nxt, seq)
     if pos:
         prev = queue[pos - 1]
         if before(seq, prev.end_seq):
             if not after(end_seq, prev.end_seq):
                 # All of it is queued already.
-                linux.TCPOFOMerge += 1
+                sk.net.mib.linux.TCPOFOMerge += 1
                 tcp_dsack_set(sk, seq, end_seq)
                 if sack:
                     tcp_sack_new_ofo_skb(sk, seq, end_seq)
                 tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OFOMERGE)
-                return
+                return False
             if prev.seq == seq:
                 # Same start, but longer: skb replaces the old one below.
                 pos -= 1
@@ -532,13 +546,13 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
             tcp_ofo_swallow(sk, pos, end_seq)
             if sack:
                 tcp_sack_new_ofo_skb(sk, seq, end_seq)
-            return
+            return True
     queue.insert(pos, skb)
     skb_set_owner_r(skb, sk)
     tcp_ofo_swallow(sk, pos + 1, end_seq)
     if sack:
         tcp_sack_new_ofo_skb(sk, seq, end_seq)
-    tcp_grow_window(sk, skb)
+    return True
 
 
 def tcp_ofo_swallow(sk: tcp_sock, pos: int, end_seq: int) -> None:
@@ -560,7 +574,7 @@ def tcp_ofo_swallow(sk: tcp_sock, pos: int, end_seq: int) -> None:
 def tcp_ofo_queue(sk: tcp_sock) -> None:
     """The hole is filled: move what follows to the receive queue."""
     queue = sk.out_of_order_queue
-    dsack_high = sk.rcv_nxt
+    in_order = sk.rcv_nxt
     done = 0
     fin = False
     for skb in queue:
@@ -568,11 +582,9 @@ def tcp_ofo_queue(sk: tcp_sock) -> None:
         if after(skb.seq, rcv_nxt):
             break
         done += 1
-        if before(skb.seq, dsack_high):
-            dsack = dsack_high
-            if before(skb.end_seq, dsack_high):
-                dsack_high = skb.end_seq
-            tcp_dsack_extend(sk, skb.seq, dsack)
+        if before(skb.seq, in_order):
+            end = skb.end_seq if before(skb.end_seq, in_order) else in_order
+            tcp_dsack_extend(sk, skb.seq, end)
         if not after(skb.end_seq, rcv_nxt):
             tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OFO_DROP)
             continue

@@ -183,7 +183,8 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
             )
         kfree_skb(skb)
         return None
-    if flags & TCPHDR_ACK and not fastopen and skb.ack_seq != (req.snt_isn + 1) & M32:
+    acks = flg & (TCPHDR_ACK | TCPHDR_RST) == TCPHDR_ACK and not fastopen
+    if acks and skb.ack_seq != (req.snt_isn + 1) & M32:
         return sk
     window = min(req.rsk_rcv_wnd, 65535)
     reject = paws_reject or tsecr_reject
@@ -204,7 +205,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
     if seq == req.rcv_isn:
         flg &= ~TCPHDR_SYN  # the SYN in front of the window is cut off
     if flg & TCPHDR_RST and seq != req.rcv_nxt:
-        # RFC 5961 3.2 (the kernel believes any RST in the window here).
+        # RFC 5961 3.2, RFC 9293 3.10.7.4: whatever a reset acknowledges.
         if not tcp_challenge_limited_mini(req):
             tcp_reqsk_ack(sk, skb, req)
         kfree_skb(skb)

@@ -67,7 +67,7 @@ def tcp_window_clamp_follow(sk: tcp_sock, rcvbuf: int) -> None:
     Linux 6.6 and later ignore that bound here, although tcp(7) promises it.
     """
     val = tcp_win_from_space(sk, rcvbuf)
-    tcp_set_window_clamp(sk, min(val, sk.user_window_clamp or val))
+    sk.window_clamp = min(val, sk.user_window_clamp or val)
 
 
 def tcp_init_buffer_space(sk: tcp_sock) -> None:
@@ -90,32 +90,33 @@ def tcp_init_buffer_space(sk: tcp_sock) -> None:
     sk.rcvq_space_space = max(min(sk.rcv_ssthresh, sk.rcv_wnd, TCP_INIT_CWND * sk.advmss), 1)
 
 
-def __tcp_grow_window(sk: tcp_sock, skb: sk_buff, skbtruesize: int) -> int:
+def __tcp_grow_window(sk: tcp_sock, length: int, skbtruesize: int) -> int:
     """Bytes by which a packet with much overhead lets the window grow."""
     truesize = tcp_win_from_space(sk, skbtruesize) >> 1
     window = tcp_win_from_space(sk, sk.net.sysctl.tcp_rmem[2]) >> 1
     while sk.rcv_ssthresh <= window and window:
-        if truesize <= skb.len:
+        if truesize <= length:
             return 2 * sk.icsk_ack_rcv_mss
         truesize >>= 1
         window >>= 1
     return 0
 
 
-def tcp_grow_window(sk: tcp_sock, skb: sk_buff) -> None:
-    """Open the window, the faster the better the peer's segments use their memory."""
+def tcp_grow_window(sk: tcp_sock, length: int, truesize: int) -> None:
+    """Open the window, the faster the better the peer's segments use their memory.
+
+    `length` and `truesize` are a segment's, in bytes.
+    """
     room = min(sk.window_clamp, tcp_space(sk)) - sk.rcv_ssthresh
     if room <= 0:
         return
     if sk_under_memory_pressure(sk):
         sk.rcv_ssthresh = min(sk.rcv_ssthresh, 4 * sk.advmss)
         return
-    truesize = skb.truesize
-    length = skb.len
     if tcp_win_from_space(sk, truesize) <= length:
         incr = 2 * sk.advmss
     else:
-        incr = __tcp_grow_window(sk, skb, truesize)
+        incr = __tcp_grow_window(sk, length, truesize)
     if incr:
         incr = max(incr, 2 * length)
         sk.rcv_ssthresh += min(room, incr)
@@ -141,16 +142,14 @@ def tcp_rcv_rtt_update(sk: tcp_sock, sample: int, win_dep: bool) -> None:
 
     `win_dep`: the sample is the time of a whole window.
     """
-    new_sample = sk.rcv_rtt_est_rtt_us
-    m = sample
-    if new_sample:
-        if not win_dep:
-            new_sample += m - (new_sample >> 3)
-        else:
-            # A window may take longer than a round trip, so the sample is an upper bound.
-            new_sample = min(new_sample, m << 3)
-    else:
-        new_sample = m << 3
+    old_sample = sk.rcv_rtt_est_rtt_us
+    new_sample = sample << 3
+    if old_sample and new_sample >= old_sample:
+        # A longer one counts little: of a window it is an upper bound, and while data waits for its
+        # reader the echo is late.
+        if win_dep or sk.rcv_nxt != sk.copied_seq:
+            return
+        new_sample = old_sample - (old_sample >> 3) + sample
     sk.rcv_rtt_est_rtt_us = max(new_sample, 1)
 
 
@@ -186,28 +185,41 @@ def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
             tcp_rcv_rtt_update(sk, delta, False)
 
 
+def tcp_rcvbuf_grow(sk: tcp_sock, newval: int) -> None:
+    """Size the buffer for `newval` bytes a round trip, within tcp_rmem, as Linux 6.17 and later.
+
+    Twice that, since it is known a round trip late; as much again as it grew by, since in slow
+    start the peer doubles its rate; and what waits behind a hole.
+    """
+    oldval = sk.rcvq_space_space
+    sk.rcvq_space_space = newval
+    sysctl = sk.net.sysctl
+    if not sysctl.tcp_moderate_rcvbuf or sk.sk_flags & SOCK_RCVBUF_LOCK:
+        return
+    cap: int = sysctl.tcp_rmem[2]
+    rcvwin = newval << 1
+    rcvwin += (rcvwin * (newval - oldval) // oldval) << 1
+    queue = sk.out_of_order_queue
+    if queue:
+        rcvwin += (queue[-1].end_seq - sk.rcv_nxt) & M32
+    rcvbuf = min(tcp_space_from_win(sk, min(rcvwin, cap)), cap)
+    if rcvbuf > sk.sk_rcvbuf:
+        sk.sk_rcvbuf = rcvbuf
+        tcp_window_clamp_follow(sk, rcvbuf)
+
+
 def tcp_rcv_space_adjust(sk: tcp_sock) -> None:
-    """Size the buffer for twice what the application reads per round trip, within tcp_rmem."""
+    """Size the buffer by what the application reads per round trip."""
     rtt_us = sk.rcv_rtt_est_rtt_us
     if not rtt_us:
         return
-    tcp_mstamp_refresh(sk)
     if (sk.tcp_mstamp - sk.rcvq_space_time) // 1000 < rtt_us >> 3:
         return
-    copied = (sk.copied_seq - sk.rcvq_space_seq) & M32
-    space = sk.rcvq_space_space
-    if copied > space:
-        sysctl = sk.net.sysctl
-        if sysctl.tcp_moderate_rcvbuf and not sk.sk_flags & SOCK_RCVBUF_LOCK:
-            rcvwin = (copied << 1) + 16 * sk.advmss
-            grow = rcvwin * (copied - space) // space
-            rcvwin += grow << 1
-            rcvbuf = min(tcp_space_from_win(sk, rcvwin), sysctl.tcp_rmem[2])
-            if rcvbuf > sk.sk_rcvbuf:
-                sk.sk_rcvbuf = rcvbuf
-                tcp_window_clamp_follow(sk, rcvbuf)
-        sk.rcvq_space_space = copied
-    sk.rcvq_space_seq = sk.copied_seq
+    copied_seq = sk.copied_seq
+    copied = ((copied_seq - sk.rcvq_space_seq) & M32) - ((sk.rcv_nxt - copied_seq) & M32)
+    if copied > sk.rcvq_space_space:
+        tcp_rcvbuf_grow(sk, copied)
+    sk.rcvq_space_seq = copied_seq
     sk.rcvq_space_time = sk.tcp_mstamp
 
 

@@ -110,9 +110,13 @@ def test_a_reset_of_a_request_must_name_the_next_number() -> None:
         (answer,) = script.send(RST, 1002)
         assert (answer.flags, answer.seq, answer.ack) == (ACK, synack.seq + 1, 1001)
         assert script.send(RST, 1003) == []  # limited
+        net.run(2 * S)
+        del net.log[:]
+        (answer,) = script.send(RST | ACK, 1002, 100)  # whatever it acknowledges
+        assert (answer.flags, answer.seq, answer.ack) == (ACK, synack.seq + 1, 1001)
         assert script.send(RST, 900_000_000) == []
         assert listener.sk.icsk_accept_queue.qlen == 1
-        assert (net.b.mib.linux.TCPChallengeACK, net.b.mib.linux.EmbryonicRsts) == (1, 0)
+        assert (net.b.mib.linux.TCPChallengeACK, net.b.mib.linux.EmbryonicRsts) == (2, 0)
         assert script.send(RST, 1001) == []
         assert listener.sk.icsk_accept_queue.qlen == 0
         assert net.b.mib.linux.EmbryonicRsts == 1

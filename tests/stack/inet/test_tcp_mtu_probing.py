@@ -116,7 +116,7 @@ def test_the_floor_bounds_the_halving() -> None:
 def test_always_on_the_search_reaches_the_mtu_of_the_link(gso: bool, kind: type[TcpNet]) -> None:
     with kind(gso=gso, sysctl={"tcp_mtu_probing": 2, "tcp_base_mss": 512}) as net:
         a, b = net.pair()
-        transfer(net, a, b, 2_000_000)
+        transfer(net, a, b, 4_000_000)
         assert sent(net)[0] == 512 + HEADERS + (20 if kind is TcpNet6 else 0)
         assert not mib(net, "TCPMTUPFail")
         assert 1500 - 8 < a.sk.mtup_search_low <= 1500

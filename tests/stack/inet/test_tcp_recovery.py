@@ -11,10 +11,22 @@ from hypothesis import strategies as st
 
 from stack.inet import tcp_sock as opt
 from stack.inet.tcp_cong import tcp_congestion_ops, tcp_register_congestion_control, tcp_reno
-from tests.stack.inet.tcpnet import MS, A, S, Sock, TcpNet, transfer
+from tests.stack.inet.tcpnet import (
+    ACK,
+    MS,
+    SYN,
+    A,
+    S,
+    Segment,
+    Sock,
+    TcpNet,
+    build_segment,
+    transfer,
+)
 from tests.support import examples
 
 MSS = 1448
+SACK_OK = b"\4\2"
 GOLDEN = Path(__file__).parent / "golden_goodput.txt"
 
 
@@ -251,6 +263,50 @@ def test_dsack_reports_a_duplicate() -> None:
         assert net.b.mib.linux.TCPDSACKOldSent >= 1
         assert any(s.sacks and s.sacks[0][1] <= s.ack for s in net.log)
         finish(net, client, server)
+
+
+def test_dsack_names_the_first_of_several_blocks_that_came_again() -> None:
+    """RFC 2883 4: one block of what arrived twice, not all from the first to the last."""
+    with TcpNet(sysctl={"tcp_syncookies": 0}, gso=False) as net:
+        listener = net.socket(net.b)
+        listener.bind(80)
+        listener.listen()
+        net.filter = lambda s: False
+
+        def arrives(flags: int, seq: int, ack: int = 0, data: bytes = b"") -> Segment:
+            net.inject(build_segment(A, 4000, 80, seq, ack, flags, payload=data, options=SACK_OK))
+            net.run(10_000)
+            return net.log[-1]
+
+        ack = arrives(SYN, 1000).seq + 1
+        arrives(ACK, 1001, ack)
+        start = 1001
+        for first, last in ((1000, 3000), (4000, 5000)):
+            arrives(ACK, start + first, ack, bytes(last - first))
+        answer = arrives(ACK, start, ack, bytes(5500))
+        assert answer.ack == start + 5500
+        assert answer.sacks == [(start + 1000, start + 3000)]
+        listener.close()
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_buffer_grows_with_what_waits_behind_a_hole_once_accepted(accepted: bool) -> None:
+    """As Linux 6.17: only of a connection that somebody reads."""
+    with TcpNet(latency_ns=5 * MS, sysctl={"tcp_rmem": (4096, 32768, 32 << 20)}) as net:
+        listener = net.socket(net.b)
+        listener.bind(80)
+        listener.listen()
+        client = net.socket(net.a)
+        client.connect(net.peer_addr, 80)
+        net.run(50 * MS)
+        child = listener.sk.icsk_accept_queue.rskq_accept_head[0].sk
+        server = listener.accept() if accepted else None
+        drop_nth(net, 0)
+        client.send(bytes(60_000))
+        net.run_until(lambda: child.out_of_order_queue)
+        net.run(MS)
+        assert (child.sk_rcvbuf > 32768) == accepted
+        finish(net, client, server or listener.accept(), listener)
 
 
 def test_sack_reneging_is_survived() -> None:
