@@ -218,6 +218,8 @@ WRONG: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: host().add_vlan("v", 5, 7), "link=5", "give an interface, or its name"),
     (lambda: host().add_vlan(5, "lo", 7), "name=5", "give text"),
     (lambda: host().add_bridge(5), "name=5", "give text"),
+    (lambda: host().add_bond(5), "name=5", "give text"),
+    (lambda: host().add_bond("b", 5), "slaves=5", "a list of interfaces' names"),
     (lambda: host().add_bridge("b", 5), "ports=5", "a list of interfaces' names"),
     (lambda: host().add_bridge("b", mac="x"), "mac='x'", "give six bytes"),
     (lambda: host().add_bridge("b", ageing_time="x"), "ageing_time='x'", "give a number of sec"),

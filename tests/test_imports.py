@@ -91,6 +91,7 @@ MAY_IMPORT = {
     "core": CORE,
     "ethernet": CORE,
     "sched": CORE,
+    "bonding": {*CORE, "inet"},
     "bridge": CORE,
     "drivers": CORE,
     "vlan": CORE,
@@ -107,7 +108,7 @@ MAY_IMPORT = {
     "proc": {*CORE, "inet", "ipv4", "ipv6", "netfilter", "packet", "unix", "xtp"},
     "netlink": {
         *(*CORE, "inet", "ipv4", "ipv6", "packet", "unix", "proc"),
-        *("bridge", "drivers", "netfilter", "tunnel", "vlan"),
+        *("bonding", "bridge", "drivers", "netfilter", "tunnel", "vlan"),
     },
     "net": {"clients", "core", "ipv4", "ipv6"},
 }

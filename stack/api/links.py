@@ -7,6 +7,7 @@ lock, calls the kernel's function, and turns -errno into OSError:
     add_vlan                                stack/vlan: vlan_newlink
     add_tunnel                              stack/tunnel: tunnel_newlink
     add_bridge, set_master, bridge_port     stack/bridge: br_add_bridge, br_add_if ...
+    add_bond                                stack/bonding: bond_create, bond_enslave
     fdb_add, fdb_del, fdb_flush             stack/bridge: the bridge's forwarding table
     del_link                                rtnl_delete_link => rtnl_link_ops.dellink
     ip_link, bridge_link, bridge_fdb        functions that print, as `ip -d link` does
@@ -22,6 +23,15 @@ from collections.abc import Iterable
 from math import inf
 
 from fastpath.errors import ArgumentError, check_methods, check_type, real_number, whole_number
+from stack.bonding.bond_main import bond_create, bond_enslave, bond_release
+from stack.bonding.bond_options import (
+    CALLED,
+    MODE_NAMES,
+    OPTIONS,
+    bond_opt_set_word,
+    bond_option_primary_set,
+)
+from stack.bonding.bonding import BOND_LINK_UP, bond_slave_get, netif_is_bond_master
 from stack.bridge.br_fdb import (
     br_fdb_flush,
     fdb_add_entry,
@@ -46,7 +56,7 @@ from stack.bridge.br_private import (
 )
 from stack.bridge.br_stp import br_set_port_state
 from stack.core import netdevice
-from stack.core.dev import dev_open, dev_set_mtu
+from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.errors import os_error
 from stack.core.netdevice import flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
@@ -282,18 +292,62 @@ class Links(Net):
                 rtnl_delete_link(dev)
                 raise
 
+    def add_bond(
+        self,
+        name: str = "bond%d",
+        slaves: Iterable[str] = (),
+        *,
+        mode: str = "balance-rr",
+        primary: str | None = None,
+        mac: bytes | None = None,
+        up: bool = False,
+        **options: int | str,
+    ) -> net_device:
+        """`ip link add NAME type bond mode MODE`, with `slaves`, which are taken down for that.
+
+        `options` are those of Linux's bonding.rst: miimon=100, xmit_hash_policy="layer3+4".
+        Raises: OSError: EEXIST; of an option EINVAL, EACCES (not in this mode), EOPNOTSUPP; what
+        `set_master` raises.
+        """
+        _check_new("add_bond", name, mac=mac)
+        check_type("add_bond", "slaves", slaves, Iterable, "a list of interfaces' names")
+        for option in options:
+            if CALLED.get(option, option) not in OPTIONS:
+                raise ArgumentError(f"add_bond: there is no option {option!r}")
+        with self.lock:
+            devs = [self._dev(one) for one in slaves]
+            dev = bond_create(self, name, mac)
+            try:
+                for option, value in {"mode": mode, **options}.items():
+                    bond_opt_set_word(dev.priv, option, value)
+                if primary is not None:
+                    bond_option_primary_set(dev.priv, self._dev(primary))
+                for one in devs:
+                    dev_close(one)
+                    bond_enslave(dev.priv, one)
+                return _opened(dev, up)
+            except OSError:
+                rtnl_delete_link(dev)
+                raise
+
     def set_master(self, name: str, master: str | None) -> None:
-        """`ip link set NAME master BRIDGE`, or `nomaster` (None).
+        """`ip link set NAME master BRIDGE`, of a bond too, or `nomaster` (None).
 
         Raises:
             OSError: EBUSY, it has one; ELOOP, it is a bridge itself; EINVAL, it is no Ethernet, or
-                another namespace's; EOPNOTSUPP, `master` is no bridge; EXFULL, too many ports.
+                another namespace's; EOPNOTSUPP, `master` is neither; EXFULL, too many ports.
+                Of a bond: EPERM, the new slave is up.
         """
         with self.lock:
             dev = self._dev(name)
             if master is None:
                 if dev.master is not None:
-                    _check(br_del_if(dev.master.priv, dev), f"{name}: nomaster")
+                    bond = netif_is_bond_master(dev.master)
+                    release = bond_release if bond else br_del_if
+                    _check(release(dev.master.priv, dev), f"{name}: nomaster")
+                return
+            if netif_is_bond_master(self._dev(master)):
+                bond_enslave(self._dev(master).priv, dev)
                 return
             br = self._bridge(master)
             _check(br_add_if(br, dev), f"{name}: master {master}")
@@ -489,9 +543,17 @@ def _details(dev: net_device) -> str:
             f"    bridge forward_delay {br.forward_delay // 10**7} ageing_time "
             f"{br.ageing_time // 10**7} stp_state 0 group_fwd_mask {br.group_fwd_mask:#x}\n"
         )
+    if netif_is_bond_master(dev):
+        params = dev.priv.params
+        mode = next(name for name, number in MODE_NAMES.items() if number == params.mode)
+        return f"    bond mode {mode} miimon {params.miimon}\n"
     text = ""
     if dev.rtnl_link_ops is not None:
         text = f"    {dev.rtnl_link_ops.kind}\n"
+    one = bond_slave_get(dev)
+    if one is not None:
+        mii = "UP" if one.link == BOND_LINK_UP else "DOWN"
+        text += f"    bond_slave state {'BACKUP' if one.backup else 'ACTIVE'} mii_status {mii}\n"
     p = br_port_get(dev)
     if p is not None:
         text += f"    bridge_slave state {BR_STATE_NAMES[p.state]} port_no {p.port_no:#x}\n"

@@ -16,7 +16,8 @@ from stack.bridge.br_forward import br_flood, br_forward
 from stack.bridge.br_private import net_bridge, net_bridge_fdb_entry
 from stack.bridge.br_stp import br_stp_disable_bridge, br_stp_enable_bridge
 from stack.core import netdevice
-from stack.core.dev import netdev_increment_features, netdev_update_features
+from stack.core.dev import netdev_update_features
+from stack.core.dev_upper import master_fix_features
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
@@ -100,18 +101,6 @@ def br_set_mac_address(dev: net_device, addr: bytes) -> int:
     return 0
 
 
-def br_fix_features(dev: net_device, features: int) -> int:
-    """net/bridge/br_if.c br_features_recompute: features that any port has, and TSO."""
-    br: net_bridge = dev.priv
-    if not br.port_list:
-        return features
-    mask = features
-    features &= ~netdevice.NETIF_F_ONE_FOR_ALL
-    for p in br.port_list:
-        features = netdev_increment_features(features, p.dev.features, mask)
-    return netdev_increment_features(features, netdevice.NETIF_F_ALL_TSO, mask)
-
-
 def br_getinfo(dev: net_device) -> ethtool_drvinfo:
     """net/bridge/br_device.c: `ethtool -i`."""
     return ethtool_drvinfo(driver="bridge", version="2.3", fw_version="N/A", bus_info="N/A")
@@ -126,7 +115,7 @@ br_netdev_ops = net_device_ops(
     ndo_set_mac_address=br_set_mac_address,
     ndo_set_rx_mode=br_dev_set_multicast_list,
     ndo_change_mtu=br_change_mtu,
-    ndo_fix_features=br_fix_features,
+    ndo_fix_features=master_fix_features,
 )
 
 

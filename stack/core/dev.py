@@ -341,9 +341,15 @@ def dev_addresses_sync(to: net_device, frm: net_device) -> None:
 
     Removes from `to` the addresses that an earlier call added and that `frm` no longer has.
     """
-    uc, mc = set(frm.uc), set(frm.mc)
-    was_uc, was_mc = frm.synced
-    frm.synced = (uc, mc)
+    was, frm.synced = frm.synced, (set(frm.uc), set(frm.mc))
+    dev_addresses_move(to, was, frm.synced)
+
+
+def dev_addresses_move(
+    to: net_device, was: tuple[set[bytes], set[bytes]], now: tuple[set[bytes], set[bytes]]
+) -> None:
+    """Give `to` the unicast and multicast addresses of `now`, and take those only in `was`."""
+    (was_uc, was_mc), (uc, mc) = was, now
     for addr in uc - was_uc:
         dev_uc_add(to, addr)
     for addr in mc - was_mc:
@@ -356,12 +362,8 @@ def dev_addresses_sync(to: net_device, frm: net_device) -> None:
 
 def dev_addresses_unsync(to: net_device, frm: net_device) -> None:
     """net/core/dev_addr_lists.c dev_uc_unsync, dev_mc_unsync: take back what was synced."""
-    uc, mc = frm.synced
-    frm.synced = (set(), set())
-    for addr in uc:
-        dev_uc_del(to, addr)
-    for addr in mc:
-        dev_mc_del(to, addr)
+    was, frm.synced = frm.synced, (set(), set())
+    dev_addresses_move(to, was, frm.synced)
 
 
 def dev_uc_add(dev: net_device, addr: bytes) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from stack.core import netdevice
+from stack.core.dev import netdev_increment_features
 from stack.core.dev_notifier import call_netdevice_notifiers
 from stack.core.netdevice import NETDEV_CHANGEUPPER, net_device
 
@@ -61,3 +63,14 @@ def netdev_upper_dev_unlink(dev: net_device, upper: net_device) -> None:
     if dev.master is upper:
         dev.master = None
     call_netdevice_notifiers(NETDEV_CHANGEUPPER, dev)
+
+
+def master_fix_features(dev: net_device, features: int) -> int:
+    """br_features_recompute, bond_fix_features: features that any port has, and TSO."""
+    if not dev.lower:
+        return features
+    mask = features
+    features &= ~netdevice.NETIF_F_ONE_FOR_ALL
+    for port in dev.lower:
+        features = netdev_increment_features(features, port.features, mask)
+    return netdev_increment_features(features, netdevice.NETIF_F_ALL_TSO, mask)

@@ -159,6 +159,8 @@ def inetdev_event(event: int, dev: net_device) -> None:
     elif event == netdevice.NETDEV_CHANGEADDR:
         if in_dev_conf(in_dev, "arp_notify"):
             inetdev_send_gratuitous_arp(dev, in_dev)
+    elif event == netdevice.NETDEV_NOTIFY_PEERS:
+        inetdev_send_gratuitous_arp(dev, in_dev)
     elif event == netdevice.NETDEV_UNREGISTER or (
         event == netdevice.NETDEV_CHANGEMTU and not inetdev_valid_mtu(dev.mtu)
     ):

@@ -608,6 +608,13 @@ def ip_mc_up(in_dev: in_device) -> None:
         igmp_filter_changed(im, NOBODY)
 
 
+def ip_mc_rejoin_groups(in_dev: in_device) -> None:
+    """net/ipv4/igmp.c: report every group again: another port of the switch leads here now."""
+    for im in in_dev.mc_list:
+        if igmp_reportable(im):
+            igmp_timer_run(im)
+
+
 def ip_mc_down(in_dev: in_device) -> None:
     """net/ipv4/igmp.c: the interface went down: stop timers, empty the NIC's filter."""
     for im in in_dev.mc_list:
@@ -622,6 +629,8 @@ def igmp_netdev_event(event: int, dev: net_device) -> None:
         return
     if event == netdevice.NETDEV_UP:
         ip_mc_up(in_dev)
+    elif event == netdevice.NETDEV_RESEND_IGMP:
+        ip_mc_rejoin_groups(in_dev)
     elif event == netdevice.NETDEV_DOWN:
         ip_mc_down(in_dev)
     elif event == netdevice.NETDEV_UNREGISTER:

@@ -267,10 +267,12 @@ def addrconf_notify(event: int, dev: net_device) -> None:
             ipv6_add_dev(dev)
             if dev.flags & netdevice.IFF_UP:
                 addrconf_up(dev)
-    elif event == netdevice.NETDEV_UP:
-        addrconf_up(dev)
-    elif event == netdevice.NETDEV_CHANGE:
-        if dev.flags & netdevice.IFF_UP:
+    elif event in (netdevice.NETDEV_UP, netdevice.NETDEV_CHANGE):
+        if dev.flags & netdevice.IFF_SLAVE:
+            return  # the bond has the addresses
+        if event == netdevice.NETDEV_UP:
+            addrconf_up(dev)
+        elif dev.flags & netdevice.IFF_UP:
             addrconf_carrier(dev)
     elif event == netdevice.NETDEV_DOWN:
         addrconf_ifdown(dev, False)

@@ -152,6 +152,8 @@ def ndisc_netdev_event(event: int, dev: net_device) -> None:
             fib6_run_gc(net)
         if idev is not None and (idev.cnf.ndisc_notify or all_.ndisc_notify):
             ndisc_send_unsol_na(dev)
+    elif event == netdevice.NETDEV_NOTIFY_PEERS:
+        ndisc_send_unsol_na(dev)
     elif event == netdevice.NETDEV_CHANGE:
         evict = idev is None or (idev.cnf.ndisc_evict_nocarrier and all_.ndisc_evict_nocarrier)
         if evict and not netif_carrier_ok(dev):

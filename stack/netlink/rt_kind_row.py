@@ -44,6 +44,8 @@ class link_kind:
     del_slave: Callable[[net_device, net_device], int] | None = None
     fill_slave: Callable[[net_device], dict[str, Any]] | None = None
     slave_policy: AttrTable = EMPTY
+    slave_changelink: Callable[[net_device, Attrs], None] | None = None
+    """`ip link set DEV type KIND_slave ...`; None: refused."""
     fdb_add: Callable[[net_device, Attrs, int, int, int], None] | None = None
     """`bridge fdb add ... self`: (device, NDA_*, state, NTF_*, NLM_F_*)."""
     fdb_del: Callable[[net_device, Attrs], None] | None = None

@@ -8,7 +8,7 @@ A row says what RTM_NEWLINK, RTM_GETLINK and IFLA_MASTER need of a kind, as rtnl
     changelink      `ip link set DEV type KIND ...`; None: refused
     fill_info       the values of IFLA_INFO_DATA, in the kernel's order
     link            the device of IFLA_LINK
-    add_slave, del_slave, fill_slave, slave_policy      of kinds that are masters of others
+    add_slave, del_slave, fill_slave, slave_policy, slave_changelink    of masters of others
 
 How a device ends is `rtnl_link_ops.dellink`, which the device itself has. Read KINDS first.
 """
@@ -30,6 +30,7 @@ from stack.bridge.br_private import (
     br_port_get,
     net_bridge,
 )
+from stack.bridge.br_stp import br_set_port_state
 from stack.core.dev import dev_set_mtu
 from stack.core.errors import os_error
 from stack.core.netdevice import (
@@ -47,6 +48,7 @@ from stack.drivers.veth import veth_link_ops, veth_newlink
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN
+from stack.netlink.rt_bond import BOND_ROW
 from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
 from stack.netlink.rt_tunnels import TUNNEL_ROWS
 from stack.netlink.rt_vxlan import VXLAN_ROW
@@ -170,6 +172,19 @@ def brport_fill(dev: net_device) -> dict[str, Any]:
     return found
 
 
+def br_setport(dev: net_device, given: Attrs) -> None:
+    """net/bridge/br_netlink.c: the switches and the state of a port. Raises: OSError."""
+    p = br_port_get(dev)
+    assert p is not None
+    for name, bit in PORT_FLAGS.items():
+        if name in given:
+            p.flags = p.flags | bit if given[name] else p.flags & ~bit
+    if "IFLA_BRPORT_STATE" in given:
+        err = br_set_port_state(p, given["IFLA_BRPORT_STATE"])
+        if err:
+            raise os_error(-err, f"{dev.name}: state")
+
+
 # --- vlan -----------------------------------------------------------------------------------------
 
 
@@ -267,9 +282,11 @@ ROWS = (
         del_slave=br_del_slave,
         fill_slave=brport_fill,
         slave_policy=BRPORT,
+        slave_changelink=br_setport,
     ),
     *TUNNEL_ROWS,
     VXLAN_ROW,
+    BOND_ROW,
 )
 KINDS: dict[str, link_kind] = {row.kind: row for row in ROWS}
 """rtnl_link_ops of each kind, by IFLA_INFO_KIND."""

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stack.bridge.br_private import br_port_get, net_bridge_port
-from stack.bridge.br_stp import br_set_port_state
 from stack.core.dev import (
     dev_change_flags,
     dev_change_name,
@@ -44,7 +43,7 @@ from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, NlError
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
-from stack.netlink.rt_kinds import BR_TICK_NS, PORT_FLAGS, brport_fill, link_kind_of
+from stack.netlink.rt_kinds import BR_TICK_NS, br_setport, brport_fill, link_kind_of
 from stack.vlan.vlan_dev import is_vlan_dev
 
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ def dev_get_iflink(dev: net_device) -> net_device | None:
 
 
 def told_flags(dev: net_device) -> int:
-    """dev_get_flags, without the promiscuity that a port has for its bridge only."""
+    """dev_get_flags, without the promiscuity that a port has for its master only."""
     flags = dev_get_flags(dev)
-    return flags & ~(IFF_PROMISC | IFF_ALLMULTI) if br_port_get(dev) is not None else flags
+    return flags & ~(IFF_PROMISC | IFF_ALLMULTI) if dev.master is not None else flags
 
 
 def rtnl_link_fill(dev: net_device) -> dict[str, Any] | None:
@@ -409,17 +408,6 @@ def br_setlink(nlh: nlmsg) -> None:
     if p is None:
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no port of a bridge")
     br_setport(dev, BRPORT.parse(tb.get("IFLA_PROTINFO", b"")))
-
-
-def br_setport(dev: net_device, given: Attrs) -> None:
-    """net/bridge/br_netlink.c: the switches and the state of a port. Raises: OSError."""
-    p = br_port_get(dev)
-    assert p is not None
-    for name, bit in PORT_FLAGS.items():
-        if name in given:
-            p.flags = p.flags | bit if given[name] else p.flags & ~bit
-    if "IFLA_BRPORT_STATE" in given:
-        check(br_set_port_state(p, given["IFLA_BRPORT_STATE"]), f"{dev.name}: state")
 
 
 def rtnl_dellink(nlh: nlmsg) -> None:

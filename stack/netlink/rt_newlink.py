@@ -9,10 +9,10 @@ from stack.core.netdevice import net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import LIBERAL, NLA_HDRLEN, Attrs, AttrTable, NlError
-from stack.netlink.rt_attrs import BRPORT, IFINFOMSG, IFLA
+from stack.netlink.rt_attrs import IFINFOMSG, IFLA
 from stack.netlink.rt_kind_row import link_kind
 from stack.netlink.rt_kinds import KINDS, link_kind_of
-from stack.netlink.rt_link import br_setport, check, do_set_master, do_setlink, header
+from stack.netlink.rt_link import check, do_set_master, do_setlink, header
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -86,9 +86,10 @@ def rtnl_changelink(
         row.changelink(dev, tb, data or Attrs())
     if "IFLA_INFO_SLAVE_DATA" in info:
         master = link_kind_of(dev.master) if dev.master is not None else None
-        if master is None or master.slave_policy is not BRPORT:
+        if master is None or master.slave_changelink is None:
             raise NlError(errno.EOPNOTSUPP)
-        br_setport(dev, nested(nlh, info, "IFLA_INFO_SLAVE_DATA", BRPORT) or Attrs())
+        given = nested(nlh, info, "IFLA_INFO_SLAVE_DATA", master.slave_policy) or Attrs()
+        master.slave_changelink(dev, given)
 
 
 def rtnl_newlink_create(net: Net, row: link_kind, tb: Attrs, data: Attrs) -> net_device:

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 from stack.core import uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.netdevice import (
+    NETDEV_BONDING_FAILOVER,
     NETDEV_CHANGE,
     NETDEV_CHANGEADDR,
     NETDEV_CHANGEMTU,
     NETDEV_CHANGENAME,
     NETDEV_CHANGEUPPER,
     NETDEV_DOWN,
+    NETDEV_NOTIFY_PEERS,
     NETDEV_REGISTER,
+    NETDEV_RESEND_IGMP,
     NETDEV_UNREGISTER,
     NETDEV_UP,
     net_device,
@@ -257,6 +260,7 @@ def dump_seq(nlh: nlmsg) -> Callable[[], Any] | None:
 LINK_EVENTS = (
     *(NETDEV_REGISTER, NETDEV_UP, NETDEV_DOWN, NETDEV_CHANGE, NETDEV_CHANGEMTU),
     *(NETDEV_CHANGEADDR, NETDEV_CHANGENAME, NETDEV_CHANGEUPPER),
+    *(NETDEV_BONDING_FAILOVER, NETDEV_NOTIFY_PEERS, NETDEV_RESEND_IGMP),
 )
 
 

@@ -1,0 +1,1 @@
+"""drivers/net/bonding: several devices as one."""
