@@ -17,8 +17,13 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from stack.bridge.br_fdb import br_fdb_delete_by_port
 from stack.bridge.br_private import br_port_get, net_bridge_port
-from stack.bridge.br_stp import br_set_port_state
+from stack.bridge.br_stp_if import (
+    br_set_port_state,
+    br_stp_set_path_cost,
+    br_stp_set_port_priority,
+)
 from stack.core.dev import (
     dev_change_flags,
     dev_change_name,
@@ -411,15 +416,27 @@ def br_setlink(nlh: nlmsg) -> None:
     br_setport(dev, BRPORT.parse(tb.get("IFLA_PROTINFO", b"")))
 
 
+PORT_SETTERS = {
+    "IFLA_BRPORT_COST": br_stp_set_path_cost,
+    "IFLA_BRPORT_PRIORITY": br_stp_set_port_priority,
+    "IFLA_BRPORT_STATE": br_set_port_state,
+}
+
+
 def br_setport(dev: net_device, given: Attrs) -> None:
-    """net/bridge/br_netlink.c: the switches and the state of a port. Raises: OSError."""
+    """net/bridge/br_netlink.c: switches, cost, priority and state of a port. Raises: OSError."""
     p = br_port_get(dev)
     assert p is not None
     for name, bit in PORT_FLAGS.items():
         if name in given:
             p.flags = p.flags | bit if given[name] else p.flags & ~bit
-    if "IFLA_BRPORT_STATE" in given:
-        check(br_set_port_state(p, given["IFLA_BRPORT_STATE"]), f"{dev.name}: state")
+    for name, setter in PORT_SETTERS.items():
+        if name in given:
+            check(
+                setter(p, given[name]), f"{dev.name}: {name.removeprefix('IFLA_BRPORT_').lower()}"
+            )
+    if "IFLA_BRPORT_FLUSH" in given:
+        br_fdb_delete_by_port(p.br, p, False)
 
 
 def rtnl_dellink(nlh: nlmsg) -> None:
