@@ -41,12 +41,14 @@ from stack.bridge.br_fdb import (
 from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if
 from stack.bridge.br_private import (
     BR_BCAST_FLOOD,
+    BR_BPDU_GUARD,
     BR_FLOOD,
     BR_GROUPFWD_RESTRICTED,
     BR_HAIRPIN_MODE,
     BR_ISOLATED,
     BR_LEARNING,
     BR_MCAST_FLOOD,
+    BR_ROOT_BLOCK,
     BR_STATE_NAMES,
     NSEC_PER_SEC,
     br_port_get,
@@ -54,7 +56,17 @@ from stack.bridge.br_private import (
     net_bridge_port,
     netif_is_bridge_master,
 )
-from stack.bridge.br_stp import br_set_port_state
+from stack.bridge.br_stp_if import (
+    br_set_ageing_time,
+    br_set_forward_delay,
+    br_set_hello_time,
+    br_set_max_age,
+    br_set_port_state,
+    br_stp_set_bridge_priority,
+    br_stp_set_enabled,
+    br_stp_set_path_cost,
+    br_stp_set_port_priority,
+)
 from stack.core import netdevice
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.errors import os_error
@@ -95,8 +107,15 @@ PORT_FLAGS = {
     "mcast_flood": BR_MCAST_FLOOD,
     "bcast_flood": BR_BCAST_FLOOD,
     "isolated": BR_ISOLATED,
+    "guard": BR_BPDU_GUARD,
+    "root_block": BR_ROOT_BLOCK,
 }
 """The switches of a port, as `bridge link set` calls them."""
+BR_TIMES = {
+    "forward_delay": br_set_forward_delay,
+    "hello_time": br_set_hello_time,
+    "max_age": br_set_max_age,
+}
 
 
 class Links(Net):
@@ -257,13 +276,23 @@ class Links(Net):
         ageing_time: float = 300,
         group_fwd_mask: int = 0,
         fdb_max_learned: int = 0,
+        stp: bool = False,
+        priority: int = 0x8000,
+        forward_delay: float = 15,
+        hello_time: float = 2,
+        max_age: float = 20,
         up: bool = False,
     ) -> net_device:
         """`ip link add NAME type bridge`, with `ports` as its first ones; up brings these up, too.
 
         `ageing_time`: seconds after which an address is forgotten; 0: none is learned.
         `group_fwd_mask`: bit n lets frames to 01:80:C2:00:00:0n through (3 to 15).
-        Raises: OSError: EEXIST; ERANGE, a mask with bits 0 to 2; what `set_master` raises.
+        `stp`: the spanning tree protocol looks for loops. The bridge of the lowest `priority`
+        becomes the root, and its times hold. A port listens and learns for `forward_delay` seconds
+        each (2 to 30). BPDUs come every `hello_time` (1 to 10). They are forgotten after `max_age`
+        (6 to 40).
+        Raises: OSError: EEXIST; ERANGE, a mask with bits 0 to 2, or a time; what `set_master`
+        raises.
         """
         _check_new("add_bridge", name, mac=mac)
         check_type("add_bridge", "ports", ports, Iterable, "a list of interfaces' names")
@@ -276,14 +305,24 @@ class Links(Net):
             raise os_error(errno.ERANGE, f"{name}: group_fwd_mask {group_fwd_mask:#x}")
         if ageing_time < 0:
             raise os_error(errno.ERANGE, f"{name}: ageing_time {ageing_time}")
+        priority = whole_number("add_bridge", "priority", priority, 0, 0xFFFF)
+        given = {"forward_delay": forward_delay, "hello_time": hello_time, "max_age": max_age}
+        times = {
+            word: int(real_number("add_bridge", word, value, 0, inf, takes=seconds) * NSEC_PER_SEC)
+            for word, value in given.items()
+        }
         with self.lock:
             devs = [self._dev(port) for port in ports]
             dev = br_add_bridge(self, name, mac)
             br: net_bridge = dev.priv
-            br.ageing_time = int(ageing_time * NSEC_PER_SEC)
+            br_set_ageing_time(br, int(ageing_time * NSEC_PER_SEC))
             br.group_fwd_mask = group_fwd_mask
             br.fdb_max_learned = whole_number("add_bridge", "fdb_max_learned", fdb_max_learned, 0)
             try:
+                br_stp_set_enabled(br, stp)
+                br_stp_set_bridge_priority(br, priority)
+                for word, setter in BR_TIMES.items():
+                    _check(setter(br, times[word]), f"{dev.name}: {word} {given[word]}")
                 for port in devs:
                     _check(br_add_if(br, port), f"{port.name}: master {dev.name}")
                     _opened(port, up)
@@ -352,21 +391,40 @@ class Links(Net):
             br = self._bridge(master)
             _check(br_add_if(br, dev), f"{name}: master {master}")
 
-    def bridge_port(self, name: str, *, state: int | str | None = None, **flags: bool) -> None:
-        """`bridge link set dev NAME [state STATE] [learning on|off] [flood ...] [hairpin ...]`.
+    def bridge_port(
+        self,
+        name: str,
+        *,
+        state: int | str | None = None,
+        cost: int | None = None,
+        priority: int | None = None,
+        **flags: bool,
+    ) -> None:
+        """`bridge link set dev NAME [state STATE] [cost COST] [learning on|off] [flood ...] ...`.
 
         `state`: 0 to 4, or "disabled", "listening", "learning", "forwarding", "blocking"; without
-        STP a blocking port forwards at once again. `flags`: hairpin, learning, flood, mcast_flood,
-        bcast_flood, isolated. Raises: OSError: EINVAL, no port of a bridge; ENETDOWN.
+        STP a blocking port forwards at once again. `cost`: of the way through the port, 1 to 65535;
+        else it follows the speed. `priority`: 0 to 63, of ports with one cost the lowest leads to
+        the root. `flags`: hairpin, learning, flood, mcast_flood, bcast_flood, isolated; guard, a
+        BPDU disables the port; root_block, no way to the root.
+        Raises: OSError: EINVAL, no port of a bridge; ENETDOWN; EBUSY, a state while STP runs;
+        ERANGE, a cost or a priority.
         """
         with self.lock:
             p = self._port(name)
-            for word, value in flags.items():
+            for word, on in flags.items():
                 bit = PORT_FLAGS.get(word)
                 if bit is None:
                     known = ", ".join(PORT_FLAGS)
                     raise os_error(errno.EINVAL, f"{name}: no flag {word!r}; there are: {known}")
-                p.flags = p.flags | bit if value else p.flags & ~bit
+                p.flags = p.flags | bit if on else p.flags & ~bit
+            for word, value, setter in (
+                ("cost", cost, br_stp_set_path_cost),
+                ("priority", priority, br_stp_set_port_priority),
+            ):
+                if value is not None:
+                    value = whole_number("bridge_port", word, value, 0)
+                    _check(setter(p, value), f"{name}: {word} {value}")
             if state is not None:
                 number = BR_STATE_NAMES.index(state) if state in BR_STATE_NAMES else state
                 number = whole_number("bridge_port", "state", number)
@@ -531,6 +589,12 @@ def _carrier(dev: net_device) -> str:
     return "DOWN" if dev.state & netdevice.LINK_STATE_NOCARRIER else "UP"
 
 
+def id_text(bridge_id: bytes) -> str:
+    """A bridge's id as `ip -d link` shows it."""
+    priority = int.from_bytes(bridge_id[:2], "big")
+    return f"{priority:x}.{':'.join(f'{byte:x}' for byte in bridge_id[2:])}"
+
+
 def _details(dev: net_device) -> str:
     if is_vlan_dev(dev):
         vlan: vlan_dev_priv = dev.priv
@@ -540,8 +604,13 @@ def _details(dev: net_device) -> str:
     if netif_is_bridge_master(dev):
         br: net_bridge = dev.priv
         return (
-            f"    bridge forward_delay {br.forward_delay // 10**7} ageing_time "
-            f"{br.ageing_time // 10**7} stp_state 0 group_fwd_mask {br.group_fwd_mask:#x}\n"
+            f"    bridge forward_delay {br.forward_delay // 10**7} hello_time "
+            f"{br.hello_time // 10**7} max_age {br.max_age // 10**7} ageing_time "
+            f"{br.ageing_time // 10**7} stp_state {br.stp_enabled} priority "
+            f"{int.from_bytes(br.bridge_id[:2], 'big')} bridge_id {id_text(br.bridge_id)} "
+            f"designated_root {id_text(br.designated_root)} root_port {br.root_port} "
+            f"root_path_cost {br.root_path_cost} topology_change {br.topology_change:d} "
+            f"group_fwd_mask {br.group_fwd_mask:#x}\n"
         )
     if netif_is_bond_master(dev):
         params = dev.priv.params
@@ -556,7 +625,10 @@ def _details(dev: net_device) -> str:
         text += f"    bond_slave state {'BACKUP' if one.backup else 'ACTIVE'} mii_status {mii}\n"
     p = br_port_get(dev)
     if p is not None:
-        text += f"    bridge_slave state {BR_STATE_NAMES[p.state]} port_no {p.port_no:#x}\n"
+        text += (
+            f"    bridge_slave state {BR_STATE_NAMES[p.state]} priority {p.priority} "
+            f"cost {p.path_cost} port_id {p.port_id:#x} port_no {p.port_no:#x}\n"
+        )
     return text
 
 
@@ -569,7 +641,8 @@ def bridge_link(net: Net) -> str:
             if p is not None:
                 lines.append(
                     f"{dev.ifindex}: {dev.name}: <{flag_names(dev)}> mtu {dev.mtu} master "
-                    f"{p.br.dev.name} state {BR_STATE_NAMES[p.state]}\n"
+                    f"{p.br.dev.name} state {BR_STATE_NAMES[p.state]} "
+                    f"priority {p.priority} cost {p.path_cost}\n"
                 )
         return "".join(lines)
 

@@ -7,14 +7,15 @@ import errno
 from fastpath.base.skbuff import sk_buff, skb_pull, skb_reset_mac_header
 from fastpath.net.hdr import eth_hdr
 from stack.bridge import br_private
-from stack.bridge.br_fdb import (
-    br_fdb_change_mac_address,
-    br_fdb_cleanup,
-    br_fdb_find_rcu,
-)
+from stack.bridge.br_fdb import br_fdb_cleanup, br_fdb_find_rcu
 from stack.bridge.br_forward import br_flood, br_forward
 from stack.bridge.br_private import net_bridge, net_bridge_fdb_entry
-from stack.bridge.br_stp import br_stp_disable_bridge, br_stp_enable_bridge
+from stack.bridge.br_stp_if import (
+    br_stp_change_bridge_id,
+    br_stp_disable_bridge,
+    br_stp_enable_bridge,
+)
+from stack.bridge.br_stp_timer import br_stp_timer_init
 from stack.core import netdevice
 from stack.core.dev import netdev_update_features
 from stack.core.dev_upper import master_fix_features
@@ -96,8 +97,7 @@ def br_set_mac_address(dev: net_device, addr: bytes) -> int:
     if dev.reg_state != netdevice.NETREG_REGISTERED:
         return -errno.EBUSY
     if dev.dev_addr != addr:
-        br_fdb_change_mac_address(br, bytes(addr))
-        dev.dev_addr = br.bridge_addr = bytes(addr)
+        br_stp_change_bridge_id(br, bytes(addr))
     return 0
 
 
@@ -123,6 +123,7 @@ def br_priv(dev: net_device) -> net_bridge:
     """The private part of a bridge's device."""
     br = net_bridge(dev)
     br.gc_work = work_struct(dev.machine, lambda: br_fdb_cleanup(br))
+    br_stp_timer_init(br)
     return br
 
 

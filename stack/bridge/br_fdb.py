@@ -160,7 +160,14 @@ def br_fdb_cleanup(br: net_bridge) -> None:
 def br_fdb_gc(br: net_bridge, delay_ns: int) -> None:
     """Have the collector run in `delay_ns`, instead of when it was due."""
     cancel_delayed_work(br.gc_work)
+    br.gc_due = br.dev.machine.clock.now_ns() + delay_ns
     schedule_delayed_work(br.gc_work, delay_ns)
+
+
+def br_gc_value(br: net_bridge) -> int:
+    """IFLA_BR_GC_TIMER: ns until the collector runs; 0: it is not due."""
+    left = br.gc_due - br.dev.machine.clock.now_ns()
+    return max(left, 0) if br.gc_work.pending else 0
 
 
 def fdb_add_entry(br: net_bridge, source: net_bridge_port, addr: bytes, static: bool) -> int:

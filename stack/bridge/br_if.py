@@ -9,18 +9,23 @@ from stack.bridge.br_device import br_dev_setup, br_dev_xmit, br_priv
 from stack.bridge.br_fdb import br_fdb_add_local, br_fdb_changeaddr, br_fdb_delete_by_port
 from stack.bridge.br_input import br_handle_frame
 from stack.bridge.br_private import (
+    BR_ADMIN_COST,
     BR_MAX_PORTS,
+    BR_STATE_DISABLED,
     br_port_get,
     net_bridge,
     net_bridge_port,
     netif_is_bridge_master,
 )
-from stack.bridge.br_stp import (
-    br_port_carrier_check,
+from stack.bridge.br_stp import br_init_port, br_set_state
+from stack.bridge.br_stp_if import (
+    br_stp_change_bridge_id,
     br_stp_disable_port,
     br_stp_enable_port,
     br_stp_recalculate_bridge_id,
 )
+from stack.bridge.br_stp_rcv import br_stp_rcv_init
+from stack.bridge.br_stp_timer import br_stp_port_timer_init, br_stp_timer_shutdown
 from stack.core import netdevice
 from stack.core.dev import (
     dev_close,
@@ -39,6 +44,7 @@ from stack.core.dev_notifier import (
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
+from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running, rtnl_link_ops
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
@@ -48,6 +54,10 @@ from stack.ethernet.eth import is_valid_ether_addr
 if TYPE_CHECKING:
     from stack.machine import Machine
     from stack.net import Net
+
+COSTS = {10: 100, 100: 19, 1000: 5, 2500: 4, 5000: 3, 10000: 2}
+"""The path costs of a port by its speed (Mbit/s)."""
+COST_UNKNOWN = 100
 
 
 def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
@@ -70,6 +80,8 @@ def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
     if err:
         raise os_error(-err, f"bridge {name}")
     br_fdb_add_local(dev.priv, None, dev.dev_addr)
+    if mac is not None:
+        br_stp_change_bridge_id(dev.priv, dev.dev_addr)
     return dev
 
 
@@ -82,6 +94,7 @@ def br_dev_delete(dev: net_device) -> None:
     for p in list(br.port_list):
         br_del_if(br, p.dev)
     cancel_delayed_work(br.gc_work)
+    br_stp_timer_shutdown(br.hello_timer, br.tcn_timer, br.topology_change_timer)
     br.fdb_hash.clear()
     unregister_netdevice(dev)
     free_netdev(dev)
@@ -122,7 +135,7 @@ def br_add_if(br: net_bridge, dev: net_device) -> int:
     err = netdev_master_upper_dev_link(dev, br.dev)
     if err:
         return -errno.ELOOP if err == -errno.EBUSY else err
-    p = net_bridge_port(br, dev, index)
+    p = new_nbp(br, dev, index)
     netdev_rx_handler_register(dev, br_handle_frame, p)
     dev.priv_flags |= netdevice.IFF_BRIDGE_PORT
     dev_set_allmulti(dev, 1)
@@ -146,6 +159,7 @@ def br_del_if(br: net_bridge, dev: net_device) -> int:
     if p is None or p.br is not br:
         return -errno.EINVAL
     br_stp_disable_port(p)  # del_nbp
+    br_stp_timer_shutdown(p.forward_delay_timer, p.hold_timer, p.message_age_timer)
     br.port_list.remove(p)
     dev_set_promiscuity(dev, -1)
     dev_set_allmulti(dev, -1)
@@ -159,6 +173,27 @@ def br_del_if(br: net_bridge, dev: net_device) -> int:
         call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, br.dev)
     netdev_update_features(br.dev)
     return 0
+
+
+def new_nbp(br: net_bridge, dev: net_device, index: int) -> net_bridge_port:
+    """net/bridge/br_if.c: a port that is disabled yet."""
+    p = net_bridge_port(br, dev, index)
+    p.path_cost = port_cost(dev)
+    br_stp_port_timer_init(p)
+    br_init_port(p)
+    br_set_state(p, BR_STATE_DISABLED)
+    return p
+
+
+def port_cost(dev: net_device) -> int:
+    """net/bridge/br_if.c: IEEE 802.1D table 8-5, and less for what is faster."""
+    try:
+        speed = ethtool_get_settings(dev).speed
+    except OSError:
+        return COST_UNKNOWN
+    if speed == SPEED_UNKNOWN:
+        return COST_UNKNOWN
+    return COSTS.get(speed, COST_UNKNOWN if speed < max(COSTS) else 1)
 
 
 def find_portno(br: net_bridge) -> int:
@@ -209,9 +244,25 @@ def br_device_event(event: int, dev: net_device) -> None:
         br_del_if(br, dev)
 
 
+def br_port_carrier_check(p: net_bridge_port) -> None:
+    """net/bridge/br_if.c: the port's carrier changed, and with it perhaps the speed."""
+    br = p.br
+    up = netif_running(p.dev) and netif_carrier_ok(p.dev)
+    if not p.flags & BR_ADMIN_COST and up:
+        p.path_cost = port_cost(p.dev)
+    if not br.dev.flags & netdevice.IFF_UP:
+        return
+    if up:
+        if p.state == BR_STATE_DISABLED:
+            br_stp_enable_port(p)
+    elif p.state != BR_STATE_DISABLED:
+        br_stp_disable_port(p)
+
+
 def br_init_net(net: Net) -> None:
-    """net/bridge/br.c: watch the devices."""
+    """net/bridge/br.c: watch the devices, and receive BPDUs."""
     register_netdevice_notifier(net, br_device_event)
+    br_stp_rcv_init(net)
 
 
 br_net_ops = pernet_operations(init=br_init_net)

@@ -43,8 +43,10 @@ def br_handle_frame(skb: sk_buff) -> int:
     if dest[0] & 1 and is_link_local_ether_addr(dest):
         group = dest[5]
         mask = p.group_fwd_mask | p.br.group_fwd_mask
-        # Without STP a BPDU is passed on: others may look for loops.
-        if group and not mask >> (group & 15) & 1:
+        if not group:
+            # Without STP a BPDU is passed on: others may look for loops.
+            mask = p.group_fwd_mask | (p.br.stp_enabled == br_private.BR_NO_STP)
+        if not mask >> (group & 15) & 1:
             if group == 1:
                 kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_MAC_IEEE_MAC_CONTROL)
                 return netdevice.RX_HANDLER_CONSUMED

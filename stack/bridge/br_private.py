@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.netdevice import IFF_BRIDGE_PORT, IFF_EBRIDGE, net_device
 from stack.core.rows import row, state
+from stack.core.timer import timer_list
 
 if TYPE_CHECKING:
     from stack.core.workqueue import work_struct
@@ -27,6 +28,9 @@ BR_FLOOD = 1 << 2
 BR_MCAST_FLOOD = 1 << 3
 BR_BCAST_FLOOD = 1 << 4
 BR_ISOLATED = 1 << 5
+BR_BPDU_GUARD = 1 << 6
+BR_ROOT_BLOCK = 1 << 7
+BR_ADMIN_COST = 1 << 8
 BR_PORT_DEFAULT = BR_LEARNING | BR_FLOOD | BR_MCAST_FLOOD | BR_BCAST_FLOOD
 
 BR_PKT_UNICAST = 0
@@ -39,7 +43,23 @@ BR_GROUPFWD_RESTRICTED = 0x7
 """Group addresses ..:00, ..:01 and ..:02 can never be forwarded (group_fwd_mask)."""
 
 BR_AGEING_TIME = 300 * NSEC_PER_SEC
+
+# include/uapi/linux/if_bridge.h, br_private_stp.h: IEEE 802.1D tables 8-3 to 8-5, in ns
+BR_NO_STP = 0
+BR_KERNEL_STP = 1
 BR_FORWARD_DELAY = 15 * NSEC_PER_SEC
+BR_HELLO_TIME = 2 * NSEC_PER_SEC
+BR_MAX_AGE = 20 * NSEC_PER_SEC
+BR_HOLD_TIME = NSEC_PER_SEC
+BR_MIN_HELLO_TIME, BR_MAX_HELLO_TIME = NSEC_PER_SEC, 10 * NSEC_PER_SEC
+BR_MIN_FORWARD_DELAY, BR_MAX_FORWARD_DELAY = 2 * NSEC_PER_SEC, 30 * NSEC_PER_SEC
+BR_MIN_MAX_AGE, BR_MAX_MAX_AGE = 6 * NSEC_PER_SEC, 40 * NSEC_PER_SEC
+BR_MIN_PATH_COST, BR_MAX_PATH_COST = 1, 65535
+BR_MAX_PORT_PRIORITY = 0xFFFF >> BR_PORT_BITS
+BR_PORT_PRIORITY = 32
+BR_BRIDGE_PRIORITY = 0x8000
+BR_GROUP_ADDR = b"\x01\x80\xc2\x00\x00\x00"
+"""Where BPDUs go to (IEEE 802.1D table 7-9)."""
 
 
 @state
@@ -53,6 +73,24 @@ class net_bridge_port:
     flags: int = row(BR_PORT_DEFAULT)
     group_fwd_mask: int = row(0)
     """Bit n forwards frames to 01:80:C2:00:00:0n that this port received."""
+    priority: int = row(BR_PORT_PRIORITY)
+    port_id: int = row(0)
+    """The priority in 6 bits, the number in 10."""
+    path_cost: int = row(100)
+    designated_root: bytes = row(bytes(8))
+    """What the best BPDU of this segment says: the root, the cost from there, and who sends it."""
+    designated_cost: int = row(0)
+    designated_bridge: bytes = row(bytes(8))
+    designated_port: int = row(0)
+    designated_age: int = row(0)
+    """When the root sent what is recorded here (the clock's ns)."""
+    topology_change_ack: bool = row(False)
+    """The next BPDU acknowledges a notice of this segment."""
+    config_pending: bool = row(False)
+    """A BPDU waits until `hold_timer` is over."""
+    forward_delay_timer: timer_list = row()
+    hold_timer: timer_list = row()
+    message_age_timer: timer_list = row()
 
 
 @state
@@ -83,14 +121,35 @@ class net_bridge:
     fdb_n_learned: int = row(0)
     ageing_time: int = row(BR_AGEING_TIME)
     """Ns without a frame from an address after which it is forgotten."""
+    bridge_ageing_time: int = row(BR_AGEING_TIME)
+    """What was set: `ageing_time` is another during a change of the topology."""
+    stp_enabled: int = row(BR_NO_STP)
+    bridge_id: bytes = row(BR_BRIDGE_PRIORITY.to_bytes(2, "big") + bytes(6))
+    """The priority, and the lowest address of the ports."""
+    designated_root: bytes = row(BR_BRIDGE_PRIORITY.to_bytes(2, "big") + bytes(6))
+    root_path_cost: int = row(0)
+    root_port: int = row(0)
+    """The number of the port towards the root; 0: this bridge is the root."""
+    max_age: int = row(BR_MAX_AGE)
+    """The root's times (ns); `bridge_` ... are those of this bridge, should it be the root."""
+    hello_time: int = row(BR_HELLO_TIME)
     forward_delay: int = row(BR_FORWARD_DELAY)
+    bridge_max_age: int = row(BR_MAX_AGE)
+    bridge_hello_time: int = row(BR_HELLO_TIME)
+    bridge_forward_delay: int = row(BR_FORWARD_DELAY)
+    group_addr: bytes = row(BR_GROUP_ADDR)
     topology_change: bool = row(False)
-    """After a change of the topology: addresses age in `forward_delay`."""
+    """The root says that the topology changed: addresses age in `forward_delay`."""
+    topology_change_detected: bool = row(False)
+    """This bridge saw a change that the root does not know yet."""
+    hello_timer: timer_list = row()
+    tcn_timer: timer_list = row()
+    topology_change_timer: timer_list = row()
     group_fwd_mask: int = row(0)
-    bridge_addr: bytes = row(bytes(6))
-    """The lowest address of the ports, which is in the bridge's id."""
     mtu_set_by_user: bool = row(False)
     gc_work: work_struct = row()
+    gc_due: int = row(0)
+    """When `gc_work` runs next (the clock's ns)."""
 
 
 def netif_is_bridge_master(dev: net_device) -> bool:

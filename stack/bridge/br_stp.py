@@ -1,25 +1,46 @@
-"""net/bridge/br_stp.c, br_stp_if.c: states of ports, and the bridge's id. There is no STP.
+"""net/bridge/br_stp.c: the spanning tree protocol (IEEE 802.1D-1998 clause 8): what it computes.
 
-As in Linux with `stp_state 0`: a port forwards as soon as it has a carrier, and `forward_delay`
-says only how fast addresses age while `topology_change` is set. A BPDU is a frame like others.
+Without STP (`stp_enabled` 0) a bridge is the root, its ports are designated and forward at once.
+
+Who calls in:
+
+    br_stp_rcv.py       br_received_config_bpdu, br_received_tcn_bpdu
+    br_stp_timer.py     what happens when a timer expires
+    br_stp_if.py        ports and bridges that go up and down, and settings
+
+What they call, in this order:
+
+    br_configuration_update         br_root_selection: which port leads to the best root
+                                    br_designated_port_selection: whose segment is ours
+    br_port_state_selection         root port and designated ports br_make_forwarding,
+                                    others br_make_blocking
+    br_become_root_bridge           after these, when the bridge was none before
+    br_config_bpdu_generation       br_transmit_config for each designated port
+    br_topology_change_detection    tell the root, or as the root tell all
+
+The state is in `net_bridge` and `net_bridge_port`. `designated_*` of a port is the best BPDU of its
+segment, be it one that came in or the one that this bridge sends. Smaller is better. Read
+br_received_config_bpdu first.
 """
 
 from __future__ import annotations
 
-import errno
-
 from stack.bridge import br_private
-from stack.bridge.br_fdb import (
-    br_fdb_change_mac_address,
-    br_fdb_delete_by_port,
-    br_fdb_gc,
-)
+from stack.bridge.br_fdb import br_fdb_gc
 from stack.bridge.br_private import net_bridge, net_bridge_port
+from stack.bridge.br_stp_bpdu import TICK_NS, br_config_bpdu, br_send_config_bpdu, br_send_tcn_bpdu
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
-from stack.core.netdevice import IFF_UP, NET_ADDR_SET, netif_carrier_ok, netif_running
-from stack.core.workqueue import cancel_delayed_work
+from stack.core.netdevice import IFF_UP
+from stack.core.timer import mod_timer, timer_delete, timer_list, timer_pending
+from stack.core.uapi import RTM_NEWLINK
 
-GC_FIRST_NS = 100_000_000
+MESSAGE_AGE_INCR = TICK_NS
+"""What a bridge adds to the age of a BPDU."""
+
+
+def mod_timer_in(timer: timer_list, delay_ns: int) -> None:
+    """Arm a timer to expire in `delay_ns`."""
+    mod_timer(timer, timer.machine.clock.now_ns() + delay_ns)
 
 
 def br_set_state(p: net_bridge_port, state: int) -> None:
@@ -27,19 +48,139 @@ def br_set_state(p: net_bridge_port, state: int) -> None:
     p.state = state
 
 
-def br_make_forwarding(p: net_bridge_port) -> None:
-    """net/bridge/br_stp.c: forward at once, as there is no STP."""
-    if p.state == br_private.BR_STATE_BLOCKING:
-        br_set_state(p, br_private.BR_STATE_FORWARDING)
+def br_ifinfo_notify(p: net_bridge_port) -> None:
+    """net/bridge/br_netlink.c: tell who listens that the state of a port changed."""
+    rtnl = p.dev.net.rtnl
+    if rtnl is not None:
+        rtnl(RTM_NEWLINK, p)
+
+
+def br_is_root_bridge(br: net_bridge) -> bool:
+    """net/bridge/br_private_stp.h."""
+    return br.bridge_id == br.designated_root
+
+
+def br_is_designated_port(p: net_bridge_port) -> bool:
+    """net/bridge/br_private_stp.h: whether this bridge sends the BPDUs of the port's segment."""
+    return p.designated_bridge == p.br.bridge_id and p.designated_port == p.port_id
+
+
+def br_get_port(br: net_bridge, port_no: int) -> net_bridge_port | None:
+    """net/bridge/br_stp.c: a port by its number."""
+    return next((p for p in br.port_list if p.port_no == port_no), None)
+
+
+def br_init_port(p: net_bridge_port) -> None:
+    """net/bridge/br_stp.c: a port as it begins: designated, and blocking."""
+    p.port_id = p.priority << br_private.BR_PORT_BITS | p.port_no
+    br_become_designated_port(p)
+    br_set_state(p, br_private.BR_STATE_BLOCKING)
+    p.topology_change_ack = p.config_pending = False
+
+
+# --- which port leads to the root, which ports are designated -------------------------------------
+
+
+def _towards_root(p: net_bridge_port) -> tuple[bytes, int, bytes, int, int]:
+    """What ports are compared by as ways to the root; the smallest is the best (8.6.8.3.1)."""
+    cost = p.designated_cost + p.path_cost
+    return p.designated_root, cost, p.designated_bridge, p.designated_port, p.port_id
+
+
+def br_should_become_root_port(p: net_bridge_port, root_port: net_bridge_port | None) -> bool:
+    """net/bridge/br_stp.c: whether `p` leads to a root, and better than the best port so far."""
+    br = p.br
+    if p.state == br_private.BR_STATE_DISABLED or br_is_designated_port(p):
+        return False
+    if br.bridge_id <= p.designated_root:
+        return False
+    return root_port is None or _towards_root(p) < _towards_root(root_port)
+
+
+def br_root_port_block(p: net_bridge_port) -> None:
+    """net/bridge/br_stp.c: a port with root_block hears of a better root: it listens only."""
+    br_set_state(p, br_private.BR_STATE_LISTENING)
+    br_ifinfo_notify(p)
+    if p.br.forward_delay:
+        mod_timer_in(p.forward_delay_timer, p.br.forward_delay)
+
+
+def br_root_selection(br: net_bridge) -> None:
+    """net/bridge/br_stp.c: find the root port, and with it the root (8.6.8)."""
+    root_port: net_bridge_port | None = None
+    for p in br.port_list:
+        if not br_should_become_root_port(p, root_port):
+            continue
+        if p.flags & br_private.BR_ROOT_BLOCK:
+            br_root_port_block(p)
+        else:
+            root_port = p
+    if root_port is None:
+        br.root_port, br.designated_root, br.root_path_cost = 0, br.bridge_id, 0
+        return
+    br.root_port = root_port.port_no
+    br.designated_root = root_port.designated_root
+    br.root_path_cost = root_port.designated_cost + root_port.path_cost
+
+
+def br_should_become_designated_port(p: net_bridge_port) -> bool:
+    """net/bridge/br_stp.c: whether what this bridge would send is better than what is heard."""
+    br = p.br
+    if br_is_designated_port(p) or p.designated_root != br.designated_root:
+        return True
+    ours = br.root_path_cost, br.bridge_id, p.port_id
+    return ours < (p.designated_cost, p.designated_bridge, p.designated_port)
+
+
+def br_become_designated_port(p: net_bridge_port) -> None:
+    """net/bridge/br_stp.c (8.6.11)."""
+    br = p.br
+    p.designated_root, p.designated_cost = br.designated_root, br.root_path_cost
+    p.designated_bridge, p.designated_port = br.bridge_id, p.port_id
+
+
+def br_designated_port_selection(br: net_bridge) -> None:
+    """net/bridge/br_stp.c (8.6.9)."""
+    for p in br.port_list:
+        if p.state != br_private.BR_STATE_DISABLED and br_should_become_designated_port(p):
+            br_become_designated_port(p)
+
+
+def br_configuration_update(br: net_bridge) -> None:
+    """net/bridge/br_stp.c (8.6.7)."""
+    br_root_selection(br)
+    br_designated_port_selection(br)
+
+
+def br_become_root_bridge(br: net_bridge) -> None:
+    """net/bridge/br_stp.c: the bridge is the root from now on: its own times hold."""
+    br.max_age, br.hello_time = br.bridge_max_age, br.bridge_hello_time
+    br.forward_delay = br.bridge_forward_delay
+    br_topology_change_detection(br)
+    timer_delete(br.tcn_timer)
+    if br.dev.flags & IFF_UP:
+        br_config_bpdu_generation(br)
+        mod_timer_in(br.hello_timer, br.hello_time)
+
+
+# --- states of ports ------------------------------------------------------------------------------
 
 
 def br_port_state_selection(br: net_bridge) -> None:
-    """net/bridge/br_stp.c: blocking ports forward; the bridge has a carrier when one does."""
+    """net/bridge/br_stp.c: the states of all ports; the bridge has a carrier when one forwards."""
     liveports = 0
     for p in br.port_list:
         if p.state == br_private.BR_STATE_DISABLED:
             continue
-        br_make_forwarding(p)
+        if p.port_no == br.root_port:
+            p.config_pending = p.topology_change_ack = False
+            br_make_forwarding(p)
+        elif br_is_designated_port(p):
+            timer_delete(p.message_age_timer)
+            br_make_forwarding(p)
+        else:
+            p.config_pending = p.topology_change_ack = False
+            br_make_blocking(p)
         if p.state == br_private.BR_STATE_FORWARDING:
             liveports += 1
     if liveports:
@@ -48,77 +189,170 @@ def br_port_state_selection(br: net_bridge) -> None:
         netif_carrier_off(br.dev)
 
 
-def br_stp_enable_port(p: net_bridge_port) -> None:
-    """net/bridge/br_stp_if.c: enable a port that has a carrier while the bridge is up."""
-    br_set_state(p, br_private.BR_STATE_BLOCKING)  # br_init_port
-    br_port_state_selection(p.br)
-
-
-def br_stp_disable_port(p: net_bridge_port) -> None:
-    """net/bridge/br_stp_if.c: disable a port and forget the addresses learned there."""
-    br_set_state(p, br_private.BR_STATE_DISABLED)
-    br_fdb_delete_by_port(p.br, p, False)
-    br_port_state_selection(p.br)
-
-
-def br_stp_enable_bridge(br: net_bridge) -> None:
-    """net/bridge/br_stp_if.c: the bridge comes up, with every port that has a carrier."""
-    br_fdb_gc(br, GC_FIRST_NS)
-    for p in br.port_list:
-        if netif_running(p.dev) and netif_carrier_ok(p.dev):
-            br_stp_enable_port(p)
-
-
-def br_stp_disable_bridge(br: net_bridge) -> None:
-    """net/bridge/br_stp_if.c: the bridge goes down, and every port with it."""
-    for p in br.port_list:
-        if p.state != br_private.BR_STATE_DISABLED:
-            br_stp_disable_port(p)
-    br.topology_change = False
-    cancel_delayed_work(br.gc_work)
-
-
-def br_stp_change_bridge_id(br: net_bridge, addr: bytes) -> None:
-    """net/bridge/br_stp_if.c: the bridge's address, and its id, are `addr` from now on."""
-    br_fdb_change_mac_address(br, addr)
-    br.dev.dev_addr = br.bridge_addr = addr
-
-
-def br_stp_recalculate_bridge_id(br: net_bridge) -> bool:
-    """net/bridge/br_stp_if.c: the lowest of the ports' addresses, unless one was set. Changed?"""
-    if br.dev.addr_assign_type == NET_ADDR_SET:
-        return False
-    addr = min((p.dev.dev_addr for p in br.port_list), default=bytes(6))
-    if addr == br.bridge_addr:
-        return False
-    br_stp_change_bridge_id(br, addr)
-    return True
-
-
-def br_set_port_state(p: net_bridge_port, state: int) -> int:
-    """net/bridge/br_netlink.c: `bridge link set dev PORT state STATE`. 0, -EINVAL or -ENETDOWN.
-
-    As in Linux without STP a blocking port forwards again at once; listening and learning stay.
-    """
-    if not br_private.BR_STATE_DISABLED <= state <= br_private.BR_STATE_BLOCKING:
-        return -errno.EINVAL
-    dev = p.dev
-    if not netif_running(dev) or not (
-        netif_carrier_ok(dev) or state == br_private.BR_STATE_DISABLED
-    ):
-        return -errno.ENETDOWN
-    br_set_state(p, state)
-    br_port_state_selection(p.br)
-    return 0
-
-
-def br_port_carrier_check(p: net_bridge_port) -> None:
-    """net/bridge/br_if.c: the port's carrier changed."""
-    br = p.br
-    if not br.dev.flags & IFF_UP:
+def br_make_blocking(p: net_bridge_port) -> None:
+    """net/bridge/br_stp.c (8.6.13)."""
+    if p.state in (br_private.BR_STATE_DISABLED, br_private.BR_STATE_BLOCKING):
         return
-    if netif_running(p.dev) and netif_carrier_ok(p.dev):
-        if p.state == br_private.BR_STATE_DISABLED:
-            br_stp_enable_port(p)
-    elif p.state != br_private.BR_STATE_DISABLED:
-        br_stp_disable_port(p)
+    if p.state in (br_private.BR_STATE_FORWARDING, br_private.BR_STATE_LEARNING):
+        br_topology_change_detection(p.br)
+    br_set_state(p, br_private.BR_STATE_BLOCKING)
+    br_ifinfo_notify(p)
+    timer_delete(p.forward_delay_timer)
+
+
+def br_make_forwarding(p: net_bridge_port) -> None:
+    """net/bridge/br_stp.c: without STP forward at once, else listen first (8.6.12)."""
+    br = p.br
+    if p.state != br_private.BR_STATE_BLOCKING:
+        return
+    if br.stp_enabled == br_private.BR_NO_STP or not br.forward_delay:
+        br_set_state(p, br_private.BR_STATE_FORWARDING)
+        br_topology_change_detection(br)
+        timer_delete(p.forward_delay_timer)
+    else:
+        br_set_state(p, br_private.BR_STATE_LISTENING)
+    br_ifinfo_notify(p)
+    if br.stp_enabled != br_private.BR_NO_STP and br.forward_delay:
+        mod_timer_in(p.forward_delay_timer, br.forward_delay)
+
+
+# --- sending --------------------------------------------------------------------------------------
+
+
+def br_transmit_config(p: net_bridge_port) -> None:
+    """net/bridge/br_stp.c: send a BPDU through a port, one a second at most (8.6.1)."""
+    br = p.br
+    if timer_pending(p.hold_timer):
+        p.config_pending = True
+        return
+    message_age = 0
+    root = br_get_port(br, br.root_port)
+    if root is not None:
+        message_age = br.dev.machine.clock.now_ns() - root.designated_age + MESSAGE_AGE_INCR
+    if message_age >= br.max_age:
+        return
+    br_send_config_bpdu(
+        p,
+        br_config_bpdu(
+            root=br.designated_root,
+            root_path_cost=br.root_path_cost,
+            bridge_id=br.bridge_id,
+            port_id=p.port_id,
+            message_age=message_age,
+            max_age=br.max_age,
+            hello_time=br.hello_time,
+            forward_delay=br.forward_delay,
+            topology_change=br.topology_change,
+            topology_change_ack=p.topology_change_ack,
+        ),
+    )
+    p.topology_change_ack = p.config_pending = False
+    if br.stp_enabled == br_private.BR_KERNEL_STP:
+        mod_timer_in(p.hold_timer, br_private.BR_HOLD_TIME)
+
+
+def br_config_bpdu_generation(br: net_bridge) -> None:
+    """net/bridge/br_stp.c: BPDUs for all segments of ours (8.6.4)."""
+    for p in br.port_list:
+        if p.state != br_private.BR_STATE_DISABLED and br_is_designated_port(p):
+            br_transmit_config(p)
+
+
+def br_transmit_tcn(br: net_bridge) -> None:
+    """net/bridge/br_stp.c: tell the way to the root that the topology changed (8.6.6)."""
+    p = br_get_port(br, br.root_port)
+    if p is not None:
+        br_send_tcn_bpdu(p)
+
+
+# --- receiving ------------------------------------------------------------------------------------
+
+
+def br_supersedes_port_info(p: net_bridge_port, bpdu: br_config_bpdu) -> bool:
+    """net/bridge/br_stp.c: whether a BPDU is as good as what is recorded, or better (8.6.2.2)."""
+    told = bpdu.root, bpdu.root_path_cost, bpdu.bridge_id
+    known = p.designated_root, p.designated_cost, p.designated_bridge
+    if told != known:
+        return told < known
+    return bpdu.bridge_id != p.br.bridge_id or bpdu.port_id <= p.designated_port
+
+
+def br_record_config_information(p: net_bridge_port, bpdu: br_config_bpdu) -> None:
+    """net/bridge/br_stp.c (8.6.2)."""
+    p.designated_root, p.designated_cost = bpdu.root, bpdu.root_path_cost
+    p.designated_bridge, p.designated_port = bpdu.bridge_id, bpdu.port_id
+    p.designated_age = p.dev.machine.clock.now_ns() - bpdu.message_age
+    mod_timer_in(p.message_age_timer, bpdu.max_age - bpdu.message_age)
+
+
+def br_record_config_timeout_values(br: net_bridge, bpdu: br_config_bpdu) -> None:
+    """net/bridge/br_stp.c: the root's times (8.6.3)."""
+    br.max_age, br.hello_time = bpdu.max_age, bpdu.hello_time
+    br.forward_delay = bpdu.forward_delay
+    __br_set_topology_change(br, bpdu.topology_change)
+
+
+def br_received_config_bpdu(p: net_bridge_port, bpdu: br_config_bpdu) -> None:
+    """net/bridge/br_stp.c: a configuration BPDU (8.7.1)."""
+    br = p.br
+    was_root = br_is_root_bridge(br)
+    if not br_supersedes_port_info(p, bpdu):
+        if br_is_designated_port(p):
+            br_transmit_config(p)  # whoever sent it knows less
+        return
+    br_record_config_information(p, bpdu)
+    br_configuration_update(br)
+    br_port_state_selection(br)
+    if not br_is_root_bridge(br) and was_root:
+        timer_delete(br.hello_timer)
+        if br.topology_change_detected:
+            timer_delete(br.topology_change_timer)
+            br_transmit_tcn(br)
+            mod_timer_in(br.tcn_timer, br.bridge_hello_time)
+    if p.port_no == br.root_port:
+        br_record_config_timeout_values(br, bpdu)
+        br_config_bpdu_generation(br)
+        if bpdu.topology_change_ack:
+            br_topology_change_acknowledged(br)
+
+
+def br_received_tcn_bpdu(p: net_bridge_port) -> None:
+    """net/bridge/br_stp.c: a bridge farther from the root tells of a change (8.7.2)."""
+    if br_is_designated_port(p):
+        br_topology_change_detection(p.br)
+        p.topology_change_ack = True
+        br_transmit_config(p)
+
+
+# --- changes of the topology ----------------------------------------------------------------------
+
+
+def br_topology_change_detection(br: net_bridge) -> None:
+    """net/bridge/br_stp.c: a port began or ceased to forward (8.6.14)."""
+    if br.stp_enabled != br_private.BR_KERNEL_STP:
+        return
+    if br_is_root_bridge(br):
+        __br_set_topology_change(br, True)
+        mod_timer_in(br.topology_change_timer, br.bridge_forward_delay + br.bridge_max_age)
+    elif not br.topology_change_detected:
+        br_transmit_tcn(br)
+        mod_timer_in(br.tcn_timer, br.bridge_hello_time)
+    br.topology_change_detected = True
+
+
+def br_topology_change_acknowledged(br: net_bridge) -> None:
+    """net/bridge/br_stp.c: the way to the root knows (8.6.15)."""
+    br.topology_change_detected = False
+    timer_delete(br.tcn_timer)
+
+
+def __br_set_topology_change(br: net_bridge, val: bool) -> None:
+    """net/bridge/br_stp.c: during a change addresses age in the forward delay, not `ageing_time`.
+
+    `ageing_time` is twice the forward delay then, as a switch's hardware would be told.
+    """
+    if br.stp_enabled == br_private.BR_KERNEL_STP and br.topology_change != val:
+        br.ageing_time = 2 * br.forward_delay if val else br.bridge_ageing_time
+    if val and not br.topology_change and br.dev.flags & IFF_UP:
+        br_fdb_gc(br, 0)
+    br.topology_change = val

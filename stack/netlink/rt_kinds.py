@@ -19,18 +19,34 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
+from stack.bridge.br_fdb import br_fdb_delete_by_port, br_fdb_flush, br_gc_value
 from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if, br_link_ops
+from stack.bridge.br_input import is_link_local_ether_addr
 from stack.bridge.br_private import (
     BR_BCAST_FLOOD,
+    BR_BPDU_GUARD,
     BR_FLOOD,
+    BR_GROUPFWD_RESTRICTED,
     BR_HAIRPIN_MODE,
     BR_ISOLATED,
     BR_LEARNING,
     BR_MCAST_FLOOD,
+    BR_ROOT_BLOCK,
     br_port_get,
     net_bridge,
 )
-from stack.bridge.br_stp import br_set_port_state
+from stack.bridge.br_stp_if import (
+    br_set_ageing_time,
+    br_set_forward_delay,
+    br_set_hello_time,
+    br_set_max_age,
+    br_set_port_state,
+    br_stp_set_bridge_priority,
+    br_stp_set_enabled,
+    br_stp_set_path_cost,
+    br_stp_set_port_priority,
+)
+from stack.bridge.br_stp_timer import br_timer_value
 from stack.core.dev import dev_set_mtu
 from stack.core.errors import os_error
 from stack.core.netdevice import (
@@ -64,6 +80,8 @@ VLAN_FLAGS = struct.Struct("=II")
 VLAN_FLAGS_KNOWN = 0x1F
 PORT_FLAGS = {
     "IFLA_BRPORT_MODE": BR_HAIRPIN_MODE,
+    "IFLA_BRPORT_GUARD": BR_BPDU_GUARD,
+    "IFLA_BRPORT_PROTECT": BR_ROOT_BLOCK,
     "IFLA_BRPORT_LEARNING": BR_LEARNING,
     "IFLA_BRPORT_UNICAST_FLOOD": BR_FLOOD,
     "IFLA_BRPORT_MCAST_FLOOD": BR_MCAST_FLOOD,
@@ -113,37 +131,81 @@ def veth_link(dev: net_device) -> net_device | None:
 
 def br_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """net/bridge/br_netlink.c br_dev_newlink."""
-    dev = br_add_bridge(net, link_name(tb, "bridge"), tb.get("IFLA_ADDRESS"))
-    br_changelink(dev, tb, data)
+    name = link_name(tb, "bridge")
+    if not ETH_MIN_MTU <= tb.get("IFLA_MTU", ETH_MIN_MTU) <= ETH_MAX_MTU:  # rtnl_create_link
+        raise NlError(errno.EINVAL)
+    dev = br_add_bridge(net, name, tb.get("IFLA_ADDRESS"))
+    try:
+        br_changelink(dev, tb, data)
+    except OSError:
+        br_link_ops.dellink(dev)
+        raise
     return dev
 
 
+BR_TIMES = {
+    "IFLA_BR_FORWARD_DELAY": br_set_forward_delay,
+    "IFLA_BR_HELLO_TIME": br_set_hello_time,
+    "IFLA_BR_MAX_AGE": br_set_max_age,
+}
+
+
 def br_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
-    """net/bridge/br_netlink.c."""
+    """net/bridge/br_netlink.c. Raises: NlError."""
     br: net_bridge = dev.priv
+    for name, setter in BR_TIMES.items():
+        if name in data:
+            err = setter(br, data[name] * BR_TICK_NS)
+            if err:
+                raise NlError(-err)
     if "IFLA_BR_AGEING_TIME" in data:
-        br.ageing_time = data["IFLA_BR_AGEING_TIME"] * BR_TICK_NS
+        br_set_ageing_time(br, data["IFLA_BR_AGEING_TIME"] * BR_TICK_NS)
+    if "IFLA_BR_STP_STATE" in data:
+        br_stp_set_enabled(br, bool(data["IFLA_BR_STP_STATE"]))
+    if "IFLA_BR_PRIORITY" in data:
+        br_stp_set_bridge_priority(br, data["IFLA_BR_PRIORITY"])
     if "IFLA_BR_GROUP_FWD_MASK" in data:
+        if data["IFLA_BR_GROUP_FWD_MASK"] & BR_GROUPFWD_RESTRICTED:
+            raise NlError(errno.EINVAL)
         br.group_fwd_mask = data["IFLA_BR_GROUP_FWD_MASK"]
+    if "IFLA_BR_GROUP_ADDR" in data:
+        addr = data["IFLA_BR_GROUP_ADDR"]
+        if len(addr) != ETH_ALEN or not is_link_local_ether_addr(addr) or addr[5] in (1, 2, 3):
+            raise NlError(errno.EINVAL)
+        br.group_addr = addr
+    if "IFLA_BR_FDB_FLUSH" in data:
+        br_fdb_flush(br)
     if "IFLA_BR_FDB_MAX_LEARNED" in data:
         br.fdb_max_learned = data["IFLA_BR_FDB_MAX_LEARNED"]
-
-
-def bridge_id(dev: net_device) -> bytes:
-    """The priority, always 0x8000, and the address of a bridge."""
-    br: net_bridge = dev.priv
-    return b"\x80\0" + br.bridge_addr
 
 
 def br_fill_info(dev: net_device) -> dict[str, Any]:
     """net/bridge/br_netlink.c."""
     br: net_bridge = dev.priv
-    return {
+    timers = {
+        "IFLA_BR_HELLO_TIMER": br.hello_timer,
+        "IFLA_BR_TCN_TIMER": br.tcn_timer,
+        "IFLA_BR_TOPOLOGY_CHANGE_TIMER": br.topology_change_timer,
+    }
+    found: dict[str, Any] = {
+        name: br_timer_value(timer) // BR_TICK_NS for name, timer in timers.items()
+    }
+    return found | {
+        "IFLA_BR_GC_TIMER": br_gc_value(br) // BR_TICK_NS,
         "IFLA_BR_FORWARD_DELAY": br.forward_delay // BR_TICK_NS,
+        "IFLA_BR_HELLO_TIME": br.hello_time // BR_TICK_NS,
+        "IFLA_BR_MAX_AGE": br.max_age // BR_TICK_NS,
         "IFLA_BR_AGEING_TIME": br.ageing_time // BR_TICK_NS,
-        "IFLA_BR_STP_STATE": 0,
+        "IFLA_BR_STP_STATE": br.stp_enabled,
+        "IFLA_BR_PRIORITY": int.from_bytes(br.bridge_id[:2], "big"),
         "IFLA_BR_GROUP_FWD_MASK": br.group_fwd_mask,
-        "IFLA_BR_BRIDGE_ID": bridge_id(dev),
+        "IFLA_BR_BRIDGE_ID": br.bridge_id,
+        "IFLA_BR_ROOT_ID": br.designated_root,
+        "IFLA_BR_ROOT_PORT": br.root_port,
+        "IFLA_BR_ROOT_PATH_COST": br.root_path_cost,
+        "IFLA_BR_TOPOLOGY_CHANGE": int(br.topology_change),
+        "IFLA_BR_TOPOLOGY_CHANGE_DETECTED": int(br.topology_change_detected),
+        "IFLA_BR_GROUP_ADDR": br.group_addr,
         "IFLA_BR_FDB_MAX_LEARNED": br.fdb_max_learned,
     }
 
@@ -164,25 +226,52 @@ def brport_fill(dev: net_device) -> dict[str, Any]:
     assert p is not None
     found: dict[str, Any] = {
         "IFLA_BRPORT_STATE": p.state,
-        "IFLA_BRPORT_PRIORITY": 32,
-        "IFLA_BRPORT_COST": 2,
+        "IFLA_BRPORT_PRIORITY": p.priority,
+        "IFLA_BRPORT_COST": p.path_cost,
     }
     found |= {name: int(bool(p.flags & bit)) for name, bit in PORT_FLAGS.items()}
-    found |= {"IFLA_BRPORT_NO": p.port_no, "IFLA_BRPORT_GROUP_FWD_MASK": p.group_fwd_mask}
+    found |= {
+        "IFLA_BRPORT_ROOT_ID": p.designated_root,
+        "IFLA_BRPORT_BRIDGE_ID": p.designated_bridge,
+        "IFLA_BRPORT_DESIGNATED_PORT": p.designated_port,
+        "IFLA_BRPORT_DESIGNATED_COST": p.designated_cost & 0xFFFF,
+        "IFLA_BRPORT_ID": p.port_id,
+        "IFLA_BRPORT_NO": p.port_no,
+        "IFLA_BRPORT_TOPOLOGY_CHANGE_ACK": int(p.topology_change_ack),
+        "IFLA_BRPORT_CONFIG_PENDING": int(p.config_pending),
+        "IFLA_BRPORT_GROUP_FWD_MASK": p.group_fwd_mask,
+    }
+    timers = {
+        "IFLA_BRPORT_MESSAGE_AGE_TIMER": p.message_age_timer,
+        "IFLA_BRPORT_FORWARD_DELAY_TIMER": p.forward_delay_timer,
+        "IFLA_BRPORT_HOLD_TIMER": p.hold_timer,
+    }
+    found |= {name: br_timer_value(timer) // BR_TICK_NS for name, timer in timers.items()}
     return found
 
 
+PORT_SETTERS = {
+    "IFLA_BRPORT_COST": br_stp_set_path_cost,
+    "IFLA_BRPORT_PRIORITY": br_stp_set_port_priority,
+    "IFLA_BRPORT_STATE": br_set_port_state,
+}
+
+
 def br_setport(dev: net_device, given: Attrs) -> None:
-    """net/bridge/br_netlink.c: the switches and the state of a port. Raises: OSError."""
+    """net/bridge/br_netlink.c: switches, cost, priority and state of a port. Raises: OSError."""
     p = br_port_get(dev)
     assert p is not None
     for name, bit in PORT_FLAGS.items():
         if name in given:
             p.flags = p.flags | bit if given[name] else p.flags & ~bit
-    if "IFLA_BRPORT_STATE" in given:
-        err = br_set_port_state(p, given["IFLA_BRPORT_STATE"])
-        if err:
-            raise os_error(-err, f"{dev.name}: state")
+    for name, setter in PORT_SETTERS.items():
+        if name in given:
+            err = setter(p, given[name])
+            if err:
+                what = name.removeprefix("IFLA_BRPORT_").lower()
+                raise os_error(-err, f"{dev.name}: {what}")
+    if "IFLA_BRPORT_FLUSH" in given:
+        br_fdb_delete_by_port(p.br, p, False)
 
 
 # --- vlan -----------------------------------------------------------------------------------------

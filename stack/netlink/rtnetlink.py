@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from stack.bridge.br_private import net_bridge_port
 from stack.core import uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.netdevice import (
@@ -70,6 +71,7 @@ from stack.netlink.rt_filter import (
 )
 from stack.netlink.rt_getroute import inet6_rtm_getroute, inet_rtm_getroute
 from stack.netlink.rt_link import (
+    br_fill_ifinfo,
     br_setlink,
     inet6_dump_ifinfo,
     rtnl_bridge_getlink,
@@ -292,6 +294,8 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
         ops, rule = what
         group = RTNLGRP_IPV6_RULE if ops.family == uapi.AF_INET6 else RTNLGRP_IPV4_RULE
         _tell(net, group, kind, lambda one: fib_nl_fill_rule(net, ops, one), rule)
+    elif isinstance(what, net_bridge_port):
+        _tell(net, RTNLGRP_LINK, kind, lambda p: br_fill_ifinfo(p.dev, p), what)
     elif isinstance(what, tcf_chain):
         flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
         _tell(net, RTNLGRP_TC, kind, tc_chain_fill_node, what, flags)

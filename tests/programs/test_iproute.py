@@ -305,6 +305,25 @@ ROWS = {
         bridge fdb del 02:00:00:00:00:99 dev v1 master
         bridge fdb del 02:00:00:00:00:99 dev v1 master; echo $?
         bridge link set dev v1 state 9; echo $?; bridge link set dev v0 learning off; echo $?
+        bridge link set dev v1 cost 7 priority 3; bridge link set dev v1 cost 70000; echo $?
+        bridge link set dev v1 priority 64; echo $?; bridge link set dev v1 guard on; bridge link
+        bridge link set dev v1 root_block on; ip link set br0 type bridge priority 4096
+        ip link set br0 type bridge hello_time 300 max_age 1000 forward_delay 1800 stp_state 1
+        bridge link set dev v1 state 3; echo $?
+        for x in hello_time max_age forward_delay
+        do ip link set br0 type bridge $x 1; echo $?; ip link set br0 type bridge $x 9999; echo $?
+        done
+        ip link set br0 type bridge group_fwd_mask 7; echo $?
+        ip link set br0 type bridge group_address 01:80:c2:00:00:02; echo $?
+        ip link set br0 type bridge group_address 01:80:c2:00:00:0d fdb_flush
+        B='forward_delay|hello_time|max_age|ageing_time|stp_state|priority|bridge_id'
+        B="$B|designated_root|root_port|root_path_cost|group_address"
+        ip -d link show br0 | grep -oE "($B) [^ ]*"
+        P='state|priority|cost|guard|root_block|port_id|port_no|designated_port'
+        P="$P|designated_cost|designated_bridge|designated_root|config_pending"
+        ip -d link show v1 | sed -n 's/.*bridge_slave//p' | grep -oE "($P) [^ ]*"
+        ip link set v1 type bridge_slave cost 9
+        ip link set v1 type bridge_slave priority 65; echo $?
         ip link set v1 nomaster; bridge link; ip link del br0; ip link show br0; echo $?
         """,
         ((REFUSED, ""),),

@@ -132,7 +132,7 @@ UNNAMED: dict[str, str] = {
         (
             *("disable_irq", "enable_irq"),
             *("local_irq_disable", "local_irq_enable", "napi_gro_enable", "add_timer"),
-            *("timer_pending", "in_softirq", "pci_enable_device_mem"),
+            *("in_softirq", "pci_enable_device_mem"),
             *("pci_pm_suspend", "pci_pm_resume", "msg_iter", "msg_done", "vlan_devices"),
         ),
         "for drivers and tests, which use the layer without the stack above",

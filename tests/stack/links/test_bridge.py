@@ -419,11 +419,16 @@ def test_the_listings(switch):
         host, "br0", statistics=True
     )
     assert bridge_fdb(host, "br7") == ""
-    assert [line.split()[-1] for line in bridge_link(host).splitlines()] == ["forwarding"] * 3
+    ends = [line.split(" state ")[1] for line in bridge_link(host).splitlines()]
+    assert ends == ["forwarding priority 32 cost 100"] * 3
     shown = ip_link(host)
     assert "eth1: <UP,BROADCAST,RUNNING,PROMISC,ALLMULTI" in shown
     assert "qdisc pfifo_fast master br0 state UP" in shown
-    assert "bridge forward_delay 1500 ageing_time 30000 stp_state 0" in shown
+    assert (
+        "bridge forward_delay 1500 hello_time 200 max_age 2000 ageing_time 30000 stp_state 0 "
+        "priority 32768 bridge_id 8000.2:0:0:0:0:1 designated_root 8000.2:0:0:0:0:1 root_port 0 "
+        "root_path_cost 0 topology_change 0 group_fwd_mask 0x0\n" in shown
+    )
     assert "driver: bridge\n" in ethtool.ethtool(host, ["-i", "br0"])
     assert "tx-vlan-offload: on" in ethtool.ethtool(host, ["-k", "br0"])
 
