@@ -74,6 +74,7 @@ IFF_802_1Q_VLAN = 1 << 0
 IFF_EBRIDGE = 1 << 1
 IFF_BRIDGE_PORT = 1 << 2
 IFF_DONT_BRIDGE = 1 << 3
+IFF_MACVLAN_PORT = 1 << 4
 
 # include/uapi/linux/netdevice.h: net_device.addr_assign_type
 NET_ADDR_RANDOM = 1
