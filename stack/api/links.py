@@ -5,6 +5,7 @@ lock, calls the kernel's function, and turns -errno into OSError:
 
     add_dummy, add_tap, add_veth            stack/drivers: dummy.py, tun.py, veth.py
     add_vlan                                stack/vlan: vlan_newlink
+    add_macvlan                             stack/drivers: macvlan_common_newlink
     add_tunnel                              stack/tunnel: tunnel_newlink
     add_bridge, set_master, bridge_port     stack/bridge: br_add_bridge, br_add_if ...
     add_bond                                stack/bonding: bond_create, bond_enslave
@@ -74,6 +75,8 @@ from stack.core.netdevice import flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.uapi import AF_INET
 from stack.drivers.dummy import dummy_newlink
+from stack.drivers.macvlan import macvlan_common_newlink
+from stack.drivers.macvlan_dev import MACVLAN_MODE_NAMES
 from stack.drivers.tun import Link, tun_set_iff
 from stack.drivers.veth import veth_link_ops, veth_newlink
 from stack.ipv4.fib import parse_addr
@@ -226,6 +229,37 @@ class Links(Net):
                 vlan_dev_set_ingress_priority(dev, skb_prio, prio)
             for skb_prio, prio in (egress_qos or {}).items():
                 vlan_dev_set_egress_priority(dev, skb_prio, prio)
+            return _opened(dev, up)
+
+    def add_macvlan(
+        self,
+        name: str,
+        link: str | net_device,
+        mode: str = "vepa",
+        *,
+        sources: list[bytes] | None = None,
+        mac: bytes | None = None,
+        mtu: int | None = None,
+        up: bool = False,
+    ) -> net_device:
+        """`ip link add link LINK name NAME type macvlan mode MODE`: one more address on a device.
+
+        `mode`: private, vepa, bridge, passthru, source; `sources` are the senders of mode source.
+        `set_netns` moves it to another namespace. Raises: OSError: EEXIST; EBUSY, a bridge has the
+        link; EINVAL, an MTU above the link's, no Ethernet, passthru beside others. ArgumentError:
+        no such mode.
+        """
+        _check_new("add_macvlan", name, mac=mac)
+        check_type("add_macvlan", "link", link, (str, net_device), "an interface, or its name")
+        if mode not in MACVLAN_MODE_NAMES:
+            known = ", ".join(MACVLAN_MODE_NAMES)
+            raise ArgumentError(f"add_macvlan: no mode {mode!r}; there are: {known}")
+        with self.lock:
+            lower = self._dev(link) if isinstance(link, str) else link
+            number = MACVLAN_MODE_NAMES[mode]
+            dev = macvlan_common_newlink(
+                self, name, lower, number, mtu=mtu, mac=mac, sources=sources
+            )
             return _opened(dev, up)
 
     def add_tunnel(
@@ -556,9 +590,8 @@ def ip_link(net: Net) -> str:
 
 def _link(dev: net_device) -> str:
     on = ""
-    if is_vlan_dev(dev):
-        vlan: vlan_dev_priv = dev.priv
-        on = "@" + _seen_from(dev, vlan.real_dev)
+    if _is_stacked(dev):
+        on = "@" + _seen_from(dev, dev.lower[0])
     elif dev.rtnl_link_ops is veth_link_ops and dev.priv.peer is not None:
         on = "@" + _seen_from(dev, dev.priv.peer)
     flags = flag_names(dev)
@@ -581,8 +614,13 @@ def _operstate(dev: net_device) -> str:
     return "LOWERLAYERDOWN" if _no_lower(dev) else _carrier(dev)
 
 
+def _is_stacked(dev: net_device) -> bool:
+    """A device on one other: a VLAN, a macvlan."""
+    return bool(dev.lower) and not netif_is_bridge_master(dev)
+
+
 def _no_lower(dev: net_device) -> bool:
-    return is_vlan_dev(dev) and bool(dev.state & netdevice.LINK_STATE_NOCARRIER)
+    return _is_stacked(dev) and bool(dev.state & netdevice.LINK_STATE_NOCARRIER)
 
 
 def _carrier(dev: net_device) -> str:

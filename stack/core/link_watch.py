@@ -38,6 +38,14 @@ def netif_carrier_off(dev: net_device) -> None:
             linkwatch_fire_event(dev)
 
 
+def netif_stacked_transfer_operstate(rootdev: net_device, dev: net_device) -> None:
+    """net/core/dev.c: the carrier of a device is that of the one below it."""
+    if netif_carrier_ok(rootdev):
+        netif_carrier_on(dev)
+    else:
+        netif_carrier_off(dev)
+
+
 def linkwatch_fire_event(dev: net_device) -> None:
     """net/core/link_watch.c: (de)activate the queue and tell the notifiers, as soon as possible."""
     machine = dev.machine

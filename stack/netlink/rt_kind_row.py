@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stack.core.netdevice import ETH_ALEN, net_device, rtnl_link_ops
+from stack.core.netdevice import ETH_ALEN, ETH_MAX_MTU, ETH_MIN_MTU, net_device, rtnl_link_ops
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
 
@@ -25,6 +25,15 @@ def validate_ether(tb: Attrs, data: Attrs | None) -> None:
             raise NlError(errno.EINVAL)
         if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
             raise NlError(errno.EADDRNOTAVAIL)
+
+
+def validate_mtu(tb: Attrs, least: int = ETH_MIN_MTU, most: int = ETH_MAX_MTU) -> None:
+    """net/core/dev.c dev_validate_mtu: an MTU that the kind can have. Raises: NlError EINVAL."""
+    mtu = tb.get("IFLA_MTU", least)
+    if mtu < least:
+        raise NlError(errno.EINVAL, "mtu less than device minimum")
+    if most and mtu > most:
+        raise NlError(errno.EINVAL, "mtu greater than device maximum")
 
 
 @dataclass(frozen=True, slots=True)

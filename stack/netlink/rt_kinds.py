@@ -66,6 +66,7 @@ from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN
 from stack.netlink.rt_bond import BOND_ROW
 from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
+from stack.netlink.rt_macvlan import MACVLAN_ROW
 from stack.netlink.rt_tunnels import TUNNEL_ROWS
 from stack.netlink.rt_vxlan import VXLAN_ROW
 from stack.vlan.vlan import vlan_link_ops, vlan_newlink
@@ -376,6 +377,7 @@ ROWS = (
     *TUNNEL_ROWS,
     VXLAN_ROW,
     BOND_ROW,
+    MACVLAN_ROW,
 )
 KINDS: dict[str, link_kind] = {row.kind: row for row in ROWS}
 """rtnl_link_ops of each kind, by IFLA_INFO_KIND."""

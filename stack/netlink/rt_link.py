@@ -28,6 +28,7 @@ from stack.core.dev import (
 from stack.core.errors import os_error
 from stack.core.netdevice import (
     IFF_ALLMULTI,
+    IFF_MACVLAN_PORT,
     IFF_PROMISC,
     IFF_UP,
     LINK_STATE_NOCARRIER,
@@ -44,7 +45,6 @@ from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, NlError
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kinds import BR_TICK_NS, br_setport, brport_fill, link_kind_of
-from stack.vlan.vlan_dev import is_vlan_dev
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -66,7 +66,10 @@ def operstate(dev: net_device) -> int:
     if not dev.flags & IFF_UP:
         return IF_OPER_DOWN
     if dev.state & LINK_STATE_NOCARRIER:
-        return IF_OPER_LOWERLAYERDOWN if is_vlan_dev(dev) else IF_OPER_DOWN
+        lower = dev_get_iflink(dev)
+        if lower is not None and lower.net is dev.net and lower.state & LINK_STATE_NOCARRIER:
+            return IF_OPER_LOWERLAYERDOWN
+        return IF_OPER_DOWN
     return IF_OPER_UNKNOWN if dev is dev.net.loopback_dev else IF_OPER_UP
 
 
@@ -77,9 +80,10 @@ def dev_get_iflink(dev: net_device) -> net_device | None:
 
 
 def told_flags(dev: net_device) -> int:
-    """dev_get_flags, without the promiscuity that a port has for its master only."""
+    """dev_get_flags, without the promiscuity that a port has for its master or a macvlan only."""
     flags = dev_get_flags(dev)
-    return flags & ~(IFF_PROMISC | IFF_ALLMULTI) if dev.master is not None else flags
+    lower = dev.master is not None or dev.priv_flags & IFF_MACVLAN_PORT
+    return flags & ~(IFF_PROMISC | IFF_ALLMULTI) if lower else flags
 
 
 def rtnl_link_fill(dev: net_device) -> dict[str, Any] | None:

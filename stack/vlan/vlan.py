@@ -27,9 +27,9 @@ from stack.core.if_vlan import (
     vlan_vid_add,
     vlan_vid_del,
 )
-from stack.core.link_watch import netif_carrier_off, netif_carrier_on
+from stack.core.link_watch import netif_stacked_transfer_operstate
 from stack.core.net_namespace import load_module, pernet_operations
-from stack.core.netdevice import net_device, netif_carrier_ok, rtnl_link_ops
+from stack.core.netdevice import net_device, rtnl_link_ops
 from stack.core.rtnetlink import rtnl_create_link
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.vlan.vlan_dev import (
@@ -115,7 +115,7 @@ def register_vlan_dev(dev: net_device) -> int:
     if err:
         vlan_vid_del(real_dev, vlan.vlan_proto, vlan.vlan_id)
         return err
-    vlan_transfer_operstate(real_dev, dev)
+    netif_stacked_transfer_operstate(real_dev, dev)
     info = real_dev.vlan_info
     assert info is not None, "vlan_vid_add made it"
     info.vlan_group[vlan.vlan_proto << 16 | vlan.vlan_id] = dev
@@ -139,14 +139,6 @@ def unregister_vlan_dev(dev: net_device) -> None:
 
 
 vlan_link_ops = rtnl_link_ops("vlan", unregister_vlan_dev)
-
-
-def vlan_transfer_operstate(real_dev: net_device, dev: net_device) -> None:
-    """net/core/dev.c netif_stacked_transfer_operstate: the carrier is the real device's."""
-    if netif_carrier_ok(real_dev):
-        netif_carrier_on(dev)
-    else:
-        netif_carrier_off(dev)
 
 
 def vlan_sync_address(real_dev: net_device, dev: net_device) -> None:
@@ -186,7 +178,7 @@ def vlan_device_event(event: int, dev: net_device) -> None:
     vlans: list[net_device] = list(info.vlan_group.values())
     if event == netdevice.NETDEV_CHANGE:
         for vlan in vlans:
-            vlan_transfer_operstate(dev, vlan)
+            netif_stacked_transfer_operstate(dev, vlan)
     elif event == netdevice.NETDEV_CHANGEADDR:
         for vlan in vlans:
             if vlan.flags & netdevice.IFF_UP:
@@ -202,12 +194,12 @@ def vlan_device_event(event: int, dev: net_device) -> None:
         for vlan in vlans:
             if vlan.flags & netdevice.IFF_UP and not vlan.priv.flags & VLAN_FLAG_LOOSE_BINDING:
                 dev_close(vlan)
-            vlan_transfer_operstate(dev, vlan)
+            netif_stacked_transfer_operstate(dev, vlan)
     elif event == netdevice.NETDEV_UP:
         for vlan in vlans:
             if not vlan.flags & netdevice.IFF_UP and not vlan.priv.flags & VLAN_FLAG_LOOSE_BINDING:
                 dev_change_flags(vlan, vlan.flags | netdevice.IFF_UP)
-            vlan_transfer_operstate(dev, vlan)
+            netif_stacked_transfer_operstate(dev, vlan)
     elif (
         event == netdevice.NETDEV_UNREGISTER and dev.reg_state == netdevice.NETREG_UNREGISTERED
     ):  # else it moves

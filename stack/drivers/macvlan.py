@@ -1,0 +1,217 @@
+"""drivers/net/macvlan.c: devices of macvlan come, change, follow their lower device, and go."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from stack.core import netdevice
+from stack.core.dev import (
+    dev_set_mtu,
+    free_netdev,
+    netdev_update_features,
+    register_netdevice,
+    unregister_netdevice,
+)
+from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
+from stack.core.errors import os_error
+from stack.core.link_watch import linkwatch_fire_event, netif_stacked_transfer_operstate
+from stack.core.net_namespace import load_module, pernet_operations
+from stack.core.netdevice import net_device, rtnl_link_ops
+from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.drivers.macvlan_dev import (
+    MACVLAN_DEFAULT_BC_QUEUE_LEN,
+    MACVLAN_MODE_PASSTHRU,
+    MACVLAN_MODE_SOURCE,
+    MACVLAN_MODE_VEPA,
+    macvlan_dev,
+    macvlan_netdev_ops,
+    macvlan_port,
+    macvlan_port_create,
+    macvlan_port_destroy,
+    macvlan_port_get,
+    macvlan_setup,
+    macvlan_sync_address,
+)
+
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
+
+
+def macvlan_common_newlink(
+    net: Net,
+    name: str,
+    lowerdev: net_device,
+    mode: int = MACVLAN_MODE_VEPA,
+    flags: int = 0,
+    *,
+    mtu: int | None = None,
+    mac: bytes | None = None,
+    sources: list[bytes] | None = None,
+    bc_queue_len: int = MACVLAN_DEFAULT_BC_QUEUE_LEN,
+    bc_cutoff: int | None = None,
+) -> net_device:
+    """`ip link add link LOWER name NAME type macvlan mode MODE`.
+
+    `mtu` None: the lower device's. `sources` are the senders of mode source. On a device of macvlan
+    the new one is beside it, on the same lower device.
+
+    Raises:
+        OSError: EEXIST, the name is taken. EINVAL: the lower device is no Ethernet, the MTU is
+            above its own, mode passthru is not alone, senders of another mode. EBUSY: a bridge has
+            the lower device.
+        ValueError: the name is empty or too long.
+    """
+    macvlan_init_module(net.machine)
+    what = f"macvlan {name} on {lowerdev.name}"
+    if is_macvlan(lowerdev):
+        lowerdev = lowerdev.priv.lowerdev
+    if mtu is not None and mtu > lowerdev.mtu:
+        raise os_error(errno.EINVAL, f"{what}: mtu {mtu}")
+    port = macvlan_port_get(lowerdev)
+    if port is None:
+        err = macvlan_port_create(lowerdev)
+        if err:
+            raise os_error(-err, what)
+        port = macvlan_port_get(lowerdev)
+        assert port is not None, "macvlan_port_create made it"
+    vlan: macvlan_dev | None = None
+    try:
+        if port.passthru or (mode == MACVLAN_MODE_PASSTHRU and port.count):
+            raise os_error(errno.EINVAL, f"{what}: mode passthru is for one device alone")
+        if sources is not None and mode != MACVLAN_MODE_SOURCE:
+            raise os_error(errno.EINVAL, f"{what}: senders are for mode source")
+        dev = rtnl_create_link(net, name, macvlan_link_ops, macvlan_setup)
+        vlan = macvlan_dev(dev, lowerdev, port)
+        vlan.mode, vlan.flags = mode, flags
+        vlan.bc_queue_len_req = bc_queue_len
+        dev.priv = vlan
+        dev.mtu = lowerdev.mtu if mtu is None else mtu
+        dev.min_mtu, dev.max_mtu = netdevice.ETH_MIN_MTU, lowerdev.max_mtu
+        dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
+        dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
+        if mode == MACVLAN_MODE_PASSTHRU:
+            port.passthru = True
+            dev.dev_addr = lowerdev.dev_addr
+            dev.addr_assign_type = lowerdev.addr_assign_type
+        for addr in sources or ():
+            macvlan_hash_add_source(vlan, addr)
+        if bc_cutoff is not None:
+            port.bc_cutoff = bc_cutoff
+        err = register_netdevice(dev)
+        if not err:
+            err = netdev_upper_dev_link(lowerdev, dev)
+            if err:
+                unregister_netdevice(dev)
+        if err:
+            raise os_error(-err, what)
+    except (OSError, ValueError):
+        if vlan is not None:
+            macvlan_flush_sources(vlan)
+        if not port.count:
+            macvlan_port_destroy(port)
+        raise
+    port.vlans.append(vlan)
+    update_port_bc_queue_len(port)
+    netif_stacked_transfer_operstate(lowerdev, dev)
+    linkwatch_fire_event(dev)
+    return dev
+
+
+def is_macvlan(dev: net_device) -> bool:
+    """include/linux/if_macvlan.h netif_is_macvlan."""
+    return dev.netdev_ops is macvlan_netdev_ops
+
+
+def macvlan_dellink(dev: net_device) -> None:
+    """`ip link del`; the last device on a lower one gives that back."""
+    if dev.reg_state != netdevice.NETREG_REGISTERED:
+        return
+    vlan: macvlan_dev = dev.priv
+    macvlan_flush_sources(vlan)
+    vlan.port.vlans.remove(vlan)
+    update_port_bc_queue_len(vlan.port)
+    unregister_netdevice(dev)
+    netdev_upper_dev_unlink(vlan.lowerdev, dev)
+    free_netdev(dev)
+
+
+macvlan_link_ops = rtnl_link_ops("macvlan", macvlan_dellink)
+
+
+def update_port_bc_queue_len(port: macvlan_port) -> None:
+    """The longest queue that one of the devices asks for."""
+    port.bc_queue_len_used = max((vlan.bc_queue_len_req for vlan in port.vlans), default=0)
+
+
+# --- senders of mode source -----------------------------------------------------------------------
+
+
+def macvlan_hash_add_source(vlan: macvlan_dev, addr: bytes) -> None:
+    """One sender more; not twice."""
+    if addr not in vlan.sources:
+        vlan.sources.insert(0, addr)
+        vlan.port.vlan_source_hash.setdefault(addr, []).insert(0, vlan)
+
+
+def macvlan_hash_del_source(vlan: macvlan_dev, addr: bytes) -> None:
+    """One sender fewer; one that is not there is ignored."""
+    if addr in vlan.sources:
+        vlan.sources.remove(addr)
+        users = vlan.port.vlan_source_hash[addr]
+        users.remove(vlan)
+        if not users:
+            del vlan.port.vlan_source_hash[addr]
+
+
+def macvlan_flush_sources(vlan: macvlan_dev) -> None:
+    """No sender is left."""
+    for addr in tuple(vlan.sources):
+        macvlan_hash_del_source(vlan, addr)
+
+
+# --- the lower device -----------------------------------------------------------------------------
+
+
+def macvlan_device_event(event: int, dev: net_device) -> int | None:
+    """Pass events of a lower device on to the devices on it."""
+    port = macvlan_port_get(dev)
+    if port is None:
+        return None
+    vlans = tuple(port.vlans)
+    if event in (netdevice.NETDEV_UP, netdevice.NETDEV_DOWN, netdevice.NETDEV_CHANGE):
+        for vlan in vlans:
+            netif_stacked_transfer_operstate(dev, vlan.dev)
+    elif event == netdevice.NETDEV_FEAT_CHANGE:
+        for vlan in vlans:
+            vlan.dev.gso_max_size = dev.gso_max_size
+            vlan.dev.gso_max_segs = dev.gso_max_segs
+            netdev_update_features(vlan.dev)
+    elif event == netdevice.NETDEV_CHANGEMTU:
+        for vlan in vlans:
+            if vlan.dev.mtu > dev.mtu:
+                dev_set_mtu(vlan.dev, dev.mtu)
+    elif event == netdevice.NETDEV_CHANGEADDR:
+        if port.passthru and vlans and macvlan_sync_address(vlans[0].dev, dev.dev_addr):
+            return netdevice.NOTIFY_BAD
+    elif (
+        event == netdevice.NETDEV_UNREGISTER and dev.reg_state == netdevice.NETREG_UNREGISTERED
+    ):  # else it moves
+        for vlan in vlans:
+            macvlan_dellink(vlan.dev)
+    return None
+
+
+def macvlan_init_net(net: Net) -> None:
+    """Watch the devices, starting with those that exist."""
+    register_netdevice_notifier(net, macvlan_device_event)
+
+
+macvlan_net_ops = pernet_operations(init=macvlan_init_net)
+
+
+def macvlan_init_module(machine: Machine) -> None:
+    """Load the module, once; making a device does."""
+    load_module(machine, "macvlan", macvlan_net_ops)

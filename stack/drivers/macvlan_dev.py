@@ -1,0 +1,574 @@
+"""drivers/net/macvlan.c: devices with MAC addresses of their own on one lower device.
+
+    macvlan_start_xmit          to another device of mode bridge, and out through the lower device
+        macvlan_broadcast       a group's frame to the others of mode bridge
+        dev_queue_xmit
+    macvlan_handle_frame        the lower device's rx_handler: whose is this frame?
+        macvlan_forward_source  copies for mode source, by the sender
+        macvlan_broadcast_enqueue -> macvlan_process_broadcast      a group's frame, later
+        macvlan_multicast_rx    a group that one device at most has joined, now
+
+State: the lower device's `rx_handler_data` is its macvlan_port. That has all devices in `vlans`,
+those that are up by address in `vlan_hash`, senders of mode source in `vlan_source_hash`. A frame
+for a group is for the devices whose own lists (`dev.mc`) name it. Read macvlan_handle_frame first.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from functools import partial
+
+from fastpath.base import skbuff
+from fastpath.base.skbuff import (
+    consume_skb,
+    sk_buff,
+    skb_clone,
+    skb_copy_bits,
+    skb_reset_mac_header,
+    skb_share_check,
+)
+from fastpath.net.hdr import eth_hdr
+from stack.core import netdevice
+from stack.core.backlog import netif_rx
+from stack.core.dev import (
+    dev_addresses_sync,
+    dev_addresses_unsync,
+    dev_set_allmulti,
+    dev_set_mac_address,
+    dev_set_promiscuity,
+    dev_uc_add,
+    dev_uc_del,
+    netdev_increment_features,
+)
+from stack.core.dev_forward import __dev_forward_skb
+from stack.core.dev_queue import dev_queue_xmit
+from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
+from stack.core.drop_reason import (
+    SKB_DROP_REASON_DEV_READY,
+    SKB_DROP_REASON_NOT_SPECIFIED,
+    kfree_skb_reason,
+)
+from stack.core.ethtool import (
+    ethtool_drvinfo,
+    ethtool_get_settings,
+    ethtool_get_ts_info,
+    ethtool_link_ksettings,
+    ethtool_ops,
+)
+from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
+from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
+from stack.core.rows import row, state
+from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
+from stack.ethernet.eth import eth_validate_addr, ether_setup, is_valid_ether_addr
+
+# include/uapi/linux/if_link.h
+MACVLAN_MODE_PRIVATE, MACVLAN_MODE_VEPA, MACVLAN_MODE_BRIDGE = 1, 2, 4
+MACVLAN_MODE_PASSTHRU, MACVLAN_MODE_SOURCE = 8, 16
+MACVLAN_MODE_NAMES = {
+    "private": MACVLAN_MODE_PRIVATE,
+    "vepa": MACVLAN_MODE_VEPA,
+    "bridge": MACVLAN_MODE_BRIDGE,
+    "passthru": MACVLAN_MODE_PASSTHRU,
+    "source": MACVLAN_MODE_SOURCE,
+}
+MACVLAN_FLAG_NOPROMISC, MACVLAN_FLAG_NODST = 1, 2
+MACVLAN_DEFAULT_BC_QUEUE_LEN = 1000
+FROM_OUTSIDE = (
+    MACVLAN_MODE_PRIVATE | MACVLAN_MODE_VEPA | MACVLAN_MODE_PASSTHRU | MACVLAN_MODE_BRIDGE
+)
+"""The modes of devices that get a group's frame of a sender who is none of them."""
+ETH_P_PAUSE = 0x8808
+ALWAYS_ON = netdevice.NETIF_F_SG | netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_GSO_SOFTWARE
+MACVLAN_FEATURES = (
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_HIGHDMA
+    | netdevice.NETIF_F_FRAGLIST
+    | netdevice.NETIF_F_GSO
+    | netdevice.NETIF_F_ALL_TSO
+    | netdevice.NETIF_F_LRO
+    | netdevice.NETIF_F_GRO
+    | netdevice.NETIF_F_RXCSUM
+    | netdevice.NETIF_F_HW_VLAN_CTAG_FILTER
+)
+
+
+@state
+class macvlan_dev:
+    """include/linux/if_macvlan.h: a device's own part."""
+
+    dev: net_device
+    lowerdev: net_device
+    port: macvlan_port
+    mode: int = row(MACVLAN_MODE_VEPA)
+    flags: int = row(0)
+    """MACVLAN_FLAG_*."""
+    bc_queue_len_req: int = row(MACVLAN_DEFAULT_BC_QUEUE_LEN)
+    """Frames for groups that may wait, as this device asks."""
+    sources: list[bytes] = row(make=list)
+    """Whose frames a device of mode source gets, the newest first."""
+
+
+@state
+class macvlan_port:
+    """What the lower device keeps about the devices on it."""
+
+    dev: net_device
+    perm_addr: bytes = row(of=lambda port: port.dev.dev_addr)
+    """The address that it gets back when mode passthru ends."""
+    vlans: list[macvlan_dev] = row(make=list)
+    vlan_hash: dict[bytes, macvlan_dev] = row(make=dict)
+    vlan_source_hash: dict[bytes, list[macvlan_dev]] = row(make=dict)
+    count: int = row(0)
+    passthru: bool = row(False)
+    addr_change: bool = row(False)
+    """The device of mode passthru gives the lower one its address."""
+    bc_queue: deque[tuple[sk_buff, macvlan_dev | None]] = row(make=deque)
+    """Frames for groups that wait, each with the device of its sender."""
+    bc_queue_len_used: int = row(0)
+    """The most of them: the largest that a device asks for."""
+    bc_cutoff: int = row(1)
+    """A group that more devices have joined waits; -1: none does."""
+    bc_work: work_struct = row()
+
+
+def macvlan_port_get(dev: net_device) -> macvlan_port | None:
+    """The port of a lower device; None: nothing is on it."""
+    if not dev.priv_flags & netdevice.IFF_MACVLAN_PORT:
+        return None
+    port: macvlan_port = dev.rx_handler_data
+    return port
+
+
+def macvlan_port_create(dev: net_device) -> int:
+    """Take over what `dev` receives. 0; -EINVAL: no Ethernet; -EBUSY: a bridge has it."""
+    if dev.type != netdevice.ARPHRD_ETHER or dev.flags & netdevice.IFF_LOOPBACK:
+        return -errno.EINVAL
+    port = macvlan_port(dev)
+    port.bc_work = work_struct(dev.machine, partial(macvlan_process_broadcast, port))
+    err = netdev_rx_handler_register(dev, macvlan_handle_frame, port)
+    if not err:
+        dev.priv_flags |= netdevice.IFF_MACVLAN_PORT
+    return err
+
+
+def macvlan_port_destroy(port: macvlan_port) -> None:
+    """Give the lower device back, with the address that mode passthru may have changed."""
+    dev = port.dev
+    if not dev.priv_flags & netdevice.IFF_MACVLAN_PORT:
+        return
+    dev.priv_flags &= ~netdevice.IFF_MACVLAN_PORT
+    netdev_rx_handler_unregister(dev)
+    cancel_delayed_work(port.bc_work)
+    for skb, _ in port.bc_queue:
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_DEV_READY)
+    port.bc_queue.clear()
+    if port.passthru and dev.dev_addr != port.perm_addr:
+        dev_set_mac_address(dev, port.perm_addr)
+
+
+# --- receiving ------------------------------------------------------------------------------------
+
+
+def macvlan_count_rx(vlan: macvlan_dev, nbytes: int, success: bool, multicast: bool) -> None:
+    """include/linux/if_macvlan.h: count a frame that was received or lost."""
+    stats = vlan.dev.stats
+    if success:
+        stats.rx_packets += 1
+        stats.rx_bytes += nbytes
+        if multicast:
+            stats.multicast += 1
+    else:
+        stats.rx_errors += 1
+        stats.rx_dropped += 1
+
+
+def macvlan_wants(vlan: macvlan_dev, dest: bytes) -> bool:
+    """The device receives frames to this group (the kernel's `mc_filter`)."""
+    dev = vlan.dev
+    if dev.flags & (netdevice.IFF_PROMISC | netdevice.IFF_ALLMULTI):
+        return True
+    return dest in dev.mc or dest == dev.broadcast
+
+
+def macvlan_broadcast_one(skb: sk_buff, vlan: macvlan_dev, dest: bytes, local: bool) -> int:
+    """Make skb one that the device received. 0 or NET_RX_DROP. Takes ownership when dropped."""
+    dev = vlan.dev
+    if local:
+        return __dev_forward_skb(dev, skb)
+    skb.dev = dev
+    broadcast = dest == dev.broadcast
+    skb.pkt_type = skbuff.PACKET_BROADCAST if broadcast else skbuff.PACKET_MULTICAST
+    return 0
+
+
+def macvlan_broadcast(
+    skb: sk_buff, port: macvlan_port, src: net_device | None, mode: int, dest: bytes
+) -> None:
+    """Copies of a group's frame to all devices of these modes but `src`. Borrows skb.
+
+    data is at the MAC header when it comes from a device of mode bridge, else behind it.
+    """
+    if skb.protocol == ETH_P_PAUSE:
+        return
+    local = mode == MACVLAN_MODE_BRIDGE
+    nbytes = skb.len + netdevice.ETH_HLEN  # though the header may be in `skb.len`: as in Linux
+    vlan: macvlan_dev
+    for vlan in tuple(port.vlan_hash.values()):
+        if vlan.dev is src or not vlan.mode & mode or not macvlan_wants(vlan, dest):
+            continue
+        nskb = skb_clone(skb)
+        err = macvlan_broadcast_one(nskb, vlan, dest, local) or netif_rx(nskb)
+        macvlan_count_rx(vlan, nbytes, err == netdevice.NET_RX_SUCCESS, True)
+
+
+def macvlan_multicast_rx(
+    port: macvlan_port, src: macvlan_dev | None, skb: sk_buff, dest: bytes
+) -> None:
+    """A group's frame that the lower device received. Borrows skb (data past the MAC header)."""
+    if src is None:
+        macvlan_broadcast(skb, port, None, FROM_OUTSIDE, dest)
+    elif src.mode == MACVLAN_MODE_VEPA:
+        macvlan_broadcast(skb, port, src.dev, MACVLAN_MODE_VEPA | MACVLAN_MODE_BRIDGE, dest)
+    else:  # those of mode bridge have seen it on its way out
+        macvlan_broadcast(skb, port, src.dev, MACVLAN_MODE_VEPA, dest)
+
+
+def macvlan_process_broadcast(port: macvlan_port) -> None:
+    """The work of `bc_work`: the frames that wait."""
+    waiting, port.bc_queue = port.bc_queue, deque()
+    for skb, src in waiting:
+        macvlan_multicast_rx(port, src, skb, eth_hdr(skb).h_dest)
+        consume_skb(skb)
+
+
+def macvlan_broadcast_enqueue(port: macvlan_port, src: macvlan_dev | None, skb: sk_buff) -> None:
+    """Keep a copy of a group's frame for `bc_work`; it is lost when too many wait. Borrows skb."""
+    if len(port.bc_queue) < port.bc_queue_len_used:
+        port.bc_queue.append((skb_clone(skb), src))
+        schedule_work(port.bc_work)
+    else:
+        port.dev.stats.rx_dropped += 1
+
+
+def macvlan_waits(port: macvlan_port, dest: bytes) -> bool:
+    """The frames of a group go by `bc_queue` (the kernel's `bc_filter`)."""
+    if port.bc_cutoff < 0:
+        return False
+    dev = port.dev
+    if dev.flags & (netdevice.IFF_PROMISC | netdevice.IFF_ALLMULTI) or dest == dev.broadcast:
+        return True
+    users = 0
+    vlan: macvlan_dev
+    for vlan in port.vlans:
+        users += dest in vlan.dev.synced[1]
+    return users > port.bc_cutoff
+
+
+def macvlan_forward_source(skb: sk_buff, port: macvlan_port, source: bytes) -> bool:
+    """Copies to the devices of mode source that name the sender. True: nobody else gets it.
+
+    Borrows skb.
+    """
+    consume = False
+    vlan: macvlan_dev
+    for vlan in port.vlan_source_hash.get(source, ()):
+        if vlan.flags & MACVLAN_FLAG_NODST:
+            consume = True
+        dev = vlan.dev
+        if not dev.flags & netdevice.IFF_UP:
+            continue
+        nskb = skb_clone(skb)
+        nbytes = nskb.len + netdevice.ETH_HLEN
+        nskb.dev = dev
+        if eth_hdr(skb).h_dest == dev.dev_addr:
+            nskb.pkt_type = skbuff.PACKET_HOST
+        ret = netif_rx(nskb)
+        macvlan_count_rx(vlan, nbytes, ret == netdevice.NET_RX_SUCCESS, False)
+    return consume
+
+
+def macvlan_handle_frame(skb: sk_buff) -> int:
+    """The rx_handler of a lower device. RX_HANDLER_*.
+
+    Takes ownership of skb (data past the MAC header) when it is consumed.
+    """
+    if skb.pkt_type == skbuff.PACKET_LOOPBACK:
+        return netdevice.RX_HANDLER_PASS
+    lower: net_device = skb.dev
+    port: macvlan_port = lower.rx_handler_data
+    eth = eth_hdr(skb)
+    dest = eth.h_dest
+    source = eth.h_source
+    vlan: macvlan_dev | None
+    if port.vlan_source_hash and macvlan_forward_source(skb, port, source):
+        kfree_skb_reason(lower.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return netdevice.RX_HANDLER_CONSUMED
+    if dest[0] & 1:
+        vlan = port.vlan_hash.get(source)
+        if vlan is not None and not vlan.mode & (MACVLAN_MODE_VEPA | MACVLAN_MODE_BRIDGE):
+            # Its own frame, which the switch sends back.
+            shared = skb_share_check(skb)
+            if shared is not None:
+                ret = macvlan_broadcast_one(shared, vlan, dest, False) or netif_rx(shared)
+                macvlan_count_rx(vlan, 0, ret == netdevice.NET_RX_SUCCESS, False)
+            return netdevice.RX_HANDLER_CONSUMED
+        if macvlan_waits(port, dest):
+            macvlan_broadcast_enqueue(port, vlan, skb)
+        else:
+            macvlan_multicast_rx(port, vlan, skb, dest)
+        return netdevice.RX_HANDLER_PASS
+    if port.passthru:
+        vlan = port.vlans[0] if port.vlans else None
+    else:
+        vlan = port.vlan_hash.get(dest)
+    if vlan is None or vlan.mode == MACVLAN_MODE_SOURCE:
+        return netdevice.RX_HANDLER_PASS
+    if not vlan.dev.flags & netdevice.IFF_UP:
+        kfree_skb_reason(lower.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return netdevice.RX_HANDLER_CONSUMED
+    # Nobody else holds the packet: a tap that keeps it has made a copy (packet_rcv).
+    skb.dev = vlan.dev
+    skb.pkt_type = skbuff.PACKET_HOST
+    macvlan_count_rx(vlan, skb.len + netdevice.ETH_HLEN, True, False)
+    return netdevice.RX_HANDLER_ANOTHER
+
+
+# --- sending --------------------------------------------------------------------------------------
+
+
+def macvlan_start_xmit(skb: sk_buff, dev: net_device) -> int:
+    """ndo_start_xmit. NETDEV_TX_OK; takes ownership of skb (data at the MAC header)."""
+    vlan: macvlan_dev = dev.priv
+    nbytes = skb.len
+    ret = macvlan_queue_xmit(skb, vlan)
+    stats = dev.stats
+    if ret in (netdevice.NET_XMIT_SUCCESS, netdevice.NET_XMIT_CN):
+        stats.tx_packets += 1
+        stats.tx_bytes += nbytes
+    else:
+        stats.tx_dropped += 1
+    return netdevice.NETDEV_TX_OK
+
+
+def macvlan_queue_xmit(skb: sk_buff, vlan: macvlan_dev) -> int:
+    """Across to another device of mode bridge, or out. NET_XMIT_*. Takes ownership of skb."""
+    port = vlan.port
+    lower = vlan.lowerdev
+    if vlan.mode == MACVLAN_MODE_BRIDGE and skb.len >= netdevice.ETH_HLEN:
+        dest = skb_copy_bits(skb, 0, netdevice.ETH_ALEN)
+        if dest[0] & 1:
+            skb_reset_mac_header(skb)
+            macvlan_broadcast(skb, port, vlan.dev, MACVLAN_MODE_BRIDGE, dest)
+        else:
+            other = port.vlan_hash.get(dest)
+            if other is not None and other.mode == MACVLAN_MODE_BRIDGE:
+                # The lower device receives it, so that its taps see it.
+                if not __dev_forward_skb(lower, skb):
+                    netif_rx(skb)
+                return netdevice.NET_XMIT_SUCCESS
+    skb.dev = lower
+    return dev_queue_xmit(skb)
+
+
+# --- the device -----------------------------------------------------------------------------------
+
+
+def macvlan_addr_busy(port: macvlan_port, addr: bytes) -> bool:
+    """The lower device has the address, or another device on it that is up."""
+    if not port.passthru and not port.addr_change and port.dev.dev_addr == addr:
+        return True
+    return addr in port.vlan_hash
+
+
+def macvlan_open(dev: net_device) -> int:
+    """ndo_open: 0; -EADDRINUSE."""
+    vlan: macvlan_dev = dev.priv
+    port, lower = vlan.port, vlan.lowerdev
+    if port.passthru:
+        if not vlan.flags & MACVLAN_FLAG_NOPROMISC:
+            dev_set_promiscuity(lower, 1)
+    else:
+        if macvlan_addr_busy(port, dev.dev_addr):
+            return -errno.EADDRINUSE
+        err = dev_uc_add(lower, dev.dev_addr)
+        if err:
+            return err
+        if dev.flags & netdevice.IFF_ALLMULTI:
+            dev_set_allmulti(lower, 1)
+        if dev.flags & netdevice.IFF_PROMISC:
+            dev_set_promiscuity(lower, 1)
+    port.vlan_hash[dev.dev_addr] = vlan
+    return 0
+
+
+def macvlan_stop(dev: net_device) -> int:
+    """ndo_stop: the lower device forgets the addresses. 0."""
+    vlan: macvlan_dev = dev.priv
+    port, lower = vlan.port, vlan.lowerdev
+    dev_addresses_unsync(lower, dev)
+    if port.passthru:
+        if not vlan.flags & MACVLAN_FLAG_NOPROMISC:
+            dev_set_promiscuity(lower, -1)
+    else:
+        if dev.flags & netdevice.IFF_ALLMULTI:
+            dev_set_allmulti(lower, -1)
+        if dev.flags & netdevice.IFF_PROMISC:
+            dev_set_promiscuity(lower, -1)
+        dev_uc_del(lower, dev.dev_addr)
+    port.vlan_hash.pop(dev.dev_addr, None)
+    return 0
+
+
+def macvlan_sync_address(dev: net_device, addr: bytes) -> int:
+    """The device gets an address, up or down. 0; -EADDRINUSE."""
+    vlan: macvlan_dev = dev.priv
+    port, lower = vlan.port, vlan.lowerdev
+    if dev.flags & netdevice.IFF_UP:
+        if macvlan_addr_busy(port, addr):
+            return -errno.EADDRINUSE
+        if not port.passthru:
+            err = dev_uc_add(lower, addr)
+            if err:
+                return err
+            dev_uc_del(lower, dev.dev_addr)
+        port.vlan_hash.pop(dev.dev_addr, None)
+        port.vlan_hash[bytes(addr)] = vlan
+    dev.dev_addr = bytes(addr)
+    if port.passthru and not port.addr_change:
+        port.perm_addr = lower.dev_addr
+    port.addr_change = False
+    return 0
+
+
+def macvlan_set_mac_address(dev: net_device, addr: bytes) -> int:
+    """ndo_set_mac_address: in mode passthru the lower device's. 0; -EADDRNOTAVAIL; -EADDRINUSE."""
+    vlan: macvlan_dev = dev.priv
+    if not is_valid_ether_addr(addr):
+        return -errno.EADDRNOTAVAIL
+    if vlan.mode == MACVLAN_MODE_PASSTHRU:
+        vlan.port.addr_change = True
+        return dev_set_mac_address(vlan.lowerdev, addr)
+    if macvlan_addr_busy(vlan.port, addr):
+        return -errno.EADDRINUSE
+    return macvlan_sync_address(dev, addr)
+
+
+def macvlan_change_rx_flags(dev: net_device, change: int) -> None:
+    """ndo_change_rx_flags: the lower device receives what this one wants to."""
+    vlan: macvlan_dev = dev.priv
+    if not dev.flags & netdevice.IFF_UP:
+        return
+    if change & netdevice.IFF_ALLMULTI:
+        dev_set_allmulti(vlan.lowerdev, 1 if dev.flags & netdevice.IFF_ALLMULTI else -1)
+    if change & netdevice.IFF_PROMISC and not vlan.port.passthru:
+        dev_set_promiscuity(vlan.lowerdev, 1 if dev.flags & netdevice.IFF_PROMISC else -1)
+
+
+def macvlan_set_mac_lists(dev: net_device) -> None:
+    """ndo_set_rx_mode: its addresses are the lower device's, too."""
+    vlan: macvlan_dev = dev.priv
+    dev_addresses_sync(vlan.lowerdev, dev)
+
+
+def macvlan_change_mtu(dev: net_device, new_mtu: int) -> int:
+    """ndo_change_mtu: 0; -EINVAL above the lower device's MTU."""
+    vlan: macvlan_dev = dev.priv
+    return -errno.EINVAL if vlan.lowerdev.mtu < new_mtu else 0
+
+
+def macvlan_init(dev: net_device) -> int:
+    """ndo_init: carrier and features of the lower device. 0."""
+    vlan: macvlan_dev = dev.priv
+    lower = vlan.lowerdev
+    carrier = netdevice.LINK_STATE_NOCARRIER
+    dev.state = dev.state & ~carrier | lower.state & carrier
+    dev.features = lower.features & MACVLAN_FEATURES | ALWAYS_ON
+    dev.hw_features |= netdevice.NETIF_F_LRO
+    dev.vlan_features = lower.vlan_features & MACVLAN_FEATURES | ALWAYS_ON
+    dev.gso_max_size = lower.gso_max_size
+    dev.gso_max_segs = lower.gso_max_segs
+    dev.hard_header_len = lower.hard_header_len
+    vlan.port.count += 1
+    return 0
+
+
+def macvlan_uninit(dev: net_device) -> None:
+    """ndo_uninit: the last device takes the port with it."""
+    vlan: macvlan_dev = dev.priv
+    vlan.port.count -= 1
+    if not vlan.port.count:
+        macvlan_port_destroy(vlan.port)
+
+
+def macvlan_fix_features(dev: net_device, features: int) -> int:
+    """ndo_fix_features: the lower device's, and what software can do."""
+    vlan: macvlan_dev = dev.priv
+    lower = vlan.lowerdev.features & (features | ~netdevice.NETIF_F_LRO)
+    features = netdev_increment_features(lower, features, features)
+    return (features | ALWAYS_ON) & (ALWAYS_ON | MACVLAN_FEATURES)
+
+
+def macvlan_vlan_rx_add_vid(dev: net_device, proto: int, vid: int) -> int:
+    """ndo_vlan_rx_add_vid: in the lower device's filter. 0 or -errno."""
+    vlan: macvlan_dev = dev.priv
+    return vlan_vid_add(vlan.lowerdev, proto, vid)
+
+
+def macvlan_vlan_rx_kill_vid(dev: net_device, proto: int, vid: int) -> int:
+    """ndo_vlan_rx_kill_vid: 0."""
+    vlan: macvlan_dev = dev.priv
+    vlan_vid_del(vlan.lowerdev, proto, vid)
+    return 0
+
+
+def macvlan_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
+    """`ethtool -i`."""
+    return ethtool_drvinfo(driver="macvlan", version="0.1")
+
+
+def macvlan_ethtool_get_ts_info(dev: net_device) -> int:
+    """`ethtool -T`: the lower device's."""
+    vlan: macvlan_dev = dev.priv
+    return ethtool_get_ts_info(vlan.lowerdev)
+
+
+def macvlan_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
+    """`ethtool DEV`: the lower device's."""
+    vlan: macvlan_dev = dev.priv
+    return ethtool_get_settings(vlan.lowerdev)
+
+
+macvlan_ethtool_ops = ethtool_ops(
+    get_drvinfo=macvlan_ethtool_get_drvinfo,
+    get_ts_info=macvlan_ethtool_get_ts_info,
+    get_link=netif_carrier_ok,
+    get_link_ksettings=macvlan_ethtool_get_link_ksettings,
+)
+
+macvlan_netdev_ops = net_device_ops(
+    ndo_init=macvlan_init,
+    ndo_uninit=macvlan_uninit,
+    ndo_open=macvlan_open,
+    ndo_stop=macvlan_stop,
+    ndo_start_xmit=macvlan_start_xmit,
+    ndo_change_mtu=macvlan_change_mtu,
+    ndo_fix_features=macvlan_fix_features,
+    ndo_change_rx_flags=macvlan_change_rx_flags,
+    ndo_set_mac_address=macvlan_set_mac_address,
+    ndo_set_rx_mode=macvlan_set_mac_lists,
+    ndo_validate_addr=eth_validate_addr,
+    ndo_vlan_rx_add_vid=macvlan_vlan_rx_add_vid,
+    ndo_vlan_rx_kill_vid=macvlan_vlan_rx_kill_vid,
+)
+
+
+def macvlan_setup(dev: net_device) -> None:
+    """Ethernet without a queue."""
+    ether_setup(dev)
+    dev.tx_queue_len = 0
+    dev.min_mtu = 0
+    dev.max_mtu = netdevice.ETH_MAX_MTU
+    dev.netdev_ops = macvlan_netdev_ops
+    dev.ethtool_ops = macvlan_ethtool_ops

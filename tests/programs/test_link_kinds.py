@@ -1,0 +1,169 @@
+"""Devices of software by Debian's `ip` and `tc`, on our hosts as in the kernel.
+
+Each script of ROWS runs on a host and in a namespace of the kernel, as in test_iproute. The traffic
+of some is random frames from packet sockets: each device gets the same frames on both, with the
+same counters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.linux.peer import Peer
+from tests.programs.test_iproute import REFUSED, Row, both
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+
+QUIET = {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
+VETH = """
+ip link add v0 numtxqueues 1 numrxqueues 1 address 02:00:00:00:00:01 type veth \\
+    peer name v1 numtxqueues 1 numrxqueues 1 address 02:00:00:00:00:02
+ip link set v0 up; ip link set v1 up
+"""
+SIZES = (r'"?(gso|tso|gro)_max_\w+[": ]+\d+[ ,]?', "")
+"""Limits of super-packets, which are larger here."""
+GROUPS6 = (r"33:33:.*\n", "")
+"""Groups of IPv6, which the kernel joins where IPv6 is off, too."""
+PROMISC = (r'promiscuity"?[: ]\d+', "")
+"""The kernel's veth has no filter of addresses, so that a second one makes it promiscuous."""
+MACVLAN_TRAFFIC = """
+import json, random, socket, struct, subprocess, sys
+def sh(words):
+    subprocess.run(words, shell=True, check=True)
+def mac(n):
+    return bytes([2, 0, 0, 0, 1, n])
+MODES = {"p0": "private", "e0": "vepa", "e1": "vepa", "b0": "bridge", "b1": "bridge",
+         "s0": "source macaddr set 02:00:00:00:09:01 02:00:00:00:09:02",
+         "s1": "source nodst macaddr add 02:00:00:00:09:03"}
+SOURCES = [bytes([2, 0, 0, 0, 9, n]) for n in (1, 2, 3)]
+for n, (name, mode) in enumerate(MODES.items()):
+    sh(f"ip link add link v0 name {name} address {mac(n).hex(':')} type macvlan mode {mode}")
+    sh(f"ip link set {name} up")
+GROUP = bytes.fromhex("01005e010203")
+taps = {}
+for name in (*MODES, "v0", "v1"):
+    tap = taps[name] = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    tap.bind((name, 3))
+    tap.settimeout(20)
+    index = socket.if_nametoindex(name)
+    tap.setsockopt(263, 1, struct.pack("iHH8s", index, 0, 6, GROUP))
+outside = [bytes([2, 0, 0, 0, 7, n]) for n in range(3)]
+macs = [mac(n) for n in range(len(MODES))]
+lower = bytes.fromhex("020000000001")
+rng = random.Random(SEED)
+dests = [*macs, *macs, lower, bytes.fromhex("020000000002"), outside[0],
+         b"\\xff" * 6, b"\\xff" * 6, GROUP, GROUP]
+for n in range(140):
+    name = rng.choice(["v1", "v1", "v1", *MODES, "v0"])
+    src = rng.choice([*outside, *macs, *SOURCES, lower])
+    if name in MODES and rng.random() < 0.8:
+        src = macs[list(MODES).index(name)]
+    frame = rng.choice(dests) + src + b"\\x88\\xb5" + struct.pack("!I", n)
+    taps[name].send(frame + bytes(rng.choice([42, 100, 400])))
+# The last frames come to all, behind those that wait.
+for src in (outside[0], SOURCES[0], SOURCES[2]):
+    taps["v1"].send(b"\\xff" * 6 + src + b"\\x88\\xb5" + b"last" + bytes(42))
+taps["v0"].send(bytes([255] * 6) + SOURCES[1] + bytes([0x88, 0xB5]) + b"last" + bytes(42))
+LAST = {"s0": SOURCES[0], "s1": SOURCES[2], "v0": SOURCES[2], "v1": SOURCES[1]}
+for name, tap in taps.items():
+    got, last = [], LAST.get(name, outside[0])
+    while True:
+        frame, (_, proto, kind, _, _) = tap.recvfrom(2000)
+        if proto == 0x88b5:
+            got.append((frame[14:18].hex(), len(frame), kind, frame[:12].hex()))
+            if frame[6:12] == last and frame[14:18] == b"last":
+                break
+    print(name, len(got))
+    for one in sorted(got):
+        print(*one)
+sys.stdout.flush()
+for name in MODES:
+    told = json.loads(subprocess.check_output(f"ip -j -s link show {name}", shell=True))
+    print(name, told[0]["stats64"])
+"""
+ROWS = {
+    "macvlan": Row(
+        f"""{VETH}
+        A='address 02:00:00:00:00:1'
+        ip link add link v0 name m0 ${{A}}0 type macvlan; ip -d link show m0
+        ip link add link v0 name m1 ${{A}}1 type macvlan mode bridge bcqueuelen 2000
+        ip link add link m0 name m2 ${{A}}2 type macvlan mode private; ip -d link show m2
+        ip link add link v0 name m3 mtu 1400 ${{A}}3 type macvlan mode source; ip -d link show m1
+        ip link add link v0 name m4 mtu 1501 type macvlan; echo $?
+        ip link add link v0 name m4 mtu 66 type macvlan; echo $?
+        ip link add link lo name m4 type macvlan; echo $?
+        ip link add name m4 type macvlan; echo $?
+        ip link add link v0 name m4 type macvlan mode passthru; echo $?
+        ip link add link v0 name m1 type macvlan; echo $?
+        ip link set m1 type macvlan mode vepa; ip link set m1 type macvlan bcqueuelen 5
+        ip -d link show m1; ip link set m1 type macvlan mode passthru; echo $?
+        ip link set m1 type macvlan macaddr add 02:00:00:00:00:05; echo $?
+        ip link set m3 type macvlan macaddr add 02:00:00:00:00:05
+        ip link set m3 type macvlan macaddr add 02:00:00:00:00:05; ip -d link show m3
+        S="02:00:00:00:00:06 02:00:00:00:00:07 02:00:00:00:00:08 02:1b:77:49:54:fd"
+        ip link set m3 type macvlan macaddr set $S; ip -d link show m3; ip -j -d link show m3
+        ip link set m3 type macvlan macaddr del 02:00:00:00:00:07; ip -d link show m3
+        ip link set m3 type macvlan macaddr del 02:00:00:00:00:77; echo $?
+        ip link set m3 type macvlan macaddr flush; ip -d link show m3
+        ip link set m3 type macvlan macaddr add 03:00:00:00:00:05; echo $?
+        ip link set m3 type macvlan macaddr set $S; ip link set m3 type macvlan mode vepa
+        ip -d link show m3
+        ip link set m0 up; ip link set m1 up; ip link set m2 up; ip -d link show m0
+        ip link set m0 ${{A}}1; echo $?; ip link set m0 address 02:00:00:00:00:01; echo $?
+        ip link set m0 address 03:00:00:00:00:01; echo $?; ip link set m0 ${{A}}9; ip link show m0
+        ip link set m3 ${{A}}9; echo $?; ip link set m3 ${{A}}3; ip link set m3 up; echo $?
+        ip link set m0 mtu 1501; echo $?; ip link set m0 mtu 67; echo $?; ip link set m0 mtu 68
+        ip link set v0 mtu 1450; ip link show m0; ip link show m1; ip link show m3
+        ip link set v0 down; ip link; ip link set v0 up; ip link show m1
+        ip link set v1 down; ip link show m1; ip link show v0; ip link set v1 up; ip link show m1
+        ip link add br0 type bridge; ip link set v0 master br0; echo $?
+        ip link set m1 master br0; echo $?; ip link show m1; ip link set m1 nomaster
+        ip -d link show type macvlan; bridge fdb show dev v0 | sort
+        bridge fdb add 02:00:00:00:00:77 dev m0 self; echo $?
+        bridge fdb add 01:00:00:00:00:77 dev m0 self; echo $?; bridge fdb show dev m0 | sort
+        bridge fdb add 01:00:00:00:00:77 dev m0 self; echo $?
+        bridge fdb del 01:00:00:00:00:77 dev m0 self; echo $?; bridge fdb show dev v0 | sort
+        bridge fdb del 01:00:00:00:00:77 dev m0 self; echo $?
+        ip link del m0; ip link del m1; ip link; ip link set v0 master br0; echo $?
+        ip link del m2; ip link set v0 master br0; echo $?; ip link del m3
+        ip link set v0 master br0; echo $?
+        ip link add link v0 name m0 type macvlan; echo $?; ip link set v0 nomaster
+        ip link add link v0 name m0 ${{A}}0 type macvlan; ip link del v0; ip link
+        """,
+        ((REFUSED, ""), SIZES, PROMISC, GROUPS6),
+        ("ip", "bridge"),
+    ),
+    "macvlan in mode passthru": Row(
+        f"""{VETH}
+        ip link add link v0 name m0 type macvlan mode passthru nopromisc; ip -d link show m0
+        ip link add link v0 name m1 type macvlan; echo $?
+        ip link add link v0 name m1 type macvlan mode passthru; echo $?
+        ip link set m0 up; ip -d link show v0; ip link set m0 type macvlan mode passthru promisc
+        ip -d link show v0; ip -d link show m0; ip link set m0 type macvlan mode bridge; echo $?
+        ip link set m0 address 02:00:00:00:00:33; ip link show v0; ip link show m0
+        ip link set v0 address 02:00:00:00:00:44; ip link show v0; ip link show m0
+        ip link set m0 address 02:00:00:00:00:33; ip link set m0 down; ip -d link show v0
+        bridge fdb add 02:00:00:00:00:77 dev m0 self; bridge fdb show dev m0
+        ip link del m0; ip link show v0
+        """,
+        ((REFUSED, ""), SIZES, GROUPS6),
+        ("ip", "bridge"),
+    ),
+    "frames of macvlan": Row(
+        f"import subprocess\nsubprocess.run({VETH!r}, shell=True)\nSEED = 7\n{MACVLAN_TRAFFIC}",
+        python=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_ip_and_tc_tell_is_what_the_kernel_tells(
+    peer: Peer, tmp_path: Path, name: str
+) -> None:
+    for tool in ROWS[name].tools:
+        require.tool(tool)
+    both(peer, tmp_path, ROWS[name], QUIET)
