@@ -41,6 +41,13 @@ ip route add 10.6.0.0/16 nexthop via 10.0.0.7 weight 2 nexthop via 10.0.0.8
 ip -6 route add 2001:db8:1::/48 via 2001:db8::9; ip -6 route add default via 2001:db8::fe metric 7
 ip -6 route add unreachable 2001:db8:2::/48
 """
+TRIES = f"""
+shown() {{ for f; do cat /proc/net/$f; done; }}
+shown fib_trie fib_triestat; {VETH}{ROUTES}
+ip route add 10.7.0.0/16 via 10.0.0.7 table 10; ip addr add 10.77.0.1/30 dev v1
+ip route add 192.168.1.0/24 tos 0x10 dev v0; ip route add 192.168.1.0/24 dev v0 scope 17
+ip route add local 203.0.113.0/24 dev v1 table 300; shown fib_trie fib_triestat
+"""
 NEXTHOPS = """
 ip nexthop add id 1 via 10.0.0.2 dev v0; ip nexthop add id 2 via 10.0.0.3 dev v0 protocol static
 ip nexthop add id 3 via 2001:db8::2 dev v0; ip nexthop add id 4 blackhole
@@ -328,6 +335,24 @@ sh("ip maddr del 01:00:5e:00:00:05 dev v1; ip maddr show dev v1 | sort")
 for name in ("igmp", "mcfilter", "igmp6", "icmp", "icmp6", "raw", "raw6", "udp6"):
     print(open("/proc/net/" + name).read())
         """,
+        python=True,
+    ),
+    "the tables as one trie": Row(
+        f"{TRIES}shown rt_cache anycast6; shown rt_acct | wc -c; head -1 /proc/net/stat/rt_cache"
+    ),
+    "tables apart as tries": Row(f"ip rule add from 1.2.3.4 table 10; {TRIES}"),
+    "protocols": Row(
+        f"""{SOCKETS}
+eight = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+nine = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+ours = "TCP UDP RAW PING TCPv6 UDPv6 RAWv6 PINGv6 UNIX UNIX-STREAM PACKET NETLINK".split()
+lines = open("/proc/net/protocols").read().splitlines()
+print(lines[0])
+for line in sorted(lines[1:]):
+    name, _, sockets, memory, press, *_ = line.split()
+    if name in ours:
+        print(name, sockets, memory == "-1", press)
+""",
         python=True,
     ),
     "what a monitor hears": Row(
