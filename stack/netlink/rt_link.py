@@ -45,7 +45,6 @@ from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, NlError
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kinds import BR_TICK_NS, PORT_FLAGS, brport_fill, link_kind_of
-from stack.vlan.vlan_dev import is_vlan_dev
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -67,7 +66,10 @@ def operstate(dev: net_device) -> int:
     if not dev.flags & IFF_UP:
         return IF_OPER_DOWN
     if dev.state & LINK_STATE_NOCARRIER:
-        return IF_OPER_LOWERLAYERDOWN if is_vlan_dev(dev) else IF_OPER_DOWN
+        lower = dev_get_iflink(dev)
+        if lower is None or lower.net is not dev.net or not lower.state & LINK_STATE_NOCARRIER:
+            return IF_OPER_DOWN
+        return IF_OPER_LOWERLAYERDOWN
     return IF_OPER_UNKNOWN if dev is dev.net.loopback_dev else IF_OPER_UP
 
 

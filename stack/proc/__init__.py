@@ -13,12 +13,12 @@ from stack.proc.conntrack import nf_conntrack, stat_nf_conntrack, xfrm_stat
 from stack.proc.counters import netstat, nstat, snmp, snmp6
 from stack.proc.devices import dev, interrupts, psched, ptype, softirqs, softnet_stat
 from stack.proc.groups import dev_mcast, igmp, igmp6, mcfilter, mcfilter6
+from stack.proc.protocols import protocols
 from stack.proc.sockets import (
     icmp,
     icmp6,
     netlink,
     packet,
-    protocols,
     raw,
     raw6,
     sockstat,
