@@ -169,6 +169,8 @@ class fib_alias:
     fa_type: int
     fa_info: fib_info
     tb_id: int
+    serial: int = 0
+    """The changes of the tables before this route was added. Ours."""
 
 
 @state
@@ -569,7 +571,7 @@ def fib_table_insert(
             if not (append or tb.tb_id == RT_TABLE_LOCAL) or fa.fa_info.same_as(info):
                 raise os_error(errno.EEXIST, "such a route is there already")
     rtype = info.fib_type if info.fib_nhobj is None else fib_type_of(info.fib_nhobj, info.fib_type)
-    fa = fib_alias(dst, plen, tos, rtype, info, tb.tb_id)
+    fa = fib_alias(dst, plen, tos, rtype, info, tb.tb_id, net.fib.generation)
     tb.insert(fa)
     if len(info.fib_nh) > 1 and not net.ipv4.fib_multipath:
         net.ipv4.fib_multipath = True
@@ -827,14 +829,17 @@ def fib_magic(net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifad
 
 
 def _ifa_broadcasts(ifa: in_ifaddr) -> list[int]:
-    """Broadcast addresses of an interface address: the configured one, all-zeros and all-ones."""
+    """Broadcast addresses of an interface address: the configured one and all-ones.
+
+    The lowest address of a network is a host's since Linux 5.14.
+    """
     mask = ifa.ifa_mask
     prefix = ifa.ifa_address & mask
     out = []
     if ifa.ifa_broadcast and ifa.ifa_broadcast != 0xFFFFFFFF:
         out.append(ifa.ifa_broadcast)
     if ifa.ifa_prefixlen < 31:
-        out += [prefix, prefix | ~mask & 0xFFFFFFFF]
+        out.append(prefix | ~mask & 0xFFFFFFFF)
     return list(dict.fromkeys(out))
 
 

@@ -74,6 +74,12 @@ class netns_ipv4:
     fnhe: dict[int, fib_nh_exception] = row(make=dict)
     in_martian_src: int = row(0)
     in_martian_dst: int = row(0)
+    # struct rt_cache_stat: lookups of received and own packets that no cache answered.
+    in_slow_tot: int = row(0)
+    in_slow_mc: int = row(0)
+    in_brd: int = row(0)
+    out_slow_tot: int = row(0)
+    out_slow_mc: int = row(0)
     ip_idents: IpIdents = row(of=lambda ipv4: IpIdents(ip_idents_init(ipv4.net.random)))
     peers: dict[wide, inet_peer] = row(make=dict)
 

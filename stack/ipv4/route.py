@@ -503,9 +503,12 @@ def __mkroute_output(
         if res is not None and res.prefixlen < 4:
             res = None
     rt = rt_dst_alloc(dev_out, flags, rtype)
+    ipv4 = dev_out.net.ipv4
+    ipv4.out_slow_tot += 1
     rt.rt_iif = orig_oif
     if flags & (RTCF_BROADCAST | RTCF_MULTICAST) and flags & RTCF_LOCAL and not loopback:
-        rt.output = dev_out.net.ipv4.steps.mc_output
+        rt.output = ipv4.steps.mc_output
+        ipv4.out_slow_mc += 1
     rt_set_nexthop(rt, daddr, res)
     rt.rt_src = narrow(fl4.saddr)
     rt.rt_dst = daddr

@@ -140,6 +140,7 @@ def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_d
     rt.rt_is_input = True
     rt.rt_iif = dev.ifindex
     rt.rt_src, rt.rt_dst = saddr, daddr
+    dev.net.ipv4.in_slow_mc += 1
     skb.dst = rt
     return 0
 
@@ -196,6 +197,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
             # RFC 1812 5.3.5.2: a directed broadcast to another of our networks.
             return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
         flags, rtype = route.RTCF_BROADCAST | route.RTCF_LOCAL, fib.RTN_BROADCAST
+        net.ipv4.in_brd += 1
     elif res is not None and res.type == fib.RTN_LOCAL:
         err = fib_validate_source(skb, saddr, daddr, tos, 0, dev, in_dev)
         if err < 0:
@@ -214,6 +216,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
     key = rth_key(daddr, tos, dev.ifindex)
     rt = cache.find(key) if not by_rule else None
     if rt is None:
+        ipv4.in_slow_tot += 1
         rt = rt_dst_alloc(net.loopback_dev, flags, rtype)
         rt.output = ip_rt_bug
         rt.rt_is_input = True
@@ -295,6 +298,7 @@ def ip_mkroute_input(
     # A learned exception is for one destination, and a redirect for one sender. Without either
     # the next hop may cache the route.
     own = bool(flags) or find_exception(net, daddr) is not None
+    net.ipv4.in_slow_tot += 1
     rt = rt_dst_alloc(out_dev, flags, res.type)
     rt.input = net.ipv4.steps.forward
     rt.rt_is_input = True

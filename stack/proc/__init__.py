@@ -13,6 +13,7 @@ from stack.proc.conntrack import nf_conntrack, stat_nf_conntrack, xfrm_stat
 from stack.proc.counters import netstat, nstat, snmp, snmp6
 from stack.proc.devices import dev, interrupts, psched, ptype, softirqs, softnet_stat
 from stack.proc.groups import dev_mcast, igmp, igmp6, mcfilter, mcfilter6
+from stack.proc.protocols import protocols
 from stack.proc.sockets import (
     icmp,
     icmp6,
@@ -29,13 +30,18 @@ from stack.proc.sockets import (
 )
 from stack.proc.ss import ss
 from stack.proc.tables import (
+    anycast6,
     arp,
     arp_cache,
     if_inet6,
     ipv6_route,
     ndisc_cache,
     route,
+    rt_acct,
+    rt_cache,
+    stat_rt_cache,
 )
+from stack.proc.trie import fib_trie, fib_triestat
 from stack.proc.unix import unix
 from stack.proc.xtp import xtp
 
@@ -51,6 +57,12 @@ FILES: dict[str, Callable[[Net], str]] = {
     "netstat": netstat,
     "arp": arp,
     "route": route,
+    "rt_cache": rt_cache,
+    "rt_acct": rt_acct,
+    "fib_trie": fib_trie,
+    "fib_triestat": fib_triestat,
+    "protocols": protocols,
+    "anycast6": anycast6,
     "ipv6_route": ipv6_route,
     "if_inet6": if_inet6,
     "igmp": igmp,
@@ -71,6 +83,7 @@ FILES: dict[str, Callable[[Net], str]] = {
     "unix": unix,
     "nf_conntrack": nf_conntrack,
     "stat/arp_cache": arp_cache,
+    "stat/rt_cache": stat_rt_cache,
     "stat/ndisc_cache": ndisc_cache,
     "stat/nf_conntrack": stat_nf_conntrack,
     "xfrm_stat": xfrm_stat,

@@ -1,4 +1,4 @@
-"""/proc/net/arp, route, ipv6_route, if_inet6 and the like."""
+"""/proc/net/arp, route, rt_cache, ipv6_route, if_inet6, anycast6 and the like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stack.core.neigh_table import neigh_table, neighbour
 from stack.core.uapi import NUD_NOARP
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.fib import fib_dump
-from stack.ipv6.if_inet6 import for_each_ifaddr6
+from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev
 from stack.ipv6.route_config import fib6_dump
 from stack.proc.text import dotted, le_word, text
 
@@ -56,6 +56,64 @@ def route(net: Net) -> str:
         )
         lines.append(f"{line:<127}")
     return text(lines)
+
+
+RT_CACHE_COLUMNS = (
+    "Iface\tDestination\tGateway \tFlags\t\tRefCnt\tUse\tMetric\tSource\t\tMTU\tWindow\tIRTT\tTOS\t"
+    "HHRef\tHHUptod\tSpecDst"
+)
+RT_CACHE_STAT_COLUMNS = (
+    "entries",
+    "in_hit",
+    "in_slow_tot",
+    "in_slow_mc",
+    "in_no_route",
+    "in_brd",
+    "in_martian_dst",
+    "in_martian_src",
+    "out_hit",
+    "out_slow_tot",
+    "out_slow_mc",
+    "gc_total",
+    "gc_ignored",
+    "gc_goal_miss",
+    "gc_dst_overflow",
+    "in_hlist_search",
+    "out_hlist_search",
+)
+RT_ACCT_BYTES = 256 * 16
+"""struct ip_rt_acct of each of 256 realms."""
+
+
+def rt_cache(net: Net) -> str:
+    """net/ipv4/route.c rt_cache_seq_show: the heading alone, as in Linux since 3.6."""
+    return text([f"{RT_CACHE_COLUMNS:<127}"])
+
+
+def rt_acct(net: Net) -> str:
+    """net/ipv4/route.c rt_acct_proc_show: traffic by realm; no route here has one."""
+    return "\0" * RT_ACCT_BYTES
+
+
+def stat_rt_cache(net: Net) -> str:
+    """net/ipv4/route.c rt_cpu_seq_show: a row for the one CPU, in hexadecimal.
+
+    Linux has no cache that the columns `hit`, `gc` and `hlist` could count any more.
+    """
+    ipv4 = net.ipv4
+    values = {
+        "entries": len(ipv4.rt_cache_out) + len(ipv4.rth_input) + len(ipv4.rth_checked),
+        "in_slow_tot": ipv4.in_slow_tot,
+        "in_slow_mc": ipv4.in_slow_mc,
+        "in_no_route": net.mib.ipext.InNoRoutes,
+        "in_brd": ipv4.in_brd,
+        "in_martian_dst": ipv4.in_martian_dst,
+        "in_martian_src": ipv4.in_martian_src,
+        "out_slow_tot": ipv4.out_slow_tot,
+        "out_slow_mc": ipv4.out_slow_mc,
+    }
+    row = (f"{values.get(name, 0):08x}".ljust(len(name)) for name in RT_CACHE_STAT_COLUMNS)
+    return text([" ".join(f"{name:<8}" for name in RT_CACHE_STAT_COLUMNS), " ".join(row).rstrip()])
 
 
 NEIGH_STAT_COLUMNS = (
@@ -111,4 +169,14 @@ def if_inet6(net: Net) -> str:
             f"{ifp.flags & 0xFF:02x} {ifp.idev.dev.name:>8}"
             for ifp in for_each_ifaddr6(net)
         ]
+    )
+
+
+def anycast6(net: Net) -> str:
+    """net/ipv6/anycast.c ac6_seq_show: index, interface, address, users."""
+    idevs: list[inet6_dev] = [dev.ip6_ptr for dev in net.dev_base_head if dev.ip6_ptr is not None]
+    return "".join(
+        f"{idev.dev.ifindex:<4d} {idev.dev.name:<15} {aca.aca_addr:032x} {aca.aca_users:5d}\n"
+        for idev in idevs
+        for aca in reversed(idev.ac_list.values())
     )

@@ -41,6 +41,13 @@ ip route add 10.6.0.0/16 nexthop via 10.0.0.7 weight 2 nexthop via 10.0.0.8
 ip -6 route add 2001:db8:1::/48 via 2001:db8::9; ip -6 route add default via 2001:db8::fe metric 7
 ip -6 route add unreachable 2001:db8:2::/48
 """
+TRIES = f"""
+shown() {{ for f; do cat /proc/net/$f; done; }}
+shown fib_trie fib_triestat; {VETH}{ROUTES}
+ip route add 10.7.0.0/16 via 10.0.0.7 table 10; ip addr add 10.77.0.1/30 dev v1
+ip route add 192.168.1.0/24 tos 0x10 dev v0; ip route add 192.168.1.0/24 dev v0 scope 17
+ip route add local 203.0.113.0/24 dev v1 table 300; shown fib_trie fib_triestat
+"""
 NEXTHOPS = """
 ip nexthop add id 1 via 10.0.0.2 dev v0; ip nexthop add id 2 via 10.0.0.3 dev v0 protocol static
 ip nexthop add id 3 via 2001:db8::2 dev v0; ip nexthop add id 4 blackhole
@@ -347,6 +354,53 @@ sh("ip maddr del 01:00:5e:00:00:05 dev v1; ip maddr show dev v1 | sort")
 for name in ("igmp", "mcfilter", "igmp6", "icmp", "icmp6", "raw", "raw6", "udp6"):
     print(open("/proc/net/" + name).read())
         """,
+        python=True,
+    ),
+    "the tables as one trie": Row(
+        f"{TRIES}shown rt_cache anycast6; shown rt_acct | wc -c; head -1 /proc/net/stat/rt_cache"
+    ),
+    "tables apart as tries": Row(f"ip rule add from 1.2.3.4 table 10; {TRIES}"),
+    "/sys/class/net": Row(
+        f"""
+        {VETH}
+        ip link add br0 address 02:00:00:00:00:06 type bridge
+        ls /sys/class/net; ls /sys/class/net/ /sys/class/net/v0/statistics
+        shown() {{
+            for f in address addr_len addr_assign_type broadcast carrier duplex flags ifindex \
+                    iflink mtu operstate speed tx_queue_len type uevent; do
+                echo $1 $f $(cat /sys/class/net/$1/$f 2>&1)
+            done
+        }}
+        for i in lo v0 v1 br0; do shown $i; done; ip link set v1 down; shown v0; shown v1
+        cat /sys/class/net/v1/statistics/collisions; ls -d /sys/class/net/*/mtu
+        echo 1400 > /sys/class/net/v0/mtu; echo 77 > /sys/class/net/v0/tx_queue_len; shown v0
+        echo nonsense > /sys/class/net/v0/mtu; echo 99999999 > /sys/class/net/v0/mtu
+        echo 0x500 >/sys/class/net/v0/mtu; cat /sys/class/net/v0/mtu
+        echo 1 > /sys/class/net/v0/address; echo $?; cat /sys/class/net/nothing/mtu
+        cat /sys/class/net/v0/nothing; cat /sys/class/net/v0; ls /sys/class/net/none; echo $?
+        for f in v0 v0/mtu none v0/none v0/statistics v0/statistics/rx_bytes; do
+            for t in e d f w r x; do [ -$t /sys/class/net/$f ]; echo $f $t $?; done
+        done
+        stat -c '%F %a %s %n' -L /sys/class/net/v0/mtu /sys/class/net/v0/address /sys/class/net/v0/
+        python3 -c 'import os, glob; p = "/sys/class/net/v0/"; print(
+            sorted(os.listdir("/sys/class/net")), os.path.isdir(p), os.access(p + "mtu", os.W_OK),
+            os.stat(p + "mtu").st_size, sorted(glob.glob("/sys/class/net/v*/mtu")))'
+        ip link del v0; ls /sys/class/net
+        """,
+        ((r"(?m)^sh: .*|^.*script: \d+: .*?(?=[A-Z]|cannot|echo)", ""),),
+    ),
+    "protocols": Row(
+        f"""{SOCKETS}
+eight = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+nine = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+ours = "TCP UDP RAW PING TCPv6 UDPv6 RAWv6 PINGv6 UNIX UNIX-STREAM PACKET NETLINK".split()
+lines = open("/proc/net/protocols").read().splitlines()
+print(lines[0])
+for line in sorted(lines[1:]):
+    name, _, sockets, memory, press, *_ = line.split()
+    if name in ours:
+        print(name, sockets, memory == "-1", press)
+""",
         python=True,
     ),
     "what a monitor hears": Row(

@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 
 from fastpath.base.bpf import BPF_MAXINSNS
 from fastpath.base.seccomp import get_fd, read_memory, socket_inode, write_memory
+from stack.api import net_sysfs
 from stack.api.programs.files import PAGE, memory_file, path_at, text_of
-from stack.api.programs.filter import DIRECTORY_OR_PATH, FIONREAD, TIOCOUTQ
+from stack.api.programs.filter import FIONREAD, O_PATH, TIOCOUTQ
 from stack.api.programs.memory import (
     MMSGHDR_BYTES,
     MSGHDR,
@@ -41,6 +42,7 @@ from stack.api.programs.memory import (
 from stack.api.programs.placeholder import Placeholder
 from stack.api.programs.rings import Mapped
 from stack.api.programs.supervisor import Call
+from stack.api.programs.sysfs import below, mode_of, stat_of, statx_of
 from stack.core import bsd_socket as sys
 from stack.core import uapi
 from stack.core.dev_ioctl import (
@@ -95,12 +97,15 @@ def i32(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-def ours(function: Callable[[Call, Placeholder], int | None]) -> Callable[[Call], int | None]:
-    """A call whose first argument has to be a socket of the host."""
+def ours(
+    function: Callable[[Call, Placeholder], int | None],
+    other: Callable[[Call], int | None] = lambda call: None,
+) -> Callable[[Call], int | None]:
+    """A call whose first argument has to be a socket of the host; `other`: if it is none."""
 
     def call(call: Call) -> int | None:
         placeholder = call.placeholder()
-        return None if placeholder is None else function(call, placeholder)
+        return other(call) if placeholder is None else function(call, placeholder)
 
     return call
 
@@ -624,15 +629,24 @@ def get_ifconf(call: Call, fd: int, addr: int) -> int:
 
 
 def open_path(call: Call, addr: int, flags: int) -> None:
-    """A file about the network is the host's, and can be read only."""
+    """A file about the network is the host's; of /sys/class/net some can be written."""
     supervisor = call.supervisor
-    path = path_at(call.tid, addr)
-    text = None if path is None or supervisor.down else text_of(supervisor.host, path)
-    if path is None or text is None:
+    path = None if flags & O_PATH or supervisor.down else path_at(call.tid, addr)
+    if path is None:
         return
-    if flags & os.O_ACCMODE:
-        raise os_error(errno.EACCES, f"{path} of a host is read only")
-    fd = memory_file(path, text)
+    sys_path = below(path)
+    fd = None
+    if sys_path is not None:
+        fd = supervisor.tree.open(supervisor.host, sys_path, flags)
+    elif flags & os.O_DIRECTORY:
+        return
+    if fd is None:
+        text = text_of(supervisor.host, path)
+        if text is None:
+            return
+        if flags & os.O_ACCMODE:
+            raise os_error(errno.EACCES, f"{path} of a host is read only")
+        fd = memory_file(path, text)
     try:
         supervisor.give_file(call, fd, flags & O_CLOEXEC)
     finally:
@@ -652,8 +666,66 @@ def do_openat(call: Call) -> None:
 def do_openat2(call: Call) -> None:
     """openat2(2): struct open_how begins with the flags."""
     (flags,) = struct.unpack("=Q", read_memory(call.tid, call.args[2], 8))
-    if not flags & DIRECTORY_OR_PATH:
-        open_path(call, call.args[1], flags)
+    open_path(call, call.args[1], flags)
+
+
+def sys_path_at(call: Call, addr: int) -> str | None:
+    """The path below /sys/class/net that is in a program's memory; None: another."""
+    path = None if call.supervisor.down else path_at(call.tid, addr)
+    return None if path is None else below(path)
+
+
+def stat_at(name: int, room: int) -> Callable[[Call], int | None]:
+    """stat(2) and its kin: the arguments that have the path and the struct."""
+
+    def call(call: Call) -> int | None:
+        path = sys_path_at(call, call.args[name])
+        if path is None:
+            return None
+        host = call.supervisor.host
+        write_memory(call.tid, call.args[room], stat_of(host, path, os.uname().machine))
+        return 0
+
+    return call
+
+
+def do_statx(call: Call) -> int | None:
+    """statx(2)."""
+    path = sys_path_at(call, call.args[1])
+    if path is None:
+        return None
+    write_memory(call.tid, call.args[4], statx_of(call.supervisor.host, path))
+    return 0
+
+
+def access_at(name: int) -> Callable[[Call], int | None]:
+    """access(2) and its kin: the argument that has the path; the next one is the mode."""
+
+    def call(call: Call) -> int | None:
+        path = sys_path_at(call, call.args[name])
+        if path is None:
+            return None
+        mode = mode_of(call.supervisor.host, path)
+        # Root may read and write all, as far as access(2) tells.
+        if call.args[name + 1] & os.X_OK and not mode & 0o111:
+            raise os_error(errno.EACCES, path)
+        return 0
+
+    return call
+
+
+def do_write_file(call: Call) -> int | None:
+    """write(2) to what is no socket of the host: to a file of /sys/class/net that was opened."""
+    supervisor = call.supervisor
+    if not supervisor.tree.writers:
+        return None
+    path = supervisor.tree.writers.get(socket_inode(call.tid, call.args[0] & 0xFFFFFFFF))
+    if path is None:
+        return None
+    size = min(call.args[2], PAGE)
+    text = bytes(read_memory(call.tid, call.args[1], size)).decode("ascii", "replace")
+    net_sysfs.store(supervisor.host, path, text)
+    return size
 
 
 # --- waiting: the kernel does, on what placeholders show -------------------------------------
@@ -722,6 +794,13 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
     "open": do_open,
     "openat": do_openat,
     "openat2": do_openat2,
+    "stat": stat_at(0, 1),
+    "lstat": stat_at(0, 1),
+    "newfstatat": stat_at(1, 2),
+    "statx": do_statx,
+    "access": access_at(0),
+    "faccessat": access_at(1),
+    "faccessat2": access_at(1),
     "poll": do_poll,
     "ppoll": do_poll,
     "select": do_select,
@@ -749,8 +828,8 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
             "sendto": do_sendto,
             "setsockopt": do_setsockopt,
             "shutdown": do_shutdown,
-            "write": do_write,
             "writev": do_writev,
         }.items()
     },
+    "write": ours(do_write, do_write_file),
 }

@@ -3,6 +3,7 @@
     /etc/resolv.conf  /etc/hosts      what the host's resolver uses (stack.clients.resolvconf)
     /proc/net/NAME                    stack.proc
     /proc/sys/net/PATH                stack.sysctl; they can be read only
+    /sys/class/net/PATH               stack.api.programs.sysfs
 
 The program gets a copy of the text as it is at that moment.
 """
@@ -16,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.base.seccomp import read_memory
 from stack import proc
+from stack.api import net_sysfs
+from stack.api.programs.sysfs import below
 from stack.core.errors import os_error
 
 if TYPE_CHECKING:
     from stack.net import Net
 
 PAGE, PATH_BYTES = 4096, 256
-FILES = (b"/etc/resolv.conf", b"/etc/hosts")
-DIRECTORIES = (b"/proc/net/", b"/proc/self/net/", b"/proc/sys/net/")
+FILES = (b"/etc/resolv.conf", b"/etc/hosts", b"/sys/class/net")
+DIRECTORIES = (b"/proc/net/", b"/proc/self/net/", b"/proc/sys/net/", b"/sys/class/net/")
 SEALS = 0xF
 """F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE: nothing may be changed."""
 
@@ -56,6 +59,9 @@ def text_of(net: Net, path: str) -> str | None:
             return proc.read(net, path.removeprefix("/proc/net/"))
         except FileNotFoundError as exc:
             raise os_error(errno.ENOENT, str(exc)) from None
+    sys_path = below(path)
+    if sys_path is not None:
+        return net_sysfs.show(net, sys_path)
     if path.startswith("/proc/sys/net/"):
         return f"{shown(net.sysctl[path.removeprefix('/proc/sys/')])}\n"
     return None

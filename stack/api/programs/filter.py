@@ -18,11 +18,14 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "read": (0, 63),
     "write": (1, 64),
     "open": (2, None),
+    "stat": (4, None),
+    "lstat": (6, None),
     "poll": (7, None),
     "mmap": (9, 222),
     "ioctl": (16, 29),
     "readv": (19, 65),
     "writev": (20, 66),
+    "access": (21, None),
     "select": (23, None),
     "sendfile": (40, 71),
     "socket": (41, 198),
@@ -41,14 +44,18 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "getsockopt": (55, 209),
     "epoll_ctl": (233, 21),
     "openat": (257, 56),
+    "newfstatat": (262, 79),
+    "faccessat": (269, 48),
     "pselect6": (270, 72),
     "ppoll": (271, 73),
     "splice": (275, 76),
     "accept4": (288, 242),
     "recvmmsg": (299, 243),
     "sendmmsg": (307, 269),
+    "statx": (332, 291),
     "io_uring_setup": (425, 425),
     "openat2": (437, 437),
+    "faccessat2": (439, 439),
 }
 CLONES = ("clone", "fork", "vfork", "clone3")
 """Calls that make threads and processes."""
@@ -87,8 +94,7 @@ NR, ARCH, ARGS = 0, 4, 16
 """Offsets in struct seccomp_data; arguments have 64 bits, the low half first."""
 ENOSYS = 38
 X32 = 0x40000000
-DIRECTORY_OR_PATH = os.O_DIRECTORY | 0o10000000
-"""O_DIRECTORY, O_PATH."""
+O_PATH, AT_EMPTY_PATH = 0o10000000, 0x1000
 FUTEX_WAIT, FUTEX_WAIT_BITSET = 0, 9
 ARCH_SET_FS = 0x1002
 EPOLL_CTL_ADD = 1
@@ -145,11 +151,16 @@ SPECIAL: dict[str, list[Insn]] = {
     **{
         name: [
             (LD, 0, 0, ARGS + 8 * flags),
-            (JSET, 0, 1, DIRECTORY_OR_PATH),
+            (JSET, 0, 1, mask),
             (RET, 0, 0, ALLOW),
             (RET, 0, 0, NOTIFY),
         ]
-        for name, flags in (("open", 1), ("openat", 2))
+        for name, flags, mask in (
+            ("open", 1, O_PATH),
+            ("openat", 2, O_PATH),
+            ("newfstatat", 3, AT_EMPTY_PATH),
+            ("statx", 2, AT_EMPTY_PATH),
+        )
     },
     # FUTEX_WAIT and FUTEX_WAIT_BITSET with a timeout.
     "futex": [

@@ -25,6 +25,7 @@ from stack.api.programs.filter import numbers
 from stack.api.programs.memory import SECOND_NS, TIMESPEC
 from stack.api.programs.placeholder import Placeholder
 from stack.api.programs.rings import Lent
+from stack.api.programs.sysfs import Tree
 from stack.api.programs.virtual import Attached, Held, status_of
 from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
@@ -172,6 +173,7 @@ class Supervisor:
         """Timers in virtual time: a process's by its number, others by that of their eventfd."""
         self.lent: list[Lent] = []
         """Rings that a call maps at the moment."""
+        self.tree = Tree()
         self.calls = 0
         self._names = numbers(virtual=attached is not None)
         self._functions = functions
@@ -477,6 +479,7 @@ class Supervisor:
     def _release(self) -> None:
         """Give the descriptors back."""
         self._forget_lent()
+        self.tree.close()
         for placeholder in list(self.sockets.values()):
             self._drop(placeholder)
         if self.attached is None:

@@ -108,7 +108,6 @@ def test_address_makes_local_broadcast_and_link_routes(net: Net) -> None:
     }
     assert local == {
         (ME, RTN_LOCAL),
-        ("10.0.0.0", RTN_BROADCAST),
         ("10.0.0.255", RTN_BROADCAST),
     }
     for addr, kind in (
@@ -116,6 +115,7 @@ def test_address_makes_local_broadcast_and_link_routes(net: Net) -> None:
         (PEER, RTN_UNICAST),
         ("10.0.0.255", RTN_BROADCAST),
         ("224.1.2.3", RTN_MULTICAST),
+        ("10.0.0.0", RTN_UNICAST),
         ("127.5.6.7", RTN_LOCAL),
         ("255.255.255.255", RTN_BROADCAST),
     ):

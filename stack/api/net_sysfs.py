@@ -1,0 +1,183 @@
+"""/sys/class/net: what an interface is like, a file for each attribute (net/core/net-sysfs.c).
+
+`show(net, "eth0/mtu")` gives a file's text, `names(net, "eth0")` the names in a directory, and
+`store(net, "eth0/mtu", "1400")` writes one of WRITABLE.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from stack.core.dev import dev_get_stats, dev_set_mtu
+from stack.core.errors import os_error
+from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
+from stack.core.netdevice import IFF_UP, LINK_STATE_NOCARRIER, net_device
+from stack.core.sock import ns_capable
+from stack.core.uapi import CAP_NET_ADMIN
+from stack.netlink.rt_link import DEFAULT_TX_QUEUE_LEN, dev_get_iflink, operstate
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+STATES = {0: "unknown", 2: "down", 3: "lowerlayerdown", 4: "testing", 5: "dormant", 6: "up"}
+DUPLEX = {0: "half", 1: "full"}
+DEVTYPES = ("bridge", "vlan", "vxlan")
+"""Kinds of interfaces that `uevent` names (SET_NETDEV_DEVTYPE)."""
+STATISTICS = (
+    "collisions",
+    "multicast",
+    "rx_bytes",
+    "rx_compressed",
+    "rx_crc_errors",
+    "rx_dropped",
+    "rx_errors",
+    "rx_fifo_errors",
+    "rx_frame_errors",
+    "rx_length_errors",
+    "rx_missed_errors",
+    "rx_nohandler",
+    "rx_over_errors",
+    "rx_packets",
+    "tx_aborted_errors",
+    "tx_bytes",
+    "tx_carrier_errors",
+    "tx_compressed",
+    "tx_dropped",
+    "tx_errors",
+    "tx_fifo_errors",
+    "tx_heartbeat_errors",
+    "tx_packets",
+    "tx_window_errors",
+)
+
+
+def _carrier(dev: net_device) -> str:
+    """Only an interface that is up has a carrier to tell of. Raises: OSError EINVAL."""
+    if not dev.flags & IFF_UP:
+        raise os_error(errno.EINVAL, f"{dev.name} is down")
+    return str(int(not dev.state & LINK_STATE_NOCARRIER))
+
+
+def _settings(dev: net_device) -> tuple[int, int]:
+    """Speed in Mbit/s and duplex. Raises: OSError EINVAL: it is down, or its driver knows none."""
+    if not dev.flags & IFF_UP or dev.ethtool_ops is None:
+        raise os_error(errno.EINVAL, f"{dev.name} has no speed to tell")
+    try:
+        found = ethtool_get_settings(dev)
+    except OSError:
+        raise os_error(errno.EINVAL, f"the driver of {dev.name} tells no speed") from None
+    return found.speed, found.duplex
+
+
+def _speed(dev: net_device) -> str:
+    speed, _ = _settings(dev)
+    return "-1" if speed == SPEED_UNKNOWN else str(speed)
+
+
+def _iflink(dev: net_device) -> str:
+    lower = dev_get_iflink(dev)
+    return str(dev.ifindex if lower is None else lower.ifindex)
+
+
+def _uevent(dev: net_device) -> str:
+    kind = dev.rtnl_link_ops.kind if dev.rtnl_link_ops is not None else ""
+    devtype = f"DEVTYPE={kind}\n" if kind in DEVTYPES else ""
+    return f"{devtype}INTERFACE={dev.name}\nIFINDEX={dev.ifindex}"
+
+
+ATTRIBUTES: dict[str, Callable[[net_device], str]] = {
+    "addr_assign_type": lambda dev: str(dev.addr_assign_type),
+    "addr_len": lambda dev: str(dev.addr_len),
+    "address": lambda dev: (dev.dev_addr or bytes(dev.addr_len)).hex(":"),
+    "broadcast": lambda dev: (dev.broadcast or bytes(dev.addr_len)).hex(":"),
+    "carrier": _carrier,
+    "duplex": lambda dev: DUPLEX.get(_settings(dev)[1], "unknown"),
+    "flags": lambda dev: f"{dev.flags:#x}",
+    "ifindex": lambda dev: str(dev.ifindex),
+    "iflink": _iflink,
+    "mtu": lambda dev: str(dev.mtu),
+    "operstate": lambda dev: STATES[operstate(dev)],
+    "speed": _speed,
+    "tx_queue_len": lambda dev: str(dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN),
+    "type": lambda dev: str(dev.type),
+    "uevent": _uevent,
+}
+
+
+def _store_mtu(dev: net_device, value: int) -> None:
+    error = dev_set_mtu(dev, value)
+    if error:
+        raise os_error(-error, f"{dev.name} takes no MTU of {value}")
+
+
+def _store_tx_queue_len(dev: net_device, value: int) -> None:
+    if value >> 31:
+        raise os_error(errno.ERANGE, f"{value} packets are too many for a queue")
+    dev.tx_queue_len = value
+
+
+WRITABLE: dict[str, Callable[[net_device, int], None]] = {
+    "mtu": _store_mtu,
+    "tx_queue_len": _store_tx_queue_len,
+}
+
+
+def _parts(net: Net, path: str) -> tuple[net_device | None, str]:
+    """The interface and the rest of a path below /sys/class/net. Raises: OSError ENOENT."""
+    name, _, rest = path.strip("/").partition("/")
+    if not name:
+        return None, ""
+    dev = net.dev_by_name.get(name)
+    if dev is None:
+        raise os_error(errno.ENOENT, f"no interface {name!r}")
+    return dev, rest
+
+
+def names(net: Net, path: str) -> tuple[str, ...] | None:
+    """The names in a directory; None when the path is a file's.
+
+    Raises: OSError ENOENT.
+    """
+    dev, rest = _parts(net, path)
+    if dev is None:
+        return tuple(net.dev_by_name)
+    if not rest:
+        return (*ATTRIBUTES, "statistics")
+    if rest == "statistics":
+        return STATISTICS
+    group, _, leaf = rest.rpartition("/")
+    if rest in ATTRIBUTES or (group == "statistics" and leaf in STATISTICS):
+        return None
+    raise os_error(errno.ENOENT, f"/sys/class/net/{path}")
+
+
+def show(net: Net, path: str) -> str:
+    """A file's text. Raises: OSError ENOENT, EISDIR; EINVAL: it cannot be told at the moment."""
+    if names(net, path) is not None:
+        raise os_error(errno.EISDIR, f"/sys/class/net/{path}")
+    dev, rest = _parts(net, path)
+    assert dev is not None
+    if rest in ATTRIBUTES:
+        return f"{ATTRIBUTES[rest](dev)}\n"
+    return f"{getattr(dev_get_stats(dev), rest.rpartition('/')[2])}\n"
+
+
+def store(net: Net, path: str, text: str) -> None:
+    """Write a file of WRITABLE.
+
+    Raises: OSError EPERM, EINVAL: no number, ENOENT, and what the interface has against it.
+    """
+    dev, rest = _parts(net, path)
+    if dev is None or rest not in WRITABLE:
+        raise os_error(errno.EACCES, f"/sys/class/net/{path} cannot be written")
+    if not ns_capable(net, CAP_NET_ADMIN):
+        raise os_error(errno.EPERM, "only root may configure interfaces")
+    try:
+        value = int(text.strip(), 0)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise os_error(errno.EINVAL, f"{text!r} is no number")
+    WRITABLE[rest](dev, value)
