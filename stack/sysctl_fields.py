@@ -115,6 +115,8 @@ class sysctl_fields:
     tcp_early_retrans: int
     tcp_ecn: int
     tcp_ecn_fallback: int
+    tcp_ecn_option: int
+    tcp_ecn_option_beacon: int
     tcp_fastopen: int
     tcp_fastopen_blackhole_timeout_sec: int
     tcp_fastopen_key: str

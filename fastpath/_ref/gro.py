@@ -101,7 +101,7 @@ def parse(frame: bytes) -> Headers | None:
         if not 20 <= doff <= total - l4:
             return None
         flags = p[l4 + 13]
-        plain = total > l4 + doff and flags & ~0x48 == 0x10 and p[l4 + 12] & 0x0F == 0
+        plain = total > l4 + doff and flags & ~0x48 == 0x10 and p[l4 + 12] & 0x0E == 0
         return Headers(eth, p, l4, l4 + doff, proto, v6, plain, bool(flags & 8))
     if proto == 17:
         if int.from_bytes(p[l4 + 4 : l4 + 6], "big") != total - l4:

@@ -8,6 +8,7 @@ SKB_GSO_TCPV4 = 1 << 0
 SKB_GSO_TCP_FIXEDID = 1 << 3
 SKB_GSO_TCPV6 = 1 << 4
 SKB_GSO_UDP_L4 = 1 << 17
+SKB_GSO_TCP_ACCECN = 1 << 19
 
 
 def pseudo_header(net: bytes, proto: int, length: int) -> bytes:
@@ -47,7 +48,7 @@ def segment(
             h[l4 + 4 : l4 + 8] = (seq & 0xFFFFFFFF).to_bytes(4, "big")
             if i != len(chunks) - 1:
                 h[l4 + 13] &= ~0x09
-            if i != 0:
+            if i != 0 and not gso_type & SKB_GSO_TCP_ACCECN:
                 h[l4 + 13] &= ~0x80
             place = l4 + 16
         else:

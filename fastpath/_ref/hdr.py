@@ -95,9 +95,9 @@ def tcp_header(
     urg_ptr: int,
     opts: bytes = b"",
 ) -> bytes:
-    """TCP header with check 0."""
-    doff = (20 + len(opts)) << 2
-    return struct.pack("!HHIIBBHHH", sport, dport, seq, ack, doff, flags, window, 0, urg_ptr) + opts
+    """TCP header with check 0; `flags` has nine bits."""
+    words = (20 + len(opts)) << 10 | flags & 0x1FF
+    return struct.pack("!HHIIHHHH", sport, dport, seq, ack, words, window, 0, urg_ptr) + opts
 
 
 def ip_hdr_validate(packet: bytes, gso: bool = False) -> tuple[int, int]:

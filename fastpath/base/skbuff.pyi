@@ -32,6 +32,7 @@ SKB_GSO_TCP_ECN: int  # 1 << 2
 SKB_GSO_TCP_FIXEDID: int  # 1 << 3
 SKB_GSO_TCPV6: int  # 1 << 4
 SKB_GSO_UDP_L4: int  # 1 << 17
+SKB_GSO_TCP_ACCECN: int  # 1 << 19
 MAX_SKB_FRAGS: int  # 1100: a super-packet of 1 MiB and 1460-byte segments fits
 HEADER_UNSET: int  # 0xFFFFFFFF: value of a *_header that was never set
 

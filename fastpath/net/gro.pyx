@@ -2,7 +2,7 @@
 """Generic receive offload (net/core/gro.c, net/ipv4/tcp_offload.c, udp_offload.c).
 
 A frame is merged when it is plain, its checksum is right, and it continues a held packet. Plain is
-TCP with ACK and at most PSH and ECE, or UDP, without IP options, fragments or IPv6 extension
+TCP with ACK and at most PSH, ECE and AE, or UDP, without IP options, fragments or IPv6 extension
 headers. A frame continues a packet with the same Ethernet header, addresses, ports, TTL and TOS (or
 hop limit, traffic class and flow label), ACK, window and option bytes. Its sequence number is the
 next one, and IP ids count up (or are fixed, with DF). So cutting a merged packet by gso_size gives
@@ -99,7 +99,7 @@ cdef inline bint parse(const uint8_t *p, uint32_t linear, uint32_t length, uint3
         g.ack = h.ack
         g.psh = h.flags & F_PSH
         g.wflags = ld32be(t + 12) & 0xFFF7FFFFU
-        g.plain = g.plen != 0 and (h.flags & ~(F_PSH | F_ECE)) == F_ACK and t[12] & 0x0F == 0
+        g.plain = g.plen != 0 and (h.flags & ~(F_PSH | F_ECE)) == F_ACK and t[12] & 0x0E == 0
         return True
     if ld16be(t + 4) != g.total - g.l4:
         return False

@@ -46,6 +46,7 @@ cdef enum:
     P_UDP = 17
     F_FIN_PSH = 0x09
     F_CWR = 0x80
+    GSO_TCP_ACCECN = 1 << 19    # CWR is a bit of the ACE field (RFC 9768): all segments keep it
     SHARE_BYTES = 1024          # datagrams from here on are split by reference
 
 
@@ -129,7 +130,7 @@ cdef void fix_headers(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t 
         st32be(t + 4, ld32be(t + 4) + done)
         if i != last:
             t[13] &= ~F_FIN_PSH
-        if i != 0:
+        if i != 0 and not skb.gso_type & GSO_TCP_ACCECN:
             t[13] &= ~F_CWR
     else:
         place = 6
@@ -230,10 +231,11 @@ cpdef list skb_gso_segment(sk_buff skb, SkbPool pool, bint csum_partial=False):
     """Cut `skb` (data at the MAC header, network/transport header set, gso_size > 0) into frames.
 
     Borrows skb: the caller still frees it. Lengths, IP ids, checksums, sequence numbers and flags
-    (PSH, FIN, CWR) are per segment; `csum_partial` leaves CHECKSUM_PARTIAL for a NIC. Segments
-    keep protocol, dev, dst, priority, mark, vlan_*, queue_mapping, and skb.sk without destructor
-    (accounting stays with the super-packet). One of them keeps tx_flags: the one with TCP's byte
-    `tskey`, of UDP the first. IPv4 and IPv6, TCP and UDP_L4.
+    (PSH, FIN, and CWR without SKB_GSO_TCP_ACCECN) are per segment; `csum_partial` leaves
+    CHECKSUM_PARTIAL for a NIC. Segments keep protocol, dev, dst, priority, mark, vlan_*,
+    queue_mapping, and skb.sk without destructor (accounting stays with the super-packet). One of
+    them keeps tx_flags: the one with TCP's byte `tskey`, of UDP the first. IPv4 and IPv6, TCP and
+    UDP_L4.
 
     Raises ValueError for a malformed packet; MemoryError when `pool` runs dry (nothing leaks).
     """

@@ -535,7 +535,7 @@ cdef inline uint8_t *push_tcp(sk_buff skb, uint32_t optlen, uint32_t sport, uint
     st16be(p + 2, <uint16_t>dport)
     st32be(p + 4, seq)
     st32be(p + 8, ack)
-    p[12] = <uint8_t>((20 + optlen) << 2)
+    p[12] = <uint8_t>((20 + optlen) << 2 | (flags >> 8 & 1))
     p[13] = <uint8_t>flags
     st16be(p + 14, <uint16_t>window)
     st16be(p + 16, 0)
@@ -546,7 +546,10 @@ cdef inline uint8_t *push_tcp(sk_buff skb, uint32_t optlen, uint32_t sport, uint
 cpdef void tcp_push(sk_buff skb, unsigned int sport, unsigned int dport, uint32_t seq, uint32_t ack,
                     unsigned int flags, unsigned int window, unsigned int urg_ptr,
                     bytes options_bytes=b"") except *:
-    """Push 20 + len(options_bytes) bytes, check 0; sets transport_header. Options in 4s."""
+    """Push 20 + len(options_bytes) bytes, check 0; sets transport_header. Options in 4s.
+
+    `flags` has nine bits: the highest is AE (RFC 9768).
+    """
     need(skb)
     need(options_bytes)
     cdef Py_ssize_t n = PyBytes_GET_SIZE(options_bytes)
@@ -830,7 +833,7 @@ cdef int fill_cb(sk_buff skb) except -1:
         skb.end_seq = (skb.th_seq + (skb.th_flags & 1) + (skb.th_flags >> 1 & 1)
                        + skb.len - skb.l4_hlen) & 0xFFFFFFFFU
         skb.ack_seq = skb.th_ack
-        skb.tcp_flags = skb.th_flags
+        skb.tcp_flags = skb.th_flags | (skb.head[skb.data + 12] & 1U) << 8
         skb.ip_dsfield = skb.l3_dsfield
         return 0
     p = ptr_at(skb, skb.data, 20)
@@ -843,7 +846,8 @@ cdef int fill_cb(sk_buff skb) except -1:
     skb.seq = skb.th_seq = ld32be(p + 4)
     skb.end_seq = (skb.seq + (p[13] & 1) + (p[13] >> 1 & 1) + skb.len - n) & 0xFFFFFFFFU
     skb.ack_seq = skb.th_ack = ld32be(p + 8)
-    skb.tcp_flags = skb.th_flags = p[13]
+    skb.th_flags = p[13]
+    skb.tcp_flags = p[13] | (p[12] & 1U) << 8
     skb.th_window = ld16be(p + 14)
     skb.l4_hlen = <uint8_t>n
     skb.tcp_opts = OPTS_NONE if n == 20 else OPTS_OTHER
@@ -859,9 +863,9 @@ cdef int fill_cb(sk_buff skb) except -1:
 cpdef void tcp_fill_cb(sk_buff skb) except *:
     """include/net/tcp.h: tcp_v4_fill_cb, tcp_v6_fill_cb; data at the TCP header.
 
-    Fills seq, end_seq, ack_seq, tcp_flags, ip_dsfield and sacked = 0. ip_dsfield is the TOS of an
-    IPv4 header, the traffic class of an IPv6 one. Afterwards sport, dport, l4_hlen, th_flags,
-    th_window, tcp_opts, tsval and tsecr are set too: TCP need not read the header again.
+    Fills seq, end_seq, ack_seq, tcp_flags (nine bits, up to AE), ip_dsfield and sacked = 0.
+    ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
+    dport, l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are set too: TCP need not read the header again.
     """
     need(skb)
     fill_cb(skb)

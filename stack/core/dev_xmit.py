@@ -171,7 +171,7 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
             features & gso_feature(skb.gso_type & _GSO_KINDS)
             and features & netdevice.NETIF_F_SG
             and csum_ok(skb, features)
-            and (not skb.gso_type & skbuff.SKB_GSO_TCP_ECN or features & netdevice.NETIF_F_TSO_ECN)
+            and (not skb.gso_type & _GSO_CWR or cwr_ok(skb.gso_type, features))
         ):
             return [skb]
         return _gso_in_software(skb, dev, features)
@@ -181,6 +181,16 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
     if in_software and not skb_checksum_help(skb):
         return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_SKB_CSUM)
     return [skb]
+
+
+_GSO_CWR = skbuff.SKB_GSO_TCP_ECN | skbuff.SKB_GSO_TCP_ACCECN
+
+
+def cwr_ok(gso_type: int, features: int) -> bool:
+    """The device does with the CWR flag what the packet asks for: on the first segment, or all."""
+    if gso_type & skbuff.SKB_GSO_TCP_ACCECN:
+        return features & netdevice.NETIF_F_GSO_ACCECN != 0
+    return features & netdevice.NETIF_F_TSO_ECN != 0
 
 
 def csum_ok(skb: sk_buff, features: int) -> bool:

@@ -150,9 +150,10 @@ NETIF_F_RXALL = 1 << 26  # rx-all
 NETIF_F_LRO = 1 << 27  # rx-lro
 NETIF_F_HW_VLAN_STAG_TX = 1 << 28  # tx-vlan-stag-hw-insert
 NETIF_F_HW_VLAN_STAG_RX = 1 << 29  # rx-vlan-stag-hw-parse
+NETIF_F_GSO_ACCECN = 1 << 30  # tx-tcp-accecn-segmentation
 NETIF_F_CSUM_MASK = NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM | NETIF_F_HW_CSUM
 NETIF_F_ALL_TSO = NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN | NETIF_F_TSO_MANGLEID
-NETIF_F_GSO_SOFTWARE = NETIF_F_ALL_TSO | NETIF_F_GSO_UDP_L4
+NETIF_F_GSO_SOFTWARE = NETIF_F_ALL_TSO | NETIF_F_GSO_ACCECN | NETIF_F_GSO_UDP_L4
 NETIF_F_SOFT_FEATURES = NETIF_F_GSO | NETIF_F_GRO
 NETIF_F_ONE_FOR_ALL = NETIF_F_GSO_SOFTWARE | NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_FRAGLIST
 """Features that a device over several ports has as soon as one of the ports has them."""
@@ -172,6 +173,7 @@ NETDEV_FEATURE_STRINGS: dict[int, str] = {
     NETIF_F_GRO: "rx-gro",
     NETIF_F_TSO: "tx-tcp-segmentation",
     NETIF_F_TSO_ECN: "tx-tcp-ecn-segmentation",
+    NETIF_F_GSO_ACCECN: "tx-tcp-accecn-segmentation",
     NETIF_F_TSO_MANGLEID: "tx-tcp-mangleid-segmentation",
     NETIF_F_TSO6: "tx-tcp6-segmentation",
     NETIF_F_GSO_UDP_L4: "tx-udp-segmentation",

@@ -225,6 +225,14 @@ class request_sock:
     """The SYN had a window scale, and we use it."""
     ecn_ok: bool = row(False)
     """ECN was agreed."""
+    accecn_ok: bool = row(False)
+    """It is Accurate ECN."""
+    syn_ect_rcv: int = row(0)
+    """The codepoint that the SYN came with (AccECN)."""
+    accecn_fail_mode: int = row(0)
+    """Bits TCP_ACCECN_ACE_FAIL_*."""
+    saw_accecn_opt: int = row(0)
+    """TCP_ACCECN_OPT_*: what option the last ACK of the handshake had."""
     snd_wscale: int = row(0)
     """Bits to shift the peer's windows by."""
     ts_recent: int = row(0)

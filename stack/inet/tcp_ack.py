@@ -17,6 +17,7 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_RETRANS,
     inet_csk_clear_xmit_timer,
 )
+from stack.inet.tcp_accecn import tcp_accecn_process
 from stack.inet.tcp_challenge import tcp_send_challenge_ack
 from stack.inet.tcp_cong import (
     ack_sample,
@@ -79,11 +80,14 @@ from stack.inet.tcp_sock import (
     FLAG_SLOWPATH,
     FLAG_SND_UNA_ADVANCED,
     FLAG_SYN_ACKED,
+    FLAG_TS_PROGRESS,
     FLAG_UPDATE_TS_RECENT,
     FLAG_WIN_UPDATE,
     M32,
     TCP_CA_CWR,
     TCP_CHRONO_BUSY,
+    TCP_ECN_MODE_ACCECN,
+    TCP_ECN_MODE_RFC3168,
     TCP_NAGLE_OFF,
     TCP_PAWS_WINDOW,
     TCPCB_LOST,
@@ -100,6 +104,7 @@ from stack.inet.tcp_sock import (
     between,
     tcp_chrono_stop,
     tcp_fast_path_check,
+    tcp_fast_path_on,
     tcp_in_cwnd_reduction,
     tcp_packets_in_flight,
     tcp_paws_check,
@@ -188,7 +193,7 @@ def tcp_timeout_mark_lost(sk: tcp_sock) -> None:
     is_reneg = head is not None and bool(head.sacked & TCPCB_SACKED_ACKED)
     if is_reneg:
         sk.net.mib.linux.TCPSACKReneging += 1
-        sk.sacked_out = 0
+        sk.sacked_out = sk.sacked_bytes = 0
         sk.sacked_ranges.clear()
     elif not sk.rx_opt.sack_ok:
         sk.sacked_out = 0
@@ -503,6 +508,7 @@ def tcp_clean_rtx_queue(
                 flag |= FLAG_ORIG_SACK_ACKED
         if sacked & TCPCB_SACKED_ACKED:
             sk.sacked_out -= acked_pcount
+            sk.sacked_bytes -= ((end_seq if fully_acked else snd_una) - start) & M32
         elif is_sack:
             sk.delivered += acked_pcount
             if not sacked & TCPCB_RETRANS or not tcp_skb_spurious_retrans(sk, skb):
@@ -685,15 +691,23 @@ def tcp_store_ts_recent(sk: tcp_sock) -> None:
     sk.rx_opt.ts_recent_stamp = sk.tcp_mstamp // SEC + 1  # jiffies_s() as of this segment
 
 
-def tcp_replace_ts_recent(sk: tcp_sock, seq: int) -> None:
-    """RFC 7323 4.3: TS.Recent follows segments that reach back to the last ACK sent."""
+def tcp_replace_ts_recent(sk: tcp_sock, seq: int) -> int:
+    """RFC 7323 4.3: TS.Recent follows segments that reach back to the last ACK sent.
+
+    Returns FLAG_TS_PROGRESS when the timestamp is newer, for Accurate ECN.
+    """
     rx_opt = sk.rx_opt
     if (
         rx_opt.saw_tstamp
         and not after(seq, sk.rcv_wup)
         and tcp_paws_check(rx_opt, TCP_PAWS_WINDOW, sk.tcp_mstamp // SEC + 1)
     ):
+        accecn = sk.ecn_flags & TCP_ECN_MODE_ACCECN != 0
+        newer = accecn and after(rx_opt.rcv_tsval, rx_opt.ts_recent)
         tcp_store_ts_recent(sk)
+        if newer:
+            return FLAG_TS_PROGRESS
+    return 0
 
 
 def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
@@ -709,6 +723,9 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
     lost = sk.lost
     sack_state: tcp_sacktag_state | None = None
     has_sack = False
+    accecn = sk.ecn_flags & TCP_ECN_MODE_ACCECN != 0
+    ecn_count = 0
+    bytes_delivered: int = sk.bytes_acked + sk.sacked_bytes if accecn else 0
     if before(ack, prior_snd_una):
         max_window = min(sk.max_window, sk.bytes_acked)
         if before(ack, (prior_snd_una - max_window) & M32):
@@ -721,7 +738,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
             flag |= tcp_sacktag_write_queue(sk, skb, prior_snd_una, sack_state)
             if flag & (FLAG_DATA_SACKED | FLAG_DSACKING_ACK):
                 flag, rexmit = tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
-                tcp_cong_control_after(sk, ack, delivered, lost, flag)
+                tcp_cong_control_after(sk, ack, delivered, lost, flag, 0)
                 tcp_xmit_recovery(sk, rexmit)
         return 0
     if after(ack, sk.snd_nxt):
@@ -734,7 +751,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
     prior_fack = tcp_highest_sack_seq(sk) if sk.rx_opt.sack_ok else prior_snd_una
     prior_packets = sk.packets_out
     if flag & FLAG_UPDATE_TS_RECENT:
-        tcp_replace_ts_recent(sk, skb.seq)
+        flag |= tcp_replace_ts_recent(sk, skb.seq)
     if flag & (FLAG_SLOWPATH | FLAG_SND_UNA_ADVANCED) == FLAG_SND_UNA_ADVANCED:
         # Header prediction: the window did not change, the ACK moves on.
         sk.snd_wl1 = ack_seq
@@ -758,9 +775,11 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
     sk.icsk_probes_out = 0
     sk.rcv_tstamp = sk.tcp_mstamp
     if not prior_packets:
+        if accecn:
+            flag, ecn_count = tcp_ack_accecn(sk, skb, delivered, bytes_delivered, flag)
         if flag & FLAG_DSACKING_ACK:
             flag, rexmit = tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
-            tcp_cong_control_after(sk, ack, delivered, lost, flag)
+            tcp_cong_control_after(sk, ack, delivered, lost, flag, ecn_count)
         # The window may have opened: stop or go on probing.
         tcp_ack_probe(sk)
         if sk.tlp_high_seq:
@@ -768,6 +787,8 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
         return 1
     flag |= tcp_clean_rtx_queue(sk, skb, prior_fack, prior_snd_una, sack_state)
     tcp_rack_update_reo_wnd(sk, delivered)
+    if accecn:
+        flag, ecn_count = tcp_ack_accecn(sk, skb, delivered, bytes_delivered, flag)
     if sk.tlp_high_seq:
         tcp_process_tlp_ack(sk, ack, flag)
     if tcp_ack_is_dubious(sk, flag):
@@ -779,21 +800,44 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
         tcp_set_xmit_timer(sk)
     if flag & FLAG_FORWARD_PROGRESS or not flag & FLAG_NOT_DUP:
         sk.sk_dst_pending_confirm = True
-    tcp_cong_control_after(sk, ack, delivered, lost, flag)
+    tcp_cong_control_after(sk, ack, delivered, lost, flag, ecn_count)
     if rexmit:
         tcp_xmit_recovery(sk, rexmit)
     return 1
 
 
+def tcp_ack_accecn(
+    sk: tcp_sock, skb: sk_buff, delivered: int, bytes_delivered: int, flag: int
+) -> tuple[int, int]:
+    """What the peer tells of marks; returns (flags, packets marked). The counts are prior ones."""
+    ecn_count = tcp_accecn_process(
+        sk,
+        skb,
+        sk.delivered - delivered,
+        sk.bytes_acked + sk.sacked_bytes - bytes_delivered,
+        flag,
+    )
+    if ecn_count:
+        flag |= FLAG_ECE
+        if sk.pred_flags:
+            tcp_fast_path_on(sk)
+    return flag, ecn_count
+
+
 def tcp_cong_control_after(
-    sk: tcp_sock, ack: int, prior_delivered: int, prior_lost: int, flag: int
+    sk: tcp_sock, ack: int, prior_delivered: int, prior_lost: int, flag: int, ecn_count: int
 ) -> None:
-    """tcp_newly_delivered and tcp_cong_control: the last step of every ACK."""
+    """tcp_newly_delivered and tcp_cong_control: the last step of every ACK.
+
+    `ecn_count`: the packets marked CE that Accurate ECN has counted.
+    """
     newly = sk.delivered - prior_delivered
+    if ecn_count:
+        sk.net.mib.linux.TCPDeliveredCE += ecn_count
     if newly:
         linux = sk.net.mib.linux
         linux.TCPDelivered += newly
-        if flag & FLAG_ECE:
+        if flag & FLAG_ECE and sk.ecn_flags & TCP_ECN_MODE_RFC3168:
             linux.TCPDeliveredCE += newly
             sk.delivered_ce += newly
         sk.delivered_mstamp = sk.tcp_mstamp

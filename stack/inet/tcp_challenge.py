@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from stack.inet.tcp_const import MSEC, SEC
-from stack.inet.tcp_ctl import tcp_send_ack
+from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_ack_reflect_ect
 from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock
 
 if TYPE_CHECKING:
@@ -54,9 +54,15 @@ def tcp_challenge_ack_allowed(net: Net) -> bool:
     return True
 
 
-def tcp_send_challenge_ack(sk: tcp_sock) -> None:
-    """Send a challenge ACK, within the limits of the host and the socket (RFC 5961 7)."""
+def tcp_send_challenge_ack(sk: tcp_sock, reflect: bool = False) -> None:
+    """Send a challenge ACK, within the limits of the host and the socket (RFC 5961 7).
+
+    `reflect`: it answers a SYN (tcp_send_ack_reflect_ect).
+    """
     if not __tcp_oow_rate_limited(
         sk.net, sk, "TCPACKSkippedChallenge"
     ) and tcp_challenge_ack_allowed(sk.net):
-        tcp_send_ack(sk)
+        if reflect:
+            tcp_send_ack_reflect_ect(sk)
+        else:
+            tcp_send_ack(sk)

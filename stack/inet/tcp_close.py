@@ -29,6 +29,7 @@ from stack.inet.inet_connection_sock import (
     reqsk_fastopen_remove,
 )
 from stack.inet.inet_hashtables import inet_put_port
+from stack.inet.tcp_accecn import tcp_accecn_reset
 from stack.inet.tcp_cong import tcp_reset_congestion_control
 from stack.inet.tcp_const import TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN
 from stack.inet.tcp_ctl import tcp_send_active_reset, tcp_send_fin
@@ -226,7 +227,7 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.icsk_ca_state = TCP_CA_Open
     sk.undo_marker = 0
     sk.undo_retrans = -1
-    sk.retrans_out = sk.lost_out = sk.sacked_out = 0
+    sk.retrans_out = sk.lost_out = sk.sacked_out = sk.sacked_bytes = 0
     sk.total_retrans = 0
     inet_csk_delack_init(sk)
     tcp_initialize_rcv_mss(sk)
@@ -243,8 +244,7 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.rate_app_limited = False
     sk.chrono_busy = sk.chrono_rwnd = sk.chrono_sndbuf = 0
     sk.total_rto = sk.total_rto_recoveries = sk.total_rto_time = sk.rto_recovery_start = 0
-    sk.delivered_ce = sk.received_ce = 0
-    sk.received_ecn_bytes = (0, 0, 0)
+    tcp_accecn_reset(sk)
     sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
     sk.rcv_ooopack = 0
     sk.ecn_flags = 0

@@ -46,9 +46,10 @@ from stack.inet.inet_connection_sock import (
     inet_csk_schedule_ack,
     request_sock,
 )
+from stack.inet.tcp_accecn import tcp_accecn_reflector_flags
 from stack.inet.tcp_cong import tcp_ca_dst_init
 from stack.inet.tcp_done import tcp_set_state
-from stack.inet.tcp_ecn import tcp_ecn_send_syn, tcp_ecn_send_synack
+from stack.inet.tcp_ecn import tcp_ecn_make_synack, tcp_ecn_send_syn, tcp_ecn_send_synack
 from stack.inet.tcp_fastopen import tcp_fastopen_cookie_check, tcp_fastopen_defer_connect
 from stack.inet.tcp_options import (
     MAX_TCP_OPTION_SPACE,
@@ -71,9 +72,9 @@ from stack.inet.tcp_output import (
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
+    TCP_ECN_MODE_ACCECN,
     TCP_NAGLE_OFF,
     TCPHDR_ACK,
-    TCPHDR_ECE,
     TCPHDR_FIN,
     TCPHDR_PSH,
     TCPHDR_RST,
@@ -188,9 +189,7 @@ def tcp_make_synack(sk: tcp_sock, dst: dst_entry, req: request_sock) -> sk_buff 
     if not req.snt_synack:
         req.snt_synack = now
     skb.ip_summed = CHECKSUM_PARTIAL
-    flags = TCPHDR_SYN | TCPHDR_ACK
-    if req.ecn_ok:
-        flags |= TCPHDR_ECE
+    flags = TCPHDR_SYN | TCPHDR_ACK | tcp_ecn_make_synack(req)
     tcp_header_push(
         skb,
         req.inet_num,
@@ -267,7 +266,7 @@ def tcp_clear_retrans(sk: tcp_sock) -> None:
     sk.lost_out = 0
     sk.undo_marker = 0
     sk.undo_retrans = -1
-    sk.sacked_out = 0
+    sk.sacked_out = sk.sacked_bytes = 0
     sk.total_rto = 0
 
 
@@ -449,8 +448,8 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     mod_timer(sk.icsk_delack_timer, timeout)
 
 
-def __tcp_send_ack(sk: tcp_sock, rcv_nxt: int) -> None:
-    """A pure ACK. Without a buffer for it, try again on the delayed ACK timer."""
+def __tcp_send_ack(sk: tcp_sock, rcv_nxt: int, flags: int) -> None:
+    """A pure ACK with more `flags`. Without a buffer, try again on the delayed ACK timer."""
     if sk.sk_state == TCP_CLOSE:
         return
     buff = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
@@ -462,14 +461,22 @@ def __tcp_send_ack(sk: tcp_sock, rcv_nxt: int) -> None:
         sk.icsk_ack_ato = tcp_const.TCP_ATO_MIN
         inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, delay, tcp_const.TCP_RTO_MAX)
         return
-    tcp_init_nondata_skb(buff, tcp_acceptable_seq(sk), TCPHDR_ACK)
+    tcp_init_nondata_skb(buff, tcp_acceptable_seq(sk), TCPHDR_ACK | flags)
     tcp_mstamp_refresh(sk)
     __tcp_transmit_skb(sk, buff, 0, rcv_nxt)
 
 
 def tcp_send_ack(sk: tcp_sock) -> None:
     """Send an ACK now."""
-    __tcp_send_ack(sk, sk.rcv_nxt)
+    __tcp_send_ack(sk, sk.rcv_nxt, 0)
+
+
+def tcp_send_ack_reflect_ect(sk: tcp_sock) -> None:
+    """Send an ACK that answers a SYN: with Accurate ECN it tells the codepoint that came."""
+    flags = 0
+    if sk.ecn_flags & TCP_ECN_MODE_ACCECN:
+        flags = tcp_accecn_reflector_flags(sk.syn_ect_rcv)
+    __tcp_send_ack(sk, sk.rcv_nxt, flags)
 
 
 def tcp_xmit_probe_skb(sk: tcp_sock, urgent: int, mib: str) -> int:

@@ -52,7 +52,6 @@ from stack.core.sock import (
 )
 from stack.core.tcp_states import RCV_FIN, tcp_next_state
 from stack.core.uapi import POLL_HUP, POLL_IN, RCV_SHUTDOWN, SHUTDOWN_MASK
-from stack.inet import tcp_ecn
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
@@ -60,6 +59,12 @@ from stack.inet.inet_connection_sock import (
     inet_csk_enter_pingpong_mode,
     inet_csk_exit_pingpong_mode,
     inet_csk_in_pingpong_mode,
+)
+from stack.inet.tcp_accecn import (
+    INET_ECN_CE,
+    INET_ECN_MASK,
+    INET_ECN_NOT_ECT,
+    tcp_accecn_opt_lost,
 )
 from stack.inet.tcp_const import TCP_ATO_MIN
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
@@ -78,6 +83,10 @@ from stack.inet.tcp_sock import (
     HALF,
     M32,
     TCP_CHRONO_SNDBUF_LIMITED,
+    TCP_ECN_DEMAND_CWR,
+    TCP_ECN_MODE_ANY,
+    TCP_ECN_MODE_RFC3168,
+    TCP_ECN_SEEN,
     TCP_MAX_QUICKACKS,
     TCP_NUM_SACKS,
     TCP_URG_NOTYET,
@@ -122,32 +131,19 @@ def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
     return sk.icsk_ack_quick != 0 and not inet_csk_in_pingpong_mode(sk)
 
 
-def tcp_ecn_check_ce(sk: tcp_sock, skb: sk_buff) -> None:
+def tcp_data_ecn_check(sk: tcp_sock, skb: sk_buff) -> None:
     """Data came on a connection with ECN: note its mark (RFC 3168 6.1.3)."""
-    ecn = skb.ip_dsfield & tcp_ecn.INET_ECN_MASK
-    if ecn != tcp_ecn.INET_ECN_NOT_ECT:
-        e1, e0, ce = sk.received_ecn_bytes
-        size = skb.len
-        if ecn == tcp_ecn.INET_ECN_CE:
-            sk.received_ce += skb.gso_segs or 1
-            ce += size
-        elif ecn == tcp_ecn.INET_ECN_ECT_0:
-            e0 += size
-        else:
-            e1 += size
-        sk.received_ecn_bytes = (e1, e0, ce)
-    if ecn == tcp_ecn.INET_ECN_CE:
-        if not sk.ecn_flags & tcp_ecn.TCP_ECN_DEMAND_CWR:
+    ecn = skb.ip_dsfield & INET_ECN_MASK
+    if ecn == INET_ECN_NOT_ECT:
+        # ECT before and not now: probably a retransmission, whose sender waits for the ACK.
+        if sk.ecn_flags & TCP_ECN_SEEN and sk.ecn_flags & TCP_ECN_MODE_ANY:
+            tcp_enter_quickack_mode(sk, 2)
+    elif sk.ecn_flags & TCP_ECN_MODE_RFC3168:
+        if ecn == INET_ECN_CE and not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
             # Tell the sender at once: its window may have become small.
             tcp_enter_quickack_mode(sk, 2)
-            sk.ecn_flags |= tcp_ecn.TCP_ECN_DEMAND_CWR
-        sk.ecn_flags |= tcp_ecn.TCP_ECN_SEEN
-    elif ecn == tcp_ecn.INET_ECN_NOT_ECT:
-        # ECT before and not now: probably a retransmission, whose sender waits for the ACK.
-        if sk.ecn_flags & tcp_ecn.TCP_ECN_SEEN:
-            tcp_enter_quickack_mode(sk, 2)
-    else:
-        sk.ecn_flags |= tcp_ecn.TCP_ECN_SEEN
+            sk.ecn_flags |= TCP_ECN_DEMAND_CWR
+        sk.ecn_flags |= TCP_ECN_SEEN
 
 
 def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
@@ -173,7 +169,7 @@ def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
             tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
     sk.icsk_ack_lrcvtime = now
     if sk.ecn_flags:
-        tcp_ecn_check_ce(sk, skb)
+        tcp_data_ecn_check(sk, skb)
     if skb.len >= 128:
         tcp_grow_window(sk, skb.len, skb.truesize)
 
@@ -260,6 +256,8 @@ def tcp_send_dupack(sk: tcp_sock, skb: sk_buff) -> None:
             end_seq = skb.end_seq
             if after(end_seq, sk.rcv_nxt):
                 end_seq = sk.rcv_nxt
+            if sk.accecn_opt_sent_w_dsack:
+                tcp_accecn_opt_lost(sk, skb.seq)
             tcp_dsack_set(sk, skb.seq, end_seq)
     tcp_send_ack(sk)
 
@@ -482,7 +480,7 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
     """Data beyond a hole: sort it in. Takes ownership of skb."""
     linux = sk.net.mib.linux
     if sk.ecn_flags:
-        tcp_ecn_check_ce(sk, skb)
+        tcp_data_ecn_check(sk, skb)
     if tcp_try_rmem_schedule(sk, skb, skb.truesize):
         linux.TCPOFODrop += 1
         sk_data_ready(sk)
@@ -682,6 +680,8 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
         if not after(end_seq, rcv_nxt):
             # A retransmission of received data: perhaps our ACK was lost.
             linux.DelayedACKLost += 1
+            if sk.accecn_opt_sent_w_dsack:
+                tcp_accecn_opt_lost(sk, seq)
             tcp_dsack_set(sk, seq, end_seq)
             tcp_data_out_of_window(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OLD_DATA)
             return

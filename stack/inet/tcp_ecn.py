@@ -1,85 +1,164 @@
-"""include/net/tcp_ecn.h: explicit congestion notification (RFC 3168), both ends.
+"""include/net/tcp_ecn.h: explicit congestion notification, what both kinds share, and RFC 3168.
 
-A connection whose handshake agreed (TCP_ECN_OK) sends new data as ECT(0). The receiver of a packet
-marked CE sets ECE in every ACK (TCP_ECN_DEMAND_CWR) until CWR arrives. The sender treats ECE as a
-loss, once per round trip, and says so by CWR on its next new data (TCP_ECN_QUEUE_CWR).
+sysctl tcp_ecn says what is asked for and granted; the peer may lower it in the handshake.
+
+    tcp_ecn     our SYN asks for    a SYN is granted
+    0           nothing             nothing
+    1           RFC 3168            RFC 3168
+    2           nothing             RFC 3168
+    3           Accurate ECN        what it asks for
+    4           RFC 3168            what it asks for
+    5           nothing             what it asks for
+
+With RFC 3168 new data is ECT(0). The receiver of a packet marked CE sets ECE in every ACK
+(TCP_ECN_DEMAND_CWR) until CWR arrives. The sender treats ECE as a loss, once per round trip, and
+says so by CWR on its next new data (TCP_ECN_QUEUE_CWR). With Accurate ECN (tcp_accecn.py) every
+packet is ECT(0), and every segment tells how many came marked.
 """
 
 from __future__ import annotations
 
 from fastpath.base.skbuff import sk_buff
 from stack.inet.inet_connection_sock import ICSK_ACK_NOW, request_sock
-from stack.inet.tcp_sock import TCPHDR_CWR, TCPHDR_ECE, TCPHDR_SYN, before, tcp_sock
-
-# No other bit is set without TCP_ECN_OK, so `if sk.ecn_flags` tests for it.
-TCP_ECN_OK = 1
-TCP_ECN_QUEUE_CWR = 2
-TCP_ECN_DEMAND_CWR = 4
-TCP_ECN_SEEN = 8
-
-# include/net/inet_ecn.h
-INET_ECN_NOT_ECT = 0
-INET_ECN_ECT_0 = 2
-INET_ECN_CE = 3
-INET_ECN_MASK = 3
+from stack.inet.tcp_accecn import (
+    INET_ECN_ECT_0,
+    INET_ECN_MASK,
+    TCP_ACCECN_ACE_FAIL,
+    TCP_ACCECN_ACE_FAIL_SEND,
+    tcp_accecn_ace,
+    tcp_accecn_openreq_child,
+    tcp_accecn_rcv_synack,
+    tcp_accecn_reflector_flags,
+    tcp_accecn_set_ace,
+    tcp_accecn_syn_requested,
+)
+from stack.inet.tcp_sock import (
+    TCP_ECN_DEMAND_CWR,
+    TCP_ECN_DISABLED,
+    TCP_ECN_MODE_ACCECN,
+    TCP_ECN_MODE_ANY,
+    TCP_ECN_MODE_PENDING,
+    TCP_ECN_MODE_RFC3168,
+    TCP_ECN_QUEUE_CWR,
+    TCPHDR_ACE,
+    TCPHDR_AE,
+    TCPHDR_CWR,
+    TCPHDR_ECE,
+    TCPHDR_SYN,
+    before,
+    tcp_sock,
+)
 
 TCPHDR_ECN = TCPHDR_ECE | TCPHDR_CWR
+TCPHDR_SYN_ECN = TCPHDR_SYN | TCPHDR_ECN
+
+# sysctl tcp_ecn
+TCP_ECN_IN_ECN_OUT_ECN = 1
+TCP_ECN_IN_ACCECN_OUT_ACCECN = 3
+TCP_ECN_IN_ACCECN_OUT_ECN = 4
 
 
 # --- the handshake ------------------------------------------------------------------------
 
 
 def tcp_ecn_send_syn(sk: tcp_sock, skb: sk_buff) -> None:
-    """Ask for ECN in a SYN (sysctl tcp_ecn 1)."""
-    sk.ecn_flags = 0
-    if sk.net.sysctl.tcp_ecn == 1:
+    """Ask in a SYN for the ECN that sysctl tcp_ecn says."""
+    tcp_ecn = sk.net.sysctl.tcp_ecn
+    sk.ecn_flags = TCP_ECN_DISABLED
+    if tcp_ecn == TCP_ECN_IN_ACCECN_OUT_ACCECN:
+        skb.tcp_flags |= TCPHDR_ACE
+        sk.ecn_flags = TCP_ECN_MODE_PENDING
+    elif tcp_ecn in (TCP_ECN_IN_ECN_OUT_ECN, TCP_ECN_IN_ACCECN_OUT_ECN):
         skb.tcp_flags |= TCPHDR_ECN
-        sk.ecn_flags = TCP_ECN_OK
+        sk.ecn_flags = TCP_ECN_MODE_RFC3168
 
 
 def tcp_ecn_clear_syn(sk: tcp_sock, skb: sk_buff) -> None:
-    """Retransmit a SYN without ECN: the path may drop SYNs that ask for it (RFC 3168 6.1.1.1)."""
+    """Retransmit a SYN without ECN: the path may drop SYNs that ask for it (RFC 3168 6.1.1.1).
+
+    One that asks for Accurate ECN goes once more as it was (RFC 9768 3.1.4.1).
+    """
+    if sk.ecn_flags & TCP_ECN_MODE_ANY == TCP_ECN_MODE_PENDING and sk.icsk_retransmits <= 1:
+        return
     if sk.net.sysctl.tcp_ecn_fallback:
-        skb.tcp_flags &= ~TCPHDR_ECN
+        skb.tcp_flags &= ~TCPHDR_ACE
 
 
 def tcp_ecn_create_request(req: request_sock, skb: sk_buff, listener: tcp_sock) -> None:
-    """Grant a SYN's request for ECN (sysctl tcp_ecn 1 or 2), unless the SYN itself is ECT."""
-    if skb.tcp_flags & TCPHDR_ECN == TCPHDR_ECN:
-        ect = skb.ip_dsfield & INET_ECN_MASK
-        req.ecn_ok = not ect and bool(listener.net.sysctl.tcp_ecn)
+    """Grant a SYN's request for ECN as sysctl tcp_ecn says.
+
+    A SYN of RFC 3168 that is ECT itself is not granted, unless AE shows a newer kind of ECN.
+    """
+    flags = skb.tcp_flags
+    tcp_ecn = listener.net.sysctl.tcp_ecn
+    ect = skb.ip_dsfield & INET_ECN_MASK
+    if tcp_ecn >= TCP_ECN_IN_ACCECN_OUT_ACCECN and tcp_accecn_syn_requested(flags):
+        req.ecn_ok = req.accecn_ok = True
+        req.syn_ect_rcv = ect
+    elif flags & TCPHDR_ECN == TCPHDR_ECN:
+        req.ecn_ok = bool(tcp_ecn and (not ect or flags & TCPHDR_AE))
+
+
+def tcp_ecn_make_synack(req: request_sock) -> int:
+    """The ECN flags of the SYN-ACK for a request.
+
+    From the third on it has none: the path may drop it for them. Then we do not send ECT.
+    """
+    if req.accecn_ok:
+        if req.snt_synack and req.num_timeout:
+            req.accecn_fail_mode |= TCP_ACCECN_ACE_FAIL_SEND
+            return 0
+        return tcp_accecn_reflector_flags(req.syn_ect_rcv)
+    return TCPHDR_ECE if req.ecn_ok else 0
 
 
 def tcp_ecn_send_synack(sk: tcp_sock, skb: sk_buff) -> None:
-    """Simultaneous open: the SYN-ACK has ECE alone, if the peer asked too."""
+    """Simultaneous open: the SYN-ACK grants what the peer's SYN asked for, if ours did too."""
     skb.tcp_flags &= ~TCPHDR_CWR
-    if not sk.ecn_flags & TCP_ECN_OK:
+    if not sk.ecn_flags & TCP_ECN_MODE_ANY:
         skb.tcp_flags &= ~TCPHDR_ECE
+    if sk.ecn_flags & TCP_ECN_MODE_ACCECN:
+        skb.tcp_flags = skb.tcp_flags & ~TCPHDR_ACE | tcp_accecn_reflector_flags(sk.syn_ect_rcv)
 
 
-def tcp_ecn_rcv_synack(sk: tcp_sock, flags: int) -> None:
-    """ECN is off unless the SYN-ACK grants it by ECE without CWR."""
-    if flags & TCPHDR_ECN != TCPHDR_ECE:
-        sk.ecn_flags = 0
+def tcp_ecn_rcv_synack(sk: tcp_sock, skb: sk_buff) -> None:
+    """The SYN-ACK of a peer that we asked for ECN says what it grants (RFC 9768 table 2)."""
+    ace = tcp_accecn_ace(skb.tcp_flags)
+    if ace in (0b000, 0b111):
+        sk.ecn_flags = TCP_ECN_DISABLED
+    elif ace == 0b001:
+        sk.ecn_flags = TCP_ECN_MODE_RFC3168
+    elif ace != 0b101 or sk.ecn_flags == TCP_ECN_MODE_PENDING:  # 0b101 is for later kinds of ECN
+        tcp_accecn_rcv_synack(sk, skb)
 
 
-def tcp_ecn_rcv_syn(sk: tcp_sock, flags: int) -> None:
-    """Simultaneous open: ECN is off unless the peer's SYN asks for it too."""
-    if flags & TCPHDR_ECN != TCPHDR_ECN:
-        sk.ecn_flags = 0
+def tcp_ecn_rcv_syn(sk: tcp_sock, skb: sk_buff) -> None:
+    """Simultaneous open: ECN is what the SYNs of both ask for."""
+    flags = skb.tcp_flags
+    if sk.ecn_flags & TCP_ECN_MODE_ANY == TCP_ECN_MODE_PENDING:
+        if tcp_accecn_syn_requested(flags):
+            sk.syn_ect_rcv = sk.prev_ecnfield = skb.ip_dsfield & INET_ECN_MASK
+            sk.ecn_flags = TCP_ECN_MODE_ACCECN
+        else:
+            sk.ecn_flags = TCP_ECN_MODE_RFC3168
+    if sk.ecn_flags == TCP_ECN_MODE_RFC3168 and flags & TCPHDR_ECN != TCPHDR_ECN:
+        sk.ecn_flags = TCP_ECN_DISABLED
 
 
-def tcp_ecn_openreq_child(sk: tcp_sock, req: request_sock) -> None:
-    """The accepted socket has what the request agreed."""
-    sk.ecn_flags = TCP_ECN_OK if req.ecn_ok else 0
+def tcp_ecn_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> None:
+    """The accepted socket has what the request agreed. Data at the TCP header."""
+    if req.accecn_ok:
+        tcp_accecn_openreq_child(sk, req, skb)
+    else:
+        sk.ecn_flags = TCP_ECN_MODE_RFC3168 if req.ecn_ok else TCP_ECN_DISABLED
 
 
-# --- the receiver (tcp_data.py has the other half, tcp_ecn_check_ce) ----------------------
+# --- the receiver (tcp_data.py has the other half, tcp_data_ecn_check) --------------------
 
 
 def tcp_ecn_accept_cwr(sk: tcp_sock, skb: sk_buff) -> None:
     """The sender has reduced its window, perhaps to one packet: stop ECE, and ACK at once."""
-    if skb.tcp_flags & TCPHDR_CWR:
+    if sk.ecn_flags & TCP_ECN_MODE_RFC3168 and skb.tcp_flags & TCPHDR_CWR:
         sk.ecn_flags &= ~TCP_ECN_DEMAND_CWR
         if skb.seq != skb.end_seq:
             sk.icsk_ack_pending |= ICSK_ACK_NOW
@@ -89,13 +168,15 @@ def tcp_ecn_accept_cwr(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ecn_rcv_ecn_echo(sk: tcp_sock, flags: int) -> bool:
-    """Whether an ACK reports that a packet of ours was marked."""
-    return bool(sk.ecn_flags & TCP_ECN_OK and flags & (TCPHDR_ECE | TCPHDR_SYN) == TCPHDR_ECE)
+    """Whether an ACK reports by ECE that a packet of ours was marked (RFC 3168)."""
+    return bool(
+        sk.ecn_flags & TCP_ECN_MODE_RFC3168 and flags & (TCPHDR_ECE | TCPHDR_SYN) == TCPHDR_ECE
+    )
 
 
 def tcp_ecn_queue_cwr(sk: tcp_sock) -> None:
-    """The window was reduced: set CWR on the next new data."""
-    if sk.ecn_flags & TCP_ECN_OK:
+    """The window was reduced: with RFC 3168 set CWR on the next new data."""
+    if sk.ecn_flags & TCP_ECN_MODE_ANY == TCP_ECN_MODE_RFC3168:
         sk.ecn_flags |= TCP_ECN_QUEUE_CWR
 
 
@@ -104,19 +185,25 @@ def tcp_ecn_withdraw_cwr(sk: tcp_sock) -> None:
     sk.ecn_flags &= ~TCP_ECN_QUEUE_CWR
 
 
-def tcp_ecn_send(sk: tcp_sock, payload: int, seq: int) -> int:
-    """ECE and CWR of a segment that is not a SYN; marks new data, and only that, as ECT.
+def tcp_ecn_send(sk: tcp_sock, skb: sk_buff, payload: int, seq: int) -> int:
+    """The ECN flags of a segment that is not a SYN; says in `tos` whether it is ECT.
 
-    For sockets with TCP_ECN_OK. RFC 3168 6.1.4, 6.1.5: pure ACKs and retransmissions are not ECT.
+    RFC 3168 6.1.4, 6.1.5: pure ACKs and retransmissions are not. With Accurate ECN all are. The
+    last ACK of the handshake has its ACE field already.
     """
+    if sk.ecn_flags & TCP_ECN_MODE_ACCECN:
+        if not sk.accecn_fail_mode & TCP_ACCECN_ACE_FAIL:
+            sk.tos |= INET_ECN_ECT_0
+        return 0 if skb.tcp_flags & TCPHDR_ACE else tcp_accecn_set_ace(sk)
     flags = 0
-    if payload and not before(seq, sk.snd_nxt):
-        sk.tos |= INET_ECN_ECT_0
-        if sk.ecn_flags & TCP_ECN_QUEUE_CWR:
-            sk.ecn_flags &= ~TCP_ECN_QUEUE_CWR
-            flags = TCPHDR_CWR
-    else:
-        sk.tos &= ~INET_ECN_MASK
-    if sk.ecn_flags & TCP_ECN_DEMAND_CWR:
-        flags |= TCPHDR_ECE
+    if sk.ecn_flags & TCP_ECN_MODE_RFC3168:
+        if payload and not before(seq, sk.snd_nxt):
+            sk.tos |= INET_ECN_ECT_0
+            if sk.ecn_flags & TCP_ECN_QUEUE_CWR:
+                sk.ecn_flags &= ~TCP_ECN_QUEUE_CWR
+                flags = TCPHDR_CWR
+        else:
+            sk.tos &= ~INET_ECN_MASK
+        if sk.ecn_flags & TCP_ECN_DEMAND_CWR:
+            flags |= TCPHDR_ECE
     return flags

@@ -29,6 +29,11 @@ from stack.inet.inet_connection_sock import (
     reqsk_fastopen_remove,
     request_sock,
 )
+from stack.inet.tcp_accecn import (
+    INET_ECN_MASK,
+    tcp_accecn_rcv_syn_again,
+    tcp_ecn_received_counters,
+)
 from stack.inet.tcp_ack import (
     tcp_ack,
     tcp_non_congestion_loss_retransmit,
@@ -37,7 +42,7 @@ from stack.inet.tcp_ack import (
 from stack.inet.tcp_challenge import tcp_oow_rate_limited, tcp_send_challenge_ack
 from stack.inet.tcp_close import tcp_shutdown
 from stack.inet.tcp_cong import tcp_init_congestion_control, tcp_init_cwnd
-from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_synack
+from stack.inet.tcp_ctl import tcp_send_ack_reflect_ect, tcp_send_synack
 from stack.inet.tcp_data import (
     __tcp_ack_snd_check,
     tcp_ack_snd_check,
@@ -75,6 +80,7 @@ from stack.inet.tcp_sock import (
     HALF,
     M32,
     TCP_CA_CWR,
+    TCP_ECN_MODE_ACCECN,
     TCP_MAX_QUICKACKS,
     TCPHDR_ACK,
     TCPHDR_FIN,
@@ -208,6 +214,8 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
         tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_RESET)
         return False
     if flags & TCPHDR_SYN:
+        if sk.ecn_flags & TCP_ECN_MODE_ACCECN:
+            tcp_accecn_rcv_syn_again(sk, skb)
         if (
             sk.sk_state == tcp_states.TCP_SYN_RECV
             and sk.sk_socket is not None
@@ -226,7 +234,7 @@ def tcp_syn_challenge(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
     if syn_inerr:
         sk.net.mib.tcp.InErrs += 1
     sk.net.mib.linux.TCPSYNChallenge += 1
-    tcp_send_challenge_ack(sk)
+    tcp_send_challenge_ack(sk, True)
     tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_INVALID_SYN)
     return False
 
@@ -270,6 +278,8 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 # A pure ACK: we are the sender.
                 if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
                     tcp_store_ts_recent(sk)
+                if (skb.ip_dsfield | sk.prev_ecnfield) & INET_ECN_MASK:
+                    tcp_ecn_received_counters(sk, skb, 0)
                 reason = tcp_ack(sk, skb, 0)
                 if reason < 0:
                     tcp_drop_reason(sk, skb, -reason)
@@ -295,6 +305,8 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 if hlen == 32 and sk.rcv_nxt == sk.rcv_wup:
                     tcp_store_ts_recent(sk)
                 tcp_rcv_rtt_measure_ts(sk, skb)
+                if (skb.ip_dsfield | sk.prev_ecnfield) & INET_ECN_MASK:
+                    tcp_ecn_received_counters(sk, skb, length - hlen)
                 skb_pull(skb, hlen)
                 sk.data_segs_in += skb.gso_segs or 1
                 tcp_event_data_recv(sk, skb)
@@ -309,6 +321,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                     __tcp_ack_snd_check(sk, False)
                 tcp_data_ready(sk)
                 return
+            rx_opt.accecn = 0  # prediction let no such option pass
             tcp_rcv_established_step5(sk, skb)
             return
     # Slow path.
@@ -326,6 +339,8 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
 
 def tcp_rcv_established_step5(sk: tcp_sock, skb: sk_buff) -> None:
     """From "fifth, check the ACK field" on. Takes ownership of skb."""
+    if (skb.ip_dsfield | sk.prev_ecnfield) & INET_ECN_MASK:
+        tcp_ecn_received_counters(sk, skb, skb.len - skb.l4_hlen)
     reason = tcp_ack(sk, skb, FLAG_SLOWPATH | FLAG_UPDATE_TS_RECENT)
     if reason < 0:
         tcp_drop_reason(sk, skb, -reason)
@@ -421,7 +436,8 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             return 0
         if not flags & TCPHDR_SYN:
             return _discard_and_undo(sk, skb, saved_clamp)
-        tcp_ecn_rcv_synack(sk, flags)
+        if sk.ecn_flags:
+            tcp_ecn_rcv_synack(sk, skb)
         sk.snd_wl1 = skb.seq
         tcp_try_undo_spurious_syn(sk)
         tcp_ack(sk, skb, FLAG_SLOWPATH)
@@ -452,7 +468,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             )
             kfree_skb(skb)
             return 0
-        tcp_send_ack(sk)
+        tcp_send_ack_reflect_ect(sk)
         return -1
     if flags & TCPHDR_RST:
         return _discard_and_undo(sk, skb, saved_clamp)
@@ -473,7 +489,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         if not rx_opt.wscale_ok:
             rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
             sk.window_clamp = min(sk.window_clamp, 65535)
-        tcp_ecn_rcv_syn(sk, flags)
+        tcp_ecn_rcv_syn(sk, skb)
         tcp_mstamp_refresh(sk)
         tcp_mtup_init(sk)
         tcp_sync_mss(sk, sk.icsk_pmtu_cookie)

@@ -34,6 +34,7 @@ from stack.inet.inet_connection_sock import (
     sk_acceptq_is_full,
 )
 from stack.inet.inet_hashtables import __inet_inherit_port, inet_ehash_nolisten
+from stack.inet.tcp_accecn import tcp_accecn_option_init, tcp_accecn_req_syn_again
 from stack.inet.tcp_cong import tcp_ca_openreq_child
 from stack.inet.tcp_const import SEC, TCP_RTO_MAX
 from stack.inet.tcp_done import tcp_done, tcp_reset
@@ -106,7 +107,7 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     tcp_init_xmit_timers(newsk)
     if sk.sk_flags & SOCK_KEEPOPEN:
         inet_csk_reset_keepalive_timer(newsk, keepalive_time_when(newsk))
-    tcp_ecn_openreq_child(newsk, req)
+    tcp_ecn_openreq_child(newsk, req, skb)
     newsk.reordering = sk.net.sysctl.tcp_reordering
     rx_opt = newsk.rx_opt
     rx_opt.user_mss = sk.rx_opt.user_mss
@@ -177,6 +178,8 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
     if seq == req.rcv_isn and flg == TCPHDR_SYN and not paws_reject:
         # The SYN again: our SYN-ACK was lost.
         limited = tcp_oow_rate_limited_mini(req, skb, "TCPACKSkippedSynRecv")
+        if req.accecn_ok and not limited:
+            tcp_accecn_req_syn_again(req, skb)
         if not limited and not inet_rtx_syn_ack(sk, req) and not fastopen:
             mod_timer(
                 req.rsk_timer, net.clock.now_ns() + min(req.timeout << req.num_timeout, TCP_RTO_MAX)
@@ -221,6 +224,8 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
     if not flg & TCPHDR_ACK:
         kfree_skb(skb)
         return None
+    if tmp_opt.accecn and req.accecn_ok:
+        req.saw_accecn_opt = tcp_accecn_option_init(skb, tmp_opt.accecn)
     if fastopen:
         return sk
     if (

@@ -21,10 +21,21 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import tcp_hdr, tcp_parse_ts
 from stack.core.dst import dst_metric_advmss
 from stack.core.tcp_states import TCP_SYN_RECV
+from stack.inet.tcp_accecn import (
+    TCP_ACCECN_NUMFIELDS,
+    TCPOLEN_ACCECN_BASE,
+    TCPOPT_ACCECN0,
+    TCPOPT_ACCECN1,
+    tcp_accecn_fit,
+    tcp_accecn_option,
+    tcp_accecn_option_wanted,
+    tcp_accecn_padded,
+)
 from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_WSCALE,
+    TCP_ECN_MODE_ACCECN,
     TCP_SACK_SEEN,
     tcp_fastopen_cookie,
     tcp_options_received,
@@ -51,6 +62,7 @@ TCPOLEN_WINDOW = 3
 TCPOLEN_SACK_PERM = 2
 TCPOLEN_TIMESTAMP = 10
 TCPOLEN_TSTAMP_ALIGNED = 12
+TCPOLEN_SACK_BASE_ALIGNED = 4
 TCPOLEN_SACK_PERBLOCK = 8
 TCPOLEN_FASTOPEN_BASE = 2
 TCPOLEN_EXP_FASTOPEN_BASE = 4
@@ -68,7 +80,6 @@ _WORDS = tuple(Struct(f"!{count}I") for count in range(MAX_TCP_OPTION_SPACE // 4
 _U32x2 = _WORDS[2]
 _NOPS = TCPOPT_NOP << 8 | TCPOPT_NOP
 _MSS = TCPOPT_MSS << 24 | TCPOLEN_MSS << 16
-_WINDOW = TCPOPT_NOP << 24 | TCPOPT_WINDOW << 16 | TCPOLEN_WINDOW << 8
 _SACK_PERM = TCPOPT_SACK_PERM << 8 | TCPOLEN_SACK_PERM
 _TS = TCPOPT_TIMESTAMP << 8 | TCPOLEN_TIMESTAMP
 _SACK = TCPOPT_SACK << 8
@@ -95,14 +106,17 @@ def tcp_syn_options(sk: tcp_sock) -> bytes:
     sack = bool(rx_opt.sack_ok if ack else sysctl.tcp_sack)
     wscale = bool(rx_opt.wscale_ok if ack else sysctl.tcp_window_scaling)
     tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
-    options = tcp_options_of_syn(
-        tcp_advertise_mss(sk),
-        timestamps,
-        sack,
-        rx_opt.rcv_wscale if wscale else -1,
-        tsval,
-        rx_opt.ts_recent,
-    )
+    mss = tcp_advertise_mss(sk)
+    shift = rx_opt.rcv_wscale if wscale else -1
+    accecn = -1
+    if (
+        ack
+        and sk.ecn_flags & TCP_ECN_MODE_ACCECN
+        and sk.icsk_retransmits < 2
+        and sysctl.tcp_ecn_option
+    ):
+        accecn = TCP_ACCECN_NUMFIELDS
+    options = tcp_options_of_syn(mss, timestamps, sack, shift, tsval, rx_opt.ts_recent, accecn)
     if sk.fastopen_req is None:
         return options
     cookie = sk.fastopen_req.cookie
@@ -128,17 +142,28 @@ def tcp_fastopen_option(cookie: tcp_fastopen_cookie | None, used: int) -> bytes:
 
 
 def tcp_options_of_syn(
-    mss: int, timestamps: bool, sack: bool, wscale: int, tsval: int, tsecr: int
+    mss: int, timestamps: bool, sack: bool, wscale: int, tsval: int, tsecr: int, accecn: int
 ) -> bytes:
-    """Options of a SYN or SYN-ACK in Linux's order; `wscale` -1: no window scaling."""
+    """Options of a SYN or SYN-ACK in Linux's order; `wscale` -1: no window scaling.
+
+    `accecn`: fields of the AccECN option, -1: there is none.
+    """
     words = [_MSS | mss & 0xFFFF]
     if timestamps:
         words += ((_SACK_PERM if sack else _NOPS) << 16 | _TS, tsval, tsecr)
-    elif sack:
-        words.append(_NOPS << 16 | _SACK_PERM)
+    options = _WORDS[len(words)].pack(*words)
+    if accecn >= 0:
+        options += tcp_accecn_option(accecn, 0, 0, 0)
+    if sack and not timestamps:
+        options = pad(options, 2) + bytes((TCPOPT_SACK_PERM, TCPOLEN_SACK_PERM))
     if wscale >= 0:
-        words.append(_WINDOW | wscale)
-    return _WORDS[len(words)].pack(*words)
+        options = pad(options, 1) + bytes((TCPOPT_WINDOW, TCPOLEN_WINDOW, wscale))
+    return pad(options, 0)
+
+
+def pad(options: bytes, place: int) -> bytes:
+    """The options with NOPs behind them, up to byte `place` of a word."""
+    return options + bytes((TCPOPT_NOP,)) * (place - len(options) & 3)
 
 
 def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> bytes:
@@ -149,48 +174,84 @@ def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> b
             tsval = tsval or M32
             req.snt_tsval_first = tsval
         req.snt_tsval_last = tsval
-    options = tcp_options_of_syn(
-        mss,
-        req.tstamp_ok,
-        req.sack_ok,
-        req.rcv_wscale if req.wscale_ok else -1,
-        tsval,
-        req.ts_recent,
-    )
-    if req.fastopen_cookie is None:
-        return options
-    return options + tcp_fastopen_option(req.fastopen_cookie, len(options))
+    tstamp_ok, sack_ok = req.tstamp_ok, req.sack_ok
+    wscale = req.rcv_wscale if req.wscale_ok else -1
+    options = tcp_options_of_syn(mss, tstamp_ok, sack_ok, wscale, tsval, req.ts_recent, -1)
+    cookie = tcp_fastopen_option(req.fastopen_cookie, len(options))
+    if req.accecn_ok and not req.snt_synack and sk.net.sysctl.tcp_ecn_option:
+        room = MAX_TCP_OPTION_SPACE - len(options) - len(cookie)
+        fields = tcp_syn_accecn_fields(room, tstamp_ok, sack_ok, wscale)
+        options = tcp_options_of_syn(mss, tstamp_ok, sack_ok, wscale, tsval, req.ts_recent, fields)
+    return options + cookie
+
+
+def tcp_syn_accecn_fields(room: int, timestamps: bool, sack: bool, wscale: int) -> int:
+    """Fields of the AccECN option that fit into a SYN-ACK with `room` bytes left, or -1."""
+    if room < TCPOLEN_ACCECN_BASE:
+        return -1
+    saving = 2 if sack and not timestamps else 1 if wscale >= 0 else 0
+    return tcp_accecn_fit(0, room, 0, saving)[0]
 
 
 def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
-    """(bytes, options) after the handshake: timestamps, SACK blocks (RFC 2018, 2883)."""
+    """(bytes, options) after the handshake: timestamps, AccECN, SACK blocks (RFC 2018, 2883).
+
+    To be sent now: a D-SACK block and a demand for the AccECN option are dealt with.
+    """
     rx_opt = sk.rx_opt
     words: list[int] = []
     if rx_opt.tstamp_ok:
         tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
         words = [_NOPS << 16 | _TS, tsval, rx_opt.ts_recent]
-    eff_sacks = rx_opt.num_sacks + (1 if rx_opt.dsack else 0)
-    if eff_sacks:
-        room = (MAX_TCP_OPTION_SPACE - 4 * len(words) - 4) // TCPOLEN_SACK_PERBLOCK
+    accecn = b""
+    fields, sacks = tcp_established_fit(sk, 4 * len(words))
+    if fields >= 0:
+        accecn = tcp_accecn_option(
+            fields, sk.received_e1_bytes, sk.received_ce_bytes, sk.received_e0_bytes
+        )
+        sk.accecn_opt_sent_w_dsack = rx_opt.dsack
+        sk.accecn_minlen = 0
+        sk.accecn_opt_tstamp = sk.tcp_mstamp
+        if sk.accecn_opt_demand:
+            sk.accecn_opt_demand -= 1
+        accecn = _WORDS[len(words)].pack(*words) + pad(accecn, 2 if sacks else 0)
+        words = []
+    else:
+        sk.accecn_opt_sent_w_dsack = False
+    if sacks:
         blocks = list(sk.selective_acks[: rx_opt.num_sacks])
         if rx_opt.dsack:
             blocks.insert(0, sk.duplicate_sack)
             rx_opt.dsack = False
-        blocks = blocks[:room]
+        blocks = blocks[:sacks]
         words.append(_NOPS << 16 | _SACK | 2 + 8 * len(blocks))
         for block in blocks:
             words += block
-    return 4 * len(words), _WORDS[len(words)].pack(*words)
+    options = _WORDS[len(words)].pack(*words)
+    if accecn:
+        options = accecn + options[2:] if sacks else accecn
+    return len(options), options
+
+
+def tcp_established_fit(sk: tcp_sock, size: int) -> tuple[int, int]:
+    """(fields of the AccECN option or -1, SACK blocks) behind `size` bytes of other options."""
+    sacks = sk.rx_opt.num_sacks + (1 if sk.rx_opt.dsack else 0)
+    room = MAX_TCP_OPTION_SPACE - size
+    if sacks:
+        sacks = min(sacks, (room - TCPOLEN_SACK_BASE_ALIGNED) // TCPOLEN_SACK_PERBLOCK)
+        room -= TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * sacks
+    if not sk.ecn_flags & TCP_ECN_MODE_ACCECN or not tcp_accecn_option_wanted(sk):
+        return -1, sacks
+    return tcp_accecn_fit(sk.accecn_minlen, room, sacks, 2 if sacks else 0)
 
 
 def tcp_established_options_size(sk: tcp_sock) -> int:
     """Bytes that tcp_established_options would return. Changes nothing."""
-    rx_opt = sk.rx_opt
-    size = 12 if rx_opt.tstamp_ok else 0
-    eff_sacks = rx_opt.num_sacks + (1 if rx_opt.dsack else 0)
-    if eff_sacks:
-        size += 4 + 8 * min(eff_sacks, (MAX_TCP_OPTION_SPACE - size - 4) // 8)
-    return size
+    size = TCPOLEN_TSTAMP_ALIGNED if sk.rx_opt.tstamp_ok else 0
+    fields, sacks = tcp_established_fit(sk, size)
+    if fields >= 0:
+        size += tcp_accecn_padded(fields, 2 if sacks else 0)
+    return size + (TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * sacks if sacks else 0)
 
 
 def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff) -> bool:
@@ -201,9 +262,11 @@ def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff) -> bool:
     rx_opt = sk.rx_opt
     if skb.tcp_opts == OPTS_NONE:
         rx_opt.saw_tstamp = False
+        rx_opt.accecn = 0
         return False
     if rx_opt.tstamp_ok and skb.tcp_opts == OPTS_TS:
         rx_opt.saw_tstamp = True
+        rx_opt.accecn = 0
         rx_opt.rcv_tsval = skb.tsval
         rx_opt.rcv_tsecr = (skb.tsecr - sk.tsoffset) & M32 if skb.tsecr else 0
         return True
@@ -227,6 +290,7 @@ def tcp_parse_options(
     """
     ts = tcp_parse_ts(skb)
     if ts is not None:  # nothing but the timestamps of RFC 7323 appendix A
+        opt_rx.accecn = 0
         opt_rx.saw_tstamp = bool(opt_rx.tstamp_ok if estab else net.sysctl.tcp_timestamps)
         if opt_rx.saw_tstamp:
             opt_rx.rcv_tsval, opt_rx.rcv_tsecr = ts
@@ -235,6 +299,7 @@ def tcp_parse_options(
     data = bytes(th.options)  # its type is known then
     syn = bool(th.syn)
     opt_rx.saw_tstamp = False
+    opt_rx.accecn = 0
     sacks: list[tuple[int, int]] = []
     sysctl = net.sysctl
     i: int = 0
@@ -276,6 +341,8 @@ def tcp_parse_options(
                 opt_rx.num_sacks = 0
         elif kind == TCPOPT_SACK and size >= 10 and not (size - 2) % 8 and opt_rx.sack_ok:
             sacks = [_U32x2.unpack_from(data, i + 2 + 8 * k) for k in range((size - 2) // 8)]
+        elif kind in (TCPOPT_ACCECN0, TCPOPT_ACCECN1):
+            opt_rx.accecn = 20 + i
         elif foc is not None and syn and kind in (TCPOPT_FASTOPEN, TCPOPT_EXP):
             tcp_parse_fastopen_option(foc, kind, data[i + 2 : i + size])
         i += size

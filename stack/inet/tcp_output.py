@@ -11,6 +11,7 @@ import errno
 
 from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
+    SKB_GSO_TCP_ACCECN,
     SKB_GSO_TCP_ECN,
     alloc_skb,
     kfree_skb,
@@ -73,6 +74,7 @@ from stack.inet.tcp_sock import (
     TCP_CA_CWR,
     TCP_CHRONO_BUSY,
     TCP_CHRONO_RWND_LIMITED,
+    TCP_ECN_MODE_ACCECN,
     TCP_NAGLE_CORK,
     TCP_NAGLE_PUSH,
     TCPCB_LOST,
@@ -295,9 +297,14 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         tcp_header_push(
             skb, sk.inet_sport, sk.inet_dport, seq, rcv_nxt, flags, window, urg_ptr, options
         )
-    elif rx_opt.tstamp_ok and not rx_opt.num_sacks and not rx_opt.dsack:
+    elif (
+        rx_opt.tstamp_ok
+        and not rx_opt.num_sacks
+        and not rx_opt.dsack
+        and not sk.ecn_flags & TCP_ECN_MODE_ACCECN
+    ):
         if sk.ecn_flags:
-            flags |= tcp_ecn_send(sk, payload, seq)
+            flags |= tcp_ecn_send(sk, skb, payload, seq)
         window = tcp_select_window(sk)
         tsval = (sk.tcp_mstamp // 1_000_000 + sk.tsoffset) & M32
         tcp_push_ts(
@@ -314,7 +321,7 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         )
     else:
         if sk.ecn_flags:
-            flags |= tcp_ecn_send(sk, payload, seq)
+            flags |= tcp_ecn_send(sk, skb, payload, seq)
         window = tcp_select_window(sk)
         options = tcp_established_options(sk)[1]
         tcp_header_push(
@@ -336,8 +343,10 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         skb.gso_segs = pcount
         skb.gso_size = skb.tcp_gso_size
         skb.gso_type = sk.sk_gso_type
-        if flags & TCPHDR_CWR:  # only the first segment keeps CWR, which not every device can do
-            skb.gso_type |= SKB_GSO_TCP_ECN
+        if flags & TCPHDR_CWR:
+            # Only the first segment keeps CWR, all keep the ACE field: not every device can.
+            accecn = sk.ecn_flags & TCP_ECN_MODE_ACCECN
+            skb.gso_type |= SKB_GSO_TCP_ACCECN if accecn else SKB_GSO_TCP_ECN
     # Strictly increasing, so that RACK can tell the order of packets sent at the same time.
     wstamp = sk.tcp_wstamp_ns + 1
     if wstamp < sk.tcp_mstamp:
@@ -849,7 +858,7 @@ def tcp_write_queue_purge(sk: tcp_sock) -> None:
     sk.packets_out = 0
     sk.retrans_out = 0
     sk.lost_out = 0
-    sk.sacked_out = 0
+    sk.sacked_out = sk.sacked_bytes = 0
     sk.icsk_backoff = 0
 
 

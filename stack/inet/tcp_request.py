@@ -203,7 +203,7 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
             return 0
     if want_cookie:
         if not req.tstamp_ok:
-            req.ecn_ok = False  # a cookie remembers it in the timestamp
+            req.ecn_ok = req.accecn_ok = False  # a cookie remembers it in the timestamp
         isn = cookie_init_sequence(skb, req)
     elif not isn:
         isn = tcp_init_seq(net, skb)

@@ -14,7 +14,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.zerocopy import skb_zcopy
 from stack.core.uapi import MSG_EOR
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
-from stack.inet.tcp_ecn import tcp_ecn_clear_syn
+from stack.inet.tcp_ecn import TCPHDR_SYN_ECN, tcp_ecn_clear_syn
 from stack.inet.tcp_output import (
     TCP_FRAG_IN_RTX_QUEUE,
     tcp_adjust_pcount,
@@ -206,7 +206,7 @@ def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
         avail_wnd = min(avail_wnd, cur_mss)
         if skb.len < avail_wnd:
             tcp_retrans_try_collapse(sk, skb, avail_wnd)
-    if skb.tcp_flags & TCPHDR_SYN:
+    if skb.tcp_flags & TCPHDR_SYN_ECN == TCPHDR_SYN_ECN:
         tcp_ecn_clear_syn(sk, skb)
     segs = skb.tcp_gso_segs
     mib = sk.net.mib

@@ -209,6 +209,7 @@ def tcp_sacktag_one(sk: tcp_sock, state: tcp_sacktag_state, skb: sk_buff, dup_sa
         if not sk.sacked_out or after(end_seq, sk.highest_sack_end):
             sk.highest_sack_end = end_seq
         sk.sacked_out += pcount
+        sk.sacked_bytes += (end_seq - seq) & M32
         sk.delivered += pcount
     if dup_sack and sacked & TCPCB_SACKED_RETRANS:
         sacked &= ~TCPCB_SACKED_RETRANS

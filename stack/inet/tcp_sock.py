@@ -34,6 +34,8 @@ TCPHDR_ACK = 0x10
 TCPHDR_URG = 0x20
 TCPHDR_ECE = 0x40
 TCPHDR_CWR = 0x80
+TCPHDR_AE = 0x100
+TCPHDR_ACE = TCPHDR_ECE | TCPHDR_CWR | TCPHDR_AE
 
 # --- skb.sacked (TCP_SKB_CB)
 TCPCB_SACKED_ACKED = 0x01
@@ -70,6 +72,7 @@ FLAG_UPDATE_TS_RECENT = 0x4000
 FLAG_NO_CHALLENGE_ACK = 0x8000
 FLAG_ACK_MAYBE_DELAYED = 0x10000
 FLAG_DSACK_TLP = 0x20000
+FLAG_TS_PROGRESS = 0x40000
 FLAG_ACKED = FLAG_DATA_ACKED | FLAG_SYN_ACKED
 FLAG_NOT_DUP = FLAG_DATA | FLAG_WIN_UPDATE | FLAG_ACKED
 FLAG_CA_ALERT = FLAG_DATA_SACKED | FLAG_ECE | FLAG_DSACKING_ACK
@@ -80,6 +83,18 @@ CA_EVENT_TX_START = 0
 CA_EVENT_CWND_RESTART = 1
 CA_EVENT_COMPLETE_CWR = 2
 CA_EVENT_LOSS = 3
+
+# --- ecn_flags: what was agreed (both modes: our SYN asks for Accurate ECN), and its state
+TCP_ECN_DISABLED = 0
+TCP_ECN_MODE_RFC3168 = 1
+TCP_ECN_QUEUE_CWR = 2
+TCP_ECN_DEMAND_CWR = 4
+TCP_ECN_SEEN = 8
+TCP_ECN_MODE_ACCECN = 16
+TCP_ECN_MODE_PENDING = TCP_ECN_MODE_RFC3168 | TCP_ECN_MODE_ACCECN
+TCP_ECN_MODE_ANY = TCP_ECN_MODE_PENDING
+TCP_ACCECN_CEP_ACE_MASK = 7
+TCP_ACCECN_CEP_INIT_OFFSET = 5
 
 # --- limits and times
 MAX_TCP_HEADER = 256  # headroom of a transmit skb: link, IP with options, TCP with options
@@ -196,6 +211,8 @@ class tcp_options_received:
     num_sacks: u8 = row(0)
     user_mss: u16 = row(0)
     mss_clamp: u16 = row(0)
+    accecn: u8 = row(0)
+    """Where the last segment had the AccECN option, bytes from the header on; 0: it had none."""
 
 
 @state
@@ -298,6 +315,28 @@ class tcp_sock(inet_connection_sock):
     """What the connection adds to the clock in timestamps, ms."""
     ecn_flags: u8 = row(0)
     """Bits TCP_ECN_*."""
+    syn_ect_rcv: u8 = row(0, clone=FRESH)
+    """The codepoint that the peer's SYN or SYN-ACK came with, to reflect (AccECN)."""
+    prev_ecnfield: u8 = row(0, clone=FRESH)
+    """The codepoint of the last segment received."""
+    received_ce_pending: u8 = row(0, clone=FRESH)
+    """Segments marked CE that no ACK has told, at most 15."""
+    accecn_minlen: u8 = row(0, clone=FRESH)
+    """Fields that the next AccECN option must have."""
+    accecn_opt_demand: u8 = row(0, clone=FRESH)
+    """ACKs to come that shall have the option."""
+    est_ecnfield: u8 = row(0, clone=FRESH)
+    """The codepoint that the peer counted last; 0: not known."""
+    accecn_fail_mode: u8 = row(0, clone=FRESH)
+    """Bits TCP_ACCECN_*_FAIL_*: what the path or the peer spoils."""
+    saw_accecn_opt: u8 = row(0, clone=FRESH)
+    """TCP_ACCECN_OPT_*: what options the peer sent."""
+    accecn_opt_sent_w_dsack: bool = row(False, clone=FRESH)
+    """The last segment had the option, and a D-SACK block."""
+    pkts_acked_ewma: u32 = row(0, clone=FRESH)
+    """Packets that an ACK delivers on average, times 64."""
+    accecn_opt_tstamp: int = row(0, clone=FRESH)
+    """When we last sent the option, ns."""
     saved_syn: bytes | None = row(None, clone=FRESH)
     """The SYN's headers, until TCP_SAVED_SYN reads them."""
     synack_req: request_sock | None = row(None, clone=FRESH)
@@ -428,6 +467,8 @@ class tcp_sock(inet_connection_sock):
     """Those of them that were sent again and may be under way."""
     sacked_out: i32 = row(0, clone=FRESH, ss="sacked")
     """Those that SACK (or duplicate ACKs) say came."""
+    sacked_bytes: int = row(0, clone=FRESH)
+    """Their bytes, with SACK."""
     lost_out: i32 = row(0, clone=FRESH, ss="lost")
     """Those taken for lost."""
     high_seq: u32 = row(0, clone=FRESH)
@@ -565,11 +606,21 @@ class tcp_sock(inet_connection_sock):
     rto_recovery_start: int = row(0, clone=FRESH)
     """When the present one began, ns; 0: there is none."""
     delivered_ce: int = row(0, clone=FRESH, ss="delivered_ce")
-    """Segments that ACKs with ECE reported."""
+    """Segments that ACKs with ECE, or the ACE field, reported as marked CE."""
+    delivered_e1_bytes: u32 = row(0, clone=FRESH)
+    """Bytes that the peer says came as ECT(1)."""
+    delivered_e0_bytes: u32 = row(0, clone=FRESH)
+    """As ECT(0)."""
+    delivered_ce_bytes: u32 = row(0, clone=FRESH)
+    """Marked CE."""
     received_ce: int = row(0, clone=FRESH)
     """Segments that came marked CE."""
-    received_ecn_bytes: tuple[int, int, int] = row((0, 0, 0), clone=FRESH)
-    """Bytes that came as ECT(1), ECT(0) and CE."""
+    received_e1_bytes: u32 = row(0, clone=FRESH)
+    """Bytes that came as ECT(1)."""
+    received_e0_bytes: u32 = row(0, clone=FRESH)
+    """As ECT(0)."""
+    received_ce_bytes: u32 = row(0, clone=FRESH)
+    """Marked CE."""
     dsack_dups: int = row(0, clone=FRESH, ss="dsack_dups")
     """Segments that the peer says it got twice."""
     rcv_ooopack: int = row(0, clone=FRESH, ss="rcv_ooopack")
@@ -669,9 +720,13 @@ def tcp_full_space(sk: tcp_sock) -> int:
 
 
 def tcp_fast_path_on(tp: tcp_sock) -> None:
-    """Set the word that header prediction compares: length, ACK, and the peer's raw window."""
+    """Set the word that header prediction compares: length, ACK, ACE, the peer's raw window."""
+    ace = 0
+    if tp.ecn_flags & TCP_ECN_MODE_ACCECN:
+        ace = tp.delivered_ce + TCP_ACCECN_CEP_INIT_OFFSET & TCP_ACCECN_CEP_ACE_MASK
     tp.pred_flags = (
         (tp.tcp_header_len << 26)
+        | ace << 22
         | (TCPHDR_ACK << 16)
         | ((tp.snd_wnd >> (tp.rx_opt.snd_wscale & 15)) & 0xFFFF)
     )

@@ -58,7 +58,6 @@ from stack.inet.inet_connection_sock import (
 )
 from stack.inet.tcp_cong import tcp_set_congestion_control
 from stack.inet.tcp_const import MSEC, SEC, TCP_FIN_TIMEOUT_MAX
-from stack.inet.tcp_ecn import TCP_ECN_OK, TCP_ECN_SEEN
 from stack.inet.tcp_fastopen import (
     tcp_fastopen_set_backlog,
     tcp_fastopen_set_connect,
@@ -70,6 +69,8 @@ from stack.inet.tcp_recvmsg import tcp_cleanup_rbuf
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_WINDOW,
+    TCP_ECN_MODE_ANY,
+    TCP_ECN_SEEN,
     TCP_INFINITE_SSTHRESH,
     TCP_MIN_MSS,
     TCP_NAGLE_CORK,
@@ -262,7 +263,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         TCPI_OPT_TIMESTAMPS * bool(rx_opt.tstamp_ok)
         | TCPI_OPT_SACK * bool(rx_opt.sack_ok)
         | TCPI_OPT_WSCALE * bool(rx_opt.wscale_ok)
-        | TCPI_OPT_ECN * bool(sk.ecn_flags & TCP_ECN_OK)
+        | TCPI_OPT_ECN * bool(sk.ecn_flags & TCP_ECN_MODE_ANY)
         | TCPI_OPT_ECN_SEEN * bool(sk.ecn_flags & TCP_ECN_SEEN)
         | TCPI_OPT_SYN_DATA * sk.syn_data_acked
         | TCPI_OPT_TFO_CHILD * sk.syn_fastopen_child
@@ -328,10 +329,14 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.total_rto_recoveries & 0xFFFF,
         rto_time // MSEC & M32,
         sk.received_ce & M32,
-        *(0, 0, 0),  # what Accurate ECN's option tells
-        *(count & M32 for count in sk.received_ecn_bytes),
-        0,
-        0,
+        sk.delivered_e1_bytes,
+        sk.delivered_e0_bytes,
+        sk.delivered_ce_bytes,
+        sk.received_e1_bytes,
+        sk.received_e0_bytes,
+        sk.received_ce_bytes,
+        sk.accecn_fail_mode,
+        sk.saw_accecn_opt,
     )
 
 

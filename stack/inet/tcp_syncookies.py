@@ -19,6 +19,7 @@ from stack.inet.inet_connection_sock import (
     inet_reqsk_alloc,
     request_sock,
 )
+from stack.inet.tcp_accecn import tcp_accecn_ace
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
@@ -167,6 +168,8 @@ def cookie_check(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | 
     req.ir_iif = skb.skb_iif
     if opts.saw_tstamp and opts.rcv_tsecr:
         cookie_timestamp_decode(net, opts, req)
+        # Only with Accurate ECN does the last ACK have so much (RFC 9768 3.1.2 and 5.1).
+        req.accecn_ok = req.ecn_ok and tcp_accecn_ace(flags) > 1
     dst = ops.route_req(sk, skb, req)
     if dst is None or security_inet_conn_request(sk, skb, req):
         return None

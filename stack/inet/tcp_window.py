@@ -11,6 +11,7 @@ from stack.inet.tcp_options import tcp_established_options_size
 from stack.inet.tcp_sock import (
     MAX_TCP_WINDOW,
     MAX_TCP_WSCALE,
+    TCP_ECN_MODE_ACCECN,
     TCP_MIN_MSS,
     tcp_full_space,
     tcp_receive_window,
@@ -211,7 +212,7 @@ def tcp_current_mss(sk: tcp_sock) -> int:
         mtu = dst_mtu(dst)
         if mtu != sk.icsk_pmtu_cookie:
             mss_now = tcp_sync_mss(sk, mtu)
-    if sk.rx_opt.num_sacks or sk.rx_opt.dsack:
+    if sk.rx_opt.num_sacks or sk.rx_opt.dsack or sk.ecn_flags & TCP_ECN_MODE_ACCECN:
         header_len = tcp_established_options_size(sk) + 20
         if header_len != sk.tcp_header_len:
             mss_now -= header_len - sk.tcp_header_len

@@ -201,8 +201,17 @@ TCP = (
     Sysctl(IPV4, "tcp_congestion_control", "cubic", "congestion control of new sockets", kind=NAME),
     _bool("tcp_dsack", 1, "report duplicates (RFC 2883)"),
     _u8("tcp_early_retrans", 3, "3: tail loss probes", 0, 4),
-    _u8("tcp_ecn", 2, "0: never; 1: ask for and grant ECN; 2: grant it (RFC 3168)", 0, 2),
+    _u8(
+        "tcp_ecn",
+        2,
+        "0: never; 1: ask for and grant ECN (RFC 3168); 2: grant it; 3: ask for and grant Accurate "
+        "ECN (RFC 9768); 4: grant it, ask for ECN; 5: grant it",
+        0,
+        5,
+    ),
     _u8("tcp_ecn_fallback", 1, "a SYN that asks for ECN and is lost goes again without"),
+    _u8("tcp_ecn_option", 2, "Accurate ECN's: 0: never; 1: after changes; 2: always", 0, 2),
+    _u8("tcp_ecn_option_beacon", 3, "options in a round trip at least, if not always", 0, 3),
     _int(
         "tcp_fastopen",
         1,

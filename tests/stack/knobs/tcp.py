@@ -10,7 +10,19 @@ from stack.core.rows import replace
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
 from stack.inet.tcp_sock import TCPHDR_PSH
-from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, Segment, Sock, TcpNet, build_segment
+from tests.stack.inet.tcpnet import (
+    ACK,
+    MS,
+    RST,
+    SYN,
+    A,
+    B,
+    Segment,
+    Sock,
+    TcpNet,
+    build_segment,
+    transfer,
+)
 from tests.stack.knobs import fastopen
 from tests.stack.knobs.rig import Rig, S, err, flows, push, syns
 
@@ -151,16 +163,42 @@ def tcp_early_retrans(rig: Rig) -> int:
         return int(net.a.mib.linux.TCPLossProbes)
 
 
-def tcp_ecn(rig: Rig) -> tuple[bool, bool]:
-    """(asks for it, grants it)"""
+def ace(segment: Segment) -> int:
+    """AE, CWR and ECE."""
+    return (segment.frame[46] & 1) << 2 | segment.flags >> 6
+
+
+def tcp_ecn(rig: Rig) -> tuple[int, int]:
+    """ACE fields: (what a SYN asks for, what one that asks for all is granted)"""
     with rig.tcp() as net:
         net.pair()
-        asks = syns(net)[0].flags & ECN == ECN
+        asks = ace(syns(net)[0])
     with rig.tcp() as net:
-        net.a.sysctl.tcp_ecn = 1
+        net.a.sysctl.tcp_ecn = 3
         net.pair()
         synack = next(s for s in net.log if s.flags & (SYN | ACK) == SYN | ACK)
-    return asks, bool(synack.flags & ECN)
+    return asks, ace(synack)
+
+
+def accecn_options(rig: Rig, **sysctl: int) -> tuple[int, int]:
+    """(ACKs with the AccECN option, all ACKs) of a transfer that is well under way."""
+    with rig.tcp(gso=False, sysctl={"tcp_ecn": 3} | sysctl) as net:
+        a, b = net.pair()
+        transfer(net, a, b, bytes(200_000), close=False)
+        start = len(net.log)
+        transfer(net, a, b, bytes(200_000), close=False)
+        acks = [s.opt(174) is not None for s in net.log[start:] if not s.payload]
+        return sum(acks), len(acks)
+
+
+def tcp_ecn_option(rig: Rig) -> str:
+    some, all_of_them = accecn_options(rig)
+    return "all" if some == all_of_them else "some" if some else "none"
+
+
+def tcp_ecn_option_beacon(rig: Rig) -> bool:
+    """Whether some are sent though nothing changes."""
+    return accecn_options(rig, tcp_ecn_option=1)[0] > 0
 
 
 def tcp_ecn_fallback(rig: Rig) -> bool:
@@ -574,8 +612,10 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     ),
     "tcp_dsack": (tcp_dsack, {1: True, 0: False}),
     "tcp_early_retrans": (tcp_early_retrans, {3: 1, 0: 0}),
-    "tcp_ecn": (tcp_ecn, {2: (False, True), 1: (True, True), 0: (False, False)}),
+    "tcp_ecn": (tcp_ecn, {2: (0, 1), 0: (0, 0), 1: (3, 1), 3: (7, 2), 4: (3, 2), 5: (0, 2)}),
     "tcp_ecn_fallback": (tcp_ecn_fallback, {1: True, 0: False}),
+    "tcp_ecn_option": (tcp_ecn_option, {2: "all", 1: "some", 0: "none"}),
+    "tcp_ecn_option_beacon": (tcp_ecn_option_beacon, {3: True, 0: False}),
     "tcp_fastopen": (fastopen.tcp_fastopen, {1: 0, 3: 5}),
     "tcp_fastopen_blackhole_timeout_sec": (
         fastopen.tcp_fastopen_blackhole_timeout_sec,
