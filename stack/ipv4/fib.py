@@ -405,11 +405,17 @@ def fib_select_path(net: Net, res: fib_result, fl4: flowi, skb: sk_buff | None =
 def fib_select_multipath(net: Net, res: fib_result, found: int, saddr: int) -> None:
     """net/ipv4/fib_semantics.c: the next hop into whose share the hash `found` falls.
 
-    With `saddr`, the source of the host's own packet, one that has this address goes first. With
+    A resilient group's buckets know it. With `saddr`, the source of the host's own packet, one that
+    has this address goes first. With
     sysctl fib_multipath_use_neigh one whose neighbour does not answer is passed over.
     """
     fi = res.fi
     assert fi is not None
+    if fi.fib_nhobj is not None and fi.fib_nhobj.res is not None:
+        at = fi.fib_nhobj.bucket_hop(found, net.now())
+        if at >= 0:
+            res.nh = fi.fib_nh[at]
+        return
     use_neigh = net.sysctl.fib_multipath_use_neigh
     weights = [nh.nh_weight if fib_nh_usable(nh, 0) else 0 for nh in fi.fib_nh]
     if not any(weights):

@@ -410,6 +410,9 @@ def fib6_rule_tables(
 def fib6_select_path(net: Net, f6i: fib6_info, fl6: flowi, skb: sk_buff | None) -> fib6_info:
     """net/ipv6/route.c: one of several equal routes, by weight and a hash of the flow or packet."""
     siblings = f6i.fib6_siblings
+    if f6i.nh is not None and f6i.nh.res is not None:
+        at = f6i.nh.bucket_hop(fib_multipath_hash(net, fl6, skb), net.now())
+        return siblings[at] if at >= 0 else f6i
     weights = [
         0 if s.fib6_nh.fib_nh_flags & RTNH_F_DEAD else s.fib6_nh.fib_nh_weight for s in siblings
     ]

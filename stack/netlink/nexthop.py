@@ -5,7 +5,8 @@
     nexthop_flush_dev           an interface went down or lost its carrier: its objects go
     fib_nexthops, fib6_bind     what a route of each family has of its object (fib.py, ip6_fib.py)
 
-An object is one next hop or a group of them with weights. Routes keep next hops of the ordinary
+An object is one next hop or a group of them with weights. A resilient group has a table of buckets,
+too (nh_res.py). Routes keep next hops of the ordinary
 kind, so lookups do not know objects. An IPv6 route over a group has a route for each member, which
 no table has, as its siblings. State: `net.fib.nexthops`, by id. Read nexthop_apply first.
 """
@@ -23,9 +24,12 @@ from stack.core.netdevice import (
     netif_carrier_ok,
 )
 from stack.core.rows import row, state, wide
-from stack.core.uapi import RTM_DELNEXTHOP, RTM_NEWNEXTHOP, RTM_NEWROUTE
+from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.uapi import RTM_DELNEXTHOP, RTM_NEWNEXTHOP, RTM_NEWNEXTHOPBUCKET, RTM_NEWROUTE
 from stack.ipv4.fib import fib_alias, fib_changed, fib_info, fib_nexthops, fib_type_of
+from stack.ipv4.rt_cache import rt_cache_flush
 from stack.ipv6.ip6_fib import fib6_bind, fib6_del, fib6_info
+from stack.netlink.nh_res import NEVER, nh_res_select, nh_res_table, nh_res_table_upkeep
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -48,6 +52,8 @@ class nexthop:
     blackhole: bool = False
     members: list[tuple[nexthop, int]] = row(make=list)
     serial: int = row(0)
+    res: nh_res_table | None = row()
+    """The buckets of a resilient group."""
 
     def single(self) -> bool:
         """Whether it is no group."""
@@ -64,6 +70,15 @@ class nexthop:
     def has(self, family: int) -> bool:
         """Whether one of its next hops is of the family."""
         return any(nh.family == family for nh, _ in self.hops())
+
+    def bucket_hop(self, found: int, now: int) -> int:
+        """Which member of a resilient group a flow with the hash `found` has; -1: none."""
+        assert self.res is not None
+        chosen = nh_res_select(self.res, found, now)
+        for at, (member, _) in enumerate(self.members):
+            if member is chosen:
+                return at
+        return -1
 
     def uses(self, nh: nexthop) -> bool:
         """Whether it is `nh`, or has it as a member."""
@@ -112,6 +127,37 @@ def nexthop_apply(net: Net, nh: nexthop, tell: bool = True) -> None:
             net.rtnl(RTM_NEWROUTE, what)
 
 
+# --- resilient groups ---------------------------------------------------------------------------
+
+
+def nh_res_upkeep(net: Net, nh: nexthop, tell: bool) -> None:
+    """net/ipv4/nexthop.c nh_res_table_upkeep: move buckets, and come back when more may move.
+
+    `tell`: monitors hear of each.
+    """
+    table = nh.res
+    assert table is not None
+    moved, deadline = nh_res_table_upkeep(table, nh.members, net.now())
+    if table.upkeep_dw is None:
+        table.upkeep_dw = timer_list(net.machine, nh_res_table_upkeep_dw, data=(net, nh))
+    if deadline < NEVER:
+        mod_timer(table.upkeep_dw, deadline)
+    else:
+        timer_delete(table.upkeep_dw)
+    if moved:
+        rt_cache_flush(net)
+        net.ipv6.rt_cache_flush()
+    for at in moved if tell else ():
+        if net.rtnl is not None:
+            net.rtnl(RTM_NEWNEXTHOPBUCKET, (nh, at))
+
+
+def nh_res_table_upkeep_dw(timer: timer_list) -> None:
+    """net/ipv4/nexthop.c: the timer of a table that is not balanced."""
+    net, nh = timer.data
+    nh_res_upkeep(net, nh, True)
+
+
 # --- changes ------------------------------------------------------------------------------------
 
 
@@ -139,6 +185,8 @@ def nexthop_add(net: Net, nh: nexthop) -> None:
     """net/ipv4/nexthop.c insert_nexthop: an object with an id that is free."""
     nh.serial = net.fib.nexthop_serial = net.fib.nexthop_serial + 1
     net.fib.nexthops[nh.id] = nh
+    if nh.res is not None:
+        nh_res_upkeep(net, nh, False)
     _told(net, RTM_NEWNEXTHOP, nh, True)
 
 
@@ -146,6 +194,8 @@ def nexthop_replace(net: Net, old: nexthop, new: nexthop) -> None:
     """net/ipv4/nexthop.c replace_nexthop: `old` becomes what `new` is; routes stay."""
     for name in ("family", "protocol", "flags", "scope", "dev", "gw", "blackhole", "members"):
         setattr(old, name, getattr(new, name))
+    if old.res is not None:
+        nh_res_upkeep(net, old, False)
     old.serial = net.fib.nexthop_serial = net.fib.nexthop_serial + 1
     _told(net, RTM_NEWNEXTHOP, old, True)
     nexthop_apply(net, old)
@@ -157,6 +207,8 @@ def nexthop_remove(net: Net, nh: nexthop, tell: bool = True) -> None:
         return
     _told(net, RTM_DELNEXTHOP, nh, tell)
     del net.fib.nexthops[nh.id]
+    if nh.res is not None and nh.res.upkeep_dw is not None:
+        timer_delete(nh.res.upkeep_dw)
     for fa in routes4(net, nh):  # as the kernel's fib_flush, without a word
         net.fib.tables[fa.tb_id].remove(fa)
     for rt in routes6(net, nh):
@@ -167,6 +219,8 @@ def nexthop_remove(net: Net, nh: nexthop, tell: bool = True) -> None:
             nexthop_remove(net, group, tell)
             continue
         group.members = rest
+        if group.res is not None:
+            nh_res_upkeep(net, group, False)
         nexthop_apply(net, group, False)
         _told(net, RTM_NEWNEXTHOP, group, tell)
     fib_changed(net)

@@ -325,6 +325,24 @@ NHMSG = struct.Struct("=BBBBI")
 """struct nhmsg: family, scope, protocol, 0, flags."""
 NH_GRP = struct.Struct("=IBBH")
 """struct nexthop_grp: id, weight - 1, its upper bits, 0."""
+NHA_RES_GROUP = AttrTable(
+    "NHA_RES_GROUP",
+    (
+        Attr("NHA_RES_GROUP_BUCKETS", 1, U16),
+        Attr("NHA_RES_GROUP_IDLE_TIMER", 2, U32),
+        Attr("NHA_RES_GROUP_UNBALANCED_TIMER", 3, U32),
+        Attr("NHA_RES_GROUP_UNBALANCED_TIME", 4, U64),
+    ),
+)
+"""Buckets, and times in hundredths of a second."""
+NHA_RES_BUCKET = AttrTable(
+    "NHA_RES_BUCKET",
+    (
+        Attr("NHA_RES_BUCKET_INDEX", 1, U16),
+        Attr("NHA_RES_BUCKET_IDLE_TIME", 2, U64),
+        Attr("NHA_RES_BUCKET_NH_ID", 3, U32),
+    ),
+)
 _NHA = {
     row.name: row
     for row in (
@@ -339,7 +357,8 @@ _NHA = {
         Attr("NHA_GROUPS", 9, FLAG),
         Attr("NHA_MASTER", 10, U32),
         Attr("NHA_FDB", 11, FLAG),
-        Attr("NHA_RES_GROUP", 12, NESTED),
+        Attr("NHA_RES_GROUP", 12, NESTED, inner=NHA_RES_GROUP, flagged=True),
+        Attr("NHA_RES_BUCKET", 13, NESTED, inner=NHA_RES_BUCKET, flagged=True),
         Attr("NHA_OP_FLAGS", 14, U32),
         Attr("NHA_HW_STATS_ENABLE", 16, U32, legal=range(2)),
     )
@@ -358,6 +377,8 @@ NHA_NEW = _nha(
 NHA_GET = _nha("ID", "OP_FLAGS")
 NHA_DEL = _nha("ID")
 NHA_DUMP = _nha("OIF", "GROUPS", "MASTER", "FDB", "OP_FLAGS")
+NHA_BUCKET_GET = _nha("ID", "RES_BUCKET")
+NHA_BUCKET_DUMP = _nha("ID", "OIF", "MASTER", "RES_BUCKET")
 NHA = AttrTable("NHA", _NHA.values())
 
 # --- rules, settings ----------------------------------------------------------------------------

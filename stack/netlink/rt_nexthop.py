@@ -6,16 +6,15 @@
     nh_fill_node                what an answer and a monitor's message have
 
 rtnetlink.py calls in. The file keeps no state; nexthop.py has the objects and what becomes of
-routes. Groups are hash-threshold ones. Resilient groups, and next hops of a forwarding database,
-are not served: the first are refused as by a kernel that does not know their type. Read
-rtm_new_nexthop first.
+routes. Groups are hash-threshold or resilient ones; rt_nexthop_bucket.py tells of the buckets. Next
+hops of a forwarding database are not served. Read rtm_new_nexthop first.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stack.core.netdevice import IFF_UP, net_device, netif_carrier_ok
 from stack.core.rows import wide
@@ -48,6 +47,12 @@ from stack.netlink.nexthop import (
     routes4,
     routes6,
 )
+from stack.netlink.nh_res import (
+    RES_DEFAULT_IDLE_TIMER,
+    RES_DEFAULT_UNBALANCED_TIMER,
+    nh_res_table,
+    nh_res_table_alloc,
+)
 from stack.netlink.nlattr import STRICT, Attrs, NlError
 from stack.netlink.rt_attrs import NH_GRP, NHA, NHA_DEL, NHA_DUMP, NHA_GET, NHA_NEW, NHMSG
 from stack.netlink.rt_link import header
@@ -56,7 +61,9 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 ATTRS_AT = NLMSG_HDRLEN + NHMSG.size
-NEXTHOP_GRP_TYPE_MPATH = 0
+NEXTHOP_GRP_TYPE_MPATH, NEXTHOP_GRP_TYPE_RES = 0, 1
+CLOCK_T_NS = 10_000_000
+"""USER_HZ is 100: the unit of times of resilient groups."""
 NHA_OP_FLAG_RESP_GRP_RESVD_0 = 1 << 31
 BEHIND_GROUP = ("NHA_BLACKHOLE", "NHA_OIF", "NHA_GATEWAY", "NHA_ENCAP_TYPE", "NHA_ENCAP")
 
@@ -66,16 +73,30 @@ def invalid(text: str, err: int = errno.EINVAL) -> NlError:
     return NlError(err, text)
 
 
-def nh_fill_node(nh: nexthop) -> bytes:
-    """net/ipv4/nexthop.c: struct nhmsg and attributes of an object."""
+def res_group_fill(table: nh_res_table, now: int) -> dict[str, int]:
+    """net/ipv4/nexthop.c nla_put_nh_group_res."""
+    since = table.unbalanced_since
+    return {
+        "NHA_RES_GROUP_BUCKETS": len(table.buckets),
+        "NHA_RES_GROUP_IDLE_TIMER": table.idle_timer // CLOCK_T_NS,
+        "NHA_RES_GROUP_UNBALANCED_TIMER": table.unbalanced_timer // CLOCK_T_NS,
+        "NHA_RES_GROUP_UNBALANCED_TIME": (now - since) // CLOCK_T_NS if since >= 0 else 0,
+    }
+
+
+def nh_fill_node(nh: nexthop, now: int) -> bytes:
+    """net/ipv4/nexthop.c: struct nhmsg and attributes of an object. `now`: ns."""
     head = NHMSG.pack(nh.family, nh.scope, nh.protocol, 0, nh.flags)
     if not nh.single():
         group = b"".join(
             NH_GRP.pack(member.id, weight - 1 & 0xFF, weight - 1 >> 8, 0)
             for member, weight in nh.members
         )
-        attrs = {"NHA_ID": nh.id, "NHA_GROUP_TYPE": NEXTHOP_GRP_TYPE_MPATH, "NHA_GROUP": group}
+        kind = NEXTHOP_GRP_TYPE_MPATH if nh.res is None else NEXTHOP_GRP_TYPE_RES
+        attrs: dict[str, Any] = {"NHA_ID": nh.id, "NHA_GROUP_TYPE": kind, "NHA_GROUP": group}
         attrs["NHA_OP_FLAGS"] = NHA_OP_FLAG_RESP_GRP_RESVD_0
+        if nh.res is not None:
+            attrs["NHA_RES_GROUP"] = res_group_fill(nh.res, now)
         return head + NHA.build(attrs)
     if nh.blackhole:
         return head + NHA.build({"NHA_ID": nh.id, "NHA_BLACKHOLE": True})
@@ -92,7 +113,7 @@ def asked_group(net: Net, family: int, tb: Attrs) -> list[tuple[nexthop, int]]:
     """net/ipv4/nexthop.c nh_check_attr_group. Raises: NlError EINVAL."""
     if family != AF_UNSPEC:
         raise invalid("Invalid family for group")
-    if tb.get("NHA_GROUP_TYPE", NEXTHOP_GRP_TYPE_MPATH) != NEXTHOP_GRP_TYPE_MPATH:
+    if tb.get("NHA_GROUP_TYPE", NEXTHOP_GRP_TYPE_MPATH) > NEXTHOP_GRP_TYPE_RES:
         raise invalid("Invalid group type")
     data = tb["NHA_GROUP"]
     if not data or len(data) % NH_GRP.size:
@@ -110,17 +131,38 @@ def asked_group(net: Net, family: int, tb: Attrs) -> list[tuple[nexthop, int]]:
         nh = net.fib.nexthops.get(nhid)
         if nh is None:
             raise invalid("Invalid nexthop id")
+        if nh.res is not None:
+            raise invalid("Resilient group can not be a nexthop within a group")
         if not nh.single():
             raise invalid("Hash-threshold group can not be a nexthop within a group")
         if nh.blackhole and len(entries) > 1:
             text = "Blackhole nexthop can not be used in a group with more than 1 path"
             raise invalid(text)
         members.append((nh, weight + (high << 8) + 1))
-    if any(name in tb for name in (*BEHIND_GROUP, "NHA_RES_GROUP")):
+    resilient = tb.get("NHA_GROUP_TYPE") == NEXTHOP_GRP_TYPE_RES
+    if any(name in tb for name in (*BEHIND_GROUP, *(() if resilient else ("NHA_RES_GROUP",)))):
         raise invalid("No other attributes can be set in nexthop groups")
     if "NHA_FDB" in tb:
         raise invalid("FDB nexthop group can only have fdb nexthops")
     return members
+
+
+def asked_table(tb: Attrs) -> nh_res_table | None:
+    """net/ipv4/nexthop.c rtm_to_nh_config_grp_res: what is asked of the buckets of a group.
+
+    None: it is no resilient group. No buckets, a timer of -1: not said. Raises: NlError EINVAL.
+    """
+    if tb.get("NHA_GROUP_TYPE") != NEXTHOP_GRP_TYPE_RES:
+        return None
+    given = tb.get("NHA_RES_GROUP", {})
+    count = given.get("NHA_RES_GROUP_BUCKETS", -1)
+    if not count:
+        raise invalid("Number of buckets needs to be non-0")
+    table = nh_res_table_alloc(max(count, 0))
+    for name in ("idle_timer", "unbalanced_timer"):
+        ticks = given.get(f"NHA_RES_GROUP_{name.upper()}")
+        setattr(table, name, -1 if ticks is None else ticks * CLOCK_T_NS)
+    return table
 
 
 def asked_device(net: Net, tb: Attrs) -> net_device | None:
@@ -218,6 +260,7 @@ def rtm_new_nexthop(nlh: nlmsg) -> None:
     nh = nexthop(tb.get("NHA_ID", 0), family, protocol, flags)
     if "NHA_GROUP" in tb:
         nh.members = asked_group(net, family, tb)
+        nh.res = asked_table(tb)
     elif "NHA_HW_STATS_ENABLE" in tb:
         text = "Cannot enable nexthop hardware statistics for non-group nexthops"
         raise invalid(text)
@@ -247,6 +290,11 @@ def put_nexthop(net: Net, nh: nexthop, replace: bool, create: bool) -> None:
         if replace and not create:
             text = "Replace specified without create and no entry exists"
             raise invalid(text, errno.ENOENT)
+        if nh.res is not None:
+            if not nh.res.buckets:
+                text = "Number of buckets not specified for nexthop group insertion"
+                raise invalid(text)
+            set_timers(nh.res, nh.res, RES_DEFAULT_IDLE_TIMER, RES_DEFAULT_UNBALANCED_TIMER)
         nexthop_add(net, nh)
         return
     if not replace:
@@ -255,6 +303,12 @@ def put_nexthop(net: Net, nh: nexthop, replace: bool, create: bool) -> None:
         raise invalid("Can not replace a nexthop with a nexthop group.")
     if not old.single() and nh.single():
         raise invalid("Can not replace a nexthop group with a nexthop.")
+    if (old.res is None) != (nh.res is None):
+        raise invalid("Can not replace a nexthop group with one of a different type.")
+    if nh.res is not None and old.res is not None:
+        if nh.res.buckets and len(nh.res.buckets) != len(old.res.buckets):
+            raise invalid("Can not change number of buckets of a resilient nexthop group.")
+        set_timers(old.res, nh.res, old.res.idle_timer, old.res.unbalanced_timer)
     if nh.blackhole and any(len(g.members) > 1 for g in net.fib.nexthops.values() if g.uses(old)):
         text = "Blackhole nexthop can not be used in a group with more than 1 path"
         raise invalid(text)
@@ -268,6 +322,12 @@ def put_nexthop(net: Net, nh: nexthop, replace: bool, create: bool) -> None:
     if used[AF_INET] and nh.has(AF_INET6):
         raise invalid("IPv4 routes here have no gateways of IPv6")
     nexthop_replace(net, old, nh)
+
+
+def set_timers(table: nh_res_table, given: nh_res_table, idle: int, unbalanced: int) -> None:
+    """The timers that were given, else these."""
+    table.idle_timer = idle if given.idle_timer < 0 else given.idle_timer
+    table.unbalanced_timer = unbalanced if given.unbalanced_timer < 0 else given.unbalanced_timer
 
 
 def asked(nlh: nlmsg, table: object) -> nexthop:
@@ -293,7 +353,7 @@ def rtm_del_nexthop(nlh: nlmsg) -> None:
 
 def rtm_get_nexthop(nlh: nlmsg) -> None:
     """net/ipv4/nexthop.c: RTM_GETNEXTHOP of one. Raises: NlError."""
-    netlink_reply(nlh, RTM_NEWNEXTHOP, nh_fill_node(asked(nlh, NHA_GET)))
+    netlink_reply(nlh, RTM_NEWNEXTHOP, nh_fill_node(asked(nlh, NHA_GET), nlh.sk.net.now()))
 
 
 def rtm_dump_nexthop(nlh: nlmsg) -> Iterator[bytes]:
@@ -322,4 +382,4 @@ def rtm_dump_nexthop(nlh: nlmsg) -> Iterator[bytes]:
         if family and nh.family != family:
             continue
         flags = NLM_F_DUMP_FILTERED if filtered else 0
-        yield nlmsg_put(RTM_NEWNEXTHOP, flags, nlh.seq, sk.portid, nh_fill_node(nh))
+        yield nlmsg_put(RTM_NEWNEXTHOP, flags, nlh.seq, sk.portid, nh_fill_node(nh, sk.net.now()))

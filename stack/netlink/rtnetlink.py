@@ -99,6 +99,11 @@ from stack.netlink.rt_nexthop import (
     rtm_get_nexthop,
     rtm_new_nexthop,
 )
+from stack.netlink.rt_nexthop_bucket import (
+    nh_fill_res_bucket,
+    rtm_dump_nexthop_bucket,
+    rtm_get_nexthop_bucket,
+)
 from stack.netlink.rt_qdisc import (
     RTNLGRP_TC,
     tc_ctl_tclass,
@@ -210,6 +215,7 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_NEWNEXTHOP): (rtm_new_nexthop, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELNEXTHOP): (rtm_del_nexthop, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOP): (rtm_get_nexthop, rtm_dump_nexthop),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOPBUCKET): (rtm_get_nexthop_bucket, rtm_dump_nexthop_bucket),
     (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
     (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
 }
@@ -300,7 +306,10 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
         flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
         _tell(net, RTNLGRP_TC, kind, tc_chain_fill_node, what, flags)
     elif isinstance(what, nexthop):
-        _tell(net, RTNLGRP_NEXTHOP, kind, nh_fill_node, what)
+        _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: nh_fill_node(nh, net.now()), what)
+    elif kind == uapi.RTM_NEWNEXTHOPBUCKET:
+        nh, at = what
+        _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: nh_fill_res_bucket(nh, at, net.now()), nh)
     elif isinstance(what, fib_alias):
         _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: fib_dump_info(net, fa), what)
     else:

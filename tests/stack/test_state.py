@@ -32,8 +32,6 @@ UNREAD: dict[str, str] = {
     "inet_connection_sock.icsk_sync_mss": "options read it by getattr: not every socket has it",
     "irq_desc.unhandled": "/proc/irq/N/spurious of Linux; tests look at it",
     "Net.arp_conflicts": "addresses that another host claimed; tests look at it",
-    "netns_ipv4.in_martian_dst": "a column of /proc/net/stat/rt_cache; tests look at it",
-    "netns_ipv4.in_martian_src": "a column of /proc/net/stat/rt_cache; tests look at it",
     "nf_queue_entry.queuenum": "for the handler of a queue, which an application gives",
     "proto.clear_sk": OLD_SLOT,
     "proto.compat_getsockopt": OLD_SLOT,
@@ -99,8 +97,6 @@ UNMOVED: dict[str, str] = {
         ),
         TRANSFORMS,
     ),
-    "rtnl_link_stats64.rx_compressed": "no device compresses; a column of /proc/net/dev",
-    "rtnl_link_stats64.tx_compressed": "no device compresses; a column of /proc/net/dev",
 }
 """Counters that nothing moves, by class and name. They are columns of files that Linux prints."""
 

@@ -1,0 +1,98 @@
+"""RTM_GETNEXTHOPBUCKET: buckets of resilient groups, `ip nexthop bucket` (net/ipv4/nexthop.c)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stack.core.uapi import AF_UNSPEC, RTM_NEWNEXTHOPBUCKET
+from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.netlink_sock import nlmsg
+from stack.netlink.nexthop import nexthop
+from stack.netlink.nh_res import nh_res_table
+from stack.netlink.nlattr import STRICT, Attrs, NlError
+from stack.netlink.rt_attrs import NHA, NHA_BUCKET_DUMP, NHA_BUCKET_GET, NHMSG
+from stack.netlink.rt_link import header
+from stack.netlink.rt_nexthop import ATTRS_AT, CLOCK_T_NS, invalid
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+
+def nh_fill_res_bucket(nh: nexthop, at: int, now: int) -> bytes:
+    """net/ipv4/nexthop.c: struct nhmsg and attributes of the bucket `at` of a group. `now`: ns."""
+    table = nh.res
+    assert table is not None
+    member = table.buckets[at]
+    bucket = {
+        "NHA_RES_BUCKET_INDEX": at,
+        "NHA_RES_BUCKET_NH_ID": member.id if member is not None else None,
+        "NHA_RES_BUCKET_IDLE_TIME": (now - table.used[at]) // CLOCK_T_NS,
+    }
+    head = NHMSG.pack(AF_UNSPEC, 0, nh.protocol, 0, 0)
+    return head + NHA.build({"NHA_ID": nh.id, "NHA_RES_BUCKET": bucket})
+
+
+def group_of(net: Net, nhid: int) -> tuple[nexthop, nh_res_table]:
+    """net/ipv4/nexthop.c nexthop_find_group_resilient. Raises: NlError ENOENT, EINVAL."""
+    nh = net.fib.nexthops.get(nhid)
+    if nh is None:
+        raise NlError(errno.ENOENT)
+    if nh.single():
+        raise invalid("Not a nexthop group")
+    if nh.res is None:
+        raise invalid("Nexthop group not of type resilient")
+    return nh, nh.res
+
+
+def rtm_get_nexthop_bucket(nlh: nlmsg) -> None:
+    """net/ipv4/nexthop.c: RTM_GETNEXTHOPBUCKET of one. Raises: NlError."""
+    net = nlh.sk.net
+    values = header(nlh, NHMSG)
+    tb = NHA_BUCKET_GET.parse(nlh.whole, ATTRS_AT, STRICT)
+    if any(values[1:]):
+        raise invalid("Invalid values in header")
+    if not tb.get("NHA_ID"):
+        raise invalid("Nexthop id is missing" if "NHA_ID" not in tb else "Invalid nexthop id")
+    at = tb.get("NHA_RES_BUCKET", {}).get("NHA_RES_BUCKET_INDEX")
+    if at is None:
+        raise invalid("Bucket index is missing")
+    nh, table = group_of(net, tb["NHA_ID"])
+    if at >= len(table.buckets):
+        raise invalid("Bucket index out of bounds", errno.ENOENT)
+    netlink_reply(nlh, RTM_NEWNEXTHOPBUCKET, nh_fill_res_bucket(nh, at, net.now()))
+
+
+def _wanted(member: nexthop, tb: Attrs) -> bool:
+    """Whether a dump's filter lets a bucket of this member through."""
+    nhid = tb.get("NHA_RES_BUCKET", {}).get("NHA_RES_BUCKET_NH_ID", 0)
+    oif, master = tb.get("NHA_OIF", 0), tb.get("NHA_MASTER", 0)
+    dev = member.dev
+    upper = dev.master if dev is not None else None
+    return (
+        (not nhid or member.id == nhid)
+        and (not oif or (dev is not None and dev.ifindex == oif))
+        and (not master or (upper is not None and upper.ifindex == master))
+    )
+
+
+def rtm_dump_nexthop_bucket(nlh: nlmsg) -> Iterator[bytes]:
+    """net/ipv4/nexthop.c: RTM_GETNEXTHOPBUCKET of all groups or one, by member or device."""
+    sk = nlh.sk
+    net = sk.net
+    values = header(nlh, NHMSG)
+    tb = NHA_BUCKET_DUMP.parse(nlh.whole, ATTRS_AT, STRICT)
+    if any(values[1:]):
+        raise invalid("Invalid values in header for nexthop dump request")
+    ids = [tb["NHA_ID"]] if "NHA_ID" in tb else sorted(net.fib.nexthops)
+    for nhid in ids:
+        if "NHA_ID" in tb:
+            group_of(net, nhid)
+        nh = net.fib.nexthops.get(nhid)
+        if nh is None or nh.res is None:
+            continue
+        for at, member in enumerate(nh.res.buckets):
+            if member is not None and _wanted(member, tb):
+                payload = nh_fill_res_bucket(nh, at, net.now())
+                yield nlmsg_put(RTM_NEWNEXTHOPBUCKET, 0, nlh.seq, sk.portid, payload)
