@@ -50,6 +50,7 @@ BY_NAME = {
     "e1000_hw_stats": "e1000_update_stats adds to its members by name",
     "sysctl_fields": "sysctls are read by name; tests/stack/knobs shows what each does",
     "netns_sysctl_ipv6": "the same",
+    "bond_params": "options are set and told by name; tests/programs/test_bond.py does both",
 }
 """Classes whose fields are reached by name."""
 
