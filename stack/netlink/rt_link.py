@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack.bridge.br_fdb import br_fdb_delete_by_port
 from stack.bridge.br_private import br_port_get, net_bridge_port
+from stack.bridge.br_stp import br_ifinfo_notify
 from stack.bridge.br_stp_if import (
     br_set_port_state,
     br_stp_set_path_cost,
@@ -305,8 +306,8 @@ def rtnl_bridge_getlink(nlh: nlmsg) -> Iterator[bytes]:
             yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, payload)
 
 
-def br_fill_ifinfo(dev: net_device, p: net_bridge_port) -> bytes:
-    """net/bridge/br_netlink.c: a port as `bridge link` shows it."""
+def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK) -> bytes:
+    """net/bridge/br_netlink.c: a port as `bridge link` shows it; one that leaves has no state."""
     lower = dev_get_iflink(dev)
     head = IFINFOMSG.pack(AF_BRIDGE, dev.type, dev.ifindex, told_flags(dev), 0)
     return head + IFLA.build(
@@ -317,7 +318,7 @@ def br_fill_ifinfo(dev: net_device, p: net_bridge_port) -> bytes:
             "IFLA_OPERSTATE": operstate(dev),
             "IFLA_ADDRESS": dev.dev_addr,
             "IFLA_LINK": lower.ifindex if lower is not None else None,
-            "IFLA_PROTINFO": BRPORT.build(brport_fill(dev)),
+            "IFLA_PROTINFO": BRPORT.build(brport_fill(dev)) if event == RTM_NEWLINK else None,
         }
     )
 
@@ -437,6 +438,7 @@ def br_setport(dev: net_device, given: Attrs) -> None:
             )
     if "IFLA_BRPORT_FLUSH" in given:
         br_fdb_delete_by_port(p.br, p, False)
+    br_ifinfo_notify(p)
 
 
 def rtnl_dellink(nlh: nlmsg) -> None:
