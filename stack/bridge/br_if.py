@@ -17,7 +17,7 @@ from stack.bridge.br_private import (
     net_bridge_port,
     netif_is_bridge_master,
 )
-from stack.bridge.br_stp import br_init_port, br_set_state
+from stack.bridge.br_stp import br_ifinfo_notify, br_init_port, br_set_state
 from stack.bridge.br_stp_if import (
     br_stp_change_bridge_id,
     br_stp_disable_port,
@@ -48,6 +48,7 @@ from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running, rtnl_link_ops
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.core.uapi import RTM_DELLINK
 from stack.core.workqueue import cancel_delayed_work
 from stack.ethernet.eth import is_valid_ether_addr
 
@@ -132,12 +133,15 @@ def br_add_if(br: net_bridge, dev: net_device) -> int:
     index = find_portno(br)
     if not index:
         return -errno.EXFULL
-    err = netdev_master_upper_dev_link(dev, br.dev)
-    if err:
-        return -errno.ELOOP if err == -errno.EBUSY else err
     p = new_nbp(br, dev, index)
+    # It is a port before it has a master: who hears of the master asks about the port.
     netdev_rx_handler_register(dev, br_handle_frame, p)
     dev.priv_flags |= netdevice.IFF_BRIDGE_PORT
+    err = netdev_master_upper_dev_link(dev, br.dev)
+    if err:
+        dev.priv_flags &= ~netdevice.IFF_BRIDGE_PORT
+        netdev_rx_handler_unregister(dev)
+        return -errno.ELOOP if err == -errno.EBUSY else err
     dev_set_allmulti(dev, 1)
     dev_set_promiscuity(dev, 1)
     br.port_list.insert(0, p)
@@ -150,6 +154,7 @@ def br_add_if(br: net_bridge, dev: net_device) -> int:
         call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, br.dev)
     br_mtu_auto_adjust(br)
     br_set_gso_limits(br)
+    br_ifinfo_notify(p)
     return 0
 
 
@@ -159,6 +164,7 @@ def br_del_if(br: net_bridge, dev: net_device) -> int:
     if p is None or p.br is not br:
         return -errno.EINVAL
     br_stp_disable_port(p)  # del_nbp
+    br_ifinfo_notify(p, RTM_DELLINK)
     br_stp_timer_shutdown(p.forward_delay_timer, p.hold_timer, p.message_age_timer)
     br.port_list.remove(p)
     dev_set_promiscuity(dev, -1)

@@ -48,11 +48,11 @@ def br_set_state(p: net_bridge_port, state: int) -> None:
     p.state = state
 
 
-def br_ifinfo_notify(p: net_bridge_port) -> None:
-    """net/bridge/br_netlink.c: tell who listens that the state of a port changed."""
+def br_ifinfo_notify(p: net_bridge_port, event: int = RTM_NEWLINK) -> None:
+    """net/bridge/br_netlink.c: tell who listens that a port changed, or leaves (RTM_DELLINK)."""
     rtnl = p.dev.net.rtnl
     if rtnl is not None:
-        rtnl(RTM_NEWLINK, p)
+        rtnl(event, p)
 
 
 def br_is_root_bridge(br: net_bridge) -> bool:

@@ -35,6 +35,7 @@ from stack.bridge.br_private import (
     br_port_get,
     net_bridge,
 )
+from stack.bridge.br_stp import br_ifinfo_notify
 from stack.bridge.br_stp_if import (
     br_set_ageing_time,
     br_set_forward_delay,
@@ -273,6 +274,7 @@ def br_setport(dev: net_device, given: Attrs) -> None:
                 raise os_error(-err, f"{dev.name}: {what}")
     if "IFLA_BRPORT_FLUSH" in given:
         br_fdb_delete_by_port(p.br, p, False)
+    br_ifinfo_notify(p)
 
 
 # --- vlan -----------------------------------------------------------------------------------------

@@ -303,8 +303,8 @@ def rtnl_bridge_getlink(nlh: nlmsg) -> Iterator[bytes]:
             yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, payload)
 
 
-def br_fill_ifinfo(dev: net_device, p: net_bridge_port) -> bytes:
-    """net/bridge/br_netlink.c: a port as `bridge link` shows it."""
+def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK) -> bytes:
+    """net/bridge/br_netlink.c: a port as `bridge link` shows it; one that leaves has no state."""
     lower = dev_get_iflink(dev)
     head = IFINFOMSG.pack(AF_BRIDGE, dev.type, dev.ifindex, told_flags(dev), 0)
     return head + IFLA.build(
@@ -315,7 +315,7 @@ def br_fill_ifinfo(dev: net_device, p: net_bridge_port) -> bytes:
             "IFLA_OPERSTATE": operstate(dev),
             "IFLA_ADDRESS": dev.dev_addr,
             "IFLA_LINK": lower.ifindex if lower is not None else None,
-            "IFLA_PROTINFO": BRPORT.build(brport_fill(dev)),
+            "IFLA_PROTINFO": BRPORT.build(brport_fill(dev)) if event == RTM_NEWLINK else None,
         }
     )
 

@@ -301,7 +301,7 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
         group = RTNLGRP_IPV6_RULE if ops.family == uapi.AF_INET6 else RTNLGRP_IPV4_RULE
         _tell(net, group, kind, lambda one: fib_nl_fill_rule(net, ops, one), rule)
     elif isinstance(what, net_bridge_port):
-        _tell(net, RTNLGRP_LINK, kind, lambda p: br_fill_ifinfo(p.dev, p), what)
+        _tell(net, RTNLGRP_LINK, kind, lambda p: br_fill_ifinfo(p.dev, p, kind), what)
     elif isinstance(what, tcf_chain):
         flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
         _tell(net, RTNLGRP_TC, kind, tc_chain_fill_node, what, flags)

@@ -360,6 +360,22 @@ ROWS = {
         ((REFUSED, ""),),
         ("ip", "bridge"),
     ),
+    "what a monitor hears of ports": Row(
+        f"""{VETH}
+        ip link add br0 type bridge forward_delay 200; ip link set br0 up
+        bridge monitor link > $DIR/heard & M=$!
+        sleep 0.5
+        heard() {{ until grep -q "$1" $DIR/heard; do sleep 0.05; done; }}
+        ip link set v1 master br0; bridge link set dev v1 cost 7; heard 'cost 7'
+        ip link set v1 type bridge_slave priority 3; heard 'priority 3'
+        ip link set br0 type bridge stp_state 1; ip link set v1 down; heard 'state disabled'
+        ip link set v1 up; heard 'state learning'
+        until bridge link | grep -q 'state forwarding'; do sleep 0.05; done
+        ip link set v1 nomaster; heard Deleted; kill $M
+        grep -oE 'Deleted.*|state .*' $DIR/heard | uniq
+        """,
+        tools=("ip", "bridge"),
+    ),
     "groups": Row(
         f"""
 import socket, subprocess
