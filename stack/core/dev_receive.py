@@ -44,6 +44,7 @@ from stack.core.if_vlan import (
 )
 from stack.core.netdevice import net_device, packet_type
 from stack.core.netstamp import net_timestamp_check
+from stack.core.redirect import TC_SKIP_CLASSIFY
 from stack.core.softirq import raise_later
 
 if TYPE_CHECKING:
@@ -208,11 +209,14 @@ def __netif_receive_skb_core(
             if untagged is None:
                 return netdevice.NET_RX_DROP, None, None
             skb = untagged
-        if net.ptype_all or dev.ptype_specific:
+        skip = skb.cb is TC_SKIP_CLASSIFY
+        if skip:
+            skb.cb = None
+        if not skip and (net.ptype_all or dev.ptype_specific):
             for ptype in (*net.ptype_all, *dev.ptype_specific):
                 if ptype.type == netdevice.ETH_P_ALL and (ptype.dev is None or ptype.dev is dev):
                     deliver_skb(skb_get(skb), ptype, orig_dev)
-        if dev.tcx_ingress is not None:
+        if dev.tcx_ingress is not None and not skip:
             ret = sch_handle_ingress(skb, dev.tcx_ingress)
             if ret >= 0:
                 return ret, None, None

@@ -60,6 +60,7 @@ from stack.core.netdevice import (
     net_device,
 )
 from stack.drivers.dummy import dummy_link_ops, dummy_newlink
+from stack.drivers.ifb import ifb_link_ops, ifb_newlink
 from stack.drivers.tun import tun_link_ops
 from stack.drivers.veth import veth_link_ops, veth_newlink
 from stack.ethernet.eth import is_valid_ether_addr
@@ -90,12 +91,17 @@ PORT_FLAGS = {
     "IFLA_BRPORT_BCAST_FLOOD": BR_BCAST_FLOOD,
     "IFLA_BRPORT_ISOLATED": BR_ISOLATED,
 }
-# --- dummy, veth ----------------------------------------------------------------------------------
+# --- dummy, ifb, veth -----------------------------------------------------------------------------
 
 
 def dummy_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """drivers/net/dummy.c."""
     return dummy_newlink(net, link_name(tb, "dummy"), tb.get("IFLA_ADDRESS"))
+
+
+def ifb_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
+    """drivers/net/ifb.c."""
+    return ifb_newlink(net, link_name(tb, "ifb"), tb.get("IFLA_ADDRESS"))
 
 
 def veth_validate(tb: Attrs, data: Attrs | None) -> None:
@@ -353,6 +359,7 @@ def tun_validate(tb: Attrs, data: Attrs | None) -> None:
 
 ROWS = (
     link_kind(dummy_link_ops, dummy_new),
+    link_kind(ifb_link_ops, ifb_new),
     link_kind(veth_link_ops, veth_new, VETH, veth_validate, link=veth_link),
     link_kind(tun_link_ops, validate=tun_validate),
     link_kind(

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
+SILENT = ("dummy", "ifb")
+"""Kinds that never tell of a carrier."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 COUNTERS = tuple(rows_of(rtnl_link_stats64))
 DEFAULT_TX_QUEUE_LEN = 1000
@@ -70,7 +72,9 @@ def operstate(dev: net_device) -> int:
         if lower is not None and lower.net is dev.net and lower.state & LINK_STATE_NOCARRIER:
             return IF_OPER_LOWERLAYERDOWN
         return IF_OPER_DOWN
-    return IF_OPER_UNKNOWN if dev is dev.net.loopback_dev else IF_OPER_UP
+    ops = dev.rtnl_link_ops
+    silent = dev is dev.net.loopback_dev or (ops is not None and ops.kind in SILENT)
+    return IF_OPER_UNKNOWN if silent else IF_OPER_UP
 
 
 def dev_get_iflink(dev: net_device) -> net_device | None:

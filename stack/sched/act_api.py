@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
+from stack.core.redirect import skb_skip_tc_classify
 from stack.core.rows import row, state
 from stack.sched.sch_generic import (
     Options,
@@ -176,6 +177,8 @@ def tcf_action_check_ctrlact(action: int, block: tcf_block | None) -> tcf_chain 
 
 def tcf_action_exec(skb: sk_buff, actions: list[tc_action], res: tcf_result) -> int:
     """net/sched/act_api.c: the actions of a filter, until one has a verdict. TC_ACT_*."""
+    if skb_skip_tc_classify(skb):
+        return TC_ACT_OK
     skip, jumps, at = 0, TCA_ACT_MAX_PRIO, 0
     verdict = TC_ACT_UNSPEC
     while at < len(actions):

@@ -21,6 +21,7 @@ from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device, netif_carrier_ok
+from stack.core.redirect import skb_set_redirected
 from stack.core.rows import row, state
 from stack.sched.act_api import (
     TC_ACT_CONSUMED,
@@ -102,6 +103,8 @@ class tcf_mirred(tc_action):
         if send.data_len and not skb_orphan_frags(send, self.net.skb_pages):
             self.qstats.overlimits += 1
             return TC_ACT_SHOT if redirects else self.action
+        if redirects:
+            skb_set_redirected(send, res.at_ingress)
         sd.mirred_nest += 1
         try:
             if tcf_mirred_forward(send, dev, self.eaction in INGRESS, res.at_ingress):

@@ -85,7 +85,55 @@ for name in MODES:
     told = json.loads(subprocess.check_output(f"ip -j -s link show {name}", shell=True))
     print(name, told[0]["stats64"])
 """
+IFB_TRAFFIC = """
+import json, socket, struct, subprocess
+def sh(words):
+    subprocess.run(words, shell=True, check=True)
+sh("ip link add ifb0 address 02:00:00:00:00:0f type ifb; ip link set ifb0 up")
+sh("tc qdisc add dev v0 clsact; tc qdisc add dev v1 clsact; tc qdisc add dev ifb0 root tbf rate "
+   "80mbit burst 100k limit 200k")
+for way in ("ingress", "egress"):
+    sh(f"tc filter add dev v0 {way} protocol all u32 match u32 0 0 "
+       "action mirred egress redirect dev ifb0")
+taps = {}
+for name in ("v0", "v1", "ifb0"):
+    taps[name] = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    taps[name].bind((name, 3))
+    taps[name].settimeout(20)
+def frame(to, n):
+    return bytes([2, 0, 0, 0, 0, to, 2, 0, 0, 0, 7, 7, 0x88, 0xB5]) + bytes([n]) + bytes(100)
+for n in range(20):
+    taps["v1"].send(frame(1, n))
+    taps["v0"].send(frame(2, 100 + n))
+taps["ifb0"].send(frame(3, 255))  # no filter sent it here
+for name, count in (("v0", 40), ("v1", 40), ("ifb0", 40)):
+    got = []
+    while len(got) < count - 20 * (name == "v1"):
+        frame, (_, proto, kind, _, _) = taps[name].recvfrom(2000)
+        if proto == 0x88B5:
+            got.append((kind, len(frame), frame[14]))
+    print(name, sorted(got), flush=True)
+told = json.loads(subprocess.check_output("ip -j -s link show ifb0", shell=True))
+print(told[0]["stats64"])
+"""
 ROWS = {
+    "ifb": Row(
+        f"""{VETH}
+        ip link add ifb0 address 02:00:00:00:00:0f type ifb; ip -d link show ifb0
+        ip link add type ifb; ip link show ifb1 | head -1; ip link add ifb0 type ifb; echo $?
+        ip link add ifb7 address 03:00:00:00:00:0f type ifb; echo $?
+        ip link set ifb0 up; ip link show ifb0; tc qdisc show dev ifb0
+        tc qdisc add dev ifb0 root mq; echo $?; ip link set ifb0 mtu 9000; ip link show ifb0
+        ip link set ifb0 type ifb; ip link del ifb0; ip link show ifb0; echo $?
+        """,
+        ((REFUSED, ""), SIZES),
+        ("ip", "tc"),
+    ),
+    "frames of ifb": Row(
+        f"import subprocess\nsubprocess.run({VETH!r}, shell=True)\n{IFB_TRAFFIC}",
+        tools=("ip", "tc"),
+        python=True,
+    ),
     "macvlan": Row(
         f"""{VETH}
         A='address 02:00:00:00:00:1'

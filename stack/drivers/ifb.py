@@ -1,0 +1,127 @@
+"""drivers/net/ifb.c: a device whose discipline packets of other devices wait in.
+
+A filter of another device redirects a packet here (act_mirred). When the discipline lets it go, it
+goes on where it came from: it is received there, or sent there, without meeting filters again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastpath.base.skbuff import sk_buff, skb_pull, skb_reset_mac_header
+from stack.core import netdevice
+from stack.core.backlog import netif_rx
+from stack.core.dev import register_netdevice
+from stack.core.dev_queue import dev_queue_xmit, netif_start_queue, netif_stop_queue
+from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+from stack.core.errors import os_error
+from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
+from stack.core.redirect import FROM_INGRESS, TC_SKIP_CLASSIFY, skb_is_redirected
+from stack.core.rtnetlink import random_ether_addr, rtnl_create_link, unregister_and_free
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+TX_Q_LIMIT = 32
+IFB_FEATURES = (
+    netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_FRAGLIST
+    | netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_HIGHDMA
+    | netdevice.NETIF_F_HW_VLAN_CTAG_TX
+    | netdevice.NETIF_F_HW_VLAN_STAG_TX
+)
+
+
+def ifb_xmit(skb: sk_buff, dev: net_device) -> int:
+    """ndo_start_xmit: back to the device that it came from. NETDEV_TX_OK. Takes ownership."""
+    stats = dev.stats
+    stats.rx_packets += 1
+    stats.rx_bytes += skb.len
+    if not skb_is_redirected(skb) or not skb.skb_iif:
+        stats.rx_dropped += 1
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return netdevice.NETDEV_TX_OK
+    from_ingress = skb.cb is FROM_INGRESS
+    skb.cb = TC_SKIP_CLASSIFY
+    stats.tx_packets += 1
+    stats.tx_bytes += skb.len
+    back = dev.net.dev_by_index.get(skb.skb_iif)
+    if back is None:
+        stats.tx_dropped += 1
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return netdevice.NETDEV_TX_OK
+    skb.dev = back
+    skb.skb_iif = dev.ifindex
+    if not from_ingress:
+        dev_queue_xmit(skb)
+        return netdevice.NETDEV_TX_OK
+    # The kernel's tasklet: the packet is received after the discipline has run.
+    skb_reset_mac_header(skb)
+    skb_pull(skb, skb.network_header - skb.mac_header)
+    netif_rx(skb)
+    return netdevice.NETDEV_TX_OK
+
+
+def ifb_open(dev: net_device) -> int:
+    """ndo_open: 0."""
+    netif_start_queue(dev)
+    return 0
+
+
+def ifb_close(dev: net_device) -> int:
+    """ndo_stop: 0."""
+    netif_stop_queue(dev)
+    return 0
+
+
+def ifb_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
+    """`ethtool -i`."""
+    return ethtool_drvinfo(driver="ifb", version="")
+
+
+ifb_netdev_ops = net_device_ops(
+    ndo_open=ifb_open,
+    ndo_stop=ifb_close,
+    ndo_start_xmit=ifb_xmit,
+    ndo_set_mac_address=eth_mac_addr,
+    ndo_validate_addr=eth_validate_addr,
+)
+ifb_ethtool_ops = ethtool_ops(get_drvinfo=ifb_get_drvinfo)
+
+
+def ifb_setup(dev: net_device) -> None:
+    """Ethernet without ARP, with a queue and of any MTU."""
+    ether_setup(dev)
+    dev.tx_queue_len = TX_Q_LIMIT
+    dev.flags = dev.flags & ~netdevice.IFF_MULTICAST | netdevice.IFF_NOARP
+    dev.min_mtu = 0
+    dev.max_mtu = 0
+    dev.netdev_ops = ifb_netdev_ops
+    dev.ethtool_ops = ifb_ethtool_ops
+    dev.features = IFB_FEATURES
+    dev.hw_features = IFB_FEATURES
+    dev.vlan_features = IFB_FEATURES & ~(
+        netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
+    )
+
+
+def ifb_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:
+    """`ip link add NAME type ifb`.
+
+    Raises:
+        OSError: EEXIST, the name is taken. ValueError: it is empty or too long.
+    """
+    dev = rtnl_create_link(net, name, ifb_link_ops, ifb_setup)
+    dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
+    dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
+    err = register_netdevice(dev)
+    if err:
+        raise os_error(-err, f"ifb {name}")
+    return dev
+
+
+ifb_link_ops = rtnl_link_ops("ifb", unregister_and_free)
