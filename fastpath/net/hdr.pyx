@@ -865,7 +865,8 @@ cpdef void tcp_fill_cb(sk_buff skb) except *:
 
     Fills seq, end_seq, ack_seq, tcp_flags (nine bits, up to AE), ip_dsfield and sacked = 0.
     ip_dsfield is the TOS of an IPv4 header, the traffic class of an IPv6 one. Afterwards sport,
-    dport, l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are set too: TCP need not read the header again.
+    dport, l4_hlen, th_flags, th_window, tcp_opts, tsval and tsecr are set too: TCP need not read
+    the header again.
     """
     need(skb)
     fill_cb(skb)
