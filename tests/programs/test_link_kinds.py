@@ -166,8 +166,12 @@ ROWS = {
         ip link set m3 ${{A}}9; echo $?; ip link set m3 ${{A}}3; ip link set m3 up; echo $?
         ip link set m0 mtu 1501; echo $?; ip link set m0 mtu 67; echo $?; ip link set m0 mtu 68
         ip link set v0 mtu 1450; ip link show m0; ip link show m1; ip link show m3
-        ip link set v0 down; ip link; ip link set v0 up; ip link show m1
-        ip link set v1 down; ip link show m1; ip link show v0; ip link set v1 up; ip link show m1
+        # The kernel tells of carriers a little later.
+        all() {{ for d in $2; do until ip link show $d | grep -q "state $1"; do :; done; done; }}
+        ip link set v0 down; all LOWER 'm0 m1 m2 m3 v1'; ip link
+        ip link set v0 up; all UP 'm0 m1 m2 m3 v0 v1'; ip link show m1
+        ip link set v1 down; all LOWER 'm0 m1 m2 m3 v0'; ip link show m1; ip link show v0
+        ip link set v1 up; all UP 'm0 m1 m2 m3 v0 v1'; ip link show m1
         ip link add br0 type bridge; ip link set v0 master br0; echo $?
         ip link set m1 master br0; echo $?; ip link show m1; ip link set m1 nomaster
         ip -d link show type macvlan; bridge fdb show dev v0 | sort
