@@ -104,10 +104,11 @@ MAY_IMPORT = {
     "services": {*CORE, "clients", "inet", "ipv4", "ipv6"},
     "packet": CORE,
     "tunnel": {*CORE, "inet", "ipv4", "ipv6"},
+    "xfrm": {*CORE, "inet", "ipv4", "ipv6", "tunnel"},
     "proc": {*CORE, "inet", "ipv4", "ipv6", "netfilter", "packet", "unix", "xtp"},
     "netlink": {
         *(*CORE, "inet", "ipv4", "ipv6", "packet", "unix", "proc"),
-        *("bridge", "drivers", "netfilter", "tunnel", "vlan"),
+        *("bridge", "drivers", "netfilter", "tunnel", "vlan", "xfrm"),
     },
     "net": {"clients", "core", "ipv4", "ipv6"},
 }

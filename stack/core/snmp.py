@@ -388,7 +388,7 @@ class icmp6msg_mib(icmpmsg_mib):
 
 @state
 class xfrm_mib(_Mib):
-    """/proc/net/xfrm_stat (include/uapi/linux/snmp.h LINUX_MIB_XFRM*): what policies blocked."""
+    """/proc/net/xfrm_stat (include/uapi/linux/snmp.h LINUX_MIB_XFRM*): what IPsec refused."""
 
     XfrmInError: int = row(0)
     XfrmInBufferError: int = row(0)
@@ -418,6 +418,10 @@ class xfrm_mib(_Mib):
     XfrmFwdHdrError: int = row(0)
     XfrmOutStateInvalid: int = row(0)
     XfrmAcquireError: int = row(0)
+    XfrmOutStateDirError: int = row(0)
+    XfrmInStateDirError: int = row(0)
+    XfrmInIptfsError: int = row(0)
+    XfrmOutNoQueueSpace: int = row(0)
 
 
 @state

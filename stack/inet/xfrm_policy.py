@@ -1,8 +1,15 @@
-"""Policies: which packets may come in, go on and leave without IPsec (net/xfrm/xfrm_policy.c).
+"""Policies: which packets come in, go on and leave, and how protected (net/xfrm/xfrm_policy.c).
 
-There are no transformations and no policies of sockets, so a policy only allows or blocks. The
-policies of a direction are tried in order of priority, and the first whose selector matches
-decides. A packet that no policy matches is allowed. Without policies a check costs one test.
+    ip_route_output_flow -> xfrm_lookup     a flow that leaves: allowed, blocked, or a bundle
+        netns_xfrm.bundle                   ... which stack/xfrm makes of states by templates
+    xfrm_policy_check                       a packet that came: __xfrm_policy_check
+        decode_session, xfrm_policy_lookup, policy_fits
+    ip_forward -> xfrm_route_forward        a packet that goes on: its flow is looked up
+
+The policies of a direction are tried in order of priority, and the first whose selector matches
+decides. A packet that no policy matches is allowed, unless it came out of a tunnel. There are no
+policies of sockets. State: `net.xfrm`. A packet that states have decrypted is delivered in one
+call, during which `net.xfrm.sec_path` has these states. Without policies a check costs one test.
 """
 
 from __future__ import annotations
@@ -15,13 +22,22 @@ from typing import TYPE_CHECKING, Any
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from fastpath.net.hdr6 import ipv6_skip_exthdr
+from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+)
 from stack.inet.flow import flowi
 
 if TYPE_CHECKING:
     from stack.core.sock import sock
     from stack.net import Net
+    from stack.xfrm.xfrm_state import netns_xfrm_state, xfrm_state
 
 # include/uapi/linux/xfrm.h
 XFRM_POLICY_IN = 0
@@ -30,6 +46,10 @@ XFRM_POLICY_FWD = 2
 XFRM_POLICY_MAX = 3
 XFRM_POLICY_ALLOW = 0
 XFRM_POLICY_BLOCK = 1
+XFRM_MODE_TRANSPORT = 0
+XFRM_MODE_TUNNEL = 1
+XFRM_INF = 0xFFFFFFFFFFFFFFFF
+"""No limit of packets or bytes."""
 
 DIRECTIONS = {"in": XFRM_POLICY_IN, "out": XFRM_POLICY_OUT, "fwd": XFRM_POLICY_FWD}
 IP_OFFSET = 0x1FFF
@@ -39,7 +59,7 @@ IP_OFFSET = 0x1FFF
 class xfrm_selector:
     """struct xfrm_selector: the packets that a policy matches.
 
-    0 as protocol, port, interface or prefix length matches any.
+    0 as protocol, interface, prefix length or mask of a port matches any.
     """
 
     family: int
@@ -51,17 +71,76 @@ class xfrm_selector:
     sport: int = 0
     dport: int = 0
     ifindex: int = 0
+    sport_mask: int = 0xFFFF
+    dport_mask: int = 0xFFFF
+    user: int = 0
+
+
+@state
+class xfrm_lifetime_cfg:
+    """struct xfrm_lifetime_cfg: limits, of which the soft ones only warn. Times in s, 0: none."""
+
+    soft_byte_limit: wide = XFRM_INF
+    hard_byte_limit: wide = XFRM_INF
+    soft_packet_limit: wide = XFRM_INF
+    hard_packet_limit: wide = XFRM_INF
+    soft_add_expires_seconds: wide = 0
+    hard_add_expires_seconds: wide = 0
+    soft_use_expires_seconds: wide = 0
+    hard_use_expires_seconds: wide = 0
+
+
+@state
+class xfrm_lifetime_cur:
+    """struct xfrm_lifetime_cur: what was used so far. Times are s since 1970, 0: never."""
+
+    bytes: int = 0
+    packets: int = 0
+    add_time: int = 0
+    use_time: int = 0
+
+
+@state
+class xfrm_tmpl:
+    """struct xfrm_tmpl: which state transforms a policy's packets; 0 in most fields: any.
+
+    `family` is that of the addresses of both ends (encap_family).
+    """
+
+    family: int
+    daddr: wide = 0
+    saddr: wide = 0
+    spi: int = 0
+    proto: int = 0
+    reqid: int = 0
+    mode: int = XFRM_MODE_TRANSPORT
+    share: int = 0
+    optional: bool = False
+    aalgos: int = 0xFFFFFFFF
+    ealgos: int = 0xFFFFFFFF
+    calgos: int = 0xFFFFFFFF
 
 
 @state
 class xfrm_policy:
-    """struct xfrm_policy. `packets` counts the packets and flows that it decided about."""
+    """struct xfrm_policy. `packets` counts the packets and flows that it decided about.
+
+    `xfrm_vec` are its templates, the innermost transform first. `dead`: it was deleted.
+    """
 
     selector: xfrm_selector
     dir: int
     action: int = XFRM_POLICY_ALLOW
     priority: int = 0
+    xfrm_vec: tuple[xfrm_tmpl, ...] = ()
+    index: int = 0
+    flags: int = 0
+    share: int = 0
+    type: int = 0
+    lft: xfrm_lifetime_cfg = row(make=xfrm_lifetime_cfg)
+    curlft: xfrm_lifetime_cur = row(make=xfrm_lifetime_cur)
     packets: int = row(0)
+    dead: bool = row(False)
 
 
 def new_xfrm_policies() -> list[list[xfrm_policy]]:
@@ -69,11 +148,31 @@ def new_xfrm_policies() -> list[list[xfrm_policy]]:
     return [[] for _ in range(XFRM_POLICY_MAX)]
 
 
+def default_actions() -> list[int]:
+    """XFRM_POLICY_ALLOW in each direction."""
+    return [XFRM_POLICY_ALLOW] * XFRM_POLICY_MAX
+
+
 @state
 class netns_xfrm:
     """struct netns_xfrm: the policies of a namespace by direction, in order."""
 
     policy: list[list[xfrm_policy]] = row(make=new_xfrm_policies)
+    nopolicy: bool = row(True)
+    """There are no policies, and no packet is being delivered that states have decrypted."""
+    sec_path: tuple[xfrm_state, ...] = row(())
+    """The states that decrypted the packet that is being delivered, the outermost first."""
+    policy_all: list[xfrm_policy] = row(make=list)
+    """All policies, from the oldest to the newest."""
+    idx_generator: int = row(0)
+    genid: int = row(0)
+    """Counts the changes of policies and states."""
+    bundle: Callable[[Net, flowi, xfrm_policy, Any], Any] | None = row()
+    """xfrm_bundle_lookup of stack/xfrm; None: it was never needed."""
+    state: netns_xfrm_state | None = row()
+    """The states; None: there never was one."""
+    default: list[int] = row(make=default_actions)
+    """The action for what no policy matches, by direction."""
     changed: list[Callable[[], Any]] = row(make=list)
     """Functions that drop cached routes when a policy changes (rt_genid_bump_all)."""
 
@@ -107,7 +206,9 @@ def selector(
             raise ValueError(f"{name} {value}: 0 to {high}")
     family = AF_INET if s.version == 4 else AF_INET6
     sa, da = int(s.network_address), int(d.network_address)
-    return xfrm_selector(family, sa, s.prefixlen, da, d.prefixlen, proto, sport, dport, ifindex)
+    masks = 0xFFFF if sport else 0, 0xFFFF if dport else 0
+    ends = sa, s.prefixlen, da, d.prefixlen
+    return xfrm_selector(family, *ends, proto, sport, dport, ifindex, *masks)
 
 
 def xfrm_policy_insert(net: Net, pol: xfrm_policy) -> xfrm_policy:
@@ -125,25 +226,51 @@ def xfrm_policy_insert(net: Net, pol: xfrm_policy) -> xfrm_policy:
     while at and chain[at - 1].priority > pol.priority:
         at -= 1
     net.xfrm.policy[pol.dir] = [*chain[:at], pol, *chain[at:]]
-    _changed(net)
+    net.xfrm.policy_all.append(pol)
+    pol.index = xfrm_gen_index(net, pol.dir, pol.index)
+    pol.curlft.add_time = real_seconds(net)
+    xfrm_changed(net)
     return pol
 
 
-def _changed(net: Net) -> None:
-    for forget in net.xfrm.changed:
+def real_seconds(net: Net) -> int:
+    """ktime_get_real_seconds: the host's clock, s since 1970."""
+    return net.machine.realtime_ns() // 1_000_000_000
+
+
+def xfrm_gen_index(net: Net, direction: int, wanted: int) -> int:
+    """net/xfrm/xfrm_policy.c: the number of a new policy: `wanted` if that is free and not 0."""
+    taken = {one.index for one in net.xfrm.policy_all[:-1]}
+    while not wanted or wanted in taken:
+        wanted = net.xfrm.idx_generator | direction or 8
+        net.xfrm.idx_generator += 8
+    return wanted
+
+
+def xfrm_changed(net: Net) -> None:
+    """A policy or state came, changed or went: flows are looked up again."""
+    xfrm = net.xfrm
+    xfrm.genid += 1
+    xfrm.nopolicy = not xfrm.policy_all and not any(xfrm.default)
+    for forget in xfrm.changed:
         forget()
 
 
 def xfrm_policy_delete(net: Net, pol: xfrm_policy) -> None:
     """net/xfrm/xfrm_policy.c: remove a policy; no error when it is absent."""
+    pol.dead = True
     net.xfrm.policy[pol.dir] = [one for one in net.xfrm.policy[pol.dir] if one is not pol]
-    _changed(net)
+    net.xfrm.policy_all = [one for one in net.xfrm.policy_all if one is not pol]
+    xfrm_changed(net)
 
 
 def xfrm_policy_flush(net: Net) -> None:
     """net/xfrm/xfrm_policy.c: remove all policies."""
+    for pol in net.xfrm.policy_all:
+        pol.dead = True
     net.xfrm.policy = new_xfrm_policies()
-    _changed(net)
+    net.xfrm.policy_all = []
+    xfrm_changed(net)
 
 
 def xfrm_selector_match(sel: xfrm_selector, fl: flowi, ifindex: int) -> bool:
@@ -155,8 +282,8 @@ def xfrm_selector_match(sel: xfrm_selector, fl: flowi, ifindex: int) -> bool:
         (fl.saddr ^ sel.saddr) >> (bits - sel.prefixlen_s) == 0
         and (fl.daddr ^ sel.daddr) >> (bits - sel.prefixlen_d) == 0
         and (not sel.proto or sel.proto == fl.flowi_proto)
-        and (not sel.sport or sel.sport == fl.fl_sport)
-        and (not sel.dport or sel.dport == fl.fl_dport)
+        and not (sel.sport ^ fl.fl_sport) & sel.sport_mask
+        and not (sel.dport ^ fl.fl_dport) & sel.dport_mask
         and (not sel.ifindex or sel.ifindex == ifindex)
     )
 
@@ -173,7 +300,8 @@ def xfrm_policy_lookup(net: Net, fl: flowi, direction: int, ifindex: int) -> xfr
 def decode_session(skb: sk_buff, family: int) -> flowi | None:
     """net/xfrm/xfrm_policy.c: the flow of a packet by its headers; None when they are cut off.
 
-    Ports are 0 for protocols other than TCP and UDP, and for fragments other than the first.
+    Ports are 0 for protocols other than TCP and UDP, and for fragments other than the first. Type
+    and code of an ICMP message are in their place.
     """
     off = skb_network_offset(skb)
     if family == AF_INET:
@@ -191,27 +319,96 @@ def decode_session(skb: sk_buff, family: int) -> flowi | None:
             return None
         ports = skb_copy_bits(skb, at, 4)  # skb.data may be at the payload already, behind `at`
         fl.fl_sport, fl.fl_dport = ports[0] << 8 | ports[1], ports[2] << 8 | ports[3]
+    elif first and fl.flowi_proto in (IPPROTO_ICMP, IPPROTO_ICMPV6) and skb.len >= at + 2:
+        ports = skb_copy_bits(skb, at, 2)
+        fl.fl_sport, fl.fl_dport = ports[0], ports[1]
     return fl
 
 
 def __xfrm_policy_check(net: Net, direction: int, skb: sk_buff, family: int) -> bool:
-    """net/xfrm/xfrm_policy.c: whether the policies allow the packet; counts one they block."""
+    """net/xfrm/xfrm_policy.c: whether the policies allow the packet; counts one they refuse.
+
+    It must match the selectors of the states that decrypted it, and these the templates.
+    """
+    xfrm = net.xfrm
+    mib = net.mib.xfrm
+    path = xfrm.sec_path
+    if not xfrm.policy[direction] and not path and not xfrm.default[direction]:
+        return True
     fl = decode_session(skb, family)
     if fl is None:
-        net.mib.xfrm.XfrmInHdrError += 1
+        mib.XfrmInHdrError += 1
         return False
     iif = skb.dev.ifindex if skb.dev is not None else 0
+    for x in path:
+        if x.sel.family and not xfrm_selector_match(x.sel, fl, iif):
+            mib.XfrmInStateMismatch += 1
+            return False
     pol = xfrm_policy_lookup(net, fl, direction, iif)
-    if pol is not None and pol.action == XFRM_POLICY_BLOCK:
-        net.mib.xfrm.XfrmInPolBlock += 1
+    if pol is None:
+        if xfrm.default[direction] or secpath_has_nontransport(path, 0):
+            mib.XfrmInNoPols += 1
+            return False
+        return True
+    pol.curlft.use_time = real_seconds(net)
+    if pol.action == XFRM_POLICY_BLOCK:
+        mib.XfrmInPolBlock += 1
+        return False
+    if not policy_fits(pol, path):
+        mib.XfrmInTmplMismatch += 1
         return False
     return True
+
+
+def policy_fits(pol: xfrm_policy, path: tuple[xfrm_state, ...]) -> bool:
+    """net/xfrm/xfrm_policy.c (in __xfrm_policy_check): a packet came by the policy's templates."""
+    at = 0
+    for tmpl in reversed(pol.xfrm_vec):
+        at = xfrm_policy_ok(tmpl, path, at)
+        if at < 0:
+            return False
+    return not secpath_has_nontransport(path, at)
+
+
+def xfrm_policy_ok(tmpl: xfrm_tmpl, path: tuple[xfrm_state, ...], start: int) -> int:
+    """net/xfrm/xfrm_policy.c: where in the path the next template begins; -1: none fits this."""
+    missing = -1
+    if tmpl.optional:
+        if tmpl.mode == XFRM_MODE_TRANSPORT:
+            return start
+        missing = start
+    for at in range(start, len(path)):
+        if xfrm_state_ok(tmpl, path[at]):
+            return at + 1
+        if path[at].mode != XFRM_MODE_TRANSPORT:
+            break
+    return missing
+
+
+def xfrm_state_ok(tmpl: xfrm_tmpl, x: xfrm_state) -> bool:
+    """net/xfrm/xfrm_policy.c: is this the state that the template asks for?"""
+    if x.proto != tmpl.proto or x.mode != tmpl.mode:
+        return False
+    if (tmpl.spi and x.spi != tmpl.spi) or (tmpl.reqid and x.reqid != tmpl.reqid):
+        return False
+    if x.mode == XFRM_MODE_TRANSPORT:
+        return True
+    ends = (not tmpl.saddr or x.saddr == tmpl.saddr) and (not tmpl.daddr or x.daddr == tmpl.daddr)
+    return x.family == tmpl.family and ends
+
+
+def secpath_has_nontransport(path: tuple[xfrm_state, ...], start: int) -> bool:
+    """net/xfrm/xfrm_policy.c: did the packet come out of a tunnel, from `start` of its path on?"""
+    for at in range(start, len(path)):  # noqa: SIM110 -- no generator per packet
+        if path[at].mode != XFRM_MODE_TRANSPORT:
+            return True
+    return False
 
 
 def xfrm_policy_check(sk: sock | None, direction: int, skb: sk_buff, family: int) -> bool:
     """include/net/xfrm.h: may the packet be delivered, or forwarded?"""
     net: Net = skb.dev.net
-    return not net.xfrm.policy[direction] or __xfrm_policy_check(net, direction, skb, family)
+    return net.xfrm.nopolicy or __xfrm_policy_check(net, direction, skb, family)
 
 
 def xfrm4_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
@@ -224,27 +421,43 @@ def xfrm6_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
     return xfrm_policy_check(sk, direction, skb, AF_INET6)
 
 
-def xfrm_lookup(net: Net, fl: flowi) -> int:
-    """net/xfrm/xfrm_policy.c: may this flow be sent? 0, or -EPERM, which is counted.
+def xfrm_lookup(net: Net, fl: flowi, dst: Any) -> Any:
+    """net/xfrm/xfrm_policy.c: how a flow with the route `dst` leaves: `dst`, or a bundle.
 
-    Call it when the flow has a route.
+    Raises: OSError EPERM: a policy forbids it, which is counted; and as netns_xfrm.bundle.
     """
-    if not net.xfrm.policy[XFRM_POLICY_OUT] or not fl.flowi_proto:
-        return 0
+    xfrm = net.xfrm
+    if xfrm.nopolicy or not fl.flowi_proto:
+        return dst
     pol = xfrm_policy_lookup(net, fl, XFRM_POLICY_OUT, fl.flowi_oif)
-    if pol is not None and pol.action == XFRM_POLICY_BLOCK:
+    if pol is None:
+        if not xfrm.default[XFRM_POLICY_OUT]:
+            return dst
         net.mib.xfrm.XfrmOutPolBlock += 1
-        return -errno.EPERM
-    return 0
+        raise os_error(errno.EPERM, "no policy allows it")
+    pol.curlft.use_time = real_seconds(net)
+    if pol.action == XFRM_POLICY_BLOCK:
+        net.mib.xfrm.XfrmOutPolBlock += 1
+        raise os_error(errno.EPERM, "a policy forbids it")
+    if not pol.xfrm_vec or xfrm.bundle is None:
+        return dst
+    return xfrm.bundle(net, fl, pol, dst)
 
 
 def xfrm_route_forward(net: Net, skb: sk_buff, family: int, ifindex: int) -> bool:
-    """net/xfrm/xfrm_policy.c __xfrm_route_forward: may a packet that is forwarded leave?"""
-    if not net.xfrm.policy[XFRM_POLICY_OUT]:
+    """net/xfrm/xfrm_policy.c __xfrm_route_forward: may a packet that is forwarded leave?
+
+    Its route becomes a bundle when a policy says so.
+    """
+    if net.xfrm.nopolicy:
         return True
     fl = decode_session(skb, family)
     if fl is None:
         net.mib.xfrm.XfrmFwdHdrError += 1
         return False
     fl.flowi_oif = ifindex
-    return xfrm_lookup(net, fl) == 0
+    try:
+        skb.dst = xfrm_lookup(net, fl, skb.dst)
+    except OSError:
+        return False
+    return True

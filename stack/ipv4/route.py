@@ -29,7 +29,7 @@ from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer
-from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup
+from stack.inet.xfrm_policy import xfrm_lookup
 from stack.ipv4 import fib, icmp_codes
 from stack.ipv4.addr import (
     ipv4_is_lbcast,
@@ -299,7 +299,7 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
     if sk is not None and net.security is not None:
         security_sk_classify_flow(sk, fl4)
     rt: rtable | None = net.ipv4.rt_cache_out.get(key)
-    if net.xfrm.policy[XFRM_POLICY_OUT]:
+    if not net.xfrm.nopolicy:
         return ip_route_output_policed(net, fl4, rt, key)
     if rt is None:
         return ip_route_output_key_hash(net, fl4, key)
@@ -313,16 +313,18 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
 def ip_route_output_policed(
     net: Net, fl4: flowi, rt: rtable | None, key: tuple[wide, ...]
 ) -> rtable:
-    """ip_route_output_flow's end when there are policies. Raises: OSError, also EPERM."""
+    """ip_route_output_flow's end when there are policies: perhaps a bundle (xfrm_lookup).
+
+    Raises: OSError, also EPERM.
+    """
     if rt is None:
         rt = ip_route_output_key_hash(net, fl4, key)
     else:
         fl4.saddr = rt.rt_src
         fl4.daddr = rt.rt_dst
         fl4.flowi_oif = fl4.flowi_oif or rt.dev.ifindex
-    if xfrm_lookup(net, fl4):
-        raise os_error(errno.EPERM, "a policy forbids it")
-    return rt
+    policed: rtable = xfrm_lookup(net, fl4, rt)
+    return policed
 
 
 def ip_route_output_key(net: Net, fl4: flowi) -> rtable:

@@ -287,10 +287,8 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
 def icmpv6_route_lookup(net: Net, sk: inet_sock, fl6: flowi) -> rt6_info | None:
     """net/ipv6/icmp.c: the route to an error's receiver; None when there is none, or to anycast."""
     try:
-        rt = ip6_dst_lookup_tail(net, sk, fl6, 0)
+        rt: rt6_info = xfrm_lookup(net, fl6, ip6_dst_lookup_tail(net, sk, fl6, 0))
     except OSError:
-        return None
-    if xfrm_lookup(net, fl6):
         return None
     if not net.ipv6.sysctl.icmpv6_error_anycast_as_unicast and ipv6_anycast_destination(
         rt, fl6.daddr
@@ -335,10 +333,8 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
         return drop_reason.SKB_NOT_DROPPED_YET
     try:
         try:
-            rt = ip6_dst_lookup_tail(net, sk, fl6, 0)
+            rt: rt6_info = xfrm_lookup(net, fl6, ip6_dst_lookup_tail(net, sk, fl6, 0))
         except OSError:
-            return drop_reason.SKB_NOT_DROPPED_YET
-        if xfrm_lookup(net, fl6):
             return drop_reason.SKB_NOT_DROPPED_YET
         if not dev.flags & IFF_LOOPBACK and not icmpv6_global_allow(net, ICMPV6_ECHO_REPLY):
             return drop_reason.SKB_NOT_DROPPED_YET

@@ -19,7 +19,7 @@ from stack.core.security import security_sk_classify_flow
 from stack.core.sock import sk_dst_check, sk_dst_set
 from stack.core.uapi import AF_INET6, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.flow import flowi
-from stack.inet.xfrm_policy import XFRM_POLICY_OUT, xfrm_lookup
+from stack.inet.xfrm_policy import xfrm_lookup
 from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import (
     ipv6_addr_v4mapped,
@@ -230,8 +230,8 @@ def ip6_route_output_flow(
     if sk is not None and net.security is not None:
         security_sk_classify_flow(sk, fl6)
     rt = ip6_dst_lookup_tail(net, sk, fl6, prefs)
-    if net.xfrm.policy[XFRM_POLICY_OUT] and xfrm_lookup(net, fl6):
-        raise os_error(errno.EPERM)
+    if not net.xfrm.nopolicy:
+        rt = xfrm_lookup(net, fl6, rt)
     return rt
 
 

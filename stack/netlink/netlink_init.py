@@ -53,6 +53,7 @@ from stack.netlink.netlink_sockopt import (
 from stack.netlink.nfnetlink import nfnetlink_net_init
 from stack.netlink.rtnetlink import rtnetlink_net_init
 from stack.netlink.sock_diag import sock_diag_net_init
+from stack.netlink.xfrm_user import xfrm_user_net_init
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -191,6 +192,7 @@ def netlink_net_init(net: Net) -> None:
     genl_net_init(net)
     ethnl_net_init(net)
     nfnetlink_net_init(net)
+    xfrm_user_net_init(net)
 
 
 netlink_net_ops = pernet_operations(init=netlink_net_init)

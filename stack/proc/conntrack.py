@@ -89,5 +89,5 @@ def stat_nf_conntrack(net: Net) -> str:
 
 
 def xfrm_stat(net: Net) -> str:
-    """net/xfrm/xfrm_proc.c: counters of packets that policies blocked."""
+    """net/xfrm/xfrm_proc.c: counters of packets that IPsec refused."""
     return text(f"{name:<24}\t{value}" for name, value in net.mib.xfrm.items())

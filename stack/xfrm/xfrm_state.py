@@ -1,0 +1,362 @@
+"""net/xfrm/xfrm_state.c: states (security associations) and their lifetimes.
+
+    xfrm_init_state                         what encrypts, by the algorithms' rows
+    xfrm_state_add, xfrm_state_update       from netlink, after xfrm_init_state
+    xfrm_state_lookup                       of a packet that came: by address, SPI and protocol
+    xfrm_state_find                         for a packet that leaves: by a policy's template
+    xfrm_state_check_expire                 each packet: is there a limit that it would exceed?
+    xfrm_timer_handler                      the limits of time
+
+State: `net.xfrm.state`. Addresses, SPIs and sequence numbers are ints in host order.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from stack.core.errors import os_error
+from stack.core.rows import narrow, row, state, wide
+from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list, timer_shutdown
+from stack.core.uapi import AF_INET, AF_INET6
+from stack.inet.flow import flowi
+from stack.inet.xfrm_policy import (
+    XFRM_MODE_TRANSPORT,
+    XFRM_MODE_TUNNEL,
+    real_seconds,
+    xfrm_changed,
+    xfrm_lifetime_cfg,
+    xfrm_lifetime_cur,
+    xfrm_selector,
+    xfrm_selector_match,
+    xfrm_tmpl,
+)
+from stack.xfrm.xfrm_algo import (
+    AEADS,
+    AUTHS,
+    CRYPTS,
+    Esp,
+    esp_authenc,
+    esp_gcm,
+    xfrm_algo_desc,
+    xfrm_find_algo,
+)
+from stack.xfrm.xfrm_replay import xfrm_replay
+
+if TYPE_CHECKING:
+    from stack.net import Net
+
+IPPROTO_ESP = 50
+ESP_HLEN = 8
+
+# include/net/xfrm.h
+XFRM_STATE_VALID, XFRM_STATE_EXPIRED, XFRM_STATE_DEAD = 1, 3, 5
+# include/uapi/linux/xfrm.h
+XFRM_STATE_NOECN = 1
+XFRM_STATE_DECAP_DSCP = 2
+XFRM_STATE_NOPMTUDISC = 4
+XFRM_STATE_AF_UNSPEC = 32
+XFRM_STATE_ESN = 128
+XFRM_SA_XFLAG_DONT_ENCAP_DSCP = 1
+XFRM_SA_XFLAG_OSEQ_MAY_WRAP = 2
+XFRM_SA_DIR_IN, XFRM_SA_DIR_OUT = 1, 2
+NSEC = 1_000_000_000
+NO_TIME = 1 << 32
+IPV6_MIN_MTU = 1280
+LEGACY_WINDOW = 32
+"""Bits of xfrm_replay_state's bitmap."""
+UNABLE = "Kernel was unable to initialize cryptographic operations"
+
+
+@state
+class xfrm_algo:
+    """struct xfrm_algo_auth and _aead: what was set. `icv_bits` -1: the algorithm's own."""
+
+    name: str
+    key: bytes = b""
+    key_bits: int = 0
+    icv_bits: int = -1
+
+
+@state
+class xfrm_state:
+    """struct xfrm_state: how packets between two addresses are protected, one way.
+
+    `sel.family` 0: it takes any flow. `esp` is None until xfrm_init_state.
+    """
+
+    net: Net
+    family: int
+    daddr: wide
+    saddr: wide
+    spi: int
+    proto: int
+    mode: int
+    sel: xfrm_selector
+    reqid: int = 0
+    flags: int = 0
+    extra_flags: int = 0
+    dir: int = 0
+    """XFRM_SA_DIR_*; 0: both."""
+    mark: int = 0
+    mark_mask: int = 0
+    if_id: int = 0
+    aead: xfrm_algo | None = row()
+    aalg: xfrm_algo | None = row()
+    ealg: xfrm_algo | None = row()
+    esp: Esp | None = row()
+    replay: xfrm_replay = row(make=xfrm_replay)
+    replay_window: int = row(0)
+    """As given; the window itself is `replay.window`."""
+    lft: xfrm_lifetime_cfg = row(make=xfrm_lifetime_cfg)
+    curlft: xfrm_lifetime_cur = row(make=xfrm_lifetime_cur)
+    lastused: int = row(0)
+    """s since 1970, 0: never."""
+    stats_replay_window: int = row(0)
+    stats_replay: int = row(0)
+    stats_integrity_failed: int = row(0)
+    seq: int = row(0)
+    km_state: int = row(XFRM_STATE_VALID)
+    dying: bool = row(False)
+    """A soft limit was reached; others are preferred."""
+    timer: timer_list | None = row()
+
+
+Key = tuple[wide, int, int, int]
+
+
+@state
+class netns_xfrm_state:
+    """struct netns_xfrm: the states of a namespace, from the oldest to the newest."""
+
+    by_id: dict[Key, xfrm_state] = row(make=dict)
+    """By destination, SPI, protocol and family."""
+    bundles: dict[tuple[wide, ...], object] = row(make=dict)
+    """Of stack/xfrm/xfrm_output.py."""
+    bundles_genid: int = row(0)
+    km: Callable[[xfrm_state, bool], None] | None = row()
+    """km_state_expired: tell that a state reached a soft or (True) hard limit."""
+
+
+def states_of(net: Net) -> netns_xfrm_state:
+    """The states of a namespace whose module was loaded."""
+    found = net.xfrm.state
+    assert found is not None
+    return found
+
+
+def key_of(x: xfrm_state) -> Key:
+    """Under what xfrm_state_lookup finds it."""
+    return x.daddr, x.spi, x.proto, x.family
+
+
+def xfrm_state_lookup(
+    net: Net, daddr: wide, spi: int, proto: int, family: int
+) -> xfrm_state | None:
+    """net/xfrm/xfrm_state.c: the state of a packet that came."""
+    return states_of(net).by_id.get((daddr, spi, proto, family))
+
+
+def xfrm_state_find(
+    net: Net, daddr: wide, saddr: wide, fl: flowi, tmpl: xfrm_tmpl
+) -> xfrm_state | None:
+    """net/xfrm/xfrm_state.c: the state by which a flow leaves: the newest that is not dying."""
+    best: xfrm_state | None = None
+    for x in states_of(net).by_id.values():
+        if x.daddr != daddr or x.family != tmpl.family or (x.saddr and x.saddr != saddr):
+            continue
+        if x.mode != tmpl.mode or x.proto != tmpl.proto or x.reqid != tmpl.reqid:
+            continue
+        if (tmpl.spi and tmpl.spi != x.spi) or x.km_state != XFRM_STATE_VALID:
+            continue
+        if x.dir == XFRM_SA_DIR_IN or (fl.flowi_mark & x.mark_mask) != x.mark:
+            continue
+        if x.sel.family and not xfrm_selector_match(x.sel, fl, fl.flowi_oif):
+            continue
+        if best is None or (best.dying, -best.curlft.add_time) >= (x.dying, -x.curlft.add_time):
+            best = x
+    return best
+
+
+def xfrm_state_add(x: xfrm_state) -> None:
+    """net/xfrm/xfrm_state.c: a new state. Raises: OSError EEXIST."""
+    table = states_of(x.net)
+    if key_of(x) in table.by_id:
+        raise os_error(errno.EEXIST)
+    x.curlft.add_time = real_seconds(x.net)
+    table.by_id[key_of(x)] = x
+    start_timer(x)
+    xfrm_changed(x.net)
+
+
+def xfrm_state_update(x: xfrm_state) -> None:
+    """net/xfrm/xfrm_state.c: one with other limits and selector. Raises: OSError ESRCH."""
+    old = states_of(x.net).by_id.get(key_of(x))
+    if old is None:
+        raise os_error(errno.ESRCH)
+    old.lft = x.lft
+    if x.sel.family:
+        old.sel = x.sel
+    old.dying = False
+    start_timer(old)
+    xfrm_state_check_expire(old)
+    xfrm_changed(x.net)
+
+
+def xfrm_state_delete(x: xfrm_state) -> None:
+    """net/xfrm/xfrm_state.c: it is not used any more."""
+    states_of(x.net).by_id.pop(key_of(x), None)
+    x.km_state = XFRM_STATE_DEAD
+    if x.timer is not None:
+        timer_shutdown(x.timer)
+    xfrm_changed(x.net)
+
+
+def xfrm_init_state(x: xfrm_state) -> None:
+    """net/xfrm/xfrm_state.c (with esp_init_state): make what encrypts, and the replay window.
+
+    Raises: OSError EPROTONOSUPPORT, EINVAL, ENOSYS: `cryptography` is missing.
+    """
+    if x.proto != IPPROTO_ESP:
+        raise os_error(errno.EPROTONOSUPPORT, "Requested type not found")
+    if x.mode not in (XFRM_MODE_TRANSPORT, XFRM_MODE_TUNNEL):
+        raise os_error(errno.EPROTONOSUPPORT, "Requested mode not found")
+    if x.aead is not None:
+        aead = algo_of(AEADS, x.aead, "AEAD")
+        if x.aead.icv_bits not in aead.icv:
+            raise os_error(errno.EINVAL, UNABLE)
+        x.esp = esp_gcm(x.aead.key, x.aead.icv_bits)
+    elif x.ealg is None:
+        raise os_error(errno.EINVAL, "A cipher must be provided")
+    else:
+        auth, auth_key = None, b""
+        if x.aalg is not None:
+            auth, auth_key = algo_of(AUTHS, x.aalg, "AUTH"), x.aalg.key
+            if x.aalg.icv_bits < 0:
+                x.aalg.icv_bits = auth.icv[0]
+            if x.aalg.icv_bits > auth.icv[-1]:
+                raise os_error(errno.EINVAL, "Invalid length requested for truncated ICV")
+        crypt = algo_of(CRYPTS, x.ealg, "CRYPT")
+        icv_bits = x.aalg.icv_bits if x.aalg is not None else 0
+        x.esp = esp_authenc(crypt, x.ealg.key, auth, auth_key, icv_bits)
+    if not x.replay.window:
+        x.replay.window = min(x.replay_window, LEGACY_WINDOW)
+
+
+def algo_of(rows: tuple[xfrm_algo_desc, ...], given: xfrm_algo, kind: str) -> xfrm_algo_desc:
+    """The algorithm that was asked for. Raises: OSError ENOSYS; EINVAL: its key's size."""
+    found = xfrm_find_algo(rows, given.name)
+    if found is None:
+        raise os_error(errno.ENOSYS, f"Requested {kind} algorithm not found")
+    if found.keys and given.key_bits not in found.keys:
+        raise os_error(errno.EINVAL, UNABLE)
+    return found
+
+
+# --- lifetimes ------------------------------------------------------------------------------------
+
+
+def time_limits(lft: xfrm_lifetime_cfg) -> bool:
+    """Whether any limit is one of time."""
+    return bool(
+        lft.soft_add_expires_seconds
+        or lft.hard_add_expires_seconds
+        or lft.soft_use_expires_seconds
+        or lft.hard_use_expires_seconds
+    )
+
+
+def start_timer(x: xfrm_state) -> None:
+    """Arm the timer of a state that has limits of time."""
+    if not time_limits(x.lft):
+        return
+    if x.timer is None:
+        x.timer = timer_list(x.net.machine, xfrm_timer_handler, TIMER_DEFERRABLE, x)
+    mod_timer(x.timer, x.net.clock.now_ns() + NSEC)
+
+
+def left(x: xfrm_state, add: wide, use: wide, now: int) -> wide:
+    """Seconds to the earlier of two limits."""
+    found: wide = NO_TIME
+    if add:
+        found = add + x.curlft.add_time - now
+    if use:
+        found = min(found, use + (x.curlft.use_time or now) - now)
+    return found
+
+
+def xfrm_timer_handler(timer: timer_list) -> None:
+    """net/xfrm/xfrm_state.c: a limit of time may have been reached."""
+    x: xfrm_state = timer.data
+    now = real_seconds(x.net)
+    lft = x.lft
+    hard = left(x, lft.hard_add_expires_seconds, lft.hard_use_expires_seconds, now)
+    if hard <= 0 or x.km_state == XFRM_STATE_EXPIRED:
+        xfrm_state_delete(x)
+        km_state_expired(x, True)
+        return
+    if not x.dying:
+        soft = left(x, lft.soft_add_expires_seconds, lft.soft_use_expires_seconds, now)
+        if soft <= 0:
+            x.dying = True
+            xfrm_changed(x.net)
+            km_state_expired(x, False)
+        else:
+            hard = min(hard, soft)
+    if hard != NO_TIME:
+        mod_timer(timer, x.net.clock.now_ns() + narrow(min(hard, NO_TIME)) * NSEC)
+
+
+def km_state_expired(x: xfrm_state, hard: bool) -> None:
+    """net/xfrm/xfrm_state.c: tell whoever listens."""
+    km = states_of(x.net).km
+    if km is not None:
+        km(x, hard)
+
+
+def xfrm_state_check_expire(x: xfrm_state) -> bool:
+    """net/xfrm/xfrm_state.c: may one packet more use the state? False: it is at a hard limit."""
+    cur, lft = x.curlft, x.lft
+    if not cur.use_time:
+        cur.use_time = real_seconds(x.net)
+    if cur.bytes >= lft.hard_byte_limit or cur.packets >= lft.hard_packet_limit:
+        x.km_state = XFRM_STATE_EXPIRED
+        if x.timer is None:
+            x.timer = timer_list(x.net.machine, xfrm_timer_handler, TIMER_DEFERRABLE, x)
+        mod_timer(x.timer, x.net.clock.now_ns())
+        return False
+    if not x.dying and (cur.bytes >= lft.soft_byte_limit or cur.packets >= lft.soft_packet_limit):
+        x.dying = True
+        xfrm_changed(x.net)
+        km_state_expired(x, False)
+    return True
+
+
+def xfrm_state_used(x: xfrm_state, size: int) -> None:
+    """A packet used the state; `size` in bytes, without what ESP adds."""
+    x.curlft.bytes += size
+    x.curlft.packets += 1
+    x.lastused = real_seconds(x.net)
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+def header_len(x: xfrm_state) -> int:
+    """x->props.header_len: bytes before the payload that the state adds."""
+    assert x.esp is not None
+    size = ESP_HLEN + x.esp.iv_bytes
+    if x.mode == XFRM_MODE_TUNNEL:
+        size += 20 if x.family == AF_INET else 40
+    return size
+
+
+def xfrm_state_mtu(x: xfrm_state, mtu: int) -> int:
+    """net/xfrm/xfrm_state.c: the largest packet that the state makes into one of `mtu` bytes."""
+    assert x.esp is not None
+    block = max(x.esp.block, 4)
+    kept = 0 if x.mode == XFRM_MODE_TUNNEL else 20 if x.family == AF_INET else 40
+    room = mtu - header_len(x) - x.esp.icv_bytes - kept
+    mtu = (room & -block) + kept - 2
+    return max(mtu, IPV6_MIN_MTU) if x.family == AF_INET6 else mtu

@@ -1,0 +1,108 @@
+"""Debian's `ip xfrm` on a host of ours, and in a namespace of the kernel.
+
+The kernel of this machine has policies, but no ESP. So states are compared where it refuses them
+before it looks for ESP, and otherwise with what ip(8) should print.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+
+from e1000emu.clock import RealClock
+from stack.api.programs import spawn
+from stack.host import Host
+from tests.linux.peer import Peer
+from tests.support import require
+
+OUT = "src 10.0.0.0/24 dst 10.1.0.0/24 dir out"
+IN = "src 10.1.0.0/24 dst 10.0.0.0/24 dir in"
+FWD = "src fd00::/64 dst fd01::/64 proto tcp sport 80 dir fwd"
+TMPL = "tmpl src 192.0.2.1 dst 192.0.2.2 proto esp"
+ID = "src 10.0.0.1 dst 10.0.0.2 proto esp spi 0x101"
+SA = f"ip xfrm state add {ID} mode"
+GCM = "aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0f10111213 128"
+NULL = "enc cipher_null ''"
+SCRIPT = f"""
+exec 2>&1
+ip xfrm policy add {OUT} priority 5 {TMPL} reqid 7 mode tunnel
+ip xfrm policy add {IN} {TMPL} reqid 7 mode transport
+ip xfrm policy add {FWD} action block
+ip xfrm policy add {FWD} action block
+ip xfrm policy update {IN} priority 9
+ip xfrm policy; ip -s xfrm policy; ip -d xfrm policy
+ip xfrm policy count; ip -s xfrm policy count; ip -s xfrm state count
+ip xfrm policy get {IN}; ip xfrm policy get index 1 dir out; ip xfrm policy get index 1 dir in
+ip xfrm policy delete {IN}; ip xfrm policy delete {IN}; ip xfrm policy get {IN}
+ip xfrm policy add {OUT} {TMPL} mode tunnel level use
+ip xfrm policy add src fd00::/64 dst 10.0.0.0/8 dir in; echo $?
+ip xfrm policy add {IN} tmpl src fd00::1 dst fd00::2 proto esp mode transport
+ip xfrm policy add {IN} {" ".join([TMPL + " mode tunnel"] * 7)}
+ip xfrm policy getdefault; ip xfrm policy setdefault in block fwd accept; ip xfrm policy getdefault
+ip xfrm policy setdefault in accept
+ip xfrm state get {ID}
+ip xfrm state delete {ID}
+{SA} transport aead nix 0x0102 128
+{SA} transport enc nix 0x0102
+{SA} transport auth nix 0x0102 {NULL}
+{SA} transport auth-trunc 'hmac(sha256)' 0x0102 500 {NULL}
+{SA} transport tfcpad 5 {NULL}
+ip xfrm state; ip xfrm state flush; ip xfrm policy flush; ip xfrm policy
+cat /proc/net/xfrm_stat
+"""
+
+STATES = f"""
+exec 2>&1
+{SA} tunnel {GCM} reqid 7 replay-window 32 limit packet-hard 9
+ip xfrm state update {ID} mode tunnel {GCM} limit time-hard 60
+{SA} tunnel {GCM}
+ip xfrm state add src fd00::1 dst fd00::2 proto esp spi 0x102 mode transport {GCM} \
+    replay-window 64 flag esn replay-seq 5 replay-oseq 7
+ip xfrm state add src fd00::1 dst fd00::2 proto esp spi 0x103 mode transport \
+    auth-trunc 'hmac(sha256)' 0x0102 128 {NULL}
+ip xfrm state count; ip xfrm state; ip -s xfrm state get {ID}
+ip xfrm state delete {ID}
+ip xfrm state deleteall dst fd00::2 spi 0x103; ip xfrm state count; ip xfrm state flush
+ip xfrm state count
+"""
+TIMES = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+
+
+def on_host(script: str) -> str:
+    """What a script of the shell prints on a host of ours."""
+    with (
+        contextlib.closing(RealClock().start()) as clock,
+        Host("h", clock=clock) as host,
+        spawn(host, ["sh", "-c", script], stdout=subprocess.PIPE) as program,
+    ):
+        out, _ = program.communicate(timeout=120)
+        return out.decode()
+
+
+def test_policies_and_refusals_are_those_of_the_kernel(peer: Peer) -> None:
+    require.tool("ip", "iproute2")
+    theirs = peer.run("sh", "-c", SCRIPT, check=False).stdout.decode()
+    assert theirs.count("lifetime config") >= 3
+    assert TIMES.sub("then", on_host(SCRIPT)) == TIMES.sub("then", theirs)
+
+
+def test_states_are_made_changed_shown_and_deleted() -> None:
+    require.tool("ip", "iproute2")
+    require.netns()
+    out = TIMES.sub("then", on_host(STATES))
+    lines = [line.strip() for line in out.splitlines()]
+    assert lines[:2] == ["RTNETLINK answers: File exists", "SAD count 3"]
+    assert [line for line in lines if "SAD count" in line] == [f"SAD count {n}" for n in (3, 1, 0)]
+    for line in (
+        "replay-window 32",
+        "aead rfc4106(gcm(aes)) 0x000102030405060708090a0b0c0d0e0f10111213 128",
+        "auth-trunc hmac(sha256) 0x0102 128",
+        "seq-hi 0x0, seq 0x5, oseq-hi 0x0, oseq 0x7",
+        "replay_window 64, bitmap-length 2",
+        "proto esp spi 0x00000101(257) reqid 7(0x00000007) mode tunnel",
+        "expire add: soft 0(sec), hard 60(sec)",
+        "add then use then",
+        "0(bytes), 0(packets)",
+    ):
+        assert line in lines, (line, out)
