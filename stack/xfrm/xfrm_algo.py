@@ -10,6 +10,7 @@ import hmac
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 from stack.core.rows import wide
@@ -89,8 +90,6 @@ class Esp(Protocol):
 def aes_module(name: str) -> Any:
     """A module of `cryptography`. Raises: XfrmAlgoError ENOSYS, which names the extra."""
     try:
-        from importlib import import_module
-
         return import_module(f"cryptography.hazmat.primitives.ciphers{name}")
     except ImportError:
         raise XfrmAlgoError(errno.ENOSYS, EXTRA) from None
