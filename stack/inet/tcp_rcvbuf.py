@@ -188,8 +188,8 @@ def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
 def tcp_rcvbuf_grow(sk: tcp_sock, newval: int) -> None:
     """Size the buffer for `newval` bytes a round trip, within tcp_rmem, as Linux 6.17 and later.
 
-    Twice that, since it is known a round trip late; as much again as it grew by, since in slow
-    start the peer doubles its rate; and what waits behind a hole.
+    Twice that, since it is known a round trip late, and what waits behind a hole. In slow start the
+    peer doubles its rate, so it grows as much again as it has grown.
     """
     oldval = sk.rcvq_space_space
     sk.rcvq_space_space = newval

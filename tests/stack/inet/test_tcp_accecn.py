@@ -480,21 +480,22 @@ def test_the_option_fits_where_it_is_said_to(required: int, words: int, sacks: i
         assert left < tcp_accecn_padded(fields + 1, saving) - tcp_accecn_padded(fields, saving)
 
 
-@given(st.integers(0, 0xFFFFFFFF), st.integers(-(1 << 23), (1 << 23) - 1))
-@settings(max_examples=examples(200), deadline=None)
-def test_a_count_of_24_bits_moves_the_whole_count(old: int, delta: int) -> None:
-    class Counts:
-        delivered_e1_bytes = old
-        delivered_e0_bytes = old
-        delivered_ce_bytes = old
+def test_a_count_of_24_bits_moves_the_whole_count() -> None:
+    with TcpNet() as net:
+        sk = net.socket(net.a).sk
 
-    for ecn, name, first in (
-        (ECT_1, "delivered_e1_bytes", 1),
-        (ECT_0, "delivered_e0_bytes", 1),
-        (CE, "delivered_ce_bytes", 0),
-    ):
-        counts: Any = Counts()
-        new = old + delta & 0xFFFFFFFF
-        got = tcp_accecn.tcp_update_ecn_bytes(counts, ecn, new + first & 0xFFFFFF)
-        assert got == delta
-        assert getattr(counts, name) == new
+        @given(st.integers(0, 0xFFFFFFFF), st.integers(-(1 << 23), (1 << 23) - 1))
+        @settings(max_examples=examples(200), deadline=None)
+        def moves(old: int, delta: int) -> None:
+            sk.delivered_e1_bytes = sk.delivered_e0_bytes = sk.delivered_ce_bytes = old
+            new = old + delta & 0xFFFFFFFF
+            for ecn, name, first in (
+                (ECT_1, "delivered_e1_bytes", 1),
+                (ECT_0, "delivered_e0_bytes", 1),
+                (CE, "delivered_ce_bytes", 0),
+            ):
+                got = tcp_accecn.tcp_update_ecn_bytes(sk, ecn, new + first & 0xFFFFFF)
+                assert got == delta
+                assert getattr(sk, name) == new
+
+        moves()
