@@ -41,8 +41,13 @@ VARIANTS = {
 }
 KERNEL_TOLERANCE = "--tolerance_usecs=14000"
 """Real time, and ticks of 4 ms: of a timer that two ticks are added to, 13 ms may be left."""
-SET_UP = "ip link set lo up; ip tuntap add dev tun0 mode tun; ip link set tun0 up; "
-"""A script's own `tc` wants the interface that packetdrill does not make in this mode."""
+SET_UP = """
+ip link set lo up; ip tuntap add dev tun0 mode tun; ip link set tun0 up
+knob=/proc/sys/net/ipv4/tcp_ecn; mount -t tmpfs none /mnt; cat $knob >/mnt/tcp_ecn
+mount --bind /mnt/tcp_ecn $knob
+"""
+"""A script's own `tc` wants the interface that packetdrill does not make in this mode. tcp_ecn is a
+file, since Linux before 7.0 refuses the values of Accurate ECN."""
 EXEMPT = {
     r"\bnstat\b": "asks the kernel for its counters (nstat)",
     r"/proc/net/tcp": "reads the kernel's table of sockets",
@@ -70,10 +75,11 @@ def exempt(script: Path) -> str:
 def run(command: list[str], script: Path, before: str = "", **env: str) -> str:
     """Run packetdrill in a namespace; its last words, nothing when it passes."""
     inside = f'{before}exec env "$@"'
+    alone = ["unshare", "--net", "--mount", "sh", "-c", inside, "sh"]
     words = [f"{name}={value}" for name, value in env.items()]
     try:
         done = subprocess.run(
-            ["unshare", "--net", "sh", "-c", inside, "sh", *words, *command, script.name],
+            [*alone, *words, *command, script.name],
             cwd=script.parent,
             capture_output=True,
             text=True,

@@ -146,10 +146,11 @@ def decisions(seed: int, six: bool) -> str:
 
 
 SOCKETS = """
-import socket, subprocess
+import fcntl, socket, subprocess, time
 one = socket.socket(); one.bind(("127.0.0.1", 80)); one.listen(5)
 two = socket.socket(); two.connect(("127.0.0.1", 80)); three, _ = one.accept()
 three.send(bytes(100))
+while fcntl.ioctl(three, 0x5411, bytes(4)) != bytes(4): time.sleep(0.01)  # SIOCOUTQ
 four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); four.bind(("0.0.0.0", 53))
 five = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); five.bind(("::1", 54))
 six = socket.socket(socket.AF_INET6); six.bind(("::", 81)); six.listen(3)
