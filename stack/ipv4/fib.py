@@ -406,8 +406,8 @@ def fib_select_multipath(net: Net, res: fib_result, found: int, saddr: int) -> N
     """net/ipv4/fib_semantics.c: the next hop into whose share the hash `found` falls.
 
     A resilient group's buckets know it. With `saddr`, the source of the host's own packet, one that
-    has this address goes first. With
-    sysctl fib_multipath_use_neigh one whose neighbour does not answer is passed over.
+    has this address goes first. With sysctl fib_multipath_use_neigh one whose neighbour does not
+    answer is passed over.
     """
     fi = res.fi
     assert fi is not None
