@@ -59,7 +59,7 @@ CONNECT = """
         tcp_v4_connect(ip_route_connect tcp_transmit_skb > ip_queue_xmit > e1000_xmit_frame)
         e1000_intr
         tcp_v4_rcv(tcp_v4_do_rcv > tcp_rcv_state_process)
-        tcp_send_ack > e1000_xmit_frame
+        tcp_send_ack_reflect_ect > e1000_xmit_frame
 """
 ARP = """
     sys_sendto > neigh_output > dev_queue_xmit > e1000_xmit_frame;
@@ -158,7 +158,7 @@ CONNECT6 = """
         tcp_v6_connect(tcp_transmit_skb > inet6_csk_xmit > ip6_xmit > e1000_xmit_frame)
         e1000_intr
         tcp_v6_rcv(tcp_v6_do_rcv > tcp_rcv_state_process)
-        tcp_send_ack > e1000_xmit_frame
+        tcp_send_ack_reflect_ect > e1000_xmit_frame
 """
 ND = """
     sys_sendto > udpv6_sendmsg > ip6_output > ip6_finish_output2 > neigh_output >
