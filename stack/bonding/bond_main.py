@@ -103,7 +103,7 @@ from stack.core.netdevice import (
     rtnl_link_ops,
 )
 from stack.core.rows import rows_of
-from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.core.rtnetlink import eth_hw_addr_init, random_ether_addr, rtnl_create_link
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.ethernet.eth import ether_setup, is_valid_ether_addr
@@ -865,8 +865,7 @@ def bond_create(net: Net, name: str, mac: bytes | None = None) -> net_device:
     if mac is not None and not is_valid_ether_addr(mac):
         raise os_error(errno.EADDRNOTAVAIL, f"bond {name}: {bytes(mac).hex(':')}")
     dev = rtnl_create_link(net, name, bond_link_ops, bond_setup, bond_priv)
-    dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-    dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
+    eth_hw_addr_init(dev, mac)
     dev.state |= netdevice.LINK_STATE_NOCARRIER
     _check(register_netdevice(dev), f"bond {name}")
     return dev

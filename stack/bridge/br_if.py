@@ -47,7 +47,7 @@ from stack.core.errors import os_error
 from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running, rtnl_link_ops
-from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
 from stack.core.uapi import RTM_DELLINK
 from stack.core.workqueue import cancel_delayed_work
 from stack.ethernet.eth import is_valid_ether_addr
@@ -74,8 +74,7 @@ def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
     if mac is not None and not is_valid_ether_addr(mac):
         raise os_error(errno.EADDRNOTAVAIL, f"bridge {name}: {bytes(mac).hex(':')}")
     dev = rtnl_create_link(net, name, br_link_ops, br_dev_setup, br_priv)
-    dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-    dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
+    eth_hw_addr_init(dev, mac)
     dev.state |= netdevice.LINK_STATE_NOCARRIER
     err = register_netdevice(dev)
     if err:

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core.dev import alloc_netdev_mqs, free_netdev, unregister_netdevice
-from stack.core.netdevice import NETREG_REGISTERED, net_device, rtnl_link_ops
+from stack.core.netdevice import (
+    NET_ADDR_RANDOM,
+    NET_ADDR_SET,
+    NETREG_REGISTERED,
+    net_device,
+    rtnl_link_ops,
+)
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -52,3 +58,9 @@ def random_ether_addr(net: Net) -> bytes:
     """include/linux/etherdevice.h eth_random_addr: a local address, by the machine's seed."""
     first = net.random.getrandbits(8) & 0xFE | 0x02
     return bytes((first, *(net.random.getrandbits(8) for _ in range(5))))
+
+
+def eth_hw_addr_init(dev: net_device, mac: bytes | None) -> None:
+    """A new device's address: `mac`, or a random one (eth_hw_addr_set, eth_hw_addr_random)."""
+    dev.dev_addr = random_ether_addr(dev.net) if mac is None else bytes(mac)
+    dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET

@@ -18,7 +18,7 @@ from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.redirect import FROM_INGRESS, TC_SKIP_CLASSIFY, skb_is_redirected
-from stack.core.rtnetlink import random_ether_addr, rtnl_create_link, unregister_and_free
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, unregister_and_free
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def ifb_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:
         OSError: EEXIST, the name is taken. ValueError: it is empty or too long.
     """
     dev = rtnl_create_link(net, name, ifb_link_ops, ifb_setup)
-    dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-    dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
+    eth_hw_addr_init(dev, mac)
     err = register_netdevice(dev)
     if err:
         raise os_error(-err, f"ifb {name}")

@@ -19,7 +19,7 @@ from stack.core.errors import os_error
 from stack.core.link_watch import linkwatch_fire_event, netif_stacked_transfer_operstate
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import net_device, rtnl_link_ops
-from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
 from stack.drivers.macvlan_dev import (
     MACVLAN_DEFAULT_BC_QUEUE_LEN,
     MACVLAN_MODE_PASSTHRU,
@@ -90,8 +90,7 @@ def macvlan_common_newlink(
         dev.priv = vlan
         dev.mtu = lowerdev.mtu if mtu is None else mtu
         dev.min_mtu, dev.max_mtu = netdevice.ETH_MIN_MTU, lowerdev.max_mtu
-        dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-        dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
+        eth_hw_addr_init(dev, mac)
         if mode == MACVLAN_MODE_PASSTHRU:
             port.passthru = True
             dev.dev_addr = lowerdev.dev_addr

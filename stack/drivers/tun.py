@@ -35,7 +35,7 @@ from stack.core.ethtool import (
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
 from stack.core.rows import row, state
-from stack.core.rtnetlink import random_ether_addr, rtnl_create_link, unregister_and_free
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, unregister_and_free
 from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.core.tstamp import skb_tx_timestamp
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
@@ -224,8 +224,7 @@ def tun_set_iff(net: Net, name: str, link: Link, mac: bytes | None = None) -> ne
         OSError: EEXIST, the name is taken. ValueError: it is empty or too long.
     """
     dev = rtnl_create_link(net, name, tun_link_ops, tun_setup, lambda _dev: tun_struct())
-    dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-    dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
+    eth_hw_addr_init(dev, mac)
     err = eth_validate_addr(dev) or register_netdevice(dev)
     if err:
         raise os_error(-err, f"tap {name}")

@@ -63,7 +63,7 @@ from stack.core.netdevice import (
     rtnl_link_ops,
 )
 from stack.core.rows import narrow, row, state, wide
-from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_UDP
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work, work_struct
@@ -555,8 +555,7 @@ def vxlan_newlink(net: Net, name: str, cfg: vxlan_config, mac: bytes | None = No
     dev = rtnl_create_link(net, name, vxlan_link_ops, vxlan_setup)
     vxlan = vxlan_dev(dev, cfg)
     dev.priv = vxlan
-    dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-    dev.addr_assign_type = netdevice.NET_ADDR_RANDOM if mac is None else netdevice.NET_ADDR_SET
+    eth_hw_addr_init(dev, mac)
     if lower is not None:
         grown = HEADROOM[cfg.family] + ETH_HLEN
         dev.mtu = max(lower.mtu - grown, netdevice.ETH_MIN_MTU)
