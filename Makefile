@@ -39,7 +39,6 @@ MODE := $(if $(filter-out 0,$(DEBUG)),debug,release)
 BUILT := $(VENV)/.built-$(MODE)
 SOURCES := $(wildcard benchmarks/*.pyx fastpath/*/*.pyx fastpath/*/*.pxd fastpath/_c/*.h scripts/stackc/*.*) \
 	$(shell find stack -name '*.py')
-FLAGS := setup.py scripts/stackc/build.py scripts/stackc/compiled.txt
 # Hundreds of tests start the command, each by the bytecode of the one before it.
 export PYTHONDONTWRITEBYTECODE :=
 # What Cython wrote is kept: another interpreter, a sanitizer and the packages take it from there.
@@ -103,9 +102,9 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.packages-build $(VENV)/.packages-r
 $(BUILT): setup.py $(SOURCES) $(filter stale,$(FOUND)) | $(VENV)/.packages-build
 	@flock -o $(VENV)/.build $(SHELL) $(.SHELLFLAGS) ' \
 	if [ -e $@ ] && [ "$$(stat -c %y $@)" != "$(shell stat -c %y $@ 2>/dev/null)" ]; then exit; fi; \
-	force=$(if $(filter $(FLAGS),$?),--force); : "new directives or flags: compile everything"; \
+	force=; \
 	if [ "$$(cat $(VENV)/.mode 2>/dev/null || echo $(MODE))" != $(MODE) ]; then \
-	    force=--force; \
+	    force=--force; : "modules of the other mode lie in place"; \
 	    echo mixed >$(VENV)/.mode; \
 	fi; \
 	rm -f $(filter-out $@,$(wildcard $(VENV)/.built-*)); \

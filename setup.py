@@ -84,6 +84,8 @@ DIRECTIVES = {
 }
 
 
+# What chooses the C compiler's options: a change here compiles those modules whose options changed.
+CHOOSERS = [ROOT / f for f in ("setup.py", "scripts/stackc/build.py", "scripts/stackc/compiled.txt")]
 # Modules of fastpath that no frame passes one by one.
 COLD = {"buildinfo", "calltrace", "hdr6", "misuselog", "sampler", "seccomp"}
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
@@ -316,11 +318,11 @@ class BuildInPlace(build_ext):
                 built.write_record(str(ROOT), package, now)
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile a module, unless its C differs only in where declarations elsewhere are."""
+        """Compile a module, unless its options are the same and its C differs only in places."""
         module = Path(self.get_ext_fullpath(ext.name))
         made = Path(self.build_temp, f"{ext.name}.made")
         texts = [Path(name) for name in (*ext.sources, *ext.depends) if not name.endswith(".pxd")]
-        newest = max(path.stat().st_mtime for path in texts)
+        newest = max(path.stat().st_mtime for path in (*texts, *CHOOSERS))
         if not self.force and module.exists() and module.stat().st_mtime >= newest:
             super().build_extension(ext)  # it says that it skips the module
             return
@@ -328,6 +330,7 @@ class BuildInPlace(build_ext):
         if not self.force and module.exists() and made.exists() and made.read_text() == now:
             os.utime(module)
             return
+        module.unlink(missing_ok=True)  # setuptools would keep it if only its options changed
         super().build_extension(ext)
         made.parent.mkdir(parents=True, exist_ok=True)
         made.write_text(now)
