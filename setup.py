@@ -85,7 +85,9 @@ DIRECTIVES = {
 
 
 # What chooses the C compiler's options: a change here compiles those modules whose options changed.
-CHOOSERS = [ROOT / f for f in ("setup.py", "scripts/stackc/build.py", "scripts/stackc/compiled.txt")]
+CHOOSERS = [
+    ROOT / f for f in ("setup.py", "scripts/stackc/build.py", "scripts/stackc/compiled.txt")
+]
 # Modules of fastpath that no frame passes one by one.
 COLD = {"buildinfo", "calltrace", "hdr6", "misuselog", "sampler", "seccomp"}
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
@@ -204,6 +206,8 @@ def stack_extensions(wanted: list[str]) -> list[Extension]:
         source = STACK_BUILD / (module.replace(".", "/") + ".pyx")
         flags, link = compiler_flags(OPTIMIZE[listed.get(module, "state")])
         flags += COMPILE_FLAGS
+        # The checks make them large, and little of the sanitizers' tests is spent there.
+        flags += ["-O0"] if SANITIZE else []
         plain = DEBUG or SANITIZE or module in CALLED
         wrapper = "" if plain else WRAPPER.get(listed.get(module, ""), "")
         flags += [f"-DCYTHON_WRAPPER_CODE={wrapper}"] if wrapper else []
