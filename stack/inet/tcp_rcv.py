@@ -50,6 +50,7 @@ from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, TCPHDR_SYN, between, 
 from stack.inet.tcp_syncookies import cookie_check
 from stack.inet.tcp_timewait import (
     TCP_TW_ACK,
+    TCP_TW_ACK_OOW,
     TCP_TW_RST,
     TCP_TW_SYN,
     tcp_timewait_state_process,
@@ -194,8 +195,8 @@ def tcp_rcv_time_wait(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops)
             return sk2
         verdict = TCP_TW_ACK
         net.tcp_tw_isn = 0
-    if verdict == TCP_TW_ACK:
-        tcp_timewait_ack(tw, skb, ops)
+    if verdict in (TCP_TW_ACK, TCP_TW_ACK_OOW):
+        tcp_timewait_ack(tw, skb, ops, verdict == TCP_TW_ACK_OOW)
     elif verdict == TCP_TW_RST:
         ops.send_reset(tw, skb)
         inet_twsk_deschedule_put(tw)

@@ -17,6 +17,7 @@ from stack.core.rows import state
 from stack.core.uapi import AF_INET, IPPROTO_TCP
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
+from stack.inet.tcp_accecn import INET_ECN_MASK
 from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_sock import M32, TCPHDR_ACK, TCPHDR_RST, tcp_sock
@@ -75,7 +76,9 @@ def tcp_reply_reset(
     _, _, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
     if flags & TCPHDR_RST:
         return
-    answer = tcp_answer(0, skb.end_seq, TCPHDR_RST | TCPHDR_ACK, tclass=skb.ip_dsfield)
+    answer = tcp_answer(
+        0, skb.end_seq, TCPHDR_RST | TCPHDR_ACK, tclass=skb.ip_dsfield & ~INET_ECN_MASK
+    )
     if flags & TCPHDR_ACK:
         answer.seq, answer.ack, answer.flags = ack_seq, 0, TCPHDR_RST
     if sk is not None:
@@ -88,8 +91,8 @@ def _timestamps(net: Net, offset: int, tsecr: int) -> bytes:
     return _TS.pack(1, 1, 8, 10, net.now() // MSEC + offset & M32, tsecr) if tsecr else b""
 
 
-def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops) -> None:
-    """ACK of a socket in TIME_WAIT. Borrows skb."""
+def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops, oow: bool) -> None:
+    """ACK of a socket in TIME_WAIT; oow: of what is outside its window. Borrows skb."""
     options = _timestamps(tw.net, tw.tw_ts_offset, tw.tw_ts_recent if tw.tw_ts_recent_stamp else 0)
     answer = tcp_answer(
         tw.tw_snd_nxt,
@@ -98,7 +101,7 @@ def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops) 
         tw.tw_rcv_wnd >> tw.tw_rcv_wscale,
         options,
         oif=tw.sk_bound_dev_if,
-        tclass=tw.tw_tos,
+        tclass=tw.tw_tos & ~INET_ECN_MASK if oow else tw.tw_tos,
         label=tw.tw_flowlabel,
     )
     tcp_respond(tw.net, skb, answer, ops)
@@ -113,6 +116,6 @@ def tcp_reqsk_ack(sk: tcp_sock, skb: sk_buff, req: request_sock) -> None:
         req.rsk_rcv_wnd >> req.rcv_wscale,
         _timestamps(sk.net, req.ts_off, req.ts_recent if req.tstamp_ok else 0),
         oif=0 if req.sk_family == AF_INET else req.ir_iif,
-        tclass=skb.ip_dsfield,
+        tclass=skb.ip_dsfield & ~INET_ECN_MASK,
     )
     tcp_respond(sk.net, skb, answer, req.rsk_ops)

@@ -39,6 +39,7 @@ TCP_TW_SUCCESS = 0
 TCP_TW_RST = 1
 TCP_TW_ACK = 2
 TCP_TW_SYN = 3
+TCP_TW_ACK_OOW = 4  # what is acknowledged is outside the window: never ECN-capable
 
 
 def tcp_in_window(seq: int, end_seq: int, s_win: int, e_win: int) -> bool:
@@ -97,7 +98,7 @@ def tcp_timewait_check_oow_rate_limit(tw: inet_timewait_sock, skb: sk_buff, mib:
     """ACK what is outside the window, but not too often."""
     if tcp_oow_rate_limited_mini(tw, skb, mib):
         return TCP_TW_SUCCESS
-    return TCP_TW_ACK
+    return TCP_TW_ACK_OOW
 
 
 def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:

@@ -342,7 +342,7 @@ def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
     skb_set_transport_header(buff, 0)
     buff.ip_summed = CHECKSUM_NONE
     buff.dst = dst
-    ip6_xmit(ctl_sk, buff, fl6, answer.mark, None, answer.tclass & ~3, 0)
+    ip6_xmit(ctl_sk, buff, fl6, answer.mark, None, answer.tclass, 0)
     return True
 
 

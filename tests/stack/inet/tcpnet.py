@@ -69,7 +69,9 @@ class Segment:
 
     @property
     def tos(self) -> int:
-        """The IP header's type of service, ECN bits included."""
+        """The IP header's type of service or traffic class, ECN bits included."""
+        if self.frame[12:14] == b"\x86\xdd":
+            return int.from_bytes(self.frame[14:16], "big") >> 4 & 0xFF
         return self.frame[15]
 
     def with_tos(self, tos: int) -> bytes:

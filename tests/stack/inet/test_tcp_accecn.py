@@ -20,7 +20,8 @@ from stack.inet.tcp_accecn import (
     tcp_accecn_padded,
 )
 from stack.inet.tcp_sock import TCP_CA_CWR, TCP_INFINITE_SSTHRESH
-from tests.stack.inet.tcpnet import ACK, MS, SYN, A, B, S, Segment, Sock, TcpNet, transfer
+from tests.stack.inet.tcpnet import ACK, FIN, MS, SYN, A, B, S, Segment, Sock, TcpNet, transfer
+from tests.stack.ipv6.tcpnet6 import TcpNet6
 from tests.support import examples
 
 NOT_ECT, ECT_1, ECT_0, CE = range(4)
@@ -499,3 +500,32 @@ def test_a_count_of_24_bits_moves_the_whole_count() -> None:
                 assert getattr(sk, name) == new
 
         moves()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("network", [TcpNet, TcpNet6])
+def test_the_ack_of_time_wait_is_ect_unless_it_answers_what_is_old(
+    network: type[TcpNet], lost: bool
+) -> None:
+    """tcp_v4_timewait_ack, tcp_v6_timewait_ack: a FIN that comes again is outside the window."""
+    with network(sysctl={"tcp_ecn": 3}) as net:
+        a, b = net.pair()
+        fins: list[Segment] = []
+
+        def once(segment: Segment) -> bool:
+            by_b = segment.sport == 80
+            if not by_b and len(fins) == 1 and lost:
+                return False  # the ACK of the first FIN
+            if by_b and segment.flags & FIN:
+                fins.append(segment)
+            return True
+
+        a.close()
+        net.run(200 * MS)
+        net.filter = once
+        b.close()
+        net.run(2 * S)
+        ack = [s for s in net.log if s.dport == 80][-1]
+        assert len(fins) == 1 + lost
+        assert ack.tos & 3 == (NOT_ECT if lost else ECT_0)
+        finish(net)

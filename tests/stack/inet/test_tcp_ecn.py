@@ -7,8 +7,22 @@ from collections.abc import Callable
 
 import pytest
 
+from fastpath.base.csum import ip_compute_csum
 from stack.inet.tcp_sock import TCP_CA_CWR
-from tests.stack.inet.tcpnet import ACK, MS, SYN, A, B, S, Segment, Sock, TcpNet, transfer
+from tests.stack.inet.tcpnet import (
+    ACK,
+    MS,
+    RST,
+    SYN,
+    A,
+    B,
+    S,
+    Segment,
+    Sock,
+    TcpNet,
+    build_segment,
+    transfer,
+)
 
 ECE, CWR = 0x40, 0x80
 NOT_ECT, ECT_0, CE = 0, 2, 3
@@ -194,3 +208,15 @@ def test_tcp_info_says_so() -> None:
         assert a.getsockopt(11)[5] & 24 == 8, "TCPI_OPT_ECN"
         assert b.getsockopt(11)[5] & 24 == 24, "TCPI_OPT_ECN_SEEN too, at the receiver"
         finish(net, a, b)
+
+
+@pytest.mark.parametrize("dsfield", [0xB8 | ECT_0, 0xB8 | CE])
+def test_a_reset_is_never_ect(dsfield: int) -> None:
+    """It has the class of what it answers, and not its ECN field."""
+    with TcpNet() as net:
+        stray = bytearray(build_segment(A, 9, 9, 1, 1, ACK))
+        stray[1], stray[10:12] = dsfield, bytes(2)
+        stray[10:12] = ip_compute_csum(stray[:20]).to_bytes(2, "big")
+        net.inject(bytes(stray), net.b)
+        net.run(100 * MS)
+        assert [(s.flags & RST, s.tos) for s in net.log] == [(RST, 0xB8)]
