@@ -565,6 +565,41 @@ SCRIPTS = {
         tap.close()  # and nobody calls about it any more
         (ctypes.c_char * 16384).from_address(last)[0] = 1
         """,
+    "a packet socket's ring to send": """
+        import mmap
+        VERSION, TX_RING, SOL_PACKET, REQUEST, WRONG = 10, 13, 263, 1, 4
+        ear = socket.socket(AF_PACKET, SOCK_RAW, 0)
+        ear.bind(("lo", 0x88B5))
+        tap = socket.socket(AF_PACKET, SOCK_RAW, 0)
+        tap.bind(("lo", 0))
+        tap.setsockopt(SOL_PACKET, VERSION, 1)
+        tap.setsockopt(SOL_PACKET, TX_RING, struct.pack("=4I", 4096, 2, 2048, 4))
+        ring = mmap.mmap(tap.fileno(), 8192)
+        frame = bytes(12) + b"\\x88\\xb5" + b"ring"
+        for slot, length in enumerate((100, 60, 4000, 200)):
+            at = 2048 * slot
+            ring[at + 32 : at + 32 + len(frame)] = frame
+            struct.pack_into("=I", ring, at + 4, length)
+            struct.pack_into("=I", ring, at, REQUEST)
+        def statuses():
+            return [struct.unpack_from("=I", ring, 2048 * slot)[0] for slot in range(4)]
+        def heard():
+            while select.select([ear], [], [], 0.2)[0]:
+                print(len(got := ear.recv(5000)), got[12:18], set(got[18:]))
+        for _ in range(3):
+            print(tried(tap.send, b""), statuses())
+            heard()
+        print(select.select([], [tap], [], 0)[1] == [tap], tried(tap.send, b"x" * 20))
+        child = os.fork()
+        if not child:  # the ring is the child's as well
+            struct.pack_into("=I", ring, 4096 + 4, 40)
+            struct.pack_into("=I", ring, 4096, REQUEST)
+            os._exit(tap.send(b"") != 240)
+        print(os.waitpid(child, 0)[1])
+        heard()
+        ring.close()
+        print(tap.setsockopt(SOL_PACKET, TX_RING, bytes(16)))
+        """,
     "asyncio": """
         import asyncio
         async def main():
