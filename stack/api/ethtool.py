@@ -15,15 +15,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from stack.core import ethtool as core
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 __all__ = [
     "ethtool",

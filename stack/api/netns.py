@@ -14,6 +14,7 @@ from stack.api.qdisc import class_add, qdisc_add, qdisc_show
 from stack.api.rules import ip_rule_add, ip_rule_del
 from stack.api.socket import Socket, socketpair, unlink
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig
+from stack.clients.resolvconf import NameService
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.errors import os_error
@@ -24,11 +25,13 @@ from stack.ipv4.fib import ip_route_add, ip_route_del
 from stack.ipv6.addr import parse_ifaddr6
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
+from stack.machine import Machine
 from stack.net import Net, check_net
 from stack.sched.sch_api import qdisc_graft
 from stack.services.dhcpd import Dhcpd, dhcp4_server_config
 from stack.services.radvd import Radvd
 from stack.services.router_advertiser import AdvertiserConfig
+from stack.sysctl import sysctl_table
 
 
 class Namespace(Links):
@@ -39,6 +42,19 @@ class Namespace(Links):
     """
 
     __slots__ = ()
+
+    def __init__(
+        self,
+        machine: Machine,
+        name: str,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+        sysctl: Mapping[str, Any] | None = None,
+    ) -> None:
+        first = not machine.net_namespace_list
+        table = sysctl_table(machine.ram.size_bytes, sysctl, first=first)
+        super().__init__(machine, name, NameService(), table, uid=uid, gid=gid)
 
     def dev(self, name: str) -> net_device:
         """The interface called `name`.

@@ -13,7 +13,7 @@ are queued.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.fasync import PID
 from stack.core.signal import (
@@ -24,9 +24,7 @@ from stack.core.signal import (
     siginfo,
     sys_rt_sigaction,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 __all__ = ["SIGIO", "SIGPOLL", "SIGRTMIN", "SIGURG", "getpid", "siginfo", "signal"]
 

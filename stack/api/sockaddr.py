@@ -10,16 +10,14 @@ import operator
 import os
 import socket
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from fastpath.errors import ArgumentRangeError, ArgumentTypeError
 from stack.core.errors import os_error
 from stack.core.rows import narrow, wide
 from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
 from stack.core.uapi import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 Address: TypeAlias = (
     tuple[str | int, int]

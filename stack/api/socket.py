@@ -130,6 +130,7 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
+from stack.core.wait import wait_queue_head
 from stack.inet.tcp_sock import TCP_CORK, TCP_NODELAY
 from stack.net import Net, check_net
 from stack.packet.packet_mmap import map_ring
@@ -137,8 +138,6 @@ from stack.unix.unix_names import sys_unlink
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
-
-    from stack.core.wait import wait_queue_head
 
 
 __all__ = [

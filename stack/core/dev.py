@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import netdevice
 from stack.core.backlog import (
@@ -35,10 +35,8 @@ from stack.core.napi import (
 )
 from stack.core.netdevice import IFNAMSIZ, net_device, netif_device_present
 from stack.core.snmp import rtnl_link_stats64
+from stack.net import Net
 from stack.sched.sch_generic import noop_qdisc
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def alloc_netdev_mqs(

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base import skbuff
 from fastpath.base.intmap import IntMap
@@ -46,9 +46,7 @@ from stack.core.netdevice import net_device, packet_type
 from stack.core.netstamp import net_timestamp_check
 from stack.core.redirect import TC_SKIP_CLASSIFY
 from stack.core.softirq import raise_later
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 
 def netif_receive_skb(skb: sk_buff) -> int:

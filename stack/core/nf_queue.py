@@ -14,16 +14,14 @@ listener drops its packets, but lets them pass with NF_VERDICT_FLAG_QUEUE_BYPASS
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastpath.base.skbuff import sk_buff
 from stack.core import netfilter
 from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
 from stack.core.netfilter import nf_hook_ops, nf_hook_slow, nf_hook_state
 from stack.core.rows import row, state
-
-if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
-    from stack.net import Net
+from stack.net import Net
 
 NF_MAX_QUEUES = 65536
 

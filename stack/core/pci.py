@@ -8,6 +8,7 @@ to another emulator may be another.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +17,6 @@ from stack.core.rows import row, state
 from stack.core.workqueue import NSEC_PER_USEC, UDELAY_DEBT_NS, msleep, sleep_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from stack.machine import Machine
 
 

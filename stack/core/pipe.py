@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
 from stack.core.errors import os_error
@@ -32,9 +32,7 @@ from stack.core.rows import row, state
 from stack.core.signal import SIGIO
 from stack.core.uapi import POLL_IN, POLL_OUT
 from stack.core.wait import wait_queue_head, wake_up_poll
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 PAGE_SIZE = 4096
 PIPE_DEF_BUFFERS = 16

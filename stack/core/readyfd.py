@@ -29,14 +29,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stack.core.errors import os_error
+from stack.core.proto import proto_ops
 from stack.core.rows import replace
 from stack.core.sock import sk_sleep
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.core.bsd_socket import socket
-    from stack.core.proto import proto_ops
-    from stack.net import Net
 
 SHOWN = POLLIN | POLLOUT | POLLERR | POLLRDHUP | POLLHUP
 GONE = POLLIN | POLLOUT | POLLRDHUP | POLLHUP

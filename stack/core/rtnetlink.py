@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.dev import alloc_netdev_mqs, free_netdev, unregister_netdevice
 from stack.core.netdevice import (
@@ -14,9 +14,7 @@ from stack.core.netdevice import (
     net_device,
     rtnl_link_ops,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 
 def rtnl_create_link(

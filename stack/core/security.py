@@ -18,14 +18,14 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastpath.base.skbuff import sk_buff
+from stack.core.iov import msghdr
 from stack.core.rows import row, state
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
     from stack.core.bsd_socket import socket
-    from stack.core.iov import msghdr
     from stack.core.sock import sock
-    from stack.net import Net
 
 SECURITY_HOOKS = (
     "socket_create",

@@ -7,7 +7,6 @@ with that identifier come back to it.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     sk_buff,
@@ -26,9 +25,7 @@ from stack.core.uapi import AF_INET6, MSG_OOB
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.inet.raw import recv_packet
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 ICMP_HLEN = 8
 

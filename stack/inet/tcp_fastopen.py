@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ip_hdr, ipv6_hdr
 from fastpath.net.inetkey import siphash
+from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.tcp_states import TCPF_CLOSE, TCPF_LISTEN
@@ -40,10 +40,7 @@ from stack.inet.tcp_sock import (
     tcp_fastopen_request,
     tcp_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.net import Net
+from stack.net import Net
 
 # sysctl tcp_fastopen
 TFO_CLIENT_ENABLE = 1

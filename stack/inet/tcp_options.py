@@ -15,12 +15,12 @@ Read tcp_options_of_syn and tcp_parse_options first.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import tcp_hdr, tcp_parse_ts
 from stack.core.dst import dst_metric_advmss
 from stack.core.tcp_states import TCP_SYN_RECV
+from stack.inet.inet_connection_sock import request_sock
 from stack.inet.tcp_accecn import (
     TCP_ACCECN_NUMFIELDS,
     TCPOLEN_ACCECN_BASE,
@@ -41,10 +41,7 @@ from stack.inet.tcp_sock import (
     tcp_options_received,
     tcp_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.inet.inet_connection_sock import request_sock
-    from stack.net import Net
+from stack.net import Net
 
 # options of a header: kinds and lengths
 TCPOPT_NOP = 1

@@ -24,6 +24,7 @@ from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
+from stack.core.sock import sock
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -33,10 +34,9 @@ from stack.core.uapi import (
     IPPROTO_UDP,
 )
 from stack.inet.flow import flowi
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from stack.core.sock import sock
-    from stack.net import Net
     from stack.xfrm.xfrm_state import netns_xfrm_state, xfrm_state
 
 # include/uapi/linux/xfrm.h

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.bsd_socket import sock_register, socket
 from stack.core.datagram import datagram_poll
@@ -24,6 +24,8 @@ from stack.core.sock import (
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_NETLINK, AF_UNSPEC, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
+from stack.machine import Machine
+from stack.net import Net
 from stack.netlink.af_netlink import (
     may_send,
     netlink_autobind,
@@ -54,10 +56,6 @@ from stack.netlink.nfnetlink import nfnetlink_net_init
 from stack.netlink.rtnetlink import rtnetlink_net_init
 from stack.netlink.sock_diag import sock_diag_net_init
 from stack.netlink.xfrm_user import xfrm_user_net_init
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
 
 
 def netlink_create(net: Net, sock: socket, protocol: int, kern: bool) -> None:

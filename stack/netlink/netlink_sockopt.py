@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.sockopt_table import (
     Level,
@@ -18,9 +19,6 @@ from stack.core.uapi import SOL_NETLINK
 from stack.netlink import netlink_sock as names
 from stack.netlink.af_netlink import netlink_capable, protocol_of
 from stack.netlink.netlink_sock import netlink_sock
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
 
 
 def netlink_update_membership(sk: netlink_sock, group: int, listens: bool) -> None:

@@ -15,7 +15,7 @@ import contextlib
 import errno
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.bridge.br_private import br_port_get, net_bridge_port
 from stack.core.dev import (
@@ -40,14 +40,12 @@ from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_NEWLINK
 from stack.ipv6.if_inet6 import inet6_dev
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, NlError
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kinds import BR_TICK_NS, br_setport, brport_fill, link_kind_of
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
 SILENT = ("dummy", "ifb")

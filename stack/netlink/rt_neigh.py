@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.bridge.br_fdb import fdb_add_entry, fdb_delete_entry
 from stack.bridge.br_private import br_port_get, net_bridge, net_bridge_port, netif_is_bridge_master
@@ -28,6 +28,7 @@ from stack.core.neigh_table import (
 )
 from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import (
     NLM_F_CREATE,
@@ -41,9 +42,6 @@ from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, LIBERAL, Attr, Attrs
 from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
 from stack.netlink.rt_kinds import link_kind_of
 from stack.netlink.rt_link import check, header, only
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),), last=16)
 """What neigh_get and neigh_delete look for; they do not check others."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.netdevice import IFF_UP, net_device, netif_carrier_ok
 from stack.core.rows import wide
@@ -30,6 +30,7 @@ from stack.ipv4.fib import (
     inet_addr_type,
 )
 from stack.ipv6.route_config import ip6_validate_gw
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import (
     NLM_F_CREATE,
@@ -56,9 +57,6 @@ from stack.netlink.nh_res import (
 from stack.netlink.nlattr import STRICT, Attrs, NlError
 from stack.netlink.rt_attrs import NH_GRP, NHA, NHA_DEL, NHA_DUMP, NHA_GET, NHA_NEW, NHMSG
 from stack.netlink.rt_link import header
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 ATTRS_AT = NLMSG_HDRLEN + NHMSG.size
 NEXTHOP_GRP_TYPE_MPATH, NEXTHOP_GRP_TYPE_RES = 0, 1

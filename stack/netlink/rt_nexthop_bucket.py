@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from stack.core.uapi import AF_UNSPEC, RTM_NEWNEXTHOPBUCKET
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nexthop import nexthop
@@ -15,9 +15,6 @@ from stack.netlink.nlattr import STRICT, Attrs, NlError
 from stack.netlink.rt_attrs import NHA, NHA_BUCKET_DUMP, NHA_BUCKET_GET, NHMSG
 from stack.netlink.rt_link import header
 from stack.netlink.rt_nexthop import ATTRS_AT, CLOCK_T_NS, invalid
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def nh_fill_res_bucket(nh: nexthop, at: int, now: int) -> bytes:

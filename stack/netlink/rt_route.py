@@ -47,6 +47,7 @@ from stack.ipv6.ip6_fib import (
     fib6_nh,
 )
 from stack.ipv6.route_config import PREFERENCES, ip6_route_add
+from stack.net import Net
 from stack.netlink.af_netlink import nlmsg_put
 from stack.netlink.netlink_sock import (
     NLM_F_APPEND,
@@ -62,7 +63,6 @@ from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP
 from stack.netlink.rt_link import header
 
 if TYPE_CHECKING:
-    from stack.net import Net
     from stack.netlink.nexthop import nexthop
 
 RT_TABLE_COMPAT = 252

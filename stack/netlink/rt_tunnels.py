@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.netdevice import net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.uapi import AF_INET, IPPROTO_IPV6
+from stack.net import Net
 from stack.netlink.nlattr import (
     BE16,
     BE32,
@@ -36,9 +37,6 @@ from stack.tunnel.ip_tunnel import (
     tunnel_kind,
 )
 from stack.tunnel.tunnels import TUNNEL_OPS, tunnel_changelink, tunnel_newlink
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def iptun_table(six: bool, flags: Any) -> AttrTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.bsd_socket import sock_register, socket
 from stack.core.dev_ioctl import family_ioctl
@@ -26,6 +26,8 @@ from stack.core.sock import (
 from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.uapi import AF_INET, AF_PACKET, CAP_NET_RAW, SIOCINQ, SIOCOUTQ, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
+from stack.machine import Machine
+from stack.net import Net
 from stack.packet.af_packet import (
     packet_do_bind,
     packet_down,
@@ -44,10 +46,6 @@ from stack.packet.packet_sockopt import (
     packet_getsockopt,
     packet_setsockopt,
 )
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
 
 
 def packet_create(net: Net, sock: socket, protocol: int, kern: bool) -> None:

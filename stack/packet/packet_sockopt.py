@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import struct
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.core.bsd_socket import socket
 from stack.core.dev import (
     dev_mc_add,
     dev_mc_del,
@@ -16,6 +17,7 @@ from stack.core.dev import (
     dev_uc_del,
 )
 from stack.core.errors import os_error
+from stack.core.netdevice import net_device
 from stack.core.sockopt_table import (
     M32,
     ON_OFF,
@@ -49,10 +51,6 @@ from stack.packet.packet_sock import (
     packet_mclist,
     packet_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
-    from stack.core.netdevice import net_device
 
 MREQ = struct.Struct("=iHH")
 MREQ_BYTES = 16  # struct packet_mreq, with room for an address of 8

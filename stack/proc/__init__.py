@@ -7,8 +7,8 @@ return the output of the tools with these names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from stack.net import Net
 from stack.proc.conntrack import nf_conntrack, stat_nf_conntrack, xfrm_stat
 from stack.proc.counters import netstat, nstat, snmp, snmp6
 from stack.proc.devices import dev, interrupts, psched, ptype, softirqs, softnet_stat
@@ -44,9 +44,6 @@ from stack.proc.tables import (
 from stack.proc.trie import fib_trie, fib_triestat
 from stack.proc.unix import unix
 from stack.proc.xtp import xtp
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 __all__ = ["FILES", "nstat", "read", "ss"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from stack.core.bsd_socket import socket
 from stack.core.rows import wide
@@ -16,14 +15,12 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_RETRANS,
     request_sock,
 )
+from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_sock import M32, TCP_INFINITE_SSTHRESH, tcp_sock
 from stack.inet.udp_hash import udp_port_socks
+from stack.net import Net
 from stack.proc.text import TICK_NS, le_word, le_words, text
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
-    from stack.net import Net
 
 ICSK_TIMERS = (
     ICSK_TIME_RETRANS,

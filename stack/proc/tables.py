@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.neigh_table import neigh_table, neighbour
 from stack.core.uapi import NUD_NOARP
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.fib import fib_dump
 from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev
 from stack.ipv6.route_config import fib6_dump
+from stack.net import Net
 from stack.proc.text import dotted, le_word, text
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def arp(net: Net) -> str:

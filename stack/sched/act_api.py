@@ -19,6 +19,7 @@ from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
 from stack.core.redirect import skb_skip_tc_classify
 from stack.core.rows import row, state
+from stack.net import Net
 from stack.sched.sch_generic import (
     Options,
     gnet_stats_basic_sync,
@@ -27,7 +28,6 @@ from stack.sched.sch_generic import (
 )
 
 if TYPE_CHECKING:
-    from stack.net import Net
     from stack.sched.cls_api import tcf_block, tcf_chain
     from stack.sched.gen_estimator import net_rate_estimator
 

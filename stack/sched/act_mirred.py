@@ -7,7 +7,6 @@ header is put back or taken off where the packet changes sides.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_clone, skb_network_offset, skb_pull, skb_push
 from fastpath.net.zerocopy import skb_orphan_frags
@@ -32,10 +31,8 @@ from stack.sched.act_api import (
     tcf_action_check_ctrlact,
     tcf_result,
 )
+from stack.sched.cls_api import tcf_block
 from stack.sched.sch_generic import Options
-
-if TYPE_CHECKING:
-    from stack.sched.cls_api import tcf_block
 
 TCA_EGRESS_REDIR, TCA_EGRESS_MIRROR, TCA_INGRESS_REDIR, TCA_INGRESS_MIRROR = range(1, 5)
 REDIRECTS = (TCA_EGRESS_REDIR, TCA_INGRESS_REDIR)

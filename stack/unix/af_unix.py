@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import alloc_skb, kfree_skb, sk_buff
 from stack.core import uapi
@@ -53,6 +53,8 @@ from stack.core.sockaddr import sockaddr, sockaddr_un
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN
 from stack.core.uapi import POLL_HUP, POLL_IN
 from stack.core.workqueue import cancel_delayed_work, work_struct
+from stack.machine import Machine
+from stack.net import Net
 from stack.unix.garbage import unix_gc, unix_schedule_gc, unix_update_edges
 from stack.unix.unix_dgram import (
     unix_dgram_connect,
@@ -86,11 +88,6 @@ from stack.unix.unix_sock import (
 )
 from stack.unix.unix_sockopt import unix_getsockopt, unix_setsockopt
 from stack.unix.unix_stream import unix_stream_recvmsg, unix_stream_sendmsg, unix_stream_splice_read
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
-
 
 # --- life ----------------------------------------------------------------------------------
 

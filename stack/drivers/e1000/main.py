@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-from typing import TYPE_CHECKING
 
 from stack.core import netdevice, pci
 from stack.core.dev import free_netdev, register_netdev, unregister_netdev
@@ -83,9 +82,7 @@ from stack.drivers.e1000.updown import (
 )
 from stack.drivers.e1000.watchdog import e1000_get_stats64, e1000_watchdog
 from stack.ethernet.eth import alloc_etherdev, eth_validate_addr, is_valid_ether_addr
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
+from stack.machine import Machine
 
 log = logging.getLogger("stack.drivers.e1000")
 
