@@ -33,12 +33,7 @@ from stack.bonding.bond_options import (
     bond_option_primary_set,
 )
 from stack.bonding.bonding import BOND_LINK_UP, bond_slave_get, netif_is_bond_master
-from stack.bridge.br_fdb import (
-    br_fdb_flush,
-    fdb_add_entry,
-    fdb_delete_entry,
-    has_expired,
-)
+from stack.bridge.br_fdb import br_fdb_flush, fdb_add_entry, fdb_delete_entry, has_expired
 from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if
 from stack.bridge.br_private import (
     BR_BCAST_FLOOD,

@@ -16,14 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stack.core.fasync import PID
-from stack.core.signal import (
-    SIGIO,
-    SIGPOLL,
-    SIGRTMIN,
-    SIGURG,
-    siginfo,
-    sys_rt_sigaction,
-)
+from stack.core.signal import SIGIO, SIGPOLL, SIGRTMIN, SIGURG, siginfo, sys_rt_sigaction
 from stack.net import Net
 
 __all__ = ["SIGIO", "SIGPOLL", "SIGRTMIN", "SIGURG", "getpid", "siginfo", "signal"]

@@ -12,27 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from stack.core import netdevice
-from stack.core.backlog import (
-    flush_backlog,
-)
-from stack.core.dev_notifier import (
-    call_netdevice_notifiers,
-    netdev_state_change,
-)
-from stack.core.dev_receive import (
-    rx_fast_update,
-)
-from stack.core.dev_xmit import (
-    _CSUM_SG,
-)
+from stack.core.backlog import flush_backlog
+from stack.core.dev_notifier import call_netdevice_notifiers, netdev_state_change
+from stack.core.dev_receive import rx_fast_update
+from stack.core.dev_xmit import _CSUM_SG
 from stack.core.errors import os_error
-from stack.core.link_watch import (
-    dev_activate,
-    dev_deactivate,
-)
-from stack.core.napi import (
-    netif_napi_del,
-)
+from stack.core.link_watch import dev_activate, dev_deactivate
+from stack.core.napi import netif_napi_del
 from stack.core.netdevice import IFNAMSIZ, net_device, netif_device_present
 from stack.core.snmp import rtnl_link_stats64
 from stack.net import Net

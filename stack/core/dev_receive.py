@@ -31,10 +31,7 @@ from fastpath.net.gso import gro_unmerge
 from fastpath.net.inet import skb_enter_network
 from stack.core import netdevice
 from stack.core.dev_tc import sch_handle_ingress
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_UNHANDLED_PROTO,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import SKB_DROP_REASON_UNHANDLED_PROTO, kfree_skb_reason
 from stack.core.if_vlan import (
     __vlan_hwaccel_clear_tag,
     eth_type_vlan,

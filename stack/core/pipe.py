@@ -18,14 +18,7 @@ from typing import Any
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.fasync import fasync_helper, fasync_struct, kill_fasync
-from stack.core.file import (
-    O_CLOEXEC,
-    O_RDONLY,
-    O_WRONLY,
-    fd_install,
-    file_operations,
-    struct_file,
-)
+from stack.core.file import O_CLOEXEC, O_RDONLY, O_WRONLY, fd_install, file_operations, struct_file
 from stack.core.iov import msghdr
 from stack.core.memory import put_user_int
 from stack.core.rows import row, state

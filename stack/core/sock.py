@@ -18,14 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from fastpath.base.bpf import bpf_prog, bpf_prog_run
-from fastpath.base.skbuff import (
-    SkbPool,
-    alloc_skb,
-    pskb_trim,
-    sk_buff,
-    sk_buff_head,
-    skb_orphan,
-)
+from fastpath.base.skbuff import SkbPool, alloc_skb, pskb_trim, sk_buff, sk_buff_head, skb_orphan
 from fastpath.net.inet import UdpFlow
 from stack.core import fasync, sock_flags, uapi
 from stack.core.drop_reason import (

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.base.skbuff import (
-    sk_buff,
-    skb_clone,
-    skb_push,
-)
+from fastpath.base.skbuff import sk_buff, skb_clone, skb_push
 from fastpath.net.inetkey import icmp_echo_key
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error

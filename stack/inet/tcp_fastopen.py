@@ -34,12 +34,7 @@ from stack.core.uapi import AF_INET
 from stack.inet.inet_connection_sock import fastopen_queue, request_sock
 from stack.inet.tcp_const import SEC
 from stack.inet.tcp_metrics import tcp_fastopen_cache_get
-from stack.inet.tcp_sock import (
-    TCPHDR_FIN,
-    tcp_fastopen_cookie,
-    tcp_fastopen_request,
-    tcp_sock,
-)
+from stack.inet.tcp_sock import TCPHDR_FIN, tcp_fastopen_cookie, tcp_fastopen_request, tcp_sock
 from stack.net import Net
 
 # sysctl tcp_fastopen

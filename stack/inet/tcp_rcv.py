@@ -35,10 +35,7 @@ from stack.core.tcp_states import (
 )
 from stack.core.uapi import AF_INET
 from stack.inet.early_demux import inet_sk_rx_dst_set
-from stack.inet.inet_connection_sock import (
-    inet_csk_reqsk_queue_drop,
-    request_sock,
-)
+from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_drop, request_sock
 from stack.inet.inet_hashtables import __inet_lookup_listener, __inet_lookup_skb
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.tcp_done import tcp_done_with_error
@@ -48,12 +45,7 @@ from stack.inet.tcp_minisocks import tcp_check_req
 from stack.inet.tcp_reply import tcp_timewait_ack
 from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, TCPHDR_SYN, between, tcp_sock
 from stack.inet.tcp_syncookies import cookie_check
-from stack.inet.tcp_timewait import (
-    TCP_TW_ACK,
-    TCP_TW_RST,
-    TCP_TW_SYN,
-    tcp_timewait_state_process,
-)
+from stack.inet.tcp_timewait import TCP_TW_ACK, TCP_TW_RST, TCP_TW_SYN, tcp_timewait_state_process
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm_policy_check
 
 

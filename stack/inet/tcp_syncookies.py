@@ -13,11 +13,7 @@ from fastpath.net.inetkey import inet_key, inet_siphash
 from stack.core.dst import dst_entry
 from stack.core.rows import wide
 from stack.core.security import security_inet_conn_request
-from stack.inet.inet_connection_sock import (
-    inet_csk_reqsk_queue_add,
-    inet_reqsk_alloc,
-    request_sock,
-)
+from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_add, inet_reqsk_alloc, request_sock
 from stack.inet.tcp_accecn import tcp_accecn_ace
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_family import tcp_family_ops

@@ -77,11 +77,7 @@ from stack.inet.datagram import udp_disconnect
 from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork
-from stack.inet.udp_flow import (
-    UDP_HLEN,
-    UDP_MAX_SEGMENTS,
-    udp_flush_pending_frames,
-)
+from stack.inet.udp_flow import UDP_HLEN, UDP_MAX_SEGMENTS, udp_flush_pending_frames
 from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_sock, udp_table
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check, xfrm6_policy_check
 from stack.net import Net

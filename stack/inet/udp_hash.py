@@ -14,13 +14,7 @@ from stack.core import snmp
 from stack.core.rows import FRESH, row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
-from stack.inet.af_ops import (
-    InetKey,
-    inet_af_ops,
-    inet_ehashfn,
-    inet_rcv_saddr_equal,
-    inet_sk_key,
-)
+from stack.inet.af_ops import InetKey, inet_af_ops, inet_ehashfn, inet_rcv_saddr_equal, inet_sk_key
 from stack.inet.flow import flowi
 from stack.inet.inet_hashtables import inet_free_port
 from stack.inet.inet_sock import inet_sock

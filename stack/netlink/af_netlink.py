@@ -27,12 +27,7 @@ from stack.core.bsd_socket import socket
 from stack.core.datagram import skb_recv_datagram
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
-from stack.core.sock import (
-    ns_capable,
-    sk_data_ready,
-    sk_error_report,
-    skb_set_owner_r,
-)
+from stack.core.sock import ns_capable, sk_data_ready, sk_error_report, skb_set_owner_r
 from stack.core.sock_flags import SOCK_PASSCRED
 from stack.core.sockaddr import need_sa_len, sockaddr
 from stack.core.sockopt import UCRED, put_cmsg

@@ -7,14 +7,7 @@ from typing import Any
 
 from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
-from stack.core.sockopt_table import (
-    Level,
-    SockOpt,
-    get_option,
-    opt_int,
-    set_option,
-    switch,
-)
+from stack.core.sockopt_table import Level, SockOpt, get_option, opt_int, set_option, switch
 from stack.core.uapi import SOL_NETLINK
 from stack.netlink import netlink_sock as names
 from stack.netlink.af_netlink import netlink_capable, protocol_of

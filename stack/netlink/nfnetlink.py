@@ -39,12 +39,7 @@ from stack.netlink.ctnetlink import (
     ctnetlink_stat_ct,
     ctnetlink_stat_ct_cpu,
 )
-from stack.netlink.netlink_sock import (
-    NETLINK_NETFILTER,
-    NLMSG_HDRLEN,
-    netlink_protocol,
-    nlmsg,
-)
+from stack.netlink.netlink_sock import NETLINK_NETFILTER, NLMSG_HDRLEN, netlink_protocol, nlmsg
 from stack.netlink.nlattr import LIBERAL, Attrs, AttrTable, NlError
 
 NFNL_MSG_BATCH_BEGIN = 16

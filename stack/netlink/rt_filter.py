@@ -17,12 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stack.core.netdevice import net_device
-from stack.core.uapi import (
-    RTM_DELCHAIN,
-    RTM_DELTFILTER,
-    RTM_NEWCHAIN,
-    RTM_NEWTFILTER,
-)
+from stack.core.uapi import RTM_DELCHAIN, RTM_DELTFILTER, RTM_NEWCHAIN, RTM_NEWTFILTER
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.cls_attrs import CLASSIFIERS, IFNAMSIZ
 from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, NLMSG_HDRLEN, nlmsg

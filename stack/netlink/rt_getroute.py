@@ -23,13 +23,7 @@ from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, NlError
 from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTMSG
 from stack.netlink.rt_link import header
-from stack.netlink.rt_route import (
-    fib_dump_info,
-    in6_prefix,
-    metrics_fill,
-    rt6_fill_node,
-    rt_table,
-)
+from stack.netlink.rt_route import fib_dump_info, in6_prefix, metrics_fill, rt6_fill_node, rt_table
 
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 KNOWN = (

@@ -5,13 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from stack.core.dev import (
-    dev_mc_add,
-    dev_mc_del,
-    dev_set_promiscuity,
-    dev_uc_add,
-    dev_uc_del,
-)
+from stack.core.dev import dev_mc_add, dev_mc_del, dev_set_promiscuity, dev_uc_add, dev_uc_del
 from stack.core.netdevice import ETH_ALEN, net_device
 from stack.drivers.macvlan import (
     macvlan_common_newlink,

@@ -17,13 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stack.core.netdevice import net_device
-from stack.core.uapi import (
-    RTM_DELQDISC,
-    RTM_DELTCLASS,
-    RTM_GETQDISC,
-    RTM_NEWQDISC,
-    RTM_NEWTCLASS,
-)
+from stack.core.uapi import RTM_DELQDISC, RTM_DELTCLASS, RTM_GETQDISC, RTM_NEWQDISC, RTM_NEWTCLASS
 from stack.netlink.af_netlink import netlink_reply, nlmsg_notify, nlmsg_put
 from stack.netlink.gen_stats import tc_stats
 from stack.netlink.netlink_sock import (
@@ -59,13 +53,7 @@ from stack.sched.sch_api import (
     qdisc_lookup,
     qdisc_root,
 )
-from stack.sched.sch_generic import (
-    TC_H_ROOT,
-    Qdisc,
-    Qdisc_class,
-    class_dump,
-    noop_qdisc,
-)
+from stack.sched.sch_generic import TC_H_ROOT, Qdisc, Qdisc_class, class_dump, noop_qdisc
 from stack.sched.sch_ingress import ingress_qdisc
 from stack.sched.sch_kinds import qdisc_create
 from stack.sched.sch_stab import qdisc_get_stab

@@ -29,13 +29,7 @@ from stack.netlink.nlattr import (
 )
 from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
 from stack.tunnel.gre import GRE_KEY, GRE_ROUTING, GRE_VERSION
-from stack.tunnel.ip_tunnel import (
-    IPPROTO_IPIP,
-    KINDS,
-    ip_tunnel,
-    ip_tunnel_parm,
-    tunnel_kind,
-)
+from stack.tunnel.ip_tunnel import IPPROTO_IPIP, KINDS, ip_tunnel, ip_tunnel_parm, tunnel_kind
 from stack.tunnel.tunnels import TUNNEL_OPS, tunnel_changelink, tunnel_newlink
 
 

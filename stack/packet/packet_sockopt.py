@@ -34,12 +34,7 @@ from stack.core.sockopt_table import (
 )
 from stack.core.uapi import SOL_PACKET
 from stack.packet import packet_sock as names
-from stack.packet.packet_fanout import (
-    fanout_add,
-    fanout_get,
-    fanout_set_data,
-    rollover_stats,
-)
+from stack.packet.packet_fanout import fanout_add, fanout_get, fanout_set_data, rollover_stats
 from stack.packet.packet_ring import packet_set_ring
 from stack.packet.packet_sock import (
     PACKET_MR_ALLMULTI,

@@ -16,14 +16,7 @@ from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_sock import TCP_INFINITE_SSTHRESH, tcp_sock
 from stack.ipv6.addr import format_addr6
 from stack.net import Net
-from stack.proc.sockets import (
-    AnyTcp,
-    queues,
-    raw_sockets,
-    shown_address,
-    tcp_sockets,
-    udp_sockets,
-)
+from stack.proc.sockets import AnyTcp, queues, raw_sockets, shown_address, tcp_sockets, udp_sockets
 from stack.proc.text import dotted
 from stack.proc.unix import NETID, unix_ends, unix_queues, unix_sockets
 

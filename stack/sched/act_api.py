@@ -20,12 +20,7 @@ from stack.core.errors import os_error
 from stack.core.redirect import skb_skip_tc_classify
 from stack.core.rows import row, state
 from stack.net import Net
-from stack.sched.sch_generic import (
-    Options,
-    gnet_stats_basic_sync,
-    gnet_stats_queue,
-    qdisc_pkt_len,
-)
+from stack.sched.sch_generic import Options, gnet_stats_basic_sync, gnet_stats_queue, qdisc_pkt_len
 
 if TYPE_CHECKING:
     from stack.sched.cls_api import tcf_block, tcf_chain

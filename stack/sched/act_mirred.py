@@ -12,10 +12,7 @@ from fastpath.base.skbuff import sk_buff, skb_clone, skb_network_offset, skb_pul
 from fastpath.net.zerocopy import skb_orphan_frags
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
-from stack.core.dev_notifier import (
-    register_netdevice_notifier,
-    unregister_netdevice_notifier,
-)
+from stack.core.dev_notifier import register_netdevice_notifier, unregister_netdevice_notifier
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.errors import os_error

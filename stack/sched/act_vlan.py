@@ -36,12 +36,7 @@ from stack.core.netdevice import (
     VLAN_VID_MASK,
 )
 from stack.core.rows import row, state
-from stack.sched.act_api import (
-    TC_ACT_SHOT,
-    tc_action,
-    tcf_action_check_ctrlact,
-    tcf_result,
-)
+from stack.sched.act_api import TC_ACT_SHOT, tc_action, tcf_action_check_ctrlact, tcf_result
 from stack.sched.cls_api import tcf_block
 from stack.sched.sch_generic import Options
 

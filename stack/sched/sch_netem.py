@@ -36,11 +36,7 @@ from stack.core.netdevice import NET_XMIT_BYPASS, NET_XMIT_DROP, NET_XMIT_SUCCES
 from stack.core.rows import row, state
 from stack.sched.ecn import INET_ECN_set_ce
 from stack.sched.psched import PSCHED_SHIFT, psched_l2t_ns
-from stack.sched.sch_api import (
-    qdisc_replace,
-    qdisc_watchdog,
-    qdisc_watchdog_schedule_ns,
-)
+from stack.sched.sch_api import qdisc_replace, qdisc_watchdog, qdisc_watchdog_schedule_ns
 from stack.sched.sch_generic import (
     Options,
     Qdisc,

@@ -12,11 +12,7 @@ from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
-from stack.sched.sch_api import (
-    qdisc_replace,
-    qdisc_watchdog,
-    qdisc_watchdog_schedule_ns,
-)
+from stack.sched.sch_api import qdisc_replace, qdisc_watchdog, qdisc_watchdog_schedule_ns
 from stack.sched.sch_fifo import bfifo_qdisc
 from stack.sched.sch_generic import (
     Options,

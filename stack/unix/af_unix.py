@@ -80,12 +80,7 @@ from stack.unix.unix_poll import (
     unix_write_space,
 )
 from stack.unix.unix_scm import copy_peercred, init_peercred
-from stack.unix.unix_sock import (
-    netns_unix,
-    unix_recvq_full,
-    unix_skb_len,
-    unix_sock,
-)
+from stack.unix.unix_sock import netns_unix, unix_recvq_full, unix_skb_len, unix_sock
 from stack.unix.unix_sockopt import unix_getsockopt, unix_setsockopt
 from stack.unix.unix_stream import unix_stream_recvmsg, unix_stream_sendmsg, unix_stream_splice_read
 

@@ -50,12 +50,7 @@ from stack.unix.unix_scm import (
     unix_scm_to_skb,
     unix_skb_to_scm,
 )
-from stack.unix.unix_skb import (
-    MAX_FRAGS_BYTES,
-    PAGE_SIZE,
-    SKB_MAX_ALLOC,
-    sock_alloc_send_pskb,
-)
+from stack.unix.unix_skb import MAX_FRAGS_BYTES, PAGE_SIZE, SKB_MAX_ALLOC, sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_may_send, unix_recvq_full_lockless, unix_sock
 
 

@@ -22,13 +22,7 @@ from __future__ import annotations
 from stack.core.pci import flush_udelay, udelay
 from stack.core.workqueue import msleep
 from stack.drivers.e1000 import defs as d
-from stack.drivers.e1000.e1000 import (
-    E1000_WRITE_FLUSH,
-    E1000HwError,
-    e1000_hw,
-    er32,
-    ew32,
-)
+from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, E1000HwError, e1000_hw, er32, ew32
 from stack.drivers.e1000.eeprom import e1000_read_eeprom
 from stack.drivers.e1000.phy import (
     e1000_config_collision_dist,

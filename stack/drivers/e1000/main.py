@@ -19,24 +19,11 @@ from stack.core.errors import os_error
 from stack.core.link_watch import netif_carrier_off, netif_device_attach, netif_device_detach
 from stack.core.napi import netif_napi_add
 from stack.core.netdevice import net_device, net_device_ops, netif_running
-from stack.core.workqueue import (
-    schedule_work,
-    work_struct,
-)
+from stack.core.workqueue import schedule_work, work_struct
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.config import (
-    e1000_free_all_rx_resources,
-    e1000_set_gro,
-    e1000_setup_rctl,
-)
-from stack.drivers.e1000.e1000 import (
-    E1000HwError,
-    e1000_adapter,
-    e1000_hw,
-    er32,
-    ew32,
-)
+from stack.drivers.e1000.config import e1000_free_all_rx_resources, e1000_set_gro, e1000_setup_rctl
+from stack.drivers.e1000.e1000 import E1000HwError, e1000_adapter, e1000_hw, er32, ew32
 from stack.drivers.e1000.eeprom import (
     e1000_init_eeprom_params,
     e1000_read_eeprom,
