@@ -125,8 +125,7 @@ class Host(Namespace):
     ) -> Namespace:
         """`ip netns add NAME`: one more network namespace of this machine; its `lo` is down.
 
-        Raises:
-            OSError: EEXIST, there is one of that name. SysctlError: see Namespace.
+        Raises: OSError: EEXIST, there is one of that name. SysctlError: see Namespace.
         """
         check_type("netns_add", "name", name, str, "text")
         with self.lock:
@@ -136,11 +135,7 @@ class Host(Namespace):
             return Namespace(self.machine, name, uid=uid, gid=self.gid, sysctl=sysctl)
 
     def netns(self, name: str) -> Namespace:
-        """The namespace called `name`.
-
-        Raises:
-            OSError: ENOENT, there is none.
-        """
+        """The namespace called `name`. Raises: OSError: ENOENT, there is none."""
         for net in self.machine.net_namespace_list:
             if net.name == name and isinstance(net, Namespace):
                 return net

@@ -431,9 +431,8 @@ LONG_COMMANDS = {
 def ethtool(net: Net, args: Sequence[str]) -> str:
     """Run ``ethtool ARGS`` on host `net`; return what it prints. Call with the host's lock held.
 
-    Raises:
-        OSError: no such interface, or the driver refuses (its errno).
-        ValueError: arguments that ethtool does not know; the message says which.
+    Raises: OSError: no such interface, or the driver refuses (its errno). ValueError: arguments
+    that ethtool does not know; the message says which.
     """
     if not args:
         raise ValueError("ethtool: which interface? usage: ethtool [-i|-k|-g|-S|-d|-t|...] DEV")

@@ -57,11 +57,7 @@ class Namespace(Links):
         super().__init__(machine, name, NameService(), table, uid=uid, gid=gid)
 
     def dev(self, name: str) -> net_device:
-        """The interface called `name`.
-
-        Raises:
-            OSError: ENODEV, there is none.
-        """
+        """The interface called `name`. Raises: OSError: ENODEV, there is none."""
         return self._dev(name)
 
     def ifconfig(
@@ -77,9 +73,8 @@ class Namespace(Links):
         `addr`: "10.0.0.1/24" or "2001:db8::2/64". An IPv6 address can be used after duplicate
         address detection, a second or two after the interface is up.
 
-        Raises:
-            OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
-                prefix length, no whole number.
+        Raises: OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
+        prefix length, no whole number.
         """
         with self.lock:
             dev = self.dev(name)
@@ -101,8 +96,7 @@ class Namespace(Links):
     def addr_del(self, name: str, addr: str) -> None:
         """Remove an address such as "10.0.0.1/24" or "2001:db8::2/64".
 
-        Raises:
-            OSError: EADDRNOTAVAIL when the interface does not have it.
+        Raises: OSError: EADDRNOTAVAIL when the interface does not have it.
         """
         check_type("addr_del", "addr", addr, str, "text such as 10.0.0.1/24")
         with self.lock:
@@ -126,9 +120,8 @@ class Namespace(Links):
         `config`: a range of the interface's network as text, "10.0.0.50-10.0.0.99", with `options`
         of `dhcp4_server_config` (stack.services.dhcpd): router, dns, domain, reserved, lease_s ...
 
-        Raises:
-            OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken.
-            ArgumentError: what cannot be given out, with the value and the remedy.
+        Raises: OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken. ArgumentError: what
+        cannot be given out, with the value and the remedy.
         """
         with self.lock:
             if isinstance(config, str):
@@ -147,10 +140,8 @@ class Namespace(Links):
         family. `kw` are arguments of `ip_route_add` (stack.ipv4.fib) or `ip6_route_add`
         (stack.ipv6.route_config): src, metric, mtu, advmss, congctl, rtype, onlink, replace ...
 
-        Raises:
-            OSError: with the kernel's errno.
-            ArgumentError: bad text, an argument that routes of the family do not have, or a table
-                that no rule leads to.
+        Raises: OSError: with the kernel's errno. ArgumentError: bad text, an argument that routes
+        of the family do not have, or a table that no rule leads to.
         """
         with self.lock:
             call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, kw)
@@ -173,9 +164,8 @@ class Namespace(Links):
         bytes/s, sizes in bytes (stack.netlink.tc_attrs). A float is a probability, 0.01 is 1%.
         qdisc_add("eth0", "tbf", rate=125_000, burst=3000, limit=10_000)
 
-        Raises:
-            OSError: with the kernel's errno: ENODEV, EINVAL ...
-            ArgumentError: no such discipline, parameter or parent.
+        Raises: OSError: with the kernel's errno: ENODEV, EINVAL ... ArgumentError: no such
+        discipline, parameter or parent.
         """
         with self.lock:
             qdisc_add(self.dev(name), kind, parent, handle, opt)
@@ -203,8 +193,7 @@ class Namespace(Links):
         `table`: goto (a priority) or action ("blackhole", "unreachable", "prohibit", "nop").
         `family` is 6 for a rule of IPv6 without addresses.
 
-        Raises:
-            OSError: EEXIST, EINVAL. ArgumentError: an argument or value that rules do not have.
+        Raises: OSError: EEXIST, EINVAL. ArgumentError: an argument or value that rules do not have.
         """
         with self.lock:
             ip_rule_add(self, {"table": table, **words} if table is not None else words)
@@ -237,8 +226,7 @@ class Namespace(Links):
     def unlink(self, path: str | bytes) -> None:
         """Take the name of an AF_UNIX socket out of its name space of paths.
 
-        Raises:
-            OSError: ENOENT, EISDIR, ENOTDIR.
+        Raises: OSError: ENOENT, EISDIR, ENOTDIR.
         """
         unlink(self, path)
 

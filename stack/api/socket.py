@@ -411,9 +411,8 @@ class Socket:
         It shows the readiness of this socket and carries no data (see stack.core.readyfd). It is
         made at the first call and closed with the socket.
 
-        Raises:
-            ClockError: nothing would run the host while the caller waits for the descriptor: it is
-                on a VirtualClock, or on a RealClock that was not started.
+        Raises: ClockError: nothing would run the host while the caller waits for the descriptor: it
+        is on a VirtualClock, or on a RealClock that was not started.
         """
         if self._os_fd >= 0 or self._fd < 0:
             return self._os_fd
@@ -865,9 +864,8 @@ class Socket:
 
         The file's position is then behind the last byte sent.
 
-        Raises:
-            ValueError: a text file, a socket that is no stream or never blocks, `count` below 1.
-            TypeError: `count` is no int.
+        Raises: ValueError: a text file, a socket that is no stream or never blocks, `count` below
+        1. TypeError: `count` is no int.
         """
         if "b" not in getattr(file, "mode", "b"):
             raise ValueError("file should be opened in binary mode")

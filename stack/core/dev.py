@@ -37,8 +37,7 @@ def alloc_netdev_mqs(
 
     `name` may contain %d. `priv_factory(dev)` makes the private part.
 
-    Raises:
-        ValueError: name too long or empty; more than one queue.
+    Raises: ValueError: name too long or empty; more than one queue.
     """
     if not name or len(name) >= IFNAMSIZ:
         raise ValueError(f"interface name {name!r}: 1 to {IFNAMSIZ - 1} characters")

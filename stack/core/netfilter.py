@@ -131,8 +131,7 @@ def nf_register_net_hook(
     Lower priorities come first; equal ones in order of registration. A packet that is between two
     hooks does not meet the new one.
 
-    Raises:
-        ValueError: there is no such hook point or family.
+    Raises: ValueError: there is no such hook point or family.
     """
     if not 0 <= hook < NF_INET_NUMHOOKS:
         raise ValueError(f"hook point {hook}: they are 0 (PRE_ROUTING) to 4 (POST_ROUTING)")

@@ -73,8 +73,7 @@ class nf_queue_net:
 def nf_register_queue_handler(net: Net, queuenum: int, handler: QueueHandler) -> None:
     """Have `handler(entry)` called with each packet for queue `queuenum` of the namespace.
 
-    Raises:
-        ValueError: there is no such queue, or it has a listener.
+    Raises: ValueError: there is no such queue, or it has a listener.
     """
     if not 0 <= queuenum < NF_MAX_QUEUES:
         raise ValueError(f"queue {queuenum}: they are 0 to {NF_MAX_QUEUES - 1}")
@@ -95,8 +94,7 @@ def nf_reinject(entry: nf_queue_entry, verdict: int) -> int:
     behind the last one; NF_QUEUE_NR(n) hands it on; NF_STOLEN leaves it to the listener. A packet
     whose hook is gone is dropped. What okfn returns, or 0.
 
-    Raises:
-        ValueError: no verdict, or the packet had one already.
+    Raises: ValueError: no verdict, or the packet had one already.
     """
     if verdict & netfilter.NF_VERDICT_MASK > netfilter.NF_MAX_VERDICT:
         raise ValueError(f"{verdict:#x} is no verdict (NF_*)")

@@ -184,8 +184,7 @@ def pci_device_add(machine: Machine, slot: PciSlot, *, irq: int) -> pci_dev:
 
     Returns the device, bound or not (``pdev.driver``).
 
-    Raises:
-        OSError: ENODEV when nothing answers; whatever the driver's probe raises.
+    Raises: OSError: ENODEV when nothing answers; whatever the driver's probe raises.
     """
     bus = machine.pci
     if slot.config_read(PCI_VENDOR_ID, 2) in (0, 0xFFFF):
@@ -371,8 +370,7 @@ def pci_select_bars(pdev: pci_dev, flags: int) -> int:
 def pci_request_selected_regions(pdev: pci_dev, bars: int, name: str) -> None:
     """drivers/pci/pci.c: claim the BARs of mask `bars`.
 
-    Raises:
-        OSError: EBUSY when one is claimed already.
+    Raises: OSError: EBUSY when one is claimed already.
     """
     wanted = {index for index in range(PCI_STD_NUM_BARS) if bars >> index & 1}
     if wanted & pdev.regions:

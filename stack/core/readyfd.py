@@ -154,8 +154,7 @@ class ReadyFd:
     def open(self) -> int:
         """A descriptor for one more Socket, which returns it by `close`.
 
-        Raises:
-            OSError: EMFILE.
+        Raises: OSError: EMFILE.
         """
         fd = self._number
         if fd in self._fds:
@@ -304,8 +303,7 @@ class ReadyFd:
 def ready_fd(net: Net, sock: socket) -> ReadyFd:
     """The ReadyFd of an open socket, made at the first call.
 
-    Raises:
-        OSError: EMFILE; ENOTSUP on a system without abstract AF_UNIX names.
+    Raises: OSError: EMFILE; ENOTSUP on a system without abstract AF_UNIX names.
     """
     if sock.ready is not None:
         return sock.ready

@@ -26,8 +26,7 @@ def rtnl_create_link(
 ) -> net_device:
     """net/core/rtnetlink.c: a device of software, not registered yet.
 
-    Raises:
-        ValueError: the name is empty or too long.
+    Raises: ValueError: the name is empty or too long.
     """
     dev = alloc_netdev_mqs(net, priv, name, setup)
     dev.virtual = True

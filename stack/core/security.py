@@ -65,8 +65,7 @@ class security_net:
 def register_security(net: Net, ops: Any) -> None:
     """security/security.c security_add_hooks: have a module asked from now on.
 
-    Raises:
-        ValueError: it is registered already, or has none of the hooks' methods.
+    Raises: ValueError: it is registered already, or has none of the hooks' methods.
     """
     heads = {name: getattr(ops, name) for name in SECURITY_HOOKS if hasattr(ops, name)}
     if not heads:

@@ -99,8 +99,7 @@ FILES: dict[str, Callable[[Net], str]] = {
 def read(net: Net, name: str) -> str:
     """The text of /proc/net/`name` on host `net`.
 
-    Raises:
-        FileNotFoundError: no such file; the message lists those there are.
+    Raises: FileNotFoundError: no such file; the message lists those there are.
     """
     show = FILES.get(name)
     if show is None:

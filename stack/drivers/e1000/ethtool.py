@@ -372,8 +372,7 @@ def e1000_get_eeprom_len(netdev: net_device) -> int:
 def e1000_get_eeprom(netdev: net_device, offset: int, length: int) -> bytes:
     """e1000_ethtool.c: any bytes; words are read whole.
 
-    Raises:
-        OSError: EIO, the EEPROM does not answer.
+    Raises: OSError: EIO, the EEPROM does not answer.
     """
     first, last = offset >> 1, (offset + length - 1) >> 1
     try:

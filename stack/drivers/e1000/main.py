@@ -103,8 +103,7 @@ def e1000_exit_module(machine: Machine, driver: pci.pci_driver) -> None:
 def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
     """e1000_main.c: bring one device up to an interface that can be opened.
 
-    Raises:
-        OSError: EIO when the hardware does not answer as it should; EBUSY, ENOMEM.
+    Raises: OSError: EIO when the hardware does not answer as it should; EBUSY, ENOMEM.
     """
     machine = pdev.machine
     bars = pci.pci_select_bars(pdev, pci.IORESOURCE_MEM | pci.IORESOURCE_IO)
@@ -184,8 +183,7 @@ def e1000_features(adapter: e1000_adapter) -> None:
 def e1000_probe_hw(adapter: e1000_adapter) -> None:
     """The part of e1000_probe between alloc_etherdev and register_netdev.
 
-    Raises:
-        E1000HwError: EEPROM, PHY or MAC do not answer as they should.
+    Raises: E1000HwError: EEPROM, PHY or MAC do not answer as they should.
     """
     netdev, hw = adapter.netdev, adapter.hw
     e1000_init_hw_struct(adapter, hw)
@@ -302,8 +300,7 @@ def e1000_shutdown(pdev: pci.pci_dev) -> None:
 def e1000_resume(pdev: pci.pci_dev) -> None:
     """e1000_main.c: wake up; an interface that was open works again.
 
-    Raises:
-        OSError: the interrupt cannot be had.
+    Raises: OSError: the interrupt cannot be had.
     """
     netdev = pci.pci_get_drvdata(pdev)
     adapter: e1000_adapter = netdev.priv
@@ -344,8 +341,7 @@ def e1000_setup_wakeup(adapter: e1000_adapter, wufc: int) -> None:
 def e1000_init_hw_struct(adapter: e1000_adapter, hw: e1000_hw) -> None:
     """e1000_main.c: set the fields that need no register access.
 
-    Raises:
-        E1000HwError: an unknown device id.
+    Raises: E1000HwError: an unknown device id.
     """
     hw.max_frame_size = adapter.netdev.mtu + d.ENET_HEADER_SIZE + d.ETH_FCS_LEN
     e1000_set_mac_type(hw)
