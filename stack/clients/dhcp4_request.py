@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from stack.clients.dhcp4_wire import BOOTREQUEST, BROADCAST_FLAG, Dhcp4Message, MessageType, Option
 from stack.clients.dnsname import name_from_text
 
-__all__ = ["Dhcp4Config", "request"]
-
 MAX_MESSAGE_BYTES = 1472
 PARAMETERS = (
     Option.CLASSLESS_ROUTES,  # before ROUTER, RFC 3442

@@ -32,14 +32,6 @@ from stack.clients.dhcp6_wire import (
 )
 from stack.clients.lease_client import LeaseClient, due
 
-__all__ = [
-    "Action6",
-    "Configure6",
-    "Deconfigure6",
-    "Dhcp6Client",
-    "Send6",
-]
-
 MAX_PREFERENCE = 255
 # RFC 8415 21.24, 21.25: what a server may set the longest interval to
 MIN_MAX_RT_S, MAX_MAX_RT_S = 60, 86400

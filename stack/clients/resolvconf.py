@@ -17,8 +17,6 @@ from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.net import Net
 
-__all__ = ["HostsTable", "NameService", "ResolvConf"]
-
 # glibc's resolv.h: MAXNS, RES_MAXNDOTS, RES_MAXRETRANS, RES_MAXRETRY
 MAX_SERVERS, MAX_NDOTS, MAX_TIMEOUT_S, MAX_ATTEMPTS = 3, 15, 30, 5
 

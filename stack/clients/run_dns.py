@@ -19,8 +19,6 @@ from stack.core.errors import os_error
 from stack.core.uapi import SOCK_DGRAM, SOCK_STREAM
 from stack.net import Net
 
-__all__ = ["LookupRunner"]
-
 
 @dataclass(slots=True, eq=False)
 class _Peer:

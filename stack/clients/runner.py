@@ -28,8 +28,6 @@ from stack.core.uapi import SO_ERROR, SOCK_NONBLOCK, SOL_SOCKET
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
 from stack.net import Net
 
-__all__ = ["CoreTimer", "WatchedSocket"]
-
 DATAGRAM_BYTES = 65535
 AGAIN = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
 

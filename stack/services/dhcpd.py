@@ -30,8 +30,6 @@ from stack.core.sockaddr import sockaddr
 from stack.ipv4.arp import arp_req_set
 from stack.net import Net
 
-__all__ = ["Dhcpd", "dhcp4_server_config"]
-
 ICMP_ECHOREPLY, ICMP_ECHO = 0, 8
 ECHO = struct.Struct("!BBHHH")
 """type code checksum id sequence"""

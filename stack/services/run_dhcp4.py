@@ -36,8 +36,6 @@ from stack.ipv4.devinet import inet_addr_add, inet_addr_del
 from stack.ipv4.fib import ip_route_add, ip_route_del
 from stack.net import Net
 
-__all__ = ["Dhcp4Runner"]
-
 RTPROT_DHCP = 16
 ARP_BACKLOG = 64
 ANSWER_BACKLOG = 16

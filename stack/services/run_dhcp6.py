@@ -37,8 +37,6 @@ from stack.ipv6.addrconf_temp import addrconf_verify
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
 from stack.net import Net
 
-__all__ = ["Dhcp6Runner"]
-
 SECOND_NS = 1_000_000_000
 PREFIX_LEN = 128
 LOOK_NS = 100_000_000
