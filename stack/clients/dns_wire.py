@@ -131,9 +131,7 @@ class DnsMessage:
         return bytes(out)
 
 
-def parse_head(
-    data: bytes,
-) -> tuple[int, int, tuple[Question, ...], tuple[int, int, int], int]:
+def parse_head(data: bytes) -> tuple[int, int, tuple[Question, ...], tuple[int, int, int], int]:
     """Id, flags, questions, the counts of the other sections, and where those begin.
 
     A truncated message is not read any further (RFC 2181 9).

@@ -181,9 +181,7 @@ def gro_split(skb: sk_buff) -> list[sk_buff]:
         return []
 
 
-def __netif_receive_skb_core(
-    skb: sk_buff,
-) -> tuple[int, sk_buff | None, packet_type | None]:
+def __netif_receive_skb_core(skb: sk_buff) -> tuple[int, sk_buff | None, packet_type | None]:
     """net/core/dev.c: taps, VLAN, rx_handler, then all but the last of the protocol's handlers.
 
     Returns NET_RX_*, the packet (perhaps another sk_buff) and the handler that remains; the latter
