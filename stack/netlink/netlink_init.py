@@ -9,7 +9,7 @@ from stack.core.bsd_socket import sock_register, socket
 from stack.core.datagram import datagram_poll
 from stack.core.dev_ioctl import family_ioctl
 from stack.core.errors import os_error
-from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.net_namespace import pernet_operations
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
 from stack.core.sock import (
     sk_alloc,
@@ -24,7 +24,6 @@ from stack.core.sock import (
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_NETLINK, AF_UNSPEC, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
-from stack.machine import Machine
 from stack.net import Net
 from stack.netlink.af_netlink import (
     may_send,
@@ -194,8 +193,3 @@ def netlink_net_init(net: Net) -> None:
 
 
 netlink_net_ops = pernet_operations(init=netlink_net_init)
-
-
-def netlink_init(machine: Machine) -> None:
-    """net/netlink/af_netlink.c netlink_proto_init: AF_NETLINK in each namespace of a machine."""
-    register_pernet_subsys(machine, netlink_net_ops)
