@@ -29,7 +29,7 @@ from stack.netlink.netlink_sock import (
     nlmsg,
 )
 from stack.netlink.nlattr import Attrs, NlError
-from stack.netlink.rt_link import header
+from stack.netlink.rt_link import device_of, header, nlmsg_parse
 from stack.netlink.tc_attrs import (
     CLASS_OPTIONS,
     CLASS_XSTATS,
@@ -124,11 +124,8 @@ def qdisc_notify(nlh: nlmsg, dev: net_device, old: Qdisc | None, new: Qdisc | No
 
 def tcmsg(nlh: nlmsg) -> tuple[net_device, int, int, Attrs]:
     """Device, handle, parent and attributes of a request. Raises: NlError ENODEV, EINVAL."""
-    _, index, handle, parent, _ = header(nlh, TCMSG)
-    tb = TCA.parse(nlh.whole, NLMSG_HDRLEN + TCMSG.size)
-    dev = nlh.sk.net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV)
+    (_, index, handle, parent, _), tb = nlmsg_parse(nlh, TCMSG, TCA)
+    dev = device_of(nlh.sk.net, index)
     return dev, handle, parent, tb
 
 
